@@ -1,0 +1,1 @@
+"""jobfac, the background job factory."""

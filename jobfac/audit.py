@@ -1,0 +1,16 @@
+"""Who changed what: everything that changes state, besides the runs' own events, is written down here."""
+
+import sqlalchemy as sa
+
+from jobfac.dialects import utcnow
+from jobfac.tables import audit
+
+
+def note(
+    conn: sa.Connection, by: str, action: str, subject: str, before: str | None = None, after: str | None = None
+) -> None:
+    """Write down that ``by`` did ``action`` to ``subject``; ``before`` and ``after`` as text, where there is any."""
+    conn.execute(
+        audit.insert().values(at=utcnow()),
+        {"by": by[:200], "action": action[:32], "subject": subject[:200], "before": before, "after": after},
+    )

@@ -1,0 +1,203 @@
+"""The engine, transactions, and the retry of whole transactions."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+import tenacity
+
+from jobfac import dialects
+
+T = TypeVar("T")
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+class Unreachable(Exception):
+    """The database cannot be reached, or not used as it is; the text says which and what to do."""
+
+
+class WrongSchema(Unreachable):
+    """The database has no schema of jobfac, or one of another version."""
+
+
+class Database:
+    """One engine and its dialect. Shared by all threads of a process."""
+
+    def __init__(self, url: str) -> None:
+        """Connects lazily.
+
+        Raises:
+            Unreachable: the URL is not one that jobfac can use.
+        """
+        try:
+            self.url = sa.make_url(url)
+            self.dialect = dialects.choose(self.url)
+            self.engine = self.dialect.engine(self.url)
+        except (sa.exc.ArgumentError, ValueError) as error:
+            raise Unreachable(f"JOBFAC_DATABASE_URL cannot be used: {error}") from None
+        except ImportError as error:
+            raise Unreachable(
+                f"The driver for {url.split(':', 1)[0]} cannot be loaded ({error}); install jobfac[mssql] or "
+                "jobfac[mssql-python], and for pyodbc the system package libodbc2 (unixODBC)."
+            ) from None
+        self._writing = self.engine.execution_options(write=True)
+
+    @contextmanager
+    def begin(self) -> Iterator[sa.Connection]:
+        """One transaction that may write, tried once. SQLite: excludes every other writer from its first moment."""
+        with self._writing.begin() as conn:
+            yield conn
+
+    @contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        """One transaction that only reads."""
+        with self.engine.connect() as conn:
+            yield conn
+
+    def transact(self, work: Callable[..., T], *arguments: Any, patience: float = 15.0, **named: Any) -> T:
+        """Run ``work(conn, *arguments, **named)`` in a transaction; on a transient error again, as a whole.
+
+        So ``work`` must be safe to repeat: it may be run again although an earlier commit's answer was lost.
+
+        Args:
+            patience: seconds after which a transient error is given up; 0 tries once.
+
+        Raises:
+            Unreachable: still a transient error when patience ended.
+        """
+
+        def once() -> T:
+            with self.begin() as conn:
+                return work(conn, *arguments, **named)
+
+        return self.retrying(once, patience)
+
+    def query(self, work: Callable[..., T], *arguments: Any, patience: float = 15.0, **named: Any) -> T:
+        """Like ``transact``, for work that only reads."""
+
+        def once() -> T:
+            with self.read() as conn:
+                return work(conn, *arguments, **named)
+
+        return self.retrying(once, patience)
+
+    def retrying(self, once: Callable[[], T], patience: float) -> T:
+        """Call ``once`` until it does not fail with a transient error, with growing, jittered pauses."""
+        try:
+            return tenacity.Retrying(
+                retry=tenacity.retry_if_exception(self.is_transient),
+                wait=tenacity.wait_random_exponential(multiplier=0.02, max=1.0),
+                stop=tenacity.stop_after_delay(patience) if patience else tenacity.stop_after_attempt(1),
+                reraise=True,
+            )(once)
+        except sa.exc.DBAPIError as error:
+            if self.is_transient(error):
+                raise Unreachable(self._sentence(error)) from error
+            if _is_missing_table(error):
+                raise WrongSchema(_no_schema()) from error
+            raise
+
+    def is_transient(self, error: BaseException) -> bool:
+        """Whether trying the whole transaction again may help."""
+        return isinstance(error, sa.exc.DBAPIError) and self.dialect.is_transient(error)
+
+    def _sentence(self, error: sa.exc.DBAPIError) -> str:
+        shown = self.url.render_as_string(hide_password=True)
+        why = str(error.orig).strip().rstrip(".")
+        return f"The database {shown} cannot be reached: {why}. Check JOBFAC_DATABASE_URL and the server."
+
+    def close(self) -> None:
+        """Close every pooled connection."""
+        self.engine.dispose()
+
+    # The schema
+
+    def head(self) -> str:
+        """The schema's version that this program needs."""
+        from alembic.script import ScriptDirectory
+
+        return ScriptDirectory(str(MIGRATIONS)).get_current_head() or ""
+
+    def version(self) -> str | None:
+        """The schema's version in the database, None if there is none.
+
+        Raises:
+            Unreachable: there is no way to the database.
+        """
+        from alembic.migration import MigrationContext
+
+        def once() -> str | None:
+            with self.read() as conn:
+                options = {"version_table_schema": self._schema()}
+                return MigrationContext.configure(conn, opts=options).get_current_revision()
+
+        try:
+            return self.retrying(once, 5.0)
+        except sa.exc.DBAPIError as error:
+            raise Unreachable(self._sentence(error)) from error
+
+    def check_schema(self) -> None:
+        """Make sure that the schema is the one this program was written for.
+
+        Raises:
+            WrongSchema: it is missing, older or newer; the text says which and the remedy.
+        """
+        found, needed = self.version(), self.head()
+        if found == needed:
+            return
+        if found is None:
+            raise WrongSchema(_no_schema())
+        raise WrongSchema(
+            f"The database's schema is version {found} and this program needs {needed}; run `jobfac db upgrade` "
+            "if the database is older, or a newer jobfac if it is ahead."
+        )
+
+    def upgrade(self) -> None:
+        """Bring the schema to the version that this program needs.
+
+        Raises:
+            Unreachable: no way to the database, or no right to change its schema.
+        """
+        from alembic import command
+
+        try:
+            with self._writing.connect() as conn:
+                config = self._alembic()
+                config.attributes["connection"] = conn
+                command.upgrade(config, "head")
+        except sa.exc.DBAPIError as error:
+            raise Unreachable(self._sentence(error)) from error
+
+    def script(self, out: Any) -> None:
+        """Write the SQL of an upgrade from nothing to ``out`` without touching the database."""
+        from alembic import command
+
+        config = self._alembic()
+        config.output_buffer = out
+        config.attributes["url"] = self.url
+        command.upgrade(config, "head", sql=True)
+
+    def _alembic(self) -> Any:
+        from alembic.config import Config
+
+        config = Config()
+        config.set_main_option("script_location", str(MIGRATIONS))
+        config.attributes["schema"] = self._schema()
+        return config
+
+    def _schema(self) -> str | None:
+        from jobfac.tables import SCHEMA
+
+        return SCHEMA if self.dialect.name == "mssql" else None
+
+
+def _no_schema() -> str:
+    return "The database has no jobfac schema yet; run `jobfac db upgrade`, or let a DBA run `jobfac db script`."
+
+
+def _is_missing_table(error: sa.exc.DBAPIError) -> bool:
+    text = str(error.orig)
+    return "no such table" in text or "(208)" in text

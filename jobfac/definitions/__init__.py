@@ -1,0 +1,47 @@
+"""Definitions of jobs and sequences: what they mean, how they are read, checked, written and compared.
+
+``load``, ``loads`` and ``from_data`` read and check, ``dump`` writes; ``canonical`` gives the form that is stored,
+``from_canonical`` reads it back; ``plan`` compares. No SQL but in ``store``.
+"""
+
+from jobfac.definitions.models import AnyJob, Defaults, Destination, Job, Output, Retention, Retry, Sequence, canonical
+from jobfac.definitions.notices import Notify, Recipient, Secret
+from jobfac.definitions.parse import Definitions, dump, from_canonical, from_data, load, loads
+from jobfac.definitions.plan import Difference, Plan, plan
+from jobfac.definitions.problems import DefinitionError, Problem
+from jobfac.definitions.schedule import Schedule
+from jobfac.definitions.steps import Go, Step
+from jobfac.definitions.values import read_duration, read_size, write_duration, write_size
+
+__all__ = [
+    "AnyJob",
+    "Defaults",
+    "DefinitionError",
+    "Definitions",
+    "Destination",
+    "Difference",
+    "Go",
+    "Job",
+    "Notify",
+    "Output",
+    "Plan",
+    "Problem",
+    "Recipient",
+    "Retention",
+    "Retry",
+    "Schedule",
+    "Secret",
+    "Sequence",
+    "Step",
+    "canonical",
+    "dump",
+    "from_canonical",
+    "from_data",
+    "load",
+    "loads",
+    "plan",
+    "read_duration",
+    "read_size",
+    "write_duration",
+    "write_size",
+]

@@ -1,0 +1,147 @@
+"""What can only be checked with other definitions in sight: names that must exist, circles, ways to an end."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from jobfac.definitions.models import AnyJob, Job, Sequence
+from jobfac.definitions.problems import Finding, Path, spelled
+from jobfac.definitions.steps import Go, Step
+from jobfac.definitions.values import suggestion
+
+Children = Mapping[str, frozenset[str]]
+"""The ids of all jobs, each with the ids of the jobs in its steps (none for a program)."""
+
+END = None
+
+
+def children(jobs: Mapping[str, AnyJob], known: Mapping[str, Mapping[str, Any]]) -> Children:
+    """Who runs whom, among ``jobs`` and the canonical definitions ``known``; the former replace the latter."""
+    result = {
+        job: frozenset(child for step in body.get("steps", ()) for child in step["jobs"]) for job, body in known.items()
+    }
+    for job, definition in jobs.items():
+        steps = definition.steps if isinstance(definition, Sequence) else ()
+        result[job] = frozenset(child for step in steps for child in step.jobs)
+    return result
+
+
+def check(job: str, definition: AnyJob, tree: Children) -> Iterator[Finding]:
+    """What is wrong with one definition, given all that exist."""
+    yield from _schedules(job, definition, tree)
+    if isinstance(definition, Job):
+        for position, entry in enumerate(definition.notify):
+            if entry.of != "sequence":
+                path = ("notify", position, "of")
+                yield Finding(path, f"{spelled(path)} is only for a sequence")
+        return
+    for position, step in enumerate(definition.steps):
+        for child in step.jobs:
+            if child not in tree:
+                path = ("steps", position, "jobs")
+                yield Finding(path, f"{spelled(path)} names the unknown job '{child}'{suggestion(child, tree)}")
+    circle = _circle(job, tree)
+    if circle:
+        yield Finding(("steps",), f"steps run in a circle: {' -> '.join(circle)}; a sequence cannot contain itself")
+    wrong = list(_step_names(definition.steps))
+    yield from wrong
+    if not wrong:
+        yield from _endless(definition.steps)
+
+
+def unreachable(definition: Sequence) -> Iterator[Finding]:
+    """The steps to which no way leads: no error, but hardly meant."""
+    ways = _ways(definition.steps)
+    reached = _closure({definition.steps[0].name}, ways)
+    for position, step in enumerate(definition.steps):
+        if step.name not in reached:
+            path = ("steps", position)
+            yield Finding(path, f"{spelled(path)} '{step.name}' cannot be reached from the first step")
+
+
+def _schedules(job: str, definition: AnyJob, tree: Children) -> Iterator[Finding]:
+    names: dict[str, int] = {}
+    for position, (name, schedule) in enumerate(zip(definition.schedule_names(), definition.schedules, strict=True)):
+        path = ("schedules", position)
+        if name.lower() in names:
+            yield Finding(path, f"{spelled(path)} has the name '{name}' of schedules[{names[name.lower()]}]; rename it")
+        names.setdefault(name.lower(), position)
+        by_job = isinstance(schedule.arguments, dict), schedule.payloads is not None
+        if isinstance(definition, Job):
+            if by_job[0]:
+                yield Finding((*path, "arguments"), f"{spelled(path)}.arguments must be a list for a program")
+            if by_job[1]:
+                yield Finding((*path, "payloads"), f"{spelled(path)}.payloads is only for a sequence; use payload")
+            continue
+        if schedule.arguments is not None and not by_job[0]:
+            message = f"{spelled(path)}.arguments must be lists by job id for a sequence"
+            yield Finding((*path, "arguments"), message)
+        if schedule.payload is not None:
+            yield Finding((*path, "payload"), f"{spelled(path)}.payload is only for a program; use payloads by job id")
+        inside = _closure(tree[job], tree)
+        for field, given in (("arguments", schedule.arguments), ("payloads", schedule.payloads)):
+            for child in given if isinstance(given, dict) else ():
+                if child not in inside:
+                    message = f"{spelled(path)}.{field} names '{child}', which is no job of the sequence"
+                    yield Finding((*path, field, child), message + suggestion(child, inside))
+
+
+def _circle(job: str, tree: Children) -> list[str]:
+    """The shortest way from a job through the steps back to itself, or nothing."""
+    ways = [[job]]
+    seen: set[str] = set()
+    while ways:
+        way = ways.pop(0)
+        for child in sorted(tree.get(way[-1], ())):
+            if child == job:
+                return [*way, child]
+            if child not in seen:
+                seen.add(child)
+                ways.append([*way, child])
+    return []
+
+
+def _step_names(steps: tuple[Step, ...]) -> Iterator[Finding]:
+    names = {step.name for step in steps}
+    seen: set[str] = set()
+    for position, step in enumerate(steps):
+        if step.name.lower() in seen:
+            yield Finding(("steps", position, "name"), f"steps[{position}].name '{step.name}' is taken; rename it")
+        seen.add(step.name.lower())
+        for field, go in step.targets().items():
+            if go.step is not None and go.step not in names:
+                path: Path = ("steps", position, *field.split("."))
+                yield Finding(path, f"{spelled(path)} names the unknown step '{go.step}'{suggestion(go.step, names)}")
+
+
+def _endless(steps: tuple[Step, ...]) -> Iterator[Finding]:
+    ways = _ways(steps)
+    reached = _closure({steps[0].name}, ways)
+    stuck = [step.name for step in steps if step.name in reached and END not in _closure(ways[step.name], ways)]
+    if stuck:
+        names = ", ".join(f"'{name}'" for name in stuck)
+        yield Finding(("steps",), f"steps {names} lead to no end; let one of them go to end or end_failed")
+
+
+def _ways(steps: tuple[Step, ...]) -> dict[str | None, set[str | None]]:
+    """Every step with the steps that may follow it, or ``END``."""
+    following = [step.name for step in steps[1:]] + [END]
+
+    def target(go: Go, next_step: str | None) -> str | None:
+        return {"next": next_step, "step": go.step}.get(go.kind, END)
+
+    return {
+        step.name: {target(go, next_step) for go in step.targets().values()}
+        for step, next_step in zip(steps, following, strict=True)
+    }
+
+
+def _closure(start: Iterable[Any], ways: Mapping[Any, Iterable[Any]]) -> set[Any]:
+    """Everything that can be reached from ``start``, itself included."""
+    reached: set[Any] = set()
+    waiting = list(start)
+    while waiting:
+        place = waiting.pop()
+        if place not in reached:
+            reached.add(place)
+            waiting.extend(ways.get(place, ()))
+    return reached

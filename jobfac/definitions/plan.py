@@ -1,0 +1,60 @@
+"""What applying definitions would do. Pure: the same function shows the plan and decides what is written."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A value that changes: its ``path`` ("retry.attempts"), and what stands there ``before`` and ``after``.
+
+    None stands for "not given": the default holds.
+    """
+
+    path: str
+    before: Any
+    after: Any
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Job ids in order; those that change with their differences."""
+
+    add: tuple[str, ...]
+    change: dict[str, tuple[Difference, ...]]
+    remove: tuple[str, ...]
+    same: tuple[str, ...]
+
+
+def plan(stored: Mapping[str, Mapping[str, Any]], wanted: Mapping[str, Mapping[str, Any]], prune: bool) -> Plan:
+    """How to get from the ``stored`` definitions to those ``wanted``, both canonical and by job id.
+
+    Only with ``prune`` are stored jobs removed that are not wanted.
+    """
+    common = [job for job in wanted if job in stored]
+    changed = {job: tuple(differences(stored[job], wanted[job])) for job in common if stored[job] != wanted[job]}
+    return Plan(
+        add=tuple(job for job in wanted if job not in stored),
+        change=changed,
+        remove=tuple(job for job in stored if job not in wanted) if prune else (),
+        same=tuple(job for job in common if job not in changed),
+    )
+
+
+def differences(before: Any, after: Any, path: str = "") -> Iterator[Difference]:
+    """The innermost values that differ. Lists are compared entry by entry when both hold as many mappings."""
+    if before == after:
+        return
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+        for key in dict.fromkeys([*before, *after]):
+            yield from differences(before.get(key), after.get(key), f"{path}.{key}" if path else key)
+    elif _entries(before) and _entries(after) and len(before) == len(after):
+        for position, (old, new) in enumerate(zip(before, after, strict=True)):
+            yield from differences(old, new, f"{path}[{position}]")
+    else:
+        yield Difference(path, before, after)
+
+
+def _entries(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(entry, Mapping) for entry in value)

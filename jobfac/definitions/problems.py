@@ -1,0 +1,139 @@
+"""What is wrong with a definition, said so that its author can mend it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from jobfac.definitions.values import Model, shown, suggestion
+
+Path = tuple[str | int, ...]
+"""Keys and list positions from a definition (or a whole file) down to a value."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong: ``message`` is a clause that names the ``field`` and says what would be right.
+
+    ``file``, ``line`` (from 1) and ``job`` are None where they do not apply.
+    """
+
+    message: str
+    field: str = ""
+    job: str | None = None
+    file: str | None = None
+    line: int | None = None
+
+    def __str__(self) -> str:
+        place = self.file or ("" if self.line is None else "line")
+        if self.line is not None:
+            place += f":{self.line}" if self.file else f" {self.line}"
+        return ": ".join(part for part in (place, f"job '{self.job}'" if self.job else "", self.message) if part)
+
+
+class DefinitionError(Exception):
+    """Definitions that cannot be used. ``problems`` has all of them, ``str()`` gives one line for each."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__("\n".join(map(str, problems)))
+        self.problems = tuple(problems)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A problem before it is known where its definition was written."""
+
+    path: Path
+    message: str
+
+
+def spelled(path: Path) -> str:
+    """``schedules[0].cron`` for ("schedules", 0, "cron")."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
+
+
+def explain(
+    error: ValidationError, model: type[Model], body: Any, relatives: Mapping[str, type[Model]]
+) -> list[Finding]:
+    """The findings for a ``body`` that is no ``model``. ``relatives``: models whose keys it might mean."""
+    findings, mended = [], set()
+    for detail in error.errors(include_url=False):
+        if detail["type"] == "too_short" and detail["input"]:
+            continue  # pydantic counts only the entries that are right, and has said what is wrong with the others
+        path = _path(detail, body)
+        if detail["type"] == "extra_forbidden":
+            known = _model_at(model, path[:-1])
+            unknown = str(path[-1])
+            hint = suggestion(unknown, known.model_fields)
+            mended.add((*path[:-1], hint.partition("'")[2].partition("'")[0]))
+            findings.append(Finding(path, _unknown_key(path, hint, {} if path[:-1] else relatives)))
+        else:
+            subject, message = spelled(path), _message(detail)
+            if detail["loc"][-1:] == ("[key]",):
+                subject += " has a wrong key: it"
+            findings.append(Finding(path, f"{subject} {message}" if subject else message))
+    misspelled = {Finding(path, f"{spelled(path)} must be given") for path in mended}
+    return [finding for finding in findings if finding not in misspelled]
+
+
+def _unknown_key(path: Path, hint: str, relatives: Mapping[str, type[Model]]) -> str:
+    key, place = path[-1], spelled(path[:-1])
+    for name, relative in relatives.items():
+        if key in relative.model_fields:
+            return f"key '{key}' is only for a {name}"
+    return f"unknown key '{key}'{f' in {place}' if place else ''}{hint}"
+
+
+def _message(detail: ErrorDetails) -> str:
+    value = detail["input"]
+    match detail["type"]:
+        case "missing":
+            return "must be given"
+        case "value_error":
+            return str(detail["ctx"]["error"])
+        case "literal_error":
+            words = detail["ctx"]["expected"].replace("'", "")
+            choices = words.replace(" or ", ", ").split(", ")
+            return f"must be {words}, not {shown(value)}{suggestion(str(value), choices)}"
+        case "too_short":
+            return "must not be empty"
+        case "tuple_type":
+            return f"must be a list, not {shown(value)}"
+        case "dict_type" | "model_type":
+            return f"must be a mapping, not {shown(value)}"
+        case _:
+            return f"is not valid: {detail['msg']}"
+
+
+def _path(detail: ErrorDetails, body: Any) -> Path:
+    """The error's place in what was written: pydantic's also names branches of unions and made-up list positions."""
+    location = detail["loc"]
+    if location and location[-1] == "[key]":
+        location = location[:-2]
+    path: list[str | int] = []
+    for part in location:
+        inside = part in body if isinstance(body, dict) else isinstance(body, list | tuple) and isinstance(part, int)
+        if inside:
+            body = body[part]
+        elif not (detail["type"] == "missing" and part is location[-1]):
+            continue
+        path.append(part)
+    return tuple(path)
+
+
+def _model_at(model: type[Model], path: Path) -> type[Model]:
+    """The model that a mapping at ``path`` below ``model`` was read as."""
+    for part in path:
+        field = model.model_fields.get(part) if isinstance(part, str) else None
+        if field is not None:
+            model = next(_models_in(field.annotation), model)
+    return model
+
+
+def _models_in(annotation: Any) -> Iterator[type[Model]]:
+    if isinstance(annotation, type) and issubclass(annotation, Model):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models_in(argument)

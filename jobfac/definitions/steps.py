@@ -1,0 +1,98 @@
+"""The steps of a sequence: which jobs start together, when, and where it goes on from there."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, PlainSerializer, PlainValidator, model_validator
+
+from jobfac.definitions.schedule import Dates, Times, Zone
+from jobfac.definitions.values import Id, Many, Model, Text, read_id, shown
+
+
+class Go(Model):
+    """Where a sequence goes: the "next" step in order (after the last one: the end), the "end" with the outcome it has,
+    "end_failed", or, with kind "step", the step named ``step``."""
+
+    kind: Literal["next", "end", "end_failed", "step"]
+    step: str | None = None
+
+
+def _read_go(value: Any) -> Go:
+    if isinstance(value, Go):
+        return value
+    if value in ("next", "end", "end_failed"):
+        return Go(kind=value)
+    if isinstance(value, dict) and set(value) == {"step"}:
+        return Go(kind="step", step=read_id(value["step"]))
+    raise ValueError(f"must be next, end, end_failed or {{step: NAME}}, not {shown(value)}")
+
+
+def _write_go(go: Go) -> str | dict[str, str]:
+    return {"step": go.step} if go.step is not None else go.kind
+
+
+Target = Annotated[
+    Go,
+    PlainValidator(_read_go, json_schema_input_type=str | dict[str, str]),
+    PlainSerializer(_write_go, return_type=str | dict[str, str]),
+]
+
+
+class StartIf(Model):
+    """A condition on the instant at which a step would start: its local day is one of ``dates`` and its local time lies
+    in ``times``. Where it does not hold, the step's jobs are not started and the sequence goes to ``otherwise``."""
+
+    dates: Dates | None = None
+    times: Times | None = None
+    timezone: Zone = "UTC"
+    otherwise: Target = Go(kind="next")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.dates is None and self.times is None:
+            raise ValueError("must have dates or times")
+        if self.times is not None and self.times.every is not None:
+            raise ValueError("cannot use every in its times; use at, hours, minutes or between")
+        return self
+
+
+class Step(Model):
+    """One step of a sequence.
+
+    ``proceed``: "when_all" of its jobs ended, "when_any" of them ended (the others run on), or "at_once", without
+    waiting; then only ``on_success`` says where to. ``on_mixed`` holds when some jobs succeeded and some did not.
+    ``arguments`` and ``payloads`` are handed to its jobs, by their ids.
+    """
+
+    name: Id
+    jobs: Many[Id]
+    start_if: StartIf | None = None
+    proceed: Literal["when_all", "when_any", "at_once"] = "when_all"
+    on_success: Target = Go(kind="next")
+    on_failure: Target = Go(kind="end_failed")
+    on_mixed: Target = Go(kind="end_failed")
+    arguments: dict[Id, tuple[Text, ...]] = Field(default={})
+    payloads: dict[Id, Text] = Field(default={})
+
+    def targets(self) -> dict[str, Go]:
+        """Every way out of the step, by the field that names it."""
+        ways = {"on_success": self.on_success}
+        if self.proceed != "at_once":
+            ways |= {"on_failure": self.on_failure, "on_mixed": self.on_mixed}
+        if self.start_if is not None:
+            ways["start_if.otherwise"] = self.start_if.otherwise
+        return ways
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if len(set(self.jobs)) < len(self.jobs):
+            twice = next(job for job in self.jobs if self.jobs.count(job) > 1)
+            raise ValueError(f"names the job '{twice}' twice; a step starts a job once")
+        for field in ("arguments", "payloads"):
+            for job in getattr(self, field):
+                if job not in self.jobs:
+                    raise ValueError(f"has {field} for '{job}', which is not one of its jobs")
+        if self.proceed == "at_once":
+            for field in ("on_failure", "on_mixed"):
+                if getattr(self, field) != type(self).model_fields[field].default:
+                    raise ValueError(f"goes on at_once, before any outcome, so {field} has no effect; remove it")
+        return self

@@ -1,0 +1,159 @@
+"""Definitions in the database: versioned, read, and applied whole or not at all."""
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from jobfac import audit
+from jobfac import definitions as d
+from jobfac.dialects import LOCKED, utcnow
+from jobfac.states import JobKind
+from jobfac.tables import job, job_version, queue
+
+SEQUENCE_QUEUE = "@sequences"
+"""Where sequence runs are queued: any worker or scheduler begins them, none of its slots is taken."""
+
+
+class Stored(NamedTuple):
+    """A job as it is in force."""
+
+    id: str
+    version: int
+    kind: JobKind
+    enabled: bool
+    category: str | None
+    queue: str
+    definition: d.AnyJob
+
+
+_CURRENT = sa.select(
+    job.c.id, job.c.version, job.c.kind, job.c.enabled, job.c.category, job.c.queue, job_version.c.definition
+).join(job_version, (job_version.c.job == job.c.id) & (job_version.c.version == job.c.version))
+
+
+def load(conn: sa.Connection, job_id: str) -> Stored | None:
+    """The job in force, None if there is none."""
+    row = conn.execute(_CURRENT.where(job.c.id == job_id)).mappings().first()
+    return None if row is None else _stored(row)
+
+
+def load_all(conn: sa.Connection) -> list[Stored]:
+    """Every job in force, by id."""
+    return [_stored(row) for row in conn.execute(_CURRENT.order_by(job.c.id)).mappings()]
+
+
+def load_version(conn: sa.Connection, job_id: str, version: int) -> d.AnyJob:
+    """One version of a definition, as a run recorded it."""
+    query = sa.select(job_version.c.definition).where(job_version.c.job == job_id, job_version.c.version == version)
+    return _parsed(job_id, conn.execute(query).scalar_one())
+
+
+def _stored(row: Mapping[Any, Any]) -> Stored:
+    values = {**row, "kind": JobKind(row["kind"]), "definition": _parsed(row["id"], row["definition"])}
+    return Stored(**values)
+
+
+@lru_cache(maxsize=2000)
+def _parsed(job_id: str, text: str) -> d.AnyJob:
+    return d.from_canonical(job_id, json.loads(text))
+
+
+def kind_of(definition: d.AnyJob) -> JobKind:
+    """Whether it is a program or a sequence."""
+    return JobKind.SEQUENCE if isinstance(definition, d.Sequence) else JobKind.PROGRAM
+
+
+def queue_of(definition: d.AnyJob) -> tuple[str, str, dict[str, str]]:
+    """The queue a job's runs wait in: its name, the pool, and the labels that a worker must have."""
+    if isinstance(definition, d.Sequence):
+        return SEQUENCE_QUEUE, SEQUENCE_QUEUE, {}
+    labels = dict(sorted(definition.labels.items()))
+    name = definition.pool
+    if labels:
+        name += "[" + ",".join(f"{key}={value}" for key, value in labels.items()) + "]"
+    return name, definition.pool, labels
+
+
+def apply(conn: sa.Connection, plan: d.Plan, wanted: Mapping[str, tuple[d.AnyJob, bool]], by: str) -> None:
+    """Carry out a plan: new versions of what is added or changed, removal of what is removed, every step audited.
+
+    Args:
+        wanted: by id the definition and whether it is enabled.
+    """
+    for job_id in plan.remove:
+        remove(conn, job_id, by)
+    for job_id in [*plan.add, *plan.change]:
+        put(conn, job_id, *wanted[job_id], by=by)
+
+
+def put(conn: sa.Connection, job_id: str, definition: d.AnyJob, enabled: bool, by: str) -> int:
+    """Store a definition as a new version, if it differs from the one in force; returns the version in force."""
+    body = json.dumps(d.canonical(definition), ensure_ascii=False)
+    row = conn.execute(_CURRENT.with_hint(job, LOCKED, "mssql").where(job.c.id == job_id)).mappings().first()
+    before = None if row is None else row["definition"]
+    version = 0 if row is None else int(row["version"])
+    if before != body:
+        last = sa.select(sa.func.max(job_version.c.version)).where(job_version.c.job == job_id)
+        version = (conn.execute(last).scalar() or 0) + 1  # a job that was deleted goes on counting
+        conn.execute(
+            job_version.insert().values(created_at=utcnow()),
+            {"job": job_id, "version": version, "definition": body, "created_by": by},
+        )
+    name, pool, labels = queue_of(definition)
+    _know_queue(conn, name, pool, labels)
+    values = {
+        "kind": kind_of(definition),
+        "version": version,
+        "enabled": enabled,
+        "category": definition.category,
+        "queue": name,
+        "updated_by": by,
+    }
+    if row is None:
+        conn.execute(job.insert().values({**values, "id": job_id, "updated_at": utcnow()}))
+    else:
+        conn.execute(job.update().values({**values, "updated_at": utcnow()}).where(job.c.id == job_id))
+    if before != body:
+        audit.note(conn, by, "apply", job_id, before, body)
+    if row is not None and row["enabled"] != enabled:
+        audit.note(conn, by, "enable" if enabled else "disable", job_id)
+    return version
+
+
+def remove(conn: sa.Connection, job_id: str, by: str) -> bool:
+    """Delete a job; its versions stay for the runs that recorded them. False: there was none."""
+    stored = load(conn, job_id)
+    if stored is None:
+        return False
+    conn.execute(job.delete().where(job.c.id == job_id))
+    audit.note(conn, by, "delete", job_id, json.dumps(d.canonical(stored.definition), ensure_ascii=False))
+    return True
+
+
+def enable(conn: sa.Connection, job_id: str, enabled: bool, by: str) -> bool:
+    """Allow or forbid starts of a job; what runs goes on. False: there is no such job."""
+    changed = conn.execute(
+        job.update().values(enabled=enabled, updated_at=utcnow(), updated_by=by).where(job.c.id == job_id)
+    ).rowcount
+    if changed:
+        audit.note(conn, by, "enable" if enabled else "disable", job_id)
+    return bool(changed)
+
+
+def known_queues(conn: sa.Connection) -> list[tuple[str, str, dict[str, str]]]:
+    """Every queue that ever was: name, pool, labels a worker must have."""
+    rows = conn.execute(sa.select(queue.c.name, queue.c.pool, queue.c.labels))
+    return [(row.name, row.pool, json.loads(row.labels)) for row in rows]
+
+
+def _know_queue(conn: sa.Connection, name: str, pool: str, labels: Mapping[str, str]) -> None:
+    if conn.execute(sa.select(queue.c.name).where(queue.c.name == name)).first() is None:
+        conn.execute(queue.insert(), {"name": name, "pool": pool, "labels": json.dumps(labels)})
+
+
+def ids(conn: sa.Connection) -> Sequence[str]:
+    """The ids of all jobs in force."""
+    return conn.execute(sa.select(job.c.id).order_by(job.c.id)).scalars().all()

@@ -1,0 +1,202 @@
+"""The values that definitions are made of, and the one base of their models.
+
+A reader accepts what a person writes ("1h30m", "10 MB") as well as the value itself, and raises ``ValueError`` with a
+sentence that says what would be right. A writer gives the canonical spelling, which reads back as the same value.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from decimal import Decimal
+from difflib import get_close_matches
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, PlainValidator
+
+
+class Model(BaseModel):
+    """Base of all definition models: immutable, and closed to keys it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+UNITS = {"w": Decimal(604800), "d": Decimal(86400), "h": Decimal(3600), "m": Decimal(60), "s": Decimal(1)}
+UNITS["ms"] = Decimal("0.001")
+LONGEST = 36525 * 86400.0
+"""The longest duration, in seconds: a hundred years."""
+
+_DURATION = re.compile(r"(?:\s*\d+(?:\.\d+)?\s*(?:ms|[wdhms]))+\s*", re.ASCII)
+_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|[wdhms])", re.ASCII)
+
+SIZES = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+_SIZE = re.compile(r"(\d+)\s*([a-z]*)", re.ASCII | re.IGNORECASE)
+
+_ID = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """``"; did you mean 'x'?"`` for the word nearest to ``word``, or nothing when none is near."""
+    near = get_close_matches(word, list(known), n=1)
+    return f"; did you mean '{near[0]}'?" if near else ""
+
+
+def read_duration(value: Any) -> float:
+    """Seconds of ``"1h30m"``, ``"500ms"`` or a plain number of seconds."""
+    if isinstance(value, str) and _DURATION.fullmatch(value):
+        seconds = float(sum(Decimal(number) * UNITS[unit] for number, unit in _DURATION_PART.findall(value)))
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        seconds = float(value)
+    else:
+        raise ValueError(f"must be a duration such as 30m, 10s, 1h30m or a number of seconds, not {shown(value)}")
+    if not 0 <= seconds <= LONGEST:
+        raise ValueError(f"must be a duration from 0 to a hundred years, not {shown(value)}")
+    return seconds
+
+
+def _read_positive_duration(value: Any) -> float:
+    seconds = read_duration(value)
+    if seconds == 0:
+        raise ValueError(f"must be longer than 0, not {shown(value)}")
+    return seconds
+
+
+def write_duration(seconds: float) -> str | float:
+    """The short form, days to milliseconds, largest first; a number of seconds when milliseconds cannot hold it."""
+    left = round(seconds * 1000)
+    if left / 1000 != seconds:
+        return seconds
+    parts = []
+    for unit, size in (("d", 86400000), ("h", 3600000), ("m", 60000), ("s", 1000), ("ms", 1)):
+        number, left = divmod(left, size)
+        if number:
+            parts.append(f"{number}{unit}")
+    return "".join(parts) or "0s"
+
+
+def read_size(value: Any) -> int:
+    """Bytes of ``"1MiB"``, ``"10 MB"`` or a plain number of bytes."""
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is None or match[2].lower() not in SIZES:
+        raise ValueError(f"must be a size such as 1MiB, 500 kB or a number of bytes, not {shown(value)}")
+    return int(match[1]) * SIZES[match[2].lower()]
+
+
+def write_size(size: int) -> str | int:
+    """The size in the largest unit that divides it, or the plain number of bytes."""
+    for unit in ("GiB", "MiB", "KiB", "GB", "MB", "kB"):
+        if size and size % SIZES[unit.lower()] == 0:
+            return f"{size // SIZES[unit.lower()]}{unit}"
+    return size
+
+
+def read_text(value: Any) -> str:
+    """Text. A whole number is taken as it is written; anything else must be put in quotes to be text."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if isinstance(value, str):
+        if "\0" in value:
+            raise ValueError("must not contain a NUL character")
+        return value
+    hint = "; put it in quotes" if isinstance(value, bool | float) else ""
+    raise ValueError(f"must be text, not {shown(value)}{hint}")
+
+
+def read_word(value: Any) -> str:
+    """Text that is not blank."""
+    text = read_text(value)
+    if not text.strip():
+        raise ValueError("must not be empty")
+    return text
+
+
+def read_id(value: Any) -> str:
+    """An id: letters, digits, ``.``, ``_`` and ``-``; at most 128 of them."""
+    text = read_text(value)
+    if not _ID.fullmatch(text):
+        raise ValueError(f"must be made of 1 to 128 letters, digits, '.', '_' or '-', not {shown(value)}")
+    return text
+
+
+def whole(low: int, high: int) -> Callable[[Any], int]:
+    """A reader of whole numbers from ``low`` to ``high``, both included."""
+
+    def read(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise ValueError(f"must be a whole number from {low} to {high}, not {shown(value)}")
+        return value
+
+    return read
+
+
+def decimal(low: float, high: float) -> Callable[[Any], float]:
+    """A reader of numbers from ``low`` to ``high``, both included."""
+
+    def read(value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+            raise ValueError(f"must be a number from {low:g} to {high:g}, not {shown(value)}")
+        return float(value)
+
+    return read
+
+
+def read_flag(value: Any) -> bool:
+    """``true`` or ``false``; YAML 1.2 has no other words for them."""
+    if isinstance(value, bool):
+        return value
+    raise ValueError(f"must be true or false, not {shown(value)}")
+
+
+def shown(value: Any) -> str:
+    """The value as an error shows it: short, and in the words of YAML."""
+    match value:
+        case None:
+            return "nothing"
+        case bool():
+            return str(value).lower()
+        case str():
+            return repr(value if len(value) <= 60 else value[:57] + "...")
+        case dict():
+            return "a mapping"
+        case list() | tuple():
+            return "a list"
+        case _:
+            return str(value)
+
+
+def _listed(value: Any) -> Any:
+    return value if isinstance(value, list | tuple) else (value,)
+
+
+T = TypeVar("T")
+
+Many = Annotated[tuple[T, ...], BeforeValidator(_listed), Field(min_length=1)]
+"""One value, or a list with at least one."""
+
+Duration = Annotated[
+    float,
+    PlainValidator(read_duration, json_schema_input_type=str | float),
+    PlainSerializer(write_duration, return_type=str | float),
+]
+"""Seconds, 0 or more."""
+
+PositiveDuration = Annotated[
+    float,
+    PlainValidator(_read_positive_duration, json_schema_input_type=str | float),
+    PlainSerializer(write_duration, return_type=str | float),
+]
+"""Seconds, more than 0."""
+
+Size = Annotated[
+    int,
+    PlainValidator(read_size, json_schema_input_type=str | int),
+    PlainSerializer(write_size, return_type=str | int),
+]
+"""Bytes."""
+
+Flag = Annotated[bool, PlainValidator(read_flag, json_schema_input_type=bool)]
+Text = Annotated[str, PlainValidator(read_text, json_schema_input_type=str)]
+Word = Annotated[str, PlainValidator(read_word, json_schema_input_type=str)]
+"""Text that is not blank."""
+
+Id = Annotated[str, PlainValidator(read_id, json_schema_input_type=str)]

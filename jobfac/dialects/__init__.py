@@ -1,0 +1,133 @@
+"""The seam between the two engines: what cannot be said in one SQL for both.
+
+Everything else is SQLAlchemy Core, written once; lock hints are given with ``with_hint(..., "mssql")``, which SQLite
+never sees because its write transactions exclude each other anyway.
+"""
+
+import enum
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import sqlalchemy as sa
+
+from jobfac.dialects.clock import utcnow
+from jobfac.states import HELD, RunState
+from jobfac.tables import run, spelled
+
+__all__ = ["CLAIMED", "LOCKED", "SKIP", "Dialect", "Found", "Waiter", "choose", "claim_values", "look", "of", "utcnow"]
+
+LOCKED = "WITH (ROWLOCK, UPDLOCK)"
+"""Hint for a SELECT whose rows are about to be changed in the same transaction (SQL Server)."""
+
+SKIP = "WITH (ROWLOCK, UPDLOCK, READPAST)"
+"""Hint for taking rows that nobody else is taking (SQL Server)."""
+
+CLAIMED = (
+    run.c.id,
+    run.c.job,
+    run.c.job_version,
+    run.c.kind,
+    run.c.attempt,
+    run.c.failures,
+    run.c.priority,
+    run.c.arguments,
+    run.c.payload,
+    run.c.sequence_run_id,
+    run.c.queue,
+    run.c.started_at,
+)
+"""The columns of a run that its worker needs; what a claim returns."""
+
+
+class Found(enum.IntFlag):
+    """What a wait ended with."""
+
+    NOTHING = 0
+    WORK = 1  # a run is queued that may be claimed, or a scheduled run's time has come
+    STOP = 2  # the number of runs this worker was asked to stop has changed
+
+
+class Waiter(Protocol):
+    """Waits for work on behalf of one worker or scheduler, at next to no cost. Used by one thread at a time."""
+
+    def wait(self, queues: Sequence[str], worker_id: int, stopping: int, seconds: float) -> Found:
+        """Return as soon as there is something to do, or ``NOTHING`` after ``seconds``, or earlier if interrupted.
+
+        Args:
+            queues: in which a queued run is of interest; none: only stops and scheduled runs are.
+            stopping: how many runs ``worker_id`` knows that it has to stop.
+        """
+
+    def interrupt(self) -> None:
+        """Make a waiting thread return, from another thread, where the engine can; else it returns at its time."""
+
+    def close(self) -> None:
+        """Give back what the waiter holds."""
+
+
+def look(schema: str, now: str, hint: str = "") -> str:
+    """The SQL expression, a number as in ``Found``, of what there is to do. Binds queues, worker_id, stopping."""
+    return f"""\
+CASE WHEN EXISTS (SELECT 1 FROM {schema}run {hint} WHERE state = '{RunState.QUEUED}' AND queue IN :queues)
+          OR EXISTS (SELECT 1 FROM {schema}run {hint} WHERE state = '{RunState.SCHEDULED}' AND ready_at <= {now})
+     THEN {Found.WORK:d} ELSE 0 END
++ CASE WHEN (SELECT COUNT(*) FROM {schema}run {hint}
+             WHERE state IN ({spelled(HELD)}) AND worker_id = :worker_id AND state = '{RunState.STOPPING}') <> :stopping
+       THEN {Found.STOP:d} ELSE 0 END"""
+
+
+class Dialect(Protocol):
+    """What an engine does in its own way."""
+
+    name: str
+
+    def engine(self, url: sa.URL) -> sa.Engine:
+        """An engine with everything pinned: isolation level, durability, session settings."""
+
+    def claim(self, queue: str, limit: int, worker_id: int, worker: str) -> sa.Executable:
+        """The one statement that takes up to ``limit`` queued runs in order and returns ``CLAIMED`` of each."""
+
+    def lock_name(self, conn: sa.Connection, name: str) -> None:
+        """Hold the exclusive lock called ``name`` until the transaction ends."""
+
+    def is_transient(self, error: BaseException) -> bool:
+        """Whether the whole transaction may be tried again: deadlock, lock timeout, failover, lost connection."""
+
+    def waiter(self, engine: sa.Engine, how: str) -> Waiter:
+        """A waiter; ``how`` is the setting ``wait``."""
+
+
+def choose(url: sa.URL) -> Dialect:
+    """The dialect for a URL.
+
+    Raises:
+        ValueError: the URL is for another engine.
+    """
+    name = url.get_backend_name()
+    if name == "sqlite":
+        from jobfac.dialects.sqlite import Sqlite
+
+        return Sqlite()
+    if name == "mssql":
+        from jobfac.dialects.mssql import Mssql
+
+        return Mssql()
+    raise ValueError(
+        f"'{name}' is not an engine of jobfac: use sqlite:///FILE, mssql+pyodbc://... or mssql+mssqlpython://..."
+    )
+
+
+def of(conn: sa.Connection) -> Dialect:
+    """The dialect of a connection."""
+    return choose(conn.engine.url)
+
+
+def claim_values(worker_id: int, worker: str) -> dict[str, Any]:
+    """What a claim writes into each run, the same on every engine."""
+    return {
+        "state": RunState.RUNNING.value,
+        "attempt": run.c.attempt + 1,
+        "worker_id": worker_id,
+        "worker": worker,
+        "started_at": utcnow(),
+    }

@@ -1,0 +1,49 @@
+"""The database's clock as a SQL expression: the only clock whose times are stored."""
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.expression import ColumnElement
+
+from jobfac.tables import Instant
+
+
+class utcnow(ColumnElement[Any]):  # noqa: N801 - reads like the SQL function it is
+    """Now, in UTC with milliseconds, moved by ``milliseconds`` (a number, a bound parameter or a column) if given."""
+
+    type = Instant()
+    inherit_cache = True
+    _traverse_internals = [  # noqa: RUF012 - SQLAlchemy's own convention
+        ("milliseconds", sa.sql.visitors.InternalTraversal.dp_clauseelement),
+        ("moved", sa.sql.visitors.InternalTraversal.dp_boolean),
+    ]
+
+    def __init__(self, milliseconds: Any = None) -> None:
+        self.milliseconds = (
+            sa.literal(0, sa.BigInteger)
+            if milliseconds is None
+            else milliseconds
+            if isinstance(milliseconds, sa.ClauseElement)
+            else sa.literal(int(milliseconds), sa.BigInteger)
+        )
+        self.moved = milliseconds is not None
+
+
+@compiles(utcnow, "sqlite")
+def _sqlite(element: utcnow, compiler: SQLCompiler, **kw: Any) -> str:
+    if not element.moved:
+        return "strftime('%Y-%m-%d %H:%M:%f000', 'now')"
+    moved = compiler.process(element.milliseconds, **kw)
+    return f"strftime('%Y-%m-%d %H:%M:%f000', 'now', ({moved} / 1000.0) || ' seconds')"
+
+
+@compiles(utcnow, "mssql")
+def _mssql(element: utcnow, compiler: SQLCompiler, **kw: Any) -> str:
+    if not element.moved:
+        return "SYSUTCDATETIME()"
+    # DATEADD counts in INT: milliseconds alone would overflow after 24 days.
+    moved = compiler.process(element.milliseconds, **kw)
+    seconds = f"DATEADD(SECOND, CAST({moved} / 1000 AS INT), SYSUTCDATETIME())"
+    return f"DATEADD(MILLISECOND, CAST({moved} % 1000 AS INT), {seconds})"

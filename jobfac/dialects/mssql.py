@@ -1,0 +1,166 @@
+"""SQL Server 2016 and later, and Azure SQL Database, by pyodbc or mssql-python."""
+
+import re
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from jobfac.dialects import CLAIMED, SKIP, Found, claim_values, look
+from jobfac.states import RunState
+from jobfac.tables import SCHEMA, run
+
+TRANSIENT = frozenset(
+    {
+        1205,  # deadlock victim
+        1222,  # lock request timeout
+        3960,  # snapshot update conflict
+        -2,  # client timeout
+        233, 10053, 10054, 10060, 10061, 11001,  # the connection broke, or nobody listens
+        4060, 40197, 40501, 40540, 40613, 49918, 49919, 49920,  # Azure: moving, busy, failing over
+        615, 617, 926, 976, 978, 983, 9001, 9002,  # database closing, recovering, or a replica not readable; log full
+        51222,  # our own: a named lock could not be had in time
+    }
+)  # fmt: skip
+"""Error numbers after which the whole transaction may be tried again.
+Source: Microsoft, "Troubleshoot transient connection errors" and "Database engine events and errors"."""
+
+BROKEN = ("08001", "08003", "08004", "08007", "08S01", "HYT00", "HYT01", "IMC06")
+"""SQLSTATEs of a connection that is gone or never came."""
+
+SESSION = "SET XACT_ABORT ON; SET LOCK_TIMEOUT 20000; SET QUOTED_IDENTIFIER ON; SET ANSI_NULLS ON;"
+"""XACT_ABORT: an error ends the whole transaction, so nothing half done can be committed."""
+
+PAUSE = "00:00:00.040"
+"""How often a wait inside the server looks; half of it is the median pickup."""
+
+
+class Mssql:
+    """See ``Dialect``."""
+
+    name = "mssql"
+
+    def engine(self, url: sa.URL) -> sa.Engine:
+        engine = sa.create_engine(
+            with_driver(url),
+            isolation_level="READ COMMITTED",
+            pool_pre_ping=False,  # a broken connection is retried as a whole transaction anyway
+            pool_size=20,
+            max_overflow=100,
+            execution_options={"schema_translate_map": {None: SCHEMA}},
+            **({"fast_executemany": True} if url.get_driver_name() == "pyodbc" else {}),
+        )
+        sa.event.listen(engine, "connect", _on_connect)
+        return engine
+
+    def claim(self, queue: str, limit: int, worker_id: int, worker: str) -> sa.Executable:
+        nxt = (
+            sa.select(run)
+            .with_hint(run, SKIP, "mssql")
+            .where(sa.text(f"state = '{RunState.QUEUED}'"), run.c.queue == queue)
+            .order_by(run.c.priority.desc(), run.c.id)
+            .limit(limit)
+            .cte("next")
+        )
+        values = claim_values(worker_id, worker) | {"attempt": nxt.c.attempt + 1}
+        return sa.update(nxt).values(values).returning(*(nxt.c[column.name] for column in CLAIMED))
+
+    def lock_name(self, conn: sa.Connection, name: str) -> None:
+        conn.execute(_GETAPPLOCK, {"name": name[:255]})
+
+    def is_transient(self, error: BaseException) -> bool:
+        if isinstance(error, sa.exc.DBAPIError) and error.connection_invalidated:
+            return True
+        numbers, state = _codes(error.orig if isinstance(error, sa.exc.DBAPIError) else error)
+        return bool(numbers & TRANSIENT) or state in BROKEN
+
+    def waiter(self, engine: sa.Engine, how: str) -> "ServerWaiter | PollingWaiter":
+        return ServerWaiter(engine) if how == "server" else PollingWaiter(engine)
+
+
+_GETAPPLOCK = sa.text(
+    "DECLARE @taken INT; EXEC @taken = sp_getapplock @Resource = :name, @LockMode = N'Exclusive', "
+    "@LockOwner = N'Transaction', @LockTimeout = 20000; "
+    "IF @taken < 0 THROW 51222, N'The lock could not be had in time.', 1;"
+)
+
+
+def with_driver(url: sa.URL) -> sa.URL:
+    """The URL with Microsoft's newest installed ODBC driver, if it is for pyodbc and names none."""
+    if url.get_driver_name() != "pyodbc" or "driver" in url.query or "odbc_connect" in url.query or not url.host:
+        return url
+    import pyodbc
+
+    known = [
+        name for name in pyodbc.drivers() if name in ("ODBC Driver 18 for SQL Server", "ODBC Driver 17 for SQL Server")
+    ]
+    return url.update_query_dict({"driver": max(known, default="ODBC Driver 18 for SQL Server")})
+
+
+def _on_connect(connection: Any, record: Any) -> None:
+    cursor = connection.cursor()
+    cursor.execute(SESSION)
+    cursor.close()
+
+
+def _codes(error: Any) -> tuple[frozenset[int], str]:
+    """SQL Server's error numbers and the SQLSTATE that a driver's exception carries in its text."""
+    text = " ".join(str(argument) for argument in getattr(error, "args", ()))
+    numbers = frozenset(int(found) for found in re.findall(r"\((-?\d+)\)", text))
+    state = str(error.args[0]) if getattr(error, "args", ()) else ""
+    return numbers, state
+
+
+_WAIT = sa.text(
+    f"""\
+SET NOCOUNT ON;
+DECLARE @until DATETIME2(3) = DATEADD(MILLISECOND, CAST(:milliseconds AS INT), SYSUTCDATETIME());
+DECLARE @work INT = 0;
+WHILE @work = 0 AND SYSUTCDATETIME() < @until
+BEGIN
+    SET @work = {look(f"{SCHEMA}.", "SYSUTCDATETIME()", "WITH (READPAST)")};
+    IF @work = 0 WAITFOR DELAY '{PAUSE}';
+END;
+SELECT @work AS work;"""
+).bindparams(sa.bindparam("queues", expanding=True))
+
+
+class ServerWaiter:
+    """Waits inside the server: one round trip for up to ``seconds``, and a pickup within ``PAUSE``."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
+
+    def wait(self, queues: Sequence[str], worker_id: int, stopping: int, seconds: float) -> Found:
+        with self._engine.connect() as conn:
+            values = {
+                "milliseconds": int(seconds * 1000),
+                "queues": list(queues) or [""],
+                "worker_id": worker_id,
+                "stopping": stopping,
+            }
+            return Found(conn.execute(_WAIT, values).scalar_one())
+
+    def interrupt(self) -> None:
+        """A wait inside the server ends by itself; nobody stands in its way meanwhile."""
+
+    def close(self) -> None:
+        """Nothing is held between two waits."""
+
+
+class PollingWaiter(ServerWaiter):
+    """Looks from outside, less and less often while nothing comes: for servers where waiting batches are unwelcome."""
+
+    SHORTEST = 0.05
+    LONGEST = 1.0
+
+    def wait(self, queues: Sequence[str], worker_id: int, stopping: int, seconds: float) -> Found:
+        end = time.monotonic() + seconds
+        pause = self.SHORTEST
+        while (left := end - time.monotonic()) > 0:
+            if found := super().wait(queues, worker_id, stopping, 0.001):
+                return found
+            time.sleep(min(pause, left))
+            pause = min(pause * 1.5, self.LONGEST)
+        return Found.NOTHING

@@ -1,0 +1,177 @@
+"""SQLite: the embedded engine. One writer at a time, WAL, every commit durable."""
+
+import contextlib
+import ctypes
+import os
+import select
+import sqlite3
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from jobfac.dialects import CLAIMED, Found, claim_values, look
+from jobfac.states import RunState
+from jobfac.tables import run
+
+BUSY_TIMEOUT = 30.0
+"""Seconds a transaction waits for another writer before SQLite says `database is locked`."""
+
+TRANSIENT = (
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_PROTOCOL,
+    sqlite3.SQLITE_READONLY,
+)
+
+
+class Sqlite:
+    """See ``Dialect``."""
+
+    name = "sqlite"
+
+    def engine(self, url: sa.URL) -> sa.Engine:
+        engine = sa.create_engine(
+            url, connect_args={"timeout": BUSY_TIMEOUT, "check_same_thread": False}, pool_size=20, max_overflow=100
+        )
+        sa.event.listen(engine, "connect", _on_connect)
+        sa.event.listen(engine, "begin", _on_begin)
+        return engine
+
+    def claim(self, queue: str, limit: int, worker_id: int, worker: str) -> sa.Executable:
+        first = (
+            sa.select(run.c.id)
+            .where(sa.text(f"state = '{RunState.QUEUED}'"), run.c.queue == queue)
+            .order_by(run.c.priority.desc(), run.c.id)
+            .limit(limit)
+        )
+        return run.update().where(run.c.id.in_(first)).values(claim_values(worker_id, worker)).returning(*CLAIMED)
+
+    def lock_name(self, conn: sa.Connection, name: str) -> None:
+        """Nothing to do: a write transaction already excludes every other."""
+
+    def is_transient(self, error: BaseException) -> bool:
+        cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+        code = getattr(cause, "sqlite_errorcode", None)
+        return code is not None and code & 0xFF in TRANSIENT
+
+    def waiter(self, engine: sa.Engine, how: str) -> "FileWaiter":
+        return FileWaiter(engine)
+
+
+def _on_connect(connection: sqlite3.Connection, record: Any) -> None:
+    connection.isolation_level = None  # transactions are begun below, never by the driver's guess
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+
+
+def _on_begin(conn: sa.Connection) -> None:
+    # IMMEDIATE: a transaction that will write takes the lock first and waits for it, instead of failing half way.
+    write = conn.get_execution_options().get("write", False)
+    conn.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+_NOW = "strftime('%Y-%m-%d %H:%M:%f000', 'now')"
+_LOOK = sa.text(
+    f"""\
+SELECT {look("", _NOW)} AS found,
+       (SELECT CAST((julianday(min(ready_at)) - julianday('now')) * 86400.0 AS REAL)
+        FROM run WHERE state = '{RunState.SCHEDULED}') AS next"""
+).bindparams(sa.bindparam("queues", expanding=True))
+
+
+class FileWaiter:
+    """Looks when somebody has committed: inotify on the write-ahead log tells, elsewhere its size and time."""
+
+    POLL = 0.02
+    IN_MODIFY = 0x2
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+        self._wal = f"{engine.url.database}-wal"
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._reader, False)
+        os.set_blocking(self._writer, False)
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._inotify = self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC) if sys.platform == "linux" else -1
+        self._inode = 0
+        self._ready = select.poll()  # not select(): a worker with many open files passes its limit of 1,024
+        self._ready.register(self._reader, select.POLLIN)
+        if self._inotify >= 0:
+            self._ready.register(self._inotify, select.POLLIN)
+
+    def wait(self, queues: Sequence[str], worker_id: int, stopping: int, seconds: float) -> Found:
+        end = time.monotonic() + seconds
+        values = {"queues": list(queues), "worker_id": worker_id, "stopping": stopping}
+        while True:
+            # Drain, look, wait, in this order: what is committed after the look ends the wait.
+            watched = self._watch()
+            interrupted = self._drain()
+            with self._engine.connect() as conn:
+                found, until_next = conn.execute(_LOOK, values).one()
+            left = end - time.monotonic()
+            if found or interrupted or left <= 0:
+                return Found(found)
+            if until_next is not None:
+                left = min(left, max(until_next, 0.001))
+            self._sleep(left, watched)
+
+    def _watch(self) -> bool:
+        """Keep a watch on the log's file, which is another one after the database went away and came back."""
+        if self._inotify < 0:
+            return False
+        try:
+            inode = os.stat(self._wal).st_ino  # noqa: PTH116 - called often
+        except OSError:
+            self._inode = 0
+            return False
+        if inode != self._inode:
+            watch = self._libc.inotify_add_watch(self._inotify, os.fsencode(self._wal), self.IN_MODIFY)
+            self._inode = inode if watch >= 0 else 0
+        return self._inode != 0
+
+    def _sleep(self, seconds: float, watched: bool) -> None:
+        if watched:
+            self._ready.poll(seconds * 1000)
+            return
+        end = time.monotonic() + seconds
+        seen = self._signature()
+        while (left := end - time.monotonic()) > 0 and self._signature() == seen:
+            if self._ready.poll(min(left, self.POLL) * 1000):
+                return
+
+    def _signature(self) -> tuple[int, int, int] | None:
+        try:
+            found = os.stat(self._wal)  # noqa: PTH116
+        except OSError:
+            return None
+        return found.st_ino, found.st_size, found.st_mtime_ns
+
+    def _drain(self) -> bool:
+        """Take all news in; True if one of them was an interrupt."""
+        if self._inotify >= 0:
+            _empty(self._inotify)
+        return _empty(self._reader)
+
+    def interrupt(self) -> None:
+        # A full pipe holds interrupts enough.
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._writer, b"!")
+
+    def close(self) -> None:
+        for fd in (self._reader, self._writer, self._inotify):
+            if fd >= 0:
+                os.close(fd)
+
+
+def _empty(fd: int) -> bool:
+    anything = False
+    with contextlib.suppress(BlockingIOError):
+        while os.read(fd, 65536):
+            anything = True
+    return anything

@@ -1,0 +1,238 @@
+"""Workers, their leases, and what they hold: registration, heartbeat, claim, release, expiry.
+
+The lease is the worker's, not the run's: one heartbeat renews one row, however many runs the worker holds. Whoever
+notices that a lease has run out (any worker, any scheduler) marks the worker dead and gives back its runs in the same
+transaction. Every transaction that claims or finishes first locks its own worker's row, so it either comes before the
+expiry, which then sees what it did, or after it, and then learns that the lease is lost.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from jobfac.definitions import store
+from jobfac.dialects import LOCKED, SKIP, of, utcnow
+from jobfac.runs import Finished, give_back, record
+from jobfac.runs.events import Event
+from jobfac.runs.finish import held
+from jobfac.states import ALIVE, HELD, RunState, WorkerState
+from jobfac.tables import attempt, run, spelled, worker
+
+EXPIRY_BATCH = 200
+"""Runs given back in one transaction at most."""
+
+
+class LeaseLost(Exception):
+    """The worker's lease ran out: what it holds is no longer its own."""
+
+
+class Registration(NamedTuple):
+    """What a worker says of itself. ``token`` marks the processes it starts."""
+
+    name: str
+    host: str
+    pid: int
+    token: str
+    version: str
+    slots: int
+    pools: Sequence[str]
+    labels: Mapping[str, str]
+
+
+class Claimed(NamedTuple):
+    """A run that this worker took; ``attempt`` is the fence of everything it writes about it."""
+
+    id: int
+    job: str
+    job_version: int
+    kind: str
+    attempt: int
+    failures: int
+    priority: int
+    arguments: str | None
+    payload: str | None
+    sequence_run_id: int | None
+    queue: str
+    started_at: Any
+
+
+class Beat(NamedTuple):
+    """What a heartbeat brings back: the worker's state, and the runs to stop as (run, attempt, how)."""
+
+    state: WorkerState
+    stops: list[tuple[int, int, str]]
+
+
+def register(conn: sa.Connection, who: Registration, lease: float) -> int:
+    """Enter a worker with a fresh lease of ``lease`` seconds and return its id."""
+    values = who._asdict() | {
+        "pools": json.dumps(list(who.pools)),
+        "labels": json.dumps(dict(who.labels)),
+        "state": WorkerState.ACTIVE,
+    }
+    insert = worker.insert().values(
+        {**values, "started_at": utcnow(), "seen_at": utcnow(), "lease_until": utcnow(lease * 1000)}
+    )
+    return int(conn.execute(insert.returning(worker.c.id)).scalar_one())
+
+
+def renew(conn: sa.Connection, worker_id: int, lease: float) -> Beat:
+    """The heartbeat: renew the lease and bring back what is to be stopped.
+
+    Raises:
+        LeaseLost: it had run out, or somebody declared the worker dead.
+    """
+    renewed = conn.execute(_RENEW, {"p_id": worker_id, "p_lease": round(lease * 1000)}).rowcount
+    if renewed != 1:
+        raise LeaseLost(f"worker {worker_id} has no lease any more")
+    rows = conn.execute(_BEAT, {"p_id": worker_id}).all()
+    return Beat(WorkerState(rows[0].state), [(r.id, r.attempt, r.stop) for r in rows if r.id is not None])
+
+
+_IS_ALIVE = sa.text(f"worker.state IN ({spelled(ALIVE)})")
+_RENEW = (
+    worker.update()
+    .where(worker.c.id == sa.bindparam("p_id"), worker.c.state.in_(ALIVE), worker.c.lease_until > utcnow())
+    .values(seen_at=utcnow(), lease_until=utcnow(sa.bindparam("p_lease", type_=sa.BigInteger)))
+)
+_BEAT = (
+    sa.select(worker.c.state, run.c.id, run.c.attempt, run.c.stop)
+    .select_from(
+        worker.outerjoin(
+            run,
+            (run.c.worker_id == worker.c.id)
+            & sa.text(f"run.state IN ({spelled(HELD)})")
+            & (run.c.state == RunState.STOPPING),
+        )
+    )
+    .where(worker.c.id == sa.bindparam("p_id"))
+)
+_HOLD = (
+    sa.select(worker.c.state)
+    .with_hint(worker, LOCKED, "mssql")
+    .where(worker.c.id == sa.bindparam("p_id"), worker.c.state.in_(ALIVE), worker.c.lease_until > utcnow())
+)
+
+
+def hold(conn: sa.Connection, worker_id: int) -> WorkerState:
+    """Lock the worker's row for this transaction, so that no expiry comes between; returns its state.
+
+    Raises:
+        LeaseLost: the lease has run out.
+    """
+    state = conn.execute(_HOLD, {"p_id": worker_id}).scalar()
+    if state is None:
+        raise LeaseLost(f"worker {worker_id} has no lease any more")
+    return WorkerState(state)
+
+
+def fitting_queues(conn: sa.Connection, pools: Sequence[str], labels: Mapping[str, str]) -> list[str]:
+    """The queues that a worker of these pools and labels may take from."""
+    return [
+        name
+        for name, pool, needed in store.known_queues(conn)
+        if pool in pools and all(labels.get(key) == value for key, value in needed.items())
+    ]
+
+
+def claim(conn: sa.Connection, worker_id: int, name: str, queues: Sequence[str], slots: int) -> list[Claimed]:
+    """Take up to ``slots`` runs, highest priority first, then oldest. The caller has called ``hold``."""
+    if slots <= 0 or not queues:
+        return []
+    taken: list[Claimed] = []
+    for queue, number in _shares(conn, queues, slots):
+        statement = of(conn).claim(queue, number, worker_id, name)
+        taken += [Claimed(**row) for row in conn.execute(statement).mappings()]
+    taken.sort(key=lambda claimed: (-claimed.priority, claimed.id))
+    if taken:
+        conn.execute(
+            _OPEN, [{"p_run": c.id, "p_number": c.attempt, "p_worker": worker_id, "p_name": name} for c in taken]
+        )
+        record(conn, [Event(c.id, c.attempt, RunState.RUNNING, name) for c in taken])
+    return taken
+
+
+_OPEN = attempt.insert().values(
+    run_id=sa.bindparam("p_run"),
+    number=sa.bindparam("p_number"),
+    worker_id=sa.bindparam("p_worker"),
+    worker=sa.bindparam("p_name"),
+    started_at=utcnow(),
+)
+
+
+def _shares(conn: sa.Connection, queues: Sequence[str], slots: int) -> list[tuple[str, int]]:
+    """How many to take from each queue so that the best of all queues come first. One queue needs no look."""
+    if len(queues) == 1:
+        return [(queues[0], slots)]
+    heads = []
+    for queue in queues:
+        query = (
+            sa.select(run.c.priority, run.c.id)
+            .with_hint(run, "WITH (READPAST)", "mssql")
+            .where(sa.text(f"state = '{RunState.QUEUED}'"), run.c.queue == queue)
+            .order_by(run.c.priority.desc(), run.c.id)
+            .limit(slots)
+        )
+        heads += [(-row.priority, row.id, queue) for row in conn.execute(query)]
+    best = [queue for _, _, queue in sorted(heads)[:slots]]
+    return [(queue, best.count(queue)) for queue in queues if queue in best]
+
+
+def held_by(conn: sa.Connection, worker_id: int) -> list[Claimed]:
+    """What the database says this worker holds: after a claim whose answer was lost, this is what was taken."""
+    query = sa.select(*(run.c[name] for name in Claimed._fields)).where(
+        sa.text(f"state IN ({spelled(HELD)})"), run.c.worker_id == worker_id
+    )
+    return [Claimed(**row) for row in conn.execute(query).mappings()]
+
+
+def drain(conn: sa.Connection, worker_id: int) -> bool:
+    """Ask a worker to take nothing more and to leave when it is done. False: it is not alive."""
+    change = worker.update().where(worker.c.id == worker_id, worker.c.state.in_(ALIVE))
+    return conn.execute(change.values(state=WorkerState.DRAINING)).rowcount == 1
+
+
+def leave(conn: sa.Connection, worker_id: int) -> None:
+    """The worker's goodbye; what it still holds is given back by the next sweep."""
+    change = worker.update().where(worker.c.id == worker_id, worker.c.state.in_(ALIVE))
+    conn.execute(change.values(state=WorkerState.STOPPED, ended_at=utcnow(), seen_at=utcnow()))
+
+
+def expire(conn: sa.Connection, by: str, only: int | None = None) -> list[Finished]:
+    """Mark workers dead whose lease has run out, and settle the runs of workers that are gone.
+
+    Args:
+        only: look at this worker alone, and declare it dead whatever its lease says: a worker that knows that it has
+            lost its lease settles its own former self with it.
+    """
+    over = [worker.c.id == only] if only is not None else [worker.c.lease_until < utcnow()]
+    query = sa.select(worker.c.id, worker.c.name).with_hint(worker, SKIP, "mssql").where(_IS_ALIVE, *over)
+    finished: list[Finished] = []
+    for dead in conn.execute(query.limit(EXPIRY_BATCH)).all():
+        conn.execute(worker.update().where(worker.c.id == dead.id).values(state=WorkerState.DEAD, ended_at=utcnow()))
+        finished += _settle(conn, run.c.worker_id == dead.id, f"its worker {dead.name} died", by)
+    gone = sa.select(worker.c.id).where(worker.c.state.in_((WorkerState.DEAD, WorkerState.STOPPED)))
+    if only is None:
+        # Nothing is left here unless a dead worker held more than one batch, or one said goodbye too early.
+        finished += _settle(conn, run.c.worker_id.in_(gone), "its worker is gone", by)
+    return finished
+
+
+def _settle(conn: sa.Connection, condition: sa.ColumnElement[bool], why: str, by: str) -> list[Finished]:
+    return give_back(conn, held(conn, condition, EXPIRY_BATCH), why, by)
+
+
+def workers(conn: sa.Connection, alive_only: bool = False) -> Sequence[sa.RowMapping]:
+    """The fleet, newest first: each worker with the number of runs it holds as ``busy``."""
+    busy = (
+        sa.select(sa.func.count())
+        .where(sa.text(f"run.state IN ({spelled(HELD)})"), run.c.worker_id == worker.c.id)
+        .scalar_subquery()
+    )
+    query = sa.select(worker, busy.label("busy")).order_by(worker.c.id.desc()).limit(1000)
+    if alive_only:
+        query = query.where(_IS_ALIVE)
+    return conn.execute(query).mappings().all()

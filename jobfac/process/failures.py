@@ -1,0 +1,105 @@
+"""Why a program could not be started, in a sentence for the person who has to mend it."""
+
+import errno
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+
+class StartError(Exception):
+    """A program could not be started. str() is one sentence that names the thing and the remedy."""
+
+
+MACHINE = {
+    errno.EMFILE: "this worker has too many open files; raise its limit (ulimit -n) or give it fewer slots",
+    errno.ENFILE: "this machine has too many open files; raise fs.file-max or run less on it",
+    errno.EAGAIN: "the limit of processes is reached; raise it (ulimit -u, pids.max) or give this worker fewer slots",
+    errno.ENOMEM: "this machine is out of memory; free some or give this worker fewer slots",
+    errno.ENOSPC: "the disk is full; free some space",
+    errno.EDQUOT: "the disk quota is used up; free some space",
+    errno.EROFS: "the file system is read-only; choose another folder or mount it writable",
+    errno.E2BIG: "the arguments and the environment together are too long; pass large input as a payload file",
+}
+
+
+def explain(
+    argv: Sequence[str], environment: Mapping[str, str], directory: str | None, user: str | None, error: Exception
+) -> str:
+    """The sentence for an error that starting `argv` raised, found by looking at the file system as it is now."""
+    name = argv[0]
+    if not isinstance(error, OSError):
+        return f"{name!r} cannot be started with these arguments or this environment: {error}"
+    if error.errno in MACHINE:
+        return f"{name!r} cannot be started: {MACHINE[error.errno]}"
+    if directory is not None and (fault := _directory_fault(directory)):
+        return fault
+    if error.errno == errno.EPERM and user is not None:
+        return (
+            f"{name!r} cannot be started: this worker may not switch to user {user!r}; run it as root or as that user"
+        )
+    return _program_fault(name, environment, directory, user, error)
+
+
+def explain_file(purpose: str, path: Path, error: OSError) -> str:
+    """The sentence for a file that could not be opened; `purpose` says what it is, as in 'the spool file'."""
+    if error.errno in MACHINE:
+        remedy = MACHINE[error.errno]
+    elif error.errno == errno.ENOENT:
+        remedy = f"the folder {str(path.parent)!r} does not exist; create it"
+    elif error.errno in (errno.ENOTDIR, errno.EEXIST):
+        remedy = f"{str(path.parent)!r} is not a folder; choose another path"
+    elif error.errno in (errno.EACCES, errno.EPERM):
+        remedy = "this worker has no right to; grant it or choose another path"
+    else:
+        remedy = f"{error.strerror}; choose another path"
+    return f"{purpose} {str(path)!r} cannot be opened: {remedy}"
+
+
+def _directory_fault(directory: str) -> str | None:
+    path = Path(directory)
+    if not path.exists():
+        return f"the directory {directory!r} does not exist on this worker; create it or correct the job's directory"
+    if not path.is_dir():
+        return f"{directory!r} is not a directory; correct the job's directory"
+    if not os.access(path, os.X_OK):
+        return f"the directory {directory!r} may not be entered by this worker; grant it the right"
+    return None
+
+
+def _program_fault(
+    name: str, environment: Mapping[str, str], directory: str | None, user: str | None, error: OSError
+) -> str:
+    if "/" in name:
+        path = Path(directory or ".", name)
+        if not path.exists():
+            return f"there is no program {name!r} on this worker; install it or correct the command"
+    else:
+        search = environment.get("PATH", os.defpath)
+        found = shutil.which(name, mode=os.F_OK, path=search)
+        if found is None:
+            return f"there is no program {name!r} in PATH ({search}); install it on this worker or give its full path"
+        path = Path(found)
+    if path.is_dir():
+        return f"{name!r} is a directory, not a program; correct the command"
+    if error.errno == errno.ENOEXEC:
+        return f"{name!r} is not a program of this machine and has no '#!' line that names its interpreter; add one"
+    if error.errno == errno.ENOENT:
+        interpreter = _interpreter(path)
+        return (
+            f"{name!r} names {interpreter} to run it, which this worker does not have; install it or correct the file"
+        )
+    if error.errno == errno.EACCES:
+        who = "this worker" if user is None else f"user {user!r}"
+        return f"{name!r} may not be executed by {who}; make it executable (chmod +x)"
+    return f"{name!r} cannot be started: {error.strerror}; correct the command"
+
+
+def _interpreter(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            line = file.readline(256)
+    except OSError:
+        return "an interpreter"
+    words = line.removeprefix(b"#!").split()
+    return repr(os.fsdecode(words[0])) if line.startswith(b"#!") and words else "a loader"

@@ -1,0 +1,88 @@
+"""The process table of Linux, read straight from /proc: an order of magnitude cheaper than a library's objects."""
+
+import os
+import signal
+import time
+
+TICKS = os.sysconf("SC_CLK_TCK")
+MARKER = b"\0JOBFAC_MARKER="
+
+
+class Entry:
+    """One process: parent, group and session as numbers, start in clock ticks since boot, dead if it is a zombie.
+
+    Number and start together name a process for good; the number alone is used again.
+    """
+
+    __slots__ = ("dead", "group", "parent", "pid", "session", "start")
+
+    def __init__(self, pid: int, parent: int, group: int, session: int, start: int, dead: bool) -> None:
+        self.pid = pid
+        self.parent = parent
+        self.group = group
+        self.session = session
+        self.start = start
+        self.dead = dead
+
+
+def now() -> int:
+    """The present on the scale of `Entry.start`."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) * TICKS // 1_000_000_000
+
+
+def entry(pid: int) -> Entry | None:
+    """The process with this number, or None."""
+    try:
+        text = _content(f"/proc/{pid}/stat")
+    except OSError:
+        return None
+    # The name in brackets may hold anything, brackets and spaces too.
+    fields = text[text.rindex(b")") + 2 :].split()
+    # A zombie with more than one thread is a program that lives on after its first thread has ended.
+    dead = fields[0] in b"ZX" and int(fields[17]) <= 1
+    return Entry(pid, int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19]), dead)
+
+
+def entries() -> dict[int, Entry]:
+    """Every process of this machine that may be looked at, by number."""
+    found = (entry(int(name)) for name in os.listdir("/proc") if name.isdecimal())  # noqa: PTH208 (hot)
+    return {one.pid: one for one in found if one is not None}
+
+
+def marker(pid: int) -> str | None:
+    """The marker in the environment with which the process was started, or None."""
+    try:
+        environment = b"\0" + _content(f"/proc/{pid}/environ")
+    except OSError:
+        return None
+    _, found, rest = environment.partition(MARKER)
+    return os.fsdecode(rest.partition(b"\0")[0]) if found else None
+
+
+def send(pid: int, start: int, number: int) -> bool:
+    """Send a signal to exactly this process; False if it is gone or not ours to signal."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except OSError:
+        return False
+    try:
+        found = entry(pid)
+        if found is None or found.start != start:
+            return False
+        signal.pidfd_send_signal(descriptor, number)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def _content(path: str) -> bytes:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        parts = []
+        while part := os.read(descriptor, 65536):
+            parts.append(part)
+        return b"".join(parts)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,38 @@
+"""Runs: started, listed, stopped and finished here. This package is the sole writer of ``run.state``, together with
+the claim and the expiry in ``leases``.
+
+Every function takes a ``Connection`` first; who opens the transaction decides what is atomic.
+"""
+
+from jobfac.runs.events import events_of, record
+from jobfac.runs.finish import Finished, Outcome, finish, give_back, report_progress
+from jobfac.runs.gates import promote_due, release_blocked
+from jobfac.runs.reading import NotFound, attempts, find, get, present
+from jobfac.runs.retry import retry_delay
+from jobfac.runs.starting import Refused, Start, retry, start, start_many
+from jobfac.runs.stopping import Stopped, request_stop
+
+__all__ = [
+    "Finished",
+    "NotFound",
+    "Outcome",
+    "Refused",
+    "Start",
+    "Stopped",
+    "attempts",
+    "events_of",
+    "find",
+    "finish",
+    "get",
+    "give_back",
+    "present",
+    "promote_due",
+    "record",
+    "release_blocked",
+    "report_progress",
+    "request_stop",
+    "retry",
+    "retry_delay",
+    "start",
+    "start_many",
+]

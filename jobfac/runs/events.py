@@ -1,0 +1,35 @@
+"""The append-only history of every run: each transition, who caused it and why."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from jobfac.dialects import utcnow
+from jobfac.tables import run_event
+
+_INSERT = run_event.insert().values(at=utcnow())
+
+
+class Event(NamedTuple):
+    """One thing that happened to a run. ``event`` is a state's name, or a word such as ``discarded``."""
+
+    run_id: int
+    attempt: int
+    event: str
+    by: str
+    detail: str | None = None
+
+
+def record(conn: sa.Connection, events: Iterable[Event]) -> None:
+    """Append events at the database's time."""
+    rows = [e._asdict() | {"detail": None if e.detail is None else e.detail[:1000]} for e in events]
+    if rows:
+        conn.execute(_INSERT, rows)
+
+
+def events_of(conn: sa.Connection, run_id: int) -> Sequence[sa.RowMapping]:
+    """The events of one run, oldest first: ``id``, ``attempt``, ``at``, ``event``, ``by``, ``detail``."""
+    columns: list[Any] = [c for c in run_event.c if c.name != "run_id"]
+    query = sa.select(*columns).where(run_event.c.run_id == run_id).order_by(run_event.c.id)
+    return conn.execute(query).mappings().all()

@@ -1,0 +1,237 @@
+"""Finishing executions: every write carries the fence, and a result that comes too late is discarded, visibly."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from jobfac.dialects import LOCKED, utcnow
+from jobfac.runs import gates
+from jobfac.runs.events import Event, record
+from jobfac.states import FINAL, HELD, RunState
+from jobfac.tables import attempt, run, spelled
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one execution ended, as its worker saw it.
+
+    ``state`` is final, or ``queued`` to give the run back unharmed. ``ended`` is a time of this machine's monotonic
+    clock, of which only the distance to now is used: the time stored is the database's. ``retry_after`` seconds: try
+    again then.
+    """
+
+    run_id: int
+    attempt: int
+    state: RunState
+    exit_code: int | None = None
+    signal: int | None = None
+    reason: str | None = None
+    exit_message: str | None = None
+    outputs: str | None = None
+    ended: float = field(default_factory=time.monotonic)
+    retry_after: float | None = None
+
+
+class Finished(NamedTuple):
+    """A run that reached a final state just now."""
+
+    run_id: int
+    job: str
+    state: RunState
+    sequence_run_id: int | None
+    visit_id: int | None
+
+
+_HELD_COLUMNS = (
+    run.c.id, run.c.job, run.c.state, run.c.attempt, run.c.worker_id, run.c.failures, run.c.restartable,
+    run.c.already_running, run.c.concurrency_key, run.c.sequence_run_id, run.c.visit_id,
+)  # fmt: skip
+
+_LOCK = (
+    sa.select(*_HELD_COLUMNS).with_hint(run, LOCKED, "mssql").where(run.c.id.in_(sa.bindparam("ids", expanding=True)))
+)
+
+_AGO = utcnow(sa.bindparam("p_ago", type_=sa.BigInteger))
+# Names with p_: SQLAlchemy reads a parameter that is named like a column as a value to SET.
+_FENCE = (
+    run.c.id == sa.bindparam("p_run_id"),
+    run.c.attempt == sa.bindparam("p_fence"),
+    run.c.worker_id == sa.bindparam("p_holder"),
+)
+_SET: dict[str, Any] = {
+    name: sa.bindparam(f"p_{name}") for name in ("state", "exit_code", "signal", "reason", "exit_message", "outputs")
+}
+
+_END = (
+    run.update()
+    .where(*_FENCE)
+    .values({**_SET, "ended_at": _AGO, "failures": run.c.failures + sa.bindparam("p_failed")})
+)
+_AGAIN = (
+    run.update()
+    .where(*_FENCE)
+    .values(
+        state=sa.bindparam("p_state"),
+        reason=sa.bindparam("p_reason"),
+        exit_code=sa.bindparam("p_exit_code"),
+        signal=sa.bindparam("p_signal"),
+        ready_at=utcnow(sa.bindparam("p_wait", type_=sa.BigInteger)),
+        queued_at=utcnow(),
+        failures=run.c.failures + sa.bindparam("p_failed"),
+        worker_id=None,
+        worker=None,
+        progress=None,
+        message=None,
+    )
+)
+_CLOSE = (
+    attempt.update()
+    .where(attempt.c.run_id == sa.bindparam("p_run_id"), attempt.c.number == sa.bindparam("p_fence"))
+    .values(
+        state=sa.bindparam("p_verdict"),
+        exit_code=sa.bindparam("p_exit_code"),
+        signal=sa.bindparam("p_signal"),
+        reason=sa.bindparam("p_reason"),
+        ended_at=_AGO,
+    )
+)
+
+
+def finish(conn: sa.Connection, worker_id: int, outcomes: Sequence[Outcome], by: str) -> list[Finished]:
+    """Store the outcomes of this worker's executions, retry or end their runs, and free what waited for them.
+
+    Safe to repeat: an outcome that is stored already is recognised and left as it is.
+    """
+    if not outcomes:
+        return []
+    rows = {row["id"]: row for row in conn.execute(_LOCK, {"ids": [o.run_id for o in outcomes]}).mappings()}
+    ends: list[dict[str, Any]] = []
+    agains: list[dict[str, Any]] = []
+    events: list[Event] = []
+    finished: list[Finished] = []
+    freed: list[Mapping[Any, Any]] = []
+    for outcome in outcomes:
+        row = rows.get(outcome.run_id)
+        if row is None or not _is_mine(row, outcome, worker_id):
+            events += _discard(row, outcome, worker_id, by)
+            continue
+        state, failed = _next_state(row, outcome)
+        values = _values(outcome, worker_id, state, failed)
+        (ends if state in FINAL else agains).append(values)
+        detail = outcome.reason
+        if state == RunState.SCHEDULED:
+            detail = f"{outcome.state}: {outcome.reason or 'no reason given'}; again in {outcome.retry_after:.1f} s"
+        events.append(Event(outcome.run_id, outcome.attempt, state, by, detail))
+        if state in FINAL:
+            finished.append(Finished(row["id"], row["job"], state, row["sequence_run_id"], row["visit_id"]))
+        if state != RunState.QUEUED:
+            freed.append(row)
+    if ends:
+        conn.execute(_END, ends)
+    if agains:
+        conn.execute(_AGAIN, agains)
+    if ends or agains:
+        conn.execute(_CLOSE, ends + agains)
+    record(conn, events)
+    gates.release_blocked(conn, freed, by)
+    return finished
+
+
+def give_back(conn: sa.Connection, rows: Sequence[Mapping[Any, Any]], why: str, by: str) -> list[Finished]:
+    """Settle held runs whose worker is gone: back to the queue, or ``lost``, or ``stopped`` if a stop was asked for.
+
+    Args:
+        rows: as ``held`` selects them, locked in this transaction.
+        why: the attempt's reason, such as "its worker died".
+    """
+    finished = []
+    for row in rows:
+        stopping = row["state"] == RunState.STOPPING
+        state = RunState.STOPPED if stopping else RunState.QUEUED if row["restartable"] else RunState.LOST
+        outcome = Outcome(row["id"], row["attempt"], RunState.LOST, reason=why)
+        values = _values(outcome, row["worker_id"], state, failed=0)
+        conn.execute(_END if state in FINAL else _AGAIN, values)
+        conn.execute(_CLOSE, values)
+        record(conn, [Event(row["id"], row["attempt"], state, by, why)])
+        if state in FINAL:
+            finished.append(Finished(row["id"], row["job"], state, row["sequence_run_id"], row["visit_id"]))
+    gates.release_blocked(conn, [row for row in rows if row["id"] in {f.run_id for f in finished}], by)
+    return finished
+
+
+def held(conn: sa.Connection, condition: sa.ColumnElement[bool], limit: int) -> Sequence[sa.RowMapping]:
+    """Running and stopping runs that fit, locked, in the form that ``give_back`` takes."""
+    query = (
+        sa.select(*_HELD_COLUMNS)
+        .with_hint(run, LOCKED, "mssql")
+        .where(sa.text(f"state IN ({spelled(HELD)})"), condition)
+        .order_by(run.c.id)
+        .limit(limit)
+    )
+    return conn.execute(query).mappings().all()
+
+
+def _is_mine(row: Mapping[Any, Any], outcome: Outcome, worker_id: int) -> bool:
+    return (
+        row["attempt"] == outcome.attempt
+        and row["worker_id"] == worker_id
+        and row["state"] in (RunState.RUNNING, RunState.STOPPING)
+    )
+
+
+def _discard(row: Mapping[Any, Any] | None, outcome: Outcome, worker_id: int, by: str) -> list[Event]:
+    if row is None:
+        return []  # purged
+    if row["attempt"] == outcome.attempt and row["worker_id"] == worker_id and row["state"] in FINAL:
+        return []  # this very outcome: its commit succeeded and only the answer was lost
+    if row["attempt"] == outcome.attempt and row["worker_id"] is None and row["state"] == RunState.SCHEDULED:
+        return []  # likewise, and a retry is waiting
+    what = f"attempt {outcome.attempt} ended {outcome.state} after its lease was lost; the result was discarded"
+    return [Event(outcome.run_id, outcome.attempt, "discarded", by, what)]
+
+
+def _next_state(row: Mapping[Any, Any], outcome: Outcome) -> tuple[RunState, int]:
+    """Where the run goes, and whether a retry was used up by it."""
+    stopping = row["state"] == RunState.STOPPING
+    if outcome.state == RunState.QUEUED:
+        return (RunState.STOPPED if stopping else RunState.QUEUED if row["restartable"] else RunState.LOST), 0
+    if outcome.retry_after is not None and not stopping:
+        return RunState.SCHEDULED, 1
+    return outcome.state, 0
+
+
+def _values(outcome: Outcome, worker_id: int, state: RunState, failed: int) -> dict[str, Any]:
+    verdict = RunState.STOPPED if outcome.state == RunState.QUEUED else outcome.state
+    return {
+        "p_run_id": outcome.run_id,
+        "p_fence": outcome.attempt,
+        "p_holder": worker_id,
+        "p_state": state.value,
+        "p_verdict": verdict.value,
+        "p_exit_code": outcome.exit_code,
+        "p_signal": outcome.signal,
+        "p_reason": _cut(outcome.reason),
+        "p_exit_message": _cut(outcome.exit_message),
+        "p_outputs": outcome.outputs,
+        "p_ago": -round((time.monotonic() - outcome.ended) * 1000),
+        "p_wait": round((outcome.retry_after or 0.0) * 1000),
+        "p_failed": failed,
+    }
+
+
+def _cut(text: str | None) -> str | None:
+    return None if text is None else text[:1000]
+
+
+def report_progress(
+    conn: sa.Connection, run_id: int, attempt_number: int, progress: float | None, message: str | None
+) -> None:
+    """Show how far an execution has come; a later attempt of the run is left alone."""
+    conn.execute(
+        run.update()
+        .where(run.c.id == run_id, run.c.attempt == attempt_number, run.c.state.in_(HELD))
+        .values(progress=progress, message=message)
+    )

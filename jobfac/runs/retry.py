@@ -1,0 +1,37 @@
+"""Whether and when a failed run is tried again: pure arithmetic."""
+
+import contextlib
+from typing import Protocol
+
+from jobfac.states import RunState
+
+
+class Policy(Protocol):
+    """The ``retry`` of a definition; delays in seconds, ``jitter`` a fraction, ``on`` the states that are retried."""
+
+    @property
+    def attempts(self) -> int: ...
+    @property
+    def delay(self) -> float: ...
+    @property
+    def backoff(self) -> float: ...
+    @property
+    def maximum_delay(self) -> float: ...
+    @property
+    def jitter(self) -> float: ...
+    @property
+    def on(self) -> tuple[str, ...]: ...
+
+
+def retry_delay(policy: Policy, state: RunState, failures: int, chance: float) -> float | None:
+    """Seconds until the next try of a run that ended in ``state`` after ``failures`` earlier failures; None: no retry.
+
+    ``attempts`` counts every execution, the first included; executions lost to a worker's death do not count.
+    ``chance`` is a random number from 0 to 1, which moves the delay by up to ``jitter`` of it, up or down.
+    """
+    if state not in policy.on or failures + 1 >= policy.attempts:
+        return None
+    delay = policy.maximum_delay
+    with contextlib.suppress(OverflowError):
+        delay = min(policy.delay * policy.backoff**failures, policy.maximum_delay)
+    return max(0.0, delay * (1 + policy.jitter * (2 * chance - 1)))

@@ -1,0 +1,170 @@
+"""Starting runs: what a definition and a request make of each other."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from jobfac.definitions import store
+from jobfac.dialects import utcnow
+from jobfac.runs import gates
+from jobfac.runs.events import Event, record
+from jobfac.runs.reading import NotFound
+from jobfac.runs.stopping import request_stop
+from jobfac.states import ACTIVE, RunState
+from jobfac.tables import run, spelled
+
+PAYLOAD_LIMIT = 4 * 1024 * 1024
+"""Characters of a payload at most."""
+
+
+class Refused(Exception):
+    """The job's definition does not allow this start; the text says why and what would."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """A wish to run a job. Times: ``delay`` in seconds from now, or ``at`` an aware instant.
+
+    ``key`` makes the start idempotent: the same key of the same job gives the same run, however often it is asked for.
+    ``manual`` is a person's or a program's start, which ``on_demand`` may forbid; a schedule's or a sequence's is not.
+    """
+
+    job: str
+    by: str
+    arguments: Sequence[str] | None = None
+    payload: str | None = None
+    priority: int | None = None
+    delay: float | None = None
+    at: datetime | None = None
+    key: str | None = None
+    overrides: Mapping[str, Any] | None = None
+    manual: bool = True
+    schedule_id: int | None = None
+    due_at: datetime | None = None
+    sequence_run_id: int | None = None
+    visit_id: int | None = None
+    retry_of: int | None = None
+
+
+def start(conn: sa.Connection, wish: Start) -> int:
+    """Insert a run and return its id. Look at its state: the already-running policy may have made it ``denied``.
+
+    Raises:
+        NotFound: there is no such job.
+        Refused: the job is disabled, not startable by hand, or does not take other arguments.
+    """
+    if wish.key is not None:
+        found = conn.execute(
+            sa.select(run.c.id)
+            .with_hint(run, "WITH (UPDLOCK, HOLDLOCK)", "mssql")  # two with the same key: the second waits here
+            .where(run.c.job == wish.job, run.c.start_key == wish.key)
+        ).scalar()
+        if found is not None:
+            return int(found)
+    return _insert(conn, wish, _values(conn, wish), 1)[0]
+
+
+def start_many(conn: sa.Connection, wish: Start, count: int) -> list[int]:
+    """Insert ``count`` equal runs and return their ids in order. All or none. Raises as ``start`` does."""
+    values = _values(conn, wish)
+    if gates.is_ruled(values):
+        return [_insert(conn, wish, values, 1)[0] for _ in range(count)]
+    ids: list[int] = []
+    while len(ids) < count:
+        ids += _insert(conn, wish, values, min(gates.BATCH, count - len(ids)))
+    return ids
+
+
+def retry(conn: sa.Connection, run_id: int, by: str) -> int:
+    """Run a finished run again, with the same arguments and payload and the job's present definition: a new run's id.
+
+    Raises:
+        NotFound: there is no such run, or its job is gone.
+        Refused: it has not ended yet, or the job is disabled.
+    """
+    row = conn.execute(sa.select(run).where(run.c.id == run_id)).mappings().first()
+    if row is None:
+        raise NotFound(f"There is no run {run_id}; `jobfac runs list` shows what there is.")
+    if row["state"] in ACTIVE:
+        raise Refused(f"Run {run_id} is still {row['state']}; stop it first, or wait for its end.")
+    wish = Start(
+        job=row["job"],
+        by=by,
+        arguments=None if row["arguments"] is None else json.loads(row["arguments"]),
+        payload=row["payload"],
+        priority=row["priority"],
+        overrides=None if row["overrides"] is None else json.loads(row["overrides"]),
+        retry_of=run_id,
+    )
+    return _insert(conn, wish, _values(conn, replace(wish, manual=False)), 1)[0]
+
+
+def _values(conn: sa.Connection, wish: Start) -> dict[str, Any]:
+    """The row of a new run but for its state."""
+    stored = store.load(conn, wish.job)
+    if stored is None:
+        raise NotFound(f"There is no job '{wish.job}'; `jobfac jobs list` shows what there is.")
+    job = stored.definition
+    if not stored.enabled:
+        raise Refused(f"Job '{wish.job}' is disabled; `jobfac jobs enable {wish.job}` allows it again.")
+    if wish.manual and not job.on_demand:
+        raise Refused(f"Job '{wish.job}' may not be started by hand: its definition says on_demand: false.")
+    if wish.arguments is not None and wish.manual and not job.replace_arguments:
+        raise Refused(f"Job '{wish.job}' takes no other arguments: its definition says replace_arguments: false.")
+    if wish.payload is not None and len(wish.payload) > PAYLOAD_LIMIT:
+        raise Refused(f"The payload has {len(wish.payload):,} characters; {PAYLOAD_LIMIT:,} is the most.")
+    return {
+        "job": stored.id,
+        "job_version": stored.version,
+        "kind": stored.kind,
+        "queue": stored.queue,
+        "priority": job.priority if wish.priority is None else wish.priority,
+        "arguments": None if wish.arguments is None else json.dumps(list(wish.arguments), ensure_ascii=False),
+        "payload": wish.payload,
+        "overrides": None if wish.overrides is None else json.dumps(wish.overrides, ensure_ascii=False),
+        "created_by": wish.by[:128],
+        "restartable": getattr(job, "restartable", True),
+        "already_running": job.already_running,
+        "concurrency_key": job.concurrency.key if job.concurrency else None,
+        "concurrency_limit": job.concurrency.limit if job.concurrency else None,
+        "start_key": wish.key,
+        "schedule_id": wish.schedule_id,
+        "due_at": wish.due_at,
+        "sequence_run_id": wish.sequence_run_id,
+        "visit_id": wish.visit_id,
+        "retry_of": wish.retry_of,
+    }
+
+
+def _insert(conn: sa.Connection, wish: Start, values: Mapping[str, Any], count: int) -> list[int]:
+    later = wish.at is not None or bool(wish.delay)
+    if later:
+        state = RunState.SCHEDULED
+    else:
+        gates.lock(conn, [values])
+        if values["already_running"] == "replace":
+            _stop_others(conn, values["job"], wish.by)
+        state = gates.admit(conn, values)
+    statement = run.insert().values(created_at=utcnow())
+    if later:
+        statement = statement.values(ready_at=utcnow((wish.delay or 0) * 1000) if wish.at is None else wish.at)
+    if state == RunState.QUEUED:
+        statement = statement.values(queued_at=utcnow())
+    if state == RunState.DENIED:
+        statement = statement.values(ended_at=utcnow(), reason="another run of the job is still active")
+    row = {**values, "state": state}
+    returning = statement.returning(run.c.id, sort_by_parameter_order=True)
+    ids = [int(found) for found in conn.execute(returning, [row] * count).scalars()]
+    record(conn, [Event(found, 0, state, wish.by) for found in ids])
+    return ids
+
+
+def _stop_others(conn: sa.Connection, job: str, by: str) -> None:
+    """``already_running: replace``: whoever is active makes room."""
+    active = sa.select(run.c.id).where(sa.text(f"state IN ({spelled(ACTIVE)})"), run.c.job == job)
+    for other in conn.execute(active).scalars().all():
+        request_stop(conn, other, now=False, by=f"{by} (replaced)")

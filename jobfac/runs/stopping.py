@@ -1,0 +1,51 @@
+"""Stopping runs: what waits ends here and now; what runs is asked, and its worker or the lease's expiry obeys."""
+
+from typing import NamedTuple
+
+import sqlalchemy as sa
+
+from jobfac.dialects import LOCKED, utcnow
+from jobfac.runs import gates
+from jobfac.runs.events import Event, record
+from jobfac.runs.reading import NotFound
+from jobfac.states import FINAL, WAITING, RunState, Stop
+from jobfac.tables import run
+
+
+class Stopped(NamedTuple):
+    """What a stop request found and left; equal states mean that there was nothing to do."""
+
+    before: RunState
+    after: RunState
+
+
+def request_stop(conn: sa.Connection, run_id: int, *, now: bool, by: str) -> Stopped:
+    """Stop a run: a waiting one at once, a running one by asking for it (``now``: without its grace).
+
+    Raises:
+        NotFound: there is no such run.
+    """
+    query = sa.select(
+        run.c.state, run.c.attempt, run.c.stop, run.c.job, run.c.already_running, run.c.concurrency_key
+    ).where(run.c.id == run_id)
+    row = conn.execute(query.with_hint(run, LOCKED, "mssql")).mappings().first()
+    if row is None:
+        raise NotFound(f"There is no run {run_id}; `jobfac runs list` shows what there is.")
+    before = RunState(row["state"])
+    how = Stop.NOW if now else Stop.POLITE
+    if before in FINAL or (before == RunState.STOPPING and row["stop"] in (how, Stop.NOW)):
+        return Stopped(before, before)
+    values = {"stop": how, "stop_by": by[:128]}
+    if before in WAITING:
+        after = RunState.STOPPED
+        change = run.update().values(
+            {**values, "state": after, "ended_at": utcnow(), "reason": f"stopped by {by} before it began"[:1000]}
+        )
+    else:
+        after = RunState.STOPPING
+        change = run.update().values({**values, "state": after})
+    conn.execute(change.where(run.c.id == run_id, run.c.state == before))
+    record(conn, [Event(run_id, row["attempt"], after, by, "at once" if now else None)])
+    if before == RunState.QUEUED:
+        gates.release_blocked(conn, [row], by)
+    return Stopped(before, after)

@@ -1,0 +1,276 @@
+"""The tables, once for both engines. On SQLite they have no schema; on SQL Server the engine's translation puts them
+into the schema ``jobfac`` (see ``database.connect``), so that the statements of the embedded engine pay nothing for it.
+
+Words for states are spelled into the SQL as literals (never bound), because neither engine matches a filtered index
+with a parameter.
+"""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import mssql
+
+from jobfac.states import ACTIVE, HELD, JobKind, RunState, Stop, WorkerState
+
+SCHEMA = "jobfac"
+"""Name of the schema on SQL Server."""
+
+metadata = sa.MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "df": "df_%(table_name)s_%(column_0_name)s",
+    },
+)
+
+
+class Instant(sa.types.TypeDecorator[datetime]):
+    """A moment in UTC with milliseconds: aware in Python, ``DATETIME2(3)`` on SQL Server, text on SQLite."""
+
+    impl = sa.DateTime
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: sa.Dialect) -> sa.types.TypeEngine[Any]:
+        return dialect.type_descriptor(mssql.DATETIME2(precision=3) if dialect.name == "mssql" else sa.DateTime())
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        if value is None:
+            return None
+        whole = value.astimezone(UTC).replace(tzinfo=None)
+        return whole.replace(microsecond=whole.microsecond // 1000 * 1000)
+
+    def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        return None if value is None else value.replace(tzinfo=UTC)
+
+
+BigId = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+Blob = sa.LargeBinary().with_variant(mssql.VARBINARY("max"), "mssql")
+Long = sa.Unicode()  # NVARCHAR(max)
+Name = sa.Unicode(128)
+Word = sa.String(16)  # states and other words of ours: ASCII
+
+
+def spelled(words: Iterable[str]) -> str:
+    """``'a', 'b'``: the words as SQL literals, in a stable order."""
+    return ", ".join(f"'{word}'" for word in sorted(words))
+
+
+def _one_of(column: str, words: Iterable[str], name: str) -> sa.CheckConstraint:
+    return sa.CheckConstraint(f"{column} IN ({spelled(words)})", name=name)
+
+
+def _index(name: str, *columns: Any, where: str | None = None, unique: bool = False, include: Any = ()) -> sa.Index:
+    condition = None if where is None else sa.text(where)
+    return sa.Index(
+        name, *columns, unique=unique, mssql_where=condition, sqlite_where=condition, mssql_include=list(include)
+    )
+
+
+def _identity() -> sa.Column[int]:
+    return sa.Column("id", BigId, sa.Identity(start=1), primary_key=True)
+
+
+job = sa.Table(
+    "job",
+    metadata,
+    sa.Column("id", Name, primary_key=True),
+    sa.Column("kind", Word, nullable=False),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("enabled", sa.Boolean, nullable=False),
+    sa.Column("category", Name),
+    sa.Column("queue", sa.Unicode(400), nullable=False),
+    sa.Column("updated_at", Instant, nullable=False),
+    sa.Column("updated_by", Name, nullable=False),
+    _one_of("kind", JobKind, "kind"),
+)
+
+job_version = sa.Table(
+    "job_version",
+    metadata,
+    sa.Column("job", Name, primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("definition", Long, nullable=False),  # JSON, canonical
+    sa.Column("created_at", Instant, nullable=False),
+    sa.Column("created_by", Name, nullable=False),
+)
+
+queue = sa.Table(
+    "queue",  # a pool and the labels a worker must have: what a worker may claim is a set of these
+    metadata,
+    sa.Column("name", sa.Unicode(400), primary_key=True),
+    sa.Column("pool", Name, nullable=False),
+    sa.Column("labels", Long, nullable=False),  # JSON object
+)
+
+schedule = sa.Table(
+    "schedule",
+    metadata,
+    _identity(),
+    sa.Column("job", Name, nullable=False),
+    sa.Column("name", Name, nullable=False),  # unique within its job
+    sa.Column("definition", Long, nullable=False),  # JSON, canonical
+    sa.Column("paused", sa.Boolean, nullable=False),
+    sa.Column("next_due_at", Instant),  # what the calendar says; NULL: never again
+    sa.Column("fire_at", Instant),  # next_due_at plus this schedule's jitter: when a scheduler looks
+    sa.Column("last_due_at", Instant),
+    sa.Column("updated_at", Instant, nullable=False),
+    _index("ix_schedule_job", "job", "name", unique=True),
+    _index("ix_schedule_fire", "fire_at", where="fire_at IS NOT NULL AND paused = 0"),
+)
+
+run = sa.Table(
+    "run",
+    metadata,
+    _identity(),
+    sa.Column("job", Name, nullable=False),
+    sa.Column("job_version", sa.Integer, nullable=False),
+    sa.Column("kind", Word, nullable=False),
+    sa.Column("state", Word, nullable=False),
+    sa.Column("queue", sa.Unicode(400), nullable=False),
+    sa.Column("priority", sa.Integer, nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False, server_default=sa.text("0")),  # the fence: grows with every claim
+    sa.Column("failures", sa.Integer, nullable=False, server_default=sa.text("0")),  # attempts that used up a retry
+    sa.Column("worker_id", BigId),
+    sa.Column("worker", sa.Unicode(200)),
+    sa.Column("arguments", Long),  # JSON array; NULL: the definition's
+    sa.Column("payload", Long),
+    sa.Column("overrides", Long),  # JSON: a sequence's arguments and payloads by job, an ad hoc notify
+    sa.Column("created_at", Instant, nullable=False),
+    sa.Column("created_by", Name, nullable=False),
+    sa.Column("ready_at", Instant),  # scheduled: when it may be queued
+    sa.Column("queued_at", Instant),
+    sa.Column("started_at", Instant),
+    sa.Column("ended_at", Instant),
+    sa.Column("exit_code", sa.Integer),
+    sa.Column("signal", sa.Integer),
+    sa.Column("reason", sa.Unicode(1000)),
+    sa.Column("progress", sa.Float),
+    sa.Column("message", sa.Unicode(1000)),
+    sa.Column("exit_message", sa.Unicode(1000)),
+    sa.Column("outputs", Long),  # JSON object
+    sa.Column("stop", Word),
+    sa.Column("stop_by", Name),
+    sa.Column("restartable", sa.Boolean, nullable=False),
+    sa.Column("already_running", Word, nullable=False),
+    sa.Column("concurrency_key", Name),
+    sa.Column("concurrency_limit", sa.Integer),
+    sa.Column("start_key", sa.Unicode(200)),
+    sa.Column("schedule_id", BigId),
+    sa.Column("due_at", Instant),
+    sa.Column("sequence_run_id", BigId),
+    sa.Column("visit_id", BigId),
+    sa.Column("retry_of", BigId),
+    _one_of("kind", JobKind, "kind"),
+    _one_of("state", RunState, "state"),
+    _one_of("stop", Stop, "stop"),
+    # Column order is the order of the claim; every other index is off its path.
+    _index("ix_run_claim", "queue", sa.text("priority DESC"), "id", where=f"state = '{RunState.QUEUED}'"),
+    _index("ix_run_ready", "ready_at", where=f"state = '{RunState.SCHEDULED}'"),
+    _index("ix_run_blocked", "id", where=f"state = '{RunState.BLOCKED}'"),
+    _index("ix_run_active", "job", "id", where=f"state IN ({spelled(ACTIVE)})"),
+    _index("ix_run_held", "worker_id", "id", where=f"state IN ({spelled(HELD)})"),
+    _index("ix_run_concurrency", "concurrency_key", "state", where="concurrency_key IS NOT NULL"),
+    _index("ix_run_job", "job", "id"),
+    _index("ix_run_ended", "ended_at", where="ended_at IS NOT NULL"),
+    _index("ix_run_sequence", "sequence_run_id", where="sequence_run_id IS NOT NULL"),
+    _index("ix_run_start_key", "job", "start_key", where="start_key IS NOT NULL", unique=True),
+    _index("ix_run_due", "schedule_id", "due_at", where="schedule_id IS NOT NULL", unique=True),
+    sqlite_autoincrement=True,
+)
+
+attempt = sa.Table(
+    "attempt",  # one row per execution of a run
+    metadata,
+    sa.Column("run_id", BigId, primary_key=True, autoincrement=False),
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("worker_id", BigId, nullable=False),
+    sa.Column("worker", sa.Unicode(200), nullable=False),
+    sa.Column("pid", sa.Integer),
+    sa.Column("started_at", Instant, nullable=False),
+    sa.Column("ended_at", Instant),
+    sa.Column("state", Word),  # how it ended; NULL while it runs. `queued` never stands here: a lost worker is `lost`
+    sa.Column("exit_code", sa.Integer),
+    sa.Column("signal", sa.Integer),
+    sa.Column("reason", sa.Unicode(1000)),
+    sa.Column("stdout_path", sa.Unicode(1000)),  # where the definition sent the stream, if to a file
+    sa.Column("stderr_path", sa.Unicode(1000)),
+)
+
+run_output = sa.Table(
+    "run_output",  # chunks; a gap between two offsets is output that was cut
+    metadata,
+    sa.Column("run_id", BigId, primary_key=True, autoincrement=False),
+    sa.Column("attempt", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("stream", Word, primary_key=True),
+    sa.Column("offset", BigId, primary_key=True, autoincrement=False),  # bytes from the stream's start
+    sa.Column("data", Blob, nullable=False),
+    sa.Column("at", Instant, nullable=False),
+)
+
+run_event = sa.Table(
+    "run_event",  # append-only: every transition, who and why
+    metadata,
+    _identity(),
+    sa.Column("run_id", BigId, nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("at", Instant, nullable=False),
+    sa.Column("event", sa.String(32), nullable=False),
+    sa.Column("by", sa.Unicode(200), nullable=False),
+    sa.Column("detail", sa.Unicode(1000)),
+    _index("ix_run_event_run", "run_id", "id"),
+    sqlite_autoincrement=True,
+)
+
+worker = sa.Table(
+    "worker",
+    metadata,
+    _identity(),
+    sa.Column("name", sa.Unicode(200), nullable=False),
+    sa.Column("host", sa.Unicode(200), nullable=False),
+    sa.Column("pid", sa.Integer, nullable=False),
+    sa.Column("token", sa.String(64), nullable=False),  # marks this worker's processes on its machine
+    sa.Column("version", sa.String(32), nullable=False),
+    sa.Column("slots", sa.Integer, nullable=False),
+    sa.Column("pools", Long, nullable=False),  # JSON array
+    sa.Column("labels", Long, nullable=False),  # JSON object
+    sa.Column("state", Word, nullable=False),
+    sa.Column("started_at", Instant, nullable=False),
+    sa.Column("seen_at", Instant, nullable=False),
+    sa.Column("lease_until", Instant, nullable=False),
+    sa.Column("ended_at", Instant),
+    _one_of("state", WorkerState, "state"),
+    _index("ix_worker_lease", "lease_until", where=f"state IN ({spelled((WorkerState.ACTIVE, WorkerState.DRAINING))})"),
+    sqlite_autoincrement=True,
+)
+
+api_key = sa.Table(
+    "api_key",
+    metadata,
+    _identity(),
+    sa.Column("name", Name, nullable=False),
+    sa.Column("role", Word, nullable=False),
+    sa.Column("categories", Long),  # JSON array; NULL: all
+    sa.Column("prefix", sa.String(16), nullable=False),
+    sa.Column("hash", sa.String(64), nullable=False),
+    sa.Column("created_at", Instant, nullable=False),
+    sa.Column("expires_at", Instant),
+    sa.Column("revoked_at", Instant),
+    _one_of("role", ("viewer", "operator", "admin"), "role"),
+    _index("ix_api_key_prefix", "prefix", unique=True),
+)
+
+audit = sa.Table(
+    "audit",  # everything that changes state: who, when, what, before and after
+    metadata,
+    _identity(),
+    sa.Column("at", Instant, nullable=False),
+    sa.Column("by", sa.Unicode(200), nullable=False),
+    sa.Column("action", sa.String(32), nullable=False),
+    sa.Column("subject", sa.Unicode(200), nullable=False),
+    sa.Column("before", Long),
+    sa.Column("after", Long),
+    _index("ix_audit_at", "at"),
+)

@@ -1,0 +1,271 @@
+"""One execution of a run: from its definition to a program, and from the program's end to an outcome. Knows no SQL."""
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jobfac.definitions import Job, write_duration
+from jobfac.leases import Claimed
+from jobfac.output import STREAMS, Stored
+from jobfac.process import Chunk, Process, Program, Spool, StartError, open_destination, start
+from jobfac.runs import Outcome, retry_delay
+from jobfac.states import RunState, Stop
+from jobfac.worker.report import Report
+from jobfac.worker.surroundings import PAYLOAD_IN_ENVIRONMENT, base_environment, home_of, resolve
+
+RESULTS = {"succeeded": RunState.SUCCEEDED, "failed": RunState.FAILED}
+
+
+class Execution:
+    """A claimed run on this worker. The worker's loop owns it; the shipping thread shares what ``lock`` guards."""
+
+    def __init__(self, claimed: Claimed, definition: Job, token: str, folder: Path) -> None:
+        self.claimed = claimed
+        self.definition = definition
+        self.marker = f"{token}/{claimed.id}/{claimed.attempt}"
+        self.process: Process | None = None
+        self.paths: dict[str, str] = {}  # by stream, where the definition sent it
+        self.lock = threading.Lock()
+        self.spools: dict[str, Spool] = {}
+        self.pending: list[Stored] = []  # read from the spool, not yet in the database
+        self.report = Report(folder / f"{claimed.id}-{claimed.attempt}.report")
+        self.stop: Stop | None = None
+        self.stop_by: str | None = None
+        self.give_back = False
+        self.warned = False
+        self._folder = folder
+        self._payload = folder / f"{claimed.id}-{claimed.attempt}.payload"
+        self._error: str | None = None
+        self._timed_out = False
+        self._began = time.monotonic()
+        self._kill_at: float | None = None
+        self._lingering = False
+
+    # Starting
+
+    def refuse(self, why: str) -> None:
+        """It cannot start, for a reason that its worker knows beforehand."""
+        self._error = why
+
+    def begin(self) -> None:
+        """Start the program. What cannot start has ended already when this returns."""
+        if self._error is not None:
+            return
+        try:
+            program, secrets = self._program()
+            handles = [self._open(stream, secrets) for stream in STREAMS]
+            try:
+                self.process = start(program, handles[0], handles[1])
+            finally:
+                for stream, handle in zip(STREAMS, handles, strict=True):
+                    if stream not in self.spools:
+                        os.close(handle)
+        except StartError as error:
+            self._error = str(error)
+        except OSError as error:
+            self._error = f"the worker could not prepare the start: {error}"
+        self._began = time.monotonic()
+
+    def _program(self) -> tuple[Program, list[bytes]]:
+        job, claimed = self.definition, self.claimed
+        given = job.arguments if claimed.arguments is None else tuple(json.loads(claimed.arguments))
+        argv = ("/bin/sh", "-c", job.command[0], "sh", *given) if job.shell else (*job.command, *given)
+        environment = dict(base_environment())
+        if job.user:
+            environment |= home_of(job.user)
+        secrets: list[bytes] = []
+        for name, value in job.environment.items():
+            text = value if isinstance(value, str) else resolve(value)
+            environment[name] = text
+            if not isinstance(value, str) and text:
+                secrets.append(text.encode())
+        environment |= {
+            "JOBFAC_RUN_ID": str(claimed.id),
+            "JOBFAC_ATTEMPT": str(claimed.attempt),
+            "JOBFAC_JOB": claimed.job,
+            "JOBFAC_REPORT": str(self.report.path),
+        }
+        if claimed.sequence_run_id is not None:
+            environment["JOBFAC_SEQUENCE_RUN_ID"] = str(claimed.sequence_run_id)
+        if claimed.payload is not None:
+            environment |= self._hand_over(claimed.payload)
+        if job.user:
+            self.report.create_for(job.user)
+        program = Program(argv, self.marker, environment, job.directory, job.user, job.detach)
+        return program, secrets
+
+    def _hand_over(self, payload: str) -> Mapping[str, str]:
+        self._payload.write_text(payload, encoding="utf-8")
+        if self.definition.user:
+            os.chmod(self._payload, 0o644)  # noqa: PTH101
+        named = {"JOBFAC_PAYLOAD_FILE": str(self._payload)}
+        if len(payload) <= PAYLOAD_IN_ENVIRONMENT and "\0" not in payload:
+            named["JOBFAC_PAYLOAD"] = payload
+        return named
+
+    def _open(self, stream: str, secrets: list[bytes]) -> int:
+        output = self.definition.output
+        wanted = getattr(output, stream)
+        if wanted.kind == "none":
+            return os.open(os.devnull, os.O_WRONLY)
+        if wanted.kind == "database":
+            path = self._folder / f"{self.claimed.id}-{self.claimed.attempt}.{stream}"
+            self.spools[stream] = spool = Spool(path, max(1, output.limit), secrets)
+            return spool.fd
+        handle, path = open_destination(
+            wanted.kind, wanted.path, self.definition.directory, self.claimed.id, self.claimed.started_at,
+            rotate_at=output.rotate.size, keep=output.rotate.keep,
+        )  # fmt: skip
+        self.paths[stream] = str(path)
+        return handle
+
+    # While it runs
+
+    def tick(self, now: float) -> float | None:
+        """Do what is due by the clock (monotonic) and return when something is next, None: nothing is."""
+        process, job = self.process, self.definition
+        if process is None:
+            return None
+        if process.exit is None:
+            if job.timeout and not self._timed_out and not self.stop and now >= self._began + job.timeout:
+                self._timed_out = True
+                self._end(now)
+        elif not self._lingering and process.leftovers():
+            self._lingering = True
+            if self._kill_at is None:
+                self._end(now)
+        if self._kill_at is not None and now >= self._kill_at:
+            self._kill_at = now + 1.0
+            process.kill()
+        times = [self._kill_at]
+        if process.exit is None:
+            times += [self._began + job.timeout if job.timeout and not self._timed_out else None, self.warn_at]
+        else:
+            times.append(now + 0.05)  # leftovers: nobody tells us when they are gone
+        return min((t for t in times if t is not None), default=None)
+
+    @property
+    def warn_at(self) -> float | None:
+        """When the run is to be reported as running long, None: never, or done already."""
+        after = self.definition.warn_after
+        return None if after is None or self.warned else self._began + after
+
+    def _end(self, now: float) -> None:
+        assert self.process is not None
+        self._kill_at = now + self.definition.grace
+        self.process.terminate()
+
+    def ask_to_stop(self, how: Stop, by: str | None = None, give_back: bool = False) -> None:
+        """Stop the program, politely or at once. ``give_back``: its run is to go back into the queue."""
+        if self.stop == Stop.NOW or (self.stop == how and give_back == self.give_back):
+            return
+        first = self.stop is None
+        self.stop, self.stop_by, self.give_back = how, by or self.stop_by, give_back and (first or self.give_back)
+        if self.process is not None:
+            now = time.monotonic()
+            if how == Stop.NOW:
+                self._kill_at = now
+            elif first and not self._timed_out:
+                self._end(now)
+
+    def is_over(self) -> bool:
+        """Whether program and tree are gone (or never came to be), so that the outcome can be stored."""
+        process = self.process
+        return process is None or (process.poll() is not None and not process.leftovers())
+
+    # Its end
+
+    def outcome(self, chance: float) -> Outcome:
+        """How it ended, with the retry that its definition asks for; ``chance`` is random, 0 to 1."""
+        self.report.read(final=True)
+        state, reason = self._verdict()
+        over = self.process.exit if self.process else None
+        stopped = self.stop is not None
+        return Outcome(
+            run_id=self.claimed.id,
+            attempt=self.claimed.attempt,
+            state=state,
+            exit_code=over.code if over else None,
+            signal=over.signal if over else None,
+            reason=reason,
+            exit_message=self.report.exit_message,
+            outputs=self.report.outputs,
+            ended=over.at if over else self._began,
+            retry_after=None if stopped else retry_delay(self.definition.retry, state, self.claimed.failures, chance),
+        )
+
+    def _verdict(self) -> tuple[RunState, str | None]:
+        if self._error is not None:
+            return RunState.START_FAILED, self._error
+        if self.process is None or self.process.exit is None:
+            return RunState.QUEUED, "not started: its worker was asked to leave"
+        if self.give_back:
+            return RunState.QUEUED, "its worker was drained"
+        if self.stop is not None:
+            how = "" if self.stop == Stop.POLITE else " at once"
+            return RunState.STOPPED, f"stopped{how} by {self.stop_by}" if self.stop_by else f"stopped{how}"
+        if self._timed_out:
+            return RunState.TIMED_OUT, f"ran longer than its timeout of {write_duration(self.definition.timeout or 0)}"
+        if self.definition.aware and self.report.result in RESULTS:
+            state = RESULTS[self.report.result]
+            return state, None if state == RunState.SUCCEEDED else "the program reported failure"
+        return judge(self.process.exit.code, self.process.exit.signal, self.definition)
+
+    def collect(self, final: bool) -> list[Stored]:
+        """Output that is not in the database yet, kept until ``confirm``. The caller holds ``lock``."""
+        for stream, spool in self.spools.items():
+            while chunks := spool.read(final):
+                self.pending += [self._stored(stream, chunk) for chunk in chunks]
+        return list(self.pending)
+
+    def confirm(self, chunks: list[Stored]) -> None:
+        """These chunks are in the database. The caller holds ``lock``."""
+        stored = {(chunk.stream, chunk.offset) for chunk in chunks}
+        self.pending = [chunk for chunk in self.pending if (chunk.stream, chunk.offset) not in stored]
+
+    def cuts(self) -> list[tuple[str, int, int]]:
+        """Per stream that outgrew its limit: where its head ends and where its tail begins now."""
+        with self.lock:
+            return [(name, s.head, s.keep_from) for name, s in self.spools.items() if s.keep_from is not None]
+
+    def _stored(self, stream: str, chunk: Chunk) -> Stored:
+        return Stored(self.claimed.id, self.claimed.attempt, stream, chunk.offset, chunk.data)
+
+    def close(self) -> None:
+        """Remove the spool files; everything in them is in the database."""
+        with self.lock:
+            for spool in self.spools.values():
+                spool.close(delete=True)
+            self.spools.clear()
+        self.report.close()
+        if self.claimed.payload is not None:
+            self._payload.unlink(missing_ok=True)
+
+
+def judge(code: int | None, by_signal: int | None, job: Job) -> tuple[RunState, str | None]:
+    """What an exit code or a signal means for this job, and the reason to show (None: plain success)."""
+    if by_signal is not None:
+        return RunState.FAILED, f"killed by signal {by_signal} ({signal_name(by_signal)})"
+    if code in job.success_codes:
+        return RunState.SUCCEEDED, None
+    if code in job.warning_codes:
+        return RunState.SUCCEEDED, f"exit code {code} (a warning)"
+    return RunState.FAILED, f"exit code {code}"
+
+
+def signal_name(number: int) -> str:
+    """``SIGKILL`` for 9; the number itself for one without a name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def details(execution: Execution) -> dict[str, Any]:
+    """What every log line about an execution carries."""
+    return {"run": execution.claimed.id, "attempt": execution.claimed.attempt, "job": execution.claimed.job}

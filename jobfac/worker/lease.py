@@ -1,0 +1,124 @@
+"""A worker's hold on its lease: the heartbeat, and the trust that ends before the lease does."""
+
+import threading
+import time
+from collections.abc import Callable
+
+import structlog
+
+from jobfac import leases
+from jobfac.database import Database, Unreachable
+from jobfac.leases import Beat, LeaseLost, Registration
+from jobfac.process import Guardian
+from jobfac.settings import Settings
+
+log = structlog.get_logger("jobfac.lease")
+
+
+class Lease:
+    """Renews one worker's lease from a thread of its own, which nothing else ever makes wait.
+
+    The lease is trusted until the moment the last successful request was *sent*, plus the lease, minus a margin, by
+    this machine's monotonic clock: the database cannot have counted from an earlier moment. When trust ends,
+    ``on_lost`` is called at once, by a second thread: the first may be waiting for a database that does not answer.
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        who: Registration,
+        settings: Settings,
+        guardian: Guardian,
+        on_beat: Callable[[Beat], None],
+        on_lost: Callable[[], None],
+    ) -> None:
+        self.worker_id = 0
+        self.lost = False
+        self._db = db
+        self._who = who
+        self._settings = settings
+        self._guardian = guardian
+        self._on_beat = on_beat
+        self._on_lost = on_lost
+        self._trusted_until = 0.0
+        self._ended = threading.Event()
+        self._poke = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._beat_forever, name="heartbeat", daemon=True),
+            threading.Thread(target=self._watch, name="trust", daemon=True),
+        ]
+
+    @property
+    def window(self) -> float:
+        """Seconds that a renewal is trusted for, from the moment it was sent."""
+        return self._settings.lease - self._settings.lease_margin
+
+    def is_trusted(self, now: float | None = None) -> bool:
+        """Whether what this worker holds is surely its own, at a monotonic time."""
+        return not self.lost and (time.monotonic() if now is None else now) < self._trusted_until
+
+    def adopt(self, worker_id: int, sent: float) -> None:
+        """Begin with a fresh registration whose request was sent at ``sent``."""
+        self.worker_id = worker_id
+        self._trust(sent)
+        self.lost = False
+
+    def start(self) -> None:
+        """Start the threads."""
+        for thread in self._threads:
+            thread.start()
+
+    def poke(self) -> None:
+        """Beat now: there may be something to stop."""
+        self._poke.set()
+
+    def close(self) -> None:
+        """Stop beating. Called last of all when a worker leaves."""
+        self._ended.set()
+        self._poke.set()
+        for thread in self._threads:
+            thread.join(timeout=5.0)
+
+    def _trust(self, sent: float) -> None:
+        self._trusted_until = sent + self.window
+        self._guardian.renewed(self._trusted_until - time.monotonic())
+
+    def _beat_forever(self) -> None:
+        pause = self._settings.heartbeat
+        while True:
+            self._poke.wait(pause)
+            self._poke.clear()
+            if self._ended.is_set():
+                return
+            pause = self._settings.heartbeat if self.lost or self._beat() else min(0.5, self._settings.heartbeat)
+
+    def _beat(self) -> bool:
+        worker_id, sent = self.worker_id, time.monotonic()
+        try:
+            beat = self._db.transact(leases.renew, worker_id, self._settings.lease, patience=0)
+        except LeaseLost as error:
+            if worker_id == self.worker_id:
+                log.warning("lease lost", action="lease_lost", reason=str(error))
+                self._lose()
+            return True
+        except Unreachable as error:
+            log.warning("heartbeat failed", action="heartbeat_failed", reason=str(error))
+            return False
+        if worker_id == self.worker_id and not self.lost:
+            self._trust(sent)
+            self._on_beat(beat)
+        return True
+
+    def _watch(self) -> None:
+        while not self._ended.wait(self._until_distrust()):
+            if not self.lost and not self.is_trusted():
+                log.error("lease not renewed in time", action="self_fence", window=self.window)
+                self._lose()
+
+    def _until_distrust(self) -> float:
+        left = self._trusted_until - time.monotonic()
+        return 0.25 if self.lost else min(max(left, 0.0) + 0.005, 1.0)
+
+    def _lose(self) -> None:
+        self.lost = True
+        self._on_lost()

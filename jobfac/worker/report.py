@@ -1,0 +1,72 @@
+"""The report file: JSON lines by which a program, in any language, tells of its progress and its result."""
+
+import json
+import math
+import os
+import pwd
+from pathlib import Path
+from typing import Any
+
+LONGEST_LINE = 64 * 1024
+"""Bytes of one report; a longer line is passed over."""
+
+
+class Report:
+    """Reads what a program appended to its report file. Lines that are no report are passed over."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.progress: float | None = None
+        self.message: str | None = None
+        self.result: str | None = None
+        self.exit_message: str | None = None
+        self.outputs: str | None = None
+        self.changed = False  # progress or message, since the worker last looked
+        self._position = 0
+
+    def create_for(self, user: str) -> None:
+        """Make the file beforehand, owned by the user as whom the program will run."""
+        self.path.touch(0o600)
+        account = pwd.getpwnam(user)
+        os.chown(self.path, account.pw_uid, account.pw_gid)
+
+    def read(self, final: bool = False) -> None:
+        """Take in whole lines that were appended since the last call; ``final``: a last one without its end too."""
+        try:
+            with open(self.path, "rb") as file:  # noqa: PTH123
+                file.seek(self._position)
+                text = file.read(16 * LONGEST_LINE)
+        except FileNotFoundError:
+            return
+        end = text.rfind(b"\n") + 1
+        if final or (end == 0 and len(text) > LONGEST_LINE):
+            end = len(text)
+        self._position += end
+        for line in text[:end].splitlines():
+            self._take(line)
+
+    def _take(self, line: bytes) -> None:
+        try:
+            said = json.loads(line) if len(line) <= LONGEST_LINE else None
+        except ValueError:
+            return
+        if not isinstance(said, dict):
+            return
+        progress = said.get("progress")
+        if isinstance(progress, int | float) and not isinstance(progress, bool) and math.isfinite(progress):
+            self.progress = min(1.0, max(0.0, float(progress)))
+            self.changed = True
+        for name in ("message", "result", "exit_message"):
+            if isinstance(said.get(name), str):
+                setattr(self, name, said[name][:1000])
+                self.changed = self.changed or name == "message"
+        if isinstance(said.get("outputs"), dict):
+            self.outputs = self._merged(said["outputs"])
+
+    def _merged(self, more: dict[str, Any]) -> str:
+        known = json.loads(self.outputs) if self.outputs else {}
+        return json.dumps(known | more, ensure_ascii=False)
+
+    def close(self) -> None:
+        """Remove the file."""
+        self.path.unlink(missing_ok=True)

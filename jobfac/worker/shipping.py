@@ -1,0 +1,77 @@
+"""The thread that carries new output and progress of running programs to the database, about twice a second."""
+
+import threading
+from collections.abc import Callable, Collection
+
+import sqlalchemy as sa
+import structlog
+
+from jobfac import output
+from jobfac.database import Database, Unreachable
+from jobfac.runs import report_progress
+from jobfac.worker.execution import Execution
+
+log = structlog.get_logger("jobfac.output")
+
+
+class Shipper:
+    """Ships for every execution that ``live`` returns. What it could not ship stays pending, bounded by the limits."""
+
+    def __init__(self, db: Database, interval: float, live: Callable[[], Collection[Execution]]) -> None:
+        self._db = db
+        self._interval = interval
+        self._live = live
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._ship_forever, name="shipper", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop shipping; what is left goes with the outcomes."""
+        self._ended.set()
+        self._thread.join(timeout=5.0)
+
+    def _ship_forever(self) -> None:
+        pause = self._interval
+        while not self._ended.wait(pause):
+            executions = self._live()
+            try:
+                self.ship(executions)
+            except Unreachable as error:
+                log.warning("output waits", action="ship_failed", reason=str(error))
+            flooding = any(spool.flooding for e in executions for spool in list(e.spools.values()))
+            pause = self._interval / 10 if flooding else self._interval
+
+    def ship(self, executions: Collection[Execution]) -> None:
+        """Store what these programs wrote and reported since the last time, in one transaction.
+
+        Raises:
+            Unreachable: the database is away; nothing is lost, the next call ships it.
+        """
+        news: list[tuple[Execution, list[output.Stored]]] = []
+        for execution in executions:
+            with execution.lock:
+                if chunks := execution.collect(final=False):
+                    news.append((execution, chunks))
+            execution.report.read()
+        told = [e for e in executions if e.report.changed]
+        if not news and not told:
+            return
+        self._db.transact(_store, news, told, patience=2.0)
+        for execution, chunks in news:
+            with execution.lock:
+                execution.confirm(chunks)
+
+
+def _store(conn: sa.Connection, news: list[tuple[Execution, list[output.Stored]]], told: list[Execution]) -> None:
+    for execution, chunks in news:
+        output.append(conn, chunks)
+        for stream, head, tail in execution.cuts():
+            output.cut(conn, execution.claimed.id, execution.claimed.attempt, stream, head, tail)
+    for execution in told:
+        execution.report.changed = False
+        report_progress(
+            conn, execution.claimed.id, execution.claimed.attempt, execution.report.progress, execution.report.message
+        )

@@ -1,0 +1,101 @@
+"""The folder of spool files: one for each worker process, so that what a dead one left can be told from what lives."""
+
+import fcntl
+import os
+import shutil
+from pathlib import Path
+
+import sqlalchemy as sa
+import structlog
+
+from jobfac import output
+from jobfac.database import Database
+from jobfac.definitions import Job, store
+from jobfac.process import Spool, SpoolName, StartError, kill_marked, recover
+from jobfac.tables import run
+from jobfac.worker.surroundings import resolve
+
+log = structlog.get_logger("jobfac.spool")
+
+
+class SpoolFolder:
+    """This worker's own folder inside the spool; it holds a lock on it for as long as the process lives."""
+
+    def __init__(self, spool: Path, token: str) -> None:
+        self._spool = spool
+        self.path = spool / token
+        self._lock: int | None = None
+
+    def open(self, db: Database) -> None:
+        """Make the folder, after settling what dead workers of this machine left: their programs and their output.
+
+        Raises:
+            OSError: the folder cannot be made.
+        """
+        self._spool.mkdir(parents=True, exist_ok=True)
+        for folder in sorted(self._spool.iterdir()):
+            if folder.is_dir() and not folder.name.startswith(".") and (lock := _try_lock(folder)) is not None:
+                try:
+                    self._settle(folder, db)
+                finally:
+                    os.close(lock)
+        self.ensure()
+
+    def ensure(self) -> None:
+        """Make the folder if it is gone. It gets its name once it is locked: nobody takes it for a dead one's."""
+        if self._lock is not None and self.path.is_dir():
+            return
+        if self._lock is not None:
+            os.close(self._lock)
+        unnamed = self.path.with_name(f".{self.path.name}")
+        unnamed.mkdir(mode=0o711, parents=True, exist_ok=True)
+        self._lock = _try_lock(unnamed)
+        unnamed.rename(self.path)
+
+    def _settle(self, folder: Path, db: Database) -> None:
+        """Its worker is dead: its guardian has ended its programs, or else this does; then store what they wrote."""
+        if killed := kill_marked(f"{folder.name}/"):
+            log.warning(
+                "programs of a dead worker were killed", action="orphans_killed", token=folder.name, count=killed
+            )
+        for name, path in recover(folder):
+            try:
+                db.transact(_recover, name, path)
+            except StartError as error:
+                log.warning("output not recovered", action="output_lost", run=name.run, reason=str(error))
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def close(self) -> None:
+        """Remove the folder."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        if self._lock is not None:
+            os.close(self._lock)
+
+
+def _recover(conn: sa.Connection, name: SpoolName, path: Path) -> None:
+    """Store what a stream's file holds beyond what is in the database, under the limit and the secrets of its job."""
+    row = conn.execute(sa.select(run.c.job, run.c.job_version).where(run.c.id == name.run)).first()
+    if row is None:
+        return  # purged
+    job = store.load_version(conn, row.job, row.job_version)
+    assert isinstance(job, Job)
+    secrets = [resolve(value).encode() for value in job.environment.values() if not isinstance(value, str)]
+    stored = output.end_of(conn, *name)
+    spool = Spool(path, max(1, job.output.limit), secrets)
+    try:
+        while chunks := spool.read(final=True):
+            news = [(max(stored, c.offset), c.data[max(0, stored - c.offset) :]) for c in chunks]
+            output.append(conn, [output.Stored(*name, offset, data) for offset, data in news if data])
+    finally:
+        spool.close(delete=False)
+
+
+def _try_lock(folder: Path) -> int | None:
+    """A descriptor that holds the folder's lock until it is closed; None: its worker is alive."""
+    handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        return None
+    return handle
