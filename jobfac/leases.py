@@ -17,6 +17,7 @@ from jobfac.dialects import LOCKED, SKIP, of, utcnow
 from jobfac.runs import Finished, give_back, record
 from jobfac.runs.events import Event
 from jobfac.runs.finish import held
+from jobfac.runs.reading import shown_value
 from jobfac.states import ALIVE, HELD, RunState, WorkerState
 from jobfac.tables import attempt, run, spelled, worker
 
@@ -223,6 +224,12 @@ def expire(conn: sa.Connection, by: str, only: int | None = None) -> list[Finish
 
 def _settle(conn: sa.Connection, condition: sa.ColumnElement[bool], why: str, by: str) -> list[Finished]:
     return give_back(conn, held(conn, condition, EXPIRY_BATCH), why, by)
+
+
+def present(row: Mapping[Any, Any]) -> dict[str, Any]:
+    """A worker as a JSON object, without the token that marks its processes."""
+    shown = {name: shown_value(value) for name, value in row.items() if name != "token"}
+    return shown | {name: json.loads(shown[name]) for name in ("pools", "labels")}
 
 
 def workers(conn: sa.Connection, alive_only: bool = False) -> Sequence[sa.RowMapping]:

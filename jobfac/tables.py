@@ -116,6 +116,7 @@ schedule = sa.Table(
     sa.Column("next_due_at", Instant),  # what the calendar says; NULL: never again
     sa.Column("fire_at", Instant),  # next_due_at plus this schedule's jitter: when a scheduler looks
     sa.Column("last_due_at", Instant),
+    sa.Column("resumed_at", Instant),  # what was due before it and did not run was missed in a pause
     sa.Column("updated_at", Instant, nullable=False),
     _index("ix_schedule_job", "job", "name", unique=True),
     _index("ix_schedule_fire", "fire_at", where="fire_at IS NOT NULL AND paused = 0"),

@@ -76,7 +76,7 @@ def write_document(value: Any) -> str:
 
     class Representer(SafeRepresenter):
         def text(self, text: str) -> ScalarNode:
-            return self.represent_scalar(_PREFIX + "str", text, style="|" if "\n" in text else None)
+            return self.represent_scalar(_PREFIX + "str", text, style=_style(text))
 
         def ignore_aliases(self, data: Any) -> bool:
             return True
@@ -89,6 +89,15 @@ def write_document(value: Any) -> str:
     stream = StringIO()
     yaml.dump(value, stream)
     return stream.getvalue()
+
+
+def _style(text: str) -> str | None:
+    """Blocks for scripts, escapes for what cannot be seen, the writer's own choice for the rest."""
+    if not text.replace("\n", "").isprintable():
+        return '"'
+    if "\n" in text:
+        return "|" if re.fullmatch(r"\S.*\S\n?", text, re.DOTALL) else '"'
+    return "'" if text.startswith(("?", ":")) else None  # the writer would leave [?x] bare, which reads as a key
 
 
 @dataclass
@@ -128,8 +137,7 @@ class _Reader:
             return int(text)
         if kind == "float" and _DECIMAL.fullmatch(text):
             return float(text)
-        # A JSON text may spell a character beyond U+FFFF as two escapes, which YAML leaves apart.
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return _joined(text)
 
     def mapping(self, node: "MappingNode") -> dict[str, Any]:
         value: dict[str, Any] = {}
@@ -139,12 +147,12 @@ class _Reader:
                 merged = self.merged(entry) | merged
             elif not isinstance(key.value, str):
                 self.complain(key, "a key must be text")
-            elif key.value in value:
-                found = _child(node, key.value)
+            elif (name := _joined(key.value)) in value:
+                found = _child(node, name)
                 first = found[0] if found else 0
-                self.complain(key, f"the key '{key.value}' was given before, in line {first}; remove one of them")
+                self.complain(key, f"the key '{name}' was given before, in line {first}; remove one of them")
             else:
-                value[key.value] = self.read(entry)
+                value[name] = self.read(entry)
         return merged | value
 
     def merged(self, node: "Node") -> dict[str, Any]:
@@ -161,6 +169,11 @@ class _Reader:
         self.problems.append(Problem(message, file=self.file, line=node.start_mark.line + 1))
 
 
+def _joined(text: str) -> str:
+    """JSON may spell a character beyond U+FFFF as two escapes, which YAML leaves apart."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def _child(node: "Node | None", part: str | int) -> "tuple[int, Node] | None":
     """The line and node of the entry ``part``, looked for in merged mappings last."""
     from ruamel.yaml.nodes import MappingNode, SequenceNode
@@ -169,7 +182,7 @@ def _child(node: "Node | None", part: str | int) -> "tuple[int, Node] | None":
         return node.value[part].start_mark.line + 1, node.value[part]
     if isinstance(node, MappingNode):
         for key, entry in node.value:
-            if key.value == part:
+            if isinstance(key.value, str) and _joined(key.value) == part:
                 return key.start_mark.line + 1, entry
         merges = [entry for key, entry in node.value if str(key.tag) == _PREFIX + "merge"]
         for source in merges:

@@ -217,6 +217,10 @@ def read_date_or_instant(value: Any) -> date:
     return read_instant(value)
 
 
+def write_date_or_instant(value: date) -> str:
+    return value.isoformat()  # of the value's own class: a datetime keeps its time
+
+
 def read_blackout(value: Any) -> Blackout:
     """A window: "12/31 18:00 - 01/01 06:00", "SAT 22:00 - SUN 06:00", "22:00 - 04:00", or with full dates, once."""
     if isinstance(value, Blackout):
@@ -283,5 +287,5 @@ Weekday = Annotated[int, *_spelled(read_weekday, write_weekday)]
 MonthDate = Annotated[int | Literal["last"], PlainValidator(read_month_date, json_schema_input_type=int | str)]
 Holiday = Annotated[date | MonthDay, *_spelled(read_holiday, write_holiday)]
 Instant = Annotated[datetime, *_spelled(read_instant, datetime.isoformat)]
-DateOrInstant = Annotated[date, *_spelled(read_date_or_instant, date.isoformat)]
+DateOrInstant = Annotated[date, *_spelled(read_date_or_instant, write_date_or_instant)]
 Window = Annotated[Blackout, *_spelled(read_blackout, write_blackout)]

@@ -1,7 +1,7 @@
 """Definitions in the database: versioned, read, and applied whole or not at all."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -40,6 +40,17 @@ def load(conn: sa.Connection, job_id: str) -> Stored | None:
     return None if row is None else _stored(row)
 
 
+def load_many(conn: sa.Connection, job_ids: Collection[str]) -> dict[str, Stored | d.DefinitionError]:
+    """These jobs by id, without those that are not there. An error stands for one that this program cannot read."""
+    found: dict[str, Stored | d.DefinitionError] = {}
+    for row in conn.execute(_CURRENT.where(job.c.id.in_(job_ids))).mappings():
+        try:
+            found[row["id"]] = _stored(row)
+        except d.DefinitionError as error:
+            found[row["id"]] = error
+    return found
+
+
 def load_all(conn: sa.Connection) -> list[Stored]:
     """Every job in force, by id."""
     return [_stored(row) for row in conn.execute(_CURRENT.order_by(job.c.id)).mappings()]
@@ -48,22 +59,17 @@ def load_all(conn: sa.Connection) -> list[Stored]:
 def load_version(conn: sa.Connection, job_id: str, version: int) -> d.AnyJob:
     """One version of a definition, as a run recorded it."""
     query = sa.select(job_version.c.definition).where(job_version.c.job == job_id, job_version.c.version == version)
-    return _parsed(job_id, conn.execute(query).scalar_one())
+    return _parsed(job_id, conn.execute(query).scalar_one(), True)
 
 
 def _stored(row: Mapping[Any, Any]) -> Stored:
-    values = {**row, "kind": JobKind(row["kind"]), "definition": _parsed(row["id"], row["definition"])}
+    values = {**row, "kind": JobKind(row["kind"]), "definition": _parsed(row["id"], row["definition"], row["enabled"])}
     return Stored(**values)
 
 
 @lru_cache(maxsize=2000)
-def _parsed(job_id: str, text: str) -> d.AnyJob:
-    return d.from_canonical(job_id, json.loads(text))
-
-
-def kind_of(definition: d.AnyJob) -> JobKind:
-    """Whether it is a program or a sequence."""
-    return JobKind.SEQUENCE if isinstance(definition, d.Sequence) else JobKind.PROGRAM
+def _parsed(job_id: str, text: str, enabled: bool) -> d.AnyJob:
+    return d.from_canonical(job_id, json.loads(text), enabled)
 
 
 def queue_of(definition: d.AnyJob) -> tuple[str, str, dict[str, str]]:
@@ -77,25 +83,26 @@ def queue_of(definition: d.AnyJob) -> tuple[str, str, dict[str, str]]:
     return name, definition.pool, labels
 
 
-def apply(conn: sa.Connection, plan: d.Plan, wanted: Mapping[str, tuple[d.AnyJob, bool]], by: str) -> None:
-    """Carry out a plan: new versions of what is added or changed, removal of what is removed, every step audited.
-
-    Args:
-        wanted: by id the definition and whether it is enabled.
-    """
+def apply(conn: sa.Connection, plan: d.Plan, wanted: Mapping[str, d.AnyJob], by: str) -> None:
+    """Carry out a plan: new versions of what is added or changed, removal of what is removed, every step audited."""
     for job_id in plan.remove:
         remove(conn, job_id, by)
     for job_id in [*plan.add, *plan.change]:
-        put(conn, job_id, *wanted[job_id], by=by)
+        put(conn, job_id, wanted[job_id], by)
 
 
-def put(conn: sa.Connection, job_id: str, definition: d.AnyJob, enabled: bool, by: str) -> int:
-    """Store a definition as a new version, if it differs from the one in force; returns the version in force."""
-    body = json.dumps(d.canonical(definition), ensure_ascii=False)
+def put(conn: sa.Connection, job_id: str, definition: d.AnyJob, by: str) -> int:
+    """Store a definition as a new version, if it differs from the one in force; returns the version in force.
+
+    Whether it is enabled is no part of the version: switching a job off and on makes no new one.
+    """
+    wanted = d.canonical(definition)
+    body = json.dumps(wanted, ensure_ascii=False)
     row = conn.execute(_CURRENT.with_hint(job, LOCKED, "mssql").where(job.c.id == job_id)).mappings().first()
     before = None if row is None else row["definition"]
+    changed = before is None or json.loads(before) != wanted
     version = 0 if row is None else int(row["version"])
-    if before != body:
+    if changed:
         last = sa.select(sa.func.max(job_version.c.version)).where(job_version.c.job == job_id)
         version = (conn.execute(last).scalar() or 0) + 1  # a job that was deleted goes on counting
         conn.execute(
@@ -105,9 +112,9 @@ def put(conn: sa.Connection, job_id: str, definition: d.AnyJob, enabled: bool, b
     name, pool, labels = queue_of(definition)
     _know_queue(conn, name, pool, labels)
     values = {
-        "kind": kind_of(definition),
+        "kind": definition.kind,
         "version": version,
-        "enabled": enabled,
+        "enabled": definition.enabled,
         "category": definition.category,
         "queue": name,
         "updated_by": by,
@@ -116,10 +123,10 @@ def put(conn: sa.Connection, job_id: str, definition: d.AnyJob, enabled: bool, b
         conn.execute(job.insert().values({**values, "id": job_id, "updated_at": utcnow()}))
     else:
         conn.execute(job.update().values({**values, "updated_at": utcnow()}).where(job.c.id == job_id))
-    if before != body:
+    if changed:
         audit.note(conn, by, "apply", job_id, before, body)
-    if row is not None and row["enabled"] != enabled:
-        audit.note(conn, by, "enable" if enabled else "disable", job_id)
+    if row is not None and row["enabled"] != definition.enabled:
+        audit.note(conn, by, "enable" if definition.enabled else "disable", job_id)
     return version
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import math
 import os
 import select
 import sqlite3
@@ -89,6 +90,8 @@ class FileWaiter:
     """Looks when somebody has committed: inotify on the write-ahead log tells, elsewhere its size and time."""
 
     POLL = 0.02
+    FIRST_PAUSE = 0.001
+    LAST_PAUSE = 0.25
     IN_MODIFY = 0x2
 
     def __init__(self, engine: sa.Engine) -> None:
@@ -108,8 +111,9 @@ class FileWaiter:
     def wait(self, queues: Sequence[str], worker_id: int, stopping: int, seconds: float) -> Found:
         end = time.monotonic() + seconds
         values = {"queues": list(queues), "worker_id": worker_id, "stopping": stopping}
+        pause = self.FIRST_PAUSE
         while True:
-            # Drain, look, wait, in this order: what is committed after the look ends the wait.
+            # Drain, look, wait, in this order: what is written after the look ends the wait.
             watched = self._watch()
             interrupted = self._drain()
             with self._engine.connect() as conn:
@@ -119,7 +123,9 @@ class FileWaiter:
                 return Found(found)
             if until_next is not None:
                 left = min(left, max(until_next, 0.001))
-            self._sleep(left, watched)
+            # The log is written before the commit can be seen: after news look again, less and less soon.
+            news = self._sleep(min(left, pause), watched)
+            pause = self.FIRST_PAUSE if news else pause * 2 if pause < self.LAST_PAUSE else math.inf
 
     def _watch(self) -> bool:
         """Keep a watch on the log's file, which is another one after the database went away and came back."""
@@ -135,15 +141,16 @@ class FileWaiter:
             self._inode = inode if watch >= 0 else 0
         return self._inode != 0
 
-    def _sleep(self, seconds: float, watched: bool) -> None:
+    def _sleep(self, seconds: float, watched: bool) -> bool:
+        """Sleep until there is news (True) or the time is up."""
         if watched:
-            self._ready.poll(seconds * 1000)
-            return
+            return bool(self._ready.poll(seconds * 1000))
         end = time.monotonic() + seconds
         seen = self._signature()
         while (left := end - time.monotonic()) > 0 and self._signature() == seen:
             if self._ready.poll(min(left, self.POLL) * 1000):
-                return
+                return True
+        return left > 0
 
     def _signature(self) -> tuple[int, int, int] | None:
         try:

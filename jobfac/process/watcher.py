@@ -23,7 +23,7 @@ class ExitWatcher:
         self._selector = selectors.DefaultSelector()
         self._descriptors: dict[Process, int] = {}
         self._asked: set[Process] = set()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may call wake() amidst anything
         self._open = True
         self._bell, self._button = os.pipe()
         for end in (self._bell, self._button):

@@ -5,7 +5,7 @@ Every function takes a ``Connection`` first; who opens the transaction decides w
 """
 
 from jobfac.runs.events import events_of, record
-from jobfac.runs.finish import Finished, Outcome, finish, give_back, report_progress
+from jobfac.runs.finish import Finished, Outcome, finish, give_back, note_program, report_progress
 from jobfac.runs.gates import promote_due, release_blocked
 from jobfac.runs.reading import NotFound, attempts, find, get, present
 from jobfac.runs.retry import retry_delay
@@ -25,6 +25,7 @@ __all__ = [
     "finish",
     "get",
     "give_back",
+    "note_program",
     "present",
     "promote_due",
     "record",

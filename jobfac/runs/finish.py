@@ -31,6 +31,8 @@ class Outcome:
     reason: str | None = None
     exit_message: str | None = None
     outputs: str | None = None
+    pid: int | None = None
+    paths: Mapping[str, str] = field(default_factory=dict)
     ended: float = field(default_factory=time.monotonic)
     retry_after: float | None = None
 
@@ -96,6 +98,9 @@ _CLOSE = (
         signal=sa.bindparam("p_signal"),
         reason=sa.bindparam("p_reason"),
         ended_at=_AGO,
+        pid=sa.bindparam("p_pid"),
+        stdout_path=sa.bindparam("p_stdout_path"),
+        stderr_path=sa.bindparam("p_stderr_path"),
     )
 )
 
@@ -174,6 +179,15 @@ def held(conn: sa.Connection, condition: sa.ColumnElement[bool], limit: int) -> 
     return conn.execute(query).mappings().all()
 
 
+def note_program(conn: sa.Connection, run_id: int, number: int, pid: int | None, paths: Mapping[str, str]) -> None:
+    """Show which process executes a run, and to which files its streams go, while it still runs."""
+    conn.execute(
+        attempt.update()
+        .where(attempt.c.run_id == run_id, attempt.c.number == number)
+        .values(pid=pid, stdout_path=paths.get("stdout"), stderr_path=paths.get("stderr"))
+    )
+
+
 def _is_mine(row: Mapping[Any, Any], outcome: Outcome, worker_id: int) -> bool:
     return (
         row["attempt"] == outcome.attempt
@@ -216,6 +230,9 @@ def _values(outcome: Outcome, worker_id: int, state: RunState, failed: int) -> d
         "p_reason": _cut(outcome.reason),
         "p_exit_message": _cut(outcome.exit_message),
         "p_outputs": outcome.outputs,
+        "p_pid": outcome.pid,
+        "p_stdout_path": outcome.paths.get("stdout"),
+        "p_stderr_path": outcome.paths.get("stderr"),
         "p_ago": -round((time.monotonic() - outcome.ended) * 1000),
         "p_wait": round((outcome.retry_after or 0.0) * 1000),
         "p_failed": failed,

@@ -22,6 +22,7 @@ from jobfac.definitions import AnyJob, Job, write_duration
 from jobfac.dialects import Found
 from jobfac.leases import Beat, Claimed, LeaseLost, Registration
 from jobfac.process import ExitWatcher, Guardian, StartError, become_subreaper, kill_all
+from jobfac.process.guardian import clock
 from jobfac.runs import Outcome
 from jobfac.runs.events import Event
 from jobfac.settings import Settings
@@ -221,7 +222,7 @@ class Worker:
         for execution in over:
             with execution.lock:
                 chunks += execution.collect(final=True)
-            cuts += [(execution.claimed.id, execution.claimed.attempt, *cut) for cut in execution.cuts()]
+            cuts += [(*execution.key, *cut) for cut in execution.cuts()]
         return Turn(
             worker_id=self._lease.worker_id,
             name=self.name,
@@ -231,7 +232,7 @@ class Worker:
             cuts=cuts,
             outcomes=[outcome for _, outcome in self._over],
             events=self._events,
-            known={*self._live, *((e.claimed.id, e.claimed.attempt) for e in over)},
+            known={*self._live, *(e.key for e in over)},
             definitions=self._definitions,
             uncertain=self._uncertain,
         )
@@ -272,7 +273,7 @@ class Worker:
             checkpoint("spawned")
             if execution.process is not None:
                 self._watcher.add(execution.process)
-            self._live[execution.claimed.id, execution.claimed.attempt] = execution
+            self._live[execution.key] = execution
         self._guardian.started([(e.marker, e.process.pid) for e in fresh if e.process is not None])
         checkpoint("started")
 
@@ -324,7 +325,7 @@ class Worker:
 
         def work(conn: sa.Connection) -> int:
             nonlocal sent
-            sent = time.monotonic()
+            sent = clock()
             first(conn)
             return leases.register(conn, self._who, self._settings.lease)
 

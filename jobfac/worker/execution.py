@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from jobfac.definitions import Job, write_duration
 from jobfac.leases import Claimed
@@ -38,6 +37,7 @@ class Execution:
         self.stop_by: str | None = None
         self.give_back = False
         self.warned = False
+        self.noted = False  # the database knows the process
         self._folder = folder
         self._payload = folder / f"{claimed.id}-{claimed.attempt}.payload"
         self._error: str | None = None
@@ -45,6 +45,11 @@ class Execution:
         self._began = time.monotonic()
         self._kill_at: float | None = None
         self._lingering = False
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """Run and attempt: the fence."""
+        return self.claimed.id, self.claimed.attempt
 
     # Starting
 
@@ -195,6 +200,8 @@ class Execution:
             reason=reason,
             exit_message=self.report.exit_message,
             outputs=self.report.outputs,
+            pid=self.process.pid if self.process else None,
+            paths=self.paths,
             ended=over.at if over else self._began,
             retry_after=None if stopped else retry_delay(self.definition.retry, state, self.claimed.failures, chance),
         )
@@ -264,8 +271,3 @@ def signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
-
-
-def details(execution: Execution) -> dict[str, Any]:
-    """What every log line about an execution carries."""
-    return {"run": execution.claimed.id, "attempt": execution.claimed.attempt, "job": execution.claimed.job}

@@ -1,7 +1,6 @@
 """A worker's hold on its lease: the heartbeat, and the trust that ends before the lease does."""
 
 import threading
-import time
 from collections.abc import Callable
 
 import structlog
@@ -10,6 +9,7 @@ from jobfac import leases
 from jobfac.database import Database, Unreachable
 from jobfac.leases import Beat, LeaseLost, Registration
 from jobfac.process import Guardian
+from jobfac.process.guardian import clock
 from jobfac.settings import Settings
 
 log = structlog.get_logger("jobfac.lease")
@@ -19,8 +19,9 @@ class Lease:
     """Renews one worker's lease from a thread of its own, which nothing else ever makes wait.
 
     The lease is trusted until the moment the last successful request was *sent*, plus the lease, minus a margin, by
-    this machine's monotonic clock: the database cannot have counted from an earlier moment. When trust ends,
-    ``on_lost`` is called at once, by a second thread: the first may be waiting for a database that does not answer.
+    this machine's clock since boot (suspension counts): the database cannot have counted from an earlier moment. When
+    trust ends, ``on_lost`` is called at once, by a second thread: the first may be waiting for a database that does
+    not answer.
     """
 
     def __init__(
@@ -53,12 +54,12 @@ class Lease:
         """Seconds that a renewal is trusted for, from the moment it was sent."""
         return self._settings.lease - self._settings.lease_margin
 
-    def is_trusted(self, now: float | None = None) -> bool:
-        """Whether what this worker holds is surely its own, at a monotonic time."""
-        return not self.lost and (time.monotonic() if now is None else now) < self._trusted_until
+    def is_trusted(self) -> bool:
+        """Whether what this worker holds is surely its own now."""
+        return not self.lost and clock() < self._trusted_until
 
     def adopt(self, worker_id: int, sent: float) -> None:
-        """Begin with a fresh registration whose request was sent at ``sent``."""
+        """Begin with a fresh registration whose request was sent at ``sent``, by ``clock``."""
         self.worker_id = worker_id
         self._trust(sent)
         self.lost = False
@@ -81,7 +82,7 @@ class Lease:
 
     def _trust(self, sent: float) -> None:
         self._trusted_until = sent + self.window
-        self._guardian.renewed(self._trusted_until - time.monotonic())
+        self._guardian.renewed(self._trusted_until - clock())
 
     def _beat_forever(self) -> None:
         pause = self._settings.heartbeat
@@ -93,7 +94,7 @@ class Lease:
             pause = self._settings.heartbeat if self.lost or self._beat() else min(0.5, self._settings.heartbeat)
 
     def _beat(self) -> bool:
-        worker_id, sent = self.worker_id, time.monotonic()
+        worker_id, sent = self.worker_id, clock()
         try:
             beat = self._db.transact(leases.renew, worker_id, self._settings.lease, patience=0)
         except LeaseLost as error:
@@ -116,7 +117,7 @@ class Lease:
                 self._lose()
 
     def _until_distrust(self) -> float:
-        left = self._trusted_until - time.monotonic()
+        left = self._trusted_until - clock()
         return 0.25 if self.lost else min(max(left, 0.0) + 0.005, 1.0)
 
     def _lose(self) -> None:

@@ -8,7 +8,7 @@ import structlog
 
 from jobfac import output
 from jobfac.database import Database, Unreachable
-from jobfac.runs import report_progress
+from jobfac.runs import note_program, report_progress
 from jobfac.worker.execution import Execution
 
 log = structlog.get_logger("jobfac.output")
@@ -57,21 +57,30 @@ class Shipper:
                     news.append((execution, chunks))
             execution.report.read()
         told = [e for e in executions if e.report.changed]
-        if not news and not told:
+        fresh = [e for e in executions if not e.noted and e.process is not None]
+        if not news and not told and not fresh:
             return
-        self._db.transact(_store, news, told, patience=2.0)
+        self._db.transact(_store, news, told, fresh, patience=2.0)
+        for execution in fresh:
+            execution.noted = True
         for execution, chunks in news:
             with execution.lock:
                 execution.confirm(chunks)
 
 
-def _store(conn: sa.Connection, news: list[tuple[Execution, list[output.Stored]]], told: list[Execution]) -> None:
+def _store(
+    conn: sa.Connection,
+    news: list[tuple[Execution, list[output.Stored]]],
+    told: list[Execution],
+    fresh: list[Execution],
+) -> None:
     for execution, chunks in news:
         output.append(conn, chunks)
         for stream, head, tail in execution.cuts():
-            output.cut(conn, execution.claimed.id, execution.claimed.attempt, stream, head, tail)
+            output.cut(conn, *execution.key, stream, head, tail)
     for execution in told:
         execution.report.changed = False
-        report_progress(
-            conn, execution.claimed.id, execution.claimed.attempt, execution.report.progress, execution.report.message
-        )
+        report_progress(conn, *execution.key, execution.report.progress, execution.report.message)
+    for execution in fresh:
+        if execution.process is not None:
+            note_program(conn, *execution.key, execution.process.pid, execution.paths)

@@ -12,7 +12,8 @@ from jobfac import output
 from jobfac.database import Database
 from jobfac.definitions import Job, store
 from jobfac.process import Spool, SpoolName, StartError, kill_marked, recover
-from jobfac.tables import run
+from jobfac.states import RunState
+from jobfac.tables import attempt, run, worker
 from jobfac.worker.surroundings import resolve
 
 log = structlog.get_logger("jobfac.spool")
@@ -54,10 +55,9 @@ class SpoolFolder:
 
     def _settle(self, folder: Path, db: Database) -> None:
         """Its worker is dead: its guardian has ended its programs, or else this does; then store what they wrote."""
-        if killed := kill_marked(f"{folder.name}/"):
-            log.warning(
-                "programs of a dead worker were killed", action="orphans_killed", token=folder.name, count=killed
-            )
+        for run_id, number in db.query(_unfinished, folder.name):
+            if killed := kill_marked(f"{folder.name}/{run_id}/{number}"):
+                log.warning("a dead worker's programs were killed", action="orphans_killed", run=run_id, count=killed)
         for name, path in recover(folder):
             try:
                 db.transact(_recover, name, path)
@@ -70,6 +70,16 @@ class SpoolFolder:
         shutil.rmtree(self.path, ignore_errors=True)
         if self._lock is not None:
             os.close(self._lock)
+
+
+def _unfinished(conn: sa.Connection, token: str) -> list[tuple[int, int]]:
+    """The executions that a worker with this token did not bring to their end."""
+    query = (
+        sa.select(attempt.c.run_id, attempt.c.number)
+        .join(worker, worker.c.id == attempt.c.worker_id)
+        .where(worker.c.token == token, sa.or_(attempt.c.ended_at.is_(None), attempt.c.state == RunState.LOST))
+    )
+    return [(row.run_id, row.number) for row in conn.execute(query)]
 
 
 def _recover(conn: sa.Connection, name: SpoolName, path: Path) -> None:

@@ -214,6 +214,7 @@ def upgrade() -> None:
         sa.Column("next_due_at", INSTANT, nullable=True),
         sa.Column("fire_at", INSTANT, nullable=True),
         sa.Column("last_due_at", INSTANT, nullable=True),
+        sa.Column("resumed_at", INSTANT, nullable=True),
         sa.Column("updated_at", INSTANT, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_schedule"),
         schema=schema,

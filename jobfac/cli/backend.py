@@ -1,0 +1,79 @@
+"""Where the commands find the factory: in the database, or behind an API for people who have no way to the database.
+
+Both give and take the same JSON-able objects, those of the API.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple, Protocol
+
+from jobfac.cli.common import caller, database, settings
+
+Object = dict[str, Any]
+
+
+class Text(NamedTuple):
+    """A piece of output; ``skipped`` bytes were cut before it."""
+
+    stream: str
+    data: bytes
+    skipped: int
+
+
+class Backend(Protocol):
+    """What the commands need. Raises ``runs.NotFound``, ``runs.Refused``, ``DefinitionError``, ``Unreachable``."""
+
+    def start(self, job: str, wish: Mapping[str, Any], key: str | None, count: int) -> list[Object]:
+        """Start runs; ``wish`` as the body of the API's call. A run may come back ``denied``."""
+
+    def run(self, run_id: int) -> Object:
+        """One run with its ``attempts`` and ``events``, and the ``path`` of a sequence."""
+
+    def wait(self, run_id: int, seconds: float) -> Object:
+        """The run, when it is final or the time is up."""
+
+    def runs(self, filters: Mapping[str, Any]) -> list[Object]:
+        """Runs, newest first; filters ``job``, ``state``, ``since``, ``limit``."""
+
+    def stop(self, run_id: int, now: bool) -> Object:
+        """Ask for a stop; ``{"before": state, "after": state}``."""
+
+    def retry(self, run_id: int, from_failed: bool) -> Object:
+        """Run it again: the new run."""
+
+    def output(self, run_id: int, attempt: int, positions: dict[str, int]) -> Sequence[Text]:
+        """What lies beyond these offsets by stream, which are moved on."""
+
+    def jobs(self) -> list[Object]:
+        """Every job: ``id``, ``kind``, ``version``, ``enabled``, ``category``, ``queue``, ``definition``."""
+
+    def job(self, job_id: str) -> Object:
+        """One job, with its definition."""
+
+    def enable(self, job_id: str, enabled: bool) -> None:
+        """Allow or forbid its starts."""
+
+    def delete(self, job_id: str) -> None:
+        """Remove it."""
+
+    def workers(self, alive_only: bool) -> list[Object]:
+        """The fleet."""
+
+    def drain(self, worker_id: int) -> None:
+        """Ask a worker to leave when its runs are done."""
+
+
+@contextmanager
+def backend() -> Iterator[Backend]:
+    """The API if ``JOBFAC_API_URL`` is set, else the database."""
+    found = settings()
+    if found.api_url:
+        from jobfac.cli.remote import Remote
+
+        with Remote(found.api_url, found.api_key) as remote:
+            yield remote
+    else:
+        from jobfac.cli.local import Local
+
+        with database() as db:
+            yield Local(db, caller())

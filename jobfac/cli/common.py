@@ -1,0 +1,164 @@
+"""What the commands share: settings, errors and exit codes, printing."""
+
+import getpass
+import json
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from jobfac.database import Database
+    from jobfac.settings import Settings
+
+DONE, UNSUCCESSFUL, USAGE, NOT_FOUND, REFUSED, UNREACHABLE = range(6)
+"""Exit codes: done; the run did not succeed; wrong usage or invalid definition; not found; refused; no database."""
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, nothing else.")]
+
+
+class Failure(Exception):
+    """A user's mistake or a state of the world: one sentence and an exit code."""
+
+    def __init__(self, code: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.code = code
+
+
+def fail(code: int, sentence: str) -> NoReturn:
+    """End the command with this sentence on standard error."""
+    raise Failure(code, sentence)
+
+
+def group(help_text: str) -> typer.Typer:
+    """A group of commands."""
+    return typer.Typer(help=help_text, no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+def settings(**overrides: Any) -> "Settings":
+    """The settings that hold here, the command's own options first."""
+    from jobfac.settings import SettingsError, load
+
+    try:
+        return load(**overrides)
+    except SettingsError as error:
+        fail(USAGE, str(error))
+
+
+@contextmanager
+def database() -> "Iterator[Database]":
+    """The configured database, closed at the end."""
+    from jobfac.database import Database
+
+    db = Database(settings().database_url)
+    try:
+        yield db
+    finally:
+        db.close()
+
+
+def caller() -> str:
+    """Who types: the name that events and the audit show."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
+
+
+def seconds(text: str, option: str) -> float:
+    """A duration such as 10m, in seconds."""
+    from jobfac.definitions import read_duration
+
+    try:
+        return read_duration(text if not re.fullmatch(r"\d+(\.\d+)?", text) else float(text))
+    except ValueError as error:
+        fail(USAGE, f"{option} {error}.")
+
+
+def instant(text: str, option: str, back: bool = False) -> datetime:
+    """A moment: RFC 3339, or local time without an offset; with ``back`` also a duration before now, such as 2h."""
+    if back and re.fullmatch(r"[\d.]+[a-z]+.*", text):
+        return datetime.now(UTC) - timedelta(seconds=seconds(text, option))
+    try:
+        return datetime.fromisoformat(text).astimezone()
+    except ValueError:
+        fail(USAGE, f"{option} must be a time such as 2027-01-31T22:00:00+01:00 or '2027-01-31 22:00', not '{text}'.")
+
+
+def print_json(document: Any) -> None:
+    """One JSON document on standard output."""
+    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+
+
+def note(text: str) -> None:
+    """A remark on standard error, out of the way of what is printed for other programs."""
+    sys.stderr.write(text + "\n")
+
+
+def print_table(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, Any], empty: str) -> None:
+    """A table of rows; a column is a key of the row or a function from the row to its text."""
+    from rich.console import Console
+    from rich.table import Table
+
+    rows = list(rows)
+    if not rows:
+        note(empty)
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for title in columns:
+        table.add_column(title, overflow="fold")
+    for row in rows:
+        table.add_row(*(cell(row) if callable(cell) else shown(row.get(cell)) for cell in columns.values()))
+    console = Console()
+    # Into a pipe or a file lines are not wrapped: other programs read them.
+    console.print(table, width=None if console.is_terminal else 400)
+
+
+def print_fields(row: Mapping[str, Any], keys: Sequence[str]) -> None:
+    """One object, a line for each key that has a value."""
+    width = max(len(key) for key in keys)
+    for key in keys:
+        if row.get(key) is not None:
+            typer.echo(f"{key:<{width}}  {shown(row[key])}")
+
+
+STYLES = {
+    "succeeded": "green", "failed": "red", "timed_out": "red", "start_failed": "red", "lost": "red", "mixed": "yellow",
+    "stopped": "yellow", "denied": "yellow", "running": "cyan", "stopping": "cyan", "active": "green", "dead": "red",
+}  # fmt: skip
+
+
+def state(row: Mapping[str, Any]) -> str:
+    """A state in its colour."""
+    word = str(row["state"])
+    return f"[{STYLES[word]}]{word}[/]" if word in STYLES else word
+
+
+def shown(value: Any) -> str:
+    """A value for people: local time to the second, JSON for structures, nothing for None."""
+    if value is None:
+        return ""
+    if isinstance(value, str) and re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", value):
+        return f"{datetime.fromisoformat(value).astimezone():%Y-%m-%d %H:%M:%S}"
+    if isinstance(value, list | dict):
+        return json.dumps(value, ensure_ascii=False)
+    return str(value)
+
+
+def lasted(row: Mapping[str, Any]) -> str:
+    """How long a run took, or has taken so far."""
+    if not row.get("started_at"):
+        return ""
+    begin = datetime.fromisoformat(row["started_at"])
+    end = datetime.fromisoformat(row["ended_at"]) if row.get("ended_at") else datetime.now(UTC)
+    span = max(0.0, (end - begin).total_seconds())
+    if span < 60:
+        return f"{span:.1f}s"
+    minutes, left = divmod(int(span), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02}m{left:02}s" if hours else f"{minutes}m{left:02}s"

@@ -1,0 +1,88 @@
+"""`db upgrade / check / script`, `config`, `purge`."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from jobfac.cli.common import USAGE, Json, database, fail, group, print_json, print_table, settings
+
+app = group("The database's schema.")
+
+
+@app.command()
+def upgrade() -> None:
+    """Bring the schema to the version that this program needs."""
+    with database() as db:
+        before = db.version()
+        db.upgrade()
+        typer.echo(f"schema {before or 'none'} -> {db.version()}")
+
+
+@app.command()
+def check(as_json: Json = False) -> None:
+    """Compare the schema with the one that this program needs."""
+    with database() as db:
+        found, needed = db.version(), db.head()
+        if as_json:
+            print_json({"found": found, "needed": needed, "current": found == needed})
+        db.check_schema()
+        if not as_json:
+            typer.echo(f"schema {found} is current")
+
+
+@app.command()
+def script(
+    dialect: Annotated[str, typer.Option(help="mssql or sqlite; default: the database's own, else mssql.")] = "",
+) -> None:
+    """Print the SQL of an upgrade from nothing, for a DBA to run; nothing is touched."""
+    from jobfac.database import Database
+
+    if dialect not in ("", "mssql", "sqlite"):
+        fail(USAGE, f"--dialect must be mssql or sqlite, not '{dialect}'.")
+    url = settings().database_url
+    if not url.startswith(dialect or "mssql"):
+        # No driver is needed to write text; any URL of the engine will do.
+        url = "sqlite:///" if dialect == "sqlite" else "mssql+pyodbc://"
+    Database(url).script(sys.stdout)
+
+
+def config(as_json: Json = False) -> None:
+    """What holds here, and where it came from."""
+    import dataclasses
+
+    from jobfac.settings import Settings, SettingsError, sources
+
+    try:
+        found = sources()
+    except SettingsError as error:
+        fail(USAGE, str(error))
+    secret = {field.name for field in dataclasses.fields(Settings) if field.metadata.get("secret")}
+    helps = {field.name: field.metadata["help"] for field in dataclasses.fields(Settings)}
+    rows = []
+    for name, source in found.items():
+        value = source.value
+        if name in secret and value:
+            value = "***"
+        if name == "database_url":
+            value = _without_password(value)
+        rows.append({"name": name, "value": value, "origin": source.origin, "help": helps[name]})
+    if as_json:
+        print_json(rows)
+        return
+    print_table(rows, {"SETTING": "name", "VALUE": "value", "FROM": "origin", "WHAT": "help"}, "")
+
+
+def _without_password(url: str) -> str:
+    import re
+
+    return re.sub(r"(//[^:/@]*):[^@]*@", r"\1:***@", url)
+
+
+def purge() -> None:
+    """Remove finished runs that are older than their job's retention, now."""
+    from jobfac import retention
+
+    with database() as db:
+        count = retention.purge_all(db, settings().retention)
+    typer.echo(f"{count} runs were removed")

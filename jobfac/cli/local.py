@@ -1,0 +1,130 @@
+"""The commands' way to the factory through its database."""
+
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from jobfac import audit, leases, output, runs, schedules, sequences
+from jobfac.cli.backend import Object, Text
+from jobfac.database import Database
+from jobfac.definitions import canonical, store
+from jobfac.runs import NotFound, Start
+from jobfac.states import FINAL, RunState
+
+LOOK = 0.1
+"""Seconds between two looks at a run that is waited for."""
+
+
+class Local:
+    """See ``Backend``; every method is one transaction."""
+
+    def __init__(self, db: Database, by: str) -> None:
+        self._db = db
+        self._by = by
+
+    def start(self, job: str, wish: Mapping[str, Any], key: str | None, count: int) -> list[Object]:
+        request = Start(job=job, by=self._by, key=key, **wish)
+
+        def work(conn: sa.Connection) -> list[int]:
+            return runs.start_many(conn, request, count) if key is None else [runs.start(conn, request)]
+
+        ids = self._db.transact(work)
+        return self._db.query(lambda conn: [runs.present(runs.get(conn, run_id)) for run_id in ids])
+
+    def run(self, run_id: int) -> Object:
+        def read(conn: sa.Connection) -> Object:
+            shown = runs.present(runs.get(conn, run_id))
+            shown["attempts"] = [runs.present(row) for row in runs.attempts(conn, run_id)]
+            shown["events"] = [runs.present(row) for row in runs.events_of(conn, run_id)]
+            if shown["kind"] == "sequence":
+                shown["path"] = sequences.path(conn, run_id)
+            return shown
+
+        return self._db.query(read)
+
+    def wait(self, run_id: int, seconds: float) -> Object:
+        end = time.monotonic() + seconds
+        while True:
+            shown = self._db.query(lambda conn: runs.present(runs.get(conn, run_id)))
+            if shown["state"] in FINAL or time.monotonic() >= end:
+                return shown
+            time.sleep(LOOK)
+
+    def runs(self, filters: Mapping[str, Any]) -> list[Object]:
+        since = filters.get("since")
+        found = self._db.query(
+            runs.find,
+            job=filters.get("job"),
+            states=[RunState(state) for state in filters.get("state", ())],
+            since=None if since is None else datetime.fromisoformat(since),
+            limit=filters["limit"],
+        )
+        return [runs.present(row) for row in found]
+
+    def stop(self, run_id: int, now: bool) -> Object:
+        def work(conn: sa.Connection) -> runs.Stopped:
+            stopped = sequences.stop(conn, run_id, now=now, by=self._by)
+            audit.note(conn, self._by, "stop", f"run {run_id}", stopped.before, stopped.after)
+            return stopped
+
+        return {name: str(state) for name, state in self._db.transact(work)._asdict().items()}
+
+    def retry(self, run_id: int, from_failed: bool) -> Object:
+        def work(conn: sa.Connection) -> int:
+            new = sequences.retry(conn, run_id, self._by, from_failed=from_failed)
+            audit.note(conn, self._by, "retry", f"run {run_id}", after=f"run {new}")
+            return new
+
+        new = self._db.transact(work)
+        return self._db.query(lambda conn: runs.present(runs.get(conn, new)))
+
+    def output(self, run_id: int, attempt: int, positions: dict[str, int]) -> Sequence[Text]:
+        pieces = self._db.query(output.read, run_id, attempt, positions)
+        return [Text(piece.stream, piece.data, piece.skipped) for piece in pieces]
+
+    def jobs(self) -> list[Object]:
+        return [_job(stored) for stored in self._db.query(store.load_all)]
+
+    def job(self, job_id: str) -> Object:
+        stored = self._db.query(store.load, job_id)
+        if stored is None:
+            raise _no_job(job_id)
+        return _job(stored)
+
+    def enable(self, job_id: str, enabled: bool) -> None:
+        if not self._db.transact(store.enable, job_id, enabled, self._by):
+            raise _no_job(job_id)
+
+    def delete(self, job_id: str) -> None:
+        if not self._db.transact(schedules.remove, job_id, self._by):
+            raise _no_job(job_id)
+
+    def workers(self, alive_only: bool) -> list[Object]:
+        return [leases.present(row) for row in self._db.query(leases.workers, alive_only)]
+
+    def drain(self, worker_id: int) -> None:
+        def work(conn: sa.Connection) -> bool:
+            audit.note(conn, self._by, "drain", f"worker {worker_id}")
+            return leases.drain(conn, worker_id)
+
+        if not self._db.transact(work):
+            raise NotFound(f"There is no live worker {worker_id}; `jobfac workers list` shows the fleet.")
+
+
+def _job(stored: store.Stored) -> Object:
+    return {
+        "id": stored.id,
+        "kind": str(stored.kind),
+        "version": stored.version,
+        "enabled": stored.enabled,
+        "category": stored.category,
+        "queue": stored.queue,
+        "definition": canonical(stored.definition),
+    }
+
+
+def _no_job(job_id: str) -> NotFound:
+    return NotFound(f"There is no job '{job_id}'; `jobfac jobs list` shows what there is.")

@@ -1,0 +1,130 @@
+"""Reads crontabs: those of users, and those of /etc/cron.d and /etc/crontab, whose lines name a user.
+
+cron's own rules for a file are followed: a variable holds for the lines below it; the command is the rest of the
+line, `#` included; an unescaped `%` ends it and begins its standard input, in which further ones are line ends.
+"""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import PurePath
+from typing import Any
+
+from jobfac.definitions.schedule import read_cron
+
+VARIABLE = re.compile(r"""(["']?)([A-Za-z_]\w*)\1\s*=\s*(.*)""")
+PERCENT = re.compile(r"(?<!\\)%")
+FAILURES = ["failed", "timed_out", "start_failed", "lost"]
+MAIL_HEADERS = ("MAILFROM", "CONTENT_TYPE", "CONTENT_TRANSFER_ENCODING")
+
+
+@dataclass
+class _Variables:
+    """What the variables above the current line say."""
+
+    timezone: str
+    shell: str = "/bin/sh"
+    jitter: str | None = None
+    recipients: list[str] = field(default_factory=list)
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+def from_crontab(
+    text: str, *, system: bool, filename: str, timezone: str
+) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """The jobs of a crontab by id, in the form of a definitions file, and warnings that name file and line.
+
+    `system` tells that each line names its user. `timezone` is the zone of the machine that the crontab is from.
+    A line that cannot be taken over becomes a warning and no job.
+    """
+    variables = _Variables(timezone)
+    jobs: list[dict[str, Any]] = []
+    warnings: list[str] = []
+    for number, line in enumerate(map(str.strip, text.splitlines()), start=1):
+        if not line or line.startswith("#"):
+            continue
+        try:
+            if match := VARIABLE.fullmatch(line):
+                notes = _assign(variables, match[2], _unquoted(match[3]))
+            else:
+                job, notes = _job(variables, line, system)
+                jobs.append(job)
+        except ValueError as error:
+            notes = [f"{error}; the line was left out"]
+        warnings += [f"{filename}, line {number}: {note}" for note in notes]
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", PurePath(filename).name).strip("-.")[:120] or "crontab"
+    ids = [stem] if len(jobs) == 1 else [f"{stem}-{number}" for number in range(1, len(jobs) + 1)]
+    return dict(zip(ids, jobs, strict=True)), warnings
+
+
+def _assign(variables: _Variables, name: str, value: str) -> list[str]:
+    notes = []
+    if name == "SHELL":
+        variables.shell = value
+    elif name == "CRON_TZ":
+        variables.timezone = value
+    elif name == "RANDOM_DELAY":
+        if not value.isdigit():
+            raise ValueError(f"RANDOM_DELAY={value} is not a number of minutes")
+        variables.jitter = f"{value}m"
+    elif name == "MAILTO":
+        recipients = [recipient.strip() for recipient in value.split(",") if recipient.strip()]
+        variables.recipients = [recipient for recipient in recipients if "@" in recipient]
+        for mailbox in set(recipients) - set(variables.recipients):
+            notes.append(f"MAILTO={mailbox} is a mailbox on that machine; name an address under 'notify'")
+        if variables.recipients:
+            notes.append("cron mails all output to MAILTO; the jobs below send mail when they fail")
+    elif name in MAIL_HEADERS:
+        notes.append(f"{name} has no counterpart; how mail is sent is a setting")
+    else:
+        variables.environment[name] = value
+    return notes
+
+
+def _job(variables: _Variables, line: str, system: bool) -> tuple[dict[str, Any], list[str]]:
+    expression, user, command = _fields(line, system)
+    command, *lines = [part.replace(r"\%", "%") for part in PERCENT.split(command)]
+    notes = []
+    if not command.startswith("/") and re.match(r"[\w.-]+/", command) and "HOME" not in variables.environment:
+        notes.append("cron looks for this command in the user's home; give the job a 'directory'")
+    if lines:
+        command = _with_input(command, lines)
+        notes.append("the text after % became a here-document of the command")
+    job: dict[str, Any] = {"command": command, "shell": True}
+    if variables.shell != "/bin/sh":
+        job = {"command": [variables.shell, "-c", command]}
+    if user:
+        job["user"] = user
+    if "HOME" in variables.environment:
+        job["directory"] = variables.environment["HOME"]
+    if variables.environment:
+        job["environment"] = dict(variables.environment)
+    job["schedules"] = [{"cron": expression, "timezone": variables.timezone}]
+    if variables.jitter:
+        job["schedules"][0]["jitter"] = variables.jitter
+    if variables.recipients:
+        job["notify"] = [{"on": FAILURES, "to": {"email": list(variables.recipients)}}]
+    return job, notes
+
+
+def _fields(line: str, system: bool) -> tuple[str, str | None, str]:
+    """The expression, the user, and the rest of the line as cron would hand it to the shell."""
+    if line.lower().startswith("@reboot"):
+        raise ValueError("@reboot has no counterpart, since no job belongs to a machine's start")
+    before_command = (1 if line.startswith("@") else 5) + system
+    parts = line.split(maxsplit=before_command)
+    if len(parts) <= before_command:
+        raise ValueError(f"'{line}' is too short: it needs {'times, user' if system else 'times'} and command")
+    expression = read_cron(" ".join(parts[: before_command - system]))
+    return expression, parts[-2] if system else None, parts[-1]
+
+
+def _with_input(command: str, lines: list[str]) -> str:
+    end = "END"
+    while end in lines:
+        end += "_"
+    return "\n".join([f"{{ {command}", f"}} <<'{end}'", *lines, end]) + "\n"
+
+
+def _unquoted(value: str) -> str:
+    quoted = len(value) >= 2 and value[0] == value[-1] and value[0] in "\"'"
+    return value[1:-1] if quoted else value
