@@ -21,7 +21,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import NamedTuple, Protocol
 from zoneinfo import ZoneInfo
 
@@ -50,7 +50,7 @@ class TimesOfDay(Protocol):
         """The firing seconds after `midnight` (UTC) of a day on which the clocks run evenly, in ascending order."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Fixed:
     """Readings of the clock in ascending seconds of the day, with the policies for gaps and overlaps."""
 
@@ -80,7 +80,7 @@ class Fixed:
             yield Moment(instant, wall, fires, None if fires else reason)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Wildcard:
     """Readings of the clock, taken whenever it shows them: never when it jumps over one, twice when it repeats one."""
 
@@ -106,7 +106,7 @@ class Span:
         return second >= self.start or second < self.end
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FromMidnight:
     """Every `step` seconds of real time counted from each local midnight, where the clock is within one of the spans
     (no spans: all day)."""
@@ -128,7 +128,7 @@ class FromMidnight:
                 yield moment
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Running:
     """Every `step` seconds of real time, counted from an instant (UTC) both ways."""
 
@@ -152,11 +152,18 @@ def first_after(times: TimesOfDay, zone: ZoneInfo, day: date, after: datetime) -
     """The first firing instant of the local day that is later than `after`."""
     midnight = steady_midnight(zone, day)
     if midnight is None:
-        firing = (moment.instant for moment in times.moments(zone, day) if moment.fires and moment.instant > after)
-        return min(firing, default=None)
+        found = _firing(times, zone, day)
+        index = bisect_right(found, after)
+        return found[index] if index < len(found) else None
     seconds = times.seconds_of(midnight)
     index = bisect_right(seconds, (after - midnight).total_seconds())
     return midnight + timedelta(seconds=seconds[index]) if index < len(seconds) else None
+
+
+@lru_cache(maxsize=256)
+def _firing(times: TimesOfDay, zone: ZoneInfo, day: date) -> tuple[datetime, ...]:
+    # Kept, because on the day of a change every dense schedule asks for it every minute.
+    return tuple(sorted(moment.instant for moment in times.moments(zone, day) if moment.fires))
 
 
 def narrowed(seconds: Iterable[int], spans: tuple[Span, ...]) -> tuple[int, ...]:

@@ -43,7 +43,7 @@ def script(
     url = settings().database_url
     if not url.startswith(dialect or "mssql"):
         # No driver is needed to write text; any URL of the engine will do.
-        url = "sqlite:///" if dialect == "sqlite" else "mssql+pyodbc://"
+        url = "sqlite:///jobfac.db" if dialect == "sqlite" else "mssql+pyodbc://"
     Database(url).script(sys.stdout)
 
 

@@ -107,6 +107,10 @@ def choose(url: sa.URL) -> Dialect:
     if name == "sqlite":
         from jobfac.dialects.sqlite import Sqlite
 
+        if url.database in (None, "", ":memory:"):
+            raise ValueError(
+                "a database in memory is not shared between processes; give a file, as in sqlite:///jobfac.db"
+            )
         return Sqlite()
     if name == "mssql":
         from jobfac.dialects.mssql import Mssql

@@ -52,6 +52,7 @@ class Mssql:
             **({"fast_executemany": True} if url.get_driver_name() == "pyodbc" else {}),
         )
         sa.event.listen(engine, "connect", _on_connect)
+        _one_pool(url.get_driver_name())
         return engine
 
     def claim(self, queue: str, limit: int, worker_id: int, worker: str) -> sa.Executable:
@@ -96,6 +97,18 @@ def with_driver(url: sa.URL) -> sa.URL:
         name for name in pyodbc.drivers() if name in ("ODBC Driver 18 for SQL Server", "ODBC Driver 17 for SQL Server")
     ]
     return url.update_query_dict({"driver": max(known, default="ODBC Driver 18 for SQL Server")})
+
+
+def _one_pool(driver: str) -> None:
+    """SQLAlchemy pools connections; a second pool in the driver would keep dead ones and hand them out again."""
+    if driver == "pyodbc":
+        import pyodbc
+
+        pyodbc.pooling = False
+    else:
+        import mssql_python
+
+        mssql_python.pooling(enabled=False)
 
 
 def _on_connect(connection: Any, record: Any) -> None:

@@ -9,7 +9,7 @@ from jobfac.runs.finish import Finished, Outcome, finish, give_back, note_progra
 from jobfac.runs.gates import promote_due, release_blocked
 from jobfac.runs.reading import NotFound, attempts, find, get, present
 from jobfac.runs.retry import retry_delay
-from jobfac.runs.starting import Refused, Start, retry, start, start_many
+from jobfac.runs.starting import Refused, Start, retry, start, start_each, start_many
 from jobfac.runs.stopping import Stopped, request_stop
 
 __all__ = [
@@ -35,5 +35,6 @@ __all__ = [
     "retry",
     "retry_delay",
     "start",
+    "start_each",
     "start_many",
 ]

@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from jobfac.definitions import store
+from jobfac.definitions import DefinitionError, store
 from jobfac.dialects import utcnow
 from jobfac.runs import gates
 from jobfac.runs.events import Event, record
@@ -65,18 +65,41 @@ def start(conn: sa.Connection, wish: Start) -> int:
         ).scalar()
         if found is not None:
             return int(found)
-    return _insert(conn, wish, _values(conn, wish), 1)[0]
+    return _insert(conn, wish, _values(store.load(conn, wish.job), wish), 1)[0]
 
 
 def start_many(conn: sa.Connection, wish: Start, count: int) -> list[int]:
     """Insert ``count`` equal runs and return their ids in order. All or none. Raises as ``start`` does."""
-    values = _values(conn, wish)
+    values = _values(store.load(conn, wish.job), wish)
     if gates.is_ruled(values):
         return [_insert(conn, wish, values, 1)[0] for _ in range(count)]
     ids: list[int] = []
     while len(ids) < count:
         ids += _insert(conn, wish, values, min(gates.BATCH, count - len(ids)))
     return ids
+
+
+def start_each(conn: sa.Connection, wishes: Sequence[Start]) -> list[int | NotFound | Refused]:
+    """Like ``start`` for each of many different wishes, in as few statements as can be; none has a key or a delay.
+
+    A refusal stands in the place of its wish and does not hold up the others.
+    """
+    jobs = store.load_many(conn, {wish.job for wish in wishes})
+    answers: dict[int, int | NotFound | Refused] = {}
+    rows: dict[int, dict[str, Any]] = {}
+    for position, wish in enumerate(wishes):
+        try:
+            rows[position] = _values(jobs.get(wish.job), wish)
+        except (NotFound, Refused) as error:
+            answers[position] = error
+    free = {position: values for position, values in rows.items() if not gates.is_ruled(values)}
+    gates.lock(conn, rows.values())  # all at once and in order: two that start the same jobs cannot cross
+    for position, values in rows.items():
+        if position not in free:
+            answers[position] = _insert(conn, wishes[position], values, 1)[0]
+    ids = _write(conn, list(free.values()), RunState.QUEUED, {"queued_at": utcnow()}) if free else []
+    answers.update(zip(free, ids, strict=True))
+    return [answers[position] for position in range(len(wishes))]
 
 
 def retry(conn: sa.Connection, run_id: int, by: str) -> int:
@@ -100,14 +123,16 @@ def retry(conn: sa.Connection, run_id: int, by: str) -> int:
         overrides=None if row["overrides"] is None else json.loads(row["overrides"]),
         retry_of=run_id,
     )
-    return _insert(conn, wish, _values(conn, replace(wish, manual=False)), 1)[0]
+    wish = replace(wish, manual=False)
+    return _insert(conn, wish, _values(store.load(conn, wish.job), wish), 1)[0]
 
 
-def _values(conn: sa.Connection, wish: Start) -> dict[str, Any]:
+def _values(stored: store.Stored | DefinitionError | None, wish: Start) -> dict[str, Any]:
     """The row of a new run but for its state."""
-    stored = store.load(conn, wish.job)
     if stored is None:
         raise NotFound(f"There is no job '{wish.job}'; `jobfac jobs list` shows what there is.")
+    if isinstance(stored, DefinitionError):
+        raise Refused(f"Job '{wish.job}' cannot be read by this version of jobfac: {stored}")
     job = stored.definition
     if not stored.enabled:
         raise Refused(f"Job '{wish.job}' is disabled; `jobfac jobs enable {wish.job}` allows it again.")
@@ -149,17 +174,24 @@ def _insert(conn: sa.Connection, wish: Start, values: Mapping[str, Any], count: 
         if values["already_running"] == "replace":
             _stop_others(conn, values["job"], wish.by)
         state = gates.admit(conn, values)
-    statement = run.insert().values(created_at=utcnow())
+    more: dict[str, Any] = {}
     if later:
-        statement = statement.values(ready_at=utcnow((wish.delay or 0) * 1000) if wish.at is None else wish.at)
+        more["ready_at"] = utcnow((wish.delay or 0) * 1000) if wish.at is None else wish.at
     if state == RunState.QUEUED:
-        statement = statement.values(queued_at=utcnow())
+        more["queued_at"] = utcnow()
     if state == RunState.DENIED:
-        statement = statement.values(ended_at=utcnow(), reason="another run of the job is still active")
-    row = {**values, "state": state}
+        more |= {"ended_at": utcnow(), "reason": "another run of the job is still active"}
+    return _write(conn, [values] * count, state, more)
+
+
+def _write(
+    conn: sa.Connection, rows: Sequence[Mapping[str, Any]], state: RunState, more: Mapping[str, Any]
+) -> list[int]:
+    """Insert runs that all begin in ``state``, with ``more`` in each; their ids in order."""
+    statement = run.insert().values({"created_at": utcnow(), **more})
     returning = statement.returning(run.c.id, sort_by_parameter_order=True)
-    ids = [int(found) for found in conn.execute(returning, [row] * count).scalars()]
-    record(conn, [Event(found, 0, state, wish.by) for found in ids])
+    ids = [int(found) for found in conn.execute(returning, [{**row, "state": state} for row in rows]).scalars()]
+    record(conn, [Event(found, 0, state, row["created_by"]) for found, row in zip(ids, rows, strict=True)])
     return ids
 
 

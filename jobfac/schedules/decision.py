@@ -67,14 +67,18 @@ def fire_time(schedule: Schedule, schedule_id: int, due: datetime) -> datetime:
 
 def wish(schedule: Schedule, row: Mapping[Any, Any], due: datetime) -> Start:
     """The start that a due time asks for. ``row``: the schedule's ``id``, ``job`` and ``name``."""
-    by_job = schedule.arguments if isinstance(schedule.arguments, dict) else None
-    overrides = {"arguments": by_job, "payloads": schedule.payloads}
+    overrides: dict[str, Any] = {}
+    arguments = schedule.arguments
+    if isinstance(arguments, dict):  # a sequence's
+        overrides["arguments"], arguments = arguments, None
+    if schedule.payloads:
+        overrides["payloads"] = schedule.payloads
     return Start(
         job=row["job"],
         by=f"schedule {row['name']}",
-        arguments=None if by_job is not None else schedule.arguments,
+        arguments=arguments,
         payload=schedule.payload,
-        overrides={key: value for key, value in overrides.items() if value} or None,
+        overrides=overrides or None,
         manual=False,
         schedule_id=row["id"],
         due_at=due,

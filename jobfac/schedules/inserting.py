@@ -98,7 +98,9 @@ def insert_due(conn: sa.Connection, by: str, limit: int = BATCH) -> Inserted:
     started = runs.start_each(conn, wishes)
     conn.execute(_ADVANCE, moves)
     for miss in misses:
-        audit.note(conn, by, "missed", f"{miss.job}/{miss.name}", after=f"{miss.since.isoformat()} to {miss.until.isoformat()}")
+        audit.note(
+            conn, by, "missed", f"{miss.job}/{miss.name}", after=f"{miss.since.isoformat()} to {miss.until.isoformat()}"
+        )
     refusals += [
         Refusal(start.job, start.by.removeprefix("schedule "), start.due_at, str(answer))
         for start, answer in zip(wishes, started, strict=True)

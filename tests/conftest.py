@@ -1,0 +1,119 @@
+"""The engines under test, a fresh database for each test on each of them, and the factory's own commands."""
+
+import itertools
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from factory import Factory
+
+from jobfac.database import Database
+from jobfac.settings import Settings
+
+ENGINES = ["sqlite", "pyodbc", "mssqlpython"]
+"""``pyodbc`` and ``mssqlpython`` go through the mssql dialect and the real drivers to the TDS test server."""
+
+REAL = os.environ.get("JOBFAC_TEST_MSSQL_URL")
+if REAL:
+    ENGINES.append("real")
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated, empty database file."""
+    path = tmp_path_factory.mktemp("template") / "jobfac.db"
+    db = Database(f"sqlite:///{path}")
+    db.upgrade()
+    db.close()
+    return path
+
+
+@pytest.fixture(scope="session")
+def tds() -> Iterator[Any]:
+    """The TDS test server with a template database that has been migrated through it."""
+    from sqlserver import harness
+
+    with harness.running() as server, server.database("migrated") as name:
+        db = Database(harness.url(server.port, "pyodbc", name).render_as_string(hide_password=False))
+        db.upgrade()
+        db.close()
+        yield server
+
+
+@pytest.fixture
+def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
+    """The URL of a fresh SQLite database."""
+    path = tmp_path / "jobfac.db"
+    shutil.copy(sqlite_template, path)
+    return f"sqlite:///{path}"
+
+
+@pytest.fixture(params=ENGINES)
+def url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The URL of a fresh, migrated database on each engine."""
+    if request.param == "sqlite":
+        yield request.getfixturevalue("sqlite_url")
+    elif request.param == "real":
+        yield from _real_url()
+    else:
+        from sqlserver import harness
+
+        server = request.getfixturevalue("tds")
+        with server.database(f"test{next(_numbers)}", template="migrated") as name:
+            yield harness.url(server.port, request.param, name).render_as_string(hide_password=False)
+
+
+def _real_url() -> Iterator[str]:
+    """A real server's database, emptied: its tables stay, so that a test costs no migration."""
+    from jobfac.tables import metadata
+
+    assert REAL is not None
+    db = Database(REAL)
+    db.upgrade()
+    with db.begin() as conn:
+        for table in metadata.sorted_tables:
+            conn.execute(table.delete())
+    db.close()
+    yield REAL
+
+
+@pytest.fixture
+def db(url: str) -> Iterator[Database]:
+    """A fresh database on each engine."""
+    database = Database(url)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def factory(url: str, tmp_path: Path) -> Iterator[Factory]:
+    """The commands, as a user types them, on a fresh database of each engine; whatever was started is gone at the end."""
+    with Factory(url, tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def sqlite_factory(sqlite_url: str, tmp_path: Path) -> Iterator[Factory]:
+    """The same on SQLite alone, for what no engine can change."""
+    with Factory(sqlite_url, tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Settings with short times, for roles that run inside the test."""
+    return Settings(
+        spool=str(tmp_path / "spool"),
+        lease=3.0,
+        heartbeat=0.4,
+        lease_margin=1.0,
+        drain_limit=5.0,
+        ship_interval=0.1,
+        wait_seconds=1.0,
+        sweep_interval=0.3,
+    )
