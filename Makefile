@@ -2,30 +2,63 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+MINUTES ?= 10
+PROCESSES ?= 2
 
-.PHONY: help setup demo test lint format lock clean
+.PHONY: help setup demo test test-mssql lint format bench chaos lock wheel clean
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
 
-setup: $(VENV)/.done
-$(VENV)/.done: pyproject.toml constraints.txt
+$(VENV)/.run: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "jobfac needs Python 3.11 or newer; say which with make PYTHON=python3.12"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "installing jobfac and its tools into $(VENV)"
-	@$(BIN)/python -m pip --quiet --disable-pip-version-check install -c constraints.txt -e '.[dev]'
+	@echo "installing jobfac into $(VENV)"
+	@$(PIP) install -c constraints.txt -e .
 	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	@echo "installing the tools for tests into $(VENV)"
+	@$(PIP) install -c constraints.txt -e '.[dev]'
+	@touch $@
+
+setup: $(VENV)/.dev  ## the environment for all of this
+
+demo: $(VENV)/.run   ## real jobs and a sequence, to their end, on SQLite
+	@$(BIN)/python scripts/demo.py
+
+test: setup      ## all tests
+	@scripts/odbc.sh
+	$(BIN)/pytest -n $(PROCESSES)
+
+test-mssql: setup ## the same suite on a real server: make test-mssql JOBFAC_TEST_MSSQL_URL=mssql+pyodbc://...
+	@scripts/odbc.sh
+	@test -n "$(JOBFAC_TEST_MSSQL_URL)" || { echo "Say where the server is: make test-mssql JOBFAC_TEST_MSSQL_URL=mssql+pyodbc://USER:PASSWORD@HOST/DATABASE?TrustServerCertificate=yes, or start one with docker compose -f scripts/sqlserver/compose.yaml up -d"; exit 2; }
+	JOBFAC_TEST_MSSQL_URL="$(JOBFAC_TEST_MSSQL_URL)" $(BIN)/pytest tests/database tests/real_server -k real
 
 lint: setup      ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 
 format: setup    ## let ruff write
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+bench: setup     ## speed, as ratios to limits measured in the same run
+	@scripts/odbc.sh
+	$(BIN)/python -m scripts.bench
+
+chaos: setup     ## kill, freeze and cut at random, then check: make chaos MINUTES=10
+	$(BIN)/python scripts/chaos.py --minutes $(MINUTES)
+
 lock: setup      ## resolve the constraints anew
 	$(BIN)/uv pip compile --universal --python-version 3.11 --all-extras --no-header --no-annotate pyproject.toml -o constraints.txt
+
+wheel: setup     ## build the wheel into dist/
+	$(BIN)/uv build --wheel --quiet
 
 clean:           ## remove what was built
 	rm -rf $(VENV) .build dist

@@ -1,0 +1,155 @@
+"""`make demo`: real jobs and a sequence, from definitions to outcomes, on SQLite; exits 0 only if all is as expected.
+
+It does what a user would: `jobfac db upgrade`, `apply`, two `worker`s and a `scheduler`, `start`, `runs list`.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+HERE = Path(__file__).parent
+FOLDER = HERE.parent / ".build" / "demo"
+LIMIT = 300.0
+"""Seconds after which the demo gives up."""
+
+EXPECTED: dict[str, tuple[str, int]] = {
+    "archive-docs": ("succeeded", 1),
+    "find-usr": ("succeeded", 1),
+    "compile-package": ("succeeded", 1),
+    "load-csv": ("succeeded", 1),
+    "count-words": ("succeeded", 1),
+    "fails": ("failed", 1),
+    "flaky": ("succeeded", 3),
+    "too-slow": ("timed_out", 1),
+    "floods": ("succeeded", 1),
+    "warns": ("succeeded", 1),
+    "not-there": ("start_failed", 1),
+    "with-payload": ("succeeded", 1),
+    "nightly-close": ("mixed", 1),
+}
+"""How each job must end, and after how many attempts."""
+
+FINAL = {"succeeded", "mixed", "failed", "stopped", "timed_out", "start_failed", "lost", "denied"}
+COLOURS = {"succeeded": "green", "mixed": "yellow", "running": "cyan", "queued": "dim"}
+
+console = Console()
+
+
+def jobfac(*words: str) -> str:
+    """One command, as a user would type it."""
+    return subprocess.run([command(), *words], check=True, capture_output=True, text=True).stdout
+
+
+def command() -> str:
+    """The `jobfac` of this environment."""
+    return str(Path(sys.executable).with_name("jobfac"))
+
+
+def runs() -> dict[int, dict[str, Any]]:
+    """All runs by id, oldest first."""
+    found: list[dict[str, Any]] = json.loads(jobfac("runs", "list", "--limit", "200", "--json"))
+    return {run["id"]: run for run in reversed(found)}
+
+
+def table(found: dict[int, dict[str, Any]]) -> Table:
+    """How the runs stand."""
+    made = Table("run", "job", "state", "try", "exit", "why", box=None, header_style="bold")
+    for run in found.values():
+        job = ("  " if run["sequence_run_id"] else "") + run["job"]
+        told = run["reason"] or run["exit_message"] or run["message"] or ""
+        if run["state"] == "running" and run["progress"] is not None:
+            told = f"{run['progress']:.0%} {told}"
+        colour = COLOURS.get(run["state"], "red")
+        code = "" if run["exit_code"] is None else str(run["exit_code"])
+        made.add_row(str(run["id"]), job, f"[{colour}]{run['state']}[/]", str(run["attempt"]), code, told)
+    return made
+
+
+def check(found: dict[int, dict[str, Any]], started: dict[str, int]) -> list[str]:
+    """What is not as expected."""
+    wrong = []
+    for job, (state, attempts) in EXPECTED.items():
+        run = found[started[job]]
+        if (run["state"], run["attempt"]) != (state, attempts):
+            wrong.append(f"{job} ended {run['state']} at attempt {run['attempt']}, not {state} at {attempts}")
+    children = {run["job"]: run for run in found.values() if run["sequence_run_id"] == started["nightly-close"]}
+    path = {"load-csv", "archive-docs", "check-accounts", "check-balance", "repair-balance", "close-day"}
+    if set(children) != path:
+        wrong.append(f"the sequence ran {sorted(children)}, not {sorted(path)}")
+    outputs = {
+        "close-day of the sequence": (children.get("close-day", {"id": 0})["id"], "closed with 100000 rows"),
+        "with-payload": (started["with-payload"], "forty-two"),
+        "floods, head": (started["floods"], "0000000 x"),
+        "floods, tail": (started["floods"], "0999999 x"),
+        "floods, cut": (started["floods"], "bytes cut"),
+        "archive-docs": (started["archive-docs"], "docs.tar.gz"),
+    }
+    wrong += [f"{what}: '{text}' is not in its output" for what, (run, text) in outputs.items() if not has(run, text)]
+    return wrong
+
+
+def has(run: int, text: str) -> bool:
+    """Whether a run wrote this."""
+    return run > 0 and text in jobfac("logs", str(run))
+
+
+def main() -> int:
+    """Run the demo; the exit code."""
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    shutil.copytree(HERE / "samples" / "programs", FOLDER / "programs")
+    os.chdir(FOLDER)
+    os.environ |= {
+        "JOBFAC_DATABASE_URL": "sqlite:///demo.db",
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+    jobfac("db", "upgrade")
+    console.print(jobfac("apply", str(HERE / "samples" / "demo.yaml")), end="")
+    with (FOLDER / "roles.log").open("wb") as log:
+        words = [["worker", "--name", "one", "--slots", "3"], ["worker", "--name", "two", "--slots", "3"], ["scheduler"]]
+        roles = [subprocess.Popen([command(), *role], stdout=log, stderr=log) for role in words]
+    try:
+        started = {}
+        for job in EXPECTED:
+            options = ["--payload", "forty-two"] if job == "with-payload" else []
+            started[job] = int(jobfac("start", job, *options))
+        found = watch()
+    finally:
+        for role in roles:
+            role.terminate()
+        for role in roles:
+            role.wait()
+    if any(run["state"] not in FINAL for run in found.values()):
+        console.print(f"[red]not done within {LIMIT:.0f} s; the roles' log is {FOLDER / 'roles.log'}[/]")
+        return 1
+    wrong = check(found, started)
+    for one in wrong:
+        console.print(f"[red]{one}[/]")
+    console.print(f"{len(found)} runs, all as expected" if not wrong else f"[red]{len(wrong)} things are wrong[/]")
+    return 1 if wrong else 0
+
+
+def watch() -> dict[int, dict[str, Any]]:
+    """Show the runs until all have ended or the time is up."""
+    end = time.monotonic() + LIMIT
+    found = runs()
+    with Live(table(found), console=console, refresh_per_second=4) as live:
+        while time.monotonic() < end:
+            found = runs()
+            live.update(table(found))
+            if all(run["state"] in FINAL for run in found.values()):
+                break
+            time.sleep(0.3)
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())
