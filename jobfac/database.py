@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
+from io import StringIO
 from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 import tenacity
 
-from jobfac import dialects
+from jobfac import dialects, sql_files
 
 T = TypeVar("T")
 
@@ -75,6 +77,27 @@ class Database:
 
         return self.retrying(once, patience)
 
+    def single(self, work: Callable[..., T], *arguments: Any) -> T:
+        """Like ``transact``, tried once, for work of one statement: SQL Server is spared the round trip of a commit.
+
+        Raises:
+            Unreachable: a transient error.
+        """
+
+        def once() -> T:
+            if self.dialect.name == "sqlite":
+                with self.begin() as conn:
+                    return work(conn, *arguments)
+            with self.singles.connect() as conn:
+                return work(conn, *arguments)
+
+        return self.retrying(once, 0)
+
+    @cached_property
+    def singles(self) -> sa.Engine:
+        """An engine whose connections commit each statement. Kept apart: switching a connection costs a round trip."""
+        return self.dialect.engine(self.url, isolation_level="AUTOCOMMIT")
+
     def query(self, work: Callable[..., T], *arguments: Any, patience: float = 15.0, **named: Any) -> T:
         """Like ``transact``, for work that only reads."""
 
@@ -112,6 +135,8 @@ class Database:
     def close(self) -> None:
         """Close every pooled connection."""
         self.engine.dispose()
+        if "singles" in self.__dict__:
+            self.singles.dispose()
 
     # The schema
 
@@ -156,7 +181,7 @@ class Database:
         )
 
     def upgrade(self) -> None:
-        """Bring the schema to the version that this program needs.
+        """Bring the schema to the version that this program needs, and make the views and procedures anew.
 
         Raises:
             Unreachable: no way to the database, or no right to change its schema.
@@ -168,6 +193,8 @@ class Database:
                 config = self._alembic()
                 config.attributes["connection"] = conn
                 command.upgrade(config, "head")
+                sql_files.install(conn)
+                conn.commit()
         except sa.exc.DBAPIError as error:
             raise Unreachable(self._sentence(error)) from error
 
@@ -175,10 +202,12 @@ class Database:
         """Write the SQL of an upgrade from nothing to ``out`` without touching the database."""
         from alembic import command
 
+        tables = StringIO()
         config = self._alembic()
-        config.output_buffer = out
+        config.output_buffer = tables
         config.attributes["url"] = self.url
         command.upgrade(config, "head", sql=True)
+        out.write(sql_files.script(self.dialect.name, tables.getvalue()))
 
     def _alembic(self) -> Any:
         from alembic.config import Config

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from jobfac.definitions import store
-from jobfac.dialects import LOCKED, SKIP, of, utcnow
+from jobfac.dialects import IS_ALIVE, LOCKED, SKIP, of, utcnow
 from jobfac.runs import Finished, give_back, record
 from jobfac.runs.events import Event
 from jobfac.runs.finish import held
@@ -60,10 +60,11 @@ class Claimed(NamedTuple):
 
 
 class Beat(NamedTuple):
-    """What a heartbeat brings back: the worker's state, and the runs to stop as (run, attempt, how)."""
+    """What a heartbeat brings back: the worker's state, runs to stop as (run, attempt, how), how many queues are."""
 
     state: WorkerState
     stops: list[tuple[int, int, str]]
+    queues: int
 
 
 def register(conn: sa.Connection, who: Registration, lease: float) -> int:
@@ -85,31 +86,14 @@ def renew(conn: sa.Connection, worker_id: int, lease: float) -> Beat:
     Raises:
         LeaseLost: it had run out, or somebody declared the worker dead.
     """
-    renewed = conn.execute(_RENEW, {"p_id": worker_id, "p_lease": round(lease * 1000)}).rowcount
-    if renewed != 1:
+    rows = of(conn).renew(conn, worker_id, round(lease * 1000))
+    if not rows:
         raise LeaseLost(f"worker {worker_id} has no lease any more")
-    rows = conn.execute(_BEAT, {"p_id": worker_id}).all()
-    return Beat(WorkerState(rows[0].state), [(r.id, r.attempt, r.stop) for r in rows if r.id is not None])
+    stops = [(row.id, row.attempt, row.stop) for row in rows if row.id is not None]
+    return Beat(WorkerState(rows[0].state), stops, rows[0].queues)
 
 
-_IS_ALIVE = sa.text(f"worker.state IN ({spelled(ALIVE)})")
-_RENEW = (
-    worker.update()
-    .where(worker.c.id == sa.bindparam("p_id"), worker.c.state.in_(ALIVE), worker.c.lease_until > utcnow())
-    .values(seen_at=utcnow(), lease_until=utcnow(sa.bindparam("p_lease", type_=sa.BigInteger)))
-)
-_BEAT = (
-    sa.select(worker.c.state, run.c.id, run.c.attempt, run.c.stop)
-    .select_from(
-        worker.outerjoin(
-            run,
-            (run.c.worker_id == worker.c.id)
-            & sa.text(f"run.state IN ({spelled(HELD)})")
-            & (run.c.state == RunState.STOPPING),
-        )
-    )
-    .where(worker.c.id == sa.bindparam("p_id"))
-)
+_IS_ALIVE = sa.text(IS_ALIVE)
 _HOLD = (
     sa.select(worker.c.state)
     .with_hint(worker, LOCKED, "mssql")

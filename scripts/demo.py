@@ -114,7 +114,11 @@ def main() -> int:
     jobfac("db", "upgrade")
     console.print(jobfac("apply", str(HERE / "samples" / "demo.yaml")), end="")
     with (FOLDER / "roles.log").open("wb") as log:
-        words = [["worker", "--name", "one", "--slots", "3"], ["worker", "--name", "two", "--slots", "3"], ["scheduler"]]
+        words = [
+            ["worker", "--name", "one", "--slots", "3"],
+            ["worker", "--name", "two", "--slots", "3"],
+            ["scheduler"],
+        ]
         roles = [subprocess.Popen([command(), *role], stdout=log, stderr=log) for role in words]
     try:
         started = {}

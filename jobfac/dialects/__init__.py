@@ -11,13 +11,16 @@ from typing import Any, Protocol
 import sqlalchemy as sa
 
 from jobfac.dialects.clock import utcnow
-from jobfac.states import HELD, RunState
-from jobfac.tables import run, spelled
+from jobfac.states import ALIVE, HELD, RunState
+from jobfac.tables import queue, run, spelled, worker
 
 __all__ = ["CLAIMED", "LOCKED", "SKIP", "Dialect", "Found", "Waiter", "choose", "claim_values", "look", "of", "utcnow"]
 
 LOCKED = "WITH (ROWLOCK, UPDLOCK)"
 """Hint for a SELECT whose rows are about to be changed in the same transaction (SQL Server)."""
+
+IS_ALIVE = f"worker.state IN ({spelled(ALIVE)})"
+"""Condition on a worker, spelled as the filtered index has it."""
 
 SKIP = "WITH (ROWLOCK, UPDLOCK, READPAST)"
 """Hint for taking rows that nobody else is taking (SQL Server)."""
@@ -37,6 +40,32 @@ CLAIMED = (
     run.c.started_at,
 )
 """The columns of a run that its worker needs; what a claim returns."""
+
+
+RENEW = (
+    worker.update()
+    .where(worker.c.id == sa.bindparam("p_id"), sa.text(IS_ALIVE), worker.c.lease_until > utcnow())
+    .values(seen_at=utcnow(), lease_until=utcnow(sa.bindparam("p_lease", type_=sa.BigInteger)))
+)
+BEAT = (
+    sa.select(
+        worker.c.state,
+        sa.select(sa.func.count()).select_from(queue).scalar_subquery().label("queues"),
+        run.c.id,
+        run.c.attempt,
+        run.c.stop,
+    )
+    .select_from(
+        worker.outerjoin(
+            run,
+            sa.text(f"run.state IN ({spelled(HELD)})")
+            & (run.c.worker_id == worker.c.id)
+            & (run.c.state == sa.literal_column(f"'{RunState.STOPPING}'")),
+        )
+    )
+    .where(worker.c.id == sa.bindparam("p_id"), sa.text(IS_ALIVE), worker.c.lease_until > utcnow())
+)
+"""What a heartbeat brings back, in the same round trip."""
 
 
 class Found(enum.IntFlag):
@@ -80,12 +109,22 @@ class Dialect(Protocol):
     """What an engine does in its own way."""
 
     name: str
+    look_interval: float  # seconds between two looks of an idle scheduler: what one costs differs
 
-    def engine(self, url: sa.URL) -> sa.Engine:
+    def engine(self, url: sa.URL, isolation_level: str = "READ COMMITTED") -> sa.Engine:
         """An engine with everything pinned: isolation level, durability, session settings."""
 
-    def claim(self, queue: str, limit: int, worker_id: int, worker: str) -> sa.Executable:
-        """The one statement that takes up to ``limit`` queued runs in order and returns ``CLAIMED`` of each."""
+    def claim(self, queue: str, limit: int, worker_id: int | None, worker: str | None) -> sa.Executable:
+        """The one statement that takes up to ``limit`` queued runs in order and returns ``CLAIMED`` of each.
+
+        No worker: the runs are sequences, which nobody holds while they run.
+        """
+
+    def renew(self, conn: sa.Connection, worker_id: int, milliseconds: int) -> Sequence[Any]:
+        """The heartbeat, in one round trip: let the lease end so much from now if it still holds, and return ``BEAT``.
+
+        One row for each run that the worker is to stop, or one without a run; no row: the lease is lost.
+        """
 
     def lock_name(self, conn: sa.Connection, name: str) -> None:
         """Hold the exclusive lock called ``name`` until the transaction ends."""
@@ -126,7 +165,7 @@ def of(conn: sa.Connection) -> Dialect:
     return choose(conn.engine.url)
 
 
-def claim_values(worker_id: int, worker: str) -> dict[str, Any]:
+def claim_values(worker_id: int | None, worker: str | None) -> dict[str, Any]:
     """What a claim writes into each run, the same on every engine."""
     return {
         "state": RunState.RUNNING.value,

@@ -8,8 +8,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from jobfac.dialects import CLAIMED, SKIP, Found, claim_values, look
-from jobfac.states import RunState
-from jobfac.tables import SCHEMA, run
+from jobfac.states import ALIVE, HELD, RunState
+from jobfac.tables import SCHEMA, run, spelled
 
 TRANSIENT = frozenset(
     {
@@ -40,11 +40,12 @@ class Mssql:
     """See ``Dialect``."""
 
     name = "mssql"
+    look_interval = 5.0
 
-    def engine(self, url: sa.URL) -> sa.Engine:
+    def engine(self, url: sa.URL, isolation_level: str = "READ COMMITTED") -> sa.Engine:
         engine = sa.create_engine(
             with_driver(url),
-            isolation_level="READ COMMITTED",
+            isolation_level=isolation_level,
             pool_pre_ping=False,  # a broken connection is retried as a whole transaction anyway
             pool_size=20,
             max_overflow=100,
@@ -55,7 +56,7 @@ class Mssql:
         _one_pool(url.get_driver_name())
         return engine
 
-    def claim(self, queue: str, limit: int, worker_id: int, worker: str) -> sa.Executable:
+    def claim(self, queue: str, limit: int, worker_id: int | None, worker: str | None) -> sa.Executable:
         nxt = (
             sa.select(run)
             .with_hint(run, SKIP, "mssql")
@@ -66,6 +67,9 @@ class Mssql:
         )
         values = claim_values(worker_id, worker) | {"attempt": nxt.c.attempt + 1}
         return sa.update(nxt).values(values).returning(*(nxt.c[column.name] for column in CLAIMED))
+
+    def renew(self, conn: sa.Connection, worker_id: int, milliseconds: int) -> Sequence[Any]:
+        return conn.execute(_RENEW, {"p_id": worker_id, "p_lease": milliseconds}).all()
 
     def lock_name(self, conn: sa.Connection, name: str) -> None:
         conn.execute(_GETAPPLOCK, {"name": name[:255]})
@@ -125,6 +129,19 @@ def _codes(error: Any) -> tuple[frozenset[int], str]:
     return numbers, state
 
 
+_ALIVE = f"w.state IN ({spelled(ALIVE)}) AND w.lease_until > SYSUTCDATETIME()"
+_RENEW = sa.text(
+    f"""\
+SET NOCOUNT ON;
+DECLARE @id BIGINT = :p_id;
+UPDATE w SET seen_at = SYSUTCDATETIME(), lease_until = DATEADD(MILLISECOND, CAST(:p_lease AS INT), SYSUTCDATETIME())
+FROM {SCHEMA}.worker AS w WHERE w.id = @id AND {_ALIVE};
+SELECT w.state, (SELECT COUNT(*) FROM {SCHEMA}.queue) AS queues, r.id, r.attempt, r.stop
+FROM {SCHEMA}.worker AS w
+LEFT JOIN {SCHEMA}.run AS r
+    ON r.worker_id = w.id AND r.state IN ({spelled(HELD)}) AND r.state = '{RunState.STOPPING}'
+WHERE w.id = @id AND {_ALIVE};"""
+)
 _WAIT = sa.text(
     f"""\
 SET NOCOUNT ON;
@@ -143,7 +160,7 @@ class ServerWaiter:
     """Waits inside the server: one round trip for up to ``seconds``, and a pickup within ``PAUSE``."""
 
     def __init__(self, engine: sa.Engine) -> None:
-        self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._engine = engine
 
     def wait(self, queues: Sequence[str], worker_id: int, stopping: int, seconds: float) -> Found:
         with self._engine.connect() as conn:

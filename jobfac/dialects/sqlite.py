@@ -13,7 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from jobfac.dialects import CLAIMED, Found, claim_values, look
+from jobfac.dialects import BEAT, CLAIMED, RENEW, Found, claim_values, look
 from jobfac.states import RunState
 from jobfac.tables import run
 
@@ -35,8 +35,9 @@ class Sqlite:
     """See ``Dialect``."""
 
     name = "sqlite"
+    look_interval = 1.0
 
-    def engine(self, url: sa.URL) -> sa.Engine:
+    def engine(self, url: sa.URL, isolation_level: str = "READ COMMITTED") -> sa.Engine:
         engine = sa.create_engine(
             url, connect_args={"timeout": BUSY_TIMEOUT, "check_same_thread": False}, pool_size=20, max_overflow=100
         )
@@ -44,7 +45,7 @@ class Sqlite:
         sa.event.listen(engine, "begin", _on_begin)
         return engine
 
-    def claim(self, queue: str, limit: int, worker_id: int, worker: str) -> sa.Executable:
+    def claim(self, queue: str, limit: int, worker_id: int | None, worker: str | None) -> sa.Executable:
         first = (
             sa.select(run.c.id)
             .where(sa.text(f"state = '{RunState.QUEUED}'"), run.c.queue == queue)
@@ -52,6 +53,11 @@ class Sqlite:
             .limit(limit)
         )
         return run.update().where(run.c.id.in_(first)).values(claim_values(worker_id, worker)).returning(*CLAIMED)
+
+    def renew(self, conn: sa.Connection, worker_id: int, milliseconds: int) -> Sequence[Any]:
+        values = {"p_id": worker_id, "p_lease": milliseconds}
+        conn.execute(RENEW, values)
+        return conn.execute(BEAT, values).all()
 
     def lock_name(self, conn: sa.Connection, name: str) -> None:
         """Nothing to do: a write transaction already excludes every other."""

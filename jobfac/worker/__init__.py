@@ -43,9 +43,6 @@ IDLE_LOOK = 5.0
 TRY_AGAIN = 0.25
 """Seconds until a turn that the database refused is tried again."""
 
-QUEUES_KEPT = 3.0
-"""Seconds for which the list of queues is not read again."""
-
 
 class Worker:
     """One worker process. ``run`` returns when it is drained; ``drain`` may be called from any thread or handler."""
@@ -78,7 +75,8 @@ class Worker:
         self._events: list[Event] = []
         self._definitions: dict[tuple[str, int], AnyJob] = {}
         self._queues: list[str] = []
-        self._queues_read = -QUEUES_KEPT
+        self._queues_known = 0  # how many there are; when that changes, read them
+        self._queues_read = -1
         self._uncertain = False  # an answer was lost: the database may hold claims for us that we do not know of
         self._more = True  # there may be work to claim
         self._not_before = 0.0  # when the database may be bothered again
@@ -103,6 +101,10 @@ class Worker:
         if beat.state == WorkerState.DRAINING and self._drain_until is None:
             self.drain()
         self._notice.known_stops = len(beat.stops)
+        if beat.queues != self._queues_known:
+            self._queues_known = beat.queues
+            self._more = True
+            self._watcher.wake()
         self._stops = beat.stops
         if beat.stops:
             self._watcher.wake()
@@ -191,9 +193,8 @@ class Worker:
 
     def _turn(self) -> None:
         self._more = False  # before the claim: what comes after it sets this again
-        now = time.monotonic()
-        if now - self._queues_read >= QUEUES_KEPT:
-            self._read_queues(now)
+        if self._queues_read != self._queues_known:
+            self._read_queues()
         turn = self._compose(free=self._free())
         try:
             self._db.transact(turn.take, patience=1.0)
@@ -277,10 +278,11 @@ class Worker:
         self._guardian.started([(e.marker, e.process.pid) for e in fresh if e.process is not None])
         checkpoint("started")
 
-    def _read_queues(self, now: float) -> None:
+    def _read_queues(self) -> None:
+        known = self._queues_known
         try:
             self._queues = self._db.query(leases.fitting_queues, self._who.pools, self._who.labels, patience=1.0)
-            self._queues_read = now
+            self._queues_read = known
         except Unreachable as error:
             log.warning("queues not read", action="turn_failed", reason=str(error))
 
@@ -310,6 +312,12 @@ class Worker:
         except Unreachable as error:
             log.warning("cannot register", action="register_failed", reason=str(error))
             self._not_before = time.monotonic() + TRY_AGAIN
+            if self._drain_until is None or time.monotonic() < self._drain_until:
+                return
+            # Told to leave, and nobody to tell of what ended: the expiry of the lease will give those runs back.
+            self._forget([*self._live.values(), *(execution for execution, _ in self._over)])
+            self._live.clear()
+            self._over.clear()
             return
         log.info("registered anew", action="worker_registered", worker=self.name, id=self._lease.worker_id)
         self._stored(turn)

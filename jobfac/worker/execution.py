@@ -169,6 +169,8 @@ class Execution:
         """Stop the program, politely or at once. ``give_back``: its run is to go back into the queue."""
         if self.stop == Stop.NOW or (self.stop == how and give_back == self.give_back):
             return
+        if self.process is not None and self.process.exit is not None:
+            return  # it has ended by itself
         first = self.stop is None
         self.stop, self.stop_by, self.give_back = how, by or self.stop_by, give_back and (first or self.give_back)
         if self.process is not None:
@@ -187,7 +189,8 @@ class Execution:
 
     def outcome(self, chance: float) -> Outcome:
         """How it ended, with the retry that its definition asks for; ``chance`` is random, 0 to 1."""
-        self.report.read(final=True)
+        with self.lock:
+            self.report.read(final=True)
         state, reason = self._verdict()
         over = self.process.exit if self.process else None
         stopped = self.stop is not None

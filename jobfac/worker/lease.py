@@ -96,7 +96,7 @@ class Lease:
     def _beat(self) -> bool:
         worker_id, sent = self.worker_id, clock()
         try:
-            beat = self._db.transact(leases.renew, worker_id, self._settings.lease, patience=0)
+            beat = self._db.single(leases.renew, worker_id, self._settings.lease)
         except LeaseLost as error:
             if worker_id == self.worker_id:
                 log.warning("lease lost", action="lease_lost", reason=str(error))

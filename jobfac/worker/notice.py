@@ -32,7 +32,7 @@ class Notice:
         self._db = db
         self._seconds = settings.wait_seconds
         self._on_found = on_found
-        self._waiter = db.dialect.waiter(db.engine, settings.wait)
+        self._waiter = db.dialect.waiter(db.singles, settings.wait)
         self._armed = threading.Event()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._wait_forever, name="notice", daemon=True)

@@ -55,7 +55,7 @@ class Shipper:
             with execution.lock:
                 if chunks := execution.collect(final=False):
                     news.append((execution, chunks))
-            execution.report.read()
+                execution.report.read()
         told = [e for e in executions if e.report.changed]
         fresh = [e for e in executions if not e.noted and e.process is not None]
         if not news and not told and not fresh:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
-from jobfac import leases, output, runs
+from jobfac import leases, output, runs, schedules
 from jobfac.definitions import AnyJob, store
 from jobfac.leases import Claimed
 from jobfac.runs import Outcome
@@ -48,7 +48,7 @@ class Turn:
         for cut in self.cuts:
             output.cut(conn, *cut)
         runs.record(conn, self.events)
-        runs.finish(conn, self.worker_id, self.outcomes, self.name)
+        runs.finish(conn, self.worker_id, schedules.hold_back(conn, self.outcomes), self.name)
         checkpoint("outcomes_written")
         runs.promote_due(conn, self.name)
         ours = leases.held_by(conn, self.worker_id) if self.uncertain else []

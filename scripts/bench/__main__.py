@@ -1,0 +1,168 @@
+"""`make bench`: measure in interleaved rounds, print a table and write JSON to .build/bench/figures.json.
+
+python -m scripts.bench [--rounds 3] [--only dispatch,pickup,...]
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from scripts.bench import measures
+from scripts.bench.site import BUILD
+
+Figures = dict[str, float]
+LIMIT = 345.0
+"""Seconds after which no further round is begun."""
+
+RATIOS = [
+    # measure, what it says, how it is computed, the goal
+    ("dispatch", "dispatch, of bare Popen", lambda f: f["rate"] / f["bare_rate"], ">= 0.6"),
+    ("dispatch", "dispatch, of each commit durable", lambda f: f["rate"] / f["durable_rate"], "> 1"),
+    ("dispatch", "dispatch, CPU ms a run", lambda f: f["cpu_ms"], "<= 1.3"),
+    ("dispatch", "dispatch, CPU of bare Popen's", lambda f: f["cpu_ms"] / f["bare_cpu_ms"], ""),
+    ("slow_disk", "dispatch with 2 ms fsync, of shared commits", lambda f: f["rate"] / f["shared_rate"], ">= 0.9"),
+    ("mssql", "dispatch through mssql, of bare Popen", lambda f: f["rate"] / f["bare_rate"], ""),
+    ("pickup", "pickup p50, of bare", lambda f: f["p50"] / f["bare_p50"], "< 4"),
+    ("pickup", "pickup p95, ms", lambda f: f["p95"], "< 10"),
+    ("pickup_mssql", "pickup through mssql p50, ms", lambda f: f["p50"], "< 60"),
+    ("submit", "submit many, runs/s", lambda f: f["many"], ">= 10000"),
+    ("submit", "submit one, of a durable insert", lambda f: f["one"] / f["durable_insert"], ">= 0.5"),
+    ("output", "100 MB to the database, of `program > file`", lambda f: f["database"], "<= 1.2"),
+    ("output", "100 MB to a file, of `program > file`", lambda f: f["file"], "<= 1.2"),
+    ("output", "worker's memory gained, MB", lambda f: f["memory_mb"], "< 10"),
+    ("idle", "idle worker, per cent of a core", lambda f: f["worker_cpu_percent"], "<= 0.4"),
+    ("idle", "idle worker, MB", lambda f: f["worker_mb"], "< 50"),
+    ("idle", "idle scheduler, per cent of a core", lambda f: f["scheduler_cpu_percent"], ""),
+    ("idle", "idle API, per cent of a core", lambda f: f["api_cpu_percent"], ""),
+    ("sleepers", "200 sleepers, MB a run", lambda f: f["memory_mb_a_run"], "< 0.5"),
+    ("sleepers", "200 sleepers, latest heartbeat, s", lambda f: f["heartbeat_late_s"], "< 1"),
+    ("sleepers", "200 sleepers, stop of all, s", lambda f: f["stop_all_s"], ""),
+    ("history", "dispatch with 100,000 finished, of empty", lambda f: f["rate_100000"] / f["rate_0"], ">= 0.91"),
+    ("history", "dispatch with 1,000,000 finished, of empty", lambda f: f["rate_1000000"] / f["rate_0"], ">= 0.91"),
+    ("scheduler", "10,000 due at once, s", lambda f: f["seconds"], "<= 5"),
+    ("sequences", "200 sequences of 5 steps, steps/s", lambda f: f["steps_a_second"], ""),
+    ("command_line", "`jobfac --help`, ms beyond 3 x `python -c pass`", lambda f: f["help_over"], "< 100"),
+    ("command_line", "`jobfac start`, ms", lambda f: f["start_ms"], ""),
+]  # type: list[tuple[str, str, Callable[[Figures], float], str]]
+
+
+def slow_fsync() -> str:
+    """The shim that makes every fsync 2 ms slower, compiled here."""
+    BUILD.mkdir(parents=True, exist_ok=True)
+    library = BUILD / "slow_fsync.so"
+    source = Path(__file__).with_name("slow_fsync.c")
+    subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
+    return str(library)
+
+
+def history() -> Figures:
+    """Dispatch on tables of three sizes, interleaved."""
+    return {f"rate_{size}": measures.history(size)["rate"] for size in (0, 100_000, 1_000_000)}
+
+
+@contextmanager
+def mssql() -> Iterator[Callable[[str], str]]:
+    """The TDS test server: a function that makes a database there and gives its URL."""
+    sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
+    from sqlserver import harness, postgres
+
+    with harness.running() as server:
+
+        def made(name: str) -> str:
+            postgres.drop_database(server.dsn, name)
+            postgres.create_database(server.dsn, name)
+            return harness.url(server.port, "pyodbc", name).render_as_string(hide_password=False)
+
+        yield made
+
+
+def rounds(wanted: set[str], number: int) -> dict[str, list[Figures]]:
+    """Every measure so often, interleaved; a measure that fails says so and is left out."""
+    preload = slow_fsync() if "slow_disk" in wanted else ""
+    needs_server = wanted & {"mssql", "pickup_mssql"}
+    found: dict[str, list[Figures]] = {name: [] for name in wanted}
+    begun = time.monotonic()
+    with mssql() if needs_server else nullcontext(lambda name: name) as url:
+        every: dict[str, Callable[[], Figures]] = {
+            "dispatch": lambda: measures.limits() | measures.dispatch("dispatch"),
+            "slow_disk": lambda: measures.limits(preload=preload) | measures.dispatch("slow", preload=preload),
+            "mssql": lambda: measures.limits() | measures.dispatch("mssql", 500, url=url("dispatch")),
+            "pickup": measures.pickup,
+            "pickup_mssql": lambda: measures.pickup(url("pickup"), 30, "pickup-mssql"),
+            "submit": measures.submit,
+            "output": measures.output_flood,
+            "command_line": measures.command_line,
+            "sequences": measures.sequences,
+            "scheduler": measures.scheduler,
+            "sleepers": measures.sleepers,
+            "idle": measures.idle,
+            "history": history,
+        }
+        for turn in range(number):
+            for name, measure in every.items():
+                if name not in wanted:
+                    continue
+                if time.monotonic() - begun > LIMIT and found[name]:
+                    continue
+                Console(stderr=True).print(f"round {turn + 1} of {number}: {name}")
+                found[name].append(measure())
+    return found
+
+
+def summary(found: dict[str, list[Figures]]) -> list[dict[str, object]]:
+    """Minimum, median and maximum of every figure, ratios computed round by round."""
+    rows: list[dict[str, object]] = []
+    for measure, title, ratio, goal in RATIOS:
+        values = sorted(ratio(figures) for figures in found.get(measure, []))
+        if values:
+            rows.append(
+                {
+                    "what": title,
+                    "minimum": round(values[0], 3),
+                    "median": round(statistics.median(values), 3),
+                    "maximum": round(values[-1], 3),
+                    "goal": goal,
+                    "rounds": len(values),
+                }
+            )
+    return rows
+
+
+def main() -> None:
+    """Measure, print, write."""
+    every = list(dict.fromkeys(row[0] for row in RATIOS))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", default=",".join(every))
+    words = parser.parse_args()
+    found = rounds(set(words.only.split(",")), words.rounds)
+    rows = summary(found)
+    table = Table("what", "min", "median", "max", "goal", box=None, header_style="bold")
+    for row in rows:
+        table.add_row(*(str(row[key]) for key in ("what", "minimum", "median", "maximum", "goal")))
+    Console(width=120).print(table)
+    machine = {
+        "cores": os.cpu_count(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    figures = BUILD / "figures.json"
+    figures.write_text(json.dumps({"machine": machine, "summary": rows, "rounds": found}, indent=1))
+    print(f"{machine}; every figure of every round: {figures}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,243 @@
+"""What is measured. Each function is one round of one measure and returns figures by name."""
+
+import statistics
+import subprocess
+import time
+from datetime import datetime
+
+import psutil
+import sqlalchemy as sa
+
+from jobfac import output, runs
+from jobfac.runs import Start
+from jobfac.tables import run as run_table
+from scripts.bench.site import PYTHON, Site, cpu, limit, wait
+
+Figures = dict[str, float]
+TRUE = {"true": {"command": ["/bin/true"]}}
+
+
+def dispatch(name: str, count: int = 1000, slots: int = 8, url: str = "", preload: str = "") -> Figures:
+    """``count`` runs of /bin/true, submitted in one durable transaction to an idle worker: runs a second, CPU a run."""
+    with Site(name, url, preload) as site:
+        site.apply(TRUE)
+        return _dispatch(site, site.worker(slots), count)
+
+
+def _dispatch(site: Site, worker: psutil.Process, count: int) -> Figures:
+    before = cpu(worker)
+    first = _submit(site, count)
+    wait(lambda: site.unfinished() == 0, pause=0.05)
+    last = site.db.query(lambda conn: conn.execute(sa.select(sa.func.max(run_table.c.ended_at))).scalar_one())
+    assert isinstance(last, datetime)
+    return {"rate": count / (last - first).total_seconds(), "cpu_ms": 1000 * (cpu(worker) - before) / count}
+
+
+def _submit(site: Site, count: int) -> datetime:
+    """Submit and return the database's time of it."""
+    ids = site.db.transact(runs.start_many, Start("true", "bench"), count)
+    created = sa.select(run_table.c.created_at).where(run_table.c.id == ids[-1])
+    found = site.db.query(lambda conn: conn.execute(created).scalar_one())
+    assert isinstance(found, datetime)
+    return found
+
+
+def limits(count: int = 1000, slots: int = 8, preload: str = "") -> Figures:
+    """The same work with nothing around it, durable, and with shared commits."""
+    found = {}
+    for kind in ("bare", "durable", "shared"):
+        one = limit(kind, count, slots, preload)
+        found |= {f"{kind}_rate": count / one["seconds"], f"{kind}_cpu_ms": 1000 * one["cpu"] / count}
+    return found
+
+
+def submit() -> Figures:
+    """Runs submitted a second: many at once by the command line's function and one by one, against durable inserts."""
+    with Site("submit") as site:
+        site.apply(TRUE)
+        start = time.perf_counter()
+        site.db.transact(runs.start_many, Start("true", "bench"), 10_000)
+        many = 10_000 / (time.perf_counter() - start)
+        start = time.perf_counter()
+        for _ in range(300):
+            site.db.transact(runs.start, Start("true", "bench"))
+        one = 300 / (time.perf_counter() - start)
+        start = time.perf_counter()
+        site.cli("start", "true", "--count", "10000")
+        command = 10_000 / (time.perf_counter() - start)
+        with site.db.engine.connect() as conn:
+            raw = conn.connection.driver_connection
+            assert raw is not None
+            raw.execute("CREATE TABLE plain (id INTEGER PRIMARY KEY, text TEXT)")
+            start = time.perf_counter()
+            for _ in range(300):
+                raw.execute("BEGIN IMMEDIATE")
+                raw.execute("INSERT INTO plain (text) VALUES ('x')")
+                raw.execute("COMMIT")
+            durable = 300 / (time.perf_counter() - start)
+    return {"many": many, "one": one, "command": command, "durable_insert": durable}
+
+
+def pickup(url: str = "", singles: int = 60, name: str = "pickup") -> Figures:
+    """Milliseconds from a durable single start to the first thing that its program did, on an idle worker."""
+    with Site(name, url) as site:
+        site.apply({"stamp": {"command": ["/bin/sh", "-c", "date +%s%N"]}})
+        site.worker(2)
+        taken = []
+        for number in range(singles):
+            time.sleep(0.05 + number % 7 * 0.01)
+            before = time.time_ns()
+            run_id = site.db.transact(runs.start, Start("stamp", "bench"))
+            wait(lambda: site.unfinished() == 0, pause=0.005)
+            taken.append((_stamp(site, run_id) - before) / 1e6)
+    return {**_quantiles(taken), **_bare_pickup(singles)}
+
+
+def _stamp(site: Site, run_id: int) -> int:
+    return int(site.db.query(output.read, run_id, 1, {"stdout": 0})[0].data)
+
+
+def _bare_pickup(singles: int) -> Figures:
+    taken = []
+    for _ in range(singles):
+        before = time.time_ns()
+        found = subprocess.run(["/bin/sh", "-c", "date +%s%N"], capture_output=True, check=True).stdout
+        taken.append((int(found) - before) / 1e6)
+    return {f"bare_{name}": value for name, value in _quantiles(taken).items()}
+
+
+def _quantiles(values: list[float]) -> Figures:
+    values = sorted(values)
+    return {"p50": statistics.median(values), "p95": values[int(len(values) * 0.95)], "max": values[-1]}
+
+
+def output_flood() -> Figures:
+    """One program that prints 100 MB: seconds against `program > file`, and how much memory the worker gained."""
+    flood = ["/bin/sh", "-c", "head -c 100000000 /dev/zero | tr '\\0' x"]
+    with Site("output") as site:
+        site.apply(
+            {"flood": {"command": flood}, "file": {"command": flood, "output": {"stdout": {"overwrite": "out"}}}}
+        )
+        worker = site.worker(1)
+        before = worker.memory_info().rss
+        most = before
+        taken = {}
+        for job in ("flood", "file"):
+            run_id = site.db.transact(runs.start, Start(job, "bench"))
+            while site.unfinished():
+                most = max(most, worker.memory_info().rss)
+                time.sleep(0.005)
+            found = site.db.query(runs.get, run_id)
+            taken[job] = (found["ended_at"] - found["started_at"]).total_seconds()
+        start = time.perf_counter()
+        with (site.folder / "plain").open("wb") as file:
+            subprocess.run(flood, stdout=file, check=True)
+        plain = time.perf_counter() - start
+    return {"database": taken["flood"] / plain, "file": taken["file"] / plain, "memory_mb": (most - before) / 1e6}
+
+
+def idle(seconds: float = 20.0) -> Figures:
+    """Share of a core in per cent, and memory in MB, of idle roles."""
+    with Site("idle") as site:
+        site.apply(TRUE)
+        roles = {"worker": site.worker(8), "scheduler": site.role("scheduler"), "api": site.role("api", "--port", "0")}
+        time.sleep(4)
+        before = {name: cpu(process) for name, process in roles.items()}
+        time.sleep(seconds)
+        found = {}
+        for name, process in roles.items():
+            found[f"{name}_cpu_percent"] = 100 * (cpu(process) - before[name]) / seconds
+            found[f"{name}_mb"] = process.memory_info().rss / 1e6
+    return found
+
+
+def sleepers(count: int = 200) -> Figures:
+    """Programs sleeping under one worker: memory a run beyond idle, the latest heartbeat, and the stop of all."""
+    with Site("sleepers") as site:
+        site.apply({"sleep": {"command": ["/bin/sleep", "300"]}})
+        worker = site.worker(count)
+        before = worker.memory_info().rss
+        ids = site.db.transact(runs.start_many, Start("sleep", "bench"), count)
+        wait(lambda: site.scalar("SELECT count(*) FROM run WHERE state = 'running'") == count)
+        late = 0.0
+        end = time.monotonic() + 8
+        while time.monotonic() < end:
+            age = site.scalar("SELECT (julianday('now') - julianday(max(seen_at))) * 86400.0 FROM worker")
+            late = max(late, float(age) - 3.0)
+            time.sleep(0.05)
+        memory = (worker.memory_info().rss - before) / count / 1e6
+        start = time.perf_counter()
+
+        def stop(conn: sa.Connection) -> None:
+            for run_id in ids:
+                runs.request_stop(conn, run_id, now=False, by="bench")
+
+        site.db.transact(stop)
+        wait(lambda: site.unfinished() == 0)
+        return {"memory_mb_a_run": memory, "heartbeat_late_s": late, "stop_all_s": time.perf_counter() - start}
+
+
+def history(finished: int) -> Figures:
+    """Dispatch with so many finished runs in the table."""
+    with Site(f"history{finished}") as site:
+        site.apply(TRUE)
+        _fill(site, finished)
+        return _dispatch(site, site.worker(), 1000)
+
+
+def _fill(site: Site, finished: int) -> None:
+    columns = (
+        "job, job_version, kind, state, queue, priority, attempt, failures, worker, created_at, created_by, queued_at, "
+        "started_at, ended_at, exit_code, restartable, already_running"
+    )
+    values = (
+        "'true', 1, 'program', 'succeeded', 'default', n % 7, 1, 0, 'w', t, 'bench', t, t, t, 0, 1, 'start' "
+        "FROM (SELECT n, strftime('%Y-%m-%d %H:%M:%f000', 'now', (n - 2000000) || ' seconds') AS t FROM numbers)"
+    )
+    numbers = f"WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {finished})"
+    if finished:
+        with site.db.begin() as conn:
+            conn.exec_driver_sql(f"INSERT INTO run ({columns}) {numbers} SELECT {values}")
+
+
+def scheduler(count: int = 10_000) -> Figures:
+    """Seconds until ``count`` schedules that are due at the same moment have all got their run."""
+    with Site("scheduler") as site:
+        due = int(time.time()) + 20
+        at = datetime.fromtimestamp(due).astimezone().isoformat()
+        schedules = [{"at": at, "name": f"s{number}"} for number in range(100)]
+        site.apply({f"j{number}": {"command": ["/bin/true"], "schedules": schedules} for number in range(count // 100)})
+        site.role("scheduler")
+        wait(lambda: site.scalar("SELECT count(*) FROM run") == count, limit=120)
+        return {"seconds": time.time() - due}
+
+
+def sequences(count: int = 200, steps: int = 5) -> Figures:
+    """Steps a second of so many sequence runs at once."""
+    with Site("sequences") as site:
+        chain = [{"name": f"s{number}", "jobs": ["true"]} for number in range(steps)]
+        site.apply({**TRUE, "chain": {"steps": chain}})
+        site.worker(8)
+        start = time.perf_counter()
+        site.db.transact(runs.start_many, Start("chain", "bench"), count)
+        wait(lambda: site.unfinished() == 0, limit=240, pause=0.05)
+        return {"steps_a_second": count * steps / (time.perf_counter() - start)}
+
+
+def command_line() -> Figures:
+    """Milliseconds of CPU-bound start-up: `--help` and `start` against `python -c pass`."""
+    with Site("cli") as site:
+        site.apply(TRUE)
+        empty = _timed([PYTHON, "-c", "pass"], site)
+        shown = _timed([PYTHON, "-m", "jobfac", "--help"], site)
+        started = _timed([PYTHON, "-m", "jobfac", "start", "true"], site)
+    return {"python_ms": empty, "help_ms": shown, "start_ms": started, "help_over": shown - 3 * empty}
+
+
+def _timed(words: list[str], site: Site, times: int = 7) -> float:
+    taken = []
+    for _ in range(times):
+        start = time.perf_counter()
+        subprocess.run(words, env=site.environment, check=True, capture_output=True)
+        taken.append(1000 * (time.perf_counter() - start))
+    return statistics.median(taken)

@@ -1,0 +1,122 @@
+"""A place to measure: a fresh database, roles started on it, and what they cost."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import psutil
+
+from jobfac import definitions as d
+from jobfac import schedules
+from jobfac.database import Database
+
+BUILD = Path(__file__).parents[2] / ".build" / "bench"
+PYTHON = sys.executable
+
+
+@dataclass
+class Site:
+    """Use as a context manager: the roles end with it."""
+
+    name: str
+    url: str = ""
+    preload: str = ""
+    roles: list["subprocess.Popen[bytes]"] = field(default_factory=list)
+
+    def __enter__(self) -> "Site":
+        self.folder = BUILD / self.name
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True)
+        self.url = self.url or f"sqlite:///{self.folder / 'bench.db'}"
+        self.environment = {**os.environ, "JOBFAC_DATABASE_URL": self.url, "JOBFAC_SPOOL": str(self.folder / "spool")}
+        if self.preload:
+            self.environment["LD_PRELOAD"] = self.preload
+        self.db = Database(self.url)
+        self.db.upgrade()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        for role in self.roles:
+            role.terminate()
+        for role in self.roles:
+            role.wait()
+        self.db.close()
+
+    def apply(self, jobs: dict[str, Any]) -> None:
+        """Define jobs."""
+        wanted = d.from_data({"jobs": jobs}).jobs
+        plan = d.plan({}, {job: d.canonical(one) for job, one in wanted.items()}, prune=False)
+        self.db.transact(schedules.apply, plan, wanted, "bench")
+
+    def role(self, *words: str) -> psutil.Process:
+        """Start a role."""
+        with (self.folder / f"{words[0]}{len(self.roles)}.log").open("wb") as log:
+            process = subprocess.Popen(
+                [PYTHON, "-m", "jobfac", *words], env=self.environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL
+            )
+        self.roles.append(process)
+        return psutil.Process(process.pid)
+
+    def worker(self, slots: int = 8) -> psutil.Process:
+        """Start a worker and wait until it is in the fleet and quiet."""
+        before = self.scalar("SELECT count(*) FROM worker")
+        process = self.role("worker", "--slots", str(slots))
+        wait(lambda: self.scalar("SELECT count(*) FROM worker") > before)
+        time.sleep(0.5)
+        return process
+
+    def scalar(self, text: str) -> Any:
+        """One value from the database."""
+        if self.db.dialect.name == "mssql":
+            text = text.replace("FROM ", "FROM jobfac.")
+        with self.db.read() as conn:
+            return conn.exec_driver_sql(text).scalar()
+
+    def unfinished(self) -> int:
+        """Runs that are not final yet."""
+        states = "'queued', 'running', 'scheduled', 'blocked', 'stopping'"
+        return int(self.scalar(f"SELECT count(*) FROM run WHERE state IN ({states})"))
+
+    def cli(self, *words: str) -> str:
+        """One command."""
+        return subprocess.run(
+            [PYTHON, "-m", "jobfac", *words], env=self.environment, check=True, capture_output=True, text=True
+        ).stdout
+
+
+def wait(condition: Callable[[], Any], limit: float = 120.0, pause: float = 0.01) -> None:
+    """Until it is true."""
+    end = time.monotonic() + limit
+    while not condition():
+        if time.monotonic() > end:
+            raise TimeoutError("a measurement did not come to its end")
+        time.sleep(pause)
+
+
+def cpu(process: psutil.Process) -> float:
+    """CPU seconds of a role so far: itself, its guardian, and the programs that have ended."""
+    times = process.cpu_times()
+    total: float = times.user + times.system + times.children_user + times.children_system
+    for child in process.children():
+        spent = child.cpu_times()
+        total += spent.user + spent.system
+    return total
+
+
+def limit(kind: str, runs: int, concurrency: int, preload: str = "") -> dict[str, float]:
+    """One of the limits, measured in a process of its own."""
+    folder = BUILD / f"limit-{kind}"
+    shutil.rmtree(folder, ignore_errors=True)
+    environment = {**os.environ, **({"LD_PRELOAD": preload} if preload else {})}
+    words = [PYTHON, "-m", "scripts.bench.limits", kind, str(runs), str(concurrency), str(folder)]
+    done = subprocess.run(words, env=environment, check=True, capture_output=True, text=True)
+    found: dict[str, float] = json.loads(done.stdout)
+    return found

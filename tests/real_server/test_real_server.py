@@ -1,0 +1,132 @@
+"""What no stand-in can show: SQL Server's own locking, plans, escalation, permissions and collation."""
+
+import re
+import threading
+import uuid
+from collections import Counter
+
+import pytest
+import sqlalchemy as sa
+from database.helpers import define, register
+
+from jobfac import leases, runs
+from jobfac.database import Database
+from jobfac.runs import Outcome, Start
+from jobfac.states import RunState
+
+
+def _drain(db: Database, worker_id: int, taken: Counter[int]) -> None:
+    """Claim and finish until nothing is left, as a worker's turns do."""
+
+    def turn(conn: sa.Connection, outcomes: list[Outcome]) -> list[leases.Claimed]:
+        leases.hold(conn, worker_id)
+        runs.finish(conn, worker_id, outcomes, "w")
+        return leases.claim(conn, worker_id, "w", ["default"], 5)
+
+    claimed = db.transact(turn, [], patience=60.0)
+    while claimed:
+        taken.update(one.id for one in claimed)
+        outcomes = [Outcome(one.id, one.attempt, RunState.SUCCEEDED, exit_code=0) for one in claimed]
+        claimed = db.transact(turn, outcomes, patience=60.0)
+
+
+@pytest.fixture(params=["ON", "OFF"])
+def rcsi(real: Database, request: pytest.FixtureRequest) -> str:
+    """READ_COMMITTED_SNAPSHOT switched on and off."""
+    real.close()
+    with real.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as conn:
+        name = conn.exec_driver_sql("SELECT DB_NAME()").scalar_one()
+        option = f"READ_COMMITTED_SNAPSHOT {request.param} WITH ROLLBACK IMMEDIATE"
+        conn.exec_driver_sql(f"ALTER DATABASE [{name}] SET {option}")
+    real.close()
+    return str(request.param)
+
+
+def test_sixteen_claimers_take_each_run_once_and_none_deadlocks(real: Database, rcsi: str) -> None:
+    define(real, true={})
+    ids = real.transact(runs.start_many, Start("true", "test"), 5000)
+    workers = [register(real, f"w{number}") for number in range(16)]
+    before = _deadlocks(real)
+    taken: Counter[int] = Counter()
+    threads = [threading.Thread(target=_drain, args=(real, worker, taken)) for worker in workers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert taken == Counter(ids)
+    assert _deadlocks(real) == before
+
+
+def _deadlocks(db: Database) -> int:
+    with db.read() as conn:
+        return int(
+            conn.exec_driver_sql(
+                "SELECT cntr_value FROM sys.dm_os_performance_counters "
+                "WHERE counter_name LIKE 'Number of Deadlocks/sec%' AND instance_name = '_Total'"
+            ).scalar_one()
+        )
+
+
+def test_the_claim_is_an_ordered_seek(real: Database) -> None:
+    statement = real.dialect.claim("default", 5, 1, "w").compile(
+        real.engine, compile_kwargs={"literal_binds": True}, schema_translate_map={None: "jobfac"}
+    )
+    with real.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as conn:
+        conn.exec_driver_sql("SET SHOWPLAN_TEXT ON")
+        plan = "\n".join(str(row[0]) for row in conn.exec_driver_sql(str(statement)))
+        conn.exec_driver_sql("SET SHOWPLAN_TEXT OFF")
+        conn.invalidate()
+    assert re.search(r"Index Seek\(OBJECT:\(.*\[ix_run_claim\].*ORDERED FORWARD", plan), plan
+    assert "Sort(" not in plan
+    assert "Scan(" not in plan
+
+
+def test_no_table_lock_is_taken_by_the_largest_batch(real: Database) -> None:
+    define(real, true={})
+    with real.begin() as conn:
+        runs.start_many(conn, Start("true", "test"), 6000)
+        locks = conn.exec_driver_sql(
+            "SELECT COUNT(*) FROM sys.dm_tran_locks WHERE request_session_id = @@SPID "
+            "AND resource_type = 'OBJECT' AND request_mode IN ('X', 'U', 'S')"
+        ).scalar_one()
+    assert locks == 0
+
+
+def test_names_compare_without_case(real: Database) -> None:
+    define(real, Orders={})
+    run_id = real.transact(runs.start, Start("orders", "test"))
+    assert real.query(runs.get, run_id)["job"] == "Orders"
+
+
+ALLOWED = {
+    "jobfac_reader": {"SELECT * FROM jobfac.v_runs": True, "EXEC jobfac.enable_job @job = N'true'": False},
+    "jobfac_operator": {"SELECT * FROM jobfac.v_runs": True, "EXEC jobfac.enable_job @job = N'true'": True},
+    "jobfac_worker": {
+        "UPDATE jobfac.run SET priority = priority WHERE id = 0": True,
+        "CREATE TABLE jobfac.intruder (id INT)": False,
+    },
+}
+
+
+@pytest.mark.parametrize("role", ALLOWED)
+def test_a_role_may_do_what_it_needs_and_no_more(real: Database, role: str) -> None:
+    define(real, true={})
+    user = f"test_{uuid.uuid4().hex[:8]}"
+    with real.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as conn:
+        conn.exec_driver_sql(f"CREATE USER {user} WITHOUT LOGIN; ALTER ROLE {role} ADD MEMBER {user};")
+        try:
+            for text, may in ALLOWED[role].items():
+                conn.exec_driver_sql(f"EXECUTE AS USER = '{user}'")
+                refusal = _refusal(conn, text)
+                conn.exec_driver_sql("REVERT")
+                assert refusal is None if may else "permission" in str(refusal).lower(), f"{role}: {text}: {refusal}"
+        finally:
+            conn.exec_driver_sql(f"DROP USER {user}")
+
+
+def _refusal(conn: sa.Connection, text: str) -> Exception | None:
+    try:
+        conn.exec_driver_sql(text).close()
+    except sa.exc.DBAPIError as error:
+        return error.orig if isinstance(error.orig, Exception) else error
+    return None
