@@ -114,7 +114,10 @@ def _fields(line: str, system: bool) -> tuple[str, str | None, str]:
     parts = line.split(maxsplit=before_command)
     if len(parts) <= before_command:
         raise ValueError(f"'{line}' is too short: it needs {'times, user' if system else 'times'} and command")
-    expression = read_cron(" ".join(parts[: before_command - system]))
+    try:
+        expression = read_cron(" ".join(parts[: before_command - system]))
+    except ValueError as error:
+        raise ValueError(f"the schedule {error}") from error
     return expression, parts[-2] if system else None, parts[-1]
 
 

@@ -32,7 +32,9 @@ def explain(schedule: Schedule, start: datetime, count: int) -> Iterator[Candida
     """
     rule = rule_of(schedule)
     after = start.astimezone(UTC)
-    held_since = blackout_start(schedule.blackout, rule.zone, after)
+    # Times of the blackout in which `start` lies are due at its end.
+    ending = blackout_end(schedule.blackout, rule.zone, after) not in (None, FOREVER)
+    held_since = blackout_start(schedule.blackout, rule.zone, after) if ending else None
     moments = _bounded(schedule, rule, held_since - TICK if held_since else after)
     candidates = (
         Candidate(moment.instant, moment.instant.astimezone(rule.zone), moment.fires, moment.reason)
@@ -79,6 +81,7 @@ def _held_back(schedule: Schedule, zone: ZoneInfo, moments: Iterator[Moment]) ->
             yield moment
         elif end == FOREVER:
             yield moment._replace(fires=False, reason="held back by a blackout that never ends")
+            return
         else:
             yield moment._replace(fires=False, reason=f"held back by a blackout until {_shown(end, zone)}")
             late = late or _late(schedule, zone, moment, end)

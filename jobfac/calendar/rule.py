@@ -42,13 +42,13 @@ class Rule:
 
     def next_time(self, after: datetime) -> datetime | None:
         """The first instant (UTC) later than `after`, None if there is none within the horizon."""
-        # A time of the day before can have been moved into this day.
+        # Clocks that go back over midnight show the day before once more.
         for day in self._firing_days(local(self.zone, after).date() - ONE_DAY):
             found = first_after(self.times, self.zone, day, after)
             if found is None:
                 continue
             if steady_midnight(self.zone, day) is None and self._fires_on(day + ONE_DAY):
-                # Where clocks change at midnight, times of two days can interleave.
+                # And then times of the two days interleave.
                 tomorrow = first_after(self.times, self.zone, day + ONE_DAY, after)
                 return min(found, tomorrow or found)
             return found

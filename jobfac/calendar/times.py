@@ -41,7 +41,9 @@ class Moment(NamedTuple):
 
 
 class TimesOfDay(Protocol):
-    """A rule for the times of any one day."""
+    """A rule for the times of any one day. It is known by its identity, so that its answers can be kept."""
+
+    def __hash__(self) -> int: ...
 
     def moments(self, zone: ZoneInfo, day: date) -> Iterable[Moment]:
         """All moments of a local day."""
@@ -160,7 +162,7 @@ def first_after(times: TimesOfDay, zone: ZoneInfo, day: date, after: datetime) -
     return midnight + timedelta(seconds=seconds[index]) if index < len(seconds) else None
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=1024)
 def _firing(times: TimesOfDay, zone: ZoneInfo, day: date) -> tuple[datetime, ...]:
     # Kept, because on the day of a change every dense schedule asks for it every minute.
     return tuple(sorted(moment.instant for moment in times.moments(zone, day) if moment.fires))

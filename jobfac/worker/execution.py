@@ -13,9 +13,10 @@ from jobfac.leases import Claimed
 from jobfac.output import STREAMS, Stored
 from jobfac.process import Chunk, Process, Program, Spool, StartError, open_destination, start
 from jobfac.runs import Outcome, retry_delay
+from jobfac.secrets import SecretError, resolve
 from jobfac.states import RunState, Stop
 from jobfac.worker.report import Report
-from jobfac.worker.surroundings import PAYLOAD_IN_ENVIRONMENT, base_environment, home_of, resolve
+from jobfac.worker.surroundings import PAYLOAD_IN_ENVIRONMENT, base_environment, home_of
 
 RESULTS = {"succeeded": RunState.SUCCEEDED, "failed": RunState.FAILED}
 
@@ -70,7 +71,7 @@ class Execution:
                 for stream, handle in zip(STREAMS, handles, strict=True):
                     if stream not in self.spools:
                         os.close(handle)
-        except StartError as error:
+        except (StartError, SecretError) as error:
             self._error = str(error)
         except OSError as error:
             self._error = f"the worker could not prepare the start: {error}"

@@ -12,9 +12,9 @@ from jobfac import output
 from jobfac.database import Database
 from jobfac.definitions import Job, store
 from jobfac.process import Spool, SpoolName, StartError, kill_marked, recover
+from jobfac.secrets import SecretError, resolve
 from jobfac.states import RunState
 from jobfac.tables import attempt, run, worker
-from jobfac.worker.surroundings import resolve
 
 log = structlog.get_logger("jobfac.spool")
 
@@ -61,7 +61,7 @@ class SpoolFolder:
         for name, path in recover(folder):
             try:
                 db.transact(_recover, name, path)
-            except StartError as error:
+            except (StartError, SecretError) as error:
                 log.warning("output not recovered", action="output_lost", run=name.run, reason=str(error))
         shutil.rmtree(folder, ignore_errors=True)
 

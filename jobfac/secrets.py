@@ -1,0 +1,47 @@
+"""Secrets are references, resolved on the machine that needs them, and never stored."""
+
+import os
+from pathlib import Path
+
+from jobfac.definitions import Secret
+
+
+class SecretError(Exception):
+    """A secret that cannot be found here; the text names the reference, never a value."""
+
+
+def resolve(secret: Secret | str) -> str:
+    """The value of a reference: ``env:NAME``, ``file:/path`` (without its last line end), ``keyring:service/user``.
+
+    Raises:
+        SecretError: it cannot be found here.
+    """
+    reference = secret if isinstance(secret, str) else secret.secret
+    kind, _, name = reference.partition(":")
+    if kind == "env":
+        value = os.environ.get(name)
+        if value is None:
+            raise SecretError(f"the secret {reference} is not in this role's environment; set {name} there")
+        return value
+    if kind == "file":
+        try:
+            return Path(name).read_text(encoding="utf-8").removesuffix("\n")
+        except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            raise SecretError(f"the secret {reference} cannot be read: {why}") from None
+    return _from_keyring(reference, name)
+
+
+def _from_keyring(reference: str, name: str) -> str:
+    try:
+        import keyring
+    except ImportError:
+        raise SecretError(f"the secret {reference} needs the package keyring here; install jobfac[keyring]") from None
+    service, _, user = name.rpartition("/")
+    try:
+        value = keyring.get_password(service, user)
+    except keyring.errors.KeyringError as error:
+        raise SecretError(f"the secret {reference} cannot be read from the keyring: {error}") from None
+    if value is None:
+        raise SecretError(f"the secret {reference} is not in the keyring of this machine")
+    return str(value)

@@ -1,0 +1,187 @@
+"""The head and the tail are kept exactly, whatever the order of writes and reads; secrets are never seen."""
+
+import os
+from itertools import pairwise
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jobfac.process import Chunk, Spool, parse_name, recover, spool_path
+from jobfac.process import spool as spool_module
+from jobfac.process.masking import Mask
+
+
+class Store:
+    """Keeps chunks as the database does."""
+
+    def __init__(self, spool: Spool) -> None:
+        self.spool = spool
+        self.chunks: list[Chunk] = []
+
+    def ship(self, final: bool = False) -> None:
+        fresh = self.spool.read(final)
+        assert all(0 < len(chunk.data) <= spool_module.CHUNK for chunk in fresh)
+        self.chunks += fresh
+        keep_from = self.spool.keep_from
+        if keep_from is not None:
+            self.chunks = [c for c in self.chunks if c.offset < self.spool.head or c.offset + len(c.data) > keep_from]
+        if final and fresh:
+            self.ship(final)
+
+    def check(self, written: bytes) -> None:
+        """What is stored agrees with what was written, and nothing of the head or the tail is missing."""
+        covered = set[int]()
+        for chunk in self.chunks:
+            assert chunk.data == written[chunk.offset : chunk.offset + len(chunk.data)]
+            covered.update(range(chunk.offset, chunk.offset + len(chunk.data)))
+        assert sum(len(chunk.data) for chunk in self.chunks) == len(covered)
+        assert all(one.offset < two.offset for one, two in pairwise(self.chunks))
+        assert self.spool.size == len(written)
+        wanted = [*range(len(written))[: self.spool.head], *range(max(0, len(written) - self.spool.tail), len(written))]
+        assert covered.issuperset(wanted)
+        middle = covered.difference(wanted)
+        assert len(middle) <= max((len(chunk.data) for chunk in self.chunks), default=0)
+
+
+def small(monkeypatch: pytest.MonkeyPatch, can_punch: bool) -> None:
+    """Such sizes that short examples meet every boundary."""
+    monkeypatch.setattr(spool_module, "CHUNK", 7)
+    monkeypatch.setattr(spool_module, "BATCH", 28)
+    monkeypatch.setattr(spool_module, "HOLE", 8)
+    monkeypatch.setattr(spool_module, "BLOCK", 4)
+    # The real call frees whole blocks of 4096 bytes; zeros in place of smaller ones show as well that they are gone.
+    monkeypatch.setattr(spool_module, "punch_hole", erase if can_punch else lambda *_: False)
+
+
+def erase(fd: int, start: int, length: int) -> bool:
+    """What PUNCH_HOLE does, for blocks of any size."""
+    writer = os.open(f"/proc/self/fd/{fd}", os.O_WRONLY)
+    try:
+        os.pwrite(writer, bytes(length), start)
+    finally:
+        os.close(writer)
+    return True
+
+
+steps = st.lists(st.one_of(st.binary(max_size=80), st.just("read")), max_size=30)
+
+
+@pytest.mark.parametrize("can_punch", [True, False], ids=["holes", "truncation"])
+def test_head_and_tail_are_exact(can_punch: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    small(monkeypatch, can_punch)
+
+    @settings(max_examples=300, deadline=None, derandomize=True)
+    @given(steps, st.integers(1, 90))
+    def play(script: list[bytes | str], limit: int) -> None:
+        with TemporaryDirectory() as folder:
+            spool = Spool(Path(folder, "1-1.stdout"), limit)
+            store = Store(spool)
+            written = b""
+            for step in script:
+                if isinstance(step, bytes):
+                    os.write(spool.fd, step)
+                    written += step
+                else:
+                    store.ship()
+            store.ship(final=True)
+            spool.close(delete=True)
+            store.check(written)
+
+    play()
+
+
+secrets = st.lists(st.text("ab", min_size=1, max_size=6).map(str.encode), min_size=1, max_size=3)
+
+
+@pytest.mark.parametrize("can_punch", [True, False], ids=["holes", "truncation"])
+def test_no_secret_is_ever_seen(can_punch: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    small(monkeypatch, can_punch)
+
+    @settings(max_examples=500, deadline=None, derandomize=True)
+    @given(st.lists(st.one_of(st.text("abc", max_size=40).map(str.encode), st.just("read")), max_size=30),
+           secrets, st.integers(1, 90))  # fmt: skip
+    def play(script: list[bytes | str], hidden: list[bytes], limit: int) -> None:
+        with TemporaryDirectory() as folder:
+            spool = Spool(Path(folder, "1-1.stdout"), limit, hidden)
+            store = Store(spool)
+            written = b""
+            for step in script:
+                if isinstance(step, bytes):
+                    os.write(spool.fd, step)
+                    written += step
+                else:
+                    store.ship()
+            store.ship(final=True)
+            spool.close(delete=True)
+            store.check(masked(written, hidden))
+
+    play()
+
+
+def masked(data: bytes, hidden: list[bytes]) -> bytes:
+    """The definition: a byte is hidden if any occurrence of any secret covers it."""
+    covered = {
+        at + i
+        for secret in hidden
+        for at in range(len(data))
+        if data.startswith(secret, at)
+        for i in range(len(secret))
+    }
+    return bytes(ord("*") if at in covered else byte for at, byte in enumerate(data))
+
+
+def test_a_mask_ignores_empty_secrets() -> None:
+    mask = Mask([b"", b"key", b"key"])
+    assert mask.apply(b"a key, a keykey") == b"a ***, a ******"
+    assert (mask.unfinished(b"ke"), mask.unfinished(b"key"), mask.unfinished(b"k e")) == (2, 0, 0)
+    assert Mask([]).apply(b"all") == b"all"
+    assert Mask([]).unfinished(b"all") == 0
+
+
+def test_a_read_is_bounded_and_continues(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "1-1.stdout", 64 << 20)
+    os.write(spool.fd, bytes(10 << 20))
+    sizes = [sum(len(chunk.data) for chunk in spool.read(final=True)) for _ in range(4)]
+    spool.close(delete=True)
+    assert sizes == [4 << 20, 4 << 20, 2 << 20, 0]
+
+
+def test_the_disk_gets_back_what_was_passed_over(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "1-1.stdout", 1 << 20)
+    for _ in range(20):
+        os.write(spool.fd, b"x" * (1 << 20))
+        spool.read()
+        assert os.fstat(spool.fd).st_blocks * 512 <= 3 << 19
+        assert not spool.flooding
+    os.write(spool.fd, b"x" * (5 << 20))
+    spool.read()
+    assert spool.flooding
+    assert spool.size == 25 << 20
+    spool.close(delete=True)
+
+
+def test_a_dead_workers_spools_are_found_and_read_anew(tmp_path: Path) -> None:
+    names = [spool_path(tmp_path, run, 2, stream) for run in (10, 9) for stream in ("stdout", "stderr")]
+    for path in names:
+        spool = Spool(path, 100)
+        os.write(spool.fd, b"0123456789" * 20)
+        spool.read()
+        spool.close(delete=False)
+    (tmp_path / "notes.txt").touch()
+    found = recover(tmp_path)
+    assert [tuple(name) for name, _ in found] == [
+        (9, 2, "stderr"),
+        (9, 2, "stdout"),
+        (10, 2, "stderr"),
+        (10, 2, "stdout"),
+    ]
+    again = Spool(found[0][1], 100)
+    assert [tuple(chunk) for chunk in again.read(final=True)] == [(0, b"0123456789" * 5), (150, b"0123456789" * 5)]
+    again.close(delete=True)
+    again.close(delete=True)
+    assert not found[0][1].exists()
+    assert recover(tmp_path / "missing") == []
+    assert parse_name(Path("1-1.stdout.gz")) is None

@@ -1,0 +1,11 @@
+"""Starts a child in a process group of its own."""
+
+import os
+import time
+
+if pid := os.fork():
+    os.setpgid(pid, pid)
+    print(pid, flush=True)
+    time.sleep(600)
+else:
+    time.sleep(600)

@@ -1,0 +1,8 @@
+"""Closes its output and goes on for a while."""
+
+import os
+import sys
+
+os.write(1, b"before")
+os.close(1)
+sys.stderr.write("after")
