@@ -60,11 +60,15 @@ class Claimed(NamedTuple):
 
 
 class Beat(NamedTuple):
-    """What a heartbeat brings back: the worker's state, runs to stop as (run, attempt, how), how many queues are."""
+    """What a heartbeat brings back: the worker's state, runs to stop as (run, attempt, how), how many queues are.
+
+    ``expiry``: seconds until the first lease in the fleet ends, if it is not renewed; not above 0: one has ended.
+    """
 
     state: WorkerState
     stops: list[tuple[int, int, str]]
     queues: int
+    expiry: float
 
 
 def register(conn: sa.Connection, who: Registration, lease: float) -> int:
@@ -90,7 +94,9 @@ def renew(conn: sa.Connection, worker_id: int, lease: float) -> Beat:
     if not rows:
         raise LeaseLost(f"worker {worker_id} has no lease any more")
     stops = [(row.id, row.attempt, row.stop) for row in rows if row.id is not None]
-    return Beat(WorkerState(rows[0].state), stops, rows[0].queues)
+    first = rows[0]
+    expiry = lease if first.first_end is None else (first.first_end - first.now).total_seconds()
+    return Beat(WorkerState(first.state), stops, first.queues, expiry)
 
 
 _IS_ALIVE = sa.text(IS_ALIVE)
@@ -180,10 +186,13 @@ def drain(conn: sa.Connection, worker_id: int) -> bool:
     return conn.execute(change.values(state=WorkerState.DRAINING)).rowcount == 1
 
 
-def leave(conn: sa.Connection, worker_id: int) -> None:
-    """The worker's goodbye; what it still holds is given back by the next sweep."""
+def leave(conn: sa.Connection, worker_id: int) -> list[Finished]:
+    """The worker's goodbye. What it still holds, though nothing of that runs any more, is given back."""
     change = worker.update().where(worker.c.id == worker_id, worker.c.state.in_(ALIVE))
-    conn.execute(change.values(state=WorkerState.STOPPED, ended_at=utcnow(), seen_at=utcnow()))
+    if conn.execute(change.values(state=WorkerState.STOPPED, ended_at=utcnow(), seen_at=utcnow())).rowcount != 1:
+        return []
+    name = conn.execute(sa.select(worker.c.name).where(worker.c.id == worker_id)).scalar_one()
+    return _settle(conn, run.c.worker_id == worker_id, f"its worker {name} left", name)
 
 
 def expire(conn: sa.Connection, by: str, only: int | None = None) -> list[Finished]:

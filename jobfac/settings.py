@@ -42,6 +42,8 @@ class Settings:
     )
     api_host: str = field(default="127.0.0.1", metadata={"help": "address the API listens on"})
     api_port: int = field(default=8420, metadata={"help": "port the API listens on"})
+    api_tls_certificate: str = field(default="", metadata={"help": "file with the API's TLS certificate and its chain"})
+    api_tls_key: str = field(default="", metadata={"help": "file with its private key, if not in the same file"})
     api_url: str = field(default="", metadata={"help": "the command line goes through this API instead of a database"})
     api_key: str = field(default="", metadata={"help": "key for api_url", "secret": True})
     retention: float = field(

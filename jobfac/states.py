@@ -38,7 +38,7 @@ FAILURES = FINAL - {RunState.SUCCEEDED, RunState.MIXED, RunState.STOPPED}
 
 TRANSITIONS: dict[RunState, frozenset[RunState]] = {
     RunState.SCHEDULED: frozenset({RunState.QUEUED, RunState.BLOCKED, RunState.STOPPED, RunState.DENIED}),
-    RunState.BLOCKED: frozenset({RunState.QUEUED, RunState.STOPPED}),
+    RunState.BLOCKED: frozenset({RunState.QUEUED, RunState.STOPPED, RunState.DENIED}),
     RunState.QUEUED: frozenset({RunState.RUNNING, RunState.STOPPED}),
     RunState.RUNNING: frozenset({RunState.STOPPING, RunState.QUEUED, RunState.SCHEDULED}) | (FINAL - {RunState.DENIED}),
     RunState.STOPPING: FINAL - {RunState.DENIED},
@@ -74,3 +74,21 @@ class JobKind(StrEnum):
 
     PROGRAM = "program"
     SEQUENCE = "sequence"
+
+
+class StepStart(StrEnum):
+    """What became of a step when a sequence came to it."""
+
+    STARTED = "started"
+    SKIPPED = "skipped"  # its ``start_if`` did not hold
+    FAILED = "failed"  # what it hands to its jobs could not be made
+
+
+class StepResult(StrEnum):
+    """How a visit of a step ended; the step's ``on_...`` says where it goes from there."""
+
+    SUCCESS = "success"
+    FAILURE = "failure"
+    MIXED = "mixed"
+    SKIPPED = "skipped"
+    AT_ONCE = "at_once"  # it did not wait for its jobs

@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import mssql
 
-from jobfac.states import ACTIVE, HELD, JobKind, RunState, Stop, WorkerState
+from jobfac.states import ACTIVE, HELD, JobKind, RunState, StepResult, StepStart, Stop, WorkerState
 
 SCHEMA = "jobfac"
 """Name of the schema on SQL Server."""
@@ -176,7 +176,8 @@ run = sa.Table(
     _index("ix_run_concurrency", "concurrency_key", "state", where="concurrency_key IS NOT NULL"),
     _index("ix_run_job", "job", "id"),
     _index("ix_run_ended", "ended_at", where="ended_at IS NOT NULL"),
-    _index("ix_run_sequence", "sequence_run_id", where="sequence_run_id IS NOT NULL"),
+    _index("ix_run_sequence", "sequence_run_id", "state", where="sequence_run_id IS NOT NULL"),
+    _index("ix_run_visit", "visit_id", where="visit_id IS NOT NULL"),
     _index("ix_run_start_key", "job", "start_key", where="start_key IS NOT NULL", unique=True),
     _index("ix_run_due", "schedule_id", "due_at", where="schedule_id IS NOT NULL", unique=True),
     sqlite_autoincrement=True,
@@ -222,6 +223,29 @@ run_event = sa.Table(
     sa.Column("by", sa.Unicode(200), nullable=False),
     sa.Column("detail", sa.Unicode(1000)),
     _index("ix_run_event_run", "run_id", "id"),
+    sqlite_autoincrement=True,
+)
+
+visit = sa.Table(
+    "visit",  # one row per time that a sequence came to a step; the step's jobs have its id as their visit_id
+    metadata,
+    _identity(),
+    sa.Column("run_id", BigId, nullable=False),  # the sequence's run
+    sa.Column("step", Name, nullable=False),
+    sa.Column("number", sa.Integer, nullable=False),  # 1 for the first visit of this step
+    sa.Column("entered_at", Instant, nullable=False),
+    sa.Column("start", Word, nullable=False),
+    sa.Column("proceed", Word, nullable=False),
+    sa.Column("refused", Long),  # JSON: by job, why it could not be started
+    sa.Column("result", Word),  # NULL: not decided yet
+    sa.Column("decided_at", Instant),
+    sa.Column("goes_to", Word),  # step, end or end_failed
+    sa.Column("next_step", Name),
+    sa.Column("reason", sa.Unicode(1000)),
+    _one_of("start", StepStart, "start"),
+    _one_of("result", StepResult, "result"),
+    _index("ix_visit_run", "run_id", "id"),
+    _index("ix_visit_step", "run_id", "step", "number", unique=True),
     sqlite_autoincrement=True,
 )
 

@@ -47,10 +47,16 @@ RENEW = (
     .where(worker.c.id == sa.bindparam("p_id"), sa.text(IS_ALIVE), worker.c.lease_until > utcnow())
     .values(seen_at=utcnow(), lease_until=utcnow(sa.bindparam("p_lease", type_=sa.BigInteger)))
 )
+_other = worker.alias("other")
+_FIRST_END = (
+    sa.select(sa.func.min(_other.c.lease_until)).where(sa.text(f"other.state IN ({spelled(ALIVE)})")).scalar_subquery()
+)
 BEAT = (
     sa.select(
         worker.c.state,
         sa.select(sa.func.count()).select_from(queue).scalar_subquery().label("queues"),
+        utcnow().label("now"),
+        _FIRST_END.label("first_end"),
         run.c.id,
         run.c.attempt,
         run.c.stop,

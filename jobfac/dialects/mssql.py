@@ -136,7 +136,9 @@ SET NOCOUNT ON;
 DECLARE @id BIGINT = :p_id;
 UPDATE w SET seen_at = SYSUTCDATETIME(), lease_until = DATEADD(MILLISECOND, CAST(:p_lease AS INT), SYSUTCDATETIME())
 FROM {SCHEMA}.worker AS w WHERE w.id = @id AND {_ALIVE};
-SELECT w.state, (SELECT COUNT(*) FROM {SCHEMA}.queue) AS queues, r.id, r.attempt, r.stop
+SELECT w.state, (SELECT COUNT(*) FROM {SCHEMA}.queue) AS queues, SYSUTCDATETIME() AS now,
+    (SELECT MIN(lease_until) FROM {SCHEMA}.worker WITH (READPAST) WHERE state IN ({spelled(ALIVE)})) AS first_end,
+    r.id, r.attempt, r.stop
 FROM {SCHEMA}.worker AS w
 LEFT JOIN {SCHEMA}.run AS r
     ON r.worker_id = w.id AND r.state IN ({spelled(HELD)}) AND r.state = '{RunState.STOPPING}'

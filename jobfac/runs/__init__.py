@@ -5,8 +5,9 @@ Every function takes a ``Connection`` first; who opens the transaction decides w
 """
 
 from jobfac.runs.events import events_of, record
-from jobfac.runs.finish import Finished, Outcome, finish, give_back, note_program, report_progress
-from jobfac.runs.gates import promote_due, release_blocked
+from jobfac.runs.finish import Finished, Outcome, end, finish, give_back, note_program, report_progress
+from jobfac.runs.gates import release_blocked
+from jobfac.runs.promoting import promote_due
 from jobfac.runs.reading import NotFound, attempts, find, get, present
 from jobfac.runs.retry import retry_delay
 from jobfac.runs.starting import Refused, Start, retry, start, start_each, start_many
@@ -20,6 +21,7 @@ __all__ = [
     "Start",
     "Stopped",
     "attempts",
+    "end",
     "events_of",
     "find",
     "finish",

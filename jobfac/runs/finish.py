@@ -118,11 +118,15 @@ def finish(conn: sa.Connection, worker_id: int, outcomes: Sequence[Outcome], by:
     events: list[Event] = []
     finished: list[Finished] = []
     freed: list[Mapping[Any, Any]] = []
+    mine = {o.run_id for o in outcomes if o.run_id in rows and _is_mine(rows[o.run_id], o, worker_id)}
+    late = [o for o in outcomes if o.run_id in rows and o.run_id not in mine]
+    events += [_discarded(o, by) for o in _not_stored(conn, late, worker_id)]
+    # Before anything is changed: who decides about the same rule meanwhile sees all of this or nothing.
+    gates.lock(conn, [rows[run_id] for run_id in mine])
     for outcome in outcomes:
-        row = rows.get(outcome.run_id)
-        if row is None or not _is_mine(row, outcome, worker_id):
-            events += _discard(row, outcome, worker_id, by)
+        if outcome.run_id not in mine:
             continue
+        row = rows[outcome.run_id]
         state, failed = _next_state(row, outcome)
         values = _values(outcome, worker_id, state, failed)
         (ends if state in FINAL else agains).append(values)
@@ -153,6 +157,7 @@ def give_back(conn: sa.Connection, rows: Sequence[Mapping[Any, Any]], why: str, 
         why: the attempt's reason, such as "its worker died".
     """
     finished = []
+    gates.lock(conn, rows)
     for row in rows:
         stopping = row["state"] == RunState.STOPPING
         state = RunState.STOPPED if stopping else RunState.QUEUED if row["restartable"] else RunState.LOST
@@ -165,6 +170,16 @@ def give_back(conn: sa.Connection, rows: Sequence[Mapping[Any, Any]], why: str, 
             finished.append(Finished(row["id"], row["job"], state, row["sequence_run_id"], row["visit_id"]))
     gates.release_blocked(conn, [row for row in rows if row["id"] in {f.run_id for f in finished}], by)
     return finished
+
+
+def end(conn: sa.Connection, run_id: int, state: RunState, reason: str | None, by: str) -> Finished:
+    """End a running sequence, which no worker holds. The caller has locked its row and seen that it is running."""
+    row = conn.execute(sa.select(*_HELD_COLUMNS).where(run.c.id == run_id)).mappings().one()
+    gates.lock(conn, [row])
+    conn.execute(run.update().where(run.c.id == run_id).values(state=state, reason=_cut(reason), ended_at=utcnow()))
+    record(conn, [Event(run_id, row["attempt"], state, by, reason)])
+    gates.release_blocked(conn, [row], by)
+    return Finished(run_id, row["job"], state, row["sequence_run_id"], row["visit_id"])
 
 
 def held(conn: sa.Connection, condition: sa.ColumnElement[bool], limit: int) -> Sequence[sa.RowMapping]:
@@ -196,15 +211,22 @@ def _is_mine(row: Mapping[Any, Any], outcome: Outcome, worker_id: int) -> bool:
     )
 
 
-def _discard(row: Mapping[Any, Any] | None, outcome: Outcome, worker_id: int, by: str) -> list[Event]:
-    if row is None:
-        return []  # purged
-    if row["attempt"] == outcome.attempt and row["worker_id"] == worker_id and row["state"] in FINAL:
-        return []  # this very outcome: its commit succeeded and only the answer was lost
-    if row["attempt"] == outcome.attempt and row["worker_id"] is None and row["state"] == RunState.SCHEDULED:
-        return []  # likewise, and a retry is waiting
+def _not_stored(conn: sa.Connection, outcomes: Sequence[Outcome], worker_id: int) -> list[Outcome]:
+    """Those that came too late. The others are stored: their commit succeeded and only its answer was lost."""
+    if not outcomes:
+        return []
+    query = sa.select(attempt.c.run_id, attempt.c.number).where(
+        attempt.c.run_id.in_([o.run_id for o in outcomes]),
+        attempt.c.worker_id == worker_id,
+        attempt.c.state != RunState.LOST,
+    )
+    stored = {(row.run_id, row.number) for row in conn.execute(query)}
+    return [o for o in outcomes if (o.run_id, o.attempt) not in stored]
+
+
+def _discarded(outcome: Outcome, by: str) -> Event:
     what = f"attempt {outcome.attempt} ended {outcome.state} after its lease was lost; the result was discarded"
-    return [Event(outcome.run_id, outcome.attempt, "discarded", by, what)]
+    return Event(outcome.run_id, outcome.attempt, "discarded", by, what)
 
 
 def _next_state(row: Mapping[Any, Any], outcome: Outcome) -> tuple[RunState, int]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from jobfac.dialects import LOCKED, SKIP, of, utcnow
+from jobfac.dialects import LOCKED, of, utcnow
 from jobfac.runs.events import Event, record
 from jobfac.states import ACTIVE, OCCUPYING, RunState
 from jobfac.tables import run, spelled
@@ -87,25 +87,14 @@ def _others_of_key(conn: sa.Connection, key: str, run_id: int | None) -> int:
     return conn.execute(query).scalar_one()
 
 
-_RULES = (run.c.id, run.c.job, run.c.attempt, run.c.already_running, run.c.concurrency_key, run.c.concurrency_limit)
-
-
-def promote_due(conn: sa.Connection, by: str) -> int:
-    """Move scheduled runs whose time has come to where their rules let them go; returns how many were moved."""
-    due = (
-        sa.select(*_RULES)
-        .with_hint(run, SKIP, "mssql")
-        .where(sa.text(f"state = '{RunState.SCHEDULED}'"), run.c.ready_at <= utcnow())
-        .order_by(run.c.ready_at)
-        .limit(BATCH)
-    )
-    return _move(conn, conn.execute(due).mappings().all(), RunState.SCHEDULED, by)
+RULES = (run.c.id, run.c.job, run.c.attempt, run.c.already_running, run.c.concurrency_key, run.c.concurrency_limit)
+"""What ``move`` has to know of a run."""
 
 
 def release_blocked(conn: sa.Connection, freed: Iterable[Mapping[Any, Any]] | None, by: str) -> int:
     """Let in blocked runs that wait for what these runs freed (None: look at all); returns how many were moved."""
     query = (
-        sa.select(*_RULES)
+        sa.select(*RULES)
         .with_hint(run, LOCKED, "mssql")
         .where(sa.text(f"state = '{RunState.BLOCKED}'"))
         .order_by(run.c.priority.desc(), run.c.id)
@@ -117,24 +106,31 @@ def release_blocked(conn: sa.Connection, freed: Iterable[Mapping[Any, Any]] | No
             return 0
         keys = {row["concurrency_key"] for row in freed} - {None}
         query = query.where(run.c.job.in_({row["job"] for row in freed}) | run.c.concurrency_key.in_(keys))
-    return _move(conn, conn.execute(query).mappings().all(), RunState.BLOCKED, by)
-
-
-def _move(conn: sa.Connection, rows: Iterable[Mapping[Any, Any]], before: RunState, by: str) -> int:
-    rows = list(rows)
+    rows = conn.execute(query).mappings().all()
     lock(conn, rows)
+    return move(conn, rows, RunState.BLOCKED, by)
+
+
+def move(conn: sa.Connection, rows: Iterable[Mapping[Any, Any]], before: RunState, by: str) -> int:
+    """Let runs go from ``before`` to where their rules let them, and count those that went. The caller holds their
+    locks, and the rows are locked."""
     moved = []
+    closed: set[tuple[Any, ...]] = set()
     # One by one: each decision must see the one before it.
     for row in rows:
+        rule = tuple(row[column.name] for column in RULES[1:])
+        if rule in closed:
+            continue
         after = admit(conn, row, row["id"])
         if after == before:
+            closed.add(rule)  # whoever has the same rule has to wait as well
             continue
         values: dict[str, Any] = {"state": after}
         if after == RunState.QUEUED:
             values["queued_at"] = utcnow()
         if after == RunState.DENIED:
             values |= {"ended_at": utcnow(), "reason": "another run of the job is still active"}
-        conn.execute(run.update().where(run.c.id == row["id"], run.c.state == before).values(values))
-        moved.append(Event(row["id"], row["attempt"], after, by))
+        if conn.execute(run.update().where(run.c.id == row["id"], run.c.state == before).values(values)).rowcount:
+            moved.append(Event(row["id"], row["attempt"], after, by))
     record(conn, moved)
     return len(moved)

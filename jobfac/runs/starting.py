@@ -13,12 +13,15 @@ from jobfac.dialects import utcnow
 from jobfac.runs import gates
 from jobfac.runs.events import Event, record
 from jobfac.runs.reading import NotFound
-from jobfac.runs.stopping import request_stop
+from jobfac.runs.stopping import make_room
 from jobfac.states import ACTIVE, RunState
-from jobfac.tables import run, spelled
+from jobfac.tables import run
 
 PAYLOAD_LIMIT = 4 * 1024 * 1024
 """Characters of a payload at most."""
+
+KEY_LIMIT: int = run.c.start_key.type.length
+"""Characters of a start's key at most."""
 
 
 class Refused(Exception):
@@ -102,8 +105,10 @@ def start_each(conn: sa.Connection, wishes: Sequence[Start]) -> list[int | NotFo
     return [answers[position] for position in range(len(wishes))]
 
 
-def retry(conn: sa.Connection, run_id: int, by: str) -> int:
+def retry(conn: sa.Connection, run_id: int, by: str, overrides: Mapping[str, Any] | None = None) -> int:
     """Run a finished run again, with the same arguments and payload and the job's present definition: a new run's id.
+
+    ``overrides`` replace those of the run, key by key.
 
     Raises:
         NotFound: there is no such run, or its job is gone.
@@ -114,13 +119,14 @@ def retry(conn: sa.Connection, run_id: int, by: str) -> int:
         raise NotFound(f"There is no run {run_id}; `jobfac runs list` shows what there is.")
     if row["state"] in ACTIVE:
         raise Refused(f"Run {run_id} is still {row['state']}; stop it first, or wait for its end.")
+    said = {**(json.loads(row["overrides"]) if row["overrides"] else {}), **(overrides or {})}
     wish = Start(
         job=row["job"],
         by=by,
         arguments=None if row["arguments"] is None else json.loads(row["arguments"]),
         payload=row["payload"],
         priority=row["priority"],
-        overrides=None if row["overrides"] is None else json.loads(row["overrides"]),
+        overrides=said or None,
         retry_of=run_id,
     )
     wish = replace(wish, manual=False)
@@ -142,6 +148,8 @@ def _values(stored: store.Stored | DefinitionError | None, wish: Start) -> dict[
         raise Refused(f"Job '{wish.job}' takes no other arguments: its definition says replace_arguments: false.")
     if wish.payload is not None and len(wish.payload) > PAYLOAD_LIMIT:
         raise Refused(f"The payload has {len(wish.payload):,} characters; {PAYLOAD_LIMIT:,} is the most.")
+    if wish.key is not None and len(wish.key) > KEY_LIMIT:
+        raise Refused(f"The key has {len(wish.key)} characters; {KEY_LIMIT} is the most.")
     return {
         "job": stored.id,
         "job_version": stored.version,
@@ -172,7 +180,7 @@ def _insert(conn: sa.Connection, wish: Start, values: Mapping[str, Any], count: 
     else:
         gates.lock(conn, [values])
         if values["already_running"] == "replace":
-            _stop_others(conn, values["job"], wish.by)
+            make_room(conn, values["job"], wish.by)
         state = gates.admit(conn, values)
     more: dict[str, Any] = {}
     if later:
@@ -193,10 +201,3 @@ def _write(
     ids = [int(found) for found in conn.execute(returning, [{**row, "state": state} for row in rows]).scalars()]
     record(conn, [Event(found, 0, state, row["created_by"]) for found, row in zip(ids, rows, strict=True)])
     return ids
-
-
-def _stop_others(conn: sa.Connection, job: str, by: str) -> None:
-    """``already_running: replace``: whoever is active makes room."""
-    active = sa.select(run.c.id).where(sa.text(f"state IN ({spelled(ACTIVE)})"), run.c.job == job)
-    for other in conn.execute(active).scalars().all():
-        request_stop(conn, other, now=False, by=f"{by} (replaced)")

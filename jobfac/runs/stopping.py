@@ -8,8 +8,8 @@ from jobfac.dialects import LOCKED, utcnow
 from jobfac.runs import gates
 from jobfac.runs.events import Event, record
 from jobfac.runs.reading import NotFound
-from jobfac.states import FINAL, WAITING, RunState, Stop
-from jobfac.tables import run
+from jobfac.states import ACTIVE, FINAL, WAITING, RunState, Stop
+from jobfac.tables import run, spelled
 
 
 class Stopped(NamedTuple):
@@ -32,6 +32,8 @@ def request_stop(conn: sa.Connection, run_id: int, *, now: bool, by: str) -> Sto
     if row is None:
         raise NotFound(f"There is no run {run_id}; `jobfac runs list` shows what there is.")
     before = RunState(row["state"])
+    if before == RunState.QUEUED:
+        gates.lock(conn, [row])
     how = Stop.NOW if now else Stop.POLITE
     if before in FINAL or (before == RunState.STOPPING and row["stop"] in (how, Stop.NOW)):
         return Stopped(before, before)
@@ -49,3 +51,14 @@ def request_stop(conn: sa.Connection, run_id: int, *, now: bool, by: str) -> Sto
     if before == RunState.QUEUED:
         gates.release_blocked(conn, [row], by)
     return Stopped(before, after)
+
+
+def make_room(conn: sa.Connection, job: str, by: str) -> None:
+    """``already_running: replace``: stop the job's runs that are under way; a start for a later time is not."""
+    others = sa.select(run.c.id).where(
+        sa.text(f"state IN ({spelled(ACTIVE)})"),
+        run.c.job == job,
+        sa.or_(run.c.state != RunState.SCHEDULED, run.c.attempt > 0),
+    )
+    for other in conn.execute(others).scalars().all():
+        request_stop(conn, other, now=False, by=f"{by} (replaced)")

@@ -16,9 +16,9 @@ from importlib.metadata import version
 import sqlalchemy as sa
 import structlog
 
-from jobfac import leases, output, runs
+from jobfac import leases, output, runs, sequences
 from jobfac.database import Database, Unreachable
-from jobfac.definitions import AnyJob, Job, write_duration
+from jobfac.definitions import AnyJob, Job, store, write_duration
 from jobfac.dialects import Found
 from jobfac.leases import Beat, Claimed, LeaseLost, Registration
 from jobfac.process import ExitWatcher, Guardian, StartError, become_subreaper, kill_all
@@ -82,12 +82,13 @@ class Worker:
         self._not_before = 0.0  # when the database may be bothered again
         self._drain_until: float | None = None
         self._stops: list[tuple[int, int, str]] = []
+        self._overdue = False  # somebody's lease has ended and nobody has settled it yet
         self._guardian = Guardian()
         self._watcher = ExitWatcher()
         self._spool = SpoolFolder(settings.spool_folder(), self._who.token)
         self._lease = Lease(db, self._who, settings, self._guardian, self._on_beat, self._on_lost)
         self._notice = Notice(db, settings, self._on_found)
-        self._shipper = Shipper(db, settings.ship_interval, lambda: list(self._live.values()))
+        self._shipper = Shipper(db, settings.ship_interval, lambda: list(self._live.values()), self._watcher.wake)
 
     # Called from other threads and from signal handlers
 
@@ -106,7 +107,8 @@ class Worker:
             self._more = True
             self._watcher.wake()
         self._stops = beat.stops
-        if beat.stops:
+        self._overdue = beat.expiry <= 0
+        if beat.stops or self._overdue:
             self._watcher.wake()
 
     def _on_found(self, found: Found) -> None:
@@ -130,7 +132,8 @@ class Worker:
         """
         self._db.check_schema()
         become_subreaper()
-        self._spool.open(self._db)
+        self._spool.settle_dead(self._db)
+        self._spool.ensure()
         self._guardian.start()
         self._register(lambda conn: None)
         for thread in (self._lease, self._shipper, self._notice):
@@ -141,7 +144,9 @@ class Worker:
                 due = self._tick()
                 if not self._lease.is_trusted():
                     self._start_anew()
-                elif time.monotonic() >= self._not_before and (self._over or self._wants_work()):
+                elif time.monotonic() >= self._not_before and (self._over or self._overdue or self._wants_work()):
+                    if self._overdue:
+                        self._settle_dead()
                     self._turn()
                     due = self._tick()
                 for process in self._watcher.wait(self._patience(due)):
@@ -184,7 +189,7 @@ class Worker:
                 execution.warned = True
                 after = write_duration(execution.definition.warn_after or 0)
                 self._events.append(Event(*key, "running_long", self.name, f"still running after {after}"))
-            if execution.is_over() and self._lease.is_trusted():
+            if execution.is_over() and self._lease.is_trusted() and execution.shipping.acquire(blocking=False):
                 self._over.append((execution, execution.outcome(random.random())))
                 del self._live[key]
             elif next_time is not None:
@@ -196,6 +201,7 @@ class Worker:
         if self._queues_read != self._queues_known:
             self._read_queues()
         turn = self._compose(free=self._free())
+        checkpoint("gathered")
         try:
             self._db.transact(turn.take, patience=1.0)
         except LeaseLost:
@@ -232,6 +238,7 @@ class Worker:
             chunks=chunks,
             cuts=cuts,
             outcomes=[outcome for _, outcome in self._over],
+            sequences={e.claimed.sequence_run_id for e in over if e.claimed.sequence_run_id is not None},
             events=self._events,
             known={*self._live, *(e.key for e in over)},
             definitions=self._definitions,
@@ -270,7 +277,9 @@ class Worker:
                 execution.refuse(str(error))
         checkpoint("guardian_told")
         for execution in fresh:
-            execution.begin()
+            # Whoever slept through the end of the lease since the claim starts nothing: the run is another's by now.
+            if self._lease.is_trusted():
+                execution.begin()
             checkpoint("spawned")
             if execution.process is not None:
                 self._watcher.add(execution.process)
@@ -281,12 +290,26 @@ class Worker:
     def _read_queues(self) -> None:
         known = self._queues_known
         try:
-            self._queues = self._db.query(leases.fitting_queues, self._who.pools, self._who.labels, patience=1.0)
+            pools = (*self._who.pools, store.SEQUENCE_QUEUE)
+            self._queues = self._db.query(leases.fitting_queues, pools, self._who.labels, patience=1.0)
             self._queues_read = known
         except Unreachable as error:
             log.warning("queues not read", action="turn_failed", reason=str(error))
 
-    # Losing the lease, and leaving
+    # Other workers' deaths, losing the lease, and leaving
+
+    def _settle_dead(self) -> None:
+        """Give back what dead workers held. Their programs on this machine end before that, whatever has survived."""
+        self._overdue = False  # the next heartbeat says whether there is more
+        try:
+            self._spool.settle_dead(self._db)
+            self._db.transact(self._expire, patience=1.0)
+        except (Unreachable, OSError) as error:
+            log.warning("the dead are not settled", action="expire_failed", reason=str(error))
+        self._more = True
+
+    def _expire(self, conn: sa.Connection) -> None:
+        sequences.settle(conn, leases.expire(conn, self.name), self.name)
 
     def _start_anew(self) -> None:
         """The lease is lost: nothing that runs here counts any more. Store what ended in time, register afresh."""
@@ -304,8 +327,9 @@ class Worker:
         def settle(conn: sa.Connection) -> None:
             output.append(conn, turn.chunks)
             runs.record(conn, turn.events)
-            runs.finish(conn, former, turn.outcomes, self.name)
-            leases.expire(conn, self.name, only=former)
+            sequences.lock(conn, turn.sequences)
+            finished = runs.finish(conn, former, turn.outcomes, self.name)
+            sequences.settle(conn, finished + leases.expire(conn, self.name, only=former), self.name)
 
         try:
             self._register(settle)
@@ -348,7 +372,7 @@ class Worker:
         self._notice.close()
         self._shipper.close()
         try:
-            self._db.transact(leases.leave, self._lease.worker_id, patience=3.0)
+            self._db.transact(self._say_goodbye, patience=3.0)
         except Unreachable as error:
             log.warning("left without goodbye", action="leave_failed", reason=str(error))
         self._lease.close()
@@ -356,3 +380,6 @@ class Worker:
         self._watcher.close()
         self._spool.close()
         log.info("worker left", action="worker_left", worker=self.name)
+
+    def _say_goodbye(self, conn: sa.Connection) -> None:
+        sequences.settle(conn, leases.leave(conn, self._lease.worker_id), self.name)

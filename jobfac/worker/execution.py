@@ -31,6 +31,9 @@ class Execution:
         self.process: Process | None = None
         self.paths: dict[str, str] = {}  # by stream, where the definition sent it
         self.lock = threading.Lock()
+        # Held by the shipping thread while it stores something of this, and for good by whoever stores the end: two
+        # transactions at once that insert the same chunk would make one of them fail.
+        self.shipping = threading.Lock()
         self.spools: dict[str, Spool] = {}
         self.pending: list[Stored] = []  # read from the spool, not yet in the database
         self.report = Report(folder / f"{claimed.id}-{claimed.attempt}.report")
@@ -170,6 +173,8 @@ class Execution:
         """Stop the program, politely or at once. ``give_back``: its run is to go back into the queue."""
         if self.stop == Stop.NOW or (self.stop == how and give_back == self.give_back):
             return
+        if give_back and self.process is not None and self.process.poll() is not None:
+            return  # its own end came first, and that is what counts
         if self.process is not None and self.process.exit is not None:
             return  # it has ended by itself
         first = self.stop is None

@@ -14,6 +14,9 @@ from jobfac.settings import Settings
 
 log = structlog.get_logger("jobfac.lease")
 
+SOON = 0.5
+"""Seconds until the next beat after one that failed, and while somebody's lease has ended."""
+
 
 class Lease:
     """Renews one worker's lease from a thread of its own, which nothing else ever makes wait.
@@ -91,9 +94,14 @@ class Lease:
             self._poke.clear()
             if self._ended.is_set():
                 return
-            pause = self._settings.heartbeat if self.lost or self._beat() else min(0.5, self._settings.heartbeat)
+            pause = self._settings.heartbeat
+            if not self.lost:
+                # Somebody's lease may end before the next beat: look right then.
+                expiry = self._beat()
+                pause = min(pause, SOON if expiry is None else max(SOON, expiry + 0.02))
 
-    def _beat(self) -> bool:
+    def _beat(self) -> float | None:
+        """Renew the lease; returns the seconds until the first lease in the fleet ends, None: it failed."""
         worker_id, sent = self.worker_id, clock()
         try:
             beat = self._db.single(leases.renew, worker_id, self._settings.lease)
@@ -101,14 +109,17 @@ class Lease:
             if worker_id == self.worker_id:
                 log.warning("lease lost", action="lease_lost", reason=str(error))
                 self._lose()
-            return True
+            return None
         except Unreachable as error:
             log.warning("heartbeat failed", action="heartbeat_failed", reason=str(error))
-            return False
+            return None
+        except Exception:  # whatever it is, the next beat may succeed while the lease still holds
+            log.exception("heartbeat failed", action="heartbeat_failed")
+            return None
         if worker_id == self.worker_id and not self.lost:
             self._trust(sent)
             self._on_beat(beat)
-        return True
+        return beat.expiry
 
     def _watch(self) -> None:
         while not self._ended.wait(self._until_distrust()):

@@ -74,6 +74,10 @@ class Notice:
                 log.debug("cannot wait for work", action="wait_failed", reason=str(error.orig))
                 self._ended.wait(BUSY_WAIT)
                 continue
+            except Exception:  # whatever it is, a worker that no longer hears of work would be idle for ever
+                log.exception("cannot wait for work", action="wait_failed")
+                self._ended.wait(BUSY_WAIT)
+                continue
             if found & Found.WORK and armed:
                 self._armed.clear()
             if found and not self._ended.is_set():

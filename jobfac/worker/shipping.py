@@ -17,10 +17,17 @@ log = structlog.get_logger("jobfac.output")
 class Shipper:
     """Ships for every execution that ``live`` returns. What it could not ship stays pending, bounded by the limits."""
 
-    def __init__(self, db: Database, interval: float, live: Callable[[], Collection[Execution]]) -> None:
+    def __init__(
+        self,
+        db: Database,
+        interval: float,
+        live: Callable[[], Collection[Execution]],
+        on_shipped: Callable[[], None],
+    ) -> None:
         self._db = db
         self._interval = interval
         self._live = live
+        self._on_shipped = on_shipped
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._ship_forever, name="shipper", daemon=True)
 
@@ -41,6 +48,8 @@ class Shipper:
                 self.ship(executions)
             except Unreachable as error:
                 log.warning("output waits", action="ship_failed", reason=str(error))
+            except Exception:  # one program's output must not end the shipping of all others'
+                log.exception("output waits", action="ship_failed")
             flooding = any(spool.flooding for e in executions for spool in list(e.spools.values()))
             pause = self._interval / 10 if flooding else self._interval
 
@@ -50,6 +59,16 @@ class Shipper:
         Raises:
             Unreachable: the database is away; nothing is lost, the next call ships it.
         """
+        ours = [execution for execution in executions if execution.shipping.acquire(blocking=False)]
+        try:
+            self._ship(ours)
+        finally:
+            for execution in ours:
+                execution.shipping.release()
+            if ours:
+                self._on_shipped()
+
+    def _ship(self, executions: Collection[Execution]) -> None:
         news: list[tuple[Execution, list[output.Stored]]] = []
         for execution in executions:
             with execution.lock:
@@ -61,6 +80,8 @@ class Shipper:
         if not news and not told and not fresh:
             return
         self._db.transact(_store, news, told, fresh, patience=2.0)
+        for execution in told:
+            execution.report.changed = False
         for execution in fresh:
             execution.noted = True
         for execution, chunks in news:
@@ -79,7 +100,6 @@ def _store(
         for stream, head, tail in execution.cuts():
             output.cut(conn, *execution.key, stream, head, tail)
     for execution in told:
-        execution.report.changed = False
         report_progress(conn, *execution.key, execution.report.progress, execution.report.message)
     for execution in fresh:
         if execution.process is not None:

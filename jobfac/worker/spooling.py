@@ -27,31 +27,38 @@ class SpoolFolder:
         self.path = spool / token
         self._lock: int | None = None
 
-    def open(self, db: Database) -> None:
-        """Make the folder, after settling what dead workers of this machine left: their programs and their output.
+    def settle_dead(self, db: Database) -> None:
+        """End the programs that dead workers of this machine left running, and store what they wrote.
 
         Raises:
-            OSError: the folder cannot be made.
+            Unreachable: the database is away.
         """
-        self._spool.mkdir(parents=True, exist_ok=True)
+        if not self._spool.is_dir():
+            return
         for folder in sorted(self._spool.iterdir()):
-            if folder.is_dir() and not folder.name.startswith(".") and (lock := _try_lock(folder)) is not None:
+            if (lock := _lock_of_dead(folder)) is not None:
                 try:
                     self._settle(folder, db)
                 finally:
                     os.close(lock)
-        self.ensure()
 
     def ensure(self) -> None:
-        """Make the folder if it is gone. It gets its name once it is locked: nobody takes it for a dead one's."""
-        if self._lock is not None and self.path.is_dir():
+        """Make the folder if it is gone. Its lock is held before it has its name: nobody takes us for dead.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        lock = self.path / "lock"
+        if self._lock is not None and lock.exists():
             return
         if self._lock is not None:
             os.close(self._lock)
-        unnamed = self.path.with_name(f".{self.path.name}")
-        unnamed.mkdir(mode=0o711, parents=True, exist_ok=True)
-        self._lock = _try_lock(unnamed)
-        unnamed.rename(self.path)
+            self._lock = None
+        self.path.mkdir(mode=0o711, parents=True, exist_ok=True)
+        unnamed = self.path / "lock.new"
+        self._lock = os.open(unnamed, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        unnamed.rename(lock)
 
     def _settle(self, folder: Path, db: Database) -> None:
         """Its worker is dead: its guardian has ended its programs, or else this does; then store what they wrote."""
@@ -100,9 +107,12 @@ def _recover(conn: sa.Connection, name: SpoolName, path: Path) -> None:
         spool.close(delete=False)
 
 
-def _try_lock(folder: Path) -> int | None:
-    """A descriptor that holds the folder's lock until it is closed; None: its worker is alive."""
-    handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def _lock_of_dead(folder: Path) -> int | None:
+    """A descriptor that holds the folder's lock until it is closed; None: its worker is alive, or just leaving."""
+    try:
+        handle = os.open(folder / "lock", os.O_RDWR | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

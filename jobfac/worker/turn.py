@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
-from jobfac import leases, output, runs, schedules
+from jobfac import leases, output, runs, schedules, sequences
 from jobfac.definitions import AnyJob, store
 from jobfac.leases import Claimed
 from jobfac.runs import Outcome
@@ -18,6 +18,7 @@ from jobfac.worker.crash import checkpoint
 class Turn:
     """What one turn is to do, and what came of it. Safe to be tried again as a whole.
 
+    ``sequences``: the sequence runs to which the outcomes' runs belong.
     ``known``: the executions, as (run, attempt), that this worker has or has just ended. ``uncertain``: an earlier
     answer was lost, so look first what the database says is ours.
     """
@@ -29,6 +30,7 @@ class Turn:
     chunks: list[output.Stored]
     cuts: list[tuple[int, int, str, int, int]]
     outcomes: list[Outcome]
+    sequences: Collection[int]
     events: list[Event]
     known: Collection[tuple[int, int]]
     definitions: dict[tuple[str, int], AnyJob]
@@ -48,14 +50,19 @@ class Turn:
         for cut in self.cuts:
             output.cut(conn, *cut)
         runs.record(conn, self.events)
-        runs.finish(conn, self.worker_id, schedules.hold_back(conn, self.outcomes), self.name)
+        sequences.lock(conn, self.sequences)
+        finished = runs.finish(conn, self.worker_id, schedules.hold_back(conn, self.outcomes), self.name)
+        sequences.settle(conn, finished, self.name)
         checkpoint("outcomes_written")
         runs.promote_due(conn, self.name)
         ours = leases.held_by(conn, self.worker_id) if self.uncertain else []
         self.claimed = [c for c in ours if (c.id, c.attempt) not in self.known]
         self.uncertain = True  # should this commit's answer be lost, the next try looks first
         if self.state == WorkerState.ACTIVE:
-            self.claimed += leases.claim(conn, self.worker_id, self.name, self.queues, self.free - len(self.claimed))
+            if store.SEQUENCE_QUEUE in self.queues:
+                sequences.begin_queued(conn, self.name)
+            programs = [queue for queue in self.queues if queue != store.SEQUENCE_QUEUE]
+            self.claimed += leases.claim(conn, self.worker_id, self.name, programs, self.free - len(self.claimed))
         for claimed in self.claimed:
             key = (claimed.job, claimed.job_version)
             if key not in self.definitions:

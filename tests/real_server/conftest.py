@@ -1,4 +1,4 @@
-"""Only a real SQL Server can answer these; without JOBFAC_TEST_MSSQL_URL they are not collected: the summary says so."""
+"""Only a real SQL Server can answer these; without JOBFAC_TEST_MSSQL_URL they are not collected; the summary tells."""
 
 import os
 from collections.abc import Iterator

@@ -177,8 +177,9 @@ def upgrade() -> None:
     _index("ix_run_held", "run", ["worker_id", "id"], where="state IN ('running', 'stopping')")
     _index("ix_run_job", "run", ["job", "id"])
     _index("ix_run_ready", "run", ["ready_at"], where="state = 'scheduled'")
-    _index("ix_run_sequence", "run", ["sequence_run_id"], where="sequence_run_id IS NOT NULL")
+    _index("ix_run_sequence", "run", ["sequence_run_id", "state"], where="sequence_run_id IS NOT NULL")
     _index("ix_run_start_key", "run", ["job", "start_key"], unique=True, where="start_key IS NOT NULL")
+    _index("ix_run_visit", "run", ["visit_id"], where="visit_id IS NOT NULL")
     op.create_table(
         "run_event",
         sa.Column("id", BIG_ID, sa.Identity(start=1), nullable=False),
@@ -221,6 +222,31 @@ def upgrade() -> None:
     )
     _index("ix_schedule_fire", "schedule", ["fire_at"], where="fire_at IS NOT NULL AND paused = 0")
     _index("ix_schedule_job", "schedule", ["job", "name"], unique=True)
+    op.create_table(
+        "visit",
+        sa.Column("id", BIG_ID, sa.Identity(start=1), nullable=False),
+        sa.Column("run_id", BIG_ID, nullable=False),
+        sa.Column("step", sa.Unicode(128), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("entered_at", INSTANT, nullable=False),
+        sa.Column("start", sa.String(16), nullable=False),
+        sa.Column("proceed", sa.String(16), nullable=False),
+        sa.Column("refused", sa.Unicode(), nullable=True),
+        sa.Column("result", sa.String(16), nullable=True),
+        sa.Column("decided_at", INSTANT, nullable=True),
+        sa.Column("goes_to", sa.String(16), nullable=True),
+        sa.Column("next_step", sa.Unicode(128), nullable=True),
+        sa.Column("reason", sa.Unicode(1000), nullable=True),
+        sa.PrimaryKeyConstraint("id", name="pk_visit"),
+        sa.CheckConstraint(
+            "result IN ('at_once', 'failure', 'mixed', 'skipped', 'success')", name=op.f("ck_visit_result")
+        ),
+        sa.CheckConstraint("start IN ('failed', 'skipped', 'started')", name=op.f("ck_visit_start")),
+        schema=schema,
+        sqlite_autoincrement=True,
+    )
+    _index("ix_visit_run", "visit", ["run_id", "id"])
+    _index("ix_visit_step", "visit", ["run_id", "step", "number"], unique=True)
     op.create_table(
         "worker",
         sa.Column("id", BIG_ID, sa.Identity(start=1), nullable=False),

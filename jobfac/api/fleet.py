@@ -1,0 +1,127 @@
+"""`/v1/workers` and `/v1/schedules`."""
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from jobfac import audit, leases, schedules
+from jobfac.api import models
+from jobfac.api.auth import PATIENCE
+from jobfac.api.jobs import visible as visible_job
+from jobfac.api.routing import Answer, Ask, Call
+from jobfac.keys import Role
+from jobfac.runs import NotFound
+
+
+def list_workers(ask: Ask) -> Answer:
+    """The fleet, newest first."""
+    rows = ask.service.db.query(leases.workers, not ask.query.all, patience=PATIENCE)
+    return Answer({"items": [leases.present(row) for row in rows]})
+
+
+def drain(ask: Ask) -> Answer:
+    """Ask a worker to leave when its runs are done."""
+    worker_id = ask.path["worker"]
+
+    def work(conn: sa.Connection) -> None:
+        if not leases.drain(conn, worker_id):
+            raise NotFound(f"There is no live worker {worker_id}; `jobfac workers list` shows the fleet.")
+        audit.note(conn, ask.caller.name, "drain", f"worker {worker_id}")
+
+    ask.service.db.transact(work, patience=PATIENCE)
+    return Answer(None, 204)
+
+
+def list_schedules(ask: Ask) -> Answer:
+    """Schedules by job and name."""
+    found = ask.service.db.query(schedules.list_schedules, ask.query.job, ask.caller.categories, patience=PATIENCE)
+    return Answer({"items": found})
+
+
+def preview(ask: Ask) -> Answer:
+    """When a job would be due."""
+    query: models.PreviewQuery = ask.query
+
+    def read(conn: sa.Connection) -> list[dict[str, Any]]:
+        visible_job(conn, ask.caller, query.job)
+        return schedules.preview(conn, query.job, query.count, query.start, query.explain)
+
+    return Answer({"items": ask.service.db.query(read, patience=PATIENCE)})
+
+
+def pause(ask: Ask) -> Answer:
+    """Let it start nothing."""
+    return _switch(ask, schedules.pause)
+
+
+def resume(ask: Ask) -> Answer:
+    """Let it start runs again."""
+    return _switch(ask, schedules.resume)
+
+
+def _switch(ask: Ask, switch: Any) -> Answer:
+    def work(conn: sa.Connection) -> dict[str, Any]:
+        found = schedules.get(conn, ask.path["schedule"])
+        visible_job(conn, ask.caller, found["job"])
+        switch(conn, found["job"], found["name"], ask.caller.name)
+        return schedules.get(conn, ask.path["schedule"])
+
+    return Answer(ask.service.db.transact(work, patience=PATIENCE))
+
+
+CALLS = (
+    Call(
+        method="GET",
+        path="/v1/workers",
+        handler=list_workers,
+        summary="List workers, newest first",
+        query=models.WorkersQuery,
+        answers={200: models.Workers},
+    ),
+    Call(
+        method="POST",
+        path="/v1/workers/{worker:id}/drain",
+        handler=drain,
+        summary="Ask a worker to leave when its runs are done",
+        role=Role.OPERATOR,
+        everywhere=True,
+        answers={204: None},
+        errors=(404,),
+    ),
+    Call(
+        method="GET",
+        path="/v1/schedules",
+        handler=list_schedules,
+        summary="List schedules",
+        query=models.SchedulesQuery,
+        answers={200: models.Schedules},
+    ),
+    Call(
+        method="GET",
+        path="/v1/schedules/preview",
+        handler=preview,
+        summary="Show when a job would be due",
+        query=models.PreviewQuery,
+        answers={200: models.Candidates},
+        errors=(404,),
+    ),
+    Call(
+        method="POST",
+        path="/v1/schedules/{schedule:id}/pause",
+        handler=pause,
+        summary="Let a schedule start nothing",
+        role=Role.OPERATOR,
+        answers={200: models.Schedule},
+        errors=(404,),
+    ),
+    Call(
+        method="POST",
+        path="/v1/schedules/{schedule:id}/resume",
+        handler=resume,
+        summary="Let a schedule start runs again",
+        description="What was due meanwhile counts as missed; the schedule's `missed` says what comes of it.",
+        role=Role.OPERATOR,
+        answers={200: models.Schedule},
+        errors=(404,),
+    ),
+)

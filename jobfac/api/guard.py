@@ -1,0 +1,73 @@
+"""What a browser could be talked into: requests by other web pages, and host names that point here by a trick."""
+
+from collections.abc import Collection
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from jobfac.api.problems import Problem, answer
+
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cache-Control": "no-store",
+}
+"""Of every answer that does not say otherwise."""
+
+
+class Guard:
+    """Refuses requests whose Host is none of ``hosts`` (None: any), or that a page of another origin sent.
+
+    No other origin is ever allowed: there is no CORS. A request with a session's cookie that changes something must
+    come from this origin's own page.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: Collection[str] | None = None) -> None:
+        self._app = app
+        self._hosts = None if hosts is None else frozenset(hosts)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        problem = refusal(scope["method"], Headers(scope=scope), self._hosts)
+        if problem is None:
+            await self._app(scope, receive, with_headers)
+        else:
+            await answer(problem)(scope, receive, with_headers)
+
+
+def refusal(method: str, headers: Headers, hosts: Collection[str] | None) -> Problem | None:
+    """Why a request is not let in, if it is not."""
+    host = headers.get("host", "")
+    if hosts is not None and _name(host) not in hosts:
+        return Problem(421, f"This server listens on the loopback address and does not answer for '{host}'.")
+    origin = headers.get("origin")
+    if origin is not None and origin.partition("://")[2] != host:
+        return Problem(403, f"Pages of {origin} may not use this API.")
+    by_browser = "cookie" in headers and "authorization" not in headers
+    if by_browser and origin is None and method not in ("GET", "HEAD", "OPTIONS"):
+        return Problem(403, "A session may only change something from this server's own pages; use a key.")
+    return None
+
+
+def _name(host: str) -> str:
+    """A Host header's name or address, without port and brackets."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""

@@ -1,0 +1,172 @@
+"""`/metrics` for Prometheus: what stands now is read at each scrape, what happened is counted since this process began.
+
+The number of series is bounded: jobs beyond the first ``JOBS`` that finish a run are counted together as `(others)`.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import sqlalchemy as sa
+from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from jobfac import leases
+from jobfac.api import looking
+from jobfac.api.positions import Positions
+from jobfac.database import Database
+from jobfac.dialects import utcnow
+from jobfac.states import ACTIVE, FINAL, RunState, WorkerState
+from jobfac.tables import queue, run, run_event, spelled
+
+MEDIA = "text/plain; version=0.0.4; charset=utf-8"
+
+JOBS = 200
+"""Jobs with series of their own."""
+
+OTHERS = "(others)"
+
+PICKUP = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 300, 1800)
+DURATION = (0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 24 * 3600)
+
+
+disable_created_metrics()  # a second series for each, which nobody asked for
+
+
+class Metrics:
+    """The registry of one process."""
+
+    def __init__(self, db: Database) -> None:
+        self.registry = CollectorRegistry()
+        self._db = db
+        self._lock = threading.Lock()
+        self._positions: Positions | None = None
+        self._jobs: set[str] = set()
+        self._finished = Counter(
+            "jobfac_runs_finished", "Runs that reached a final state", ["job", "state"], registry=self.registry
+        )
+        self._pickup = Histogram(
+            "jobfac_pickup_seconds", "From being queued to being claimed", buckets=PICKUP, registry=self.registry
+        )
+        self._duration = Histogram(
+            "jobfac_run_seconds", "From the last claim to the end", ["state"], buckets=DURATION, registry=self.registry
+        )
+        statements = Counter("jobfac_statements", "SQL statements of this process", ["verb"], registry=self.registry)
+        sa.event.listen(db.engine, "after_cursor_execute", _counting(statements))
+        self.registry.register(_Standing(db))
+
+    def scrape(self) -> bytes:
+        """The text that Prometheus reads.
+
+        Raises:
+            Unreachable: the database cannot be read.
+        """
+        with self._lock:
+            self._catch_up()
+            return generate_latest(self.registry)
+
+    def _catch_up(self) -> None:
+        if self._positions is None:
+            recent = self._db.query(looking.recent_ids, patience=0)
+            self._positions = Positions(recent, time.monotonic())
+        while True:
+            missing = sorted(self._positions.missing)
+            rows = self._db.query(_transitions, self._positions.last, missing, patience=0)
+            self._positions.see([row["id"] for row in rows], time.monotonic())
+            for row in rows:
+                self._count(row)
+            if len(rows) < looking.PAGE:
+                return
+
+    def _count(self, row: Mapping[Any, Any]) -> None:
+        if row["event"] == RunState.RUNNING and row["started_at"] and row["queued_at"]:
+            self._pickup.observe(max(0.0, (row["started_at"] - row["queued_at"]).total_seconds()))
+        if row["event"] in FINAL:
+            self._finished.labels(self._label(row["job"] or OTHERS), row["event"]).inc()
+            if row["started_at"] and row["ended_at"]:
+                self._duration.labels(row["event"]).observe((row["ended_at"] - row["started_at"]).total_seconds())
+
+    def _label(self, job: str) -> str:
+        if job not in self._jobs and len(self._jobs) >= JOBS:
+            return OTHERS
+        self._jobs.add(job)
+        return job
+
+
+def _transitions(conn: sa.Connection, after: int, missing: list[int]) -> list[sa.RowMapping]:
+    columns = (run_event.c.id, run_event.c.event, run.c.job, run.c.queued_at, run.c.started_at, run.c.ended_at)
+    query = (
+        sa.select(*columns)
+        .select_from(run_event.outerjoin(run, run.c.id == run_event.c.run_id))
+        .order_by(run_event.c.id)
+        .limit(looking.PAGE)
+    )
+    late = conn.execute(query.where(run_event.c.id.in_(missing))).mappings().all() if missing else []
+    return [*late, *conn.execute(query.where(run_event.c.id > after)).mappings()]
+
+
+def _counting(statements: Counter) -> Callable[..., None]:
+    known = ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH", "EXEC", "DECLARE")
+    by_verb = {verb: statements.labels(verb.lower()) for verb in known}
+    other = statements.labels("other")
+
+    def count(conn: Any, cursor: Any, statement: str, *rest: Any) -> None:
+        by_verb.get(statement[:8].lstrip().partition(" ")[0].upper(), other).inc()
+
+    return count
+
+
+class _Standing(Collector):
+    """How things stand at the moment of the scrape."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    def describe(self) -> Iterable[Metric]:
+        return ()  # nothing is read while it is registered
+
+    def collect(self) -> Iterator[Metric]:
+        def read(conn: sa.Connection) -> tuple[Any, ...]:
+            return (
+                conn.execute(_QUEUED).all(),
+                conn.execute(_ACTIVE).all(),
+                leases.workers(conn, alive_only=True),
+                conn.execute(sa.select(utcnow())).scalar_one(),
+            )
+
+        queued, active, workers, now = self._db.query(read, patience=0)
+        depth = GaugeMetricFamily("jobfac_queue_runs", "Runs that wait for a worker", labels=["pool"])
+        age = GaugeMetricFamily("jobfac_queue_age_seconds", "Since when the oldest of them waits", labels=["pool"])
+        for row in queued:
+            depth.add_metric([row.pool], row.number)
+            age.add_metric([row.pool], max(0.0, (now - row.oldest).total_seconds()))
+        states = GaugeMetricFamily("jobfac_runs", "Runs that are not over", labels=["state"])
+        found = {row.state: row.number for row in active}
+        for state in sorted(ACTIVE):
+            states.add_metric([state], found.get(state, 0))
+        fleet = GaugeMetricFamily("jobfac_workers", "Workers that are alive", labels=["state"])
+        for alive in (WorkerState.ACTIVE, WorkerState.DRAINING):
+            fleet.add_metric([alive], sum(worker["state"] == alive for worker in workers))
+        yield from (depth, age, states, fleet)
+        yield GaugeMetricFamily("jobfac_slots", "Programs they run at once", sum(w["slots"] for w in workers))
+        yield GaugeMetricFamily("jobfac_slots_busy", "Of these in use", sum(w["busy"] for w in workers))
+        silent = max(((now - worker["seen_at"]).total_seconds() for worker in workers), default=0.0)
+        yield GaugeMetricFamily("jobfac_lease_age_seconds", "Of the worker that was silent longest", max(0.0, silent))
+
+
+_QUEUED = (
+    sa.select(queue.c.pool, sa.func.count().label("number"), sa.func.min(run.c.queued_at).label("oldest"))
+    .select_from(run.join(queue, queue.c.name == run.c.queue))
+    .with_hint(run, looking.FREE, "mssql")
+    .where(sa.text(f"run.state = '{RunState.QUEUED}'"))
+    .group_by(queue.c.pool)
+)
+_ACTIVE = (
+    sa.select(run.c.state, sa.func.count().label("number"))
+    .with_hint(run, looking.FREE, "mssql")
+    .where(sa.text(f"run.state IN ({spelled(ACTIVE)})"))
+    .group_by(run.c.state)
+)

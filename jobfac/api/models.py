@@ -1,0 +1,374 @@
+"""The bodies, parameters and answers of the API. The answers are described here; the noun modules make them."""
+
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+
+from jobfac.definitions import Notify
+from jobfac.definitions.values import LONGEST
+from jobfac.states import JobKind, RunState, Stop, WorkerState
+
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+EARLIEST, LATEST = datetime(1970, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
+
+
+def _read_moment(value: Any) -> datetime:
+    if isinstance(value, datetime):
+        return value
+    try:
+        assert isinstance(value, str)
+        assert _MOMENT.fullmatch(value)
+        moment = datetime.fromisoformat(value.upper())
+    except (AssertionError, ValueError):
+        raise ValueError("must be a time with its offset, such as 2027-01-31T22:00:00+01:00") from None
+    # Before 1970 is as good as 1970, and the ends of the calendar have no UTC time.
+    if moment.year < EARLIEST.year:
+        return EARLIEST
+    return LATEST if moment.year > 9998 else max(moment, EARLIEST)
+
+
+Moment = Annotated[datetime, BeforeValidator(_read_moment), WithJsonSchema({"type": "string", "format": "date-time"})]
+"""RFC 3339, with offset."""
+
+Plain = Annotated[str, Field(pattern=r"^[^\x00]*$")]
+"""Text without NUL, which no program can be given."""
+
+JobId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,128}$")]
+Seconds = Annotated[float, Field(ge=0, le=LONGEST)]
+Position = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,8}:[0-9]{1,15}:[0-9]{1,15}$")]
+"""``attempt:stdout:stderr``: how far the output was read, in bytes from each stream's start."""
+
+
+class Parameters(BaseModel):
+    """Of a query or of headers; closed to names it does not know."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Body(BaseModel):
+    """Of a request; numbers are numbers and text is text."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Shown(BaseModel):
+    """Of an answer. More may be added to it."""
+
+
+class FieldError(Shown):
+    field: str
+    message: str
+
+
+class ProblemDocument(Shown):
+    """RFC 9457. ``errors``: what is wrong where (422); ``run_id``: the run that was denied (409)."""
+
+    model_config = ConfigDict(title="Problem")
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: list[FieldError] = []
+    run_id: int | None = None
+
+
+class Run(Shown):
+    """A run. Times are RFC 3339 with offset; ``arguments`` null: the definition's."""
+
+    id: int
+    job: str
+    state: RunState
+    attempt: int
+    priority: int
+    arguments: list[str] | None
+    payload: str | None
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    worker: str | None
+    exit_code: int | None
+    signal: int | None
+    reason: str | None
+    progress: float | None
+    message: str | None
+    exit_message: str | None
+    sequence_run_id: int | None
+    schedule_id: int | None
+    due_at: datetime | None
+    kind: JobKind
+    job_version: int
+    queue: str
+    created_by: str
+    ready_at: datetime | None
+    queued_at: datetime | None
+    outputs: dict[str, Any] | None
+    stop: Stop | None
+    stop_by: str | None
+    retry_of: int | None
+
+
+class Runs(Shown):
+    items: list[Run]
+    next_cursor: str | None
+
+
+class Attempt(Shown):
+    """One execution of a run. ``stdout_path``: the file on the worker that the stream went to, if it did."""
+
+    run_id: int
+    number: int
+    worker_id: int
+    worker: str
+    pid: int | None
+    started_at: datetime
+    ended_at: datetime | None
+    state: RunState | None
+    exit_code: int | None
+    signal: int | None
+    reason: str | None
+    stdout_path: str | None
+    stderr_path: str | None
+
+
+class Attempts(Shown):
+    items: list[Attempt]
+
+
+class RunEvent(Shown):
+    """One thing that happened to a run: a state's name, or a word such as ``discarded``."""
+
+    id: int
+    attempt: int
+    at: datetime
+    event: str
+    by: str
+    detail: str | None
+
+
+class RunEvents(Shown):
+    items: list[RunEvent]
+
+
+class Path(Shown):
+    """The visits of a sequence's steps, in order, each with its runs."""
+
+    items: list[dict[str, Any]]
+
+
+class Piece(Shown):
+    """``data``: base64 of bytes that begin ``offset`` bytes from the stream's start; ``skipped`` were cut before."""
+
+    stream: Literal["stdout", "stderr"]
+    offset: int
+    skipped: int
+    data: str
+
+
+class OutputPage(Shown):
+    """``position``: give it as ``after`` to continue. ``complete``: no more will come."""
+
+    attempt: int
+    pieces: list[Piece]
+    position: str
+    complete: bool
+
+
+class Stopped(Shown):
+    """Equal states: there was nothing to do."""
+
+    before: RunState
+    after: RunState
+
+
+class Job(Shown):
+    """A job as it is in force. ``definition`` leaves defaults out."""
+
+    id: str
+    kind: JobKind
+    version: int
+    enabled: bool
+    category: str | None
+    queue: str
+    definition: dict[str, Any]
+
+
+class Jobs(Shown):
+    items: list[Job]
+    next_cursor: str | None
+
+
+class Worker(Shown):
+    """A worker process; ``busy``: how many runs it holds."""
+
+    id: int
+    name: str
+    host: str
+    pid: int
+    version: str
+    slots: int
+    pools: list[str]
+    labels: dict[str, str]
+    state: WorkerState
+    started_at: datetime
+    seen_at: datetime
+    lease_until: datetime
+    ended_at: datetime | None
+    busy: int
+
+
+class Workers(Shown):
+    items: list[Worker]
+
+
+class Schedule(Shown):
+    """``next_due_at`` is what the calendar says, ``fire_at`` adds the schedule's jitter."""
+
+    id: int
+    job: str
+    name: str
+    paused: bool
+    job_enabled: bool
+    next_due_at: datetime | None
+    fire_at: datetime | None
+    last_due_at: datetime | None
+    definition: dict[str, Any]
+
+
+class Schedules(Shown):
+    items: list[Schedule]
+
+
+class Candidate(Shown):
+    """A time of a schedule; ``reason``: why it does not fire, or not at the time that was written."""
+
+    due_at: datetime
+    schedule: str
+    local: datetime
+    fires: bool
+    reason: str | None
+
+
+class Candidates(Shown):
+    items: list[Candidate]
+
+
+class Health(Shown):
+    status: Literal["ok"]
+
+
+class StartBody(Body):
+    """What a run shall differ in from its job's definition.
+
+    ``delay`` (seconds) and ``at`` exclude each other. For a sequence ``arguments`` and ``payloads`` are by job id.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"arguments": ["--full"], "payload": "42", "priority": 10, "delay": 60}],
+            "not": {
+                "required": ["delay", "at"],
+                "properties": {"delay": {"type": "number"}, "at": {"type": "string"}},
+            },
+        }
+    )
+
+    arguments: list[Plain] | dict[JobId, list[Plain]] | None = None
+    payload: Plain | None = None
+    payloads: dict[JobId, Plain] | None = None
+    priority: Annotated[int, Field(ge=-1000, le=1000)] | None = None
+    delay: Seconds | None = None
+    at: Moment | None = None
+    notify: list[Notify] | None = None
+
+    @model_validator(mode="after")
+    def _one_time(self) -> "StartBody":
+        if self.delay is not None and self.at is not None:
+            raise ValueError("has both delay and at; give one of them")
+        return self
+
+
+class StopBody(Body):
+    """``now``: kill at once, without the job's grace."""
+
+    now: bool = False
+
+
+class RetryBody(Body):
+    """``from_failed``: of a sequence, go on from what failed."""
+
+    from_failed: bool = False
+
+
+class RunFilter(Parameters):
+    job: str | None = Field(None, description="Only runs of this job.")
+    state: list[RunState] = Field([], description="Only runs in this state; may be given several times.")
+    since: Moment | None = Field(None, description="Only runs that were created at this time or later.")
+    sequence_run_id: int | None = Field(None, ge=1, lt=10**18, description="Only runs of this sequence run.")
+    limit: int = Field(50, ge=1, le=500, description="Runs in one page.")
+    cursor: str | None = Field(None, pattern=r"^[1-9][0-9]{0,17}$", description="`next_cursor` of the page before.")
+
+
+class Wait(Parameters):
+    wait: float = Field(0.0, ge=0, le=60, description="Hold the answer until the run is final, or so many seconds.")
+
+
+class OutputQuery(Parameters):
+    stream: Literal["stdout", "stderr"] | None = Field(
+        None, description="Which stream; default: as text stdout, else both."
+    )
+    attempt: int | None = Field(None, ge=1, lt=10**9, description="Which execution; default: the latest.")
+    offset: int = Field(0, ge=0, lt=10**15, description="Bytes from the stream's start. Needs `stream` unless 0.")
+    after: Position | None = Field(None, description="Continue after this `position`, in place of `offset`.")
+    seconds: float | None = Field(None, ge=0, le=86400, description="End an event stream after so long.")
+
+
+class EventsQuery(Parameters):
+    job: str | None = Field(None, description="Only events of this job's runs.")
+    after: int | None = Field(None, ge=0, lt=10**18, description="Resume after this event, in place of Last-Event-ID.")
+    seconds: float | None = Field(None, ge=0, le=86400, description="End the stream after so long.")
+
+
+class WorkersQuery(Parameters):
+    all: bool = Field(False, description="Also those that left or died.")
+
+
+class SchedulesQuery(Parameters):
+    job: str | None = Field(None, description="Only schedules of this job.")
+
+
+class PreviewQuery(Parameters):
+    job: str = Field(description="Whose schedules.")
+    count: int = Field(10, ge=1, le=200, description="How many times.")
+    start: Moment | None = Field(None, alias="from", description="Times later than this; default: now.")
+    explain: bool = Field(False, description="Also the times that do not fire, with the reason.")
+
+
+class JobsQuery(Parameters):
+    limit: int = Field(100, ge=1, le=500, description="Jobs in one page.")
+    cursor: str | None = Field(None, min_length=1, max_length=128, description="`next_cursor` of the page before.")
+
+
+class LinkQuery(Parameters):
+    token: str = Field(description="The link's token, which is good for one use.")
+
+
+class StartHeaders(Parameters):
+    key: str | None = Field(
+        None, alias="Idempotency-Key", min_length=1, max_length=200, pattern=r"^[\x21-\x7e]+$",
+        description="The same key gives the same run of the job, however often it is asked for.",
+    )  # fmt: skip
+
+
+class ChangeHeaders(Parameters):
+    if_match: str | None = Field(None, alias="If-Match", description="Only if the job still has this ETag.")
+
+
+class PutHeaders(ChangeHeaders):
+    if_none_match: Literal["*"] | None = Field(None, alias="If-None-Match", description="Only if there is no such job.")
+
+
+class FollowHeaders(Parameters):
+    last_event_id: str | None = Field(None, alias="Last-Event-ID", description="Resume after this event.")

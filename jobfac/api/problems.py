@@ -1,0 +1,125 @@
+"""Errors as RFC 9457 problem documents: whatever goes wrong, a client gets the same form."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from jobfac.database import Unreachable
+from jobfac.definitions import DefinitionError
+from jobfac.runs import NotFound, Refused
+
+log = structlog.get_logger("jobfac.api")
+
+MEDIA = "application/problem+json"
+
+RETRY_AFTER = 5
+"""Seconds after which a client may try again what failed because the database was away or too much was open."""
+
+TITLES = {
+    400: ("malformed", "The request cannot be read"),
+    401: ("unauthorized", "A valid key is needed"),
+    403: ("forbidden", "This key may not do that"),
+    404: ("not-found", "There is no such thing"),
+    405: ("method-not-allowed", "This method is not allowed here"),
+    409: ("conflict", "The present state does not allow it"),
+    412: ("precondition-failed", "It was changed meanwhile"),
+    413: ("too-large", "The body is too large"),
+    415: ("not-json", "The body must be JSON"),
+    421: ("wrong-host", "This server does not answer for that host"),
+    422: ("invalid", "The request is not valid"),
+    429: ("too-many-failures", "Too many failed logins"),
+    500: ("bug", "Something unexpected went wrong"),
+    503: ("unavailable", "It cannot be served right now"),
+}
+"""By status: the end of the problem's type, and its title."""
+
+
+class Problem(Exception):
+    """An answer that is an error. ``extra`` are further members of the document."""
+
+    def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None, **extra: Any) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.headers = dict(headers or {})
+        self.extra = extra
+
+
+def answer(problem: Problem) -> Response:
+    """The problem document."""
+    word, title = TITLES.get(problem.status) or ("http", HTTPStatus(problem.status).phrase)
+    document = {
+        "type": f"urn:jobfac:problem:{word}",
+        "title": title,
+        "status": problem.status,
+        "detail": problem.detail,
+        **problem.extra,
+    }
+    return JSONResponse(document, problem.status, problem.headers, MEDIA)
+
+
+def invalid(errors: Sequence[Mapping[str, Any]]) -> Problem:
+    """422, with what is wrong in which field."""
+    return Problem(422, " ".join(_sentence(error) for error in errors[:3]), errors=list(errors))
+
+
+def _sentence(error: Mapping[str, Any]) -> str:
+    message = error["message"] if error["message"].endswith((".", "?")) else error["message"] + "."
+    return message if error["field"] in ("", *message.split()) else f"{error['field']}: {message}"
+
+
+async def _problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Problem)
+    return answer(error)
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    detail = f"{request.method} {request.url.path}: {error.detail}."
+    if error.status_code == 404:
+        detail = f"There is nothing at {request.url.path}; /openapi.json lists what there is."
+    headers = dict(error.headers or {})
+    if "Allow" in headers:
+        headers["Allow"] = ", ".join(sorted(headers["Allow"].split(", ")))
+    return answer(Problem(error.status_code, detail, headers))
+
+
+async def _not_found(request: Request, error: Exception) -> Response:
+    return answer(Problem(404, str(error)))
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    return answer(Problem(409, str(error)))
+
+
+async def _definition(request: Request, error: Exception) -> Response:
+    assert isinstance(error, DefinitionError)
+    return answer(invalid([{"field": found.field, "message": found.message} for found in error.problems]))
+
+
+async def _unreachable(request: Request, error: Exception) -> Response:
+    # The sentence names the server; who asks without a key need not know it.
+    log.warning("database unreachable", action="api_unreachable", path=request.url.path, reason=str(error))
+    detail = "The database cannot be reached or used right now; the server's log says more. Try again."
+    return answer(Problem(503, detail, {"Retry-After": str(RETRY_AFTER)}))
+
+
+async def _bug(request: Request, error: Exception) -> Response:
+    return answer(Problem(500, "This is a bug; the server's log has its trace."))
+
+
+HANDLERS: dict[Any, Callable[[Request, Exception], Awaitable[Response]]] = {
+    Problem: _problem,
+    HTTPException: _http,
+    NotFound: _not_found,
+    Refused: _refused,
+    DefinitionError: _definition,
+    Unreachable: _unreachable,
+    Exception: _bug,
+}
+"""What becomes of each exception that an endpoint raises."""

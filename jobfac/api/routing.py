@@ -1,0 +1,217 @@
+"""The form of the route table: one ``Call`` says everything about a method of a path. The routes, the OpenAPI document
+and the test of the roles are all made from it.
+"""
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+import pydantic
+from pydantic import BaseModel
+from starlette.concurrency import run_in_threadpool
+from starlette.convertors import Convertor, register_url_convertor
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from jobfac.api.auth import Gate
+from jobfac.api.live import Live
+from jobfac.api.problems import Problem, invalid
+from jobfac.database import Database
+from jobfac.keys import Caller, Role
+
+BODY_LIMIT = 4 * 2**20 + 256 * 2**10
+"""Bytes of a request's body at most: the largest payload and what is around it."""
+
+NOBODY = Caller("nobody", Role.VIEWER)
+
+
+class Id(Convertor[int]):
+    """The number of a run, a worker or a schedule in a path."""
+
+    regex = "[1-9][0-9]{0,17}"
+
+    def convert(self, value: str) -> int:
+        return int(value)
+
+    def to_string(self, value: int) -> str:
+        return str(value)
+
+
+register_url_convertor("id", Id())
+
+
+class Nothing(BaseModel):
+    """No parameters."""
+
+    model_config = pydantic.ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True)
+class Service:
+    """What the handlers work with."""
+
+    db: Database
+    gate: Gate
+    live: Live
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One request, understood: its parts are instances of the models that its ``Call`` names."""
+
+    service: Service
+    caller: Caller
+    request: Request
+    path: Mapping[str, Any]
+    query: Any
+    headers: Any
+    body: Any
+
+
+class Answer(NamedTuple):
+    """A JSON answer."""
+
+    content: Any
+    status: int = 200
+    headers: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """A method of a path. The handler takes an ``Ask`` and returns an ``Answer`` or a ``Response``; a plain function
+    runs in a thread, a coroutine function must not block.
+
+    ``role``: whom it takes, None: everybody, without a key. ``everywhere``: not for keys that are limited to
+    categories. ``answers``: by status the model, None for no content. ``texts``: other media of the 200 answer, with
+    what they are. ``errors``: the statuses of its problems, besides those that follow from its form.
+    """
+
+    method: str
+    path: str
+    handler: Callable[[Ask], Any]
+    summary: str
+    role: Role | None = Role.VIEWER
+    everywhere: bool = False
+    description: str = ""
+    query: type[BaseModel] = Nothing
+    headers: type[BaseModel] = Nothing
+    body: Any = None
+    body_required: bool = True
+    answers: Mapping[int, Any] = field(default_factory=dict)
+    texts: Mapping[str, str] = field(default_factory=dict)
+    errors: tuple[int, ...] = ()
+
+
+def routes(table: Iterable[Call]) -> list[Route]:
+    """One route for each path of the table, with all of its methods."""
+    found = []
+    for path, calls in groupby(sorted(table, key=attrgetter("path")), key=attrgetter("path")):
+        methods = {call.method: call for call in calls}
+        found.append(Route(path, _endpoint(methods), methods=list(methods)))
+    # What is written out comes before what a parameter would match as well.
+    return sorted(found, key=lambda route: "{" in route.path)
+
+
+def _endpoint(methods: Mapping[str, Call]) -> Callable[[Request], Any]:
+    async def endpoint(request: Request) -> Response:
+        call = methods["GET" if request.method == "HEAD" else request.method]
+        service: Service = request.app.state.service
+        caller = NOBODY if call.role is None else await run_in_threadpool(_admit, service.gate, call, request)
+        ask = Ask(
+            service=service,
+            caller=caller,
+            request=request,
+            path=request.path_params,
+            query=_parameters(call.query, request.query_params.multi_items()),
+            headers=_headers(call.headers, request),
+            body=None if call.body is None else await _body(call, request),
+        )
+        if inspect.iscoroutinefunction(call.handler):
+            answer = await call.handler(ask)
+        else:
+            answer = await run_in_threadpool(call.handler, ask)
+        if isinstance(answer, Response):
+            return answer
+        if answer.content is None:
+            return Response(status_code=answer.status, headers=answer.headers)
+        return JSONResponse(answer.content, answer.status, answer.headers)
+
+    return endpoint
+
+
+def _admit(gate: Gate, call: Call, request: Request) -> Caller:
+    caller = gate.caller(request)
+    assert call.role is not None
+    if not caller.role.allows(call.role):
+        raise Problem(403, f"This needs the role {call.role}; the key '{caller.name}' has the role {caller.role}.")
+    if call.everywhere and caller.categories is not None:
+        raise Problem(403, f"This concerns all jobs; the key '{caller.name}' is limited to some categories.")
+    return caller
+
+
+def _parameters(model: type[BaseModel], items: Sequence[tuple[str, str]]) -> BaseModel:
+    """The query as its model; what may be given several times is a list there."""
+    values: dict[str, Any] = {}
+    for name, value in items:
+        known = model.model_fields.get(name)
+        if known is not None and isinstance(known.default, list | tuple):
+            values.setdefault(name, []).append(value)
+        elif name in values:
+            raise invalid([{"field": name, "message": f"{name} must be given once"}])
+        else:
+            values[name] = value
+    return _validated(model, values)
+
+
+def _headers(model: type[BaseModel], request: Request) -> BaseModel:
+    names = {name: known.alias or name for name, known in model.model_fields.items()}
+    return _validated(model, {key: request.headers[key] for key in names.values() if key in request.headers})
+
+
+def _validated(model: type[BaseModel], values: Mapping[str, Any]) -> BaseModel:
+    try:
+        return model.model_validate(values)
+    except pydantic.ValidationError as error:
+        raise invalid(_errors(error)) from None
+
+
+async def _body(call: Call, request: Request) -> Any:
+    """The request's body as the model of the call."""
+    text = bytearray()
+    async for piece in request.stream():
+        text += piece
+        if len(text) > BODY_LIMIT:
+            raise Problem(413, f"A body may have {BODY_LIMIT:,} bytes at most.", {"Connection": "close"})
+    if not text and not call.body_required:
+        return call.body()
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise Problem(415, f"Send the body as application/json, not as '{media or 'nothing'}'.")
+    return await run_in_threadpool(_parsed, call.body, bytes(text))
+
+
+def _parsed(model: Any, text: bytes) -> Any:
+    try:
+        return pydantic.TypeAdapter(model).validate_json(text)
+    except pydantic.ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        if first["type"] == "json_invalid":
+            raise Problem(400, f"The body is not JSON: {first['ctx']['error']}.") from None
+        raise invalid(_errors(error)) from None
+
+
+def _errors(error: pydantic.ValidationError) -> list[dict[str, str]]:
+    return [
+        {"field": ".".join(str(part) for part in found["loc"]), "message": _message(found)}
+        for found in error.errors(include_url=False, include_context=False)
+    ]
+
+
+def _message(found: Any) -> str:
+    if found["type"] == "extra_forbidden":
+        return f"unknown name '{found['loc'][-1]}'"
+    return str(found["msg"].removeprefix("Value error, "))

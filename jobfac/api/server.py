@@ -1,0 +1,109 @@
+"""The API as a role: listens, serves, stops."""
+
+import ipaddress
+import socket
+from typing import Any
+
+import structlog
+import uvicorn
+
+from jobfac.api.app import create_app
+from jobfac.api.guard import LOOPBACK
+from jobfac.database import Database
+from jobfac.settings import Settings, SettingsError
+
+log = structlog.get_logger("jobfac.api")
+
+FAREWELL = 10
+"""Seconds that requests under way have to end when the server stops."""
+
+
+class Server:
+    """Listens from the moment it is made; serves in ``run``, until ``stop``."""
+
+    def __init__(self, db: Database, settings: Settings, behind_proxy: bool = False) -> None:
+        """Listen on the settings' address and port (0: any free one).
+
+        Args:
+            behind_proxy: something before it speaks TLS and sets X-Forwarded-For; nobody else can reach it.
+
+        Raises:
+            SettingsError: the address cannot be listened on, or must not be without TLS.
+        """
+        host, certificate = settings.api_host, settings.api_tls_certificate
+        local = is_loopback(host)
+        if not (local or certificate or behind_proxy):
+            raise SettingsError(
+                f"The API does not listen on {host} without TLS, since keys would cross the network in the clear: set "
+                "api_tls_certificate and api_tls_key, or say --behind-proxy if something before it speaks TLS."
+            )
+        self._socket = _listen(host, settings.api_port)
+        self.port: int = self._socket.getsockname()[1]
+        shown = f"[{host}]" if ":" in host else host
+        self.url = f"{'https' if certificate else 'http'}://{shown}:{self.port}"
+        self.app = create_app(db, hosts={*LOOPBACK, host} if local and not behind_proxy else None)
+        config = uvicorn.Config(
+            self.app,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=behind_proxy,
+            forwarded_allow_ips="*" if behind_proxy else None,
+            ssl_certfile=certificate or None,
+            ssl_keyfile=settings.api_tls_key or None,
+            timeout_graceful_shutdown=FAREWELL,
+        )
+        self._server = _Uvicorn(config)
+
+    def link(self) -> str:
+        """The address with a token that logs one browser in, once."""
+        return f"{self.url}/login?token={self.app.state.service.gate.new_link()}"
+
+    def run(self) -> None:
+        """Serve until ``stop``, from any thread."""
+        log.info("api listens", action="api_started", url=self.url)
+        try:
+            self._server.run(sockets=[self._socket])
+        finally:
+            self._socket.close()
+        log.info("api stopped", action="api_stopped", url=self.url)
+
+    def stop(self) -> None:
+        """End ``run`` soon; from any thread or a signal handler."""
+        self._server.should_exit = True
+
+
+class _Uvicorn(uvicorn.Server):
+    """Leaves signals to the command line, and ends event streams before it waits for requests to end."""
+
+    def capture_signals(self) -> Any:
+        from contextlib import nullcontext
+
+        return nullcontext()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.config.app.state.service.live.close()  # type: ignore[union-attr]
+        await super().shutdown(sockets)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach the address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        listening = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind(address)
+        except OSError:
+            listening.close()
+            raise
+    except OSError as error:
+        raise SettingsError(f"The API cannot listen on {host}, port {port}: {error.strerror}.") from None
+    return listening

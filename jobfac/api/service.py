@@ -1,0 +1,95 @@
+"""What watches over the API asks of it, and what a person opens in a browser."""
+
+from starlette.responses import HTMLResponse, Response
+
+from jobfac.api import metrics, models
+from jobfac.api.auth import SESSION, cookie_name
+from jobfac.api.problems import Problem
+from jobfac.api.routing import Answer, Ask, Call
+
+
+def health(ask: Ask) -> Answer:
+    """The process answers."""
+    return Answer({"status": "ok"})
+
+
+def ready(ask: Ask) -> Answer:
+    """The database can be reached and has the right schema."""
+    ask.service.db.check_schema()
+    return Answer({"status": "ok"})
+
+
+def scrape(ask: Ask) -> Response:
+    """For Prometheus."""
+    return Response(ask.request.app.state.metrics.scrape(), media_type=metrics.MEDIA)
+
+
+def document(ask: Ask) -> Answer:
+    """This API, described."""
+    return Answer(ask.request.app.state.document)
+
+
+def login(ask: Ask) -> Response:
+    """Exchange a link's token for a session."""
+    session = ask.service.gate.open_session(ask.query.token)
+    if session is None:
+        raise Problem(403, "This link was used before, or is none of this process; start `jobfac up` again for one.")
+    # Not a redirect: after one that began elsewhere a browser would hold a strict cookie back.
+    page = '<!doctype html><meta http-equiv="refresh" content="0; url=/docs"><a href="/docs">Go on</a>'
+    answer = HTMLResponse(page)
+    answer.set_cookie(
+        cookie_name(ask.request),
+        session,
+        max_age=int(SESSION),
+        httponly=True,
+        samesite="strict",
+        secure=ask.request.url.scheme == "https",
+    )
+    return answer
+
+
+CALLS = (
+    Call(
+        method="GET",
+        path="/healthz",
+        handler=health,
+        summary="Is the process alive",
+        role=None,
+        answers={200: models.Health},
+    ),
+    Call(
+        method="GET",
+        path="/readyz",
+        handler=ready,
+        summary="Can it serve: is the database there, with the right schema",
+        role=None,
+        answers={200: models.Health},
+    ),
+    Call(
+        method="GET",
+        path="/metrics",
+        handler=scrape,
+        summary="Metrics for Prometheus",
+        description="Needs a viewer's key, which Prometheus sends with `authorization: {credentials: KEY}`.",
+        everywhere=True,
+        texts={"text/plain": "Prometheus' text format."},
+    ),
+    Call(
+        method="GET",
+        path="/openapi.json",
+        handler=document,
+        summary="This document",
+        role=None,
+        answers={200: dict},
+    ),
+    Call(
+        method="GET",
+        path="/login",
+        handler=login,
+        summary="Log a browser in with the link that `jobfac up` printed",
+        role=None,
+        query=models.LinkQuery,
+        texts={"text/html": "A page that leads on."},
+        errors=(403,),
+    ),
+)

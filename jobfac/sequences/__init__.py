@@ -1,0 +1,13 @@
+"""Sequences: jobs that run in steps, with conditions, branches and loops.
+
+A run of a sequence is a run like any other, queued, stopped and listed like one, but no worker holds it while it runs:
+any worker or scheduler begins it (``begin_queued``), and whoever finishes one of its jobs' runs advances it in the same
+transaction (``settle``). Which way it goes is decided in ``decide``, without a database.
+"""
+
+from jobfac.sequences.advance import begin_queued, lock, settle
+from jobfac.sequences.path import path
+from jobfac.sequences.steering import retry, stop
+from jobfac.sequences.sweeping import sweep
+
+__all__ = ["begin_queued", "lock", "path", "retry", "settle", "stop", "sweep"]

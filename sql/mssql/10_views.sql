@@ -1,0 +1,271 @@
+-- Views for reports. Times are UTC; seconds have three decimals; states are the words of the tables.
+-- Run this file again at any time: it replaces what is there.
+
+CREATE OR ALTER VIEW jobfac.v_runs AS
+-- Every run that is kept. wait_seconds and run_seconds are those of the last attempt, and grow while it waits or runs.
+SELECT
+    r.id,
+    r.job,
+    j.category,
+    r.kind,
+    r.state,
+    r.attempt,
+    r.failures,
+    r.priority,
+    r.queue,
+    r.worker,
+    r.arguments,
+    r.payload,
+    r.created_at,
+    r.created_by,
+    r.ready_at,
+    r.queued_at,
+    r.started_at,
+    r.ended_at,
+    CAST(CASE
+        WHEN r.state = 'queued' THEN DATEDIFF_BIG(MILLISECOND, r.queued_at, SYSUTCDATETIME())
+        WHEN r.started_at >= r.queued_at THEN DATEDIFF_BIG(MILLISECOND, r.queued_at, r.started_at)
+    END / 1000.0 AS DECIMAL(18, 3)) AS wait_seconds,
+    CAST(CASE
+        WHEN r.state IN ('running', 'stopping') THEN DATEDIFF_BIG(MILLISECOND, r.started_at, SYSUTCDATETIME())
+        ELSE DATEDIFF_BIG(MILLISECOND, r.started_at, r.ended_at)
+    END / 1000.0 AS DECIMAL(18, 3)) AS run_seconds,
+    r.exit_code,
+    r.signal,
+    r.reason,
+    r.progress,
+    r.message,
+    r.exit_message,
+    r.outputs,
+    r.stop,
+    r.stop_by,
+    r.job_version,
+    r.schedule_id,
+    r.due_at,
+    r.sequence_run_id,
+    r.retry_of
+FROM jobfac.run AS r
+LEFT JOIN jobfac.job AS j ON j.id = r.job;
+GO
+
+CREATE OR ALTER VIEW jobfac.v_queue AS
+-- Every run that waits, and what it waits for. place 1 is taken next from its queue. pool_workers are the workers that
+-- take from the run's pool at present; whether they have the labels that the run needs is not looked at.
+SELECT
+    r.id,
+    r.job,
+    r.kind,
+    r.state,
+    r.queue,
+    CASE WHEN r.state = 'queued'
+        THEN ROW_NUMBER() OVER (PARTITION BY r.state, r.queue ORDER BY r.priority DESC, r.id)
+    END AS place,
+    r.priority,
+    r.attempt,
+    CAST(DATEDIFF_BIG(
+        MILLISECOND, CASE WHEN r.state = 'queued' THEN r.queued_at ELSE r.created_at END, SYSUTCDATETIME()
+    ) / 1000.0 AS DECIMAL(18, 3)) AS waiting_seconds,
+    CASE
+        WHEN r.state = 'scheduled' AND r.attempt > 0 THEN N'its next attempt'
+        WHEN r.state = 'scheduled' THEN N'its time'
+        WHEN r.state = 'blocked' AND r.already_running <> 'start' THEN N'another run of the job'
+        WHEN r.state = 'blocked' THEN CONCAT(N'the concurrency key ', r.concurrency_key)
+        WHEN r.kind = 'sequence' THEN N'a worker or scheduler to begin it'
+        WHEN f.workers = 0 THEN CONCAT(N'a worker of the pool ', f.pool)
+        ELSE N'a free slot'
+    END AS waits_for,
+    f.workers AS pool_workers,
+    r.concurrency_key,
+    r.concurrency_limit,
+    r.created_at,
+    r.created_by,
+    r.ready_at,
+    r.queued_at,
+    r.sequence_run_id,
+    r.schedule_id
+FROM jobfac.run AS r
+LEFT JOIN (
+    SELECT
+        q.name,
+        q.pool,
+        (
+            SELECT COUNT(*)
+            FROM jobfac.worker AS w
+            WHERE w.state = 'active' AND w.lease_until > SYSUTCDATETIME()
+                AND (q.pool = N'@sequences' OR CHARINDEX(CONCAT(N'"', q.pool, N'"'), w.pools) > 0)
+        ) AS workers
+    FROM jobfac.queue AS q
+) AS f ON f.name = r.queue
+WHERE r.state IN ('queued', 'scheduled', 'blocked');
+GO
+
+CREATE OR ALTER VIEW jobfac.v_fleet AS
+-- Every worker process, those that have ended too. alive: it renews its lease.
+SELECT
+    w.id,
+    w.name,
+    w.host,
+    w.pid,
+    w.version,
+    w.state,
+    CAST(CASE WHEN w.state IN ('active', 'draining') AND w.lease_until > SYSUTCDATETIME() THEN 1 ELSE 0 END AS BIT)
+        AS alive,
+    w.slots,
+    COALESCE(h.busy, 0) AS busy,
+    w.pools,
+    w.labels,
+    w.started_at,
+    w.seen_at,
+    w.lease_until,
+    w.ended_at
+FROM jobfac.worker AS w
+LEFT JOIN (
+    SELECT r.worker_id, COUNT(*) AS busy
+    FROM jobfac.run AS r
+    WHERE r.state IN ('running', 'stopping')
+    GROUP BY r.worker_id
+) AS h ON h.worker_id = w.id;
+GO
+
+CREATE OR ALTER VIEW jobfac.v_job_statistics AS
+-- Every job with its runs that are kept. failed: failed, timed_out, start_failed and lost. success_percent: of the runs
+-- that succeeded, were mixed or failed.
+SELECT
+    j.id AS job,
+    j.category,
+    j.kind,
+    j.enabled,
+    COALESCE(s.runs, 0) AS runs,
+    COALESCE(s.waiting, 0) AS waiting,
+    COALESCE(s.running, 0) AS running,
+    COALESCE(s.succeeded, 0) AS succeeded,
+    COALESCE(s.mixed, 0) AS mixed,
+    COALESCE(s.failed, 0) AS failed,
+    COALESCE(s.stopped, 0) AS stopped,
+    COALESCE(s.denied, 0) AS denied,
+    CAST(100.0 * s.succeeded / NULLIF(s.succeeded + s.mixed + s.failed, 0) AS DECIMAL(5, 1)) AS success_percent,
+    CAST(s.average_ms / 1000.0 AS DECIMAL(18, 3)) AS average_seconds,
+    CAST(s.maximum_ms / 1000.0 AS DECIMAL(18, 3)) AS maximum_seconds,
+    CAST(s.average_wait_ms / 1000.0 AS DECIMAL(18, 3)) AS average_wait_seconds,
+    s.last_started_at,
+    s.last_success_at,
+    s.last_failure_at,
+    (SELECT TOP (1) l.state FROM jobfac.run AS l WHERE l.job = j.id ORDER BY l.id DESC) AS last_state
+FROM jobfac.job AS j
+LEFT JOIN (
+    SELECT
+        r.job,
+        COUNT(*) AS runs,
+        SUM(CASE WHEN r.state IN ('queued', 'scheduled', 'blocked') THEN 1 ELSE 0 END) AS waiting,
+        SUM(CASE WHEN r.state IN ('running', 'stopping') THEN 1 ELSE 0 END) AS running,
+        SUM(CASE WHEN r.state = 'succeeded' THEN 1 ELSE 0 END) AS succeeded,
+        SUM(CASE WHEN r.state = 'mixed' THEN 1 ELSE 0 END) AS mixed,
+        SUM(CASE WHEN r.state IN ('failed', 'timed_out', 'start_failed', 'lost') THEN 1 ELSE 0 END) AS failed,
+        SUM(CASE WHEN r.state = 'stopped' THEN 1 ELSE 0 END) AS stopped,
+        SUM(CASE WHEN r.state = 'denied' THEN 1 ELSE 0 END) AS denied,
+        AVG(DATEDIFF_BIG(MILLISECOND, r.started_at, r.ended_at)) AS average_ms,
+        MAX(DATEDIFF_BIG(MILLISECOND, r.started_at, r.ended_at)) AS maximum_ms,
+        AVG(CASE WHEN r.started_at >= r.queued_at THEN DATEDIFF_BIG(MILLISECOND, r.queued_at, r.started_at) END)
+            AS average_wait_ms,
+        MAX(r.started_at) AS last_started_at,
+        MAX(CASE WHEN r.state = 'succeeded' THEN r.ended_at END) AS last_success_at,
+        MAX(CASE WHEN r.state IN ('failed', 'timed_out', 'start_failed', 'lost') THEN r.ended_at END) AS last_failure_at
+    FROM jobfac.run AS r
+    GROUP BY r.job
+) AS s ON s.job = j.id;
+GO
+
+CREATE OR ALTER VIEW jobfac.v_schedule AS
+-- Every schedule: when it is due next (NULL: never again) and what became of its last run. seconds_until is below 0
+-- while the schedule is paused past its time, or when no scheduler is at work.
+SELECT
+    s.id,
+    s.job,
+    s.name,
+    j.enabled AS job_enabled,
+    s.paused,
+    s.next_due_at,
+    CAST(DATEDIFF_BIG(MILLISECOND, SYSUTCDATETIME(), s.fire_at) / 1000.0 AS DECIMAL(18, 3)) AS seconds_until,
+    s.last_due_at,
+    r.id AS last_run_id,
+    r.state AS last_run_state,
+    r.started_at AS last_run_started_at,
+    r.ended_at AS last_run_ended_at,
+    s.definition
+FROM jobfac.schedule AS s
+LEFT JOIN jobfac.job AS j ON j.id = s.job
+LEFT JOIN jobfac.run AS r ON r.id = (
+    SELECT TOP (1) l.id FROM jobfac.run AS l WHERE l.schedule_id = s.id ORDER BY l.due_at DESC
+);
+GO
+
+CREATE OR ALTER VIEW jobfac.v_sequence_runs AS
+-- Every run of a sequence: the step it is at or ended with, and how many runs it has started, by what became of them.
+SELECT
+    p.id,
+    p.job,
+    p.state,
+    p.created_at,
+    p.created_by,
+    p.started_at,
+    p.ended_at,
+    CAST(CASE
+        WHEN p.state IN ('running', 'stopping') THEN DATEDIFF_BIG(MILLISECOND, p.started_at, SYSUTCDATETIME())
+        ELSE DATEDIFF_BIG(MILLISECOND, p.started_at, p.ended_at)
+    END / 1000.0 AS DECIMAL(18, 3)) AS run_seconds,
+    (SELECT TOP (1) v.step FROM jobfac.visit AS v WHERE v.run_id = p.id ORDER BY v.id DESC) AS last_step,
+    COALESCE(c.jobs, 0) AS jobs,
+    COALESCE(c.active, 0) AS active,
+    COALESCE(c.succeeded, 0) AS succeeded,
+    COALESCE(c.failed, 0) AS failed,
+    COALESCE(c.stopped, 0) AS stopped,
+    p.reason,
+    p.sequence_run_id,
+    p.schedule_id,
+    p.retry_of
+FROM jobfac.run AS p
+LEFT JOIN (
+    SELECT
+        r.sequence_run_id,
+        COUNT(*) AS jobs,
+        SUM(CASE WHEN r.ended_at IS NULL THEN 1 ELSE 0 END) AS active,
+        SUM(CASE WHEN r.state IN ('succeeded', 'mixed') THEN 1 ELSE 0 END) AS succeeded,
+        SUM(CASE WHEN r.state IN ('failed', 'timed_out', 'start_failed', 'lost', 'denied') THEN 1 ELSE 0 END) AS failed,
+        SUM(CASE WHEN r.state = 'stopped' THEN 1 ELSE 0 END) AS stopped
+    FROM jobfac.run AS r
+    WHERE r.sequence_run_id IS NOT NULL
+    GROUP BY r.sequence_run_id
+) AS c ON c.sequence_run_id = p.id
+WHERE p.kind = 'sequence';
+GO
+
+CREATE OR ALTER VIEW jobfac.v_failures AS
+-- Every run that went wrong or was denied. recovered_at: when a later run of the job succeeded for the first time.
+SELECT
+    r.id,
+    r.job,
+    j.category,
+    r.kind,
+    r.state,
+    r.ended_at,
+    r.attempt,
+    r.worker,
+    r.exit_code,
+    r.signal,
+    r.reason,
+    r.exit_message,
+    CAST(DATEDIFF_BIG(MILLISECOND, r.started_at, r.ended_at) / 1000.0 AS DECIMAL(18, 3)) AS run_seconds,
+    (
+        SELECT TOP (1) s.ended_at
+        FROM jobfac.run AS s
+        WHERE s.job = r.job AND s.id > r.id AND s.state = 'succeeded'
+        ORDER BY s.id
+    ) AS recovered_at,
+    r.created_at,
+    r.created_by,
+    r.schedule_id,
+    r.sequence_run_id
+FROM jobfac.run AS r
+LEFT JOIN jobfac.job AS j ON j.id = r.job
+WHERE r.state IN ('failed', 'timed_out', 'start_failed', 'lost', 'denied');
+GO

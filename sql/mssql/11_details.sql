@@ -1,0 +1,114 @@
+-- Views for a closer look: what happened to one run, what it wrote, and what is wrong at present.
+-- Run this file again at any time: it replaces what is there.
+
+CREATE OR ALTER VIEW jobfac.v_events AS
+-- What happened to a run, in the order of id: every change of its state, who caused it and why.
+SELECT
+    e.id,
+    e.run_id,
+    r.job,
+    e.attempt,
+    e.at,
+    e.event,
+    e.[by] AS who,
+    e.detail
+FROM jobfac.run_event AS e
+LEFT JOIN jobfac.run AS r ON r.id = e.run_id;
+GO
+
+CREATE OR ALTER VIEW jobfac.v_output AS
+-- What a run wrote, in the order of position (bytes from the stream's beginning). The text is read in the database's
+-- code page: characters outside ASCII are right if its collation is a UTF-8 one.
+SELECT
+    o.run_id,
+    r.job,
+    o.attempt,
+    o.stream,
+    o.offset AS position,
+    o.at,
+    CAST(o.data AS VARCHAR(MAX)) AS text
+FROM jobfac.run_output AS o
+LEFT JOIN jobfac.run AS r ON r.id = o.run_id;
+GO
+
+CREATE OR ALTER VIEW jobfac.v_steps AS
+-- Which way each run of a sequence went, in the order of id: one line each time that it came to a step. refused: the
+-- jobs that could not be started, and why.
+SELECT
+    v.id,
+    v.run_id,
+    r.job,
+    v.step,
+    v.number,
+    v.entered_at,
+    v.start,
+    v.result,
+    v.decided_at,
+    v.goes_to,
+    v.next_step,
+    v.reason,
+    v.refused
+FROM jobfac.visit AS v
+LEFT JOIN jobfac.run AS r ON r.id = v.run_id;
+GO
+
+CREATE OR ALTER VIEW jobfac.v_health AS
+-- What is wrong now, one line each; no line: all is well.
+SELECT
+    N'lease expired' AS problem,
+    CONCAT(N'worker ', w.name) AS subject,
+    w.lease_until AS since,
+    N'No worker or scheduler is alive that would give its runs back: start one.' AS remedy
+FROM jobfac.worker AS w
+WHERE w.state IN ('active', 'draining') AND w.lease_until < DATEADD(SECOND, -30, SYSUTCDATETIME())
+UNION ALL
+SELECT
+    N'no worker',
+    CONCAT(N'queue ', q.queue),
+    MIN(q.queued_at),
+    N'No active worker takes from this pool: start one, or correct the pool of its jobs.'
+FROM jobfac.v_queue AS q
+WHERE q.state = 'queued' AND q.kind = 'program' AND q.pool_workers = 0
+GROUP BY q.queue
+UNION ALL
+SELECT
+    N'long queue',
+    CONCAT(N'queue ', q.queue),
+    MIN(q.queued_at),
+    N'Runs wait for more than five minutes: add workers or slots, or check the labels that the jobs ask for.'
+FROM jobfac.v_queue AS q
+WHERE q.state = 'queued' AND q.pool_workers > 0
+GROUP BY q.queue
+HAVING MIN(q.queued_at) < DATEADD(MINUTE, -5, SYSUTCDATETIME())
+UNION ALL
+SELECT
+    N'not promoted',
+    CONCAT(N'run ', r.id),
+    r.ready_at,
+    N'Its time has come and nobody queues it: start a worker or a scheduler.'
+FROM jobfac.run AS r
+WHERE r.state = 'scheduled' AND r.ready_at < DATEADD(SECOND, -60, SYSUTCDATETIME())
+UNION ALL
+SELECT
+    N'schedule overdue',
+    CONCAT(N'schedule ', s.name, N' of job ', s.job),
+    s.fire_at,
+    N'No scheduler is at work: start one.'
+FROM jobfac.schedule AS s
+WHERE s.fire_at IS NOT NULL AND s.paused = 0 AND s.fire_at < DATEADD(SECOND, -60, SYSUTCDATETIME())
+UNION ALL
+SELECT
+    N'stop not obeyed',
+    CONCAT(N'run ', s.id, N' of job ', s.job),
+    s.asked_at,
+    N'Stop it at once (EXEC jobfac.stop_run @now = 1), and look at the log of its worker.'
+FROM (
+    SELECT
+        r.id,
+        r.job,
+        (SELECT MAX(e.at) FROM jobfac.run_event AS e WHERE e.run_id = r.id AND e.event = 'stopping') AS asked_at
+    FROM jobfac.run AS r
+    WHERE r.state IN ('running', 'stopping') AND r.state = 'stopping' AND r.kind = 'program'
+) AS s
+WHERE s.asked_at < DATEADD(MINUTE, -10, SYSUTCDATETIME());
+GO

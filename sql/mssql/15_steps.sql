@@ -1,0 +1,310 @@
+-- Steps of the procedures in the next file. They run in their caller's transaction, and nobody needs a right to them.
+-- Run this file again at any time: it replaces what is there.
+
+-- Filtered indexes need both in every session that writes, and a procedure keeps what held when it was created.
+SET QUOTED_IDENTIFIER ON;
+SET ANSI_NULLS ON;
+GO
+
+CREATE OR ALTER PROCEDURE jobfac.request_stop
+    @run BIGINT,
+    @now BIT,
+    @by NVARCHAR(128),
+    @before VARCHAR(16) = NULL OUTPUT,
+    @after VARCHAR(16) = NULL OUTPUT
+AS
+-- Stop a run: a waiting one at once, a running one by asking for it, a sequence with all that it started.
+BEGIN
+    SET NOCOUNT ON;
+    DECLARE @attempt INT, @stop VARCHAR(16), @kind VARCHAR(16), @sentence NVARCHAR(2000);
+    DECLARE @how VARCHAR(16) = CASE WHEN @now = 1 THEN 'now' ELSE 'polite' END;
+    DECLARE @reason NVARCHAR(1000) = CONCAT(N'stopped by ', @by, N' before it began');
+    SELECT @before = r.state, @attempt = r.attempt, @stop = r.stop, @kind = r.kind
+    FROM jobfac.run AS r WITH (ROWLOCK, UPDLOCK)
+    WHERE r.id = @run;
+    IF @@ROWCOUNT = 0
+    BEGIN
+        SET @sentence = CONCAT(N'There is no run ', @run, N'; jobfac.v_runs shows what there is.');
+        THROW 50003, @sentence, 1;
+    END;
+    SET @after = CASE
+        WHEN @before IN ('scheduled', 'blocked', 'queued') THEN 'stopped'
+        WHEN @before IN ('running', 'stopping') THEN 'stopping'
+        ELSE @before
+    END;
+    IF @after = @before AND (@before <> 'stopping' OR @stop IN (@how, 'now'))
+        RETURN;
+    IF @after = 'stopped'
+        UPDATE jobfac.run
+        SET
+            state = 'stopped',
+            stop = @how,
+            stop_by = @by,
+            ended_at = SYSUTCDATETIME(),
+            reason = @reason
+        WHERE id = @run;
+    ELSE
+        UPDATE jobfac.run SET state = 'stopping', stop = @how, stop_by = @by WHERE id = @run;
+    INSERT INTO jobfac.run_event (run_id, attempt, at, event, [by], detail)
+    VALUES (@run, @attempt, SYSUTCDATETIME(), @after, @by, CASE WHEN @now = 1 THEN N'at once' END);
+    DECLARE @child BIGINT = 0;
+    WHILE @kind = 'sequence' AND @child IS NOT NULL
+    BEGIN
+        SET @child = (
+            SELECT MIN(r.id) FROM jobfac.run AS r
+            WHERE r.sequence_run_id = @run AND r.ended_at IS NULL AND r.id > @child
+        );
+        IF @child IS NOT NULL
+            EXEC jobfac.request_stop @run = @child, @now = @now, @by = @by;
+    END;
+END;
+GO
+
+CREATE OR ALTER PROCEDURE jobfac.lock_rule
+    @resource NVARCHAR(255)
+AS
+-- Decisions about one job or one concurrency key are made under its named lock, by every program and procedure.
+BEGIN
+    SET NOCOUNT ON;
+    DECLARE @taken INT;
+    EXEC @taken = sp_getapplock
+        @Resource = @resource, @LockMode = N'Exclusive', @LockOwner = N'Transaction', @LockTimeout = 20000;
+    IF @taken < 0
+        THROW 51222, N'The lock could not be had in time; try again.', 1;
+END;
+GO
+
+CREATE OR ALTER PROCEDURE jobfac.check_request
+    @kind VARCHAR(16),
+    @arguments NVARCHAR(MAX),
+    @payload NVARCHAR(MAX),
+    @delay_seconds INT
+AS
+-- Refuse what no program could be started with.
+BEGIN
+    SET NOCOUNT ON;
+    IF @kind = 'program' AND @arguments IS NOT NULL AND (ISJSON(@arguments) = 0 OR LEFT(LTRIM(@arguments), 1) <> N'[')
+        THROW 50007, N'@arguments must be a JSON array of texts, such as ["--full", "2027"].', 1;
+    IF @kind = 'program' AND EXISTS (SELECT 1 FROM OPENJSON(@arguments) AS a WHERE a.[type] <> 1)
+        THROW 50007, N'@arguments must hold texts only, such as ["--full", "2027"].', 1;
+    IF @kind = 'sequence' AND @arguments IS NOT NULL AND (ISJSON(@arguments) = 0 OR LEFT(LTRIM(@arguments), 1) <> N'{')
+        THROW 50007, N'@arguments of a sequence must be a JSON object such as {"extract": ["--full"]}.', 1;
+    IF @kind = 'sequence' AND @payload IS NOT NULL AND (ISJSON(@payload) = 0 OR LEFT(LTRIM(@payload), 1) <> N'{')
+        THROW 50007, N'@payload of a sequence must be a JSON object such as {"extract": "2027"}.', 1;
+    IF DATALENGTH(@payload) > 8388608
+        THROW 50007, N'The payload has more than 4,194,304 characters; keep it elsewhere and pass its place.', 1;
+    IF @delay_seconds < 0
+        THROW 50007, N'@delay_seconds must not be negative.', 1;
+END;
+GO
+
+CREATE OR ALTER PROCEDURE jobfac.insert_run
+    @job NVARCHAR(128),
+    @manual BIT, -- a start by hand, which the definition may forbid
+    @arguments NVARCHAR(MAX) = NULL,
+    @payload NVARCHAR(MAX) = NULL,
+    @overrides NVARCHAR(MAX) = NULL,
+    @priority INT = NULL,
+    @delay_seconds INT = NULL,
+    @key NVARCHAR(200) = NULL,
+    @retry_of BIGINT = NULL,
+    @by NVARCHAR(128),
+    @run_id BIGINT OUTPUT
+AS
+-- What a definition and a request make of each other: a new run, in the state that the job's rules give it.
+BEGIN
+    SET NOCOUNT ON;
+    DECLARE @sentence NVARCHAR(2000), @kind VARCHAR(16), @version INT, @enabled BIT, @queue NVARCHAR(400);
+    DECLARE @definition NVARCHAR(MAX);
+    DECLARE @asked NVARCHAR(128) = @job;
+    SELECT
+        @job = j.id,
+        @kind = j.kind,
+        @version = j.version,
+        @enabled = j.enabled,
+        @queue = j.queue,
+        @definition = v.definition
+    FROM jobfac.job AS j
+    JOIN jobfac.job_version AS v ON v.job = j.id AND v.version = j.version
+    WHERE j.id = @asked;
+    IF @version IS NULL
+    BEGIN
+        SET @sentence = CONCAT(N'There is no job ''', @asked, N'''; jobfac.v_job_statistics shows what there is.');
+        THROW 50001, @sentence, 1;
+    END;
+    IF @enabled = 0
+        SET @sentence = CONCAT(N'Job ''', @job, N''' is disabled; EXEC jobfac.enable_job allows it again.');
+    -- A definition leaves its defaults out, so a missing key is the default.
+    IF @enabled = 1 AND @manual = 1 AND JSON_VALUE(@definition, '$.on_demand') = 'false'
+        SET @sentence = CONCAT(
+            N'Job ''', @job, N''' may not be started by hand: its definition says on_demand: false.'
+        );
+    IF @enabled = 1 AND @manual = 1 AND @arguments IS NOT NULL
+        AND JSON_VALUE(@definition, '$.replace_arguments') = 'false'
+        SET @sentence = CONCAT(
+            N'Job ''', @job, N''' takes no other arguments: its definition says replace_arguments: false.'
+        );
+    IF @sentence IS NOT NULL
+        THROW 50002, @sentence, 1;
+    EXEC jobfac.check_request
+        @kind = @kind, @arguments = @arguments, @payload = @payload, @delay_seconds = @delay_seconds;
+    IF @kind = 'sequence' AND @overrides IS NULL AND COALESCE(@arguments, @payload) IS NOT NULL
+        SET @overrides = CONCAT(
+            N'{"arguments": ', COALESCE(@arguments, N'{}'), N', "payloads": ', COALESCE(@payload, N'{}'), N'}'
+        );
+    IF @kind = 'sequence'
+        SELECT @arguments = NULL, @payload = NULL;
+
+    DECLARE @rule VARCHAR(16) = COALESCE(JSON_VALUE(@definition, '$.already_running'), 'start');
+    DECLARE @shared NVARCHAR(128) = JSON_VALUE(@definition, '$.concurrency.key');
+    DECLARE @limit INT;
+    IF @shared IS NOT NULL
+        SET @limit = COALESCE(CAST(JSON_VALUE(@definition, '$.concurrency.limit') AS INT), 1);
+    DECLARE @state VARCHAR(16) = 'queued';
+    IF @delay_seconds > 0
+        SET @state = 'scheduled';
+    ELSE
+    BEGIN
+        DECLARE @resource NVARCHAR(255), @others INT, @other BIGINT = 0;
+        IF @rule <> 'start'
+        BEGIN
+            SET @resource = CONCAT(N'jobfac:job:', @job);
+            EXEC jobfac.lock_rule @resource = @resource;
+        END;
+        IF @shared IS NOT NULL
+        BEGIN
+            SET @resource = CONCAT(N'jobfac:key:', @shared);
+            EXEC jobfac.lock_rule @resource = @resource;
+        END;
+        WHILE @rule = 'replace' AND @other IS NOT NULL
+        BEGIN
+            SET @other = (
+                SELECT MIN(r.id) FROM jobfac.run AS r
+                WHERE r.state IN ('blocked', 'queued', 'running', 'scheduled', 'stopping')
+                    AND r.job = @job AND r.id > @other
+            );
+            IF @other IS NOT NULL
+            BEGIN
+                DECLARE @replaced NVARCHAR(128) = CONCAT(LEFT(@by, 117), N' (replaced)');
+                EXEC jobfac.request_stop @run = @other, @now = 0, @by = @replaced;
+            END;
+        END;
+        IF @shared IS NOT NULL
+        BEGIN
+            SELECT @others = COUNT(*)
+            FROM jobfac.run AS r
+            WHERE r.concurrency_key = @shared AND r.state IN ('queued', 'running', 'stopping');
+            IF @others >= @limit
+                SET @state = 'blocked';
+        END;
+        IF @rule IN ('queue', 'replace')
+        BEGIN
+            SELECT @others = COUNT(*)
+            FROM jobfac.run AS r
+            WHERE r.state IN ('blocked', 'queued', 'running', 'scheduled', 'stopping')
+                AND r.job = @job AND r.state IN ('queued', 'running', 'stopping');
+            IF @others > 0
+                SET @state = 'blocked';
+        END;
+        IF @rule = 'deny'
+        BEGIN
+            -- A run between two of its attempts is still running in the eyes of whoever must not start a second one.
+            SELECT @others = COUNT(*)
+            FROM jobfac.run AS r
+            WHERE r.state IN ('blocked', 'queued', 'running', 'scheduled', 'stopping')
+                AND r.job = @job AND (r.state <> 'scheduled' OR r.attempt > 0);
+            IF @others > 0
+                SET @state = 'denied';
+        END;
+    END;
+
+    DECLARE @at DATETIME2(3) = SYSUTCDATETIME();
+    INSERT INTO jobfac.run (
+        job, job_version, kind, state, queue, priority, arguments, payload, overrides, created_at, created_by,
+        ready_at, queued_at, ended_at, reason, restartable, already_running, concurrency_key, concurrency_limit,
+        start_key, retry_of
+    )
+    VALUES (
+        @job,
+        @version,
+        @kind,
+        @state,
+        @queue,
+        COALESCE(@priority, CAST(JSON_VALUE(@definition, '$.priority') AS INT), 0),
+        @arguments,
+        @payload,
+        @overrides,
+        @at,
+        @by,
+        CASE WHEN @state = 'scheduled' THEN DATEADD(SECOND, @delay_seconds, @at) END,
+        CASE WHEN @state = 'queued' THEN @at END,
+        CASE WHEN @state = 'denied' THEN @at END,
+        CASE WHEN @state = 'denied' THEN N'another run of the job is still active' END,
+        CASE WHEN JSON_VALUE(@definition, '$.restartable') = 'false' THEN 0 ELSE 1 END,
+        @rule,
+        @shared,
+        @limit,
+        @key,
+        @retry_of
+    );
+    SET @run_id = CAST(SCOPE_IDENTITY() AS BIGINT);
+    INSERT INTO jobfac.run_event (run_id, attempt, at, event, [by])
+    VALUES (@run_id, 0, SYSUTCDATETIME(), @state, @by);
+END;
+GO
+
+CREATE OR ALTER PROCEDURE jobfac.set_enabled
+    @job NVARCHAR(128),
+    @enabled BIT,
+    @by NVARCHAR(128)
+AS
+BEGIN
+    SET NOCOUNT ON;
+    DECLARE @sentence NVARCHAR(2000), @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN());
+    IF NOT EXISTS (SELECT 1 FROM jobfac.job AS j WHERE j.id = @job)
+    BEGIN
+        SET @sentence = CONCAT(N'There is no job ''', @job, N'''; jobfac.v_job_statistics shows what there is.');
+        THROW 50001, @sentence, 1;
+    END;
+    SET XACT_ABORT ON;
+    BEGIN TRANSACTION;
+    UPDATE jobfac.job SET enabled = @enabled, updated_at = SYSUTCDATETIME(), updated_by = @who WHERE id = @job;
+    INSERT INTO jobfac.audit (at, [by], action, subject)
+    VALUES (SYSUTCDATETIME(), @who, CASE WHEN @enabled = 1 THEN 'enable' ELSE 'disable' END, @job);
+    COMMIT TRANSACTION;
+END;
+GO
+
+CREATE OR ALTER PROCEDURE jobfac.set_paused
+    @job NVARCHAR(128),
+    @schedule NVARCHAR(128),
+    @paused BIT,
+    @by NVARCHAR(128)
+AS
+BEGIN
+    SET NOCOUNT ON;
+    DECLARE @sentence NVARCHAR(2000), @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN());
+    IF NOT EXISTS (SELECT 1 FROM jobfac.schedule AS s WHERE s.job = @job AND s.name = COALESCE(@schedule, s.name))
+    BEGIN
+        SET @sentence = CONCAT(
+            N'Job ''', @job, N''' has no schedule', N' ''' + @schedule + N'''',
+            N'; jobfac.v_schedule shows what there is.'
+        );
+        THROW 50005, @sentence, 1;
+    END;
+    SET XACT_ABORT ON;
+    BEGIN TRANSACTION;
+    INSERT INTO jobfac.audit (at, [by], action, subject)
+    SELECT
+        SYSUTCDATETIME(), @who, CASE WHEN @paused = 1 THEN 'pause' ELSE 'resume' END, CONCAT(s.job, N'/', s.name)
+    FROM jobfac.schedule AS s WITH (ROWLOCK, UPDLOCK)
+    WHERE s.job = @job AND s.name = COALESCE(@schedule, s.name) AND s.paused <> @paused;
+    UPDATE jobfac.schedule
+    SET
+        paused = @paused,
+        resumed_at = CASE WHEN @paused = 0 THEN SYSUTCDATETIME() ELSE resumed_at END,
+        updated_at = SYSUTCDATETIME()
+    WHERE job = @job AND name = COALESCE(@schedule, name) AND paused <> @paused;
+    COMMIT TRANSACTION;
+END;
+GO

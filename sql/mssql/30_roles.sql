@@ -1,0 +1,40 @@
+-- Three roles with the least rights that work; a user gets one by ALTER ROLE jobfac_reader ADD MEMBER [SHOP\reporting].
+-- Run this file again at any time: rights that are there already stay.
+
+IF DATABASE_PRINCIPAL_ID(N'jobfac_worker') IS NULL
+    CREATE ROLE jobfac_worker;
+IF DATABASE_PRINCIPAL_ID(N'jobfac_operator') IS NULL
+    CREATE ROLE jobfac_operator;
+IF DATABASE_PRINCIPAL_ID(N'jobfac_reader') IS NULL
+    CREATE ROLE jobfac_reader;
+GO
+
+-- jobfac's own programs: worker, scheduler, API and command line. They change rows and never the schema.
+GRANT SELECT, INSERT, UPDATE, DELETE ON SCHEMA::jobfac TO jobfac_worker;
+DENY INSERT, UPDATE, DELETE ON jobfac.alembic_version TO jobfac_worker;
+GO
+
+-- People who start and stop: the procedures do for them what they have no right to do by themselves.
+GRANT EXECUTE ON jobfac.start_job TO jobfac_operator;
+GRANT EXECUTE ON jobfac.retry_run TO jobfac_operator;
+GRANT EXECUTE ON jobfac.stop_run TO jobfac_operator;
+GRANT EXECUTE ON jobfac.enable_job TO jobfac_operator;
+GRANT EXECUTE ON jobfac.disable_job TO jobfac_operator;
+GRANT EXECUTE ON jobfac.pause_schedule TO jobfac_operator;
+GRANT EXECUTE ON jobfac.resume_schedule TO jobfac_operator;
+GRANT EXECUTE ON jobfac.drain_worker TO jobfac_operator;
+GO
+
+-- People who look. Payloads, arguments and output are among what they see.
+GRANT SELECT ON jobfac.v_runs TO jobfac_operator, jobfac_reader;
+GRANT SELECT ON jobfac.v_queue TO jobfac_operator, jobfac_reader;
+GRANT SELECT ON jobfac.v_fleet TO jobfac_operator, jobfac_reader;
+GRANT SELECT ON jobfac.v_job_statistics TO jobfac_operator, jobfac_reader;
+GRANT SELECT ON jobfac.v_schedule TO jobfac_operator, jobfac_reader;
+GRANT SELECT ON jobfac.v_sequence_runs TO jobfac_operator, jobfac_reader;
+GRANT SELECT ON jobfac.v_failures TO jobfac_operator, jobfac_reader;
+GRANT SELECT ON jobfac.v_events TO jobfac_operator, jobfac_reader;
+GRANT SELECT ON jobfac.v_output TO jobfac_operator, jobfac_reader;
+GRANT SELECT ON jobfac.v_steps TO jobfac_operator, jobfac_reader;
+GRANT SELECT ON jobfac.v_health TO jobfac_operator, jobfac_reader;
+GO

@@ -1,0 +1,141 @@
+-- Maintenance for whoever owns the database: no role is given a right to it.
+-- Run this file again at any time: it replaces what is there.
+
+SET QUOTED_IDENTIFIER ON;
+SET ANSI_NULLS ON;
+GO
+
+CREATE OR ALTER PROCEDURE jobfac.purge
+    @older_than_days INT = 90,
+    @job NVARCHAR(128) = NULL, -- NULL: every job whose definition has no retention of its own
+    @batch INT = 500,
+    @seconds INT = 300, -- no batch begins later than this
+    @deleted BIGINT = NULL OUTPUT
+AS
+-- Delete finished runs with their attempts, events, visited steps and output. Every batch is a transaction of its own
+-- (so call it outside of one), of so few rows that no claim waits for it.
+BEGIN
+    SET NOCOUNT ON;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+    SET XACT_ABORT ON;
+    SET IMPLICIT_TRANSACTIONS OFF;
+    IF @@TRANCOUNT > 0
+        THROW 50007, N'jobfac.purge must be called outside of a transaction: each of its batches commits.', 1;
+    IF @batch NOT BETWEEN 1 AND 1000
+        THROW 50007, N'@batch must be from 1 to 1000: with more rows SQL Server may lock more than the rows.', 1;
+    DECLARE @until DATETIME2(3) = DATEADD(SECOND, @seconds, SYSUTCDATETIME());
+    DECLARE @before DATETIME2(3) = DATEADD(DAY, -@older_than_days, SYSUTCDATETIME());
+    DECLARE @kept TABLE (job NVARCHAR(128) NOT NULL PRIMARY KEY);
+    DECLARE @looked TABLE (id BIGINT NOT NULL PRIMARY KEY, ended_at DATETIME2(3) NOT NULL, doomed BIT NOT NULL);
+    DECLARE @ended DATETIME2(3) = '0001-01-01', @id BIGINT = 0, @found INT = 1, @pieces INT;
+    SET @deleted = 0;
+    INSERT INTO @kept (job)
+    SELECT j.id
+    FROM jobfac.job AS j
+    JOIN jobfac.job_version AS v ON v.job = j.id AND v.version = j.version
+    WHERE JSON_VALUE(v.definition, '$.retention') IS NOT NULL OR JSON_QUERY(v.definition, '$.retention') IS NOT NULL;
+    WHILE @found > 0 AND SYSUTCDATETIME() < @until
+    BEGIN
+        -- One walk along the index of ended_at, each batch going on where the last one ended, so that what is kept is
+        -- looked at once.
+        DELETE FROM @looked;
+        INSERT INTO @looked (id, ended_at, doomed)
+        SELECT TOP (@batch)
+            r.id,
+            r.ended_at,
+            CASE
+                WHEN r.job <> COALESCE(@job, r.job) THEN 0
+                WHEN @job IS NULL AND EXISTS (SELECT 1 FROM @kept AS k WHERE k.job = r.job) THEN 0
+                -- A sequence that is under way still needs the outcome of every run that it started.
+                WHEN EXISTS (SELECT 1 FROM jobfac.run AS p WHERE p.id = r.sequence_run_id AND p.ended_at IS NULL) THEN 0
+                ELSE 1
+            END
+        FROM jobfac.run AS r
+        WHERE r.ended_at IS NOT NULL AND r.ended_at < @before
+            AND (r.ended_at > @ended OR (r.ended_at = @ended AND r.id > @id))
+        ORDER BY r.ended_at, r.id;
+        SET @found = @@ROWCOUNT;
+        IF @found > 0
+        BEGIN
+            SELECT TOP (1) @ended = l.ended_at, @id = l.id FROM @looked AS l ORDER BY l.ended_at DESC, l.id DESC;
+            DELETE FROM @looked WHERE doomed = 0;
+            -- Output first and piece by piece: one run may have many chunks of it.
+            SET @pieces = 1;
+            WHILE @pieces > 0
+            BEGIN
+                DELETE TOP (@batch) FROM jobfac.run_output WHERE run_id IN (SELECT l.id FROM @looked AS l);
+                SET @pieces = @@ROWCOUNT;
+            END;
+            BEGIN TRANSACTION;
+            DELETE FROM jobfac.run_event WHERE run_id IN (SELECT l.id FROM @looked AS l);
+            DELETE FROM jobfac.visit WHERE run_id IN (SELECT l.id FROM @looked AS l);
+            DELETE FROM jobfac.attempt WHERE run_id IN (SELECT l.id FROM @looked AS l);
+            DELETE FROM jobfac.run WHERE id IN (SELECT l.id FROM @looked AS l);
+            SET @deleted = @deleted + @@ROWCOUNT;
+            COMMIT TRANSACTION;
+        END;
+    END;
+END;
+GO
+
+CREATE OR ALTER PROCEDURE jobfac.blocking
+AS
+-- Who holds up whom in this database: a claim or a start that waits shows here with the session at the head of its
+-- chain. An empty result: nobody waits. Needs VIEW SERVER STATE (from 2022 on VIEW SERVER PERFORMANCE STATE).
+BEGIN
+    SET NOCOUNT ON;
+    SELECT
+        q.session_id,
+        q.blocking_session_id,
+        q.wait_type,
+        q.wait_time / 1000.0 AS wait_seconds,
+        q.wait_resource,
+        q.command,
+        s.program_name,
+        s.host_name,
+        s.login_name,
+        b.program_name AS blocking_program,
+        b.login_name AS blocking_login,
+        b.open_transaction_count AS blocking_transactions,
+        b.last_request_start_time AS blocking_since,
+        SUBSTRING(t.text, q.statement_start_offset / 2 + 1, 200) AS statement
+    FROM sys.dm_exec_requests AS q
+    JOIN sys.dm_exec_sessions AS s ON s.session_id = q.session_id
+    LEFT JOIN sys.dm_exec_sessions AS b ON b.session_id = q.blocking_session_id
+    OUTER APPLY sys.dm_exec_sql_text(q.sql_handle) AS t
+    WHERE q.database_id = DB_ID() AND q.blocking_session_id <> 0
+    ORDER BY q.wait_time DESC;
+END;
+GO
+
+CREATE OR ALTER PROCEDURE jobfac.index_advice
+AS
+-- Size, use and state of every index of jobfac, with what to do about it. Needs VIEW DATABASE STATE. The small filtered
+-- indexes (of the queue, of what runs) turn over all the time: their fragmentation does not matter, dead rows do.
+BEGIN
+    SET NOCOUNT ON;
+    SELECT
+        t.name AS [table],
+        i.name AS [index],
+        p.record_count AS row_count,
+        p.ghost_record_count AS dead_rows,
+        p.page_count * 8 / 1024.0 AS megabytes,
+        p.avg_fragmentation_in_percent AS fragmentation_percent,
+        u.user_seeks + u.user_scans + u.user_lookups AS reads,
+        u.user_updates AS writes,
+        CASE
+            WHEN p.ghost_record_count > 1000 AND p.ghost_record_count > p.record_count
+                THEN N'Dead rows are not removed: look for a long transaction or a lagging readable replica.'
+            WHEN p.page_count > 1000 AND p.avg_fragmentation_in_percent > 30 AND i.has_filter = 0
+                THEN CONCAT(N'ALTER INDEX ', i.name, N' ON jobfac.', t.name, N' REORGANIZE;')
+            ELSE N''
+        END AS advice
+    FROM sys.tables AS t
+    JOIN sys.indexes AS i ON i.object_id = t.object_id
+    CROSS APPLY sys.dm_db_index_physical_stats(DB_ID(), t.object_id, i.index_id, NULL, 'SAMPLED') AS p
+    LEFT JOIN sys.dm_db_index_usage_stats AS u
+        ON u.database_id = DB_ID() AND u.object_id = i.object_id AND u.index_id = i.index_id
+    WHERE t.schema_id = SCHEMA_ID(N'jobfac') AND p.index_level = 0 AND p.alloc_unit_type_desc = 'IN_ROW_DATA'
+    ORDER BY p.page_count DESC;
+END;
+GO

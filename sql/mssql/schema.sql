@@ -1,0 +1,1479 @@
+-- The whole schema of jobfac for SQL Server 2016 and newer and Azure SQL Database, as `jobfac db script` prints it.
+-- Run it as db_owner with sqlcmd -b, which stops at the first error and leaves nothing half done. Where the tables are
+-- there already, it makes the views, procedures and roles anew and nothing else.
+SET QUOTED_IDENTIFIER ON;
+SET ANSI_NULLS ON;
+SET XACT_ABORT ON;
+GO
+IF OBJECT_ID(N'jobfac.alembic_version', N'U') IS NOT NULL
+    SET NOEXEC ON;
+GO
+
+IF SCHEMA_ID(N'jobfac') IS NULL EXEC(N'CREATE SCHEMA jobfac');
+
+GO
+
+BEGIN TRANSACTION;
+
+CREATE TABLE jobfac.alembic_version (
+    version_num VARCHAR(32) NOT NULL,
+    CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
+);
+
+GO
+
+-- Running upgrade  -> 0001
+
+CREATE TABLE jobfac.api_key (
+    id BIGINT NOT NULL IDENTITY(1,1),
+    name NVARCHAR(128) NOT NULL,
+    role VARCHAR(16) NOT NULL,
+    categories NVARCHAR(max) NULL,
+    prefix VARCHAR(16) NOT NULL,
+    hash VARCHAR(64) NOT NULL,
+    created_at DATETIME2(3) NOT NULL,
+    expires_at DATETIME2(3) NULL,
+    revoked_at DATETIME2(3) NULL,
+    CONSTRAINT pk_api_key PRIMARY KEY (id),
+    CONSTRAINT ck_api_key_role CHECK (role IN ('admin', 'operator', 'viewer'))
+);
+
+GO
+
+CREATE UNIQUE INDEX ix_api_key_prefix ON jobfac.api_key (prefix);
+
+GO
+
+CREATE TABLE jobfac.attempt (
+    run_id BIGINT NOT NULL,
+    number INTEGER NOT NULL,
+    worker_id BIGINT NOT NULL,
+    worker NVARCHAR(200) NOT NULL,
+    pid INTEGER NULL,
+    started_at DATETIME2(3) NOT NULL,
+    ended_at DATETIME2(3) NULL,
+    state VARCHAR(16) NULL,
+    exit_code INTEGER NULL,
+    signal INTEGER NULL,
+    reason NVARCHAR(1000) NULL,
+    stdout_path NVARCHAR(1000) NULL,
+    stderr_path NVARCHAR(1000) NULL,
+    CONSTRAINT pk_attempt PRIMARY KEY (run_id, number)
+);
+
+GO
+
+CREATE TABLE jobfac.audit (
+    id BIGINT NOT NULL IDENTITY(1,1),
+    at DATETIME2(3) NOT NULL,
+    [by] NVARCHAR(200) NOT NULL,
+    action VARCHAR(32) NOT NULL,
+    subject NVARCHAR(200) NOT NULL,
+    before NVARCHAR(max) NULL,
+    after NVARCHAR(max) NULL,
+    CONSTRAINT pk_audit PRIMARY KEY (id)
+);
+
+GO
+
+CREATE INDEX ix_audit_at ON jobfac.audit (at);
+
+GO
+
+CREATE TABLE jobfac.job (
+    id NVARCHAR(128) NOT NULL,
+    kind VARCHAR(16) NOT NULL,
+    version INTEGER NOT NULL,
+    enabled BIT NOT NULL,
+    category NVARCHAR(128) NULL,
+    queue NVARCHAR(400) NOT NULL,
+    updated_at DATETIME2(3) NOT NULL,
+    updated_by NVARCHAR(128) NOT NULL,
+    CONSTRAINT pk_job PRIMARY KEY (id),
+    CONSTRAINT ck_job_kind CHECK (kind IN ('program', 'sequence'))
+);
+
+GO
+
+CREATE TABLE jobfac.job_version (
+    job NVARCHAR(128) NOT NULL,
+    version INTEGER NOT NULL,
+    definition NVARCHAR(max) NOT NULL,
+    created_at DATETIME2(3) NOT NULL,
+    created_by NVARCHAR(128) NOT NULL,
+    CONSTRAINT pk_job_version PRIMARY KEY (job, version)
+);
+
+GO
+
+CREATE TABLE jobfac.queue (
+    name NVARCHAR(400) NOT NULL,
+    pool NVARCHAR(128) NOT NULL,
+    labels NVARCHAR(max) NOT NULL,
+    CONSTRAINT pk_queue PRIMARY KEY (name)
+);
+
+GO
+
+CREATE TABLE jobfac.run (
+    id BIGINT NOT NULL IDENTITY(1,1),
+    job NVARCHAR(128) NOT NULL,
+    job_version INTEGER NOT NULL,
+    kind VARCHAR(16) NOT NULL,
+    state VARCHAR(16) NOT NULL,
+    queue NVARCHAR(400) NOT NULL,
+    priority INTEGER NOT NULL,
+    attempt INTEGER NOT NULL DEFAULT 0,
+    failures INTEGER NOT NULL DEFAULT 0,
+    worker_id BIGINT NULL,
+    worker NVARCHAR(200) NULL,
+    arguments NVARCHAR(max) NULL,
+    payload NVARCHAR(max) NULL,
+    overrides NVARCHAR(max) NULL,
+    created_at DATETIME2(3) NOT NULL,
+    created_by NVARCHAR(128) NOT NULL,
+    ready_at DATETIME2(3) NULL,
+    queued_at DATETIME2(3) NULL,
+    started_at DATETIME2(3) NULL,
+    ended_at DATETIME2(3) NULL,
+    exit_code INTEGER NULL,
+    signal INTEGER NULL,
+    reason NVARCHAR(1000) NULL,
+    progress FLOAT NULL,
+    message NVARCHAR(1000) NULL,
+    exit_message NVARCHAR(1000) NULL,
+    outputs NVARCHAR(max) NULL,
+    stop VARCHAR(16) NULL,
+    stop_by NVARCHAR(128) NULL,
+    restartable BIT NOT NULL,
+    already_running VARCHAR(16) NOT NULL,
+    concurrency_key NVARCHAR(128) NULL,
+    concurrency_limit INTEGER NULL,
+    start_key NVARCHAR(200) NULL,
+    schedule_id BIGINT NULL,
+    due_at DATETIME2(3) NULL,
+    sequence_run_id BIGINT NULL,
+    visit_id BIGINT NULL,
+    retry_of BIGINT NULL,
+    CONSTRAINT pk_run PRIMARY KEY (id),
+    CONSTRAINT ck_run_kind CHECK (kind IN ('program', 'sequence')),
+    CONSTRAINT ck_run_state CHECK (state IN ('blocked', 'denied', 'failed', 'lost', 'mixed', 'queued', 'running', 'scheduled', 'start_failed', 'stopped', 'stopping', 'succeeded', 'timed_out')),
+    CONSTRAINT ck_run_stop CHECK (stop IN ('now', 'polite'))
+);
+
+GO
+
+CREATE INDEX ix_run_active ON jobfac.run (job, id) WHERE state IN ('blocked', 'queued', 'running', 'scheduled', 'stopping');
+
+GO
+
+CREATE INDEX ix_run_blocked ON jobfac.run (id) WHERE state = 'blocked';
+
+GO
+
+CREATE INDEX ix_run_claim ON jobfac.run (queue, priority DESC, id) WHERE state = 'queued';
+
+GO
+
+CREATE INDEX ix_run_concurrency ON jobfac.run (concurrency_key, state) WHERE concurrency_key IS NOT NULL;
+
+GO
+
+CREATE UNIQUE INDEX ix_run_due ON jobfac.run (schedule_id, due_at) WHERE schedule_id IS NOT NULL;
+
+GO
+
+CREATE INDEX ix_run_ended ON jobfac.run (ended_at) WHERE ended_at IS NOT NULL;
+
+GO
+
+CREATE INDEX ix_run_held ON jobfac.run (worker_id, id) WHERE state IN ('running', 'stopping');
+
+GO
+
+CREATE INDEX ix_run_job ON jobfac.run (job, id);
+
+GO
+
+CREATE INDEX ix_run_ready ON jobfac.run (ready_at) WHERE state = 'scheduled';
+
+GO
+
+CREATE INDEX ix_run_sequence ON jobfac.run (sequence_run_id, state) WHERE sequence_run_id IS NOT NULL;
+
+GO
+
+CREATE UNIQUE INDEX ix_run_start_key ON jobfac.run (job, start_key) WHERE start_key IS NOT NULL;
+
+GO
+
+CREATE INDEX ix_run_visit ON jobfac.run (visit_id) WHERE visit_id IS NOT NULL;
+
+GO
+
+CREATE TABLE jobfac.run_event (
+    id BIGINT NOT NULL IDENTITY(1,1),
+    run_id BIGINT NOT NULL,
+    attempt INTEGER NOT NULL,
+    at DATETIME2(3) NOT NULL,
+    event VARCHAR(32) NOT NULL,
+    [by] NVARCHAR(200) NOT NULL,
+    detail NVARCHAR(1000) NULL,
+    CONSTRAINT pk_run_event PRIMARY KEY (id)
+);
+
+GO
+
+CREATE INDEX ix_run_event_run ON jobfac.run_event (run_id, id);
+
+GO
+
+CREATE TABLE jobfac.run_output (
+    run_id BIGINT NOT NULL,
+    attempt INTEGER NOT NULL,
+    stream VARCHAR(16) NOT NULL,
+    offset BIGINT NOT NULL,
+    data VARBINARY(max) NOT NULL,
+    at DATETIME2(3) NOT NULL,
+    CONSTRAINT pk_run_output PRIMARY KEY (run_id, attempt, stream, offset)
+);
+
+GO
+
+CREATE TABLE jobfac.schedule (
+    id BIGINT NOT NULL IDENTITY(1,1),
+    job NVARCHAR(128) NOT NULL,
+    name NVARCHAR(128) NOT NULL,
+    definition NVARCHAR(max) NOT NULL,
+    paused BIT NOT NULL,
+    next_due_at DATETIME2(3) NULL,
+    fire_at DATETIME2(3) NULL,
+    last_due_at DATETIME2(3) NULL,
+    resumed_at DATETIME2(3) NULL,
+    updated_at DATETIME2(3) NOT NULL,
+    CONSTRAINT pk_schedule PRIMARY KEY (id)
+);
+
+GO
+
+CREATE INDEX ix_schedule_fire ON jobfac.schedule (fire_at) WHERE fire_at IS NOT NULL AND paused = 0;
+
+GO
+
+CREATE UNIQUE INDEX ix_schedule_job ON jobfac.schedule (job, name);
+
+GO
+
+CREATE TABLE jobfac.visit (
+    id BIGINT NOT NULL IDENTITY(1,1),
+    run_id BIGINT NOT NULL,
+    step NVARCHAR(128) NOT NULL,
+    number INTEGER NOT NULL,
+    entered_at DATETIME2(3) NOT NULL,
+    start VARCHAR(16) NOT NULL,
+    proceed VARCHAR(16) NOT NULL,
+    refused NVARCHAR(max) NULL,
+    result VARCHAR(16) NULL,
+    decided_at DATETIME2(3) NULL,
+    goes_to VARCHAR(16) NULL,
+    next_step NVARCHAR(128) NULL,
+    reason NVARCHAR(1000) NULL,
+    CONSTRAINT pk_visit PRIMARY KEY (id),
+    CONSTRAINT ck_visit_result CHECK (result IN ('at_once', 'failure', 'mixed', 'skipped', 'success')),
+    CONSTRAINT ck_visit_start CHECK (start IN ('failed', 'skipped', 'started'))
+);
+
+GO
+
+CREATE INDEX ix_visit_run ON jobfac.visit (run_id, id);
+
+GO
+
+CREATE UNIQUE INDEX ix_visit_step ON jobfac.visit (run_id, step, number);
+
+GO
+
+CREATE TABLE jobfac.worker (
+    id BIGINT NOT NULL IDENTITY(1,1),
+    name NVARCHAR(200) NOT NULL,
+    host NVARCHAR(200) NOT NULL,
+    pid INTEGER NOT NULL,
+    token VARCHAR(64) NOT NULL,
+    version VARCHAR(32) NOT NULL,
+    slots INTEGER NOT NULL,
+    pools NVARCHAR(max) NOT NULL,
+    labels NVARCHAR(max) NOT NULL,
+    state VARCHAR(16) NOT NULL,
+    started_at DATETIME2(3) NOT NULL,
+    seen_at DATETIME2(3) NOT NULL,
+    lease_until DATETIME2(3) NOT NULL,
+    ended_at DATETIME2(3) NULL,
+    CONSTRAINT pk_worker PRIMARY KEY (id),
+    CONSTRAINT ck_worker_state CHECK (state IN ('active', 'dead', 'draining', 'stopped'))
+);
+
+GO
+
+CREATE INDEX ix_worker_lease ON jobfac.worker (lease_until) WHERE state IN ('active', 'draining');
+
+GO
+
+ALTER TABLE jobfac.run SET (LOCK_ESCALATION = DISABLE);
+
+GO
+
+ALTER TABLE jobfac.attempt SET (LOCK_ESCALATION = DISABLE);
+
+GO
+
+ALTER TABLE jobfac.run_event SET (LOCK_ESCALATION = DISABLE);
+
+GO
+
+ALTER TABLE jobfac.run_output SET (LOCK_ESCALATION = DISABLE);
+
+GO
+
+ALTER TABLE jobfac.worker SET (LOCK_ESCALATION = DISABLE);
+
+GO
+
+ALTER INDEX ix_run_claim ON jobfac.run SET (ALLOW_PAGE_LOCKS = OFF);
+
+GO
+
+ALTER INDEX pk_run ON jobfac.run SET (ALLOW_PAGE_LOCKS = OFF);
+
+GO
+
+IF CAST(PARSENAME(CAST(SERVERPROPERTY('ProductVersion') AS NVARCHAR(128)), 4) AS INT) >= 15 EXEC(N'ALTER INDEX pk_run ON jobfac.run SET (OPTIMIZE_FOR_SEQUENTIAL_KEY = ON);');
+
+GO
+
+IF CAST(PARSENAME(CAST(SERVERPROPERTY('ProductVersion') AS NVARCHAR(128)), 4) AS INT) >= 15 EXEC(N'ALTER INDEX pk_run_event ON jobfac.run_event SET (OPTIMIZE_FOR_SEQUENTIAL_KEY = ON);');
+
+GO
+
+INSERT INTO jobfac.alembic_version (version_num) OUTPUT inserted.version_num VALUES ('0001');
+
+GO
+
+COMMIT;
+
+GO
+
+SET NOEXEC OFF;
+GO
+
+-- Views for reports. Times are UTC; seconds have three decimals; states are the words of the tables.
+-- Run this file again at any time: it replaces what is there.
+
+CREATE OR ALTER VIEW jobfac.v_runs AS
+-- Every run that is kept. wait_seconds and run_seconds are those of the last attempt, and grow while it waits or runs.
+SELECT
+    r.id,
+    r.job,
+    j.category,
+    r.kind,
+    r.state,
+    r.attempt,
+    r.failures,
+    r.priority,
+    r.queue,
+    r.worker,
+    r.arguments,
+    r.payload,
+    r.created_at,
+    r.created_by,
+    r.ready_at,
+    r.queued_at,
+    r.started_at,
+    r.ended_at,
+    CAST(CASE
+        WHEN r.state = 'queued' THEN DATEDIFF_BIG(MILLISECOND, r.queued_at, SYSUTCDATETIME())
+        WHEN r.started_at >= r.queued_at THEN DATEDIFF_BIG(MILLISECOND, r.queued_at, r.started_at)
+    END / 1000.0 AS DECIMAL(18, 3)) AS wait_seconds,
+    CAST(CASE
+        WHEN r.state IN ('running', 'stopping') THEN DATEDIFF_BIG(MILLISECOND, r.started_at, SYSUTCDATETIME())
+        ELSE DATEDIFF_BIG(MILLISECOND, r.started_at, r.ended_at)
+    END / 1000.0 AS DECIMAL(18, 3)) AS run_seconds,
+    r.exit_code,
+    r.signal,
+    r.reason,
+    r.progress,
+    r.message,
+    r.exit_message,
+    r.outputs,
+    r.stop,
+    r.stop_by,
+    r.job_version,
+    r.schedule_id,
+    r.due_at,
+    r.sequence_run_id,
+    r.retry_of
+FROM jobfac.run AS r
+LEFT JOIN jobfac.job AS j ON j.id = r.job;
+GO
+
+CREATE OR ALTER VIEW jobfac.v_queue AS
+-- Every run that waits, and what it waits for. place 1 is taken next from its queue. pool_workers are the workers that
+-- take from the run's pool at present; whether they have the labels that the run needs is not looked at.
+SELECT
+    r.id,
+    r.job,
+    r.kind,
+    r.state,
+    r.queue,
+    CASE WHEN r.state = 'queued'
+        THEN ROW_NUMBER() OVER (PARTITION BY r.state, r.queue ORDER BY r.priority DESC, r.id)
+    END AS place,
+    r.priority,
+    r.attempt,
+    CAST(DATEDIFF_BIG(
+        MILLISECOND, CASE WHEN r.state = 'queued' THEN r.queued_at ELSE r.created_at END, SYSUTCDATETIME()
+    ) / 1000.0 AS DECIMAL(18, 3)) AS waiting_seconds,
+    CASE
+        WHEN r.state = 'scheduled' AND r.attempt > 0 THEN N'its next attempt'
+        WHEN r.state = 'scheduled' THEN N'its time'
+        WHEN r.state = 'blocked' AND r.already_running <> 'start' THEN N'another run of the job'
+        WHEN r.state = 'blocked' THEN CONCAT(N'the concurrency key ', r.concurrency_key)
+        WHEN r.kind = 'sequence' THEN N'a worker or scheduler to begin it'
+        WHEN f.workers = 0 THEN CONCAT(N'a worker of the pool ', f.pool)
+        ELSE N'a free slot'
+    END AS waits_for,
+    f.workers AS pool_workers,
+    r.concurrency_key,
+    r.concurrency_limit,
+    r.created_at,
+    r.created_by,
+    r.ready_at,
+    r.queued_at,
+    r.sequence_run_id,
+    r.schedule_id
+FROM jobfac.run AS r
+LEFT JOIN (
+    SELECT
+        q.name,
+        q.pool,
+        (
+            SELECT COUNT(*)
+            FROM jobfac.worker AS w
+            WHERE w.state = 'active' AND w.lease_until > SYSUTCDATETIME()
+                AND (q.pool = N'@sequences' OR CHARINDEX(CONCAT(N'"', q.pool, N'"'), w.pools) > 0)
+        ) AS workers
+    FROM jobfac.queue AS q
+) AS f ON f.name = r.queue
+WHERE r.state IN ('queued', 'scheduled', 'blocked');
+GO
+
+CREATE OR ALTER VIEW jobfac.v_fleet AS
+-- Every worker process, those that have ended too. alive: it renews its lease.
+SELECT
+    w.id,
+    w.name,
+    w.host,
+    w.pid,
+    w.version,
+    w.state,
+    CAST(CASE WHEN w.state IN ('active', 'draining') AND w.lease_until > SYSUTCDATETIME() THEN 1 ELSE 0 END AS BIT)
+        AS alive,
+    w.slots,
+    COALESCE(h.busy, 0) AS busy,
+    w.pools,
+    w.labels,
+    w.started_at,
+    w.seen_at,
+    w.lease_until,
+    w.ended_at
+FROM jobfac.worker AS w
+LEFT JOIN (
+    SELECT r.worker_id, COUNT(*) AS busy
+    FROM jobfac.run AS r
+    WHERE r.state IN ('running', 'stopping')
+    GROUP BY r.worker_id
+) AS h ON h.worker_id = w.id;
+GO
+
+CREATE OR ALTER VIEW jobfac.v_job_statistics AS
+-- Every job with its runs that are kept. failed: failed, timed_out, start_failed and lost. success_percent: of the runs
+-- that succeeded, were mixed or failed.
+SELECT
+    j.id AS job,
+    j.category,
+    j.kind,
+    j.enabled,
+    COALESCE(s.runs, 0) AS runs,
+    COALESCE(s.waiting, 0) AS waiting,
+    COALESCE(s.running, 0) AS running,
+    COALESCE(s.succeeded, 0) AS succeeded,
+    COALESCE(s.mixed, 0) AS mixed,
+    COALESCE(s.failed, 0) AS failed,
+    COALESCE(s.stopped, 0) AS stopped,
+    COALESCE(s.denied, 0) AS denied,
+    CAST(100.0 * s.succeeded / NULLIF(s.succeeded + s.mixed + s.failed, 0) AS DECIMAL(5, 1)) AS success_percent,
+    CAST(s.average_ms / 1000.0 AS DECIMAL(18, 3)) AS average_seconds,
+    CAST(s.maximum_ms / 1000.0 AS DECIMAL(18, 3)) AS maximum_seconds,
+    CAST(s.average_wait_ms / 1000.0 AS DECIMAL(18, 3)) AS average_wait_seconds,
+    s.last_started_at,
+    s.last_success_at,
+    s.last_failure_at,
+    (SELECT TOP (1) l.state FROM jobfac.run AS l WHERE l.job = j.id ORDER BY l.id DESC) AS last_state
+FROM jobfac.job AS j
+LEFT JOIN (
+    SELECT
+        r.job,
+        COUNT(*) AS runs,
+        SUM(CASE WHEN r.state IN ('queued', 'scheduled', 'blocked') THEN 1 ELSE 0 END) AS waiting,
+        SUM(CASE WHEN r.state IN ('running', 'stopping') THEN 1 ELSE 0 END) AS running,
+        SUM(CASE WHEN r.state = 'succeeded' THEN 1 ELSE 0 END) AS succeeded,
+        SUM(CASE WHEN r.state = 'mixed' THEN 1 ELSE 0 END) AS mixed,
+        SUM(CASE WHEN r.state IN ('failed', 'timed_out', 'start_failed', 'lost') THEN 1 ELSE 0 END) AS failed,
+        SUM(CASE WHEN r.state = 'stopped' THEN 1 ELSE 0 END) AS stopped,
+        SUM(CASE WHEN r.state = 'denied' THEN 1 ELSE 0 END) AS denied,
+        AVG(DATEDIFF_BIG(MILLISECOND, r.started_at, r.ended_at)) AS average_ms,
+        MAX(DATEDIFF_BIG(MILLISECOND, r.started_at, r.ended_at)) AS maximum_ms,
+        AVG(CASE WHEN r.started_at >= r.queued_at THEN DATEDIFF_BIG(MILLISECOND, r.queued_at, r.started_at) END)
+            AS average_wait_ms,
+        MAX(r.started_at) AS last_started_at,
+        MAX(CASE WHEN r.state = 'succeeded' THEN r.ended_at END) AS last_success_at,
+        MAX(CASE WHEN r.state IN ('failed', 'timed_out', 'start_failed', 'lost') THEN r.ended_at END) AS last_failure_at
+    FROM jobfac.run AS r
+    GROUP BY r.job
+) AS s ON s.job = j.id;
+GO
+
+CREATE OR ALTER VIEW jobfac.v_schedule AS
+-- Every schedule: when it is due next (NULL: never again) and what became of its last run. seconds_until is below 0
+-- while the schedule is paused past its time, or when no scheduler is at work.
+SELECT
+    s.id,
+    s.job,
+    s.name,
+    j.enabled AS job_enabled,
+    s.paused,
+    s.next_due_at,
+    CAST(DATEDIFF_BIG(MILLISECOND, SYSUTCDATETIME(), s.fire_at) / 1000.0 AS DECIMAL(18, 3)) AS seconds_until,
+    s.last_due_at,
+    r.id AS last_run_id,
+    r.state AS last_run_state,
+    r.started_at AS last_run_started_at,
+    r.ended_at AS last_run_ended_at,
+    s.definition
+FROM jobfac.schedule AS s
+LEFT JOIN jobfac.job AS j ON j.id = s.job
+LEFT JOIN jobfac.run AS r ON r.id = (
+    SELECT TOP (1) l.id FROM jobfac.run AS l WHERE l.schedule_id = s.id ORDER BY l.due_at DESC
+);
+GO
+
+CREATE OR ALTER VIEW jobfac.v_sequence_runs AS
+-- Every run of a sequence: the step it is at or ended with, and how many runs it has started, by what became of them.
+SELECT
+    p.id,
+    p.job,
+    p.state,
+    p.created_at,
+    p.created_by,
+    p.started_at,
+    p.ended_at,
+    CAST(CASE
+        WHEN p.state IN ('running', 'stopping') THEN DATEDIFF_BIG(MILLISECOND, p.started_at, SYSUTCDATETIME())
+        ELSE DATEDIFF_BIG(MILLISECOND, p.started_at, p.ended_at)
+    END / 1000.0 AS DECIMAL(18, 3)) AS run_seconds,
+    (SELECT TOP (1) v.step FROM jobfac.visit AS v WHERE v.run_id = p.id ORDER BY v.id DESC) AS last_step,
+    COALESCE(c.jobs, 0) AS jobs,
+    COALESCE(c.active, 0) AS active,
+    COALESCE(c.succeeded, 0) AS succeeded,
+    COALESCE(c.failed, 0) AS failed,
+    COALESCE(c.stopped, 0) AS stopped,
+    p.reason,
+    p.sequence_run_id,
+    p.schedule_id,
+    p.retry_of
+FROM jobfac.run AS p
+LEFT JOIN (
+    SELECT
+        r.sequence_run_id,
+        COUNT(*) AS jobs,
+        SUM(CASE WHEN r.ended_at IS NULL THEN 1 ELSE 0 END) AS active,
+        SUM(CASE WHEN r.state IN ('succeeded', 'mixed') THEN 1 ELSE 0 END) AS succeeded,
+        SUM(CASE WHEN r.state IN ('failed', 'timed_out', 'start_failed', 'lost', 'denied') THEN 1 ELSE 0 END) AS failed,
+        SUM(CASE WHEN r.state = 'stopped' THEN 1 ELSE 0 END) AS stopped
+    FROM jobfac.run AS r
+    WHERE r.sequence_run_id IS NOT NULL
+    GROUP BY r.sequence_run_id
+) AS c ON c.sequence_run_id = p.id
+WHERE p.kind = 'sequence';
+GO
+
+CREATE OR ALTER VIEW jobfac.v_failures AS
+-- Every run that went wrong or was denied. recovered_at: when a later run of the job succeeded for the first time.
+SELECT
+    r.id,
+    r.job,
+    j.category,
+    r.kind,
+    r.state,
+    r.ended_at,
+    r.attempt,
+    r.worker,
+    r.exit_code,
+    r.signal,
+    r.reason,
+    r.exit_message,
+    CAST(DATEDIFF_BIG(MILLISECOND, r.started_at, r.ended_at) / 1000.0 AS DECIMAL(18, 3)) AS run_seconds,
+    (
+        SELECT TOP (1) s.ended_at
+        FROM jobfac.run AS s
+        WHERE s.job = r.job AND s.id > r.id AND s.state = 'succeeded'
+        ORDER BY s.id
+    ) AS recovered_at,
+    r.created_at,
+    r.created_by,
+    r.schedule_id,
+    r.sequence_run_id
+FROM jobfac.run AS r
+LEFT JOIN jobfac.job AS j ON j.id = r.job
+WHERE r.state IN ('failed', 'timed_out', 'start_failed', 'lost', 'denied');
+GO
+
+-- Views for a closer look: what happened to one run, what it wrote, and what is wrong at present.
+-- Run this file again at any time: it replaces what is there.
+
+CREATE OR ALTER VIEW jobfac.v_events AS
+-- What happened to a run, in the order of id: every change of its state, who caused it and why.
+SELECT
+    e.id,
+    e.run_id,
+    r.job,
+    e.attempt,
+    e.at,
+    e.event,
+    e.[by] AS who,
+    e.detail
+FROM jobfac.run_event AS e
+LEFT JOIN jobfac.run AS r ON r.id = e.run_id;
+GO
+
+CREATE OR ALTER VIEW jobfac.v_output AS
+-- What a run wrote, in the order of position (bytes from the stream's beginning). The text is read in the database's
+-- code page: characters outside ASCII are right if its collation is a UTF-8 one.
+SELECT
+    o.run_id,
+    r.job,
+    o.attempt,
+    o.stream,
+    o.offset AS position,
+    o.at,
+    CAST(o.data AS VARCHAR(MAX)) AS text
+FROM jobfac.run_output AS o
+LEFT JOIN jobfac.run AS r ON r.id = o.run_id;
+GO
+
+CREATE OR ALTER VIEW jobfac.v_steps AS
+-- Which way each run of a sequence went, in the order of id: one line each time that it came to a step. refused: the
+-- jobs that could not be started, and why.
+SELECT
+    v.id,
+    v.run_id,
+    r.job,
+    v.step,
+    v.number,
+    v.entered_at,
+    v.start,
+    v.result,
+    v.decided_at,
+    v.goes_to,
+    v.next_step,
+    v.reason,
+    v.refused
+FROM jobfac.visit AS v
+LEFT JOIN jobfac.run AS r ON r.id = v.run_id;
+GO
+
+CREATE OR ALTER VIEW jobfac.v_health AS
+-- What is wrong now, one line each; no line: all is well.
+SELECT
+    N'lease expired' AS problem,
+    CONCAT(N'worker ', w.name) AS subject,
+    w.lease_until AS since,
+    N'No worker or scheduler is alive that would give its runs back: start one.' AS remedy
+FROM jobfac.worker AS w
+WHERE w.state IN ('active', 'draining') AND w.lease_until < DATEADD(SECOND, -30, SYSUTCDATETIME())
+UNION ALL
+SELECT
+    N'no worker',
+    CONCAT(N'queue ', q.queue),
+    MIN(q.queued_at),
+    N'No active worker takes from this pool: start one, or correct the pool of its jobs.'
+FROM jobfac.v_queue AS q
+WHERE q.state = 'queued' AND q.kind = 'program' AND q.pool_workers = 0
+GROUP BY q.queue
+UNION ALL
+SELECT
+    N'long queue',
+    CONCAT(N'queue ', q.queue),
+    MIN(q.queued_at),
+    N'Runs wait for more than five minutes: add workers or slots, or check the labels that the jobs ask for.'
+FROM jobfac.v_queue AS q
+WHERE q.state = 'queued' AND q.pool_workers > 0
+GROUP BY q.queue
+HAVING MIN(q.queued_at) < DATEADD(MINUTE, -5, SYSUTCDATETIME())
+UNION ALL
+SELECT
+    N'not promoted',
+    CONCAT(N'run ', r.id),
+    r.ready_at,
+    N'Its time has come and nobody queues it: start a worker or a scheduler.'
+FROM jobfac.run AS r
+WHERE r.state = 'scheduled' AND r.ready_at < DATEADD(SECOND, -60, SYSUTCDATETIME())
+UNION ALL
+SELECT
+    N'schedule overdue',
+    CONCAT(N'schedule ', s.name, N' of job ', s.job),
+    s.fire_at,
+    N'No scheduler is at work: start one.'
+FROM jobfac.schedule AS s
+WHERE s.fire_at IS NOT NULL AND s.paused = 0 AND s.fire_at < DATEADD(SECOND, -60, SYSUTCDATETIME())
+UNION ALL
+SELECT
+    N'stop not obeyed',
+    CONCAT(N'run ', s.id, N' of job ', s.job),
+    s.asked_at,
+    N'Stop it at once (EXEC jobfac.stop_run @now = 1), and look at the log of its worker.'
+FROM (
+    SELECT
+        r.id,
+        r.job,
+        (SELECT MAX(e.at) FROM jobfac.run_event AS e WHERE e.run_id = r.id AND e.event = 'stopping') AS asked_at
+    FROM jobfac.run AS r
+    WHERE r.state IN ('running', 'stopping') AND r.state = 'stopping' AND r.kind = 'program'
+) AS s
+WHERE s.asked_at < DATEADD(MINUTE, -10, SYSUTCDATETIME());
+GO
+
+-- Steps of the procedures in the next file. They run in their caller's transaction, and nobody needs a right to them.
+-- Run this file again at any time: it replaces what is there.
+
+-- Filtered indexes need both in every session that writes, and a procedure keeps what held when it was created.
+SET QUOTED_IDENTIFIER ON;
+SET ANSI_NULLS ON;
+GO
+
+CREATE OR ALTER PROCEDURE jobfac.request_stop
+    @run BIGINT,
+    @now BIT,
+    @by NVARCHAR(128),
+    @before VARCHAR(16) = NULL OUTPUT,
+    @after VARCHAR(16) = NULL OUTPUT
+AS
+-- Stop a run: a waiting one at once, a running one by asking for it, a sequence with all that it started.
+BEGIN
+    SET NOCOUNT ON;
+    DECLARE @attempt INT, @stop VARCHAR(16), @kind VARCHAR(16), @sentence NVARCHAR(2000);
+    DECLARE @how VARCHAR(16) = CASE WHEN @now = 1 THEN 'now' ELSE 'polite' END;
+    DECLARE @reason NVARCHAR(1000) = CONCAT(N'stopped by ', @by, N' before it began');
+    SELECT @before = r.state, @attempt = r.attempt, @stop = r.stop, @kind = r.kind
+    FROM jobfac.run AS r WITH (ROWLOCK, UPDLOCK)
+    WHERE r.id = @run;
+    IF @@ROWCOUNT = 0
+    BEGIN
+        SET @sentence = CONCAT(N'There is no run ', @run, N'; jobfac.v_runs shows what there is.');
+        THROW 50003, @sentence, 1;
+    END;
+    SET @after = CASE
+        WHEN @before IN ('scheduled', 'blocked', 'queued') THEN 'stopped'
+        WHEN @before IN ('running', 'stopping') THEN 'stopping'
+        ELSE @before
+    END;
+    IF @after = @before AND (@before <> 'stopping' OR @stop IN (@how, 'now'))
+        RETURN;
+    IF @after = 'stopped'
+        UPDATE jobfac.run
+        SET
+            state = 'stopped',
+            stop = @how,
+            stop_by = @by,
+            ended_at = SYSUTCDATETIME(),
+            reason = @reason
+        WHERE id = @run;
+    ELSE
+        UPDATE jobfac.run SET state = 'stopping', stop = @how, stop_by = @by WHERE id = @run;
+    INSERT INTO jobfac.run_event (run_id, attempt, at, event, [by], detail)
+    VALUES (@run, @attempt, SYSUTCDATETIME(), @after, @by, CASE WHEN @now = 1 THEN N'at once' END);
+    DECLARE @child BIGINT = 0;
+    WHILE @kind = 'sequence' AND @child IS NOT NULL
+    BEGIN
+        SET @child = (
+            SELECT MIN(r.id) FROM jobfac.run AS r
+            WHERE r.sequence_run_id = @run AND r.ended_at IS NULL AND r.id > @child
+        );
+        IF @child IS NOT NULL
+            EXEC jobfac.request_stop @run = @child, @now = @now, @by = @by;
+    END;
+END;
+GO
+
+CREATE OR ALTER PROCEDURE jobfac.lock_rule
+    @resource NVARCHAR(255)
+AS
+-- Decisions about one job or one concurrency key are made under its named lock, by every program and procedure.
+BEGIN
+    SET NOCOUNT ON;
+    DECLARE @taken INT;
+    EXEC @taken = sp_getapplock
+        @Resource = @resource, @LockMode = N'Exclusive', @LockOwner = N'Transaction', @LockTimeout = 20000;
+    IF @taken < 0
+        THROW 51222, N'The lock could not be had in time; try again.', 1;
+END;
+GO
+
+CREATE OR ALTER PROCEDURE jobfac.check_request
+    @kind VARCHAR(16),
+    @arguments NVARCHAR(MAX),
+    @payload NVARCHAR(MAX),
+    @delay_seconds INT
+AS
+-- Refuse what no program could be started with.
+BEGIN
+    SET NOCOUNT ON;
+    IF @kind = 'program' AND @arguments IS NOT NULL AND (ISJSON(@arguments) = 0 OR LEFT(LTRIM(@arguments), 1) <> N'[')
+        THROW 50007, N'@arguments must be a JSON array of texts, such as ["--full", "2027"].', 1;
+    IF @kind = 'program' AND EXISTS (SELECT 1 FROM OPENJSON(@arguments) AS a WHERE a.[type] <> 1)
+        THROW 50007, N'@arguments must hold texts only, such as ["--full", "2027"].', 1;
+    IF @kind = 'sequence' AND @arguments IS NOT NULL AND (ISJSON(@arguments) = 0 OR LEFT(LTRIM(@arguments), 1) <> N'{')
+        THROW 50007, N'@arguments of a sequence must be a JSON object such as {"extract": ["--full"]}.', 1;
+    IF @kind = 'sequence' AND @payload IS NOT NULL AND (ISJSON(@payload) = 0 OR LEFT(LTRIM(@payload), 1) <> N'{')
+        THROW 50007, N'@payload of a sequence must be a JSON object such as {"extract": "2027"}.', 1;
+    IF DATALENGTH(@payload) > 8388608
+        THROW 50007, N'The payload has more than 4,194,304 characters; keep it elsewhere and pass its place.', 1;
+    IF @delay_seconds < 0
+        THROW 50007, N'@delay_seconds must not be negative.', 1;
+END;
+GO
+
+CREATE OR ALTER PROCEDURE jobfac.insert_run
+    @job NVARCHAR(128),
+    @manual BIT, -- a start by hand, which the definition may forbid
+    @arguments NVARCHAR(MAX) = NULL,
+    @payload NVARCHAR(MAX) = NULL,
+    @overrides NVARCHAR(MAX) = NULL,
+    @priority INT = NULL,
+    @delay_seconds INT = NULL,
+    @key NVARCHAR(200) = NULL,
+    @retry_of BIGINT = NULL,
+    @by NVARCHAR(128),
+    @run_id BIGINT OUTPUT
+AS
+-- What a definition and a request make of each other: a new run, in the state that the job's rules give it.
+BEGIN
+    SET NOCOUNT ON;
+    DECLARE @sentence NVARCHAR(2000), @kind VARCHAR(16), @version INT, @enabled BIT, @queue NVARCHAR(400);
+    DECLARE @definition NVARCHAR(MAX);
+    DECLARE @asked NVARCHAR(128) = @job;
+    SELECT
+        @job = j.id,
+        @kind = j.kind,
+        @version = j.version,
+        @enabled = j.enabled,
+        @queue = j.queue,
+        @definition = v.definition
+    FROM jobfac.job AS j
+    JOIN jobfac.job_version AS v ON v.job = j.id AND v.version = j.version
+    WHERE j.id = @asked;
+    IF @version IS NULL
+    BEGIN
+        SET @sentence = CONCAT(N'There is no job ''', @asked, N'''; jobfac.v_job_statistics shows what there is.');
+        THROW 50001, @sentence, 1;
+    END;
+    IF @enabled = 0
+        SET @sentence = CONCAT(N'Job ''', @job, N''' is disabled; EXEC jobfac.enable_job allows it again.');
+    -- A definition leaves its defaults out, so a missing key is the default.
+    IF @enabled = 1 AND @manual = 1 AND JSON_VALUE(@definition, '$.on_demand') = 'false'
+        SET @sentence = CONCAT(
+            N'Job ''', @job, N''' may not be started by hand: its definition says on_demand: false.'
+        );
+    IF @enabled = 1 AND @manual = 1 AND @arguments IS NOT NULL
+        AND JSON_VALUE(@definition, '$.replace_arguments') = 'false'
+        SET @sentence = CONCAT(
+            N'Job ''', @job, N''' takes no other arguments: its definition says replace_arguments: false.'
+        );
+    IF @sentence IS NOT NULL
+        THROW 50002, @sentence, 1;
+    EXEC jobfac.check_request
+        @kind = @kind, @arguments = @arguments, @payload = @payload, @delay_seconds = @delay_seconds;
+    IF @kind = 'sequence' AND @overrides IS NULL AND COALESCE(@arguments, @payload) IS NOT NULL
+        SET @overrides = CONCAT(
+            N'{"arguments": ', COALESCE(@arguments, N'{}'), N', "payloads": ', COALESCE(@payload, N'{}'), N'}'
+        );
+    IF @kind = 'sequence'
+        SELECT @arguments = NULL, @payload = NULL;
+
+    DECLARE @rule VARCHAR(16) = COALESCE(JSON_VALUE(@definition, '$.already_running'), 'start');
+    DECLARE @shared NVARCHAR(128) = JSON_VALUE(@definition, '$.concurrency.key');
+    DECLARE @limit INT;
+    IF @shared IS NOT NULL
+        SET @limit = COALESCE(CAST(JSON_VALUE(@definition, '$.concurrency.limit') AS INT), 1);
+    DECLARE @state VARCHAR(16) = 'queued';
+    IF @delay_seconds > 0
+        SET @state = 'scheduled';
+    ELSE
+    BEGIN
+        DECLARE @resource NVARCHAR(255), @others INT, @other BIGINT = 0;
+        IF @rule <> 'start'
+        BEGIN
+            SET @resource = CONCAT(N'jobfac:job:', @job);
+            EXEC jobfac.lock_rule @resource = @resource;
+        END;
+        IF @shared IS NOT NULL
+        BEGIN
+            SET @resource = CONCAT(N'jobfac:key:', @shared);
+            EXEC jobfac.lock_rule @resource = @resource;
+        END;
+        WHILE @rule = 'replace' AND @other IS NOT NULL
+        BEGIN
+            SET @other = (
+                SELECT MIN(r.id) FROM jobfac.run AS r
+                WHERE r.state IN ('blocked', 'queued', 'running', 'scheduled', 'stopping')
+                    AND r.job = @job AND r.id > @other
+            );
+            IF @other IS NOT NULL
+            BEGIN
+                DECLARE @replaced NVARCHAR(128) = CONCAT(LEFT(@by, 117), N' (replaced)');
+                EXEC jobfac.request_stop @run = @other, @now = 0, @by = @replaced;
+            END;
+        END;
+        IF @shared IS NOT NULL
+        BEGIN
+            SELECT @others = COUNT(*)
+            FROM jobfac.run AS r
+            WHERE r.concurrency_key = @shared AND r.state IN ('queued', 'running', 'stopping');
+            IF @others >= @limit
+                SET @state = 'blocked';
+        END;
+        IF @rule IN ('queue', 'replace')
+        BEGIN
+            SELECT @others = COUNT(*)
+            FROM jobfac.run AS r
+            WHERE r.state IN ('blocked', 'queued', 'running', 'scheduled', 'stopping')
+                AND r.job = @job AND r.state IN ('queued', 'running', 'stopping');
+            IF @others > 0
+                SET @state = 'blocked';
+        END;
+        IF @rule = 'deny'
+        BEGIN
+            -- A run between two of its attempts is still running in the eyes of whoever must not start a second one.
+            SELECT @others = COUNT(*)
+            FROM jobfac.run AS r
+            WHERE r.state IN ('blocked', 'queued', 'running', 'scheduled', 'stopping')
+                AND r.job = @job AND (r.state <> 'scheduled' OR r.attempt > 0);
+            IF @others > 0
+                SET @state = 'denied';
+        END;
+    END;
+
+    DECLARE @at DATETIME2(3) = SYSUTCDATETIME();
+    INSERT INTO jobfac.run (
+        job, job_version, kind, state, queue, priority, arguments, payload, overrides, created_at, created_by,
+        ready_at, queued_at, ended_at, reason, restartable, already_running, concurrency_key, concurrency_limit,
+        start_key, retry_of
+    )
+    VALUES (
+        @job,
+        @version,
+        @kind,
+        @state,
+        @queue,
+        COALESCE(@priority, CAST(JSON_VALUE(@definition, '$.priority') AS INT), 0),
+        @arguments,
+        @payload,
+        @overrides,
+        @at,
+        @by,
+        CASE WHEN @state = 'scheduled' THEN DATEADD(SECOND, @delay_seconds, @at) END,
+        CASE WHEN @state = 'queued' THEN @at END,
+        CASE WHEN @state = 'denied' THEN @at END,
+        CASE WHEN @state = 'denied' THEN N'another run of the job is still active' END,
+        CASE WHEN JSON_VALUE(@definition, '$.restartable') = 'false' THEN 0 ELSE 1 END,
+        @rule,
+        @shared,
+        @limit,
+        @key,
+        @retry_of
+    );
+    SET @run_id = CAST(SCOPE_IDENTITY() AS BIGINT);
+    INSERT INTO jobfac.run_event (run_id, attempt, at, event, [by])
+    VALUES (@run_id, 0, SYSUTCDATETIME(), @state, @by);
+END;
+GO
+
+CREATE OR ALTER PROCEDURE jobfac.set_enabled
+    @job NVARCHAR(128),
+    @enabled BIT,
+    @by NVARCHAR(128)
+AS
+BEGIN
+    SET NOCOUNT ON;
+    DECLARE @sentence NVARCHAR(2000), @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN());
+    IF NOT EXISTS (SELECT 1 FROM jobfac.job AS j WHERE j.id = @job)
+    BEGIN
+        SET @sentence = CONCAT(N'There is no job ''', @job, N'''; jobfac.v_job_statistics shows what there is.');
+        THROW 50001, @sentence, 1;
+    END;
+    SET XACT_ABORT ON;
+    BEGIN TRANSACTION;
+    UPDATE jobfac.job SET enabled = @enabled, updated_at = SYSUTCDATETIME(), updated_by = @who WHERE id = @job;
+    INSERT INTO jobfac.audit (at, [by], action, subject)
+    VALUES (SYSUTCDATETIME(), @who, CASE WHEN @enabled = 1 THEN 'enable' ELSE 'disable' END, @job);
+    COMMIT TRANSACTION;
+END;
+GO
+
+CREATE OR ALTER PROCEDURE jobfac.set_paused
+    @job NVARCHAR(128),
+    @schedule NVARCHAR(128),
+    @paused BIT,
+    @by NVARCHAR(128)
+AS
+BEGIN
+    SET NOCOUNT ON;
+    DECLARE @sentence NVARCHAR(2000), @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN());
+    IF NOT EXISTS (SELECT 1 FROM jobfac.schedule AS s WHERE s.job = @job AND s.name = COALESCE(@schedule, s.name))
+    BEGIN
+        SET @sentence = CONCAT(
+            N'Job ''', @job, N''' has no schedule', N' ''' + @schedule + N'''',
+            N'; jobfac.v_schedule shows what there is.'
+        );
+        THROW 50005, @sentence, 1;
+    END;
+    SET XACT_ABORT ON;
+    BEGIN TRANSACTION;
+    INSERT INTO jobfac.audit (at, [by], action, subject)
+    SELECT
+        SYSUTCDATETIME(), @who, CASE WHEN @paused = 1 THEN 'pause' ELSE 'resume' END, CONCAT(s.job, N'/', s.name)
+    FROM jobfac.schedule AS s WITH (ROWLOCK, UPDLOCK)
+    WHERE s.job = @job AND s.name = COALESCE(@schedule, s.name) AND s.paused <> @paused;
+    UPDATE jobfac.schedule
+    SET
+        paused = @paused,
+        resumed_at = CASE WHEN @paused = 0 THEN SYSUTCDATETIME() ELSE resumed_at END,
+        updated_at = SYSUTCDATETIME()
+    WHERE job = @job AND name = COALESCE(@schedule, name) AND paused <> @paused;
+    COMMIT TRANSACTION;
+END;
+GO
+
+-- What an operator may do. Each procedure joins the caller's transaction, or has one of its own, and a refusal (THROW)
+-- leaves the caller's transaction as it was.
+--
+-- Errors: 50001 there is no such job; 50002 the job does not allow it; 50003 there is no such run; 50004 the run has
+-- not ended; 50005 there is no such schedule; 50006 there is no such worker alive; 50007 an argument cannot be used;
+-- 51222 a lock could not be had in time (try again).
+--
+-- Run this file again at any time: it replaces what is there.
+
+-- Filtered indexes need both in every session that writes, and a procedure keeps what held when it was created.
+SET QUOTED_IDENTIFIER ON;
+SET ANSI_NULLS ON;
+GO
+
+CREATE OR ALTER PROCEDURE jobfac.start_job
+    @job NVARCHAR(128),
+    @arguments NVARCHAR(MAX) = NULL, -- a JSON array of texts; for a sequence an object of such arrays by job
+    @payload NVARCHAR(MAX) = NULL, -- any text; for a sequence a JSON object of texts by job
+    @priority INT = NULL, -- NULL: as the definition says; higher comes first
+    @delay_seconds INT = NULL,
+    @key NVARCHAR(200) = NULL, -- the same key of the same job gives the same run, however often it is asked for
+    @by NVARCHAR(128) = NULL, -- NULL: the login
+    @run_id BIGINT = NULL OUTPUT
+AS
+-- Start a job. Look at the run's state: the already-running policy may have made it `denied` or `blocked`.
+BEGIN
+    SET NOCOUNT ON;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+    DECLARE @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN());
+    DECLARE @outer INT = @@TRANCOUNT;
+    IF @outer = 0
+        BEGIN TRANSACTION;
+    ELSE
+        SAVE TRANSACTION jobfac_start;
+    BEGIN TRY
+        SET @run_id = NULL;
+        IF @key IS NOT NULL
+            -- Two with the same key: the second waits here for the first.
+            SELECT @run_id = r.id
+            FROM jobfac.run AS r WITH (UPDLOCK, HOLDLOCK)
+            WHERE r.job = @job AND r.start_key = @key;
+        IF @run_id IS NULL
+            EXEC jobfac.insert_run
+                @job = @job,
+                @manual = 1,
+                @arguments = @arguments,
+                @payload = @payload,
+                @priority = @priority,
+                @delay_seconds = @delay_seconds,
+                @key = @key,
+                @by = @who,
+                @run_id = @run_id OUTPUT;
+        IF @outer = 0
+            COMMIT TRANSACTION;
+    END TRY
+    BEGIN CATCH
+        IF @outer = 0 AND XACT_STATE() <> 0
+            ROLLBACK TRANSACTION;
+        IF @outer > 0 AND XACT_STATE() = 1
+            ROLLBACK TRANSACTION jobfac_start;
+        THROW;
+    END CATCH;
+END;
+GO
+
+CREATE OR ALTER PROCEDURE jobfac.retry_run
+    @run BIGINT,
+    @by NVARCHAR(128) = NULL,
+    @run_id BIGINT = NULL OUTPUT
+AS
+-- Run a finished run again, with the same arguments and payload and the job's present definition: a new run.
+BEGIN
+    SET NOCOUNT ON;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+    DECLARE @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN());
+    DECLARE @job NVARCHAR(128), @state VARCHAR(16), @priority INT, @sentence NVARCHAR(2000);
+    DECLARE @arguments NVARCHAR(MAX), @payload NVARCHAR(MAX), @overrides NVARCHAR(MAX);
+    DECLARE @outer INT = @@TRANCOUNT;
+    IF @outer = 0
+        BEGIN TRANSACTION;
+    ELSE
+        SAVE TRANSACTION jobfac_retry;
+    BEGIN TRY
+        SET @run_id = NULL;
+        SELECT
+            @job = r.job,
+            @state = r.state,
+            @priority = r.priority,
+            @arguments = r.arguments,
+            @payload = r.payload,
+            @overrides = r.overrides
+        FROM jobfac.run AS r
+        WHERE r.id = @run;
+        IF @state IS NULL
+        BEGIN
+            SET @sentence = CONCAT(N'There is no run ', @run, N'; jobfac.v_runs shows what there is.');
+            THROW 50003, @sentence, 1;
+        END;
+        IF @state IN ('scheduled', 'blocked', 'queued', 'running', 'stopping')
+        BEGIN
+            SET @sentence = CONCAT(N'Run ', @run, N' is still ', @state, N'; stop it first, or wait for its end.');
+            THROW 50004, @sentence, 1;
+        END;
+        EXEC jobfac.insert_run
+            @job = @job,
+            @manual = 0,
+            @arguments = @arguments,
+            @payload = @payload,
+            @overrides = @overrides,
+            @priority = @priority,
+            @retry_of = @run,
+            @by = @who,
+            @run_id = @run_id OUTPUT;
+        INSERT INTO jobfac.audit (at, [by], action, subject, [after])
+        VALUES (SYSUTCDATETIME(), @who, 'retry', CONCAT(N'run ', @run), CONCAT(N'run ', @run_id));
+        IF @outer = 0
+            COMMIT TRANSACTION;
+    END TRY
+    BEGIN CATCH
+        IF @outer = 0 AND XACT_STATE() <> 0
+            ROLLBACK TRANSACTION;
+        IF @outer > 0 AND XACT_STATE() = 1
+            ROLLBACK TRANSACTION jobfac_retry;
+        THROW;
+    END CATCH;
+END;
+GO
+
+CREATE OR ALTER PROCEDURE jobfac.stop_run
+    @run BIGINT,
+    @now BIT = 0, -- 1: without the grace that the job's definition gives
+    @by NVARCHAR(128) = NULL
+AS
+-- Stop a run, and a sequence with all that it started. What waits ends here; what runs is stopped by its worker, within
+-- a heartbeat and the job's grace. What this makes room for is let in by the next sweep of a worker or scheduler.
+BEGIN
+    SET NOCOUNT ON;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+    DECLARE @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN());
+    DECLARE @before VARCHAR(16), @after VARCHAR(16);
+    DECLARE @outer INT = @@TRANCOUNT;
+    IF @outer = 0
+        BEGIN TRANSACTION;
+    ELSE
+        SAVE TRANSACTION jobfac_stop;
+    BEGIN TRY
+        EXEC jobfac.request_stop
+            @run = @run, @now = @now, @by = @who, @before = @before OUTPUT, @after = @after OUTPUT;
+        INSERT INTO jobfac.audit (at, [by], action, subject, [before], [after])
+        VALUES (SYSUTCDATETIME(), @who, 'stop', CONCAT(N'run ', @run), @before, @after);
+        IF @outer = 0
+            COMMIT TRANSACTION;
+    END TRY
+    BEGIN CATCH
+        IF @outer = 0 AND XACT_STATE() <> 0
+            ROLLBACK TRANSACTION;
+        IF @outer > 0 AND XACT_STATE() = 1
+            ROLLBACK TRANSACTION jobfac_stop;
+        THROW;
+    END CATCH;
+END;
+GO
+
+CREATE OR ALTER PROCEDURE jobfac.enable_job
+    @job NVARCHAR(128),
+    @by NVARCHAR(128) = NULL
+AS
+-- Allow starts of a job again.
+BEGIN
+    SET NOCOUNT ON;
+    EXEC jobfac.set_enabled @job = @job, @enabled = 1, @by = @by;
+END;
+GO
+
+CREATE OR ALTER PROCEDURE jobfac.disable_job
+    @job NVARCHAR(128),
+    @by NVARCHAR(128) = NULL
+AS
+-- Forbid starts of a job; what runs goes on.
+BEGIN
+    SET NOCOUNT ON;
+    EXEC jobfac.set_enabled @job = @job, @enabled = 0, @by = @by;
+END;
+GO
+
+CREATE OR ALTER PROCEDURE jobfac.pause_schedule
+    @job NVARCHAR(128),
+    @schedule NVARCHAR(128) = NULL, -- NULL: every schedule of the job
+    @by NVARCHAR(128) = NULL
+AS
+-- Let a schedule start nothing until it is resumed.
+BEGIN
+    SET NOCOUNT ON;
+    EXEC jobfac.set_paused @job = @job, @schedule = @schedule, @paused = 1, @by = @by;
+END;
+GO
+
+CREATE OR ALTER PROCEDURE jobfac.resume_schedule
+    @job NVARCHAR(128),
+    @schedule NVARCHAR(128) = NULL,
+    @by NVARCHAR(128) = NULL
+AS
+-- Let it start runs again. The times that passed meanwhile are missed: the schedule's `missed` says what becomes of
+-- them.
+BEGIN
+    SET NOCOUNT ON;
+    EXEC jobfac.set_paused @job = @job, @schedule = @schedule, @paused = 0, @by = @by;
+END;
+GO
+
+CREATE OR ALTER PROCEDURE jobfac.drain_worker
+    @worker BIGINT, -- its id in jobfac.v_fleet
+    @by NVARCHAR(128) = NULL
+AS
+-- Ask a worker to take nothing more and to leave when its runs have ended.
+BEGIN
+    SET NOCOUNT ON;
+    DECLARE @sentence NVARCHAR(2000), @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN());
+    IF NOT EXISTS (SELECT 1 FROM jobfac.worker AS w WHERE w.id = @worker AND w.state IN ('active', 'draining'))
+    BEGIN
+        SET @sentence = CONCAT(N'There is no live worker ', @worker, N'; jobfac.v_fleet shows the fleet.');
+        THROW 50006, @sentence, 1;
+    END;
+    SET XACT_ABORT ON;
+    BEGIN TRANSACTION;
+    UPDATE jobfac.worker SET state = 'draining' WHERE id = @worker AND state IN ('active', 'draining');
+    INSERT INTO jobfac.audit (at, [by], action, subject)
+    VALUES (SYSUTCDATETIME(), @who, 'drain', CONCAT(N'worker ', @worker));
+    COMMIT TRANSACTION;
+END;
+GO
+
+-- Three roles with the least rights that work; a user gets one by ALTER ROLE jobfac_reader ADD MEMBER [SHOP\reporting].
+-- Run this file again at any time: rights that are there already stay.
+
+IF DATABASE_PRINCIPAL_ID(N'jobfac_worker') IS NULL
+    CREATE ROLE jobfac_worker;
+IF DATABASE_PRINCIPAL_ID(N'jobfac_operator') IS NULL
+    CREATE ROLE jobfac_operator;
+IF DATABASE_PRINCIPAL_ID(N'jobfac_reader') IS NULL
+    CREATE ROLE jobfac_reader;
+GO
+
+-- jobfac's own programs: worker, scheduler, API and command line. They change rows and never the schema.
+GRANT SELECT, INSERT, UPDATE, DELETE ON SCHEMA::jobfac TO jobfac_worker;
+DENY INSERT, UPDATE, DELETE ON jobfac.alembic_version TO jobfac_worker;
+GO
+
+-- People who start and stop: the procedures do for them what they have no right to do by themselves.
+GRANT EXECUTE ON jobfac.start_job TO jobfac_operator;
+GRANT EXECUTE ON jobfac.retry_run TO jobfac_operator;
+GRANT EXECUTE ON jobfac.stop_run TO jobfac_operator;
+GRANT EXECUTE ON jobfac.enable_job TO jobfac_operator;
+GRANT EXECUTE ON jobfac.disable_job TO jobfac_operator;
+GRANT EXECUTE ON jobfac.pause_schedule TO jobfac_operator;
+GRANT EXECUTE ON jobfac.resume_schedule TO jobfac_operator;
+GRANT EXECUTE ON jobfac.drain_worker TO jobfac_operator;
+GO
+
+-- People who look. Payloads, arguments and output are among what they see.
+GRANT SELECT ON jobfac.v_runs TO jobfac_operator, jobfac_reader;
+GRANT SELECT ON jobfac.v_queue TO jobfac_operator, jobfac_reader;
+GRANT SELECT ON jobfac.v_fleet TO jobfac_operator, jobfac_reader;
+GRANT SELECT ON jobfac.v_job_statistics TO jobfac_operator, jobfac_reader;
+GRANT SELECT ON jobfac.v_schedule TO jobfac_operator, jobfac_reader;
+GRANT SELECT ON jobfac.v_sequence_runs TO jobfac_operator, jobfac_reader;
+GRANT SELECT ON jobfac.v_failures TO jobfac_operator, jobfac_reader;
+GRANT SELECT ON jobfac.v_events TO jobfac_operator, jobfac_reader;
+GRANT SELECT ON jobfac.v_output TO jobfac_operator, jobfac_reader;
+GRANT SELECT ON jobfac.v_steps TO jobfac_operator, jobfac_reader;
+GRANT SELECT ON jobfac.v_health TO jobfac_operator, jobfac_reader;
+GO
+
+-- Maintenance for whoever owns the database: no role is given a right to it.
+-- Run this file again at any time: it replaces what is there.
+
+SET QUOTED_IDENTIFIER ON;
+SET ANSI_NULLS ON;
+GO
+
+CREATE OR ALTER PROCEDURE jobfac.purge
+    @older_than_days INT = 90,
+    @job NVARCHAR(128) = NULL, -- NULL: every job whose definition has no retention of its own
+    @batch INT = 500,
+    @seconds INT = 300, -- no batch begins later than this
+    @deleted BIGINT = NULL OUTPUT
+AS
+-- Delete finished runs with their attempts, events, visited steps and output. Every batch is a transaction of its own
+-- (so call it outside of one), of so few rows that no claim waits for it.
+BEGIN
+    SET NOCOUNT ON;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+    SET XACT_ABORT ON;
+    SET IMPLICIT_TRANSACTIONS OFF;
+    IF @@TRANCOUNT > 0
+        THROW 50007, N'jobfac.purge must be called outside of a transaction: each of its batches commits.', 1;
+    IF @batch NOT BETWEEN 1 AND 1000
+        THROW 50007, N'@batch must be from 1 to 1000: with more rows SQL Server may lock more than the rows.', 1;
+    DECLARE @until DATETIME2(3) = DATEADD(SECOND, @seconds, SYSUTCDATETIME());
+    DECLARE @before DATETIME2(3) = DATEADD(DAY, -@older_than_days, SYSUTCDATETIME());
+    DECLARE @kept TABLE (job NVARCHAR(128) NOT NULL PRIMARY KEY);
+    DECLARE @looked TABLE (id BIGINT NOT NULL PRIMARY KEY, ended_at DATETIME2(3) NOT NULL, doomed BIT NOT NULL);
+    DECLARE @ended DATETIME2(3) = '0001-01-01', @id BIGINT = 0, @found INT = 1, @pieces INT;
+    SET @deleted = 0;
+    INSERT INTO @kept (job)
+    SELECT j.id
+    FROM jobfac.job AS j
+    JOIN jobfac.job_version AS v ON v.job = j.id AND v.version = j.version
+    WHERE JSON_VALUE(v.definition, '$.retention') IS NOT NULL OR JSON_QUERY(v.definition, '$.retention') IS NOT NULL;
+    WHILE @found > 0 AND SYSUTCDATETIME() < @until
+    BEGIN
+        -- One walk along the index of ended_at, each batch going on where the last one ended, so that what is kept is
+        -- looked at once.
+        DELETE FROM @looked;
+        INSERT INTO @looked (id, ended_at, doomed)
+        SELECT TOP (@batch)
+            r.id,
+            r.ended_at,
+            CASE
+                WHEN r.job <> COALESCE(@job, r.job) THEN 0
+                WHEN @job IS NULL AND EXISTS (SELECT 1 FROM @kept AS k WHERE k.job = r.job) THEN 0
+                -- A sequence that is under way still needs the outcome of every run that it started.
+                WHEN EXISTS (SELECT 1 FROM jobfac.run AS p WHERE p.id = r.sequence_run_id AND p.ended_at IS NULL) THEN 0
+                ELSE 1
+            END
+        FROM jobfac.run AS r
+        WHERE r.ended_at IS NOT NULL AND r.ended_at < @before
+            AND (r.ended_at > @ended OR (r.ended_at = @ended AND r.id > @id))
+        ORDER BY r.ended_at, r.id;
+        SET @found = @@ROWCOUNT;
+        IF @found > 0
+        BEGIN
+            SELECT TOP (1) @ended = l.ended_at, @id = l.id FROM @looked AS l ORDER BY l.ended_at DESC, l.id DESC;
+            DELETE FROM @looked WHERE doomed = 0;
+            -- Output first and piece by piece: one run may have many chunks of it.
+            SET @pieces = 1;
+            WHILE @pieces > 0
+            BEGIN
+                DELETE TOP (@batch) FROM jobfac.run_output WHERE run_id IN (SELECT l.id FROM @looked AS l);
+                SET @pieces = @@ROWCOUNT;
+            END;
+            BEGIN TRANSACTION;
+            DELETE FROM jobfac.run_event WHERE run_id IN (SELECT l.id FROM @looked AS l);
+            DELETE FROM jobfac.visit WHERE run_id IN (SELECT l.id FROM @looked AS l);
+            DELETE FROM jobfac.attempt WHERE run_id IN (SELECT l.id FROM @looked AS l);
+            DELETE FROM jobfac.run WHERE id IN (SELECT l.id FROM @looked AS l);
+            SET @deleted = @deleted + @@ROWCOUNT;
+            COMMIT TRANSACTION;
+        END;
+    END;
+END;
+GO
+
+CREATE OR ALTER PROCEDURE jobfac.blocking
+AS
+-- Who holds up whom in this database: a claim or a start that waits shows here with the session at the head of its
+-- chain. An empty result: nobody waits. Needs VIEW SERVER STATE (from 2022 on VIEW SERVER PERFORMANCE STATE).
+BEGIN
+    SET NOCOUNT ON;
+    SELECT
+        q.session_id,
+        q.blocking_session_id,
+        q.wait_type,
+        q.wait_time / 1000.0 AS wait_seconds,
+        q.wait_resource,
+        q.command,
+        s.program_name,
+        s.host_name,
+        s.login_name,
+        b.program_name AS blocking_program,
+        b.login_name AS blocking_login,
+        b.open_transaction_count AS blocking_transactions,
+        b.last_request_start_time AS blocking_since,
+        SUBSTRING(t.text, q.statement_start_offset / 2 + 1, 200) AS statement
+    FROM sys.dm_exec_requests AS q
+    JOIN sys.dm_exec_sessions AS s ON s.session_id = q.session_id
+    LEFT JOIN sys.dm_exec_sessions AS b ON b.session_id = q.blocking_session_id
+    OUTER APPLY sys.dm_exec_sql_text(q.sql_handle) AS t
+    WHERE q.database_id = DB_ID() AND q.blocking_session_id <> 0
+    ORDER BY q.wait_time DESC;
+END;
+GO
+
+CREATE OR ALTER PROCEDURE jobfac.index_advice
+AS
+-- Size, use and state of every index of jobfac, with what to do about it. Needs VIEW DATABASE STATE. The small filtered
+-- indexes (of the queue, of what runs) turn over all the time: their fragmentation does not matter, dead rows do.
+BEGIN
+    SET NOCOUNT ON;
+    SELECT
+        t.name AS [table],
+        i.name AS [index],
+        p.record_count AS row_count,
+        p.ghost_record_count AS dead_rows,
+        p.page_count * 8 / 1024.0 AS megabytes,
+        p.avg_fragmentation_in_percent AS fragmentation_percent,
+        u.user_seeks + u.user_scans + u.user_lookups AS reads,
+        u.user_updates AS writes,
+        CASE
+            WHEN p.ghost_record_count > 1000 AND p.ghost_record_count > p.record_count
+                THEN N'Dead rows are not removed: look for a long transaction or a lagging readable replica.'
+            WHEN p.page_count > 1000 AND p.avg_fragmentation_in_percent > 30 AND i.has_filter = 0
+                THEN CONCAT(N'ALTER INDEX ', i.name, N' ON jobfac.', t.name, N' REORGANIZE;')
+            ELSE N''
+        END AS advice
+    FROM sys.tables AS t
+    JOIN sys.indexes AS i ON i.object_id = t.object_id
+    CROSS APPLY sys.dm_db_index_physical_stats(DB_ID(), t.object_id, i.index_id, NULL, 'SAMPLED') AS p
+    LEFT JOIN sys.dm_db_index_usage_stats AS u
+        ON u.database_id = DB_ID() AND u.object_id = i.object_id AND u.index_id = i.index_id
+    WHERE t.schema_id = SCHEMA_ID(N'jobfac') AND p.index_level = 0 AND p.alloc_unit_type_desc = 'IN_ROW_DATA'
+    ORDER BY p.page_count DESC;
+END;
+GO

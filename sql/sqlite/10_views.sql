@@ -1,0 +1,271 @@
+-- Views for reports. Times are UTC; seconds have three decimals; states are the words of the tables.
+-- Run this file again at any time: it replaces what is there.
+
+DROP VIEW IF EXISTS v_runs;
+CREATE VIEW v_runs AS
+-- Every run that is kept. wait_seconds and run_seconds are those of the last attempt, and grow while it waits or runs.
+SELECT
+    r.id,
+    r.job,
+    j.category,
+    r.kind,
+    r.state,
+    r.attempt,
+    r.failures,
+    r.priority,
+    r.queue,
+    r.worker,
+    r.arguments,
+    r.payload,
+    r.created_at,
+    r.created_by,
+    r.ready_at,
+    r.queued_at,
+    r.started_at,
+    r.ended_at,
+    round(CASE
+        WHEN r.state = 'queued' THEN (julianday('now') - julianday(r.queued_at)) * 86400.0
+        WHEN r.started_at >= r.queued_at THEN (julianday(r.started_at) - julianday(r.queued_at)) * 86400.0
+    END, 3) AS wait_seconds,
+    round(CASE
+        WHEN r.state IN ('running', 'stopping') THEN (julianday('now') - julianday(r.started_at)) * 86400.0
+        ELSE (julianday(r.ended_at) - julianday(r.started_at)) * 86400.0
+    END, 3) AS run_seconds,
+    r.exit_code,
+    r.signal,
+    r.reason,
+    r.progress,
+    r.message,
+    r.exit_message,
+    r.outputs,
+    r.stop,
+    r.stop_by,
+    r.job_version,
+    r.schedule_id,
+    r.due_at,
+    r.sequence_run_id,
+    r.retry_of
+FROM run AS r
+LEFT JOIN job AS j ON j.id = r.job;
+
+DROP VIEW IF EXISTS v_queue;
+CREATE VIEW v_queue AS
+-- Every run that waits, and what it waits for. place 1 is taken next from its queue. pool_workers are the workers that
+-- take from the run's pool at present; whether they have the labels that the run needs is not looked at.
+SELECT
+    r.id,
+    r.job,
+    r.kind,
+    r.state,
+    r.queue,
+    CASE WHEN r.state = 'queued'
+        THEN ROW_NUMBER() OVER (PARTITION BY r.state, r.queue ORDER BY r.priority DESC, r.id)
+    END AS place,
+    r.priority,
+    r.attempt,
+    round(
+        (julianday('now') - julianday(CASE WHEN r.state = 'queued' THEN r.queued_at ELSE r.created_at END)) * 86400.0, 3
+    ) AS waiting_seconds,
+    CASE
+        WHEN r.state = 'scheduled' AND r.attempt > 0 THEN 'its next attempt'
+        WHEN r.state = 'scheduled' THEN 'its time'
+        WHEN r.state = 'blocked' AND r.already_running <> 'start' THEN 'another run of the job'
+        WHEN r.state = 'blocked' THEN 'the concurrency key ' || r.concurrency_key
+        WHEN r.kind = 'sequence' THEN 'a worker or scheduler to begin it'
+        WHEN f.workers = 0 THEN 'a worker of the pool ' || f.pool
+        ELSE 'a free slot'
+    END AS waits_for,
+    f.workers AS pool_workers,
+    r.concurrency_key,
+    r.concurrency_limit,
+    r.created_at,
+    r.created_by,
+    r.ready_at,
+    r.queued_at,
+    r.sequence_run_id,
+    r.schedule_id
+FROM run AS r
+LEFT JOIN (
+    SELECT
+        q.name,
+        q.pool,
+        (
+            SELECT COUNT(*)
+            FROM worker AS w
+            WHERE w.state = 'active' AND w.lease_until > strftime('%Y-%m-%d %H:%M:%f000', 'now')
+                AND (q.pool = '@sequences' OR instr(w.pools, '"' || q.pool || '"') > 0)
+        ) AS workers
+    FROM queue AS q
+) AS f ON f.name = r.queue
+WHERE r.state IN ('queued', 'scheduled', 'blocked');
+
+DROP VIEW IF EXISTS v_fleet;
+CREATE VIEW v_fleet AS
+-- Every worker process, those that have ended too. alive: it renews its lease.
+SELECT
+    w.id,
+    w.name,
+    w.host,
+    w.pid,
+    w.version,
+    w.state,
+    w.state IN ('active', 'draining') AND w.lease_until > strftime('%Y-%m-%d %H:%M:%f000', 'now') AS alive,
+    w.slots,
+    coalesce(h.busy, 0) AS busy,
+    w.pools,
+    w.labels,
+    w.started_at,
+    w.seen_at,
+    w.lease_until,
+    w.ended_at
+FROM worker AS w
+LEFT JOIN (
+    SELECT r.worker_id, COUNT(*) AS busy
+    FROM run AS r
+    WHERE r.state IN ('running', 'stopping')
+    GROUP BY r.worker_id
+) AS h ON h.worker_id = w.id;
+
+DROP VIEW IF EXISTS v_job_statistics;
+CREATE VIEW v_job_statistics AS
+-- Every job with its runs that are kept. failed: failed, timed_out, start_failed and lost. success_percent: of the runs
+-- that succeeded, were mixed or failed.
+SELECT
+    j.id AS job,
+    j.category,
+    j.kind,
+    j.enabled,
+    coalesce(s.runs, 0) AS runs,
+    coalesce(s.waiting, 0) AS waiting,
+    coalesce(s.running, 0) AS running,
+    coalesce(s.succeeded, 0) AS succeeded,
+    coalesce(s.mixed, 0) AS mixed,
+    coalesce(s.failed, 0) AS failed,
+    coalesce(s.stopped, 0) AS stopped,
+    coalesce(s.denied, 0) AS denied,
+    round(100.0 * s.succeeded / nullif(s.succeeded + s.mixed + s.failed, 0), 1) AS success_percent,
+    round(s.average_seconds, 3) AS average_seconds,
+    round(s.maximum_seconds, 3) AS maximum_seconds,
+    round(s.average_wait_seconds, 3) AS average_wait_seconds,
+    s.last_started_at,
+    s.last_success_at,
+    s.last_failure_at,
+    (SELECT l.state FROM run AS l WHERE l.job = j.id ORDER BY l.id DESC LIMIT 1) AS last_state
+FROM job AS j
+LEFT JOIN (
+    SELECT
+        r.job,
+        COUNT(*) AS runs,
+        SUM(CASE WHEN r.state IN ('queued', 'scheduled', 'blocked') THEN 1 ELSE 0 END) AS waiting,
+        SUM(CASE WHEN r.state IN ('running', 'stopping') THEN 1 ELSE 0 END) AS running,
+        SUM(CASE WHEN r.state = 'succeeded' THEN 1 ELSE 0 END) AS succeeded,
+        SUM(CASE WHEN r.state = 'mixed' THEN 1 ELSE 0 END) AS mixed,
+        SUM(CASE WHEN r.state IN ('failed', 'timed_out', 'start_failed', 'lost') THEN 1 ELSE 0 END) AS failed,
+        SUM(CASE WHEN r.state = 'stopped' THEN 1 ELSE 0 END) AS stopped,
+        SUM(CASE WHEN r.state = 'denied' THEN 1 ELSE 0 END) AS denied,
+        AVG((julianday(r.ended_at) - julianday(r.started_at)) * 86400.0) AS average_seconds,
+        MAX((julianday(r.ended_at) - julianday(r.started_at)) * 86400.0) AS maximum_seconds,
+        AVG(CASE WHEN r.started_at >= r.queued_at THEN (julianday(r.started_at) - julianday(r.queued_at)) * 86400.0 END)
+            AS average_wait_seconds,
+        MAX(r.started_at) AS last_started_at,
+        MAX(CASE WHEN r.state = 'succeeded' THEN r.ended_at END) AS last_success_at,
+        MAX(CASE WHEN r.state IN ('failed', 'timed_out', 'start_failed', 'lost') THEN r.ended_at END) AS last_failure_at
+    FROM run AS r
+    GROUP BY r.job
+) AS s ON s.job = j.id;
+
+DROP VIEW IF EXISTS v_schedule;
+CREATE VIEW v_schedule AS
+-- Every schedule: when it is due next (NULL: never again) and what became of its last run. seconds_until is below 0
+-- while the schedule is paused past its time, or when no scheduler is at work.
+SELECT
+    s.id,
+    s.job,
+    s.name,
+    j.enabled AS job_enabled,
+    s.paused,
+    s.next_due_at,
+    round((julianday(s.fire_at) - julianday('now')) * 86400.0, 3) AS seconds_until,
+    s.last_due_at,
+    r.id AS last_run_id,
+    r.state AS last_run_state,
+    r.started_at AS last_run_started_at,
+    r.ended_at AS last_run_ended_at,
+    s.definition
+FROM schedule AS s
+LEFT JOIN job AS j ON j.id = s.job
+LEFT JOIN run AS r ON r.id = (
+    SELECT l.id FROM run AS l WHERE l.schedule_id = s.id ORDER BY l.due_at DESC LIMIT 1
+);
+
+DROP VIEW IF EXISTS v_sequence_runs;
+CREATE VIEW v_sequence_runs AS
+-- Every run of a sequence: the step it is at or ended with, and how many runs it has started, by what became of them.
+SELECT
+    p.id,
+    p.job,
+    p.state,
+    p.created_at,
+    p.created_by,
+    p.started_at,
+    p.ended_at,
+    round(CASE
+        WHEN p.state IN ('running', 'stopping') THEN (julianday('now') - julianday(p.started_at)) * 86400.0
+        ELSE (julianday(p.ended_at) - julianday(p.started_at)) * 86400.0
+    END, 3) AS run_seconds,
+    (SELECT v.step FROM visit AS v WHERE v.run_id = p.id ORDER BY v.id DESC LIMIT 1) AS last_step,
+    coalesce(c.jobs, 0) AS jobs,
+    coalesce(c.active, 0) AS active,
+    coalesce(c.succeeded, 0) AS succeeded,
+    coalesce(c.failed, 0) AS failed,
+    coalesce(c.stopped, 0) AS stopped,
+    p.reason,
+    p.sequence_run_id,
+    p.schedule_id,
+    p.retry_of
+FROM run AS p
+LEFT JOIN (
+    SELECT
+        r.sequence_run_id,
+        COUNT(*) AS jobs,
+        SUM(CASE WHEN r.ended_at IS NULL THEN 1 ELSE 0 END) AS active,
+        SUM(CASE WHEN r.state IN ('succeeded', 'mixed') THEN 1 ELSE 0 END) AS succeeded,
+        SUM(CASE WHEN r.state IN ('failed', 'timed_out', 'start_failed', 'lost', 'denied') THEN 1 ELSE 0 END) AS failed,
+        SUM(CASE WHEN r.state = 'stopped' THEN 1 ELSE 0 END) AS stopped
+    FROM run AS r
+    WHERE r.sequence_run_id IS NOT NULL
+    GROUP BY r.sequence_run_id
+) AS c ON c.sequence_run_id = p.id
+WHERE p.kind = 'sequence';
+
+DROP VIEW IF EXISTS v_failures;
+CREATE VIEW v_failures AS
+-- Every run that went wrong or was denied. recovered_at: when a later run of the job succeeded for the first time.
+SELECT
+    r.id,
+    r.job,
+    j.category,
+    r.kind,
+    r.state,
+    r.ended_at,
+    r.attempt,
+    r.worker,
+    r.exit_code,
+    r.signal,
+    r.reason,
+    r.exit_message,
+    round((julianday(r.ended_at) - julianday(r.started_at)) * 86400.0, 3) AS run_seconds,
+    (
+        SELECT s.ended_at
+        FROM run AS s
+        WHERE s.job = r.job AND s.id > r.id AND s.state = 'succeeded'
+        ORDER BY s.id
+        LIMIT 1
+    ) AS recovered_at,
+    r.created_at,
+    r.created_by,
+    r.schedule_id,
+    r.sequence_run_id
+FROM run AS r
+LEFT JOIN job AS j ON j.id = r.job
+WHERE r.state IN ('failed', 'timed_out', 'start_failed', 'lost', 'denied');

@@ -1,0 +1,113 @@
+-- Views for a closer look: what happened to one run, what it wrote, and what is wrong at present.
+-- Run this file again at any time: it replaces what is there.
+
+DROP VIEW IF EXISTS v_events;
+CREATE VIEW v_events AS
+-- What happened to a run, in the order of id: every change of its state, who caused it and why.
+SELECT
+    e.id,
+    e.run_id,
+    r.job,
+    e.attempt,
+    e.at,
+    e.event,
+    e."by" AS who,
+    e.detail
+FROM run_event AS e
+LEFT JOIN run AS r ON r.id = e.run_id;
+
+DROP VIEW IF EXISTS v_output;
+CREATE VIEW v_output AS
+-- What a run wrote, in the order of position (bytes from the stream's beginning).
+SELECT
+    o.run_id,
+    r.job,
+    o.attempt,
+    o.stream,
+    o."offset" AS position,
+    o.at,
+    CAST(o.data AS TEXT) AS text
+FROM run_output AS o
+LEFT JOIN run AS r ON r.id = o.run_id;
+
+DROP VIEW IF EXISTS v_steps;
+CREATE VIEW v_steps AS
+-- Which way each run of a sequence went, in the order of id: one line each time that it came to a step. refused: the
+-- jobs that could not be started, and why.
+SELECT
+    v.id,
+    v.run_id,
+    r.job,
+    v.step,
+    v.number,
+    v.entered_at,
+    v.start,
+    v.result,
+    v.decided_at,
+    v.goes_to,
+    v.next_step,
+    v.reason,
+    v.refused
+FROM visit AS v
+LEFT JOIN run AS r ON r.id = v.run_id;
+
+DROP VIEW IF EXISTS v_health;
+CREATE VIEW v_health AS
+-- What is wrong now, one line each; no line: all is well.
+SELECT
+    'lease expired' AS problem,
+    'worker ' || w.name AS subject,
+    w.lease_until AS since,
+    'No worker or scheduler is alive that would give its runs back: start one.' AS remedy
+FROM worker AS w
+WHERE w.state IN ('active', 'draining') AND w.lease_until < strftime('%Y-%m-%d %H:%M:%f000', 'now', '-30 seconds')
+UNION ALL
+SELECT
+    'no worker',
+    'queue ' || q.queue,
+    MIN(q.queued_at),
+    'No active worker takes from this pool: start one, or correct the pool of its jobs.'
+FROM v_queue AS q
+WHERE q.state = 'queued' AND q.kind = 'program' AND q.pool_workers = 0
+GROUP BY q.queue
+UNION ALL
+SELECT
+    'long queue',
+    'queue ' || q.queue,
+    MIN(q.queued_at),
+    'Runs wait for more than five minutes: add workers or slots, or check the labels that the jobs ask for.'
+FROM v_queue AS q
+WHERE q.state = 'queued' AND q.pool_workers > 0
+GROUP BY q.queue
+HAVING MIN(q.queued_at) < strftime('%Y-%m-%d %H:%M:%f000', 'now', '-5 minutes')
+UNION ALL
+SELECT
+    'not promoted',
+    'run ' || r.id,
+    r.ready_at,
+    'Its time has come and nobody queues it: start a worker or a scheduler.'
+FROM run AS r
+WHERE r.state = 'scheduled' AND r.ready_at < strftime('%Y-%m-%d %H:%M:%f000', 'now', '-60 seconds')
+UNION ALL
+SELECT
+    'schedule overdue',
+    'schedule ' || s.name || ' of job ' || s.job,
+    s.fire_at,
+    'No scheduler is at work: start one.'
+FROM schedule AS s
+WHERE s.fire_at IS NOT NULL AND s.paused = 0 AND s.fire_at < strftime('%Y-%m-%d %H:%M:%f000', 'now', '-60 seconds')
+UNION ALL
+SELECT
+    'stop not obeyed',
+    'run ' || s.id || ' of job ' || s.job,
+    s.asked_at,
+    'Stop it at once (jobfac stop --now), and look at the log of its worker.'
+FROM (
+    SELECT
+        r.id,
+        r.job,
+        (SELECT MAX(e.at) FROM run_event AS e WHERE e.run_id = r.id AND e.event = 'stopping') AS asked_at
+    FROM run AS r
+    WHERE r.state IN ('running', 'stopping') AND r.state = 'stopping' AND r.kind = 'program'
+) AS s
+WHERE s.asked_at < strftime('%Y-%m-%d %H:%M:%f000', 'now', '-10 minutes');

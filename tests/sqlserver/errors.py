@@ -1,0 +1,104 @@
+"""SQL Server's errors: their numbers, what they end, and which of them stands for an error of PostgreSQL."""
+
+import psycopg
+from psycopg import errors as pg
+
+DEADLOCK, LOCK_TIMEOUT = 1205, 1222
+ENDS_STATEMENT = frozenset({266, 515, 547, 1222, 2601, 2627, 2628, 8134})
+ENDS_CONNECTION = frozenset({-2, 596, 4060, 18456, 40197, 40501, 40613, 49918})
+DEADLOCK_MESSAGE = (
+    "Transaction (Process ID {spid}) was deadlocked on lock resources with another process and has been chosen as the "
+    "deadlock victim. Rerun the transaction."
+)
+MESSAGES = {
+    1205: DEADLOCK_MESSAGE.format(spid=0),
+    1222: "Lock request time out period exceeded.",
+    40613: "Database 'jobfac' on server 'testserver' is not currently available. Please retry the connection later.",
+    18456: "Login failed for user 'sa'.",
+}
+
+
+class SqlError(Exception):
+    """An error as the client gets it."""
+
+    def __init__(self, number: int, message: str, severity: int = 16, state: int = 1) -> None:
+        super().__init__(message)
+        self.number = number
+        self.severity = severity
+        self.state = state
+
+    @property
+    def ends_batch(self) -> bool:
+        """Whether the rest of the batch is not run. (Some errors end only their statement.)"""
+        return self.number not in ENDS_STATEMENT
+
+    @property
+    def ends_transaction(self) -> bool:
+        return self.number == DEADLOCK or self.ends_connection
+
+    @property
+    def ends_connection(self) -> bool:
+        return self.number in ENDS_CONNECTION
+
+
+class CancelledError(Exception):
+    """The client sent an attention, or left: what runs for it is abandoned."""
+
+
+def scripted(number: int) -> SqlError:
+    """The error of a fault script."""
+    severity = {1205: 13, 2627: 14, 40613: 17, 18456: 14}.get(number, 16)
+    return SqlError(number, MESSAGES.get(number, f"Error {number}, as the fault script asked for."), severity)
+
+
+_NUMBERS: list[tuple[type[psycopg.Error], int, int]] = [
+    (pg.ForeignKeyViolation, 547, 16),
+    (pg.CheckViolation, 547, 16),
+    (pg.NotNullViolation, 515, 16),
+    (pg.UndefinedTable, 208, 16),
+    (pg.InvalidSchemaName, 208, 16),
+    (pg.UndefinedColumn, 207, 16),
+    (pg.UndefinedFunction, 195, 15),
+    (pg.DuplicateTable, 2714, 16),
+    (pg.DuplicateSchema, 2714, 16),
+    (pg.DuplicateColumn, 2705, 16),
+    (pg.AmbiguousColumn, 209, 16),
+    (pg.SyntaxError, 102, 15),
+    (pg.StringDataRightTruncation, 2628, 16),
+    (pg.SerializationFailure, 3960, 16),
+    (pg.DivisionByZero, 8134, 16),
+    (pg.NumericValueOutOfRange, 8115, 16),
+    (pg.InvalidTextRepresentation, 245, 16),
+    (pg.InvalidDatetimeFormat, 241, 16),
+    (pg.InvalidCatalogName, 4060, 11),
+]
+
+
+def from_postgres(error: psycopg.Error, spid: int, key: str, statement: str) -> SqlError:
+    """The error that SQL Server would have given; ``key`` is the kind of constraint whose index refused a row, if any.
+
+    One for which there is no counterpart becomes 50000, with PostgreSQL's message and the statement it got.
+    """
+    diagnostic = error.diag
+    table = f"{diagnostic.schema_name}.{diagnostic.table_name}"
+    message = (diagnostic.message_primary or str(error)).strip()
+    if isinstance(error, pg.DeadlockDetected):
+        return SqlError(DEADLOCK, DEADLOCK_MESSAGE.format(spid=spid), 13)
+    if isinstance(error, pg.LockNotAvailable):
+        return SqlError(LOCK_TIMEOUT, MESSAGES[LOCK_TIMEOUT])
+    if isinstance(error, pg.UniqueViolation):
+        name, values = diagnostic.constraint_name, (diagnostic.message_detail or "").split("=")[-1].split(" already")[0]
+        tail = f"The duplicate key value is {values}."
+        if key:
+            text = f"Violation of {key} constraint '{name}'. Cannot insert duplicate key in object '{table}'. {tail}"
+            return SqlError(2627, text, 14)
+        text = f"Cannot insert duplicate key row in object '{table}' with unique index '{name}'. {tail}"
+        return SqlError(2601, text, 14)
+    if isinstance(error, pg.CheckViolation | pg.ForeignKeyViolation):
+        message = f'The statement conflicted with the constraint "{diagnostic.constraint_name}" of table "{table}".'
+    if isinstance(error, pg.NotNullViolation):
+        message = f"Cannot insert the value NULL into column '{diagnostic.column_name}', table '{table}'."
+    for kind, number, severity in _NUMBERS:
+        if isinstance(error, kind):
+            return SqlError(number, message, severity)
+    return SqlError(50000, f"{message} [{statement[:1000]}]")

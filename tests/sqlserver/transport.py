@@ -1,0 +1,81 @@
+"""TDS messages over a socket: packets, and TLS for the login or the whole session."""
+
+import select
+import socket
+import struct
+from typing import NamedTuple
+
+from pysqlbridge.tds import TlsTunnel
+
+HEADER = struct.Struct(">BBHHBB")
+END_OF_MESSAGE = 0x01
+RESET = 0x08 | 0x10
+BATCH, CALL, ANSWER, ATTENTION, TRANSACTION, LOGIN, PRELOGIN = 0x01, 0x03, 0x04, 0x06, 0x0E, 0x10, 0x12
+
+
+class Message(NamedTuple):
+    type: int
+    payload: bytes
+    reset: bool  # the session is to be reset first: the connection comes out of a pool
+
+
+class Transport:
+    """Whole messages in and out of one socket; a tunnel, once set, covers everything after it."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.socket = connection
+        self.packet_size = 4096
+        self._tunnel: TlsTunnel | None = None
+        self._received = bytearray()
+
+    def enter(self, tunnel: TlsTunnel) -> None:
+        """From here on everything is encrypted; what has come in behind the handshake already is."""
+        self._tunnel = tunnel
+        self._received = bytearray(tunnel.unwrap(bytes(self._received)))
+
+    def leave_tunnel(self) -> None:
+        """From here on nothing is encrypted."""
+        self._tunnel = None
+
+    def _receive(self) -> None:
+        data = self.socket.recv(65536)
+        if not data:
+            raise ConnectionError("the client closed the connection")
+        self._received += self._tunnel.unwrap(data) if self._tunnel else data
+
+    def _take(self, count: int) -> bytes:
+        while len(self._received) < count:
+            self._receive()
+        taken = bytes(self._received[:count])
+        del self._received[:count]
+        return taken
+
+    def read(self) -> Message:
+        """The next message, waited for; raises ConnectionError where the client is gone."""
+        chunks = []
+        while True:
+            kind, status, length, *_ = HEADER.unpack(self._take(HEADER.size))
+            chunks.append(self._take(length - HEADER.size))
+            if status & END_OF_MESSAGE:
+                return Message(kind, b"".join(chunks), bool(status & RESET))
+
+    def interrupted(self) -> bool:
+        """Whether the client has sent an attention while it waits for an answer; raises ConnectionError if it left."""
+        while select.select([self.socket], [], [], 0)[0]:
+            self._receive()
+        return len(self._received) > 0 and self._received[0] == ATTENTION
+
+    def write(self, kind: int, payload: bytes) -> None:
+        """Sends one message, in as many packets as it needs."""
+        room = self.packet_size - HEADER.size
+        packets = []
+        for number, start in enumerate(range(0, max(len(payload), 1), room), start=1):
+            chunk = payload[start : start + room]
+            status = END_OF_MESSAGE if start + room >= len(payload) else 0
+            packets.append(HEADER.pack(kind, status, HEADER.size + len(chunk), 0, number % 256, 0) + chunk)
+        data = b"".join(packets)
+        self.socket.sendall(self._tunnel.wrap(data) if self._tunnel else data)
+
+    def close(self) -> None:
+        """Cuts the connection at once: a reset on the client's side if it still had something to say."""
+        self.socket.close()
