@@ -11,10 +11,14 @@ from typing import Any, Protocol
 import sqlalchemy as sa
 
 from jobfac.dialects.clock import utcnow
+from jobfac.dialects.octets import octets
 from jobfac.states import ALIVE, HELD, RunState
 from jobfac.tables import queue, run, spelled, worker
 
-__all__ = ["CLAIMED", "LOCKED", "SKIP", "Dialect", "Found", "Waiter", "choose", "claim_values", "look", "of", "utcnow"]
+__all__ = [
+    "CLAIMED", "IS_ALIVE", "LOCKED", "SKIP", "Dialect", "Found", "Waiter", "choose", "claim_values", "look", "octets",
+    "of", "utcnow",
+]  # fmt: skip
 
 LOCKED = "WITH (ROWLOCK, UPDLOCK)"
 """Hint for a SELECT whose rows are about to be changed in the same transaction (SQL Server)."""

@@ -50,7 +50,6 @@ class Mssql:
             pool_size=20,
             max_overflow=100,
             execution_options={"schema_translate_map": {None: SCHEMA}},
-            **({"fast_executemany": True} if url.get_driver_name() == "pyodbc" else {}),
         )
         sa.event.listen(engine, "connect", _on_connect)
         _one_pool(url.get_driver_name())

@@ -38,7 +38,6 @@ class Execution:
         self.pending: list[Stored] = []  # read from the spool, not yet in the database
         self.report = Report(folder / f"{claimed.id}-{claimed.attempt}.report")
         self.stop: Stop | None = None
-        self.stop_by: str | None = None
         self.give_back = False
         self.warned = False
         self.noted = False  # the database knows the process
@@ -169,22 +168,19 @@ class Execution:
         self._kill_at = now + self.definition.grace
         self.process.terminate()
 
-    def ask_to_stop(self, how: Stop, by: str | None = None, give_back: bool = False) -> None:
+    def ask_to_stop(self, how: Stop, give_back: bool = False) -> None:
         """Stop the program, politely or at once. ``give_back``: its run is to go back into the queue."""
         if self.stop == Stop.NOW or (self.stop == how and give_back == self.give_back):
             return
-        if give_back and self.process is not None and self.process.poll() is not None:
+        now = time.monotonic()
+        if self.process is not None and how == Stop.NOW:
+            self._kill_at = now
+        if self.process is not None and self.process.poll() is not None:
             return  # its own end came first, and that is what counts
-        if self.process is not None and self.process.exit is not None:
-            return  # it has ended by itself
         first = self.stop is None
-        self.stop, self.stop_by, self.give_back = how, by or self.stop_by, give_back and (first or self.give_back)
-        if self.process is not None:
-            now = time.monotonic()
-            if how == Stop.NOW:
-                self._kill_at = now
-            elif first and not self._timed_out:
-                self._end(now)
+        self.stop, self.give_back = how, give_back and (first or self.give_back)
+        if self.process is not None and how == Stop.POLITE and first and not self._timed_out:
+            self._end(now)
 
     def is_over(self) -> bool:
         """Whether program and tree are gone (or never came to be), so that the outcome can be stored."""
@@ -223,8 +219,7 @@ class Execution:
         if self.give_back:
             return RunState.QUEUED, "its worker was drained"
         if self.stop is not None:
-            how = "" if self.stop == Stop.POLITE else " at once"
-            return RunState.STOPPED, f"stopped{how} by {self.stop_by}" if self.stop_by else f"stopped{how}"
+            return RunState.STOPPED, "stopped" if self.stop == Stop.POLITE else "stopped at once"
         if self._timed_out:
             return RunState.TIMED_OUT, f"ran longer than its timeout of {write_duration(self.definition.timeout or 0)}"
         if self.definition.aware and self.report.result in RESULTS:

@@ -55,6 +55,7 @@ class Notice:
     def close(self) -> None:
         """Stop waiting. A wait inside SQL Server ends by itself; the process need not stay for it."""
         self._ended.set()
+        self._armed.set()
         self._waiter.interrupt()
         self._thread.join(timeout=1.0)
         if not self._thread.is_alive():
@@ -62,7 +63,9 @@ class Notice:
 
     def _wait_forever(self) -> None:
         while not self._ended.is_set():
-            armed = self._armed.is_set()
+            armed = self._armed.wait(BUSY_PAUSE)  # the worker may be just about to find that there is nothing more
+            if self._ended.is_set():
+                return
             try:
                 found = self._waiter.wait(
                     self._queues if armed else (),
@@ -82,5 +85,5 @@ class Notice:
                 self._armed.clear()
             if found and not self._ended.is_set():
                 self._on_found(found)
-            if not armed or found & Found.STOP:
+            if armed and found & Found.STOP:
                 self._ended.wait(BUSY_PAUSE)

@@ -1,8 +1,8 @@
-"""One server for the session; a database and an engine for each test, with each of the drivers."""
+"""One server and one database for the session, emptied after each test; an engine with each of the drivers."""
 
 from collections.abc import Iterator
-from itertools import count
 
+import psycopg
 import pyodbc
 import pytest
 import sqlalchemy as sa
@@ -11,7 +11,6 @@ from sqlserver import harness
 from sqlserver.harness import TestServer
 
 pyodbc.pooling = False  # else connections stay open behind a closed engine
-_numbers = count(1)
 
 
 @pytest.fixture(scope="session")
@@ -21,10 +20,10 @@ def server() -> Iterator[TestServer]:
         yield running
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def database(server: TestServer) -> Iterator[str]:
-    """A fresh database."""
-    with server.database(f"test{next(_numbers)}") as name:
+    """A database with nothing in it."""
+    with server.database("tests") as name:
         yield name
 
 
@@ -42,8 +41,12 @@ def url(server: TestServer, database: str, driver: str) -> sa.URL:
 
 @pytest.fixture
 def engine(url: sa.URL, server: TestServer) -> Iterator[sa.Engine]:
-    """An engine on the database; the faults that a test set end with it."""
+    """An engine on the database. After the test no fault and nothing in the schema ``jobfac`` is left of it."""
     made = sa.create_engine(url)
     yield made
-    server.faults()
     made.dispose()
+    server.faults()
+    server.command(cut="")
+    with psycopg.connect(f"{server.dsn} dbname={url.database}", autocommit=True) as conn:
+        conn.execute("DROP SCHEMA IF EXISTS jobfac CASCADE")
+        conn.execute("DELETE FROM sys.procedure_text")

@@ -14,6 +14,10 @@ MESSAGES = {
     1205: DEADLOCK_MESSAGE.format(spid=0),
     1222: "Lock request time out period exceeded.",
     40613: "Database 'jobfac' on server 'testserver' is not currently available. Please retry the connection later.",
+    3960: "Snapshot isolation transaction aborted due to update conflict. Retry the transaction.",
+    40197: "The service has encountered an error processing your request. Please try again.",
+    40501: "The service is currently busy. Retry the request after 10 seconds.",
+    49918: "Cannot process request. Not enough resources to process request.",
     18456: "Login failed for user 'sa'.",
 }
 
@@ -45,8 +49,8 @@ class CancelledError(Exception):
     """The client sent an attention, or left: what runs for it is abandoned."""
 
 
-def scripted(number: int) -> SqlError:
-    """The error of a fault script."""
+def standard(number: int) -> SqlError:
+    """The error of that number with its usual message, as a fault script has it happen."""
     severity = {1205: 13, 2627: 14, 40613: 17, 18456: 14}.get(number, 16)
     return SqlError(number, MESSAGES.get(number, f"Error {number}, as the fault script asked for."), severity)
 
@@ -65,7 +69,6 @@ _NUMBERS: list[tuple[type[psycopg.Error], int, int]] = [
     (pg.AmbiguousColumn, 209, 16),
     (pg.SyntaxError, 102, 15),
     (pg.StringDataRightTruncation, 2628, 16),
-    (pg.SerializationFailure, 3960, 16),
     (pg.DivisionByZero, 8134, 16),
     (pg.NumericValueOutOfRange, 8115, 16),
     (pg.InvalidTextRepresentation, 245, 16),
@@ -85,7 +88,9 @@ def from_postgres(error: psycopg.Error, spid: int, key: str, statement: str) -> 
     if isinstance(error, pg.DeadlockDetected):
         return SqlError(DEADLOCK, DEADLOCK_MESSAGE.format(spid=spid), 13)
     if isinstance(error, pg.LockNotAvailable):
-        return SqlError(LOCK_TIMEOUT, MESSAGES[LOCK_TIMEOUT])
+        return standard(LOCK_TIMEOUT)
+    if isinstance(error, pg.SerializationFailure):
+        return standard(3960)
     if isinstance(error, pg.UniqueViolation):
         name, values = diagnostic.constraint_name, (diagnostic.message_detail or "").split("=")[-1].split(" already")[0]
         tail = f"The duplicate key value is {values}."

@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from sqlalchemy.dialects.mssql import DATETIME2
 
+CREATED = DATETIME2(precision=3)  # type: ignore[no-untyped-call]
+
 metadata = sa.MetaData(schema="jobfac")
 
 run = sa.Table(
@@ -16,7 +18,7 @@ run = sa.Table(
     sa.Column("worker", sa.Unicode(50)),
     sa.Column("key", sa.Unicode(50)),
     sa.Column("urgent", sa.Boolean, nullable=False, server_default=sa.text("0")),
-    sa.Column("created_at", DATETIME2(precision=3), nullable=False, server_default=sa.text("SYSUTCDATETIME()")),
+    sa.Column("created_at", CREATED, nullable=False, server_default=sa.text("SYSUTCDATETIME()")),
     sa.CheckConstraint("state IN (N'queued', N'running', N'done')", name="ck_run_state"),
     sa.UniqueConstraint("worker", "key", name="uq_run_worker_key"),
 )

@@ -33,7 +33,7 @@ import psycopg
 from pysqlbridge.certificate import self_signed
 
 from sqlserver import login
-from sqlserver.errors import CancelledError, SqlError, scripted
+from sqlserver.errors import CancelledError, SqlError, standard
 from sqlserver.executor import Session
 from sqlserver.faults import COMMIT, LOGIN, STATEMENT, Event, Rule, Script
 from sqlserver.protocol import Conversation
@@ -195,7 +195,7 @@ class Client:
         for rule in self.server.struck(event):
             match rule.action:
                 case "error":
-                    raise scripted(int(rule.value))
+                    raise standard(int(rule.value))
                 case "stall":
                     self._pause(rule.value)
                 case "drop before":

@@ -41,7 +41,7 @@ def stored(engine: sa.Engine, kind: str, value: Any) -> Any:
     """The value after it was in a table's column of that type."""
     column = sa.Column("v", sa.types.NULLTYPE)
     table = sa.Table("kept", sa.MetaData(), column)
-    with engine.begin() as conn:
+    with engine.connect() as conn:  # and is rolled back
         conn.execute(sa.text(f"CREATE TABLE kept (v {kind} NULL)"))
         conn.exec_driver_sql("INSERT INTO kept (v) VALUES (?)", (value,))
         return conn.execute(sa.select(table.c.v)).scalar_one()
