@@ -229,4 +229,4 @@ def _no_schema() -> str:
 
 def _is_missing_table(error: sa.exc.DBAPIError) -> bool:
     text = str(error.orig)
-    return "no such table" in text or "(208)" in text
+    return "no such table" in text or "Invalid object name" in text

@@ -57,7 +57,7 @@ def define(db: Database, **jobs: Mapping[str, Any]) -> None:
     db.transact(schedules.apply, plan, wanted, "me")
 
 
-def row(db: Database, run_id: int) -> Mapping[str, Any]:
+def row(db: Database, run_id: int) -> Mapping[Any, Any]:
     with db.read() as conn:
         return conn.execute(sa.select(run).where(run.c.id == run_id)).mappings().one()
 

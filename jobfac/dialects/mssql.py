@@ -26,6 +26,21 @@ TRANSIENT = frozenset(
 """Error numbers after which the whole transaction may be tried again.
 Source: Microsoft, "Troubleshoot transient connection errors" and "Database engine events and errors"."""
 
+PHRASES = (
+    "was deadlocked on lock",
+    "Lock request time out",
+    "Snapshot isolation transaction aborted due to update conflict",
+    "is not currently available",
+    "is currently busy",
+    "error processing your request",
+    "Not enough resources to process",
+    "Communication link failure",
+    "TCP Provider",
+    "timeout expired",
+    "lock could not be had in time",
+)
+"""The same in words: mssql-python's exceptions carry no number."""
+
 BROKEN = ("08001", "08003", "08004", "08007", "08S01", "HYT00", "HYT01", "IMC06")
 """SQLSTATEs of a connection that is gone or never came."""
 
@@ -76,8 +91,8 @@ class Mssql:
     def is_transient(self, error: BaseException) -> bool:
         if isinstance(error, sa.exc.DBAPIError) and error.connection_invalidated:
             return True
-        numbers, state = _codes(error.orig if isinstance(error, sa.exc.DBAPIError) else error)
-        return bool(numbers & TRANSIENT) or state in BROKEN
+        numbers, state, text = _told(error.orig if isinstance(error, sa.exc.DBAPIError) else error)
+        return bool(numbers & TRANSIENT) or state in BROKEN or any(phrase in text for phrase in PHRASES)
 
     def waiter(self, engine: sa.Engine, how: str) -> "ServerWaiter | PollingWaiter":
         return ServerWaiter(engine) if how == "server" else PollingWaiter(engine)
@@ -120,12 +135,17 @@ def _on_connect(connection: Any, record: Any) -> None:
     cursor.close()
 
 
-def _codes(error: Any) -> tuple[frozenset[int], str]:
-    """SQL Server's error numbers and the SQLSTATE that a driver's exception carries in its text."""
+def _told(error: Any) -> tuple[frozenset[int], str, str]:
+    """SQL Server's error numbers and the SQLSTATE, where a driver's exception carries them, and its text."""
     text = " ".join(str(argument) for argument in getattr(error, "args", ()))
     numbers = frozenset(int(found) for found in re.findall(r"\((-?\d+)\)", text))
     state = str(error.args[0]) if getattr(error, "args", ()) else ""
-    return numbers, state
+    return numbers, state, text
+
+
+def _spelled(name: str) -> sa.BindParameter[int]:
+    """A number that is written into the text: pyodbc gives up a parametrized statement in a round trip of its own."""
+    return sa.bindparam(name, type_=sa.BigInteger(), literal_execute=True)
 
 
 _ALIVE = f"w.state IN ({spelled(ALIVE)}) AND w.lease_until > SYSUTCDATETIME()"
@@ -142,7 +162,7 @@ FROM {SCHEMA}.worker AS w
 LEFT JOIN {SCHEMA}.run AS r
     ON r.worker_id = w.id AND r.state IN ({spelled(HELD)}) AND r.state = '{RunState.STOPPING}'
 WHERE w.id = @id AND {_ALIVE};"""
-)
+).bindparams(_spelled("p_id"), _spelled("p_lease"))
 _WAIT = sa.text(
     f"""\
 SET NOCOUNT ON;
@@ -154,7 +174,12 @@ BEGIN
     IF @work = 0 WAITFOR DELAY '{PAUSE}';
 END;
 SELECT @work AS work;"""
-).bindparams(sa.bindparam("queues", expanding=True))
+).bindparams(
+    _spelled("milliseconds"),
+    sa.bindparam("queues", type_=sa.Unicode(), expanding=True, literal_execute=True),
+    _spelled("worker_id"),
+    _spelled("stopping"),
+)
 
 
 class ServerWaiter:

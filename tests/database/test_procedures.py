@@ -1,7 +1,6 @@
 """The procedures that stop, steer and purge: they do what the program does, through both drivers."""
 
 import sqlalchemy as sa
-from tsql import THROUGH_TSQL, audited, call, define, events, execute, refusal, row, states, take
 
 from jobfac import runs
 from jobfac.database import Database
@@ -9,6 +8,7 @@ from jobfac.dialects import utcnow
 from jobfac.runs import Outcome, Start
 from jobfac.states import RunState
 from jobfac.tables import attempt, run, run_event, run_output, schedule, worker
+from tsql import THROUGH_TSQL, audited, call, define, events, execute, refusal, row, states, take
 
 pytestmark = THROUGH_TSQL
 

@@ -2,19 +2,20 @@
 
 import json
 import threading
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from tsql import THROUGH_TSQL, call, define, events, execute, refusal, row, states, take
 
 from jobfac import runs
 from jobfac.database import Database
 from jobfac.runs import Start
 from jobfac.tables import run, run_event
+from tsql import THROUGH_TSQL, call, define, events, execute, refusal, row, states, take
 
 pytestmark = THROUGH_TSQL
 
-SAME = {
+SAME: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "plain": ({}, {}),
     "priority": ({"priority": 7, "restartable": False}, {}),
     "given": ({}, {"arguments": ["--full", "ü"], "payload": "text", "priority": -3}),
@@ -89,7 +90,7 @@ def test_a_refusal_leaves_the_callers_transaction_as_it_was(db: Database) -> Non
         assert conn.execute(sa.select(run.c.created_by).order_by(run.c.id)).scalars().all() == ["first", "second"]
 
 
-REFUSED = [
+REFUSED: list[tuple[str, dict[str, Any], int, str]] = [
     ("nothing", {}, 50001, "There is no job 'nothing'; jobfac.v_job_statistics shows what there is."),
     ("off", {}, 50002, "Job 'off' is disabled; EXEC jobfac.enable_job allows it again."),
     ("scheduled", {}, 50002, "Job 'scheduled' may not be started by hand: its definition says on_demand: false."),

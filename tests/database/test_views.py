@@ -36,7 +36,7 @@ def jobs(db: Database) -> Database:
     return db
 
 
-def view(db: Database, name: str, **where: Any) -> list[Mapping[str, Any]]:
+def view(db: Database, name: str, **where: Any) -> list[Mapping[Any, Any]]:
     """The rows of a view that have these values, by their first column."""
     table = sa.table(name, *(sa.column(column) for column in where), schema=None if _is_sqlite(db) else "jobfac")
     query = sa.select(sa.text("*")).select_from(table)
@@ -45,7 +45,7 @@ def view(db: Database, name: str, **where: Any) -> list[Mapping[str, Any]]:
         return sorted(rows, key=lambda row: str(next(iter(row.values()))))
 
 
-def one(db: Database, name: str, **where: Any) -> Mapping[str, Any]:
+def one(db: Database, name: str, **where: Any) -> Mapping[Any, Any]:
     rows = view(db, name, **where)
     assert len(rows) == 1
     return rows[0]

@@ -128,6 +128,9 @@ def _attempted(node: exp.TryCast) -> exp.Expr:
 
 def _anonymous(node: exp.Anonymous) -> exp.Expr:
     name = node.name.upper()
+    if name in ("JSON_VALUE", "JSON_QUERY"):  # PostgreSQL's own would be taken, which writes booleans as t and f
+        node.set("this", f"dbo.{name.lower()}")
+        return node
     if name == "COUNT_BIG":
         return exp.Count(this=node.expressions[0] if node.expressions else exp.Star(), big_int=True)
     if name in WITH_UNIT:
