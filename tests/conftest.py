@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from factory import Factory
 
+from factory import Factory
 from jobfac.database import Database
 from jobfac.settings import Settings
 
@@ -41,15 +41,22 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tds() -> Iterator[Any]:
-    """The TDS test server with a template database that has been migrated through it."""
-    from sqlserver import harness
+def tds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The TDS test server with a template database that has been migrated through it.
 
-    with harness.running() as server, server.database("migrated") as name:
+    At the end every distinct statement that came over the wire is parsed by Microsoft's grammar.
+    """
+    from sqlserver import grammar, harness
+
+    captured = tmp_path_factory.mktemp("captured")
+    with harness.running(capture=captured) as server, server.database("migrated") as name:
         db = Database(harness.url(server.port, ENGINES[1], name).render_as_string(hide_password=False))
         db.upgrade()
         db.close()
         yield server
+    statements = list(captured.glob("*.sql"))
+    assert statements, "the test server recorded no statement"
+    assert grammar.check_files(statements) == []
 
 
 @pytest.fixture
