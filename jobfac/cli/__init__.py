@@ -68,14 +68,16 @@ def _explain(error: Exception) -> int:
         return common.UNSUCCESSFUL
     from jobfac.database import Unreachable
     from jobfac.definitions import DefinitionError
+    from jobfac.process import StartError
     from jobfac.runs import NotFound, Refused
+    from jobfac.settings import SettingsError
 
     codes: dict[type[Exception], int] = {
         Unreachable: common.UNREACHABLE,
         NotFound: common.NOT_FOUND,
         Refused: common.REFUSED,
     }
-    codes |= {DefinitionError: common.USAGE}
+    codes |= {DefinitionError: common.USAGE, SettingsError: common.USAGE, StartError: common.UNSUCCESSFUL}
     for kind, code in codes.items():
         if isinstance(error, kind):
             common.note(str(error))
