@@ -40,7 +40,7 @@ def payload(default: str | None = None) -> str | None:
     """
     path = os.environ.get("JOBFAC_PAYLOAD_FILE")
     if path is not None:
-        with open(path, encoding="utf-8", newline="") as file:
+        with open(path, encoding="utf-8", newline="") as file:  # noqa: PTH123 - pathlib is slow to import
             return file.read()
     return os.environ.get("JOBFAC_PAYLOAD", default)
 
@@ -75,7 +75,7 @@ def outputs(**values: Any) -> None:
     _report({"outputs": values})
 
 
-def exit(text: str | None = None, *, result: str = "succeeded", code: int | None = None) -> NoReturn:  # noqa: A001
+def exit(text: str | None = None, *, result: str = "succeeded", code: int | None = None) -> NoReturn:
     """End the program with a result, ``succeeded`` or ``failed``, and a message that stands in the run's history.
 
     ``code`` is the exit code, by default 0 or 1; the result counts for a job that is defined as ``aware``.
@@ -109,7 +109,7 @@ def on_stop(callback: Callable[[], None]) -> None:
     """
 
     def handle(number: int, frame: object) -> None:
-        global _stopping  # noqa: PLW0603
+        global _stopping
         _stopping = True
         callback()
 
@@ -123,5 +123,5 @@ def _report(report: dict[str, Any]) -> None:
         print(line, flush=True)
         return
     # One write in append mode: lines of several processes of one job do not mix.
-    with open(path, "ab", buffering=0) as file:
+    with open(path, "ab", buffering=0) as file:  # noqa: PTH123
         file.write(line.encode() + b"\n")

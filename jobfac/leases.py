@@ -57,6 +57,7 @@ class Claimed(NamedTuple):
     sequence_run_id: int | None
     queue: str
     started_at: Any
+    notify: str | None
 
 
 class Beat(NamedTuple):
@@ -141,7 +142,7 @@ def claim(conn: sa.Connection, worker_id: int, name: str, queues: Sequence[str],
         conn.execute(
             _OPEN, [{"p_run": c.id, "p_number": c.attempt, "p_worker": worker_id, "p_name": name} for c in taken]
         )
-        record(conn, [Event(c.id, c.attempt, RunState.RUNNING, name) for c in taken])
+        record(conn, [Event(c.id, c.attempt, RunState.RUNNING, name, notify=c.notify) for c in taken])
     return taken
 
 

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.dialects import utcnow
+from jobfac.dialects import octets, utcnow
 from jobfac.tables import run_output
 
 STREAMS = ("stdout", "stderr")
@@ -43,7 +43,7 @@ def append(conn: sa.Connection, chunks: Iterable[Stored]) -> None:
 def end_of(conn: sa.Connection, run_id: int, attempt: int, stream: str) -> int:
     """How far the stream is stored, in bytes from its start."""
     query = (
-        sa.select(run_output.c.offset, sa.func.length(run_output.c.data))
+        sa.select(run_output.c.offset, octets(run_output.c.data))
         .where(run_output.c.run_id == run_id, run_output.c.attempt == attempt, run_output.c.stream == stream)
         .order_by(run_output.c.offset.desc())
         .limit(1)
@@ -60,7 +60,7 @@ def cut(conn: sa.Connection, run_id: int, attempt: int, stream: str, head: int, 
             run_output.c.attempt == attempt,
             run_output.c.stream == stream,
             run_output.c.offset >= head,
-            run_output.c.offset + sa.func.length(run_output.c.data) <= tail,
+            run_output.c.offset + octets(run_output.c.data) <= tail,
         )
     )
 
@@ -97,7 +97,7 @@ def read(
 def _beyond(conn: sa.Connection, run_id: int, attempt: int, positions: dict[str, int], limit: int) -> Iterator[Any]:
     wanted = sa.or_(
         *(
-            sa.and_(run_output.c.stream == stream, run_output.c.offset + sa.func.length(run_output.c.data) > position)
+            sa.and_(run_output.c.stream == stream, run_output.c.offset + octets(run_output.c.data) > position)
             for stream, position in positions.items()
         )
     )

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
+from jobfac import outbox
 from jobfac.database import Database
 from jobfac.definitions import Retention, store
 from jobfac.dialects import SKIP, utcnow
@@ -49,6 +50,10 @@ def steps(db: Database, age: float) -> Iterator[int]:
     more = True
     while more:
         more = db.transact(forget_workers, age)
+        yield 0
+    more = True
+    while more:
+        more = db.transact(outbox.forget, age)
         yield 0
 
 

@@ -11,18 +11,19 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 import structlog
 
 from jobfac import leases, retention, runs, schedules, sequences
+from jobfac.courier import Courier
 from jobfac.database import Database, Unreachable
 from jobfac.definitions import store
 from jobfac.dialects import utcnow
 from jobfac.settings import Settings
-from jobfac.states import ALIVE, HELD, RunState, WorkerState
-from jobfac.tables import run, schedule, spelled, worker
+from jobfac.states import ALIVE, HELD, Delivery, RunState, WorkerState
+from jobfac.tables import news, notification, run, schedule, spelled, worker
 
 log = structlog.get_logger("jobfac.scheduler")
 
@@ -42,6 +43,10 @@ PURGE_PAUSE = 0.1
 """Seconds between two steps of such a round, which is in no hurry."""
 
 
+COURIER_PAUSE = 1.0
+"""Seconds until a courier that was woken is woken again, should something still be due then."""
+
+
 class Look(NamedTuple):
     """What there is to do, at one moment of the database's clock."""
 
@@ -49,17 +54,19 @@ class Look(NamedTuple):
     fire_at: datetime | None  # when the next schedule is due
     ready_at: datetime | None  # when the next scheduled run may be queued
     lease_until: datetime | None  # when the next lease ends if it is not renewed
+    deliver_at: datetime | None  # when the next notification is to be delivered
     orphaned: bool  # runs are held by workers that are gone
     blocked: bool  # runs wait for a concurrency rule
     queued: bool  # sequences wait to be begun
     under_way: bool  # sequences run
+    news: bool  # somebody is to be told of something
 
     def is_past(self, moment: datetime | None) -> bool:
         return moment is not None and moment <= self.now
 
     def patience(self) -> float:
         """Seconds until the first of the moments that are still to come."""
-        moments = (self.fire_at, self.ready_at, self.lease_until)
+        moments = (self.fire_at, self.ready_at, self.lease_until, self.deliver_at)
         waits = [(moment - self.now).total_seconds() for moment in moments if moment and moment > self.now]
         return min(waits, default=float("inf"))
 
@@ -84,6 +91,7 @@ class Scheduler:
         self._stops: queue.SimpleQueue[None] = queue.SimpleQueue()  # unlike an event it may be used by a handler
         self._purging: Iterator[int] | None = None
         self._purged = 0
+        self._courier = Courier(db, settings)
         self._duties = [
             Duty("insert", lambda look: look.is_past(look.fire_at), self._insert),
             Duty("promote", lambda look: look.is_past(look.ready_at), self._promote),
@@ -91,6 +99,7 @@ class Scheduler:
             Duty("release", lambda look: look.blocked, self._release),
             Duty("begin", lambda look: look.queued, self._begin),
             Duty("sweep", lambda look: look.under_way, self._sweep),
+            Duty("deliver", lambda look: look.news or look.is_past(look.deliver_at), self._deliver),
             Duty("purge", lambda look: True, self._purge, time.monotonic() + random.random() * PURGE_INTERVAL / 10),
         ]
 
@@ -106,9 +115,13 @@ class Scheduler:
         """
         self._db.check_schema()
         log.info("scheduler started", action="scheduler_started", scheduler=self.name)
+        self._courier.start()
         pause = 0.0
-        while not self._is_stopped(pause):
-            pause = self._turn()
+        try:
+            while not self._is_stopped(pause):
+                pause = self._turn()
+        finally:
+            self._courier.close()
         log.info("scheduler left", action="scheduler_left", scheduler=self.name)
 
     def _is_stopped(self, seconds: float) -> bool:
@@ -182,6 +195,10 @@ class Scheduler:
         self._db.transact(sequences.sweep, self.name, patience=2.0)
         return self._settings.sweep_interval
 
+    def _deliver(self) -> float:
+        self._courier.wake()
+        return COURIER_PAUSE
+
     def _purge(self) -> float:
         if self._purging is None:
             self._purging, self._purged = retention.steps(self._db, self._settings.retention), 0
@@ -207,7 +224,10 @@ def _least(column: sa.Column[datetime], where: str) -> sa.ScalarSelect[datetime]
 
 
 def _any(where: str, source: sa.FromClause = run) -> sa.ColumnElement[bool]:
-    query = sa.select(run.c.id).select_from(source).with_hint(run, PASSING, "mssql").where(sa.text(where))
+    return _exists(sa.select(run.c.id).select_from(source).with_hint(run, PASSING, "mssql").where(sa.text(where)))
+
+
+def _exists(query: sa.Select[Any]) -> sa.ColumnElement[bool]:
     return sa.case((sa.exists(query), sa.true()), else_=sa.false())
 
 
@@ -217,6 +237,7 @@ _LOOK = sa.select(
     _least(schedule.c.fire_at, "fire_at IS NOT NULL AND paused = 0").label("fire_at"),
     _least(run.c.ready_at, f"state = '{RunState.SCHEDULED}'").label("ready_at"),
     _least(worker.c.lease_until, f"state IN ({spelled(ALIVE)})").label("lease_until"),
+    _least(notification.c.due_at, f"state = '{Delivery.WAITING}'").label("deliver_at"),
     _any(
         f"run.state IN ({spelled(HELD)}) AND worker.state IN ({spelled(set(WorkerState) - ALIVE)})",
         run.join(worker, worker.c.id == run.c.worker_id),
@@ -224,4 +245,5 @@ _LOOK = sa.select(
     _any(f"state = '{RunState.BLOCKED}'").label("blocked"),
     _any(f"state = '{RunState.QUEUED}' AND queue = '{store.SEQUENCE_QUEUE}'").label("queued"),
     _any(f"state IN ({spelled(HELD)}) AND worker_id IS NULL").label("under_way"),
+    _exists(sa.select(news.c.id).with_hint(news, PASSING, "mssql")).label("news"),
 )

@@ -32,6 +32,11 @@ def resolve(secret: Secret | str) -> str:
     return _from_keyring(reference, name)
 
 
+def resolve_setting(value: str) -> str:
+    """A setting that is a secret: as it is, or what it refers to. Raises as ``resolve`` does."""
+    return resolve(value) if value.startswith(("env:", "file:/", "keyring:")) else value
+
+
 def _from_keyring(reference: str, name: str) -> str:
     try:
         import keyring

@@ -49,6 +49,23 @@ class Settings:
     retention: float = field(
         default=90 * 86400.0, metadata={"help": "seconds a finished run is kept, unless its job says"}
     )
+    smtp_host: str = field(default="", metadata={"help": "mail server that notifications by email go through"})
+    smtp_port: int = field(default=25, metadata={"help": "its port; 587 and 465 are usual, too"})
+    smtp_tls: str = field(
+        default="starttls", metadata={"help": "`starttls`, `tls` from the first byte (port 465), or `none`"}
+    )
+    smtp_user: str = field(default="", metadata={"help": "name to log in with there, if it asks for one"})
+    smtp_password: str = field(
+        default="", metadata={"help": "its password, or where that is: env:, file: or keyring:", "secret": True}
+    )
+    smtp_from: str = field(default="", metadata={"help": "sender of notifications; default: jobfac@ this host"})
+    webhook_allow_local: bool = field(
+        default=False, metadata={"help": "let webhooks go to link-local addresses, where clouds keep their metadata"}
+    )
+    templates: str = field(
+        default="",
+        metadata={"help": "folder with subject.txt, body.txt, body.html that replace those of notifications"},
+    )
     log_format: str = field(default="", metadata={"help": "`text` or `json`; default: text on a terminal"})
     log_level: str = field(default="info", metadata={"help": "debug, info, warning or error"})
 
@@ -122,10 +139,14 @@ def _file(path: Path, required: bool) -> dict[str, Any]:
 
 def _convert(key: str, value: Any, example: Any, origin: str) -> Any:
     try:
-        return type(example)(value)
-    except (TypeError, ValueError):
-        kind = {int: "a whole number", float: "a number"}.get(type(example), "text")
+        return _flag(value) if isinstance(example, bool) else type(example)(value)
+    except (TypeError, ValueError, KeyError):
+        kind = {bool: "true or false", int: "a whole number", float: "a number"}.get(type(example), "text")
         raise SettingsError(f"{origin}: {key} must be {kind}, not {value!r}.") from None
+
+
+def _flag(value: Any) -> bool:
+    return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[str(value).lower()]
 
 
 def _check(values: Mapping[str, Any]) -> None:
@@ -139,3 +160,5 @@ def _check(values: Mapping[str, Any]) -> None:
             raise SettingsError(f"{key} must be greater than 0, not {values[key]:g}.")
     if values["wait"] not in ("server", "polling"):
         raise SettingsError(f"wait must be `server` or `polling`, not '{values['wait']}'.")
+    if values["smtp_tls"] not in ("starttls", "tls", "none"):
+        raise SettingsError(f"smtp_tls must be `starttls`, `tls` or `none`, not '{values['smtp_tls']}'.")

@@ -92,3 +92,11 @@ class StepResult(StrEnum):
     MIXED = "mixed"
     SKIPPED = "skipped"
     AT_ONCE = "at_once"  # it did not wait for its jobs
+
+
+class Delivery(StrEnum):
+    """What became of a notification."""
+
+    WAITING = "waiting"  # to be delivered, perhaps not for the first time
+    DELIVERED = "delivered"
+    DEAD = "dead"  # given up; an operator may requeue it

@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import mssql
 
-from jobfac.states import ACTIVE, HELD, JobKind, RunState, StepResult, StepStart, Stop, WorkerState
+from jobfac.states import ACTIVE, HELD, Delivery, JobKind, RunState, StepResult, StepStart, Stop, WorkerState
 
 SCHEMA = "jobfac"
 """Name of the schema on SQL Server."""
@@ -139,6 +139,8 @@ run = sa.Table(
     sa.Column("arguments", Long),  # JSON array; NULL: the definition's
     sa.Column("payload", Long),
     sa.Column("overrides", Long),  # JSON: a sequence's arguments and payloads by job, an ad hoc notify
+    sa.Column("notify", sa.String(200)),  # the events that somebody wants to hear of, or `all`; NULL: nobody does
+    sa.Column("notify_jobs", sa.String(200)),  # a sequence's: the same for the jobs in it
     sa.Column("created_at", Instant, nullable=False),
     sa.Column("created_by", Name, nullable=False),
     sa.Column("ready_at", Instant),  # scheduled: when it may be queued
@@ -171,7 +173,7 @@ run = sa.Table(
     _index("ix_run_claim", "queue", sa.text("priority DESC"), "id", where=f"state = '{RunState.QUEUED}'"),
     _index("ix_run_ready", "ready_at", where=f"state = '{RunState.SCHEDULED}'"),
     _index("ix_run_blocked", "id", where=f"state = '{RunState.BLOCKED}'"),
-    _index("ix_run_active", "job", "id", where=f"state IN ({spelled(ACTIVE)})"),
+    _index("ix_run_active", "job", "state", where=f"state IN ({spelled(ACTIVE)})"),
     _index("ix_run_held", "worker_id", "id", where=f"state IN ({spelled(HELD)})"),
     _index("ix_run_concurrency", "concurrency_key", "state", where="concurrency_key IS NOT NULL"),
     _index("ix_run_job", "job", "id"),
@@ -268,6 +270,51 @@ worker = sa.Table(
     sa.Column("ended_at", Instant),
     _one_of("state", WorkerState, "state"),
     _index("ix_worker_lease", "lease_until", where=f"state IN ({spelled((WorkerState.ACTIVE, WorkerState.DRAINING))})"),
+    sqlite_autoincrement=True,
+)
+
+category = sa.Table(
+    "category",
+    metadata,
+    sa.Column("name", Name, primary_key=True),
+    sa.Column("definition", Long, nullable=False),  # JSON, canonical: what holds for its jobs unless they say it
+    sa.Column("updated_at", Instant, nullable=False),
+    sa.Column("updated_by", Name, nullable=False),
+)
+
+news = sa.Table(
+    "news",  # what happened and somebody wants to hear of; gone as soon as it has become notifications
+    metadata,
+    _identity(),
+    sa.Column("run_id", BigId),  # NULL: no run, a schedule's time was missed
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("job", Name, nullable=False),
+    sa.Column("event", sa.String(32), nullable=False),
+    sa.Column("detail", sa.Unicode(1000)),
+    sa.Column("body", Long),  # JSON: the run as it was at that moment; NULL: as it is when the news is read
+    sa.Column("created_at", Instant, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+notification = sa.Table(
+    "notification",  # the outbox: one message to one recipient
+    metadata,
+    _identity(),
+    sa.Column("run_id", BigId),
+    sa.Column("job", Name, nullable=False),
+    sa.Column("event", sa.String(32), nullable=False),
+    sa.Column("dedupe", sa.String(100), nullable=False),  # sent along: the same message has the same, however often
+    sa.Column("recipient", Long, nullable=False),  # JSON, as in a definition; secrets are references
+    sa.Column("body", Long, nullable=False),  # JSON
+    sa.Column("state", Word, nullable=False),
+    sa.Column("tries", sa.Integer, nullable=False),  # also the fence of whoever is delivering it
+    sa.Column("due_at", Instant, nullable=False),  # waiting: when it may be taken, later while somebody delivers it
+    sa.Column("error", sa.Unicode(1000)),
+    sa.Column("created_at", Instant, nullable=False),
+    sa.Column("delivered_at", Instant),
+    _one_of("state", Delivery, "state"),
+    _index("ix_notification_due", "due_at", where=f"state = '{Delivery.WAITING}'"),
+    _index("ix_notification_dedupe", "dedupe", unique=True),
     sqlite_autoincrement=True,
 )
 

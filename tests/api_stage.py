@@ -26,7 +26,7 @@ class Served:
         self.url = self.server.url
         self.keys = {role: self.key(role) for role in Role}
         self._stack = ExitStack()
-        self._thread = threading.Thread(target=self.server.run, name="api")
+        self._thread = threading.Thread(target=self.server.run, name="api", daemon=True)
 
     def __enter__(self) -> "Served":
         self._thread.start()
@@ -62,7 +62,7 @@ class Served:
     def worker(self, slots: int = 4) -> Iterator[Worker]:
         """A worker in this process."""
         worker = Worker(self.db, self.settings, name="w1", slots=slots)
-        thread = threading.Thread(target=worker.run, name="worker")
+        thread = threading.Thread(target=worker.run, name="worker", daemon=True)
         thread.start()
         try:
             yield worker

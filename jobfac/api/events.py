@@ -10,7 +10,6 @@ from starlette.responses import Response
 from jobfac.api import looking, models
 from jobfac.api.auth import PATIENCE
 from jobfac.api.live import END, Message
-from jobfac.api.problems import invalid
 from jobfac.api.routing import Ask, Call, Service
 from jobfac.api.streams import COMMENT, KEEP_ALIVE, MEDIA, EventStream, event
 from jobfac.database import Unreachable
@@ -21,11 +20,8 @@ async def get_events(ask: Ask) -> Response:
     """The stream."""
     query: models.EventsQuery = ask.query
     after = query.after
-    last: str | None = ask.headers.last_event_id
-    if after is None and last is not None:
-        if not (last.isascii() and last.isdecimal() and len(last) <= 18):
-            raise invalid([{"field": "Last-Event-ID", "message": "Last-Event-ID must be the id of an event"}])
-        after = int(last)
+    if after is None and ask.headers.last_event_id:
+        after = int(ask.headers.last_event_id)
     return EventStream(ask.service.live, _events(ask.service, ask.caller, query, after))
 
 
@@ -87,7 +83,7 @@ CALLS = (
             "data."
         ),
         query=models.EventsQuery,
-        headers=models.FollowHeaders,
-        texts={MEDIA: "Events `run`, `progress` and `worker`."},
+        headers=models.EventsHeaders,
+        texts={MEDIA: models.LiveEvent},
     ),
 )

@@ -107,6 +107,8 @@ CANDIDATE: dict[str, Any] = {
     "reason": None,
 }
 
+PATH_EXAMPLES = {"job": JOB["id"], "run": RUN["id"], "worker": WORKER["id"], "schedule": SCHEDULE["id"]}
+
 EXAMPLES: dict[str, Any] = {
     "Run": RUN,
     "Runs": {"items": [RUN], "next_cursor": "42"},

@@ -8,9 +8,10 @@ from jobfac import definitions as d
 from jobfac import schedules
 from jobfac.api import models
 from jobfac.api.auth import PATIENCE
-from jobfac.api.problems import Problem
+from jobfac.api.problems import Problem, invalid
 from jobfac.api.routing import Answer, Ask, Call
 from jobfac.definitions import checks, store
+from jobfac.definitions.values import read_id
 from jobfac.keys import Caller, Role
 from jobfac.runs import NotFound
 
@@ -76,6 +77,10 @@ def put_job(ask: Ask) -> Answer:
 def _put(conn: sa.Connection, ask: Ask) -> tuple[store.Stored, int]:
     job_id, caller = ask.path["job"], ask.caller
     headers: models.PutHeaders = ask.headers
+    try:
+        read_id(job_id)
+    except ValueError as error:
+        raise invalid([{"field": "", "message": f"its id {error}"}]) from None
     every = store.load_all(conn)
     old = next((one for one in every if one.id == job_id), None)
     hidden = {one.id.lower() for one in every if not caller.sees(one.category)}

@@ -37,7 +37,8 @@ Plain = Annotated[str, Field(pattern=r"^[^\x00]*$")]
 
 JobId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,128}$")]
 Seconds = Annotated[float, Field(ge=0, le=LONGEST)]
-Position = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,8}:[0-9]{1,15}:[0-9]{1,15}$")]
+POSITION = "[1-9][0-9]{0,8}:[0-9]{1,15}:[0-9]{1,15}"
+Position = Annotated[str, Field(pattern=f"^{POSITION}$")]
 """``attempt:stdout:stderr``: how far the output was read, in bytes from each stream's start."""
 
 
@@ -371,4 +372,34 @@ class PutHeaders(ChangeHeaders):
 
 
 class FollowHeaders(Parameters):
-    last_event_id: str | None = Field(None, alias="Last-Event-ID", description="Resume after this event.")
+    last_event_id: str | None = Field(
+        None,
+        alias="Last-Event-ID",
+        pattern=rf"^({POSITION})?$",
+        description="Resume after this event; empty: from the beginning.",
+    )
+
+
+class EventsHeaders(Parameters):
+    last_event_id: str | None = Field(
+        None,
+        alias="Last-Event-ID",
+        pattern=r"^[0-9]{0,18}$",
+        description="Resume after this event; empty: from now on.",
+    )
+
+
+class OutputEvent(Shown):
+    """As `text/event-stream` has it; ``data`` is a JSON object."""
+
+    id: str
+    event: Literal["output", "end"]
+    data: Annotated[str, Field(json_schema_extra={"contentMediaType": "application/json"})]
+
+
+class LiveEvent(Shown):
+    """As `text/event-stream` has it; ``data`` is a JSON object."""
+
+    id: str = ""
+    event: Literal["run", "progress", "worker"]
+    data: Annotated[str, Field(json_schema_extra={"contentMediaType": "application/json"})]

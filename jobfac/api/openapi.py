@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import models_json_schema
 
-from jobfac.api.examples import EXAMPLES
+from jobfac.api.examples import EXAMPLES, PATH_EXAMPLES
 from jobfac.api.models import ProblemDocument
 from jobfac.api.problems import MEDIA as PROBLEM
 from jobfac.api.problems import TITLES
@@ -106,7 +106,7 @@ def _path_parameters(call: Call) -> Iterator[dict[str, Any]]:
             "required": True,
             "description": f"The {name}'s id.",
             "schema": number if kind else word,
-            "example": 42 if kind else "orders-export",
+            "example": PATH_EXAMPLES[name],
         }
 
 
@@ -146,7 +146,7 @@ def _answer(call: Call, status: int) -> dict[str, Any]:
             content["application/json"]["example"] = EXAMPLES[model.__name__]
     if status == 200:
         for media, what in call.texts.items():
-            content[media] = {"schema": {"type": "string", "description": what}}
+            content[media] = {"schema": _schema(what) if _is_model(what) else {"type": "string", "description": what}}
     shown: dict[str, Any] = {"description": HTTPStatus(status).phrase}
     if content:
         shown["content"] = content
@@ -189,7 +189,7 @@ def _schema(model: Any) -> dict[str, Any]:
 def _schemas(table: Iterable[Call]) -> dict[str, Any]:
     """The models of all bodies and answers, and what they are made of."""
     bodies = {call.body for call in table if _is_model(call.body)}
-    answers = {model for call in table for model in call.answers.values() if _is_model(model)}
+    answers = {model for call in table for model in (*call.answers.values(), *call.texts.values()) if _is_model(model)}
     wanted: list[Any] = [(model, "validation") for model in bodies]
     wanted += [(model, "serialization") for model in answers | {ProblemDocument}]
     _, schema = models_json_schema(sorted(wanted, key=lambda one: one[0].__name__), ref_template=REF)

@@ -102,17 +102,13 @@ async def get_output(ask: Ask) -> Answer | Response:
 def _reader(conn: sa.Connection, ask: Ask, follow: bool) -> Reader:
     query: models.OutputQuery = ask.query
     row = visible(conn, ask.caller, ask.path["run"])
-    after = query.after
-    if after is None and follow and ask.headers.last_event_id is not None:
-        after = ask.headers.last_event_id
-        if after.count(":") != 2 or not after.replace(":", "").isdecimal():
-            raise invalid([{"field": "Last-Event-ID", "message": "Last-Event-ID must be the id of an output event"}])
+    after = query.after or (ask.headers.last_event_id if follow else "")
     if query.offset and query.stream is None:
         raise invalid([{"field": "offset", "message": "offset needs stream, since each stream has its own"}])
     streams = STREAMS if query.stream is None else (query.stream,)
     attempt = query.attempt or max(1, row["attempt"])
     positions = dict.fromkeys(streams, query.offset)
-    if after is not None:
+    if after:
         attempt, *ends = map(int, after.split(":"))
         positions = {stream: end for stream, end in zip(STREAMS, ends, strict=True) if stream in streams}
     if attempt > max(1, row["attempt"]):
@@ -217,7 +213,7 @@ CALLS = (
         query=models.OutputQuery,
         headers=models.FollowHeaders,
         answers={200: models.OutputPage},
-        texts={"text/plain": "One stream.", MEDIA: "Events `output` and `end`."},
+        texts={"text/plain": "One stream.", MEDIA: models.OutputEvent},
         errors=(404,),
     ),
 )

@@ -87,7 +87,8 @@ class Call:
 
     ``role``: whom it takes, None: everybody, without a key. ``everywhere``: not for keys that are limited to
     categories. ``answers``: by status the model, None for no content. ``texts``: other media of the 200 answer, with
-    what they are. ``errors``: the statuses of its problems, besides those that follow from its form.
+    what they are, or the model of a stream's events. ``errors``: the statuses of its problems, besides those that
+    follow from its form.
     """
 
     method: str
@@ -102,7 +103,7 @@ class Call:
     body: Any = None
     body_required: bool = True
     answers: Mapping[int, Any] = field(default_factory=dict)
-    texts: Mapping[str, str] = field(default_factory=dict)
+    texts: Mapping[str, Any] = field(default_factory=dict)
     errors: tuple[int, ...] = ()
 
 

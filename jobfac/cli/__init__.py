@@ -10,6 +10,7 @@ from typer._click import ClickException
 from jobfac.cli import common, fleet, jobs, runs
 from jobfac.cli import database as database_commands
 from jobfac.cli import keys as key_commands
+from jobfac.cli import notify as notify_commands
 from jobfac.cli import schedules as schedule_commands
 from jobfac.cli import sequences as sequence_commands
 
@@ -33,6 +34,7 @@ for name, commands in {
     "sequence": sequence_commands.app,
     "import": schedule_commands.import_app,
     "keys": key_commands.app,
+    "notify": notify_commands.app,
     "db": database_commands.app,
 }.items():
     app.add_typer(commands, name=name)

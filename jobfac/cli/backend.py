@@ -50,6 +50,9 @@ class Backend(Protocol):
     def job(self, job_id: str) -> Object:
         """One job, with its definition."""
 
+    def defaults(self) -> Object:
+        """The defaults of categories, by category."""
+
     def enable(self, job_id: str, enabled: bool) -> None:
         """Allow or forbid its starts."""
 

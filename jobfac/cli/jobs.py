@@ -1,5 +1,6 @@
 """Definitions: apply, export, `jobs list / show / enable / disable / delete`."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,7 +10,7 @@ from jobfac.cli.backend import backend
 from jobfac.cli.common import USAGE, Failure, Json, caller, database, group, note, print_fields, print_json, print_table
 
 if TYPE_CHECKING:
-    from jobfac.definitions import AnyJob, Definitions, Plan
+    from jobfac.definitions import AnyJob, Defaults, Definitions, Plan
 
 app = group("Definitions of jobs and sequences.")
 
@@ -28,7 +29,7 @@ def apply(
     from jobfac.definitions import store
 
     with database() as db:
-        done: list[tuple[Plan, Definitions]] = []
+        done: list[tuple[Plan, Plan, Definitions]] = []
 
         def work(conn: sa.Connection) -> None:
             stored = {one.id: one.definition for one in store.load_all(conn)}
@@ -37,8 +38,10 @@ def apply(
             before = {job_id: _shown(definition) for job_id, definition in stored.items()}
             after = {job_id: _shown(definition) for job_id, definition in wanted.jobs.items()}
             plan = d.plan(before, after, prune)
-            done[:] = [(plan, wanted)]
+            defaults = d.plan(_defaults(store.load_defaults(conn)), _defaults(wanted.defaults), prune)
+            done[:] = [(plan, defaults, wanted)]
             if not dry_run:
+                store.apply_defaults(conn, defaults, wanted.defaults, caller())
                 schedules.apply(conn, plan, wanted.jobs, caller())
 
         try:
@@ -46,19 +49,27 @@ def apply(
         except d.DefinitionError as error:
             lines = "\n".join(str(problem) for problem in error.problems)
             raise Failure(USAGE, f"{lines}\nNothing was changed.") from None
-    (plan, wanted) = done[0]
+    plan, defaults, wanted = done[0]
     for warning in wanted.warnings:
         note(f"warning: {warning}")
     if as_json:
-        print_json(_plan_object(plan))
+        print_json(_plan_object(plan) | {"defaults": _plan_object(defaults)})
     else:
-        _print_plan(plan, dry_run)
+        _print_changes(defaults, "defaults of ")
+        _print_changes(plan)
+        _print_count(plan, dry_run)
 
 
 def _shown(definition: "AnyJob") -> dict[str, Any]:
     from jobfac.definitions import canonical
 
     return canonical(definition) | ({} if definition.enabled else {"enabled": False})
+
+
+def _defaults(found: "Mapping[str, Defaults]") -> dict[str, dict[str, Any]]:
+    from jobfac.definitions import canonical
+
+    return {category: canonical(entry) for category, entry in found.items()}
 
 
 def _plan_object(plan: "Plan") -> dict[str, Any]:
@@ -69,15 +80,18 @@ def _plan_object(plan: "Plan") -> dict[str, Any]:
     return {"add": list(plan.add), "change": changes, "remove": list(plan.remove), "same": list(plan.same)}
 
 
-def _print_plan(plan: "Plan", dry_run: bool) -> None:
+def _print_changes(plan: "Plan", what: str = "") -> None:
     for job in plan.add:
-        typer.secho(f"+ {job}", fg="green")
+        typer.secho(f"+ {what}{job}", fg="green")
     for job, found in plan.change.items():
-        typer.secho(f"~ {job}", fg="yellow")
+        typer.secho(f"~ {what}{job}", fg="yellow")
         for one in found:
             typer.echo(f"    {one.path}: {_word(one.before)} -> {_word(one.after)}")
     for job in plan.remove:
-        typer.secho(f"- {job}", fg="red")
+        typer.secho(f"- {what}{job}", fg="red")
+
+
+def _print_count(plan: "Plan", dry_run: bool) -> None:
     added, changed, removed = ("to add", "to change", "to remove") if dry_run else ("added", "changed", "removed")
     typer.echo(
         f"{len(plan.add)} {added}, {len(plan.change)} {changed}, {len(plan.remove)} {removed}, "
@@ -97,8 +111,12 @@ def export(
     """Print definitions as they are in force; `apply` reads them back as the same."""
     with backend() as factory:
         found = [factory.job(job) for job in jobs] if jobs else factory.jobs()
+        defaults = {} if jobs else factory.defaults()
     bodies = {job["id"]: _body(job) for job in found}
-    print_json({"jobs": bodies}) if as_json else typer.echo(_yaml(bodies), nl=False)
+    if as_json:
+        print_json({"jobs": bodies} | ({"defaults": defaults} if defaults else {}))
+    else:
+        typer.echo(_yaml(bodies, defaults), nl=False)
 
 
 @app.command("list")
@@ -144,7 +162,7 @@ def show_job(job: Annotated[str, typer.Argument(help="The job's id.")], as_json:
         return
     print_fields(found, [key for key in found if key != "definition"])
     typer.echo("")
-    typer.echo(_yaml({found["id"]: _body(found)}), nl=False)
+    typer.echo(_yaml({found["id"]: _body(found)}, {}), nl=False)
 
 
 @app.command()
@@ -175,9 +193,9 @@ def _body(job: Any) -> dict[str, Any]:
     return job["definition"] if job["enabled"] else {**job["definition"], "enabled": False}
 
 
-def _yaml(bodies: dict[str, Any]) -> str:
+def _yaml(bodies: dict[str, Any], defaults: dict[str, Any]) -> str:
     from jobfac import definitions as d
 
-    return d.dump(
-        d.Definitions({job: d.from_canonical(job, body, body.pop("enabled", True)) for job, body in bodies.items()})
-    )
+    jobs = {job: d.from_canonical(job, body, body.pop("enabled", True)) for job, body in bodies.items()}
+    categories = {category: d.Defaults.model_validate(entry) for category, entry in defaults.items()}
+    return d.dump(d.Definitions(jobs, categories))

@@ -94,6 +94,9 @@ class Local:
             raise _no_job(job_id)
         return _job(stored)
 
+    def defaults(self) -> Object:
+        return {name: canonical(entry) for name, entry in self._db.query(store.load_defaults).items()}
+
     def enable(self, job_id: str, enabled: bool) -> None:
         if not self._db.transact(store.enable, job_id, enabled, self._by):
             raise _no_job(job_id)

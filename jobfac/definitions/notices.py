@@ -108,6 +108,12 @@ class Recipient(Model):
             raise ValueError("has headers, body or secret, which only a webhook takes")
         return self
 
+    def references(self) -> list[str]:
+        """The secrets that it refers to."""
+        values = (self.webhook, self.apprise, *self.headers.values())
+        found = [value.secret for value in values if isinstance(value, Secret)]
+        return found if self.secret is None else [*found, self.secret]
+
 
 class Notify(Model):
     """Tell ``to`` about the events ``on``. ``once``: of a run that is ``running_long`` only the first time.

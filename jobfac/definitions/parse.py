@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from jobfac.definitions.checks import check, children, unreachable
 from jobfac.definitions.document import Document, read_document, write_document
 from jobfac.definitions.models import AnyJob, Defaults, Job, Sequence, canonical
+from jobfac.definitions.notices import Notify
 from jobfac.definitions.problems import DefinitionError, Finding, Path, Problem, explain, spelled
 from jobfac.definitions.values import Model, read_id, shown, suggestion
 
@@ -77,6 +78,18 @@ def from_canonical(job: str, body: Mapping[str, Any], enabled: bool = True) -> A
     if not isinstance(definition, AnyJob):
         raise DefinitionError(problems)
     return definition
+
+
+def read_notify(entries: Any) -> tuple[Notify, ...]:
+    """The ``notify`` entries that a start may bring along.
+
+    Raises ``DefinitionError``.
+    """
+    body = {"notify": entries}
+    defaults, problems = _validated(Defaults, body, _Place(Document(None, body, None), ()))
+    if not isinstance(defaults, Defaults):
+        raise DefinitionError(problems)
+    return defaults.notify
 
 
 def dump(definitions: Definitions) -> str:

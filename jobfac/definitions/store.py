@@ -9,16 +9,16 @@ import sqlalchemy as sa
 
 from jobfac import audit
 from jobfac import definitions as d
-from jobfac.dialects import LOCKED, utcnow
+from jobfac.dialects import of, utcnow
 from jobfac.states import JobKind
-from jobfac.tables import job, job_version, queue
+from jobfac.tables import category, job, job_version, queue
 
 SEQUENCE_QUEUE = "@sequences"
 """Where sequence runs are queued: any worker or scheduler begins them, none of its slots is taken."""
 
 
 class Stored(NamedTuple):
-    """A job as it is in force."""
+    """A job as it is in force; ``defaults`` are those of its category."""
 
     id: str
     version: int
@@ -27,11 +27,23 @@ class Stored(NamedTuple):
     category: str | None
     queue: str
     definition: d.AnyJob
+    defaults: d.Defaults
 
 
-_CURRENT = sa.select(
-    job.c.id, job.c.version, job.c.kind, job.c.enabled, job.c.category, job.c.queue, job_version.c.definition
-).join(job_version, (job_version.c.job == job.c.id) & (job_version.c.version == job.c.version))
+_CURRENT = (
+    sa.select(
+        job.c.id,
+        job.c.version,
+        job.c.kind,
+        job.c.enabled,
+        job.c.category,
+        job.c.queue,
+        job_version.c.definition,
+        category.c.definition.label("defaults"),
+    )
+    .join(job_version, (job_version.c.job == job.c.id) & (job_version.c.version == job.c.version))
+    .outerjoin(category, category.c.name == job.c.category)
+)
 
 
 def load(conn: sa.Connection, job_id: str) -> Stored | None:
@@ -63,13 +75,19 @@ def load_version(conn: sa.Connection, job_id: str, version: int) -> d.AnyJob:
 
 
 def _stored(row: Mapping[Any, Any]) -> Stored:
-    values = {**row, "kind": JobKind(row["kind"]), "definition": _parsed(row["id"], row["definition"], row["enabled"])}
-    return Stored(**values)
+    definition = _parsed(row["id"], row["definition"], row["enabled"])
+    defaults = _parsed_defaults(row["defaults"])
+    return Stored(**{**row, "kind": JobKind(row["kind"]), "definition": definition, "defaults": defaults})
 
 
 @lru_cache(maxsize=2000)
 def _parsed(job_id: str, text: str, enabled: bool) -> d.AnyJob:
     return d.from_canonical(job_id, json.loads(text), enabled)
+
+
+@lru_cache(maxsize=200)
+def _parsed_defaults(text: str | None) -> d.Defaults:
+    return d.Defaults(notify=() if text is None else d.read_notify(json.loads(text).get("notify", [])))
 
 
 def queue_of(definition: d.AnyJob) -> tuple[str, str, dict[str, str]]:
@@ -96,9 +114,11 @@ def put(conn: sa.Connection, job_id: str, definition: d.AnyJob, by: str) -> int:
 
     Whether it is enabled is no part of the version: switching a job off and on makes no new one.
     """
+    # Two that apply at once go one after the other, also where neither finds a row yet that it could lock.
+    of(conn).lock_name(conn, "jobfac:definitions")
     wanted = d.canonical(definition)
     body = json.dumps(wanted, ensure_ascii=False)
-    row = conn.execute(_CURRENT.with_hint(job, LOCKED, "mssql").where(job.c.id == job_id)).mappings().first()
+    row = conn.execute(_CURRENT.where(job.c.id == job_id)).mappings().first()
     before = None if row is None else row["definition"]
     changed = before is None or json.loads(before) != wanted
     version = 0 if row is None else int(row["version"])
@@ -164,3 +184,27 @@ def _know_queue(conn: sa.Connection, name: str, pool: str, labels: Mapping[str, 
 def ids(conn: sa.Connection) -> Sequence[str]:
     """The ids of all jobs in force."""
     return conn.execute(sa.select(job.c.id).order_by(job.c.id)).scalars().all()
+
+
+def load_defaults(conn: sa.Connection) -> dict[str, d.Defaults]:
+    """The defaults of every category that has some."""
+    rows = conn.execute(sa.select(category.c.name, category.c.definition).order_by(category.c.name))
+    return {row.name: _parsed_defaults(row.definition) for row in rows}
+
+
+def defaults_of(conn: sa.Connection, name: str) -> d.Defaults:
+    """The defaults of one category."""
+    return _parsed_defaults(conn.execute(sa.select(category.c.definition).where(category.c.name == name)).scalar())
+
+
+def apply_defaults(conn: sa.Connection, plan: d.Plan, wanted: Mapping[str, d.Defaults], by: str) -> None:
+    """Carry out a plan about categories, as ``apply`` does about jobs."""
+    before = load_defaults(conn)
+    for name in [*plan.remove, *plan.add, *plan.change]:
+        old = json.dumps(d.canonical(before[name]), ensure_ascii=False) if name in before else None
+        new = json.dumps(d.canonical(wanted[name]), ensure_ascii=False) if name in wanted else None
+        conn.execute(category.delete().where(category.c.name == name))
+        if new is not None:
+            values = {"name": name, "definition": new, "updated_by": by}
+            conn.execute(category.insert().values(updated_at=utcnow()), values)
+        audit.note(conn, by, "delete" if new is None else "apply", f"defaults of {name}", old, new)

@@ -42,6 +42,7 @@ CLAIMED = (
     run.c.sequence_run_id,
     run.c.queue,
     run.c.started_at,
+    run.c.notify,
 )
 """The columns of a run that its worker needs; what a claim returns."""
 

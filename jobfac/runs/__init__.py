@@ -7,6 +7,7 @@ Every function takes a ``Connection`` first; who opens the transaction decides w
 from jobfac.runs.events import events_of, record
 from jobfac.runs.finish import Finished, Outcome, end, finish, give_back, note_program, report_progress
 from jobfac.runs.gates import release_blocked
+from jobfac.runs.news import snapshots
 from jobfac.runs.promoting import promote_due
 from jobfac.runs.reading import NotFound, attempts, find, get, present
 from jobfac.runs.retry import retry_delay
@@ -36,6 +37,7 @@ __all__ = [
     "request_stop",
     "retry",
     "retry_delay",
+    "snapshots",
     "start",
     "start_each",
     "start_many",

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -49,7 +49,8 @@ class Finished(NamedTuple):
 
 _HELD_COLUMNS = (
     run.c.id, run.c.job, run.c.state, run.c.attempt, run.c.worker_id, run.c.failures, run.c.restartable,
-    run.c.already_running, run.c.concurrency_key, run.c.sequence_run_id, run.c.visit_id,
+    run.c.already_running, run.c.concurrency_key, run.c.sequence_run_id, run.c.visit_id, run.c.stop_by,
+    run.c.notify,
 )  # fmt: skip
 
 _LOCK = (
@@ -128,12 +129,14 @@ def finish(conn: sa.Connection, worker_id: int, outcomes: Sequence[Outcome], by:
             continue
         row = rows[outcome.run_id]
         state, failed = _next_state(row, outcome)
+        if state == RunState.STOPPED and row["stop_by"]:
+            outcome = replace(outcome, reason=f"{outcome.reason} by {row['stop_by']}")  # noqa: PLW2901
         values = _values(outcome, worker_id, state, failed)
         (ends if state in FINAL else agains).append(values)
         detail = outcome.reason
         if state == RunState.SCHEDULED:
             detail = f"{outcome.state}: {outcome.reason or 'no reason given'}; again in {outcome.retry_after:.1f} s"
-        events.append(Event(outcome.run_id, outcome.attempt, state, by, detail))
+        events.append(Event(outcome.run_id, outcome.attempt, state, by, detail, row["notify"]))
         if state in FINAL:
             finished.append(Finished(row["id"], row["job"], state, row["sequence_run_id"], row["visit_id"]))
         if state != RunState.QUEUED:
@@ -165,7 +168,7 @@ def give_back(conn: sa.Connection, rows: Sequence[Mapping[Any, Any]], why: str, 
         values = _values(outcome, row["worker_id"], state, failed=0)
         conn.execute(_END if state in FINAL else _AGAIN, values)
         conn.execute(_CLOSE, values)
-        record(conn, [Event(row["id"], row["attempt"], state, by, why)])
+        record(conn, [Event(row["id"], row["attempt"], state, by, why, row["notify"])])
         if state in FINAL:
             finished.append(Finished(row["id"], row["job"], state, row["sequence_run_id"], row["visit_id"]))
     gates.release_blocked(conn, [row for row in rows if row["id"] in {f.run_id for f in finished}], by)
@@ -177,7 +180,7 @@ def end(conn: sa.Connection, run_id: int, state: RunState, reason: str | None, b
     row = conn.execute(sa.select(*_HELD_COLUMNS).where(run.c.id == run_id)).mappings().one()
     gates.lock(conn, [row])
     conn.execute(run.update().where(run.c.id == run_id).values(state=state, reason=_cut(reason), ended_at=utcnow()))
-    record(conn, [Event(run_id, row["attempt"], state, by, reason)])
+    record(conn, [Event(run_id, row["attempt"], state, by, reason, row["notify"])])
     gates.release_blocked(conn, [row], by)
     return Finished(run_id, row["job"], state, row["sequence_run_id"], row["visit_id"])
 

@@ -87,7 +87,8 @@ def _others_of_key(conn: sa.Connection, key: str, run_id: int | None) -> int:
     return conn.execute(query).scalar_one()
 
 
-RULES = (run.c.id, run.c.job, run.c.attempt, run.c.already_running, run.c.concurrency_key, run.c.concurrency_limit)
+_RULE = (run.c.job, run.c.attempt, run.c.already_running, run.c.concurrency_key, run.c.concurrency_limit)
+RULES = (run.c.id, run.c.notify, *_RULE)
 """What ``move`` has to know of a run."""
 
 
@@ -105,7 +106,8 @@ def release_blocked(conn: sa.Connection, freed: Iterable[Mapping[Any, Any]] | No
         if not freed:
             return 0
         keys = {row["concurrency_key"] for row in freed} - {None}
-        query = query.where(run.c.job.in_({row["job"] for row in freed}) | run.c.concurrency_key.in_(keys))
+        # _ACTIVE says nothing new, but with it SQLite takes the job's active runs by their index, not its whole history.
+        query = query.where(_ACTIVE, run.c.job.in_({row["job"] for row in freed}) | run.c.concurrency_key.in_(keys))
     rows = conn.execute(query).mappings().all()
     lock(conn, rows)
     return move(conn, rows, RunState.BLOCKED, by)
@@ -118,7 +120,7 @@ def move(conn: sa.Connection, rows: Iterable[Mapping[Any, Any]], before: RunStat
     closed: set[tuple[Any, ...]] = set()
     # One by one: each decision must see the one before it.
     for row in rows:
-        rule = tuple(row[column.name] for column in RULES[1:])
+        rule = tuple(row[column.name] for column in _RULE)
         if rule in closed:
             continue
         after = admit(conn, row, row["id"])
@@ -131,6 +133,6 @@ def move(conn: sa.Connection, rows: Iterable[Mapping[Any, Any]], before: RunStat
         if after == RunState.DENIED:
             values |= {"ended_at": utcnow(), "reason": "another run of the job is still active"}
         if conn.execute(run.update().where(run.c.id == row["id"], run.c.state == before).values(values)).rowcount:
-            moved.append(Event(row["id"], row["attempt"], after, by))
+            moved.append(Event(row["id"], row["attempt"], after, by, notify=row["notify"]))
     record(conn, moved)
     return len(moved)

@@ -8,13 +8,14 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from jobfac.definitions import DefinitionError, store
+from jobfac import outbox
+from jobfac.definitions import DefinitionError, Notify, read_notify, store
 from jobfac.dialects import utcnow
 from jobfac.runs import gates
 from jobfac.runs.events import Event, record
 from jobfac.runs.reading import NotFound
 from jobfac.runs.stopping import make_room
-from jobfac.states import ACTIVE, RunState
+from jobfac.states import ACTIVE, JobKind, RunState
 from jobfac.tables import run
 
 PAYLOAD_LIMIT = 4 * 1024 * 1024
@@ -34,6 +35,8 @@ class Start:
 
     ``key`` makes the start idempotent: the same key of the same job gives the same run, however often it is asked for.
     ``manual`` is a person's or a program's start, which ``on_demand`` may forbid; a schedule's or a sequence's is not.
+    ``overrides``: a sequence's ``arguments`` and ``payloads`` by job, and for this run alone ``notify`` as in a
+    definition. ``heard``: the events of which somebody wants to hear because of the sequence that this is a job of.
     """
 
     job: str
@@ -50,6 +53,7 @@ class Start:
     due_at: datetime | None = None
     sequence_run_id: int | None = None
     visit_id: int | None = None
+    heard: str | None = None
     retry_of: int | None = None
 
 
@@ -58,7 +62,8 @@ def start(conn: sa.Connection, wish: Start) -> int:
 
     Raises:
         NotFound: there is no such job.
-        Refused: the job is disabled, not startable by hand, or does not take other arguments.
+        Refused: the job is disabled, not startable by hand, or does not take other arguments or this ``notify``.
+        DefinitionError: the ``notify`` among the overrides is none.
     """
     if wish.key is not None:
         found = conn.execute(
@@ -150,6 +155,7 @@ def _values(stored: store.Stored | DefinitionError | None, wish: Start) -> dict[
         raise Refused(f"The payload has {len(wish.payload):,} characters; {PAYLOAD_LIMIT:,} is the most.")
     if wish.key is not None and len(wish.key) > KEY_LIMIT:
         raise Refused(f"The key has {len(wish.key)} characters; {KEY_LIMIT} is the most.")
+    told = outbox.interest([*job.notify, *stored.defaults.notify, *_ad_hoc(wish)], wish.heard)
     return {
         "job": stored.id,
         "job_version": stored.version,
@@ -159,6 +165,8 @@ def _values(stored: store.Stored | DefinitionError | None, wish: Start) -> dict[
         "arguments": None if wish.arguments is None else json.dumps(list(wish.arguments), ensure_ascii=False),
         "payload": wish.payload,
         "overrides": None if wish.overrides is None else json.dumps(wish.overrides, ensure_ascii=False),
+        "notify": told.notify,
+        "notify_jobs": told.notify_jobs if stored.kind == JobKind.SEQUENCE else None,
         "created_by": wish.by[:128],
         "restartable": getattr(job, "restartable", True),
         "already_running": job.already_running,
@@ -171,6 +179,18 @@ def _values(stored: store.Stored | DefinitionError | None, wish: Start) -> dict[
         "visit_id": wish.visit_id,
         "retry_of": wish.retry_of,
     }
+
+
+def _ad_hoc(wish: Start) -> Sequence[Notify]:
+    """Whom the start itself wants told. Secrets belong to definitions: who may only start jobs shall not have them
+    sent anywhere."""
+    if not wish.overrides or "notify" not in wish.overrides:
+        return ()
+    entries = read_notify(wish.overrides["notify"])
+    for entry in entries:
+        if references := entry.to.references():
+            raise Refused(f"A start cannot have the secret {references[0]} sent; put that into the job's notify.")
+    return entries
 
 
 def _insert(conn: sa.Connection, wish: Start, values: Mapping[str, Any], count: int) -> list[int]:
@@ -199,5 +219,6 @@ def _write(
     statement = run.insert().values({"created_at": utcnow(), **more})
     returning = statement.returning(run.c.id, sort_by_parameter_order=True)
     ids = [int(found) for found in conn.execute(returning, [{**row, "state": state} for row in rows]).scalars()]
-    record(conn, [Event(found, 0, state, row["created_by"]) for found, row in zip(ids, rows, strict=True)])
+    pairs = zip(ids, rows, strict=True)
+    record(conn, [Event(found, 0, state, row["created_by"], notify=row["notify"]) for found, row in pairs])
     return ids

@@ -26,7 +26,7 @@ def request_stop(conn: sa.Connection, run_id: int, *, now: bool, by: str) -> Sto
         NotFound: there is no such run.
     """
     query = sa.select(
-        run.c.state, run.c.attempt, run.c.stop, run.c.job, run.c.already_running, run.c.concurrency_key
+        run.c.state, run.c.attempt, run.c.stop, run.c.job, run.c.already_running, run.c.concurrency_key, run.c.notify
     ).where(run.c.id == run_id)
     row = conn.execute(query.with_hint(run, LOCKED, "mssql")).mappings().first()
     if row is None:
@@ -47,7 +47,7 @@ def request_stop(conn: sa.Connection, run_id: int, *, now: bool, by: str) -> Sto
         after = RunState.STOPPING
         change = run.update().values({**values, "state": after})
     conn.execute(change.where(run.c.id == run_id, run.c.state == before))
-    record(conn, [Event(run_id, row["attempt"], after, by, "at once" if now else None)])
+    record(conn, [Event(run_id, row["attempt"], after, by, "at once" if now else None, row["notify"])])
     if before == RunState.QUEUED:
         gates.release_blocked(conn, [row], by)
     return Stopped(before, after)

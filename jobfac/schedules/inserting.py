@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac import audit, runs
+from jobfac import audit, outbox, runs
 from jobfac.dialects import SKIP, utcnow
+from jobfac.outbox import News
 from jobfac.runs import Start
 from jobfac.schedules.decision import RUNS, Decision, decide, read, wish
 from jobfac.tables import run, schedule
@@ -98,15 +99,22 @@ def insert_due(conn: sa.Connection, by: str, limit: int = BATCH) -> Inserted:
     started = runs.start_each(conn, wishes)
     conn.execute(_ADVANCE, moves)
     for miss in misses:
-        audit.note(
-            conn, by, "missed", f"{miss.job}/{miss.name}", after=f"{miss.since.isoformat()} to {miss.until.isoformat()}"
-        )
+        span = f"{miss.since.isoformat()} to {miss.until.isoformat()}"
+        audit.note(conn, by, "missed", f"{miss.job}/{miss.name}", after=span)
+    outbox.record(conn, map(_news, misses))
     refusals += [
         Refusal(start.job, start.by.removeprefix("schedule "), start.due_at, str(answer))
         for start, answer in zip(wishes, started, strict=True)
         if isinstance(answer, Exception)
     ]
     return Inserted(len(moves), [answer for answer in started if isinstance(answer, int)], refusals, misses)
+
+
+def _news(miss: Miss) -> News:
+    since, until = miss.since.isoformat(), miss.until.isoformat()
+    body = {"job": miss.job, "schedule": miss.name, "since": since, "until": until}
+    why = f"times of the schedule '{miss.name}' from {since} to before {until} passed without a run"
+    return News(miss.job, "missed", body, detail=why)
 
 
 def _move(row: Mapping[Any, Any], decision: Decision) -> dict[str, Any]:

@@ -31,9 +31,9 @@ MOVES = 50
 def begin_queued(conn: sa.Connection, by: str, limit: int = BEGINNINGS) -> list[Finished]:
     """Begin up to ``limit`` queued sequence runs, highest priority first; returns the sequences that ended by it."""
     claim = of(conn).claim(store.SEQUENCE_QUEUE, limit, None, None)
-    begun = sorted((row["id"], row["attempt"]) for row in conn.execute(claim).mappings())
-    runs.record(conn, [Event(run_id, attempt, RunState.RUNNING, by) for run_id, attempt in begun])
-    return advance_all(conn, [run_id for run_id, _ in begun], by)
+    begun = sorted(conn.execute(claim).mappings(), key=lambda row: row["id"])
+    runs.record(conn, [Event(row["id"], row["attempt"], RunState.RUNNING, by, notify=row["notify"]) for row in begun])
+    return advance_all(conn, [row["id"] for row in begun], by)
 
 
 def settle(conn: sa.Connection, finished: Iterable[Finished], by: str) -> list[Finished]:
@@ -78,6 +78,7 @@ _RUN = (
     run.c.stop_by,
     run.c.priority,
     run.c.overrides,
+    run.c.notify_jobs,
     run.c.retry_of,
 )
 

@@ -36,6 +36,7 @@ class Course:
         self.by = by
         self.priority: int = row.priority
         self.retry_of: int | None = row.retry_of
+        self.heard: str | None = row.notify_jobs
         self.first: str | None = overrides.get(FIRST)
         self.arguments: Mapping[str, list[str]] = overrides.get("arguments") or {}
         self.payloads: Mapping[str, str] = overrides.get("payloads") or {}
@@ -89,6 +90,7 @@ def _wish(conn: sa.Connection, course: Course, step: Step, job: str) -> Start:
         overrides=_inherited(conn, course, job),
         manual=False,
         sequence_run_id=course.run_id,
+        heard=course.heard,
     )
 
 

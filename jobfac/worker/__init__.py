@@ -140,7 +140,7 @@ class Worker:
             thread.start()
         log.info("worker started", action="worker_started", worker=self.name, id=self._lease.worker_id)
         try:
-            while self._drain_until is None or self._live or self._over:
+            while not self._is_done():
                 due = self._tick()
                 if not self._lease.is_trusted():
                     self._start_anew()
@@ -155,6 +155,9 @@ class Worker:
         finally:
             self._leave()
 
+    def _is_done(self) -> bool:
+        return self._drain_until is not None and not self._live and not self._over
+
     def _free(self) -> int:
         return 0 if self._drain_until is not None else self._who.slots - len(self._live)
 
@@ -167,6 +170,8 @@ class Worker:
         times = [now + IDLE_LOOK]
         if due is not None:
             times.append(due)
+        if self._is_done():
+            times.append(now)
         if self._over or self._wants_work() or not self._lease.is_trusted():
             times.append(self._not_before)
         if self._drain_until is not None and self._drain_until > now:
@@ -188,7 +193,8 @@ class Worker:
             if execution.warn_at is not None and now >= execution.warn_at:
                 execution.warned = True
                 after = write_duration(execution.definition.warn_after or 0)
-                self._events.append(Event(*key, "running_long", self.name, f"still running after {after}"))
+                why = f"still running after {after}"
+                self._events.append(Event(*key, "running_long", self.name, why, execution.claimed.notify))
             if execution.is_over() and self._lease.is_trusted() and execution.shipping.acquire(blocking=False):
                 self._over.append((execution, execution.outcome(random.random())))
                 del self._live[key]

@@ -17,9 +17,16 @@ AS
 BEGIN
     SET NOCOUNT ON;
     DECLARE @attempt INT, @stop VARCHAR(16), @kind VARCHAR(16), @sentence NVARCHAR(2000);
+    DECLARE @job NVARCHAR(128), @notify VARCHAR(200);
     DECLARE @how VARCHAR(16) = CASE WHEN @now = 1 THEN 'now' ELSE 'polite' END;
     DECLARE @reason NVARCHAR(1000) = CONCAT(N'stopped by ', @by, N' before it began');
-    SELECT @before = r.state, @attempt = r.attempt, @stop = r.stop, @kind = r.kind
+    SELECT
+        @before = r.state,
+        @attempt = r.attempt,
+        @stop = r.stop,
+        @kind = r.kind,
+        @job = r.job,
+        @notify = r.notify
     FROM jobfac.run AS r WITH (ROWLOCK, UPDLOCK)
     WHERE r.id = @run;
     IF @@ROWCOUNT = 0
@@ -47,6 +54,9 @@ BEGIN
         UPDATE jobfac.run SET state = 'stopping', stop = @how, stop_by = @by WHERE id = @run;
     INSERT INTO jobfac.run_event (run_id, attempt, at, event, [by], detail)
     VALUES (@run, @attempt, SYSUTCDATETIME(), @after, @by, CASE WHEN @now = 1 THEN N'at once' END);
+    IF @after = 'stopped' AND @notify IS NOT NULL
+        INSERT INTO jobfac.news (run_id, attempt, job, event, created_at)
+        VALUES (@run, @attempt, @job, @after, SYSUTCDATETIME());
     DECLARE @child BIGINT = 0;
     WHILE @kind = 'sequence' AND @child IS NOT NULL
     BEGIN
@@ -115,7 +125,7 @@ AS
 BEGIN
     SET NOCOUNT ON;
     DECLARE @sentence NVARCHAR(2000), @kind VARCHAR(16), @version INT, @enabled BIT, @queue NVARCHAR(400);
-    DECLARE @definition NVARCHAR(MAX);
+    DECLARE @definition NVARCHAR(MAX), @category NVARCHAR(128), @notify VARCHAR(200);
     DECLARE @asked NVARCHAR(128) = @job;
     SELECT
         @job = j.id,
@@ -123,6 +133,7 @@ BEGIN
         @version = j.version,
         @enabled = j.enabled,
         @queue = j.queue,
+        @category = j.category,
         @definition = v.definition
     FROM jobfac.job AS j
     JOIN jobfac.job_version AS v ON v.job = j.id AND v.version = j.version
@@ -154,6 +165,11 @@ BEGIN
         );
     IF @kind = 'sequence'
         SELECT @arguments = NULL, @payload = NULL;
+
+    -- Whether anybody wants to be told of it; of which events, is looked up when there is one.
+    IF JSON_QUERY(@definition, '$.notify') IS NOT NULL OR JSON_QUERY(@overrides, '$.notify') IS NOT NULL
+        OR EXISTS (SELECT 1 FROM jobfac.category AS c WHERE c.name = @category)
+        SET @notify = 'all';
 
     DECLARE @rule VARCHAR(16) = COALESCE(JSON_VALUE(@definition, '$.already_running'), 'start');
     DECLARE @shared NVARCHAR(128) = JSON_VALUE(@definition, '$.concurrency.key');
@@ -220,9 +236,9 @@ BEGIN
 
     DECLARE @at DATETIME2(3) = SYSUTCDATETIME();
     INSERT INTO jobfac.run (
-        job, job_version, kind, state, queue, priority, arguments, payload, overrides, created_at, created_by,
-        ready_at, queued_at, ended_at, reason, restartable, already_running, concurrency_key, concurrency_limit,
-        start_key, retry_of
+        job, job_version, kind, state, queue, priority, arguments, payload, overrides, notify, notify_jobs, created_at,
+        created_by, ready_at, queued_at, ended_at, reason, restartable, already_running, concurrency_key,
+        concurrency_limit, start_key, retry_of
     )
     VALUES (
         @job,
@@ -234,6 +250,8 @@ BEGIN
         @arguments,
         @payload,
         @overrides,
+        @notify,
+        CASE WHEN @kind = 'sequence' THEN @notify END,
         @at,
         @by,
         CASE WHEN @state = 'scheduled' THEN DATEADD(SECOND, @delay_seconds, @at) END,
@@ -250,6 +268,9 @@ BEGIN
     SET @run_id = CAST(SCOPE_IDENTITY() AS BIGINT);
     INSERT INTO jobfac.run_event (run_id, attempt, at, event, [by])
     VALUES (@run_id, 0, SYSUTCDATETIME(), @state, @by);
+    IF @state = 'denied' AND @notify IS NOT NULL
+        INSERT INTO jobfac.news (run_id, attempt, job, event, created_at)
+        VALUES (@run_id, 0, @job, @state, SYSUTCDATETIME());
 END;
 GO
 

@@ -80,6 +80,16 @@ CREATE INDEX ix_audit_at ON jobfac.audit (at);
 
 GO
 
+CREATE TABLE jobfac.category (
+    name NVARCHAR(128) NOT NULL,
+    definition NVARCHAR(max) NOT NULL,
+    updated_at DATETIME2(3) NOT NULL,
+    updated_by NVARCHAR(128) NOT NULL,
+    CONSTRAINT pk_category PRIMARY KEY (name)
+);
+
+GO
+
 CREATE TABLE jobfac.job (
     id NVARCHAR(128) NOT NULL,
     kind VARCHAR(16) NOT NULL,
@@ -103,6 +113,48 @@ CREATE TABLE jobfac.job_version (
     created_by NVARCHAR(128) NOT NULL,
     CONSTRAINT pk_job_version PRIMARY KEY (job, version)
 );
+
+GO
+
+CREATE TABLE jobfac.news (
+    id BIGINT NOT NULL IDENTITY(1,1),
+    run_id BIGINT NULL,
+    attempt INTEGER NOT NULL,
+    job NVARCHAR(128) NOT NULL,
+    event VARCHAR(32) NOT NULL,
+    detail NVARCHAR(1000) NULL,
+    body NVARCHAR(max) NULL,
+    created_at DATETIME2(3) NOT NULL,
+    CONSTRAINT pk_news PRIMARY KEY (id)
+);
+
+GO
+
+CREATE TABLE jobfac.notification (
+    id BIGINT NOT NULL IDENTITY(1,1),
+    run_id BIGINT NULL,
+    job NVARCHAR(128) NOT NULL,
+    event VARCHAR(32) NOT NULL,
+    dedupe VARCHAR(100) NOT NULL,
+    recipient NVARCHAR(max) NOT NULL,
+    body NVARCHAR(max) NOT NULL,
+    state VARCHAR(16) NOT NULL,
+    tries INTEGER NOT NULL,
+    due_at DATETIME2(3) NOT NULL,
+    error NVARCHAR(1000) NULL,
+    created_at DATETIME2(3) NOT NULL,
+    delivered_at DATETIME2(3) NULL,
+    CONSTRAINT pk_notification PRIMARY KEY (id),
+    CONSTRAINT ck_notification_state CHECK (state IN ('dead', 'delivered', 'waiting'))
+);
+
+GO
+
+CREATE UNIQUE INDEX ix_notification_dedupe ON jobfac.notification (dedupe);
+
+GO
+
+CREATE INDEX ix_notification_due ON jobfac.notification (due_at) WHERE state = 'waiting';
 
 GO
 
@@ -130,6 +182,8 @@ CREATE TABLE jobfac.run (
     arguments NVARCHAR(max) NULL,
     payload NVARCHAR(max) NULL,
     overrides NVARCHAR(max) NULL,
+    notify VARCHAR(200) NULL,
+    notify_jobs VARCHAR(200) NULL,
     created_at DATETIME2(3) NOT NULL,
     created_by NVARCHAR(128) NOT NULL,
     ready_at DATETIME2(3) NULL,
@@ -163,7 +217,7 @@ CREATE TABLE jobfac.run (
 
 GO
 
-CREATE INDEX ix_run_active ON jobfac.run (job, id) WHERE state IN ('blocked', 'queued', 'running', 'scheduled', 'stopping');
+CREATE INDEX ix_run_active ON jobfac.run (job, state) WHERE state IN ('blocked', 'queued', 'running', 'scheduled', 'stopping');
 
 GO
 
@@ -771,9 +825,16 @@ AS
 BEGIN
     SET NOCOUNT ON;
     DECLARE @attempt INT, @stop VARCHAR(16), @kind VARCHAR(16), @sentence NVARCHAR(2000);
+    DECLARE @job NVARCHAR(128), @notify VARCHAR(200);
     DECLARE @how VARCHAR(16) = CASE WHEN @now = 1 THEN 'now' ELSE 'polite' END;
     DECLARE @reason NVARCHAR(1000) = CONCAT(N'stopped by ', @by, N' before it began');
-    SELECT @before = r.state, @attempt = r.attempt, @stop = r.stop, @kind = r.kind
+    SELECT
+        @before = r.state,
+        @attempt = r.attempt,
+        @stop = r.stop,
+        @kind = r.kind,
+        @job = r.job,
+        @notify = r.notify
     FROM jobfac.run AS r WITH (ROWLOCK, UPDLOCK)
     WHERE r.id = @run;
     IF @@ROWCOUNT = 0
@@ -801,6 +862,9 @@ BEGIN
         UPDATE jobfac.run SET state = 'stopping', stop = @how, stop_by = @by WHERE id = @run;
     INSERT INTO jobfac.run_event (run_id, attempt, at, event, [by], detail)
     VALUES (@run, @attempt, SYSUTCDATETIME(), @after, @by, CASE WHEN @now = 1 THEN N'at once' END);
+    IF @after = 'stopped' AND @notify IS NOT NULL
+        INSERT INTO jobfac.news (run_id, attempt, job, event, created_at)
+        VALUES (@run, @attempt, @job, @after, SYSUTCDATETIME());
     DECLARE @child BIGINT = 0;
     WHILE @kind = 'sequence' AND @child IS NOT NULL
     BEGIN
@@ -869,7 +933,7 @@ AS
 BEGIN
     SET NOCOUNT ON;
     DECLARE @sentence NVARCHAR(2000), @kind VARCHAR(16), @version INT, @enabled BIT, @queue NVARCHAR(400);
-    DECLARE @definition NVARCHAR(MAX);
+    DECLARE @definition NVARCHAR(MAX), @category NVARCHAR(128), @notify VARCHAR(200);
     DECLARE @asked NVARCHAR(128) = @job;
     SELECT
         @job = j.id,
@@ -877,6 +941,7 @@ BEGIN
         @version = j.version,
         @enabled = j.enabled,
         @queue = j.queue,
+        @category = j.category,
         @definition = v.definition
     FROM jobfac.job AS j
     JOIN jobfac.job_version AS v ON v.job = j.id AND v.version = j.version
@@ -908,6 +973,11 @@ BEGIN
         );
     IF @kind = 'sequence'
         SELECT @arguments = NULL, @payload = NULL;
+
+    -- Whether anybody wants to be told of it; of which events, is looked up when there is one.
+    IF JSON_QUERY(@definition, '$.notify') IS NOT NULL OR JSON_QUERY(@overrides, '$.notify') IS NOT NULL
+        OR EXISTS (SELECT 1 FROM jobfac.category AS c WHERE c.name = @category)
+        SET @notify = 'all';
 
     DECLARE @rule VARCHAR(16) = COALESCE(JSON_VALUE(@definition, '$.already_running'), 'start');
     DECLARE @shared NVARCHAR(128) = JSON_VALUE(@definition, '$.concurrency.key');
@@ -974,9 +1044,9 @@ BEGIN
 
     DECLARE @at DATETIME2(3) = SYSUTCDATETIME();
     INSERT INTO jobfac.run (
-        job, job_version, kind, state, queue, priority, arguments, payload, overrides, created_at, created_by,
-        ready_at, queued_at, ended_at, reason, restartable, already_running, concurrency_key, concurrency_limit,
-        start_key, retry_of
+        job, job_version, kind, state, queue, priority, arguments, payload, overrides, notify, notify_jobs, created_at,
+        created_by, ready_at, queued_at, ended_at, reason, restartable, already_running, concurrency_key,
+        concurrency_limit, start_key, retry_of
     )
     VALUES (
         @job,
@@ -988,6 +1058,8 @@ BEGIN
         @arguments,
         @payload,
         @overrides,
+        @notify,
+        CASE WHEN @kind = 'sequence' THEN @notify END,
         @at,
         @by,
         CASE WHEN @state = 'scheduled' THEN DATEADD(SECOND, @delay_seconds, @at) END,
@@ -1004,6 +1076,9 @@ BEGIN
     SET @run_id = CAST(SCOPE_IDENTITY() AS BIGINT);
     INSERT INTO jobfac.run_event (run_id, attempt, at, event, [by])
     VALUES (@run_id, 0, SYSUTCDATETIME(), @state, @by);
+    IF @state = 'denied' AND @notify IS NOT NULL
+        INSERT INTO jobfac.news (run_id, attempt, job, event, created_at)
+        VALUES (@run_id, 0, @job, @state, SYSUTCDATETIME());
 END;
 GO
 

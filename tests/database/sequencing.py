@@ -14,7 +14,7 @@ from jobfac.tables import run
 
 
 class Player(Hand):
-    """Begins sequences, claims everything, and ends runs by their job's name, each in one transaction as a worker does."""
+    """Begins sequences, claims everything, and ends runs by their job's name, in one transaction as a worker does."""
 
     def __init__(self, db: Database) -> None:
         super().__init__(db, slots=500)

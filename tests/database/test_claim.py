@@ -3,7 +3,6 @@
 import random
 
 from database.helpers import Hand, attempts, define, events, get, start, together
-
 from jobfac import leases, runs
 from jobfac.database import Database
 from jobfac.runs import Start

@@ -1,15 +1,17 @@
 """Who may enter the queue: the already-running policy and the concurrency limits, whatever came before."""
 
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from database.helpers import Hand, attempts, define, events, get, make_due, start, state, states, together
 
+from database.helpers import Hand, attempts, define, events, get, make_due, start, state, states, together
 from jobfac import leases, runs
 from jobfac.database import Database
-from jobfac.runs import Start
+from jobfac.runs import Outcome, Start
 from jobfac.states import RunState
+from jobfac.tables import run
 
 ALONE = {"already_running": "queue"}
 
@@ -156,7 +158,9 @@ def given_back_and_not_restartable(db: Database, hand: Hand) -> None:
 
 
 @pytest.mark.parametrize(
-    "way", [retried, stopped_in_the_queue, lost_with_its_worker, given_back_and_not_restartable], ids=lambda f: f.__name__
+    "way",
+    [retried, stopped_in_the_queue, lost_with_its_worker, given_back_and_not_restartable],
+    ids=lambda f: f.__name__,
 )
 def test_whatever_ends_a_run_frees_who_waits(db: Database, way: Any) -> None:
     define(db, job={**ALONE, "restartable": False})
@@ -194,7 +198,7 @@ def test_the_sweep_finds_what_nobody_freed(db: Database) -> None:
     define(db, job=ALONE)
     first, waiting = start(db, "job"), start(db, "job")
     with db.begin() as conn:
-        conn.execute(runs.gates.run.delete().where(runs.gates.run.c.id == first))
+        conn.execute(run.delete().where(run.c.id == first))
     assert db.transact(runs.release_blocked, None, "sweeper") == 1
     assert state(db, waiting) == "queued"
     assert db.transact(runs.release_blocked, None, "sweeper") == 0
@@ -217,7 +221,8 @@ def test_a_long_line_costs_a_few_statements(db: Database) -> None:
 
 
 @pytest.mark.parametrize(
-    ("policy", "others"), [({"already_running": "deny"}, "denied"), (ALONE, "blocked"), ({"concurrency": {"key": "k"}}, "blocked")]
+    ("policy", "others"),
+    [({"already_running": "deny"}, "denied"), (ALONE, "blocked"), ({"concurrency": {"key": "k"}}, "blocked")],
 )
 def test_of_many_that_start_at_once_one_gets_in(db: Database, policy: dict[str, Any], others: str) -> None:
     define(db, job=policy)
@@ -251,6 +256,33 @@ def test_starts_and_ends_at_once_leave_nobody_waiting(db: Database) -> None:
         return done
 
     assert together(6, work) == [8] * 6
+
+
+def test_a_start_sees_the_end_that_is_being_committed(db: Database) -> None:
+    define(db, job=ALONE)
+    start(db, "job")
+    hand = Hand(db)
+    claimed = hand.take()
+    with ThreadPoolExecutor(1) as pool:
+        with db.begin() as conn:
+            runs.finish(conn, hand.id, [Outcome(claimed.id, claimed.attempt, RunState.SUCCEEDED)], "w1")
+            later = pool.submit(start, db, "job")
+            wait([later], timeout=0.3)
+        assert state(db, later.result(30)) == "queued"
+
+
+def test_an_end_sees_the_start_that_is_being_committed(db: Database) -> None:
+    define(db, job=ALONE)
+    start(db, "job")
+    hand = Hand(db)
+    claimed = hand.take()
+    with ThreadPoolExecutor(1) as pool:
+        with db.begin() as conn:
+            waiting = runs.start(conn, Start("job", "tester"))
+            end = pool.submit(hand.end, claimed)
+            wait([end], timeout=0.3)
+        end.result(30)
+    assert state(db, waiting) == "queued"
 
 
 def test_after_a_crash_of_the_whole_fleet_the_limit_still_holds(db: Database) -> None:

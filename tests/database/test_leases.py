@@ -5,8 +5,8 @@ import json
 from datetime import timedelta
 
 import pytest
-from database.helpers import Hand, attempts, define, events, get, now, start, state, states, together
 
+from database.helpers import Hand, attempts, define, events, get, now, start, state, states, together
 from jobfac import leases, runs
 from jobfac.database import Database
 from jobfac.leases import LeaseLost

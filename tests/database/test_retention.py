@@ -5,8 +5,8 @@ from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
-from database.helpers import Hand, define, now, start
 
+from database.helpers import Hand, define, now, start
 from jobfac import output, retention, runs
 from jobfac.database import Database
 from jobfac.definitions import store

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from database.helpers import Hand, define, events, get, make_due, now, start, states, together
 
+from database.helpers import Hand, define, events, get, make_due, now, start, states, together
 from jobfac import runs
 from jobfac.database import Database
 from jobfac.runs import NotFound, Refused, Start, gates

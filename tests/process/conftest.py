@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from process.stage import Stage, finish
 
 from jobfac.process import become_subreaper, kill_marked
 from jobfac.process import children as children_module
+from process.stage import Stage, finish
 
 
 @pytest.fixture(autouse=True)

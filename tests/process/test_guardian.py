@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from process.stage import ZOO, Stage, lives, until
 
 from jobfac.process import Guardian, StartError, kill_marked
 from jobfac.process.tree import Table, entry
+from process.stage import ZOO, Stage, lives, until
 
 
 class Worker:

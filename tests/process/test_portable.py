@@ -3,9 +3,8 @@
 import os
 import signal
 
-from process.stage import Stage, finish, until
-
 from jobfac.process import portable, procfs
+from process.stage import Stage, finish, until
 
 
 def test_both_tables_agree(stage: Stage) -> None:

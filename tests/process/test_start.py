@@ -8,10 +8,10 @@ import signal
 from pathlib import Path
 
 import pytest
-from process.stage import Stage, finish, text
 
 from jobfac.process import Program, StartError, start, unignore_signals
 from jobfac.process.failures import explain
+from process.stage import Stage, finish, text
 
 
 def refusal(stage: Stage, *argv: str, directory: str | None = None, user: str | None = None) -> str:

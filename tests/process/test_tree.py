@@ -5,11 +5,11 @@ import signal
 from pathlib import Path
 
 import pytest
-from process.stage import Stage, finish, lives, until
 
 from jobfac.process import Process, kill_all, kill_marked, terminate_all, unattributed_orphans
 from jobfac.process.procfs import Entry
 from jobfac.process.tree import Table, entry, send
+from process.stage import Stage, finish, lives, until
 
 
 def test_ignoring_term_does_not_help_against_kill(stage: Stage) -> None:

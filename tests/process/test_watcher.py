@@ -7,9 +7,9 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from process.stage import Stage, finish
 
 from jobfac.process import ExitWatcher, Process
+from process.stage import Stage, finish
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from process.stage import Stage, finish, text
 
 from jobfac.process import Exit, ExitWatcher, Process
+from process.stage import Stage, finish, text
 
 
 def ending(process: Process) -> Exit:

@@ -7,8 +7,8 @@ from collections import Counter
 
 import pytest
 import sqlalchemy as sa
-from database.helpers import define, register
 
+from database.helpers import define, register
 from jobfac import leases, runs
 from jobfac.database import Database
 from jobfac.runs import Outcome, Start

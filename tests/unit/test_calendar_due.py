@@ -4,10 +4,10 @@ from datetime import UTC, datetime, timedelta
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from unit.calendar.reference import due_in
 
 from jobfac.calendar import due_times, explain, next_due
 from jobfac.definitions.schedule import Schedule
+from unit.calendar.reference import due_in
 
 CHANGES = [
     ("Europe/Berlin", 2027, 3, 28),

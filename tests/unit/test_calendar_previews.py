@@ -3,10 +3,10 @@
 import json
 
 import pytest
-from unit.calendar.previews import PREVIEWS, expected, path, written, year_of
 
 from jobfac.calendar import due_times, explain
 from jobfac.definitions.schedule import Schedule
+from unit.calendar.previews import PREVIEWS, expected, path, written, year_of
 
 CASES = [pytest.param(zone, preview, id=preview.name) for zone, found in PREVIEWS.items() for preview in found]
 

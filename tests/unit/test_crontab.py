@@ -4,12 +4,12 @@ import subprocess
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from unit.calendar.reference import due_in
 
 from jobfac.calendar import due_times
 from jobfac.crontab import from_crontab
 from jobfac.definitions.models import Job
 from jobfac.definitions.schedule import Schedule
+from unit.calendar.reference import due_in
 
 # The tables that Debian packages put into /etc/cron.d and /etc/crontab: their times and users, commands cut short.
 DEBIAN = {

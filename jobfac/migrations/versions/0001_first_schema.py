@@ -80,6 +80,15 @@ def upgrade() -> None:
     )
     _index("ix_audit_at", "audit", ["at"])
     op.create_table(
+        "category",
+        sa.Column("name", sa.Unicode(128), nullable=False),
+        sa.Column("definition", sa.Unicode(), nullable=False),
+        sa.Column("updated_at", INSTANT, nullable=False),
+        sa.Column("updated_by", sa.Unicode(128), nullable=False),
+        sa.PrimaryKeyConstraint("name", name="pk_category"),
+        schema=schema,
+    )
+    op.create_table(
         "job",
         sa.Column("id", sa.Unicode(128), nullable=False),
         sa.Column("kind", sa.String(16), nullable=False),
@@ -104,6 +113,42 @@ def upgrade() -> None:
         schema=schema,
     )
     op.create_table(
+        "news",
+        sa.Column("id", BIG_ID, sa.Identity(start=1), nullable=False),
+        sa.Column("run_id", BIG_ID, nullable=True),
+        sa.Column("attempt", sa.Integer(), nullable=False),
+        sa.Column("job", sa.Unicode(128), nullable=False),
+        sa.Column("event", sa.String(32), nullable=False),
+        sa.Column("detail", sa.Unicode(1000), nullable=True),
+        sa.Column("body", sa.Unicode(), nullable=True),
+        sa.Column("created_at", INSTANT, nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_news"),
+        schema=schema,
+        sqlite_autoincrement=True,
+    )
+    op.create_table(
+        "notification",
+        sa.Column("id", BIG_ID, sa.Identity(start=1), nullable=False),
+        sa.Column("run_id", BIG_ID, nullable=True),
+        sa.Column("job", sa.Unicode(128), nullable=False),
+        sa.Column("event", sa.String(32), nullable=False),
+        sa.Column("dedupe", sa.String(100), nullable=False),
+        sa.Column("recipient", sa.Unicode(), nullable=False),
+        sa.Column("body", sa.Unicode(), nullable=False),
+        sa.Column("state", sa.String(16), nullable=False),
+        sa.Column("tries", sa.Integer(), nullable=False),
+        sa.Column("due_at", INSTANT, nullable=False),
+        sa.Column("error", sa.Unicode(1000), nullable=True),
+        sa.Column("created_at", INSTANT, nullable=False),
+        sa.Column("delivered_at", INSTANT, nullable=True),
+        sa.PrimaryKeyConstraint("id", name="pk_notification"),
+        sa.CheckConstraint("state IN ('dead', 'delivered', 'waiting')", name=op.f("ck_notification_state")),
+        schema=schema,
+        sqlite_autoincrement=True,
+    )
+    _index("ix_notification_dedupe", "notification", ["dedupe"], unique=True)
+    _index("ix_notification_due", "notification", ["due_at"], where="state = 'waiting'")
+    op.create_table(
         "queue",
         sa.Column("name", sa.Unicode(400), nullable=False),
         sa.Column("pool", sa.Unicode(128), nullable=False),
@@ -127,6 +172,8 @@ def upgrade() -> None:
         sa.Column("arguments", sa.Unicode(), nullable=True),
         sa.Column("payload", sa.Unicode(), nullable=True),
         sa.Column("overrides", sa.Unicode(), nullable=True),
+        sa.Column("notify", sa.String(200), nullable=True),
+        sa.Column("notify_jobs", sa.String(200), nullable=True),
         sa.Column("created_at", INSTANT, nullable=False),
         sa.Column("created_by", sa.Unicode(128), nullable=False),
         sa.Column("ready_at", INSTANT, nullable=True),
@@ -166,7 +213,7 @@ def upgrade() -> None:
     _index(
         "ix_run_active",
         "run",
-        ["job", "id"],
+        ["job", "state"],
         where="state IN ('blocked', 'queued', 'running', 'scheduled', 'stopping')",
     )
     _index("ix_run_blocked", "run", ["id"], where="state = 'blocked'")

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from dateutil.rrule import FR, MO, MONTHLY, SA, SU, TU, WE, WEEKLY
+
 from unit.calendar.sources import (
     BAVARIA,
     DAY,

@@ -1,0 +1,77 @@
+"""Email over SMTP: plain text and HTML, with the end of the run's output."""
+
+import smtplib
+import socket
+import ssl
+from email.message import EmailMessage
+from email.utils import formatdate
+
+from jobfac.channels import render
+from jobfac.channels.message import DeliveryError, Message
+from jobfac.definitions import Recipient
+from jobfac.secrets import resolve_setting
+from jobfac.settings import Settings
+
+TIMEOUT = 20.0
+"""Seconds that the server may take for each answer."""
+
+
+def send(message: Message, recipient: Recipient, settings: Settings) -> None:
+    """Hand a message to the mail server. Raises ``DeliveryError``."""
+    if not settings.smtp_host:
+        raise DeliveryError("no mail server is known; set JOBFAC_SMTP_HOST where the scheduler runs")
+    mail = compose(message, recipient, settings)
+    place = f"{settings.smtp_host}:{settings.smtp_port}"
+    try:
+        with _connected(settings, place) as server:
+            if settings.smtp_user:
+                server.login(settings.smtp_user, resolve_setting(settings.smtp_password))
+            server.send_message(mail)
+    except smtplib.SMTPAuthenticationError as error:
+        raise DeliveryError(f"{place} does not let smtp_user '{settings.smtp_user}' in ({error.smtp_code})") from None
+    except smtplib.SMTPRecipientsRefused as error:
+        code, why = next(iter(error.recipients.values()))
+        raise DeliveryError(f"{place} refused {', '.join(recipient.email)}: {code} {_plain(why)}") from None
+    except smtplib.SMTPResponseException as error:
+        raise DeliveryError(f"{place} refused the message: {error.smtp_code} {_plain(error.smtp_error)}") from None
+    except (smtplib.SMTPException, OSError) as error:
+        raise DeliveryError(f"the mail server {place} cannot be used: {error}") from None
+
+
+def compose(message: Message, recipient: Recipient, settings: Settings) -> EmailMessage:
+    """The mail. Its Message-ID is the same each time, so that mail programs can tell what came twice."""
+    sender = settings.smtp_from or f"jobfac@{socket.getfqdn()}"
+    mail = EmailMessage()
+    mail["From"] = sender
+    mail["To"] = ", ".join(recipient.email)
+    mail["Subject"] = render.subject(message, settings.templates)
+    mail["Date"] = formatdate()
+    mail["Message-ID"] = f"<{message.id}@{sender.rpartition('@')[2].rstrip('>')}>"
+    mail["Auto-Submitted"] = "auto-generated"
+    mail["JobFac-Id"] = message.id
+    mail.set_content(render.text(message, settings.templates))
+    mail.add_alternative(render.page(message, settings.templates), subtype="html")
+    return mail
+
+
+def _connected(settings: Settings, place: str) -> smtplib.SMTP:
+    if settings.smtp_tls == "tls":
+        context = ssl.create_default_context()
+        return smtplib.SMTP_SSL(settings.smtp_host, settings.smtp_port, timeout=TIMEOUT, context=context)
+    server = smtplib.SMTP(settings.smtp_host, settings.smtp_port, timeout=TIMEOUT)
+    if settings.smtp_tls == "starttls":
+        try:
+            server.starttls(context=ssl.create_default_context())
+        except smtplib.SMTPNotSupportedError:
+            server.close()
+            raise DeliveryError(
+                f"{place} offers no STARTTLS; set smtp_tls to none if that is as it should be"
+            ) from None
+        except (smtplib.SMTPException, OSError):
+            server.close()
+            raise
+    return server
+
+
+def _plain(answer: bytes | str) -> str:
+    return answer.decode("utf-8", "replace") if isinstance(answer, bytes) else answer

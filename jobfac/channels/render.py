@@ -1,0 +1,109 @@
+"""A message as text: subject, plain text and HTML, by templates that can be replaced.
+
+A template is a ``string.Template``. ``$job`` or ``${job}`` is a key of the message's body; besides there are ``$id``,
+the notification's; ``$run``, the run's id; ``$about``, which names job and run; ``$summary``, a sentence; ``$facts``,
+what is known, in lines or in rows of a table; ``$output``, the end of the output. ``$$`` is a dollar sign.
+"""
+
+import html
+import json
+from collections.abc import Callable, Mapping
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from jobfac.channels.message import DeliveryError, Message
+
+SENTENCES = {
+    "started": "$job has started",
+    "succeeded": "$job succeeded",
+    "mixed": "$job ended mixed: some of its jobs succeeded and some did not",
+    "failed": "$job failed",
+    "timed_out": "$job ran out of time",
+    "stopped": "$job was stopped",
+    "start_failed": "$job could not be started",
+    "lost": "$job was lost with its worker",
+    "denied": "$job was denied",
+    "recovered": "$job succeeded again",
+    "running_long": "$job is running long",
+    "retry": "$job failed and is tried again",
+    "missed": "$job missed its time",
+}
+
+FACTS = (
+    "state", "attempt", "worker", "exit_code", "signal", "reason", "exit_message", "progress", "message", "detail",
+    "created_at", "started_at", "ended_at", "schedule", "schedule_id", "due_at", "since", "until", "sequence_run_id",
+    "created_by",
+)  # fmt: skip
+"""What of the body is shown, in this order, where there is any."""
+
+
+def subject(message: Message, folder: str) -> str:
+    """One line."""
+    return " ".join(_render(folder, "subject.txt", _values(message, str, _lines)).split())
+
+
+def text(message: Message, folder: str) -> str:
+    """Plain text."""
+    return _render(folder, "body.txt", _values(message, str, _lines)).strip() + "\n"
+
+
+def page(message: Message, folder: str) -> str:
+    """HTML. Everything that comes from the run is escaped."""
+    return _render(folder, "body.html", _values(message, html.escape, _rows))
+
+
+def summary(message: Message) -> str:
+    """What happened, in a sentence."""
+    sentence = Template(SENTENCES[message.event]).substitute(job=message.body.get("job"))
+    why = message.body.get("reason") or message.body.get("detail")
+    return f"{sentence}: {why}" if why else sentence
+
+
+def _values(
+    message: Message, escape: Callable[[str], str], facts: Callable[[Mapping[str, str]], str]
+) -> dict[str, str]:
+    body = {key: escape(_word(value)) for key, value in message.body.items()}
+    known = {key: body[key] for key in FACTS if body.get(key)}
+    if known.get("detail") == known.get("reason"):
+        known.pop("detail", None)
+    return {
+        **body,
+        "id": escape(message.id),
+        "run": body.get("id", ""),
+        "about": f"job {body.get('job')}" + (f", run {body['id']}" if body.get("id") else ""),
+        "summary": escape(summary(message)),
+        "facts": facts(known),
+        "output": escape(message.output),
+    }
+
+
+def _word(value: Any) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _lines(facts: Mapping[str, str]) -> str:
+    width = max(map(len, facts), default=0)
+    return "\n".join(f"{key:<{width}}  {value}" for key, value in facts.items())
+
+
+def _rows(facts: Mapping[str, str]) -> str:
+    return "\n".join(f"<tr><th>{key}</th><td>{value}</td></tr>" for key, value in facts.items())
+
+
+def _render(folder: str, name: str, values: Mapping[str, str]) -> str:
+    own = Path(folder) / name if folder else None
+    try:
+        if own is not None and own.exists():
+            template = own.read_text(encoding="utf-8")
+        else:
+            template = (files("jobfac.channels") / "templates" / name).read_text(encoding="utf-8")
+        return Template(template).substitute(values)
+    except KeyError as error:
+        known = ", ".join(f"${key}" for key in sorted(values))
+        raise DeliveryError(f"the template {own or name} has ${error.args[0]}; it may have {known}") from None
+    except (OSError, ValueError) as error:
+        raise DeliveryError(f"the template {own or name} cannot be used: {error}") from None

@@ -1,0 +1,97 @@
+"""A POST to a URL: the run's status as JSON, or nothing; signed, if there is a key to sign with.
+
+``JobFac-Id`` is the same each time the same notification is sent. ``JobFac-Signature: t=SECONDS, v1=HEX``: the HMAC
+with SHA-256 of ``SECONDS.BODY`` under the secret. A receiver checks it, and that the time is not long ago.
+"""
+
+import hashlib
+import hmac
+import json
+import ssl
+import time
+from importlib.metadata import version
+from typing import Any
+
+import httpx
+
+from jobfac.channels import addresses
+from jobfac.channels.message import DeliveryError, Message
+from jobfac.definitions import Recipient
+from jobfac.secrets import resolve
+from jobfac.settings import Settings
+
+TIMEOUT = httpx.Timeout(10.0, connect=5.0)
+"""Seconds that the receiver may take to be reached, and for each step after that."""
+
+
+def sign(secret: str, moment: int, body: bytes) -> str:
+    """The signature of a body that is sent at ``moment``, in seconds of Unix time."""
+    digest = hmac.new(secret.encode(), str(moment).encode() + b"." + body, hashlib.sha256)
+    return f"t={moment}, v1={digest.hexdigest()}"
+
+
+def send(message: Message, recipient: Recipient, settings: Settings) -> None:
+    """Post a message. Any answer but a 2xx is a failure; redirects are not followed. Raises ``DeliveryError``."""
+    assert recipient.webhook is not None
+    url = _url(resolve(recipient.webhook) if not isinstance(recipient.webhook, str) else recipient.webhook)
+    body = b"" if recipient.body == "none" else json.dumps(message.body, ensure_ascii=False).encode()
+    headers = {name: value if isinstance(value, str) else resolve(value) for name, value in recipient.headers.items()}
+    ours = {
+        "Host": url.netloc.decode(),
+        "User-Agent": f"jobfac/{version('jobfac')}",
+        "JobFac-Id": message.id,
+        "JobFac-Event": message.event,
+    }
+    if recipient.body != "none":
+        ours["Content-Type"] = "application/json"
+    if recipient.secret is not None:
+        ours["JobFac-Signature"] = sign(resolve(recipient.secret), int(time.time()), body)
+    names = {name.lower() for name in ours}
+    kept = {name: value for name, value in headers.items() if name.lower() not in names}
+    status = _post(url, kept | ours, body, settings.webhook_allow_local)
+    if not 200 <= status < 300:
+        why = "; redirects are not followed" if 300 <= status < 400 else ""
+        raise DeliveryError(f"{url.host} answered {status}{why}")
+
+
+def _url(text: str) -> httpx.URL:
+    try:
+        url = httpx.URL(text)
+    except httpx.InvalidURL:
+        raise DeliveryError("the webhook's URL cannot be used; it must begin with https:// or http://") from None
+    if url.scheme not in ("http", "https") or not url.host:
+        raise DeliveryError("the webhook's URL cannot be used; it must begin with https:// or http://")
+    return url
+
+
+def _post(url: httpx.URL, headers: dict[str, str], body: bytes, allow_local: bool) -> int:
+    """The status of the answer, from the first of the host's addresses that can be reached."""
+    port = url.port or (443 if url.scheme == "https" else 80)
+    # No proxy and nothing else from the environment: it is the checked address that is connected to.
+    with httpx.Client(timeout=TIMEOUT, verify=ssl.create_default_context(), trust_env=False) as client:
+        found = addresses.resolve(url.host, port, allow_local)
+        for address in found:
+            try:
+                return _answer(client, url, address, headers, body)
+            except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+                if address == found[-1]:
+                    raise DeliveryError(f"{url.host} cannot be connected to: {_cause(error)}") from None
+            except httpx.TimeoutException:
+                raise DeliveryError(f"{url.host} did not answer in time") from None
+            except (httpx.HTTPError, ValueError) as error:  # its text may hold a header, and so a secret
+                raise DeliveryError(f"{url.host} could not be posted to ({type(error).__name__})") from None
+    raise AssertionError("a host has addresses")
+
+
+def _answer(client: httpx.Client, url: httpx.URL, address: str, headers: dict[str, str], body: bytes) -> int:
+    extensions: dict[str, Any] = {"sni_hostname": url.host}  # the certificate must be the name's
+    target = url.copy_with(host=address, username=None, password=None)
+    auth = httpx.BasicAuth(url.username, url.password) if url.userinfo else None
+    request = client.build_request("POST", target, headers=headers, content=body, extensions=extensions)
+    answer = client.send(request, auth=auth, stream=True)
+    answer.close()  # whatever it says besides its status, nobody reads
+    return answer.status_code
+
+
+def _cause(error: httpx.HTTPError) -> str:
+    return "it did not answer in time" if isinstance(error, httpx.TimeoutException) else str(error)

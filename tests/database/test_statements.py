@@ -1,0 +1,177 @@
+"""The shape of what is sent: by which index it finds its rows, what it locks, that it never wades through history."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.dialects import mssql
+
+from conftest import ENGINES
+from database.helpers import Hand, define, make_due, start
+from jobfac import leases, output, runs
+from jobfac.database import Database
+from jobfac.dialects.mssql import Mssql
+from jobfac.output import Stored
+from jobfac.runs import Start
+from jobfac.states import RunState
+
+ON_MSSQL = pytest.mark.parametrize("url", [engine for engine in ENGINES if engine != "sqlite"], indirect=True)
+INDEXED = "state|queue|priority|id|run_id|worker_id|ready_at|lease_until|concurrency_key|start_key|job"
+
+
+HISTORY = """\
+WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 100000)
+INSERT INTO run (job, job_version, kind, state, queue, priority, attempt, worker_id, created_at, created_by, started_at,
+                 ended_at, restartable, already_running, concurrency_key, concurrency_limit)
+SELECT CASE n % 2 WHEN 0 THEN 'job' ELSE 'one' END, 1, 'program', 'succeeded', 'default', 0, 1, 1, moment, 'me', moment,
+       moment, 1, 'queue', 'k', 1
+FROM numbers, (SELECT '2026-01-01 00:00:00.000000' AS moment)"""
+
+
+@contextmanager
+def sent(db: Database) -> Iterator[list[tuple[str, Any]]]:
+    """Every statement that goes to the database meanwhile, with its parameters."""
+    statements: list[tuple[str, Any]] = []
+
+    def listen(conn: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> None:
+        statements.append((statement, parameters[0] if isinstance(parameters, list) else parameters))
+
+    sa.event.listen(db.engine, "before_cursor_execute", listen)
+    yield statements
+    sa.event.remove(db.engine, "before_cursor_execute", listen)
+
+
+def a_day(db: Database) -> None:
+    """Everything that happens to runs on a busy day, once."""
+    define(
+        db, job={}, one={"already_running": "queue", "concurrency": {"key": "k"}}, fresh={"already_running": "replace"}
+    )
+    for job in ("job", "job", "job", "one", "one", "one", "fresh", "fresh"):
+        start(db, job)
+    start(db, "job", key="k1")
+    start(db, "job", delay=60.0)
+    hand = Hand(db)
+    first, second, *others = hand.claim()
+    db.transact(output.append, [Stored(first.id, 1, "stdout", 0, b"x")])
+    db.transact(runs.report_progress, first.id, 1, 0.5, None)
+    hand.end(first)
+    hand.end(second, RunState.FAILED, retry_after=60.0)
+    for other in others:
+        db.transact(runs.request_stop, other.id, now=False, by="me")
+    hand.renew()
+    make_due(db)
+    db.transact(runs.promote_due, "w1")
+    db.transact(leases.held_by, hand.id)
+    hand.claim(queues=["default", "big"])
+    hand.die()
+    db.transact(runs.release_blocked, None, "w1")
+    hand.end(first)
+
+
+@pytest.fixture
+def old(sqlite_url: str) -> Iterator[Database]:
+    """A SQLite database with a history of 100,000 runs."""
+    db = Database(sqlite_url)
+    define(db, job={})
+    db.transact(runs.start_many, Start("job", "me"), 50)
+    with db.begin() as conn:
+        conn.exec_driver_sql(HISTORY)
+    db.transact(runs.start_many, Start("job", "me", priority=1), 50)
+    yield db
+    db.close()
+
+
+def plan(db: Database, statement: str, parameters: Any) -> list[str]:
+    """How SQLite goes about a statement, a line for each step."""
+    with db.read() as conn:
+        return [row[3] for row in conn.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)]
+
+
+@pytest.mark.parametrize("analyzed", [False, True])
+def test_after_100_000_runs_the_claim_is_an_ordered_search_of_its_index(old: Database, analyzed: bool) -> None:
+    if analyzed:
+        with old.begin() as conn:
+            conn.exec_driver_sql("ANALYZE")
+    hand = Hand(old)
+    with sent(old) as statements:
+        assert [c.priority for c in hand.claim()] == [1] * 10
+    ((claim, parameters),) = [one for one in statements if one[0].startswith("UPDATE run SET state")]
+    steps = plan(old, claim, parameters)
+    assert any("USING COVERING INDEX ix_run_claim (queue=?)" in step for step in steps), steps
+    assert not any("TEMP B-TREE" in step for step in steps), steps
+
+
+def test_after_100_000_runs_nothing_reads_the_history(old: Database) -> None:
+    with sent(old) as statements:
+        a_day(old)
+    seen = 0
+    for statement, parameters in statements:
+        if not statement.startswith(("SELECT", "UPDATE", "DELETE", "INSERT")):
+            continue
+        for step in plan(old, statement, parameters):
+            seen += "run" in step
+            whole = re.search(
+                r"SCAN (run|attempt|run_event|run_output)(?! USING INDEX ix_run_(blocked|ready|active))\b", step
+            )
+            assert not whole, (statement, step)
+            by_job = re.search(r"ix_run_job|ix_run_ended", step)
+            assert not by_job, (statement, step)
+    assert seen > 30
+
+
+def test_the_claim_names_its_index_in_order_and_takes_row_locks_past_others() -> None:
+    statement = Mssql().claim("default", 5, 1, "w1")
+    text = re.sub(r"\s+", " ", str(statement.compile(dialect=mssql.dialect())))
+    cte = re.match(r"WITH next AS \((.*?)\) UPDATE next SET (.*?) OUTPUT inserted\.id, ", text)
+    assert cte is not None, text
+    assert re.fullmatch(
+        r"SELECT TOP \S+ .* FROM run WITH \(ROWLOCK, UPDLOCK, READPAST\) "
+        r"WHERE state = 'queued' AND run\.queue = \S+ ORDER BY run\.priority DESC, run\.id",
+        cte[1],
+    )
+    assert "attempt=(next.attempt + " in cte[2]
+
+
+@ON_MSSQL
+def test_no_function_is_wrapped_around_an_indexed_column(db: Database) -> None:
+    with sent(db) as statements:
+        a_day(db)
+    assert len(statements) > 60
+    wrapped = re.compile(
+        rf"\b(?!(?:IN|EXISTS|AND|OR|WHERE|NOT|MIN|MAX|COUNT)\b)\w+ ?\((?:\w+\.)?\b({INDEXED})\b[^()]*\)", re.IGNORECASE
+    )
+    for statement, _ in statements:
+        for condition in re.findall(r"\bWHERE\b.*?(?=ORDER BY|OUTPUT|$)", statement, re.DOTALL):
+            assert not wrapped.search(condition), statement
+
+
+@ON_MSSQL
+def test_what_is_locked_is_bounded_and_locked_by_row(db: Database) -> None:
+    with sent(db) as statements:
+        a_day(db)
+    locking = [statement for statement, _ in statements if "UPDLOCK" in statement]
+    assert len(locking) >= 10
+    for statement in locking:
+        (hint,) = set(re.findall(r"WITH \(([^)]*UPDLOCK[^)]*)\)", statement))
+        by_key = re.search(r"WHERE \S*(run\.id|worker\.id|start_key|run\.job)\S* (=|IN)", statement)
+        assert "SELECT TOP" in statement or by_key, statement
+        assert "ROWLOCK" in hint or "HOLDLOCK" in hint, statement
+    assert sum("READPAST" in statement for statement in locking) >= 4
+
+
+@ON_MSSQL
+def test_states_of_filtered_indexes_are_spelled_out(db: Database) -> None:
+    """The engine matches a filtered index with a literal only, never with a parameter."""
+    with sent(db) as statements:
+        a_day(db)
+    searching = [
+        s for s, _ in statements if re.search(r"FROM jobfac\.run\b", s) and "run.id =" not in s and "run.id IN" not in s
+    ]
+    assert len(searching) > 10
+    for statement in searching:
+        spelled = re.search(r"state (= '\w+'|IN \('\w+')", statement)
+        other_index = re.search(r"start_key =|concurrency_key =|schedule_id =|sequence_run_id =", statement)
+        assert spelled or other_index, statement

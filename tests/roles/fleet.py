@@ -1,0 +1,188 @@
+"""Workers on one database, started, killed and frozen by a test, which looks straight into the database meanwhile."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import psutil
+import sqlalchemy as sa
+
+from database import helpers
+from factory import FINAL, Factory, wait_for
+from jobfac import leases, output, runs
+from jobfac.database import Database
+from jobfac.process.tree import Table
+from jobfac.runs import Start
+from jobfac.tables import run, worker
+from roles.journal import Journal
+
+Process = subprocess.Popen[bytes]
+
+
+class Fleet:
+    """A factory with an eye on its database. ``journal`` is where witnesses write, ``folder`` the working directory."""
+
+    def __init__(self, factory: Factory) -> None:
+        self.factory = factory
+        self.folder = factory.folder
+        self.db = Database(factory.url)
+        self.journal = Journal(factory.folder / "journal")
+
+    def __enter__(self) -> "Fleet":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None) -> None:
+        self.db.close()
+
+    # Jobs and runs
+
+    def define(self, **jobs: Mapping[str, Any]) -> None:
+        """Store jobs by id."""
+        helpers.define(self.db, **jobs)
+
+    def start(self, job: str, count: int = 1, **wish: Any) -> list[int]:
+        """Start so many runs; their ids."""
+        return self.db.transact(runs.start_many, Start(job, "tester", **wish), count)
+
+    def get(self, run_id: int) -> sa.RowMapping:
+        """A run."""
+        return helpers.get(self.db, run_id)
+
+    def states(self) -> dict[str, int]:
+        """How many runs are in each state."""
+        with self.db.read() as conn:
+            rows = conn.execute(sa.select(run.c.state, sa.func.count()).group_by(run.c.state))
+            return {row.state: row[1] for row in rows}
+
+    def wait(self, run_id: int, *states: str, timeout: float = 30.0) -> sa.RowMapping:
+        """The run, once it is in one of these states (default: final)."""
+        wanted = states or FINAL
+
+        def there() -> sa.RowMapping | None:
+            found = self.get(run_id)
+            return found if found["state"] in wanted else None
+
+        return wait_for(there, f"run {run_id} in {sorted(wanted)}", timeout)
+
+    def finish(self, *run_ids: int, timeout: float = 30.0) -> list[sa.RowMapping]:
+        """These runs (default: all), once every one is final."""
+        wait_for(lambda: set(self.states()) <= FINAL, "every run final", timeout)
+        with self.db.read() as conn:
+            query = sa.select(run).order_by(run.c.id)
+            return list(conn.execute(query.where(run.c.id.in_(run_ids)) if run_ids else query).mappings())
+
+    def one(self, job: str, **wish: Any) -> sa.RowMapping:
+        """Start one run and return it when it has ended."""
+        return self.wait(*self.start(job, **wish))
+
+    def text(self, run_id: int, stream: str = "stdout", attempt: int = 1) -> bytes:
+        """What is stored of a stream."""
+        positions = {stream: 0}
+        parts = []
+        with self.db.read() as conn:
+            while pieces := output.read(conn, run_id, attempt, positions):
+                parts += [piece.data for piece in pieces]
+        return b"".join(parts)
+
+    def events(self, run_id: int) -> list[str]:
+        """The words of a run's events."""
+        return helpers.events(self.db, run_id)
+
+    def attempts(self, run_id: int) -> list[dict[str, Any]]:
+        """The executions of a run."""
+        return [dict(row) for row in helpers.attempts(self.db, run_id)]
+
+    # Workers
+
+    def worker(self, name: str = "w1", *words: str, slots: int = 4, **environment: str) -> Process:
+        """Start a worker and wait until it is in the fleet."""
+        process = self.factory.role("worker", "--name", name, "--slots", str(slots), *words, **environment)
+        wait_for(lambda: process.poll() is not None or self.row(process), f"worker {name} registered")
+        assert process.poll() is None, self.log(process)
+        return process
+
+    def row(self, process: Process) -> dict[str, Any] | None:
+        """The newest registration of a worker process."""
+        with self.db.read() as conn:
+            mine = [row for row in leases.workers(conn) if row["pid"] == process.pid]
+        return dict(mine[0]) if mine else None
+
+    def log(self, process: Process) -> str:
+        """What a role has logged so far."""
+        return self.log_of(process).read_text()
+
+    def log_of(self, process: Process) -> Path:
+        number = self.factory.roles.index(process)
+        return next(self.folder.glob(f"*-{number}.log"))
+
+    def programs(self, process: Process) -> list[int]:
+        """The living processes of the programs that this worker process started, wherever they hang."""
+        with self.db.read() as conn:
+            query = sa.select(worker.c.token).where(worker.c.pid == process.pid).order_by(worker.c.id.desc())
+            token = conn.execute(query).scalars().first()
+        table = Table.read()
+        carriers = table.carriers()
+        return [
+            pid
+            for marker, pids in carriers.items()
+            if marker.startswith(f"{token}/")
+            for pid in pids
+            if not table.entries[pid].dead
+        ]
+
+    def logs(self) -> str:
+        """All that all roles have logged."""
+        return "".join(path.read_text() for path in sorted(self.folder.glob("*.log")))
+
+
+def kill(process: Process) -> None:
+    """``kill -9``."""
+    process.kill()
+    process.wait()
+
+
+def freeze(process: Process) -> None:
+    """Stop the process as a paused machine would; ``thaw`` lets it go on."""
+    os.kill(process.pid, signal.SIGSTOP)
+
+
+def thaw(process: Process) -> None:
+    """Let a frozen process go on."""
+    os.kill(process.pid, signal.SIGCONT)
+
+
+def leave(process: Process, timeout: float = 30.0) -> int:
+    """TERM, and its exit code when it has left."""
+    process.terminate()
+    return process.wait(timeout)
+
+
+def is_frozen(process: Process) -> bool:
+    """Whether it has been stopped, by itself or by somebody."""
+    return psutil.Process(process.pid).status() == psutil.STATUS_STOPPED
+
+
+def guardian(worker_pid: int) -> int:
+    """The process number of a worker's guardian; 0: it has none at this moment."""
+    children = psutil.Process(worker_pid).children()
+    found = [child.pid for child in children if any(word.endswith("guardian.py") for word in _command(child))]
+    return found[0] if found else 0
+
+
+def _command(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+def kill_with_guardian(process: Process) -> None:
+    """``kill -9`` to a worker and its guardian, the guardian first frozen so that neither outlives the other."""
+    other = guardian(process.pid)
+    os.kill(other, signal.SIGSTOP)
+    kill(process)
+    os.kill(other, signal.SIGKILL)

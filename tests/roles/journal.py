@@ -1,0 +1,39 @@
+"""What runs say of themselves: a program that writes down its start and its end, and the reading of that."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+WITNESS = Path(__file__).with_name("witness.sh")
+
+
+class Line(NamedTuple):
+    """``word``: ``start`` (``value`` is the process number), ``end`` (the exit code), or ``overlap``."""
+
+    word: str
+    run: int
+    attempt: int
+    value: int
+
+
+class Journal:
+    """The folder in which the witnesses of one database write."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
+        self.folder = folder
+
+    def job(self, seconds: float = 0, code: int = 0, **more: Any) -> dict[str, Any]:
+        """The definition of a job that takes so long and ends with this code."""
+        environment = {"JOURNAL": str(self.folder)} | more.pop("environment", {})
+        return {"command": [str(WITNESS), f"{seconds:g}", str(code)], "environment": environment, **more}
+
+    def lines(self, word: str = "") -> list[Line]:
+        """Everything so far, in the order in which it happened, or only lines that begin with ``word``."""
+        path = self.folder / "log"
+        text = path.read_text() if path.exists() else ""
+        found = [line.split() for line in text.splitlines()]
+        return [Line(first, *map(int, rest)) for first, *rest in found if first.startswith(word)]
+
+    def doubled(self) -> list[Line]:
+        """Executions of a run that began while another one of it was alive."""
+        return self.lines("overlap")

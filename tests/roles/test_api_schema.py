@@ -1,0 +1,97 @@
+"""What the OpenAPI document says is what the API does: schemathesis tries every call with all of its checks."""
+
+import hashlib
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, settings
+from schemathesis.config import SchemathesisConfig
+
+from api_stage import Served
+from jobfac import leases
+from jobfac.api import TABLE, openapi
+from jobfac.api.auth import FailedLogins
+from jobfac.api.examples import EXAMPLES, PATH_EXAMPLES
+from jobfac.database import Database
+from jobfac.dialects import utcnow
+from jobfac.keys import Role
+from jobfac.settings import Settings
+from jobfac.tables import api_key
+
+KEY = f"jf_{secrets.token_hex(6)}_{secrets.token_urlsafe(32)}"
+"""Known before there is a database: the requests are made when the tests are collected."""
+
+STORED = {"prefix": KEY.split("_")[1], "hash": hashlib.sha256(KEY.encode()).hexdigest()}
+
+CONFIG = SchemathesisConfig.from_dict(
+    {
+        "operations": [
+            # A definition and a notification have rules that no JSON schema can say, such as what a cron line means.
+            {
+                "include-operation-id": ["put_job", "start"],
+                "checks": {
+                    "positive_data_acceptance": {"expected-statuses": ["2xx", "401", "403", "404", "409", "412", "422"]}
+                },
+            },
+            # No worker runs here: who waits waits in vain, and an event stream goes on until it is told to end.
+            {"include-operation-id": ["get_run"], "parameters": {"query.wait": 0.05}},
+            {"include-operation-id": ["get_events"], "parameters": {"query.seconds": 0}},
+        ]
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    folder: Path = tmp_path_factory.mktemp("api")
+    db = Database(f"sqlite:///{folder / 'jobfac.db'}")
+    db.upgrade()
+    with Served(db, Settings(api_port=0)) as served:
+        # What the examples speak of is there.
+        served.define(
+            "nightly", schedules=[{"cron": f"{minute} 6 * * *"} for minute in range(PATH_EXAMPLES["schedule"])]
+        )
+        for _ in range(PATH_EXAMPLES["run"]):
+            served.start("nightly")
+        who = leases.Registration("w1", "localhost", 1, "token", "0.1.0", 4, ["default"], {})
+        for _ in range(PATH_EXAMPLES["worker"]):
+            db.transact(leases.register, who, 600)
+        # Wrong keys are tried as well, more than a client is given in a minute.
+        served.server.app.state.service.gate.failures = FailedLogins(limit=1_000_000)
+        with db.begin() as conn:
+            conn.execute(api_key.insert().values(created_at=utcnow(), name="tests", role=Role.ADMIN, **STORED))
+        yield served
+    db.close()
+
+
+schema = schemathesis.openapi.from_dict(openapi.document(TABLE), config=CONFIG)
+
+
+@schema.auth()
+class Key:
+    """In every request that a check does not take it away from."""
+
+    def get(self, case: schemathesis.Case, context: schemathesis.AuthContext) -> str:
+        return KEY
+
+    def set(self, case: schemathesis.Case, data: str, context: schemathesis.AuthContext) -> None:
+        case.headers["Authorization"] = f"Bearer {data}"
+
+
+@pytest.fixture(autouse=True)
+def example_job(served: Served) -> None:
+    """There again, whatever was tried before."""
+    served.define(PATH_EXAMPLES["job"], **EXAMPLES["put_job"])
+
+
+@schema.parametrize()
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+def test_what_is_documented_is_what_happens(case: schemathesis.Case, served: Served) -> None:
+    case.call_and_validate(base_url=served.url, timeout=20)
+
+
+def test_the_document_is_served(served: Served) -> None:
+    assert served.client(None).get("/openapi.json").json() == openapi.document(TABLE)
