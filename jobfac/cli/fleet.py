@@ -58,6 +58,7 @@ def api(
 
     found = _role(api_host=host, api_port=port)
     with database() as db:
+        db.check_schema()
         server = Server(db, found, behind_proxy=behind_proxy)
         _on_signal(lambda first: server.stop())
         server.run()
