@@ -19,7 +19,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -156,9 +156,10 @@ class Site:
         """Only of a worker that runs: losing both at once is beyond what is promised, and documented."""
         if any(process is worker for _, process in self.frozen) or worker.poll() is not None:
             return
-        for child in psutil.Process(worker.pid).children():
-            if any(word.endswith("guardian.py") for word in child.cmdline()):
-                child.kill()
+        with suppress(psutil.Error):  # a child, or the worker itself, may end while it is looked at
+            for child in psutil.Process(worker.pid).children():
+                if any(word.endswith("guardian.py") for word in child.cmdline()):
+                    child.kill()
 
 
 # The database, and how it goes away

@@ -77,16 +77,24 @@ class Receiver:
         self._server.server_close()
 
 
+class AnyPort(Controller):
+    """Listens on a port that is free, and knows which."""
+
+    def _trigger_server(self) -> None:
+        assert self.server is not None
+        self.port = self.server.sockets[0].getsockname()[1]
+        super()._trigger_server()
+
+
 class Mailbox:
     """An SMTP server on loopback. ``answer`` may refuse a recipient."""
 
     def __init__(self, **options: Any) -> None:
         self.mails: list[EmailMessage] = []
         self.answer: Callable[[str], str] = lambda address: "250 OK"
-        self._controller = Controller(self, hostname="127.0.0.1", port=0, **options)
+        self._controller = AnyPort(self, hostname="127.0.0.1", port=0, **options)
         self._controller.start()
-        assert self._controller.server is not None
-        self.port: int = self._controller.server.sockets[0].getsockname()[1]
+        self.port = self._controller.port
 
     async def handle_RCPT(self, server: Any, session: Any, envelope: Any, address: str, options: Any) -> str:  # noqa: N802
         answer = self.answer(address)
@@ -101,7 +109,9 @@ class Mailbox:
         return "250 OK"
 
     def close(self) -> None:
-        self._controller.stop()
+        """Listen no more; again does no harm."""
+        if self._controller.server is not None:
+            self._controller.stop()
 
 
 @contextmanager
@@ -128,4 +138,4 @@ def part(mail: EmailMessage, kind: str) -> str:
     """The plain or the html part of a mail."""
     found = mail.get_body((kind,))
     assert isinstance(found, EmailMessage)
-    return str(found.get_content())
+    return str(found.get_content()).replace("\r\n", "\n")

@@ -341,7 +341,7 @@ class SchedulesQuery(Parameters):
 
 
 class PreviewQuery(Parameters):
-    job: str = Field(description="Whose schedules.")
+    job: str = Field(description="Whose schedules.", examples=["orders-export"])
     count: int = Field(10, ge=1, le=200, description="How many times.")
     start: Moment | None = Field(None, alias="from", description="Times later than this; default: now.")
     explain: bool = Field(False, description="Also the times that do not fire, with the reason.")

@@ -28,7 +28,7 @@ def send(message: Message, recipient: Recipient, settings: Settings) -> None:
     if service is None:
         raise DeliveryError(f"apprise cannot use this {scheme}:// URL; see its manual for what it must hold")
     if scheme.lower() in ANYWHERE:
-        addresses.resolve(service.host, service.port or 443, settings.webhook_allow_local)
+        addresses.resolve(service.host.strip("[]"), service.port or 443, settings.webhook_allow_local)
     sent = service.notify(
         title=render.subject(message, settings.templates), body=render.text(message, settings.templates)
     )

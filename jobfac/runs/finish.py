@@ -129,8 +129,8 @@ def finish(conn: sa.Connection, worker_id: int, outcomes: Sequence[Outcome], by:
             continue
         row = rows[outcome.run_id]
         state, failed = _next_state(row, outcome)
-        if state == RunState.STOPPED and row["stop_by"]:
-            outcome = replace(outcome, reason=f"{outcome.reason} by {row['stop_by']}")  # noqa: PLW2901
+        if outcome.state == RunState.STOPPED and row["stop_by"]:
+            outcome = replace(outcome, reason=f"{outcome.reason or 'stopped'} by {row['stop_by']}")
         values = _values(outcome, worker_id, state, failed)
         (ends if state in FINAL else agains).append(values)
         detail = outcome.reason

@@ -12,30 +12,33 @@ BATCH = 50
 """Sequences looked after in one transaction at most."""
 
 _child = run.alias("child")
-_ACTIVE_CHILD = sa.exists().where(_child.c.sequence_run_id == run.c.id, sa.text(f"child.state IN ({spelled(ACTIVE)})"))
-_UNDECIDED = sa.exists().where(
-    visit.c.run_id == run.c.id,
-    visit.c.result.is_(None),
-    visit.c.proceed == "when_any",
-    _child.c.visit_id == visit.c.id,
-    sa.text(f"child.state IN ({spelled(FINAL)})"),
-)
-_STOP_UNHEARD = sa.and_(
-    run.c.state == RunState.STOPPING,
-    sa.exists().where(
-        _child.c.sequence_run_id == run.c.id,
-        sa.text(f"child.state IN ({spelled(ACTIVE)})"),
-        _child.c.stop.is_(None),
+_is_active = sa.text(f"child.state IN ({spelled(ACTIVE)})")
+_of_sequence = _child.c.sequence_run_id == run.c.id
+_of_visit = _child.c.visit_id == visit.c.id
+_FINISHED = ~sa.exists().where(_of_sequence, _is_active)
+_UNDECIDED = sa.and_(
+    run.c.state == RunState.RUNNING,
+    sa.exists()
+    .where(visit.c.run_id == run.c.id, visit.c.result.is_(None))
+    .where(
+        sa.or_(
+            ~sa.exists().where(_of_visit, _is_active),
+            (visit.c.proceed == "when_any")
+            & sa.exists().where(_of_visit, sa.text(f"child.state IN ({spelled(FINAL)})")),
+        )
     ),
+)
+_UNHEARD = sa.and_(
+    run.c.state == RunState.STOPPING, sa.exists().where(_of_sequence, _is_active, _child.c.stop.is_(None))
 )
 STANDING = (
     sa.select(run.c.id, run.c.state, run.c.stop, run.c.stop_by)
     # No worker holds a running sequence, and that is how the index of held runs finds them all.
     .where(sa.text(f"run.state IN ({spelled(HELD)})"), run.c.worker_id.is_(None))
-    .where(sa.or_(~_ACTIVE_CHILD, _UNDECIDED, _STOP_UNHEARD))
+    .where(sa.or_(_FINISHED, _UNDECIDED, _UNHEARD))
 )
-"""Running sequences that wait for nothing: no job of theirs is active, or a first end came and nobody decided, or they
-are to stop and their jobs have not heard of it."""
+"""Running sequences that wait for nothing: no job of theirs is active, or the ends came that decide the visit under way
+and nobody decided it, or they are to stop and their jobs have not heard of it."""
 
 
 def sweep(conn: sa.Connection, by: str) -> list[Finished]:

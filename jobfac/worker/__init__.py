@@ -117,9 +117,12 @@ class Worker:
         self._more = True
         self._watcher.wake()
 
-    def _on_lost(self) -> None:
-        """End every program before anyone else may start its run again."""
-        kill_all([e.process for e in list(self._live.values()) if e.process is not None])
+    def _on_lost(self, in_time: bool = False) -> None:
+        """End every program before anyone else may start its run again. ``in_time``: see first what ended by itself."""
+        live = list(self._live.values())
+        for execution in live if in_time else ():
+            execution.ended_in_time = execution.is_over()
+        kill_all([e.process for e in live if e.process is not None])
         self._watcher.wake()
 
     # The loop
@@ -196,11 +199,15 @@ class Worker:
                 why = f"still running after {after}"
                 self._events.append(Event(*key, "running_long", self.name, why, execution.claimed.notify))
             if execution.is_over() and self._lease.is_trusted() and execution.shipping.acquire(blocking=False):
-                self._over.append((execution, execution.outcome(random.random())))
-                del self._live[key]
+                self._gather(execution)
             elif next_time is not None:
                 due = next_time if due is None else min(due, next_time)
         return due
+
+    def _gather(self, execution: Execution) -> None:
+        """It is over, and the shipping thread keeps away from it: its outcome is to be stored."""
+        self._over.append((execution, execution.outcome(random.random())))
+        del self._live[execution.key]
 
     def _turn(self) -> None:
         self._more = False  # before the claim: what comes after it sets this again
@@ -325,6 +332,9 @@ class Worker:
         if any(not execution.is_over() for execution in self._live.values()):
             self._not_before = time.monotonic() + 0.02
             return
+        for execution in [e for e in self._live.values() if e.ended_in_time]:
+            if execution.shipping.acquire(timeout=1.0):
+                self._gather(execution)
         former = self._lease.worker_id
         turn = self._compose(free=0)
         why = "its worker could not renew its lease in time and ended it"

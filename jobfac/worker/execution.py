@@ -39,6 +39,7 @@ class Execution:
         self.report = Report(folder / f"{claimed.id}-{claimed.attempt}.report")
         self.stop: Stop | None = None
         self.give_back = False
+        self.ended_in_time = False  # by itself, although its worker could not gather it before its lease was lost
         self.warned = False
         self.noted = False  # the database knows the process
         self._folder = folder

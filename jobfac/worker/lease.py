@@ -24,7 +24,7 @@ class Lease:
     The lease is trusted until the moment the last successful request was *sent*, plus the lease, minus a margin, by
     this machine's clock since boot (suspension counts): the database cannot have counted from an earlier moment. When
     trust ends, ``on_lost`` is called at once, by a second thread: the first may be waiting for a database that does
-    not answer.
+    not answer. It is told whether the call comes in time, before the guardian has ended anything.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class Lease:
         settings: Settings,
         guardian: Guardian,
         on_beat: Callable[[Beat], None],
-        on_lost: Callable[[], None],
+        on_lost: Callable[[bool], None],
     ) -> None:
         self.worker_id = 0
         self.lost = False
@@ -83,9 +83,14 @@ class Lease:
         for thread in self._threads:
             thread.join(timeout=5.0)
 
+    @property
+    def _advance(self) -> float:
+        """Seconds by which a worker that is alive and well comes before its guardian, to see what ended by itself."""
+        return self._settings.lease_margin / 4
+
     def _trust(self, sent: float) -> None:
         self._trusted_until = sent + self.window
-        self._guardian.renewed(self._trusted_until - clock())
+        self._guardian.renewed(self._trusted_until + self._advance - clock())
 
     def _beat_forever(self) -> None:
         pause = self._settings.heartbeat
@@ -133,4 +138,4 @@ class Lease:
 
     def _lose(self) -> None:
         self.lost = True
-        self._on_lost()
+        self._on_lost(clock() < self._trusted_until + self._advance / 2)

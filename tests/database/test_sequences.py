@@ -418,6 +418,21 @@ def test_the_sweep_goes_on_where_others_ended_a_run(db: Database, proceed: str) 
     assert [child["job"] for child in children(db, run_id)] == ["a", "b", "c"]
 
 
+def test_the_sweep_does_not_wait_for_the_jobs_of_other_steps(db: Database) -> None:
+    steps = [
+        {"name": "one", "jobs": "a", "proceed": "at_once"},
+        {"name": "two", "jobs": "b"},
+        {"name": "end", "jobs": "c"},
+    ]
+    define(db, a={}, b={}, c={}, seq={"steps": steps})
+    run_id = start(db, "seq")
+    Player(db).look()
+    with db.begin() as conn:
+        conn.execute(run.update().where(run.c.job == "b").values(state="succeeded", ended_at=run.c.started_at))
+    db.transact(sequences.sweep, "sweeper")
+    assert path(db, run_id) == ["one:at_once>two", "two:success>end", "end:None>None"]
+
+
 def test_only_a_worker_that_lives_may_end_a_job(db: Database) -> None:
     define(db, a={}, seq={"steps": [{"name": "one", "jobs": "a"}]})
     run_id = start(db, "seq")

@@ -41,7 +41,7 @@ def test_what_runs_is_asked_and_asked_again_more_firmly(db: Database) -> None:
     assert events(db, run_id) == ["queued", "running", "stopping", "stopping"]
     assert get(db, run_id)["worker_id"] == hand.id
     hand.end(claimed, RunState.STOPPED, signal=15)
-    assert state(db, run_id) == "stopped"
+    assert (state(db, run_id), get(db, run_id)["reason"]) == ("stopped", "stopped by me")
 
 
 def test_what_has_ended_stays_as_it_is(db: Database) -> None:

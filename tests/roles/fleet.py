@@ -50,13 +50,13 @@ class Fleet:
 
     def get(self, run_id: int) -> sa.RowMapping:
         """A run."""
-        return helpers.get(self.db, run_id)
+        query = sa.select(run).where(run.c.id == run_id)
+        return self.db.query(lambda conn: conn.execute(query).mappings().one())
 
     def states(self) -> dict[str, int]:
         """How many runs are in each state."""
-        with self.db.read() as conn:
-            rows = conn.execute(sa.select(run.c.state, sa.func.count()).group_by(run.c.state))
-            return {row.state: row[1] for row in rows}
+        query = sa.select(run.c.state, sa.func.count()).group_by(run.c.state)
+        return {row.state: row[1] for row in self.db.query(lambda conn: conn.execute(query).all())}
 
     def wait(self, run_id: int, *states: str, timeout: float = 30.0) -> sa.RowMapping:
         """The run, once it is in one of these states (default: final)."""
@@ -71,9 +71,9 @@ class Fleet:
     def finish(self, *run_ids: int, timeout: float = 30.0) -> list[sa.RowMapping]:
         """These runs (default: all), once every one is final."""
         wait_for(lambda: set(self.states()) <= FINAL, "every run final", timeout)
-        with self.db.read() as conn:
-            query = sa.select(run).order_by(run.c.id)
-            return list(conn.execute(query.where(run.c.id.in_(run_ids)) if run_ids else query).mappings())
+        query = sa.select(run).order_by(run.c.id)
+        query = query.where(run.c.id.in_(run_ids)) if run_ids else query
+        return list(self.db.query(lambda conn: conn.execute(query).mappings().all()))
 
     def one(self, job: str, **wish: Any) -> sa.RowMapping:
         """Start one run and return it when it has ended."""
@@ -90,11 +90,11 @@ class Fleet:
 
     def events(self, run_id: int) -> list[str]:
         """The words of a run's events."""
-        return helpers.events(self.db, run_id)
+        return [row["event"] for row in self.db.query(runs.events_of, run_id)]
 
     def attempts(self, run_id: int) -> list[dict[str, Any]]:
         """The executions of a run."""
-        return [dict(row) for row in helpers.attempts(self.db, run_id)]
+        return [dict(row) for row in self.db.query(runs.attempts, run_id)]
 
     # Workers
 
@@ -107,8 +107,7 @@ class Fleet:
 
     def row(self, process: Process) -> dict[str, Any] | None:
         """The newest registration of a worker process."""
-        with self.db.read() as conn:
-            mine = [row for row in leases.workers(conn) if row["pid"] == process.pid]
+        mine = [row for row in self.db.query(leases.workers) if row["pid"] == process.pid]
         return dict(mine[0]) if mine else None
 
     def log(self, process: Process) -> str:
@@ -121,9 +120,8 @@ class Fleet:
 
     def programs(self, process: Process) -> list[int]:
         """The living processes of the programs that this worker process started, wherever they hang."""
-        with self.db.read() as conn:
-            query = sa.select(worker.c.token).where(worker.c.pid == process.pid).order_by(worker.c.id.desc())
-            token = conn.execute(query).scalars().first()
+        query = sa.select(worker.c.token).where(worker.c.pid == process.pid).order_by(worker.c.id.desc())
+        token = self.db.query(lambda conn: conn.execute(query).scalars().first())
         table = Table.read()
         carriers = table.carriers()
         return [

@@ -84,7 +84,7 @@ class Key:
 @pytest.fixture(autouse=True)
 def example_job(served: Served) -> None:
     """There again, whatever was tried before."""
-    served.define(PATH_EXAMPLES["job"], **EXAMPLES["put_job"])
+    served.define(PATH_EXAMPLES["job"], **EXAMPLES["put_job"], enabled=True)
 
 
 @schema.parametrize()

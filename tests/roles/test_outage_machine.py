@@ -1,4 +1,4 @@
-"""Machines that run short: a full disk, a spool that is gone, no more open files. Runs end with a reason, workers live."""
+"""Machines that run short: a full disk, a spool that is gone, no open files left. Runs end with a reason, workers live."""
 
 import contextlib
 import ctypes

