@@ -79,7 +79,7 @@ class Courier:
         """Address all news and hand over all notifications that are due."""
         more = True
         while more and not self._leaving.is_set():
-            more = self._db.transact(_address, patience=2.0) == NEWS
+            more = self._db.transact(address_some, patience=2.0) == NEWS
             number = self._hands()
             taken: list[Taken] = []
             try:
@@ -145,7 +145,7 @@ class Courier:
         return self._db.query(tail, taken.run_id, taken.body["attempt"])
 
 
-def _address(conn: sa.Connection) -> int:
+def address_some(conn: sa.Connection) -> int:
     """Address some news; how many there were."""
     items = outbox.unaddressed(conn, NEWS)
     blank = [item["run_id"] for item in items if item["body"] is None and item["run_id"] is not None]

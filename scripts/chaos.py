@@ -47,6 +47,8 @@ SETTLE = 180.0
 """Seconds after the last fault in which everything must come to its end."""
 
 BATCH = 12
+BACKLOG = 150
+"""Unfinished runs beyond which no more are submitted for the moment."""
 
 
 def jobs(journal: Path) -> dict[str, Any]:
@@ -104,7 +106,9 @@ class Site:
                     process.send_signal(signal.SIGCONT)
 
     def submit(self) -> None:
-        """Start some runs, and ask for the stop of one."""
+        """Start some runs, and ask for the stop of one. What is unfinished is bounded: it must all end at the end."""
+        if self._unfinished() > BACKLOG:
+            return
         names = ["quick", "short", "long", "fails", "retried", "escapes", "alone", "once", "chain"]
         for _ in range(BATCH):
             job = self.chance.choice(names)
@@ -112,6 +116,13 @@ class Site:
             self._ask(lambda conn, job=job, key=key: runs.start(conn, Start(job, "chaos", key=key)))
         if self.chance.random() < 0.3:
             self._ask(self._stop_one)
+
+    def _unfinished(self) -> int:
+        count = sa.select(sa.func.count()).select_from(run).where(run.c.ended_at.is_(None))
+        try:
+            return self.db.query(lambda conn: conn.execute(count).scalar_one(), patience=5.0)
+        except Unreachable:
+            return BACKLOG + 1
 
     def _stop_one(self, conn: sa.Connection) -> None:
         active = conn.execute(sa.select(run.c.id).where(run.c.ended_at.is_(None)).limit(50)).scalars().all()
@@ -235,7 +246,8 @@ def violations(db: Database, journal: dict[tuple[int, int], Told]) -> list[str]:
     with db.read() as conn:
         found = conn.execute(sa.select(run)).mappings().all()
         executions = {(row["run_id"], row["number"]): row for row in conn.execute(sa.select(attempt)).mappings()}
-    wrong = [f"run {row['id']} is {row['state']}" for row in found if row["state"] not in FINAL]
+    open_ = Counter(row["state"] for row in found if row["state"] not in FINAL)
+    wrong = [f"{number} runs are still {state}" for state, number in open_.items()]
     wrong += [f"run {key[0]}: attempt {key[1]} ran beside another" for key, told in journal.items() if told.overlap]
     for key, row in executions.items():
         told = journal.get(key)

@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 
+from factory import wait_for
 from jobfac import keys
 from jobfac.api import Server
 from jobfac.database import Database
@@ -60,11 +61,12 @@ class Served:
 
     @contextmanager
     def worker(self, slots: int = 4) -> Iterator[Worker]:
-        """A worker in this process."""
+        """A worker in this process, once it is registered."""
         worker = Worker(self.db, self.settings, name="w1", slots=slots)
         thread = threading.Thread(target=worker.run, name="worker", daemon=True)
         thread.start()
         try:
+            wait_for(lambda: self.viewer.get("/v1/workers").json()["items"], "the worker is registered")
             yield worker
         finally:
             worker.drain(0.0)

@@ -16,19 +16,6 @@ from jobfac.keys import Caller, Role
 from jobfac.runs import NotFound
 
 
-def present(stored: store.Stored) -> dict[str, Any]:
-    """A job as a JSON object."""
-    return {
-        "id": stored.id,
-        "kind": str(stored.kind),
-        "version": stored.version,
-        "enabled": stored.enabled,
-        "category": stored.category,
-        "queue": stored.queue,
-        "definition": d.canonical(stored.definition),
-    }
-
-
 def visible(conn: sa.Connection, caller: Caller, job_id: str) -> store.Stored:
     """A job that the caller may know of.
 
@@ -50,7 +37,7 @@ def _shown(stored: store.Stored, status: int = 200) -> Answer:
     headers = {"ETag": etag(stored)}
     if status == 201:
         headers["Location"] = f"/v1/jobs/{stored.id}"
-    return Answer(present(stored), status, headers)
+    return Answer(store.present(stored), status, headers)
 
 
 def list_jobs(ask: Ask) -> Answer:
@@ -60,7 +47,7 @@ def list_jobs(ask: Ask) -> Answer:
     found = [one for one in known if ask.caller.sees(one.category) and (not query.cursor or one.id > query.cursor)]
     page = found[: query.limit]
     more = page[-1].id if len(found) > query.limit else None
-    return Answer({"items": [present(one) for one in page], "next_cursor": more})
+    return Answer({"items": [store.present(one) for one in page], "next_cursor": more})
 
 
 def get_job(ask: Ask) -> Answer:
@@ -136,6 +123,12 @@ def _switch(ask: Ask, enabled: bool) -> Answer:
     return _shown(ask.service.db.transact(work, patience=PATIENCE))
 
 
+def list_defaults(ask: Ask) -> Answer:
+    """What holds for the jobs of a category that do not say it themselves."""
+    found = ask.service.db.query(store.load_defaults, patience=PATIENCE)
+    return Answer({"defaults": {name: d.canonical(one) for name, one in found.items() if ask.caller.sees(name)}})
+
+
 def _match(wanted: str | None, stored: store.Stored | None, job_id: str) -> None:
     """If-Match: ``*`` or a list of ETags, of which one must be the job's."""
     if wanted is None:
@@ -203,5 +196,12 @@ CALLS = (
         role=Role.OPERATOR,
         answers={200: models.Job},
         errors=(404,),
+    ),
+    Call(
+        method="GET",
+        path="/v1/defaults",
+        handler=list_defaults,
+        summary="Show the defaults of categories",
+        answers={200: models.CategoryDefaults},
     ),
 )

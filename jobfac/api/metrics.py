@@ -19,8 +19,8 @@ from jobfac.api import looking
 from jobfac.api.positions import Positions
 from jobfac.database import Database
 from jobfac.dialects import utcnow
-from jobfac.states import ACTIVE, FINAL, RunState, WorkerState
-from jobfac.tables import queue, run, run_event, spelled
+from jobfac.states import ACTIVE, FINAL, Delivery, RunState, WorkerState
+from jobfac.tables import notification, queue, run, run_event, spelled
 
 MEDIA = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -134,10 +134,11 @@ class _Standing(Collector):
                 conn.execute(_QUEUED).all(),
                 conn.execute(_ACTIVE).all(),
                 leases.workers(conn, alive_only=True),
+                conn.execute(_NOTIFICATIONS).scalar_one(),
                 conn.execute(sa.select(utcnow())).scalar_one(),
             )
 
-        queued, active, workers, now = self._db.query(read, patience=0)
+        queued, active, workers, notifications, now = self._db.query(read, patience=0)
         depth = GaugeMetricFamily("jobfac_queue_runs", "Runs that wait for a worker", labels=["pool"])
         age = GaugeMetricFamily("jobfac_queue_age_seconds", "Since when the oldest of them waits", labels=["pool"])
         for row in queued:
@@ -155,6 +156,7 @@ class _Standing(Collector):
         yield GaugeMetricFamily("jobfac_slots_busy", "Of these in use", sum(w["busy"] for w in workers))
         silent = max(((now - worker["seen_at"]).total_seconds() for worker in workers), default=0.0)
         yield GaugeMetricFamily("jobfac_lease_age_seconds", "Of the worker that was silent longest", max(0.0, silent))
+        yield GaugeMetricFamily("jobfac_notifications_waiting", "Messages that are not delivered yet", notifications)
 
 
 _QUEUED = (
@@ -169,4 +171,10 @@ _ACTIVE = (
     .with_hint(run, looking.FREE, "mssql")
     .where(sa.text(f"run.state IN ({spelled(ACTIVE)})"))
     .group_by(run.c.state)
+)
+_NOTIFICATIONS = (
+    sa.select(sa.func.count())
+    .select_from(notification)
+    .with_hint(notification, looking.FREE, "mssql")
+    .where(sa.text(f"notification.state = '{Delivery.WAITING}'"))
 )

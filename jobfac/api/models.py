@@ -201,6 +201,12 @@ class Jobs(Shown):
     next_cursor: str | None
 
 
+class CategoryDefaults(Shown):
+    """By category, what holds for its jobs that do not say it themselves."""
+
+    defaults: dict[str, dict[str, Any]]
+
+
 class Worker(Shown):
     """A worker process; ``busy``: how many runs it holds."""
 

@@ -86,13 +86,13 @@ class Local:
         return [Text(piece.stream, piece.data, piece.skipped) for piece in pieces]
 
     def jobs(self) -> list[Object]:
-        return [_job(stored) for stored in self._db.query(store.load_all)]
+        return [store.present(stored) for stored in self._db.query(store.load_all)]
 
     def job(self, job_id: str) -> Object:
         stored = self._db.query(store.load, job_id)
         if stored is None:
             raise _no_job(job_id)
-        return _job(stored)
+        return store.present(stored)
 
     def defaults(self) -> Object:
         return {name: canonical(entry) for name, entry in self._db.query(store.load_defaults).items()}
@@ -115,18 +115,6 @@ class Local:
 
         if not self._db.transact(work):
             raise NotFound(f"There is no live worker {worker_id}; `jobfac workers list` shows the fleet.")
-
-
-def _job(stored: store.Stored) -> Object:
-    return {
-        "id": stored.id,
-        "kind": str(stored.kind),
-        "version": stored.version,
-        "enabled": stored.enabled,
-        "category": stored.category,
-        "queue": stored.queue,
-        "definition": canonical(stored.definition),
-    }
 
 
 def _no_job(job_id: str) -> NotFound:

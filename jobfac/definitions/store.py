@@ -46,6 +46,12 @@ _CURRENT = (
 )
 
 
+def present(stored: Stored) -> dict[str, Any]:
+    """A job as a JSON object, with its canonical definition."""
+    shown = {**stored._asdict(), "kind": str(stored.kind), "definition": d.canonical(stored.definition)}
+    return {name: shown[name] for name in ("id", "kind", "version", "enabled", "category", "queue", "definition")}
+
+
 def load(conn: sa.Connection, job_id: str) -> Stored | None:
     """The job in force, None if there is none."""
     row = conn.execute(_CURRENT.where(job.c.id == job_id)).mappings().first()

@@ -155,6 +155,7 @@ SET NOCOUNT ON;
 DECLARE @id BIGINT = :p_id;
 UPDATE w SET seen_at = SYSUTCDATETIME(), lease_until = DATEADD(MILLISECOND, CAST(:p_lease AS INT), SYSUTCDATETIME())
 FROM {SCHEMA}.worker AS w WHERE w.id = @id AND {_ALIVE};
+SET NOCOUNT OFF; -- else the next statements of this connection would not say how many rows they changed
 SELECT w.state, (SELECT COUNT(*) FROM {SCHEMA}.queue) AS queues, SYSUTCDATETIME() AS now,
     (SELECT MIN(lease_until) FROM {SCHEMA}.worker WITH (READPAST) WHERE state IN ({spelled(ALIVE)})) AS first_end,
     r.id, r.attempt, r.stop
@@ -173,6 +174,7 @@ BEGIN
     SET @work = {look(f"{SCHEMA}.", "SYSUTCDATETIME()", "WITH (READPAST)")};
     IF @work = 0 WAITFOR DELAY '{PAUSE}';
 END;
+SET NOCOUNT OFF;
 SELECT @work AS work;"""
 ).bindparams(
     _spelled("milliseconds"),

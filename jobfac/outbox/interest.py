@@ -39,11 +39,11 @@ def _events(entries: Iterable[Notify]) -> set[str]:
 
 
 def wants(notify: str | None, event: str) -> bool:
-    """Whether ``notify`` of a run names this event. A success may turn out to be a recovery."""
+    """Whether ``notify`` of a run names this event."""
     if notify is None:
         return False
     words = notify.split()
-    return event in words or ALL in words or (event == RunState.SUCCEEDED and RECOVERED in words)
+    return event in words or ALL in words
 
 
 def told_as(on: Sequence[str], event: str) -> str | None:

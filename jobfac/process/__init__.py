@@ -4,6 +4,7 @@ It knows no SQL. Linux is what it is made for; what other systems lack is said w
 """
 
 from jobfac.process.children import become_subreaper, unattributed_orphans, unignore_signals
+from jobfac.process.descriptors import NO_ROOM, room_for_programs
 from jobfac.process.destinations import open_destination
 from jobfac.process.failures import StartError
 from jobfac.process.guarding import Guardian
@@ -13,6 +14,7 @@ from jobfac.process.tree import kill_marked
 from jobfac.process.watcher import ExitWatcher
 
 __all__ = [
+    "NO_ROOM",
     "Chunk",
     "Exit",
     "ExitWatcher",
@@ -28,6 +30,7 @@ __all__ = [
     "open_destination",
     "parse_name",
     "recover",
+    "room_for_programs",
     "spool_path",
     "start",
     "terminate_all",

@@ -44,18 +44,22 @@ def tell(conn: sa.Connection, events: "Sequence[Event]") -> None:
     """Record those of these events of which somebody wants to hear, with their runs as they are now. Nothing is asked
     of the database where nobody does."""
     told = [(event, name) for event in events if (name := as_news(event.event, event.attempt))]
-    told = [(event, name) for event, name in told if outbox.wants(event.notify, name)]
+    told = [(event, name) for event, name in told if outbox.wants(event.notify, name) or _may_recover(event, name)]
     if not told:
         return
     bodies = snapshots(conn, {event.run_id for event, _ in told})
-    better = _recovered(conn, {event.run_id for event, name in told if name == RunState.SUCCEEDED})
+    better = _recovered(conn, {event.run_id for event, name in told if _may_recover(event, name)})
     items = []
     for event, name in told:
-        happened = RECOVERED if event.run_id in better and name == RunState.SUCCEEDED else name
+        happened = RECOVERED if event.run_id in better and _may_recover(event, name) else name
         body = bodies.get(event.run_id)
         if body is not None and outbox.wants(event.notify, happened):
             items.append(News(body["job"], happened, body, event.run_id, event.attempt, event.detail))
     outbox.record(conn, items)
+
+
+def _may_recover(event: "Event", name: str) -> bool:
+    return name == RunState.SUCCEEDED and outbox.wants(event.notify, RECOVERED)
 
 
 def snapshots(conn: sa.Connection, run_ids: Collection[int]) -> dict[int, dict[str, Any]]:

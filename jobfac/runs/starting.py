@@ -21,7 +21,7 @@ from jobfac.tables import run
 PAYLOAD_LIMIT = 4 * 1024 * 1024
 """Characters of a payload at most."""
 
-KEY_LIMIT: int = run.c.start_key.type.length
+KEY_LIMIT = 200
 """Characters of a start's key at most."""
 
 

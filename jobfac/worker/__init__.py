@@ -21,7 +21,7 @@ from jobfac.database import Database, Unreachable
 from jobfac.definitions import AnyJob, Job, store, write_duration
 from jobfac.dialects import Found
 from jobfac.leases import Beat, Claimed, LeaseLost, Registration
-from jobfac.process import ExitWatcher, Guardian, StartError, become_subreaper, kill_all
+from jobfac.process import NO_ROOM, ExitWatcher, Guardian, StartError, become_subreaper, kill_all, room_for_programs
 from jobfac.process.guardian import clock
 from jobfac.runs import Outcome
 from jobfac.runs.events import Event
@@ -288,6 +288,8 @@ class Worker:
         except (StartError, OSError) as error:
             for execution in fresh:
                 execution.refuse(str(error))
+        for execution in fresh[room_for_programs() :]:
+            execution.refuse(NO_ROOM)
         checkpoint("guardian_told")
         for execution in fresh:
             # Whoever slept through the end of the lease since the claim starts nothing: the run is another's by now.
@@ -328,13 +330,15 @@ class Worker:
         """The lease is lost: nothing that runs here counts any more. Store what ended in time, register afresh."""
         if time.monotonic() < self._not_before:
             return
+        self._lease.check()
         self._on_lost()
-        if any(not execution.is_over() for execution in self._live.values()):
+        in_time = [execution for execution in self._live.values() if execution.ended_in_time]
+        for execution in in_time:
+            if execution.shipping.acquire(blocking=False):
+                self._gather(execution)
+        if any(not e.is_over() or e.ended_in_time for e in self._live.values()):
             self._not_before = time.monotonic() + 0.02
             return
-        for execution in [e for e in self._live.values() if e.ended_in_time]:
-            if execution.shipping.acquire(timeout=1.0):
-                self._gather(execution)
         former = self._lease.worker_id
         turn = self._compose(free=0)
         why = "its worker could not renew its lease in time and ended it"

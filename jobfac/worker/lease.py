@@ -45,6 +45,7 @@ class Lease:
         self._on_beat = on_beat
         self._on_lost = on_lost
         self._trusted_until = 0.0
+        self._losing = threading.Lock()  # one thread at a time ends programs: who comes second sees none end by itself
         self._ended = threading.Event()
         self._poke = threading.Event()
         self._threads = [
@@ -111,9 +112,10 @@ class Lease:
         try:
             beat = self._db.single(leases.renew, worker_id, self._settings.lease)
         except LeaseLost as error:
-            if worker_id == self.worker_id:
-                log.warning("lease lost", action="lease_lost", reason=str(error))
-                self._lose()
+            with self._losing:
+                if worker_id == self.worker_id:
+                    log.warning("lease lost", action="lease_lost", reason=str(error))
+                    self._lose()
             return None
         except Unreachable as error:
             log.warning("heartbeat failed", action="heartbeat_failed", reason=str(error))
@@ -128,6 +130,11 @@ class Lease:
 
     def _watch(self) -> None:
         while not self._ended.wait(self._until_distrust()):
+            self.check()
+
+    def check(self) -> None:
+        """If trust has ended, see to it that ``on_lost`` has been called when this returns."""
+        with self._losing:
             if not self.lost and not self.is_trusted():
                 log.error("lease not renewed in time", action="self_fence", window=self.window)
                 self._lose()

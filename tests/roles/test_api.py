@@ -1,4 +1,4 @@
-"""The calls of the API over a real socket, on every engine."""
+"""The calls of the API over a real socket; those whose SQL differs by engine on every engine."""
 
 import base64
 import json
@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+
 from api_stage import Served, events
 from factory import wait_for
-
 from jobfac.database import Database
 from jobfac.keys import Role
 from jobfac.settings import Settings
@@ -22,9 +22,22 @@ SSE = {"Accept": "text/event-stream"}
 
 
 @pytest.fixture
-def served(db: Database, settings: Settings) -> Iterator[Served]:
-    with Served(db, replace(settings, api_port=0)) as served:
+def served(sqlite_url: str, settings: Settings) -> Iterator[Served]:
+    yield from serve(sqlite_url, settings)
+
+
+@pytest.fixture
+def served_everywhere(url: str, settings: Settings) -> Iterator[Served]:
+    """On every engine."""
+    yield from serve(url, settings)
+
+
+def serve(url: str, settings: Settings) -> Iterator[Served]:
+    db = Database(url)
+    # The worker shares this process with everything else: a lease that a busy machine does not end.
+    with Served(db, replace(settings, api_port=0, lease=30.0, lease_margin=3.0)) as served:
         yield served
+    db.close()
 
 
 def test_a_start_answers_with_the_run_and_where_it_is(served: Served) -> None:
@@ -38,7 +51,8 @@ def test_a_start_answers_with_the_run_and_where_it_is(served: Served) -> None:
     assert served.viewer.get(answer.headers["location"]).json() == run
 
 
-def test_the_same_key_gives_the_same_run(served: Served) -> None:
+def test_the_same_key_gives_the_same_run(served_everywhere: Served) -> None:
+    served = served_everywhere
     served.define("a")
     answers = []
 
@@ -89,7 +103,8 @@ def test_pages_stay_right_while_runs_arrive(served: Served) -> None:
     assert seen == known[::-1]
 
 
-def test_runs_are_filtered(served: Served) -> None:
+def test_runs_are_filtered(served_everywhere: Served) -> None:
+    served = served_everywhere
     served.define("a")
     served.define("b")
     first, second = served.start("a"), served.start("b")
@@ -202,7 +217,8 @@ def test_output_as_text_and_as_pieces(served: Served) -> None:
     assert (rest["pieces"], rest["complete"]) == ([], True)
 
 
-def test_output_is_followed_to_the_end_and_resumed(served: Served, tmp_path: Path) -> None:
+def test_output_is_followed_to_the_end_and_resumed(served_everywhere: Served, tmp_path: Path) -> None:
+    served = served_everywhere
     # The program goes on when it is told to: what comes live is told apart from what was there before.
     script = (
         f"echo one; while [ ! -e {tmp_path}/go ]; do sleep 0.05; done; printf '\\303'; sleep 0.3; printf '\\244\\n'"
@@ -236,7 +252,8 @@ def test_following_goes_on_to_the_next_attempt(served: Served) -> None:
     assert told[-1]["state"] == "failed"
 
 
-def test_events_come_live_and_are_resumed(served: Served) -> None:
+def test_events_come_live_and_are_resumed(served_everywhere: Served) -> None:
+    served = served_everywhere
     served.define("a")
     served.define("b")
     with served.viewer.stream("GET", "/v1/events", headers=SSE) as answer:
@@ -302,7 +319,8 @@ def test_the_fleet_is_listed_and_drained(served: Served) -> None:
     assert served.operator.post(f"/v1/workers/{found[0]['id']}/drain").status_code == 404
 
 
-def test_metrics_tell_of_queue_runs_and_fleet(served: Served) -> None:
+def test_metrics_tell_of_queue_runs_and_fleet(served_everywhere: Served) -> None:
+    served = served_everywhere
     served.define("a")
     served.viewer.get("/metrics").raise_for_status()
     run = served.start("a")
@@ -316,7 +334,8 @@ def test_metrics_tell_of_queue_runs_and_fleet(served: Served) -> None:
     assert "jobfac_slots 4.0" in text
 
 
-def test_a_limited_key_sees_and_touches_its_categories_alone(served: Served) -> None:
+def test_a_limited_key_sees_and_touches_its_categories_alone(served_everywhere: Served) -> None:
+    served = served_everywhere
     served.define("hers", category="shop")
     served.define("theirs", category="bank")
     mine, other = served.start("hers"), served.start("theirs")

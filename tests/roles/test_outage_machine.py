@@ -1,4 +1,4 @@
-"""Machines that run short: a full disk, a spool that is gone, no open files left. Runs end with a reason, workers live."""
+"""A full disk, a spool that is gone, no open files left: the runs end with a reason, and the workers live."""
 
 import contextlib
 import ctypes
@@ -78,7 +78,7 @@ def test_too_many_open_files_end_the_run_with_a_reason(sqlite_fleet: Fleet) -> N
     fleet.define(job={"command": ["sleep", "1"]}, after={"command": ["true"]})
     worker = fleet.worker(slots=60)
     used = len(os.listdir(f"/proc/{worker.pid}/fd"))  # noqa: PTH208
-    resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, (used + 40, used + 40))
+    resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, (used + 60, used + 60))
     ids = fleet.start("job", 60)
     found = fleet.finish(*ids)
     assert {row["state"] for row in found} == {"succeeded", "start_failed"}

@@ -101,6 +101,9 @@ def from_postgres(error: psycopg.Error, spid: int, key: str, statement: str) -> 
         return SqlError(2601, text, 14)
     if isinstance(error, pg.CheckViolation | pg.ForeignKeyViolation):
         message = f'The statement conflicted with the constraint "{diagnostic.constraint_name}" of table "{table}".'
+    if isinstance(error, pg.UndefinedTable | pg.InvalidSchemaName):
+        _, name, _ = message.split('"')
+        message = f"Invalid object name '{name}'."
     if isinstance(error, pg.NotNullViolation):
         message = f"Cannot insert the value NULL into column '{diagnostic.column_name}', table '{table}'."
     for kind, number, severity in _NUMBERS:

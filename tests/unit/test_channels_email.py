@@ -9,7 +9,6 @@ from aiosmtpd.smtp import AuthResult
 
 from jobfac.channels import DeliveryError, Message, deliver, render
 from jobfac.definitions import Recipient
-from jobfac.outbox.interest import interest, told_as, wants
 from jobfac.settings import Settings, SettingsError, load
 from receivers import Mailbox, mailbox, part, receiving
 
@@ -168,39 +167,3 @@ def test_settings_of_notifications_are_checked() -> None:
         load({"JOBFAC_WEBHOOK_ALLOW_LOCAL": "maybe"})
     with pytest.raises(SettingsError, match="smtp_tls must be `starttls`, `tls` or `none`, not 'ssl'"):
         load({"JOBFAC_SMTP_TLS": "ssl"})
-
-
-# Who wants to hear of what
-
-
-def entries(*bodies: Any) -> Any:
-    from jobfac.definitions import read_notify
-
-    return read_notify([{"to": {"email": "a@b"}, **body} for body in bodies])
-
-
-def test_interest_gathers_what_all_entries_say() -> None:
-    assert interest([]) == (None, None)
-    assert interest(entries({"on": ["lost", "failed"]}, {"on": "failed"})) == ("failed lost", None)
-    assert interest(entries({"on": "failed", "of": "jobs"})) == (None, "failed")
-    assert interest(entries({"on": "failed", "of": "both"}), "lost") == ("failed lost", "failed lost")
-    whole = interest(entries({"on": ["finished", "started"]})).notify
-    assert whole == "denied failed lost mixed start_failed started stopped succeeded timed_out"
-
-
-def test_wants() -> None:
-    assert not wants(None, "failed")
-    assert wants("failed lost", "lost")
-    assert not wants("start_failed", "failed")
-    assert wants("all", "anything")
-    assert wants("recovered", "succeeded")
-    assert not wants("recovered", "failed")
-
-
-def test_an_entry_hears_of_a_recovery_by_the_name_that_it_knows() -> None:
-    assert told_as(("recovered", "succeeded"), "recovered") == "recovered"
-    assert told_as(("succeeded",), "recovered") == "succeeded"
-    assert told_as(("finished",), "recovered") == "succeeded"
-    assert told_as(("recovered",), "succeeded") is None
-    assert told_as(("finished",), "denied") == "denied"
-    assert told_as(("finished",), "retry") is None

@@ -1,0 +1,45 @@
+"""Who wants to hear of what, decided without a database."""
+
+from typing import Any
+
+from jobfac.definitions import read_notify
+from jobfac.outbox.delivery import LONGEST_PAUSE, TRIES, pause
+from jobfac.outbox.interest import interest, told_as, wants
+
+
+def entries(*bodies: Any) -> Any:
+    return read_notify([{"to": {"email": "a@b"}, **body} for body in bodies])
+
+
+def test_interest_gathers_what_all_entries_say() -> None:
+    assert interest([]) == (None, None)
+    assert interest(entries({"on": ["lost", "failed"]}, {"on": "failed"})) == ("failed lost", None)
+    assert interest(entries({"on": "failed", "of": "jobs"})) == (None, "failed")
+    assert interest(entries({"on": "failed", "of": "both"}), "lost") == ("failed lost", "failed lost")
+    whole = interest(entries({"on": ["finished", "started"]})).notify
+    assert whole == "denied failed lost mixed start_failed started stopped succeeded timed_out"
+
+
+def test_wants() -> None:
+    assert not wants(None, "failed")
+    assert wants("failed lost", "lost")
+    assert not wants("start_failed", "failed")
+    assert wants("all", "anything")
+    assert not wants("recovered", "succeeded")
+
+
+def test_an_entry_hears_of_a_recovery_by_the_name_that_it_knows() -> None:
+    assert told_as(("recovered", "succeeded"), "recovered") == "recovered"
+    assert told_as(("succeeded",), "recovered") == "succeeded"
+    assert told_as(("finished",), "recovered") == "succeeded"
+    assert told_as(("recovered",), "succeeded") is None
+    assert told_as(("finished",), "denied") == "denied"
+    assert told_as(("finished",), "retry") is None
+
+
+def test_pauses_grow_up_to_an_hour() -> None:
+    pauses = [pause(tries) for tries in range(1, TRIES)]
+    assert pauses[:3] == [10.0, 20.0, 40.0]
+    assert pauses == sorted(pauses)
+    assert pause(20) == LONGEST_PAUSE == 3600.0
+    assert 3600 < sum(pauses) < 2 * 3600

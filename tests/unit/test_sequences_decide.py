@@ -1,0 +1,195 @@
+"""Which way a sequence goes, and how it ends: the pure decisions."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from jobfac import definitions as d
+from jobfac.definitions import Go
+from jobfac.sequences.decide import (
+    Enter,
+    Finish,
+    Leave,
+    Visit,
+    decide,
+    failed_step,
+    is_open,
+    judge,
+    outcome,
+    result_of,
+    step_of,
+)
+from jobfac.sequences.simulate import Walk, simulate
+from jobfac.states import FINAL, RunState, StepResult
+
+GOOD, BAD, HALF = RunState.SUCCEEDED, RunState.FAILED, RunState.MIXED
+SUCCESS, FAILURE, MIXED = StepResult.SUCCESS, StepResult.FAILURE, StepResult.MIXED
+NOW = datetime(2027, 3, 1, 12, 0, tzinfo=UTC)
+
+
+def sequence(*steps: dict[str, Any], **more: Any) -> d.Sequence:
+    known = {job: {"command": ["true"]} for step in steps for job in step["jobs"]}
+    definition = d.from_data({"jobs": {"seq": {"steps": list(steps), **more}}}, known=known).jobs["seq"]
+    assert isinstance(definition, d.Sequence)
+    return definition
+
+
+def step(name: str, *jobs: str, **more: Any) -> dict[str, Any]:
+    return {"name": name, "jobs": list(jobs) or ["a"], **more}
+
+
+@pytest.mark.parametrize(
+    ("ended", "result"),
+    [
+        ([GOOD, GOOD], SUCCESS),
+        ([BAD, BAD], FAILURE),
+        ([GOOD, BAD], MIXED),
+        ([HALF], MIXED),
+        ([GOOD, HALF], MIXED),
+        ([BAD, HALF], MIXED),
+        ([RunState.TIMED_OUT, RunState.LOST, RunState.START_FAILED, RunState.DENIED, RunState.STOPPED], FAILURE),
+    ],
+)
+def test_final_states_together(ended: list[RunState], result: StepResult) -> None:
+    assert judge(ended) == result
+
+
+def test_every_final_state_counts_as_something() -> None:
+    assert {judge([state]) for state in FINAL} == {SUCCESS, FAILURE, MIXED}
+
+
+@pytest.mark.parametrize(
+    ("proceed", "ended", "running", "result"),
+    [
+        ("when_all", [], 2, None),
+        ("when_all", [BAD], 1, None),
+        ("when_all", [BAD, GOOD], 0, MIXED),
+        ("when_any", [], 2, None),
+        ("when_any", [BAD], 1, FAILURE),
+        ("when_any", [GOOD, BAD], 0, SUCCESS),
+        ("at_once", [], 2, StepResult.AT_ONCE),
+        ("at_once", [BAD, BAD], 0, StepResult.AT_ONCE),
+    ],
+)
+def test_when_a_visit_is_decided(proceed: str, ended: list[RunState], running: int, result: StepResult | None) -> None:
+    only = sequence(step("one", "a", "b", proceed=proceed)).steps[0]
+    assert result_of(only, ended, running) == result
+
+
+def test_it_begins_with_the_first_step_or_another() -> None:
+    definition = sequence(step("one"), step("two"))
+    assert decide(definition, None) == Enter("one")
+    assert decide(definition, None, first="two") == Enter("two")
+
+
+def test_next_is_the_following_step_and_then_the_end() -> None:
+    definition = sequence(step("one"), step("two", on_failure="next"))
+    assert decide(definition, Visit("one", [GOOD], 0)) == Leave(SUCCESS, Go(kind="step", step="two"))
+    assert decide(definition, Visit("one", [BAD], 0)) == Leave(FAILURE, Go(kind="end_failed"))
+    assert decide(definition, Visit("two", [BAD], 0)) == Leave(FAILURE, Go(kind="end"))
+    assert decide(definition, Visit("two", [], 1)) is None
+
+
+def test_a_decided_visit_leads_on() -> None:
+    definition = sequence(step("one", on_success={"step": "two"}), step("two"), maximum_visits=3)
+    to_two = Visit("one", [GOOD], 0, SUCCESS, Go(kind="step", step="two"))
+    assert decide(definition, to_two, entered=2) == Enter("two")
+    assert decide(definition, to_two, entered=3) == Finish(True, "step 'two' would be visited more than 3 times")
+    assert decide(definition, Visit("two", [GOOD], 0, SUCCESS, Go(kind="end"))) == Finish(False, None)
+    failed = decide(definition, Visit("two", [BAD], 0, FAILURE, Go(kind="end_failed")))
+    assert failed == Finish(True, "step 'two' (failure) leads to end_failed")
+
+
+def visits(*results: tuple[str, StepResult | None], ended: list[RunState] | None = None) -> list[Visit]:
+    return [Visit(name, ended or [], 0, result, Go(kind="end")) for name, result in results]
+
+
+@pytest.mark.parametrize(
+    ("path", "state"),
+    [
+        (visits(("a", SUCCESS), ("b", SUCCESS)), "succeeded"),
+        (visits(("a", StepResult.SKIPPED)), "succeeded"),
+        (visits(("a", FAILURE)), "failed"),
+        (visits(("a", FAILURE), ("b", FAILURE), ("c", StepResult.SKIPPED)), "failed"),
+        (visits(("a", FAILURE), ("b", SUCCESS)), "mixed"),
+        (visits(("a", MIXED)), "mixed"),
+        (visits(("a", FAILURE), ("repair", SUCCESS), ("a", SUCCESS)), "succeeded"),
+        (visits(("a", SUCCESS), ("b", SUCCESS), ("a", FAILURE)), "mixed"),
+        (visits(("a", StepResult.AT_ONCE), ended=[GOOD, BAD]), "mixed"),
+        (visits(("a", StepResult.AT_ONCE), ended=[GOOD]), "succeeded"),
+    ],
+)
+def test_how_a_sequence_ends(path: list[Visit], state: str) -> None:
+    found, reason = outcome(Finish(False, None), path)
+    assert found == state
+    assert (reason is None) == (state == "succeeded")
+
+
+def test_end_failed_is_failed_whatever_the_steps_were() -> None:
+    assert outcome(Finish(True, "because"), visits(("a", SUCCESS))) == (RunState.FAILED, "because")
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ([], "one"),
+        (visits(("one", SUCCESS), ("two", FAILURE), ("alert", SUCCESS)), "two"),
+        (visits(("one", FAILURE), ("two", SUCCESS), ("three", MIXED), ("alert", SUCCESS)), "three"),
+        (visits(("one", FAILURE), ("two", SUCCESS), ("one", SUCCESS)), None),
+        (visits(("one", SUCCESS), ("two", None)), "two"),
+        ([Visit("one", [GOOD], 0, SUCCESS, Go(kind="step", step="two"))], "two"),
+    ],
+)
+def test_where_a_retry_goes_on(path: list[Visit], name: str | None) -> None:
+    assert failed_step(sequence(step("one"), step("two")), path) == name
+
+
+def test_a_step_is_open_by_its_own_zone() -> None:
+    when = {"times": {"between": ["22:00-04:00"]}, "timezone": "Europe/Berlin", "otherwise": "end"}
+    definition = sequence(step("one", start_if=when), step("two"))
+    assert is_open(step_of(definition, "one"), datetime(2027, 3, 1, 21, 30, tzinfo=UTC))
+    assert not is_open(step_of(definition, "one"), NOW)
+    assert is_open(step_of(definition, "two"), NOW)
+
+
+def way(walk: Walk) -> list[str]:
+    return [f"{stop.visit.step}:{stop.visit.result}" for stop in walk.stops]
+
+
+NIGHT = sequence(
+    step("extract", "a", "b", on_failure={"step": "alert"}, on_mixed={"step": "repair"}),
+    step("load", "a", "b", proceed="when_any", start_if={"times": {"hours": [12]}, "otherwise": {"step": "close"}}),
+    step("close", "c", on_success="end", on_failure={"step": "alert"}),
+    step("repair", "d", on_success={"step": "extract"}),
+    step("alert", "e", on_success="end_failed"),
+    maximum_visits=3,
+)
+
+
+def test_without_outcomes_all_goes_well() -> None:
+    walk = simulate(NIGHT, {}, NOW)
+    assert way(walk) == ["extract:success", "load:success", "close:success"]
+    assert (walk.state, walk.reason) == (RunState.SUCCEEDED, None)
+    assert walk.stops[0].jobs == {"a": "succeeded", "b": "succeeded"}
+
+
+def test_outcomes_are_given_visit_by_visit() -> None:
+    walk = simulate(NIGHT, {("extract", "b"): [BAD, GOOD]}, NOW.replace(hour=13))
+    assert way(walk) == ["extract:mixed", "repair:success", "extract:success", "load:skipped", "close:success"]
+    assert [stop.number for stop in walk.stops] == [1, 1, 2, 1, 1]
+    assert walk.state == RunState.SUCCEEDED
+
+
+def test_the_last_outcome_holds_for_all_that_follow() -> None:
+    walk = simulate(NIGHT, {("extract", "b"): [BAD]}, NOW)
+    assert way(walk) == ["extract:mixed", "repair:success"] * 3
+    assert (walk.state, walk.reason) == (RunState.FAILED, "step 'extract' would be visited more than 3 times")
+
+
+def test_the_order_of_outcomes_decides_a_step_that_waits_for_any() -> None:
+    first_b = simulate(NIGHT, {("load", "b"): [BAD], ("load", "a"): [GOOD]}, NOW)
+    assert way(first_b)[-1] == "load:failure"
+    assert first_b.state == RunState.FAILED
+    first_a = simulate(NIGHT, {("load", "a"): [GOOD], ("load", "b"): [BAD]}, NOW)
+    assert way(first_a)[-1] == "close:success"
