@@ -108,7 +108,7 @@ class Courier:
         to = {
             "notification": taken.id,
             "run": taken.run_id,
-            "event": taken.event,
+            "told": taken.event,
             "to": channels.shown(taken.recipient),
         }
         try:

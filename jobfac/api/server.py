@@ -17,6 +17,9 @@ log = structlog.get_logger("jobfac.api")
 FAREWELL = 10
 """Seconds that requests under way have to end when the server stops."""
 
+KEEP_ALIVE = 60
+"""Seconds that an idle connection is kept: longer than clients do, so that none sends into one that is closing."""
+
 
 class Server:
     """Listens from the moment it is made; serves in ``run``, until ``stop``."""
@@ -52,6 +55,7 @@ class Server:
             ssl_certfile=certificate or None,
             ssl_keyfile=settings.api_tls_key or None,
             timeout_graceful_shutdown=FAREWELL,
+            timeout_keep_alive=KEEP_ALIVE,
         )
         self._server = _Uvicorn(config)
 

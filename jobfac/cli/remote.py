@@ -4,6 +4,7 @@ import base64
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 from uuid import uuid4
 
 import httpx
@@ -57,7 +58,9 @@ class Remote:
         return [self._start(job, body, key or uuid4().hex) for _ in range(count)]
 
     def _start(self, job: str, body: Object, key: str) -> Object:
-        answer = self._send("POST", f"/v1/jobs/{job}/runs", again=True, json=body, headers={"Idempotency-Key": key})
+        answer = self._send(
+            "POST", f"/v1/jobs/{quote(job, safe='')}/runs", again=True, json=body, headers={"Idempotency-Key": key}
+        )
         if answer.status_code == 409 and (denied := answer.json().get("run_id")):
             return self._get(f"/v1/runs/{denied}")
         return self._read(answer)
@@ -110,17 +113,19 @@ class Remote:
         return self._pages("/v1/jobs", None, {})
 
     def job(self, job_id: str) -> Object:
-        return self._get(f"/v1/jobs/{job_id}")
+        return self._get(f"/v1/jobs/{quote(job_id, safe='')}")
 
     def defaults(self) -> Object:
         found: Object = self._get("/v1/defaults")["defaults"]
         return found
 
     def enable(self, job_id: str, enabled: bool) -> None:
-        self._read(self._send("POST", f"/v1/jobs/{job_id}/{'enable' if enabled else 'disable'}", again=True))
+        self._read(
+            self._send("POST", f"/v1/jobs/{quote(job_id, safe='')}/{'enable' if enabled else 'disable'}", again=True)
+        )
 
     def delete(self, job_id: str) -> None:
-        self._read(self._send("DELETE", f"/v1/jobs/{job_id}", again=False))
+        self._read(self._send("DELETE", f"/v1/jobs/{quote(job_id, safe='')}", again=False))
 
     def workers(self, alive_only: bool) -> list[Object]:
         found: list[Object] = self._get("/v1/workers", all="false" if alive_only else "true")["items"]
@@ -165,10 +170,10 @@ class Remote:
                     return answer
             time.sleep(PAUSE)
 
-    def _read(self, answer: httpx.Response) -> Any:
-        """The answer's JSON, or the exception that stands for its problem."""
+    def _read(self, answer: httpx.Response) -> Object:
+        """The answer's JSON object, empty if it has none, or the exception that stands for its problem."""
         if answer.is_success:
-            return answer.json() if answer.content else None
+            return dict(answer.json()) if answer.content else {}
         try:
             detail = str(answer.json()["detail"])
         except (ValueError, KeyError, TypeError):

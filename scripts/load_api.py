@@ -1,0 +1,168 @@
+"""Many clients at once start runs through the API and follow them to the end, with one worker attached.
+
+    python scripts/load_api.py [--clients 200] [--seconds 30] [--slots 8]
+
+Half of the clients wait with ``?wait=``, half follow the output as an event stream. Prints errors, rates, latencies and
+the API's memory at the beginning and at the end. Uses JOBFAC_DATABASE_URL, or a SQLite file of its own.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clients", type=int, default=200)
+    parser.add_argument("--seconds", type=float, default=30)
+    parser.add_argument("--slots", type=int, default=8)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        measure(Path(folder), options.clients, options.seconds, options.slots)
+
+
+def measure(folder: Path, clients: int, seconds: float, slots: int) -> None:
+    """Start the roles, load the API, print what happened."""
+    environment = {"JOBFAC_DATABASE_URL": f"sqlite:///{folder / 'jobfac.db'}", **os.environ}
+    environment["JOBFAC_SPOOL"] = str(folder / "spool")
+
+    def jobfac(*words: str) -> str:
+        command = [sys.executable, "-m", "jobfac", *words]
+        return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+
+    def role(name: str, *words: str) -> "subprocess.Popen[bytes]":
+        with (folder / f"{name}.log").open("wb") as log:
+            command = [sys.executable, "-m", "jobfac", name, *words]
+            return subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+
+    jobfac("db", "upgrade")
+    definitions = folder / "jobs.json"
+    definitions.write_text(json.dumps({"jobs": {"load": {"command": ["echo", "done"]}}}))
+    jobfac("apply", str(definitions))
+    key = json.loads(jobfac("keys", "create", "--role", "operator", "--json"))["key"]
+    roles = [role("api", "--port", "0"), role("worker", "--slots", str(slots))]
+    try:
+        url = address(folder / "api.log")
+        api = psutil.Process(roles[0].pid)
+        asyncio.run(load(url, key, 5, 2.0))  # warm
+        before = api.memory_info().rss
+        results = asyncio.run(load(url, key, clients, seconds))
+        report(results, clients, before, api)
+    finally:
+        for process in roles:
+            process.send_signal(signal.SIGTERM)
+        for process in roles:
+            process.wait()
+
+
+def address(log: Path) -> str:
+    """Where the API listens, as its log says."""
+    end = time.monotonic() + 30
+    while not (found := re.search(r"http://127\.0\.0\.1:\d+", log.read_text())):
+        if time.monotonic() > end:
+            sys.exit(f"The API did not start:\n{log.read_text()}")
+        time.sleep(0.05)
+    return found[0]
+
+
+class Results:
+    """What the clients saw: seconds of a start and of a whole run, and errors by kind."""
+
+    def __init__(self) -> None:
+        self.starts: list[float] = []
+        self.runs: list[float] = []
+        self.errors: Counter[str] = Counter()
+        self.seconds = 0.0
+
+
+async def load(url: str, key: str, clients: int, seconds: float) -> Results:
+    """So many clients at once, each starting and following one run after the other."""
+    results = Results()
+    begin = time.monotonic()
+    end = begin + seconds
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+    headers = {"Authorization": f"Bearer {key}"}
+    async with httpx.AsyncClient(base_url=url, headers=headers, timeout=90, limits=limits) as api:
+
+        async def client(number: int) -> None:
+            follow = by_waiting if number % 2 else by_stream
+            while time.monotonic() < end:
+                try:
+                    await one(api, follow, results)
+                except (httpx.HTTPError, AssertionError) as error:
+                    results.errors[f"{type(error).__name__}: {error}"] += 1
+
+        await asyncio.gather(*(client(number) for number in range(clients)))
+    results.seconds = time.monotonic() - begin
+    return results
+
+
+async def one(api: httpx.AsyncClient, follow: Any, results: Results) -> None:
+    """Start a run and follow it to its end."""
+    begin = time.monotonic()
+    answer = await api.post("/v1/jobs/load/runs")
+    assert answer.status_code == 201, f"start: {answer.status_code}"
+    results.starts.append(time.monotonic() - begin)
+    state = await follow(api, answer.json()["id"])
+    assert state == "succeeded", f"run ended {state}"
+    results.runs.append(time.monotonic() - begin)
+
+
+async def by_waiting(api: httpx.AsyncClient, run: int) -> str:
+    """Its state after ?wait=."""
+    while True:
+        answer = await api.get(f"/v1/runs/{run}?wait=30")
+        assert answer.status_code == 200, f"wait: {answer.status_code}"
+        state: str = answer.json()["state"]
+        if state not in ("queued", "running"):
+            return state
+
+
+async def by_stream(api: httpx.AsyncClient, run: int) -> str:
+    """Its state after all of its output came."""
+    text, kind = "", ""
+    async with api.stream("GET", f"/v1/runs/{run}/output", headers={"Accept": "text/event-stream"}) as answer:
+        assert answer.status_code == 200, f"follow: {answer.status_code}"
+        async for line in answer.aiter_lines():
+            name, _, value = line.partition(": ")
+            if name == "event":
+                kind = value
+            elif name == "data" and kind == "output":
+                text += json.loads(value)["text"]
+            elif name == "data":
+                assert text == "done\n", f"output: {text!r}"
+                return str(json.loads(value)["state"])
+    raise AssertionError("the stream ended before the run did")
+
+
+def report(results: Results, clients: int, before: int, api: psutil.Process) -> None:
+    """Print it."""
+    print(f"{clients} clients, {results.seconds:.1f} s: {len(results.runs)} runs started and followed to the end")
+    print(f"errors: {sum(results.errors.values())}")
+    for what, number in results.errors.most_common(10):
+        print(f"  {number} times {what}")
+    for name, times in (("start", results.starts), ("start to end", results.runs)):
+        if len(times) > 1:
+            cuts = statistics.quantiles(times, n=100)
+            print(f"{name}: median {cuts[49] * 1000:.0f} ms, 99th percentile {cuts[98] * 1000:.0f} ms")
+    after = api.memory_info().rss
+    print(f"the API's processor time: {sum(api.cpu_times()[:2]):.1f} s since its start")
+    print(f"the API's memory: {before / 2**20:.1f} MiB at the beginning, {after / 2**20:.1f} MiB at the end")
+
+
+if __name__ == "__main__":
+    main()
