@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -23,13 +23,9 @@ from jobfac.cli.common import (
     print_json,
     print_table,
     seconds,
-    shown,
     state,
 )
 from jobfac.states import FINAL, RunState
-
-if TYPE_CHECKING:
-    from rich.tree import Tree
 
 app = group("What ran, runs, and will run.")
 
@@ -303,22 +299,11 @@ def show_run(run: Annotated[int, typer.Argument(help="The run's id.")], as_json:
     if found.get("path"):
         from rich.console import Console
 
+        from jobfac.cli.sequences import tree
+
         typer.echo("")
-        Console().print(_tree(found))
+        Console().print(tree(found))
 
 
 def _attempt_state(row: Any) -> str:
     return state(row) if row["state"] else "running"
-
-
-def _tree(run: dict[str, Any]) -> "Tree":
-    """The path of a sequence as a tree: visits, and under each its job runs."""
-    from rich.tree import Tree
-
-    tree = Tree(f"{run['job']} {state(run)}")
-    for visit in run["path"]:
-        chosen = f" -> {visit['next']}" if visit.get("next") else ""
-        branch = tree.add(f"{visit['step']} {visit.get('result') or ''}{chosen}")
-        for child in visit.get("runs", []):
-            branch.add(f"{child['job']} {state(child)} run {child['id']} {shown(child.get('reason'))}")
-    return tree
