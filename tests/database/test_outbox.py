@@ -187,7 +187,7 @@ def test_a_missed_time(db: Database) -> None:
     jobs = {"a": {**body, "notify": [tell("missed")]}, "quiet": body}
     for job, definition in d.from_data({"jobs": jobs}).jobs.items():
         db.transact(schedules.put, job, definition, "me")
-    past = now(db) - timedelta(hours=5)
+    past = (now(db) - timedelta(hours=5)).replace(microsecond=0)
     with db.begin() as conn:
         conn.execute(schedule.update().values(next_due_at=past, fire_at=past))
     db.transact(schedules.insert_due, "s1")
