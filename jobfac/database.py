@@ -200,27 +200,37 @@ class Database:
 
     def script(self, out: Any) -> None:
         """Write the SQL of an upgrade from nothing to ``out`` without touching the database."""
-        from alembic import command
-
-        tables = StringIO()
-        config = self._alembic()
-        config.output_buffer = tables
-        config.attributes["url"] = self.url
-        command.upgrade(config, "head", sql=True)
-        out.write(sql_files.script(self.dialect.name, tables.getvalue()))
+        write_script(self.dialect.name, out)
 
     def _alembic(self) -> Any:
-        from alembic.config import Config
-
-        config = Config()
-        config.set_main_option("script_location", str(MIGRATIONS))
-        config.attributes["schema"] = self._schema()
-        return config
+        return _config(self.dialect.name)
 
     def _schema(self) -> str | None:
-        from jobfac.tables import SCHEMA
+        schema: str | None = self._alembic().attributes["schema"]
+        return schema
 
-        return SCHEMA if self.dialect.name == "mssql" else None
+
+def write_script(engine: str, out: Any) -> None:
+    """Write the SQL of an upgrade from nothing to ``out``; ``engine`` is mssql or sqlite. Needs no driver."""
+    from alembic import command
+
+    tables = StringIO()
+    config = _config(engine)
+    config.output_buffer = tables
+    command.upgrade(config, "head", sql=True)
+    out.write(sql_files.script(engine, tables.getvalue()))
+
+
+def _config(engine: str) -> Any:
+    from alembic.config import Config
+
+    from jobfac.tables import SCHEMA
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.attributes["engine"] = engine
+    config.attributes["schema"] = SCHEMA if engine == "mssql" else None
+    return config
 
 
 def _no_schema() -> str:

@@ -33,18 +33,14 @@ def check(as_json: Json = False) -> None:
 
 @app.command()
 def script(
-    dialect: Annotated[str, typer.Option(help="mssql or sqlite; default: the database's own, else mssql.")] = "",
+    dialect: Annotated[str, typer.Option(help="mssql or sqlite.")] = "mssql",
 ) -> None:
     """Print the SQL of an upgrade from nothing, for a DBA to run; nothing is touched."""
-    from jobfac.database import Database
+    from jobfac.database import write_script
 
-    if dialect not in ("", "mssql", "sqlite"):
+    if dialect not in ("mssql", "sqlite"):
         fail(USAGE, f"--dialect must be mssql or sqlite, not '{dialect}'.")
-    url = settings().database_url
-    if not url.startswith(dialect or "mssql"):
-        # No driver is needed to write text; any URL of the engine will do.
-        url = "sqlite:///jobfac.db" if dialect == "sqlite" else "mssql+pyodbc://"
-    Database(url).script(sys.stdout)
+    write_script(dialect, sys.stdout)
 
 
 def config(as_json: Json = False) -> None:

@@ -9,8 +9,9 @@ schema = attributes["schema"]
 options = {"target_metadata": metadata, "version_table_schema": schema, "transaction_per_migration": True}
 
 if context.is_offline_mode():
-    url = attributes["url"]
-    context.configure(url=url, literal_binds=True, dialect_opts={"deprecate_large_types": True}, **options)
+    context.configure(
+        dialect_name=attributes["engine"], literal_binds=True, dialect_opts={"deprecate_large_types": True}, **options
+    )
     if schema:
         context.execute(f"IF SCHEMA_ID(N'{schema}') IS NULL EXEC(N'CREATE SCHEMA {schema}')")
     with context.begin_transaction():
