@@ -155,15 +155,16 @@ def address_some(conn: sa.Connection) -> int:
 
 
 def tail(conn: sa.Connection, run_id: int, attempt: int) -> str:
-    """The end of what an execution wrote, both streams together, from the beginning of a line on."""
-    begins = {stream: output.end_of(conn, run_id, attempt, stream) - TAIL for stream in output.STREAMS}
-    positions = {stream: max(0, begin) for stream, begin in begins.items()}
+    """The end of what an execution wrote, stream by stream, each from the beginning of a line on."""
     parts = []
-    cut = {stream for stream, begin in begins.items() if begin > 0}
-    for piece in output.read(conn, run_id, attempt, positions):
-        text = piece.data.decode("utf-8", "replace")
-        if piece.stream in cut:
-            cut.remove(piece.stream)
+    for stream in output.STREAMS:
+        begin = max(0, output.end_of(conn, run_id, attempt, stream) - TAIL)
+        positions, data = {stream: begin}, b""
+        while pieces := output.read(conn, run_id, attempt, positions):
+            data += b"".join(piece.data for piece in pieces)
+        text = data.decode("utf-8", "replace")
+        if begin:
             text = text.partition("\n")[2] or text
-        parts.append(text)
-    return "".join(parts)
+        if text:
+            parts.append(f"{stream}:\n{text}")
+    return "\n".join(parts)

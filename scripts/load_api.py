@@ -3,7 +3,7 @@
     python scripts/load_api.py [--clients 200] [--seconds 30] [--slots 8]
 
 Half of the clients wait with ``?wait=``, half follow the output as an event stream. Prints errors, rates, latencies and
-the API's memory at the beginning and at the end. Uses JOBFAC_DATABASE_URL, or a SQLite file of its own.
+the API's memory after each of three rounds. Uses JOBFAC_DATABASE_URL, or a SQLite file of its own.
 """
 
 import argparse
@@ -23,6 +23,8 @@ from typing import Any
 
 import httpx
 import psutil
+
+ROUNDS = 3
 
 
 def main() -> None:
@@ -58,10 +60,10 @@ def measure(folder: Path, clients: int, seconds: float, slots: int) -> None:
     try:
         url = address(folder / "api.log")
         api = psutil.Process(roles[0].pid)
-        asyncio.run(load(url, key, 5, 2.0))  # warm
-        before = api.memory_info().rss
-        results = asyncio.run(load(url, key, clients, seconds))
-        report(results, clients, before, api)
+        print(f"the API's memory: {mebibytes(api)} MiB before the first request")
+        for _ in range(ROUNDS):
+            report(asyncio.run(load(url, key, clients, seconds / ROUNDS)), clients)
+            print(f"the API's memory: {mebibytes(api)} MiB, processor time {sum(api.cpu_times()[:2]):.1f} s so far")
     finally:
         for process in roles:
             process.send_signal(signal.SIGTERM)
@@ -149,7 +151,12 @@ async def by_stream(api: httpx.AsyncClient, run: int) -> str:
     raise AssertionError("the stream ended before the run did")
 
 
-def report(results: Results, clients: int, before: int, api: psutil.Process) -> None:
+def mebibytes(process: psutil.Process) -> float:
+    """Its resident memory."""
+    return round(process.memory_info().rss / 2**20, 1)
+
+
+def report(results: Results, clients: int) -> None:
     """Print it."""
     print(f"{clients} clients, {results.seconds:.1f} s: {len(results.runs)} runs started and followed to the end")
     print(f"errors: {sum(results.errors.values())}")
@@ -159,9 +166,6 @@ def report(results: Results, clients: int, before: int, api: psutil.Process) -> 
         if len(times) > 1:
             cuts = statistics.quantiles(times, n=100)
             print(f"{name}: median {cuts[49] * 1000:.0f} ms, 99th percentile {cuts[98] * 1000:.0f} ms")
-    after = api.memory_info().rss
-    print(f"the API's processor time: {sum(api.cpu_times()[:2]):.1f} s since its start")
-    print(f"the API's memory: {before / 2**20:.1f} MiB at the beginning, {after / 2**20:.1f} MiB at the end")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from typing import Any
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from jobfac.api import looking, models
+from jobfac.api import looking, models, parameters
 from jobfac.api.auth import PATIENCE
 from jobfac.api.live import END, Message
 from jobfac.api.routing import Ask, Call, Service
@@ -18,7 +18,7 @@ from jobfac.keys import Caller
 
 async def get_events(ask: Ask) -> Response:
     """The stream."""
-    query: models.EventsQuery = ask.query
+    query: parameters.EventsQuery = ask.query
     after = query.after
     if after is None and ask.headers.last_event_id:
         after = int(ask.headers.last_event_id)
@@ -26,7 +26,7 @@ async def get_events(ask: Ask) -> Response:
 
 
 async def _events(
-    service: Service, caller: Caller, query: models.EventsQuery, after: int | None
+    service: Service, caller: Caller, query: parameters.EventsQuery, after: int | None
 ) -> AsyncIterator[bytes]:
     until = None if query.seconds is None else time.monotonic() + query.seconds
     yield COMMENT  # the client sees that it is connected
@@ -82,8 +82,8 @@ CALLS = (
             "`Last-Event-ID`; around the place of resumption an event may be told twice, with the same `id` in its "
             "data."
         ),
-        query=models.EventsQuery,
-        headers=models.EventsHeaders,
+        query=parameters.EventsQuery,
+        headers=parameters.EventsHeaders,
         texts={MEDIA: models.LiveEvent},
     ),
 )

@@ -5,7 +5,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from jobfac import audit, leases, schedules
-from jobfac.api import models
+from jobfac.api import models, parameters
 from jobfac.api.auth import PATIENCE
 from jobfac.api.jobs import visible as visible_job
 from jobfac.api.routing import Answer, Ask, Call
@@ -40,7 +40,7 @@ def list_schedules(ask: Ask) -> Answer:
 
 def preview(ask: Ask) -> Answer:
     """When a job would be due."""
-    query: models.PreviewQuery = ask.query
+    query: parameters.PreviewQuery = ask.query
 
     def read(conn: sa.Connection) -> list[dict[str, Any]]:
         visible_job(conn, ask.caller, query.job)
@@ -75,7 +75,7 @@ CALLS = (
         path="/v1/workers",
         handler=list_workers,
         summary="List workers, newest first",
-        query=models.WorkersQuery,
+        query=parameters.WorkersQuery,
         answers={200: models.Workers},
     ),
     Call(
@@ -93,7 +93,7 @@ CALLS = (
         path="/v1/schedules",
         handler=list_schedules,
         summary="List schedules",
-        query=models.SchedulesQuery,
+        query=parameters.SchedulesQuery,
         answers={200: models.Schedules},
     ),
     Call(
@@ -101,7 +101,7 @@ CALLS = (
         path="/v1/schedules/preview",
         handler=preview,
         summary="Show when a job would be due",
-        query=models.PreviewQuery,
+        query=parameters.PreviewQuery,
         answers={200: models.Candidates},
         errors=(404,),
     ),

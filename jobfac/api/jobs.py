@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 from jobfac import definitions as d
 from jobfac import schedules
-from jobfac.api import models
+from jobfac.api import models, parameters
 from jobfac.api.auth import PATIENCE
 from jobfac.api.problems import Problem, invalid
 from jobfac.api.routing import Answer, Ask, Call
@@ -42,7 +42,7 @@ def _shown(stored: store.Stored, status: int = 200) -> Answer:
 
 def list_jobs(ask: Ask) -> Answer:
     """Jobs by id, a page of them."""
-    query: models.JobsQuery = ask.query
+    query: parameters.JobsQuery = ask.query
     known = ask.service.db.query(store.load_all, patience=PATIENCE)
     found = [one for one in known if ask.caller.sees(one.category) and (not query.cursor or one.id > query.cursor)]
     page = found[: query.limit]
@@ -63,7 +63,7 @@ def put_job(ask: Ask) -> Answer:
 
 def _put(conn: sa.Connection, ask: Ask) -> tuple[store.Stored, int]:
     job_id, caller = ask.path["job"], ask.caller
-    headers: models.PutHeaders = ask.headers
+    headers: parameters.PutHeaders = ask.headers
     try:
         read_id(job_id)
     except ValueError as error:
@@ -145,7 +145,7 @@ CALLS = (
         path="/v1/jobs",
         handler=list_jobs,
         summary="List jobs and sequences",
-        query=models.JobsQuery,
+        query=parameters.JobsQuery,
         answers={200: models.Jobs},
     ),
     Call(
@@ -163,7 +163,7 @@ CALLS = (
         summary="Define or change a job",
         description="The body is what a definition file has under the job's id; without `enabled` that stays as it is.",
         role=Role.ADMIN,
-        headers=models.PutHeaders,
+        headers=parameters.PutHeaders,
         body=dict[str, Any],
         answers={200: models.Job, 201: models.Job},
         errors=(412,),
@@ -175,7 +175,7 @@ CALLS = (
         summary="Delete a job",
         description="Its history stays; what waits or runs goes on.",
         role=Role.ADMIN,
-        headers=models.ChangeHeaders,
+        headers=parameters.ChangeHeaders,
         answers={204: None},
         errors=(404, 409, 412),
     ),

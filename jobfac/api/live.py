@@ -5,17 +5,20 @@ and not at all while there are none.
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
+import sqlalchemy as sa
 import structlog
-from starlette.concurrency import run_in_threadpool
+from anyio import CapacityLimiter, to_thread
 
 from jobfac.api import looking
 from jobfac.api.positions import Positions, resume_points
 from jobfac.api.problems import RETRY_AFTER, Problem
 from jobfac.database import Database, Unreachable
+
+T = TypeVar("T")
 
 log = structlog.get_logger("jobfac.api.live")
 
@@ -81,16 +84,17 @@ class Listener:
 
 
 class Live:
-    """The poller. Everything but ``_look`` runs in the event loop."""
+    """The poller. Everything but the looks themselves runs in the event loop."""
 
     def __init__(self, db: Database) -> None:
         self.closed = False
+        self.open = 0  # event streams and waiting requests
         self._db = db
-        self._open = 0
         self._watches: defaultdict[int, set[Watch]] = defaultdict(set)
         self._listeners: set[Listener] = set()
         self._joining: list[asyncio.Future[Listener]] = []
         self._wanted = asyncio.Event()
+        self._thread = CapacityLimiter(1)  # its own: it never waits until a request leaves it one
         self._looks = 0
         self._positions: Positions | None = None
         self._fleet: dict[int, dict[str, Any]] | None = None
@@ -103,14 +107,14 @@ class Live:
         Raises:
             Problem: 503 if too many are open.
         """
-        if self._open >= OPEN or self.closed:
-            detail = f"{self._open} event streams and waiting requests are open, and no more are served; try again."
+        if self.open >= OPEN or self.closed:
+            detail = f"{self.open} event streams and waiting requests are open, and no more are served; try again."
             raise Problem(503, detail, {"Retry-After": str(RETRY_AFTER)})
-        self._open += 1
+        self.open += 1
         try:
             yield
         finally:
-            self._open -= 1
+            self.open -= 1
 
     @contextmanager
     def watch(self, run_id: int, output: bool) -> Iterator[Watch]:
@@ -166,29 +170,23 @@ class Live:
         self._looks += 1
         if self._watches:
             outputs = [run_id for run_id, watches in self._watches.items() if any(watch.output for watch in watches)]
-            states, ends = await run_in_threadpool(self._look_at_runs, list(self._watches), outputs)
+            states, ends = await self._look(_runs, list(self._watches), outputs)
             self._wake(states, ends)
         if self._listeners or self._joining:
             if self._positions is None:
-                recent = await run_in_threadpool(self._db.query, looking.recent_ids, patience=0)
+                recent = await self._look(looking.recent_ids)
                 self._positions = Positions(recent, time.monotonic())
             await self._tell_events(self._positions)
             if self._looks % SLOW == 0 or self._fleet is None:
-                fleet, progress = await run_in_threadpool(self._look_at_fleet)
+                fleet, progress = await self._look(_fleet, self._fleet or {})
                 self._tell_changes(fleet, progress)
             self._join(self._positions.settled)
 
-    def _look_at_runs(self, run_ids: list[int], outputs: list[int]) -> tuple[dict[int, Any], dict[int, Any]]:
-        def look(conn: Any) -> tuple[dict[int, Any], dict[int, Any]]:
-            return looking.states(conn, run_ids), looking.output_ends(conn, outputs)
+    async def _look(self, read: Callable[..., T], *arguments: Any) -> T:
+        def look() -> T:
+            return self._db.query(read, *arguments, patience=0)
 
-        return self._db.query(look, patience=0)
-
-    def _look_at_fleet(self) -> tuple[dict[int, Any], dict[int, Any]]:
-        def look(conn: Any) -> tuple[dict[int, Any], dict[int, Any]]:
-            return looking.fleet(conn, self._fleet or {}), looking.progress(conn)
-
-        return self._db.query(look, patience=0)
+        return await to_thread.run_sync(look, limiter=self._thread)
 
     def _wake(self, states: Mapping[int, Any], ends: Mapping[int, Any]) -> None:
         for run_id, watches in self._watches.items():
@@ -201,7 +199,7 @@ class Live:
     async def _tell_events(self, positions: Positions) -> None:
         while True:
             missing = sorted(positions.missing)
-            found = await run_in_threadpool(self._db.query, looking.events, positions.last, missing, patience=0)
+            found = await self._look(looking.events, positions.last, missing)
             ids = [event["id"] for event in found]
             positions.see(ids, time.monotonic())
             for event, position in zip(found, resume_points(ids, positions.settled), strict=True):
@@ -242,3 +240,11 @@ class Live:
 def _steady(worker: Mapping[str, Any]) -> dict[str, Any]:
     """What of a worker is worth telling; its heartbeats are not."""
     return {name: value for name, value in worker.items() if name not in ("seen_at", "lease_until")}
+
+
+def _runs(conn: sa.Connection, run_ids: list[int], outputs: list[int]) -> tuple[dict[int, Any], dict[int, Any]]:
+    return looking.states(conn, run_ids), looking.output_ends(conn, outputs)
+
+
+def _fleet(conn: sa.Connection, known: Mapping[int, Any]) -> tuple[dict[int, Any], dict[int, Any]]:
+    return looking.fleet(conn, known), looking.progress(conn)

@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from jobfac import output
-from jobfac.api import models
+from jobfac.api import models, parameters
 from jobfac.api.auth import PATIENCE
 from jobfac.api.problems import invalid
 from jobfac.api.routing import Answer, Ask, Call, Service
@@ -100,7 +100,7 @@ async def get_output(ask: Ask) -> Answer | Response:
 
 
 def _reader(conn: sa.Connection, ask: Ask, follow: bool) -> Reader:
-    query: models.OutputQuery = ask.query
+    query: parameters.OutputQuery = ask.query
     row = visible(conn, ask.caller, ask.path["run"])
     after = query.after or (ask.headers.last_event_id if follow else "")
     if query.offset and query.stream is None:
@@ -210,8 +210,8 @@ CALLS = (
             "(`attempt`, `stream`, `skipped`, `text`) and, when the run is final, one `end`; their ids resume by "
             "`Last-Event-ID`."
         ),
-        query=models.OutputQuery,
-        headers=models.FollowHeaders,
+        query=parameters.OutputQuery,
+        headers=parameters.FollowHeaders,
         answers={200: models.OutputPage},
         texts={"text/plain": "One stream.", MEDIA: models.OutputEvent},
         errors=(404,),

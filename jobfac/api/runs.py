@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from starlette.concurrency import run_in_threadpool
 
 from jobfac import audit, runs, sequences
-from jobfac.api import models
+from jobfac.api import models, parameters
 from jobfac.api.auth import PATIENCE
 from jobfac.api.jobs import visible as visible_job
 from jobfac.api.problems import Problem, invalid
@@ -42,7 +42,7 @@ def start(ask: Ask) -> Answer:
 
 
 def _start(conn: sa.Connection, ask: Ask, key: str) -> sa.RowMapping:
-    body: models.StartBody = ask.body
+    body: parameters.StartBody = ask.body
     caller = ask.caller
     job = visible_job(conn, caller, ask.path["job"])
     by_job = isinstance(body.arguments, dict) or body.payloads is not None
@@ -83,7 +83,7 @@ def _started(row: sa.RowMapping) -> Answer:
 
 def list_runs(ask: Ask) -> Answer:
     """Runs, newest first: what arrives meanwhile does not shift the pages."""
-    query: models.RunFilter = ask.query
+    query: parameters.RunFilter = ask.query
     found = ask.service.db.query(
         runs.find,
         job=query.job,
@@ -182,8 +182,8 @@ CALLS = (
         summary="Start a job",
         description="409: the job's definition refuses it (`run_id` is the denied run, if one was recorded).",
         role=Role.OPERATOR,
-        headers=models.StartHeaders,
-        body=models.StartBody,
+        headers=parameters.StartHeaders,
+        body=parameters.StartBody,
         body_required=False,
         answers={201: models.Run},
         errors=(404, 409),
@@ -193,7 +193,7 @@ CALLS = (
         path="/v1/runs",
         handler=list_runs,
         summary="List runs, newest first",
-        query=models.RunFilter,
+        query=parameters.RunFilter,
         answers={200: models.Runs},
     ),
     Call(
@@ -201,7 +201,7 @@ CALLS = (
         path="/v1/runs/{run:id}",
         handler=get_run,
         summary="Show a run, or wait for its end",
-        query=models.Wait,
+        query=parameters.Wait,
         answers={200: models.Run},
         errors=(404,),
     ),
@@ -212,7 +212,7 @@ CALLS = (
         summary="Stop a run",
         description="What waits ends at once; what runs is asked to stop, politely unless `now` is true.",
         role=Role.OPERATOR,
-        body=models.StopBody,
+        body=parameters.StopBody,
         body_required=False,
         answers={200: models.Stopped},
         errors=(404,),
@@ -223,7 +223,7 @@ CALLS = (
         handler=retry,
         summary="Run it again, as a new run",
         role=Role.OPERATOR,
-        body=models.RetryBody,
+        body=parameters.RetryBody,
         body_required=False,
         answers={201: models.Run},
         errors=(404, 409),

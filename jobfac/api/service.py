@@ -2,7 +2,7 @@
 
 from starlette.responses import HTMLResponse, Response
 
-from jobfac.api import metrics, models
+from jobfac.api import metrics, models, parameters
 from jobfac.api.auth import SESSION, cookie_name
 from jobfac.api.problems import Problem
 from jobfac.api.routing import Answer, Ask, Call
@@ -88,7 +88,7 @@ CALLS = (
         handler=login,
         summary="Log a browser in with the link that `jobfac up` printed",
         role=None,
-        query=models.LinkQuery,
+        query=parameters.LinkQuery,
         texts={"text/html": "A page that leads on."},
         errors=(403,),
     ),

@@ -250,6 +250,7 @@ class Worker:
             free=free,
             chunks=chunks,
             cuts=cuts,
+            progress=[(*e.key, e.report.progress, e.report.message) for e in over if e.report.changed],
             outcomes=[outcome for _, outcome in self._over],
             sequences={e.claimed.sequence_run_id for e in over if e.claimed.sequence_run_id is not None},
             events=self._events,

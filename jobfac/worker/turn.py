@@ -18,6 +18,7 @@ from jobfac.worker.crash import checkpoint
 class Turn:
     """What one turn is to do, and what came of it. Safe to be tried again as a whole.
 
+    ``progress``: what programs that have ended reported last, as (run, attempt, progress, message).
     ``sequences``: the sequence runs to which the outcomes' runs belong.
     ``known``: the executions, as (run, attempt), that this worker has or has just ended. ``uncertain``: an earlier
     answer was lost, so look first what the database says is ours.
@@ -29,6 +30,7 @@ class Turn:
     free: int
     chunks: list[output.Stored]
     cuts: list[tuple[int, int, str, int, int]]
+    progress: list[tuple[int, int, float | None, str | None]]
     outcomes: list[Outcome]
     sequences: Collection[int]
     events: list[Event]
@@ -49,6 +51,8 @@ class Turn:
         output.append(conn, self.chunks)
         for cut in self.cuts:
             output.cut(conn, *cut)
+        for told in self.progress:
+            runs.report_progress(conn, *told)
         runs.record(conn, self.events)
         sequences.lock(conn, self.sequences)
         finished = runs.finish(conn, self.worker_id, schedules.hold_back(conn, self.outcomes), self.name)

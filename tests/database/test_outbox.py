@@ -1,48 +1,22 @@
-"""The outbox: recorded with what happens, addressed to whom it concerns, taken by one at a time."""
+"""What is recorded with what happens, and to whom it is addressed."""
 
 import json
 from datetime import timedelta
-from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
-from database.helpers import Hand, define, get, make_due, now, start, state, together
+from database.helpers import Hand, define, make_due, now, start, state
 from database.sequencing import Player
+from database.telling import OPS, apply_defaults, rows, tell, told
 from jobfac import definitions as d
-from jobfac import outbox, runs, schedules, sequences
-from jobfac.courier import address_some, tail
+from jobfac import runs, schedules, sequences
 from jobfac.database import Database
 from jobfac.definitions import DefinitionError, store
-from jobfac.dialects import utcnow
-from jobfac.outbox.delivery import TRIES
-from jobfac.output import Stored, append
 from jobfac.runs import Refused
 from jobfac.runs.events import Event
-from jobfac.states import Delivery, RunState
-from jobfac.tables import news, notification, schedule
-from tsql import THROUGH_TSQL, execute
-
-OPS = {"email": ["ops@example.org"]}
-EVERYTHING = ["started", "finished", "recovered", "running_long", "retry", "missed"]
-
-
-def tell(*events: str, to: Any = OPS, **more: Any) -> dict[str, Any]:
-    return {"on": list(events), "to": to, **more}
-
-
-def told(db: Database) -> list[tuple[str, str]]:
-    """Address what there is; every notification's job and event, in order."""
-    while db.transact(address_some):
-        pass
-    with db.read() as conn:
-        rows = conn.execute(sa.select(notification.c.job, notification.c.event).order_by(notification.c.id))
-        return [(row.job, row.event) for row in rows]
-
-
-def rows(db: Database) -> list[sa.RowMapping]:
-    with db.read() as conn:
-        return list(conn.execute(sa.select(notification).order_by(notification.c.id)).mappings())
+from jobfac.states import RunState
+from jobfac.tables import news, schedule
 
 
 def test_what_happens_is_told_as_it_was_at_that_moment(db: Database) -> None:
@@ -258,17 +232,6 @@ def test_a_sequence_that_ends_mixed_or_is_stopped(db: Database) -> None:
 # Categories and single starts
 
 
-def apply_defaults(db: Database, **categories: Any) -> None:
-    wanted = d.from_data({"defaults": categories}).defaults
-
-    def work(conn: sa.Connection) -> None:
-        before = {name: d.canonical(one) for name, one in store.load_defaults(conn).items()}
-        plan = d.plan(before, {name: d.canonical(one) for name, one in wanted.items()}, prune=True)
-        store.apply_defaults(conn, plan, wanted, "me")
-
-    db.transact(work)
-
-
 def test_defaults_of_a_category(db: Database) -> None:
     apply_defaults(db, money={"notify": [tell("failed")]})
     define(db, a={"category": "money"}, b={"category": "other"}, c={"category": "money", "notify": [tell("started")]})
@@ -358,130 +321,3 @@ def test_a_run_that_is_gone_is_told_as_the_job_says(db: Database) -> None:
         conn.execute(sa.text("DELETE FROM jobfac.run" if db.dialect.name == "mssql" else "DELETE FROM run"))
     assert told(db) == [("a", "failed")]
     assert json.loads(rows(db)[0]["body"])["id"] == run_id
-
-
-# Delivery
-
-
-def waiting(db: Database, count: int) -> None:
-    """So many notifications, due one after the other."""
-    define(db, a={"notify": [tell("stopped")]})
-    for _ in range(count):
-        db.transact(runs.request_stop, start(db, "a"), now=False, by="me")
-    told(db)
-
-
-def due(db: Database) -> None:
-    with db.begin() as conn:
-        conn.execute(notification.update().values(due_at=utcnow(-1)))
-
-
-def test_what_is_taken_is_nobody_elses_for_a_while(db: Database) -> None:
-    waiting(db, 3)
-    first = db.transact(outbox.take, 2, 60.0)
-    assert len(first) == 2
-    assert [one.tries for one in first] == [1, 1]
-    assert first[0].recipient == d.Recipient.model_validate(OPS)
-    assert first[0].body["state"] == first[0].event == "stopped"
-    second = db.transact(outbox.take, 2, 60.0)
-    assert len(second) == 1
-    assert db.transact(outbox.take, 2, 60.0) == []
-    assert db.transact(outbox.delivered, second[0])
-    due(db)
-    again = db.transact(outbox.take, 9, 60.0)
-    assert [(one.id, one.tries, one.dedupe) for one in again] == [(one.id, 2, one.dedupe) for one in first]
-    assert not db.transact(outbox.delivered, first[0])  # too late: somebody else has it now
-    assert db.transact(outbox.delivered, again[0])
-    assert not db.transact(outbox.delivered, again[0])
-
-
-def test_many_take_at_once_and_none_takes_the_same(db: Database) -> None:
-    waiting(db, 24)
-    taken = together(6, lambda _: [db.transact(outbox.take, 3, 60.0) for _ in range(4)])
-    ids = [one.id for batches in taken for batch in batches for one in batch]
-    assert len(ids) == len(set(ids))
-    assert len(ids) + len(db.transact(outbox.take, 24, 60.0)) == 24
-
-
-def test_many_address_at_once_and_none_twice(db: Database) -> None:
-    define(db, a={"notify": [tell("stopped")]})
-    for _ in range(12):
-        db.transact(runs.request_stop, start(db, "a"), now=False, by="me")
-    together(4, lambda _: db.transact(address_some))
-    assert told(db) == [("a", "stopped")] * 12
-
-
-def test_a_failure_is_tried_again_later_until_it_is_dead_and_requeued(db: Database) -> None:
-    waiting(db, 1)
-    for tries in range(1, TRIES + 1):
-        due(db)
-        (taken,) = db.transact(outbox.take, 1, 60.0)
-        before = now(db)
-        became = db.transact(outbox.failed, taken, f"no {tries}")
-        (row,) = rows(db)
-        assert (row["state"], row["error"], row["tries"]) == (became, f"no {tries}", tries)
-        if tries < TRIES:
-            wait = (row["due_at"] - before).total_seconds()
-            assert min(10 * 2 ** (tries - 1), 3600) - 0.1 <= wait < min(10 * 2 ** (tries - 1), 3600) + 5
-    assert became == Delivery.DEAD
-    due(db)
-    assert db.transact(outbox.take, 1, 60.0) == []
-    with db.read() as conn:
-        assert [row["id"] for row in outbox.find(conn, Delivery.DEAD)] == [row["id"]]
-        assert outbox.find(conn, Delivery.DELIVERED) == []
-    assert db.transact(outbox.requeue, [row["id"] + 1], "me") == []
-    assert db.transact(outbox.requeue, [row["id"]], "me") == [row["id"]]
-    assert db.transact(outbox.requeue, None, "me") == []
-    (taken,) = db.transact(outbox.take, 1, 60.0)
-    assert (taken.tries, taken.dedupe) == (1, row["dedupe"])
-
-
-def test_what_is_settled_is_forgotten_after_a_while(db: Database) -> None:
-    waiting(db, 3)
-    taken = db.transact(outbox.take, 2, 60.0)
-    db.transact(outbox.delivered, taken[0])
-    assert db.transact(outbox.forget, 3600.0) is False
-    assert len(rows(db)) == 3
-    with db.begin() as conn:
-        conn.execute(notification.update().values(created_at=utcnow(-7200 * 1000)))
-    db.transact(outbox.forget, 3600.0)
-    assert [row["state"] for row in rows(db)] == ["waiting", "waiting"]
-
-
-def test_the_tail_of_the_output(db: Database) -> None:
-    text = b"".join(b"line %d of many\n" % number for number in range(1000))
-    chunks = [Stored(1, 1, "stdout", offset, text[offset : offset + 5000]) for offset in range(0, len(text), 5000)]
-    db.transact(append, [*chunks, Stored(1, 1, "stderr", 0, "oops ü\n".encode())])
-    found = db.query(tail, 1, 1)
-    assert "line 999 of many\n" in found
-    assert "oops ü\n" in found
-    assert "line 1 of many" not in found
-    assert all(line.startswith("line ") for line in found.splitlines() if line != "oops ü")
-    assert 3500 < len(found) < 4300
-    assert db.query(tail, 2, 1) == ""
-
-
-class TestThroughTsql:
-    """Runs that T-SQL starts and ends."""
-
-    pytestmark = THROUGH_TSQL
-
-    def test_a_denied_start_and_a_stop_are_told(self, db: Database) -> None:
-        define(db, a={"already_running": "deny", "notify": [tell("denied", "stopped")]}, quiet={})
-        first = execute(db, "start_job", job="a", by="dba")
-        assert get(db, first)["notify"] == "all"
-        execute(db, "start_job", job="a", by="dba")
-        execute(db, "stop_run", run=first, by="dba")
-        quiet = execute(db, "start_job", job="quiet", by="dba")
-        execute(db, "stop_run", run=quiet, by="dba")
-        assert get(db, quiet)["notify"] is None
-        assert told(db) == [("a", "denied"), ("a", "stopped")]
-        assert json.loads(rows(db)[1]["body"])["reason"] == "stopped by dba before it began"
-
-    def test_a_run_of_a_category_with_defaults_is_told(self, db: Database) -> None:
-        apply_defaults(db, money={"notify": [tell("failed")]})
-        define(db, a={"category": "money"})
-        execute(db, "start_job", job="a")
-        hand = Hand(db)
-        hand.end(hand.take(), RunState.FAILED)
-        assert told(db) == [("a", "failed")]

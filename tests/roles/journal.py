@@ -22,10 +22,11 @@ class Journal:
         folder.mkdir(exist_ok=True)
         self.folder = folder
 
-    def job(self, seconds: float = 0, code: int = 0, **more: Any) -> dict[str, Any]:
-        """The definition of a job that takes so long and ends with this code."""
+    def job(self, seconds: float = 0, code: int = 0, later: float | None = None, **more: Any) -> dict[str, Any]:
+        """The definition of a job that takes so long (in ``later`` attempts so long) and ends with this code."""
         environment = {"JOURNAL": str(self.folder)} | more.pop("environment", {})
-        return {"command": [str(WITNESS), f"{seconds:g}", str(code)], "environment": environment, **more}
+        command = [str(WITNESS), f"{seconds:g}", str(code), f"{seconds if later is None else later:g}"]
+        return {"command": command, "environment": environment, **more}
 
     def lines(self, word: str = "") -> list[Line]:
         """Everything so far, in the order in which it happened, or only lines that begin with ``word``."""

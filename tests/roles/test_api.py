@@ -1,12 +1,10 @@
 """The calls of the API over a real socket; those whose SQL differs by engine on every engine."""
 
-import base64
 import json
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -194,118 +192,6 @@ def test_schedules_are_paused_and_previewed(served: Served) -> None:
     assert served.operator.post(f"{path}/resume").json()["paused"] is False
     preview = served.viewer.get("/v1/schedules/preview?job=a&count=2&from=2027-01-01T00:00:00Z").json()["items"]
     assert [one["due_at"] for one in preview] == ["2027-01-01T06:30:00+00:00", "2027-01-02T06:30:00+00:00"]
-
-
-def test_output_as_text_and_as_pieces(served: Served) -> None:
-    served.define("a", command=["sh", "-c", "printf 'h\\303\\244llo\\n\\377'; echo no >&2"])
-    run = served.start("a")
-    with served.worker():
-        served.viewer.get(f"/v1/runs/{run}?wait=20")
-    text = served.viewer.get(f"/v1/runs/{run}/output")
-    assert text.content == "hällo\n".encode() + b"\xff"
-    assert (text.headers["jobfac-next-offset"], text.headers["jobfac-complete"]) == ("8", "true")
-    assert served.viewer.get(f"/v1/runs/{run}/output?stream=stdout&offset=3").content == b"llo\n\xff"
-    assert served.viewer.get(f"/v1/runs/{run}/output?stream=stderr").text == "no\n"
-    assert served.viewer.get(f"/v1/runs/{run}/output?attempt=2").status_code == 404
-    page = served.viewer.get(f"/v1/runs/{run}/output", headers={"Accept": "application/json"}).json()
-    written = {piece["stream"]: base64.b64decode(piece["data"]) for piece in page["pieces"]}
-    assert written == {"stdout": text.content, "stderr": b"no\n"}
-    assert page["position"] == "1:8:3"
-    rest = served.viewer.get(
-        f"/v1/runs/{run}/output?after={page['position']}", headers={"Accept": "application/json"}
-    ).json()
-    assert (rest["pieces"], rest["complete"]) == ([], True)
-
-
-def test_output_is_followed_to_the_end_and_resumed(served_everywhere: Served, tmp_path: Path) -> None:
-    served = served_everywhere
-    # The program goes on when it is told to: what comes live is told apart from what was there before.
-    script = (
-        f"echo one; while [ ! -e {tmp_path}/go ]; do sleep 0.05; done; printf '\\303'; sleep 0.3; printf '\\244\\n'"
-    )
-    served.define("a", command=["sh", "-c", script])
-    run = served.start("a")
-    with served.worker(), served.viewer.stream("GET", f"/v1/runs/{run}/output", headers=SSE) as answer:
-        stream = events(answer.iter_lines())
-        first = next(stream)
-        assert json.loads(first["data"]) == {"attempt": 1, "stream": "stdout", "skipped": 0, "text": "one\n"}
-        (tmp_path / "go").touch()
-        told = list(stream)
-    assert "".join(json.loads(one["data"])["text"] for one in told[:-1]) == "ä\n"
-    assert (told[-1]["event"], json.loads(told[-1]["data"])["state"]) == ("end", "succeeded")
-    # Whoever lost the connection after any event hears the rest, and no half characters.
-    for number, one in enumerate([first, *told[:-1]]):
-        headers = {**SSE, "Last-Event-ID": one["id"]}
-        with served.viewer.stream("GET", f"/v1/runs/{run}/output", headers=headers) as answer:
-            resumed = list(events(answer.iter_lines()))
-        rest = "".join(json.loads(two["data"])["text"] for two in told[number:-1])
-        assert "".join(json.loads(two["data"])["text"] for two in resumed[:-1]) == rest
-        assert resumed[-1]["event"] == "end"
-
-
-def test_following_goes_on_to_the_next_attempt(served: Served) -> None:
-    served.define("a", command=["sh", "-c", "echo try $JOBFAC_ATTEMPT; exit 1"], retry={"attempts": 2, "delay": "0.2s"})
-    run = served.start("a")
-    with served.worker(), served.viewer.stream("GET", f"/v1/runs/{run}/output", headers=SSE) as answer:
-        told = [json.loads(one["data"]) for one in events(answer.iter_lines())]
-    assert [(one["attempt"], one["text"]) for one in told[:-1]] == [(1, "try 1\n"), (2, "try 2\n")]
-    assert told[-1]["state"] == "failed"
-
-
-def test_events_come_live_and_are_resumed(served_everywhere: Served) -> None:
-    served = served_everywhere
-    served.define("a")
-    served.define("b")
-    with served.viewer.stream("GET", "/v1/events", headers=SSE) as answer:
-        stream = events(answer.iter_lines())
-        run = served.start("a")
-        told = []
-        thread = threading.Thread(target=lambda: told.append(next(stream)))
-        thread.start()
-        # Whoever listens from now on may have come after that start; he hears of the next ones.
-        while thread.is_alive():
-            served.start("a")
-            thread.join(0.2)
-    first = json.loads(told[0]["data"])
-    assert (told[0]["event"], first["job"], first["event"], first["by"]) == ("run", "a", "queued", "operator")
-    served.start("b")
-    with served.worker():
-        served.viewer.get(f"/v1/runs/{run}?wait=20")
-        headers = {**SSE, "Last-Event-ID": "0"}
-        with served.viewer.stream("GET", "/v1/events?job=a&seconds=1", headers=headers) as answer:
-            everything = list(events(answer.iter_lines()))
-    found = [json.loads(one["data"]) for one in everything if one["event"] == "run"]
-    assert [one["event"] for one in found if one["run_id"] == run] == ["queued", "running", "succeeded"]
-    assert {one["job"] for one in found} == {"a"}
-    middle = everything[len(everything) // 2]
-    headers = {**SSE, "Last-Event-ID": middle["id"]}
-    with served.viewer.stream("GET", "/v1/events?job=a&seconds=0.5", headers=headers) as answer:
-        resumed = [one["id"] for one in events(answer.iter_lines())]
-    assert resumed == [one["id"] for one in everything][len(everything) // 2 + 1 :]
-
-
-def test_workers_come_and_go_among_the_events(served: Served) -> None:
-    found: list[dict[str, object]] = []
-    listening = threading.Event()
-
-    def listen() -> None:
-        with served.viewer.stream("GET", "/v1/events?seconds=30", headers=SSE) as answer:
-            for one in events(answer.iter_lines()):
-                found.append(json.loads(one["data"]))
-                listening.set()
-                if found[-1].get("state") == "stopped":
-                    return
-
-    thread = threading.Thread(target=listen)
-    thread.start()
-    served.define("a")
-    while not listening.wait(0.2):
-        served.start("a")
-    with served.worker():
-        wait_for(lambda: any(one.get("state") == "active" for one in found), "the worker is told of")
-    thread.join()
-    assert [one["state"] for one in found if one.get("name") == "w1"][-1] == "stopped"
-    assert "token" not in {name for one in found for name in one}
 
 
 def test_the_fleet_is_listed_and_drained(served: Served) -> None:

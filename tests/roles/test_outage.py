@@ -78,7 +78,7 @@ def test_a_database_file_that_is_moved_away_and_back_harms_no_run(sqlite_fleet: 
 
 def test_in_a_longer_outage_a_worker_ends_its_programs_in_time_and_comes_back_by_itself(sqlite_fleet: Fleet) -> None:
     fleet = sqlite_fleet
-    fleet.define(brief=fleet.journal.job(0.5), long=fleet.journal.job(4))
+    fleet.define(brief=fleet.journal.job(0.5), long=fleet.journal.job(600, later=0))
     brief, long = fleet.start("brief") + fleet.start("long")
     worker = fleet.worker()
     wait_for(lambda: len(fleet.journal.lines("start")) == 2, "both running")
@@ -124,7 +124,7 @@ def test_a_failover_of_the_server_harms_no_run(server_fleet: Fleet, tds: Any) ->
 
 def test_a_server_that_stalls_longer_than_the_lease_costs_a_restart_but_no_run(server_fleet: Fleet, tds: Any) -> None:
     fleet = server_fleet
-    fleet.define(long=fleet.journal.job(2.5))
+    fleet.define(long=fleet.journal.job(600, later=0))
     (run_id,) = fleet.start("long")
     worker = fleet.worker()
     wait_for(lambda: fleet.journal.lines("start"), "running")

@@ -12,7 +12,7 @@ from roles.fleet import Fleet
 def test_up_makes_the_schema_serves_the_api_runs_what_is_started_and_leaves_on_term(sqlite_fleet: Fleet) -> None:
     fleet = sqlite_fleet
     fleet.factory.environment["JOBFAC_DATABASE_URL"] = f"sqlite:///{fleet.folder / 'fresh.db'}"
-    up = fleet.factory.role("up", "--slots", "2", "--port", "0", JOBFAC_CONFIG="")
+    up = fleet.factory.role("up", "--slots", "2", "--port", "0")
     link = wait_for(
         lambda: up.poll() is not None or re.search(r"The factory is up: (http://\S+)", fleet.log(up)), "the link"
     )

@@ -11,6 +11,7 @@ import pytest
 from factory import wait_for
 from roles.fleet import Fleet
 
+USUAL = {"JOBFAC_LEASE": "15", "JOBFAC_HEARTBEAT": "3", "JOBFAC_LEASE_MARGIN": "3"}
 NOBODY = pwd.getpwnam("nobody")
 
 
@@ -25,7 +26,7 @@ def test_four_workers_run_2000_runs_of_mixed_priority_once_each(sqlite_fleet: Fl
     for priority in (0, 5, -5, 1):
         fleet.start("job", 500, priority=priority)
     for number in range(4):
-        fleet.factory.role("worker", "--name", f"w{number}", "--slots", "4")
+        fleet.factory.role("worker", "--name", f"w{number}", "--slots", "4", **USUAL)
     found = fleet.finish(timeout=120)
     assert [(row["state"], row["attempt"]) for row in found] == [("succeeded", 1)] * 2000
     assert sorted(log.read_text().splitlines()) == sorted(f"{row['id']} 1" for row in found)
@@ -115,7 +116,7 @@ def test_exit_codes_signals_and_what_they_mean(sqlite_fleet: Fleet) -> None:
             "the secret env:NOT_THERE is not in",
         ),
         ({"command": ["true"], "output": {"stdout": {"append": "/proc/x/y"}}}, "the output file '/proc/x/y'"),
-        ({"command": ["x" * 300000]}, "are too long"),
+        ({"command": ["true", "x" * 300000]}, "are too long"),
     ],
 )
 def test_what_cannot_start_says_why(sqlite_fleet: Fleet, body: dict[str, object], sentence: str) -> None:

@@ -52,7 +52,7 @@ def _command(program: str) -> list[str]:
 @contextlib.contextmanager
 def running() -> Iterator[str]:
     """Starts PostgreSQL with a template database that has the catalog; gives its DSN, without a database's name."""
-    home = Path(tempfile.mkdtemp(prefix="jobfac-postgres-"))
+    home = Path(tempfile.mkdtemp(prefix="jobfac-postgres-", dir=_memory()))
     try:
         if os.geteuid() == 0:
             os.chown(home, pwd.getpwnam("nobody").pw_uid, pwd.getpwnam("nobody").pw_gid)
@@ -79,6 +79,12 @@ def running() -> Iterator[str]:
                     process.kill()
     finally:
         shutil.rmtree(home, ignore_errors=True)
+
+
+def _memory() -> str | None:
+    """A folder in memory, if it has room: a database for each test is much to write to a disk."""
+    shared = "/dev/shm"
+    return shared if Path(shared).is_dir() and shutil.disk_usage(shared).free > 2 * 2**30 else None
 
 
 def _await_ready(dsn: str, process: "subprocess.Popen[bytes]") -> None:

@@ -1,0 +1,183 @@
+"""What the API is given: bodies, queries and headers."""
+
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+
+from jobfac.definitions import Notify
+from jobfac.definitions.values import LONGEST
+from jobfac.states import RunState
+
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+EARLIEST, LATEST = datetime(1970, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
+
+
+def _read_moment(value: Any) -> datetime:
+    if isinstance(value, datetime):
+        return value
+    try:
+        assert isinstance(value, str)
+        assert _MOMENT.fullmatch(value)
+        moment = datetime.fromisoformat(value.upper())
+    except (AssertionError, ValueError):
+        raise ValueError("must be a time with its offset, such as 2027-01-31T22:00:00+01:00") from None
+    # Before 1970 is as good as 1970, and the ends of the calendar have no UTC time.
+    if moment.year < EARLIEST.year:
+        return EARLIEST
+    return LATEST if moment.year > 9998 else max(moment, EARLIEST)
+
+
+Moment = Annotated[datetime, BeforeValidator(_read_moment), WithJsonSchema({"type": "string", "format": "date-time"})]
+"""RFC 3339, with offset."""
+
+Plain = Annotated[str, Field(pattern=r"^[^\x00]*$")]
+"""Text without NUL, which no program can be given."""
+
+JobId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,128}$")]
+Seconds = Annotated[float, Field(ge=0, le=LONGEST)]
+POSITION = "[1-9][0-9]{0,8}:[0-9]{1,15}:[0-9]{1,15}"
+Position = Annotated[str, Field(pattern=f"^{POSITION}$")]
+"""``attempt:stdout:stderr``: how far the output was read, in bytes from each stream's start."""
+
+
+class Parameters(BaseModel):
+    """Of a query or of headers; closed to names it does not know."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Body(BaseModel):
+    """Of a request; numbers are numbers and text is text."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class StartBody(Body):
+    """What a run shall differ in from its job's definition.
+
+    ``delay`` (seconds) and ``at`` exclude each other. For a sequence ``arguments`` and ``payloads`` are by job id.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"arguments": ["--full"], "payload": "42", "priority": 10, "delay": 60}],
+            "not": {
+                "required": ["delay", "at"],
+                "properties": {"delay": {"type": "number"}, "at": {"type": "string"}},
+            },
+        }
+    )
+
+    arguments: list[Plain] | dict[JobId, list[Plain]] | None = None
+    payload: Plain | None = None
+    payloads: dict[JobId, Plain] | None = None
+    priority: Annotated[int, Field(ge=-1000, le=1000)] | None = None
+    delay: Seconds | None = None
+    at: Moment | None = None
+    notify: list[Notify] | None = None
+
+    @model_validator(mode="after")
+    def _one_time(self) -> "StartBody":
+        if self.delay is not None and self.at is not None:
+            raise ValueError("has both delay and at; give one of them")
+        return self
+
+
+class StopBody(Body):
+    """``now``: kill at once, without the job's grace."""
+
+    now: bool = False
+
+
+class RetryBody(Body):
+    """``from_failed``: of a sequence, go on from what failed."""
+
+    from_failed: bool = False
+
+
+class RunFilter(Parameters):
+    job: str | None = Field(None, description="Only runs of this job.")
+    state: list[RunState] = Field([], description="Only runs in this state; may be given several times.")
+    since: Moment | None = Field(None, description="Only runs that were created at this time or later.")
+    sequence_run_id: int | None = Field(None, ge=1, lt=10**18, description="Only runs of this sequence run.")
+    limit: int = Field(50, ge=1, le=500, description="Runs in one page.")
+    cursor: str | None = Field(None, pattern=r"^[1-9][0-9]{0,17}$", description="`next_cursor` of the page before.")
+
+
+class Wait(Parameters):
+    wait: float = Field(0.0, ge=0, le=60, description="Hold the answer until the run is final, or so many seconds.")
+
+
+class OutputQuery(Parameters):
+    stream: Literal["stdout", "stderr"] | None = Field(
+        None, description="Which stream; default: as text stdout, else both."
+    )
+    attempt: int | None = Field(None, ge=1, lt=10**9, description="Which execution; default: the latest.")
+    offset: int = Field(0, ge=0, lt=10**15, description="Bytes from the stream's start. Needs `stream` unless 0.")
+    after: Position | None = Field(None, description="Continue after this `position`, in place of `offset`.")
+    seconds: float | None = Field(None, ge=0, le=86400, description="End an event stream after so long.")
+
+
+class EventsQuery(Parameters):
+    job: str | None = Field(None, description="Only events of this job's runs.")
+    after: int | None = Field(None, ge=0, lt=10**18, description="Resume after this event, in place of Last-Event-ID.")
+    seconds: float | None = Field(None, ge=0, le=86400, description="End the stream after so long.")
+
+
+class WorkersQuery(Parameters):
+    all: bool = Field(False, description="Also those that left or died.")
+
+
+class SchedulesQuery(Parameters):
+    job: str | None = Field(None, description="Only schedules of this job.")
+
+
+class PreviewQuery(Parameters):
+    job: str = Field(description="Whose schedules.", examples=["orders-export"])
+    count: int = Field(10, ge=1, le=200, description="How many times.")
+    start: Moment | None = Field(None, alias="from", description="Times later than this; default: now.")
+    explain: bool = Field(False, description="Also the times that do not fire, with the reason.")
+
+
+class JobsQuery(Parameters):
+    limit: int = Field(100, ge=1, le=500, description="Jobs in one page.")
+    cursor: str | None = Field(None, min_length=1, max_length=128, description="`next_cursor` of the page before.")
+
+
+class LinkQuery(Parameters):
+    token: str = Field(description="The link's token, which is good for one use.")
+
+
+class StartHeaders(Parameters):
+    key: str | None = Field(
+        None, alias="Idempotency-Key", min_length=1, max_length=200, pattern=r"^[\x21-\x7e]+$",
+        description="The same key gives the same run of the job, however often it is asked for.",
+    )  # fmt: skip
+
+
+class ChangeHeaders(Parameters):
+    if_match: str | None = Field(None, alias="If-Match", description="Only if the job still has this ETag.")
+
+
+class PutHeaders(ChangeHeaders):
+    if_none_match: Literal["*"] | None = Field(None, alias="If-None-Match", description="Only if there is no such job.")
+
+
+class FollowHeaders(Parameters):
+    last_event_id: str | None = Field(
+        None,
+        alias="Last-Event-ID",
+        pattern=rf"^({POSITION})?$",
+        description="Resume after this event; empty: from the beginning.",
+    )
+
+
+class EventsHeaders(Parameters):
+    last_event_id: str | None = Field(
+        None,
+        alias="Last-Event-ID",
+        pattern=r"^[0-9]{0,18}$",
+        description="Resume after this event; empty: from now on.",
+    )

@@ -1,0 +1,42 @@
+"""What the tests of the outbox share."""
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from jobfac import definitions as d
+from jobfac.courier import address_some
+from jobfac.database import Database
+from jobfac.definitions import store
+from jobfac.tables import notification
+
+OPS = {"email": ["ops@example.org"]}
+
+
+def tell(*events: str, to: Any = OPS, **more: Any) -> dict[str, Any]:
+    return {"on": list(events), "to": to, **more}
+
+
+def told(db: Database) -> list[tuple[str, str]]:
+    """Address what there is; every notification's job and event, in order."""
+    while db.transact(address_some):
+        pass
+    with db.read() as conn:
+        rows = conn.execute(sa.select(notification.c.job, notification.c.event).order_by(notification.c.id))
+        return [(row.job, row.event) for row in rows]
+
+
+def rows(db: Database) -> list[sa.RowMapping]:
+    with db.read() as conn:
+        return list(conn.execute(sa.select(notification).order_by(notification.c.id)).mappings())
+
+
+def apply_defaults(db: Database, **categories: Any) -> None:
+    wanted = d.from_data({"defaults": categories}).defaults
+
+    def work(conn: sa.Connection) -> None:
+        before = {name: d.canonical(one) for name, one in store.load_defaults(conn).items()}
+        plan = d.plan(before, {name: d.canonical(one) for name, one in wanted.items()}, prune=True)
+        store.apply_defaults(conn, plan, wanted, "me")
+
+    db.transact(work)
