@@ -45,8 +45,7 @@ def test_runs_are_started_followed_and_shown(remote: Factory, sqlite_factory: Fa
     assert (done.stdout, done.stderr) == ("hello\n", "\udcff")
     assert len(remote.json("start", "hello", "--count", "3", "--priority", "7")) == 3
     remote.run("start", "bad", "--wait", code=1)
-    tree = remote.start("tree")
-    assert remote.wait(tree)["state"] == "succeeded"
+    tree = remote.json("start", "tree", "--wait")["id"]
     assert remote.logs(2) == "hello\n"
     for words in (
         ["runs", "list", "--job", "hello", "--state", "succeeded", "--limit", "3"],
@@ -66,23 +65,19 @@ def test_runs_are_stopped_and_retried(remote: Factory, sqlite_factory: Factory) 
     assert again["retry_of"] == run
     assert remote.json("start", "long", code=4)["state"] == "denied"
     worker = sqlite_factory.worker()
-    remote.wait(again["id"], states={"running"})
     assert remote.json("stop", str(again["id"]), "--now")["state"] == "stopped"
     assert remote.json("start", "hello", "--key", "k")["id"] == remote.json("start", "hello", "--key", "k")["id"]
     remote.run("workers", "drain", "1")
     assert worker.wait(30) == 0
 
 
-def test_jobs_are_switched_and_deleted(remote: Factory) -> None:
+def test_jobs_are_switched_and_deleted_and_failures_have_their_exit_codes(remote: Factory) -> None:
     remote.run("jobs", "disable", "hello")
     remote.run("start", "hello", code=4)
     remote.run("jobs", "enable", "hello")
     remote.run("start", "hello")
     remote.run("jobs", "delete", "bad")
     remote.run("jobs", "show", "bad", code=3)
-
-
-def test_failures_have_their_exit_codes(remote: Factory) -> None:
     assert "no job 'none'" in remote.run("start", "none", code=3).stderr
     remote.run("start", "no such/job", code=3)
     remote.run("runs", "show", "999", code=3)
