@@ -245,5 +245,5 @@ _LOOK = sa.select(
     _any(f"state = '{RunState.BLOCKED}'").label("blocked"),
     _any(f"state = '{RunState.QUEUED}' AND queue = '{store.SEQUENCE_QUEUE}'").label("queued"),
     _any(f"state IN ({spelled(HELD)}) AND worker_id IS NULL").label("under_way"),
-    _exists(sa.select(news.c.id).with_hint(news, PASSING, "mssql")).label("news"),
+    _exists(sa.select(news.c.id).with_hint(news, PASSING, "mssql").where(sa.text("news.id > 0"))).label("news"),
 )

@@ -26,6 +26,9 @@ from jobfac.keys import Caller, Role
 BODY_LIMIT = 4 * 2**20 + 256 * 2**10
 """Bytes of a request's body at most: the largest payload and what is around it."""
 
+PATIENT_LIMIT = 8 * BODY_LIMIT
+"""Up to here a body that is too large is read to its end: who is cut off while he sends does not see the answer."""
+
 NOBODY = Caller("nobody", Role.VIEWER)
 
 
@@ -182,11 +185,15 @@ def _validated(model: type[BaseModel], values: Mapping[str, Any]) -> BaseModel:
 
 async def _body(call: Call, request: Request) -> Any:
     """The request's body as the model of the call."""
-    text = bytearray()
+    text, size = bytearray(), 0
     async for piece in request.stream():
-        text += piece
-        if len(text) > BODY_LIMIT:
-            raise Problem(413, f"A body may have {BODY_LIMIT:,} bytes at most.", {"Connection": "close"})
+        size += len(piece)
+        if size <= BODY_LIMIT:
+            text += piece
+        elif size > PATIENT_LIMIT:
+            break
+    if size > BODY_LIMIT:
+        raise Problem(413, f"A body may have {BODY_LIMIT:,} bytes at most.", {"Connection": "close"})
     if not text and not call.body_required:
         return call.body()
     media = request.headers.get("content-type", "").partition(";")[0].strip().lower()

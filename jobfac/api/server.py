@@ -57,6 +57,13 @@ class Server:
             timeout_graceful_shutdown=FAREWELL,
             timeout_keep_alive=KEEP_ALIVE,
         )
+        try:
+            config.load()
+        except OSError as error:  # ssl's errors are some, too
+            self._socket.close()
+            raise SettingsError(
+                f"api_tls_certificate ({certificate}) or api_tls_key ({settings.api_tls_key}) cannot be used: {error}."
+            ) from None
         self._server = _Uvicorn(config)
 
     def link(self) -> str:

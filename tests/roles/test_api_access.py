@@ -1,6 +1,8 @@
 """Who may do what, and what a web page or a guesser may not."""
 
 import socket
+import ssl
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -259,6 +261,28 @@ def test_it_listens_on_other_addresses_only_with_tls(sqlite_url: str) -> None:
     finally:
         server.stop()
         thread.join()
+    db.close()
+
+
+def test_it_speaks_tls(sqlite_url: str, tmp_path: Path) -> None:
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *subject]
+    subprocess.run([*make, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    db = Database(sqlite_url)
+    tls = {"api_tls_certificate": str(certificate), "api_tls_key": str(key)}
+    server = Server(db, Settings(api_host="0.0.0.0", api_port=0, **tls))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        trusted = ssl.create_default_context(cafile=str(certificate))
+        answer = httpx.get(f"https://localhost:{server.port}/healthz", verify=trusted)
+        assert answer.json() == {"status": "ok"}
+    finally:
+        server.stop()
+        thread.join()
+    with pytest.raises(SettingsError, match=r"nowhere\.pem"):
+        Server(db, Settings(api_port=0, api_tls_certificate="nowhere.pem"))
     db.close()
 
 
