@@ -1,6 +1,8 @@
 """Captured output in the database: chunks by (run, attempt, stream, offset). A gap between chunks is a cut."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import heapq
+import itertools
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -78,38 +80,38 @@ class Piece(NamedTuple):
 def read(
     conn: sa.Connection, run_id: int, attempt: int, positions: dict[str, int], limit: int = PAGE
 ) -> Sequence[Piece]:
-    """What the streams named in ``positions`` hold beyond those offsets, in the order in which it was stored.
+    """What the streams named in ``positions`` hold beyond those offsets, merged in the order in which it was stored.
 
     ``positions`` is moved on to where the returned pieces end, so that calling again continues. At least one piece is
     returned if there is any, and not many more than ``limit`` bytes.
     """
+    most = max(1, limit // 16384)
+    streams = [_beyond(conn, run_id, attempt, stream, position, most) for stream, position in positions.items()]
     pieces: list[Piece] = []
-    for row in _beyond(conn, run_id, attempt, positions, limit):
+    size = 0
+    # Merged, not sorted by time: the database's clock may be set back, and within a stream only the offset counts.
+    for row in itertools.islice(heapq.merge(*streams, key=lambda row: row.at), most):
         known = positions[row.stream]
         begin = max(known, row.offset)
         data = row.data[begin - row.offset :]
-        if data:
-            pieces.append(Piece(row.stream, begin, data, max(0, row.offset - known), row.at))
-            positions[row.stream] = begin + len(data)
+        pieces.append(Piece(row.stream, begin, data, max(0, row.offset - known), row.at))
+        positions[row.stream] = begin + len(data)
+        size += len(data)
+        if size >= limit:
+            break
     return pieces
 
 
-def _beyond(conn: sa.Connection, run_id: int, attempt: int, positions: dict[str, int], limit: int) -> Iterator[Any]:
-    wanted = sa.or_(
-        *(
-            sa.and_(run_output.c.stream == stream, run_output.c.offset + octets(run_output.c.data) > position)
-            for stream, position in positions.items()
-        )
-    )
+def _beyond(conn: sa.Connection, run_id: int, attempt: int, stream: str, position: int, most: int) -> Sequence[Any]:
     query = (
         sa.select(run_output.c.stream, run_output.c.offset, run_output.c.data, run_output.c.at)
-        .where(run_output.c.run_id == run_id, run_output.c.attempt == attempt, wanted)
-        .order_by(run_output.c.at, run_output.c.stream, run_output.c.offset)
-        .limit(max(1, limit // 16384))
+        .where(
+            run_output.c.run_id == run_id,
+            run_output.c.attempt == attempt,
+            run_output.c.stream == stream,
+            run_output.c.offset + octets(run_output.c.data) > position,
+        )
+        .order_by(run_output.c.offset)
+        .limit(most)
     )
-    size = 0
-    for row in conn.execute(query):
-        yield row
-        size += len(row.data)
-        if size >= limit:
-            break
+    return conn.execute(query).all()

@@ -31,7 +31,8 @@ def call(conn: sa.Connection, procedure: str, **arguments: Any) -> Any:
     out = OUTPUTS.get(procedure)
     if out is None:
         return conn.execute(sa.text(f"EXEC jobfac.{procedure} {given}"), arguments)
-    text = f"SET NOCOUNT ON; DECLARE @out BIGINT; EXEC jobfac.{procedure} {given}, {out} = @out OUTPUT; SELECT @out;"
+    given = ", ".join(part for part in (given, f"{out} = @out OUTPUT") if part)
+    text = f"SET NOCOUNT ON; DECLARE @out BIGINT; EXEC jobfac.{procedure} {given}; SELECT @out;"
     return conn.execute(sa.text(text), arguments).scalar_one()
 
 

@@ -3,7 +3,9 @@
 from database.helpers import now
 from jobfac import output
 from jobfac.database import Database
+from jobfac.dialects import utcnow
 from jobfac.output import Stored
+from jobfac.tables import run_output
 
 BYTES = bytes(range(256)) * 40
 
@@ -27,7 +29,7 @@ def test_any_bytes_come_back(db: Database) -> None:
 
 
 def test_a_large_chunk_comes_back(db: Database) -> None:
-    data = BYTES * (output.PAGE // len(BYTES)) + b"end"
+    data = (BYTES * (output.PAGE // len(BYTES) + 1))[: output.PAGE]
     append(db, ("stdout", 0, data))
     assert read(db, "stdout") == [("stdout", 0, data, 0)]
 
@@ -49,6 +51,19 @@ def test_streams_come_in_the_order_in_which_they_were_stored(db: Database) -> No
             append(db, (stream, number, b"%d" % number))
             wanted.append((stream, number, b"%d" % number, 0))
     assert read(db) == wanted
+
+
+def test_a_clock_that_is_set_back_loses_nothing(db: Database) -> None:
+    append(db, *(("stdout", number * 3, b"%03d" % number) for number in range(40)))
+    with db.begin() as conn:
+        late = run_output.c.offset >= 60
+        conn.execute(run_output.update().where(late).values(at=utcnow(-3_600_000)))
+    positions = {"stdout": 0, "stderr": 0}
+    text = b""
+    with db.read() as conn:
+        while pieces := output.read(conn, 1, 1, positions):
+            text += b"".join(piece.data for piece in pieces)
+    assert text == b"".join(b"%03d" % number for number in range(40))
 
 
 def test_attempts_are_apart(db: Database) -> None:
