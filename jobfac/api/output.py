@@ -14,7 +14,6 @@ from starlette.responses import Response
 from jobfac import output
 from jobfac.api import models, parameters
 from jobfac.api.auth import PATIENCE
-from jobfac.api.problems import invalid
 from jobfac.api.routing import Answer, Ask, Call, Service
 from jobfac.api.runs import visible
 from jobfac.api.streams import COMMENT, KEEP_ALIVE, MEDIA, EventStream, event
@@ -103,9 +102,9 @@ def _reader(conn: sa.Connection, ask: Ask, follow: bool) -> Reader:
     query: parameters.OutputQuery = ask.query
     row = visible(conn, ask.caller, ask.path["run"])
     after = query.after or (ask.headers.last_event_id if follow else "")
-    if query.offset and query.stream is None:
-        raise invalid([{"field": "offset", "message": "offset needs stream, since each stream has its own"}])
-    streams = STREAMS if query.stream is None else (query.stream,)
+    # An offset without a stream is one of stdout: the two streams share none.
+    stream = query.stream or ("stdout" if query.offset else None)
+    streams = STREAMS if stream is None else (stream,)
     attempt = query.attempt or max(1, row["attempt"])
     positions = dict.fromkeys(streams, query.offset)
     if after:

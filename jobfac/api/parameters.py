@@ -115,7 +115,7 @@ class OutputQuery(Parameters):
         None, description="Which stream; default: as text stdout, else both."
     )
     attempt: int | None = Field(None, ge=1, lt=10**9, description="Which execution; default: the latest.")
-    offset: int = Field(0, ge=0, lt=10**15, description="Bytes from the stream's start. Needs `stream` unless 0.")
+    offset: int = Field(0, ge=0, lt=10**15, description="Bytes from the start of `stream`, or of stdout.")
     after: Position | None = Field(None, description="Continue after this `position`, in place of `offset`.")
     seconds: float | None = Field(None, ge=0, le=86400, description="End an event stream after so long.")
 

@@ -38,7 +38,7 @@ CONFIG = SchemathesisConfig.from_dict(
             },
             # No worker runs here: who waits waits in vain, and an event stream goes on until it is told to end.
             {"include-operation-id": ["get_run"], "parameters": {"query.wait": 0.05}},
-            {"include-operation-id": ["get_events"], "parameters": {"query.seconds": 0}},
+            {"include-operation-id": ["get_events", "get_output"], "parameters": {"query.seconds": 0}},
         ]
     }
 )
@@ -88,7 +88,7 @@ def example_job(served: Served) -> None:
 
 
 @schema.parametrize()
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
 def test_what_is_documented_is_what_happens(case: schemathesis.Case, served: Served) -> None:
     case.call_and_validate(base_url=served.url, timeout=20)
 
