@@ -116,6 +116,8 @@ class Database:
                 stop=tenacity.stop_after_delay(patience) if patience else tenacity.stop_after_attempt(1),
                 reraise=True,
             )(once)
+        except sa.exc.ResourceClosedError as error:
+            raise Unreachable(self._sentence(error)) from error
         except sa.exc.DBAPIError as error:
             if self.is_transient(error):
                 raise Unreachable(self._sentence(error)) from error
@@ -125,11 +127,13 @@ class Database:
 
     def is_transient(self, error: BaseException) -> bool:
         """Whether trying the whole transaction again may help."""
+        if isinstance(error, sa.exc.ResourceClosedError):
+            return True  # the connection broke while SQLAlchemy made itself acquainted with the server
         return isinstance(error, sa.exc.DBAPIError) and self.dialect.is_transient(error)
 
-    def _sentence(self, error: sa.exc.DBAPIError) -> str:
+    def _sentence(self, error: sa.exc.DBAPIError | sa.exc.ResourceClosedError) -> str:
         shown = self.url.render_as_string(hide_password=True)
-        why = str(error.orig).strip().rstrip(".")
+        why = str(getattr(error, "orig", error)).strip().rstrip(".")
         return f"The database {shown} cannot be reached: {why}. Check JOBFAC_DATABASE_URL and the server."
 
     def close(self) -> None:

@@ -207,11 +207,14 @@ def expire(conn: sa.Connection, by: str, only: int | None = None) -> list[Finish
     query = sa.select(worker.c.id, worker.c.name).with_hint(worker, SKIP, "mssql").where(_IS_ALIVE, *over)
     finished: list[Finished] = []
     for dead in conn.execute(query.limit(EXPIRY_BATCH)).all():
-        conn.execute(worker.update().where(worker.c.id == dead.id).values(state=WorkerState.DEAD, ended_at=utcnow()))
-        finished += _settle(conn, run.c.worker_id == dead.id, f"its worker {dead.name} died", by)
+        rows = held(conn, run.c.worker_id == dead.id, EXPIRY_BATCH)
+        finished += give_back(conn, rows, f"its worker {dead.name} died", by)
+        if len(rows) < EXPIRY_BATCH:  # else its lease is still the first to look at, and the next call goes on
+            change = worker.update().where(worker.c.id == dead.id)
+            conn.execute(change.values(state=WorkerState.DEAD, ended_at=utcnow()))
     gone = sa.select(worker.c.id).where(worker.c.state.in_((WorkerState.DEAD, WorkerState.STOPPED)))
     if only is None:
-        # Nothing is left here unless a dead worker held more than one batch, or one said goodbye too early.
+        # Nothing is left here unless a worker said goodbye while it held more than one batch.
         finished += _settle(conn, run.c.worker_id.in_(gone), "its worker is gone", by)
     return finished
 

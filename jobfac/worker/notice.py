@@ -73,8 +73,8 @@ class Notice:
                     self.known_stops,
                     self._seconds if armed else min(self._seconds, BUSY_WAIT),
                 )
-            except sa.exc.DBAPIError as error:
-                log.debug("cannot wait for work", action="wait_failed", reason=str(error.orig))
+            except (sa.exc.DBAPIError, sa.exc.ResourceClosedError) as error:
+                log.debug("cannot wait for work", action="wait_failed", reason=str(error))
                 self._ended.wait(BUSY_WAIT)
                 continue
             except Exception:  # whatever it is, a worker that no longer hears of work would be idle for ever

@@ -138,6 +138,12 @@ def test_a_server_that_stalls_longer_than_the_lease_costs_a_restart_but_no_run(s
     assert "registered anew" in fleet.log(worker)
 
 
+def test_a_connection_that_breaks_while_it_is_being_made_is_made_again(server_fleet: Fleet, tds: Any) -> None:
+    tds.faults('drop before matching "test max support" first 2')
+    server_fleet.worker()
+    assert tds.stats()["faults"][0]["fired"] == 2
+
+
 @pytest.mark.parametrize(
     "rule",
     [
