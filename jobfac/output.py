@@ -77,6 +77,11 @@ class Piece(NamedTuple):
     at: Any
 
 
+def cut_mark(skipped: int) -> bytes:
+    """What a reader sees in place of so many bytes that were cut; nothing in place of none."""
+    return f"\n[... {skipped:,} bytes cut ...]\n".encode() if skipped else b""
+
+
 def read(
     conn: sa.Connection, run_id: int, attempt: int, positions: dict[str, int], limit: int = PAGE
 ) -> Sequence[Piece]:

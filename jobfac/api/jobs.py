@@ -13,7 +13,7 @@ from jobfac.api.routing import Answer, Ask, Call
 from jobfac.definitions import checks, store
 from jobfac.definitions.values import read_id
 from jobfac.keys import Caller, Role
-from jobfac.runs import NotFound
+from jobfac.runs import no_job
 
 
 def visible(conn: sa.Connection, caller: Caller, job_id: str) -> store.Stored:
@@ -24,7 +24,7 @@ def visible(conn: sa.Connection, caller: Caller, job_id: str) -> store.Stored:
     """
     stored = store.load(conn, job_id)
     if stored is None or not caller.sees(stored.category):
-        raise NotFound(f"There is no job '{job_id}'; `jobfac jobs list` shows what there is.")
+        raise no_job(job_id)
     return stored
 
 

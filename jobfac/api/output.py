@@ -125,9 +125,7 @@ def _text(service: Service, caller: Caller, reader: Reader) -> Response:
     while True:
         batch = service.db.query(read_batch, caller, reader, patience=PATIENCE)
         for piece in batch.pieces:
-            if piece.skipped:
-                text += f"\n[... {piece.skipped:,} bytes cut ...]\n".encode()
-            text += piece.data
+            text += output.cut_mark(piece.skipped) + piece.data
         if not batch.pieces or len(text) >= TEXT_LIMIT:
             break
     headers = {

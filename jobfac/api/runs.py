@@ -15,7 +15,7 @@ from jobfac.api.problems import Problem, invalid
 from jobfac.api.routing import Answer, Ask, Call
 from jobfac.definitions import store
 from jobfac.keys import Caller, Role
-from jobfac.runs import NotFound, Start
+from jobfac.runs import Start
 from jobfac.states import FINAL, JobKind, RunState
 
 
@@ -29,7 +29,7 @@ def visible(conn: sa.Connection, caller: Caller, run_id: int) -> sa.RowMapping:
     if caller.categories is not None:
         stored = store.load(conn, row["job"])
         if stored is None or not caller.sees(stored.category):
-            raise NotFound(f"There is no run {run_id}; `jobfac runs list` shows what there is.")
+            raise runs.no_run(run_id)
     return row
 
 

@@ -18,6 +18,10 @@ LOOK = 0.1
 """Seconds between two looks at a run that is waited for."""
 
 
+PAGE = 500
+"""Runs read in one query."""
+
+
 class Local:
     """See ``Backend``; every method is one transaction."""
 
@@ -32,7 +36,10 @@ class Local:
             return runs.start_many(conn, request, count) if key is None else [runs.start(conn, request)]
 
         ids = self._db.transact(work)
-        return self._db.query(lambda conn: [runs.present(runs.get(conn, run_id)) for run_id in ids])
+        shown: dict[int, Object] = {}
+        for first in range(0, len(ids), PAGE):
+            shown |= self._db.query(runs.snapshots, ids[first : first + PAGE])
+        return [shown[run_id] for run_id in ids]
 
     def run(self, run_id: int) -> Object:
         def read(conn: sa.Connection) -> Object:
@@ -91,7 +98,7 @@ class Local:
     def job(self, job_id: str) -> Object:
         stored = self._db.query(store.load, job_id)
         if stored is None:
-            raise _no_job(job_id)
+            raise runs.no_job(job_id)
         return store.present(stored)
 
     def defaults(self) -> Object:
@@ -99,11 +106,11 @@ class Local:
 
     def enable(self, job_id: str, enabled: bool) -> None:
         if not self._db.transact(store.enable, job_id, enabled, self._by):
-            raise _no_job(job_id)
+            raise runs.no_job(job_id)
 
     def delete(self, job_id: str) -> None:
         if not self._db.transact(schedules.remove, job_id, self._by):
-            raise _no_job(job_id)
+            raise runs.no_job(job_id)
 
     def workers(self, alive_only: bool) -> list[Object]:
         return [leases.present(row) for row in self._db.query(leases.workers, alive_only)]
@@ -115,7 +122,3 @@ class Local:
 
         if not self._db.transact(work):
             raise NotFound(f"There is no live worker {worker_id}; `jobfac workers list` shows the fleet.")
-
-
-def _no_job(job_id: str) -> NotFound:
-    return NotFound(f"There is no job '{job_id}'; `jobfac jobs list` shows what there is.")

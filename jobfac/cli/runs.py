@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from jobfac.cli.backend import Backend, backend
+from jobfac.cli.backend import Backend, Text, backend
 from jobfac.cli.common import (
     NOT_FOUND,
     REFUSED,
@@ -203,7 +203,7 @@ def _whole(factory: Backend, run: int, attempt: int, streams: list[str]) -> dict
     texts = dict.fromkeys(streams, b"")
     while pieces := factory.output(run, attempt, positions):
         for piece in pieces:
-            texts[piece.stream] += _mark(piece.skipped) + piece.data
+            texts[piece.stream] += _bytes(piece)
     return {"run": run, "attempt": attempt} | {name: text.decode(errors="replace") for name, text in texts.items()}
 
 
@@ -218,14 +218,16 @@ def _show(factory: Backend, run: int, attempt: int, positions: dict[str, int]) -
     pieces = factory.output(run, attempt, positions)
     for piece in pieces:
         target = sys.stderr if piece.stream == "stderr" else sys.stdout
-        target.buffer.write(_mark(piece.skipped) + piece.data)
+        target.buffer.write(_bytes(piece))
     sys.stdout.flush()
     sys.stderr.flush()
     return bool(pieces)
 
 
-def _mark(skipped: int) -> bytes:
-    return f"\n[... {skipped:,} bytes cut ...]\n".encode() if skipped else b""
+def _bytes(piece: Text) -> bytes:
+    from jobfac.output import cut_mark
+
+    return cut_mark(piece.skipped) + piece.data
 
 
 def _follow(

@@ -9,6 +9,9 @@ from sqlalchemy.sql.expression import ColumnElement
 
 from jobfac.tables import Instant
 
+SQLITE_NOW = "strftime('%Y-%m-%d %H:%M:%f000', 'now')"
+"""Now as SQLite's tables have it: text with six digits after the second, of which it knows three."""
+
 
 class utcnow(ColumnElement[Any]):  # noqa: N801 - reads like the SQL function it is
     """Now, in UTC with milliseconds, moved by ``milliseconds`` (a number, a bound parameter or a column) if given."""
@@ -34,7 +37,7 @@ class utcnow(ColumnElement[Any]):  # noqa: N801 - reads like the SQL function it
 @compiles(utcnow, "sqlite")
 def _sqlite(element: utcnow, compiler: SQLCompiler, **kw: Any) -> str:
     if not element.moved:
-        return "strftime('%Y-%m-%d %H:%M:%f000', 'now')"
+        return SQLITE_NOW
     moved = compiler.process(element.milliseconds, **kw)
     return f"strftime('%Y-%m-%d %H:%M:%f000', 'now', ({moved} / 1000.0) || ' seconds')"
 

@@ -14,6 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from jobfac.dialects import BEAT, CLAIMED, RENEW, Found, claim_values, look
+from jobfac.dialects.clock import SQLITE_NOW
 from jobfac.states import RunState
 from jobfac.tables import run
 
@@ -83,10 +84,9 @@ def _on_begin(conn: sa.Connection) -> None:
     conn.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
 
-_NOW = "strftime('%Y-%m-%d %H:%M:%f000', 'now')"
 _LOOK = sa.text(
     f"""\
-SELECT {look("", _NOW)} AS found,
+SELECT {look("", SQLITE_NOW)} AS found,
        (SELECT CAST((julianday(min(ready_at)) - julianday('now')) * 86400.0 AS REAL)
         FROM run WHERE state = '{RunState.SCHEDULED}') AS next"""
 ).bindparams(sa.bindparam("queues", expanding=True))

@@ -9,7 +9,7 @@ from jobfac.runs.finish import Finished, Outcome, end, finish, give_back, note_p
 from jobfac.runs.gates import release_blocked
 from jobfac.runs.news import snapshots
 from jobfac.runs.promoting import promote_due
-from jobfac.runs.reading import NotFound, attempts, find, get, present
+from jobfac.runs.reading import NotFound, attempts, find, get, no_job, no_run, present
 from jobfac.runs.retry import retry_delay
 from jobfac.runs.starting import Refused, Start, retry, start, start_each, start_many
 from jobfac.runs.stopping import Stopped, request_stop
@@ -28,6 +28,8 @@ __all__ = [
     "finish",
     "get",
     "give_back",
+    "no_job",
+    "no_run",
     "note_program",
     "present",
     "promote_due",

@@ -15,6 +15,10 @@ from jobfac.states import ACTIVE, OCCUPYING, RunState
 from jobfac.tables import run, spelled
 
 _ACTIVE = sa.text(f"state IN ({spelled(ACTIVE)})")
+UNDER_WAY = sa.or_(run.c.state != RunState.SCHEDULED, run.c.attempt > 0)
+"""Condition on an active run: begun or about to, which a start for a later time is not, but a run between two of its
+attempts is."""
+
 _BLOCKED = sa.text(f"state = '{RunState.BLOCKED}'")
 BATCH = 500
 """Rows touched in one transaction at most: SQL Server escalates to a table lock from 5,000 locks on."""
@@ -71,14 +75,19 @@ def admit(conn: sa.Connection, values: Mapping[Any, Any], run_id: int | None = N
     )
 
 
+def on_entry(state: RunState) -> dict[str, Any]:
+    """What else changes in a run that enters the state that ``admit`` decided."""
+    if state == RunState.QUEUED:
+        return {"queued_at": utcnow()}
+    if state == RunState.DENIED:
+        return {"ended_at": utcnow(), "reason": "another run of the job is still active"}
+    return {}
+
+
 def _others_of_job(conn: sa.Connection, values: Mapping[Any, Any], run_id: int | None) -> int:
     query = sa.select(sa.func.count()).where(_ACTIVE, run.c.job == values["job"], run.c.id != (run_id or 0))
-    if values["already_running"] == "deny":
-        # A run between two of its attempts is still running in the eyes of whoever must not start a second one.
-        query = query.where(sa.or_(run.c.state != RunState.SCHEDULED, run.c.attempt > 0))
-    else:
-        query = query.where(run.c.state.in_(OCCUPYING))
-    return conn.execute(query).scalar_one()
+    which = UNDER_WAY if values["already_running"] == "deny" else run.c.state.in_(OCCUPYING)
+    return conn.execute(query.where(which)).scalar_one()
 
 
 def _others_of_key(conn: sa.Connection, key: str, run_id: int | None) -> int:
@@ -131,12 +140,8 @@ def move(conn: sa.Connection, rows: Iterable[Mapping[Any, Any]], before: RunStat
         if after == before:
             closed.add(rule)  # whoever has the same rule has to wait as well
             continue
-        values: dict[str, Any] = {"state": after}
-        if after == RunState.QUEUED:
-            values["queued_at"] = utcnow()
-        if after == RunState.DENIED:
-            values |= {"ended_at": utcnow(), "reason": "another run of the job is still active"}
-        if conn.execute(run.update().where(run.c.id == row["id"], run.c.state == before).values(values)).rowcount:
+        change = run.update().where(run.c.id == row["id"], run.c.state == before)
+        if conn.execute(change.values({"state": after, **on_entry(after)})).rowcount:
             moved.append(Event(row["id"], row["attempt"], after, by, notify=row["notify"]))
     record(conn, moved)
     return len(moved)

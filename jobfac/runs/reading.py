@@ -15,6 +15,16 @@ class NotFound(Exception):
     """There is no such thing; the text names it."""
 
 
+def no_run(run_id: int) -> NotFound:
+    """There is no such run."""
+    return NotFound(f"There is no run {run_id}; `jobfac runs list` shows what there is.")
+
+
+def no_job(job_id: str) -> NotFound:
+    """There is no such job."""
+    return NotFound(f"There is no job '{job_id}'; `jobfac jobs list` shows what there is.")
+
+
 PUBLIC = (
     "id", "job", "state", "attempt", "priority", "arguments", "payload", "created_at", "started_at", "ended_at",
     "worker", "exit_code", "signal", "reason", "progress", "message", "exit_message", "sequence_run_id",
@@ -34,7 +44,7 @@ def get(conn: sa.Connection, run_id: int) -> sa.RowMapping:
     """
     row = conn.execute(sa.select(*_COLUMNS).where(run.c.id == run_id)).mappings().first()
     if row is None:
-        raise NotFound(f"There is no run {run_id}; `jobfac runs list` shows what there is.")
+        raise no_run(run_id)
     return row
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -13,7 +13,7 @@ from jobfac.definitions import DefinitionError, Notify, read_notify, store
 from jobfac.dialects import utcnow
 from jobfac.runs import gates
 from jobfac.runs.events import Event, record
-from jobfac.runs.reading import NotFound
+from jobfac.runs.reading import NotFound, no_job, no_run
 from jobfac.runs.stopping import make_room
 from jobfac.states import ACTIVE, JobKind, RunState
 from jobfac.tables import run
@@ -105,7 +105,7 @@ def start_each(conn: sa.Connection, wishes: Sequence[Start]) -> list[int | NotFo
     for position, values in rows.items():
         if position not in free:
             answers[position] = _insert(conn, wishes[position], values, 1)[0]
-    ids = _write(conn, list(free.values()), RunState.QUEUED, {"queued_at": utcnow()}) if free else []
+    ids = _write(conn, list(free.values()), RunState.QUEUED, gates.on_entry(RunState.QUEUED)) if free else []
     answers.update(zip(free, ids, strict=True))
     return [answers[position] for position in range(len(wishes))]
 
@@ -121,7 +121,7 @@ def retry(conn: sa.Connection, run_id: int, by: str, overrides: Mapping[str, Any
     """
     row = conn.execute(sa.select(run).where(run.c.id == run_id)).mappings().first()
     if row is None:
-        raise NotFound(f"There is no run {run_id}; `jobfac runs list` shows what there is.")
+        raise no_run(run_id)
     if row["state"] in ACTIVE:
         raise Refused(f"Run {run_id} is still {row['state']}; stop it first, or wait for its end.")
     said = {**(json.loads(row["overrides"]) if row["overrides"] else {}), **(overrides or {})}
@@ -132,16 +132,16 @@ def retry(conn: sa.Connection, run_id: int, by: str, overrides: Mapping[str, Any
         payload=row["payload"],
         priority=row["priority"],
         overrides=said or None,
+        manual=False,
         retry_of=run_id,
     )
-    wish = replace(wish, manual=False)
     return _insert(conn, wish, _values(store.load(conn, wish.job), wish), 1)[0]
 
 
 def _values(stored: store.Stored | DefinitionError | None, wish: Start) -> dict[str, Any]:
     """The row of a new run but for its state."""
     if stored is None:
-        raise NotFound(f"There is no job '{wish.job}'; `jobfac jobs list` shows what there is.")
+        raise no_job(wish.job)
     if isinstance(stored, DefinitionError):
         raise Refused(f"Job '{wish.job}' cannot be read by this version of jobfac: {stored}")
     job = stored.definition
@@ -202,13 +202,9 @@ def _insert(conn: sa.Connection, wish: Start, values: Mapping[str, Any], count: 
         if values["already_running"] == "replace":
             make_room(conn, values["job"], wish.by)
         state = gates.admit(conn, values)
-    more: dict[str, Any] = {}
+    more = gates.on_entry(state)
     if later:
         more["ready_at"] = utcnow((wish.delay or 0) * 1000) if wish.at is None else wish.at
-    if state == RunState.QUEUED:
-        more["queued_at"] = utcnow()
-    if state == RunState.DENIED:
-        more |= {"ended_at": utcnow(), "reason": "another run of the job is still active"}
     return _write(conn, [values] * count, state, more)
 
 

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from jobfac.dialects import LOCKED, utcnow
 from jobfac.runs import gates
 from jobfac.runs.events import Event, record
-from jobfac.runs.reading import NotFound
+from jobfac.runs.reading import no_run
 from jobfac.states import ACTIVE, FINAL, WAITING, RunState, Stop
 from jobfac.tables import run, spelled
 
@@ -30,7 +30,7 @@ def request_stop(conn: sa.Connection, run_id: int, *, now: bool, by: str) -> Sto
     ).where(run.c.id == run_id)
     row = conn.execute(query.with_hint(run, LOCKED, "mssql")).mappings().first()
     if row is None:
-        raise NotFound(f"There is no run {run_id}; `jobfac runs list` shows what there is.")
+        raise no_run(run_id)
     before = RunState(row["state"])
     if before == RunState.QUEUED:
         gates.lock(conn, [row])
@@ -58,7 +58,7 @@ def make_room(conn: sa.Connection, job: str, by: str) -> None:
     others = sa.select(run.c.id).where(
         sa.text(f"state IN ({spelled(ACTIVE)})"),
         run.c.job == job,
-        sa.or_(run.c.state != RunState.SCHEDULED, run.c.attempt > 0),
+        gates.UNDER_WAY,
     )
     for other in conn.execute(others).scalars().all():
         request_stop(conn, other, now=False, by=f"{by} (replaced)")

@@ -14,7 +14,7 @@ from jobfac import audit
 from jobfac.calendar import explain
 from jobfac.definitions import Schedule, store
 from jobfac.dialects import utcnow
-from jobfac.runs import NotFound
+from jobfac.runs import NotFound, no_job
 from jobfac.runs.reading import shown_value
 from jobfac.tables import job, schedule
 
@@ -122,7 +122,7 @@ def preview(
     """
     stored = store.load(conn, job_id)
     if stored is None:
-        raise NotFound(f"There is no job '{job_id}'; `jobfac jobs list` shows what there is.")
+        raise no_job(job_id)
     definition = stored.definition
     begin: datetime = conn.execute(sa.select(utcnow())).scalar_one() if start is None else start
     streams = [

@@ -5,7 +5,7 @@ import sqlalchemy as sa
 from jobfac import runs
 from jobfac.definitions import Sequence as Definition
 from jobfac.definitions import store
-from jobfac.runs import NotFound, Refused, Stopped
+from jobfac.runs import Refused, Stopped
 from jobfac.sequences import visits
 from jobfac.sequences.advance import advance_all, lock
 from jobfac.sequences.decide import failed_step
@@ -25,7 +25,7 @@ def stop(conn: sa.Connection, run_id: int, *, now: bool, by: str) -> Stopped:
     """
     place = conn.execute(_PLACE.where(run.c.id == run_id)).first()
     if place is None:
-        raise NotFound(f"There is no run {run_id}; `jobfac runs list` shows what there is.")
+        raise runs.no_run(run_id)
     concerned = {run_id if place.kind == JobKind.SEQUENCE else place.sequence_run_id, place.sequence_run_id} - {None}
     lock(conn, concerned)
     before = runs.request_stop(conn, run_id, now=now, by=by).before
@@ -64,7 +64,7 @@ def retry(conn: sa.Connection, run_id: int, by: str, *, from_failed: bool = Fals
         sa.select(run.c.job, run.c.job_version, run.c.kind, run.c.state).where(run.c.id == run_id)
     ).first()
     if row is None:
-        raise NotFound(f"There is no run {run_id}; `jobfac runs list` shows what there is.")
+        raise runs.no_run(run_id)
     if row.kind != JobKind.SEQUENCE:
         raise Refused(f"Run {run_id} is not of a sequence; retry it without --from-failed.")
     former = store.load_version(conn, row.job, row.job_version)

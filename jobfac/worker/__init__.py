@@ -16,7 +16,7 @@ from importlib.metadata import version
 import sqlalchemy as sa
 import structlog
 
-from jobfac import leases, output, runs, sequences
+from jobfac import leases, output, sequences
 from jobfac.database import Database, Unreachable
 from jobfac.definitions import AnyJob, Job, store, write_duration
 from jobfac.dialects import Found
@@ -346,10 +346,7 @@ class Worker:
         turn.events += [Event(*key, "fenced", self.name, why) for key in self._live]
 
         def settle(conn: sa.Connection) -> None:
-            output.append(conn, turn.chunks)
-            runs.record(conn, turn.events)
-            sequences.lock(conn, turn.sequences)
-            finished = runs.finish(conn, former, turn.outcomes, self.name)
+            finished = turn.save(conn)
             sequences.settle(conn, finished + leases.expire(conn, self.name, only=former), self.name)
 
         try:

@@ -11,7 +11,7 @@ from pathlib import Path
 from jobfac.definitions import Job, write_duration
 from jobfac.leases import Claimed
 from jobfac.output import STREAMS, Stored
-from jobfac.process import Chunk, Process, Program, Spool, StartError, open_destination, start
+from jobfac.process import Chunk, Process, Program, Spool, StartError, open_destination, spool_path, start
 from jobfac.runs import Outcome, retry_delay
 from jobfac.secrets import SecretError, resolve
 from jobfac.states import RunState, Stop
@@ -123,7 +123,7 @@ class Execution:
         if wanted.kind == "none":
             return os.open(os.devnull, os.O_WRONLY)
         if wanted.kind == "database":
-            path = self._folder / f"{self.claimed.id}-{self.claimed.attempt}.{stream}"
+            path = spool_path(self._folder, *self.key, stream)
             self.spools[stream] = spool = Spool(path, max(1, output.limit), secrets)
             return spool.fd
         handle, path = open_destination(

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from jobfac import leases, output, runs, schedules, sequences
 from jobfac.definitions import AnyJob, store
 from jobfac.leases import Claimed
-from jobfac.runs import Outcome
+from jobfac.runs import Finished, Outcome
 from jobfac.runs.events import Event
 from jobfac.states import WorkerState
 from jobfac.worker.crash import checkpoint
@@ -48,15 +48,7 @@ class Turn:
         """
         self.state = leases.hold(conn, self.worker_id)
         checkpoint("turn_began")
-        output.append(conn, self.chunks)
-        for cut in self.cuts:
-            output.cut(conn, *cut)
-        for told in self.progress:
-            runs.report_progress(conn, *told)
-        runs.record(conn, self.events)
-        sequences.lock(conn, self.sequences)
-        finished = runs.finish(conn, self.worker_id, schedules.hold_back(conn, self.outcomes), self.name)
-        sequences.settle(conn, finished, self.name)
+        sequences.settle(conn, self.save(conn), self.name)
         checkpoint("outcomes_written")
         runs.promote_due(conn, self.name)
         ours = leases.held_by(conn, self.worker_id) if self.uncertain else []
@@ -72,3 +64,17 @@ class Turn:
             if key not in self.definitions:
                 self.definitions[key] = store.load_version(conn, *key)
         checkpoint("claimed_uncommitted")
+
+    def save(self, conn: sa.Connection) -> list[Finished]:
+        """Store what has ended, without holding the lease: the fence of each outcome tells whether it still counts.
+
+        The caller settles the sequences of the runs that reached their end.
+        """
+        output.append(conn, self.chunks)
+        for cut in self.cuts:
+            output.cut(conn, *cut)
+        for told in self.progress:
+            runs.report_progress(conn, *told)
+        runs.record(conn, self.events)
+        sequences.lock(conn, self.sequences)
+        return runs.finish(conn, self.worker_id, schedules.hold_back(conn, self.outcomes), self.name)

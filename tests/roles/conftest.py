@@ -1,10 +1,14 @@
-"""Fleets on every engine, or on SQLite alone for what no engine can change."""
+"""Fleets and APIs on every engine, or on SQLite alone for what no engine can change."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
+from api_stage import Served
 from factory import Factory
+from jobfac.database import Database
+from jobfac.settings import Settings
 from roles.fleet import Fleet
 
 
@@ -20,3 +24,23 @@ def sqlite_fleet(sqlite_factory: Factory) -> Iterator[Fleet]:
     """On SQLite."""
     with Fleet(sqlite_factory) as made:
         yield made
+
+
+@pytest.fixture
+def served(sqlite_url: str, settings: Settings) -> Iterator[Served]:
+    """On SQLite."""
+    yield from _serve(sqlite_url, settings)
+
+
+@pytest.fixture
+def served_everywhere(url: str, settings: Settings) -> Iterator[Served]:
+    """On every engine."""
+    yield from _serve(url, settings)
+
+
+def _serve(url: str, settings: Settings) -> Iterator[Served]:
+    db = Database(url)
+    # The worker shares this process with everything else: a lease that a busy machine does not end.
+    with Served(db, replace(settings, api_port=0, lease=30.0, lease_margin=3.0)) as served:
+        yield served
+    db.close()

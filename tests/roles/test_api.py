@@ -3,39 +3,15 @@
 import json
 import threading
 import time
-from collections.abc import Iterator
-from dataclasses import replace
 
-import pytest
 import sqlalchemy as sa
 
 from api_stage import Served, events
 from factory import wait_for
-from jobfac.database import Database
 from jobfac.keys import Role
-from jobfac.settings import Settings
 from jobfac.tables import audit, run
 
 SSE = {"Accept": "text/event-stream"}
-
-
-@pytest.fixture
-def served(sqlite_url: str, settings: Settings) -> Iterator[Served]:
-    yield from serve(sqlite_url, settings)
-
-
-@pytest.fixture
-def served_everywhere(url: str, settings: Settings) -> Iterator[Served]:
-    """On every engine."""
-    yield from serve(url, settings)
-
-
-def serve(url: str, settings: Settings) -> Iterator[Served]:
-    db = Database(url)
-    # The worker shares this process with everything else: a lease that a busy machine does not end.
-    with Served(db, replace(settings, api_port=0, lease=30.0, lease_margin=3.0)) as served:
-        yield served
-    db.close()
 
 
 def test_a_start_answers_with_the_run_and_where_it_is(served: Served) -> None:

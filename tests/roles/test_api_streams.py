@@ -3,8 +3,6 @@
 import base64
 import json
 import threading
-from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,29 +10,8 @@ import pytest
 from api_stage import Served, events
 from factory import wait_for
 from jobfac.api import live
-from jobfac.database import Database
-from jobfac.settings import Settings
 
 SSE = {"Accept": "text/event-stream"}
-
-
-@pytest.fixture
-def served(sqlite_url: str, settings: Settings) -> Iterator[Served]:
-    yield from serve(sqlite_url, settings)
-
-
-@pytest.fixture
-def served_everywhere(url: str, settings: Settings) -> Iterator[Served]:
-    """On every engine."""
-    yield from serve(url, settings)
-
-
-def serve(url: str, settings: Settings) -> Iterator[Served]:
-    db = Database(url)
-    # The worker shares this process with everything else: a lease that a busy machine does not end.
-    with Served(db, replace(settings, api_port=0, lease=30.0, lease_margin=3.0)) as served:
-        yield served
-    db.close()
 
 
 def test_output_as_text_and_as_pieces(served: Served) -> None:
