@@ -14,6 +14,7 @@ import structlog
 from jobfac import channels, outbox, output, runs
 from jobfac.channels import DeliveryError, Message
 from jobfac.database import Database, Unreachable
+from jobfac.figures import Figure
 from jobfac.outbox import Taken
 from jobfac.settings import Settings
 from jobfac.states import Delivery
@@ -39,7 +40,10 @@ TAIL = 4096
 class Courier:
     """Delivers what is due whenever ``wake`` is called."""
 
-    def __init__(self, db: Database, settings: Settings) -> None:
+    def __init__(self, db: Database, settings: Settings, scheduler: str) -> None:
+        self._log = log.bind(scheduler=scheduler)
+        self._counting = threading.Lock()
+        self._tries = dict.fromkeys(("delivered", "failed", "dead"), 0)
         self._db = db
         self._settings = settings
         self._woken = threading.Event()
@@ -54,6 +58,10 @@ class Courier:
     def wake(self) -> None:
         """There is something to deliver."""
         self._woken.set()
+
+    def figures(self) -> list[Figure]:
+        """What became of what it sent."""
+        return [Figure("counter", "jobfac_scheduler_deliveries", "Notifications sent", dict(self._tries), "result")]
 
     def close(self) -> None:
         """Leave soon; what is still on its way then is sent again by another courier."""
@@ -71,9 +79,9 @@ class Courier:
             try:
                 self._work()
             except Unreachable as error:  # whoever woke us looks again, and wakes us again
-                log.warning("cannot deliver", action="delivery_failed", reason=str(error))
+                self._log.warning("cannot deliver", action="delivery_failed", reason=str(error))
             except Exception:
-                log.exception("cannot deliver", action="delivery_failed")
+                self._log.exception("cannot deliver", action="delivery_failed")
 
     def _work(self) -> None:
         """Address all news and hand over all notifications that are due."""
@@ -105,25 +113,29 @@ class Courier:
 
     def _carry(self, taken: Taken) -> None:
         """Send one, and say what became of it."""
-        to = {
-            "notification": taken.id,
-            "run": taken.run_id,
-            "told": taken.event,
-            "to": channels.shown(taken.recipient),
-        }
+        told = self._log.bind(
+            notification=taken.id, run=taken.run_id, attempt=taken.body.get("attempt"), job=taken.body.get("job"),
+            worker=taken.body.get("worker"), told=taken.event, to=channels.shown(taken.recipient),
+        )  # fmt: skip
         try:
             error = self._send(taken)
             if error is None:
                 self._db.transact(outbox.delivered, taken)
-                log.info("delivered", action="delivered", **to)
+                self._count("delivered")
+                told.info("delivered", action="delivered")
             else:
                 became = self._db.transact(outbox.failed, taken, error)
-                say = log.error if became == Delivery.DEAD else log.warning
-                say("not delivered", action="not_delivered", became=became, tries=taken.tries, reason=error, **to)
+                self._count("dead" if became == Delivery.DEAD else "failed")
+                say = told.error if became == Delivery.DEAD else told.warning
+                say("not delivered", action="not_delivered", became=became, tries=taken.tries, reason=error)
         except Unreachable as error:  # it is sent again when its time is up
-            log.warning("delivery not noted", action="delivery_failed", reason=str(error), **to)
+            told.warning("delivery not noted", action="delivery_failed", reason=str(error))
         finally:
             self._free.release()
+
+    def _count(self, result: str) -> None:
+        with self._counting:
+            self._tries[result] += 1
 
     def _send(self, taken: Taken) -> str | None:
         """Why it did not arrive, None: it did."""

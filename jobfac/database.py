@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
-import tenacity
 
 from jobfac import dialects, sql_files
+from jobfac.tables import SCHEMA
 
 T = TypeVar("T")
 
@@ -46,11 +46,13 @@ class Database:
                 "jobfac[mssql-python], and for pyodbc the system package libodbc2 (unixODBC)."
             ) from None
         self._writing = self.engine.execution_options(write=True)
+        self.on_retry: list[Callable[[], None]] = []
+        """Called whenever a transaction is about to be begun anew, from any thread."""
 
     @contextmanager
     def begin(self) -> Iterator[sa.Connection]:
         """One transaction that may write, tried once. SQLite: excludes every other writer from its first moment."""
-        with self._writing.begin() as conn:
+        with self.dialect.turn(), self._writing.begin() as conn:
             yield conn
 
     @contextmanager
@@ -77,8 +79,11 @@ class Database:
 
         return self.retrying(once, patience)
 
-    def single(self, work: Callable[..., T], *arguments: Any) -> T:
+    def single(self, work: Callable[..., T], *arguments: Any, within: float | None = None) -> T:
         """Like ``transact``, tried once, for work of one statement: SQL Server is spared the round trip of a commit.
+
+        Args:
+            within: seconds after which SQL Server's answer is given up, if that is to be sooner than usual.
 
         Raises:
             Unreachable: a transient error.
@@ -89,6 +94,8 @@ class Database:
                 with self.begin() as conn:
                     return work(conn, *arguments)
             with self.singles.connect() as conn:
+                if within is not None:
+                    self.dialect.give_up_after(conn, within)
                 return work(conn, *arguments)
 
         return self.retrying(once, 0)
@@ -110,12 +117,12 @@ class Database:
     def retrying(self, once: Callable[[], T], patience: float) -> T:
         """Call ``once`` until it does not fail with a transient error, with growing, jittered pauses."""
         try:
-            return tenacity.Retrying(
-                retry=tenacity.retry_if_exception(self.is_transient),
-                wait=tenacity.wait_random_exponential(multiplier=0.02, max=1.0),
-                stop=tenacity.stop_after_delay(patience) if patience else tenacity.stop_after_attempt(1),
-                reraise=True,
-            )(once)
+            try:
+                return once()
+            except sa.exc.SQLAlchemyError as error:
+                if not patience or not self.is_transient(error):
+                    raise
+            return self._again(once, patience)
         except sa.exc.ResourceClosedError as error:
             raise Unreachable(self._sentence(error)) from error
         except sa.exc.DBAPIError as error:
@@ -124,6 +131,21 @@ class Database:
             if _is_missing_table(error):
                 raise WrongSchema(_no_schema()) from error
             raise
+
+    def _again(self, once: Callable[[], T], patience: float) -> T:
+        import tenacity
+
+        return tenacity.Retrying(
+            retry=tenacity.retry_if_exception(self.is_transient),
+            wait=tenacity.wait_random_exponential(multiplier=0.02, max=1.0),
+            stop=tenacity.stop_after_delay(patience),
+            before=self._retried,
+            reraise=True,
+        )(once)
+
+    def _retried(self, state: Any) -> None:
+        for tell in self.on_retry:
+            tell()
 
     def is_transient(self, error: BaseException) -> bool:
         """Whether trying the whole transaction again may help."""
@@ -145,10 +167,9 @@ class Database:
     # The schema
 
     def head(self) -> str:
-        """The schema's version that this program needs."""
-        from alembic.script import ScriptDirectory
-
-        return ScriptDirectory(str(MIGRATIONS)).get_current_head() or ""
+        """The schema's version that this program needs: the last migration's. (Alembic itself is 12 MB of memory and
+        a tenth of a second, which no role should pay for a look at a number.)"""
+        return max(path.name for path in (MIGRATIONS / "versions").glob("[0-9]*.py")).partition("_")[0]
 
     def version(self) -> str | None:
         """The schema's version in the database, None if there is none.
@@ -156,12 +177,13 @@ class Database:
         Raises:
             Unreachable: there is no way to the database.
         """
-        from alembic.migration import MigrationContext
+        known = sa.table("alembic_version", sa.column("version_num"), schema=_schema(self.dialect.name))
 
         def once() -> str | None:
             with self.read() as conn:
-                options = {"version_table_schema": self._schema()}
-                return MigrationContext.configure(conn, opts=options).get_current_revision()
+                if not sa.inspect(conn).has_table(known.name, schema=known.schema):
+                    return None
+                return conn.execute(sa.select(known.c.version_num)).scalar()
 
         try:
             return self.retrying(once, 5.0)
@@ -194,7 +216,8 @@ class Database:
 
         try:
             with self._writing.connect() as conn:
-                config = self._alembic()
+                self.dialect.give_up_after(conn, 0)  # an index on a large table takes its time
+                config = _config(self.dialect.name)
                 config.attributes["connection"] = conn
                 command.upgrade(config, "head")
                 sql_files.install(conn)
@@ -205,13 +228,6 @@ class Database:
     def script(self, out: Any) -> None:
         """Write the SQL of an upgrade from nothing to ``out`` without touching the database."""
         write_script(self.dialect.name, out)
-
-    def _alembic(self) -> Any:
-        return _config(self.dialect.name)
-
-    def _schema(self) -> str | None:
-        schema: str | None = self._alembic().attributes["schema"]
-        return schema
 
 
 def write_script(engine: str, out: Any) -> None:
@@ -228,13 +244,15 @@ def write_script(engine: str, out: Any) -> None:
 def _config(engine: str) -> Any:
     from alembic.config import Config
 
-    from jobfac.tables import SCHEMA
-
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     config.attributes["engine"] = engine
-    config.attributes["schema"] = SCHEMA if engine == "mssql" else None
+    config.attributes["schema"] = _schema(engine)
     return config
+
+
+def _schema(engine: str) -> str | None:
+    return SCHEMA if engine == "mssql" else None
 
 
 def _no_schema() -> str:

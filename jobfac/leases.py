@@ -56,6 +56,7 @@ class Claimed(NamedTuple):
     payload: str | None
     sequence_run_id: int | None
     queue: str
+    created_at: Any
     started_at: Any
     notify: str | None
 
@@ -70,6 +71,24 @@ class Beat(NamedTuple):
     stops: list[tuple[int, int, str]]
     queues: int
     expiry: float
+
+
+class Returned(NamedTuple):
+    """An execution that ended with its worker, and the state that its run went to."""
+
+    run: int
+    attempt: int
+    job: str
+    worker: str
+    state: RunState
+
+
+class Expiry(NamedTuple):
+    """What an expiry came upon: the names of the workers that had died, what they held, and which of it is final."""
+
+    workers: list[str]
+    runs: list[Returned]
+    finished: list[Finished]
 
 
 def register(conn: sa.Connection, who: Registration, lease: float) -> int:
@@ -135,8 +154,8 @@ def claim(conn: sa.Connection, worker_id: int, name: str, queues: Sequence[str],
         return []
     taken: list[Claimed] = []
     for queue, number in _shares(conn, queues, slots):
-        statement = of(conn).claim(queue, number, worker_id, name)
-        taken += [Claimed(**row) for row in conn.execute(statement).mappings()]
+        who = {"p_queue": queue, "p_worker_id": worker_id, "p_worker": name}
+        taken += [Claimed(**row) for row in conn.execute(of(conn).claim(number), who).mappings()]
     taken.sort(key=lambda claimed: (-claimed.priority, claimed.id))
     if taken:
         conn.execute(
@@ -196,7 +215,7 @@ def leave(conn: sa.Connection, worker_id: int) -> list[Finished]:
     return _settle(conn, run.c.worker_id == worker_id, f"its worker {name} left", name)
 
 
-def expire(conn: sa.Connection, by: str, only: int | None = None) -> list[Finished]:
+def expire(conn: sa.Connection, by: str, only: int | None = None) -> Expiry:
     """Mark workers dead whose lease has run out, and settle the runs of workers that are gone.
 
     Args:
@@ -205,18 +224,24 @@ def expire(conn: sa.Connection, by: str, only: int | None = None) -> list[Finish
     """
     over = [worker.c.id == only] if only is not None else [worker.c.lease_until < utcnow()]
     query = sa.select(worker.c.id, worker.c.name).with_hint(worker, SKIP, "mssql").where(_IS_ALIVE, *over)
-    finished: list[Finished] = []
+    expiry = Expiry([], [], [])
     for dead in conn.execute(query.limit(EXPIRY_BATCH)).all():
         rows = held(conn, run.c.worker_id == dead.id, EXPIRY_BATCH)
-        finished += give_back(conn, rows, f"its worker {dead.name} died", by)
+        finished = give_back(conn, rows, f"its worker {dead.name} died", by)
+        final = {one.run_id: one.state for one in finished}
+        expiry.finished.extend(finished)
+        for row in rows:
+            state = final.get(row["id"], RunState.QUEUED)
+            expiry.runs.append(Returned(row["id"], row["attempt"], row["job"], dead.name, state))
         if len(rows) < EXPIRY_BATCH:  # else its lease is still the first to look at, and the next call goes on
             change = worker.update().where(worker.c.id == dead.id)
             conn.execute(change.values(state=WorkerState.DEAD, ended_at=utcnow()))
+            expiry.workers.append(dead.name)
     gone = sa.select(worker.c.id).where(worker.c.state.in_((WorkerState.DEAD, WorkerState.STOPPED)))
     if only is None:
         # Nothing is left here unless a worker said goodbye while it held more than one batch.
-        finished += _settle(conn, run.c.worker_id.in_(gone), "its worker is gone", by)
-    return finished
+        expiry.finished.extend(_settle(conn, run.c.worker_id.in_(gone), "its worker is gone", by))
+    return expiry
 
 
 def _settle(conn: sa.Connection, condition: sa.ColumnElement[bool], why: str, by: str) -> list[Finished]:

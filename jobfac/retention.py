@@ -1,27 +1,34 @@
 """Removal of finished runs that need not be kept any longer, in small transactions, off the claim's path.
 
-A job says how long its runs are kept (``retention``); where it does not, and for jobs that are gone, the setting does.
-Runs are looked at job by job from the oldest on, so that what is kept is not waded through.
+A job says how long its runs are kept (``retention``); where it does not, and for jobs that are gone, the settings do.
+Runs are looked at job by job from the oldest on, so that what is kept is not waded through. A run goes only after it
+was counted for the statistics by day, which stay.
 """
 
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac import outbox
+from jobfac import daily, outbox
 from jobfac.database import Database
 from jobfac.definitions import Retention, store
 from jobfac.dialects import SKIP, utcnow
+from jobfac.settings import Settings
 from jobfac.states import HELD, WorkerState
 from jobfac.tables import attempt, job_version, run, run_event, run_output, spelled, visit, worker
 
 PAGE = 100
 """Jobs looked at in one query."""
 
-BATCH = 500
+BATCH = 250
 """Rows of one table removed in one transaction at most."""
+
+REST = 3.0
+"""How long ``purge_all`` rests after a step, as a multiple of the time that it took."""
 
 
 class Purged(NamedTuple):
@@ -31,33 +38,53 @@ class Purged(NamedTuple):
     more: bool
 
 
-def purge_all(db: Database, age: float) -> int:
-    """Remove everything that is due to go; ``age`` in seconds is the default. Returns the number of runs."""
-    return sum(steps(db, age))
+@dataclass(frozen=True)
+class Keep:
+    """How long things are kept, in seconds. ``age`` and ``count`` (of a job's newest runs) where a job does not say."""
+
+    age: float
+    count: int | None = None
+    statistics: float = 1095 * 86400.0
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Keep":
+        """What the settings say."""
+        return cls(settings.retention, settings.retention_count or None, settings.statistics_retention)
 
 
-def steps(db: Database, age: float) -> Iterator[int]:
+def purge_all(db: Database, keep: Keep) -> int:
+    """Remove everything that is due to go, resting most of the time. Returns the number of runs."""
+    removed = 0
+    begun = time.monotonic()
+    for runs in steps(db, keep):
+        removed += runs
+        # SQLite's writers do not queue: who asks again at once would leave a claim only the gaps.
+        time.sleep(REST * (time.monotonic() - begun))
+        begun = time.monotonic()
+    return removed
+
+
+def steps(db: Database, keep: Keep) -> Iterator[int]:
     """Like ``purge_all``, one small transaction for each step; yields the number of runs that went in it."""
+    while db.transact(daily.count) == daily.BATCH:
+        yield 0
     after: str | None = ""
     while after is not None:
-        overdue, after = db.query(overdue_jobs, after, age)
+        overdue, after = db.query(overdue_jobs, after, keep)
         yield 0
-        for job_id, keep in overdue.items():
+        for job_id, its in overdue.items():
             more = True
             while more:
-                runs, more = db.transact(purge, job_id, keep)
+                runs, more = db.transact(purge, job_id, its)
                 yield runs
-    more = True
-    while more:
-        more = db.transact(forget_workers, age)
-        yield 0
-    more = True
-    while more:
-        more = db.transact(outbox.forget, age)
-        yield 0
+    for forget, age in ((forget_workers, keep.age), (outbox.forget, keep.age), (daily.forget, keep.statistics)):
+        more = True
+        while more:
+            more = db.transact(forget, age)
+            yield 0
 
 
-def overdue_jobs(conn: sa.Connection, after: str, age: float) -> tuple[dict[str, Retention], str | None]:
+def overdue_jobs(conn: sa.Connection, after: str, default: Keep) -> tuple[dict[str, Retention], str | None]:
     """Of the next jobs by id, past ``after``, those with runs to remove; and where to go on, None: at the end."""
     page = sa.select(job_version.c.job).where(job_version.c.job > after).distinct().order_by(job_version.c.job)
     jobs = page.limit(PAGE).subquery("page")
@@ -70,7 +97,7 @@ def overdue_jobs(conn: sa.Connection, after: str, age: float) -> tuple[dict[str,
     for row in rows:
         found = stored.get(row.job)
         own = found.definition.retention if isinstance(found, store.Stored) else None
-        keep = own or Retention(age=age)
+        keep = own or Retention(age=default.age, count=default.count)
         if row.oldest is not None and (keep.count is not None or _is_too_old(row.oldest, keep, row.now)):
             overdue[row.job] = keep
     return overdue, rows[-1].job if len(rows) == PAGE else None
@@ -79,7 +106,7 @@ def overdue_jobs(conn: sa.Connection, after: str, age: float) -> tuple[dict[str,
 def purge(conn: sa.Connection, job_id: str, keep: Retention) -> Purged:
     """Remove some of a job's finished runs that are too old or too many, with everything that hangs on them.
 
-    Runs of a sequence that is not over yet stay: its course depends on them.
+    Runs of a sequence that is not over yet stay: its course depends on them. So do runs that are not counted yet.
     """
     finished = (run.c.job == job_id, run.c.ended_at.is_not(None))
     parent = run.alias("parent")
@@ -87,7 +114,7 @@ def purge(conn: sa.Connection, job_id: str, keep: Retention) -> Purged:
     query = (
         sa.select(run.c.id, run.c.ended_at, utcnow().label("now"))
         .with_hint(run, SKIP, "mssql")
-        .where(*finished, ~unfinished)
+        .where(*finished, run.c.counted == sa.true(), ~unfinished)
         .order_by(run.c.id)
         .limit(BATCH)
     )
@@ -125,12 +152,14 @@ def forget_workers(conn: sa.Connection, age: float) -> bool:
     """Remove some workers that left or died more than ``age`` seconds ago and hold nothing; True: there may be more."""
     holds = sa.exists().where(sa.text(f"run.state IN ({spelled(HELD)})"), run.c.worker_id == worker.c.id)
     gone = (
-        sa.select(worker.c.id)
+        sa.select(worker.c.id, worker.c.name, worker.c.slots, worker.c.started_at, worker.c.ended_at)
+        .with_hint(worker, SKIP, "mssql")
         .where(worker.c.state.in_((WorkerState.STOPPED, WorkerState.DEAD)), ~holds)
         .where(worker.c.ended_at < utcnow(-age * 1000))
         .limit(BATCH)
     )
-    ids = conn.execute(gone).scalars().all()
-    if ids:
-        conn.execute(worker.delete().where(worker.c.id.in_(ids)))
-    return len(ids) == BATCH
+    rows = conn.execute(gone).all()
+    if rows:
+        daily.count_presence(conn, rows)
+        conn.execute(worker.delete().where(worker.c.id.in_([row.id for row in rows])))
+    return len(rows) == BATCH

@@ -16,11 +16,13 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 import structlog
 
-from jobfac import leases, retention, runs, schedules, sequences
+from jobfac import daily, leases, retention, runs, schedules, sequences
 from jobfac.courier import Courier
 from jobfac.database import Database, Unreachable
 from jobfac.definitions import store
 from jobfac.dialects import utcnow
+from jobfac.figures import Figure, Kind
+from jobfac.logs import tell_expiry
 from jobfac.settings import Settings
 from jobfac.states import ALIVE, HELD, Delivery, RunState, WorkerState
 from jobfac.tables import news, notification, run, schedule, spelled, worker
@@ -33,15 +35,17 @@ TAKEN = 0.02
 AFTER_FAILURE = 1.0
 """Seconds until a duty that failed is tried again."""
 
+COUNT_INTERVAL = 60.0
+"""Seconds between two rounds of counting what has ended."""
+
 PURGE_INTERVAL = 600.0
 """Seconds between two rounds of removing old runs."""
 
 PASSING = "WITH (READPAST)"
 """Hint (SQL Server): a look does not wait for what somebody is just changing."""
 
-PURGE_PAUSE = 0.1
+UNHURRIED = 0.1
 """Seconds between two steps of such a round, which is in no hurry."""
-
 
 COURIER_PAUSE = 1.0
 """Seconds until a courier that was woken is woken again, should something still be due then."""
@@ -79,6 +83,17 @@ class Duty:
     is_wanted: Callable[[Look], bool]
     work: Callable[[], float]
     not_before: float = 0.0
+    last: float = 0.0
+    took: float = 0.0
+    failures: int = 0
+
+
+DUTY_FIGURES: tuple[tuple[Kind, str, str, str], ...] = (
+    ("gauge", "last_timestamp_seconds", "last", "When it was last done; 0: not yet"),
+    ("gauge", "last_seconds", "took", "How long that took"),
+    ("counter", "failures", "failures", "Turns of it that failed"),
+)
+"""Of each duty: kind, name, field and help."""
 
 
 class Scheduler:
@@ -91,7 +106,10 @@ class Scheduler:
         self._stops: queue.SimpleQueue[None] = queue.SimpleQueue()  # unlike an event it may be used by a handler
         self._purging: Iterator[int] | None = None
         self._purged = 0
-        self._courier = Courier(db, settings)
+        self._log = log.bind(scheduler=name)
+        self._inserted = 0
+        self._expired = 0
+        self._courier = Courier(db, settings, name)
         self._duties = [
             Duty("insert", lambda look: look.is_past(look.fire_at), self._insert),
             Duty("promote", lambda look: look.is_past(look.ready_at), self._promote),
@@ -100,6 +118,7 @@ class Scheduler:
             Duty("begin", lambda look: look.queued, self._begin),
             Duty("sweep", lambda look: look.under_way, self._sweep),
             Duty("deliver", lambda look: look.news or look.is_past(look.deliver_at), self._deliver),
+            Duty("count", lambda look: True, self._count, time.monotonic() + random.random() * COUNT_INTERVAL / 10),
             Duty("purge", lambda look: True, self._purge, time.monotonic() + random.random() * PURGE_INTERVAL / 10),
         ]
 
@@ -114,7 +133,7 @@ class Scheduler:
             Unreachable: at the start, the database could not be reached or has another schema.
         """
         self._db.check_schema()
-        log.info("scheduler started", action="scheduler_started", scheduler=self.name)
+        self._log.info("scheduler started", action="scheduler_started")
         self._courier.start()
         pause = 0.0
         try:
@@ -122,7 +141,7 @@ class Scheduler:
                 pause = self._turn()
         finally:
             self._courier.close()
-        log.info("scheduler left", action="scheduler_left", scheduler=self.name)
+        self._log.info("scheduler left", action="scheduler_left")
 
     def _is_stopped(self, seconds: float) -> bool:
         try:
@@ -136,7 +155,7 @@ class Scheduler:
         try:
             look = self._db.retrying(self._look, 2.0)
         except Unreachable as error:
-            log.warning("cannot look", action="look_failed", reason=str(error))
+            self._log.warning("cannot look", action="look_failed", reason=str(error))
             return AFTER_FAILURE
         pause = min(look.patience(), self._settings.sweep_interval, self._db.dialect.look_interval)
         for duty in self._duties:
@@ -155,32 +174,59 @@ class Scheduler:
 
     def _do(self, duty: Duty) -> float:
         """One turn of a duty. Whatever fails in it is tried again, and the others go on."""
+        began = time.monotonic()
         try:
             return duty.work()
         except Unreachable as error:
-            log.warning("duty failed", action="duty_failed", duty=duty.name, reason=str(error))
+            self._log.warning("duty failed", action="duty_failed", duty=duty.name, reason=str(error))
         except Exception:
-            log.exception("duty failed", action="duty_failed", duty=duty.name)
+            self._log.exception("duty failed", action="duty_failed", duty=duty.name)
+        finally:
+            duty.last, duty.took = time.time(), time.monotonic() - began
+        duty.failures += 1
         return AFTER_FAILURE
+
+    def figures(self) -> list[Figure]:
+        """What is known of this scheduler now; from any thread."""
+        return [
+            Figure("counter", "jobfac_scheduler_inserted", "Runs that it started when due", self._inserted),
+            Figure("counter", "jobfac_scheduler_expired_leases", "Workers that it found dead", self._expired),
+            *(
+                Figure(
+                    kind,
+                    f"jobfac_scheduler_duty_{name}",
+                    text,
+                    {d.name: getattr(d, field) for d in self._duties},
+                    "duty",
+                )
+                for kind, name, field, text in DUTY_FIGURES
+            ),
+            *self._courier.figures(),
+        ]
 
     # The duties
 
     def _insert(self) -> float:
         done = self._db.transact(schedules.insert_due, self.name, patience=2.0)
         for refusal in done.refusals:
-            log.info("due but not started", action="start_refused", **_shown(refusal))
+            self._log.info("due but not started", action="start_refused", **_shown(refusal))
         for miss in done.misses:
-            log.warning("due times were missed", action="missed", **_shown(miss))
+            self._log.warning("due times were missed", action="missed", **_shown(miss))
+        self._inserted += len(done.runs)
         return 0.0 if done.schedules else TAKEN
 
     def _promote(self) -> float:
         return 0.0 if self._db.transact(runs.promote_due, self.name, patience=2.0) else TAKEN
 
     def _expire(self) -> float:
-        def work(conn: sa.Connection) -> None:
-            sequences.settle(conn, leases.expire(conn, self.name), self.name)
+        def work(conn: sa.Connection) -> leases.Expiry:
+            expiry = leases.expire(conn, self.name)
+            sequences.settle(conn, expiry.finished, self.name)
+            return expiry
 
-        self._db.transact(work, patience=2.0)
+        expiry = self._db.transact(work, patience=2.0)
+        self._expired += len(expiry.workers)
+        tell_expiry(self._log, expiry, self.name)
         return TAKEN
 
     def _release(self) -> float:
@@ -199,18 +245,21 @@ class Scheduler:
         self._courier.wake()
         return COURIER_PAUSE
 
+    def _count(self) -> float:
+        return UNHURRIED if self._db.transact(daily.count, patience=2.0) == daily.BATCH else COUNT_INTERVAL
+
     def _purge(self) -> float:
         if self._purging is None:
-            self._purging, self._purged = retention.steps(self._db, self._settings.retention), 0
+            self._purging, self._purged = retention.steps(self._db, retention.Keep.of(self._settings)), 0
         purging, self._purging = self._purging, None  # a failure ends this round
         gone = next(purging, None)
         if gone is None:
             if self._purged:
-                log.info("old runs were removed", action="purged", runs=self._purged)
+                self._log.info("old runs were removed", action="purged", runs=self._purged)
             return PURGE_INTERVAL
         self._purging = purging
         self._purged += gone
-        return PURGE_PAUSE
+        return UNHURRIED
 
 
 def _shown(happened: schedules.Refusal | schedules.Miss) -> dict[str, str]:

@@ -1,15 +1,19 @@
 """Settings: defaults, then ``jobfac.toml``, then the environment, frozen into one object."""
 
 import dataclasses
+import json
+import math
 import os
 import re
 import socket
-import tempfile
-import tomllib
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+CENTURY = 100 * 365 * 86400
+"""The longest that anything is kept, in seconds."""
 
 
 class SettingsError(Exception):
@@ -28,31 +32,58 @@ class Settings:
     spool: str = field(
         default="", metadata={"help": "folder for the output of running programs; default: per database"}
     )
-    lease: float = field(default=15.0, metadata={"help": "seconds a worker is trusted after its last heartbeat"})
-    heartbeat: float = field(default=3.0, metadata={"help": "seconds between heartbeats"})
-    lease_margin: float = field(
-        default=3.0, metadata={"help": "a worker ends its runs this long before its lease does"}
+    lease: float = field(
+        default=15.0, metadata={"help": "seconds a worker is trusted after its last heartbeat", "above": 0}
     )
-    drain_limit: float = field(default=60.0, metadata={"help": "seconds a draining worker lets its runs finish"})
-    ship_interval: float = field(default=0.5, metadata={"help": "seconds between two looks at the spooled output"})
-    wait: str = field(default="server", metadata={"help": "SQL Server: wait for work in the `server`, or by `polling`"})
-    wait_seconds: float = field(default=5.0, metadata={"help": "SQL Server: how long one wait lasts at most"})
+    heartbeat: float = field(default=3.0, metadata={"help": "seconds between heartbeats", "above": 0})
+    lease_margin: float = field(
+        default=3.0, metadata={"help": "a worker ends its runs this long before its lease does", "above": 0}
+    )
+    drain_limit: float = field(
+        default=60.0, metadata={"help": "seconds a draining worker lets its runs finish", "least": 0}
+    )
+    ship_interval: float = field(
+        default=0.5, metadata={"help": "seconds between two looks at the spooled output", "above": 0}
+    )
+    wait: str = field(
+        default="server",
+        metadata={"help": "SQL Server: wait for work in the `server`, or by `polling`", "words": ("server", "polling")},
+    )
+    wait_seconds: float = field(
+        default=5.0, metadata={"help": "SQL Server: how long one wait lasts at most", "above": 0}
+    )
     sweep_interval: float = field(
-        default=5.0, metadata={"help": "seconds between sweeps for expired leases and blocked runs"}
+        default=5.0, metadata={"help": "seconds between sweeps for expired leases and blocked runs", "above": 0}
     )
     api_host: str = field(default="127.0.0.1", metadata={"help": "address the API listens on"})
-    api_port: int = field(default=8420, metadata={"help": "port the API listens on"})
+    api_port: int = field(default=8420, metadata={"help": "port the API listens on", "least": 0, "most": 65535})
     api_tls_certificate: str = field(default="", metadata={"help": "file with the API's TLS certificate and its chain"})
     api_tls_key: str = field(default="", metadata={"help": "file with its private key, if not in the same file"})
     api_url: str = field(default="", metadata={"help": "the command line goes through this API instead of a database"})
     api_key: str = field(default="", metadata={"help": "key for api_url", "secret": True})
     retention: float = field(
-        default=90 * 86400.0, metadata={"help": "seconds a finished run is kept, unless its job says"}
+        default=90 * 86400.0,
+        metadata={"help": "seconds a finished run is kept, unless its job says", "above": 0, "most": CENTURY},
+    )
+    retention_count: int = field(
+        default=0, metadata={"help": "finished runs of a job kept at most, unless it says; 0: any number", "least": 0}
+    )
+    statistics_retention: float = field(
+        default=1095 * 86400.0, metadata={"help": "seconds the statistics by day are kept", "above": 0, "most": CENTURY}
+    )
+    metrics: str = field(
+        default="", metadata={"help": "HOST:PORT where a worker or scheduler serves Prometheus; default: nowhere"}
     )
     smtp_host: str = field(default="", metadata={"help": "mail server that notifications by email go through"})
-    smtp_port: int = field(default=25, metadata={"help": "its port; 587 and 465 are usual, too"})
+    smtp_port: int = field(
+        default=25, metadata={"help": "its port; 587 and 465 are usual, too", "least": 1, "most": 65535}
+    )
     smtp_tls: str = field(
-        default="starttls", metadata={"help": "`starttls`, `tls` from the first byte (port 465), or `none`"}
+        default="starttls",
+        metadata={
+            "help": "`starttls`, `tls` from the first byte (port 465), or `none`",
+            "words": ("starttls", "tls", "none"),
+        },
     )
     smtp_user: str = field(default="", metadata={"help": "name to log in with there, if it asks for one"})
     smtp_password: str = field(
@@ -66,8 +97,13 @@ class Settings:
         default="",
         metadata={"help": "folder with subject.txt, body.txt, body.html that replace those of notifications"},
     )
-    log_format: str = field(default="", metadata={"help": "`text` or `json`; default: text on a terminal"})
-    log_level: str = field(default="info", metadata={"help": "debug, info, warning or error"})
+    log_format: str = field(
+        default="", metadata={"help": "`text` or `json`; default: text on a terminal", "words": ("", "text", "json")}
+    )
+    log_level: str = field(
+        default="info",
+        metadata={"help": "debug, info, warning or error", "words": ("debug", "info", "warning", "error")},
+    )
 
     def spool_folder(self) -> Path:
         """Where programs' output is written before it is in the database; one folder per database."""
@@ -75,6 +111,8 @@ class Settings:
             return Path(self.spool).absolute()
         if (path := sqlite_path(self.database_url)) is not None:
             return path.with_name(path.name + "-spool")
+        import tempfile
+
         place = re.sub(r"[^A-Za-z0-9]+", "-", re.sub(r"//[^@/]*@", "//", self.database_url)).strip("-")
         return Path(tempfile.gettempdir()) / f"jobfac-{os.getuid()}" / place[:100]
 
@@ -93,32 +131,46 @@ class Source:
     origin: str
 
 
-def sources(environment: Mapping[str, str] = os.environ) -> dict[str, Source]:
+def sources(environment: Mapping[str, str] = os.environ, **overrides: Any) -> dict[str, Source]:
     """Every setting with its origin: ``default``, the file's path, or the environment variable's name.
 
+    ``overrides`` (from the command line) win over everything; None means not given.
+
     Raises:
-        SettingsError: an unknown key in the file, a value of the wrong kind, or a file that cannot be read.
+        SettingsError: unknown keys in the file, values of the wrong kind or beyond what is possible, or a file that
+            cannot be read; all that is wrong at once, a line for each.
     """
-    found = {f.name: Source(f.default, "default") for f in dataclasses.fields(Settings)}
+    fields = {one.name: one for one in dataclasses.fields(Settings)}
+    found = {key: Source(one.default, "default") for key, one in fields.items()}
+    wrong: list[str] = []
+
+    def take(key: str, origin: str, name: str, given: Any, text: bool = False) -> None:
+        try:
+            found[key] = Source(_checked(fields[key], given, text), origin)
+        except ValueError as error:
+            wrong.append(f"{name} {error}")
+
     path = Path(environment.get("JOBFAC_CONFIG", "jobfac.toml"))
-    for key, value in _file(path, required="JOBFAC_CONFIG" in environment).items():
-        if key not in found:
-            raise SettingsError(f"{path}: unknown setting '{key}'; `jobfac config` lists the settings.")
-        found[key] = Source(_convert(key, value, found[key].value, str(path)), str(path))
-    for key in list(found):
-        name = f"JOBFAC_{key.upper()}"
-        if environment.get(name):
-            found[key] = Source(_convert(key, environment[name], found[key].value, name), name)
-    _check({key: source.value for key, source in found.items()})
+    for key, given in _file(path, required="JOBFAC_CONFIG" in environment).items():
+        if key in fields:
+            take(key, str(path), f"{path}: {key}", given)
+        else:
+            wrong.append(f"{path}: unknown setting '{key}'; `jobfac config` lists the settings.")
+    for key in fields:
+        variable = f"JOBFAC_{key.upper()}"
+        if given := environment.get(variable):
+            take(key, variable, variable, given, text=True)
+    found |= {key: Source(value, "command line") for key, value in overrides.items() if value is not None}
+    if not wrong:
+        wrong = _contradictions(found)
+    if wrong:
+        raise SettingsError("\n".join(wrong))
     return found
 
 
 def load(environment: Mapping[str, str] = os.environ, **overrides: Any) -> Settings:
-    """The settings that hold here. ``overrides`` (from the command line) win over everything; None means not given."""
-    values = {key: source.value for key, source in sources(environment).items()}
-    values.update({key: value for key, value in overrides.items() if value is not None})
-    _check(values)
-    return Settings(**values)
+    """The settings that hold here; arguments and errors as those of ``sources``."""
+    return Settings(**{key: source.value for key, source in sources(environment, **overrides).items()})
 
 
 def worker_name() -> str:
@@ -127,38 +179,86 @@ def worker_name() -> str:
 
 
 def _file(path: Path, required: bool) -> dict[str, Any]:
+    if not path.exists():
+        if required:
+            raise SettingsError(f"JOBFAC_CONFIG names {path}, which does not exist.")
+        return {}
+    import tomllib
+
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        if required:
-            raise SettingsError(f"JOBFAC_CONFIG names {path}, which does not exist.") from None
-        return {}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingsError(f"{path} cannot be read: {error}.") from None
 
 
-def _convert(key: str, value: Any, example: Any, origin: str) -> Any:
+def _checked(setting: "dataclasses.Field[Any]", given: Any, text: bool = False) -> Any:
+    """The value given, if it is of the setting's kind and within its limits; ``text``: it is a variable's.
+
+    Raises:
+        ValueError: it is not; the text says what would be right.
+    """
+    kind, limits = type(setting.default), setting.metadata
+    value = _read(given, kind) if text else given
+    if kind is float and type(value) is int:
+        value = float(value)
+    right = type(value) is kind and value in limits.get("words", (value,))
+    if right and kind in (int, float):
+        right = limits.get("least", -math.inf) <= value <= limits.get("most", sys.float_info.max)
+        right = right and value > limits.get("above", -math.inf)
+    if not right:
+        shown = f"'{given}'" if isinstance(given, str) else json.dumps(given, default=str, ensure_ascii=False)
+        raise ValueError(f"must be {_wanted(kind, limits)}" + ("." if limits.get("secret") else f", not {shown}."))
+    return value
+
+
+def _read(text: str, kind: type) -> Any:
+    """A variable's text as a value of this kind, or as it is if it is none."""
+    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
     try:
-        return _flag(value) if isinstance(example, bool) else type(example)(value)
-    except (TypeError, ValueError, KeyError):
-        kind = {bool: "true or false", int: "a whole number", float: "a number"}.get(type(example), "text")
-        raise SettingsError(f"{origin}: {key} must be {kind}, not {value!r}.") from None
+        return words.get(text.lower(), text) if kind is bool else kind(text)
+    except ValueError:
+        return text
 
 
-def _flag(value: Any) -> bool:
-    return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[str(value).lower()]
+def _wanted(kind: type, limits: Mapping[str, Any]) -> str:
+    """What a setting may be, in words."""
+    if words := [word for word in limits.get("words", ()) if word]:
+        return f"{', '.join(words[:-1])} or {words[-1]}"
+    wanted = {bool: "true or false", int: "a whole number", float: "a number"}.get(kind, "text in quotes")
+    if "above" in limits:
+        wanted += f" greater than {limits['above']}"
+    if "least" in limits:
+        wanted += f" from {limits['least']}" if "most" in limits else f" of at least {limits['least']}"
+    if "most" in limits:
+        wanted += f" {'to' if 'least' in limits else 'and at most'} {limits['most']}"
+    return wanted
 
 
-def _check(values: Mapping[str, Any]) -> None:
-    if not 0 < values["heartbeat"] < values["lease"] - values["lease_margin"]:
-        raise SettingsError(
-            f"lease ({values['lease']:g} s) must be longer than heartbeat ({values['heartbeat']:g} s) plus "
-            f"lease_margin ({values['lease_margin']:g} s); a lease of five heartbeats is usual."
+def read_address(text: str, name: str) -> tuple[str, int]:
+    """Host and port of ``HOST:PORT`` or ``[HOST]:PORT``; ``name`` is the setting's.
+
+    Raises:
+        SettingsError: it is neither.
+    """
+    found = re.fullmatch(r"(?:\[([^\]]+)\]|([^:]+)):(\d{1,5})", text)
+    if found is None or int(found[3]) > 65535:
+        raise SettingsError(f"{name} must be HOST:PORT, such as 127.0.0.1:9420, not '{text}'.")
+    return found[1] or found[2], int(found[3])
+
+
+def _contradictions(found: Mapping[str, Source]) -> list[str]:
+    """What is wrong with settings of which each alone would do."""
+    wrong = []
+    lease, heartbeat, margin = (found[key] for key in ("lease", "heartbeat", "lease_margin"))
+    if not heartbeat.value < lease.value - margin.value:
+        wrong.append(
+            f"lease ({lease.value:g} s, {lease.origin}) must be longer than heartbeat ({heartbeat.value:g} s, "
+            f"{heartbeat.origin}) plus lease_margin ({margin.value:g} s, {margin.origin}); a lease of five heartbeats "
+            "is usual."
         )
-    for key in ("lease_margin", "ship_interval", "wait_seconds", "sweep_interval"):
-        if values[key] <= 0:
-            raise SettingsError(f"{key} must be greater than 0, not {values[key]:g}.")
-    if values["wait"] not in ("server", "polling"):
-        raise SettingsError(f"wait must be `server` or `polling`, not '{values['wait']}'.")
-    if values["smtp_tls"] not in ("starttls", "tls", "none"):
-        raise SettingsError(f"smtp_tls must be `starttls`, `tls` or `none`, not '{values['smtp_tls']}'.")
+    if found["metrics"].value:
+        try:
+            read_address(found["metrics"].value, "metrics")
+        except SettingsError as error:
+            wrong.append(str(error))
+    return wrong

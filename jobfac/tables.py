@@ -12,7 +12,19 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import mssql
 
-from jobfac.states import ACTIVE, HELD, Delivery, JobKind, RunState, StepResult, StepStart, Stop, WorkerState
+from jobfac.states import (
+    ACTIVE,
+    FAILURES,
+    FINAL,
+    HELD,
+    Delivery,
+    JobKind,
+    RunState,
+    StepResult,
+    StepStart,
+    Stop,
+    WorkerState,
+)
 
 SCHEMA = "jobfac"
 """Name of the schema on SQL Server."""
@@ -47,6 +59,9 @@ class Instant(sa.types.TypeDecorator[datetime]):
 
 
 BigId = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+UNCOUNTED = "ended_at IS NOT NULL AND counted = 0"
+"""Condition on a run that has ended and is not in the table ``daily`` yet, spelled as its filtered index has it."""
+
 Blob = sa.LargeBinary().with_variant(mssql.VARBINARY("max"), "mssql")
 Long = sa.Unicode()  # NVARCHAR(max)
 Name = sa.Unicode(128)
@@ -166,6 +181,7 @@ run = sa.Table(
     sa.Column("sequence_run_id", BigId),
     sa.Column("visit_id", BigId),
     sa.Column("retry_of", BigId),
+    sa.Column("counted", sa.Boolean, nullable=False, server_default=sa.text("0")),  # final, and in the table daily
     _one_of("kind", JobKind, "kind"),
     _one_of("state", RunState, "state"),
     _one_of("stop", Stop, "stop"),
@@ -178,6 +194,8 @@ run = sa.Table(
     _index("ix_run_concurrency", "concurrency_key", "state", where="concurrency_key IS NOT NULL"),
     _index("ix_run_job", "job", "id"),
     _index("ix_run_ended", "ended_at", where="ended_at IS NOT NULL"),
+    _index("ix_run_uncounted", "ended_at", where=UNCOUNTED),
+    _index("ix_run_failed", "ended_at", "job", "state", where=f"state IN ({spelled(FAILURES)})"),
     _index("ix_run_sequence", "sequence_run_id", "state", where="sequence_run_id IS NOT NULL"),
     _index("ix_run_visit", "visit_id", where="visit_id IS NOT NULL"),
     _index("ix_run_start_key", "job", "start_key", where="start_key IS NOT NULL", unique=True),
@@ -345,4 +363,34 @@ audit = sa.Table(
     sa.Column("before", Long),
     sa.Column("after", Long),
     _index("ix_audit_at", "at"),
+)
+
+daily = sa.Table(
+    "daily",  # what became of a job's runs, by the day (UTC) on which they ended; outlives them
+    metadata,
+    sa.Column("day", sa.Date, primary_key=True),
+    sa.Column("job", Name, primary_key=True),
+    *(sa.Column(state, sa.Integer, nullable=False) for state in RunState if state in FINAL),
+    sa.Column("attempts", sa.Integer, nullable=False),  # executions
+    sa.Column("retries", sa.Integer, nullable=False),
+    sa.Column("ran", sa.Integer, nullable=False),  # runs that were executed at all; the times are of their last attempt
+    sa.Column("run_ms", sa.BigInteger, nullable=False),  # all together
+    sa.Column("shortest_ms", sa.BigInteger),
+    sa.Column("longest_ms", sa.BigInteger),
+    sa.Column("longest_run", BigId),
+    sa.Column("waited", sa.Integer, nullable=False),  # runs that came from the queue
+    sa.Column("wait_ms", sa.BigInteger, nullable=False),  # from queued to started, all together
+    sa.Column("late", sa.Integer, nullable=False),  # runs that began more than a minute after their time
+    sa.Column("latest_ms", sa.BigInteger),
+    sa.Column("latest_run", BigId),
+)
+
+daily_worker = sa.Table(
+    "daily_worker",  # what a worker did on a day (UTC)
+    metadata,
+    sa.Column("day", sa.Date, primary_key=True),
+    sa.Column("worker", sa.Unicode(200), primary_key=True),
+    sa.Column("attempts", sa.Integer, nullable=False),  # executions that ended on this day
+    sa.Column("busy_ms", sa.BigInteger, nullable=False),  # of executions, this day's share of each
+    sa.Column("slot_ms", sa.BigInteger, nullable=False),  # slots times presence; of workers that are forgotten
 )

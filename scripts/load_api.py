@@ -1,9 +1,11 @@
 """Many clients at once start runs through the API and follow them to the end, with one worker attached.
 
-    python scripts/load_api.py [--clients 200] [--seconds 30] [--slots 8]
+    python scripts/load_api.py [--clients 200] [--rounds 8] [--seconds 10] [--slots 8]
 
-Half of the clients wait with ``?wait=``, half follow the output as an event stream. Prints errors, rates, latencies and
-the API's memory after each of three rounds. Uses JOBFAC_DATABASE_URL, or a SQLite file of its own.
+Half of the clients wait with ``?wait=``, half follow the output as an event stream. Prints errors, latencies and the
+API's memory after each round of so many seconds. Exits with 1 if anything failed, or if the API's memory grew by more
+than ``MARGIN`` over the second half of the rounds: in the first it warms up. Uses JOBFAC_DATABASE_URL, or a SQLite file
+of its own.
 """
 
 import argparse
@@ -24,21 +26,23 @@ from typing import Any
 import httpx
 import psutil
 
-ROUNDS = 3
+MARGIN = 2.0
+"""MiB."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clients", type=int, default=200)
-    parser.add_argument("--seconds", type=float, default=30)
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--seconds", type=float, default=10, help="of each round")
     parser.add_argument("--slots", type=int, default=8)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        measure(Path(folder), options.clients, options.seconds, options.slots)
+        sys.exit(measure(Path(folder), options))
 
 
-def measure(folder: Path, clients: int, seconds: float, slots: int) -> None:
-    """Start the roles, load the API, print what happened."""
+def measure(folder: Path, options: argparse.Namespace) -> int:
+    """Start the roles, load the API, print what happened; the exit code."""
     environment = {"JOBFAC_DATABASE_URL": f"sqlite:///{folder / 'jobfac.db'}", **os.environ}
     environment["JOBFAC_SPOOL"] = str(folder / "spool")
 
@@ -56,19 +60,25 @@ def measure(folder: Path, clients: int, seconds: float, slots: int) -> None:
     definitions.write_text(json.dumps({"jobs": {"load": {"command": ["echo", "done"]}}}))
     jobfac("apply", str(definitions))
     key = json.loads(jobfac("keys", "create", "--role", "operator", "--json"))["key"]
-    roles = [role("api", "--port", "0"), role("worker", "--slots", str(slots))]
+    roles = [role("api", "--port", "0"), role("worker", "--slots", str(options.slots))]
     try:
         url = address(folder / "api.log")
         api = psutil.Process(roles[0].pid)
-        print(f"the API's memory: {mebibytes(api)} MiB before the first request")
-        for _ in range(ROUNDS):
-            report(asyncio.run(load(url, key, clients, seconds / ROUNDS)), clients)
-            print(f"the API's memory: {mebibytes(api)} MiB, processor time {sum(api.cpu_times()[:2]):.1f} s so far")
+        print(f"{options.clients} clients; the API's memory is {mebibytes(api):.1f} MiB before the first request")
+        memory, errors = [], 0
+        for number in range(1, options.rounds + 1):
+            results = asyncio.run(load(url, key, options.clients, options.seconds))
+            memory.append(mebibytes(api))
+            errors += results.errors.total()
+            print(f"round {number}: {described(results)}; the API: {memory[-1]:.1f} MiB", flush=True)
     finally:
         for process in roles:
             process.send_signal(signal.SIGTERM)
         for process in roles:
             process.wait()
+    grown = memory[-1] - memory[(len(memory) - 1) // 2]
+    print(f"errors: {errors}; the memory grew by {grown:.1f} MiB in the second half, {MARGIN} are allowed")
+    return int(errors > 0 or grown > MARGIN)
 
 
 def address(log: Path) -> str:
@@ -153,19 +163,18 @@ async def by_stream(api: httpx.AsyncClient, run: int) -> str:
 
 def mebibytes(process: psutil.Process) -> float:
     """Its resident memory."""
-    return round(process.memory_info().rss / 2**20, 1)
+    return float(process.memory_info().rss) / 2**20
 
 
-def report(results: Results, clients: int) -> None:
-    """Print it."""
-    print(f"{clients} clients, {results.seconds:.1f} s: {len(results.runs)} runs started and followed to the end")
-    print(f"errors: {sum(results.errors.values())}")
-    for what, number in results.errors.most_common(10):
-        print(f"  {number} times {what}")
+def described(results: Results) -> str:
+    """A round in a line, and each kind of error in one of its own."""
+    parts = [f"{len(results.runs)} runs followed to their end in {results.seconds:.1f} s"]
     for name, times in (("start", results.starts), ("start to end", results.runs)):
         if len(times) > 1:
             cuts = statistics.quantiles(times, n=100)
-            print(f"{name}: median {cuts[49] * 1000:.0f} ms, 99th percentile {cuts[98] * 1000:.0f} ms")
+            parts.append(f"{name} p50 {cuts[49] * 1000:.0f} ms, p95 {cuts[94] * 1000:.0f} ms")
+    failures = (f"\n  {number} times {what}" for what, number in results.errors.most_common(10))
+    return "; ".join(parts) + "".join(failures)
 
 
 if __name__ == "__main__":

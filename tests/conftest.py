@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from factory import Factory
+from inprocess import InProcess
 from jobfac.database import Database
 from jobfac.settings import Settings
 
@@ -20,8 +21,12 @@ try:
 except ImportError:
     HAS_ODBC = False
 
-ENGINES = ["sqlite", *(["pyodbc"] if HAS_ODBC else []), "mssqlpython"]
-"""``pyodbc`` and ``mssqlpython`` go through the mssql dialect and the real drivers to the TDS test server."""
+CC = shutil.which("cc")
+
+DRIVERS = [*(["pyodbc"] if HAS_ODBC else []), "mssqlpython"]
+"""They go through the mssql dialect and are the real ones; what answers them is the TDS test server."""
+
+ENGINES = ["sqlite", *DRIVERS]
 
 REAL = os.environ.get("JOBFAC_TEST_MSSQL_URL")
 if REAL:
@@ -50,7 +55,7 @@ def tds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
     captured = tmp_path_factory.mktemp("captured")
     with harness.running(capture=captured) as server, server.database("migrated") as name:
-        db = Database(harness.url(server.port, ENGINES[1], name).render_as_string(hide_password=False))
+        db = Database(harness.url(server.port, DRIVERS[0], name).render_as_string(hide_password=False))
         db.upgrade()
         db.close()
         yield server
@@ -119,6 +124,13 @@ def sqlite_factory(sqlite_url: str, tmp_path: Path) -> Iterator[Factory]:
 
 
 @pytest.fixture
+def commands(sqlite_url: str, tmp_path: Path) -> Iterator[InProcess]:
+    """The same without the start of a process for each, for what that cannot change."""
+    with InProcess(sqlite_url, tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     """Settings with short times, for roles that run inside the test."""
     return Settings(
@@ -145,3 +157,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             "NOT TESTED here: the mssql dialect through pyodbc, because libodbc is missing; "
             "sudo apt-get install libodbc2 libltdl7"
         )
+    if CC is None:
+        terminalreporter.write_line("NOT TESTED here: a job program in C, because there is no cc; install a C compiler")

@@ -34,7 +34,11 @@ class Receiver:
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                length = int(self.headers.get("Content-Length", 0))
+                body = self.rfile.read(length)
+                if len(body) < length:  # its sender was killed between head and body: that is no post
+                    self.close_connection = True
+                    return
                 post = Post(self.path, {name.lower(): value for name, value in self.headers.items()}, body)
                 receiver.posts.append(post)
                 status = receiver.answer(post)

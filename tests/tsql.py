@@ -1,6 +1,5 @@
 """Calls the procedures of sql/mssql as a DBA would, and looks at what came of it."""
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from conftest import ENGINES
 from jobfac import definitions as d
 from jobfac import leases, runs, schedules
 from jobfac.database import Database
@@ -16,9 +16,7 @@ from jobfac.tables import audit, run
 
 THROUGH_TSQL = [
     pytest.mark.mssql,
-    pytest.mark.parametrize(
-        "url", ["pyodbc", "mssqlpython", *(["real"] if os.environ.get("JOBFAC_TEST_MSSQL_URL") else [])], indirect=True
-    ),
+    pytest.mark.parametrize("url", ENGINES[1:], indirect=True),
 ]
 """For tests of what SQLite does not have: with each of the drivers, and on a real server if there is one."""
 

@@ -4,10 +4,13 @@ import asyncio
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager, suppress
 
+from anyio.to_thread import current_default_thread_limiter
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 
-from jobfac.api import docs, events, fleet, jobs, openapi, output, runs, service
+from jobfac import traces
+from jobfac.api import events, fleet, jobs, openapi, output, pages, runs, service
 from jobfac.api.auth import Gate
 from jobfac.api.guard import Guard
 from jobfac.api.live import Live
@@ -19,28 +22,36 @@ from jobfac.database import Database
 TABLE = (*jobs.CALLS, *runs.CALLS, *output.CALLS, *events.CALLS, *fleet.CALLS, *service.CALLS)
 """Every call there is, but for the pages that show this table."""
 
+THREADS = 16
+"""Requests that are worked on at once; the others wait their turn. Each thread holds a connection with its statements
+and a part of the heap to itself, so memory grows with their number; more than these serve no client sooner.
+"""
+
 
 def create_app(db: Database, hosts: Collection[str] | None = None) -> Starlette:
     """The API on a database; ``hosts``: the names it answers for in the Host header, None: any."""
     live = Live(db)
+    spans = traces.begin("api")
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        current_default_thread_limiter().total_tokens = THREADS
         poller = asyncio.create_task(live.run(), name="live")
         yield
         live.close()
         poller.cancel()
         with suppress(asyncio.CancelledError):
             await poller
+        await run_in_threadpool(spans.close)
 
     app = Starlette(
-        routes=[*routes(TABLE), *docs.ROUTES],
+        routes=[*routes(TABLE), *pages.ROUTES],
         middleware=[Middleware(Guard, hosts=hosts)],
         exception_handlers=HANDLERS,
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False
-    app.state.service = Service(db, Gate(db), live)
+    app.state.service = Service(db, Gate(db), live, spans)
     app.state.metrics = Metrics(db)
     app.state.document = openapi.document(TABLE)
     return app

@@ -69,7 +69,7 @@ class Gate:
         """
         scheme, _, key = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer":
-            if self._has_session(request):
+            if self.has_session(request):
                 return Caller("link", Role.ADMIN)
             raise _unauthorized("Send a key: `Authorization: Bearer KEY`; `jobfac keys create` makes one.")
         address = request.client.host if request.client else ""
@@ -99,7 +99,8 @@ class Gate:
         self._sessions[_digest(session)] = time.monotonic() + SESSION
         return session
 
-    def _has_session(self, request: Request) -> bool:
+    def has_session(self, request: Request) -> bool:
+        """Whether the browser was logged in by a link before."""
         # Found by digest: how long the search takes tells nothing about the token.
         session = request.cookies.get(cookie_name(request))
         return session is not None and self._sessions.get(_digest(session), 0.0) > time.monotonic()

@@ -16,7 +16,7 @@ PAGE = 1000
 RECENT = 200
 """Of the latest events so many are looked at for ids that are missing among them."""
 
-BATCH = 500
+BATCH = 512
 """Ids in one statement at most."""
 
 FREE = "WITH (READPAST)"
@@ -26,7 +26,7 @@ FREE = "WITH (READPAST)"
 def states(conn: sa.Connection, run_ids: Iterable[int]) -> dict[int, tuple[Any, ...]]:
     """Of each run its state and attempt."""
     found: dict[int, tuple[Any, ...]] = {}
-    for ids in _batches(run_ids):
+    for ids in batches(run_ids):
         query = sa.select(run.c.id, run.c.state, run.c.attempt).with_hint(run, FREE, "mssql").where(run.c.id.in_(ids))
         found.update({row[0]: tuple(row[1:]) for row in conn.execute(query)})
     return found
@@ -35,7 +35,7 @@ def states(conn: sa.Connection, run_ids: Iterable[int]) -> dict[int, tuple[Any, 
 def output_ends(conn: sa.Connection, run_ids: Iterable[int]) -> dict[int, tuple[Any, ...]]:
     """Of each run that wrote something, where the last chunk of each stream begins: it changes when more is stored."""
     found: dict[int, tuple[Any, ...]] = {}
-    for ids in _batches(run_ids):
+    for ids in batches(run_ids):
         keys = (run_output.c.run_id, run_output.c.attempt, run_output.c.stream)
         query = (
             sa.select(*keys, sa.func.max(run_output.c.offset))
@@ -75,7 +75,7 @@ _EVENTS = (
 def events(conn: sa.Connection, after: int, missing: Sequence[int] = ()) -> list[dict[str, Any]]:
     """The next events beyond ``after``, and those of the ``missing`` ids that have come; with the job's category."""
     found: dict[int, dict[str, Any]] = {}
-    for ids in _batches(missing):
+    for ids in batches(missing):
         found.update(_by_id(conn.execute(_EVENTS.where(run_event.c.id.in_(ids))).mappings()))
     found.update(_by_id(conn.execute(_EVENTS.where(run_event.c.id > after)).mappings()))
     return [found[key] for key in sorted(found)]
@@ -104,6 +104,11 @@ def progress(conn: sa.Connection) -> dict[int, dict[str, Any]]:
     return {row["run_id"]: dict(row) for row in conn.execute(query).mappings()}
 
 
-def _batches(ids: Iterable[int]) -> Iterator[list[int]]:
+def batches(ids: Iterable[int]) -> Iterator[list[int]]:
+    """The ids for lists in statements. Each is filled up with its last id to a power of two: every length makes another
+    text, which each connection would keep prepared and SQL Server would keep a plan for.
+    """
     ids = list(ids)
-    return (ids[start : start + BATCH] for start in range(0, len(ids), BATCH))
+    for start in range(0, len(ids), BATCH):
+        batch = ids[start : start + BATCH]
+        yield batch + batch[-1:] * ((1 << (len(batch) - 1).bit_length()) - len(batch))

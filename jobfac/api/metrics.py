@@ -5,11 +5,11 @@ The number of series is bounded: jobs beyond the first ``JOBS`` that finish a ru
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import sqlalchemy as sa
-from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
@@ -19,6 +19,7 @@ from jobfac.api import looking
 from jobfac.api.positions import Positions
 from jobfac.database import Database
 from jobfac.dialects import utcnow
+from jobfac.metrics import count_statements
 from jobfac.states import ACTIVE, FINAL, Delivery, RunState, WorkerState
 from jobfac.tables import notification, queue, run, run_event, spelled
 
@@ -31,9 +32,6 @@ OTHERS = "(others)"
 
 PICKUP = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 300, 1800)
 DURATION = (0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 24 * 3600)
-
-
-disable_created_metrics()  # a second series for each, which nobody asked for
 
 
 class Metrics:
@@ -54,8 +52,7 @@ class Metrics:
         self._duration = Histogram(
             "jobfac_run_seconds", "From the last claim to the end", ["state"], buckets=DURATION, registry=self.registry
         )
-        statements = Counter("jobfac_statements", "SQL statements of this process", ["verb"], registry=self.registry)
-        sa.event.listen(db.engine, "after_cursor_execute", _counting(statements))
+        count_statements(db, self.registry)
         self.registry.register(_Standing(db))
 
     def scrape(self) -> bytes:
@@ -104,19 +101,10 @@ def _transitions(conn: sa.Connection, after: int, missing: list[int]) -> list[sa
         .order_by(run_event.c.id)
         .limit(looking.PAGE)
     )
-    late = conn.execute(query.where(run_event.c.id.in_(missing))).mappings().all() if missing else []
+    late = [
+        row for ids in looking.batches(missing) for row in conn.execute(query.where(run_event.c.id.in_(ids))).mappings()
+    ]
     return [*late, *conn.execute(query.where(run_event.c.id > after)).mappings()]
-
-
-def _counting(statements: Counter) -> Callable[..., None]:
-    known = ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH", "EXEC", "DECLARE")
-    by_verb = {verb: statements.labels(verb.lower()) for verb in known}
-    other = statements.labels("other")
-
-    def count(conn: Any, cursor: Any, statement: str, *rest: Any) -> None:
-        by_verb.get(statement[:8].lstrip().partition(" ")[0].upper(), other).inc()
-
-    return count
 
 
 class _Standing(Collector):

@@ -4,7 +4,17 @@ import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WithJsonSchema,
+    WrapValidator,
+    model_validator,
+)
 
 from jobfac.definitions import Notify
 from jobfac.definitions.values import LONGEST
@@ -22,7 +32,8 @@ def _read_moment(value: Any) -> datetime:
         assert _MOMENT.fullmatch(value)
         moment = datetime.fromisoformat(value.upper())
     except (AssertionError, ValueError):
-        raise ValueError("must be a time with its offset, such as 2027-01-31T22:00:00+01:00") from None
+        hint = "; in a URL + is written %2B" if isinstance(value, str) and " " in value else ""
+        raise ValueError(f"must be a time with its offset, such as 2027-01-31T22:00:00+01:00{hint}") from None
     # Before 1970 is as good as 1970, and the ends of the calendar have no UTC time.
     if moment.year < EARLIEST.year:
         return EARLIEST
@@ -40,6 +51,13 @@ Seconds = Annotated[float, Field(ge=0, le=LONGEST)]
 POSITION = "[1-9][0-9]{0,8}:[0-9]{1,15}:[0-9]{1,15}"
 Position = Annotated[str, Field(pattern=f"^{POSITION}$")]
 """``attempt:stdout:stderr``: how far the output was read, in bytes from each stream's start."""
+
+
+def _read_arguments(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
+    try:
+        return read(value)
+    except ValidationError:  # which would tell the troubles of both forms at once
+        raise ValueError("must be a list of texts; for a sequence an object with such a list by job id") from None
 
 
 class Parameters(BaseModel):
@@ -70,7 +88,7 @@ class StartBody(Body):
         }
     )
 
-    arguments: list[Plain] | dict[JobId, list[Plain]] | None = None
+    arguments: Annotated[list[Plain] | dict[JobId, list[Plain]] | None, WrapValidator(_read_arguments)] = None
     payload: Plain | None = None
     payloads: dict[JobId, Plain] | None = None
     priority: Annotated[int, Field(ge=-1000, le=1000)] | None = None

@@ -20,10 +20,13 @@ MEDIA = "application/problem+json"
 RETRY_AFTER = 5
 """Seconds after which a client may try again what failed because the database was away or too much was open."""
 
+LONGEST_PATH = 200
+"""Characters of a path that are repeated in an error."""
+
 TITLES = {
     400: ("malformed", "The request cannot be read"),
     401: ("unauthorized", "A valid key is needed"),
-    403: ("forbidden", "This key may not do that"),
+    403: ("forbidden", "That is not allowed"),
     404: ("not-found", "There is no such thing"),
     405: ("method-not-allowed", "This method is not allowed here"),
     409: ("conflict", "The present state does not allow it"),
@@ -70,7 +73,8 @@ def invalid(errors: Sequence[Mapping[str, Any]]) -> Problem:
 
 def _sentence(error: Mapping[str, Any]) -> str:
     message = error["message"] if error["message"].endswith((".", "?")) else error["message"] + "."
-    return message if error["field"] in ("", *message.split()) else f"{error['field']}: {message}"
+    named = {word.strip("'.") for word in message.split()}
+    return message if error["field"] in {"", *named} else f"{error['field']}: {message}"
 
 
 async def _problem(request: Request, error: Exception) -> Response:
@@ -80,12 +84,14 @@ async def _problem(request: Request, error: Exception) -> Response:
 
 async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    detail = f"{request.method} {request.url.path}: {error.detail}."
+    path = request.url.path if len(request.url.path) <= LONGEST_PATH else request.url.path[:LONGEST_PATH] + "..."
+    detail = f"{request.method} {path}: {error.detail}."
     if error.status_code == 404:
-        detail = f"There is nothing at {request.url.path}; /openapi.json lists what there is."
+        detail = f"There is nothing at {path}; /openapi.json lists what there is."
     headers = dict(error.headers or {})
     if "Allow" in headers:
         headers["Allow"] = ", ".join(sorted(headers["Allow"].split(", ")))
+        detail = f"{path} does not take {request.method}, but {headers['Allow']}."
     return answer(Problem(error.status_code, detail, headers))
 
 

@@ -22,12 +22,10 @@ from jobfac.api.live import Live
 from jobfac.api.problems import Problem, invalid
 from jobfac.database import Database
 from jobfac.keys import Caller, Role
+from jobfac.traces import Traces
 
 BODY_LIMIT = 4 * 2**20 + 256 * 2**10
 """Bytes of a request's body at most: the largest payload and what is around it."""
-
-PATIENT_LIMIT = 8 * BODY_LIMIT
-"""Up to here a body that is too large is read to its end: who is cut off while he sends does not see the answer."""
 
 NOBODY = Caller("nobody", Role.VIEWER)
 
@@ -60,6 +58,7 @@ class Service:
     db: Database
     gate: Gate
     live: Live
+    traces: Traces
 
 
 @dataclass(frozen=True)
@@ -185,15 +184,13 @@ def _validated(model: type[BaseModel], values: Mapping[str, Any]) -> BaseModel:
 
 async def _body(call: Call, request: Request) -> Any:
     """The request's body as the model of the call."""
-    text, size = bytearray(), 0
+    text = bytearray()
     async for piece in request.stream():
-        size += len(piece)
-        if size <= BODY_LIMIT:
-            text += piece
-        elif size > PATIENT_LIMIT:
-            break
-    if size > BODY_LIMIT:
-        raise Problem(413, f"A body may have {BODY_LIMIT:,} bytes at most.", {"Connection": "close"})
+        text += piece
+        if len(text) > BODY_LIMIT:
+            # The connection stays open, and the server passes over the rest: who is cut off while he sends would see
+            # a broken connection in place of this answer.
+            raise Problem(413, f"A body may have {BODY_LIMIT:,} bytes at most.")
     if not text and not call.body_required:
         return call.body()
     media = request.headers.get("content-type", "").partition(";")[0].strip().lower()

@@ -37,8 +37,8 @@ def start(ask: Ask) -> Answer:
     """Start a job."""
     # With a key the whole transaction may be tried again, whatever became of an earlier try.
     key = ask.headers.key or f"once-{uuid4().hex}"
-    row = ask.service.db.transact(_start, ask, key, patience=PATIENCE)
-    return _started(row)
+    since = time.time_ns()
+    return _started(ask, ask.service.db.transact(_start, ask, key, patience=PATIENCE), since)
 
 
 def _start(conn: sa.Connection, ask: Ask, key: str) -> sa.RowMapping:
@@ -73,7 +73,8 @@ def _start(conn: sa.Connection, ask: Ask, key: str) -> sa.RowMapping:
     return row
 
 
-def _started(row: sa.RowMapping) -> Answer:
+def _started(ask: Ask, row: sa.RowMapping, since: int) -> Answer:
+    ask.service.traces.started(row, since, ask.request.headers.get("traceparent"))
     place = {"Location": f"/v1/runs/{row['id']}"}
     if row["state"] == RunState.DENIED:
         detail = f"Run {row['id']} of job '{row['job']}' was denied: {row['reason']}."
@@ -140,8 +141,9 @@ def retry(ask: Ask) -> Answer:
         audit.note(conn, caller.name, "retry", f"run {run_id}", after=f"run {new}")
         return runs.get(conn, new)
 
+    since = time.time_ns()
     # Tried once: if the answer to its commit is lost, a second try would start a second run.
-    return _started(ask.service.db.transact(work, patience=0))
+    return _started(ask, ask.service.db.transact(work, patience=0), since)
 
 
 def attempts(ask: Ask) -> Answer:

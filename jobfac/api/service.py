@@ -31,12 +31,13 @@ def document(ask: Ask) -> Answer:
 
 def login(ask: Ask) -> Response:
     """Exchange a link's token for a session."""
+    # Not a redirect: after one that began elsewhere a browser would hold a strict cookie back.
+    answer = HTMLResponse('<!doctype html><meta http-equiv="refresh" content="0; url=/"><a href="/">Go on</a>')
     session = ask.service.gate.open_session(ask.query.token)
+    if session is None and ask.service.gate.has_session(ask.request):
+        return answer
     if session is None:
         raise Problem(403, "This link was used before, or is none of this process; start `jobfac up` again for one.")
-    # Not a redirect: after one that began elsewhere a browser would hold a strict cookie back.
-    page = '<!doctype html><meta http-equiv="refresh" content="0; url=/docs"><a href="/docs">Go on</a>'
-    answer = HTMLResponse(page)
     answer.set_cookie(
         cookie_name(ask.request),
         session,

@@ -1,49 +1,54 @@
-"""The command line: the only place where the parts are put together. Imports happen inside commands, so that
-`jobfac --help` and a start are quick."""
+"""The command line: the only place where the parts are put together. A command's module is imported when the command
+is used, and what it works with inside the command, so that `jobfac --help` and a start are quick."""
 
 import os
+import re
 import sys
 
-import typer
-from typer._click import ClickException
+from typer import Abort
+from typer._click.exceptions import ClickException, NoArgsIsHelpError, UsageError
 
-from jobfac.cli import common, fleet, jobs, runs
-from jobfac.cli import database as database_commands
-from jobfac.cli import keys as key_commands
-from jobfac.cli import notify as notify_commands
-from jobfac.cli import schedules as schedule_commands
-from jobfac.cli import sequences as sequence_commands
+from jobfac.cli import common
+from jobfac.cli.listing import Commands
 
-app = typer.Typer(
-    help="jobfac, the background job factory: runs console programs as jobs, on a schedule or on demand.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
+COMMANDS = {
+    "up": ("fleet:up", "All roles in one process, on the configured database."),
+    "worker": ("fleet:worker", "Claim and run runs until told to stop."),
+    "scheduler": ("fleet:scheduler", "Insert due runs, notice dead workers, purge what is old."),
+    "api": ("fleet:api", "Serve the HTTP API."),
+    "apply": ("jobs:apply", "Apply definitions, whole or not at all, after showing what changes."),
+    "export": ("jobs:export", "Print definitions as they are in force."),
+    "start": ("start:start", "Start a job and print the run's id."),
+    "stop": ("runs:stop", "Stop a run, wait for its end, and say what happened."),
+    "retry": ("runs:retry", "Run a finished run again."),
+    "logs": ("logs:logs", "Show what a run's program wrote, byte for byte."),
+    "top": ("top:top", "Watch the fleet, the queue and the runs."),
+    "doctor": ("doctor:doctor", "Check this machine, the database and the factory."),
+    "report": ("report:report", "What ran in the last 30 days: counts, failures, times, lateness."),
+    "config": ("database:config", "What holds here, and where it came from."),
+    "purge": ("database:purge", "Remove finished runs that are older than their job's retention."),
+    "try": ("trying:command", "Run a program as a worker would, with no database."),
+    "jobs": ("jobs:app", "Definitions of jobs and sequences."),
+    "runs": ("runs:app", "What ran, runs, and will run."),
+    "workers": ("fleet:app", "The fleet."),
+    "schedule": ("schedules:app", "When jobs are due."),
+    "sequence": ("sequences:app", "Sequences: where they would go, and how they look."),
+    "import": ("schedules:import_app", "Definitions from elsewhere, on standard output."),
+    "keys": ("keys:app", "Keys of the API."),
+    "notify": ("notify:app", "Notifications."),
+    "db": ("database:app", "The database's schema."),
+}
+"""Every command: its module in ``jobfac.cli``, its function or group there, and what `jobfac --help` says of it."""
+
+app = Commands(
+    COMMANDS, help="jobfac, the background job factory: runs console programs as jobs, on a schedule or on demand."
 )
-for command in (
-    fleet.up, fleet.worker, fleet.scheduler, fleet.api,
-    jobs.apply, jobs.export,
-    runs.start, runs.stop, runs.retry, runs.logs,
-    database_commands.config, database_commands.purge,
-):  # fmt: skip
-    app.command()(command)
-for name, commands in {
-    "jobs": jobs.app,
-    "runs": runs.app,
-    "workers": fleet.app,
-    "schedule": schedule_commands.app,
-    "sequence": sequence_commands.app,
-    "import": schedule_commands.import_app,
-    "keys": key_commands.app,
-    "notify": notify_commands.app,
-    "db": database_commands.app,
-}.items():
-    app.add_typer(commands, name=name)
 
 
 def main() -> None:
     """The entry point: every failure becomes one sentence on standard error and an exit code."""
     try:
-        code = app(standalone_mode=False)
+        code = app.act(sys.argv[1:])
         sys.stdout.flush()
     except BrokenPipeError:
         # The reader has seen enough; nothing more is to be written, at exit neither.
@@ -62,10 +67,17 @@ def _explain(error: Exception) -> int:
     if isinstance(error, common.Failure):
         common.note(str(error))
         return error.code
-    if isinstance(error, ClickException):
-        common.note(f"{error.format_message().rstrip('.')}. `jobfac --help` shows how it is used.")
+    if isinstance(error, NoArgsIsHelpError):
+        common.note(error.format_message())
         return common.USAGE
-    if isinstance(error, typer.Abort):
+    if isinstance(error, ClickException):
+        used = error.ctx.command_path if isinstance(error, UsageError) and error.ctx else "jobfac"
+        said = re.sub(r"^Invalid value for '(.+?)': Input should be ", r"\1 must be ", error.format_message())
+        said = said.removesuffix(", unable to parse string as an integer")
+        end = "" if said.endswith((".", "?")) else "."
+        common.note(f"{said}{end} `{used} --help` shows how it is used.")
+        return common.USAGE
+    if isinstance(error, Abort):
         common.note("Aborted.")
         return common.UNSUCCESSFUL
     from jobfac.database import Unreachable

@@ -5,9 +5,13 @@ Both give and take the same JSON-able objects, those of the API.
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple, Protocol
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from jobfac.cli.common import caller, database, settings
+
+if TYPE_CHECKING:
+    from jobfac.overview import Overview
 
 Object = dict[str, Any]
 
@@ -64,6 +68,18 @@ class Backend(Protocol):
 
     def drain(self, worker_id: int) -> None:
         """Ask a worker to leave when its runs are done."""
+
+    def schedules(self, job: str | None) -> list[Object]:
+        """Every schedule, or this job's: as ``schedules.list_schedules`` has them."""
+
+    def preview(self, job: str, count: int, start: datetime | None, explain: bool) -> list[Object]:
+        """When a job would be due: as ``schedules.preview`` has it."""
+
+    def pause(self, job: str, name: str | None, paused: bool) -> list[str]:
+        """Pause or resume a schedule, or all of a job's; the names of those that were not yet."""
+
+    def overview(self) -> "Overview":
+        """How the factory stands."""
 
 
 @contextmanager

@@ -1,24 +1,34 @@
 """What the commands share: settings, errors and exit codes, printing."""
 
 import getpass
+import io
 import json
 import os
 import re
+import signal
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from jobfac.cli.listing import PLAIN
+
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from jobfac.database import Database
     from jobfac.settings import Settings
 
 DONE, UNSUCCESSFUL, USAGE, NOT_FOUND, REFUSED, UNREACHABLE = range(6)
 """Exit codes: done; the run did not succeed; wrong usage or invalid definition; not found; refused; no database."""
 
+MOST = 2**63 - 1
+"""The greatest id."""
+
+RunId = Annotated[int, typer.Argument(min=1, max=MOST, help="The run's id.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, nothing else.")]
 
 
@@ -37,7 +47,7 @@ def fail(code: int, sentence: str) -> NoReturn:
 
 def group(help_text: str) -> typer.Typer:
     """A group of commands."""
-    return typer.Typer(help=help_text, no_args_is_help=True, pretty_exceptions_enable=False)
+    return typer.Typer(help=help_text, no_args_is_help=True, **PLAIN)
 
 
 def settings(**overrides: Any) -> "Settings":
@@ -55,11 +65,34 @@ def database() -> "Iterator[Database]":
     """The configured database, closed at the end."""
     from jobfac.database import Database
 
-    db = Database(settings().database_url)
+    found = settings()
+    _check_place(found)
+    db = Database(found.database_url)
     try:
         yield db
     finally:
         db.close()
+
+
+def _check_place(found: "Settings") -> None:
+    """Fail if no database can be there, without waiting for one to come."""
+    from jobfac.settings import Settings, sqlite_path
+
+    url = found.database_url
+    path = sqlite_path(url)
+    if path is None or path.exists():
+        return
+    if found.api_url and url == Settings.database_url:
+        fail(
+            USAGE,
+            "This command does not go through JOBFAC_API_URL, it needs the database itself: set JOBFAC_DATABASE_URL, "
+            "or unset JOBFAC_API_URL.",
+        )
+    if not path.parent.is_dir():
+        fail(
+            UNREACHABLE,
+            f"The database {url} cannot be reached: there is no folder {path.parent}. Check JOBFAC_DATABASE_URL.",
+        )
 
 
 def caller() -> str:
@@ -90,6 +123,19 @@ def instant(text: str, option: str, back: bool = False) -> datetime:
         fail(USAGE, f"{option} must be a time such as 2027-01-31T22:00:00+01:00 or '2027-01-31 22:00', not '{text}'.")
 
 
+def on_signal(act: Callable[[bool], None]) -> None:
+    """Call ``act(True)`` at the first TERM or INT, ``act(False)`` at later ones. Handlers only set flags."""
+    count = 0
+
+    def handle(number: int, frame: object) -> None:
+        nonlocal count
+        count += 1
+        act(count == 1)
+
+    signal.signal(signal.SIGTERM, handle)
+    signal.signal(signal.SIGINT, handle)
+
+
 def print_json(document: Any) -> None:
     """One JSON document on standard output."""
     sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
@@ -101,8 +147,8 @@ def note(text: str) -> None:
 
 
 def print_table(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, Any], empty: str) -> None:
-    """A table of rows; a column is a key of the row or a function from the row to its text."""
-    from rich.console import Console
+    """A table of rows; a column is a key of the row or a function from the row to its text, which may have markup."""
+    from rich.markup import escape, render
     from rich.table import Table
 
     rows = list(rows)
@@ -113,10 +159,29 @@ def print_table(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, Any], e
     for title in columns:
         table.add_column(title, overflow="fold")
     for row in rows:
-        table.add_row(*(cell(row) if callable(cell) else shown(row.get(cell)) for cell in columns.values()))
+        texts = [render(cell(row) if callable(cell) else escape(shown(row.get(cell)))) for cell in columns.values()]
+        for text in texts:
+            text.plain = printable(text.plain)
+        table.add_row(*texts)
+    print_drawn(table)
+
+
+def print_drawn(drawing: "RenderableType") -> None:
+    """A table or a tree. Into a pipe or a file its lines are not wrapped: other programs read them."""
+    from rich.console import Console
+
     console = Console()
-    # Into a pipe or a file lines are not wrapped: other programs read them.
-    console.print(table, width=None if console.is_terminal else 400)
+    if console.is_terminal:
+        console.print(drawing)
+        return
+    lines = io.StringIO()
+    Console(file=lines, width=1_000_000).print(drawing)
+    sys.stdout.writelines(line.rstrip() + "\n" for line in lines.getvalue().rstrip("\n").split("\n"))
+
+
+def printable(text: str) -> str:
+    """The text on one line, and without the escape sequences by which a program could paint over the screen."""
+    return "".join(one if one.isprintable() else " " for one in text)
 
 
 def print_fields(row: Mapping[str, Any], keys: Sequence[str]) -> None:

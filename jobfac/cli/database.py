@@ -80,5 +80,5 @@ def purge() -> None:
     from jobfac import retention
 
     with database() as db:
-        count = retention.purge_all(db, settings().retention)
+        count = retention.purge_all(db, retention.Keep.of(settings()))
     typer.echo(f"{count} runs were removed")

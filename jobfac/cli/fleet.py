@@ -1,14 +1,26 @@
 """The roles (`worker`, `scheduler`, `api`, `up`) and `workers list / drain`."""
 
-import signal
 import threading
-from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from jobfac.cli.backend import backend
-from jobfac.cli.common import USAGE, Json, database, fail, group, note, print_json, print_table, settings, state
+from jobfac.cli.common import (
+    MOST,
+    USAGE,
+    Json,
+    database,
+    fail,
+    group,
+    note,
+    on_signal,
+    print_json,
+    print_table,
+    settings,
+    state,
+)
 
 if TYPE_CHECKING:
     from jobfac.database import Database
@@ -22,28 +34,35 @@ Pools = Annotated[list[str] | None, typer.Option("--pool", help="A pool to take 
 Labels = Annotated[list[str] | None, typer.Option("--label", metavar="K=V", help="What this machine has; repeat.")]
 Name = Annotated[str | None, typer.Option(help="How the fleet calls it; default: host and process number.")]
 Host = Annotated[str | None, typer.Option(help="Address to listen on.")]
+Metrics = Annotated[
+    str | None, typer.Option(metavar="HOST:PORT", help="Serve metrics for Prometheus there; default: nowhere.")
+]
 Port = Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen on.")]
 
 
-def worker(slots: Slots = None, pool: Pools = None, label: Labels = None, name: Name = None) -> None:
+def worker(
+    slots: Slots = None, pool: Pools = None, label: Labels = None, name: Name = None, metrics: Metrics = None
+) -> None:
     """Claim and run runs until told to stop: TERM or INT drains, a second one does not wait."""
-    found = _role()
+    found = _role(metrics=metrics)
     with database() as db:
         one = _worker(db, found, slots, pool, label, name)
-        _on_signal(lambda first: one.drain(None if first else 0.0))
-        one.run()
+        with _measured(db, found, one):
+            on_signal(lambda first: one.drain(None if first else 0.0))
+            one.run()
 
 
-def scheduler() -> None:
+def scheduler(metrics: Metrics = None) -> None:
     """Insert due runs, notice dead workers, purge what is old. Any number may run side by side."""
     from jobfac.scheduler import Scheduler
     from jobfac.settings import worker_name
 
-    found = _role()
+    found = _role(metrics=metrics)
     with database() as db:
         one = Scheduler(db, found, worker_name())
-        _on_signal(lambda first: one.stop())
-        one.run()
+        with _measured(db, found, one):
+            on_signal(lambda first: one.stop())
+            one.run()
 
 
 def api(
@@ -60,7 +79,7 @@ def api(
     with database() as db:
         db.check_schema()
         server = Server(db, found, behind_proxy=behind_proxy)
-        _on_signal(lambda first: server.stop())
+        on_signal(lambda first: server.stop())
         server.run()
 
 
@@ -71,18 +90,20 @@ def up(
     name: Name = None,
     host: Host = None,
     port: Port = None,
+    metrics: Metrics = None,
 ) -> None:
     """All roles in one process, on the configured database; SQLite's schema is made or upgraded."""
     from jobfac.api import Server
     from jobfac.scheduler import Scheduler
 
-    found = _role(api_host=host, api_port=port)
-    with database() as db:
+    found = _role(api_host=host, api_port=port, metrics=metrics)
+    with database() as db, ExitStack() as measured:
         if db.dialect.name == "sqlite":
             db.upgrade()
         db.check_schema()
         one = _worker(db, found, slots, pool, label, name)
         roles: list[Any] = [Scheduler(db, found, one.name), Server(db, found)]
+        measured.enter_context(_measured(db, found, one, roles[0]))
         failures: list[BaseException] = []
 
         def play(role: Any) -> None:
@@ -93,7 +114,7 @@ def up(
                 one.drain(0.0)
 
         threads = [threading.Thread(target=play, args=(role,), name=type(role).__name__.lower()) for role in roles]
-        _on_signal(lambda first: one.drain(None if first else 0.0))
+        on_signal(lambda first: one.drain(None if first else 0.0))
         for thread in threads:
             thread.start()
         note(f"The factory is up: {roles[1].link()}")
@@ -106,6 +127,15 @@ def up(
                 thread.join()
         if failures:
             raise failures[0]
+
+
+def _measured(db: "Database", found: "Settings", *roles: Any) -> AbstractContextManager[object]:
+    """Meanwhile the figures of these roles are served, where the settings say so."""
+    if not found.metrics:
+        return nullcontext()
+    from jobfac.metrics import Exporter
+
+    return Exporter(found.metrics, db, [role.figures for role in roles])
 
 
 def _role(**overrides: Any) -> "Settings":
@@ -127,10 +157,16 @@ def _worker(
 ) -> "Worker":
     import os
 
+    from jobfac.definitions.values import read_id
     from jobfac.process import unignore_signals
     from jobfac.settings import worker_name
     from jobfac.worker import Worker
 
+    for pool in pools or []:
+        try:
+            read_id(pool)
+        except ValueError as error:
+            fail(USAGE, f"--pool {error}.")
     pairs = dict(label.partition("=")[::2] for label in labels or [])
     for label in labels or []:
         if not label.partition("=")[2]:
@@ -144,19 +180,6 @@ def _worker(
         pools=pools or ["default"],
         labels=pairs,
     )
-
-
-def _on_signal(act: Callable[[bool], None]) -> None:
-    """Call ``act(True)`` at the first TERM or INT, ``act(False)`` at later ones. Handlers only set flags."""
-    count = 0
-
-    def handle(number: int, frame: object) -> None:
-        nonlocal count
-        count += 1
-        act(count == 1)
-
-    signal.signal(signal.SIGTERM, handle)
-    signal.signal(signal.SIGINT, handle)
 
 
 @app.command("list")
@@ -184,7 +207,9 @@ def _pools(worker: Any) -> str:
 
 
 @app.command()
-def drain(worker: Annotated[list[int], typer.Argument(help="Worker ids, as `workers list` shows them.")]) -> None:
+def drain(
+    worker: Annotated[list[int], typer.Argument(min=1, max=MOST, help="Worker ids, as `workers list` shows them.")],
+) -> None:
     """Ask workers to take nothing more and to leave when their runs are done."""
     with backend() as factory:
         for one in worker:

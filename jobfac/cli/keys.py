@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from jobfac.cli.common import NOT_FOUND, USAGE, Json, caller, database, fail, group, note, print_json, print_table
+from jobfac.cli.common import MOST, NOT_FOUND, USAGE, Json, caller, database, fail, group, note, print_json, print_table
 from jobfac.cli.common import seconds as read_seconds
 
 app = group("Keys of the API.")
@@ -53,7 +53,7 @@ def list_keys(as_json: Json = False) -> None:
 
 
 @app.command()
-def revoke(key: Annotated[int, typer.Argument(help="The key's id, as `keys list` shows it.")]) -> None:
+def revoke(key: Annotated[int, typer.Argument(min=1, max=MOST, help="The key's id, as `keys list` shows it.")]) -> None:
     """End a key's use at once."""
     from jobfac import keys
 

@@ -1,25 +1,31 @@
-"""The commands' way to the factory through its database."""
+"""The commands' way to the factory through its database. What a start does not need is imported where it is used."""
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from jobfac import audit, leases, output, runs, schedules, sequences
+from jobfac import audit, runs, traces
 from jobfac.cli.backend import Object, Text
 from jobfac.database import Database
 from jobfac.definitions import canonical, store
 from jobfac.runs import NotFound, Start
 from jobfac.states import FINAL, RunState
 
+if TYPE_CHECKING:
+    from jobfac.overview import Overview
+
 LOOK = 0.1
 """Seconds between two looks at a run that is waited for."""
 
-
 PAGE = 500
 """Runs read in one query."""
+
+SOON = 2.0
+"""Seconds for which an overview is tried again: who watches wants to know that the database is away."""
 
 
 class Local:
@@ -35,13 +41,24 @@ class Local:
         def work(conn: sa.Connection) -> list[int]:
             return runs.start_many(conn, request, count) if key is None else [runs.start(conn, request)]
 
+        since = time.time_ns()
         ids = self._db.transact(work)
         shown: dict[int, Object] = {}
         for first in range(0, len(ids), PAGE):
             shown |= self._db.query(runs.snapshots, ids[first : first + PAGE])
-        return [shown[run_id] for run_id in ids]
+        started = [shown[run_id] for run_id in ids]
+        self._trace(started, since)
+        return started
+
+    def _trace(self, started: Sequence[Object], since: int) -> None:
+        spans = traces.begin("cli")
+        for run in started:
+            spans.started(run, since, os.environ.get("TRACEPARENT"))
+        spans.close()
 
     def run(self, run_id: int) -> Object:
+        from jobfac import sequences
+
         def read(conn: sa.Connection) -> Object:
             shown = runs.present(runs.get(conn, run_id))
             shown["attempts"] = [runs.present(row) for row in runs.attempts(conn, run_id)]
@@ -72,6 +89,8 @@ class Local:
         return [runs.present(row) for row in found]
 
     def stop(self, run_id: int, now: bool) -> Object:
+        from jobfac import sequences
+
         def work(conn: sa.Connection) -> runs.Stopped:
             stopped = sequences.stop(conn, run_id, now=now, by=self._by)
             audit.note(conn, self._by, "stop", f"run {run_id}", stopped.before, stopped.after)
@@ -80,15 +99,22 @@ class Local:
         return {name: str(state) for name, state in self._db.transact(work)._asdict().items()}
 
     def retry(self, run_id: int, from_failed: bool) -> Object:
+        from jobfac import sequences
+
         def work(conn: sa.Connection) -> int:
             new = sequences.retry(conn, run_id, self._by, from_failed=from_failed)
             audit.note(conn, self._by, "retry", f"run {run_id}", after=f"run {new}")
             return new
 
+        since = time.time_ns()
         new = self._db.transact(work)
-        return self._db.query(lambda conn: runs.present(runs.get(conn, new)))
+        shown: Object = self._db.query(lambda conn: runs.present(runs.get(conn, new)))
+        self._trace([shown], since)
+        return shown
 
     def output(self, run_id: int, attempt: int, positions: dict[str, int]) -> Sequence[Text]:
+        from jobfac import output
+
         pieces = self._db.query(output.read, run_id, attempt, positions)
         return [Text(piece.stream, piece.data, piece.skipped) for piece in pieces]
 
@@ -109,16 +135,42 @@ class Local:
             raise runs.no_job(job_id)
 
     def delete(self, job_id: str) -> None:
+        from jobfac import schedules
+
         if not self._db.transact(schedules.remove, job_id, self._by):
             raise runs.no_job(job_id)
 
     def workers(self, alive_only: bool) -> list[Object]:
+        from jobfac import leases
+
         return [leases.present(row) for row in self._db.query(leases.workers, alive_only)]
 
     def drain(self, worker_id: int) -> None:
+        from jobfac import leases
+
         def work(conn: sa.Connection) -> bool:
             audit.note(conn, self._by, "drain", f"worker {worker_id}")
             return leases.drain(conn, worker_id)
 
         if not self._db.transact(work):
             raise NotFound(f"There is no live worker {worker_id}; `jobfac workers list` shows the fleet.")
+
+    def schedules(self, job: str | None) -> list[Object]:
+        from jobfac import schedules
+
+        return self._db.query(schedules.list_schedules, job)
+
+    def preview(self, job: str, count: int, start: datetime | None, explain: bool) -> list[Object]:
+        from jobfac import schedules
+
+        return self._db.query(schedules.preview, job, count, start, explain)
+
+    def pause(self, job: str, name: str | None, paused: bool) -> list[str]:
+        from jobfac import schedules
+
+        return self._db.transact(schedules.pause if paused else schedules.resume, job, name, self._by)
+
+    def overview(self) -> "Overview":
+        from jobfac import overview
+
+        return self._db.query(overview.read, patience=SOON)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jobfac.cli.common import (
+    MOST,
     NOT_FOUND,
     UNSUCCESSFUL,
     USAGE,
@@ -134,7 +135,9 @@ def _error(row: Any) -> str:
 
 @app.command()
 def requeue(
-    notification: Annotated[list[int] | None, typer.Argument(help="Ids, as `notify list` shows them.")] = None,
+    notification: Annotated[
+        list[int] | None, typer.Argument(min=1, max=MOST, help="Ids, as `notify list` shows them.")
+    ] = None,
     all_dead: Annotated[bool, typer.Option("--all-dead", help="Every dead one.")] = False,
 ) -> None:
     """Let dead notifications be tried again."""

@@ -3,6 +3,7 @@
 import base64
 import time
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
@@ -12,8 +13,9 @@ import httpx
 from jobfac.cli.backend import Object, Text
 from jobfac.cli.common import REFUSED, USAGE, Failure
 from jobfac.database import Unreachable
+from jobfac.overview import DUE, ENDED, RUNNING, Overview, Waiting
 from jobfac.runs import NotFound, Refused
-from jobfac.states import FINAL
+from jobfac.states import FINAL, HELD
 
 HOLD = 30.0
 """Seconds for which one request waits for a run's end at most."""
@@ -29,7 +31,7 @@ PAGE = 500
 
 
 class Remote:
-    """See ``Backend``; ``apply``, ``keys`` and the roles need the database itself."""
+    """See ``Backend``; other commands need the database itself."""
 
     def __init__(self, url: str, key: str) -> None:
         if not url.startswith(("http://", "https://")):
@@ -54,7 +56,7 @@ class Remote:
         }
         if wish.get("at") is not None:
             body["at"] = wish["at"].isoformat()
-        body |= {name: overrides[name] for name in ("arguments", "payloads") if name in overrides}
+        body |= overrides
         return [self._start(job, body, key or uuid4().hex) for _ in range(count)]
 
     def _start(self, job: str, body: Object, key: str) -> Object:
@@ -133,6 +135,62 @@ class Remote:
 
     def drain(self, worker_id: int) -> None:
         self._read(self._send("POST", f"/v1/workers/{worker_id}/drain", again=True))
+
+    def schedules(self, job: str | None) -> list[Object]:
+        found: list[Object] = self._get("/v1/schedules", **({} if job is None else {"job": job}))["items"]
+        return found
+
+    def preview(self, job: str, count: int, start: datetime | None, explain: bool) -> list[Object]:
+        query: Object = {"job": job, "count": count, "explain": "true" if explain else "false"}
+        if start is not None:
+            query["from"] = start.isoformat()
+        found: list[Object] = self._get("/v1/schedules/preview", **query)["items"]
+        return found
+
+    def pause(self, job: str, name: str | None, paused: bool) -> list[str]:
+        from jobfac.schedules import no_schedule
+
+        found = self.schedules(job)
+        chosen = [one for one in found if name in (None, one["name"])]
+        if not chosen:
+            raise no_schedule(job, name, [one["name"] for one in found])
+        changing = [one for one in chosen if one["paused"] != paused]
+        for one in changing:
+            call = f"/v1/schedules/{one['id']}/{'pause' if paused else 'resume'}"
+            self._read(self._send("POST", call, again=True))
+        return [one["name"] for one in changing]
+
+    def overview(self) -> Overview:
+        series = self._series()
+        depth, age = series["jobfac_queue_runs"], series["jobfac_queue_age_seconds"]
+        states = series["jobfac_runs"]
+        schedules = self.schedules(None)
+        due = [one for one in schedules if one["fire_at"] and one["job_enabled"] and not one["paused"]]
+        held = self._pages("/v1/runs", RUNNING, {"state": sorted(HELD)})
+        ended = self._pages("/v1/runs", ENDED, {"state": sorted(FINAL)})
+        return Overview(
+            datetime.now(UTC),
+            self.workers(alive_only=True),
+            [Waiting(pool, int(depth[pool]), age[pool]) for pool in sorted(depth)],
+            int(states["blocked"]),
+            int(states["scheduled"]),
+            sum(int(states[state]) for state in HELD),
+            sorted(held, key=lambda run: (run["started_at"], run["id"])),
+            sorted(ended, key=lambda run: str(run["ended_at"]), reverse=True),
+            sorted(due, key=lambda one: one["fire_at"])[:DUE],
+        )
+
+    def _series(self) -> dict[str, dict[str, float]]:
+        """What `/metrics` says: by name and then by its one label the value."""
+        from prometheus_client.parser import text_string_to_metric_families
+
+        answer = self._send("GET", "/metrics", again=True)
+        if not answer.is_success:
+            self._read(answer)
+        return {
+            family.name: {next(iter(sample.labels.values()), ""): sample.value for sample in family.samples}
+            for family in text_string_to_metric_families(answer.text)
+        }
 
     def _pages(self, path: str, limit: int | None, query: Mapping[str, Any]) -> list[Object]:
         """All items, or the first ``limit``, page after page."""

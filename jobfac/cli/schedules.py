@@ -8,13 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
+from jobfac.cli.backend import backend
 from jobfac.cli.common import (
     NOT_FOUND,
     USAGE,
     Failure,
     Json,
-    caller,
-    database,
     fail,
     group,
     instant,
@@ -36,10 +35,8 @@ def list_schedules(
     job: Annotated[str | None, typer.Argument(help="Only this job's; default: all.")] = None, as_json: Json = False
 ) -> None:
     """Every schedule, and when it is due next."""
-    from jobfac import schedules
-
-    with database() as db:
-        found = db.query(schedules.list_schedules, job)
+    with backend() as factory:
+        found = factory.schedules(job)
     if as_json:
         print_json(found)
         return
@@ -75,11 +72,9 @@ def preview(
     as_json: Json = False,
 ) -> None:
     """When a job would be due. Jitter and pauses are not looked at."""
-    from jobfac import schedules
-
     start = None if begin is None else instant(begin, "--from")
-    with database() as db:
-        found = db.query(schedules.preview, job, count, start, explain)
+    with backend() as factory:
+        found = factory.preview(job, count, start, explain)
     if as_json:
         print_json(found)
         return
@@ -96,19 +91,15 @@ def _local(row: Any) -> str:
 @app.command()
 def pause(job: Job, name: Name = None) -> None:
     """Let schedules start nothing until they are resumed."""
-    from jobfac import schedules
-
-    with database() as db:
-        _tell(job, db.transact(schedules.pause, job, name, caller()), "paused")
+    with backend() as factory:
+        _tell(job, factory.pause(job, name, True), "paused")
 
 
 @app.command()
 def resume(job: Job, name: Name = None) -> None:
     """Let schedules start runs again; what was due meanwhile counts as missed."""
-    from jobfac import schedules
-
-    with database() as db:
-        _tell(job, db.transact(schedules.resume, job, name, caller()), "resumed")
+    with backend() as factory:
+        _tell(job, factory.pause(job, name, False), "resumed")
 
 
 def _tell(job: str, names: list[str], what: str) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jobfac.cli.backend import backend
-from jobfac.cli.common import NOT_FOUND, USAGE, Json, fail, group, instant, lasted, print_json, state
+from jobfac.cli.common import NOT_FOUND, USAGE, Json, fail, group, instant, lasted, print_drawn, print_json, state
 from jobfac.states import FINAL, RunState
 
 if TYPE_CHECKING:
@@ -47,9 +47,7 @@ def simulate(
     if as_json:
         print_json(shown)
         return
-    from rich.console import Console
-
-    Console().print(tree(shown))
+    print_drawn(tree(shown))
     typer.echo(f"ends {walk.state}" + (f": {walk.reason}" if walk.reason else ""))
 
 

@@ -6,6 +6,7 @@ never sees because its write transactions exclude each other anyway.
 
 import enum
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import sqlalchemy as sa
@@ -41,6 +42,7 @@ CLAIMED = (
     run.c.payload,
     run.c.sequence_run_id,
     run.c.queue,
+    run.c.created_at,
     run.c.started_at,
     run.c.notify,
 )
@@ -90,6 +92,9 @@ class Found(enum.IntFlag):
 class Waiter(Protocol):
     """Waits for work on behalf of one worker or scheduler, at next to no cost. Used by one thread at a time."""
 
+    busy_seconds: float
+    """For how long a worker without a free slot waits at once: the shorter it is, the sooner it hears of a slot."""
+
     def wait(self, queues: Sequence[str], worker_id: int, stopping: int, seconds: float) -> Found:
         """Return as soon as there is something to do, or ``NOTHING`` after ``seconds``, or earlier if interrupted.
 
@@ -125,10 +130,14 @@ class Dialect(Protocol):
     def engine(self, url: sa.URL, isolation_level: str = "READ COMMITTED") -> sa.Engine:
         """An engine with everything pinned: isolation level, durability, session settings."""
 
-    def claim(self, queue: str, limit: int, worker_id: int | None, worker: str | None) -> sa.Executable:
+    def turn(self) -> AbstractContextManager[None]:
+        """Held around each transaction that may write, by one thread of this process at a time where that helps."""
+
+    def claim(self, limit: int) -> sa.Executable:
         """The one statement that takes up to ``limit`` queued runs in order and returns ``CLAIMED`` of each.
 
-        No worker: the runs are sequences, which nobody holds while they run.
+        Binds ``p_queue``, ``p_worker_id`` and ``p_worker``; no worker: the runs are sequences, which nobody holds while
+        they run. The statement for a limit is built once: it is the hottest of all.
         """
 
     def renew(self, conn: sa.Connection, worker_id: int, milliseconds: int) -> Sequence[Any]:
@@ -142,6 +151,9 @@ class Dialect(Protocol):
 
     def is_transient(self, error: BaseException) -> bool:
         """Whether the whole transaction may be tried again: deadlock, lock timeout, failover, lost connection."""
+
+    def give_up_after(self, conn: sa.Connection, seconds: float) -> None:
+        """In this use of the connection, take an answer that does not come in time for a lost connection; 0: never."""
 
     def waiter(self, engine: sa.Engine, how: str) -> Waiter:
         """A waiter; ``how`` is the setting ``wait``."""
@@ -176,12 +188,11 @@ def of(conn: sa.Connection) -> Dialect:
     return choose(conn.engine.url)
 
 
-def claim_values(worker_id: int | None, worker: str | None) -> dict[str, Any]:
-    """What a claim writes into each run, the same on every engine."""
-    return {
-        "state": RunState.RUNNING.value,
-        "attempt": run.c.attempt + 1,
-        "worker_id": worker_id,
-        "worker": worker,
-        "started_at": utcnow(),
-    }
+CLAIM_VALUES: dict[str, Any] = {
+    "state": RunState.RUNNING.value,
+    "attempt": run.c.attempt + 1,
+    "worker_id": sa.bindparam("p_worker_id"),
+    "worker": sa.bindparam("p_worker"),
+    "started_at": utcnow(),
+}
+"""What a claim writes into each run, the same on every engine."""

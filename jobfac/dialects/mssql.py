@@ -1,5 +1,7 @@
 """SQL Server 2016 and later, and Azure SQL Database, by pyodbc or mssql-python."""
 
+import contextlib
+import functools
 import re
 import time
 from collections.abc import Sequence
@@ -7,7 +9,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from jobfac.dialects import CLAIMED, SKIP, Found, claim_values, look
+from jobfac.dialects import CLAIM_VALUES, CLAIMED, SKIP, Found, look
+from jobfac.dialects.answers import ANSWER, LOCKS, LONGEST_WAIT, bound, give_up_after
+from jobfac.dialects.nulls import give_types
 from jobfac.states import ALIVE, HELD, RunState
 from jobfac.tables import SCHEMA, run, spelled
 
@@ -44,7 +48,8 @@ PHRASES = (
 BROKEN = ("08001", "08003", "08004", "08007", "08S01", "HYT00", "HYT01", "IMC06")
 """SQLSTATEs of a connection that is gone or never came."""
 
-SESSION = "SET XACT_ABORT ON; SET LOCK_TIMEOUT 20000; SET QUOTED_IDENTIFIER ON; SET ANSI_NULLS ON;"
+LOCKED_FOR = f"{LOCKS * 1000:.0f}"
+SESSION = f"SET XACT_ABORT ON; SET LOCK_TIMEOUT {LOCKED_FOR}; SET QUOTED_IDENTIFIER ON; SET ANSI_NULLS ON;"
 """XACT_ABORT: an error ends the whole transaction, so nothing half done can be committed."""
 
 PAUSE = "00:00:00.040"
@@ -61,26 +66,23 @@ class Mssql:
         engine = sa.create_engine(
             with_driver(url),
             isolation_level=isolation_level,
+            paramstyle="qmark",
             pool_pre_ping=False,  # a broken connection is retried as a whole transaction anyway
             pool_size=20,
             max_overflow=100,
             execution_options={"schema_translate_map": {None: SCHEMA}},
         )
         sa.event.listen(engine, "connect", _on_connect)
+        give_types(engine)
+        bound(engine)
         _one_pool(url.get_driver_name())
         return engine
 
-    def claim(self, queue: str, limit: int, worker_id: int | None, worker: str | None) -> sa.Executable:
-        nxt = (
-            sa.select(run)
-            .with_hint(run, SKIP, "mssql")
-            .where(sa.text(f"state = '{RunState.QUEUED}'"), run.c.queue == queue)
-            .order_by(run.c.priority.desc(), run.c.id)
-            .limit(limit)
-            .cte("next")
-        )
-        values = claim_values(worker_id, worker) | {"attempt": nxt.c.attempt + 1}
-        return sa.update(nxt).values(values).returning(*(nxt.c[column.name] for column in CLAIMED))
+    def turn(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()  # the server queues its writers itself
+
+    def claim(self, limit: int) -> sa.Executable:
+        return _claim(limit)
 
     def renew(self, conn: sa.Connection, worker_id: int, milliseconds: int) -> Sequence[Any]:
         return conn.execute(_RENEW, {"p_id": worker_id, "p_lease": milliseconds}).all()
@@ -94,13 +96,30 @@ class Mssql:
         numbers, state, text = _told(error.orig if isinstance(error, sa.exc.DBAPIError) else error)
         return bool(numbers & TRANSIENT) or state in BROKEN or any(phrase in text for phrase in PHRASES)
 
+    def give_up_after(self, conn: sa.Connection, seconds: float) -> None:
+        give_up_after(conn.connection.driver_connection, min(seconds, ANSWER))
+
     def waiter(self, engine: sa.Engine, how: str) -> "ServerWaiter | PollingWaiter":
         return ServerWaiter(engine) if how == "server" else PollingWaiter(engine)
 
 
+@functools.cache
+def _claim(limit: int) -> sa.Executable:
+    nxt = (
+        sa.select(run)
+        .with_hint(run, SKIP, "mssql")
+        .where(sa.text(f"state = '{RunState.QUEUED}'"), run.c.queue == sa.bindparam("p_queue"))
+        .order_by(run.c.priority.desc(), run.c.id)
+        .limit(limit)
+        .cte("next")
+    )
+    values = CLAIM_VALUES | {"attempt": nxt.c.attempt + 1}
+    return sa.update(nxt).values(values).returning(*(nxt.c[column.name] for column in CLAIMED))
+
+
 _GETAPPLOCK = sa.text(
     "DECLARE @taken INT; EXEC @taken = sp_getapplock @Resource = :name, @LockMode = N'Exclusive', "
-    "@LockOwner = N'Transaction', @LockTimeout = 20000; "
+    f"@LockOwner = N'Transaction', @LockTimeout = {LOCKED_FOR}; "
     "IF @taken < 0 THROW 51222, N'The lock could not be had in time.', 1;"
 )
 
@@ -187,13 +206,15 @@ SELECT @work AS work;"""
 class ServerWaiter:
     """Waits inside the server: one round trip for up to ``seconds``, and a pickup within ``PAUSE``."""
 
+    busy_seconds = 0.5
+
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
 
     def wait(self, queues: Sequence[str], worker_id: int, stopping: int, seconds: float) -> Found:
         with self._engine.connect() as conn:
             values = {
-                "milliseconds": int(seconds * 1000),
+                "milliseconds": int(min(seconds, LONGEST_WAIT) * 1000),
                 "queues": list(queues) or [""],
                 "worker_id": worker_id,
                 "stopping": stopping,

@@ -2,24 +2,29 @@
 
 import contextlib
 import ctypes
+import functools
 import math
 import os
 import select
 import sqlite3
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
-from jobfac.dialects import BEAT, CLAIMED, RENEW, Found, claim_values, look
+from jobfac.dialects import BEAT, CLAIM_VALUES, CLAIMED, RENEW, Found, look
 from jobfac.dialects.clock import SQLITE_NOW
 from jobfac.states import RunState
 from jobfac.tables import run
 
 BUSY_TIMEOUT = 30.0
 """Seconds a transaction waits for another writer before SQLite says `database is locked`."""
+
+TURN = 5.0
+"""Seconds that a thread waits at most for the other writers of its own process before it tries regardless."""
 
 TRANSIENT = (
     sqlite3.SQLITE_BUSY,
@@ -38,22 +43,35 @@ class Sqlite:
     name = "sqlite"
     look_interval = 1.0
 
+    def __init__(self) -> None:
+        self._turn = threading.Lock()
+
     def engine(self, url: sa.URL, isolation_level: str = "READ COMMITTED") -> sa.Engine:
         engine = sa.create_engine(
-            url, connect_args={"timeout": BUSY_TIMEOUT, "check_same_thread": False}, pool_size=20, max_overflow=100
+            url,
+            connect_args={"timeout": BUSY_TIMEOUT, "check_same_thread": False},
+            pool_size=20,
+            max_overflow=100,
+            pool_use_lifo=True,  # the last one back is the next one out: so few connections as possible fill up
         )
         sa.event.listen(engine, "connect", _on_connect)
         sa.event.listen(engine, "begin", _on_begin)
         return engine
 
-    def claim(self, queue: str, limit: int, worker_id: int | None, worker: str | None) -> sa.Executable:
-        first = (
-            sa.select(run.c.id)
-            .where(sa.text(f"state = '{RunState.QUEUED}'"), run.c.queue == queue)
-            .order_by(run.c.priority.desc(), run.c.id)
-            .limit(limit)
-        )
-        return run.update().where(run.c.id.in_(first)).values(claim_values(worker_id, worker)).returning(*CLAIMED)
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[None]:
+        # SQLite has no queue: who finds the file locked sleeps, longer and longer, and whoever wakes at the right
+        # moment is next, so a heartbeat among busy writers may starve for seconds. What excludes writers is still
+        # BEGIN IMMEDIATE; this keeps the threads of one process from sleeping past each other.
+        taken = self._turn.acquire(timeout=TURN)
+        try:
+            yield
+        finally:
+            if taken:
+                self._turn.release()
+
+    def claim(self, limit: int) -> sa.Executable:
+        return _claim(limit)
 
     def renew(self, conn: sa.Connection, worker_id: int, milliseconds: int) -> Sequence[Any]:
         values = {"p_id": worker_id, "p_lease": milliseconds}
@@ -68,8 +86,22 @@ class Sqlite:
         code = getattr(cause, "sqlite_errorcode", None)
         return code is not None and code & 0xFF in TRANSIENT
 
+    def give_up_after(self, conn: sa.Connection, seconds: float) -> None:
+        """A file does not vanish on the way."""
+
     def waiter(self, engine: sa.Engine, how: str) -> "FileWaiter":
         return FileWaiter(engine)
+
+
+@functools.cache
+def _claim(limit: int) -> sa.Executable:
+    first = (
+        sa.select(run.c.id)
+        .where(sa.text(f"state = '{RunState.QUEUED}'"), run.c.queue == sa.bindparam("p_queue"))
+        .order_by(run.c.priority.desc(), run.c.id)
+        .limit(limit)
+    )
+    return run.update().where(run.c.id.in_(first)).values(CLAIM_VALUES).returning(*CLAIMED)
 
 
 def _on_connect(connection: sqlite3.Connection, record: Any) -> None:
@@ -95,6 +127,7 @@ SELECT {look("", SQLITE_NOW)} AS found,
 class FileWaiter:
     """Looks when somebody has committed: inotify on the write-ahead log tells, elsewhere its size and time."""
 
+    busy_seconds = 0.0  # a look costs little, and a wait would end with each commit of the busy worker itself
     POLL = 0.02
     FIRST_PAUSE = 0.001
     LAST_PAUSE = 0.25

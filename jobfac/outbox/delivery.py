@@ -117,13 +117,14 @@ def requeue(conn: sa.Connection, ids: Sequence[int] | None, by: str) -> list[int
 
 def forget(conn: sa.Connection, age: float) -> bool:
     """Remove some that were delivered or given up and are older than ``age`` seconds; True: there may be more."""
-    over = (
-        sa.select(notification.c.id)
-        .where(notification.c.state != Delivery.WAITING, notification.c.created_at < utcnow(-age * 1000))
+    # The oldest of all, and then which are too old: a search for those would read to the table's end for the last few.
+    first = (
+        sa.select(notification.c.id, notification.c.created_at, utcnow(-age * 1000).label("oldest"))
+        .where(notification.c.state != Delivery.WAITING)
         .order_by(notification.c.id)
         .limit(BATCH)
     )
-    ids = conn.execute(over).scalars().all()
+    ids = [row.id for row in conn.execute(first) if row.created_at < row.oldest]
     if ids:
         conn.execute(notification.delete().where(notification.c.id.in_(ids)))
     return len(ids) == BATCH

@@ -8,6 +8,7 @@ from jobfac.process.descriptors import NO_ROOM, room_for_programs
 from jobfac.process.destinations import open_destination
 from jobfac.process.failures import StartError
 from jobfac.process.guarding import Guardian
+from jobfac.process.old_files import remove_timestamped
 from jobfac.process.posix import Exit, Process, Program, kill_all, start, terminate_all
 from jobfac.process.spool import Chunk, Spool, SpoolName, parse_name, recover, spool_path
 from jobfac.process.tree import kill_marked
@@ -30,6 +31,7 @@ __all__ = [
     "open_destination",
     "parse_name",
     "recover",
+    "remove_timestamped",
     "room_for_programs",
     "spool_path",
     "start",

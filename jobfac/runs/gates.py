@@ -101,16 +101,18 @@ _RULE = (run.c.job, run.c.attempt, run.c.already_running, run.c.concurrency_key,
 RULES = (run.c.id, run.c.notify, *_RULE)
 """What ``move`` has to know of a run."""
 
+_BLOCKED_RUNS = (
+    sa.select(*RULES)
+    .with_hint(run, LOCKED, "mssql")
+    .where(_BLOCKED)
+    .order_by(run.c.priority.desc(), run.c.id)
+    .limit(BATCH)
+)
+
 
 def release_blocked(conn: sa.Connection, freed: Iterable[Mapping[Any, Any]] | None, by: str) -> int:
     """Let in blocked runs that wait for what these runs freed (None: look at all); returns how many were moved."""
-    query = (
-        sa.select(*RULES)
-        .with_hint(run, LOCKED, "mssql")
-        .where(_BLOCKED)
-        .order_by(run.c.priority.desc(), run.c.id)
-        .limit(BATCH)
-    )
+    query = _BLOCKED_RUNS
     if freed is not None:
         freed = [row for row in freed if is_ruled(row)]
         if not freed:

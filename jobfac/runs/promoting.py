@@ -8,17 +8,20 @@ from jobfac.runs.stopping import make_room
 from jobfac.states import RunState
 from jobfac.tables import run
 
+_DUE = (
+    sa.select(*gates.RULES)
+    .with_hint(run, SKIP, "mssql")
+    .where(sa.text(f"state = '{RunState.SCHEDULED}'"), run.c.ready_at <= utcnow())
+    .order_by(run.c.ready_at)
+    .limit(gates.BATCH)
+)
+
 
 def promote_due(conn: sa.Connection, by: str) -> int:
     """Move scheduled runs whose time has come to where their rules let them go; returns how many were moved."""
-    due = (
-        sa.select(*gates.RULES)
-        .with_hint(run, SKIP, "mssql")
-        .where(sa.text(f"state = '{RunState.SCHEDULED}'"), run.c.ready_at <= utcnow())
-        .order_by(run.c.ready_at)
-        .limit(gates.BATCH)
-    )
-    rows = conn.execute(due).mappings().all()
+    rows = conn.execute(_DUE).mappings().all()
+    if not rows:
+        return 0
     gates.lock(conn, rows)
     replacing = [row for row in rows if row["already_running"] == "replace" and row["attempt"] == 0]
     moved = gates.move(conn, [row for row in rows if row not in replacing], RunState.SCHEDULED, by)

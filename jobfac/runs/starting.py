@@ -66,9 +66,12 @@ def start(conn: sa.Connection, wish: Start) -> int:
         DefinitionError: the ``notify`` among the overrides is none.
     """
     if wish.key is not None:
+        # Two with the same key: the second waits here. The lock is on one key of ix_run_start_key, or on the gap where
+        # it would be: others wait only for a start whose new key falls into the same gap, and that is short. Without a
+        # seek it would be a lock on all runs.
         found = conn.execute(
             sa.select(run.c.id)
-            .with_hint(run, "WITH (UPDLOCK, HOLDLOCK)", "mssql")  # two with the same key: the second waits here
+            .with_hint(run, "WITH (FORCESEEK, UPDLOCK, HOLDLOCK)", "mssql")
             .where(run.c.job == wish.job, run.c.start_key == wish.key)
         ).scalar()
         if found is not None:

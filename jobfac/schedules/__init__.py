@@ -6,7 +6,7 @@ next due time are written in one transaction, under a lock on its row.
 
 from jobfac.schedules.blackouts import hold_back
 from jobfac.schedules.inserting import Inserted, Miss, Refusal, insert_due
-from jobfac.schedules.steering import get, list_schedules, pause, preview, resume
+from jobfac.schedules.steering import get, list_schedules, no_schedule, pause, preview, resume
 from jobfac.schedules.syncing import apply, put, remove, sync
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "hold_back",
     "insert_due",
     "list_schedules",
+    "no_schedule",
     "pause",
     "preview",
     "put",

@@ -88,7 +88,7 @@ def _switch(
     found = conn.execute(query.order_by(schedule.c.id)).all()
     chosen = [row for row in found if name is None or row.name == name]
     if not chosen:
-        raise _not_found(job_id, name, [row.name for row in found])
+        raise no_schedule(job_id, name, [row.name for row in found])
     changed = []
     for row in chosen:
         change = schedule.update().where(schedule.c.id == row.id, schedule.c.paused == (not values["paused"]))
@@ -98,7 +98,8 @@ def _switch(
     return changed
 
 
-def _not_found(job_id: str, name: str | None, names: Sequence[str]) -> NotFound:
+def no_schedule(job_id: str, name: str | None, names: Sequence[str]) -> NotFound:
+    """The error of a schedule that is not among those of the job."""
     if not names:
         return NotFound(f"Job '{job_id}' has no schedules; `jobfac schedule list` shows what there is.")
     return NotFound(f"Job '{job_id}' has no schedule '{name}'; its schedules are: {', '.join(names)}.")

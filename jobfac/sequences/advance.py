@@ -30,8 +30,8 @@ MOVES = 50
 
 def begin_queued(conn: sa.Connection, by: str, limit: int = BEGINNINGS) -> list[Finished]:
     """Begin up to ``limit`` queued sequence runs, highest priority first; returns the sequences that ended by it."""
-    claim = of(conn).claim(store.SEQUENCE_QUEUE, limit, None, None)
-    begun = sorted(conn.execute(claim).mappings(), key=lambda row: row["id"])
+    nobody = {"p_queue": store.SEQUENCE_QUEUE, "p_worker_id": None, "p_worker": None}
+    begun = sorted(conn.execute(of(conn).claim(limit), nobody).mappings(), key=lambda row: row["id"])
     runs.record(conn, [Event(row["id"], row["attempt"], RunState.RUNNING, by, notify=row["notify"]) for row in begun])
     return advance_all(conn, [row["id"] for row in begun], by)
 

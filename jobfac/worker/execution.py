@@ -2,11 +2,12 @@
 
 import json
 import os
-import signal
 import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from jobfac.definitions import Job, write_duration
 from jobfac.leases import Claimed
@@ -17,6 +18,7 @@ from jobfac.secrets import SecretError, resolve
 from jobfac.states import RunState, Stop
 from jobfac.worker.report import Report
 from jobfac.worker.surroundings import PAYLOAD_IN_ENVIRONMENT, base_environment, home_of
+from jobfac.worker.verdict import judge
 
 RESULTS = {"succeeded": RunState.SUCCEEDED, "failed": RunState.FAILED}
 
@@ -24,10 +26,21 @@ RESULTS = {"succeeded": RunState.SUCCEEDED, "failed": RunState.FAILED}
 class Execution:
     """A claimed run on this worker. The worker's loop owns it; the shipping thread shares what ``lock`` guards."""
 
-    def __init__(self, claimed: Claimed, definition: Job, token: str, folder: Path) -> None:
+    def __init__(
+        self,
+        claimed: Claimed,
+        definition: Job,
+        token: str,
+        folder: Path,
+        log: Any,
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """``log``: its worker's. ``environment``: what its worker hands to the program besides, unless the definition
+        has it otherwise."""
         self.claimed = claimed
         self.definition = definition
         self.marker = f"{token}/{claimed.id}/{claimed.attempt}"
+        self.log = log.bind(run=claimed.id, attempt=claimed.attempt, job=claimed.job)
         self.process: Process | None = None
         self.paths: dict[str, str] = {}  # by stream, where the definition sent it
         self.lock = threading.Lock()
@@ -40,12 +53,13 @@ class Execution:
         self.stop: Stop | None = None
         self.give_back = False
         self.ended_in_time = False  # by itself, although its worker could not gather it before its lease was lost
-        self.warned = False
         self.noted = False  # the database knows the process
+        self._given = environment
         self._folder = folder
         self._payload = folder / f"{claimed.id}-{claimed.attempt}.payload"
         self._error: str | None = None
         self._timed_out = False
+        self._warned = False
         self._began = time.monotonic()
         self._kill_at: float | None = None
         self._lingering = False
@@ -79,12 +93,14 @@ class Execution:
         except OSError as error:
             self._error = f"the worker could not prepare the start: {error}"
         self._began = time.monotonic()
+        if self.process is not None:
+            self.log.debug("a program was started", action="run_started", pid=self.process.pid)
 
     def _program(self) -> tuple[Program, list[bytes]]:
         job, claimed = self.definition, self.claimed
         given = job.arguments if claimed.arguments is None else tuple(json.loads(claimed.arguments))
         argv = ("/bin/sh", "-c", job.command[0], "sh", *given) if job.shell else (*job.command, *given)
-        environment = dict(base_environment())
+        environment = {**base_environment(), **self._given}
         if job.user:
             environment |= home_of(job.user)
         secrets: list[bytes] = []
@@ -162,7 +178,14 @@ class Execution:
     def warn_at(self) -> float | None:
         """When the run is to be reported as running long, None: never, or done already."""
         after = self.definition.warn_after
-        return None if after is None or self.warned else self._began + after
+        return None if after is None or self._warned else self._began + after
+
+    def runs_long(self, now: float) -> str | None:
+        """The sentence that says so, once, when the time has come."""
+        if self.warn_at is None or now < self.warn_at:
+            return None
+        self._warned = True
+        return f"still running after {write_duration(self.definition.warn_after or 0)}"
 
     def _end(self, now: float) -> None:
         assert self.process is not None
@@ -257,22 +280,3 @@ class Execution:
         self.report.close()
         if self.claimed.payload is not None:
             self._payload.unlink(missing_ok=True)
-
-
-def judge(code: int | None, by_signal: int | None, job: Job) -> tuple[RunState, str | None]:
-    """What an exit code or a signal means for this job, and the reason to show (None: plain success)."""
-    if by_signal is not None:
-        return RunState.FAILED, f"killed by signal {by_signal} ({signal_name(by_signal)})"
-    if code in job.success_codes:
-        return RunState.SUCCEEDED, None
-    if code in job.warning_codes:
-        return RunState.SUCCEEDED, f"exit code {code} (a warning)"
-    return RunState.FAILED, f"exit code {code}"
-
-
-def signal_name(number: int) -> str:
-    """``SIGKILL`` for 9; the number itself for one without a name."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

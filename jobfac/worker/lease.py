@@ -7,6 +7,7 @@ import structlog
 
 from jobfac import leases
 from jobfac.database import Database, Unreachable
+from jobfac.figures import Figure
 from jobfac.leases import Beat, LeaseLost, Registration
 from jobfac.process import Guardian
 from jobfac.process.guardian import clock
@@ -46,6 +47,7 @@ class Lease:
         self._on_lost = on_lost
         self._trusted_until = 0.0
         self._losing = threading.Lock()  # one thread at a time ends programs: who comes second sees none end by itself
+        self._log = log.bind(worker=who.name)
         self._ended = threading.Event()
         self._poke = threading.Event()
         self._threads = [
@@ -61,6 +63,14 @@ class Lease:
     def is_trusted(self) -> bool:
         """Whether what this worker holds is surely its own now."""
         return not self.lost and clock() < self._trusted_until
+
+    def figures(self) -> list[Figure]:
+        """How fresh the lease is."""
+        left = self._trusted_until - clock()
+        return [
+            Figure("gauge", "jobfac_worker_heartbeat_age_seconds", "Since the last heartbeat", self.window - left),
+            Figure("gauge", "jobfac_worker_lease_left_seconds", "Until it ends its programs, without another", left),
+        ]
 
     def adopt(self, worker_id: int, sent: float) -> None:
         """Begin with a fresh registration whose request was sent at ``sent``, by ``clock``."""
@@ -110,18 +120,19 @@ class Lease:
         """Renew the lease; returns the seconds until the first lease in the fleet ends, None: it failed."""
         worker_id, sent = self.worker_id, clock()
         try:
-            beat = self._db.single(leases.renew, worker_id, self._settings.lease)
+            # So soon that another connection can renew the lease before trust ends.
+            beat = self._db.single(leases.renew, worker_id, self._settings.lease, within=self.window / 4)
         except LeaseLost as error:
             with self._losing:
                 if worker_id == self.worker_id:
-                    log.warning("lease lost", action="lease_lost", reason=str(error))
+                    self._log.warning("lease lost", action="lease_lost", reason=str(error))
                     self._lose()
             return None
         except Unreachable as error:
-            log.warning("heartbeat failed", action="heartbeat_failed", reason=str(error))
+            self._log.warning("heartbeat failed", action="heartbeat_failed", reason=str(error))
             return None
         except Exception:  # whatever it is, the next beat may succeed while the lease still holds
-            log.exception("heartbeat failed", action="heartbeat_failed")
+            self._log.exception("heartbeat failed", action="heartbeat_failed")
             return None
         if worker_id == self.worker_id and not self.lost:
             self._trust(sent)
@@ -136,7 +147,7 @@ class Lease:
         """If trust has ended, see to it that ``on_lost`` has been called when this returns."""
         with self._losing:
             if not self.lost and not self.is_trusted():
-                log.error("lease not renewed in time", action="self_fence", window=self.window)
+                self._log.error("lease not renewed in time", action="self_fence", window=self.window)
                 self._lose()
 
     def _until_distrust(self) -> float:

@@ -12,11 +12,11 @@ from jobfac.settings import Settings
 
 log = structlog.get_logger("jobfac.notice")
 
-BUSY_WAIT = 0.5
-"""Seconds of one wait while no slot is free: then only stop requests are of interest, and slots may become free."""
-
 BUSY_PAUSE = 0.05
-"""Seconds between two looks while no slot is free, however often the database changes."""
+"""Seconds between two waits while no slot is free: then only stop requests are of interest."""
+
+TRY_AGAIN = 0.5
+"""Seconds until a wait that failed is tried again."""
 
 
 class Notice:
@@ -25,13 +25,14 @@ class Notice:
     After it has told of work it is silent until ``arm``: a worker that is busy with a backlog needs no telling.
     """
 
-    def __init__(self, db: Database, settings: Settings, on_found: Callable[[Found], None]) -> None:
+    def __init__(self, db: Database, settings: Settings, worker: str, on_found: Callable[[Found], None]) -> None:
         self.worker_id = 0
         self.known_stops = 0
         self._queues: Sequence[str] = ()
         self._db = db
         self._seconds = settings.wait_seconds
         self._on_found = on_found
+        self._log = log.bind(worker=worker)
         self._waiter = db.dialect.waiter(db.singles, settings.wait)
         self._armed = threading.Event()
         self._ended = threading.Event()
@@ -71,15 +72,15 @@ class Notice:
                     self._queues if armed else (),
                     self.worker_id,
                     self.known_stops,
-                    self._seconds if armed else min(self._seconds, BUSY_WAIT),
+                    self._seconds if armed else min(self._seconds, self._waiter.busy_seconds),
                 )
             except (sa.exc.DBAPIError, sa.exc.ResourceClosedError) as error:
-                log.debug("cannot wait for work", action="wait_failed", reason=str(error))
-                self._ended.wait(BUSY_WAIT)
+                self._log.debug("cannot wait for work", action="wait_failed", reason=str(error))
+                self._ended.wait(TRY_AGAIN)
                 continue
             except Exception:  # whatever it is, a worker that no longer hears of work would be idle for ever
-                log.exception("cannot wait for work", action="wait_failed")
-                self._ended.wait(BUSY_WAIT)
+                self._log.exception("cannot wait for work", action="wait_failed")
+                self._ended.wait(TRY_AGAIN)
                 continue
             if found & Found.WORK and armed:
                 self._armed.clear()

@@ -21,11 +21,13 @@ class Shipper:
         self,
         db: Database,
         interval: float,
+        worker: str,
         live: Callable[[], Collection[Execution]],
         on_shipped: Callable[[], None],
     ) -> None:
         self._db = db
         self._interval = interval
+        self._log = log.bind(worker=worker)
         self._live = live
         self._on_shipped = on_shipped
         self._ended = threading.Event()
@@ -47,9 +49,9 @@ class Shipper:
             try:
                 self.ship(executions)
             except Unreachable as error:
-                log.warning("output waits", action="ship_failed", reason=str(error))
+                self._log.warning("output waits", action="ship_failed", reason=str(error))
             except Exception:  # one program's output must not end the shipping of all others'
-                log.exception("output waits", action="ship_failed")
+                self._log.exception("output waits", action="ship_failed")
             flooding = any(spool.flooding for e in executions for spool in list(e.spools.values()))
             pause = self._interval / 10 if flooding else self._interval
 

@@ -4,6 +4,7 @@ import fcntl
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 import structlog
@@ -22,8 +23,10 @@ log = structlog.get_logger("jobfac.spool")
 class SpoolFolder:
     """This worker's own folder inside the spool; it holds a lock on it for as long as the process lives."""
 
-    def __init__(self, spool: Path, token: str) -> None:
+    def __init__(self, spool: Path, token: str, worker: str) -> None:
+        self._log = log.bind(worker=worker)
         self._spool = spool
+        self.token = token
         self.path = spool / token
         self._lock: int | None = None
 
@@ -62,15 +65,25 @@ class SpoolFolder:
 
     def _settle(self, folder: Path, db: Database) -> None:
         """Its worker is dead: its guardian has ended its programs, or else this does; then store what they wrote."""
-        for run_id, number in db.query(_unfinished, folder.name):
-            if killed := kill_marked(f"{folder.name}/{run_id}/{number}"):
-                log.warning("a dead worker's programs were killed", action="orphans_killed", run=run_id, count=killed)
+        for who in db.query(_unfinished, folder.name):
+            if killed := kill_marked(f"{folder.name}/{who['run']}/{who['attempt']}"):
+                self._log.warning("a dead worker's programs were killed", action="orphans_killed", count=killed, **who)
         for name, path in recover(folder):
             try:
                 db.transact(_recover, name, path)
             except (StartError, SecretError) as error:
-                log.warning("output not recovered", action="output_lost", run=name.run, reason=str(error))
+                who = db.query(_who, name)
+                self._log.warning(
+                    "output not recovered", action="output_lost", stream=name.stream, reason=str(error), **who
+                )
         shutil.rmtree(folder, ignore_errors=True)
+
+    def size(self) -> int:
+        """Bytes that its files take on the disk."""
+        try:
+            return sum(entry.stat().st_blocks * 512 for entry in os.scandir(self.path))
+        except OSError:  # a file or all of it is just going
+            return 0
 
     def close(self) -> None:
         """Remove the folder."""
@@ -79,14 +92,20 @@ class SpoolFolder:
             os.close(self._lock)
 
 
-def _unfinished(conn: sa.Connection, token: str) -> list[tuple[int, int]]:
-    """The executions that a worker with this token did not bring to their end."""
-    query = (
-        sa.select(attempt.c.run_id, attempt.c.number)
-        .join(worker, worker.c.id == attempt.c.worker_id)
-        .where(worker.c.token == token, sa.or_(attempt.c.ended_at.is_(None), attempt.c.state == RunState.LOST))
-    )
-    return [(row.run_id, row.number) for row in conn.execute(query)]
+_WHO = sa.select(
+    attempt.c.run_id.label("run"), attempt.c.number.label("attempt"), run.c.job, attempt.c.worker
+).select_from(attempt.join(run, run.c.id == attempt.c.run_id).join(worker, worker.c.id == attempt.c.worker_id))
+
+
+def _unfinished(conn: sa.Connection, token: str) -> list[dict[str, Any]]:
+    """The executions that a worker with this token did not bring to their end, as the log names them."""
+    query = _WHO.where(worker.c.token == token, sa.or_(attempt.c.ended_at.is_(None), attempt.c.state == RunState.LOST))
+    return [dict(row) for row in conn.execute(query).mappings()]
+
+
+def _who(conn: sa.Connection, name: SpoolName) -> dict[str, Any]:
+    query = _WHO.where(attempt.c.run_id == name.run, attempt.c.number == name.attempt)
+    return dict(conn.execute(query).mappings().first() or {"run": name.run, "attempt": name.attempt})
 
 
 def _recover(conn: sa.Connection, name: SpoolName, path: Path) -> None:

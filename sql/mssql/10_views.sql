@@ -269,3 +269,46 @@ FROM jobfac.run AS r
 LEFT JOIN jobfac.job AS j ON j.id = r.job
 WHERE r.state IN ('failed', 'timed_out', 'start_failed', 'lost', 'denied');
 GO
+
+CREATE OR ALTER VIEW jobfac.v_daily_statistics AS
+-- Every job by the day (UTC) on which its runs ended, a minute after their end and long after they are purged.
+-- failed: failed, timed_out, start_failed and lost. late: begun more than a minute after it was due or asked for.
+SELECT
+    d.day,
+    d.job,
+    j.category,
+    d.succeeded + d.mixed + d.failed + d.timed_out + d.start_failed + d.lost + d.stopped + d.denied AS runs,
+    d.succeeded,
+    d.mixed,
+    d.failed + d.timed_out + d.start_failed + d.lost AS failed,
+    d.stopped,
+    d.denied,
+    CAST(
+        100.0 * d.succeeded / NULLIF(d.succeeded + d.mixed + d.failed + d.timed_out + d.start_failed + d.lost, 0)
+        AS DECIMAL(5, 1)
+    ) AS success_percent,
+    d.attempts,
+    d.retries,
+    CAST(d.run_ms / 1000.0 AS DECIMAL(18, 3)) AS run_seconds,
+    CAST(d.run_ms / 1000.0 / NULLIF(d.ran, 0) AS DECIMAL(18, 3)) AS average_seconds,
+    CAST(d.shortest_ms / 1000.0 AS DECIMAL(18, 3)) AS minimum_seconds,
+    CAST(d.longest_ms / 1000.0 AS DECIMAL(18, 3)) AS maximum_seconds,
+    d.longest_run,
+    CAST(d.wait_ms / 1000.0 / NULLIF(d.waited, 0) AS DECIMAL(18, 3)) AS average_wait_seconds,
+    d.late,
+    CAST(d.latest_ms / 1000.0 AS DECIMAL(18, 3)) AS latest_seconds,
+    d.latest_run
+FROM jobfac.daily AS d
+LEFT JOIN jobfac.job AS j ON j.id = d.job;
+GO
+
+CREATE OR ALTER VIEW jobfac.v_daily_workers AS
+-- What each worker did by day (UTC): the executions that ended on it, and how long its slots, added up, were busy on
+-- that day with executions that have ended.
+SELECT
+    d.day,
+    d.worker,
+    d.attempts AS executions,
+    CAST(d.busy_ms / 1000.0 AS DECIMAL(18, 3)) AS busy_seconds
+FROM jobfac.daily_worker AS d;
+GO

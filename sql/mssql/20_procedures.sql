@@ -37,7 +37,7 @@ BEGIN
         IF @key IS NOT NULL
             -- Two with the same key: the second waits here for the first.
             SELECT @run_id = r.id
-            FROM jobfac.run AS r WITH (UPDLOCK, HOLDLOCK)
+            FROM jobfac.run AS r WITH (FORCESEEK, UPDLOCK, HOLDLOCK)
             WHERE r.job = @job AND r.start_key = @key;
         IF @run_id IS NULL
             EXEC jobfac.insert_run

@@ -33,6 +33,8 @@ GRANT SELECT ON jobfac.v_job_statistics TO jobfac_operator, jobfac_reader;
 GRANT SELECT ON jobfac.v_schedule TO jobfac_operator, jobfac_reader;
 GRANT SELECT ON jobfac.v_sequence_runs TO jobfac_operator, jobfac_reader;
 GRANT SELECT ON jobfac.v_failures TO jobfac_operator, jobfac_reader;
+GRANT SELECT ON jobfac.v_daily_statistics TO jobfac_operator, jobfac_reader;
+GRANT SELECT ON jobfac.v_daily_workers TO jobfac_operator, jobfac_reader;
 GRANT SELECT ON jobfac.v_events TO jobfac_operator, jobfac_reader;
 GRANT SELECT ON jobfac.v_output TO jobfac_operator, jobfac_reader;
 GRANT SELECT ON jobfac.v_steps TO jobfac_operator, jobfac_reader;

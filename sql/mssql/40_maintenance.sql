@@ -13,7 +13,8 @@ CREATE OR ALTER PROCEDURE jobfac.purge
     @deleted BIGINT = NULL OUTPUT
 AS
 -- Delete finished runs with their attempts, events, visited steps and output. Every batch is a transaction of its own
--- (so call it outside of one), of so few rows that no claim waits for it.
+-- (so call it outside of one), of so few rows that no claim waits for it. A run stays until a scheduler has counted it
+-- for v_daily_statistics, which takes a minute.
 BEGIN
     SET NOCOUNT ON;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
@@ -44,6 +45,7 @@ BEGIN
             r.id,
             r.ended_at,
             CASE
+                WHEN r.counted = 0 THEN 0
                 WHEN r.job <> COALESCE(@job, r.job) THEN 0
                 WHEN @job IS NULL AND EXISTS (SELECT 1 FROM @kept AS k WHERE k.job = r.job) THEN 0
                 -- A sequence that is under way still needs the outcome of every run that it started.

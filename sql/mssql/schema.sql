@@ -90,6 +90,45 @@ CREATE TABLE jobfac.category (
 
 GO
 
+CREATE TABLE jobfac.daily (
+    day DATETIME NOT NULL,
+    job NVARCHAR(128) NOT NULL,
+    succeeded INTEGER NOT NULL,
+    mixed INTEGER NOT NULL,
+    failed INTEGER NOT NULL,
+    stopped INTEGER NOT NULL,
+    timed_out INTEGER NOT NULL,
+    start_failed INTEGER NOT NULL,
+    lost INTEGER NOT NULL,
+    denied INTEGER NOT NULL,
+    attempts INTEGER NOT NULL,
+    retries INTEGER NOT NULL,
+    ran INTEGER NOT NULL,
+    run_ms BIGINT NOT NULL,
+    shortest_ms BIGINT NULL,
+    longest_ms BIGINT NULL,
+    longest_run BIGINT NULL,
+    waited INTEGER NOT NULL,
+    wait_ms BIGINT NOT NULL,
+    late INTEGER NOT NULL,
+    latest_ms BIGINT NULL,
+    latest_run BIGINT NULL,
+    CONSTRAINT pk_daily PRIMARY KEY (day, job)
+);
+
+GO
+
+CREATE TABLE jobfac.daily_worker (
+    day DATETIME NOT NULL,
+    worker NVARCHAR(200) NOT NULL,
+    attempts INTEGER NOT NULL,
+    busy_ms BIGINT NOT NULL,
+    slot_ms BIGINT NOT NULL,
+    CONSTRAINT pk_daily_worker PRIMARY KEY (day, worker)
+);
+
+GO
+
 CREATE TABLE jobfac.job (
     id NVARCHAR(128) NOT NULL,
     kind VARCHAR(16) NOT NULL,
@@ -209,6 +248,7 @@ CREATE TABLE jobfac.run (
     sequence_run_id BIGINT NULL,
     visit_id BIGINT NULL,
     retry_of BIGINT NULL,
+    counted BIT NOT NULL DEFAULT 0,
     CONSTRAINT pk_run PRIMARY KEY (id),
     CONSTRAINT ck_run_kind CHECK (kind IN ('program', 'sequence')),
     CONSTRAINT ck_run_state CHECK (state IN ('blocked', 'denied', 'failed', 'lost', 'mixed', 'queued', 'running', 'scheduled', 'start_failed', 'stopped', 'stopping', 'succeeded', 'timed_out')),
@@ -241,6 +281,10 @@ CREATE INDEX ix_run_ended ON jobfac.run (ended_at) WHERE ended_at IS NOT NULL;
 
 GO
 
+CREATE INDEX ix_run_failed ON jobfac.run (ended_at, job, state) WHERE state IN ('denied', 'failed', 'lost', 'start_failed', 'timed_out');
+
+GO
+
 CREATE INDEX ix_run_held ON jobfac.run (worker_id, id) WHERE state IN ('running', 'stopping');
 
 GO
@@ -258,6 +302,10 @@ CREATE INDEX ix_run_sequence ON jobfac.run (sequence_run_id, state) WHERE sequen
 GO
 
 CREATE UNIQUE INDEX ix_run_start_key ON jobfac.run (job, start_key) WHERE start_key IS NOT NULL;
+
+GO
+
+CREATE INDEX ix_run_uncounted ON jobfac.run (ended_at) WHERE ended_at IS NOT NULL AND counted = 0;
 
 GO
 
@@ -689,6 +737,49 @@ SELECT
 FROM jobfac.run AS r
 LEFT JOIN jobfac.job AS j ON j.id = r.job
 WHERE r.state IN ('failed', 'timed_out', 'start_failed', 'lost', 'denied');
+GO
+
+CREATE OR ALTER VIEW jobfac.v_daily_statistics AS
+-- Every job by the day (UTC) on which its runs ended, a minute after their end and long after they are purged.
+-- failed: failed, timed_out, start_failed and lost. late: begun more than a minute after it was due or asked for.
+SELECT
+    d.day,
+    d.job,
+    j.category,
+    d.succeeded + d.mixed + d.failed + d.timed_out + d.start_failed + d.lost + d.stopped + d.denied AS runs,
+    d.succeeded,
+    d.mixed,
+    d.failed + d.timed_out + d.start_failed + d.lost AS failed,
+    d.stopped,
+    d.denied,
+    CAST(
+        100.0 * d.succeeded / NULLIF(d.succeeded + d.mixed + d.failed + d.timed_out + d.start_failed + d.lost, 0)
+        AS DECIMAL(5, 1)
+    ) AS success_percent,
+    d.attempts,
+    d.retries,
+    CAST(d.run_ms / 1000.0 AS DECIMAL(18, 3)) AS run_seconds,
+    CAST(d.run_ms / 1000.0 / NULLIF(d.ran, 0) AS DECIMAL(18, 3)) AS average_seconds,
+    CAST(d.shortest_ms / 1000.0 AS DECIMAL(18, 3)) AS minimum_seconds,
+    CAST(d.longest_ms / 1000.0 AS DECIMAL(18, 3)) AS maximum_seconds,
+    d.longest_run,
+    CAST(d.wait_ms / 1000.0 / NULLIF(d.waited, 0) AS DECIMAL(18, 3)) AS average_wait_seconds,
+    d.late,
+    CAST(d.latest_ms / 1000.0 AS DECIMAL(18, 3)) AS latest_seconds,
+    d.latest_run
+FROM jobfac.daily AS d
+LEFT JOIN jobfac.job AS j ON j.id = d.job;
+GO
+
+CREATE OR ALTER VIEW jobfac.v_daily_workers AS
+-- What each worker did by day (UTC): the executions that ended on it, and how long its slots, added up, were busy on
+-- that day with executions that have ended.
+SELECT
+    d.day,
+    d.worker,
+    d.attempts AS executions,
+    CAST(d.busy_ms / 1000.0 AS DECIMAL(18, 3)) AS busy_seconds
+FROM jobfac.daily_worker AS d;
 GO
 
 -- Views for a closer look: what happened to one run, what it wrote, and what is wrong at present.
@@ -1177,7 +1268,7 @@ BEGIN
         IF @key IS NOT NULL
             -- Two with the same key: the second waits here for the first.
             SELECT @run_id = r.id
-            FROM jobfac.run AS r WITH (UPDLOCK, HOLDLOCK)
+            FROM jobfac.run AS r WITH (FORCESEEK, UPDLOCK, HOLDLOCK)
             WHERE r.job = @job AND r.start_key = @key;
         IF @run_id IS NULL
             EXEC jobfac.insert_run
@@ -1405,6 +1496,8 @@ GRANT SELECT ON jobfac.v_job_statistics TO jobfac_operator, jobfac_reader;
 GRANT SELECT ON jobfac.v_schedule TO jobfac_operator, jobfac_reader;
 GRANT SELECT ON jobfac.v_sequence_runs TO jobfac_operator, jobfac_reader;
 GRANT SELECT ON jobfac.v_failures TO jobfac_operator, jobfac_reader;
+GRANT SELECT ON jobfac.v_daily_statistics TO jobfac_operator, jobfac_reader;
+GRANT SELECT ON jobfac.v_daily_workers TO jobfac_operator, jobfac_reader;
 GRANT SELECT ON jobfac.v_events TO jobfac_operator, jobfac_reader;
 GRANT SELECT ON jobfac.v_output TO jobfac_operator, jobfac_reader;
 GRANT SELECT ON jobfac.v_steps TO jobfac_operator, jobfac_reader;
@@ -1426,7 +1519,8 @@ CREATE OR ALTER PROCEDURE jobfac.purge
     @deleted BIGINT = NULL OUTPUT
 AS
 -- Delete finished runs with their attempts, events, visited steps and output. Every batch is a transaction of its own
--- (so call it outside of one), of so few rows that no claim waits for it.
+-- (so call it outside of one), of so few rows that no claim waits for it. A run stays until a scheduler has counted it
+-- for v_daily_statistics, which takes a minute.
 BEGIN
     SET NOCOUNT ON;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
@@ -1457,6 +1551,7 @@ BEGIN
             r.id,
             r.ended_at,
             CASE
+                WHEN r.counted = 0 THEN 0
                 WHEN r.job <> COALESCE(@job, r.job) THEN 0
                 WHEN @job IS NULL AND EXISTS (SELECT 1 FROM @kept AS k WHERE k.job = r.job) THEN 0
                 -- A sequence that is under way still needs the outcome of every run that it started.

@@ -269,3 +269,45 @@ SELECT
 FROM run AS r
 LEFT JOIN job AS j ON j.id = r.job
 WHERE r.state IN ('failed', 'timed_out', 'start_failed', 'lost', 'denied');
+
+DROP VIEW IF EXISTS v_daily_statistics;
+CREATE VIEW v_daily_statistics AS
+-- Every job by the day (UTC) on which its runs ended, a minute after their end and long after they are purged.
+-- failed: failed, timed_out, start_failed and lost. late: begun more than a minute after it was due or asked for.
+SELECT
+    d.day,
+    d.job,
+    j.category,
+    d.succeeded + d.mixed + d.failed + d.timed_out + d.start_failed + d.lost + d.stopped + d.denied AS runs,
+    d.succeeded,
+    d.mixed,
+    d.failed + d.timed_out + d.start_failed + d.lost AS failed,
+    d.stopped,
+    d.denied,
+    round(
+        100.0 * d.succeeded / nullif(d.succeeded + d.mixed + d.failed + d.timed_out + d.start_failed + d.lost, 0), 1
+    ) AS success_percent,
+    d.attempts,
+    d.retries,
+    round(d.run_ms / 1000.0, 3) AS run_seconds,
+    round(d.run_ms / 1000.0 / nullif(d.ran, 0), 3) AS average_seconds,
+    round(d.shortest_ms / 1000.0, 3) AS minimum_seconds,
+    round(d.longest_ms / 1000.0, 3) AS maximum_seconds,
+    d.longest_run,
+    round(d.wait_ms / 1000.0 / nullif(d.waited, 0), 3) AS average_wait_seconds,
+    d.late,
+    round(d.latest_ms / 1000.0, 3) AS latest_seconds,
+    d.latest_run
+FROM daily AS d
+LEFT JOIN job AS j ON j.id = d.job;
+
+DROP VIEW IF EXISTS v_daily_workers;
+CREATE VIEW v_daily_workers AS
+-- What each worker did by day (UTC): the executions that ended on it, and how long its slots, added up, were busy on
+-- that day with executions that have ended.
+SELECT
+    d.day,
+    d.worker,
+    d.attempts AS executions,
+    round(d.busy_ms / 1000.0, 3) AS busy_seconds
+FROM daily_worker AS d;

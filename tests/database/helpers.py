@@ -114,7 +114,7 @@ class Hand:
     def die(self) -> list[Finished]:
         """Let the lease run out, and somebody notice."""
         self.lapse()
-        return self.db.transact(leases.expire, "sweeper")
+        return self.db.transact(leases.expire, "sweeper").finished
 
 
 def together(number: int, work: Callable[[int], T]) -> list[T]:

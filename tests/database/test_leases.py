@@ -143,10 +143,11 @@ def test_a_worker_settles_its_own_former_self(db: Database) -> None:
     run_id = start(db, "job")
     hand, other = Hand(db, "w1"), Hand(db, "w2")
     hand.take()
-    db.transact(leases.expire, "w1", only=hand.id)
+    found = db.transact(leases.expire, "w1", only=hand.id)
+    assert found == (["w1"], [(run_id, 1, "job", "w1", "queued")], [])
     assert state(db, run_id) == "queued"
     assert {name: row["state"] for name, row in fleet(db).items()} == {"w1": "dead", "w2": "active"}
-    assert db.transact(leases.expire, "w1", only=hand.id) == []
+    assert db.transact(leases.expire, "w1", only=hand.id) == ([], [], [])
     assert other.renew().state == WorkerState.ACTIVE
 
 

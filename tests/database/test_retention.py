@@ -10,6 +10,7 @@ from database.helpers import Hand, define, now, start
 from jobfac import output, retention, runs
 from jobfac.database import Database
 from jobfac.definitions import store
+from jobfac.retention import Keep
 from jobfac.states import RunState
 from jobfac.tables import attempt, run, run_event, run_output, worker
 
@@ -45,16 +46,16 @@ def test_runs_go_when_they_are_older_than_their_job_keeps_them(db: Database) -> 
     define(db, short={"retention": "5d"}, default={}, long={"retention": "100d"})
     short, default, long = (finish(db, job, [200, 50, 20, 3]) for job in ("short", "default", "long"))
     waiting = start(db, "short")
-    assert retention.purge_all(db, 30 * DAY) == 3 + 2 + 1
+    assert retention.purge_all(db, Keep(30 * DAY)) == 3 + 2 + 1
     assert left(db) == sorted([*short[3:], *default[2:], *long[1:], waiting])
     assert hanging(db) == set(left(db))
-    assert retention.purge_all(db, 30 * DAY) == 0
+    assert retention.purge_all(db, Keep(30 * DAY)) == 0
 
 
 def test_runs_go_when_there_are_more_than_their_job_keeps(db: Database) -> None:
     define(db, few={"retention": {"count": 2}}, both={"retention": {"count": 3, "age": "10d"}})
     few, both = finish(db, "few", [500, 400, 2, 1]), finish(db, "both", [12, 11, 9, 1])
-    assert retention.purge_all(db, 30 * DAY) == 4
+    assert retention.purge_all(db, Keep(30 * DAY)) == 4
     assert left(db) == [*few[2:], *both[2:]]
 
 
@@ -63,7 +64,7 @@ def test_the_runs_of_a_job_that_is_gone_are_kept_as_long_as_the_setting_says(db:
     ids = finish(db, "a", [40, 20])
     with db.begin() as conn:
         store.remove(conn, "a", "tester")
-    assert retention.purge_all(db, 30 * DAY) == 1
+    assert retention.purge_all(db, Keep(30 * DAY)) == 1
     assert left(db) == ids[1:]
 
 
@@ -73,11 +74,11 @@ def test_runs_of_a_sequence_that_is_not_over_stay(db: Database) -> None:
     ids = finish(db, "a", [3, 2, 1])
     with db.begin() as conn:
         conn.execute(run.update().where(run.c.id == ids[0]).values(sequence_run_id=parent))
-    assert retention.purge_all(db, 30 * DAY) == 1
+    assert retention.purge_all(db, Keep(30 * DAY)) == 1
     assert left(db) == [parent, ids[0], ids[2]]
     with db.begin() as conn:
         runs.request_stop(conn, parent, now=True, by="tester")
-    assert retention.purge_all(db, 30 * DAY) == 1
+    assert retention.purge_all(db, Keep(30 * DAY)) == 1
     assert left(db) == [parent, ids[2]]
 
 
@@ -88,7 +89,7 @@ def test_many_rows_go_in_small_batches(db: Database, monkeypatch: pytest.MonkeyP
     define(db, **{job: {} for job in jobs})
     for job in jobs:
         finish(db, job, [40, 40, 40, 40, 1])
-    counts = list(retention.steps(db, 30 * DAY))
+    counts = list(retention.steps(db, Keep(30 * DAY)))
     assert sum(counts) == 20
     assert max(counts) <= 3
     assert len(left(db)) == 5
@@ -104,7 +105,7 @@ def test_workers_that_are_gone_for_long_are_forgotten(db: Database) -> None:
     with db.begin() as conn:
         old = {"state": "dead", "ended_at": moment - timedelta(days=40)}
         conn.execute(worker.update().where(worker.c.id.in_((gone.id, holding.id))).values(old))
-    retention.purge_all(db, 30 * DAY)
+    retention.purge_all(db, Keep(30 * DAY))
     with db.read() as conn:
         assert list(conn.execute(sa.select(worker.c.id).order_by(worker.c.id)).scalars()) == [holding.id, alive.id]
 
@@ -114,7 +115,7 @@ def test_a_run_that_is_under_way_is_never_removed(db: Database) -> None:
     start(db, "a")
     running = Hand(db).take()
     ids = finish(db, "a", [400, 300])
-    retention.purge_all(db, DAY)
+    retention.purge_all(db, Keep(DAY))
     assert left(db) == [running.id, ids[1]]
     with db.read() as conn:
         assert runs.get(conn, running.id)["state"] == RunState.RUNNING

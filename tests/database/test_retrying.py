@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,24 @@ def test_a_start_with_a_key_happens_once_whatever_breaks(db: Database, faults: F
     with db.read() as conn:
         assert [row["id"] for row in runs.find(conn)] == [run_id]
     assert events(db, run_id) == ["queued"]
+
+
+@ON_MSSQL
+def test_a_transaction_is_whole_whichever_statement_is_the_victim(db: Database, tds: Any, faults: Faults) -> None:
+    define(db, job={})
+    ids: list[int] = []
+    fired, number = 1, 0
+    while fired:
+        number += 1
+        faults(f"error 1205 at {number}", 'stall 0 matching "describe"')
+        ids += db.transact(runs.start_many, Start("job", "tester"), 2)
+        fired, described = (rule[what] for rule, what in zip(tds.stats()["faults"], ("fired", "seen"), strict=True))
+        assert described == 0, "a NULL without a type, whose question to the server nobody would see fail"
+    faults()
+    assert number > 3
+    with db.read() as conn:
+        assert sorted(row["id"] for row in runs.find(conn)) == ids
+    assert [events(db, run_id) for run_id in ids] == [["queued"]] * len(ids)
 
 
 @ON_MSSQL
@@ -206,6 +225,28 @@ def test_a_file_that_is_busy_for_long_is_waited_for(sqlite_url: str, monkeypatch
     define(db, job={})
     release.join()
     other.close()
+    db.close()
+
+
+def test_the_writers_of_one_process_take_turns(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", 0.0)  # who meets another's lock fails at once
+    db = Database(sqlite_url)
+
+    def write(number: int) -> None:
+        db.transact(lambda conn: conn.execute(audit.delete()), patience=0)
+
+    with ThreadPoolExecutor(8) as writers:
+        list(writers.map(write, range(100)))
+    db.close()
+
+
+def test_a_turn_that_does_not_end_is_not_waited_for_for_ever(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", 0.01)
+    monkeypatch.setattr(sqlite, "TURN", 0.01)
+    db = Database(sqlite_url)
+    with db.begin(), pytest.raises(Unreachable, match="database is locked"):
+        db.transact(lambda conn: None, patience=0)
+    db.transact(lambda conn: None, patience=0)
     db.close()
 
 

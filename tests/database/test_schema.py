@@ -64,3 +64,11 @@ def test_a_state_that_does_not_exist_is_refused(db: Database) -> None:
     values |= {"created_by": "me", "restartable": True, "already_running": "start"}
     with pytest.raises(sa.exc.IntegrityError), db.begin() as conn:
         conn.execute(tables.run.insert().values(**values, created_at=sa.func.current_timestamp()))
+
+
+def test_the_version_needed_is_that_of_the_last_migration() -> None:
+    from alembic.script import ScriptDirectory
+
+    from jobfac.database import MIGRATIONS
+
+    assert ScriptDirectory(str(MIGRATIONS)).get_heads() == [Database("sqlite:///unused.db").head()]

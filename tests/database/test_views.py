@@ -2,19 +2,20 @@
 
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
+from jobfac import daily, leases, output, runs, schedules, sql_files
 from jobfac import definitions as d
-from jobfac import leases, output, runs, schedules, sql_files
 from jobfac.database import Database
 from jobfac.dialects import utcnow
 from jobfac.leases import Registration
 from jobfac.runs import Outcome, Start
 from jobfac.states import RunState
-from jobfac.tables import run, run_event, schedule, visit, worker
+from jobfac.tables import attempt, run, run_event, schedule, visit, worker
 
 VIEWS = re.findall(r"^CREATE VIEW (\w+)", "\n".join(sql_files.texts("sqlite")), flags=re.MULTILINE)
 
@@ -223,6 +224,30 @@ def test_failures(jobs: Database) -> None:
     assert (row["worker"], row["recovered_at"]) == ("w1", None)
     finish(jobs, worker_id, good, RunState.SUCCEEDED)
     assert one(jobs, "v_failures")["recovered_at"] == one(jobs, "v_runs", id=good)["ended_at"]
+
+
+def test_daily_statistics(jobs: Database) -> None:
+    good, bad = start(jobs, "load"), start(jobs, "load")
+    worker_id = register(jobs)
+    claim(jobs, worker_id)
+    finish(jobs, worker_id, good, RunState.SUCCEEDED)
+    finish(jobs, worker_id, bad, RunState.TIMED_OUT)
+    noon = datetime(2027, 3, 1, 12, tzinfo=UTC)
+    with jobs.begin() as conn:
+        for run_id, seconds in ((good, 10), (bad, 20)):
+            times = {"started_at": noon, "ended_at": noon + timedelta(seconds=seconds)}
+            conn.execute(run.update().where(run.c.id == run_id).values(queued_at=noon, **times))
+            conn.execute(attempt.update().where(attempt.c.run_id == run_id).values(times))
+    assert view(jobs, "v_daily_statistics") == view(jobs, "v_daily_workers") == []
+    jobs.transact(daily.count)
+    row = one(jobs, "v_daily_statistics", job="load")
+    assert str(row["day"]) == "2027-03-01"
+    counts = ("runs", "succeeded", "failed", "stopped", "denied", "mixed", "attempts", "retries", "longest_run")
+    assert [row[name] for name in counts] == [2, 1, 1, 0, 0, 0, 2, 0, bad]
+    figures = ("success_percent", "average_seconds", "minimum_seconds", "maximum_seconds", "average_wait_seconds")
+    assert [float(row[name]) for name in figures] == [50, 15, 10, 20, 0]
+    work = one(jobs, "v_daily_workers", worker="w1")
+    assert (work["executions"], float(work["busy_seconds"])) == (2, 30)
 
 
 def test_events(jobs: Database) -> None:

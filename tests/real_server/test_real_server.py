@@ -7,8 +7,9 @@ from collections import Counter
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.dialects import mssql
 
-from database.helpers import define, register
+from database.helpers import Hand, define
 from jobfac import leases, runs
 from jobfac.database import Database
 from jobfac.runs import Outcome, Start
@@ -45,7 +46,7 @@ def rcsi(real: Database, request: pytest.FixtureRequest) -> str:
 def test_sixteen_claimers_take_each_run_once_and_none_deadlocks(real: Database, rcsi: str) -> None:
     define(real, true={})
     ids = real.transact(runs.start_many, Start("true", "test"), 5000)
-    workers = [register(real, f"w{number}") for number in range(16)]
+    workers = [Hand(real, f"w{number}").id for number in range(16)]
     before = _deadlocks(real)
     taken: Counter[int] = Counter()
     threads = [threading.Thread(target=_drain, args=(real, worker, taken)) for worker in workers]
@@ -67,13 +68,19 @@ def _deadlocks(db: Database) -> int:
         )
 
 
+def _literal(value: object) -> str:
+    return str(value) if isinstance(value, int) else f"N'{value}'"
+
+
 def test_the_claim_is_an_ordered_seek(real: Database) -> None:
-    statement = real.dialect.claim("default", 5, 1, "w").compile(
-        real.engine, compile_kwargs={"literal_binds": True}, schema_translate_map={None: "jobfac"}
+    compiled = real.dialect.claim(5).compile(
+        dialect=mssql.dialect(paramstyle="named"), schema_translate_map={None: "jobfac"}, render_schema_translate=True
     )
+    given = compiled.params | {"p_queue": "default", "p_worker_id": 1, "p_worker": "w"}
+    statement = re.sub(r"(?:__\[POSTCOMPILE_|:)(\w+)\]?", lambda found: _literal(given[found[1]]), str(compiled))
     with real.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as conn:
         conn.exec_driver_sql("SET SHOWPLAN_TEXT ON")
-        plan = "\n".join(str(row[0]) for row in conn.exec_driver_sql(str(statement)))
+        plan = "\n".join(str(row[0]) for row in conn.exec_driver_sql(statement))
         conn.exec_driver_sql("SET SHOWPLAN_TEXT OFF")
         conn.invalidate()
     assert re.search(r"Index Seek\(OBJECT:\(.*\[ix_run_claim\].*ORDERED FORWARD", plan), plan

@@ -35,6 +35,11 @@ class Journal:
         found = [line.split() for line in text.splitlines()]
         return [Line(first, *map(int, rest)) for first, *rest in found if first.startswith(word)]
 
+    def count(self) -> int:
+        """How many lines there are."""
+        path = self.folder / "log"
+        return path.read_bytes().count(b"\n") if path.exists() else 0
+
     def doubled(self) -> list[Line]:
         """Executions of a run that began while another one of it was alive."""
         return self.lines("overlap")

@@ -1,11 +1,13 @@
 """Who may do what, and what a web page or a guesser may not."""
 
+import re
 import socket
 import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urljoin
 
 import httpx
 import pytest
@@ -139,6 +141,7 @@ def test_the_link_logs_one_browser_in_once(served: Served) -> None:
     assert "SameSite=strict" in cookie
     assert browser.get("/v1/jobs").status_code == 200
     assert served.client(None).get(link).status_code == 403
+    assert browser.get(link).status_code == 200  # it was this browser's
     # What a session changes must come from the server's own pages.
     body = {"json": {"command": ["true"]}}
     assert browser.put("/v1/jobs/a", **body).status_code == 403
@@ -163,21 +166,28 @@ def test_another_origin_is_not_answered(served: Served) -> None:
     assert "access-control-allow-origin" not in served.admin.get("/v1/jobs").headers
 
 
-def test_the_page_loads_nothing_from_elsewhere(served: Served) -> None:
-    page = served.client(None).get("/docs")
-    assert "default-src 'none'" in page.headers["content-security-policy"]
-    for path in ("/docs", "/docs/docs.js", "/docs/docs.css"):
-        text = served.client(None).get(path)
-        assert text.status_code == 200
-        assert "//" not in text.text.replace("// Everything is put in as text, never as HTML.", "")
+def test_the_pages_load_nothing_from_elsewhere(served: Served) -> None:
+    browser = served.client(None)
+    paths, read = {"/", "/docs"}, set[str]()
+    while paths - read:
+        path = min(paths - read)
+        answer = browser.get(path)
+        read.add(path)
+        assert answer.status_code == 200, path
+        assert "default-src 'none'" in answer.headers["content-security-policy"]
+        assert not re.search(r"""["'`(]\s*(https?:)?//|url\(|@import""", answer.text), path
+        loaded = re.findall(r"""(?:<link[^>]*href|<script[^>]*src)="([^"]+)"|from "([^"]+)\"""", answer.text)
+        paths |= {urljoin(path, one or other) for one, other in loaded if one != "data:,"}
+    assert {"/static/page.css", "/static/element.js", "/static/factory.js", "/static/docs.js"} <= read
 
 
 def test_a_body_that_is_too_large_is_refused(served: Served) -> None:
     served.define("a")
     assert served.operator.post("/v1/jobs/a/runs", json={"payload": "x" * 2**22}).status_code == 201
-    answer = served.operator.post("/v1/jobs/a/runs", json={"payload": "x" * (2**22 + 2**19)})
-    assert answer.status_code == 413
-    assert answer.headers["content-type"] == "application/problem+json"
+    for size in (2**22 + 2**19, 2**26):  # the second is more than all buffers on the way hold
+        answer = served.operator.post("/v1/jobs/a/runs", content=b"x" * size)
+        assert answer.status_code == 413
+        assert answer.headers["content-type"] == "application/problem+json"
 
 
 BODIES = [
@@ -200,6 +210,23 @@ def test_a_body_that_cannot_be_read_is_a_problem(served: Served) -> None:
         answer = served.operator.post("/v1/jobs/a/runs", content=content, headers=headers)
         assert answer.status_code == status, (content[:40], answer.text)
         assert answer.headers["content-type"] == "application/problem+json"
+
+
+SENTENCES = [
+    ({"arguments": [1]}, "arguments: must be a list of texts; for a sequence an object with such a list by job id."),
+    ({"colour": "red"}, "unknown name 'colour'."),
+    (
+        {"at": "2027-01-31T22:00:00 01:00"},
+        "at: must be a time with its offset, such as 2027-01-31T22:00:00+01:00; in a",
+    ),
+]
+
+
+def test_a_problem_says_in_a_sentence_what_is_wrong(served: Served) -> None:
+    served.define("a")
+    for body, sentence in SENTENCES:
+        assert served.operator.post("/v1/jobs/a/runs", json=body).json()["detail"].startswith(sentence)
+    assert served.operator.patch("/v1/jobs").json()["detail"] == "/v1/jobs does not take PATCH, but GET, HEAD."
 
 
 ERRORS = [

@@ -7,7 +7,9 @@ from collections import Counter
 from pathlib import Path
 
 import httpx
+import pytest
 
+from conftest import ENGINES
 from factory import Factory, wait_for
 
 CLIENTS = 6
@@ -27,6 +29,7 @@ def serve(factory: Factory) -> tuple["subprocess.Popen[bytes]", str]:
     return process, wait_for(url, "the API listens")
 
 
+@pytest.mark.parametrize("url", [ENGINES[0], ENGINES[-1]], indirect=True)  # the drivers do not differ in this
 def test_no_answered_start_is_lost_and_none_happens_twice(factory: Factory) -> None:
     factory.apply({"a": {"command": ["true"]}})
     key = factory.json("keys", "create", "--role", "operator")["key"]

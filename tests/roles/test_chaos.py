@@ -1,4 +1,4 @@
-"""The short form of the chaos run: a third of a minute of kills, frosts and outages, and nothing violated."""
+"""The short form of the chaos run: half a minute of kills, frosts and outages in all, and nothing violated."""
 
 import json
 import subprocess
@@ -10,12 +10,14 @@ import pytest
 CHAOS = Path(__file__).parents[2] / "scripts" / "chaos.py"
 
 
-@pytest.mark.parametrize(("engine", "seed"), [("sqlite", 7), ("mssql", 8)])
-def test_nothing_is_violated(engine: str, seed: int) -> None:
-    words = ["--minutes", "0.25", "--seed", str(seed), "--engine", engine, "--workers", "3", "--json"]
+@pytest.mark.parametrize(
+    ("engine", "seed", "minutes"), [("sqlite", 7, 0.25), ("mssql", 8, 0.13), ("mssqlpython", 9, 0.13)]
+)
+def test_nothing_is_violated(engine: str, seed: int, minutes: float) -> None:
+    words = ["--minutes", str(minutes), "--seed", str(seed), "--engine", engine, "--workers", "3", "--json"]
     done = subprocess.run([sys.executable, str(CHAOS), *words], capture_output=True, text=True)
     assert done.returncode in (0, 1), done.stderr
     summary = json.loads(done.stdout)
     assert summary["violations"] == []
     assert summary["runs"] > 50
-    assert sum(count for what, count in summary["faults"].items() if what != "stops") > 5
+    assert sum(count for what, count in summary["faults"].items() if what != "stops") > 4

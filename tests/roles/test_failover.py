@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from conftest import ENGINES
 from factory import SHORT, wait_for
 from process.stage import lives
 from roles.fleet import Fleet, freeze, guardian, is_frozen, kill, kill_with_guardian, thaw
@@ -62,7 +63,7 @@ def test_what_a_killed_worker_had_captured_is_stored_by_its_neighbour(sqlite_fle
     assert len(list(spool.iterdir())) == 1
 
 
-@pytest.mark.parametrize("url", ["sqlite", "pyodbc"], indirect=True)
+@pytest.mark.parametrize("url", ENGINES[:2], indirect=True)
 def test_a_frozen_worker_loses_its_programs_before_its_lease_and_starts_anew_when_it_thaws(fleet: Fleet) -> None:
     fleet.define(long=fleet.journal.job(600), here=fleet.journal.job(0, labels={"only": "first"}))
     ids = fleet.start("long", 3)

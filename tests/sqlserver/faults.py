@@ -2,6 +2,7 @@ r"""Faults on order: a script of rules, one a line, that says what goes wrong an
 
     error 1205 matching "UPDATE next" every 50     the statement is answered with that error
     stall 2.5 matching "heartbeat" at 1            it is answered so many seconds late
+    silence 30 matching "heartbeat" at 1           not even the client's giving up is answered meanwhile
     drop before commit at 10                       the connection is cut, and the transaction with it
     drop after commit every 20                     it is committed, but the client is not told
     drop after matching "OUTPUT inserted" at 3     the same for a statement of its own
@@ -11,6 +12,9 @@ r"""Faults on order: a script of rules, one a line, that says what goes wrong an
 A rule is an action; then ``login``, ``commit`` or ``matching "a regular expression"`` (else any statement); then
 ``by "program"`` if it is for one program only; then ``at N``, ``every N``, ``first N``, ``chance P`` or ``always``
 (the default). What fits a rule is counted by that rule alone. Errors that roll back on SQL Server roll back here.
+
+An error strikes only what SQL Server could answer so: not the beginning or rolling back of a transaction, nor the
+giving up of a prepared statement, which wait for no lock, and whose errors the drivers therefore never report.
 """
 
 import random
@@ -19,11 +23,11 @@ import shlex
 from dataclasses import dataclass
 from typing import NamedTuple
 
-LOGIN, COMMIT, STATEMENT = "login", "commit", "statement"
+LOGIN, COMMIT, STATEMENT, CONTROL = "login", "commit", "statement", "control"
 
 
 class Event(NamedTuple):
-    """``kind`` is one of LOGIN, COMMIT, STATEMENT."""
+    """``kind`` is one of LOGIN, COMMIT, STATEMENT, CONTROL: a request that reads and writes no data."""
 
     kind: str
     text: str
@@ -32,7 +36,10 @@ class Event(NamedTuple):
 
 @dataclass
 class Rule:
-    """One line of a script. ``action``: error, stall, drop before, drop after or failover; ``value`` is its number."""
+    """One line of a script; ``value`` is its action's number.
+
+    ``action``: error, stall, silence, drop before, drop after or failover.
+    """
 
     line: str
     action: str
@@ -47,7 +54,7 @@ class Rule:
 
     def strikes(self, event: Event, chance: random.Random) -> bool:
         """Whether the event is one that this rule spoils; counts it."""
-        if event.kind != self.kind or (self.program and self.program not in event.program):
+        if not self._is_for(event.kind) or (self.program and self.program not in event.program):
             return False
         if self.pattern and not re.search(self.pattern, event.text, re.IGNORECASE | re.DOTALL):
             return False
@@ -66,6 +73,9 @@ class Rule:
         self.fired += struck
         return struck
 
+    def _is_for(self, kind: str) -> bool:
+        return kind == self.kind or (kind == CONTROL and self.kind == STATEMENT and self.action != "error")
+
 
 def parse_rule(line: str) -> Rule:
     """Reads one rule; raises ValueError that names the word that is wrong."""
@@ -74,7 +84,7 @@ def parse_rule(line: str) -> Rule:
     rule = Rule(line, action)
     if action == "drop":
         rule.action = f"drop {_word(words, line, 'before', 'after')}"
-    elif action in ("error", "stall", "failover"):
+    elif action in ("error", "stall", "silence", "failover"):
         rule.value = float(_word(words, line))
     else:
         raise ValueError(f"fault rule {line!r}: {action!r} is no action")

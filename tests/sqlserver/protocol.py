@@ -9,6 +9,7 @@ from sqlserver import requests, tokens, transport
 from sqlserver.answer import Answer
 from sqlserver.errors import CancelledError, SqlError
 from sqlserver.executor import Session
+from sqlserver.faults import COMMIT, CONTROL, STATEMENT
 from sqlserver.requests import Argument, Call
 from sqlserver.sqltypes import SqlType, parse_declarations, parse_type
 from sqlserver.statements import Scope
@@ -22,10 +23,10 @@ INT = parse_type("int").kind
 class Watcher(Protocol):
     """What looks on: it counts and records requests, and may have a fault happen."""
 
-    def request(self, text: str, is_commit: bool) -> None:
-        """Before a request runs; raises what is to happen to it."""
+    def request(self, text: str, kind: str) -> None:
+        """Before a request runs, with its kind as in faults; raises what is to happen to it."""
 
-    def answered(self, is_commit: bool) -> None:
+    def answered(self) -> None:
         """After it ran and before the client is told; raises ConnectionError to keep it from being told."""
 
     def record(self, text: str, declarations: str) -> None:
@@ -115,12 +116,11 @@ class Conversation:
     # Batches and calls.
 
     def _batch(self, text: str, answer: Answer) -> None:
-        is_commit = COMMITS.match(text) is not None
         self.watcher.record(text, "")
-        self.watcher.request(text, is_commit)
+        self.watcher.request(text, COMMIT if COMMITS.match(text) else STATEMENT)
         self._attempt(text, Scope(), answer)
         self._announce(answer)
-        self.watcher.answered(is_commit)
+        self.watcher.answered()
 
     def _attempt(self, text: str, scope: Scope, answer: Answer) -> None:
         """Runs a text; its error is part of the answer, unless it ends the connection."""
@@ -135,13 +135,14 @@ class Conversation:
         answer.error(error)
 
     def _calls(self, calls: list[Call], answer: Answer) -> None:
-        self.watcher.request(self._text(calls[0]), is_commit=False)
+        given_up = all(call.procedure.lower() == "sp_unprepare" for call in calls)
+        self.watcher.request(self._text(calls[0]), CONTROL if given_up else STATEMENT)
         for call in calls:
             answer.within_procedure()
             status = self._call(call, answer)
             self._announce(answer)
             answer.end_call(status)
-        self.watcher.answered(is_commit=False)
+        self.watcher.answered()
 
     def _text(self, call: Call) -> str:
         """What a call runs, for fault scripts."""
@@ -225,8 +226,7 @@ class Conversation:
     # Transactions.
 
     def _manage(self, request: requests.Transaction, answer: Answer) -> None:
-        is_commit = request.action == requests.COMMIT
-        self.watcher.request("", is_commit)
+        self.watcher.request("", COMMIT if request.action == requests.COMMIT else CONTROL)
         action = {requests.BEGIN: "BEGIN", requests.COMMIT: "COMMIT", requests.SAVE: "SAVE"}.get(
             request.action, "ROLLBACK"
         )
@@ -238,7 +238,7 @@ class Conversation:
             self.session.storage.isolation = request.isolation or self.session.storage.isolation
             self.session.transaction("BEGIN", "")
             self._announce(answer)
-        self.watcher.answered(is_commit)
+        self.watcher.answered()
 
     def _announce(self, answer: Answer) -> None:
         """Tells the driver of a transaction that has begun or ended, however that came about."""

@@ -35,7 +35,7 @@ from pysqlbridge.certificate import self_signed
 from sqlserver import login
 from sqlserver.errors import CancelledError, SqlError, standard
 from sqlserver.executor import Session
-from sqlserver.faults import COMMIT, LOGIN, STATEMENT, Event, Rule, Script
+from sqlserver.faults import LOGIN, Event, Rule, Script
 from sqlserver.protocol import Conversation
 from sqlserver.storage import Storage
 from sqlserver.transport import Transport
@@ -176,15 +176,15 @@ class Client:
 
     # What the conversation tells, see protocol.Watcher.
 
-    def request(self, text: str, is_commit: bool) -> None:
+    def request(self, text: str, kind: str) -> None:
         with self.server.lock:
             self.server.round_trips[self.program] += 1
             self.server.round_trips_by_process[self.process] += 1
         self._pause(self.server.stalled_until - time.monotonic())
         self._dropped_after = []
-        self._strike(Event(COMMIT if is_commit else STATEMENT, text, self.program))
+        self._strike(Event(kind, text, self.program))
 
-    def answered(self, is_commit: bool) -> None:
+    def answered(self) -> None:
         if self._dropped_after:
             raise ConnectionError("a fault rule drops the connection after its work")
 
@@ -198,6 +198,8 @@ class Client:
                     raise standard(int(rule.value))
                 case "stall":
                     self._pause(rule.value)
+                case "silence":
+                    self._pause(rule.value, deaf=True)
                 case "drop before":
                     raise ConnectionError("a fault rule drops the connection")
                 case "drop after":
@@ -206,10 +208,10 @@ class Client:
                     self.server.failover(rule.value)
                     raise ConnectionError("a fault rule has the server fail over")
 
-    def _pause(self, seconds: float) -> None:
+    def _pause(self, seconds: float, deaf: bool = False) -> None:
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
-            if self.wire.interrupted():
+            if self.wire.interrupted() and not deaf:
                 raise CancelledError
             time.sleep(min(left, 0.02))
 

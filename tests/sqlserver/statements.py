@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from sqlserver import ddl, dml
-from sqlserver.errors import SqlError
+from sqlserver.errors import CancelledError, SqlError
 from sqlserver.lexer import literal, tokenize
 from sqlserver.requests import ISOLATION
 from sqlserver.sqltypes import SqlType, column, parse_type, to_postgres
@@ -102,7 +102,7 @@ class Statements:
             for table in translated.serial:
                 self.storage.run("SELECT pg_advisory_xact_lock(hashtextextended($1, 1))", [table])
             cursor = self.storage.run(translated.sql, arguments)
-        except SqlError:
+        except (SqlError, CancelledError):
             if own and self.storage.depth:
                 self.storage.rollback()
             raise

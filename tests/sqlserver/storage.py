@@ -57,6 +57,7 @@ class Storage:
         self.lock_timeout = -1
         self.ended_by = ""  # how the last transaction ended: COMMIT or ROLLBACK
         self._begun = False
+        self._saved: set[str] = set()  # the client's savepoints
         self._constraints: dict[str, str] = {}
 
     def close(self) -> None:
@@ -138,6 +139,7 @@ class Storage:
     def _finish(self, how: str) -> None:
         self.ended_by = how
         begun, self._begun = self._begun, False
+        self._saved.clear()
         if not begun:
             return
         try:
@@ -155,15 +157,13 @@ class Storage:
             self.connection.execute(self._begin())
             self._begun = True
         self.connection.execute(f'SAVEPOINT "{name}"')
+        self._saved.add(name)
 
     def rollback_to(self, name: str) -> None:
-        """Raises SqlError 6401 for a savepoint that does not exist."""
-        try:
-            self.connection.execute(f'ROLLBACK TO SAVEPOINT "{name}"')
-        except psycopg.Error:
-            raise SqlError(
-                6401, f"Cannot roll back {name}. No transaction or savepoint of that name was found."
-            ) from None
+        """Raises SqlError 6401 for a savepoint that does not exist; the transaction goes on."""
+        if name not in self._saved:
+            raise SqlError(6401, f"Cannot roll back {name}. No transaction or savepoint of that name was found.")
+        self.connection.execute(f'ROLLBACK TO SAVEPOINT "{name}"')
 
     # Settings and locks.
 

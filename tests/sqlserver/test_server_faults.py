@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from sqlserver import grammar, harness, queue_table
-from sqlserver.faults import COMMIT, LOGIN, STATEMENT, Event, Script, parse_rule
+from sqlserver.faults import COMMIT, CONTROL, LOGIN, STATEMENT, Event, Script, parse_rule
 from sqlserver.harness import TestServer
 from sqlserver.queue_table import run
 
@@ -61,6 +61,12 @@ def test_every_rule_counts_what_fits_it() -> None:
         ["stall"],
         ["error"],
     ]
+
+
+def test_an_error_is_never_the_answer_to_what_touches_no_data() -> None:
+    events = [Event(CONTROL, "", ""), Event(STATEMENT, "", "")]
+    assert fired("error 1205", events) == [2]
+    assert fired("drop before", events) == [1, 2]
 
 
 @pytest.mark.parametrize("rule", ["explode", "drop", "drop sideways", "error", "error 1205 at", "error 1205 often"])

@@ -93,6 +93,15 @@ def test_a_savepoint_takes_a_part_back(queue: sa.Engine) -> None:
     assert found == ["default", "default", "kept", "kept too"]
 
 
+def test_a_savepoint_that_is_not_there_leaves_the_transaction_as_it_is(queue: sa.Engine) -> None:
+    with queue.begin() as conn:
+        conn.execute(run.insert().values(queue="kept"))
+        with pytest.raises(sa.exc.DBAPIError, match="No transaction or savepoint of that name"):
+            conn.exec_driver_sql("ROLLBACK TRANSACTION nowhere")
+    with queue.connect() as conn:
+        assert count(conn) == 3
+
+
 def test_a_failed_statement_leaves_its_transaction_open(queue: sa.Engine) -> None:
     with queue.begin() as conn:
         conn.execute(run.insert().values(queue="a"))

@@ -7,7 +7,7 @@ import pytest
 from starlette.datastructures import Headers
 
 from jobfac import runs
-from jobfac.api import TABLE, models, openapi
+from jobfac.api import TABLE, looking, models, openapi
 from jobfac.api.auth import FailedLogins
 from jobfac.api.examples import EXAMPLES
 from jobfac.api.guard import LOOPBACK, refusal
@@ -84,3 +84,10 @@ def test_characters_that_are_cut_wait_for_their_other_half() -> None:
 
 def test_an_event_is_one_line_of_data() -> None:
     assert event("run", {"text": "a\nb"}, 7) == b'id: 7\nevent: run\ndata: {"text": "a\\nb"}\n\n'
+
+
+@pytest.mark.parametrize("number", [0, 1, 2, 3, 200, looking.BATCH, looking.BATCH + 1, 3 * looking.BATCH])
+def test_ids_go_into_statements_in_few_lengths(number: int) -> None:
+    batches = list(looking.batches(range(number)))
+    assert {one for batch in batches for one in batch} == set(range(number))
+    assert all(len(batch).bit_count() == 1 and len(batch) <= looking.BATCH for batch in batches)

@@ -163,7 +163,7 @@ def test_an_apprise_url_that_cannot_be_used(url: str, told: str) -> None:
 def test_settings_of_notifications_are_checked() -> None:
     assert load({"JOBFAC_WEBHOOK_ALLOW_LOCAL": "yes"}).webhook_allow_local is True
     assert load({"JOBFAC_WEBHOOK_ALLOW_LOCAL": "false"}).webhook_allow_local is False
-    with pytest.raises(SettingsError, match="webhook_allow_local must be true or false, not 'maybe'"):
+    with pytest.raises(SettingsError, match="JOBFAC_WEBHOOK_ALLOW_LOCAL must be true or false, not 'maybe'"):
         load({"JOBFAC_WEBHOOK_ALLOW_LOCAL": "maybe"})
-    with pytest.raises(SettingsError, match="smtp_tls must be `starttls`, `tls` or `none`, not 'ssl'"):
+    with pytest.raises(SettingsError, match="JOBFAC_SMTP_TLS must be starttls, tls or none, not 'ssl'"):
         load({"JOBFAC_SMTP_TLS": "ssl"})

@@ -80,6 +80,19 @@ def test_a_table_has_a_line_for_each_row_and_none_says_so(capsys: pytest.Capture
     assert (told.out, told.err) == ("", "nothing there\n")
 
 
+def test_a_table_in_a_pipe_has_one_line_for_each_row_however_long(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    told = "x" * 300 + " [/red] [bold]\nand\x1b[2J more"
+    print_table([{"id": 1, "told": told}, {"id": 2, "told": "short"}], {"id": "id", "told": "told"}, "")
+    assert capsys.readouterr().out.splitlines() == [
+        "id  told",
+        "1   " + "x" * 300 + " [/red] [bold] and [2J more",
+        "2   short",
+    ]
+
+
 def test_fields_without_a_value_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:
     print_fields({"id": 1, "reason": None, "exit_code": 0}, ["id", "reason", "exit_code"])
     assert capsys.readouterr().out == "id         1\nexit_code  0\n"

@@ -49,7 +49,7 @@ def test_the_file_may_be_elsewhere() -> None:
     assert load({"JOBFAC_CONFIG": "other.toml"}).api_port == 1234
 
 
-WORDS = {"wait": "polling", "smtp_tls": "tls"}
+WORDS = {"wait": "polling", "smtp_tls": "tls", "log_format": "json", "log_level": "debug", "metrics": "[::1]:9420"}
 
 
 @pytest.mark.parametrize("setting", dataclasses.fields(Settings), ids=lambda setting: setting.name)
@@ -64,21 +64,32 @@ def test_every_setting_has_a_help_and_a_variable(setting: "dataclasses.Field[obj
 @pytest.mark.parametrize(
     ("environment", "file", "sentence"),
     [
-        ({"JOBFAC_LEASE": "soon"}, "", "JOBFAC_LEASE: lease must be a number, not 'soon'."),
-        ({"JOBFAC_API_PORT": "1.5"}, "", "JOBFAC_API_PORT: api_port must be a whole number, not '1.5'."),
-        ({}, "lease = [1]", "jobfac.toml: lease must be a number, not [1]."),
+        ({"JOBFAC_LEASE": "soon"}, "", "JOBFAC_LEASE must be a number greater than 0, not 'soon'."),
+        ({"JOBFAC_LEASE": "nan"}, "", "JOBFAC_LEASE must be a number greater than 0, not 'nan'."),
+        ({"JOBFAC_METRICS": "9420"}, "", "metrics must be HOST:PORT, such as 127.0.0.1:9420, not '9420'."),
+        ({"JOBFAC_API_PORT": "1.5"}, "", "JOBFAC_API_PORT must be a whole number from 0 to 65535, not '1.5'."),
+        ({}, "api_port = 8420.7", "jobfac.toml: api_port must be a whole number from 0 to 65535, not 8420.7."),
+        ({}, "api_port = 65536", "jobfac.toml: api_port must be a whole number from 0 to 65535, not 65536."),
+        ({}, "smtp_port = true", "jobfac.toml: smtp_port must be a whole number from 1 to 65535, not true."),
+        ({}, "lease = true", "jobfac.toml: lease must be a number greater than 0, not true."),
+        ({}, "lease = [1]", "jobfac.toml: lease must be a number greater than 0, not [1]."),
+        ({}, 'lease = "20"', "jobfac.toml: lease must be a number greater than 0, not '20'."),
+        ({}, "lease = 2027-01-01", 'jobfac.toml: lease must be a number greater than 0, not "2027-01-01".'),
+        ({}, "spool = 7", "jobfac.toml: spool must be text in quotes, not 7."),
+        ({}, "api_key = 7", "jobfac.toml: api_key must be text in quotes."),
+        ({}, "webhook_allow_local = 1", "jobfac.toml: webhook_allow_local must be true or false, not 1."),
+        ({}, "retention_count = -1", "jobfac.toml: retention_count must be a whole number of at least 0, not -1."),
+        ({"JOBFAC_RETENTION": "1e12"}, "", "JOBFAC_RETENTION must be a number greater than 0 and at most 3153600000,"),
         ({}, "leese = 1", "jobfac.toml: unknown setting 'leese'; `jobfac config` lists the settings."),
         ({}, "lease = ", "jobfac.toml cannot be read: "),
         ({"JOBFAC_CONFIG": "nowhere.toml"}, "", "JOBFAC_CONFIG names nowhere.toml, which does not exist."),
         (
             {"JOBFAC_LEASE": "5"},
-            "",
-            "lease (5 s) must be longer than heartbeat (3 s) plus lease_margin (3 s); a lease of five heartbeats",
+            "heartbeat = 2",
+            "lease (5 s, JOBFAC_LEASE) must be longer than heartbeat (2 s, jobfac.toml) plus lease_margin (3 s",
         ),
-        ({"JOBFAC_HEARTBEAT": "0"}, "", "lease (15 s) must be longer than heartbeat (0 s)"),
-        ({"JOBFAC_LEASE_MARGIN": "-1"}, "", "lease_margin must be greater than 0, not -1."),
-        ({"JOBFAC_SWEEP_INTERVAL": "0"}, "", "sweep_interval must be greater than 0, not 0."),
-        ({"JOBFAC_WAIT": "dreaming"}, "", "wait must be `server` or `polling`, not 'dreaming'."),
+        ({"JOBFAC_WAIT": "dreaming"}, "", "JOBFAC_WAIT must be server or polling, not 'dreaming'."),
+        ({"JOBFAC_LOG_LEVEL": "loud"}, "", "JOBFAC_LOG_LEVEL must be debug, info, warning or error, not 'loud'."),
     ],
 )
 def test_a_wrong_setting_is_named_with_what_would_be_right(
@@ -89,6 +100,17 @@ def test_a_wrong_setting_is_named_with_what_would_be_right(
     with pytest.raises(SettingsError) as caught:
         load(environment)
     assert str(caught.value).startswith(sentence)
+
+
+def test_all_that_is_wrong_is_said_at_once() -> None:
+    write("api_port = 1.5\nleese = 1\n")
+    with pytest.raises(SettingsError) as caught:
+        load({"JOBFAC_WAIT": "dreaming", "JOBFAC_API_PORT": "8420"})
+    assert str(caught.value).splitlines() == [
+        "jobfac.toml: api_port must be a whole number from 0 to 65535, not 1.5.",
+        "jobfac.toml: unknown setting 'leese'; `jobfac config` lists the settings.",
+        "JOBFAC_WAIT must be server or polling, not 'dreaming'.",
+    ]
 
 
 @pytest.mark.parametrize(

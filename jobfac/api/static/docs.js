@@ -1,17 +1,9 @@
-"use strict";
-// Everything is put in as text, never as HTML.
-
-function element(name, attributes, ...children) {
-  const made = document.createElement(name);
-  Object.entries(attributes).forEach(([key, value]) => made.setAttribute(key, value));
-  made.append(...children);
-  return made;
-}
+import { element, table } from "./element.js";
 
 function prose(text) {
   const paragraph = element("p", {});
-  text.split(/(`[^`]+`|\*\*[^*]+\*\*)/).forEach((part) => {
-    if (part.startsWith("`")) paragraph.append(element("code", {}, part.slice(1, -1)));
+  text.split(/(``[^`]+``|`[^`]+`|\*\*[^*]+\*\*)/).forEach((part) => {
+    if (part.startsWith("`")) paragraph.append(element("code", {}, part.replaceAll("`", "")));
     else if (part.startsWith("**")) paragraph.append(element("strong", {}, part.slice(2, -2)));
     else paragraph.append(part);
   });
@@ -24,10 +16,6 @@ function kind(schema) {
   if (schema.anyOf) return schema.anyOf.map(kind).join(" or ");
   if (schema.type === "array") return `list of ${kind(schema.items || {})}`;
   return [schema.type || "anything", schema.format].filter(Boolean).join(", ");
-}
-
-function table(rows) {
-  return element("table", {}, ...rows.map((cells) => element("tr", {}, ...cells.map((cell) => element("td", {}, cell)))));
 }
 
 function bodies(content, spec) {

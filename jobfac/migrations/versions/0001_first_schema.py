@@ -89,6 +89,43 @@ def upgrade() -> None:
         schema=schema,
     )
     op.create_table(
+        "daily",
+        sa.Column("day", sa.Date(), nullable=False),
+        sa.Column("job", sa.Unicode(128), nullable=False),
+        sa.Column("succeeded", sa.Integer(), nullable=False),
+        sa.Column("mixed", sa.Integer(), nullable=False),
+        sa.Column("failed", sa.Integer(), nullable=False),
+        sa.Column("stopped", sa.Integer(), nullable=False),
+        sa.Column("timed_out", sa.Integer(), nullable=False),
+        sa.Column("start_failed", sa.Integer(), nullable=False),
+        sa.Column("lost", sa.Integer(), nullable=False),
+        sa.Column("denied", sa.Integer(), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("retries", sa.Integer(), nullable=False),
+        sa.Column("ran", sa.Integer(), nullable=False),
+        sa.Column("run_ms", sa.BigInteger(), nullable=False),
+        sa.Column("shortest_ms", sa.BigInteger(), nullable=True),
+        sa.Column("longest_ms", sa.BigInteger(), nullable=True),
+        sa.Column("longest_run", BIG_ID, nullable=True),
+        sa.Column("waited", sa.Integer(), nullable=False),
+        sa.Column("wait_ms", sa.BigInteger(), nullable=False),
+        sa.Column("late", sa.Integer(), nullable=False),
+        sa.Column("latest_ms", sa.BigInteger(), nullable=True),
+        sa.Column("latest_run", BIG_ID, nullable=True),
+        sa.PrimaryKeyConstraint("day", "job", name="pk_daily"),
+        schema=schema,
+    )
+    op.create_table(
+        "daily_worker",
+        sa.Column("day", sa.Date(), nullable=False),
+        sa.Column("worker", sa.Unicode(200), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("busy_ms", sa.BigInteger(), nullable=False),
+        sa.Column("slot_ms", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("day", "worker", name="pk_daily_worker"),
+        schema=schema,
+    )
+    op.create_table(
         "job",
         sa.Column("id", sa.Unicode(128), nullable=False),
         sa.Column("kind", sa.String(16), nullable=False),
@@ -199,6 +236,7 @@ def upgrade() -> None:
         sa.Column("sequence_run_id", BIG_ID, nullable=True),
         sa.Column("visit_id", BIG_ID, nullable=True),
         sa.Column("retry_of", BIG_ID, nullable=True),
+        sa.Column("counted", sa.Boolean(), nullable=False, server_default=sa.text("0")),
         sa.PrimaryKeyConstraint("id", name="pk_run"),
         sa.CheckConstraint("kind IN ('program', 'sequence')", name=op.f("ck_run_kind")),
         sa.CheckConstraint(
@@ -221,11 +259,18 @@ def upgrade() -> None:
     _index("ix_run_concurrency", "run", ["concurrency_key", "state"], where="concurrency_key IS NOT NULL")
     _index("ix_run_due", "run", ["schedule_id", "due_at"], unique=True, where="schedule_id IS NOT NULL")
     _index("ix_run_ended", "run", ["ended_at"], where="ended_at IS NOT NULL")
+    _index(
+        "ix_run_failed",
+        "run",
+        ["ended_at", "job", "state"],
+        where="state IN ('denied', 'failed', 'lost', 'start_failed', 'timed_out')",
+    )
     _index("ix_run_held", "run", ["worker_id", "id"], where="state IN ('running', 'stopping')")
     _index("ix_run_job", "run", ["job", "id"])
     _index("ix_run_ready", "run", ["ready_at"], where="state = 'scheduled'")
     _index("ix_run_sequence", "run", ["sequence_run_id", "state"], where="sequence_run_id IS NOT NULL")
     _index("ix_run_start_key", "run", ["job", "start_key"], unique=True, where="start_key IS NOT NULL")
+    _index("ix_run_uncounted", "run", ["ended_at"], where="ended_at IS NOT NULL AND counted = 0")
     _index("ix_run_visit", "run", ["visit_id"], where="visit_id IS NOT NULL")
     op.create_table(
         "run_event",

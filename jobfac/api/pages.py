@@ -1,4 +1,4 @@
-"""`/docs`: a page that shows the OpenAPI document. It loads nothing from other hosts."""
+"""Pages for people: `/` shows the factory as it runs, `/docs` the OpenAPI document. Nothing comes from other hosts."""
 
 from pathlib import Path
 
@@ -7,14 +7,17 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; "
+    "default-src 'none'; img-src data:; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'"
 )
 
 FILES = {
+    "/": ("factory.html", "text/html"),
     "/docs": ("docs.html", "text/html"),
-    "/docs/docs.js": ("docs.js", "text/javascript"),
-    "/docs/docs.css": ("docs.css", "text/css"),
+    "/static/factory.js": ("factory.js", "text/javascript"),
+    "/static/docs.js": ("docs.js", "text/javascript"),
+    "/static/element.js": ("element.js", "text/javascript"),
+    "/static/page.css": ("page.css", "text/css"),
 }
 
 

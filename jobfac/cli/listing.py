@@ -1,0 +1,62 @@
+"""The list of commands, each of which is imported only when it is used."""
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+import typer
+from typer._click import Command, Context
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command, get_group, get_install_completion_arguments
+
+PLAIN: dict[str, Any] = {"rich_markup_mode": None, "pretty_exceptions_enable": False, "add_completion": False}
+"""How every command is made. Help is plain text: rich costs more time than all the rest of `--help`."""
+
+
+class Commands(TyperGroup):
+    """The commands at the top.
+
+    ``table`` has for each name ``module:attribute`` in ``jobfac.cli``, a function, a group or a command, and its line
+    of help.
+    """
+
+    def __init__(self, table: Mapping[str, tuple[str, str]], **options: Any) -> None:
+        listed = {name: Listed(name, target, line) for name, (target, line) in table.items()}
+        super().__init__(
+            name="jobfac", commands=dict(listed), params=list(get_install_completion_arguments()),
+            no_args_is_help=True, rich_markup_mode=None, **options,
+        )  # fmt: skip
+
+    def resolve_command(self, ctx: Context, args: list[str]) -> tuple[str | None, Command | None, list[str]]:
+        """The command to be used, imported now."""
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command.load() if isinstance(command, Listed) else command, rest
+
+    def act(self, words: list[str]) -> Any:
+        """Do what the words say; the exit code, None for 0. Errors are raised as they are, a broken pipe too."""
+        self._main_shell_completion({}, "jobfac")
+        try:
+            with self.make_context("jobfac", words) as ctx:
+                return self.invoke(ctx)
+        except typer.Exit as end:
+            return end.exit_code
+
+
+class Listed(TyperCommand):
+    """What the list, completion and suggestions need of a command that is not imported."""
+
+    def __init__(self, name: str, target: str, line: str) -> None:
+        super().__init__(name, help=line, rich_markup_mode=None)
+        self._target = target
+
+    def load(self) -> Command:
+        """The command itself."""
+        module, _, attribute = self._target.partition(":")
+        found = getattr(import_module(f"jobfac.cli.{module}"), attribute)
+        if isinstance(found, Command):
+            return found
+        if isinstance(found, typer.Typer):
+            return get_group(found)
+        single = typer.Typer(**PLAIN)
+        single.command(self.name)(found)
+        return get_command(single)

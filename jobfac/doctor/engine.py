@@ -1,0 +1,117 @@
+"""How the database itself is set up: SQLite's file, or SQL Server's database and the rights in it."""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+import sqlalchemy as sa
+
+from jobfac.doctor.finding import Finding, State
+from jobfac.doctor.machine import room
+from jobfac.tables import SCHEMA, metadata
+
+NETWORK = ("nfs", "cifs", "smb", "9p", "afs", "ceph", "fuse.", "glusterfs", "lustre", "gpfs", "beegfs")
+"""How the kinds of file systems begin that other machines may have a hand in."""
+
+RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE")
+"""What jobfac's own programs do to each of their tables."""
+
+
+# SQLite
+
+
+def sqlite_file(path: Path) -> Iterator[Finding]:
+    """Whether the file may be written, and lies where its write-ahead log works."""
+    for place in (path, path.parent):
+        if not os.access(place, os.W_OK):
+            remedy = f"Let the user who runs jobfac write {place}; SQLite writes beside the file, too."
+            yield Finding("database file", State.PROBLEM, f"{place} cannot be written", remedy)
+    kind = file_system(path, [(part.mountpoint, part.fstype) for part in psutil.disk_partitions(all=True)])
+    if kind.startswith(NETWORK):
+        remedy = "Move it to a local disk: the write-ahead log needs memory shared by all who use the file."
+        yield Finding("database file", State.PROBLEM, f"{path} lies on a network file system ({kind})", remedy)
+    yield room("database file", path.parent, "Make room, or `jobfac purge` old runs.")
+
+
+def file_system(path: Path, mounts: Iterable[tuple[str, str]]) -> str:
+    """The kind of file system that holds ``path``, of ``mounts`` as folder and kind."""
+    around = [(len(folder), kind) for folder, kind in mounts if path.is_relative_to(folder)]
+    return max(around, default=(0, ""))[1]
+
+
+def sqlite_modes(conn: sa.Connection) -> list[Finding]:
+    """Whether commits are durable and readers do not stop writers."""
+    journal = conn.exec_driver_sql("PRAGMA journal_mode").scalar_one()
+    synchronous = conn.exec_driver_sql("PRAGMA synchronous").scalar_one()
+    return judge_sqlite(str(journal), int(synchronous))
+
+
+def judge_sqlite(journal: str, synchronous: int) -> list[Finding]:
+    """What follows from the modes in force."""
+    found = f"journal_mode {journal}, synchronous {synchronous}"
+    if journal != "wal":
+        remedy = "Put the file on a local disk that may be written, where a write-ahead log is possible."
+        return [Finding("durability", State.PROBLEM, found, remedy)]
+    if synchronous < 2:
+        return [Finding("durability", State.PROBLEM, found, "Set synchronous to FULL: a lost commit runs a job twice.")]
+    return [Finding("durability", State.OK, found)]
+
+
+# SQL Server
+
+_OPTIONS = sa.text(
+    "SELECT is_read_committed_snapshot_on AS snapshot, delayed_durability_desc AS durability, "
+    "is_auto_close_on AS auto_close, compatibility_level AS level FROM sys.databases WHERE database_id = DB_ID()"
+)
+
+
+def mssql_options(conn: sa.Connection) -> list[Finding]:
+    """How the database is set up."""
+    return judge_options(conn.execute(_OPTIONS).mappings().one())
+
+
+def judge_options(row: Mapping[Any, Any]) -> list[Finding]:
+    """What follows from the database's options, as ``_OPTIONS`` names them."""
+    change = "ALTER DATABASE CURRENT SET"
+    found = []
+    if not row["snapshot"]:
+        remedy = f"{change} READ_COMMITTED_SNAPSHOT ON: reports and writers no longer wait for each other."
+        found.append(Finding("options", State.WARNING, "READ_COMMITTED_SNAPSHOT is off", remedy))
+    if row["durability"] == "FORCED":
+        remedy = f"{change} DELAYED_DURABILITY = DISABLED: a lost commit runs a job twice."
+        found.append(Finding("options", State.PROBLEM, "DELAYED_DURABILITY is FORCED", remedy))
+    if row["auto_close"]:
+        remedy = f"{change} AUTO_CLOSE OFF."
+        found.append(Finding("options", State.WARNING, "AUTO_CLOSE is on: whoever comes first waits", remedy))
+    if row["level"] < 130:
+        remedy = f"{change} COMPATIBILITY_LEVEL = 130, or higher."
+        found.append(Finding("options", State.PROBLEM, f"the compatibility level is {row['level']}", remedy))
+    good = f"READ_COMMITTED_SNAPSHOT on, DELAYED_DURABILITY {row['durability']}, level {row['level']}"
+    return found or [Finding("options", State.OK, good)]
+
+
+def rights_query() -> sa.TextClause:
+    """One row for each of jobfac's tables: its name, and for each right 1, 0, or NULL where it cannot be told."""
+    tables = ", ".join(f"(N'{SCHEMA}.{table.name}')" for table in metadata.sorted_tables)
+    asked = ", ".join(f"HAS_PERMS_BY_NAME(t.name, N'OBJECT', N'{right}') AS may_{right.lower()}" for right in RIGHTS)
+    return sa.text(f"SELECT t.name, {asked} FROM (VALUES {tables}) AS t(name)")
+
+
+def mssql_rights(conn: sa.Connection) -> list[Finding]:
+    """Whether this login may do what jobfac's programs do."""
+    return judge_rights(conn.execute(rights_query()).all())
+
+
+def judge_rights(rows: Sequence[Sequence[Any]]) -> list[Finding]:
+    """What follows from the rows of ``rights_query``."""
+    lacks = {right: [row[0] for row in rows if not row[1 + place]] for place, right in enumerate(RIGHTS)}
+    told = []
+    for right, tables in lacks.items():
+        more = f" and {len(tables) - 3} more" if len(tables) > 3 else ""
+        told += [f"{right} on {', '.join(tables[:3])}{more}"] if tables else []
+    if not told:
+        return [Finding("rights", State.OK, f"{', '.join(RIGHTS)} on all {len(rows)} tables")]
+    remedy = f"ALTER ROLE {SCHEMA}_worker ADD MEMBER [the user of this login]."
+    return [Finding("rights", State.PROBLEM, f"this login may not {'; '.join(told)}", remedy)]

@@ -1,0 +1,70 @@
+"""How things went over time, a line for each job: the same for the terminal and for the page."""
+
+from collections.abc import Mapping, Sequence
+from datetime import date
+
+from jobfac.daily import Tally
+from jobfac.reports.facts import Facts, Period
+from jobfac.reports.measures import by_job, change, ended, failed, mean, success
+from jobfac.reports.shaping import Kind, Report, Row
+
+
+def spans(when: Period, most: int) -> list[list[date]]:
+    """The days of the period, singly or so many together that there are not more than ``most`` spans."""
+    days = when.days
+    step = next((size for size in (1, 2, 3, 7, 30) if len(days) <= size * most), -(-len(days) // most))
+    return [days[at : at + step] for at in range(0, len(days), step)]
+
+
+def by_span(found: Mapping[tuple[date, str], Tally], parts: Sequence[Sequence[date]]) -> list[Tally]:
+    """All that happened in each span."""
+    place = {day: number for number, span in enumerate(parts) for day in span}
+    totals = [Tally() for _ in parts]
+    for (day, _), tally in found.items():
+        totals[place[day]].add(tally)
+    return totals
+
+
+def courses(facts: Facts, most: int) -> Report:
+    """The jobs with most runs first. ``each``, ``bad`` and ``taken`` have a value for each span: runs, those of them
+    that failed, and the average seconds (None: there was none)."""
+    parts = spans(facts.period, most)
+    columns = {
+        "job": ("job", Kind.TEXT),
+        "runs": ("runs", Kind.COUNT),
+        "each": ("over time", Kind.COURSE),
+        "failed": ("failed", Kind.COUNT),
+        "success_percent": ("success", Kind.PERCENT),
+        "average_seconds": ("average", Kind.SECONDS),
+        "taken": ("over time", Kind.COURSE),
+        "change_percent": ("change", Kind.CHANGE),
+    }
+    before = by_job(facts.before)
+    of_job: dict[str, dict[tuple[date, str], Tally]] = {}
+    for key, tally in facts.runs.items():
+        of_job.setdefault(key[1], {})[key] = tally
+    rows: list[Row] = []
+    for name, whole in by_job(facts.runs).items():
+        steps, former = by_span(of_job[name], parts), before.get(name, Tally())
+        average = mean(whole.run_ms, whole.ran)
+        rows.append(
+            {
+                "job": name,
+                "runs": ended(whole),
+                "failed": failed(whole),
+                "success_percent": success(whole),
+                "average_seconds": average,
+                "change_percent": change(average, mean(former.run_ms, former.ran)),
+                "each": [ended(step) for step in steps],
+                "bad": [failed(step) for step in steps],
+                "taken": [mean(step.run_ms, step.ran) for step in steps],
+            }
+        )
+    rows.sort(key=lambda row: (-row["runs"], row["job"]))
+    span = "a day" if len(parts[0]) == 1 else f"{len(parts[0])} days"
+    note = (
+        f"Over time: the runs, and their average time, each from 0 to its own greatest value, {span} at a time. "
+        f"Change: of the average time, against the {len(facts.period.days)} days before."
+    )
+    spare = frozenset({"failed", "taken"})
+    return Report("trend", "Jobs over time", note, facts.period, columns, rows, spare=spare)

@@ -1,0 +1,48 @@
+"""How values are written for people, the same in tables and on the page."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from jobfac.reports.shaping import Kind
+
+NUMBERS = frozenset({Kind.COUNT, Kind.PERCENT, Kind.CHANGE, Kind.SECONDS, Kind.HOURS, Kind.RUN})
+"""What is set to the right."""
+
+BARS = "▁▂▃▄▅▆▇█"
+
+
+def shown(value: Any, kind: Kind) -> str:
+    """A value as text; nothing for None, but where that means something."""
+    if value is None:
+        return "none" if kind is Kind.GROUP else ""
+    match kind:
+        case Kind.COUNT:
+            return f"{value:,}"
+        case Kind.PERCENT:
+            return f"{value:.1f} %"
+        case Kind.CHANGE:
+            return f"{value:+.0f} %".replace("-", "−") if round(value) else "0 %"
+        case Kind.SECONDS:
+            return duration(value)
+        case Kind.HOURS:
+            return f"{value:,.1f} h"
+        case Kind.MOMENT:
+            return f"{datetime.fromisoformat(value):%Y-%m-%d %H:%M}"
+        case Kind.COURSE:
+            return bars(value)
+    return str(value)
+
+
+def duration(seconds: float) -> str:
+    """Such as 0.4s, 12.0s, 3m05s, 2h05m."""
+    if round(seconds, 1) < 60:
+        return f"{seconds:.1f}s"
+    minutes, left = divmod(round(seconds), 60)
+    return f"{minutes}m{left:02}s" if minutes < 60 else f"{minutes // 60:,}h{minutes % 60:02}m"
+
+
+def bars(values: Sequence[float | None]) -> str:
+    """A character for each value, from 0 to the greatest; a blank for nothing."""
+    most = max((value for value in values if value), default=1)
+    return "".join(BARS[min(7, int(8 * value / most))] if value else " " for value in values)

@@ -1,0 +1,187 @@
+"""What a worker holds: the executions under way, and those that have ended and are to be stored."""
+
+import random
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from jobfac import output
+from jobfac.definitions import AnyJob, Job
+from jobfac.leases import Claimed
+from jobfac.process import NO_ROOM, ExitWatcher, Guardian, StartError, kill_all, room_for_programs
+from jobfac.runs import Outcome
+from jobfac.runs.events import Event
+from jobfac.states import Stop
+from jobfac.worker.chronicle import Chronicle
+from jobfac.worker.crash import checkpoint
+from jobfac.worker.execution import Execution
+from jobfac.worker.old_files import OldFiles
+from jobfac.worker.spooling import SpoolFolder
+
+
+class Executions:
+    """Owned by the worker's loop. From other threads only ``living`` and ``kill`` may be called.
+
+    Attributes:
+        live: by run and attempt, the fence that names an execution.
+        over: ended, with the outcome that is not stored yet.
+        events: what else the next turn has to tell.
+    """
+
+    def __init__(
+        self,
+        spool: SpoolFolder,
+        guardian: Guardian,
+        watcher: ExitWatcher,
+        chronicle: Chronicle,
+        old_files: OldFiles,
+        is_trusted: Callable[[], bool],
+    ) -> None:
+        """``is_trusted``: whether what is held here is surely this worker's own now."""
+        self.live: dict[tuple[int, int], Execution] = {}
+        self.over: list[tuple[Execution, Outcome]] = []
+        self.events: list[Event] = []
+        self._spool = spool
+        self._guardian = guardian
+        self._watcher = watcher
+        self._chronicle = chronicle
+        self._old_files = old_files
+        self._is_trusted = is_trusted
+
+    def living(self) -> list[Execution]:
+        """The executions under way."""
+        return list(self.live.values())
+
+    def kill(self, in_time: bool = False) -> None:
+        """End every program at once. ``in_time``: see first which has ended by itself."""
+        living = self.living()
+        for execution in living if in_time else ():
+            execution.ended_in_time = execution.is_over()
+        kill_all([e.process for e in living if e.process is not None])
+        self._watcher.wake()
+
+    # Beginning
+
+    def begin(self, claims: Sequence[Claimed], definitions: Mapping[tuple[str, int], AnyJob], since: int) -> None:
+        """Start the programs of fresh claims, made since then (nanoseconds since the epoch). The guardian hears of each
+        before it exists and when it does."""
+        if not claims:
+            return
+        fresh = []
+        for claimed in claims:
+            definition = definitions[claimed.job, claimed.job_version]
+            assert isinstance(definition, Job)
+            given = self._chronicle.begins(claimed, since)
+            token = self._spool.token
+            fresh.append(Execution(claimed, definition, token, self._spool.path, self._chronicle.log, given))
+        try:
+            self._spool.ensure()
+            self._guardian.about_to_start([e.marker for e in fresh])
+        except (StartError, OSError) as error:
+            for execution in fresh:
+                execution.refuse(str(error))
+        for execution in fresh[room_for_programs() :]:
+            execution.refuse(NO_ROOM)
+        checkpoint("guardian_told")
+        for execution in fresh:
+            # Whoever slept through the end of the lease since the claim starts nothing: the run is another's by now.
+            if self._is_trusted():
+                execution.begin()
+            checkpoint("spawned")
+            if execution.process is not None:
+                self._watcher.add(execution.process)
+            self.live[execution.key] = execution
+        self._guardian.started([(e.marker, e.process.pid) for e in fresh if e.process is not None])
+        checkpoint("started")
+
+    # While they run
+
+    def tick(self, stops: Iterable[tuple[int, int, str]], give_back: bool) -> float | None:
+        """Obey the clock and the requests to stop, gather what has ended; returns when to look again (monotonic).
+
+        Args:
+            stops: run, attempt and how.
+            give_back: everything is to go back into the queue.
+        """
+        now = time.monotonic()
+        for run_id, attempt, how in stops:
+            if execution := self.live.get((run_id, attempt)):
+                execution.ask_to_stop(Stop(how))
+        if give_back:
+            for execution in self.live.values():
+                execution.ask_to_stop(Stop.POLITE, give_back=True)
+        due = None
+        for key, execution in list(self.live.items()):
+            next_time = execution.tick(now)
+            if why := execution.runs_long(now):
+                execution.log.warning("a run takes long", action="run_long", reason=why)
+                self.events.append(Event(*key, "running_long", self._chronicle.worker, why, execution.claimed.notify))
+            if execution.is_over() and self._is_trusted() and execution.shipping.acquire(blocking=False):
+                self._gather(execution)
+            elif next_time is not None:
+                due = next_time if due is None else min(due, next_time)
+        return due
+
+    def _gather(self, execution: Execution) -> None:
+        """It is over, and the shipping thread keeps away from it: its outcome is to be stored."""
+        self.over.append((execution, execution.outcome(random.random())))
+        del self.live[execution.key]
+
+    # Their end
+
+    def deliveries(self) -> dict[str, Any]:
+        """What a ``Turn`` is to store, by its fields' names."""
+        over = [execution for execution, _ in self.over]
+        chunks: list[output.Stored] = []
+        cuts = []
+        for execution in over:
+            with execution.lock:
+                chunks += execution.collect(final=True)
+            cuts += [(*execution.key, *cut) for cut in execution.cuts()]
+        return {
+            "chunks": chunks,
+            "cuts": cuts,
+            "progress": [(*e.key, e.report.progress, e.report.message) for e in over if e.report.changed],
+            "outcomes": [outcome for _, outcome in self.over],
+            "sequences": {e.claimed.sequence_run_id for e in over if e.claimed.sequence_run_id is not None},
+            "events": self.events,
+            "known": {*self.live, *(e.key for e in over)},
+        }
+
+    def stored(self, number: int) -> None:
+        """The first so many outcomes and all events are durable: forget their executions."""
+        gone = self.over[:number]
+        for execution, outcome in gone:
+            self._chronicle.ended(execution, outcome)
+        self.over = self.over[number:]
+        self.events = []
+        self._forget([execution for execution, _ in gone])
+
+    def gather_in_time(self) -> bool:
+        """After the lease was lost: let what ended before that be stored. True when nothing else is alive any more."""
+        for execution in self.living():
+            if execution.ended_in_time and execution.shipping.acquire(blocking=False):
+                self._gather(execution)
+        return all(e.is_over() and not e.ended_in_time for e in self.living())
+
+    def cut_off(self, why: str) -> None:
+        """Forget what is left of a lost lease; it has ended, and its runs are others' by now."""
+        for execution in self.living():
+            self._chronicle.fenced(execution, why)
+        self._forget(self.living())
+        self.live.clear()
+
+    def abandon(self) -> None:
+        """Forget everything, stored or not."""
+        self._forget([*self.living(), *(execution for execution, _ in self.over)])
+        self.live.clear()
+        self.over.clear()
+
+    def _forget(self, executions: Sequence[Execution]) -> None:
+        if executions:
+            self._guardian.ended([e.marker for e in executions])
+        for execution in executions:
+            if execution.process is not None:
+                self._watcher.remove(execution.process)
+            execution.close()
+            self._old_files.after(execution.definition)

@@ -1,0 +1,33 @@
+"""Files of a `timestamped` output go when their runs would: the worker that makes such files removes the old ones."""
+
+import time
+from typing import Any
+
+from jobfac.definitions import Job, Retention
+from jobfac.process import remove_timestamped
+from jobfac.settings import Settings
+
+PAUSE = 600.0
+"""Seconds between two looks at the same files."""
+
+
+class OldFiles:
+    """Looks after runs have ended, not after each of them."""
+
+    def __init__(self, settings: Settings, log: Any) -> None:
+        self._default = Retention(age=settings.retention, count=settings.retention_count or None)
+        self._log = log
+        self._not_before: dict[tuple[str | None, str], float] = {}  # monotonic, by directory and pattern
+
+    def after(self, job: Job) -> None:
+        """A run of this job has ended here: remove what its output left that is older, or more, than it keeps."""
+        keep = job.retention or self._default
+        for stream in (job.output.stdout, job.output.stderr):
+            if stream.kind != "timestamped" or stream.path is None:
+                continue
+            now, key = time.monotonic(), (job.directory, stream.path)
+            if now < self._not_before.get(key, now):
+                continue
+            self._not_before[key] = now + PAUSE
+            if removed := remove_timestamped(stream.path, job.directory, time.time(), keep.age, keep.count):
+                self._log.info("old files were removed", action="purged", path=stream.path, files=removed)

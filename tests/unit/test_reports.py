@@ -1,0 +1,237 @@
+"""Reports are shaped by pure functions, and the page holds everything in itself, escaped."""
+
+import re
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from html.parser import HTMLParser
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from jobfac import daily
+from jobfac.cli.common import USAGE, Failure
+from jobfac.cli.report import report
+from jobfac.daily import Tally, Work
+from jobfac.reports import REPORTS, Facts, Kind, Period, charts, courses, page
+from jobfac.reports.courses import spans
+from jobfac.reports.facts import Latest
+from jobfac.reports.form import duration, shown
+
+NOW = datetime(2027, 3, 10, 15, 0, tzinfo=UTC)
+MONTH = Period(date(2027, 3, 1), date(2027, 3, 10), NOW)
+
+
+def tally(succeeded: int = 0, failed: int = 0, seconds: float = 10.0, late: int = 0, **states: int) -> Tally:
+    found = Tally(ran=succeeded + failed, run_ms=round(1000 * seconds) * (succeeded + failed), late=late)
+    found.states |= {"succeeded": succeeded, "failed": failed, **states}
+    found.longest_ms, found.longest_run, found.latest_ms, found.latest_run = round(2000 * seconds), 7, 90_000, 8
+    return found
+
+
+def facts(runs: dict[tuple[int, str], Tally], before: dict[tuple[int, str], Tally] | None = None, **more: Any) -> Facts:
+    """Days of March 2027; ``before`` days of February."""
+    return Facts(
+        period=MONTH,
+        jobs={"a": "etl", "b": None, "c": "etl"},
+        runs={(date(2027, 3, day), job): its for (day, job), its in runs.items()},
+        before={(date(2027, 2, day), job): its for (day, job), its in (before or {}).items()},
+        **{"work": {}, "latest": {}, **more},
+    )
+
+
+def test_a_run_is_late_and_waits_by_its_last_attempt() -> None:
+    times = {"created_at": NOW, "ready_at": None, "due_at": NOW - timedelta(seconds=50), "queued_at": NOW}
+    row = SimpleNamespace(
+        id=5, job="a", state="succeeded", attempt=1, failures=0, started_at=NOW + timedelta(seconds=20),
+        ended_at=NOW + timedelta(seconds=25), **times,
+    )  # fmt: skip
+    found = daily.of_run(row)
+    assert (found.latest_ms, found.late, found.wait_ms, found.run_ms, found.longest_run) == (
+        70_000,
+        1,
+        20_000,
+        5_000,
+        5,
+    )
+    row.attempt, row.failures, row.ready_at = 2, 1, NOW + timedelta(seconds=15)
+    found = daily.of_run(row)
+    assert (found.latest_ms, found.late, found.attempts, found.retries) == (5_000, 0, 2, 1)
+    row.started_at = None
+    found = daily.of_run(row)
+    assert (found.ran, found.longest_ms, found.latest_ms) == (0, None, None)
+
+
+def test_a_span_is_shared_out_among_its_days() -> None:
+    begin = datetime(2027, 3, 1, 23, 59, 50, tzinfo=UTC)
+    assert list(daily.shares(begin, begin + timedelta(days=1, seconds=15))) == [
+        (date(2027, 3, 1), 10_000),
+        (date(2027, 3, 2), 86_400_000),
+        (date(2027, 3, 3), 5_000),
+    ]
+    assert list(daily.shares(begin, begin - timedelta(seconds=5))) == [(date(2027, 3, 1), 0)]
+
+
+def test_the_summary_is_by_category_and_adds_up() -> None:
+    found = REPORTS["summary"](
+        facts({(1, "a"): tally(8, 2), (2, "c"): tally(10, late=1), (2, "b"): tally(0, stopped=3)})
+    )
+    assert [(row["category"], row["jobs"], row["runs"], row["failed"], row["other"]) for row in found.rows] == [
+        (None, 1, 3, 0, 3),
+        ("etl", 2, 20, 2, 0),
+    ]
+    assert [row["success_percent"] for row in found.rows] == [None, 90.0]
+    assert found.total is not None
+    assert [found.total[name] for name in ("jobs", "runs", "succeeded", "failed", "other", "late")] == [
+        3,
+        23,
+        18,
+        2,
+        3,
+        1,
+    ]
+
+
+def test_failures_name_the_last_run_that_is_still_there() -> None:
+    latest = {("a", "failed"): Latest(77, NOW, "exit code 3")}
+    found = REPORTS["failures"](
+        facts({(1, "a"): tally(6, 2, lost=2), (2, "a"): tally(0, 1), (2, "b"): tally(5)}, latest=latest)
+    )
+    assert [(row["job"], row["state"], row["failures"], row["share_percent"]) for row in found.rows] == [
+        ("a", "failed", 3, 27.3),
+        ("a", "lost", 2, 18.2),
+    ]
+    assert [(row["last_run"], row["reason"]) for row in found.rows] == [(77, "exit code 3"), (None, None)]
+
+
+def test_slowest_compares_with_the_period_before() -> None:
+    now = {
+        (1, "a"): tally(1, seconds=10),
+        (2, "a"): tally(3, seconds=20),
+        (1, "b"): tally(1, seconds=40),
+        (3, "c"): tally(),
+    }
+    found = REPORTS["slowest"](facts(now, {(20, "a"): tally(5, seconds=10)}))
+    assert [
+        (row["job"], row["average_seconds"], row["before_seconds"], row["change_percent"]) for row in found.rows
+    ] == [
+        ("b", 40.0, None, None),
+        ("a", 17.5, 10.0, 75.0),
+    ]
+    assert (found.rows[1]["longest_seconds"], found.rows[1]["longest_run"]) == (40.0, 7)
+
+
+def test_late_and_trend_and_utilisation() -> None:
+    work = {(date(2027, 3, 1), "w1"): Work(3, 1_800_000, 7_200_000), (date(2027, 3, 2), "w2"): Work(1, 60_000, 0)}
+    known = facts({(2, "a"): tally(4, late=1), (1, "a"): tally(4), (1, "b"): tally(1)}, work=work)
+    late = REPORTS["late"](known)
+    assert [(row["job"], row["late"], row["late_percent"], row["latest_seconds"]) for row in late.rows] == [
+        ("a", 1, 12.5, 90.0)
+    ]
+    trend = REPORTS["trend"](known)
+    assert [(row["job"], row["day"]) for row in trend.rows] == [
+        ("a", "2027-03-01"),
+        ("a", "2027-03-02"),
+        ("b", "2027-03-01"),
+    ]
+    used = REPORTS["utilisation"](known)
+    assert [(row["worker"], row["busy_percent"]) for row in used.rows] == [("w1", 25.0), ("w2", None)]
+    assert used.total is not None
+    assert (used.total["attempts"], used.total["busy_hours"]) == (4, 0.52)
+
+
+def test_courses_have_a_value_for_each_span() -> None:
+    found = courses(facts({(1, "a"): tally(2, 1), (10, "a"): tally(4)}), most=5)
+    (row,) = found.rows
+    assert (row["each"], row["bad"]) == ([3, 0, 0, 0, 4], [1, 0, 0, 0, 0])
+    assert row["taken"] == [10.0, None, None, None, 10.0]
+    assert shown(row["each"], Kind.COURSE) == "▇   █"
+
+
+@pytest.mark.parametrize(
+    ("days", "most", "sizes"), [(1, 92, 1), (92, 92, 92), (93, 92, 47), (365, 92, 53), (9000, 92, 92)]
+)
+def test_a_long_period_is_drawn_in_spans(days: int, most: int, sizes: int) -> None:
+    period = replace(MONTH, since=MONTH.until - timedelta(days=days - 1))
+    parts = spans(period, most)
+    assert (len(parts), sum(map(len, parts)), parts[0][0], parts[-1][-1]) == (sizes, days, period.since, period.until)
+
+
+def test_values_are_written_for_people() -> None:
+    seconds = (0.04, 12, 59.96, 185, 7500)
+    assert [duration(one) for one in seconds] == ["0.0s", "12.0s", "1m00s", "3m05s", "2h05m"]
+    assert [shown(one, Kind.CHANGE) for one in (29.6, -5.0, 0.4, None)] == ["+30 %", "−5 %", "0 %", ""]
+    assert shown(1234567, Kind.COUNT) == "1,234,567"
+
+
+@pytest.mark.parametrize(
+    ("most", "expected"), [(0, [0, 1]), (3, [0, 1, 2, 3]), (647, [0, 200, 400, 600, 800]), (40, [0, 10, 20, 30, 40])]
+)
+def test_scales_are_round_and_hold_what_is_drawn(most: float, expected: list[float]) -> None:
+    assert charts.ticks(most) == expected
+
+
+@pytest.mark.parametrize(
+    ("wish", "sentence"),
+    [
+        ({"name": "slow"}, "'slow' is not a report"),
+        ({"name": "all", "as_csv": True}, "CSV has one report at a time"),
+        ({"as_json": True, "as_csv": True}, "exclude each other"),
+        ({"since": "soon"}, "--since must be a time"),
+        ({"since": "2027-02-01", "until": "2027-01-01"}, "must not be later"),
+    ],
+)
+def test_a_wish_that_cannot_be_fulfilled_is_refused_in_a_sentence(wish: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(Failure, match=sentence) as refused:
+        report(**wish)
+    assert refused.value.code == USAGE
+
+
+class Tags(HTMLParser):
+    """Checks that what is opened is closed, and gathers tags and addresses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: set[str] = set()
+        self.addresses: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.add(tag)
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "xlink:href", "action")]
+        if tag not in ("meta", "link", "br"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.add(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_the_page_loads_nothing_runs_nothing_and_escapes_everything() -> None:
+    evil = '<script>alert("1")</script>&'
+    latest = {(evil, "failed"): Latest(1, NOW, evil)}
+    work = {(date(2027, 3, 1), evil): Work(1, 1000, 2000)}
+    known = facts({(1, evil): tally(3, 1, late=1), (2, "a"): tally(1)}, work=work, latest=latest)
+    text = page(replace(known, only=f"category {evil}", jobs={evil: evil, "a": None}))
+    tags = Tags()
+    tags.feed(text)
+    assert tags.open == []
+    assert tags.seen.isdisjoint({"script", "img", "link", "iframe", "object"})
+    assert all(address.startswith("#") for address in tags.addresses)
+    assert re.findall(r"url\(([^)]*)\)", text) == ["#hatched"]
+    assert "@import" not in text
+    assert evil not in text
+    assert text.count("&lt;script&gt;") > 5
+
+
+def test_an_empty_period_says_so() -> None:
+    text = page(facts({}))
+    for sentence in (
+        "Nothing ended in this period.",
+        "No run failed",
+        "Every run began in time.",
+        "No worker was there",
+    ):
+        assert sentence in text
