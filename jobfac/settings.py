@@ -199,6 +199,8 @@ def _checked(setting: "dataclasses.Field[Any]", given: Any, text: bool = False) 
     """
     kind, limits = type(setting.default), setting.metadata
     value = _read(given, kind) if text else given
+    if isinstance(value, str) and "words" in limits:
+        value = value.lower()
     if kind is float and type(value) is int:
         value = float(value)
     right = type(value) is kind and value in limits.get("words", (value,))

@@ -102,8 +102,8 @@ class Site:
             self.fleet[role] = living
 
     def look_after(self, process: "subprocess.Popen[bytes]") -> None:
-        """Note an end that is none of: told to leave, killed, or begun while there was no database."""
-        if process.poll() not in (None, 0, UNREACHABLE, -signal.SIGKILL):
+        """Note an end that is none of: told to leave (perhaps before it could hear), killed, begun without a database."""
+        if process.poll() not in (None, 0, UNREACHABLE, -signal.SIGTERM, -signal.SIGKILL):
             self.deaths.append(f"a role ended by itself with {process.returncode}: {process.args}")
 
     def thaw(self, everyone: bool = False) -> None:

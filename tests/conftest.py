@@ -11,7 +11,7 @@ import pytest
 
 from factory import Factory
 from inprocess import InProcess
-from jobfac.database import Database
+from jobfac.database import Database, Unreachable
 from jobfac.settings import Settings
 
 try:
@@ -33,6 +33,17 @@ if REAL:
     ENGINES.append("real")
 
 _numbers = itertools.count(1)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """A real server that cannot be reached is said once, not by every test."""
+    if REAL:
+        try:
+            db = Database(REAL)
+            db.version()
+            db.close()
+        except Unreachable as error:
+            pytest.exit(f"JOBFAC_TEST_MSSQL_URL: {error}", returncode=2)
 
 
 @pytest.fixture(scope="session")

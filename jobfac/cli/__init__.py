@@ -1,6 +1,7 @@
 """The command line: the only place where the parts are put together. A command's module is imported when the command
 is used, and what it works with inside the command, so that `jobfac --help` and a start are quick."""
 
+import errno
 import os
 import re
 import sys
@@ -54,6 +55,12 @@ def main() -> None:
         # The reader has seen enough; nothing more is to be written, at exit neither.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = common.DONE
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        common.note("There is no room for the output: the disk is full.")
+        code = common.UNSUCCESSFUL
     except KeyboardInterrupt:
         common.note("Interrupted.")
         code = 130

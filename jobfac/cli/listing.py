@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from importlib import import_module
+from importlib.metadata import version
 from typing import Any
 
 import typer
@@ -35,6 +36,9 @@ class Commands(TyperGroup):
     def act(self, words: list[str]) -> Any:
         """Do what the words say; the exit code, None for 0. Errors are raised as they are, a broken pipe too."""
         self._main_shell_completion({}, "jobfac")
+        if words == ["--version"]:
+            typer.echo(f"jobfac {version('jobfac')}")
+            return None
         try:
             with self.make_context("jobfac", words) as ctx:
                 return self.invoke(ctx)

@@ -6,7 +6,7 @@ without what came before. So a statement with NULLs tells the driver the types o
 """
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,6 +18,7 @@ Described = tuple[int, int, int]
 VARCHAR, NVARCHAR, VARBINARY = 12, -9, -3
 BIGINT: Described = (-5, 19, 0)
 DOUBLE: Described = (8, 15, 0)
+DATE: Described = (91, 10, 0)
 TIMESTAMP: Described = (93, 23, 3)
 LONGEST = 4000
 """Characters of the longest text that is not NVARCHAR(max)."""
@@ -43,6 +44,8 @@ def described(kind: sa.types.TypeEngine[Any], values: Sequence[Any]) -> Describe
             return DOUBLE
         case (datetime(), _) | (None, sa.DateTime()):
             return TIMESTAMP
+        case (date(), _) | (None, sa.Date()):
+            return DATE
     raise TypeError(f"a parameter of type {kind!r} with the value {given!r} has no type here")
 
 

@@ -189,3 +189,9 @@ def test_settings_say_where_they_came_from(commands: InProcess) -> None:
     assert "s3cret" not in json.dumps(rows)
     (factory.folder / "jobfac.toml").write_text("drain_limt = 7\n")
     assert "drain_limt" in factory.run("config", code=2).stderr
+
+
+def test_a_full_disk_behind_the_output_is_a_sentence() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([sys.executable, "-m", "jobfac", "--version"], stdout=full, stderr=subprocess.PIPE)
+    assert (done.returncode, done.stderr) == (1, b"There is no room for the output: the disk is full.\n")

@@ -10,14 +10,13 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from conftest import ENGINES
+from conftest import DRIVERS
 from factory import Factory, wait_for
 from jobfac.settings import Settings
 from jobfac.states import FINAL
 from jobfac.tables import attempt, run
 from roles.fleet import Fleet, leave
 
-DRIVERS = [engine for engine in ENGINES if engine not in ("sqlite", "real")]
 USUAL = {
     f"JOBFAC_{name.upper()}": str(getattr(Settings(), name))
     for name in ("lease", "heartbeat", "lease_margin", "sweep_interval", "ship_interval", "wait_seconds")

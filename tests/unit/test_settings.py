@@ -49,7 +49,7 @@ def test_the_file_may_be_elsewhere() -> None:
     assert load({"JOBFAC_CONFIG": "other.toml"}).api_port == 1234
 
 
-WORDS = {"wait": "polling", "smtp_tls": "tls", "log_format": "json", "log_level": "debug", "metrics": "[::1]:9420"}
+WORDS = {"wait": "polling", "smtp_tls": "tls", "log_format": "json", "log_level": "DEBUG", "metrics": "[::1]:9420"}
 
 
 @pytest.mark.parametrize("setting", dataclasses.fields(Settings), ids=lambda setting: setting.name)
