@@ -102,7 +102,7 @@ class Site:
             self.fleet[role] = living
 
     def look_after(self, process: "subprocess.Popen[bytes]") -> None:
-        """Note an end that is none of: told to leave (perhaps before it could hear), killed, begun without a database."""
+        """Note an end by none of these: told to leave (perhaps too early to hear), killed, begun without a database."""
         if process.poll() not in (None, 0, UNREACHABLE, -signal.SIGTERM, -signal.SIGKILL):
             self.deaths.append(f"a role ended by itself with {process.returncode}: {process.args}")
 
