@@ -368,7 +368,7 @@ audit = sa.Table(
 daily = sa.Table(
     "daily",  # what became of a job's runs, by the day (UTC) on which they ended; outlives them
     metadata,
-    sa.Column("day", sa.Date, primary_key=True),
+    sa.Column("day", sa.DATE, primary_key=True),
     sa.Column("job", Name, primary_key=True),
     *(sa.Column(state, sa.Integer, nullable=False) for state in RunState if state in FINAL),
     sa.Column("attempts", sa.Integer, nullable=False),  # executions
@@ -388,7 +388,7 @@ daily = sa.Table(
 daily_worker = sa.Table(
     "daily_worker",  # what a worker did on a day (UTC)
     metadata,
-    sa.Column("day", sa.Date, primary_key=True),
+    sa.Column("day", sa.DATE, primary_key=True),
     sa.Column("worker", sa.Unicode(200), primary_key=True),
     sa.Column("attempts", sa.Integer, nullable=False),  # executions that ended on this day
     sa.Column("busy_ms", sa.BigInteger, nullable=False),  # of executions, this day's share of each

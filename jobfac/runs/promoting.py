@@ -1,5 +1,8 @@
 """Scheduled runs whose time has come, delayed starts and retries, enter where their rules let them go."""
 
+import functools
+from typing import Any
+
 import sqlalchemy as sa
 
 from jobfac.dialects import SKIP, utcnow
@@ -8,18 +11,22 @@ from jobfac.runs.stopping import make_room
 from jobfac.states import RunState
 from jobfac.tables import run
 
-_DUE = (
-    sa.select(*gates.RULES)
-    .with_hint(run, SKIP, "mssql")
-    .where(sa.text(f"state = '{RunState.SCHEDULED}'"), run.c.ready_at <= utcnow())
-    .order_by(run.c.ready_at)
-    .limit(gates.BATCH)
-)
+
+@functools.cache
+def _due(limit: int) -> sa.Select[Any]:
+    return (
+        sa.select(*gates.RULES)
+        .with_hint(run, SKIP, "mssql")
+        .where(sa.text(f"state = '{RunState.SCHEDULED}'"), run.c.ready_at <= utcnow())
+        .order_by(run.c.ready_at)
+        .limit(limit)
+    )
 
 
-def promote_due(conn: sa.Connection, by: str) -> int:
-    """Move scheduled runs whose time has come to where their rules let them go; returns how many were moved."""
-    rows = conn.execute(_DUE).mappings().all()
+def promote_due(conn: sa.Connection, by: str, limit: int = gates.BATCH) -> int:
+    """Move scheduled runs whose time has come to where their rules let them go, so many at most; returns how many were
+    moved."""
+    rows = conn.execute(_due(limit)).mappings().all()
     if not rows:
         return 0
     gates.lock(conn, rows)

@@ -91,7 +91,7 @@ CREATE TABLE jobfac.category (
 GO
 
 CREATE TABLE jobfac.daily (
-    day DATETIME NOT NULL,
+    day DATE NOT NULL,
     job NVARCHAR(128) NOT NULL,
     succeeded INTEGER NOT NULL,
     mixed INTEGER NOT NULL,
@@ -119,7 +119,7 @@ CREATE TABLE jobfac.daily (
 GO
 
 CREATE TABLE jobfac.daily_worker (
-    day DATETIME NOT NULL,
+    day DATE NOT NULL,
     worker NVARCHAR(200) NOT NULL,
     attempts INTEGER NOT NULL,
     busy_ms BIGINT NOT NULL,

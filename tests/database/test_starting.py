@@ -84,12 +84,11 @@ def test_due_runs_are_promoted_and_others_are_not(db: Database) -> None:
     assert db.transact(runs.promote_due, "w1") == 0
 
 
-def test_promotion_is_bounded(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gates, "BATCH", 10)
+def test_promotion_is_bounded(db: Database) -> None:
     define(db, job={})
     db.transact(runs.start_many, Start("job", "tester", delay=60.0), 25)
     make_due(db)
-    assert [db.transact(runs.promote_due, "w1") for _ in range(4)] == [10, 10, 5, 0]
+    assert [db.transact(runs.promote_due, "w1", 10) for _ in range(4)] == [10, 10, 5, 0]
 
 
 def test_the_same_key_gives_the_same_run(db: Database) -> None:

@@ -90,7 +90,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "daily",
-        sa.Column("day", sa.Date(), nullable=False),
+        sa.Column("day", sa.DATE(), nullable=False),
         sa.Column("job", sa.Unicode(128), nullable=False),
         sa.Column("succeeded", sa.Integer(), nullable=False),
         sa.Column("mixed", sa.Integer(), nullable=False),
@@ -117,7 +117,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "daily_worker",
-        sa.Column("day", sa.Date(), nullable=False),
+        sa.Column("day", sa.DATE(), nullable=False),
         sa.Column("worker", sa.Unicode(200), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("busy_ms", sa.BigInteger(), nullable=False),
