@@ -129,7 +129,7 @@ class FileWaiter:
 
     busy_seconds = 0.0  # a look costs little, and a wait would end with each commit of the busy worker itself
     POLL = 0.02
-    FIRST_PAUSE = 0.001
+    FIRST_PAUSE = 0.0003
     LAST_PAUSE = 0.25
     IN_MODIFY = 0x2
 
@@ -183,6 +183,9 @@ class FileWaiter:
     def _sleep(self, seconds: float, watched: bool) -> bool:
         """Sleep until there is news (True) or the time is up."""
         if watched:
+            if seconds < 0.001:  # for less than a millisecond poll() cannot wait
+                time.sleep(seconds)
+                seconds = 0.0
             return bool(self._ready.poll(seconds * 1000))
         end = time.monotonic() + seconds
         seen = self._signature()

@@ -17,6 +17,8 @@ import psutil
 from jobfac import definitions as d
 from jobfac import schedules
 from jobfac.database import Database
+from jobfac.states import ACTIVE
+from jobfac.tables import spelled
 
 BUILD = Path(__file__).parents[2] / ".build" / "bench"
 PYTHON = sys.executable
@@ -60,7 +62,12 @@ class Site:
         """Start a role."""
         with (self.folder / f"{words[0]}{len(self.roles)}.log").open("wb") as log:
             process = subprocess.Popen(
-                [PYTHON, "-m", "jobfac", *words], env=self.environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL
+                [PYTHON, "-m", "jobfac", *words],
+                env=self.environment,
+                cwd=self.folder,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
             )
         self.roles.append(process)
         return psutil.Process(process.pid)
@@ -81,9 +88,8 @@ class Site:
             return conn.exec_driver_sql(text).scalar()
 
     def unfinished(self) -> int:
-        """Runs that are not final yet."""
-        states = "'queued', 'running', 'scheduled', 'blocked', 'stopping'"
-        return int(self.scalar(f"SELECT count(*) FROM run WHERE state IN ({states})"))
+        """Runs that are not final yet, in the words of the index that leaves the history out."""
+        return int(self.scalar(f"SELECT count(*) FROM run WHERE state IN ({spelled(ACTIVE)})"))
 
     def cli(self, *words: str) -> str:
         """One command."""
