@@ -19,5 +19,5 @@ def test_nothing_is_violated(engine: str, seed: int, minutes: float) -> None:
     assert done.returncode in (0, 1), done.stderr
     summary = json.loads(done.stdout)
     assert summary["violations"] == []
-    assert summary["runs"] > 50
+    assert summary["runs"] > 20
     assert sum(count for what, count in summary["faults"].items() if what != "stops") > 4

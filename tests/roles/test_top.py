@@ -5,6 +5,7 @@ import os
 import pty
 import re
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -211,9 +212,11 @@ class Terminal:
     def __init__(self, factory: Factory, *words: str, columns: int = 100, rows: int = 30) -> None:
         self.screen, inside = pty.openpty()
         self.resize(columns, rows)
+        # The terminal of whoever runs the tests is another one.
+        environment = {k: v for k, v in factory.environment.items() if k not in ("COLUMNS", "LINES")}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "jobfac", "top", *words],
-            env={**factory.environment, "TERM": "xterm-256color"},
+            env=environment | {"TERM": "xterm-256color"},
             cwd=factory.folder,
             stdin=inside,
             stdout=inside,
@@ -249,6 +252,7 @@ class Terminal:
 
 def _own_terminal() -> None:
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # else Ctrl-C on it reaches nobody
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # which a test run in the background would hand on as ignored
 
 
 @contextmanager
