@@ -30,7 +30,8 @@ demo: $(VENV)/.run   ## real jobs and a sequence, to their end, on SQLite
 
 test: setup      ## all tests
 	@scripts/odbc.sh
-	$(BIN)/pytest -n $(PROCESSES)
+	$(BIN)/pytest -n $(PROCESSES) -m "not alone"
+	$(BIN)/pytest -m alone
 
 test-mssql: setup ## the same suite on a real server: make test-mssql JOBFAC_TEST_MSSQL_URL=mssql+pyodbc://...
 	@scripts/odbc.sh

@@ -15,6 +15,7 @@ LEASE = float(SHORT["JOBFAC_LEASE"])
 SETSID = {"command": ["sh", "-c", "setsid sleep 600 & env -i setsid sleep 600 & exec sleep 600"]}
 
 
+@pytest.mark.alone
 def test_the_programs_of_a_killed_worker_are_gone_in_2_s_and_its_runs_go_on_within_the_lease_plus_2(
     fleet: Fleet,
 ) -> None:

@@ -48,6 +48,7 @@ def faults(tds: Any) -> Iterator[Callable[..., None]]:
     tds.faults()
 
 
+@pytest.mark.alone
 def test_eight_workers_drain_a_failing_queue_and_every_run_happens_once(
     tds: Any, faults: Callable[..., None], tmp_path: Path
 ) -> None:
@@ -76,6 +77,7 @@ def test_eight_workers_drain_a_failing_queue_and_every_run_happens_once(
         assert all(fired.values()), fired
 
 
+@pytest.mark.alone
 def test_an_idle_fleet_asks_little_and_a_new_run_is_picked_up_at_once(tds: Any, tmp_path: Path) -> None:
     with ExitStack() as stack:
         fleets = {driver: stack.enter_context(fleet_on(tds, driver, tmp_path / driver)) for driver in DRIVERS}
