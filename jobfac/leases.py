@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from jobfac.definitions import store
-from jobfac.dialects import IS_ALIVE, LOCKED, SKIP, of, utcnow
+from jobfac.dialects import IS_ALIVE, LOCKED, PASS, SKIP, of, utcnow
 from jobfac.runs import Finished, give_back, record
 from jobfac.runs.events import Event
 from jobfac.runs.finish import held
@@ -182,7 +182,7 @@ def _shares(conn: sa.Connection, queues: Sequence[str], slots: int) -> list[tupl
     for queue in queues:
         query = (
             sa.select(run.c.priority, run.c.id)
-            .with_hint(run, "WITH (READPAST)", "mssql")
+            .with_hint(run, PASS, "mssql")
             .where(sa.text(f"state = '{RunState.QUEUED}'"), run.c.queue == queue)
             .order_by(run.c.priority.desc(), run.c.id)
             .limit(slots)

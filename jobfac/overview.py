@@ -11,16 +11,13 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from jobfac import leases
-from jobfac.dialects import utcnow
+from jobfac.dialects import PASS, utcnow
 from jobfac.runs.reading import present
 from jobfac.states import HELD, RunState
 from jobfac.tables import job, queue, run, schedule, spelled
 
 RUNNING, ENDED, DUE = 200, 100, 50
 """Rows of each kind that are read at most."""
-
-FREE = "WITH (READPAST)"
-"""SQL Server: what is being changed just now is passed over, never waited for; the next look sees it."""
 
 
 class Waiting(NamedTuple):
@@ -66,7 +63,7 @@ def _waiting(row: Any, now: datetime) -> Waiting:
 
 
 def _count(where: str) -> sa.ScalarSelect[int]:
-    query = sa.select(sa.func.count()).select_from(run).with_hint(run, FREE, "mssql")
+    query = sa.select(sa.func.count()).select_from(run).with_hint(run, PASS, "mssql")
     return query.where(sa.text(where)).scalar_subquery()
 
 
@@ -79,7 +76,7 @@ _COUNTS = sa.select(
 # The index has queue and id: when the first of a queue came is read of one row a queue.
 _FIRST = (
     sa.select(run.c.queue, sa.func.count().label("number"), sa.func.min(run.c.id).label("first"))
-    .with_hint(run, FREE, "mssql")
+    .with_hint(run, PASS, "mssql")
     .where(sa.text(f"run.state = '{RunState.QUEUED}'"))
     .group_by(run.c.queue)
     .subquery("waiting")
@@ -87,7 +84,7 @@ _FIRST = (
 _QUEUED = (
     sa.select(queue.c.pool, sa.func.sum(_FIRST.c.number).label("number"), sa.func.min(run.c.queued_at).label("since"))
     .select_from(_FIRST.join(queue, queue.c.name == _FIRST.c.queue).join(run, run.c.id == _FIRST.c.first))
-    .with_hint(run, FREE, "mssql")
+    .with_hint(run, PASS, "mssql")
     .group_by(queue.c.pool)
     .order_by(queue.c.pool)
 )
@@ -108,14 +105,14 @@ _RUN = (
 )
 _RUNNING = (
     sa.select(*_RUN)
-    .with_hint(run, FREE, "mssql")
+    .with_hint(run, PASS, "mssql")
     .where(sa.text(f"state IN ({spelled(HELD)})"))
     .order_by(run.c.started_at, run.c.id)
     .limit(RUNNING)
 )
 _ENDED = (
     sa.select(*_RUN)
-    .with_hint(run, FREE, "mssql")
+    .with_hint(run, PASS, "mssql")
     .where(run.c.ended_at.is_not(None))
     .order_by(run.c.ended_at.desc())
     .limit(ENDED)
@@ -123,7 +120,7 @@ _ENDED = (
 _DUE = (
     sa.select(schedule.c.job, schedule.c.name, schedule.c.fire_at)
     .join(job, job.c.id == schedule.c.job)
-    .with_hint(schedule, FREE, "mssql")
+    .with_hint(schedule, PASS, "mssql")
     .where(sa.text("schedule.fire_at IS NOT NULL AND schedule.paused = 0"), job.c.enabled)
     .order_by(schedule.c.fire_at)
     .limit(DUE)

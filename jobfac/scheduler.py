@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 import structlog
 
-from jobfac import daily, leases, retention, runs, schedules, sequences
+from jobfac import daily, retention, runs, schedules, sequences
 from jobfac.courier import Courier
 from jobfac.database import Database, Unreachable
 from jobfac.definitions import store
-from jobfac.dialects import utcnow
+from jobfac.dialects import PASS, utcnow
 from jobfac.figures import Figure, Kind
 from jobfac.logs import tell_expiry
 from jobfac.settings import Settings
@@ -40,9 +40,6 @@ COUNT_INTERVAL = 60.0
 
 PURGE_INTERVAL = 600.0
 """Seconds between two rounds of removing old runs."""
-
-PASSING = "WITH (READPAST)"
-"""Hint (SQL Server): a look does not wait for what somebody is just changing."""
 
 UNHURRIED = 0.1
 """Seconds between two steps of such a round, which is in no hurry."""
@@ -219,12 +216,7 @@ class Scheduler:
         return 0.0 if self._db.transact(runs.promote_due, self.name, patience=2.0) else TAKEN
 
     def _expire(self) -> float:
-        def work(conn: sa.Connection) -> leases.Expiry:
-            expiry = leases.expire(conn, self.name)
-            sequences.settle(conn, expiry.finished, self.name)
-            return expiry
-
-        expiry = self._db.transact(work, patience=2.0)
+        expiry = self._db.transact(sequences.expire, self.name, patience=2.0)
         self._expired += len(expiry.workers)
         tell_expiry(self._log, expiry, self.name)
         return TAKEN
@@ -269,11 +261,11 @@ def _shown(happened: schedules.Refusal | schedules.Miss) -> dict[str, str]:
 def _least(column: sa.Column[datetime], where: str) -> sa.ScalarSelect[datetime]:
     """The least value, found at the beginning of the filtered index."""
     query = sa.select(sa.func.min(column)).where(sa.text(where))
-    return query.with_hint(column.table, PASSING, "mssql").scalar_subquery()
+    return query.with_hint(column.table, PASS, "mssql").scalar_subquery()
 
 
 def _any(where: str, source: sa.FromClause = run) -> sa.ColumnElement[bool]:
-    return _exists(sa.select(run.c.id).select_from(source).with_hint(run, PASSING, "mssql").where(sa.text(where)))
+    return _exists(sa.select(run.c.id).select_from(source).with_hint(run, PASS, "mssql").where(sa.text(where)))
 
 
 def _exists(query: sa.Select[Any]) -> sa.ColumnElement[bool]:
@@ -294,5 +286,5 @@ _LOOK = sa.select(
     _any(f"state = '{RunState.BLOCKED}'").label("blocked"),
     _any(f"state = '{RunState.QUEUED}' AND queue = '{store.SEQUENCE_QUEUE}'").label("queued"),
     _any(f"state IN ({spelled(HELD)}) AND worker_id IS NULL").label("under_way"),
-    _exists(sa.select(news.c.id).with_hint(news, PASSING, "mssql").where(sa.text("news.id > 0"))).label("news"),
+    _exists(sa.select(news.c.id).with_hint(news, PASS, "mssql").where(sa.text("news.id > 0"))).label("news"),
 )

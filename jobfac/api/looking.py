@@ -6,6 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from jobfac import leases
+from jobfac.dialects import PASS
 from jobfac.runs.reading import shown_value
 from jobfac.states import HELD
 from jobfac.tables import job, run, run_event, run_output, spelled
@@ -19,15 +20,12 @@ RECENT = 200
 BATCH = 512
 """Ids in one statement at most."""
 
-FREE = "WITH (READPAST)"
-"""SQL Server: what is being changed just now is passed over, never waited for; the next look sees it."""
-
 
 def states(conn: sa.Connection, run_ids: Iterable[int]) -> dict[int, tuple[Any, ...]]:
     """Of each run its state and attempt."""
     found: dict[int, tuple[Any, ...]] = {}
     for ids in batches(run_ids):
-        query = sa.select(run.c.id, run.c.state, run.c.attempt).with_hint(run, FREE, "mssql").where(run.c.id.in_(ids))
+        query = sa.select(run.c.id, run.c.state, run.c.attempt).with_hint(run, PASS, "mssql").where(run.c.id.in_(ids))
         found.update({row[0]: tuple(row[1:]) for row in conn.execute(query)})
     return found
 
@@ -39,7 +37,7 @@ def output_ends(conn: sa.Connection, run_ids: Iterable[int]) -> dict[int, tuple[
         keys = (run_output.c.run_id, run_output.c.attempt, run_output.c.stream)
         query = (
             sa.select(*keys, sa.func.max(run_output.c.offset))
-            .with_hint(run_output, FREE, "mssql")
+            .with_hint(run_output, PASS, "mssql")
             .where(run_output.c.run_id.in_(ids))
             .group_by(*keys)
             .order_by(*keys)
@@ -98,7 +96,7 @@ def progress(conn: sa.Connection) -> dict[int, dict[str, Any]]:
     query = (
         sa.select(run.c.id.label("run_id"), run.c.job, run.c.attempt, run.c.progress, run.c.message, job.c.category)
         .select_from(run.outerjoin(job, job.c.id == run.c.job))
-        .with_hint(run, FREE, "mssql")
+        .with_hint(run, PASS, "mssql")
         .where(sa.text(f"run.state IN ({spelled(HELD)})"), run.c.progress.is_not(None) | run.c.message.is_not(None))
     )
     return {row["run_id"]: dict(row) for row in conn.execute(query).mappings()}

@@ -18,7 +18,7 @@ from jobfac import leases
 from jobfac.api import looking
 from jobfac.api.positions import Positions
 from jobfac.database import Database
-from jobfac.dialects import utcnow
+from jobfac.dialects import PASS, utcnow
 from jobfac.metrics import count_statements
 from jobfac.states import ACTIVE, FINAL, Delivery, RunState, WorkerState
 from jobfac.tables import notification, queue, run, run_event, spelled
@@ -150,19 +150,19 @@ class _Standing(Collector):
 _QUEUED = (
     sa.select(queue.c.pool, sa.func.count().label("number"), sa.func.min(run.c.queued_at).label("oldest"))
     .select_from(run.join(queue, queue.c.name == run.c.queue))
-    .with_hint(run, looking.FREE, "mssql")
+    .with_hint(run, PASS, "mssql")
     .where(sa.text(f"run.state = '{RunState.QUEUED}'"))
     .group_by(queue.c.pool)
 )
 _ACTIVE = (
     sa.select(run.c.state, sa.func.count().label("number"))
-    .with_hint(run, looking.FREE, "mssql")
+    .with_hint(run, PASS, "mssql")
     .where(sa.text(f"run.state IN ({spelled(ACTIVE)})"))
     .group_by(run.c.state)
 )
 _NOTIFICATIONS = (
     sa.select(sa.func.count())
     .select_from(notification)
-    .with_hint(notification, looking.FREE, "mssql")
+    .with_hint(notification, PASS, "mssql")
     .where(sa.text(f"notification.state = '{Delivery.WAITING}'"))
 )

@@ -30,6 +30,10 @@ IS_ALIVE = f"worker.state IN ({spelled(ALIVE)})"
 SKIP = "WITH (ROWLOCK, UPDLOCK, READPAST)"
 """Hint for taking rows that nobody else is taking (SQL Server)."""
 
+PASS = "WITH (READPAST)"
+"""Hint for looking without waiting: what is being changed just now is passed over, and the next look sees it (SQL
+Server)."""
+
 CLAIMED = (
     run.c.id,
     run.c.job,

@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from jobfac.dialects import CLAIM_VALUES, CLAIMED, SKIP, Found, look
+from jobfac.dialects import CLAIM_VALUES, CLAIMED, PASS, SKIP, Found, look
 from jobfac.dialects.answers import ANSWER, LOCKS, LONGEST_WAIT, bound, give_up_after
 from jobfac.dialects.nulls import give_types
 from jobfac.states import ALIVE, HELD, RunState
@@ -190,7 +190,7 @@ DECLARE @until DATETIME2(3) = DATEADD(MILLISECOND, CAST(:milliseconds AS INT), S
 DECLARE @work INT = 0;
 WHILE @work = 0 AND SYSUTCDATETIME() < @until
 BEGIN
-    SET @work = {look(f"{SCHEMA}.", "SYSUTCDATETIME()", "WITH (READPAST)")};
+    SET @work = {look(f"{SCHEMA}.", "SYSUTCDATETIME()", PASS)};
     IF @work = 0 WAITFOR DELAY '{PAUSE}';
 END;
 SET NOCOUNT OFF;

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from jobfac import outbox
+from jobfac.dialects import PASS
 from jobfac.outbox import RECOVERED, News
 from jobfac.runs.reading import PUBLIC, present
 from jobfac.states import FAILURES, FINAL, RunState
@@ -22,7 +23,7 @@ _SNAPSHOT = sa.select(*(run.c[name] for name in PUBLIC)).where(run.c.id.in_(sa.b
 _earlier = run.alias("earlier")
 _LAST = (
     sa.select(_earlier.c.state)
-    .with_hint(_earlier, "WITH (READPAST)", "mssql")  # another run that is just ending is no reason to wait
+    .with_hint(_earlier, PASS, "mssql")  # another run that is just ending is no reason to wait
     .where(_earlier.c.job == run.c.job, _earlier.c.id < run.c.id, sa.text(f"earlier.state IN ({spelled(JUDGED)})"))
     .order_by(_earlier.c.id.desc())
     .limit(1)

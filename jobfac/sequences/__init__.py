@@ -5,9 +5,9 @@ any worker or scheduler begins it (``begin_queued``), and whoever finishes one o
 transaction (``settle``). Which way it goes is decided in ``decide``, without a database.
 """
 
-from jobfac.sequences.advance import begin_queued, lock, settle
+from jobfac.sequences.advance import begin_queued, expire, lock, settle
 from jobfac.sequences.path import path
 from jobfac.sequences.steering import retry, stop
 from jobfac.sequences.sweeping import sweep
 
-__all__ = ["begin_queued", "lock", "path", "retry", "settle", "stop", "sweep"]
+__all__ = ["begin_queued", "expire", "lock", "path", "retry", "settle", "stop", "sweep"]

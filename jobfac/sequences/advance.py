@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import sqlalchemy as sa
 
-from jobfac import runs
+from jobfac import leases, runs
 from jobfac.definitions import DefinitionError, store
 from jobfac.definitions import Sequence as Definition
 from jobfac.dialects import LOCKED, of
@@ -39,6 +39,13 @@ def begin_queued(conn: sa.Connection, by: str, limit: int = BEGINNINGS) -> list[
 def settle(conn: sa.Connection, finished: Iterable[Finished], by: str) -> list[Finished]:
     """Advance the sequences of runs that have just ended, in the same transaction; returns the sequences that ended."""
     return advance_all(conn, [one.sequence_run_id for one in finished if one.sequence_run_id is not None], by)
+
+
+def expire(conn: sa.Connection, by: str, only: int | None = None, finished: Iterable[Finished] = ()) -> leases.Expiry:
+    """``leases.expire`` with what follows from it: the sequences of its runs, and of ``finished``, go on."""
+    expiry = leases.expire(conn, by, only=only)
+    settle(conn, [*finished, *expiry.finished], by)
+    return expiry
 
 
 def lock(conn: sa.Connection, run_ids: Iterable[int]) -> None:

@@ -19,10 +19,9 @@ from jobfac.database import Database, Unreachable
 from jobfac.definitions import AnyJob, store
 from jobfac.dialects import Found
 from jobfac.figures import Figure
-from jobfac.leases import Beat, Expiry, LeaseLost, Registration
+from jobfac.leases import Beat, LeaseLost, Registration
 from jobfac.process import ExitWatcher, Guardian, become_subreaper
 from jobfac.process.guardian import clock
-from jobfac.runs import Finished
 from jobfac.runs.events import Event
 from jobfac.settings import Settings
 from jobfac.states import Stop, WorkerState
@@ -246,15 +245,10 @@ class Worker:
         self._overdue = False  # the next heartbeat says whether there is more
         try:
             self._spool.settle_dead(self._db)
-            self._chronicle.expired(self._db.transact(self._expire, patience=1.0))
+            self._chronicle.expired(self._db.transact(sequences.expire, self.name, patience=1.0))
         except (Unreachable, OSError) as error:
             self._log.warning("the dead are not settled", action="expire_failed", reason=str(error))
         self._more = True
-
-    def _expire(self, conn: sa.Connection, only: int | None = None, finished: Sequence[Finished] = ()) -> Expiry:
-        expiry = leases.expire(conn, self.name, only=only)
-        sequences.settle(conn, [*finished, *expiry.finished], self.name)
-        return expiry
 
     def _start_anew(self) -> None:
         """The lease is lost: nothing that runs here counts any more. Store what ended in time, register afresh."""
@@ -271,7 +265,7 @@ class Worker:
         turn.events += [Event(*key, "fenced", self.name, why) for key in self._held.live]
 
         def settle(conn: sa.Connection) -> None:
-            self._expire(conn, only=former, finished=turn.save(conn))
+            sequences.expire(conn, self.name, only=former, finished=turn.save(conn))
 
         try:
             self._register(settle)
