@@ -9,17 +9,17 @@ import threading
 import time
 
 import sqlalchemy as sa
-import structlog
 
 from jobfac import channels, outbox, output, runs
 from jobfac.channels import DeliveryError, Message
 from jobfac.database import Database, Unreachable
 from jobfac.figures import Figure
+from jobfac.logs import logger
 from jobfac.outbox import Taken
 from jobfac.settings import Settings
 from jobfac.states import Delivery
 
-log = structlog.get_logger("jobfac.courier")
+log = logger("jobfac.courier")
 
 AT_ONCE = 8
 """Notifications on their way at the same time."""

@@ -12,7 +12,6 @@ from types import TracebackType
 from typing import Any
 
 import sqlalchemy as sa
-import structlog
 from prometheus_client import CollectorRegistry, Counter, disable_created_metrics
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.exposition import MetricsHandler
@@ -21,9 +20,10 @@ from prometheus_client.registry import Collector
 
 from jobfac.database import Database
 from jobfac.figures import BOUNDS, Figure, Timing
+from jobfac.logs import logger
 from jobfac.settings import SettingsError, read_address
 
-log = structlog.get_logger("jobfac.metrics")
+log = logger("jobfac.metrics")
 
 PATIENCE = 5.0
 """Seconds for which a client may keep the endpoint waiting."""

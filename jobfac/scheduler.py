@@ -14,7 +14,6 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
-import structlog
 
 from jobfac import daily, retention, runs, schedules, sequences
 from jobfac.courier import Courier
@@ -22,12 +21,12 @@ from jobfac.database import Database, Unreachable
 from jobfac.definitions import store
 from jobfac.dialects import PASS, utcnow
 from jobfac.figures import Figure, Kind
-from jobfac.logs import tell_expiry
+from jobfac.logs import logger, tell_expiry
 from jobfac.settings import Settings
 from jobfac.states import ALIVE, HELD, Delivery, RunState, WorkerState
 from jobfac.tables import news, notification, run, schedule, spelled, worker
 
-log = structlog.get_logger("jobfac.scheduler")
+log = logger("jobfac.scheduler")
 
 TAKEN = 0.02
 """Seconds until the next look when another scheduler was quicker."""

@@ -59,9 +59,9 @@ def begin(role: str) -> Traces:
     try:
         return _Spans(f"jobfac-{role}")
     except ImportError as error:
-        import structlog
+        from jobfac.logs import logger
 
-        log = structlog.get_logger("jobfac.traces")
+        log = logger("jobfac.traces")
         log.warning("no traces are sent; install jobfac[otel]", action="traces_missing", reason=str(error))
         return _None()
 

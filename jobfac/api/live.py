@@ -10,17 +10,17 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, NamedTuple, TypeVar
 
 import sqlalchemy as sa
-import structlog
 from anyio import CapacityLimiter, to_thread
 
 from jobfac.api import looking
 from jobfac.api.positions import Positions, resume_points
 from jobfac.api.problems import RETRY_AFTER, Problem
 from jobfac.database import Database, Unreachable
+from jobfac.logs import logger
 
 T = TypeVar("T")
 
-log = structlog.get_logger("jobfac.api.live")
+log = logger("jobfac.api.live")
 
 INTERVAL = 0.2
 """Seconds between two looks."""

@@ -4,16 +4,16 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
-import structlog
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from jobfac.database import Unreachable
 from jobfac.definitions import DefinitionError
+from jobfac.logs import logger
 from jobfac.runs import NotFound, Refused
 
-log = structlog.get_logger("jobfac.api")
+log = logger("jobfac.api")
 
 MEDIA = "application/problem+json"
 

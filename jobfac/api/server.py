@@ -4,15 +4,15 @@ import ipaddress
 import socket
 from typing import Any
 
-import structlog
 import uvicorn
 
 from jobfac.api.app import create_app
 from jobfac.api.guard import LOOPBACK
 from jobfac.database import Database
+from jobfac.logs import logger
 from jobfac.settings import Settings, SettingsError
 
-log = structlog.get_logger("jobfac.api")
+log = logger("jobfac.api")
 
 FAREWELL = 10
 """Seconds that requests under way have to end when the server stops."""

@@ -3,12 +3,10 @@
 from collections import Counter
 from collections.abc import Mapping
 
-import structlog
-
 from jobfac import traces
 from jobfac.figures import Figure, Timing
 from jobfac.leases import Claimed, Expiry
-from jobfac.logs import tell_expiry
+from jobfac.logs import logger, tell_expiry
 from jobfac.runs import Outcome
 from jobfac.states import FINAL, RunState
 from jobfac.worker.execution import Execution
@@ -21,7 +19,7 @@ class Chronicle:
     """Kept by the worker's loop alone; ``log``, ``worker`` and ``figures`` are for any thread."""
 
     def __init__(self, worker: str) -> None:
-        self.log = structlog.get_logger("jobfac.worker").bind(worker=worker)
+        self.log = logger("jobfac.worker").bind(worker=worker)
         self.worker = worker
         self._traces = traces.begin("worker")
         self._turns = self._claimed = self._expired = self._fenced = 0

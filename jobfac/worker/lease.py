@@ -3,17 +3,16 @@
 import threading
 from collections.abc import Callable
 
-import structlog
-
 from jobfac import leases
 from jobfac.database import Database, Unreachable
 from jobfac.figures import Figure
 from jobfac.leases import Beat, LeaseLost, Registration
+from jobfac.logs import logger
 from jobfac.process import Guardian
 from jobfac.process.guardian import clock
 from jobfac.settings import Settings
 
-log = structlog.get_logger("jobfac.lease")
+log = logger("jobfac.lease")
 
 SOON = 0.5
 """Seconds until the next beat after one that failed, and while somebody's lease has ended."""

@@ -4,13 +4,13 @@ import threading
 from collections.abc import Callable, Sequence
 
 import sqlalchemy as sa
-import structlog
 
 from jobfac.database import Database
 from jobfac.dialects import Found
+from jobfac.logs import logger
 from jobfac.settings import Settings
 
-log = structlog.get_logger("jobfac.notice")
+log = logger("jobfac.notice")
 
 BUSY_PAUSE = 0.05
 """Seconds between two waits while no slot is free: then only stop requests are of interest."""

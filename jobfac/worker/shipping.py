@@ -4,14 +4,14 @@ import threading
 from collections.abc import Callable, Collection
 
 import sqlalchemy as sa
-import structlog
 
 from jobfac import output
 from jobfac.database import Database, Unreachable
+from jobfac.logs import logger
 from jobfac.runs import note_program, report_progress
 from jobfac.worker.execution import Execution
 
-log = structlog.get_logger("jobfac.output")
+log = logger("jobfac.output")
 
 
 class Shipper:

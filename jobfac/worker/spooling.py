@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-import structlog
 
 from jobfac import output
 from jobfac.database import Database
 from jobfac.definitions import Job, store
+from jobfac.logs import logger
 from jobfac.process import Spool, SpoolName, StartError, kill_marked, recover
 from jobfac.secrets import SecretError, resolve
 from jobfac.states import RunState
 from jobfac.tables import attempt, run, worker
 
-log = structlog.get_logger("jobfac.spool")
+log = logger("jobfac.spool")
 
 
 class SpoolFolder:

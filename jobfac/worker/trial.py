@@ -1,17 +1,15 @@
 """One execution of a program as a worker would carry it out, with no database: for whoever writes a job."""
 
 import json
-import logging
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-import structlog
-
 from jobfac.definitions import Job, write_duration
 from jobfac.leases import Claimed
+from jobfac.logs import SILENCE
 from jobfac.output import cut_mark
 from jobfac.process import ExitWatcher, Guardian, become_subreaper, kill_all
 from jobfac.runs import Outcome
@@ -20,9 +18,6 @@ from jobfac.worker.execution import Execution
 
 RUN = 0
 """The id that the program sees; no run of the factory has it."""
-
-SILENCE = structlog.wrap_logger(None, wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-"""Nothing is logged: the spectator sees it."""
 
 LOOK = 0.1
 """Seconds between two looks at what the program wrote and reported."""
