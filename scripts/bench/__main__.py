@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from scripts.bench import measures
-from scripts.bench.site import BUILD
+from scripts.bench.site import BUILD, tidy
 
 Figures = dict[str, float]
 LIMIT = 345.0
@@ -38,7 +38,8 @@ RATIOS = [
     ("pickup", "pickup p95, ms", lambda f: f["p95"], "< 10"),
     ("pickup_mssql", "pickup through mssql p50, ms", lambda f: f["p50"], "< 60"),
     ("submit", "submit many, runs/s", lambda f: f["many"], ">= 10000"),
-    ("submit", "submit one, of a durable insert", lambda f: f["one"] / f["durable_insert"], ">= 0.5"),
+    ("submit", "submit one, of the durable limit's dispatch", lambda f: f["one"] / f["durable_rate"], ">= 0.5"),
+    ("submit", "submit one, of a bare durable INSERT", lambda f: f["one"] / f["durable_insert"], ""),
     ("output", "100 MB to the database, of `program > file`", lambda f: f["database"], "<= 1.2"),
     ("output", "100 MB to a file, of `program > file`", lambda f: f["file"], "<= 1.2"),
     ("output", "worker's memory gained, MB", lambda f: f["memory_mb"], "< 10"),
@@ -60,7 +61,6 @@ RATIOS = [
 
 def slow_fsync() -> str:
     """The shim that makes every fsync 2 ms slower, compiled here."""
-    BUILD.mkdir(parents=True, exist_ok=True)
     library = BUILD / "slow_fsync.so"
     source = Path(__file__).with_name("slow_fsync.c")
     subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
@@ -147,7 +147,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", default=",".join(every))
     words = parser.parse_args()
-    found = rounds(set(words.only.split(",")), words.rounds)
+    BUILD.mkdir(parents=True, exist_ok=True)
+    try:
+        found = rounds(set(words.only.split(",")), words.rounds)
+    finally:
+        tidy()
     rows = summary(found)
     table = Table("what", "min", "median", "max", "goal", box=None, header_style="bold")
     for row in rows:
