@@ -116,12 +116,14 @@ def _on_begin(conn: sa.Connection) -> None:
     conn.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
 
-_LOOK = sa.text(
-    f"""\
-SELECT {look("", SQLITE_NOW)} AS found,
+@functools.cache
+def _look(queues: int) -> str:
+    """The SQL of a look at so many queues: what there is to do, and seconds until the next scheduled run."""
+    found = look("", SQLITE_NOW).replace(":queues", f"({', '.join(f':queue{number}' for number in range(queues))})")
+    return f"""\
+SELECT {found} AS found,
        (SELECT CAST((julianday(min(ready_at)) - julianday('now')) * 86400.0 AS REAL)
         FROM run WHERE state = '{RunState.SCHEDULED}') AS next"""
-).bindparams(sa.bindparam("queues", expanding=True))
 
 
 class FileWaiter:
@@ -149,14 +151,14 @@ class FileWaiter:
 
     def wait(self, queues: Sequence[str], worker_id: int, stopping: int, seconds: float) -> Found:
         end = time.monotonic() + seconds
-        values = {"queues": list(queues), "worker_id": worker_id, "stopping": stopping}
+        values: dict[str, Any] = {"worker_id": worker_id, "stopping": stopping}
+        values |= {f"queue{number}": queue for number, queue in enumerate(queues)}
         pause = self.FIRST_PAUSE
         while True:
             # Drain, look, wait, in this order: what is written after the look ends the wait.
             watched = self._watch()
             interrupted = self._drain()
-            with self._engine.connect() as conn:
-                found, until_next = conn.execute(_LOOK, values).one()
+            found, until_next = self._see(_look(len(queues)), values)
             left = end - time.monotonic()
             if found or interrupted or left <= 0:
                 return Found(found)
@@ -165,6 +167,17 @@ class FileWaiter:
             # The log is written before the commit can be seen: after news look again, less and less soon.
             news = self._sleep(min(left, pause), watched)
             pause = self.FIRST_PAUSE if news else pause * 2 if pause < self.LAST_PAUSE else math.inf
+
+    def _see(self, text: str, values: dict[str, Any]) -> tuple[int, float | None]:
+        """One look, past SQLAlchemy: it stands between every new run and its start."""
+        pooled = self._engine.raw_connection()
+        try:
+            found, until_next = pooled.cursor().execute(text, values).fetchone()
+        except sqlite3.Error as error:
+            raise sa.exc.OperationalError(text, values, error) from error
+        finally:
+            pooled.close()
+        return found, until_next
 
     def _watch(self) -> bool:
         """Keep a watch on the log's file, which is another one after the database went away and came back."""
