@@ -61,7 +61,16 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def postgres_dsn() -> Iterator[str]:
+    """The PostgreSQL behind all test servers of this process."""
+    from sqlserver import postgres
+
+    with postgres.running() as dsn:
+        yield dsn
+
+
+@pytest.fixture(scope="session")
+def tds(postgres_dsn: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """The TDS test server with a template database that has been migrated through it.
 
     At the end every distinct statement that came over the wire is parsed by Microsoft's grammar.
@@ -69,7 +78,7 @@ def tds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     from sqlserver import grammar, harness
 
     captured = tmp_path_factory.mktemp("captured")
-    with harness.running(capture=captured) as server, server.database("migrated") as name:
+    with harness.serving(postgres_dsn, capture=captured) as server, server.database("migrated") as name:
         db = Database(harness.url(server.port, DRIVERS[0], name).render_as_string(hide_password=False))
         db.upgrade()
         db.close()
