@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from unittest import mock
@@ -25,11 +26,14 @@ nursery.set_forkserver_preload(
 
 
 class Forked:
-    """A role in a process that began as a copy of one which has imported nearly everything; used like a ``Popen``."""
+    """A process that began as a copy of one which has imported nearly everything; used like a ``Popen``. What it prints
+    is added to ``out`` and ``err``."""
 
-    def __init__(self, words: tuple[str, ...], environment: dict[str, str], folder: Path, log: Path) -> None:
+    def __init__(self, words: tuple[str, ...], environment: dict[str, str], folder: Path, out: Path, err: Path) -> None:
         self.args = ["jobfac", *words]
-        self._process = nursery.Process(target=_play, args=(self.args, environment, folder, log), daemon=True)
+        out.touch()
+        err.touch()
+        self._process = nursery.Process(target=_play, args=(self.args, environment, folder, out, err), daemon=True)
         self._process.start()
         self.pid: int = self._process.pid or 0
 
@@ -63,13 +67,11 @@ class Forked:
         self.send_signal(signal.SIGKILL)
 
 
-def _play(words: list[str], environment: dict[str, str], folder: Path, log: Path) -> None:
+def _play(words: list[str], environment: dict[str, str], folder: Path, out: Path, err: Path) -> None:
     """What the copy does: it makes itself what a new process would be."""
     os.setsid()
-    with log.open("wb") as file:
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
+    for number, path in enumerate((os.devnull, out, err)):
+        os.dup2(os.open(path, os.O_RDWR | os.O_APPEND), number)
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
@@ -83,27 +85,33 @@ class InProcess(Factory):
     copies of a process that has imported them."""
 
     def run(self, *words: str, code: int | None = 0, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-        """As ``Factory.run``."""
-        if APART & set(words[:1]):
-            return super().run(*words, code=code, stdin=stdin)
+        """As ``Factory.run``; what runs apart is given nothing to read."""
+        status, out, err = self._apart(words) if APART & set(words[:1]) else self._here(words, stdin or "")
+        assert code is None or status == code, f"{words}: exit {status}\n{out}\n{err}"
+        return subprocess.CompletedProcess(words, status, out, err)
+
+    def _apart(self, words: tuple[str, ...]) -> tuple[int, str, str]:
+        with tempfile.TemporaryDirectory() as folder:
+            out, err = Path(folder, "out"), Path(folder, "err")
+            status = Forked(words, self.environment, self.folder, out, err).wait(120)
+            return status, *(path.read_text("utf-8", "surrogateescape") for path in (out, err))
+
+    def _here(self, words: tuple[str, ...], stdin: str) -> tuple[int, str, str]:
         out, err = _stream(), _stream()
         with (
             mock.patch.dict(os.environ, self.environment, clear=True),
-            mock.patch.multiple(sys, argv=["jobfac", *words], stdin=io.StringIO(stdin or ""), stdout=out, stderr=err),
+            mock.patch.multiple(sys, argv=["jobfac", *words], stdin=io.StringIO(stdin), stdout=out, stderr=err),
             contextlib.chdir(self.folder),
         ):
             try:
                 main()
             except SystemExit as ended:
                 status = ended.code
-        done = subprocess.CompletedProcess(words, int(status or 0), _text(out), _text(err))
-        assert code is None or done.returncode == code, f"{words}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
-        return done
+        return int(status or 0), _text(out), _text(err)
 
     def begin(self, words: tuple[str, ...], environment: dict[str, str], log: Path) -> Forked:
         """As ``Factory.begin``."""
-        log.touch()
-        return Forked(words, environment, self.folder, log)
+        return Forked(words, environment, self.folder, log, log)
 
 
 def _stream() -> io.TextIOWrapper:
