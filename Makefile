@@ -4,7 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 MINUTES ?= 10
-PROCESSES ?= 2
+PROCESSES ?= 4
+
+# Where it is set, each of a thousand commands that the tests start would compile the whole program anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup demo test test-mssql lint format bench chaos lock wheel clean
 help:            ## this list

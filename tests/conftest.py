@@ -28,6 +28,10 @@ DRIVERS = [*(["pyodbc"] if HAS_ODBC else []), "mssqlpython"]
 
 ENGINES = ["sqlite", *DRIVERS]
 
+EACH_DIALECT = ENGINES[:2]
+"""For fleets that are long under way: the drivers differ in values, errors and outages, which ``tests/database`` and
+shorter tests of roles meet with each of them, and not in what workers and schedulers make of the statements."""
+
 REAL = os.environ.get("JOBFAC_TEST_MSSQL_URL")
 if REAL:
     ENGINES.append("real")
@@ -57,7 +61,16 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def postgres_dsn() -> Iterator[str]:
+    """The PostgreSQL behind all test servers of this process."""
+    from sqlserver import postgres
+
+    with postgres.running() as dsn:
+        yield dsn
+
+
+@pytest.fixture(scope="session")
+def tds(postgres_dsn: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """The TDS test server with a template database that has been migrated through it.
 
     At the end every distinct statement that came over the wire is parsed by Microsoft's grammar.
@@ -65,7 +78,7 @@ def tds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     from sqlserver import grammar, harness
 
     captured = tmp_path_factory.mktemp("captured")
-    with harness.running(capture=captured) as server, server.database("migrated") as name:
+    with harness.serving(postgres_dsn, capture=captured) as server, server.database("migrated") as name:
         db = Database(harness.url(server.port, DRIVERS[0], name).render_as_string(hide_password=False))
         db.upgrade()
         db.close()
@@ -122,22 +135,23 @@ def db(url: str) -> Iterator[Database]:
 
 @pytest.fixture
 def factory(url: str, tmp_path: Path) -> Iterator[Factory]:
-    """The commands, as a user types them, on a fresh database of each engine; what was started ends with it."""
-    with Factory(url, tmp_path) as made:
+    """The commands and the roles, as a user types them, on a fresh database of each engine, without the start of a
+    Python for each; what was started ends with it."""
+    with InProcess(url, tmp_path) as made:
         yield made
 
 
 @pytest.fixture
 def sqlite_factory(sqlite_url: str, tmp_path: Path) -> Iterator[Factory]:
     """The same on SQLite alone, for what no engine can change."""
-    with Factory(sqlite_url, tmp_path) as made:
+    with InProcess(sqlite_url, tmp_path) as made:
         yield made
 
 
 @pytest.fixture
-def commands(sqlite_url: str, tmp_path: Path) -> Iterator[InProcess]:
-    """The same without the start of a process for each, for what that cannot change."""
-    with InProcess(sqlite_url, tmp_path) as made:
+def cold_factory(sqlite_url: str, tmp_path: Path) -> Iterator[Factory]:
+    """The same with a Python for each command and each role, as it is in earnest."""
+    with Factory(sqlite_url, tmp_path) as made:
         yield made
 
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
 
@@ -36,6 +36,21 @@ def wait_for(condition: Callable[[], T], what: str = "the condition", timeout: f
     return value
 
 
+class Role(Protocol):
+    """What a ``Popen`` says and can do."""
+
+    args: Any
+    pid: int
+
+    @property
+    def returncode(self) -> int | None: ...
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+    def send_signal(self, number: int, /) -> None: ...
+    def terminate(self) -> None: ...
+    def kill(self) -> None: ...
+
+
 class Factory:
     """The command line on one database, and the roles that were started by it."""
 
@@ -43,7 +58,7 @@ class Factory:
         self.url = url
         self.folder = folder
         self.environment = {**os.environ, **SHORT, "JOBFAC_DATABASE_URL": url, "JOBFAC_SPOOL": str(folder / "spool")}
-        self.roles: list[subprocess.Popen[bytes]] = []
+        self.roles: list[Role] = []
 
     def __enter__(self) -> "Factory":
         return self
@@ -101,23 +116,26 @@ class Factory:
         """What a run's program wrote."""
         return self.run("logs", str(run), *words).stdout
 
-    def role(self, *words: str, **environment: str) -> "subprocess.Popen[bytes]":
+    def role(self, *words: str, **environment: str) -> Role:
         """Start a role in the background; its log goes to a file of its own."""
         log = self.folder / f"{words[0]}-{len(self.roles)}.log"
+        self.roles.append(self.begin(words, {**self.environment, **environment}, log))
+        return self.roles[-1]
+
+    def begin(self, words: tuple[str, ...], environment: dict[str, str], log: Path) -> Role:
+        """A process of a session of its own."""
         with log.open("wb") as file:
-            process = subprocess.Popen(
+            return subprocess.Popen(
                 [sys.executable, "-m", "jobfac", *words],
-                env={**self.environment, **environment},
+                env=environment,
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,
                 start_new_session=True,
             )
-        self.roles.append(process)
-        return process
 
-    def worker(self, name: str = "w1", *words: str, slots: int = 4, **environment: str) -> "subprocess.Popen[bytes]":
+    def worker(self, name: str = "w1", *words: str, slots: int = 4, **environment: str) -> Role:
         """Start a worker and wait until it is registered."""
         process = self.role("worker", "--name", name, "--slots", str(slots), *words, **environment)
         wait_for(

@@ -63,6 +63,7 @@ class Mssql:
     look_interval = 5.0
 
     def engine(self, url: sa.URL, isolation_level: str = "READ COMMITTED") -> sa.Engine:
+        _one_pool(url.get_driver_name())
         engine = sa.create_engine(
             with_driver(url),
             isolation_level=isolation_level,
@@ -75,7 +76,6 @@ class Mssql:
         sa.event.listen(engine, "connect", _on_connect)
         give_types(engine)
         bound(engine)
-        _one_pool(url.get_driver_name())
         return engine
 
     def turn(self) -> contextlib.AbstractContextManager[None]:
@@ -128,12 +128,17 @@ def with_driver(url: sa.URL) -> sa.URL:
     """The URL with Microsoft's newest installed ODBC driver, if it is for pyodbc and names none."""
     if url.get_driver_name() != "pyodbc" or "driver" in url.query or "odbc_connect" in url.query or not url.host:
         return url
+    ours = ("ODBC Driver 18 for SQL Server", "ODBC Driver 17 for SQL Server")
+    known = [name for name in odbc_drivers() if name in ours]
+    return url.update_query_dict({"driver": max(known, default="ODBC Driver 18 for SQL Server")})
+
+
+def odbc_drivers() -> list[str]:
+    """The names of the ODBC drivers that are installed."""
     import pyodbc
 
-    known = [
-        name for name in pyodbc.drivers() if name in ("ODBC Driver 18 for SQL Server", "ODBC Driver 17 for SQL Server")
-    ]
-    return url.update_query_dict({"driver": max(known, default="ODBC Driver 18 for SQL Server")})
+    _one_pool("pyodbc")
+    return list(pyodbc.drivers())
 
 
 def _one_pool(driver: str) -> None:
@@ -141,7 +146,7 @@ def _one_pool(driver: str) -> None:
     if driver == "pyodbc":
         import pyodbc
 
-        pyodbc.pooling = False
+        pyodbc.pooling = False  # pyodbc looks at it once, when it is first asked for anything, be it its drivers
     else:
         import mssql_python
 

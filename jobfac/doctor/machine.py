@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import sqlalchemy as sa
 
+from jobfac.dialects.mssql import odbc_drivers
 from jobfac.doctor.finding import Finding, State, said
 from jobfac.process import Guardian, StartError, room_for_programs
 from jobfac.settings import Settings, sources
@@ -58,7 +59,7 @@ def _pyodbc(target: sa.URL) -> Iterator[Finding]:
     import pyodbc
 
     named = target.query.get("driver")
-    known = pyodbc.drivers()
+    known = odbc_drivers()
     if isinstance(named, str):
         there = Path(named).exists() if named.startswith("/") else named in known
     else:

@@ -2,8 +2,9 @@
 
 import os
 import signal
-import subprocess
+import sqlite3
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -12,7 +13,7 @@ import psutil
 import sqlalchemy as sa
 
 from database import helpers
-from factory import FINAL, Factory, wait_for
+from factory import FINAL, Factory, Role, wait_for
 from jobfac import leases, output, runs
 from jobfac.database import Database
 from jobfac.process.tree import Table
@@ -20,7 +21,7 @@ from jobfac.runs import Start
 from jobfac.tables import run, worker
 from roles.journal import Journal
 
-Process = subprocess.Popen[bytes]
+Process = Role
 
 
 class Fleet:
@@ -105,6 +106,30 @@ class Fleet:
         assert process.poll() is None, self.log(process)
         return process
 
+    def freeze(self, process: Process) -> None:
+        """Stop the process as a paused machine would, but in no transaction, where it would hold up all of SQLite."""
+
+        def frozen_between() -> bool:
+            os.kill(process.pid, signal.SIGSTOP)
+            wait_for(lambda: is_frozen(process), "stopped")
+            between = self._takes_writes()
+            if not between:
+                thaw(process)
+            return between
+
+        wait_for(frozen_between, f"process {process.pid} frozen between two transactions")
+
+    def _takes_writes(self) -> bool:
+        url = sa.make_url(self.factory.url)
+        if url.get_backend_name() != "sqlite":
+            return True
+        with closing(sqlite3.connect(str(url.database), timeout=0.5, isolation_level=None)) as connection:
+            try:
+                connection.executescript("BEGIN IMMEDIATE; ROLLBACK")
+            except sqlite3.OperationalError:
+                return False
+        return True
+
     def row(self, process: Process) -> dict[str, Any] | None:
         """The newest registration of a worker process."""
         mine = [row for row in self.db.query(leases.workers) if row["pid"] == process.pid]
@@ -141,11 +166,6 @@ def kill(process: Process) -> None:
     """``kill -9``."""
     process.kill()
     process.wait()
-
-
-def freeze(process: Process) -> None:
-    """Stop the process as a paused machine would; ``thaw`` lets it go on."""
-    os.kill(process.pid, signal.SIGSTOP)
 
 
 def thaw(process: Process) -> None:

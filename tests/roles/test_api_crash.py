@@ -1,7 +1,6 @@
 """Killing the API in the middle of starts: what was answered is there, and a repeated key makes no second run."""
 
 import re
-import subprocess
 import threading
 from collections import Counter
 from pathlib import Path
@@ -9,14 +8,14 @@ from pathlib import Path
 import httpx
 import pytest
 
-from conftest import ENGINES
-from factory import Factory, wait_for
+from conftest import EACH_DIALECT
+from factory import Factory, Role, wait_for
 
 CLIENTS = 6
 ANSWERS = 40
 
 
-def serve(factory: Factory) -> tuple["subprocess.Popen[bytes]", str]:
+def serve(factory: Factory) -> tuple[Role, str]:
     """Start `jobfac api` on a free port; the process and its URL."""
     process = factory.role("api", "--port", "0")
     log: Path = factory.folder / f"api-{len(factory.roles) - 1}.log"
@@ -29,7 +28,7 @@ def serve(factory: Factory) -> tuple["subprocess.Popen[bytes]", str]:
     return process, wait_for(url, "the API listens")
 
 
-@pytest.mark.parametrize("url", [ENGINES[0], ENGINES[-1]], indirect=True)  # the drivers do not differ in this
+@pytest.mark.parametrize("url", EACH_DIALECT, indirect=True)
 def test_no_answered_start_is_lost_and_none_happens_twice(factory: Factory) -> None:
     factory.apply({"a": {"command": ["true"]}})
     key = factory.json("keys", "create", "--role", "operator")["key"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from factory import wait_for
+from factory import Factory, wait_for
 from inprocess import InProcess
 from jobfac.database import Database
 
@@ -16,9 +16,9 @@ TREE = {"steps": [{"name": "one", "jobs": ["hello"]}]}
 
 
 @pytest.fixture
-def remote(commands: InProcess, tmp_path: Path) -> Iterator[InProcess]:
+def remote(sqlite_factory: Factory, tmp_path: Path) -> Iterator[InProcess]:
     """Somebody who has no way to the database, only the API's address and an admin's key."""
-    commands.apply(
+    sqlite_factory.apply(
         {
             "hello": {"command": ["sh", "-c", "echo hello; printf '\\377' >&2"]},
             "bad": {"command": ["false"]},
@@ -27,11 +27,11 @@ def remote(commands: InProcess, tmp_path: Path) -> Iterator[InProcess]:
             "timed": {"command": ["true"], "schedules": [{"cron": "0 6 * * *"}, {"cron": "0 7 * * *", "name": "late"}]},
         }
     )
-    key = commands.json("keys", "create", "--role", "admin", "--name", "ann")["key"]
-    process = commands.role("api", "--port", "0")
+    key = sqlite_factory.json("keys", "create", "--role", "admin", "--name", "ann")["key"]
+    process = sqlite_factory.role("api", "--port", "0")
 
     def url() -> str | None:
-        text = (commands.folder / "api-0.log").read_text()
+        text = (sqlite_factory.folder / "api-0.log").read_text()
         assert process.poll() is None, text
         found = re.search(r"http://127\.0\.0\.1:\d+", text)
         return found and found[0]
@@ -43,8 +43,8 @@ def remote(commands: InProcess, tmp_path: Path) -> Iterator[InProcess]:
         yield far
 
 
-def test_runs_are_started_followed_and_shown(remote: InProcess, commands: InProcess) -> None:
-    commands.worker()
+def test_runs_are_started_followed_and_shown(remote: InProcess, sqlite_factory: Factory) -> None:
+    sqlite_factory.worker()
     assert remote.json("start", "hello", "--wait")["created_by"] == "ann"
     done = remote.run("start", "hello", "--follow")
     assert (done.stdout, done.stderr) == ("hello\n", "\udcff")
@@ -59,28 +59,28 @@ def test_runs_are_started_followed_and_shown(remote: InProcess, commands: InProc
         ["jobs", "list"],
         ["export"],
     ):
-        assert remote.json(*words) == commands.json(*words), words
+        assert remote.json(*words) == sqlite_factory.json(*words), words
     assert [worker["name"] for worker in remote.json("workers", "list")] == ["w1"]
 
 
-def test_runs_are_stopped_and_retried(remote: InProcess, commands: InProcess) -> None:
+def test_runs_are_stopped_and_retried(remote: InProcess, sqlite_factory: Factory) -> None:
     run = remote.start("long", "--in", "1h")
     assert remote.json("stop", str(run))["state"] == "stopped"
     again = remote.json("retry", str(run))
     assert again["retry_of"] == run
     assert remote.json("start", "long", code=4)["state"] == "denied"
-    worker = commands.worker()
+    worker = sqlite_factory.worker()
     assert remote.json("stop", str(again["id"]), "--now")["state"] == "stopped"
     assert remote.json("start", "hello", "--key", "k")["id"] == remote.json("start", "hello", "--key", "k")["id"]
     remote.run("workers", "drain", "1")
     assert worker.wait(30) == 0
 
 
-def test_a_start_may_have_somebody_told(remote: InProcess, commands: InProcess) -> None:
-    for way in (remote, commands):
+def test_a_start_may_have_somebody_told(remote: InProcess, sqlite_factory: Factory) -> None:
+    for way in (remote, sqlite_factory):
         run = way.start("long", "--in", "1h", "--notify", "failed,lost=email:ops@example.org")
         assert way.run("stop", str(run)).stdout
-    db = Database(commands.url)
+    db = Database(sqlite_factory.url)
     with db.read() as conn:
         rows = conn.execute(sa.text("SELECT overrides, notify FROM run ORDER BY id")).all()
     db.close()
@@ -92,22 +92,22 @@ def test_a_start_may_have_somebody_told(remote: InProcess, commands: InProcess) 
         assert told.count("\n") == 1
 
 
-def test_schedules_are_seen_and_switched(remote: InProcess, commands: InProcess) -> None:
+def test_schedules_are_seen_and_switched(remote: InProcess, sqlite_factory: Factory) -> None:
     for words in (
         ["schedule", "list"],
         ["schedule", "list", "timed"],
         ["schedule", "preview", "timed", "--count", "3", "--from", "2027-01-01T00:00:00+00:00"],
         ["schedule", "preview", "timed", "--from", "2027-01-01T00:00:00+00:00", "--explain"],
     ):
-        assert remote.json(*words) == commands.json(*words), words
+        assert remote.json(*words) == sqlite_factory.json(*words), words
     assert remote.run("schedule", "pause", "timed", "late").stdout == "schedule 'late' of job 'timed' is paused\n"
     assert len(remote.run("schedule", "pause", "timed").stdout.splitlines()) == 1
-    assert [one["paused"] for one in commands.json("schedule", "list")] == [True, True]
+    assert [one["paused"] for one in sqlite_factory.json("schedule", "list")] == [True, True]
     assert len(remote.run("schedule", "resume", "timed").stdout.splitlines()) == 2
     assert "Nothing changed" in remote.run("schedule", "resume", "timed").stderr
     missing = (["schedule", "pause", "timed", "none"], ["schedule", "pause", "hello"], ["schedule", "preview", "none"])
     for words in missing:
-        assert remote.run(*words, code=3).stderr == commands.run(*words, code=3).stderr
+        assert remote.run(*words, code=3).stderr == sqlite_factory.run(*words, code=3).stderr
 
 
 def test_what_needs_the_database_says_so(remote: InProcess) -> None:

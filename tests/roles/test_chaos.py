@@ -1,4 +1,4 @@
-"""The short form of the chaos run: half a minute of kills, frosts and outages in all, and nothing violated."""
+"""The short form of the chaos run: twenty seconds of kills, frosts and outages in all, and nothing violated."""
 
 import json
 import subprocess
@@ -10,9 +10,7 @@ import pytest
 CHAOS = Path(__file__).parents[2] / "scripts" / "chaos.py"
 
 
-@pytest.mark.parametrize(
-    ("engine", "seed", "minutes"), [("sqlite", 7, 0.25), ("mssql", 8, 0.13), ("mssqlpython", 9, 0.13)]
-)
+@pytest.mark.parametrize(("engine", "seed", "minutes"), [("sqlite", 7, 0.2), ("mssql", 8, 0.13)])
 def test_nothing_is_violated(engine: str, seed: int, minutes: float) -> None:
     words = ["--minutes", str(minutes), "--seed", str(seed), "--engine", engine, "--workers", "3", "--json"]
     done = subprocess.run([sys.executable, str(CHAOS), *words], capture_output=True, text=True)

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from factory import Factory, wait_for
-from inprocess import InProcess
 
 RUN_KEYS = [
     "id", "job", "state", "attempt", "priority", "arguments", "payload", "created_at", "started_at", "ended_at",
@@ -18,8 +17,8 @@ RUN_KEYS = [
 ]  # fmt: skip
 
 
-def test_a_run_from_definition_to_outcome(commands: InProcess) -> None:
-    factory = commands
+def test_a_run_from_definition_to_outcome(sqlite_factory: Factory) -> None:
+    factory = sqlite_factory
     factory.apply({"hello": {"command": ["echo", "hello"]}, "bad": {"command": ["sh", "-c", "echo no >&2; exit 3"]}})
     factory.worker()
     done = factory.json("start", "hello", "--wait")
@@ -41,8 +40,8 @@ def test_a_run_from_definition_to_outcome(commands: InProcess) -> None:
     assert factory.wait(again)["retry_of"] == 2
 
 
-def test_plans_prune_and_export(commands: InProcess) -> None:
-    factory = commands
+def test_plans_prune_and_export(sqlite_factory: Factory) -> None:
+    factory = sqlite_factory
     (factory.folder / "a.yaml").write_text("jobs: {one: {command: [echo, on]}, two: {command: 'sleep 1', priority: 5}}")
     first = factory.run("apply", "a.yaml", "--dry-run")
     assert first.stdout.splitlines() == [
@@ -69,8 +68,8 @@ def test_plans_prune_and_export(commands: InProcess) -> None:
     assert factory.json("jobs", "show", "two")["version"] == 2
 
 
-def test_wrong_definitions_change_nothing_and_are_all_named(commands: InProcess) -> None:
-    factory = commands
+def test_wrong_definitions_change_nothing_and_are_all_named(sqlite_factory: Factory) -> None:
+    factory = sqlite_factory
     (factory.folder / "bad.yaml").write_text(
         "jobs:\n  good: {command: [echo]}\n  bad: {comand: [x], timeout: soon}\n  worse: {command: [x], pool: 'a b'}\n"
     )
@@ -83,8 +82,8 @@ def test_wrong_definitions_change_nothing_and_are_all_named(commands: InProcess)
     assert factory.json("jobs", "list") == []
 
 
-def test_every_mistake_is_one_sentence_and_its_exit_code(commands: InProcess) -> None:
-    factory = commands
+def test_every_mistake_is_one_sentence_and_its_exit_code(sqlite_factory: Factory) -> None:
+    factory = sqlite_factory
     factory.apply(
         {
             "off": {"command": ["echo"], "enabled": False},
@@ -130,24 +129,24 @@ def test_every_mistake_is_one_sentence_and_its_exit_code(commands: InProcess) ->
 @pytest.mark.parametrize(
     "url", ["sqlite:////no/such/folder/x.db", "mysql://x", "nonsense", "mssql+pyodbc://u:p@127.0.0.1:1/x?timeout=1"]
 )
-def test_a_database_that_cannot_be_reached_is_exit_code_5(commands: InProcess, url: str) -> None:
-    commands.environment["JOBFAC_DATABASE_URL"] = url
-    done = commands.run("db", "check", code=5)
+def test_a_database_that_cannot_be_reached_is_exit_code_5(sqlite_factory: Factory, url: str) -> None:
+    sqlite_factory.environment["JOBFAC_DATABASE_URL"] = url
+    done = sqlite_factory.run("db", "check", code=5)
     assert "Traceback" not in done.stderr
     assert "JOBFAC_DATABASE_URL" in done.stderr or "driver" in done.stderr
 
 
-def test_without_a_schema_it_says_what_to_do(commands: InProcess, tmp_path: Path) -> None:
-    commands.environment["JOBFAC_DATABASE_URL"] = f"sqlite:///{tmp_path / 'new.db'}"
+def test_without_a_schema_it_says_what_to_do(sqlite_factory: Factory, tmp_path: Path) -> None:
+    sqlite_factory.environment["JOBFAC_DATABASE_URL"] = f"sqlite:///{tmp_path / 'new.db'}"
     for words in (("jobs", "list"), ("worker",), ("scheduler",), ("api",)):
-        assert "jobfac db upgrade" in commands.run(*words, code=5).stderr, words
+        assert "jobfac db upgrade" in sqlite_factory.run(*words, code=5).stderr, words
 
 
-def test_keys_make_a_start_repeatable(commands: InProcess) -> None:
-    commands.apply({"hello": {"command": ["echo", "hello"]}})
-    first = commands.start("hello", "--key", "monday")
-    assert commands.start("hello", "--key", "monday") == first
-    assert commands.start("hello", "--key", "tuesday") != first
+def test_keys_make_a_start_repeatable(sqlite_factory: Factory) -> None:
+    sqlite_factory.apply({"hello": {"command": ["echo", "hello"]}})
+    first = sqlite_factory.start("hello", "--key", "monday")
+    assert sqlite_factory.start("hello", "--key", "monday") == first
+    assert sqlite_factory.start("hello", "--key", "tuesday") != first
 
 
 def test_logs_follow_a_running_program(sqlite_factory: Factory) -> None:
@@ -166,8 +165,8 @@ def test_logs_follow_a_running_program(sqlite_factory: Factory) -> None:
         assert process.wait(10) == 0
 
 
-def test_up_is_all_roles_in_one_process(sqlite_factory: Factory, tmp_path: Path) -> None:
-    factory = sqlite_factory
+def test_up_is_all_roles_in_one_process(cold_factory: Factory, tmp_path: Path) -> None:
+    factory = cold_factory
     factory.environment["JOBFAC_DATABASE_URL"] = f"sqlite:///{tmp_path / 'fresh.db'}"
     process = factory.role("up", "--port", "0", "--slots", "2")
     log = tmp_path / "up-0.log"
@@ -179,8 +178,8 @@ def test_up_is_all_roles_in_one_process(sqlite_factory: Factory, tmp_path: Path)
     assert process.wait(20) == 0
 
 
-def test_settings_say_where_they_came_from(commands: InProcess) -> None:
-    factory = commands
+def test_settings_say_where_they_came_from(sqlite_factory: Factory) -> None:
+    factory = sqlite_factory
     (factory.folder / "jobfac.toml").write_text('drain_limit = 7\napi_key = "s3cret"\n')
     rows = {row["name"]: row for row in factory.json("config")}
     assert (rows["drain_limit"]["value"], rows["drain_limit"]["origin"]) == (7.0, "jobfac.toml")

@@ -17,6 +17,7 @@ from factory import Factory
 from jobfac import doctor
 from jobfac.database import Database
 from jobfac.dialects import utcnow
+from jobfac.dialects.mssql import with_driver
 from jobfac.doctor import engine, machine
 from jobfac.doctor import factory as checks
 from jobfac.doctor.finding import Finding, State, run
@@ -210,6 +211,18 @@ def test_drivers_that_are_missing() -> None:
         "mssql+mssqlpython://h/d": "jobfac[mssql-python]",
     }.items():
         assert extra in machine.missing_driver(ImportError("libodbc.so.2: no such file"), url).remedy
+
+
+def test_a_look_at_the_drivers_does_not_make_odbc_pool_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    import pyodbc
+
+    pooled: list[bool] = []
+    monkeypatch.setattr(pyodbc, "drivers", lambda: pooled.append(pyodbc.pooling) or [])
+    monkeypatch.setattr(pyodbc, "pooling", True)
+    with_driver(sa.make_url("mssql+pyodbc://h/d"))
+    monkeypatch.setattr(pyodbc, "pooling", True)
+    list(machine.drivers("mssql+pyodbc://h/d"))
+    assert pooled == [False, False]
 
 
 def test_a_machine_that_cannot_run_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:

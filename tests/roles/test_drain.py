@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from conftest import ENGINES
+from conftest import EACH_DIALECT
 from factory import wait_for
 from roles.fleet import Fleet, leave
 
@@ -64,7 +64,7 @@ def test_drain_from_afar(sqlite_fleet: Fleet) -> None:
     assert gone.stderr == f"There is no live worker {row['id']}; `jobfac workers list` shows the fleet.\n"
 
 
-@pytest.mark.parametrize("url", ENGINES[:2], indirect=True)
+@pytest.mark.parametrize("url", EACH_DIALECT, indirect=True)
 def test_a_rolling_restart_of_three_under_load_loses_and_doubles_nothing(fleet: Fleet) -> None:
     fleet.define(job=fleet.journal.job(0.02))
     workers = [fleet.worker(f"w{number}", slots=3) for number in range(3)]

@@ -6,10 +6,10 @@ import time
 
 import pytest
 
-from conftest import ENGINES
+from conftest import EACH_DIALECT
 from factory import SHORT, wait_for
 from process.stage import lives
-from roles.fleet import Fleet, freeze, guardian, is_frozen, kill, kill_with_guardian, thaw
+from roles.fleet import Fleet, guardian, is_frozen, kill, kill_with_guardian, thaw
 
 LEASE = float(SHORT["JOBFAC_LEASE"])
 SETSID = {"command": ["sh", "-c", "setsid sleep 600 & env -i setsid sleep 600 & exec sleep 600"]}
@@ -64,7 +64,7 @@ def test_what_a_killed_worker_had_captured_is_stored_by_its_neighbour(sqlite_fle
     assert len(list(spool.iterdir())) == 1
 
 
-@pytest.mark.parametrize("url", ENGINES[:2], indirect=True)
+@pytest.mark.parametrize("url", EACH_DIALECT, indirect=True)
 def test_a_frozen_worker_loses_its_programs_before_its_lease_and_starts_anew_when_it_thaws(fleet: Fleet) -> None:
     fleet.define(long=fleet.journal.job(600), here=fleet.journal.job(0, labels={"only": "first"}))
     ids = fleet.start("long", 3)
@@ -72,7 +72,7 @@ def test_a_frozen_worker_loses_its_programs_before_its_lease_and_starts_anew_whe
     wait_for(lambda: len(fleet.journal.lines("start")) == 3, "three running")
     former = fleet.row(first)
     fleet.worker("second")
-    freeze(first)
+    fleet.freeze(first)
     frozen = time.monotonic()
     wait_for(lambda: not fleet.programs(first), "its programs gone", timeout=LEASE)
     wait_for(lambda: len(fleet.journal.lines("start")) == 6, "going on elsewhere", timeout=LEASE + 2)

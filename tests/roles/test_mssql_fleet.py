@@ -23,10 +23,10 @@ USUAL = {
 }
 """The times that a fleet has when nobody sets them."""
 
-RUNS, WORKERS = 5000, 8
+RUNS, WORKERS = 2500, 8
 WINDOW = 10.0
-"""Seconds in which an idle fleet is listened to, twice: in one of them it may be that old runs are purged, as every ten
-minutes, or ended ones counted, as every minute. On the average the two cost six requests a minute."""
+"""Seconds in which an idle fleet is listened to, again if it asked too much: it may be that old runs were purged, as
+every ten minutes, or ended ones counted, as every minute. On the average the two cost six requests a minute."""
 
 
 @contextmanager
@@ -90,8 +90,9 @@ def test_an_idle_fleet_asks_little_and_a_new_run_is_picked_up_at_once(tds: Any, 
             fleet.wait(*fleet.start("brief"))
             fleet.db.close()
         _settle(tds, roles)
-        windows = [_listen(tds, roles), _listen(tds, roles)]
-        assert all(min(window[driver] for window in windows) <= 60 for driver in roles), windows
+        first = _listen(tds, roles)
+        second = _listen(tds, roles) if max(first.values()) > 60 else first
+        assert all(min(first[driver], second[driver]) <= 60 for driver in roles), (first, second)
         for driver, fleet in fleets.items():
             waits = [_pickup(fleet) for _ in range(15)]
             assert statistics.median(waits) < 0.1, (driver, waits)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from conftest import EACH_DIALECT
 from database.helpers import Hand, define, start
 from factory import Factory, wait_for
 from jobfac import runs
@@ -103,6 +104,7 @@ jobs:
     assert "k3y" not in (factory.folder / "scheduler-1.log").read_text()
 
 
+@pytest.mark.parametrize("url", EACH_DIALECT, indirect=True)
 def test_schedulers_that_are_killed_lose_nothing(factory: Factory, receiver: Receiver) -> None:
     """Killed at random moments, while the receiver fails and answers late: everything arrives, and what comes twice
     has the same id."""

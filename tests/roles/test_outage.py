@@ -12,7 +12,8 @@ import pytest
 import sqlalchemy as sa
 
 from conftest import DRIVERS
-from factory import SHORT, Factory, wait_for
+from factory import SHORT, wait_for
+from inprocess import InProcess
 from roles.fleet import Fleet
 
 LEASE = float(SHORT["JOBFAC_LEASE"])
@@ -105,7 +106,7 @@ def server_fleet(request: pytest.FixtureRequest, tds: Any, tmp_path: Path) -> It
     with tds.database(name, template="migrated"):
         url = harness.url(tds.port, request.param, name).render_as_string(hide_password=False)
         try:
-            with Factory(url, tmp_path) as factory, Fleet(factory) as fleet:
+            with InProcess(url, tmp_path) as factory, Fleet(factory) as fleet:
                 yield fleet
         finally:
             tds.faults()

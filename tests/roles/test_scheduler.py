@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from conftest import EACH_DIALECT
 from database.helpers import Hand, define, get, now, start, state
 from factory import Factory, wait_for
 from jobfac import definitions as d
@@ -58,6 +59,7 @@ def runs_of(db: Database, *where: Any) -> int:
         return int(conn.execute(sa.select(sa.func.count()).select_from(run).where(*where)).scalar_one())
 
 
+@pytest.mark.parametrize("url", EACH_DIALECT, indirect=True)
 def test_schedulers_that_are_killed_insert_every_due_time_once(factory: Factory) -> None:
     db = Database(factory.url)
     count, jobs = (10_000, 20) if db.dialect.name == "sqlite" else (400, 4)

@@ -8,8 +8,10 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
 import sqlalchemy as sa
 
+from conftest import EACH_DIALECT
 from factory import FINAL, Factory, wait_for
 from jobfac import definitions as d
 from jobfac import leases, runs, sequences
@@ -36,6 +38,7 @@ JOBS = [job for step in STEPS for job in step["jobs"]]
 PLACES = [(step["name"], job) for step in STEPS for job in step["jobs"]]
 
 
+@pytest.mark.parametrize("url", EACH_DIALECT, indirect=True)
 def test_every_path_is_right_although_workers_die(factory: Factory) -> None:
     program = {"command": ["sh", "-c", 'sleep 0.1; exit "$1"', "sh"]}
     factory.apply(dict.fromkeys(JOBS, program) | {"seq": {"steps": STEPS}})

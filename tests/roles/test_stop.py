@@ -3,7 +3,7 @@
 import pytest
 
 from factory import SHORT, wait_for
-from roles.fleet import Fleet, freeze, kill, thaw
+from roles.fleet import Fleet, kill, thaw
 
 LEASE = float(SHORT["JOBFAC_LEASE"])
 STUBBORN = {"command": ["sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.1; done"], "grace": "600s"}
@@ -69,7 +69,7 @@ def test_a_run_whose_worker_is_gone_is_settled_by_the_lease(sqlite_fleet: Fleet,
     (run_id,) = fleet.start("job")
     wait_for(lambda: fleet.programs(worker), "its program")
     fleet.worker("second")
-    kill(worker) if how == "killed" else freeze(worker)
+    kill(worker) if how == "killed" else fleet.freeze(worker)
     said = fleet.factory.run("stop", str(run_id), "--patience", str(LEASE + 5)).stdout
     assert said.startswith(f"run {run_id} was running and is now stopped: its worker first died")
     assert fleet.get(run_id)["attempt"] == 1

@@ -18,10 +18,10 @@ except ImportError:
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[TestServer]:
-    """PostgreSQL and the TDS server."""
-    with harness.running() as running:
-        yield running
+def server(postgres_dsn: str) -> Iterator[TestServer]:
+    """A TDS server of its own: what it is asked here is not for the grammar."""
+    with harness.serving(postgres_dsn) as serving:
+        yield serving
 
 
 @pytest.fixture(scope="session")

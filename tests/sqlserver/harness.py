@@ -117,7 +117,7 @@ def serving(dsn: str, rules: Sequence[str] = (), capture: Path | None = None) ->
 
 
 @contextlib.contextmanager
-def running(rules: Sequence[str] = (), capture: Path | None = None) -> Iterator[TestServer]:
-    """PostgreSQL and the server, for a session of tests."""
-    with postgres.running() as dsn, serving(dsn, rules, capture) as server:
+def running() -> Iterator[TestServer]:
+    """PostgreSQL and the server."""
+    with postgres.running() as dsn, serving(dsn) as server:
         yield server

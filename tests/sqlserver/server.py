@@ -66,11 +66,12 @@ class Server:
             return self.script.struck(event)
 
     def record(self, text: str, declarations: str) -> None:
-        """Writes a text to the capture directory, once: declarations as a first line of comment, if there are any."""
+        """Writes a text to the capture directory, once: the declarations that it first came with, if any, as a first
+        line of comment."""
         if self.capture is None:
             return
         content = f"-- {declarations}\n{text}\n" if declarations else f"{text}\n"
-        digest = hashlib.sha256(content.encode()).hexdigest()[:16]
+        digest = hashlib.sha256(text.encode()).hexdigest()[:16]
         if digest not in self._captured:
             self._captured.add(digest)
             Path(self.capture).mkdir(parents=True, exist_ok=True)

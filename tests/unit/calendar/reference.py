@@ -13,6 +13,7 @@ from jobfac.definitions.schedule import Schedule
 
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
 MARGIN = 10 * DAY
+CLOCKS = [time(*divmod(minute, 60)) for minute in range(1440)]
 FIELDS = [(0, 59), (0, 23), (1, 31), (1, 12), (0, 7)]
 WEEKDAYS = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"]
 MONTHS = ["", "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
@@ -45,10 +46,9 @@ def due_in(schedule: Schedule, after: datetime, until: datetime) -> list[datetim
 def interval_times(schedule: Schedule, zone: ZoneInfo, after: datetime, until: datetime) -> list[datetime]:
     """The times of a schedule that counts real minutes; a day that began goes on when clocks go back over midnight."""
     found = []
-    instant = datetime.combine((after - MARGIN).date(), time(), UTC)
-    today, start = instant.astimezone(zone).date(), None
-    while instant <= until:
-        wall = instant.astimezone(zone)
+    shown = minutes(zone, *days_around(after, until))
+    today, start = shown[0][1].date(), None
+    for instant, wall in shown:
         if wall.date() > today:
             today, start = wall.date(), instant
         if schedule.every:
@@ -59,21 +59,18 @@ def interval_times(schedule: Schedule, zone: ZoneInfo, after: datetime, until: d
             fires = fires and minute_named(schedule, wall.time(), every=True)
         if fires and runs_on(schedule, today):
             found.append(instant)
-        instant += MINUTE
     return found
 
 
 def clock_times(schedule: Schedule, zone: ZoneInfo, after: datetime, until: datetime) -> list[datetime]:
     """The times of a schedule that reads the clock."""
-    shown = readings(zone, (after - MARGIN).date(), (until + MARGIN).date())
+    shown = readings(zone, *days_around(after, until))
+    named = [clock for clock in CLOCKS if minute_named(schedule, clock)]
     found = []
     day = (after - MARGIN).date() + 2 * DAY
     while day < (until + MARGIN).date() - 2 * DAY:
-        minutes = range(1440) if runs_on(schedule, day) else ()
-        for minute in minutes:
-            wall = datetime.combine(day, time()) + minute * MINUTE
-            if not minute_named(schedule, wall.time()):
-                continue
+        for clock in named if runs_on(schedule, day) else ():
+            wall = datetime.combine(day, clock)
             instants = shown.get(wall, [])
             if is_wildcard(schedule) or len(instants) == 1:
                 found += instants
@@ -87,14 +84,26 @@ def clock_times(schedule: Schedule, zone: ZoneInfo, after: datetime, until: date
     return found
 
 
+def days_around(after: datetime, until: datetime) -> tuple[date, date]:
+    """The first day, a Monday, and the last one to look at: few pairs, so that each need not be computed often."""
+    first = (after - MARGIN).date()
+    return first - first.weekday() * DAY, (until + MARGIN).date()
+
+
+@cache
+def minutes(zone: ZoneInfo, first: date, last: date) -> list[tuple[datetime, datetime]]:
+    """The instants of the minutes of the UTC days, each with what the clock shows then."""
+    begin, number = datetime.combine(first, time(), UTC), ((last - first).days + 1) * 1440
+    instants = (begin + minute * MINUTE for minute in range(number))
+    return [(instant, instant.astimezone(zone).replace(tzinfo=None, fold=0)) for instant in instants]
+
+
 @cache
 def readings(zone: ZoneInfo, first: date, last: date) -> dict[datetime, list[datetime]]:
     """What the clock shows at each minute of the UTC days, and at which instants it does."""
     shown = defaultdict(list)
-    instant = datetime.combine(first, time(), UTC)
-    while instant.date() <= last:
-        shown[instant.astimezone(zone).replace(tzinfo=None, fold=0)].append(instant)
-        instant += MINUTE
+    for instant, wall in minutes(zone, first, last):
+        shown[wall].append(instant)
     return dict(shown)
 
 
