@@ -44,6 +44,7 @@ _CURRENT = (
     .join(job_version, (job_version.c.job == job.c.id) & (job_version.c.version == job.c.version))
     .outerjoin(category, category.c.name == job.c.category)
 )
+_ONE = _CURRENT.where(job.c.id == sa.bindparam("p_job"))
 
 
 def present(stored: Stored) -> dict[str, Any]:
@@ -54,7 +55,7 @@ def present(stored: Stored) -> dict[str, Any]:
 
 def load(conn: sa.Connection, job_id: str) -> Stored | None:
     """The job in force, None if there is none."""
-    row = conn.execute(_CURRENT.where(job.c.id == job_id)).mappings().first()
+    row = conn.execute(_ONE, {"p_job": job_id}).mappings().first()
     return None if row is None else _stored(row)
 
 

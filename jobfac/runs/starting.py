@@ -108,7 +108,7 @@ def start_each(conn: sa.Connection, wishes: Sequence[Start]) -> list[int | NotFo
     for position, values in rows.items():
         if position not in free:
             answers[position] = _insert(conn, wishes[position], values, 1)[0]
-    ids = _write(conn, list(free.values()), RunState.QUEUED, gates.on_entry(RunState.QUEUED)) if free else []
+    ids = _write(conn, list(free.values()), RunState.QUEUED) if free else []
     answers.update(zip(free, ids, strict=True))
     return [answers[position] for position in range(len(wishes))]
 
@@ -205,19 +205,25 @@ def _insert(conn: sa.Connection, wish: Start, values: Mapping[str, Any], count: 
         if values["already_running"] == "replace":
             make_room(conn, values["job"], wish.by)
         state = gates.admit(conn, values)
-    more = gates.on_entry(state)
+    ready_at = None
     if later:
-        more["ready_at"] = utcnow((wish.delay or 0) * 1000) if wish.at is None else wish.at
-    return _write(conn, [values] * count, state, more)
+        ready_at = utcnow((wish.delay or 0) * 1000) if wish.at is None else wish.at
+    return _write(conn, [values] * count, state, ready_at)
 
 
-def _write(
-    conn: sa.Connection, rows: Sequence[Mapping[str, Any]], state: RunState, more: Mapping[str, Any]
-) -> list[int]:
-    """Insert runs that all begin in ``state``, with ``more`` in each; their ids in order."""
-    statement = run.insert().values({"created_at": utcnow(), **more})
-    returning = statement.returning(run.c.id, sort_by_parameter_order=True)
-    ids = [int(found) for found in conn.execute(returning, [{**row, "state": state} for row in rows]).scalars()]
+def _write(conn: sa.Connection, rows: Sequence[Mapping[str, Any]], state: RunState, ready_at: Any = None) -> list[int]:
+    """Insert runs that all begin in ``state``, at their time if there is one; their ids in order."""
+    statement = _ENTRY[state] if ready_at is None else _entry(state, ready_at=ready_at)
+    ids = [int(found) for found in conn.execute(statement, [{**row, "state": state} for row in rows]).scalars()]
     pairs = zip(ids, rows, strict=True)
     record(conn, [Event(found, 0, state, row["created_by"], notify=row["notify"]) for found, row in pairs])
     return ids
+
+
+def _entry(state: RunState, **more: Any) -> sa.Executable:
+    """The statement that inserts runs in this state."""
+    insert = run.insert().values({"created_at": utcnow(), **gates.on_entry(state), **more})
+    return insert.returning(run.c.id, sort_by_parameter_order=True)
+
+
+_ENTRY = {state: _entry(state) for state in (RunState.QUEUED, RunState.BLOCKED, RunState.DENIED)}
