@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from jobfac.cli.backend import Backend, backend
-from jobfac.cli.common import REFUSED, UNSUCCESSFUL, USAGE, Json, fail, instant, note, print_json, seconds
+from jobfac.cli.common import UNSUCCESSFUL, USAGE, Json, fail, instant, note, print_json, seconds, tell_denied
 from jobfac.cli.logs import follow_run
 from jobfac.states import FINAL, RunState
 
@@ -41,7 +41,9 @@ def start(
         ),
     ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end; exit 0 only if it succeeded.")] = False,
-    follow: Annotated[bool, typer.Option("--follow", help="Wait, and show the output as it comes.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Wait, and show the output as it comes, with --json on standard error.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Start a job and print the run's id."""
@@ -59,19 +61,16 @@ def start(
         wish["overrides"] = overrides
     with backend() as factory:
         runs = factory.start(job, wish, key, count)
-        if as_json and not wait:
-            print_json(runs if count > 1 else runs[0])
-        elif not as_json and not follow:
+        denied = any(run["state"] == RunState.DENIED for run in runs)
+        if not as_json and not follow:
             typer.echo("\n".join(str(run["id"]) for run in runs))
-        for run in runs:
-            if run["state"] == RunState.DENIED:
-                fail(REFUSED, f"Run {run['id']} of job '{job}' was denied: {run['reason']}.")
-        if follow:
-            runs = [follow_run(factory, runs[0])]
-        elif wait:
+        if follow and not denied:
+            runs = [follow_run(factory, runs[0], aside=as_json)]
+        elif wait and not denied:
             runs = _wait(factory, runs)
-        if as_json and (wait or follow):
+        if as_json:
             print_json(runs if count > 1 else runs[0])
+        tell_denied(runs)
         if wait or follow:
             _judge(runs)
 

@@ -9,7 +9,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from jobfac import outbox
-from jobfac.definitions import DefinitionError, Notify, read_notify, store
+from jobfac.definitions import DefinitionError, Notify, Problem, read_notify, store
+from jobfac.definitions.values import suggestion
 from jobfac.dialects import utcnow
 from jobfac.runs import gates
 from jobfac.runs.events import Event, record
@@ -63,7 +64,8 @@ def start(conn: sa.Connection, wish: Start) -> int:
     Raises:
         NotFound: there is no such job.
         Refused: the job is disabled, not startable by hand, or does not take other arguments or this ``notify``.
-        DefinitionError: the ``notify`` among the overrides is none.
+        DefinitionError: the ``notify`` among the overrides is none, or arguments and payloads are not by job for a
+            sequence, by job for a program, or for a job that is not in the sequence.
     """
     if wish.key is not None:
         # Two with the same key: the second waits here. The lock is on one key of ix_run_start_key, or on the gap where
@@ -76,12 +78,12 @@ def start(conn: sa.Connection, wish: Start) -> int:
         ).scalar()
         if found is not None:
             return int(found)
-    return _insert(conn, wish, _values(store.load(conn, wish.job), wish), 1)[0]
+    return _insert(conn, wish, _checked(conn, wish), 1)[0]
 
 
 def start_many(conn: sa.Connection, wish: Start, count: int) -> list[int]:
     """Insert ``count`` equal runs and return their ids in order. All or none. Raises as ``start`` does."""
-    values = _values(store.load(conn, wish.job), wish)
+    values = _checked(conn, wish)
     if gates.is_ruled(values):
         return [_insert(conn, wish, values, 1)[0] for _ in range(count)]
     ids: list[int] = []
@@ -139,6 +141,42 @@ def retry(conn: sa.Connection, run_id: int, by: str, overrides: Mapping[str, Any
         retry_of=run_id,
     )
     return _insert(conn, wish, _values(store.load(conn, wish.job), wish), 1)[0]
+
+
+def _checked(conn: sa.Connection, wish: Start) -> dict[str, Any]:
+    """The row of a new run; what a person or a program gives it is known to fit."""
+    values = _values(store.load(conn, wish.job), wish)
+    if not wish.manual:
+        return values
+    by_job = {name: (wish.overrides or {}).get(name) for name in ("arguments", "payloads")}
+    if values["kind"] == JobKind.PROGRAM:
+        if any(given is not None for given in by_job.values()):
+            raise _misfit(wish, "arguments", "is a program, which takes a list of arguments and one payload")
+    elif wish.arguments is not None or wish.payload is not None:
+        raise _misfit(wish, "arguments", "is a sequence, which takes arguments and payloads by job id")
+    elif any(by_job.values()):
+        inside = _inside(conn, wish.job)
+        for name, given in by_job.items():
+            for child in given or ():
+                if child not in inside:
+                    raise _misfit(wish, name, f"has no job '{child}' inside{suggestion(child, inside)}")
+    return values
+
+
+def _misfit(wish: Start, field: str, message: str) -> DefinitionError:
+    return DefinitionError([Problem(f"job '{wish.job}' {message}", field)])
+
+
+def _inside(conn: sa.Connection, sequence: str) -> set[str]:
+    """The ids of all jobs that a sequence may start, those of the sequences in it included."""
+    inside: set[str] = set()
+    level = {sequence}
+    while level:
+        found = [one for one in store.load_many(conn, level).values() if not isinstance(one, DefinitionError)]
+        steps = [step for one in found for step in getattr(one.definition, "steps", ())]
+        level = {child for step in steps for child in step.jobs} - inside
+        inside |= level
+    return inside
 
 
 def _values(stored: store.Stored | DefinitionError | None, wish: Start) -> dict[str, Any]:
