@@ -86,8 +86,8 @@ def _explain(error: Exception) -> int:
         end = "" if said.endswith((".", "?")) else "."
         common.note(f"{said}{end} `{used} --help` shows how it is used.")
         return common.USAGE
-    if isinstance(error, UnicodeError):
-        common.note("What was given is not text in UTF-8; a program may get bytes as base64, or in a file of its own.")
+    if isinstance(error, UnicodeEncodeError) and any("\udc80" <= letter <= "\udcff" for letter in "".join(sys.argv)):
+        common.note(f"The command line {common.NO_TEXT}")
         return common.USAGE
     if isinstance(error, Abort):
         common.note("Aborted.")

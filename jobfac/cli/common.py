@@ -30,6 +30,9 @@ DONE, UNSUCCESSFUL, USAGE, NOT_FOUND, REFUSED, UNREACHABLE = range(6)
 MOST = 2**63 - 1
 """The greatest id."""
 
+NO_TEXT = "is not text in UTF-8; a program may get bytes as base64, or in a file of its own."
+"""What is said of a payload or an argument that no database stores."""
+
 RunId = Annotated[int, typer.Argument(min=1, max=MOST, help="The run's id.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, nothing else.")]
 
@@ -153,6 +156,16 @@ def prepare_streams() -> None:
             setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - for as long as we live
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def piped() -> str:
+    """All of standard input."""
+    try:
+        text = sys.stdin.read()
+        text.encode()
+    except UnicodeError:
+        fail(USAGE, f"Standard input {NO_TEXT}")
+    return text
 
 
 def print_text(text: str) -> None:

@@ -2,13 +2,12 @@
 
 import json
 import re
-import sys
 from typing import Annotated, Any
 
 import typer
 
 from jobfac.cli.backend import Backend, backend
-from jobfac.cli.common import UNSUCCESSFUL, USAGE, Json, fail, instant, note, print_json, seconds, tell_denied
+from jobfac.cli.common import UNSUCCESSFUL, USAGE, Json, fail, instant, note, piped, print_json, seconds, tell_denied
 from jobfac.cli.logs import follow_run
 from jobfac.states import FINAL, RunState
 
@@ -53,8 +52,10 @@ def start(
         fail(
             USAGE, f"--count cannot be combined with {'--key' if key is not None else '--follow'}; start one at a time."
         )
+    if key == "":
+        fail(USAGE, "--key must not be empty: every start with it would be the same run.")
     wish: dict[str, Any] = {"arguments": argument or None, "priority": priority}
-    wish["payload"] = sys.stdin.read() if payload == "-" else payload
+    wish["payload"] = piped() if payload == "-" else payload
     wish["delay"] = None if delay is None else seconds(delay, "--in")
     wish["at"] = None if at is None else instant(at, "--at")
     if overrides := _overrides(arguments_of or [], payload_of or [], notify or []):

@@ -17,7 +17,7 @@ from jobfac.runs.events import Event, record
 from jobfac.runs.reading import NotFound, no_job, no_run
 from jobfac.runs.stopping import make_room
 from jobfac.states import ACTIVE, JobKind, RunState
-from jobfac.tables import run
+from jobfac.tables import fitting, run
 
 PAYLOAD_LIMIT = 4 * 1024 * 1024
 """Characters of a payload at most."""
@@ -194,7 +194,7 @@ def _values(stored: store.Stored | DefinitionError | None, wish: Start) -> dict[
         raise Refused(f"Job '{wish.job}' takes no other arguments: its definition says replace_arguments: false.")
     if wish.payload is not None and len(wish.payload) > PAYLOAD_LIMIT:
         raise Refused(f"The payload has {len(wish.payload):,} characters; {PAYLOAD_LIMIT:,} is the most.")
-    if wish.key is not None and len(wish.key) > KEY_LIMIT:
+    if wish.key is not None and wish.key != fitting(wish.key, KEY_LIMIT):
         raise Refused(f"The key has {len(wish.key)} characters; {KEY_LIMIT} is the most.")
     told = outbox.interest([*job.notify, *stored.defaults.notify, *_ad_hoc(wish)], wish.heard)
     return {
@@ -208,7 +208,7 @@ def _values(stored: store.Stored | DefinitionError | None, wish: Start) -> dict[
         "overrides": None if wish.overrides is None else json.dumps(wish.overrides, ensure_ascii=False),
         "notify": told.notify,
         "notify_jobs": told.notify_jobs if stored.kind == JobKind.SEQUENCE else None,
-        "created_by": wish.by[:128],
+        "created_by": fitting(wish.by, 128),
         "restartable": getattr(job, "restartable", True),
         "already_running": job.already_running,
         "concurrency_key": job.concurrency.key if job.concurrency else None,

@@ -115,6 +115,8 @@ def test_every_mistake_is_one_sentence_and_its_exit_code(commands: InProcess) ->
         ("jobs", "enable", "nope"): 3,
         ("workers", "drain", "99"): 3,
         ("apply", "missing.yaml"): 2,
+        ("start", "alone", "--key", ""): 2,
+        ("worker", "--name", "n" * 201): 2,
         ("worker", "--label", "zone"): 2,
         ("worker", "--pool", "a b"): 2,
         ("runs", "show", "99999999999999999999"): 2,
