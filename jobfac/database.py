@@ -126,7 +126,7 @@ class Database:
         except sa.exc.ResourceClosedError as error:
             raise Unreachable(self._sentence(error)) from error
         except sa.exc.DBAPIError as error:
-            if self.is_transient(error) or _is_no_database(error):
+            if self.is_transient(error) or _is_unusable(error):
                 raise Unreachable(self._sentence(error)) from error
             if _is_missing_table(error):
                 raise WrongSchema(_no_schema()) from error
@@ -259,10 +259,12 @@ def _no_schema() -> str:
     return "The database has no jobfac schema yet; run `jobfac db upgrade`, or let a DBA run `jobfac db script`."
 
 
-def _is_no_database(error: sa.exc.DBAPIError) -> bool:
-    """SQLite: the file is something else, or damaged."""
-    text = str(error.orig)
-    return "file is not a database" in text or "disk image is malformed" in text
+UNUSABLE = ("file is not a database", "disk image is malformed", "permission was denied")
+"""What SQLite says of a file that is something else or damaged, and SQL Server of a login that may not do this."""
+
+
+def _is_unusable(error: sa.exc.DBAPIError) -> bool:
+    return any(phrase in str(error.orig) for phrase in UNUSABLE)
 
 
 def _is_missing_table(error: sa.exc.DBAPIError) -> bool:
