@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 
 from jobfac.dialects import utcnow
-from jobfac.tables import audit
+from jobfac.tables import audit, fitting
 
 
 def note(
@@ -12,5 +12,11 @@ def note(
     """Write down that ``by`` did ``action`` to ``subject``; ``before`` and ``after`` as text, where there is any."""
     conn.execute(
         audit.insert().values(at=utcnow()),
-        {"by": by[:200], "action": action[:32], "subject": subject[:200], "before": before, "after": after},
+        {
+            "by": fitting(by, 200),
+            "action": action[:32],
+            "subject": fitting(subject, 200),
+            "before": before,
+            "after": after,
+        },
     )

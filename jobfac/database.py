@@ -126,7 +126,7 @@ class Database:
         except sa.exc.ResourceClosedError as error:
             raise Unreachable(self._sentence(error)) from error
         except sa.exc.DBAPIError as error:
-            if self.is_transient(error):
+            if self.is_transient(error) or _is_unusable(error):
                 raise Unreachable(self._sentence(error)) from error
             if _is_missing_table(error):
                 raise WrongSchema(_no_schema()) from error
@@ -257,6 +257,14 @@ def _schema(engine: str) -> str | None:
 
 def _no_schema() -> str:
     return "The database has no jobfac schema yet; run `jobfac db upgrade`, or let a DBA run `jobfac db script`."
+
+
+UNUSABLE = ("file is not a database", "disk image is malformed", "permission was denied")
+"""What SQLite says of a file that is something else or damaged, and SQL Server of a login that may not do this."""
+
+
+def _is_unusable(error: sa.exc.DBAPIError) -> bool:
+    return any(phrase in str(error.orig) for phrase in UNUSABLE)
 
 
 def _is_missing_table(error: sa.exc.DBAPIError) -> bool:

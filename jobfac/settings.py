@@ -150,8 +150,9 @@ def sources(environment: Mapping[str, str] = os.environ, **overrides: Any) -> di
         except ValueError as error:
             wrong.append(f"{name} {error}")
 
-    path = Path(environment.get("JOBFAC_CONFIG", "jobfac.toml"))
-    for key, given in _file(path, required="JOBFAC_CONFIG" in environment).items():
+    named = environment.get("JOBFAC_CONFIG")
+    path = Path(named or "jobfac.toml")
+    for key, given in _file(path, required=bool(named)).items():
         if key in fields:
             take(key, str(path), f"{path}: {key}", given)
         else:
@@ -179,14 +180,18 @@ def worker_name() -> str:
 
 
 def _file(path: Path, required: bool) -> dict[str, Any]:
-    if not path.exists():
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
         if required:
-            raise SettingsError(f"JOBFAC_CONFIG names {path}, which does not exist.")
+            raise SettingsError(f"JOBFAC_CONFIG names {path}, which does not exist.") from None
         return {}
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read: {error.strerror}.") from None
     import tomllib
 
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(text)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingsError(f"{path} cannot be read: {error}.") from None
 

@@ -73,6 +73,11 @@ def spelled(words: Iterable[str]) -> str:
     return ", ".join(f"'{word}'" for word in sorted(words))
 
 
+def fitting(text: str, most: int) -> str:
+    """As much of the text as a column of ``most`` characters holds: SQL Server counts those beyond U+FFFF as two."""
+    return text.encode("utf-16-le", "surrogatepass")[: 2 * most].decode("utf-16-le", "ignore")
+
+
 def _one_of(column: str, words: Iterable[str], name: str) -> sa.CheckConstraint:
     return sa.CheckConstraint(f"{column} IN ({spelled(words)})", name=name)
 

@@ -11,7 +11,7 @@ from jobfac import audit, runs, sequences
 from jobfac.api import models, parameters
 from jobfac.api.auth import PATIENCE
 from jobfac.api.jobs import visible as visible_job
-from jobfac.api.problems import Problem, invalid
+from jobfac.api.problems import Problem
 from jobfac.api.routing import Answer, Ask, Call
 from jobfac.definitions import store
 from jobfac.keys import Caller, Role
@@ -45,11 +45,6 @@ def _start(conn: sa.Connection, ask: Ask, key: str) -> sa.RowMapping:
     body: parameters.StartBody = ask.body
     caller = ask.caller
     job = visible_job(conn, caller, ask.path["job"])
-    by_job = isinstance(body.arguments, dict) or body.payloads is not None
-    if by_job and job.kind == JobKind.PROGRAM:
-        raise invalid([{"field": "arguments", "message": f"'{job.id}' is a program: give a list, and one payload"}])
-    if job.kind == JobKind.SEQUENCE and (isinstance(body.arguments, list) or body.payload is not None):
-        raise invalid([{"field": "arguments", "message": f"'{job.id}' is a sequence: give them by job id"}])
     overrides: dict[str, Any] = {}
     if isinstance(body.arguments, dict):
         overrides["arguments"] = body.arguments

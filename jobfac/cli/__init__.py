@@ -48,6 +48,7 @@ app = Commands(
 
 def main() -> None:
     """The entry point: every failure becomes one sentence on standard error and an exit code."""
+    common.prepare_streams()
     try:
         code = app.act(sys.argv[1:])
         sys.stdout.flush()
@@ -56,10 +57,11 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = common.DONE
     except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        common.note("There is no room for the output: the disk is full.")
+        if error.errno == errno.ENOSPC:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            common.note("There is no room for the output: the disk is full.")
+        else:
+            common.note(f"{error.filename or 'The system'}: {error.strerror or error}.")
         code = common.UNSUCCESSFUL
     except KeyboardInterrupt:
         common.note("Interrupted.")
@@ -83,6 +85,9 @@ def _explain(error: Exception) -> int:
         said = said.removesuffix(", unable to parse string as an integer")
         end = "" if said.endswith((".", "?")) else "."
         common.note(f"{said}{end} `{used} --help` shows how it is used.")
+        return common.USAGE
+    if isinstance(error, UnicodeEncodeError) and any("\udc80" <= letter <= "\udcff" for letter in "".join(sys.argv)):
+        common.note(f"The command line {common.NO_TEXT}")
         return common.USAGE
     if isinstance(error, Abort):
         common.note("Aborted.")

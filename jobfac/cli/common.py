@@ -10,11 +10,13 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from jobfac.cli.listing import PLAIN
+from jobfac.states import RunState
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -27,6 +29,9 @@ DONE, UNSUCCESSFUL, USAGE, NOT_FOUND, REFUSED, UNREACHABLE = range(6)
 
 MOST = 2**63 - 1
 """The greatest id."""
+
+NO_TEXT = "is not text in UTF-8; a program may get bytes as base64, or in a file of its own."
+"""What is said of a payload or an argument that no database stores."""
 
 RunId = Annotated[int, typer.Argument(min=1, max=MOST, help="The run's id.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, nothing else.")]
@@ -43,6 +48,13 @@ class Failure(Exception):
 def fail(code: int, sentence: str) -> NoReturn:
     """End the command with this sentence on standard error."""
     raise Failure(code, sentence)
+
+
+def tell_denied(runs: Iterable[Mapping[str, Any]]) -> None:
+    """End the command if one of these runs was not allowed to begin."""
+    for run in runs:
+        if run["state"] == RunState.DENIED:
+            fail(REFUSED, f"Run {run['id']} of job '{run['job']}' was denied: {run['reason']}.")
 
 
 def group(help_text: str) -> typer.Typer:
@@ -80,7 +92,7 @@ def _check_place(found: "Settings") -> None:
 
     url = found.database_url
     path = sqlite_path(url)
-    if path is None or path.exists():
+    if path is None or os.path.exists(path):  # noqa: PTH110 - false, too, for a name that no file can have
         return
     if found.api_url and url == Settings.database_url:
         fail(
@@ -88,7 +100,7 @@ def _check_place(found: "Settings") -> None:
             "This command does not go through JOBFAC_API_URL, it needs the database itself: set JOBFAC_DATABASE_URL, "
             "or unset JOBFAC_API_URL.",
         )
-    if not path.parent.is_dir():
+    if not os.path.isdir(path.parent):  # noqa: PTH112 - as above
         fail(
             UNREACHABLE,
             f"The database {url} cannot be reached: there is no folder {path.parent}. Check JOBFAC_DATABASE_URL.",
@@ -119,7 +131,7 @@ def instant(text: str, option: str, back: bool = False) -> datetime:
         return datetime.now(UTC) - timedelta(seconds=seconds(text, option))
     try:
         return datetime.fromisoformat(text).astimezone()
-    except ValueError:
+    except (ValueError, OverflowError):
         fail(USAGE, f"{option} must be a time such as 2027-01-31T22:00:00+01:00 or '2027-01-31 22:00', not '{text}'.")
 
 
@@ -136,9 +148,36 @@ def on_signal(act: Callable[[bool], None]) -> None:
     signal.signal(signal.SIGINT, handle)
 
 
+def prepare_streams() -> None:
+    """A standard stream that whoever started us has closed is there and empty; a letter that standard output cannot
+    spell is escaped instead of an error."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):  # in the order of their numbers
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - for as long as we live
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def piped() -> str:
+    """All of standard input."""
+    try:
+        text = sys.stdin.read()
+        text.encode()
+    except UnicodeError:
+        fail(USAGE, f"Standard input {NO_TEXT}")
+    return text
+
+
+def print_text(text: str) -> None:
+    """JSON or YAML on standard output: in UTF-8, whatever the terminal's encoding is, for other programs read it."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(text.encode(errors="backslashreplace"))
+    sys.stdout.flush()
+
+
 def print_json(document: Any) -> None:
     """One JSON document on standard output."""
-    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    print_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
 
 
 def note(text: str) -> None:

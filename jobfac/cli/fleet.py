@@ -160,6 +160,7 @@ def _worker(
     from jobfac.definitions.values import read_id
     from jobfac.process import unignore_signals
     from jobfac.settings import worker_name
+    from jobfac.tables import fitting
     from jobfac.worker import Worker
 
     for pool in pools or []:
@@ -171,6 +172,8 @@ def _worker(
     for label in labels or []:
         if not label.partition("=")[2]:
             fail(USAGE, f"--label must be K=V, such as zone=a, not '{label}'.")
+    if name and name != fitting(name, 200):
+        fail(USAGE, f"--name must have at most 200 characters, not {len(name)}.")
     unignore_signals()
     return Worker(
         db,

@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jobfac.cli.backend import backend
-from jobfac.cli.common import USAGE, Failure, Json, caller, database, group, note, print_fields, print_json, print_table
+from jobfac.cli.common import (
+    USAGE,
+    Failure,
+    Json,
+    caller,
+    database,
+    group,
+    note,
+    print_fields,
+    print_json,
+    print_table,
+    print_text,
+)
 
 if TYPE_CHECKING:
     from jobfac.definitions import AnyJob, Defaults, Definitions, Plan
@@ -116,7 +128,7 @@ def export(
     if as_json:
         print_json({"jobs": bodies} | ({"defaults": defaults} if defaults else {}))
     else:
-        typer.echo(_yaml(bodies, defaults), nl=False)
+        print_text(_yaml(bodies, defaults))
 
 
 @app.command("list")

@@ -31,6 +31,9 @@ def logs(
         if attempt is not None and not any(row["number"] == attempt for row in found["attempts"]):
             fail(NOT_FOUND, f"Run {run} has no attempt {attempt}; it has {found['attempt']}.")
         if as_json:
+            while follow and found["state"] not in FINAL:
+                found = factory.wait(run, 1.0)
+            number = attempt or max(1, found["attempt"])
             print_json(_whole(factory, run, number, streams))
             return
         _tell_files(found, number, streams)
@@ -58,10 +61,10 @@ def _tell_files(run: dict[str, Any], number: int, streams: list[str]) -> None:
                 note(f"The {stream} of attempt {number} goes to {row[f'{stream}_path']} on {row['worker']}.")
 
 
-def _show(factory: Backend, run: int, attempt: int, positions: dict[str, int]) -> bool:
+def _show(factory: Backend, run: int, attempt: int, positions: dict[str, int], aside: bool = False) -> bool:
     pieces = factory.output(run, attempt, positions)
     for piece in pieces:
-        target = sys.stderr if piece.stream == "stderr" else sys.stdout
+        target = sys.stderr if aside or piece.stream == "stderr" else sys.stdout
         target.buffer.write(_bytes(piece))
     sys.stdout.flush()
     sys.stderr.flush()
@@ -75,9 +78,13 @@ def _bytes(piece: Text) -> bytes:
 
 
 def follow_run(
-    factory: Backend, run: dict[str, Any], streams: list[str] | None = None, attempt: int | None = None
+    factory: Backend,
+    run: dict[str, Any],
+    streams: list[str] | None = None,
+    attempt: int | None = None,
+    aside: bool = False,
 ) -> dict[str, Any]:
-    """Show output until the run is final, attempt after attempt."""
+    """Show output until the run is final, attempt after attempt; ``aside``: all of it on standard error."""
     number, positions = 0, {"": 0}
     while True:
         # First the state, then the output: what came before the end is shown before we leave.
@@ -86,7 +93,7 @@ def follow_run(
         for current in [attempt] if attempt is not None else range(max(1, number), run["attempt"] + 1):
             if current != number:
                 number, positions = current, dict.fromkeys(streams or ["stdout", "stderr"], 0)
-            while _show(factory, run["id"], number, positions):
+            while _show(factory, run["id"], number, positions, aside):
                 pass
         if over or (attempt is not None and run["attempt"] > attempt):
             return run

@@ -20,6 +20,7 @@ from jobfac.cli.common import (
     print_json,
     print_table,
     state,
+    tell_denied,
 )
 from jobfac.states import FINAL, RunState
 
@@ -61,6 +62,7 @@ def retry(
     with backend() as factory:
         new = factory.retry(run, from_failed)
     print_json(new) if as_json else typer.echo(new["id"])
+    tell_denied([new])
 
 
 @app.command("list")

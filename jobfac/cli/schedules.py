@@ -20,6 +20,7 @@ from jobfac.cli.common import (
     note,
     print_json,
     print_table,
+    print_text,
     shown,
 )
 
@@ -129,7 +130,7 @@ def crontab(
     for warning in warnings:
         note(f"warning: {warning}")
     try:
-        typer.echo(d.dump(d.from_data({"jobs": jobs})), nl=False)
+        print_text(d.dump(d.from_data({"jobs": jobs})))
     except d.DefinitionError as error:
         raise Failure(USAGE, "\n".join(str(problem) for problem in error.problems)) from None
 

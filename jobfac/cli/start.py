@@ -2,13 +2,12 @@
 
 import json
 import re
-import sys
 from typing import Annotated, Any
 
 import typer
 
 from jobfac.cli.backend import Backend, backend
-from jobfac.cli.common import REFUSED, UNSUCCESSFUL, USAGE, Json, fail, instant, note, print_json, seconds
+from jobfac.cli.common import UNSUCCESSFUL, USAGE, Json, fail, instant, note, piped, print_json, seconds, tell_denied
 from jobfac.cli.logs import follow_run
 from jobfac.states import FINAL, RunState
 
@@ -41,7 +40,9 @@ def start(
         ),
     ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end; exit 0 only if it succeeded.")] = False,
-    follow: Annotated[bool, typer.Option("--follow", help="Wait, and show the output as it comes.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Wait, and show the output as it comes, with --json on standard error.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Start a job and print the run's id."""
@@ -51,27 +52,26 @@ def start(
         fail(
             USAGE, f"--count cannot be combined with {'--key' if key is not None else '--follow'}; start one at a time."
         )
+    if key == "":
+        fail(USAGE, "--key must not be empty: every start with it would be the same run.")
     wish: dict[str, Any] = {"arguments": argument or None, "priority": priority}
-    wish["payload"] = sys.stdin.read() if payload == "-" else payload
+    wish["payload"] = piped() if payload == "-" else payload
     wish["delay"] = None if delay is None else seconds(delay, "--in")
     wish["at"] = None if at is None else instant(at, "--at")
     if overrides := _overrides(arguments_of or [], payload_of or [], notify or []):
         wish["overrides"] = overrides
     with backend() as factory:
         runs = factory.start(job, wish, key, count)
-        if as_json and not wait:
-            print_json(runs if count > 1 else runs[0])
-        elif not as_json and not follow:
+        denied = any(run["state"] == RunState.DENIED for run in runs)
+        if not as_json and not follow:
             typer.echo("\n".join(str(run["id"]) for run in runs))
-        for run in runs:
-            if run["state"] == RunState.DENIED:
-                fail(REFUSED, f"Run {run['id']} of job '{job}' was denied: {run['reason']}.")
-        if follow:
-            runs = [follow_run(factory, runs[0])]
-        elif wait:
+        if follow and not denied:
+            runs = [follow_run(factory, runs[0], aside=as_json)]
+        elif wait and not denied:
             runs = _wait(factory, runs)
-        if as_json and (wait or follow):
+        if as_json:
             print_json(runs if count > 1 else runs[0])
+        tell_denied(runs)
         if wait or follow:
             _judge(runs)
 

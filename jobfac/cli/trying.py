@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.main import get_command
 
-from jobfac.cli.common import NOT_FOUND, UNSUCCESSFUL, USAGE, Json, fail, note, on_signal, print_json, seconds, shown
+from jobfac.cli.common import (
+    NOT_FOUND,
+    UNSUCCESSFUL,
+    USAGE,
+    Json,
+    fail,
+    note,
+    on_signal,
+    piped,
+    print_json,
+    seconds,
+    shown,
+)
 from jobfac.cli.listing import PLAIN
 
 if TYPE_CHECKING:
@@ -99,7 +111,7 @@ def _payload(text: str | None, file: Path | None) -> str | None:
     if text is not None and file is not None:
         fail(USAGE, "--payload and --payload-file exclude each other; give one of them.")
     if file is None:
-        return sys.stdin.read() if text == "-" else text
+        return piped() if text == "-" else text
     try:
         with file.open(encoding="utf-8", newline="") as source:
             return source.read()

@@ -58,8 +58,9 @@ def _read_variable(value: Any) -> str:
 
 def _read_short(value: Any) -> str:
     text = read_word(value)
-    if len(text) > 128:
-        raise ValueError(f"must be at most 128 characters, not {len(text)}")
+    length = len(text.encode("utf-16-le")) // 2  # as SQL Server counts
+    if length > 128:
+        raise ValueError(f"must be at most 128 characters, not {length}")
     return text
 
 

@@ -1,5 +1,6 @@
 """Definitions in the database: versioned, read, and applied whole or not at all."""
 
+import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
@@ -11,10 +12,13 @@ from jobfac import audit
 from jobfac import definitions as d
 from jobfac.dialects import of, utcnow
 from jobfac.states import JobKind
-from jobfac.tables import category, job, job_version, queue
+from jobfac.tables import category, fitting, job, job_version, queue
 
 SEQUENCE_QUEUE = "@sequences"
 """Where sequence runs are queued: any worker or scheduler begins them, none of its slots is taken."""
+
+QUEUE_LENGTH = 400
+"""Characters of a queue's name at most."""
 
 
 class Stored(NamedTuple):
@@ -104,7 +108,10 @@ def queue_of(definition: d.AnyJob) -> tuple[str, str, dict[str, str]]:
     labels = dict(sorted(definition.labels.items()))
     name = definition.pool
     if labels:
-        name += "[" + ",".join(f"{key}={value}" for key, value in labels.items()) + "]"
+        escaped = {key: value.replace("\\", "\\\\").replace(",", "\\,") for key, value in labels.items()}
+        name += "[" + ",".join(f"{key}={value}" for key, value in escaped.items()) + "]"
+    if name != fitting(name, QUEUE_LENGTH):
+        name = fitting(name, QUEUE_LENGTH - 72) + "... " + hashlib.sha256(name.encode()).hexdigest()
     return name, definition.pool, labels
 
 

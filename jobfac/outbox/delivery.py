@@ -10,7 +10,7 @@ from jobfac import audit
 from jobfac.definitions import Recipient
 from jobfac.dialects import SKIP, utcnow
 from jobfac.states import Delivery
-from jobfac.tables import notification
+from jobfac.tables import fitting, notification
 
 TRIES = 10
 """After so many a notification is dead; with the pauses between them that is about an hour and a half."""
@@ -83,7 +83,7 @@ def delivered(conn: sa.Connection, taken: Taken) -> bool:
 def failed(conn: sa.Connection, taken: Taken, error: str) -> Delivery:
     """It did not arrive: try again later, or give up; returns which."""
     state = Delivery.DEAD if taken.tries >= TRIES else Delivery.WAITING
-    _settle(conn, taken, {"state": state, "due_at": utcnow(pause(taken.tries) * 1000), "error": error[:1000]})
+    _settle(conn, taken, {"state": state, "due_at": utcnow(pause(taken.tries) * 1000), "error": fitting(error, 1000)})
     return state
 
 

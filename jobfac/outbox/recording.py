@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from jobfac.dialects import utcnow
-from jobfac.tables import news
+from jobfac.tables import fitting, news
 
 _INSERT = news.insert().values(created_at=utcnow())
 
@@ -29,7 +29,7 @@ def record(conn: sa.Connection, items: Iterable[News]) -> None:
         item._asdict()
         | {
             "body": json.dumps(item.body, ensure_ascii=False),
-            "detail": None if item.detail is None else item.detail[:1000],
+            "detail": None if item.detail is None else fitting(item.detail, 1000),
         }
         for item in items
     ]

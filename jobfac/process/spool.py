@@ -5,6 +5,7 @@ the file open holds nothing up. One trait of files remains: a program that opens
 (`> /dev/stdout`) erases what was not yet read.
 """
 
+import contextlib
 import ctypes
 import os
 import re
@@ -93,7 +94,8 @@ class Spool:
             self._open = False
             os.close(self.fd)
             if delete:
-                self.path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # not there, or what the program has put there instead
+                    self.path.unlink()
 
     def _look(self) -> None:
         """Take note of how the file has grown, or that the program truncated it: then all of it counts as new."""

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from jobfac.dialects import utcnow
 from jobfac.runs.news import tell
-from jobfac.tables import run_event
+from jobfac.tables import fitting, run_event
 
 _INSERT = run_event.insert().values(at=utcnow())
 
@@ -32,7 +32,7 @@ def record(conn: sa.Connection, events: Sequence[Event]) -> None:
             "attempt": e.attempt,
             "event": e.event,
             "by": e.by,
-            "detail": None if e.detail is None else e.detail[:1000],
+            "detail": None if e.detail is None else fitting(e.detail, 1000),
         }
         for e in events
     ]

@@ -11,7 +11,7 @@ from jobfac.dialects import LOCKED, utcnow
 from jobfac.runs import gates
 from jobfac.runs.events import Event, record
 from jobfac.states import FINAL, HELD, RunState
-from jobfac.tables import attempt, run, spelled
+from jobfac.tables import attempt, fitting, run, spelled
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +202,7 @@ def note_program(conn: sa.Connection, run_id: int, number: int, pid: int | None,
     conn.execute(
         attempt.update()
         .where(attempt.c.run_id == run_id, attempt.c.number == number)
-        .values(pid=pid, stdout_path=paths.get("stdout"), stderr_path=paths.get("stderr"))
+        .values(pid=pid, stdout_path=_cut(paths.get("stdout")), stderr_path=_cut(paths.get("stderr")))
     )
 
 
@@ -256,8 +256,8 @@ def _values(outcome: Outcome, worker_id: int, state: RunState, failed: int) -> d
         "p_exit_message": _cut(outcome.exit_message),
         "p_outputs": outcome.outputs,
         "p_pid": outcome.pid,
-        "p_stdout_path": outcome.paths.get("stdout"),
-        "p_stderr_path": outcome.paths.get("stderr"),
+        "p_stdout_path": _cut(outcome.paths.get("stdout")),
+        "p_stderr_path": _cut(outcome.paths.get("stderr")),
         "p_ago": -round((time.monotonic() - outcome.ended) * 1000),
         "p_wait": round((outcome.retry_after or 0.0) * 1000),
         "p_failed": failed,
@@ -265,7 +265,7 @@ def _values(outcome: Outcome, worker_id: int, state: RunState, failed: int) -> d
 
 
 def _cut(text: str | None) -> str | None:
-    return None if text is None else text[:1000]
+    return None if text is None else fitting(text, 1000)
 
 
 def report_progress(

@@ -9,14 +9,15 @@ from typing import Any
 import sqlalchemy as sa
 
 from jobfac import outbox
-from jobfac.definitions import DefinitionError, Notify, read_notify, store
+from jobfac.definitions import DefinitionError, Notify, Problem, read_notify, store
+from jobfac.definitions.values import suggestion
 from jobfac.dialects import utcnow
 from jobfac.runs import gates
 from jobfac.runs.events import Event, record
 from jobfac.runs.reading import NotFound, no_job, no_run
 from jobfac.runs.stopping import make_room
 from jobfac.states import ACTIVE, JobKind, RunState
-from jobfac.tables import run
+from jobfac.tables import fitting, run
 
 PAYLOAD_LIMIT = 4 * 1024 * 1024
 """Characters of a payload at most."""
@@ -63,7 +64,8 @@ def start(conn: sa.Connection, wish: Start) -> int:
     Raises:
         NotFound: there is no such job.
         Refused: the job is disabled, not startable by hand, or does not take other arguments or this ``notify``.
-        DefinitionError: the ``notify`` among the overrides is none.
+        DefinitionError: the ``notify`` among the overrides is none, or arguments and payloads are not by job for a
+            sequence, by job for a program, or for a job that is not in the sequence.
     """
     if wish.key is not None:
         # Two with the same key: the second waits here. The lock is on one key of ix_run_start_key, or on the gap where
@@ -76,12 +78,12 @@ def start(conn: sa.Connection, wish: Start) -> int:
         ).scalar()
         if found is not None:
             return int(found)
-    return _insert(conn, wish, _values(store.load(conn, wish.job), wish), 1)[0]
+    return _insert(conn, wish, _checked(conn, wish), 1)[0]
 
 
 def start_many(conn: sa.Connection, wish: Start, count: int) -> list[int]:
     """Insert ``count`` equal runs and return their ids in order. All or none. Raises as ``start`` does."""
-    values = _values(store.load(conn, wish.job), wish)
+    values = _checked(conn, wish)
     if gates.is_ruled(values):
         return [_insert(conn, wish, values, 1)[0] for _ in range(count)]
     ids: list[int] = []
@@ -141,6 +143,42 @@ def retry(conn: sa.Connection, run_id: int, by: str, overrides: Mapping[str, Any
     return _insert(conn, wish, _values(store.load(conn, wish.job), wish), 1)[0]
 
 
+def _checked(conn: sa.Connection, wish: Start) -> dict[str, Any]:
+    """The row of a new run; what a person or a program gives it is known to fit."""
+    values = _values(store.load(conn, wish.job), wish)
+    if not wish.manual:
+        return values
+    by_job = {name: (wish.overrides or {}).get(name) for name in ("arguments", "payloads")}
+    if values["kind"] == JobKind.PROGRAM:
+        if any(given is not None for given in by_job.values()):
+            raise _misfit(wish, "arguments", "is a program, which takes a list of arguments and one payload")
+    elif wish.arguments is not None or wish.payload is not None:
+        raise _misfit(wish, "arguments", "is a sequence, which takes arguments and payloads by job id")
+    elif any(by_job.values()):
+        inside = _inside(conn, wish.job)
+        for name, given in by_job.items():
+            for child in given or ():
+                if child not in inside:
+                    raise _misfit(wish, name, f"has no job '{child}' inside{suggestion(child, inside)}")
+    return values
+
+
+def _misfit(wish: Start, field: str, message: str) -> DefinitionError:
+    return DefinitionError([Problem(f"job '{wish.job}' {message}", field)])
+
+
+def _inside(conn: sa.Connection, sequence: str) -> set[str]:
+    """The ids of all jobs that a sequence may start, those of the sequences in it included."""
+    inside: set[str] = set()
+    level = {sequence}
+    while level:
+        found = [one for one in store.load_many(conn, level).values() if not isinstance(one, DefinitionError)]
+        steps = [step for one in found for step in getattr(one.definition, "steps", ())]
+        level = {child for step in steps for child in step.jobs} - inside
+        inside |= level
+    return inside
+
+
 def _values(stored: store.Stored | DefinitionError | None, wish: Start) -> dict[str, Any]:
     """The row of a new run but for its state."""
     if stored is None:
@@ -156,7 +194,7 @@ def _values(stored: store.Stored | DefinitionError | None, wish: Start) -> dict[
         raise Refused(f"Job '{wish.job}' takes no other arguments: its definition says replace_arguments: false.")
     if wish.payload is not None and len(wish.payload) > PAYLOAD_LIMIT:
         raise Refused(f"The payload has {len(wish.payload):,} characters; {PAYLOAD_LIMIT:,} is the most.")
-    if wish.key is not None and len(wish.key) > KEY_LIMIT:
+    if wish.key is not None and wish.key != fitting(wish.key, KEY_LIMIT):
         raise Refused(f"The key has {len(wish.key)} characters; {KEY_LIMIT} is the most.")
     told = outbox.interest([*job.notify, *stored.defaults.notify, *_ad_hoc(wish)], wish.heard)
     return {
@@ -170,7 +208,7 @@ def _values(stored: store.Stored | DefinitionError | None, wish: Start) -> dict[
         "overrides": None if wish.overrides is None else json.dumps(wish.overrides, ensure_ascii=False),
         "notify": told.notify,
         "notify_jobs": told.notify_jobs if stored.kind == JobKind.SEQUENCE else None,
-        "created_by": wish.by[:128],
+        "created_by": fitting(wish.by, 128),
         "restartable": getattr(job, "restartable", True),
         "already_running": job.already_running,
         "concurrency_key": job.concurrency.key if job.concurrency else None,

@@ -9,7 +9,7 @@ from jobfac.runs import gates
 from jobfac.runs.events import Event, record
 from jobfac.runs.reading import no_run
 from jobfac.states import ACTIVE, FINAL, WAITING, RunState, Stop
-from jobfac.tables import run, spelled
+from jobfac.tables import fitting, run, spelled
 
 
 class Stopped(NamedTuple):
@@ -37,11 +37,16 @@ def request_stop(conn: sa.Connection, run_id: int, *, now: bool, by: str) -> Sto
     how = Stop.NOW if now else Stop.POLITE
     if before in FINAL or (before == RunState.STOPPING and row["stop"] in (how, Stop.NOW)):
         return Stopped(before, before)
-    values = {"stop": how, "stop_by": by[:128]}
+    values = {"stop": how, "stop_by": fitting(by, 128)}
     if before in WAITING:
         after = RunState.STOPPED
         change = run.update().values(
-            {**values, "state": after, "ended_at": utcnow(), "reason": f"stopped by {by} before it began"[:1000]}
+            {
+                **values,
+                "state": after,
+                "ended_at": utcnow(),
+                "reason": fitting(f"stopped by {by} before it began", 1000),
+            }
         )
     else:
         after = RunState.STOPPING

@@ -8,8 +8,9 @@ import sqlalchemy as sa
 
 from jobfac import definitions as d
 from jobfac.calendar import next_due
-from jobfac.definitions import Schedule, store
+from jobfac.definitions import Schedule, checks, store
 from jobfac.dialects import LOCKED, utcnow
+from jobfac.runs import Refused
 from jobfac.schedules.decision import TICK, fire_time, write
 from jobfac.tables import schedule
 
@@ -31,7 +32,15 @@ def put(conn: sa.Connection, job_id: str, definition: d.AnyJob, by: str) -> int:
 
 
 def remove(conn: sa.Connection, job_id: str, by: str) -> bool:
-    """Delete a job and its schedules. False: there was none."""
+    """Delete a job and its schedules. False: there was none.
+
+    Raises:
+        Refused: a sequence runs it.
+    """
+    known = {one.id: d.canonical(one.definition) for one in store.load_all(conn)}
+    users = sorted(user for user, inside in checks.children({}, known).items() if job_id in inside)
+    if users:
+        raise Refused(f"Job '{job_id}' is used by the sequence '{users[0]}'; change that first.")
     found = store.remove(conn, job_id, by)
     sync(conn, job_id, None)
     return found

@@ -10,7 +10,7 @@ from jobfac.definitions import Go, Step
 from jobfac.dialects import utcnow
 from jobfac.sequences.decide import Leave, Visit
 from jobfac.states import ACTIVE, FINAL, RunState, StepResult, StepStart
-from jobfac.tables import run, spelled, visit
+from jobfac.tables import fitting, run, spelled, visit
 
 
 class Place(NamedTuple):
@@ -87,7 +87,7 @@ def enter(
         "number": number,
         "start": start,
         "proceed": step.proceed,
-        "reason": None if reason is None else reason[:1000],
+        "reason": None if reason is None else fitting(reason, 1000),
     }
     times: dict[str, Any] = {"entered_at": utcnow()}
     if left is not None:

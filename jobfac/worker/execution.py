@@ -1,5 +1,6 @@
 """One execution of a run: from its definition to a program, and from the program's end to an outcome. Knows no SQL."""
 
+import contextlib
 import json
 import os
 import threading
@@ -279,4 +280,5 @@ class Execution:
             self.spools.clear()
         self.report.close()
         if self.claimed.payload is not None:
-            self._payload.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # not there, or what the program has put there instead
+                self._payload.unlink()

@@ -1,11 +1,15 @@
 """The report file: JSON lines by which a program, in any language, tells of its progress and its result."""
 
+import contextlib
 import json
 import math
 import os
 import pwd
+import stat
 from pathlib import Path
 from typing import Any
+
+from jobfac.tables import fitting
 
 LONGEST_LINE = 64 * 1024
 """Bytes of one report; a longer line is passed over."""
@@ -33,11 +37,15 @@ class Report:
     def read(self, final: bool = False) -> None:
         """Take in whole lines that were appended since the last call; ``final``: a last one without its end too."""
         try:
-            with open(self.path, "rb") as file:  # noqa: PTH123
-                file.seek(self._position)
-                text = file.read(16 * LONGEST_LINE)
-        except FileNotFoundError:
+            handle = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:  # not there, or what the program has put there instead
             return
+        try:
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                return
+            text = os.pread(handle, 16 * LONGEST_LINE, self._position)
+        finally:
+            os.close(handle)
         end = text.rfind(b"\n") + 1
         if final or (end == 0 and len(text) > LONGEST_LINE):
             end = len(text)
@@ -46,27 +54,34 @@ class Report:
             self._take(line)
 
     def _take(self, line: bytes) -> None:
-        try:
+        # RecursionError and OverflowError: brackets and numbers beyond all measure.
+        with contextlib.suppress(ValueError, RecursionError, OverflowError):
             said = json.loads(line) if len(line) <= LONGEST_LINE else None
-        except ValueError:
-            return
-        if not isinstance(said, dict):
-            return
+            if isinstance(said, dict):
+                self._take_in(said)
+
+    def _take_in(self, said: dict[str, Any]) -> None:
         progress = said.get("progress")
         if isinstance(progress, int | float) and not isinstance(progress, bool) and math.isfinite(progress):
             self.progress = min(1.0, max(0.0, float(progress)))
             self.changed = True
         for name in ("message", "result", "exit_message"):
             if isinstance(said.get(name), str):
-                setattr(self, name, said[name][:1000])
+                setattr(self, name, fitting(_whole(said[name]), 1000))
                 self.changed = self.changed or name == "message"
         if isinstance(said.get("outputs"), dict):
             self.outputs = self._merged(said["outputs"])
 
     def _merged(self, more: dict[str, Any]) -> str:
         known = json.loads(self.outputs) if self.outputs else {}
-        return json.dumps(known | more, ensure_ascii=False)
+        return _whole(json.dumps(known | more, ensure_ascii=False, allow_nan=False))
 
     def close(self) -> None:
         """Remove the file."""
-        self.path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # not there, or what the program has put there instead
+            self.path.unlink()
+
+
+def _whole(text: str) -> str:
+    """The text with question marks for halves of characters, which JSON can spell and no database store."""
+    return text.encode(errors="replace").decode()

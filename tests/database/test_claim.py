@@ -5,6 +5,7 @@ import random
 from database.helpers import Hand, attempts, define, events, get, start, together
 from jobfac import leases, runs
 from jobfac.database import Database
+from jobfac.definitions import Job, store
 from jobfac.runs import Start
 from jobfac.states import RunState
 
@@ -50,6 +51,19 @@ def test_the_best_of_several_queues_come_first(db: Database) -> None:
     hand = Hand(db)
     assert [c.id for c in hand.claim(4, queues)] == [ids[p] for p in (6, 5, 4, 3)]
     assert [c.id for c in hand.claim(4, queues)] == [ids[p] for p in (2, 1)]
+
+
+def test_each_pool_and_labels_have_a_queue_of_their_own_that_fits_its_column(db: Database) -> None:
+    long = {f"{letter}{'x' * 120}": "y" * 120 for letter in "abc"}
+    labels: list[dict[str, str]] = [
+        {"a": "x,b=y"}, {"a": "x", "b": "y"}, {"a": "x\\", "b": "y"}, {"a": "x\\,b=y"}, long, {**long, "d": "z"},
+    ]  # fmt: skip
+    queues = [store.queue_of(Job(command=("x",), labels=one))[0] for one in labels]
+    assert len(set(queues)) == len(queues)
+    assert queues[1] == "default[a=x,b=y]"
+    assert max(map(len, queues)) <= 400
+    define(db, a={"labels": long})
+    start(db, "a")
 
 
 def test_a_worker_takes_from_the_queues_of_its_pools_and_labels(db: Database) -> None:

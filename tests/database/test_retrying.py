@@ -280,3 +280,10 @@ def test_processes_that_write_at_once_all_succeed(sqlite_url: str) -> None:
     with db.read() as conn:
         assert conn.execute(sa.select(sa.func.count()).select_from(audit)).scalar_one() == 450
     db.close()
+
+
+@ON_MSSQL
+def test_a_login_that_may_not_do_this_is_a_sentence(db: Database, faults: Faults) -> None:
+    faults('error 229 matching "jobfac.job" at 1')
+    with pytest.raises(Unreachable, match="permission was denied"):
+        db.query(lambda conn: conn.execute(sa.select(job.c.id)).all())

@@ -90,6 +90,7 @@ def test_every_mistake_is_one_sentence_and_its_exit_code(sqlite_factory: Factory
             "timed": {"command": ["echo"], "on_demand": False},
             "fixed": {"command": ["echo"], "replace_arguments": False},
             "alone": {"command": ["echo"], "already_running": "deny"},
+            "both": {"steps": [{"name": "one", "jobs": ["alone", "timed"]}]},
         }
     )
     factory.start("alone")
@@ -113,17 +114,96 @@ def test_every_mistake_is_one_sentence_and_its_exit_code(sqlite_factory: Factory
         ("jobs", "enable", "nope"): 3,
         ("workers", "drain", "99"): 3,
         ("apply", "missing.yaml"): 2,
+        ("start", "alone", "--key", ""): 2,
+        ("worker", "--name", "n" * 201): 2,
         ("worker", "--label", "zone"): 2,
         ("worker", "--pool", "a b"): 2,
         ("runs", "show", "99999999999999999999"): 2,
         ("start", "alone", "--count", "many"): 2,
         ("start", "alone", "--notify", "failed"): 2,
+        ("start", "alone", "--at", "9999-12-31T23:59:59-12:00"): 2,
+        ("runs", "list", "--since", "9999-12-31T23:59:59-12:00"): 2,
+        ("start", "alone", "--payload", "a\udcff"): 2,
+        ("start", "alone", "--argument", "a\udcff"): 2,
+        ("start", "alone", "--arguments-of", 'alone=["x"]'): 2,
+        ("start", "both", "--argument", "x"): 2,
+        ("start", "both", "--payload", "x"): 2,
+        ("start", "both", "--arguments-of", 'other=["x"]'): 2,
+        ("start", "both", "--payload-of", "other=x"): 2,
+        ("jobs", "delete", "alone"): 4,
     }
     for words, code in mistakes.items():
         done = factory.run(*words, code=code)
         assert done.stderr.strip(), words
         assert "Traceback" not in done.stderr, words
         assert "\n" not in done.stderr.strip() or words[0] == "apply", (words, done.stderr)
+
+
+def test_with_json_there_is_one_document_whatever_else_is_said(sqlite_factory: Factory) -> None:
+    factory = sqlite_factory
+    factory.apply(
+        {
+            "hello": {"command": ["sh", "-c", "echo hello; echo to you >&2"]},
+            "alone": {"command": ["sleep", "60"], "already_running": "deny"},
+        }
+    )
+    factory.worker()
+    followed = factory.run("start", "hello", "--follow", "--json")
+    assert json.loads(followed.stdout)["state"] == "succeeded"
+    assert sorted(followed.stderr.splitlines()) == ["hello", "to you"]
+    assert factory.json("logs", "1", "-f")["stdout"] == "hello\n"
+    factory.start("alone")
+    for words in (("start", "alone"), ("start", "alone", "--wait"), ("start", "alone", "--follow")):
+        assert factory.json(*words, code=4)["state"] == "denied", words
+    assert factory.json("retry", "3", code=4)["state"] == "denied"
+    listed = factory.json("start", "alone", "--count", "2", code=4)
+    assert [run["state"] for run in listed] == ["denied", "denied"]
+
+
+def test_logs_with_json_and_follow_wait_for_the_end(sqlite_factory: Factory) -> None:
+    factory = sqlite_factory
+    factory.apply({"slow": {"command": ["sh", "-c", "echo first; read x < fifo; echo last"], "directory": "."}})
+    subprocess.run(["mkfifo", "fifo"], cwd=factory.folder, check=True)
+    factory.worker()
+    run = factory.start("slow")
+    command = [sys.executable, "-m", "jobfac", "logs", str(run), "-f", "--json"]
+    with subprocess.Popen(command, env=factory.environment, cwd=factory.folder, stdout=subprocess.PIPE) as process:
+        factory.wait(run, states={"running"})
+        with (factory.folder / "fifo").open("w") as fifo:
+            fifo.write("go\n")
+        assert process.stdout is not None
+        assert json.loads(process.stdout.read())["stdout"] == "first\nlast\n"
+
+
+def test_whatever_the_terminal_can_spell(sqlite_factory: Factory) -> None:
+    factory = sqlite_factory
+    body = {"name": "Köln 東京", "command": ["echo", "Köln"]}
+    factory.apply({"far": body})
+    factory.environment["PYTHONIOENCODING"] = "ascii"
+    assert "K\\xf6ln" in factory.run("jobs", "list").stdout
+    assert factory.json("jobs", "show", "far")["definition"]["name"] == "Köln 東京"
+    assert factory.run("export").stdout == f"jobs:\n  far:\n    name: {body['name']}\n    command: [echo, Köln]\n"
+    assert factory.run("doctor", code=None).stdout.startswith("\\u2714")
+    bad = [sys.executable, "-m", "jobfac", "start", "far", "--payload", "-"]
+    done = subprocess.run(
+        bad,
+        env={**factory.environment, "PYTHONIOENCODING": "utf-8"},
+        cwd=factory.folder,
+        input=b"a\xff",
+        capture_output=True,
+    )
+    assert (done.returncode, done.stderr.count(b"\n")) == (2, 1)
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_standard_streams_may_be_closed(sqlite_factory: Factory, closed: str) -> None:
+    factory = sqlite_factory
+    factory.apply({"hello": {"command": ["echo", "hello"]}})
+    line = f'"{sys.executable}" -m jobfac start hello --payload - --json {closed}'
+    done = subprocess.run(line, shell=True, env=factory.environment, cwd=factory.folder, input=b"", capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert bool(done.stdout) == (">&-" not in closed.replace("2>&-", ""))
+    assert factory.show(1)["payload"] == ""
 
 
 @pytest.mark.parametrize(
@@ -134,6 +214,16 @@ def test_a_database_that_cannot_be_reached_is_exit_code_5(sqlite_factory: Factor
     done = sqlite_factory.run("db", "check", code=5)
     assert "Traceback" not in done.stderr
     assert "JOBFAC_DATABASE_URL" in done.stderr or "driver" in done.stderr
+
+
+def test_a_file_that_is_no_database_is_exit_code_5(sqlite_factory: Factory, tmp_path: Path) -> None:
+    (tmp_path / "jobfac.db").write_bytes(b"no database at all" * 1000)
+    for words in (("runs", "list"), ("start", "x"), ("purge",), ("top", "--once"), ("db", "upgrade"), ("worker",)):
+        said = sqlite_factory.run(*words, code=5).stderr
+        assert "file is not a database" in said, words
+        assert said.count("\n") == 1, words
+    sqlite_factory.environment["JOBFAC_DATABASE_URL"] = f"sqlite:///{tmp_path}/{'x' * 300}.db"
+    assert "Traceback" not in sqlite_factory.run("runs", "list", code=5).stderr
 
 
 def test_without_a_schema_it_says_what_to_do(sqlite_factory: Factory, tmp_path: Path) -> None:

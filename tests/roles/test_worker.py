@@ -11,7 +11,7 @@ import pytest
 
 from factory import wait_for
 from process.stage import lives
-from roles.fleet import Fleet
+from roles.fleet import Fleet, leave
 
 USUAL = {"JOBFAC_LEASE": "15", "JOBFAC_HEARTBEAT": "3", "JOBFAC_LEASE_MARGIN": "3"}
 NOBODY = pwd.getpwnam("nobody")
@@ -208,6 +208,29 @@ def test_a_program_reports_its_progress_and_its_outputs(fleet: Fleet) -> None:
         {"rows": 12},
     )
     assert fleet.one("aware", arguments=["sh", str(gate)])["state"] == "failed"
+
+
+def test_no_program_harms_its_worker_by_what_it_leaves_in_its_files(fleet: Fleet) -> None:
+    half = r"""printf '%s\n' '{"exit_message": "a\ud800", "message": "\udfff", "outputs": {"a": "\ud800"}}' """
+    fleet.define(
+        half={"command": script(half + '>> "$JOBFAC_REPORT"')},
+        deep={"command": script("""python3 -c 'print("[" * 60000)' >> "$JOBFAC_REPORT" """)},
+        pipe={"command": script('mkfifo "$JOBFAC_REPORT"')},
+        folders={"command": script('rm "$JOBFAC_PAYLOAD_FILE"; mkdir "$JOBFAC_REPORT" "$JOBFAC_PAYLOAD_FILE"')},
+        spool={
+            "command": script(
+                'cd "${JOBFAC_REPORT%/*}"; for one in *.stdout; do rm "$one"; mkdir "$one"; done; echo hi'
+            )
+        },
+        after={"command": script("echo fine")},
+    )
+    worker = fleet.worker()
+    assert fleet.one("half")["exit_message"] == "a?"
+    for job in ("deep", "pipe", "folders", "spool", "after"):
+        found = fleet.one(job, payload="text")
+        assert (found["state"], found["attempt"]) == ("succeeded", 1), job
+    assert worker.poll() is None
+    assert leave(worker) == 0
 
 
 def test_secrets_are_resolved_on_the_worker_masked_and_never_stored(sqlite_fleet: Fleet) -> None:

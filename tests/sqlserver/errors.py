@@ -4,7 +4,7 @@ import psycopg
 from psycopg import errors as pg
 
 DEADLOCK, LOCK_TIMEOUT = 1205, 1222
-ENDS_STATEMENT = frozenset({266, 515, 547, 1222, 2601, 2627, 2628, 8134})
+ENDS_STATEMENT = frozenset({229, 266, 515, 547, 1222, 2601, 2627, 2628, 8134})
 ENDS_CONNECTION = frozenset({-2, 596, 4060, 18456, 40197, 40501, 40613, 49918})
 DEADLOCK_MESSAGE = (
     "Transaction (Process ID {spid}) was deadlocked on lock resources with another process and has been chosen as the "
@@ -19,6 +19,7 @@ MESSAGES = {
     40501: "The service is currently busy. Retry the request after 10 seconds.",
     49918: "Cannot process request. Not enough resources to process request.",
     18456: "Login failed for user 'sa'.",
+    229: "The SELECT permission was denied on the object 'job', database 'jobfac', schema 'jobfac'.",
 }
 
 

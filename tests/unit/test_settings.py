@@ -49,6 +49,13 @@ def test_the_file_may_be_elsewhere() -> None:
     assert load({"JOBFAC_CONFIG": "other.toml"}).api_port == 1234
 
 
+def test_an_empty_variable_names_no_file_and_an_impossible_name_is_a_sentence() -> None:
+    assert load({"JOBFAC_CONFIG": ""}) == Settings()
+    for name in ("x" * 300, ".", "missing.toml"):
+        with pytest.raises(SettingsError, match=name):
+            load({"JOBFAC_CONFIG": name})
+
+
 WORDS = {"wait": "polling", "smtp_tls": "tls", "log_format": "json", "log_level": "DEBUG", "metrics": "[::1]:9420"}
 
 
