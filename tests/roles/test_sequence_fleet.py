@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
 import sqlalchemy as sa
 
 from factory import FINAL, Factory, wait_for
@@ -23,6 +24,8 @@ NUMBER = int(os.environ.get("JOBFAC_TEST_SEQUENCES", "24"))
 """How many sequence runs; `JOBFAC_TEST_SEQUENCES=500` is the long form of this test."""
 
 MOST_KILLS = NUMBER // 8
+LIMIT = 60 + NUMBER
+"""Seconds."""
 
 STEPS = [
     {"name": "extract", "jobs": ["a", "b"], "on_mixed": {"step": "load"}, "on_failure": {"step": "alert"}},
@@ -36,6 +39,7 @@ JOBS = [job for step in STEPS for job in step["jobs"]]
 PLACES = [(step["name"], job) for step in STEPS for job in step["jobs"]]
 
 
+@pytest.mark.timeout(LIMIT + 60)
 def test_every_path_is_right_although_workers_die(factory: Factory) -> None:
     program = {"command": ["sh", "-c", 'sleep 0.1; exit "$1"', "sh"]}
     factory.apply(dict.fromkeys(JOBS, program) | {"seq": {"steps": STEPS}})
@@ -53,7 +57,7 @@ def test_every_path_is_right_although_workers_die(factory: Factory) -> None:
         plans[db.transact(runs.start, Start("seq", "tester", overrides=overrides))] = codes
 
     killed = 0
-    end = time.monotonic() + 60 + NUMBER / 2
+    end = time.monotonic() + LIMIT
     while not are_over(db, plans) and time.monotonic() < end:
         time.sleep(dice.uniform(0.1, 0.8))
         busy = [pid for pid, held in fleet(db).items() if held]
