@@ -10,6 +10,8 @@ import sqlalchemy as sa
 
 from jobfac import outbox
 from jobfac.definitions import DefinitionError, Notify, read_notify, store
+from jobfac.definitions import Sequence as Definition
+from jobfac.definitions.values import suggestion
 from jobfac.dialects import utcnow
 from jobfac.runs import gates
 from jobfac.runs.events import Event, record
@@ -62,7 +64,7 @@ def start(conn: sa.Connection, wish: Start) -> int:
 
     Raises:
         NotFound: there is no such job.
-        Refused: the job is disabled, not startable by hand, or does not take other arguments or this ``notify``.
+        Refused: the job is disabled, not startable by hand, or does not take such arguments or this ``notify``.
         DefinitionError: the ``notify`` among the overrides is none.
     """
     if wish.key is not None:
@@ -76,12 +78,12 @@ def start(conn: sa.Connection, wish: Start) -> int:
         ).scalar()
         if found is not None:
             return int(found)
-    return _insert(conn, wish, _values(store.load(conn, wish.job), wish), 1)[0]
+    return _insert(conn, wish, _checked(conn, wish), 1)[0]
 
 
 def start_many(conn: sa.Connection, wish: Start, count: int) -> list[int]:
     """Insert ``count`` equal runs and return their ids in order. All or none. Raises as ``start`` does."""
-    values = _values(store.load(conn, wish.job), wish)
+    values = _checked(conn, wish)
     if gates.is_ruled(values):
         return [_insert(conn, wish, values, 1)[0] for _ in range(count)]
     ids: list[int] = []
@@ -139,6 +141,38 @@ def retry(conn: sa.Connection, run_id: int, by: str, overrides: Mapping[str, Any
         retry_of=run_id,
     )
     return _insert(conn, wish, _values(store.load(conn, wish.job), wish), 1)[0]
+
+
+def _checked(conn: sa.Connection, wish: Start) -> dict[str, Any]:
+    """The row of a new run, if all that it hands over is for somebody."""
+    stored = store.load(conn, wish.job)
+    values = _values(stored, wish)
+    assert stored is not None
+    by_job = [name for field in ("arguments", "payloads") for name in (wish.overrides or {}).get(field) or ()]
+    if not isinstance(stored.definition, Definition):
+        if by_job:
+            raise Refused(f"Job '{stored.id}' is a program; arguments and payloads by job are for a sequence.")
+        return values
+    if wish.arguments is not None or wish.payload is not None:
+        raise Refused(f"Job '{stored.id}' is a sequence; give arguments and payloads by the id of a job in it.")
+    inside = _inside(conn, stored.definition) if by_job else set()
+    for name in by_job:
+        if name not in inside:
+            hint = suggestion(name, inside) or f"; its jobs are: {', '.join(sorted(inside))}."
+            raise Refused(f"Sequence '{stored.id}' contains no job '{name}'{hint}")
+    return values
+
+
+def _inside(conn: sa.Connection, sequence: Definition) -> set[str]:
+    """The ids of all jobs in a sequence, those of sequences within it too."""
+    inside: set[str] = set()
+    new = {job for step in sequence.steps for job in step.jobs}
+    while new:
+        inside |= new
+        found = [one.definition for one in store.load_many(conn, new).values() if isinstance(one, store.Stored)]
+        nested = [one for one in found if isinstance(one, Definition)]
+        new = {job for one in nested for step in one.steps for job in step.jobs} - inside
+    return inside
 
 
 def _values(stored: store.Stored | DefinitionError | None, wish: Start) -> dict[str, Any]:
