@@ -1,11 +1,15 @@
 """Cron expressions. cronsim reads the fields and matches days; clock changes are left to `times`."""
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
 from cronsim import CronSim
 
 from jobfac.calendar.days import DayTest
+
+LONE = re.compile(r"\b(\w+)-\1/\d+")
+"""A range of one value with a step, such as 8-8/5: it is this value, but cronsim takes it for 8/5."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,7 @@ class Cron:
 
 def parse(fields: str) -> Cron:
     """Read five fields that `jobfac.definitions` found valid."""
-    sim = CronSim(fields, datetime(2000, 1, 1, tzinfo=UTC))
+    sim = CronSim(LONE.sub(r"\1", fields), datetime(2000, 1, 1, tzinfo=UTC))
     minute, hour, *_ = fields.split()
 
     def matches(day: date) -> bool:

@@ -45,12 +45,12 @@ def check(job: str, definition: AnyJob, tree: Children) -> Iterator[Finding]:
     wrong = list(_step_names(definition.steps))
     yield from wrong
     if not wrong:
-        yield from _endless(definition.steps)
+        yield from _endless(definition.steps, tree)
 
 
-def unreachable(definition: Sequence) -> Iterator[Finding]:
+def unreachable(definition: Sequence, tree: Children) -> Iterator[Finding]:
     """The steps to which no way leads: no error, but hardly meant."""
-    ways = _ways(definition.steps)
+    ways = _ways(definition.steps, tree)
     reached = _closure({definition.steps[0].name}, ways)
     for position, step in enumerate(definition.steps):
         if step.name not in reached:
@@ -113,8 +113,8 @@ def _step_names(steps: tuple[Step, ...]) -> Iterator[Finding]:
                 yield Finding(path, f"{spelled(path)} names the unknown step '{go.step}'{suggestion(go.step, names)}")
 
 
-def _endless(steps: tuple[Step, ...]) -> Iterator[Finding]:
-    ways = _ways(steps)
+def _endless(steps: tuple[Step, ...], tree: Children) -> Iterator[Finding]:
+    ways = _ways(steps, tree)
     reached = _closure({steps[0].name}, ways)
     stuck = [step.name for step in steps if step.name in reached and END not in _closure(ways[step.name], ways)]
     if stuck:
@@ -122,7 +122,7 @@ def _endless(steps: tuple[Step, ...]) -> Iterator[Finding]:
         yield Finding(("steps",), f"steps {names} lead to no end; let one of them go to end or end_failed")
 
 
-def _ways(steps: tuple[Step, ...]) -> dict[str | None, set[str | None]]:
+def _ways(steps: tuple[Step, ...], tree: Children) -> dict[str | None, set[str | None]]:
     """Every step with the steps that may follow it, or ``END``."""
     following = [step.name for step in steps[1:]] + [END]
 
@@ -130,9 +130,18 @@ def _ways(steps: tuple[Step, ...]) -> dict[str | None, set[str | None]]:
         return {"next": next_step, "step": go.step}.get(go.kind, END)
 
     return {
-        step.name: {target(go, next_step) for go in step.targets().values()}
+        step.name: {
+            target(go, next_step)
+            for field, go in step.targets().items()
+            if field != "on_mixed" or _may_be_mixed(step, tree)
+        }
         for step, next_step in zip(steps, following, strict=True)
     }
+
+
+def _may_be_mixed(step: Step, tree: Children) -> bool:
+    """Whether it waits for several ends or runs a sequence: one program alone succeeds or fails."""
+    return (step.proceed == "when_all" and len(step.jobs) > 1) or any(tree.get(job) for job in step.jobs)
 
 
 def _closure(start: Iterable[Any], ways: Mapping[Any, Iterable[Any]]) -> set[Any]:

@@ -134,7 +134,7 @@ def _assemble(documents: list[Document], known: Known, problems: list[Problem]) 
     if problems:
         raise DefinitionError(problems)
     sequences = {job: definition for job, definition in jobs.items() if isinstance(definition, Sequence)}
-    odd = (places[job].problem(found) for job, sequence in sequences.items() for found in unreachable(sequence))
+    odd = (places[job].problem(found) for job, sequence in sequences.items() for found in unreachable(sequence, tree))
     return Definitions(jobs, defaults, tuple(odd))
 
 

@@ -91,10 +91,6 @@ class _Box(NamedTuple):
     top: int
     height: int
 
-    @property
-    def middle(self) -> int:
-        return self.top + self.height // 2
-
 
 def svg(title: str, sequence: Definition) -> str:
     """The sequence as an SVG document: the steps one below the other, jumps ahead on the right, back on the left."""
@@ -119,10 +115,11 @@ def svg(title: str, sequence: Definition) -> str:
         labels.append(_label(edge, x + 6, (start + end) // 2 + 4, "start"))
     for side, group in ((1, ahead), (-1, back)):
         x = left + wide if side > 0 else left
-        for lane, edge in enumerate(sorted(group, key=lambda way: abs(order[way.target] - order[way.source])), start=1):
-            start = boxes[edge.source].middle + 6 * side
-            end = boxes[edge.target].middle - 6 * side
-            far = x + side * LANE * lane
+        group = sorted(group, key=lambda way: abs(order[way.target] - order[way.source]))
+        heights = _heights(boxes, group, side)
+        for lane, edge in enumerate(group):
+            start, end = heights[lane, True], heights[lane, False]
+            far = x + side * LANE * (lane + 1)
             lines.append(_line(edge, f"M{x},{start} H{far} V{end} H{x + side}"))
             labels.append(_label(edge, far + 5 * side, start + (end - start) // 3, "start" if side > 0 else "end"))
     marks = "".join(
@@ -146,6 +143,19 @@ def _boxes(sequence: Definition, ways: list[Edge]) -> dict[int, _Box]:
         boxes[number] = _Box(lines, top, LINE * len(lines) + PADDING * 2)
         top += boxes[number].height + GAP
     return boxes
+
+
+def _heights(boxes: dict[int, _Box], lanes: list[Edge], side: int) -> dict[tuple[int, bool], int]:
+    """Where the edge of each lane leaves its box (True) and meets the other (False): apart from all others, and those
+    of outer lanes around those of inner ones, so that none of a box crosses another."""
+    heights: dict[tuple[int, bool], int] = {}
+    for number, box in boxes.items():
+        meeting = [(lane, False) for lane, edge in enumerate(lanes) if edge.target == number]
+        leaving = [(lane, True) for lane, edge in enumerate(lanes) if edge.source == number]
+        ends = [*meeting, *reversed(leaving)][::side]
+        for place, end in enumerate(ends, start=1):
+            heights[end] = box.top + box.height * place // (len(ends) + 1)
+    return heights
 
 
 def _node(box: _Box, left: int, wide: int, is_step: bool) -> str:

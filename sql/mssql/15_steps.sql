@@ -101,6 +101,16 @@ BEGIN
         THROW 50007, N'@arguments of a sequence must be a JSON object such as {"extract": ["--full"]}.', 1;
     IF @kind = 'sequence' AND @payload IS NOT NULL AND (ISJSON(@payload) = 0 OR LEFT(LTRIM(@payload), 1) <> N'{')
         THROW 50007, N'@payload of a sequence must be a JSON object such as {"extract": "2027"}.', 1;
+    IF @kind = 'sequence' AND EXISTS (
+        SELECT 1 FROM OPENJSON(@arguments) AS a
+        WHERE NOT EXISTS (SELECT 1 FROM jobfac.job AS j WHERE j.id = a.[key] COLLATE DATABASE_DEFAULT)
+    )
+        THROW 50007, N'@arguments of a sequence must be by the ids of its jobs; one of them is no job at all.', 1;
+    IF @kind = 'sequence' AND EXISTS (
+        SELECT 1 FROM OPENJSON(@payload) AS p
+        WHERE NOT EXISTS (SELECT 1 FROM jobfac.job AS j WHERE j.id = p.[key] COLLATE DATABASE_DEFAULT)
+    )
+        THROW 50007, N'@payload of a sequence must be by the ids of its jobs; one of them is no job at all.', 1;
     IF DATALENGTH(@payload) > 8388608
         THROW 50007, N'The payload has more than 4,194,304 characters; keep it elsewhere and pass its place.', 1;
     IF @delay_seconds < 0

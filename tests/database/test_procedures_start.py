@@ -111,6 +111,18 @@ REFUSED: list[tuple[str, dict[str, Any], int, str]] = [
         '@arguments of a sequence must be a JSON object such as {"extract": ["--full"]}.',
     ),
     ("all", {"payload": "text"}, 50007, '@payload of a sequence must be a JSON object such as {"extract": "2027"}.'),
+    (
+        "all",
+        {"arguments": '{"a": ["x"], "aa": ["x"]}'},
+        50007,
+        "@arguments of a sequence must be by the ids of its jobs; one of them is no job at all.",
+    ),
+    (
+        "all",
+        {"payload": '{"aa": "x"}'},
+        50007,
+        "@payload of a sequence must be by the ids of its jobs; one of them is no job at all.",
+    ),
 ]
 
 

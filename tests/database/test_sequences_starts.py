@@ -1,12 +1,14 @@
 """What a step hands to its jobs, and what becomes of those that cannot be started."""
 
+from typing import Any
+
 import pytest
 
 from database.helpers import define, start, state
 from database.sequencing import Player, children, path
 from jobfac import sequences
 from jobfac.database import Database
-from jobfac.definitions import store
+from jobfac.definitions import DefinitionError, store
 
 
 def test_jobs_that_cannot_be_started_are_failures_with_reasons(db: Database) -> None:
@@ -97,3 +99,22 @@ def test_a_start_may_replace_what_steps_hand_over(db: Database) -> None:
     assert (a["arguments"], a["payload"], a["overrides"]) == ('["other"]', "own", None)
     handed = [(child["job"], child["arguments"], child["payload"]) for child in children(db, nested["id"])]
     assert handed == [("a", '["other"]', None), ("b", '["own"]', "deep")]
+
+
+@pytest.mark.parametrize(
+    ("job", "wish", "words"),
+    [
+        ("seq", {"overrides": {"arguments": {"bb": ["x"]}}}, "has no job 'bb' inside; did you mean 'b'?"),
+        ("seq", {"overrides": {"payloads": {"other": "x"}}}, "has no job 'other' inside"),
+        ("seq", {"payload": "x"}, "is a sequence, which takes arguments and payloads by job id"),
+        ("seq", {"arguments": ["x"]}, "is a sequence, which takes arguments and payloads by job id"),
+        ("a", {"overrides": {"payloads": {"a": "x"}}}, "is a program, which takes a list of arguments and one payload"),
+    ],
+)
+def test_what_nobody_would_get_is_refused(db: Database, job: str, wish: dict[str, Any], words: str) -> None:
+    inner = {"steps": [{"name": "i", "jobs": ["b"]}]}
+    define(db, a={}, b={}, other={}, inner=inner, seq={"steps": [{"name": "o", "jobs": ["a", "inner"]}]})
+    with pytest.raises(DefinitionError) as caught:
+        start(db, job, **wish)
+    assert words in str(caught.value)
+    start(db, "seq", overrides={"arguments": {"b": ["x"]}, "payloads": {"a": "x"}})

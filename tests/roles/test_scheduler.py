@@ -17,7 +17,7 @@ from factory import Factory, wait_for
 from jobfac import definitions as d
 from jobfac import schedules
 from jobfac.database import Database
-from jobfac.scheduler import Scheduler
+from jobfac.scheduler import Duty, Scheduler
 from jobfac.settings import Settings
 from jobfac.tables import job_version, run, schedule, worker
 
@@ -142,6 +142,23 @@ def test_it_promotes_releases_begins_and_expires(db: Database, settings: Setting
         wait_for(lambda: state(db, held) == "queued", "the dead worker's run queued")
         wait_for(lambda: runs_of(db, run.c.sequence_run_id == sequence), "the sequence's first job")
     assert get(db, held)["worker_id"] is None
+
+
+def test_duties_take_turns_and_keep_their_own_pace(db: Database, settings: Settings) -> None:
+    turns: list[str] = []
+
+    def duty(name: str, pause: float) -> Duty:
+        def work() -> float:
+            turns.append(name)
+            return pause
+
+        return Duty(name, lambda look: True, work)
+
+    one = Scheduler(db, settings, "s")
+    one._duties = [duty("endless", 0.0), duty("slow", 60.0), duty("other", 0.0)]
+    for _ in range(5):
+        assert one._turn() == 0.0
+    assert turns == ["endless", "slow", "other", *["endless", "other"] * 4]
 
 
 def test_a_duty_that_fails_holds_up_no_other(

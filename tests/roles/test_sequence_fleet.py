@@ -25,6 +25,8 @@ NUMBER = int(os.environ.get("JOBFAC_TEST_SEQUENCES", "24"))
 """How many sequence runs; `JOBFAC_TEST_SEQUENCES=500` is the long form of this test."""
 
 MOST_KILLS = NUMBER // 8
+LIMIT = 60 + NUMBER
+"""Seconds."""
 
 STEPS = [
     {"name": "extract", "jobs": ["a", "b"], "on_mixed": {"step": "load"}, "on_failure": {"step": "alert"}},
@@ -39,6 +41,7 @@ PLACES = [(step["name"], job) for step in STEPS for job in step["jobs"]]
 
 
 @pytest.mark.parametrize("url", EACH_DIALECT, indirect=True)
+@pytest.mark.timeout(LIMIT + 60)
 def test_every_path_is_right_although_workers_die(factory: Factory) -> None:
     program = {"command": ["sh", "-c", 'sleep 0.1; exit "$1"', "sh"]}
     factory.apply(dict.fromkeys(JOBS, program) | {"seq": {"steps": STEPS}})
@@ -56,7 +59,7 @@ def test_every_path_is_right_although_workers_die(factory: Factory) -> None:
         plans[db.transact(runs.start, Start("seq", "tester", overrides=overrides))] = codes
 
     killed = 0
-    end = time.monotonic() + 60 + NUMBER / 2
+    end = time.monotonic() + LIMIT
     while not are_over(db, plans) and time.monotonic() < end:
         time.sleep(dice.uniform(0.1, 0.8))
         busy = [pid for pid, held in fleet(db).items() if held]

@@ -34,7 +34,7 @@ def some(values, most=4):
 
 def number_field(low, high):
     numbers = some(range(low, high + 1)).map(lambda found: ",".join(map(str, found)))
-    edges = st.tuples(st.integers(low, high), st.integers(low, high)).filter(lambda pair: pair[0] < pair[1])
+    edges = st.tuples(st.integers(low, high), st.integers(low, high)).filter(lambda pair: pair[0] <= pair[1])
     ranges = st.builds("{0[0]}-{0[1]}/{1}".format, edges, st.integers(1, 7))
     return st.one_of(st.just("*"), st.integers(2, 20).map("*/{}".format), numbers, ranges)
 

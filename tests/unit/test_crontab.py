@@ -1,7 +1,9 @@
 """Crontabs become definitions that are due when cron would start them."""
 
+import json
 import subprocess
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +11,7 @@ from jobfac.calendar import due_times
 from jobfac.crontab import from_crontab
 from jobfac.definitions.models import Job
 from jobfac.definitions.schedule import Schedule
+from unit.calendar.previews import written
 from unit.calendar.reference import due_in
 
 # The tables that Debian packages put into /etc/cron.d and /etc/crontab: their times and users, commands cut short.
@@ -62,6 +65,9 @@ CRON_LINES = [
     (name, line) for name, table in DEBIAN.items() for line in table.splitlines() if line.strip()[:1] in "0123456789*"
 ]
 BERLIN = "Europe/Berlin"
+RAN = json.loads((Path(__file__).parent / "calendar" / "debian_cron.json").read_text())
+"""What Debian's own cron (3.0pl1-197) ran in Berlin, with a clock that its sleeping moved on: from 22:00 to 04:00 UTC
+when the clocks changed in 2027, and on which days of June and July. Minutes that are jumped over are one time here."""
 
 
 def read(text, system=False, filename="table", timezone="UTC"):
@@ -83,6 +89,24 @@ def test_debian_tables_start_when_cron_would_start_them(name):
             start = datetime(2027, month, day, tzinfo=UTC) - timedelta(days=4)
             end = start + timedelta(days=8)
             assert list(due_times(schedule, start, end)) == due_in(by_cron, start, end)
+
+
+def times_of(line, *spans):
+    (job,) = read(f"{line} job", timezone=BERLIN)[0].values()
+    (schedule,) = Job.model_validate(job).schedules
+    spans = [[datetime.fromisoformat(f"2027-{edge}+00:00") for edge in span] for span in spans]
+    return [due for after, until in spans for due in due_times(schedule, after, until)]
+
+
+@pytest.mark.parametrize("line", RAN["clocks"])
+def test_the_clocks_change_as_in_debians_cron(line):
+    found = times_of(line, ("03-27T21:59", "03-28T03:59"), ("10-30T21:59", "10-31T03:59"))
+    assert written(found, BERLIN) == RAN["clocks"][line]
+
+
+@pytest.mark.parametrize("line", RAN["days"])
+def test_the_days_are_those_of_debians_cron(line):
+    assert " ".join(f"{due:%m-%d}" for due in times_of(line, ("05-31T22:00", "07-31T22:00"))) == RAN["days"][line]
 
 
 def test_variables_hold_for_the_lines_below_them():

@@ -230,6 +230,16 @@ def test_an_unreachable_step_is_a_warning() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("jobs", "warned"), [("p", True), ("[p, q]", False), ("[p, q], proceed: when_any", True), ("inner", False)]
+)
+def test_mixed_is_a_way_only_where_it_can_be(jobs: str, warned: bool) -> None:
+    steps = f"[{{name: a, jobs: {jobs}, on_success: end, on_mixed: {{step: b}}}}, {{name: b, jobs: p}}]"
+    inner = "inner: {steps: [{name: i, jobs: p}]}"
+    found = loads(f"jobs: {{p: {{command: x}}, q: {{command: x}}, {inner}, s: {{steps: {steps}}}}}")
+    assert bool(found.warnings) == warned
+
+
 def test_a_step_may_be_visited_again() -> None:
     loop = "[{name: a, jobs: p, on_success: {step: a}, on_failure: end}]"
     assert not loads(f"jobs: {{p: {{command: x}}, s: {{steps: {loop}}}}}").warnings

@@ -101,6 +101,13 @@ def test_svg_is_well_formed_and_within_its_frame() -> None:
         assert all(0 <= int(x) <= width for x in re.findall(r"[HM](\d+)", path.attrib["d"]))
 
 
+def test_svg_keeps_the_lines_of_a_box_apart() -> None:
+    found = re.findall(r"M(\d+),(\d+) H\d+ V(\d+) H(\d+)", graph.svg("close", SEQUENCE))
+    ends = [(x, y) for x, start, end, meets in found for x, y in ((x, start), (meets, end))]
+    assert len(found) > 3
+    assert len(ends) == len(set(ends))
+
+
 @pytest.fixture
 def file(tmp_path: Path) -> str:
     path = tmp_path / "jobs.json"
