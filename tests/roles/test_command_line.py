@@ -175,8 +175,8 @@ def test_logs_with_json_and_follow_wait_for_the_end(sqlite_factory: Factory) -> 
         assert json.loads(process.stdout.read())["stdout"] == "first\nlast\n"
 
 
-def test_whatever_the_terminal_can_spell(sqlite_factory: Factory) -> None:
-    factory = sqlite_factory
+def test_whatever_the_terminal_can_spell(cold_factory: Factory) -> None:
+    factory = cold_factory
     body = {"name": "Köln 東京", "command": ["echo", "Köln"]}
     factory.apply({"far": body})
     factory.environment["PYTHONIOENCODING"] = "ascii"
