@@ -104,7 +104,7 @@ def schedules(draw):
     return Schedule.model_validate(schedule), middle
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(schedules(), st.integers(-2880, 1440))
 def test_due_times_are_those_of_a_scan_of_every_minute(drawn, minutes):
     schedule, middle = drawn
