@@ -24,10 +24,10 @@ from jobfac.tables import attempt, job_version, run, run_event, run_output, spel
 PAGE = 100
 """Jobs looked at in one query."""
 
-BATCH = 250
+BATCH = 100
 """Rows of one table removed in one transaction at most."""
 
-REST = 3.0
+REST = 4.0
 """How long ``purge_all`` rests after a step, as a multiple of the time that it took."""
 
 
