@@ -4,7 +4,10 @@ import json
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -160,19 +163,30 @@ def test_with_json_there_is_one_document_whatever_else_is_said(sqlite_factory: F
     assert [run["state"] for run in listed] == ["denied", "denied"]
 
 
-def test_logs_with_json_and_follow_wait_for_the_end(sqlite_factory: Factory) -> None:
-    factory = sqlite_factory
+@contextmanager
+def followed(factory: Factory, *words: str) -> Iterator[tuple[IO[bytes], Callable[[], None]]]:
+    """What `logs -f` prints of a program that says `first` and goes on to `last` when it is told to, and that telling.
+    At the end the command has left in good order."""
     factory.apply({"slow": {"command": ["sh", "-c", "echo first; read x < fifo; echo last"], "directory": "."}})
     subprocess.run(["mkfifo", "fifo"], cwd=factory.folder, check=True)
     factory.worker()
     run = factory.start("slow")
-    command = [sys.executable, "-m", "jobfac", "logs", str(run), "-f", "--json"]
-    with subprocess.Popen(command, env=factory.environment, cwd=factory.folder, stdout=subprocess.PIPE) as process:
+
+    def go_on() -> None:
         factory.wait(run, states={"running"})
-        with (factory.folder / "fifo").open("w") as fifo:
-            fifo.write("go\n")
+        (factory.folder / "fifo").write_text("go\n")
+
+    command = [sys.executable, "-m", "jobfac", "logs", str(run), "-f", *words]
+    with subprocess.Popen(command, env=factory.environment, cwd=factory.folder, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
-        assert json.loads(process.stdout.read())["stdout"] == "first\nlast\n"
+        yield process.stdout, go_on
+        assert process.wait(10) == 0
+
+
+def test_logs_with_json_and_follow_wait_for_the_end(sqlite_factory: Factory) -> None:
+    with followed(sqlite_factory, "--json") as (out, go_on):
+        go_on()
+        assert json.loads(out.read())["stdout"] == "first\nlast\n"
 
 
 def test_whatever_the_terminal_can_spell(cold_factory: Factory) -> None:
@@ -240,19 +254,10 @@ def test_keys_make_a_start_repeatable(sqlite_factory: Factory) -> None:
 
 
 def test_logs_follow_a_running_program(sqlite_factory: Factory) -> None:
-    factory = sqlite_factory
-    factory.apply({"slow": {"command": ["sh", "-c", "echo first; read x < fifo; echo last"], "directory": "."}})
-    subprocess.run(["mkfifo", "fifo"], cwd=factory.folder, check=True)
-    factory.worker()
-    run = factory.start("slow")
-    command = [sys.executable, "-m", "jobfac", "logs", str(run), "-f"]
-    with subprocess.Popen(command, env=factory.environment, cwd=factory.folder, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"first\n"
-        with (factory.folder / "fifo").open("w") as fifo:
-            fifo.write("go\n")
-        assert process.stdout.read() == b"last\n"
-        assert process.wait(10) == 0
+    with followed(sqlite_factory) as (out, go_on):
+        assert out.readline() == b"first\n"
+        go_on()
+        assert out.read() == b"last\n"
 
 
 def test_up_is_all_roles_in_one_process(cold_factory: Factory, tmp_path: Path) -> None:
