@@ -163,7 +163,8 @@ def test_payloads_come_in_a_file_and_small_ones_in_the_environment(fleet: Fleet)
     assert fleet.text(small["id"]).decode() == f"{text}\n{len(text.encode())}\n"
     large = fleet.one("job", payload="x" * 200_000)
     assert fleet.text(large["id"]) == b"x" * 200_000 + b"\n0\n"
-    assert not list((fleet.folder / "spool").glob("*/*.payload"))
+    # The outcome is durable, and seen, a moment before its files go.
+    wait_for(lambda: not list((fleet.folder / "spool").glob("*/*.payload")), "the payloads gone")
 
 
 def test_arguments_a_shell_only_when_asked_for_and_detached_programs(sqlite_fleet: Fleet) -> None:
