@@ -6,12 +6,14 @@ transaction. Every transaction that claims or finishes first locks its own worke
 expiry, which then sees what it did, or after it, and then learns that the lease is lost.
 """
 
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
+from jobfac import runs
 from jobfac.definitions import store
 from jobfac.dialects import IS_ALIVE, LOCKED, PASS, SKIP, of, utcnow
 from jobfac.runs import Finished, give_back, record
@@ -73,6 +75,13 @@ class Beat(NamedTuple):
     expiry: float
 
 
+class Hold(NamedTuple):
+    """What the lock on a worker's row brings back: its state, and whether some scheduled run's time has come."""
+
+    state: WorkerState
+    due: bool
+
+
 class Returned(NamedTuple):
     """An execution that ended with its worker, and the state that its run went to."""
 
@@ -120,23 +129,31 @@ def renew(conn: sa.Connection, worker_id: int, lease: float) -> Beat:
 
 
 _IS_ALIVE = sa.text(IS_ALIVE)
-_HOLD = (
-    sa.select(worker.c.state)
-    .with_hint(worker, LOCKED, "mssql")
-    .where(worker.c.id == sa.bindparam("p_id"), worker.c.state.in_(ALIVE), worker.c.lease_until > utcnow())
-)
 
 
-def hold(conn: sa.Connection, worker_id: int) -> WorkerState:
-    """Lock the worker's row for this transaction, so that no expiry comes between; returns its state.
+@functools.cache
+def _hold(worker_id: int) -> sa.Select[Any]:
+    # The number is a part of the text, which is the same for a worker's whole life: with a parameter it would be two
+    # round trips to SQL Server, the second to give the statement up.
+    return (
+        sa.select(
+            worker.c.state, sa.case((runs.IS_DUE, sa.literal_column("1")), else_=sa.literal_column("0")).label("due")
+        )
+        .with_hint(worker, LOCKED, "mssql")
+        .where(worker.c.id == sa.literal_column(f"{worker_id:d}"), _IS_ALIVE, worker.c.lease_until > utcnow())
+    )
+
+
+def hold(conn: sa.Connection, worker_id: int) -> Hold:
+    """Lock the worker's row for this transaction, so that no expiry comes between.
 
     Raises:
         LeaseLost: the lease has run out.
     """
-    state = conn.execute(_HOLD, {"p_id": worker_id}).scalar()
-    if state is None:
+    found = conn.execute(_hold(worker_id)).first()
+    if found is None:
         raise LeaseLost(f"worker {worker_id} has no lease any more")
-    return WorkerState(state)
+    return Hold(WorkerState(found.state), bool(found.due))
 
 
 def fitting_queues(conn: sa.Connection, pools: Sequence[str], labels: Mapping[str, str]) -> list[str]:

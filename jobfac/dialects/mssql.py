@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from jobfac.dialects import CLAIM_VALUES, CLAIMED, PASS, SKIP, Found, look
 from jobfac.dialects.answers import ANSWER, LOCKS, LONGEST_WAIT, bound, give_up_after
 from jobfac.dialects.nulls import give_types
+from jobfac.dialects.rows import SEEK
 from jobfac.states import ALIVE, HELD, RunState
 from jobfac.tables import SCHEMA, run, spelled
 
@@ -73,6 +74,7 @@ class Mssql:
             max_overflow=100,
             execution_options={"schema_translate_map": {None: SCHEMA}},
         )
+        engine.dialect.statement_compiler = _hinting(engine.dialect.statement_compiler)
         sa.event.listen(engine, "connect", _on_connect)
         give_types(engine)
         bound(engine)
@@ -101,6 +103,17 @@ class Mssql:
 
     def waiter(self, engine: sa.Engine, how: str) -> "ServerWaiter | PollingWaiter":
         return ServerWaiter(engine) if how == "server" else PollingWaiter(engine)
+
+
+def _hinting(usual: type[Any]) -> type[Any]:
+    """A compiler that writes ``SEEK`` in the FROM of an UPDATE alone. SQLAlchemy would repeat it behind UPDATE, where
+    T-SQL knows hints of locking only. Source: Microsoft, "Table hints", table_hint_limited."""
+
+    class Compiler(usual):  # type: ignore[misc]
+        def format_from_hint_text(self, sqltext: str, table: Any, hint: str, iscrud: bool) -> Any:
+            return sqltext if iscrud and hint == SEEK else super().format_from_hint_text(sqltext, table, hint, iscrud)
+
+    return Compiler
 
 
 @functools.cache

@@ -1,5 +1,6 @@
 """Finishing executions: every write carries the fence, and a result that comes too late is discarded, visibly."""
 
+import functools
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -7,11 +8,11 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.dialects import LOCKED, utcnow
+from jobfac.dialects import LOCKED, rows, utcnow
 from jobfac.runs import gates
 from jobfac.runs.events import Event, record
 from jobfac.states import FINAL, HELD, RunState
-from jobfac.tables import attempt, fitting, run, spelled
+from jobfac.tables import BigId, Word, attempt, fitting, run, spelled
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,53 +58,59 @@ _LOCK = (
     sa.select(*_HELD_COLUMNS).with_hint(run, LOCKED, "mssql").where(run.c.id.in_(sa.bindparam("ids", expanding=True)))
 )
 
-_AGO = utcnow(sa.bindparam("p_ago", type_=sa.BigInteger))
-# Names with p_: SQLAlchemy reads a parameter that is named like a column as a value to SET.
-_FENCE = (
-    run.c.id == sa.bindparam("p_run_id"),
-    run.c.attempt == sa.bindparam("p_fence"),
-    run.c.worker_id == sa.bindparam("p_holder"),
-)
-_SET: dict[str, Any] = {
-    name: sa.bindparam(f"p_{name}") for name in ("state", "exit_code", "signal", "reason", "exit_message", "outputs")
-}
+_ENDED = {
+    "run_id": BigId, "fence": run.c.attempt.type, "holder": BigId, "state": Word, "verdict": Word, "ago": BigId,
+    "again_in": BigId, "failed": run.c.failures.type, "exit_code": run.c.exit_code.type, "signal": run.c.signal.type,
+    "reason": run.c.reason.type, "exit_message": run.c.exit_message.type, "outputs": run.c.outputs.type,
+    "pid": attempt.c.pid.type, "stdout_path": attempt.c.stdout_path.type, "stderr_path": attempt.c.stderr_path.type,
+}  # fmt: skip
+"""What ``_values`` says of an execution's end."""
 
-_END = (
-    run.update()
-    .where(*_FENCE)
-    .values({**_SET, "ended_at": _AGO, "failures": run.c.failures + sa.bindparam("p_failed")})
-)
-_AGAIN = (
-    run.update()
-    .where(*_FENCE)
-    .values(
-        state=sa.bindparam("p_state"),
-        reason=sa.bindparam("p_reason"),
-        exit_code=sa.bindparam("p_exit_code"),
-        signal=sa.bindparam("p_signal"),
-        ready_at=utcnow(sa.bindparam("p_wait", type_=sa.BigInteger)),
-        queued_at=utcnow(),
-        failures=run.c.failures + sa.bindparam("p_failed"),
-        worker_id=None,
-        worker=None,
-        progress=None,
-        message=None,
-    )
-)
-_CLOSE = (
-    attempt.update()
-    .where(attempt.c.run_id == sa.bindparam("p_run_id"), attempt.c.number == sa.bindparam("p_fence"))
-    .values(
-        state=sa.bindparam("p_verdict"),
-        exit_code=sa.bindparam("p_exit_code"),
-        signal=sa.bindparam("p_signal"),
-        reason=sa.bindparam("p_reason"),
-        ended_at=_AGO,
-        pid=sa.bindparam("p_pid"),
-        stdout_path=sa.bindparam("p_stdout_path"),
-        stderr_path=sa.bindparam("p_stderr_path"),
-    )
-)
+
+def _fence(given: sa.Subquery) -> tuple[sa.ColumnElement[bool], ...]:
+    """The fence: nothing but the execution that has ended."""
+    return run.c.id == given.c.run_id, run.c.attempt == given.c.fence, run.c.worker_id == given.c.holder
+
+
+@functools.cache
+def _end(engine: str) -> sa.Update:
+    given = rows.given(engine, **_ENDED)
+    told = ("state", "exit_code", "signal", "reason", "exit_message", "outputs")
+    values: dict[str, Any] = {name: given.c[name] for name in told}
+    values |= {"ended_at": utcnow(given.c.ago), "failures": run.c.failures + given.c.failed}
+    change = run.update().where(*_fence(given), sa.text(f"given.state IN ({spelled(FINAL)})"))
+    return rows.sought(change.values(values), run)
+
+
+@functools.cache
+def _go_on(engine: str) -> sa.Update:
+    given = rows.given(engine, **_ENDED)
+    values: dict[str, Any] = {name: given.c[name] for name in ("state", "reason", "exit_code", "signal")}
+    values |= {"ready_at": utcnow(given.c.again_in), "queued_at": utcnow(), "failures": run.c.failures + given.c.failed}
+    values |= dict.fromkeys(("worker_id", "worker", "progress", "message"), sa.null())
+    change = run.update().where(*_fence(given), sa.text(f"given.state NOT IN ({spelled(FINAL)})"))
+    return rows.sought(change.values(values), run)
+
+
+@functools.cache
+def _close(engine: str) -> sa.Update:
+    given = rows.given(engine, **_ENDED)
+    told = ("exit_code", "signal", "reason", "pid", "stdout_path", "stderr_path")
+    values = {"state": given.c.verdict, "ended_at": utcnow(given.c.ago), **{name: given.c[name] for name in told}}
+    change = attempt.update().where(attempt.c.run_id == given.c.run_id, attempt.c.number == given.c.fence)
+    return rows.sought(change.values(values), attempt)
+
+
+def _write(conn: sa.Connection, ends: Sequence[Mapping[str, Any]]) -> None:
+    """Let runs end or go on, and close their attempts: a statement for each of the three, however many they are."""
+    if not ends:
+        return
+    engine, handed = conn.dialect.name, rows.handed(ends)
+    if any(values["state"] in FINAL for values in ends):
+        conn.execute(_end(engine), handed)
+    if any(values["state"] not in FINAL for values in ends):
+        conn.execute(_go_on(engine), handed)
+    conn.execute(_close(engine), handed)
 
 
 def finish(conn: sa.Connection, worker_id: int, outcomes: Sequence[Outcome], by: str) -> list[Finished]:
@@ -113,26 +120,24 @@ def finish(conn: sa.Connection, worker_id: int, outcomes: Sequence[Outcome], by:
     """
     if not outcomes:
         return []
-    rows = {row["id"]: row for row in conn.execute(_LOCK, {"ids": [o.run_id for o in outcomes]}).mappings()}
+    found = {row["id"]: row for row in conn.execute(_LOCK, {"ids": [o.run_id for o in outcomes]}).mappings()}
     ends: list[dict[str, Any]] = []
-    agains: list[dict[str, Any]] = []
     events: list[Event] = []
     finished: list[Finished] = []
     freed: list[Mapping[Any, Any]] = []
-    mine = {o.run_id for o in outcomes if o.run_id in rows and _is_mine(rows[o.run_id], o, worker_id)}
-    late = [o for o in outcomes if o.run_id in rows and o.run_id not in mine]
+    mine = {o.run_id for o in outcomes if o.run_id in found and _is_mine(found[o.run_id], o, worker_id)}
+    late = [o for o in outcomes if o.run_id in found and o.run_id not in mine]
     events += [_discarded(o, by) for o in _not_stored(conn, late, worker_id)]
     # Before anything is changed: who decides about the same rule meanwhile sees all of this or nothing.
-    gates.lock(conn, [rows[run_id] for run_id in mine])
+    gates.lock(conn, [found[run_id] for run_id in mine])
     for outcome in outcomes:
         if outcome.run_id not in mine:
             continue
-        row = rows[outcome.run_id]
+        row = found[outcome.run_id]
         state, failed = _next_state(row, outcome)
         if outcome.state == RunState.STOPPED and row["stop_by"]:
             outcome = replace(outcome, reason=f"{outcome.reason or 'stopped'} by {row['stop_by']}")
-        values = _values(outcome, worker_id, state, failed)
-        (ends if state in FINAL else agains).append(values)
+        ends.append(_values(outcome, worker_id, state, failed))
         detail = outcome.reason
         if state == RunState.SCHEDULED:
             detail = f"{outcome.state}: {outcome.reason or 'no reason given'}; again in {outcome.retry_after:.1f} s"
@@ -141,37 +146,36 @@ def finish(conn: sa.Connection, worker_id: int, outcomes: Sequence[Outcome], by:
             finished.append(Finished(row["id"], row["job"], state, row["sequence_run_id"], row["visit_id"]))
         if state != RunState.QUEUED:
             freed.append(row)
-    if ends:
-        conn.execute(_END, ends)
-    if agains:
-        conn.execute(_AGAIN, agains)
-    if ends or agains:
-        conn.execute(_CLOSE, ends + agains)
+    _write(conn, ends)
     record(conn, events)
     gates.release_blocked(conn, freed, by)
     return finished
 
 
-def give_back(conn: sa.Connection, rows: Sequence[Mapping[Any, Any]], why: str, by: str) -> list[Finished]:
+def give_back(conn: sa.Connection, lost: Sequence[Mapping[Any, Any]], why: str, by: str) -> list[Finished]:
     """Settle held runs whose worker is gone: back to the queue, or ``lost``, or ``stopped`` if a stop was asked for.
 
     Args:
-        rows: as ``held`` selects them, locked in this transaction.
+        lost: as ``held`` selects them, locked in this transaction.
         why: the attempt's reason, such as "its worker died".
     """
-    finished = []
-    gates.lock(conn, rows)
-    for row in rows:
+    ends: list[dict[str, Any]] = []
+    events: list[Event] = []
+    finished: list[Finished] = []
+    freed: list[Mapping[Any, Any]] = []
+    gates.lock(conn, lost)
+    for row in lost:
         stopping = row["state"] == RunState.STOPPING
         state = RunState.STOPPED if stopping else RunState.QUEUED if row["restartable"] else RunState.LOST
         outcome = Outcome(row["id"], row["attempt"], RunState.LOST, reason=why)
-        values = _values(outcome, row["worker_id"], state, failed=0)
-        conn.execute(_END if state in FINAL else _AGAIN, values)
-        conn.execute(_CLOSE, values)
-        record(conn, [Event(row["id"], row["attempt"], state, by, why, row["notify"])])
+        ends.append(_values(outcome, row["worker_id"], state, failed=0))
+        events.append(Event(row["id"], row["attempt"], state, by, why, row["notify"]))
         if state in FINAL:
             finished.append(Finished(row["id"], row["job"], state, row["sequence_run_id"], row["visit_id"]))
-    gates.release_blocked(conn, [row for row in rows if row["id"] in {f.run_id for f in finished}], by)
+            freed.append(row)
+    _write(conn, ends)
+    record(conn, events)
+    gates.release_blocked(conn, freed, by)
     return finished
 
 
@@ -245,22 +249,22 @@ def _next_state(row: Mapping[Any, Any], outcome: Outcome) -> tuple[RunState, int
 def _values(outcome: Outcome, worker_id: int, state: RunState, failed: int) -> dict[str, Any]:
     verdict = RunState.STOPPED if outcome.state == RunState.QUEUED else outcome.state
     return {
-        "p_run_id": outcome.run_id,
-        "p_fence": outcome.attempt,
-        "p_holder": worker_id,
-        "p_state": state.value,
-        "p_verdict": verdict.value,
-        "p_exit_code": outcome.exit_code,
-        "p_signal": outcome.signal,
-        "p_reason": _cut(outcome.reason),
-        "p_exit_message": _cut(outcome.exit_message),
-        "p_outputs": outcome.outputs,
-        "p_pid": outcome.pid,
-        "p_stdout_path": _cut(outcome.paths.get("stdout")),
-        "p_stderr_path": _cut(outcome.paths.get("stderr")),
-        "p_ago": -round((time.monotonic() - outcome.ended) * 1000),
-        "p_wait": round((outcome.retry_after or 0.0) * 1000),
-        "p_failed": failed,
+        "run_id": outcome.run_id,
+        "fence": outcome.attempt,
+        "holder": worker_id,
+        "state": state,
+        "verdict": verdict,
+        "ago": -round((time.monotonic() - outcome.ended) * 1000),
+        "again_in": round((outcome.retry_after or 0.0) * 1000),
+        "failed": failed,
+        "exit_code": outcome.exit_code,
+        "signal": outcome.signal,
+        "reason": _cut(outcome.reason),
+        "exit_message": _cut(outcome.exit_message),
+        "outputs": outcome.outputs,
+        "pid": outcome.pid,
+        "stdout_path": _cut(outcome.paths.get("stdout")),
+        "stderr_path": _cut(outcome.paths.get("stderr")),
     }
 
 

@@ -5,21 +5,21 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from jobfac.dialects import SKIP, utcnow
+from jobfac.dialects import PASS, SKIP, utcnow
 from jobfac.runs import gates
 from jobfac.runs.stopping import make_room
 from jobfac.states import RunState
 from jobfac.tables import run
 
+_SCHEDULED = (sa.text(f"run.state = '{RunState.SCHEDULED}'"), run.c.ready_at <= utcnow())
+IS_DUE = sa.exists(sa.select(run.c.id).with_hint(run, PASS, "mssql").where(*_SCHEDULED))
+"""Whether there is something to promote; what is just being promoted does not count."""
+
 
 @functools.cache
 def _due(limit: int) -> sa.Select[Any]:
     return (
-        sa.select(*gates.RULES)
-        .with_hint(run, SKIP, "mssql")
-        .where(sa.text(f"state = '{RunState.SCHEDULED}'"), run.c.ready_at <= utcnow())
-        .order_by(run.c.ready_at)
-        .limit(limit)
+        sa.select(*gates.RULES).with_hint(run, SKIP, "mssql").where(*_SCHEDULED).order_by(run.c.ready_at).limit(limit)
     )
 
 

@@ -1,5 +1,6 @@
 """Due schedules become runs, each due time once."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -7,11 +8,11 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from jobfac import audit, outbox, runs
-from jobfac.dialects import SKIP, utcnow
+from jobfac.dialects import SKIP, rows, utcnow
 from jobfac.outbox import News
 from jobfac.runs import Start
 from jobfac.schedules.decision import RUNS, Decision, decide, read, wish
-from jobfac.tables import run, schedule
+from jobfac.tables import BigId, run, schedule
 
 BATCH = 200
 """Schedules in one transaction at most: others of other schedulers are not kept waiting long."""
@@ -63,15 +64,14 @@ _DUE = (
     .order_by(schedule.c.fire_at)
 )
 
-_ADVANCE = (
-    schedule.update()
-    .where(schedule.c.id == sa.bindparam("p_id"))
-    .values(
-        next_due_at=sa.bindparam("p_next_due_at"),
-        fire_at=sa.bindparam("p_fire_at"),
-        last_due_at=sa.bindparam("p_last_due_at"),
-    )
-)
+_MOVED = ("next_due_at", "fire_at", "last_due_at")
+
+
+@functools.cache
+def _advance(engine: str) -> sa.Update:
+    given = rows.given(engine, id=BigId, **{name: schedule.c[name].type for name in _MOVED})
+    change = schedule.update().where(schedule.c.id == given.c.id).values({name: given.c[name] for name in _MOVED})
+    return rows.sought(change, schedule)
 
 
 def insert_due(conn: sa.Connection, by: str, limit: int = BATCH) -> Inserted:
@@ -97,7 +97,7 @@ def insert_due(conn: sa.Connection, by: str, limit: int = BATCH) -> Inserted:
         return Inserted(0, [], [], [])
     wishes = _without_twins(conn, wishes)
     started = runs.start_each(conn, wishes)
-    conn.execute(_ADVANCE, moves)
+    conn.execute(_advance(conn.dialect.name), rows.handed(moves))
     for miss in misses:
         span = f"{miss.since.isoformat()} to {miss.until.isoformat()}"
         audit.note(conn, by, "missed", f"{miss.job}/{miss.name}", after=span)
@@ -119,10 +119,10 @@ def _news(miss: Miss) -> News:
 
 def _move(row: Mapping[Any, Any], decision: Decision) -> dict[str, Any]:
     return {
-        "p_id": row["id"],
-        "p_next_due_at": decision.next_due_at,
-        "p_fire_at": decision.fire_at,
-        "p_last_due_at": decision.times[-1] if decision.times else row["last_due_at"],
+        "id": row["id"],
+        "next_due_at": decision.next_due_at,
+        "fire_at": decision.fire_at,
+        "last_due_at": decision.times[-1] if decision.times else row["last_due_at"],
     }
 
 

@@ -46,11 +46,12 @@ class Turn:
         Raises:
             LeaseLost: the lease has run out; nothing of the turn happened.
         """
-        self.state = leases.hold(conn, self.worker_id)
+        self.state, due = leases.hold(conn, self.worker_id)
         checkpoint("turn_began")
         sequences.settle(conn, self.save(conn), self.name)
         checkpoint("outcomes_written")
-        runs.promote_due(conn, self.name)
+        if due:
+            runs.promote_due(conn, self.name)
         ours = leases.held_by(conn, self.worker_id) if self.uncertain else []
         self.claimed = [c for c in ours if (c.id, c.attempt) not in self.known]
         self.uncertain = True  # should this commit's answer be lost, the next try looks first

@@ -1,5 +1,6 @@
 """How an execution ends: stored once, under its fence, at the database's time."""
 
+import json
 import time
 from datetime import timedelta
 
@@ -54,6 +55,18 @@ def test_a_failure_is_stored_with_its_reason(db: Database, hand: Hand, claimed: 
     assert (row["state"], row["exit_code"], row["signal"], row["failures"]) == (state, None, 9, 0)
     assert row["reason"] == "killed: é" + "x" * 991
     assert attempts(db, claimed.id)[0]["reason"] == row["reason"]
+
+
+ODD = "\"quoted\" 'too' \\n\\ \t\n\u2028 \x01\x7f \ufeff ${x} %s ? :y 🙂"
+
+
+def test_texts_are_stored_as_they_are_whatever_stands_in_them(db: Database, hand: Hand, claimed: Claimed) -> None:
+    hand.end(
+        claimed, exit_message=ODD, reason=ODD * 2, outputs=f'{{"x": {json.dumps(ODD * 3000)}}}', paths={"stdout": ODD}
+    )
+    row = get(db, claimed.id)
+    assert (row["exit_message"], row["reason"], json.loads(row["outputs"])) == (ODD, ODD * 2, {"x": ODD * 3000})
+    assert attempts(db, claimed.id)[0]["stdout_path"] == ODD
 
 
 def test_the_end_is_as_long_ago_as_the_worker_says(db: Database, hand: Hand, claimed: Claimed) -> None:

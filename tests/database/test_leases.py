@@ -155,7 +155,7 @@ def test_a_draining_worker_learns_of_it_and_keeps_its_lease(db: Database) -> Non
     hand = Hand(db)
     assert db.transact(leases.drain, hand.id)
     assert hand.renew().state == WorkerState.DRAINING
-    assert db.transact(leases.hold, hand.id) == WorkerState.DRAINING
+    assert db.transact(leases.hold, hand.id).state == WorkerState.DRAINING
     assert not db.transact(leases.drain, 99999)
 
 

@@ -15,8 +15,9 @@ from jobfac import leases, output, runs
 from jobfac.database import Database
 from jobfac.dialects.mssql import Mssql
 from jobfac.output import Stored
-from jobfac.runs import Start
+from jobfac.runs import Outcome, Start
 from jobfac.states import RunState
+from jobfac.tables import run
 
 ON_MSSQL = pytest.mark.parametrize("url", [engine for engine in ENGINES if engine != "sqlite"], indirect=True)
 INDEXED = "state|queue|priority|id|run_id|worker_id|ready_at|lease_until|concurrency_key|start_key|job"
@@ -133,6 +134,32 @@ def test_the_claim_names_its_index_in_order_and_takes_row_locks_past_others() ->
         cte[1],
     )
     assert "attempt=(next.attempt + " in cte[2]
+
+
+def test_many_outcomes_take_no_more_statements_than_a_few(db: Database) -> None:
+    """Each of them is a round trip to SQL Server, or two; and what came row by row could be cut off in between."""
+    define(db, job={})
+    db.transact(runs.start_many, Start("job", "me"), 22)
+    hand = Hand(db, slots=22)
+    taken = hand.claim()
+    told = []
+    for few in (taken[:2], taken[2:]):
+        outcomes = [
+            Outcome(one.id, 1, RunState.FAILED, retry_after=None if number % 2 else 1.0)
+            for number, one in enumerate(few)
+        ]
+        with sent(db) as statements:
+            db.transact(runs.finish, hand.id, outcomes, "w1")
+        told.append(len(statements))
+        changes = [statement for statement, _ in statements if statement.startswith("UPDATE")]
+        assert len(changes) == 3
+        if db.dialect.name == "mssql":
+            assert all("WITH (ROWLOCK, FORCESEEK), (SELECT * FROM OPENJSON(?) WITH" in change for change in changes)
+            assert not any(re.match(r"UPDATE \S+ WITH", change) for change in changes)
+    assert told[0] == told[1]
+    with db.read() as conn:
+        ended = conn.execute(sa.select(run.c.state, sa.func.count()).group_by(run.c.state)).all()
+    assert sorted(map(tuple, ended)) == [("failed", 11), ("scheduled", 11)]
 
 
 @ON_MSSQL

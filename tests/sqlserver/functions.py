@@ -1,7 +1,9 @@
 """Functions, literals and types of T-SQL, as PostgreSQL has them; what is not here is a function in catalog.sql."""
 
+import sqlglot
 from sqlglot import exp
 
+from sqlserver.errors import SqlError
 from sqlserver.sqltypes import SqlType, parse_type
 
 KEPT = frozenset({
@@ -88,9 +90,24 @@ def _replaced(node: exp.Expr) -> exp.Expr:
             return exp.Escape(this=node, expression=exp.Literal.string(""))
         case exp.Column() if node.name.lower() == "transaction_isolation_level":
             return exp.Parameter(this=exp.Var(this="__isolation"))
+        case exp.Table() if isinstance(node.this, exp.OpenJSON) and node.this.expressions:
+            return _recordset(node.this, node.alias or "found")
         case exp.Anonymous():
             return _anonymous(node)
     return node
+
+
+def _recordset(node: exp.OpenJSON, name: str) -> exp.Expr:
+    """OPENJSON ... WITH (...), without paths: the members of an array of objects as rows, what is missing as NULL."""
+    if node.args.get("path") or any(column.args.get("path") for column in node.expressions):
+        raise SqlError(102, "OPENJSON with paths is not played here.", 15)
+    columns = ", ".join(f"{column.name} {_type(column.args['kind']).sql('postgres')}" for column in node.expressions)
+    text = f"SELECT 1 FROM jsonb_to_recordset(NULL::jsonb) AS {name}({columns})"
+    found: exp.Expr = sqlglot.parse_one(text, read="postgres").args["from_"].this
+    null = found.find(exp.Null)
+    assert null is not None
+    null.replace(node.this)
+    return found
 
 
 def _type(declared: exp.DataType) -> exp.DataType:
