@@ -5,6 +5,9 @@ import sqlalchemy as sa
 from jobfac.dialects import utcnow
 from jobfac.tables import audit, fitting
 
+BATCH = 100
+"""Entries removed in one transaction at most."""
+
 
 def note(
     conn: sa.Connection, by: str, action: str, subject: str, before: str | None = None, after: str | None = None
@@ -20,3 +23,12 @@ def note(
             "after": after,
         },
     )
+
+
+def forget(conn: sa.Connection, age: float) -> bool:
+    """Remove some entries that are older than ``age`` seconds; True: there may be more."""
+    oldest = sa.select(audit.c.id, audit.c.at, utcnow(-age * 1000).label("limit")).order_by(audit.c.id).limit(BATCH)
+    ids = [row.id for row in conn.execute(oldest) if row.at < row.limit]
+    if ids:
+        conn.execute(audit.delete().where(audit.c.id.in_(ids)))
+    return len(ids) == BATCH

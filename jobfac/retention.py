@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac import daily, outbox
+from jobfac import audit, daily, outbox
 from jobfac.database import Database
 from jobfac.definitions import Retention, store
 from jobfac.dialects import SKIP, utcnow
@@ -45,11 +45,13 @@ class Keep:
     age: float
     count: int | None = None
     statistics: float = 1095 * 86400.0
+    audit: float = 1095 * 86400.0
 
     @classmethod
     def of(cls, settings: Settings) -> "Keep":
         """What the settings say."""
-        return cls(settings.retention, settings.retention_count or None, settings.statistics_retention)
+        count = settings.retention_count or None
+        return cls(settings.retention, count, settings.statistics_retention, settings.audit_retention)
 
 
 def purge_all(db: Database, keep: Keep) -> int:
@@ -77,7 +79,10 @@ def steps(db: Database, keep: Keep) -> Iterator[int]:
             while more:
                 runs, more = db.transact(purge, job_id, its)
                 yield runs
-    for forget, age in ((forget_workers, keep.age), (outbox.forget, keep.age), (daily.forget, keep.statistics)):
+    for forget, age in (
+        (forget_workers, keep.age), (outbox.forget, keep.age), (daily.forget, keep.statistics),
+        (audit.forget, keep.audit),
+    ):  # fmt: skip
         more = True
         while more:
             more = db.transact(forget, age)

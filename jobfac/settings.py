@@ -71,6 +71,9 @@ class Settings:
     statistics_retention: float = field(
         default=1095 * 86400.0, metadata={"help": "seconds the statistics by day are kept", "above": 0, "most": CENTURY}
     )
+    audit_retention: float = field(
+        default=1095 * 86400.0, metadata={"help": "seconds the audit is kept", "above": 0, "most": CENTURY}
+    )
     metrics: str = field(
         default="", metadata={"help": "HOST:PORT where a worker or scheduler serves Prometheus; default: nowhere"}
     )

@@ -7,12 +7,13 @@ import pytest
 import sqlalchemy as sa
 
 from database.helpers import Hand, define, now, start
-from jobfac import output, retention, runs
+from jobfac import audit, output, retention, runs
 from jobfac.database import Database
 from jobfac.definitions import store
 from jobfac.retention import Keep
 from jobfac.states import RunState
 from jobfac.tables import attempt, run, run_event, run_output, worker
+from jobfac.tables import audit as entries
 
 DAY = 86400.0
 
@@ -108,6 +109,19 @@ def test_workers_that_are_gone_for_long_are_forgotten(db: Database) -> None:
     retention.purge_all(db, Keep(30 * DAY))
     with db.read() as conn:
         assert list(conn.execute(sa.select(worker.c.id).order_by(worker.c.id)).scalars()) == [holding.id, alive.id]
+
+
+def test_the_audit_is_kept_as_long_as_the_setting_says(db: Database) -> None:
+    moment = now(db)
+    for days in (40, 31, 29, 0):
+        db.transact(audit.note, "me", "apply", f"{days} days ago")
+        with db.begin() as conn:
+            that = entries.c.subject == f"{days} days ago"
+            conn.execute(entries.update().where(that).values(at=moment - timedelta(days=days)))
+    retention.purge_all(db, Keep(DAY, audit=30 * DAY))
+    with db.read() as conn:
+        kept = conn.execute(sa.select(entries.c.subject).where(entries.c.by == "me").order_by(entries.c.id)).scalars()
+        assert list(kept) == ["29 days ago", "0 days ago"]
 
 
 def test_a_run_that_is_under_way_is_never_removed(db: Database) -> None:
