@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from jobfac.definitions import Notify
-from jobfac.definitions.values import LONGEST
+from jobfac.definitions.values import LONGEST, read_duration
 from jobfac.states import RunState
 
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
@@ -47,7 +47,14 @@ Plain = Annotated[str, Field(pattern=r"^[^\x00]*$")]
 """Text without NUL, which no program can be given."""
 
 JobId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,128}$")]
-Seconds = Annotated[float, Field(ge=0, le=LONGEST)]
+_SHORT = {"type": "string", "pattern": "^[0-9]{1,4}(ms|s|m|h|d)$"}
+Duration = Annotated[
+    float,
+    BeforeValidator(read_duration),
+    WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0, "maximum": LONGEST}, _SHORT]}),
+]
+"""Seconds, or a text as definitions have it: the schema tells of the plain ones, 1h30m is understood as well."""
+
 POSITION = "[1-9][0-9]{0,8}:[0-9]{1,15}:[0-9]{1,15}"
 Position = Annotated[str, Field(pattern=f"^{POSITION}$")]
 """``attempt:stdout:stderr``: how far the output was read, in bytes from each stream's start."""
@@ -75,7 +82,8 @@ class Body(BaseModel):
 class StartBody(Body):
     """What a run shall differ in from its job's definition.
 
-    ``delay`` (seconds) and ``at`` exclude each other. For a sequence ``arguments`` and ``payloads`` are by job id.
+    ``delay`` (seconds, or a text such as 10m) and ``at`` exclude each other. For a sequence ``arguments`` and
+    ``payloads`` are by job id.
     """
 
     model_config = ConfigDict(
@@ -83,7 +91,7 @@ class StartBody(Body):
             "examples": [{"arguments": ["--full"], "payload": "42", "priority": 10, "delay": 60}],
             "not": {
                 "required": ["delay", "at"],
-                "properties": {"delay": {"type": "number"}, "at": {"type": "string"}},
+                "properties": {"delay": {"type": ["number", "string"]}, "at": {"type": "string"}},
             },
         }
     )
@@ -92,7 +100,7 @@ class StartBody(Body):
     payload: Plain | None = None
     payloads: dict[JobId, Plain] | None = None
     priority: Annotated[int, Field(ge=-1000, le=1000)] | None = None
-    delay: Seconds | None = None
+    delay: Duration | None = None
     at: Moment | None = None
     notify: list[Notify] | None = None
 

@@ -82,7 +82,8 @@ def test_runs_are_filtered(served_everywhere: Served) -> None:
     served.define("a")
     served.define("b")
     first, second = served.start("a"), served.start("b")
-    later = served.start("b", delay=600)
+    later = served.start("b", delay="10m")
+    assert served.viewer.get(f"/v1/runs/{later}").json()["state"] == "scheduled"
 
     def ids(query: str) -> list[int]:
         return [item["id"] for item in served.viewer.get(f"/v1/runs?{query}").json()["items"]]
