@@ -8,7 +8,7 @@ expiry, which then sees what it did, or after it, and then learns that the lease
 
 import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -66,12 +66,14 @@ class Claimed(NamedTuple):
 class Beat(NamedTuple):
     """What a heartbeat brings back: the worker's state, runs to stop as (run, attempt, how), how many queues are.
 
+    ``held``: how many runs the database says the worker holds.
     ``expiry``: seconds until the first lease in the fleet ends, if it is not renewed; not above 0: one has ended.
     """
 
     state: WorkerState
     stops: list[tuple[int, int, str]]
     queues: int
+    held: int
     expiry: float
 
 
@@ -125,7 +127,7 @@ def renew(conn: sa.Connection, worker_id: int, lease: float) -> Beat:
     stops = [(row.id, row.attempt, row.stop) for row in rows if row.id is not None]
     first = rows[0]
     expiry = lease if first.first_end is None else (first.first_end - first.now).total_seconds()
-    return Beat(WorkerState(first.state), stops, first.queues, expiry)
+    return Beat(WorkerState(first.state), stops, first.queues, first.held, expiry)
 
 
 _IS_ALIVE = sa.text(IS_ALIVE)
@@ -215,6 +217,11 @@ def held_by(conn: sa.Connection, worker_id: int) -> list[Claimed]:
         sa.text(f"state IN ({spelled(HELD)})"), run.c.worker_id == worker_id
     )
     return [Claimed(**row) for row in conn.execute(query).mappings()]
+
+
+def give_up(conn: sa.Connection, run_ids: Collection[int], why: str, by: str) -> list[Finished]:
+    """Settle runs that the database says this worker holds and the worker knows nothing of. It has called ``hold``."""
+    return _settle(conn, run.c.id.in_(run_ids), why, by) if run_ids else []
 
 
 def drain(conn: sa.Connection, worker_id: int) -> bool:

@@ -62,12 +62,20 @@ _other = worker.alias("other")
 _FIRST_END = (
     sa.select(sa.func.min(_other.c.lease_until)).where(sa.text(f"other.state IN ({spelled(ALIVE)})")).scalar_subquery()
 )
+_mine = run.alias("mine")
+_HELD = (
+    sa.select(sa.func.count())
+    .select_from(_mine)
+    .where(sa.text(f"mine.state IN ({spelled(HELD)})"), _mine.c.worker_id == worker.c.id)
+    .scalar_subquery()
+)
 BEAT = (
     sa.select(
         worker.c.state,
         sa.select(sa.func.count()).select_from(queue).scalar_subquery().label("queues"),
         utcnow().label("now"),
         _FIRST_END.label("first_end"),
+        _HELD.label("held"),
         run.c.id,
         run.c.attempt,
         run.c.stop,

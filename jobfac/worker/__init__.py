@@ -75,6 +75,7 @@ class Worker:
         self._queues_known = 0  # how many there are; when that changes, read them
         self._queues_read = -1
         self._uncertain = False  # an answer was lost: the database may hold claims for us that we do not know of
+        self._doubtful = False  # the database says that we hold another number of runs than we know of
         self._more = True  # there may be work to claim
         self._not_before = 0.0  # when the database may be bothered again
         self._drain_until: float | None = None
@@ -110,7 +111,9 @@ class Worker:
             self._watcher.wake()
         self._stops = beat.stops
         self._overdue = beat.expiry <= 0
-        if beat.stops or self._overdue:
+        # Between a turn's commit and what follows from it here they differ, too; then the next turn looks in vain.
+        self._doubtful = beat.held != self._held.number()
+        if beat.stops or self._overdue or self._doubtful:
             self._watcher.wake()
 
     def _on_found(self, found: Found) -> None:
@@ -151,7 +154,7 @@ class Worker:
                 due = self._tick()
                 if not self._lease.is_trusted():
                     self._start_anew()
-                elif time.monotonic() >= self._not_before and (self._held.over or self._overdue or self._wants_work()):
+                elif time.monotonic() >= self._not_before and self._has_to_act():
                     if self._overdue:
                         self._settle_dead()
                     self._turn()
@@ -168,6 +171,9 @@ class Worker:
     def _free(self) -> int:
         return 0 if self._drain_until is not None else self._who.slots - len(self._held.live)
 
+    def _has_to_act(self) -> bool:
+        return bool(self._held.over) or self._overdue or self._doubtful or self._wants_work()
+
     def _wants_work(self) -> bool:
         return (self._more or self._uncertain) and self._free() > 0
 
@@ -179,7 +185,7 @@ class Worker:
             times.append(due)
         if self._is_done():
             times.append(now)
-        if self._held.over or self._wants_work() or not self._lease.is_trusted():
+        if self._has_to_act() or not self._lease.is_trusted():
             times.append(self._not_before)
         if self._drain_until is not None and self._drain_until > now:
             times.append(self._drain_until)
@@ -192,9 +198,10 @@ class Worker:
 
     def _turn(self) -> None:
         self._more = False  # before the claim: what comes after it sets this again
+        doubtful, self._doubtful = self._doubtful, False
         if self._queues_read != self._queues_known:
             self._read_queues()
-        turn = self._compose(free=self._free())
+        turn = self._compose(free=self._free(), doubtful=doubtful)
         checkpoint("gathered")
         began, clock_began = time.time_ns(), time.monotonic()
         try:
@@ -205,12 +212,14 @@ class Worker:
         except Unreachable as error:
             self._log.warning("turn failed", action="turn_failed", reason=str(error))
             self._uncertain = self._more = True
+            self._doubtful = self._doubtful or doubtful
             self._not_before = time.monotonic() + TRY_AGAIN
             return
         checkpoint("committed")
         self._uncertain = False
         self._chronicle.turned(len(turn.claimed), time.monotonic() - clock_began)
         self._held.stored(len(turn.outcomes))
+        self._held.disown(turn.strays)
         self._held.begin(turn.claimed, self._definitions, began)
         if turn.free > len(turn.claimed):
             self._notice.arm(self._queues)
@@ -218,7 +227,7 @@ class Worker:
             self._more = turn.free > 0
             self._notice.disarm()
 
-    def _compose(self, free: int) -> Turn:
+    def _compose(self, free: int, doubtful: bool = False) -> Turn:
         return Turn(
             worker_id=self._lease.worker_id,
             name=self.name,
@@ -226,6 +235,7 @@ class Worker:
             free=free,
             definitions=self._definitions,
             uncertain=self._uncertain,
+            doubtful=doubtful,
             **self._held.deliveries(),
         )
 

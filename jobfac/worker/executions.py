@@ -2,6 +2,7 @@
 
 import random
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -18,9 +19,12 @@ from jobfac.worker.execution import Execution
 from jobfac.worker.old_files import OldFiles
 from jobfac.worker.spooling import SpoolFolder
 
+MEMORY = 1000
+"""Of so many executions whose end is stored, it is remembered that they were here."""
+
 
 class Executions:
-    """Owned by the worker's loop. From other threads only ``living`` and ``kill`` may be called.
+    """Owned by the worker's loop. From other threads only ``living``, ``number`` and ``kill`` may be called.
 
     Attributes:
         live: by run and attempt, the fence that names an execution.
@@ -47,6 +51,11 @@ class Executions:
         self._chronicle = chronicle
         self._old_files = old_files
         self._is_trusted = is_trusted
+        self._stored: deque[tuple[int, int]] = deque(maxlen=MEMORY)
+
+    def number(self) -> int:
+        """How many runs the database should say are held here; from any thread."""
+        return len(self.live) + len(self.over)
 
     def living(self) -> list[Execution]:
         """The executions under way."""
@@ -127,6 +136,14 @@ class Executions:
         self.over.append((execution, execution.outcome(random.random())))
         del self.live[execution.key]
 
+    def disown(self, strays: Iterable[tuple[int, int]]) -> None:
+        """End what runs here although the database says that it is not this worker's. Its result will be discarded;
+        if it has become this worker's again meanwhile, its run goes back into the queue."""
+        for key in strays:
+            if execution := self.live.get(key):
+                self._chronicle.fenced(execution, "the database does not know that it runs here")
+                execution.ask_to_stop(Stop.NOW, give_back=True)
+
     # Their end
 
     def deliveries(self) -> dict[str, Any]:
@@ -145,13 +162,15 @@ class Executions:
             "outcomes": [outcome for _, outcome in self.over],
             "sequences": {e.claimed.sequence_run_id for e in over if e.claimed.sequence_run_id is not None},
             "events": self.events,
-            "known": {*self.live, *(e.key for e in over)},
+            "live": self.live.keys(),
+            "stored": self._stored,
         }
 
     def stored(self, number: int) -> None:
         """The first so many outcomes and all events are durable: forget their executions."""
         gone = self.over[:number]
         for execution, outcome in gone:
+            self._stored.append(execution.key)
             self._chronicle.ended(execution, outcome)
         self.over = self.over[number:]
         self.events = []

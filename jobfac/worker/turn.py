@@ -20,8 +20,10 @@ class Turn:
 
     ``progress``: what programs that have ended reported last, as (run, attempt, progress, message).
     ``sequences``: the sequence runs to which the outcomes' runs belong.
-    ``known``: the executions, as (run, attempt), that this worker has or has just ended. ``uncertain``: an earlier
-    answer was lost, so look first what the database says is ours.
+    ``live`` and ``stored``: the executions, as (run, attempt), that run here, and those whose end was stored before.
+    ``uncertain``: an earlier answer was lost, so the database may hold claims for us that we do not know of.
+    ``doubtful``: it held another number of runs for us than we did, as after a failover that lost its last commits.
+    ``strays``: what runs here and is not ours; it has to end.
     """
 
     worker_id: int
@@ -34,11 +36,14 @@ class Turn:
     outcomes: list[Outcome]
     sequences: Collection[int]
     events: list[Event]
-    known: Collection[tuple[int, int]]
+    live: Collection[tuple[int, int]]
+    stored: Collection[tuple[int, int]]
     definitions: dict[tuple[str, int], AnyJob]
     uncertain: bool = False
+    doubtful: bool = False
     state: WorkerState = WorkerState.ACTIVE
     claimed: list[Claimed] = field(default_factory=list)
+    strays: list[tuple[int, int]] = field(default_factory=list)
 
     def take(self, conn: sa.Connection) -> None:
         """Do it.
@@ -52,19 +57,36 @@ class Turn:
         checkpoint("outcomes_written")
         if due:
             runs.promote_due(conn, self.name)
-        ours = leases.held_by(conn, self.worker_id) if self.uncertain else []
-        self.claimed = [c for c in ours if (c.id, c.attempt) not in self.known]
+        self.claimed, self.strays = [], []
+        if self.uncertain or self.doubtful:
+            self._compare(conn)
         self.uncertain = True  # should this commit's answer be lost, the next try looks first
         if self.state == WorkerState.ACTIVE:
             if store.SEQUENCE_QUEUE in self.queues:
                 sequences.begin_queued(conn, self.name)
             programs = [queue for queue in self.queues if queue != store.SEQUENCE_QUEUE]
-            self.claimed += leases.claim(conn, self.worker_id, self.name, programs, self.free - len(self.claimed))
+            taken = leases.claim(conn, self.worker_id, self.name, programs, self.free - len(self.claimed))
+            # What runs here already, because its first claim was lost with its commit, goes on, and is begun but once.
+            again = {key for one in taken if (key := (one.id, one.attempt)) in self.live}
+            self.strays = [key for key in self.strays if key not in again]
+            self.claimed += [one for one in taken if (one.id, one.attempt) not in again]
         for claimed in self.claimed:
             key = (claimed.job, claimed.job_version)
             if key not in self.definitions:
                 self.definitions[key] = store.load_version(conn, *key)
         checkpoint("claimed_uncommitted")
+
+    def _compare(self, conn: sa.Connection) -> None:
+        """See whether the database and this worker agree on what it holds, and what to do where they do not."""
+        ours = {(claimed.id, claimed.attempt): claimed for claimed in leases.held_by(conn, self.worker_id)}
+        self.strays = [key for key in self.live if key not in ours]
+        unknown = [key for key in ours if key not in self.live]
+        # Without a lost answer it is no claim of ours, and what was stored before is none in any case.
+        self.claimed = [ours[key] for key in unknown if self.uncertain and key not in self.stored]
+        begun = {claimed.id for claimed in self.claimed}
+        lost = [run_id for run_id, _ in unknown if run_id not in begun]
+        why = "the database forgot how it ended, as after a failover that lost its last commits"
+        sequences.settle(conn, leases.give_up(conn, lost, why, self.name), self.name)
 
     def save(self, conn: sa.Connection) -> list[Finished]:
         """Store what has ended, without holding the lease: the fence of each outcome tells whether it still counts.
