@@ -67,7 +67,7 @@ class Turn:
             programs = [queue for queue in self.queues if queue != store.SEQUENCE_QUEUE]
             taken = leases.claim(conn, self.worker_id, self.name, programs, self.free - len(self.claimed))
             # What runs here already, because its first claim was lost with its commit, goes on, and is begun but once.
-            again = {key for one in taken if (key := (one.id, one.attempt)) in self.live}
+            again = {fence for one in taken if (fence := (one.id, one.attempt)) in self.live}
             self.strays = [key for key in self.strays if key not in again]
             self.claimed += [one for one in taken if (one.id, one.attempt) not in again]
         for claimed in self.claimed:
