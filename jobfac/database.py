@@ -195,7 +195,10 @@ class Database:
 
         Raises:
             WrongSchema: it is missing, older or newer; the text says which and the remedy.
+            Unreachable: the engine itself is too old.
         """
+        if lack := self.query(self.dialect.lack, patience=5.0):
+            raise Unreachable(lack)
         found, needed = self.version(), self.head()
         if found == needed:
             return
@@ -214,6 +217,8 @@ class Database:
         """
         from alembic import command
 
+        if lack := self.query(self.dialect.lack, patience=5.0):
+            raise Unreachable(lack)
         try:
             with self._writing.connect() as conn:
                 self.dialect.give_up_after(conn, 0)  # an index on a large table takes its time

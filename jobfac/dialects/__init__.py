@@ -164,6 +164,9 @@ class Dialect(Protocol):
     def is_transient(self, error: BaseException) -> bool:
         """Whether the whole transaction may be tried again: deadlock, lock timeout, failover, lost connection."""
 
+    def lack(self, conn: sa.Connection) -> str | None:
+        """What this engine lacks that jobfac needs, as a sentence with the remedy."""
+
     def give_up_after(self, conn: sa.Connection, seconds: float) -> None:
         """In this use of the connection, take an answer that does not come in time for a lost connection; 0: never."""
 

@@ -98,6 +98,16 @@ class Mssql:
         numbers, state, text = _told(error.orig if isinstance(error, sa.exc.DBAPIError) else error)
         return bool(numbers & TRANSIENT) or state in BROKEN or any(phrase in text for phrase in PHRASES)
 
+    def lack(self, conn: sa.Connection) -> str | None:
+        try:
+            conn.exec_driver_sql("SELECT COUNT(*) FROM OPENJSON(N'[]')").scalar()
+        except sa.exc.ProgrammingError:
+            return (
+                "The database's compatibility level is below 130, jobfac needs OPENJSON; have a DBA run ALTER DATABASE "
+                "CURRENT SET COMPATIBILITY_LEVEL = 130, or higher."
+            )
+        return None
+
     def give_up_after(self, conn: sa.Connection, seconds: float) -> None:
         give_up_after(conn.connection.driver_connection, min(seconds, ANSWER))
 

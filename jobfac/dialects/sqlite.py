@@ -26,6 +26,9 @@ BUSY_TIMEOUT = 30.0
 TURN = 5.0
 """Seconds that a thread waits at most for the other writers of its own process before it tries regardless."""
 
+OLDEST = (3, 35)
+"""SQLite's first version with RETURNING."""
+
 TRANSIENT = (
     sqlite3.SQLITE_BUSY,
     sqlite3.SQLITE_LOCKED,
@@ -85,6 +88,12 @@ class Sqlite:
         cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
         code = getattr(cause, "sqlite_errorcode", None)
         return code is not None and code & 0xFF in TRANSIENT
+
+    def lack(self, conn: sa.Connection) -> str | None:
+        if sqlite3.sqlite_version_info >= OLDEST:
+            return None
+        needed = ".".join(map(str, OLDEST))
+        return f"SQLite {sqlite3.sqlite_version} is too old, jobfac needs {needed}; use a Python with a newer one."
 
     def give_up_after(self, conn: sa.Connection, seconds: float) -> None:
         """A file does not vanish on the way."""

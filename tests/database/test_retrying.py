@@ -201,6 +201,22 @@ def test_a_schema_of_another_version_is_refused(db: Database) -> None:
     pretend(db.head())  # a real server's database goes on to the next test
 
 
+def test_a_sqlite_that_is_too_old_is_refused(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 34, 1))
+    db = Database(sqlite_url)
+    for needs in (db.check_schema, db.upgrade):
+        with pytest.raises(Unreachable, match=r"is too old, jobfac needs 3.35; use a Python with a newer one"):
+            needs()
+
+
+@ON_MSSQL
+def test_a_database_that_behaves_like_an_old_server_is_refused(db: Database, faults: Faults) -> None:
+    faults(r'error 208 matching "OPENJSON.N..\\]"')
+    for needs in (db.check_schema, db.upgrade):
+        with pytest.raises(Unreachable, match=r"compatibility level is below 130, .* SET COMPATIBILITY_LEVEL = 130"):
+            needs()
+
+
 @pytest.mark.parametrize(
     ("url", "sentence"),
     [
