@@ -125,14 +125,13 @@ def finish(conn: sa.Connection, worker_id: int, outcomes: Sequence[Outcome], by:
     events: list[Event] = []
     finished: list[Finished] = []
     freed: list[Mapping[Any, Any]] = []
-    mine = {o.run_id for o in outcomes if o.run_id in found and _is_mine(found[o.run_id], o, worker_id)}
-    late = [o for o in outcomes if o.run_id in found and o.run_id not in mine]
+    known = [o for o in outcomes if o.run_id in found]
+    mine = [o for o in known if _is_mine(found[o.run_id], o, worker_id)]
+    late = [o for o in known if not _is_mine(found[o.run_id], o, worker_id)]
     events += [_discarded(o, by) for o in _not_stored(conn, late, worker_id)]
     # Before anything is changed: who decides about the same rule meanwhile sees all of this or nothing.
-    gates.lock(conn, [found[run_id] for run_id in mine])
-    for outcome in outcomes:
-        if outcome.run_id not in mine:
-            continue
+    gates.lock(conn, [found[outcome.run_id] for outcome in mine])
+    for outcome in mine:
         row = found[outcome.run_id]
         state, failed = _next_state(row, outcome)
         if outcome.state == RunState.STOPPED and row["stop_by"]:

@@ -219,3 +219,16 @@ def test_progress_and_the_process_are_seen_while_it_runs(db: Database, hand: Han
     assert (attempt["pid"], attempt["stdout_path"], attempt["stderr_path"]) == (4711, None, "/tmp/err")
     hand.end(claimed, RunState.FAILED, retry_after=1.0)
     assert get(db, claimed.id)["progress"] is None
+
+
+def test_a_late_result_beside_a_good_one_of_the_same_run_changes_nothing(
+    db: Database, hand: Hand, claimed: Claimed
+) -> None:
+    hand.end(claimed, RunState.QUEUED)
+    again = hand.take()
+    assert (again.id, again.attempt) == (claimed.id, 2)
+    outcomes = [Outcome(claimed.id, 1, RunState.FAILED, exit_code=9), Outcome(claimed.id, 2, RunState.SUCCEEDED)]
+    finished = db.transact(runs.finish, hand.id, outcomes, "w1")
+    assert [one.state for one in finished] == [RunState.SUCCEEDED]
+    assert [one["state"] for one in attempts(db, claimed.id)] == ["stopped", "succeeded"]
+    assert events(db, claimed.id) == ["queued", "running", "queued", "running", "succeeded"]
