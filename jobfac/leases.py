@@ -15,13 +15,13 @@ import sqlalchemy as sa
 
 from jobfac import runs
 from jobfac.definitions import store
-from jobfac.dialects import IS_ALIVE, LOCKED, PASS, SKIP, of, utcnow
+from jobfac.dialects import IS_ALIVE, LOCKED, PASS, SKIP, of, rows, utcnow
 from jobfac.runs import Finished, give_back, record
 from jobfac.runs.events import Event
 from jobfac.runs.finish import held
 from jobfac.runs.reading import shown_value
 from jobfac.states import ALIVE, HELD, RunState, WorkerState
-from jobfac.tables import attempt, run, spelled, worker
+from jobfac.tables import BigId, attempt, run, spelled, worker
 
 EXPIRY_BATCH = 200
 """Runs given back in one transaction at most."""
@@ -177,20 +177,17 @@ def claim(conn: sa.Connection, worker_id: int, name: str, queues: Sequence[str],
         taken += [Claimed(**row) for row in conn.execute(of(conn).claim(number), who).mappings()]
     taken.sort(key=lambda claimed: (-claimed.priority, claimed.id))
     if taken:
-        conn.execute(
-            _OPEN, [{"p_run": c.id, "p_number": c.attempt, "p_worker": worker_id, "p_name": name} for c in taken]
-        )
+        began = [{"run_id": c.id, "number": c.attempt, "worker_id": worker_id, "name": name} for c in taken]
+        conn.execute(_open(conn.dialect.name), rows.handed(began))
         record(conn, [Event(c.id, c.attempt, RunState.RUNNING, name, notify=c.notify) for c in taken])
     return taken
 
 
-_OPEN = attempt.insert().values(
-    run_id=sa.bindparam("p_run"),
-    number=sa.bindparam("p_number"),
-    worker_id=sa.bindparam("p_worker"),
-    worker=sa.bindparam("p_name"),
-    started_at=utcnow(),
-)
+@functools.cache
+def _open(engine: str) -> sa.Insert:
+    given = rows.given(engine, run_id=BigId, number=attempt.c.number.type, worker_id=BigId, name=attempt.c.worker.type)
+    told = (given.c.run_id, given.c.number, given.c.worker_id, given.c.name, utcnow())
+    return attempt.insert().from_select(["run_id", "number", "worker_id", "worker", "started_at"], sa.select(*told))
 
 
 def _shares(conn: sa.Connection, queues: Sequence[str], slots: int) -> list[tuple[str, int]]:

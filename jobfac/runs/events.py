@@ -1,15 +1,30 @@
 """The append-only history of every run: each transition, who caused it and why."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.dialects import utcnow
+from jobfac.dialects import rows, utcnow
 from jobfac.runs.news import tell
-from jobfac.tables import fitting, run_event
+from jobfac.tables import BigId, fitting, run_event
 
-_INSERT = run_event.insert().values(at=utcnow())
+ALL = 2**31 - 1
+
+_KINDS = {
+    "run_id": BigId, "attempt": run_event.c.attempt.type, "word": run_event.c.event.type, "who": run_event.c.by.type,
+    "detail": run_event.c.detail.type, "place": sa.Integer(),
+}  # fmt: skip
+
+
+@functools.cache
+def _insert(engine: str) -> sa.Insert:
+    given = rows.given(engine, **_KINDS)
+    told = (given.c.run_id, given.c.attempt, utcnow(), given.c.word, given.c.who, given.c.detail)
+    # Their ids say in which order things happened. SQL Server orders what is inserted only where it may be cut off.
+    select = sa.select(*told).order_by(given.c.place).limit(ALL)
+    return run_event.insert().from_select(["run_id", "attempt", "at", "event", "by", "detail"], select)
 
 
 class Event(NamedTuple):
@@ -26,19 +41,21 @@ class Event(NamedTuple):
 
 def record(conn: sa.Connection, events: Sequence[Event]) -> None:
     """Append events at the database's time, and news for those who want to hear of them. The runs have changed."""
-    rows = [
+    if not events:
+        return
+    told = [
         {
-            "run_id": e.run_id,
-            "attempt": e.attempt,
-            "event": e.event,
-            "by": e.by,
-            "detail": None if e.detail is None else fitting(e.detail, 1000),
+            "run_id": event.run_id,
+            "attempt": event.attempt,
+            "word": event.event,
+            "who": event.by,
+            "detail": None if event.detail is None else fitting(event.detail, 1000),
+            "place": place,
         }
-        for e in events
+        for place, event in enumerate(events)
     ]
-    if rows:
-        conn.execute(_INSERT, rows)
-        tell(conn, events)
+    conn.execute(_insert(conn.dialect.name), rows.handed(told))
+    tell(conn, events)
 
 
 def events_of(conn: sa.Connection, run_id: int) -> Sequence[sa.RowMapping]:
