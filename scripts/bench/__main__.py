@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -34,6 +35,7 @@ RATIOS = [
     ("dispatch", "dispatch, CPU of bare Popen's", lambda f: f["cpu_ms"] / f["bare_cpu_ms"], ""),
     ("slow_disk", "dispatch with 2 ms fsync, of shared commits", lambda f: f["rate"] / f["shared_rate"], ">= 0.9"),
     ("mssql", "dispatch through mssql, of bare Popen", lambda f: f["rate"] / f["bare_rate"], ""),
+    ("mssql", "the same, share of its time outside the test server", lambda f: f["outside"], ""),
     ("pickup", "pickup p50, of bare", lambda f: f["p50"] / f["bare_p50"], "< 4"),
     ("pickup", "pickup p95, ms", lambda f: f["p95"], "< 10"),
     ("pickup_mssql", "pickup through mssql p50, ms", lambda f: f["p50"], "< 60"),
@@ -45,6 +47,10 @@ RATIOS = [
     ("output", "worker's memory gained, MB", lambda f: f["memory_mb"], "< 10"),
     ("idle", "idle worker, per cent of a core", lambda f: f["worker_cpu_percent"], "<= 0.4"),
     ("idle", "idle worker, MB", lambda f: f["worker_mb"], "< 50"),
+    ("idle", "idle worker, MB of its own", lambda f: f["worker_own_mb"], ""),
+    ("idle", "idle worker on mssql, requests a minute", lambda f: f["worker_asked"], "<= 60"),
+    ("idle", "idle scheduler on mssql, requests a minute", lambda f: f["scheduler_asked"], ""),
+    ("idle", "idle API on mssql, requests a minute", lambda f: f["api_asked"], ""),
     ("idle", "idle scheduler, per cent of a core", lambda f: f["scheduler_cpu_percent"], ""),
     ("idle", "idle API, per cent of a core", lambda f: f["api_cpu_percent"], ""),
     ("sleepers", "200 sleepers, MB a run", lambda f: f["memory_mb_a_run"], "< 0.5"),
@@ -72,9 +78,22 @@ def history() -> Figures:
     return {f"rate_{size}": measures.history(size)["rate"] for size in (0, 100_000, 1_000_000)}
 
 
+@dataclass
+class Server:
+    """The TDS test server. ``url`` makes a database there and gives its URL; ``asked`` and ``busy`` are the requests of
+    a process so far, and the seconds that the server worked for it."""
+
+    url: Callable[[str], str]
+    asked: Callable[[int], float]
+    busy: Callable[[int], float]
+
+
+NOWHERE = Server(lambda name: "", lambda process: 0.0, lambda process: 0.0)
+
+
 @contextmanager
-def mssql() -> Iterator[Callable[[str], str]]:
-    """The TDS test server: a function that makes a database there and gives its URL."""
+def mssql() -> Iterator[Server]:
+    """The server, while it runs."""
     sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
     from sqlserver import harness, postgres
 
@@ -85,29 +104,32 @@ def mssql() -> Iterator[Callable[[str], str]]:
             postgres.create_database(server.dsn, name)
             return harness.url(server.port, "pyodbc", name).render_as_string(hide_password=False)
 
-        yield made
+        def counted(what: str) -> Callable[[int], float]:
+            return lambda process: float(server.stats()[what].get(str(process), 0))
+
+        yield Server(made, counted("by_process"), counted("busy_by_process"))
 
 
 def rounds(wanted: set[str], number: int) -> dict[str, list[Figures]]:
     """Every measure so often, interleaved; a measure that fails says so and is left out."""
     preload = slow_fsync() if "slow_disk" in wanted else ""
-    needs_server = wanted & {"mssql", "pickup_mssql"}
+    needs_server = wanted & {"mssql", "pickup_mssql", "idle"}
     found: dict[str, list[Figures]] = {name: [] for name in wanted}
     begun = time.monotonic()
-    with mssql() if needs_server else nullcontext(lambda name: name) as url:
+    with mssql() if needs_server else nullcontext(NOWHERE) as far:
         every: dict[str, Callable[[], Figures]] = {
             "dispatch": lambda: measures.limits() | measures.dispatch("dispatch"),
             "slow_disk": lambda: measures.limits(preload=preload) | measures.dispatch("slow", preload=preload),
-            "mssql": lambda: measures.limits() | measures.dispatch("mssql", 500, url=url("dispatch")),
+            "mssql": lambda: measures.limits() | measures.dispatch("mssql", 500, url=far.url("mssql"), busy=far.busy),
             "pickup": measures.pickup,
-            "pickup_mssql": lambda: measures.pickup(url("pickup"), 30, "pickup-mssql"),
+            "pickup_mssql": lambda: measures.pickup(far.url("pickup"), 30, "pickup-mssql"),
             "submit": measures.submit,
             "output": measures.output_flood,
             "command_line": measures.command_line,
             "sequences": measures.sequences,
             "scheduler": measures.scheduler,
             "sleepers": measures.sleepers,
-            "idle": measures.idle,
+            "idle": lambda: measures.idle(far.url("idle"), far.asked),
             "history": history,
         }
         for turn in range(number):

@@ -3,6 +3,7 @@
 import statistics
 import subprocess
 import time
+from collections.abc import Callable
 from datetime import datetime
 
 import psutil
@@ -17,20 +18,32 @@ Figures = dict[str, float]
 TRUE = {"true": {"command": ["/bin/true"]}}
 
 
-def dispatch(name: str, count: int = 1000, slots: int = 8, url: str = "", preload: str = "") -> Figures:
-    """``count`` runs of /bin/true, submitted in one durable transaction to an idle worker: runs a second, CPU a run."""
+Counted = Callable[[int], float]
+"""Of a process by its number: what a server counted so far."""
+
+
+def dispatch(
+    name: str, count: int = 1000, slots: int = 8, url: str = "", preload: str = "", busy: Counted = lambda process: 0.0
+) -> Figures:
+    """``count`` runs of /bin/true, submitted in one durable transaction to an idle worker: runs a second, CPU a run.
+
+    ``busy``: seconds that a server worked for a process; ``outside``: the share of the time that it did not.
+    """
     with Site(name, url, preload) as site:
         site.apply(TRUE)
-        return _dispatch(site, site.worker(slots), count)
+        return _dispatch(site, site.worker(slots), count, busy)
 
 
-def _dispatch(site: Site, worker: psutil.Process, count: int) -> Figures:
-    before = cpu(worker)
+def _dispatch(site: Site, worker: psutil.Process, count: int, busy: Counted) -> Figures:
+    before, worked = cpu(worker), busy(worker.pid)
     first = _submit(site, count)
     wait(lambda: site.unfinished() == 0, pause=0.05)
+    worked = busy(worker.pid) - worked
     last = site.db.query(lambda conn: conn.execute(sa.select(sa.func.max(run_table.c.ended_at))).scalar_one())
     assert isinstance(last, datetime)
-    return {"rate": count / (last - first).total_seconds(), "cpu_ms": 1000 * (cpu(worker) - before) / count}
+    seconds = (last - first).total_seconds()
+    spent = cpu(worker) - before
+    return {"rate": count / seconds, "cpu_ms": 1000 * spent / count, "outside": 1 - worked / seconds}
 
 
 def _submit(site: Site, count: int) -> datetime:
@@ -139,19 +152,31 @@ def output_flood(times: int = 3) -> Figures:
     return ratios | {"memory_mb": (most - before) / 1e6}
 
 
-def idle(seconds: float = 20.0) -> Figures:
-    """Share of a core in per cent, and memory in MB, of idle roles."""
-    with Site("idle") as site:
-        site.apply(TRUE)
-        roles = {"worker": site.worker(8), "scheduler": site.role("scheduler"), "api": site.role("api", "--port", "0")}
+def idle(url: str, asked: Counted, seconds: float = 30.0) -> Figures:
+    """Share of a core in per cent, and memory in MB, of idle roles on SQLite; beside them, of idle roles on the server
+    at ``url``, the requests a minute, which it has counted as ``asked``."""
+    with Site("idle") as site, Site("idle-mssql", url) as far:
+        roles, others = ({name: start() for name, start in _idle_roles(one).items()} for one in (site, far))
         time.sleep(4)
         before = {name: cpu(process) for name, process in roles.items()}
+        counted = {name: asked(process.pid) for name, process in others.items()}
         time.sleep(seconds)
         found = {}
         for name, process in roles.items():
             found[f"{name}_cpu_percent"] = 100 * (cpu(process) - before[name]) / seconds
+            found[f"{name}_asked"] = (asked(others[name].pid) - counted[name]) * 60 / seconds
             found[f"{name}_mb"] = process.memory_info().rss / 1e6
+            found[f"{name}_own_mb"] = process.memory_full_info().uss / 1e6
     return found
+
+
+def _idle_roles(site: Site) -> dict[str, Callable[[], psutil.Process]]:
+    site.apply(TRUE)
+    return {
+        "worker": lambda: site.worker(8),
+        "scheduler": lambda: site.role("scheduler"),
+        "api": lambda: site.role("api", "--port", "0"),
+    }
 
 
 def sleepers(count: int = 200) -> Figures:
@@ -185,7 +210,7 @@ def history(finished: int) -> Figures:
     with Site(f"history{finished}") as site:
         site.apply(TRUE)
         _fill(site, finished)
-        return _dispatch(site, site.worker(), 1000)
+        return _dispatch(site, site.worker(), 1000, lambda process: 0.0)
 
 
 def _fill(site: Site, finished: int) -> None:

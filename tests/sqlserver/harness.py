@@ -72,8 +72,9 @@ class TestServer:
     def stats(self) -> dict[str, Any]:
         """What was counted since the last reset, and the rules.
 
-        Keys: ``round_trips``, ``by_program``, ``by_process`` (by its id as a text), ``logins`` (by program),
-        ``connections`` (open now), ``faults`` (``rule``, ``seen``, ``fired``).
+        Keys: ``round_trips``, ``by_program``, ``by_process`` (by its id as a text), ``busy_by_process`` (seconds from
+        a request until its answer is ready, waits for work left out), ``logins`` (by program), ``connections`` (open
+        now), ``faults`` (``rule``, ``seen``, ``fired``).
         """
         return self.command(stats=True)
 

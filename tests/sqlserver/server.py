@@ -55,6 +55,7 @@ class Server:
         self.connections: dict[int, Client] = {}
         self.round_trips: Counter[str] = Counter()
         self.round_trips_by_process: Counter[int] = Counter()
+        self.busy_by_process: Counter[int] = Counter()
         self.logins: Counter[str] = Counter()
         self.refused_until = 0.0
         self.stalled_until = 0.0
@@ -95,6 +96,7 @@ class Server:
                 "round_trips": sum(self.round_trips.values()),
                 "by_program": dict(self.round_trips),
                 "by_process": dict(self.round_trips_by_process),
+                "busy_by_process": {process: busy / 1e6 for process, busy in self.busy_by_process.items()},
                 "logins": dict(self.logins),
                 "connections": len(self.connections),
                 "faults": [{"rule": rule.line, "seen": rule.seen, "fired": rule.fired} for rule in self.script.rules],
@@ -111,6 +113,7 @@ class Server:
                 with self.lock:
                     self.round_trips.clear()
                     self.round_trips_by_process.clear()
+                    self.busy_by_process.clear()
                     self.logins.clear()
             case {"cut": str(program)}:
                 return {"cut": self.cut(program)}
@@ -138,6 +141,7 @@ class Client:
         self.program = ""
         self.process = 0
         self._dropped_after: list[Rule] = []
+        self._asked_at = 0
         self._storage: Storage | None = None
 
     def cut(self) -> None:
@@ -181,11 +185,16 @@ class Client:
         with self.server.lock:
             self.server.round_trips[self.program] += 1
             self.server.round_trips_by_process[self.process] += 1
+        # Who waits for work is not kept waiting by this server.
+        self._asked_at = 0 if "WAITFOR" in text else time.perf_counter_ns() // 1000
         self._pause(self.server.stalled_until - time.monotonic())
         self._dropped_after = []
         self._strike(Event(kind, text, self.program))
 
     def answered(self) -> None:
+        if self._asked_at:
+            with self.server.lock:
+                self.server.busy_by_process[self.process] += time.perf_counter_ns() // 1000 - self._asked_at
         if self._dropped_after:
             raise ConnectionError("a fault rule drops the connection after its work")
 
