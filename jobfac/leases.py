@@ -216,6 +216,16 @@ def held_by(conn: sa.Connection, worker_id: int) -> list[Claimed]:
     return [Claimed(**row) for row in conn.execute(query).mappings()]
 
 
+def strays(conn: sa.Connection, worker_id: int, keys: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Those of these executions, by run and attempt, that the worker does not hold. Each is looked up by its key, and
+    locked: a search for all of a worker's could pass over one that somebody is just asking to stop."""
+    if not keys:
+        return []
+    these = sa.and_(run.c.id.in_([run_id for run_id, _ in keys]), run.c.worker_id == worker_id)
+    sure = {(row["id"], row["attempt"]) for row in held(conn, these, len(keys))}
+    return [key for key in keys if key not in sure]
+
+
 def give_up(conn: sa.Connection, run_ids: Collection[int], why: str, by: str) -> list[Finished]:
     """Settle runs that the database says this worker holds and the worker knows nothing of. It has called ``hold``."""
     return _settle(conn, run.c.id.in_(run_ids), why, by) if run_ids else []

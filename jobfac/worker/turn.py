@@ -79,7 +79,7 @@ class Turn:
     def _compare(self, conn: sa.Connection) -> None:
         """See whether the database and this worker agree on what it holds, and what to do where they do not."""
         ours = {(claimed.id, claimed.attempt): claimed for claimed in leases.held_by(conn, self.worker_id)}
-        self.strays = [key for key in self.live if key not in ours]
+        self.strays = leases.strays(conn, self.worker_id, [key for key in self.live if key not in ours])
         unknown = [key for key in ours if key not in self.live]
         # Without a lost answer it is no claim of ours, and what was stored before is none in any case.
         self.claimed = [ours[key] for key in unknown if self.uncertain and key not in self.stored]
