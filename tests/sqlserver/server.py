@@ -78,17 +78,18 @@ class Server:
             Path(self.capture).mkdir(parents=True, exist_ok=True)
             Path(self.capture, f"{digest}.sql").write_text(content, encoding="utf-8")
 
-    def cut(self, program: str = "") -> int:
+    def cut(self, program: str = "", but: "Client | None" = None) -> int:
         """Cuts connections; how many."""
         with self.lock:
-            found = [client for client in self.connections.values() if program in client.program]
+            found = [one for one in self.connections.values() if program in one.program and one is not but]
         for client in found:
             client.cut()
         return len(found)
 
-    def failover(self, seconds: float) -> int:
+    def failover(self, seconds: float, at: "Client | None" = None) -> int:
+        """``at``: whose request it meets; this connection ends by an error, when all others have been cut."""
         self.refused_until = time.monotonic() + seconds
-        return self.cut()
+        return self.cut(but=at)
 
     def stats(self) -> dict[str, Any]:
         with self.lock:
@@ -215,7 +216,7 @@ class Client:
                 case "drop after":
                     self._dropped_after.append(rule)
                 case "failover":
-                    self.server.failover(rule.value)
+                    self.server.failover(rule.value, self)
                     raise ConnectionError("a fault rule has the server fail over")
 
     def _pause(self, seconds: float, deaf: bool = False) -> None:
