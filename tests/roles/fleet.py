@@ -107,7 +107,8 @@ class Fleet:
         return process
 
     def freeze(self, process: Process) -> None:
-        """Stop the process as a paused machine would, but in no transaction, where it would hold up all of SQLite."""
+        """Stop the process as a paused machine would, but in no transaction, where it would hold up all of SQLite, and
+        whoever needs its rows on SQL Server."""
 
         def frozen_between() -> bool:
             os.kill(process.pid, signal.SIGSTOP)
@@ -122,6 +123,12 @@ class Fleet:
     def _takes_writes(self) -> bool:
         url = sa.make_url(self.factory.url)
         if url.get_backend_name() != "sqlite":
+            try:
+                with self.db.begin() as conn:
+                    for table, key in (("worker", "id"), ("run", "id"), ("attempt", "run_id")):
+                        conn.exec_driver_sql(f"SELECT {key} FROM jobfac.{table} WITH (UPDLOCK, NOWAIT)").all()
+            except sa.exc.DBAPIError:
+                return False
             return True
         with closing(sqlite3.connect(str(url.database), timeout=0.5, isolation_level=None)) as connection:
             try:
