@@ -30,9 +30,10 @@ IS_ALIVE = f"worker.state IN ({spelled(ALIVE)})"
 SKIP = "WITH (ROWLOCK, UPDLOCK, READPAST)"
 """Hint for taking rows that nobody else is taking (SQL Server)."""
 
-PASS = "WITH (READPAST)"
+PASS = "WITH (ROWLOCK, READCOMMITTEDLOCK, READPAST)"
 """Hint for looking without waiting: what is being changed just now is passed over, and the next look sees it (SQL
-Server)."""
+Server). READ_COMMITTED_SNAPSHOT takes no locks that could be passed over, so READPAST is not allowed there unless
+READCOMMITTEDLOCK asks for them; and locks of whole pages are never passed over. Source: Microsoft, "Table hints"."""
 
 CLAIMED = (
     run.c.id,

@@ -204,7 +204,7 @@ UPDATE w SET seen_at = SYSUTCDATETIME(), lease_until = DATEADD(MILLISECOND, CAST
 FROM {SCHEMA}.worker AS w WHERE w.id = @id AND {_ALIVE};
 SET NOCOUNT OFF; -- else the next statements of this connection would not say how many rows they changed
 SELECT w.state, (SELECT COUNT(*) FROM {SCHEMA}.queue) AS queues, SYSUTCDATETIME() AS now,
-    (SELECT MIN(lease_until) FROM {SCHEMA}.worker WITH (READPAST) WHERE state IN ({spelled(ALIVE)})) AS first_end,
+    (SELECT MIN(lease_until) FROM {SCHEMA}.worker {PASS} WHERE state IN ({spelled(ALIVE)})) AS first_end,
     (SELECT COUNT(*) FROM {SCHEMA}.run WHERE worker_id = w.id AND state IN ({spelled(HELD)})) AS held,
     r.id, r.attempt, r.stop
 FROM {SCHEMA}.worker AS w

@@ -11,7 +11,7 @@ from sqlalchemy.dialects import mssql
 
 from conftest import ENGINES
 from database.helpers import Hand, define, make_due, start
-from jobfac import leases, output, runs
+from jobfac import leases, output, overview, runs, scheduler
 from jobfac.database import Database
 from jobfac.dialects.mssql import Mssql
 from jobfac.output import Stored
@@ -187,6 +187,21 @@ def test_what_is_locked_is_bounded_and_locked_by_row(db: Database) -> None:
         assert "SELECT TOP" in statement or by_key, statement
         assert "ROWLOCK" in hint or "HOLDLOCK" in hint, statement
     assert sum("READPAST" in statement for statement in locking) >= 4
+
+
+@ON_MSSQL
+def test_what_passes_over_locked_rows_asks_for_locks(db: Database) -> None:
+    """Else SQL Server refuses it in a database with READ_COMMITTED_SNAPSHOT, or reads versions of the rows."""
+    with sent(db) as statements:
+        a_day(db)
+        db.query(overview.read)
+        db.query(lambda conn: conn.execute(scheduler._LOOK).one())
+        db.dialect.waiter(db.engine, "server").wait(["default"], 1, 0, 0.01)
+    hints = [hint for text, _ in statements for hint in re.findall(r"WITH \(([^)]*READPAST[^)]*)\)", text)]
+    assert len(hints) > 20
+    for hint in hints:
+        assert "ROWLOCK" in hint, hint
+        assert "UPDLOCK" in hint or "READCOMMITTEDLOCK" in hint, hint
 
 
 @ON_MSSQL
