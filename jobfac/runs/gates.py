@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from jobfac.dialects import LOCKED, of, utcnow
+from jobfac.dialects import PASS, of, utcnow
 from jobfac.runs.events import Event, record
 from jobfac.states import ACTIVE, OCCUPYING, RunState
 from jobfac.tables import run, spelled
@@ -103,11 +103,13 @@ RULES = (run.c.id, run.c.notify, *_RULE)
 
 _BLOCKED_RUNS = (
     sa.select(*RULES)
-    .with_hint(run, LOCKED, "mssql")
+    .with_hint(run, PASS, "mssql")
     .where(_BLOCKED)
     .order_by(run.c.priority.desc(), run.c.id)
     .limit(BATCH)
 )
+"""Not locked: to find the first ones SQL Server sorts, and would lock, all that are blocked, and whoever holds a rule's
+lock and comes for its runs would wait for whoever holds its runs and comes for the lock."""
 
 
 def release_blocked(conn: sa.Connection, freed: Iterable[Mapping[Any, Any]] | None, by: str) -> int:
@@ -129,8 +131,8 @@ def release_blocked(conn: sa.Connection, freed: Iterable[Mapping[Any, Any]] | No
 
 
 def move(conn: sa.Connection, rows: Iterable[Mapping[Any, Any]], before: RunState, by: str) -> int:
-    """Let runs go from ``before`` to where their rules let them, and count those that went. The caller holds their
-    locks, and the rows are locked."""
+    """Let runs go from ``before`` to where their rules let them, and count those that went: what has left ``before``
+    meanwhile is left alone. The caller holds the locks of their rules."""
     moved = []
     closed: set[tuple[Any, ...]] = set()
     # One by one: each decision must see the one before it.

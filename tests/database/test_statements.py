@@ -115,7 +115,7 @@ def test_after_100_000_runs_nothing_reads_the_history(old: Database) -> None:
         for step in plan(old, statement, parameters):
             seen += "run" in step
             whole = re.search(
-                r"SCAN (run|attempt|run_event|run_output)(?! USING INDEX ix_run_(blocked|ready|active))\b", step
+                r"SCAN (run|attempt|run_event|run_output)(?! USING INDEX ix_run_(blocked|ready|active|held))\b", step
             )
             assert not whole, (statement, step)
             history = re.search(r"ix_run_job|ix_run_ended|ix_run_concurrency \(concurrency_key=\?\)", step)
@@ -186,6 +186,9 @@ def test_what_is_locked_is_bounded_and_locked_by_row(db: Database) -> None:
         by_key = re.search(r"WHERE \S*(run\.id|worker\.id|start_key|run\.job)\S* (=|IN)", statement)
         assert "SELECT TOP" in statement or by_key, statement
         assert "ROWLOCK" in hint or "HOLDLOCK" in hint, statement
+        # What is sorted or joined is locked before it is known to be wanted.
+        assert "READPAST" in hint or "priority DESC" not in statement, statement
+        assert "IN (SELECT" not in statement, statement
     assert sum("READPAST" in statement for statement in locking) >= 4
 
 
