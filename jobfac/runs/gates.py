@@ -49,13 +49,16 @@ def is_ruled(values: Mapping[Any, Any]) -> bool:
 
 
 def lock(conn: sa.Connection, rows: Iterable[Mapping[Any, Any]]) -> None:
-    """Take the named locks of these runs' rules, always in the same order."""
+    """Take the named locks of these runs' rules, always in the same order.
+
+    Two keys that differ in case have the same lock: to most databases they are equal, and the names of locks never are.
+    """
     names = set()
     for row in rows:
         if row["already_running"] != "start":
             names.add(f"jobfac:job:{row['job']}")
         if row["concurrency_key"] is not None:
-            names.add(f"jobfac:key:{row['concurrency_key']}")
+            names.add(f"jobfac:key:{row['concurrency_key'].lower()}")
     dialect = of(conn)
     for name in sorted(names):
         dialect.lock_name(conn, name)

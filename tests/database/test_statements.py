@@ -208,6 +208,16 @@ def test_what_passes_over_locked_rows_asks_for_locks(db: Database) -> None:
 
 
 @ON_MSSQL
+def test_two_keys_that_differ_in_case_have_one_lock(db: Database) -> None:
+    define(db, a={"concurrency": {"key": "ERP"}}, b={"concurrency": {"key": "erp"}})
+    with sent(db) as statements:
+        start(db, "a")
+        start(db, "b")
+    locks = [parameters for text, parameters in statements if "sp_getapplock" in text]
+    assert locks == [("jobfac:key:erp",)] * 2
+
+
+@ON_MSSQL
 def test_states_of_filtered_indexes_are_spelled_out(db: Database) -> None:
     """The engine matches a filtered index with a literal only, never with a parameter."""
     with sent(db) as statements:
