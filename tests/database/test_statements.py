@@ -11,7 +11,7 @@ from sqlalchemy.dialects import mssql
 
 from conftest import ENGINES
 from database.helpers import Hand, define, make_due, start
-from jobfac import leases, output, overview, runs, scheduler
+from jobfac import audit, leases, output, overview, retention, runs, scheduler
 from jobfac.database import Database
 from jobfac.dialects.mssql import Mssql
 from jobfac.output import Stored
@@ -215,6 +215,14 @@ def test_two_keys_that_differ_in_case_have_one_lock(db: Database) -> None:
         start(db, "b")
     locks = [parameters for text, parameters in statements if "sp_getapplock" in text]
     assert locks == [("jobfac:key:erp",)] * 2
+
+
+def test_a_hundred_years_are_not_too_long(db: Database) -> None:
+    define(db, job={})
+    century = 36525 * 86400.0
+    assert not db.transact(audit.forget, century)
+    assert not db.transact(retention.forget_workers, century)
+    start(db, "job", delay=century)
 
 
 @ON_MSSQL
