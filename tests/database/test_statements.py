@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from conftest import ENGINES
 from database.helpers import Hand, define, make_due, start
 from jobfac import audit, leases, output, overview, retention, runs, scheduler
 from jobfac.database import Database
+from jobfac.dialects import nulls
 from jobfac.dialects.mssql import Mssql
 from jobfac.output import Stored
 from jobfac.runs import Outcome, Start
@@ -215,6 +217,15 @@ def test_two_keys_that_differ_in_case_have_one_lock(db: Database) -> None:
         start(db, "b")
     locks = [parameters for text, parameters in statements if "sp_getapplock" in text]
     assert locks == [("jobfac:key:erp",)] * 2
+
+
+def test_a_text_of_rows_is_declared_without_its_length() -> None:
+    """Else SQL Server would compile the statement anew for every length."""
+    told: list[Any] = []
+    bind: Any = nulls._binding(None)
+    context, cursor = SimpleNamespace(kinds=[sa.UnicodeText()]), SimpleNamespace(setinputsizes=told.append)
+    assert bind(None, cursor, "UPDATE", ("[]",), context, False) == ("UPDATE", ("[]",))
+    assert told == [[(nulls.NVARCHAR, 0, 0)]]
 
 
 def test_a_hundred_years_are_not_too_long(db: Database) -> None:
