@@ -20,11 +20,14 @@ TRANSIENT = frozenset(
     {
         1205,  # deadlock victim
         1222,  # lock request timeout
+        1204, 8645, 8651,  # no memory for locks, or for the statement, just now
         3960,  # snapshot update conflict
         -2,  # client timeout
         233, 10053, 10054, 10060, 10061, 11001,  # the connection broke, or nobody listens
-        4060, 40197, 40501, 40540, 40613, 49918, 49919, 49920,  # Azure: moving, busy, failing over
-        615, 617, 926, 976, 978, 983, 9001, 9002,  # database closing, recovering, or a replica not readable; log full
+        4060, 4221, 40197, 40501, 40540, 40613, 49918, 49919, 49920,  # Azure: moving, busy, failing over
+        10928, 10929, 10936,  # Azure: a limit of the database or its pool is reached
+        596, 6005, 18401,  # the session was killed, the server shuts down or is being upgraded
+        615, 617, 921, 922, 926, 976, 978, 983, 988, 9001, 9002,  # database closing, recovering, no replica; log full
         51222,  # our own: a named lock could not be had in time
     }
 )  # fmt: skip
@@ -37,6 +40,16 @@ PHRASES = (
     "Snapshot isolation transaction aborted due to update conflict",
     "is not currently available",
     "is currently busy",
+    "has been reached. See",
+    "because the session is in the kill state",
+    "SHUTDOWN is in progress",
+    "not been recovered yet",
+    "is being recovered",
+    "script upgrade mode",
+    "is participating in an availability group",
+    "not in the PRIMARY or SECONDARY role",
+    "Cannot open database",
+    "cannot obtain a LOCK resource",
     "error processing your request",
     "Not enough resources to process",
     "Communication link failure",
