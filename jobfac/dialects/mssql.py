@@ -63,8 +63,11 @@ BROKEN = ("08001", "08003", "08004", "08007", "08S01", "HYT00", "HYT01", "IMC06"
 """SQLSTATEs of a connection that is gone or never came."""
 
 LOCKED_FOR = f"{LOCKS * 1000:.0f}"
-SESSION = f"SET XACT_ABORT ON; SET LOCK_TIMEOUT {LOCKED_FOR}; SET QUOTED_IDENTIFIER ON; SET ANSI_NULLS ON;"
-"""XACT_ABORT: an error ends the whole transaction, so nothing half done can be committed."""
+SESSION = (
+    f"SET XACT_ABORT ON; SET LOCK_TIMEOUT {LOCKED_FOR}; SET NOCOUNT OFF; SET QUOTED_IDENTIFIER ON; SET ANSI_NULLS ON;"
+)
+"""XACT_ABORT: an error ends the whole transaction, so nothing half done can be committed. NOCOUNT: a server may have it
+ON for everybody ('user options'), and then no statement says how many rows it changed."""
 
 PAUSE = "00:00:00.040"
 """How often a wait inside the server looks; half of it is the median pickup."""
