@@ -17,12 +17,16 @@ from jobfac.states import ALIVE, HELD, RunState
 from jobfac.tables import queue, run, spelled, worker
 
 __all__ = [
-    "CLAIMED", "IS_ALIVE", "LOCKED", "SKIP", "Dialect", "Found", "Waiter", "choose", "claim_values", "look", "octets",
-    "of", "utcnow",
+    "CLAIMED", "IS_ALIVE", "LOCKED", "LOCKED_BY_KEY", "SKIP", "Dialect", "Found", "Waiter", "choose", "claim_values",
+    "look", "octets", "of", "utcnow",
 ]  # fmt: skip
 
 LOCKED = "WITH (ROWLOCK, UPDLOCK)"
 """Hint for a SELECT whose rows are about to be changed in the same transaction (SQL Server)."""
+
+LOCKED_BY_KEY = "WITH (ROWLOCK, UPDLOCK, FORCESEEK)"
+"""The same for rows whose ids are known: found one by one however small the table is, since a scan would wait for what
+others have locked, and they for what it has (SQL Server)."""
 
 IS_ALIVE = f"worker.state IN ({spelled(ALIVE)})"
 """Condition on a worker, spelled as the filtered index has it."""

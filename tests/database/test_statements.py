@@ -188,6 +188,7 @@ def test_what_is_locked_is_bounded_and_locked_by_row(db: Database) -> None:
         by_key = re.search(r"WHERE \S*(run\.id|worker\.id|start_key|run\.job)\S* (=|IN)", statement)
         assert "SELECT TOP" in statement or by_key, statement
         assert "ROWLOCK" in hint or "HOLDLOCK" in hint, statement
+        assert "FORCESEEK" in hint or "run.id IN" not in statement, statement
         # What is sorted or joined is locked before it is known to be wanted.
         assert "READPAST" in hint or "priority DESC" not in statement, statement
         assert "IN (SELECT" not in statement, statement
