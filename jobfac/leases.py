@@ -268,11 +268,26 @@ def expire(conn: sa.Connection, by: str, only: int | None = None) -> Expiry:
             change = worker.update().where(worker.c.id == dead.id)
             conn.execute(change.values(state=WorkerState.DEAD, ended_at=utcnow()))
             expiry.workers.append(dead.name)
-    gone = sa.select(worker.c.id).where(worker.c.state.in_((WorkerState.DEAD, WorkerState.STOPPED)))
-    if only is None:
-        # Nothing is left here unless a worker said goodbye while it held more than one batch.
+    # Nothing is left here unless a worker said goodbye while it held more than one batch.
+    if only is None and (gone := conn.execute(_GONE).scalars().all()):
         expiry.finished.extend(_settle(conn, run.c.worker_id.in_(gone), "its worker is gone", by))
     return expiry
+
+
+# Looked for without locks: as a condition of the statement that locks, it would have SQL Server lock all held runs, and
+# a worker that is just finishing one would wait for us, and we for it.
+_GONE = (
+    sa.select(run.c.worker_id)
+    .distinct()
+    .join(worker, worker.c.id == run.c.worker_id)
+    .with_hint(run, PASS, "mssql")
+    .where(
+        sa.text(f"run.state IN ({spelled(HELD)})"),
+        sa.text(f"worker.state IN ({spelled(set(WorkerState) - ALIVE)})"),
+    )
+    .limit(EXPIRY_BATCH)
+)
+"""Workers that are gone and still hold runs."""
 
 
 def _settle(conn: sa.Connection, condition: sa.ColumnElement[bool], why: str, by: str) -> list[Finished]:

@@ -17,12 +17,16 @@ from jobfac.states import ALIVE, HELD, RunState
 from jobfac.tables import queue, run, spelled, worker
 
 __all__ = [
-    "CLAIMED", "IS_ALIVE", "LOCKED", "SKIP", "Dialect", "Found", "Waiter", "choose", "claim_values", "look", "octets",
-    "of", "utcnow",
+    "CLAIMED", "IS_ALIVE", "LOCKED", "LOCKED_BY_KEY", "SKIP", "Dialect", "Found", "Waiter", "choose", "claim_values",
+    "look", "octets", "of", "utcnow",
 ]  # fmt: skip
 
 LOCKED = "WITH (ROWLOCK, UPDLOCK)"
 """Hint for a SELECT whose rows are about to be changed in the same transaction (SQL Server)."""
+
+LOCKED_BY_KEY = "WITH (ROWLOCK, UPDLOCK, FORCESEEK)"
+"""The same for rows whose ids are known: found one by one however small the table is, since a scan would wait for what
+others have locked, and they for what it has (SQL Server)."""
 
 IS_ALIVE = f"worker.state IN ({spelled(ALIVE)})"
 """Condition on a worker, spelled as the filtered index has it."""
@@ -30,9 +34,10 @@ IS_ALIVE = f"worker.state IN ({spelled(ALIVE)})"
 SKIP = "WITH (ROWLOCK, UPDLOCK, READPAST)"
 """Hint for taking rows that nobody else is taking (SQL Server)."""
 
-PASS = "WITH (READPAST)"
+PASS = "WITH (ROWLOCK, READCOMMITTEDLOCK, READPAST)"
 """Hint for looking without waiting: what is being changed just now is passed over, and the next look sees it (SQL
-Server)."""
+Server). READ_COMMITTED_SNAPSHOT takes no locks that could be passed over, so READPAST is not allowed there unless
+READCOMMITTEDLOCK asks for them; and locks of whole pages are never passed over. Source: Microsoft, "Table hints"."""
 
 CLAIMED = (
     run.c.id,

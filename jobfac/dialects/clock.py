@@ -46,7 +46,7 @@ def _sqlite(element: utcnow, compiler: SQLCompiler, **kw: Any) -> str:
 def _mssql(element: utcnow, compiler: SQLCompiler, **kw: Any) -> str:
     if not element.moved:
         return "SYSUTCDATETIME()"
-    # DATEADD counts in INT: milliseconds alone would overflow after 24 days.
+    # DATEADD counts in INT: milliseconds alone would overflow after 24 days, seconds after 68 years.
     moved = compiler.process(element.milliseconds, **kw)
-    seconds = f"DATEADD(SECOND, CAST({moved} / 1000 AS INT), SYSUTCDATETIME())"
-    return f"DATEADD(MILLISECOND, CAST({moved} % 1000 AS INT), {seconds})"
+    minutes = f"DATEADD(MINUTE, CAST({moved} / 60000 AS INT), SYSUTCDATETIME())"
+    return f"DATEADD(MILLISECOND, CAST({moved} % 60000 AS INT), {minutes})"

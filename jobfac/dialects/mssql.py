@@ -20,11 +20,14 @@ TRANSIENT = frozenset(
     {
         1205,  # deadlock victim
         1222,  # lock request timeout
+        1204, 8645, 8651,  # no memory for locks, or for the statement, just now
         3960,  # snapshot update conflict
         -2,  # client timeout
         233, 10053, 10054, 10060, 10061, 11001,  # the connection broke, or nobody listens
-        4060, 40197, 40501, 40540, 40613, 49918, 49919, 49920,  # Azure: moving, busy, failing over
-        615, 617, 926, 976, 978, 983, 9001, 9002,  # database closing, recovering, or a replica not readable; log full
+        4060, 4221, 40197, 40501, 40540, 40613, 49918, 49919, 49920,  # Azure: moving, busy, failing over
+        10928, 10929, 10936,  # Azure: a limit of the database or its pool is reached
+        596, 6005, 18401,  # the session was killed, the server shuts down or is being upgraded
+        615, 617, 921, 922, 926, 976, 978, 983, 988, 9001, 9002,  # database closing, recovering, no replica; log full
         51222,  # our own: a named lock could not be had in time
     }
 )  # fmt: skip
@@ -37,6 +40,16 @@ PHRASES = (
     "Snapshot isolation transaction aborted due to update conflict",
     "is not currently available",
     "is currently busy",
+    "has been reached. See",
+    "because the session is in the kill state",
+    "SHUTDOWN is in progress",
+    "not been recovered yet",
+    "is being recovered",
+    "script upgrade mode",
+    "is participating in an availability group",
+    "not in the PRIMARY or SECONDARY role",
+    "Cannot open database",
+    "cannot obtain a LOCK resource",
     "error processing your request",
     "Not enough resources to process",
     "Communication link failure",
@@ -50,8 +63,11 @@ BROKEN = ("08001", "08003", "08004", "08007", "08S01", "HYT00", "HYT01", "IMC06"
 """SQLSTATEs of a connection that is gone or never came."""
 
 LOCKED_FOR = f"{LOCKS * 1000:.0f}"
-SESSION = f"SET XACT_ABORT ON; SET LOCK_TIMEOUT {LOCKED_FOR}; SET QUOTED_IDENTIFIER ON; SET ANSI_NULLS ON;"
-"""XACT_ABORT: an error ends the whole transaction, so nothing half done can be committed."""
+SESSION = (
+    f"SET XACT_ABORT ON; SET LOCK_TIMEOUT {LOCKED_FOR}; SET NOCOUNT OFF; SET QUOTED_IDENTIFIER ON; SET ANSI_NULLS ON;"
+)
+"""XACT_ABORT: an error ends the whole transaction, so nothing half done can be committed. NOCOUNT: a server may have it
+ON for everybody ('user options'), and then no statement says how many rows it changed."""
 
 PAUSE = "00:00:00.040"
 """How often a wait inside the server looks; half of it is the median pickup."""
@@ -204,7 +220,7 @@ UPDATE w SET seen_at = SYSUTCDATETIME(), lease_until = DATEADD(MILLISECOND, CAST
 FROM {SCHEMA}.worker AS w WHERE w.id = @id AND {_ALIVE};
 SET NOCOUNT OFF; -- else the next statements of this connection would not say how many rows they changed
 SELECT w.state, (SELECT COUNT(*) FROM {SCHEMA}.queue) AS queues, SYSUTCDATETIME() AS now,
-    (SELECT MIN(lease_until) FROM {SCHEMA}.worker WITH (READPAST) WHERE state IN ({spelled(ALIVE)})) AS first_end,
+    (SELECT MIN(lease_until) FROM {SCHEMA}.worker {PASS} WHERE state IN ({spelled(ALIVE)})) AS first_end,
     (SELECT COUNT(*) FROM {SCHEMA}.run WHERE worker_id = w.id AND state IN ({spelled(HELD)})) AS held,
     r.id, r.attempt, r.stop
 FROM {SCHEMA}.worker AS w

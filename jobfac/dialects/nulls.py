@@ -3,6 +3,9 @@
 A driver that binds NULL has the server describe the parameter. That is a round trip for each NULL, and worse: drivers
 swallow an error of the answer. If that error has rolled the transaction back, what comes next would go on in a new one,
 without what came before. So a statement with NULLs tells the driver the types of all its parameters.
+
+So does a statement that is handed many rows as one text (see ``rows``): a driver that declares a text as long as it is
+would have the server compile the statement anew for every length.
 """
 
 from collections.abc import Callable, Sequence
@@ -57,7 +60,7 @@ def _text(kind: sa.types.TypeEngine[Any], longest: int) -> Described:
 
 
 def give_types(engine: sa.Engine) -> None:
-    """Have the engine tell its driver the types of every statement in which a NULL is bound."""
+    """Have the engine tell its driver the types of every statement in which a NULL or a text of rows is bound."""
     usual = engine.dialect.do_set_input_sizes if engine.dialect.bind_typing is BindTyping.SETINPUTSIZES else None
     engine.dialect.bind_typing = BindTyping.SETINPUTSIZES
 
@@ -85,7 +88,7 @@ def _binding(null: Any) -> Callable[..., tuple[str, Any]]:
     ) -> tuple[str, Any]:
         kinds = getattr(context, "kinds", None)  # a text of SQL has none
         rows = parameters if isinstance(parameters, list) else [parameters]  # many rows in one INSERT are one
-        if not kinds or not any(None in row for row in rows):
+        if not kinds or not (any(None in row for row in rows) or any(isinstance(k, sa.UnicodeText) for k in kinds)):
             return statement, parameters
         columns = zip(kinds, zip(*rows, strict=True), strict=True)
         cursor.setinputsizes([described(kind, values) for kind, values in columns])

@@ -63,8 +63,9 @@ def judge_sqlite(journal: str, synchronous: int) -> list[Finding]:
 
 _OPTIONS = sa.text(
     "SELECT is_read_committed_snapshot_on AS snapshot, delayed_durability_desc AS durability, "
-    "is_auto_close_on AS auto_close, compatibility_level AS level FROM sys.databases WHERE database_id = DB_ID()"
+    "is_auto_close_on AS auto_close, compatibility_level AS level FROM sys.databases WHERE name = DB_NAME()"
 )
+# By name: in Azure SQL Database the two numbers of a database may differ. Source: Microsoft, "DB_ID".
 
 
 def mssql_options(conn: sa.Connection) -> list[Finding]:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.dialects import LOCKED, rows, utcnow
+from jobfac.dialects import LOCKED, LOCKED_BY_KEY, rows, utcnow
 from jobfac.runs import gates
 from jobfac.runs.events import Event, record
 from jobfac.states import FINAL, HELD, RunState
@@ -55,7 +55,9 @@ _HELD_COLUMNS = (
 )  # fmt: skip
 
 _LOCK = (
-    sa.select(*_HELD_COLUMNS).with_hint(run, LOCKED, "mssql").where(run.c.id.in_(sa.bindparam("ids", expanding=True)))
+    sa.select(*_HELD_COLUMNS)
+    .with_hint(run, LOCKED_BY_KEY, "mssql")
+    .where(run.c.id.in_(sa.bindparam("ids", expanding=True)))
 )
 
 _ENDED = {

@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from jobfac.dialects import LOCKED, of, utcnow
+from jobfac.dialects import PASS, of, utcnow
 from jobfac.runs.events import Event, record
 from jobfac.states import ACTIVE, OCCUPYING, RunState
 from jobfac.tables import run, spelled
@@ -49,13 +49,16 @@ def is_ruled(values: Mapping[Any, Any]) -> bool:
 
 
 def lock(conn: sa.Connection, rows: Iterable[Mapping[Any, Any]]) -> None:
-    """Take the named locks of these runs' rules, always in the same order."""
+    """Take the named locks of these runs' rules, always in the same order.
+
+    Two keys that differ in case have the same lock: to most databases they are equal, and the names of locks never are.
+    """
     names = set()
     for row in rows:
         if row["already_running"] != "start":
             names.add(f"jobfac:job:{row['job']}")
         if row["concurrency_key"] is not None:
-            names.add(f"jobfac:key:{row['concurrency_key']}")
+            names.add(f"jobfac:key:{row['concurrency_key'].lower()}")
     dialect = of(conn)
     for name in sorted(names):
         dialect.lock_name(conn, name)
@@ -103,11 +106,13 @@ RULES = (run.c.id, run.c.notify, *_RULE)
 
 _BLOCKED_RUNS = (
     sa.select(*RULES)
-    .with_hint(run, LOCKED, "mssql")
+    .with_hint(run, PASS, "mssql")
     .where(_BLOCKED)
     .order_by(run.c.priority.desc(), run.c.id)
     .limit(BATCH)
 )
+"""Not locked: to find the first ones SQL Server sorts, and would lock, all that are blocked, and whoever holds a rule's
+lock and comes for its runs would wait for whoever holds its runs and comes for the lock."""
 
 
 def release_blocked(conn: sa.Connection, freed: Iterable[Mapping[Any, Any]] | None, by: str) -> int:
@@ -129,8 +134,8 @@ def release_blocked(conn: sa.Connection, freed: Iterable[Mapping[Any, Any]] | No
 
 
 def move(conn: sa.Connection, rows: Iterable[Mapping[Any, Any]], before: RunState, by: str) -> int:
-    """Let runs go from ``before`` to where their rules let them, and count those that went. The caller holds their
-    locks, and the rows are locked."""
+    """Let runs go from ``before`` to where their rules let them, and count those that went: what has left ``before``
+    meanwhile is left alone. The caller holds the locks of their rules."""
     moved = []
     closed: set[tuple[Any, ...]] = set()
     # One by one: each decision must see the one before it.

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from jobfac import leases, runs
 from jobfac.definitions import DefinitionError, store
 from jobfac.definitions import Sequence as Definition
-from jobfac.dialects import LOCKED, of
+from jobfac.dialects import LOCKED_BY_KEY, of
 from jobfac.runs import Finished
 from jobfac.runs.events import Event
 from jobfac.sequences import visits
@@ -57,8 +57,8 @@ def lock(conn: sa.Connection, run_ids: Iterable[int]) -> None:
         parents = sa.select(run.c.sequence_run_id).where(run.c.id.in_(found), run.c.sequence_run_id.is_not(None))
         found = set(conn.execute(parents).scalars()) - chain
     if chain:
-        rows = sa.select(run.c.id).with_hint(run, LOCKED, "mssql").where(run.c.id.in_(chain)).order_by(run.c.id)
-        conn.execute(rows).all()
+        rows = sa.select(run.c.id).with_hint(run, LOCKED_BY_KEY, "mssql").where(run.c.id.in_(chain))
+        conn.execute(rows.order_by(run.c.id)).all()
 
 
 def advance_all(conn: sa.Connection, run_ids: Iterable[int], by: str) -> list[Finished]:

@@ -93,24 +93,31 @@ AS
 -- Refuse what no program could be started with.
 BEGIN
     SET NOCOUNT ON;
-    IF @kind = 'program' AND @arguments IS NOT NULL AND (ISJSON(@arguments) = 0 OR LEFT(LTRIM(@arguments), 1) <> N'[')
-        THROW 50007, N'@arguments must be a JSON array of texts, such as ["--full", "2027"].', 1;
-    IF @kind = 'program' AND EXISTS (SELECT 1 FROM OPENJSON(@arguments) AS a WHERE a.[type] <> 1)
-        THROW 50007, N'@arguments must hold texts only, such as ["--full", "2027"].', 1;
-    IF @kind = 'sequence' AND @arguments IS NOT NULL AND (ISJSON(@arguments) = 0 OR LEFT(LTRIM(@arguments), 1) <> N'{')
-        THROW 50007, N'@arguments of a sequence must be a JSON object such as {"extract": ["--full"]}.', 1;
-    IF @kind = 'sequence' AND @payload IS NOT NULL AND (ISJSON(@payload) = 0 OR LEFT(LTRIM(@payload), 1) <> N'{')
-        THROW 50007, N'@payload of a sequence must be a JSON object such as {"extract": "2027"}.', 1;
-    IF @kind = 'sequence' AND EXISTS (
-        SELECT 1 FROM OPENJSON(@arguments) AS a
-        WHERE NOT EXISTS (SELECT 1 FROM jobfac.job AS j WHERE j.id = a.[key] COLLATE DATABASE_DEFAULT)
-    )
-        THROW 50007, N'@arguments of a sequence must be by the ids of its jobs; one of them is no job at all.', 1;
-    IF @kind = 'sequence' AND EXISTS (
-        SELECT 1 FROM OPENJSON(@payload) AS p
-        WHERE NOT EXISTS (SELECT 1 FROM jobfac.job AS j WHERE j.id = p.[key] COLLATE DATABASE_DEFAULT)
-    )
-        THROW 50007, N'@payload of a sequence must be by the ids of its jobs; one of them is no job at all.', 1;
+    -- One IF inside the other: SQL Server may look at both sides of an AND, and OPENJSON fails on what is no JSON.
+    IF @kind = 'program'
+    BEGIN
+        IF @arguments IS NOT NULL AND (ISJSON(@arguments) = 0 OR LEFT(LTRIM(@arguments), 1) <> N'[')
+            THROW 50007, N'@arguments must be a JSON array of texts, such as ["--full", "2027"].', 1;
+        IF EXISTS (SELECT 1 FROM OPENJSON(@arguments) AS a WHERE a.[type] <> 1)
+            THROW 50007, N'@arguments must hold texts only, such as ["--full", "2027"].', 1;
+    END
+    ELSE
+    BEGIN
+        IF @arguments IS NOT NULL AND (ISJSON(@arguments) = 0 OR LEFT(LTRIM(@arguments), 1) <> N'{')
+            THROW 50007, N'@arguments of a sequence must be a JSON object such as {"extract": ["--full"]}.', 1;
+        IF @payload IS NOT NULL AND (ISJSON(@payload) = 0 OR LEFT(LTRIM(@payload), 1) <> N'{')
+            THROW 50007, N'@payload of a sequence must be a JSON object such as {"extract": "2027"}.', 1;
+        IF EXISTS (
+            SELECT 1 FROM OPENJSON(@arguments) AS a
+            WHERE NOT EXISTS (SELECT 1 FROM jobfac.job AS j WHERE j.id = a.[key] COLLATE DATABASE_DEFAULT)
+        )
+            THROW 50007, N'@arguments of a sequence must be by the ids of its jobs; one of them is no job at all.', 1;
+        IF EXISTS (
+            SELECT 1 FROM OPENJSON(@payload) AS p
+            WHERE NOT EXISTS (SELECT 1 FROM jobfac.job AS j WHERE j.id = p.[key] COLLATE DATABASE_DEFAULT)
+        )
+            THROW 50007, N'@payload of a sequence must be by the ids of its jobs; one of them is no job at all.', 1;
+    END;
     IF DATALENGTH(@payload) > 8388608
         THROW 50007, N'The payload has more than 4,194,304 characters; keep it elsewhere and pass its place.', 1;
     IF @delay_seconds < 0
@@ -199,15 +206,17 @@ BEGIN
         END;
         IF @shared IS NOT NULL
         BEGIN
-            SET @resource = CONCAT(N'jobfac:key:', @shared);
+            -- Names of locks are compared byte by byte, keys as the database does: mostly without regard to case.
+            SET @resource = CONCAT(N'jobfac:key:', LOWER(@shared COLLATE Latin1_General_BIN2));
             EXEC jobfac.lock_rule @resource = @resource;
         END;
+        -- Not a start for a later time: that one has not begun.
         WHILE @rule = 'replace' AND @other IS NOT NULL
         BEGIN
             SET @other = (
                 SELECT MIN(r.id) FROM jobfac.run AS r
                 WHERE r.state IN ('blocked', 'queued', 'running', 'scheduled', 'stopping')
-                    AND r.job = @job AND r.id > @other
+                    AND r.job = @job AND (r.state <> 'scheduled' OR r.attempt > 0) AND r.id > @other
             );
             IF @other IS NOT NULL
             BEGIN

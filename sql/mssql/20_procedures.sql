@@ -18,7 +18,7 @@ CREATE OR ALTER PROCEDURE jobfac.start_job
     @payload NVARCHAR(MAX) = NULL, -- any text; for a sequence a JSON object of texts by job
     @priority INT = NULL, -- NULL: as the definition says; higher comes first
     @delay_seconds INT = NULL,
-    @key NVARCHAR(200) = NULL, -- the same key of the same job gives the same run, however often it is asked for
+    @key NVARCHAR(MAX) = NULL, -- at most 200 characters; the same key of the same job gives the same run every time
     @by NVARCHAR(128) = NULL, -- NULL: the login
     @run_id BIGINT = NULL OUTPUT
 AS
@@ -27,6 +27,10 @@ BEGIN
     SET NOCOUNT ON;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
     DECLARE @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN());
+    -- A parameter of 200 would cut longer keys silently, and two that differ behind that would give one run.
+    IF DATALENGTH(@key) > 400
+        THROW 50007, N'@key has more than 200 characters; give a shorter one.', 1;
+    DECLARE @start_key NVARCHAR(200) = @key;
     DECLARE @outer INT = @@TRANCOUNT;
     IF @outer = 0
         BEGIN TRANSACTION;
@@ -34,11 +38,11 @@ BEGIN
         SAVE TRANSACTION jobfac_start;
     BEGIN TRY
         SET @run_id = NULL;
-        IF @key IS NOT NULL
+        IF @start_key IS NOT NULL
             -- Two with the same key: the second waits here for the first.
             SELECT @run_id = r.id
             FROM jobfac.run AS r WITH (FORCESEEK, UPDLOCK, HOLDLOCK)
-            WHERE r.job = @job AND r.start_key = @key;
+            WHERE r.job = @job AND r.start_key = @start_key;
         IF @run_id IS NULL
             EXEC jobfac.insert_run
                 @job = @job,
@@ -47,7 +51,7 @@ BEGIN
                 @payload = @payload,
                 @priority = @priority,
                 @delay_seconds = @delay_seconds,
-                @key = @key,
+                @key = @start_key,
                 @by = @who,
                 @run_id = @run_id OUTPUT;
         IF @outer = 0

@@ -18,12 +18,12 @@ AS
 BEGIN
     SET NOCOUNT ON;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
-    SET XACT_ABORT ON;
     SET IMPLICIT_TRANSACTIONS OFF;
     IF @@TRANCOUNT > 0
         THROW 50007, N'jobfac.purge must be called outside of a transaction: each of its batches commits.', 1;
     IF @batch NOT BETWEEN 1 AND 1000
         THROW 50007, N'@batch must be from 1 to 1000: with more rows SQL Server may lock more than the rows.', 1;
+    SET XACT_ABORT ON; -- not before: a refusal would roll back what the caller has done
     DECLARE @until DATETIME2(3) = DATEADD(SECOND, @seconds, SYSUTCDATETIME());
     DECLARE @before DATETIME2(3) = DATEADD(DAY, -@older_than_days, SYSUTCDATETIME());
     DECLARE @kept TABLE (job NVARCHAR(128) NOT NULL PRIMARY KEY);
@@ -53,24 +53,29 @@ BEGIN
                 ELSE 1
             END
         FROM jobfac.run AS r
-        WHERE r.ended_at IS NOT NULL AND r.ended_at < @before
-            AND (r.ended_at > @ended OR (r.ended_at = @ended AND r.id > @id))
+        WHERE r.ended_at IS NOT NULL AND r.ended_at < @before AND r.ended_at >= @ended
+            AND (r.ended_at > @ended OR r.id > @id) -- which alone would be no beginning for a search of the index
         ORDER BY r.ended_at, r.id;
         SET @found = @@ROWCOUNT;
         IF @found > 0
         BEGIN
             SELECT TOP (1) @ended = l.ended_at, @id = l.id FROM @looked AS l ORDER BY l.ended_at DESC, l.id DESC;
             DELETE FROM @looked WHERE doomed = 0;
-            -- Output first and piece by piece: one run may have many chunks of it.
+            -- Output and visits first and piece by piece: one run may have many of them.
             SET @pieces = 1;
             WHILE @pieces > 0
             BEGIN
                 DELETE TOP (@batch) FROM jobfac.run_output WHERE run_id IN (SELECT l.id FROM @looked AS l);
                 SET @pieces = @@ROWCOUNT;
             END;
+            SET @pieces = 1;
+            WHILE @pieces > 0
+            BEGIN
+                DELETE TOP (@batch) FROM jobfac.visit WHERE run_id IN (SELECT l.id FROM @looked AS l);
+                SET @pieces = @@ROWCOUNT;
+            END;
             BEGIN TRANSACTION;
             DELETE FROM jobfac.run_event WHERE run_id IN (SELECT l.id FROM @looked AS l);
-            DELETE FROM jobfac.visit WHERE run_id IN (SELECT l.id FROM @looked AS l);
             DELETE FROM jobfac.attempt WHERE run_id IN (SELECT l.id FROM @looked AS l);
             DELETE FROM jobfac.run WHERE id IN (SELECT l.id FROM @looked AS l);
             SET @deleted = @deleted + @@ROWCOUNT;
@@ -83,7 +88,8 @@ GO
 CREATE OR ALTER PROCEDURE jobfac.blocking
 AS
 -- Who holds up whom in this database: a claim or a start that waits shows here with the session at the head of its
--- chain. An empty result: nobody waits. Needs VIEW SERVER STATE (from 2022 on VIEW SERVER PERFORMANCE STATE).
+-- chain. An empty result: nobody waits. Needs VIEW SERVER STATE (from 2022 on VIEW SERVER PERFORMANCE STATE; Azure SQL
+-- Database: VIEW DATABASE STATE).
 BEGIN
     SET NOCOUNT ON;
     SELECT
@@ -112,8 +118,9 @@ GO
 
 CREATE OR ALTER PROCEDURE jobfac.index_advice
 AS
--- Size, use and state of every index of jobfac, with what to do about it. Needs VIEW DATABASE STATE. The small filtered
--- indexes (of the queue, of what runs) turn over all the time: their fragmentation does not matter, dead rows do.
+-- Size, use and state of every index of jobfac, with what to do about it. Needs VIEW SERVER STATE (from 2022 on VIEW
+-- SERVER PERFORMANCE STATE; Azure SQL Database: VIEW DATABASE STATE). The small filtered indexes (of the queue, of what
+-- runs) turn over all the time: their fragmentation does not matter, dead rows do.
 BEGIN
     SET NOCOUNT ON;
     SELECT
@@ -129,7 +136,14 @@ BEGIN
             WHEN p.ghost_record_count > 1000 AND p.ghost_record_count > p.record_count
                 THEN N'Dead rows are not removed: look for a long transaction or a lagging readable replica.'
             WHEN p.page_count > 1000 AND p.avg_fragmentation_in_percent > 30 AND i.has_filter = 0
-                THEN CONCAT(N'ALTER INDEX ', i.name, N' ON jobfac.', t.name, N' REORGANIZE;')
+                THEN CONCAT(
+                    N'ALTER INDEX ', i.name, N' ON jobfac.', t.name,
+                    -- An index without page locks, as READPAST needs it on jobfac.run, cannot be reorganized (2552).
+                    CASE
+                        WHEN i.allow_page_locks = 1 THEN N' REORGANIZE;'
+                        ELSE N' REBUILD; -- in a quiet hour: it locks the table, unless WITH (ONLINE = ON)'
+                    END
+                )
             ELSE N''
         END AS advice
     FROM sys.tables AS t

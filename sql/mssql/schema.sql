@@ -992,24 +992,31 @@ AS
 -- Refuse what no program could be started with.
 BEGIN
     SET NOCOUNT ON;
-    IF @kind = 'program' AND @arguments IS NOT NULL AND (ISJSON(@arguments) = 0 OR LEFT(LTRIM(@arguments), 1) <> N'[')
-        THROW 50007, N'@arguments must be a JSON array of texts, such as ["--full", "2027"].', 1;
-    IF @kind = 'program' AND EXISTS (SELECT 1 FROM OPENJSON(@arguments) AS a WHERE a.[type] <> 1)
-        THROW 50007, N'@arguments must hold texts only, such as ["--full", "2027"].', 1;
-    IF @kind = 'sequence' AND @arguments IS NOT NULL AND (ISJSON(@arguments) = 0 OR LEFT(LTRIM(@arguments), 1) <> N'{')
-        THROW 50007, N'@arguments of a sequence must be a JSON object such as {"extract": ["--full"]}.', 1;
-    IF @kind = 'sequence' AND @payload IS NOT NULL AND (ISJSON(@payload) = 0 OR LEFT(LTRIM(@payload), 1) <> N'{')
-        THROW 50007, N'@payload of a sequence must be a JSON object such as {"extract": "2027"}.', 1;
-    IF @kind = 'sequence' AND EXISTS (
-        SELECT 1 FROM OPENJSON(@arguments) AS a
-        WHERE NOT EXISTS (SELECT 1 FROM jobfac.job AS j WHERE j.id = a.[key] COLLATE DATABASE_DEFAULT)
-    )
-        THROW 50007, N'@arguments of a sequence must be by the ids of its jobs; one of them is no job at all.', 1;
-    IF @kind = 'sequence' AND EXISTS (
-        SELECT 1 FROM OPENJSON(@payload) AS p
-        WHERE NOT EXISTS (SELECT 1 FROM jobfac.job AS j WHERE j.id = p.[key] COLLATE DATABASE_DEFAULT)
-    )
-        THROW 50007, N'@payload of a sequence must be by the ids of its jobs; one of them is no job at all.', 1;
+    -- One IF inside the other: SQL Server may look at both sides of an AND, and OPENJSON fails on what is no JSON.
+    IF @kind = 'program'
+    BEGIN
+        IF @arguments IS NOT NULL AND (ISJSON(@arguments) = 0 OR LEFT(LTRIM(@arguments), 1) <> N'[')
+            THROW 50007, N'@arguments must be a JSON array of texts, such as ["--full", "2027"].', 1;
+        IF EXISTS (SELECT 1 FROM OPENJSON(@arguments) AS a WHERE a.[type] <> 1)
+            THROW 50007, N'@arguments must hold texts only, such as ["--full", "2027"].', 1;
+    END
+    ELSE
+    BEGIN
+        IF @arguments IS NOT NULL AND (ISJSON(@arguments) = 0 OR LEFT(LTRIM(@arguments), 1) <> N'{')
+            THROW 50007, N'@arguments of a sequence must be a JSON object such as {"extract": ["--full"]}.', 1;
+        IF @payload IS NOT NULL AND (ISJSON(@payload) = 0 OR LEFT(LTRIM(@payload), 1) <> N'{')
+            THROW 50007, N'@payload of a sequence must be a JSON object such as {"extract": "2027"}.', 1;
+        IF EXISTS (
+            SELECT 1 FROM OPENJSON(@arguments) AS a
+            WHERE NOT EXISTS (SELECT 1 FROM jobfac.job AS j WHERE j.id = a.[key] COLLATE DATABASE_DEFAULT)
+        )
+            THROW 50007, N'@arguments of a sequence must be by the ids of its jobs; one of them is no job at all.', 1;
+        IF EXISTS (
+            SELECT 1 FROM OPENJSON(@payload) AS p
+            WHERE NOT EXISTS (SELECT 1 FROM jobfac.job AS j WHERE j.id = p.[key] COLLATE DATABASE_DEFAULT)
+        )
+            THROW 50007, N'@payload of a sequence must be by the ids of its jobs; one of them is no job at all.', 1;
+    END;
     IF DATALENGTH(@payload) > 8388608
         THROW 50007, N'The payload has more than 4,194,304 characters; keep it elsewhere and pass its place.', 1;
     IF @delay_seconds < 0
@@ -1098,15 +1105,17 @@ BEGIN
         END;
         IF @shared IS NOT NULL
         BEGIN
-            SET @resource = CONCAT(N'jobfac:key:', @shared);
+            -- Names of locks are compared byte by byte, keys as the database does: mostly without regard to case.
+            SET @resource = CONCAT(N'jobfac:key:', LOWER(@shared COLLATE Latin1_General_BIN2));
             EXEC jobfac.lock_rule @resource = @resource;
         END;
+        -- Not a start for a later time: that one has not begun.
         WHILE @rule = 'replace' AND @other IS NOT NULL
         BEGIN
             SET @other = (
                 SELECT MIN(r.id) FROM jobfac.run AS r
                 WHERE r.state IN ('blocked', 'queued', 'running', 'scheduled', 'stopping')
-                    AND r.job = @job AND r.id > @other
+                    AND r.job = @job AND (r.state <> 'scheduled' OR r.attempt > 0) AND r.id > @other
             );
             IF @other IS NOT NULL
             BEGIN
@@ -1259,7 +1268,7 @@ CREATE OR ALTER PROCEDURE jobfac.start_job
     @payload NVARCHAR(MAX) = NULL, -- any text; for a sequence a JSON object of texts by job
     @priority INT = NULL, -- NULL: as the definition says; higher comes first
     @delay_seconds INT = NULL,
-    @key NVARCHAR(200) = NULL, -- the same key of the same job gives the same run, however often it is asked for
+    @key NVARCHAR(MAX) = NULL, -- at most 200 characters; the same key of the same job gives the same run every time
     @by NVARCHAR(128) = NULL, -- NULL: the login
     @run_id BIGINT = NULL OUTPUT
 AS
@@ -1268,6 +1277,10 @@ BEGIN
     SET NOCOUNT ON;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
     DECLARE @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN());
+    -- A parameter of 200 would cut longer keys silently, and two that differ behind that would give one run.
+    IF DATALENGTH(@key) > 400
+        THROW 50007, N'@key has more than 200 characters; give a shorter one.', 1;
+    DECLARE @start_key NVARCHAR(200) = @key;
     DECLARE @outer INT = @@TRANCOUNT;
     IF @outer = 0
         BEGIN TRANSACTION;
@@ -1275,11 +1288,11 @@ BEGIN
         SAVE TRANSACTION jobfac_start;
     BEGIN TRY
         SET @run_id = NULL;
-        IF @key IS NOT NULL
+        IF @start_key IS NOT NULL
             -- Two with the same key: the second waits here for the first.
             SELECT @run_id = r.id
             FROM jobfac.run AS r WITH (FORCESEEK, UPDLOCK, HOLDLOCK)
-            WHERE r.job = @job AND r.start_key = @key;
+            WHERE r.job = @job AND r.start_key = @start_key;
         IF @run_id IS NULL
             EXEC jobfac.insert_run
                 @job = @job,
@@ -1288,7 +1301,7 @@ BEGIN
                 @payload = @payload,
                 @priority = @priority,
                 @delay_seconds = @delay_seconds,
-                @key = @key,
+                @key = @start_key,
                 @by = @who,
                 @run_id = @run_id OUTPUT;
         IF @outer = 0
@@ -1534,12 +1547,12 @@ AS
 BEGIN
     SET NOCOUNT ON;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
-    SET XACT_ABORT ON;
     SET IMPLICIT_TRANSACTIONS OFF;
     IF @@TRANCOUNT > 0
         THROW 50007, N'jobfac.purge must be called outside of a transaction: each of its batches commits.', 1;
     IF @batch NOT BETWEEN 1 AND 1000
         THROW 50007, N'@batch must be from 1 to 1000: with more rows SQL Server may lock more than the rows.', 1;
+    SET XACT_ABORT ON; -- not before: a refusal would roll back what the caller has done
     DECLARE @until DATETIME2(3) = DATEADD(SECOND, @seconds, SYSUTCDATETIME());
     DECLARE @before DATETIME2(3) = DATEADD(DAY, -@older_than_days, SYSUTCDATETIME());
     DECLARE @kept TABLE (job NVARCHAR(128) NOT NULL PRIMARY KEY);
@@ -1569,24 +1582,29 @@ BEGIN
                 ELSE 1
             END
         FROM jobfac.run AS r
-        WHERE r.ended_at IS NOT NULL AND r.ended_at < @before
-            AND (r.ended_at > @ended OR (r.ended_at = @ended AND r.id > @id))
+        WHERE r.ended_at IS NOT NULL AND r.ended_at < @before AND r.ended_at >= @ended
+            AND (r.ended_at > @ended OR r.id > @id) -- which alone would be no beginning for a search of the index
         ORDER BY r.ended_at, r.id;
         SET @found = @@ROWCOUNT;
         IF @found > 0
         BEGIN
             SELECT TOP (1) @ended = l.ended_at, @id = l.id FROM @looked AS l ORDER BY l.ended_at DESC, l.id DESC;
             DELETE FROM @looked WHERE doomed = 0;
-            -- Output first and piece by piece: one run may have many chunks of it.
+            -- Output and visits first and piece by piece: one run may have many of them.
             SET @pieces = 1;
             WHILE @pieces > 0
             BEGIN
                 DELETE TOP (@batch) FROM jobfac.run_output WHERE run_id IN (SELECT l.id FROM @looked AS l);
                 SET @pieces = @@ROWCOUNT;
             END;
+            SET @pieces = 1;
+            WHILE @pieces > 0
+            BEGIN
+                DELETE TOP (@batch) FROM jobfac.visit WHERE run_id IN (SELECT l.id FROM @looked AS l);
+                SET @pieces = @@ROWCOUNT;
+            END;
             BEGIN TRANSACTION;
             DELETE FROM jobfac.run_event WHERE run_id IN (SELECT l.id FROM @looked AS l);
-            DELETE FROM jobfac.visit WHERE run_id IN (SELECT l.id FROM @looked AS l);
             DELETE FROM jobfac.attempt WHERE run_id IN (SELECT l.id FROM @looked AS l);
             DELETE FROM jobfac.run WHERE id IN (SELECT l.id FROM @looked AS l);
             SET @deleted = @deleted + @@ROWCOUNT;
@@ -1599,7 +1617,8 @@ GO
 CREATE OR ALTER PROCEDURE jobfac.blocking
 AS
 -- Who holds up whom in this database: a claim or a start that waits shows here with the session at the head of its
--- chain. An empty result: nobody waits. Needs VIEW SERVER STATE (from 2022 on VIEW SERVER PERFORMANCE STATE).
+-- chain. An empty result: nobody waits. Needs VIEW SERVER STATE (from 2022 on VIEW SERVER PERFORMANCE STATE; Azure SQL
+-- Database: VIEW DATABASE STATE).
 BEGIN
     SET NOCOUNT ON;
     SELECT
@@ -1628,8 +1647,9 @@ GO
 
 CREATE OR ALTER PROCEDURE jobfac.index_advice
 AS
--- Size, use and state of every index of jobfac, with what to do about it. Needs VIEW DATABASE STATE. The small filtered
--- indexes (of the queue, of what runs) turn over all the time: their fragmentation does not matter, dead rows do.
+-- Size, use and state of every index of jobfac, with what to do about it. Needs VIEW SERVER STATE (from 2022 on VIEW
+-- SERVER PERFORMANCE STATE; Azure SQL Database: VIEW DATABASE STATE). The small filtered indexes (of the queue, of what
+-- runs) turn over all the time: their fragmentation does not matter, dead rows do.
 BEGIN
     SET NOCOUNT ON;
     SELECT
@@ -1645,7 +1665,14 @@ BEGIN
             WHEN p.ghost_record_count > 1000 AND p.ghost_record_count > p.record_count
                 THEN N'Dead rows are not removed: look for a long transaction or a lagging readable replica.'
             WHEN p.page_count > 1000 AND p.avg_fragmentation_in_percent > 30 AND i.has_filter = 0
-                THEN CONCAT(N'ALTER INDEX ', i.name, N' ON jobfac.', t.name, N' REORGANIZE;')
+                THEN CONCAT(
+                    N'ALTER INDEX ', i.name, N' ON jobfac.', t.name,
+                    -- An index without page locks, as READPAST needs it on jobfac.run, cannot be reorganized (2552).
+                    CASE
+                        WHEN i.allow_page_locks = 1 THEN N' REORGANIZE;'
+                        ELSE N' REBUILD; -- in a quiet hour: it locks the table, unless WITH (ONLINE = ON)'
+                    END
+                )
             ELSE N''
         END AS advice
     FROM sys.tables AS t

@@ -7,7 +7,7 @@ from jobfac.database import Database
 from jobfac.dialects import utcnow
 from jobfac.runs import Outcome, Start
 from jobfac.states import RunState
-from jobfac.tables import attempt, run, run_event, run_output, schedule, worker
+from jobfac.tables import attempt, run, run_event, run_output, schedule, visit, worker
 from tsql import THROUGH_TSQL, audited, call, define, events, execute, refusal, row, states, take
 
 pytestmark = THROUGH_TSQL
@@ -140,6 +140,10 @@ def test_purge(db: Database) -> None:
         conn.execute(run.update().where(run.c.id.in_([old, kept, counted, child])).values(ended_at=a_hundred_days))
         chunks = [{"run_id": old, "attempt": 1, "stream": "stdout", "offset": n, "data": b"x"} for n in range(5)]
         conn.execute(run_output.insert().values(at=utcnow()), chunks)
+        steps = [
+            {"run_id": old, "step": "one", "number": n, "start": "started", "proceed": "when_all"} for n in range(5)
+        ]
+        conn.execute(visit.insert().values(entered_at=utcnow()), steps)
 
     db.transact(age)
     with db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as conn:
@@ -154,7 +158,7 @@ def test_purge(db: Database) -> None:
             parent,
             child,
         ]
-        for table in (run_output, attempt, run_event):
+        for table in (run_output, attempt, run_event, visit):
             found = conn.execute(sa.select(sa.func.count()).select_from(table).where(table.c.run_id == old))
             assert found.scalar_one() == 0
         assert call(conn, "purge", job="kept") == 1
@@ -164,3 +168,20 @@ def test_purge(db: Database) -> None:
 def test_purge_refuses_to_run_in_a_transaction(db: Database) -> None:
     sentence = "jobfac.purge must be called outside of a transaction: each of its batches commits."
     assert refusal(db, "purge")[1] == sentence
+    define(db, a={})
+    batch = """
+        SET XACT_ABORT OFF; SET NOCOUNT ON;
+        DECLARE @state INT;
+        EXEC jobfac.start_job @job = N'a', @by = N'me';
+        BEGIN TRY
+            EXEC jobfac.purge;
+        END TRY
+        BEGIN CATCH
+            SET @state = XACT_STATE();
+        END CATCH;
+        SELECT @state;
+    """
+    with db.begin() as conn:
+        assert conn.exec_driver_sql(batch).scalar_one() == 1
+    with db.read() as conn:
+        assert conn.execute(sa.select(run.c.created_by)).scalars().all() == ["me"]

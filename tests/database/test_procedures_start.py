@@ -179,6 +179,22 @@ def test_replacing_stops_the_others(db: Database) -> None:
     assert events(db, waiting) == [("blocked", "first"), ("stopped", "last (replaced)")]
 
 
+def test_replacing_leaves_a_start_for_a_later_time(db: Database) -> None:
+    define(db, a={"already_running": "replace"})
+    later = execute(db, "start_job", job="a", delay_seconds=60)
+    first = execute(db, "start_job", job="a")
+    last = execute(db, "start_job", job="a")
+    assert states(db, [later, first, last]) == ["scheduled", "stopped", "queued"]
+
+
+def test_a_key_that_is_too_long_is_refused_and_not_cut(db: Database) -> None:
+    define(db, a={})
+    longest = execute(db, "start_job", job="a", key="k" * 200)
+    assert execute(db, "start_job", job="a", key="k" * 200) == longest
+    sentence = refusal(db, "start_job", job="a", key="k" * 201)[1]
+    assert sentence == "@key has more than 200 characters; give a shorter one."
+
+
 def test_of_many_that_start_at_once_one_is_let_in(db: Database) -> None:
     define(db, a={"already_running": "deny"})
     ids: list[int] = []

@@ -18,6 +18,7 @@ from database.helpers import Hand, define, events, start, state, states
 from jobfac import leases, runs
 from jobfac.database import Database, Unreachable, WrongSchema
 from jobfac.dialects import sqlite
+from jobfac.dialects.mssql import Mssql
 from jobfac.leases import Claimed
 from jobfac.runs import Start
 from jobfac.states import RunState
@@ -49,6 +50,24 @@ ANY_FAULT = pytest.mark.parametrize(
         "failover 0.2 at 3",
     ],
 )
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "Resource ID : 1. The request limit for the database is 400 and has been reached. See '' for assistance.",
+        "Cannot continue the execution because the session is in the kill state.",
+        "SHUTDOWN is in progress.",
+        "Database 'jobfac' has not been recovered yet. Wait and try again.",
+        "Database 'jobfac' is being recovered. Waiting until recovery is finished.",
+        "Unable to access availability database 'jobfac' because the database replica is not in the PRIMARY or "
+        "SECONDARY role.",
+    ],
+)
+def test_what_passes_by_itself_is_tried_again(told: str) -> None:
+    """By its words: mssql-python tells no numbers."""
+    assert Mssql().is_transient(Exception(f"[Microsoft][SQL Server]{told}"))
+    assert not Mssql().is_transient(Exception("[Microsoft][SQL Server]Invalid object name 'jobfac.run'."))
 
 
 @ON_MSSQL

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,8 +12,9 @@ from sqlalchemy.dialects import mssql
 
 from conftest import ENGINES
 from database.helpers import Hand, define, make_due, start
-from jobfac import leases, output, runs
+from jobfac import audit, leases, output, overview, retention, runs, scheduler
 from jobfac.database import Database
+from jobfac.dialects import nulls
 from jobfac.dialects.mssql import Mssql
 from jobfac.output import Stored
 from jobfac.runs import Outcome, Start
@@ -115,7 +117,7 @@ def test_after_100_000_runs_nothing_reads_the_history(old: Database) -> None:
         for step in plan(old, statement, parameters):
             seen += "run" in step
             whole = re.search(
-                r"SCAN (run|attempt|run_event|run_output)(?! USING INDEX ix_run_(blocked|ready|active))\b", step
+                r"SCAN (run|attempt|run_event|run_output)(?! USING INDEX ix_run_(blocked|ready|active|held))\b", step
             )
             assert not whole, (statement, step)
             history = re.search(r"ix_run_job|ix_run_ended|ix_run_concurrency \(concurrency_key=\?\)", step)
@@ -186,7 +188,53 @@ def test_what_is_locked_is_bounded_and_locked_by_row(db: Database) -> None:
         by_key = re.search(r"WHERE \S*(run\.id|worker\.id|start_key|run\.job)\S* (=|IN)", statement)
         assert "SELECT TOP" in statement or by_key, statement
         assert "ROWLOCK" in hint or "HOLDLOCK" in hint, statement
+        assert "FORCESEEK" in hint or "run.id IN" not in statement, statement
+        # What is sorted or joined is locked before it is known to be wanted.
+        assert "READPAST" in hint or "priority DESC" not in statement, statement
+        assert "IN (SELECT" not in statement, statement
     assert sum("READPAST" in statement for statement in locking) >= 4
+
+
+@ON_MSSQL
+def test_what_passes_over_locked_rows_asks_for_locks(db: Database) -> None:
+    """Else SQL Server refuses it in a database with READ_COMMITTED_SNAPSHOT, or reads versions of the rows."""
+    with sent(db) as statements:
+        a_day(db)
+        db.query(overview.read)
+        db.query(lambda conn: conn.execute(scheduler._LOOK).one())
+        db.dialect.waiter(db.engine, "server").wait(["default"], 1, 0, 0.01)
+    hints = [hint for text, _ in statements for hint in re.findall(r"WITH \(([^)]*READPAST[^)]*)\)", text)]
+    assert len(hints) > 20
+    for hint in hints:
+        assert "ROWLOCK" in hint, hint
+        assert "UPDLOCK" in hint or "READCOMMITTEDLOCK" in hint, hint
+
+
+@ON_MSSQL
+def test_two_keys_that_differ_in_case_have_one_lock(db: Database) -> None:
+    define(db, a={"concurrency": {"key": "ERP"}}, b={"concurrency": {"key": "erp"}})
+    with sent(db) as statements:
+        start(db, "a")
+        start(db, "b")
+    locks = [parameters for text, parameters in statements if "sp_getapplock" in text]
+    assert locks == [("jobfac:key:erp",)] * 2
+
+
+def test_a_text_of_rows_is_declared_without_its_length() -> None:
+    """Else SQL Server would compile the statement anew for every length."""
+    told: list[Any] = []
+    bind: Any = nulls._binding(None)
+    context, cursor = SimpleNamespace(kinds=[sa.UnicodeText()]), SimpleNamespace(setinputsizes=told.append)
+    assert bind(None, cursor, "UPDATE", ("[]",), context, False) == ("UPDATE", ("[]",))
+    assert told == [[(nulls.NVARCHAR, 0, 0)]]
+
+
+def test_a_hundred_years_are_not_too_long(db: Database) -> None:
+    define(db, job={})
+    century = 36525 * 86400.0
+    assert not db.transact(audit.forget, century)
+    assert not db.transact(retention.forget_workers, century)
+    start(db, "job", delay=century)
 
 
 @ON_MSSQL

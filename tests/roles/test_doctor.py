@@ -31,10 +31,9 @@ CREATE TABLE dbo.denied (name text);
 CREATE FUNCTION dbo.has_perms_by_name(name text, kind text, permission text) RETURNS integer LANGUAGE sql STABLE AS
     $$ SELECT (NOT EXISTS (SELECT 1 FROM dbo.denied AS d
         WHERE d.name = has_perms_by_name.permission || ' ' || has_perms_by_name.name))::integer $$;
-CREATE FUNCTION dbo.db_id() RETURNS integer LANGUAGE sql STABLE AS $$ SELECT 7 $$;
-CREATE TABLE sys.databases (database_id integer, is_read_committed_snapshot_on boolean, is_auto_close_on boolean,
+CREATE TABLE sys.databases (name text, is_read_committed_snapshot_on boolean, is_auto_close_on boolean,
     delayed_durability_desc text, compatibility_level integer);
-INSERT INTO sys.databases VALUES (7, true, false, 'DISABLED', 150);
+INSERT INTO sys.databases VALUES (current_database(), true, false, 'DISABLED', 150);
 """
 """What SQL Server has and the test server lacks."""
 
