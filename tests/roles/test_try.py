@@ -134,11 +134,14 @@ def test_what_would_not_be_stored_is_not_shown(try_: Try, tmp_path: Path) -> Non
     assert told(done)["stdout"] == "5,000,018 bytes, 4,999,998 of these cut"
 
 
-def start(tmp_path: Path, script: str) -> "tuple[subprocess.Popen[str], int]":
-    """A trial under way, and its program's number."""
+LOOP = "while :; do sleep 0.05; done"
+
+
+def start(tmp_path: Path, trap: str) -> "tuple[subprocess.Popen[str], int]":
+    """A trial of a program that goes on for ever, when its trap is set, and the program's number."""
     pid = tmp_path / "pid"
     trial = subprocess.Popen(
-        [sys.executable, "-m", "jobfac", "try", "sh", "-c", f"echo $$ >{pid}.new; mv {pid}.new {pid}; {script}"],
+        [sys.executable, "-m", "jobfac", "try", "sh", "-c", f"{trap}; echo $$ >{pid}.new; mv {pid}.new {pid}; {LOOP}"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     wait_for(pid.exists, "the program runs")
@@ -146,13 +149,13 @@ def start(tmp_path: Path, script: str) -> "tuple[subprocess.Popen[str], int]":
 
 
 def test_an_interrupt_stops_the_program_politely_and_a_second_one_at_once(tmp_path: Path) -> None:
-    polite, _ = start(tmp_path, "trap 'echo bye; exit 0' TERM; while :; do sleep 0.05; done")
+    polite, _ = start(tmp_path, "trap 'echo bye; exit 0' TERM")
     polite.send_signal(signal.SIGINT)
     out, said = polite.communicate(timeout=30)
     assert (out, polite.returncode) == ("bye\n", 1)
     assert "the program was asked to stop and has 10s" in said
     (tmp_path / "pid").unlink()
-    stubborn, program = start(tmp_path, "trap '' TERM; echo deaf; while :; do sleep 0.05; done")
+    stubborn, program = start(tmp_path, "trap '' TERM; echo deaf")
     assert stubborn.stdout is not None
     assert stubborn.stderr is not None
     assert stubborn.stdout.readline() == "deaf\n"
@@ -164,7 +167,7 @@ def test_an_interrupt_stops_the_program_politely_and_a_second_one_at_once(tmp_pa
 
 
 def test_a_trial_that_is_killed_leaves_no_program_behind(tmp_path: Path) -> None:
-    trial, program = start(tmp_path, "trap '' TERM; while :; do sleep 0.05; done")
+    trial, program = start(tmp_path, "trap '' TERM")
     trial.kill()
     trial.communicate()
     wait_for(lambda: not lives(program), "the guardian ended the program")
