@@ -5,6 +5,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from datetime import datetime
+from typing import Any
 
 import psutil
 import sqlalchemy as sa
@@ -233,14 +234,25 @@ def _fill(site: Site, finished: int) -> None:
 def scheduler(count: int = 10_000) -> Figures:
     """Seconds until three schedulers have given ``count`` schedules that are due at the same moment their runs."""
     with Site("scheduler") as site:
-        due = int(time.time()) + 20
-        at = datetime.fromtimestamp(due).astimezone().isoformat()
-        schedules = [{"at": at, "name": f"s{number}"} for number in range(100)]
-        site.apply({f"j{number}": {"command": ["/bin/true"], "schedules": schedules} for number in range(count // 100)})
+        begun = time.time()
+        site.apply(_jobs_due(begun + 86400.0, "far", 10))
+        # Ten times as many take about ten times as long, and the schedulers two seconds to start.
+        due = int(time.time() + 15 * (time.time() - begun)) + 4
+        site.apply(_jobs_due(due, "j", count // 100))
         for _ in range(3):
             site.role("scheduler")
+        early = time.time() < due
         wait(lambda: site.scalar("SELECT count(*) FROM run") == count, limit=120)
+        if not early:
+            raise TimeoutError("the schedules were due before the schedulers had been started")
         return {"seconds": time.time() - due}
+
+
+def _jobs_due(moment: float, name: str, number: int) -> dict[str, Any]:
+    """So many jobs, each with a hundred schedules that are due then."""
+    at = datetime.fromtimestamp(moment).astimezone().isoformat()
+    schedules = [{"at": at, "name": f"s{number}"} for number in range(100)]
+    return {f"{name}{one}": {"command": ["/bin/true"], "schedules": schedules} for one in range(number)}
 
 
 def sequences(count: int = 200, steps: int = 5) -> Figures:
