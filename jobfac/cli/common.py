@@ -130,7 +130,8 @@ def instant(text: str, option: str, back: bool = False) -> datetime:
     if back and re.fullmatch(r"[\d.]+[a-z]+.*", text):
         return datetime.now(UTC) - timedelta(seconds=seconds(text, option))
     try:
-        return datetime.fromisoformat(text).astimezone()
+        # By way of UTC, which the ends of the calendar do not have in every zone.
+        return datetime.fromisoformat(text).astimezone(UTC).astimezone()
     except (ValueError, OverflowError):
         fail(USAGE, f"{option} must be a time such as 2027-01-31T22:00:00+01:00 or '2027-01-31 22:00', not '{text}'.")
 
