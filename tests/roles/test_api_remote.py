@@ -126,6 +126,10 @@ def test_jobs_are_switched_and_deleted_and_failures_have_their_exit_codes(remote
     assert "no job 'none'" in remote.run("start", "none", code=3).stderr
     remote.run("start", "no such/job", code=3)
     remote.run("runs", "show", "999", code=3)
+    for key in ("mon day", "ö", "k" * 201):
+        assert remote.run("start", "hello", "--key", key, code=2).stderr.startswith("--key must be at most 200 ")
+    remote.environment["JOBFAC_API_KEY"] = "jf_schlüssel"
+    assert remote.run("jobs", "list", code=2).stderr.startswith("JOBFAC_API_KEY is not a key ")
     remote.environment["JOBFAC_API_KEY"] = "jf_000000000000_wrong"
     assert "unknown, revoked or expired" in remote.run("jobs", "list", code=4).stderr
     remote.environment["JOBFAC_API_KEY"] = ""
