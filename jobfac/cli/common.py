@@ -92,7 +92,9 @@ def _check_place(found: "Settings") -> None:
 
     url = found.database_url
     path = sqlite_path(url)
-    if path is None or os.path.exists(path):  # noqa: PTH110 - false, too, for a name that no file can have
+    if path is not None and os.path.isdir(path):  # noqa: PTH112 - false, too, for a name that no file can have
+        fail(UNREACHABLE, f"The database {url} cannot be reached: {path} is a folder. Check JOBFAC_DATABASE_URL.")
+    if path is None or os.path.exists(path):  # noqa: PTH110 - as above
         return
     if found.api_url and url == Settings.database_url:
         fail(

@@ -238,6 +238,8 @@ def test_a_file_that_is_no_database_is_exit_code_5(sqlite_factory: Factory, tmp_
         assert said.count("\n") == 1, words
     sqlite_factory.environment["JOBFAC_DATABASE_URL"] = f"sqlite:///{tmp_path}/{'x' * 300}.db"
     assert "Traceback" not in sqlite_factory.run("runs", "list", code=5).stderr
+    sqlite_factory.environment["JOBFAC_DATABASE_URL"] = f"sqlite:///{tmp_path}"
+    assert f"{tmp_path} is a folder" in sqlite_factory.run("runs", "list", code=5).stderr
 
 
 def test_without_a_schema_it_says_what_to_do(sqlite_factory: Factory, tmp_path: Path) -> None:
