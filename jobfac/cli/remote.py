@@ -165,6 +165,7 @@ class Remote:
         found = self.schedules(job)
         chosen = [one for one in found if name in (None, one["name"])]
         if not chosen:
+            self.job(job)  # which raises if there is none
             raise no_schedule(job, name, [one["name"] for one in found])
         changing = [one for one in chosen if one["paused"] != paused]
         for one in changing:

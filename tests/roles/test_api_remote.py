@@ -52,6 +52,8 @@ def test_runs_are_started_followed_and_shown(remote: InProcess, sqlite_factory: 
     remote.run("start", "bad", "--wait", code=1)
     tree = remote.json("start", "tree", "--wait")["id"]
     assert remote.logs(2) == "hello\n"
+    told = remote.run("logs", str(tree))
+    assert (told.stdout, told.stderr.startswith(f"Run {tree} is a sequence; ")) == ("", True)
     for words in (
         ["runs", "list", "--job", "hello", "--state", "succeeded", "--limit", "3"],
         ["runs", "show", str(tree)],
@@ -105,8 +107,12 @@ def test_schedules_are_seen_and_switched(remote: InProcess, sqlite_factory: Fact
     assert [one["paused"] for one in sqlite_factory.json("schedule", "list")] == [True, True]
     assert len(remote.run("schedule", "resume", "timed").stdout.splitlines()) == 2
     assert "Nothing changed" in remote.run("schedule", "resume", "timed").stderr
-    missing = (["schedule", "pause", "timed", "none"], ["schedule", "pause", "hello"], ["schedule", "preview", "none"])
-    for words in missing:
+    for words in (
+        ["schedule", "pause", "timed", "none"],
+        ["schedule", "pause", "hello"],
+        ["schedule", "pause", "none"],
+        ["schedule", "preview", "none"],
+    ):
         assert remote.run(*words, code=3).stderr == sqlite_factory.run(*words, code=3).stderr
 
 
