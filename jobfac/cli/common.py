@@ -94,7 +94,11 @@ def _check_place(found: "Settings") -> None:
     path = sqlite_path(url)
     if path is not None and os.path.isdir(path):  # noqa: PTH112 - false, too, for a name that no file can have
         fail(UNREACHABLE, f"The database {url} cannot be reached: {path} is a folder. Check JOBFAC_DATABASE_URL.")
-    if path is None or os.path.exists(path):  # noqa: PTH110 - as above
+    if path is None:
+        return
+    if os.path.exists(path):  # noqa: PTH110 - as above
+        if not os.access(path, os.R_OK):
+            fail(UNREACHABLE, f"The database {url} cannot be reached: {caller()} may not read {path}; allow it.")
         return
     if found.api_url and url == Settings.database_url:
         fail(

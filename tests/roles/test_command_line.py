@@ -1,6 +1,8 @@
 """The promises of the command line: what it prints, its JSON, its exit codes, one sentence for every mistake."""
 
 import json
+import os
+import re
 import signal
 import subprocess
 import sys
@@ -231,6 +233,14 @@ def test_a_database_that_cannot_be_reached_is_exit_code_5(sqlite_factory: Factor
     done = sqlite_factory.run("db", "check", code=5)
     assert "Traceback" not in done.stderr
     assert "JOBFAC_DATABASE_URL" in done.stderr or "driver" in done.stderr
+
+
+def test_a_database_that_may_not_be_read_fails_at_once(
+    sqlite_factory: Factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may read everything
+    said = sqlite_factory.run("runs", "list", code=5).stderr
+    assert re.search(r"cannot be reached: \S+ may not read /\S+/jobfac.db; allow it.$", said)
 
 
 def test_a_file_that_is_no_database_is_exit_code_5(sqlite_factory: Factory, tmp_path: Path) -> None:
