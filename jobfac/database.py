@@ -169,7 +169,7 @@ class Database:
     def head(self) -> str:
         """The schema's version that this program needs: the last migration's. (Alembic itself is 12 MB of memory and
         a tenth of a second, which no role should pay for a look at a number.)"""
-        return max(path.name for path in (MIGRATIONS / "versions").glob("[0-9]*.py")).partition("_")[0]
+        return max(_versions())
 
     def version(self) -> str | None:
         """The schema's version in the database, None if there is none.
@@ -213,12 +213,18 @@ class Database:
         """Bring the schema to the version that this program needs, and make the views and procedures anew.
 
         Raises:
+            WrongSchema: it is one of a newer program.
             Unreachable: no way to the database, or no right to change its schema.
         """
         from alembic import command
 
         if lack := self.query(self.dialect.lack, patience=5.0):
             raise Unreachable(lack)
+        if (found := self.version()) is not None and found not in _versions():
+            raise WrongSchema(
+                f"The database's schema is version {found}, which this program does not know; it needs {self.head()}. "
+                "Use the newer jobfac that made it."
+            )
         try:
             with self._writing.connect() as conn:
                 self.dialect.give_up_after(conn, 0)  # an index on a large table takes its time
@@ -254,6 +260,11 @@ def _config(engine: str) -> Any:
     config.attributes["engine"] = engine
     config.attributes["schema"] = _schema(engine)
     return config
+
+
+def _versions() -> set[str]:
+    """The versions of the schema that this program's migrations know."""
+    return {path.name.partition("_")[0] for path in (MIGRATIONS / "versions").glob("[0-9]*.py")}
 
 
 def _schema(engine: str) -> str | None:

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from jobfac.calendar.blackout import FOREVER, blackout_end, blackout_start
 from jobfac.calendar.due import TICK
-from jobfac.calendar.rule import Rule, rule_of
+from jobfac.calendar.rule import END, Rule, rule_of
 from jobfac.calendar.times import Moment
 from jobfac.definitions.moments import Blackout
 from jobfac.definitions.schedule import Schedule
@@ -31,6 +31,8 @@ def explain(schedule: Schedule, start: datetime, count: int) -> Iterator[Candida
     50 years from `start` are not looked for.
     """
     rule = rule_of(schedule)
+    if start >= END:
+        return iter(())
     after = start.astimezone(UTC)
     # Times of the blackout in which `start` lies are due at its end.
     ending = blackout_end(schedule.blackout, rule.zone, after) not in (None, FOREVER)

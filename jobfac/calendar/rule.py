@@ -28,6 +28,8 @@ HORIZON = 50 * 366
 """Days after which the search for the next due time is given up: the rarest rule, a February 29 that must be a certain
 day of the week, can take 40 years."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+END = datetime(9990, 1, 1, tzinfo=UTC)
+"""Nothing is due later: zones, blackouts and holidays look ahead, and the calendar itself ends with 9999."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,8 @@ class Rule:
 
     def _days(self, first: date) -> Iterator[date]:
         if self.only is None:
-            return (first + timedelta(days=number) for number in range(HORIZON))
+            days = min(HORIZON, (END.date() - first).days)
+            return (first + timedelta(days=number) for number in range(days))
         moved = self.workdays.substitute(self.only) if self.workdays and self.workdays.holiday(self.only) else None
         return iter(sorted(day for day in {self.only, moved} if day is not None and day >= first))
 

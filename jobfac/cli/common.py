@@ -92,7 +92,13 @@ def _check_place(found: "Settings") -> None:
 
     url = found.database_url
     path = sqlite_path(url)
-    if path is None or os.path.exists(path):  # noqa: PTH110 - false, too, for a name that no file can have
+    if path is not None and os.path.isdir(path):  # noqa: PTH112 - false, too, for a name that no file can have
+        fail(UNREACHABLE, f"The database {url} cannot be reached: {path} is a folder. Check JOBFAC_DATABASE_URL.")
+    if path is None:
+        return
+    if os.path.exists(path):  # noqa: PTH110 - as above
+        if not os.access(path, os.R_OK):
+            fail(UNREACHABLE, f"The database {url} cannot be reached: {caller()} may not read {path}; allow it.")
         return
     if found.api_url and url == Settings.database_url:
         fail(
@@ -130,7 +136,8 @@ def instant(text: str, option: str, back: bool = False) -> datetime:
     if back and re.fullmatch(r"[\d.]+[a-z]+.*", text):
         return datetime.now(UTC) - timedelta(seconds=seconds(text, option))
     try:
-        return datetime.fromisoformat(text).astimezone()
+        # By way of UTC, which the ends of the calendar do not have in every zone.
+        return datetime.fromisoformat(text).astimezone(UTC).astimezone()
     except (ValueError, OverflowError):
         fail(USAGE, f"{option} must be a time such as 2027-01-31T22:00:00+01:00 or '2027-01-31 22:00', not '{text}'.")
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from jobfac.cli.common import DONE, UNREACHABLE, UNSUCCESSFUL, Json, print_json
+from jobfac.cli.common import DONE, UNREACHABLE, UNSUCCESSFUL, Json, print_drawn, print_json
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -15,15 +15,13 @@ if TYPE_CHECKING:
 
 def doctor(as_json: Json = False) -> None:
     """Check this machine, the database and the factory; exits 1 if there is a problem, 5 without the database."""
-    from rich.console import Console
-
     from jobfac.doctor import State, examine, is_unreachable
 
     findings = examine()
     if as_json:
         print_json([finding._asdict() for finding in findings])
     else:
-        Console(highlight=False).print(_picture(findings))
+        print_drawn(_picture(findings))
     if is_unreachable(findings):
         raise typer.Exit(UNREACHABLE)
     raise typer.Exit(UNSUCCESSFUL if any(one.state is State.PROBLEM for one in findings) else DONE)

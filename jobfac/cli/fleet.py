@@ -170,7 +170,7 @@ def _worker(
             fail(USAGE, f"--pool {error}.")
     pairs = dict(label.partition("=")[::2] for label in labels or [])
     for label in labels or []:
-        if not label.partition("=")[2]:
+        if not all(label.partition("=")[::2]):
             fail(USAGE, f"--label must be K=V, such as zone=a, not '{label}'.")
     if name and name != fitting(name, 200):
         fail(USAGE, f"--name must have at most 200 characters, not {len(name)}.")
@@ -213,7 +213,7 @@ def _pools(worker: Any) -> str:
 def drain(
     worker: Annotated[list[int], typer.Argument(min=1, max=MOST, help="Worker ids, as `workers list` shows them.")],
 ) -> None:
-    """Ask workers to take nothing more and to leave when their runs are done."""
+    """Ask workers to take nothing more and to leave when their runs are done. `jobfac up` leaves with its worker."""
     with backend() as factory:
         for one in worker:
             factory.drain(one)

@@ -28,6 +28,8 @@ def create(
     if len(name) > 128:
         fail(USAGE, "--name must be at most 128 characters.")
     lifetime = None if expires is None else read_seconds(expires, "--expires")
+    if lifetime == 0:
+        fail(USAGE, "--expires must be longer than 0; without it the key never ends.")
     with database() as db:
         made = db.transact(keys.create, name or role, keys.Role(role), caller(), category or None, lifetime)
     if as_json:

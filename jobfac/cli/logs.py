@@ -36,6 +36,10 @@ def logs(
             number = attempt or max(1, found["attempt"])
             print_json(_whole(factory, run, number, streams))
             return
+        if found["kind"] == "sequence":
+            note(
+                f"Run {run} is a sequence; the output is that of its jobs' runs, which `jobfac runs show {run}` lists."
+            )
         _tell_files(found, number, streams)
         if follow:
             follow_run(factory, found, streams, attempt)

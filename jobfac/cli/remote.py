@@ -1,6 +1,7 @@
 """The commands' way to the factory through its API."""
 
 import base64
+import re
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -26,6 +27,9 @@ PATIENCE = 15.0
 PAUSE = 0.5
 """Seconds between two tries."""
 
+HEADER = re.compile(r"[\x21-\x7e]+")
+"""What a header can hold of a key."""
+
 PAGE = 500
 """Runs or jobs in one request at most."""
 
@@ -38,6 +42,8 @@ class Remote:
             raise Failure(USAGE, f"JOBFAC_API_URL must begin with https:// or http://, not '{url}'.")
         if not key:
             raise Failure(USAGE, "JOBFAC_API_URL is set, so set JOBFAC_API_KEY to a key made by `jobfac keys create`.")
+        if not HEADER.fullmatch(key):
+            raise Failure(USAGE, "JOBFAC_API_KEY is not a key as `jobfac keys create` makes them; set it to one.")
         self._url = url
         self._http = httpx.Client(
             base_url=url.rstrip("/"), headers={"Authorization": f"Bearer {key}"}, timeout=httpx.Timeout(HOLD + 30)
@@ -50,6 +56,12 @@ class Remote:
         self._http.close()
 
     def start(self, job: str, wish: Mapping[str, Any], key: str | None, count: int) -> list[Object]:
+        if key is not None and not (HEADER.fullmatch(key) and len(key) <= 200):
+            raise Failure(
+                USAGE,
+                "--key must be at most 200 letters, digits and signs of ASCII, without spaces, since the API takes it "
+                f"as a header, not '{key}'.",
+            )
         overrides = wish.get("overrides") or {}
         body = {
             name: wish[name] for name in ("arguments", "payload", "priority", "delay") if wish.get(name) is not None
@@ -153,6 +165,7 @@ class Remote:
         found = self.schedules(job)
         chosen = [one for one in found if name in (None, one["name"])]
         if not chosen:
+            self.job(job)  # which raises if there is none
             raise no_schedule(job, name, [one["name"] for one in found])
         changing = [one for one in chosen if one["paused"] != paused]
         for one in changing:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 NAMES = ("summary", "failures", "slowest", "late", "trend", "utilisation", "all")
 
+EARLIEST = date(1970, 1, 1)
+"""Nothing ran before, and the first days of the calendar have no period before them."""
+
 FOLDED = ("job", "category", "worker", "reason")
 """Columns that take more than one line where a terminal is narrow."""
 
@@ -71,10 +74,12 @@ def _day(text: str | None, option: str) -> date | None:
     if text is None:
         return None
     try:
-        return date.fromisoformat(text)
+        day = date.fromisoformat(text)
     except ValueError:
-        # So that 30d is thirty days, today included.
-        return (instant(text, option, back=True).astimezone(UTC) + timedelta(days=1)).date()
+        moment = instant(text, option, back=True).astimezone(UTC)
+        # A time back is none with its own date: 30d is thirty days, today included.
+        day = moment.date() if "-" in text else (moment + timedelta(days=1)).date()
+    return max(day, EARLIEST)
 
 
 def _write(path: Path, text: str) -> None:

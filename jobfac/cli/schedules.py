@@ -82,7 +82,8 @@ def preview(
     columns: dict[str, Any] = {"DUE": "due_at", "SCHEDULE": "schedule", "IN ITS ZONE": _local}
     if explain:
         columns["FIRES"] = lambda row: "yes" if row["fires"] else "[yellow]no[/]"
-    print_table(found, {**columns, "WHY": "reason"}, f"job '{job}' is never due by itself")
+    empty = f"job '{job}' is {'never due by itself' if begin is None else f'not due by itself after {begin}'}"
+    print_table(found, {**columns, "WHY": "reason"}, empty)
 
 
 def _local(row: Any) -> str:

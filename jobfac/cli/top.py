@@ -2,13 +2,14 @@
 
 import os
 import select
+import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -66,6 +67,7 @@ def _watch(console: "Console", read: "Callable[[], Overview]", interval: float) 
     threading.Thread(target=_look, args=(read, interval, looks), name="looking", daemon=True).start()
     overview: Overview | None = None
     trouble, since, source, size = "", time.monotonic(), _source(), None
+    signal.signal(signal.SIGTERM, _leave)
     with _keys() as pressed, Live(console=console, screen=True, auto_refresh=False) as live:
         try:
             while not pressed(LOOK):
@@ -82,6 +84,11 @@ def _watch(console: "Console", read: "Callable[[], Overview]", interval: float) 
                     live.update(draw(overview, source, size.width, size.height, told), refresh=True)
         except KeyboardInterrupt:
             return
+
+
+def _leave(number: int, frame: object) -> NoReturn:
+    """On a signal: by way of everything that gives the terminal back."""
+    raise SystemExit(128 + number)
 
 
 def _look(read: "Callable[[], Overview]", interval: float, looks: "SimpleQueue[Overview | str]") -> None:

@@ -10,6 +10,7 @@ import typer
 from typer.main import get_command
 
 from jobfac.cli.common import (
+    NO_TEXT,
     NOT_FOUND,
     UNSUCCESSFUL,
     USAGE,
@@ -115,8 +116,10 @@ def _payload(text: str | None, file: Path | None) -> str | None:
     try:
         with file.open(encoding="utf-8", newline="") as source:
             return source.read()
-    except (OSError, UnicodeDecodeError) as error:
-        fail(USAGE, f"--payload-file {file} cannot be read: {error}.")
+    except OSError as error:
+        fail(USAGE, f"--payload-file {file} cannot be read: {error.strerror}.")
+    except UnicodeDecodeError:
+        fail(USAGE, f"--payload-file {file} {NO_TEXT}")
 
 
 def _definition(words: list[str], file: Path | None, changes: dict[str, Any]) -> "tuple[str, Job, list[str] | None]":

@@ -181,9 +181,10 @@ def read_date(value: Any) -> date:
         return value
     if isinstance(value, str) and _FULL_DATE.fullmatch(value.strip()):
         try:
-            return _in_range(date.fromisoformat(value.strip()))
+            found = date.fromisoformat(value.strip())
         except ValueError as error:
             raise ValueError(_DATE_EXPECTED + shown(value)) from error
+        return _in_range(found)
     raise ValueError(_DATE_EXPECTED + shown(value))
 
 

@@ -88,6 +88,8 @@ def _switch(
     found = conn.execute(query.order_by(schedule.c.id)).all()
     chosen = [row for row in found if name is None or row.name == name]
     if not chosen:
+        if store.load(conn, job_id) is None:
+            raise no_job(job_id)
         raise no_schedule(job_id, name, [row.name for row in found])
     changed = []
     for row in chosen:

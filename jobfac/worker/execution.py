@@ -19,9 +19,7 @@ from jobfac.secrets import SecretError, resolve
 from jobfac.states import RunState, Stop
 from jobfac.worker.report import Report
 from jobfac.worker.surroundings import PAYLOAD_IN_ENVIRONMENT, base_environment, home_of
-from jobfac.worker.verdict import judge
-
-RESULTS = {"succeeded": RunState.SUCCEEDED, "failed": RunState.FAILED}
+from jobfac.worker.verdict import judge, judge_report
 
 
 class Execution:
@@ -247,9 +245,8 @@ class Execution:
             return RunState.STOPPED, "stopped" if self.stop == Stop.POLITE else "stopped at once"
         if self._timed_out:
             return RunState.TIMED_OUT, f"ran longer than its timeout of {write_duration(self.definition.timeout or 0)}"
-        if self.definition.aware and self.report.result in RESULTS:
-            state = RESULTS[self.report.result]
-            return state, None if state == RunState.SUCCEEDED else "the program reported failure"
+        if self.definition.aware and self.report.result is not None:
+            return judge_report(self.report.result, self.report.exit_message)
         return judge(self.process.exit.code, self.process.exit.signal, self.definition)
 
     def collect(self, final: bool) -> list[Stored]:

@@ -9,6 +9,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
+from jobfac.process import StartError
 from jobfac.tables import fitting
 
 LONGEST_LINE = 64 * 1024
@@ -29,10 +30,17 @@ class Report:
         self._position = 0
 
     def create_for(self, user: str) -> None:
-        """Make the file beforehand, owned by the user as whom the program will run."""
+        """Make the file beforehand, owned by the user as whom the program will run.
+
+        Raises:
+            StartError: only root may give a file to another user.
+        """
         self.path.touch(0o600)
         account = pwd.getpwnam(user)
-        os.chown(self.path, account.pw_uid, account.pw_gid)
+        try:
+            os.chown(self.path, account.pw_uid, account.pw_gid)
+        except PermissionError:
+            raise StartError(f"this worker may not switch to user {user!r}; run it as root or as that user") from None
 
     def read(self, final: bool = False) -> None:
         """Take in whole lines that were appended since the last call; ``final``: a last one without its end too."""

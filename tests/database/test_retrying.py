@@ -217,6 +217,8 @@ def test_a_schema_of_another_version_is_refused(db: Database) -> None:
     pretend("9999")
     with pytest.raises(WrongSchema, match="version 9999 and this program needs "):
         db.check_schema()
+    with pytest.raises(WrongSchema, match="version 9999, which this program does not know; it needs "):
+        db.upgrade()
     pretend(db.head())  # a real server's database goes on to the next test
 
 

@@ -52,6 +52,8 @@ def test_runs_are_started_followed_and_shown(remote: InProcess, sqlite_factory: 
     remote.run("start", "bad", "--wait", code=1)
     tree = remote.json("start", "tree", "--wait")["id"]
     assert remote.logs(2) == "hello\n"
+    told = remote.run("logs", str(tree))
+    assert (told.stdout, told.stderr.startswith(f"Run {tree} is a sequence; ")) == ("", True)
     for words in (
         ["runs", "list", "--job", "hello", "--state", "succeeded", "--limit", "3"],
         ["runs", "show", str(tree)],
@@ -105,8 +107,12 @@ def test_schedules_are_seen_and_switched(remote: InProcess, sqlite_factory: Fact
     assert [one["paused"] for one in sqlite_factory.json("schedule", "list")] == [True, True]
     assert len(remote.run("schedule", "resume", "timed").stdout.splitlines()) == 2
     assert "Nothing changed" in remote.run("schedule", "resume", "timed").stderr
-    missing = (["schedule", "pause", "timed", "none"], ["schedule", "pause", "hello"], ["schedule", "preview", "none"])
-    for words in missing:
+    for words in (
+        ["schedule", "pause", "timed", "none"],
+        ["schedule", "pause", "hello"],
+        ["schedule", "pause", "none"],
+        ["schedule", "preview", "none"],
+    ):
         assert remote.run(*words, code=3).stderr == sqlite_factory.run(*words, code=3).stderr
 
 
@@ -126,6 +132,10 @@ def test_jobs_are_switched_and_deleted_and_failures_have_their_exit_codes(remote
     assert "no job 'none'" in remote.run("start", "none", code=3).stderr
     remote.run("start", "no such/job", code=3)
     remote.run("runs", "show", "999", code=3)
+    for key in ("mon day", "ö", "k" * 201):
+        assert remote.run("start", "hello", "--key", key, code=2).stderr.startswith("--key must be at most 200 ")
+    remote.environment["JOBFAC_API_KEY"] = "jf_schlüssel"
+    assert remote.run("jobs", "list", code=2).stderr.startswith("JOBFAC_API_KEY is not a key ")
     remote.environment["JOBFAC_API_KEY"] = "jf_000000000000_wrong"
     assert "unknown, revoked or expired" in remote.run("jobs", "list", code=4).stderr
     remote.environment["JOBFAC_API_KEY"] = ""

@@ -1,6 +1,8 @@
 """The promises of the command line: what it prints, its JSON, its exit codes, one sentence for every mistake."""
 
 import json
+import os
+import re
 import signal
 import subprocess
 import sys
@@ -120,6 +122,9 @@ def test_every_mistake_is_one_sentence_and_its_exit_code(sqlite_factory: Factory
         ("start", "alone", "--key", ""): 2,
         ("worker", "--name", "n" * 201): 2,
         ("worker", "--label", "zone"): 2,
+        ("worker", "--label", "=a"): 2,
+        ("keys", "create", "--role", "viewer", "--expires", "0"): 2,
+        ("schedule", "pause", "nope"): 3,
         ("worker", "--pool", "a b"): 2,
         ("runs", "show", "99999999999999999999"): 2,
         ("start", "alone", "--count", "many"): 2,
@@ -230,6 +235,14 @@ def test_a_database_that_cannot_be_reached_is_exit_code_5(sqlite_factory: Factor
     assert "JOBFAC_DATABASE_URL" in done.stderr or "driver" in done.stderr
 
 
+def test_a_database_that_may_not_be_read_fails_at_once(
+    sqlite_factory: Factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may read everything
+    said = sqlite_factory.run("runs", "list", code=5).stderr
+    assert re.search(r"cannot be reached: \S+ may not read /\S+/jobfac.db; allow it.$", said)
+
+
 def test_a_file_that_is_no_database_is_exit_code_5(sqlite_factory: Factory, tmp_path: Path) -> None:
     (tmp_path / "jobfac.db").write_bytes(b"no database at all" * 1000)
     for words in (("runs", "list"), ("start", "x"), ("purge",), ("top", "--once"), ("db", "upgrade"), ("worker",)):
@@ -238,6 +251,8 @@ def test_a_file_that_is_no_database_is_exit_code_5(sqlite_factory: Factory, tmp_
         assert said.count("\n") == 1, words
     sqlite_factory.environment["JOBFAC_DATABASE_URL"] = f"sqlite:///{tmp_path}/{'x' * 300}.db"
     assert "Traceback" not in sqlite_factory.run("runs", "list", code=5).stderr
+    sqlite_factory.environment["JOBFAC_DATABASE_URL"] = f"sqlite:///{tmp_path}"
+    assert f"{tmp_path} is a folder" in sqlite_factory.run("runs", "list", code=5).stderr
 
 
 def test_without_a_schema_it_says_what_to_do(sqlite_factory: Factory, tmp_path: Path) -> None:

@@ -251,6 +251,10 @@ def test_the_command_says_it_in_a_table_in_json_and_in_its_exit_code(sqlite_fact
     shown = factory.run("doctor")
     assert "no worker is alive" in shown.stdout
     assert shown.stdout.endswith("1 warning\n")
+    assert (
+        f"defaults, {', '.join(sorted(one for one in factory.environment if one.startswith('JOBFAC_')))}"
+        in shown.stdout
+    )
     db = Database(factory.url)
     define(db, far={"pool": "gpu"})
     start(db, "far")

@@ -232,10 +232,10 @@ class Terminal:
 
     def shows(self, words: str) -> None:
         """Wait until these words have been painted since the last call."""
-        wait_for(lambda: words in self._read(), f"'{words}' on the screen")
+        wait_for(lambda: words in self.read(), f"'{words}' on the screen")
         self.painted = b""
 
-    def _read(self) -> str:
+    def read(self) -> str:
         while select.select([self.screen], [], [], 0)[0]:
             try:
                 self.painted += os.read(self.screen, 65536)
@@ -246,7 +246,7 @@ class Terminal:
     def press(self, key: bytes) -> int:
         """Press a key that leaves: the exit code."""
         os.write(self.screen, key)
-        wait_for(lambda: [self._read(), self.process.poll() is not None][1], "it has left")
+        wait_for(lambda: [self.read(), self.process.poll() is not None][1], "it has left")
         return self.process.wait()
 
 
@@ -286,6 +286,16 @@ def test_in_a_terminal_it_follows_a_fleet_and_q_leaves(sqlite_fleet: Fleet) -> N
     once = fleet.factory.run("top")
     assert re.search(r"✔ slow", once.stdout)
     assert "\x1b" not in once.stdout
+
+
+def test_a_signal_gives_the_terminal_back(sqlite_factory: Factory) -> None:
+    with terminal(sqlite_factory) as shown:
+        shown.shows("no schedule is due")
+        shown.process.terminate()
+        assert shown.process.wait(10) == 128 + signal.SIGTERM
+        shown.read()
+        assert b"\x1b[?1049l" in shown.painted
+        assert termios.tcgetattr(shown.screen)[3] & termios.ICANON
 
 
 def test_it_waits_for_a_database_that_is_away(sqlite_factory: Factory) -> None:

@@ -65,7 +65,7 @@ def test_a_program_sees_what_a_run_would_and_what_came_of_it_is_told(try_: Try) 
     assert (done.returncode, told(done)["state"], told(done)["exit_message"]) == (0, "succeeded", "no rows")
     aware = try_(*words, "--aware")
     assert (aware.returncode, told(aware)["state"]) == (1, "failed")
-    assert told(aware)["reason"] == "the program reported failure"
+    assert told(aware)["reason"] == "the program reported failure: no rows"
 
 
 def test_behind_two_dashes_every_option_is_the_program_s(try_: Try) -> None:
@@ -93,7 +93,11 @@ def test_other_ends(try_: Try, words: list[str], code: int, facts: dict[str, str
         (["true", "--timeout", "soon"], 2, "--timeout must be a duration"),
         (["true", "--environment", "MODE"], 2, "--environment must be K=V"),
         (["true", "--environment", "JOBFAC_JOB=x"], 2, "must not be JOBFAC_JOB"),
-        (["true", "--payload-file", "/no/such"], 2, "--payload-file /no/such cannot be read"),
+        (
+            ["true", "--payload-file", "/no/such"],
+            2,
+            "--payload-file /no/such cannot be read: No such file or directory.",
+        ),
     ],
 )
 def test_wrong_usage_is_told_in_a_sentence(try_: Try, words: list[str], code: int, sentence: str) -> None:

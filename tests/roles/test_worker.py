@@ -208,7 +208,8 @@ def test_a_program_reports_its_progress_and_its_outputs(fleet: Fleet) -> None:
         "no rows",
         {"rows": 12},
     )
-    assert fleet.one("aware", arguments=["sh", str(gate)])["state"] == "failed"
+    aware = fleet.one("aware", arguments=["sh", str(gate)])
+    assert (aware["state"], aware["reason"]) == ("failed", "the program reported failure: no rows")
 
 
 def test_no_program_harms_its_worker_by_what_it_leaves_in_its_files(fleet: Fleet) -> None:

@@ -238,6 +238,27 @@ def test_explain_shows_moved_and_repeated_times():
     assert collapsed[1].reason == "02:30 falls on the same instant as the one before"
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"cron": "*/15 * * * *", "timezone": "Pacific/Auckland"},
+        {"every": "36h", "timezone": "America/New_York"},
+        {
+            "times": {"at": "12:00"},
+            "calendar": {"holidays": "DE", "on_holiday": "next"},
+            "blackout": ["12/10 10:00 - 12/09 06:00"],
+        },
+        {"at": "2027-01-01T00:00:00+01:00"},
+    ],
+)
+def test_the_calendar_has_an_end(fields):
+    rule = schedule(**fields)
+    for zone in ("UTC", "Pacific/Auckland", "America/New_York"):
+        late = datetime(9999, 12, 31, 23, 59, 59, tzinfo=ZoneInfo(zone))
+        assert list(explain(rule, late, 3)) == []
+    assert all(candidate.local.year < 9991 for candidate in explain(rule, at("9989-12-25"), 3000))
+
+
 LAST, NOW = at("2027-06-01T00:00"), at("2027-06-01T06:00:20")
 
 

@@ -15,8 +15,8 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def write(text: str, name: str = "jobfac.toml") -> None:
-    Path(name).write_text(text, encoding="utf-8")
+def write(text: str | bytes, name: str = "jobfac.toml") -> None:
+    Path(name).write_bytes(text if isinstance(text, bytes) else text.encode())
 
 
 def test_without_anything_the_defaults_hold() -> None:
@@ -89,6 +89,7 @@ def test_every_setting_has_a_help_and_a_variable(setting: "dataclasses.Field[obj
         ({"JOBFAC_RETENTION": "1e12"}, "", "JOBFAC_RETENTION must be a number greater than 0 and at most 3153600000,"),
         ({}, "leese = 1", "jobfac.toml: unknown setting 'leese'; `jobfac config` lists the settings."),
         ({}, "lease = ", "jobfac.toml cannot be read: "),
+        ({}, b"\xff\xfe", "jobfac.toml is not UTF-8 text (byte 0); save it as UTF-8."),
         ({"JOBFAC_CONFIG": "nowhere.toml"}, "", "JOBFAC_CONFIG names nowhere.toml, which does not exist."),
         (
             {"JOBFAC_LEASE": "5"},
@@ -100,7 +101,7 @@ def test_every_setting_has_a_help_and_a_variable(setting: "dataclasses.Field[obj
     ],
 )
 def test_a_wrong_setting_is_named_with_what_would_be_right(
-    environment: Mapping[str, str], file: str, sentence: str
+    environment: Mapping[str, str], file: str | bytes, sentence: str
 ) -> None:
     if file:
         write(file)

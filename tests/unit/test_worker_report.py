@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from jobfac.process import StartError
 from jobfac.tables import fitting
 from jobfac.worker.report import Report
 
@@ -19,6 +20,15 @@ def said(report: Report, *lines: str) -> Report:
     report.path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
     report.read(final=True)
     return report
+
+
+def test_only_root_makes_it_for_another_user(report: Report, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "chown", refuse)
+    with pytest.raises(StartError, match="this worker may not switch to user 'nobody'; run it as root or as that user"):
+        report.create_for("nobody")
 
 
 def test_reports_are_taken_in_as_they_come(report: Report) -> None:
