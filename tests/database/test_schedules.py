@@ -126,10 +126,12 @@ def test_what_passes_in_a_pause_is_missed_however_short_it_was(db: Database) -> 
 
 
 def test_pausing_what_is_not_there_is_refused(db: Database) -> None:
-    apply(db, {"a": {"schedules": [{"cron": "@daily", "name": "night"}]}})
+    apply(db, {"a": {"schedules": [{"cron": "@daily", "name": "night"}]}, "c": {}})
     with pytest.raises(NotFound, match="Job 'a' has no schedule 'day'; its schedules are: night"):
         db.transact(schedules.pause, "a", "day", "me")
-    with pytest.raises(NotFound, match="Job 'b' has no schedules"):
+    with pytest.raises(NotFound, match="Job 'c' has no schedules"):
+        db.transact(schedules.resume, "c", None, "me")
+    with pytest.raises(NotFound, match="There is no job 'b'"):
         db.transact(schedules.resume, "b", None, "me")
 
 

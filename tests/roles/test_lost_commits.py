@@ -12,10 +12,10 @@ from roles.fleet import Fleet
 pytestmark = pytest.mark.parametrize("url", EACH_DIALECT, indirect=True)
 
 
-def forget_claim(fleet: Fleet, run_id: int) -> None:
+def forget_claim(fleet: Fleet, run_id: int, **more: str) -> None:
     """As if the first claim of a run had never been committed."""
     with fleet.db.begin() as conn:
-        queued = {"state": "queued", "attempt": 0, "worker_id": None, "worker": None, "started_at": None}
+        queued = {**more, "state": "queued", "attempt": 0, "worker_id": None, "worker": None, "started_at": None}
         conn.execute(run.update().where(run.c.id == run_id).values(queued))
         conn.execute(attempt.delete().where(attempt.c.run_id == run_id))
         conn.execute(run_event.delete().where(run_event.c.run_id == run_id, run_event.c.event == "running"))
@@ -43,12 +43,13 @@ def test_a_program_whose_claim_is_forgotten_goes_on_when_its_worker_claims_again
 
 
 def test_a_program_whose_claim_is_forgotten_ends_when_another_worker_has_the_run(fleet: Fleet) -> None:
-    fleet.define(job=fleet.journal.job(600), brief={"command": ["true"]})
+    there = {"command": ["true"], "labels": {"only": "second"}}
+    fleet.define(job=fleet.journal.job(600), brief={"command": ["true"]}, there=there)
     (run_id,) = fleet.start("job")
     first = fleet.worker("first", slots=1)
     (begun,) = wait_for(lambda: fleet.journal.lines("start"), "running")
-    fleet.worker("second", slots=1)
-    forget_claim(fleet, run_id)
+    fleet.worker("second", "--label", "only=second", slots=1)
+    forget_claim(fleet, run_id, queue=fleet.one("there")["queue"])  # the first one shall not come before
     wait_for(lambda: len(fleet.journal.lines("start")) == 2, "running at the second")
     wait_for(lambda: not lives(begun.value), "the first one's program has ended")
     wait_for(lambda: "discarded" in fleet.events(run_id), "its result discarded")
