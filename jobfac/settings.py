@@ -114,11 +114,14 @@ class Settings:
             return Path(self.spool).absolute()
         if (path := sqlite_path(self.database_url)) is not None:
             return path.with_name(path.name + "-spool")
+        import hashlib
         import tempfile
 
         shown = without_password(re.sub(r"//[^@/]*@", "//", self.database_url))
         place = re.sub(r"[^A-Za-z0-9]+", "-", shown).strip("-")
-        return Path(tempfile.gettempdir()) / f"jobfac-{os.getuid()}" / place[:100]
+        if len(place) > 100:  # what tells two databases apart is often at the end
+            place = f"{place[:80]}-{hashlib.sha256(place.encode()).hexdigest()[:16]}"
+        return Path(tempfile.gettempdir()) / f"jobfac-{os.getuid()}" / place
 
 
 def sqlite_path(url: str) -> Path | None:

@@ -171,5 +171,9 @@ def test_every_database_has_its_own_spool_without_its_password() -> None:
     assert "secret" not in str(one)
     hidden = Settings(database_url="mssql+pyodbc:///?odbc_connect=UID%3Dme%3BPWD%3Dsecret%3BDATABASE%3Done")
     assert "secret" not in str(hidden.spool_folder())
+    long = (
+        "mssql+pyodbc:///?odbc_connect=DRIVER%3D%7BODBC+Driver+18+for+SQL+Server%7D%3BSERVER%3Dtcp%3Aa.example.org%3B"
+    )
+    assert len({Settings(database_url=f"{long}DATABASE%3D{name}").spool_folder() for name in ("one", "other")}) == 2
     assert Settings(database_url="sqlite:////var/jobs.db").spool_folder() == Path("/var/jobs.db-spool")
     assert Settings(spool="here").spool_folder() == Path.cwd() / "here"
