@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from jobfac import dialects, sql_files
+from jobfac.settings import without_password
 from jobfac.tables import SCHEMA
 
 T = TypeVar("T")
@@ -154,7 +155,7 @@ class Database:
         return isinstance(error, sa.exc.DBAPIError) and self.dialect.is_transient(error)
 
     def _sentence(self, error: sa.exc.DBAPIError | sa.exc.ResourceClosedError) -> str:
-        shown = self.url.render_as_string(hide_password=True)
+        shown = without_password(self.url.render_as_string(hide_password=True))
         why = str(getattr(error, "orig", error)).strip().rstrip(".")
         return f"The database {shown} cannot be reached: {why}. Check JOBFAC_DATABASE_URL and the server."
 

@@ -114,16 +114,33 @@ class Settings:
             return Path(self.spool).absolute()
         if (path := sqlite_path(self.database_url)) is not None:
             return path.with_name(path.name + "-spool")
+        import hashlib
         import tempfile
 
-        place = re.sub(r"[^A-Za-z0-9]+", "-", re.sub(r"//[^@/]*@", "//", self.database_url)).strip("-")
-        return Path(tempfile.gettempdir()) / f"jobfac-{os.getuid()}" / place[:100]
+        shown = without_password(re.sub(r"//[^@/]*@", "//", self.database_url))
+        place = re.sub(r"[^A-Za-z0-9]+", "-", shown).strip("-")
+        if len(place) > 100:  # what tells two databases apart is often at the end
+            place = f"{place[:80]}-{hashlib.sha256(place.encode()).hexdigest()[:16]}"
+        return Path(tempfile.gettempdir()) / f"jobfac-{os.getuid()}" / place
 
 
 def sqlite_path(url: str) -> Path | None:
     """The database file of a SQLite URL, absolute; None for any other engine or an in-memory database."""
     found = re.fullmatch(r"sqlite(?:\+pysqlite)?:///([^?]+)(?:\?.*)?", url)
     return None if found is None or found[1] == ":memory:" else Path(found[1]).absolute()
+
+
+_SECRET = re.compile(
+    r"(//[^:/@]*:)[^@]*(?=@)|((?:pwd|password)\s*(?:=|%3d))(?:%7b(?:%7d%7d|(?!%7d).)*%7d|\{(?:\}\}|[^}])*\}|.*?)(?=%3b|[;&]|$)",
+    re.IGNORECASE,
+)
+"""The password in a URL: before its host, or in its query, where ``odbc_connect`` may hold it, spelled for a URL or
+not, and in braces or not."""
+
+
+def without_password(url: str) -> str:
+    """The URL as it may be shown."""
+    return _SECRET.sub(lambda found: f"{found[1] or found[2]}***", url)
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ def config(as_json: Json = False) -> None:
     """What holds here, and where it came from."""
     import dataclasses
 
-    from jobfac.settings import Settings, SettingsError, sources
+    from jobfac.settings import Settings, SettingsError, sources, without_password
 
     try:
         found = sources()
@@ -61,18 +61,12 @@ def config(as_json: Json = False) -> None:
         if name in secret and value:
             value = "***"
         if name == "database_url":
-            value = _without_password(value)
+            value = without_password(value)
         rows.append({"name": name, "value": value, "origin": source.origin, "help": helps[name]})
     if as_json:
         print_json(rows)
         return
     print_table(rows, {"SETTING": "name", "VALUE": "value", "FROM": "origin", "WHAT": "help"}, "")
-
-
-def _without_password(url: str) -> str:
-    import re
-
-    return re.sub(r"(//[^:/@]*):[^@]*@", r"\1:***@", url)
 
 
 def purge() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from jobfac.settings import Settings, SettingsError, load, sources, sqlite_path
+from jobfac.settings import Settings, SettingsError, load, sources, sqlite_path, without_password
 
 
 @pytest.fixture(autouse=True)
@@ -135,6 +135,31 @@ def test_the_file_of_a_sqlite_url(url: str, path: str | None) -> None:
     assert sqlite_path(url) == (None if path is None else Path(path))
 
 
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("mssql+pyodbc://me:s:1@server/jobs?timeout=3", "mssql+pyodbc://me:***@server/jobs?timeout=3"),
+        ("mssql+pyodbc://me@server/jobs", "mssql+pyodbc://me@server/jobs"),
+        ("mssql+pyodbc://server/jobs?UID=me&PWD=s&timeout=3", "mssql+pyodbc://server/jobs?UID=me&PWD=***&timeout=3"),
+        (
+            "mssql+pyodbc:///?odbc_connect=SERVER%3Dhost%3BUID%3Dme%3BPwd%3Ds1%3BDATABASE%3Djobs",
+            "mssql+pyodbc:///?odbc_connect=SERVER%3Dhost%3BUID%3Dme%3BPwd%3D***%3BDATABASE%3Djobs",
+        ),
+        (
+            "mssql+pyodbc:///?odbc_connect=SERVER=host;PWD={s;1}}2};UID=me",
+            "mssql+pyodbc:///?odbc_connect=SERVER=host;PWD=***;UID=me",
+        ),
+        (
+            "mssql+pyodbc:///?odbc_connect=PWD%3D%7Bs%7D%7D%3B1%7D%3BUID%3Dme&timeout=3",
+            "mssql+pyodbc:///?odbc_connect=PWD%3D***%3BUID%3Dme&timeout=3",
+        ),
+        ("sqlite:////var/jobs.db", "sqlite:////var/jobs.db"),
+    ],
+)
+def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
+    assert without_password(url) == shown
+
+
 def test_a_relative_file_is_in_the_current_folder(tmp_path: Path) -> None:
     assert sqlite_path("sqlite:///jobs.db") == tmp_path / "jobs.db"
 
@@ -144,5 +169,11 @@ def test_every_database_has_its_own_spool_without_its_password() -> None:
     other = Settings(database_url="mssql+pyodbc://me:secret@server/other").spool_folder()
     assert one != other
     assert "secret" not in str(one)
+    hidden = Settings(database_url="mssql+pyodbc:///?odbc_connect=UID%3Dme%3BPWD%3Dsecret%3BDATABASE%3Done")
+    assert "secret" not in str(hidden.spool_folder())
+    long = (
+        "mssql+pyodbc:///?odbc_connect=DRIVER%3D%7BODBC+Driver+18+for+SQL+Server%7D%3BSERVER%3Dtcp%3Aa.example.org%3B"
+    )
+    assert len({Settings(database_url=f"{long}DATABASE%3D{name}").spool_folder() for name in ("one", "other")}) == 2
     assert Settings(database_url="sqlite:////var/jobs.db").spool_folder() == Path("/var/jobs.db-spool")
     assert Settings(spool="here").spool_folder() == Path.cwd() / "here"
