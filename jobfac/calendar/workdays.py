@@ -60,7 +60,8 @@ def _public(region: str, year: int) -> dict[date, str]:
     from holidays import country_holidays
 
     country, _, subdivision = region.partition("-")
-    return dict(country_holidays(country, subdiv=subdivision or None, years=year))
+    # In one language, where there is one for all: else the names would be in that of whoever asks.
+    return dict(country_holidays(country, subdiv=subdivision or None, years=year, language="en_US"))
 
 
 @lru_cache(maxsize=512)

@@ -228,6 +228,7 @@ def test_a_sqlite_that_is_too_old_is_refused(sqlite_url: str, monkeypatch: pytes
     for needs in (db.check_schema, db.upgrade):
         with pytest.raises(Unreachable, match=r"is too old, jobfac needs 3.35; use a Python with a newer one"):
             needs()
+    db.close()
 
 
 @ON_MSSQL

@@ -1,12 +1,13 @@
 """The decisions of the calendar, one by one, worked out by hand."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
 
 from jobfac.calendar import FOREVER, blackout_end, due_times, explain, jitter, missed, next_due
+from jobfac.calendar.workdays import _public
 from jobfac.definitions.schedule import Schedule
 
 
@@ -141,6 +142,12 @@ def test_holidays_are_dropped_or_moved_once(on_holiday, expected):
         calendar={"holidays": "DE-BY", "on_holiday": on_holiday},
     )
     assert [f"{due:%m-%d}" for due in due_times(rule, at("2027-03-01"), at("2027-05-01"))] == expected
+
+
+def test_holidays_are_named_in_one_language_whoever_asks(monkeypatch):
+    monkeypatch.setenv("LANGUAGE", "de")
+    _public.cache_clear()
+    assert _public("DE", 2031)[date(2031, 4, 11)] == "Good Friday"
 
 
 def test_the_weekend_is_that_of_the_country():
