@@ -198,8 +198,7 @@ class Database:
             WrongSchema: it is missing, older or newer; the text says which and the remedy.
             Unreachable: the engine itself is too old.
         """
-        if lack := self.query(self.dialect.lack, patience=5.0):
-            raise Unreachable(lack)
+        self._check_engine()
         found, needed = self.version(), self.head()
         if found == needed:
             return
@@ -210,6 +209,10 @@ class Database:
             "if the database is older, or a newer jobfac if it is ahead."
         )
 
+    def _check_engine(self) -> None:
+        if lack := self.query(self.dialect.lack, patience=5.0):
+            raise Unreachable(lack)
+
     def upgrade(self) -> None:
         """Bring the schema to the version that this program needs, and make the views and procedures anew.
 
@@ -219,8 +222,7 @@ class Database:
         """
         from alembic import command
 
-        if lack := self.query(self.dialect.lack, patience=5.0):
-            raise Unreachable(lack)
+        self._check_engine()
         if (found := self.version()) is not None and found not in _versions():
             raise WrongSchema(
                 f"The database's schema is version {found}, which this program does not know; it needs {self.head()}. "

@@ -62,6 +62,11 @@ class Claimed(NamedTuple):
     started_at: Any
     notify: str | None
 
+    @property
+    def key(self) -> tuple[int, int]:
+        """Run and attempt: the fence."""
+        return self.id, self.attempt
+
 
 class Beat(NamedTuple):
     """What a heartbeat brings back: the worker's state, runs to stop as (run, attempt, how), how many queues are.

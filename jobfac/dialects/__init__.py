@@ -17,8 +17,8 @@ from jobfac.states import ALIVE, HELD, RunState
 from jobfac.tables import queue, run, spelled, worker
 
 __all__ = [
-    "CLAIMED", "IS_ALIVE", "LOCKED", "LOCKED_BY_KEY", "SKIP", "Dialect", "Found", "Waiter", "choose", "claim_values",
-    "look", "octets", "of", "utcnow",
+    "CLAIMED", "CLAIM_VALUES", "IS_ALIVE", "LOCKED", "LOCKED_BY_KEY", "PASS", "SKIP", "Dialect", "Found", "Waiter",
+    "choose", "look", "octets", "of", "utcnow",
 ]  # fmt: skip
 
 LOCKED = "WITH (ROWLOCK, UPDLOCK)"

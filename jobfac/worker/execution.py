@@ -66,7 +66,7 @@ class Execution:
     @property
     def key(self) -> tuple[int, int]:
         """Run and attempt: the fence."""
-        return self.claimed.id, self.claimed.attempt
+        return self.claimed.key
 
     # Starting
 

@@ -67,9 +67,9 @@ class Turn:
             programs = [queue for queue in self.queues if queue != store.SEQUENCE_QUEUE]
             taken = leases.claim(conn, self.worker_id, self.name, programs, self.free - len(self.claimed))
             # What runs here already, because its first claim was lost with its commit, goes on, and is begun but once.
-            again = {fence for one in taken if (fence := (one.id, one.attempt)) in self.live}
+            again = {one.key for one in taken if one.key in self.live}
             self.strays = [key for key in self.strays if key not in again]
-            self.claimed += [one for one in taken if (one.id, one.attempt) not in again]
+            self.claimed += [one for one in taken if one.key not in again]
         for claimed in self.claimed:
             key = (claimed.job, claimed.job_version)
             if key not in self.definitions:
@@ -78,7 +78,7 @@ class Turn:
 
     def _compare(self, conn: sa.Connection) -> None:
         """See whether the database and this worker agree on what it holds, and what to do where they do not."""
-        ours = {(claimed.id, claimed.attempt): claimed for claimed in leases.held_by(conn, self.worker_id)}
+        ours = {claimed.key: claimed for claimed in leases.held_by(conn, self.worker_id)}
         self.strays = leases.strays(conn, self.worker_id, [key for key in self.live if key not in ours])
         unknown = [key for key in ours if key not in self.live]
         # Without a lost answer it is no claim of ours, and what was stored before is none in any case.
