@@ -307,8 +307,9 @@ def chaos(words: argparse.Namespace, folder: Path) -> dict[str, Any]:
             site.strike()
             site.man()
         submitting.set()
-        submitter.join()
+        # First: who was frozen with locks in its hand keeps the submitter waiting, on SQL Server for as long as it is.
         site.thaw(everyone=True)
+        submitter.join()
         site.man()
         settled = _settled(db)
         wrong = [] if settled else [f"not everything ended within {SETTLE:.0f} s after the last fault"]
