@@ -33,12 +33,13 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from factory import SHORT, Factory, wait_for
 from jobfac import definitions as d
-from jobfac import runs, schedules, sequences
 from jobfac.cli.common import UNREACHABLE
-from jobfac.database import Database, Unreachable
-from jobfac.runs import NotFound, Start
+from jobfac.database.engine import Database
+from jobfac.database.tables import attempt, run
+from jobfac.errors import NotFound, Unreachable
 from jobfac.states import FINAL
-from jobfac.tables import attempt, run
+from jobfac.store import runs, schedules, sequences
+from jobfac.store.runs import Start
 
 PROGRAM = Path(__file__).with_name("chaos_program.py")
 LEASE = float(SHORT["JOBFAC_LEASE"])

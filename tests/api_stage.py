@@ -9,11 +9,11 @@ from typing import Any
 import httpx
 
 from factory import wait_for
-from jobfac import keys
 from jobfac.api import Server
-from jobfac.database import Database
-from jobfac.keys import Role
+from jobfac.database.engine import Database
 from jobfac.settings import Settings
+from jobfac.store import api_keys
+from jobfac.store.api_keys import Role
 from jobfac.worker import Worker
 
 
@@ -41,7 +41,7 @@ class Served:
 
     def key(self, role: Role, categories: Sequence[str] | None = None, lifetime: float | None = None) -> str:
         """A new key."""
-        return self.db.transact(keys.create, str(role), role, "tests", categories, lifetime).key
+        return self.db.transact(api_keys.create, str(role), role, "tests", categories, lifetime).key
 
     def client(self, key: str | None, **options: Any) -> httpx.Client:
         """A client with this key."""

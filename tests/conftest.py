@@ -11,7 +11,8 @@ import pytest
 
 from factory import Factory
 from inprocess import InProcess
-from jobfac.database import Database, Unreachable
+from jobfac.database.engine import Database
+from jobfac.errors import Unreachable
 from jobfac.settings import Settings
 
 try:
@@ -113,7 +114,7 @@ def url(request: pytest.FixtureRequest) -> Iterator[str]:
 
 def _real_url() -> Iterator[str]:
     """A real server's database, emptied: its tables stay, so that a test costs no migration."""
-    from jobfac.tables import metadata
+    from jobfac.database.tables import metadata
 
     assert REAL is not None
     db = Database(REAL)

@@ -21,7 +21,14 @@ APART = {"up", "worker", "scheduler", "api", "try"}
 nursery = multiprocessing.get_context("forkserver")
 nursery.set_forkserver_preload(
     # Not jobfac.worker, which looks into its environment when it is imported.
-    ["__main__", "inprocess", "jobfac.cli.fleet", "jobfac.cli.local", "jobfac.scheduler", "jobfac.api"]
+    [
+        "__main__",
+        "inprocess",
+        "jobfac.cli.commands.roles",
+        "jobfac.cli.client.local",
+        "jobfac.scheduler.scheduler",
+        "jobfac.api",
+    ]
 )
 
 

@@ -9,10 +9,10 @@ import sqlalchemy as sa
 
 from conftest import ENGINES
 from jobfac import definitions as d
-from jobfac import leases, runs, schedules
-from jobfac.database import Database
-from jobfac.leases import Registration
-from jobfac.tables import audit, run
+from jobfac.database.engine import Database
+from jobfac.database.tables import audit, run
+from jobfac.store import runs, schedules, workers
+from jobfac.store.workers import Registration
 
 THROUGH_TSQL = [
     pytest.mark.mssql,
@@ -79,6 +79,6 @@ def audited(db: Database) -> list[tuple[str, str, str]]:
 def take(db: Database, *, name: str = "w1") -> int:
     """A worker that claims what it can."""
     who = Registration(name, "host", 1, "token", "0", 9, ["default"], {})
-    worker_id = db.transact(leases.register, who, 60)
-    db.transact(leases.claim, worker_id, name, ["default"], 9)
+    worker_id = db.transact(workers.register, who, 60)
+    db.transact(workers.claim, worker_id, name, ["default"], 9)
     return worker_id

@@ -9,17 +9,19 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 
-from jobfac import traces
-from jobfac.api import events, fleet, jobs, openapi, output, pages, runs, service
+from jobfac.api import openapi
 from jobfac.api.auth import Gate
 from jobfac.api.guard import Guard
-from jobfac.api.live import Live
+from jobfac.api.live.feed import Live
 from jobfac.api.metrics import Metrics
 from jobfac.api.problems import HANDLERS
+from jobfac.api.resources import events, jobs, output, runs, schedules, service, workers
 from jobfac.api.routing import Service, routes
-from jobfac.database import Database
+from jobfac.database.engine import Database
+from jobfac.telemetry import traces
+from jobfac.web import pages
 
-TABLE = (*jobs.CALLS, *runs.CALLS, *output.CALLS, *events.CALLS, *fleet.CALLS, *service.CALLS)
+TABLE = (*jobs.CALLS, *runs.CALLS, *output.CALLS, *events.CALLS, *workers.CALLS, *schedules.CALLS, *service.CALLS)
 """Every call there is, but for the pages that show this table."""
 
 THREADS = 16

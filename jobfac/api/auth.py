@@ -7,10 +7,10 @@ from collections import OrderedDict, deque
 
 from starlette.requests import Request
 
-from jobfac import keys
 from jobfac.api.problems import Problem
-from jobfac.database import Database
-from jobfac.keys import Caller, Role
+from jobfac.database.engine import Database
+from jobfac.store import api_keys
+from jobfac.store.api_keys import Caller, Role
 
 PATIENCE = 3.0
 """Seconds for which a request tries again when the database has a transient error."""
@@ -77,10 +77,10 @@ class Gate:
             seconds = int(wait) + 1
             detail = f"Too many failed logins from {address}; wait {seconds} s."
             raise Problem(429, detail, {"Retry-After": str(seconds)})
-        caller = self._db.query(keys.check, key.strip(), patience=PATIENCE)
+        caller = self._db.query(api_keys.check, key.strip(), patience=PATIENCE)
         if caller is None:
             self.failures.note(address, time.monotonic())
-            raise _unauthorized("This key is unknown, revoked or expired; `jobfac keys list` shows the keys.")
+            raise _unauthorized("This key is unknown, revoked or expired; `jobfac keys list` shows the api_keys.")
         return caller
 
     def new_link(self) -> str:

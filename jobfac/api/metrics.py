@@ -14,14 +14,14 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from jobfac import leases
-from jobfac.api import looking
-from jobfac.api.positions import Positions
-from jobfac.database import Database
-from jobfac.dialects import PASS, utcnow
-from jobfac.metrics import count_statements
+from jobfac.api.live import queries
+from jobfac.api.live.positions import Positions
+from jobfac.database.dialects import PASS, utcnow
+from jobfac.database.engine import Database
+from jobfac.database.tables import notification, queue, run, run_event, spelled
 from jobfac.states import ACTIVE, FINAL, Delivery, RunState, WorkerState
-from jobfac.tables import notification, queue, run, run_event, spelled
+from jobfac.store import workers as worker_store
+from jobfac.telemetry.exporter import count_statements
 
 MEDIA = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -67,7 +67,7 @@ class Metrics:
 
     def _catch_up(self) -> None:
         if self._positions is None:
-            recent = self._db.query(looking.recent_ids, patience=0)
+            recent = self._db.query(queries.recent_ids, patience=0)
             self._positions = Positions(recent, time.monotonic())
         while True:
             missing = sorted(self._positions.missing)
@@ -75,7 +75,7 @@ class Metrics:
             self._positions.see([row["id"] for row in rows], time.monotonic())
             for row in rows:
                 self._count(row)
-            if len(rows) < looking.PAGE:
+            if len(rows) < queries.PAGE:
                 return
 
     def _count(self, row: Mapping[Any, Any]) -> None:
@@ -99,10 +99,10 @@ def _transitions(conn: sa.Connection, after: int, missing: list[int]) -> list[sa
         sa.select(*columns)
         .select_from(run_event.outerjoin(run, run.c.id == run_event.c.run_id))
         .order_by(run_event.c.id)
-        .limit(looking.PAGE)
+        .limit(queries.PAGE)
     )
     late = [
-        row for ids in looking.batches(missing) for row in conn.execute(query.where(run_event.c.id.in_(ids))).mappings()
+        row for ids in queries.batches(missing) for row in conn.execute(query.where(run_event.c.id.in_(ids))).mappings()
     ]
     return [*late, *conn.execute(query.where(run_event.c.id > after)).mappings()]
 
@@ -121,7 +121,7 @@ class _Standing(Collector):
             return (
                 conn.execute(_QUEUED).all(),
                 conn.execute(_ACTIVE).all(),
-                leases.workers(conn, alive_only=True),
+                worker_store.workers(conn, alive_only=True),
                 conn.execute(_NOTIFICATIONS).scalar_one(),
                 conn.execute(sa.select(utcnow())).scalar_one(),
             )

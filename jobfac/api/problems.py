@@ -8,10 +8,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from jobfac.database import Unreachable
 from jobfac.definitions import DefinitionError
-from jobfac.logs import logger
-from jobfac.runs import NotFound, Refused
+from jobfac.errors import NotFound, Refused, Unreachable
+from jobfac.telemetry.logs import logger
 
 log = logger("jobfac.api")
 

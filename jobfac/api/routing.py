@@ -18,11 +18,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from jobfac.api.auth import Gate
-from jobfac.api.live import Live
+from jobfac.api.live.feed import Live
 from jobfac.api.problems import Problem, invalid
-from jobfac.database import Database
-from jobfac.keys import Caller, Role
-from jobfac.traces import Traces
+from jobfac.database.engine import Database
+from jobfac.store.api_keys import Caller, Role
+from jobfac.telemetry.traces import Traces
 
 BODY_LIMIT = 4 * 2**20 + 256 * 2**10
 """Bytes of a request's body at most: the largest payload and what is around it."""

@@ -8,9 +8,9 @@ import uvicorn
 
 from jobfac.api.app import create_app
 from jobfac.api.guard import LOOPBACK
-from jobfac.database import Database
-from jobfac.logs import logger
+from jobfac.database.engine import Database
 from jobfac.settings import Settings, SettingsError
+from jobfac.telemetry.logs import logger
 
 log = logger("jobfac.api")
 

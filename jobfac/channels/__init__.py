@@ -9,7 +9,7 @@ from collections.abc import Callable
 from jobfac.channels import apprise, email, webhook
 from jobfac.channels.message import DeliveryError, Message
 from jobfac.definitions import Recipient, Secret
-from jobfac.secrets import SecretError
+from jobfac.secret_references import SecretError
 from jobfac.settings import Settings
 
 __all__ = ["DeliveryError", "Message", "deliver", "kind_of", "shown"]

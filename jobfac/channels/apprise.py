@@ -5,7 +5,7 @@ import logging
 from jobfac.channels import addresses, render
 from jobfac.channels.message import DeliveryError, Message
 from jobfac.definitions import Recipient
-from jobfac.secrets import resolve
+from jobfac.secret_references import resolve
 from jobfac.settings import Settings
 
 ANYWHERE = frozenset({"form", "forms", "json", "jsons", "xml", "xmls"})

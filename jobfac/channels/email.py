@@ -9,7 +9,7 @@ from email.utils import formatdate
 from jobfac.channels import render
 from jobfac.channels.message import DeliveryError, Message
 from jobfac.definitions import Recipient
-from jobfac.secrets import resolve_setting
+from jobfac.secret_references import resolve_setting
 from jobfac.settings import Settings
 
 TIMEOUT = 20.0

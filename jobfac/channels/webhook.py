@@ -17,7 +17,7 @@ import httpx
 from jobfac.channels import addresses
 from jobfac.channels.message import DeliveryError, Message
 from jobfac.definitions import Recipient
-from jobfac.secrets import resolve
+from jobfac.secret_references import resolve
 from jobfac.settings import Settings
 
 TIMEOUT = httpx.Timeout(10.0, connect=5.0)

@@ -13,10 +13,10 @@ from jobfac.cli import common
 from jobfac.cli.listing import Commands
 
 COMMANDS = {
-    "up": ("fleet:up", "All roles in one process, on the configured database."),
-    "worker": ("fleet:worker", "Claim and run runs until told to stop."),
-    "scheduler": ("fleet:scheduler", "Insert due runs, notice dead workers, purge what is old."),
-    "api": ("fleet:api", "Serve the HTTP API."),
+    "up": ("roles:up", "All roles in one process, on the configured database."),
+    "worker": ("roles:worker", "Claim and run runs until told to stop."),
+    "scheduler": ("roles:scheduler", "Insert due runs, notice dead workers, purge what is old."),
+    "api": ("roles:api", "Serve the HTTP API."),
     "apply": ("jobs:apply", "Apply definitions, whole or not at all, after showing what changes."),
     "export": ("jobs:export", "Print definitions as they are in force."),
     "start": ("start:start", "Start a job and print the run's id."),
@@ -28,10 +28,10 @@ COMMANDS = {
     "report": ("report:report", "What ran in the last 30 days: counts, failures, times, lateness."),
     "config": ("database:config", "What holds here, and where it came from."),
     "purge": ("database:purge", "Remove finished runs that are older than their job's retention."),
-    "try": ("trying:command", "Run a program as a worker would, with no database."),
+    "try": ("dry_run:command", "Run a program as a worker would, with no database."),
     "jobs": ("jobs:app", "Definitions of jobs and sequences."),
     "runs": ("runs:app", "What ran, runs, and will run."),
-    "workers": ("fleet:app", "The fleet."),
+    "workers": ("workers:app", "The fleet."),
     "schedule": ("schedules:app", "When jobs are due."),
     "sequence": ("sequences:app", "Sequences: where they would go, and how they look."),
     "import": ("schedules:import_app", "Definitions from elsewhere, on standard output."),
@@ -39,7 +39,7 @@ COMMANDS = {
     "notify": ("notify:app", "Notifications."),
     "db": ("database:app", "The database's schema."),
 }
-"""Every command: its module in ``jobfac.cli``, its function or group there, and what `jobfac --help` says of it."""
+"""Every command: its module in ``cli.commands``, its function or group there, and its line in `jobfac --help`."""
 
 app = Commands(
     COMMANDS, help="jobfac, the background job factory: runs console programs as jobs, on a schedule or on demand."
@@ -92,10 +92,9 @@ def _explain(error: Exception) -> int:
     if isinstance(error, Abort):
         common.note("Aborted.")
         return common.UNSUCCESSFUL
-    from jobfac.database import Unreachable
     from jobfac.definitions import DefinitionError
-    from jobfac.process import StartError
-    from jobfac.runs import NotFound, Refused
+    from jobfac.errors import NotFound, Refused, Unreachable
+    from jobfac.programs import StartError
     from jobfac.settings import SettingsError
 
     codes: dict[type[Exception], int] = {

@@ -21,7 +21,7 @@ from jobfac.states import RunState
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from jobfac.database import Database
+    from jobfac.database.engine import Database
     from jobfac.settings import Settings
 
 DONE, UNSUCCESSFUL, USAGE, NOT_FOUND, REFUSED, UNREACHABLE = range(6)
@@ -75,7 +75,7 @@ def settings(**overrides: Any) -> "Settings":
 @contextmanager
 def database() -> "Iterator[Database]":
     """The configured database, closed at the end."""
-    from jobfac.database import Database
+    from jobfac.database.engine import Database
 
     found = settings()
     _check_place(found)

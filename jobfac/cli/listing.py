@@ -17,8 +17,8 @@ PLAIN: dict[str, Any] = {"rich_markup_mode": None, "pretty_exceptions_enable": F
 class Commands(TyperGroup):
     """The commands at the top.
 
-    ``table`` has for each name ``module:attribute`` in ``jobfac.cli``, a function, a group or a command, and its line
-    of help.
+    ``table`` maps each name to ``module:attribute`` in ``cli.commands`` (a function, a group or a command) and to its
+    line of help.
     """
 
     def __init__(self, table: Mapping[str, tuple[str, str]], **options: Any) -> None:
@@ -56,7 +56,7 @@ class Listed(TyperCommand):
     def load(self) -> Command:
         """The command itself."""
         module, _, attribute = self._target.partition(":")
-        found = getattr(import_module(f"jobfac.cli.{module}"), attribute)
+        found = getattr(import_module(f"jobfac.cli.commands.{module}"), attribute)
         if isinstance(found, Command):
             return found
         if isinstance(found, typer.Typer):

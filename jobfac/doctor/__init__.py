@@ -13,11 +13,12 @@ from functools import partial
 
 import sqlalchemy as sa
 
-from jobfac import leases
-from jobfac.database import Database, Unreachable, WrongSchema
+from jobfac.database.engine import Database
 from jobfac.doctor import engine, factory, machine
 from jobfac.doctor.finding import Finding, State, run, said
+from jobfac.errors import Unreachable, WrongSchema
 from jobfac.settings import Settings, SettingsError, load, sqlite_path
+from jobfac.store import workers
 
 __all__ = ["Finding", "State", "examine", "is_unreachable"]
 
@@ -176,7 +177,7 @@ def _made(conn: sa.Connection, check: Callable[[sa.Connection], Iterable[Finding
 def _slots(db: Database) -> int:
     """Of the worker of this machine that has most, or of one that is told nothing."""
     try:
-        rows = db.query(leases.workers, True, patience=0)
+        rows = db.query(workers.workers, True, patience=0)
     except Exception:  # it was well a moment ago; what is wrong now the other checks say
         return _usual_slots()
     return max((row["slots"] for row in rows if row["host"] == socket.gethostname()), default=_usual_slots())

@@ -8,9 +8,9 @@ from typing import Any
 import psutil
 import sqlalchemy as sa
 
+from jobfac.database.tables import SCHEMA, metadata
 from jobfac.doctor.finding import Finding, State
 from jobfac.doctor.machine import room
-from jobfac.tables import SCHEMA, metadata
 
 NETWORK = ("nfs", "cifs", "smb", "9p", "afs", "ceph", "fuse.", "glusterfs", "lustre", "gpfs", "beegfs")
 """How the kinds of file systems begin that other machines may have a hand in."""

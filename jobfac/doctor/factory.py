@@ -7,12 +7,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from jobfac import leases
-from jobfac.definitions.store import SEQUENCE_QUEUE
-from jobfac.dialects import utcnow
+from jobfac.database.dialects import utcnow
+from jobfac.database.tables import Instant, news, notification, run, schedule
 from jobfac.doctor.finding import Finding, State
 from jobfac.states import Delivery, RunState, WorkerState
-from jobfac.tables import Instant, news, notification, run, schedule
+from jobfac.store import workers as worker_store
+from jobfac.store.jobs import SEQUENCE_QUEUE
 
 LINES = 500
 """Lines of the view that are read at most."""
@@ -67,7 +67,7 @@ def judge_trouble(lines: Sequence[Mapping[Any, Any]], moment: datetime) -> list[
 
 def workers(conn: sa.Connection) -> list[Finding]:
     """Who is alive, and who has not been heard from."""
-    return judge_workers(leases.workers(conn, alive_only=True), now(conn))
+    return judge_workers(worker_store.workers(conn, alive_only=True), now(conn))
 
 
 def judge_workers(rows: Sequence[Mapping[Any, Any]], moment: datetime) -> list[Finding]:
@@ -92,12 +92,12 @@ def takers(conn: sa.Connection) -> Iterator[Finding]:
     queued = {row.queue: row.number for row in conn.execute(query.group_by(run.c.queue))}
     taken = {SEQUENCE_QUEUE}
     moment, seen = now(conn), set()
-    for row in leases.workers(conn, alive_only=True):
+    for row in worker_store.workers(conn, alive_only=True):
         kind = (row["pools"], row["labels"])
         if row["state"] == WorkerState.ACTIVE and row["lease_until"] > moment and kind not in seen:
             seen.add(kind)
-            shown = leases.present(row)
-            taken.update(leases.fitting_queues(conn, shown["pools"], shown["labels"]))
+            shown = worker_store.present(row)
+            taken.update(worker_store.fitting_queues(conn, shown["pools"], shown["labels"]))
     yield from judge_takers(queued, taken)
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import httpx
 import sqlalchemy as sa
 
-from jobfac.dialects.mssql import odbc_drivers
+from jobfac.database.dialects.mssql import odbc_drivers
 from jobfac.doctor.finding import Finding, State, said
-from jobfac.process import Guardian, StartError, room_for_programs
+from jobfac.programs import Guardian, StartError, room_for_programs
 from jobfac.settings import Settings, sources
 
 LITTLE, TOO_LITTLE = 1 << 30, 100 << 20

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from datetime import date
 
-from jobfac.daily import Tally
 from jobfac.reports.facts import Facts, Period
 from jobfac.reports.measures import by_job, change, ended, failed, mean, success
 from jobfac.reports.shaping import Kind, Report, Row
+from jobfac.store.statistics import Tally
 
 
 def spans(when: Period, most: int) -> list[list[date]]:

@@ -8,13 +8,13 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac import daily
-from jobfac.daily import Tally, Work
-from jobfac.dialects import utcnow
-from jobfac.runs import NotFound
+from jobfac.database.dialects import utcnow
+from jobfac.database.tables import daily as daily_table
+from jobfac.database.tables import daily_worker, job, run, spelled, worker
+from jobfac.errors import NotFound
 from jobfac.states import FAILURES, FINAL, HELD
-from jobfac.tables import daily as daily_table
-from jobfac.tables import daily_worker, job, run, spelled, worker
+from jobfac.store import statistics
+from jobfac.store.statistics import Tally, Work
 
 Wanted = Callable[[str], bool]
 
@@ -103,16 +103,16 @@ def _statistics(
 ) -> tuple[dict[tuple[date, str], Tally], dict[tuple[date, str], Work]]:
     """Runs by day and job, and work by day and worker: what is counted, and what is not yet."""
     for _ in range(TRIES):
-        recent = conn.execute(daily.uncounted()).all()
-        executions = conn.execute(daily.uncounted_executions()).all()
+        recent = conn.execute(statistics.uncounted()).all()
+        executions = conn.execute(statistics.uncounted_executions()).all()
         found, work = _counted(conn, when, wanted), _counted_work(conn, when)
         # Without snapshots, what is counted between these queries would be in here twice.
-        still = {row.id for row in conn.execute(daily.uncounted())}
+        still = {row.id for row in conn.execute(statistics.uncounted())}
         if all(row.id in still for row in recent):
             break
-    for key, tally in daily.tally(row for row in recent if wanted(row.job)).items():
+    for key, tally in statistics.tally(row for row in recent if wanted(row.job)).items():
         found.setdefault(key, Tally()).add(tally)
-    for more in (daily.work(executions), _going_on(conn, when), daily.presence(_workers(conn, when))):
+    for more in (statistics.work(executions), _going_on(conn, when), statistics.presence(_workers(conn, when))):
         for key, its in more.items():
             work.setdefault(key, Work()).add(its)
     return found, work
@@ -160,7 +160,7 @@ def _going_on(conn: sa.Connection, when: Period) -> dict[tuple[date, str], Work]
     )
     found: dict[tuple[date, str], Work] = {}
     for row in conn.execute(query):
-        for day, milliseconds in daily.shares(row.started_at, when.now):
+        for day, milliseconds in statistics.shares(row.started_at, when.now):
             found.setdefault((day, row.worker), Work()).busy_ms += milliseconds
     return found
 

@@ -4,8 +4,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from datetime import date
 
-from jobfac.daily import Tally
 from jobfac.states import FAILURES
+from jobfac.store.statistics import Tally
 
 BROKEN = [state.value for state in sorted(FAILURES) if state.value != "denied"]
 """What counts as failed; a denied run was refused by its job's rule, and nothing broke."""

@@ -5,12 +5,12 @@ from datetime import date
 from html import escape
 from pathlib import Path
 
-from jobfac.daily import Work
 from jobfac.reports import charts, measures, shaping
 from jobfac.reports.courses import by_span, courses, spans
 from jobfac.reports.facts import Facts
 from jobfac.reports.form import NUMBERS, duration, shown
 from jobfac.reports.shaping import Kind, Report, Row
+from jobfac.store.statistics import Work
 
 MOST_COLUMNS = 92
 """Days that are drawn singly; longer periods are drawn by weeks or by 30 days."""

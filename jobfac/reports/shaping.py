@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from jobfac.daily import LATE, Tally, Work
 from jobfac.reports.facts import Facts, Period
 from jobfac.reports.measures import (
     BROKEN,
@@ -21,6 +20,7 @@ from jobfac.reports.measures import (
     success,
     together,
 )
+from jobfac.store.statistics import LATE, Tally, Work
 
 Row = dict[str, Any]
 

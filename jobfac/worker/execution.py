@@ -11,15 +11,15 @@ from types import MappingProxyType
 from typing import Any
 
 from jobfac.definitions import Job, write_duration
-from jobfac.leases import Claimed
-from jobfac.output import STREAMS, Stored
-from jobfac.process import Chunk, Process, Program, Spool, StartError, open_destination, spool_path, start
-from jobfac.runs import Outcome, retry_delay
-from jobfac.secrets import SecretError, resolve
+from jobfac.programs import Chunk, Process, Program, Spool, StartError, open_destination, spool_path, start
+from jobfac.secret_references import SecretError, resolve
 from jobfac.states import RunState, Stop
+from jobfac.store.output import STREAMS, Stored
+from jobfac.store.runs import Outcome, retry_delay
+from jobfac.store.workers import Claimed
+from jobfac.worker.environment import PAYLOAD_IN_ENVIRONMENT, base_environment, home_of
+from jobfac.worker.outcome import judge, judge_report
 from jobfac.worker.report import Report
-from jobfac.worker.surroundings import PAYLOAD_IN_ENVIRONMENT, base_environment, home_of
-from jobfac.worker.verdict import judge, judge_report
 
 
 class Execution:

@@ -6,18 +6,18 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from jobfac import output
 from jobfac.definitions import AnyJob, Job
-from jobfac.leases import Claimed
-from jobfac.process import NO_ROOM, ExitWatcher, Guardian, StartError, kill_all, room_for_programs
-from jobfac.runs import Outcome
-from jobfac.runs.events import Event
+from jobfac.programs import NO_ROOM, ExitWatcher, Guardian, StartError, kill_all, room_for_programs
 from jobfac.states import Stop
-from jobfac.worker.chronicle import Chronicle
-from jobfac.worker.crash import checkpoint
+from jobfac.store import output
+from jobfac.store.runs import Outcome
+from jobfac.store.runs.event import Event
+from jobfac.store.workers import Claimed
+from jobfac.telemetry.worker import Chronicle
 from jobfac.worker.execution import Execution
+from jobfac.worker.failpoints import checkpoint
 from jobfac.worker.old_files import OldFiles
-from jobfac.worker.spooling import SpoolFolder
+from jobfac.worker.spool_folder import SpoolFolder
 
 MEMORY = 1000
 """Of so many executions whose end is stored, it is remembered that they were here."""
@@ -141,7 +141,7 @@ class Executions:
         if it has become this worker's again meanwhile, its run goes back into the queue."""
         for key in strays:
             if execution := self.live.get(key):
-                self._chronicle.fenced(execution, "the database does not know that it runs here")
+                self._chronicle.fenced(execution.log, execution.key, "the database does not know that it runs here")
                 execution.ask_to_stop(Stop.NOW, give_back=True)
 
     # Their end
@@ -171,7 +171,7 @@ class Executions:
         gone = self.over[:number]
         for execution, outcome in gone:
             self._stored.append(execution.key)
-            self._chronicle.ended(execution, outcome)
+            self._chronicle.ended(execution.log, outcome)
         self.over = self.over[number:]
         self.events = []
         self._forget([execution for execution, _ in gone])
@@ -186,7 +186,7 @@ class Executions:
     def cut_off(self, why: str) -> None:
         """Forget what is left of a lost lease; it has ended, and its runs are others' by now."""
         for execution in self.living():
-            self._chronicle.fenced(execution, why)
+            self._chronicle.fenced(execution.log, execution.key, why)
         self._forget(self.living())
         self.live.clear()
 

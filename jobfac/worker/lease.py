@@ -3,14 +3,15 @@
 import threading
 from collections.abc import Callable
 
-from jobfac import leases
-from jobfac.database import Database, Unreachable
-from jobfac.figures import Figure
-from jobfac.leases import Beat, LeaseLost, Registration
-from jobfac.logs import logger
-from jobfac.process import Guardian
-from jobfac.process.guardian import clock
+from jobfac.database.engine import Database
+from jobfac.errors import Unreachable
+from jobfac.programs import Guardian
+from jobfac.programs.guardian import clock
 from jobfac.settings import Settings
+from jobfac.store import workers
+from jobfac.store.workers import Beat, LeaseLost, Registration
+from jobfac.telemetry.logs import logger
+from jobfac.telemetry.metrics import Figure
 
 log = logger("jobfac.lease")
 
@@ -120,7 +121,7 @@ class Lease:
         worker_id, sent = self.worker_id, clock()
         try:
             # So soon that another connection can renew the lease before trust ends.
-            beat = self._db.single(leases.renew, worker_id, self._settings.lease, within=self.window / 4)
+            beat = self._db.single(workers.renew, worker_id, self._settings.lease, within=self.window / 4)
         except LeaseLost as error:
             with self._losing:
                 if worker_id == self.worker_id:

@@ -4,7 +4,7 @@ import time
 from typing import Any
 
 from jobfac.definitions import Job, Retention
-from jobfac.process import remove_timestamped
+from jobfac.programs import remove_timestamped
 from jobfac.settings import Settings
 
 PAUSE = 600.0

@@ -9,8 +9,8 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from jobfac.process import StartError
-from jobfac.tables import fitting
+from jobfac.database.tables import fitting
+from jobfac.programs import StartError
 
 LONGEST_LINE = 64 * 1024
 """Bytes of one report; a longer line is passed over."""

@@ -5,10 +5,11 @@ from collections.abc import Callable, Collection
 
 import sqlalchemy as sa
 
-from jobfac import output
-from jobfac.database import Database, Unreachable
-from jobfac.logs import logger
-from jobfac.runs import note_program, report_progress
+from jobfac.database.engine import Database
+from jobfac.errors import Unreachable
+from jobfac.store import output
+from jobfac.store.runs import note_program, report_progress
+from jobfac.telemetry.logs import logger
 from jobfac.worker.execution import Execution
 
 log = logger("jobfac.output")

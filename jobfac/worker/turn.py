@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
-from jobfac import leases, output, runs, schedules, sequences
-from jobfac.definitions import AnyJob, store
-from jobfac.leases import Claimed
-from jobfac.runs import Finished, Outcome
-from jobfac.runs.events import Event
+from jobfac.definitions import AnyJob
 from jobfac.states import WorkerState
-from jobfac.worker.crash import checkpoint
+from jobfac.store import jobs, output, runs, schedules, sequences, workers
+from jobfac.store.runs import Finished, Outcome
+from jobfac.store.runs.event import Event
+from jobfac.store.workers import Claimed
+from jobfac.worker.failpoints import checkpoint
 
 
 @dataclass
@@ -51,7 +51,7 @@ class Turn:
         Raises:
             LeaseLost: the lease has run out; nothing of the turn happened.
         """
-        self.state, due = leases.hold(conn, self.worker_id)
+        self.state, due = workers.hold(conn, self.worker_id)
         checkpoint("turn_began")
         sequences.settle(conn, self.save(conn), self.name)
         checkpoint("outcomes_written")
@@ -62,10 +62,10 @@ class Turn:
             self._compare(conn)
         self.uncertain = True  # should this commit's answer be lost, the next try looks first
         if self.state == WorkerState.ACTIVE:
-            if store.SEQUENCE_QUEUE in self.queues:
+            if jobs.SEQUENCE_QUEUE in self.queues:
                 sequences.begin_queued(conn, self.name)
-            programs = [queue for queue in self.queues if queue != store.SEQUENCE_QUEUE]
-            taken = leases.claim(conn, self.worker_id, self.name, programs, self.free - len(self.claimed))
+            programs = [queue for queue in self.queues if queue != jobs.SEQUENCE_QUEUE]
+            taken = workers.claim(conn, self.worker_id, self.name, programs, self.free - len(self.claimed))
             # What runs here already, because its first claim was lost with its commit, goes on, and is begun but once.
             again = {one.key for one in taken if one.key in self.live}
             self.strays = [key for key in self.strays if key not in again]
@@ -73,20 +73,20 @@ class Turn:
         for claimed in self.claimed:
             key = (claimed.job, claimed.job_version)
             if key not in self.definitions:
-                self.definitions[key] = store.load_version(conn, *key)
+                self.definitions[key] = jobs.load_version(conn, *key)
         checkpoint("claimed_uncommitted")
 
     def _compare(self, conn: sa.Connection) -> None:
         """See whether the database and this worker agree on what it holds, and what to do where they do not."""
-        ours = {claimed.key: claimed for claimed in leases.held_by(conn, self.worker_id)}
-        self.strays = leases.strays(conn, self.worker_id, [key for key in self.live if key not in ours])
+        ours = {claimed.key: claimed for claimed in workers.held_by(conn, self.worker_id)}
+        self.strays = workers.strays(conn, self.worker_id, [key for key in self.live if key not in ours])
         unknown = [key for key in ours if key not in self.live]
         # Without a lost answer it is no claim of ours, and what was stored before is none in any case.
         self.claimed = [ours[key] for key in unknown if self.uncertain and key not in self.stored]
         begun = {claimed.id for claimed in self.claimed}
         lost = [run_id for run_id, _ in unknown if run_id not in begun]
         why = "the database forgot how it ended, as after a failover that lost its last commits"
-        sequences.settle(conn, leases.give_up(conn, lost, why, self.name), self.name)
+        sequences.settle(conn, workers.give_up(conn, lost, why, self.name), self.name)
 
     def save(self, conn: sa.Connection) -> list[Finished]:
         """Store what has ended, without holding the lease: the fence of each outcome tells whether it still counts.

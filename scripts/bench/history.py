@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from jobfac import daily, runs
-from jobfac.runs import Start
+from jobfac.store import runs
+from jobfac.store import statistics as daily
+from jobfac.store.runs import Start
 from scripts.bench.site import PYTHON, Site, wait
 
 JOBS = 40

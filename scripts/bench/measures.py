@@ -10,9 +10,9 @@ from typing import Any
 import psutil
 import sqlalchemy as sa
 
-from jobfac import output, runs
-from jobfac.runs import Start
-from jobfac.tables import run as run_table
+from jobfac.database.tables import run as run_table
+from jobfac.store import output, runs
+from jobfac.store.runs import Start
 from scripts.bench.site import PYTHON, Site, cpu, limit, wait
 
 Figures = dict[str, float]

@@ -16,10 +16,10 @@ from typing import Any
 import psutil
 
 from jobfac import definitions as d
-from jobfac import schedules
-from jobfac.database import Database
+from jobfac.database.engine import Database
+from jobfac.database.tables import spelled
 from jobfac.states import ACTIVE
-from jobfac.tables import spelled
+from jobfac.store import schedules
 
 BUILD = Path(__file__).parents[2] / ".build" / "bench"
 PYTHON = sys.executable

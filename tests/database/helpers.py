@@ -8,14 +8,14 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from jobfac import definitions as d
-from jobfac import leases, runs
-from jobfac.database import Database
-from jobfac.definitions import store
-from jobfac.dialects import utcnow
-from jobfac.leases import Beat, Claimed, Registration
-from jobfac.runs import Finished, Outcome, Start
+from jobfac.database.dialects import utcnow
+from jobfac.database.engine import Database
+from jobfac.database.tables import run, worker
 from jobfac.states import RunState
-from jobfac.tables import run, worker
+from jobfac.store import jobs as job_store
+from jobfac.store import runs, workers
+from jobfac.store.runs import Finished, Outcome, Start
+from jobfac.store.workers import Beat, Claimed, Registration
 
 T = TypeVar("T")
 
@@ -24,7 +24,7 @@ def define(db: Database, **jobs: Mapping[str, Any]) -> None:
     """Store jobs by id; a body without steps and command runs ``true``."""
     bodies = {job: dict(body) if "steps" in body else {"command": ["true"], **body} for job, body in jobs.items()}
     for job, definition in d.from_data({"jobs": bodies}).jobs.items():
-        db.transact(store.put, job, definition, "tester")
+        db.transact(job_store.put, job, definition, "tester")
 
 
 def start(db: Database, job: str, **wish: Any) -> int:
@@ -81,14 +81,14 @@ class Hand:
     def __init__(self, db: Database, name: str = "w1", slots: int = 10, **more: Any) -> None:
         who = {"pools": ["default"], "labels": {}, **more}
         self.db, self.name, self.slots = db, name, slots
-        self.id = db.transact(leases.register, Registration(name, "host", 1, name, "0", slots, **who), 60.0)
+        self.id = db.transact(workers.register, Registration(name, "host", 1, name, "0", slots, **who), 60.0)
 
     def claim(self, slots: int | None = None, queues: Sequence[str] = ("default",)) -> list[Claimed]:
         """Take runs as a turn of the worker's loop does."""
 
         def work(conn: sa.Connection) -> list[Claimed]:
-            leases.hold(conn, self.id)
-            return leases.claim(conn, self.id, self.name, queues, self.slots if slots is None else slots)
+            workers.hold(conn, self.id)
+            return workers.claim(conn, self.id, self.name, queues, self.slots if slots is None else slots)
 
         return self.db.transact(work)
 
@@ -104,7 +104,7 @@ class Hand:
 
     def renew(self) -> Beat:
         """The heartbeat."""
-        return self.db.transact(leases.renew, self.id, 60.0)
+        return self.db.transact(workers.renew, self.id, 60.0)
 
     def lapse(self) -> None:
         """Let the lease run out, as if no heartbeat had come for long."""
@@ -114,7 +114,7 @@ class Hand:
     def die(self) -> list[Finished]:
         """Let the lease run out, and somebody notice."""
         self.lapse()
-        return self.db.transact(leases.expire, "sweeper").finished
+        return self.db.transact(workers.expire, "sweeper").finished
 
 
 def together(number: int, work: Callable[[int], T]) -> list[T]:

@@ -3,8 +3,8 @@
 from typing import Any
 
 from jobfac.definitions import Sequence
-from jobfac.sequences.decide import Enter, Leave, Visit, decide, is_open, leave, outcome, step_of
 from jobfac.states import FINAL, RunState, StepResult
+from jobfac.store.sequences.decide import Enter, Leave, Visit, decide, is_open, leave, outcome, step_of
 
 REFUSED = "off"
 """The job whose starts are always refused."""

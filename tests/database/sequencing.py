@@ -5,12 +5,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from database.helpers import Hand
-from jobfac import runs, sequences
-from jobfac.database import Database
-from jobfac.leases import Claimed
-from jobfac.runs import Finished, Outcome
+from jobfac.database.engine import Database
+from jobfac.database.tables import run
 from jobfac.states import RunState
-from jobfac.tables import run
+from jobfac.store import runs, sequences
+from jobfac.store.runs import Finished, Outcome
+from jobfac.store.workers import Claimed
 
 
 class Player(Hand):

@@ -5,10 +5,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from jobfac import definitions as d
-from jobfac.courier import address_some
-from jobfac.database import Database
-from jobfac.definitions import store
-from jobfac.tables import notification
+from jobfac.database.engine import Database
+from jobfac.database.tables import notification
+from jobfac.scheduler.notifier import address_some
+from jobfac.store import jobs
 
 OPS = {"email": ["ops@example.org"]}
 
@@ -35,8 +35,8 @@ def apply_defaults(db: Database, **categories: Any) -> None:
     wanted = d.from_data({"defaults": categories}).defaults
 
     def work(conn: sa.Connection) -> None:
-        before = {name: d.canonical(one) for name, one in store.load_defaults(conn).items()}
+        before = {name: d.canonical(one) for name, one in jobs.load_defaults(conn).items()}
         plan = d.plan(before, {name: d.canonical(one) for name, one in wanted.items()}, prune=True)
-        store.apply_defaults(conn, plan, wanted, "me")
+        jobs.apply_defaults(conn, plan, wanted, "me")
 
     db.transact(work)

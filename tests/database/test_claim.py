@@ -3,11 +3,11 @@
 import random
 
 from database.helpers import Hand, attempts, define, events, get, start, together
-from jobfac import leases, runs
-from jobfac.database import Database
-from jobfac.definitions import Job, store
-from jobfac.runs import Start
+from jobfac.database.engine import Database
+from jobfac.definitions import Job
 from jobfac.states import RunState
+from jobfac.store import jobs, runs, workers
+from jobfac.store.runs import Start
 
 
 def test_the_highest_priority_first_then_the_oldest(db: Database) -> None:
@@ -58,7 +58,7 @@ def test_each_pool_and_labels_have_a_queue_of_their_own_that_fits_its_column(db:
     labels: list[dict[str, str]] = [
         {"a": "x,b=y"}, {"a": "x", "b": "y"}, {"a": "x\\", "b": "y"}, {"a": "x\\,b=y"}, long, {**long, "d": "z"},
     ]  # fmt: skip
-    queues = [store.queue_of(Job(command=("x",), labels=one))[0] for one in labels]
+    queues = [jobs.queue_of(Job(command=("x",), labels=one))[0] for one in labels]
     assert len(set(queues)) == len(queues)
     assert queues[1] == "default[a=x,b=y]"
     assert max(map(len, queues)) <= 400
@@ -77,7 +77,7 @@ def test_a_worker_takes_from_the_queues_of_its_pools_and_labels(db: Database) ->
 
     def fitting(pools: list[str], **labels: str) -> set[str]:
         with db.read() as conn:
-            return set(leases.fitting_queues(conn, pools, labels))
+            return set(workers.fitting_queues(conn, pools, labels))
 
     assert fitting(["default"]) == {"default"}
     assert fitting(["default"], os="linux") == {"default", "default[os=linux]"}
@@ -125,4 +125,4 @@ def test_after_a_lost_answer_the_database_says_what_was_taken(db: Database) -> N
     other.claim(1)
     hand.end(claimed[0])
     with db.read() as conn:
-        assert leases.held_by(conn, hand.id) == claimed[1:]
+        assert workers.held_by(conn, hand.id) == claimed[1:]

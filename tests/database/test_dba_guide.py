@@ -9,9 +9,10 @@ import pytest
 from conftest import DRIVERS
 from database.helpers import Hand, start
 from jobfac import definitions as d
-from jobfac import schedules, sql_files
-from jobfac.database import Database
+from jobfac.database import sql_files
+from jobfac.database.engine import Database
 from jobfac.states import RunState
+from jobfac.store import schedules
 
 GUIDE = (sql_files.folder("mssql").parent / "README.md").read_text(encoding="utf-8")
 SHOWN = re.findall(r"```sql\n([^`]*)```\s+```text\n([^`]*)```", GUIDE)

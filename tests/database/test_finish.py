@@ -8,11 +8,11 @@ import pytest
 import sqlalchemy as sa
 
 from database.helpers import Hand, attempts, define, events, get, make_due, now, start, state
-from jobfac import runs
-from jobfac.database import Database
-from jobfac.leases import Claimed
-from jobfac.runs import Outcome
+from jobfac.database.engine import Database
 from jobfac.states import RunState
+from jobfac.store import runs
+from jobfac.store.runs import Outcome
+from jobfac.store.workers import Claimed
 
 
 @pytest.fixture

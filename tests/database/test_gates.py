@@ -7,11 +7,11 @@ import pytest
 import sqlalchemy as sa
 
 from database.helpers import Hand, attempts, define, events, get, make_due, start, state, states, together
-from jobfac import leases, runs
-from jobfac.database import Database
-from jobfac.runs import Outcome, Start
+from jobfac.database.engine import Database
+from jobfac.database.tables import run
 from jobfac.states import RunState
-from jobfac.tables import run
+from jobfac.store import runs, workers
+from jobfac.store.runs import Outcome, Start
 
 ALONE = {"already_running": "queue"}
 
@@ -292,7 +292,7 @@ def test_after_a_crash_of_the_whole_fleet_the_limit_still_holds(db: Database) ->
     for hand in hands:
         hand.take()
         hand.lapse()
-    together(4, lambda _: db.transact(leases.expire, "sweeper"))
+    together(4, lambda _: db.transact(workers.expire, "sweeper"))
     assert states(db, ids) == ["queued", "queued", "blocked", "blocked"]
     heir = Hand(db, "w3")
     for _ in range(2):

@@ -7,16 +7,16 @@ from datetime import timedelta
 import pytest
 
 from database.helpers import Hand, attempts, define, events, get, now, start, state, states, together
-from jobfac import leases, runs
-from jobfac.database import Database
-from jobfac.leases import LeaseLost
-from jobfac.runs import Start
+from jobfac.database.engine import Database
 from jobfac.states import RunState, WorkerState
+from jobfac.store import runs, workers
+from jobfac.store.runs import Start
+from jobfac.store.workers import LeaseLost
 
 
 def fleet(db: Database) -> dict[str, dict[str, object]]:
     with db.read() as conn:
-        return {row["name"]: dict(row) for row in leases.workers(conn)}
+        return {row["name"]: dict(row) for row in workers.workers(conn)}
 
 
 def test_a_worker_registers_with_a_fresh_lease(db: Database) -> None:
@@ -24,7 +24,7 @@ def test_a_worker_registers_with_a_fresh_lease(db: Database) -> None:
     found = fleet(db)["w1"]
     assert (found["id"], found["state"], found["slots"], found["busy"]) == (hand.id, "active", 4, 0)
     assert found["lease_until"] - found["started_at"] == timedelta(seconds=60)
-    shown = leases.present(found)
+    shown = workers.present(found)
     assert (shown["pools"], shown["labels"]) == (["default", "big"], {"os": "linux"})
     assert "token" not in shown
     json.dumps(shown)
@@ -58,7 +58,7 @@ def test_a_lease_that_ran_out_is_lost(db: Database) -> None:
     with pytest.raises(LeaseLost):
         hand.renew()
     with pytest.raises(LeaseLost):
-        db.transact(leases.renew, 99999, 15.0)
+        db.transact(workers.renew, 99999, 15.0)
 
 
 def test_the_runs_of_a_dead_worker_go_back_to_the_queue(db: Database) -> None:
@@ -117,14 +117,14 @@ def test_many_notice_an_expiry_and_one_settles_it(db: Database) -> None:
     hand = Hand(db, slots=20)
     hand.claim()
     hand.lapse()
-    together(6, lambda _: db.transact(leases.expire, "sweeper"))
+    together(6, lambda _: db.transact(workers.expire, "sweeper"))
     assert set(states(db, ids)) == {"queued"}
     assert all(events(db, run_id) == ["queued", "running", "queued"] for run_id in ids)
 
 
 def test_a_large_holding_is_given_back_in_batches(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert leases.EXPIRY_BATCH <= 1000
-    monkeypatch.setattr(leases, "EXPIRY_BATCH", 10)
+    assert workers.EXPIRY_BATCH <= 1000
+    monkeypatch.setattr(workers, "EXPIRY_BATCH", 10)
     define(db, job={})
     ids = db.transact(runs.start_many, Start("job", "tester"), 45)
     hand = Hand(db, slots=45)
@@ -132,7 +132,7 @@ def test_a_large_holding_is_given_back_in_batches(db: Database, monkeypatch: pyt
     hand.lapse()
     counts = [0]
     while counts[-1] < 45 and len(counts) < 10:
-        db.transact(leases.expire, "sweeper")
+        db.transact(workers.expire, "sweeper")
         counts.append(states(db, ids).count("queued"))
     assert counts[-1] == 45
     assert all(later - earlier <= 20 for earlier, later in itertools.pairwise(counts))
@@ -143,20 +143,20 @@ def test_a_worker_settles_its_own_former_self(db: Database) -> None:
     run_id = start(db, "job")
     hand, other = Hand(db, "w1"), Hand(db, "w2")
     hand.take()
-    found = db.transact(leases.expire, "w1", only=hand.id)
+    found = db.transact(workers.expire, "w1", only=hand.id)
     assert found == (["w1"], [(run_id, 1, "job", "w1", "queued")], [])
     assert state(db, run_id) == "queued"
     assert {name: row["state"] for name, row in fleet(db).items()} == {"w1": "dead", "w2": "active"}
-    assert db.transact(leases.expire, "w1", only=hand.id) == ([], [], [])
+    assert db.transact(workers.expire, "w1", only=hand.id) == ([], [], [])
     assert other.renew().state == WorkerState.ACTIVE
 
 
 def test_a_draining_worker_learns_of_it_and_keeps_its_lease(db: Database) -> None:
     hand = Hand(db)
-    assert db.transact(leases.drain, hand.id)
+    assert db.transact(workers.drain, hand.id)
     assert hand.renew().state == WorkerState.DRAINING
-    assert db.transact(leases.hold, hand.id).state == WorkerState.DRAINING
-    assert not db.transact(leases.drain, 99999)
+    assert db.transact(workers.hold, hand.id).state == WorkerState.DRAINING
+    assert not db.transact(workers.drain, 99999)
 
 
 def test_a_worker_says_goodbye_and_what_it_left_is_given_back(db: Database) -> None:
@@ -164,13 +164,13 @@ def test_a_worker_says_goodbye_and_what_it_left_is_given_back(db: Database) -> N
     run_id = start(db, "job")
     hand = Hand(db)
     hand.take()
-    db.transact(leases.leave, hand.id)
+    db.transact(workers.leave, hand.id)
     found = fleet(db)["w1"]
     assert (found["state"], found["ended_at"] is not None) == ("stopped", True)
-    assert not db.transact(leases.drain, hand.id)
+    assert not db.transact(workers.drain, hand.id)
     with db.read() as conn:
-        assert leases.workers(conn, alive_only=True) == []
-    db.transact(leases.expire, "sweeper")
+        assert workers.workers(conn, alive_only=True) == []
+    db.transact(workers.expire, "sweeper")
     assert state(db, run_id) == "queued"
     assert fleet(db)["w1"]["state"] == "stopped"
 
@@ -184,11 +184,11 @@ def test_an_expiry_and_a_finish_at_once_agree(db: Database) -> None:
         claimed = hand.take()
         hand.lapse()
 
-        def both(position: int, hand: Hand = hand, claimed: leases.Claimed = claimed) -> None:
+        def both(position: int, hand: Hand = hand, claimed: workers.Claimed = claimed) -> None:
             if position:
                 hand.end(claimed)
             else:
-                db.transact(leases.expire, "sweeper")
+                db.transact(workers.expire, "sweeper")
 
         together(2, both)
         words = events(db, run_id)
@@ -204,6 +204,6 @@ def test_an_expiry_and_a_finish_at_once_agree(db: Database) -> None:
 def test_the_lease_counts_from_the_database_clock(db: Database) -> None:
     hand = Hand(db)
     before = now(db)
-    db.transact(leases.renew, hand.id, 15.0)
+    db.transact(workers.renew, hand.id, 15.0)
     after = now(db)
     assert before + timedelta(seconds=15) <= fleet(db)["w1"]["lease_until"] <= after + timedelta(seconds=15)

@@ -10,13 +10,13 @@ from database.helpers import Hand, define, make_due, now, start, state
 from database.sequencing import Player
 from database.telling import OPS, apply_defaults, rows, tell, told
 from jobfac import definitions as d
-from jobfac import runs, schedules, sequences
-from jobfac.database import Database
-from jobfac.definitions import DefinitionError, store
-from jobfac.runs import Refused
-from jobfac.runs.events import Event
+from jobfac.database.engine import Database
+from jobfac.database.tables import news, schedule
+from jobfac.definitions import DefinitionError
+from jobfac.errors import Refused
 from jobfac.states import RunState
-from jobfac.tables import news, schedule
+from jobfac.store import jobs, runs, schedules, sequences
+from jobfac.store.runs.event import Event
 
 
 def test_what_happens_is_told_as_it_was_at_that_moment(db: Database) -> None:
@@ -252,7 +252,7 @@ def test_defaults_of_a_category(db: Database) -> None:
     run_all()
     assert told(db)[5:] == [("c", "started")]
     with db.read() as conn:
-        assert store.load_defaults(conn) == {}
+        assert jobs.load_defaults(conn) == {}
 
 
 def test_a_start_may_bring_its_own(db: Database) -> None:

@@ -5,14 +5,14 @@ import json
 from database.helpers import Hand, define, get, now, start, together
 from database.telling import OPS, apply_defaults, rows, tell, told
 from jobfac import definitions as d
-from jobfac import outbox, runs
-from jobfac.courier import address_some, tail
-from jobfac.database import Database
-from jobfac.dialects import utcnow
-from jobfac.outbox.delivery import TRIES
-from jobfac.output import Stored, append
+from jobfac.database.dialects import utcnow
+from jobfac.database.engine import Database
+from jobfac.database.tables import notification
+from jobfac.scheduler.notifier import address_some, tail
 from jobfac.states import Delivery, RunState
-from jobfac.tables import notification
+from jobfac.store import outbox, runs
+from jobfac.store.outbox.delivery import TRIES
+from jobfac.store.output import Stored, append
 from tsql import THROUGH_TSQL, execute
 
 

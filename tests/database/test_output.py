@@ -1,11 +1,11 @@
 """Captured output: any bytes, in order, each once, with its gaps marked."""
 
 from database.helpers import now
-from jobfac import output
-from jobfac.database import Database
-from jobfac.dialects import utcnow
-from jobfac.output import Stored
-from jobfac.tables import run_output
+from jobfac.database.dialects import utcnow
+from jobfac.database.engine import Database
+from jobfac.database.tables import run_output
+from jobfac.store import output
+from jobfac.store.output import Stored
 
 BYTES = bytes(range(256)) * 40
 

@@ -2,12 +2,12 @@
 
 import sqlalchemy as sa
 
-from jobfac import daily, runs
-from jobfac.database import Database
-from jobfac.dialects import utcnow
-from jobfac.runs import Outcome, Start
+from jobfac.database.dialects import utcnow
+from jobfac.database.engine import Database
+from jobfac.database.tables import attempt, run, run_event, run_output, schedule, visit, worker
 from jobfac.states import RunState
-from jobfac.tables import attempt, run, run_event, run_output, schedule, visit, worker
+from jobfac.store import runs, statistics
+from jobfac.store.runs import Outcome, Start
 from tsql import THROUGH_TSQL, audited, call, define, events, execute, refusal, row, states, take
 
 pytestmark = THROUGH_TSQL
@@ -148,7 +148,7 @@ def test_purge(db: Database) -> None:
     db.transact(age)
     with db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as conn:
         assert call(conn, "purge", batch=2) == 0  # no scheduler has counted it yet
-        db.transact(daily.count)
+        db.transact(statistics.count)
         assert call(conn, "purge", batch=2) == 1
         assert call(conn, "purge", batch=2) == 0
         assert conn.execute(sa.select(run.c.id).order_by(run.c.id)).scalars().all() == [

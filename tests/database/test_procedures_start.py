@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from jobfac import runs
-from jobfac.database import Database
-from jobfac.runs import Start
-from jobfac.tables import run, run_event
+from jobfac.database.engine import Database
+from jobfac.database.tables import run, run_event
+from jobfac.store import runs
+from jobfac.store.runs import Start
 from tsql import THROUGH_TSQL, call, define, events, execute, refusal, row, states, take
 
 pytestmark = THROUGH_TSQL

@@ -6,10 +6,10 @@ from datetime import timedelta
 import pytest
 
 from database.helpers import Hand, define, get, now, start
-from jobfac import runs
-from jobfac.database import Database
-from jobfac.runs import NotFound
+from jobfac.database.engine import Database
+from jobfac.errors import NotFound
 from jobfac.states import RunState
+from jobfac.store import runs
 
 
 def find(db: Database, **filters: object) -> list[int]:

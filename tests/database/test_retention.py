@@ -7,13 +7,12 @@ import pytest
 import sqlalchemy as sa
 
 from database.helpers import Hand, define, now, start
-from jobfac import audit, output, retention, runs
-from jobfac.database import Database
-from jobfac.definitions import store
-from jobfac.retention import Keep
+from jobfac.database.engine import Database
+from jobfac.database.tables import attempt, run, run_event, run_output, worker
+from jobfac.database.tables import audit as entries
 from jobfac.states import RunState
-from jobfac.tables import attempt, run, run_event, run_output, worker
-from jobfac.tables import audit as entries
+from jobfac.store import audit, jobs, output, retention, runs
+from jobfac.store.retention import Keep
 
 DAY = 86400.0
 
@@ -64,7 +63,7 @@ def test_the_runs_of_a_job_that_is_gone_are_kept_as_long_as_the_setting_says(db:
     define(db, a={"retention": "5d"})
     ids = finish(db, "a", [40, 20])
     with db.begin() as conn:
-        store.remove(conn, "a", "tester")
+        jobs.remove(conn, "a", "tester")
     assert retention.purge_all(db, Keep(30 * DAY)) == 1
     assert left(db) == ids[1:]
 

@@ -15,14 +15,15 @@ import sqlalchemy as sa
 
 from conftest import ENGINES
 from database.helpers import Hand, define, events, start, state, states
-from jobfac import leases, runs
-from jobfac.database import Database, Unreachable, WrongSchema
-from jobfac.dialects import sqlite
-from jobfac.dialects.mssql import Mssql
-from jobfac.leases import Claimed
-from jobfac.runs import Start
+from jobfac.database.dialects import sqlite
+from jobfac.database.dialects.mssql import Mssql
+from jobfac.database.engine import Database
+from jobfac.database.tables import audit, job
+from jobfac.errors import Unreachable, WrongSchema
 from jobfac.states import RunState
-from jobfac.tables import audit, job
+from jobfac.store import runs, workers
+from jobfac.store.runs import Start
+from jobfac.store.workers import Claimed
 
 Faults = Callable[..., None]
 ON_MSSQL = pytest.mark.parametrize("url", [e for e in ENGINES if e not in ("sqlite", "real")], indirect=True)
@@ -109,9 +110,9 @@ def test_after_a_claim_whose_answer_was_lost_nothing_is_taken_twice(db: Database
     hand = Hand(db)
 
     def turn(conn: sa.Connection) -> list[Claimed]:
-        leases.hold(conn, hand.id)
-        held = leases.held_by(conn, hand.id)
-        return held + leases.claim(conn, hand.id, "w1", ["default"], 3 - len(held))
+        workers.hold(conn, hand.id)
+        held = workers.held_by(conn, hand.id)
+        return held + workers.claim(conn, hand.id, "w1", ["default"], 3 - len(held))
 
     faults("drop after commit at 1")
     taken = db.transact(turn)
@@ -180,8 +181,8 @@ def test_a_broken_transaction_leaves_nothing(db: Database) -> None:
 
 def test_work_of_one_statement_is_committed_by_itself(db: Database) -> None:
     hand = Hand(db)
-    assert db.single(leases.renew, hand.id, 30.0).stops == []
-    assert db.single(leases.drain, hand.id)
+    assert db.single(workers.renew, hand.id, 30.0).stops == []
+    assert db.single(workers.drain, hand.id)
     assert hand.renew().state == "draining"
 
 
@@ -302,8 +303,8 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 WRITER = """\
 import sys
-from jobfac import audit
-from jobfac.database import Database
+from jobfac.store import audit
+from jobfac.database.engine import Database
 db = Database(sys.argv[1])
 for number in range(150):
     db.transact(audit.note, sys.argv[2], "write", str(number))

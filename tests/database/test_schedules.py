@@ -10,13 +10,13 @@ import pytest
 import sqlalchemy as sa
 
 from jobfac import definitions as d
-from jobfac import runs, schedules
-from jobfac.database import Database
-from jobfac.definitions import store
-from jobfac.dialects import utcnow
-from jobfac.runs import NotFound
+from jobfac.database.dialects import utcnow
+from jobfac.database.engine import Database
+from jobfac.database.tables import audit, run, schedule
+from jobfac.errors import NotFound
 from jobfac.states import RunState
-from jobfac.tables import audit, run, schedule
+from jobfac.store import jobs as job_store
+from jobfac.store import runs, schedules
 
 MINUTE = timedelta(minutes=1)
 
@@ -25,7 +25,7 @@ def apply(db: Database, jobs: Mapping[str, Any]) -> None:
     wanted = d.from_data({"jobs": {name: {"command": ["true"], **body} for name, body in jobs.items()}}).jobs
 
     def work(conn: sa.Connection) -> None:
-        stored = {one.id: d.canonical(one.definition) for one in store.load_all(conn)}
+        stored = {one.id: d.canonical(one.definition) for one in job_store.load_all(conn)}
         plan = d.plan(stored, {name: d.canonical(body) for name, body in wanted.items()}, prune=False)
         schedules.apply(conn, plan, wanted, "me")
 
@@ -235,7 +235,7 @@ def test_a_sequence_gets_its_arguments_by_job(db: Database) -> None:
     insert(db)
     with db.read() as conn:
         found = conn.execute(sa.select(run.c.kind, run.c.queue, run.c.arguments, run.c.overrides)).one()
-    assert found[:3] == ("sequence", store.SEQUENCE_QUEUE, None)
+    assert found[:3] == ("sequence", job_store.SEQUENCE_QUEUE, None)
     assert json.loads(found.overrides) == {"arguments": {"a": ["--full"]}, "payloads": {"a": "p"}}
 
 

@@ -8,8 +8,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import mssql, sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from jobfac import tables
-from jobfac.database import Database
+from jobfac.database import tables
+from jobfac.database.engine import Database
 
 
 def _statements(text: str) -> set[str]:
@@ -69,6 +69,6 @@ def test_a_state_that_does_not_exist_is_refused(db: Database) -> None:
 def test_the_version_needed_is_that_of_the_last_migration() -> None:
     from alembic.script import ScriptDirectory
 
-    from jobfac.database import MIGRATIONS
+    from jobfac.database.engine import MIGRATIONS
 
     assert ScriptDirectory(str(MIGRATIONS)).get_heads() == [Database("sqlite:///unused.db").head()]

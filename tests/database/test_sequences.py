@@ -5,10 +5,10 @@ import sqlalchemy as sa
 
 from database.helpers import attempts, define, events, get, make_due, now, start, state
 from database.sequencing import Player, children, path
-from jobfac import runs, sequences
-from jobfac.database import Database
-from jobfac.runs import Outcome
+from jobfac.database.engine import Database
 from jobfac.states import RunState
+from jobfac.store import runs, sequences
+from jobfac.store.runs import Outcome
 
 
 def test_steps_follow_one_another_and_the_sequence_ends(db: Database) -> None:

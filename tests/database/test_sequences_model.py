@@ -20,14 +20,14 @@ from database.helpers import define, now, start, state
 from database.sequence_model import REFUSED, Model, Stay, seen
 from database.sequencing import Player
 from jobfac import definitions as d
-from jobfac import runs, sequences
-from jobfac.database import Database
-from jobfac.definitions import DefinitionError, store
-from jobfac.dialects import utcnow
-from jobfac.leases import Claimed
-from jobfac.runs import Outcome
+from jobfac.database.dialects import utcnow
+from jobfac.database.engine import Database
+from jobfac.database.tables import run, visit
+from jobfac.definitions import DefinitionError
 from jobfac.states import FINAL, RunState
-from jobfac.tables import run, visit
+from jobfac.store import jobs, runs, sequences
+from jobfac.store.runs import Outcome
+from jobfac.store.workers import Claimed
 
 STEPS = ["s1", "s2", "s3", "s4"]
 JOBS = ["a", "b", "c", "a", "b", "c", "inner", "inner", REFUSED]
@@ -140,7 +140,7 @@ class Sequences(RuleBasedStateMachine):
         for body in definitions:
             name = f"seq-{next(names)}"
             self._know(name, body)
-            self.db.transact(store.put, name, self.definitions[name], "tester")
+            self.db.transact(jobs.put, name, self.definitions[name], "tester")
             self.models[start(self.db, name)] = Model(name, self.definitions)
         self.begin(None)
 

@@ -6,10 +6,10 @@ import pytest
 
 from database.helpers import Hand, define, events, now, start, state, together
 from database.sequencing import Player, children, path
-from jobfac import sequences
-from jobfac.database import Database
-from jobfac.sequences.sweeping import STANDING
-from jobfac.tables import run
+from jobfac.database.engine import Database
+from jobfac.database.tables import run
+from jobfac.store import sequences
+from jobfac.store.sequences.sweeping import STANDING
 
 
 def test_two_ends_at_the_same_moment_advance_it_once(db: Database) -> None:

@@ -6,17 +6,17 @@ import pytest
 
 from database.helpers import define, start, state
 from database.sequencing import Player, children, path
-from jobfac import sequences
-from jobfac.database import Database
-from jobfac.definitions import DefinitionError, store
+from jobfac.database.engine import Database
+from jobfac.definitions import DefinitionError
+from jobfac.store import jobs, sequences
 
 
 def test_jobs_that_cannot_be_started_are_failures_with_reasons(db: Database) -> None:
     steps = [{"name": "one", "jobs": ["a", "off", "gone"], "on_mixed": "next"}, {"name": "two", "jobs": ["off"]}]
     define(db, a={}, off={}, gone={}, seq={"steps": steps})
     with db.begin() as conn:
-        store.enable(conn, "off", False, "me")
-        store.remove(conn, "gone", "me")
+        jobs.enable(conn, "off", False, "me")
+        jobs.remove(conn, "gone", "me")
     run_id = start(db, "seq")
     player = Player(db)
     assert player.look() == ["a"]

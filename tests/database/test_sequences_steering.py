@@ -5,12 +5,12 @@ import sqlalchemy as sa
 
 from database.helpers import define, get, start, state
 from database.sequencing import Player, path
-from jobfac import runs, sequences
-from jobfac.database import Database
-from jobfac.definitions import store
-from jobfac.runs import NotFound, Refused, Stopped
+from jobfac.database.engine import Database
+from jobfac.database.tables import run
+from jobfac.errors import NotFound, Refused
 from jobfac.states import RunState
-from jobfac.tables import run
+from jobfac.store import jobs, runs, sequences
+from jobfac.store.runs import Stopped
 
 
 def stop(db: Database, run_id: int, now: bool = False) -> Stopped:
@@ -226,6 +226,6 @@ def test_a_step_that_is_gone_cannot_be_retried(db: Database) -> None:
     define(db, a={}, seq={"steps": [{"name": "extract", "jobs": "a"}]})
     with pytest.raises(Refused, match="The step 'load', which failed in run"):
         retry(db, run_id)
-    db.transact(store.remove, "seq", "me")
+    db.transact(jobs.remove, "seq", "me")
     with pytest.raises(NotFound, match="no job 'seq'"):
         retry(db, run_id)

@@ -9,10 +9,11 @@ import pytest
 import sqlalchemy as sa
 
 from database.helpers import Hand, define, events, get, make_due, now, start, states, together
-from jobfac import runs
-from jobfac.database import Database
-from jobfac.runs import NotFound, Refused, Start, gates
-from jobfac.tables import run
+from jobfac.database.engine import Database
+from jobfac.database.tables import run
+from jobfac.errors import NotFound, Refused
+from jobfac.store import runs
+from jobfac.store.runs import Start, admission
 
 
 def test_a_run_records_what_it_was_asked_for(db: Database) -> None:
@@ -119,8 +120,8 @@ def test_the_same_key_at_once_gives_one_run(db: Database) -> None:
 
 
 def test_many_are_started_in_bounded_batches(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert gates.BATCH <= 1000
-    monkeypatch.setattr(gates, "BATCH", 100)
+    assert admission.BATCH <= 1000
+    monkeypatch.setattr(admission, "BATCH", 100)
     define(db, job={})
     inserts: list[str] = []
 

@@ -12,14 +12,15 @@ from sqlalchemy.dialects import mssql
 
 from conftest import ENGINES
 from database.helpers import Hand, define, make_due, start
-from jobfac import audit, leases, output, overview, retention, runs, scheduler
-from jobfac.database import Database
-from jobfac.dialects import nulls
-from jobfac.dialects.mssql import Mssql
-from jobfac.output import Stored
-from jobfac.runs import Outcome, Start
+from jobfac import scheduler
+from jobfac.database.dialects import nulls
+from jobfac.database.dialects.mssql import Mssql
+from jobfac.database.engine import Database
+from jobfac.database.tables import run
 from jobfac.states import RunState
-from jobfac.tables import run
+from jobfac.store import audit, output, overview, retention, runs, workers
+from jobfac.store.output import Stored
+from jobfac.store.runs import Outcome, Start
 
 ON_MSSQL = pytest.mark.parametrize("url", [engine for engine in ENGINES if engine != "sqlite"], indirect=True)
 INDEXED = "state|queue|priority|id|run_id|worker_id|ready_at|lease_until|concurrency_key|start_key|job"
@@ -67,7 +68,7 @@ def a_day(db: Database) -> None:
     hand.renew()
     make_due(db)
     db.transact(runs.promote_due, "w1")
-    db.transact(leases.held_by, hand.id)
+    db.transact(workers.held_by, hand.id)
     hand.claim(queues=["default", "big"])
     hand.die()
     db.transact(runs.release_blocked, None, "w1")
@@ -201,7 +202,7 @@ def test_what_passes_over_locked_rows_asks_for_locks(db: Database) -> None:
     with sent(db) as statements:
         a_day(db)
         db.query(overview.read)
-        db.query(lambda conn: conn.execute(scheduler._LOOK).one())
+        db.query(lambda conn: conn.execute(scheduler.scheduler._LOOK).one())
         db.dialect.waiter(db.engine, "server").wait(["default"], 1, 0, 0.01)
     hints = [hint for text, _ in statements for hint in re.findall(r"WITH \(([^)]*READPAST[^)]*)\)", text)]
     assert len(hints) > 20

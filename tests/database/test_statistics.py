@@ -7,13 +7,14 @@ import pytest
 import sqlalchemy as sa
 
 from database.helpers import Hand, define, now, start, together
-from jobfac import daily, reports, retention
-from jobfac.database import Database
-from jobfac.retention import Keep
-from jobfac.runs import NotFound
+from jobfac import reports
+from jobfac.database.engine import Database
+from jobfac.database.tables import attempt, daily_worker, run, worker
+from jobfac.database.tables import daily as table
+from jobfac.errors import NotFound
 from jobfac.states import RunState
-from jobfac.tables import attempt, daily_worker, run, worker
-from jobfac.tables import daily as table
+from jobfac.store import retention, statistics
+from jobfac.store.retention import Keep
 
 DAY = 86400.0
 
@@ -39,7 +40,7 @@ def at(day: int, hour: int = 12, minute: int = 0) -> datetime:
 
 def count_all(db: Database) -> int:
     counted = 0
-    while more := db.transact(daily.count):
+    while more := db.transact(statistics.count):
         counted += more
     return counted
 
@@ -94,7 +95,7 @@ def test_runs_that_were_never_executed_are_counted_too(db: Database) -> None:
 
 
 def test_many_who_count_at_the_same_time_count_each_run_once(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(daily, "BATCH", 7)
+    monkeypatch.setattr(statistics, "BATCH", 7)
     define(db, a={}, b={})
     history(db, "a", *[(at(1 + n % 3), 1.0) for n in range(40)])
     history(db, "b", *[(at(1 + n % 3), 1.0) for n in range(20)])
@@ -107,7 +108,7 @@ def test_what_was_not_committed_was_not_counted(db: Database) -> None:
     define(db, a={})
     history(db, "a", (at(1), 1))
     with db.engine.connect() as conn:
-        assert daily.count(conn) == 1
+        assert statistics.count(conn) == 1
         conn.rollback()
     assert rows(db, table, "day") == []
     assert count_all(db) == 1

@@ -3,10 +3,11 @@
 import pytest
 
 from database.helpers import Hand, define, events, get, start, state
-from jobfac import runs
-from jobfac.database import Database
-from jobfac.runs import NotFound, Stopped
+from jobfac.database.engine import Database
+from jobfac.errors import NotFound
 from jobfac.states import RunState
+from jobfac.store import runs
+from jobfac.store.runs import Stopped
 
 
 def stop(db: Database, run_id: int, now: bool = False) -> Stopped:

@@ -6,14 +6,13 @@ import pytest
 import sqlalchemy as sa
 
 from database.helpers import define, now, start, together
-from jobfac import audit
 from jobfac import definitions as d
-from jobfac.database import Database
-from jobfac.definitions import store
-from jobfac.runs import NotFound
-from jobfac.tables import audit as audit_table
-from jobfac.tables import job as job_table
-from jobfac.tables import job_version
+from jobfac.database.engine import Database
+from jobfac.database.tables import audit as audit_table
+from jobfac.database.tables import job as job_table
+from jobfac.database.tables import job_version
+from jobfac.errors import NotFound
+from jobfac.store import audit, jobs
 
 
 def job(**body: object) -> d.AnyJob:
@@ -21,12 +20,12 @@ def job(**body: object) -> d.AnyJob:
 
 
 def put(db: Database, **body: object) -> int:
-    return db.transact(store.put, "job", job(**body), "me")
+    return db.transact(jobs.put, "job", job(**body), "me")
 
 
-def load(db: Database, job_id: str = "job") -> store.Stored | None:
+def load(db: Database, job_id: str = "job") -> jobs.Stored | None:
     with db.read() as conn:
-        return store.load(conn, job_id)
+        return jobs.load(conn, job_id)
 
 
 def audited(db: Database) -> list[tuple[str, str, str, str | None, str | None]]:
@@ -37,7 +36,7 @@ def audited(db: Database) -> list[tuple[str, str, str, str | None, str | None]]:
 
 def test_what_is_stored_is_read_back(db: Database) -> None:
     wanted = job(command=["echo", "Grüße 'n' \"x\" 漢"], category="c", pool="big", labels={"os": "linux"}, timeout="5m")
-    assert db.transact(store.put, "job", wanted, "me") == 1
+    assert db.transact(jobs.put, "job", wanted, "me") == 1
     found = load(db)
     assert found is not None
     assert found.definition == wanted
@@ -48,14 +47,14 @@ def test_what_is_stored_is_read_back(db: Database) -> None:
 def test_a_change_is_a_new_version_and_the_same_is_none(db: Database) -> None:
     assert [put(db), put(db), put(db, priority=1), put(db, priority=1), put(db)] == [1, 1, 2, 2, 3]
     with db.read() as conn:
-        assert [store.load_version(conn, "job", version).priority for version in (1, 2, 3)] == [0, 1, 0]
+        assert [jobs.load_version(conn, "job", version).priority for version in (1, 2, 3)] == [0, 1, 0]
         with pytest.raises(sa.exc.NoResultFound):
-            store.load_version(conn, "job", 4)
+            jobs.load_version(conn, "job", 4)
 
 
 def test_enabling_and_disabling_make_no_version(db: Database) -> None:
     put(db)
-    assert db.transact(store.enable, "job", False, "me")
+    assert db.transact(jobs.enable, "job", False, "me")
     found = load(db)
     assert found is not None
     assert (found.version, found.enabled, found.definition.enabled) == (1, False, False)
@@ -64,7 +63,7 @@ def test_enabling_and_disabling_make_no_version(db: Database) -> None:
     found = load(db)
     assert found is not None
     assert not found.enabled
-    assert not db.transact(store.enable, "nothing", True, "me")
+    assert not db.transact(jobs.enable, "nothing", True, "me")
     assert [action for _, action, *_ in audited(db)] == ["apply", "disable", "enable", "disable"]
 
 
@@ -72,13 +71,13 @@ def test_a_job_that_was_deleted_goes_on_counting(db: Database) -> None:
     put(db)
     put(db, priority=1)
     run_id = start(db, "job")
-    assert db.transact(store.remove, "job", "me")
-    assert not db.transact(store.remove, "job", "me")
+    assert db.transact(jobs.remove, "job", "me")
+    assert not db.transact(jobs.remove, "job", "me")
     assert load(db) is None
     with pytest.raises(NotFound):
         start(db, "job")
     with db.read() as conn:
-        assert store.load_version(conn, "job", 2).priority == 1
+        assert jobs.load_version(conn, "job", 2).priority == 1
     assert put(db, priority=1) == 3
     assert start(db, "job") > run_id
 
@@ -87,7 +86,7 @@ def test_every_step_is_audited_with_before_and_after(db: Database) -> None:
     put(db)
     put(db)
     put(db, priority=1)
-    db.transact(store.remove, "job", "you")
+    db.transact(jobs.remove, "job", "you")
     one, two = ({"command": ["true"]}, {"command": ["true"], "priority": 1})
     found = [(*row[:3], *(row[at] and json.loads(row[at]) for at in (3, 4))) for row in audited(db)]
     assert found == [
@@ -111,15 +110,15 @@ def test_a_plan_is_carried_out_whole_or_not_at_all(db: Database) -> None:
     wanted = d.from_data({"jobs": {name: {"command": ["true"], **body} for name, body in bodies.items()}}).jobs
 
     def work(conn: sa.Connection, fail: bool) -> None:
-        stored = {one.id: d.canonical(one.definition) for one in store.load_all(conn)}
+        stored = {one.id: d.canonical(one.definition) for one in jobs.load_all(conn)}
         plan = d.plan(stored, {name: d.canonical(one) for name, one in wanted.items()}, prune=True)
-        store.apply(conn, plan, wanted, "me")
+        jobs.apply(conn, plan, wanted, "me")
         if fail:
             raise ZeroDivisionError
 
     def ids() -> list[str]:
         with db.read() as conn:
-            return list(store.ids(conn))
+            return list(jobs.ids(conn))
 
     with pytest.raises(ZeroDivisionError):
         db.transact(work, True)
@@ -127,7 +126,7 @@ def test_a_plan_is_carried_out_whole_or_not_at_all(db: Database) -> None:
     db.transact(work, False)
     assert ids() == ["changes", "comes", "stays"]
     with db.read() as conn:
-        assert {one.id: one.version for one in store.load_all(conn)} == {"changes": 2, "comes": 1, "stays": 1}
+        assert {one.id: one.version for one in jobs.load_all(conn)} == {"changes": 2, "comes": 1, "stays": 1}
 
 
 def test_every_queue_that_ever_was_is_known(db: Database) -> None:
@@ -137,9 +136,9 @@ def test_every_queue_that_ever_was_is_known(db: Database) -> None:
         picky={"pool": "big", "labels": {"os": "linux", "gpu": "yes"}},
         series={"steps": [{"name": "only", "jobs": ["plain"]}]},
     )
-    db.transact(store.remove, "picky", "me")
+    db.transact(jobs.remove, "picky", "me")
     with db.read() as conn:
-        assert sorted(store.known_queues(conn)) == [
+        assert sorted(jobs.known_queues(conn)) == [
             ("@sequences", "@sequences", {}),
             ("big[gpu=yes,os=linux]", "big", {"gpu": "yes", "os": "linux"}),
             ("default", "default", {}),
@@ -152,9 +151,9 @@ def test_many_jobs_are_loaded_at_once_and_an_unreadable_one_stands_as_its_error(
         future = {"definition": '{"command": ["true"], "from_the_future": 1}'}
         conn.execute(job_version.update().where(job_version.c.job == "b").values(future))
     with db.read() as conn:
-        found = store.load_many(conn, ["a", "b", "nothing"])
+        found = jobs.load_many(conn, ["a", "b", "nothing"])
     assert set(found) == {"a", "b"}
-    assert isinstance(found["a"], store.Stored)
+    assert isinstance(found["a"], jobs.Stored)
     assert isinstance(found["b"], d.DefinitionError)
 
 
@@ -163,4 +162,4 @@ def test_two_that_apply_the_same_at_once_agree(db: Database) -> None:
     assert set(versions) <= set(range(1, 7))
     with db.read() as conn:
         assert conn.execute(sa.select(sa.func.count()).select_from(job_table)).scalar_one() == 1
-        assert store.load_version(conn, "job", max(versions)) is not None
+        assert jobs.load_version(conn, "job", max(versions)) is not None

@@ -6,10 +6,10 @@ from itertools import pairwise
 import sqlalchemy as sa
 
 from database.helpers import Hand, attempts, define, get, make_due, now, start
-from jobfac import runs
-from jobfac.database import Database
+from jobfac.database.engine import Database
+from jobfac.database.tables import run, run_event
 from jobfac.states import FINAL, TRANSITIONS, RunState
-from jobfac.tables import run, run_event
+from jobfac.store import runs
 
 
 def stop(db: Database, run_id: int) -> None:

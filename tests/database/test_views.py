@@ -8,14 +8,15 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from jobfac import daily, leases, output, runs, schedules, sql_files
 from jobfac import definitions as d
-from jobfac.database import Database
-from jobfac.dialects import utcnow
-from jobfac.leases import Registration
-from jobfac.runs import Outcome, Start
+from jobfac.database import sql_files
+from jobfac.database.dialects import utcnow
+from jobfac.database.engine import Database
+from jobfac.database.tables import attempt, run, run_event, schedule, visit, worker
 from jobfac.states import RunState
-from jobfac.tables import attempt, run, run_event, schedule, visit, worker
+from jobfac.store import output, runs, schedules, statistics, workers
+from jobfac.store.runs import Outcome, Start
+from jobfac.store.workers import Registration
 
 VIEWS = re.findall(r"^CREATE VIEW (\w+)", "\n".join(sql_files.texts("sqlite")), flags=re.MULTILINE)
 
@@ -62,11 +63,11 @@ def start(db: Database, job: str, **wish: Any) -> int:
 
 def register(db: Database, name: str = "w1", slots: int = 4, lease: float = 60) -> int:
     who = Registration(name, "host", 1, f"token-{name}", "0", slots, ["default"], {})
-    return db.transact(leases.register, who, lease)
+    return db.transact(workers.register, who, lease)
 
 
 def claim(db: Database, worker_id: int, name: str = "w1") -> list[int]:
-    return [claimed.id for claimed in db.transact(leases.claim, worker_id, name, ["default"], 10)]
+    return [claimed.id for claimed in db.transact(workers.claim, worker_id, name, ["default"], 10)]
 
 
 def finish(db: Database, worker_id: int, run_id: int, state: RunState, **outcome: Any) -> None:
@@ -144,7 +145,7 @@ def test_fleet(jobs: Database) -> None:
     start(jobs, "load")
     claim(jobs, busy, "busy")
     dead = register(jobs, "dead")
-    jobs.transact(leases.expire, "w", only=dead)
+    jobs.transact(workers.expire, "w", only=dead)
     late = register(jobs, "late")
     put_back(jobs, worker, late, 5, "lease_until")
     fleet = {row["name"]: row for row in view(jobs, "v_fleet")}
@@ -239,7 +240,7 @@ def test_daily_statistics(jobs: Database) -> None:
             conn.execute(run.update().where(run.c.id == run_id).values(queued_at=noon, **times))
             conn.execute(attempt.update().where(attempt.c.run_id == run_id).values(times))
     assert view(jobs, "v_daily_statistics") == view(jobs, "v_daily_workers") == []
-    jobs.transact(daily.count)
+    jobs.transact(statistics.count)
     row = one(jobs, "v_daily_statistics", job="load")
     assert str(row["day"]) == "2027-03-01"
     counts = ("runs", "succeeded", "failed", "stopped", "denied", "mixed", "attempts", "retries", "longest_run")
@@ -279,7 +280,7 @@ def test_health_finds_what_is_wrong(jobs: Database) -> None:
     gone, awake = register(jobs, "gone"), register(jobs, "awake")
     long, unwanted, overdue = start(jobs, "load"), start(jobs, "elsewhere"), start(jobs, "load", delay=3600)
     stubborn = start(jobs, "load", priority=100)
-    leases_taken = jobs.transact(leases.claim, awake, "awake", ["default"], 1)
+    leases_taken = jobs.transact(workers.claim, awake, "awake", ["default"], 1)
     assert [claimed.id for claimed in leases_taken] == [stubborn]
     jobs.transact(runs.request_stop, stubborn, now=False, by="me")
     asked = next(row["id"] for row in view(jobs, "v_events", run_id=stubborn) if row["event"] == "stopping")

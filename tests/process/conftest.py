@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from jobfac.process import become_subreaper, kill_marked
-from jobfac.process import children as children_module
+from jobfac.programs import become_subreaper, kill_marked
+from jobfac.programs import children as children_module
 from process.stage import Stage, finish
 
 

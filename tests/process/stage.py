@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from jobfac.process import Process, Program, Spool, start
-from jobfac.process.tree import entry
+from jobfac.programs import Process, Program, Spool, start
+from jobfac.programs.tree import entry
 
 ZOO = Path(__file__).parent / "zoo"
 

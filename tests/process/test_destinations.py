@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from jobfac.process import StartError, open_destination
-from jobfac.process.destinations import Kind
+from jobfac.programs import StartError, open_destination
+from jobfac.programs.destinations import Kind
 
 NOW = datetime(2027, 3, 4, 5, 6, 7, tzinfo=UTC)
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from jobfac.process import Guardian, StartError, kill_marked
-from jobfac.process.tree import Table, entry
+from jobfac.programs import Guardian, StartError, kill_marked
+from jobfac.programs.tree import Table, entry
 from process.stage import ZOO, Stage, lives, until
 
 

@@ -5,7 +5,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from jobfac.process import open_destination, remove_timestamped
+from jobfac.programs import open_destination, remove_timestamped
 
 DAY = 86400.0
 NOW = time.time()

@@ -3,7 +3,7 @@
 import os
 import signal
 
-from jobfac.process import portable, procfs
+from jobfac.programs import portable, procfs
 from process.stage import Stage, finish, until
 
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobfac.process import Chunk, Spool, parse_name, recover, spool_path
-from jobfac.process import spool as spool_module
-from jobfac.process.masking import Mask
+from jobfac.programs import Chunk, Spool, parse_name, recover, spool_path
+from jobfac.programs import spool as spool_module
+from jobfac.programs.masking import Mask
 
 
 class Store:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from jobfac.process import Program, StartError, start, unignore_signals
-from jobfac.process.failures import explain
+from jobfac.programs import Program, StartError, start, unignore_signals
+from jobfac.programs.failures import explain
 from process.stage import Stage, finish, text
 
 

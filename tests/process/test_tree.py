@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from jobfac.process import Process, kill_all, kill_marked, terminate_all, unattributed_orphans
-from jobfac.process.procfs import Entry
-from jobfac.process.tree import Table, entry, send
+from jobfac.programs import Process, kill_all, kill_marked, terminate_all, unattributed_orphans
+from jobfac.programs.procfs import Entry
+from jobfac.programs.tree import Table, entry, send
 from process.stage import Stage, finish, lives, until
 
 

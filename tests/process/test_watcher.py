@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from jobfac.process import ExitWatcher, Process
+from jobfac.programs import ExitWatcher, Process
 from process.stage import Stage, finish
 
 

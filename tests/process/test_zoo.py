@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jobfac.process import Exit, ExitWatcher, Process
+from jobfac.programs import Exit, ExitWatcher, Process
 from process.stage import Stage, finish, text
 
 

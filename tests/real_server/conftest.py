@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from jobfac.database import Database
-from jobfac.tables import metadata
+from jobfac.database.engine import Database
+from jobfac.database.tables import metadata
 
 URL = os.environ.get("JOBFAC_TEST_MSSQL_URL", "")
 collect_ignore_glob = [] if URL else ["test_*.py"]

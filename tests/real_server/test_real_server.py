@@ -10,19 +10,19 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import mssql
 
 from database.helpers import Hand, define
-from jobfac import leases, runs
-from jobfac.database import Database
-from jobfac.runs import Outcome, Start
+from jobfac.database.engine import Database
 from jobfac.states import RunState
+from jobfac.store import runs, workers
+from jobfac.store.runs import Outcome, Start
 
 
 def _drain(db: Database, worker_id: int, taken: Counter[int]) -> None:
     """Claim and finish until nothing is left, as a worker's turns do."""
 
-    def turn(conn: sa.Connection, outcomes: list[Outcome]) -> list[leases.Claimed]:
-        leases.hold(conn, worker_id)
+    def turn(conn: sa.Connection, outcomes: list[Outcome]) -> list[workers.Claimed]:
+        workers.hold(conn, worker_id)
         runs.finish(conn, worker_id, outcomes, "w")
-        return leases.claim(conn, worker_id, "w", ["default"], 5)
+        return workers.claim(conn, worker_id, "w", ["default"], 5)
 
     claimed = db.transact(turn, [], patience=60.0)
     while claimed:

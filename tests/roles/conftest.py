@@ -7,7 +7,7 @@ import pytest
 
 from api_stage import Served
 from factory import Factory
-from jobfac.database import Database
+from jobfac.database.engine import Database
 from jobfac.settings import Settings
 from roles.fleet import Fleet
 

@@ -14,11 +14,11 @@ import sqlalchemy as sa
 
 from database import helpers
 from factory import FINAL, Factory, Role, wait_for
-from jobfac import leases, output, runs
-from jobfac.database import Database
-from jobfac.process.tree import Table
-from jobfac.runs import Start
-from jobfac.tables import run, worker
+from jobfac.database.engine import Database
+from jobfac.database.tables import run, worker
+from jobfac.programs.tree import Table
+from jobfac.store import output, runs, workers
+from jobfac.store.runs import Start
 from roles.journal import Journal
 
 Process = Role
@@ -139,7 +139,7 @@ class Fleet:
 
     def row(self, process: Process) -> dict[str, Any] | None:
         """The newest registration of a worker process."""
-        mine = [row for row in self.db.query(leases.workers) if row["pid"] == process.pid]
+        mine = [row for row in self.db.query(workers.workers) if row["pid"] == process.pid]
         return dict(mine[0]) if mine else None
 
     def log(self, process: Process) -> str:

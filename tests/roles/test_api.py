@@ -8,8 +8,8 @@ import sqlalchemy as sa
 
 from api_stage import Served, events
 from factory import wait_for
-from jobfac.keys import Role
-from jobfac.tables import audit, run
+from jobfac.database.tables import audit, run
+from jobfac.store.api_keys import Role
 
 SSE = {"Accept": "text/event-stream"}
 

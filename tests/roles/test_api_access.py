@@ -13,12 +13,12 @@ import httpx
 import pytest
 
 from api_stage import Served
-from jobfac import keys
 from jobfac.api import TABLE, Server
 from jobfac.api.auth import FAILURES
-from jobfac.database import Database
-from jobfac.keys import Role
+from jobfac.database.engine import Database
 from jobfac.settings import Settings, SettingsError
+from jobfac.store import api_keys
+from jobfac.store.api_keys import Role
 
 VIEWER, OPERATOR, ADMIN = Role
 
@@ -102,17 +102,17 @@ def test_a_wrong_key_is_refused(served: Served) -> None:
 def test_a_key_ends_when_it_is_revoked_or_expires(served: Served) -> None:
     expired = served.client(served.key(ADMIN, lifetime=0.0))
     assert expired.get("/v1/jobs").status_code == 401
-    made = served.db.transact(keys.create, "short", VIEWER, "tests")
+    made = served.db.transact(api_keys.create, "short", VIEWER, "tests")
     client = served.client(made.key)
     assert client.get("/v1/jobs").status_code == 200
-    assert served.db.transact(keys.revoke, made.id, "tests")
+    assert served.db.transact(api_keys.revoke, made.id, "tests")
     assert client.get("/v1/jobs").status_code == 401
-    assert not served.db.transact(keys.revoke, made.id, "tests")
+    assert not served.db.transact(api_keys.revoke, made.id, "tests")
 
 
 def test_a_key_is_not_stored(served: Served) -> None:
     secret = served.keys[ADMIN].split("_", 2)[2]
-    assert all(secret not in str(dict(row)) for row in served.db.query(keys.list_keys))
+    assert all(secret not in str(dict(row)) for row in served.db.query(api_keys.list_keys))
     raw = served.db.engine.raw_connection()
     try:
         dump = "\n".join(raw.driver_connection.iterdump())  # type: ignore[union-attr]

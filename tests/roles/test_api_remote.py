@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from factory import Factory, wait_for
 from inprocess import InProcess
-from jobfac.database import Database
+from jobfac.database.engine import Database
 
 TREE = {"steps": [{"name": "one", "jobs": ["hello"]}]}
 

@@ -11,15 +11,16 @@ from hypothesis import HealthCheck, settings
 from schemathesis.config import SchemathesisConfig
 
 from api_stage import Served
-from jobfac import leases
-from jobfac.api import TABLE, live, openapi
+from jobfac.api import TABLE, openapi
 from jobfac.api.auth import FailedLogins
 from jobfac.api.examples import EXAMPLES, PATH_EXAMPLES
-from jobfac.database import Database
-from jobfac.dialects import utcnow
-from jobfac.keys import Role
+from jobfac.api.live import feed
+from jobfac.database.dialects import utcnow
+from jobfac.database.engine import Database
+from jobfac.database.tables import api_key
 from jobfac.settings import Settings
-from jobfac.tables import api_key
+from jobfac.store import workers
+from jobfac.store.api_keys import Role
 
 KEY = f"jf_{secrets.token_hex(6)}_{secrets.token_urlsafe(32)}"
 """Known before there is a database: the requests are made when the tests are collected."""
@@ -50,16 +51,16 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     db = Database(f"sqlite:///{folder / 'jobfac.db'}")
     db.upgrade()
     with pytest.MonkeyPatch.context() as patch, Served(db, Settings(api_port=0)) as served:
-        patch.setattr(live, "INTERVAL", 0.01)  # each of many event streams begins with a look
+        patch.setattr(feed, "INTERVAL", 0.01)  # each of many event streams begins with a look
         # What the examples speak of is there.
         served.define(
             "nightly", schedules=[{"cron": f"{minute} 6 * * *"} for minute in range(PATH_EXAMPLES["schedule"])]
         )
         for _ in range(PATH_EXAMPLES["run"]):
             served.start("nightly")
-        who = leases.Registration("w1", "localhost", 1, "token", "0.1.0", 4, ["default"], {})
+        who = workers.Registration("w1", "localhost", 1, "token", "0.1.0", 4, ["default"], {})
         for _ in range(PATH_EXAMPLES["worker"]):
-            db.transact(leases.register, who, 600)
+            db.transact(workers.register, who, 600)
         # Wrong keys are tried as well, more than a client is given in a minute.
         served.server.app.state.service.gate.failures = FailedLogins(limit=1_000_000)
         with db.begin() as conn:

@@ -9,7 +9,7 @@ import pytest
 
 from api_stage import Served, events
 from factory import wait_for
-from jobfac.api import live
+from jobfac.api.live import feed
 
 SSE = {"Accept": "text/event-stream"}
 
@@ -127,7 +127,7 @@ def test_workers_come_and_go_among_the_events(served: Served) -> None:
 
 
 def test_no_more_streams_are_opened_than_can_be_served(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "OPEN", 2)
+    monkeypatch.setattr(feed, "OPEN", 2)
     served.define("a")
     run = served.start("a")
     paths = ("/v1/events", f"/v1/runs/{run}/output")

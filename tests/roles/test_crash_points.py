@@ -3,7 +3,7 @@
 import pytest
 
 from factory import wait_for
-from jobfac.worker.crash import POINTS
+from jobfac.worker.failpoints import POINTS
 from roles.fleet import Fleet
 
 SHORTER = {"JOBFAC_LEASE": "1.5", "JOBFAC_LEASE_MARGIN": "0.5"}

@@ -15,15 +15,15 @@ from api_stage import Served
 from database.helpers import Hand, define, start
 from factory import Factory
 from jobfac import doctor
-from jobfac.database import Database
-from jobfac.dialects import utcnow
-from jobfac.dialects.mssql import with_driver
+from jobfac.database.dialects import utcnow
+from jobfac.database.dialects.mssql import with_driver
+from jobfac.database.engine import Database
+from jobfac.database.tables import metadata, news, notification, schedule, worker
+from jobfac.database.tables import run as runs
 from jobfac.doctor import engine, machine
 from jobfac.doctor import factory as checks
 from jobfac.doctor.finding import Finding, State, run
-from jobfac.keys import Role
-from jobfac.tables import metadata, news, notification, schedule, worker
-from jobfac.tables import run as runs
+from jobfac.store.api_keys import Role
 from roles.test_top import history
 
 CATALOG = """

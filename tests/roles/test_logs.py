@@ -53,7 +53,7 @@ def test_every_line_about_a_run_names_run_attempt_job_and_worker(sqlite_fleet: F
 def test_what_libraries_say_is_a_line_too_but_not_their_tracebacks_of_an_outage() -> None:
     script = """
 import logging
-from jobfac.logs import configure
+from jobfac.telemetry.logs import configure
 from jobfac.settings import Settings
 configure(Settings())
 try:

@@ -5,7 +5,7 @@ import pytest
 
 from conftest import EACH_DIALECT
 from factory import wait_for
-from jobfac.tables import attempt, run, run_event
+from jobfac.database.tables import attempt, run, run_event
 from process.stage import lives
 from roles.fleet import Fleet
 

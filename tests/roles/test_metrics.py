@@ -10,8 +10,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from factory import wait_for
-from jobfac import schedules
 from jobfac.definitions import from_canonical
+from jobfac.store import schedules
 from receivers import receiving
 from roles.fleet import Fleet, Process
 

@@ -12,9 +12,9 @@ import sqlalchemy as sa
 
 from conftest import DRIVERS
 from factory import Factory, wait_for
+from jobfac.database.tables import attempt, run
 from jobfac.settings import Settings
 from jobfac.states import FINAL
-from jobfac.tables import attempt, run
 from roles.fleet import Fleet, leave
 
 USUAL = {

@@ -13,14 +13,14 @@ import sqlalchemy as sa
 from conftest import EACH_DIALECT
 from database.helpers import Hand, define, start
 from factory import Factory, wait_for
-from jobfac import runs
 from jobfac.channels import webhook
-from jobfac.courier import LEASE
-from jobfac.database import Database
-from jobfac.dialects import utcnow
+from jobfac.database.dialects import utcnow
+from jobfac.database.engine import Database
+from jobfac.database.tables import notification, run
+from jobfac.scheduler.notifier import LEASE
 from jobfac.settings import Settings
 from jobfac.states import RunState
-from jobfac.tables import notification, run
+from jobfac.store import runs
 from receivers import Mailbox, Post, Receiver, mailbox, part, receiving
 from roles.test_scheduler import put, runs_of, scheduling
 

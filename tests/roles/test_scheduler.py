@@ -15,11 +15,11 @@ from conftest import EACH_DIALECT
 from database.helpers import Hand, define, get, now, start, state
 from factory import Factory, wait_for
 from jobfac import definitions as d
-from jobfac import schedules
-from jobfac.database import Database
-from jobfac.scheduler import Duty, Scheduler
+from jobfac.database.engine import Database
+from jobfac.database.tables import job_version, run, schedule, worker
+from jobfac.scheduler.scheduler import Duty, Scheduler
 from jobfac.settings import Settings
-from jobfac.tables import job_version, run, schedule, worker
+from jobfac.store import schedules
 
 FAR = timedelta(days=3000)
 

@@ -14,12 +14,12 @@ import sqlalchemy as sa
 from conftest import EACH_DIALECT
 from factory import FINAL, Factory, wait_for
 from jobfac import definitions as d
-from jobfac import leases, runs, sequences
-from jobfac.database import Database
-from jobfac.runs import Start
-from jobfac.sequences.simulate import simulate
+from jobfac.database.engine import Database
+from jobfac.database.tables import run
 from jobfac.states import RunState
-from jobfac.tables import run
+from jobfac.store import runs, sequences, workers
+from jobfac.store.runs import Start
+from jobfac.store.sequences.simulate import simulate
 
 NUMBER = int(os.environ.get("JOBFAC_TEST_SEQUENCES", "24"))
 """How many sequence runs; `JOBFAC_TEST_SEQUENCES=500` is the long form of this test."""
@@ -87,7 +87,7 @@ def test_every_path_is_right_although_workers_die(factory: Factory) -> None:
 def fleet(db: Database) -> dict[int, int]:
     """The processes of workers whose lease holds, each with how many runs it has."""
     with db.read() as conn:
-        return {row["pid"]: row["busy"] for row in leases.workers(conn, alive_only=True) if _exists(row["pid"])}
+        return {row["pid"]: row["busy"] for row in workers.workers(conn, alive_only=True) if _exists(row["pid"])}
 
 
 def _exists(pid: int) -> bool:

@@ -23,13 +23,13 @@ from database.helpers import Hand, define, start
 from database.test_statements import sent
 from factory import Factory, wait_for
 from jobfac import definitions as d
-from jobfac import overview, runs, schedules
-from jobfac.cli.frame import draw, pick, share
-from jobfac.cli.remote import Remote
-from jobfac.cli.rows import span
-from jobfac.database import Database
-from jobfac.overview import Overview, Waiting
+from jobfac.cli.client.remote import Remote
+from jobfac.cli.rendering.frame import draw, pick, share
+from jobfac.cli.rendering.rows import span
+from jobfac.database.engine import Database
 from jobfac.states import RunState
+from jobfac.store import overview, runs, schedules
+from jobfac.store.overview import Overview, Waiting
 from roles.fleet import Fleet
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)

@@ -12,7 +12,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from api_stage import Served
 from factory import Factory, wait_for
-from jobfac import traces
+from jobfac.telemetry import traces
 from receivers import Receiver, receiving
 
 CALLER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -128,8 +128,11 @@ def python(script: str, **environment: str) -> str:
     return done.stdout + done.stderr
 
 
+BEGIN = "from jobfac.telemetry import traces; traces.begin('worker')"
+
+
 def test_nothing_is_imported_for_nothing_and_what_is_missing_is_told() -> None:
-    idle = "import sys; from jobfac import traces; traces.begin('worker'); print('opentelemetry' in sys.modules)"
+    idle = f"import sys; {BEGIN}; print('opentelemetry' in sys.modules)"
     assert python(idle) == "False\n"
-    bare = "import sys; sys.modules['opentelemetry'] = None; from jobfac import traces; traces.begin('worker')"
+    bare = f"import sys; sys.modules['opentelemetry'] = None; {BEGIN}"
     assert "install jobfac[otel]" in python(bare, OTEL_TRACES_EXPORTER="otlp")

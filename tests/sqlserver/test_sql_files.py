@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from jobfac import sql_files
-from jobfac.database import Database
+from jobfac.database import sql_files
+from jobfac.database.engine import Database
 from sqlserver import grammar
 
 FILES = sorted(sql_files.folder("mssql").glob("*.sql"))

@@ -6,14 +6,15 @@ import re
 import pytest
 from starlette.datastructures import Headers
 
-from jobfac import runs
-from jobfac.api import TABLE, looking, models, openapi
+from jobfac.api import TABLE, models, openapi
 from jobfac.api.auth import FailedLogins
 from jobfac.api.examples import EXAMPLES
 from jobfac.api.guard import LOOPBACK, refusal
-from jobfac.api.output import Reader
-from jobfac.api.streams import event
-from jobfac.output import Piece
+from jobfac.api.live import queries
+from jobfac.api.live.streams import event
+from jobfac.api.resources.output import Reader
+from jobfac.store import runs
+from jobfac.store.output import Piece
 
 
 def test_a_run_is_described_as_it_is_shown() -> None:
@@ -86,8 +87,8 @@ def test_an_event_is_one_line_of_data() -> None:
     assert event("run", {"text": "a\nb"}, 7) == b'id: 7\nevent: run\ndata: {"text": "a\\nb"}\n\n'
 
 
-@pytest.mark.parametrize("number", [0, 1, 2, 3, 200, looking.BATCH, looking.BATCH + 1, 3 * looking.BATCH])
+@pytest.mark.parametrize("number", [0, 1, 2, 3, 200, queries.BATCH, queries.BATCH + 1, 3 * queries.BATCH])
 def test_ids_go_into_statements_in_few_lengths(number: int) -> None:
-    batches = list(looking.batches(range(number)))
+    batches = list(queries.batches(range(number)))
     assert {one for batch in batches for one in batch} == set(range(number))
-    assert all(len(batch).bit_count() == 1 and len(batch) <= looking.BATCH for batch in batches)
+    assert all(len(batch).bit_count() == 1 and len(batch) <= queries.BATCH for batch in batches)

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobfac.api.positions import MOST, PATIENCE, Positions, resume_points
+from jobfac.api.live.positions import MOST, PATIENCE, Positions, resume_points
 
 
 def test_a_late_event_is_looked_for_until_it_comes() -> None:

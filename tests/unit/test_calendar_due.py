@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jobfac.calendar import due_times, explain, next_due
 from jobfac.definitions.schedule import Schedule
+from jobfac.recurrence import due_times, explain, next_due
 from unit.calendar.reference import due_in
 
 CHANGES = [

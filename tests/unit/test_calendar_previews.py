@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from jobfac.calendar import due_times, explain
 from jobfac.definitions.schedule import Schedule
+from jobfac.recurrence import due_times, explain
 from unit.calendar.previews import PREVIEWS, expected, path, written, year_of
 
 CASES = [pytest.param(zone, preview, id=preview.name) for zone, found in PREVIEWS.items() for preview in found]

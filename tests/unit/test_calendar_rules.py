@@ -6,9 +6,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from jobfac.calendar import FOREVER, blackout_end, due_times, explain, jitter, missed, next_due
-from jobfac.calendar.workdays import _public
 from jobfac.definitions.schedule import Schedule
+from jobfac.recurrence import FOREVER, blackout_end, due_times, explain, jitter, missed, next_due
+from jobfac.recurrence.workdays import _public
 
 
 def schedule(**fields):

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobfac.calendar import in_window, next_window
 from jobfac.definitions.schedule import Dates, Times
+from jobfac.recurrence import in_window, next_window
 
 BERLIN = ZoneInfo("Europe/Berlin")
 MINUTE = timedelta(minutes=1)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from jobfac.calendar import due_times
-from jobfac.crontab import from_crontab
 from jobfac.definitions.models import Job
 from jobfac.definitions.schedule import Schedule
+from jobfac.importers.crontab import from_crontab
+from jobfac.recurrence import due_times
 from unit.calendar.previews import written
 from unit.calendar.reference import due_in
 

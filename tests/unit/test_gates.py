@@ -2,7 +2,7 @@
 
 import pytest
 
-from jobfac.runs.gates import decide, is_ruled
+from jobfac.store.runs.admission import decide, is_ruled
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,8 @@
 from typing import Any
 
 from jobfac.definitions import read_notify
-from jobfac.outbox.delivery import LONGEST_PAUSE, TRIES, pause
-from jobfac.outbox.interest import interest, told_as, wants
+from jobfac.store.outbox.delivery import LONGEST_PAUSE, TRIES, pause
+from jobfac.store.outbox.subscriptions import interest, told_as, wants
 
 
 def entries(*bodies: Any) -> Any:

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from jobfac import daily
+from jobfac.cli.commands.report import report
 from jobfac.cli.common import USAGE, Failure
-from jobfac.cli.report import report
-from jobfac.daily import Tally, Work
 from jobfac.reports import REPORTS, Facts, Kind, Period, charts, courses, page
 from jobfac.reports.courses import spans
 from jobfac.reports.facts import Latest
 from jobfac.reports.form import duration, shown
+from jobfac.store import statistics
+from jobfac.store.statistics import Tally, Work
 
 NOW = datetime(2027, 3, 10, 15, 0, tzinfo=UTC)
 MONTH = Period(date(2027, 3, 1), date(2027, 3, 10), NOW)
@@ -46,7 +46,7 @@ def test_a_run_is_late_and_waits_by_its_last_attempt() -> None:
         id=5, job="a", state="succeeded", attempt=1, failures=0, started_at=NOW + timedelta(seconds=20),
         ended_at=NOW + timedelta(seconds=25), **times,
     )  # fmt: skip
-    found = daily.of_run(row)
+    found = statistics.of_run(row)
     assert (found.latest_ms, found.late, found.wait_ms, found.run_ms, found.longest_run) == (
         70_000,
         1,
@@ -55,21 +55,21 @@ def test_a_run_is_late_and_waits_by_its_last_attempt() -> None:
         5,
     )
     row.attempt, row.failures, row.ready_at = 2, 1, NOW + timedelta(seconds=15)
-    found = daily.of_run(row)
+    found = statistics.of_run(row)
     assert (found.latest_ms, found.late, found.attempts, found.retries) == (5_000, 0, 2, 1)
     row.started_at = None
-    found = daily.of_run(row)
+    found = statistics.of_run(row)
     assert (found.ran, found.longest_ms, found.latest_ms) == (0, None, None)
 
 
 def test_a_span_is_shared_out_among_its_days() -> None:
     begin = datetime(2027, 3, 1, 23, 59, 50, tzinfo=UTC)
-    assert list(daily.shares(begin, begin + timedelta(days=1, seconds=15))) == [
+    assert list(statistics.shares(begin, begin + timedelta(days=1, seconds=15))) == [
         (date(2027, 3, 1), 10_000),
         (date(2027, 3, 2), 86_400_000),
         (date(2027, 3, 3), 5_000),
     ]
-    assert list(daily.shares(begin, begin - timedelta(seconds=5))) == [(date(2027, 3, 1), 0)]
+    assert list(statistics.shares(begin, begin - timedelta(seconds=5))) == [(date(2027, 3, 1), 0)]
 
 
 def test_the_summary_is_by_category_and_adds_up() -> None:

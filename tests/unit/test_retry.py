@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobfac.definitions import Retry
-from jobfac.runs import retry_delay
 from jobfac.states import FINAL, RunState
+from jobfac.store.runs import retry_delay
 
 CHANCES = st.floats(0, 1)
 POLICIES = st.builds(

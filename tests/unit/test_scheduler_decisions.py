@@ -6,10 +6,10 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobfac.calendar import due_times
 from jobfac.definitions import Schedule
-from jobfac.schedules import decision
-from jobfac.schedules.decision import Decision, decide, fire_time, read, wish, write
+from jobfac.recurrence import due_times
+from jobfac.store.schedules import decision
+from jobfac.store.schedules.decision import Decision, decide, fire_time, read, wish, write
 
 NOON = datetime(2027, 3, 28, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)

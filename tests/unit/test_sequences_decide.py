@@ -7,7 +7,8 @@ import pytest
 
 from jobfac import definitions as d
 from jobfac.definitions import Go
-from jobfac.sequences.decide import (
+from jobfac.states import FINAL, RunState, StepResult
+from jobfac.store.sequences.decide import (
     Enter,
     Finish,
     Leave,
@@ -20,8 +21,7 @@ from jobfac.sequences.decide import (
     result_of,
     step_of,
 )
-from jobfac.sequences.simulate import Walk, simulate
-from jobfac.states import FINAL, RunState, StepResult
+from jobfac.store.sequences.simulate import Walk, simulate
 
 GOOD, BAD, HALF = RunState.SUCCEEDED, RunState.FAILED, RunState.MIXED
 SUCCESS, FAILURE, MIXED = StepResult.SUCCESS, StepResult.FAILURE, StepResult.MIXED

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from jobfac.process import StartError
-from jobfac.tables import fitting
+from jobfac.database.tables import fitting
+from jobfac.programs import StartError
 from jobfac.worker.report import Report
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jobfac.worker.verdict import judge_report
+from jobfac.worker.outcome import judge_report
 
 
 @pytest.mark.parametrize(

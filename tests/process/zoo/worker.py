@@ -5,7 +5,7 @@ import os
 import shlex
 import sys
 
-from jobfac.process import Guardian, Process, Program, become_subreaper, start
+from jobfac.programs import Guardian, Process, Program, become_subreaper, start
 
 become_subreaper()
 guardian = Guardian()

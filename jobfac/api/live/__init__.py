@@ -1,0 +1,1 @@
+"""What clients of the API follow: runs, output and events as they change."""

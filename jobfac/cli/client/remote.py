@@ -1,0 +1,261 @@
+"""The commands' way to the factory through its API."""
+
+import base64
+import re
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote
+from uuid import uuid4
+
+import httpx
+
+from jobfac.cli.client.protocol import Object, Text
+from jobfac.cli.common import REFUSED, USAGE, Failure
+from jobfac.errors import NotFound, Refused, Unreachable
+from jobfac.states import FINAL, HELD
+from jobfac.store.overview import DUE, ENDED, RUNNING, Overview, Waiting
+
+HOLD = 30.0
+"""Seconds for which one request waits for a run's end at most."""
+
+PATIENCE = 15.0
+"""Seconds for which an API that is away or busy is asked again, where asking twice does no harm."""
+
+PAUSE = 0.5
+"""Seconds between two tries."""
+
+HEADER = re.compile(r"[\x21-\x7e]+")
+"""What a header can hold of a key."""
+
+PAGE = 500
+"""Runs or jobs in one request at most."""
+
+
+class Remote:
+    """See ``Backend``; other commands need the database itself."""
+
+    def __init__(self, url: str, key: str) -> None:
+        if not url.startswith(("http://", "https://")):
+            raise Failure(USAGE, f"JOBFAC_API_URL must begin with https:// or http://, not '{url}'.")
+        if not key:
+            raise Failure(USAGE, "JOBFAC_API_URL is set, so set JOBFAC_API_KEY to a key made by `jobfac keys create`.")
+        if not HEADER.fullmatch(key):
+            raise Failure(USAGE, "JOBFAC_API_KEY is not a key as `jobfac keys create` makes them; set it to one.")
+        self._url = url
+        self._http = httpx.Client(
+            base_url=url.rstrip("/"), headers={"Authorization": f"Bearer {key}"}, timeout=httpx.Timeout(HOLD + 30)
+        )
+
+    def __enter__(self) -> "Remote":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._http.close()
+
+    def start(self, job: str, wish: Mapping[str, Any], key: str | None, count: int) -> list[Object]:
+        if key is not None and not (HEADER.fullmatch(key) and len(key) <= 200):
+            raise Failure(
+                USAGE,
+                "--key must be at most 200 letters, digits and signs of ASCII, without spaces, since the API takes it "
+                f"as a header, not '{key}'.",
+            )
+        overrides = wish.get("overrides") or {}
+        body = {
+            name: wish[name] for name in ("arguments", "payload", "priority", "delay") if wish.get(name) is not None
+        }
+        if wish.get("at") is not None:
+            body["at"] = wish["at"].isoformat()
+        body |= overrides
+        return [self._start(job, body, key or uuid4().hex) for _ in range(count)]
+
+    def _start(self, job: str, body: Object, key: str) -> Object:
+        answer = self._send(
+            "POST", f"/v1/jobs/{quote(job, safe='')}/runs", again=True, json=body, headers={"Idempotency-Key": key}
+        )
+        if answer.status_code == 409 and (denied := answer.json().get("run_id")):
+            return self._get(f"/v1/runs/{denied}")
+        return self._read(answer)
+
+    def run(self, run_id: int) -> Object:
+        shown = self._get(f"/v1/runs/{run_id}")
+        shown["attempts"] = self._get(f"/v1/runs/{run_id}/attempts")["items"]
+        shown["events"] = self._get(f"/v1/runs/{run_id}/events")["items"]
+        if shown["kind"] == "sequence":
+            shown["path"] = self._get(f"/v1/runs/{run_id}/path")["items"]
+        return shown
+
+    def wait(self, run_id: int, seconds: float) -> Object:
+        end = time.monotonic() + seconds
+        while True:
+            left = max(0.0, end - time.monotonic())
+            shown = self._get(f"/v1/runs/{run_id}", wait=round(min(left, HOLD), 3))
+            if shown["state"] in FINAL or left <= HOLD:
+                return shown
+
+    def runs(self, filters: Mapping[str, Any]) -> list[Object]:
+        given = {name: value for name, value in filters.items() if value and name != "limit"}
+        return self._pages("/v1/runs", filters["limit"], given)
+
+    def stop(self, run_id: int, now: bool) -> Object:
+        return self._read(self._send("POST", f"/v1/runs/{run_id}/stop", again=True, json={"now": now}))
+
+    def retry(self, run_id: int, from_failed: bool) -> Object:
+        answer = self._send("POST", f"/v1/runs/{run_id}/retry", again=False, json={"from_failed": from_failed})
+        if answer.status_code == 409 and (denied := answer.json().get("run_id")):
+            return self._get(f"/v1/runs/{denied}")
+        return self._read(answer)
+
+    def output(self, run_id: int, attempt: int, positions: dict[str, int]) -> Sequence[Text]:
+        query: Object = {"after": f"{attempt}:{positions.get('stdout', 0)}:{positions.get('stderr', 0)}"}
+        if len(positions) == 1:
+            query["stream"] = next(iter(positions))
+        answer = self._send(
+            "GET", f"/v1/runs/{run_id}/output", again=True, params=query, headers={"Accept": "application/json"}
+        )
+        page = self._read(answer)
+        pieces = []
+        for piece in page["pieces"]:
+            data = base64.b64decode(piece["data"])
+            pieces.append(Text(piece["stream"], data, piece["skipped"]))
+            positions[piece["stream"]] = piece["offset"] + len(data)
+        return pieces
+
+    def jobs(self) -> list[Object]:
+        return self._pages("/v1/jobs", None, {})
+
+    def job(self, job_id: str) -> Object:
+        return self._get(f"/v1/jobs/{quote(job_id, safe='')}")
+
+    def defaults(self) -> Object:
+        found: Object = self._get("/v1/defaults")["defaults"]
+        return found
+
+    def enable(self, job_id: str, enabled: bool) -> None:
+        self._read(
+            self._send("POST", f"/v1/jobs/{quote(job_id, safe='')}/{'enable' if enabled else 'disable'}", again=True)
+        )
+
+    def delete(self, job_id: str) -> None:
+        self._read(self._send("DELETE", f"/v1/jobs/{quote(job_id, safe='')}", again=False))
+
+    def workers(self, alive_only: bool) -> list[Object]:
+        found: list[Object] = self._get("/v1/workers", all="false" if alive_only else "true")["items"]
+        return found
+
+    def drain(self, worker_id: int) -> None:
+        self._read(self._send("POST", f"/v1/workers/{worker_id}/drain", again=True))
+
+    def schedules(self, job: str | None) -> list[Object]:
+        found: list[Object] = self._get("/v1/schedules", **({} if job is None else {"job": job}))["items"]
+        return found
+
+    def preview(self, job: str, count: int, start: datetime | None, explain: bool) -> list[Object]:
+        query: Object = {"job": job, "count": count, "explain": "true" if explain else "false"}
+        if start is not None:
+            query["from"] = start.isoformat()
+        found: list[Object] = self._get("/v1/schedules/preview", **query)["items"]
+        return found
+
+    def pause(self, job: str, name: str | None, paused: bool) -> list[str]:
+        from jobfac.store.schedules import no_schedule
+
+        found = self.schedules(job)
+        chosen = [one for one in found if name in (None, one["name"])]
+        if not chosen:
+            self.job(job)  # which raises if there is none
+            raise no_schedule(job, name, [one["name"] for one in found])
+        changing = [one for one in chosen if one["paused"] != paused]
+        for one in changing:
+            call = f"/v1/schedules/{one['id']}/{'pause' if paused else 'resume'}"
+            self._read(self._send("POST", call, again=True))
+        return [one["name"] for one in changing]
+
+    def overview(self) -> Overview:
+        series = self._series()
+        depth, age = series["jobfac_queue_runs"], series["jobfac_queue_age_seconds"]
+        states = series["jobfac_runs"]
+        schedules = self.schedules(None)
+        due = [one for one in schedules if one["fire_at"] and one["job_enabled"] and not one["paused"]]
+        held = self._pages("/v1/runs", RUNNING, {"state": sorted(HELD)})
+        ended = self._pages("/v1/runs", ENDED, {"state": sorted(FINAL)})
+        return Overview(
+            datetime.now(UTC),
+            self.workers(alive_only=True),
+            [Waiting(pool, int(depth[pool]), age[pool]) for pool in sorted(depth)],
+            int(states["blocked"]),
+            int(states["scheduled"]),
+            sum(int(states[state]) for state in HELD),
+            sorted(held, key=lambda run: (run["started_at"], run["id"])),
+            sorted(ended, key=lambda run: str(run["ended_at"]), reverse=True),
+            sorted(due, key=lambda one: one["fire_at"])[:DUE],
+        )
+
+    def _series(self) -> dict[str, dict[str, float]]:
+        """What `/metrics` says: by name and then by its one label the value."""
+        from prometheus_client.parser import text_string_to_metric_families
+
+        answer = self._send("GET", "/metrics", again=True)
+        if not answer.is_success:
+            self._read(answer)
+        return {
+            family.name: {next(iter(sample.labels.values()), ""): sample.value for sample in family.samples}
+            for family in text_string_to_metric_families(answer.text)
+        }
+
+    def _pages(self, path: str, limit: int | None, query: Mapping[str, Any]) -> list[Object]:
+        """All items, or the first ``limit``, page after page."""
+        found: list[Object] = []
+        page: Object = {"next_cursor": None}
+        while limit is None or len(found) < limit:
+            size = PAGE if limit is None else min(PAGE, limit - len(found))
+            cursor = {} if page["next_cursor"] is None else {"cursor": page["next_cursor"]}
+            page = self._get(path, **query, **cursor, limit=size)
+            found += page["items"]
+            if page["next_cursor"] is None:
+                break
+        return found
+
+    def _get(self, path: str, **query: Any) -> Object:
+        return self._read(self._send("GET", path, again=True, params=query))
+
+    def _send(self, method: str, path: str, again: bool, **options: Any) -> httpx.Response:
+        """One request; with ``again`` repeated while the API, or its database, is away.
+
+        Raises:
+            Unreachable: it stayed away.
+        """
+        end = time.monotonic() + (PATIENCE if again else 0.0)
+        while True:
+            try:
+                answer = self._http.request(method, path, **options)
+            except httpx.TransportError as error:
+                if time.monotonic() >= end:
+                    raise Unreachable(
+                        f"The API at {self._url} cannot be reached: {error}. Check JOBFAC_API_URL and the server."
+                    ) from None
+            else:
+                if answer.status_code != 503 or time.monotonic() >= end:
+                    return answer
+            time.sleep(PAUSE)
+
+    def _read(self, answer: httpx.Response) -> Object:
+        """The answer's JSON object, empty if it has none, or the exception that stands for its problem."""
+        if answer.is_success:
+            return dict(answer.json()) if answer.content else {}
+        try:
+            detail = str(answer.json()["detail"])
+        except (ValueError, KeyError, TypeError):
+            detail = f"{self._url} answered {answer.status_code} and is perhaps no API of jobfac; check JOBFAC_API_URL."
+        match answer.status_code:
+            case 404:
+                raise NotFound(detail)
+            case 409:
+                raise Refused(detail)
+            case 401 | 403 | 429:
+                raise Failure(REFUSED, detail)
+            case status if status >= 500:
+                raise Unreachable(detail)
+            case _:
+                raise Failure(USAGE, detail)

@@ -1,0 +1,78 @@
+"""`db upgrade / check / script`, `config`, `purge`."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from jobfac.cli.common import USAGE, Json, database, fail, group, print_json, print_table, settings
+
+app = group("The database's schema.")
+
+
+@app.command()
+def upgrade() -> None:
+    """Bring the schema to the version that this program needs."""
+    with database() as db:
+        before = db.version()
+        db.upgrade()
+        typer.echo(f"schema {before or 'none'} -> {db.version()}")
+
+
+@app.command()
+def check(as_json: Json = False) -> None:
+    """Compare the schema with the one that this program needs."""
+    with database() as db:
+        found, needed = db.version(), db.head()
+        if as_json:
+            print_json({"found": found, "needed": needed, "current": found == needed})
+        db.check_schema()
+        if not as_json:
+            typer.echo(f"schema {found} is current")
+
+
+@app.command()
+def script(
+    dialect: Annotated[str, typer.Option(help="mssql or sqlite.")] = "mssql",
+) -> None:
+    """Print the SQL of an upgrade from nothing, for a DBA to run; nothing is touched."""
+    from jobfac.database.engine import write_script
+
+    if dialect not in ("mssql", "sqlite"):
+        fail(USAGE, f"--dialect must be mssql or sqlite, not '{dialect}'.")
+    write_script(dialect, sys.stdout)
+
+
+def config(as_json: Json = False) -> None:
+    """What holds here, and where it came from."""
+    import dataclasses
+
+    from jobfac.settings import Settings, SettingsError, sources, without_password
+
+    try:
+        found = sources()
+    except SettingsError as error:
+        fail(USAGE, str(error))
+    secret = {field.name for field in dataclasses.fields(Settings) if field.metadata.get("secret")}
+    helps = {field.name: field.metadata["help"] for field in dataclasses.fields(Settings)}
+    rows = []
+    for name, source in found.items():
+        value = source.value
+        if name in secret and value:
+            value = "***"
+        if name == "database_url":
+            value = without_password(value)
+        rows.append({"name": name, "value": value, "origin": source.origin, "help": helps[name]})
+    if as_json:
+        print_json(rows)
+        return
+    print_table(rows, {"SETTING": "name", "VALUE": "value", "FROM": "origin", "WHAT": "help"}, "")
+
+
+def purge() -> None:
+    """Remove finished runs that are older than their job's retention, now."""
+    from jobfac.store import retention
+
+    with database() as db:
+        count = retention.purge_all(db, retention.Keep.of(settings()))
+    typer.echo(f"{count} runs were removed")

@@ -1,0 +1,179 @@
+"""`try`: one program under the factory's conditions, with no database and nothing recorded."""
+
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.main import get_command
+
+from jobfac.cli.common import (
+    NO_TEXT,
+    NOT_FOUND,
+    UNSUCCESSFUL,
+    USAGE,
+    Json,
+    fail,
+    note,
+    on_signal,
+    piped,
+    print_json,
+    seconds,
+    shown,
+)
+from jobfac.cli.listing import PLAIN
+
+if TYPE_CHECKING:
+    from jobfac.definitions import Job
+    from jobfac.worker.dry_run import Tried
+
+app = typer.Typer(**PLAIN)
+
+
+@app.command("try", context_settings={"ignore_unknown_options": True})
+def try_program(
+    program: Annotated[
+        list[str],
+        typer.Argument(metavar="PROGRAM", help="And its arguments. With --file: a job's id, and arguments for it."),
+    ],
+    payload: Annotated[str | None, typer.Option(help="Text handed to the program; `-` reads standard input.")] = None,
+    payload_file: Annotated[Path | None, typer.Option(metavar="FILE", help="The same, from a file.")] = None,
+    timeout: Annotated[str | None, typer.Option(metavar="30m", help="Stop it after this long.")] = None,
+    grace: Annotated[str | None, typer.Option(metavar="10s", help="What it has to end when it is stopped.")] = None,
+    aware: Annotated[bool, typer.Option("--aware", help="The result that it reports counts, not its code.")] = False,
+    environment: Annotated[list[str] | None, typer.Option(metavar="K=V", help="A variable of its own; repeat.")] = None,
+    directory: Annotated[str | None, typer.Option(metavar="PATH", help="Where it runs; default: here.")] = None,
+    file: Annotated[Path | None, typer.Option(help="Take the job from this definition file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Run a program as a worker would, with no database, and say what would have been recorded.
+
+    It has the environment, payload, report file, limits and stops of a run. Its output is shown as it comes, what it
+    reports on standard error. Exit code 0: it would have succeeded. Options that both know, such as --timeout, are
+    meant for `try`; behind `--` everything is the program's.
+    """
+    from jobfac.states import Stop
+    from jobfac.worker.dry_run import Trial
+
+    given: dict[str, Any] = {"aware": aware or None, "directory": directory}
+    for option, value in {"timeout": timeout, "grace": grace}.items():
+        given[option] = None if value is None else seconds(value, f"--{option}")
+    changes = {name: value for name, value in given.items() if value is not None}
+    if variables := _variables(environment or []):
+        changes["environment"] = variables
+    job, definition, arguments = _definition(program, file, changes)
+    text = _payload(payload, payload_file)
+    with tempfile.TemporaryDirectory(prefix="jobfac-try-") as name:
+        folder = Path(name)
+        folder.chmod(0o711)  # the program may be another user's
+        screen = _Screen(quiet=as_json)
+        trial = Trial(job, definition, folder, screen, arguments, text)
+        on_signal(lambda first: trial.stop(Stop.POLITE if first else Stop.NOW))
+        tried = trial.run()
+    document = _document(job, tried)
+    print_json(document | {"reports": screen.reports}) if as_json else _print(document)
+    if document["state"] != "succeeded":
+        raise typer.Exit(UNSUCCESSFUL)
+
+
+class _Screen:
+    """Shows a trial: the program's output as it is, all else on standard error. ``quiet``: all of it there."""
+
+    def __init__(self, quiet: bool) -> None:
+        self.reports: list[dict[str, Any]] = []
+        self._out = sys.stderr if quiet else sys.stdout
+        self._began = time.monotonic()
+
+    def output(self, stream: str, data: bytes) -> None:
+        target = self._out if stream == "stdout" else sys.stderr
+        target.buffer.write(data)
+        target.flush()
+
+    def report(self, progress: float | None, message: str | None) -> None:
+        after = round(time.monotonic() - self._began, 2)
+        self.reports.append({"seconds": after, "progress": progress, "message": message})
+        known = ([] if progress is None else [f"{progress:.0%}"]) + ([] if message is None else [message])
+        note(f"jobfac: {' '.join(known)}")
+
+    def remark(self, sentence: str) -> None:
+        note(f"jobfac: {sentence}")
+
+
+def _variables(pairs: list[str]) -> dict[str, str]:
+    for pair in pairs:
+        if not pair.partition("=")[1]:
+            fail(USAGE, f"--environment must be K=V, such as MODE=nightly, not '{pair}'.")
+    return dict(pair.partition("=")[::2] for pair in pairs)
+
+
+def _payload(text: str | None, file: Path | None) -> str | None:
+    if text is not None and file is not None:
+        fail(USAGE, "--payload and --payload-file exclude each other; give one of them.")
+    if file is None:
+        return piped() if text == "-" else text
+    try:
+        with file.open(encoding="utf-8", newline="") as source:
+            return source.read()
+    except OSError as error:
+        fail(USAGE, f"--payload-file {file} cannot be read: {error.strerror}.")
+    except UnicodeDecodeError:
+        fail(USAGE, f"--payload-file {file} {NO_TEXT}")
+
+
+def _definition(words: list[str], file: Path | None, changes: dict[str, Any]) -> "tuple[str, Job, list[str] | None]":
+    """The job's id, its definition with the changes, and the arguments in place of the definition's, if any."""
+    from jobfac.definitions import Job, canonical, from_canonical, load
+
+    if file is None:
+        name, arguments = Path(words[0]).name, None
+        body: dict[str, Any] = {"command": words}
+    else:
+        name, arguments = words[0], words[1:] or None
+        jobs = load(file).jobs
+        if name not in jobs:
+            fail(NOT_FOUND, f"{file} has no job '{name}'; it has {', '.join(sorted(jobs)) or 'none'}.")
+        if not isinstance(jobs[name], Job):
+            fail(USAGE, f"'{name}' is a sequence; `jobfac try` runs one program, such as a job of its steps.")
+        body = canonical(jobs[name])
+    if "environment" in changes:
+        changes["environment"] = {**body.get("environment", {}), **changes["environment"]}
+    definition = from_canonical(name, {**body, **changes})
+    assert isinstance(definition, Job)
+    return name, definition, arguments
+
+
+def _document(job: str, tried: "Tried") -> dict[str, Any]:
+    import json
+
+    outcome = tried.outcome
+    return {
+        "job": job,
+        "state": str(outcome.state),
+        "seconds": round(tried.seconds, 3),
+        "exit_code": outcome.exit_code,
+        "signal": outcome.signal,
+        "reason": outcome.reason,
+        "exit_message": outcome.exit_message,
+        "progress": tried.progress,
+        "message": tried.message,
+        "outputs": json.loads(outcome.outputs) if outcome.outputs else None,
+        "retry_after": outcome.retry_after,
+        "output": {name: stream._asdict() for name, stream in tried.streams.items()},
+    }
+
+
+def _print(document: dict[str, Any]) -> None:
+    facts = {key: value for key, value in document.items() if value is not None and key not in ("job", "output")}
+    facts["seconds"] = f"{document['seconds']:.2f}"
+    for name, stream in document["output"].items():
+        if stream["path"] or stream["size"]:
+            cut = f", {stream['cut']:,} of these cut" if stream["cut"] else ""
+            facts[name] = stream["path"] or f"{stream['size']:,} bytes{cut}"
+    width = max(map(len, facts))
+    for key, value in facts.items():
+        note(f"jobfac: {key:<{width}}  {shown(value)}")
+
+
+command = get_command(app)

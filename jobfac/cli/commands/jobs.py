@@ -1,0 +1,212 @@
+"""Definitions: apply, export, `jobs list / show / enable / disable / delete`."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from jobfac.cli.client import backend
+from jobfac.cli.common import (
+    USAGE,
+    Failure,
+    Json,
+    caller,
+    database,
+    group,
+    note,
+    print_fields,
+    print_json,
+    print_table,
+    print_text,
+)
+
+if TYPE_CHECKING:
+    from jobfac.definitions import AnyJob, Defaults, Definitions, Plan
+
+app = group("Definitions of jobs and sequences.")
+
+
+def apply(
+    files: Annotated[list[Path], typer.Argument(help="Definitions in YAML or JSON.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, change nothing.")] = False,
+    prune: Annotated[bool, typer.Option("--prune", help="Also remove the jobs that no file defines.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Apply definitions, whole or not at all, after showing what changes."""
+    import sqlalchemy as sa
+
+    from jobfac import definitions as d
+    from jobfac.store import jobs, schedules
+
+    with database() as db:
+        done: list[tuple[Plan, Plan, Definitions]] = []
+
+        def work(conn: sa.Connection) -> None:
+            stored = {one.id: one.definition for one in jobs.load_all(conn)}
+            known = {} if prune else {job_id: d.canonical(definition) for job_id, definition in stored.items()}
+            wanted = d.load(*files, known=known)
+            before = {job_id: _shown(definition) for job_id, definition in stored.items()}
+            after = {job_id: _shown(definition) for job_id, definition in wanted.jobs.items()}
+            plan = d.plan(before, after, prune)
+            defaults = d.plan(_defaults(jobs.load_defaults(conn)), _defaults(wanted.defaults), prune)
+            done[:] = [(plan, defaults, wanted)]
+            if not dry_run:
+                jobs.apply_defaults(conn, defaults, wanted.defaults, caller())
+                schedules.apply(conn, plan, wanted.jobs, caller())
+
+        try:
+            db.transact(work)
+        except d.DefinitionError as error:
+            lines = "\n".join(str(problem) for problem in error.problems)
+            raise Failure(USAGE, f"{lines}\nNothing was changed.") from None
+    plan, defaults, wanted = done[0]
+    for warning in wanted.warnings:
+        note(f"warning: {warning}")
+    if as_json:
+        print_json(_plan_object(plan) | {"defaults": _plan_object(defaults)})
+    else:
+        _print_changes(defaults, "defaults of ")
+        _print_changes(plan)
+        _print_count(plan, dry_run)
+
+
+def _shown(definition: "AnyJob") -> dict[str, Any]:
+    from jobfac.definitions import canonical
+
+    return canonical(definition) | ({} if definition.enabled else {"enabled": False})
+
+
+def _defaults(found: "Mapping[str, Defaults]") -> dict[str, dict[str, Any]]:
+    from jobfac.definitions import canonical
+
+    return {category: canonical(entry) for category, entry in found.items()}
+
+
+def _plan_object(plan: "Plan") -> dict[str, Any]:
+    changes = {
+        job: [{"path": one.path, "before": one.before, "after": one.after} for one in found]
+        for job, found in plan.change.items()
+    }
+    return {"add": list(plan.add), "change": changes, "remove": list(plan.remove), "same": list(plan.same)}
+
+
+def _print_changes(plan: "Plan", what: str = "") -> None:
+    for job in plan.add:
+        typer.secho(f"+ {what}{job}", fg="green")
+    for job, found in plan.change.items():
+        typer.secho(f"~ {what}{job}", fg="yellow")
+        for one in found:
+            typer.echo(f"    {one.path}: {_word(one.before)} -> {_word(one.after)}")
+    for job in plan.remove:
+        typer.secho(f"- {what}{job}", fg="red")
+
+
+def _print_count(plan: "Plan", dry_run: bool) -> None:
+    added, changed, removed = ("to add", "to change", "to remove") if dry_run else ("added", "changed", "removed")
+    typer.echo(
+        f"{len(plan.add)} {added}, {len(plan.change)} {changed}, {len(plan.remove)} {removed}, "
+        f"{len(plan.same)} as they are" + ("; nothing was changed" if dry_run else "")
+    )
+
+
+def _word(value: Any) -> str:
+    import json
+
+    return "(default)" if value is None else json.dumps(value, ensure_ascii=False)
+
+
+def export(
+    jobs: Annotated[list[str] | None, typer.Argument(help="Job ids; default: all.")] = None, as_json: Json = False
+) -> None:
+    """Print definitions as they are in force; `apply` reads them back as the same."""
+    with backend() as factory:
+        found = [factory.job(job) for job in jobs] if jobs else factory.jobs()
+        defaults = {} if jobs else factory.defaults()
+    bodies = {job["id"]: _body(job) for job in found}
+    if as_json:
+        print_json({"jobs": bodies} | ({"defaults": defaults} if defaults else {}))
+    else:
+        print_text(_yaml(bodies, defaults))
+
+
+@app.command("list")
+def list_jobs(as_json: Json = False) -> None:
+    """Every job and sequence."""
+    with backend() as factory:
+        found = factory.jobs()
+    if as_json:
+        print_json(found)
+        return
+    columns = {"JOB": "id", "KIND": "kind", "VERSION": "version", "ENABLED": _yes, "CATEGORY": "category",
+               "SCHEDULES": _schedules, "RUNS": _what}  # fmt: skip
+    print_table(found, columns, "no jobs; `jobfac apply FILE` defines some")
+
+
+def _yes(job: Any) -> str:
+    return "yes" if job["enabled"] else "[yellow]no[/]"
+
+
+def _schedules(job: Any) -> str:
+    return str(len(job["definition"].get("schedules", [])) or "")
+
+
+def _what(job: Any) -> str:
+    import shlex
+
+    from rich.markup import escape
+
+    body = job["definition"]
+    if "steps" in body:
+        return escape(" > ".join(step["name"] for step in body["steps"]))
+    command = body["command"]
+    return escape(command if isinstance(command, str) else shlex.join(command))
+
+
+@app.command("show")
+def show_job(job: Annotated[str, typer.Argument(help="The job's id.")], as_json: Json = False) -> None:
+    """One job as it is in force."""
+    with backend() as factory:
+        found = factory.job(job)
+    if as_json:
+        print_json(found)
+        return
+    print_fields(found, [key for key in found if key != "definition"])
+    typer.echo("")
+    typer.echo(_yaml({found["id"]: _body(found)}, {}), nl=False)
+
+
+@app.command()
+def enable(job: Annotated[str, typer.Argument(help="The job's id.")]) -> None:
+    """Allow starts of a job again."""
+    with backend() as factory:
+        factory.enable(job, True)
+    typer.echo(f"job '{job}' is enabled")
+
+
+@app.command()
+def disable(job: Annotated[str, typer.Argument(help="The job's id.")]) -> None:
+    """Forbid every start of a job, by schedule or by hand; what runs goes on."""
+    with backend() as factory:
+        factory.enable(job, False)
+    typer.echo(f"job '{job}' is disabled")
+
+
+@app.command()
+def delete(job: Annotated[str, typer.Argument(help="The job's id.")]) -> None:
+    """Remove a job; its history stays, and runs that wait or run go on."""
+    with backend() as factory:
+        factory.delete(job)
+    typer.echo(f"job '{job}' is deleted")
+
+
+def _body(job: Any) -> dict[str, Any]:
+    return job["definition"] if job["enabled"] else {**job["definition"], "enabled": False}
+
+
+def _yaml(bodies: dict[str, Any], defaults: dict[str, Any]) -> str:
+    from jobfac import definitions as d
+
+    jobs = {job: d.from_canonical(job, body, body.pop("enabled", True)) for job, body in bodies.items()}
+    categories = {category: d.Defaults.model_validate(entry) for category, entry in defaults.items()}
+    return d.dump(d.Definitions(jobs, categories))

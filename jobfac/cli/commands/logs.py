@@ -1,0 +1,105 @@
+"""`logs`, and the output of a run that is followed."""
+
+import sys
+import time
+from typing import Annotated, Any
+
+import typer
+
+from jobfac.cli.client import Backend, backend
+from jobfac.cli.client.protocol import Text
+from jobfac.cli.common import NOT_FOUND, USAGE, Json, RunId, fail, note, print_json
+from jobfac.states import FINAL
+
+FOLLOW = 0.2
+"""Seconds between two looks at the output of a running program."""
+
+
+def logs(
+    run: RunId,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the run ends.")] = False,
+    stream: Annotated[str | None, typer.Option(metavar="stdout|stderr", help="Only this stream.")] = None,
+    attempt: Annotated[int | None, typer.Option(help="Which execution; default: the latest.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show what a run's program wrote, byte for byte."""
+    if stream not in (None, "stdout", "stderr"):
+        fail(USAGE, f"--stream must be stdout or stderr, not '{stream}'.")
+    streams = ["stdout", "stderr"] if stream is None else [stream]
+    with backend() as factory:
+        found = factory.run(run)
+        number = attempt or max(1, found["attempt"])
+        if attempt is not None and not any(row["number"] == attempt for row in found["attempts"]):
+            fail(NOT_FOUND, f"Run {run} has no attempt {attempt}; it has {found['attempt']}.")
+        if as_json:
+            while follow and found["state"] not in FINAL:
+                found = factory.wait(run, 1.0)
+            number = attempt or max(1, found["attempt"])
+            print_json(_whole(factory, run, number, streams))
+            return
+        if found["kind"] == "sequence":
+            note(
+                f"Run {run} is a sequence; the output is that of its jobs' runs, which `jobfac runs show {run}` lists."
+            )
+        _tell_files(found, number, streams)
+        if follow:
+            follow_run(factory, found, streams, attempt)
+        else:
+            positions = dict.fromkeys(streams, 0)
+            while _show(factory, run, number, positions):
+                pass
+
+
+def _whole(factory: Backend, run: int, attempt: int, streams: list[str]) -> dict[str, Any]:
+    positions = dict.fromkeys(streams, 0)
+    texts = dict.fromkeys(streams, b"")
+    while pieces := factory.output(run, attempt, positions):
+        for piece in pieces:
+            texts[piece.stream] += _bytes(piece)
+    return {"run": run, "attempt": attempt} | {name: text.decode(errors="replace") for name, text in texts.items()}
+
+
+def _tell_files(run: dict[str, Any], number: int, streams: list[str]) -> None:
+    for row in run["attempts"]:
+        for stream in streams:
+            if row["number"] == number and row[f"{stream}_path"]:
+                note(f"The {stream} of attempt {number} goes to {row[f'{stream}_path']} on {row['worker']}.")
+
+
+def _show(factory: Backend, run: int, attempt: int, positions: dict[str, int], aside: bool = False) -> bool:
+    pieces = factory.output(run, attempt, positions)
+    for piece in pieces:
+        target = sys.stderr if aside or piece.stream == "stderr" else sys.stdout
+        target.buffer.write(_bytes(piece))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    return bool(pieces)
+
+
+def _bytes(piece: Text) -> bytes:
+    from jobfac.store.output import cut_mark
+
+    return cut_mark(piece.skipped) + piece.data
+
+
+def follow_run(
+    factory: Backend,
+    run: dict[str, Any],
+    streams: list[str] | None = None,
+    attempt: int | None = None,
+    aside: bool = False,
+) -> dict[str, Any]:
+    """Show output until the run is final, attempt after attempt; ``aside``: all of it on standard error."""
+    number, positions = 0, {"": 0}
+    while True:
+        # First the state, then the output: what came before the end is shown before we leave.
+        run = factory.wait(run["id"], 0)
+        over = run["state"] in FINAL
+        for current in [attempt] if attempt is not None else range(max(1, number), run["attempt"] + 1):
+            if current != number:
+                number, positions = current, dict.fromkeys(streams or ["stdout", "stderr"], 0)
+            while _show(factory, run["id"], number, positions, aside):
+                pass
+        if over or (attempt is not None and run["attempt"] > attempt):
+            return run
+        time.sleep(FOLLOW)

@@ -1,0 +1,125 @@
+"""stop, retry, and `runs list / show`."""
+
+from typing import Annotated, Any
+
+import typer
+
+from jobfac.cli.client import backend
+from jobfac.cli.common import (
+    UNSUCCESSFUL,
+    USAGE,
+    Json,
+    RunId,
+    fail,
+    group,
+    instant,
+    lasted,
+    note,
+    print_drawn,
+    print_fields,
+    print_json,
+    print_table,
+    state,
+    tell_denied,
+)
+from jobfac.states import FINAL, RunState
+
+app = group("What ran, runs, and will run.")
+
+
+def stop(
+    run: RunId,
+    now: Annotated[bool, typer.Option("--now", help="Kill at once, without the job's grace.")] = False,
+    patience: Annotated[float, typer.Option("--patience", help="Seconds to wait for its end.")] = 60.0,
+    as_json: Json = False,
+) -> None:
+    """Stop a run, wait for its end, and say what happened."""
+    with backend() as factory:
+        asked = factory.stop(run, now)
+        ended = factory.wait(run, patience)
+        if as_json:
+            print_json(ended)
+        elif asked["before"] in FINAL:
+            note(f"Run {run} had already ended: {asked['before']}.")
+        elif ended["state"] in FINAL:
+            typer.echo(
+                f"run {run} was {asked['before']} and is now {ended['state']}: {ended['reason'] or ''}".rstrip(": ")
+            )
+        if ended["state"] not in FINAL:
+            fail(
+                UNSUCCESSFUL,
+                f"Run {run} was asked to stop and is still {ended['state']} after {patience:g} s; its worker obeys "
+                "when it can, or its lease's expiry settles it.",
+            )
+
+
+def retry(
+    run: RunId,
+    from_failed: Annotated[bool, typer.Option("--from-failed", help="Of a sequence: go on from what failed.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Run a finished run again, with the same arguments and payload: a new run."""
+    with backend() as factory:
+        new = factory.retry(run, from_failed)
+    print_json(new) if as_json else typer.echo(new["id"])
+    tell_denied([new])
+
+
+@app.command("list")
+def list_runs(
+    job: Annotated[str | None, typer.Option(help="Only runs of this job.")] = None,
+    states: Annotated[list[str] | None, typer.Option("--state", help="Only runs in this state; repeat.")] = None,
+    since: Annotated[str | None, typer.Option(help="Only runs started since this time, or so long ago (2h).")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=100_000)] = 50,
+    as_json: Json = False,
+) -> None:
+    """Runs, newest first."""
+    for word in states or []:
+        if word not in list(RunState):
+            fail(USAGE, f"--state must be one of {', '.join(RunState)}, not '{word}'.")
+    moment = None if since is None else instant(since, "--since", back=True).isoformat()
+    with backend() as factory:
+        found = factory.runs({"job": job, "state": states or [], "since": moment, "limit": limit})
+    if as_json:
+        print_json(found)
+        return
+    columns = {
+        "RUN": "id", "JOB": "job", "STATE": state, "TRY": "attempt", "STARTED": "started_at", "TOOK": lasted,
+        "EXIT": "exit_code", "WORKER": "worker", "WHY": _why,
+    }  # fmt: skip
+    print_table(found, columns, "no runs")
+
+
+def _why(run: Any) -> str:
+    from rich.markup import escape
+
+    if run["state"] in ("running", "stopping") and run.get("progress") is not None:
+        return escape(f"{run['progress']:.0%} {run.get('message') or ''}")
+    return escape(run["reason"] or run["exit_message"] or run["message"] or "")
+
+
+@app.command("show")
+def show_run(run: RunId, as_json: Json = False) -> None:
+    """One run with its attempts and everything that happened to it; of a sequence the path that it took."""
+    with backend() as factory:
+        found = factory.run(run)
+    if as_json:
+        print_json(found)
+        return
+    print_fields(found, [key for key in found if key not in ("attempts", "events", "path")])
+    typer.echo("")
+    columns = {"TRY": "number", "STATE": _attempt_state, "STARTED": "started_at", "TOOK": lasted, "PID": "pid",
+               "WORKER": "worker", "EXIT": "exit_code", "SIGNAL": "signal", "WHY": "reason"}  # fmt: skip
+    if found["attempts"]:
+        print_table(found["attempts"], columns, "")
+        typer.echo("")
+    print_table(found["events"], {"WHEN": "at", "TRY": "attempt", "WHAT": "event", "BY": "by", "DETAIL": "detail"}, "")
+    if found.get("path"):
+        from jobfac.cli.commands.sequences import tree
+
+        typer.echo("")
+        print_drawn(tree(found))
+
+
+def _attempt_state(row: Any) -> str:
+    return state(row) if row["state"] else "running"

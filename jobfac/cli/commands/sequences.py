@@ -1,0 +1,149 @@
+"""`sequence simulate / graph`, and the path of a sequence as a tree."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from jobfac.cli.client import backend
+from jobfac.cli.common import NOT_FOUND, USAGE, Json, fail, group, instant, lasted, print_drawn, print_json, state
+from jobfac.states import FINAL, RunState
+
+if TYPE_CHECKING:
+    from rich.tree import Tree
+
+    from jobfac.definitions import Sequence
+    from jobfac.store.sequences.simulate import Outcomes, Walk
+
+app = group("Sequences: where they would go, and how they look.")
+
+File = Annotated[
+    Path | None, typer.Option("--file", metavar="FILE", help="Look in this file of definitions, not in the factory.")
+]
+
+
+@app.command()
+def simulate(
+    job: Annotated[str, typer.Argument(help="The sequence's id.")],
+    outcome: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="STEP.JOB=STATE,...",
+            help="How a job ends, at each visit of its step; repeat. In this order jobs end; others succeed.",
+        ),
+    ] = None,
+    at: Annotated[str | None, typer.Option(metavar="TIME", help="When it would run; default: now.")] = None,
+    file: File = None,
+    as_json: Json = False,
+) -> None:
+    """Show which way a sequence would go, without running anything."""
+    from jobfac.store.sequences.simulate import simulate
+
+    sequence = _sequence(job, file)
+    moment = datetime.now(UTC) if at is None else instant(at, "--at")
+    walk = simulate(sequence, _outcomes(sequence, outcome or []), moment)
+    shown = _shown(job, walk)
+    if as_json:
+        print_json(shown)
+        return
+    print_drawn(tree(shown))
+    typer.echo(f"ends {walk.state}" + (f": {walk.reason}" if walk.reason else ""))
+
+
+@app.command()
+def graph(
+    job: Annotated[str, typer.Argument(help="The sequence's id.")],
+    svg: Annotated[
+        Path | None, typer.Option("--svg", metavar="FILE", help="Write an SVG picture to this file.")
+    ] = None,
+    file: File = None,
+) -> None:
+    """Print a sequence as a Mermaid flowchart, or write it as an SVG picture."""
+    from jobfac.store.sequences import graph as drawing
+
+    sequence = _sequence(job, file)
+    if svg is None:
+        typer.echo(drawing.mermaid(sequence), nl=False)
+        return
+    try:
+        svg.write_text(drawing.svg(job, sequence), encoding="utf-8")
+    except OSError as error:
+        fail(USAGE, f"{svg} cannot be written: {error.strerror}.")
+
+
+def _sequence(job: str, file: Path | None) -> "Sequence":
+    from jobfac import definitions as d
+
+    if file is None:
+        with backend() as factory:
+            definition: d.AnyJob | None = d.from_canonical(job, factory.job(job)["definition"])
+    else:
+        definition = d.load(file).jobs.get(job)
+    if definition is None:
+        fail(NOT_FOUND, f"There is no job '{job}' in {file}.")
+    if not isinstance(definition, d.Sequence):
+        fail(USAGE, f"Job '{job}' is a program, not a sequence.")
+    return definition
+
+
+def _outcomes(sequence: "Sequence", given: list[str]) -> "Outcomes":
+    places = {f"{step.name}.{job}": (step.name, job) for step in sequence.steps for job in step.jobs}
+    found: dict[tuple[str, str], list[RunState]] = {}
+    for one in given:
+        place, _, words = one.partition("=")
+        if place not in places:
+            fail(USAGE, f"--outcome {one} must name a step and its job: one of {', '.join(places)}.")
+        for word in words.split(","):
+            if word not in FINAL:
+                fail(USAGE, f"--outcome {one} must give one of {', '.join(sorted(FINAL))}, not '{word}'.")
+            found.setdefault(places[place], []).append(RunState(word))
+    return found
+
+
+def _shown(job: str, walk: "Walk") -> dict[str, Any]:
+    """The walk in the form in which a run that took this path is shown."""
+    path = [
+        {
+            "step": stop.visit.step,
+            "number": stop.number,
+            "result": stop.visit.result,
+            "next": None if stop.visit.to is None else stop.visit.to.step or stop.visit.to.kind,
+            "runs": [{"job": one, "state": word} for one, word in stop.jobs.items()],
+        }
+        for stop in walk.stops
+    ]
+    return {"job": job, "state": walk.state, "reason": walk.reason, "path": path}
+
+
+def tree(run: dict[str, Any]) -> "Tree":
+    """The path of a sequence's run as a tree: visits, and under each its jobs' runs with outcomes and times."""
+    from rich.tree import Tree
+
+    top = Tree(_line(run))
+    _add_path(top, run["path"])
+    return top
+
+
+def _add_path(branch: "Tree", path: list[dict[str, Any]]) -> None:
+    from rich.markup import escape
+
+    for visit in path:
+        again = f" (visit {visit['number']})" if visit["number"] > 1 else ""
+        result = f" [bold]{visit['result']}[/]" if visit["result"] else ""
+        goes = f" -> {visit['next']}" if visit["next"] else ""
+        why = f": {visit['reason']}" if visit.get("reason") else ""
+        twig = branch.add(f"{visit['step']}{again}{result}{goes}{escape(why)}")
+        for run in visit["runs"]:
+            leaf = twig.add(_line(run))
+            _add_path(leaf, run.get("path", []))
+
+
+def _line(run: dict[str, Any]) -> str:
+    from rich.markup import escape
+
+    number = f"  run {run['id']}" if run.get("id") else ""
+    began = f"  {datetime.fromisoformat(run['started_at']).astimezone():%H:%M:%S}" if run.get("started_at") else ""
+    took = f" for {lasted(run)}" if began else ""
+    why = f"  {run['reason']}" if run.get("reason") else ""
+    return f"{run['job']} {state(run)}{number}{began}{took}{escape(why)}"

@@ -1,0 +1,145 @@
+"""`start`, with all that a start may bring along."""
+
+import json
+import re
+from typing import Annotated, Any
+
+import typer
+
+from jobfac.cli.client import Backend, backend
+from jobfac.cli.commands.logs import follow_run
+from jobfac.cli.common import UNSUCCESSFUL, USAGE, Json, fail, instant, note, piped, print_json, seconds, tell_denied
+from jobfac.states import FINAL, RunState
+
+CHANNELS = ("email", "webhook", "apprise")
+
+
+def start(
+    job: Annotated[str, typer.Argument(help="The job's id.")],
+    argument: Annotated[
+        list[str] | None, typer.Option(metavar="TEXT", help="An argument in place of the definition's; repeat.")
+    ] = None,
+    payload: Annotated[str | None, typer.Option(help="Text handed to the program; `-` reads standard input.")] = None,
+    priority: Annotated[int | None, typer.Option(min=-1000, max=1000, help="Higher first.")] = None,
+    delay: Annotated[str | None, typer.Option("--in", metavar="10m", help="Start after this long.")] = None,
+    at: Annotated[str | None, typer.Option(metavar="TIME", help="Start at this time.")] = None,
+    key: Annotated[str | None, typer.Option(help="The same key gives the same run, however often.")] = None,
+    count: Annotated[int, typer.Option(min=1, max=1_000_000, help="Start so many runs.")] = 1,
+    arguments_of: Annotated[
+        list[str] | None, typer.Option(metavar="JOB=JSON", help="Of a sequence: a job's arguments; repeat.")
+    ] = None,
+    payload_of: Annotated[
+        list[str] | None, typer.Option(metavar="JOB=TEXT", help="Of a sequence: a job's payload; repeat.")
+    ] = None,
+    notify: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="EVENT,...=CHANNEL:ADDRESS",
+            help="Tell somebody about this run alone, such as failed,lost=email:ops@example.org; repeat. "
+            "Channels: email, webhook, apprise.",
+        ),
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the end; exit 0 only if it succeeded.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Wait, and show the output as it comes, with --json on standard error.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Start a job and print the run's id."""
+    if delay is not None and at is not None:
+        fail(USAGE, "--in and --at exclude each other; give one of them.")
+    if count > 1 and (key is not None or follow):
+        fail(
+            USAGE, f"--count cannot be combined with {'--key' if key is not None else '--follow'}; start one at a time."
+        )
+    if key == "":
+        fail(USAGE, "--key must not be empty: every start with it would be the same run.")
+    wish: dict[str, Any] = {"arguments": argument or None, "priority": priority}
+    wish["payload"] = piped() if payload == "-" else payload
+    wish["delay"] = None if delay is None else seconds(delay, "--in")
+    wish["at"] = None if at is None else instant(at, "--at")
+    if overrides := _overrides(arguments_of or [], payload_of or [], notify or []):
+        wish["overrides"] = overrides
+    with backend() as factory:
+        runs = factory.start(job, wish, key, count)
+        denied = any(run["state"] == RunState.DENIED for run in runs)
+        if not as_json and not follow:
+            typer.echo("\n".join(str(run["id"]) for run in runs))
+        if follow and not denied:
+            runs = [follow_run(factory, runs[0], aside=as_json)]
+        elif wait and not denied:
+            runs = _wait(factory, runs)
+        if as_json:
+            print_json(runs if count > 1 else runs[0])
+        tell_denied(runs)
+        if wait or follow:
+            _judge(runs)
+
+
+def _overrides(arguments_of: list[str], payload_of: list[str], notify: list[str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for pair in arguments_of:
+        job, _, text = pair.partition("=")
+        try:
+            arguments = json.loads(text)
+        except ValueError:
+            arguments = None
+        if not isinstance(arguments, list) or not all(isinstance(one, str) for one in arguments):
+            fail(
+                USAGE,
+                f"--arguments-of must be JOB=JSON with a list of texts, such as extract='[\"--full\"]', not '{pair}'.",
+            )
+        found.setdefault("arguments", {})[job] = arguments
+    for pair in payload_of:
+        job, separator, text = pair.partition("=")
+        if not separator:
+            fail(USAGE, f"--payload-of must be JOB=TEXT, not '{pair}'.")
+        found.setdefault("payloads", {})[job] = text
+    if notify:
+        found["notify"] = [_notify(text) for text in notify]
+    return found
+
+
+def _notify(text: str) -> dict[str, Any]:
+    """Whom to tell about what, as a definition says it."""
+    from jobfac.definitions import DefinitionError, read_notify
+
+    events, _, to = text.partition("=")
+    channel, _, address = to.partition(":")
+    if channel not in CHANNELS or not address:
+        fail(
+            USAGE,
+            "--notify must be EVENT,...=CHANNEL:ADDRESS, such as failed,lost=email:ops@example.org, with one of "
+            f"{', '.join(CHANNELS)}, not '{text}'.",
+        )
+    try:
+        entry = read_notify([{"on": events.split(","), "to": {channel: address}}])[0]
+    except DefinitionError as error:
+        said = re.sub(r"^notify\[0\]\S*", "it", error.problems[0].message)
+        fail(USAGE, f"--notify {text}: {said}" + ("" if said.endswith("?") else "."))
+    return entry.model_dump(mode="json", exclude_defaults=True)
+
+
+def _wait(factory: Backend, runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Wait for the end of all, with a line of progress on a terminal."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    done: list[dict[str, Any]] = []
+    with console.status("waiting") as status:
+        for run in runs:
+            while run["state"] not in FINAL:
+                told = "".join(f" {run[key]}" for key in ("message",) if run.get(key))
+                told += f" {run['progress']:.0%}" if run.get("progress") is not None else ""
+                status.update(f"run {run['id']} is {run['state']}, {len(done)} of {len(runs)} done{told}")
+                run = factory.wait(run["id"], 1.0)
+            done.append(run)
+    return done
+
+
+def _judge(runs: list[dict[str, Any]]) -> None:
+    bad = [run for run in runs if run["state"] != RunState.SUCCEEDED]
+    for run in bad[:10]:
+        note(f"Run {run['id']} of job '{run['job']}' ended {run['state']}: {run['reason'] or 'no reason was given'}.")
+    if bad:
+        raise typer.Exit(UNSUCCESSFUL)

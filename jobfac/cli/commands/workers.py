@@ -1,0 +1,45 @@
+"""`workers list / drain`."""
+
+from typing import Annotated, Any
+
+import typer
+
+from jobfac.cli.client import backend
+from jobfac.cli.common import MOST, Json, group, print_json, print_table, state
+
+app = group("The fleet.")
+
+
+@app.command("list")
+def list_workers(
+    everyone: Annotated[bool, typer.Option("--all", help="Also those that left or died.")] = False,
+    as_json: Json = False,
+) -> None:
+    """The workers, newest first."""
+    with backend() as factory:
+        found = factory.workers(alive_only=not everyone)
+    if as_json:
+        print_json(found)
+        return
+    columns = {"WORKER": "id", "NAME": "name", "HOST": "host", "STATE": state, "BUSY": _busy, "POOLS": _pools,
+               "STARTED": "started_at", "SEEN": "seen_at"}  # fmt: skip
+    print_table(found, columns, "no workers; `jobfac worker` starts one")
+
+
+def _busy(worker: Any) -> str:
+    return f"{worker['busy']} of {worker['slots']}"
+
+
+def _pools(worker: Any) -> str:
+    return ", ".join(worker["pools"])
+
+
+@app.command()
+def drain(
+    worker: Annotated[list[int], typer.Argument(min=1, max=MOST, help="Worker ids, as `workers list` shows them.")],
+) -> None:
+    """Ask workers to take nothing more and to leave when their runs are done. `jobfac up` leaves with its worker."""
+    with backend() as factory:
+        for one in worker:
+            factory.drain(one)
+            typer.echo(f"worker {one} is draining")

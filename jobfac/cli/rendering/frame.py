@@ -1,0 +1,167 @@
+"""What `jobfac top` shows: an overview as a picture of a terminal's size. Pure: nothing is read here."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from jobfac.cli.rendering import rows
+from jobfac.states import FAILURES
+from jobfac.store.jobs import SEQUENCE_QUEUE
+from jobfac.store.overview import Overview
+
+Object = Mapping[str, Any]
+
+WIDE = 120
+"""Columns from which there is room for more about each thing."""
+
+AIRY = 30
+"""Rows from which there is room for empty lines."""
+
+LEAST = (2, 4, 3)
+"""Rows that the fleet, the running runs and what has ended get at least, if they have so much to show."""
+
+UNLIMITED = 1000
+"""Rows of a frame that no screen cuts."""
+
+
+def draw(overview: Overview | None, source: str, width: int, height: int | None, trouble: str = "") -> RenderableType:
+    """A frame of this size; without a ``height`` as long as it gets.
+
+    Args:
+        source: where the overview is from, for the first line.
+        trouble: why there is none, or none that is newer; the frame says so.
+    """
+    lines: list[RenderableType] = [_headline(overview, source, width)]
+    if trouble:
+        lines.append(Text(f" {trouble}", style="bold white on red", no_wrap=True, overflow="ellipsis"))
+    if overview is None:
+        return Group(*lines, *([] if trouble else [Text(f" asking {source} …", style="dim")]))
+    wide, airy = width >= WIDE, height is None or height >= AIRY
+    lines.append(_figures(overview))
+    wanted = (
+        max(len(overview.workers), len(overview.queued), 1),
+        max(overview.held, 1),
+        max(len(overview.ended), len(overview.due), 1),
+    )
+    taken = len(lines) + 3 + (3 if airy else 0)
+    room = share((UNLIMITED if height is None else height) - taken, wanted, LEAST)
+    if height is None:
+        room[2] = min(room[2], 12)
+    gap = [Text()] if airy else []
+    now, by_name = overview.now, sorted(overview.workers, key=lambda one: str(one["name"]))
+    pools = {pool for worker in overview.workers for pool in worker["pools"]} | {SEQUENCE_QUEUE}
+    reporting = any(run["progress"] is not None for run in overview.running)
+    fleet = _section("Fleet", rows.FLEET, [rows.worker(one, now, wide) for one in by_name], room[0], _NOBODY)
+    queued = [rows.queue(one, one.pool in pools) for one in overview.queued]
+    queue = _section("Queue", rows.QUEUE, queued, room[0], "nothing waits")
+    running = [rows.running(run, now, wide, reporting) for run in overview.running]
+    columns = rows.run_columns(wide, reporting)
+    under_way = _section("Running", columns, running, room[1], "nothing runs", total=overview.held)
+    recent = [rows.ended(run, now, wide) for run in pick(overview.ended, room[2])]
+    remark = _failed(overview.ended)
+    ended = _section("Ended", rows.end_columns(wide), recent, room[2], "nothing has ended yet", remark)
+    upcoming = [rows.due(one, now) for one in overview.due[: room[2]]]
+    due = _section("Next", rows.DUE, upcoming, room[2], "no schedule is due", "by schedule")
+    lines += [*gap, _beside(fleet, queue, width), *gap, under_way, *gap, _beside(ended, due, width)]
+    return Group(*lines)
+
+
+def share(total: int, wanted: Sequence[int], least: Sequence[int]) -> list[int]:
+    """Rows for each section out of ``total``: first what each needs at least, then one by one to whom wants more."""
+    given = [min(want, floor) for want, floor in zip(wanted, least, strict=True)]
+    left = total - sum(given)
+    while left > 0 and any(have < want for have, want in zip(given, wanted, strict=True)):
+        for number, want in enumerate(wanted):
+            if given[number] < want and left > 0:
+                given[number] += 1
+                left -= 1
+    return given
+
+
+def pick(ended: Sequence[Object], room: int) -> list[Object]:
+    """Of these runs, latest first, so many that there is room for: failures keep half of it, however much succeeds."""
+    failures = [run["id"] for run in ended if run["state"] in FAILURES][: room - room // 2]
+    others = [run["id"] for run in ended if run["id"] not in failures][: room - len(failures)]
+    return [run for run in ended if run["id"] in failures or run["id"] in others]
+
+
+# The first two lines
+
+
+def _headline(overview: Overview | None, source: str, width: int) -> RenderableType:
+    line = Table.grid(expand=True)
+    line.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+    line.add_column(no_wrap=True, justify="right")
+    clock = "" if overview is None else f"{overview.now.astimezone():%Y-%m-%d %H:%M:%S}"
+    line.add_row(Text.assemble((" jobfac ", "bold reverse"), f" {source}"), Text(f"{clock}  q leaves ", style="dim"))
+    return line
+
+
+def _figures(overview: Overview) -> RenderableType:
+    slots = sum(worker["slots"] for worker in overview.workers)
+    busy = sum(worker["busy"] for worker in overview.workers)
+    queued = sum(one.number for one in overview.queued)
+    oldest = max((one.seconds for one in overview.queued), default=0.0)
+    failed = sum(run["state"] in FAILURES for run in overview.ended)
+    figures = [
+        (len(overview.workers), "worker" if len(overview.workers) == 1 else "workers", "green"),
+        (busy, f"of {slots:,} slots", "cyan"),
+        (queued, "queued", rows.patience(oldest)),
+        (overview.blocked, "blocked", "yellow"),
+        (overview.scheduled, "scheduled", "blue"),
+        (failed, "failed", "red"),
+    ]
+    line = Text(no_wrap=True, overflow="ellipsis")
+    for number, what, style in figures:
+        line.append(f" {number:,}", f"bold {style}" if number else "dim").append(f" {what} ", "" if number else "dim")
+    if not overview.workers:
+        line.stylize("bold red", 0, len(" 0 workers"))
+    return line
+
+
+def _failed(ended: Sequence[Object]) -> str:
+    failed = sum(run["state"] in FAILURES for run in ended)
+    return f"{failed} of the last {len(ended)} failed" if failed else "lately"
+
+
+# The sections
+
+_NOBODY = "none is alive; `jobfac worker` starts one"
+
+
+def _section(
+    title: str,
+    columns: rows.Columns,
+    entries: Sequence[Sequence[RenderableType]],
+    room: int,
+    empty: str,
+    remark: str = "",
+    total: int | None = None,
+) -> RenderableType:
+    """A titled list in ``room`` rows; where they are too few for ``total``, the last says how many are not shown."""
+    total = len(entries) if total is None else total
+    heading = Text.assemble((title, "bold"), (f" {remark or total}" if entries else "", "dim"))
+    rule = Rule(heading, align="left", style="dim", characters="─")
+    if not entries:
+        return Group(rule, Text(f"  {empty}", style="dim", no_wrap=True, overflow="ellipsis"))
+    table = Table.grid(expand=True, padding=(0, 1, 0, 0))
+    for column in columns:
+        table.add_column(no_wrap=True, **{"overflow": "ellipsis", **column})
+    shown = entries[:room] if total <= min(room, len(entries)) else entries[: room - 1]
+    for entry in shown:
+        table.add_row(*entry)
+    rest = [Text(f"  … and {total - len(shown):,} more", style="dim")] if total > len(shown) else []
+    return Group(rule, Padding(table, (0, 0, 0, 1)), *rest)
+
+
+def _beside(left: RenderableType, right: RenderableType, width: int) -> RenderableType:
+    grid = Table.grid(expand=True, padding=(0, 2, 0, 0))
+    grid.add_column(width=(width - 2) * 3 // 5)
+    grid.add_column(ratio=1)
+    grid.add_row(left, right)
+    return grid

@@ -1,0 +1,1 @@
+"""The engine, its dialects, the tables and their migrations."""

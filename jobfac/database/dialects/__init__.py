@@ -1,0 +1,218 @@
+"""The seam between the two engines: what cannot be said in one SQL for both.
+
+Everything else is SQLAlchemy Core, written once; lock hints are given with ``with_hint(..., "mssql")``, which SQLite
+never sees because its write transactions exclude each other anyway.
+"""
+
+import enum
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+import sqlalchemy as sa
+
+from jobfac.database.dialects.clock import utcnow
+from jobfac.database.dialects.octets import octets
+from jobfac.database.tables import queue, run, spelled, worker
+from jobfac.states import ALIVE, HELD, RunState
+
+__all__ = [
+    "CLAIMED", "CLAIM_VALUES", "IS_ALIVE", "LOCKED", "LOCKED_BY_KEY", "PASS", "SKIP", "Dialect", "Found", "Waiter",
+    "choose", "look", "octets", "of", "utcnow",
+]  # fmt: skip
+
+LOCKED = "WITH (ROWLOCK, UPDLOCK)"
+"""Hint for a SELECT whose rows are about to be changed in the same transaction (SQL Server)."""
+
+LOCKED_BY_KEY = "WITH (ROWLOCK, UPDLOCK, FORCESEEK)"
+"""The same for rows whose ids are known: found one by one however small the table is, since a scan would wait for what
+others have locked, and they for what it has (SQL Server)."""
+
+IS_ALIVE = f"worker.state IN ({spelled(ALIVE)})"
+"""Condition on a worker, spelled as the filtered index has it."""
+
+SKIP = "WITH (ROWLOCK, UPDLOCK, READPAST)"
+"""Hint for taking rows that nobody else is taking (SQL Server)."""
+
+PASS = "WITH (ROWLOCK, READCOMMITTEDLOCK, READPAST)"
+"""Hint for looking without waiting: what is being changed just now is passed over, and the next look sees it (SQL
+Server). READ_COMMITTED_SNAPSHOT takes no locks that could be passed over, so READPAST is not allowed there unless
+READCOMMITTEDLOCK asks for them; and locks of whole pages are never passed over. Source: Microsoft, "Table hints"."""
+
+CLAIMED = (
+    run.c.id,
+    run.c.job,
+    run.c.job_version,
+    run.c.kind,
+    run.c.attempt,
+    run.c.failures,
+    run.c.priority,
+    run.c.arguments,
+    run.c.payload,
+    run.c.sequence_run_id,
+    run.c.queue,
+    run.c.created_at,
+    run.c.started_at,
+    run.c.notify,
+)
+"""The columns of a run that its worker needs; what a claim returns."""
+
+
+RENEW = (
+    worker.update()
+    .where(worker.c.id == sa.bindparam("p_id"), sa.text(IS_ALIVE), worker.c.lease_until > utcnow())
+    .values(seen_at=utcnow(), lease_until=utcnow(sa.bindparam("p_lease", type_=sa.BigInteger)))
+)
+_other = worker.alias("other")
+_FIRST_END = (
+    sa.select(sa.func.min(_other.c.lease_until)).where(sa.text(f"other.state IN ({spelled(ALIVE)})")).scalar_subquery()
+)
+_mine = run.alias("mine")
+_HELD = (
+    sa.select(sa.func.count())
+    .select_from(_mine)
+    .where(sa.text(f"mine.state IN ({spelled(HELD)})"), _mine.c.worker_id == worker.c.id)
+    .scalar_subquery()
+)
+BEAT = (
+    sa.select(
+        worker.c.state,
+        sa.select(sa.func.count()).select_from(queue).scalar_subquery().label("queues"),
+        utcnow().label("now"),
+        _FIRST_END.label("first_end"),
+        _HELD.label("held"),
+        run.c.id,
+        run.c.attempt,
+        run.c.stop,
+    )
+    .select_from(
+        worker.outerjoin(
+            run,
+            sa.text(f"run.state IN ({spelled(HELD)})")
+            & (run.c.worker_id == worker.c.id)
+            & (run.c.state == sa.literal_column(f"'{RunState.STOPPING}'")),
+        )
+    )
+    .where(worker.c.id == sa.bindparam("p_id"), sa.text(IS_ALIVE), worker.c.lease_until > utcnow())
+)
+"""What a heartbeat brings back, in the same round trip."""
+
+
+class Found(enum.IntFlag):
+    """What a wait ended with."""
+
+    NOTHING = 0
+    WORK = 1  # a run is queued that may be claimed, or a scheduled run's time has come
+    STOP = 2  # the number of runs this worker was asked to stop has changed
+
+
+class Waiter(Protocol):
+    """Waits for work on behalf of one worker or scheduler, at next to no cost. Used by one thread at a time."""
+
+    busy_seconds: float
+    """For how long a worker without a free slot waits at once: the shorter it is, the sooner it hears of a slot."""
+
+    def wait(self, queues: Sequence[str], worker_id: int, stopping: int, seconds: float) -> Found:
+        """Return as soon as there is something to do, or ``NOTHING`` after ``seconds``, or earlier if interrupted.
+
+        Args:
+            queues: in which a queued run is of interest; none: only stops and scheduled runs are.
+            stopping: how many runs ``worker_id`` knows that it has to stop.
+        """
+
+    def interrupt(self) -> None:
+        """Make a waiting thread return, from another thread, where the engine can; else it returns at its time."""
+
+    def close(self) -> None:
+        """Give back what the waiter holds."""
+
+
+def look(schema: str, now: str, hint: str = "") -> str:
+    """The SQL expression, a number as in ``Found``, of what there is to do. Binds queues, worker_id, stopping."""
+    return f"""\
+CASE WHEN EXISTS (SELECT 1 FROM {schema}run {hint} WHERE state = '{RunState.QUEUED}' AND queue IN :queues)
+          OR EXISTS (SELECT 1 FROM {schema}run {hint} WHERE state = '{RunState.SCHEDULED}' AND ready_at <= {now})
+     THEN {Found.WORK:d} ELSE 0 END
++ CASE WHEN (SELECT COUNT(*) FROM {schema}run {hint}
+             WHERE state IN ({spelled(HELD)}) AND worker_id = :worker_id AND state = '{RunState.STOPPING}') <> :stopping
+       THEN {Found.STOP:d} ELSE 0 END"""
+
+
+class Dialect(Protocol):
+    """What an engine does in its own way."""
+
+    name: str
+    look_interval: float  # seconds between two looks of an idle scheduler: what one costs differs
+
+    def engine(self, url: sa.URL, isolation_level: str = "READ COMMITTED") -> sa.Engine:
+        """An engine with everything pinned: isolation level, durability, session settings."""
+
+    def turn(self) -> AbstractContextManager[None]:
+        """Held around each transaction that may write, by one thread of this process at a time where that helps."""
+
+    def claim(self, limit: int) -> sa.Executable:
+        """The one statement that takes up to ``limit`` queued runs in order and returns ``CLAIMED`` of each.
+
+        Binds ``p_queue``, ``p_worker_id`` and ``p_worker``; no worker: the runs are sequences, which nobody holds while
+        they run. The statement for a limit is built once: it is the hottest of all.
+        """
+
+    def renew(self, conn: sa.Connection, worker_id: int, milliseconds: int) -> Sequence[Any]:
+        """The heartbeat, in one round trip: let the lease end so much from now if it still holds, and return ``BEAT``.
+
+        One row for each run that the worker is to stop, or one without a run; no row: the lease is lost.
+        """
+
+    def lock_name(self, conn: sa.Connection, name: str) -> None:
+        """Hold the exclusive lock called ``name`` until the transaction ends."""
+
+    def is_transient(self, error: BaseException) -> bool:
+        """Whether the whole transaction may be tried again: deadlock, lock timeout, failover, lost connection."""
+
+    def lack(self, conn: sa.Connection) -> str | None:
+        """What this engine lacks that jobfac needs, as a sentence with the remedy."""
+
+    def give_up_after(self, conn: sa.Connection, seconds: float) -> None:
+        """In this use of the connection, take an answer that does not come in time for a lost connection; 0: never."""
+
+    def waiter(self, engine: sa.Engine, how: str) -> Waiter:
+        """A waiter; ``how`` is the setting ``wait``."""
+
+
+def choose(url: sa.URL) -> Dialect:
+    """The dialect for a URL.
+
+    Raises:
+        ValueError: the URL is for another engine.
+    """
+    name = url.get_backend_name()
+    if name == "sqlite":
+        from jobfac.database.dialects.sqlite import Sqlite
+
+        if url.database in (None, "", ":memory:"):
+            raise ValueError(
+                "a database in memory is not shared between processes; give a file, as in sqlite:///jobfac.db"
+            )
+        return Sqlite()
+    if name == "mssql":
+        from jobfac.database.dialects.mssql import Mssql
+
+        return Mssql()
+    raise ValueError(
+        f"'{name}' is not an engine of jobfac: use sqlite:///FILE, mssql+pyodbc://... or mssql+mssqlpython://..."
+    )
+
+
+def of(conn: sa.Connection) -> Dialect:
+    """The dialect of a connection."""
+    return choose(conn.engine.url)
+
+
+CLAIM_VALUES: dict[str, Any] = {
+    "state": RunState.RUNNING.value,
+    "attempt": run.c.attempt + 1,
+    "worker_id": sa.bindparam("p_worker_id"),
+    "worker": sa.bindparam("p_worker"),
+    "started_at": utcnow(),
+}
+"""What a claim writes into each run, the same on every engine."""

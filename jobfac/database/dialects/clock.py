@@ -1,0 +1,52 @@
+"""The database's clock as a SQL expression: the only clock whose times are stored."""
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.expression import ColumnElement
+
+from jobfac.database.tables import Instant
+
+SQLITE_NOW = "strftime('%Y-%m-%d %H:%M:%f000', 'now')"
+"""Now as SQLite's tables have it: text with six digits after the second, of which it knows three."""
+
+
+class utcnow(ColumnElement[Any]):  # noqa: N801 - reads like the SQL function it is
+    """Now, in UTC with milliseconds, moved by ``milliseconds`` (a number, a bound parameter or a column) if given."""
+
+    type = Instant()
+    inherit_cache = True
+    _traverse_internals = [  # noqa: RUF012 - SQLAlchemy's own convention
+        ("milliseconds", sa.sql.visitors.InternalTraversal.dp_clauseelement),
+        ("moved", sa.sql.visitors.InternalTraversal.dp_boolean),
+    ]
+
+    def __init__(self, milliseconds: Any = None) -> None:
+        self.milliseconds = (
+            sa.literal(0, sa.BigInteger)
+            if milliseconds is None
+            else milliseconds
+            if isinstance(milliseconds, sa.ClauseElement)
+            else sa.literal(int(milliseconds), sa.BigInteger)
+        )
+        self.moved = milliseconds is not None
+
+
+@compiles(utcnow, "sqlite")
+def _sqlite(element: utcnow, compiler: SQLCompiler, **kw: Any) -> str:
+    if not element.moved:
+        return SQLITE_NOW
+    moved = compiler.process(element.milliseconds, **kw)
+    return f"strftime('%Y-%m-%d %H:%M:%f000', 'now', ({moved} / 1000.0) || ' seconds')"
+
+
+@compiles(utcnow, "mssql")
+def _mssql(element: utcnow, compiler: SQLCompiler, **kw: Any) -> str:
+    if not element.moved:
+        return "SYSUTCDATETIME()"
+    # DATEADD counts in INT: milliseconds alone would overflow after 24 days, seconds after 68 years.
+    moved = compiler.process(element.milliseconds, **kw)
+    minutes = f"DATEADD(MINUTE, CAST({moved} / 60000 AS INT), SYSUTCDATETIME())"
+    return f"DATEADD(MILLISECOND, CAST({moved} % 60000 AS INT), {minutes})"

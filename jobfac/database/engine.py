@@ -1,0 +1,284 @@
+"""The engine, transactions, and the retry of whole transactions."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from io import StringIO
+from pathlib import Path
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+
+from jobfac.database import dialects, sql_files
+from jobfac.database.tables import SCHEMA
+from jobfac.errors import Unreachable, WrongSchema
+from jobfac.settings import without_password
+
+T = TypeVar("T")
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+class Database:
+    """One engine and its dialect. Shared by all threads of a process."""
+
+    def __init__(self, url: str) -> None:
+        """Connects lazily.
+
+        Raises:
+            Unreachable: the URL is not one that jobfac can use.
+        """
+        try:
+            self.url = sa.make_url(url)
+            self.dialect = dialects.choose(self.url)
+            self.engine = self.dialect.engine(self.url)
+        except (sa.exc.ArgumentError, ValueError) as error:
+            raise Unreachable(f"JOBFAC_DATABASE_URL cannot be used: {error}") from None
+        except ImportError as error:
+            raise Unreachable(
+                f"The driver for {url.split(':', 1)[0]} cannot be loaded ({error}); install jobfac[mssql] or "
+                "jobfac[mssql-python], and for pyodbc the system package libodbc2 (unixODBC)."
+            ) from None
+        self._writing = self.engine.execution_options(write=True)
+        self.on_retry: list[Callable[[], None]] = []
+        """Called whenever a transaction is about to be begun anew, from any thread."""
+
+    @contextmanager
+    def begin(self) -> Iterator[sa.Connection]:
+        """One transaction that may write, tried once. SQLite: excludes every other writer from its first moment."""
+        with self.dialect.turn(), self._writing.begin() as conn:
+            yield conn
+
+    @contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        """One transaction that only reads."""
+        with self.engine.connect() as conn:
+            yield conn
+
+    def transact(self, work: Callable[..., T], *arguments: Any, patience: float = 15.0, **named: Any) -> T:
+        """Run ``work(conn, *arguments, **named)`` in a transaction; on a transient error again, as a whole.
+
+        So ``work`` must be safe to repeat: it may be run again although an earlier commit's answer was lost.
+
+        Args:
+            patience: seconds after which a transient error is given up; 0 tries once.
+
+        Raises:
+            Unreachable: still a transient error when patience ended.
+        """
+
+        def once() -> T:
+            with self.begin() as conn:
+                return work(conn, *arguments, **named)
+
+        return self.retrying(once, patience)
+
+    def single(self, work: Callable[..., T], *arguments: Any, within: float | None = None) -> T:
+        """Like ``transact``, tried once, for work of one statement: SQL Server is spared the round trip of a commit.
+
+        Args:
+            within: seconds after which SQL Server's answer is given up, if that is to be sooner than usual.
+
+        Raises:
+            Unreachable: a transient error.
+        """
+
+        def once() -> T:
+            if self.dialect.name == "sqlite":
+                with self.begin() as conn:
+                    return work(conn, *arguments)
+            with self.singles.connect() as conn:
+                if within is not None:
+                    self.dialect.give_up_after(conn, within)
+                return work(conn, *arguments)
+
+        return self.retrying(once, 0)
+
+    @cached_property
+    def singles(self) -> sa.Engine:
+        """An engine whose connections commit each statement. Kept apart: switching a connection costs a round trip."""
+        return self.dialect.engine(self.url, isolation_level="AUTOCOMMIT")
+
+    def query(self, work: Callable[..., T], *arguments: Any, patience: float = 15.0, **named: Any) -> T:
+        """Like ``transact``, for work that only reads."""
+
+        def once() -> T:
+            with self.read() as conn:
+                return work(conn, *arguments, **named)
+
+        return self.retrying(once, patience)
+
+    def retrying(self, once: Callable[[], T], patience: float) -> T:
+        """Call ``once`` until it does not fail with a transient error, with growing, jittered pauses."""
+        try:
+            try:
+                return once()
+            except sa.exc.SQLAlchemyError as error:
+                if not patience or not self.is_transient(error):
+                    raise
+            return self._again(once, patience)
+        except sa.exc.ResourceClosedError as error:
+            raise Unreachable(self._sentence(error)) from error
+        except sa.exc.DBAPIError as error:
+            if self.is_transient(error) or _is_unusable(error):
+                raise Unreachable(self._sentence(error)) from error
+            if _is_missing_table(error):
+                raise WrongSchema(_no_schema()) from error
+            raise
+
+    def _again(self, once: Callable[[], T], patience: float) -> T:
+        import tenacity
+
+        return tenacity.Retrying(
+            retry=tenacity.retry_if_exception(self.is_transient),
+            wait=tenacity.wait_random_exponential(multiplier=0.02, max=1.0),
+            stop=tenacity.stop_after_delay(patience),
+            before=self._retried,
+            reraise=True,
+        )(once)
+
+    def _retried(self, state: Any) -> None:
+        for tell in self.on_retry:
+            tell()
+
+    def is_transient(self, error: BaseException) -> bool:
+        """Whether trying the whole transaction again may help."""
+        if isinstance(error, sa.exc.ResourceClosedError):
+            return True  # the connection broke while SQLAlchemy made itself acquainted with the server
+        return isinstance(error, sa.exc.DBAPIError) and self.dialect.is_transient(error)
+
+    def _sentence(self, error: sa.exc.DBAPIError | sa.exc.ResourceClosedError) -> str:
+        shown = without_password(self.url.render_as_string(hide_password=True))
+        why = str(getattr(error, "orig", error)).strip().rstrip(".")
+        return f"The database {shown} cannot be reached: {why}. Check JOBFAC_DATABASE_URL and the server."
+
+    def close(self) -> None:
+        """Close every pooled connection."""
+        self.engine.dispose()
+        if "singles" in self.__dict__:
+            self.singles.dispose()
+
+    # The schema
+
+    def head(self) -> str:
+        """The schema's version that this program needs: the last migration's. (Alembic itself is 12 MB of memory and
+        a tenth of a second, which no role should pay for a look at a number.)"""
+        return max(_versions())
+
+    def version(self) -> str | None:
+        """The schema's version in the database, None if there is none.
+
+        Raises:
+            Unreachable: there is no way to the database.
+        """
+        known = sa.table("alembic_version", sa.column("version_num"), schema=_schema(self.dialect.name))
+
+        def once() -> str | None:
+            with self.read() as conn:
+                if not sa.inspect(conn).has_table(known.name, schema=known.schema):
+                    return None
+                return conn.execute(sa.select(known.c.version_num)).scalar()
+
+        try:
+            return self.retrying(once, 5.0)
+        except sa.exc.DBAPIError as error:
+            raise Unreachable(self._sentence(error)) from error
+
+    def check_schema(self) -> None:
+        """Make sure that the schema is the one this program was written for.
+
+        Raises:
+            WrongSchema: it is missing, older or newer; the text says which and the remedy.
+            Unreachable: the engine itself is too old.
+        """
+        self._check_engine()
+        found, needed = self.version(), self.head()
+        if found == needed:
+            return
+        if found is None:
+            raise WrongSchema(_no_schema())
+        raise WrongSchema(
+            f"The database's schema is version {found} and this program needs {needed}; run `jobfac db upgrade` "
+            "if the database is older, or a newer jobfac if it is ahead."
+        )
+
+    def _check_engine(self) -> None:
+        if lack := self.query(self.dialect.lack, patience=5.0):
+            raise Unreachable(lack)
+
+    def upgrade(self) -> None:
+        """Bring the schema to the version that this program needs, and make the views and procedures anew.
+
+        Raises:
+            WrongSchema: it is one of a newer program.
+            Unreachable: no way to the database, or no right to change its schema.
+        """
+        from alembic import command
+
+        self._check_engine()
+        if (found := self.version()) is not None and found not in _versions():
+            raise WrongSchema(
+                f"The database's schema is version {found}, which this program does not know; it needs {self.head()}. "
+                "Use the newer jobfac that made it."
+            )
+        try:
+            with self._writing.connect() as conn:
+                self.dialect.give_up_after(conn, 0)  # an index on a large table takes its time
+                config = _config(self.dialect.name)
+                config.attributes["connection"] = conn
+                command.upgrade(config, "head")
+                sql_files.install(conn)
+                conn.commit()
+        except sa.exc.DBAPIError as error:
+            raise Unreachable(self._sentence(error)) from error
+
+    def script(self, out: Any) -> None:
+        """Write the SQL of an upgrade from nothing to ``out`` without touching the database."""
+        write_script(self.dialect.name, out)
+
+
+def write_script(engine: str, out: Any) -> None:
+    """Write the SQL of an upgrade from nothing to ``out``; ``engine`` is mssql or sqlite. Needs no driver."""
+    from alembic import command
+
+    tables = StringIO()
+    config = _config(engine)
+    config.output_buffer = tables
+    command.upgrade(config, "head", sql=True)
+    out.write(sql_files.script(engine, tables.getvalue()))
+
+
+def _config(engine: str) -> Any:
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.attributes["engine"] = engine
+    config.attributes["schema"] = _schema(engine)
+    return config
+
+
+def _versions() -> set[str]:
+    """The versions of the schema that this program's migrations know."""
+    return {path.name.partition("_")[0] for path in (MIGRATIONS / "versions").glob("[0-9]*.py")}
+
+
+def _schema(engine: str) -> str | None:
+    return SCHEMA if engine == "mssql" else None
+
+
+def _no_schema() -> str:
+    return "The database has no jobfac schema yet; run `jobfac db upgrade`, or let a DBA run `jobfac db script`."
+
+
+UNUSABLE = ("file is not a database", "disk image is malformed", "permission was denied")
+"""What SQLite says of a file that is something else or damaged, and SQL Server of a login that may not do this."""
+
+
+def _is_unusable(error: sa.exc.DBAPIError) -> bool:
+    return any(phrase in str(error.orig) for phrase in UNUSABLE)
+
+
+def _is_missing_table(error: sa.exc.DBAPIError) -> bool:
+    text = str(error.orig)
+    return "no such table" in text or "Invalid object name" in text

@@ -1,0 +1,1 @@
+"""Definitions from other schedulers."""

@@ -1,0 +1,41 @@
+"""Running other people's programs: starting, watching, stopping them with all that they start, keeping their output.
+
+It knows no SQL. Linux is what it is made for; what other systems lack is said where it matters.
+"""
+
+from jobfac.programs.children import become_subreaper, unattributed_orphans, unignore_signals
+from jobfac.programs.descriptors import NO_ROOM, room_for_programs
+from jobfac.programs.destinations import open_destination
+from jobfac.programs.failures import StartError
+from jobfac.programs.guarding import Guardian
+from jobfac.programs.old_files import remove_timestamped
+from jobfac.programs.posix import Exit, Process, Program, kill_all, start, terminate_all
+from jobfac.programs.spool import Chunk, Spool, SpoolName, parse_name, recover, spool_path
+from jobfac.programs.tree import kill_marked
+from jobfac.programs.watcher import ExitWatcher
+
+__all__ = [
+    "NO_ROOM",
+    "Chunk",
+    "Exit",
+    "ExitWatcher",
+    "Guardian",
+    "Process",
+    "Program",
+    "Spool",
+    "SpoolName",
+    "StartError",
+    "become_subreaper",
+    "kill_all",
+    "kill_marked",
+    "open_destination",
+    "parse_name",
+    "recover",
+    "remove_timestamped",
+    "room_for_programs",
+    "spool_path",
+    "start",
+    "terminate_all",
+    "unattributed_orphans",
+    "unignore_signals",
+]

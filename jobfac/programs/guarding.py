@@ -1,0 +1,151 @@
+"""The worker's side of the guardian: telling it what runs, and replacing it when it has died."""
+
+import contextlib
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+
+from jobfac.programs.children import children
+from jobfac.programs.failures import StartError, explain
+from jobfac.programs.guardian import clock
+
+SCRIPT = Path(__file__).with_name("guardian.py")
+CAPACITY = 1 << 20  # bytes of the pipe, so that a guardian that lags (or starts) is not taken for a dead one
+
+
+class Guardian:
+    """A guardian process and all that it was told. Every method may be called from any thread, and none blocks for
+    longer than starting a process takes.
+
+    A guardian that has died, or that is stopped and lets the pipe fill up, is replaced at the next call.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._told: dict[str, int] = {}  # marker -> leader; 0: about to be started
+        self._until: float | None = None
+        self._wanted = False  # between start() and close()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._pipe = -1
+
+    @property
+    def pid(self) -> int | None:
+        """The guardian's process number; None if there is none."""
+        return None if self._process is None else self._process.pid
+
+    def start(self) -> None:
+        """Start the guardian process. Raises StartError."""
+        with self._lock:
+            self._wanted = True
+            if self._process is None:
+                self._launch()
+
+    def about_to_start(self, markers: Iterable[str]) -> None:
+        """Before these are started. Raises StartError if there is no guardian and none can be had."""
+        with self._lock:
+            fresh = list(markers)
+            self._wanted = True
+            self._told |= dict.fromkeys(fresh, 0)
+            try:
+                self._tell(f"+ {marker}" for marker in fresh)
+            except StartError:
+                for marker in fresh:
+                    del self._told[marker]
+                raise
+
+    def started(self, leaders: Iterable[tuple[str, int]]) -> None:
+        """After the start: marker and process number of each."""
+        with self._lock, contextlib.suppress(StartError):
+            fresh = list(leaders)
+            self._told |= fresh
+            self._tell(f"= {marker} {pid}" for marker, pid in fresh)
+
+    def ended(self, markers: Iterable[str]) -> None:
+        """After the end of these and of what they left behind, or when they could not be started."""
+        with self._lock, contextlib.suppress(StartError):
+            gone = list(markers)
+            for marker in gone:
+                self._told.pop(marker, None)
+            self._tell(f"- {marker}" for marker in gone)
+
+    def renewed(self, seconds: float) -> None:
+        """The worker's lease may be trusted for so many seconds from now."""
+        with self._lock, contextlib.suppress(StartError):
+            self._until = clock() + seconds
+            self._tell([f"until {self._until}"])
+
+    def close(self) -> None:
+        """Dismiss the guardian; it kills nothing."""
+        with self._lock:
+            self._wanted = False
+            if self._process is None:
+                return
+            with contextlib.suppress(OSError):
+                os.write(self._pipe, b"bye\n")
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(timeout=1)
+            self._bury()
+
+    def _tell(self, lines: Iterable[str]) -> None:
+        text = "".join(f"{line}\n" for line in lines).encode()
+        if text and self._wanted and (self._process is None or not self._write(text)):
+            self._bury()
+            self._launch()
+
+    def _write(self, text: bytes) -> bool:
+        try:
+            return os.write(self._pipe, text) == len(text)
+        except OSError:
+            return False
+
+    def _launch(self) -> None:
+        """Start a guardian and tell it everything."""
+        try:
+            read_end, self._pipe = os.pipe()
+        except OSError as error:
+            raise StartError(f"the guardian cannot be started: {error.strerror}") from error
+        command = [sys.executable, "-I", str(SCRIPT)]
+        if sys.platform == "linux":
+            command.insert(2, "-S")  # elsewhere it needs psutil
+        environment = {name: value for name, value in os.environ.items() if name == "LD_LIBRARY_PATH"}
+        try:
+            os.set_blocking(self._pipe, False)
+            if sys.platform == "linux":
+                with contextlib.suppress(OSError):  # the user's share of pipe memory is used up: a small one will do
+                    fcntl.fcntl(self._pipe, fcntl.F_SETPIPE_SZ, CAPACITY)
+            with children.lock:
+                self._process = subprocess.Popen(
+                    command,
+                    stdin=read_end,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    cwd="/",
+                    env=environment,
+                    start_new_session=True,
+                )
+                children.add_helper(self._process.pid)
+        except OSError as error:
+            os.close(self._pipe)
+            raise StartError(explain(command, environment, "/", None, error)) from error
+        finally:
+            os.close(read_end)
+        lines = [] if self._until is None else [f"until {self._until}"]
+        for marker, leader in self._told.items():
+            lines += [f"+ {marker}"] if leader == 0 else [f"= {marker} {leader}"]
+        self._write("".join(f"{line}\n" for line in lines).encode())
+
+    def _bury(self) -> None:
+        """Make sure that it is dead before the pipe is closed: it would take the pipe's end for our death."""
+        if self._process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(signal.SIGKILL)
+        self._process.wait()
+        children.remove_helper(self._process.pid)
+        os.close(self._pipe)
+        self._process = None

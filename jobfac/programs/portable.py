@@ -1,0 +1,54 @@
+"""The process table where there is no /proc (macOS): the same functions as `procfs`, by means of psutil."""
+
+import os
+import time
+
+import psutil
+
+from jobfac.programs.procfs import TICKS, Entry
+
+
+def now() -> int:
+    """The present on the scale of `Entry.start`."""
+    return int(time.time() * TICKS)
+
+
+def entry(pid: int) -> Entry | None:
+    """The process with this number, or None."""
+    try:
+        process = psutil.Process(pid)
+        with process.oneshot():
+            dead = process.status() == psutil.STATUS_ZOMBIE
+            start = int(process.create_time() * TICKS)
+            return Entry(pid, process.ppid(), os.getpgid(pid), os.getsid(pid), start, dead)
+    except (psutil.Error, OSError):
+        return None
+
+
+def entries() -> dict[int, Entry]:
+    """Every process of this machine that may be looked at, by number."""
+    return {one.pid: one for one in map(entry, psutil.pids()) if one is not None}
+
+
+def marker(pid: int) -> str | None:
+    """The marker in the environment with which the process was started, or None."""
+    try:
+        found: str | None = psutil.Process(pid).environ().get("JOBFAC_MARKER")
+    except (psutil.Error, OSError):
+        return None
+    return found
+
+
+def send(pid: int, start: int, number: int) -> bool:
+    """Send a signal to this process; False if it is gone or not ours to signal.
+
+    In the microseconds between the look and the signal the number could be given away; nothing here prevents that.
+    """
+    found = entry(pid)
+    if found is None or found.start != start:
+        return False
+    try:
+        os.kill(pid, number)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,224 @@
+"""Starting, watching and stopping one program and everything that it starts."""
+
+import contextlib
+import os
+import pwd
+import signal
+import subprocess
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TypedDict
+
+from jobfac.programs.children import children, regular_file
+from jobfac.programs.failures import StartError, explain
+from jobfac.programs.tree import Entry, Table, entry, hunt, now, send
+
+
+@dataclass(frozen=True)
+class Program:
+    """What to run. `environment` is complete, except for JOBFAC_MARKER, which is added from `marker`.
+
+    marker: unique to the execution, without spaces. detach: what it leaves running when it exits is left alone.
+    """
+
+    argv: tuple[str, ...]
+    marker: str
+    environment: Mapping[str, str]
+    directory: str | None = None
+    user: str | None = None
+    detach: bool = False
+
+
+@dataclass(frozen=True)
+class Exit:
+    """How the main program ended: its code or the signal that killed it (both None: unknown), at a monotonic time."""
+
+    code: int | None
+    signal: int | None
+    at: float
+
+
+class Process:
+    """A started program with its tree. Every method may be called from any thread."""
+
+    def __init__(self, program: Program, pid: int, since: int, outputs: Iterable[int]) -> None:
+        self.pid = pid
+        self.marker = program.marker
+        self.started = time.monotonic()
+        self.exit: Exit | None = None
+        self.detach = program.detach
+        self.since = since
+        self.outputs = frozenset(file for number in outputs if (file := regular_file(number)))
+        self._members: dict[int, int] = {}  # processes seen to belong to the tree, number -> start
+
+    def poll(self) -> Exit | None:
+        """Reap the main program if it has ended. Never blocks."""
+        with children.lock:
+            if self.exit is None and (ended := _reap(self.pid)):
+                self.exit = ended
+                # At this moment its number still tells its orphans from others; so look now.
+                if children.adopting:
+                    children.sweep()
+                    self._remember(children.orphans(self.marker))
+                else:
+                    self._members = {one.pid: one.start for one in self._tree(Table.read()).values()}
+                children.remove_program(self)
+            return self.exit
+
+    def leftovers(self) -> list[int]:
+        """What of the tree is still alive after the main program's end; empty before it, and for a detached program.
+
+        Costs nothing once it was empty: what is gone does not come back.
+        """
+        with children.lock:
+            if self.exit is None or self.detach:
+                return []
+            if self._members:
+                children.sweep()
+                self._members = {one.pid: one.start for one in self._tree(Table.read()).values()}
+            return sorted(self._members)
+
+    def alive(self) -> bool:
+        """Whether the main program or a leftover is alive."""
+        return self.poll() is None or bool(self.leftovers())
+
+    def terminate(self) -> None:
+        """TERM to the whole tree."""
+        terminate_all([self])
+
+    def kill(self) -> None:
+        """KILL to the whole tree, and again to whatever was forked meanwhile."""
+        kill_all([self])
+
+    def _remember(self, pids: Iterable[int]) -> None:
+        self._members |= {one.pid: one.start for pid in pids if (one := entry(pid))}
+
+    def _tree(self, table: Table, carriers: Mapping[str, list[int]] | None = None) -> dict[int, Entry]:
+        """The living members of the tree in this table; nothing for a detached program that has ended."""
+        if self.exit is not None and self.detach:
+            return {}
+        if carriers is None:
+            carriers = table.carriers(self.since)
+        self._remember(children.orphans(self.marker))
+        seeds = [pid for pid, start in self._members.items() if table.holds(pid, start)]
+        seeds += carriers.get(self.marker, ())
+        if children.holds(self):
+            return table.family([*seeds, self.pid], sessions=[self.pid])
+        return table.family(seeds)
+
+
+def start(program: Program, stdout_fd: int, stderr_fd: int) -> Process:
+    """Start a program in a session and process group of its own, with the null device as its input.
+
+    Its outputs are the given descriptors, which stay open here. Raises StartError.
+    """
+    if not program.argv:
+        raise StartError("the command is empty; give a program to run")
+    environment = {**program.environment, "JOBFAC_MARKER": program.marker}
+    since = now()
+    with children.lock, _nothing_blocked():
+        try:
+            handle = subprocess.Popen(
+                program.argv,
+                stdin=subprocess.DEVNULL,
+                stdout=stdout_fd,
+                stderr=stderr_fd,
+                cwd=program.directory,
+                env=environment,
+                start_new_session=True,
+                **_account(program.user),
+            )
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
+            sentence = explain(program.argv, environment, program.directory, program.user, error)
+            raise StartError(sentence) from error
+        handle.returncode = 0  # Popen shall not reap it: that is poll()'s work
+        process = Process(program, handle.pid, since, (stdout_fd, stderr_fd))
+        children.add_program(process)
+    return process
+
+
+def terminate_all(processes: Iterable[Process]) -> None:
+    """TERM to the trees of all these, at the cost of one look at the machine."""
+    with children.lock:
+        _signal_trees(list(processes), signal.SIGTERM)
+
+
+def kill_all(processes: Iterable[Process]) -> None:
+    """KILL to the trees of all these, repeated until nothing new appears (milliseconds)."""
+    victims = list(processes)
+    with children.lock:
+        _signal_trees(victims, signal.SIGKILL)
+    hunt(lambda: (one for tree in _trees(victims) for one in tree.values()))
+
+
+def _trees(processes: list[Process]) -> list[dict[int, Entry]]:
+    """The living trees of the processes, remembered in them, so that a parent's death loses no child."""
+    if not processes:
+        return []
+    with children.lock:
+        children.sweep()
+        table = Table.read()
+        carriers = table.carriers(min(process.since for process in processes))
+        found = [process._tree(table, carriers) for process in processes]
+        for process, tree in zip(processes, found, strict=True):
+            process._members |= {one.pid: one.start for one in tree.values()}
+        return found
+
+
+def _signal_trees(processes: list[Process], number: signal.Signals) -> None:
+    """One signal to every member: at a stroke to the group whose leader we have not reaped, one by one to the rest."""
+    found: list[dict[int, Entry]] = []
+    groups = {process.pid for process in processes if process.poll() is None}
+    try:
+        found = _trees(processes)
+    finally:
+        for group in groups:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(group, number)
+    for tree in found:
+        for one in tree.values():
+            if one.group not in groups:
+                send(one.pid, one.start, number)
+
+
+def _reap(pid: int) -> Exit | None:
+    try:
+        done, status = os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:  # somebody else took it
+        return Exit(None, None, time.monotonic())
+    if done == 0:
+        return None
+    code = os.waitstatus_to_exitcode(status)
+    return Exit(code if code >= 0 else None, -code if code < 0 else None, time.monotonic())
+
+
+class Account(TypedDict, total=False):
+    user: int
+    group: int
+    extra_groups: list[int]
+
+
+def _account(name: str | None) -> Account:
+    """The identity to switch to; empty when no switch is needed."""
+    if name is None:
+        return {}
+    try:
+        found = pwd.getpwnam(name)
+    except KeyError:
+        raise StartError(f"there is no user {name!r} on this worker; create it or correct the job's user") from None
+    if found.pw_uid == os.geteuid():
+        return {}
+    groups = os.getgrouplist(found.pw_name, found.pw_gid)
+    return {"user": found.pw_uid, "group": found.pw_gid, "extra_groups": groups}
+
+
+@contextlib.contextmanager
+def _nothing_blocked() -> Iterator[None]:
+    """A program inherits the blocked signals of the thread that starts it: let there be none."""
+    blocked = signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    try:
+        yield
+    finally:
+        if blocked:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)

@@ -1,0 +1,19 @@
+"""Calendar arithmetic: when a schedule is due, and why. It is pure: every instant comes in as an argument."""
+
+from jobfac.recurrence.blackout import FOREVER, blackout_end
+from jobfac.recurrence.due import due_times, jitter, missed, next_due
+from jobfac.recurrence.preview import Candidate, explain
+from jobfac.recurrence.window import in_window, next_window
+
+__all__ = [
+    "FOREVER",
+    "Candidate",
+    "blackout_end",
+    "due_times",
+    "explain",
+    "in_window",
+    "jitter",
+    "missed",
+    "next_due",
+    "next_window",
+]

@@ -1,0 +1,40 @@
+"""Cron expressions. cronsim reads the fields and matches days; clock changes are left to `times`."""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+
+from cronsim import CronSim
+
+from jobfac.recurrence.days import DayTest
+
+LONE = re.compile(r"\b(\w+)-\1/\d+")
+"""A range of one value with a step, such as 8-8/5: it is this value, but cronsim takes it for 8/5."""
+
+
+@dataclass(frozen=True)
+class Cron:
+    """A parsed expression: the days it matches, and the seconds of the day.
+
+    `wildcard` tells that the minute or the hour field begins with a star. Such a rule takes every minute as it comes;
+    one without asks for certain readings of the clock. Debian's cron draws the same line.
+    """
+
+    matches: DayTest
+    seconds: tuple[int, ...]
+    wildcard: bool
+
+
+def parse(fields: str) -> Cron:
+    """Read five fields that `jobfac.definitions` found valid."""
+    sim = CronSim(LONE.sub(r"\1", fields), datetime(2000, 1, 1, tzinfo=UTC))
+    minute, hour, *_ = fields.split()
+
+    def matches(day: date) -> bool:
+        return day.month in sim.months and bool(sim.match_day(day))
+
+    return Cron(
+        matches=matches,
+        seconds=tuple(3600 * hour + 60 * minute for hour in sorted(sim.hours) for minute in sorted(sim.minutes)),
+        wildcard=minute.startswith("*") or hour.startswith("*"),
+    )

@@ -1,0 +1,102 @@
+"""Why a schedule is due when it is: every time that its rule names, and what becomes of each."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from itertools import islice
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+from jobfac.definitions.moments import Blackout
+from jobfac.definitions.schedule import Schedule
+from jobfac.recurrence.blackout import FOREVER, blackout_end, blackout_start
+from jobfac.recurrence.due import TICK
+from jobfac.recurrence.rule import END, Rule, rule_of
+from jobfac.recurrence.times import Moment
+
+
+class Candidate(NamedTuple):
+    """A time at which a schedule might be due: `due_at` in UTC, the same instant as `local` in the schedule's zone,
+    whether it `fires`, and the `reason` why it does not or why it is at another time than the one written."""
+
+    due_at: datetime
+    local: datetime
+    fires: bool
+    reason: str | None
+
+
+def explain(schedule: Schedule, start: datetime, count: int) -> Iterator[Candidate]:
+    """The first `count` candidates later than `start` (aware), in order; those that fire are the due times.
+
+    Of the times before the schedule starts only the first is given, and of those after its end, too. Times more than
+    50 years from `start` are not looked for.
+    """
+    rule = rule_of(schedule)
+    if start >= END:
+        return iter(())
+    after = start.astimezone(UTC)
+    # Times of the blackout in which `start` lies are due at its end.
+    ending = blackout_end(schedule.blackout, rule.zone, after) not in (None, FOREVER)
+    held_since = blackout_start(schedule.blackout, rule.zone, after) if ending else None
+    moments = _bounded(schedule, rule, held_since - TICK if held_since else after)
+    candidates = (
+        Candidate(moment.instant, moment.instant.astimezone(rule.zone), moment.fires, moment.reason)
+        for moment in _held_back(schedule, rule.zone, moments)
+        if moment.instant > after
+    )
+    return islice(candidates, count)
+
+
+def _bounded(schedule: Schedule, rule: Rule, after: datetime) -> Iterator[Moment]:
+    """The rule's moments, each instant firing once, and not outside of the schedule's start and end."""
+    starts, ends = schedule.first_instant, schedule.last_instant
+    if starts and after < starts:
+        first = next(rule.moments(after), None)
+        if first and first.instant < starts:
+            yield first._replace(fires=False, reason=f"before the schedule starts, {_shown(starts, rule.zone)}")
+        after = starts - TICK
+    fired = None
+    for moment in rule.moments(after):
+        if ends and moment.instant > ends:
+            yield moment._replace(fires=False, reason=f"after the schedule ends, {_shown(ends, rule.zone)}")
+            return
+        if moment.fires and moment.instant == fired:
+            yield moment._replace(
+                fires=False, reason=f"{moment.wall:%H:%M} falls on the same instant as the one before"
+            )
+        else:
+            yield moment
+            fired = moment.instant if moment.fires else fired
+
+
+def _held_back(schedule: Schedule, zone: ZoneInfo, moments: Iterator[Moment]) -> Iterator[Moment]:
+    """The moments with those in a blackout put off, together, to its end."""
+    windows: tuple[Blackout, ...] = schedule.blackout
+    late: Moment | None = None
+    for moment in moments:
+        if late and moment.instant >= late.instant:
+            yield late
+            if moment.fires and moment.instant == late.instant:
+                moment = moment._replace(fires=False, reason="one that was held back is due at the same instant")
+            late = None
+        end = blackout_end(windows, zone, moment.instant) if moment.fires and windows else None
+        if end is None:
+            yield moment
+        elif end == FOREVER:
+            yield moment._replace(fires=False, reason="held back by a blackout that never ends")
+            return
+        else:
+            yield moment._replace(fires=False, reason=f"held back by a blackout until {_shown(end, zone)}")
+            late = late or _late(schedule, zone, moment, end)
+    if late:
+        yield late
+
+
+def _late(schedule: Schedule, zone: ZoneInfo, moment: Moment, end: datetime) -> Moment:
+    ends = schedule.last_instant
+    if ends and end > ends:
+        return Moment(end, moment.wall, False, f"after the schedule ends, {_shown(ends, zone)}")
+    return Moment(end, moment.wall, True, f"held back by a blackout since {_shown(moment.instant, zone)}")
+
+
+def _shown(instant: datetime, zone: ZoneInfo) -> str:
+    return f"{instant.astimezone(zone):%Y-%m-%d %H:%M}"

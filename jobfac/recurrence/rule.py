@@ -1,0 +1,173 @@
+"""A schedule's rule: the instants at which it asks to run, before blackouts are looked at."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
+from zoneinfo import ZoneInfo
+
+from jobfac.definitions.schedule import Calendar, Dates, Schedule, Times
+from jobfac.recurrence import cron
+from jobfac.recurrence.days import DayTest, day_test, every_day
+from jobfac.recurrence.times import (
+    Fixed,
+    FromMidnight,
+    Moment,
+    Running,
+    Span,
+    TimesOfDay,
+    Wildcard,
+    first_after,
+    narrowed,
+    second_of_day,
+)
+from jobfac.recurrence.workdays import Workdays
+from jobfac.recurrence.zones import ONE_DAY, day_start, local, steady_midnight
+
+HORIZON = 50 * 366
+"""Days after which the search for the next due time is given up: the rarest rule, a February 29 that must be a certain
+day of the week, can take 40 years."""
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+END = datetime(9990, 1, 1, tzinfo=UTC)
+"""Nothing is due later: zones, blackouts and holidays look ahead, and the calendar itself ends with 9999."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """The days and the times of day of a schedule in its zone. `only` is the one day of a rule that fires once."""
+
+    zone: ZoneInfo
+    matches: DayTest
+    times: TimesOfDay
+    workdays: Workdays | None = None
+    only: date | None = None
+
+    def next_time(self, after: datetime) -> datetime | None:
+        """The first instant (UTC) later than `after`, None if there is none within the horizon."""
+        # Clocks that go back over midnight show the day before once more.
+        for day in self._firing_days(local(self.zone, after).date() - ONE_DAY):
+            found = first_after(self.times, self.zone, day, after)
+            if found is None:
+                continue
+            if steady_midnight(self.zone, day) is None and self._fires_on(day + ONE_DAY):
+                # And then times of the two days interleave.
+                tomorrow = first_after(self.times, self.zone, day + ONE_DAY, after)
+                return min(found, tomorrow or found)
+            return found
+        return None
+
+    def moments(self, after: datetime) -> Iterator[Moment]:
+        """All moments later than `after` in order, those that do not fire included, with their reasons."""
+        waiting: list[Moment] = []
+        for day in self._days(local(self.zone, after).date() - ONE_DAY):
+            if waiting:
+                start = day_start(self.zone, day)
+                ready = [moment for moment in waiting if moment.instant < start]
+                yield from ready
+                waiting = waiting[len(ready) :]
+            found = [moment for moment in self._moments_of(day) if moment.instant > after]
+            if found:
+                waiting = sorted(waiting + found)
+        yield from waiting
+
+    def _days(self, first: date) -> Iterator[date]:
+        if self.only is None:
+            days = min(HORIZON, (END.date() - first).days)
+            return (first + timedelta(days=number) for number in range(days))
+        moved = self.workdays.substitute(self.only) if self.workdays and self.workdays.holiday(self.only) else None
+        return iter(sorted(day for day in {self.only, moved} if day is not None and day >= first))
+
+    def _firing_days(self, first: date) -> Iterator[date]:
+        return filter(self.matches if self.workdays is None else self._fires_on, self._days(first))
+
+    def _fires_on(self, day: date) -> bool:
+        if self.workdays is None:
+            return self.matches(day)
+        if self.matches(day) and self.workdays.holiday(day) is None:
+            return True
+        return any(map(self.matches, self.workdays.replaced(day)))
+
+    def _moments_of(self, day: date) -> Iterator[Moment]:
+        """The moments of a day, whichever of them fire."""
+        if not self.workdays:
+            if self.matches(day):
+                yield from self.times.moments(self.zone, day)
+            return
+        holiday = self.workdays.holiday(day)
+        if self.matches(day) and holiday:
+            moved = self.workdays.substitute(day)
+            reason = holiday + (f"; moved to {moved}" if moved else "")
+            for moment in self.times.moments(self.zone, day):
+                yield moment._replace(fires=False, reason=reason)
+        elif self.matches(day):
+            yield from self.times.moments(self.zone, day)
+        elif origin := next(filter(self.matches, self.workdays.replaced(day)), None):
+            reason = f"moved from {origin}, {self.workdays.holiday(origin)}"
+            for moment in self.times.moments(self.zone, day):
+                yield moment._replace(reason=moment.reason or reason)
+
+
+def rule_of(schedule: Schedule) -> Rule:
+    """The rule of a schedule. Rules are kept: schedules with the same rule share one."""
+    starts = schedule.first_instant if schedule.every else None
+    return _rule(
+        schedule.cron_fields, schedule.every, schedule.at, schedule.dates, schedule.times, schedule.timezone,
+        starts, schedule.gap, schedule.overlap, schedule.calendar,
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=16_384)
+def _rule(
+    cron_fields: str | None,
+    every: float | None,
+    at: datetime | None,
+    dates: Dates | None,
+    times: Times | None,
+    timezone: str,
+    starts: datetime | None,
+    gap: str,
+    overlap: str,
+    calendar: Calendar | None,
+) -> Rule:
+    zone = ZoneInfo(timezone)
+    workdays = Workdays(calendar) if calendar else None
+    if cron_fields is not None:
+        parsed = cron.parse(cron_fields)
+        clock = Wildcard(parsed.seconds) if parsed.wildcard else Fixed(parsed.seconds, gap, overlap)
+        return Rule(zone, parsed.matches, clock, workdays)
+    if every is not None:
+        return Rule(zone, every_day, Running(int(every), starts or EPOCH), workdays)
+    if at is not None:
+        return _once(zone, at, gap, overlap, workdays)
+    assert times is not None
+    return Rule(zone, day_test(dates), times_of_day(times, gap, overlap), workdays)
+
+
+def times_of_day(times: Times, gap: str, overlap: str) -> TimesOfDay:
+    """The rule for the times of a day that `times` writes down."""
+    spans = tuple(Span(second_of_day(start), second_of_day(end)) for start, end in times.between)
+    if times.every is not None:
+        return FromMidnight(int(times.every), spans)
+    if times.at:
+        seconds = {second_of_day(clock) for clock in times.at}
+    else:
+        hours, minutes = times.hours or range(24), times.minutes or (0,)
+        seconds = {hour * 3600 + minute * 60 for hour in hours for minute in minutes}
+    chosen = tuple(sorted(seconds))
+    if spans:
+        chosen = narrowed(chosen, spans)
+    if times.at or times.hours:
+        return Fixed(chosen, gap, overlap)
+    return Wildcard(chosen)
+
+
+def _once(zone: ZoneInfo, at: datetime, gap: str, overlap: str, workdays: Workdays | None) -> Rule:
+    if at.tzinfo:
+        wall = at.astimezone(zone)
+        which = "second" if wall.fold else "first"
+    else:
+        wall = at
+        which = "first" if overlap == "both" else overlap
+    return Rule(
+        zone, lambda day: day == wall.date(), Fixed((second_of_day(wall.time()),), gap, which), workdays, wall.date()
+    )

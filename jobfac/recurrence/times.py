@@ -1,0 +1,182 @@
+"""The times of day of a rule, and what becomes of them when the clocks change.
+
+Europe/Berlin, where clocks go from 02:00 to 03:00 on 2027-03-28 and from 03:00 back to 02:00 on 2027-10-31:
+
+    rule                     on 2027-03-28               on 2027-10-31
+    -----------------------  --------------------------  -----------------------------------------------
+    02:30, gap: shift        03:00+02:00
+    02:30, gap: skip         not at all
+    02:00 and 02:30, shift   03:00+02:00, once
+    02:30, overlap: first                                02:30+02:00
+    02:30, overlap: second                               02:30+01:00
+    02:30, overlap: both                                 02:30+02:00 and 02:30+01:00
+    30 past every hour       01:30+01:00, 03:30+02:00    01:30+02:00, 02:30+02:00, 02:30+01:00, 03:30+01:00
+    every 90m from midnight  00:00, 01:30, 04:00+02:00   00:00, 01:30, 02:00+01:00, 03:30+01:00
+
+The first six are fixed times: they ask for a reading of the clock, so one that is jumped over is made up for at the
+instant of the jump, as Debian's cron does. The last two keep real time: 60 and 90 minutes pass between two of them.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from functools import cached_property, lru_cache
+from typing import NamedTuple, Protocol
+from zoneinfo import ZoneInfo
+
+from jobfac.recurrence.zones import ONE_DAY, day_start, gap_end, instants, local, steady_midnight
+
+SECONDS_PER_DAY = 86_400
+
+
+class Moment(NamedTuple):
+    """A time that a rule names: its instant (UTC), its reading of the clock, whether it fires, and why it does not or
+    why it was moved."""
+
+    instant: datetime
+    wall: datetime
+    fires: bool = True
+    reason: str | None = None
+
+
+class TimesOfDay(Protocol):
+    """A rule for the times of any one day. It is known by its identity, so that its answers can be kept."""
+
+    def __hash__(self) -> int: ...
+
+    def moments(self, zone: ZoneInfo, day: date) -> Iterable[Moment]:
+        """All moments of a local day."""
+
+    def seconds_of(self, midnight: datetime) -> Sequence[int]:
+        """The firing seconds after `midnight` (UTC) of a day on which the clocks run evenly, in ascending order."""
+
+
+@dataclass(frozen=True, eq=False)
+class Fixed:
+    """Readings of the clock in ascending seconds of the day, with the policies for gaps and overlaps."""
+
+    seconds: tuple[int, ...]
+    gap: str
+    overlap: str
+
+    def seconds_of(self, midnight: datetime) -> Sequence[int]:
+        return self.seconds
+
+    def moments(self, zone: ZoneInfo, day: date) -> Iterable[Moment]:
+        for wall in _walls(day, self.seconds):
+            found = instants(zone, wall)
+            if len(found) == 1:
+                yield Moment(found[0], wall)
+            elif found:
+                yield from self._repeated(wall, *found)
+            else:
+                moved = self.gap == "shift"
+                reason = f"{wall:%H:%M} does not exist on this day" + ("; moved to when the clocks jump" * moved)
+                yield Moment(gap_end(zone, wall), wall, moved, reason)
+
+    def _repeated(self, wall: datetime, first: datetime, second: datetime) -> Iterable[Moment]:
+        reason = f"{wall:%H:%M} comes twice on this day; the {self.overlap} one is taken"
+        for name, instant in ("first", first), ("second", second):
+            fires = self.overlap in (name, "both")
+            yield Moment(instant, wall, fires, None if fires else reason)
+
+
+@dataclass(frozen=True, eq=False)
+class Wildcard:
+    """Readings of the clock, taken whenever it shows them: never when it jumps over one, twice when it repeats one."""
+
+    seconds: tuple[int, ...]
+
+    def seconds_of(self, midnight: datetime) -> Sequence[int]:
+        return self.seconds
+
+    def moments(self, zone: ZoneInfo, day: date) -> Iterable[Moment]:
+        return (Moment(instant, wall) for wall in _walls(day, self.seconds) for instant in instants(zone, wall))
+
+
+@dataclass(frozen=True)
+class Span:
+    """Seconds of the day from `start` to before `end`; across midnight when `end` is not after `start`."""
+
+    start: int
+    end: int
+
+    def __contains__(self, second: int) -> bool:
+        if self.start < self.end:
+            return self.start <= second < self.end
+        return second >= self.start or second < self.end
+
+
+@dataclass(frozen=True, eq=False)
+class FromMidnight:
+    """Every `step` seconds of real time counted from each local midnight, where the clock is within one of the spans
+    (no spans: all day)."""
+
+    step: int
+    spans: tuple[Span, ...] = ()
+
+    @cached_property
+    def _seconds(self) -> Sequence[int]:
+        seconds = range(0, SECONDS_PER_DAY, self.step)
+        return narrowed(seconds, self.spans) if self.spans else seconds
+
+    def seconds_of(self, midnight: datetime) -> Sequence[int]:
+        return self._seconds
+
+    def moments(self, zone: ZoneInfo, day: date) -> Iterable[Moment]:
+        for moment in Running(self.step, day_start(zone, day)).moments(zone, day):
+            if not self.spans or narrowed([second_of_day(moment.wall.time())], self.spans):
+                yield moment
+
+
+@dataclass(frozen=True, eq=False)
+class Running:
+    """Every `step` seconds of real time, counted from an instant (UTC) both ways."""
+
+    step: int
+    anchor: datetime
+
+    def seconds_of(self, midnight: datetime) -> Sequence[int]:
+        return range(self._to_first(midnight), SECONDS_PER_DAY, self.step)
+
+    def moments(self, zone: ZoneInfo, day: date) -> Iterable[Moment]:
+        start, end = day_start(zone, day), day_start(zone, day + ONE_DAY)
+        for second in range(self._to_first(start), int((end - start).total_seconds()), self.step):
+            instant = start + timedelta(seconds=second)
+            yield Moment(instant, local(zone, instant))
+
+    def _to_first(self, start: datetime) -> int:
+        return int((self.anchor - start).total_seconds()) % self.step
+
+
+def first_after(times: TimesOfDay, zone: ZoneInfo, day: date, after: datetime) -> datetime | None:
+    """The first firing instant of the local day that is later than `after`."""
+    midnight = steady_midnight(zone, day)
+    if midnight is None:
+        found = _firing(times, zone, day)
+        index = bisect_right(found, after)
+        return found[index] if index < len(found) else None
+    seconds = times.seconds_of(midnight)
+    index = bisect_right(seconds, (after - midnight).total_seconds())
+    return midnight + timedelta(seconds=seconds[index]) if index < len(seconds) else None
+
+
+@lru_cache(maxsize=1024)
+def _firing(times: TimesOfDay, zone: ZoneInfo, day: date) -> tuple[datetime, ...]:
+    # Kept, because on the day of a change every dense schedule asks for it every minute.
+    return tuple(sorted(moment.instant for moment in times.moments(zone, day) if moment.fires))
+
+
+def narrowed(seconds: Iterable[int], spans: tuple[Span, ...]) -> tuple[int, ...]:
+    """Those of the seconds of the day that lie in one of the spans."""
+    return tuple(second for second in seconds if any(second in span for span in spans))
+
+
+def second_of_day(clock: time) -> int:
+    return clock.hour * 3600 + clock.minute * 60 + clock.second
+
+
+def _walls(day: date, seconds: Sequence[int]) -> Iterable[datetime]:
+    midnight = datetime.combine(day, time())
+    return (midnight + timedelta(seconds=second) for second in seconds)

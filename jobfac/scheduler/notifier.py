@@ -1,0 +1,184 @@
+"""The courier: delivers notifications in threads of its own, so that a receiver that stalls holds up no duty.
+
+It sleeps until it is woken, works until nothing is due, and sleeps again. Each notification is taken for a while before
+it is sent, so any number of couriers work side by side, and one that is killed loses nothing: when its time is up
+somebody else sends what it had taken, perhaps for the second time, with the same id.
+"""
+
+import threading
+import time
+
+import sqlalchemy as sa
+
+from jobfac import channels
+from jobfac.channels import DeliveryError, Message
+from jobfac.database.engine import Database
+from jobfac.errors import Unreachable
+from jobfac.settings import Settings
+from jobfac.states import Delivery
+from jobfac.store import outbox, output, runs
+from jobfac.store.outbox import Taken
+from jobfac.telemetry.logs import logger
+from jobfac.telemetry.metrics import Figure
+
+log = logger("jobfac.courier")
+
+AT_ONCE = 8
+"""Notifications on their way at the same time."""
+
+NEWS = 50
+"""News that are addressed in one transaction at most."""
+
+LEASE = 120.0
+"""Seconds for which a notification is taken: more than the channels' time limits."""
+
+LEAVE = 3.0
+"""Seconds that those on their way may still take when the courier is told to leave."""
+
+TAIL = 4096
+"""Bytes of each stream's end that a message tells."""
+
+
+class Courier:
+    """Delivers what is due whenever ``wake`` is called."""
+
+    def __init__(self, db: Database, settings: Settings, scheduler: str) -> None:
+        self._log = log.bind(scheduler=scheduler)
+        self._counting = threading.Lock()
+        self._tries = dict.fromkeys(("delivered", "failed", "dead"), 0)
+        self._db = db
+        self._settings = settings
+        self._woken = threading.Event()
+        self._leaving = threading.Event()
+        self._free = threading.Semaphore(AT_ONCE)
+        self._thread = threading.Thread(target=self._run, name="courier")
+
+    def start(self) -> None:
+        """Begin to wait for being woken."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """There is something to deliver."""
+        self._woken.set()
+
+    def figures(self) -> list[Figure]:
+        """What became of what it sent."""
+        return [Figure("counter", "jobfac_scheduler_deliveries", "Notifications sent", dict(self._tries), "result")]
+
+    def close(self) -> None:
+        """Leave soon; what is still on its way then is sent again by another courier."""
+        self._leaving.set()
+        self._woken.set()
+        self._thread.join()
+        end = time.monotonic() + LEAVE
+        for _ in range(AT_ONCE):
+            self._free.acquire(timeout=max(0.0, end - time.monotonic()))
+
+    def _run(self) -> None:
+        while not self._leaving.is_set():
+            self._woken.wait()
+            self._woken.clear()
+            try:
+                self._work()
+            except Unreachable as error:  # whoever woke us looks again, and wakes us again
+                self._log.warning("cannot deliver", action="delivery_failed", reason=str(error))
+            except Exception:
+                self._log.exception("cannot deliver", action="delivery_failed")
+
+    def _work(self) -> None:
+        """Address all news and hand over all notifications that are due."""
+        more = True
+        while more and not self._leaving.is_set():
+            more = self._db.transact(address_some, patience=2.0) == NEWS
+            number = self._hands()
+            taken: list[Taken] = []
+            try:
+                if number:
+                    taken = self._db.transact(outbox.take, number, LEASE, patience=2.0)
+            finally:
+                for _ in range(number - len(taken)):
+                    self._free.release()
+            for one in taken:
+                # A daemon: one that hangs does not keep the process from leaving.
+                threading.Thread(target=self._carry, args=(one,), name=f"notification {one.id}", daemon=True).start()
+            more = more or bool(taken)
+
+    def _hands(self) -> int:
+        """Wait until at least one more can be sent; how many can, 0 when it is time to leave."""
+        while not self._free.acquire(timeout=0.2):
+            if self._leaving.is_set():
+                return 0
+        number = 1
+        while number < AT_ONCE and self._free.acquire(blocking=False):
+            number += 1
+        return number
+
+    def _carry(self, taken: Taken) -> None:
+        """Send one, and say what became of it."""
+        told = self._log.bind(
+            notification=taken.id, run=taken.run_id, attempt=taken.body.get("attempt"), job=taken.body.get("job"),
+            worker=taken.body.get("worker"), told=taken.event, to=channels.shown(taken.recipient),
+        )  # fmt: skip
+        try:
+            error = self._send(taken)
+            if error is None:
+                self._db.transact(outbox.delivered, taken)
+                self._count("delivered")
+                told.info("delivered", action="delivered")
+            else:
+                became = self._db.transact(outbox.failed, taken, error)
+                self._count("dead" if became == Delivery.DEAD else "failed")
+                say = told.error if became == Delivery.DEAD else told.warning
+                say("not delivered", action="not_delivered", became=became, tries=taken.tries, reason=error)
+        except Unreachable as error:  # it is sent again when its time is up
+            told.warning("delivery not noted", action="delivery_failed", reason=str(error))
+        finally:
+            self._free.release()
+
+    def _count(self, result: str) -> None:
+        with self._counting:
+            self._tries[result] += 1
+
+    def _send(self, taken: Taken) -> str | None:
+        """Why it did not arrive, None: it did."""
+        try:
+            message = Message(taken.dedupe, taken.event, taken.body, self._tail(taken))
+            channels.deliver(message, taken.recipient, self._settings)
+        except DeliveryError as error:
+            return str(error)
+        except Unreachable:
+            raise
+        except Exception as error:  # what an unknown error says may hold a secret
+            return f"it could not be sent ({type(error).__name__})"
+        return None
+
+    def _tail(self, taken: Taken) -> str:
+        """The end of the output, for those who read it."""
+        if not taken.recipient.email or taken.run_id is None or not taken.body.get("attempt"):
+            return ""
+        return self._db.query(tail, taken.run_id, taken.body["attempt"])
+
+
+def address_some(conn: sa.Connection) -> int:
+    """Address some news; how many there were."""
+    items = outbox.unaddressed(conn, NEWS)
+    blank = [item["run_id"] for item in items if item["body"] is None and item["run_id"] is not None]
+    for problem in outbox.address(conn, items, runs.snapshots(conn, blank)):
+        log.warning("nobody was told", action="not_addressed", reason=problem)
+    return len(items)
+
+
+def tail(conn: sa.Connection, run_id: int, attempt: int) -> str:
+    """The end of what an execution wrote, stream by stream, each from the beginning of a line on."""
+    parts = []
+    for stream in output.STREAMS:
+        begin = max(0, output.end_of(conn, run_id, attempt, stream) - TAIL)
+        positions, data = {stream: begin}, b""
+        while pieces := output.read(conn, run_id, attempt, positions):
+            data += b"".join(piece.data for piece in pieces)
+        text = data.decode("utf-8", "replace")
+        if begin:
+            text = text.partition("\n")[2] or text
+        if text:
+            parts.append(f"{stream}:\n{text}")
+    return "\n".join(parts)

@@ -1,0 +1,289 @@
+"""The scheduler: starts what is due, and does what must be done although no worker asks for it.
+
+Any number of schedulers run side by side; each takes what the others are not just taking. One look, a single query,
+tells which duties have something to do; an idle scheduler does nothing but look. Every piece of work is one short
+transaction, and the duties take turns, so that none waits long for another.
+"""
+
+import queue
+import random
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from jobfac.database.dialects import PASS, utcnow
+from jobfac.database.engine import Database
+from jobfac.database.tables import news, notification, run, schedule, spelled, worker
+from jobfac.errors import Unreachable
+from jobfac.scheduler.notifier import Courier
+from jobfac.settings import Settings
+from jobfac.states import ALIVE, HELD, Delivery, RunState, WorkerState
+from jobfac.store import jobs, retention, runs, schedules, sequences, statistics
+from jobfac.telemetry.logs import logger, tell_expiry
+from jobfac.telemetry.metrics import Figure, Kind
+
+log = logger("jobfac.scheduler")
+
+TAKEN = 0.02
+"""Seconds until the next look when another scheduler was quicker."""
+
+AFTER_FAILURE = 1.0
+"""Seconds until a duty that failed is tried again."""
+
+COUNT_INTERVAL = 60.0
+"""Seconds between two rounds of counting what has ended."""
+
+PURGE_INTERVAL = 600.0
+"""Seconds between two rounds of removing old runs."""
+
+UNHURRIED = 0.1
+"""Seconds between two steps of such a round, which is in no hurry."""
+
+COURIER_PAUSE = 1.0
+"""Seconds until a courier that was woken is woken again, should something still be due then."""
+
+
+class Look(NamedTuple):
+    """What there is to do, at one moment of the database's clock."""
+
+    now: datetime
+    fire_at: datetime | None  # when the next schedule is due
+    ready_at: datetime | None  # when the next scheduled run may be queued
+    lease_until: datetime | None  # when the next lease ends if it is not renewed
+    deliver_at: datetime | None  # when the next notification is to be delivered
+    orphaned: bool  # runs are held by workers that are gone
+    blocked: bool  # runs wait for a concurrency rule
+    queued: bool  # sequences wait to be begun
+    under_way: bool  # sequences run
+    news: bool  # somebody is to be told of something
+
+    def is_past(self, moment: datetime | None) -> bool:
+        return moment is not None and moment <= self.now
+
+    def patience(self) -> float:
+        """Seconds until the first of the moments that are still to come."""
+        moments = (self.fire_at, self.ready_at, self.lease_until, self.deliver_at)
+        waits = [(moment - self.now).total_seconds() for moment in moments if moment and moment > self.now]
+        return min(waits, default=float("inf"))
+
+
+@dataclass
+class Duty:
+    """``work`` is one piece of what is to be done when ``is_wanted``; it returns the seconds to its next turn."""
+
+    name: str
+    is_wanted: Callable[[Look], bool]
+    work: Callable[[], float]
+    not_before: float = 0.0
+    last: float = 0.0
+    took: float = 0.0
+    failures: int = 0
+
+
+DUTY_FIGURES: tuple[tuple[Kind, str, str, str], ...] = (
+    ("gauge", "last_timestamp_seconds", "last", "When it was last done; 0: not yet"),
+    ("gauge", "last_seconds", "took", "How long that took"),
+    ("counter", "failures", "failures", "Turns of it that failed"),
+)
+"""Of each duty: kind, name, field and help."""
+
+
+class Scheduler:
+    """One scheduler. ``run`` returns after ``stop``, which may be called from any thread or signal handler."""
+
+    def __init__(self, db: Database, settings: Settings, name: str) -> None:
+        self.name = name
+        self._db = db
+        self._settings = settings
+        self._stops: queue.SimpleQueue[None] = queue.SimpleQueue()  # unlike an event it may be used by a handler
+        self._purging: Iterator[int] | None = None
+        self._purged = 0
+        self._log = log.bind(scheduler=name)
+        self._inserted = 0
+        self._expired = 0
+        self._courier = Courier(db, settings, name)
+        self._duties = [
+            Duty("insert", lambda look: look.is_past(look.fire_at), self._insert),
+            Duty("promote", lambda look: look.is_past(look.ready_at), self._promote),
+            Duty("expire", lambda look: look.is_past(look.lease_until) or look.orphaned, self._expire),
+            Duty("release", lambda look: look.blocked, self._release),
+            Duty("begin", lambda look: look.queued, self._begin),
+            Duty("sweep", lambda look: look.under_way, self._sweep),
+            Duty("deliver", lambda look: look.news or look.is_past(look.deliver_at), self._deliver),
+            Duty("count", lambda look: True, self._count, time.monotonic() + random.random() * COUNT_INTERVAL / 10),
+            Duty("purge", lambda look: True, self._purge, time.monotonic() + random.random() * PURGE_INTERVAL / 10),
+        ]
+
+    def stop(self) -> None:
+        """Let ``run`` return soon."""
+        self._stops.put(None)
+
+    def run(self) -> None:
+        """Work until stopped. A database that is away is waited for.
+
+        Raises:
+            Unreachable: at the start, the database could not be reached or has another schema.
+        """
+        self._db.check_schema()
+        self._log.info("scheduler started", action="scheduler_started")
+        self._courier.start()
+        pause = 0.0
+        try:
+            while not self._is_stopped(pause):
+                pause = self._turn()
+        finally:
+            self._courier.close()
+        self._log.info("scheduler left", action="scheduler_left")
+
+    def _is_stopped(self, seconds: float) -> bool:
+        try:
+            self._stops.get(timeout=seconds)
+        except queue.Empty:
+            return False
+        return True
+
+    def _turn(self) -> float:
+        """Look, give every duty that is wanted one turn, and return the seconds until the next look."""
+        try:
+            look = self._db.retrying(self._look, 2.0)
+        except Unreachable as error:
+            self._log.warning("cannot look", action="look_failed", reason=str(error))
+            return AFTER_FAILURE
+        pause = min(look.patience(), self._settings.sweep_interval, self._db.dialect.look_interval)
+        for duty in self._duties:
+            if not duty.is_wanted(look):
+                continue
+            left = duty.not_before - time.monotonic()
+            if left <= 0:
+                left = self._do(duty)
+                duty.not_before = time.monotonic() + left
+            pause = min(pause, left)
+        return pause
+
+    def _look(self) -> Look:
+        with self._db.singles.connect() as conn:  # one round trip, no transaction
+            return Look(*conn.execute(_LOOK).one())
+
+    def _do(self, duty: Duty) -> float:
+        """One turn of a duty. Whatever fails in it is tried again, and the others go on."""
+        began = time.monotonic()
+        try:
+            return duty.work()
+        except Unreachable as error:
+            self._log.warning("duty failed", action="duty_failed", duty=duty.name, reason=str(error))
+        except Exception:
+            self._log.exception("duty failed", action="duty_failed", duty=duty.name)
+        finally:
+            duty.last, duty.took = time.time(), time.monotonic() - began
+        duty.failures += 1
+        return AFTER_FAILURE
+
+    def figures(self) -> list[Figure]:
+        """What is known of this scheduler now; from any thread."""
+        return [
+            Figure("counter", "jobfac_scheduler_inserted", "Runs that it started when due", self._inserted),
+            Figure("counter", "jobfac_scheduler_expired_leases", "Workers that it found dead", self._expired),
+            *(
+                Figure(
+                    kind,
+                    f"jobfac_scheduler_duty_{name}",
+                    text,
+                    {d.name: getattr(d, field) for d in self._duties},
+                    "duty",
+                )
+                for kind, name, field, text in DUTY_FIGURES
+            ),
+            *self._courier.figures(),
+        ]
+
+    # The duties
+
+    def _insert(self) -> float:
+        done = self._db.transact(schedules.insert_due, self.name, patience=2.0)
+        for refusal in done.refusals:
+            self._log.info("due but not started", action="start_refused", **_shown(refusal))
+        for miss in done.misses:
+            self._log.warning("due times were missed", action="missed", **_shown(miss))
+        self._inserted += len(done.runs)
+        return 0.0 if done.schedules else TAKEN
+
+    def _promote(self) -> float:
+        return 0.0 if self._db.transact(runs.promote_due, self.name, patience=2.0) else TAKEN
+
+    def _expire(self) -> float:
+        expiry = self._db.transact(sequences.expire, self.name, patience=2.0)
+        self._expired += len(expiry.workers)
+        tell_expiry(self._log, expiry, self.name)
+        return TAKEN
+
+    def _release(self) -> float:
+        self._db.transact(runs.release_blocked, None, self.name, patience=2.0)
+        return self._settings.sweep_interval
+
+    def _begin(self) -> float:
+        self._db.transact(sequences.begin_queued, self.name, patience=2.0)
+        return TAKEN
+
+    def _sweep(self) -> float:
+        self._db.transact(sequences.sweep, self.name, patience=2.0)
+        return self._settings.sweep_interval
+
+    def _deliver(self) -> float:
+        self._courier.wake()
+        return COURIER_PAUSE
+
+    def _count(self) -> float:
+        return UNHURRIED if self._db.transact(statistics.count, patience=2.0) == statistics.BATCH else COUNT_INTERVAL
+
+    def _purge(self) -> float:
+        if self._purging is None:
+            self._purging, self._purged = retention.steps(self._db, retention.Keep.of(self._settings)), 0
+        purging, self._purging = self._purging, None  # a failure ends this round
+        gone = next(purging, None)
+        if gone is None:
+            if self._purged:
+                self._log.info("old runs were removed", action="purged", runs=self._purged)
+            return PURGE_INTERVAL
+        self._purging = purging
+        self._purged += gone
+        return UNHURRIED
+
+
+def _shown(happened: schedules.Refusal | schedules.Miss) -> dict[str, str]:
+    return {name: str(value) for name, value in happened._asdict().items() if value is not None}
+
+
+def _least(column: sa.Column[datetime], where: str) -> sa.ScalarSelect[datetime]:
+    """The least value, found at the beginning of the filtered index."""
+    query = sa.select(sa.func.min(column)).where(sa.text(where))
+    return query.with_hint(column.table, PASS, "mssql").scalar_subquery()
+
+
+def _any(where: str, source: sa.FromClause = run) -> sa.ColumnElement[bool]:
+    return _exists(sa.select(run.c.id).select_from(source).with_hint(run, PASS, "mssql").where(sa.text(where)))
+
+
+def _exists(query: sa.Select[Any]) -> sa.ColumnElement[bool]:
+    return sa.case((sa.exists(query), sa.true()), else_=sa.false())
+
+
+# Without bound parameters, which would cost SQL Server a round trip more.
+_LOOK = sa.select(
+    utcnow().label("now"),
+    _least(schedule.c.fire_at, "fire_at IS NOT NULL AND paused = 0").label("fire_at"),
+    _least(run.c.ready_at, f"state = '{RunState.SCHEDULED}'").label("ready_at"),
+    _least(worker.c.lease_until, f"state IN ({spelled(ALIVE)})").label("lease_until"),
+    _least(notification.c.due_at, f"state = '{Delivery.WAITING}'").label("deliver_at"),
+    _any(
+        f"run.state IN ({spelled(HELD)}) AND worker.state IN ({spelled(set(WorkerState) - ALIVE)})",
+        run.join(worker, worker.c.id == run.c.worker_id),
+    ).label("orphaned"),
+    _any(f"state = '{RunState.BLOCKED}'").label("blocked"),
+    _any(f"state = '{RunState.QUEUED}' AND queue = '{jobs.SEQUENCE_QUEUE}'").label("queued"),
+    _any(f"state IN ({spelled(HELD)}) AND worker_id IS NULL").label("under_way"),
+    _exists(sa.select(news.c.id).with_hint(news, PASS, "mssql").where(sa.text("news.id > 0"))).label("news"),
+)

@@ -1,0 +1,119 @@
+"""Keys of the API: who may do what. A key is shown once, when it is made; only its hash is stored.
+
+A key reads ``jf_<prefix>_<secret>``: the prefix finds its row, the secret is 256 random bits, so a fast hash is enough.
+"""
+
+import hashlib
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from jobfac.database.dialects import utcnow
+from jobfac.database.tables import api_key
+from jobfac.store import audit
+from jobfac.store.runs.reading import shown_value
+
+
+class Role(StrEnum):
+    """What a caller may do; each role may also do what the ones before it may."""
+
+    VIEWER = "viewer"  # read
+    OPERATOR = "operator"  # start, stop, retry, pause, drain
+    ADMIN = "admin"  # change definitions, which means running any program on the workers
+
+    def allows(self, needed: "Role") -> bool:
+        """Whether a caller of this role may do what needs the role ``needed``."""
+        order = list(Role)
+        return order.index(self) >= order.index(needed)
+
+
+class Caller(NamedTuple):
+    """Who asks. ``categories``: sees and touches only their jobs and runs; None: all."""
+
+    name: str
+    role: Role
+    categories: tuple[str, ...] | None = None
+
+    def sees(self, category: str | None) -> bool:
+        """Whether jobs of this category are the caller's business."""
+        return self.categories is None or category in self.categories
+
+
+class Created(NamedTuple):
+    """A new key; ``key`` is its text, which nobody can show again."""
+
+    id: int
+    key: str
+
+
+def create(
+    conn: sa.Connection,
+    name: str,
+    role: Role,
+    by: str,
+    categories: Sequence[str] | None = None,
+    lifetime: float | None = None,
+) -> Created:
+    """Make a key called ``name``, the name that events and the audit show; it expires after ``lifetime`` seconds."""
+    prefix = secrets.token_hex(6)
+    key = f"jf_{prefix}_{secrets.token_urlsafe(32)}"
+    insert = api_key.insert().values(
+        name=name,
+        role=role,
+        categories=None if categories is None else json.dumps(list(categories), ensure_ascii=False),
+        prefix=prefix,
+        hash=_hash(key),
+        created_at=utcnow(),
+        expires_at=None if lifetime is None else utcnow(lifetime * 1000),
+    )
+    key_id = int(conn.execute(insert.returning(api_key.c.id)).scalar_one())
+    audit.note(conn, by, "create key", f"key {key_id}", after=f"{name}: {role}")
+    return Created(key_id, key)
+
+
+def check(conn: sa.Connection, key: str) -> Caller | None:
+    """Whose key this is; None if it is unknown, revoked or expired."""
+    prefix = key.split("_")[1] if key.startswith("jf_") else ""
+    row = conn.execute(_VALID, {"p_prefix": prefix}).mappings().first()
+    if not secrets.compare_digest(_hash(key), row["hash"] if row else _hash("")) or row is None:
+        return None
+    categories = None if row["categories"] is None else tuple(json.loads(row["categories"]))
+    return Caller(row["name"], Role(row["role"]), categories)
+
+
+_VALID = sa.select(api_key.c.name, api_key.c.role, api_key.c.categories, api_key.c.hash).where(
+    api_key.c.prefix == sa.bindparam("p_prefix"),
+    api_key.c.revoked_at.is_(None),
+    sa.or_(api_key.c.expires_at.is_(None), api_key.c.expires_at > utcnow()),
+)
+
+
+def revoke(conn: sa.Connection, key_id: int, by: str) -> bool:
+    """End a key's use at once. False: there is no such key, or it was revoked before."""
+    change = api_key.update().where(api_key.c.id == key_id, api_key.c.revoked_at.is_(None))
+    revoked = conn.execute(change.values(revoked_at=utcnow())).rowcount == 1
+    if revoked:
+        audit.note(conn, by, "revoke key", f"key {key_id}")
+    return revoked
+
+
+_SHOWN = [c for c in api_key.c if c.name != "hash"]
+
+
+def list_keys(conn: sa.Connection) -> Sequence[sa.RowMapping]:
+    """Every key that was ever made, without its hash, oldest first."""
+    return conn.execute(sa.select(*_SHOWN).order_by(api_key.c.id)).mappings().all()
+
+
+def present(row: Mapping[Any, Any]) -> dict[str, Any]:
+    """A key as a JSON object."""
+    shown = {name: shown_value(value) for name, value in row.items()}
+    return shown | {"categories": None if row["categories"] is None else json.loads(row["categories"])}
+
+
+def _hash(key: str) -> str:
+    return hashlib.sha256(key.encode(errors="surrogatepass")).hexdigest()

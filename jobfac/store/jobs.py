@@ -1,0 +1,224 @@
+"""Definitions in the database: versioned, read, and applied whole or not at all."""
+
+import hashlib
+import json
+from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from jobfac import definitions as d
+from jobfac.database.dialects import of, utcnow
+from jobfac.database.tables import category, fitting, job, job_version, queue
+from jobfac.states import JobKind
+from jobfac.store import audit
+
+SEQUENCE_QUEUE = "@sequences"
+"""Where sequence runs are queued: any worker or scheduler begins them, none of its slots is taken."""
+
+QUEUE_LENGTH = 400
+"""Characters of a queue's name at most."""
+
+
+class Stored(NamedTuple):
+    """A job as it is in force; ``defaults`` are those of its category."""
+
+    id: str
+    version: int
+    kind: JobKind
+    enabled: bool
+    category: str | None
+    queue: str
+    definition: d.AnyJob
+    defaults: d.Defaults
+
+
+_CURRENT = (
+    sa.select(
+        job.c.id,
+        job.c.version,
+        job.c.kind,
+        job.c.enabled,
+        job.c.category,
+        job.c.queue,
+        job_version.c.definition,
+        category.c.definition.label("defaults"),
+    )
+    .join(job_version, (job_version.c.job == job.c.id) & (job_version.c.version == job.c.version))
+    .outerjoin(category, category.c.name == job.c.category)
+)
+_ONE = _CURRENT.where(job.c.id == sa.bindparam("p_job"))
+
+
+def present(stored: Stored) -> dict[str, Any]:
+    """A job as a JSON object, with its canonical definition."""
+    shown = {**stored._asdict(), "kind": str(stored.kind), "definition": d.canonical(stored.definition)}
+    return {name: shown[name] for name in ("id", "kind", "version", "enabled", "category", "queue", "definition")}
+
+
+def load(conn: sa.Connection, job_id: str) -> Stored | None:
+    """The job in force, None if there is none."""
+    row = conn.execute(_ONE, {"p_job": job_id}).mappings().first()
+    return None if row is None else _stored(row)
+
+
+def load_many(conn: sa.Connection, job_ids: Collection[str]) -> dict[str, Stored | d.DefinitionError]:
+    """These jobs by id, without those that are not there. An error stands for one that this program cannot read."""
+    found: dict[str, Stored | d.DefinitionError] = {}
+    for row in conn.execute(_CURRENT.where(job.c.id.in_(job_ids))).mappings():
+        try:
+            found[row["id"]] = _stored(row)
+        except d.DefinitionError as error:
+            found[row["id"]] = error
+    return found
+
+
+def load_all(conn: sa.Connection) -> list[Stored]:
+    """Every job in force, by id."""
+    return [_stored(row) for row in conn.execute(_CURRENT.order_by(job.c.id)).mappings()]
+
+
+def load_version(conn: sa.Connection, job_id: str, version: int) -> d.AnyJob:
+    """One version of a definition, as a run recorded it."""
+    query = sa.select(job_version.c.definition).where(job_version.c.job == job_id, job_version.c.version == version)
+    return _parsed(job_id, conn.execute(query).scalar_one(), True)
+
+
+def _stored(row: Mapping[Any, Any]) -> Stored:
+    definition = _parsed(row["id"], row["definition"], row["enabled"])
+    defaults = _parsed_defaults(row["defaults"])
+    return Stored(**{**row, "kind": JobKind(row["kind"]), "definition": definition, "defaults": defaults})
+
+
+@lru_cache(maxsize=2000)
+def _parsed(job_id: str, text: str, enabled: bool) -> d.AnyJob:
+    return d.from_canonical(job_id, json.loads(text), enabled)
+
+
+@lru_cache(maxsize=200)
+def _parsed_defaults(text: str | None) -> d.Defaults:
+    return d.Defaults(notify=() if text is None else d.read_notify(json.loads(text).get("notify", [])))
+
+
+def queue_of(definition: d.AnyJob) -> tuple[str, str, dict[str, str]]:
+    """The queue a job's runs wait in: its name, the pool, and the labels that a worker must have."""
+    if isinstance(definition, d.Sequence):
+        return SEQUENCE_QUEUE, SEQUENCE_QUEUE, {}
+    labels = dict(sorted(definition.labels.items()))
+    name = definition.pool
+    if labels:
+        escaped = {key: value.replace("\\", "\\\\").replace(",", "\\,") for key, value in labels.items()}
+        name += "[" + ",".join(f"{key}={value}" for key, value in escaped.items()) + "]"
+    if name != fitting(name, QUEUE_LENGTH):
+        name = fitting(name, QUEUE_LENGTH - 72) + "... " + hashlib.sha256(name.encode()).hexdigest()
+    return name, definition.pool, labels
+
+
+def apply(conn: sa.Connection, plan: d.Plan, wanted: Mapping[str, d.AnyJob], by: str) -> None:
+    """Carry out a plan: new versions of what is added or changed, removal of what is removed, every step audited."""
+    for job_id in plan.remove:
+        remove(conn, job_id, by)
+    for job_id in [*plan.add, *plan.change]:
+        put(conn, job_id, wanted[job_id], by)
+
+
+def put(conn: sa.Connection, job_id: str, definition: d.AnyJob, by: str) -> int:
+    """Store a definition as a new version, if it differs from the one in force; returns the version in force.
+
+    Whether it is enabled is no part of the version: switching a job off and on makes no new one.
+    """
+    # Two that apply at once go one after the other, also where neither finds a row yet that it could lock.
+    of(conn).lock_name(conn, "jobfac:definitions")
+    wanted = d.canonical(definition)
+    body = json.dumps(wanted, ensure_ascii=False)
+    row = conn.execute(_CURRENT.where(job.c.id == job_id)).mappings().first()
+    before = None if row is None else row["definition"]
+    changed = before is None or json.loads(before) != wanted
+    version = 0 if row is None else int(row["version"])
+    if changed:
+        last = sa.select(sa.func.max(job_version.c.version)).where(job_version.c.job == job_id)
+        version = (conn.execute(last).scalar() or 0) + 1  # a job that was deleted goes on counting
+        conn.execute(
+            job_version.insert().values(created_at=utcnow()),
+            {"job": job_id, "version": version, "definition": body, "created_by": by},
+        )
+    name, pool, labels = queue_of(definition)
+    _know_queue(conn, name, pool, labels)
+    values = {
+        "kind": definition.kind,
+        "version": version,
+        "enabled": definition.enabled,
+        "category": definition.category,
+        "queue": name,
+        "updated_by": by,
+    }
+    if row is None:
+        conn.execute(job.insert().values({**values, "id": job_id, "updated_at": utcnow()}))
+    else:
+        conn.execute(job.update().values({**values, "updated_at": utcnow()}).where(job.c.id == job_id))
+    if changed:
+        audit.note(conn, by, "apply", job_id, before, body)
+    if row is not None and row["enabled"] != definition.enabled:
+        audit.note(conn, by, "enable" if definition.enabled else "disable", job_id)
+    return version
+
+
+def remove(conn: sa.Connection, job_id: str, by: str) -> bool:
+    """Delete a job; its versions stay for the runs that recorded them. False: there was none."""
+    stored = load(conn, job_id)
+    if stored is None:
+        return False
+    conn.execute(job.delete().where(job.c.id == job_id))
+    audit.note(conn, by, "delete", job_id, json.dumps(d.canonical(stored.definition), ensure_ascii=False))
+    return True
+
+
+def enable(conn: sa.Connection, job_id: str, enabled: bool, by: str) -> bool:
+    """Allow or forbid starts of a job; what runs goes on. False: there is no such job."""
+    changed = conn.execute(
+        job.update().values(enabled=enabled, updated_at=utcnow(), updated_by=by).where(job.c.id == job_id)
+    ).rowcount
+    if changed:
+        audit.note(conn, by, "enable" if enabled else "disable", job_id)
+    return bool(changed)
+
+
+def known_queues(conn: sa.Connection) -> list[tuple[str, str, dict[str, str]]]:
+    """Every queue that ever was: name, pool, labels a worker must have."""
+    rows = conn.execute(sa.select(queue.c.name, queue.c.pool, queue.c.labels))
+    return [(row.name, row.pool, json.loads(row.labels)) for row in rows]
+
+
+def _know_queue(conn: sa.Connection, name: str, pool: str, labels: Mapping[str, str]) -> None:
+    if conn.execute(sa.select(queue.c.name).where(queue.c.name == name)).first() is None:
+        conn.execute(queue.insert(), {"name": name, "pool": pool, "labels": json.dumps(labels)})
+
+
+def ids(conn: sa.Connection) -> Sequence[str]:
+    """The ids of all jobs in force."""
+    return conn.execute(sa.select(job.c.id).order_by(job.c.id)).scalars().all()
+
+
+def load_defaults(conn: sa.Connection) -> dict[str, d.Defaults]:
+    """The defaults of every category that has some."""
+    rows = conn.execute(sa.select(category.c.name, category.c.definition).order_by(category.c.name))
+    return {row.name: _parsed_defaults(row.definition) for row in rows}
+
+
+def defaults_of(conn: sa.Connection, name: str) -> d.Defaults:
+    """The defaults of one category."""
+    return _parsed_defaults(conn.execute(sa.select(category.c.definition).where(category.c.name == name)).scalar())
+
+
+def apply_defaults(conn: sa.Connection, plan: d.Plan, wanted: Mapping[str, d.Defaults], by: str) -> None:
+    """Carry out a plan about categories, as ``apply`` does about jobs."""
+    before = load_defaults(conn)
+    for name in [*plan.remove, *plan.add, *plan.change]:
+        old = json.dumps(d.canonical(before[name]), ensure_ascii=False) if name in before else None
+        new = json.dumps(d.canonical(wanted[name]), ensure_ascii=False) if name in wanted else None
+        conn.execute(category.delete().where(category.c.name == name))
+        if new is not None:
+            values = {"name": name, "definition": new, "updated_by": by}
+            conn.execute(category.insert().values(updated_at=utcnow()), values)
+        audit.note(conn, by, "delete" if new is None else "apply", f"defaults of {name}", old, new)

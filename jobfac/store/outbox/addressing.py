@@ -1,0 +1,128 @@
+"""News become notifications: one for each recipient that somebody named for the event."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from jobfac.database.dialects import SKIP, utcnow
+from jobfac.database.tables import news, notification, run
+from jobfac.definitions import AnyJob, DefinitionError, Notify, Recipient, read_notify
+from jobfac.states import Delivery
+from jobfac.store import jobs
+from jobfac.store.outbox.subscriptions import told_as
+
+_GIVEN = ("run_id", "job", "event", "dedupe", "recipient", "body")
+_INSERT = notification.insert().from_select(
+    [*_GIVEN, "state", "tries", "due_at", "created_at"],
+    sa.select(
+        *(sa.bindparam(f"p_{name}", type_=notification.c[name].type) for name in _GIVEN),
+        sa.literal_column(f"'{Delivery.WAITING}'"),
+        sa.literal_column("0"),
+        utcnow(),
+        utcnow(),
+    ).where(~sa.exists().where(notification.c.dedupe == sa.bindparam("p_dedupe")).select_from(notification)),
+    include_defaults=False,
+)
+
+
+def unaddressed(conn: sa.Connection, limit: int) -> Sequence[sa.RowMapping]:
+    """The oldest news that no other scheduler is just taking, locked."""
+    query = sa.select(news).with_hint(news, SKIP, "mssql").order_by(news.c.id).limit(limit)
+    return conn.execute(query).mappings().all()
+
+
+def address(
+    conn: sa.Connection, items: Sequence[Mapping[Any, Any]], bodies: Mapping[int, Mapping[str, Any]]
+) -> list[str]:
+    """Turn news, as ``unaddressed`` gives them, into notifications; what had been addressed before stays as it is.
+
+    Args:
+        bodies: by run, what is to be told where the news does not say it itself.
+
+    Returns:
+        What could not be read, so that nobody was told for its sake: a sentence each.
+    """
+    problems: list[str] = []
+    rows: dict[str, dict[str, Any]] = {}
+    for item in items:
+        body = json.loads(item["body"]) if item["body"] else bodies.get(item["run_id"], {"job": item["job"]})
+        for entry in _entries(conn, item, problems):
+            event = told_as(entry.on, item["event"])
+            if event is None:
+                continue
+            told = json.dumps({**body, "event": event, "detail": item["detail"]}, ensure_ascii=False)
+            for recipient in _each(entry.to):
+                values = {"run_id": item["run_id"], "job": item["job"], "event": event, "recipient": recipient}
+                dedupe = _dedupe(item, entry, recipient)
+                rows.setdefault(dedupe, {**values, "dedupe": dedupe, "body": told})
+    if rows:
+        conn.execute(_INSERT, [{f"p_{name}": value for name, value in row.items()} for row in rows.values()])
+    if items:
+        conn.execute(news.delete().where(news.c.id.in_([item["id"] for item in items])))
+    return problems
+
+
+def _each(recipient: Recipient) -> Iterator[str]:
+    """Its JSON, one for each address: one that fails does not make the others come twice."""
+    for one in recipient.email or (None,):
+        single = recipient if one is None else recipient.model_copy(update={"email": (one,)})
+        yield json.dumps(single.model_dump(mode="json", exclude_defaults=True), ensure_ascii=False, sort_keys=True)
+
+
+def _dedupe(item: Mapping[Any, Any], entry: Notify, recipient: str) -> str:
+    """What makes a notification the same: its event and its recipient, whoever named that and however often."""
+    who = hashlib.sha256(recipient.encode()).hexdigest()[:12]
+    if item["run_id"] is None:
+        return f"news{item['id']}.{item['event']}.{who}"
+    once = entry.once and item["event"] == "running_long"
+    return f"{item['run_id']}.{'' if once else item['attempt']}.{item['event']}.{who}"
+
+
+def _entries(conn: sa.Connection, item: Mapping[Any, Any], problems: list[str]) -> Iterator[Notify]:
+    """All that is said about an event: of the run by its job, its category and its start, then by the sequences above
+    it. Without a run, by the job as it is in force."""
+    place = _place(conn, item["run_id"])
+    if place is None:
+        yield from _of_job(conn, item["job"], problems)
+        return
+    wanted = ("sequence", "both")
+    while place is not None:
+        definition = _definition(conn, place, problems)
+        said = [*(definition.notify if definition else ()), *_of_category(conn, definition)]
+        said += read_notify(json.loads(place.overrides).get("notify", ())) if place.overrides else ()
+        yield from (entry for entry in said if entry.of in wanted)
+        wanted = ("jobs", "both")
+        place = _place(conn, place.sequence_run_id)
+
+
+def _place(conn: sa.Connection, run_id: int | None) -> Any:
+    query = sa.select(run.c.job, run.c.job_version, run.c.overrides, run.c.sequence_run_id)
+    return None if run_id is None else conn.execute(query.where(run.c.id == run_id)).first()
+
+
+def _definition(conn: sa.Connection, place: Any, problems: list[str]) -> AnyJob | None:
+    try:
+        return jobs.load_version(conn, place.job, place.job_version)
+    except DefinitionError as error:
+        problems.append(f"version {place.job_version} of job '{place.job}' cannot be read: {error}")
+        return None
+
+
+def _of_job(conn: sa.Connection, job_id: str, problems: list[str]) -> Iterator[Notify]:
+    try:
+        stored = jobs.load(conn, job_id)
+    except DefinitionError as error:
+        problems.append(f"job '{job_id}' cannot be read: {error}")
+        return
+    if stored is not None:
+        said = (*stored.definition.notify, *stored.defaults.notify)
+        yield from (entry for entry in said if entry.of != "jobs")
+
+
+def _of_category(conn: sa.Connection, definition: AnyJob | None) -> Sequence[Notify]:
+    if definition is None or definition.category is None:
+        return ()
+    return jobs.defaults_of(conn, definition.category).notify

@@ -1,0 +1,130 @@
+"""Notifications on their way: taken for a while, delivered, tried again later, or given up until somebody looks."""
+
+import json
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from jobfac.database.dialects import SKIP, utcnow
+from jobfac.database.tables import fitting, notification
+from jobfac.definitions import Recipient
+from jobfac.states import Delivery
+from jobfac.store import audit
+
+TRIES = 10
+"""After so many a notification is dead; with the pauses between them that is about an hour and a half."""
+
+FIRST_PAUSE = 10.0
+LONGEST_PAUSE = 3600.0
+"""Seconds between two tries."""
+
+BATCH = 500
+"""Rows forgotten in one transaction at most."""
+
+
+class Taken(NamedTuple):
+    """A notification that the caller is to deliver now; ``tries``, this one included, is the fence of what it says."""
+
+    id: int
+    tries: int
+    dedupe: str
+    run_id: int | None
+    event: str
+    recipient: Recipient
+    body: dict[str, Any]
+
+
+def pause(tries: int) -> float:
+    """Seconds until the next try after so many that failed."""
+    return min(FIRST_PAUSE * 2.0 ** (tries - 1), LONGEST_PAUSE)
+
+
+_TAKE = (
+    sa.select(
+        notification.c.id,
+        (notification.c.tries + 1).label("tries"),
+        notification.c.dedupe,
+        notification.c.run_id,
+        notification.c.event,
+        notification.c.recipient,
+        notification.c.body,
+    )
+    .with_hint(notification, SKIP, "mssql")
+    .where(sa.text(f"state = '{Delivery.WAITING}'"), notification.c.due_at <= utcnow())
+    .order_by(notification.c.due_at)
+)
+
+
+def take(conn: sa.Connection, limit: int, lease: float) -> list[Taken]:
+    """Take up to ``limit`` notifications that are due. Who does not say within ``lease`` seconds what became of one
+    loses it to whoever takes it next."""
+    rows = conn.execute(_TAKE.limit(limit)).mappings().all()
+    if rows:
+        change = notification.update().where(notification.c.id.in_([row["id"] for row in rows]))
+        conn.execute(change.values(tries=notification.c.tries + 1, due_at=utcnow(lease * 1000)))
+    return [
+        Taken(
+            **{
+                **row,
+                "recipient": Recipient.model_validate(json.loads(row["recipient"])),
+                "body": json.loads(row["body"]),
+            }
+        )
+        for row in rows
+    ]
+
+
+def delivered(conn: sa.Connection, taken: Taken) -> bool:
+    """It has arrived. False: somebody else took it meanwhile, so that it may arrive twice, with the same ``dedupe``."""
+    return _settle(conn, taken, {"state": Delivery.DELIVERED, "delivered_at": utcnow(), "error": None})
+
+
+def failed(conn: sa.Connection, taken: Taken, error: str) -> Delivery:
+    """It did not arrive: try again later, or give up; returns which."""
+    state = Delivery.DEAD if taken.tries >= TRIES else Delivery.WAITING
+    _settle(conn, taken, {"state": state, "due_at": utcnow(pause(taken.tries) * 1000), "error": fitting(error, 1000)})
+    return state
+
+
+def _settle(conn: sa.Connection, taken: Taken, values: dict[str, Any]) -> bool:
+    mine = (
+        notification.c.id == taken.id,
+        notification.c.tries == taken.tries,
+        notification.c.state == Delivery.WAITING,
+    )
+    return conn.execute(notification.update().where(*mine).values(values)).rowcount == 1
+
+
+def find(conn: sa.Connection, state: Delivery | None = None, limit: int = 100) -> Sequence[sa.RowMapping]:
+    """Notifications, newest first: every column but ``body``."""
+    columns: list[Any] = [column for column in notification.c if column.name != "body"]
+    query = sa.select(*columns).order_by(notification.c.id.desc()).limit(limit)
+    return conn.execute(query if state is None else query.where(notification.c.state == state)).mappings().all()
+
+
+def requeue(conn: sa.Connection, ids: Sequence[int] | None, by: str) -> list[int]:
+    """Let dead notifications (None: all of them) be tried again from the beginning; the ids of those that were dead."""
+    change = notification.update().where(notification.c.state == Delivery.DEAD)
+    if ids is not None:
+        change = change.where(notification.c.id.in_(ids))
+    change = change.values(state=Delivery.WAITING, tries=0, due_at=utcnow()).returning(notification.c.id)
+    found = sorted(conn.execute(change).scalars())
+    for one in found:
+        audit.note(conn, by, "requeue", f"notification {one}")
+    return found
+
+
+def forget(conn: sa.Connection, age: float) -> bool:
+    """Remove some that were delivered or given up and are older than ``age`` seconds; True: there may be more."""
+    # The oldest of all, and then which are too old: a search for those would read to the table's end for the last few.
+    first = (
+        sa.select(notification.c.id, notification.c.created_at, utcnow(-age * 1000).label("oldest"))
+        .where(notification.c.state != Delivery.WAITING)
+        .order_by(notification.c.id)
+        .limit(BATCH)
+    )
+    ids = [row.id for row in conn.execute(first) if row.created_at < row.oldest]
+    if ids:
+        conn.execute(notification.delete().where(notification.c.id.in_(ids)))
+    return len(ids) == BATCH

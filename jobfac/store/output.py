@@ -1,0 +1,122 @@
+"""Captured output in the database: chunks by (run, attempt, stream, offset). A gap between chunks is a cut."""
+
+import heapq
+import itertools
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from jobfac.database.dialects import octets, utcnow
+from jobfac.database.tables import run_output
+
+STREAMS = ("stdout", "stderr")
+PAGE = 256 * 1024
+"""Bytes in one row, and in one answer of ``read``, at most."""
+
+
+class Stored(NamedTuple):
+    """A piece of a stream: ``data`` begins ``offset`` bytes from the stream's start."""
+
+    run_id: int
+    attempt: int
+    stream: str
+    offset: int
+    data: bytes
+
+
+_KEY = ("run_id", "attempt", "stream", "offset")
+_INSERT = run_output.insert().from_select(
+    [*_KEY, "data", "at"],
+    sa.select(*(sa.bindparam(f"p_{name}", type_=run_output.c[name].type) for name in (*_KEY, "data")), utcnow()).where(
+        ~sa.exists().where(*(run_output.c[name] == sa.bindparam(f"p_{name}") for name in _KEY)).select_from(run_output)
+    ),
+    include_defaults=False,
+)
+
+
+def append(conn: sa.Connection, chunks: Iterable[Stored]) -> None:
+    """Store new chunks. Safe to repeat: a chunk that is there already is left as it is."""
+    rows = [{f"p_{name}": value for name, value in chunk._asdict().items()} for chunk in chunks]
+    if rows:
+        conn.execute(_INSERT, rows)
+
+
+def end_of(conn: sa.Connection, run_id: int, attempt: int, stream: str) -> int:
+    """How far the stream is stored, in bytes from its start."""
+    query = (
+        sa.select(run_output.c.offset, octets(run_output.c.data))
+        .where(run_output.c.run_id == run_id, run_output.c.attempt == attempt, run_output.c.stream == stream)
+        .order_by(run_output.c.offset.desc())
+        .limit(1)
+    )
+    row = conn.execute(query).first()
+    return 0 if row is None else int(row[0]) + int(row[1])
+
+
+def cut(conn: sa.Connection, run_id: int, attempt: int, stream: str, head: int, tail: int) -> None:
+    """Drop the chunks between the head, which ends at ``head``, and the tail, which begins at ``tail``."""
+    conn.execute(
+        run_output.delete().where(
+            run_output.c.run_id == run_id,
+            run_output.c.attempt == attempt,
+            run_output.c.stream == stream,
+            run_output.c.offset >= head,
+            run_output.c.offset + octets(run_output.c.data) <= tail,
+        )
+    )
+
+
+class Piece(NamedTuple):
+    """What a reader gets: ``skipped`` bytes were cut before ``data``; ``at`` is when it was stored."""
+
+    stream: str
+    offset: int
+    data: bytes
+    skipped: int
+    at: Any
+
+
+def cut_mark(skipped: int) -> bytes:
+    """What a reader sees in place of so many bytes that were cut; nothing in place of none."""
+    return f"\n[... {skipped:,} bytes cut ...]\n".encode() if skipped else b""
+
+
+def read(
+    conn: sa.Connection, run_id: int, attempt: int, positions: dict[str, int], limit: int = PAGE
+) -> Sequence[Piece]:
+    """What the streams named in ``positions`` hold beyond those offsets, merged in the order in which it was stored.
+
+    ``positions`` is moved on to where the returned pieces end, so that calling again continues. At least one piece is
+    returned if there is any, and not many more than ``limit`` bytes.
+    """
+    most = max(1, limit // 16384)
+    streams = [_beyond(conn, run_id, attempt, stream, position, most) for stream, position in positions.items()]
+    pieces: list[Piece] = []
+    size = 0
+    # Merged, not sorted by time: the database's clock may be set back, and within a stream only the offset counts.
+    for row in itertools.islice(heapq.merge(*streams, key=lambda row: row.at), most):
+        known = positions[row.stream]
+        begin = max(known, row.offset)
+        data = row.data[begin - row.offset :]
+        pieces.append(Piece(row.stream, begin, data, max(0, row.offset - known), row.at))
+        positions[row.stream] = begin + len(data)
+        size += len(data)
+        if size >= limit:
+            break
+    return pieces
+
+
+def _beyond(conn: sa.Connection, run_id: int, attempt: int, stream: str, position: int, most: int) -> Sequence[Any]:
+    query = (
+        sa.select(run_output.c.stream, run_output.c.offset, run_output.c.data, run_output.c.at)
+        .where(
+            run_output.c.run_id == run_id,
+            run_output.c.attempt == attempt,
+            run_output.c.stream == stream,
+            run_output.c.offset + octets(run_output.c.data) > position,
+        )
+        .order_by(run_output.c.offset)
+        .limit(most)
+    )
+    return conn.execute(query).all()

@@ -1,0 +1,43 @@
+"""Runs: started, listed, stopped and finished here. This package is the sole writer of ``run.state``, together with
+the claim and the expiry in ``leases``.
+
+Every function takes a ``Connection`` first; who opens the transaction decides what is atomic.
+"""
+
+from jobfac.store.runs.admission import release_blocked
+from jobfac.store.runs.events import events_of, record
+from jobfac.store.runs.finish import Finished, Outcome, end, finish, give_back, note_program, report_progress
+from jobfac.store.runs.promotion import IS_DUE, promote_due
+from jobfac.store.runs.reading import attempts, find, get, present
+from jobfac.store.runs.retry import retry_delay
+from jobfac.store.runs.starting import Start, retry, start, start_each, start_many
+from jobfac.store.runs.stopping import Stopped, request_stop
+from jobfac.store.runs.subscribers import snapshots
+
+__all__ = [
+    "IS_DUE",
+    "Finished",
+    "Outcome",
+    "Start",
+    "Stopped",
+    "attempts",
+    "end",
+    "events_of",
+    "find",
+    "finish",
+    "get",
+    "give_back",
+    "note_program",
+    "present",
+    "promote_due",
+    "record",
+    "release_blocked",
+    "report_progress",
+    "request_stop",
+    "retry",
+    "retry_delay",
+    "snapshots",
+    "start",
+    "start_each",
+    "start_many",
+]

@@ -1,0 +1,54 @@
+"""The append-only history of every run: each transition, who caused it and why."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from jobfac.database.dialects import rows, utcnow
+from jobfac.database.tables import BigId, fitting, run_event
+from jobfac.store.runs.event import Event
+from jobfac.store.runs.subscribers import tell
+
+ALL = 2**31 - 1
+
+_KINDS = {
+    "run_id": BigId, "attempt": run_event.c.attempt.type, "word": run_event.c.event.type, "who": run_event.c.by.type,
+    "detail": run_event.c.detail.type, "place": sa.Integer(),
+}  # fmt: skip
+
+
+@functools.cache
+def _insert(engine: str) -> sa.Insert:
+    given = rows.given(engine, **_KINDS)
+    told = (given.c.run_id, given.c.attempt, utcnow(), given.c.word, given.c.who, given.c.detail)
+    # Their ids say in which order things happened. SQL Server orders what is inserted only where it may be cut off.
+    select = sa.select(*told).order_by(given.c.place).limit(ALL)
+    return run_event.insert().from_select(["run_id", "attempt", "at", "event", "by", "detail"], select)
+
+
+def record(conn: sa.Connection, events: Sequence[Event]) -> None:
+    """Append events at the database's time, and news for those who want to hear of them. The runs have changed."""
+    if not events:
+        return
+    told = [
+        {
+            "run_id": event.run_id,
+            "attempt": event.attempt,
+            "word": event.event,
+            "who": event.by,
+            "detail": None if event.detail is None else fitting(event.detail, 1000),
+            "place": place,
+        }
+        for place, event in enumerate(events)
+    ]
+    conn.execute(_insert(conn.dialect.name), rows.handed(told))
+    tell(conn, events)
+
+
+def events_of(conn: sa.Connection, run_id: int) -> Sequence[sa.RowMapping]:
+    """The events of one run, oldest first: ``id``, ``attempt``, ``at``, ``event``, ``by``, ``detail``."""
+    columns: list[Any] = [c for c in run_event.c if c.name != "run_id"]
+    query = sa.select(*columns).where(run_event.c.run_id == run_id).order_by(run_event.c.id)
+    return conn.execute(query).mappings().all()

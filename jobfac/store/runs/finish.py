@@ -1,0 +1,285 @@
+"""Finishing executions: every write carries the fence, and a result that comes too late is discarded, visibly."""
+
+import functools
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from jobfac.database.dialects import LOCKED, LOCKED_BY_KEY, rows, utcnow
+from jobfac.database.tables import BigId, Word, attempt, fitting, run, spelled
+from jobfac.states import FINAL, HELD, RunState
+from jobfac.store.runs import admission
+from jobfac.store.runs.event import Event
+from jobfac.store.runs.events import record
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one execution ended, as its worker saw it.
+
+    ``state`` is final, or ``queued`` to give the run back unharmed. ``ended`` is a time of this machine's monotonic
+    clock, of which only the distance to now is used: the time stored is the database's. ``retry_after`` seconds: try
+    again then.
+    """
+
+    run_id: int
+    attempt: int
+    state: RunState
+    exit_code: int | None = None
+    signal: int | None = None
+    reason: str | None = None
+    exit_message: str | None = None
+    outputs: str | None = None
+    pid: int | None = None
+    paths: Mapping[str, str] = field(default_factory=dict)
+    ended: float = field(default_factory=time.monotonic)
+    retry_after: float | None = None
+
+
+class Finished(NamedTuple):
+    """A run that reached a final state just now."""
+
+    run_id: int
+    job: str
+    state: RunState
+    sequence_run_id: int | None
+    visit_id: int | None
+
+
+_HELD_COLUMNS = (
+    run.c.id, run.c.job, run.c.state, run.c.attempt, run.c.worker_id, run.c.failures, run.c.restartable,
+    run.c.already_running, run.c.concurrency_key, run.c.sequence_run_id, run.c.visit_id, run.c.stop_by,
+    run.c.notify,
+)  # fmt: skip
+
+_LOCK = (
+    sa.select(*_HELD_COLUMNS)
+    .with_hint(run, LOCKED_BY_KEY, "mssql")
+    .where(run.c.id.in_(sa.bindparam("ids", expanding=True)))
+)
+
+_ENDED = {
+    "run_id": BigId, "fence": run.c.attempt.type, "holder": BigId, "state": Word, "verdict": Word, "ago": BigId,
+    "again_in": BigId, "failed": run.c.failures.type, "exit_code": run.c.exit_code.type, "signal": run.c.signal.type,
+    "reason": run.c.reason.type, "exit_message": run.c.exit_message.type, "outputs": run.c.outputs.type,
+    "pid": attempt.c.pid.type, "stdout_path": attempt.c.stdout_path.type, "stderr_path": attempt.c.stderr_path.type,
+}  # fmt: skip
+"""What ``_values`` says of an execution's end."""
+
+
+def _fence(given: sa.Subquery) -> tuple[sa.ColumnElement[bool], ...]:
+    """The fence: nothing but the execution that has ended."""
+    return run.c.id == given.c.run_id, run.c.attempt == given.c.fence, run.c.worker_id == given.c.holder
+
+
+@functools.cache
+def _end(engine: str) -> sa.Update:
+    given = rows.given(engine, **_ENDED)
+    told = ("state", "exit_code", "signal", "reason", "exit_message", "outputs")
+    values: dict[str, Any] = {name: given.c[name] for name in told}
+    values |= {"ended_at": utcnow(given.c.ago), "failures": run.c.failures + given.c.failed}
+    change = run.update().where(*_fence(given), sa.text(f"given.state IN ({spelled(FINAL)})"))
+    return rows.sought(change.values(values), run)
+
+
+@functools.cache
+def _go_on(engine: str) -> sa.Update:
+    given = rows.given(engine, **_ENDED)
+    values: dict[str, Any] = {name: given.c[name] for name in ("state", "reason", "exit_code", "signal")}
+    values |= {"ready_at": utcnow(given.c.again_in), "queued_at": utcnow(), "failures": run.c.failures + given.c.failed}
+    values |= dict.fromkeys(("worker_id", "worker", "progress", "message"), sa.null())
+    change = run.update().where(*_fence(given), sa.text(f"given.state NOT IN ({spelled(FINAL)})"))
+    return rows.sought(change.values(values), run)
+
+
+@functools.cache
+def _close(engine: str) -> sa.Update:
+    given = rows.given(engine, **_ENDED)
+    told = ("exit_code", "signal", "reason", "pid", "stdout_path", "stderr_path")
+    values = {"state": given.c.verdict, "ended_at": utcnow(given.c.ago), **{name: given.c[name] for name in told}}
+    change = attempt.update().where(attempt.c.run_id == given.c.run_id, attempt.c.number == given.c.fence)
+    return rows.sought(change.values(values), attempt)
+
+
+def _write(conn: sa.Connection, ends: Sequence[Mapping[str, Any]]) -> None:
+    """Let runs end or go on, and close their attempts: a statement for each of the three, however many they are."""
+    if not ends:
+        return
+    engine, handed = conn.dialect.name, rows.handed(ends)
+    if any(values["state"] in FINAL for values in ends):
+        conn.execute(_end(engine), handed)
+    if any(values["state"] not in FINAL for values in ends):
+        conn.execute(_go_on(engine), handed)
+    conn.execute(_close(engine), handed)
+
+
+def finish(conn: sa.Connection, worker_id: int, outcomes: Sequence[Outcome], by: str) -> list[Finished]:
+    """Store the outcomes of this worker's executions, retry or end their runs, and free what waited for them.
+
+    Safe to repeat: an outcome that is stored already is recognised and left as it is.
+    """
+    if not outcomes:
+        return []
+    found = {row["id"]: row for row in conn.execute(_LOCK, {"ids": [o.run_id for o in outcomes]}).mappings()}
+    ends: list[dict[str, Any]] = []
+    events: list[Event] = []
+    finished: list[Finished] = []
+    freed: list[Mapping[Any, Any]] = []
+    known = [o for o in outcomes if o.run_id in found]
+    mine = [o for o in known if _is_mine(found[o.run_id], o, worker_id)]
+    late = [o for o in known if not _is_mine(found[o.run_id], o, worker_id)]
+    events += [_discarded(o, by) for o in _not_stored(conn, late, worker_id)]
+    # Before anything is changed: who decides about the same rule meanwhile sees all of this or nothing.
+    admission.lock(conn, [found[outcome.run_id] for outcome in mine])
+    for outcome in mine:
+        row = found[outcome.run_id]
+        state, failed = _next_state(row, outcome)
+        if outcome.state == RunState.STOPPED and row["stop_by"]:
+            outcome = replace(outcome, reason=f"{outcome.reason or 'stopped'} by {row['stop_by']}")
+        ends.append(_values(outcome, worker_id, state, failed))
+        detail = outcome.reason
+        if state == RunState.SCHEDULED:
+            detail = f"{outcome.state}: {outcome.reason or 'no reason given'}; again in {outcome.retry_after:.1f} s"
+        events.append(Event(outcome.run_id, outcome.attempt, state, by, detail, row["notify"]))
+        if state in FINAL:
+            finished.append(Finished(row["id"], row["job"], state, row["sequence_run_id"], row["visit_id"]))
+        if state != RunState.QUEUED:
+            freed.append(row)
+    _write(conn, ends)
+    record(conn, events)
+    admission.release_blocked(conn, freed, by)
+    return finished
+
+
+def give_back(conn: sa.Connection, lost: Sequence[Mapping[Any, Any]], why: str, by: str) -> list[Finished]:
+    """Settle held runs whose worker is gone: back to the queue, or ``lost``, or ``stopped`` if a stop was asked for.
+
+    Args:
+        lost: as ``held`` selects them, locked in this transaction.
+        why: the attempt's reason, such as "its worker died".
+    """
+    ends: list[dict[str, Any]] = []
+    events: list[Event] = []
+    finished: list[Finished] = []
+    freed: list[Mapping[Any, Any]] = []
+    admission.lock(conn, lost)
+    for row in lost:
+        stopping = row["state"] == RunState.STOPPING
+        state = RunState.STOPPED if stopping else RunState.QUEUED if row["restartable"] else RunState.LOST
+        outcome = Outcome(row["id"], row["attempt"], RunState.LOST, reason=why)
+        ends.append(_values(outcome, row["worker_id"], state, failed=0))
+        events.append(Event(row["id"], row["attempt"], state, by, why, row["notify"]))
+        if state in FINAL:
+            finished.append(Finished(row["id"], row["job"], state, row["sequence_run_id"], row["visit_id"]))
+            freed.append(row)
+    _write(conn, ends)
+    record(conn, events)
+    admission.release_blocked(conn, freed, by)
+    return finished
+
+
+def end(conn: sa.Connection, run_id: int, state: RunState, reason: str | None, by: str) -> Finished:
+    """End a running sequence, which no worker holds. The caller has locked its row and seen that it is running."""
+    row = conn.execute(sa.select(*_HELD_COLUMNS).where(run.c.id == run_id)).mappings().one()
+    admission.lock(conn, [row])
+    conn.execute(run.update().where(run.c.id == run_id).values(state=state, reason=_cut(reason), ended_at=utcnow()))
+    record(conn, [Event(run_id, row["attempt"], state, by, reason, row["notify"])])
+    admission.release_blocked(conn, [row], by)
+    return Finished(run_id, row["job"], state, row["sequence_run_id"], row["visit_id"])
+
+
+def held(conn: sa.Connection, condition: sa.ColumnElement[bool], limit: int) -> Sequence[sa.RowMapping]:
+    """Running and stopping runs that fit, locked, in the form that ``give_back`` takes."""
+    query = (
+        sa.select(*_HELD_COLUMNS)
+        .with_hint(run, LOCKED, "mssql")
+        .where(sa.text(f"state IN ({spelled(HELD)})"), condition)
+        .order_by(run.c.id)
+        .limit(limit)
+    )
+    return conn.execute(query).mappings().all()
+
+
+def note_program(conn: sa.Connection, run_id: int, number: int, pid: int | None, paths: Mapping[str, str]) -> None:
+    """Show which process executes a run, and to which files its streams go, while it still runs."""
+    conn.execute(
+        attempt.update()
+        .where(attempt.c.run_id == run_id, attempt.c.number == number)
+        .values(pid=pid, stdout_path=_cut(paths.get("stdout")), stderr_path=_cut(paths.get("stderr")))
+    )
+
+
+def _is_mine(row: Mapping[Any, Any], outcome: Outcome, worker_id: int) -> bool:
+    return (
+        row["attempt"] == outcome.attempt
+        and row["worker_id"] == worker_id
+        and row["state"] in (RunState.RUNNING, RunState.STOPPING)
+    )
+
+
+def _not_stored(conn: sa.Connection, outcomes: Sequence[Outcome], worker_id: int) -> list[Outcome]:
+    """Those that came too late. The others are stored: their commit succeeded and only its answer was lost."""
+    if not outcomes:
+        return []
+    query = sa.select(attempt.c.run_id, attempt.c.number).where(
+        attempt.c.run_id.in_([o.run_id for o in outcomes]),
+        attempt.c.worker_id == worker_id,
+        attempt.c.state != RunState.LOST,
+    )
+    stored = {(row.run_id, row.number) for row in conn.execute(query)}
+    return [o for o in outcomes if (o.run_id, o.attempt) not in stored]
+
+
+def _discarded(outcome: Outcome, by: str) -> Event:
+    what = f"attempt {outcome.attempt} ended {outcome.state} after its lease was lost; the result was discarded"
+    return Event(outcome.run_id, outcome.attempt, "discarded", by, what)
+
+
+def _next_state(row: Mapping[Any, Any], outcome: Outcome) -> tuple[RunState, int]:
+    """Where the run goes, and whether a retry was used up by it."""
+    stopping = row["state"] == RunState.STOPPING
+    if outcome.state == RunState.QUEUED:
+        return (RunState.STOPPED if stopping else RunState.QUEUED if row["restartable"] else RunState.LOST), 0
+    if outcome.retry_after is not None and not stopping:
+        return RunState.SCHEDULED, 1
+    return outcome.state, 0
+
+
+def _values(outcome: Outcome, worker_id: int, state: RunState, failed: int) -> dict[str, Any]:
+    verdict = RunState.STOPPED if outcome.state == RunState.QUEUED else outcome.state
+    return {
+        "run_id": outcome.run_id,
+        "fence": outcome.attempt,
+        "holder": worker_id,
+        "state": state,
+        "verdict": verdict,
+        "ago": -round((time.monotonic() - outcome.ended) * 1000),
+        "again_in": round((outcome.retry_after or 0.0) * 1000),
+        "failed": failed,
+        "exit_code": outcome.exit_code,
+        "signal": outcome.signal,
+        "reason": _cut(outcome.reason),
+        "exit_message": _cut(outcome.exit_message),
+        "outputs": outcome.outputs,
+        "pid": outcome.pid,
+        "stdout_path": _cut(outcome.paths.get("stdout")),
+        "stderr_path": _cut(outcome.paths.get("stderr")),
+    }
+
+
+def _cut(text: str | None) -> str | None:
+    return None if text is None else fitting(text, 1000)
+
+
+def report_progress(
+    conn: sa.Connection, run_id: int, attempt_number: int, progress: float | None, message: str | None
+) -> None:
+    """Show how far an execution has come; a later attempt of the run is left alone."""
+    conn.execute(
+        run.update()
+        .where(run.c.id == run_id, run.c.attempt == attempt_number, run.c.state.in_(HELD))
+        .values(progress=progress, message=message)
+    )

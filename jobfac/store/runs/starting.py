@@ -1,0 +1,264 @@
+"""Starting runs: what a definition and a request make of each other."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from jobfac.database.dialects import utcnow
+from jobfac.database.tables import fitting, run
+from jobfac.definitions import DefinitionError, Notify, Problem, read_notify
+from jobfac.definitions.values import suggestion
+from jobfac.errors import NotFound, Refused, no_job, no_run
+from jobfac.states import ACTIVE, JobKind, RunState
+from jobfac.store import jobs, outbox
+from jobfac.store.runs import admission
+from jobfac.store.runs.event import Event
+from jobfac.store.runs.events import record
+from jobfac.store.runs.stopping import make_room
+
+PAYLOAD_LIMIT = 4 * 1024 * 1024
+"""Characters of a payload at most."""
+
+KEY_LIMIT = 200
+"""Characters of a start's key at most."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """A wish to run a job. Times: ``delay`` in seconds from now, or ``at`` an aware instant.
+
+    ``key`` makes the start idempotent: the same key of the same job gives the same run, however often it is asked for.
+    ``manual`` is a person's or a program's start, which ``on_demand`` may forbid; a schedule's or a sequence's is not.
+    ``overrides``: a sequence's ``arguments`` and ``payloads`` by job, and for this run alone ``notify`` as in a
+    definition. ``heard``: the events of which somebody wants to hear because of the sequence that this is a job of.
+    """
+
+    job: str
+    by: str
+    arguments: Sequence[str] | None = None
+    payload: str | None = None
+    priority: int | None = None
+    delay: float | None = None
+    at: datetime | None = None
+    key: str | None = None
+    overrides: Mapping[str, Any] | None = None
+    manual: bool = True
+    schedule_id: int | None = None
+    due_at: datetime | None = None
+    sequence_run_id: int | None = None
+    visit_id: int | None = None
+    heard: str | None = None
+    retry_of: int | None = None
+
+
+def start(conn: sa.Connection, wish: Start) -> int:
+    """Insert a run and return its id. Look at its state: the already-running policy may have made it ``denied``.
+
+    Raises:
+        NotFound: there is no such job.
+        Refused: the job is disabled, not startable by hand, or does not take other arguments or this ``notify``.
+        DefinitionError: the ``notify`` among the overrides is none, or arguments and payloads are not by job for a
+            sequence, by job for a program, or for a job that is not in the sequence.
+    """
+    if wish.key is not None:
+        # Two with the same key: the second waits here. The lock is on one key of ix_run_start_key, or on the gap where
+        # it would be: others wait only for a start whose new key falls into the same gap, and that is short. Without a
+        # seek it would be a lock on all runs.
+        found = conn.execute(
+            sa.select(run.c.id)
+            .with_hint(run, "WITH (FORCESEEK, UPDLOCK, HOLDLOCK)", "mssql")
+            .where(run.c.job == wish.job, run.c.start_key == wish.key)
+        ).scalar()
+        if found is not None:
+            return int(found)
+    return _insert(conn, wish, _checked(conn, wish), 1)[0]
+
+
+def start_many(conn: sa.Connection, wish: Start, count: int) -> list[int]:
+    """Insert ``count`` equal runs and return their ids in order. All or none. Raises as ``start`` does."""
+    values = _checked(conn, wish)
+    if admission.is_ruled(values):
+        return [_insert(conn, wish, values, 1)[0] for _ in range(count)]
+    ids: list[int] = []
+    while len(ids) < count:
+        ids += _insert(conn, wish, values, min(admission.BATCH, count - len(ids)))
+    return ids
+
+
+def start_each(conn: sa.Connection, wishes: Sequence[Start]) -> list[int | NotFound | Refused]:
+    """Like ``start`` for each of many different wishes, in as few statements as can be; none has a key or a delay.
+
+    A refusal stands in the place of its wish and does not hold up the others.
+    """
+    stored = jobs.load_many(conn, {wish.job for wish in wishes})
+    answers: dict[int, int | NotFound | Refused] = {}
+    rows: dict[int, dict[str, Any]] = {}
+    for position, wish in enumerate(wishes):
+        try:
+            rows[position] = _values(stored.get(wish.job), wish)
+        except (NotFound, Refused) as error:
+            answers[position] = error
+    free = {position: values for position, values in rows.items() if not admission.is_ruled(values)}
+    admission.lock(conn, rows.values())  # all at once and in order: two that start the same jobs cannot cross
+    for position, values in rows.items():
+        if position not in free:
+            answers[position] = _insert(conn, wishes[position], values, 1)[0]
+    ids = _write(conn, list(free.values()), RunState.QUEUED) if free else []
+    answers.update(zip(free, ids, strict=True))
+    return [answers[position] for position in range(len(wishes))]
+
+
+def retry(conn: sa.Connection, run_id: int, by: str, overrides: Mapping[str, Any] | None = None) -> int:
+    """Run a finished run again, with the same arguments and payload and the job's present definition: a new run's id.
+
+    ``overrides`` replace those of the run, key by key.
+
+    Raises:
+        NotFound: there is no such run, or its job is gone.
+        Refused: it has not ended yet, or the job is disabled.
+    """
+    row = conn.execute(sa.select(run).where(run.c.id == run_id)).mappings().first()
+    if row is None:
+        raise no_run(run_id)
+    if row["state"] in ACTIVE:
+        raise Refused(f"Run {run_id} is still {row['state']}; stop it first, or wait for its end.")
+    said = {**(json.loads(row["overrides"]) if row["overrides"] else {}), **(overrides or {})}
+    wish = Start(
+        job=row["job"],
+        by=by,
+        arguments=None if row["arguments"] is None else json.loads(row["arguments"]),
+        payload=row["payload"],
+        priority=row["priority"],
+        overrides=said or None,
+        manual=False,
+        retry_of=run_id,
+    )
+    return _insert(conn, wish, _values(jobs.load(conn, wish.job), wish), 1)[0]
+
+
+def _checked(conn: sa.Connection, wish: Start) -> dict[str, Any]:
+    """The row of a new run; what a person or a program gives it is known to fit."""
+    values = _values(jobs.load(conn, wish.job), wish)
+    if not wish.manual:
+        return values
+    by_job = {name: (wish.overrides or {}).get(name) for name in ("arguments", "payloads")}
+    if values["kind"] == JobKind.PROGRAM:
+        if any(given is not None for given in by_job.values()):
+            raise _misfit(wish, "arguments", "is a program, which takes a list of arguments and one payload")
+    elif wish.arguments is not None or wish.payload is not None:
+        raise _misfit(wish, "arguments", "is a sequence, which takes arguments and payloads by job id")
+    elif any(by_job.values()):
+        inside = _inside(conn, wish.job)
+        for name, given in by_job.items():
+            for child in given or ():
+                if child not in inside:
+                    raise _misfit(wish, name, f"has no job '{child}' inside{suggestion(child, inside)}")
+    return values
+
+
+def _misfit(wish: Start, field: str, message: str) -> DefinitionError:
+    return DefinitionError([Problem(f"job '{wish.job}' {message}", field)])
+
+
+def _inside(conn: sa.Connection, sequence: str) -> set[str]:
+    """The ids of all jobs that a sequence may start, those of the sequences in it included."""
+    inside: set[str] = set()
+    level = {sequence}
+    while level:
+        found = [one for one in jobs.load_many(conn, level).values() if not isinstance(one, DefinitionError)]
+        steps = [step for one in found for step in getattr(one.definition, "steps", ())]
+        level = {child for step in steps for child in step.jobs} - inside
+        inside |= level
+    return inside
+
+
+def _values(stored: jobs.Stored | DefinitionError | None, wish: Start) -> dict[str, Any]:
+    """The row of a new run but for its state."""
+    if stored is None:
+        raise no_job(wish.job)
+    if isinstance(stored, DefinitionError):
+        raise Refused(f"Job '{wish.job}' cannot be read by this version of jobfac: {stored}")
+    job = stored.definition
+    if not stored.enabled:
+        raise Refused(f"Job '{wish.job}' is disabled; `jobfac jobs enable {wish.job}` allows it again.")
+    if wish.manual and not job.on_demand:
+        raise Refused(f"Job '{wish.job}' may not be started by hand: its definition says on_demand: false.")
+    if wish.arguments is not None and wish.manual and not job.replace_arguments:
+        raise Refused(f"Job '{wish.job}' takes no other arguments: its definition says replace_arguments: false.")
+    if wish.payload is not None and len(wish.payload) > PAYLOAD_LIMIT:
+        raise Refused(f"The payload has {len(wish.payload):,} characters; {PAYLOAD_LIMIT:,} is the most.")
+    if wish.key is not None and wish.key != fitting(wish.key, KEY_LIMIT):
+        raise Refused(f"The key has {len(wish.key)} characters; {KEY_LIMIT} is the most.")
+    told = outbox.interest([*job.notify, *stored.defaults.notify, *_ad_hoc(wish)], wish.heard)
+    return {
+        "job": stored.id,
+        "job_version": stored.version,
+        "kind": stored.kind,
+        "queue": stored.queue,
+        "priority": job.priority if wish.priority is None else wish.priority,
+        "arguments": None if wish.arguments is None else json.dumps(list(wish.arguments), ensure_ascii=False),
+        "payload": wish.payload,
+        "overrides": None if wish.overrides is None else json.dumps(wish.overrides, ensure_ascii=False),
+        "notify": told.notify,
+        "notify_jobs": told.notify_jobs if stored.kind == JobKind.SEQUENCE else None,
+        "created_by": fitting(wish.by, 128),
+        "restartable": getattr(job, "restartable", True),
+        "already_running": job.already_running,
+        "concurrency_key": job.concurrency.key if job.concurrency else None,
+        "concurrency_limit": job.concurrency.limit if job.concurrency else None,
+        "start_key": wish.key,
+        "schedule_id": wish.schedule_id,
+        "due_at": wish.due_at,
+        "sequence_run_id": wish.sequence_run_id,
+        "visit_id": wish.visit_id,
+        "retry_of": wish.retry_of,
+    }
+
+
+def _ad_hoc(wish: Start) -> Sequence[Notify]:
+    """Whom the start itself wants told. Secrets belong to definitions: who may only start jobs shall not have them
+    sent anywhere."""
+    if not wish.overrides or "notify" not in wish.overrides:
+        return ()
+    entries = read_notify(wish.overrides["notify"])
+    for entry in entries:
+        if references := entry.to.references():
+            raise Refused(f"A start cannot have the secret {references[0]} sent; put that into the job's notify.")
+    return entries
+
+
+def _insert(conn: sa.Connection, wish: Start, values: Mapping[str, Any], count: int) -> list[int]:
+    later = wish.at is not None or bool(wish.delay)
+    if later:
+        state = RunState.SCHEDULED
+    else:
+        admission.lock(conn, [values])
+        if values["already_running"] == "replace":
+            make_room(conn, values["job"], wish.by)
+        state = admission.admit(conn, values)
+    ready_at = None
+    if later:
+        ready_at = utcnow((wish.delay or 0) * 1000) if wish.at is None else wish.at
+    return _write(conn, [values] * count, state, ready_at)
+
+
+def _write(conn: sa.Connection, rows: Sequence[Mapping[str, Any]], state: RunState, ready_at: Any = None) -> list[int]:
+    """Insert runs that all begin in ``state``, at their time if there is one; their ids in order."""
+    statement = _ENTRY[state] if ready_at is None else _entry(state, ready_at=ready_at)
+    ids = [int(found) for found in conn.execute(statement, [{**row, "state": state} for row in rows]).scalars()]
+    pairs = zip(ids, rows, strict=True)
+    record(conn, [Event(found, 0, state, row["created_by"], notify=row["notify"]) for found, row in pairs])
+    return ids
+
+
+def _entry(state: RunState, **more: Any) -> sa.Executable:
+    """The statement that inserts runs in this state."""
+    insert = run.insert().values({"created_at": utcnow(), **admission.on_entry(state), **more})
+    return insert.returning(run.c.id, sort_by_parameter_order=True)
+
+
+_ENTRY = {state: _entry(state) for state in (RunState.QUEUED, RunState.BLOCKED, RunState.DENIED)}

@@ -1,0 +1,76 @@
+"""What happens to a run, told to whoever wants to hear of it: the word that events have for it becomes news."""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from jobfac.database.dialects import PASS
+from jobfac.database.tables import run, spelled
+from jobfac.states import FAILURES, FINAL, RunState
+from jobfac.store import outbox
+from jobfac.store.outbox import RECOVERED, News
+from jobfac.store.runs.event import Event
+from jobfac.store.runs.reading import PUBLIC, present
+
+JUDGED = FAILURES - {RunState.DENIED} | {RunState.SUCCEEDED, RunState.MIXED}
+"""Final states that say whether the job works; a run that was stopped or denied says nothing about that."""
+
+_SNAPSHOT = sa.select(*(run.c[name] for name in PUBLIC)).where(run.c.id.in_(sa.bindparam("ids", expanding=True)))
+
+_earlier = run.alias("earlier")
+_LAST = (
+    sa.select(_earlier.c.state)
+    .with_hint(_earlier, PASS, "mssql")  # another run that is just ending is no reason to wait
+    .where(_earlier.c.job == run.c.job, _earlier.c.id < run.c.id, sa.text(f"earlier.state IN ({spelled(JUDGED)})"))
+    .order_by(_earlier.c.id.desc())
+    .limit(1)
+    .scalar_subquery()
+)
+_LAST_STATES = sa.select(run.c.id, _LAST.label("last")).where(run.c.id.in_(sa.bindparam("ids", expanding=True)))
+
+
+def as_news(event: str, attempt: int) -> str | None:
+    """The event of a ``notify`` entry that an event of a run is, None: it is none of them."""
+    if event in FINAL or event == "running_long":
+        return event
+    if event == RunState.RUNNING:
+        return "started" if attempt == 1 else None
+    return "retry" if event == RunState.SCHEDULED and attempt > 0 else None
+
+
+def tell(conn: sa.Connection, events: Sequence[Event]) -> None:
+    """Record those of these events of which somebody wants to hear, with their runs as they are now. Nothing is asked
+    of the database where nobody does."""
+    told = [(event, name) for event in events if (name := as_news(event.event, event.attempt))]
+    told = [(event, name) for event, name in told if outbox.wants(event.notify, name) or _may_recover(event, name)]
+    if not told:
+        return
+    bodies = snapshots(conn, {event.run_id for event, _ in told})
+    better = _recovered(conn, {event.run_id for event, name in told if _may_recover(event, name)})
+    items = []
+    for event, name in told:
+        happened = RECOVERED if event.run_id in better and _may_recover(event, name) else name
+        body = bodies.get(event.run_id)
+        if body is not None and outbox.wants(event.notify, happened):
+            items.append(News(body["job"], happened, body, event.run_id, event.attempt, event.detail))
+    outbox.record(conn, items)
+
+
+def _may_recover(event: Event, name: str) -> bool:
+    return name == RunState.SUCCEEDED and outbox.wants(event.notify, RECOVERED)
+
+
+def snapshots(conn: sa.Connection, run_ids: Collection[int]) -> dict[int, dict[str, Any]]:
+    """Runs as they are shown, by id."""
+    if not run_ids:
+        return {}
+    return {row["id"]: present(row) for row in conn.execute(_SNAPSHOT, {"ids": sorted(run_ids)}).mappings()}
+
+
+def _recovered(conn: sa.Connection, run_ids: Collection[int]) -> set[int]:
+    """Those of these successes before which the job's last run was none."""
+    if not run_ids:
+        return set()
+    rows = conn.execute(_LAST_STATES, {"ids": sorted(run_ids)})
+    return {row.id for row in rows if row.last not in (None, RunState.SUCCEEDED)}

@@ -1,0 +1,38 @@
+"""Blackouts hold back retries as they hold back starts."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+
+import sqlalchemy as sa
+
+from jobfac.database.dialects import utcnow
+from jobfac.database.tables import run, schedule
+from jobfac.recurrence import FOREVER, blackout_end
+from jobfac.store.runs import Outcome
+from jobfac.store.schedules.decision import read
+
+
+def hold_back(conn: sa.Connection, outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """The outcomes, their retries put off where they would fall into a blackout of the schedule that started the run.
+
+    A retry in a blackout without an end never comes, so the run has failed for good.
+    """
+    again = {outcome.run_id: outcome.retry_after for outcome in outcomes if outcome.retry_after is not None}
+    if not again:
+        return list(outcomes)
+    query = (
+        sa.select(run.c.id, schedule.c.definition, utcnow().label("now"))
+        .join(schedule, schedule.c.id == run.c.schedule_id)
+        .where(run.c.id.in_(again), schedule.c.definition.contains('"blackout"'))
+    )
+    put_off: dict[int, float | None] = {}
+    for row in conn.execute(query):
+        rule = read(row.definition)
+        ready_at = row.now + timedelta(seconds=again[row.id] or 0.0)
+        if end := blackout_end(rule.blackout, rule.zone, ready_at):
+            put_off[row.id] = None if end == FOREVER else (end - row.now).total_seconds()
+    return [
+        replace(outcome, retry_after=put_off[outcome.run_id]) if outcome.run_id in put_off else outcome
+        for outcome in outcomes
+    ]

@@ -1,0 +1,139 @@
+"""Due schedules become runs, each due time once."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from jobfac.database.dialects import SKIP, rows, utcnow
+from jobfac.database.tables import BigId, run, schedule
+from jobfac.store import audit, outbox, runs
+from jobfac.store.outbox import News
+from jobfac.store.runs import Start
+from jobfac.store.schedules.decision import RUNS, Decision, decide, read, wish
+
+BATCH = 200
+"""Schedules in one transaction at most: others of other schedulers are not kept waiting long."""
+
+PUT_OFF = timedelta(minutes=1)
+"""When a schedule is looked at again that could not be understood."""
+
+
+class Refusal(NamedTuple):
+    """A due time that did not become a run; ``due_at`` None: the schedule itself could not be used."""
+
+    job: str
+    name: str
+    due_at: datetime | None
+    why: str
+
+
+class Miss(NamedTuple):
+    """Due times from ``since`` to before ``until`` passed without a run, as the schedule's ``missed`` has it."""
+
+    job: str
+    name: str
+    since: datetime
+    until: datetime
+
+
+class Inserted(NamedTuple):
+    """What came of the schedules that were due: how many there were, the ids of the new runs, and what did not run."""
+
+    schedules: int
+    runs: list[int]
+    refusals: list[Refusal]
+    misses: list[Miss]
+
+
+_DUE = (
+    sa.select(
+        schedule.c.id,
+        schedule.c.job,
+        schedule.c.name,
+        schedule.c.definition,
+        schedule.c.next_due_at,
+        schedule.c.last_due_at,
+        schedule.c.resumed_at,
+        utcnow().label("now"),
+    )
+    .with_hint(schedule, SKIP, "mssql")
+    .where(sa.text("fire_at IS NOT NULL AND paused = 0"), schedule.c.fire_at <= utcnow())
+    .order_by(schedule.c.fire_at)
+)
+
+_MOVED = ("next_due_at", "fire_at", "last_due_at")
+
+
+@functools.cache
+def _advance(engine: str) -> sa.Update:
+    given = rows.given(engine, id=BigId, **{name: schedule.c[name].type for name in _MOVED})
+    change = schedule.update().where(schedule.c.id == given.c.id).values({name: given.c[name] for name in _MOVED})
+    return rows.sought(change, schedule)
+
+
+def insert_due(conn: sa.Connection, by: str, limit: int = BATCH) -> Inserted:
+    """Start what is due, of up to ``limit`` schedules, and move these on to their next due time. Safe to repeat."""
+    refusals: list[Refusal] = []
+    misses: list[Miss] = []
+    wishes: list[Start] = []
+    moves: list[dict[str, Any]] = []
+    for row in conn.execute(_DUE.limit(limit)).mappings().all():
+        if len(wishes) >= RUNS:
+            break
+        try:
+            rule = read(row["definition"])
+            decision = decide(rule, row, row["now"])
+            wishes += [wish(rule, row, due) for due in decision.times]
+        except (ValueError, LookupError, ArithmeticError) as error:
+            decision = Decision([], row["next_due_at"], row["now"] + PUT_OFF)
+            refusals.append(Refusal(row["job"], row["name"], None, f"the schedule cannot be used: {error}"))
+        moves.append(_move(row, decision))
+        if decision.missed is not None:
+            misses.append(Miss(row["job"], row["name"], *decision.missed))
+    if not moves:
+        return Inserted(0, [], [], [])
+    wishes = _without_twins(conn, wishes)
+    started = runs.start_each(conn, wishes)
+    conn.execute(_advance(conn.dialect.name), rows.handed(moves))
+    for miss in misses:
+        span = f"{miss.since.isoformat()} to {miss.until.isoformat()}"
+        audit.note(conn, by, "missed", f"{miss.job}/{miss.name}", after=span)
+    outbox.record(conn, map(_news, misses))
+    refusals += [
+        Refusal(start.job, start.by.removeprefix("schedule "), start.due_at, str(answer))
+        for start, answer in zip(wishes, started, strict=True)
+        if isinstance(answer, Exception)
+    ]
+    return Inserted(len(moves), [answer for answer in started if isinstance(answer, int)], refusals, misses)
+
+
+def _news(miss: Miss) -> News:
+    since, until = miss.since.isoformat(), miss.until.isoformat()
+    body = {"job": miss.job, "schedule": miss.name, "since": since, "until": until}
+    why = f"times of the schedule '{miss.name}' from {since} to before {until} passed without a run"
+    return News(miss.job, "missed", body, detail=why)
+
+
+def _move(row: Mapping[Any, Any], decision: Decision) -> dict[str, Any]:
+    return {
+        "id": row["id"],
+        "next_due_at": decision.next_due_at,
+        "fire_at": decision.fire_at,
+        "last_due_at": decision.times[-1] if decision.times else row["last_due_at"],
+    }
+
+
+def _without_twins(conn: sa.Connection, wishes: Sequence[Start]) -> list[Start]:
+    """Without those whose run is there already. The lock on the schedule prevents that; only a hand that set a row
+    back can bring it about, and then one schedule must not stop all others by the unique index."""
+    if not wishes:
+        return []
+    query = sa.select(run.c.schedule_id, run.c.due_at).where(
+        run.c.schedule_id.in_({wish.schedule_id for wish in wishes}),
+        run.c.due_at >= min(wish.due_at for wish in wishes if wish.due_at),
+    )
+    known = {tuple(row) for row in conn.execute(query)}
+    return [wish for wish in wishes if (wish.schedule_id, wish.due_at) not in known] if known else list(wishes)

@@ -1,0 +1,152 @@
+"""Looking at schedules, pausing and resuming them, and what they would do."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from heapq import merge
+from itertools import islice
+from operator import itemgetter
+from typing import Any
+
+import sqlalchemy as sa
+
+from jobfac.database.dialects import utcnow
+from jobfac.database.tables import job, schedule
+from jobfac.definitions import Schedule
+from jobfac.errors import NotFound, no_job
+from jobfac.recurrence import explain
+from jobfac.store import audit, jobs
+from jobfac.store.runs.reading import shown_value
+
+LONGEST_GAP = 100_000
+"""Candidates in a row that do not fire after which a preview gives up."""
+
+
+def list_schedules(
+    conn: sa.Connection, job_id: str | None = None, categories: Sequence[str] | None = None
+) -> list[dict[str, Any]]:
+    """Schedules as JSON-able objects, by job and name; only of this job, or of jobs in these categories.
+
+    Keys: ``id``, ``job``, ``name``, ``paused``, ``job_enabled``, ``next_due_at``, ``fire_at`` (with jitter),
+    ``last_due_at``, ``definition``.
+    """
+    query = _SHOWN.order_by(schedule.c.job, schedule.c.id)
+    if job_id is not None:
+        query = query.where(schedule.c.job == job_id)
+    if categories is not None:
+        query = query.where(job.c.category.in_(categories))
+    return [_present(row) for row in conn.execute(query).mappings()]
+
+
+def get(conn: sa.Connection, schedule_id: int) -> dict[str, Any]:
+    """One schedule, as in ``list_schedules``.
+
+    Raises:
+        NotFound: there is none with this id.
+    """
+    row = conn.execute(_SHOWN.where(schedule.c.id == schedule_id)).mappings().first()
+    if row is None:
+        raise NotFound(f"There is no schedule {schedule_id}; `jobfac schedule list` shows what there is.")
+    return _present(row)
+
+
+_SHOWN = sa.select(
+    schedule.c.id,
+    schedule.c.job,
+    schedule.c.name,
+    schedule.c.paused,
+    job.c.enabled.label("job_enabled"),
+    schedule.c.next_due_at,
+    schedule.c.fire_at,
+    schedule.c.last_due_at,
+    schedule.c.definition,
+).join(job, job.c.id == schedule.c.job)
+
+
+def _present(row: Mapping[Any, Any]) -> dict[str, Any]:
+    return {name: shown_value(value) for name, value in row.items()} | {"definition": json.loads(row["definition"])}
+
+
+def pause(conn: sa.Connection, job_id: str, name: str | None, by: str) -> list[str]:
+    """Let a schedule, or all of a job's (``name`` None), start nothing; the names of those that were not paused yet.
+
+    Raises:
+        NotFound: the job has no such schedule.
+    """
+    return _switch(conn, job_id, name, by, "pause", {"paused": True})
+
+
+def resume(conn: sa.Connection, job_id: str, name: str | None, by: str) -> list[str]:
+    """Let schedules start runs again. What was due meanwhile counts as missed. Returns and raises as ``pause``."""
+    return _switch(conn, job_id, name, by, "resume", {"paused": False, "resumed_at": utcnow()})
+
+
+def _switch(
+    conn: sa.Connection, job_id: str, name: str | None, by: str, action: str, values: Mapping[str, Any]
+) -> list[str]:
+    query = sa.select(schedule.c.id, schedule.c.name, schedule.c.paused).where(schedule.c.job == job_id)
+    found = conn.execute(query.order_by(schedule.c.id)).all()
+    chosen = [row for row in found if name is None or row.name == name]
+    if not chosen:
+        if jobs.load(conn, job_id) is None:
+            raise no_job(job_id)
+        raise no_schedule(job_id, name, [row.name for row in found])
+    changed = []
+    for row in chosen:
+        change = schedule.update().where(schedule.c.id == row.id, schedule.c.paused == (not values["paused"]))
+        if conn.execute(change.values({**values, "updated_at": utcnow()})).rowcount:
+            audit.note(conn, by, action, f"{job_id}/{row.name}")
+            changed.append(row.name)
+    return changed
+
+
+def no_schedule(job_id: str, name: str | None, names: Sequence[str]) -> NotFound:
+    """The error of a schedule that is not among those of the job."""
+    if not names:
+        return NotFound(f"Job '{job_id}' has no schedules; `jobfac schedule list` shows what there is.")
+    return NotFound(f"Job '{job_id}' has no schedule '{name}'; its schedules are: {', '.join(names)}.")
+
+
+def preview(
+    conn: sa.Connection, job_id: str, count: int, start: datetime | None = None, every_candidate: bool = False
+) -> list[dict[str, Any]]:
+    """When a job would be due, all of its schedules together, as ``count`` JSON-able objects in order of time.
+
+    Keys: ``due_at``, ``schedule`` (its name), ``local`` (the same instant in the schedule's zone), ``fires``,
+    ``reason`` (why it does not fire, or why it is at another time than the one written). Jitter, pauses and switched
+    off jobs are not looked at, but a schedule that its definition switches off has no times.
+
+    Args:
+        start: aware; times later than it. Default: now, by the database's clock.
+        every_candidate: also those that do not fire.
+
+    Raises:
+        NotFound: there is no such job.
+    """
+    stored = jobs.load(conn, job_id)
+    if stored is None:
+        raise no_job(job_id)
+    definition = stored.definition
+    begin: datetime = conn.execute(sa.select(utcnow())).scalar_one() if start is None else start
+    streams = [
+        _candidates(name, rule, begin, every_candidate)
+        for name, rule in zip(definition.schedule_names(), definition.schedules, strict=True)
+        if rule.enabled
+    ]
+    return list(islice(merge(*streams, key=itemgetter("due_at")), count))
+
+
+def _candidates(name: str, rule: Schedule, start: datetime, every_candidate: bool) -> Iterator[dict[str, Any]]:
+    silent = 0
+    for candidate in explain(rule, start, 10**9):
+        silent = 0 if candidate.fires else silent + 1
+        if silent > LONGEST_GAP:
+            return
+        if candidate.fires or every_candidate:
+            yield {
+                "due_at": candidate.due_at.isoformat(timespec="seconds"),
+                "schedule": name,
+                "local": candidate.local.isoformat(timespec="seconds"),
+                "fires": candidate.fires,
+                "reason": candidate.reason,
+            }

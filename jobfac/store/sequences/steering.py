@@ -1,0 +1,80 @@
+"""Stopping and retrying, of a sequence or of any other run."""
+
+import sqlalchemy as sa
+
+from jobfac import errors
+from jobfac.database.tables import run, spelled
+from jobfac.definitions import Sequence as Definition
+from jobfac.errors import Refused
+from jobfac.states import ACTIVE, JobKind, RunState
+from jobfac.store import jobs, runs
+from jobfac.store.runs import Stopped
+from jobfac.store.sequences import visits
+from jobfac.store.sequences.advance import advance_all, lock
+from jobfac.store.sequences.decide import failed_step
+from jobfac.store.sequences.stepping import FIRST
+
+_PLACE = sa.select(run.c.job, run.c.kind, run.c.state, run.c.sequence_run_id)
+
+
+def stop(conn: sa.Connection, run_id: int, *, now: bool, by: str) -> Stopped:
+    """Stop any run, as ``runs.request_stop`` does; a sequence with everything in it: nothing more is started, and it
+    ends as ``stopped`` when its last job has ended, which may be at once. A sequence that contains the run goes on.
+
+    Raises:
+        NotFound: there is no such run.
+    """
+    place = conn.execute(_PLACE.where(run.c.id == run_id)).first()
+    if place is None:
+        raise errors.no_run(run_id)
+    concerned = {run_id if place.kind == JobKind.SEQUENCE else place.sequence_run_id, place.sequence_run_id} - {None}
+    lock(conn, concerned)
+    before = runs.request_stop(conn, run_id, now=now, by=by).before
+    if place.kind == JobKind.SEQUENCE:
+        stop_jobs(conn, run_id, now=now, by=by)
+    advance_all(conn, concerned, by)
+    after = conn.execute(sa.select(run.c.state).where(run.c.id == run_id)).scalar_one()
+    return Stopped(before, RunState(after))
+
+
+def stop_jobs(conn: sa.Connection, run_id: int, *, now: bool, by: str) -> None:
+    """Ask every job of a sequence run that has not ended to stop, those of sequences within it too."""
+    active = sa.select(run.c.id, run.c.kind).where(
+        run.c.sequence_run_id == run_id, sa.text(f"state IN ({spelled(ACTIVE)})")
+    )
+    for child in conn.execute(active.order_by(run.c.id)).all():
+        runs.request_stop(conn, child.id, now=now, by=by)
+        if child.kind == JobKind.SEQUENCE:
+            stop_jobs(conn, child.id, now=now, by=by)
+            advance_all(conn, [child.id], by)
+
+
+def retry(conn: sa.Connection, run_id: int, by: str, *, from_failed: bool = False) -> int:
+    """Run a finished run again, as ``runs.retry`` does: a new run's id.
+
+    With ``from_failed`` a sequence begins with the step that did not succeed most recently, all of whose jobs run
+    again; what earlier steps reported can still be referred to. A retry of such a run begins with that step too.
+
+    Raises:
+        NotFound: there is no such run, or its job is gone.
+        Refused: it has not ended, its job is disabled, or there is no failed step to go on from.
+    """
+    if not from_failed:
+        return runs.retry(conn, run_id, by)
+    row = conn.execute(
+        sa.select(run.c.job, run.c.job_version, run.c.kind, run.c.state).where(run.c.id == run_id)
+    ).first()
+    if row is None:
+        raise errors.no_run(run_id)
+    if row.kind != JobKind.SEQUENCE:
+        raise Refused(f"Run {run_id} is not of a sequence; retry it without --from-failed.")
+    former = jobs.load_version(conn, row.job, row.job_version)
+    assert isinstance(former, Definition)
+    step = None if row.state == RunState.SUCCEEDED else failed_step(former, visits.all_of(conn, run_id))
+    if step is None:
+        raise Refused(f"No step of run {run_id} failed; retry it without --from-failed to run all of it.")
+    stored = jobs.load(conn, row.job)
+    present = stored.definition if stored is not None else None
+    if isinstance(present, Definition) and step not in {one.name for one in present.steps}:
+        raise Refused(f"The step '{step}', which failed in run {run_id}, is gone; retry it without --from-failed.")
+    return runs.retry(conn, run_id, by, overrides={FIRST: step})

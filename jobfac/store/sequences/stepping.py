@@ -1,0 +1,115 @@
+"""Coming to a step: its condition, what it hands to its jobs, and their starts."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from jobfac.database.dialects import utcnow
+from jobfac.database.tables import run
+from jobfac.definitions import Sequence as Definition
+from jobfac.definitions import Step
+from jobfac.states import JobKind, StepResult, StepStart
+from jobfac.store import jobs, runs
+from jobfac.store.runs import Start
+from jobfac.store.sequences import visits
+from jobfac.store.sequences.decide import is_open, leave, step_of
+from jobfac.store.sequences.references import UnknownReference, fill
+
+FIRST = "first_step"
+"""The key, among a run's overrides, of the step to begin with."""
+
+ANCESTORS = 20
+"""How many runs that were retried, one after the other, are searched for outputs."""
+
+
+class Course:
+    """A sequence run under way: its definition and what its start said. ``by`` is who moves it."""
+
+    def __init__(self, row: Any, sequence: Definition, by: str) -> None:
+        overrides = json.loads(row.overrides) if row.overrides else {}
+        self.run_id: int = row.id
+        self.sequence = sequence
+        self.by = by
+        self.priority: int = row.priority
+        self.retry_of: int | None = row.retry_of
+        self.heard: str | None = row.notify_jobs
+        self.first: str | None = overrides.get(FIRST)
+        self.arguments: Mapping[str, list[str]] = overrides.get("arguments") or {}
+        self.payloads: Mapping[str, str] = overrides.get("payloads") or {}
+
+
+def enter(conn: sa.Connection, course: Course, name: str, number: int) -> None:
+    """Come to a step for the ``number``-th time: start its jobs, or skip it, or fail it."""
+    sequence, step = course.sequence, step_of(course.sequence, name)
+    if step.start_if is not None and not is_open(step, _now(conn)):
+        left = leave(sequence, step, StepResult.SKIPPED)
+        visits.enter(conn, course.run_id, step, number, StepStart.SKIPPED, left, "its start_if did not hold")
+        return
+    try:
+        wishes = [_wish(conn, course, step, job) for job in step.jobs]
+    except UnknownReference as error:
+        left = leave(sequence, step, StepResult.FAILURE)
+        visits.enter(conn, course.run_id, step, number, StepStart.FAILED, left, str(error))
+        return
+    visit_id = visits.enter(conn, course.run_id, step, number, StepStart.STARTED)
+    answers = runs.start_each(conn, [replace(wish, visit_id=visit_id) for wish in wishes])
+    reasons = {
+        job: str(answer) for job, answer in zip(step.jobs, answers, strict=True) if isinstance(answer, Exception)
+    }
+    if reasons:
+        visits.refuse(conn, visit_id, reasons)
+
+
+def _now(conn: sa.Connection) -> datetime:
+    now: datetime = conn.execute(sa.select(utcnow())).scalar_one()
+    return now
+
+
+def _wish(conn: sa.Connection, course: Course, step: Step, job: str) -> Start:
+    """How a job of a step is started: what the sequence's start said comes before what the step says.
+
+    Raises:
+        UnknownReference: something that it hands over refers to nothing.
+    """
+
+    def filled(text: Any) -> str:
+        return fill(str(text), course.sequence, lambda *place: visits.outputs(conn, _lineage(conn, course), *place))
+
+    arguments = course.arguments.get(job, step.arguments.get(job))
+    payload = course.payloads.get(job, step.payloads.get(job))
+    return Start(
+        job=job,
+        by=f"run {course.run_id}",
+        arguments=None if arguments is None else [filled(one) for one in arguments],
+        payload=None if payload is None else filled(payload),
+        priority=course.priority,
+        overrides=_inherited(conn, course, job),
+        manual=False,
+        sequence_run_id=course.run_id,
+        heard=course.heard,
+    )
+
+
+def _inherited(conn: sa.Connection, course: Course, job: str) -> Mapping[str, Any] | None:
+    """What a nested sequence hears of the start's arguments and payloads: all, for its jobs may be meant."""
+    if not course.arguments and not course.payloads:
+        return None
+    stored = jobs.load(conn, job)
+    if stored is None or stored.kind != JobKind.SEQUENCE:
+        return None
+    return {"arguments": course.arguments, "payloads": course.payloads}
+
+
+def _lineage(conn: sa.Connection, course: Course) -> Iterator[int]:
+    """The sequence run, and, where it goes on from the middle, the runs that it goes on from."""
+    yield course.run_id
+    earlier = course.retry_of if course.first else None
+    for _ in range(ANCESTORS):
+        if earlier is None:
+            return
+        yield earlier
+        earlier = conn.execute(sa.select(run.c.retry_of).where(run.c.id == earlier)).scalar()

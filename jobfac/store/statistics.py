@@ -1,0 +1,257 @@
+"""Statistics by day: what became of runs, in a few rows that outlive them.
+
+A run that has ended is counted once, in the transaction that marks it so (``run.counted``): any number of schedulers
+may count side by side and be killed at any point. Only what is counted is purged. A run belongs to the day (UTC) on
+which it ended; the time of its executions is shared out among the days on which they went on.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from jobfac.database.dialects import SKIP, of, utcnow
+from jobfac.database.tables import UNCOUNTED, attempt, daily, daily_worker, run
+from jobfac.states import FINAL
+
+BATCH = 500
+"""Runs counted in one transaction at most."""
+
+LATE = 60_000
+"""Milliseconds after its time from which on a run that begins is late."""
+
+COLUMNS = (
+    run.c.id, run.c.job, run.c.state, run.c.attempt, run.c.failures, run.c.created_at, run.c.ready_at, run.c.due_at,
+    run.c.queued_at, run.c.started_at, run.c.ended_at,
+)  # fmt: skip
+"""What ``tally`` has to know of a run."""
+
+EXECUTION = (attempt.c.worker, attempt.c.started_at, attempt.c.ended_at)
+"""What ``work`` has to know of an attempt."""
+
+
+@dataclass
+class Tally:
+    """What became of some runs. Times in milliseconds, those of the last attempt; None: there is nothing to tell."""
+
+    states: dict[str, int] = field(default_factory=lambda: {state.value: 0 for state in sorted(FINAL)})
+    attempts: int = 0
+    retries: int = 0
+    ran: int = 0  # runs that were executed at all
+    run_ms: int = 0
+    shortest_ms: int | None = None
+    longest_ms: int | None = None
+    longest_run: int | None = None
+    waited: int = 0  # runs that came from the queue
+    wait_ms: int = 0
+    late: int = 0
+    latest_ms: int | None = None
+    latest_run: int | None = None
+
+    def add(self, other: "Tally") -> None:
+        """Let this be about the other's runs, too."""
+        for state, number in other.states.items():
+            self.states[state] += number
+        for name in SUMS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        if other.shortest_ms is not None and (self.shortest_ms is None or other.shortest_ms < self.shortest_ms):
+            self.shortest_ms = other.shortest_ms
+        if other.longest_ms is not None and (self.longest_ms is None or other.longest_ms > self.longest_ms):
+            self.longest_ms, self.longest_run = other.longest_ms, other.longest_run
+        if other.latest_ms is not None and (self.latest_ms is None or other.latest_ms > self.latest_ms):
+            self.latest_ms, self.latest_run = other.latest_ms, other.latest_run
+
+
+SUMS = ("attempts", "retries", "ran", "run_ms", "waited", "wait_ms", "late")
+
+
+def of_run(row: Any) -> Tally:
+    """One run that has ended; ``row`` has ``COLUMNS``."""
+    found = Tally(attempts=row.attempt, retries=row.failures)
+    found.states[row.state] = 1
+    if row.started_at is None:
+        return found
+    found.ran, found.run_ms = 1, _ms(row.ended_at - row.started_at)
+    found.shortest_ms = found.longest_ms = found.run_ms
+    found.longest_run = found.latest_run = row.id
+    if row.queued_at is not None and row.started_at >= row.queued_at:
+        found.waited, found.wait_ms = 1, _ms(row.started_at - row.queued_at)
+    found.latest_ms = _ms(row.started_at - _time_to_begin(row))
+    found.late = int(found.latest_ms > LATE)
+    return found
+
+
+def _time_to_begin(row: Any) -> datetime:
+    """When the last attempt should have begun: a later attempt's time came when its run was given back to the queue."""
+    first = row.attempt <= 1
+    found: datetime = (first and row.due_at) or row.ready_at or row.created_at
+    return found
+
+
+def _ms(span: timedelta) -> int:
+    return max(0, span // timedelta(milliseconds=1))
+
+
+def tally(rows: Iterable[Any]) -> dict[tuple[date, str], Tally]:
+    """Runs that have ended, by day and job."""
+    found: dict[tuple[date, str], Tally] = {}
+    for row in rows:
+        found.setdefault((row.ended_at.date(), row.job), Tally()).add(of_run(row))
+    return found
+
+
+@dataclass
+class Work:
+    """What a worker did on a day. Milliseconds: ``busy_ms`` of executions, ``slot_ms`` of its slots while present."""
+
+    attempts: int = 0
+    busy_ms: int = 0
+    slot_ms: int = 0
+
+    def add(self, other: "Work") -> None:
+        """Let this be about the other's, too."""
+        self.attempts += other.attempts
+        self.busy_ms += other.busy_ms
+        self.slot_ms += other.slot_ms
+
+
+def work(rows: Iterable[Any]) -> dict[tuple[date, str], Work]:
+    """Executions that have ended, by day and worker; each row has ``EXECUTION``."""
+    found: dict[tuple[date, str], Work] = {}
+    for row in rows:
+        for day, milliseconds in shares(row.started_at, row.ended_at):
+            found.setdefault((day, row.worker), Work()).busy_ms += milliseconds
+        found[row.ended_at.date(), row.worker].attempts += 1
+    return found
+
+
+def presence(rows: Iterable[Any]) -> dict[tuple[date, str], Work]:
+    """Workers' slots, by day and worker; each row has ``name``, ``slots``, ``started_at``, ``ended_at``."""
+    found: dict[tuple[date, str], Work] = {}
+    for row in rows:
+        for day, milliseconds in shares(row.started_at, row.ended_at):
+            found.setdefault((day, row.name), Work()).slot_ms += row.slots * milliseconds
+    return found
+
+
+def shares(begin: datetime, end: datetime) -> Iterator[tuple[date, int]]:
+    """How much of a span lies on each day, in milliseconds; the day of its end is always among them."""
+    begin, end = begin.astimezone(UTC), max(begin, end).astimezone(UTC)
+    while begin.date() < end.date():
+        midnight = begin.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+        yield begin.date(), _ms(midnight - begin)
+        begin = midnight
+    yield end.date(), _ms(end - begin)
+
+
+def uncounted(limit: int | None = None) -> sa.Select[Any]:
+    """The runs that have ended and are not counted yet."""
+    return sa.select(*COLUMNS).where(sa.text(UNCOUNTED)).order_by(run.c.ended_at).limit(limit)
+
+
+def uncounted_executions() -> sa.Select[Any]:
+    """The executions of the runs that have ended and are not counted yet."""
+    theirs = attempt.join(run, run.c.id == attempt.c.run_id)
+    return sa.select(*EXECUTION).select_from(theirs).where(sa.text(f"run.{UNCOUNTED}"), attempt.c.ended_at.is_not(None))
+
+
+def count(conn: sa.Connection) -> int:
+    """Count some runs that have ended, with their executions; how many. Less than ``BATCH``: there are no more."""
+    _lock(conn)
+    rows = conn.execute(uncounted(BATCH).with_hint(run, SKIP, "mssql")).all()
+    if rows:
+        ids = [row.id for row in rows]
+        ended = (attempt.c.run_id.in_(ids), attempt.c.ended_at.is_not(None))
+        _add_runs(conn, tally(rows))
+        _add_work(conn, work(conn.execute(sa.select(*EXECUTION).where(*ended))))
+        conn.execute(run.update().where(run.c.id.in_(ids)).values(counted=True))
+    return len(rows)
+
+
+def count_presence(conn: sa.Connection, workers: Iterable[Any]) -> None:
+    """Keep the presence of workers whose rows are removed in this transaction; the rows are as in ``presence``."""
+    _lock(conn)
+    _add_work(conn, presence(workers))
+
+
+def _lock(conn: sa.Connection) -> None:
+    """Whoever adds to a day's row does it alone: two that insert the same would make one of them fail."""
+    of(conn).lock_name(conn, "jobfac:daily")
+
+
+_STATES = [state.value for state in sorted(FINAL)]
+
+
+def _stands(table: sa.Table) -> list[sa.ColumnElement[bool]]:
+    return [column == sa.bindparam(f"p_{column.name}") for column in table.primary_key.columns]
+
+
+def _adding(table: sa.Table, names: Iterable[str]) -> sa.Update:
+    return table.update().where(*_stands(table)).values({n: table.c[n] + sa.bindparam(f"p_{n}") for n in names})
+
+
+def _either(condition: sa.ColumnElement[bool], stays: str, comes: str) -> sa.Case[Any]:
+    return sa.case((condition, daily.c[stays]), else_=sa.bindparam(f"p_{comes}", type_=sa.BigInteger))
+
+
+def _greatest(name: str) -> dict[str, sa.Case[Any]]:
+    stays = daily.c[f"{name}_ms"] >= sa.bindparam(f"p_{name}_ms", type_=sa.BigInteger)
+    return {column: _either(stays, column, column) for column in (f"{name}_ms", f"{name}_run")}
+
+
+_SHORTER = daily.c.shortest_ms < sa.bindparam("p_shortest_ms", type_=sa.BigInteger)
+_ADD_RUNS = _adding(daily, (*_STATES, *SUMS))
+_EXTREMES = (
+    daily.update()
+    .where(*_stands(daily))
+    .values(shortest_ms=_either(_SHORTER, "shortest_ms", "shortest_ms"), **_greatest("longest"), **_greatest("latest"))
+)
+_ADD_WORK = _adding(daily_worker, ("attempts", "busy_ms", "slot_ms"))
+
+
+def _add_runs(conn: sa.Connection, found: Mapping[tuple[date, str], Tally]) -> None:
+    _make_rows(conn, daily, found)
+    rows = [
+        {"p_day": day, "p_job": job, **_bound(its.states), **_bound(vars(its))} for (day, job), its in found.items()
+    ]
+    conn.execute(_ADD_RUNS, rows)
+    if executed := [row for row in rows if row["p_ran"]]:
+        conn.execute(_EXTREMES, executed)
+
+
+def _add_work(conn: sa.Connection, done: Mapping[tuple[date, str], Work]) -> None:
+    if done:
+        _make_rows(conn, daily_worker, done)
+        rows = [{"p_day": day, "p_worker": name, **_bound(vars(its))} for (day, name), its in done.items()]
+        conn.execute(_ADD_WORK, rows)
+
+
+def _bound(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"p_{name}": value for name, value in values.items() if not isinstance(value, dict)}
+
+
+def _make_rows(conn: sa.Connection, table: sa.Table, keys: Iterable[tuple[date, str]]) -> None:
+    """Insert the rows of these keys that are not there, with nothing counted in them."""
+    day, name = table.primary_key.columns
+    days, names = {key[0] for key in keys}, {key[1] for key in keys}
+    there = {tuple(row) for row in conn.execute(sa.select(day, name).where(day.in_(days), name.in_(names)))}
+    zeros: dict[str, Any] = {column.name: sa.literal_column("0") for column in table.c if not column.nullable}
+    new = {**zeros, **{column.name: sa.bindparam(f"p_{column.name}", type_=column.type) for column in (day, name)}}
+    # The database has the last word: to it two names may be equal that differ in case.
+    absent = ~sa.exists().where(*_stands(table))
+    missing = [{f"p_{day.name}": key[0], f"p_{name.name}": key[1]} for key in keys if key not in there]
+    if missing:
+        conn.execute(table.insert().from_select(list(new), sa.select(*new.values()).where(absent)), missing)
+
+
+def forget(conn: sa.Connection, age: float) -> bool:
+    """Remove the oldest day, if it ended more than ``age`` seconds ago; True: there may be more."""
+    removed = False
+    for table in (daily, daily_worker):
+        oldest, now = conn.execute(sa.select(sa.func.min(table.c.day), utcnow())).one()
+        if oldest is not None and oldest < (now - timedelta(seconds=age)).date():
+            conn.execute(table.delete().where(table.c.day == oldest))
+            removed = True
+    return removed

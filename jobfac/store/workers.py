@@ -1,0 +1,317 @@
+"""Workers, their leases, and what they hold: registration, heartbeat, claim, release, expiry.
+
+The lease is the worker's, not the run's: one heartbeat renews one row, however many runs the worker holds. Whoever
+notices that a lease has run out (any worker, any scheduler) marks the worker dead and gives back its runs in the same
+transaction. Every transaction that claims or finishes first locks its own worker's row, so it either comes before the
+expiry, which then sees what it did, or after it, and then learns that the lease is lost.
+"""
+
+import functools
+import json
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from jobfac.database.dialects import IS_ALIVE, LOCKED, PASS, SKIP, of, rows, utcnow
+from jobfac.database.tables import BigId, attempt, run, spelled, worker
+from jobfac.states import ALIVE, HELD, RunState, WorkerState
+from jobfac.store import jobs, runs
+from jobfac.store.runs import Finished, give_back, record
+from jobfac.store.runs.event import Event
+from jobfac.store.runs.finish import held
+from jobfac.store.runs.reading import shown_value
+
+EXPIRY_BATCH = 200
+"""Runs given back in one transaction at most."""
+
+
+class LeaseLost(Exception):
+    """The worker's lease ran out: what it holds is no longer its own."""
+
+
+class Registration(NamedTuple):
+    """What a worker says of itself. ``token`` marks the processes it starts."""
+
+    name: str
+    host: str
+    pid: int
+    token: str
+    version: str
+    slots: int
+    pools: Sequence[str]
+    labels: Mapping[str, str]
+
+
+class Claimed(NamedTuple):
+    """A run that this worker took; ``attempt`` is the fence of everything it writes about it."""
+
+    id: int
+    job: str
+    job_version: int
+    kind: str
+    attempt: int
+    failures: int
+    priority: int
+    arguments: str | None
+    payload: str | None
+    sequence_run_id: int | None
+    queue: str
+    created_at: Any
+    started_at: Any
+    notify: str | None
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """Run and attempt: the fence."""
+        return self.id, self.attempt
+
+
+class Beat(NamedTuple):
+    """What a heartbeat brings back: the worker's state, runs to stop as (run, attempt, how), how many queues are.
+
+    ``held``: how many runs the database says the worker holds.
+    ``expiry``: seconds until the first lease in the fleet ends, if it is not renewed; not above 0: one has ended.
+    """
+
+    state: WorkerState
+    stops: list[tuple[int, int, str]]
+    queues: int
+    held: int
+    expiry: float
+
+
+class Hold(NamedTuple):
+    """What the lock on a worker's row brings back: its state, and whether some scheduled run's time has come."""
+
+    state: WorkerState
+    due: bool
+
+
+class Returned(NamedTuple):
+    """An execution that ended with its worker, and the state that its run went to."""
+
+    run: int
+    attempt: int
+    job: str
+    worker: str
+    state: RunState
+
+
+class Expiry(NamedTuple):
+    """What an expiry came upon: the names of the workers that had died, what they held, and which of it is final."""
+
+    workers: list[str]
+    runs: list[Returned]
+    finished: list[Finished]
+
+
+def register(conn: sa.Connection, who: Registration, lease: float) -> int:
+    """Enter a worker with a fresh lease of ``lease`` seconds and return its id."""
+    values = who._asdict() | {
+        "pools": json.dumps(list(who.pools)),
+        "labels": json.dumps(dict(who.labels)),
+        "state": WorkerState.ACTIVE,
+    }
+    insert = worker.insert().values(
+        {**values, "started_at": utcnow(), "seen_at": utcnow(), "lease_until": utcnow(lease * 1000)}
+    )
+    return int(conn.execute(insert.returning(worker.c.id)).scalar_one())
+
+
+def renew(conn: sa.Connection, worker_id: int, lease: float) -> Beat:
+    """The heartbeat: renew the lease and bring back what is to be stopped.
+
+    Raises:
+        LeaseLost: it had run out, or somebody declared the worker dead.
+    """
+    rows = of(conn).renew(conn, worker_id, round(lease * 1000))
+    if not rows:
+        raise LeaseLost(f"worker {worker_id} has no lease any more")
+    stops = [(row.id, row.attempt, row.stop) for row in rows if row.id is not None]
+    first = rows[0]
+    expiry = lease if first.first_end is None else (first.first_end - first.now).total_seconds()
+    return Beat(WorkerState(first.state), stops, first.queues, first.held, expiry)
+
+
+_IS_ALIVE = sa.text(IS_ALIVE)
+
+
+@functools.cache
+def _hold(worker_id: int) -> sa.Select[Any]:
+    # The number is a part of the text, which is the same for a worker's whole life: with a parameter it would be two
+    # round trips to SQL Server, the second to give the statement up.
+    return (
+        sa.select(
+            worker.c.state, sa.case((runs.IS_DUE, sa.literal_column("1")), else_=sa.literal_column("0")).label("due")
+        )
+        .with_hint(worker, LOCKED, "mssql")
+        .where(worker.c.id == sa.literal_column(f"{worker_id:d}"), _IS_ALIVE, worker.c.lease_until > utcnow())
+    )
+
+
+def hold(conn: sa.Connection, worker_id: int) -> Hold:
+    """Lock the worker's row for this transaction, so that no expiry comes between.
+
+    Raises:
+        LeaseLost: the lease has run out.
+    """
+    found = conn.execute(_hold(worker_id)).first()
+    if found is None:
+        raise LeaseLost(f"worker {worker_id} has no lease any more")
+    return Hold(WorkerState(found.state), bool(found.due))
+
+
+def fitting_queues(conn: sa.Connection, pools: Sequence[str], labels: Mapping[str, str]) -> list[str]:
+    """The queues that a worker of these pools and labels may take from."""
+    return [
+        name
+        for name, pool, needed in jobs.known_queues(conn)
+        if pool in pools and all(labels.get(key) == value for key, value in needed.items())
+    ]
+
+
+def claim(conn: sa.Connection, worker_id: int, name: str, queues: Sequence[str], slots: int) -> list[Claimed]:
+    """Take up to ``slots`` runs, highest priority first, then oldest. The caller has called ``hold``."""
+    if slots <= 0 or not queues:
+        return []
+    taken: list[Claimed] = []
+    for queue, number in _shares(conn, queues, slots):
+        who = {"p_queue": queue, "p_worker_id": worker_id, "p_worker": name}
+        taken += [Claimed(**row) for row in conn.execute(of(conn).claim(number), who).mappings()]
+    taken.sort(key=lambda claimed: (-claimed.priority, claimed.id))
+    if taken:
+        began = [{"run_id": c.id, "number": c.attempt, "worker_id": worker_id, "name": name} for c in taken]
+        conn.execute(_open(conn.dialect.name), rows.handed(began))
+        record(conn, [Event(c.id, c.attempt, RunState.RUNNING, name, notify=c.notify) for c in taken])
+    return taken
+
+
+@functools.cache
+def _open(engine: str) -> sa.Insert:
+    given = rows.given(engine, run_id=BigId, number=attempt.c.number.type, worker_id=BigId, name=attempt.c.worker.type)
+    told = (given.c.run_id, given.c.number, given.c.worker_id, given.c.name, utcnow())
+    return attempt.insert().from_select(["run_id", "number", "worker_id", "worker", "started_at"], sa.select(*told))
+
+
+def _shares(conn: sa.Connection, queues: Sequence[str], slots: int) -> list[tuple[str, int]]:
+    """How many to take from each queue so that the best of all queues come first. One queue needs no look."""
+    if len(queues) == 1:
+        return [(queues[0], slots)]
+    heads = []
+    for queue in queues:
+        query = (
+            sa.select(run.c.priority, run.c.id)
+            .with_hint(run, PASS, "mssql")
+            .where(sa.text(f"state = '{RunState.QUEUED}'"), run.c.queue == queue)
+            .order_by(run.c.priority.desc(), run.c.id)
+            .limit(slots)
+        )
+        heads += [(-row.priority, row.id, queue) for row in conn.execute(query)]
+    best = [queue for _, _, queue in sorted(heads)[:slots]]
+    return [(queue, best.count(queue)) for queue in queues if queue in best]
+
+
+def held_by(conn: sa.Connection, worker_id: int) -> list[Claimed]:
+    """What the database says this worker holds: after a claim whose answer was lost, this is what was taken."""
+    query = sa.select(*(run.c[name] for name in Claimed._fields)).where(
+        sa.text(f"state IN ({spelled(HELD)})"), run.c.worker_id == worker_id
+    )
+    return [Claimed(**row) for row in conn.execute(query).mappings()]
+
+
+def strays(conn: sa.Connection, worker_id: int, keys: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Those of these executions, by run and attempt, that the worker does not hold. Each is looked up by its key, and
+    locked: a search for all of a worker's could pass over one that somebody is just asking to stop."""
+    if not keys:
+        return []
+    these = sa.and_(run.c.id.in_([run_id for run_id, _ in keys]), run.c.worker_id == worker_id)
+    sure = {(row["id"], row["attempt"]) for row in held(conn, these, len(keys))}
+    return [key for key in keys if key not in sure]
+
+
+def give_up(conn: sa.Connection, run_ids: Collection[int], why: str, by: str) -> list[Finished]:
+    """Settle runs that the database says this worker holds and the worker knows nothing of. It has called ``hold``."""
+    return _settle(conn, run.c.id.in_(run_ids), why, by) if run_ids else []
+
+
+def drain(conn: sa.Connection, worker_id: int) -> bool:
+    """Ask a worker to take nothing more and to leave when it is done. False: it is not alive."""
+    change = worker.update().where(worker.c.id == worker_id, worker.c.state.in_(ALIVE))
+    return conn.execute(change.values(state=WorkerState.DRAINING)).rowcount == 1
+
+
+def leave(conn: sa.Connection, worker_id: int) -> list[Finished]:
+    """The worker's goodbye. What it still holds, though nothing of that runs any more, is given back."""
+    change = worker.update().where(worker.c.id == worker_id, worker.c.state.in_(ALIVE))
+    if conn.execute(change.values(state=WorkerState.STOPPED, ended_at=utcnow(), seen_at=utcnow())).rowcount != 1:
+        return []
+    name = conn.execute(sa.select(worker.c.name).where(worker.c.id == worker_id)).scalar_one()
+    return _settle(conn, run.c.worker_id == worker_id, f"its worker {name} left", name)
+
+
+def expire(conn: sa.Connection, by: str, only: int | None = None) -> Expiry:
+    """Mark workers dead whose lease has run out, and settle the runs of workers that are gone.
+
+    Args:
+        only: look at this worker alone, and declare it dead whatever its lease says: a worker that knows that it has
+            lost its lease settles its own former self with it.
+    """
+    over = [worker.c.id == only] if only is not None else [worker.c.lease_until < utcnow()]
+    query = sa.select(worker.c.id, worker.c.name).with_hint(worker, SKIP, "mssql").where(_IS_ALIVE, *over)
+    expiry = Expiry([], [], [])
+    for dead in conn.execute(query.limit(EXPIRY_BATCH)).all():
+        rows = held(conn, run.c.worker_id == dead.id, EXPIRY_BATCH)
+        finished = give_back(conn, rows, f"its worker {dead.name} died", by)
+        final = {one.run_id: one.state for one in finished}
+        expiry.finished.extend(finished)
+        for row in rows:
+            state = final.get(row["id"], RunState.QUEUED)
+            expiry.runs.append(Returned(row["id"], row["attempt"], row["job"], dead.name, state))
+        if len(rows) < EXPIRY_BATCH:  # else its lease is still the first to look at, and the next call goes on
+            change = worker.update().where(worker.c.id == dead.id)
+            conn.execute(change.values(state=WorkerState.DEAD, ended_at=utcnow()))
+            expiry.workers.append(dead.name)
+    # Nothing is left here unless a worker said goodbye while it held more than one batch.
+    if only is None and (gone := conn.execute(_GONE).scalars().all()):
+        expiry.finished.extend(_settle(conn, run.c.worker_id.in_(gone), "its worker is gone", by))
+    return expiry
+
+
+# Looked for without locks: as a condition of the statement that locks, it would have SQL Server lock all held runs, and
+# a worker that is just finishing one would wait for us, and we for it.
+_GONE = (
+    sa.select(run.c.worker_id)
+    .distinct()
+    .join(worker, worker.c.id == run.c.worker_id)
+    .with_hint(run, PASS, "mssql")
+    .where(
+        sa.text(f"run.state IN ({spelled(HELD)})"),
+        sa.text(f"worker.state IN ({spelled(set(WorkerState) - ALIVE)})"),
+    )
+    .limit(EXPIRY_BATCH)
+)
+"""Workers that are gone and still hold runs."""
+
+
+def _settle(conn: sa.Connection, condition: sa.ColumnElement[bool], why: str, by: str) -> list[Finished]:
+    return give_back(conn, held(conn, condition, EXPIRY_BATCH), why, by)
+
+
+def present(row: Mapping[Any, Any]) -> dict[str, Any]:
+    """A worker as a JSON object, without the token that marks its processes."""
+    shown = {name: shown_value(value) for name, value in row.items() if name != "token"}
+    return shown | {name: json.loads(shown[name]) for name in ("pools", "labels")}
+
+
+def workers(conn: sa.Connection, alive_only: bool = False) -> Sequence[sa.RowMapping]:
+    """The fleet, newest first: each worker with the number of runs it holds as ``busy``."""
+    busy = (
+        sa.select(sa.func.count())
+        .where(sa.text(f"run.state IN ({spelled(HELD)})"), run.c.worker_id == worker.c.id)
+        .scalar_subquery()
+    )
+    query = sa.select(worker, busy.label("busy")).order_by(worker.c.id.desc()).limit(1000)
+    if alive_only:
+        query = query.where(_IS_ALIVE)
+    return conn.execute(query).mappings().all()

@@ -1,0 +1,129 @@
+"""Metrics for Prometheus: the statements of a process, and the endpoint of a role that has no API.
+
+Whoever reaches the endpoint reads it without a key: it tells numbers, and no name but those of states and duties.
+"""
+
+import socket
+import socketserver
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate
+from types import TracebackType
+from typing import Any
+
+import sqlalchemy as sa
+from prometheus_client import CollectorRegistry, Counter, disable_created_metrics
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.exposition import MetricsHandler
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from jobfac.database.engine import Database
+from jobfac.settings import SettingsError, read_address
+from jobfac.telemetry.logs import logger
+from jobfac.telemetry.metrics import BOUNDS, Figure, Timing
+
+log = logger("jobfac.metrics")
+
+PATIENCE = 5.0
+"""Seconds for which a client may keep the endpoint waiting."""
+
+VERBS = ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH", "EXEC", "DECLARE")
+
+disable_created_metrics()  # a second series for each, which nobody asked for
+
+
+def count_statements(db: Database, registry: CollectorRegistry) -> None:
+    """From now on count what this process asks of the database, what fails, and what is tried again."""
+    statements = Counter("jobfac_statements", "SQL statements of this process", ["verb"], registry=registry)
+    errors = Counter("jobfac_statement_errors", "Of these with an error", registry=registry)
+    by_verb = {verb: statements.labels(verb.lower()) for verb in VERBS}
+    other = statements.labels("other")
+
+    def count(conn: Any, cursor: Any, statement: str, *rest: Any) -> None:
+        by_verb.get(statement[:8].lstrip().partition(" ")[0].upper(), other).inc()
+
+    def count_error(context: Any) -> None:
+        errors.inc()
+
+    for engine in (db.engine, db.singles):
+        sa.event.listen(engine, "after_cursor_execute", count)
+        sa.event.listen(engine, "handle_error", count_error)
+    retries = Counter("jobfac_transaction_retries", "Transactions begun anew after an error", registry=registry)
+    db.on_retry.append(retries.inc)
+
+
+class Exporter:
+    """Serves the figures of the roles in this process, from a thread of its own. To be used in a ``with``.
+
+    One client at a time and none for long: however it is treated, it takes one thread and two descriptors, so that it
+    cannot keep the roles from anything.
+    """
+
+    def __init__(self, address: str, db: Database, roles: Sequence[Callable[[], Iterable[Figure]]]) -> None:
+        """Listen on ``HOST:PORT`` (port 0: any free one).
+
+        Raises:
+            SettingsError: that cannot be listened on.
+        """
+        registry = CollectorRegistry()
+        count_statements(db, registry)
+        registry.register(_Figures(roles))
+        self._server = _listening(address, registry)
+        host, port = self._server.socket.getsockname()[:2]
+        self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}/metrics"
+        self._thread = threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True)
+
+    def __enter__(self) -> "Exporter":
+        self._thread.start()
+        log.info("metrics are served", action="metrics_started", url=self.url)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class _Server(socketserver.TCPServer):
+    allow_reuse_address = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that left or stalled is no concern of the role."""
+
+
+def _listening(address: str, registry: CollectorRegistry) -> _Server:
+    host, port = read_address(address, "metrics")
+    handler = type("Handler", (MetricsHandler,), {"registry": registry, "timeout": PATIENCE})
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family = type("Server", (_Server,), {"address_family": found[0][0]})
+        server: _Server = family(found[0][4], handler)
+    except OSError as error:
+        raise SettingsError(f"Metrics cannot be served on {address}: {error.strerror}.") from None
+    return server
+
+
+class _Figures(Collector):
+    def __init__(self, roles: Sequence[Callable[[], Iterable[Figure]]]) -> None:
+        self._roles = roles
+
+    def describe(self) -> Iterable[Metric]:
+        return ()  # nothing is read while it is registered
+
+    def collect(self) -> Iterator[Metric]:
+        return (_family(figure) for role in self._roles for figure in role())
+
+
+def _family(figure: Figure) -> Metric:
+    _, name, text, value, label = figure
+    if isinstance(value, Timing):
+        counts = list(accumulate(value.counts))
+        buckets = list(zip([*map(str, BOUNDS), "+Inf"], counts, strict=True))
+        return HistogramMetricFamily(name, text, buckets=buckets, sum_value=value.total)
+    kind = CounterMetricFamily if figure.kind == "counter" else GaugeMetricFamily
+    if not isinstance(value, Mapping):
+        return kind(name, text, value)
+    family = kind(name, text, labels=[label or ""])
+    for key, number in value.items():
+        family.add_metric([key], number)
+    return family

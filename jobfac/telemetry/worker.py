@@ -1,0 +1,76 @@
+"""What a worker tells of itself: in its log, as figures, and as traces."""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from jobfac.states import FINAL, RunState
+from jobfac.store.runs import Outcome
+from jobfac.store.workers import Claimed, Expiry
+from jobfac.telemetry import traces
+from jobfac.telemetry.logs import logger, tell_expiry
+from jobfac.telemetry.metrics import Figure, Timing
+
+ENDS = sorted((FINAL - {RunState.MIXED, RunState.DENIED, RunState.LOST}) | {RunState.QUEUED})
+"""How an execution can end; `queued`: its run was given back."""
+
+
+class Chronicle:
+    """Kept by the worker's loop alone; ``log``, ``worker`` and ``figures`` are for any thread."""
+
+    def __init__(self, worker: str) -> None:
+        self.log = logger("jobfac.worker").bind(worker=worker)
+        self.worker = worker
+        self._traces = traces.begin("worker")
+        self._turns = self._claimed = self._expired = self._fenced = 0
+        self._finished: Counter[str] = Counter()
+        self._claims = Timing()
+
+    def turned(self, claimed: int, seconds: float) -> None:
+        """One turn of the loop is committed; it claimed so many runs and took so long."""
+        self._turns += 1
+        self._claimed += claimed
+        if claimed:
+            self._claims.add(seconds)
+
+    def begins(self, claimed: Claimed, since: int) -> Mapping[str, str]:
+        """An execution, claimed in the transaction that began at ``since`` (nanoseconds since the epoch), is about to
+        start; what its program is told of that."""
+        return self._traces.claimed(claimed, self.worker, since)
+
+    def ended(self, log: Any, outcome: Outcome) -> None:
+        """This outcome is stored."""
+        self._finished[outcome.state] += 1
+        self._traces.ended(outcome)
+        # A worker that carries out a thousand programs a second does not write a line for each that went well.
+        say = log.debug if outcome.state in (RunState.SUCCEEDED, RunState.QUEUED) else log.warning
+        facts = ("exit_code", "signal", "reason", "exit_message", "retry_after")
+        known = {name: value for name in facts if (value := getattr(outcome, name)) is not None}
+        say("a run ended", action="run_ended", state=outcome.state, **known)
+
+    def fenced(self, log: Any, key: tuple[int, int], why: str) -> None:
+        """An execution was cut off: the lease was lost."""
+        self._fenced += 1
+        self._traces.lost(*key, why)
+        log.warning("a run was cut off", action="run_fenced", reason=why)
+
+    def expired(self, expiry: Expiry) -> None:
+        """The dead were settled."""
+        self._expired += len(expiry.workers)
+        tell_expiry(self.log, expiry, self.worker)
+
+    def figures(self) -> list[Figure]:
+        """All that is counted."""
+        finished = {str(state): self._finished[state] for state in ENDS}
+        return [
+            Figure("counter", "jobfac_worker_turns", "Transactions of its loop", self._turns),
+            Figure("counter", "jobfac_worker_claimed", "Runs that it took", self._claimed),
+            Figure("counter", "jobfac_worker_finished", "Executions that ended", finished, label="state"),
+            Figure("counter", "jobfac_worker_fenced", "Executions cut off with a lost lease", self._fenced),
+            Figure("counter", "jobfac_worker_expired_leases", "Workers that it found dead", self._expired),
+            Figure("timing", "jobfac_worker_claim_seconds", "Turns that took runs", self._claims),
+        ]
+
+    def close(self) -> None:
+        """Send the last traces; ``log`` goes on."""
+        self._traces.close()

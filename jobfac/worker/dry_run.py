@@ -1,0 +1,155 @@
+"""One execution of a program as a worker would carry it out, with no database: for whoever writes a job."""
+
+import json
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from jobfac.definitions import Job, write_duration
+from jobfac.programs import ExitWatcher, Guardian, become_subreaper, kill_all
+from jobfac.states import JobKind, Stop
+from jobfac.store.output import cut_mark
+from jobfac.store.runs import Outcome
+from jobfac.store.workers import Claimed
+from jobfac.telemetry.logs import SILENCE
+from jobfac.worker.execution import Execution
+
+RUN = 0
+"""The id that the program sees; no run of the factory has it."""
+
+LOOK = 0.1
+"""Seconds between two looks at what the program wrote and reported."""
+
+
+class Spectator(Protocol):
+    """Sees the trial as it goes."""
+
+    def output(self, stream: str, data: bytes) -> None:
+        """Bytes of ``stdout`` or ``stderr`` that would be stored."""
+
+    def report(self, progress: float | None, message: str | None) -> None:
+        """How far the program says it is; what it says faster than a worker looks is never seen."""
+
+    def remark(self, sentence: str) -> None:
+        """Something that the factory does or notices."""
+
+
+class Stream(NamedTuple):
+    """What became of a stream: bytes written, bytes of these that would not be stored, or the file it went to."""
+
+    size: int
+    cut: int
+    path: str | None
+
+
+class Tried(NamedTuple):
+    """How a trial ended: the outcome that would be recorded, seconds it took, the last report, and the output."""
+
+    outcome: Outcome
+    seconds: float
+    progress: float | None
+    message: str | None
+    streams: dict[str, Stream]
+
+
+class Trial:
+    """``run`` carries it out; ``stop`` may be called from any thread or signal handler meanwhile."""
+
+    def __init__(
+        self,
+        job: str,
+        definition: Job,
+        folder: Path,
+        spectator: Spectator,
+        arguments: Sequence[str] | None = None,
+        payload: str | None = None,
+    ) -> None:
+        """``folder``: for payload, report and output. ``arguments``: in place of the definition's."""
+        now = datetime.now(UTC)
+        claimed = Claimed(
+            id=RUN, job=job, job_version=0, kind=JobKind.PROGRAM, attempt=1, failures=0, priority=0,
+            arguments=None if arguments is None else json.dumps(list(arguments)), payload=payload,
+            sequence_run_id=None, queue="", created_at=now, started_at=now, notify=None,
+        )  # fmt: skip
+        self._execution = Execution(claimed, definition, folder.name, folder, SILENCE)
+        self._spectator = spectator
+        self._watcher = ExitWatcher()
+        self._guardian = Guardian()
+        self._wish: Stop | None = None
+        self._obeyed: Stop | None = None
+        self._shown: dict[str, int] = {}  # by stream, the offset that was shown last
+
+    def stop(self, how: Stop) -> None:
+        """Let the program be stopped."""
+        self._wish = how
+        self._watcher.wake()
+
+    def run(self) -> Tried:
+        """Start the program and wait for its end. Whatever happens here, nothing of it lives on afterwards.
+
+        Raises:
+            StartError: not even its guardian can be started.
+        """
+        execution = self._execution
+        become_subreaper()
+        try:
+            self._begin()
+            while not execution.is_over():
+                self._watcher.wait(self._look())
+            outcome = execution.outcome(0.5)
+            self._tell(final=True)
+            process = execution.process
+            seconds = outcome.ended - process.started if process else 0.0
+            return Tried(outcome, seconds, execution.report.progress, execution.report.message, self._streams())
+        finally:
+            if execution.process is not None:
+                kill_all([execution.process])
+            execution.close()
+            self._guardian.close()
+            self._watcher.close()
+
+    def _begin(self) -> None:
+        execution = self._execution
+        self._guardian.start()
+        self._guardian.about_to_start([execution.marker])
+        execution.begin()
+        if execution.process is not None:
+            self._guardian.started([(execution.marker, execution.process.pid)])
+            self._watcher.add(execution.process)
+
+    def _look(self) -> float:
+        """Obey the wish to stop and the clock, show what is new; seconds until the next look."""
+        execution, now = self._execution, time.monotonic()
+        if (wish := self._wish) is not None and wish != self._obeyed:
+            self._obeyed = wish
+            grace = write_duration(execution.definition.grace)
+            polite = f"the program was asked to stop and has {grace}; interrupt again to end it at once"
+            self._spectator.remark(polite if wish == Stop.POLITE else "the program is ended at once")
+            execution.ask_to_stop(wish)
+        if long := execution.runs_long(now):
+            self._spectator.remark(long)
+        due = execution.tick(now)
+        self._tell(final=False)
+        return LOOK if due is None else max(0.0, min(LOOK, due - time.monotonic()))
+
+    def _tell(self, final: bool) -> None:
+        execution = self._execution
+        with execution.lock:
+            chunks = execution.collect(final)
+            execution.confirm(chunks)
+            execution.report.read(final)
+        for chunk in chunks:
+            skipped = chunk.offset - self._shown.get(chunk.stream, 0)
+            self._shown[chunk.stream] = chunk.offset + len(chunk.data)
+            self._spectator.output(chunk.stream, cut_mark(skipped) + chunk.data)
+        if execution.report.changed:
+            execution.report.changed = False
+            self._spectator.report(execution.report.progress, execution.report.message)
+
+    def _streams(self) -> dict[str, Stream]:
+        execution = self._execution
+        cuts = {stream: tail - head for stream, head, tail in execution.cuts()}
+        spooled = {name: Stream(spool.size, cuts.get(name, 0), None) for name, spool in execution.spools.items()}
+        return spooled | {name: Stream(0, 0, path) for name, path in execution.paths.items()}

@@ -1,0 +1,35 @@
+"""What a program finds around it: the allow-listed part of its worker's environment."""
+
+import os
+import pwd
+from collections.abc import Mapping
+from functools import cache
+from types import MappingProxyType
+
+from jobfac.programs import StartError
+
+ALLOWED = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR")
+"""Variables of the worker that its programs see, besides LC_*."""
+
+PAYLOAD_IN_ENVIRONMENT = 32 * 1024
+"""Characters up to which a payload is also given in ``JOBFAC_PAYLOAD``; Linux takes 128 KiB in one variable."""
+
+
+@cache
+def base_environment() -> Mapping[str, str]:
+    """The worker's own environment, cut down to the allow-list."""
+    kept = {name: value for name, value in os.environ.items() if name in ALLOWED or name.startswith("LC_")}
+    return MappingProxyType({"PATH": os.defpath, **kept})
+
+
+def home_of(user: str) -> Mapping[str, str]:
+    """The variables that name a user's home and login.
+
+    Raises:
+        StartError: there is no such user.
+    """
+    try:
+        account = pwd.getpwnam(user)
+    except KeyError:
+        raise StartError(f"there is no user '{user}' on this machine; create it or change the job's user") from None
+    return {"HOME": account.pw_dir, "USER": user, "LOGNAME": user, "SHELL": account.pw_shell}
