@@ -134,8 +134,8 @@ _SECRET = re.compile(
     r"(//[^:/@]*:)[^@]*(?=@)|((?:pwd|password)\s*(?:=|%3d))(?:%7b(?:%7d%7d|(?!%7d).)*%7d|\{(?:\}\}|[^}])*\}|.*?)(?=%3b|[;&]|$)",
     re.IGNORECASE,
 )
-"""The password in a URL: before its host, or in its query, where ``odbc_connect`` may hold it, spelled for a URL or
-not, and in braces or not."""
+"""The password in a URL: before its host, or in its query, where ``odbc_connect`` may hold it, URL-encoded or not, in
+braces or not."""
 
 
 def without_password(url: str) -> str:

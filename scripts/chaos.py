@@ -39,7 +39,7 @@ from jobfac.database.tables import attempt, run
 from jobfac.errors import NotFound, Unreachable
 from jobfac.states import FINAL
 from jobfac.store import runs, schedules, sequences
-from jobfac.store.runs import Start
+from jobfac.store.runs import StartRequest
 
 PROGRAM = Path(__file__).with_name("chaos_program.py")
 LEASE = float(SHORT["JOBFAC_LEASE"])
@@ -124,14 +124,14 @@ class Site:
         for _ in range(BATCH):
             job = self.chance.choice(names)
             key = f"{self.chance.random():.12f}"  # an answer may be lost: with a key it can be asked for again
-            self._ask(lambda conn, job=job, key=key: runs.start(conn, Start(job, "chaos", key=key)))
+            self._ask(lambda conn, job=job, key=key: runs.start(conn, StartRequest(job, "chaos", key=key)))
         if self.chance.random() < 0.3:
             self._ask(self._stop_one)
 
     def _unfinished(self) -> int:
         count = sa.select(sa.func.count()).select_from(run).where(run.c.ended_at.is_(None))
         try:
-            return self.db.query(lambda conn: conn.execute(count).scalar_one(), patience=5.0)
+            return self.db.query(lambda conn: conn.execute(count).scalar_one(), retry_for=5.0)
         except Unreachable:
             return BACKLOG + 1
 
@@ -143,7 +143,7 @@ class Site:
 
     def _ask(self, work: Callable[[sa.Connection], Any]) -> None:
         try:
-            self.db.transact(work, patience=60.0)
+            self.db.transact(work, retry_for=60.0)
         except (Unreachable, NotFound):
             self.done["unanswered"] += 1
 

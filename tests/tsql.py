@@ -35,7 +35,7 @@ def call(conn: sa.Connection, procedure: str, **arguments: Any) -> Any:
 
 
 def execute(db: Database, procedure: str, **arguments: Any) -> Any:
-    return db.transact(call, procedure, patience=0, **arguments)
+    return db.transact(call, procedure, retry_for=0, **arguments)
 
 
 def refusal(db: Database, procedure: str, **arguments: Any) -> tuple[int, str]:

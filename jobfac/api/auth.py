@@ -77,7 +77,7 @@ class Gate:
             seconds = int(wait) + 1
             detail = f"Too many failed logins from {address}; wait {seconds} s."
             raise Problem(429, detail, {"Retry-After": str(seconds)})
-        caller = self._db.query(api_keys.check, key.strip(), patience=PATIENCE)
+        caller = self._db.query(api_keys.check, key.strip(), retry_for=PATIENCE)
         if caller is None:
             self.failures.note(address, time.monotonic())
             raise _unauthorized("This key is unknown, revoked or expired; `jobfac keys list` shows the api_keys.")

@@ -18,7 +18,7 @@ from jobfac.api.live import queries
 from jobfac.api.live.positions import Positions
 from jobfac.database.dialects import PASS, utcnow
 from jobfac.database.engine import Database
-from jobfac.database.tables import notification, queue, run, run_event, spelled
+from jobfac.database.tables import notification, queue, run, run_event, sql_literals
 from jobfac.states import ACTIVE, FINAL, Delivery, RunState, WorkerState
 from jobfac.store import workers as worker_store
 from jobfac.telemetry.exporter import count_statements
@@ -67,11 +67,11 @@ class Metrics:
 
     def _catch_up(self) -> None:
         if self._positions is None:
-            recent = self._db.query(queries.recent_ids, patience=0)
+            recent = self._db.query(queries.recent_ids, retry_for=0)
             self._positions = Positions(recent, time.monotonic())
         while True:
             missing = sorted(self._positions.missing)
-            rows = self._db.query(_transitions, self._positions.last, missing, patience=0)
+            rows = self._db.query(_transitions, self._positions.last, missing, retry_for=0)
             self._positions.see([row["id"] for row in rows], time.monotonic())
             for row in rows:
                 self._count(row)
@@ -126,7 +126,7 @@ class _Standing(Collector):
                 conn.execute(sa.select(utcnow())).scalar_one(),
             )
 
-        queued, active, workers, notifications, now = self._db.query(read, patience=0)
+        queued, active, workers, notifications, now = self._db.query(read, retry_for=0)
         depth = GaugeMetricFamily("jobfac_queue_runs", "Runs that wait for a worker", labels=["pool"])
         age = GaugeMetricFamily("jobfac_queue_age_seconds", "Since when the oldest of them waits", labels=["pool"])
         for row in queued:
@@ -157,7 +157,7 @@ _QUEUED = (
 _ACTIVE = (
     sa.select(run.c.state, sa.func.count().label("number"))
     .with_hint(run, PASS, "mssql")
-    .where(sa.text(f"run.state IN ({spelled(ACTIVE)})"))
+    .where(sa.text(f"run.state IN ({sql_literals(ACTIVE)})"))
     .group_by(run.c.state)
 )
 _NOTIFICATIONS = (

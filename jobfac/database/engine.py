@@ -55,23 +55,23 @@ class Database:
         with self.engine.connect() as conn:
             yield conn
 
-    def transact(self, work: Callable[..., T], *arguments: Any, patience: float = 15.0, **named: Any) -> T:
+    def transact(self, work: Callable[..., T], *arguments: Any, retry_for: float = 15.0, **named: Any) -> T:
         """Run ``work(conn, *arguments, **named)`` in a transaction; on a transient error again, as a whole.
 
         So ``work`` must be safe to repeat: it may be run again although an earlier commit's answer was lost.
 
         Args:
-            patience: seconds after which a transient error is given up; 0 tries once.
+            retry_for: seconds after which a transient error is given up; 0 tries once.
 
         Raises:
-            Unreachable: still a transient error when patience ended.
+            Unreachable: still a transient error when retry_for ended.
         """
 
         def once() -> T:
             with self.begin() as conn:
                 return work(conn, *arguments, **named)
 
-        return self.retrying(once, patience)
+        return self.retrying(once, retry_for)
 
     def single(self, work: Callable[..., T], *arguments: Any, within: float | None = None) -> T:
         """Like ``transact``, tried once, for work of one statement: SQL Server is spared the round trip of a commit.
@@ -99,24 +99,24 @@ class Database:
         """An engine whose connections commit each statement. Kept apart: switching a connection costs a round trip."""
         return self.dialect.engine(self.url, isolation_level="AUTOCOMMIT")
 
-    def query(self, work: Callable[..., T], *arguments: Any, patience: float = 15.0, **named: Any) -> T:
+    def query(self, work: Callable[..., T], *arguments: Any, retry_for: float = 15.0, **named: Any) -> T:
         """Like ``transact``, for work that only reads."""
 
         def once() -> T:
             with self.read() as conn:
                 return work(conn, *arguments, **named)
 
-        return self.retrying(once, patience)
+        return self.retrying(once, retry_for)
 
-    def retrying(self, once: Callable[[], T], patience: float) -> T:
+    def retrying(self, once: Callable[[], T], retry_for: float) -> T:
         """Call ``once`` until it does not fail with a transient error, with growing, jittered pauses."""
         try:
             try:
                 return once()
             except sa.exc.SQLAlchemyError as error:
-                if not patience or not self.is_transient(error):
+                if not retry_for or not self.is_transient(error):
                     raise
-            return self._again(once, patience)
+            return self._again(once, retry_for)
         except sa.exc.ResourceClosedError as error:
             raise Unreachable(self._sentence(error)) from error
         except sa.exc.DBAPIError as error:
@@ -126,13 +126,13 @@ class Database:
                 raise WrongSchema(_no_schema()) from error
             raise
 
-    def _again(self, once: Callable[[], T], patience: float) -> T:
+    def _again(self, once: Callable[[], T], retry_for: float) -> T:
         import tenacity
 
         return tenacity.Retrying(
             retry=tenacity.retry_if_exception(self.is_transient),
             wait=tenacity.wait_random_exponential(multiplier=0.02, max=1.0),
-            stop=tenacity.stop_after_delay(patience),
+            stop=tenacity.stop_after_delay(retry_for),
             before=self._retried,
             reraise=True,
         )(once)
@@ -203,8 +203,8 @@ class Database:
         )
 
     def _check_engine(self) -> None:
-        if lack := self.query(self.dialect.lack, patience=5.0):
-            raise Unreachable(lack)
+        if unmet := self.query(self.dialect.unmet_requirement, retry_for=5.0):
+            raise Unreachable(unmet)
 
     def upgrade(self) -> None:
         """Bring the schema to the version that this program needs, and make the views and procedures anew.

@@ -1,8 +1,7 @@
 """The tables, once for both engines. On SQLite they have no schema; on SQL Server the engine's translation puts them
 into the schema ``jobfac`` (see ``database.connect``), so that the statements of the embedded engine pay nothing for it.
 
-Words for states are spelled into the SQL as literals (never bound), because neither engine matches a filtered index
-with a parameter.
+Words for states are literals in the SQL, never bound: neither engine matches a filtered index with a parameter.
 """
 
 from collections.abc import Iterable
@@ -60,7 +59,7 @@ class Instant(sa.types.TypeDecorator[datetime]):
 
 BigId = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 UNCOUNTED = "ended_at IS NOT NULL AND counted = 0"
-"""Condition on a run that has ended and is not in the table ``daily`` yet, spelled as its filtered index has it."""
+"""Runs that have ended and are not in the table ``daily`` yet: the condition of their filtered index, word for word."""
 
 Blob = sa.LargeBinary().with_variant(mssql.VARBINARY("max"), "mssql")
 Long = sa.Unicode()  # NVARCHAR(max)
@@ -68,18 +67,18 @@ Name = sa.Unicode(128)
 Word = sa.String(16)  # states and other words of ours: ASCII
 
 
-def spelled(words: Iterable[str]) -> str:
+def sql_literals(words: Iterable[str]) -> str:
     """``'a', 'b'``: the words as SQL literals, in a stable order."""
     return ", ".join(f"'{word}'" for word in sorted(words))
 
 
-def fitting(text: str, most: int) -> str:
+def truncate_utf16(text: str, most: int) -> str:
     """As much of the text as a column of ``most`` characters holds: SQL Server counts those beyond U+FFFF as two."""
     return text.encode("utf-16-le", "surrogatepass")[: 2 * most].decode("utf-16-le", "ignore")
 
 
 def _one_of(column: str, words: Iterable[str], name: str) -> sa.CheckConstraint:
-    return sa.CheckConstraint(f"{column} IN ({spelled(words)})", name=name)
+    return sa.CheckConstraint(f"{column} IN ({sql_literals(words)})", name=name)
 
 
 def _index(name: str, *columns: Any, where: str | None = None, unique: bool = False, include: Any = ()) -> sa.Index:
@@ -194,13 +193,13 @@ run = sa.Table(
     _index("ix_run_claim", "queue", sa.text("priority DESC"), "id", where=f"state = '{RunState.QUEUED}'"),
     _index("ix_run_ready", "ready_at", where=f"state = '{RunState.SCHEDULED}'"),
     _index("ix_run_blocked", "id", where=f"state = '{RunState.BLOCKED}'"),
-    _index("ix_run_active", "job", "state", where=f"state IN ({spelled(ACTIVE)})"),
-    _index("ix_run_held", "worker_id", "id", where=f"state IN ({spelled(HELD)})"),
+    _index("ix_run_active", "job", "state", where=f"state IN ({sql_literals(ACTIVE)})"),
+    _index("ix_run_held", "worker_id", "id", where=f"state IN ({sql_literals(HELD)})"),
     _index("ix_run_concurrency", "concurrency_key", "state", where="concurrency_key IS NOT NULL"),
     _index("ix_run_job", "job", "id"),
     _index("ix_run_ended", "ended_at", where="ended_at IS NOT NULL"),
     _index("ix_run_uncounted", "ended_at", where=UNCOUNTED),
-    _index("ix_run_failed", "ended_at", "job", "state", where=f"state IN ({spelled(FAILURES)})"),
+    _index("ix_run_failed", "ended_at", "job", "state", where=f"state IN ({sql_literals(FAILURES)})"),
     _index("ix_run_sequence", "sequence_run_id", "state", where="sequence_run_id IS NOT NULL"),
     _index("ix_run_visit", "visit_id", where="visit_id IS NOT NULL"),
     _index("ix_run_start_key", "job", "start_key", where="start_key IS NOT NULL", unique=True),
@@ -292,7 +291,9 @@ worker = sa.Table(
     sa.Column("lease_until", Instant, nullable=False),
     sa.Column("ended_at", Instant),
     _one_of("state", WorkerState, "state"),
-    _index("ix_worker_lease", "lease_until", where=f"state IN ({spelled((WorkerState.ACTIVE, WorkerState.DRAINING))})"),
+    _index(
+        "ix_worker_lease", "lease_until", where=f"state IN ({sql_literals((WorkerState.ACTIVE, WorkerState.DRAINING))})"
+    ),
     sqlite_autoincrement=True,
 )
 

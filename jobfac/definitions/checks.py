@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from jobfac.definitions.models import AnyJob, Job, Sequence
-from jobfac.definitions.problems import Finding, Path, spelled
+from jobfac.definitions.problems import Finding, Path, field_path
 from jobfac.definitions.steps import Go, Step
 from jobfac.definitions.values import suggestion
 
@@ -32,13 +32,13 @@ def check(job: str, definition: AnyJob, tree: Children) -> Iterator[Finding]:
         for position, entry in enumerate(definition.notify):
             if entry.of != "sequence":
                 path = ("notify", position, "of")
-                yield Finding(path, f"{spelled(path)} is only for a sequence")
+                yield Finding(path, f"{field_path(path)} is only for a sequence")
         return
     for position, step in enumerate(definition.steps):
         for child in step.jobs:
             if child not in tree:
                 path = ("steps", position, "jobs")
-                yield Finding(path, f"{spelled(path)} names the unknown job '{child}'{suggestion(child, tree)}")
+                yield Finding(path, f"{field_path(path)} names the unknown job '{child}'{suggestion(child, tree)}")
     circle = _circle(job, tree)
     if circle:
         yield Finding(("steps",), f"steps run in a circle: {' -> '.join(circle)}; a sequence cannot contain itself")
@@ -55,7 +55,7 @@ def unreachable(definition: Sequence, tree: Children) -> Iterator[Finding]:
     for position, step in enumerate(definition.steps):
         if step.name not in reached:
             path = ("steps", position)
-            yield Finding(path, f"{spelled(path)} '{step.name}' cannot be reached from the first step")
+            yield Finding(path, f"{field_path(path)} '{step.name}' cannot be reached from the first step")
 
 
 def _schedules(job: str, definition: AnyJob, tree: Children) -> Iterator[Finding]:
@@ -63,25 +63,29 @@ def _schedules(job: str, definition: AnyJob, tree: Children) -> Iterator[Finding
     for position, (name, schedule) in enumerate(zip(definition.schedule_names(), definition.schedules, strict=True)):
         path = ("schedules", position)
         if name.lower() in names:
-            yield Finding(path, f"{spelled(path)} has the name '{name}' of schedules[{names[name.lower()]}]; rename it")
+            yield Finding(
+                path, f"{field_path(path)} has the name '{name}' of schedules[{names[name.lower()]}]; rename it"
+            )
         names.setdefault(name.lower(), position)
         by_job = isinstance(schedule.arguments, dict), schedule.payloads is not None
         if isinstance(definition, Job):
             if by_job[0]:
-                yield Finding((*path, "arguments"), f"{spelled(path)}.arguments must be a list for a program")
+                yield Finding((*path, "arguments"), f"{field_path(path)}.arguments must be a list for a program")
             if by_job[1]:
-                yield Finding((*path, "payloads"), f"{spelled(path)}.payloads is only for a sequence; use payload")
+                yield Finding((*path, "payloads"), f"{field_path(path)}.payloads is only for a sequence; use payload")
             continue
         if schedule.arguments is not None and not by_job[0]:
-            message = f"{spelled(path)}.arguments must be lists by job id for a sequence"
+            message = f"{field_path(path)}.arguments must be lists by job id for a sequence"
             yield Finding((*path, "arguments"), message)
         if schedule.payload is not None:
-            yield Finding((*path, "payload"), f"{spelled(path)}.payload is only for a program; use payloads by job id")
+            yield Finding(
+                (*path, "payload"), f"{field_path(path)}.payload is only for a program; use payloads by job id"
+            )
         inside = _closure(tree[job], tree)
         for field, given in (("arguments", schedule.arguments), ("payloads", schedule.payloads)):
             for child in given if isinstance(given, dict) else ():
                 if child not in inside:
-                    message = f"{spelled(path)}.{field} names '{child}', which is no job of the sequence"
+                    message = f"{field_path(path)}.{field} names '{child}', which is no job of the sequence"
                     yield Finding((*path, field, child), message + suggestion(child, inside))
 
 
@@ -110,7 +114,9 @@ def _step_names(steps: tuple[Step, ...]) -> Iterator[Finding]:
         for field, go in step.targets().items():
             if go.step is not None and go.step not in names:
                 path: Path = ("steps", position, *field.split("."))
-                yield Finding(path, f"{spelled(path)} names the unknown step '{go.step}'{suggestion(go.step, names)}")
+                yield Finding(
+                    path, f"{field_path(path)} names the unknown step '{go.step}'{suggestion(go.step, names)}"
+                )
 
 
 def _endless(steps: tuple[Step, ...], tree: Children) -> Iterator[Finding]:

@@ -11,7 +11,7 @@ from jobfac.definitions.checks import check, children, unreachable
 from jobfac.definitions.document import Document, read_document, write_document
 from jobfac.definitions.models import AnyJob, Defaults, Job, Sequence, canonical
 from jobfac.definitions.notices import Notify
-from jobfac.definitions.problems import DefinitionError, Finding, Path, Problem, explain, spelled
+from jobfac.definitions.problems import DefinitionError, Finding, Path, Problem, explain, field_path
 from jobfac.definitions.values import Model, read_id, shown, suggestion
 
 Known = Mapping[str, Mapping[str, Any]]
@@ -37,7 +37,7 @@ class _Place:
 
     def problem(self, finding: Finding) -> Problem:
         line = self.document.line(self.path + finding.path)
-        return Problem(finding.message, spelled(finding.path), self.job, self.document.file, line)
+        return Problem(finding.message, field_path(finding.path), self.job, self.document.file, line)
 
 
 def load(*files: str | FilePath, known: Known | None = None) -> Definitions:

@@ -49,7 +49,7 @@ class Finding:
     message: str
 
 
-def spelled(path: Path) -> str:
+def field_path(path: Path) -> str:
     """``schedules[0].cron`` for ("schedules", 0, "cron")."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
 
@@ -70,16 +70,16 @@ def explain(
             mended.add((*path[:-1], hint.partition("'")[2].partition("'")[0]))
             findings.append(Finding(path, _unknown_key(path, hint, {} if path[:-1] else relatives)))
         else:
-            subject, message = spelled(path), _message(detail)
+            subject, message = field_path(path), _message(detail)
             if detail["loc"][-1:] == ("[key]",):
                 subject += " has a wrong key: it"
             findings.append(Finding(path, f"{subject} {message}" if subject else message))
-    misspelled = {Finding(path, f"{spelled(path)} must be given") for path in mended}
+    misspelled = {Finding(path, f"{field_path(path)} must be given") for path in mended}
     return [finding for finding in findings if finding not in misspelled]
 
 
 def _unknown_key(path: Path, hint: str, relatives: Mapping[str, type[Model]]) -> str:
-    key, place = path[-1], spelled(path[:-1])
+    key, place = path[-1], field_path(path[:-1])
     for name, relative in relatives.items():
         if key in relative.model_fields:
             return f"key '{key}' is only for a {name}"

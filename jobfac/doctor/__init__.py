@@ -104,7 +104,7 @@ def _reach(db: Database) -> Iterator[Finding]:
         return [_ping(conn) for _ in range(PINGS)]
 
     try:
-        pings = db.query(ping, patience=0)
+        pings = db.query(ping, retry_for=0)
     except Exception as error:  # a refused login, a file that is no database, a name that is unknown
         yield _out_of_reach(error)
         return
@@ -177,7 +177,7 @@ def _made(conn: sa.Connection, check: Callable[[sa.Connection], Iterable[Finding
 def _slots(db: Database) -> int:
     """Of the worker of this machine that has most, or of one that is told nothing."""
     try:
-        rows = db.query(workers.workers, True, patience=0)
+        rows = db.query(workers.workers, True, retry_for=0)
     except Exception:  # it was well a moment ago; what is wrong now the other checks say
         return _usual_slots()
     return max((row["slots"] for row in rows if row["host"] == socket.gethostname()), default=_usual_slots())

@@ -97,7 +97,7 @@ def takers(conn: sa.Connection) -> Iterator[Finding]:
         if row["state"] == WorkerState.ACTIVE and row["lease_until"] > moment and kind not in seen:
             seen.add(kind)
             shown = worker_store.present(row)
-            taken.update(worker_store.fitting_queues(conn, shown["pools"], shown["labels"]))
+            taken.update(worker_store.matching_queues(conn, shown["pools"], shown["labels"]))
     yield from judge_takers(queued, taken)
 
 

@@ -86,7 +86,7 @@ class Ward:
         return table.family(seeds, sessions)
 
     @property
-    def patience(self) -> float | None:
+    def seconds_left(self) -> float | None:
         """Seconds until the lease runs out; None: there is nothing to kill, or no lease yet."""
         return None if self.until is None or not self.leaders else self.until - clock()
 
@@ -99,8 +99,8 @@ def main() -> None:
     pipe.register(PIPE, select.POLLIN)
     text = b""
     while True:
-        patience = ward.patience
-        if pipe.poll(None if patience is None else 1000 * max(0.0, min(patience, LOOK))):
+        seconds_left = ward.seconds_left
+        if pipe.poll(None if seconds_left is None else 1000 * max(0.0, min(seconds_left, LOOK))):
             part = os.read(PIPE, 1 << 20)
             if not part:
                 ward.kill()
@@ -109,7 +109,7 @@ def main() -> None:
             for line in lines:
                 if not ward.hear(line.decode()):
                     return
-        elif patience is not None and patience <= 0:
+        elif seconds_left is not None and seconds_left <= 0:
             ward.kill()
 
 

@@ -6,7 +6,7 @@ from datetime import date
 from jobfac.reports.facts import Facts, Period
 from jobfac.reports.measures import by_job, change, ended, failed, mean, success
 from jobfac.reports.shaping import Kind, Report, Row
-from jobfac.store.statistics import Tally
+from jobfac.store.statistics import DailyTotals
 
 
 def spans(when: Period, most: int) -> list[list[date]]:
@@ -16,10 +16,10 @@ def spans(when: Period, most: int) -> list[list[date]]:
     return [days[at : at + step] for at in range(0, len(days), step)]
 
 
-def by_span(found: Mapping[tuple[date, str], Tally], parts: Sequence[Sequence[date]]) -> list[Tally]:
+def by_span(found: Mapping[tuple[date, str], DailyTotals], parts: Sequence[Sequence[date]]) -> list[DailyTotals]:
     """All that happened in each span."""
     place = {day: number for number, span in enumerate(parts) for day in span}
-    totals = [Tally() for _ in parts]
+    totals = [DailyTotals() for _ in parts]
     for (day, _), tally in found.items():
         totals[place[day]].add(tally)
     return totals
@@ -40,12 +40,12 @@ def courses(facts: Facts, most: int) -> Report:
         "change_percent": ("change", Kind.CHANGE),
     }
     before = by_job(facts.before)
-    of_job: dict[str, dict[tuple[date, str], Tally]] = {}
+    of_job: dict[str, dict[tuple[date, str], DailyTotals]] = {}
     for key, tally in facts.runs.items():
         of_job.setdefault(key[1], {})[key] = tally
     rows: list[Row] = []
     for name, whole in by_job(facts.runs).items():
-        steps, former = by_span(of_job[name], parts), before.get(name, Tally())
+        steps, former = by_span(of_job[name], parts), before.get(name, DailyTotals())
         average = mean(whole.run_ms, whole.ran)
         rows.append(
             {

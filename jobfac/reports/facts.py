@@ -10,15 +10,15 @@ import sqlalchemy as sa
 
 from jobfac.database.dialects import utcnow
 from jobfac.database.tables import daily as daily_table
-from jobfac.database.tables import daily_worker, job, run, spelled, worker
+from jobfac.database.tables import daily_worker, job, run, sql_literals, worker
 from jobfac.errors import NotFound
 from jobfac.states import FAILURES, FINAL, HELD
 from jobfac.store import statistics
-from jobfac.store.statistics import Tally, Work
+from jobfac.store.statistics import DailyTotals, Work
 
 Wanted = Callable[[str], bool]
 
-NUMBERS = [one.name for one in fields(Tally) if one.name != "states"]
+NUMBERS = [one.name for one in fields(DailyTotals) if one.name != "states"]
 
 TRIES = 10
 """How often the statistics are read at most, while they are being added to."""
@@ -57,8 +57,8 @@ class Facts:
 
     period: Period
     jobs: Mapping[str, str | None]  # its category, of each job that is defined
-    runs: Mapping[tuple[date, str], Tally]
-    before: Mapping[tuple[date, str], Tally]
+    runs: Mapping[tuple[date, str], DailyTotals]
+    before: Mapping[tuple[date, str], DailyTotals]
     work: Mapping[tuple[date, str], Work]  # by day and worker, of all jobs
     latest: Mapping[tuple[str, str], Latest]  # by job and state, of runs that are kept
     only: str = ""  # what was asked for, in words; "": everything
@@ -100,7 +100,7 @@ def facts(conn: sa.Connection, when: Period, job_id: str | None = None, category
 
 def _statistics(
     conn: sa.Connection, when: Period, wanted: Wanted
-) -> tuple[dict[tuple[date, str], Tally], dict[tuple[date, str], Work]]:
+) -> tuple[dict[tuple[date, str], DailyTotals], dict[tuple[date, str], Work]]:
     """Runs by day and job, and work by day and worker: what is counted, and what is not yet."""
     for _ in range(TRIES):
         recent = conn.execute(statistics.uncounted()).all()
@@ -111,7 +111,7 @@ def _statistics(
         if all(row.id in still for row in recent):
             break
     for key, tally in statistics.tally(row for row in recent if wanted(row.job)).items():
-        found.setdefault(key, Tally()).add(tally)
+        found.setdefault(key, DailyTotals()).add(tally)
     for more in (statistics.work(executions), _going_on(conn, when), statistics.presence(_workers(conn, when))):
         for key, its in more.items():
             work.setdefault(key, Work()).add(its)
@@ -122,14 +122,14 @@ def _categories(conn: sa.Connection) -> dict[str, str | None]:
     return {row.id: row.category for row in conn.execute(sa.select(job.c.id, job.c.category))}
 
 
-def _counted(conn: sa.Connection, when: Period, wanted: Wanted) -> dict[tuple[date, str], Tally]:
+def _counted(conn: sa.Connection, when: Period, wanted: Wanted) -> dict[tuple[date, str], DailyTotals]:
     """The statistics by day and job, from the beginning of the period before."""
     query = sa.select(daily_table).where(daily_table.c.day >= when.before, daily_table.c.day <= when.until)
     found = {}
     for row in conn.execute(query).mappings():
         if wanted(row["job"]):
             states = {state.value: row[state.value] for state in sorted(FINAL)}
-            found[row["day"], row["job"]] = Tally(states, **{name: row[name] for name in NUMBERS})
+            found[row["day"], row["job"]] = DailyTotals(states, **{name: row[name] for name in NUMBERS})
     return found
 
 
@@ -141,7 +141,7 @@ def _counted_work(conn: sa.Connection, when: Period) -> dict[tuple[date, str], W
 
 def _latest(conn: sa.Connection, when: Period, wanted: Wanted) -> dict[tuple[str, str], Latest]:
     """The last failure of each kind of each job, of those that are kept."""
-    failed = sa.text(f"run.state IN ({spelled(FAILURES)})")
+    failed = sa.text(f"run.state IN ({sql_literals(FAILURES)})")
     begin, end = _bounds(when)
     last = sa.select(sa.func.max(run.c.id).label("id")).where(failed, run.c.ended_at >= begin, run.c.ended_at < end)
     chosen = last.group_by(run.c.job, run.c.state).subquery("chosen")
@@ -156,7 +156,7 @@ def _latest(conn: sa.Connection, when: Period, wanted: Wanted) -> dict[tuple[str
 def _going_on(conn: sa.Connection, when: Period) -> dict[tuple[date, str], Work]:
     """The executions that go on, up to now."""
     query = sa.select(run.c.worker, run.c.started_at).where(
-        sa.text(f"run.state IN ({spelled(HELD)})"), run.c.worker.is_not(None)
+        sa.text(f"run.state IN ({sql_literals(HELD)})"), run.c.worker.is_not(None)
     )
     found: dict[tuple[date, str], Work] = {}
     for row in conn.execute(query):

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from datetime import date
 
 from jobfac.states import FAILURES
-from jobfac.store.statistics import Tally
+from jobfac.store.statistics import DailyTotals
 
 BROKEN = [state.value for state in sorted(FAILURES) if state.value != "denied"]
 """What counts as failed; a denied run was refused by its job's rule, and nothing broke."""
@@ -31,33 +31,33 @@ def hours(milliseconds: int) -> float:
     return round(milliseconds / 3_600_000, 2)
 
 
-def ended(tally: Tally) -> int:
+def ended(tally: DailyTotals) -> int:
     """All the runs."""
     return sum(tally.states.values())
 
 
-def failed(tally: Tally) -> int:
+def failed(tally: DailyTotals) -> int:
     """Those of them that failed in whatever way."""
     return sum(tally.states[state] for state in BROKEN)
 
 
-def success(tally: Tally) -> float | None:
+def success(tally: DailyTotals) -> float | None:
     """Of those that succeeded, were mixed or failed, how many succeeded, in per cent."""
     good = tally.states["succeeded"]
     return percent(good, good + tally.states["mixed"] + failed(tally))
 
 
-def together(tallies: Iterable[Tally]) -> Tally:
+def together(tallies: Iterable[DailyTotals]) -> DailyTotals:
     """All of them as one."""
-    found = Tally()
+    found = DailyTotals()
     for tally in tallies:
         found.add(tally)
     return found
 
 
-def by_job(found: Mapping[tuple[date, str], Tally]) -> dict[str, Tally]:
+def by_job(found: Mapping[tuple[date, str], DailyTotals]) -> dict[str, DailyTotals]:
     """The days of a job as one, in the order of the jobs' names."""
-    jobs: defaultdict[str, Tally] = defaultdict(Tally)
+    jobs: defaultdict[str, DailyTotals] = defaultdict(DailyTotals)
     for (_, name), tally in found.items():
         jobs[name].add(tally)
     return dict(sorted(jobs.items()))

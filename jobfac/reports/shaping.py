@@ -20,7 +20,7 @@ from jobfac.reports.measures import (
     success,
     together,
 )
-from jobfac.store.statistics import LATE, Tally, Work
+from jobfac.store.statistics import LATE, DailyTotals, Work
 
 Row = dict[str, Any]
 
@@ -58,7 +58,7 @@ class Report:
 
 def summary(facts: Facts) -> Report:
     """The jobs of each category together, and all of them."""
-    groups: defaultdict[str, dict[str, Tally]] = defaultdict(dict)
+    groups: defaultdict[str, dict[str, DailyTotals]] = defaultdict(dict)
     for name, tally in by_job(facts.runs).items():
         groups[facts.jobs.get(name) or ""][name] = tally
     columns = {
@@ -75,7 +75,7 @@ def summary(facts: Facts) -> Report:
         "average_wait_seconds": ("wait", Kind.SECONDS),
     }
 
-    def row(category: str | None, jobs: int, tally: Tally) -> Row:
+    def row(category: str | None, jobs: int, tally: DailyTotals) -> Row:
         other = ended(tally) - tally.states["succeeded"] - failed(tally)
         return {
             "category": category,
@@ -147,7 +147,7 @@ def slowest(facts: Facts) -> Report:
     for name, tally in by_job(facts.runs).items():
         if not tally.ran:
             continue
-        average, former = mean(tally.run_ms, tally.ran), before.get(name, Tally())
+        average, former = mean(tally.run_ms, tally.ran), before.get(name, DailyTotals())
         then = mean(former.run_ms, former.ran)
         rows.append(
             {

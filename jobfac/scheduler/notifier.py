@@ -1,4 +1,4 @@
-"""The courier: delivers notifications in threads of its own, so that a receiver that stalls holds up no duty.
+"""The notifier: delivers notifications in threads of its own, so that a receiver that stalls holds up no duty.
 
 It sleeps until it is woken, works until nothing is due, and sleeps again. Each notification is taken for a while before
 it is sent, so any number of couriers work side by side, and one that is killed loses nothing: when its time is up
@@ -19,9 +19,9 @@ from jobfac.states import Delivery
 from jobfac.store import outbox, output, runs
 from jobfac.store.outbox import Taken
 from jobfac.telemetry.logs import logger
-from jobfac.telemetry.metrics import Figure
+from jobfac.telemetry.metrics import Metric
 
-log = logger("jobfac.courier")
+log = logger("jobfac.notifier")
 
 AT_ONCE = 8
 """Notifications on their way at the same time."""
@@ -33,13 +33,13 @@ LEASE = 120.0
 """Seconds for which a notification is taken: more than the channels' time limits."""
 
 LEAVE = 3.0
-"""Seconds that those on their way may still take when the courier is told to leave."""
+"""Seconds that those on their way may still take when the notifier is told to leave."""
 
 TAIL = 4096
 """Bytes of each stream's end that a message tells."""
 
 
-class Courier:
+class Notifier:
     """Delivers what is due whenever ``wake`` is called."""
 
     def __init__(self, db: Database, settings: Settings, scheduler: str) -> None:
@@ -51,7 +51,7 @@ class Courier:
         self._woken = threading.Event()
         self._leaving = threading.Event()
         self._free = threading.Semaphore(AT_ONCE)
-        self._thread = threading.Thread(target=self._run, name="courier")
+        self._thread = threading.Thread(target=self._run, name="notifier")
 
     def start(self) -> None:
         """Begin to wait for being woken."""
@@ -61,12 +61,12 @@ class Courier:
         """There is something to deliver."""
         self._woken.set()
 
-    def figures(self) -> list[Figure]:
+    def metrics(self) -> list[Metric]:
         """What became of what it sent."""
-        return [Figure("counter", "jobfac_scheduler_deliveries", "Notifications sent", dict(self._tries), "result")]
+        return [Metric("counter", "jobfac_scheduler_deliveries", "Notifications sent", dict(self._tries), "result")]
 
     def close(self) -> None:
-        """Leave soon; what is still on its way then is sent again by another courier."""
+        """Leave soon; what is still on its way then is sent again by another notifier."""
         self._leaving.set()
         self._woken.set()
         self._thread.join()
@@ -89,12 +89,12 @@ class Courier:
         """Address all news and hand over all notifications that are due."""
         more = True
         while more and not self._leaving.is_set():
-            more = self._db.transact(address_some, patience=2.0) == NEWS
+            more = self._db.transact(address_some, retry_for=2.0) == NEWS
             number = self._hands()
             taken: list[Taken] = []
             try:
                 if number:
-                    taken = self._db.transact(outbox.take, number, LEASE, patience=2.0)
+                    taken = self._db.transact(outbox.take, number, LEASE, retry_for=2.0)
             finally:
                 for _ in range(number - len(taken)):
                     self._free.release()

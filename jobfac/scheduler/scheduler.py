@@ -17,14 +17,14 @@ import sqlalchemy as sa
 
 from jobfac.database.dialects import PASS, utcnow
 from jobfac.database.engine import Database
-from jobfac.database.tables import news, notification, run, schedule, spelled, worker
+from jobfac.database.tables import news, notification, run, schedule, sql_literals, worker
 from jobfac.errors import Unreachable
-from jobfac.scheduler.notifier import Courier
+from jobfac.scheduler.notifier import Notifier
 from jobfac.settings import Settings
 from jobfac.states import ALIVE, HELD, Delivery, RunState, WorkerState
 from jobfac.store import jobs, retention, runs, schedules, sequences, statistics
 from jobfac.telemetry.logs import logger, tell_expiry
-from jobfac.telemetry.metrics import Figure, Kind
+from jobfac.telemetry.metrics import Kind, Metric
 
 log = logger("jobfac.scheduler")
 
@@ -44,7 +44,7 @@ UNHURRIED = 0.1
 """Seconds between two steps of such a round, which is in no hurry."""
 
 COURIER_PAUSE = 1.0
-"""Seconds until a courier that was woken is woken again, should something still be due then."""
+"""Seconds until a notifier that was woken is woken again, should something still be due then."""
 
 
 class Look(NamedTuple):
@@ -64,7 +64,7 @@ class Look(NamedTuple):
     def is_past(self, moment: datetime | None) -> bool:
         return moment is not None and moment <= self.now
 
-    def patience(self) -> float:
+    def seconds_to_next(self) -> float:
         """Seconds until the first of the moments that are still to come."""
         moments = (self.fire_at, self.ready_at, self.lease_until, self.deliver_at)
         waits = [(moment - self.now).total_seconds() for moment in moments if moment and moment > self.now]
@@ -105,7 +105,7 @@ class Scheduler:
         self._log = log.bind(scheduler=name)
         self._inserted = 0
         self._expired = 0
-        self._courier = Courier(db, settings, name)
+        self._courier = Notifier(db, settings, name)
         self._duties = [
             Duty("insert", lambda look: look.is_past(look.fire_at), self._insert),
             Duty("promote", lambda look: look.is_past(look.ready_at), self._promote),
@@ -153,7 +153,7 @@ class Scheduler:
         except Unreachable as error:
             self._log.warning("cannot look", action="look_failed", reason=str(error))
             return AFTER_FAILURE
-        pause = min(look.patience(), self._settings.sweep_interval, self._db.dialect.look_interval)
+        pause = min(look.seconds_to_next(), self._settings.sweep_interval, self._db.dialect.look_interval)
         for duty in self._duties:
             if not duty.is_wanted(look):
                 continue
@@ -182,13 +182,13 @@ class Scheduler:
         duty.failures += 1
         return AFTER_FAILURE
 
-    def figures(self) -> list[Figure]:
+    def metrics(self) -> list[Metric]:
         """What is known of this scheduler now; from any thread."""
         return [
-            Figure("counter", "jobfac_scheduler_inserted", "Runs that it started when due", self._inserted),
-            Figure("counter", "jobfac_scheduler_expired_leases", "Workers that it found dead", self._expired),
+            Metric("counter", "jobfac_scheduler_inserted", "Runs that it started when due", self._inserted),
+            Metric("counter", "jobfac_scheduler_expired_leases", "Workers that it found dead", self._expired),
             *(
-                Figure(
+                Metric(
                     kind,
                     f"jobfac_scheduler_duty_{name}",
                     text,
@@ -197,13 +197,13 @@ class Scheduler:
                 )
                 for kind, name, field, text in DUTY_FIGURES
             ),
-            *self._courier.figures(),
+            *self._courier.metrics(),
         ]
 
     # The duties
 
     def _insert(self) -> float:
-        done = self._db.transact(schedules.insert_due, self.name, patience=2.0)
+        done = self._db.transact(schedules.insert_due, self.name, retry_for=2.0)
         for refusal in done.refusals:
             self._log.info("due but not started", action="start_refused", **_shown(refusal))
         for miss in done.misses:
@@ -212,24 +212,24 @@ class Scheduler:
         return 0.0 if done.schedules else TAKEN
 
     def _promote(self) -> float:
-        return 0.0 if self._db.transact(runs.promote_due, self.name, patience=2.0) else TAKEN
+        return 0.0 if self._db.transact(runs.promote_due, self.name, retry_for=2.0) else TAKEN
 
     def _expire(self) -> float:
-        expiry = self._db.transact(sequences.expire, self.name, patience=2.0)
+        expiry = self._db.transact(sequences.expire, self.name, retry_for=2.0)
         self._expired += len(expiry.workers)
         tell_expiry(self._log, expiry, self.name)
         return TAKEN
 
     def _release(self) -> float:
-        self._db.transact(runs.release_blocked, None, self.name, patience=2.0)
+        self._db.transact(runs.release_blocked, None, self.name, retry_for=2.0)
         return self._settings.sweep_interval
 
     def _begin(self) -> float:
-        self._db.transact(sequences.begin_queued, self.name, patience=2.0)
+        self._db.transact(sequences.begin_queued, self.name, retry_for=2.0)
         return TAKEN
 
     def _sweep(self) -> float:
-        self._db.transact(sequences.sweep, self.name, patience=2.0)
+        self._db.transact(sequences.sweep, self.name, retry_for=2.0)
         return self._settings.sweep_interval
 
     def _deliver(self) -> float:
@@ -237,7 +237,7 @@ class Scheduler:
         return COURIER_PAUSE
 
     def _count(self) -> float:
-        return UNHURRIED if self._db.transact(statistics.count, patience=2.0) == statistics.BATCH else COUNT_INTERVAL
+        return UNHURRIED if self._db.transact(statistics.count, retry_for=2.0) == statistics.BATCH else COUNT_INTERVAL
 
     def _purge(self) -> float:
         if self._purging is None:
@@ -276,14 +276,14 @@ _LOOK = sa.select(
     utcnow().label("now"),
     _least(schedule.c.fire_at, "fire_at IS NOT NULL AND paused = 0").label("fire_at"),
     _least(run.c.ready_at, f"state = '{RunState.SCHEDULED}'").label("ready_at"),
-    _least(worker.c.lease_until, f"state IN ({spelled(ALIVE)})").label("lease_until"),
+    _least(worker.c.lease_until, f"state IN ({sql_literals(ALIVE)})").label("lease_until"),
     _least(notification.c.due_at, f"state = '{Delivery.WAITING}'").label("deliver_at"),
     _any(
-        f"run.state IN ({spelled(HELD)}) AND worker.state IN ({spelled(set(WorkerState) - ALIVE)})",
+        f"run.state IN ({sql_literals(HELD)}) AND worker.state IN ({sql_literals(set(WorkerState) - ALIVE)})",
         run.join(worker, worker.c.id == run.c.worker_id),
     ).label("orphaned"),
     _any(f"state = '{RunState.BLOCKED}'").label("blocked"),
     _any(f"state = '{RunState.QUEUED}' AND queue = '{jobs.SEQUENCE_QUEUE}'").label("queued"),
-    _any(f"state IN ({spelled(HELD)}) AND worker_id IS NULL").label("under_way"),
+    _any(f"state IN ({sql_literals(HELD)}) AND worker_id IS NULL").label("under_way"),
     _exists(sa.select(news.c.id).with_hint(news, PASS, "mssql").where(sa.text("news.id > 0"))).label("news"),
 )

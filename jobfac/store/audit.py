@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 
 from jobfac.database.dialects import utcnow
-from jobfac.database.tables import audit, fitting
+from jobfac.database.tables import audit, truncate_utf16
 
 BATCH = 100
 """Entries removed in one transaction at most."""
@@ -16,9 +16,9 @@ def note(
     conn.execute(
         audit.insert().values(at=utcnow()),
         {
-            "by": fitting(by, 200),
+            "by": truncate_utf16(by, 200),
             "action": action[:32],
-            "subject": fitting(subject, 200),
+            "subject": truncate_utf16(subject, 200),
             "before": before,
             "after": after,
         },

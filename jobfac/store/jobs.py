@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from jobfac import definitions as d
 from jobfac.database.dialects import of, utcnow
-from jobfac.database.tables import category, fitting, job, job_version, queue
+from jobfac.database.tables import category, job, job_version, queue, truncate_utf16
 from jobfac.states import JobKind
 from jobfac.store import audit
 
@@ -110,8 +110,8 @@ def queue_of(definition: d.AnyJob) -> tuple[str, str, dict[str, str]]:
     if labels:
         escaped = {key: value.replace("\\", "\\\\").replace(",", "\\,") for key, value in labels.items()}
         name += "[" + ",".join(f"{key}={value}" for key, value in escaped.items()) + "]"
-    if name != fitting(name, QUEUE_LENGTH):
-        name = fitting(name, QUEUE_LENGTH - 72) + "... " + hashlib.sha256(name.encode()).hexdigest()
+    if name != truncate_utf16(name, QUEUE_LENGTH):
+        name = truncate_utf16(name, QUEUE_LENGTH - 72) + "... " + hashlib.sha256(name.encode()).hexdigest()
     return name, definition.pool, labels
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from jobfac.database.dialects import PASS, utcnow
-from jobfac.database.tables import job, queue, run, schedule, spelled
+from jobfac.database.tables import job, queue, run, schedule, sql_literals
 from jobfac.states import HELD, RunState
 from jobfac.store import workers
 from jobfac.store.runs.reading import present
@@ -71,7 +71,7 @@ _COUNTS = sa.select(
     utcnow().label("now"),
     _count(f"state = '{RunState.BLOCKED}'").label("blocked"),
     _count(f"state = '{RunState.SCHEDULED}'").label("scheduled"),
-    _count(f"state IN ({spelled(HELD)})").label("held"),
+    _count(f"state IN ({sql_literals(HELD)})").label("held"),
 )
 # The index has queue and id: when the first of a queue came is read of one row a queue.
 _FIRST = (
@@ -106,7 +106,7 @@ _RUN = (
 _RUNNING = (
     sa.select(*_RUN)
     .with_hint(run, PASS, "mssql")
-    .where(sa.text(f"state IN ({spelled(HELD)})"))
+    .where(sa.text(f"state IN ({sql_literals(HELD)})"))
     .order_by(run.c.started_at, run.c.id)
     .limit(RUNNING)
 )

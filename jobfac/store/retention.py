@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from jobfac.database.dialects import SKIP, utcnow
 from jobfac.database.engine import Database
-from jobfac.database.tables import attempt, job_version, run, run_event, run_output, spelled, visit, worker
+from jobfac.database.tables import attempt, job_version, run, run_event, run_output, sql_literals, visit, worker
 from jobfac.definitions import Retention
 from jobfac.settings import Settings
 from jobfac.states import HELD, WorkerState
@@ -155,7 +155,7 @@ def _remove_some(conn: sa.Connection, table: sa.Table, run_ids: list[int]) -> in
 
 def forget_workers(conn: sa.Connection, age: float) -> bool:
     """Remove some workers that left or died more than ``age`` seconds ago and hold nothing; True: there may be more."""
-    holds = sa.exists().where(sa.text(f"run.state IN ({spelled(HELD)})"), run.c.worker_id == worker.c.id)
+    holds = sa.exists().where(sa.text(f"run.state IN ({sql_literals(HELD)})"), run.c.worker_id == worker.c.id)
     gone = (
         sa.select(worker.c.id, worker.c.name, worker.c.slots, worker.c.started_at, worker.c.ended_at)
         .with_hint(worker, SKIP, "mssql")

@@ -33,7 +33,7 @@ EXECUTION = (attempt.c.worker, attempt.c.started_at, attempt.c.ended_at)
 
 
 @dataclass
-class Tally:
+class DailyTotals:
     """What became of some runs. Times in milliseconds, those of the last attempt; None: there is nothing to tell."""
 
     states: dict[str, int] = field(default_factory=lambda: {state.value: 0 for state in sorted(FINAL)})
@@ -50,7 +50,7 @@ class Tally:
     latest_ms: int | None = None
     latest_run: int | None = None
 
-    def add(self, other: "Tally") -> None:
+    def add(self, other: "DailyTotals") -> None:
         """Let this be about the other's runs, too."""
         for state, number in other.states.items():
             self.states[state] += number
@@ -67,9 +67,9 @@ class Tally:
 SUMS = ("attempts", "retries", "ran", "run_ms", "waited", "wait_ms", "late")
 
 
-def of_run(row: Any) -> Tally:
+def of_run(row: Any) -> DailyTotals:
     """One run that has ended; ``row`` has ``COLUMNS``."""
-    found = Tally(attempts=row.attempt, retries=row.failures)
+    found = DailyTotals(attempts=row.attempt, retries=row.failures)
     found.states[row.state] = 1
     if row.started_at is None:
         return found
@@ -94,11 +94,11 @@ def _ms(span: timedelta) -> int:
     return max(0, span // timedelta(milliseconds=1))
 
 
-def tally(rows: Iterable[Any]) -> dict[tuple[date, str], Tally]:
+def tally(rows: Iterable[Any]) -> dict[tuple[date, str], DailyTotals]:
     """Runs that have ended, by day and job."""
-    found: dict[tuple[date, str], Tally] = {}
+    found: dict[tuple[date, str], DailyTotals] = {}
     for row in rows:
-        found.setdefault((row.ended_at.date(), row.job), Tally()).add(of_run(row))
+        found.setdefault((row.ended_at.date(), row.job), DailyTotals()).add(of_run(row))
     return found
 
 
@@ -211,7 +211,7 @@ _EXTREMES = (
 _ADD_WORK = _adding(daily_worker, ("attempts", "busy_ms", "slot_ms"))
 
 
-def _add_runs(conn: sa.Connection, found: Mapping[tuple[date, str], Tally]) -> None:
+def _add_runs(conn: sa.Connection, found: Mapping[tuple[date, str], DailyTotals]) -> None:
     _make_rows(conn, daily, found)
     rows = [
         {"p_day": day, "p_job": job, **_bound(its.states), **_bound(vars(its))} for (day, job), its in found.items()

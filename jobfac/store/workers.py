@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from jobfac.database.dialects import IS_ALIVE, LOCKED, PASS, SKIP, of, rows, utcnow
-from jobfac.database.tables import BigId, attempt, run, spelled, worker
+from jobfac.database.tables import BigId, attempt, run, sql_literals, worker
 from jobfac.states import ALIVE, HELD, RunState, WorkerState
 from jobfac.store import jobs, runs
-from jobfac.store.runs import Finished, give_back, record
+from jobfac.store.runs import Finished, record, requeue
 from jobfac.store.runs.event import Event
 from jobfac.store.runs.finish import held
 from jobfac.store.runs.reading import shown_value
@@ -162,7 +162,7 @@ def hold(conn: sa.Connection, worker_id: int) -> Hold:
     return Hold(WorkerState(found.state), bool(found.due))
 
 
-def fitting_queues(conn: sa.Connection, pools: Sequence[str], labels: Mapping[str, str]) -> list[str]:
+def matching_queues(conn: sa.Connection, pools: Sequence[str], labels: Mapping[str, str]) -> list[str]:
     """The queues that a worker of these pools and labels may take from."""
     return [
         name
@@ -182,14 +182,16 @@ def claim(conn: sa.Connection, worker_id: int, name: str, queues: Sequence[str],
     taken.sort(key=lambda claimed: (-claimed.priority, claimed.id))
     if taken:
         began = [{"run_id": c.id, "number": c.attempt, "worker_id": worker_id, "name": name} for c in taken]
-        conn.execute(_open(conn.dialect.name), rows.handed(began))
+        conn.execute(_open(conn.dialect.name), rows.rows_parameter(began))
         record(conn, [Event(c.id, c.attempt, RunState.RUNNING, name, notify=c.notify) for c in taken])
     return taken
 
 
 @functools.cache
 def _open(engine: str) -> sa.Insert:
-    given = rows.given(engine, run_id=BigId, number=attempt.c.number.type, worker_id=BigId, name=attempt.c.worker.type)
+    given = rows.rows_table(
+        engine, run_id=BigId, number=attempt.c.number.type, worker_id=BigId, name=attempt.c.worker.type
+    )
     told = (given.c.run_id, given.c.number, given.c.worker_id, given.c.name, utcnow())
     return attempt.insert().from_select(["run_id", "number", "worker_id", "worker", "started_at"], sa.select(*told))
 
@@ -215,12 +217,12 @@ def _shares(conn: sa.Connection, queues: Sequence[str], slots: int) -> list[tupl
 def held_by(conn: sa.Connection, worker_id: int) -> list[Claimed]:
     """What the database says this worker holds: after a claim whose answer was lost, this is what was taken."""
     query = sa.select(*(run.c[name] for name in Claimed._fields)).where(
-        sa.text(f"state IN ({spelled(HELD)})"), run.c.worker_id == worker_id
+        sa.text(f"state IN ({sql_literals(HELD)})"), run.c.worker_id == worker_id
     )
     return [Claimed(**row) for row in conn.execute(query).mappings()]
 
 
-def strays(conn: sa.Connection, worker_id: int, keys: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+def unowned(conn: sa.Connection, worker_id: int, keys: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     """Those of these executions, by run and attempt, that the worker does not hold. Each is looked up by its key, and
     locked: a search for all of a worker's could pass over one that somebody is just asking to stop."""
     if not keys:
@@ -262,7 +264,7 @@ def expire(conn: sa.Connection, by: str, only: int | None = None) -> Expiry:
     expiry = Expiry([], [], [])
     for dead in conn.execute(query.limit(EXPIRY_BATCH)).all():
         rows = held(conn, run.c.worker_id == dead.id, EXPIRY_BATCH)
-        finished = give_back(conn, rows, f"its worker {dead.name} died", by)
+        finished = requeue(conn, rows, f"its worker {dead.name} died", by)
         final = {one.run_id: one.state for one in finished}
         expiry.finished.extend(finished)
         for row in rows:
@@ -286,8 +288,8 @@ _GONE = (
     .join(worker, worker.c.id == run.c.worker_id)
     .with_hint(run, PASS, "mssql")
     .where(
-        sa.text(f"run.state IN ({spelled(HELD)})"),
-        sa.text(f"worker.state IN ({spelled(set(WorkerState) - ALIVE)})"),
+        sa.text(f"run.state IN ({sql_literals(HELD)})"),
+        sa.text(f"worker.state IN ({sql_literals(set(WorkerState) - ALIVE)})"),
     )
     .limit(EXPIRY_BATCH)
 )
@@ -295,7 +297,7 @@ _GONE = (
 
 
 def _settle(conn: sa.Connection, condition: sa.ColumnElement[bool], why: str, by: str) -> list[Finished]:
-    return give_back(conn, held(conn, condition, EXPIRY_BATCH), why, by)
+    return requeue(conn, held(conn, condition, EXPIRY_BATCH), why, by)
 
 
 def present(row: Mapping[Any, Any]) -> dict[str, Any]:
@@ -308,7 +310,7 @@ def workers(conn: sa.Connection, alive_only: bool = False) -> Sequence[sa.RowMap
     """The fleet, newest first: each worker with the number of runs it holds as ``busy``."""
     busy = (
         sa.select(sa.func.count())
-        .where(sa.text(f"run.state IN ({spelled(HELD)})"), run.c.worker_id == worker.c.id)
+        .where(sa.text(f"run.state IN ({sql_literals(HELD)})"), run.c.worker_id == worker.c.id)
         .scalar_subquery()
     )
     query = sa.select(worker, busy.label("busy")).order_by(worker.c.id.desc()).limit(1000)

@@ -15,13 +15,13 @@ import sqlalchemy as sa
 from prometheus_client import CollectorRegistry, Counter, disable_created_metrics
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.exposition import MetricsHandler
-from prometheus_client.metrics_core import Metric
+from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
 from jobfac.database.engine import Database
 from jobfac.settings import SettingsError, read_address
 from jobfac.telemetry.logs import logger
-from jobfac.telemetry.metrics import BOUNDS, Figure, Timing
+from jobfac.telemetry.metrics import BOUNDS, Metric, Timing
 
 log = logger("jobfac.metrics")
 
@@ -54,13 +54,13 @@ def count_statements(db: Database, registry: CollectorRegistry) -> None:
 
 
 class Exporter:
-    """Serves the figures of the roles in this process, from a thread of its own. To be used in a ``with``.
+    """Serves the metrics of the roles in this process, from a thread of its own. To be used in a ``with``.
 
     One client at a time and none for long: however it is treated, it takes one thread and two descriptors, so that it
     cannot keep the roles from anything.
     """
 
-    def __init__(self, address: str, db: Database, roles: Sequence[Callable[[], Iterable[Figure]]]) -> None:
+    def __init__(self, address: str, db: Database, roles: Sequence[Callable[[], Iterable[Metric]]]) -> None:
         """Listen on ``HOST:PORT`` (port 0: any free one).
 
         Raises:
@@ -104,23 +104,23 @@ def _listening(address: str, registry: CollectorRegistry) -> _Server:
 
 
 class _Figures(Collector):
-    def __init__(self, roles: Sequence[Callable[[], Iterable[Figure]]]) -> None:
+    def __init__(self, roles: Sequence[Callable[[], Iterable[Metric]]]) -> None:
         self._roles = roles
 
-    def describe(self) -> Iterable[Metric]:
+    def describe(self) -> Iterable[Family]:
         return ()  # nothing is read while it is registered
 
-    def collect(self) -> Iterator[Metric]:
-        return (_family(figure) for role in self._roles for figure in role())
+    def collect(self) -> Iterator[Family]:
+        return (_family(metric) for role in self._roles for metric in role())
 
 
-def _family(figure: Figure) -> Metric:
-    _, name, text, value, label = figure
+def _family(metric: Metric) -> Family:
+    _, name, text, value, label = metric
     if isinstance(value, Timing):
         counts = list(accumulate(value.counts))
         buckets = list(zip([*map(str, BOUNDS), "+Inf"], counts, strict=True))
         return HistogramMetricFamily(name, text, buckets=buckets, sum_value=value.total)
-    kind = CounterMetricFamily if figure.kind == "counter" else GaugeMetricFamily
+    kind = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
     if not isinstance(value, Mapping):
         return kind(name, text, value)
     family = kind(name, text, labels=[label or ""])

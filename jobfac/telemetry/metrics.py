@@ -24,7 +24,7 @@ class Timing:
 Kind = Literal["gauge", "counter", "timing"]
 
 
-class Figure(NamedTuple):
+class Metric(NamedTuple):
     """``value`` with a ``label`` is a number for each of the label's values, of which there are only a few.
 
     A counter only grows while its process lives.

@@ -1,4 +1,4 @@
-"""What a worker tells of itself: in its log, as figures, and as traces."""
+"""What a worker tells of itself: in its log, as metrics, and as traces."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -9,14 +9,14 @@ from jobfac.store.runs import Outcome
 from jobfac.store.workers import Claimed, Expiry
 from jobfac.telemetry import traces
 from jobfac.telemetry.logs import logger, tell_expiry
-from jobfac.telemetry.metrics import Figure, Timing
+from jobfac.telemetry.metrics import Metric, Timing
 
 ENDS = sorted((FINAL - {RunState.MIXED, RunState.DENIED, RunState.LOST}) | {RunState.QUEUED})
 """How an execution can end; `queued`: its run was given back."""
 
 
-class Chronicle:
-    """Kept by the worker's loop alone; ``log``, ``worker`` and ``figures`` are for any thread."""
+class WorkerTelemetry:
+    """Kept by the worker's loop alone; ``log``, ``worker`` and ``metrics`` are for any thread."""
 
     def __init__(self, worker: str) -> None:
         self.log = logger("jobfac.worker").bind(worker=worker)
@@ -59,16 +59,16 @@ class Chronicle:
         self._expired += len(expiry.workers)
         tell_expiry(self.log, expiry, self.worker)
 
-    def figures(self) -> list[Figure]:
+    def metrics(self) -> list[Metric]:
         """All that is counted."""
         finished = {str(state): self._finished[state] for state in ENDS}
         return [
-            Figure("counter", "jobfac_worker_turns", "Transactions of its loop", self._turns),
-            Figure("counter", "jobfac_worker_claimed", "Runs that it took", self._claimed),
-            Figure("counter", "jobfac_worker_finished", "Executions that ended", finished, label="state"),
-            Figure("counter", "jobfac_worker_fenced", "Executions cut off with a lost lease", self._fenced),
-            Figure("counter", "jobfac_worker_expired_leases", "Workers that it found dead", self._expired),
-            Figure("timing", "jobfac_worker_claim_seconds", "Turns that took runs", self._claims),
+            Metric("counter", "jobfac_worker_turns", "Transactions of its loop", self._turns),
+            Metric("counter", "jobfac_worker_claimed", "Runs that it took", self._claimed),
+            Metric("counter", "jobfac_worker_finished", "Executions that ended", finished, label="state"),
+            Metric("counter", "jobfac_worker_fenced", "Executions cut off with a lost lease", self._fenced),
+            Metric("counter", "jobfac_worker_expired_leases", "Workers that it found dead", self._expired),
+            Metric("timing", "jobfac_worker_claim_seconds", "Turns that took runs", self._claims),
         ]
 
     def close(self) -> None:

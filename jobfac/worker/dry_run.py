@@ -23,7 +23,7 @@ LOOK = 0.1
 """Seconds between two looks at what the program wrote and reported."""
 
 
-class Spectator(Protocol):
+class Observer(Protocol):
     """Sees the trial as it goes."""
 
     def output(self, stream: str, data: bytes) -> None:
@@ -44,7 +44,7 @@ class Stream(NamedTuple):
     path: str | None
 
 
-class Tried(NamedTuple):
+class DryRunResult(NamedTuple):
     """How a trial ended: the outcome that would be recorded, seconds it took, the last report, and the output."""
 
     outcome: Outcome
@@ -54,7 +54,7 @@ class Tried(NamedTuple):
     streams: dict[str, Stream]
 
 
-class Trial:
+class DryRun:
     """``run`` carries it out; ``stop`` may be called from any thread or signal handler meanwhile."""
 
     def __init__(
@@ -62,7 +62,7 @@ class Trial:
         job: str,
         definition: Job,
         folder: Path,
-        spectator: Spectator,
+        observer: Observer,
         arguments: Sequence[str] | None = None,
         payload: str | None = None,
     ) -> None:
@@ -74,7 +74,7 @@ class Trial:
             sequence_run_id=None, queue="", created_at=now, started_at=now, notify=None,
         )  # fmt: skip
         self._execution = Execution(claimed, definition, folder.name, folder, SILENCE)
-        self._spectator = spectator
+        self._observer = observer
         self._watcher = ExitWatcher()
         self._guardian = Guardian()
         self._wish: Stop | None = None
@@ -86,7 +86,7 @@ class Trial:
         self._wish = how
         self._watcher.wake()
 
-    def run(self) -> Tried:
+    def run(self) -> DryRunResult:
         """Start the program and wait for its end. Whatever happens here, nothing of it lives on afterwards.
 
         Raises:
@@ -102,7 +102,7 @@ class Trial:
             self._tell(final=True)
             process = execution.process
             seconds = outcome.ended - process.started if process else 0.0
-            return Tried(outcome, seconds, execution.report.progress, execution.report.message, self._streams())
+            return DryRunResult(outcome, seconds, execution.report.progress, execution.report.message, self._streams())
         finally:
             if execution.process is not None:
                 kill_all([execution.process])
@@ -120,16 +120,16 @@ class Trial:
             self._watcher.add(execution.process)
 
     def _look(self) -> float:
-        """Obey the wish to stop and the clock, show what is new; seconds until the next look."""
+        """Obey the request to stop and the clock, show what is new; seconds until the next look."""
         execution, now = self._execution, time.monotonic()
-        if (wish := self._wish) is not None and wish != self._obeyed:
-            self._obeyed = wish
+        if (request := self._wish) is not None and request != self._obeyed:
+            self._obeyed = request
             grace = write_duration(execution.definition.grace)
             polite = f"the program was asked to stop and has {grace}; interrupt again to end it at once"
-            self._spectator.remark(polite if wish == Stop.POLITE else "the program is ended at once")
-            execution.ask_to_stop(wish)
+            self._observer.remark(polite if request == Stop.POLITE else "the program is ended at once")
+            execution.ask_to_stop(request)
         if long := execution.runs_long(now):
-            self._spectator.remark(long)
+            self._observer.remark(long)
         due = execution.tick(now)
         self._tell(final=False)
         return LOOK if due is None else max(0.0, min(LOOK, due - time.monotonic()))
@@ -143,10 +143,10 @@ class Trial:
         for chunk in chunks:
             skipped = chunk.offset - self._shown.get(chunk.stream, 0)
             self._shown[chunk.stream] = chunk.offset + len(chunk.data)
-            self._spectator.output(chunk.stream, cut_mark(skipped) + chunk.data)
+            self._observer.output(chunk.stream, cut_mark(skipped) + chunk.data)
         if execution.report.changed:
             execution.report.changed = False
-            self._spectator.report(execution.report.progress, execution.report.message)
+            self._observer.report(execution.report.progress, execution.report.message)
 
     def _streams(self) -> dict[str, Stream]:
         execution = self._execution

@@ -50,7 +50,7 @@ class Execution:
         self.pending: list[Stored] = []  # read from the spool, not yet in the database
         self.report = Report(folder / f"{claimed.id}-{claimed.attempt}.report")
         self.stop: Stop | None = None
-        self.give_back = False
+        self.requeue = False
         self.ended_in_time = False  # by itself, although its worker could not gather it before its lease was lost
         self.noted = False  # the database knows the process
         self._given = environment
@@ -191,9 +191,9 @@ class Execution:
         self._kill_at = now + self.definition.grace
         self.process.terminate()
 
-    def ask_to_stop(self, how: Stop, give_back: bool = False) -> None:
-        """Stop the program, politely or at once. ``give_back``: its run is to go back into the queue."""
-        if self.stop == Stop.NOW or (self.stop == how and give_back == self.give_back):
+    def ask_to_stop(self, how: Stop, requeue: bool = False) -> None:
+        """Stop the program, politely or at once. ``requeue``: its run is to go back into the queue."""
+        if self.stop == Stop.NOW or (self.stop == how and requeue == self.requeue):
             return
         now = time.monotonic()
         if self.process is not None and how == Stop.NOW:
@@ -201,7 +201,7 @@ class Execution:
         if self.process is not None and self.process.poll() is not None:
             return  # its own end came first, and that is what counts
         first = self.stop is None
-        self.stop, self.give_back = how, give_back and (first or self.give_back)
+        self.stop, self.requeue = how, requeue and (first or self.requeue)
         if self.process is not None and how == Stop.POLITE and first and not self._timed_out:
             self._end(now)
 
@@ -216,7 +216,7 @@ class Execution:
         """How it ended, with the retry that its definition asks for; ``chance`` is random, 0 to 1."""
         with self.lock:
             self.report.read(final=True)
-        state, reason = self._verdict()
+        state, reason = self._final_state()
         over = self.process.exit if self.process else None
         stopped = self.stop is not None
         return Outcome(
@@ -234,12 +234,12 @@ class Execution:
             retry_after=None if stopped else retry_delay(self.definition.retry, state, self.claimed.failures, chance),
         )
 
-    def _verdict(self) -> tuple[RunState, str | None]:
+    def _final_state(self) -> tuple[RunState, str | None]:
         if self._error is not None:
             return RunState.START_FAILED, self._error
         if self.process is None or self.process.exit is None:
             return RunState.QUEUED, "not started: its worker was asked to leave"
-        if self.give_back:
+        if self.requeue:
             return RunState.QUEUED, "its worker was drained"
         if self.stop is not None:
             return RunState.STOPPED, "stopped" if self.stop == Stop.POLITE else "stopped at once"

@@ -13,9 +13,9 @@ from jobfac.store import output
 from jobfac.store.runs import Outcome
 from jobfac.store.runs.event import Event
 from jobfac.store.workers import Claimed
-from jobfac.telemetry.worker import Chronicle
+from jobfac.telemetry.worker import WorkerTelemetry
 from jobfac.worker.execution import Execution
-from jobfac.worker.failpoints import checkpoint
+from jobfac.worker.failpoints import failpoint
 from jobfac.worker.old_files import OldFiles
 from jobfac.worker.spool_folder import SpoolFolder
 
@@ -37,7 +37,7 @@ class Executions:
         spool: SpoolFolder,
         guardian: Guardian,
         watcher: ExitWatcher,
-        chronicle: Chronicle,
+        telemetry: WorkerTelemetry,
         old_files: OldFiles,
         is_trusted: Callable[[], bool],
     ) -> None:
@@ -48,7 +48,7 @@ class Executions:
         self._spool = spool
         self._guardian = guardian
         self._watcher = watcher
-        self._chronicle = chronicle
+        self._telemetry = telemetry
         self._old_files = old_files
         self._is_trusted = is_trusted
         self._stored: deque[tuple[int, int]] = deque(maxlen=MEMORY)
@@ -80,9 +80,9 @@ class Executions:
         for claimed in claims:
             definition = definitions[claimed.job, claimed.job_version]
             assert isinstance(definition, Job)
-            given = self._chronicle.begins(claimed, since)
+            given = self._telemetry.begins(claimed, since)
             token = self._spool.token
-            fresh.append(Execution(claimed, definition, token, self._spool.path, self._chronicle.log, given))
+            fresh.append(Execution(claimed, definition, token, self._spool.path, self._telemetry.log, given))
         try:
             self._spool.ensure()
             self._guardian.about_to_start([e.marker for e in fresh])
@@ -91,40 +91,40 @@ class Executions:
                 execution.refuse(str(error))
         for execution in fresh[room_for_programs() :]:
             execution.refuse(NO_ROOM)
-        checkpoint("guardian_told")
+        failpoint("guardian_told")
         for execution in fresh:
             # Whoever slept through the end of the lease since the claim starts nothing: the run is another's by now.
             if self._is_trusted():
                 execution.begin()
-            checkpoint("spawned")
+            failpoint("spawned")
             if execution.process is not None:
                 self._watcher.add(execution.process)
             self.live[execution.key] = execution
         self._guardian.started([(e.marker, e.process.pid) for e in fresh if e.process is not None])
-        checkpoint("started")
+        failpoint("started")
 
     # While they run
 
-    def tick(self, stops: Iterable[tuple[int, int, str]], give_back: bool) -> float | None:
+    def tick(self, stops: Iterable[tuple[int, int, str]], requeue: bool) -> float | None:
         """Obey the clock and the requests to stop, gather what has ended; returns when to look again (monotonic).
 
         Args:
             stops: run, attempt and how.
-            give_back: everything is to go back into the queue.
+            requeue: everything is to go back into the queue.
         """
         now = time.monotonic()
         for run_id, attempt, how in stops:
             if execution := self.live.get((run_id, attempt)):
                 execution.ask_to_stop(Stop(how))
-        if give_back:
+        if requeue:
             for execution in self.live.values():
-                execution.ask_to_stop(Stop.POLITE, give_back=True)
+                execution.ask_to_stop(Stop.POLITE, requeue=True)
         due = None
         for key, execution in list(self.live.items()):
             next_time = execution.tick(now)
             if why := execution.runs_long(now):
                 execution.log.warning("a run takes long", action="run_long", reason=why)
-                self.events.append(Event(*key, "running_long", self._chronicle.worker, why, execution.claimed.notify))
+                self.events.append(Event(*key, "running_long", self._telemetry.worker, why, execution.claimed.notify))
             if execution.is_over() and self._is_trusted() and execution.shipping.acquire(blocking=False):
                 self._gather(execution)
             elif next_time is not None:
@@ -136,13 +136,13 @@ class Executions:
         self.over.append((execution, execution.outcome(random.random())))
         del self.live[execution.key]
 
-    def disown(self, strays: Iterable[tuple[int, int]]) -> None:
+    def abandon(self, unowned: Iterable[tuple[int, int]]) -> None:
         """End what runs here although the database says that it is not this worker's. Its result will be discarded;
         if it has become this worker's again meanwhile, its run goes back into the queue."""
-        for key in strays:
+        for key in unowned:
             if execution := self.live.get(key):
-                self._chronicle.fenced(execution.log, execution.key, "the database does not know that it runs here")
-                execution.ask_to_stop(Stop.NOW, give_back=True)
+                self._telemetry.fenced(execution.log, execution.key, "the database does not know that it runs here")
+                execution.ask_to_stop(Stop.NOW, requeue=True)
 
     # Their end
 
@@ -171,7 +171,7 @@ class Executions:
         gone = self.over[:number]
         for execution, outcome in gone:
             self._stored.append(execution.key)
-            self._chronicle.ended(execution.log, outcome)
+            self._telemetry.ended(execution.log, outcome)
         self.over = self.over[number:]
         self.events = []
         self._forget([execution for execution, _ in gone])
@@ -186,11 +186,11 @@ class Executions:
     def cut_off(self, why: str) -> None:
         """Forget what is left of a lost lease; it has ended, and its runs are others' by now."""
         for execution in self.living():
-            self._chronicle.fenced(execution.log, execution.key, why)
+            self._telemetry.fenced(execution.log, execution.key, why)
         self._forget(self.living())
         self.live.clear()
 
-    def abandon(self) -> None:
+    def forget_all(self) -> None:
         """Forget everything, stored or not."""
         self._forget([*self.living(), *(execution for execution, _ in self.over)])
         self.live.clear()

@@ -23,7 +23,7 @@ _WANTED, _, _TIMES = os.environ.get("JOBFAC_CRASH_AT", os.environ.get("JOBFAC_FR
 _left = int(_TIMES or 1)
 
 
-def checkpoint(point: str) -> None:
+def failpoint(point: str) -> None:
     """Die here, as by ``kill -9``, if ``JOBFAC_CRASH_AT`` is ``point``, or ``point:N`` at the N-th time.
 
     With ``JOBFAC_FREEZE_AT`` the process is stopped here instead, until somebody continues it.

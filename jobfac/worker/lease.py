@@ -11,7 +11,7 @@ from jobfac.settings import Settings
 from jobfac.store import workers
 from jobfac.store.workers import Beat, LeaseLost, Registration
 from jobfac.telemetry.logs import logger
-from jobfac.telemetry.metrics import Figure
+from jobfac.telemetry.metrics import Metric
 
 log = logger("jobfac.lease")
 
@@ -49,7 +49,7 @@ class Lease:
         self._losing = threading.Lock()  # one thread at a time ends programs: who comes second sees none end by itself
         self._log = log.bind(worker=who.name)
         self._ended = threading.Event()
-        self._poke = threading.Event()
+        self._renew_now = threading.Event()
         self._threads = [
             threading.Thread(target=self._beat_forever, name="heartbeat", daemon=True),
             threading.Thread(target=self._watch, name="trust", daemon=True),
@@ -64,12 +64,12 @@ class Lease:
         """Whether what this worker holds is surely its own now."""
         return not self.lost and clock() < self._trusted_until
 
-    def figures(self) -> list[Figure]:
+    def metrics(self) -> list[Metric]:
         """How fresh the lease is."""
         left = self._trusted_until - clock()
         return [
-            Figure("gauge", "jobfac_worker_heartbeat_age_seconds", "Since the last heartbeat", self.window - left),
-            Figure("gauge", "jobfac_worker_lease_left_seconds", "Until it ends its programs, without another", left),
+            Metric("gauge", "jobfac_worker_heartbeat_age_seconds", "Since the last heartbeat", self.window - left),
+            Metric("gauge", "jobfac_worker_lease_left_seconds", "Until it ends its programs, without another", left),
         ]
 
     def adopt(self, worker_id: int, sent: float) -> None:
@@ -83,14 +83,14 @@ class Lease:
         for thread in self._threads:
             thread.start()
 
-    def poke(self) -> None:
+    def renew_now(self) -> None:
         """Beat now: there may be something to stop."""
-        self._poke.set()
+        self._renew_now.set()
 
     def close(self) -> None:
         """Stop beating. Called last of all when a worker leaves."""
         self._ended.set()
-        self._poke.set()
+        self._renew_now.set()
         for thread in self._threads:
             thread.join(timeout=5.0)
 
@@ -106,8 +106,8 @@ class Lease:
     def _beat_forever(self) -> None:
         pause = self._settings.heartbeat
         while True:
-            self._poke.wait(pause)
-            self._poke.clear()
+            self._renew_now.wait(pause)
+            self._renew_now.clear()
             if self._ended.is_set():
                 return
             pause = self._settings.heartbeat

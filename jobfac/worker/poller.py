@@ -19,7 +19,7 @@ TRY_AGAIN = 0.5
 """Seconds until a wait that failed is tried again."""
 
 
-class Notice:
+class WorkPoller:
     """Tells the worker, by ``on_found`` from its own thread, when there is something to do.
 
     After it has told of work it is silent until ``arm``: a worker that is busy with a backlog needs no telling.

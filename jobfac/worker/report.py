@@ -9,7 +9,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from jobfac.database.tables import fitting
+from jobfac.database.tables import truncate_utf16
 from jobfac.programs import StartError
 
 LONGEST_LINE = 64 * 1024
@@ -75,7 +75,7 @@ class Report:
             self.changed = True
         for name in ("message", "result", "exit_message"):
             if isinstance(said.get(name), str):
-                setattr(self, name, fitting(_whole(said[name]), 1000))
+                setattr(self, name, truncate_utf16(_whole(said[name]), 1000))
                 self.changed = self.changed or name == "message"
         if isinstance(said.get("outputs"), dict):
             self.outputs = self._merged(said["outputs"])

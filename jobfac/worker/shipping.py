@@ -82,7 +82,7 @@ class Shipper:
         fresh = [e for e in executions if not e.noted and e.process is not None]
         if not news and not told and not fresh:
             return
-        self._db.transact(_store, news, told, fresh, patience=2.0)
+        self._db.transact(_store, news, told, fresh, retry_for=2.0)
         for execution in told:
             execution.report.changed = False
         for execution in fresh:

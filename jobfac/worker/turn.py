@@ -11,7 +11,7 @@ from jobfac.store import jobs, output, runs, schedules, sequences, workers
 from jobfac.store.runs import Finished, Outcome
 from jobfac.store.runs.event import Event
 from jobfac.store.workers import Claimed
-from jobfac.worker.failpoints import checkpoint
+from jobfac.worker.failpoints import failpoint
 
 
 @dataclass
@@ -23,7 +23,7 @@ class Turn:
     ``live`` and ``stored``: the executions, as (run, attempt), that run here, and those whose end was stored before.
     ``uncertain``: an earlier answer was lost, so the database may hold claims for us that we do not know of.
     ``doubtful``: it held another number of runs for us than we did, as after a failover that lost its last commits.
-    ``strays``: what runs here and is not ours; it has to end.
+    ``unowned``: what runs here and is not ours; it has to end.
     """
 
     worker_id: int
@@ -43,7 +43,7 @@ class Turn:
     doubtful: bool = False
     state: WorkerState = WorkerState.ACTIVE
     claimed: list[Claimed] = field(default_factory=list)
-    strays: list[tuple[int, int]] = field(default_factory=list)
+    unowned: list[tuple[int, int]] = field(default_factory=list)
 
     def take(self, conn: sa.Connection) -> None:
         """Do it.
@@ -52,12 +52,12 @@ class Turn:
             LeaseLost: the lease has run out; nothing of the turn happened.
         """
         self.state, due = workers.hold(conn, self.worker_id)
-        checkpoint("turn_began")
+        failpoint("turn_began")
         sequences.settle(conn, self.save(conn), self.name)
-        checkpoint("outcomes_written")
+        failpoint("outcomes_written")
         if due:
             runs.promote_due(conn, self.name)
-        self.claimed, self.strays = [], []
+        self.claimed, self.unowned = [], []
         if self.uncertain or self.doubtful:
             self._compare(conn)
         self.uncertain = True  # should this commit's answer be lost, the next try looks first
@@ -68,18 +68,18 @@ class Turn:
             taken = workers.claim(conn, self.worker_id, self.name, programs, self.free - len(self.claimed))
             # What runs here already, because its first claim was lost with its commit, goes on, and is begun but once.
             again = {one.key for one in taken if one.key in self.live}
-            self.strays = [key for key in self.strays if key not in again]
+            self.unowned = [key for key in self.unowned if key not in again]
             self.claimed += [one for one in taken if one.key not in again]
         for claimed in self.claimed:
             key = (claimed.job, claimed.job_version)
             if key not in self.definitions:
                 self.definitions[key] = jobs.load_version(conn, *key)
-        checkpoint("claimed_uncommitted")
+        failpoint("claimed_uncommitted")
 
     def _compare(self, conn: sa.Connection) -> None:
         """See whether the database and this worker agree on what it holds, and what to do where they do not."""
         ours = {claimed.key: claimed for claimed in workers.held_by(conn, self.worker_id)}
-        self.strays = workers.strays(conn, self.worker_id, [key for key in self.live if key not in ours])
+        self.unowned = workers.unowned(conn, self.worker_id, [key for key in self.live if key not in ours])
         unknown = [key for key in ours if key not in self.live]
         # Without a lost answer it is no claim of ours, and what was stored before is none in any case.
         self.claimed = [ours[key] for key in unknown if self.uncertain and key not in self.stored]

@@ -25,13 +25,13 @@ from jobfac.states import Stop, WorkerState
 from jobfac.store import jobs, sequences, workers
 from jobfac.store.runs.event import Event
 from jobfac.store.workers import Beat, LeaseLost, Registration
-from jobfac.telemetry.metrics import Figure
-from jobfac.telemetry.worker import Chronicle
+from jobfac.telemetry.metrics import Metric
+from jobfac.telemetry.worker import WorkerTelemetry
 from jobfac.worker.executions import Executions
-from jobfac.worker.failpoints import checkpoint
+from jobfac.worker.failpoints import failpoint
 from jobfac.worker.lease import Lease
 from jobfac.worker.old_files import OldFiles
-from jobfac.worker.poller import Notice
+from jobfac.worker.poller import WorkPoller
 from jobfac.worker.shipping import Shipper
 from jobfac.worker.spool_folder import SpoolFolder
 from jobfac.worker.turn import Turn
@@ -59,8 +59,8 @@ class Worker:
         self.name = name
         self._db = db
         self._settings = settings
-        self._chronicle = Chronicle(name)
-        self._log = self._chronicle.log
+        self._telemetry = WorkerTelemetry(name)
+        self._log = self._telemetry.log
         self._who = Registration(
             name=name,
             host=socket.gethostname(),
@@ -86,12 +86,12 @@ class Worker:
         self._watcher = ExitWatcher()
         self._spool = SpoolFolder(settings.spool_folder(), self._who.token, name)
         self._held = Executions(
-            self._spool, self._guardian, self._watcher, self._chronicle, OldFiles(settings, self._log),
+            self._spool, self._guardian, self._watcher, self._telemetry, OldFiles(settings, self._log),
             lambda: self._lease.is_trusted(),
         )  # fmt: skip
         # Before anyone else may start its runs again, a worker without a lease ends their programs.
         self._lease = Lease(db, self._who, settings, self._guardian, self._on_beat, self._held.kill)
-        self._notice = Notice(db, settings, name, self._on_found)
+        self._poller = WorkPoller(db, settings, name, self._on_found)
         self._shipper = Shipper(db, settings.ship_interval, name, self._held.living, self._watcher.wake)
 
     # Called from other threads and from signal handlers
@@ -105,7 +105,7 @@ class Worker:
     def _on_beat(self, beat: Beat) -> None:
         if beat.state == WorkerState.DRAINING and self._drain_until is None:
             self.drain()
-        self._notice.known_stops = len(beat.stops)
+        self._poller.known_stops = len(beat.stops)
         if beat.queues != self._queues_known:
             self._queues_known = beat.queues
             self._more = True
@@ -119,18 +119,18 @@ class Worker:
 
     def _on_found(self, found: Found) -> None:
         if found & Found.STOP:
-            self._lease.poke()
+            self._lease.renew_now()
         self._more = True
         self._watcher.wake()
 
-    def figures(self) -> list[Figure]:
+    def metrics(self) -> list[Metric]:
         """What is known of this worker now; from any thread."""
         return [
-            Figure("gauge", "jobfac_worker_slots", "Programs it runs at once", self._who.slots),
-            Figure("gauge", "jobfac_worker_running", "Programs that it runs", len(self._held.live)),
-            Figure("gauge", "jobfac_worker_spool_bytes", "Output on its disk", self._spool.size()),
-            *self._lease.figures(),
-            *self._chronicle.figures(),
+            Metric("gauge", "jobfac_worker_slots", "Programs it runs at once", self._who.slots),
+            Metric("gauge", "jobfac_worker_running", "Programs that it runs", len(self._held.live)),
+            Metric("gauge", "jobfac_worker_spool_bytes", "Output on its disk", self._spool.size()),
+            *self._lease.metrics(),
+            *self._telemetry.metrics(),
         ]
 
     # The loop
@@ -147,7 +147,7 @@ class Worker:
         self._spool.ensure()
         self._guardian.start()
         self._register(lambda conn: None)
-        for thread in (self._lease, self._shipper, self._notice):
+        for thread in (self._lease, self._shipper, self._poller):
             thread.start()
         self._log.info("worker started", action="worker_started", id=self._lease.worker_id)
         try:
@@ -160,9 +160,9 @@ class Worker:
                         self._settle_dead()
                     self._turn()
                     due = self._tick()
-                for process in self._watcher.wait(self._patience(due)):
+                for process in self._watcher.wait(self._until_next_timer(due)):
                     process.poll()
-                    checkpoint("exited")
+                    failpoint("exited")
         finally:
             self._leave()
 
@@ -178,7 +178,7 @@ class Worker:
     def _wants_work(self) -> bool:
         return (self._more or self._uncertain) and self._free() > 0
 
-    def _patience(self, due: float | None) -> float:
+    def _until_next_timer(self, due: float | None) -> float:
         """Seconds until the loop has something to do of itself."""
         now = time.monotonic()
         times = [now + IDLE_LOOK]
@@ -194,8 +194,8 @@ class Worker:
 
     def _tick(self) -> float | None:
         """Let the executions obey the clock and the requests; returns when to look again (monotonic)."""
-        give_back = self._drain_until is not None and time.monotonic() >= self._drain_until
-        return self._held.tick(self._stops, give_back)
+        requeue = self._drain_until is not None and time.monotonic() >= self._drain_until
+        return self._held.tick(self._stops, requeue)
 
     def _turn(self) -> None:
         self._more = False  # before the claim: what comes after it sets this again
@@ -203,10 +203,10 @@ class Worker:
         if self._queues_read != self._queues_known:
             self._read_queues()
         turn = self._compose(free=self._free(), doubtful=doubtful)
-        checkpoint("gathered")
+        failpoint("gathered")
         began, clock_began = time.time_ns(), time.monotonic()
         try:
-            self._db.transact(turn.take, patience=1.0)
+            self._db.transact(turn.take, retry_for=1.0)
         except LeaseLost:
             self._lease.lost = True
             return
@@ -216,17 +216,17 @@ class Worker:
             self._doubtful = self._doubtful or doubtful
             self._not_before = time.monotonic() + TRY_AGAIN
             return
-        checkpoint("committed")
+        failpoint("committed")
         self._uncertain = False
-        self._chronicle.turned(len(turn.claimed), time.monotonic() - clock_began)
+        self._telemetry.turned(len(turn.claimed), time.monotonic() - clock_began)
         self._held.stored(len(turn.outcomes))
-        self._held.disown(turn.strays)
+        self._held.abandon(turn.unowned)
         self._held.begin(turn.claimed, self._definitions, began)
         if turn.free > len(turn.claimed):
-            self._notice.arm(self._queues)
+            self._poller.arm(self._queues)
         else:
             self._more = turn.free > 0
-            self._notice.disarm()
+            self._poller.disarm()
 
     def _compose(self, free: int, doubtful: bool = False) -> Turn:
         return Turn(
@@ -244,7 +244,7 @@ class Worker:
         known = self._queues_known
         try:
             pools = (*self._who.pools, jobs.SEQUENCE_QUEUE)
-            self._queues = self._db.query(workers.fitting_queues, pools, self._who.labels, patience=1.0)
+            self._queues = self._db.query(workers.matching_queues, pools, self._who.labels, retry_for=1.0)
             self._queues_read = known
         except Unreachable as error:
             self._log.warning("queues not read", action="turn_failed", reason=str(error))
@@ -256,7 +256,7 @@ class Worker:
         self._overdue = False  # the next heartbeat says whether there is more
         try:
             self._spool.settle_dead(self._db)
-            self._chronicle.expired(self._db.transact(sequences.expire, self.name, patience=1.0))
+            self._telemetry.expired(self._db.transact(sequences.expire, self.name, retry_for=1.0))
         except (Unreachable, OSError) as error:
             self._log.warning("the dead are not settled", action="expire_failed", reason=str(error))
         self._more = True
@@ -286,7 +286,7 @@ class Worker:
             if self._drain_until is None or time.monotonic() < self._drain_until:
                 return
             # Told to leave, and nobody to tell of what ended: the expiry of the lease will give those runs back.
-            self._held.abandon()
+            self._held.forget_all()
             return
         self._log.info("registered anew", action="worker_registered", id=self._lease.worker_id)
         self._held.stored(len(turn.outcomes))
@@ -305,26 +305,26 @@ class Worker:
             first(conn)
             return workers.register(conn, self._who, self._settings.lease)
 
-        worker_id = self._db.transact(work, patience=5.0)
+        worker_id = self._db.transact(work, retry_for=5.0)
         self._lease.adopt(worker_id, sent)
-        self._notice.worker_id = worker_id
+        self._poller.worker_id = worker_id
 
     def _leave(self) -> None:
         for execution in self._held.living():  # only when an error ended the loop
             execution.ask_to_stop(Stop.NOW)
         self._held.kill()
-        self._notice.close()
+        self._poller.close()
         self._shipper.close()
         try:
-            self._db.transact(self._say_goodbye, patience=3.0)
+            self._db.transact(self._deregister, retry_for=3.0)
         except Unreachable as error:
             self._log.warning("left without goodbye", action="leave_failed", reason=str(error))
         self._lease.close()
         self._guardian.close()
         self._watcher.close()
         self._spool.close()
-        self._chronicle.close()
+        self._telemetry.close()
         self._log.info("worker left", action="worker_left")
 
-    def _say_goodbye(self, conn: sa.Connection) -> None:
+    def _deregister(self, conn: sa.Connection) -> None:
         sequences.settle(conn, workers.leave(conn, self._lease.worker_id), self.name)

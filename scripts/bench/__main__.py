@@ -1,4 +1,4 @@
-"""`make bench`: measure in interleaved rounds, print a table and write JSON to .build/bench/figures.json.
+"""`make bench`: measure in interleaved rounds, print a table and write JSON to .build/bench/metrics.json.
 
 python -m scripts.bench [--rounds 3] [--only dispatch,pickup,...]
 """
@@ -149,7 +149,7 @@ def summary(found: dict[str, list[Figures]]) -> list[dict[str, object]]:
     """Minimum, median and maximum of every figure, ratios computed round by round."""
     rows: list[dict[str, object]] = []
     for measure, title, ratio, goal in RATIOS:
-        values = sorted(ratio(figures) for figures in found.get(measure, []))
+        values = sorted(ratio(metrics) for metrics in found.get(measure, []))
         if values:
             rows.append(
                 {
@@ -187,9 +187,9 @@ def main() -> None:
         "python": platform.python_version(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    figures = BUILD / "figures.json"
-    figures.write_text(json.dumps({"machine": machine, "summary": rows, "rounds": found}, indent=1))
-    print(f"{machine}; every figure of every round: {figures}")
+    metrics = BUILD / "metrics.json"
+    metrics.write_text(json.dumps({"machine": machine, "summary": rows, "rounds": found}, indent=1))
+    print(f"{machine}; every figure of every round: {metrics}")
 
 
 if __name__ == "__main__":

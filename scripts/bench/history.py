@@ -13,7 +13,7 @@ from functools import partial
 
 from jobfac.store import runs
 from jobfac.store import statistics as daily
-from jobfac.store.runs import Start
+from jobfac.store.runs import StartRequest
 from scripts.bench.site import PYTHON, Site, wait
 
 JOBS = 40
@@ -71,7 +71,7 @@ def latencies(site: Site, until: Callable[[int], bool]) -> list[float]:
     while not until(len(taken)):
         time.sleep(0.03)
         before = time.time()
-        run_id = site.db.transact(runs.start, Start("probe", "bench"))
+        run_id = site.db.transact(runs.start, StartRequest("probe", "bench"))
         wait(partial(site.scalar, f"SELECT ended_at FROM run WHERE id = {run_id}"), pause=0.005)
         found = site.db.query(runs.get, run_id)
         taken.append(1000 * (found["started_at"].timestamp() - before))

@@ -1,4 +1,4 @@
-"""What is measured. Each function is one round of one measure and returns figures by name."""
+"""What is measured. Each function is one round of one measure and returns metrics by name."""
 
 import statistics
 import subprocess
@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from jobfac.database.tables import run as run_table
 from jobfac.store import output, runs
-from jobfac.store.runs import Start
+from jobfac.store.runs import StartRequest
 from scripts.bench.site import PYTHON, Site, cpu, limit, wait
 
 Figures = dict[str, float]
@@ -49,7 +49,7 @@ def _dispatch(site: Site, worker: psutil.Process, count: int, busy: Counted) -> 
 
 def _submit(site: Site, count: int) -> datetime:
     """Submit and return the database's time of it."""
-    ids = site.db.transact(runs.start_many, Start("true", "bench"), count)
+    ids = site.db.transact(runs.start_many, StartRequest("true", "bench"), count)
     created = sa.select(run_table.c.created_at).where(run_table.c.id == ids[-1])
     found = site.db.query(lambda conn: conn.execute(created).scalar_one())
     assert isinstance(found, datetime)
@@ -70,11 +70,11 @@ def submit() -> Figures:
     with Site("submit") as site:
         site.apply(TRUE)
         start = time.perf_counter()
-        site.db.transact(runs.start_many, Start("true", "bench"), 10_000)
+        site.db.transact(runs.start_many, StartRequest("true", "bench"), 10_000)
         many = 10_000 / (time.perf_counter() - start)
         start = time.perf_counter()
         for _ in range(300):
-            site.db.transact(runs.start, Start("true", "bench"))
+            site.db.transact(runs.start, StartRequest("true", "bench"))
         one = 300 / (time.perf_counter() - start)
         start = time.perf_counter()
         site.cli("start", "true", "--count", "10000")
@@ -102,7 +102,7 @@ def pickup(url: str = "", singles: int = 60, name: str = "pickup") -> Figures:
         for number in range(singles):
             time.sleep(0.05 + number % 7 * 0.01)
             before = time.time_ns()
-            run_id = site.db.transact(runs.start, Start("stamp", "bench"))
+            run_id = site.db.transact(runs.start, StartRequest("stamp", "bench"))
             wait(lambda: site.unfinished() == 0, pause=0.005)
             taken.append((_stamp(site, run_id) - before) / 1e6)
     return {**_quantiles(taken), **_bare_pickup(singles)}
@@ -138,7 +138,7 @@ def output_flood(times: int = 3) -> Figures:
         most = before = worker.memory_info().rss
         for _ in range(times):
             for job in ("database", "file"):
-                run_id = site.db.transact(runs.start, Start(job, "bench"))
+                run_id = site.db.transact(runs.start, StartRequest(job, "bench"))
                 while site.unfinished():
                     most = max(most, worker.memory_info().rss)
                     time.sleep(0.005)
@@ -186,7 +186,7 @@ def sleepers(count: int = 200) -> Figures:
         site.apply({"sleep": {"command": ["/bin/sleep", "300"]}})
         worker = site.worker(count)
         before = worker.memory_info().rss
-        ids = site.db.transact(runs.start_many, Start("sleep", "bench"), count)
+        ids = site.db.transact(runs.start_many, StartRequest("sleep", "bench"), count)
         wait(lambda: site.scalar("SELECT count(*) FROM run WHERE state = 'running'") == count)
         late = 0.0
         end = time.monotonic() + 8
@@ -262,7 +262,7 @@ def sequences(count: int = 200, steps: int = 5) -> Figures:
         site.apply({**TRUE, "chain": {"steps": chain}})
         site.worker(8)
         start = time.perf_counter()
-        site.db.transact(runs.start_many, Start("chain", "bench"), count)
+        site.db.transact(runs.start_many, StartRequest("chain", "bench"), count)
         wait(lambda: site.unfinished() == 0, limit=240, pause=0.05)
         return {"steps_a_second": count * steps / (time.perf_counter() - start)}
 

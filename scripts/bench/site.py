@@ -17,7 +17,7 @@ import psutil
 
 from jobfac import definitions as d
 from jobfac.database.engine import Database
-from jobfac.database.tables import spelled
+from jobfac.database.tables import sql_literals
 from jobfac.states import ACTIVE
 from jobfac.store import schedules
 
@@ -90,7 +90,7 @@ class Site:
 
     def unfinished(self) -> int:
         """Runs that are not final yet, in the words of the index that leaves the history out."""
-        return int(self.scalar(f"SELECT count(*) FROM run WHERE state IN ({spelled(ACTIVE)})"))
+        return int(self.scalar(f"SELECT count(*) FROM run WHERE state IN ({sql_literals(ACTIVE)})"))
 
     def cli(self, *words: str) -> str:
         """One command."""

@@ -14,7 +14,7 @@ from jobfac.database.tables import run, worker
 from jobfac.states import RunState
 from jobfac.store import jobs as job_store
 from jobfac.store import runs, workers
-from jobfac.store.runs import Finished, Outcome, Start
+from jobfac.store.runs import Finished, Outcome, StartRequest
 from jobfac.store.workers import Beat, Claimed, Registration
 
 T = TypeVar("T")
@@ -29,7 +29,7 @@ def define(db: Database, **jobs: Mapping[str, Any]) -> None:
 
 def start(db: Database, job: str, **wish: Any) -> int:
     """Start one run; its id."""
-    return db.transact(runs.start, Start(job, "tester", **wish))
+    return db.transact(runs.start, StartRequest(job, "tester", **wish))
 
 
 def get(db: Database, run_id: int) -> sa.RowMapping:

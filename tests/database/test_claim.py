@@ -7,7 +7,7 @@ from jobfac.database.engine import Database
 from jobfac.definitions import Job
 from jobfac.states import RunState
 from jobfac.store import jobs, runs, workers
-from jobfac.store.runs import Start
+from jobfac.store.runs import StartRequest
 
 
 def test_the_highest_priority_first_then_the_oldest(db: Database) -> None:
@@ -75,18 +75,18 @@ def test_a_worker_takes_from_the_queues_of_its_pools_and_labels(db: Database) ->
         other={"pool": "big"},
     )
 
-    def fitting(pools: list[str], **labels: str) -> set[str]:
+    def truncate_utf16(pools: list[str], **labels: str) -> set[str]:
         with db.read() as conn:
-            return set(workers.fitting_queues(conn, pools, labels))
+            return set(workers.matching_queues(conn, pools, labels))
 
-    assert fitting(["default"]) == {"default"}
-    assert fitting(["default"], os="linux") == {"default", "default[os=linux]"}
-    assert fitting(["default"], os="linux", gpu="yes", disk="ssd") == {
+    assert truncate_utf16(["default"]) == {"default"}
+    assert truncate_utf16(["default"], os="linux") == {"default", "default[os=linux]"}
+    assert truncate_utf16(["default"], os="linux", gpu="yes", disk="ssd") == {
         "default", "default[os=linux]", "default[gpu=yes,os=linux]",
     }  # fmt: skip
-    assert fitting(["default"], os="windows") == {"default"}
-    assert fitting(["big"], os="linux") == {"big"}
-    assert fitting(["nowhere"]) == set()
+    assert truncate_utf16(["default"], os="windows") == {"default"}
+    assert truncate_utf16(["big"], os="linux") == {"big"}
+    assert truncate_utf16(["nowhere"]) == set()
 
 
 def test_scheduled_blocked_and_ended_runs_are_never_taken(db: Database) -> None:
@@ -100,7 +100,7 @@ def test_scheduled_blocked_and_ended_runs_are_never_taken(db: Database) -> None:
 
 def test_many_workers_take_every_run_once(db: Database) -> None:
     define(db, job={})
-    ids = db.transact(runs.start_many, Start("job", "tester"), 300)
+    ids = db.transact(runs.start_many, StartRequest("job", "tester"), 300)
     hands = [Hand(db, f"w{number}") for number in range(8)]
 
     def work(position: int) -> list[tuple[int, int]]:

@@ -11,7 +11,7 @@ from jobfac.database.engine import Database
 from jobfac.database.tables import run
 from jobfac.states import RunState
 from jobfac.store import runs, workers
-from jobfac.store.runs import Outcome, Start
+from jobfac.store.runs import Outcome, StartRequest
 
 ALONE = {"already_running": "queue"}
 
@@ -207,7 +207,7 @@ def test_the_sweep_finds_what_nobody_freed(db: Database) -> None:
 def test_a_long_line_costs_a_few_statements(db: Database) -> None:
     """Whoever has the same rule as one who must wait is not asked about again."""
     define(db, job=ALONE)
-    db.transact(runs.start_many, Start("job", "tester"), 40)
+    db.transact(runs.start_many, StartRequest("job", "tester"), 40)
     hand = Hand(db)
     claimed = hand.take()
     statements: list[str] = []
@@ -278,7 +278,7 @@ def test_an_end_sees_the_start_that_is_being_committed(db: Database) -> None:
     claimed = hand.take()
     with ThreadPoolExecutor(1) as pool:
         with db.begin() as conn:
-            waiting = runs.start(conn, Start("job", "tester"))
+            waiting = runs.start(conn, StartRequest("job", "tester"))
             end = pool.submit(hand.end, claimed)
             wait([end], timeout=0.3)
         end.result(30)

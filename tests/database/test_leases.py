@@ -10,7 +10,7 @@ from database.helpers import Hand, attempts, define, events, get, now, start, st
 from jobfac.database.engine import Database
 from jobfac.states import RunState, WorkerState
 from jobfac.store import runs, workers
-from jobfac.store.runs import Start
+from jobfac.store.runs import StartRequest
 from jobfac.store.workers import LeaseLost
 
 
@@ -113,7 +113,7 @@ def test_only_leases_that_ran_out_expire(db: Database) -> None:
 
 def test_many_notice_an_expiry_and_one_settles_it(db: Database) -> None:
     define(db, job={})
-    ids = db.transact(runs.start_many, Start("job", "tester"), 20)
+    ids = db.transact(runs.start_many, StartRequest("job", "tester"), 20)
     hand = Hand(db, slots=20)
     hand.claim()
     hand.lapse()
@@ -126,7 +126,7 @@ def test_a_large_holding_is_given_back_in_batches(db: Database, monkeypatch: pyt
     assert workers.EXPIRY_BATCH <= 1000
     monkeypatch.setattr(workers, "EXPIRY_BATCH", 10)
     define(db, job={})
-    ids = db.transact(runs.start_many, Start("job", "tester"), 45)
+    ids = db.transact(runs.start_many, StartRequest("job", "tester"), 45)
     hand = Hand(db, slots=45)
     assert len(hand.claim()) == 45
     hand.lapse()

@@ -7,7 +7,7 @@ from jobfac.database.engine import Database
 from jobfac.database.tables import attempt, run, run_event, run_output, schedule, visit, worker
 from jobfac.states import RunState
 from jobfac.store import runs, statistics
-from jobfac.store.runs import Outcome, Start
+from jobfac.store.runs import Outcome, StartRequest
 from tsql import THROUGH_TSQL, audited, call, define, events, execute, refusal, row, states, take
 
 pytestmark = THROUGH_TSQL
@@ -43,7 +43,7 @@ def test_stop(db: Database) -> None:
 def test_stopping_a_sequence_stops_what_it_started(db: Database) -> None:
     define(db, a={}, all={"steps": [{"name": "one", "jobs": ["a"]}]})
     parent = execute(db, "start_job", job="all")
-    child = db.transact(runs.start, Start("a", "me", manual=False, sequence_run_id=parent))
+    child = db.transact(runs.start, StartRequest("a", "me", manual=False, sequence_run_id=parent))
     db.transact(lambda conn: conn.execute(run.update().where(run.c.id == parent).values(state="running")))
     execute(db, "stop_run", run=parent, by="boss")
     assert states(db, [parent, child]) == ["stopping", "stopped"]
@@ -51,7 +51,7 @@ def test_stopping_a_sequence_stops_what_it_started(db: Database) -> None:
 
 def test_retry(db: Database) -> None:
     define(db, a={"on_demand": False})
-    first = db.transact(runs.start, Start("a", "me", manual=False, arguments=["x"], payload="p", priority=4))
+    first = db.transact(runs.start, StartRequest("a", "me", manual=False, arguments=["x"], payload="p", priority=4))
     assert refusal(db, "retry_run", run=first)[1] == f"Run {first} is still queued; stop it first, or wait for its end."
     worker_id = take(db)
     db.transact(runs.finish, worker_id, [Outcome(first, 1, RunState.FAILED)], "w1")
@@ -127,10 +127,10 @@ def test_purge(db: Database) -> None:
         counted={"retention": {"count": 5}},
         all={"steps": [{"name": "one", "jobs": ["a"]}]},
     )
-    old, young = (db.transact(runs.start, Start("a", "me")) for _ in range(2))
-    kept, counted = (db.transact(runs.start, Start(job, "me")) for job in ("kept", "counted"))
-    parent = db.transact(runs.start, Start("all", "me"))
-    child = db.transact(runs.start, Start("a", "me", sequence_run_id=parent, manual=False))
+    old, young = (db.transact(runs.start, StartRequest("a", "me")) for _ in range(2))
+    kept, counted = (db.transact(runs.start, StartRequest(job, "me")) for job in ("kept", "counted"))
+    parent = db.transact(runs.start, StartRequest("all", "me"))
+    child = db.transact(runs.start, StartRequest("a", "me", sequence_run_id=parent, manual=False))
     worker_id = take(db)
     for run_id in (old, young, kept, counted, child):
         db.transact(runs.finish, worker_id, [Outcome(run_id, 1, RunState.SUCCEEDED)], "w1")

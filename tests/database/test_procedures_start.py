@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from jobfac.database.engine import Database
 from jobfac.database.tables import run, run_event
 from jobfac.store import runs
-from jobfac.store.runs import Start
+from jobfac.store.runs import StartRequest
 from tsql import THROUGH_TSQL, call, define, events, execute, refusal, row, states, take
 
 pytestmark = THROUGH_TSQL
@@ -31,7 +31,7 @@ SAME: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 def test_start_makes_the_same_run_as_the_program(db: Database, case: str) -> None:
     body, wish = SAME[case]
     define(db, other={}, ours=body, theirs={**body})
-    theirs = db.transact(runs.start, Start("theirs", "me", **wish))
+    theirs = db.transact(runs.start, StartRequest("theirs", "me", **wish))
     db.transact(runs.request_stop, theirs, now=False, by="me")  # so that no rule of the one touches the other
     arguments = dict(wish)
     if "arguments" in arguments:
@@ -150,7 +150,7 @@ def test_the_same_key_gives_the_same_run(db: Database) -> None:
     define(db, a={}, b={})
     first = execute(db, "start_job", job="a", key="k")
     assert execute(db, "start_job", job="a", key="k") == first
-    assert db.transact(runs.start, Start("a", "me", key="k")) == first
+    assert db.transact(runs.start, StartRequest("a", "me", key="k")) == first
     assert execute(db, "start_job", job="b", key="k") != first
 
 
@@ -203,7 +203,7 @@ def test_of_many_that_start_at_once_one_is_let_in(db: Database) -> None:
         ids.append(db.transact(call, "start_job", job="a"))
 
     def by_program() -> None:
-        ids.append(db.transact(runs.start, Start("a", "me")))
+        ids.append(db.transact(runs.start, StartRequest("a", "me")))
 
     threads = [threading.Thread(target=work) for work in (by_procedure, by_program) * 4]
     for thread in threads:

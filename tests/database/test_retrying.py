@@ -22,7 +22,7 @@ from jobfac.database.tables import audit, job
 from jobfac.errors import Unreachable, WrongSchema
 from jobfac.states import RunState
 from jobfac.store import runs, workers
-from jobfac.store.runs import Start
+from jobfac.store.runs import StartRequest
 from jobfac.store.workers import Claimed
 
 Faults = Callable[..., None]
@@ -93,7 +93,7 @@ def test_a_transaction_is_whole_whichever_statement_is_the_victim(db: Database, 
     while fired:
         number += 1
         faults(f"error 1205 at {number}", 'stall 0 matching "describe"')
-        ids += db.transact(runs.start_many, Start("job", "tester"), 2)
+        ids += db.transact(runs.start_many, StartRequest("job", "tester"), 2)
         fired, described = (rule[what] for rule, what in zip(tds.stats()["faults"], ("fired", "seen"), strict=True))
         assert described == 0, "a NULL without a type, whose question to the server nobody would see fail"
     faults()
@@ -106,7 +106,7 @@ def test_a_transaction_is_whole_whichever_statement_is_the_victim(db: Database, 
 @ON_MSSQL
 def test_after_a_claim_whose_answer_was_lost_nothing_is_taken_twice(db: Database, faults: Faults) -> None:
     define(db, job={})
-    ids = db.transact(runs.start_many, Start("job", "tester"), 6)
+    ids = db.transact(runs.start_many, StartRequest("job", "tester"), 6)
     hand = Hand(db)
 
     def turn(conn: sa.Connection) -> list[Claimed]:
@@ -143,12 +143,12 @@ def test_with_no_end_in_sight_it_is_given_up_with_a_sentence(db: Database, fault
     with pytest.raises(
         Unreachable, match=r"The database mssql\+.* cannot be reached: .*Check JOBFAC_DATABASE_URL"
     ) as caught:
-        db.transact(runs.start, Start("job", "tester"), patience=0.3)
+        db.transact(runs.start, StartRequest("job", "tester"), retry_for=0.3)
     assert 0.2 < time.monotonic() - began < 10
     assert "***" in str(caught.value)
     calls = []
     with pytest.raises(Unreachable):
-        db.transact(lambda conn: calls.append(1) or runs.start(conn, Start("job", "tester")), patience=0)
+        db.transact(lambda conn: calls.append(1) or runs.start(conn, StartRequest("job", "tester")), retry_for=0)
     assert len(calls) == 1
 
 
@@ -170,7 +170,7 @@ def test_a_broken_transaction_leaves_nothing(db: Database) -> None:
     define(db, job={})
 
     def work(conn: sa.Connection) -> None:
-        runs.start(conn, Start("job", "tester"))
+        runs.start(conn, StartRequest("job", "tester"))
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -263,7 +263,7 @@ def test_a_file_that_is_busy_for_long_is_waited_for(sqlite_url: str, monkeypatch
     other = sqlite3.connect(db.url.database or "", isolation_level=None, check_same_thread=False)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(Unreachable, match="database is locked"):
-        db.transact(lambda conn: None, patience=0.1)
+        db.transact(lambda conn: None, retry_for=0.1)
     release = threading.Timer(0.3, other.rollback)
     release.start()
     define(db, job={})
@@ -277,7 +277,7 @@ def test_the_writers_of_one_process_take_turns(sqlite_url: str, monkeypatch: pyt
     db = Database(sqlite_url)
 
     def write(number: int) -> None:
-        db.transact(lambda conn: conn.execute(audit.delete()), patience=0)
+        db.transact(lambda conn: conn.execute(audit.delete()), retry_for=0)
 
     with ThreadPoolExecutor(8) as writers:
         list(writers.map(write, range(100)))
@@ -289,15 +289,15 @@ def test_a_turn_that_does_not_end_is_not_waited_for_for_ever(sqlite_url: str, mo
     monkeypatch.setattr(sqlite, "TURN", 0.01)
     db = Database(sqlite_url)
     with db.begin(), pytest.raises(Unreachable, match="database is locked"):
-        db.transact(lambda conn: None, patience=0)
-    db.transact(lambda conn: None, patience=0)
+        db.transact(lambda conn: None, retry_for=0)
+    db.transact(lambda conn: None, retry_for=0)
     db.close()
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     db = Database(f"sqlite:///{tmp_path}/missing/jobfac.db")
     with pytest.raises(Unreachable, match=r"missing/jobfac.db cannot be reached: unable to open database file"):
-        db.query(runs.find, patience=0.1)
+        db.query(runs.find, retry_for=0.1)
     db.close()
 
 

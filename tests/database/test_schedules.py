@@ -272,8 +272,8 @@ def test_what_is_held_by_a_blackout_waits_for_its_end(db: Database) -> None:
     assert due_times(db) == []
     assert rows(db)["1"]["fire_at"] == end
     with db.begin() as conn:
-        first = runs.start(conn, runs.Start("a", "me", schedule_id=rows(db)["1"]["id"], due_at=now))
-        other = runs.start(conn, runs.Start("a", "me"))
+        first = runs.start(conn, runs.StartRequest("a", "me", schedule_id=rows(db)["1"]["id"], due_at=now))
+        other = runs.start(conn, runs.StartRequest("a", "me"))
         outcomes = [runs.Outcome(i, 1, RunState.FAILED, retry_after=10.0) for i in (first, other)]
         held, free = schedules.hold_back(conn, outcomes)
     assert held.retry_after == pytest.approx((end - now).total_seconds(), abs=30)

@@ -13,7 +13,7 @@ from jobfac.database.engine import Database
 from jobfac.database.tables import run
 from jobfac.errors import NotFound, Refused
 from jobfac.store import runs
-from jobfac.store.runs import Start, admission
+from jobfac.store.runs import StartRequest, admission
 
 
 def test_a_run_records_what_it_was_asked_for(db: Database) -> None:
@@ -87,7 +87,7 @@ def test_due_runs_are_promoted_and_others_are_not(db: Database) -> None:
 
 def test_promotion_is_bounded(db: Database) -> None:
     define(db, job={})
-    db.transact(runs.start_many, Start("job", "tester", delay=60.0), 25)
+    db.transact(runs.start_many, StartRequest("job", "tester", delay=60.0), 25)
     make_due(db)
     assert [db.transact(runs.promote_due, "w1", 10) for _ in range(4)] == [10, 10, 5, 0]
 
@@ -129,7 +129,7 @@ def test_many_are_started_in_bounded_batches(db: Database, monkeypatch: pytest.M
         inserts.extend(re.findall(r"INSERT INTO (?:jobfac\.)?run \(", statement))
 
     sa.event.listen(db.engine, "before_cursor_execute", listen)
-    ids = db.transact(runs.start_many, Start("job", "tester", payload="p"), 250)
+    ids = db.transact(runs.start_many, StartRequest("job", "tester", payload="p"), 250)
     assert len(set(ids)) == 250
     assert ids == sorted(ids)
     assert len(inserts) >= 3
@@ -142,7 +142,7 @@ def test_an_unknown_job_is_not_found(db: Database) -> None:
     with pytest.raises(NotFound, match="There is no job 'nothing'; `jobfac jobs list` shows what there is"):
         start(db, "nothing")
     with pytest.raises(NotFound):
-        db.transact(runs.start_many, Start("nothing", "tester"), 3)
+        db.transact(runs.start_many, StartRequest("nothing", "tester"), 3)
 
 
 def test_a_disabled_job_refuses(db: Database) -> None:
@@ -180,7 +180,7 @@ def test_a_run_keeps_the_version_it_was_started_with(db: Database) -> None:
 def test_many_different_wishes_are_answered_in_place(db: Database) -> None:
     define(db, free={}, single={"already_running": "deny"}, off={"enabled": False})
     jobs = ["free", "nothing", "single", "free", "off", "single"]
-    answers = db.transact(runs.start_each, [Start(job, "tester", manual=False) for job in jobs])
+    answers = db.transact(runs.start_each, [StartRequest(job, "tester", manual=False) for job in jobs])
     assert isinstance(answers[1], NotFound)
     assert isinstance(answers[4], Refused)
     started = [answers[position] for position in (0, 2, 3, 5)]

@@ -20,7 +20,7 @@ from jobfac.database.tables import run
 from jobfac.states import RunState
 from jobfac.store import audit, output, overview, retention, runs, workers
 from jobfac.store.output import Stored
-from jobfac.store.runs import Outcome, Start
+from jobfac.store.runs import Outcome, StartRequest
 
 ON_MSSQL = pytest.mark.parametrize("url", [engine for engine in ENGINES if engine != "sqlite"], indirect=True)
 INDEXED = "state|queue|priority|id|run_id|worker_id|ready_at|lease_until|concurrency_key|start_key|job"
@@ -80,10 +80,10 @@ def old(sqlite_url: str) -> Iterator[Database]:
     """A SQLite database with a history of 100,000 runs."""
     db = Database(sqlite_url)
     define(db, job={})
-    db.transact(runs.start_many, Start("job", "me"), 50)
+    db.transact(runs.start_many, StartRequest("job", "me"), 50)
     with db.begin() as conn:
         conn.exec_driver_sql(HISTORY)
-    db.transact(runs.start_many, Start("job", "me", priority=1), 50)
+    db.transact(runs.start_many, StartRequest("job", "me", priority=1), 50)
     yield db
     db.close()
 
@@ -142,7 +142,7 @@ def test_the_claim_names_its_index_in_order_and_takes_row_locks_past_others() ->
 def test_many_outcomes_take_no_more_statements_than_a_few(db: Database) -> None:
     """Each of them is a round trip to SQL Server, or two; and what came row by row could be cut off in between."""
     define(db, job={})
-    db.transact(runs.start_many, Start("job", "me"), 22)
+    db.transact(runs.start_many, StartRequest("job", "me"), 22)
     hand = Hand(db, slots=22)
     taken = hand.claim()
     told = []
@@ -248,6 +248,6 @@ def test_states_of_filtered_indexes_are_spelled_out(db: Database) -> None:
     ]
     assert len(searching) > 10
     for statement in searching:
-        spelled = re.search(r"state (= '\w+'|IN \('\w+')", statement)
+        sql_literals = re.search(r"state (= '\w+'|IN \('\w+')", statement)
         other_index = re.search(r"start_key =|concurrency_key =|schedule_id =|sequence_run_id =", statement)
-        assert spelled or other_index, statement
+        assert sql_literals or other_index, statement

@@ -15,7 +15,7 @@ from jobfac.database.engine import Database
 from jobfac.database.tables import attempt, run, run_event, schedule, visit, worker
 from jobfac.states import RunState
 from jobfac.store import output, runs, schedules, statistics, workers
-from jobfac.store.runs import Outcome, Start
+from jobfac.store.runs import Outcome, StartRequest
 from jobfac.store.workers import Registration
 
 VIEWS = re.findall(r"^CREATE VIEW (\w+)", "\n".join(sql_files.texts("sqlite")), flags=re.MULTILINE)
@@ -58,7 +58,7 @@ def _is_sqlite(db: Database) -> bool:
 
 
 def start(db: Database, job: str, **wish: Any) -> int:
-    return db.transact(runs.start, Start(job, "me", **wish))
+    return db.transact(runs.start, StartRequest(job, "me", **wish))
 
 
 def register(db: Database, name: str = "w1", slots: int = 4, lease: float = 60) -> int:
@@ -245,8 +245,8 @@ def test_daily_statistics(jobs: Database) -> None:
     assert str(row["day"]) == "2027-03-01"
     counts = ("runs", "succeeded", "failed", "stopped", "denied", "mixed", "attempts", "retries", "longest_run")
     assert [row[name] for name in counts] == [2, 1, 1, 0, 0, 0, 2, 0, bad]
-    figures = ("success_percent", "average_seconds", "minimum_seconds", "maximum_seconds", "average_wait_seconds")
-    assert [float(row[name]) for name in figures] == [50, 15, 10, 20, 0]
+    metrics = ("success_percent", "average_seconds", "minimum_seconds", "maximum_seconds", "average_wait_seconds")
+    assert [float(row[name]) for name in metrics] == [50, 15, 10, 20, 0]
     work = one(jobs, "v_daily_workers", worker="w1")
     assert (work["executions"], float(work["busy_seconds"])) == (2, 30)
 

@@ -13,7 +13,7 @@ from database.helpers import Hand, define
 from jobfac.database.engine import Database
 from jobfac.states import RunState
 from jobfac.store import runs, workers
-from jobfac.store.runs import Outcome, Start
+from jobfac.store.runs import Outcome, StartRequest
 
 
 def _drain(db: Database, worker_id: int, taken: Counter[int]) -> None:
@@ -24,11 +24,11 @@ def _drain(db: Database, worker_id: int, taken: Counter[int]) -> None:
         runs.finish(conn, worker_id, outcomes, "w")
         return workers.claim(conn, worker_id, "w", ["default"], 5)
 
-    claimed = db.transact(turn, [], patience=60.0)
+    claimed = db.transact(turn, [], retry_for=60.0)
     while claimed:
         taken.update(one.id for one in claimed)
         outcomes = [Outcome(one.id, one.attempt, RunState.SUCCEEDED, exit_code=0) for one in claimed]
-        claimed = db.transact(turn, outcomes, patience=60.0)
+        claimed = db.transact(turn, outcomes, retry_for=60.0)
 
 
 @pytest.fixture(params=["ON", "OFF"])
@@ -45,7 +45,7 @@ def rcsi(real: Database, request: pytest.FixtureRequest) -> str:
 
 def test_sixteen_claimers_take_each_run_once_and_none_deadlocks(real: Database, rcsi: str) -> None:
     define(real, true={})
-    ids = real.transact(runs.start_many, Start("true", "test"), 5000)
+    ids = real.transact(runs.start_many, StartRequest("true", "test"), 5000)
     workers = [Hand(real, f"w{number}").id for number in range(16)]
     before = _deadlocks(real)
     taken: Counter[int] = Counter()
@@ -91,7 +91,7 @@ def test_the_claim_is_an_ordered_seek(real: Database) -> None:
 def test_no_table_lock_is_taken_by_the_largest_batch(real: Database) -> None:
     define(real, true={})
     with real.begin() as conn:
-        runs.start_many(conn, Start("true", "test"), 6000)
+        runs.start_many(conn, StartRequest("true", "test"), 6000)
         locks = conn.exec_driver_sql(
             "SELECT COUNT(*) FROM sys.dm_tran_locks WHERE request_session_id = @@SPID "
             "AND resource_type = 'OBJECT' AND request_mode IN ('X', 'U', 'S')"
@@ -101,7 +101,7 @@ def test_no_table_lock_is_taken_by_the_largest_batch(real: Database) -> None:
 
 def test_names_compare_without_case(real: Database) -> None:
     define(real, Orders={})
-    run_id = real.transact(runs.start, Start("orders", "test"))
+    run_id = real.transact(runs.start, StartRequest("orders", "test"))
     assert real.query(runs.get, run_id)["job"] == "Orders"
 
 

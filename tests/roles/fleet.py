@@ -18,7 +18,7 @@ from jobfac.database.engine import Database
 from jobfac.database.tables import run, worker
 from jobfac.programs.tree import Table
 from jobfac.store import output, runs, workers
-from jobfac.store.runs import Start
+from jobfac.store.runs import StartRequest
 from roles.journal import Journal
 
 Process = Role
@@ -47,7 +47,7 @@ class Fleet:
 
     def start(self, job: str, count: int = 1, **wish: Any) -> list[int]:
         """Start so many runs; their ids."""
-        return self.db.transact(runs.start_many, Start(job, "tester", **wish), count)
+        return self.db.transact(runs.start_many, StartRequest(job, "tester", **wish), count)
 
     def get(self, run_id: int) -> sa.RowMapping:
         """A run."""

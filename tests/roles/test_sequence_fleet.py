@@ -18,7 +18,7 @@ from jobfac.database.engine import Database
 from jobfac.database.tables import run
 from jobfac.states import RunState
 from jobfac.store import runs, sequences, workers
-from jobfac.store.runs import Start
+from jobfac.store.runs import StartRequest
 from jobfac.store.sequences.simulate import simulate
 
 NUMBER = int(os.environ.get("JOBFAC_TEST_SEQUENCES", "24"))
@@ -56,7 +56,7 @@ def test_every_path_is_right_although_workers_die(factory: Factory) -> None:
         codes = {job: dice.choice("001") for job in JOBS}
         codes["e"] = codes["d"]  # whichever of them ends first
         overrides = {"arguments": {job: [code] for job, code in codes.items()}}
-        plans[db.transact(runs.start, Start("seq", "tester", overrides=overrides))] = codes
+        plans[db.transact(runs.start, StartRequest("seq", "tester", overrides=overrides))] = codes
 
     killed = 0
     end = time.monotonic() + LIMIT

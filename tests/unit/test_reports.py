@@ -16,20 +16,22 @@ from jobfac.reports.courses import spans
 from jobfac.reports.facts import Latest
 from jobfac.reports.form import duration, shown
 from jobfac.store import statistics
-from jobfac.store.statistics import Tally, Work
+from jobfac.store.statistics import DailyTotals, Work
 
 NOW = datetime(2027, 3, 10, 15, 0, tzinfo=UTC)
 MONTH = Period(date(2027, 3, 1), date(2027, 3, 10), NOW)
 
 
-def tally(succeeded: int = 0, failed: int = 0, seconds: float = 10.0, late: int = 0, **states: int) -> Tally:
-    found = Tally(ran=succeeded + failed, run_ms=round(1000 * seconds) * (succeeded + failed), late=late)
+def tally(succeeded: int = 0, failed: int = 0, seconds: float = 10.0, late: int = 0, **states: int) -> DailyTotals:
+    found = DailyTotals(ran=succeeded + failed, run_ms=round(1000 * seconds) * (succeeded + failed), late=late)
     found.states |= {"succeeded": succeeded, "failed": failed, **states}
     found.longest_ms, found.longest_run, found.latest_ms, found.latest_run = round(2000 * seconds), 7, 90_000, 8
     return found
 
 
-def facts(runs: dict[tuple[int, str], Tally], before: dict[tuple[int, str], Tally] | None = None, **more: Any) -> Facts:
+def facts(
+    runs: dict[tuple[int, str], DailyTotals], before: dict[tuple[int, str], DailyTotals] | None = None, **more: Any
+) -> Facts:
     """Days of March 2027; ``before`` days of February."""
     return Facts(
         period=MONTH,

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from jobfac.definitions import Schedule
 from jobfac.recurrence import due_times
 from jobfac.store.schedules import decision
-from jobfac.store.schedules.decision import Decision, decide, fire_time, read, wish, write
+from jobfac.store.schedules.decision import Decision, decide, fire_time, read, request, write
 
 NOON = datetime(2027, 3, 28, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -120,7 +120,7 @@ def test_a_rule_is_stored_without_its_name_and_read_back() -> None:
 
 def test_what_a_schedule_hands_to_its_run() -> None:
     place = {"id": 7, "job": "a", "name": "x"}
-    start = wish(rule(cron="0 6 * * *", arguments=["-v"], payload="p"), place, NOON)
+    start = request(rule(cron="0 6 * * *", arguments=["-v"], payload="p"), place, NOON)
     assert (start.arguments, start.payload, start.overrides, start.manual) == (("-v",), "p", None, False)
-    start = wish(rule(cron="0 6 * * *", arguments={"j": ["-v"]}, payloads={"j": "p"}), place, NOON)
+    start = request(rule(cron="0 6 * * *", arguments={"j": ["-v"]}, payloads={"j": "p"}), place, NOON)
     assert (start.arguments, start.overrides) == (None, {"arguments": {"j": ("-v",)}, "payloads": {"j": "p"}})

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from jobfac.database.tables import fitting
+from jobfac.database.tables import truncate_utf16
 from jobfac.programs import StartError
 from jobfac.worker.report import Report
 
@@ -74,7 +74,7 @@ def test_half_a_character_becomes_a_question_mark(report: Report) -> None:
 def test_a_message_is_cut_to_what_its_column_holds(report: Report) -> None:
     said(report, json.dumps({"message": "x" + "\U0001f600" * 1000}))
     assert report.message == "x" + "\U0001f600" * 499
-    assert (fitting("abc", 2), fitting("ab", 2), fitting("\U0001f600", 1)) == ("ab", "ab", "")
+    assert (truncate_utf16("abc", 2), truncate_utf16("ab", 2), truncate_utf16("\U0001f600", 1)) == ("ab", "ab", "")
 
 
 @pytest.mark.parametrize("thing", ["folder", "pipe", "link"])

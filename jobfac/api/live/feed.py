@@ -185,7 +185,7 @@ class Live:
 
     async def _look(self, read: Callable[..., T], *arguments: Any) -> T:
         def look() -> T:
-            return self._db.query(read, *arguments, patience=0)
+            return self._db.query(read, *arguments, retry_for=0)
 
         return await to_thread.run_sync(look, limiter=self._thread)
 

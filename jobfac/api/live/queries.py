@@ -6,7 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from jobfac.database.dialects import PASS
-from jobfac.database.tables import job, run, run_event, run_output, spelled
+from jobfac.database.tables import job, run, run_event, run_output, sql_literals
 from jobfac.states import HELD
 from jobfac.store import workers
 from jobfac.store.runs.reading import shown_value
@@ -97,7 +97,9 @@ def progress(conn: sa.Connection) -> dict[int, dict[str, Any]]:
         sa.select(run.c.id.label("run_id"), run.c.job, run.c.attempt, run.c.progress, run.c.message, job.c.category)
         .select_from(run.outerjoin(job, job.c.id == run.c.job))
         .with_hint(run, PASS, "mssql")
-        .where(sa.text(f"run.state IN ({spelled(HELD)})"), run.c.progress.is_not(None) | run.c.message.is_not(None))
+        .where(
+            sa.text(f"run.state IN ({sql_literals(HELD)})"), run.c.progress.is_not(None) | run.c.message.is_not(None)
+        )
     )
     return {row["run_id"]: dict(row) for row in conn.execute(query).mappings()}
 

@@ -35,7 +35,7 @@ async def _events(
         told: set[int] = set()
         while after is not None:
             try:
-                page = await run_in_threadpool(service.db.query, queries.events, after, patience=PATIENCE)
+                page = await run_in_threadpool(service.db.query, queries.events, after, retry_for=PATIENCE)
             except Unreachable:
                 return
             for row in page:

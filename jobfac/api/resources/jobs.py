@@ -42,7 +42,7 @@ def _shown(stored: jobs.Stored, status: int = 200) -> Answer:
 def list_jobs(ask: Ask) -> Answer:
     """Jobs by id, a page of them."""
     query: parameters.JobsQuery = ask.query
-    known = ask.service.db.query(jobs.load_all, patience=PATIENCE)
+    known = ask.service.db.query(jobs.load_all, retry_for=PATIENCE)
     found = [one for one in known if ask.caller.sees(one.category) and (not query.cursor or one.id > query.cursor)]
     page = found[: query.limit]
     more = page[-1].id if len(found) > query.limit else None
@@ -51,12 +51,12 @@ def list_jobs(ask: Ask) -> Answer:
 
 def get_job(ask: Ask) -> Answer:
     """One job."""
-    return _shown(ask.service.db.query(visible, ask.caller, ask.path["job"], patience=PATIENCE))
+    return _shown(ask.service.db.query(visible, ask.caller, ask.path["job"], retry_for=PATIENCE))
 
 
 def put_job(ask: Ask) -> Answer:
     """Define a job, or change it."""
-    stored, status = ask.service.db.transact(_put, ask, patience=PATIENCE)
+    stored, status = ask.service.db.transact(_put, ask, retry_for=PATIENCE)
     return _shown(stored, status)
 
 
@@ -89,7 +89,7 @@ def _put(conn: sa.Connection, ask: Ask) -> tuple[jobs.Stored, int]:
 
 def delete_job(ask: Ask) -> Answer:
     """Remove a job; its history stays."""
-    ask.service.db.transact(_delete, ask, patience=PATIENCE)
+    ask.service.db.transact(_delete, ask, retry_for=PATIENCE)
     return Answer(None, 204)
 
 
@@ -115,12 +115,12 @@ def _switch(ask: Ask, enabled: bool) -> Answer:
         jobs.enable(conn, ask.path["job"], enabled, ask.caller.name)
         return visible(conn, ask.caller, ask.path["job"])
 
-    return _shown(ask.service.db.transact(work, patience=PATIENCE))
+    return _shown(ask.service.db.transact(work, retry_for=PATIENCE))
 
 
 def list_defaults(ask: Ask) -> Answer:
     """What holds for the jobs of a category that do not say it themselves."""
-    found = ask.service.db.query(jobs.load_defaults, patience=PATIENCE)
+    found = ask.service.db.query(jobs.load_defaults, retry_for=PATIENCE)
     return Answer({"defaults": {name: d.canonical(one) for name, one in found.items() if ask.caller.sees(name)}})
 
 

@@ -89,7 +89,7 @@ async def get_output(ask: Ask) -> Answer | Response:
     """What the program wrote."""
     service = ask.service
     accepted = ask.request.headers.get("accept", "")
-    reader = await run_in_threadpool(service.db.query, _reader, ask, MEDIA in accepted, patience=PATIENCE)
+    reader = await run_in_threadpool(service.db.query, _reader, ask, MEDIA in accepted, retry_for=PATIENCE)
     if MEDIA in accepted:
         return EventStream(service.live, _follow(service, ask.caller, reader, ask.query.seconds))
     make = _page if "application/json" in accepted else _text
@@ -121,7 +121,7 @@ def _text(service: Service, caller: Caller, reader: Reader) -> Response:
     reader.positions = {stream: reader.positions[stream]}
     text = bytearray()
     while True:
-        batch = service.db.query(read_batch, caller, reader, patience=PATIENCE)
+        batch = service.db.query(read_batch, caller, reader, retry_for=PATIENCE)
         for piece in batch.pieces:
             text += output.cut_mark(piece.skipped) + piece.data
         if not batch.pieces or len(text) >= TEXT_LIMIT:
@@ -136,7 +136,7 @@ def _text(service: Service, caller: Caller, reader: Reader) -> Response:
 
 
 def _page(service: Service, caller: Caller, reader: Reader) -> Answer:
-    batch = service.db.query(read_batch, caller, reader, patience=PATIENCE)
+    batch = service.db.query(read_batch, caller, reader, retry_for=PATIENCE)
     pieces = [
         {
             "stream": piece.stream,
@@ -162,7 +162,7 @@ async def _follow(service: Service, caller: Caller, reader: Reader, seconds: flo
     with service.live.watch(reader.run_id, output=True) as watch:
         while not service.live.closed:
             try:
-                batch = await run_in_threadpool(service.db.query, read_batch, caller, reader, patience=PATIENCE)
+                batch = await run_in_threadpool(service.db.query, read_batch, caller, reader, retry_for=PATIENCE)
             except (Unreachable, NotFound):
                 return  # the client resumes after the last position it knows
             for piece in batch.pieces:

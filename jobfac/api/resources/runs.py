@@ -16,7 +16,7 @@ from jobfac.api.routing import Answer, Ask, Call
 from jobfac.states import FINAL, JobKind, RunState
 from jobfac.store import audit, jobs, runs, sequences
 from jobfac.store.api_keys import Caller, Role
-from jobfac.store.runs import Start
+from jobfac.store.runs import StartRequest
 
 
 def visible(conn: sa.Connection, caller: Caller, run_id: int) -> sa.RowMapping:
@@ -38,7 +38,7 @@ def start(ask: Ask) -> Answer:
     # With a key the whole transaction may be tried again, whatever became of an earlier try.
     key = ask.headers.key or f"once-{uuid4().hex}"
     since = time.time_ns()
-    return _started(ask, ask.service.db.transact(_start, ask, key, patience=PATIENCE), since)
+    return _started(ask, ask.service.db.transact(_start, ask, key, retry_for=PATIENCE), since)
 
 
 def _start(conn: sa.Connection, ask: Ask, key: str) -> sa.RowMapping:
@@ -52,7 +52,7 @@ def _start(conn: sa.Connection, ask: Ask, key: str) -> sa.RowMapping:
         overrides["payloads"] = body.payloads
     if body.notify is not None:
         overrides["notify"] = [entry.model_dump(mode="json", exclude_defaults=True) for entry in body.notify]
-    wish = Start(
+    request = StartRequest(
         job=job.id,
         by=caller.name,
         arguments=body.arguments if isinstance(body.arguments, list) else None,
@@ -63,7 +63,7 @@ def _start(conn: sa.Connection, ask: Ask, key: str) -> sa.RowMapping:
         key=key,
         overrides=overrides or None,
     )
-    row = runs.get(conn, runs.start(conn, wish))
+    row = runs.get(conn, runs.start(conn, request))
     audit.note(conn, caller.name, "start", f"run {row['id']}", after=job.id)
     return row
 
@@ -89,7 +89,7 @@ def list_runs(ask: Ask) -> Answer:
         categories=ask.caller.categories,
         below=None if query.cursor is None else int(query.cursor),
         limit=query.limit + 1,
-        patience=PATIENCE,
+        retry_for=PATIENCE,
     )
     page = [runs.present(row) for row in found[: query.limit]]
     return Answer({"items": page, "next_cursor": str(page[-1]["id"]) if len(found) > query.limit else None})
@@ -101,7 +101,7 @@ async def get_run(ask: Ask) -> Answer:
     end = time.monotonic() + ask.query.wait
 
     async def read() -> sa.RowMapping:
-        return await run_in_threadpool(service.db.query, visible, ask.caller, run_id, patience=PATIENCE)
+        return await run_in_threadpool(service.db.query, visible, ask.caller, run_id, retry_for=PATIENCE)
 
     row = await read()
     if ask.query.wait and row["state"] not in FINAL:
@@ -122,7 +122,7 @@ def stop(ask: Ask) -> Answer:
         audit.note(conn, caller.name, "stop", f"run {run_id}", stopped.before, stopped.after)
         return stopped
 
-    stopped = ask.service.db.transact(work, patience=PATIENCE)
+    stopped = ask.service.db.transact(work, retry_for=PATIENCE)
     return Answer({"before": str(stopped.before), "after": str(stopped.after)})
 
 
@@ -137,8 +137,8 @@ def retry(ask: Ask) -> Answer:
         return runs.get(conn, new)
 
     since = time.time_ns()
-    # Tried once: if the answer to its commit is lost, a second try would start a second run.
-    return _started(ask, ask.service.db.transact(work, patience=0), since)
+    # DryRunResult once: if the answer to its commit is lost, a second try would start a second run.
+    return _started(ask, ask.service.db.transact(work, retry_for=0), since)
 
 
 def attempts(ask: Ask) -> Answer:
@@ -148,7 +148,7 @@ def attempts(ask: Ask) -> Answer:
         visible(conn, ask.caller, ask.path["run"])
         return [runs.present(row) for row in runs.attempts(conn, ask.path["run"])]
 
-    return Answer({"items": ask.service.db.query(read, patience=PATIENCE)})
+    return Answer({"items": ask.service.db.query(read, retry_for=PATIENCE)})
 
 
 def events(ask: Ask) -> Answer:
@@ -158,7 +158,7 @@ def events(ask: Ask) -> Answer:
         visible(conn, ask.caller, ask.path["run"])
         return [runs.present(row) for row in runs.events_of(conn, ask.path["run"])]
 
-    return Answer({"items": ask.service.db.query(read, patience=PATIENCE)})
+    return Answer({"items": ask.service.db.query(read, retry_for=PATIENCE)})
 
 
 def path(ask: Ask) -> Answer:
@@ -168,7 +168,7 @@ def path(ask: Ask) -> Answer:
         row = visible(conn, ask.caller, ask.path["run"])
         return sequences.path(conn, row["id"]) if row["kind"] == JobKind.SEQUENCE else []
 
-    return Answer({"items": ask.service.db.query(read, patience=PATIENCE)})
+    return Answer({"items": ask.service.db.query(read, retry_for=PATIENCE)})
 
 
 CALLS = (

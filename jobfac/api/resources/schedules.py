@@ -14,7 +14,7 @@ from jobfac.store.api_keys import Role
 
 def list_schedules(ask: Ask) -> Answer:
     """Schedules by job and name."""
-    found = ask.service.db.query(schedules.list_schedules, ask.query.job, ask.caller.categories, patience=PATIENCE)
+    found = ask.service.db.query(schedules.list_schedules, ask.query.job, ask.caller.categories, retry_for=PATIENCE)
     return Answer({"items": found})
 
 
@@ -26,7 +26,7 @@ def preview(ask: Ask) -> Answer:
         visible_job(conn, ask.caller, query.job)
         return schedules.preview(conn, query.job, query.count, query.start, query.explain)
 
-    return Answer({"items": ask.service.db.query(read, patience=PATIENCE)})
+    return Answer({"items": ask.service.db.query(read, retry_for=PATIENCE)})
 
 
 def pause(ask: Ask) -> Answer:
@@ -46,7 +46,7 @@ def _switch(ask: Ask, switch: Any) -> Answer:
         switch(conn, found["job"], found["name"], ask.caller.name)
         return schedules.get(conn, ask.path["schedule"])
 
-    return Answer(ask.service.db.transact(work, patience=PATIENCE))
+    return Answer(ask.service.db.transact(work, retry_for=PATIENCE))
 
 
 CALLS = (

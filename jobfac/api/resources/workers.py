@@ -12,7 +12,7 @@ from jobfac.store.api_keys import Role
 
 def list_workers(ask: Ask) -> Answer:
     """The fleet, newest first."""
-    rows = ask.service.db.query(workers.workers, not ask.query.all, patience=PATIENCE)
+    rows = ask.service.db.query(workers.workers, not ask.query.all, retry_for=PATIENCE)
     return Answer({"items": [workers.present(row) for row in rows]})
 
 
@@ -25,7 +25,7 @@ def drain(ask: Ask) -> Answer:
             raise NotFound(f"There is no live worker {worker_id}; `jobfac workers list` shows the fleet.")
         audit.note(conn, ask.caller.name, "drain", f"worker {worker_id}")
 
-    ask.service.db.transact(work, patience=PATIENCE)
+    ask.service.db.transact(work, retry_for=PATIENCE)
     return Answer(None, 204)
 
 

@@ -15,7 +15,7 @@ from jobfac.definitions import canonical
 from jobfac.errors import NotFound
 from jobfac.states import FINAL, RunState
 from jobfac.store import audit, jobs, runs
-from jobfac.store.runs import Start
+from jobfac.store.runs import StartRequest
 from jobfac.telemetry import traces
 
 if TYPE_CHECKING:
@@ -38,8 +38,8 @@ class Local:
         self._db = db
         self._by = by
 
-    def start(self, job: str, wish: Mapping[str, Any], key: str | None, count: int) -> list[Object]:
-        request = Start(job=job, by=self._by, key=key, **wish)
+    def start(self, job: str, options: Mapping[str, Any], key: str | None, count: int) -> list[Object]:
+        request = StartRequest(job=job, by=self._by, key=key, **options)
 
         def work(conn: sa.Connection) -> list[int]:
             return runs.start_many(conn, request, count) if key is None else [runs.start(conn, request)]
@@ -176,4 +176,4 @@ class Local:
     def overview(self) -> "Overview":
         from jobfac.store import overview
 
-        return self._db.query(overview.read, patience=SOON)
+        return self._db.query(overview.read, retry_for=SOON)

@@ -21,8 +21,8 @@ class Text(NamedTuple):
 class Backend(Protocol):
     """What the commands need. Raises ``errors.NotFound``, ``errors.Refused``, ``DefinitionError``, ``Unreachable``."""
 
-    def start(self, job: str, wish: Mapping[str, Any], key: str | None, count: int) -> list[Object]:
-        """Start runs; ``wish`` as the body of the API's call. A run may come back ``denied``."""
+    def start(self, job: str, options: Mapping[str, Any], key: str | None, count: int) -> list[Object]:
+        """Start runs; ``options`` as the body of the API's call. A run may come back ``denied``."""
 
     def run(self, run_id: int) -> Object:
         """One run with its ``attempts`` and ``events``, and the ``path`` of a sequence."""

@@ -54,19 +54,21 @@ class Remote:
     def __exit__(self, *error: object) -> None:
         self._http.close()
 
-    def start(self, job: str, wish: Mapping[str, Any], key: str | None, count: int) -> list[Object]:
+    def start(self, job: str, options: Mapping[str, Any], key: str | None, count: int) -> list[Object]:
         if key is not None and not (HEADER.fullmatch(key) and len(key) <= 200):
             raise Failure(
                 USAGE,
                 "--key must be at most 200 letters, digits and signs of ASCII, without spaces, since the API takes it "
                 f"as a header, not '{key}'.",
             )
-        overrides = wish.get("overrides") or {}
+        overrides = options.get("overrides") or {}
         body = {
-            name: wish[name] for name in ("arguments", "payload", "priority", "delay") if wish.get(name) is not None
+            name: options[name]
+            for name in ("arguments", "payload", "priority", "delay")
+            if options.get(name) is not None
         }
-        if wish.get("at") is not None:
-            body["at"] = wish["at"].isoformat()
+        if options.get("at") is not None:
+            body["at"] = options["at"].isoformat()
         body |= overrides
         return [self._start(job, body, key or uuid4().hex) for _ in range(count)]
 

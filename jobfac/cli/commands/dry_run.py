@@ -27,7 +27,7 @@ from jobfac.cli.listing import PLAIN
 
 if TYPE_CHECKING:
     from jobfac.definitions import Job
-    from jobfac.worker.dry_run import Tried
+    from jobfac.worker.dry_run import DryRunResult
 
 app = typer.Typer(**PLAIN)
 
@@ -55,7 +55,7 @@ def try_program(
     meant for `try`; behind `--` everything is the program's.
     """
     from jobfac.states import Stop
-    from jobfac.worker.dry_run import Trial
+    from jobfac.worker.dry_run import DryRun
 
     given: dict[str, Any] = {"aware": aware or None, "directory": directory}
     for option, value in {"timeout": timeout, "grace": grace}.items():
@@ -69,7 +69,7 @@ def try_program(
         folder = Path(name)
         folder.chmod(0o711)  # the program may be another user's
         screen = _Screen(quiet=as_json)
-        trial = Trial(job, definition, folder, screen, arguments, text)
+        trial = DryRun(job, definition, folder, screen, arguments, text)
         on_signal(lambda first: trial.stop(Stop.POLITE if first else Stop.NOW))
         tried = trial.run()
     document = _document(job, tried)
@@ -144,7 +144,7 @@ def _definition(words: list[str], file: Path | None, changes: dict[str, Any]) ->
     return name, definition, arguments
 
 
-def _document(job: str, tried: "Tried") -> dict[str, Any]:
+def _document(job: str, tried: "DryRunResult") -> dict[str, Any]:
     import json
 
     outcome = tried.outcome

@@ -122,12 +122,12 @@ def up(
 
 
 def _measured(db: "Database", found: "Settings", *roles: Any) -> AbstractContextManager[object]:
-    """Meanwhile the figures of these roles are served, where the settings say so."""
+    """Meanwhile the metrics of these roles are served, where the settings say so."""
     if not found.metrics:
         return nullcontext()
     from jobfac.telemetry.exporter import Exporter
 
-    return Exporter(found.metrics, db, [role.figures for role in roles])
+    return Exporter(found.metrics, db, [role.metrics for role in roles])
 
 
 def _role(**overrides: Any) -> "Settings":
@@ -149,7 +149,7 @@ def _worker(
 ) -> "Worker":
     import os
 
-    from jobfac.database.tables import fitting
+    from jobfac.database.tables import truncate_utf16
     from jobfac.definitions.values import read_id
     from jobfac.programs import unignore_signals
     from jobfac.settings import worker_name
@@ -164,7 +164,7 @@ def _worker(
     for label in labels or []:
         if not all(label.partition("=")[::2]):
             fail(USAGE, f"--label must be K=V, such as zone=a, not '{label}'.")
-    if name and name != fitting(name, 200):
+    if name and name != truncate_utf16(name, 200):
         fail(USAGE, f"--name must have at most 200 characters, not {len(name)}.")
     unignore_signals()
     return Worker(

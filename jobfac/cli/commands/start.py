@@ -54,14 +54,14 @@ def start(
         )
     if key == "":
         fail(USAGE, "--key must not be empty: every start with it would be the same run.")
-    wish: dict[str, Any] = {"arguments": argument or None, "priority": priority}
-    wish["payload"] = piped() if payload == "-" else payload
-    wish["delay"] = None if delay is None else seconds(delay, "--in")
-    wish["at"] = None if at is None else instant(at, "--at")
+    request: dict[str, Any] = {"arguments": argument or None, "priority": priority}
+    request["payload"] = piped() if payload == "-" else payload
+    request["delay"] = None if delay is None else seconds(delay, "--in")
+    request["at"] = None if at is None else instant(at, "--at")
     if overrides := _overrides(arguments_of or [], payload_of or [], notify or []):
-        wish["overrides"] = overrides
+        request["overrides"] = overrides
     with backend() as factory:
-        runs = factory.start(job, wish, key, count)
+        runs = factory.start(job, request, key, count)
         denied = any(run["state"] == RunState.DENIED for run in runs)
         if not as_json and not follow:
             typer.echo("\n".join(str(run["id"]) for run in runs))

@@ -42,7 +42,7 @@ def draw(overview: Overview | None, source: str, width: int, height: int | None,
     if overview is None:
         return Group(*lines, *([] if trouble else [Text(f" asking {source} …", style="dim")]))
     wide, airy = width >= WIDE, height is None or height >= AIRY
-    lines.append(_figures(overview))
+    lines.append(_counters(overview))
     wanted = (
         max(len(overview.workers), len(overview.queued), 1),
         max(overview.held, 1),
@@ -102,22 +102,22 @@ def _headline(overview: Overview | None, source: str, width: int) -> RenderableT
     return line
 
 
-def _figures(overview: Overview) -> RenderableType:
+def _counters(overview: Overview) -> RenderableType:
     slots = sum(worker["slots"] for worker in overview.workers)
     busy = sum(worker["busy"] for worker in overview.workers)
     queued = sum(one.number for one in overview.queued)
     oldest = max((one.seconds for one in overview.queued), default=0.0)
     failed = sum(run["state"] in FAILURES for run in overview.ended)
-    figures = [
+    counters = [
         (len(overview.workers), "worker" if len(overview.workers) == 1 else "workers", "green"),
         (busy, f"of {slots:,} slots", "cyan"),
-        (queued, "queued", rows.patience(oldest)),
+        (queued, "queued", rows.wait_style(oldest)),
         (overview.blocked, "blocked", "yellow"),
         (overview.scheduled, "scheduled", "blue"),
         (failed, "failed", "red"),
     ]
     line = Text(no_wrap=True, overflow="ellipsis")
-    for number, what, style in figures:
+    for number, what, style in counters:
         line.append(f" {number:,}", f"bold {style}" if number else "dim").append(f" {what} ", "" if number else "dim")
     if not overview.workers:
         line.stylize("bold red", 0, len(" 0 workers"))

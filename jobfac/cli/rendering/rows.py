@@ -84,12 +84,12 @@ def queue(waiting: Waiting, taken: bool) -> list[RenderableType]:
     """A pool with what waits in it; ``taken``: a live worker takes from it."""
     return [
         Text("sequences" if waiting.pool == SEQUENCE_QUEUE else waiting.pool),
-        Text(f"{waiting.number:,}", style=f"bold {patience(waiting.seconds) if taken else 'red'}"),
+        Text(f"{waiting.number:,}", style=f"bold {wait_style(waiting.seconds) if taken else 'red'}"),
         Text(f"for {span(waiting.seconds)}", style="dim") if taken else Text("no worker", style="red"),
     ]
 
 
-def patience(seconds: float) -> str:
+def wait_style(seconds: float) -> str:
     """The colour of a wait: five minutes are long, and one is worth a look."""
     return "red" if seconds >= 300 else "yellow" if seconds >= 60 else "cyan"
 

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from jobfac.database.dialects.clock import utcnow
 from jobfac.database.dialects.octets import octets
-from jobfac.database.tables import queue, run, spelled, worker
+from jobfac.database.tables import queue, run, sql_literals, worker
 from jobfac.states import ALIVE, HELD, RunState
 
 __all__ = [
@@ -28,8 +28,8 @@ LOCKED_BY_KEY = "WITH (ROWLOCK, UPDLOCK, FORCESEEK)"
 """The same for rows whose ids are known: found one by one however small the table is, since a scan would wait for what
 others have locked, and they for what it has (SQL Server)."""
 
-IS_ALIVE = f"worker.state IN ({spelled(ALIVE)})"
-"""Condition on a worker, spelled as the filtered index has it."""
+IS_ALIVE = f"worker.state IN ({sql_literals(ALIVE)})"
+"""Condition on a worker, sql_literals as the filtered index has it."""
 
 SKIP = "WITH (ROWLOCK, UPDLOCK, READPAST)"
 """Hint for taking rows that nobody else is taking (SQL Server)."""
@@ -65,13 +65,15 @@ RENEW = (
 )
 _other = worker.alias("other")
 _FIRST_END = (
-    sa.select(sa.func.min(_other.c.lease_until)).where(sa.text(f"other.state IN ({spelled(ALIVE)})")).scalar_subquery()
+    sa.select(sa.func.min(_other.c.lease_until))
+    .where(sa.text(f"other.state IN ({sql_literals(ALIVE)})"))
+    .scalar_subquery()
 )
 _mine = run.alias("mine")
 _HELD = (
     sa.select(sa.func.count())
     .select_from(_mine)
-    .where(sa.text(f"mine.state IN ({spelled(HELD)})"), _mine.c.worker_id == worker.c.id)
+    .where(sa.text(f"mine.state IN ({sql_literals(HELD)})"), _mine.c.worker_id == worker.c.id)
     .scalar_subquery()
 )
 BEAT = (
@@ -88,7 +90,7 @@ BEAT = (
     .select_from(
         worker.outerjoin(
             run,
-            sa.text(f"run.state IN ({spelled(HELD)})")
+            sa.text(f"run.state IN ({sql_literals(HELD)})")
             & (run.c.worker_id == worker.c.id)
             & (run.c.state == sa.literal_column(f"'{RunState.STOPPING}'")),
         )
@@ -134,7 +136,8 @@ CASE WHEN EXISTS (SELECT 1 FROM {schema}run {hint} WHERE state = '{RunState.QUEU
           OR EXISTS (SELECT 1 FROM {schema}run {hint} WHERE state = '{RunState.SCHEDULED}' AND ready_at <= {now})
      THEN {Found.WORK:d} ELSE 0 END
 + CASE WHEN (SELECT COUNT(*) FROM {schema}run {hint}
-             WHERE state IN ({spelled(HELD)}) AND worker_id = :worker_id AND state = '{RunState.STOPPING}') <> :stopping
+             WHERE state IN ({sql_literals(HELD)}) AND worker_id = :worker_id
+                   AND state = '{RunState.STOPPING}') <> :stopping
        THEN {Found.STOP:d} ELSE 0 END"""
 
 
@@ -169,7 +172,7 @@ class Dialect(Protocol):
     def is_transient(self, error: BaseException) -> bool:
         """Whether the whole transaction may be tried again: deadlock, lock timeout, failover, lost connection."""
 
-    def lack(self, conn: sa.Connection) -> str | None:
+    def unmet_requirement(self, conn: sa.Connection) -> str | None:
         """What this engine lacks that jobfac needs, as a sentence with the remedy."""
 
     def give_up_after(self, conn: sa.Connection, seconds: float) -> None:

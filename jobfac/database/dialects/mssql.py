@@ -13,7 +13,7 @@ from jobfac.database.dialects import CLAIM_VALUES, CLAIMED, PASS, SKIP, Found, l
 from jobfac.database.dialects.answers import ANSWER, LOCKS, LONGEST_WAIT, bound, give_up_after
 from jobfac.database.dialects.nulls import give_types
 from jobfac.database.dialects.rows import SEEK
-from jobfac.database.tables import SCHEMA, run, spelled
+from jobfac.database.tables import SCHEMA, run, sql_literals
 from jobfac.states import ALIVE, HELD, RunState
 
 TRANSIENT = frozenset(
@@ -114,7 +114,7 @@ class Mssql:
         numbers, state, text = _told(error.orig if isinstance(error, sa.exc.DBAPIError) else error)
         return bool(numbers & TRANSIENT) or state in BROKEN or any(phrase in text for phrase in PHRASES)
 
-    def lack(self, conn: sa.Connection) -> str | None:
+    def unmet_requirement(self, conn: sa.Connection) -> str | None:
         try:
             conn.exec_driver_sql("SELECT COUNT(*) FROM OPENJSON(N'[]')").scalar()
         except sa.exc.ProgrammingError:
@@ -211,7 +211,7 @@ def _spelled(name: str) -> sa.BindParameter[int]:
     return sa.bindparam(name, type_=sa.BigInteger(), literal_execute=True)
 
 
-_ALIVE = f"w.state IN ({spelled(ALIVE)}) AND w.lease_until > SYSUTCDATETIME()"
+_ALIVE = f"w.state IN ({sql_literals(ALIVE)}) AND w.lease_until > SYSUTCDATETIME()"
 _RENEW = sa.text(
     f"""\
 SET NOCOUNT ON;
@@ -220,12 +220,12 @@ UPDATE w SET seen_at = SYSUTCDATETIME(), lease_until = DATEADD(MILLISECOND, CAST
 FROM {SCHEMA}.worker AS w WHERE w.id = @id AND {_ALIVE};
 SET NOCOUNT OFF; -- else the next statements of this connection would not say how many rows they changed
 SELECT w.state, (SELECT COUNT(*) FROM {SCHEMA}.queue) AS queues, SYSUTCDATETIME() AS now,
-    (SELECT MIN(lease_until) FROM {SCHEMA}.worker {PASS} WHERE state IN ({spelled(ALIVE)})) AS first_end,
-    (SELECT COUNT(*) FROM {SCHEMA}.run WHERE worker_id = w.id AND state IN ({spelled(HELD)})) AS held,
+    (SELECT MIN(lease_until) FROM {SCHEMA}.worker {PASS} WHERE state IN ({sql_literals(ALIVE)})) AS first_end,
+    (SELECT COUNT(*) FROM {SCHEMA}.run WHERE worker_id = w.id AND state IN ({sql_literals(HELD)})) AS held,
     r.id, r.attempt, r.stop
 FROM {SCHEMA}.worker AS w
 LEFT JOIN {SCHEMA}.run AS r
-    ON r.worker_id = w.id AND r.state IN ({spelled(HELD)}) AND r.state = '{RunState.STOPPING}'
+    ON r.worker_id = w.id AND r.state IN ({sql_literals(HELD)}) AND r.state = '{RunState.STOPPING}'
 WHERE w.id = @id AND {_ALIVE};"""
 ).bindparams(_spelled("p_id"), _spelled("p_lease"))
 _WAIT = sa.text(

@@ -18,7 +18,7 @@ SEEK = "WITH (ROWLOCK, FORCESEEK)"
 since a scan would wait for the locks of others."""
 
 
-def given(engine: str, **kinds: sa.types.TypeEngine[Any]) -> sa.Subquery:
+def rows_table(engine: str, **kinds: sa.types.TypeEngine[Any]) -> sa.Subquery:
     """The rows that ``handed`` has made of the statement's parameter ``rows``, as a table with these columns."""
     if engine == "sqlite":
         columns = ", ".join(f"json_extract(value, '$.{name}') AS {name}" for name in kinds)
@@ -31,12 +31,12 @@ def given(engine: str, **kinds: sa.types.TypeEngine[Any]) -> sa.Subquery:
     return typed.columns(**kinds).subquery("given")
 
 
-def sought(change: sa.Update, changed: sa.Table) -> sa.Update:
+def by_primary_key(change: sa.Update, changed: sa.Table) -> sa.Update:
     """The change of a table's rows by given ones, each found by its key."""
     return change.with_hint(SEEK, changed, "mssql")
 
 
-def handed(rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+def rows_parameter(rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     """The parameter of a statement that reads these rows by ``given``: texts, whole numbers, moments, None for NULL."""
     named = [{name: value for name, value in row.items() if value is not None} for row in rows]
     return {"rows": json.dumps(named, ensure_ascii=False, default=_written)}

@@ -89,7 +89,7 @@ class Sqlite:
         code = getattr(cause, "sqlite_errorcode", None)
         return code is not None and code & 0xFF in TRANSIENT
 
-    def lack(self, conn: sa.Connection) -> str | None:
+    def unmet_requirement(self, conn: sa.Connection) -> str | None:
         if sqlite3.sqlite_version_info >= OLDEST:
             return None
         needed = ".".join(map(str, OLDEST))

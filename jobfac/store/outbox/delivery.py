@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from jobfac.database.dialects import SKIP, utcnow
-from jobfac.database.tables import fitting, notification
+from jobfac.database.tables import notification, truncate_utf16
 from jobfac.definitions import Recipient
 from jobfac.states import Delivery
 from jobfac.store import audit
@@ -83,7 +83,9 @@ def delivered(conn: sa.Connection, taken: Taken) -> bool:
 def failed(conn: sa.Connection, taken: Taken, error: str) -> Delivery:
     """It did not arrive: try again later, or give up; returns which."""
     state = Delivery.DEAD if taken.tries >= TRIES else Delivery.WAITING
-    _settle(conn, taken, {"state": state, "due_at": utcnow(pause(taken.tries) * 1000), "error": fitting(error, 1000)})
+    _settle(
+        conn, taken, {"state": state, "due_at": utcnow(pause(taken.tries) * 1000), "error": truncate_utf16(error, 1000)}
+    )
     return state
 
 

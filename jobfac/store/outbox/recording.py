@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from jobfac.database.dialects import utcnow
-from jobfac.database.tables import fitting, news
+from jobfac.database.tables import news, truncate_utf16
 
 _INSERT = news.insert().values(created_at=utcnow())
 
@@ -29,7 +29,7 @@ def record(conn: sa.Connection, items: Iterable[News]) -> None:
         item._asdict()
         | {
             "body": json.dumps(item.body, ensure_ascii=False),
-            "detail": None if item.detail is None else fitting(item.detail, 1000),
+            "detail": None if item.detail is None else truncate_utf16(item.detail, 1000),
         }
         for item in items
     ]

@@ -6,11 +6,11 @@ Every function takes a ``Connection`` first; who opens the transaction decides w
 
 from jobfac.store.runs.admission import release_blocked
 from jobfac.store.runs.events import events_of, record
-from jobfac.store.runs.finish import Finished, Outcome, end, finish, give_back, note_program, report_progress
+from jobfac.store.runs.finish import Finished, Outcome, end, finish, note_program, report_progress, requeue
 from jobfac.store.runs.promotion import IS_DUE, promote_due
 from jobfac.store.runs.reading import attempts, find, get, present
 from jobfac.store.runs.retry import retry_delay
-from jobfac.store.runs.starting import Start, retry, start, start_each, start_many
+from jobfac.store.runs.starting import StartRequest, retry, start, start_each, start_many
 from jobfac.store.runs.stopping import Stopped, request_stop
 from jobfac.store.runs.subscribers import snapshots
 
@@ -18,7 +18,7 @@ __all__ = [
     "IS_DUE",
     "Finished",
     "Outcome",
-    "Start",
+    "StartRequest",
     "Stopped",
     "attempts",
     "end",
@@ -26,7 +26,6 @@ __all__ = [
     "find",
     "finish",
     "get",
-    "give_back",
     "note_program",
     "present",
     "promote_due",
@@ -34,6 +33,7 @@ __all__ = [
     "release_blocked",
     "report_progress",
     "request_stop",
+    "requeue",
     "retry",
     "retry_delay",
     "snapshots",

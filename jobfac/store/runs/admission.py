@@ -10,12 +10,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from jobfac.database.dialects import PASS, of, utcnow
-from jobfac.database.tables import run, spelled
+from jobfac.database.tables import run, sql_literals
 from jobfac.states import ACTIVE, OCCUPYING, RunState
 from jobfac.store.runs.event import Event
 from jobfac.store.runs.events import record
 
-_ACTIVE = sa.text(f"state IN ({spelled(ACTIVE)})")
+_ACTIVE = sa.text(f"state IN ({sql_literals(ACTIVE)})")
 UNDER_WAY = sa.or_(run.c.state != RunState.SCHEDULED, run.c.attempt > 0)
 """Condition on an active run: begun or about to, which a start for a later time is not, but a run between two of its
 attempts is."""
@@ -44,7 +44,7 @@ def decide(policy: str, *, others_of_job: int, others_of_key: int, limit: int | 
     return RunState.QUEUED
 
 
-def is_ruled(values: Mapping[Any, Any]) -> bool:
+def has_limits(values: Mapping[Any, Any]) -> bool:
     """Whether a run's entry depends on others at all; most do not, and pay nothing."""
     return values["already_running"] != "start" or values["concurrency_key"] is not None
 
@@ -67,7 +67,7 @@ def lock(conn: sa.Connection, rows: Iterable[Mapping[Any, Any]]) -> None:
 
 def admit(conn: sa.Connection, values: Mapping[Any, Any], run_id: int | None = None) -> RunState:
     """Decide for one run (``run_id`` None: not inserted yet). The caller holds its locks."""
-    if not is_ruled(values):
+    if not has_limits(values):
         return RunState.QUEUED
     retrying = values.get("attempt", 0) > 0
     return decide(
@@ -120,7 +120,7 @@ def release_blocked(conn: sa.Connection, freed: Iterable[Mapping[Any, Any]] | No
     """Let in blocked runs that wait for what these runs freed (None: look at all); returns how many were moved."""
     query = _BLOCKED_RUNS
     if freed is not None:
-        freed = [row for row in freed if is_ruled(row)]
+        freed = [row for row in freed if has_limits(row)]
         if not freed:
             return 0
         # The states once more in each arm: only so does SQLite search each by an index that leaves the history out.

@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from jobfac.database.dialects import rows, utcnow
-from jobfac.database.tables import BigId, fitting, run_event
+from jobfac.database.tables import BigId, run_event, truncate_utf16
 from jobfac.store.runs.event import Event
 from jobfac.store.runs.subscribers import tell
 
@@ -21,7 +21,7 @@ _KINDS = {
 
 @functools.cache
 def _insert(engine: str) -> sa.Insert:
-    given = rows.given(engine, **_KINDS)
+    given = rows.rows_table(engine, **_KINDS)
     told = (given.c.run_id, given.c.attempt, utcnow(), given.c.word, given.c.who, given.c.detail)
     # Their ids say in which order things happened. SQL Server orders what is inserted only where it may be cut off.
     select = sa.select(*told).order_by(given.c.place).limit(ALL)
@@ -38,12 +38,12 @@ def record(conn: sa.Connection, events: Sequence[Event]) -> None:
             "attempt": event.attempt,
             "word": event.event,
             "who": event.by,
-            "detail": None if event.detail is None else fitting(event.detail, 1000),
+            "detail": None if event.detail is None else truncate_utf16(event.detail, 1000),
             "place": place,
         }
         for place, event in enumerate(events)
     ]
-    conn.execute(_insert(conn.dialect.name), rows.handed(told))
+    conn.execute(_insert(conn.dialect.name), rows.rows_parameter(told))
     tell(conn, events)
 
 

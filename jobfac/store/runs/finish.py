@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from jobfac.database.dialects import LOCKED, LOCKED_BY_KEY, rows, utcnow
-from jobfac.database.tables import BigId, Word, attempt, fitting, run, spelled
+from jobfac.database.tables import BigId, Word, attempt, run, sql_literals, truncate_utf16
 from jobfac.states import FINAL, HELD, RunState
 from jobfac.store.runs import admission
 from jobfac.store.runs.event import Event
@@ -77,38 +77,38 @@ def _fence(given: sa.Subquery) -> tuple[sa.ColumnElement[bool], ...]:
 
 @functools.cache
 def _end(engine: str) -> sa.Update:
-    given = rows.given(engine, **_ENDED)
+    given = rows.rows_table(engine, **_ENDED)
     told = ("state", "exit_code", "signal", "reason", "exit_message", "outputs")
     values: dict[str, Any] = {name: given.c[name] for name in told}
     values |= {"ended_at": utcnow(given.c.ago), "failures": run.c.failures + given.c.failed}
-    change = run.update().where(*_fence(given), sa.text(f"given.state IN ({spelled(FINAL)})"))
-    return rows.sought(change.values(values), run)
+    change = run.update().where(*_fence(given), sa.text(f"given.state IN ({sql_literals(FINAL)})"))
+    return rows.by_primary_key(change.values(values), run)
 
 
 @functools.cache
 def _go_on(engine: str) -> sa.Update:
-    given = rows.given(engine, **_ENDED)
+    given = rows.rows_table(engine, **_ENDED)
     values: dict[str, Any] = {name: given.c[name] for name in ("state", "reason", "exit_code", "signal")}
     values |= {"ready_at": utcnow(given.c.again_in), "queued_at": utcnow(), "failures": run.c.failures + given.c.failed}
     values |= dict.fromkeys(("worker_id", "worker", "progress", "message"), sa.null())
-    change = run.update().where(*_fence(given), sa.text(f"given.state NOT IN ({spelled(FINAL)})"))
-    return rows.sought(change.values(values), run)
+    change = run.update().where(*_fence(given), sa.text(f"given.state NOT IN ({sql_literals(FINAL)})"))
+    return rows.by_primary_key(change.values(values), run)
 
 
 @functools.cache
 def _close(engine: str) -> sa.Update:
-    given = rows.given(engine, **_ENDED)
+    given = rows.rows_table(engine, **_ENDED)
     told = ("exit_code", "signal", "reason", "pid", "stdout_path", "stderr_path")
     values = {"state": given.c.verdict, "ended_at": utcnow(given.c.ago), **{name: given.c[name] for name in told}}
     change = attempt.update().where(attempt.c.run_id == given.c.run_id, attempt.c.number == given.c.fence)
-    return rows.sought(change.values(values), attempt)
+    return rows.by_primary_key(change.values(values), attempt)
 
 
 def _write(conn: sa.Connection, ends: Sequence[Mapping[str, Any]]) -> None:
     """Let runs end or go on, and close their attempts: a statement for each of the three, however many they are."""
     if not ends:
         return
-    engine, handed = conn.dialect.name, rows.handed(ends)
+    engine, handed = conn.dialect.name, rows.rows_parameter(ends)
     if any(values["state"] in FINAL for values in ends):
         conn.execute(_end(engine), handed)
     if any(values["state"] not in FINAL for values in ends):
@@ -154,7 +154,7 @@ def finish(conn: sa.Connection, worker_id: int, outcomes: Sequence[Outcome], by:
     return finished
 
 
-def give_back(conn: sa.Connection, lost: Sequence[Mapping[Any, Any]], why: str, by: str) -> list[Finished]:
+def requeue(conn: sa.Connection, lost: Sequence[Mapping[Any, Any]], why: str, by: str) -> list[Finished]:
     """Settle held runs whose worker is gone: back to the queue, or ``lost``, or ``stopped`` if a stop was asked for.
 
     Args:
@@ -192,11 +192,11 @@ def end(conn: sa.Connection, run_id: int, state: RunState, reason: str | None, b
 
 
 def held(conn: sa.Connection, condition: sa.ColumnElement[bool], limit: int) -> Sequence[sa.RowMapping]:
-    """Running and stopping runs that fit, locked, in the form that ``give_back`` takes."""
+    """Running and stopping runs that fit, locked, in the form that ``requeue`` takes."""
     query = (
         sa.select(*_HELD_COLUMNS)
         .with_hint(run, LOCKED, "mssql")
-        .where(sa.text(f"state IN ({spelled(HELD)})"), condition)
+        .where(sa.text(f"state IN ({sql_literals(HELD)})"), condition)
         .order_by(run.c.id)
         .limit(limit)
     )
@@ -271,7 +271,7 @@ def _values(outcome: Outcome, worker_id: int, state: RunState, failed: int) -> d
 
 
 def _cut(text: str | None) -> str | None:
-    return None if text is None else fitting(text, 1000)
+    return None if text is None else truncate_utf16(text, 1000)
 
 
 def report_progress(

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from jobfac.database.dialects import utcnow
-from jobfac.database.tables import fitting, run
+from jobfac.database.tables import run, truncate_utf16
 from jobfac.definitions import DefinitionError, Notify, Problem, read_notify
 from jobfac.definitions.values import suggestion
 from jobfac.errors import NotFound, Refused, no_job, no_run
@@ -28,8 +28,8 @@ KEY_LIMIT = 200
 
 
 @dataclass(frozen=True)
-class Start:
-    """A wish to run a job. Times: ``delay`` in seconds from now, or ``at`` an aware instant.
+class StartRequest:
+    """A request to run a job. Times: ``delay`` in seconds from now, or ``at`` an aware instant.
 
     ``key`` makes the start idempotent: the same key of the same job gives the same run, however often it is asked for.
     ``manual`` is a person's or a program's start, which ``on_demand`` may forbid; a schedule's or a sequence's is not.
@@ -55,7 +55,7 @@ class Start:
     retry_of: int | None = None
 
 
-def start(conn: sa.Connection, wish: Start) -> int:
+def start(conn: sa.Connection, request: StartRequest) -> int:
     """Insert a run and return its id. Look at its state: the already-running policy may have made it ``denied``.
 
     Raises:
@@ -64,52 +64,52 @@ def start(conn: sa.Connection, wish: Start) -> int:
         DefinitionError: the ``notify`` among the overrides is none, or arguments and payloads are not by job for a
             sequence, by job for a program, or for a job that is not in the sequence.
     """
-    if wish.key is not None:
+    if request.key is not None:
         # Two with the same key: the second waits here. The lock is on one key of ix_run_start_key, or on the gap where
         # it would be: others wait only for a start whose new key falls into the same gap, and that is short. Without a
         # seek it would be a lock on all runs.
         found = conn.execute(
             sa.select(run.c.id)
             .with_hint(run, "WITH (FORCESEEK, UPDLOCK, HOLDLOCK)", "mssql")
-            .where(run.c.job == wish.job, run.c.start_key == wish.key)
+            .where(run.c.job == request.job, run.c.start_key == request.key)
         ).scalar()
         if found is not None:
             return int(found)
-    return _insert(conn, wish, _checked(conn, wish), 1)[0]
+    return _insert(conn, request, _checked(conn, request), 1)[0]
 
 
-def start_many(conn: sa.Connection, wish: Start, count: int) -> list[int]:
+def start_many(conn: sa.Connection, request: StartRequest, count: int) -> list[int]:
     """Insert ``count`` equal runs and return their ids in order. All or none. Raises as ``start`` does."""
-    values = _checked(conn, wish)
-    if admission.is_ruled(values):
-        return [_insert(conn, wish, values, 1)[0] for _ in range(count)]
+    values = _checked(conn, request)
+    if admission.has_limits(values):
+        return [_insert(conn, request, values, 1)[0] for _ in range(count)]
     ids: list[int] = []
     while len(ids) < count:
-        ids += _insert(conn, wish, values, min(admission.BATCH, count - len(ids)))
+        ids += _insert(conn, request, values, min(admission.BATCH, count - len(ids)))
     return ids
 
 
-def start_each(conn: sa.Connection, wishes: Sequence[Start]) -> list[int | NotFound | Refused]:
-    """Like ``start`` for each of many different wishes, in as few statements as can be; none has a key or a delay.
+def start_each(conn: sa.Connection, requests: Sequence[StartRequest]) -> list[int | NotFound | Refused]:
+    """Like ``start`` for each of many different requests, in as few statements as can be; none has a key or a delay.
 
-    A refusal stands in the place of its wish and does not hold up the others.
+    A refusal stands in the place of its request and does not hold up the others.
     """
-    stored = jobs.load_many(conn, {wish.job for wish in wishes})
+    stored = jobs.load_many(conn, {request.job for request in requests})
     answers: dict[int, int | NotFound | Refused] = {}
     rows: dict[int, dict[str, Any]] = {}
-    for position, wish in enumerate(wishes):
+    for position, request in enumerate(requests):
         try:
-            rows[position] = _values(stored.get(wish.job), wish)
+            rows[position] = _values(stored.get(request.job), request)
         except (NotFound, Refused) as error:
             answers[position] = error
-    free = {position: values for position, values in rows.items() if not admission.is_ruled(values)}
+    free = {position: values for position, values in rows.items() if not admission.has_limits(values)}
     admission.lock(conn, rows.values())  # all at once and in order: two that start the same jobs cannot cross
     for position, values in rows.items():
         if position not in free:
-            answers[position] = _insert(conn, wishes[position], values, 1)[0]
+            answers[position] = _insert(conn, requests[position], values, 1)[0]
     ids = _write(conn, list(free.values()), RunState.QUEUED) if free else []
     answers.update(zip(free, ids, strict=True))
-    return [answers[position] for position in range(len(wishes))]
+    return [answers[position] for position in range(len(requests))]
 
 
 def retry(conn: sa.Connection, run_id: int, by: str, overrides: Mapping[str, Any] | None = None) -> int:
@@ -127,7 +127,7 @@ def retry(conn: sa.Connection, run_id: int, by: str, overrides: Mapping[str, Any
     if row["state"] in ACTIVE:
         raise Refused(f"Run {run_id} is still {row['state']}; stop it first, or wait for its end.")
     said = {**(json.loads(row["overrides"]) if row["overrides"] else {}), **(overrides or {})}
-    wish = Start(
+    request = StartRequest(
         job=row["job"],
         by=by,
         arguments=None if row["arguments"] is None else json.loads(row["arguments"]),
@@ -137,31 +137,31 @@ def retry(conn: sa.Connection, run_id: int, by: str, overrides: Mapping[str, Any
         manual=False,
         retry_of=run_id,
     )
-    return _insert(conn, wish, _values(jobs.load(conn, wish.job), wish), 1)[0]
+    return _insert(conn, request, _values(jobs.load(conn, request.job), request), 1)[0]
 
 
-def _checked(conn: sa.Connection, wish: Start) -> dict[str, Any]:
+def _checked(conn: sa.Connection, request: StartRequest) -> dict[str, Any]:
     """The row of a new run; what a person or a program gives it is known to fit."""
-    values = _values(jobs.load(conn, wish.job), wish)
-    if not wish.manual:
+    values = _values(jobs.load(conn, request.job), request)
+    if not request.manual:
         return values
-    by_job = {name: (wish.overrides or {}).get(name) for name in ("arguments", "payloads")}
+    by_job = {name: (request.overrides or {}).get(name) for name in ("arguments", "payloads")}
     if values["kind"] == JobKind.PROGRAM:
         if any(given is not None for given in by_job.values()):
-            raise _misfit(wish, "arguments", "is a program, which takes a list of arguments and one payload")
-    elif wish.arguments is not None or wish.payload is not None:
-        raise _misfit(wish, "arguments", "is a sequence, which takes arguments and payloads by job id")
+            raise _misfit(request, "arguments", "is a program, which takes a list of arguments and one payload")
+    elif request.arguments is not None or request.payload is not None:
+        raise _misfit(request, "arguments", "is a sequence, which takes arguments and payloads by job id")
     elif any(by_job.values()):
-        inside = _inside(conn, wish.job)
+        inside = _inside(conn, request.job)
         for name, given in by_job.items():
             for child in given or ():
                 if child not in inside:
-                    raise _misfit(wish, name, f"has no job '{child}' inside{suggestion(child, inside)}")
+                    raise _misfit(request, name, f"has no job '{child}' inside{suggestion(child, inside)}")
     return values
 
 
-def _misfit(wish: Start, field: str, message: str) -> DefinitionError:
-    return DefinitionError([Problem(f"job '{wish.job}' {message}", field)])
+def _misfit(request: StartRequest, field: str, message: str) -> DefinitionError:
+    return DefinitionError([Problem(f"job '{request.job}' {message}", field)])
 
 
 def _inside(conn: sa.Connection, sequence: str) -> set[str]:
@@ -176,73 +176,73 @@ def _inside(conn: sa.Connection, sequence: str) -> set[str]:
     return inside
 
 
-def _values(stored: jobs.Stored | DefinitionError | None, wish: Start) -> dict[str, Any]:
+def _values(stored: jobs.Stored | DefinitionError | None, request: StartRequest) -> dict[str, Any]:
     """The row of a new run but for its state."""
     if stored is None:
-        raise no_job(wish.job)
+        raise no_job(request.job)
     if isinstance(stored, DefinitionError):
-        raise Refused(f"Job '{wish.job}' cannot be read by this version of jobfac: {stored}")
+        raise Refused(f"Job '{request.job}' cannot be read by this version of jobfac: {stored}")
     job = stored.definition
     if not stored.enabled:
-        raise Refused(f"Job '{wish.job}' is disabled; `jobfac jobs enable {wish.job}` allows it again.")
-    if wish.manual and not job.on_demand:
-        raise Refused(f"Job '{wish.job}' may not be started by hand: its definition says on_demand: false.")
-    if wish.arguments is not None and wish.manual and not job.replace_arguments:
-        raise Refused(f"Job '{wish.job}' takes no other arguments: its definition says replace_arguments: false.")
-    if wish.payload is not None and len(wish.payload) > PAYLOAD_LIMIT:
-        raise Refused(f"The payload has {len(wish.payload):,} characters; {PAYLOAD_LIMIT:,} is the most.")
-    if wish.key is not None and wish.key != fitting(wish.key, KEY_LIMIT):
-        raise Refused(f"The key has {len(wish.key)} characters; {KEY_LIMIT} is the most.")
-    told = outbox.interest([*job.notify, *stored.defaults.notify, *_ad_hoc(wish)], wish.heard)
+        raise Refused(f"Job '{request.job}' is disabled; `jobfac jobs enable {request.job}` allows it again.")
+    if request.manual and not job.on_demand:
+        raise Refused(f"Job '{request.job}' may not be started by hand: its definition says on_demand: false.")
+    if request.arguments is not None and request.manual and not job.replace_arguments:
+        raise Refused(f"Job '{request.job}' takes no other arguments: its definition says replace_arguments: false.")
+    if request.payload is not None and len(request.payload) > PAYLOAD_LIMIT:
+        raise Refused(f"The payload has {len(request.payload):,} characters; {PAYLOAD_LIMIT:,} is the most.")
+    if request.key is not None and request.key != truncate_utf16(request.key, KEY_LIMIT):
+        raise Refused(f"The key has {len(request.key)} characters; {KEY_LIMIT} is the most.")
+    told = outbox.interest([*job.notify, *stored.defaults.notify, *_ad_hoc(request)], request.heard)
     return {
         "job": stored.id,
         "job_version": stored.version,
         "kind": stored.kind,
         "queue": stored.queue,
-        "priority": job.priority if wish.priority is None else wish.priority,
-        "arguments": None if wish.arguments is None else json.dumps(list(wish.arguments), ensure_ascii=False),
-        "payload": wish.payload,
-        "overrides": None if wish.overrides is None else json.dumps(wish.overrides, ensure_ascii=False),
+        "priority": job.priority if request.priority is None else request.priority,
+        "arguments": None if request.arguments is None else json.dumps(list(request.arguments), ensure_ascii=False),
+        "payload": request.payload,
+        "overrides": None if request.overrides is None else json.dumps(request.overrides, ensure_ascii=False),
         "notify": told.notify,
         "notify_jobs": told.notify_jobs if stored.kind == JobKind.SEQUENCE else None,
-        "created_by": fitting(wish.by, 128),
+        "created_by": truncate_utf16(request.by, 128),
         "restartable": getattr(job, "restartable", True),
         "already_running": job.already_running,
         "concurrency_key": job.concurrency.key if job.concurrency else None,
         "concurrency_limit": job.concurrency.limit if job.concurrency else None,
-        "start_key": wish.key,
-        "schedule_id": wish.schedule_id,
-        "due_at": wish.due_at,
-        "sequence_run_id": wish.sequence_run_id,
-        "visit_id": wish.visit_id,
-        "retry_of": wish.retry_of,
+        "start_key": request.key,
+        "schedule_id": request.schedule_id,
+        "due_at": request.due_at,
+        "sequence_run_id": request.sequence_run_id,
+        "visit_id": request.visit_id,
+        "retry_of": request.retry_of,
     }
 
 
-def _ad_hoc(wish: Start) -> Sequence[Notify]:
+def _ad_hoc(request: StartRequest) -> Sequence[Notify]:
     """Whom the start itself wants told. Secrets belong to definitions: who may only start jobs shall not have them
     sent anywhere."""
-    if not wish.overrides or "notify" not in wish.overrides:
+    if not request.overrides or "notify" not in request.overrides:
         return ()
-    entries = read_notify(wish.overrides["notify"])
+    entries = read_notify(request.overrides["notify"])
     for entry in entries:
         if references := entry.to.references():
             raise Refused(f"A start cannot have the secret {references[0]} sent; put that into the job's notify.")
     return entries
 
 
-def _insert(conn: sa.Connection, wish: Start, values: Mapping[str, Any], count: int) -> list[int]:
-    later = wish.at is not None or bool(wish.delay)
+def _insert(conn: sa.Connection, request: StartRequest, values: Mapping[str, Any], count: int) -> list[int]:
+    later = request.at is not None or bool(request.delay)
     if later:
         state = RunState.SCHEDULED
     else:
         admission.lock(conn, [values])
         if values["already_running"] == "replace":
-            make_room(conn, values["job"], wish.by)
+            make_room(conn, values["job"], request.by)
         state = admission.admit(conn, values)
     ready_at = None
     if later:
-        ready_at = utcnow((wish.delay or 0) * 1000) if wish.at is None else wish.at
+        ready_at = utcnow((request.delay or 0) * 1000) if request.at is None else request.at
     return _write(conn, [values] * count, state, ready_at)
 
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from jobfac.database.dialects import LOCKED, utcnow
-from jobfac.database.tables import fitting, run, spelled
+from jobfac.database.tables import run, sql_literals, truncate_utf16
 from jobfac.errors import no_run
 from jobfac.states import ACTIVE, FINAL, WAITING, RunState, Stop
 from jobfac.store.runs import admission
@@ -38,7 +38,7 @@ def request_stop(conn: sa.Connection, run_id: int, *, now: bool, by: str) -> Sto
     how = Stop.NOW if now else Stop.POLITE
     if before in FINAL or (before == RunState.STOPPING and row["stop"] in (how, Stop.NOW)):
         return Stopped(before, before)
-    values = {"stop": how, "stop_by": fitting(by, 128)}
+    values = {"stop": how, "stop_by": truncate_utf16(by, 128)}
     if before in WAITING:
         after = RunState.STOPPED
         change = run.update().values(
@@ -46,7 +46,7 @@ def request_stop(conn: sa.Connection, run_id: int, *, now: bool, by: str) -> Sto
                 **values,
                 "state": after,
                 "ended_at": utcnow(),
-                "reason": fitting(f"stopped by {by} before it began", 1000),
+                "reason": truncate_utf16(f"stopped by {by} before it began", 1000),
             }
         )
     else:
@@ -62,7 +62,7 @@ def request_stop(conn: sa.Connection, run_id: int, *, now: bool, by: str) -> Sto
 def make_room(conn: sa.Connection, job: str, by: str) -> None:
     """``already_running: replace``: stop the job's runs that are under way; a start for a later time is not."""
     others = sa.select(run.c.id).where(
-        sa.text(f"state IN ({spelled(ACTIVE)})"),
+        sa.text(f"state IN ({sql_literals(ACTIVE)})"),
         run.c.job == job,
         admission.UNDER_WAY,
     )

@@ -6,7 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from jobfac.database.dialects import PASS
-from jobfac.database.tables import run, spelled
+from jobfac.database.tables import run, sql_literals
 from jobfac.states import FAILURES, FINAL, RunState
 from jobfac.store import outbox
 from jobfac.store.outbox import RECOVERED, News
@@ -22,7 +22,7 @@ _earlier = run.alias("earlier")
 _LAST = (
     sa.select(_earlier.c.state)
     .with_hint(_earlier, PASS, "mssql")  # another run that is just ending is no reason to wait
-    .where(_earlier.c.job == run.c.job, _earlier.c.id < run.c.id, sa.text(f"earlier.state IN ({spelled(JUDGED)})"))
+    .where(_earlier.c.job == run.c.job, _earlier.c.id < run.c.id, sa.text(f"earlier.state IN ({sql_literals(JUDGED)})"))
     .order_by(_earlier.c.id.desc())
     .limit(1)
     .scalar_subquery()

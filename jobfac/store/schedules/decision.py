@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from jobfac.definitions import Schedule
 from jobfac.recurrence import blackout_end, jitter, missed, next_due
 from jobfac.recurrence.due import ON_TIME
-from jobfac.store.runs import Start
+from jobfac.store.runs import StartRequest
 
 RUNS = 500
 """Runs of one schedule in one transaction at most; the others come in the next."""
@@ -65,7 +65,7 @@ def fire_time(schedule: Schedule, schedule_id: int, due: datetime) -> datetime:
     return due if blackout_end(schedule.blackout, schedule.zone, later) else later
 
 
-def wish(schedule: Schedule, row: Mapping[Any, Any], due: datetime) -> Start:
+def request(schedule: Schedule, row: Mapping[Any, Any], due: datetime) -> StartRequest:
     """The start that a due time asks for. ``row``: the schedule's ``id``, ``job`` and ``name``."""
     overrides: dict[str, Any] = {}
     arguments = schedule.arguments
@@ -73,7 +73,7 @@ def wish(schedule: Schedule, row: Mapping[Any, Any], due: datetime) -> Start:
         overrides["arguments"], arguments = arguments, None
     if schedule.payloads:
         overrides["payloads"] = schedule.payloads
-    return Start(
+    return StartRequest(
         job=row["job"],
         by=f"schedule {row['name']}",
         arguments=arguments,

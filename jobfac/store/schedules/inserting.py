@@ -11,8 +11,8 @@ from jobfac.database.dialects import SKIP, rows, utcnow
 from jobfac.database.tables import BigId, run, schedule
 from jobfac.store import audit, outbox, runs
 from jobfac.store.outbox import News
-from jobfac.store.runs import Start
-from jobfac.store.schedules.decision import RUNS, Decision, decide, read, wish
+from jobfac.store.runs import StartRequest
+from jobfac.store.schedules.decision import RUNS, Decision, decide, read, request
 
 BATCH = 200
 """Schedules in one transaction at most: others of other schedulers are not kept waiting long."""
@@ -69,24 +69,24 @@ _MOVED = ("next_due_at", "fire_at", "last_due_at")
 
 @functools.cache
 def _advance(engine: str) -> sa.Update:
-    given = rows.given(engine, id=BigId, **{name: schedule.c[name].type for name in _MOVED})
+    given = rows.rows_table(engine, id=BigId, **{name: schedule.c[name].type for name in _MOVED})
     change = schedule.update().where(schedule.c.id == given.c.id).values({name: given.c[name] for name in _MOVED})
-    return rows.sought(change, schedule)
+    return rows.by_primary_key(change, schedule)
 
 
 def insert_due(conn: sa.Connection, by: str, limit: int = BATCH) -> Inserted:
     """Start what is due, of up to ``limit`` schedules, and move these on to their next due time. Safe to repeat."""
     refusals: list[Refusal] = []
     misses: list[Miss] = []
-    wishes: list[Start] = []
+    requests: list[StartRequest] = []
     moves: list[dict[str, Any]] = []
     for row in conn.execute(_DUE.limit(limit)).mappings().all():
-        if len(wishes) >= RUNS:
+        if len(requests) >= RUNS:
             break
         try:
             rule = read(row["definition"])
             decision = decide(rule, row, row["now"])
-            wishes += [wish(rule, row, due) for due in decision.times]
+            requests += [request(rule, row, due) for due in decision.times]
         except (ValueError, LookupError, ArithmeticError) as error:
             decision = Decision([], row["next_due_at"], row["now"] + PUT_OFF)
             refusals.append(Refusal(row["job"], row["name"], None, f"the schedule cannot be used: {error}"))
@@ -95,16 +95,16 @@ def insert_due(conn: sa.Connection, by: str, limit: int = BATCH) -> Inserted:
             misses.append(Miss(row["job"], row["name"], *decision.missed))
     if not moves:
         return Inserted(0, [], [], [])
-    wishes = _without_twins(conn, wishes)
-    started = runs.start_each(conn, wishes)
-    conn.execute(_advance(conn.dialect.name), rows.handed(moves))
+    requests = _without_twins(conn, requests)
+    started = runs.start_each(conn, requests)
+    conn.execute(_advance(conn.dialect.name), rows.rows_parameter(moves))
     for miss in misses:
         span = f"{miss.since.isoformat()} to {miss.until.isoformat()}"
         audit.note(conn, by, "missed", f"{miss.job}/{miss.name}", after=span)
     outbox.record(conn, map(_news, misses))
     refusals += [
         Refusal(start.job, start.by.removeprefix("schedule "), start.due_at, str(answer))
-        for start, answer in zip(wishes, started, strict=True)
+        for start, answer in zip(requests, started, strict=True)
         if isinstance(answer, Exception)
     ]
     return Inserted(len(moves), [answer for answer in started if isinstance(answer, int)], refusals, misses)
@@ -126,14 +126,18 @@ def _move(row: Mapping[Any, Any], decision: Decision) -> dict[str, Any]:
     }
 
 
-def _without_twins(conn: sa.Connection, wishes: Sequence[Start]) -> list[Start]:
+def _without_twins(conn: sa.Connection, requests: Sequence[StartRequest]) -> list[StartRequest]:
     """Without those whose run is there already. The lock on the schedule prevents that; only a hand that set a row
     back can bring it about, and then one schedule must not stop all others by the unique index."""
-    if not wishes:
+    if not requests:
         return []
     query = sa.select(run.c.schedule_id, run.c.due_at).where(
-        run.c.schedule_id.in_({wish.schedule_id for wish in wishes}),
-        run.c.due_at >= min(wish.due_at for wish in wishes if wish.due_at),
+        run.c.schedule_id.in_({request.schedule_id for request in requests}),
+        run.c.due_at >= min(request.due_at for request in requests if request.due_at),
     )
     known = {tuple(row) for row in conn.execute(query)}
-    return [wish for wish in wishes if (wish.schedule_id, wish.due_at) not in known] if known else list(wishes)
+    return (
+        [request for request in requests if (request.schedule_id, request.due_at) not in known]
+        if known
+        else list(requests)
+    )

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 
 from jobfac import errors
-from jobfac.database.tables import run, spelled
+from jobfac.database.tables import run, sql_literals
 from jobfac.definitions import Sequence as Definition
 from jobfac.errors import Refused
 from jobfac.states import ACTIVE, JobKind, RunState
@@ -40,7 +40,7 @@ def stop(conn: sa.Connection, run_id: int, *, now: bool, by: str) -> Stopped:
 def stop_jobs(conn: sa.Connection, run_id: int, *, now: bool, by: str) -> None:
     """Ask every job of a sequence run that has not ended to stop, those of sequences within it too."""
     active = sa.select(run.c.id, run.c.kind).where(
-        run.c.sequence_run_id == run_id, sa.text(f"state IN ({spelled(ACTIVE)})")
+        run.c.sequence_run_id == run_id, sa.text(f"state IN ({sql_literals(ACTIVE)})")
     )
     for child in conn.execute(active.order_by(run.c.id)).all():
         runs.request_stop(conn, child.id, now=now, by=by)

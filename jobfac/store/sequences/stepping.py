@@ -14,7 +14,7 @@ from jobfac.definitions import Sequence as Definition
 from jobfac.definitions import Step
 from jobfac.states import JobKind, StepResult, StepStart
 from jobfac.store import jobs, runs
-from jobfac.store.runs import Start
+from jobfac.store.runs import StartRequest
 from jobfac.store.sequences import visits
 from jobfac.store.sequences.decide import is_open, leave, step_of
 from jobfac.store.sequences.references import UnknownReference, fill
@@ -50,13 +50,13 @@ def enter(conn: sa.Connection, course: Course, name: str, number: int) -> None:
         visits.enter(conn, course.run_id, step, number, StepStart.SKIPPED, left, "its start_if did not hold")
         return
     try:
-        wishes = [_wish(conn, course, step, job) for job in step.jobs]
+        requests = [_wish(conn, course, step, job) for job in step.jobs]
     except UnknownReference as error:
         left = leave(sequence, step, StepResult.FAILURE)
         visits.enter(conn, course.run_id, step, number, StepStart.FAILED, left, str(error))
         return
     visit_id = visits.enter(conn, course.run_id, step, number, StepStart.STARTED)
-    answers = runs.start_each(conn, [replace(wish, visit_id=visit_id) for wish in wishes])
+    answers = runs.start_each(conn, [replace(request, visit_id=visit_id) for request in requests])
     reasons = {
         job: str(answer) for job, answer in zip(step.jobs, answers, strict=True) if isinstance(answer, Exception)
     }
@@ -69,7 +69,7 @@ def _now(conn: sa.Connection) -> datetime:
     return now
 
 
-def _wish(conn: sa.Connection, course: Course, step: Step, job: str) -> Start:
+def _wish(conn: sa.Connection, course: Course, step: Step, job: str) -> StartRequest:
     """How a job of a step is started: what the sequence's start said comes before what the step says.
 
     Raises:
@@ -81,7 +81,7 @@ def _wish(conn: sa.Connection, course: Course, step: Step, job: str) -> Start:
 
     arguments = course.arguments.get(job, step.arguments.get(job))
     payload = course.payloads.get(job, step.payloads.get(job))
-    return Start(
+    return StartRequest(
         job=job,
         by=f"run {course.run_id}",
         arguments=None if arguments is None else [filled(one) for one in arguments],

@@ -2,7 +2,7 @@
 
 import sqlalchemy as sa
 
-from jobfac.database.tables import run, spelled, visit
+from jobfac.database.tables import run, sql_literals, visit
 from jobfac.states import ACTIVE, FINAL, HELD, RunState, Stop
 from jobfac.store.runs import Finished
 from jobfac.store.sequences.advance import advance_all, lock
@@ -12,7 +12,7 @@ BATCH = 50
 """Sequences looked after in one transaction at most."""
 
 _child = run.alias("child")
-_is_active = sa.text(f"child.state IN ({spelled(ACTIVE)})")
+_is_active = sa.text(f"child.state IN ({sql_literals(ACTIVE)})")
 _of_sequence = _child.c.sequence_run_id == run.c.id
 _of_visit = _child.c.visit_id == visit.c.id
 _FINISHED = ~sa.exists().where(_of_sequence, _is_active)
@@ -24,7 +24,7 @@ _UNDECIDED = sa.and_(
         sa.or_(
             ~sa.exists().where(_of_visit, _is_active),
             (visit.c.proceed == "when_any")
-            & sa.exists().where(_of_visit, sa.text(f"child.state IN ({spelled(FINAL)})")),
+            & sa.exists().where(_of_visit, sa.text(f"child.state IN ({sql_literals(FINAL)})")),
         )
     ),
 )
@@ -34,7 +34,7 @@ _UNHEARD = sa.and_(
 STANDING = (
     sa.select(run.c.id, run.c.state, run.c.stop, run.c.stop_by)
     # No worker holds a running sequence, and that is how the index of held runs finds them all.
-    .where(sa.text(f"run.state IN ({spelled(HELD)})"), run.c.worker_id.is_(None))
+    .where(sa.text(f"run.state IN ({sql_literals(HELD)})"), run.c.worker_id.is_(None))
     .where(sa.or_(_FINISHED, _UNDECIDED, _UNHEARD))
 )
 """Running sequences that wait for nothing: no job of theirs is active, or the ends came that decide the visit under way

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from jobfac.database.dialects import utcnow
-from jobfac.database.tables import fitting, run, spelled, visit
+from jobfac.database.tables import run, sql_literals, truncate_utf16, visit
 from jobfac.definitions import Go, Step
 from jobfac.states import ACTIVE, FINAL, RunState, StepResult, StepStart
 from jobfac.store.sequences.decide import Leave, Visit
@@ -67,7 +67,7 @@ def count(conn: sa.Connection, run_id: int, step: str) -> int:
 
 def is_busy(conn: sa.Connection, run_id: int) -> bool:
     """Whether a job of the sequence run has not ended."""
-    query = sa.select(run.c.id).where(run.c.sequence_run_id == run_id, sa.text(f"state IN ({spelled(ACTIVE)})"))
+    query = sa.select(run.c.id).where(run.c.sequence_run_id == run_id, sa.text(f"state IN ({sql_literals(ACTIVE)})"))
     return conn.execute(query.limit(1)).first() is not None
 
 
@@ -87,7 +87,7 @@ def enter(
         "number": number,
         "start": start,
         "proceed": step.proceed,
-        "reason": None if reason is None else fitting(reason, 1000),
+        "reason": None if reason is None else truncate_utf16(reason, 1000),
     }
     times: dict[str, Any] = {"entered_at": utcnow()}
     if left is not None:
