@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from jobfac.database.tables import truncate_utf16
+from jobfac.database.types import truncate_utf16
 from jobfac.programs import StartError
 from jobfac.worker.report import Report
 
