@@ -2,9 +2,9 @@
 
 import sqlalchemy as sa
 
-from database.helpers import Hand, define, start
 from jobfac.database.engine import Database
 from jobfac.store import fleet_load
+from tests.support.database import Hand, define, start
 
 
 def test_the_load_of_every_live_worker(db: Database) -> None:
