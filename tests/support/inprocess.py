@@ -23,7 +23,7 @@ nursery.set_forkserver_preload(
     # Not jobfac.worker, which looks into its environment when it is imported.
     [
         "__main__",
-        "inprocess",
+        "tests.support.inprocess",
         "jobfac.cli.commands.roles",
         "jobfac.cli.client.local",
         "jobfac.scheduler.scheduler",
