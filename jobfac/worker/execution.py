@@ -17,8 +17,8 @@ from jobfac.store.runs import Outcome, retry_delay
 from jobfac.store.workers import Claimed
 from jobfac.worker.launch import Launch
 from jobfac.worker.lifecycle import Action, Cause, Lifecycle, Stage
-from jobfac.worker.outcome import judge, judge_report
-from jobfac.worker.report import Report
+from jobfac.worker.outcome import judge, judge_report, with_remarks
+from jobfac.worker.report import LIMIT, Report
 
 
 class Execution:
@@ -45,6 +45,7 @@ class Execution:
         folder: Path,
         log: Any,
         environment: Mapping[str, str] = MappingProxyType({}),
+        report_limit: int = LIMIT,
     ) -> None:
         """
         Args:
@@ -52,6 +53,7 @@ class Execution:
             folder: for payload, report and captured output.
             log: the worker's.
             environment: variables of the worker for the program; those of the definition go before them.
+            report_limit: bytes of its report that are read.
         """
         self.claimed = claimed
         self.definition = definition
@@ -63,7 +65,7 @@ class Execution:
         self.spools: dict[str, Spool] = {}
         self.paths: dict[str, str] = {}
         self.pending: list[Stored] = []
-        self.report = Report(folder / f"{claimed.id}-{claimed.attempt}.report")
+        self.report = Report(folder / f"{claimed.id}-{claimed.attempt}.report", report_limit)
         self.noted = False
         self.ended_in_time = False
         self._launch = Launch(claimed, definition, self.marker, folder, self.report, environment)
@@ -147,10 +149,16 @@ class Execution:
     # Its end
 
     def outcome(self, chance: float) -> Outcome:
-        """How it ended, with the retry that its definition asks for; ``chance`` is random, 0 to 1."""
+        """How it ended, with the retry that its definition asks for. ``report`` has been read to its end.
+
+        Args:
+            chance: random, 0 to 1, for the jitter of the retry.
+        """
         self._life.over()
-        self.report.read(final=True)
         state, reason = self._final_state()
+        if self.process is not None:
+            report = self.report
+            state, reason = with_remarks(state, reason, report.incomplete, report.refused, self.definition.aware)
         over = self.process.exit if self.process else None
         stopped = self._life.cause not in (None, Cause.TIMED_OUT)
         return Outcome(

@@ -22,6 +22,9 @@ from jobfac.worker.turn import Deliveries
 MEMORY = 1000
 """How many stored executions to remember, to recognise a repeated claim."""
 
+REPORT_READ = 128 * 1024
+"""Bytes of reports that the loop reads before it looks after the other executions again: a few milliseconds."""
+
 
 class Executions:
     """Owned by the worker's loop, which alone writes its fields. Other threads call only ``living``, ``number`` and
@@ -41,8 +44,13 @@ class Executions:
         telemetry: WorkerTelemetry,
         old_files: OldFiles,
         is_trusted: Callable[[], bool],
+        report_limit: int,
     ) -> None:
-        """``is_trusted``: whether the lease certainly holds now."""
+        """
+        Args:
+            is_trusted: whether the lease certainly holds now.
+            report_limit: bytes of a program's report that are read.
+        """
         self.live: dict[tuple[int, int], Execution] = {}
         self.over: list[tuple[Execution, Outcome]] = []
         self.events: list[Event] = []
@@ -52,6 +60,7 @@ class Executions:
         self._telemetry = telemetry
         self._old_files = old_files
         self._is_trusted = is_trusted
+        self._report_limit = report_limit
         self._stored: deque[tuple[int, int]] = deque(maxlen=MEMORY)
 
     def number(self) -> int:
@@ -87,7 +96,8 @@ class Executions:
             assert isinstance(definition, Job)
             given = self._telemetry.begins(claimed, since)
             token = self._spool.token
-            fresh.append(Execution(claimed, definition, token, self._spool.path, self._telemetry.log, given))
+            path, log = self._spool.path, self._telemetry.log
+            fresh.append(Execution(claimed, definition, token, path, log, given, self._report_limit))
         try:
             self._spool.ensure()
             self._guardian.about_to_start([e.marker for e in fresh])
@@ -127,21 +137,35 @@ class Executions:
             for execution in self.live.values():
                 execution.ask_to_stop(Stop.POLITE, requeue=True)
         due = None
+        room = REPORT_READ
         for key, execution in list(self.live.items()):
             next_time = execution.tick(now)
             if why := execution.runs_long(now):
                 execution.log.warning("a run takes long", action="run_long", reason=why)
                 self.events.append(Event(*key, "running_long", self._telemetry.worker, why, execution.claimed.notify))
-            if execution.is_over() and self._is_trusted() and execution.shipping.acquire(blocking=False):
-                self._gather(execution)
+            if execution.is_over() and self._is_trusted():
+                before = execution.report.taken
+                if self._gather(execution, room):
+                    due = now
+                room -= execution.report.taken - before
             elif next_time is not None:
                 due = next_time if due is None else min(due, next_time)
         return due
 
-    def _gather(self, execution: Execution) -> None:
-        """It is over, and ``shipping`` is held: its outcome is to be stored."""
+    def _gather(self, execution: Execution, room: int) -> bool:
+        """It is over: take its outcome, to be stored. ``room``: bytes of its report to read at most.
+
+        True: its report is longer, so that this is to be called again, after other executions had their turn. While
+        the shipping thread stores something of it nothing happens: that thread wakes the loop when it is done.
+        """
+        if not execution.shipping.acquire(blocking=False):
+            return False
+        if not execution.report.read(final=True, most=max(0, room)):
+            execution.shipping.release()
+            return True
         self.over.append((execution, execution.outcome(random.random())))
         del self.live[execution.key]
+        return False
 
     def abandon(self, unowned: Iterable[tuple[int, int]]) -> None:
         """End executions that the database does not count for this worker. Their results will be discarded; a run that
@@ -186,8 +210,8 @@ class Executions:
     def gather_in_time(self) -> bool:
         """After the lease was lost: gather what ended before that. True when nothing else is alive any more."""
         for execution in self.living():
-            if execution.ended_in_time and execution.shipping.acquire(blocking=False):
-                self._gather(execution)
+            if execution.ended_in_time:
+                self._gather(execution, REPORT_READ)
         return all((e.is_over() and not e.ended_in_time) or e.process is None for e in self.living())
 
     def cut_off(self, why: str) -> None:

@@ -89,7 +89,7 @@ class Worker:
         self._spool = SpoolFolder(settings.spool_folder(), self._who.token, name)
         self._held = Executions(
             self._spool, self._guardian, self._watcher, self._telemetry, OldFiles(settings, self._log),
-            lambda: self._lease.is_trusted(),
+            lambda: self._lease.is_trusted(), settings.report_limit,
         )  # fmt: skip
         # A worker without a lease ends its programs before any other worker may start their runs again.
         self._lease = Lease(db, self._who, settings, self._guardian, self._on_beat, self._held.kill)
