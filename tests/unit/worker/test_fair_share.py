@@ -2,11 +2,12 @@
 
 import random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from jobfac.store.fleet_load import Load
-from jobfac.worker.fair_share import share_of
+from jobfac.worker.fair_share import FIRST_PAUSE, GRACE, FairClaims, Share, share_of
 
 DEFAULT = frozenset({"default"})
 
@@ -75,3 +76,45 @@ def test_in_any_order_everything_is_taken_and_evenly(slots: list[int], queued: i
     for mine, mine_of in zip(taken, slots, strict=True):
         for other, other_of in zip(taken, slots, strict=True):
             assert mine == 0 or (mine - 1) / mine_of <= (other + 1) / other_of or other == other_of
+
+
+LEFT = Share({"default": 3}, left=6, is_long=False)
+TAKEN = Share({"default": 3}, left=0, is_long=False)
+
+
+def test_a_worker_that_is_alone_never_looks() -> None:
+    claims = FairClaims()
+    assert claims.must_look(0.0)
+    claims.fleet = 1
+    assert not claims.must_look(0.0)
+
+
+def test_what_was_left_to_others_is_looked_at_soon_and_taken_after_the_grace() -> None:
+    claims = FairClaims()
+    now, looks = 100.0, []
+    while claims.must_look(now):
+        again = claims.claimed(LEFT, 8, 3, now)
+        assert again is not None
+        looks.append(again - now)
+        now = again
+    assert looks[0] == pytest.approx(FIRST_PAUSE)
+    assert abs(now - 100.0 - GRACE) < 1e-6
+    assert claims.claimed(None, 5, 5, now) is None
+    assert claims.must_look(now)
+
+
+def test_nothing_left_means_to_wait_for_new_work() -> None:
+    claims = FairClaims()
+    claims.claimed(LEFT, 8, 3, 100.0)
+    assert claims.claimed(TAKEN, 5, 0, 100.01) is None
+    assert claims.must_look(200.0)
+
+
+def test_a_long_queue_is_claimed_without_a_look_until_it_ends() -> None:
+    claims = FairClaims()
+    claims.claimed(Share({"default": 8}, left=8, is_long=True), 8, 8, 0.0)
+    assert not claims.must_look(0.0)
+    claims.claimed(None, 2, 2, 0.1)
+    assert not claims.must_look(0.2)
+    claims.claimed(None, 2, 1, 0.3)
+    assert claims.must_look(0.3)
