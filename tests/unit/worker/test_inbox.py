@@ -116,7 +116,8 @@ def test_a_signal_handler_may_interrupt_any_use(woken: Woken, alarm: None) -> No
 
 def test_the_agenda_follows_the_last_heartbeat(woken: Woken) -> None:
     agenda = Agenda()
-    assert agenda.queues_to_read == 0
+    at_first = agenda.queues_to_read
+    assert at_first == 0
     woken.inbox.put_beat(beat(queues=3, stops=[(1, 1, "now")], expiry=0.0, held=1), held=0)
     agenda.absorb(woken.inbox.take())
     assert (agenda.stops, agenda.overdue, agenda.doubtful, agenda.queues_to_read) == ([(1, 1, "now")], True, True, 3)
