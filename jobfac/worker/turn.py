@@ -44,6 +44,7 @@ class Turn:
     state: WorkerState = WorkerState.ACTIVE
     claimed: list[Claimed] = field(default_factory=list)
     unowned: list[tuple[int, int]] = field(default_factory=list)
+    promoted: int = 0
 
     def take(self, conn: sa.Connection) -> None:
         """Do it.
@@ -55,8 +56,7 @@ class Turn:
         failpoint("turn_began")
         sequences.settle(conn, self.save(conn), self.name)
         failpoint("outcomes_written")
-        if due:
-            runs.promote_due(conn, self.name)
+        self.promoted = runs.promote_due(conn, self.name) if due else 0
         self.claimed, self.unowned = [], []
         if self.uncertain or self.doubtful:
             self._compare(conn)

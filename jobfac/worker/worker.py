@@ -14,7 +14,7 @@ from importlib.metadata import version
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import Found
+from jobfac.database.dialects import Found, Survey
 from jobfac.database.engine import Database
 from jobfac.definitions import AnyJob
 from jobfac.errors import Unreachable
@@ -77,7 +77,9 @@ class Worker:
         self._queues_read = -1
         self._uncertain = False  # an answer was lost: the database may hold claims for us that we do not know of
         self._doubtful = False  # the database says that we hold another number of runs than we know of
+        self._doubt_again = 0.0  # when a difference is looked into again
         self._more = True  # there may be work to claim
+        self._was_told = False  # the poller found work, and no turn has come of it yet
         self._not_before = 0.0  # when the database may be bothered again
         self._drain_until: float | None = None
         self._stops: list[tuple[int, int, str]] = []
@@ -91,7 +93,7 @@ class Worker:
         )  # fmt: skip
         # Before anyone else may start its runs again, a worker without a lease ends their programs.
         self._lease = Lease(db, self._who, settings, self._guardian, self._on_beat, self._held.kill)
-        self._poller = WorkPoller(db, settings, name, self._on_found)
+        self._poller = WorkPoller(db, settings, name, self._on_found, self._on_survey)
         self._shipper = Shipper(db, settings.ship_interval, name, self._held.living, self._watcher.wake)
 
     # Called from other threads and from signal handlers
@@ -103,25 +105,29 @@ class Worker:
         self._watcher.wake()
 
     def _on_beat(self, beat: Beat) -> None:
-        if beat.state == WorkerState.DRAINING and self._drain_until is None:
-            self.drain()
-        self._poller.known_stops = len(beat.stops)
-        if beat.queues != self._queues_known:
-            self._queues_known = beat.queues
-            self._more = True
-            self._watcher.wake()
-        self._stops = beat.stops
         self._overdue = beat.expiry <= 0
+        if self._overdue:
+            self._watcher.wake()
+
+    def _on_survey(self, survey: Survey) -> None:
+        if survey.state == WorkerState.DRAINING and self._drain_until is None:
+            self.drain()
+        wake = bool(survey.stops)
+        self._stops = survey.stops
+        if survey.queues != self._queues_known:
+            self._queues_known = survey.queues
+            self._more = wake = True
         # Between a turn's commit and what follows from it here they differ, too; then the next turn looks in vain.
-        self._doubtful = beat.held != self._held.number()
-        if beat.stops or self._overdue or self._doubtful:
+        if survey.held != self._held.number() and time.monotonic() >= self._doubt_again:
+            self._doubt_again = time.monotonic() + self._settings.heartbeat
+            self._doubtful = wake = True
+        if wake:
             self._watcher.wake()
 
     def _on_found(self, found: Found) -> None:
-        if found & Found.STOP:
-            self._lease.renew_now()
-        self._more = True
-        self._watcher.wake()
+        if found & Found.WORK:
+            self._more = self._was_told = True
+            self._watcher.wake()
 
     def metrics(self) -> list[Metric]:
         """What is known of this worker now; from any thread."""
@@ -199,6 +205,7 @@ class Worker:
 
     def _turn(self) -> None:
         self._more = False  # before the claim: what comes after it sets this again
+        was_told, self._was_told = self._was_told, False
         doubtful, self._doubtful = self._doubtful, False
         if self._queues_read != self._queues_known:
             self._read_queues()
@@ -223,7 +230,7 @@ class Worker:
         self._held.abandon(turn.unowned)
         self._held.begin(turn.claimed, self._definitions, began)
         if turn.free > len(turn.claimed):
-            self._poller.arm(self._queues)
+            self._poller.arm(self._queues, in_vain=was_told and not turn.claimed and not turn.promoted)
         else:
             self._more = turn.free > 0
             self._poller.disarm()
