@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from api_stage import Served
-from factory import Factory
 from jobfac.database.engine import Database
 from jobfac.settings import Settings
-from roles.fleet import Fleet
+from tests.support.api_stage import Served
+from tests.support.factory import Factory
+from tests.support.fleet import Fleet
 
 
 @pytest.fixture

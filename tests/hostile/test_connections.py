@@ -10,10 +10,10 @@ from contextlib import ExitStack, contextmanager
 import httpx
 import pytest
 
-from api_stage import Served
-from factory import wait_for
 from jobfac.api import connections, routing
-from roles.fleet import Fleet
+from tests.support.api_stage import Served
+from tests.support.factory import wait_for
+from tests.support.fleet import Fleet
 
 IDLE = 1000
 

@@ -3,13 +3,13 @@
 import httpx
 import pytest
 
-from api_stage import Served
 from jobfac.api import auth
 from jobfac.api.auth import FAILURES
 from jobfac.api.proxy import client
 from jobfac.database.engine import Database
 from jobfac.settings import Settings
 from jobfac.store.api_keys import Role
+from tests.support.api_stage import Served
 
 
 def test_a_valid_key_passes_however_many_wrong_ones_were_sent(served: Served) -> None:
