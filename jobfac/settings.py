@@ -110,7 +110,18 @@ class Settings:
     )
     smtp_from: str = field(default="", metadata={"help": "sender of notifications; default: jobfac@ this host"})
     webhook_allow_local: bool = field(
-        default=False, metadata={"help": "let webhooks go to link-local addresses, where clouds keep their metadata"}
+        default=False,
+        metadata={"help": "let notifications go to link-local addresses, where clouds keep their metadata"},
+    )
+    webhook_allow_private: bool = field(
+        default=True,
+        metadata={"help": "let webhooks and apprise go to loopback and private addresses; false: public ones only"},
+    )
+    apprise_schemes: str = field(
+        default="discord,form,forms,gchat,gotify,gotifys,json,jsons,mailto,mailtos,matrix,matrixs,mmost,mmosts,msteams,"
+        "ntfy,ntfys,opsgenie,pagerduty,pover,rocket,rockets,ses,signal,signals,slack,sns,splunk,tgram,twilio,victorops,"
+        "webex,workflow,workflows,wxteams,xml,xmls,zulip",
+        metadata={"help": "schemes that apprise URLs of notifications may have, separated by commas; *: all"},
     )
     templates: str = field(
         default="",
