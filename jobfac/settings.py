@@ -65,6 +65,22 @@ class Settings:
     api_port: int = field(default=8420, metadata={"help": "port the API listens on", "least": 0, "most": 65535})
     api_tls_certificate: str = field(default="", metadata={"help": "file with the API's TLS certificate and its chain"})
     api_tls_key: str = field(default="", metadata={"help": "file with its private key, if not in the same file"})
+    api_connections: int = field(
+        default=0,
+        metadata={
+            "help": "connections the API holds at once; 0: 1000, but at most half of the files the process may open",
+            "least": 0,
+        },
+    )
+    api_proxy_hops: int = field(
+        default=1,
+        metadata={
+            "help": "with --behind-proxy: how many proxies of yours a request passes; the client's address is the "
+            "entry of X-Forwarded-For at this place from the right",
+            "least": 1,
+            "most": 10,
+        },
+    )
     api_url: str = field(default="", metadata={"help": "the command line goes through this API instead of a database"})
     api_key: str = field(default="", metadata={"help": "key for api_url", "secret": True})
     retention: float = field(
@@ -100,7 +116,18 @@ class Settings:
     )
     smtp_from: str = field(default="", metadata={"help": "sender of notifications; default: jobfac@ this host"})
     webhook_allow_local: bool = field(
-        default=False, metadata={"help": "let webhooks go to link-local addresses, where clouds keep their metadata"}
+        default=False,
+        metadata={"help": "let notifications go to link-local addresses, where clouds keep their metadata"},
+    )
+    webhook_allow_private: bool = field(
+        default=True,
+        metadata={"help": "let webhooks and apprise go to loopback and private addresses; false: public ones only"},
+    )
+    apprise_schemes: str = field(
+        default="discord,form,forms,gchat,gotify,gotifys,json,jsons,mailto,mailtos,matrix,matrixs,mmost,mmosts,msteams,"
+        "ntfy,ntfys,opsgenie,pagerduty,pover,rocket,rockets,ses,signal,signals,slack,sns,splunk,tgram,twilio,victorops,"
+        "webex,workflow,workflows,wxteams,xml,xmls,zulip",
+        metadata={"help": "schemes that apprise URLs of notifications may have, separated by commas; *: all"},
     )
     templates: str = field(
         default="",

@@ -1,4 +1,4 @@
-"""Whom to tell about what: the ``notify`` entries of jobs, sequences and categories."""
+"""Recipients of notifications and their events: the ``notify`` entries of jobs, sequences and categories."""
 
 import re
 from typing import Annotated, Any, Literal, Self
@@ -86,6 +86,29 @@ AppriseUrl = Annotated[str | Secret, PlainValidator(_read_apprise, json_schema_i
 Email = Annotated[str, PlainValidator(_read_email, json_schema_input_type=str)]
 
 
+HOP_BY_HOP = frozenset(
+    {
+        "connection", "content-length", "expect", "keep-alive", "proxy-authenticate", "proxy-authorization",
+        "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade",
+    }
+)  # fmt: skip
+"""Headers that frame a request or belong to its connection, in lower case: a webhook may not set them."""
+
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,200}")
+
+
+def _read_header(value: Any) -> str:
+    name = read_text(value)
+    if not _TOKEN.fullmatch(name):
+        raise ValueError(f"must be the name of a header, such as X-Token, not {shown(name)}")
+    if name.lower() in HOP_BY_HOP:
+        raise ValueError(f"must not have the header {name}, which belongs to the connection")
+    return name
+
+
+HeaderName = Annotated[str, PlainValidator(_read_header, json_schema_input_type=str)]
+
+
 class Recipient(Model):
     """Exactly one of ``email`` (addresses), ``webhook`` (a URL) and ``apprise`` (a URL of that library).
 
@@ -96,7 +119,7 @@ class Recipient(Model):
     email: Many[Email] = ()
     webhook: Url | None = None
     apprise: AppriseUrl | None = None
-    headers: dict[str, TextOrSecret] = Field(default={})
+    headers: dict[HeaderName, TextOrSecret] = Field(default={})
     body: Literal["status", "none"] = "status"
     secret: Reference | None = None
 
@@ -107,6 +130,10 @@ class Recipient(Model):
         if self.webhook is None and (self.headers or self.secret or self.body != "status"):
             raise ValueError("has headers, body or secret, which only a webhook takes")
         return self
+
+    def number(self) -> int:
+        """How many people or services these are."""
+        return len(self.email) or 1
 
     def references(self) -> list[str]:
         """The secrets that it refers to."""

@@ -120,7 +120,7 @@ def test_a_heartbeat_that_vanishes_on_the_way_is_sent_again_in_time(
         runs = {driver: fleet.start("long")[0] for driver, fleet in fleets.items()}
         workers = {driver: fleet.worker(environment=lease) for driver, fleet in fleets.items()}
         wait_for(lambda: all(fleet.journal.lines("start") for fleet in fleets.values()), "running")
-        faults(f'silence 60 matching "UPDATE w SET" first {len(fleets)}')  # one of each: nobody beats twice meanwhile
+        faults(f'silence 60 matching "UPDATE l SET" first {len(fleets)}')  # one of each: nobody beats twice meanwhile
         for driver, fleet in fleets.items():
             found = fleet.wait(runs[driver])
             assert (found["state"], found["attempt"]) == ("succeeded", 1)
