@@ -1,11 +1,11 @@
-"""Whom to tell about what: the ``notify`` entries of jobs, sequences and categories."""
+"""Who is notified of what: the ``notify`` entries of jobs, sequences and categories."""
 
 import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PlainSerializer, PlainValidator, model_validator
 
-from jobfac.definitions.values import Flag, Many, Model, read_text, read_word, shown
+from jobfac.definitions.values import Flag, Many, Model, Plain, read_text, read_word, shown
 
 Event = Literal[
     "started",
@@ -37,14 +37,22 @@ def _read_reference(value: Any) -> str:
     raise ValueError(f"must be env:NAME, file:/path or keyring:service/user, not {shown(value)}")
 
 
-Reference = Annotated[str, PlainValidator(_read_reference, json_schema_input_type=str)]
+Reference = Annotated[
+    str,
+    PlainValidator(
+        _read_reference, json_schema_input_type=Annotated[str, Field(pattern="^(env:[^=]+|file:/.+|keyring:[^/]+/.+)$")]
+    ),
+    Field(title="secret"),
+]
 """Where a secret is kept: ``env:NAME``, ``file:/path`` or ``keyring:service/user``."""
 
 
 class Secret(Model):
     """A value that is looked up where it is needed and never stored."""
 
-    secret: Reference
+    secret: Reference = Field(
+        description="Where it is: env:NAME, file:/path or keyring:service/user.", examples=["env:EXPORT_TOKEN"]
+    )
 
 
 def _read_text_or_secret(value: Any) -> str | Secret:
@@ -79,26 +87,43 @@ def _write_text_or_secret(value: str | Secret) -> str | dict[str, str]:
 _as_written = PlainSerializer(_write_text_or_secret, return_type=str | dict[str, str])
 
 TextOrSecret = Annotated[
-    str | Secret, PlainValidator(_read_text_or_secret, json_schema_input_type=str | Secret), _as_written
+    str | Secret,
+    PlainValidator(_read_text_or_secret, json_schema_input_type=Plain | Secret),
+    _as_written,
+    Field(title="text or secret"),
 ]
-Url = Annotated[str | Secret, PlainValidator(_read_url, json_schema_input_type=str | Secret), _as_written]
-AppriseUrl = Annotated[str | Secret, PlainValidator(_read_apprise, json_schema_input_type=str | Secret), _as_written]
-Email = Annotated[str, PlainValidator(_read_email, json_schema_input_type=str)]
+Url = Annotated[
+    str | Secret,
+    PlainValidator(_read_url, json_schema_input_type=str | Secret),
+    _as_written,
+    Field(title="URL or secret"),
+]
+AppriseUrl = Annotated[
+    str | Secret,
+    PlainValidator(_read_apprise, json_schema_input_type=str | Secret),
+    _as_written,
+    Field(title="URL or secret"),
+]
+Email = Annotated[str, PlainValidator(_read_email, json_schema_input_type=str), Field(title="email address")]
 
 
 class Recipient(Model):
-    """Exactly one of ``email`` (addresses), ``webhook`` (a URL) and ``apprise`` (a URL of that library).
+    """Who receives a notification: exactly one of ``email``, ``webhook`` and ``apprise``."""
 
-    For a webhook: ``headers`` of its own; ``body``: "status" posts the run as JSON, "none" posts nothing; ``secret``:
-    the key with which the body is signed (HMAC), as a reference.
-    """
-
-    email: Many[Email] = ()
-    webhook: Url | None = None
-    apprise: AppriseUrl | None = None
-    headers: dict[str, TextOrSecret] = Field(default={})
-    body: Literal["status", "none"] = "status"
-    secret: Reference | None = None
+    email: Many[Email] = Field(default=(), description="One address, or several.", examples=["ops@example.org"])
+    webhook: Url | None = Field(
+        default=None, description="A URL to which the run is posted as JSON.", examples=["https://example.org/hook"]
+    )
+    apprise: AppriseUrl | None = Field(
+        default=None,
+        description="A URL of the apprise library, for chat and many other services.",
+        examples=["msteams://..."],
+    )
+    headers: dict[str, TextOrSecret] = Field(default={}, description="Webhook: additional headers.")
+    body: Literal["status", "none"] = Field(default="status", description="Webhook: post the run as JSON, or nothing.")
+    secret: Reference | None = Field(
+        default=None, description="Webhook: where the key is that signs the body (HMAC).", examples=["env:HOOK_SECRET"]
+    )
 
     @model_validator(mode="after")
     def _one_channel(self) -> Self:
@@ -116,10 +141,15 @@ class Recipient(Model):
 
 
 class Notify(Model):
-    """Tell ``to`` about the events ``on``. ``once``: of a run that is ``running_long`` only the first time.
-    ``of`` says for a sequence whether its own events, those of its jobs, or both are meant."""
+    """Which events are sent to whom."""
 
-    on: Many[Event]
-    to: Recipient
-    once: Flag = False
-    of: Literal["sequence", "jobs", "both"] = "sequence"
+    on: Many[Event] = Field(
+        description="The events: states of a run; finished is any end, recovered the first success after failures, "
+        "retry an attempt that failed and is tried again, running_long a run past its warn_after, missed a time that "
+        "passed without a run."
+    )
+    to: Recipient = Field(description="The recipient.")
+    once: Flag = Field(default=False, description="Of running_long only the first notification of a run.")
+    of: Literal["sequence", "jobs", "both"] = Field(
+        default="sequence", description="For a sequence: its own events, those of its jobs, or both."
+    )
