@@ -4,12 +4,14 @@ import logging
 
 from jobfac.channels import addresses, render
 from jobfac.channels.message import DeliveryError, Message
-from jobfac.definitions import Recipient
+from jobfac.definitions import Recipient, Secret
 from jobfac.secret_references import resolve
 from jobfac.settings import Settings
 
 ANYWHERE = frozenset({"form", "forms", "json", "jsons", "xml", "xmls"})
 """Services that post to whatever host the URL names."""
+
+TAKES_OUTPUT = False
 
 _library = logging.getLogger("apprise")
 _library.addHandler(logging.NullHandler())
@@ -34,3 +36,10 @@ def send(message: Message, recipient: Recipient, settings: Settings) -> None:
     )
     if not sent:
         raise DeliveryError(f"the service behind {scheme}:// did not take the message")
+
+
+def shown(recipient: Recipient) -> str:
+    """The scheme of the URL, or where the URL is kept."""
+    if isinstance(recipient.apprise, Secret):
+        return recipient.apprise.secret
+    return f"{str(recipient.apprise).partition('://')[0]}://..."

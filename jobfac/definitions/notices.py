@@ -107,14 +107,20 @@ AppriseUrl = Annotated[
 Email = Annotated[str, PlainValidator(_read_email, json_schema_input_type=str), Field(title="email address")]
 
 
-class Recipient(Model):
-    """Who receives a notification: exactly one of ``email``, ``webhook`` and ``apprise``."""
+class Channel:
+    """Marks a key of ``Recipient`` as a channel, served by the module of the same name in ``jobfac.channels``."""
 
-    email: Many[Email] = Field(default=(), description="One address, or several.", examples=["ops@example.org"])
-    webhook: Url | None = Field(
+
+class Recipient(Model):
+    """Who receives a notification: exactly one of the keys that are marked as a channel."""
+
+    email: Annotated[Many[Email], Channel()] = Field(
+        default=(), description="One address, or several.", examples=["ops@example.org"]
+    )
+    webhook: Annotated[Url | None, Channel()] = Field(
         default=None, description="A URL to which the run is posted as JSON.", examples=["https://example.org/hook"]
     )
-    apprise: AppriseUrl | None = Field(
+    apprise: Annotated[AppriseUrl | None, Channel()] = Field(
         default=None,
         description="A URL of the apprise library, for chat and many other services.",
         examples=["msteams://..."],
@@ -125,17 +131,36 @@ class Recipient(Model):
         default=None, description="Webhook: where the key is that signs the body (HMAC).", examples=["env:HOOK_SECRET"]
     )
 
+    @classmethod
+    def channels(cls) -> tuple[str, ...]:
+        """The names of all channels."""
+        fields = cls.model_fields.items()
+        return tuple(name for name, field in fields if any(isinstance(one, Channel) for one in field.metadata))
+
+    @property
+    def channel(self) -> str:
+        """The name of the channel that this recipient uses."""
+        return next(name for name in self.channels() if getattr(self, name))
+
     @model_validator(mode="after")
     def _one_channel(self) -> Self:
-        if sum(map(bool, (self.email, self.webhook, self.apprise))) != 1:
-            raise ValueError("must have exactly one of email, webhook and apprise")
+        *others, last = self.channels()
+        if sum(bool(getattr(self, name)) for name in (*others, last)) != 1:
+            raise ValueError(f"must have exactly one of {', '.join(others)} and {last}")
         if self.webhook is None and (self.headers or self.secret or self.body != "status"):
             raise ValueError("has headers, body or secret, which only a webhook takes")
         return self
 
+    def each(self) -> list[Self]:
+        """A recipient for each address: a message that fails at one address does not reach the others twice."""
+        addresses = getattr(self, self.channel)
+        if not isinstance(addresses, tuple):
+            return [self]
+        return [self.model_copy(update={self.channel: (one,)}) for one in addresses]
+
     def references(self) -> list[str]:
         """The secrets that it refers to."""
-        values = (self.webhook, self.apprise, *self.headers.values())
+        values = (*(getattr(self, name) for name in self.channels()), *self.headers.values())
         found = [value.secret for value in values if isinstance(value, Secret)]
         return found if self.secret is None else [*found, self.secret]
 
