@@ -56,7 +56,7 @@ bench: setup     ## speed, as ratios to limits measured in the same run
 	$(BIN)/python -m scripts.bench
 
 chaos: setup     ## kill, freeze and cut at random, then check: make chaos MINUTES=10
-	$(BIN)/python scripts/chaos.py --minutes $(MINUTES)
+	$(BIN)/python -m scripts.chaos --minutes $(MINUTES)
 
 reference: setup ## write the guide's pages of every definition key and every setting
 	$(BIN)/python -m scripts.reference
