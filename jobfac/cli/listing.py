@@ -33,6 +33,9 @@ PLAIN: dict[str, Any] = {
 }
 """How every command is made. Help is plain text: rich costs more time than all the rest of `--help`."""
 
+HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
+"""The commands inherit them from the command line as a whole."""
+
 
 class Commands(Group):
     """The commands at the top.
@@ -45,7 +48,7 @@ class Commands(Group):
         listed = {name: Listed(name, target, line) for name, (target, line) in table.items()}
         super().__init__(
             name="jobfac", commands=dict(listed), params=list(get_install_completion_arguments()),
-            rich_markup_mode=None, **options,
+            rich_markup_mode=None, context_settings=HELP_OPTIONS, **options,
         )  # fmt: skip
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
