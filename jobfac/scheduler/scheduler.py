@@ -254,7 +254,7 @@ class Scheduler:
         return UNHURRIED
 
 
-def _shown(happened: schedules.Refusal | schedules.Miss) -> dict[str, str]:
+def _shown(happened: schedules.Refusal | schedules.Miss) -> dict[str, Any]:
     return {name: str(value) for name, value in happened._asdict().items() if value is not None}
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from jobfac.guide import TOPICS, page
 
-README = Path(__file__).parents[2] / "README.md"
+README = Path(__file__).parents[3] / "README.md"
 BLOCKS = re.compile(r"```(yaml|console)\n(.*?)```", re.DOTALL)
 
 PAGES = [topic for topic in TOPICS if "```console" in page(topic)]

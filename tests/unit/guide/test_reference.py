@@ -15,9 +15,12 @@ from jobfac.definitions.document import read_document
 from jobfac.definitions.json_schema import MODELS, document_schema, properties
 from jobfac.guide import TOPICS, example, page
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 VALIDATOR = jsonschema_rs.validator_for(document_schema())
-SAMPLES = [*sorted((ROOT / "scripts" / "samples").glob("*.yaml")), ROOT / "tests/unit/definitions/every_key.yaml"]
+SAMPLES = [
+    *sorted((ROOT / "scripts" / "samples").glob("*.yaml")),
+    ROOT / "tests/unit/definitions/samples/every_key.yaml",
+]
 
 
 def blocks() -> list[tuple[str, str]]:
@@ -93,7 +96,7 @@ def test_the_schema_refuses_what_the_models_refuse(text: str) -> None:
 
 
 def test_the_schema_accepts_what_the_models_write() -> None:
-    text = (ROOT / "tests/unit/definitions/every_key.yaml").read_text(encoding="utf-8")
+    text = (ROOT / "tests/unit/definitions/samples/every_key.yaml").read_text(encoding="utf-8")
     from jobfac.definitions import dump, loads
 
     assert wrong(read_document(dump(loads(text))).value) == []
