@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from jobfac.database.engine import Database
+    from jobfac.operations.caller import Caller
     from jobfac.settings import Settings
 
 MOST = 2**63 - 1
@@ -127,6 +128,13 @@ def caller() -> str:
         return getpass.getuser()
     except (KeyError, OSError):
         return f"uid {os.getuid()}"
+
+
+def local_caller() -> "Caller":
+    """Who types, for operations on the database: a person with access to the database, whom no category limits."""
+    from jobfac.operations.caller import Caller
+
+    return Caller(caller())
 
 
 def seconds(text: str, option: str) -> float:
