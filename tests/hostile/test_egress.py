@@ -127,9 +127,9 @@ def test_a_datagram_keeps_to_the_rule() -> None:
     with (
         socket.socket(type=socket.SOCK_DGRAM) as sender,
         pytest.raises(DeliveryError, match=r"leads to 169\.254\.0\.1"),
+        egress.guarded(Settings()),
     ):
-        with egress.guarded(Settings()):
-            sender.sendto(b"x", ("169.254.0.1", 514))
+        sender.sendto(b"x", ("169.254.0.1", 514))
 
 
 def test_a_channel_starts_no_program_and_no_thread() -> None:
