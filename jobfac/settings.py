@@ -45,6 +45,12 @@ class Settings:
     ship_interval: float = field(
         default=0.5, metadata={"help": "seconds between two looks at the spooled output", "above": 0}
     )
+    report_limit: int = field(
+        default=16 * 1024 * 1024, metadata={"help": "bytes of a program's report file that are read", "least": 1}
+    )
+    poison_attempts: int = field(
+        default=3, metadata={"help": "attempts lost with their worker after which a run ends lost", "least": 1}
+    )
     wait: str = field(
         default="server",
         metadata={"help": "SQL Server: wait for work in the `server`, or by `polling`", "words": ("server", "polling")},
