@@ -62,6 +62,7 @@ def _start(conn: sa.Connection, ask: Ask, key: str) -> sa.RowMapping:
         at=body.at,
         key=key,
         overrides=overrides or None,
+        categories=caller.categories,
     )
     row = runs.get(conn, runs.start(conn, request))
     audit.note(conn, caller.name, "start", f"run {row['id']}", after=job.id)
@@ -166,7 +167,7 @@ def path(ask: Ask) -> Answer:
 
     def read(conn: sa.Connection) -> Any:
         row = visible(conn, ask.caller, ask.path["run"])
-        return sequences.path(conn, row["id"]) if row["kind"] == JobKind.SEQUENCE else []
+        return sequences.path(conn, row["id"], ask.caller.categories) if row["kind"] == JobKind.SEQUENCE else []
 
     return Answer({"items": ask.service.db.query(read, retry_for=PATIENCE)})
 
