@@ -5,9 +5,11 @@ import re
 
 from jobfac.channels import egress, render
 from jobfac.channels.message import DeliveryError, Message
-from jobfac.definitions import Recipient
+from jobfac.definitions import Recipient, Secret
 from jobfac.secret_references import resolve
 from jobfac.settings import Settings
+
+TAKES_OUTPUT = False
 
 _library = logging.getLogger("apprise")
 _library.addHandler(logging.NullHandler())
@@ -44,3 +46,10 @@ def is_allowed(scheme: str, allowed: str) -> bool:
     """Whether a scheme is in a list separated by commas or spaces, where ``*`` stands for every scheme."""
     words = {word.lower() for word in re.split(r"[,\s]+", allowed) if word}
     return "*" in words or scheme.lower() in words
+
+
+def shown(recipient: Recipient) -> str:
+    """The scheme of the URL, or where the URL is kept."""
+    if isinstance(recipient.apprise, Secret):
+        return recipient.apprise.secret
+    return f"{str(recipient.apprise).partition('://')[0]}://..."

@@ -12,6 +12,8 @@ from jobfac.definitions import Recipient
 from jobfac.secret_references import resolve_setting
 from jobfac.settings import Settings
 
+TAKES_OUTPUT = True
+
 TIMEOUT = 20.0
 """Seconds that the server may take for each answer."""
 
@@ -44,8 +46,13 @@ def send(message: Message, recipient: Recipient, settings: Settings) -> None:
         raise DeliveryError(f"the mail server {place} cannot be used: {error}") from None
 
 
+def shown(recipient: Recipient) -> str:
+    """The addresses."""
+    return ", ".join(recipient.email)
+
+
 def compose(message: Message, recipient: Recipient, settings: Settings) -> EmailMessage:
-    """The mail. Its Message-ID is the same each time, so that mail programs can tell what came twice."""
+    """The mail. Its Message-ID is the same for each try, so that mail programs recognise a second copy."""
     sender = settings.smtp_from or f"jobfac@{socket.getfqdn()}"
     mail = EmailMessage()
     mail["From"] = sender

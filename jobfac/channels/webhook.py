@@ -16,10 +16,12 @@ import httpx
 
 from jobfac.channels import addresses, egress
 from jobfac.channels.message import DeliveryError, Message
-from jobfac.definitions import Recipient
+from jobfac.definitions import Recipient, Secret
 from jobfac.definitions.notices import HOP_BY_HOP
 from jobfac.secret_references import resolve
 from jobfac.settings import Settings
+
+TAKES_OUTPUT = False
 
 TIMEOUT = httpx.Timeout(10.0, connect=5.0)
 """Seconds that the receiver may take to be reached, and for each step after that."""
@@ -29,6 +31,14 @@ def sign(secret: str, moment: int, body: bytes) -> str:
     """The signature of a body that is sent at ``moment``, in seconds of Unix time."""
     digest = hmac.new(secret.encode(), str(moment).encode() + b"." + body, hashlib.sha256)
     return f"t={moment}, v1={digest.hexdigest()}"
+
+
+def shown(recipient: Recipient) -> str:
+    """Scheme and host of the URL, or where the URL is kept."""
+    if isinstance(recipient.webhook, Secret):
+        return recipient.webhook.secret
+    scheme, _, rest = str(recipient.webhook).partition("://")
+    return f"{scheme}://{rest.partition('/')[0].partition('?')[0].rpartition('@')[2]}"
 
 
 def send(message: Message, recipient: Recipient, settings: Settings) -> None:
