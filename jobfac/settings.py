@@ -69,6 +69,22 @@ class Settings:
     api_tls_key: str = field(
         default="", metadata={"help": "file with the private key, if the certificate's file lacks it"}
     )
+    api_connections: int = field(
+        default=0,
+        metadata={
+            "help": "connections the API holds at once; 0: 1000, but at most half of the files the process may open",
+            "least": 0,
+        },
+    )
+    api_proxy_hops: int = field(
+        default=1,
+        metadata={
+            "help": "with --behind-proxy: how many proxies of yours a request passes; the client's address is the "
+            "entry of X-Forwarded-For at this place from the right",
+            "least": 1,
+            "most": 10,
+        },
+    )
     api_url: str = field(
         default="", metadata={"help": "URL of an API that the command line uses instead of the database"}
     )
@@ -107,7 +123,18 @@ class Settings:
     )
     smtp_from: str = field(default="", metadata={"help": "sender of notifications; default: jobfac@ this host"})
     webhook_allow_local: bool = field(
-        default=False, metadata={"help": "allow webhooks to link-local addresses, where clouds serve their metadata"}
+        default=False,
+        metadata={"help": "allow notifications to link-local addresses, where clouds serve their metadata"},
+    )
+    webhook_allow_private: bool = field(
+        default=True,
+        metadata={"help": "allow webhooks and apprise to loopback and private addresses; false: public ones only"},
+    )
+    apprise_schemes: str = field(
+        default="discord,form,forms,gchat,gotify,gotifys,json,jsons,mailto,mailtos,matrix,matrixs,mmost,mmosts,msteams,"
+        "ntfy,ntfys,opsgenie,pagerduty,pover,rocket,rockets,ses,signal,signals,slack,sns,splunk,tgram,twilio,victorops,"
+        "webex,workflow,workflows,wxteams,xml,xmls,zulip",
+        metadata={"help": "schemes that apprise URLs of notifications may have, separated by commas; *: all"},
     )
     templates: str = field(
         default="",

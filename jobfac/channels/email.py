@@ -6,7 +6,7 @@ import ssl
 from email.message import EmailMessage
 from email.utils import formatdate
 
-from jobfac.channels import render
+from jobfac.channels import egress, render
 from jobfac.channels.message import DeliveryError, Message
 from jobfac.definitions import Recipient
 from jobfac.secret_references import resolve_setting
@@ -19,13 +19,19 @@ TIMEOUT = 20.0
 
 
 def send(message: Message, recipient: Recipient, settings: Settings) -> None:
-    """Pass a message to the mail server. Raises ``DeliveryError``."""
+    """Hand a message to the mail server.
+
+    Raises:
+        DeliveryError: the server cannot be used, or refuses the message or all recipients.
+    """
     if not settings.smtp_host:
         raise DeliveryError("no mail server is known; set JOBFAC_SMTP_HOST where the scheduler runs")
     mail = compose(message, recipient, settings)
     place = f"{settings.smtp_host}:{settings.smtp_port}"
     try:
-        with _connected(settings, place) as server:
+        with egress.guarded(settings, trusted_host=True):
+            connected = _connected(settings, place)
+        with connected as server:
             if settings.smtp_user:
                 server.login(settings.smtp_user, resolve_setting(settings.smtp_password))
             server.send_message(mail)

@@ -1,4 +1,4 @@
-"""Who is notified of what: the ``notify`` entries of jobs, sequences and categories."""
+"""Recipients of notifications and their events: the ``notify`` entries of jobs, sequences and categories."""
 
 import re
 from typing import Annotated, Any, Literal, Self
@@ -111,6 +111,29 @@ class Channel:
     """Marks a key of ``Recipient`` as a channel, served by the module of the same name in ``jobfac.channels``."""
 
 
+HOP_BY_HOP = frozenset(
+    {
+        "connection", "content-length", "expect", "keep-alive", "proxy-authenticate", "proxy-authorization",
+        "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade",
+    }
+)  # fmt: skip
+"""Headers that frame a request or belong to its connection, in lower case: a webhook may not set them."""
+
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,200}")
+
+
+def _read_header(value: Any) -> str:
+    name = read_text(value)
+    if not _TOKEN.fullmatch(name):
+        raise ValueError(f"must be the name of a header, such as X-Token, not {shown(name)}")
+    if name.lower() in HOP_BY_HOP:
+        raise ValueError(f"must not have the header {name}, which belongs to the connection")
+    return name
+
+
+HeaderName = Annotated[str, PlainValidator(_read_header, json_schema_input_type=str)]
+
+
 class Recipient(Model):
     """Who receives a notification: exactly one of the keys that are marked as a channel."""
 
@@ -125,7 +148,7 @@ class Recipient(Model):
         description="A URL of the apprise library, for chat and many other services.",
         examples=["msteams://..."],
     )
-    headers: dict[str, TextOrSecret] = Field(default={}, description="Webhook: additional headers.")
+    headers: dict[HeaderName, TextOrSecret] = Field(default={}, description="Webhook: additional headers.")
     body: Literal["status", "none"] = Field(default="status", description="Webhook: post the run as JSON, or nothing.")
     secret: Reference | None = Field(
         default=None, description="Webhook: where the key is that signs the body (HMAC).", examples=["env:HOOK_SECRET"]
@@ -157,6 +180,10 @@ class Recipient(Model):
         if not isinstance(addresses, tuple):
             return [self]
         return [self.model_copy(update={self.channel: (one,)}) for one in addresses]
+
+    def number(self) -> int:
+        """How many people or services these are."""
+        return len(self.each())
 
     def references(self) -> list[str]:
         """The secrets that it refers to."""

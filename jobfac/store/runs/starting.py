@@ -24,6 +24,9 @@ from jobfac.store.runs.stopping import make_room
 PAYLOAD_LIMIT = 4 * 1024 * 1024
 """Characters of a payload at most."""
 
+RECIPIENTS = 20
+"""Recipients of a start's own ``notify`` at most."""
+
 KEY_LIMIT = 200
 """Characters of a start's key at most."""
 
@@ -226,6 +229,9 @@ def _ad_hoc(request: StartRequest) -> Sequence[Notify]:
     if not request.overrides or "notify" not in request.overrides:
         return ()
     entries = read_notify(request.overrides["notify"])
+    number = sum(entry.to.number() for entry in entries)
+    if number > RECIPIENTS:
+        raise Refused(f"A start may notify {RECIPIENTS} recipients, not {number}; put them into the job's notify.")
     for entry in entries:
         if references := entry.to.references():
             raise Refused(f"A start cannot have the secret {references[0]} sent; put that into the job's notify.")
