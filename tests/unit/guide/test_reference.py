@@ -93,3 +93,14 @@ def test_the_schema_accepts_what_the_models_write() -> None:
     text = (ROOT / "tests/unit/definitions/samples/every_key.yaml").read_text(encoding="utf-8")
     assert wrong(read_document(dump(loads(text))).value) == []
     assert json.loads(json.dumps(document_schema())) == document_schema()
+
+
+def test_code_in_the_guide_fits_into_a_terminal_of_80_columns() -> None:
+    wide = [
+        (topic, line)
+        for topic in TOPICS
+        for block in re.findall(r"```\w*\n(.*?)```", page(topic), re.DOTALL)
+        for line in block.splitlines()
+        if len(line) > 78
+    ]
+    assert wide == []
