@@ -127,11 +127,12 @@ class Settings:
     )
     smtp_from: str = field(default="", metadata={"help": "sender of notifications; default: jobfac@ this host"})
     webhook_allow_local: bool = field(
-        default=False, metadata={"help": "allow webhooks to link-local addresses, where clouds serve their metadata"}
+        default=False,
+        metadata={"help": "allow notifications to link-local addresses, where clouds serve their metadata"},
     )
     webhook_allow_private: bool = field(
         default=True,
-        metadata={"help": "let webhooks and apprise go to loopback and private addresses; false: public ones only"},
+        metadata={"help": "allow webhooks and apprise to loopback and private addresses; false: public ones only"},
     )
     apprise_schemes: str = field(
         default="discord,form,forms,gchat,gotify,gotifys,json,jsons,mailto,mailtos,matrix,matrixs,mmost,mmosts,msteams,"
