@@ -143,7 +143,7 @@ class Execution:
             return spool.fd
         handle, path = open_destination(
             wanted.kind, wanted.path, self.definition.directory, self.claimed.id, self.claimed.started_at,
-            rotate_at=output.rotate.size, keep=output.rotate.keep,
+            rotate_at=output.rotate.size, keep=output.rotate.keep, user=self.definition.user,
         )  # fmt: skip
         self.paths[stream] = str(path)
         return handle
