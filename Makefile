@@ -56,7 +56,7 @@ bench: setup     ## speed, as ratios to limits measured in the same run
 	$(BIN)/python -m scripts.bench
 
 chaos: setup     ## kill, freeze and cut at random, then check: make chaos MINUTES=10
-	$(BIN)/python scripts/chaos.py --minutes $(MINUTES)
+	$(BIN)/python -m scripts.chaos --minutes $(MINUTES)
 
 lock: setup      ## resolve the constraints anew
 	$(BIN)/uv pip compile --universal --python-version 3.11 --all-extras --no-header --no-annotate pyproject.toml -o constraints.txt

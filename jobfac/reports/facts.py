@@ -10,7 +10,8 @@ import sqlalchemy as sa
 
 from jobfac.database.dialects import utcnow
 from jobfac.database.tables import daily as daily_table
-from jobfac.database.tables import daily_worker, job, run, sql_literals, worker
+from jobfac.database.tables import daily_worker, job, run, worker
+from jobfac.database.types import sql_literals
 from jobfac.errors import NotFound
 from jobfac.states import FAILURES, FINAL, HELD
 from jobfac.store import statistics

@@ -17,7 +17,8 @@ import sqlalchemy as sa
 
 from jobfac.database.dialects import PASS, utcnow
 from jobfac.database.engine import Database
-from jobfac.database.tables import news, notification, run, schedule, sql_literals, worker
+from jobfac.database.tables import news, notification, run, schedule, worker
+from jobfac.database.types import sql_literals
 from jobfac.errors import Unreachable
 from jobfac.scheduler.notifier import Notifier
 from jobfac.settings import Settings

@@ -15,7 +15,8 @@ import sqlalchemy as sa
 
 from jobfac.database.dialects import SKIP, utcnow
 from jobfac.database.engine import Database
-from jobfac.database.tables import attempt, job_version, run, run_event, run_output, sql_literals, visit, worker
+from jobfac.database.tables import attempt, job_version, run, run_event, run_output, visit, worker
+from jobfac.database.types import sql_literals
 from jobfac.definitions import Retention
 from jobfac.settings import Settings
 from jobfac.states import HELD, WorkerState

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from jobfac.database.dialects import IS_ALIVE, LOCKED, PASS, SKIP, of, rows, utcnow
-from jobfac.database.tables import BigId, attempt, run, sql_literals, worker
+from jobfac.database.tables import attempt, run, worker
+from jobfac.database.types import BigId, sql_literals
 from jobfac.states import ALIVE, HELD, RunState, WorkerState
 from jobfac.store import jobs, runs
 from jobfac.store.runs import Finished, record, requeue

@@ -9,7 +9,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from jobfac.database.tables import truncate_utf16
+from jobfac.database.types import truncate_utf16
 from jobfac.programs import StartError
 
 LONGEST_LINE = 64 * 1024

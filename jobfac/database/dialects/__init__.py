@@ -13,7 +13,8 @@ import sqlalchemy as sa
 
 from jobfac.database.dialects.clock import utcnow
 from jobfac.database.dialects.octets import octets
-from jobfac.database.tables import queue, run, sql_literals, worker
+from jobfac.database.tables import queue, run, worker
+from jobfac.database.types import sql_literals
 from jobfac.states import ALIVE, HELD, RunState
 
 __all__ = [

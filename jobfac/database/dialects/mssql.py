@@ -13,7 +13,8 @@ from jobfac.database.dialects import CLAIM_VALUES, CLAIMED, PASS, SKIP, Found, l
 from jobfac.database.dialects.answers import ANSWER, LOCKS, LONGEST_WAIT, bound, give_up_after
 from jobfac.database.dialects.nulls import give_types
 from jobfac.database.dialects.rows import SEEK
-from jobfac.database.tables import SCHEMA, run, sql_literals
+from jobfac.database.tables import SCHEMA, run
+from jobfac.database.types import sql_literals
 from jobfac.states import ALIVE, HELD, RunState
 
 TRANSIENT = frozenset(

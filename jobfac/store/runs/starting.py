@@ -9,7 +9,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from jobfac.database.dialects import utcnow
-from jobfac.database.tables import run, truncate_utf16
+from jobfac.database.tables import run
+from jobfac.database.types import truncate_utf16
 from jobfac.definitions import DefinitionError, Notify, Problem, read_notify
 from jobfac.definitions.values import suggestion
 from jobfac.errors import NotFound, Refused, no_job, no_run
