@@ -9,12 +9,23 @@ class WrongSchema(Unreachable):
     """The database has no schema of jobfac, or one of another version."""
 
 
+class DatabaseReplaced(Unreachable):
+    """The database file was deleted or replaced under this process, which has to stop."""
+
+
 class NotFound(Exception):
     """There is no such thing; the text names it."""
 
 
 class Refused(Exception):
     """The job's definition or its present state does not allow this; the text says why and what would."""
+
+
+def no_schema() -> WrongSchema:
+    """The database is empty, or its file is not there yet."""
+    return WrongSchema(
+        "The database has no jobfac schema yet; run `jobfac db upgrade`, or let a DBA run `jobfac db script`."
+    )
 
 
 def no_run(run_id: int) -> NotFound:

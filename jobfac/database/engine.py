@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from jobfac.database import dialects, sql_files
 from jobfac.database.tables import SCHEMA
-from jobfac.errors import Unreachable, WrongSchema
+from jobfac.errors import Unreachable, WrongSchema, no_schema
 from jobfac.settings import without_password
 
 T = TypeVar("T")
@@ -120,10 +120,12 @@ class Database:
         except sa.exc.ResourceClosedError as error:
             raise Unreachable(self._sentence(error)) from error
         except sa.exc.DBAPIError as error:
+            if fault := self.dialect.lasting_fault(error):
+                raise Unreachable(f"The database {self._shown()} cannot be reached: {fault}.") from error
             if self.is_transient(error) or _is_unusable(error):
                 raise Unreachable(self._sentence(error)) from error
             if _is_missing_table(error):
-                raise WrongSchema(_no_schema()) from error
+                raise no_schema() from error
             raise
 
     def _again(self, once: Callable[[], T], retry_for: float) -> T:
@@ -148,9 +150,11 @@ class Database:
         return isinstance(error, sa.exc.DBAPIError) and self.dialect.is_transient(error)
 
     def _sentence(self, error: sa.exc.DBAPIError | sa.exc.ResourceClosedError) -> str:
-        shown = without_password(self.url.render_as_string(hide_password=True))
         why = str(getattr(error, "orig", error)).strip().rstrip(".")
-        return f"The database {shown} cannot be reached: {why}. Check JOBFAC_DATABASE_URL and the server."
+        return f"The database {self._shown()} cannot be reached: {why}. Check JOBFAC_DATABASE_URL and the server."
+
+    def _shown(self) -> str:
+        return without_password(self.url.render_as_string(hide_password=True))
 
     def close(self) -> None:
         """Close every pooled connection."""
@@ -171,6 +175,8 @@ class Database:
         Raises:
             Unreachable: there is no way to the database.
         """
+        if self.dialect.is_missing():
+            return None
         known = sa.table("alembic_version", sa.column("version_num"), schema=_schema(self.dialect.name))
 
         def once() -> str | None:
@@ -196,7 +202,7 @@ class Database:
         if found == needed:
             return
         if found is None:
-            raise WrongSchema(_no_schema())
+            raise no_schema()
         raise WrongSchema(
             f"The database's schema is version {found} and this program needs {needed}; run `jobfac db upgrade` "
             "if the database is older, or a newer jobfac if it is ahead."
@@ -215,6 +221,7 @@ class Database:
         """
         from alembic import command
 
+        self.dialect.create()
         self._check_engine()
         if (found := self.version()) is not None and found not in _versions():
             raise WrongSchema(
@@ -265,10 +272,6 @@ def _versions() -> set[str]:
 
 def _schema(engine: str) -> str | None:
     return SCHEMA if engine == "mssql" else None
-
-
-def _no_schema() -> str:
-    return "The database has no jobfac schema yet; run `jobfac db upgrade`, or let a DBA run `jobfac db script`."
 
 
 UNUSABLE = ("file is not a database", "disk image is malformed", "permission was denied")

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import IS_ALIVE, LOCKED, PASS, SKIP, of, rows, utcnow
+from jobfac.database.dialects import IS_ALIVE, LOCKED, PASS, SKIP, lease_now, of, rows, utcnow
 from jobfac.database.tables import attempt, run, worker
 from jobfac.database.types import BigId, sql_literals
 from jobfac.states import ALIVE, HELD, RunState, WorkerState
@@ -115,7 +115,7 @@ def register(conn: sa.Connection, who: Registration, lease: float) -> int:
         "state": WorkerState.ACTIVE,
     }
     insert = worker.insert().values(
-        {**values, "started_at": utcnow(), "seen_at": utcnow(), "lease_until": utcnow(lease * 1000)}
+        {**values, "started_at": utcnow(), "seen_at": utcnow(), "lease_until": lease_now(lease * 1000)}
     )
     return int(conn.execute(insert.returning(worker.c.id)).scalar_one())
 
@@ -147,7 +147,7 @@ def _hold(worker_id: int) -> sa.Select[Any]:
             worker.c.state, sa.case((runs.IS_DUE, sa.literal_column("1")), else_=sa.literal_column("0")).label("due")
         )
         .with_hint(worker, LOCKED, "mssql")
-        .where(worker.c.id == sa.literal_column(f"{worker_id:d}"), _IS_ALIVE, worker.c.lease_until > utcnow())
+        .where(worker.c.id == sa.literal_column(f"{worker_id:d}"), _IS_ALIVE, worker.c.lease_until > lease_now())
     )
 
 
@@ -260,7 +260,7 @@ def expire(conn: sa.Connection, by: str, only: int | None = None) -> Expiry:
         only: look at this worker alone, and declare it dead whatever its lease says: a worker that knows that it has
             lost its lease settles its own former self with it.
     """
-    over = [worker.c.id == only] if only is not None else [worker.c.lease_until < utcnow()]
+    over = [worker.c.id == only] if only is not None else [worker.c.lease_until < lease_now()]
     query = sa.select(worker.c.id, worker.c.name).with_hint(worker, SKIP, "mssql").where(_IS_ALIVE, *over)
     expiry = Expiry([], [], [])
     for dead in conn.execute(query.limit(EXPIRY_BATCH)).all():

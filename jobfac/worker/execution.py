@@ -11,7 +11,17 @@ from types import MappingProxyType
 from typing import Any
 
 from jobfac.definitions import Job, write_duration
-from jobfac.programs import Chunk, Process, Program, Spool, StartError, open_destination, spool_path, start
+from jobfac.programs import (
+    Chunk,
+    Process,
+    Program,
+    Spool,
+    StartError,
+    open_destination,
+    spool_path,
+    start,
+    write_private,
+)
 from jobfac.secret_references import SecretError, resolve
 from jobfac.states import RunState, Stop
 from jobfac.store.output import STREAMS, Stored
@@ -124,9 +134,7 @@ class Execution:
         return program, secrets
 
     def _hand_over(self, payload: str) -> Mapping[str, str]:
-        self._payload.write_text(payload, encoding="utf-8")
-        if self.definition.user:
-            os.chmod(self._payload, 0o644)  # noqa: PTH101
+        write_private(self._payload, payload.encode(), self.definition.user)
         named = {"JOBFAC_PAYLOAD_FILE": str(self._payload)}
         if len(payload) <= PAYLOAD_IN_ENVIRONMENT and "\0" not in payload:
             named["JOBFAC_PAYLOAD"] = payload

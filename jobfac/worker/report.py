@@ -4,13 +4,12 @@ import contextlib
 import json
 import math
 import os
-import pwd
 import stat
 from pathlib import Path
 from typing import Any
 
 from jobfac.database.types import truncate_utf16
-from jobfac.programs import StartError
+from jobfac.programs import write_private
 
 LONGEST_LINE = 64 * 1024
 """Bytes of one report; a longer line is passed over."""
@@ -35,12 +34,7 @@ class Report:
         Raises:
             StartError: only root may give a file to another user.
         """
-        self.path.touch(0o600)
-        account = pwd.getpwnam(user)
-        try:
-            os.chown(self.path, account.pw_uid, account.pw_gid)
-        except PermissionError:
-            raise StartError(f"this worker may not switch to user {user!r}; run it as root or as that user") from None
+        write_private(self.path, b"", user)
 
     def read(self, final: bool = False) -> None:
         """Take in whole lines that were appended since the last call; ``final``: a last one without its end too."""

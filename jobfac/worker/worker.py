@@ -140,6 +140,7 @@ class Worker:
 
         Raises:
             Unreachable: at the start, the database could not be reached or has another schema.
+            DatabaseReplaced: the database file was deleted or replaced; the programs have been ended.
         """
         self._db.check_schema()
         become_subreaper()
@@ -152,6 +153,7 @@ class Worker:
         self._log.info("worker started", action="worker_started", id=self._lease.worker_id)
         try:
             while not self._is_done():
+                self._db.dialect.check_file()
                 due = self._tick()
                 if not self._lease.is_trusted():
                     self._start_anew()

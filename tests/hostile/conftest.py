@@ -1,4 +1,4 @@
-"""A place that every user of this machine can reach."""
+"""A place that every user of this machine can reach, and a fleet on SQLite."""
 
 import shutil
 import tempfile
@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.support.factory import Factory
+from tests.support.fleet import Fleet
 
 
 @pytest.fixture
@@ -15,3 +18,10 @@ def crossroads() -> Iterator[Path]:
     made.chmod(0o711)
     yield made
     shutil.rmtree(made)
+
+
+@pytest.fixture
+def sqlite_fleet(sqlite_factory: Factory) -> Iterator[Fleet]:
+    """On SQLite."""
+    with Fleet(sqlite_factory) as made:
+        yield made

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from hostile.others import NOBODY, as_nobody, needs_root
 from jobfac.programs import StartError, open_destination, remove_timestamped
 from jobfac.programs.destinations import Kind
+from tests.hostile.others import NOBODY, as_nobody, needs_root
 
 NOW = datetime(2027, 3, 4, 5, 6, 7, tzinfo=UTC)
 KINDS: list[Kind] = ["overwrite", "append", "timestamped"]

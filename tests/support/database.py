@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from jobfac import definitions as d
-from jobfac.database.dialects import utcnow
+from jobfac.database.dialects import lease_now, utcnow
 from jobfac.database.engine import Database
 from jobfac.database.tables import run, worker
 from jobfac.states import RunState
@@ -109,7 +109,7 @@ class Hand:
     def lapse(self) -> None:
         """Let the lease run out, as if no heartbeat had come for long."""
         with self.db.begin() as conn:
-            conn.execute(worker.update().where(worker.c.id == self.id).values(lease_until=utcnow(-1)))
+            conn.execute(worker.update().where(worker.c.id == self.id).values(lease_until=lease_now(-1)))
 
     def die(self) -> list[Finished]:
         """Let the lease run out, and somebody notice."""

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import sqlalchemy as sa
 
 from jobfac.database.dialects.clock import utcnow
+from jobfac.database.dialects.lease_clock import lease_now
 from jobfac.database.dialects.octets import octets
 from jobfac.database.tables import queue, run, worker
 from jobfac.database.types import sql_literals
@@ -19,7 +20,7 @@ from jobfac.states import ALIVE, HELD, RunState
 
 __all__ = [
     "CLAIMED", "CLAIM_VALUES", "IS_ALIVE", "LOCKED", "LOCKED_BY_KEY", "PASS", "SKIP", "Dialect", "Found", "Waiter",
-    "choose", "look", "octets", "of", "utcnow",
+    "choose", "lease_now", "look", "octets", "of", "utcnow",
 ]  # fmt: skip
 
 LOCKED = "WITH (ROWLOCK, UPDLOCK)"
@@ -61,8 +62,8 @@ CLAIMED = (
 
 RENEW = (
     worker.update()
-    .where(worker.c.id == sa.bindparam("p_id"), sa.text(IS_ALIVE), worker.c.lease_until > utcnow())
-    .values(seen_at=utcnow(), lease_until=utcnow(sa.bindparam("p_lease", type_=sa.BigInteger)))
+    .where(worker.c.id == sa.bindparam("p_id"), sa.text(IS_ALIVE), worker.c.lease_until > lease_now())
+    .values(seen_at=utcnow(), lease_until=lease_now(sa.bindparam("p_lease", type_=sa.BigInteger)))
 )
 _other = worker.alias("other")
 _FIRST_END = (
@@ -81,7 +82,7 @@ BEAT = (
     sa.select(
         worker.c.state,
         sa.select(sa.func.count()).select_from(queue).scalar_subquery().label("queues"),
-        utcnow().label("now"),
+        lease_now().label("now"),
         _FIRST_END.label("first_end"),
         _HELD.label("held"),
         run.c.id,
@@ -96,7 +97,7 @@ BEAT = (
             & (run.c.state == sa.literal_column(f"'{RunState.STOPPING}'")),
         )
     )
-    .where(worker.c.id == sa.bindparam("p_id"), sa.text(IS_ALIVE), worker.c.lease_until > utcnow())
+    .where(worker.c.id == sa.bindparam("p_id"), sa.text(IS_ALIVE), worker.c.lease_until > lease_now())
 )
 """What a heartbeat brings back, in the same round trip."""
 
@@ -151,6 +152,19 @@ class Dialect(Protocol):
     def engine(self, url: sa.URL, isolation_level: str = "READ COMMITTED") -> sa.Engine:
         """An engine with everything pinned: isolation level, durability, session settings."""
 
+    def create(self) -> None:
+        """Make the database's file, private to this user, where the database is one and is missing."""
+
+    def is_missing(self) -> bool:
+        """Whether the database is a file that is not there, and was not when this process began."""
+
+    def check_file(self) -> None:
+        """Make sure that the file which this process has open is still the database.
+
+        Raises:
+            DatabaseReplaced: it, or its write-ahead log, was deleted or replaced.
+        """
+
     def turn(self) -> AbstractContextManager[None]:
         """Held around each transaction that may write, by one thread of this process at a time where that helps."""
 
@@ -172,6 +186,9 @@ class Dialect(Protocol):
 
     def is_transient(self, error: BaseException) -> bool:
         """Whether the whole transaction may be tried again: deadlock, lock timeout, failover, lost connection."""
+
+    def lasting_fault(self, error: BaseException) -> str | None:
+        """Why trying again does not help although the error is one of those, as a clause with the remedy."""
 
     def unmet_requirement(self, conn: sa.Connection) -> str | None:
         """What this engine lacks that jobfac needs, as a sentence with the remedy."""

@@ -97,6 +97,15 @@ class Mssql:
         bound(engine)
         return engine
 
+    def create(self) -> None:
+        """Nothing to do: a DBA makes the database."""
+
+    def is_missing(self) -> bool:
+        return False
+
+    def check_file(self) -> None:
+        """Nothing to do: the files are the server's."""
+
     def turn(self) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext()  # the server queues its writers itself
 
@@ -114,6 +123,9 @@ class Mssql:
             return True
         numbers, state, text = _told(error.orig if isinstance(error, sa.exc.DBAPIError) else error)
         return bool(numbers & TRANSIENT) or state in BROKEN or any(phrase in text for phrase in PHRASES)
+
+    def lasting_fault(self, error: BaseException) -> str | None:
+        return None
 
     def unmet_requirement(self, conn: sa.Connection) -> str | None:
         try:
