@@ -1,5 +1,6 @@
 """The engine, transactions, and the retry of whole transactions."""
 
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -11,7 +12,7 @@ import sqlalchemy as sa
 
 from jobfac.database import dialects, sql_files
 from jobfac.database.tables import SCHEMA
-from jobfac.errors import Unreachable, WrongSchema, no_schema
+from jobfac.errors import Refused, Unreachable, WrongSchema, no_schema
 from jobfac.settings import without_password
 
 T = TypeVar("T")
@@ -161,6 +162,22 @@ class Database:
         self.engine.dispose()
         if "singles" in self.__dict__:
             self.singles.dispose()
+
+    def back_up(self, target: Path) -> None:
+        """Copy a SQLite database into a new file while it is in use.
+
+        Raises:
+            Refused: it is SQL Server's, whose own means are better, or the file cannot be written.
+            Unreachable: the database cannot be read.
+        """
+        try:
+            self.dialect.back_up(self.url, target)
+        except FileExistsError:
+            raise Refused(f"There is a file {target} already; name another, or remove it.") from None
+        except OSError as error:
+            raise Refused(f"The backup {target} cannot be written: {error.strerror}.") from None
+        except sqlite3.Error as error:
+            raise Unreachable(f"The database {self._shown()} was not backed up: {error}.") from error
 
     # The schema
 

@@ -53,8 +53,8 @@ class Document:
 def read_document(text: str, file: str | None = None) -> Document:
     """The document in ``text``. ``file`` is its name in messages.
 
-    Raises ``DefinitionError`` where the text is not YAML, gives a key twice, uses a tag of its own, or where its aliases
-    stand for more than a factory can hold.
+    Raises ``DefinitionError`` where the text is not YAML, gives a key twice or uses a tag of its own, or where its
+    aliases stand for more than a factory can hold.
     """
     from ruamel.yaml import YAML
     from ruamel.yaml.error import MarkedYAMLError

@@ -7,6 +7,7 @@ never sees because its write transactions exclude each other anyway.
 import enum
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any, Protocol
 
 import sqlalchemy as sa
@@ -163,6 +164,13 @@ class Dialect(Protocol):
 
         Raises:
             DatabaseReplaced: it, or its write-ahead log, was deleted or replaced.
+        """
+
+    def back_up(self, url: sa.URL, target: Path) -> None:
+        """Copy the database into a new file while it is in use.
+
+        Raises:
+            Refused: the engine has means of its own; the text names them.
         """
 
     def turn(self) -> AbstractContextManager[None]:

@@ -5,6 +5,7 @@ import functools
 import re
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,6 +16,7 @@ from jobfac.database.dialects.nulls import give_types
 from jobfac.database.dialects.rows import SEEK
 from jobfac.database.tables import SCHEMA, run
 from jobfac.database.types import sql_literals
+from jobfac.errors import Refused
 from jobfac.states import ALIVE, HELD, RunState
 
 TRANSIENT = frozenset(
@@ -105,6 +107,12 @@ class Mssql:
 
     def check_file(self) -> None:
         """Nothing to do: the files are the server's."""
+
+    def back_up(self, url: sa.URL, target: Path) -> None:
+        raise Refused(
+            f"SQL Server makes its own backups: have a DBA run BACKUP DATABASE [{url.database}] TO DISK = N'...' WITH "
+            "CHECKSUM, and back up the log as the shop's plan says."
+        )
 
     def turn(self) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext()  # the server queues its writers itself

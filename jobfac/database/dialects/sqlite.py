@@ -11,14 +11,16 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
 from jobfac.database.dialects import BEAT, CLAIM_VALUES, CLAIMED, RENEW, Found, lease_clock, look
 from jobfac.database.dialects.clock import SQLITE_NOW
-from jobfac.database.dialects.sqlite_file import DatabaseFile
+from jobfac.database.dialects.sqlite_file import DatabaseFile, back_up
 from jobfac.database.tables import run
+from jobfac.errors import no_schema
 from jobfac.states import RunState
 
 BUSY_TIMEOUT = 30.0
@@ -87,6 +89,11 @@ class Sqlite:
     def check_file(self) -> None:
         if self._file is not None:
             self._file.check()
+
+    def back_up(self, url: sa.URL, target: Path) -> None:
+        if self.is_missing():
+            raise no_schema()
+        back_up(os.path.abspath(str(url.database)), target)  # noqa: PTH100
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[None]:

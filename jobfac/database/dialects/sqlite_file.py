@@ -1,5 +1,7 @@
 """The file of a SQLite database: how it is made, opened, and watched for somebody who removes or replaces it."""
 
+import contextlib
+import errno
 import os
 import sqlite3
 import sys
@@ -109,6 +111,49 @@ class DatabaseFile:
             return True
         gone = f"{os.path.realpath(path)} (deleted)"
         return any(_link(number) == gone for number in os.listdir("/proc/self/fd"))  # noqa: PTH208
+
+
+def back_up(source: str, target: Path) -> None:
+    """Copy the database, log included, into a new file by SQLite's backup API, while it is in use.
+
+    The copy is of one moment, readable by this user alone, complete and checked when it has its name.
+
+    Raises:
+        FileExistsError: there is a file of that name.
+        OSError, sqlite3.Error: it cannot be read or written.
+    """
+    if os.path.lexists(target):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+    part = target.with_name(f"{target.name}.part-{os.getpid()}")
+    handle = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        os.fchmod(handle, 0o600)
+        with (
+            contextlib.closing(sqlite3.connect(f"file:{quote(source)}?mode=rw", uri=True, timeout=30)) as original,
+            contextlib.closing(sqlite3.connect(part)) as copy,
+        ):
+            original.backup(copy)  # in one step: in several, every commit meanwhile would begin it anew
+            copy.execute("PRAGMA journal_mode = DELETE")  # so that the copy is this one file
+            found = copy.execute("PRAGMA quick_check").fetchone()[0]
+        if found != "ok":
+            raise sqlite3.DatabaseError(f"the copy is damaged: {found}")
+        os.fsync(handle)
+        _name(part, target)
+    finally:
+        os.close(handle)
+        part.unlink(missing_ok=True)
+
+
+def _name(part: Path, target: Path) -> None:
+    """Give the finished file its name without replacing another."""
+    try:
+        os.link(part, target)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        if os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from None
+        part.rename(target)
 
 
 def _inode(path: str) -> Inode | None:
