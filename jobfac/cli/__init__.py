@@ -11,6 +11,7 @@ from typer._click.exceptions import ClickException, NoArgsIsHelpError, UsageErro
 
 from jobfac.cli import common
 from jobfac.cli.listing import Commands
+from jobfac.errors import JobfacError
 
 COMMANDS = {
     "up": ("roles:up", "All roles in one process, on the configured database."),
@@ -38,6 +39,9 @@ COMMANDS = {
     "keys": ("keys:app", "Keys of the API."),
     "notify": ("notify:app", "Notifications."),
     "db": ("database:app", "The database's schema."),
+    "init": ("init:init", "Write a first folder: definitions, settings and their schema."),
+    "schema": ("schema:schema", "Print the JSON Schema of definitions, for editors."),
+    "help": ("help:help_topic", "Show a page of the guide; without a topic, list the topics."),
 }
 """Every command: its module in ``cli.commands``, its function or group there, and its line in `jobfac --help`."""
 
@@ -73,9 +77,9 @@ def main() -> None:
 
 def _explain(error: Exception) -> int:
     """Say in a sentence what went wrong and return the exit code. What is a bug goes on as a traceback."""
-    if isinstance(error, common.Failure):
+    if isinstance(error, JobfacError):
         common.note(str(error))
-        return error.code
+        return error.exit_code
     if isinstance(error, NoArgsIsHelpError):
         common.note(error.format_message())
         return common.USAGE
@@ -92,19 +96,4 @@ def _explain(error: Exception) -> int:
     if isinstance(error, Abort):
         common.note("Aborted.")
         return common.UNSUCCESSFUL
-    from jobfac.definitions import DefinitionError
-    from jobfac.errors import NotFound, Refused, Unreachable
-    from jobfac.programs import StartError
-    from jobfac.settings import SettingsError
-
-    codes: dict[type[Exception], int] = {
-        Unreachable: common.UNREACHABLE,
-        NotFound: common.NOT_FOUND,
-        Refused: common.REFUSED,
-    }
-    codes |= {DefinitionError: common.USAGE, SettingsError: common.USAGE, StartError: common.UNSUCCESSFUL}
-    for kind, code in codes.items():
-        if isinstance(error, kind):
-            common.note(str(error))
-            return code
     raise error

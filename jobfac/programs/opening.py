@@ -15,10 +15,12 @@ import sys
 from pathlib import Path
 
 if __name__ == "__main__":
-    # A bare package in place of the real one spares this process all that `jobfac.programs` imports.
-    bare = type(sys)("jobfac.programs")
-    bare.__path__ = [os.path.dirname(__file__)]  # noqa: PTH120
-    sys.modules["jobfac.programs"] = bare
+    # Bare packages in place of the real ones spare this process all that `jobfac.programs` imports.
+    here = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120
+    for name, place in (("jobfac", os.path.dirname(here)), ("jobfac.programs", here)):  # noqa: PTH120
+        bare = type(sys)(name)
+        bare.__path__ = [place]
+        sys.modules[name] = bare
 
 from jobfac.programs.destinations import Kind, open_path
 from jobfac.programs.failures import StartError

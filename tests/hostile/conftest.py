@@ -1,4 +1,4 @@
-"""A place that every user of this machine can reach, and a fleet on SQLite."""
+"""What an attacker or a bad night meets: an API and fleets on SQLite, and a place that other users reach."""
 
 import shutil
 import tempfile
@@ -7,8 +7,34 @@ from pathlib import Path
 
 import pytest
 
+from jobfac.database.engine import Database
+from jobfac.settings import Settings
+from tests.support.api_stage import Served
 from tests.support.factory import Factory
 from tests.support.fleet import Fleet
+
+
+@pytest.fixture
+def served(sqlite_url: str) -> Iterator[Served]:
+    """The API in this process."""
+    db = Database(sqlite_url)
+    with Served(db, Settings(api_port=0)) as served:
+        yield served
+    db.close()
+
+
+@pytest.fixture
+def real_fleet(sqlite_url: str, tmp_path: Path) -> Iterator[Fleet]:
+    """Roles as processes of their own."""
+    with Factory(sqlite_url, tmp_path) as factory, Fleet(factory) as fleet:
+        yield fleet
+
+
+@pytest.fixture
+def sqlite_fleet(sqlite_factory: Factory) -> Iterator[Fleet]:
+    """On SQLite."""
+    with Fleet(sqlite_factory) as made:
+        yield made
 
 
 @pytest.fixture
@@ -18,10 +44,3 @@ def crossroads() -> Iterator[Path]:
     made.chmod(0o711)
     yield made
     shutil.rmtree(made)
-
-
-@pytest.fixture
-def sqlite_fleet(sqlite_factory: Factory) -> Iterator[Fleet]:
-    """On SQLite."""
-    with Fleet(sqlite_factory) as made:
-        yield made

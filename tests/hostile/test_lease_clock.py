@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from jobfac.database.dialects import lease_clock
 from jobfac.database.engine import Database
-from jobfac.database.tables import worker
+from jobfac.database.tables import worker_lease
 from jobfac.store import workers
 from jobfac.store.workers import LeaseLost
 from tests.support.database import Hand
@@ -72,7 +72,7 @@ def test_the_lease_still_reads_as_a_time_of_day_after_the_clock_was_set(db: Data
     clocks.wall += HOUR
     one.renew()
     with db.read() as conn:
-        ends = conn.execute(sa.select(worker.c.lease_until).order_by(worker.c.id)).scalars().all()
+        ends = conn.execute(sa.select(worker_lease.c.lease_until).order_by(worker_lease.c.worker_id)).scalars().all()
     assert abs(ends[0].timestamp() * 1000 - clocks.wall - 60_000) < 5
     assert abs(ends[1].timestamp() * 1000 - clocks.wall - 15_000) < 5
     assert ends[0] - ends[1] == timedelta(seconds=45)

@@ -5,7 +5,7 @@ import sqlalchemy as sa
 
 from jobfac.database.dialects import utcnow
 from jobfac.database.engine import Database
-from jobfac.database.tables import schedule, worker
+from jobfac.database.tables import schedule, worker, worker_lease
 from jobfac.scheduler.scheduler import IN_VAIN, expiry_pause
 from tests.support.database import Hand
 from tests.support.factory import wait_for
@@ -30,7 +30,7 @@ def test_a_scheduler_whose_clock_is_ahead_says_so_and_backs_off(sqlite_fleet: Fl
     Hand(fleet.db, "w1")
     with fleet.db.begin() as conn:
         conn.exec_driver_sql("UPDATE lease_clock SET ahead = ahead - ?", (HOURS,))
-        conn.execute(worker.update().values(lease_until=utcnow(10_000 - HOURS)))
+        conn.execute(worker_lease.update().values(lease_until=utcnow(10_000 - HOURS)))
     one = fleet.factory.role("scheduler")
     wait_for(lambda: "clocks disagree" in fleet.log(one), "said so")
     assert fleet.log(one).count("clocks disagree") == 1
@@ -40,9 +40,7 @@ def test_a_scheduler_whose_clock_is_ahead_says_so_and_backs_off(sqlite_fleet: Fl
 
 def test_a_disabled_jobs_schedule_is_named_once(sqlite_fleet: Fleet) -> None:
     fleet = sqlite_fleet
-    definitions = {
-        "off": {"command": ["true"], "enabled": False, "schedules": [{"cron": "* * * * *", "missed": "once"}]}
-    }
+    schedules = [{"cron": "* * * * *", "missed": "once"}]
     fleet.factory.apply({"off": {"command": ["true"], "enabled": False, "schedules": schedules}})
     one = fleet.factory.role("scheduler")
 

@@ -30,7 +30,7 @@ STEP = 500
 
 FORMAT = "'%Y-%m-%d %H:%M:%f000'"
 
-ALIVE = "state IN ('active', 'draining')"
+ALIVE = "ended = 0"
 
 
 class lease_now(utcnow):  # noqa: N801 - reads like the SQL function it is
@@ -74,9 +74,11 @@ def register(connection: sqlite3.Connection) -> None:
 
 def ensure(conn: sa.Connection) -> bool:
     """Make the table and its row ready in this write transaction. True: they were, committed, before it."""
-    tables = conn.exec_driver_sql("SELECT name FROM sqlite_master WHERE name IN ('worker', 'lease_clock')").scalars()
+    tables = conn.exec_driver_sql(
+        "SELECT name FROM sqlite_master WHERE name IN ('worker_lease', 'lease_clock')"
+    ).scalars()
     known = set(tables)
-    if "worker" not in known:
+    if "worker_lease" not in known:
         return False  # the schema is not there yet
     if "lease_clock" not in known:
         conn.exec_driver_sql(
@@ -90,7 +92,7 @@ def ensure(conn: sa.Connection) -> bool:
     conn.exec_driver_sql("INSERT OR REPLACE INTO lease_clock (one, boot, ahead) VALUES (1, ?, ?)", (boot_id(), ahead))
     if booted is not None:
         conn.exec_driver_sql(
-            f"UPDATE worker SET lease_until = strftime({FORMAT}, ? / 1000.0, 'unixepoch') WHERE {ALIVE}",
+            f"UPDATE worker_lease SET lease_until = strftime({FORMAT}, ? / 1000.0, 'unixepoch') WHERE {ALIVE}",
             (wall_ms() - 1000,),
         )
     return False
@@ -102,7 +104,7 @@ def follow(conn: sa.Connection) -> None:
     now = wall_ms() - boot_ms()
     if abs(now - ahead) > STEP:
         conn.exec_driver_sql(
-            f"UPDATE worker SET lease_until = strftime({FORMAT}, lease_until, (? / 1000.0) || ' seconds') "
+            f"UPDATE worker_lease SET lease_until = strftime({FORMAT}, lease_until, (? / 1000.0) || ' seconds') "
             f"WHERE {ALIVE}",
             (now - ahead,),
         )

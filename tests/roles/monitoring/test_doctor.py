@@ -15,7 +15,7 @@ from jobfac import doctor
 from jobfac.database.dialects import utcnow
 from jobfac.database.dialects.mssql import with_driver
 from jobfac.database.engine import Database
-from jobfac.database.tables import metadata, news, notification, schedule, worker
+from jobfac.database.tables import metadata, news, notification, schedule, worker, worker_lease
 from jobfac.database.tables import run as runs
 from jobfac.doctor import engine, machine
 from jobfac.doctor import factory as checks
@@ -94,7 +94,8 @@ def test_what_stands_still_is_found(db: Database) -> None:
     start(db, "picky")
     Hand(db, "quiet").lapse()
     with db.begin() as conn:
-        conn.execute(worker.update().where(worker.c.name == "w1").values(lease_until=utcnow(-60_000)))
+        mine = sa.select(worker.c.id).where(worker.c.name == "w1").scalar_subquery()
+        conn.execute(worker_lease.update().where(worker_lease.c.worker_id == mine).values(lease_until=utcnow(-60_000)))
         conn.execute(schedule.update().values(fire_at=utcnow(-120_000)))
         conn.execute(runs.update().where(runs.c.state == "scheduled").values(ready_at=utcnow(-120_000)))
         told_at = {"job": "load", "event": "failed", "created_at": utcnow(-700_000)}

@@ -121,7 +121,7 @@ def test_a_heartbeat_that_vanishes_on_the_way_is_sent_again_in_time(
         workers = {driver: fleet.worker(**lease) for driver, fleet in fleets.items()}
         for fleet in fleets.values():
             wait_for(lambda fleet=fleet: fleet.journal.lines("start"), "running")
-        faults(f'silence 60 matching "UPDATE w SET" first {len(fleets)}')  # one of each: nobody beats twice meanwhile
+        faults(f'silence 60 matching "UPDATE l SET" first {len(fleets)}')  # one of each: nobody beats twice meanwhile
         for driver, fleet in fleets.items():
             found = fleet.wait(runs[driver])
             assert (found["state"], found["attempt"]) == ("succeeded", 1)
