@@ -6,11 +6,10 @@ import os
 import re
 import sys
 
-from typer import Abort
-from typer._click.exceptions import ClickException, NoArgsIsHelpError, UsageError
+from typer import Abort, TyperException
 
 from jobfac.cli import common
-from jobfac.cli.listing import Commands
+from jobfac.cli.listing import Commands, UsageHelp
 from jobfac.errors import JobfacError
 
 COMMANDS = {
@@ -80,11 +79,12 @@ def _explain(error: Exception) -> int:
     if isinstance(error, JobfacError):
         common.note(str(error))
         return error.exit_code
-    if isinstance(error, NoArgsIsHelpError):
+    if isinstance(error, UsageHelp):
         common.note(error.format_message())
         return common.USAGE
-    if isinstance(error, ClickException):
-        used = error.ctx.command_path if isinstance(error, UsageError) and error.ctx else "jobfac"
+    if isinstance(error, TyperException):
+        context = getattr(error, "ctx", None)  # errors of usage know the command that they concern
+        used = context.command_path if context else "jobfac"
         said = re.sub(r"^Invalid value for '(.+?)': Input should be ", r"\1 must be ", error.format_message())
         said = said.removesuffix(", unable to parse string as an integer")
         end = "" if said.endswith((".", "?")) else "."
