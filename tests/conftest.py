@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import lock_order
 from factory import Factory
 from inprocess import InProcess
 from jobfac.database.engine import Database
@@ -49,6 +50,14 @@ def pytest_sessionstart(session: pytest.Session) -> None:
             db.close()
         except Unreachable as error:
             pytest.exit(f"JOBFAC_TEST_MSSQL_URL: {error}", returncode=2)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def locks_in_order(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Every transaction of the session takes its locks in the one order that all of them keep."""
+    breaches = lock_order.watch(tmp_path_factory.mktemp("locks"))
+    yield
+    assert not breaches.exists(), breaches.read_text(encoding="utf-8")[:8000]
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,7 @@
-"""One turn of the worker's loop as one transaction: store outcomes, promote what is due, claim for the free slots."""
+"""One turn of the worker's loop as one transaction: store outcomes, claim for the free slots.
+
+Scheduled runs that are due and queued sequences are left to transactions of their own, which take other named locks.
+"""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +27,7 @@ class Turn:
     ``uncertain``: an earlier answer was lost, so the database may hold claims for us that we do not know of.
     ``doubtful``: it held another number of runs for us than we did, as after a failover that lost its last commits.
     ``unowned``: what runs here and is not ours; it has to end.
+    ``due`` and ``begin``: whether there are scheduled runs to promote, and queued sequences to begin.
     """
 
     worker_id: int
@@ -44,7 +48,8 @@ class Turn:
     state: WorkerState = WorkerState.ACTIVE
     claimed: list[Claimed] = field(default_factory=list)
     unowned: list[tuple[int, int]] = field(default_factory=list)
-    promoted: int = 0
+    due: bool = False
+    begin: bool = False
 
     def take(self, conn: sa.Connection) -> None:
         """Do it.
@@ -52,18 +57,16 @@ class Turn:
         Raises:
             LeaseLost: the lease has run out; nothing of the turn happened.
         """
-        self.state, due = workers.hold(conn, self.worker_id)
+        self.lock_rules(conn)
+        self.state, self.due, self.begin = workers.hold(conn, self.worker_id)
         failpoint("turn_began")
         sequences.settle(conn, self.save(conn), self.name)
         failpoint("outcomes_written")
-        self.promoted = runs.promote_due(conn, self.name) if due else 0
         self.claimed, self.unowned = [], []
         if self.uncertain or self.doubtful:
             self._compare(conn)
         self.uncertain = True  # should this commit's answer be lost, the next try looks first
         if self.state == WorkerState.ACTIVE:
-            if jobs.SEQUENCE_QUEUE in self.queues:
-                sequences.begin_queued(conn, self.name)
             programs = [queue for queue in self.queues if queue != jobs.SEQUENCE_QUEUE]
             taken = workers.claim(conn, self.worker_id, self.name, programs, self.free - len(self.claimed))
             # What runs here already, because its first claim was lost with its commit, goes on, and is begun but once.
@@ -75,6 +78,11 @@ class Turn:
             if key not in self.definitions:
                 self.definitions[key] = jobs.load_version(conn, *key)
         failpoint("claimed_uncommitted")
+
+    def lock_rules(self, conn: sa.Connection) -> None:
+        """Take the named locks that storing the outcomes may need; before the transaction locks a row."""
+        rules = runs.rules_of(conn, self.outcomes)
+        sequences.lock_rules(conn, rules, self.sequences)
 
     def _compare(self, conn: sa.Connection) -> None:
         """See whether the database and this worker agree on what it holds, and what to do where they do not."""
@@ -93,11 +101,11 @@ class Turn:
 
         The caller settles the sequences of the runs that reached their end.
         """
+        sequences.lock(conn, self.sequences)
         output.append(conn, self.chunks)
         for cut in self.cuts:
             output.cut(conn, *cut)
-        for told in self.progress:
+        for told in sorted(self.progress, key=lambda told: told[0]):
             runs.report_progress(conn, *told)
         runs.record(conn, self.events)
-        sequences.lock(conn, self.sequences)
         return runs.finish(conn, self.worker_id, schedules.hold_back(conn, self.outcomes), self.name)

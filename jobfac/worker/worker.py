@@ -22,7 +22,7 @@ from jobfac.programs import ExitWatcher, Guardian, become_subreaper
 from jobfac.programs.guardian import clock
 from jobfac.settings import Settings
 from jobfac.states import Stop, WorkerState
-from jobfac.store import jobs, sequences, workers
+from jobfac.store import jobs, runs, sequences, workers
 from jobfac.store.runs.event import Event
 from jobfac.store.workers import Beat, LeaseLost, Registration
 from jobfac.telemetry.metrics import Metric
@@ -229,11 +229,27 @@ class Worker:
         self._held.stored(len(turn.outcomes))
         self._held.abandon(turn.unowned)
         self._held.begin(turn.claimed, self._definitions, began)
-        if turn.free > len(turn.claimed):
-            self._poller.arm(self._queues, in_vain=was_told and not turn.claimed and not turn.promoted)
+        moved = self._move_on(turn)
+        if turn.free > len(turn.claimed) and moved:
+            self._more = True
+        elif turn.free > len(turn.claimed):
+            self._poller.arm(self._queues, in_vain=was_told and not turn.claimed)
         else:
             self._more = turn.free > 0
             self._poller.disarm()
+
+    def _move_on(self, turn: Turn) -> int:
+        """Promote scheduled runs that are due and begin queued sequences, each in a transaction of its own; returns how
+        many runs have moved."""
+        moved = 0
+        try:
+            if turn.due:
+                moved += self._db.transact(runs.promote_due, self.name, retry_for=0)
+            if turn.begin and turn.state == WorkerState.ACTIVE:
+                moved += self._db.transact(sequences.begin, self.name, retry_for=0).number
+        except Unreachable as error:  # the next turn, or a scheduler, does it
+            self._log.warning("runs not moved", action="move_failed", reason=str(error))
+        return moved
 
     def _compose(self, free: int, doubtful: bool = False) -> Turn:
         return Turn(
@@ -283,6 +299,7 @@ class Worker:
         turn.events += [Event(*key, "fenced", self.name, why) for key in self._held.live]
 
         def settle(conn: sa.Connection) -> None:
+            turn.lock_rules(conn)
             sequences.expire(conn, self.name, only=former, finished=turn.save(conn))
 
         try:
