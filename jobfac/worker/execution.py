@@ -173,6 +173,7 @@ class Execution:
             pid=self.process.pid if self.process else None,
             paths=self.paths,
             ended=over.at if over else self._life.began,
+            rule=self.claimed.rule,
             retry_after=None if stopped else retry_delay(self.definition.retry, state, self.claimed.failures, chance),
         )
 

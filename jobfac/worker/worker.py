@@ -22,8 +22,8 @@ from jobfac.errors import Unreachable
 from jobfac.programs import ExitWatcher, Guardian, become_subreaper
 from jobfac.programs.guardian import clock
 from jobfac.settings import Settings
-from jobfac.states import Stop
-from jobfac.store import jobs, sequences, workers
+from jobfac.states import Stop, WorkerState
+from jobfac.store import jobs, runs, sequences, workers
 from jobfac.store.runs.event import Event
 from jobfac.store.workers import Beat, LeaseLost, Registration
 from jobfac.telemetry.metrics import Metric
@@ -38,7 +38,7 @@ from jobfac.worker.phases import Phases
 from jobfac.worker.poller import WorkPoller
 from jobfac.worker.shipping import Shipper
 from jobfac.worker.spool_folder import SpoolFolder
-from jobfac.worker.turn import Turn, TurnRequest, save
+from jobfac.worker.turn import Turn, TurnRequest, TurnResult, lock_rules, save
 
 IDLE_LOOK = 5.0
 """Seconds after which the loop turns although nothing has happened."""
@@ -129,6 +129,7 @@ class Worker:
 
         Raises:
             Unreachable: at the start, the database could not be reached or has another schema.
+            DatabaseReplaced: the database file was deleted or replaced; the programs have been ended.
         """
         self._db.check_schema()
         become_subreaper()
@@ -141,6 +142,7 @@ class Worker:
         self._log.info("worker started", action="worker_started", id=self._lease.worker_id)
         try:
             while not self._is_done():
+                self._db.dialect.check_file()
                 self._go_round()
         finally:
             self._leave()
@@ -216,10 +218,27 @@ class Worker:
         self._held.stored(len(request.deliveries.outcomes))
         self._held.abandon(result.unowned)
         self._held.begin(result.claimed, self._definitions, began)
-        if agenda.turn_done(request.free, len(result.claimed)):
-            self._poller.arm(self._queues, in_vain=reported and not result.claimed and not result.promoted)
+        moved = self._move_on(result)
+        is_empty = agenda.turn_done(request.free, len(result.claimed))
+        if is_empty and moved:
+            agenda.more = True
+        elif is_empty:
+            self._poller.arm(self._queues, in_vain=reported and not result.claimed)
         else:
             self._poller.disarm()
+
+    def _move_on(self, result: TurnResult) -> int:
+        """Promote scheduled runs that are due and begin queued sequences, each in a transaction of its own; returns how
+        many runs have moved."""
+        moved = 0
+        try:
+            if result.due:
+                moved += self._db.transact(runs.promote_due, self.name, retry_for=0)
+            if result.begin and result.state == WorkerState.ACTIVE:
+                moved += self._db.transact(sequences.begin, self.name, retry_for=0).number
+        except Unreachable as error:  # the next turn, or a scheduler, does it
+            self._log.warning("runs not moved", action="move_failed", reason=str(error))
+        return moved
 
     def _compose(self, free: int, doubtful: bool = False) -> TurnRequest:
         return TurnRequest(
@@ -273,6 +292,7 @@ class Worker:
         request = replace(request, deliveries=replace(request.deliveries, events=[*self._held.events, *fenced]))
 
         def requeue(conn: sa.Connection) -> None:
+            lock_rules(conn, request)
             sequences.expire(conn, self.name, only=former, finished=save(conn, request))
 
         try:

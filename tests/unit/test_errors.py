@@ -61,5 +61,9 @@ def test_every_error_that_is_a_sentence_is_in_the_table() -> None:
             continue
         for name, found in vars(importlib.import_module(module.name)).items():
             if isinstance(found, type) and issubclass(found, Exception) and found.__module__.startswith("jobfac."):
-                internal = name in ("LeaseLost", "UnknownReference")  # caught where they are raised, never shown
+                internal = name in (
+                    "AddressRefused",
+                    "LeaseLost",
+                    "UnknownReference",
+                )  # caught where they are raised, never shown
                 assert internal or issubclass(found, JobfacError), name

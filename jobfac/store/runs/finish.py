@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import LOCKED, LOCKED_BY_KEY, rows, utcnow
+from jobfac.database.dialects import LOCKED_BY_KEY, rows, utcnow
 from jobfac.database.tables import attempt, run
 from jobfac.database.types import BigId, Word, sql_literals, truncate_utf16
 from jobfac.states import FINAL, HELD, RunState
@@ -23,7 +23,7 @@ class Outcome:
 
     ``state`` is final, or ``queued`` to give the run back unharmed. ``ended`` is a time of this machine's monotonic
     clock, of which only the distance to now is used: the time stored is the database's. ``retry_after`` seconds: try
-    again then.
+    again then. ``rule``: the run's, where the worker knows it; None: it is read.
     """
 
     run_id: int
@@ -38,6 +38,7 @@ class Outcome:
     paths: Mapping[str, str] = field(default_factory=dict)
     ended: float = field(default_factory=time.monotonic)
     retry_after: float | None = None
+    rule: admission.Rule | None = None
 
 
 class Finished(NamedTuple):
@@ -60,6 +61,7 @@ _LOCK = (
     sa.select(*_HELD_COLUMNS)
     .with_hint(run, LOCKED_BY_KEY, "mssql")
     .where(run.c.id.in_(sa.bindparam("ids", expanding=True)))
+    .order_by(run.c.id)
 )
 
 _ENDED = {
@@ -117,6 +119,13 @@ def _write(conn: sa.Connection, ends: Sequence[Mapping[str, Any]]) -> None:
     conn.execute(_close(engine), handed)
 
 
+def rules_of(conn: sa.Connection, outcomes: Sequence[Outcome]) -> list[admission.Rule]:
+    """The rules of the runs of these outcomes; those that no outcome tells are read, without locks."""
+    known = [outcome.rule for outcome in outcomes if outcome.rule is not None]
+    unknown = [outcome.run_id for outcome in outcomes if outcome.rule is None]
+    return known + (admission.rules_of(conn, run.c.id.in_(unknown)) if unknown else [])
+
+
 def finish(conn: sa.Connection, worker_id: int, outcomes: Sequence[Outcome], by: str) -> list[Finished]:
     """Store the outcomes of this worker's executions, retry or end their runs, and free what waited for them.
 
@@ -124,6 +133,8 @@ def finish(conn: sa.Connection, worker_id: int, outcomes: Sequence[Outcome], by:
     """
     if not outcomes:
         return []
+    # Before a row is locked: other transactions that decide about the same rule see all of this or nothing.
+    admission.lock(conn, rules_of(conn, outcomes))
     found = {row["id"]: row for row in conn.execute(_LOCK, {"ids": [o.run_id for o in outcomes]}).mappings()}
     ends: list[dict[str, Any]] = []
     events: list[Event] = []
@@ -133,8 +144,6 @@ def finish(conn: sa.Connection, worker_id: int, outcomes: Sequence[Outcome], by:
     mine = [o for o in known if _is_mine(found[o.run_id], o, worker_id)]
     late = [o for o in known if not _is_mine(found[o.run_id], o, worker_id)]
     events += [_discarded(o, by) for o in _not_stored(conn, late, worker_id)]
-    # Before anything is changed: who decides about the same rule meanwhile sees all of this or nothing.
-    admission.lock(conn, [found[outcome.run_id] for outcome in mine])
     for outcome in mine:
         row = found[outcome.run_id]
         state, failed = _next_state(row, outcome)
@@ -156,7 +165,7 @@ def finish(conn: sa.Connection, worker_id: int, outcomes: Sequence[Outcome], by:
 
 
 def requeue(conn: sa.Connection, lost: Sequence[Mapping[Any, Any]], why: str, by: str) -> list[Finished]:
-    """Settle held runs whose worker is gone: back to the queue, or ``lost``, or ``stopped`` if a stop was asked for.
+    """Requeue or end held runs whose worker is gone: `lost` if not restartable, `stopped` if a stop was requested.
 
     Args:
         lost: as ``held`` selects them, locked in this transaction.
@@ -166,7 +175,7 @@ def requeue(conn: sa.Connection, lost: Sequence[Mapping[Any, Any]], why: str, by
     events: list[Event] = []
     finished: list[Finished] = []
     freed: list[Mapping[Any, Any]] = []
-    admission.lock(conn, lost)
+    admission.lock_late(conn, map(admission.Rule.of, lost))
     for row in lost:
         stopping = row["state"] == RunState.STOPPING
         state = RunState.STOPPED if stopping else RunState.QUEUED if row["restartable"] else RunState.LOST
@@ -185,7 +194,7 @@ def requeue(conn: sa.Connection, lost: Sequence[Mapping[Any, Any]], why: str, by
 def end(conn: sa.Connection, run_id: int, state: RunState, reason: str | None, by: str) -> Finished:
     """End a running sequence, which no worker holds. The caller has locked its row and seen that it is running."""
     row = conn.execute(sa.select(*_HELD_COLUMNS).where(run.c.id == run_id)).mappings().one()
-    admission.lock(conn, [row])
+    admission.lock_late(conn, [admission.Rule.of(row)])
     conn.execute(run.update().where(run.c.id == run_id).values(state=state, reason=_cut(reason), ended_at=utcnow()))
     record(conn, [Event(run_id, row["attempt"], state, by, reason, row["notify"])])
     admission.release_blocked(conn, [row], by)
@@ -196,7 +205,7 @@ def held(conn: sa.Connection, condition: sa.ColumnElement[bool], limit: int) -> 
     """Running and stopping runs that fit, locked, in the form that ``requeue`` takes."""
     query = (
         sa.select(*_HELD_COLUMNS)
-        .with_hint(run, LOCKED, "mssql")
+        .with_hint(run, LOCKED_BY_KEY, "mssql")
         .where(sa.text(f"state IN ({sql_literals(HELD)})"), condition)
         .order_by(run.c.id)
         .limit(limit)

@@ -119,7 +119,7 @@ def test_a_signal_handler_may_interrupt_any_use(woken: Woken, alarm: None) -> No
         woken.inbox.put_work()
     signal.setitimer(signal.ITIMER_REAL, 0)
     found += woken.inbox.take().drains
-    assert found == sent
+    assert sorted(found) == sent, "handlers may interrupt each other, but nothing is lost"
 
 
 def test_the_agenda_follows_the_last_survey_and_heartbeat(woken: Woken) -> None:
