@@ -63,6 +63,7 @@ def test_every_error_that_is_a_sentence_is_in_the_table() -> None:
             if isinstance(found, type) and issubclass(found, Exception) and found.__module__.startswith("jobfac."):
                 internal = name in (
                     "AddressRefused",
+                    "ForeignLink",
                     "LeaseLost",
                     "UnknownReference",
                 )  # caught where they are raised, never shown
