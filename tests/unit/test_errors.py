@@ -64,6 +64,7 @@ def test_every_error_that_is_a_sentence_is_in_the_table() -> None:
                 internal = name in (
                     "AddressRefused",
                     "ForeignLink",
+                    "IllegalMove",
                     "LeaseLost",
                     "UnknownReference",
                 )  # caught where they are raised, never shown
