@@ -5,9 +5,8 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from factory import wait_for
-from roles.fleet import Fleet
+from support.factory import wait_for
+from support.fleet import Fleet
 
 
 def reporting(folder: Path, *lines: str) -> list[str]:
