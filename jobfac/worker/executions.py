@@ -44,11 +44,13 @@ class Executions:
         telemetry: WorkerTelemetry,
         old_files: OldFiles,
         is_trusted: Callable[[], bool],
+        on_progress: Callable[[], None],
         report_limit: int,
     ) -> None:
         """
         Args:
             is_trusted: whether the lease certainly holds now.
+            on_progress: called after each start: many take their time.
             report_limit: bytes of a program's report that are read.
         """
         self.live: dict[tuple[int, int], Execution] = {}
@@ -60,6 +62,7 @@ class Executions:
         self._telemetry = telemetry
         self._old_files = old_files
         self._is_trusted = is_trusted
+        self._on_progress = on_progress
         self._report_limit = report_limit
         self._stored: deque[tuple[int, int]] = deque(maxlen=MEMORY)
 
@@ -117,6 +120,7 @@ class Executions:
             if execution.process is not None:
                 self._watcher.add(execution.process)
             self.live[execution.key] = execution
+            self._on_progress()
         self._guardian.started([(e.marker, e.process.pid) for e in fresh if e.process is not None])
         failpoint("started")
 

@@ -36,6 +36,7 @@ from jobfac.worker.lease import Lease
 from jobfac.worker.old_files import OldFiles
 from jobfac.worker.phases import Phases
 from jobfac.worker.poller import WorkPoller
+from jobfac.worker.pulse import Pulse
 from jobfac.worker.shipping import Shipper
 from jobfac.worker.spool_folder import SpoolFolder
 from jobfac.worker.turn import Turn, TurnRequest, save
@@ -83,16 +84,17 @@ class Worker:
         self._queues: list[str] = []
         self._agenda = Agenda()
         self._phases = Phases()
+        self._pulse = Pulse()
         self._guardian = Guardian()
         self._watcher = ExitWatcher()
         self._inbox = Inbox(self._watcher.wake)
         self._spool = SpoolFolder(settings.spool_folder(), self._who.token, name)
         self._held = Executions(
             self._spool, self._guardian, self._watcher, self._telemetry, OldFiles(settings, self._log),
-            lambda: self._lease.is_trusted(), settings.report_limit,
+            lambda: self._lease.is_trusted(), self._pulse.beat, settings.report_limit,
         )  # fmt: skip
         # A worker without a lease ends its programs before any other worker may start their runs again.
-        self._lease = Lease(db, self._who, settings, self._guardian, self._on_beat, self._held.kill)
+        self._lease = Lease(db, self._who, settings, self._guardian, self._on_beat, self._held.kill, self._pulse.age)
         self._poller = WorkPoller(db, settings, name, self._on_found)
         self._shipper = Shipper(db, settings.ship_interval, name, self._held.living, self._watcher.wake)
 
@@ -142,10 +144,12 @@ class Worker:
             while not self._is_done():
                 self._go_round()
         finally:
-            self._leave()
+            with self._pulse.waiting():
+                self._leave()
 
     def _go_round(self) -> None:
         """Do what is due, then wait for the next timer, message or end of a program."""
+        self._pulse.beat()
         self._read_inbox()
         due = self._tick()
         if not self._lease.is_trusted():
@@ -179,7 +183,7 @@ class Worker:
     def _until_next_timer(self, due: float | None) -> float:
         """Seconds until the next timer."""
         now = time.monotonic()
-        times = [now + IDLE_LOOK]
+        times = [now + min(IDLE_LOOK, self._settings.lease / 4)]
         if due is not None:
             times.append(due)
         if self._is_done():
@@ -202,7 +206,8 @@ class Worker:
         failpoint("gathered")
         began, clock_began = time.time_ns(), time.monotonic()
         try:
-            result = self._db.transact(Turn(request, self._definitions).take, retry_for=1.0)
+            with self._pulse.waiting():
+                result = self._db.transact(Turn(request, self._definitions).take, retry_for=1.0)
         except LeaseLost:
             self._lease.lost = True
             return
@@ -237,7 +242,8 @@ class Worker:
             return
         try:
             pools = (*self._who.pools, jobs.SEQUENCE_QUEUE)
-            self._queues = self._db.query(workers.matching_queues, pools, self._who.labels, retry_for=1.0)
+            with self._pulse.waiting():
+                self._queues = self._db.query(workers.matching_queues, pools, self._who.labels, retry_for=1.0)
             self._agenda.queues_read(number)
         except Unreachable as error:
             self._log.warning("queues not read", action="turn_failed", reason=str(error))
@@ -248,8 +254,9 @@ class Worker:
         """Requeue what dead workers held. Their programs on this machine end before that, if any have survived."""
         self._agenda.overdue = False  # the next heartbeat says whether there is more
         try:
-            self._spool.settle_dead(self._db)
-            self._telemetry.expired(self._db.transact(sequences.expire, self.name, retry_for=1.0))
+            with self._pulse.waiting():
+                self._spool.settle_dead(self._db)
+                self._telemetry.expired(self._db.transact(sequences.expire, self.name, retry_for=1.0))
         except (Unreachable, OSError) as error:
             self._log.warning("cannot expire dead workers", action="expire_failed", reason=str(error))
         self._agenda.more = True
@@ -299,7 +306,8 @@ class Worker:
             first(conn)
             return workers.register(conn, self._who, self._settings.lease)
 
-        worker_id = self._db.transact(work, retry_for=5.0)
+        with self._pulse.waiting():
+            worker_id = self._db.transact(work, retry_for=5.0)
         self._lease.adopt(worker_id, sent)
         self._poller.worker_id = worker_id
 
