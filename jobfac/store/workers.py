@@ -15,12 +15,12 @@ import sqlalchemy as sa
 
 from jobfac.database.dialects import IS_ALIVE, LOCKED, PASS, SKIP, of, rows, utcnow
 from jobfac.database.tables import attempt, run, worker
-from jobfac.database.types import BigId, sql_literals
+from jobfac.database.types import BigId, sql_literals, truncate_utf16
 from jobfac.states import ALIVE, HELD, RunState, WorkerState
 from jobfac.store import jobs, runs
 from jobfac.store.runs import Finished, record, requeue
 from jobfac.store.runs.event import Event
-from jobfac.store.runs.finish import held
+from jobfac.store.runs.finish import POISON_ATTEMPTS, held
 from jobfac.store.runs.reading import shown_value
 
 EXPIRY_BATCH = 200
@@ -45,7 +45,10 @@ class Registration(NamedTuple):
 
 
 class Claimed(NamedTuple):
-    """A run that this worker took; ``attempt`` is the fence of everything it writes about it."""
+    """A run that this worker took.
+
+    ``attempt`` is the fence of everything it writes about it; ``lost``: how many attempts ended with their worker.
+    """
 
     id: int
     job: str
@@ -61,6 +64,7 @@ class Claimed(NamedTuple):
     created_at: Any
     started_at: Any
     notify: str | None
+    lost: int | None = None
 
     @property
     def key(self) -> tuple[int, int]:
@@ -253,19 +257,28 @@ def leave(conn: sa.Connection, worker_id: int) -> list[Finished]:
     return _settle(conn, run.c.worker_id == worker_id, f"its worker {name} left", name)
 
 
-def expire(conn: sa.Connection, by: str, only: int | None = None) -> Expiry:
+def set_message(conn: sa.Connection, worker_id: int, message: str | None) -> None:
+    """Show in the fleet why a worker claims nothing; None: it is well."""
+    text = None if message is None else truncate_utf16(message, 400)
+    conn.execute(worker.update().where(worker.c.id == worker_id).values(message=text))
+
+
+def expire(conn: sa.Connection, by: str, only: int | None = None, poison_attempts: int = POISON_ATTEMPTS) -> Expiry:
     """Mark workers dead whose lease has run out, and settle the runs of workers that are gone.
 
     Args:
         only: look at this worker alone, and declare it dead whatever its lease says: a worker that knows that it has
             lost its lease settles its own former self with it.
+        poison_attempts: a run ends as lost after so many attempts that were lost with their worker. The attempts of a
+            worker that lives and lost its lease are not counted.
     """
     over = [worker.c.id == only] if only is not None else [worker.c.lease_until < utcnow()]
     query = sa.select(worker.c.id, worker.c.name).with_hint(worker, SKIP, "mssql").where(_IS_ALIVE, *over)
     expiry = Expiry([], [], [])
     for dead in conn.execute(query.limit(EXPIRY_BATCH)).all():
         rows = held(conn, run.c.worker_id == dead.id, EXPIRY_BATCH)
-        finished = requeue(conn, rows, f"its worker {dead.name} died", by)
+        poison = poison_attempts if only is None else None
+        finished = requeue(conn, rows, f"its worker {dead.name} died", by, poison)
         final = {one.run_id: one.state for one in finished}
         expiry.finished.extend(finished)
         for row in rows:

@@ -36,9 +36,9 @@ class Agenda:
             self.doubtful = news.differs
             self._queues = news.beat.queues
 
-    def has_to_act(self, free: int, over: bool) -> bool:
-        """Whether a turn is due. ``free``: slots; ``over``: there are outcomes to store."""
-        return over or self.overdue or self.doubtful or ((self.more or self.uncertain) and free > 0)
+    def has_to_act(self, free: int, to_store: bool) -> bool:
+        """Whether a turn is due. ``free``: slots; ``to_store``: there are outcomes or events to store."""
+        return to_store or self.overdue or self.doubtful or ((self.more or self.uncertain) and free > 0)
 
     def begin_turn(self) -> bool:
         """A turn begins; returns whether it has to compare what the database holds for this worker."""

@@ -52,6 +52,7 @@ class TurnRequest:
         uncertain: an earlier answer was lost, so the database may hold claims that this worker does not know of.
         doubtful: the database held another number of runs for this worker than the worker did, as after a failover
             that lost its last commits.
+        message: what the fleet is to show of this worker's health; empty: nothing; None: as it is.
     """
 
     worker_id: int
@@ -61,6 +62,7 @@ class TurnRequest:
     deliveries: Deliveries
     uncertain: bool = False
     doubtful: bool = False
+    message: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,8 @@ class Turn:
         request = self.request
         state, due = workers.hold(conn, request.worker_id)
         failpoint("turn_began")
+        if request.message is not None:
+            workers.set_message(conn, request.worker_id, request.message or None)
         sequences.settle(conn, save(conn, request), request.name)
         failpoint("outcomes_written")
         if due:

@@ -464,6 +464,26 @@ COMMIT;
 
 GO
 
+BEGIN TRANSACTION;
+
+-- Running upgrade 0001 -> 0002
+
+ALTER TABLE jobfac.worker ADD message NVARCHAR(400) NULL;
+
+GO
+
+ALTER TABLE jobfac.run ADD lost INTEGER NULL;
+
+GO
+
+UPDATE jobfac.alembic_version SET version_num='0002' WHERE jobfac.alembic_version.version_num = '0001';
+
+GO
+
+COMMIT;
+
+GO
+
 SET NOEXEC OFF;
 GO
 
@@ -569,7 +589,7 @@ WHERE r.state IN ('queued', 'scheduled', 'blocked');
 GO
 
 CREATE OR ALTER VIEW jobfac.v_fleet AS
--- Every worker process, those that have ended too. alive: it renews its lease.
+-- Every worker process, those that have ended too. alive: it renews its lease. message: why it claims nothing.
 SELECT
     w.id,
     w.name,
@@ -586,7 +606,8 @@ SELECT
     w.started_at,
     w.seen_at,
     w.lease_until,
-    w.ended_at
+    w.ended_at,
+    w.message
 FROM jobfac.worker AS w
 LEFT JOIN (
     SELECT r.worker_id, COUNT(*) AS busy

@@ -101,7 +101,7 @@ WHERE r.state IN ('queued', 'scheduled', 'blocked');
 
 DROP VIEW IF EXISTS v_fleet;
 CREATE VIEW v_fleet AS
--- Every worker process, those that have ended too. alive: it renews its lease.
+-- Every worker process, those that have ended too. alive: it renews its lease. message: why it claims nothing.
 SELECT
     w.id,
     w.name,
@@ -117,7 +117,8 @@ SELECT
     w.started_at,
     w.seen_at,
     w.lease_until,
-    w.ended_at
+    w.ended_at,
+    w.message
 FROM worker AS w
 LEFT JOIN (
     SELECT r.worker_id, COUNT(*) AS busy

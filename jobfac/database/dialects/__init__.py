@@ -55,6 +55,7 @@ CLAIMED = (
     run.c.created_at,
     run.c.started_at,
     run.c.notify,
+    run.c.lost,
 )
 """The columns of a run that its worker needs; what a claim returns."""
 

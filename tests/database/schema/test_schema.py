@@ -2,6 +2,7 @@
 
 import io
 import re
+from collections.abc import Sequence
 
 import pytest
 import sqlalchemy as sa
@@ -13,10 +14,20 @@ from jobfac.database.engine import Database
 
 
 def _statements(text: str) -> set[str]:
-    """The CREATE TABLE and CREATE INDEX statements of a script, the order of a table's constraints aside."""
+    """The CREATE TABLE and CREATE INDEX statements of a script, the order of a table's constraints aside, with the
+    columns that later statements add."""
     text = "\n".join(line for line in text.splitlines() if not line.startswith("--") and line.strip() != "GO")
-    plain = (re.sub(r"\s+", " ", one).strip() for one in text.split(";"))
-    return {_sorted(one) for one in plain if re.match(r"CREATE (UNIQUE )?(TABLE|INDEX)", one)}
+    plain = [re.sub(r"\s+", " ", one).strip() for one in text.split(";")]
+    added = [found.groups() for one in plain if (found := re.match(r"ALTER TABLE (\S+) ADD (?:COLUMN )?(.*)", one))]
+    made = (one for one in plain if re.match(r"CREATE (UNIQUE )?(TABLE|INDEX)", one))
+    return {_sorted(_with_columns(one, added)) for one in made}
+
+
+def _with_columns(statement: str, added: Sequence[tuple[str, ...]]) -> str:
+    for table, column in added:
+        if statement.startswith(f"CREATE TABLE {table} ("):
+            statement = statement.replace(", CONSTRAINT ", f", {column}, CONSTRAINT ", 1)
+    return statement
 
 
 def _sorted(statement: str) -> str:
