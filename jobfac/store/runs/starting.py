@@ -24,6 +24,9 @@ from jobfac.store.runs.stopping import make_room
 PAYLOAD_LIMIT = 4 * 1024 * 1024
 """Characters of a payload at most."""
 
+RECIPIENTS = 20
+"""Recipients of a start's own ``notify`` at most."""
+
 KEY_LIMIT = 200
 """Characters of a start's key at most."""
 
@@ -56,8 +59,10 @@ class StartRequest:
     retry_of: int | None = None
 
 
-def start(conn: sa.Connection, request: StartRequest) -> int:
+def start(conn: sa.Connection, request: StartRequest, *, new_key: bool = False) -> int:
     """Insert a run and return its id. Look at its state: the already-running policy may have made it ``denied``.
+
+    ``new_key``: the caller has called ``started_with`` in this transaction and found no run.
 
     Raises:
         NotFound: there is no such job.
@@ -65,18 +70,24 @@ def start(conn: sa.Connection, request: StartRequest) -> int:
         DefinitionError: the ``notify`` among the overrides is none, or arguments and payloads are not by job for a
             sequence, by job for a program, or for a job that is not in the sequence.
     """
-    if request.key is not None:
-        # Two with the same key: the second waits here. The lock is on one key of ix_run_start_key, or on the gap where
-        # it would be: others wait only for a start whose new key falls into the same gap, and that is short. Without a
-        # seek it would be a lock on all runs.
-        found = conn.execute(
-            sa.select(run.c.id)
-            .with_hint(run, "WITH (FORCESEEK, UPDLOCK, HOLDLOCK)", "mssql")
-            .where(run.c.job == request.job, run.c.start_key == request.key)
-        ).scalar()
-        if found is not None:
-            return int(found)
+    if not new_key and (found := started_with(conn, request.job, request.key)) is not None:
+        return found
     return _insert(conn, request, _checked(conn, request), 1)[0]
+
+
+def started_with(conn: sa.Connection, job: str, key: str | None) -> int | None:
+    """The run of the job that was started with this key, None if there is none. It stays so for this transaction."""
+    if key is None:
+        return None
+    # Of two with the same key the second waits here. The lock is on one key of ix_run_start_key, or on the gap where it
+    # would be: others wait only for a start whose new key falls into the same gap, and that is short. Without a seek it
+    # would be a lock on all runs.
+    found = conn.execute(
+        sa.select(run.c.id)
+        .with_hint(run, "WITH (FORCESEEK, UPDLOCK, HOLDLOCK)", "mssql")
+        .where(run.c.job == job, run.c.start_key == key)
+    ).scalar()
+    return None if found is None else int(found)
 
 
 def start_many(conn: sa.Connection, request: StartRequest, count: int) -> list[int]:
@@ -113,10 +124,12 @@ def start_each(conn: sa.Connection, requests: Sequence[StartRequest]) -> list[in
     return [answers[position] for position in range(len(requests))]
 
 
-def retry(conn: sa.Connection, run_id: int, by: str, overrides: Mapping[str, Any] | None = None) -> int:
+def retry(
+    conn: sa.Connection, run_id: int, by: str, overrides: Mapping[str, Any] | None = None, key: str | None = None
+) -> int:
     """Run a finished run again, with the same arguments and payload and the job's present definition: a new run's id.
 
-    ``overrides`` replace those of the run, key by key.
+    ``overrides`` replace those of the run, key by key. ``key``: the new run's start key, which is not looked for here.
 
     Raises:
         NotFound: there is no such run, or its job is gone.
@@ -134,6 +147,7 @@ def retry(conn: sa.Connection, run_id: int, by: str, overrides: Mapping[str, Any
         arguments=None if row["arguments"] is None else json.loads(row["arguments"]),
         payload=row["payload"],
         priority=row["priority"],
+        key=key,
         overrides=said or None,
         manual=False,
         retry_of=run_id,
@@ -226,6 +240,9 @@ def _ad_hoc(request: StartRequest) -> Sequence[Notify]:
     if not request.overrides or "notify" not in request.overrides:
         return ()
     entries = read_notify(request.overrides["notify"])
+    number = sum(entry.to.number() for entry in entries)
+    if number > RECIPIENTS:
+        raise Refused(f"A start may notify {RECIPIENTS} recipients, not {number}; put them into the job's notify.")
     for entry in entries:
         if references := entry.to.references():
             raise Refused(f"A start cannot have the secret {references[0]} sent; put that into the job's notify.")

@@ -18,7 +18,7 @@ from jobfac.worker.lifecycle import Stage
 
 def claimed(number: int = 1, **more: Any) -> Claimed:
     now = datetime.now(UTC)
-    usual = {
+    usual: dict[str, Any] = {
         "id": number, "job": "job", "job_version": 1, "kind": JobKind.PROGRAM, "attempt": 1, "failures": 0,
         "priority": 0, "arguments": None, "payload": None, "sequence_run_id": None, "queue": "", "created_at": now,
         "started_at": now, "notify": None,
