@@ -232,7 +232,9 @@ class Scheduler:
         return 0.0 if self._db.transact(runs.promote_due, self.name, retry_for=2.0) else TAKEN
 
     def _expire(self) -> float:
-        expiry = self._db.transact(sequences.expire, self.name, retry_for=2.0)
+        expiry = self._db.transact(
+            sequences.expire, self.name, poison_attempts=self._settings.poison_attempts, retry_for=2.0
+        )
         self._expired += len(expiry.workers)
         tell_expiry(self._log, expiry, self.name)
         self._in_vain = 0 if expiry.workers or expiry.runs or expiry.finished else self._in_vain + 1

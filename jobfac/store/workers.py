@@ -45,12 +45,12 @@ from jobfac.database.dialects import (
     utcnow,
 )
 from jobfac.database.tables import attempt, run, worker, worker_lease
-from jobfac.database.types import BigId, sql_literals
+from jobfac.database.types import BigId, sql_literals, truncate_utf16
 from jobfac.states import ALIVE, HELD, RunState, WorkerState
 from jobfac.store import jobs, runs
 from jobfac.store.runs import Finished, Rule, record, requeue
 from jobfac.store.runs.event import Event
-from jobfac.store.runs.finish import held
+from jobfac.store.runs.finish import POISON_ATTEMPTS, held
 from jobfac.store.runs.reading import shown_value
 
 EXPIRY_BATCH = 200
@@ -75,7 +75,10 @@ class Registration(NamedTuple):
 
 
 class Claimed(NamedTuple):
-    """A run that this worker took; ``attempt`` is the fence of everything it writes about it."""
+    """A run that this worker took.
+
+    ``attempt`` is the fence of everything it writes about it; ``lost``: how many attempts ended with their worker.
+    """
 
     id: int
     job: str
@@ -93,6 +96,7 @@ class Claimed(NamedTuple):
     notify: str | None
     already_running: str = "start"
     concurrency_key: str | None = None
+    lost: int | None = None
 
     @property
     def rule(self) -> Rule:
@@ -324,18 +328,27 @@ def held_rules(conn: sa.Connection, only: int | None = None) -> list[tuple[Rule,
     return [(Rule(*row[:3]), row.sequence_run_id) for row in conn.execute(query)]
 
 
-def expire(conn: sa.Connection, by: str, only: int | None = None) -> Expiry:
+def set_message(conn: sa.Connection, worker_id: int, message: str | None) -> None:
+    """Show in the fleet why a worker claims nothing; None: it is well."""
+    text = None if message is None else truncate_utf16(message, 400)
+    conn.execute(worker.update().where(worker.c.id == worker_id).values(message=text))
+
+
+def expire(conn: sa.Connection, by: str, only: int | None = None, poison_attempts: int = POISON_ATTEMPTS) -> Expiry:
     """Mark workers dead whose lease has run out, and requeue or end the runs of workers that are gone.
 
     Args:
         only: look at this worker alone, and declare it dead whatever its lease says: a worker that knows that it has
             lost its lease ends its own former registration with it.
+        poison_attempts: a run ends as lost after so many attempts that were lost with their worker. The attempts of a
+            worker that lives and lost its lease are not counted.
     """
     runs.lock(conn, [rule for rule, _ in held_rules(conn, only)])
     expiry = Expiry([], [], [])
     for dead in _take_the_dead(conn, only):
         rows = held(conn, run.c.worker_id == dead.id, EXPIRY_BATCH)
-        finished = requeue(conn, rows, f"its worker {dead.name} died", by)
+        poison = poison_attempts if only is None else None
+        finished = requeue(conn, rows, f"its worker {dead.name} died", by, poison)
         final = {one.run_id: one.state for one in finished}
         expiry.finished.extend(finished)
         for row in rows:

@@ -55,6 +55,7 @@ class TurnRequest:
         uncertain: an earlier answer was lost, so the database may hold claims that this worker does not know of.
         doubtful: the database held another number of runs for this worker than the worker did, as after a failover
             that lost its last commits.
+        message: what the fleet is to show of this worker's health; empty: nothing; None: as it is.
     """
 
     worker_id: int
@@ -64,6 +65,7 @@ class TurnRequest:
     deliveries: Deliveries
     uncertain: bool = False
     doubtful: bool = False
+    message: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,8 @@ class Turn:
         lock_rules(conn, request)
         state, due, begin = workers.hold(conn, request.worker_id)
         failpoint("turn_began")
+        if request.message is not None:
+            workers.set_message(conn, request.worker_id, request.message or None)
         sequences.settle(conn, save(conn, request), request.name)
         failpoint("outcomes_written")
         claimed: list[Claimed] = []

@@ -466,7 +466,27 @@ GO
 
 BEGIN TRANSACTION;
 
--- Running upgrade 0001 -> 0003
+-- Running upgrade 0001 -> 0002
+
+ALTER TABLE jobfac.worker ADD message NVARCHAR(400) NULL;
+
+GO
+
+ALTER TABLE jobfac.run ADD lost INTEGER NULL;
+
+GO
+
+UPDATE jobfac.alembic_version SET version_num='0002' WHERE jobfac.alembic_version.version_num = '0001';
+
+GO
+
+COMMIT;
+
+GO
+
+BEGIN TRANSACTION;
+
+-- Running upgrade 0002 -> 0003
 
 DROP VIEW IF EXISTS jobfac.v_health;
 
@@ -538,7 +558,7 @@ CREATE INDEX ix_run_blocked ON jobfac.run (job, priority DESC, id) INCLUDE (conc
 
 GO
 
-UPDATE jobfac.alembic_version SET version_num='0003' WHERE jobfac.alembic_version.version_num = '0001';
+UPDATE jobfac.alembic_version SET version_num='0003' WHERE jobfac.alembic_version.version_num = '0002';
 
 GO
 
@@ -652,7 +672,7 @@ WHERE r.state IN ('queued', 'scheduled', 'blocked');
 GO
 
 CREATE OR ALTER VIEW jobfac.v_fleet AS
--- Every worker process, those that have ended too. alive: it renews its lease.
+-- Every worker process, those that have ended too. alive: it renews its lease. message: why it claims nothing.
 -- NOLOCK: a report in a long transaction must not hold up the heartbeats.
 SELECT
     w.id,
@@ -670,7 +690,8 @@ SELECT
     w.started_at,
     e.seen_at,
     e.lease_until,
-    w.ended_at
+    w.ended_at,
+    w.message
 FROM jobfac.worker AS w
 JOIN jobfac.worker_lease AS e WITH (NOLOCK) ON e.worker_id = w.id
 LEFT JOIN (

@@ -68,6 +68,7 @@ CLAIMED = (
     run.c.notify,
     run.c.already_running,
     run.c.concurrency_key,
+    run.c.lost,
 )
 """The columns of a run that its worker needs; what a claim returns."""
 
