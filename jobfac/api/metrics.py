@@ -18,7 +18,8 @@ from jobfac.api.live import queries
 from jobfac.api.live.positions import Positions
 from jobfac.database.dialects import PASS, utcnow
 from jobfac.database.engine import Database
-from jobfac.database.tables import notification, queue, run, run_event, sql_literals
+from jobfac.database.tables import notification, queue, run, run_event
+from jobfac.database.types import sql_literals
 from jobfac.states import ACTIVE, FINAL, Delivery, RunState, WorkerState
 from jobfac.store import workers as worker_store
 from jobfac.telemetry.exporter import count_statements

@@ -39,6 +39,9 @@ COMMANDS = {
     "keys": ("keys:app", "Keys of the API."),
     "notify": ("notify:app", "Notifications."),
     "db": ("database:app", "The database's schema."),
+    "init": ("init:init", "Write a first folder: definitions, settings and their schema."),
+    "schema": ("schema:schema", "Print the JSON Schema of definitions, for editors."),
+    "help": ("help:help_topic", "Show a page of the guide; without a topic, list the topics."),
 }
 """Every command: its module in ``cli.commands``, its function or group there, and its line in `jobfac --help`."""
 

@@ -13,6 +13,9 @@ from typer.main import get_command, get_group, get_install_completion_arguments
 PLAIN: dict[str, Any] = {"rich_markup_mode": None, "pretty_exceptions_enable": False, "add_completion": False}
 """How every command is made. Help is plain text: rich costs more time than all the rest of `--help`."""
 
+HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
+"""The commands inherit them from the command line as a whole."""
+
 
 class Commands(TyperGroup):
     """The commands at the top.
@@ -25,7 +28,7 @@ class Commands(TyperGroup):
         listed = {name: Listed(name, target, line) for name, (target, line) in table.items()}
         super().__init__(
             name="jobfac", commands=dict(listed), params=list(get_install_completion_arguments()),
-            no_args_is_help=True, rich_markup_mode=None, **options,
+            no_args_is_help=True, rich_markup_mode=None, context_settings=HELP_OPTIONS, **options,
         )  # fmt: skip
 
     def resolve_command(self, ctx: Context, args: list[str]) -> tuple[str | None, Command | None, list[str]]:

@@ -4,13 +4,9 @@ into the schema ``jobfac`` (see ``database.connect``), so that the statements of
 Words for states are literals in the SQL, never bound: neither engine matches a filtered index with a parameter.
 """
 
-from collections.abc import Iterable
-from datetime import UTC, datetime
-from typing import Any
-
 import sqlalchemy as sa
-from sqlalchemy.dialects import mssql
 
+from jobfac.database.types import BigId, Blob, Instant, Long, Name, Word, identity, index, one_of, sql_literals
 from jobfac.states import (
     ACTIVE,
     FAILURES,
@@ -37,60 +33,8 @@ metadata = sa.MetaData(
     },
 )
 
-
-class Instant(sa.types.TypeDecorator[datetime]):
-    """A moment in UTC with milliseconds: aware in Python, ``DATETIME2(3)`` on SQL Server, text on SQLite."""
-
-    impl = sa.DateTime
-    cache_ok = True
-
-    def load_dialect_impl(self, dialect: sa.Dialect) -> sa.types.TypeEngine[Any]:
-        return dialect.type_descriptor(mssql.DATETIME2(precision=3) if dialect.name == "mssql" else sa.DateTime())
-
-    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
-        if value is None:
-            return None
-        whole = value.astimezone(UTC).replace(tzinfo=None)
-        return whole.replace(microsecond=whole.microsecond // 1000 * 1000)
-
-    def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
-        return None if value is None else value.replace(tzinfo=UTC)
-
-
-BigId = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 UNCOUNTED = "ended_at IS NOT NULL AND counted = 0"
 """Runs that have ended and are not in the table ``daily`` yet: the condition of their filtered index, word for word."""
-
-Blob = sa.LargeBinary().with_variant(mssql.VARBINARY("max"), "mssql")
-Long = sa.Unicode()  # NVARCHAR(max)
-Name = sa.Unicode(128)
-Word = sa.String(16)  # states and other words of ours: ASCII
-
-
-def sql_literals(words: Iterable[str]) -> str:
-    """``'a', 'b'``: the words as SQL literals, in a stable order."""
-    return ", ".join(f"'{word}'" for word in sorted(words))
-
-
-def truncate_utf16(text: str, most: int) -> str:
-    """As much of the text as a column of ``most`` characters holds: SQL Server counts those beyond U+FFFF as two."""
-    return text.encode("utf-16-le", "surrogatepass")[: 2 * most].decode("utf-16-le", "ignore")
-
-
-def _one_of(column: str, words: Iterable[str], name: str) -> sa.CheckConstraint:
-    return sa.CheckConstraint(f"{column} IN ({sql_literals(words)})", name=name)
-
-
-def _index(name: str, *columns: Any, where: str | None = None, unique: bool = False, include: Any = ()) -> sa.Index:
-    condition = None if where is None else sa.text(where)
-    return sa.Index(
-        name, *columns, unique=unique, mssql_where=condition, sqlite_where=condition, mssql_include=list(include)
-    )
-
-
-def _identity() -> sa.Column[int]:
-    return sa.Column("id", BigId, sa.Identity(start=1), primary_key=True)
-
 
 job = sa.Table(
     "job",
@@ -103,7 +47,7 @@ job = sa.Table(
     sa.Column("queue", sa.Unicode(400), nullable=False),
     sa.Column("updated_at", Instant, nullable=False),
     sa.Column("updated_by", Name, nullable=False),
-    _one_of("kind", JobKind, "kind"),
+    one_of("kind", JobKind, "kind"),
 )
 
 job_version = sa.Table(
@@ -127,7 +71,7 @@ queue = sa.Table(
 schedule = sa.Table(
     "schedule",
     metadata,
-    _identity(),
+    identity(),
     sa.Column("job", Name, nullable=False),
     sa.Column("name", Name, nullable=False),  # unique within its job
     sa.Column("definition", Long, nullable=False),  # JSON, canonical
@@ -137,14 +81,14 @@ schedule = sa.Table(
     sa.Column("last_due_at", Instant),
     sa.Column("resumed_at", Instant),  # what was due before it and did not run was missed in a pause
     sa.Column("updated_at", Instant, nullable=False),
-    _index("ix_schedule_job", "job", "name", unique=True),
-    _index("ix_schedule_fire", "fire_at", where="fire_at IS NOT NULL AND paused = 0"),
+    index("ix_schedule_job", "job", "name", unique=True),
+    index("ix_schedule_fire", "fire_at", where="fire_at IS NOT NULL AND paused = 0"),
 )
 
 run = sa.Table(
     "run",
     metadata,
-    _identity(),
+    identity(),
     sa.Column("job", Name, nullable=False),
     sa.Column("job_version", sa.Integer, nullable=False),
     sa.Column("kind", Word, nullable=False),
@@ -186,24 +130,37 @@ run = sa.Table(
     sa.Column("visit_id", BigId),
     sa.Column("retry_of", BigId),
     sa.Column("counted", sa.Boolean, nullable=False, server_default=sa.text("0")),  # final, and in the table daily
-    _one_of("kind", JobKind, "kind"),
-    _one_of("state", RunState, "state"),
-    _one_of("stop", Stop, "stop"),
+    one_of("kind", JobKind, "kind"),
+    one_of("state", RunState, "state"),
+    one_of("stop", Stop, "stop"),
     # Column order is the order of the claim; every other index is off its path.
-    _index("ix_run_claim", "queue", sa.text("priority DESC"), "id", where=f"state = '{RunState.QUEUED}'"),
-    _index("ix_run_ready", "ready_at", where=f"state = '{RunState.SCHEDULED}'"),
-    _index("ix_run_blocked", "id", where=f"state = '{RunState.BLOCKED}'"),
-    _index("ix_run_active", "job", "state", where=f"state IN ({sql_literals(ACTIVE)})"),
-    _index("ix_run_held", "worker_id", "id", where=f"state IN ({sql_literals(HELD)})"),
-    _index("ix_run_concurrency", "concurrency_key", "state", where="concurrency_key IS NOT NULL"),
-    _index("ix_run_job", "job", "id"),
-    _index("ix_run_ended", "ended_at", where="ended_at IS NOT NULL"),
-    _index("ix_run_uncounted", "ended_at", where=UNCOUNTED),
-    _index("ix_run_failed", "ended_at", "job", "state", where=f"state IN ({sql_literals(FAILURES)})"),
-    _index("ix_run_sequence", "sequence_run_id", "state", where="sequence_run_id IS NOT NULL"),
-    _index("ix_run_visit", "visit_id", where="visit_id IS NOT NULL"),
-    _index("ix_run_start_key", "job", "start_key", where="start_key IS NOT NULL", unique=True),
-    _index("ix_run_due", "schedule_id", "due_at", where="schedule_id IS NOT NULL", unique=True),
+    index("ix_run_claim", "queue", sa.text("priority DESC"), "id", where=f"state = '{RunState.QUEUED}'"),
+    index("ix_run_ready", "ready_at", where=f"state = '{RunState.SCHEDULED}'"),
+    index(
+        "ix_run_blocked",
+        "job",
+        sa.text("priority DESC"),
+        "id",
+        where=f"state = '{RunState.BLOCKED}'",
+        include=("concurrency_key",),
+    ),
+    index("ix_run_active", "job", "state", where=f"state IN ({sql_literals(ACTIVE)})"),
+    index(
+        "ix_run_held",
+        "worker_id",
+        "id",
+        where=f"state IN ({sql_literals(HELD)})",
+        include=("state", "attempt", "stop"),
+    ),
+    index("ix_run_concurrency", "concurrency_key", "state", where="concurrency_key IS NOT NULL"),
+    index("ix_run_job", "job", "id"),
+    index("ix_run_ended", "ended_at", where="ended_at IS NOT NULL"),
+    index("ix_run_uncounted", "ended_at", where=UNCOUNTED),
+    index("ix_run_failed", "ended_at", "job", "state", where=f"state IN ({sql_literals(FAILURES)})"),
+    index("ix_run_sequence", "sequence_run_id", "state", where="sequence_run_id IS NOT NULL"),
+    index("ix_run_visit", "visit_id", where="visit_id IS NOT NULL"),
+    index("ix_run_start_key", "job", "start_key", where="start_key IS NOT NULL", unique=True),
+    index("ix_run_due", "schedule_id", "due_at", where="schedule_id IS NOT NULL", unique=True),
     sqlite_autoincrement=True,
 )
 
@@ -239,21 +196,21 @@ run_output = sa.Table(
 run_event = sa.Table(
     "run_event",  # append-only: every transition, who and why
     metadata,
-    _identity(),
+    identity(),
     sa.Column("run_id", BigId, nullable=False),
     sa.Column("attempt", sa.Integer, nullable=False),
     sa.Column("at", Instant, nullable=False),
     sa.Column("event", sa.String(32), nullable=False),
     sa.Column("by", sa.Unicode(200), nullable=False),
     sa.Column("detail", sa.Unicode(1000)),
-    _index("ix_run_event_run", "run_id", "id"),
+    index("ix_run_event_run", "run_id", "id"),
     sqlite_autoincrement=True,
 )
 
 visit = sa.Table(
     "visit",  # one row per time that a sequence came to a step; the step's jobs have its id as their visit_id
     metadata,
-    _identity(),
+    identity(),
     sa.Column("run_id", BigId, nullable=False),  # the sequence's run
     sa.Column("step", Name, nullable=False),
     sa.Column("number", sa.Integer, nullable=False),  # 1 for the first visit of this step
@@ -266,17 +223,17 @@ visit = sa.Table(
     sa.Column("goes_to", Word),  # step, end or end_failed
     sa.Column("next_step", Name),
     sa.Column("reason", sa.Unicode(1000)),
-    _one_of("start", StepStart, "start"),
-    _one_of("result", StepResult, "result"),
-    _index("ix_visit_run", "run_id", "id"),
-    _index("ix_visit_step", "run_id", "step", "number", unique=True),
+    one_of("start", StepStart, "start"),
+    one_of("result", StepResult, "result"),
+    index("ix_visit_run", "run_id", "id"),
+    index("ix_visit_step", "run_id", "step", "number", unique=True),
     sqlite_autoincrement=True,
 )
 
 worker = sa.Table(
     "worker",
     metadata,
-    _identity(),
+    identity(),
     sa.Column("name", sa.Unicode(200), nullable=False),
     sa.Column("host", sa.Unicode(200), nullable=False),
     sa.Column("pid", sa.Integer, nullable=False),
@@ -287,14 +244,19 @@ worker = sa.Table(
     sa.Column("labels", Long, nullable=False),  # JSON object
     sa.Column("state", Word, nullable=False),
     sa.Column("started_at", Instant, nullable=False),
-    sa.Column("seen_at", Instant, nullable=False),
-    sa.Column("lease_until", Instant, nullable=False),
     sa.Column("ended_at", Instant),
-    _one_of("state", WorkerState, "state"),
-    _index(
-        "ix_worker_lease", "lease_until", where=f"state IN ({sql_literals((WorkerState.ACTIVE, WorkerState.DRAINING))})"
-    ),
+    one_of("state", WorkerState, "state"),
     sqlite_autoincrement=True,
+)
+
+worker_lease = sa.Table(
+    "worker_lease",  # one row per worker, which its heartbeat alone writes while it lives: no turn locks it
+    metadata,
+    sa.Column("worker_id", BigId, primary_key=True, autoincrement=False),
+    sa.Column("seen_at", Instant, nullable=False),  # the last heartbeat
+    sa.Column("lease_until", Instant, nullable=False),
+    sa.Column("ended", sa.Boolean, nullable=False, server_default=sa.text("0")),  # the worker left or was declared dead
+    index("ix_worker_lease_until", "lease_until", where="ended = 0"),
 )
 
 category = sa.Table(
@@ -309,7 +271,7 @@ category = sa.Table(
 news = sa.Table(
     "news",  # what happened and somebody wants to hear of; gone as soon as it has become notifications
     metadata,
-    _identity(),
+    identity(),
     sa.Column("run_id", BigId),  # NULL: no run, a schedule's time was missed
     sa.Column("attempt", sa.Integer, nullable=False),
     sa.Column("job", Name, nullable=False),
@@ -323,7 +285,7 @@ news = sa.Table(
 notification = sa.Table(
     "notification",  # the outbox: one message to one recipient
     metadata,
-    _identity(),
+    identity(),
     sa.Column("run_id", BigId),
     sa.Column("job", Name, nullable=False),
     sa.Column("event", sa.String(32), nullable=False),
@@ -336,16 +298,16 @@ notification = sa.Table(
     sa.Column("error", sa.Unicode(1000)),
     sa.Column("created_at", Instant, nullable=False),
     sa.Column("delivered_at", Instant),
-    _one_of("state", Delivery, "state"),
-    _index("ix_notification_due", "due_at", where=f"state = '{Delivery.WAITING}'"),
-    _index("ix_notification_dedupe", "dedupe", unique=True),
+    one_of("state", Delivery, "state"),
+    index("ix_notification_due", "due_at", where=f"state = '{Delivery.WAITING}'"),
+    index("ix_notification_dedupe", "dedupe", unique=True),
     sqlite_autoincrement=True,
 )
 
 api_key = sa.Table(
     "api_key",
     metadata,
-    _identity(),
+    identity(),
     sa.Column("name", Name, nullable=False),
     sa.Column("role", Word, nullable=False),
     sa.Column("categories", Long),  # JSON array; NULL: all
@@ -354,21 +316,21 @@ api_key = sa.Table(
     sa.Column("created_at", Instant, nullable=False),
     sa.Column("expires_at", Instant),
     sa.Column("revoked_at", Instant),
-    _one_of("role", ("viewer", "operator", "admin"), "role"),
-    _index("ix_api_key_prefix", "prefix", unique=True),
+    one_of("role", ("viewer", "operator", "admin"), "role"),
+    index("ix_api_key_prefix", "prefix", unique=True),
 )
 
 audit = sa.Table(
     "audit",  # everything that changes state: who, when, what, before and after
     metadata,
-    _identity(),
+    identity(),
     sa.Column("at", Instant, nullable=False),
     sa.Column("by", sa.Unicode(200), nullable=False),
     sa.Column("action", sa.String(32), nullable=False),
     sa.Column("subject", sa.Unicode(200), nullable=False),
     sa.Column("before", Long),
     sa.Column("after", Long),
-    _index("ix_audit_at", "at"),
+    index("ix_audit_at", "at"),
 )
 
 daily = sa.Table(

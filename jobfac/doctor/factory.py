@@ -8,7 +8,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from jobfac.database.dialects import utcnow
-from jobfac.database.tables import Instant, news, notification, run, schedule
+from jobfac.database.tables import news, notification, run, schedule
+from jobfac.database.types import Instant
 from jobfac.doctor.finding import Finding, State
 from jobfac.states import Delivery, RunState, WorkerState
 from jobfac.store import workers as worker_store

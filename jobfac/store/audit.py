@@ -7,7 +7,8 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from jobfac.database.dialects import LOCKED, utcnow
-from jobfac.database.tables import audit, truncate_utf16
+from jobfac.database.tables import audit
+from jobfac.database.types import truncate_utf16
 
 BATCH = 100
 """Entries removed in one transaction at most."""

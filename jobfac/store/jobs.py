@@ -10,7 +10,8 @@ import sqlalchemy as sa
 
 from jobfac import definitions as d
 from jobfac.database.dialects import of, utcnow
-from jobfac.database.tables import category, job, job_version, queue, truncate_utf16
+from jobfac.database.tables import category, job, job_version, queue
+from jobfac.database.types import truncate_utf16
 from jobfac.states import JobKind
 from jobfac.store import audit
 

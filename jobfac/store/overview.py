@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from jobfac.database.dialects import PASS, utcnow
-from jobfac.database.tables import job, queue, run, schedule, sql_literals
+from jobfac.database.tables import job, queue, run, schedule
+from jobfac.database.types import sql_literals
 from jobfac.states import HELD, RunState
 from jobfac.store import workers
 from jobfac.store.runs.reading import present

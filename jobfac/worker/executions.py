@@ -1,10 +1,9 @@
-"""What a worker holds: the executions under way, and those that have ended and are to be stored."""
+"""The executions that a worker holds: those under way, and those that have ended and are not stored yet."""
 
 import random
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
 
 from jobfac.definitions import AnyJob, Job
 from jobfac.programs import NO_ROOM, ExitWatcher, Guardian, StartError, kill_all, room_for_programs
@@ -18,18 +17,23 @@ from jobfac.worker.execution import Execution
 from jobfac.worker.failpoints import failpoint
 from jobfac.worker.old_files import OldFiles
 from jobfac.worker.spool_folder import SpoolFolder
+from jobfac.worker.turn import Deliveries
 
 MEMORY = 1000
-"""Of so many executions whose end is stored, it is remembered that they were here."""
+"""How many stored executions to remember, to recognise a repeated claim."""
+
+REPORT_READ = 128 * 1024
+"""Bytes of reports that the loop reads before it looks after the other executions again: a few milliseconds."""
 
 
 class Executions:
-    """Owned by the worker's loop. From other threads only ``living``, ``number`` and ``kill`` may be called.
+    """Owned by the worker's loop, which alone writes its fields. Other threads call only ``living``, ``number`` and
+    ``kill``.
 
     Attributes:
         live: by run and attempt, the fence that names an execution.
         over: ended, with the outcome that is not stored yet.
-        events: what else the next turn has to tell.
+        events: what else the next turn is to record.
     """
 
     def __init__(
@@ -40,8 +44,13 @@ class Executions:
         telemetry: WorkerTelemetry,
         old_files: OldFiles,
         is_trusted: Callable[[], bool],
+        report_limit: int,
     ) -> None:
-        """``is_trusted``: whether what is held here is surely this worker's own now."""
+        """
+        Args:
+            is_trusted: whether the lease certainly holds now.
+            report_limit: bytes of a program's report that are read.
+        """
         self.live: dict[tuple[int, int], Execution] = {}
         self.over: list[tuple[Execution, Outcome]] = []
         self.events: list[Event] = []
@@ -51,10 +60,11 @@ class Executions:
         self._telemetry = telemetry
         self._old_files = old_files
         self._is_trusted = is_trusted
+        self._report_limit = report_limit
         self._stored: deque[tuple[int, int]] = deque(maxlen=MEMORY)
 
     def number(self) -> int:
-        """How many runs the database should say are held here; from any thread."""
+        """How many runs the database should count for this worker; from any thread."""
         return len(self.live) + len(self.over)
 
     def living(self) -> list[Execution]:
@@ -62,7 +72,7 @@ class Executions:
         return list(self.live.values())
 
     def kill(self, in_time: bool = False) -> None:
-        """End every program at once. ``in_time``: see first which has ended by itself."""
+        """End every program at once; from any thread. ``in_time``: note first which have ended by themselves."""
         living = self.living()
         for execution in living if in_time else ():
             execution.ended_in_time = execution.is_over()
@@ -72,8 +82,12 @@ class Executions:
     # Beginning
 
     def begin(self, claims: Sequence[Claimed], definitions: Mapping[tuple[str, int], AnyJob], since: int) -> None:
-        """Start the programs of fresh claims, made since then (nanoseconds since the epoch). The guardian hears of each
-        before it exists and when it does."""
+        """Start the programs of new claims. The guardian learns of each before it exists, and again when it does.
+
+        Args:
+            definitions: by job and version.
+            since: when the transaction that claimed them began, nanoseconds since the epoch.
+        """
         if not claims:
             return
         fresh = []
@@ -82,7 +96,8 @@ class Executions:
             assert isinstance(definition, Job)
             given = self._telemetry.begins(claimed, since)
             token = self._spool.token
-            fresh.append(Execution(claimed, definition, token, self._spool.path, self._telemetry.log, given))
+            path, log = self._spool.path, self._telemetry.log
+            fresh.append(Execution(claimed, definition, token, path, log, given, self._report_limit))
         try:
             self._spool.ensure()
             self._guardian.about_to_start([e.marker for e in fresh])
@@ -93,9 +108,11 @@ class Executions:
             execution.refuse(NO_ROOM)
         failpoint("guardian_told")
         for execution in fresh:
-            # Whoever slept through the end of the lease since the claim starts nothing: the run is another's by now.
+            # The worker may have been frozen since the claim: without a lease the run may be another worker's by now.
             if self._is_trusted():
                 execution.begin()
+            else:
+                execution.skip()
             failpoint("spawned")
             if execution.process is not None:
                 self._watcher.add(execution.process)
@@ -109,8 +126,8 @@ class Executions:
         """Obey the clock and the requests to stop, gather what has ended; returns when to look again (monotonic).
 
         Args:
-            stops: run, attempt and how.
-            requeue: everything is to go back into the queue.
+            stops: runs to stop, as (run, attempt, how).
+            requeue: every run is to go back into the queue.
         """
         now = time.monotonic()
         for run_id, attempt, how in stops:
@@ -120,25 +137,39 @@ class Executions:
             for execution in self.live.values():
                 execution.ask_to_stop(Stop.POLITE, requeue=True)
         due = None
+        room = REPORT_READ
         for key, execution in list(self.live.items()):
             next_time = execution.tick(now)
             if why := execution.runs_long(now):
                 execution.log.warning("a run takes long", action="run_long", reason=why)
                 self.events.append(Event(*key, "running_long", self._telemetry.worker, why, execution.claimed.notify))
-            if execution.is_over() and self._is_trusted() and execution.shipping.acquire(blocking=False):
-                self._gather(execution)
+            if execution.is_over() and self._is_trusted():
+                before = execution.report.taken
+                if self._gather(execution, room):
+                    due = now
+                room -= execution.report.taken - before
             elif next_time is not None:
                 due = next_time if due is None else min(due, next_time)
         return due
 
-    def _gather(self, execution: Execution) -> None:
-        """It is over, and the shipping thread keeps away from it: its outcome is to be stored."""
+    def _gather(self, execution: Execution, room: int) -> bool:
+        """It is over: take its outcome, to be stored. ``room``: bytes of its report to read at most.
+
+        True: its report is longer, so that this is to be called again, after other executions had their turn. While
+        the shipping thread stores something of it nothing happens: that thread wakes the loop when it is done.
+        """
+        if not execution.shipping.acquire(blocking=False):
+            return False
+        if not execution.report.read(final=True, most=max(0, room)):
+            execution.shipping.release()
+            return True
         self.over.append((execution, execution.outcome(random.random())))
         del self.live[execution.key]
+        return False
 
     def abandon(self, unowned: Iterable[tuple[int, int]]) -> None:
-        """End what runs here although the database says that it is not this worker's. Its result will be discarded;
-        if it has become this worker's again meanwhile, its run goes back into the queue."""
+        """End executions that the database does not count for this worker. Their results will be discarded; a run that
+        has become this worker's again meanwhile goes back into the queue."""
         for key in unowned:
             if execution := self.live.get(key):
                 self._telemetry.fenced(execution.log, execution.key, "the database does not know that it runs here")
@@ -146,8 +177,8 @@ class Executions:
 
     # Their end
 
-    def deliveries(self) -> dict[str, Any]:
-        """What a ``Turn`` is to store, by its fields' names."""
+    def deliveries(self) -> Deliveries:
+        """What the next turn is to store."""
         over = [execution for execution, _ in self.over]
         chunks: list[output.Stored] = []
         cuts = []
@@ -155,19 +186,19 @@ class Executions:
             with execution.lock:
                 chunks += execution.collect(final=True)
             cuts += [(*execution.key, *cut) for cut in execution.cuts()]
-        return {
-            "chunks": chunks,
-            "cuts": cuts,
-            "progress": [(*e.key, e.report.progress, e.report.message) for e in over if e.report.changed],
-            "outcomes": [outcome for _, outcome in self.over],
-            "sequences": {e.claimed.sequence_run_id for e in over if e.claimed.sequence_run_id is not None},
-            "events": self.events,
-            "live": self.live.keys(),
-            "stored": self._stored,
-        }
+        return Deliveries(
+            chunks=chunks,
+            cuts=cuts,
+            progress=[(*e.key, e.report.progress, e.report.message) for e in over if e.report.changed],
+            outcomes=[outcome for _, outcome in self.over],
+            sequences={e.claimed.sequence_run_id for e in over if e.claimed.sequence_run_id is not None},
+            events=self.events,
+            live=self.live.keys(),
+            stored=self._stored,
+        )
 
     def stored(self, number: int) -> None:
-        """The first so many outcomes and all events are durable: forget their executions."""
+        """The first ``number`` outcomes and all events are stored: forget their executions."""
         gone = self.over[:number]
         for execution, outcome in gone:
             self._stored.append(execution.key)
@@ -177,14 +208,14 @@ class Executions:
         self._forget([execution for execution, _ in gone])
 
     def gather_in_time(self) -> bool:
-        """After the lease was lost: let what ended before that be stored. True when nothing else is alive any more."""
+        """After the lease was lost: gather what ended before that. True when nothing else is alive any more."""
         for execution in self.living():
-            if execution.ended_in_time and execution.shipping.acquire(blocking=False):
-                self._gather(execution)
-        return all(e.is_over() and not e.ended_in_time for e in self.living())
+            if execution.ended_in_time:
+                self._gather(execution, REPORT_READ)
+        return all((e.is_over() and not e.ended_in_time) or e.process is None for e in self.living())
 
     def cut_off(self, why: str) -> None:
-        """Forget what is left of a lost lease; it has ended, and its runs are others' by now."""
+        """Forget what a lost lease leaves: it has ended, and its runs may be other workers' by now."""
         for execution in self.living():
             self._telemetry.fenced(execution.log, execution.key, why)
         self._forget(self.living())

@@ -191,7 +191,7 @@ def sleepers(count: int = 200) -> Figures:
         late = 0.0
         end = time.monotonic() + 8
         while time.monotonic() < end:
-            age = site.scalar("SELECT (julianday('now') - julianday(max(seen_at))) * 86400.0 FROM worker")
+            age = site.scalar("SELECT (julianday('now') - julianday(max(seen_at))) * 86400.0 FROM worker_lease")
             late = max(late, float(age) - 3.0)
             time.sleep(0.05)
         memory = (worker.memory_info().rss - before) / count / 1e6

@@ -17,7 +17,7 @@ import psutil
 
 from jobfac import definitions as d
 from jobfac.database.engine import Database
-from jobfac.database.tables import sql_literals
+from jobfac.database.types import sql_literals
 from jobfac.states import ACTIVE
 from jobfac.store import schedules
 

@@ -9,11 +9,11 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.dialects import mssql
 
-from database.helpers import Hand, define
 from jobfac.database.engine import Database
 from jobfac.states import RunState
 from jobfac.store import runs, workers
 from jobfac.store.runs import Outcome, StartRequest
+from tests.support.database import Hand, define
 
 
 def _drain(db: Database, worker_id: int, taken: Counter[int]) -> None:

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-
 from api_stage import Served
 from conftest import DRIVERS
 from database.helpers import Hand, define, now, start
 from factory import Factory
+
 from jobfac import definitions as d
 from jobfac.database.dialects import utcnow
 from jobfac.database.engine import Database

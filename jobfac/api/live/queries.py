@@ -6,7 +6,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from jobfac.database.dialects import PASS
-from jobfac.database.tables import job, run, run_event, run_output, sql_literals
+from jobfac.database.tables import job, run, run_event, run_output
+from jobfac.database.types import sql_literals
 from jobfac.states import HELD
 from jobfac.store import workers
 from jobfac.store.runs.reading import shown_value

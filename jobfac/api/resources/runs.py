@@ -81,7 +81,7 @@ async def get_run(ask: Ask) -> Answer:
 
     row = await read()
     if ask.query.wait and row["state"] not in FINAL:
-        with service.live.admitted(), service.live.watch(run_id, output=False) as watch:
+        with service.live.admitted(ask.caller.name), service.live.watch(run_id, output=False) as watch:
             while row["state"] not in FINAL and not service.live.closed and time.monotonic() < end:
                 await watch.wait(end - time.monotonic())
                 row = await read()

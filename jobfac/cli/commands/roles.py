@@ -149,7 +149,7 @@ def _worker(
 ) -> "Worker":
     import os
 
-    from jobfac.database.tables import truncate_utf16
+    from jobfac.database.types import truncate_utf16
     from jobfac.definitions.values import read_id
     from jobfac.programs import unignore_signals
     from jobfac.settings import worker_name

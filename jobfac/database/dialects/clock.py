@@ -7,7 +7,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.expression import ColumnElement
 
-from jobfac.database.tables import Instant
+from jobfac.database.types import Instant
 
 SQLITE_NOW = "strftime('%Y-%m-%d %H:%M:%f000', 'now')"
 """Now as SQLite's tables have it: text with six digits after the second, of which it knows three."""

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from jobfac.database.dialects import SKIP, utcnow
-from jobfac.database.tables import notification, truncate_utf16
+from jobfac.database.tables import notification
+from jobfac.database.types import truncate_utf16
 from jobfac.definitions import Recipient
 from jobfac.states import Delivery
 from jobfac.store import audit

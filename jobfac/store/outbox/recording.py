@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from jobfac.database.dialects import utcnow
-from jobfac.database.tables import news, truncate_utf16
+from jobfac.database.tables import news
+from jobfac.database.types import truncate_utf16
 
 _INSERT = news.insert().values(created_at=utcnow())
 

@@ -10,7 +10,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from jobfac.database.dialects import PASS, of, utcnow
-from jobfac.database.tables import run, sql_literals
+from jobfac.database.tables import run
+from jobfac.database.types import sql_literals
 from jobfac.states import ACTIVE, OCCUPYING, RunState
 from jobfac.store.runs.event import Event
 from jobfac.store.runs.events import record

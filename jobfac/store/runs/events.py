@@ -7,7 +7,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from jobfac.database.dialects import rows, utcnow
-from jobfac.database.tables import BigId, run_event, truncate_utf16
+from jobfac.database.tables import run_event
+from jobfac.database.types import BigId, truncate_utf16
 from jobfac.store.runs.event import Event
 from jobfac.store.runs.subscribers import tell
 

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from jobfac.database.dialects import LOCKED, LOCKED_BY_KEY, rows, utcnow
-from jobfac.database.tables import BigId, Word, attempt, run, sql_literals, truncate_utf16
+from jobfac.database.tables import attempt, run
+from jobfac.database.types import BigId, Word, sql_literals, truncate_utf16
 from jobfac.states import FINAL, HELD, RunState
 from jobfac.store.runs import admission
 from jobfac.store.runs.event import Event

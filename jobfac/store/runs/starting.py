@@ -9,7 +9,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from jobfac.database.dialects import utcnow
-from jobfac.database.tables import run, truncate_utf16
+from jobfac.database.tables import run
+from jobfac.database.types import truncate_utf16
 from jobfac.definitions import DefinitionError, Notify, Problem, read_notify
 from jobfac.definitions.values import suggestion
 from jobfac.errors import NotFound, Refused, no_job, no_run
@@ -22,6 +23,9 @@ from jobfac.store.runs.stopping import make_room
 
 PAYLOAD_LIMIT = 4 * 1024 * 1024
 """Characters of a payload at most."""
+
+RECIPIENTS = 20
+"""Recipients of a start's own ``notify`` at most."""
 
 KEY_LIMIT = 200
 """Characters of a start's key at most."""
@@ -236,6 +240,9 @@ def _ad_hoc(request: StartRequest) -> Sequence[Notify]:
     if not request.overrides or "notify" not in request.overrides:
         return ()
     entries = read_notify(request.overrides["notify"])
+    number = sum(entry.to.number() for entry in entries)
+    if number > RECIPIENTS:
+        raise Refused(f"A start may notify {RECIPIENTS} recipients, not {number}; put them into the job's notify.")
     for entry in entries:
         if references := entry.to.references():
             raise Refused(f"A start cannot have the secret {references[0]} sent; put that into the job's notify.")

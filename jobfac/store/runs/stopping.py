@@ -5,7 +5,8 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from jobfac.database.dialects import LOCKED, utcnow
-from jobfac.database.tables import run, sql_literals, truncate_utf16
+from jobfac.database.tables import run
+from jobfac.database.types import sql_literals, truncate_utf16
 from jobfac.errors import no_run
 from jobfac.states import ACTIVE, FINAL, WAITING, RunState, Stop
 from jobfac.store.runs import admission

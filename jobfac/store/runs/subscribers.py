@@ -6,7 +6,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from jobfac.database.dialects import PASS
-from jobfac.database.tables import run, sql_literals
+from jobfac.database.tables import run
+from jobfac.database.types import sql_literals
 from jobfac.states import FAILURES, FINAL, RunState
 from jobfac.store import outbox
 from jobfac.store.outbox import RECOVERED, News

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from jobfac.database.dialects import SKIP, rows, utcnow
-from jobfac.database.tables import BigId, run, schedule
+from jobfac.database.tables import run, schedule
+from jobfac.database.types import BigId
 from jobfac.store import audit, outbox, runs
 from jobfac.store.outbox import News
 from jobfac.store.runs import StartRequest

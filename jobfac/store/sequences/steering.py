@@ -3,7 +3,8 @@
 import sqlalchemy as sa
 
 from jobfac import errors
-from jobfac.database.tables import run, sql_literals
+from jobfac.database.tables import run
+from jobfac.database.types import sql_literals
 from jobfac.definitions import Sequence as Definition
 from jobfac.errors import Refused
 from jobfac.states import ACTIVE, JobKind, RunState

@@ -2,7 +2,8 @@
 
 import sqlalchemy as sa
 
-from jobfac.database.tables import run, sql_literals, visit
+from jobfac.database.tables import run, visit
+from jobfac.database.types import sql_literals
 from jobfac.states import ACTIVE, FINAL, HELD, RunState, Stop
 from jobfac.store.runs import Finished
 from jobfac.store.sequences.advance import advance_all, lock

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from jobfac.database.dialects import utcnow
-from jobfac.database.tables import run, sql_literals, truncate_utf16, visit
+from jobfac.database.tables import run, visit
+from jobfac.database.types import sql_literals, truncate_utf16
 from jobfac.definitions import Go, Step
 from jobfac.states import ACTIVE, FINAL, RunState, StepResult, StepStart
 from jobfac.store.sequences.decide import Leave, Visit

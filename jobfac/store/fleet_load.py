@@ -1,0 +1,81 @@
+"""What a fair claim has to know: how loaded every live worker is, and how much is queued."""
+
+import functools
+import json
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from jobfac.database.dialects import DIRTY, PASS, utcnow
+from jobfac.database.tables import run, worker, worker_lease
+from jobfac.database.types import sql_literals
+from jobfac.states import HELD, RunState, WorkerState
+from jobfac.store.jobs import known_queues
+
+
+class Load(NamedTuple):
+    """A live worker that takes new runs: how many of its slots are in use, and which queues it serves."""
+
+    worker_id: int
+    slots: int
+    busy: int
+    queues: frozenset[str]
+
+    @property
+    def free(self) -> int:
+        """Slots that are not in use."""
+        return max(0, self.slots - self.busy)
+
+
+_BUSY = (
+    sa.select(sa.func.count())
+    .select_from(run)
+    .with_hint(run, PASS, "mssql")
+    .where(sa.text(f"run.state IN ({sql_literals(HELD)})"), run.c.worker_id == worker.c.id)
+    .scalar_subquery()
+)
+_WORKERS = (
+    sa.select(worker.c.id, worker.c.slots, worker.c.pools, worker.c.labels, _BUSY.label("busy"))
+    .join(worker_lease, worker_lease.c.worker_id == worker.c.id)
+    .with_hint(worker, PASS, "mssql")
+    .with_hint(worker_lease, DIRTY, "mssql")
+    .where(sa.text(f"worker.state = '{WorkerState.ACTIVE}'"), worker_lease.c.lease_until > utcnow())
+)
+
+
+def fleet(conn: sa.Connection, queues: Sequence[str]) -> list[Load]:
+    """Every live worker that takes new runs, with those of ``queues`` that it serves.
+
+    Rows that another transaction has locked are passed over: its claims do not count before they are committed.
+    """
+    needs = [(name, pool, labels.items()) for name, pool, labels in known_queues(conn) if name in queues]
+    found = []
+    for row in conn.execute(_WORKERS):
+        pools, labels = json.loads(row.pools), json.loads(row.labels)
+        served = {name for name, pool, needed in needs if pool in pools and needed <= labels.items()}
+        found.append(Load(row.id, row.slots, row.busy, frozenset(served)))
+    return found
+
+
+def queued(conn: sa.Connection, queues: Sequence[str], most: int) -> dict[str, int]:
+    """How many runs are queued in each of ``queues``, counted up to ``most`` in each."""
+    counts = conn.execute(_counts(len(queues), most), {f"queue{place}": name for place, name in enumerate(queues)})
+    by_place = {row.place: row.number for row in counts}
+    return {name: by_place[place] for place, name in enumerate(queues)}
+
+
+@functools.cache
+def _counts(queues: int, most: int) -> sa.CompoundSelect[Any]:
+    return sa.union_all(*(_count(place, most) for place in range(queues)))
+
+
+def _count(place: int, most: int) -> sa.Select[int, int]:
+    first = (
+        sa.select(run.c.id)
+        .with_hint(run, PASS, "mssql")
+        .where(sa.text(f"run.state = '{RunState.QUEUED}'"), run.c.queue == sa.bindparam(f"queue{place}"))
+        .limit(most)
+        .subquery(f"first{place}")
+    )
+    return sa.select(sa.literal_column(f"{place:d}").label("place"), sa.func.count().label("number")).select_from(first)

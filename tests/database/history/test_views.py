@@ -1,0 +1,301 @@
+"""The views under sql/: each gives the right rows after a small history that was really made, on every engine."""
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from jobfac import definitions as d
+from jobfac.database import sql_files
+from jobfac.database.dialects import utcnow
+from jobfac.database.engine import Database
+from jobfac.database.tables import attempt, run, run_event, schedule, visit, worker_lease
+from jobfac.states import RunState
+from jobfac.store import output, runs, schedules, statistics, workers
+from jobfac.store.runs import Outcome, StartRequest
+from jobfac.store.workers import Registration
+
+VIEWS = re.findall(r"^CREATE VIEW (\w+)", "\n".join(sql_files.texts("sqlite")), flags=re.MULTILINE)
+
+JOBS = """
+jobs:
+  load: {command: [load], category: etl, priority: 5, schedules: [{name: often, cron: "* * * * *", missed: once}]}
+  alone: {command: [alone], concurrency: {key: printer}}
+  elsewhere: {command: [elsewhere], pool: gpu}
+  all: {steps: [{name: first, jobs: [load]}]}
+"""
+
+
+@pytest.fixture
+def jobs(db: Database) -> Database:
+    """The database with the jobs above."""
+    wanted = d.loads(JOBS).jobs
+    plan = d.plan({}, {name: d.canonical(one) for name, one in wanted.items()}, prune=False)
+    db.transact(schedules.apply, plan, wanted, "me")
+    return db
+
+
+def view(db: Database, name: str, **where: Any) -> list[Mapping[Any, Any]]:
+    """The rows of a view that have these values, by their first column."""
+    table = sa.table(name, *(sa.column(column) for column in where), schema=None if _is_sqlite(db) else "jobfac")
+    query = sa.select(sa.text("*")).select_from(table)
+    with db.read() as conn:
+        rows = conn.execute(query.where(*(table.c[column] == value for column, value in where.items()))).mappings()
+        return sorted(rows, key=lambda row: str(next(iter(row.values()))))
+
+
+def one(db: Database, name: str, **where: Any) -> Mapping[Any, Any]:
+    rows = view(db, name, **where)
+    assert len(rows) == 1
+    return rows[0]
+
+
+def _is_sqlite(db: Database) -> bool:
+    return db.dialect.name == "sqlite"
+
+
+def start(db: Database, job: str, **wish: Any) -> int:
+    return db.transact(runs.start, StartRequest(job, "me", **wish))
+
+
+def register(db: Database, name: str = "w1", slots: int = 4, lease: float = 60) -> int:
+    who = Registration(name, "host", 1, f"token-{name}", "0", slots, ["default"], {})
+    return db.transact(workers.register, who, lease)
+
+
+def claim(db: Database, worker_id: int, name: str = "w1") -> list[int]:
+    return [claimed.id for claimed in db.transact(workers.claim, worker_id, name, ["default"], 10)]
+
+
+def finish(db: Database, worker_id: int, run_id: int, state: RunState, **outcome: Any) -> None:
+    db.transact(runs.finish, worker_id, [Outcome(run_id, 1, state, **outcome)], "w1")
+
+
+def put_back(db: Database, table: sa.Table, row: int, seconds: int, *columns: str) -> None:
+    """As if it had happened so many seconds earlier."""
+    (key,) = table.primary_key.columns
+    change = table.update().where(key == row)
+    db.transact(lambda conn: conn.execute(change.values(dict.fromkeys(columns, utcnow(-1000 * seconds)))))
+
+
+def test_both_engines_have_the_same_views_and_columns(db: Database, sqlite_url: str) -> None:
+    def columns(database: Database) -> dict[str, list[str]]:
+        schema = "" if _is_sqlite(database) else "jobfac."
+        with database.read() as conn:
+            return {v: list(conn.exec_driver_sql(f"SELECT * FROM {schema}{v} WHERE 1 = 0").keys()) for v in VIEWS}
+
+    other = Database(sqlite_url)
+    assert columns(db) == columns(other)
+    other.close()
+    written = re.findall(r"^CREATE OR ALTER VIEW jobfac.(\w+)", "\n".join(sql_files.texts("mssql")), flags=re.MULTILINE)
+    assert written == VIEWS
+
+
+def test_runs(jobs: Database) -> None:
+    done = start(jobs, "load", arguments=["--full"], payload="p")
+    queued = start(jobs, "elsewhere")
+    worker_id = register(jobs)
+    claim(jobs, worker_id)
+    put_back(jobs, run, done, 60, "created_at", "queued_at")
+    put_back(jobs, run, done, 40, "started_at")
+    running = one(jobs, "v_runs", id=done)
+    assert (running["state"], running["worker"], running["category"]) == ("running", "w1", "etl")
+    assert float(running["wait_seconds"]) == pytest.approx(20, abs=0.1)
+    assert 40 <= float(running["run_seconds"]) < 100
+    finish(jobs, worker_id, done, RunState.SUCCEEDED, exit_code=0, exit_message="12 files")
+    row = one(jobs, "v_runs", id=done)
+    assert (row["state"], row["exit_code"], row["exit_message"], row["priority"]) == ("succeeded", 0, "12 files", 5)
+    assert (row["arguments"], row["payload"], row["created_by"]) == ('["--full"]', "p", "me")
+    assert 40 <= float(row["run_seconds"]) < 100
+    put_back(jobs, run, queued, 10, "queued_at")
+    waiting = one(jobs, "v_runs", id=queued)
+    assert float(waiting["wait_seconds"]) >= 10
+    assert waiting["run_seconds"] is None
+
+
+def test_queue(jobs: Database) -> None:
+    low = start(jobs, "load", priority=1)
+    high = start(jobs, "load", priority=9)
+    first, second = start(jobs, "alone"), start(jobs, "alone")
+    later = start(jobs, "load", delay=3600)
+    unwanted = start(jobs, "elsewhere")
+    sequence = start(jobs, "all")
+    register(jobs)
+    put_back(jobs, run, low, 30, "queued_at")
+    found = {row["id"]: row for row in view(jobs, "v_queue")}
+    assert {found[high]["place"], found[low]["place"], found[first]["place"]} == {1, 2, 3}
+    assert (found[high]["place"], found[low]["place"]) == (1, 2)
+    assert float(found[low]["waiting_seconds"]) >= 30
+    assert found[low]["pool_workers"] == 1
+    assert found[unwanted]["pool_workers"] == 0
+    assert {run_id: found[run_id]["waits_for"] for run_id in (low, second, later, unwanted, sequence)} == {
+        low: "a free slot",
+        second: "the concurrency key printer",
+        later: "its time",
+        unwanted: "a worker of the pool gpu",
+        sequence: "a worker or scheduler to begin it",
+    }
+    assert found[later]["place"] is None
+
+
+def test_fleet(jobs: Database) -> None:
+    busy, idle = register(jobs, "busy"), register(jobs, "idle")
+    start(jobs, "load")
+    claim(jobs, busy, "busy")
+    dead = register(jobs, "dead")
+    jobs.transact(workers.expire, "w", only=dead)
+    late = register(jobs, "late")
+    put_back(jobs, worker_lease, late, 5, "lease_until")
+    fleet = {row["name"]: row for row in view(jobs, "v_fleet")}
+    assert (fleet["busy"]["busy"], fleet["busy"]["slots"], fleet["idle"]["busy"]) == (1, 4, 0)
+    assert {name: bool(row["alive"]) for name, row in fleet.items()} == {
+        "busy": True,
+        "idle": True,
+        "dead": False,
+        "late": False,
+    }
+    assert (fleet["dead"]["state"], fleet["late"]["state"]) == ("dead", "active")
+    assert idle == fleet["idle"]["id"]
+
+
+def test_job_statistics(jobs: Database) -> None:
+    ids = [start(jobs, "load") for _ in range(4)]
+    worker_id = register(jobs)
+    claim(jobs, worker_id)
+    for run_id, seconds in zip(ids, (10, 20, 30, 40), strict=True):
+        put_back(jobs, run, run_id, seconds, "started_at", "queued_at")
+    finish(jobs, worker_id, ids[0], RunState.SUCCEEDED)
+    finish(jobs, worker_id, ids[1], RunState.TIMED_OUT)
+    finish(jobs, worker_id, ids[2], RunState.SUCCEEDED)
+    start(jobs, "load", delay=3600)
+    row = one(jobs, "v_job_statistics", job="load")
+    counts = ("runs", "waiting", "running", "succeeded", "failed", "stopped", "denied", "mixed")
+    assert [row[name] for name in counts] == [5, 1, 1, 2, 1, 0, 0, 0]
+    assert float(row["success_percent"]) == 66.7
+    assert 20 <= float(row["average_seconds"]) < 25
+    assert 30 <= float(row["maximum_seconds"]) < 35
+    assert float(row["average_wait_seconds"]) == 0
+    assert row["last_state"] == "scheduled"
+    assert row["last_success_at"] == one(jobs, "v_runs", id=ids[2])["ended_at"]
+    assert row["last_failure_at"] == one(jobs, "v_runs", id=ids[1])["ended_at"]
+    never = one(jobs, "v_job_statistics", job="alone")
+    assert (never["runs"], never["success_percent"], never["last_state"]) == (0, None, None)
+
+
+def test_schedule(jobs: Database) -> None:
+    first = one(jobs, "v_schedule", job="load")
+    assert (first["name"], first["last_run_id"], bool(first["paused"])) == ("often", None, False)
+    assert 0 < float(first["seconds_until"]) <= 60
+    put_back(jobs, schedule, first["id"], 90, "next_due_at", "fire_at")
+    assert float(one(jobs, "v_schedule", job="load")["seconds_until"]) <= -90
+    jobs.transact(schedules.insert_due, "s1")
+    after = one(jobs, "v_schedule", job="load")
+    assert after["last_run_state"] == "queued"
+    assert one(jobs, "v_runs", id=after["last_run_id"])["schedule_id"] == first["id"]
+
+
+def test_sequence_runs_and_steps(jobs: Database) -> None:
+    parent = start(jobs, "all")
+    worker_id = register(jobs)
+    entered = {"run_id": parent, "step": "first", "number": 1, "start": "started", "proceed": "when_all"}
+    jobs.transact(lambda conn: conn.execute(visit.insert().values({**entered, "entered_at": utcnow()})))
+    good, bad = (start(jobs, "load", sequence_run_id=parent, manual=False) for _ in range(2))
+    claim(jobs, worker_id)
+    finish(jobs, worker_id, bad, RunState.FAILED, exit_code=1)
+    row = one(jobs, "v_sequence_runs")
+    assert [row[name] for name in ("id", "job", "state", "last_step")] == [parent, "all", "queued", "first"]
+    assert [row[name] for name in ("jobs", "active", "succeeded", "failed", "stopped")] == [2, 1, 0, 1, 0]
+    finish(jobs, worker_id, good, RunState.SUCCEEDED)
+    assert [one(jobs, "v_sequence_runs")[name] for name in ("active", "succeeded")] == [0, 1]
+    step = one(jobs, "v_steps")
+    assert [step[name] for name in ("run_id", "job", "step", "number", "result")] == [parent, "all", "first", 1, None]
+
+
+def test_failures(jobs: Database) -> None:
+    broken, good = start(jobs, "load"), start(jobs, "load")
+    worker_id = register(jobs)
+    claim(jobs, worker_id)
+    finish(jobs, worker_id, broken, RunState.FAILED, exit_code=3, reason="exit code 3")
+    row = one(jobs, "v_failures")
+    assert [row[name] for name in ("id", "job", "category", "state", "exit_code", "reason")] == [
+        broken, "load", "etl", "failed", 3, "exit code 3",
+    ]  # fmt: skip
+    assert (row["worker"], row["recovered_at"]) == ("w1", None)
+    finish(jobs, worker_id, good, RunState.SUCCEEDED)
+    assert one(jobs, "v_failures")["recovered_at"] == one(jobs, "v_runs", id=good)["ended_at"]
+
+
+def test_daily_statistics(jobs: Database) -> None:
+    good, bad = start(jobs, "load"), start(jobs, "load")
+    worker_id = register(jobs)
+    claim(jobs, worker_id)
+    finish(jobs, worker_id, good, RunState.SUCCEEDED)
+    finish(jobs, worker_id, bad, RunState.TIMED_OUT)
+    noon = datetime(2027, 3, 1, 12, tzinfo=UTC)
+    with jobs.begin() as conn:
+        for run_id, seconds in ((good, 10), (bad, 20)):
+            times = {"started_at": noon, "ended_at": noon + timedelta(seconds=seconds)}
+            conn.execute(run.update().where(run.c.id == run_id).values(queued_at=noon, **times))
+            conn.execute(attempt.update().where(attempt.c.run_id == run_id).values(times))
+    assert view(jobs, "v_daily_statistics") == view(jobs, "v_daily_workers") == []
+    jobs.transact(statistics.count)
+    row = one(jobs, "v_daily_statistics", job="load")
+    assert str(row["day"]) == "2027-03-01"
+    counts = ("runs", "succeeded", "failed", "stopped", "denied", "mixed", "attempts", "retries", "longest_run")
+    assert [row[name] for name in counts] == [2, 1, 1, 0, 0, 0, 2, 0, bad]
+    metrics = ("success_percent", "average_seconds", "minimum_seconds", "maximum_seconds", "average_wait_seconds")
+    assert [float(row[name]) for name in metrics] == [50, 15, 10, 20, 0]
+    work = one(jobs, "v_daily_workers", worker="w1")
+    assert (work["executions"], float(work["busy_seconds"])) == (2, 30)
+
+
+def test_events(jobs: Database) -> None:
+    run_id = start(jobs, "load")
+    jobs.transact(runs.request_stop, run_id, now=False, by="boss")
+    events = view(jobs, "v_events", run_id=run_id)
+    assert [(row["job"], row["attempt"], row["event"], row["who"]) for row in events] == [
+        ("load", 0, "queued", "me"),
+        ("load", 0, "stopped", "boss"),
+    ]
+
+
+def test_output(jobs: Database) -> None:
+    run_id = start(jobs, "load")
+    jobs.transact(output.append, [output.Stored(run_id, 1, "stdout", 0, b"hello\n")])
+    row = one(jobs, "v_output", run_id=run_id)
+    assert [row[name] for name in ("job", "attempt", "stream", "position", "text")] == [
+        "load", 1, "stdout", 0, "hello\n",
+    ]  # fmt: skip
+
+
+def test_health_has_nothing_to_say_when_all_is_well(jobs: Database) -> None:
+    start(jobs, "load")
+    register(jobs)
+    assert view(jobs, "v_health") == []
+
+
+def test_health_finds_what_is_wrong(jobs: Database) -> None:
+    gone, awake = register(jobs, "gone"), register(jobs, "awake")
+    long, unwanted, overdue = start(jobs, "load"), start(jobs, "elsewhere"), start(jobs, "load", delay=3600)
+    stubborn = start(jobs, "load", priority=100)
+    leases_taken = jobs.transact(workers.claim, awake, "awake", ["default"], 1)
+    assert [claimed.id for claimed in leases_taken] == [stubborn]
+    jobs.transact(runs.request_stop, stubborn, now=False, by="me")
+    asked = next(row["id"] for row in view(jobs, "v_events", run_id=stubborn) if row["event"] == "stopping")
+    put_back(jobs, run_event, asked, 700, "at")
+    put_back(jobs, worker_lease, gone, 60, "lease_until")
+    put_back(jobs, run, long, 400, "queued_at")
+    put_back(jobs, run, overdue, 90, "ready_at")
+    put_back(jobs, schedule, one(jobs, "v_schedule", job="load")["id"], 90, "fire_at")
+    assert [(row["problem"], row["subject"]) for row in view(jobs, "v_health")] == [
+        ("lease expired", "worker gone"),
+        ("long queue", "queue default"),
+        ("no worker", "queue gpu"),
+        ("not promoted", f"run {overdue}"),
+        ("schedule overdue", "schedule often of job load"),
+        ("stop not obeyed", f"run {stubborn} of job load"),
+    ]
+    assert unwanted
