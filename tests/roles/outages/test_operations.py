@@ -8,10 +8,6 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from api_stage import Served
-from conftest import DRIVERS
-from database.helpers import Hand, define, now, start
-from factory import Factory
 
 from jobfac import definitions as d
 from jobfac.database.dialects import utcnow
@@ -25,6 +21,11 @@ from jobfac.store import schedules as job_schedules
 from jobfac.store.api_keys import Role
 from jobfac.store.retention import Keep
 from jobfac.store.runs import StartRequest
+from tests.support.api_stage import Served
+from tests.support.database import Hand, define, now, start
+from tests.support.engines import DRIVERS
+from tests.support.factory import Factory
+from tests.support.inprocess import InProcess
 
 pytestmark = [pytest.mark.mssql, pytest.mark.parametrize("url", DRIVERS, indirect=True)]
 
@@ -240,8 +241,6 @@ def test_an_operation_happens_once_whichever_answer_is_lost(stage: Stage) -> Non
 
 
 def test_both_doors_do_it_once_and_say_so(stage: Stage, settings: Settings, url: str, tmp_path: Any) -> None:
-    from inprocess import InProcess
-
     with Served(stage.db, settings) as served, InProcess(url, tmp_path) as factory:
         for name, case in CASES.items():
             for act in _doors(case, served, factory):
