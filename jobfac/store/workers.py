@@ -38,6 +38,7 @@ from jobfac.database.dialects import (
     PASS,
     SURVEY,
     Survey,
+    lease_now,
     of,
     read_survey,
     rows,
@@ -140,7 +141,7 @@ def register(conn: sa.Connection, who: Registration, lease: float) -> int:
     }
     insert = worker.insert().values({**values, "started_at": utcnow()})
     worker_id = int(conn.execute(insert.returning(worker.c.id)).scalar_one())
-    times = {"seen_at": utcnow(), "lease_until": utcnow(lease * 1000)}
+    times = {"seen_at": utcnow(), "lease_until": lease_now(lease * 1000)}
     conn.execute(worker_lease.insert().values({"worker_id": worker_id, **times}))
     return worker_id
 
@@ -166,7 +167,7 @@ _IS_ALIVE = sa.text(IS_ALIVE)
 _HAS_RUN_OUT = sa.exists(
     sa.select(worker_lease.c.worker_id)
     .with_hint(worker_lease, PASS, "mssql")
-    .where(worker_lease.c.worker_id == worker.c.id, worker_lease.c.lease_until <= utcnow())
+    .where(worker_lease.c.worker_id == worker.c.id, worker_lease.c.lease_until <= lease_now())
     .where(sa.text("ended = 0"))
 )
 """Condition on a worker. A lease that is being renewed at this moment is passed over, so it has not run out."""
@@ -320,7 +321,7 @@ def expire(conn: sa.Connection, by: str, only: int | None = None) -> Expiry:
 _SILENT = (
     sa.select(worker_lease.c.worker_id)
     .with_hint(worker_lease, PASS, "mssql")
-    .where(sa.text("ended = 0"), worker_lease.c.lease_until <= utcnow())
+    .where(sa.text("ended = 0"), worker_lease.c.lease_until <= lease_now())
     .order_by(worker_lease.c.lease_until)
 )
 """Workers whose lease has run out and has not been ended."""
@@ -336,7 +337,7 @@ def _take_the_dead(conn: sa.Connection, only: int | None) -> list[Any]:
     for row in conn.execute(query.where(worker.c.id.in_(silent), _IS_ALIVE).order_by(worker.c.id)).all():
         end = worker_lease.update().where(worker_lease.c.worker_id == row.id)
         if only is None:  # a heartbeat may have come since
-            end = end.where(worker_lease.c.lease_until <= utcnow())
+            end = end.where(worker_lease.c.lease_until <= lease_now())
         if conn.execute(end.values(ended=True)).rowcount:
             dead.append(row)
     return dead

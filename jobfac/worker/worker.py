@@ -129,6 +129,7 @@ class Worker:
 
         Raises:
             Unreachable: at the start, the database could not be reached or has another schema.
+            DatabaseReplaced: the database file was deleted or replaced; the programs have been ended.
         """
         self._db.check_schema()
         become_subreaper()
@@ -141,6 +142,7 @@ class Worker:
         self._log.info("worker started", action="worker_started", id=self._lease.worker_id)
         try:
             while not self._is_done():
+                self._db.dialect.check_file()
                 self._go_round()
         finally:
             self._leave()

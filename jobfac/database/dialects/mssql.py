@@ -5,6 +5,7 @@ import functools
 import re
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,6 +16,7 @@ from jobfac.database.dialects.nulls import give_types
 from jobfac.database.dialects.rows import SEEK
 from jobfac.database.tables import SCHEMA, run
 from jobfac.database.types import sql_literals
+from jobfac.errors import Refused
 from jobfac.states import HELD, RunState
 
 TRANSIENT = frozenset(
@@ -97,6 +99,21 @@ class Mssql:
         bound(engine)
         return engine
 
+    def create(self) -> None:
+        """Nothing to do: a DBA makes the database."""
+
+    def is_missing(self) -> bool:
+        return False
+
+    def check_file(self) -> None:
+        """Nothing to do: the files are the server's."""
+
+    def back_up(self, url: sa.URL, target: Path) -> None:
+        raise Refused(
+            f"SQL Server makes its own backups: have a DBA run BACKUP DATABASE [{url.database}] TO DISK = N'...' WITH "
+            "CHECKSUM, and back up the log as the shop's plan says."
+        )
+
     def turn(self) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext()  # the server queues its writers itself
 
@@ -114,6 +131,9 @@ class Mssql:
             return True
         numbers, state, text = _told(error.orig if isinstance(error, sa.exc.DBAPIError) else error)
         return bool(numbers & TRANSIENT) or state in BROKEN or any(phrase in text for phrase in PHRASES)
+
+    def lasting_fault(self, error: BaseException) -> str | None:
+        return None
 
     def unmet_requirement(self, conn: sa.Connection) -> str | None:
         try:

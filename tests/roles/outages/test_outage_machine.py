@@ -22,12 +22,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 256 KiB; as root it is mounted here, as anybody else in a user's namespace of a helper."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    if LIBC.mount(b"none", bytes(folder), b"tmpfs", 0, b"size=256k,mode=0777") == 0:
+    if LIBC.mount(b"none", bytes(folder), b"tmpfs", 0, b"size=256k,mode=0700") == 0:
         yield folder
         LIBC.umount2(bytes(folder), 2)
         return
     words = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
-    script = 'mount -t tmpfs -o size=256k,mode=0777 none "$1" && echo ready && read line'
+    script = 'mount -t tmpfs -o size=256k,mode=0700 none "$1" && echo ready && read line'
     with subprocess.Popen(
         [*words, script, "sh", str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as helper:
