@@ -1,8 +1,8 @@
 """The notifier: delivers notifications in threads of its own, so that a slow receiver delays no other duty.
 
-It sleeps until it is woken, works until nothing is due, and sleeps again. Each notification is leased before it is sent,
-so any number of notifiers work side by side. If one is killed, its leases expire and another notifier sends the same
-notifications, perhaps for the second time, with the same ids.
+It sleeps until it is woken, works until nothing is due, and sleeps again. Each notification is leased before it is
+sent, so any number of notifiers work side by side. If one is killed, its leases expire and another notifier sends the
+same notifications, perhaps for the second time, with the same ids.
 """
 
 import threading
