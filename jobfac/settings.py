@@ -12,12 +12,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from jobfac.errors import JobfacError, Kind
+
 CENTURY = 100 * 365 * 86400
 """The longest that anything is kept, in seconds."""
 
 
-class SettingsError(Exception):
+class SettingsError(JobfacError):
     """A setting that cannot be used; the text names it and what would be right."""
+
+    kind = Kind.MISCONFIGURED
 
 
 @dataclass(frozen=True)

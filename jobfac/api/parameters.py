@@ -177,10 +177,10 @@ class LinkQuery(Parameters):
     token: str = Field(description="The link's token, which is good for one use.")
 
 
-class StartHeaders(Parameters):
+class KeyHeaders(Parameters):
     key: str | None = Field(
         None, alias="Idempotency-Key", min_length=1, max_length=200, pattern=r"^[\x21-\x7e]+$",
-        description="The same key gives the same run of the job, however often it is asked for.",
+        description="The same key gives the same run, however often the request is repeated.",
     )  # fmt: skip
 
 

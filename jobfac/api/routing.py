@@ -18,10 +18,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from jobfac.api.auth import Gate
+from jobfac.api.auth import PATIENCE, Gate
 from jobfac.api.live.feed import Live
 from jobfac.api.problems import Problem, invalid
 from jobfac.database.engine import Database
+from jobfac.operations import caller as operations
 from jobfac.store.api_keys import Caller, Role
 from jobfac.telemetry.traces import Traces
 
@@ -77,6 +78,17 @@ class Ask:
     headers: Any
     body: Any
 
+    @property
+    def by(self) -> operations.Caller:
+        """The caller as the operations know it."""
+        return operations.Caller(
+            self.caller.name,
+            self.caller.categories,
+            PATIENCE,
+            self.service.traces,
+            self.request.headers.get("traceparent"),
+        )
+
 
 class Answer(NamedTuple):
     """A JSON answer."""
@@ -89,7 +101,8 @@ class Answer(NamedTuple):
 @dataclass(frozen=True, kw_only=True)
 class Call:
     """A method of a path. The handler takes an ``Ask`` and returns an ``Answer`` or a ``Response``; a plain function
-    runs in a thread, a coroutine function must not block.
+    runs in a thread, a coroutine function must not block. Its docstring describes the call: the first paragraph is the
+    summary, the others are the description.
 
     ``role``: whom it takes, None: everybody, without a key. ``everywhere``: not for keys that are limited to
     categories. ``answers``: by status the model, None for no content. ``texts``: other media of the 200 answer, with
@@ -100,10 +113,8 @@ class Call:
     method: str
     path: str
     handler: Callable[[Ask], Any]
-    summary: str
     role: Role | None = Role.VIEWER
     everywhere: bool = False
-    description: str = ""
     query: type[BaseModel] = Nothing
     headers: type[BaseModel] = Nothing
     body: Any = None
@@ -111,6 +122,21 @@ class Call:
     answers: Mapping[int, Any] = field(default_factory=dict)
     texts: Mapping[str, Any] = field(default_factory=dict)
     errors: tuple[int, ...] = ()
+
+    @property
+    def summary(self) -> str:
+        """What the call does, without a full stop."""
+        return self._paragraphs()[0].removesuffix(".")
+
+    @property
+    def description(self) -> str:
+        """What else there is to know of the call, empty if nothing."""
+        return " ".join(self._paragraphs()[1:])
+
+    def _paragraphs(self) -> list[str]:
+        text = inspect.getdoc(self.handler)
+        assert text, f"the handler of {self.method} {self.path} has no docstring"
+        return [" ".join(paragraph.split()) for paragraph in text.split("\n\n")]
 
 
 def routes(table: Iterable[Call]) -> list[Route]:

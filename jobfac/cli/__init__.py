@@ -6,11 +6,11 @@ import os
 import re
 import sys
 
-from typer import Abort
-from typer._click.exceptions import ClickException, NoArgsIsHelpError, UsageError
+from typer import Abort, TyperException
 
 from jobfac.cli import common
-from jobfac.cli.listing import Commands
+from jobfac.cli.listing import Commands, UsageHelp
+from jobfac.errors import JobfacError
 
 COMMANDS = {
     "up": ("roles:up", "All roles in one process, on the configured database."),
@@ -76,14 +76,15 @@ def main() -> None:
 
 def _explain(error: Exception) -> int:
     """Say in a sentence what went wrong and return the exit code. What is a bug goes on as a traceback."""
-    if isinstance(error, common.Failure):
+    if isinstance(error, JobfacError):
         common.note(str(error))
-        return error.code
-    if isinstance(error, NoArgsIsHelpError):
+        return error.exit_code
+    if isinstance(error, UsageHelp):
         common.note(error.format_message())
         return common.USAGE
-    if isinstance(error, ClickException):
-        used = error.ctx.command_path if isinstance(error, UsageError) and error.ctx else "jobfac"
+    if isinstance(error, TyperException):
+        context = getattr(error, "ctx", None)  # errors of usage know the command that they concern
+        used = context.command_path if context else "jobfac"
         said = re.sub(r"^Invalid value for '(.+?)': Input should be ", r"\1 must be ", error.format_message())
         said = said.removesuffix(", unable to parse string as an integer")
         end = "" if said.endswith((".", "?")) else "."
@@ -95,19 +96,4 @@ def _explain(error: Exception) -> int:
     if isinstance(error, Abort):
         common.note("Aborted.")
         return common.UNSUCCESSFUL
-    from jobfac.definitions import DefinitionError
-    from jobfac.errors import NotFound, Refused, Unreachable
-    from jobfac.programs import StartError
-    from jobfac.settings import SettingsError
-
-    codes: dict[type[Exception], int] = {
-        Unreachable: common.UNREACHABLE,
-        NotFound: common.NOT_FOUND,
-        Refused: common.REFUSED,
-    }
-    codes |= {DefinitionError: common.USAGE, SettingsError: common.USAGE, StartError: common.UNSUCCESSFUL}
-    for kind, code in codes.items():
-        if isinstance(error, kind):
-            common.note(str(error))
-            return code
     raise error

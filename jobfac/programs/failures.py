@@ -6,8 +6,10 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from jobfac.errors import JobfacError
 
-class StartError(Exception):
+
+class StartError(JobfacError):
     """A program could not be started. str() is one sentence that names the thing and the remedy."""
 
 

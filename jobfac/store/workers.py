@@ -272,10 +272,13 @@ def give_up(conn: sa.Connection, run_ids: Collection[int], why: str, by: str) ->
     return _settle(conn, run.c.id.in_(run_ids), why, by) if run_ids else []
 
 
-def drain(conn: sa.Connection, worker_id: int) -> bool:
-    """Ask a worker to take nothing more and to leave when it is done. False: it is not alive."""
-    change = worker.update().where(worker.c.id == worker_id, worker.c.state.in_(ALIVE))
-    return conn.execute(change.values(state=WorkerState.DRAINING)).rowcount == 1
+def drain(conn: sa.Connection, worker_id: int) -> WorkerState | None:
+    """Ask a worker to take nothing more and to leave when it is done; its state before, None if it is not alive."""
+    change = worker.update().where(worker.c.id == worker_id, worker.c.state == WorkerState.ACTIVE)
+    if conn.execute(change.values(state=WorkerState.DRAINING)).rowcount:
+        return WorkerState.ACTIVE
+    found = conn.execute(sa.select(worker.c.state).where(worker.c.id == worker_id, _IS_ALIVE)).scalar()
+    return None if found is None else WorkerState(found)
 
 
 def leave(conn: sa.Connection, worker_id: int) -> list[Finished]:

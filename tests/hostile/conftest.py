@@ -1,6 +1,7 @@
 """An API on SQLite, for tests of what an attacker or a bad night must not achieve."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -21,9 +22,7 @@ def served(sqlite_url: str) -> Iterator[Served]:
 
 
 @pytest.fixture
-def real_fleet(sqlite_url: str, tmp_path: object) -> Iterator[Fleet]:
+def real_fleet(sqlite_url: str, tmp_path: Path) -> Iterator[Fleet]:
     """Roles as processes of their own."""
-    from pathlib import Path
-
-    with Factory(sqlite_url, Path(str(tmp_path))) as factory, Fleet(factory) as fleet:
+    with Factory(sqlite_url, tmp_path) as factory, Fleet(factory) as fleet:
         yield fleet

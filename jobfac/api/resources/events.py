@@ -18,7 +18,12 @@ from jobfac.store.api_keys import Caller
 
 
 async def get_events(ask: Ask) -> Response:
-    """The stream."""
+    """Follow runs and workers.
+
+    Events `run` (`id`, `run_id`, `job`, `attempt`, `at`, `event`, `by`, `detail`), `progress` (`run_id`, `job`,
+    `attempt`, `progress`, `message`) and `worker` (a worker). Resumable with `Last-Event-ID`; around the place of
+    resumption an event may be told twice, with the same `id` in its data.
+    """
     query: parameters.EventsQuery = ask.query
     after = query.after
     if after is None and ask.headers.last_event_id:
@@ -76,13 +81,6 @@ CALLS = (
         method="GET",
         path="/v1/events",
         handler=get_events,
-        summary="Follow runs and workers",
-        description=(
-            "Events `run` (`id`, `run_id`, `job`, `attempt`, `at`, `event`, `by`, `detail`), `progress` "
-            "(`run_id`, `job`, `attempt`, `progress`, `message`) and `worker` (a worker). Resumable with "
-            "`Last-Event-ID`; around the place of resumption an event may be told twice, with the same `id` in its "
-            "data."
-        ),
         query=parameters.EventsQuery,
         headers=parameters.EventsHeaders,
         texts={MEDIA: models.LiveEvent},

@@ -1,4 +1,4 @@
-"""What watches over the API asks of it, and what a person opens in a browser."""
+"""Calls of monitoring systems, and of a person's browser."""
 
 from starlette.responses import HTMLResponse, Response
 
@@ -9,28 +9,31 @@ from jobfac.api.routing import Answer, Ask, Call
 
 
 async def health(ask: Ask) -> Answer:
-    """The process answers, even while all threads are busy."""
+    """Check that the process is alive, even while all threads are busy."""
     return Answer({"status": "ok"})
 
 
 def ready(ask: Ask) -> Answer:
-    """The database can be reached and has the right schema."""
+    """Check that it can serve: that the database can be reached and has the right schema."""
     ask.service.db.check_schema()
     return Answer({"status": "ok"})
 
 
 def scrape(ask: Ask) -> Response:
-    """For Prometheus."""
+    """Read metrics in the format of Prometheus.
+
+    Needs a viewer's key, which Prometheus sends with `authorization: {credentials: KEY}`.
+    """
     return Response(ask.request.app.state.metrics.scrape(), media_type=metrics.MEDIA)
 
 
 def document(ask: Ask) -> Answer:
-    """This API, described."""
+    """Read this document."""
     return Answer(ask.request.app.state.document)
 
 
 def login(ask: Ask) -> Response:
-    """Exchange a link's token for a session."""
+    """Log a browser in with the link that `jobfac up` printed."""
     # Not a redirect: after one that began elsewhere a browser would hold a strict cookie back.
     answer = HTMLResponse('<!doctype html><meta http-equiv="refresh" content="0; url=/"><a href="/">Go on</a>')
     if ask.request.method == "HEAD":  # a preview of the link by a mail or chat program must not use it up
@@ -58,7 +61,6 @@ CALLS = (
         method="GET",
         path="/healthz",
         handler=health,
-        summary="Is the process alive",
         role=None,
         answers={200: models.Health},
     ),
@@ -66,7 +68,6 @@ CALLS = (
         method="GET",
         path="/readyz",
         handler=ready,
-        summary="Can it serve: is the database there, with the right schema",
         role=None,
         answers={200: models.Health},
     ),
@@ -74,8 +75,6 @@ CALLS = (
         method="GET",
         path="/metrics",
         handler=scrape,
-        summary="Metrics for Prometheus",
-        description="Needs a viewer's key, which Prometheus sends with `authorization: {credentials: KEY}`.",
         everywhere=True,
         texts={"text/plain": "Prometheus' text format."},
     ),
@@ -83,7 +82,6 @@ CALLS = (
         method="GET",
         path="/openapi.json",
         handler=document,
-        summary="This document",
         role=None,
         answers={200: dict},
     ),
@@ -91,7 +89,6 @@ CALLS = (
         method="GET",
         path="/login",
         handler=login,
-        summary="Log a browser in with the link that `jobfac up` printed",
         role=None,
         query=parameters.LinkQuery,
         texts={"text/html": "A page that leads on."},

@@ -12,8 +12,8 @@ from uuid import uuid4
 import httpx
 
 from jobfac.cli.client.protocol import Object, Text
-from jobfac.cli.common import REFUSED, USAGE, Failure
-from jobfac.errors import NotFound, Refused, Unreachable
+from jobfac.cli.common import USAGE, Failure
+from jobfac.errors import Kind, NotFound, Refused, Unreachable
 from jobfac.states import FINAL, HELD
 from jobfac.store.overview import DUE, ENDED, RUNNING, Overview, Waiting
 
@@ -251,14 +251,8 @@ class Remote:
             detail = str(answer.json()["detail"])
         except (ValueError, KeyError, TypeError):
             detail = f"{self._url} answered {answer.status_code} and is perhaps no API of jobfac; check JOBFAC_API_URL."
-        match answer.status_code:
-            case 404:
-                raise NotFound(detail)
-            case 409:
-                raise Refused(detail)
-            case 401 | 403 | 429:
-                raise Failure(REFUSED, detail)
-            case status if status >= 500:
-                raise Unreachable(detail)
-            case _:
-                raise Failure(USAGE, detail)
+        if answer.status_code >= 500:
+            raise Unreachable(detail)
+        kind = Kind.of_status(answer.status_code) or Kind.INVALID
+        known = {one.kind: one for one in (NotFound, Refused)}
+        raise known[kind](detail) if kind in known else Failure(kind.exit_code, detail)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from jobfac.cli.common import USAGE, Json, database, fail, group, print_json, print_table, settings
+from jobfac.cli.common import USAGE, Json, database, fail, group, local_caller, print_json, print_table, settings
 
 app = group("The database's schema.")
 
@@ -71,8 +71,9 @@ def config(as_json: Json = False) -> None:
 
 def purge() -> None:
     """Remove finished runs that are older than their job's retention, now."""
-    from jobfac.store import retention
+    from jobfac.operations import retention
+    from jobfac.store.retention import Keep
 
     with database() as db:
-        count = retention.purge_all(db, retention.Keep.of(settings()))
+        count = retention.purge(db, local_caller(), Keep.of(settings()))
     typer.echo(f"{count} runs were removed")

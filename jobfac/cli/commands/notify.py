@@ -10,10 +10,10 @@ from jobfac.cli.common import (
     UNSUCCESSFUL,
     USAGE,
     Json,
-    caller,
     database,
     fail,
     group,
+    local_caller,
     note,
     print_json,
     print_table,
@@ -147,12 +147,12 @@ def requeue(
     all_dead: Annotated[bool, typer.Option("--all-dead", help="Every dead one.")] = False,
 ) -> None:
     """Let dead notifications be tried again."""
-    from jobfac.store import outbox
+    from jobfac.operations import notifications
 
     if bool(notification) == all_dead:
         fail(USAGE, "Give the ids of notifications, or --all-dead.")
     with database() as db:
-        done = db.transact(outbox.requeue, notification or None, caller())
+        done = notifications.requeue(db, local_caller(), notification or None)
     if missing := sorted(set(notification or ()) - set(done)):
         note(f"Not dead, so left alone: {', '.join(map(str, missing))}; `jobfac notify list` shows their states.")
     if notification and not done:

@@ -12,7 +12,7 @@ from jobfac.store.runs.reading import attempts, find, get, present
 from jobfac.store.runs.repeats import check_repeat
 from jobfac.store.runs.request import StartRequest
 from jobfac.store.runs.retry import retry_delay
-from jobfac.store.runs.starting import retry, start, start_each, start_many
+from jobfac.store.runs.starting import retry, start, start_each, start_many, started_with
 from jobfac.store.runs.stopping import Stopped, request_stop
 from jobfac.store.runs.subscribers import snapshots
 
@@ -43,4 +43,5 @@ __all__ = [
     "start",
     "start_each",
     "start_many",
+    "started_with",
 ]

@@ -31,8 +31,10 @@ KEY_LIMIT = 200
 """Characters of a start's key at most."""
 
 
-def start(conn: sa.Connection, request: StartRequest) -> int:
+def start(conn: sa.Connection, request: StartRequest, *, new_key: bool = False) -> int:
     """Insert a run and return its id. Look at its state: the already-running policy may have made it ``denied``.
+
+    ``new_key``: the caller has called ``started_with`` in this transaction and found no run.
 
     Raises:
         NotFound: there is no such job.
@@ -41,19 +43,25 @@ def start(conn: sa.Connection, request: StartRequest) -> int:
             sequence, by job for a program, or for a job that is not in the sequence; or the key was used for a start
             that was different.
     """
-    if request.key is not None:
-        # Two with the same key: the second waits here. The lock is on one key of ix_run_start_key, or on the gap where
-        # it would be: others wait only for a start whose new key falls into the same gap, and that is short. Without a
-        # seek it would be a lock on all runs.
-        found = conn.execute(
-            sa.select(run.c.id)
-            .with_hint(run, "WITH (FORCESEEK, UPDLOCK, HOLDLOCK)", "mssql")
-            .where(run.c.job == request.job, run.c.start_key == request.key)
-        ).scalar()
-        if found is not None:
-            check_repeat(conn, int(found), request)
-            return int(found)
+    if not new_key and (found := started_with(conn, request.job, request.key)) is not None:
+        check_repeat(conn, found, request)
+        return found
     return _insert(conn, request, _checked(conn, request), 1)[0]
+
+
+def started_with(conn: sa.Connection, job: str, key: str | None) -> int | None:
+    """The run of the job that was started with this key, None if there is none. It stays so for this transaction."""
+    if key is None:
+        return None
+    # Of two with the same key the second waits here. The lock is on one key of ix_run_start_key, or on the gap where it
+    # would be: others wait only for a start whose new key falls into the same gap, and that is short. Without a seek it
+    # would be a lock on all runs.
+    found = conn.execute(
+        sa.select(run.c.id)
+        .with_hint(run, "WITH (FORCESEEK, UPDLOCK, HOLDLOCK)", "mssql")
+        .where(run.c.job == job, run.c.start_key == key)
+    ).scalar()
+    return None if found is None else int(found)
 
 
 def start_many(conn: sa.Connection, request: StartRequest, count: int) -> list[int]:
@@ -90,10 +98,12 @@ def start_each(conn: sa.Connection, requests: Sequence[StartRequest]) -> list[in
     return [answers[position] for position in range(len(requests))]
 
 
-def retry(conn: sa.Connection, run_id: int, by: str, overrides: Mapping[str, Any] | None = None) -> int:
+def retry(
+    conn: sa.Connection, run_id: int, by: str, overrides: Mapping[str, Any] | None = None, key: str | None = None
+) -> int:
     """Run a finished run again, with the same arguments and payload and the job's present definition: a new run's id.
 
-    ``overrides`` replace those of the run, key by key.
+    ``overrides`` replace those of the run, key by key. ``key``: the new run's start key, which is not looked for here.
 
     Raises:
         NotFound: there is no such run, or its job is gone.
@@ -111,6 +121,7 @@ def retry(conn: sa.Connection, run_id: int, by: str, overrides: Mapping[str, Any
         arguments=None if row["arguments"] is None else json.loads(row["arguments"]),
         payload=row["payload"],
         priority=row["priority"],
+        key=key,
         overrides=said or None,
         manual=False,
         retry_of=run_id,

@@ -3,6 +3,7 @@
 import itertools
 import json
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from jobfac.store.workers import LeaseLost
 from tests.support.database import Hand, attempts, define, events, get, now, start, state, states, together
 
 
-def fleet(db: Database) -> dict[str, dict[str, object]]:
+def fleet(db: Database) -> dict[str, dict[str, Any]]:
     with db.read() as conn:
         return {row["name"]: dict(row) for row in workers.workers(conn)}
 

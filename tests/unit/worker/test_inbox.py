@@ -124,7 +124,8 @@ def test_a_signal_handler_may_interrupt_any_use(woken: Woken, alarm: None) -> No
 
 def test_the_agenda_follows_the_last_survey_and_heartbeat(woken: Woken) -> None:
     agenda = Agenda(heartbeat=5.0)
-    assert agenda.queues_to_read == 0
+    at_first = agenda.queues_to_read
+    assert at_first == 0
     woken.inbox.put_survey(survey(queues=3, stops=[(1, 1, "now")], held=1), held=0)
     woken.inbox.put_beat(Beat(0.0))
     agenda.absorb(woken.inbox.take(), 100.0)
