@@ -15,7 +15,10 @@ from jobfac.cli.commands.roles import stop_sentence
             "Stopping: 2 programs run; waiting up to 1m30s, then restartable runs go back into the queue. Press Ctrl-C "
             "again (or send a second signal) to stop without waiting.",
         ),
-        (1, 60.0, False, "Stopping at once: 1 program runs and will be stopped; restartable runs go back into the queue."),
+        (
+            1, 60.0, False,
+            "Stopping at once: 1 program runs and will be stopped; restartable runs go back into the queue.",
+        ),
     ],
 )  # fmt: skip
 def test_what_it_waits_for(running: int, limit: float, first: bool, sentence: str) -> None:
