@@ -46,8 +46,11 @@ class Settings:
         default=0.5, metadata={"help": "seconds between two looks at the spooled output", "above": 0}
     )
     wait: str = field(
-        default="server",
-        metadata={"help": "SQL Server: wait for work in the `server`, or by `polling`", "words": ("server", "polling")},
+        default="auto",
+        metadata={
+            "help": "SQL Server: wait for work in the `server`, or by `polling`; `auto`: by the edition",
+            "words": ("auto", "server", "polling"),
+        },
     )
     wait_seconds: float = field(
         default=5.0, metadata={"help": "SQL Server: how long one wait lasts at most", "above": 0}

@@ -2,7 +2,10 @@
 
 from lock_order import Order
 
-WAITING = "DECLARE @taken INT; EXEC @taken = sp_getapplock @Resource = ?, @LockTimeout = 20000; IF @taken < 0 THROW 5, N'', 1;"
+WAITING = (
+    "DECLARE @taken INT; EXEC @taken = sp_getapplock @Resource = ?, @LockTimeout = 20000; "
+    "IF @taken < 0 THROW 5, N'', 1;"
+)
 TRYING = WAITING.replace("20000", "0")
 UPDATE = "UPDATE jobfac.run SET state = 'queued' WHERE jobfac.run.id = ?"
 
