@@ -1,27 +1,116 @@
-"""Errors that a caller is told: each is one sentence that names the thing and the remedy."""
+"""Errors that a caller is told about, and the one table of what each edge makes of them.
+
+Each error is one sentence that names the thing and the remedy. Its class has a ``Kind``, a row of the table: the exit
+code of the command line, the HTTP status and the problem type of the API.
+"""
+
+from enum import Enum
+from typing import ClassVar
+
+DONE, UNSUCCESSFUL, USAGE, NOT_FOUND, REFUSED, UNREACHABLE = range(6)
+"""Exit codes: done; the run did not succeed; wrong usage or invalid definition; not found; refused; no database."""
 
 
-class Unreachable(Exception):
+class Kind(Enum):
+    """A kind of error. Where several kinds have one status, the first is the one that the status stands for."""
+
+    #               exit code, status, problem type, title
+    MALFORMED = (USAGE, 400, "malformed", "The request cannot be read")
+    UNAUTHORIZED = (REFUSED, 401, "unauthorized", "A valid key is needed")
+    FORBIDDEN = (REFUSED, 403, "forbidden", "That is not allowed")
+    MISSING = (NOT_FOUND, 404, "not-found", "There is no such thing")
+    METHOD_NOT_ALLOWED = (USAGE, 405, "method-not-allowed", "This method is not allowed here")
+    TIMEOUT = (UNREACHABLE, 408, "timeout", "The request did not come in time")
+    CONFLICT = (REFUSED, 409, "conflict", "The present state does not allow it")
+    PRECONDITION_FAILED = (REFUSED, 412, "precondition-failed", "It was changed meanwhile")
+    TOO_LARGE = (USAGE, 413, "too-large", "The body is too large")
+    NOT_JSON = (USAGE, 415, "not-json", "The body must be JSON")
+    WRONG_HOST = (USAGE, 421, "wrong-host", "This server does not answer for that host")
+    INVALID = (USAGE, 422, "invalid", "The request is not valid")
+    TOO_MANY_FAILURES = (REFUSED, 429, "too-many-failures", "Too many failed logins")
+    BUG = (UNREACHABLE, 500, "bug", "Something unexpected went wrong")
+    MISCONFIGURED = (USAGE, 500, "misconfigured", "A setting cannot be used")
+    FAILED = (UNSUCCESSFUL, 500, "unsuccessful", "It did not succeed")
+    UNAVAILABLE = (UNREACHABLE, 503, "unavailable", "It cannot be served right now")
+
+    def __init__(self, exit_code: int, status: int, problem: str, title: str) -> None:
+        self.exit_code = exit_code
+        self.status = status
+        self.problem = problem
+        self.title = title
+
+    @staticmethod
+    def of_status(status: int) -> "Kind | None":
+        """The kind that an HTTP status stands for, None if jobfac does not use it."""
+        return next((kind for kind in Kind if kind.status == status), None)
+
+
+class JobfacError(Exception):
+    """The base of every error that a caller is told about; ``str()`` is the sentence."""
+
+    kind: ClassVar[Kind] = Kind.FAILED
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of a command that ends with this error."""
+        return self.kind.exit_code
+
+
+class Unreachable(JobfacError):
     """The database cannot be reached, or not used as it is; the text says which and what to do."""
+
+    kind = Kind.UNAVAILABLE
 
 
 class WrongSchema(Unreachable):
     """The database has no schema of jobfac, or one of another version."""
 
 
-class NotFound(Exception):
+class DatabaseReplaced(Unreachable):
+    """The database file was deleted or replaced under this process, which has to stop."""
+
+
+class NotFound(JobfacError):
     """There is no such thing; the text names it."""
 
+    kind = Kind.MISSING
 
-class Refused(Exception):
+
+class Refused(JobfacError):
     """The job's definition or its present state does not allow this; the text says why and what would."""
+
+    kind = Kind.CONFLICT
+
+
+class Forbidden(JobfacError):
+    """The caller may not do this; the text says what the caller may do."""
+
+    kind = Kind.FORBIDDEN
+
+
+class Outdated(JobfacError):
+    """The caller's condition no longer holds, because something was changed; the text says what there is now."""
+
+    kind = Kind.PRECONDITION_FAILED
+
+
+def no_schema() -> WrongSchema:
+    """The database is empty, or its file is not there yet."""
+    return WrongSchema(
+        "The database has no jobfac schema yet; run `jobfac db upgrade`, or let a DBA run `jobfac db script`."
+    )
 
 
 def no_run(run_id: int) -> NotFound:
-    """There is no such run."""
+    """The error for a run that does not exist."""
     return NotFound(f"There is no run {run_id}; `jobfac runs list` shows what there is.")
 
 
 def no_job(job_id: str) -> NotFound:
-    """There is no such job."""
+    """The error for a job that does not exist."""
     return NotFound(f"There is no job '{job_id}'; `jobfac jobs list` shows what there is.")
+
+
+def no_worker(worker_id: int) -> NotFound:
+    """The error for a worker that does not exist or is not alive."""
+    return NotFound(f"There is no live worker {worker_id}; `jobfac workers list` shows the fleet.")

@@ -4,9 +4,10 @@ import os
 from pathlib import Path
 
 from jobfac.definitions import Secret
+from jobfac.errors import JobfacError
 
 
-class SecretError(Exception):
+class SecretError(JobfacError):
     """A secret that cannot be found here; the text names the reference, never a value."""
 
 

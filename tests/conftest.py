@@ -1,7 +1,6 @@
 """The engines under test, a fresh database for each test on each of them, and the factory's own commands."""
 
 import itertools
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,34 +8,13 @@ from typing import Any
 
 import pytest
 
-import lock_order
-from factory import Factory
-from inprocess import InProcess
 from jobfac.database.engine import Database
 from jobfac.errors import Unreachable
 from jobfac.settings import Settings
-
-try:
-    import pyodbc as _pyodbc
-
-    HAS_ODBC = bool(_pyodbc.version)
-except ImportError:
-    HAS_ODBC = False
-
-CC = shutil.which("cc")
-
-DRIVERS = [*(["pyodbc"] if HAS_ODBC else []), "mssqlpython"]
-"""They go through the mssql dialect and are the real ones; what answers them is the TDS test server."""
-
-ENGINES = ["sqlite", *DRIVERS]
-
-EACH_DIALECT = ENGINES[:2]
-"""For fleets that are long under way: the drivers differ in values, errors and outages, which ``tests/database`` and
-shorter tests of roles meet with each of them, and not in what workers and schedulers make of the statements."""
-
-REAL = os.environ.get("JOBFAC_TEST_MSSQL_URL")
-if REAL:
-    ENGINES.append("real")
+from tests.support import lock_order
+from tests.support.engines import CC, DRIVERS, ENGINES, HAS_ODBC, REAL
+from tests.support.factory import Factory
+from tests.support.inprocess import InProcess
 
 _numbers = itertools.count(1)
 
@@ -73,7 +51,7 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def postgres_dsn() -> Iterator[str]:
     """The PostgreSQL behind all test servers of this process."""
-    from sqlserver import postgres
+    from tests.tds_server import postgres
 
     with postgres.running() as dsn:
         yield dsn
@@ -86,7 +64,7 @@ def tds(postgres_dsn: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     At the end every distinct statement that came over the wire is parsed by Microsoft's grammar, and none may have come
     with more than one declaration of its parameters.
     """
-    from sqlserver import grammar, harness
+    from tests.tds_server import grammar, harness
 
     captured = tmp_path_factory.mktemp("captured")
     with harness.serving(postgres_dsn, capture=captured) as server, server.database("migrated") as name:
@@ -117,7 +95,7 @@ def url(request: pytest.FixtureRequest) -> Iterator[str]:
     elif request.param == "real":
         yield from _real_url()
     else:
-        from sqlserver import harness
+        from tests.tds_server import harness
 
         server = request.getfixturevalue("tds")
         with server.database(f"test{next(_numbers)}", template="migrated") as name:

@@ -12,8 +12,8 @@ from pydantic.json_schema import models_json_schema
 from jobfac.api.examples import EXAMPLES, PATH_EXAMPLES
 from jobfac.api.models import ProblemDocument
 from jobfac.api.problems import MEDIA as PROBLEM
-from jobfac.api.problems import TITLES
 from jobfac.api.routing import Call, Nothing
+from jobfac.errors import Kind
 
 REF = "#/components/schemas/{model}"
 
@@ -44,7 +44,7 @@ def document(table: Iterable[Call]) -> dict[str, Any]:
         "paths": paths,
         "components": {
             "schemas": _schemas(table),
-            "responses": {str(status): _problem(status) for status in sorted(TITLES)},
+            "responses": {str(kind.status): _problem(kind) for kind in Kind if kind == Kind.of_status(kind.status)},
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": "A key of jobfac."}},
         },
     }
@@ -92,7 +92,7 @@ def errors(call: Call) -> list[int]:
     if call.query is not Nothing or call.headers is not Nothing:
         found |= {422}
     if call.body is not None:
-        found |= {400, 413, 415, 422}
+        found |= {400, 408, 413, 415, 422}
     return sorted(found)
 
 
@@ -166,13 +166,18 @@ def _header(name: str) -> dict[str, Any]:
     return {"description": HEADERS[name], "schema": {"type": "string"}}
 
 
-def _problem(status: int) -> dict[str, Any]:
-    word, title = TITLES[status]
-    example: dict[str, Any] = {"type": f"urn:jobfac:problem:{word}", "title": title, "status": status, "detail": "..."}
+def _problem(kind: Kind) -> dict[str, Any]:
+    status = kind.status
+    example: dict[str, Any] = {
+        "type": f"urn:jobfac:problem:{kind.problem}",
+        "title": kind.title,
+        "status": status,
+        "detail": "...",
+    }
     if status == 422:
         example["errors"] = [{"field": "priority", "message": "Input should be less than or equal to 1000"}]
     shown: dict[str, Any] = {
-        "description": title,
+        "description": kind.title,
         "content": {PROBLEM: {"schema": {"$ref": REF.format(model="ProblemDocument")}, "example": example}},
     }
     if status in (429, 503):

@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 problem documents: whatever goes wrong, a client gets the same form."""
+"""Errors as RFC 9457 problem documents: every error has the same form. ``jobfac.errors`` has the table of kinds."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
@@ -8,41 +8,26 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from jobfac.api.seldom import Seldom
 from jobfac.definitions import DefinitionError
-from jobfac.errors import NotFound, Refused, Unreachable
+from jobfac.errors import JobfacError, Kind, Unreachable
 from jobfac.telemetry.logs import logger
 
 log = logger("jobfac.api")
 
 MEDIA = "application/problem+json"
 
+_seldom = Seldom()
+
 RETRY_AFTER = 5
-"""Seconds after which a client may try again what failed because the database was away or too much was open."""
+"""Seconds after which a client may repeat a request that failed because the database was away or too much was open."""
 
 LONGEST_PATH = 200
 """Characters of a path that are repeated in an error."""
 
-TITLES = {
-    400: ("malformed", "The request cannot be read"),
-    401: ("unauthorized", "A valid key is needed"),
-    403: ("forbidden", "That is not allowed"),
-    404: ("not-found", "There is no such thing"),
-    405: ("method-not-allowed", "This method is not allowed here"),
-    409: ("conflict", "The present state does not allow it"),
-    412: ("precondition-failed", "It was changed meanwhile"),
-    413: ("too-large", "The body is too large"),
-    415: ("not-json", "The body must be JSON"),
-    421: ("wrong-host", "This server does not answer for that host"),
-    422: ("invalid", "The request is not valid"),
-    429: ("too-many-failures", "Too many failed logins"),
-    500: ("bug", "Something unexpected went wrong"),
-    503: ("unavailable", "It cannot be served right now"),
-}
-"""By status: the end of the problem's type, and its title."""
 
-
-class Problem(Exception):
-    """An answer that is an error. ``extra`` are further members of the document."""
+class Problem(JobfacError):
+    """An error of the HTTP edge itself, with its status. ``extra``: further members of the document."""
 
     def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None, **extra: Any) -> None:
         super().__init__(detail)
@@ -54,10 +39,10 @@ class Problem(Exception):
 
 def answer(problem: Problem) -> Response:
     """The problem document."""
-    word, title = TITLES.get(problem.status) or ("http", HTTPStatus(problem.status).phrase)
+    kind = Kind.of_status(problem.status)
     document = {
-        "type": f"urn:jobfac:problem:{word}",
-        "title": title,
+        "type": f"urn:jobfac:problem:{kind.problem if kind else 'http'}",
+        "title": kind.title if kind else HTTPStatus(problem.status).phrase,
         "status": problem.status,
         "detail": problem.detail,
         **problem.extra,
@@ -94,12 +79,11 @@ async def _http(request: Request, error: Exception) -> Response:
     return answer(Problem(error.status_code, detail, headers))
 
 
-async def _not_found(request: Request, error: Exception) -> Response:
-    return answer(Problem(404, str(error)))
-
-
-async def _refused(request: Request, error: Exception) -> Response:
-    return answer(Problem(409, str(error)))
+async def _known(request: Request, error: Exception) -> Response:
+    assert isinstance(error, JobfacError)
+    if error.kind.status == Kind.BUG.status:
+        raise error  # no request causes it, so that its text is for the log
+    return answer(Problem(error.kind.status, str(error)))
 
 
 async def _definition(request: Request, error: Exception) -> Response:
@@ -108,8 +92,10 @@ async def _definition(request: Request, error: Exception) -> Response:
 
 
 async def _unreachable(request: Request, error: Exception) -> Response:
-    # The sentence names the server; who asks without a key need not know it.
-    log.warning("database unreachable", action="api_unreachable", path=request.url.path, reason=str(error))
+    # The sentence names the database server, which a client without a key must not learn.
+    if (left_out := _seldom.due("unreachable")) is not None:
+        path = request.url.path
+        log.warning("database unreachable", action="api_unreachable", path=path, reason=str(error), left_out=left_out)
     detail = "The database cannot be reached or used right now; the server's log says more. Try again."
     return answer(Problem(503, detail, {"Retry-After": str(RETRY_AFTER)}))
 
@@ -121,10 +107,9 @@ async def _bug(request: Request, error: Exception) -> Response:
 HANDLERS: dict[Any, Callable[[Request, Exception], Awaitable[Response]]] = {
     Problem: _problem,
     HTTPException: _http,
-    NotFound: _not_found,
-    Refused: _refused,
+    JobfacError: _known,
     DefinitionError: _definition,
     Unreachable: _unreachable,
     Exception: _bug,
 }
-"""What becomes of each exception that an endpoint raises."""
+"""The answer to each exception that an endpoint raises; the nearest class counts."""

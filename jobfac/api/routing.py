@@ -2,6 +2,7 @@
 and the test of the roles are all made from it.
 """
 
+import asyncio
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,15 +18,19 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from jobfac.api.auth import Gate
+from jobfac.api.auth import PATIENCE, Gate
 from jobfac.api.live.feed import Live
 from jobfac.api.problems import Problem, invalid
 from jobfac.database.engine import Database
+from jobfac.operations import caller as operations
 from jobfac.store.api_keys import Caller, Role
 from jobfac.telemetry.traces import Traces
 
 BODY_LIMIT = 4 * 2**20 + 256 * 2**10
 """Bytes of a request's body at most: the largest payload and what is around it."""
+
+BODY_TIMEOUT = 30.0
+"""Seconds that a client may take between two pieces of a body."""
 
 NOBODY = Caller("nobody", Role.VIEWER)
 
@@ -73,6 +78,17 @@ class Ask:
     headers: Any
     body: Any
 
+    @property
+    def by(self) -> operations.Caller:
+        """The caller as the operations know it."""
+        return operations.Caller(
+            self.caller.name,
+            self.caller.categories,
+            PATIENCE,
+            self.service.traces,
+            self.request.headers.get("traceparent"),
+        )
+
 
 class Answer(NamedTuple):
     """A JSON answer."""
@@ -85,7 +101,8 @@ class Answer(NamedTuple):
 @dataclass(frozen=True, kw_only=True)
 class Call:
     """A method of a path. The handler takes an ``Ask`` and returns an ``Answer`` or a ``Response``; a plain function
-    runs in a thread, a coroutine function must not block.
+    runs in a thread, a coroutine function must not block. Its docstring describes the call: the first paragraph is the
+    summary, the others are the description.
 
     ``role``: whom it takes, None: everybody, without a key. ``everywhere``: not for keys that are limited to
     categories. ``answers``: by status the model, None for no content. ``texts``: other media of the 200 answer, with
@@ -96,10 +113,8 @@ class Call:
     method: str
     path: str
     handler: Callable[[Ask], Any]
-    summary: str
     role: Role | None = Role.VIEWER
     everywhere: bool = False
-    description: str = ""
     query: type[BaseModel] = Nothing
     headers: type[BaseModel] = Nothing
     body: Any = None
@@ -107,6 +122,21 @@ class Call:
     answers: Mapping[int, Any] = field(default_factory=dict)
     texts: Mapping[str, Any] = field(default_factory=dict)
     errors: tuple[int, ...] = ()
+
+    @property
+    def summary(self) -> str:
+        """What the call does, without a full stop."""
+        return self._paragraphs()[0].removesuffix(".")
+
+    @property
+    def description(self) -> str:
+        """What else there is to know of the call, empty if nothing."""
+        return " ".join(self._paragraphs()[1:])
+
+    def _paragraphs(self) -> list[str]:
+        text = inspect.getdoc(self.handler)
+        assert text, f"the handler of {self.method} {self.path} has no docstring"
+        return [" ".join(paragraph.split()) for paragraph in text.split("\n\n")]
 
 
 def routes(table: Iterable[Call]) -> list[Route]:
@@ -185,12 +215,18 @@ def _validated(model: type[BaseModel], values: Mapping[str, Any]) -> BaseModel:
 async def _body(call: Call, request: Request) -> Any:
     """The request's body as the model of the call."""
     text = bytearray()
-    async for piece in request.stream():
-        text += piece
-        if len(text) > BODY_LIMIT:
-            # The connection stays open, and the server passes over the rest: who is cut off while he sends would see
-            # a broken connection in place of this answer.
-            raise Problem(413, f"A body may have {BODY_LIMIT:,} bytes at most.")
+    pieces = request.stream()
+    try:
+        while (piece := await asyncio.wait_for(anext(pieces, None), BODY_TIMEOUT)) is not None:
+            text += piece
+            if len(text) > BODY_LIMIT:
+                # The connection stays open, and the server passes over the rest: a client that is cut off while it
+                # sends would see a broken connection in place of this answer.
+                raise Problem(413, f"A body may have {BODY_LIMIT:,} bytes at most.")
+    except TimeoutError:
+        raise Problem(
+            408, f"No more of the body came within {BODY_TIMEOUT:g} s; send the request again.", {"Connection": "close"}
+        ) from None
     if not text and not call.body_required:
         return call.body()
     media = request.headers.get("content-type", "").partition(";")[0].strip().lower()

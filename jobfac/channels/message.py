@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from jobfac.errors import JobfacError
 
-class DeliveryError(Exception):
+
+class DeliveryError(JobfacError):
     """A message did not arrive, as far as is known; the text says why, and names no secret."""
 
 

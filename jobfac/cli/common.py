@@ -16,16 +16,21 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from jobfac.cli.listing import PLAIN
+from jobfac.errors import DONE as DONE
+from jobfac.errors import NOT_FOUND as NOT_FOUND
+from jobfac.errors import REFUSED as REFUSED
+from jobfac.errors import UNREACHABLE as UNREACHABLE
+from jobfac.errors import UNSUCCESSFUL as UNSUCCESSFUL
+from jobfac.errors import USAGE as USAGE
+from jobfac.errors import JobfacError
 from jobfac.states import RunState
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from jobfac.database.engine import Database
+    from jobfac.operations.caller import Caller
     from jobfac.settings import Settings
-
-DONE, UNSUCCESSFUL, USAGE, NOT_FOUND, REFUSED, UNREACHABLE = range(6)
-"""Exit codes: done; the run did not succeed; wrong usage or invalid definition; not found; refused; no database."""
 
 MOST = 2**63 - 1
 """The greatest id."""
@@ -37,12 +42,16 @@ RunId = Annotated[int, typer.Argument(min=1, max=MOST, help="The run's id.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, nothing else.")]
 
 
-class Failure(Exception):
-    """A user's mistake or a state of the world: one sentence and an exit code."""
+class Failure(JobfacError):
+    """An error of a command itself, with the exit code that it names."""
 
     def __init__(self, code: int, sentence: str) -> None:
         super().__init__(sentence)
         self.code = code
+
+    @property
+    def exit_code(self) -> int:
+        return self.code
 
 
 def fail(code: int, sentence: str) -> NoReturn:
@@ -59,7 +68,7 @@ def tell_denied(runs: Iterable[Mapping[str, Any]]) -> None:
 
 def group(help_text: str) -> typer.Typer:
     """A group of commands."""
-    return typer.Typer(help=help_text, no_args_is_help=True, **PLAIN)
+    return typer.Typer(help=help_text, **PLAIN)
 
 
 def settings(**overrides: Any) -> "Settings":
@@ -119,6 +128,13 @@ def caller() -> str:
         return getpass.getuser()
     except (KeyError, OSError):
         return f"uid {os.getuid()}"
+
+
+def local_caller() -> "Caller":
+    """Who types, for operations on the database: a person with access to the database, whom no category limits."""
+    from jobfac.operations.caller import Caller
+
+    return Caller(caller())
 
 
 def seconds(text: str, option: str) -> float:

@@ -1,6 +1,6 @@
 """From files or text to checked definitions, and back to text."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import Any
@@ -45,7 +45,13 @@ def load(*files: str | FilePath, known: Known | None = None) -> Definitions:
 
     Raises ``DefinitionError`` with everything that is wrong in any of them.
     """
-    documents, problems = [], []
+    return reader(*files)(known or {})
+
+
+def reader(*files: str | FilePath) -> Callable[[Known], Definitions]:
+    """Read the files once; the function that is returned checks them, as often as it is called, as ``load`` does."""
+    documents: list[Document] = []
+    problems: list[Problem] = []
     for file in files:
         try:
             documents.append(read_document(FilePath(file).read_text(encoding="utf-8-sig"), str(file)))
@@ -55,7 +61,7 @@ def load(*files: str | FilePath, known: Known | None = None) -> Definitions:
             problems.append(Problem(f"is not UTF-8 text (byte {error.start}); save it as UTF-8", file=str(file)))
         except DefinitionError as error:
             problems.extend(error.problems)
-    return _assemble(documents, known or {}, problems)
+    return lambda known: _assemble(documents, known, list(problems))
 
 
 def loads(text: str, known: Known | None = None, file: str | None = None) -> Definitions:

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from jobfac.definitions.values import Model, shown, suggestion
+from jobfac.errors import JobfacError, Kind
 
 Path = tuple[str | int, ...]
 """Keys and list positions from a definition (or a whole file) down to a value."""
@@ -33,8 +34,10 @@ class Problem:
         return ": ".join(part for part in (place, f"job '{self.job}'" if self.job else "", self.message) if part)
 
 
-class DefinitionError(Exception):
+class DefinitionError(JobfacError):
     """Definitions that cannot be used. ``problems`` has all of them, ``str()`` gives one line for each."""
+
+    kind = Kind.INVALID
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         super().__init__("\n".join(map(str, problems)))

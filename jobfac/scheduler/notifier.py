@@ -154,7 +154,7 @@ class Notifier:
 
     def _tail(self, taken: Taken) -> str:
         """The end of the output, for those who read it."""
-        if not taken.recipient.email or taken.run_id is None or not taken.body.get("attempt"):
+        if not channels.takes_output(taken.recipient) or taken.run_id is None or not taken.body.get("attempt"):
             return ""
         return self._db.query(tail, taken.run_id, taken.body["attempt"])
 

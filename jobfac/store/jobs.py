@@ -172,19 +172,19 @@ def remove(conn: sa.Connection, job_id: str, by: str) -> bool:
     stored = load(conn, job_id)
     if stored is None:
         return False
-    conn.execute(job.delete().where(job.c.id == job_id))
+    if not conn.execute(job.delete().where(job.c.id == job_id)).rowcount:
+        return False
     audit.note(conn, by, "delete", job_id, json.dumps(d.canonical(stored.definition), ensure_ascii=False))
     return True
 
 
 def enable(conn: sa.Connection, job_id: str, enabled: bool, by: str) -> bool:
     """Allow or forbid starts of a job; what runs goes on. False: there is no such job."""
-    changed = conn.execute(
-        job.update().values(enabled=enabled, updated_at=utcnow(), updated_by=by).where(job.c.id == job_id)
-    ).rowcount
-    if changed:
+    change = job.update().values(enabled=enabled, updated_at=utcnow(), updated_by=by)
+    if conn.execute(change.where(job.c.id == job_id, job.c.enabled == (not enabled))).rowcount:
         audit.note(conn, by, "enable" if enabled else "disable", job_id)
-    return bool(changed)
+        return True
+    return conn.execute(sa.select(job.c.id).where(job.c.id == job_id)).first() is not None
 
 
 def known_queues(conn: sa.Connection) -> list[tuple[str, str, dict[str, str]]]:

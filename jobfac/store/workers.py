@@ -38,18 +38,19 @@ from jobfac.database.dialects import (
     PASS,
     SURVEY,
     Survey,
+    lease_now,
     of,
     read_survey,
     rows,
     utcnow,
 )
 from jobfac.database.tables import attempt, run, worker, worker_lease
-from jobfac.database.types import BigId, sql_literals
+from jobfac.database.types import BigId, sql_literals, truncate_utf16
 from jobfac.states import ALIVE, HELD, RunState, WorkerState
 from jobfac.store import jobs, runs
 from jobfac.store.runs import Finished, Rule, record, requeue
 from jobfac.store.runs.event import Event
-from jobfac.store.runs.finish import held
+from jobfac.store.runs.finish import POISON_ATTEMPTS, held
 from jobfac.store.runs.reading import shown_value
 
 EXPIRY_BATCH = 200
@@ -74,7 +75,10 @@ class Registration(NamedTuple):
 
 
 class Claimed(NamedTuple):
-    """A run that this worker took; ``attempt`` is the fence of everything it writes about it."""
+    """A run that this worker took.
+
+    ``attempt`` is the fence of everything it writes about it; ``lost``: how many attempts ended with their worker.
+    """
 
     id: int
     job: str
@@ -92,6 +96,7 @@ class Claimed(NamedTuple):
     notify: str | None
     already_running: str = "start"
     concurrency_key: str | None = None
+    lost: int | None = None
 
     @property
     def rule(self) -> Rule:
@@ -149,7 +154,7 @@ def register(conn: sa.Connection, who: Registration, lease: float) -> int:
     }
     insert = worker.insert().values({**values, "started_at": utcnow()})
     worker_id = int(conn.execute(insert.returning(worker.c.id)).scalar_one())
-    times = {"seen_at": utcnow(), "lease_until": utcnow(lease * 1000)}
+    times = {"seen_at": utcnow(), "lease_until": lease_now(lease * 1000)}
     conn.execute(worker_lease.insert().values({"worker_id": worker_id, **times}))
     return worker_id
 
@@ -175,7 +180,7 @@ _IS_ALIVE = sa.text(IS_ALIVE)
 _HAS_RUN_OUT = sa.exists(
     sa.select(worker_lease.c.worker_id)
     .with_hint(worker_lease, PASS, "mssql")
-    .where(worker_lease.c.worker_id == worker.c.id, worker_lease.c.lease_until <= utcnow())
+    .where(worker_lease.c.worker_id == worker.c.id, worker_lease.c.lease_until <= lease_now())
     .where(sa.text("ended = 0"))
 )
 """Condition on a worker. A lease that is being renewed at this moment is passed over, so it has not run out."""
@@ -290,10 +295,13 @@ def give_up(conn: sa.Connection, run_ids: Collection[int], why: str, by: str) ->
     return _settle(conn, run.c.id.in_(run_ids), why, by) if run_ids else []
 
 
-def drain(conn: sa.Connection, worker_id: int) -> bool:
-    """Ask a worker to take nothing more and to leave when it is done. False: it is not alive."""
-    change = worker.update().where(worker.c.id == worker_id, worker.c.state.in_(ALIVE))
-    return conn.execute(change.values(state=WorkerState.DRAINING)).rowcount == 1
+def drain(conn: sa.Connection, worker_id: int) -> WorkerState | None:
+    """Ask a worker to take nothing more and to leave when it is done; its state before, None if it is not alive."""
+    change = worker.update().where(worker.c.id == worker_id, worker.c.state == WorkerState.ACTIVE)
+    if conn.execute(change.values(state=WorkerState.DRAINING)).rowcount:
+        return WorkerState.ACTIVE
+    found = conn.execute(sa.select(worker.c.state).where(worker.c.id == worker_id, _IS_ALIVE)).scalar()
+    return None if found is None else WorkerState(found)
 
 
 def leave(conn: sa.Connection, worker_id: int) -> list[Finished]:
@@ -320,18 +328,27 @@ def held_rules(conn: sa.Connection, only: int | None = None) -> list[tuple[Rule,
     return [(Rule(*row[:3]), row.sequence_run_id) for row in conn.execute(query)]
 
 
-def expire(conn: sa.Connection, by: str, only: int | None = None) -> Expiry:
+def set_message(conn: sa.Connection, worker_id: int, message: str | None) -> None:
+    """Show in the fleet why a worker claims nothing; None: it is well."""
+    text = None if message is None else truncate_utf16(message, 400)
+    conn.execute(worker.update().where(worker.c.id == worker_id).values(message=text))
+
+
+def expire(conn: sa.Connection, by: str, only: int | None = None, poison_attempts: int = POISON_ATTEMPTS) -> Expiry:
     """Mark workers dead whose lease has run out, and requeue or end the runs of workers that are gone.
 
     Args:
         only: look at this worker alone, and declare it dead whatever its lease says: a worker that knows that it has
             lost its lease ends its own former registration with it.
+        poison_attempts: a run ends as lost after so many attempts that were lost with their worker. The attempts of a
+            worker that lives and lost its lease are not counted.
     """
     runs.lock(conn, [rule for rule, _ in held_rules(conn, only)])
     expiry = Expiry([], [], [])
     for dead in _take_the_dead(conn, only):
         rows = held(conn, run.c.worker_id == dead.id, EXPIRY_BATCH)
-        finished = requeue(conn, rows, f"its worker {dead.name} died", by)
+        poison = poison_attempts if only is None else None
+        finished = requeue(conn, rows, f"its worker {dead.name} died", by, poison)
         final = {one.run_id: one.state for one in finished}
         expiry.finished.extend(finished)
         for row in rows:
@@ -349,7 +366,7 @@ def expire(conn: sa.Connection, by: str, only: int | None = None) -> Expiry:
 _SILENT = (
     sa.select(worker_lease.c.worker_id)
     .with_hint(worker_lease, PASS, "mssql")
-    .where(sa.text("ended = 0"), worker_lease.c.lease_until <= utcnow())
+    .where(sa.text("ended = 0"), worker_lease.c.lease_until <= lease_now())
     .order_by(worker_lease.c.lease_until)
 )
 """Workers whose lease has run out and has not been ended."""
@@ -369,7 +386,7 @@ def _take_the_dead(conn: sa.Connection, only: int | None) -> list[Any]:
     for row in conn.execute(query.where(worker.c.id.in_(silent), _IS_ALIVE).order_by(worker.c.id)).all():
         end = worker_lease.update().where(worker_lease.c.worker_id == row.id)
         if only is None:  # a heartbeat may have come since
-            end = end.where(worker_lease.c.lease_until <= utcnow())
+            end = end.where(worker_lease.c.lease_until <= lease_now())
         if conn.execute(end.values(ended=True)).rowcount:
             dead.append(row)
     return dead

@@ -31,7 +31,10 @@ def trace_id(run_id: int, created_at: datetime | str) -> int:
 
 
 class Traces(Protocol):
-    """The spans of one process. Times are nanoseconds since the epoch."""
+    """The spans of one process. Times are nanoseconds since the epoch. ``wanted``: they are sent somewhere."""
+
+    @property
+    def wanted(self) -> bool: ...
 
     def started(self, run: Mapping[Any, Any], since: int, caller: str | None) -> None:
         """A run was started, which took from ``since`` to now; ``caller``: a traceparent to link to."""
@@ -55,7 +58,7 @@ def begin(role: str) -> Traces:
     Without the variables nothing of OpenTelemetry is imported and nothing is done.
     """
     if not _is_wanted():
-        return _None()
+        return NO_TRACES
     try:
         return _Spans(f"jobfac-{role}")
     except ImportError as error:
@@ -63,7 +66,7 @@ def begin(role: str) -> Traces:
 
         log = logger("jobfac.traces")
         log.warning("no traces are sent; install jobfac[otel]", action="traces_missing", reason=str(error))
-        return _None()
+        return NO_TRACES
 
 
 def _is_wanted() -> bool:
@@ -76,6 +79,8 @@ def _is_wanted() -> bool:
 
 
 class _None:
+    wanted = False
+
     def started(self, run: Mapping[Any, Any], since: int, caller: str | None) -> None: ...
 
     def claimed(self, claimed: "Claimed", worker: str, since: int) -> Mapping[str, str]:
@@ -88,7 +93,13 @@ class _None:
     def close(self) -> None: ...
 
 
+NO_TRACES: Traces = _None()
+"""Traces that are sent nowhere."""
+
+
 class _Spans:
+    wanted = True
+
     def __init__(self, service: str) -> None:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.resources import Resource

@@ -98,8 +98,8 @@ class DryRun:
             self._begin()
             while not execution.is_over():
                 self._watcher.wait(self._look())
-            outcome = execution.outcome(0.5)
             self._tell(final=True)
+            outcome = execution.outcome(0.5)
             process = execution.process
             seconds = outcome.ended - process.started if process else 0.0
             return DryRunResult(outcome, seconds, execution.report.progress, execution.report.message, self._streams())
@@ -139,7 +139,8 @@ class DryRun:
         with execution.lock:
             chunks = execution.collect(final)
             execution.confirm(chunks)
-            execution.report.read(final)
+        while not execution.report.read(final) and final:
+            pass
         for chunk in chunks:
             skipped = chunk.offset - self._shown.get(chunk.stream, 0)
             self._shown[chunk.stream] = chunk.offset + len(chunk.data)

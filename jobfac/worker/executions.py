@@ -1,13 +1,13 @@
-"""What a worker holds: the executions under way, and those that have ended and are to be stored."""
+"""The executions that a worker holds: those under way, and those that have ended and are not stored yet."""
 
 import random
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
 
 from jobfac.definitions import AnyJob, Job
-from jobfac.programs import NO_ROOM, ExitWatcher, Guardian, StartError, kill_all, room_for_programs
+from jobfac.programs import ExitWatcher, Guardian, StartError, kill_all
+from jobfac.settings import Settings
 from jobfac.states import Stop
 from jobfac.store import output
 from jobfac.store.runs import Outcome
@@ -16,20 +16,32 @@ from jobfac.store.workers import Claimed
 from jobfac.telemetry.worker import WorkerTelemetry
 from jobfac.worker.execution import Execution
 from jobfac.worker.failpoints import failpoint
+from jobfac.worker.health import Health, machine_fault
+from jobfac.worker.lifecycle import Stage
 from jobfac.worker.old_files import OldFiles
 from jobfac.worker.spool_folder import SpoolFolder
+from jobfac.worker.turn import Deliveries
 
 MEMORY = 1000
-"""Of so many executions whose end is stored, it is remembered that they were here."""
+"""How many stored executions to remember, to recognise a repeated claim."""
+
+REPORT_READ = 128 * 1024
+"""Bytes of reports that the loop reads before it looks after the other executions again: a few milliseconds."""
+
+
+def is_suspected(claimed: Claimed, poison_attempts: int) -> bool:
+    """Whether a run may be what killed its workers: one more death, and it is not tried again."""
+    return (claimed.lost or 0) >= max(1, poison_attempts - 1)
 
 
 class Executions:
-    """Owned by the worker's loop. From other threads only ``living``, ``number`` and ``kill`` may be called.
+    """Owned by the worker's loop, which alone writes its fields. Other threads call only ``living``, ``number`` and
+    ``kill``.
 
     Attributes:
         live: by run and attempt, the fence that names an execution.
         over: ended, with the outcome that is not stored yet.
-        events: what else the next turn has to tell.
+        events: what else the next turn is to record.
     """
 
     def __init__(
@@ -40,8 +52,15 @@ class Executions:
         telemetry: WorkerTelemetry,
         old_files: OldFiles,
         is_trusted: Callable[[], bool],
+        on_progress: Callable[[], None],
+        health: Health,
+        settings: Settings,
     ) -> None:
-        """``is_trusted``: whether what is held here is surely this worker's own now."""
+        """
+        Args:
+            is_trusted: whether the lease certainly holds now.
+            on_progress: called after each start: many take their time.
+        """
         self.live: dict[tuple[int, int], Execution] = {}
         self.over: list[tuple[Execution, Outcome]] = []
         self.events: list[Event] = []
@@ -51,10 +70,14 @@ class Executions:
         self._telemetry = telemetry
         self._old_files = old_files
         self._is_trusted = is_trusted
+        self._on_progress = on_progress
+        self._health = health
+        self._settings = settings
+        self._suspected: set[tuple[int, int]] = set()
         self._stored: deque[tuple[int, int]] = deque(maxlen=MEMORY)
 
     def number(self) -> int:
-        """How many runs the database should say are held here; from any thread."""
+        """How many runs the database should count for this worker; from any thread."""
         return len(self.live) + len(self.over)
 
     def living(self) -> list[Execution]:
@@ -62,7 +85,7 @@ class Executions:
         return list(self.live.values())
 
     def kill(self, in_time: bool = False) -> None:
-        """End every program at once. ``in_time``: see first which has ended by itself."""
+        """End every program at once; from any thread. ``in_time``: note first which have ended by themselves."""
         living = self.living()
         for execution in living if in_time else ():
             execution.ended_in_time = execution.is_over()
@@ -72,36 +95,79 @@ class Executions:
     # Beginning
 
     def begin(self, claims: Sequence[Claimed], definitions: Mapping[tuple[str, int], AnyJob], since: int) -> None:
-        """Start the programs of fresh claims, made since then (nanoseconds since the epoch). The guardian hears of each
-        before it exists and when it does."""
+        """Start the programs of new claims; a run whose workers died waits until it is alone.
+
+        Args:
+            definitions: by job and version.
+            since: when the transaction that claimed them began, nanoseconds since the epoch.
+        """
         if not claims:
             return
-        fresh = []
+        prepared = []
         for claimed in claims:
             definition = definitions[claimed.job, claimed.job_version]
             assert isinstance(definition, Job)
             given = self._telemetry.begins(claimed, since)
-            token = self._spool.token
-            fresh.append(Execution(claimed, definition, token, self._spool.path, self._telemetry.log, given))
+            path, log, limit = self._spool.path, self._telemetry.log, self._settings.report_limit
+            prepared.append(Execution(claimed, definition, self._spool.token, path, log, given, limit))
+        suspected = [one for one in prepared if is_suspected(one.claimed, self._settings.poison_attempts)]
+        self._suspected.update(one.key for one in suspected)
+        for execution in prepared:
+            self.live[execution.key] = execution
+        self._start([one for one in prepared if one not in suspected])
+        if self._start_suspected() is None:
+            for execution in suspected:
+                self._note_waiting(execution)
+
+    def wants_to_be_alone(self) -> bool:
+        """Whether a run is here beside which nothing may be executed."""
+        return any(key in self.live for key in self._suspected)
+
+    def _start_suspected(self) -> Execution | None:
+        """If only suspected runs are here and none of them runs: start the first, and return it."""
+        if not self._suspected or any(one.stage != Stage.PREPARED for one in self.live.values()):
+            return None
+        first = next(iter(self.live.values()), None)
+        if first is not None:
+            self._start([first])
+        return first
+
+    def _note_waiting(self, execution: Execution) -> None:
+        why = "its workers died while it ran; it waits until nothing else runs on this worker"
+        execution.log.warning("a run waits to be alone", action="run_isolated", reason=why)
+        self.events.append(Event(*execution.key, "isolated", self._telemetry.worker, why))
+
+    def _start(self, fresh: Sequence[Execution]) -> None:
+        """Start programs. The guardian learns of each before it exists, and again when it does."""
+        if not fresh:
+            return
         try:
             self._spool.ensure()
             self._guardian.about_to_start([e.marker for e in fresh])
         except (StartError, OSError) as error:
-            for execution in fresh:
-                execution.refuse(str(error))
-        for execution in fresh[room_for_programs() :]:
-            execution.refuse(NO_ROOM)
+            self._note_fault(machine_fault(error, self._spool.path) or str(error), str(error), fresh)
+            fresh = []
         failpoint("guardian_told")
-        for execution in fresh:
-            # Whoever slept through the end of the lease since the claim starts nothing: the run is another's by now.
-            if self._is_trusted():
-                execution.begin()
+        for number, execution in enumerate(fresh):
+            # The worker may have been frozen since the claim: without a lease the run may be another worker's by now.
+            if not self._is_trusted():
+                execution.give_back("its worker lost its lease")
+            elif fault := execution.begin():
+                self._note_fault(fault, fault, fresh[number + 1 :])
+                break
             failpoint("spawned")
             if execution.process is not None:
+                self._health.started()
                 self._watcher.add(execution.process)
-            self.live[execution.key] = execution
+            self._on_progress()
         self._guardian.started([(e.marker, e.process.pid) for e in fresh if e.process is not None])
         failpoint("started")
+
+    def _note_fault(self, what: str, why: str, others: Iterable[Execution]) -> None:
+        """The machine lets nothing start: give back what was to start next, too."""
+        self._health.fault(what, time.monotonic())
+        for execution in others:
+            execution.give_back(why)
 
     # While they run
 
@@ -109,8 +175,8 @@ class Executions:
         """Obey the clock and the requests to stop, gather what has ended; returns when to look again (monotonic).
 
         Args:
-            stops: run, attempt and how.
-            requeue: everything is to go back into the queue.
+            stops: runs to stop, as (run, attempt, how).
+            requeue: every run is to go back into the queue.
         """
         now = time.monotonic()
         for run_id, attempt, how in stops:
@@ -120,25 +186,40 @@ class Executions:
             for execution in self.live.values():
                 execution.ask_to_stop(Stop.POLITE, requeue=True)
         due = None
+        room = REPORT_READ
         for key, execution in list(self.live.items()):
             next_time = execution.tick(now)
             if why := execution.runs_long(now):
                 execution.log.warning("a run takes long", action="run_long", reason=why)
                 self.events.append(Event(*key, "running_long", self._telemetry.worker, why, execution.claimed.notify))
-            if execution.is_over() and self._is_trusted() and execution.shipping.acquire(blocking=False):
-                self._gather(execution)
+            if execution.is_over() and self._is_trusted():
+                before = execution.report.taken
+                if self._gather(execution, room):
+                    due = now
+                room -= execution.report.taken - before
             elif next_time is not None:
                 due = next_time if due is None else min(due, next_time)
+        self._start_suspected()
         return due
 
-    def _gather(self, execution: Execution) -> None:
-        """It is over, and the shipping thread keeps away from it: its outcome is to be stored."""
+    def _gather(self, execution: Execution, room: int) -> bool:
+        """It is over: take its outcome, to be stored. ``room``: bytes of its report to read at most.
+
+        True: its report is longer, so that this is to be called again, after other executions had their turn. While
+        the shipping thread stores something of it nothing happens: that thread wakes the loop when it is done.
+        """
+        if not execution.shipping.acquire(blocking=False):
+            return False
+        if not execution.report.read(final=True, most=max(0, room)):
+            execution.shipping.release()
+            return True
         self.over.append((execution, execution.outcome(random.random())))
         del self.live[execution.key]
+        return False
 
     def abandon(self, unowned: Iterable[tuple[int, int]]) -> None:
-        """End what runs here although the database says that it is not this worker's. Its result will be discarded;
-        if it has become this worker's again meanwhile, its run goes back into the queue."""
+        """End executions that the database does not count for this worker. Their results will be discarded; a run that
+        has become this worker's again meanwhile goes back into the queue."""
         for key in unowned:
             if execution := self.live.get(key):
                 self._telemetry.fenced(execution.log, execution.key, "the database does not know that it runs here")
@@ -146,8 +227,8 @@ class Executions:
 
     # Their end
 
-    def deliveries(self) -> dict[str, Any]:
-        """What a ``Turn`` is to store, by its fields' names."""
+    def deliveries(self) -> Deliveries:
+        """What the next turn is to store."""
         over = [execution for execution, _ in self.over]
         chunks: list[output.Stored] = []
         cuts = []
@@ -155,19 +236,19 @@ class Executions:
             with execution.lock:
                 chunks += execution.collect(final=True)
             cuts += [(*execution.key, *cut) for cut in execution.cuts()]
-        return {
-            "chunks": chunks,
-            "cuts": cuts,
-            "progress": [(*e.key, e.report.progress, e.report.message) for e in over if e.report.changed],
-            "outcomes": [outcome for _, outcome in self.over],
-            "sequences": {e.claimed.sequence_run_id for e in over if e.claimed.sequence_run_id is not None},
-            "events": self.events,
-            "live": self.live.keys(),
-            "stored": self._stored,
-        }
+        return Deliveries(
+            chunks=chunks,
+            cuts=cuts,
+            progress=[(*e.key, e.report.progress, e.report.message) for e in over if e.report.changed],
+            outcomes=[outcome for _, outcome in self.over],
+            sequences={e.claimed.sequence_run_id for e in over if e.claimed.sequence_run_id is not None},
+            events=self.events,
+            live=self.live.keys(),
+            stored=self._stored,
+        )
 
     def stored(self, number: int) -> None:
-        """The first so many outcomes and all events are durable: forget their executions."""
+        """The first ``number`` outcomes and all events are stored: forget their executions."""
         gone = self.over[:number]
         for execution, outcome in gone:
             self._stored.append(execution.key)
@@ -177,14 +258,14 @@ class Executions:
         self._forget([execution for execution, _ in gone])
 
     def gather_in_time(self) -> bool:
-        """After the lease was lost: let what ended before that be stored. True when nothing else is alive any more."""
+        """After the lease was lost: gather what ended before that. True when nothing else is alive any more."""
         for execution in self.living():
-            if execution.ended_in_time and execution.shipping.acquire(blocking=False):
-                self._gather(execution)
-        return all(e.is_over() and not e.ended_in_time for e in self.living())
+            if execution.ended_in_time:
+                self._gather(execution, REPORT_READ)
+        return all((e.is_over() and not e.ended_in_time) or e.process is None for e in self.living())
 
     def cut_off(self, why: str) -> None:
-        """Forget what is left of a lost lease; it has ended, and its runs are others' by now."""
+        """Forget what a lost lease leaves: it has ended, and its runs may be other workers' by now."""
         for execution in self.living():
             self._telemetry.fenced(execution.log, execution.key, why)
         self._forget(self.living())
@@ -199,6 +280,7 @@ class Executions:
     def _forget(self, executions: Sequence[Execution]) -> None:
         if executions:
             self._guardian.ended([e.marker for e in executions])
+        self._suspected.difference_update(e.key for e in executions)
         for execution in executions:
             if execution.process is not None:
                 self._watcher.remove(execution.process)

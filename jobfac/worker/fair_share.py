@@ -15,6 +15,9 @@ from jobfac.store.fleet_load import Load
 GRACE = 0.1
 """Seconds for which a run is left to a less loaded worker before any worker with a free slot takes it."""
 
+FIRST_PAUSE = 0.005
+"""Seconds until a worker looks again at runs that it left to others; doubled with each look."""
+
 
 class Share(NamedTuple):
     """What a worker may claim now.
@@ -70,3 +73,45 @@ def _deal(me: int, takers: Sequence[Load], busy: Mapping[int, int], number: int)
         if used + 1 < slots:
             heapq.heappush(heap, ((used + 2) / slots, other, who, slots, used + 1))
     return dealt
+
+
+class FairClaims:
+    """Decides, turn by turn, whether a claim has to look at the fleet first. Owned by the worker's loop.
+
+    A worker that is alone, or that saw a queue longer than all free slots, claims without a look. Runs that it left to
+    less loaded workers it looks at again after a few milliseconds, and takes them after ``GRACE``: nothing waits for a
+    worker that is frozen. Times are seconds of a monotonic clock.
+
+    Attributes:
+        fleet: live workers, this one included; until a heartbeat has counted them, assume that there are others.
+    """
+
+    def __init__(self) -> None:
+        self.fleet = 2
+        self._is_long = False
+        self._take_all_at: float | None = None
+        self._pause = FIRST_PAUSE
+
+    def must_look(self, now: float) -> bool:
+        """Whether the next claim has to be limited to the worker's share."""
+        waited = self._take_all_at is not None and now >= self._take_all_at
+        return self.fleet > 1 and not self._is_long and not waited
+
+    def claimed(self, share: Share | None, asked: int, taken: int, now: float) -> float | None:
+        """A claim of up to ``asked`` runs took so many; returns when to look again, None: when there is new work.
+
+        Args:
+            share: what the claim was limited to; None: it was not limited.
+        """
+        if share is not None:
+            self._is_long = share.is_long
+        elif taken < asked:
+            self._is_long = False
+        if share is None or share.is_long or not share.left:
+            self._take_all_at, self._pause = None, FIRST_PAUSE
+            return None
+        if self._take_all_at is None:
+            self._take_all_at = now + GRACE
+        again = min(now + self._pause, self._take_all_at)
+        self._pause *= 2
+        return again

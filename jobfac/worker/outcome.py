@@ -18,13 +18,30 @@ def judge(code: int | None, by_signal: int | None, job: Job) -> tuple[RunState, 
 
 
 def judge_report(result: str, message: str | None) -> tuple[RunState, str | None]:
-    """What the result that a program reported means, and the reason to show, with what the program said of it. A result
-    that is neither of the two is a failure, as in Python's `job.exit`: it was perhaps meant as one."""
+    """What the result that a program reported means, and the reason to show, with the program's own message.
+
+    A result that is neither `succeeded` nor `failed` is a failure: it was perhaps meant as one.
+    """
     if result == "succeeded":
         return RunState.SUCCEEDED, None
     if result == "failed":
         return RunState.FAILED, "the program reported failure" + (f": {message}" if message else "")
     return RunState.FAILED, f"the program reported the result '{result}', which is neither succeeded nor failed"
+
+
+def with_remarks(
+    state: RunState, reason: str | None, incomplete: str | None, refused: str | None, aware: bool
+) -> tuple[RunState, str | None]:
+    """The state and the reason, with what the worker did not take of the program's report.
+
+    Args:
+        incomplete: why a part of the report was not read; then the success of an ``aware`` job is a failure, since the
+            part may have said so.
+        refused: why outputs were refused.
+    """
+    if incomplete is not None and aware and state == RunState.SUCCEEDED:
+        state = RunState.FAILED
+    return state, "; ".join(part for part in (reason, incomplete, refused) if part) or None
 
 
 def signal_name(number: int) -> str:

@@ -1,4 +1,4 @@
-"""The thread that carries new output and progress of running programs to the database, about twice a second."""
+"""The thread that stores new output and progress of running programs, about twice a second."""
 
 import threading
 from collections.abc import Callable, Collection
@@ -16,7 +16,10 @@ log = logger("jobfac.output")
 
 
 class Shipper:
-    """Ships for every execution that ``live`` returns. What it could not ship stays pending, bounded by the limits."""
+    """Ships for every execution that ``live`` returns. What it could not ship stays pending, bounded by the limits.
+
+    The parsing of reports is done here, so that a program that reports much does not hold up the worker's loop.
+    """
 
     def __init__(
         self,
@@ -47,63 +50,68 @@ class Shipper:
         pause = self._interval
         while not self._ended.wait(pause):
             executions = self._live()
+            behind = False
             try:
-                self.ship(executions)
+                behind = self.ship(executions)
             except Unreachable as error:
                 self._log.warning("output waits", action="ship_failed", reason=str(error))
             except Exception:  # one program's output must not end the shipping of all others'
                 self._log.exception("output waits", action="ship_failed")
             flooding = any(spool.flooding for e in executions for spool in list(e.spools.values()))
-            pause = self._interval / 10 if flooding else self._interval
+            pause = self._interval / 10 if flooding or behind else self._interval
 
-    def ship(self, executions: Collection[Execution]) -> None:
+    def ship(self, executions: Collection[Execution]) -> bool:
         """Store what these programs wrote and reported since the last time, in one transaction.
+
+        Returns whether a report is so long that a part of it is left for the next call.
 
         Raises:
             Unreachable: the database is away; nothing is lost, the next call ships it.
         """
         ours = [execution for execution in executions if execution.shipping.acquire(blocking=False)]
         try:
-            self._ship(ours)
+            return self._ship(ours)
         finally:
             for execution in ours:
                 execution.shipping.release()
             if ours:
                 self._on_shipped()
 
-    def _ship(self, executions: Collection[Execution]) -> None:
-        news: list[tuple[Execution, list[output.Stored]]] = []
+    def _ship(self, executions: Collection[Execution]) -> bool:
+        behind = False
+        written: list[tuple[Execution, list[output.Stored]]] = []
         for execution in executions:
             with execution.lock:
                 if chunks := execution.collect(final=False):
-                    news.append((execution, chunks))
-                execution.report.read()
-        told = [e for e in executions if e.report.changed]
-        fresh = [e for e in executions if not e.noted and e.process is not None]
-        if not news and not told and not fresh:
-            return
-        self._db.transact(_store, news, told, fresh, retry_for=2.0)
-        for execution in told:
+                    written.append((execution, chunks))
+            behind |= not execution.report.read()
+        reported = [e for e in executions if e.report.changed]
+        unnoted = [e for e in executions if not e.noted and e.process is not None]
+        if not written and not reported and not unnoted:
+            return behind
+        self._db.transact(_store, written, reported, unnoted, retry_for=2.0)
+        for execution in reported:
             execution.report.changed = False
-        for execution in fresh:
+        for execution in unnoted:
             execution.noted = True
-        for execution, chunks in news:
+        for execution, chunks in written:
             with execution.lock:
                 execution.confirm(chunks)
+        return behind
 
 
 def _store(
     conn: sa.Connection,
-    news: list[tuple[Execution, list[output.Stored]]],
-    told: list[Execution],
-    fresh: list[Execution],
+    written: list[tuple[Execution, list[output.Stored]]],
+    reported: list[Execution],
+    unnoted: list[Execution],
 ) -> None:
-    for execution, chunks in news:
+    for execution, chunks in written:
         output.append(conn, chunks)
         for stream, head, tail in execution.cuts():
             output.cut(conn, *execution.key, stream, head, tail)
-    for execution in told:
+    for execution in reported:
         report_progress(conn, *execution.key, execution.report.progress, execution.report.message)
-    for execution in fresh:
+    for execution in unnoted:
         if execution.process is not None:
             note_program(conn, *execution.key, execution.process.pid, execution.paths)

@@ -16,96 +16,152 @@ from jobfac.store.runs.event import Event
 from jobfac.store.workers import Claimed
 from jobfac.worker.failpoints import failpoint
 
+Key = tuple[int, int]
+"""Run and attempt: an execution."""
 
-@dataclass
-class Turn:
-    """What one turn is to do, and what came of it. Safe to be tried again as a whole.
 
-    ``progress``: what programs that have ended reported last, as (run, attempt, progress, message).
-    ``sequences``: the sequence runs to which the outcomes' runs belong.
-    ``live`` and ``stored``: the executions, as (run, attempt), that run here, and those whose end was stored before.
-    ``uncertain``: an earlier answer was lost, so the database may hold claims for us that we do not know of.
-    ``doubtful``: it held another number of runs for us than we did, as after a failover that lost its last commits.
-    ``unowned``: what runs here and is not ours; it has to end.
-    ``due`` and ``begin``: whether there are scheduled runs to promote, and queued sequences to begin.
+@dataclass(frozen=True, slots=True)
+class Deliveries:
+    """What the executions have brought that is to be stored.
+
+    Attributes:
+        chunks: output.
+        cuts: output that outgrew its limit, as (run, attempt, stream, end of the head, start of the tail).
+        progress: what programs that have ended reported last, as (run, attempt, progress, message).
+        outcomes: how executions ended.
+        sequences: the sequence runs to which the runs of these outcomes belong.
+        events: what else is to be recorded.
+        live: the executions that run here.
+        stored: executions whose end was stored before.
+    """
+
+    chunks: Sequence[output.Stored]
+    cuts: Sequence[tuple[int, int, str, int, int]]
+    progress: Sequence[tuple[int, int, float | None, str | None]]
+    outcomes: Sequence[Outcome]
+    sequences: Collection[int]
+    events: Sequence[Event]
+    live: Collection[Key]
+    stored: Collection[Key]
+
+
+@dataclass(frozen=True, slots=True)
+class TurnRequest:
+    """What one turn is to do.
+
+    Attributes:
+        queues: what this worker may take from.
+        free: how many runs it may claim at most.
+        uncertain: an earlier answer was lost, so the database may hold claims that this worker does not know of.
+        doubtful: the database held another number of runs for this worker than the worker did, as after a failover
+            that lost its last commits.
+        message: what the fleet is to show of this worker's health; empty: nothing; None: as it is.
     """
 
     worker_id: int
     name: str
     queues: Sequence[str]
     free: int
-    chunks: list[output.Stored]
-    cuts: list[tuple[int, int, str, int, int]]
-    progress: list[tuple[int, int, float | None, str | None]]
-    outcomes: list[Outcome]
-    sequences: Collection[int]
-    events: list[Event]
-    live: Collection[tuple[int, int]]
-    stored: Collection[tuple[int, int]]
-    definitions: dict[tuple[str, int], AnyJob]
+    deliveries: Deliveries
     uncertain: bool = False
     doubtful: bool = False
-    state: WorkerState = WorkerState.ACTIVE
-    claimed: list[Claimed] = field(default_factory=list)
-    unowned: list[tuple[int, int]] = field(default_factory=list)
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TurnResult:
+    """What came of a turn.
+
+    Attributes:
+        state: the worker's, in the database.
+        claimed: runs to start.
+        unowned: executions that run here although the run is not this worker's; they have to end.
+        due: there are scheduled runs to promote.
+        begin: there are queued sequences to begin.
+    """
+
+    state: WorkerState
+    claimed: Sequence[Claimed] = ()
+    unowned: Sequence[Key] = ()
     due: bool = False
     begin: bool = False
 
-    def take(self, conn: sa.Connection) -> None:
+
+@dataclass(slots=True)
+class Turn:
+    """One turn, safe to be repeated as a whole. ``definitions``: those known here, by job and version; added to."""
+
+    request: TurnRequest
+    definitions: dict[tuple[str, int], AnyJob]
+    _tried: bool = field(default=False, init=False)  # should a commit's answer be lost, the next try compares first
+
+    def take(self, conn: sa.Connection) -> TurnResult:
         """Do it.
 
         Raises:
             LeaseLost: the lease has run out; nothing of the turn happened.
         """
-        self.lock_rules(conn)
-        self.state, self.due, self.begin = workers.hold(conn, self.worker_id)
+        request = self.request
+        lock_rules(conn, request)
+        state, due, begin = workers.hold(conn, request.worker_id)
         failpoint("turn_began")
-        sequences.settle(conn, self.save(conn), self.name)
+        if request.message is not None:
+            workers.set_message(conn, request.worker_id, request.message or None)
+        sequences.settle(conn, save(conn, request), request.name)
         failpoint("outcomes_written")
-        self.claimed, self.unowned = [], []
-        if self.uncertain or self.doubtful:
-            self._compare(conn)
-        self.uncertain = True  # should this commit's answer be lost, the next try looks first
-        if self.state == WorkerState.ACTIVE:
-            programs = [queue for queue in self.queues if queue != jobs.SEQUENCE_QUEUE]
-            taken = workers.claim(conn, self.worker_id, self.name, programs, self.free - len(self.claimed))
+        claimed: list[Claimed] = []
+        unowned: list[Key] = []
+        if self._tried or request.uncertain or request.doubtful:
+            claimed, unowned = self._compare(conn)
+        self._tried = True
+        if state == WorkerState.ACTIVE:
+            programs = [queue for queue in request.queues if queue != jobs.SEQUENCE_QUEUE]
+            taken = workers.claim(conn, request.worker_id, request.name, programs, request.free - len(claimed))
             # What runs here already, because its first claim was lost with its commit, goes on, and is begun but once.
-            again = {one.key for one in taken if one.key in self.live}
-            self.unowned = [key for key in self.unowned if key not in again]
-            self.claimed += [one for one in taken if one.key not in again]
-        for claimed in self.claimed:
-            key = (claimed.job, claimed.job_version)
+            again = {one.key for one in taken if one.key in request.deliveries.live}
+            unowned = [key for key in unowned if key not in again]
+            claimed += [one for one in taken if one.key not in again]
+        for one in claimed:
+            key = (one.job, one.job_version)
             if key not in self.definitions:
                 self.definitions[key] = jobs.load_version(conn, *key)
         failpoint("claimed_uncommitted")
+        return TurnResult(state, claimed, unowned, due, begin)
 
-    def lock_rules(self, conn: sa.Connection) -> None:
-        """Take the named locks that storing the outcomes may need; before the transaction locks a row."""
-        rules = runs.rules_of(conn, self.outcomes)
-        sequences.lock_rules(conn, rules, self.sequences)
-
-    def _compare(self, conn: sa.Connection) -> None:
-        """See whether the database and this worker agree on what it holds, and what to do where they do not."""
-        ours = {claimed.key: claimed for claimed in workers.held_by(conn, self.worker_id)}
-        self.unowned = workers.unowned(conn, self.worker_id, [key for key in self.live if key not in ours])
-        unknown = [key for key in ours if key not in self.live]
+    def _compare(self, conn: sa.Connection) -> tuple[list[Claimed], list[Key]]:
+        """Compare what the database and this worker say that it holds: runs to start, executions to end."""
+        request, live = self.request, self.request.deliveries.live
+        ours = {claimed.key: claimed for claimed in workers.held_by(conn, request.worker_id)}
+        unowned = workers.unowned(conn, request.worker_id, [key for key in live if key not in ours])
+        unknown = [key for key in ours if key not in live]
         # Without a lost answer it is no claim of ours, and what was stored before is none in any case.
-        self.claimed = [ours[key] for key in unknown if self.uncertain and key not in self.stored]
-        begun = {claimed.id for claimed in self.claimed}
+        lost_answer = self._tried or request.uncertain
+        claimed = [ours[key] for key in unknown if lost_answer and key not in request.deliveries.stored]
+        begun = {one.id for one in claimed}
         lost = [run_id for run_id, _ in unknown if run_id not in begun]
         why = "the database forgot how it ended, as after a failover that lost its last commits"
-        sequences.settle(conn, workers.give_up(conn, lost, why, self.name), self.name)
+        sequences.settle(conn, workers.give_up(conn, lost, why, request.name), request.name)
+        return claimed, unowned
 
-    def save(self, conn: sa.Connection) -> list[Finished]:
-        """Store what has ended, without holding the lease: the fence of each outcome tells whether it still counts.
 
-        The caller settles the sequences of the runs that reached their end.
-        """
-        sequences.lock(conn, self.sequences)
-        output.append(conn, self.chunks)
-        for cut in self.cuts:
-            output.cut(conn, *cut)
-        for told in sorted(self.progress, key=lambda told: told[0]):
-            runs.report_progress(conn, *told)
-        runs.record(conn, self.events)
-        return runs.finish(conn, self.worker_id, schedules.hold_back(conn, self.outcomes), self.name)
+def lock_rules(conn: sa.Connection, request: TurnRequest) -> None:
+    """Take the named locks that storing the outcomes may need; before the transaction locks a row."""
+    rules = runs.rules_of(conn, request.deliveries.outcomes)
+    sequences.lock_rules(conn, rules, request.deliveries.sequences)
+
+
+def save(conn: sa.Connection, request: TurnRequest) -> list[Finished]:
+    """Store what has ended, without holding the lease: the fence of each outcome tells whether it still counts.
+
+    The caller has called ``lock_rules``, and advances the sequences of the runs that are returned: they reached their
+    end.
+    """
+    given = request.deliveries
+    sequences.lock(conn, given.sequences)
+    output.append(conn, given.chunks)
+    for cut in given.cuts:
+        output.cut(conn, *cut)
+    for reported in sorted(given.progress, key=lambda one: one[0]):
+        runs.report_progress(conn, *reported)
+    runs.record(conn, given.events)
+    return runs.finish(conn, request.worker_id, schedules.hold_back(conn, given.outcomes), request.name)

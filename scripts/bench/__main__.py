@@ -9,7 +9,6 @@ import os
 import platform
 import statistics
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -94,8 +93,7 @@ NOWHERE = Server(lambda name: "", lambda process: 0.0, lambda process: 0.0)
 @contextmanager
 def mssql() -> Iterator[Server]:
     """The server, while it runs."""
-    sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
-    from sqlserver import harness, postgres
+    from tests.tds_server import harness, postgres
 
     with harness.running() as server:
 

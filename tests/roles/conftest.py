@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from api_stage import Served
-from factory import Factory
 from jobfac.database.engine import Database
 from jobfac.settings import Settings
-from roles.fleet import Fleet
+from tests.support.api_stage import Served
+from tests.support.factory import Factory
+from tests.support.fleet import Fleet
 
 
 @pytest.fixture

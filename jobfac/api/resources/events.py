@@ -18,12 +18,17 @@ from jobfac.store.api_keys import Caller
 
 
 async def get_events(ask: Ask) -> Response:
-    """The stream."""
+    """Follow runs and workers.
+
+    Events `run` (`id`, `run_id`, `job`, `attempt`, `at`, `event`, `by`, `detail`), `progress` (`run_id`, `job`,
+    `attempt`, `progress`, `message`) and `worker` (a worker). Resumable with `Last-Event-ID`; around the place of
+    resumption an event may be told twice, with the same `id` in its data.
+    """
     query: parameters.EventsQuery = ask.query
     after = query.after
     if after is None and ask.headers.last_event_id:
         after = int(ask.headers.last_event_id)
-    return EventStream(ask.service.live, _events(ask.service, ask.caller, query, after))
+    return EventStream(ask.service.live, ask.caller.name, _events(ask.service, ask.caller, query, after))
 
 
 async def _events(
@@ -76,13 +81,6 @@ CALLS = (
         method="GET",
         path="/v1/events",
         handler=get_events,
-        summary="Follow runs and workers",
-        description=(
-            "Events `run` (`id`, `run_id`, `job`, `attempt`, `at`, `event`, `by`, `detail`), `progress` "
-            "(`run_id`, `job`, `attempt`, `progress`, `message`) and `worker` (a worker). Resumable with "
-            "`Last-Event-ID`; around the place of resumption an event may be told twice, with the same `id` in its "
-            "data."
-        ),
         query=parameters.EventsQuery,
         headers=parameters.EventsHeaders,
         texts={MEDIA: models.LiveEvent},

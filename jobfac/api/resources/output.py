@@ -14,9 +14,9 @@ from starlette.responses import Response
 from jobfac.api import models, parameters
 from jobfac.api.auth import PATIENCE
 from jobfac.api.live.streams import COMMENT, KEEP_ALIVE, MEDIA, EventStream, event
-from jobfac.api.resources.runs import visible
 from jobfac.api.routing import Answer, Ask, Call, Service
 from jobfac.errors import NotFound, Unreachable
+from jobfac.operations.caller import visible_run as visible
 from jobfac.states import FINAL
 from jobfac.store import jobs, output
 from jobfac.store.api_keys import Caller
@@ -86,12 +86,18 @@ def read_batch(conn: sa.Connection, caller: Caller, reader: Reader, limit: int =
 
 
 async def get_output(ask: Ask) -> Answer | Response:
-    """What the program wrote."""
+    """Read or follow what a run's program wrote.
+
+    As `text/plain` one stream, byte for byte, in the job's encoding; `Jobfac-Next-Offset` says where to continue and
+    `Jobfac-Complete` whether more will come. As `application/json` pieces of both streams in the order in which they
+    were stored. As `text/event-stream` it follows: events `output` (`attempt`, `stream`, `skipped`, `text`) and, when
+    the run is final, one `end`; their ids resume by `Last-Event-ID`.
+    """
     service = ask.service
     accepted = ask.request.headers.get("accept", "")
     reader = await run_in_threadpool(service.db.query, _reader, ask, MEDIA in accepted, retry_for=PATIENCE)
     if MEDIA in accepted:
-        return EventStream(service.live, _follow(service, ask.caller, reader, ask.query.seconds))
+        return EventStream(service.live, ask.caller.name, _follow(service, ask.caller, reader, ask.query.seconds))
     make = _page if "application/json" in accepted else _text
     return await run_in_threadpool(make, service, ask.caller, reader)
 
@@ -197,14 +203,6 @@ CALLS = (
         method="GET",
         path="/v1/runs/{run:id}/output",
         handler=get_output,
-        summary="Read or follow what a run's program wrote",
-        description=(
-            "As `text/plain` one stream, byte for byte, in the job's encoding; `Jobfac-Next-Offset` says where to "
-            "continue and `Jobfac-Complete` whether more will come. As `application/json` pieces of both streams in "
-            "the order in which they were stored. As `text/event-stream` it follows: events `output` "
-            "(`attempt`, `stream`, `skipped`, `text`) and, when the run is final, one `end`; their ids resume by "
-            "`Last-Event-ID`."
-        ),
         query=parameters.OutputQuery,
         headers=parameters.FollowHeaders,
         answers={200: models.OutputPage},

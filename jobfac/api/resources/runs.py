@@ -2,49 +2,28 @@
 
 import time
 from typing import Any
-from uuid import uuid4
 
 import sqlalchemy as sa
 from starlette.concurrency import run_in_threadpool
 
-from jobfac import errors
 from jobfac.api import models, parameters
 from jobfac.api.auth import PATIENCE
 from jobfac.api.problems import Problem
-from jobfac.api.resources.jobs import visible as visible_job
 from jobfac.api.routing import Answer, Ask, Call
+from jobfac.operations import starting, stopping
+from jobfac.operations.caller import visible_run as visible
 from jobfac.states import FINAL, JobKind, RunState
-from jobfac.store import audit, jobs, runs, sequences
-from jobfac.store.api_keys import Caller, Role
+from jobfac.store import runs, sequences
+from jobfac.store.api_keys import Role
 from jobfac.store.runs import StartRequest
 
 
-def visible(conn: sa.Connection, caller: Caller, run_id: int) -> sa.RowMapping:
-    """A run that the caller may know of.
-
-    Raises:
-        NotFound: there is none.
-    """
-    row = runs.get(conn, run_id)
-    if caller.categories is not None:
-        stored = jobs.load(conn, row["job"])
-        if stored is None or not caller.sees(stored.category):
-            raise errors.no_run(run_id)
-    return row
-
-
 def start(ask: Ask) -> Answer:
-    """Start a job."""
-    # With a key the whole transaction may be tried again, whatever became of an earlier try.
-    key = ask.headers.key or f"once-{uuid4().hex}"
-    since = time.time_ns()
-    return _started(ask, ask.service.db.transact(_start, ask, key, retry_for=PATIENCE), since)
+    """Start a job.
 
-
-def _start(conn: sa.Connection, ask: Ask, key: str) -> sa.RowMapping:
+    409: the job's definition refuses it (`run_id` is the denied run, if one was recorded).
+    """
     body: parameters.StartBody = ask.body
-    caller = ask.caller
-    job = visible_job(conn, caller, ask.path["job"])
     overrides: dict[str, Any] = {}
     if isinstance(body.arguments, dict):
         overrides["arguments"] = body.arguments
@@ -53,23 +32,20 @@ def _start(conn: sa.Connection, ask: Ask, key: str) -> sa.RowMapping:
     if body.notify is not None:
         overrides["notify"] = [entry.model_dump(mode="json", exclude_defaults=True) for entry in body.notify]
     request = StartRequest(
-        job=job.id,
-        by=caller.name,
+        job=ask.path["job"],
+        by=ask.by.name,
         arguments=body.arguments if isinstance(body.arguments, list) else None,
         payload=body.payload,
         priority=body.priority,
         delay=body.delay,
         at=body.at,
-        key=key,
+        key=ask.headers.key,
         overrides=overrides or None,
     )
-    row = runs.get(conn, runs.start(conn, request))
-    audit.note(conn, caller.name, "start", f"run {row['id']}", after=job.id)
-    return row
+    return _started(starting.start(ask.service.db, ask.by, request))
 
 
-def _started(ask: Ask, row: sa.RowMapping, since: int) -> Answer:
-    ask.service.traces.started(row, since, ask.request.headers.get("traceparent"))
+def _started(row: sa.RowMapping) -> Answer:
     place = {"Location": f"/v1/runs/{row['id']}"}
     if row["state"] == RunState.DENIED:
         detail = f"Run {row['id']} of job '{row['job']}' was denied: {row['reason']}."
@@ -78,7 +54,7 @@ def _started(ask: Ask, row: sa.RowMapping, since: int) -> Answer:
 
 
 def list_runs(ask: Ask) -> Answer:
-    """Runs, newest first: what arrives meanwhile does not shift the pages."""
+    """List runs, newest first."""
     query: parameters.RunFilter = ask.query
     found = ask.service.db.query(
         runs.find,
@@ -96,7 +72,7 @@ def list_runs(ask: Ask) -> Answer:
 
 
 async def get_run(ask: Ask) -> Answer:
-    """One run; with ``wait`` when it is final. Who waits holds no thread."""
+    """Show a run, or wait for its end."""
     service, run_id = ask.service, ask.path["run"]
     end = time.monotonic() + ask.query.wait
 
@@ -105,7 +81,7 @@ async def get_run(ask: Ask) -> Answer:
 
     row = await read()
     if ask.query.wait and row["state"] not in FINAL:
-        with service.live.admitted(), service.live.watch(run_id, output=False) as watch:
+        with service.live.admitted(ask.caller.name), service.live.watch(run_id, output=False) as watch:
             while row["state"] not in FINAL and not service.live.closed and time.monotonic() < end:
                 await watch.wait(end - time.monotonic())
                 row = await read()
@@ -113,36 +89,22 @@ async def get_run(ask: Ask) -> Answer:
 
 
 def stop(ask: Ask) -> Answer:
-    """Stop a run, a sequence with all that it started."""
-    run_id, caller = ask.path["run"], ask.caller
+    """Stop a run.
 
-    def work(conn: sa.Connection) -> runs.Stopped:
-        visible(conn, caller, run_id)
-        stopped = sequences.stop(conn, run_id, now=ask.body.now, by=caller.name)
-        audit.note(conn, caller.name, "stop", f"run {run_id}", stopped.before, stopped.after)
-        return stopped
-
-    stopped = ask.service.db.transact(work, retry_for=PATIENCE)
+    What waits ends at once; what runs is asked to stop, politely unless `now` is true.
+    """
+    stopped = stopping.stop(ask.service.db, ask.by, ask.path["run"], now=ask.body.now)
     return Answer({"before": str(stopped.before), "after": str(stopped.after)})
 
 
 def retry(ask: Ask) -> Answer:
-    """Run it again."""
-    run_id, caller = ask.path["run"], ask.caller
-
-    def work(conn: sa.Connection) -> sa.RowMapping:
-        visible_job(conn, caller, visible(conn, caller, run_id)["job"])
-        new = sequences.retry(conn, run_id, caller.name, from_failed=ask.body.from_failed)
-        audit.note(conn, caller.name, "retry", f"run {run_id}", after=f"run {new}")
-        return runs.get(conn, new)
-
-    since = time.time_ns()
-    # DryRunResult once: if the answer to its commit is lost, a second try would start a second run.
-    return _started(ask, ask.service.db.transact(work, retry_for=0), since)
+    """Run it again, as a new run."""
+    row = starting.retry(ask.service.db, ask.by, ask.path["run"], from_failed=ask.body.from_failed, key=ask.headers.key)
+    return _started(row)
 
 
 def attempts(ask: Ask) -> Answer:
-    """Every execution."""
+    """Show a run's executions."""
 
     def read(conn: sa.Connection) -> list[dict[str, Any]]:
         visible(conn, ask.caller, ask.path["run"])
@@ -152,7 +114,7 @@ def attempts(ask: Ask) -> Answer:
 
 
 def events(ask: Ask) -> Answer:
-    """Everything that happened to it."""
+    """Show what happened to a run."""
 
     def read(conn: sa.Connection) -> list[dict[str, Any]]:
         visible(conn, ask.caller, ask.path["run"])
@@ -162,11 +124,11 @@ def events(ask: Ask) -> Answer:
 
 
 def path(ask: Ask) -> Answer:
-    """The way a sequence took; of a program there is none."""
+    """Show the way a sequence took."""
 
     def read(conn: sa.Connection) -> Any:
         row = visible(conn, ask.caller, ask.path["run"])
-        return sequences.path(conn, row["id"]) if row["kind"] == JobKind.SEQUENCE else []
+        return sequences.path(conn, row["id"], ask.caller.categories) if row["kind"] == JobKind.SEQUENCE else []
 
     return Answer({"items": ask.service.db.query(read, retry_for=PATIENCE)})
 
@@ -176,10 +138,8 @@ CALLS = (
         method="POST",
         path="/v1/jobs/{job}/runs",
         handler=start,
-        summary="Start a job",
-        description="409: the job's definition refuses it (`run_id` is the denied run, if one was recorded).",
         role=Role.OPERATOR,
-        headers=parameters.StartHeaders,
+        headers=parameters.KeyHeaders,
         body=parameters.StartBody,
         body_required=False,
         answers={201: models.Run},
@@ -189,7 +149,6 @@ CALLS = (
         method="GET",
         path="/v1/runs",
         handler=list_runs,
-        summary="List runs, newest first",
         query=parameters.RunFilter,
         answers={200: models.Runs},
     ),
@@ -197,7 +156,6 @@ CALLS = (
         method="GET",
         path="/v1/runs/{run:id}",
         handler=get_run,
-        summary="Show a run, or wait for its end",
         query=parameters.Wait,
         answers={200: models.Run},
         errors=(404,),
@@ -206,8 +164,6 @@ CALLS = (
         method="POST",
         path="/v1/runs/{run:id}/stop",
         handler=stop,
-        summary="Stop a run",
-        description="What waits ends at once; what runs is asked to stop, politely unless `now` is true.",
         role=Role.OPERATOR,
         body=parameters.StopBody,
         body_required=False,
@@ -218,8 +174,8 @@ CALLS = (
         method="POST",
         path="/v1/runs/{run:id}/retry",
         handler=retry,
-        summary="Run it again, as a new run",
         role=Role.OPERATOR,
+        headers=parameters.KeyHeaders,
         body=parameters.RetryBody,
         body_required=False,
         answers={201: models.Run},
@@ -229,7 +185,6 @@ CALLS = (
         method="GET",
         path="/v1/runs/{run:id}/attempts",
         handler=attempts,
-        summary="Show a run's executions",
         answers={200: models.Attempts},
         errors=(404,),
     ),
@@ -237,7 +192,6 @@ CALLS = (
         method="GET",
         path="/v1/runs/{run:id}/events",
         handler=events,
-        summary="Show what happened to a run",
         answers={200: models.RunEvents},
         errors=(404,),
     ),
@@ -245,7 +199,6 @@ CALLS = (
         method="GET",
         path="/v1/runs/{run:id}/path",
         handler=path,
-        summary="Show the way a sequence took",
         answers={200: models.Path},
         errors=(404,),
     ),

@@ -1,4 +1,4 @@
-"""What watches over the API asks of it, and what a person opens in a browser."""
+"""Calls of monitoring systems, and of a person's browser."""
 
 from starlette.responses import HTMLResponse, Response
 
@@ -8,36 +8,43 @@ from jobfac.api.problems import Problem
 from jobfac.api.routing import Answer, Ask, Call
 
 
-def health(ask: Ask) -> Answer:
-    """The process answers."""
+async def health(ask: Ask) -> Answer:
+    """Check that the process is alive, even while all threads are busy."""
     return Answer({"status": "ok"})
 
 
 def ready(ask: Ask) -> Answer:
-    """The database can be reached and has the right schema."""
+    """Check that it can serve: that the database can be reached and has the right schema."""
     ask.service.db.check_schema()
     return Answer({"status": "ok"})
 
 
 def scrape(ask: Ask) -> Response:
-    """For Prometheus."""
+    """Read metrics in the format of Prometheus.
+
+    Needs a viewer's key, which Prometheus sends with `authorization: {credentials: KEY}`.
+    """
     return Response(ask.request.app.state.metrics.scrape(), media_type=metrics.MEDIA)
 
 
 def document(ask: Ask) -> Answer:
-    """This API, described."""
+    """Read this document."""
     return Answer(ask.request.app.state.document)
 
 
 def login(ask: Ask) -> Response:
-    """Exchange a link's token for a session."""
+    """Log a browser in with the link that `jobfac up` printed."""
     # Not a redirect: after one that began elsewhere a browser would hold a strict cookie back.
     answer = HTMLResponse('<!doctype html><meta http-equiv="refresh" content="0; url=/"><a href="/">Go on</a>')
+    if ask.request.method == "HEAD":  # a preview of the link by a mail or chat program must not use it up
+        return answer
     session = ask.service.gate.open_session(ask.query.token)
     if session is None and ask.service.gate.has_session(ask.request):
         return answer
     if session is None:
-        raise Problem(403, "This link was used before, or is none of this process; start `jobfac up` again for one.")
+        raise Problem(
+            403, "This link was used before, is expired, or is none of this process; start `jobfac up` again for one."
+        )
     answer.set_cookie(
         cookie_name(ask.request),
         session,
@@ -54,7 +61,6 @@ CALLS = (
         method="GET",
         path="/healthz",
         handler=health,
-        summary="Is the process alive",
         role=None,
         answers={200: models.Health},
     ),
@@ -62,7 +68,6 @@ CALLS = (
         method="GET",
         path="/readyz",
         handler=ready,
-        summary="Can it serve: is the database there, with the right schema",
         role=None,
         answers={200: models.Health},
     ),
@@ -70,8 +75,6 @@ CALLS = (
         method="GET",
         path="/metrics",
         handler=scrape,
-        summary="Metrics for Prometheus",
-        description="Needs a viewer's key, which Prometheus sends with `authorization: {credentials: KEY}`.",
         everywhere=True,
         texts={"text/plain": "Prometheus' text format."},
     ),
@@ -79,7 +82,6 @@ CALLS = (
         method="GET",
         path="/openapi.json",
         handler=document,
-        summary="This document",
         role=None,
         answers={200: dict},
     ),
@@ -87,7 +89,6 @@ CALLS = (
         method="GET",
         path="/login",
         handler=login,
-        summary="Log a browser in with the link that `jobfac up` printed",
         role=None,
         query=parameters.LinkQuery,
         texts={"text/html": "A page that leads on."},

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from jobfac.cli.client.protocol import Backend
-from jobfac.cli.common import caller, database, settings
+from jobfac.cli.common import database, local_caller, settings
 
 __all__ = ["Backend", "backend"]
 
@@ -22,4 +22,4 @@ def backend() -> Iterator[Backend]:
         from jobfac.cli.client.local import Local
 
         with database() as db:
-            yield Local(db, caller())
+            yield Local(db, local_caller())

@@ -1,8 +1,10 @@
-"""The commands' way to the factory through its database. What a start does not need is imported where it is used."""
+"""The commands' way to jobfac through its database. What a start does not need is imported where it is used."""
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +14,10 @@ from jobfac import errors
 from jobfac.cli.client.protocol import Object, Text
 from jobfac.database.engine import Database
 from jobfac.definitions import canonical
-from jobfac.errors import NotFound
+from jobfac.operations import starting
+from jobfac.operations.caller import Caller
 from jobfac.states import FINAL, RunState
-from jobfac.store import audit, jobs, runs
+from jobfac.store import jobs, runs
 from jobfac.store.runs import StartRequest
 from jobfac.telemetry import traces
 
@@ -22,42 +25,41 @@ if TYPE_CHECKING:
     from jobfac.store.overview import Overview
 
 LOOK = 0.1
-"""Seconds between two looks at a run that is waited for."""
+"""Seconds between two polls of a run that is waited for."""
 
 PAGE = 500
 """Runs read in one query."""
 
 SOON = 2.0
-"""Seconds for which an overview is tried again: who watches wants to know that the database is away."""
+"""Seconds for which an overview is retried: a person who watches should see soon that the database is away."""
 
 
 class Local:
-    """See ``Backend``; every method is one transaction."""
+    """See ``Backend``; acts are operations, each of which takes effect once, and reads are queries."""
 
-    def __init__(self, db: Database, by: str) -> None:
+    def __init__(self, db: Database, by: Caller) -> None:
         self._db = db
         self._by = by
 
     def start(self, job: str, options: Mapping[str, Any], key: str | None, count: int) -> list[Object]:
-        request = StartRequest(job=job, by=self._by, key=key, **options)
-
-        def work(conn: sa.Connection) -> list[int]:
-            return runs.start_many(conn, request, count) if key is None else [runs.start(conn, request)]
-
-        since = time.time_ns()
-        ids = self._db.transact(work)
+        request = StartRequest(job=job, by=self._by.name, key=key, **options)
+        with self._traced() as by:
+            if count == 1:
+                return [runs.present(starting.start(self._db, by, request))]
+            ids = starting.start_many(self._db, by, request, count)
         shown: dict[int, Object] = {}
         for first in range(0, len(ids), PAGE):
             shown |= self._db.query(runs.snapshots, ids[first : first + PAGE])
-        started = [shown[run_id] for run_id in ids]
-        self._trace(started, since)
-        return started
+        return [shown[run_id] for run_id in ids]
 
-    def _trace(self, started: Sequence[Object], since: int) -> None:
+    @contextmanager
+    def _traced(self) -> Iterator[Caller]:
+        """The caller with the traces of this command, which are sent at the end."""
         spans = traces.begin("cli")
-        for run in started:
-            spans.started(run, since, os.environ.get("TRACEPARENT"))
-        spans.close()
+        try:
+            yield replace(self._by, traces=spans, traceparent=os.environ.get("TRACEPARENT"))
+        finally:
+            spans.close()
 
     def run(self, run_id: int) -> Object:
         from jobfac.store import sequences
@@ -92,28 +94,14 @@ class Local:
         return [runs.present(row) for row in found]
 
     def stop(self, run_id: int, now: bool) -> Object:
-        from jobfac.store import sequences
+        from jobfac.operations import stopping
 
-        def work(conn: sa.Connection) -> runs.Stopped:
-            stopped = sequences.stop(conn, run_id, now=now, by=self._by)
-            audit.note(conn, self._by, "stop", f"run {run_id}", stopped.before, stopped.after)
-            return stopped
-
-        return {name: str(state) for name, state in self._db.transact(work)._asdict().items()}
+        stopped = stopping.stop(self._db, self._by, run_id, now=now)
+        return {"before": str(stopped.before), "after": str(stopped.after)}
 
     def retry(self, run_id: int, from_failed: bool) -> Object:
-        from jobfac.store import sequences
-
-        def work(conn: sa.Connection) -> int:
-            new = sequences.retry(conn, run_id, self._by, from_failed=from_failed)
-            audit.note(conn, self._by, "retry", f"run {run_id}", after=f"run {new}")
-            return new
-
-        since = time.time_ns()
-        new = self._db.transact(work)
-        shown: Object = self._db.query(lambda conn: runs.present(runs.get(conn, new)))
-        self._trace([shown], since)
-        return shown
+        with self._traced() as by:
+            return runs.present(starting.retry(self._db, by, run_id, from_failed=from_failed))
 
     def output(self, run_id: int, attempt: int, positions: dict[str, int]) -> Sequence[Text]:
         from jobfac.store import output
@@ -134,14 +122,14 @@ class Local:
         return {name: canonical(entry) for name, entry in self._db.query(jobs.load_defaults).items()}
 
     def enable(self, job_id: str, enabled: bool) -> None:
-        if not self._db.transact(jobs.enable, job_id, enabled, self._by):
-            raise errors.no_job(job_id)
+        from jobfac.operations import jobs
+
+        (jobs.enable if enabled else jobs.disable)(self._db, self._by, job_id)
 
     def delete(self, job_id: str) -> None:
-        from jobfac.store import schedules
+        from jobfac.operations import jobs
 
-        if not self._db.transact(schedules.remove, job_id, self._by):
-            raise errors.no_job(job_id)
+        jobs.delete(self._db, self._by, job_id)
 
     def workers(self, alive_only: bool) -> list[Object]:
         from jobfac.store import workers
@@ -149,14 +137,9 @@ class Local:
         return [workers.present(row) for row in self._db.query(workers.workers, alive_only)]
 
     def drain(self, worker_id: int) -> None:
-        from jobfac.store import workers
+        from jobfac.operations import workers
 
-        def work(conn: sa.Connection) -> bool:
-            audit.note(conn, self._by, "drain", f"worker {worker_id}")
-            return workers.drain(conn, worker_id)
-
-        if not self._db.transact(work):
-            raise NotFound(f"There is no live worker {worker_id}; `jobfac workers list` shows the fleet.")
+        workers.drain(self._db, self._by, worker_id)
 
     def schedules(self, job: str | None) -> list[Object]:
         from jobfac.store import schedules
@@ -169,9 +152,9 @@ class Local:
         return self._db.query(schedules.preview, job, count, start, explain)
 
     def pause(self, job: str, name: str | None, paused: bool) -> list[str]:
-        from jobfac.store import schedules
+        from jobfac.operations import schedules
 
-        return self._db.transact(schedules.pause if paused else schedules.resume, job, name, self._by)
+        return (schedules.pause if paused else schedules.resume)(self._db, self._by, (job, name))
 
     def overview(self) -> "Overview":
         from jobfac.store import overview

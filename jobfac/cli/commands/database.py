@@ -1,11 +1,12 @@
-"""`db upgrade / check / script`, `config`, `purge`."""
+"""`db upgrade / check / script / backup`, `config`, `purge`."""
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobfac.cli.common import USAGE, Json, database, fail, group, print_json, print_table, settings
+from jobfac.cli.common import USAGE, Json, database, fail, group, local_caller, print_json, print_table, settings
 
 if TYPE_CHECKING:
     from jobfac.database.engine import Database
@@ -57,6 +58,14 @@ def script(
     write_script(dialect, sys.stdout)
 
 
+@app.command()
+def backup(file: Annotated[Path, typer.Argument(help="The new file; none of that name may exist.")]) -> None:
+    """Copy a SQLite database into a new file while it is in use; a plain copy would lack what is in its log."""
+    with database() as db:
+        db.back_up(file)
+    typer.echo(f"{file} holds the database as it is now")
+
+
 def config(as_json: Json = False) -> None:
     """What holds here, and where it came from."""
     import dataclasses
@@ -85,8 +94,9 @@ def config(as_json: Json = False) -> None:
 
 def purge() -> None:
     """Remove finished runs that are older than their job's retention, now."""
-    from jobfac.store import retention
+    from jobfac.operations import retention
+    from jobfac.store.retention import Keep
 
     with database() as db:
-        count = retention.purge_all(db, retention.Keep.of(settings()))
+        count = retention.purge(db, local_caller(), Keep.of(settings()))
     typer.echo(f"{count} runs were removed")

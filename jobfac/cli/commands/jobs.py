@@ -1,6 +1,5 @@
 """Definitions: apply, export, `jobs list / show / enable / disable / delete`."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,9 +10,9 @@ from jobfac.cli.common import (
     USAGE,
     Failure,
     Json,
-    caller,
     database,
     group,
+    local_caller,
     note,
     print_fields,
     print_json,
@@ -22,7 +21,7 @@ from jobfac.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from jobfac.definitions import AnyJob, Defaults, Definitions, Plan
+    from jobfac.definitions import Plan
 
 app = group("Definitions of jobs and sequences.")
 
@@ -34,33 +33,16 @@ def apply(
     as_json: Json = False,
 ) -> None:
     """Apply definitions, whole or not at all, after showing what changes."""
-    import sqlalchemy as sa
-
     from jobfac import definitions as d
-    from jobfac.store import jobs, schedules
+    from jobfac.operations import jobs
 
+    read = d.reader(*files)
     with database() as db:
-        done: list[tuple[Plan, Plan, Definitions]] = []
-
-        def work(conn: sa.Connection) -> None:
-            stored = {one.id: one.definition for one in jobs.load_all(conn)}
-            known = {} if prune else {job_id: d.canonical(definition) for job_id, definition in stored.items()}
-            wanted = d.load(*files, known=known)
-            before = {job_id: _shown(definition) for job_id, definition in stored.items()}
-            after = {job_id: _shown(definition) for job_id, definition in wanted.jobs.items()}
-            plan = d.plan(before, after, prune)
-            defaults = d.plan(_defaults(jobs.load_defaults(conn)), _defaults(wanted.defaults), prune)
-            done[:] = [(plan, defaults, wanted)]
-            if not dry_run:
-                jobs.apply_defaults(conn, defaults, wanted.defaults, caller())
-                schedules.apply(conn, plan, wanted.jobs, caller())
-
         try:
-            db.transact(work)
+            plan, defaults, wanted = (jobs.plan if dry_run else jobs.apply)(db, local_caller(), read, prune=prune)
         except d.DefinitionError as error:
             lines = "\n".join(str(problem) for problem in error.problems)
             raise Failure(USAGE, f"{lines}\nNothing was changed.") from None
-    plan, defaults, wanted = done[0]
     for warning in wanted.warnings:
         note(f"warning: {warning}")
     if as_json:
@@ -69,18 +51,6 @@ def apply(
         _print_changes(defaults, "defaults of ")
         _print_changes(plan)
         _print_count(plan, dry_run)
-
-
-def _shown(definition: "AnyJob") -> dict[str, Any]:
-    from jobfac.definitions import canonical
-
-    return canonical(definition) | ({} if definition.enabled else {"enabled": False})
-
-
-def _defaults(found: "Mapping[str, Defaults]") -> dict[str, dict[str, Any]]:
-    from jobfac.definitions import canonical
-
-    return {category: canonical(entry) for category, entry in found.items()}
 
 
 def _plan_object(plan: "Plan") -> dict[str, Any]:

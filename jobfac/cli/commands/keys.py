@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from jobfac.cli.common import MOST, NOT_FOUND, USAGE, Json, caller, database, fail, group, note, print_json, print_table
+from jobfac.cli.common import MOST, USAGE, Json, database, fail, group, local_caller, note, print_json, print_table
 from jobfac.cli.common import seconds as read_seconds
 
 app = group("Keys of the API.")
@@ -21,6 +21,7 @@ def create(
     as_json: Json = False,
 ) -> None:
     """Make a key and print it: it is not shown again."""
+    from jobfac.operations import keys
     from jobfac.store import api_keys
 
     if role not in list(api_keys.Role):
@@ -31,7 +32,9 @@ def create(
     if lifetime == 0:
         fail(USAGE, "--expires must be longer than 0; without it the key never ends.")
     with database() as db:
-        made = db.transact(api_keys.create, name or role, api_keys.Role(role), caller(), category or None, lifetime)
+        made = keys.create(
+            db, local_caller(), name or role, api_keys.Role(role), categories=category or None, lifetime=lifetime
+        )
     if as_json:
         print_json({"id": made.id, "role": role, "key": made.key})
     else:
@@ -57,9 +60,8 @@ def list_keys(as_json: Json = False) -> None:
 @app.command()
 def revoke(key: Annotated[int, typer.Argument(min=1, max=MOST, help="The key's id, as `keys list` shows it.")]) -> None:
     """End a key's use at once."""
-    from jobfac.store import api_keys
+    from jobfac.operations import keys
 
     with database() as db:
-        if not db.transact(api_keys.revoke, key, caller()):
-            fail(NOT_FOUND, f"There is no key {key} in use; `jobfac keys list` shows what there is.")
+        keys.revoke(db, local_caller(), key)
     typer.echo(f"key {key} is revoked")

@@ -10,10 +10,10 @@ from jobfac.cli.common import (
     UNSUCCESSFUL,
     USAGE,
     Json,
-    caller,
     database,
     fail,
     group,
+    local_caller,
     note,
     print_json,
     print_table,
@@ -31,6 +31,9 @@ def send_sample(
     email: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Send an email there.")] = None,
     webhook: Annotated[str | None, typer.Option(metavar="URL", help="Post there.")] = None,
     apprise: Annotated[str | None, typer.Option(metavar="URL", help="Send there through apprise.")] = None,
+    to: Annotated[
+        str | None, typer.Option(metavar="CHANNEL:ADDRESS", help="Send by any channel, such as email:ops@example.org.")
+    ] = None,
     secret: Annotated[
         str | None, typer.Option(metavar="REFERENCE", help="Sign the webhook with it: env:NAME, file:/path.")
     ] = None,
@@ -39,12 +42,15 @@ def send_sample(
     from jobfac.channels import DeliveryError, deliver, shown
 
     given = {"email": email, "webhook": webhook, "apprise": apprise, "secret": secret}
-    to = _recipient({name: value for name, value in given.items() if value is not None})
+    if to is not None:
+        channel, _, address = to.partition(":")
+        given[channel] = address
+    recipient = _recipient({name: value for name, value in given.items() if value is not None})
     try:
-        deliver(_sample(), to, settings())
+        deliver(_sample(), recipient, settings())
     except DeliveryError as error:
         fail(UNSUCCESSFUL, f"It did not arrive: {error}.")
-    typer.echo(f"sent to {shown(to)}")
+    typer.echo(f"sent to {shown(recipient)}")
 
 
 def _recipient(body: dict[str, str]) -> "Recipient":
@@ -107,13 +113,13 @@ def list_notifications(
 def _present(row: Any) -> dict[str, Any]:
     import json
 
-    from jobfac.channels import kind_of, shown
+    from jobfac.channels import shown
     from jobfac.definitions import Recipient
     from jobfac.store.runs.reading import shown_value
 
     to = Recipient.model_validate(json.loads(row["recipient"]))
     rest = {name: shown_value(value) for name, value in row.items() if name != "recipient"}
-    return {**rest, "channel": kind_of(to), "to": shown(to)}
+    return {**rest, "channel": to.channel, "to": shown(to)}
 
 
 def _to(row: Any) -> str:
@@ -141,12 +147,12 @@ def requeue(
     all_dead: Annotated[bool, typer.Option("--all-dead", help="Every dead one.")] = False,
 ) -> None:
     """Let dead notifications be tried again."""
-    from jobfac.store import outbox
+    from jobfac.operations import notifications
 
     if bool(notification) == all_dead:
         fail(USAGE, "Give the ids of notifications, or --all-dead.")
     with database() as db:
-        done = db.transact(outbox.requeue, notification or None, caller())
+        done = notifications.requeue(db, local_caller(), notification or None)
     if missing := sorted(set(notification or ()) - set(done)):
         note(f"Not dead, so left alone: {', '.join(map(str, missing))}; `jobfac notify list` shows their states.")
     if notification and not done:

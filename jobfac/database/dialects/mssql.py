@@ -4,6 +4,7 @@ import contextlib
 import functools
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,6 +15,7 @@ from jobfac.database.dialects.parameter_types import declare_types
 from jobfac.database.dialects.rows import SEEK
 from jobfac.database.dialects.waiting import ChoosingWaiter, PollingWaiter, ServerWaiter, spelled
 from jobfac.database.tables import SCHEMA, run
+from jobfac.errors import Refused
 from jobfac.states import RunState
 
 TRANSIENT = frozenset(
@@ -95,6 +97,21 @@ class Mssql:
         bound(engine)
         return engine
 
+    def create(self) -> None:
+        """Nothing to do: a DBA makes the database."""
+
+    def is_missing(self) -> bool:
+        return False
+
+    def check_file(self) -> None:
+        """Nothing to do: the files are the server's."""
+
+    def back_up(self, url: sa.URL, target: Path) -> None:
+        raise Refused(
+            f"SQL Server makes its own backups: have a DBA run BACKUP DATABASE [{url.database}] TO DISK = N'...' WITH "
+            "CHECKSUM, and back up the log as the shop's plan says."
+        )
+
     def turn(self) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext()  # the server queues its writers itself
 
@@ -121,6 +138,9 @@ class Mssql:
             return True
         numbers, state, text = _told(error.orig if isinstance(error, sa.exc.DBAPIError) else error)
         return bool(numbers & TRANSIENT) or state in BROKEN or any(phrase in text for phrase in PHRASES)
+
+    def lasting_fault(self, error: BaseException) -> str | None:
+        return None
 
     def unmet_requirement(self, conn: sa.Connection) -> str | None:
         try:

@@ -2,9 +2,7 @@
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -19,41 +17,25 @@ from jobfac.store import jobs, outbox
 from jobfac.store.runs import admission
 from jobfac.store.runs.event import Event
 from jobfac.store.runs.events import record
+from jobfac.store.runs.repeats import check_repeat
+from jobfac.store.runs.request import StartRequest
 from jobfac.store.runs.stopping import make_room
 
 PAYLOAD_LIMIT = 4 * 1024 * 1024
 """Characters of a payload at most."""
 
+RECIPIENTS = 20
+"""Recipients of a start's own ``notify`` at most."""
+
 KEY_LIMIT = 200
 """Characters of a start's key at most."""
 
 
-@dataclass(frozen=True)
-class StartRequest:
-    """A request to run a job. Times: ``delay`` in seconds from now, or ``at`` an aware instant.
+class Started(NamedTuple):
+    """A run that was requested. ``is_new``: this transaction inserts it; else its key was used before."""
 
-    ``key`` makes the start idempotent: the same key of the same job gives the same run, however often it is asked for.
-    ``manual`` is a person's or a program's start, which ``on_demand`` may forbid; a schedule's or a sequence's is not.
-    ``overrides``: a sequence's ``arguments`` and ``payloads`` by job, and for this run alone ``notify`` as in a
-    definition. ``heard``: the events of which somebody wants to hear because of the sequence that this is a job of.
-    """
-
-    job: str
-    by: str
-    arguments: Sequence[str] | None = None
-    payload: str | None = None
-    priority: int | None = None
-    delay: float | None = None
-    at: datetime | None = None
-    key: str | None = None
-    overrides: Mapping[str, Any] | None = None
-    manual: bool = True
-    schedule_id: int | None = None
-    due_at: datetime | None = None
-    sequence_run_id: int | None = None
-    visit_id: int | None = None
-    heard: str | None = None
-    retry_of: int | None = None
+    run_id: int
+    is_new: bool
 
 
 def start(conn: sa.Connection, request: StartRequest) -> int:
@@ -63,24 +45,33 @@ def start(conn: sa.Connection, request: StartRequest) -> int:
         NotFound: there is no such job.
         Refused: the job is disabled, not startable by hand, or does not take other arguments or this ``notify``.
         DefinitionError: the ``notify`` among the overrides is none, or arguments and payloads are not by job for a
-            sequence, by job for a program, or for a job that is not in the sequence.
+            sequence, by job for a program, or for a job that is not in the sequence; or the key was used for a start
+            that was different.
     """
+    return start_once(conn, request).run_id
+
+
+def start_once(conn: sa.Connection, request: StartRequest) -> Started:
+    """Like ``start``; the answer also says whether the run is new."""
     if request.key is None:
-        return _insert(conn, request, _checked(conn, request), 1)[0]
+        return Started(_insert(conn, request, _checked(conn, request), 1)[0], True)
     if (found := _started_with(conn, request)) is not None:
         return found
     values = _checked(conn, request)
     # Two with the same key: the second waits here for the first. A lock on the index would be one on the gap into which
     # all new keys of the job may fall.
     admission.lock(conn, [] if _is_later(request) else [admission.Rule.of(values)], {_name_of_key(request)})
-    found = _started_with(conn, request)
-    return _insert(conn, request, values, 1)[0] if found is None else found
+    return _started_with(conn, request) or Started(_insert(conn, request, values, 1)[0], True)
 
 
-def _started_with(conn: sa.Connection, request: StartRequest) -> int | None:
+def _started_with(conn: sa.Connection, request: StartRequest) -> Started | None:
     """The run that was started with the request's key."""
     query = sa.select(run.c.id).where(run.c.job == request.job, run.c.start_key == request.key)
-    return conn.execute(query).scalar()
+    found = conn.execute(query).scalar()
+    if found is None:
+        return None
+    check_repeat(conn, int(found), request)
+    return Started(int(found), False)
 
 
 def _name_of_key(request: StartRequest) -> str:
@@ -139,10 +130,12 @@ def start_each(conn: sa.Connection, requests: Sequence[StartRequest]) -> list[in
     return [answers[position] for position in range(len(requests))]
 
 
-def retry(conn: sa.Connection, run_id: int, by: str, overrides: Mapping[str, Any] | None = None) -> int:
-    """Run a finished run again, with the same arguments and payload and the job's present definition: a new run's id.
+def retry(
+    conn: sa.Connection, run_id: int, by: str, overrides: Mapping[str, Any] | None = None, key: str | None = None
+) -> Started:
+    """Run a finished run again, with the same arguments and payload and the job's present definition: a new run.
 
-    ``overrides`` replace those of the run, key by key.
+    ``overrides`` replace those of the run, key by key. ``key``: the new run's start key, as in ``start``.
 
     Raises:
         NotFound: there is no such run, or its job is gone.
@@ -160,11 +153,12 @@ def retry(conn: sa.Connection, run_id: int, by: str, overrides: Mapping[str, Any
         arguments=None if row["arguments"] is None else json.loads(row["arguments"]),
         payload=row["payload"],
         priority=row["priority"],
+        key=key,
         overrides=said or None,
         manual=False,
         retry_of=run_id,
     )
-    return _insert(conn, request, _values(jobs.load(conn, request.job), request), 1)[0]
+    return start_once(conn, request)
 
 
 def _checked(conn: sa.Connection, request: StartRequest) -> dict[str, Any]:
@@ -179,27 +173,59 @@ def _checked(conn: sa.Connection, request: StartRequest) -> dict[str, Any]:
     elif request.arguments is not None or request.payload is not None:
         raise _misfit(request, "arguments", "is a sequence, which takes arguments and payloads by job id")
     elif any(by_job.values()):
-        inside = _inside(conn, request.job)
-        for name, given in by_job.items():
-            for child in given or ():
-                if child not in inside:
-                    raise _misfit(request, name, f"has no job '{child}' inside{suggestion(child, inside)}")
+        _check_inside(request, by_job, _inside(conn, request.job))
     return values
+
+
+def _check_inside(
+    request: StartRequest, by_job: Mapping[str, Any], inside: Mapping[str, jobs.Stored | DefinitionError]
+) -> None:
+    """What a start of a sequence hands to the jobs in it, these must take from a start of their own as well."""
+    seen = {
+        child: None if isinstance(stored, DefinitionError) else stored.definition
+        for child, stored in inside.items()
+        if request.categories is None or getattr(stored, "category", None) in request.categories
+    }
+    for name, given in by_job.items():
+        for child, values in (given or {}).items():
+            if child not in seen:
+                raise _misfit(request, name, f"has no job '{child}' inside{suggestion(child, seen)}")
+            if not _is_text(values, several=name == "arguments"):
+                wanted = "a list of texts as arguments" if name == "arguments" else "a text as payload"
+                raise _misfit(request, name, f"takes {wanted} of '{child}'")
+            says = None
+            if name == "arguments" and not getattr(seen[child], "replace_arguments", True):
+                says = "replace_arguments: false"
+            if not getattr(seen[child], "on_demand", True):
+                says = "on_demand: false"
+            if says is not None:
+                raise Refused(f"Job '{child}' takes no {name} from a start by hand: its definition says {says}.")
+            texts = [values] if isinstance(values, str) else values
+            if len(seen) < len(inside) and any("${steps." in text for text in texts):
+                raise _misfit(request, name, "has jobs that this key may not see, so outputs cannot be referred to")
+
+
+def _is_text(value: Any, several: bool) -> bool:
+    """Whether it is a text, or, if ``several``, a list of texts."""
+    if not several:
+        return isinstance(value, str)
+    return isinstance(value, list | tuple) and all(isinstance(text, str) for text in value)
 
 
 def _misfit(request: StartRequest, field: str, message: str) -> DefinitionError:
     return DefinitionError([Problem(f"job '{request.job}' {message}", field)])
 
 
-def _inside(conn: sa.Connection, sequence: str) -> set[str]:
-    """The ids of all jobs that a sequence may start, those of the sequences in it included."""
-    inside: set[str] = set()
+def _inside(conn: sa.Connection, sequence: str) -> dict[str, jobs.Stored | DefinitionError]:
+    """All jobs that a sequence may start by id, those of the sequences in it included."""
+    inside: dict[str, jobs.Stored | DefinitionError] = {}
     level = {sequence}
     while level:
-        found = [one for one in jobs.load_many(conn, level).values() if not isinstance(one, DefinitionError)]
-        steps = [step for one in found for step in getattr(one.definition, "steps", ())]
-        level = {child for step in steps for child in step.jobs} - inside
-        inside |= level
+        found = jobs.load_many(conn, level)
+        inside |= found
+        steps = [step for one in found.values() for step in getattr(getattr(one, "definition", None), "steps", ())]
+        level = {child for step in steps for child in step.jobs} - inside.keys()
+    del inside[sequence]
     return inside
 
 
@@ -214,7 +240,8 @@ def _values(stored: jobs.Stored | DefinitionError | None, request: StartRequest)
         raise Refused(f"Job '{request.job}' is disabled; `jobfac jobs enable {request.job}` allows it again.")
     if request.manual and not job.on_demand:
         raise Refused(f"Job '{request.job}' may not be started by hand: its definition says on_demand: false.")
-    if request.arguments is not None and request.manual and not job.replace_arguments:
+    others = request.arguments if request.arguments is not None else (request.overrides or {}).get("arguments")
+    if others is not None and request.manual and not job.replace_arguments:
         raise Refused(f"Job '{request.job}' takes no other arguments: its definition says replace_arguments: false.")
     if request.payload is not None and len(request.payload) > PAYLOAD_LIMIT:
         raise Refused(f"The payload has {len(request.payload):,} characters; {PAYLOAD_LIMIT:,} is the most.")
@@ -252,6 +279,9 @@ def _ad_hoc(request: StartRequest) -> Sequence[Notify]:
     if not request.overrides or "notify" not in request.overrides:
         return ()
     entries = read_notify(request.overrides["notify"])
+    number = sum(entry.to.number() for entry in entries)
+    if number > RECIPIENTS:
+        raise Refused(f"A start may notify {RECIPIENTS} recipients, not {number}; put them into the job's notify.")
     for entry in entries:
         if references := entry.to.references():
             raise Refused(f"A start cannot have the secret {references[0]} sent; put that into the job's notify.")

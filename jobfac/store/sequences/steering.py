@@ -12,6 +12,7 @@ from jobfac.errors import Refused
 from jobfac.states import ACTIVE, JobKind, RunState
 from jobfac.store import jobs, runs
 from jobfac.store.runs import Stopped
+from jobfac.store.runs.starting import Started
 from jobfac.store.sequences import visits
 from jobfac.store.sequences.advance import advance_all, lock, lock_rules
 from jobfac.store.sequences.decide import failed_step
@@ -76,8 +77,8 @@ def stop_jobs(conn: sa.Connection, run_id: int, *, now: bool, by: str) -> None:
             advance_all(conn, [child.id], by)
 
 
-def retry(conn: sa.Connection, run_id: int, by: str, *, from_failed: bool = False) -> int:
-    """Run a finished run again, as ``runs.retry`` does: a new run's id.
+def retry(conn: sa.Connection, run_id: int, by: str, *, from_failed: bool = False, key: str | None = None) -> Started:
+    """Run a finished run again, as ``runs.retry`` does: a new run. ``key``: the new run's start key.
 
     With ``from_failed`` a sequence begins with the step that did not succeed most recently, all of whose jobs run
     again; what earlier steps reported can still be referred to. A retry of such a run begins with that step too.
@@ -87,7 +88,7 @@ def retry(conn: sa.Connection, run_id: int, by: str, *, from_failed: bool = Fals
         Refused: it has not ended, its job is disabled, or there is no failed step to go on from.
     """
     if not from_failed:
-        return runs.retry(conn, run_id, by)
+        return runs.retry(conn, run_id, by, key=key)
     row = conn.execute(
         sa.select(run.c.job, run.c.job_version, run.c.kind, run.c.state).where(run.c.id == run_id)
     ).first()
@@ -104,4 +105,4 @@ def retry(conn: sa.Connection, run_id: int, by: str, *, from_failed: bool = Fals
     present = stored.definition if stored is not None else None
     if isinstance(present, Definition) and step not in {one.name for one in present.steps}:
         raise Refused(f"The step '{step}', which failed in run {run_id}, is gone; retry it without --from-failed.")
-    return runs.retry(conn, run_id, by, overrides={FIRST: step})
+    return runs.retry(conn, run_id, by, overrides={FIRST: step}, key=key)

@@ -1,0 +1,99 @@
+"""Who asks for an operation, what they may see, and the transaction that every operation runs in."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import sqlalchemy as sa
+
+from jobfac import errors
+from jobfac.database.engine import Database
+from jobfac.store import audit, jobs
+from jobfac.store.runs import reading
+from jobfac.telemetry.traces import NO_TRACES, Traces
+
+T = TypeVar("T")
+
+
+class Limits(Protocol):
+    """The categories that a caller may see and touch."""
+
+    @property
+    def categories(self) -> tuple[str, ...] | None:
+        """Their names, None: all, jobs without a category included."""
+
+    def sees(self, category: str | None) -> bool:
+        """Whether the caller may see and touch jobs of this category."""
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who asks, and from where.
+
+    Attributes:
+        name: the name in events and in the audit.
+        categories: the only categories whose jobs and runs the caller sees and touches; None: all.
+        retry_for: seconds for which an operation is repeated after a transient error.
+        traces: where the spans of started runs go.
+        traceparent: the W3C trace context that the request came with.
+    """
+
+    name: str
+    categories: tuple[str, ...] | None = None
+    retry_for: float = 15.0
+    traces: Traces = NO_TRACES
+    traceparent: str | None = None
+
+    def sees(self, category: str | None) -> bool:
+        """Whether the caller may see and touch jobs of this category."""
+        return self.categories is None or category in self.categories
+
+
+def visible_job(conn: sa.Connection, by: Limits, job_id: str) -> jobs.Stored:
+    """A job that the caller may see.
+
+    Raises:
+        NotFound: there is none.
+    """
+    stored = jobs.load(conn, job_id)
+    if stored is None or not by.sees(stored.category):
+        raise errors.no_job(job_id)
+    return stored
+
+
+def visible_run(conn: sa.Connection, by: Limits, run_id: int) -> sa.RowMapping:
+    """A run that the caller may see, with its public columns.
+
+    Raises:
+        NotFound: there is none.
+    """
+    row = reading.get(conn, run_id)
+    if by.categories is not None:
+        stored = jobs.load(conn, row["job"])
+        if stored is None or not by.sees(stored.category):
+            raise errors.no_run(run_id)
+    return row
+
+
+def transact(db: Database, by: Caller, work: Callable[[sa.Connection], T]) -> T:
+    """Run ``work`` in one transaction, again after a transient error, and make sure that it takes effect once.
+
+    The audit row that ``work`` writes is the receipt: if a commit's answer is lost and the row is there, the commit was
+    made, and the result of that try is returned. ``work`` that writes no audit row must change nothing, or be safe to
+    repeat.
+
+    Raises:
+        Unreachable: the error lasted longer than ``by.retry_for``.
+    """
+    tried: tuple[audit.Receipt, T] | None = None
+
+    def once(conn: sa.Connection) -> T:
+        nonlocal tried
+        if tried is not None and audit.holds(conn, tried[0]):
+            return tried[1]
+        with audit.receipts(conn) as written:
+            result = work(conn)
+        tried = (written[-1], result) if written else None
+        return result
+
+    return db.transact(once, retry_for=by.retry_for)

@@ -1,0 +1,183 @@
+"""Defining jobs, and switching them on and off."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from jobfac import definitions as d
+from jobfac.database.engine import Database
+from jobfac.definitions.values import read_id
+from jobfac.errors import Forbidden, Outdated
+from jobfac.operations.caller import Caller, transact, visible_job
+from jobfac.store import jobs, schedules
+
+Reader = Callable[[Mapping[str, Mapping[str, Any]]], d.Definitions]
+"""Gives definitions checked against those that are known, as ``definitions.reader`` makes one from files."""
+
+
+class Applied(NamedTuple):
+    """What applying definitions changes, or has changed: the plans for jobs and for defaults of categories."""
+
+    jobs: d.Plan
+    defaults: d.Plan
+    wanted: d.Definitions
+
+
+class Written(NamedTuple):
+    """A job as it is in force now; ``created``: it is new."""
+
+    stored: jobs.Stored
+    created: bool
+
+
+def plan(db: Database, by: Caller, read: Reader, *, prune: bool = False) -> Applied:
+    """What ``apply`` would change. Changes nothing, so it may be repeated.
+
+    Raises:
+        DefinitionError: the definitions cannot be used.
+    """
+    return db.query(_plan, read, prune, retry_for=by.retry_for)
+
+
+def apply(db: Database, by: Caller, read: Reader, *, prune: bool = False) -> Applied:
+    """Apply definitions, whole or not at all; ``prune`` also removes the jobs that are not among them.
+
+    May be repeated: a second call finds nothing left to change.
+
+    Raises:
+        DefinitionError: the definitions cannot be used; nothing was changed.
+    """
+
+    def work(conn: sa.Connection) -> Applied:
+        planned = _plan(conn, read, prune)
+        jobs.apply_defaults(conn, planned.defaults, planned.wanted.defaults, by.name)
+        schedules.apply(conn, planned.jobs, planned.wanted.jobs, by.name)
+        return planned
+
+    return transact(db, by, work)
+
+
+def _plan(conn: sa.Connection, read: Reader, prune: bool) -> Applied:
+    stored = {one.id: one.definition for one in jobs.load_all(conn)}
+    wanted = read({} if prune else {job_id: d.canonical(definition) for job_id, definition in stored.items()})
+    before = {job_id: _comparable(definition) for job_id, definition in stored.items()}
+    after = {job_id: _comparable(definition) for job_id, definition in wanted.jobs.items()}
+    defaults = {name: d.canonical(entry) for name, entry in jobs.load_defaults(conn).items()}
+    wanted_defaults = {name: d.canonical(entry) for name, entry in wanted.defaults.items()}
+    return Applied(d.plan(before, after, prune), d.plan(defaults, wanted_defaults, prune), wanted)
+
+
+def _comparable(definition: d.AnyJob) -> dict[str, Any]:
+    return d.canonical(definition) | ({} if definition.enabled else {"enabled": False})
+
+
+def put(
+    db: Database,
+    by: Caller,
+    job_id: str,
+    body: Mapping[str, Any],
+    *,
+    if_match: str | None = None,
+    if_absent: bool = False,
+) -> Written:
+    """Define one job, or change it. ``body`` is what a file has under the job's id; without ``enabled`` that stays.
+
+    May be repeated: the same body makes no new version.
+
+    Args:
+        if_match: ETags, of which one must be the job's, or ``*``: any.
+        if_absent: only if there is no such job.
+
+    Raises:
+        DefinitionError: the definition cannot be used.
+        Forbidden: the job has, or would get, a category that the caller may not touch.
+        Outdated: ``if_match`` or ``if_absent`` does not hold.
+    """
+    try:
+        read_id(job_id)
+    except ValueError as error:
+        raise d.DefinitionError([d.Problem(f"its id {error}")]) from None
+
+    def work(conn: sa.Connection) -> Written:
+        every = jobs.load_all(conn)
+        old = next((one for one in every if one.id == job_id), None)
+        hidden = {one.id.lower() for one in every if not by.sees(one.category)}
+        if job_id.lower() in hidden:
+            raise Forbidden(f"Job '{job_id}' belongs to a category that the key '{by.name}' may not touch.")
+        if if_absent and old is not None:
+            raise Outdated(f"There is a job '{job_id}' already, of version {old.version}.")
+        _match(if_match, old, job_id)
+        # What a limited key cannot see does not exist for its sequences either.
+        known = {one.id: d.canonical(one.definition) for one in every if by.sees(one.category)}
+        definition = d.from_data({"jobs": {job_id: _with_enabled(body, old)}}, known=known).jobs[job_id]
+        if not by.sees(definition.category):
+            raise Forbidden(f"The key '{by.name}' may only define jobs of {', '.join(by.categories or ())}.")
+        schedules.put(conn, job_id, definition, by.name)
+        return Written(visible_job(conn, by, job_id), old is None)
+
+    return transact(db, by, work)
+
+
+def _with_enabled(body: Mapping[str, Any], old: jobs.Stored | None) -> dict[str, Any]:
+    return dict(body) if old is None else {"enabled": old.enabled, **body}
+
+
+def delete(db: Database, by: Caller, job_id: str, *, if_match: str | None = None) -> None:
+    """Delete a job and its schedules; its history stays, and what waits or runs goes on.
+
+    A second call finds no job.
+
+    Raises:
+        NotFound: there is no such job, or the caller may not see it.
+        Refused: a sequence runs it.
+        Outdated: ``if_match`` does not hold.
+    """
+
+    def work(conn: sa.Connection) -> None:
+        _match(if_match, visible_job(conn, by, job_id), job_id)
+        schedules.remove(conn, job_id, by.name)
+
+    transact(db, by, work)
+
+
+def enable(db: Database, by: Caller, job_id: str) -> jobs.Stored:
+    """Allow starts of a job again; returns the job. May be repeated.
+
+    Raises:
+        NotFound: there is no such job, or the caller may not see it.
+    """
+    return _switch(db, by, job_id, True)
+
+
+def disable(db: Database, by: Caller, job_id: str) -> jobs.Stored:
+    """Forbid every start of a job, what runs goes on; returns the job. May be repeated.
+
+    Raises:
+        NotFound: there is no such job, or the caller may not see it.
+    """
+    return _switch(db, by, job_id, False)
+
+
+def _switch(db: Database, by: Caller, job_id: str, enabled: bool) -> jobs.Stored:
+    def work(conn: sa.Connection) -> jobs.Stored:
+        visible_job(conn, by, job_id)
+        jobs.enable(conn, job_id, enabled, by.name)
+        return visible_job(conn, by, job_id)
+
+    return transact(db, by, work)
+
+
+def etag(stored: jobs.Stored) -> str:
+    """The job's ETag: its version, and whether it is disabled, which makes no new version."""
+    return f'"{stored.version}"' if stored.enabled else f'"{stored.version}-disabled"'
+
+
+def _match(wanted: str | None, stored: jobs.Stored | None, job_id: str) -> None:
+    """Check a list of ETags, of which one must be the job's, or ``*``, which stands for any job that exists."""
+    if wanted is None:
+        return
+    tags = [tag.strip() for tag in wanted.split(",")]
+    if stored is None or not ("*" in tags or etag(stored) in tags):
+        present = "it does not exist" if stored is None else f"its ETag is {etag(stored)}"
+        raise Outdated(f"Job '{job_id}' is not at {wanted}: {present}.")

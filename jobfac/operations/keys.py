@@ -1,0 +1,45 @@
+"""Keys of the API."""
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+
+from jobfac.database.engine import Database
+from jobfac.errors import NotFound
+from jobfac.operations.caller import Caller, transact
+from jobfac.store import api_keys
+from jobfac.store.api_keys import Created, Role
+
+
+def create(
+    db: Database,
+    by: Caller,
+    name: str,
+    role: Role,
+    *,
+    categories: Sequence[str] | None = None,
+    lifetime: float | None = None,
+) -> Created:
+    """Create a key called ``name``; returns its id and its text, which nobody can show again.
+
+    Each call creates a key, so the caller must not repeat it.
+
+    Args:
+        categories: the only categories that the key sees; None: all.
+        lifetime: seconds until it expires; None: never.
+    """
+    return transact(db, by, lambda conn: api_keys.create(conn, name, role, by.name, categories, lifetime))
+
+
+def revoke(db: Database, by: Caller, key_id: int) -> None:
+    """End a key's use at once. A second call finds no key in use.
+
+    Raises:
+        NotFound: there is no such key, or it was revoked before.
+    """
+
+    def work(conn: sa.Connection) -> None:
+        if not api_keys.revoke(conn, key_id, by.name):
+            raise NotFound(f"There is no key {key_id} in use; `jobfac keys list` shows what there is.")
+
+    transact(db, by, work)

@@ -1,0 +1,30 @@
+"""Stopping runs."""
+
+import sqlalchemy as sa
+
+from jobfac.database.engine import Database
+from jobfac.operations.caller import Caller, transact, visible_run
+from jobfac.states import FINAL
+from jobfac.store import audit, sequences
+from jobfac.store.runs import Stopped
+
+
+def stop(db: Database, by: Caller, run_id: int, *, now: bool = False) -> Stopped:
+    """Stop a run, a sequence with everything in it; returns the states before and after.
+
+    A run that waits ends at once; a program is stopped by its worker, ``now``: without its grace. May be repeated; a
+    second call finds what the first one left.
+
+    Raises:
+        NotFound: there is no such run, or the caller may not see it.
+    """
+
+    def work(conn: sa.Connection) -> Stopped:
+        if by.categories is not None:
+            visible_run(conn, by, run_id)
+        stopped = sequences.stop(conn, run_id, now=now, by=by.name)
+        if stopped.before not in FINAL:
+            audit.note(conn, by.name, "stop", f"run {run_id}", stopped.before, stopped.after)
+        return stopped
+
+    return transact(db, by, work)

@@ -1,0 +1,28 @@
+"""Draining workers."""
+
+import sqlalchemy as sa
+
+from jobfac.database.engine import Database
+from jobfac.errors import no_worker
+from jobfac.operations.caller import Caller, transact
+from jobfac.states import WorkerState
+from jobfac.store import audit, workers
+
+
+def drain(db: Database, by: Caller, worker_id: int) -> None:
+    """Ask a worker to take nothing more and to leave when its runs have ended.
+
+    May be repeated as long as the worker is alive.
+
+    Raises:
+        NotFound: there is no live worker with this id.
+    """
+
+    def work(conn: sa.Connection) -> None:
+        before = workers.drain(conn, worker_id)
+        if before is None:
+            raise no_worker(worker_id)
+        if before == WorkerState.ACTIVE:
+            audit.note(conn, by.name, "drain", f"worker {worker_id}")
+
+    transact(db, by, work)

@@ -1,0 +1,135 @@
+"""From a definition to a started program: its command, environment, payload and output files."""
+
+import contextlib
+import errno
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from jobfac.definitions import Job
+from jobfac.programs import Process, Program, Spool, StartError, open_destination, spool_path, start, write_private
+from jobfac.programs.masking import Mask
+from jobfac.secret_references import resolve
+from jobfac.store.output import STREAMS
+from jobfac.store.workers import Claimed
+from jobfac.worker.environment import PAYLOAD_IN_ENVIRONMENT, base_environment, home_of
+from jobfac.worker.report import Report
+
+
+class Launch:
+    """The start of one program. Used once, by one thread.
+
+    Attributes:
+        spools: by stream, the captured output.
+        paths: by stream, the file that the definition sends it to.
+        payload: where the payload's file is, if there is one.
+    """
+
+    def __init__(
+        self,
+        claimed: Claimed,
+        definition: Job,
+        marker: str,
+        folder: Path,
+        report: Report,
+        environment: Mapping[str, str],
+    ) -> None:
+        """``environment``: variables of the worker for the program; those of the definition go before them."""
+        self.spools: dict[str, Spool] = {}
+        self.paths: dict[str, str] = {}
+        self.payload = folder / f"{claimed.id}-{claimed.attempt}.payload"
+        self._claimed = claimed
+        self._definition = definition
+        self._marker = marker
+        self._folder = folder
+        self._report = report
+        self._given = environment
+
+    def start(self) -> Process:
+        """Start the program. Of a start that fails only ``spools`` and the payload's file are left, for the caller.
+
+        Raises:
+            StartError: it cannot start; the cause is an OSError only where the fault may be the machine's.
+            SecretError: a secret cannot be resolved.
+            OSError: the payload's or the report's file cannot be made.
+        """
+        program, secrets = self._program()
+        self._report.mask = Mask(secrets)
+        with contextlib.ExitStack() as opened:
+            handles = []
+            for stream in STREAMS:
+                handles.append(self._open(stream, secrets))
+                if stream not in self.spools:
+                    opened.callback(os.close, handles[-1])
+            try:
+                return start(program, *handles)
+            except StartError as error:
+                if program.user is not None and _errno(error) == errno.EAGAIN:
+                    raise StartError(str(error)) from None  # the limit is that of the job's user
+                raise
+
+    def _program(self) -> tuple[Program, list[bytes]]:
+        job, claimed = self._definition, self._claimed
+        given = job.arguments if claimed.arguments is None else tuple(json.loads(claimed.arguments))
+        argv = ("/bin/sh", "-c", job.command[0], "sh", *given) if job.shell else (*job.command, *given)
+        environment, secrets = self._environment()
+        if job.user:
+            self._report.create_for(job.user)
+        return Program(argv, self._marker, environment, job.directory, job.user, job.detach), secrets
+
+    def _environment(self) -> tuple[dict[str, str], list[bytes]]:
+        """The program's whole environment, and the values in it that are secret."""
+        job, claimed = self._definition, self._claimed
+        environment = {**base_environment(), **self._given}
+        if job.user:
+            environment |= home_of(job.user)
+        secrets: list[bytes] = []
+        for name, value in job.environment.items():
+            text = value if isinstance(value, str) else resolve(value)
+            environment[name] = text
+            if not isinstance(value, str) and text:
+                secrets.append(text.encode())
+        environment |= {
+            "JOBFAC_RUN_ID": str(claimed.id),
+            "JOBFAC_ATTEMPT": str(claimed.attempt),
+            "JOBFAC_JOB": claimed.job,
+            "JOBFAC_REPORT": str(self._report.path),
+        }
+        if claimed.sequence_run_id is not None:
+            environment["JOBFAC_SEQUENCE_RUN_ID"] = str(claimed.sequence_run_id)
+        if claimed.payload is not None:
+            environment |= self._hand_over(claimed.payload)
+        return environment, secrets
+
+    def _hand_over(self, payload: str) -> Mapping[str, str]:
+        write_private(self.payload, payload.encode(), self._definition.user)
+        named = {"JOBFAC_PAYLOAD_FILE": str(self.payload)}
+        if len(payload) <= PAYLOAD_IN_ENVIRONMENT and "\0" not in payload:
+            named["JOBFAC_PAYLOAD"] = payload
+        return named
+
+    def _open(self, stream: str, secrets: list[bytes]) -> int:
+        output = self._definition.output
+        wanted = getattr(output, stream)
+        if wanted.kind == "none":
+            return os.open(os.devnull, os.O_WRONLY)
+        if wanted.kind == "database":
+            path = spool_path(self._folder, *self._claimed.key, stream)
+            self.spools[stream] = spool = Spool(path, max(1, output.limit), secrets)
+            return spool.fd
+        try:
+            handle, path = open_destination(
+                wanted.kind, wanted.path, self._definition.directory, self._claimed.id, self._claimed.started_at,
+                rotate_at=output.rotate.size, keep=output.rotate.keep, user=self._definition.user,
+            )  # fmt: skip
+        except StartError as error:
+            if _errno(error) in (errno.ENOSPC, errno.EDQUOT):
+                raise StartError(str(error)) from None  # the disk is one that the job chose
+            raise
+        self.paths[stream] = str(path)
+        return handle
+
+
+def _errno(error: StartError) -> int | None:
+    return error.__cause__.errno if isinstance(error.__cause__, OSError) else None

@@ -1,0 +1,131 @@
+"""Kill, freeze and disconnect at random while hundreds of runs are executed, then check that every promise held.
+
+    python -m scripts.chaos [--minutes 10] [--seed N] [--engine sqlite|mssql|mssqlpython] [--workers 4] [--json]
+
+It compares the programs' own journals with the database: every run reached a final state; no two executions of a run
+were alive at once; no program outlived the requeue of its run; every stored outcome is what the program did; a
+concurrency limit of one held; no worker and no scheduler ended without a reason. The exit code is 0 if nothing was
+violated, otherwise 1. The same seed makes the same plan of faults.
+"""
+
+import argparse
+import json
+import random
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from jobfac import definitions as d
+from jobfac.database.engine import Database
+from jobfac.database.tables import run
+from jobfac.errors import Unreachable
+from jobfac.store import schedules
+from scripts.chaos.check import read_journal, violations
+from scripts.chaos.engines import open_site
+from scripts.chaos.site import Site, jobs
+from tests.support.factory import Factory, wait_for
+
+SETTLE = 180.0
+"""Seconds after the last fault in which every run must end."""
+
+
+def chaos(words: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """One chaos run; its summary."""
+    journal = folder / "journal"
+    journal.mkdir()
+    with open_site(words.engine, folder, words.seed) as (url, cut), Factory(url, folder) as factory:
+        db = Database(url)
+        db.upgrade()
+        _define(db, journal)
+        site = Site(factory, db, random.Random(words.seed), cut, words.workers, words.schedulers)
+        _strike(site, words.minutes * 60)
+        site.replace_ended()
+        wrong = [] if _all_ended(db) else [f"not every run ended within {SETTLE:.0f} s after the last fault"]
+        site.terminate()
+        found = read_journal(journal)
+        wrong += site.deaths + violations(db, found)
+        total = db.query(lambda conn: conn.execute(sa.select(sa.func.count()).select_from(run)).scalar_one())
+        db.close()
+    return {
+        "seed": words.seed,
+        "engine": words.engine,
+        "minutes": words.minutes,
+        "runs": total,
+        "executions": len(found),
+        "faults": dict(sorted(site.done.items())),
+        "violations": wrong,
+    }
+
+
+def _define(db: Database, journal: Path) -> None:
+    wanted = d.from_data({"jobs": jobs(journal)}).jobs
+    plan = d.plan({}, {name: d.canonical(job) for name, job in wanted.items()}, prune=False)
+    db.transact(schedules.apply, plan, wanted, "chaos")
+
+
+def _strike(site: Site, seconds: float) -> None:
+    """Submit runs and cause faults for so long."""
+    site.replace_ended()
+    over = threading.Event()
+    submitter = threading.Thread(target=_submit, args=(site, over), daemon=True)
+    submitter.start()
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        time.sleep(site.chance.uniform(0.2, 1.6))
+        site.thaw()
+        site.strike()
+        site.replace_ended()
+    over.set()
+    # Thaw before the join: on SQL Server the submitter waits for locks that a frozen process holds.
+    site.thaw(everyone=True)
+    submitter.join()
+
+
+def _submit(site: Site, over: threading.Event) -> None:
+    chance = random.Random(site.chance.random())
+    while not over.wait(chance.uniform(0.3, 1.2)):
+        site.submit()
+
+
+def _all_ended(db: Database) -> bool:
+    def ended() -> bool:
+        try:
+            return not db.query(lambda conn: conn.execute(sa.select(run.c.id).where(run.c.ended_at.is_(None))).first())
+        except Unreachable:
+            return False
+
+    try:
+        return wait_for(ended, "the end of every run", SETTLE)
+    except AssertionError:
+        return False
+
+
+def main() -> int:
+    """Run it and print the summary; the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
+    parser.add_argument("--engine", choices=["sqlite", "mssql", "mssqlpython"], default="sqlite")
+    parser.add_argument("--workers", type=int, default=4)
+    parser.add_argument("--schedulers", type=int, default=2)
+    parser.add_argument("--json", action="store_true", help="print the summary in one line")
+    parser.add_argument("--keep", type=Path, help="a new folder for database, journals and logs")
+    words = parser.parse_args()
+    print(f"seed {words.seed}", file=sys.stderr)
+    if words.keep:
+        words.keep.mkdir(parents=True)
+        summary = chaos(words, words.keep)
+    else:
+        with tempfile.TemporaryDirectory(prefix="jobfac-chaos-", ignore_cleanup_errors=True) as folder:
+            summary = chaos(words, Path(folder))
+    print(json.dumps(summary, indent=None if words.json else 2))
+    return 1 if summary["violations"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

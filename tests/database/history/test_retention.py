@@ -1,0 +1,134 @@
+"""Finished runs are removed when their job says so, with everything that hangs on them, and nothing else is."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+import pytest
+import sqlalchemy as sa
+
+from jobfac.database.engine import Database
+from jobfac.database.tables import attempt, run, run_event, run_output, worker
+from jobfac.database.tables import audit as entries
+from jobfac.states import RunState
+from jobfac.store import audit, jobs, output, retention, runs
+from jobfac.store.retention import Keep
+from tests.support.database import Hand, define, now, start
+
+DAY = 86400.0
+
+
+def finish(db: Database, job: str, days_ago: Sequence[float]) -> list[int]:
+    """Runs of the job, in order, that ended so many days ago."""
+    ids = [start(db, job) for _ in days_ago]
+    hand = Hand(db, slots=len(ids))
+    for claimed in hand.claim():
+        hand.end(claimed)
+        db.transact(output.append, [output.Stored(claimed.id, claimed.attempt, "stdout", 0, b"text")])
+    moment = now(db)
+    with db.begin() as conn:
+        for run_id, days in zip(ids, days_ago, strict=True):
+            conn.execute(run.update().where(run.c.id == run_id).values(ended_at=moment - timedelta(days=days)))
+    return ids
+
+
+def left(db: Database) -> list[int]:
+    with db.read() as conn:
+        return list(conn.execute(sa.select(run.c.id).order_by(run.c.id)).scalars())
+
+
+def hanging(db: Database) -> set[int]:
+    with db.read() as conn:
+        tables = (attempt, run_event, run_output)
+        return {run_id for table in tables for run_id in conn.execute(sa.select(table.c.run_id)).scalars()}
+
+
+def test_runs_go_when_they_are_older_than_their_job_keeps_them(db: Database) -> None:
+    define(db, short={"retention": "5d"}, default={}, long={"retention": "100d"})
+    short, default, long = (finish(db, job, [200, 50, 20, 3]) for job in ("short", "default", "long"))
+    waiting = start(db, "short")
+    assert retention.purge_all(db, Keep(30 * DAY)) == 3 + 2 + 1
+    assert left(db) == sorted([*short[3:], *default[2:], *long[1:], waiting])
+    assert hanging(db) == set(left(db))
+    assert retention.purge_all(db, Keep(30 * DAY)) == 0
+
+
+def test_runs_go_when_there_are_more_than_their_job_keeps(db: Database) -> None:
+    define(db, few={"retention": {"count": 2}}, both={"retention": {"count": 3, "age": "10d"}})
+    few, both = finish(db, "few", [500, 400, 2, 1]), finish(db, "both", [12, 11, 9, 1])
+    assert retention.purge_all(db, Keep(30 * DAY)) == 4
+    assert left(db) == [*few[2:], *both[2:]]
+
+
+def test_the_runs_of_a_job_that_is_gone_are_kept_as_long_as_the_setting_says(db: Database) -> None:
+    define(db, a={"retention": "5d"})
+    ids = finish(db, "a", [40, 20])
+    with db.begin() as conn:
+        jobs.remove(conn, "a", "tester")
+    assert retention.purge_all(db, Keep(30 * DAY)) == 1
+    assert left(db) == ids[1:]
+
+
+def test_runs_of_a_sequence_that_is_not_over_stay(db: Database) -> None:
+    define(db, a={"retention": {"count": 1}}, s={"steps": [{"name": "one", "jobs": ["a"]}]})
+    parent = start(db, "s")
+    ids = finish(db, "a", [3, 2, 1])
+    with db.begin() as conn:
+        conn.execute(run.update().where(run.c.id == ids[0]).values(sequence_run_id=parent))
+    assert retention.purge_all(db, Keep(30 * DAY)) == 1
+    assert left(db) == [parent, ids[0], ids[2]]
+    with db.begin() as conn:
+        runs.request_stop(conn, parent, now=True, by="tester")
+    assert retention.purge_all(db, Keep(30 * DAY)) == 1
+    assert left(db) == [parent, ids[2]]
+
+
+def test_many_rows_go_in_small_batches(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "BATCH", 3)
+    monkeypatch.setattr(retention, "PAGE", 2)
+    jobs = ["a", "b", "c", "d", "e"]
+    define(db, **{job: {} for job in jobs})
+    for job in jobs:
+        finish(db, job, [40, 40, 40, 40, 1])
+    counts = list(retention.steps(db, Keep(30 * DAY)))
+    assert sum(counts) == 20
+    assert max(counts) <= 3
+    assert len(left(db)) == 5
+    assert hanging(db) == set(left(db))
+
+
+def test_workers_that_are_gone_for_long_are_forgotten(db: Database) -> None:
+    define(db, a={})
+    gone, holding, alive = Hand(db), Hand(db), Hand(db)
+    start(db, "a")
+    holding.take()
+    moment = now(db)
+    with db.begin() as conn:
+        old = {"state": "dead", "ended_at": moment - timedelta(days=40)}
+        conn.execute(worker.update().where(worker.c.id.in_((gone.id, holding.id))).values(old))
+    retention.purge_all(db, Keep(30 * DAY))
+    with db.read() as conn:
+        assert list(conn.execute(sa.select(worker.c.id).order_by(worker.c.id)).scalars()) == [holding.id, alive.id]
+
+
+def test_the_audit_is_kept_as_long_as_the_setting_says(db: Database) -> None:
+    moment = now(db)
+    for days in (40, 31, 29, 0):
+        db.transact(audit.note, "me", "apply", f"{days} days ago")
+        with db.begin() as conn:
+            that = entries.c.subject == f"{days} days ago"
+            conn.execute(entries.update().where(that).values(at=moment - timedelta(days=days)))
+    retention.purge_all(db, Keep(DAY, audit=30 * DAY))
+    with db.read() as conn:
+        kept = conn.execute(sa.select(entries.c.subject).where(entries.c.by == "me").order_by(entries.c.id)).scalars()
+        assert list(kept) == ["29 days ago", "0 days ago"]
+
+
+def test_a_run_that_is_under_way_is_never_removed(db: Database) -> None:
+    define(db, a={"retention": {"count": 1}})
+    start(db, "a")
+    running = Hand(db).take()
+    ids = finish(db, "a", [400, 300])
+    retention.purge_all(db, Keep(DAY))
+    assert left(db) == [running.id, ids[1]]
+    with db.read() as conn:
+        assert runs.get(conn, running.id)["state"] == RunState.RUNNING

@@ -1,0 +1,177 @@
+"""Statistics by day: every run that ended is counted once, whoever counts and whatever dies, and outlives its run."""
+
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from jobfac import reports
+from jobfac.database.engine import Database
+from jobfac.database.tables import attempt, daily_worker, run, worker
+from jobfac.database.tables import daily as table
+from jobfac.definitions import Retention
+from jobfac.errors import NotFound
+from jobfac.states import RunState
+from jobfac.store import retention, statistics
+from jobfac.store.retention import Keep
+from tests.support.database import Hand, define, now, start, together
+
+DAY = 86400.0
+
+
+def history(db: Database, job: str, *runs: tuple[datetime, float], state: RunState = RunState.SUCCEEDED) -> list[int]:
+    """Runs that were queued and started at these moments and took so many seconds."""
+    ids = [start(db, job) for _ in runs]
+    hand = Hand(db, f"w-{job}", slots=len(ids))
+    for claimed in hand.claim():
+        hand.end(claimed, state)
+    with db.begin() as conn:
+        for run_id, (begin, seconds) in zip(ids, runs, strict=True):
+            times = {"started_at": begin, "ended_at": begin + timedelta(seconds=seconds)}
+            queued = {"created_at": begin, "queued_at": begin}
+            conn.execute(run.update().where(run.c.id == run_id).values({**times, **queued}))
+            conn.execute(attempt.update().where(attempt.c.run_id == run_id).values(times))
+    return ids
+
+
+def at(day: int, hour: int = 12, minute: int = 0) -> datetime:
+    return datetime(2026, 3, day, hour, minute, tzinfo=UTC)
+
+
+def count_all(db: Database) -> int:
+    counted = 0
+    while more := db.transact(statistics.count):
+        counted += more
+    return counted
+
+
+def rows(db: Database, what: sa.Table, *columns: str) -> list[tuple[Any, ...]]:
+    with db.read() as conn:
+        query = sa.select(*(what.c[name] for name in columns)).order_by(*what.primary_key.columns)
+        return [tuple(row) for row in conn.execute(query)]
+
+
+def test_a_run_is_counted_on_the_day_on_which_it_ended_and_its_time_on_the_days_on_which_it_went_on(
+    db: Database,
+) -> None:
+    define(db, a={}, b={}, waiting={"pool": "none"})
+    first, second, third = history(db, "a", (at(1), 10), (at(1, 23, 59), 120), (at(2), 30))
+    (bad,) = history(db, "b", (at(2), 5), state=RunState.FAILED)
+    start(db, "waiting")
+    assert count_all(db) == 4
+    names = ("day", "job", "succeeded", "failed", "attempts", "ran", "run_ms", "longest_ms", "longest_run")
+    assert rows(db, table, *names) == [
+        (date(2026, 3, 1), "a", 1, 0, 1, 1, 10_000, 10_000, first),
+        (date(2026, 3, 2), "a", 2, 0, 2, 2, 150_000, 120_000, second),
+        (date(2026, 3, 2), "b", 0, 1, 1, 1, 5_000, 5_000, bad),
+    ]
+    assert rows(db, daily_worker, "day", "worker", "attempts", "busy_ms") == [
+        (date(2026, 3, 1), "w-a", 1, 70_000),
+        (date(2026, 3, 2), "w-a", 2, 90_000),
+        (date(2026, 3, 2), "w-b", 1, 5_000),
+    ]
+    assert count_all(db) == 0
+    (late,) = history(db, "a", (at(1, 6), 90))
+    with db.begin() as conn:
+        conn.execute(run.update().where(run.c.id == late).values(due_at=at(1, 5)))
+    assert count_all(db) == 1
+    extremes = ("shortest_ms", "longest_ms", "longest_run", "late", "latest_ms", "latest_run")
+    assert rows(db, table, *extremes)[0] == (10_000, 90_000, late, 1, 3_600_000, late)
+    assert third
+
+
+def test_runs_that_were_never_executed_are_counted_too(db: Database) -> None:
+    define(db, a={"already_running": "deny"})
+    start(db, "a")
+    start(db, "a")
+    assert count_all(db) == 1
+    assert rows(db, table, "denied", "ran", "run_ms", "shortest_ms", "longest_run") == [(1, 0, 0, None, None)]
+    hand = Hand(db)
+    hand.end(hand.take())
+    assert count_all(db) == 1
+    ((denied, succeeded, ran, longest),) = rows(db, table, "denied", "succeeded", "ran", "longest_ms")
+    assert (denied, succeeded, ran) == (1, 1, 1)
+    assert longest is not None
+
+
+def test_many_who_count_at_the_same_time_count_each_run_once(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statistics, "BATCH", 7)
+    define(db, a={}, b={})
+    history(db, "a", *[(at(1 + n % 3), 1.0) for n in range(40)])
+    history(db, "b", *[(at(1 + n % 3), 1.0) for n in range(20)])
+    assert sum(together(4, lambda _: count_all(db))) == 60
+    assert sum(row[0] for row in rows(db, table, "succeeded")) == 60
+    assert sum(row[0] for row in rows(db, daily_worker, "busy_ms")) == 60_000
+
+
+def test_what_was_not_committed_was_not_counted(db: Database) -> None:
+    define(db, a={})
+    history(db, "a", (at(1), 1))
+    with db.engine.connect() as conn:
+        assert statistics.count(conn) == 1
+        conn.rollback()
+    assert rows(db, table, "day") == []
+    assert count_all(db) == 1
+    assert rows(db, table, "succeeded") == [(1,)]
+
+
+def test_the_statistics_outlive_their_runs_and_no_run_is_purged_uncounted(db: Database) -> None:
+    define(db, a={"retention": {"count": 1}})
+    history(db, "a", (at(1), 1), (at(1), 2))
+    with db.begin() as conn:
+        assert retention.purge(conn, "a", Retention(count=1)).runs == 0
+    assert retention.purge_all(db, Keep(30 * DAY)) == 1
+    assert rows(db, table, "succeeded", "run_ms") == [(2, 3_000)]
+    assert retention.purge_all(db, Keep(30 * DAY, statistics=DAY)) == 0
+    assert rows(db, table, "succeeded") == rows(db, daily_worker, "busy_ms") == []
+
+
+def test_a_worker_that_is_forgotten_leaves_its_presence(db: Database) -> None:
+    hand = Hand(db, "w1", slots=4)
+    begin = now(db) - timedelta(days=50)
+    with db.begin() as conn:
+        gone = {"state": "dead", "started_at": begin, "ended_at": begin + timedelta(days=1)}
+        conn.execute(worker.update().where(worker.c.id == hand.id).values(gone))
+    retention.purge_all(db, Keep(30 * DAY))
+    found = rows(db, daily_worker, "day", "worker", "attempts", "slot_ms")
+    assert [row[0] for row in found] == [begin.date(), begin.date() + timedelta(days=1)]
+    assert sum(row[3] for row in found) == 4 * 86_400_000
+
+
+def test_the_count_as_default_bounds_jobs_that_say_nothing(db: Database) -> None:
+    define(db, a={}, b={"retention": "1000d"})
+    moment = now(db)
+    for job in ("a", "b"):
+        history(db, job, *[(moment - timedelta(hours=5), 1.0)] * 4)
+    assert retention.purge_all(db, Keep(30 * DAY, count=1)) == 3
+
+
+def test_a_report_sees_what_is_counted_and_what_is_not_yet(db: Database) -> None:
+    define(db, a={"category": "x"}, b={})
+    today = now(db).replace(hour=0, minute=0, second=0, microsecond=0)
+    history(db, "a", (today - timedelta(days=3), 10), (today - timedelta(days=40), 10))
+    (bad,) = history(db, "b", (today - timedelta(days=2), 10), state=RunState.FAILED)
+    count_all(db)
+    history(db, "a", (today - timedelta(days=1), 10))
+    start(db, "b")
+    Hand(db, "busy").take()
+    when = db.query(reports.period)
+    assert len(when.days) == 30
+    found = db.query(reports.facts, when)
+    assert {key: tally.states["succeeded"] for key, tally in found.runs.items()} == {
+        (today.date() - timedelta(days=3), "a"): 1,
+        (today.date() - timedelta(days=2), "b"): 0,
+        (today.date() - timedelta(days=1), "a"): 1,
+    }
+    assert [key[1] for key in found.before] == ["a"]
+    assert found.latest["b", "failed"].run_id == bad
+    summed = {row["worker"]: row for row in reports.REPORTS["utilisation"](found).rows}
+    assert (summed["w-a"]["attempts"], summed["w-b"]["attempts"], summed["busy"]["attempts"]) == (2, 1, 0)
+    assert sum(its.slot_ms for (_, name), its in found.work.items() if name == "busy") > 0
+    only = db.query(reports.facts, when, category="x")
+    assert {key[1] for key in only.runs} == {"a"}
+    unknown: tuple[dict[str, Any], ...] = ({"job_id": "none"}, {"category": "none"})
+    for wrong in unknown:
+        with pytest.raises(NotFound):
+            db.query(reports.facts, when, **wrong)

@@ -1,0 +1,140 @@
+"""Notifications on their way, what they tell of the output, and runs that T-SQL starts and ends."""
+
+import json
+
+from jobfac import definitions as d
+from jobfac.database.dialects import utcnow
+from jobfac.database.engine import Database
+from jobfac.database.tables import notification
+from jobfac.scheduler.notifier import address_some, tail
+from jobfac.states import Delivery, RunState
+from jobfac.store import outbox, runs
+from jobfac.store.outbox.delivery import TRIES
+from jobfac.store.output import Stored, append
+from tests.support.database import Hand, define, get, now, start, together
+from tests.support.outbox import OPS, apply_defaults, rows, tell, told
+from tests.support.tsql import THROUGH_TSQL, execute
+
+
+def waiting(db: Database, count: int) -> None:
+    """So many notifications, due one after the other."""
+    define(db, a={"notify": [tell("stopped")]})
+    for _ in range(count):
+        db.transact(runs.request_stop, start(db, "a"), now=False, by="me")
+    told(db)
+
+
+def due(db: Database) -> None:
+    with db.begin() as conn:
+        conn.execute(notification.update().values(due_at=utcnow(-1)))
+
+
+def test_what_is_taken_is_nobody_elses_for_a_while(db: Database) -> None:
+    waiting(db, 3)
+    first = db.transact(outbox.take, 2, 60.0)
+    assert len(first) == 2
+    assert [one.tries for one in first] == [1, 1]
+    assert first[0].recipient == d.Recipient.model_validate(OPS)
+    assert first[0].body["state"] == first[0].event == "stopped"
+    second = db.transact(outbox.take, 2, 60.0)
+    assert len(second) == 1
+    assert db.transact(outbox.take, 2, 60.0) == []
+    assert db.transact(outbox.delivered, second[0])
+    due(db)
+    again = db.transact(outbox.take, 9, 60.0)
+    assert [(one.id, one.tries, one.dedupe) for one in again] == [(one.id, 2, one.dedupe) for one in first]
+    assert not db.transact(outbox.delivered, first[0])  # too late: somebody else has it now
+    assert db.transact(outbox.delivered, again[0])
+    assert not db.transact(outbox.delivered, again[0])
+
+
+def test_many_take_at_once_and_none_takes_the_same(db: Database) -> None:
+    waiting(db, 24)
+    taken = together(6, lambda _: [db.transact(outbox.take, 3, 60.0) for _ in range(4)])
+    ids = [one.id for batches in taken for batch in batches for one in batch]
+    assert len(ids) == len(set(ids))
+    assert len(ids) + len(db.transact(outbox.take, 24, 60.0)) == 24
+
+
+def test_many_address_at_once_and_none_twice(db: Database) -> None:
+    define(db, a={"notify": [tell("stopped")]})
+    for _ in range(12):
+        db.transact(runs.request_stop, start(db, "a"), now=False, by="me")
+    together(4, lambda _: db.transact(address_some))
+    assert told(db) == [("a", "stopped")] * 12
+
+
+def test_a_failure_is_tried_again_later_until_it_is_dead_and_requeued(db: Database) -> None:
+    waiting(db, 1)
+    for tries in range(1, TRIES + 1):
+        due(db)
+        (taken,) = db.transact(outbox.take, 1, 60.0)
+        before = now(db)
+        became = db.transact(outbox.failed, taken, f"no {tries}")
+        (row,) = rows(db)
+        assert (row["state"], row["error"], row["tries"]) == (became, f"no {tries}", tries)
+        if tries < TRIES:
+            wait = (row["due_at"] - before).total_seconds()
+            assert min(10 * 2 ** (tries - 1), 3600) - 0.1 <= wait < min(10 * 2 ** (tries - 1), 3600) + 5
+    assert became == Delivery.DEAD
+    due(db)
+    assert db.transact(outbox.take, 1, 60.0) == []
+    with db.read() as conn:
+        assert [row["id"] for row in outbox.find(conn, Delivery.DEAD)] == [row["id"]]
+        assert outbox.find(conn, Delivery.DELIVERED) == []
+    assert db.transact(outbox.requeue, [row["id"] + 1], "me") == []
+    assert db.transact(outbox.requeue, [row["id"]], "me") == [row["id"]]
+    assert db.transact(outbox.requeue, None, "me") == []
+    (taken,) = db.transact(outbox.take, 1, 60.0)
+    assert (taken.tries, taken.dedupe) == (1, row["dedupe"])
+
+
+def test_what_is_settled_is_forgotten_after_a_while(db: Database) -> None:
+    waiting(db, 3)
+    taken = db.transact(outbox.take, 2, 60.0)
+    db.transact(outbox.delivered, taken[0])
+    assert db.transact(outbox.forget, 3600.0) is False
+    assert len(rows(db)) == 3
+    with db.begin() as conn:
+        conn.execute(notification.update().values(created_at=utcnow(-7200 * 1000)))
+    db.transact(outbox.forget, 3600.0)
+    assert [row["state"] for row in rows(db)] == ["waiting", "waiting"]
+
+
+def test_the_tail_of_the_output(db: Database) -> None:
+    text = b"".join(b"line %d of many\n" % number for number in range(1000))
+    chunks = [Stored(1, 1, "stdout", offset, text[offset : offset + 50]) for offset in range(10_000, len(text), 50)]
+    db.transact(append, [*chunks, Stored(1, 1, "stderr", 0, "oops ü\n".encode())])
+    lines = db.query(tail, 1, 1).splitlines()
+    assert lines[0] == "stdout:"
+    assert lines[-3:] == ["", "stderr:", "oops ü"]
+    numbers = [int(line.split()[1]) for line in lines[1:-3]]
+    assert numbers == list(range(numbers[0], 1000))
+    assert 200 < len(numbers) < 300
+    assert db.query(tail, 2, 1) == ""
+
+
+class TestThroughTsql:
+    """Runs that T-SQL starts and ends."""
+
+    pytestmark = THROUGH_TSQL
+
+    def test_a_denied_start_and_a_stop_are_told(self, db: Database) -> None:
+        define(db, a={"already_running": "deny", "notify": [tell("denied", "stopped")]}, quiet={})
+        first = execute(db, "start_job", job="a", by="dba")
+        assert get(db, first)["notify"] == "all"
+        execute(db, "start_job", job="a", by="dba")
+        execute(db, "stop_run", run=first, by="dba")
+        quiet = execute(db, "start_job", job="quiet", by="dba")
+        execute(db, "stop_run", run=quiet, by="dba")
+        assert get(db, quiet)["notify"] is None
+        assert told(db) == [("a", "denied"), ("a", "stopped")]
+        assert json.loads(rows(db)[1]["body"])["reason"] == "stopped by dba before it began"
+
+    def test_a_run_of_a_category_with_defaults_is_told(self, db: Database) -> None:
+        apply_defaults(db, money={"notify": [tell("failed")]})
+        define(db, a={"category": "money"})
+        execute(db, "start_job", job="a")
+        hand = Hand(db)
+        hand.end(hand.take(), RunState.FAILED)
+        assert told(db) == [("a", "failed")]

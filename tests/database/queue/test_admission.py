@@ -1,0 +1,303 @@
+"""Who may enter the queue: the already-running policy and the concurrency limits, whatever came before."""
+
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from jobfac.database.engine import Database
+from jobfac.database.tables import run
+from jobfac.states import RunState
+from jobfac.store import runs, workers
+from jobfac.store.runs import Outcome, StartRequest
+from tests.support.database import Hand, attempts, define, events, get, make_due, start, state, states, together
+
+ALONE = {"already_running": "queue"}
+
+
+def test_start_lets_everybody_in(db: Database) -> None:
+    define(db, job={})
+    assert states(db, [start(db, "job") for _ in range(3)]) == ["queued"] * 3
+
+
+def test_deny_refuses_while_another_is_active(db: Database) -> None:
+    define(db, job={"already_running": "deny"})
+    first, second = start(db, "job"), start(db, "job")
+    assert states(db, [first, second]) == ["queued", "denied"]
+    row = get(db, second)
+    assert (row["reason"], events(db, second)) == ("another run of the job is still active", ["denied"])
+    assert row["ended_at"] == row["created_at"]
+    hand = Hand(db)
+    claimed = hand.take()
+    assert state(db, start(db, "job")) == "denied"
+    db.transact(runs.request_stop, first, now=False, by="me")
+    assert state(db, start(db, "job")) == "denied"
+    hand.end(claimed, RunState.STOPPED)
+    assert state(db, start(db, "job")) == "queued"
+
+
+def test_deny_sees_a_run_between_two_attempts_but_no_start_of_tomorrow(db: Database) -> None:
+    define(db, job={"already_running": "deny"})
+    start(db, "job", delay=86400.0)
+    first = start(db, "job")
+    assert state(db, first) == "queued"
+    hand = Hand(db)
+    hand.end(hand.take(), RunState.FAILED, retry_after=3600.0)
+    assert states(db, [first, start(db, "job")]) == ["scheduled", "denied"]
+    make_due(db)
+    db.transact(runs.promote_due, "w1")
+    assert state(db, first) == "queued"
+
+
+def test_a_delayed_start_is_denied_when_its_time_comes(db: Database) -> None:
+    define(db, job={"already_running": "deny"})
+    later = start(db, "job", delay=3600.0)
+    start(db, "job")
+    make_due(db)
+    assert db.transact(runs.promote_due, "w1") == 1
+    assert (state(db, later), events(db, later)) == ("denied", ["scheduled", "denied"])
+    assert get(db, later)["reason"] == "another run of the job is still active"
+
+
+def test_queue_lets_one_after_the_other_in_the_best_first(db: Database) -> None:
+    define(db, job=ALONE)
+    ids = [start(db, "job", priority=priority) for priority in (0, 1, 5, 1)]
+    assert states(db, ids) == ["queued", "blocked", "blocked", "blocked"]
+    hand = Hand(db)
+    order = []
+    for _ in ids:
+        claimed = hand.take()
+        order.append(claimed.id)
+        assert hand.claim() == []
+        hand.end(claimed)
+    assert order == [ids[0], ids[2], ids[1], ids[3]]
+    assert events(db, ids[1]) == ["blocked", "queued", "running", "succeeded"]
+
+
+def test_replace_stops_the_others_first(db: Database) -> None:
+    define(db, job={"already_running": "replace"})
+    first = start(db, "job")
+    hand = Hand(db)
+    claimed = hand.take()
+    second = start(db, "job")
+    assert states(db, [first, second]) == ["stopping", "blocked"]
+    assert get(db, first)["stop_by"] == "tester (replaced)"
+    third = start(db, "job")
+    assert states(db, [first, second, third]) == ["stopping", "stopped", "blocked"]
+    hand.end(claimed, RunState.STOPPED)
+    assert states(db, [first, second, third]) == ["stopped", "stopped", "queued"]
+
+
+def test_replace_spares_a_start_for_later_until_its_time_comes(db: Database) -> None:
+    define(db, job={"already_running": "replace"})
+    later = start(db, "job", delay=3600.0)
+    first = start(db, "job")
+    assert states(db, [later, first]) == ["scheduled", "queued"]
+    hand = Hand(db)
+    claimed = hand.take()
+    make_due(db)
+    assert db.transact(runs.promote_due, "w1") == 1
+    assert states(db, [first, later]) == ["stopping", "blocked"]
+    hand.end(claimed, RunState.STOPPED)
+    assert state(db, later) == "queued"
+
+
+def test_replace_stops_a_run_between_two_attempts(db: Database) -> None:
+    define(db, job={"already_running": "replace"})
+    first = start(db, "job")
+    hand = Hand(db)
+    hand.end(hand.take(), RunState.FAILED, retry_after=3600.0)
+    second = start(db, "job", delay=3600.0)
+    make_due(db)
+    db.transact(runs.promote_due, "w1")
+    assert states(db, [first, second]) == ["stopped", "queued"]
+
+
+def test_a_concurrency_key_counts_across_jobs(db: Database) -> None:
+    limit = {"concurrency": {"limit": 2, "key": "orders"}}
+    define(db, a=limit, b=limit, c={"concurrency": {"limit": 1, "key": "other"}})
+    ids = [start(db, job) for job in "abbac"]
+    assert states(db, ids) == ["queued", "queued", "blocked", "blocked", "queued"]
+    hand = Hand(db)
+    first, *_ = hand.claim()
+    hand.end(first)
+    assert states(db, ids)[1:] == ["running", "queued", "blocked", "running"]
+
+
+def test_a_key_and_a_policy_hold_together(db: Database) -> None:
+    define(db, a={**ALONE, "concurrency": {"key": "k"}}, b={"concurrency": {"key": "k"}})
+    ids = [start(db, job) for job in "aab"]
+    assert states(db, ids) == ["queued", "blocked", "blocked"]
+    hand = Hand(db)
+    done = []
+    while claimed := hand.claim():
+        assert len(claimed) == 1
+        done.append(claimed[0].id)
+        hand.end(claimed[0])
+    assert done == ids
+
+
+def retried(db: Database, hand: Hand) -> None:
+    hand.end(hand.take(), RunState.FAILED, retry_after=3600.0)
+
+
+def stopped_in_the_queue(db: Database, hand: Hand) -> None:
+    with db.read() as conn:
+        (first,) = [row["id"] for row in runs.find(conn, states=[RunState.QUEUED])]
+    db.transact(runs.request_stop, first, now=False, by="me")
+
+
+def lost_with_its_worker(db: Database, hand: Hand) -> None:
+    hand.take()
+    hand.die()
+
+
+def given_back_and_not_restartable(db: Database, hand: Hand) -> None:
+    hand.end(hand.take(), RunState.QUEUED, pid=1)
+
+
+@pytest.mark.parametrize(
+    "way",
+    [retried, stopped_in_the_queue, lost_with_its_worker, given_back_and_not_restartable],
+    ids=lambda f: f.__name__,
+)
+def test_whatever_ends_a_run_frees_who_waits(db: Database, way: Any) -> None:
+    define(db, job={**ALONE, "restartable": False})
+    waiting = [start(db, "job"), start(db, "job")][1]
+    assert state(db, waiting) == "blocked"
+    way(db, Hand(db))
+    assert state(db, waiting) == "queued"
+
+
+def test_a_run_that_is_given_back_keeps_its_place(db: Database) -> None:
+    define(db, job=ALONE)
+    ids = [start(db, "job"), start(db, "job")]
+    hand = Hand(db)
+    hand.take()
+    hand.die()
+    assert states(db, ids) == ["queued", "blocked"]
+    assert Hand(db, "w2").take().id == ids[0]
+
+
+def test_a_retry_waits_for_who_came_between(db: Database) -> None:
+    define(db, job=ALONE)
+    ids = [start(db, "job"), start(db, "job")]
+    hand = Hand(db)
+    hand.end(hand.take(), RunState.FAILED, retry_after=3600.0)
+    second = hand.take()
+    make_due(db)
+    db.transact(runs.promote_due, "w1")
+    assert states(db, ids) == ["blocked", "running"]
+    hand.end(second)
+    assert states(db, ids) == ["queued", "succeeded"]
+    assert len(attempts(db, ids[0])) == 1
+
+
+def test_the_sweep_finds_what_nobody_freed(db: Database) -> None:
+    define(db, job=ALONE)
+    first, waiting = start(db, "job"), start(db, "job")
+    with db.begin() as conn:
+        conn.execute(run.delete().where(run.c.id == first))
+    assert db.transact(runs.release_blocked, None, "sweeper") == 1
+    assert state(db, waiting) == "queued"
+    assert db.transact(runs.release_blocked, None, "sweeper") == 0
+
+
+def test_a_long_line_costs_a_few_statements(db: Database) -> None:
+    """Whoever has the same rule as one who must wait is not asked about again."""
+    define(db, job=ALONE)
+    db.transact(runs.start_many, StartRequest("job", "tester"), 40)
+    hand = Hand(db)
+    claimed = hand.take()
+    statements: list[str] = []
+
+    def listen(conn: Any, cursor: Any, statement: str, *more: Any) -> None:
+        statements.append(statement)
+
+    sa.event.listen(db.engine, "before_cursor_execute", listen)
+    hand.end(claimed)
+    assert len(statements) < 20
+
+
+@pytest.mark.parametrize(
+    ("policy", "others"),
+    [({"already_running": "deny"}, "denied"), (ALONE, "blocked"), ({"concurrency": {"key": "k"}}, "blocked")],
+)
+def test_of_many_that_start_at_once_one_gets_in(db: Database, policy: dict[str, Any], others: str) -> None:
+    define(db, job=policy)
+    ids = together(8, lambda _: start(db, "job"))
+    assert sorted(states(db, ids)) == [others] * 7 + ["queued"]
+
+
+def test_of_many_that_replace_each_other_one_remains(db: Database) -> None:
+    define(db, job={"already_running": "replace"})
+    ids = together(8, lambda _: start(db, "job"))
+    assert sorted(states(db, ids)) == ["queued"] + ["stopped"] * 7
+
+
+def test_starts_and_ends_at_once_leave_nobody_waiting(db: Database) -> None:
+    """Whoever starts just while the last run ends either sees the end or is seen by it."""
+    define(db, job=ALONE)
+    hands = [Hand(db, f"w{number}") for number in range(3)]
+    running: list[int] = []
+
+    def work(position: int) -> int:
+        if position >= len(hands):
+            return len([start(db, "job") for _ in range(8)])
+        done = 0
+        while done < 8:
+            for claimed in hands[position].claim(1):
+                running.append(claimed.id)
+                assert len(running) == 1, "two runs of the job at once"
+                running.remove(claimed.id)
+                hands[position].end(claimed)
+                done += 1
+        return done
+
+    assert together(6, work) == [8] * 6
+
+
+def test_a_start_sees_the_end_that_is_being_committed(db: Database) -> None:
+    define(db, job=ALONE)
+    start(db, "job")
+    hand = Hand(db)
+    claimed = hand.take()
+    with ThreadPoolExecutor(1) as pool:
+        with db.begin() as conn:
+            runs.finish(conn, hand.id, [Outcome(claimed.id, claimed.attempt, RunState.SUCCEEDED)], "w1")
+            later = pool.submit(start, db, "job")
+            wait([later], timeout=0.3)
+        assert state(db, later.result(30)) == "queued"
+
+
+def test_an_end_sees_the_start_that_is_being_committed(db: Database) -> None:
+    define(db, job=ALONE)
+    start(db, "job")
+    hand = Hand(db)
+    claimed = hand.take()
+    with ThreadPoolExecutor(1) as pool:
+        with db.begin() as conn:
+            waiting = runs.start(conn, StartRequest("job", "tester"))
+            end = pool.submit(hand.end, claimed)
+            wait([end], timeout=0.3)
+        end.result(30)
+    assert state(db, waiting) == "queued"
+
+
+def test_after_a_crash_of_the_whole_fleet_the_limit_still_holds(db: Database) -> None:
+    define(db, job={"concurrency": {"limit": 2, "key": "k"}})
+    ids = [start(db, "job") for _ in range(4)]
+    hands = [Hand(db, "w1"), Hand(db, "w2")]
+    for hand in hands:
+        hand.take()
+        hand.lapse()
+    together(4, lambda _: db.transact(workers.expire, "sweeper"))
+    assert states(db, ids) == ["queued", "queued", "blocked", "blocked"]
+    heir = Hand(db, "w3")
+    for _ in range(2):
+        claimed = heir.claim()
+        assert len(claimed) == 2
+        for one in claimed:
+            heir.end(one)
+    assert states(db, ids) == ["succeeded"] * 4

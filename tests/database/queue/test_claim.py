@@ -1,0 +1,128 @@
+"""What a worker takes: the best first, each run once, no more than it has room for."""
+
+import random
+
+from jobfac.database.engine import Database
+from jobfac.definitions import Job
+from jobfac.states import RunState
+from jobfac.store import jobs, runs, workers
+from jobfac.store.runs import StartRequest
+from tests.support.database import Hand, attempts, define, events, get, start, together
+
+
+def test_the_highest_priority_first_then_the_oldest(db: Database) -> None:
+    define(db, job={})
+    priorities = [0, 5, -5, 5, 0, 9, -5, 0]
+    ids = [start(db, "job", priority=priority) for priority in priorities]
+    wanted = sorted(ids, key=lambda run_id: (-priorities[ids.index(run_id)], run_id))
+    hand = Hand(db)
+    assert [c.id for c in hand.claim(3)] == wanted[:3]
+    assert [c.id for c in hand.claim(100)] == wanted[3:]
+    assert hand.claim(100) == []
+
+
+def test_a_claim_brings_everything_a_worker_needs(db: Database) -> None:
+    define(db, job={"priority": 2})
+    run_id = start(db, "job", arguments=["ä"], payload="p", sequence_run_id=77)
+    hand = Hand(db, "w1")
+    claimed = hand.take()
+    row = get(db, run_id)
+    assert claimed._asdict() == {name: row[name] for name in claimed._fields}
+    assert (claimed.attempt, claimed.failures, claimed.arguments, claimed.payload) == (1, 0, '["ä"]', "p")
+    assert (row["state"], row["worker_id"], row["worker"]) == ("running", hand.id, "w1")
+    assert row["started_at"] >= row["queued_at"]
+    (attempt,) = attempts(db, run_id)
+    assert (attempt["number"], attempt["worker_id"], attempt["worker"]) == (1, hand.id, "w1")
+    assert attempt["ended_at"] is attempt["state"] is None
+    assert events(db, run_id) == ["queued", "running"]
+
+
+def test_no_slot_and_no_queue_take_nothing(db: Database) -> None:
+    define(db, job={})
+    start(db, "job")
+    hand = Hand(db)
+    assert hand.claim(0) == hand.claim(-1) == hand.claim(5, []) == hand.claim(5, ["another"]) == []
+
+
+def test_the_best_of_several_queues_come_first(db: Database) -> None:
+    define(db, a={}, b={"pool": "big"}, c={"pool": "big", "labels": {"os": "linux"}})
+    queues = ["default", "big", "big[os=linux]"]
+    ids = {p: start(db, job, priority=p) for p, job in [(1, "a"), (5, "b"), (3, "c"), (4, "a"), (2, "b"), (6, "c")]}
+    hand = Hand(db)
+    assert [c.id for c in hand.claim(4, queues)] == [ids[p] for p in (6, 5, 4, 3)]
+    assert [c.id for c in hand.claim(4, queues)] == [ids[p] for p in (2, 1)]
+
+
+def test_each_pool_and_labels_have_a_queue_of_their_own_that_fits_its_column(db: Database) -> None:
+    long = {f"{letter}{'x' * 120}": "y" * 120 for letter in "abc"}
+    labels: list[dict[str, str]] = [
+        {"a": "x,b=y"}, {"a": "x", "b": "y"}, {"a": "x\\", "b": "y"}, {"a": "x\\,b=y"}, long, {**long, "d": "z"},
+    ]  # fmt: skip
+    queues = [jobs.queue_of(Job(command=("x",), labels=one))[0] for one in labels]
+    assert len(set(queues)) == len(queues)
+    assert queues[1] == "default[a=x,b=y]"
+    assert max(map(len, queues)) <= 400
+    define(db, a={"labels": long})
+    start(db, "a")
+
+
+def test_a_worker_takes_from_the_queues_of_its_pools_and_labels(db: Database) -> None:
+    define(
+        db,
+        plain={},
+        linux={"labels": {"os": "linux"}},
+        gpu={"labels": {"os": "linux", "gpu": "yes"}},
+        other={"pool": "big"},
+    )
+
+    def truncate_utf16(pools: list[str], **labels: str) -> set[str]:
+        with db.read() as conn:
+            return set(workers.matching_queues(conn, pools, labels))
+
+    assert truncate_utf16(["default"]) == {"default"}
+    assert truncate_utf16(["default"], os="linux") == {"default", "default[os=linux]"}
+    assert truncate_utf16(["default"], os="linux", gpu="yes", disk="ssd") == {
+        "default", "default[os=linux]", "default[gpu=yes,os=linux]",
+    }  # fmt: skip
+    assert truncate_utf16(["default"], os="windows") == {"default"}
+    assert truncate_utf16(["big"], os="linux") == {"big"}
+    assert truncate_utf16(["nowhere"]) == set()
+
+
+def test_scheduled_blocked_and_ended_runs_are_never_taken(db: Database) -> None:
+    define(db, job={}, one={"already_running": "queue"})
+    start(db, "job", delay=1000.0)
+    first, blocked = start(db, "one"), start(db, "one")
+    hand = Hand(db)
+    assert [c.id for c in hand.claim()] == [first]
+    assert get(db, blocked)["state"] == "blocked"
+
+
+def test_many_workers_take_every_run_once(db: Database) -> None:
+    define(db, job={})
+    ids = db.transact(runs.start_many, StartRequest("job", "tester"), 300)
+    hands = [Hand(db, f"w{number}") for number in range(8)]
+
+    def work(position: int) -> list[tuple[int, int]]:
+        taken = []
+        while claimed := hands[position].claim(random.Random(position).randint(3, 9)):
+            for one in claimed:
+                taken.append((one.id, one.attempt))
+                hands[position].end(one)
+        return taken
+
+    taken = [one for part in together(8, work) for one in part]
+    assert sorted(taken) == [(run_id, 1) for run_id in ids]
+    with db.read() as conn:
+        assert len(runs.find(conn, states=[RunState.SUCCEEDED], limit=1000)) == 300
+
+
+def test_after_a_lost_answer_the_database_says_what_was_taken(db: Database) -> None:
+    define(db, job={})
+    start(db, "job"), start(db, "job"), start(db, "job")
+    hand, other = Hand(db, "w1"), Hand(db, "w2")
+    claimed = hand.claim(2)
+    other.claim(1)
+    hand.end(claimed[0])
+    with db.read() as conn:
+        assert workers.held_by(conn, hand.id) == claimed[1:]

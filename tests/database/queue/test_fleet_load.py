@@ -1,0 +1,39 @@
+"""How loaded the fleet is and how much is queued, as a fair claim reads it."""
+
+import sqlalchemy as sa
+
+from jobfac.database.engine import Database
+from jobfac.store import fleet_load
+from jobfac.store.fleet_load import Load
+from tests.support.database import Hand, define, start
+
+
+def test_the_load_of_every_live_worker(db: Database) -> None:
+    define(db, a={}, b={"pool": "big", "labels": {"zone": "x"}})
+    first, second = Hand(db, "w1", slots=4), Hand(db, "w2", slots=2, pools=["default", "big"], labels={"zone": "x"})
+    gone = Hand(db, "w3")
+    gone.lapse()
+    for _ in range(3):
+        start(db, "a")
+    first.claim(3)
+
+    queues = ["default", "big[zone=x]"]
+    found = {load.worker_id: load for load in db.query(fleet_load.fleet, queues)}
+    assert found.keys() == {first.id, second.id}
+    assert found[first.id] == Load(first.id, 4, 3, frozenset({"default"}))
+    assert found[second.id] == Load(second.id, 2, 0, frozenset(queues))
+    assert found[first.id].free == 1
+
+
+def test_what_is_queued_is_counted_up_to_a_bound(db: Database) -> None:
+    define(db, a={}, b={"pool": "big"})
+    for job in ("a", "a", "a", "b"):
+        start(db, job)
+    hand = Hand(db)
+    assert hand.claim(1)
+
+    def read(conn: sa.Connection) -> dict[str, int]:
+        return fleet_load.queued(conn, ["default", "big", "none"], 10)
+
+    assert db.query(read) == {"default": 2, "big": 1, "none": 0}
+    assert db.query(fleet_load.queued, ["default"], 1) == {"default": 1}

@@ -1,0 +1,217 @@
+"""A worker's lease: renewed by its heartbeat, lost for good when it has run out, and then somebody settles its runs."""
+
+import itertools
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from jobfac.database.engine import Database
+from jobfac.states import RunState, WorkerState
+from jobfac.store import runs, workers
+from jobfac.store.runs import StartRequest
+from jobfac.store.workers import LeaseLost
+from tests.support.database import Hand, attempts, define, events, get, now, start, state, states, together
+
+
+def fleet(db: Database) -> dict[str, dict[str, Any]]:
+    with db.read() as conn:
+        return {row["name"]: dict(row) for row in workers.workers(conn)}
+
+
+def test_a_worker_registers_with_a_fresh_lease(db: Database) -> None:
+    hand = Hand(db, "w1", slots=4, pools=["default", "big"], labels={"os": "linux"})
+    found = fleet(db)["w1"]
+    assert (found["id"], found["state"], found["slots"], found["busy"]) == (hand.id, "active", 4, 0)
+    lease = found["lease_until"] - found["seen_at"]  # by two clocks on SQLite, which agree to milliseconds
+    assert abs(lease - timedelta(seconds=60)) < timedelta(milliseconds=100)
+    shown = workers.present(found)
+    assert (shown["pools"], shown["labels"]) == (["default", "big"], {"os": "linux"})
+    assert "token" not in shown
+    json.dumps(shown)
+
+
+def test_the_heartbeat_renews_and_a_survey_brings_the_stops(db: Database) -> None:
+    define(db, job={})
+    ids = [start(db, "job") for _ in range(3)]
+    hand = Hand(db)
+    before = fleet(db)["w1"]
+    hand.claim()
+    assert hand.renew().expiry > 50
+    survey = hand.survey()
+    assert (survey.state, survey.stops, survey.held) == (WorkerState.ACTIVE, [], 3)
+    assert fleet(db)["w1"]["lease_until"] >= before["lease_until"]
+    assert fleet(db)["w1"]["busy"] == 3
+    db.transact(runs.request_stop, ids[1], now=False, by="me")
+    db.transact(runs.request_stop, ids[2], now=True, by="me")
+    assert sorted(hand.survey().stops) == [(ids[1], 1, "polite"), (ids[2], 1, "now")]
+
+
+def test_a_lease_that_ran_out_is_lost(db: Database) -> None:
+    define(db, job={})
+    start(db, "job")
+    hand = Hand(db)
+    hand.lapse()
+    with pytest.raises(LeaseLost):
+        hand.renew()
+    with pytest.raises(LeaseLost):
+        hand.claim()
+    hand.die()
+    with pytest.raises(LeaseLost):
+        hand.renew()
+    with pytest.raises(LeaseLost):
+        db.transact(workers.renew, 99999, 15.0)
+
+
+def test_the_runs_of_a_dead_worker_go_back_to_the_queue(db: Database) -> None:
+    define(db, job={})
+    run_id = start(db, "job")
+    hand, heir = Hand(db, "w1"), Hand(db, "w2")
+    hand.take()
+    assert hand.die() == []
+    row = get(db, run_id)
+    assert (row["state"], row["attempt"], row["worker_id"], row["failures"]) == ("queued", 1, None, 0)
+    (attempt,) = attempts(db, run_id)
+    assert (attempt["state"], attempt["reason"]) == ("lost", "its worker w1 died")
+    assert attempt["ended_at"] is not None
+    assert fleet(db)["w1"]["state"] == "dead"
+    assert heir.take().attempt == 2
+    assert events(db, run_id) == ["queued", "running", "queued", "running"]
+
+
+def test_a_run_that_is_not_restartable_ends_lost(db: Database) -> None:
+    define(db, job={"restartable": False})
+    run_id = start(db, "job")
+    hand = Hand(db)
+    hand.take()
+    (finished,) = hand.die()
+    assert (finished.run_id, finished.state) == (run_id, RunState.LOST)
+    row = get(db, run_id)
+    assert (row["state"], row["reason"]) == ("lost", "its worker w1 died")
+    assert row["ended_at"] is not None
+
+
+def test_a_run_that_was_to_stop_ends_stopped(db: Database) -> None:
+    define(db, job={})
+    run_id = start(db, "job")
+    hand = Hand(db)
+    hand.take()
+    db.transact(runs.request_stop, run_id, now=False, by="me")
+    (finished,) = hand.die()
+    assert (finished.run_id, finished.state) == (run_id, RunState.STOPPED)
+    assert state(db, run_id) == "stopped"
+    assert attempts(db, run_id)[0]["state"] == "lost"
+
+
+def test_only_leases_that_ran_out_expire(db: Database) -> None:
+    define(db, job={})
+    start(db, "job"), start(db, "job")
+    hand, other = Hand(db, "w1"), Hand(db, "w2")
+    kept, lost = other.take(), hand.take()
+    hand.die()
+    assert states(db, [kept.id, lost.id]) == ["running", "queued"]
+    other.renew()
+    assert other.survey().state == WorkerState.ACTIVE
+
+
+def test_many_notice_an_expiry_and_one_settles_it(db: Database) -> None:
+    define(db, job={})
+    ids = db.transact(runs.start_many, StartRequest("job", "tester"), 20)
+    hand = Hand(db, slots=20)
+    hand.claim()
+    hand.lapse()
+    together(6, lambda _: db.transact(workers.expire, "sweeper"))
+    assert set(states(db, ids)) == {"queued"}
+    assert all(events(db, run_id) == ["queued", "running", "queued"] for run_id in ids)
+
+
+def test_a_large_holding_is_given_back_in_batches(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert workers.EXPIRY_BATCH <= 1000
+    monkeypatch.setattr(workers, "EXPIRY_BATCH", 10)
+    define(db, job={})
+    ids = db.transact(runs.start_many, StartRequest("job", "tester"), 45)
+    hand = Hand(db, slots=45)
+    assert len(hand.claim()) == 45
+    hand.lapse()
+    counts = [0]
+    while counts[-1] < 45 and len(counts) < 10:
+        db.transact(workers.expire, "sweeper")
+        counts.append(states(db, ids).count("queued"))
+    assert counts[-1] == 45
+    assert all(later - earlier <= 20 for earlier, later in itertools.pairwise(counts))
+
+
+def test_a_worker_settles_its_own_former_self(db: Database) -> None:
+    define(db, job={})
+    run_id = start(db, "job")
+    hand, other = Hand(db, "w1"), Hand(db, "w2")
+    hand.take()
+    found = db.transact(workers.expire, "w1", only=hand.id)
+    assert found == (["w1"], [(run_id, 1, "job", "w1", "queued")], [])
+    assert state(db, run_id) == "queued"
+    assert {name: row["state"] for name, row in fleet(db).items()} == {"w1": "dead", "w2": "active"}
+    assert db.transact(workers.expire, "w1", only=hand.id) == ([], [], [])
+    other.renew()
+    assert other.survey().state == WorkerState.ACTIVE
+
+
+def test_a_draining_worker_learns_of_it_and_keeps_its_lease(db: Database) -> None:
+    hand = Hand(db)
+    assert db.transact(workers.drain, hand.id)
+    hand.renew()
+    assert hand.survey().state == WorkerState.DRAINING
+    assert db.transact(workers.hold, hand.id).state == WorkerState.DRAINING
+    assert not db.transact(workers.drain, 99999)
+
+
+def test_a_worker_says_goodbye_and_what_it_left_is_given_back(db: Database) -> None:
+    define(db, job={})
+    run_id = start(db, "job")
+    hand = Hand(db)
+    hand.take()
+    db.transact(workers.leave, hand.id)
+    found = fleet(db)["w1"]
+    assert (found["state"], found["ended_at"] is not None) == ("stopped", True)
+    assert not db.transact(workers.drain, hand.id)
+    with db.read() as conn:
+        assert workers.workers(conn, alive_only=True) == []
+    db.transact(workers.expire, "sweeper")
+    assert state(db, run_id) == "queued"
+    assert fleet(db)["w1"]["state"] == "stopped"
+
+
+def test_an_expiry_and_a_finish_at_once_agree(db: Database) -> None:
+    """Either the result came first and stands, or the expiry did and the result is discarded, visibly."""
+    define(db, job={})
+    for number in range(10):
+        run_id = start(db, "job")
+        hand = Hand(db, f"w{number}")
+        claimed = hand.take()
+        hand.lapse()
+
+        def both(position: int, hand: Hand = hand, claimed: workers.Claimed = claimed) -> None:
+            if position:
+                hand.end(claimed)
+            else:
+                db.transact(workers.expire, "sweeper")
+
+        together(2, both)
+        words = events(db, run_id)
+        if state(db, run_id) == "succeeded":
+            assert words == ["queued", "running", "succeeded"]
+        else:
+            assert state(db, run_id) == "queued"
+            assert sorted(words) == ["discarded", "queued", "queued", "running"]
+            Hand(db, f"heir{number}").end(Hand(db, f"taker{number}").take())
+            db.transact(runs.request_stop, run_id, now=False, by="me")
+
+
+def test_the_lease_counts_from_the_database_clock(db: Database) -> None:
+    hand = Hand(db)
+    before = now(db)
+    db.transact(workers.renew, hand.id, 15.0)
+    after = now(db)
+    apart = timedelta(milliseconds=10)  # of the two clocks on SQLite
+    lease_until = fleet(db)["w1"]["lease_until"] - timedelta(seconds=15)
+    assert before - apart <= lease_until <= after + apart

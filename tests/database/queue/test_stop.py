@@ -1,0 +1,66 @@
+"""Stopping: what waits ends at once, what runs is asked to."""
+
+import pytest
+
+from jobfac.database.engine import Database
+from jobfac.errors import NotFound
+from jobfac.states import RunState
+from jobfac.store import runs
+from jobfac.store.runs import Stopped
+from tests.support.database import Hand, define, events, get, start, state
+
+
+def stop(db: Database, run_id: int, now: bool = False) -> Stopped:
+    return db.transact(runs.request_stop, run_id, now=now, by="me")
+
+
+def test_what_waits_ends_at_once(db: Database) -> None:
+    define(db, job={}, one={"already_running": "queue"})
+    start(db, "one")
+    waiting = {"queued": start(db, "job"), "scheduled": start(db, "job", delay=60.0), "blocked": start(db, "one")}
+    for word, run_id in waiting.items():
+        assert stop(db, run_id) == (word, "stopped")
+        row = get(db, run_id)
+        assert (row["state"], row["stop"], row["stop_by"]) == ("stopped", "polite", "me")
+        assert row["reason"] == "stopped by me before it began"
+        assert row["ended_at"] >= row["created_at"]
+        assert events(db, run_id) == [word, "stopped"]
+
+
+def test_what_runs_is_asked_and_asked_again_more_firmly(db: Database) -> None:
+    define(db, job={})
+    run_id = start(db, "job")
+    hand = Hand(db)
+    claimed = hand.take()
+    assert stop(db, run_id) == ("running", "stopping")
+    assert stop(db, run_id) == ("stopping", "stopping")
+    assert get(db, run_id)["stop"] == "polite"
+    assert stop(db, run_id, now=True) == ("stopping", "stopping")
+    assert get(db, run_id)["stop"] == "now"
+    assert stop(db, run_id) == ("stopping", "stopping")
+    assert get(db, run_id)["stop"] == "now"
+    assert events(db, run_id) == ["queued", "running", "stopping", "stopping"]
+    assert get(db, run_id)["worker_id"] == hand.id
+    hand.end(claimed, RunState.STOPPED, signal=15)
+    assert (state(db, run_id), get(db, run_id)["reason"]) == ("stopped", "stopped by me")
+
+
+def test_what_has_ended_stays_as_it_is(db: Database) -> None:
+    define(db, job={})
+    run_id = start(db, "job")
+    hand = Hand(db)
+    hand.end(hand.take())
+    assert stop(db, run_id, now=True) == ("succeeded", "succeeded")
+    assert get(db, run_id)["stop"] is None
+    assert events(db, run_id) == ["queued", "running", "succeeded"]
+
+
+def test_what_is_not_there_is_not_found(db: Database) -> None:
+    with pytest.raises(NotFound, match="There is no run 99999; `jobfac runs list` shows what there is"):
+        stop(db, 99999)
+
+
+def test_a_stopped_run_is_never_claimed(db: Database) -> None:
+    define(db, job={})
+    stop(db, start(db, "job"))
+    assert Hand(db).claim() == []

@@ -1,0 +1,111 @@
+"""Every path that a run can take, and that each of its steps is one that ``states`` allows."""
+
+from datetime import UTC, timedelta
+from itertools import pairwise
+
+import sqlalchemy as sa
+
+from jobfac.database.engine import Database
+from jobfac.database.tables import run, run_event
+from jobfac.states import FINAL, TRANSITIONS, RunState
+from jobfac.store import runs
+from tests.support.database import Hand, attempts, define, get, make_due, now, start
+
+
+def stop(db: Database, run_id: int) -> None:
+    db.transact(runs.request_stop, run_id, now=False, by="me")
+
+
+def drive_everything(db: Database) -> None:
+    """Take runs through every step that programs' jobs know."""
+    define(
+        db,
+        plain={},
+        once={"restartable": False},
+        deny={"already_running": "deny", "concurrency": {"key": "k"}},
+        line={"already_running": "queue"},
+        key={"concurrency": {"key": "k"}},
+    )
+    hand = Hand(db, slots=100)
+    for ending in FINAL - {RunState.DENIED, RunState.LOST, RunState.MIXED}:
+        start(db, "plain")
+        hand.end(hand.take(), ending)
+        stop(db, start(db, "plain"))
+        asked = start(db, "plain")
+        claimed = hand.take()
+        stop(db, asked)
+        hand.end(claimed, ending)
+    start(db, "plain")
+    hand.end(hand.take(), RunState.FAILED, retry_after=1.0)
+    start(db, "plain")
+    hand.end(hand.take(), RunState.QUEUED)
+    hand.end(hand.take())
+    stop(db, start(db, "plain", delay=60.0))
+    start(db, "line"), start(db, "line", delay=60.0)
+    stop(db, start(db, "line"))
+    start(db, "key"), start(db, "deny", delay=60.0), start(db, "deny"), start(db, "deny")
+    make_due(db)
+    db.transact(runs.promote_due, "w1")
+    change_the_policy_of_who_waits(db)
+    while taken := hand.claim():
+        for claimed in taken:
+            hand.end(claimed)
+    for job in ("plain", "once", "plain", "once"):
+        start(db, job)
+    for claimed in hand.claim()[2:]:
+        stop(db, claimed.id)
+    hand.die()
+
+
+def change_the_policy_of_who_waits(db: Database) -> None:
+    """``deny`` waits for its key; meanwhile its definition changes, and another run of it gets in before."""
+    define(db, deny={})
+    start(db, "deny")
+    db.transact(runs.release_blocked, None, "w1")
+
+
+def test_every_step_of_every_run_is_legal(db: Database) -> None:
+    drive_everything(db)
+    seen: set[tuple[str, str]] = set()
+    with db.read() as conn:
+        for row in conn.execute(sa.select(run.c.id, run.c.state)).all():
+            words = [e["event"] for e in runs.events_of(conn, row.id) if e["event"] in set(RunState)]
+            assert words[-1] == row.state
+            assert words[0] in ("queued", "scheduled", "blocked", "denied")
+            seen |= set(pairwise(words))
+    legal = {(before.value, after.value) for before, afters in TRANSITIONS.items() for after in afters}
+    assert seen <= legal
+    of_sequences = {("running", "mixed"), ("stopping", "mixed")}
+    assert legal - seen == of_sequences | {("stopping", "lost")}
+
+
+def test_an_event_for_every_step_at_its_time_in_its_order(db: Database) -> None:
+    before = now(db)
+    drive_everything(db)
+    with db.read() as conn:
+        found = conn.execute(sa.select(run_event).order_by(run_event.c.id)).all()
+    assert all(event.at.tzinfo is UTC and event.at.microsecond % 1000 == 0 for event in found)
+    assert all(earlier.at <= later.at for earlier, later in pairwise(found))
+    assert before <= found[0].at
+    assert found[-1].at <= now(db)
+    assert {event.by for event in found} == {"tester", "me", "w1", "sweeper"}
+
+
+def test_times_are_in_utc_and_in_order(db: Database) -> None:
+    drive_everything(db)
+    with db.read() as conn:
+        ids = conn.execute(sa.select(run.c.id)).scalars().all()
+    some = 0
+    for run_id in ids:
+        row = get(db, run_id)
+        times = [row[name] for name in ("created_at", "queued_at", "started_at", "ended_at") if row[name] is not None]
+        assert all(time.tzinfo is UTC for time in times)
+        if row["attempt"] == 1 and row["state"] == "succeeded":
+            some += 1
+            slack = timedelta(milliseconds=2)  # an end is now minus its age
+            assert all(earlier <= later + slack for earlier, later in pairwise(times))
+        shown = runs.present(row)
+        assert shown["created_at"].endswith("+00:00")
+        assert (row["ended_at"] is not None) == (row["state"] in FINAL)
+        assert all(attempt["started_at"].tzinfo is UTC for attempt in attempts(db, run_id))
+    assert some > 3

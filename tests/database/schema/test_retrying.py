@@ -1,0 +1,334 @@
+"""Transactions and what the world does to them: deadlocks, timeouts, lost connections, busy files."""
+
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from jobfac.database.dialects import sqlite
+from jobfac.database.dialects.mssql import Mssql
+from jobfac.database.engine import Database
+from jobfac.database.tables import audit, job
+from jobfac.errors import Unreachable, WrongSchema
+from jobfac.states import RunState
+from jobfac.store import runs, workers
+from jobfac.store.runs import StartRequest
+from jobfac.store.workers import Claimed
+from tests.support.database import Hand, define, events, start, state, states
+from tests.support.engines import ENGINES
+
+Faults = Callable[..., None]
+ON_MSSQL = pytest.mark.parametrize("url", [e for e in ENGINES if e not in ("sqlite", "real")], indirect=True)
+
+
+@pytest.fixture
+def faults(tds: Any) -> Iterator[Faults]:
+    """What goes wrong from now on, in the words of the test server's script; nothing after the test."""
+    yield tds.faults
+    tds.faults()
+
+
+ANY_FAULT = pytest.mark.parametrize(
+    "fault",
+    [
+        'error 1205 matching "INSERT INTO jobfac.run " at 1',
+        'error 1222 matching "INSERT INTO jobfac.run_event" at 1',
+        'error 3960 matching "INSERT INTO jobfac.run " first 2',
+        'error 40613 matching "SELECT" at 1',
+        'drop before matching "INSERT INTO jobfac.run " at 1',
+        'drop after matching "INSERT INTO jobfac.run " at 1',
+        "drop before commit at 1",
+        "drop after commit at 1",
+        "error 40613 login first 1",
+        "failover 0.2 at 3",
+    ],
+)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "Resource ID : 1. The request limit for the database is 400 and has been reached. See '' for assistance.",
+        "Cannot continue the execution because the session is in the kill state.",
+        "SHUTDOWN is in progress.",
+        "Database 'jobfac' has not been recovered yet. Wait and try again.",
+        "Database 'jobfac' is being recovered. Waiting until recovery is finished.",
+        "Unable to access availability database 'jobfac' because the database replica is not in the PRIMARY or "
+        "SECONDARY role.",
+    ],
+)
+def test_what_passes_by_itself_is_tried_again(told: str) -> None:
+    """By its words: mssql-python tells no numbers."""
+    assert Mssql().is_transient(Exception(f"[Microsoft][SQL Server]{told}"))
+    assert not Mssql().is_transient(Exception("[Microsoft][SQL Server]Invalid object name 'jobfac.run'."))
+
+
+@ON_MSSQL
+@ANY_FAULT
+def test_a_start_with_a_key_happens_once_whatever_breaks(db: Database, faults: Faults, fault: str) -> None:
+    define(db, job={})
+    if "login" in fault:
+        db.close()
+    faults(fault)
+    run_id = start(db, "job", key="k")
+    faults()
+    with db.read() as conn:
+        assert [row["id"] for row in runs.find(conn)] == [run_id]
+    assert events(db, run_id) == ["queued"]
+
+
+@ON_MSSQL
+def test_a_transaction_is_whole_whichever_statement_is_the_victim(db: Database, tds: Any, faults: Faults) -> None:
+    define(db, job={})
+    ids: list[int] = []
+    fired, number = 1, 0
+    while fired:
+        number += 1
+        faults(f"error 1205 at {number}", 'stall 0 matching "describe"')
+        ids += db.transact(runs.start_many, StartRequest("job", "tester"), 2)
+        fired, described = (rule[what] for rule, what in zip(tds.stats()["faults"], ("fired", "seen"), strict=True))
+        assert described == 0, "a NULL without a type, whose question to the server nobody would see fail"
+    faults()
+    assert number > 3
+    with db.read() as conn:
+        assert sorted(row["id"] for row in runs.find(conn)) == ids
+    assert [events(db, run_id) for run_id in ids] == [["queued"]] * len(ids)
+
+
+@ON_MSSQL
+def test_after_a_claim_whose_answer_was_lost_nothing_is_taken_twice(db: Database, faults: Faults) -> None:
+    define(db, job={})
+    ids = db.transact(runs.start_many, StartRequest("job", "tester"), 6)
+    hand = Hand(db)
+
+    def turn(conn: sa.Connection) -> list[Claimed]:
+        workers.hold(conn, hand.id)
+        held = workers.held_by(conn, hand.id)
+        return held + workers.claim(conn, hand.id, "w1", ["default"], 3 - len(held))
+
+    faults("drop after commit at 1")
+    taken = db.transact(turn)
+    faults()
+    assert sorted(c.id for c in taken) == ids[:3]
+    assert states(db, ids) == ["running"] * 3 + ["queued"] * 3
+
+
+@ON_MSSQL
+@pytest.mark.parametrize("retry_after", [None, 60.0])
+def test_a_finish_whose_answer_was_lost_is_stored_once(db: Database, faults: Faults, retry_after: float | None) -> None:
+    define(db, job={})
+    run_id = start(db, "job")
+    hand = Hand(db)
+    claimed = hand.take()
+    faults("drop after commit at 1")
+    hand.end(claimed, RunState.FAILED, retry_after=retry_after)
+    faults()
+    ended = "failed" if retry_after is None else "scheduled"
+    assert (state(db, run_id), events(db, run_id)) == (ended, ["queued", "running", ended])
+
+
+@ON_MSSQL
+def test_with_no_end_in_sight_it_is_given_up_with_a_sentence(db: Database, faults: Faults) -> None:
+    define(db, job={})
+    faults('error 1205 matching "INSERT INTO jobfac.run "')
+    began = time.monotonic()
+    with pytest.raises(
+        Unreachable, match=r"The database mssql\+.* cannot be reached: .*Check JOBFAC_DATABASE_URL"
+    ) as caught:
+        db.transact(runs.start, StartRequest("job", "tester"), retry_for=0.3)
+    assert 0.2 < time.monotonic() - began < 10
+    assert "***" in str(caught.value)
+    calls = []
+
+    def counted(conn: sa.Connection) -> int:
+        calls.append(1)
+        return runs.start(conn, StartRequest("job", "tester"))
+
+    with pytest.raises(Unreachable):
+        db.transact(counted, retry_for=0)
+    assert len(calls) == 1
+
+
+def test_what_is_wrong_for_good_is_not_tried_again(db: Database) -> None:
+    define(db, job={})
+    calls = []
+
+    def work(conn: sa.Connection) -> None:
+        calls.append(1)
+        row = conn.execute(sa.select(job)).mappings().one()
+        conn.execute(job.insert().values(dict(row)))
+
+    with pytest.raises(sa.exc.IntegrityError):
+        db.transact(work)
+    assert len(calls) == 1
+
+
+def test_a_broken_transaction_leaves_nothing(db: Database) -> None:
+    define(db, job={})
+
+    def work(conn: sa.Connection) -> None:
+        runs.start(conn, StartRequest("job", "tester"))
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        db.transact(work)
+    with db.read() as conn:
+        assert runs.find(conn) == []
+
+
+def test_work_of_one_statement_is_committed_by_itself(db: Database) -> None:
+    hand = Hand(db)
+    assert db.single(workers.renew, hand.id, 30.0).expiry > 20
+    assert db.single(workers.drain, hand.id)
+    hand.renew()
+    assert hand.survey().state == "draining"
+
+
+def test_a_file_without_a_schema_says_so(tmp_path: Path) -> None:
+    says_so(Database(f"sqlite:///{tmp_path / 'empty.db'}"))
+
+
+@pytest.mark.parametrize("driver", [e for e in ENGINES if e not in ("sqlite", "real")])
+def test_a_server_without_a_schema_says_so(tds: Any, driver: str) -> None:
+    from tests.tds_server import harness
+
+    with tds.database(f"empty_{driver}") as name:
+        says_so(Database(harness.url(tds.port, driver, name).render_as_string(hide_password=False)))
+
+
+def says_so(db: Database) -> None:
+    assert db.version() is None
+    with pytest.raises(WrongSchema, match="has no jobfac schema yet; run `jobfac db upgrade`"):
+        db.check_schema()
+    with pytest.raises(WrongSchema, match="has no jobfac schema yet"):
+        db.query(runs.find)
+    db.close()
+
+
+def test_a_schema_of_another_version_is_refused(db: Database) -> None:
+    db.check_schema()
+    version = "jobfac.alembic_version" if db.dialect.name == "mssql" else "alembic_version"
+
+    def pretend(number: str) -> None:
+        with db.begin() as conn:
+            conn.exec_driver_sql(f"UPDATE {version} SET version_num = '{number}'")
+
+    pretend("9999")
+    with pytest.raises(WrongSchema, match="version 9999 and this program needs "):
+        db.check_schema()
+    with pytest.raises(WrongSchema, match="version 9999, which this program does not know; it needs "):
+        db.upgrade()
+    pretend(db.head())  # a real server's database goes on to the next test
+
+
+def test_a_sqlite_that_is_too_old_is_refused(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 34, 1))
+    db = Database(sqlite_url)
+    for needs in (db.check_schema, db.upgrade):
+        with pytest.raises(Unreachable, match=r"is too old, jobfac needs 3.35; use a Python with a newer one"):
+            needs()
+    db.close()
+
+
+@ON_MSSQL
+def test_a_database_that_behaves_like_an_old_server_is_refused(db: Database, faults: Faults) -> None:
+    faults(r'error 208 matching "OPENJSON.N..\\]"')
+    for needs in (db.check_schema, db.upgrade):
+        with pytest.raises(Unreachable, match=r"compatibility level is below 130, .* SET COMPATIBILITY_LEVEL = 130"):
+            needs()
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        ("postgresql://x/y", "'postgresql' is not an engine of jobfac: use sqlite:///FILE, mssql"),
+        ("sqlite://", "a database in memory is not shared between processes"),
+        ("sqlite:///:memory:", "a database in memory is not shared between processes"),
+        ("nonsense", "JOBFAC_DATABASE_URL cannot be used"),
+    ],
+)
+def test_a_url_that_cannot_be_used_is_refused_in_a_sentence(url: str, sentence: str) -> None:
+    with pytest.raises(Unreachable, match=sentence):
+        Database(url)
+
+
+# SQLite: a file, and other processes that write it too.
+
+
+def test_a_file_that_is_busy_for_long_is_waited_for(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", 0.01)
+    db = Database(sqlite_url)
+    other = sqlite3.connect(db.url.database or "", isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(Unreachable, match="database is locked"):
+        db.transact(lambda conn: None, retry_for=0.1)
+    release = threading.Timer(0.3, other.rollback)
+    release.start()
+    define(db, job={})
+    release.join()
+    other.close()
+    db.close()
+
+
+def test_the_writers_of_one_process_take_turns(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", 0.0)  # who meets another's lock fails at once
+    db = Database(sqlite_url)
+
+    def write(number: int) -> None:
+        db.transact(lambda conn: conn.execute(audit.delete()), retry_for=0)
+
+    with ThreadPoolExecutor(8) as writers:
+        list(writers.map(write, range(100)))
+    db.close()
+
+
+def test_a_turn_that_does_not_end_is_not_waited_for_for_ever(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", 0.01)
+    monkeypatch.setattr(sqlite, "TURN", 0.01)
+    db = Database(sqlite_url)
+    with db.begin(), pytest.raises(Unreachable, match="database is locked"):
+        db.transact(lambda conn: None, retry_for=0)
+    db.transact(lambda conn: None, retry_for=0)
+    db.close()
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    db = Database(f"sqlite:///{tmp_path}/missing/jobfac.db")
+    with pytest.raises(Unreachable, match=r"missing/jobfac.db cannot be reached: there is no folder \S+/missing;"):
+        db.query(runs.find)
+    db.close()
+
+
+WRITER = """\
+import sys
+from jobfac.store import audit
+from jobfac.database.engine import Database
+db = Database(sys.argv[1])
+for number in range(150):
+    db.transact(audit.note, sys.argv[2], "write", str(number))
+db.close()
+"""
+
+
+def test_processes_that_write_at_once_all_succeed(sqlite_url: str) -> None:
+    writers = [subprocess.Popen([sys.executable, "-c", WRITER, sqlite_url, name]) for name in ("a", "b", "c")]
+    assert [writer.wait(60) for writer in writers] == [0, 0, 0]
+    db = Database(sqlite_url)
+    with db.read() as conn:
+        assert conn.execute(sa.select(sa.func.count()).select_from(audit)).scalar_one() == 450
+    db.close()
+
+
+@ON_MSSQL
+def test_a_login_that_may_not_do_this_is_a_sentence(db: Database, faults: Faults) -> None:
+    faults('error 229 matching "jobfac.job" at 1')
+    with pytest.raises(Unreachable, match="permission was denied"):
+        db.query(lambda conn: conn.execute(sa.select(job.c.id)).all())

@@ -1,0 +1,118 @@
+"""The migrations make the schema that the tables describe, on every engine."""
+
+import io
+import re
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic import command
+from sqlalchemy.dialects import mssql, sqlite
+from sqlalchemy.schema import CreateIndex, CreateTable
+
+from jobfac.database import tables
+from jobfac.database.engine import Database, _config
+from jobfac.store import workers
+
+
+def _made(text: str) -> dict[str, frozenset[str]]:
+    """What is there after a script: for each table its columns and constraints, for each index its definition."""
+    text = "\n".join(line for line in text.splitlines() if not line.startswith("--") and line.strip() != "GO")
+    made: dict[str, frozenset[str]] = {}
+    for one in text.split(";"):
+        plain = re.sub(r"\s+", " ", one).strip()
+        if found := re.match(r"CREATE TABLE (\S+) \((.*)\)$", plain):
+            made[found[1]] = frozenset(_parts(found[2]))
+        elif found := re.match(r"CREATE (?:UNIQUE )?INDEX (\S+) ", plain):
+            made[found[1]] = frozenset([plain])
+        elif found := re.match(r"DROP INDEX (\S+)", plain):
+            del made[found[1]]
+        elif found := re.match(r"ALTER TABLE (\S+) ADD (?:COLUMN )?(?!CONSTRAINT)(.*)$", plain):
+            made[found[1]] |= {found[2]}
+        elif found := re.match(r"ALTER TABLE (\S+) DROP COLUMN (\S+)$", plain):
+            made[found[1]] -= {part for part in made[found[1]] if part.startswith(f"{found[2]} ")}
+    return made
+
+
+def _parts(body: str) -> list[str]:
+    """The columns and constraints in a table's definition, which commas outside of brackets part."""
+    parts, depth = [""], 0
+    for letter in body:
+        depth += {"(": 1, ")": -1}.get(letter, 0)
+        if letter == "," and not depth:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return [part.strip() for part in parts]
+
+
+@pytest.mark.parametrize(
+    ("url", "dialect", "schema"),
+    [
+        ("sqlite:///unused.db", sqlite.dialect(), None),
+        ("mssql+pyodbc://", mssql.dialect(deprecate_large_types=True), tables.SCHEMA),
+    ],
+)
+def test_the_migrations_make_the_tables(url: str, dialect: sa.Dialect, schema: str | None) -> None:
+    script = io.StringIO()
+    Database(url).script(script)
+    wanted = sa.MetaData(naming_convention=tables.metadata.naming_convention)
+    text = []
+    for table in tables.metadata.sorted_tables:
+        copy = table.to_metadata(wanted, schema=schema) if schema else table.to_metadata(wanted)
+        text.append(str(CreateTable(copy).compile(dialect=dialect)))
+        text += [str(CreateIndex(index).compile(dialect=dialect)) for index in copy.indexes]
+    made = {name: parts for name, parts in _made(script.getvalue()).items() if "alembic_version" not in name}
+    assert made == _made(";\n".join(text))
+
+
+def test_an_upgrade_keeps_the_leases_of_the_workers_that_are_there(tmp_path: Path) -> None:
+    db = Database(f"sqlite:///{tmp_path / 'old.db'}")
+    db.dialect.create()
+    with db._writing.connect() as conn:
+        config = _config("sqlite")
+        config.attributes["connection"] = conn
+        command.upgrade(config, "0001")
+        worker = "name, host, pid, token, version, slots, pools, labels, state, started_at, seen_at, lease_until"
+        for name, state in (("alive", "active"), ("gone", "dead")):
+            conn.exec_driver_sql(
+                f"INSERT INTO worker ({worker}) VALUES ('{name}', 'h', 1, 't', '0', 1, '[]', '{{}}', '{state}', "
+                "'2026-01-01 00:00:00.000000', '2026-01-01 00:00:01.000000', '2026-01-01 00:00:16.000000')"
+            )
+        conn.commit()
+    db.upgrade()
+    with db.read() as conn:
+        kept = conn.execute(sa.select(tables.worker_lease).order_by(tables.worker_lease.c.worker_id)).all()
+        assert [(row.worker_id, row.ended, (row.lease_until - row.seen_at).seconds) for row in kept] == [
+            (1, False, 15),
+            (2, True, 15),
+        ]
+        assert [row["name"] for row in workers.workers(conn)] == ["gone", "alive"]
+    db.close()
+
+
+def test_every_table_and_index_is_there_after_an_upgrade(db: Database) -> None:
+    schema = tables.SCHEMA if db.dialect.name == "mssql" else None
+    with db.read() as conn:
+        inspector = sa.inspect(conn)
+        assert {t.name for t in tables.metadata.sorted_tables} <= set(inspector.get_table_names(schema=schema))
+        for table in tables.metadata.sorted_tables:
+            found = {index["name"] for index in inspector.get_indexes(table.name, schema=schema)}
+            assert {index.name for index in table.indexes} <= found
+            columns = {column["name"] for column in inspector.get_columns(table.name, schema=schema)}
+            assert columns == set(table.c.keys())
+
+
+def test_a_state_that_does_not_exist_is_refused(db: Database) -> None:
+    values = {"job": "a", "job_version": 1, "kind": "program", "state": "runing", "queue": "default", "priority": 0}
+    values |= {"created_by": "me", "restartable": True, "already_running": "start"}
+    with pytest.raises(sa.exc.IntegrityError), db.begin() as conn:
+        conn.execute(tables.run.insert().values(**values, created_at=sa.func.current_timestamp()))
+
+
+def test_the_version_needed_is_that_of_the_last_migration() -> None:
+    from alembic.script import ScriptDirectory
+
+    from jobfac.database.engine import MIGRATIONS
+
+    assert ScriptDirectory(str(MIGRATIONS)).get_heads() == [Database("sqlite:///unused.db").head()]

@@ -1,0 +1,133 @@
+"""Ends at the same moment, workers that die, and the sweep for what was left standing."""
+
+from typing import Any
+
+import pytest
+
+from jobfac.database.engine import Database
+from jobfac.database.tables import run
+from jobfac.store import sequences
+from jobfac.store.sequences.sweeping import STANDING
+from tests.support.database import Hand, define, events, now, start, state, together
+from tests.support.sequences import Player, children, path
+
+
+def test_two_ends_at_the_same_moment_advance_it_once(db: Database) -> None:
+    steps = [{"name": "one", "jobs": ["a", "b", "c"]}, {"name": "two", "jobs": "d"}]
+    define(db, a={}, b={}, c={}, d={}, seq={"steps": steps})
+    ids = [start(db, "seq") for _ in range(4)]
+    players = [Player(db) for _ in range(3)]
+    players[0].look()
+    held = players[0].held
+    with db.begin() as conn:  # one job of every sequence for each player
+        for player, job in zip(players, "abc", strict=True):
+            conn.execute(run.update().where(run.c.job == job).values(worker_id=player.id))
+            player.held = [claimed for claimed in held if claimed.job == job]
+
+    def work(position: int) -> None:
+        for _ in ids:
+            players[position].finish("abc"[position])
+
+    together(3, work)
+    for run_id in ids:
+        assert path(db, run_id) == ["one:success>two", "two:None>None"]
+        assert [child["job"] for child in children(db, run_id)] == ["a", "b", "c", "d"]
+
+
+def test_a_lost_job_advances_its_sequence(db: Database) -> None:
+    define(db, a={"restartable": False}, b={}, seq={"steps": [{"name": "one", "jobs": "a", "on_failure": "next"},
+                                                              {"name": "two", "jobs": "b"}]})  # fmt: skip
+    run_id = start(db, "seq")
+    player = Player(db)
+    player.look()
+    lost = player.die()
+    db.transact(sequences.settle, lost, "sweeper")
+    assert path(db, run_id) == ["one:failure>two", "two:None>None"]
+
+
+def test_two_begin_the_same_sequences_only_once(db: Database) -> None:
+    define(db, a={}, seq={"steps": [{"name": "one", "jobs": "a"}]})
+    ids = [start(db, "seq") for _ in range(12)]
+    together(3, lambda position: db.transact(sequences.begin_queued, f"w{position}"))
+    for run_id in ids:
+        assert events(db, run_id) == ["queued", "running"]
+        assert [child["job"] for child in children(db, run_id)] == ["a"]
+
+
+def test_many_steps_that_wait_for_nothing_are_taken_in_several_transactions(db: Database) -> None:
+    closed = {"times": {"hours": [(now(db).hour + 12) % 24]}, "otherwise": {"step": "loop"}}
+    define(db, a={}, seq={"steps": [{"name": "loop", "jobs": "a", "start_if": closed}], "maximum_visits": 120})
+    run_id = start(db, "seq")
+    db.transact(sequences.begin_queued, "w1")
+    assert state(db, run_id) == "running"
+    sweeps = 0
+    while state(db, run_id) == "running":
+        db.transact(sequences.sweep, "sweeper")
+        sweeps += 1
+    assert sweeps > 1
+    assert len(path(db, run_id)) == 120
+    assert state(db, run_id) == "failed"
+
+
+def test_what_waits_for_its_jobs_is_not_swept(db: Database) -> None:
+    steps = [{"name": "one", "jobs": ["a", "b"]}]
+    define(db, a={}, b={}, seq={"steps": steps}, other={"steps": [{**steps[0], "proceed": "when_any"}]})
+    start(db, "seq")
+    start(db, "other")
+    player = Player(db)
+    player.look()
+    player.finish("a")
+
+    def standing() -> list[Any]:
+        with db.read() as conn:
+            return list(conn.execute(STANDING).all())
+
+    assert standing() == []
+    player.finish("a")
+    assert standing() == []
+
+
+@pytest.mark.parametrize("proceed", ["when_all", "when_any"])
+def test_the_sweep_goes_on_where_others_ended_a_run(db: Database, proceed: str) -> None:
+    steps = [{"name": "one", "jobs": ["a", "b"], "proceed": proceed}, {"name": "two", "jobs": "c"}]
+    define(db, a={}, b={}, c={}, seq={"steps": steps})
+    run_id = start(db, "seq")
+    player = Player(db)
+    player.look()
+    ended = ["a"] if proceed == "when_any" else ["a", "b"]
+    with db.begin() as conn:
+        values = {"state": "succeeded", "ended_at": run.c.started_at}
+        conn.execute(run.update().where(run.c.job.in_(ended)).values(values))
+    db.transact(sequences.sweep, "sweeper")
+    assert path(db, run_id) == ["one:success>two", "two:None>None"]
+    db.transact(sequences.sweep, "sweeper")
+    assert [child["job"] for child in children(db, run_id)] == ["a", "b", "c"]
+
+
+def test_the_sweep_does_not_wait_for_the_jobs_of_other_steps(db: Database) -> None:
+    steps = [
+        {"name": "one", "jobs": "a", "proceed": "at_once"},
+        {"name": "two", "jobs": "b"},
+        {"name": "end", "jobs": "c"},
+    ]
+    define(db, a={}, b={}, c={}, seq={"steps": steps})
+    run_id = start(db, "seq")
+    Player(db).look()
+    with db.begin() as conn:
+        conn.execute(run.update().where(run.c.job == "b").values(state="succeeded", ended_at=run.c.started_at))
+    db.transact(sequences.sweep, "sweeper")
+    assert path(db, run_id) == ["one:at_once>two", "two:success>end", "end:None>None"]
+
+
+def test_only_a_worker_that_lives_may_end_a_job(db: Database) -> None:
+    define(db, a={}, seq={"steps": [{"name": "one", "jobs": "a"}]})
+    run_id = start(db, "seq")
+    player = Player(db)
+    player.look()
+    player.die()
+    other = Hand(db, "w2")
+    claimed = other.take()
+    assert player.finish("a") == [], "its result comes too late"
+    assert path(db, run_id) == ["one:None>None"]
+    db.transact(sequences.settle, other.end(claimed), "w2")
+    assert state(db, run_id) == "succeeded"

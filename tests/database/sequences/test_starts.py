@@ -1,0 +1,120 @@
+"""What a step hands to its jobs, and what becomes of those that cannot be started."""
+
+from typing import Any
+
+import pytest
+
+from jobfac.database.engine import Database
+from jobfac.definitions import DefinitionError
+from jobfac.store import jobs, sequences
+from tests.support.database import define, start, state
+from tests.support.sequences import Player, children, path
+
+
+def test_jobs_that_cannot_be_started_are_failures_with_reasons(db: Database) -> None:
+    steps = [{"name": "one", "jobs": ["a", "off", "gone"], "on_mixed": "next"}, {"name": "two", "jobs": ["off"]}]
+    define(db, a={}, off={}, gone={}, seq={"steps": steps})
+    with db.begin() as conn:
+        jobs.enable(conn, "off", False, "me")
+        jobs.remove(conn, "gone", "me")
+    run_id = start(db, "seq")
+    player = Player(db)
+    assert player.look() == ["a"]
+    player.finish("a")
+    assert path(db, run_id) == ["one:mixed>two", "two:failure>end_failed"]
+    with db.read() as conn:
+        shown = {one["job"]: one for one in sequences.path(conn, run_id)[0]["runs"]}
+    assert (shown["off"]["state"], shown["off"]["id"]) == ("denied", None)
+    assert "disabled" in shown["off"]["reason"]
+    assert "no job 'gone'" in shown["gone"]["reason"]
+    assert state(db, run_id) == "failed"
+
+
+def test_a_denied_job_is_a_failure(db: Database) -> None:
+    define(db, a={"already_running": "deny"}, seq={"steps": [{"name": "one", "jobs": "a"}]})
+    start(db, "a")
+    run_id = start(db, "seq")
+    Player(db).look()
+    assert path(db, run_id) == ["one:failure>end_failed"]
+    assert [child["state"] for child in children(db, run_id)] == ["denied"]
+    assert state(db, run_id) == "failed"
+
+
+def test_outputs_are_handed_on(db: Database) -> None:
+    steps = [
+        {"name": "x", "jobs": ["a", "b.c"]},
+        {"name": "y", "jobs": "a", "arguments": {"a": ["--rows=${steps.x.a.outputs.rows}", "${HOME}"]},
+         "payloads": {"a": "${steps.x.b.c.outputs.file}, ${steps.x.a.outputs.more}"}},
+    ]  # fmt: skip
+    define(db, **{"a": {}, "b.c": {}, "seq": {"steps": steps}})
+    run_id = start(db, "seq")
+    player = Player(db)
+    player.look()
+    player.finish("a", outputs='{"rows": 12, "more": [1, "ä"]}')
+    player.finish("b.c", outputs='{"file": "o\\"k.csv"}')
+    last = children(db, run_id)[-1]
+    assert last["arguments"] == '["--rows=12", "${HOME}"]'
+    assert last["payload"] == 'o"k.csv, [1, "ä"]'
+
+
+@pytest.mark.parametrize(
+    ("reference", "words"),
+    [
+        ("steps.x.a.outputs.colour", "reported only 'rows'"),
+        ("steps.x.b.outputs.rows", "reported nothing"),
+        ("steps.z.a.outputs.rows", "has not ended before"),
+        ("steps.q.a.outputs.rows", "must be steps.STEP.JOB.outputs.KEY"),
+    ],
+)
+def test_an_unknown_reference_fails_the_step(sqlite_url: str, reference: str, words: str) -> None:
+    db = Database(sqlite_url)
+    steps = [
+        {"name": "x", "jobs": ["a", "b"]},
+        {"name": "y", "jobs": ["a", "b"], "payloads": {"b": f"${{{reference}}}"}, "on_failure": "next"},
+        {"name": "z", "jobs": "a"},
+    ]
+    define(db, a={}, b={}, seq={"steps": steps})
+    run_id = start(db, "seq")
+    player = Player(db)
+    player.look()
+    player.finish("b")
+    player.finish("a", outputs='{"rows": 12}')
+    assert path(db, run_id) == ["x:success>y", "y:failure>z", "z:None>None"]
+    with db.read() as conn:
+        failed = sequences.path(conn, run_id)[1]
+    assert (failed["start"], failed["runs"]) == ("failed", [])
+    assert reference in failed["reason"]
+    assert words in failed["reason"]
+    db.close()
+
+
+def test_a_start_may_replace_what_steps_hand_over(db: Database) -> None:
+    inner = {"steps": [{"name": "i", "jobs": ["a", "b"], "arguments": {"b": ["own"]}}]}
+    steps = [{"name": "o", "jobs": ["a", "inner"], "arguments": {"a": ["own"]}, "payloads": {"a": "own"}}]
+    define(db, a={}, b={"replace_arguments": False}, inner=inner, seq={"steps": steps})
+    overrides = {"arguments": {"a": ["other"]}, "payloads": {"b": "deep"}}
+    run_id = start(db, "seq", overrides=overrides)
+    Player(db).look()
+    a, nested = children(db, run_id)
+    assert (a["arguments"], a["payload"], a["overrides"]) == ('["other"]', "own", None)
+    handed = [(child["job"], child["arguments"], child["payload"]) for child in children(db, nested["id"])]
+    assert handed == [("a", '["other"]', None), ("b", '["own"]', "deep")]
+
+
+@pytest.mark.parametrize(
+    ("job", "wish", "words"),
+    [
+        ("seq", {"overrides": {"arguments": {"bb": ["x"]}}}, "has no job 'bb' inside; did you mean 'b'?"),
+        ("seq", {"overrides": {"payloads": {"other": "x"}}}, "has no job 'other' inside"),
+        ("seq", {"payload": "x"}, "is a sequence, which takes arguments and payloads by job id"),
+        ("seq", {"arguments": ["x"]}, "is a sequence, which takes arguments and payloads by job id"),
+        ("a", {"overrides": {"payloads": {"a": "x"}}}, "is a program, which takes a list of arguments and one payload"),
+    ],
+)
+def test_what_nobody_would_get_is_refused(db: Database, job: str, wish: dict[str, Any], words: str) -> None:
+    inner = {"steps": [{"name": "i", "jobs": ["b"]}]}
+    define(db, a={}, b={}, other={}, inner=inner, seq={"steps": [{"name": "o", "jobs": ["a", "inner"]}]})
+    with pytest.raises(DefinitionError) as caught:
+        start(db, job, **wish)
+    assert words in str(caught.value)
+    start(db, "seq", overrides={"arguments": {"b": ["x"]}, "payloads": {"a": "x"}})

@@ -1,0 +1,231 @@
+"""Stopping and retrying sequences, and what is in them."""
+
+import pytest
+import sqlalchemy as sa
+
+from jobfac.database.engine import Database
+from jobfac.database.tables import run
+from jobfac.errors import NotFound, Refused
+from jobfac.states import RunState
+from jobfac.store import jobs, runs, sequences
+from jobfac.store.runs import Stopped
+from tests.support.database import define, get, start, state
+from tests.support.sequences import Player, path
+
+
+def stop(db: Database, run_id: int, now: bool = False) -> Stopped:
+    return db.transact(sequences.stop, run_id, now=now, by="me")
+
+
+def retry(db: Database, run_id: int, from_failed: bool = True) -> int:
+    return db.transact(sequences.retry, run_id, "me", from_failed=from_failed).run_id
+
+
+def jobs_of(db: Database, run_id: int) -> dict[str, tuple[str, str | None]]:
+    """The runs of a sequence's jobs: state and how they were asked to stop."""
+    with db.read() as conn:
+        found = conn.execute(sa.select(run.c.job, run.c.state, run.c.stop).where(run.c.sequence_run_id == run_id))
+        return {row.job: (row.state, row.stop) for row in found}
+
+
+TWO = {"steps": [{"name": "one", "jobs": ["a", "b"], "on_failure": "next"}, {"name": "two", "jobs": "c"}]}
+
+
+def test_a_stopped_sequence_stops_its_jobs_and_starts_nothing_more(db: Database) -> None:
+    define(db, a={}, b={"concurrency": {"key": "k"}}, c={}, seq=TWO)
+    start(db, "b")
+    run_id = start(db, "seq")
+    player = Player(db)
+    player.look()
+    assert jobs_of(db, run_id) == {"a": ("running", None), "b": ("blocked", None)}
+    assert stop(db, run_id) == (RunState.RUNNING, RunState.STOPPING)
+    assert jobs_of(db, run_id) == {"a": ("stopping", "polite"), "b": ("stopped", "polite")}
+    assert stop(db, run_id) == (RunState.STOPPING, RunState.STOPPING)
+    assert stop(db, run_id, now=True) == (RunState.STOPPING, RunState.STOPPING)
+    assert jobs_of(db, run_id)["a"] == ("stopping", "now")
+    (ended,) = player.finish("a", state=RunState.STOPPED)
+    assert (ended.run_id, ended.state) == (run_id, RunState.STOPPED)
+    assert get(db, run_id)["reason"] == "stopped by me"
+    assert path(db, run_id) == ["one:None>None"]
+    assert stop(db, run_id) == (RunState.STOPPED, RunState.STOPPED)
+
+
+def test_it_is_stopped_although_its_last_job_succeeded(db: Database) -> None:
+    define(db, a={}, seq={"steps": [{"name": "one", "jobs": "a"}]})
+    run_id = start(db, "seq")
+    player = Player(db)
+    player.look()
+    stop(db, run_id)
+    player.finish("a")
+    assert state(db, run_id) == "stopped"
+
+
+def test_a_sequence_whose_jobs_all_wait_ends_at_once(db: Database) -> None:
+    define(db, a={}, b={}, c={}, seq=TWO)
+    run_id = start(db, "seq")
+    db.transact(sequences.begin_queued, "w1")
+    assert stop(db, run_id) == (RunState.RUNNING, RunState.STOPPED)
+    assert jobs_of(db, run_id) == {"a": ("stopped", "polite"), "b": ("stopped", "polite")}
+
+
+def test_a_sequence_that_waits_ends_at_once(db: Database) -> None:
+    define(db, a={}, b={}, c={}, seq=TWO)
+    run_id = start(db, "seq")
+    assert stop(db, run_id) == (RunState.QUEUED, RunState.STOPPED)
+    assert db.transact(sequences.begin_queued, "w1") == []
+    assert path(db, run_id) == []
+
+
+def test_stopping_reaches_the_innermost_jobs(db: Database) -> None:
+    inner = {"steps": [{"name": "i", "jobs": "a"}]}
+    middle = {"steps": [{"name": "m", "jobs": ["inner", "b"]}]}
+    define(db, a={}, b={}, inner=inner, middle=middle, seq={"steps": [{"name": "o", "jobs": "middle"}]})
+    run_id = start(db, "seq")
+    player = Player(db)
+    player.look()
+    player.finish("b")
+    stop(db, run_id)
+    assert [state(db, one) for one in range(run_id, run_id + 3)] == ["stopping"] * 3
+    ended = player.finish("a", state=RunState.STOPPED)
+    assert [(one.job, one.state) for one in ended] == [(job, "stopped") for job in ("inner", "middle", "seq")]
+
+
+def test_stopping_one_job_is_a_failure_in_its_sequence(db: Database) -> None:
+    define(db, a={}, b={}, c={}, seq=TWO)
+    run_id = start(db, "seq")
+    db.transact(sequences.begin_queued, "w1")
+    for offset in (1, 2):
+        assert stop(db, run_id + offset) == (RunState.QUEUED, RunState.STOPPED)
+    assert path(db, run_id) == ["one:failure>two", "two:None>None"]
+    assert state(db, run_id) == "running"
+
+
+def test_stopping_a_nested_sequence_lets_the_outer_one_go_on(db: Database) -> None:
+    inner = {"steps": [{"name": "i", "jobs": "a"}]}
+    steps = [{"name": "o", "jobs": "inner", "on_failure": "next"}, {"name": "p", "jobs": "b"}]
+    define(db, a={}, b={}, inner=inner, seq={"steps": steps})
+    run_id = start(db, "seq")
+    for _ in range(2):
+        db.transact(sequences.begin_queued, "w1")
+    assert stop(db, run_id + 1) == (RunState.RUNNING, RunState.STOPPED)
+    assert path(db, run_id) == ["o:failure>p", "p:None>None"]
+
+
+def test_stopping_any_other_run_is_as_before(db: Database) -> None:
+    define(db, a={})
+    run_id = start(db, "a")
+    assert stop(db, run_id) == (RunState.QUEUED, RunState.STOPPED)
+    with pytest.raises(NotFound, match="no run 4711"):
+        stop(db, 4711)
+
+
+@pytest.mark.parametrize("now", [False, True])
+def test_the_sweep_passes_a_stop_on(db: Database, now: bool) -> None:
+    define(db, a={}, b={}, c={}, seq=TWO)
+    run_id = start(db, "seq")
+    player = Player(db)
+    player.look()
+    db.transact(runs.request_stop, run_id, now=now, by="a DBA")
+    db.transact(sequences.sweep, "sweeper")
+    how = "now" if now else "polite"
+    assert jobs_of(db, run_id) == {"a": ("stopping", how), "b": ("stopping", how)}
+    player.finish("a", "b", state=RunState.STOPPED)
+    assert get(db, run_id)["reason"] == "stopped by a DBA"
+
+
+LOADED = {
+    "steps": [
+        {"name": "extract", "jobs": "a"},
+        {
+            "name": "load",
+            "jobs": ["b"],
+            "payloads": {"b": "${steps.extract.a.outputs.rows}"},
+            "on_failure": {"step": "alert"},
+        },
+        {"name": "close", "jobs": "a", "on_success": "end"},
+        {"name": "alert", "jobs": "c", "on_success": "end_failed"},
+    ]
+}
+
+
+def failed_load(db: Database) -> int:
+    """A run of the sequence above whose second step failed, so that somebody was alerted."""
+    define(db, a={}, b={}, c={}, seq=LOADED)
+    run_id = start(db, "seq", overrides={"arguments": {"c": ["x"]}}, priority=3)
+    player = Player(db)
+    player.look()
+    player.finish("a", outputs='{"rows": 12}')
+    player.look()
+    player.fail("b")
+    player.look()
+    player.finish("c")
+    assert state(db, run_id) == "failed"
+    return run_id
+
+
+def test_a_retry_goes_on_from_the_failed_step(db: Database) -> None:
+    run_id = failed_load(db)
+    again = retry(db, run_id)
+    row = get(db, again)
+    assert (row["retry_of"], row["priority"], row["created_by"]) == (run_id, 3, "me")
+    player = Player(db)
+    assert player.look() == ["b"]
+    assert player.held[0].payload == "12", "what an earlier step reported in the run that is retried"
+    player.fail("b")
+    player.look()
+    player.finish("c")
+    third = retry(db, again)
+    player.look()
+    assert player.held[0].payload == "12"
+    player.finish("b")
+    player.look()
+    player.finish("a")
+    assert path(db, third) == ["load:success>close", "close:success>end"]
+    assert state(db, third) == "succeeded"
+
+
+def test_a_retry_may_start_anew(db: Database) -> None:
+    again = retry(db, failed_load(db), from_failed=False)
+    Player(db).look()
+    assert path(db, again) == ["extract:None>None"]
+
+
+def test_a_stopped_sequence_goes_on_where_it_was(db: Database) -> None:
+    define(db, a={}, b={}, c={}, seq=LOADED)
+    run_id = start(db, "seq")
+    player = Player(db)
+    player.look()
+    player.finish("a", outputs='{"rows": 12}')
+    stop(db, run_id)
+    assert player.look() == []
+    again = retry(db, run_id)
+    assert player.look() == ["b"]
+    assert path(db, again) == ["load:None>None"]
+
+
+def test_what_has_no_failed_step_is_refused(db: Database) -> None:
+    run_id = failed_load(db)
+    with pytest.raises(NotFound, match="no run 4711"):
+        retry(db, 4711)
+    with pytest.raises(Refused, match="not of a sequence"):
+        retry(db, run_id + 1)
+    again = retry(db, run_id)
+    with pytest.raises(Refused, match="still queued"):
+        retry(db, again)
+    player = Player(db)
+    player.look()
+    player.finish("b")
+    player.look()
+    player.finish("a")
+    with pytest.raises(Refused, match=r"No step of run \d+ failed"):
+        retry(db, again)
+
+
+def test_a_step_that_is_gone_cannot_be_retried(db: Database) -> None:
+    run_id = failed_load(db)
+    define(db, a={}, seq={"steps": [{"name": "extract", "jobs": "a"}]})
+    with pytest.raises(Refused, match="The step 'load', which failed in run"):
+        retry(db, run_id)
+    db.transact(jobs.remove, "seq", "me")
+    with pytest.raises(NotFound, match="no job 'seq'"):
+        retry(db, run_id)

@@ -1,0 +1,56 @@
+"""The guide for DBAs: what it shows with a sample result runs as it stands, and gives the columns that it shows."""
+
+import itertools
+import re
+from typing import Any
+
+import pytest
+
+from jobfac import definitions as d
+from jobfac.database import sql_files
+from jobfac.database.engine import Database
+from jobfac.states import RunState
+from jobfac.store import schedules
+from tests.support.database import Hand, start
+from tests.support.engines import DRIVERS
+
+GUIDE = (sql_files.folder("mssql").parent / "README.md").read_text(encoding="utf-8")
+SHOWN = re.findall(r"```sql\n([^`]*)```\s+```text\n([^`]*)```", GUIDE)
+
+
+def headings(sample: str) -> list[list[str]]:
+    """The column names of each result: what stands above a line of dashes."""
+    lines = sample.splitlines()
+    return [above.split() for above, below in itertools.pairwise(lines) if re.fullmatch(r"[- ]+", below)]
+
+
+def results(db: Database, text: str) -> list[list[str]]:
+    """The column names of each result that a batch gives."""
+    with db.singles.connect() as conn:
+        cursor = conn.connection.cursor()
+        cursor.execute(text)
+        found: list[list[str]] = []
+        more: Any = True
+        while more:
+            if cursor.description:
+                found.append([column[0] for column in cursor.description])
+                cursor.fetchall()
+            more = cursor.nextset()
+        cursor.close()
+    return found
+
+
+@pytest.mark.parametrize("url", DRIVERS[:1], indirect=True)
+def test_every_sample_has_the_columns_that_its_statements_give(db: Database) -> None:
+    nightly = [{"name": "nightly", "cron": "30 2 * * *"}]
+    jobs = {"orders-export": {"command": ["true"]}, "crm-sync": {"command": ["true"], "schedules": nightly}}
+    for job, definition in d.from_data({"jobs": jobs}).jobs.items():
+        db.transact(schedules.put, job, definition, "tester")
+    hand = Hand(db)
+    failed = start(db, "crm-sync")
+    hand.end(hand.take(), RunState.FAILED, exit_code=3)
+    ids = {"1595": failed, "1591": failed, "1599": start(db, "orders-export")}
+    assert len(SHOWN) > 15
+    for text, sample in SHOWN:
+        runnable = re.sub(r"\b(1591|1595|1599)\b", lambda number: str(ids[number[0]]), text)
+        assert results(db, runnable) == headings(sample), text

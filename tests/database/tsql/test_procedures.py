@@ -1,0 +1,187 @@
+"""The procedures that stop, steer and purge: they do what the program does, through both drivers."""
+
+import sqlalchemy as sa
+
+from jobfac.database.dialects import utcnow
+from jobfac.database.engine import Database
+from jobfac.database.tables import attempt, run, run_event, run_output, schedule, visit, worker
+from jobfac.states import RunState
+from jobfac.store import runs, statistics
+from jobfac.store.runs import Outcome, StartRequest
+from tests.support.tsql import THROUGH_TSQL, audited, call, define, events, execute, refusal, row, states, take
+
+pytestmark = THROUGH_TSQL
+
+# Stopping and retrying.
+
+
+def test_stop(db: Database) -> None:
+    define(db, a={})
+    running = execute(db, "start_job", job="a")
+    take(db)
+    waiting = execute(db, "start_job", job="a")
+    execute(db, "stop_run", run=waiting, by="boss")
+    execute(db, "stop_run", run=running, by="boss")
+    assert states(db, [waiting, running]) == ["stopped", "stopping"]
+    assert row(db, waiting)["reason"] == "stopped by boss before it began"
+    assert (row(db, running)["stop"], row(db, running)["stop_by"], row(db, running)["ended_at"]) == (
+        "polite",
+        "boss",
+        None,
+    )
+    execute(db, "stop_run", run=running, by="boss")  # asked for already
+    execute(db, "stop_run", run=running, now=True, by="boss")
+    execute(db, "stop_run", run=waiting, now=True, by="boss")  # ended already
+    assert row(db, running)["stop"] == "now"
+    assert events(db, running)[-2:] == [("stopping", "boss"), ("stopping", "boss")]
+    assert len(events(db, running)) == 4
+    assert events(db, waiting)[1:] == [("stopped", "boss")]
+    assert audited(db)[0] == ("boss", "stop", f"run {waiting}")
+    assert refusal(db, "stop_run", run=99)[1] == "There is no run 99; jobfac.v_runs shows what there is."
+
+
+def test_stopping_a_sequence_stops_what_it_started(db: Database) -> None:
+    define(db, a={}, all={"steps": [{"name": "one", "jobs": ["a"]}]})
+    parent = execute(db, "start_job", job="all")
+    child = db.transact(runs.start, StartRequest("a", "me", manual=False, sequence_run_id=parent))
+    db.transact(lambda conn: conn.execute(run.update().where(run.c.id == parent).values(state="running")))
+    execute(db, "stop_run", run=parent, by="boss")
+    assert states(db, [parent, child]) == ["stopping", "stopped"]
+
+
+def test_retry(db: Database) -> None:
+    define(db, a={"on_demand": False})
+    first = db.transact(runs.start, StartRequest("a", "me", manual=False, arguments=["x"], payload="p", priority=4))
+    assert refusal(db, "retry_run", run=first)[1] == f"Run {first} is still queued; stop it first, or wait for its end."
+    worker_id = take(db)
+    db.transact(runs.finish, worker_id, [Outcome(first, 1, RunState.FAILED)], "w1")
+    again = execute(db, "retry_run", run=first, by="boss")
+    found = row(db, again)
+    assert [found[name] for name in ("state", "retry_of", "arguments", "payload", "priority", "created_by")] == [
+        "queued", first, '["x"]', "p", 4, "boss",
+    ]  # fmt: skip
+    assert audited(db) == [("boss", "retry", f"run {first}")]
+    assert refusal(db, "retry_run", run=99)[1] == "There is no run 99; jobfac.v_runs shows what there is."
+
+
+# Steering.
+
+
+def test_enable_and_disable(db: Database) -> None:
+    define(db, a={})
+    execute(db, "disable_job", job="a", by="boss")
+    assert refusal(db, "start_job", job="a")[1] == "Job 'a' is disabled; EXEC jobfac.enable_job allows it again."
+    execute(db, "enable_job", job="a", by="boss")
+    assert execute(db, "start_job", job="a")
+    assert audited(db) == [("boss", "disable", "a"), ("boss", "enable", "a")]
+    sentence = "There is no job 'b'; jobfac.v_job_statistics shows what there is."
+    assert refusal(db, "disable_job", job="b")[1] == sentence
+
+
+def test_pause_and_resume(db: Database) -> None:
+    define(db, a={"schedules": [{"name": "one", "cron": "* * * * *"}, {"name": "two", "cron": "* * * * *"}]})
+
+    def paused() -> dict[str, bool]:
+        with db.read() as conn:
+            return {found.name: found.paused for found in conn.execute(sa.select(schedule))}
+
+    execute(db, "pause_schedule", job="a", schedule="one", by="boss")
+    assert paused() == {"one": True, "two": False}
+    execute(db, "pause_schedule", job="a", by="boss")
+    assert paused() == {"one": True, "two": True}
+    execute(db, "resume_schedule", job="a", by="boss")
+    assert paused() == {"one": False, "two": False}
+    with db.read() as conn:
+        assert None not in conn.execute(sa.select(schedule.c.resumed_at)).scalars().all()
+    assert sorted(audited(db)) == [
+        ("boss", "pause", "a/one"),
+        ("boss", "pause", "a/two"),
+        ("boss", "resume", "a/one"),
+        ("boss", "resume", "a/two"),
+    ]
+    execute(db, "resume_schedule", job="a")  # already
+    missing = "Job 'a' has no schedule 'three'; jobfac.v_schedule shows what there is."
+    assert refusal(db, "pause_schedule", job="a", schedule="three")[1] == missing
+    assert (
+        refusal(db, "pause_schedule", job="b")[1] == "Job 'b' has no schedule; jobfac.v_schedule shows what there is."
+    )
+
+
+def test_drain(db: Database) -> None:
+    worker_id = take(db)
+    execute(db, "drain_worker", worker=worker_id, by="boss")
+    with db.read() as conn:
+        assert conn.execute(sa.select(worker.c.state)).scalar_one() == "draining"
+    assert audited(db) == [("boss", "drain", f"worker {worker_id}")]
+    assert refusal(db, "drain_worker", worker=99)[1] == "There is no live worker 99; jobfac.v_fleet shows the fleet."
+
+
+# Purging.
+
+
+def test_purge(db: Database) -> None:
+    define(
+        db,
+        a={},
+        kept={"retention": "400d"},
+        counted={"retention": {"count": 5}},
+        all={"steps": [{"name": "one", "jobs": ["a"]}]},
+    )
+    old, young = (db.transact(runs.start, StartRequest("a", "me")) for _ in range(2))
+    kept, counted = (db.transact(runs.start, StartRequest(job, "me")) for job in ("kept", "counted"))
+    parent = db.transact(runs.start, StartRequest("all", "me"))
+    child = db.transact(runs.start, StartRequest("a", "me", sequence_run_id=parent, manual=False))
+    worker_id = take(db)
+    for run_id in (old, young, kept, counted, child):
+        db.transact(runs.finish, worker_id, [Outcome(run_id, 1, RunState.SUCCEEDED)], "w1")
+
+    def age(conn: sa.Connection) -> None:
+        a_hundred_days = utcnow(-100 * 86400 * 1000)
+        conn.execute(run.update().where(run.c.id.in_([old, kept, counted, child])).values(ended_at=a_hundred_days))
+        chunks = [{"run_id": old, "attempt": 1, "stream": "stdout", "offset": n, "data": b"x"} for n in range(5)]
+        conn.execute(run_output.insert().values(at=utcnow()), chunks)
+        steps = [
+            {"run_id": old, "step": "one", "number": n, "start": "started", "proceed": "when_all"} for n in range(5)
+        ]
+        conn.execute(visit.insert().values(entered_at=utcnow()), steps)
+
+    db.transact(age)
+    with db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as conn:
+        assert call(conn, "purge", batch=2) == 0  # no scheduler has counted it yet
+        db.transact(statistics.count)
+        assert call(conn, "purge", batch=2) == 1
+        assert call(conn, "purge", batch=2) == 0
+        assert conn.execute(sa.select(run.c.id).order_by(run.c.id)).scalars().all() == [
+            young,
+            kept,
+            counted,
+            parent,
+            child,
+        ]
+        for table in (run_output, attempt, run_event, visit):
+            found = conn.execute(sa.select(sa.func.count()).select_from(table).where(table.c.run_id == old))
+            assert found.scalar_one() == 0
+        assert call(conn, "purge", job="kept") == 1
+        assert call(conn, "purge", older_than_days=101, job="counted") == 0
+
+
+def test_purge_refuses_to_run_in_a_transaction(db: Database) -> None:
+    sentence = "jobfac.purge must be called outside of a transaction: each of its batches commits."
+    assert refusal(db, "purge")[1] == sentence
+    define(db, a={})
+    batch = """
+        SET XACT_ABORT OFF; SET NOCOUNT ON;
+        DECLARE @state INT;
+        EXEC jobfac.start_job @job = N'a', @by = N'me';
+        BEGIN TRY
+            EXEC jobfac.purge;
+        END TRY
+        BEGIN CATCH
+            SET @state = XACT_STATE();
+        END CATCH;
+        SELECT @state;
+    """
+    with db.begin() as conn:
+        assert conn.exec_driver_sql(batch).scalar_one() == 1
+    with db.read() as conn:
+        assert conn.execute(sa.select(run.c.created_by)).scalars().all() == ["me"]

@@ -1,0 +1,186 @@
+"""No program outlives its worker: killed, frozen, or with its guardian dead."""
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from jobfac.programs import Guardian, StartError, kill_marked
+from jobfac.programs.tree import Table, entry
+from tests.support.process_stage import ZOO, Stage, lives, until
+
+
+class Worker:
+    """The miniature worker of the zoo."""
+
+    def __init__(self, token: str) -> None:
+        self.token = token
+        self.count = 0
+        self.process = subprocess.Popen(
+            [sys.executable, str(ZOO / "worker.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def tell(self, line: str) -> str:
+        """Its answer to one line."""
+        assert self.process.stdin
+        assert self.process.stdout
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+        return self.process.stdout.readline().strip()
+
+    def start(self, *argv: str) -> int:
+        self.count += 1
+        return int(self.tell(shlex.join(["start", f"{self.token}/{self.count}/1", *argv])))
+
+    def end(self) -> None:
+        """It is killed."""
+        self.process.kill()
+        self.process.communicate()
+
+
+@pytest.fixture
+def worker(stage: Stage) -> Iterator[Worker]:
+    made = Worker(stage.token)
+    guardian = int(made.tell("guardian"))
+    yield made
+    made.end()
+    until(lambda: not lives(guardian))
+
+
+def marked(token: str) -> list[int]:
+    """All processes whose marker begins so."""
+    carriers = Table.read().carriers()
+    return [pid for name, pids in carriers.items() if name.startswith(token) for pid in pids]
+
+
+def test_twenty_trees_are_gone_soon_after_the_workers_death(worker: Worker) -> None:
+    for _ in range(20):
+        worker.start("sh", "-c", "setsid sleep 600 & sleep 600 & wait")
+    until(lambda: len(marked(worker.token)) == 60)
+    members = marked(worker.token)
+    worker.process.kill()
+    began = time.monotonic()
+    until(lambda: not any(map(lives, members)))
+    assert time.monotonic() - began < 2
+
+
+def test_a_program_that_wiped_its_environment_dies_by_its_session(worker: Worker) -> None:
+    pid = worker.start("env", "-i", "sh", "-c", "sleep 600 & wait")
+    until(lambda: not marked(worker.token))
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    until(children.read_text)
+    child = int(children.read_text())
+    worker.process.kill()
+    until(lambda: not lives(pid) and not lives(child))
+
+
+def test_a_frozen_worker_loses_its_programs_and_may_go_on(worker: Worker) -> None:
+    guardian = int(worker.tell("guardian"))
+    pids = [worker.start("sleep", "600") for _ in range(3)]
+    worker.tell("renew 0.3")
+    began = time.monotonic()
+    worker.process.send_signal(signal.SIGSTOP)
+    until(lambda: not any(map(lives, pids)))
+    assert 0.2 < time.monotonic() - began < 1.5
+    worker.process.send_signal(signal.SIGCONT)
+    assert int(worker.tell("guardian")) == guardian
+    worker.tell("renew 60")
+    fresh = worker.start("sleep", "600")
+    worker.tell("renew 60")
+    assert lives(guardian)
+    assert lives(fresh)
+
+
+def test_what_is_started_after_the_lease_ran_out_dies_too(worker: Worker) -> None:
+    worker.tell("renew 0")
+    pid = worker.start("sleep", "600")
+    until(lambda: not lives(pid))
+
+
+def test_a_farewell_kills_nothing(worker: Worker) -> None:
+    pid = worker.start("sleep", "600")
+    guardian = int(worker.tell("guardian"))
+    assert worker.tell("close") == "closed"
+    assert entry(guardian) is None
+    worker.end()
+    assert lives(pid)
+    assert kill_marked(worker.token) == 1
+
+
+def test_a_program_that_has_ended_is_forgotten(worker: Worker) -> None:
+    kept = worker.start("sleep", "600")
+    freed = worker.start("sleep", "600")
+    worker.tell(f"ended {worker.token}/2/1")
+    worker.process.kill()
+    until(lambda: not lives(kept))
+    assert lives(freed)
+
+
+def test_a_dead_guardian_is_replaced_and_knows_everything(worker: Worker) -> None:
+    pid = worker.start("sleep", "600")
+    first = int(worker.tell("guardian"))
+    os.kill(first, signal.SIGKILL)
+    until(lambda: not lives(first))
+    worker.tell("renew 60")
+    second = int(worker.tell("guardian"))
+    assert second != first
+    assert lives(pid)
+    worker.process.kill()
+    until(lambda: not lives(pid))
+
+
+def test_worker_and_guardian_killed_together_leave_what_a_new_worker_can_kill(worker: Worker) -> None:
+    pids = [worker.start("sleep", "600") for _ in range(3)]
+    os.kill(int(worker.tell("guardian")), signal.SIGKILL)
+    worker.end()
+    assert all(map(lives, pids))
+    assert kill_marked(worker.token) == 3
+    until(lambda: not any(map(lives, pids)))
+
+
+def test_polite_signals_do_not_reach_the_guardian(worker: Worker) -> None:
+    pid = worker.start("sleep", "600")
+    guardian = int(worker.tell("guardian"))
+    # Once it has killed something it has surely set itself up.
+    worker.tell("renew 0")
+    until(lambda: not lives(pid))
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        os.kill(guardian, number)
+    worker.tell("renew 0")
+    second = worker.start("sleep", "600")
+    until(lambda: not lives(second))
+    assert int(worker.tell("guardian")) == guardian
+
+
+def test_a_stopped_guardian_never_blocks_the_worker_and_is_replaced() -> None:
+    guardian = Guardian()
+    guardian.start()
+    first = guardian.pid
+    assert first is not None
+    os.kill(first, signal.SIGSTOP)
+    markers = [f"no-such-program/{number}/1" for number in range(10_000)]
+    for _ in range(10):
+        guardian.about_to_start(markers)
+        guardian.ended(markers)
+    assert guardian.pid != first
+    guardian.close()
+    assert guardian.pid is None
+    assert entry(first) is None
+
+
+def test_without_a_guardian_nothing_may_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    guardian = Guardian()
+    monkeypatch.setattr(sys, "executable", "/no/such/python")
+    with pytest.raises(StartError, match="/no/such/python"):
+        guardian.about_to_start(["a/1/1"])
+    guardian.renewed(10)
+    guardian.close()
+    guardian.close()
+    guardian.renewed(10)
+    assert guardian.pid is None

@@ -1,0 +1,37 @@
+"""Where there is no /proc, the same questions get the same answers."""
+
+import os
+import signal
+
+from jobfac.programs import portable, procfs
+from tests.support.process_stage import Stage, finish, until
+
+
+def test_both_tables_agree(stage: Stage) -> None:
+    process, out, _ = stage.zoo("changes_group.py")
+    (child,) = stage.numbers(out)
+    for pid in (os.getpid(), process.pid, child):
+        one, two = procfs.entry(pid), portable.entry(pid)
+        assert one is not None
+        assert two is not None
+        assert [one.pid, one.parent, one.session, one.group, one.dead] == [
+            two.pid, two.parent, two.session, two.group, two.dead
+        ]  # fmt: skip
+        assert portable.marker(pid) == procfs.marker(pid)
+        assert two.start <= portable.now()
+    assert portable.marker(child) == process.marker
+    assert portable.entries().keys() >= {process.pid, child}
+
+
+def test_signals_go_to_the_very_process(stage: Stage) -> None:
+    process, _, _ = stage.start("sleep", "600")
+    found = portable.entry(process.pid)
+    assert found is not None
+    assert not portable.send(process.pid, found.start - 1, signal.SIGKILL)
+    assert process.poll() is None
+    assert portable.send(process.pid, found.start, signal.SIGKILL)
+    until(lambda: (one := portable.entry(process.pid)) is not None and one.dead)
+    finish(process)
+    assert portable.entry(process.pid) is None
+    assert portable.marker(process.pid) is None
+    assert not portable.send(process.pid, found.start, signal.SIGKILL)

@@ -1,0 +1,202 @@
+"""Nothing of a program's tree escapes, and nothing else is touched."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from jobfac.programs import Process, kill_all, kill_marked, terminate_all, unattributed_orphans
+from jobfac.programs.procfs import Entry
+from jobfac.programs.tree import Table, entry, send
+from tests.support.process_stage import Stage, finish, lives, until
+
+
+def test_ignoring_term_does_not_help_against_kill(stage: Stage) -> None:
+    process, out, _ = stage.zoo("ignores_term.py")
+    until(lambda: out.path.read_bytes() == b"ready\n")
+    process.terminate()
+    process.terminate()
+    assert process.poll() is None
+    assert process.alive()
+    process.kill()
+    until(lambda: not process.alive())
+    assert process.exit is not None
+    assert (process.exit.code, process.exit.signal) == (None, signal.SIGKILL)
+
+
+@pytest.mark.usefixtures("either_way")
+def test_what_a_program_leaves_behind_is_found_and_killed(stage: Stage) -> None:
+    process, out, _ = stage.zoo("forks_and_exits.sh")
+    bystander, _, _ = stage.start("sleep", "600")
+    finish(process)
+    (child,) = stage.numbers(out)
+    assert process.leftovers() == [child]
+    assert process.alive()
+    process.terminate()
+    until(lambda: not process.alive())
+    assert not lives(child)
+    assert bystander.poll() is None
+
+
+@pytest.mark.usefixtures("either_way")
+@pytest.mark.parametrize("how", ["terminate", "kill"])
+def test_a_daemon_in_a_session_of_its_own_is_found(stage: Stage, how: str) -> None:
+    process, out, _ = stage.zoo("daemon.py")
+    finish(process)
+    (daemon,) = stage.numbers(out)
+    assert process.leftovers() == [daemon]
+    getattr(process, how)()
+    until(lambda: not process.alive())
+    assert not lives(daemon)
+
+
+def test_a_grandchild_that_holds_the_output_holds_nothing_up(stage: Stage) -> None:
+    process, out, _ = stage.zoo("grandchild_holds_stdout.sh", str(stage.folder / "1-1.stdout"))
+    finish(process)
+    (grandchild,) = stage.numbers(out)
+    assert process.leftovers() == [grandchild]
+    process.kill()
+    until(lambda: not process.alive())
+
+
+@pytest.mark.usefixtures("either_way")
+def test_another_process_group_is_no_refuge(stage: Stage) -> None:
+    process, out, _ = stage.zoo("changes_group.py")
+    (child,) = stage.numbers(out)
+    process.terminate()
+    until(lambda: not process.alive())
+    assert not lives(child)
+    assert process.exit is not None
+    assert process.exit.signal == signal.SIGTERM
+
+
+def test_a_dead_child_that_nobody_asked_for_is_reaped(stage: Stage) -> None:
+    process, out, _ = stage.zoo("leaves_zombie.py")
+    finish(process)
+    (zombie,) = stage.numbers(out)
+    assert entry(zombie) is None
+    assert process.leftovers() == []
+
+
+def test_a_tree_five_deep_with_many_sessions_dies_whole(stage: Stage) -> None:
+    process, out, _ = stage.zoo("deep_tree.py", "5")
+    members = stage.numbers(out, 63)
+    process.kill()
+    until(lambda: not any(map(lives, members)))
+    assert not process.alive()
+
+
+@pytest.mark.usefixtures("either_way")
+def test_a_wiped_environment_does_not_hide_from_descent(stage: Stage) -> None:
+    process, escaped, _ = let_escape(stage, "holding")
+    process.terminate()
+    until(lambda: not process.alive())
+    assert not lives(escaped)
+
+
+def test_an_orphan_with_a_wiped_environment_is_known_by_the_output_it_holds(stage: Stage) -> None:
+    stage.start("sleep", "600")
+    process, escaped, go = let_escape(stage, "holding")
+    go.touch()
+    finish(process)
+    assert process.leftovers() == [escaped]
+    process.kill()
+    until(lambda: not process.alive())
+    assert entry(escaped) is None
+
+
+def test_an_orphan_without_any_trace_is_reported_and_left_alone(stage: Stage) -> None:
+    process, escaped, go = let_escape(stage, "bare")
+    go.touch()
+    finish(process)
+    assert process.leftovers() == []
+    assert unattributed_orphans() == [escaped]
+    os.kill(escaped, signal.SIGKILL)
+    until(lambda: unattributed_orphans() == [])
+    assert entry(escaped) is None
+
+
+def let_escape(stage: Stage, how: str) -> tuple[Process, int, Path]:
+    """The program, what has escaped from its session and environment, and the file that lets the program end."""
+    go = stage.folder / "go"
+    process, out, _ = stage.zoo("escapes.sh", how, str(go))
+    (escaped,) = stage.numbers(out)
+    until(lambda: os.getsid(escaped) == escaped)
+    return process, escaped, go
+
+
+@pytest.mark.usefixtures("either_way")
+def test_a_detached_program_leaves_what_it_wants(stage: Stage) -> None:
+    process, out, _ = stage.zoo("daemon.py", detach=True)
+    finish(process)
+    (daemon,) = stage.numbers(out)
+    assert not process.alive()
+    process.kill()
+    assert lives(daemon)
+    assert kill_marked(process.marker) == 1
+    until(lambda: not lives(daemon))
+
+
+def test_many_are_stopped_at_once(stage: Stage) -> None:
+    processes = [stage.start("sleep", "600")[0] for _ in range(20)]
+    spared, _, _ = stage.start("sleep", "600")
+    terminate_all(processes)
+    until(lambda: not any(process.alive() for process in processes))
+    kill_all([spared])
+    until(lambda: not spared.alive())
+    kill_all([])
+
+
+def test_a_marker_is_matched_by_whole_parts(stage: Stage) -> None:
+    first, _, _ = stage.start("sleep", "600")
+    others = [stage.start("sleep", "600")[0] for _ in range(10)]
+    assert kill_marked(f"{stage.token}/1") == 1
+    until(first.poll)
+    assert [process.poll() for process in others] == [None] * 10
+    assert kill_marked(stage.token + "/") == 10
+
+
+def test_a_signal_never_reaches_a_later_owner_of_the_number(stage: Stage) -> None:
+    process, _, _ = stage.start("sleep", "600")
+    found = entry(process.pid)
+    assert found is not None
+    assert not send(process.pid, found.start - 1, signal.SIGKILL)
+    assert process.poll() is None
+    assert send(process.pid, found.start, signal.SIGKILL)
+    finish(process)
+    assert not send(process.pid, found.start, signal.SIGKILL)
+
+
+def row(pid: int, parent: int, session: int, dead: bool = False) -> Entry:
+    return Entry(pid, parent, session, session, 100, dead)
+
+
+def family(rows: list[Entry], seeds: list[int], sessions: list[int] | None = None) -> set[int]:
+    return set(Table({one.pid: one for one in rows}).family(seeds, sessions or []))
+
+
+BIG = 1_000_000  # above every process number of the real machine
+
+
+def test_family_follows_descent_and_the_sessions_of_descendants() -> None:
+    rows = [
+        row(BIG, 1, 1),  # the worker, in an older session
+        row(BIG + 1, BIG, BIG + 1),  # the program
+        row(BIG + 2, BIG + 1, BIG + 2),  # its child with a session of its own
+        row(BIG + 3, 1, BIG + 2),  # an orphan in that session
+        row(BIG + 4, BIG + 3, BIG + 2, dead=True),
+        row(BIG + 5, BIG, BIG + 5),  # another program
+        row(BIG + 6, 1, BIG + 1),  # an orphan in the program's session
+    ]
+    assert family(rows, [BIG + 1]) == {BIG + 1, BIG + 2, BIG + 3, BIG + 6}
+    assert family(rows, [BIG + 6]) == {BIG + 6}  # its session's leader lives and was not given: a stranger's
+    assert family(rows, [BIG + 9]) == set()
+
+
+def test_family_takes_a_session_whose_leader_is_gone_but_not_one_that_a_stranger_leads() -> None:
+    rows = [row(BIG + 2, 1, BIG + 1), row(BIG + 3, 1, BIG + 3), row(BIG + 4, BIG + 3, BIG + 3), row(BIG + 5, 1, 0)]
+    assert family(rows, [], [BIG + 1]) == {BIG + 2}
+    assert family(rows, [BIG + 2]) == {BIG + 2}
+    assert family(rows, [], [BIG + 3]) == set()
+    assert family(rows, [], [0]) == set()

@@ -1,0 +1,86 @@
+"""The worker's loop hears of every end once, and of every wake."""
+
+import os
+import resource
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from jobfac.programs import ExitWatcher, Process
+from tests.support.process_stage import Stage, finish
+
+
+@pytest.fixture
+def watcher() -> Iterator[ExitWatcher]:
+    made = ExitWatcher()
+    yield made
+    made.close()
+
+
+def collect(watcher: ExitWatcher, count: int) -> list[Process]:
+    found: list[Process] = []
+    end = time.monotonic() + 20
+    while len(found) < count and time.monotonic() < end:
+        found += watcher.wait(20)
+    return found
+
+
+def test_each_end_is_told_once(stage: Stage, watcher: ExitWatcher) -> None:
+    processes = [stage.start("sh", "-c", f"exit {code}")[0] for code in range(20)]
+    sleeper, _, _ = stage.start("sleep", "600")
+    for process in [*processes, sleeper]:
+        watcher.add(process)
+    found = collect(watcher, 20)
+    assert sorted(process.exit.code or 0 for process in found if process.exit) == list(range(20))
+    assert set(found) == set(processes)
+    assert watcher.wait(0) == set()
+    watcher.remove(sleeper)
+    watcher.remove(sleeper)
+    sleeper.kill()
+    finish(sleeper)
+    assert watcher.wait(0) == set()
+
+
+def test_a_process_that_has_already_ended_is_told_at_once(stage: Stage, watcher: ExitWatcher) -> None:
+    process, _, _ = stage.start("true")
+    finish(process)
+    watcher.add(process)
+    assert collect(watcher, 1) == [process]
+
+
+def test_without_a_descriptor_a_process_is_asked(stage: Stage, watcher: ExitWatcher) -> None:
+    process, _, _ = stage.start("sh", "-c", "until [ -e go ]; do sleep 0.01; done", directory=str(stage.folder))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    probe = os.open(os.devnull, os.O_RDONLY)
+    os.close(probe)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (probe, hard))
+    try:
+        watcher.add(process)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert watcher.wait(0) == set()
+    (stage.folder / "go").touch()
+    assert collect(watcher, 1) == [process]
+
+
+def test_any_thread_may_wake_the_loop(stage: Stage, watcher: ExitWatcher) -> None:
+    threads = [threading.Thread(target=watcher.wake) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    assert watcher.wait(None) == set()
+    for thread in threads:
+        thread.join()
+    watcher.wake()
+    assert watcher.wait(None) == set()
+    assert watcher.wait(0.001) == set()
+
+
+def test_waking_never_blocks_and_is_harmless_after_the_end(watcher: ExitWatcher) -> None:
+    for _ in range(100_000):  # more than the pipe holds
+        watcher.wake()
+    assert watcher.wait(None) == set()
+    watcher.close()
+    watcher.close()
+    watcher.wake()

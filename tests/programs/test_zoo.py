@@ -1,0 +1,128 @@
+"""Badly behaved programs: how they end and what they print is kept exactly."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from jobfac.programs import Exit, ExitWatcher, Process
+from tests.support.process_stage import Stage, finish, text
+
+
+def ending(process: Process) -> Exit:
+    finish(process)
+    assert process.exit is not None
+    assert process.leftovers() == []
+    return process.exit
+
+
+def test_every_exit_code(stage: Stage) -> None:
+    for code in range(256):
+        process, out, err = stage.start("sh", "-c", f"exit {code}")
+        end = ending(process)
+        assert (end.code, end.signal) == (code, None)
+        assert process.started <= end.at
+        out.close(delete=True)
+        err.close(delete=True)
+
+
+def test_death_by_a_signal(stage: Stage) -> None:
+    end = ending(stage.start("sh", "-c", "kill -SEGV $$")[0])
+    assert (end.code, end.signal) == (None, signal.SIGSEGV)
+
+
+@pytest.mark.parametrize(
+    ("script", "printed"),
+    [
+        ("true", b""),
+        (r"printf 'a\000b\377\376c'", b"a\0b\xff\xfec"),
+        ("cat; echo end of input", b"end of input\n"),
+        ("trap '' TERM; echo line; printf 'no newline'", b"line\nno newline"),
+    ],
+    ids=["silent", "binary", "needs input", "no final newline"],
+)
+def test_what_is_printed(stage: Stage, script: str, printed: bytes) -> None:
+    process, out, err = stage.start("sh", "-c", script)
+    assert ending(process).code == 0
+    assert text(out) == printed
+    assert text(err) == b""
+
+
+def test_closing_the_output_is_allowed(stage: Stage) -> None:
+    process, out, err = stage.zoo("closes_stdout.py")
+    assert ending(process).code == 0
+    assert (text(out), text(err)) == (b"before", b"after")
+
+
+def test_truncating_the_output_is_allowed(stage: Stage) -> None:
+    process, out, _ = stage.start(
+        "sh", "-c", "echo 0123456789; until [ -e go ]; do sleep 0.01; done; : > 1-1.stdout; echo anew",
+        directory=str(stage.folder),
+    )  # fmt: skip
+    stage.numbers(out)
+    assert [tuple(chunk) for chunk in out.read()] == [(0, b"0123456789\n")]
+    (stage.folder / "go").touch()
+    ending(process)
+    assert [tuple(chunk) for chunk in out.read(final=True)] == [(11, b"anew\n")]
+
+
+def test_a_path_with_spaces_and_other_letters(stage: Stage) -> None:
+    folder = stage.folder / "Übungs Ordner ñ 雪"
+    folder.mkdir()
+    program = folder / "mon programme é"
+    program.write_text('#!/bin/sh\nprintf "%s|" "$0" "$@"; pwd\n', encoding="utf-8")
+    program.chmod(0o755)
+    process, out, _ = stage.start(f"./{program.name}", "a b", "", "ß", directory=str(folder))
+    assert ending(process).code == 0
+    assert os.fsdecode(text(out)) == f"./{program.name}|a b||ß|{folder}\n"
+
+
+def test_the_environment_is_what_was_given_and_the_marker(stage: Stage) -> None:
+    process, out, _ = stage.start("env")
+    ending(process)
+    expected = {f"PATH={os.environ['PATH']}", f"JOBFAC_MARKER={process.marker}"}
+    assert set(os.fsdecode(text(out)).splitlines()) == expected
+
+
+def test_a_program_leads_a_session_and_inherits_no_descriptors(stage: Stage) -> None:
+    read_end, write_end = os.pipe()
+    os.set_inheritable(write_end, True)
+    program = (
+        "import os; print(os.getpid() == os.getsid(0) == os.getpgid(0), sorted(map(int, os.listdir('/proc/self/fd'))))"
+    )
+    process, out, _ = stage.start(sys.executable, "-S", "-c", program)
+    ending(process)
+    os.close(read_end)
+    os.close(write_end)
+    assert text(out) == b"True [0, 1, 2, 3]\n"  # 3 is the listing itself
+
+
+def test_a_flood_of_a_gigabyte_stays_small_on_disk(stage: Stage) -> None:
+    process, out, _ = stage.zoo("floods.py", "1024")
+    flooded = False
+    end = b""
+    watcher = ExitWatcher()
+    watcher.add(process)
+    while True:
+        watcher.wait(0.02)
+        over = process.poll() is not None
+        stored = out.read(final=over)
+        flooded |= out.flooding
+        found = os.fstat(out.fd)
+        assert found.st_blocks * 512 < 3 * (1 << 20) + (found.st_size - out.size)
+        assert sum(len(chunk.data) for chunk in stored) <= 1 << 20
+        if over and not stored:
+            break
+        end = b"".join(chunk.data for chunk in stored) or end
+    watcher.close()
+    assert flooded
+    assert out.size == 1 << 30
+    assert end.endswith(b"x\n")
+    assert out.keep_from == (1 << 30) - (1 << 19)
+
+
+def test_a_spool_file_is_private(stage: Stage) -> None:
+    _, out, _ = stage.start("true")
+    assert Path(out.path).stat().st_mode & 0o777 == 0o600

@@ -1,0 +1,328 @@
+"""Who may do what, and what a web page or a guesser may not."""
+
+import re
+import socket
+import ssl
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urljoin
+
+import httpx
+import pytest
+
+from jobfac.api import TABLE, Server
+from jobfac.api.auth import FAILURES
+from jobfac.database.engine import Database
+from jobfac.settings import Settings, SettingsError
+from jobfac.store import api_keys
+from jobfac.store.api_keys import Role
+from tests.support.api_stage import Served
+
+VIEWER, OPERATOR, ADMIN = Role
+
+ALLOWED: dict[tuple[str, str], Role | None] = {
+    ("GET", "/v1/jobs"): VIEWER,
+    ("GET", "/v1/jobs/{job}"): VIEWER,
+    ("PUT", "/v1/jobs/{job}"): ADMIN,
+    ("DELETE", "/v1/jobs/{job}"): ADMIN,
+    ("POST", "/v1/jobs/{job}/enable"): OPERATOR,
+    ("POST", "/v1/jobs/{job}/disable"): OPERATOR,
+    ("POST", "/v1/jobs/{job}/runs"): OPERATOR,
+    ("GET", "/v1/defaults"): VIEWER,
+    ("GET", "/v1/runs"): VIEWER,
+    ("GET", "/v1/runs/{run:id}"): VIEWER,
+    ("POST", "/v1/runs/{run:id}/stop"): OPERATOR,
+    ("POST", "/v1/runs/{run:id}/retry"): OPERATOR,
+    ("GET", "/v1/runs/{run:id}/attempts"): VIEWER,
+    ("GET", "/v1/runs/{run:id}/events"): VIEWER,
+    ("GET", "/v1/runs/{run:id}/path"): VIEWER,
+    ("GET", "/v1/runs/{run:id}/output"): VIEWER,
+    ("GET", "/v1/events"): VIEWER,
+    ("GET", "/v1/overview"): VIEWER,
+    ("GET", "/v1/workers"): VIEWER,
+    ("POST", "/v1/workers/{worker:id}/drain"): OPERATOR,
+    ("GET", "/v1/schedules"): VIEWER,
+    ("GET", "/v1/schedules/preview"): VIEWER,
+    ("POST", "/v1/schedules/{schedule:id}/pause"): OPERATOR,
+    ("POST", "/v1/schedules/{schedule:id}/resume"): OPERATOR,
+    ("GET", "/metrics"): VIEWER,
+    ("GET", "/healthz"): None,
+    ("GET", "/readyz"): None,
+    ("GET", "/openapi.json"): None,
+    ("GET", "/login"): None,
+}
+"""The least role for each call, None: no key is needed. Written out here, not derived: a mistake must stand out."""
+
+QUERIES = {"/v1/events": "?seconds=0", "/v1/schedules/preview": "?job=a", "/login": "?token=none"}
+
+
+@pytest.fixture
+def served(sqlite_url: str) -> Iterator[Served]:
+    db = Database(sqlite_url)
+    with Served(db, Settings(api_port=0)) as served:
+        yield served
+    db.close()
+
+
+def test_every_call_is_in_the_table_of_what_is_allowed() -> None:
+    assert sorted((call.method, call.path) for call in TABLE) == sorted(ALLOWED)
+
+
+def test_every_role_may_do_what_the_table_says_and_no_more(served: Served) -> None:
+    served.define("a", schedules=[{"cron": "0 6 * * *"}])
+    served.start("a")
+    clients = {None: served.client(None)} | {role: served.client(key) for role, key in served.keys.items()}
+    for (method, path), needed in ALLOWED.items():
+        url = path.replace(":id", "").format(job="a", run=1, worker=1, schedule=1) + QUERIES.get(path, "")
+        for role, client in clients.items():
+            if role is ADMIN and method == "DELETE":
+                continue  # the job is needed; that an admin may delete is seen below
+            body = {"command": ["true"]} if method == "PUT" else None
+            status = client.request(method, url, json=body).status_code
+            if needed is None:
+                assert status not in (401, 429), (method, path, role)
+            elif role is None:
+                assert status == 401, (method, path, role)
+            elif role.allows(needed):
+                assert status not in (401, 403), (method, path, role, status)
+            else:
+                assert status == 403, (method, path, role, status)
+    assert served.admin.delete("/v1/jobs/a").status_code == 204
+
+
+def test_a_wrong_key_is_refused(served: Served) -> None:
+    for key in ("_", "x", "jf_", "jf__", "jf_000000000000_" + "x" * 43, "jf_é", "Basic"):
+        headers = [(b"Authorization", b"Bearer " + key.encode())]
+        answer = httpx.get(f"{served.url}/v1/jobs", headers=headers)
+        assert (answer.status_code, answer.headers["www-authenticate"]) == (401, 'Bearer realm="jobfac"'), key
+        assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_a_key_ends_when_it_is_revoked_or_expires(served: Served) -> None:
+    expired = served.client(served.key(ADMIN, lifetime=0.0))
+    assert expired.get("/v1/jobs").status_code == 401
+    made = served.db.transact(api_keys.create, "short", VIEWER, "tests")
+    client = served.client(made.key)
+    assert client.get("/v1/jobs").status_code == 200
+    assert served.db.transact(api_keys.revoke, made.id, "tests")
+    assert client.get("/v1/jobs").status_code == 401
+    assert not served.db.transact(api_keys.revoke, made.id, "tests")
+
+
+def test_a_key_is_not_stored(served: Served) -> None:
+    secret = served.keys[ADMIN].split("_", 2)[2]
+    assert all(secret not in str(dict(row)) for row in served.db.query(api_keys.list_keys))
+    raw = served.db.engine.raw_connection()
+    try:
+        dump = "\n".join(raw.driver_connection.iterdump())  # type: ignore[union-attr]
+    finally:
+        raw.close()
+    assert secret not in dump
+
+
+def test_guessing_is_slowed_down(served: Served) -> None:
+    guesser = served.client("jf_000000000000_guess")
+    statuses = [guesser.get("/v1/jobs").status_code for _ in range(FAILURES + 1)]
+    assert statuses == [401] * FAILURES + [429]
+    assert 0 < int(guesser.get("/v1/jobs").headers["retry-after"]) <= 61
+    assert served.client("jf_111111111111_guess").get("/v1/jobs").status_code == 401  # another prefix
+    assert served.viewer.get("/v1/jobs").status_code == 200
+    assert served.client(None).get("/healthz").status_code == 200
+
+
+def test_the_link_logs_one_browser_in_once(served: Served) -> None:
+    link = served.server.link()
+    browser = served.client(None)
+    answer = browser.get(link)
+    assert answer.status_code == 200
+    cookie = answer.headers["set-cookie"]
+    assert "HttpOnly" in cookie
+    assert "SameSite=strict" in cookie
+    assert browser.get("/v1/jobs").status_code == 200
+    assert served.client(None).get(link).status_code == 403
+    assert browser.get(link).status_code == 200  # it was this browser's
+    # What a session changes must come from the server's own pages.
+
+    def put(headers: dict[str, str]) -> httpx.Response:
+        return browser.put("/v1/jobs/a", json={"command": ["true"]}, headers=headers)
+
+    assert put({}).status_code == 403
+    assert put({"Origin": "http://evil.example"}).status_code == 403
+    assert put({"Origin": "null"}).status_code == 403
+    assert put({"Origin": served.url}).status_code == 201
+    forged = dict.fromkeys(answer.cookies, "forged")
+    assert served.client(None, cookies=forged).get("/v1/jobs").status_code == 401
+
+
+def test_another_host_name_is_not_answered(served: Served) -> None:
+    for host in ("evil.example", f"evil.example:{served.server.port}", "127.0.0.1.evil.example", "[", ""):
+        assert served.viewer.get("/v1/jobs", headers={"Host": host}).status_code == 421, host
+    for host in ("localhost", f"127.0.0.1:{served.server.port}", "[::1]:80", "LOCALHOST"):
+        assert served.viewer.get("/v1/jobs", headers={"Host": host}).status_code == 200, host
+
+
+def test_another_origin_is_not_answered(served: Served) -> None:
+    for origin in ("http://evil.example", "null", "http://127.0.0.1", "http://["):
+        assert served.admin.get("/v1/jobs", headers={"Origin": origin}).status_code == 403, origin
+    assert served.admin.get("/v1/jobs", headers={"Origin": served.url}).status_code == 200
+    assert "access-control-allow-origin" not in served.admin.get("/v1/jobs").headers
+
+
+def test_the_pages_load_nothing_from_elsewhere(served: Served) -> None:
+    browser = served.client(None)
+    paths, read = {"/", "/docs"}, set[str]()
+    while paths - read:
+        path = min(paths - read)
+        answer = browser.get(path)
+        read.add(path)
+        assert answer.status_code == 200, path
+        assert "default-src 'none'" in answer.headers["content-security-policy"]
+        assert not re.search(r"""["'`(]\s*(https?:)?//|url\(|@import""", answer.text), path
+        loaded = re.findall(r"""(?:<link[^>]*href|<script[^>]*src)="([^"]+)"|from "([^"]+)\"""", answer.text)
+        paths |= {urljoin(path, one or other) for one, other in loaded if one != "data:,"}
+    assert {"/static/page.css", "/static/element.js", "/static/factory.js", "/static/docs.js"} <= read
+
+
+def test_a_body_that_is_too_large_is_refused(served: Served) -> None:
+    served.define("a")
+    assert served.operator.post("/v1/jobs/a/runs", json={"payload": "x" * 2**22}).status_code == 201
+    for size in (2**22 + 2**19, 2**26):  # the second is more than all buffers on the way hold
+        answer = served.operator.post("/v1/jobs/a/runs", content=b"x" * size)
+        assert answer.status_code == 413
+        assert answer.headers["content-type"] == "application/problem+json"
+
+
+BODIES = [
+    (b"{", "application/json", 400),
+    (b'{"priority": 1e400}', "application/json", 422),
+    (b'{"payload": "\\ud800"}', "application/json", 400),
+    (b'{"payload": "a\\u0000b"}', "application/json", 422),
+    (b"{}", "text/plain", 415),
+    (b"{}", None, 415),
+    (b"[]", "application/json", 422),
+    (b"\xff", "application/json", 400),
+    (b"[" * 100_000, "application/json", 400),
+]
+
+
+def test_a_body_that_cannot_be_read_is_a_problem(served: Served) -> None:
+    served.define("a")
+    for content, media, status in BODIES:
+        headers = {} if media is None else {"Content-Type": media}
+        answer = served.operator.post("/v1/jobs/a/runs", content=content, headers=headers)
+        assert answer.status_code == status, (content[:40], answer.text)
+        assert answer.headers["content-type"] == "application/problem+json"
+
+
+SENTENCES = [
+    ({"arguments": [1]}, "arguments: must be a list of texts; for a sequence an object with such a list by job id."),
+    ({"colour": "red"}, "unknown name 'colour'."),
+    (
+        {"at": "2027-01-31T22:00:00 01:00"},
+        "at: must be a time with its offset, such as 2027-01-31T22:00:00+01:00; in a",
+    ),
+]
+
+
+def test_a_problem_says_in_a_sentence_what_is_wrong(served: Served) -> None:
+    served.define("a")
+    for body, sentence in SENTENCES:
+        assert served.operator.post("/v1/jobs/a/runs", json=body).json()["detail"].startswith(sentence)
+    assert served.operator.patch("/v1/jobs").json()["detail"] == "/v1/jobs does not take PATCH, but GET, HEAD."
+
+
+ERRORS = [
+    ("GET", "/nowhere", 404),
+    ("GET", "/v1/runs/", 404),
+    ("GET", "/v1/runs/0", 404),
+    ("GET", "/v1/runs/" + "9" * 5000, 404),
+    ("GET", "/v1/runs/999999999", 404),
+    ("GET", "/v1/jobs/none", 404),
+    ("POST", "/v1/jobs/none/runs", 404),
+    ("PATCH", "/v1/jobs", 405),
+    ("POST", "/docs", 405),
+    ("GET", "/v1/runs?limit=0", 422),
+    ("GET", "/v1/runs?limit=1&limit=2", 422),
+    ("GET", "/v1/runs?lmit=1", 422),
+    ("GET", "/v1/runs?since=yesterday", 422),
+    ("GET", "/v1/runs?state=done", 422),
+    ("GET", "/v1/events?after=x", 422),
+]
+
+
+def test_every_error_is_a_problem_document(served: Served) -> None:
+    for method, path, status in ERRORS:
+        answer = served.operator.request(method, path)
+        assert answer.status_code == status, path
+        assert answer.headers["content-type"] == "application/problem+json"
+        problem = answer.json()
+        assert problem["status"] == status
+        assert problem["detail"].endswith((".", "?"))
+        assert (status == 405) == ("allow" in answer.headers)
+
+
+def test_without_its_database_it_says_so(sqlite_url: str, tmp_path: Path) -> None:
+    db = Database(sqlite_url)
+    with Served(db, Settings(api_port=0)) as served:
+        assert served.client(None).get("/readyz").status_code == 200
+        db.close()
+        for file in tmp_path.glob("jobfac.db*"):
+            file.unlink()
+        for path in ("/readyz", "/v1/jobs", "/v1/runs/1", "/metrics"):
+            answer = served.viewer.get(path)
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "5"), path
+            assert answer.headers["content-type"] == "application/problem+json"
+            assert str(tmp_path) not in answer.text
+        assert served.client(None).get("/healthz").status_code == 200
+    db.close()
+
+
+def test_it_listens_on_other_addresses_only_with_tls(sqlite_url: str) -> None:
+    db = Database(sqlite_url)
+    with pytest.raises(SettingsError, match="without TLS"):
+        Server(db, Settings(api_host="0.0.0.0", api_port=0))
+    server = Server(db, Settings(api_host="0.0.0.0", api_port=0), behind_proxy=True)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        headers = {"Host": "jobs.example.org", "X-Forwarded-For": "192.0.2.1"}
+        assert httpx.get(f"http://127.0.0.1:{server.port}/healthz", headers=headers).status_code == 200
+    finally:
+        server.stop()
+        thread.join()
+    db.close()
+
+
+def test_it_speaks_tls(sqlite_url: str, tmp_path: Path) -> None:
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *subject]
+    subprocess.run([*make, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    db = Database(sqlite_url)
+    settings = Settings(api_host="0.0.0.0", api_port=0, api_tls_certificate=str(certificate), api_tls_key=str(key))
+    server = Server(db, settings)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        trusted = ssl.create_default_context(cafile=str(certificate))
+        answer = httpx.get(f"https://localhost:{server.port}/healthz", verify=trusted)
+        assert answer.json() == {"status": "ok"}
+    finally:
+        server.stop()
+        thread.join()
+    with pytest.raises(SettingsError, match=r"nowhere\.pem"):
+        Server(db, Settings(api_port=0, api_tls_certificate="nowhere.pem"))
+    db.close()
+
+
+def test_a_port_that_is_taken_is_named(sqlite_url: str) -> None:
+    db = Database(sqlite_url)
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(SettingsError, match=rf"cannot listen on 127\.0\.0\.1, port {port}"):
+            Server(db, Settings(api_port=port))
+    db.close()

@@ -1,0 +1,100 @@
+"""What the OpenAPI document says is what the API does: schemathesis tries every call with all of its checks."""
+
+import hashlib
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, settings
+from schemathesis.config import SchemathesisConfig
+
+from jobfac.api import TABLE, openapi
+from jobfac.api.auth import FailedLogins
+from jobfac.api.examples import EXAMPLES, PATH_EXAMPLES
+from jobfac.api.live import feed
+from jobfac.database.dialects import utcnow
+from jobfac.database.engine import Database
+from jobfac.database.tables import api_key
+from jobfac.settings import Settings
+from jobfac.store import workers
+from jobfac.store.api_keys import Role
+from tests.support.api_stage import Served
+
+KEY = f"jf_{secrets.token_hex(6)}_{secrets.token_urlsafe(32)}"
+"""Known before there is a database: the requests are made when the tests are collected."""
+
+STORED = {"prefix": KEY.split("_")[1], "hash": hashlib.sha256(KEY.encode()).hexdigest()}
+
+CONFIG = SchemathesisConfig.from_dict(
+    {
+        "operations": [
+            # A definition and a notification have rules that no JSON schema can say, such as what a cron line means.
+            {
+                "include-operation-id": ["put_job", "start"],
+                "checks": {
+                    "positive_data_acceptance": {"expected-statuses": ["2xx", "401", "403", "404", "409", "412", "422"]}
+                },
+            },
+            # No worker runs here: who waits waits in vain, and an event stream goes on until it is told to end.
+            {"include-operation-id": ["get_run"], "parameters": {"query.wait": 0.05}},
+            {"include-operation-id": ["get_events", "get_output"], "parameters": {"query.seconds": 0}},
+        ]
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    folder: Path = tmp_path_factory.mktemp("api")
+    db = Database(f"sqlite:///{folder / 'jobfac.db'}")
+    db.upgrade()
+    with pytest.MonkeyPatch.context() as patch, Served(db, Settings(api_port=0)) as served:
+        patch.setattr(feed, "INTERVAL", 0.01)  # each of many event streams begins with a look
+        # What the examples speak of is there.
+        served.define(
+            "nightly", schedules=[{"cron": f"{minute} 6 * * *"} for minute in range(PATH_EXAMPLES["schedule"])]
+        )
+        for _ in range(PATH_EXAMPLES["run"]):
+            served.start("nightly")
+        who = workers.Registration("w1", "localhost", 1, "token", "0.1.0", 4, ["default"], {})
+        for _ in range(PATH_EXAMPLES["worker"]):
+            db.transact(workers.register, who, 600)
+        # Wrong keys are tried as well, more than a client is given in a minute.
+        served.server.app.state.service.gate.failures = FailedLogins(limit=1_000_000)
+        with db.begin() as conn:
+            conn.execute(api_key.insert().values(created_at=utcnow(), name="tests", role=Role.ADMIN, **STORED))
+        yield served
+    db.close()
+
+
+schema = schemathesis.openapi.from_dict(openapi.document(TABLE), config=CONFIG)
+
+
+@schema.auth()
+class Key:
+    """In every request that a check does not take it away from."""
+
+    def get(self, case: schemathesis.Case[Any], context: schemathesis.AuthContext) -> str:
+        return KEY
+
+    def set(self, case: schemathesis.Case[Any], data: str, context: schemathesis.AuthContext) -> None:
+        case.headers["Authorization"] = f"Bearer {data}"
+
+
+@pytest.fixture(autouse=True)
+def example_job(served: Served) -> None:
+    """There again, whatever was tried before."""
+    served.define(PATH_EXAMPLES["job"], **EXAMPLES["put_job"], enabled=True)
+
+
+@schema.parametrize()
+@settings(max_examples=8, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+def test_what_is_documented_is_what_happens(case: schemathesis.Case[Any], served: Served) -> None:
+    case.call_and_validate(base_url=served.url, timeout=20)
+
+
+def test_the_document_is_served(served: Served) -> None:
+    assert served.client(None).get("/openapi.json").json() == openapi.document(TABLE)

@@ -1,0 +1,142 @@
+"""The command line through the API: the same commands, the same documents, the same exit codes."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from jobfac.database.engine import Database
+from tests.support.factory import Factory, wait_for
+from tests.support.inprocess import InProcess
+
+TREE = {"steps": [{"name": "one", "jobs": ["hello"]}]}
+
+
+@pytest.fixture
+def remote(sqlite_factory: Factory, tmp_path: Path) -> Iterator[InProcess]:
+    """Somebody who has no way to the database, only the API's address and an admin's key."""
+    sqlite_factory.apply(
+        {
+            "hello": {"command": ["sh", "-c", "echo hello; printf '\\377' >&2"]},
+            "bad": {"command": ["false"]},
+            "long": {"command": ["sleep", "600"], "already_running": "deny"},
+            "tree": TREE,
+            "timed": {"command": ["true"], "schedules": [{"cron": "0 6 * * *"}, {"cron": "0 7 * * *", "name": "late"}]},
+        }
+    )
+    key = sqlite_factory.json("keys", "create", "--role", "admin", "--name", "ann")["key"]
+    process = sqlite_factory.role("api", "--port", "0")
+
+    def url() -> str | None:
+        text = (sqlite_factory.folder / "api-0.log").read_text()
+        assert process.poll() is None, text
+        found = re.search(r"http://127\.0\.0\.1:\d+", text)
+        return found[0] if found else None
+
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    with InProcess("sqlite:////nowhere/jobfac.db", folder) as far:
+        far.environment |= {"JOBFAC_API_URL": wait_for(url, "the API listens"), "JOBFAC_API_KEY": key}
+        yield far
+
+
+def test_runs_are_started_followed_and_shown(remote: InProcess, sqlite_factory: Factory) -> None:
+    sqlite_factory.worker()
+    assert remote.json("start", "hello", "--wait")["created_by"] == "ann"
+    done = remote.run("start", "hello", "--follow")
+    assert (done.stdout, done.stderr) == ("hello\n", "\udcff")
+    assert len(remote.json("start", "hello", "--count", "3", "--priority", "7")) == 3
+    remote.run("start", "bad", "--wait", code=1)
+    tree = remote.json("start", "tree", "--wait")["id"]
+    assert remote.logs(2) == "hello\n"
+    told = remote.run("logs", str(tree))
+    assert (told.stdout, told.stderr.startswith(f"Run {tree} is a sequence; ")) == ("", True)
+    for words in (
+        ["runs", "list", "--job", "hello", "--state", "succeeded", "--limit", "3"],
+        ["runs", "show", str(tree)],
+        ["logs", "2"],
+        ["jobs", "list"],
+        ["export"],
+    ):
+        assert remote.json(*words) == sqlite_factory.json(*words), words
+    assert [worker["name"] for worker in remote.json("workers", "list")] == ["w1"]
+
+
+def test_runs_are_stopped_and_retried(remote: InProcess, sqlite_factory: Factory) -> None:
+    run = remote.start("long", "--in", "1h")
+    assert remote.json("stop", str(run))["state"] == "stopped"
+    again = remote.json("retry", str(run))
+    assert again["retry_of"] == run
+    assert remote.json("start", "long", code=4)["state"] == "denied"
+    worker = sqlite_factory.worker()
+    assert remote.json("stop", str(again["id"]), "--now")["state"] == "stopped"
+    assert remote.json("start", "hello", "--key", "k")["id"] == remote.json("start", "hello", "--key", "k")["id"]
+    remote.run("workers", "drain", "1")
+    assert worker.wait(30) == 0
+
+
+def test_a_start_may_have_somebody_told(remote: InProcess, sqlite_factory: Factory) -> None:
+    for way in (remote, sqlite_factory):
+        run = way.start("long", "--in", "1h", "--notify", "failed,lost=email:ops@example.org")
+        assert way.run("stop", str(run)).stdout
+    db = Database(sqlite_factory.url)
+    with db.read() as conn:
+        rows = conn.execute(sa.text("SELECT overrides, notify FROM run ORDER BY id")).all()
+    db.close()
+    assert rows[0] == rows[1]
+    assert json.loads(rows[0].overrides)["notify"] == [{"on": ["failed", "lost"], "to": {"email": ["ops@example.org"]}}]
+    for wrong in ("failed", "failed=ops@example.org", "lst=email:ops@example.org", "failed=webhook:ops"):
+        told = remote.run("start", "long", "--notify", wrong, code=2).stderr
+        assert told.startswith("--notify ")
+        assert told.count("\n") == 1
+
+
+def test_schedules_are_seen_and_switched(remote: InProcess, sqlite_factory: Factory) -> None:
+    for words in (
+        ["schedule", "list"],
+        ["schedule", "list", "timed"],
+        ["schedule", "preview", "timed", "--count", "3", "--from", "2027-01-01T00:00:00+00:00"],
+        ["schedule", "preview", "timed", "--from", "2027-01-01T00:00:00+00:00", "--explain"],
+    ):
+        assert remote.json(*words) == sqlite_factory.json(*words), words
+    assert remote.run("schedule", "pause", "timed", "late").stdout == "schedule 'late' of job 'timed' is paused\n"
+    assert len(remote.run("schedule", "pause", "timed").stdout.splitlines()) == 1
+    assert [one["paused"] for one in sqlite_factory.json("schedule", "list")] == [True, True]
+    assert len(remote.run("schedule", "resume", "timed").stdout.splitlines()) == 2
+    assert "Nothing changed" in remote.run("schedule", "resume", "timed").stderr
+    for words in (
+        ["schedule", "pause", "timed", "none"],
+        ["schedule", "pause", "hello"],
+        ["schedule", "pause", "none"],
+        ["schedule", "preview", "none"],
+    ):
+        assert remote.run(*words, code=3).stderr == sqlite_factory.run(*words, code=3).stderr
+
+
+def test_what_needs_the_database_says_so(remote: InProcess) -> None:
+    del remote.environment["JOBFAC_DATABASE_URL"]
+    for words in (["apply", "jobs.yaml"], ["keys", "list"], ["purge"], ["notify", "list"], ["db", "check"]):
+        assert "does not go through JOBFAC_API_URL" in remote.run(*words, code=2).stderr, words
+
+
+def test_jobs_are_switched_and_deleted_and_failures_have_their_exit_codes(remote: InProcess) -> None:
+    remote.run("jobs", "disable", "hello")
+    remote.run("start", "hello", code=4)
+    remote.run("jobs", "enable", "hello")
+    remote.run("start", "hello")
+    remote.run("jobs", "delete", "bad")
+    remote.run("jobs", "show", "bad", code=3)
+    assert "no job 'none'" in remote.run("start", "none", code=3).stderr
+    remote.run("start", "no such/job", code=3)
+    remote.run("runs", "show", "999", code=3)
+    for key in ("mon day", "ö", "k" * 201):
+        assert remote.run("start", "hello", "--key", key, code=2).stderr.startswith("--key must be at most 200 ")
+    remote.environment["JOBFAC_API_KEY"] = "jf_schlüssel"
+    assert remote.run("jobs", "list", code=2).stderr.startswith("JOBFAC_API_KEY is not a key ")
+    remote.environment["JOBFAC_API_KEY"] = "jf_000000000000_wrong"
+    assert "unknown, revoked or expired" in remote.run("jobs", "list", code=4).stderr
+    remote.environment["JOBFAC_API_KEY"] = ""
+    assert "JOBFAC_API_KEY" in remote.run("jobs", "list", code=2).stderr

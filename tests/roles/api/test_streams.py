@@ -1,0 +1,162 @@
+"""What the API tells as it happens: output and events, resumable and with an end."""
+
+import base64
+import json
+import threading
+from pathlib import Path
+
+from tests.support.api_stage import Served, events
+from tests.support.factory import wait_for
+
+SSE = {"Accept": "text/event-stream"}
+
+
+def test_output_as_text_and_as_pieces(served: Served) -> None:
+    served.define("a", command=["sh", "-c", "printf 'h\\303\\244llo\\n\\377'; echo no >&2"])
+    run = served.start("a")
+    with served.worker():
+        served.viewer.get(f"/v1/runs/{run}?wait=20")
+    text = served.viewer.get(f"/v1/runs/{run}/output")
+    assert text.content == "hällo\n".encode() + b"\xff"
+    assert (text.headers["jobfac-next-offset"], text.headers["jobfac-complete"]) == ("8", "true")
+    assert served.viewer.get(f"/v1/runs/{run}/output?stream=stdout&offset=3").content == b"llo\n\xff"
+    assert served.viewer.get(f"/v1/runs/{run}/output?stream=stderr").text == "no\n"
+    assert served.viewer.get(f"/v1/runs/{run}/output?attempt=2").status_code == 404
+    page = served.viewer.get(f"/v1/runs/{run}/output", headers={"Accept": "application/json"}).json()
+    written = {piece["stream"]: base64.b64decode(piece["data"]) for piece in page["pieces"]}
+    assert written == {"stdout": text.content, "stderr": b"no\n"}
+    assert page["position"] == "1:8:3"
+    rest = served.viewer.get(
+        f"/v1/runs/{run}/output?after={page['position']}", headers={"Accept": "application/json"}
+    ).json()
+    assert (rest["pieces"], rest["complete"]) == ([], True)
+
+
+def test_output_is_followed_to_the_end_and_resumed(served_everywhere: Served, tmp_path: Path) -> None:
+    served = served_everywhere
+    # The program goes on when it is told to: what comes live is told apart from what was there before.
+    script = (
+        f"echo one; while [ ! -e {tmp_path}/go ]; do sleep 0.05; done; printf '\\303'; sleep 0.3; printf '\\244\\n'"
+    )
+    served.define("a", command=["sh", "-c", script])
+    run = served.start("a")
+    with served.worker(), served.viewer.stream("GET", f"/v1/runs/{run}/output", headers=SSE) as answer:
+        stream = events(answer.iter_lines())
+        first = next(stream)
+        assert json.loads(first["data"]) == {"attempt": 1, "stream": "stdout", "skipped": 0, "text": "one\n"}
+        (tmp_path / "go").touch()
+        told = list(stream)
+    assert "".join(json.loads(one["data"])["text"] for one in told[:-1]) == "ä\n"
+    assert (told[-1]["event"], json.loads(told[-1]["data"])["state"]) == ("end", "succeeded")
+    # Whoever lost the connection after any event hears the rest, and no half characters.
+    for number, one in enumerate([first, *told[:-1]]):
+        headers = {**SSE, "Last-Event-ID": one["id"]}
+        with served.viewer.stream("GET", f"/v1/runs/{run}/output", headers=headers) as answer:
+            resumed = list(events(answer.iter_lines()))
+        rest = "".join(json.loads(two["data"])["text"] for two in told[number:-1])
+        assert "".join(json.loads(two["data"])["text"] for two in resumed[:-1]) == rest
+        assert resumed[-1]["event"] == "end"
+
+
+def test_following_goes_on_to_the_next_attempt(served: Served) -> None:
+    served.define("a", command=["sh", "-c", "echo try $JOBFAC_ATTEMPT; exit 1"], retry={"attempts": 2, "delay": "0.2s"})
+    run = served.start("a")
+    with served.worker(), served.viewer.stream("GET", f"/v1/runs/{run}/output", headers=SSE) as answer:
+        told = [json.loads(one["data"]) for one in events(answer.iter_lines())]
+    assert [(one["attempt"], one["text"]) for one in told[:-1]] == [(1, "try 1\n"), (2, "try 2\n")]
+    assert told[-1]["state"] == "failed"
+
+
+def test_events_come_live_and_are_resumed(served_everywhere: Served) -> None:
+    served = served_everywhere
+    served.define("a")
+    served.define("b")
+    with served.viewer.stream("GET", "/v1/events", headers=SSE) as answer:
+        stream = events(answer.iter_lines())
+        run = served.start("a")
+        told = []
+        thread = threading.Thread(target=lambda: told.append(next(stream)))
+        thread.start()
+        # Whoever listens from now on may have come after that start; he hears of the next ones.
+        while thread.is_alive():
+            served.start("a")
+            thread.join(0.2)
+    first = json.loads(told[0]["data"])
+    assert (told[0]["event"], first["job"], first["event"], first["by"]) == ("run", "a", "queued", "operator")
+    served.start("b")
+    with served.worker():
+        served.viewer.get(f"/v1/runs/{run}?wait=20")
+        headers = {**SSE, "Last-Event-ID": "0"}
+        with served.viewer.stream("GET", "/v1/events?job=a&seconds=1", headers=headers) as answer:
+            everything = list(events(answer.iter_lines()))
+    found = [json.loads(one["data"]) for one in everything if one["event"] == "run"]
+    assert [one["event"] for one in found if one["run_id"] == run] == ["queued", "running", "succeeded"]
+    assert {one["job"] for one in found} == {"a"}
+    middle = everything[len(everything) // 2]
+    headers = {**SSE, "Last-Event-ID": middle["id"]}
+    with served.viewer.stream("GET", "/v1/events?job=a&seconds=0.5", headers=headers) as answer:
+        resumed = [one["id"] for one in events(answer.iter_lines())]
+    assert resumed == [one["id"] for one in everything][len(everything) // 2 + 1 :]
+
+
+def test_workers_come_and_go_among_the_events(served: Served) -> None:
+    found: list[dict[str, object]] = []
+    listening = threading.Event()
+
+    def listen() -> None:
+        with served.viewer.stream("GET", "/v1/events?seconds=30", headers=SSE) as answer:
+            for one in events(answer.iter_lines()):
+                found.append(json.loads(one["data"]))
+                listening.set()
+                if found[-1].get("state") == "stopped":
+                    return
+
+    thread = threading.Thread(target=listen)
+    thread.start()
+    served.define("a")
+    while not listening.wait(0.2):
+        served.start("a")
+    with served.worker():
+        wait_for(lambda: any(one.get("state") == "active" for one in found), "the worker is told of")
+    thread.join()
+    assert [one["state"] for one in found if one.get("name") == "w1"][-1] == "stopped"
+    assert "token" not in {name for one in found for name in one}
+
+
+def test_no_more_streams_are_opened_than_can_be_served(served: Served) -> None:
+    served.server.app.state.service.live.most = 2
+    served.define("a")
+    run = served.start("a")
+    paths = ("/v1/events", f"/v1/runs/{run}/output")
+    with (
+        served.viewer.stream("GET", paths[0], headers=SSE) as one,
+        served.operator.stream("GET", paths[1], headers=SSE) as two,
+    ):
+        assert (one.status_code, two.status_code) == (200, 200)
+        for path in (*paths, f"/v1/runs/{run}?wait=5"):
+            refused = served.viewer.get(path, headers=SSE)
+            assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
+            assert refused.headers["content-type"] == "application/problem+json"
+        assert served.viewer.get(f"/v1/runs/{run}").status_code == 200
+    wait_for(
+        lambda: served.viewer.get(f"/v1/runs/{run}?wait=0.01").status_code == 200, "the closed streams are forgotten"
+    )
+
+
+def test_stopping_the_server_ends_what_is_open(served: Served) -> None:
+    served.define("a")
+    run = served.start("a")
+    waited: list[int] = []
+    wait = threading.Thread(target=lambda: waited.append(served.viewer.get(f"/v1/runs/{run}?wait=60").status_code))
+    wait.start()
+    app = served.server.app.state.service.live
+    with (
+        served.viewer.stream("GET", "/v1/events", headers=SSE) as one,
+        served.viewer.stream("GET", f"/v1/runs/{run}/output", headers=SSE) as two,
+    ):
+        wait_for(lambda: app.open.total() == 3, "all three are open")
+        served.server.stop()
+        assert not list(events(one.iter_lines()))
+        assert not list(events(two.iter_lines()))
+    wait.join(20)
+    assert waited == [200]

@@ -1,0 +1,37 @@
+"""`jobfac up`: one command, and everything is there."""
+
+import re
+import signal
+
+import httpx
+
+from tests.support.factory import wait_for
+from tests.support.fleet import Fleet
+
+
+def test_up_makes_the_schema_serves_the_api_runs_what_is_started_and_leaves_on_term(sqlite_fleet: Fleet) -> None:
+    fleet = sqlite_fleet
+    fleet.factory.environment["JOBFAC_DATABASE_URL"] = f"sqlite:///{fleet.folder / 'fresh.db'}"
+    up = fleet.factory.role("up", "--slots", "2", "--port", "0")
+
+    def logged() -> re.Match[str] | None:
+        assert up.poll() is None, fleet.log(up)
+        return re.search(r"The factory is up: (http://[^/\s]+)/login\?token=\S+", fleet.log(up))
+
+    link = wait_for(logged, "the link")
+    wait_for(lambda: answers(f"{link[1]}/healthz"), "the API answers")
+    fleet.factory.apply({"job": {"command": ["echo", "made"]}, "later": {"command": ["true"]}})
+    done = fleet.factory.run("start", "job", "--follow")
+    assert done.stdout == "made\n"
+    delayed = fleet.factory.json("start", "later", "--in", "0.3s", "--wait")
+    assert delayed["state"] == "succeeded"
+    up.send_signal(signal.SIGTERM)
+    assert up.wait(20) == 0
+    assert [row["state"] for row in fleet.factory.json("workers", "list", "--all")] == ["stopped"]
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url).status_code == 200
+    except httpx.TransportError:
+        return False

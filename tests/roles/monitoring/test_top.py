@@ -1,0 +1,349 @@
+"""`jobfac top`: what it reads, the picture it makes of it, and a terminal in which it runs."""
+
+import fcntl
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from jobfac import definitions as d
+from jobfac.cli.client.remote import Remote
+from jobfac.cli.rendering.frame import draw, pick, share
+from jobfac.cli.rendering.rows import span
+from jobfac.database.engine import Database
+from jobfac.states import RunState
+from jobfac.store import overview, runs, schedules
+from jobfac.store.api_keys import Role
+from jobfac.store.overview import Overview, Waiting
+from tests.database.schema.test_statements import sent
+from tests.support.api_stage import Served
+from tests.support.database import Hand, define, start, state
+from tests.support.factory import Factory, wait_for
+from tests.support.fleet import Fleet
+
+NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+
+
+# What it reads
+
+
+def history(db: Database) -> None:
+    """A worker with two runs under way, one that failed, and runs that wait in every way."""
+    define(db, load={}, alone={"already_running": "queue"}, far={"pool": "gpu"})
+    wanted = d.loads("jobs: {timed: {command: [echo], schedules: [{name: daily, cron: '0 6 * * *'}]}}").jobs
+    plan = d.plan({}, {name: d.canonical(one) for name, one in wanted.items()}, prune=False)
+    db.transact(schedules.apply, plan, wanted, "me")
+    hand = Hand(db)
+    first, second, _ = (start(db, job) for job in ("load", "load", "alone"))
+    start(db, "alone")
+    hand.claim()
+    db.transact(runs.report_progress, second, 1, 0.25, "a quarter")
+    db.transact(
+        runs.finish, hand.id, [runs.Outcome(first, 1, RunState.FAILED, exit_code=3, reason="exit code 3")], "w1"
+    )
+    start(db, "far")
+    start(db, "far")
+    start(db, "load", delay=3600.0)
+
+
+def test_an_overview_has_all_that_stands_in_six_statements(db: Database) -> None:
+    history(db)
+    with sent(db) as statements:
+        found = db.query(overview.read)
+    assert len([text for text, _ in statements if text.startswith("SELECT")]) == 6
+    assert [(worker["name"], worker["busy"], worker["slots"]) for worker in found.workers] == [("w1", 2, 10)]
+    assert [(one.pool, one.number) for one in found.queued] == [("gpu", 2)]
+    assert 0 <= found.queued[0].seconds < 60
+    assert (found.blocked, found.scheduled, found.held) == (1, 1, 2)
+    assert [(run["job"], run["progress"], run["message"]) for run in found.running] == [
+        ("load", 0.25, "a quarter"),
+        ("alone", None, None),
+    ]
+    assert [(run["job"], run["state"], run["reason"]) for run in found.ended] == [("load", "failed", "exit code 3")]
+    assert [(one["job"], one["name"]) for one in found.due] == [("timed", "daily")]
+    if db.dialect.name == "sqlite":
+        plans = [_plan(db, *statement) for statement in statements if statement[0].startswith("SELECT")]
+        assert not [line for lines in plans for line in lines if re.search(r"SCAN (run|schedule)\b(?!.*INDEX)", line)]
+
+
+def _plan(db: Database, statement: str, parameters: Any) -> list[str]:
+    with db.read() as conn:
+        return [row[-1] for row in conn.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)]
+
+
+def test_over_the_api_it_is_the_same(served: Served) -> None:
+    history(served.db)
+    near = served.db.query(overview.read)
+    with Remote(served.url, served.key(Role.VIEWER)) as remote:
+        far = remote.overview()
+    assert (far.blocked, far.scheduled, far.held) == (near.blocked, near.scheduled, near.held)
+    assert [(one.pool, one.number) for one in far.queued] == [("gpu", 2)]
+    assert [worker["name"] for worker in far.workers] == ["w1"]
+    for name in ("running", "ended"):
+        assert [run["id"] for run in getattr(far, name)] == [run["id"] for run in getattr(near, name)]
+    assert [(one["job"], one["name"], one["fire_at"]) for one in far.due] == [
+        (one["job"], one["name"], one["fire_at"]) for one in near.due
+    ]
+
+
+def test_a_key_that_is_limited_to_categories_sees_their_jobs_alone(served: Served) -> None:
+    history(served.db)
+    define(served.db, mine={"category": "etl"}, mine_too={"category": "etl", "already_running": "queue"})
+    hand = Hand(served.db, "w2")
+    ended = start(served.db, "mine")
+    hand.end(hand.take())
+    running, blocked = start(served.db, "mine_too"), start(served.db, "mine_too")
+    hand.claim()
+    start(served.db, "mine")
+    start(served.db, "mine", delay=3600.0)
+    assert state(served.db, blocked) == "blocked"
+    with Remote(served.url, served.key(Role.VIEWER, ["etl"])) as remote:
+        found = remote.overview()
+    assert (found.blocked, found.scheduled, found.held) == (1, 1, 1)
+    assert [(one.pool, one.number) for one in found.queued] == [("default", 1)]
+    assert [run["id"] for run in found.running] == [running]
+    assert [run["id"] for run in found.ended] == [ended]
+    assert found.due == []
+    assert {worker["name"] for worker in found.workers} == {"w1", "w2"}
+    with Remote(served.url, served.key(Role.VIEWER, ["nothing"])) as remote:
+        found = remote.overview()
+    assert (found.blocked, found.scheduled, found.held, found.queued, found.running, found.ended) == (
+        0,
+        0,
+        0,
+        [],
+        [],
+        [],
+    )
+
+
+# The picture
+
+
+def moment(seconds: float) -> str:
+    return (NOW + timedelta(seconds=seconds)).isoformat()
+
+
+def a_run(number: int, state: str = "running", **more: Any) -> dict[str, Any]:
+    begun = {"id": number, "job": f"job-{number}", "kind": "program", "state": state, "attempt": 1, "worker": "w1"}
+    times = {"started_at": moment(-100 + number), "ended_at": None if state == "running" else moment(-number)}
+    said = dict.fromkeys(("progress", "message", "reason", "exit_message", "sequence_run_id"))
+    return {**begun, **times, **said, **more}
+
+
+def a_worker(number: int, **more: Any) -> dict[str, Any]:
+    who = {"name": f"worker-{number:02}", "host": "host", "pools": ["default"], "state": "active"}
+    return {**who, "slots": 4, "busy": 2, "seen_at": moment(-1), "lease_until": moment(14), **more}
+
+
+BUSY = Overview(
+    NOW,
+    [a_worker(number) for number in range(30)],
+    [Waiting(f"pool-{number}", 1000 * number, 60.0 * number) for number in range(1, 9)],
+    3,
+    4,
+    250,
+    [a_run(number, progress=number / 200, message="some words that are long " * 5) for number in range(200)],
+    [a_run(number, "failed" if number % 10 == 9 else "succeeded") for number in range(100)],
+    [{"job": f"job-{number}", "name": "daily", "fire_at": moment(3600 * number)} for number in range(50)],
+)
+IDLE = Overview(NOW, [], [], 0, 0, 0, [], [], [])
+
+
+def picture(shown: Overview | None, width: int, height: int | None, trouble: str = "") -> list[str]:
+    console = Console(width=width, height=height or 200, color_system=None)
+    with console.capture() as captured:
+        console.print(draw(shown, "sqlite:///x.db", width, height, trouble))
+    return captured.get().rstrip("\n").split("\n")
+
+
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (160, 50), (100, 30), (60, 16)])
+@pytest.mark.parametrize("trouble", ["", "the database is away"])
+def test_a_frame_fills_its_terminal_and_no_more(width: int, height: int, trouble: str) -> None:
+    lines = picture(BUSY, width, height, trouble)
+    assert len(lines) == height
+    assert max(map(len, lines)) <= width
+    assert any(re.search(r"… and \d+ more", line) for line in lines)
+    assert lines[1].strip() == trouble or not trouble
+    for title in ("Fleet 30", "Queue 8", "Running 250", "Ended 10 of the last 100 failed", "Next"):
+        assert any(title in line for line in lines), title
+
+
+def test_a_frame_of_nothing_says_so_and_what_to_do() -> None:
+    lines = picture(IDLE, 80, 24)
+    text = "\n".join(lines)
+    for words in ("`jobfac worker` starts one", "nothing waits", "nothing runs", "nothing has ended", "no schedule"):
+        assert words in text
+    assert len(lines) <= 10
+    assert picture(None, 80, 24, "no way")[1].strip() == "no way"
+    assert "asking" in picture(None, 80, 24)[1]
+
+
+def test_what_needs_an_eye_is_in_words_too() -> None:
+    shown = IDLE._replace(
+        workers=[
+            a_worker(1, lease_until=moment(-3), seen_at=moment(-18)),
+            a_worker(2, state="draining"),
+            a_worker(3, pools=["gpu"]),
+        ],
+        queued=[Waiting("gpu", 1, 5.0), Waiting("nobody", 7, 5.0)],
+        held=3,
+        running=[
+            a_run(1, progress=0.5, message="\x1b[2Jhalf\nway", attempt=2),
+            a_run(2, "stopping", ended_at=None),
+            a_run(3, kind="sequence", worker=None),
+        ],
+        ended=[
+            a_run(4, "timed_out", reason="ran longer than 1s"),
+            a_run(5, exit_message="12 files", state="succeeded"),
+        ],
+        due=[{"job": "late", "name": "daily", "fire_at": moment(-90)}],
+    )
+    lines = picture(shown, 120, None)
+    text = "\n".join(lines)
+    expected = ("silent 18s", "draining", "50% attempt 2", "half way", "stopping", "sequence", "timed out: ran longer",
+                "12 files", "late 1m30s")  # fmt: skip
+    for words in expected:
+        assert words in text, words
+    assert "\x1b" not in text
+    assert [bool(re.search("no worker$", line.rstrip())) for line in lines if re.search(r"  (gpu|nobody) ", line)] == [
+        False,
+        True,
+    ]
+
+
+def test_room_is_shared_and_failures_keep_half_of_theirs() -> None:
+    assert share(18, (30, 250, 100), (2, 4, 3)) == [5, 7, 6]
+    assert share(100, (3, 1, 12), (2, 4, 3)) == [3, 1, 12]
+    shown = pick(BUSY.ended, 6)
+    assert [run["id"] for run in shown] == [0, 1, 2, 9, 19, 29]
+    assert len(pick(BUSY.ended, 100)) == 100
+    assert [span(seconds) for seconds in (-1, 9.94, 12.7, 185, 7810, 360_000)] == [
+        "0.0s", "9.9s", "12s", "3m05s", "2h10m", "4d4h"
+    ]  # fmt: skip
+
+
+# A terminal
+
+
+class Terminal:
+    """`jobfac top` in a terminal of its own."""
+
+    def __init__(self, factory: Factory, *words: str, columns: int = 100, rows: int = 30) -> None:
+        self.screen, inside = pty.openpty()
+        self.resize(columns, rows)
+        # The terminal of whoever runs the tests is another one.
+        environment = {k: v for k, v in factory.environment.items() if k not in ("COLUMNS", "LINES")}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "jobfac", "top", *words],
+            env=environment | {"TERM": "xterm-256color"},
+            cwd=factory.folder,
+            stdin=inside,
+            stdout=inside,
+            stderr=inside,
+            start_new_session=True,
+            preexec_fn=_own_terminal,
+        )
+        os.close(inside)
+        self.painted = b""
+
+    def resize(self, columns: int, rows: int) -> None:
+        fcntl.ioctl(self.screen, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def shows(self, words: str) -> None:
+        """Wait until these words have been painted since the last call."""
+        wait_for(lambda: words in self.read(), f"'{words}' on the screen")
+        self.painted = b""
+
+    def read(self) -> str:
+        while select.select([self.screen], [], [], 0)[0]:
+            try:
+                self.painted += os.read(self.screen, 65536)
+            except OSError:  # whoever painted has left
+                break
+        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.painted.decode(errors="replace"))
+
+    def press(self, key: bytes) -> int:
+        """Press a key that leaves: the exit code."""
+        os.write(self.screen, key)
+        wait_for(lambda: [self.read(), self.process.poll() is not None][1], "it has left")
+        return self.process.wait()
+
+
+def _own_terminal() -> None:
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # else Ctrl-C on it reaches nobody
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # which a test run in the background would hand on as ignored
+
+
+@contextmanager
+def terminal(factory: Factory, *words: str) -> Iterator[Terminal]:
+    shown = Terminal(factory, *words)
+    try:
+        yield shown
+    finally:
+        shown.process.kill()
+        shown.process.wait()
+        os.close(shown.screen)
+
+
+def test_in_a_terminal_it_follows_a_fleet_and_q_leaves(sqlite_fleet: Fleet) -> None:
+    fleet = sqlite_fleet
+    report = """echo '{"progress": 0.25, "message": "a quarter"}' >> "$JOBFAC_REPORT"; read x < fifo"""
+    os.mkfifo(fleet.folder / "fifo")
+    fleet.define(slow={"command": ["sh", "-c", report], "directory": str(fleet.folder)}, bad={"command": ["false"]})
+    fleet.worker("w1", slots=3)
+    fleet.one("bad")
+    with terminal(fleet.factory, "--interval", "0.2") as shown:
+        shown.shows("exit code 1")
+        slow = fleet.start("slow")[0]
+        shown.shows("a quarter")
+        shown.resize(160, 50)
+        shown.shows("took")  # which only a wide terminal shows
+        (fleet.folder / "fifo").write_text("go on\n")
+        fleet.wait(slow)
+        shown.shows("nothing runs")
+        assert shown.press(b"q") == 0
+    once = fleet.factory.run("top")
+    assert re.search(r"✔ slow", once.stdout)
+    assert "\x1b" not in once.stdout
+
+
+def test_a_signal_gives_the_terminal_back(sqlite_factory: Factory) -> None:
+    with terminal(sqlite_factory) as shown:
+        shown.shows("no schedule is due")
+        shown.process.terminate()
+        assert shown.process.wait(10) == 128 + signal.SIGTERM
+        shown.read()
+        assert b"\x1b[?1049l" in shown.painted
+        assert termios.tcgetattr(shown.screen)[3] & termios.ICANON
+
+
+def test_it_waits_for_a_database_that_is_away(sqlite_factory: Factory) -> None:
+    factory = sqlite_factory
+    factory.environment["JOBFAC_DATABASE_URL"] = factory.url.replace("jobfac.db", "later.db")
+    assert "jobfac db upgrade" in factory.run("top", "--once", code=5).stderr
+    with terminal(factory, "--interval", "0.2") as shown:
+        shown.shows("The database has no jobfac schema yet")
+        later = Database(factory.environment["JOBFAC_DATABASE_URL"])
+        later.upgrade()
+        shown.shows("nothing runs")
+        with later.begin() as conn:
+            conn.exec_driver_sql("ALTER TABLE schedule RENAME TO gone")
+        shown.shows(" old: The database has no jobfac schema yet")
+        with later.begin() as conn:
+            conn.exec_driver_sql("ALTER TABLE gone RENAME TO schedule")
+        later.close()
+        shown.shows("no schedule is due")
+        assert shown.press(b"\x03") == 0

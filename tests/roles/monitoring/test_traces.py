@@ -1,0 +1,138 @@
+"""Traces over OTLP to a real receiver: all of a run in one trace, whoever did it."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from jobfac.telemetry import traces
+from tests.support.api_stage import Served
+from tests.support.factory import Factory, wait_for
+from tests.support.receivers import Receiver, receiving
+
+CALLER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+@dataclass(frozen=True)
+class Span:
+    """A span as it was received."""
+
+    service: str
+    name: str
+    trace: str
+    id: str
+    parent: str
+    links: list[str]
+    failed: bool
+    seconds: float
+    known: dict[str, Any]
+
+
+def spans(receiver: Receiver) -> list[Span]:
+    found = []
+    for post in receiver.posts:
+        assert post.path == "/v1/traces"
+        for batch in ExportTraceServiceRequest.FromString(post.body).resource_spans:
+            service = _values(batch.resource.attributes)["service.name"]
+            found += [_span(service, span) for scope in batch.scope_spans for span in scope.spans]
+    return found
+
+
+def _span(service: str, span: Any) -> Span:
+    return Span(
+        service, span.name, span.trace_id.hex(), span.span_id.hex(), span.parent_span_id.hex(),
+        [link.trace_id.hex() for link in span.links], span.status.code == span.status.STATUS_CODE_ERROR,
+        (span.end_time_unix_nano - span.start_time_unix_nano) / 1e9, _values(span.attributes),
+    )  # fmt: skip
+
+
+def _values(attributes: Any) -> dict[str, Any]:
+    return {one.key: getattr(one.value, one.value.WhichOneof("value")) for one in attributes}
+
+
+@pytest.fixture
+def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
+    """Where the traces of this process and of those that it starts go."""
+    with receiving() as found:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", found.url)
+        monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
+        yield found
+
+
+def wait_spans(receiver: Receiver, number: int) -> dict[str, Span]:
+    """So many spans, by service and name."""
+    wait_for(lambda: len(spans(receiver)) >= number, f"{number} spans")
+    found = {f"{span.service}: {span.name}": span for span in spans(receiver)}
+    assert len(found) == number == len(spans(receiver))
+    return found
+
+
+def test_start_claim_execution_and_program_are_in_one_trace(receiver: Receiver, served: Served) -> None:
+    served.define("job", command=["sh", "-c", "echo $TRACEPARENT; sleep 0.2; exit 3"])
+    answer = served.operator.post("/v1/jobs/job/runs", json={}, headers={"traceparent": CALLER})
+    run = answer.json()
+    with served.worker():
+        text = wait_for(lambda: served.viewer.get(f"/v1/runs/{run['id']}/output").text, "what the program was told")
+        found = wait_spans(receiver, 3)
+    start, execution, claim = (
+        found[name] for name in ("jobfac-api: start job", "jobfac-worker: run job", "jobfac-worker: claim")
+    )
+    assert {span.trace for span in found.values()} == {f"{traces.trace_id(run['id'], run['created_at']):032x}"}
+    assert (start.parent, start.links, execution.parent) == ("", [CALLER.split("-")[1]], "")
+    assert claim.parent == execution.id
+    assert re.fullmatch(rf"00-{execution.trace}-{execution.id}-0[13]\n", text)
+    told = {"run": run["id"], "attempt": 1, "job": "job", "worker": "w1", "state": "failed"}
+    assert {f"jobfac.{name}": value for name, value in told.items()}.items() <= execution.known.items()
+    assert execution.known["process.exit.code"] == 3
+    assert (start.failed, execution.failed) == (False, True)
+    assert 0 < claim.seconds < execution.seconds
+    assert 0.2 < execution.seconds < 20
+
+
+def test_the_command_line_sends_its_span_before_it_leaves(receiver: Receiver, cold_factory: Factory) -> None:
+    cold_factory.apply({"job": {"command": ["true"]}})
+    environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url, "OTEL_SERVICE_NAME": "nightly"}
+    cold_factory.environment |= environment
+    run = cold_factory.json("start", "job")
+    ((name, span),) = wait_spans(receiver, 1).items()
+    assert (name, span.trace) == ("nightly: start job", f"{traces.trace_id(run['id'], run['created_at']):032x}")
+
+
+@pytest.mark.parametrize(
+    ("environment", "wanted"),
+    [
+        ({}, False),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}, True),
+        ({"OTEL_TRACES_EXPORTER": "otlp"}, True),
+        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://127.0.0.1:9/v1/traces", "OTEL_TRACES_EXPORTER": "none"}, False),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "OTEL_SDK_DISABLED": "true"}, False),
+    ],
+)
+def test_the_standard_variables_alone_decide(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], wanted: bool
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    spans = traces.begin("worker")
+    spans.close()
+    assert (type(spans).__name__ == "_Spans") == wanted
+
+
+def python(script: str, **environment: str) -> str:
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=True)
+    return done.stdout + done.stderr
+
+
+BEGIN = "from jobfac.telemetry import traces; traces.begin('worker')"
+
+
+def test_nothing_is_imported_for_nothing_and_what_is_missing_is_told() -> None:
+    idle = f"import sys; {BEGIN}; print('opentelemetry' in sys.modules)"
+    assert python(idle) == "False\n"
+    bare = f"import sys; sys.modules['opentelemetry'] = None; {BEGIN}"
+    assert "install jobfac[otel]" in python(bare, OTEL_TRACES_EXPORTER="otlp")

@@ -1,0 +1,40 @@
+"""A worker dies exactly at each of its crash points; another one completes everything, nothing twice at once."""
+
+import pytest
+
+from jobfac.worker.failpoints import POINTS
+from tests.support.factory import wait_for
+from tests.support.fleet import Fleet
+
+SHORTER = {"JOBFAC_LEASE": "1.5", "JOBFAC_LEASE_MARGIN": "0.5"}
+
+
+def crash(fleet: Fleet, point: str) -> None:
+    """Six runs on a worker that dies at the point, and then on another."""
+    fleet.define(brief=fleet.journal.job(0.1), bad=fleet.journal.job(0.1, code=3))
+    ids = fleet.start("brief", 5) + fleet.start("bad")
+    first = fleet.factory.role("worker", "--name", "first", "--slots", "3", JOBFAC_CRASH_AT=point, **SHORTER)
+    assert wait_for(lambda: first.poll() is not None and first.returncode, f"dead at {point}") == -9
+    wait_for(lambda: not fleet.programs(first), "its programs gone", timeout=2.0)
+    fleet.worker("second", slots=3)
+    found = fleet.finish(*ids)
+    assert [row["state"] for row in found] == ["succeeded"] * 5 + ["failed"]
+    assert found[-1]["exit_code"] == 3
+    assert not fleet.journal.doubled()
+    ends = {(line.run, line.attempt): line.value for line in fleet.journal.lines("end")}
+    for row in found:
+        last = fleet.attempts(row["id"])[-1]
+        assert (last["number"], last["exit_code"]) == (row["attempt"], ends[row["id"], row["attempt"]])
+        assert row["attempt"] <= 2
+    if point in ("gathered", "turn_began", "outcomes_written", "claimed_uncommitted"):
+        assert all(row["attempt"] == 1 for row in found), "what was not committed did not happen"
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_on_sqlite(sqlite_fleet: Fleet, point: str) -> None:
+    crash(sqlite_fleet, point)
+
+
+@pytest.mark.parametrize("point", ["claimed_uncommitted:2", "committed:2"])
+def test_on_every_engine(fleet: Fleet, point: str) -> None:
+    crash(fleet, point)

@@ -1,0 +1,161 @@
+"""Workers that die or freeze: their programs end in time, and their runs go on elsewhere, never twice at once."""
+
+import os
+import signal
+import time
+
+import pytest
+
+from tests.support.engines import EACH_DIALECT
+from tests.support.factory import SHORT, wait_for
+from tests.support.fleet import Fleet, guardian, is_frozen, kill, kill_with_guardian, thaw
+from tests.support.process_stage import lives
+
+LEASE = float(SHORT["JOBFAC_LEASE"])
+SETSID = {"command": ["sh", "-c", "setsid sleep 600 & env -i setsid sleep 600 & exec sleep 600"]}
+
+
+@pytest.mark.alone
+def test_the_programs_of_a_killed_worker_are_gone_in_2_s_and_its_runs_go_on_within_the_lease_plus_2(
+    fleet: Fleet,
+) -> None:
+    fleet.define(tree=SETSID)
+    ids = fleet.start("tree", 20)
+    first = fleet.worker("first", slots=20)
+    wait_for(lambda: len(fleet.programs(first)) >= 40 and fleet.states() == {"running": 20}, "20 trees running")
+    second = fleet.worker("second", slots=20)
+    kill(first)
+    wait_for(lambda: not fleet.programs(first), "all trees gone", timeout=2.0)
+    wait_for(lambda: len(fleet.programs(second)) >= 40, "all trees on the second worker", timeout=LEASE + 10)
+    dead = fleet.row(first)
+    assert dead is not None
+    again = [fleet.get(run_id) for run_id in ids]
+    assert {(row["worker"], row["attempt"]) for row in again} == {("second", 2)}
+    late = max(row["started_at"] for row in again) - dead["lease_until"]
+    assert late.total_seconds() < 2
+    assert [a["state"] for a in fleet.attempts(ids[0])] == ["lost", None]
+    assert fleet.events(ids[0])[-3:] == ["running", "queued", "running"]
+    assert "first died" in fleet.attempts(ids[0])[0]["reason"]
+
+
+def test_what_is_not_restartable_ends_as_lost(sqlite_fleet: Fleet) -> None:
+    fleet = sqlite_fleet
+    fleet.define(fragile={"command": ["sleep", "600"], "restartable": False})
+    (run_id,) = fleet.start("fragile")
+    first = fleet.worker("first")
+    fleet.wait(run_id, "running")
+    kill(first)
+    fleet.worker("second")
+    assert fleet.wait(run_id)["state"] == "lost"
+    assert "first died" in fleet.get(run_id)["reason"]
+
+
+def test_what_a_killed_worker_had_captured_is_stored_by_its_neighbour(sqlite_fleet: Fleet) -> None:
+    fleet = sqlite_fleet
+    fleet.define(speaks={"command": ["sh", "-c", "echo last words; sleep 600"], "restartable": False})
+    (run_id,) = fleet.start("speaks")
+    first = fleet.worker("first", JOBFAC_SHIP_INTERVAL="60")
+    spool = fleet.folder / "spool"
+    wait_for(lambda: any(path.stat().st_size for path in spool.glob("*/*.stdout")), "it has spoken")
+    fleet.worker("second")
+    kill(first)
+    fleet.wait(run_id)
+    assert fleet.text(run_id) == b"last words\n"
+    assert len(list(spool.iterdir())) == 1
+
+
+@pytest.mark.parametrize("url", EACH_DIALECT, indirect=True)
+def test_a_frozen_worker_loses_its_programs_before_its_lease_and_starts_anew_when_it_thaws(fleet: Fleet) -> None:
+    fleet.define(long=fleet.journal.job(600), here=fleet.journal.job(0, labels={"only": "first"}))
+    ids = fleet.start("long", 3)
+    first = fleet.worker("first", "--label", "only=first")
+    wait_for(lambda: len(fleet.journal.lines("start")) == 3, "three running")
+    former = fleet.registration(first)
+    fleet.worker("second")
+    fleet.freeze(first)
+    frozen = time.monotonic()
+    wait_for(lambda: not fleet.programs(first), "its programs gone", timeout=LEASE)
+    wait_for(lambda: len(fleet.journal.lines("start")) == 6, "going on elsewhere", timeout=LEASE + 2)
+    wait_for(lambda: time.monotonic() - frozen > 2 * LEASE, "twice the lease")
+    thaw(first)
+    wait_for(lambda: fleet.registration(first)["id"] != former["id"], "registered anew")
+    assert fleet.registration(first)["state"] == "active"
+    assert {fleet.get(run_id)["worker"] for run_id in ids} == {"second"}
+    assert all(fleet.events(run_id).count("running") == 2 for run_id in ids)
+    assert {fleet.one("here")["state"] for _ in range(3)} == {"succeeded"}
+    assert not fleet.journal.doubled()
+
+
+@pytest.mark.parametrize("point", ["committed", "guardian_told"])
+def test_a_worker_that_froze_between_claim_and_start_starts_nothing_when_it_thaws(
+    sqlite_fleet: Fleet, point: str
+) -> None:
+    fleet = sqlite_fleet
+    fleet.define(long=fleet.journal.job(600))
+    (run_id,) = fleet.start("long")
+    first = fleet.worker("first", JOBFAC_FREEZE_AT=point)
+    wait_for(lambda: is_frozen(first), "frozen with a run claimed")
+    fleet.worker("second")
+    wait_for(lambda: fleet.journal.lines("start"), "started by the second", timeout=LEASE + 5)
+    former = fleet.row(first)
+    thaw(first)
+    wait_for(lambda: fleet.row(first) != former and "registered anew" in fleet.log(first), "registered anew")
+    assert [line.attempt for line in fleet.journal.lines("start")] == [2]
+    assert fleet.get(run_id)["worker"] == "second"
+
+
+def test_orphans_of_a_worker_and_a_guardian_killed_together_end_before_their_run_starts_again_here(
+    sqlite_fleet: Fleet,
+) -> None:
+    fleet = sqlite_fleet
+    fleet.define(tree=fleet.journal.job(600))
+    (run_id,) = fleet.start("tree")
+    first = fleet.worker("first")
+    (begun,) = wait_for(lambda: fleet.journal.lines("start"), "running")
+    fleet.worker("second")
+    kill_with_guardian(first)
+    assert fleet.programs(first), "nobody is left who would end them"
+    wait_for(lambda: len(fleet.journal.lines("start")) == 2, "started again", timeout=LEASE + 2)
+    assert not lives(begun.value)
+    assert not fleet.journal.doubled()
+    assert fleet.get(run_id)["worker"] == "second"
+
+
+def test_orphans_of_a_worker_and_a_guardian_killed_together_end_when_a_worker_starts_here(sqlite_fleet: Fleet) -> None:
+    fleet = sqlite_fleet
+    fleet.define(tree=SETSID)
+    fleet.start("tree")
+    first = fleet.worker("first")
+    wait_for(lambda: len(fleet.programs(first)) >= 2, "running")
+    kill_with_guardian(first)
+    assert fleet.programs(first)
+    fleet.worker("second", "--pool", "elsewhere")
+    assert not fleet.programs(first)
+
+
+def test_a_guardian_that_dies_is_replaced_and_does_its_duty(sqlite_fleet: Fleet) -> None:
+    fleet = sqlite_fleet
+    fleet.define(tree=SETSID)
+    fleet.start("tree")
+    first = fleet.worker("first")
+    wait_for(lambda: len(fleet.programs(first)) >= 2, "running")
+    old = guardian(first.pid)
+    os.kill(old, signal.SIGKILL)
+    wait_for(lambda: guardian(first.pid) not in (0, old), "a new guardian")
+    assert fleet.states() == {"running": 1}
+    kill(first)
+    wait_for(lambda: not fleet.programs(first), "all trees gone", timeout=2.0)
+
+
+def test_a_late_result_is_discarded_with_an_event(sqlite_fleet: Fleet) -> None:
+    fleet = sqlite_fleet
+    fleet.define(brief=fleet.journal.job(0.2))
+    (run_id,) = fleet.start("brief")
+    first = fleet.worker("first", slots=1, JOBFAC_FREEZE_AT="gathered:2")
+    wait_for(lambda: is_frozen(first), "frozen with the outcome in hand")
+    fleet.worker("second")
+    found = fleet.wait(run_id)
+    thaw(first)
+    wait_for(lambda: "discarded" in fleet.events(run_id), "the late result discarded")
+    assert {**fleet.get(run_id)} == {**found}
+    assert (found["state"], found["worker"], found["attempt"]) == ("succeeded", "second", 2)

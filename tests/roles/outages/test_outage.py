@@ -1,0 +1,181 @@
+"""Databases that go away, for less and for more than a worker is trusted, and answers that are lost on the way."""
+
+import fcntl
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from tests.support.engines import DRIVERS
+from tests.support.factory import SHORT, wait_for
+from tests.support.fleet import Fleet
+from tests.support.inprocess import InProcess
+
+LEASE = float(SHORT["JOBFAC_LEASE"])
+TRUST = LEASE - float(SHORT["JOBFAC_LEASE_MARGIN"])
+PATIENT = {"JOBFAC_LEASE": "6", "JOBFAC_LEASE_MARGIN": "1"}
+
+
+def sqlite_file(fleet: Fleet) -> Path:
+    return Path(str(sa.make_url(fleet.factory.url).database))
+
+
+@contextmanager
+def locked(fleet: Fleet) -> Iterator[None]:
+    """Nobody else can write, as when a backup or a forgotten shell holds the file."""
+    connection = sqlite3.connect(sqlite_file(fleet), isolation_level=None)
+    connection.execute("BEGIN EXCLUSIVE")
+    try:
+        yield
+    finally:
+        connection.execute("ROLLBACK")
+        connection.close()
+
+
+def outlast(seconds: float) -> None:
+    """The outage itself: time must pass, and nothing is there to wait for."""
+    end = time.monotonic() + seconds
+    wait_for(lambda: time.monotonic() > end, "the time", timeout=seconds + 5)
+
+
+def test_an_outage_shorter_than_the_trust_harms_no_run(sqlite_fleet: Fleet) -> None:
+    fleet = sqlite_fleet
+    fleet.define(brief=fleet.journal.job(0.5), long=fleet.journal.job(3))
+    ids = fleet.start("brief", 3) + fleet.start("long")
+    fleet.worker(environment=PATIENT)
+    wait_for(lambda: len(fleet.journal.lines("start")) == 4, "all running")
+    with locked(fleet):
+        wait_for(lambda: len(fleet.journal.lines("end")) == 3, "ended while nobody could be told")
+        outlast(1)
+    found = fleet.finish(*ids)
+    assert [(row["state"], row["attempt"]) for row in found] == [("succeeded", 1)] * 4
+    took = (found[0]["ended_at"] - found[0]["started_at"]).total_seconds()
+    assert took < 1.4, "the end is when the program ended, not when it could be said"
+
+
+def test_a_database_file_that_is_moved_away_and_back_harms_no_run(sqlite_fleet: Fleet) -> None:
+    fleet = sqlite_fleet
+    fleet.define(brief=fleet.journal.job(1))
+    ids = fleet.start("brief", 3)
+    fleet.worker(environment=PATIENT)
+    wait_for(lambda: len(fleet.journal.lines("start")) == 3, "all running")
+    folder = sqlite_file(fleet).parent
+    away = folder / "away"
+    away.mkdir()
+    fleet.db.close()
+    for path in folder.glob("jobfac.db*"):
+        path.rename(away / path.name)
+    wait_for(lambda: len(fleet.journal.lines("end")) == 3, "ended meanwhile")
+    for path in folder.glob("jobfac.db*"):
+        path.unlink()
+    for path in away.iterdir():
+        path.rename(folder / path.name)
+    assert {(row["state"], row["attempt"]) for row in fleet.finish(*ids)} == {("succeeded", 1)}
+
+
+def test_in_a_longer_outage_a_worker_ends_its_programs_in_time_and_comes_back_by_itself(sqlite_fleet: Fleet) -> None:
+    fleet = sqlite_fleet
+    fleet.define(brief=fleet.journal.job(0.5), long=fleet.journal.job(600, later=0))
+    brief, long = fleet.start("brief") + fleet.start("long")
+    worker = fleet.worker()
+    wait_for(lambda: len(fleet.journal.lines("start")) == 2, "both running")
+    with locked(fleet):
+        began = time.monotonic()
+        wait_for(lambda: not fleet.programs(worker), "its programs ended", timeout=LEASE)
+        assert time.monotonic() - began < LEASE
+        outlast(LEASE - (time.monotonic() - began) + 0.5)
+    assert {row["state"] for row in fleet.finish(brief, long)} == {"succeeded"}
+    assert fleet.get(brief)["attempt"] == 1, "it ended in time, so its outcome counts"
+    assert fleet.get(long)["attempt"] == 2
+    assert "fenced" in fleet.events(long)
+    assert not fleet.journal.doubled()
+    assert "registered anew" in fleet.log(worker)
+
+
+@pytest.fixture(params=DRIVERS)
+def server_fleet(request: pytest.FixtureRequest, tds: Any, tmp_path: Path) -> Iterator[Fleet]:
+    """A fleet on the test server, which takes orders to fail."""
+    from tests.tds_server import harness
+
+    name = f"outage{request.param}{time.monotonic_ns()}"
+    with tds.database(name, template="migrated"):
+        url = harness.url(tds.port, request.param, name).render_as_string(hide_password=False)
+        try:
+            with InProcess(url, tmp_path) as factory, Fleet(factory) as fleet:
+                yield fleet
+        finally:
+            tds.faults()
+            tds.command(refuse=False)
+
+
+def test_a_failover_of_the_server_harms_no_run(server_fleet: Fleet, tds: Any) -> None:
+    fleet = server_fleet
+    fleet.define(brief=fleet.journal.job(0.5), long=fleet.journal.job(3))
+    ids = fleet.start("brief", 3) + fleet.start("long")
+    fleet.worker(environment=PATIENT)
+    wait_for(lambda: len(fleet.journal.lines("start")) == 4, "all running")
+    tds.command(failover=1.5)
+    outlast(1.5)
+    assert {(row["state"], row["attempt"]) for row in fleet.finish(*ids)} == {("succeeded", 1)}
+
+
+def test_a_server_that_stalls_longer_than_the_lease_costs_a_restart_but_no_run(server_fleet: Fleet, tds: Any) -> None:
+    fleet = server_fleet
+    fleet.define(long=fleet.journal.job(600, later=0))
+    (run_id,) = fleet.start("long")
+    worker = fleet.worker()
+    wait_for(lambda: fleet.journal.lines("start"), "running")
+    pids = fleet.programs(worker)
+    assert pids
+    tds.command(stall=LEASE + 1)
+    wait_for(lambda: "lease not renewed in time" in fleet.log(worker), "fenced", timeout=LEASE)
+    found = fleet.wait(run_id)
+    assert (found["state"], found["attempt"]) == ("succeeded", 2)
+    assert not fleet.journal.doubled()
+    assert "registered anew" in fleet.log(worker)
+
+
+def test_a_connection_that_breaks_while_it_is_being_made_is_made_again(server_fleet: Fleet, tds: Any) -> None:
+    tds.faults('drop before matching "test max support" first 2')
+    server_fleet.worker()
+    assert tds.stats()["faults"][0]["fired"] == 2
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "drop after commit every 3",
+        "drop before commit every 4",
+        "error 1205 chance 0.03",
+        "error 40613 login every 2",
+    ],
+)
+def test_answers_that_are_lost_are_looked_up_and_never_guessed(server_fleet: Fleet, tds: Any, rule: str) -> None:
+    fleet = server_fleet
+    fleet.define(good=fleet.journal.job(0), bad=fleet.journal.job(0, code=4, retry={"attempts": 2, "delay": "0.1s"}))
+    good, bad = fleet.start("good", 40), fleet.start("bad", 5)
+    tds.faults(rule)
+    worker = fleet.factory.role("worker", "--name", "w1", "--slots", "4")
+    wait_for(lambda: len(fleet.journal.lines("end")) >= 50, "everything has run", timeout=60)
+    assert tds.stats()["faults"][0]["fired"] > 0
+    tds.faults()
+    fleet.finish(timeout=60)
+    assert [fleet.get(run_id)["attempt"] for run_id in good] == [1] * 40
+    assert {(fleet.get(run_id)["state"], fleet.get(run_id)["attempt"]) for run_id in bad} == {("failed", 2)}
+    assert len(fleet.journal.lines("start")) == 50, "each attempt was executed once"
+    assert not [run_id for run_id in good + bad if "discarded" in fleet.events(run_id)]
+    assert worker.poll() is None
+
+
+def test_the_lock_on_a_spool_folder_is_the_sign_of_life(sqlite_fleet: Fleet) -> None:
+    fleet = sqlite_fleet
+    worker = fleet.worker()
+    (folder,) = (fleet.folder / "spool").iterdir()
+    with (folder / "lock").open() as lock, pytest.raises(BlockingIOError):
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    assert worker.poll() is None

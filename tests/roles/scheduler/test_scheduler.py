@@ -1,0 +1,222 @@
+"""The scheduler as a role: on time, side by side with others, killed and restarted, and idle at no cost."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from jobfac import definitions as d
+from jobfac.database.engine import Database
+from jobfac.database.tables import job_version, run, schedule, worker_lease
+from jobfac.scheduler.scheduler import Duty, Scheduler
+from jobfac.settings import Settings
+from jobfac.store import schedules
+from tests.support.database import Hand, define, get, now, start, state
+from tests.support.engines import EACH_DIALECT
+from tests.support.factory import Factory, wait_for
+
+FAR = timedelta(days=3000)
+
+
+@contextmanager
+def scheduling(db: Database, settings: Settings, count: int = 1) -> Iterator[None]:
+    """Schedulers at work, in threads of this process."""
+    roles = [Scheduler(db, settings, f"s{number}") for number in range(count)]
+    threads = [threading.Thread(target=role.run) for role in roles]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        for role in roles:
+            role.stop()
+        for thread in threads:
+            thread.join()
+
+
+def put(db: Database, job: str, **body: Any) -> None:
+    definition = d.from_data({"jobs": {job: {"command": ["true"], **body}}}).jobs[job]
+    db.transact(schedules.put, job, definition, "tester")
+
+
+def add_rows(db: Database, job: str, count: int, due: datetime) -> None:
+    """So many schedules of a job, each due at this moment and every hour after it."""
+    definition = json.dumps({"every": "1h", "starts": due.isoformat()})
+    rule = {"job": job, "definition": definition, "paused": False, "updated_at": due}
+    rows = [{**rule, "name": f"{job}-{number}", "next_due_at": due, "fire_at": due} for number in range(count)]
+    with db.begin() as conn:
+        conn.execute(schedule.insert(), rows)
+
+
+def runs_of(db: Database, *where: Any) -> int:
+    with db.read() as conn:
+        return int(conn.execute(sa.select(sa.func.count()).select_from(run).where(*where)).scalar_one())
+
+
+@pytest.mark.parametrize("url", EACH_DIALECT, indirect=True)
+def test_schedulers_that_are_killed_insert_every_due_time_once(factory: Factory) -> None:
+    db = Database(factory.url)
+    count, jobs = (10_000, 20) if db.dialect.name == "sqlite" else (400, 4)
+    define(db, **{f"j{number}": {} for number in range(jobs)})
+    roles = [factory.role("scheduler") for _ in range(3)]
+    wait_for(lambda: all(b"scheduler_started" in log.read_bytes() for log in logs(factory, 3)), "three schedulers")
+    due = (now(db) - timedelta(seconds=1)).replace(microsecond=0)
+    for number in range(jobs):
+        add_rows(db, f"j{number}", count // jobs, due)
+    first = run.c.due_at == due
+    for eighth in range(5):  # at several moments of the work, the first of them soon after it began
+
+        def inserted(mark: float = eighth * count / 8) -> bool:
+            return runs_of(db, first) > mark
+
+        wait_for(inserted, f"{eighth} eighths inserted")
+        victim = roles.pop(0)
+        victim.kill()
+        victim.wait()
+        roles.append(factory.role("scheduler"))
+    wait_for(lambda: runs_of(db, first) == count, "everything inserted")
+    with db.read() as conn:
+        pairs = conn.execute(sa.select(run.c.schedule_id, run.c.due_at).where(first)).all()
+        moved = conn.execute(sa.select(sa.func.count()).select_from(schedule).where(schedule.c.next_due_at > due))
+        assert len(pairs) == len(set(pairs)) == moved.scalar_one() == count
+    db.close()
+
+
+def logs(factory: Factory, count: int) -> list[Any]:
+    return [factory.folder / f"scheduler-{number}.log" for number in range(count)]
+
+
+def test_an_idle_scheduler_does_nothing_for_each_schedule(db: Database, settings: Settings) -> None:
+    define(db, a={})
+    add_rows(db, "a", 10_000 if db.dialect.name == "sqlite" else 200, now(db) + FAR)
+    said: list[str] = []
+    for engine in (db.engine, db.singles):
+        sa.event.listen(engine, "before_cursor_execute", lambda *call: said.append(call[2]))
+    with scheduling(db, settings):
+        wait_for(lambda: len([text for text in said if "min(" in text.lower()]) >= 4, "four looks")
+    about = [text for text in said if "schedule" in text]
+    assert len(about) >= 4
+    assert len(set(about)) == 1
+    if db.dialect.name == "sqlite":
+        with db.read() as conn:
+            plan = [row.detail for row in conn.exec_driver_sql(f"EXPLAIN QUERY PLAN {about[0]}")]
+        assert "SEARCH schedule USING COVERING INDEX ix_schedule_fire (fire_at>?)" in plan
+        assert not [step for step in plan if step.startswith("SCAN") and "INDEX" not in step and "CONSTANT" not in step]
+
+
+def test_it_is_on_time_and_several_do_not_double(db: Database, settings: Settings) -> None:
+    put(db, "a", schedules=[{"every": 1}])
+    with scheduling(db, settings, count=3):
+        wait_for(lambda: runs_of(db, run.c.job == "a") >= 3, "three runs")
+    with db.read() as conn:
+        found = conn.execute(sa.select(run.c.due_at, run.c.created_at).order_by(run.c.id)).all()
+    gaps = {later.due_at - earlier.due_at for earlier, later in pairwise(found)}
+    assert gaps == {timedelta(seconds=1)}
+    assert all(timedelta() <= row.created_at - row.due_at < timedelta(seconds=5) for row in found)
+
+
+def test_a_schedule_that_is_applied_meanwhile_is_noticed(db: Database, settings: Settings) -> None:
+    put(db, "a", schedules=[{"cron": "0 0 1 1 *"}])
+    with scheduling(db, settings):
+        put(db, "a", schedules=[{"every": 1}])
+        wait_for(lambda: runs_of(db, run.c.job == "a"), "a run")
+
+
+def test_it_promotes_releases_begins_and_expires(db: Database, settings: Settings) -> None:
+    define(db, a={}, queued={"already_running": "queue"}, s={"steps": [{"name": "one", "jobs": ["a"]}]})
+    held = start(db, "a")
+    dead = Hand(db, "dead")
+    dead.take()
+    first, second = start(db, "queued"), start(db, "queued")
+    assert state(db, second) == "blocked"
+    with db.begin() as conn:  # as a statement of a DBA would: nobody is told that there is room now
+        conn.execute(run.update().where(run.c.id == first).values(state="stopped", ended_at=now(db)))
+        soon = now(db) + timedelta(milliseconds=300)
+        conn.execute(worker_lease.update().where(worker_lease.c.worker_id == dead.id).values(lease_until=soon))
+    later, sequence = start(db, "a", delay=0.5), start(db, "s")
+    with scheduling(db, settings):
+        wait_for(lambda: state(db, later) == "queued", "the delayed run queued")
+        wait_for(lambda: state(db, second) == "queued", "the blocked run queued")
+        wait_for(lambda: state(db, held) == "queued", "the dead worker's run queued")
+        wait_for(lambda: runs_of(db, run.c.sequence_run_id == sequence), "the sequence's first job")
+    assert get(db, held)["worker_id"] is None
+
+
+def test_duties_take_turns_and_keep_their_own_pace(db: Database, settings: Settings) -> None:
+    turns: list[str] = []
+
+    def duty(name: str, pause: float) -> Duty:
+        def work() -> float:
+            turns.append(name)
+            return pause
+
+        return Duty(name, lambda look: True, work)
+
+    one = Scheduler(db, settings, "s")
+    one._duties = [duty("endless", 0.0), duty("slow", 60.0), duty("other", 0.0)]
+    for _ in range(5):
+        assert one._turn() == 0.0
+    assert turns == ["endless", "slow", "other", *["endless", "other"] * 4]
+
+
+def test_a_duty_that_fails_holds_up_no_other(
+    db: Database, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    define(db, a={}, s={"steps": [{"name": "one", "jobs": ["a"]}]})
+    start(db, "s")
+    with db.begin() as conn:  # a sequence that nobody can begin
+        conn.execute(job_version.delete().where(job_version.c.job == "s"))
+    put(db, "a", schedules=[{"every": 1}])
+    with scheduling(db, settings):
+        wait_for(lambda: runs_of(db, run.c.job == "a") >= 3, "three runs")
+    told = capsys.readouterr().out
+    assert "duty_failed" in told
+    assert "begin" in told
+
+
+def test_old_runs_are_removed(factory: Factory) -> None:
+    factory.apply({"a": {"command": ["true"], "retention": "1s"}})
+    db = Database(factory.url)
+    hand = Hand(db)
+    start(db, "a")
+    hand.end(hand.take())
+    wait_for(lambda: factory.run("purge").stdout == "1 runs were removed\n", "the run old enough")
+    assert runs_of(db) == 0
+    db.close()
+
+
+def test_the_schedule_commands(sqlite_factory: Factory) -> None:
+    rule = {"dates": {"days_of_month": [1]}, "times": {"at": ["06:30"]}, "name": "month"}
+    holidays = {"holidays": "US", "on_holiday": "next"}
+    sqlite_factory.apply({"a": {"command": ["true"], "schedules": [{**rule, "calendar": holidays}]}})
+    words = ("schedule", "preview", "a", "--from", "2026-12-31T00:00:00+00:00", "--count", "2")
+    found = sqlite_factory.json(*words)
+    assert [row["due_at"] for row in found] == ["2027-01-04T06:30:00+00:00", "2027-02-01T06:30:00+00:00"]
+    explained = sqlite_factory.json(*words, "--explain")
+    assert [(row["fires"], row["due_at"][:10]) for row in explained] == [(False, "2027-01-01"), (True, "2027-01-04")]
+    assert "New Year's Day" in explained[0]["reason"]
+    assert "2027-01-04 06:30:00" in sqlite_factory.run(*words).stdout
+    assert sqlite_factory.run("schedule", "pause", "a").stdout == "schedule 'month' of job 'a' is paused\n"
+    assert [row["paused"] for row in sqlite_factory.json("schedule", "list", "a")] == [True]
+    assert sqlite_factory.run("schedule", "resume", "a", "month").stdout == "schedule 'month' of job 'a' is resumed\n"
+    refused = sqlite_factory.run("schedule", "pause", "a", "year", code=3)
+    assert refused.stderr == "Job 'a' has no schedule 'year'; its schedules are: month.\n"
+    assert sqlite_factory.run("schedule", "preview", "b", code=3).stderr.startswith("There is no job 'b'")
+
+
+def test_a_crontab_becomes_definitions_that_can_be_applied(sqlite_factory: Factory) -> None:
+    text = "PATH=/usr/bin\n*/10 * * * * root test -x /usr/bin/true && true\n@reboot root true\n"
+    imported = sqlite_factory.run("import", "crontab", "-", "--system", "--timezone", "Europe/Berlin", stdin=text)
+    assert imported.stderr.startswith("warning: crontab, line 3: @reboot")
+    (sqlite_factory.folder / "jobs.yaml").write_text(imported.stdout, encoding="utf-8")
+    sqlite_factory.run("apply", "jobs.yaml")
+    (found,) = sqlite_factory.json("schedule", "list")
+    assert found["definition"] == {"cron": "*/10 * * * *", "timezone": "Europe/Berlin"}
+    missing = sqlite_factory.run("import", "crontab", "nowhere", code=3)
+    assert missing.stderr == "nowhere cannot be read: No such file or directory.\n"

@@ -1,0 +1,82 @@
+"""Workers that leave in good order: nothing is lost, nothing runs twice."""
+
+import signal
+
+import pytest
+
+from tests.support.engines import EACH_DIALECT
+from tests.support.factory import wait_for
+from tests.support.fleet import Fleet, leave
+
+
+def test_term_lets_runs_finish_and_takes_nothing_more(fleet: Fleet) -> None:
+    fleet.define(job=fleet.journal.job(1))
+    ids = fleet.start("job", 4)
+    worker = fleet.worker(slots=2)
+    wait_for(lambda: len(fleet.journal.lines("start")) == 2, "two running")
+    assert leave(worker) == 0
+    assert fleet.states() == {"succeeded": 2, "queued": 2}
+    assert [row["attempt"] for row in (fleet.get(run_id) for run_id in ids)] == [1, 1, 0, 0]
+    row = fleet.row(worker)
+    assert row is not None
+    assert row["state"] == "stopped"
+
+
+def test_what_outlasts_the_limit_is_stopped_and_given_back(sqlite_fleet: Fleet) -> None:
+    fleet = sqlite_fleet
+    fleet.define(long=fleet.journal.job(600), fragile=fleet.journal.job(600, restartable=False))
+    ids = fleet.start("long") + fleet.start("fragile")
+    worker = fleet.worker(JOBFAC_DRAIN_LIMIT="0.5")
+    wait_for(lambda: len(fleet.journal.lines("start")) == 2, "both running")
+    assert leave(worker) == 0
+    assert not fleet.programs(worker)
+    assert [fleet.get(run_id)["state"] for run_id in ids] == ["queued", "lost"]
+    assert fleet.attempts(ids[0])[0]["reason"] == "its worker was drained"
+    fleet.worker("second")
+    wait_for(lambda: len(fleet.journal.lines("start")) == 3, "going on")
+    assert not fleet.journal.doubled()
+
+
+def test_a_second_term_does_not_wait(sqlite_fleet: Fleet) -> None:
+    fleet = sqlite_fleet
+    fleet.define(long=fleet.journal.job(600))
+    (run_id,) = fleet.start("long")
+    worker = fleet.worker()
+    wait_for(lambda: fleet.journal.lines("start"), "running")
+    worker.send_signal(signal.SIGTERM)
+    wait_for(lambda: fleet.get(run_id)["state"] == "running", "still running")
+    worker.send_signal(signal.SIGINT)
+    assert worker.wait(10) == 0
+    assert fleet.get(run_id)["state"] == "queued"
+
+
+def test_drain_from_afar(sqlite_fleet: Fleet) -> None:
+    fleet = sqlite_fleet
+    fleet.define(job=fleet.journal.job(1))
+    worker = fleet.worker()
+    fleet.start("job")
+    wait_for(lambda: fleet.journal.lines("start"), "running")
+    (row,) = fleet.factory.json("workers", "list")
+    assert fleet.factory.run("workers", "drain", str(row["id"])).stdout == f"worker {row['id']} is draining\n"
+    assert worker.wait(10) == 0
+    assert fleet.states() == {"succeeded": 1}
+    gone = fleet.factory.run("workers", "drain", str(row["id"]), code=3)
+    assert gone.stderr == f"There is no live worker {row['id']}; `jobfac workers list` shows the fleet.\n"
+
+
+@pytest.mark.parametrize("url", EACH_DIALECT, indirect=True)
+def test_a_rolling_restart_of_three_under_load_loses_and_doubles_nothing(fleet: Fleet) -> None:
+    fleet.define(job=fleet.journal.job(0.02))
+    workers = [fleet.worker(f"w{number}", slots=3) for number in range(3)]
+    for number, old in enumerate(workers):
+        fleet.start("job", 100)
+
+        def under_load(so_far: int = 100 * number) -> bool:
+            return len(fleet.journal.lines("start")) > so_far
+
+        wait_for(under_load, "under load")
+        assert leave(old) == 0
+        fleet.worker(f"w{number}", slots=3)
+    found = fleet.finish(timeout=60)
+    assert [(row["state"], row["attempt"]) for row in found] == [("succeeded", 1)] * 300
+    assert sorted(line.run for line in fleet.journal.lines("end")) == [row["id"] for row in found]

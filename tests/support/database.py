@@ -1,0 +1,137 @@
+"""What the tests of the core share: jobs in one line, workers that a test plays by hand, many threads at one moment."""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+
+from jobfac import definitions as d
+from jobfac.database.dialects import Survey, lease_now, utcnow
+from jobfac.database.engine import Database
+from jobfac.database.tables import run, worker_lease
+from jobfac.states import RunState
+from jobfac.store import jobs as job_store
+from jobfac.store import runs, workers
+from jobfac.store.runs import Finished, Outcome, StartRequest
+from jobfac.store.workers import Beat, Claimed, Registration
+
+T = TypeVar("T")
+
+
+def define(db: Database, **jobs: Mapping[str, Any]) -> None:
+    """Store jobs by id; a body without steps and command runs ``true``."""
+    bodies = {job: dict(body) if "steps" in body else {"command": ["true"], **body} for job, body in jobs.items()}
+    for job, definition in d.from_data({"jobs": bodies}).jobs.items():
+        db.transact(job_store.put, job, definition, "tester")
+
+
+def start(db: Database, job: str, **wish: Any) -> int:
+    """Start one run; its id."""
+    return db.transact(runs.start, StartRequest(job, "tester", **wish))
+
+
+def get(db: Database, run_id: int) -> sa.RowMapping:
+    """Every column of a run."""
+    with db.read() as conn:
+        return conn.execute(sa.select(run).where(run.c.id == run_id)).mappings().one()
+
+
+def state(db: Database, run_id: int) -> str:
+    """A run's state."""
+    return str(get(db, run_id)["state"])
+
+
+def states(db: Database, run_ids: Sequence[int]) -> list[str]:
+    """The states of runs, in the order asked for."""
+    with db.read() as conn:
+        rows = conn.execute(sa.select(run.c.id, run.c.state).where(run.c.id.in_(run_ids)))
+        found = {row.id: row.state for row in rows}
+    return [found[run_id] for run_id in run_ids]
+
+
+def events(db: Database, run_id: int) -> list[str]:
+    """The words of a run's events, oldest first."""
+    with db.read() as conn:
+        return [event["event"] for event in runs.events_of(conn, run_id)]
+
+
+def attempts(db: Database, run_id: int) -> Sequence[sa.RowMapping]:
+    """A run's attempts, oldest first."""
+    with db.read() as conn:
+        return runs.attempts(conn, run_id)
+
+
+def now(db: Database) -> Any:
+    """The database's clock."""
+    with db.read() as conn:
+        return conn.execute(sa.select(utcnow())).scalar_one()
+
+
+def make_due(db: Database) -> None:
+    """Let the time of every scheduled run come."""
+    with db.begin() as conn:
+        conn.execute(run.update().where(run.c.state == RunState.SCHEDULED).values(ready_at=utcnow(-1)))
+
+
+class Hand:
+    """A worker that a test plays by hand, one transaction for each thing it does."""
+
+    def __init__(self, db: Database, name: str = "w1", slots: int = 10, **more: Any) -> None:
+        who = {"pools": ["default"], "labels": {}, **more}
+        self.db, self.name, self.slots = db, name, slots
+        self.id = db.transact(workers.register, Registration(name, "host", 1, name, "0", slots, **who), 60.0)
+
+    def claim(self, slots: int | None = None, queues: Sequence[str] = ("default",)) -> list[Claimed]:
+        """Take runs as a turn of the worker's loop does."""
+
+        def work(conn: sa.Connection) -> list[Claimed]:
+            workers.hold(conn, self.id)
+            return workers.claim(conn, self.id, self.name, queues, self.slots if slots is None else slots)
+
+        return self.db.transact(work)
+
+    def take(self) -> Claimed:
+        """Claim exactly one run."""
+        (claimed,) = self.claim(1)
+        return claimed
+
+    def end(self, claimed: Claimed, state: RunState = RunState.SUCCEEDED, **outcome: Any) -> list[Finished]:
+        """Store how one execution ended."""
+        ended = Outcome(claimed.id, claimed.attempt, state, **outcome)
+        return self.db.transact(runs.finish, self.id, [ended], self.name)
+
+    def renew(self) -> Beat:
+        """The heartbeat."""
+        return self.db.transact(workers.renew, self.id, 60.0)
+
+    def survey(self) -> Survey:
+        """What the database says of this worker."""
+        found = self.db.query(workers.survey, self.id)
+        assert found is not None
+        return found
+
+    def lapse(self) -> None:
+        """Let the lease run out, as if no heartbeat had come for long."""
+        with self.db.begin() as conn:
+            conn.execute(
+                worker_lease.update().where(worker_lease.c.worker_id == self.id).values(lease_until=lease_now(-1))
+            )
+
+    def die(self) -> list[Finished]:
+        """Let the lease run out, and somebody notice."""
+        self.lapse()
+        return self.db.transact(workers.expire, "sweeper").finished
+
+
+def together(number: int, work: Callable[[int], T]) -> list[T]:
+    """``work(0)`` to ``work(number - 1)``, in threads that all begin at the same moment."""
+    gate = threading.Barrier(number)
+
+    def one(position: int) -> T:
+        gate.wait(30)
+        return work(position)
+
+    with ThreadPoolExecutor(number) as pool:
+        return list(pool.map(one, range(number)))

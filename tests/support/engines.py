@@ -1,0 +1,26 @@
+"""The engines that the tests run on, and what this machine lacks."""
+
+import os
+import shutil
+
+try:
+    import pyodbc as _pyodbc
+
+    HAS_ODBC = bool(_pyodbc.version)
+except ImportError:
+    HAS_ODBC = False
+
+CC = shutil.which("cc")
+
+DRIVERS = [*(["pyodbc"] if HAS_ODBC else []), "mssqlpython"]
+"""Microsoft's real drivers, through the mssql dialect. The TDS test server answers them."""
+
+ENGINES = ["sqlite", *DRIVERS]
+
+EACH_DIALECT = ENGINES[:2]
+"""For tests with long-running fleets. The drivers differ in values, errors and outages, which ``tests/database`` and
+shorter tests of roles cover with each driver; what workers and schedulers do with the statements does not differ."""
+
+REAL = os.environ.get("JOBFAC_TEST_MSSQL_URL")
+if REAL:
+    ENGINES.append("real")

@@ -1,0 +1,155 @@
+"""Drives the factory as its users do: real `jobfac` processes on a database."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self, TypeVar
+
+T = TypeVar("T")
+
+SHORT = {
+    "JOBFAC_LEASE": "3",
+    "JOBFAC_HEARTBEAT": "0.4",
+    "JOBFAC_LEASE_MARGIN": "1",
+    "JOBFAC_SWEEP_INTERVAL": "0.3",
+    "JOBFAC_SHIP_INTERVAL": "0.1",
+    "JOBFAC_WAIT_SECONDS": "1",
+}
+"""Short times, so that a test of failover takes seconds."""
+
+SAME: Mapping[str, str] = {}
+"""No variables beyond the factory's own."""
+
+FINAL = {"succeeded", "mixed", "failed", "stopped", "timed_out", "start_failed", "lost", "denied"}
+
+
+def wait_for(condition: Callable[[], T | None], what: str = "the condition", timeout: float = 30.0) -> T:
+    """The first true value of ``condition``; fails with ``what`` when the time is up."""
+    end = time.monotonic() + timeout
+    while not (value := condition()):
+        if time.monotonic() > end:
+            raise AssertionError(f"{what} did not come true within {timeout} s")
+        time.sleep(0.02)
+    return value
+
+
+class Role(Protocol):
+    """What a ``Popen`` says and can do."""
+
+    args: Any
+    pid: int
+
+    @property
+    def returncode(self) -> int | None: ...
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+    def send_signal(self, number: int, /) -> None: ...
+    def terminate(self) -> None: ...
+    def kill(self) -> None: ...
+
+
+class Factory:
+    """The command line on one database, and the roles that were started by it."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        self.url = url
+        self.folder = folder
+        self.environment = {**os.environ, **SHORT, "JOBFAC_DATABASE_URL": url, "JOBFAC_SPOOL": str(folder / "spool")}
+        self.roles: list[Role] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None) -> None:
+        for role in self.roles:
+            if role.poll() is None:
+                role.send_signal(signal.SIGCONT)
+                role.kill()
+            role.wait()
+
+    def run(self, *words: str, code: int | None = 0, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+        """One command to its end; ``code`` is the exit code it must have, None: any."""
+        done = subprocess.run(
+            [sys.executable, "-m", "jobfac", *words],
+            env=self.environment,
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            errors="surrogateescape",
+            input=stdin,
+            timeout=120,
+        )
+        assert code is None or done.returncode == code, f"{words}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def json(self, *words: str, code: int | None = 0) -> Any:
+        """One command with --json: the document it prints."""
+        return json.loads(self.run(*words, "--json", code=code).stdout)
+
+    def apply(self, definitions: Mapping[str, Any]) -> None:
+        """Apply jobs, by id."""
+        path = self.folder / "definitions.json"
+        path.write_text(json.dumps({"jobs": definitions}), encoding="utf-8")
+        self.run("apply", str(path))
+
+    def start(self, job: str, *words: str) -> int:
+        """Start a job: the run's id."""
+        return int(self.run("start", job, *words).stdout)
+
+    def show(self, run: int) -> Any:
+        """A run with attempts and events."""
+        return self.json("runs", "show", str(run))
+
+    def wait(self, run: int, timeout: float = 30.0, states: set[str] = FINAL) -> Any:
+        """The run, once it is in one of these states."""
+
+        def there() -> Any:
+            found = self.show(run)
+            return found if found["state"] in states else None
+
+        return wait_for(there, f"run {run} in {sorted(states)}", timeout)
+
+    def logs(self, run: int, *words: str) -> str:
+        """What a run's program wrote."""
+        return self.run("logs", str(run), *words).stdout
+
+    def role(self, *words: str, **environment: str) -> Role:
+        """Start a role in the background; its log goes to a file of its own."""
+        log = self.folder / f"{words[0]}-{len(self.roles)}.log"
+        self.roles.append(self.begin(words, {**self.environment, **environment}, log))
+        return self.roles[-1]
+
+    def begin(self, words: tuple[str, ...], environment: dict[str, str], log: Path) -> Role:
+        """A process of a session of its own."""
+        with log.open("wb") as file:
+            return subprocess.Popen(
+                [sys.executable, "-m", "jobfac", *words],
+                env=environment,
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                start_new_session=True,
+            )
+
+    def worker(
+        self, name: str = "w1", *words: str, slots: int = 4, environment: Mapping[str, str] = SAME, **variables: str
+    ) -> Role:
+        """Start a worker with these additional variables and wait until it is registered."""
+        variables = {**environment, **variables}
+        process = self.role("worker", "--name", name, "--slots", str(slots), *words, **variables)
+        wait_for(
+            lambda: process.poll() is not None or self.is_registered(name, process.pid), f"worker {name} registered"
+        )
+        assert process.poll() is None, (self.folder / f"worker-{self.roles.index(process)}.log").read_text()
+        return process
+
+    def is_registered(self, name: str, pid: int) -> bool:
+        """Whether a live worker of this name and process is in the fleet."""
+        return any(w["name"] == name and w["pid"] == pid for w in self.json("workers", "list"))

@@ -1,0 +1,131 @@
+"""Drives the factory as its users do, but for the start of a Python for every command and every role."""
+
+import contextlib
+import io
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from unittest import mock
+
+from jobfac.cli import main
+from tests.support.factory import Factory
+
+APART = {"up", "worker", "scheduler", "api", "try"}
+"""They change the process that they run in, so they have one of their own."""
+
+nursery = multiprocessing.get_context("forkserver")
+nursery.set_forkserver_preload(
+    # Not jobfac.worker, which looks into its environment when it is imported.
+    [
+        "__main__",
+        "tests.support.inprocess",
+        "jobfac.cli.commands.roles",
+        "jobfac.cli.client.local",
+        "jobfac.scheduler.scheduler",
+        "jobfac.api",
+    ]
+)
+
+
+class Forked:
+    """A process that began as a copy of one which has imported nearly everything; used like a ``Popen``. What it prints
+    is added to ``out`` and ``err``."""
+
+    def __init__(self, words: tuple[str, ...], environment: dict[str, str], folder: Path, out: Path, err: Path) -> None:
+        self.args = ["jobfac", *words]
+        out.touch()
+        err.touch()
+        self._process = nursery.Process(target=_play, args=(self.args, environment, folder, out, err), daemon=True)
+        self._process.start()
+        self.pid: int = self._process.pid or 0
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit code, minus the signal that ended it, or None as long as it lives."""
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        """The same."""
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The exit code once it has ended."""
+        self._process.join(timeout)
+        if self.returncode is None:
+            raise subprocess.TimeoutExpired(self.args, timeout or 0.0)
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Nothing if it has ended."""
+        if self.returncode is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        """TERM."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """KILL."""
+        self.send_signal(signal.SIGKILL)
+
+
+def _play(words: list[str], environment: dict[str, str], folder: Path, out: Path, err: Path) -> None:
+    """What the copy does: it makes itself what a new process would be."""
+    os.setsid()
+    streams: tuple[str | Path, ...] = (os.devnull, out, err)
+    for number, path in enumerate(streams):
+        os.dup2(os.open(path, os.O_RDWR | os.O_APPEND), number)
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    time.tzset()
+    sys.argv = words
+    main()
+
+
+class InProcess(Factory):
+    """Commands run in the test's own process, from their words to their exit code and all that they print; roles in
+    copies of a process that has imported them."""
+
+    def run(self, *words: str, code: int | None = 0, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+        """As ``Factory.run``; what runs apart is given nothing to read."""
+        status, out, err = self._apart(words) if APART & set(words[:1]) else self._here(words, stdin or "")
+        assert code is None or status == code, f"{words}: exit {status}\n{out}\n{err}"
+        return subprocess.CompletedProcess(words, status, out, err)
+
+    def _apart(self, words: tuple[str, ...]) -> tuple[int, str, str]:
+        with tempfile.TemporaryDirectory() as folder:
+            out, err = Path(folder, "out"), Path(folder, "err")
+            status = Forked(words, self.environment, self.folder, out, err).wait(120)
+            return status, out.read_text("utf-8", "surrogateescape"), err.read_text("utf-8", "surrogateescape")
+
+    def _here(self, words: tuple[str, ...], stdin: str) -> tuple[int, str, str]:
+        out, err = _stream(), _stream()
+        with (
+            mock.patch.dict(os.environ, self.environment, clear=True),
+            mock.patch.multiple(sys, argv=["jobfac", *words], stdin=io.StringIO(stdin), stdout=out, stderr=err),
+            contextlib.chdir(self.folder),
+        ):
+            try:
+                main()
+            except SystemExit as ended:
+                status = ended.code
+        return int(status or 0), _text(out), _text(err)
+
+    def begin(self, words: tuple[str, ...], environment: dict[str, str], log: Path) -> Forked:
+        """As ``Factory.begin``."""
+        return Forked(words, environment, self.folder, log, log)
+
+
+def _stream() -> io.TextIOWrapper:
+    return io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="surrogateescape", write_through=True)
+
+
+def _text(stream: io.TextIOWrapper) -> str:
+    stream.seek(0)
+    return stream.read()

@@ -1,0 +1,69 @@
+"""A stage on which the programs of the zoo are started and waited for."""
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from jobfac.programs import Process, Program, Spool, start
+from jobfac.programs.tree import entry
+
+ZOO = Path(__file__).parents[1] / "programs" / "zoo"
+
+
+def until(condition: Callable[[], object], seconds: float = 20) -> None:
+    """Wait until it holds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.002)
+
+
+def lives(pid: int) -> bool:
+    found = entry(pid)
+    return found is not None and not found.dead
+
+
+class Stage:
+    """Starts programs with spools; `token` begins all their markers."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.token = f"test-{os.getpid()}-{time.monotonic_ns()}"
+        self.count = 0
+        self.spools: list[Spool] = []
+        self.processes: list[Process] = []
+
+    def start(
+        self, *argv: str, directory: str | None = None, user: str | None = None, detach: bool = False
+    ) -> tuple[Process, Spool, Spool]:
+        """The process, its stdout and its stderr."""
+        self.count += 1
+        marker = f"{self.token}/{self.count}/1"
+        out = Spool(self.folder / f"{self.count}-1.stdout", 1 << 20)
+        err = Spool(self.folder / f"{self.count}-1.stderr", 1 << 20)
+        self.spools += [out, err]
+        program = Program(argv, marker, {"PATH": os.environ["PATH"]}, directory, user, detach)
+        process = start(program, out.fd, err.fd)
+        self.processes.append(process)
+        return process, out, err
+
+    def zoo(self, name: str, *arguments: str, detach: bool = False) -> tuple[Process, Spool, Spool]:
+        path = str(ZOO / name)
+        argv = [sys.executable, "-S", path] if name.endswith(".py") else [path]
+        return self.start(*argv, *arguments, detach=detach)
+
+    def numbers(self, spool: Spool, count: int = 1) -> list[int]:
+        """The process numbers that the program prints, once there are so many of them."""
+        until(lambda: len(spool.path.read_bytes().splitlines()) >= count)
+        return [int(line) for line in spool.path.read_bytes().split()]
+
+
+def text(spool: Spool) -> bytes:
+    """All that was printed."""
+    return b"".join(chunk.data for chunk in spool.read(final=True))
+
+
+def finish(process: Process) -> None:
+    until(process.poll)

@@ -1,0 +1,299 @@
+"""The server's process: ``python -m tests.tds_server.server DSN [RULE]...``
+
+It prints one line of JSON when it is ready, ``{"port": ..., "control": ...}``, and ends when its standard input does.
+The control port takes lines of JSON and answers each with one:
+
+    {"faults": ["error 1205 every 50", ...], "seed": 1}    the script in force from now on (see faults)
+    {"stats": true}         round trips by program and by process id, logins, open connections, rules
+    {"reset": true}         the counts start anew
+    {"cut": ""}             cuts the connections of the programs whose name contains the text (all: "")
+    {"failover": 3}         cuts all, and refuses for that many seconds
+    {"refuse": true}        refuses new connections until it is false
+    {"stall": 2.5}          for so long nobody is answered
+    {"declarations": true}  texts that came with more than one declaration of their parameters, by one program
+    {"capture": "dir"}      writes every distinct text of T-SQL into that directory (null: ends it)
+
+``JOBFAC_TDS_CAPTURE`` names such a directory from the start.
+"""
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import socket
+import socketserver
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from pysqlbridge.certificate import self_signed
+
+from tests.tds_server.errors import CancelledError, SqlError, standard
+from tests.tds_server.faults import LOGIN, Event, Rule, Script
+from tests.tds_server.protocol import Conversation
+from tests.tds_server.session.executor import Session
+from tests.tds_server.session.storage import Storage
+from tests.tds_server.wire import login
+from tests.tds_server.wire.transport import Transport
+
+log = logging.getLogger(__name__)
+DEFAULT_DATABASE = "jobfac"
+
+
+class Server:
+    """What the connections share."""
+
+    def __init__(self, dsn: str, rules: list[str], capture: str | None) -> None:
+        self.dsn = dsn
+        self.certificate = self_signed("localhost")
+        self.script = Script(rules)
+        self.capture = capture
+        self.connections: dict[int, Client] = {}
+        self.round_trips: Counter[str] = Counter()
+        self.round_trips_by_process: Counter[int] = Counter()
+        self.busy_by_process: Counter[int] = Counter()
+        self.logins: Counter[str] = Counter()
+        self.refused_until = 0.0
+        self.stalled_until = 0.0
+        self.lock = threading.Lock()
+        self._captured: set[str] = set()
+        self.declared: dict[tuple[str, str], set[str]] = {}
+
+    def struck(self, event: Event) -> list[Rule]:
+        with self.lock:
+            return self.script.struck(event)
+
+    def record(self, text: str, declarations: str) -> None:
+        """Writes a text to the capture directory, once: the declarations that it first came with, if any, as a first
+        line of comment."""
+        if self.capture is None:
+            return
+        content = f"-- {declarations}\n{text}\n" if declarations else f"{text}\n"
+        digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+        if digest not in self._captured:
+            self._captured.add(digest)
+            Path(self.capture).mkdir(parents=True, exist_ok=True)
+            Path(self.capture, f"{digest}.sql").write_text(content, encoding="utf-8")
+
+    def cut(self, program: str = "", but: "Client | None" = None) -> int:
+        """Cuts connections; how many."""
+        with self.lock:
+            found = [one for one in self.connections.values() if program in one.program and one is not but]
+        for client in found:
+            client.cut()
+        return len(found)
+
+    def failover(self, seconds: float, at: "Client | None" = None) -> int:
+        """``at``: whose request it meets; this connection ends by an error, when all others have been cut."""
+        self.refused_until = time.monotonic() + seconds
+        return self.cut(but=at)
+
+    def stats(self) -> dict[str, Any]:
+        with self.lock:
+            return {
+                "round_trips": sum(self.round_trips.values()),
+                "by_program": dict(self.round_trips),
+                "by_process": dict(self.round_trips_by_process),
+                "busy_by_process": {process: busy / 1e6 for process, busy in self.busy_by_process.items()},
+                "logins": dict(self.logins),
+                "connections": len(self.connections),
+                "faults": [{"rule": rule.line, "seen": rule.seen, "fired": rule.fired} for rule in self.script.rules],
+            }
+
+    def control(self, command: dict[str, Any]) -> dict[str, Any]:
+        """Obeys one command; an unknown one is answered with its error."""
+        match command:
+            case {"faults": list(rules)}:
+                self.script = Script(rules, command.get("seed", 0))
+            case {"stats": _}:
+                return self.stats()
+            case {"reset": _}:
+                with self.lock:
+                    self.round_trips.clear()
+                    self.round_trips_by_process.clear()
+                    self.busy_by_process.clear()
+                    self.logins.clear()
+            case {"cut": str(program)}:
+                return {"cut": self.cut(program)}
+            case {"failover": int() | float() as seconds}:
+                return {"cut": self.failover(seconds)}
+            case {"refuse": bool(refuse)}:
+                self.refused_until = float("inf") if refuse else 0.0
+            case {"stall": int() | float() as seconds}:
+                self.stalled_until = time.monotonic() + seconds
+            case {"declarations": _}:
+                return {"texts": [[text, sorted(made)] for (_, text), made in self.declared.items() if len(made) > 1]}
+            case {"capture": directory}:
+                self.capture = directory
+                self._captured.clear()
+            case _:
+                return {"error": f"unknown command: {command}"}
+        return {"ok": True}
+
+
+class Client:
+    """One connection, from its first byte to its last."""
+
+    def __init__(self, server: Server, connection: socket.socket) -> None:
+        self.server = server
+        self.socket = connection
+        self.wire = Transport(connection)
+        self.program = ""
+        self.process = 0
+        self._dropped_after: list[Rule] = []
+        self._asked_at = 0
+        self._storage: Storage | None = None
+
+    def cut(self) -> None:
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)
+
+    def serve(self) -> None:
+        """Logs in and converses until the client leaves."""
+        asked = login.receive(self.wire, self.server.certificate)
+        self.program, self.process = asked.program, asked.process
+        try:
+            self._strike(Event(LOGIN, asked.database, asked.program))
+            self._storage = self._open(asked)
+        except SqlError as error:
+            login.refuse(self.wire, error.number, str(error))
+            return
+        try:
+            with self.server.lock:
+                self.server.connections[id(self)] = self
+                self.server.logins[self.program] += 1
+            login.accept(self.wire, asked.database or DEFAULT_DATABASE, asked.packet_size)
+            Conversation(self.wire, Session(self._storage), self).run()
+        finally:
+            with self.server.lock:
+                self.server.connections.pop(id(self), None)
+            self._storage.close()
+
+    def _open(self, asked: login.Login) -> Storage:
+        if (asked.user, asked.password) != (login.USER, login.PASSWORD):
+            raise SqlError(18456, f"Login failed for user '{asked.user}'.", 14)
+        database = asked.database or DEFAULT_DATABASE
+        try:
+            return Storage(f"{self.server.dsn} dbname={database}", self.wire.interrupted)
+        except psycopg.OperationalError:
+            text = f'Cannot open database "{database}" requested by the login. The login failed.'
+            raise SqlError(4060, text, 11) from None
+
+    # What the conversation tells, see protocol.Watcher.
+
+    def request(self, text: str, kind: str) -> None:
+        with self.server.lock:
+            self.server.round_trips[self.program] += 1
+            self.server.round_trips_by_process[self.process] += 1
+        # Who waits for work is not kept waiting by this server.
+        self._asked_at = 0 if "WAITFOR" in text else time.perf_counter_ns() // 1000
+        self._pause(self.server.stalled_until - time.monotonic())
+        self._dropped_after = []
+        self._strike(Event(kind, text, self.program))
+
+    def answered(self) -> None:
+        if self._asked_at:
+            with self.server.lock:
+                self.server.busy_by_process[self.process] += time.perf_counter_ns() // 1000 - self._asked_at
+        if self._dropped_after:
+            raise ConnectionError("a fault rule drops the connection after its work")
+
+    def record(self, text: str, declarations: str) -> None:
+        if declarations:
+            with self.server.lock:
+                self.server.declared.setdefault((self.program, text), set()).add(declarations)
+        self.server.record(text, declarations)
+
+    def _strike(self, event: Event) -> None:
+        for rule in self.server.struck(event):
+            match rule.action:
+                case "error":
+                    raise standard(int(rule.value))
+                case "stall":
+                    self._pause(rule.value)
+                case "silence":
+                    self._pause(rule.value, deaf=True)
+                case "drop before":
+                    raise ConnectionError("a fault rule drops the connection")
+                case "drop after":
+                    self._dropped_after.append(rule)
+                case "failover":
+                    self.server.failover(rule.value, self)
+                    raise ConnectionError("a fault rule has the server fail over")
+
+    def _pause(self, seconds: float, deaf: bool = False) -> None:
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            if self.wire.interrupted() and not deaf:
+                raise CancelledError
+            time.sleep(min(left, 0.02))
+
+
+class Listener(socketserver.ThreadingTCPServer):
+    allow_reuse_address = True
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, server: Server) -> None:
+        self.shared = server
+        super().__init__(("127.0.0.1", 0), ClientHandler)
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        return time.monotonic() >= self.shared.refused_until
+
+
+class ClientHandler(socketserver.BaseRequestHandler):
+    def handle(self) -> None:
+        self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            Client(self.server.shared, self.request).serve()  # type: ignore[attr-defined]
+        except OSError:
+            pass  # the client left, or was cut off
+        except Exception:
+            log.exception("a connection ended by an error of the test server's own")
+
+
+class Control(socketserver.ThreadingTCPServer):
+    allow_reuse_address = True
+    daemon_threads = True
+
+    def __init__(self, server: Server) -> None:
+        self.shared = server
+        super().__init__(("127.0.0.1", 0), ControlHandler)
+
+
+class ControlHandler(socketserver.StreamRequestHandler):
+    def handle(self) -> None:
+        for line in self.rfile:
+            try:
+                answer = self.server.shared.control(json.loads(line))  # type: ignore[attr-defined]
+            except ValueError as error:
+                answer = {"error": str(error)}
+            self.wfile.write(json.dumps(answer).encode() + b"\n")
+
+
+def main() -> None:
+    """Serves until standard input ends."""
+    logging.basicConfig(level=logging.WARNING)
+    logging.getLogger("psycopg").setLevel(logging.ERROR)  # it warns of every error within a pipeline
+    dsn, *rules = sys.argv[1:]
+    server = Server(dsn, rules, os.environ.get("JOBFAC_TDS_CAPTURE"))
+    with Listener(server) as listener, Control(server) as control:
+        for part in (listener, control):
+            threading.Thread(target=part.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        ports = {"port": listener.server_address[1], "control": control.server_address[1]}
+        sys.stdout.write(json.dumps(ports) + "\n")
+        sys.stdout.flush()
+        sys.stdin.read()
+        server.cut()
+        listener.shutdown()
+        control.shutdown()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,208 @@
+"""The PostgreSQL connection behind one session: transactions that survive a failed statement, and their errors."""
+
+import contextlib
+from collections.abc import Callable, Generator, Sequence
+from typing import Any
+
+import psycopg
+from psycopg import errors as pg
+
+from tests.tds_server.errors import CancelledError, SqlError, from_postgres
+
+Cursor = psycopg.Cursor[Any]
+STATEMENT = "the statement"  # the savepoint around each statement within a transaction
+POSTGRES_ISOLATION = {"READ UNCOMMITTED": "READ COMMITTED", "SNAPSHOT": "REPEATABLE READ"}
+
+
+class WatchedConnection(psycopg.Connection[Any]):
+    """Looks, while a statement takes long, whether the client still wants its answer; cancels the statement if not."""
+
+    interrupted: Callable[[], bool]
+
+    def wait(self, gen: Any, interval: float = 0.05, timeout: float | None = None) -> Any:
+        return super().wait(self._watched(gen), interval, timeout)
+
+    def _watched(self, gen: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
+        cancelled, ready = False, None
+        while True:
+            try:
+                ready = yield gen.send(ready)
+            except StopIteration as end:
+                return end.value
+            if not ready and not cancelled and self.is_abandoned():
+                self.cancel_safe()
+                cancelled = True
+
+    def is_abandoned(self) -> bool:
+        """Whether the client has cancelled its request or is gone."""
+        try:
+            return self.interrupted()
+        except OSError:  # the client is gone; the session learns of it when it answers
+            return True
+
+
+class Storage:
+    """Runs statements, inside the transaction if there is one.
+
+    PostgreSQL's transaction begins with the first statement. Every later statement has a savepoint of its own, since a
+    failed statement does not end a transaction of SQL Server.
+    """
+
+    def __init__(self, dsn: str, interrupted: Callable[[], bool]) -> None:
+        self.connection = WatchedConnection.connect(dsn, autocommit=True, cursor_factory=psycopg.RawCursor)
+        self.connection.interrupted = interrupted
+        self.spid = self.connection.info.backend_pid
+        self.depth = 0  # @@TRANCOUNT
+        self.isolation = "READ COMMITTED"
+        self.lock_timeout = -1
+        self.ended_by = ""  # how the last transaction ended: COMMIT or ROLLBACK
+        self._begun = False
+        self._saved: set[str] = set()  # the client's savepoints
+        self._constraints: dict[str, str] = {}
+
+    def close(self) -> None:
+        self.connection.close()
+
+    # Statements.
+
+    def run(self, sql: str, arguments: Sequence[Any] = ()) -> Cursor:
+        """Runs one statement; raises SqlError, or CancelledError if the client gave up.
+
+        After an error that ends the transaction there is none any more.
+        """
+        try:
+            if not self.depth:
+                return self.connection.execute(sql, arguments)
+            return self._run_within(sql, arguments)
+        except pg.QueryCanceled:
+            raise CancelledError from None
+        except psycopg.Error as error:
+            raise self._translated(error, sql) from None
+
+    def _run_within(self, sql: str, arguments: Sequence[Any]) -> Cursor:
+        opening = f'SAVEPOINT "{STATEMENT}"' if self._begun else self._begin()
+        try:
+            with self.connection.pipeline():
+                self.connection.execute(opening)
+                cursor = self.connection.execute(sql, arguments)
+                if self._begun:
+                    self.connection.execute(f'RELEASE SAVEPOINT "{STATEMENT}"')
+        except psycopg.Error as error:
+            if isinstance(error, pg.DeadlockDetected | pg.SerializationFailure):
+                self.rollback()
+            elif self._begun:
+                self.connection.execute(f'ROLLBACK TO SAVEPOINT "{STATEMENT}"; RELEASE SAVEPOINT "{STATEMENT}"')
+            elif not self.connection.closed:
+                self.connection.execute("ROLLBACK")
+            raise
+        self._begun = True
+        return cursor
+
+    def _begin(self) -> str:
+        return f"BEGIN ISOLATION LEVEL {POSTGRES_ISOLATION.get(self.isolation, self.isolation)}"
+
+    def _translated(self, error: psycopg.Error, sql: str) -> SqlError:
+        if self.connection.broken:
+            return SqlError(596, "Cannot continue the execution because the session is in the kill state.", 21)
+        name = error.diag.constraint_name
+        key = self._key(name) if isinstance(error, pg.UniqueViolation) and name else ""
+        return from_postgres(error, self.spid, key, sql)
+
+    def _key(self, name: str) -> str:
+        """What a unique index is for: PRIMARY KEY, UNIQUE KEY, or "" for no constraint."""
+        if name not in self._constraints:
+            query = "SELECT contype FROM pg_constraint WHERE conname = $1 AND contype IN ('p', 'u')"
+            found = self.connection.execute(query, [name]).fetchone()
+            self._constraints[name] = "" if found is None else "PRIMARY KEY" if found[0] == "p" else "UNIQUE KEY"
+        return self._constraints[name]
+
+    # Transactions.
+
+    def begin(self) -> None:
+        self.depth += 1
+
+    def commit(self) -> None:
+        """Raises SqlError 3902 where there is none."""
+        if not self.depth:
+            raise SqlError(3902, "The COMMIT TRANSACTION request has no corresponding BEGIN TRANSACTION.")
+        self.depth -= 1
+        if not self.depth:
+            self._finish("COMMIT")
+
+    def rollback(self) -> None:
+        """Ends every level; raises SqlError 3903 where there is none."""
+        if not self.depth:
+            raise SqlError(3903, "The ROLLBACK TRANSACTION request has no corresponding BEGIN TRANSACTION.")
+        self.depth = 0
+        self._finish("ROLLBACK")
+
+    def _finish(self, how: str) -> None:
+        self.ended_by = how
+        begun, self._begun = self._begun, False
+        self._saved.clear()
+        if not begun:
+            return
+        try:
+            self.connection.execute(how)
+        except psycopg.Error as error:
+            raise self._translated(error, how) from None
+        if how == "ROLLBACK" and self.lock_timeout >= 0:  # PostgreSQL has rolled the setting back as well
+            self.run(f"SET lock_timeout = {_lock_timeout(self.lock_timeout)}")
+
+    def save(self, name: str) -> None:
+        """A savepoint of the client's; raises SqlError 628 outside a transaction."""
+        if not self.depth:
+            raise SqlError(628, "Cannot issue SAVE TRANSACTION when there is no active transaction.")
+        if not self._begun:
+            self.connection.execute(self._begin())
+            self._begun = True
+        self.connection.execute(f'SAVEPOINT "{name}"')
+        self._saved.add(name)
+
+    def rollback_to(self, name: str) -> None:
+        """Raises SqlError 6401 for a savepoint that does not exist; the transaction goes on."""
+        if name not in self._saved:
+            raise SqlError(6401, f"Cannot roll back {name}. No transaction or savepoint of that name was found.")
+        self.connection.execute(f'ROLLBACK TO SAVEPOINT "{name}"')
+
+    # Settings and locks.
+
+    def reset(self) -> None:
+        """As new, for the next user of a pooled connection."""
+        if self.depth:
+            self.rollback()
+        self.isolation = "READ COMMITTED"
+        self.set_lock_timeout(-1)
+        self.run("SELECT pg_advisory_unlock_all()")
+
+    def set_lock_timeout(self, milliseconds: int) -> None:
+        """-1 waits without end, 0 does not wait."""
+        if milliseconds != self.lock_timeout:
+            self.run(f"SET lock_timeout = {_lock_timeout(milliseconds)}")
+            self.lock_timeout = milliseconds
+
+    def lock(self, resource: str, shared: bool, whole_session: bool, milliseconds: int) -> int:
+        """An application lock: 0 granted, -1 timed out, -3 was the victim of a deadlock."""
+        if not self.depth and not whole_session:
+            return -999
+        usual = self.lock_timeout
+        suffix = ("" if whole_session else "_xact") + "_lock" + ("_shared" if shared else "")
+        self.set_lock_timeout(milliseconds)
+        try:
+            self.run(f"SELECT pg_advisory{suffix}(hashtextextended($1, 0))", [resource])
+        except SqlError as error:
+            if error.number not in (1222, 1205):
+                raise
+            return -1 if error.number == 1222 else -3
+        finally:
+            with contextlib.suppress(SqlError):
+                self.set_lock_timeout(usual)
+        return 0
+
+    def unlock(self, resource: str) -> bool:
+        """Gives up a session's application lock; whether it was held."""
+        return bool(self.run("SELECT pg_advisory_unlock(hashtextextended($1, 0))", [resource]).fetchone()[0])  # type: ignore[index]
+
+
+def _lock_timeout(milliseconds: int) -> int:
+    return 0 if milliseconds < 0 else max(milliseconds, 1)

@@ -1,0 +1,160 @@
+"""Functions, literals and types of T-SQL, as PostgreSQL has them; what is not here is a function in catalog.sql."""
+
+import sqlglot
+from sqlglot import exp
+
+from tests.tds_server.errors import SqlError
+from tests.tds_server.language.sqltypes import SqlType, parse_type
+
+KEPT = frozenset({
+    "DATEADD", "DATEDIFF", "DATEDIFF_BIG", "DATEPART", "DATENAME", "LEN", "DATALENGTH", "JSON_VALUE", "JSON_QUERY",
+    "ISJSON", "CHARINDEX", "SYSDATETIME", "SYSDATETIMEOFFSET", "GETDATE", "NEWID", "COUNT_BIG", "EOMONTH",
+    "REPLICATE", "PARSENAME", "FORMAT",
+})  # fmt: skip
+"""Functions that keep their names: catalog.sql has them."""
+
+UNITS = {
+    "yy": "year",
+    "yyyy": "year",
+    "qq": "quarter",
+    "mm": "month",
+    "m": "month",
+    "wk": "week",
+    "dd": "day",
+    "d": "day",
+    "hh": "hour",
+    "mi": "minute",
+    "n": "minute",
+    "ss": "second",
+    "s": "second",
+    "ms": "millisecond",
+    "mcs": "microsecond",
+}
+DATE_STYLES = {
+    "23": "YYYY-MM-DD",
+    "108": "HH24:MI:SS",
+    "112": "YYYYMMDD",
+    "120": "YYYY-MM-DD HH24:MI:SS",
+    "121": "YYYY-MM-DD HH24:MI:SS.MS",
+    "126": 'YYYY-MM-DD"T"HH24:MI:SS.MS',
+    "127": 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"',
+}
+WITH_UNIT = frozenset({"DATEADD", "DATEDIFF", "DATEDIFF_BIG", "DATEPART", "DATENAME"})
+
+_INT, _TEXT = parse_type("int"), parse_type("nvarchar(max)")
+SESSION: dict[str, SqlType] = {
+    "@__rowcount": _INT,
+    "@__trancount": _INT,
+    "@__error": _INT,
+    "@__spid": _INT,
+    "@__lock_timeout": _INT,
+    "@__isolation": _INT,
+    "@__version": _TEXT,
+    "@__servername": _TEXT,
+    "@__xact_state": _INT,
+    "@__error_number": _INT,
+    "@__error_message": _TEXT,
+    "@__error_severity": _INT,
+    "@__error_state": _INT,
+    "@__error_line": _INT,
+    "@__error_procedure": _TEXT,
+}
+"""What the session knows, as variables."""
+
+
+def apply(tree: exp.Expr) -> exp.Expr:
+    """The tree with its functions, literals and types replaced."""
+    return tree.transform(_replaced)
+
+
+def _replaced(node: exp.Expr) -> exp.Expr:
+    match node:
+        case exp.National():
+            return exp.Literal.string(node.name)
+        case exp.HexString():
+            return exp.cast(exp.Literal.string(f"\\x{node.name}"), "bytea", dialect="postgres")
+        case exp.Count():
+            if node.args.get("big_int"):
+                return node
+            return _counted(node)
+        case exp.Convert():
+            return _converted(node)
+        case exp.SetOperation():
+            for column in (node.args.get("order") or exp.Order()).find_all(exp.Column):
+                column.set("table", None)  # PostgreSQL orders a union by the names of its columns alone
+        case exp.TryCast():
+            return _attempted(node)
+        case exp.Cast():
+            node.set("to", _type(node.args["to"]))
+        case exp.Like() if not isinstance(node.parent, exp.Escape):
+            return exp.Escape(this=node, expression=exp.Literal.string(""))
+        case exp.Column() if node.name.lower() == "transaction_isolation_level":
+            return exp.Parameter(this=exp.Var(this="__isolation"))
+        case exp.Table() if isinstance(node.this, exp.OpenJSON) and node.this.expressions:
+            return _recordset(node.this, node.alias or "found")
+        case exp.Anonymous():
+            return _anonymous(node)
+    return node
+
+
+def _recordset(node: exp.OpenJSON, name: str) -> exp.Expr:
+    """OPENJSON ... WITH (...), without paths: the members of an array of objects as rows, what is missing as NULL."""
+    if node.args.get("path") or any(column.args.get("path") for column in node.expressions):
+        raise SqlError(102, "OPENJSON with paths is not played here.", 15)
+    columns = ", ".join(f"{column.name} {_type(column.args['kind']).sql('postgres')}" for column in node.expressions)
+    text = f"SELECT 1 FROM jsonb_to_recordset(NULL::jsonb) AS {name}({columns})"
+    found: exp.Expr = sqlglot.parse_one(text, read="postgres").args["from_"].this
+    null = found.find(exp.Null)
+    assert null is not None
+    null.replace(node.this)
+    return found
+
+
+def _type(declared: exp.DataType) -> exp.DataType:
+    """The type of a conversion, in which a text without a size has 30 characters."""
+    kind = parse_type(declared.sql("tsql"))
+    if kind.name in ("varchar", "nvarchar") and not kind.sizes:
+        kind = kind._replace(sizes=("30",))
+    return exp.DataType.build(kind.postgres, dialect="postgres")
+
+
+def _converted(node: exp.Convert) -> exp.Expr:
+    """CONVERT, to a text in one of the known styles of a date."""
+    style = node.args.get("style")
+    if style and style.name in DATE_STYLES:
+        style_format = exp.Literal.string(DATE_STYLES[style.name])
+        return exp.Anonymous(this="TO_CHAR", expressions=[node.expression, style_format])
+    return exp.Cast(this=node.expression, to=_type(node.this))
+
+
+def _counted(node: exp.Count) -> exp.Expr:
+    """COUNT is an INT."""
+    if isinstance(node.parent, exp.Window) or node.meta.get("counted"):
+        return node
+    node.meta["counted"] = True
+    return exp.cast(node, "int", dialect="postgres")
+
+
+def _attempted(node: exp.TryCast) -> exp.Expr:
+    """TRY_CAST: NULL for what cannot be converted."""
+    target = _type(node.args["to"])
+    text = exp.cast(node.this, "text", dialect="postgres")
+    valid = exp.func("pg_input_is_valid", text, exp.Literal.string(target.sql("postgres")))
+    return exp.Cast(this=exp.Case(ifs=[exp.If(this=valid, true=text.copy())]), to=target)
+
+
+def _anonymous(node: exp.Anonymous) -> exp.Expr:
+    name = node.name.upper()
+    if name in ("JSON_VALUE", "JSON_QUERY"):  # PostgreSQL's own would be taken, which writes booleans as t and f
+        node.set("this", f"dbo.{name.lower()}")
+        return node
+    if name == "COUNT_BIG":
+        return exp.Count(this=node.expressions[0] if node.expressions else exp.Star(), big_int=True)
+    if name in WITH_UNIT:
+        unit = node.expressions[0]
+        if not isinstance(unit, exp.Literal):
+            word = unit.name.lower()
+            unit.replace(exp.Literal.string(UNITS.get(word, word)))  # in place: what stands inside is looked at too
+    if f"@__{name.lower()}" in SESSION:
+        return exp.Parameter(this=exp.Var(this=f"__{name.lower()}"))
+    return node

@@ -1,0 +1,60 @@
+"""One answer, token by token, as its statements give results."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from tests.tds_server.errors import SqlError
+from tests.tds_server.wire import tokens
+from tests.tds_server.wire.values import Column
+
+DONE_SIZE = 13
+
+
+class Answer:
+    """What a request is answered; every end of a statement says that more follows, until ``finish``."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._ends = tokens.DONE
+        self.failed = False
+
+    def within_procedure(self) -> None:
+        """The statements that follow are those of a call."""
+        self._ends = tokens.DONE_IN_PROCEDURE
+        self.failed = False
+
+    def add(self, token: bytes) -> None:
+        self._parts.append(token)
+
+    def rows(self, columns: Sequence[Column], rows: Sequence[Sequence[Any]], counted: bool) -> None:
+        self._parts += [tokens.columns(columns), tokens.rows(columns, rows)]
+        self._parts.append(tokens.done(self._ends, tokens.MORE, len(rows) if counted else None))
+
+    def count(self, affected: int) -> None:
+        self._parts.append(tokens.done(self._ends, tokens.MORE, affected))
+
+    def error(self, error: SqlError) -> None:
+        self.failed = True
+        self._parts.append(tokens.error(error.number, str(error), error.severity, error.state))
+        self._parts.append(tokens.done(self._ends, tokens.MORE | tokens.ERROR))
+
+    def end_call(self, status: int) -> None:
+        """The end of one call of a procedure."""
+        self._parts.insert(self._status_position(), tokens.return_status(status))
+        self._parts.append(tokens.done(tokens.DONE_PROCEDURE, tokens.MORE | (tokens.ERROR if self.failed else 0)))
+
+    def _status_position(self) -> int:
+        """The status stands before the values that the call gives back."""
+        position = len(self._parts)
+        while position and self._parts[position - 1][:1] in (b"\xac", b"\xe3"):
+            position -= 1
+        return position
+
+    def finish(self) -> bytes:
+        """The whole answer; its last token says that nothing more follows."""
+        last = self._parts[-1] if self._parts else b""
+        if len(last) == DONE_SIZE and last[0] in (tokens.DONE, tokens.DONE_PROCEDURE):
+            self._parts[-1] = bytes([last[0], last[1] & ~tokens.MORE]) + last[2:]
+        else:
+            self._parts.append(tokens.done(tokens.DONE))
+        return b"".join(self._parts)

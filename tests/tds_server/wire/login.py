@@ -1,0 +1,82 @@
+"""From the first byte to a session: encryption is agreed on, the login is read and answered."""
+
+from dataclasses import dataclass
+
+from pysqlbridge.certificate import Certificate, server_context
+from pysqlbridge.tds import (
+    DEFAULT_PACKET_SIZE,
+    Encryption,
+    Login7,
+    Prelogin,
+    TlsTunnel,
+    Version,
+    login_response,
+    server_response,
+)
+from pysqlbridge.tds.login import deobfuscate_password
+
+from tests.tds_server.wire import tokens
+from tests.tds_server.wire.transport import ANSWER, LOGIN, PRELOGIN, Transport
+
+VERSION = Version(major=16, minor=0, build=4165, subbuild=4)  # SQL Server 2022
+USER, PASSWORD = "sa", "Passw0rd!"
+
+
+@dataclass(frozen=True)
+class Login:
+    """Who logged in: ``process`` is the client's process id."""
+
+    user: str
+    password: str
+    program: str
+    database: str
+    packet_size: int
+    process: int
+
+
+def receive(transport: Transport, certificate: Certificate) -> Login:
+    """Answers the prelogin, runs the TLS handshake and reads the login; raises ConnectionError for anything else.
+
+    Without encryption only the login goes through the tunnel, and the session after it is in the clear.
+    """
+    message = transport.read()
+    if message.type != PRELOGIN:
+        raise ConnectionError("the client did not begin with a prelogin")
+    asked = Prelogin.parse(message.payload)
+    encrypted = asked.encryption in (Encryption.ON, Encryption.REQUIRED)
+    agreed = Encryption.ON if encrypted else Encryption.OFF
+    transport.write(ANSWER, server_response(version=VERSION, encryption=agreed, asked=asked).build())
+    tunnel = TlsTunnel(server_context(certificate))
+    while not tunnel.handshake_complete:
+        if records := tunnel.advance_handshake(transport.read().payload):
+            transport.write(PRELOGIN, records)
+    transport.enter(tunnel)
+    message = transport.read()
+    if message.type != LOGIN:
+        raise ConnectionError("the client did not log in after the handshake")
+    if not encrypted:
+        transport.leave_tunnel()
+    login = Login7.parse(message.payload)
+    password = deobfuscate_password(login.password)
+    return Login(
+        user=login.user_name,
+        password=password,
+        program=login.app_name,
+        database=login.database,
+        packet_size=login.packet_size or DEFAULT_PACKET_SIZE,
+        process=login.client_pid,
+    )
+
+
+def accept(transport: Transport, database: str, packet_size: int) -> None:
+    """Tells the client that it is in."""
+    version = (VERSION.major, VERSION.minor, VERSION.build)
+    transport.write(
+        ANSWER, login_response(version=version, server_name="testserver", database=database, packet_size=packet_size)
+    )
+    transport.packet_size = packet_size
+
+
+def refuse(transport: Transport, number: int, message: str) -> None:
+    """Tells the client why it is not."""
+    transport.write(ANSWER, tokens.error(number, message, severity=14) + tokens.done(tokens.DONE, tokens.ERROR))

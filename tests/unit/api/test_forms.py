@@ -1,0 +1,96 @@
+"""The forms of the API: the guard, the limit on failures, the document, the models."""
+
+import json
+import re
+
+import pytest
+from starlette.datastructures import Headers
+
+from jobfac.api import TABLE, models, openapi
+from jobfac.api.auth import FailedLogins
+from jobfac.api.examples import EXAMPLES
+from jobfac.api.guard import LOOPBACK, refusal
+from jobfac.api.live import queries
+from jobfac.api.live.streams import event
+from jobfac.api.resources.output import Reader
+from jobfac.store import runs
+from jobfac.store.output import Piece
+
+
+def test_a_run_is_described_as_it_is_shown() -> None:
+    assert tuple(models.Run.model_fields) == runs.reading.PUBLIC
+
+
+@pytest.mark.parametrize("name", [name for name in EXAMPLES if hasattr(models, name)])
+def test_the_examples_are_what_they_are_examples_of(name: str) -> None:
+    getattr(models, name).model_validate_json(json.dumps(EXAMPLES[name]))
+
+
+def test_the_document_has_every_call_with_its_errors() -> None:
+    document = openapi.document(TABLE)
+    for call in TABLE:
+        operation = document["paths"][re.sub(r":\w+}", "}", call.path)][call.method.lower()]
+        assert operation["security"] == ([] if call.role is None else [{"key": []}])
+        if call.role is not None:
+            assert {"401", "403", "429", "503"} <= operation["responses"].keys()
+    references = set(re.findall(r'"#/components/(\w+)/(\w+)"', json.dumps(document)))
+    assert {name for kind, name in references if kind == "schemas"} <= document["components"]["schemas"].keys()
+    assert {name for kind, name in references if kind == "responses"} <= document["components"]["responses"].keys()
+    names = [operation["operationId"] for path in document["paths"].values() for operation in path.values()]
+    assert len(names) == len(set(names))
+
+
+def test_failed_logins_are_counted_by_key_prefix_and_forgotten() -> None:
+    failures = FailedLogins(limit=2, window=60.0)
+    failures.note("a", 0.0)
+    assert failures.wait("a", 1.0) == 0.0
+    failures.note("a", 10.0)
+    assert failures.wait("a", 20.0) == 40.0
+    assert failures.wait("b", 20.0) == 0.0
+    assert failures.wait("a", 61.0) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "status"),
+    [
+        ("GET", {"host": "localhost:8420"}, None),
+        ("POST", {"host": "127.0.0.1:8420", "authorization": "Bearer x"}, None),
+        ("POST", {"host": "127.0.0.1:8420", "origin": "http://127.0.0.1:8420", "cookie": "x"}, None),
+        ("GET", {"host": "127.0.0.1:8420", "cookie": "x"}, None),
+        ("POST", {"host": "127.0.0.1:8420", "cookie": "x"}, 403),
+        ("POST", {"host": "127.0.0.1:8420", "cookie": "x", "authorization": "Basic eDp5"}, 403),
+        ("POST", {"host": "127.0.0.1:8420", "cookie": "x", "authorization": "bearer k"}, None),
+        ("GET", {"host": "127.0.0.1:8420", "origin": "http://127.0.0.1:9999"}, 403),
+        ("GET", {"host": "127.0.0.1:8420", "origin": "null"}, 403),
+        ("GET", {"host": "rebound.example:8420", "origin": "http://rebound.example:8420"}, 421),
+        ("GET", {}, 421),
+        ("GET", {"host": "[::1"}, 421),
+    ],
+)
+def test_the_guard(method: str, headers: dict[str, str], status: int | None) -> None:
+    found = refusal(method, Headers(headers), LOOPBACK)
+    assert (found and found.status) == status
+
+
+def test_characters_that_are_cut_wait_for_their_other_half() -> None:
+    reader = Reader(1, 1, False, "utf-8", {"stdout": 0, "stderr": 0})
+    text = "aä€😀".encode()
+    told = ""
+    for offset in range(len(text)):
+        told += reader.decode(Piece("stdout", offset, text[offset : offset + 1], 0, None))
+        assert reader.position() == f"1:{len(told.encode())}:0"
+    assert told == "aä€😀"
+    assert reader.decode(Piece("stdout", 10, b"\xe2", 0, None)) == ""
+    assert reader.decode(Piece("stdout", 20, b"z", 9, None)) == "\ufffdz"  # a half character, and then a cut
+    assert reader.rest("stdout") == ""
+
+
+def test_an_event_is_one_line_of_data() -> None:
+    assert event("run", {"text": "a\nb"}, 7) == b'id: 7\nevent: run\ndata: {"text": "a\\nb"}\n\n'
+
+
+@pytest.mark.parametrize("number", [0, 1, 2, 3, 200, queries.BATCH, queries.BATCH + 1, 3 * queries.BATCH])
+def test_ids_go_into_statements_in_few_lengths(number: int) -> None:
+    batches = list(queries.batches(range(number)))
+    assert {one for batch in batches for one in batch} == set(range(number))
+    assert all(len(batch).bit_count() == 1 and len(batch) <= queries.BATCH for batch in batches)

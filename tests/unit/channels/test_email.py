@@ -1,0 +1,170 @@
+"""Email and apprise, and the text that both send."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiosmtpd.smtp import AuthResult
+
+from jobfac.channels import DeliveryError, Message, deliver, render
+from jobfac.definitions import Recipient
+from jobfac.settings import Settings, SettingsError, load
+from tests.support.receivers import Mailbox, mailbox, part, receiving
+
+BODY = {
+    "id": 7, "job": "orders-export", "state": "failed", "attempt": 2, "exit_code": 3, "worker": "w1", "detail": None,
+    "reason": "exit code 3", "exit_message": "<no> & 'rows'", "arguments": ["--full"], "event": "failed",
+}  # fmt: skip
+MESSAGE = Message("7.2.failed.abc", "failed", BODY, "line 1\n<b>last</b> line: $HOME Ärger\n")
+TO = Recipient.model_validate({"email": ["ops@example.org"]})
+
+
+APPRISE = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
+"""The library looks for a module that newer Pythons do not have."""
+
+
+@pytest.fixture
+def box() -> Iterator[Mailbox]:
+    with mailbox() as made:
+        yield made
+
+
+def through(box: Mailbox, **more: Any) -> Settings:
+    given = {"smtp_tls": "none", "smtp_from": "jobfac@factory.example", **more}
+    return Settings(smtp_host="127.0.0.1", smtp_port=box.port, **given)
+
+
+def failure(settings: Settings, to: Recipient = TO) -> str:
+    with pytest.raises(DeliveryError) as caught:
+        deliver(MESSAGE, to, settings)
+    return str(caught.value)
+
+
+def test_a_mail_has_text_html_and_the_end_of_the_output(box: Mailbox) -> None:
+    deliver(MESSAGE, TO, through(box))
+    (mail,) = box.mails
+    assert mail["Subject"] == "[jobfac] orders-export failed: exit code 3"
+    assert (mail["From"], mail["To"]) == ("jobfac@factory.example", "ops@example.org")
+    assert (mail["JobFac-Id"], mail["Message-ID"]) == ("7.2.failed.abc", "<7.2.failed.abc@factory.example>")
+    text = part(mail, "plain")
+    assert "job orders-export, run 7" in text
+    assert "exit_code     3" in text
+    assert "exit_message  <no> & 'rows'" in text
+    assert MESSAGE.output in text
+    page = part(mail, "html")
+    assert "<tr><th>exit_message</th><td>&lt;no&gt; &amp; &#x27;rows&#x27;</td></tr>" in page
+    assert "&lt;b&gt;last&lt;/b&gt; line: $HOME Ärger" in page
+
+
+def test_a_mail_that_comes_again_has_the_same_id(box: Mailbox) -> None:
+    for _ in range(2):
+        deliver(MESSAGE, TO, through(box))
+    assert len({mail["Message-ID"] for mail in box.mails}) == 1
+
+
+def test_no_line_end_gets_into_the_header(box: Mailbox) -> None:
+    reason = "two\r\nBcc: all@example.org\nlines"
+    deliver(Message("x", "failed", {**BODY, "reason": reason}), TO, through(box))
+    assert box.mails[0]["Subject"] == "[jobfac] orders-export failed: two Bcc: all@example.org lines"
+    assert box.mails[0]["Bcc"] is None
+
+
+def test_a_refused_address_is_told(box: Mailbox) -> None:
+    box.answer = lambda address: "550 no such mailbox"
+    assert failure(through(box)) == f"127.0.0.1:{box.port} refused ops@example.org: 550 no such mailbox"
+
+
+def test_a_server_that_is_away_or_unknown(box: Mailbox) -> None:
+    assert failure(Settings()) == "no mail server is known; set JOBFAC_SMTP_HOST where the scheduler runs"
+    settings = through(box)
+    box.close()
+    assert "cannot be used" in failure(settings)
+
+
+def test_mail_goes_in_the_clear_only_where_that_is_asked_for(box: Mailbox) -> None:
+    assert "offers no STARTTLS; set smtp_tls to none" in failure(through(box, smtp_tls="starttls"))
+    assert "cannot be used" in failure(through(box, smtp_tls="tls"))
+    assert box.mails == []
+
+
+def test_it_logs_in_and_tells_no_password(tmp_path: Path) -> None:
+    def check(server: Any, session: Any, envelope: Any, mechanism: str, data: Any) -> AuthResult:
+        return AuthResult(success=(data.login, data.password) == (b"me", b"s3cret"), handled=False)
+
+    (tmp_path / "password").write_text("s3cret\n")
+    with mailbox(authenticator=check, auth_require_tls=False) as box:
+        told = failure(through(box, smtp_user="me", smtp_password="wrong-one"))
+        assert "does not let smtp_user 'me' in (535)" in told
+        assert "wrong-one" not in told
+        deliver(MESSAGE, TO, through(box, smtp_user="me", smtp_password=f"file:{tmp_path}/password"))
+        assert len(box.mails) == 1
+
+
+def test_templates_can_be_replaced_one_by_one(box: Mailbox, tmp_path: Path) -> None:
+    (tmp_path / "subject.txt").write_text("$$ ${job}/$run: $state\n")
+    (tmp_path / "body.html").write_text("<p>$exit_message $arguments</p>")
+    deliver(MESSAGE, TO, through(box, templates=str(tmp_path)))
+    (mail,) = box.mails
+    assert mail["Subject"] == "$ orders-export/7: failed"
+    assert part(mail, "html").strip() == "<p>&lt;no&gt; &amp; &#x27;rows&#x27; [&quot;--full&quot;]</p>"
+    assert "exit_code     3" in part(mail, "plain")
+
+
+@pytest.mark.parametrize(
+    ("template", "told"), [("$nothing", r"has \$nothing; it may have \$about, "), ("$", "cannot be used")]
+)
+def test_a_template_that_is_wrong_is_named(template: str, told: str, tmp_path: Path) -> None:
+    (tmp_path / "body.txt").write_text(template)
+    with pytest.raises(DeliveryError, match=rf"the template {tmp_path}/body\.txt {told}"):
+        render.text(MESSAGE, str(tmp_path))
+
+
+def test_there_is_a_sentence_for_every_event_but_finished() -> None:
+    from typing import get_args
+
+    from jobfac.definitions.notices import Event
+
+    assert set(render.SENTENCES) == set(get_args(Event)) - {"finished"}
+
+
+def test_what_was_missed_reads_well() -> None:
+    body = {"job": "nightly", "schedule": "1", "since": "a", "until": "b", "event": "missed", "detail": "why"}
+    text = render.text(Message("news1.missed.x", "missed", body), "")
+    assert text.startswith("nightly missed its time: why\n\njob nightly\n")
+
+
+@APPRISE
+def test_apprise_sends_title_and_text() -> None:
+    with receiving() as receiver:
+        to = Recipient.model_validate({"apprise": f"json://127.0.0.1:{receiver.port}/hook"})
+        deliver(MESSAGE, to, Settings())
+        (post,) = receiver.posts
+        assert post.path == "/hook"
+        assert b"[jobfac] orders-export failed: exit code 3" in post.body
+        assert b"7.2.failed.abc" in post.body
+        receiver.answer = lambda post: 500
+        assert failure(Settings(), to) == "the service behind json:// did not take the message"
+
+
+@APPRISE
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("nosuch://token", "nosuch:// is not among the allowed services; add it to apprise_schemes"),
+        ("gotify://host", "apprise cannot use this gotify:// URL"),
+        ("json://169.254.169.254/", "link-local or metadata address"),
+        ("jsons://[fe80::1]/", "link-local or metadata address"),
+    ],
+)
+def test_an_apprise_url_that_cannot_be_used(url: str, told: str) -> None:
+    assert told in failure(Settings(), Recipient.model_validate({"apprise": url}))
+
+
+def test_settings_of_notifications_are_checked() -> None:
+    assert load({"JOBFAC_WEBHOOK_ALLOW_LOCAL": "yes"}).webhook_allow_local is True
+    assert load({"JOBFAC_WEBHOOK_ALLOW_LOCAL": "false"}).webhook_allow_local is False
+    with pytest.raises(SettingsError, match="JOBFAC_WEBHOOK_ALLOW_LOCAL must be true or false, not 'maybe'"):
+        load({"JOBFAC_WEBHOOK_ALLOW_LOCAL": "maybe"})
+    with pytest.raises(SettingsError, match="JOBFAC_SMTP_TLS must be starttls, tls or none, not 'ssl'"):
+        load({"JOBFAC_SMTP_TLS": "ssl"})

@@ -1,0 +1,30 @@
+"""The list of commands: quick because nothing is imported for it, and true to what it lists."""
+
+import subprocess
+import sys
+
+import pytest
+
+from jobfac.cli import COMMANDS, app
+from jobfac.cli.listing import Listed
+
+HEAVY = {"sqlalchemy", "pydantic", "alembic", "starlette", "rich", "httpx", "holidays", "ruamel"}
+
+
+def test_the_list_of_commands_imports_nothing_heavy() -> None:
+    program = """
+import sys
+from jobfac.cli import app
+app.act(["--help"])
+print(*{name.partition(".")[0] for name in sys.modules}, file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "Start a job" in done.stdout
+    assert not HEAVY & set(done.stderr.split())
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_line_of_the_list_says_what_the_command_says(name: str) -> None:
+    listed = app.commands[name]
+    assert isinstance(listed, Listed)
+    assert (listed.load().help or "").startswith(COMMANDS[name][1].rstrip("."))

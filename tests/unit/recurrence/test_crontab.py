@@ -1,0 +1,202 @@
+"""Crontabs become definitions that are due when cron would start them."""
+
+import json
+import subprocess
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobfac.definitions.models import Job
+from jobfac.definitions.schedule import Schedule
+from jobfac.importers.crontab import from_crontab
+from jobfac.recurrence import due_times
+from tests.unit.recurrence.previews import written
+from tests.unit.recurrence.reference import due_in
+
+# The tables that Debian packages put into /etc/cron.d and /etc/crontab: their times and users, commands cut short.
+DEBIAN = {
+    "e2scrub_all": """
+        30 3 * * 0 root test -e /run/systemd/system || SERVICE_MODE=1 /usr/libexec/e2fsprogs/e2scrub_all_cron
+        10 3 * * * root test -e /run/systemd/system || SERVICE_MODE=1 /sbin/e2scrub_all -A -r
+        """,
+    "sysstat": """
+        PATH=/usr/lib/sysstat:/usr/sbin:/usr/bin:/sbin:/bin
+        # every ten minutes, at odd ones
+        5-55/10 * * * * root command -v debian-sa1 > /dev/null && debian-sa1 1 1
+        59 23 * * * root command -v debian-sa1 > /dev/null && debian-sa1 60 2
+        """,
+    "php": """
+        09,39 *\t* * *     root   [ -x /usr/lib/php/sessionclean ] && /usr/lib/php/sessionclean
+        """,
+    "anacron": """
+        SHELL=/bin/sh
+        PATH=/usr/local/sbin:/usr/local/bin:/sbin:/bin:/usr/sbin:/usr/bin
+
+        30 7-23 * * *\troot\t[ -x /etc/init.d/anacron ] && /usr/sbin/invoke-rc.d anacron start >/dev/null
+        """,
+    "popularity-contest": """
+        SHELL=/bin/sh
+        52 19 * * *   root    test -x /etc/cron.daily/popularity-contest && /etc/cron.daily/popularity-contest --crond
+        """,
+    "mdadm": """
+        57 0 * * 0 root if [ -x /usr/share/mdadm/checkarray ] && [ $(date +\\%d) -le 7 ]; then checkarray --cron; fi
+        """,
+    "certbot": """
+        0 */12 * * * root test -x /usr/bin/certbot -a \\! -d /run/systemd/system && certbot -q renew
+        """,
+    "zfsutils": """
+        24 0 1-7 * * root if [ $(date +\\%w) -eq 0 ]; then /usr/lib/zfs-linux/trim; fi
+        24 0 8-14 * 0 root /usr/lib/zfs-linux/scrub
+        """,
+    "crontab": """
+        17 *    * * *   root    cd / && run-parts --report /etc/cron.hourly
+        25 6    * * *   root    test -x /usr/sbin/anacron || { cd / && run-parts --report /etc/cron.daily; }
+        47 6    * * 7   root    test -x /usr/sbin/anacron || { cd / && run-parts --report /etc/cron.weekly; }
+        52 6    1 * *   root    test -x /usr/sbin/anacron || { cd / && run-parts --report /etc/cron.monthly; }
+        """,
+    "munin": """
+        MAILTO=root
+        */5 * * * *     munin if [ -x /usr/bin/munin-cron ]; then /usr/bin/munin-cron; fi
+        14 10 * jan-jun mon-fri,sun munin /usr/share/munin/munin-limits --force
+        """,
+}
+CRON_LINES = [
+    (name, line) for name, table in DEBIAN.items() for line in table.splitlines() if line.strip()[:1] in "0123456789*"
+]
+BERLIN = "Europe/Berlin"
+RAN = json.loads(Path(__file__).with_name("debian_cron.json").read_text())
+"""What Debian's own cron (3.0pl1-197) ran in Berlin, with a clock that its sleeping moved on: from 22:00 to 04:00 UTC
+when the clocks changed in 2027, and on which days of June and July. Minutes that are jumped over are one time here."""
+
+
+def read(
+    text: str, system: bool = False, filename: str = "table", timezone: str = "UTC"
+) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    return from_crontab(text, system=system, filename=filename, timezone=timezone)
+
+
+@pytest.mark.parametrize("name", DEBIAN)
+def test_debian_tables_start_when_cron_would_start_them(name: str) -> None:
+    jobs, _ = read(DEBIAN[name], system=True, filename=f"/etc/cron.d/{name}", timezone=BERLIN)
+    lines = [line.split(maxsplit=6) for table, line in CRON_LINES if table == name and line.strip()]
+    assert len(jobs) == len(lines)
+    for (job_id, body), (*fields, user, command) in zip(jobs.items(), lines, strict=True):
+        job = Job.model_validate(body)
+        assert job_id.startswith(name)
+        assert (job.user, job.command) == (user, (command.replace("\\%", "%").strip(),))
+        (schedule,) = job.schedules
+        by_cron = Schedule(cron=" ".join(fields), timezone=BERLIN)
+        for month, day in ((3, 28), (10, 31), (6, 6)):
+            start = datetime(2027, month, day, tzinfo=UTC) - timedelta(days=4)
+            end = start + timedelta(days=8)
+            assert list(due_times(schedule, start, end)) == due_in(by_cron, start, end)
+
+
+def times_of(line: str, *spans: tuple[str, str]) -> list[datetime]:
+    (job,) = read(f"{line} job", timezone=BERLIN)[0].values()
+    (schedule,) = Job.model_validate(job).schedules
+    edges = [[datetime.fromisoformat(f"2027-{edge}+00:00") for edge in span] for span in spans]
+    return [due for after, until in edges for due in due_times(schedule, after, until)]
+
+
+@pytest.mark.parametrize("line", RAN["clocks"])
+def test_the_clocks_change_as_in_debians_cron(line: str) -> None:
+    found = times_of(line, ("03-27T21:59", "03-28T03:59"), ("10-30T21:59", "10-31T03:59"))
+    assert written(found, BERLIN) == RAN["clocks"][line]
+
+
+@pytest.mark.parametrize("line", RAN["days"])
+def test_the_days_are_those_of_debians_cron(line: str) -> None:
+    assert " ".join(f"{due:%m-%d}" for due in times_of(line, ("05-31T22:00", "07-31T22:00"))) == RAN["days"][line]
+
+
+def test_variables_hold_for_the_lines_below_them() -> None:
+    jobs, warnings = read(
+        """
+0 1 * * * first
+FOO = bar baz
+"QUOTED"='a "b" '
+SHELL=/bin/bash
+HOME=/srv/data
+CRON_TZ=Asia/Kathmandu
+RANDOM_DELAY=20
+0 2 * * * second # no comment for cron
+"""
+    )
+    assert warnings == []
+    assert jobs["table-1"] == {
+        "command": "first",
+        "shell": True,
+        "schedules": [{"cron": "0 1 * * *", "timezone": "UTC"}],
+    }
+    assert jobs["table-2"] == {
+        "command": ["/bin/bash", "-c", "second # no comment for cron"],
+        "directory": "/srv/data",
+        "environment": {"FOO": "bar baz", "QUOTED": 'a "b" ', "HOME": "/srv/data"},
+        "schedules": [{"cron": "0 2 * * *", "timezone": "Asia/Kathmandu", "jitter": "20m"}],
+    }
+    assert all(Job.model_validate(job) for job in jobs.values())
+
+
+def test_mail_goes_to_addresses_on_failure() -> None:
+    jobs, warnings = read('MAILTO=ops@example.org, root\n@daily job\nMAILTO=""\n@hourly other')
+    assert jobs["table-1"]["notify"][0]["to"] == {"email": ["ops@example.org"]}
+    assert "notify" not in jobs["table-2"]
+    assert warnings == [
+        "table, line 1: MAILTO=root is a mailbox on that machine; name an address under 'notify'",
+        "table, line 1: cron mails all output to MAILTO; the jobs below send mail when they fail",
+    ]
+    assert all(Job.model_validate(job) for job in jobs.values())
+
+
+def test_text_after_a_percent_sign_is_input() -> None:
+    jobs, warnings = read(r"0 9 * * * mail -s 'at 100\%' me%Hello,%END%it is 100\%.")
+    assert jobs["table"]["command"] == "{ mail -s 'at 100%' me\n} <<'END_'\nHello,\nEND\nit is 100%.\nEND_\n"
+    assert warnings == ["table, line 1: the text after % became a here-document of the command"]
+
+
+def test_input_reaches_the_program(tmp_path: Path) -> None:
+    jobs, _ = read(f"* * * * * cat > {tmp_path}/got && cat%one%$HOME `two`%")
+    subprocess.run(jobs["table"]["command"], shell=True, check=True, stdin=subprocess.DEVNULL)
+    assert (tmp_path / "got").read_text() == "one\n$HOME `two`\n\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "warning"),
+    [
+        (
+            "@reboot sync",
+            "@reboot has no counterpart, since no job belongs to a machine's start; the line was left out",
+        ),
+        ("0 25 * * * x", "the schedule "),
+        ("0 1 * * *", "'0 1 * * *' is too short: it needs times and command; the line was left out"),
+        ("@fortnightly x", "the schedule "),
+        ("RANDOM_DELAY=soon", "RANDOM_DELAY=soon is not a number of minutes; the line was left out"),
+        ("MAILFROM=cron@example.org", "MAILFROM has no counterpart; how mail is sent is a setting"),
+    ],
+)
+def test_what_cannot_be_taken_over_is_a_warning_with_its_line(line: str, warning: str) -> None:
+    jobs, warnings = read(f"# a table\n\n{line}\n")
+    assert jobs == {}
+    assert len(warnings) == 1
+    assert warnings[0].startswith(f"table, line 3: {warning}")
+
+
+def test_a_command_relative_to_home_is_warned_about() -> None:
+    jobs, warnings = read("0 1 * * * bin/backup --all\nHOME=/srv\n0 2 * * * bin/other\n", filename="my jobs.tab")
+    assert list(jobs) == ["my-jobs.tab-1", "my-jobs.tab-2"]
+    assert warnings == [
+        "my jobs.tab, line 1: cron looks for this command in the user's home; give the job a 'directory'"
+    ]
+
+
+def test_a_system_line_without_a_user() -> None:
+    assert read("@daily command", system=True)[1] == [
+        "table, line 1: '@daily command' is too short: it needs times, user and command; the line was left out"
+    ]
+
+
+def test_an_empty_table() -> None:
+    assert read("\n# nothing\n") == ({}, [])

@@ -1,0 +1,29 @@
+"""Twelve months of due times of forty schedules: the files, their independent sources and jobfac agree."""
+
+import json
+
+import pytest
+
+from jobfac.definitions.schedule import Schedule
+from jobfac.recurrence import due_times, explain
+from tests.unit.recurrence.previews import PREVIEWS, Preview, expected, path, written, year_of
+
+CASES = [pytest.param(zone, preview, id=preview.name) for zone, found in PREVIEWS.items() for preview in found]
+
+
+def test_there_are_forty_in_six_zones() -> None:
+    assert len(CASES) == 40
+    assert len(PREVIEWS) == 6
+    for zone, previews in PREVIEWS.items():
+        assert list(json.loads(path(zone).read_text())) == [preview.name for preview in previews]
+
+
+@pytest.mark.parametrize(("zone", "preview"), CASES)
+def test_a_year(zone: str, preview: Preview) -> None:
+    lines = json.loads(path(zone).read_text())[preview.name]
+    schedule = Schedule.model_validate({**preview.schedule, "timezone": zone})
+    after, until = year_of(zone)
+    assert written(due_times(schedule, after, until), zone) == lines
+    assert expected(preview, zone) == lines
+    firing = (candidate.due_at for candidate in explain(schedule, after, 20_000) if candidate.fires)
+    assert written((due for due in firing if due <= until), zone) == lines

@@ -1,0 +1,173 @@
+"""Pictures and simulations of sequences, and the references of their arguments."""
+
+import json
+import re
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from jobfac import definitions as d
+from jobfac.cli.commands.sequences import app
+from jobfac.cli.common import NOT_FOUND, USAGE, Failure
+from jobfac.store.sequences import graph
+from jobfac.store.sequences.references import UnknownReference, fill
+
+JOBS = {job: {"command": ["true"]} for job in ("a", "b", "b.c")}
+CLOSE = {
+    "steps": [
+        {"name": "extract", "jobs": ["a", "b"], "on_failure": {"step": "alert"}, "on_mixed": {"step": "extract"}},
+        {"name": "inform", "jobs": ["b"], "proceed": "at_once"},
+        {"name": "x.y", "jobs": ["b.c"], "start_if": {"times": {"hours": [3]}, "otherwise": "end"}},
+        {"name": "alert", "jobs": ["b"], "on_success": "end_failed"},
+    ]
+}
+LOADED = d.from_data({"jobs": {**JOBS, "close": CLOSE}}).jobs["close"]
+assert isinstance(LOADED, d.Sequence)
+SEQUENCE = LOADED
+
+
+def reported(step: str, job: str) -> dict[str, Any] | None:
+    outputs: dict[str, dict[str, Any]] = {
+        "a": {"rows": 12, "file": "x.csv", "list": [1, "ä"], "in.side": True},
+        "b.c": {"rows": "3"},
+    }
+    return outputs.get(job)
+
+
+@pytest.mark.parametrize(
+    ("text", "filled"),
+    [
+        ("${steps.extract.a.outputs.rows}", "12"),
+        ("<${steps.extract.a.outputs.file}> ${steps.extract.a.outputs.rows}", "<x.csv> 12"),
+        ("${steps.extract.a.outputs.list}", '[1, "ä"]'),
+        ("${steps.extract.a.outputs.in.side}", "true"),
+        ("${steps.x.y.b.c.outputs.rows}", "3"),
+        ("${HOME} $steps {steps.x} ${step.a}", "${HOME} $steps {steps.x} ${step.a}"),
+        ("", ""),
+    ],
+)
+def test_references_are_replaced(text: str, filled: str) -> None:
+    assert fill(text, SEQUENCE, reported) == filled
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("${steps.extract.b.outputs.rows}", "job 'b' of step 'extract' has not ended before"),
+        ("${steps.extract.a.outputs.lines}", "reported only 'rows', 'file', 'list', 'in.side'"),
+        ("${steps.extract.a.outputs.}", "must be steps.STEP.JOB.outputs.KEY"),
+        ("${steps.extract.a.rows}", "must be steps.STEP.JOB.outputs.KEY"),
+        ("${steps.nowhere.a.outputs.rows}", "must be steps.STEP.JOB.outputs.KEY"),
+    ],
+)
+def test_an_unknown_reference_is_named(text: str, words: str) -> None:
+    with pytest.raises(UnknownReference, match=re.escape(words)) as caught:
+        fill(text, SEQUENCE, reported)
+    assert text in str(caught.value)
+
+
+def test_what_was_filled_in_is_not_filled_again() -> None:
+    tricky = {"rows": "${steps.extract.a.outputs.rows}"}
+    assert fill("${steps.extract.a.outputs.rows}", SEQUENCE, lambda step, job: tricky) == tricky["rows"]
+
+
+def test_edges_join_the_results_that_go_the_same_way() -> None:
+    found = {(edge.source, edge.target): edge.label for edge in graph.edges(SEQUENCE)}
+    assert found == {
+        (0, 1): "success", (0, 3): "failure", (0, 0): "mixed", (1, 2): "at once",
+        (2, 3): "success", (2, 5): "failure", (2, 4): "skipped", (3, 5): "success, failure",
+    }  # fmt: skip
+
+
+def test_mermaid_shows_every_step_and_way() -> None:
+    text = graph.mermaid(SEQUENCE)
+    assert text.startswith("flowchart TD\n")
+    assert '    n0["<b>extract</b><br/>a<br/>b"]\n' in text
+    assert "    n0 -->|failure| n3\n" in text
+    assert '    n4(["end"])\n' in text
+    assert text.count("-->") == text.count("linkStyle") == len(graph.edges(SEQUENCE))
+
+
+def test_svg_is_well_formed_and_within_its_frame() -> None:
+    root = ET.fromstring(graph.svg("a <close> & more", SEQUENCE))
+    space = {"s": "http://www.w3.org/2000/svg"}
+    assert root.findtext("s:title", namespaces=space) == "a <close> & more"
+    words = {text.text for text in root.iterfind(".//s:text", space)}
+    assert {"extract", "x.y", "b.c", "(at once)", "end failed", "success, failure"} <= words
+    width, height = int(root.attrib["width"]), int(root.attrib["height"])
+    for box in root.findall("s:rect", space)[1:]:
+        assert 0 <= int(box.attrib["x"]) < int(box.attrib["x"]) + int(box.attrib["width"]) <= width
+        assert 0 <= int(box.attrib["y"]) < int(box.attrib["y"]) + int(box.attrib["height"]) <= height
+    for path in root.findall("s:path", space):
+        assert all(0 <= int(x) <= width for x in re.findall(r"[HM](\d+)", path.attrib["d"]))
+
+
+def test_svg_keeps_the_lines_of_a_box_apart() -> None:
+    found = re.findall(r"M(\d+),(\d+) H\d+ V(\d+) H(\d+)", graph.svg("close", SEQUENCE))
+    ends = [(x, y) for x, start, end, meets in found for x, y in ((x, start), (meets, end))]
+    assert len(found) > 3
+    assert len(ends) == len(set(ends))
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> str:
+    path = tmp_path / "jobs.json"
+    path.write_text(json.dumps({"jobs": {**JOBS, "close": CLOSE}}), encoding="utf-8")
+    return str(path)
+
+
+def call(*words: str) -> str:
+    done = CliRunner().invoke(app, words, catch_exceptions=False)
+    assert done.exit_code == 0
+    return done.stdout
+
+
+def test_simulate_prints_the_way(file: str) -> None:
+    said = call(
+        "simulate", "close", "--file", file, "--at", "2027-01-01T03:30:00+00:00",
+        "--outcome", "extract.a=failed,succeeded", "--outcome", "x.y.b.c=timed_out",
+    )  # fmt: skip
+    assert "extract mixed -> extract" in said
+    assert "extract (visit 2) success -> inform" in said
+    assert "x.y failure -> end_failed" in said
+    assert "b.c timed_out" in said
+    assert said.endswith("ends failed: step 'x.y' (failure) leads to end_failed\n")
+
+
+def test_simulate_as_json_is_one_document(file: str) -> None:
+    shown = json.loads(call("simulate", "close", "--file", file, "--at", "2027-01-01T12:00:00+00:00", "--json"))
+    assert (shown["job"], shown["state"], shown["reason"]) == ("close", "succeeded", None)
+    assert [(v["step"], v["number"], v["result"], v["next"]) for v in shown["path"]] == [
+        ("extract", 1, "success", "inform"), ("inform", 1, "at_once", "x.y"), ("x.y", 1, "skipped", "end"),
+    ]  # fmt: skip
+    assert shown["path"][0]["runs"] == [{"job": "a", "state": "succeeded"}, {"job": "b", "state": "succeeded"}]
+
+
+def test_graph_prints_mermaid_or_writes_svg(file: str, tmp_path: Path) -> None:
+    assert call("graph", "close", "--file", file) == graph.mermaid(SEQUENCE)
+    picture = tmp_path / "close.svg"
+    assert call("graph", "close", "--file", file, "--svg", str(picture)) == ""
+    assert picture.read_text(encoding="utf-8") == graph.svg("close", SEQUENCE)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "sentence"),
+    [
+        (["simulate", "a"], USAGE, "Job 'a' is a program, not a sequence."),
+        (["graph", "nobody"], NOT_FOUND, "There is no job 'nobody' in"),
+        (
+            ["simulate", "close", "--outcome", "extract.q=failed"],
+            USAGE,
+            "must name a step and its job: one of extract.a",
+        ),
+        (["simulate", "close", "--outcome", "extract.a=bad"], USAGE, "must give one of denied, failed"),
+        (["graph", "close", "--svg", "/no/such/folder/x.svg"], USAGE, "/no/such/folder/x.svg cannot be written"),
+    ],
+)
+def test_mistakes_are_explained(file: str, words: list[str], code: int, sentence: str) -> None:
+    with pytest.raises(Failure, match=re.escape(sentence)) as caught:
+        call(*words, "--file", file)
+    assert caught.value.code == code

@@ -1,0 +1,42 @@
+"""What a program's report means for its run."""
+
+import pytest
+
+from jobfac.states import RunState
+from jobfac.worker.outcome import judge_report, with_remarks
+
+
+@pytest.mark.parametrize(
+    ("result", "message", "state", "reason"),
+    [
+        ("succeeded", "12 files", "succeeded", None),
+        ("failed", None, "failed", "the program reported failure"),
+        ("failed", "no rows", "failed", "the program reported failure: no rows"),
+        (
+            "failure",
+            "no rows",
+            "failed",
+            "the program reported the result 'failure', which is neither succeeded nor failed",
+        ),
+        ("", None, "failed", "the program reported the result '', which is neither succeeded nor failed"),
+    ],
+)
+def test_a_reported_result(result: str, message: str | None, state: str, reason: str | None) -> None:
+    assert judge_report(result, message) == (state, reason)
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "incomplete", "refused", "aware", "expected"),
+    [
+        ("succeeded", None, None, None, True, ("succeeded", None)),
+        ("succeeded", None, "too long", None, False, ("succeeded", "too long")),
+        ("succeeded", None, "too long", None, True, ("failed", "too long")),
+        ("failed", "exit code 3", "too long", "refused", True, ("failed", "exit code 3; too long; refused")),
+        ("timed_out", "ran longer", "too long", None, True, ("timed_out", "ran longer; too long")),
+        ("succeeded", None, None, "refused", True, ("succeeded", "refused")),
+    ],
+)
+def test_what_was_not_taken_of_a_report_is_said(
+    state: str, reason: str | None, incomplete: str | None, refused: str | None, aware: bool, expected: object
+) -> None:
+    assert with_remarks(RunState(state), reason, incomplete, refused, aware) == expected

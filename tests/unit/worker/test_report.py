@@ -1,0 +1,172 @@
+"""The report file: what a program may say in it, and that nothing in it harms the worker."""
+
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from jobfac.database.types import truncate_utf16
+from jobfac.programs import StartError
+from jobfac.worker.report import LONGEST_LINE, LONGEST_OUTPUTS, PASS, PIECE, Report
+
+
+@pytest.fixture
+def report(tmp_path: Path) -> Report:
+    return Report(tmp_path / "1-1.report")
+
+
+def said(report: Report, *lines: str) -> Report:
+    report.path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+    report.read(final=True)
+    return report
+
+
+def test_only_root_makes_it_for_another_user(report: Report, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "fchown", refuse)
+    with pytest.raises(StartError, match="this worker may not switch to user 'nobody'; run it as root or as that user"):
+        report.create_for("nobody")
+
+
+def test_reports_are_taken_in_as_they_come(report: Report) -> None:
+    report.read()
+    said(report, '{"progress": 0.5, "message": "half way"}', '{"outputs": {"rows": 1}}')
+    with report.path.open("a") as file:
+        file.write('{"outputs": {"files": 2}, "result": "failed", "exit_message": "no rows"}')
+    report.read(final=True)
+    assert (report.progress, report.message, report.result, report.exit_message) == (
+        0.5,
+        "half way",
+        "failed",
+        "no rows",
+    )
+    assert json.loads(report.outputs or "") == {"rows": 1, "files": 2}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[" * 60_000,
+        '{"progress":' * 5_000,
+        '{"progress": 1' + "0" * 400 + "}",
+        '{"progress": 1' + "0" * 5_000 + "}",
+        '{"progress": NaN}',
+        '{"outputs": {"a": NaN}}',
+        '{"outputs": {"a": 1e999}}',
+        '{"outputs": [1]}',
+        "\0\1\2",
+        '"text"',
+    ],
+)
+def test_what_is_no_report_is_passed_over(report: Report, line: str) -> None:
+    said(report, line, '{"message": "after"}')
+    assert (report.progress, report.outputs, report.message) == (None, None, "after")
+
+
+def test_half_a_character_becomes_a_question_mark(report: Report) -> None:
+    said(report, r'{"exit_message": "a\ud800b", "message": "\udfff", "outputs": {"a": ["\ud800"]}}')
+    assert (report.exit_message, report.message, report.outputs) == ("a?b", "?", '{"a": ["?"]}')
+
+
+def test_a_message_is_cut_to_what_its_column_holds(report: Report) -> None:
+    said(report, json.dumps({"message": "x" + "\U0001f600" * 1000}))
+    assert report.message == "x" + "\U0001f600" * 499
+    assert (truncate_utf16("abc", 2), truncate_utf16("ab", 2), truncate_utf16("\U0001f600", 1)) == ("ab", "ab", "")
+
+
+@pytest.mark.parametrize("thing", ["folder", "pipe", "link"])
+def test_another_thing_in_its_place_is_no_report(report: Report, thing: str, tmp_path: Path) -> None:
+    if thing == "folder":
+        report.path.mkdir()
+    elif thing == "pipe":
+        os.mkfifo(report.path)
+    else:
+        (tmp_path / "secret").write_text('{"message": "secret"}\n')
+        report.path.symlink_to(tmp_path / "secret")
+    report.read(final=True)
+    report.close()
+    assert report.message is None
+
+
+def test_a_report_of_any_length_is_read_to_its_end(report: Report) -> None:
+    lines = [json.dumps({"progress": one / 60_000, "message": f"row {one}"}) for one in range(60_000)]
+    report.path.write_text("\n".join([*lines, '{"result": "failed"}']))
+    assert report.path.stat().st_size > 2 * PASS
+    times = 0
+    while not report.read(final=True):
+        times += 1
+    assert (report.result, report.message, report.incomplete) == ("failed", "row 59999", None)
+    assert times >= 2, "no call takes in more than its share"
+
+
+def test_no_call_takes_in_more_than_it_may(report: Report) -> None:
+    report.path.write_text('{"progress": 0.5}\n' * 60_000)
+    assert not report.read(most=0)
+    assert report.taken == 0
+    assert not report.read(most=1)
+    assert report.taken == PIECE
+
+
+def test_beyond_the_limit_nothing_is_read_and_that_is_said(report: Report) -> None:
+    small = Report(report.path, limit=1024)
+    small.path.write_text('{"message": "early"}\n' + " " * 2000 + '\n{"message": "late"}\n')
+    assert small.read(final=True)
+    assert (small.message, small.taken) == ("early", 1024)
+    assert small.incomplete == "its report is longer than 1KiB; the rest was not read"
+
+
+@pytest.mark.parametrize("limit", [100, 21, 22])
+def test_a_report_as_long_as_the_limit_is_complete(report: Report, limit: int) -> None:
+    exact = Report(report.path, limit)
+    exact.path.write_text('{"message": "early"}\n')
+    exact.read(final=True)
+    assert (exact.message, exact.incomplete) == ("early", None)
+
+
+def test_a_line_that_is_too_long_is_passed_over_and_that_is_said(report: Report) -> None:
+    long = json.dumps({"result": "failed", "exit_message": "x" * LONGEST_LINE})
+    said(report, '{"message": "before"}', long, '{"progress": 0.5}')
+    assert (report.result, report.message, report.progress) == (None, "before", 0.5)
+    assert report.incomplete == "a line of its report is longer than 512KiB and was passed over"
+
+
+def test_outputs_beyond_the_limit_are_refused_and_the_earlier_ones_stay(report: Report) -> None:
+    large = "ä" * (LONGEST_OUTPUTS // 4)
+    said(report, '{"outputs": {"rows": 1}}', *(json.dumps({"outputs": {name: large}}) for name in "abc"))
+    kept = json.loads(report.outputs or "")
+    assert (sorted(kept), report.refused) == (["a", "rows"], "outputs beyond 256KiB were refused")
+    assert len((report.outputs or "").encode()) <= LONGEST_OUTPUTS
+    said(report, json.dumps({"outputs": {"a": "short"}}), json.dumps({"outputs": {"b": large}}))
+    assert sorted(json.loads(report.outputs or "")) == ["a", "b", "rows"]
+
+
+def test_many_outputs_take_time_in_proportion(report: Report) -> None:
+    """15,000 lines took half a minute when each encoded all that came before it."""
+
+    def seconds(lines: int) -> float:
+        one = Report(report.path.with_suffix(f".{lines}"))
+        one.path.write_text("".join(json.dumps({"outputs": {f"key{n}": n}}) + "\n" for n in range(lines)))
+        began = time.thread_time()
+        while not one.read(final=True):
+            pass
+        assert len(json.loads(one.outputs or "")) == lines
+        return time.thread_time() - began
+
+    assert seconds(12_000) < 30 * max(seconds(1_200), 0.001)
+
+
+@pytest.mark.parametrize("how", ["truncate", "shorter", "same length", "longer", "another file"])
+def test_a_report_that_is_written_anew_is_read_from_its_beginning(report: Report, how: str) -> None:
+    said(report, '{"message": "one"}', '{"outputs": {"rows": 1}}', '{"progress": 0.5}')
+    if how == "truncate":
+        os.truncate(report.path, 0)
+        report.read()
+    if how == "another file":
+        report.path.rename(report.path.with_suffix(".old"))
+    message = {"shorter": "2", "longer": "two" * 100}.get(how, "two")
+    said(report, json.dumps({"message": message}), '{"outputs": {"rows": 1}}', '{"progress": 0.7}')
+    assert (report.message, report.progress, report.outputs) == (message, 0.7, '{"rows": 1}')
