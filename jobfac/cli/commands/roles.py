@@ -37,8 +37,10 @@ def worker(
     slots: Slots = None, pool: Pools = None, label: Labels = None, name: Name = None, metrics: Metrics = None
 ) -> None:
     """Claim and execute runs until TERM or INT: the first drains, a second one does not wait."""
+    from jobfac.settings import worker_name
+
     found = _role(metrics=metrics)
-    with database() as db:
+    with database(f"jobfac worker {name or worker_name()}") as db:
         one = _worker(db, found, slots, pool, label, name)
         with _measured(db, found, one):
             on_signal(_drains(one, found))
@@ -51,7 +53,7 @@ def scheduler(metrics: Metrics = None) -> None:
     from jobfac.settings import worker_name
 
     found = _role(metrics=metrics)
-    with database() as db:
+    with database(f"jobfac scheduler {worker_name()}") as db:
         one = Scheduler(db, found, worker_name())
         with _measured(db, found, one):
             on_signal(lambda first: one.stop())
@@ -69,7 +71,7 @@ def api(
     from jobfac.api import Server
 
     found = _role(api_host=host, api_port=port)
-    with database() as db:
+    with database("jobfac api") as db:
         db.check_schema()
         server = Server(db, found, behind_proxy=behind_proxy)
         on_signal(lambda first: server.stop())
@@ -88,9 +90,10 @@ def up(
     """All roles in one process, on the configured database; SQLite's schema is made or upgraded."""
     from jobfac.api import Server
     from jobfac.scheduler import Scheduler
+    from jobfac.settings import worker_name
 
     found = _role(api_host=host, api_port=port, metrics=metrics)
-    with database() as db, ExitStack() as measured:
+    with database(f"jobfac up {name or worker_name()}") as db, ExitStack() as measured:
         if db.dialect.name == "sqlite":
             db.upgrade()
         db.check_schema()
