@@ -229,12 +229,24 @@ def matching_queues(conn: sa.Connection, pools: Sequence[str], labels: Mapping[s
     ]
 
 
-def claim(conn: sa.Connection, worker_id: int, name: str, queues: Sequence[str], slots: int) -> list[Claimed]:
-    """Take up to ``slots`` runs, highest priority first, then oldest. The caller has called ``hold``."""
-    if slots <= 0 or not queues:
+def claim(
+    conn: sa.Connection,
+    worker_id: int,
+    name: str,
+    queues: Sequence[str],
+    slots: int,
+    most: Mapping[str, int] | None = None,
+) -> list[Claimed]:
+    """Take up to ``slots`` runs, highest priority first, then oldest. The caller has called ``hold``.
+
+    ``most``: by queue, how many at most; None: as many as there are slots.
+    """
+    limits = {queue: min(slots, slots if most is None else most[queue]) for queue in queues}
+    limits = {queue: limit for queue, limit in limits.items() if limit > 0}
+    if not limits:
         return []
     taken: list[Claimed] = []
-    for queue, number in _shares(conn, queues, slots):
+    for queue, number in _by_queue(conn, limits, slots):
         who = {"p_queue": queue, "p_worker_id": worker_id, "p_worker": name}
         taken += [Claimed(**row) for row in conn.execute(of(conn).claim(number), who).mappings()]
     taken.sort(key=lambda claimed: (-claimed.priority, claimed.id))
@@ -254,22 +266,22 @@ def _open(engine: str) -> sa.Insert:
     return attempt.insert().from_select(["run_id", "number", "worker_id", "worker", "started_at"], sa.select(*told))
 
 
-def _shares(conn: sa.Connection, queues: Sequence[str], slots: int) -> list[tuple[str, int]]:
-    """How many to take from each queue so that the best of all queues come first. One queue needs no look."""
-    if len(queues) == 1:
-        return [(queues[0], slots)]
+def _by_queue(conn: sa.Connection, limits: Mapping[str, int], slots: int) -> list[tuple[str, int]]:
+    """How many to take from each queue so that the best of all queues come first. One queue needs no query."""
+    if len(limits) == 1:
+        return list(limits.items())
     heads = []
-    for queue in queues:
+    for queue, limit in limits.items():
         query = (
             sa.select(run.c.priority, run.c.id)
             .with_hint(run, PASS, "mssql")
             .where(sa.text(f"state = '{RunState.QUEUED}'"), run.c.queue == queue)
             .order_by(run.c.priority.desc(), run.c.id)
-            .limit(slots)
+            .limit(limit)
         )
         heads += [(-row.priority, row.id, queue) for row in conn.execute(query)]
     best = [queue for _, _, queue in sorted(heads)[:slots]]
-    return [(queue, best.count(queue)) for queue in queues if queue in best]
+    return [(queue, best.count(queue)) for queue in limits if queue in best]
 
 
 def held_by(conn: sa.Connection, worker_id: int) -> list[Claimed]:
