@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -244,8 +245,8 @@ def test_an_operation_happens_once_whichever_answer_is_lost(stage: Stage) -> Non
         assert number != 1, name
 
 
-def test_both_doors_do_it_once_and_say_so(stage: Stage, settings: Settings, url: str, tmp_path: Any) -> None:
-    with Served(stage.db, settings) as served, InProcess(url, tmp_path) as factory:
+def test_both_doors_do_it_once_and_say_so(stage: Stage, url: str, tmp_path: Path) -> None:
+    with Served(stage.db, Settings(api_port=0)) as served, InProcess(url, tmp_path) as factory:
         for name, case in CASES.items():
             for act in _doors(case, served, factory):
                 expected = stage.play(case, act)
