@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import SKIP, utcnow
+from jobfac.database import locks
+from jobfac.database.dialects import PASS, SKIP, utcnow
 from jobfac.database.engine import Database
 from jobfac.database.tables import attempt, job_version, run, run_event, run_output, visit, worker, worker_lease
 from jobfac.database.types import sql_literals
@@ -173,12 +174,14 @@ def forget_workers(conn: sa.Connection, age: float) -> bool:
     holds = sa.exists().where(sa.text(f"run.state IN ({sql_literals(HELD)})"), run.c.worker_id == worker.c.id)
     gone = (
         sa.select(worker.c.id, worker.c.name, worker.c.slots, worker.c.started_at, worker.c.ended_at)
-        .with_hint(worker, SKIP, "mssql")
         .where(worker.c.state.in_((WorkerState.STOPPED, WorkerState.DEAD)), ~holds)
         .where(worker.c.ended_at < utcnow(-age * 1000))
         .limit(BATCH)
     )
-    rows = conn.execute(gone).all()
+    if not conn.execute(gone.with_hint(worker, PASS, "mssql").limit(1)).first():
+        return False
+    locks.take(conn, {locks.DAILY})
+    rows = conn.execute(gone.with_hint(worker, SKIP, "mssql")).all()
     if rows:
         statistics.count_presence(conn, rows)
         ids = [row.id for row in rows]

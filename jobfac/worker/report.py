@@ -4,14 +4,14 @@ import contextlib
 import json
 import math
 import os
-import pwd
 import stat
 from pathlib import Path
 from typing import Any
 
 from jobfac.database.types import truncate_utf16
 from jobfac.definitions import write_size
-from jobfac.programs import StartError
+from jobfac.programs import write_private
+from jobfac.programs.masking import Mask
 
 LIMIT = 16 * 1024 * 1024
 """Default for how many bytes of a report file are read."""
@@ -39,6 +39,7 @@ class Report:
     beginning; what was read before stays.
 
     Attributes:
+        mask: hides the secrets of the execution in all that is taken in.
         changed: progress or message, since somebody last cleared this.
         incomplete: why not all of the file was read; None: all that was there so far.
         refused: why outputs were refused; None: none were.
@@ -48,6 +49,7 @@ class Report:
     def __init__(self, path: Path, limit: int = LIMIT) -> None:
         """``limit``: bytes that are read in all."""
         self.path = path
+        self.mask = Mask(())
         self.progress: float | None = None
         self.message: str | None = None
         self.result: str | None = None
@@ -78,12 +80,7 @@ class Report:
         Raises:
             StartError: only root may give a file to another user.
         """
-        self.path.touch(0o600)
-        account = pwd.getpwnam(user)
-        try:
-            os.chown(self.path, account.pw_uid, account.pw_gid)
-        except PermissionError:
-            raise StartError(f"this worker may not switch to user {user!r}; run it as root or as that user") from None
+        write_private(self.path, b"", user)
 
     def read(self, final: bool = False, most: int = PASS) -> bool:
         """Take in what was appended since the last call; returns whether all of it was, so that nothing is left.
@@ -152,7 +149,7 @@ class Report:
         with contextlib.suppress(ValueError, RecursionError, OverflowError):
             said = json.loads(line)
             if isinstance(said, dict):
-                self._take_in(said)
+                self._take_in(self.mask.hide(said))
 
     def _take_in(self, said: dict[str, Any]) -> None:
         progress = said.get("progress")

@@ -58,7 +58,7 @@ def _submit(site: Site, count: int) -> datetime:
 
 def limits(count: int = 1000, slots: int = 8, preload: str = "") -> Figures:
     """The same work with nothing around it, durable, and with shared commits."""
-    found = {}
+    found: Figures = {}
     for kind in ("bare", "durable", "shared"):
         one = limit(kind, count, slots, preload)
         found |= {f"{kind}_rate": count / one["seconds"], f"{kind}_cpu_ms": 1000 * one["cpu"] / count}

@@ -27,7 +27,7 @@ BEGIN
         @kind = r.kind,
         @job = r.job,
         @notify = r.notify
-    FROM jobfac.run AS r WITH (ROWLOCK, UPDLOCK)
+    FROM jobfac.run AS r WITH (ROWLOCK, UPDLOCK, FORCESEEK)
     WHERE r.id = @run;
     IF @@ROWCOUNT = 0
     BEGIN
@@ -153,11 +153,12 @@ BEGIN
     IF @shared IS NOT NULL
         SET @limit = COALESCE(CAST(JSON_VALUE(@definition, '$.concurrency.limit') AS INT), 1);
     DECLARE @state VARCHAR(16) = 'queued';
+    -- All named locks come before the first row, in the order of their names.
+    DECLARE @resource NVARCHAR(255), @others INT, @other BIGINT = 0;
     IF @delay_seconds > 0
         SET @state = 'scheduled';
     ELSE
     BEGIN
-        DECLARE @resource NVARCHAR(255), @others INT, @other BIGINT = 0;
         IF @rule <> 'start'
         BEGIN
             SET @resource = CONCAT(N'jobfac:job:', @job);
@@ -169,6 +170,26 @@ BEGIN
             SET @resource = CONCAT(N'jobfac:key:', LOWER(@shared COLLATE Latin1_General_BIN2));
             EXEC jobfac.lock_rule @resource = @resource;
         END;
+    END;
+    IF @key IS NOT NULL
+    BEGIN
+        -- Two with the same key: the second waits here for the first. (A lock on the index would be one on the gap into
+        -- which all new keys of the job may fall.)
+        SET @resource = CONCAT(
+            N'jobfac:start:',
+            LEFT(LOWER(@job COLLATE Latin1_General_BIN2), 70), N'/',
+            LEFT(RTRIM(LOWER(@key COLLATE Latin1_General_BIN2)), 80),
+            RIGHT(RTRIM(LOWER(@key COLLATE Latin1_General_BIN2)), 80)
+        );
+        EXEC jobfac.lock_rule @resource = @resource;
+        SELECT @run_id = r.id
+        FROM jobfac.run AS r
+        WHERE r.job = @job AND r.start_key = @key;
+        IF @run_id IS NOT NULL
+            RETURN;
+    END;
+    IF @state <> 'scheduled'
+    BEGIN
         -- Not a start for a later time: that one has not begun.
         WHILE @rule = 'replace' AND @other IS NOT NULL
         BEGIN

@@ -466,7 +466,27 @@ GO
 
 BEGIN TRANSACTION;
 
--- Running upgrade 0001 -> 0003
+-- Running upgrade 0001 -> 0002
+
+ALTER TABLE jobfac.worker ADD message NVARCHAR(400) NULL;
+
+GO
+
+ALTER TABLE jobfac.run ADD lost INTEGER NULL;
+
+GO
+
+UPDATE jobfac.alembic_version SET version_num='0002' WHERE jobfac.alembic_version.version_num = '0001';
+
+GO
+
+COMMIT;
+
+GO
+
+BEGIN TRANSACTION;
+
+-- Running upgrade 0002 -> 0003
 
 DROP VIEW IF EXISTS jobfac.v_health;
 
@@ -538,7 +558,7 @@ CREATE INDEX ix_run_blocked ON jobfac.run (job, priority DESC, id) INCLUDE (conc
 
 GO
 
-UPDATE jobfac.alembic_version SET version_num='0003' WHERE jobfac.alembic_version.version_num = '0001';
+UPDATE jobfac.alembic_version SET version_num='0003' WHERE jobfac.alembic_version.version_num = '0002';
 
 GO
 
@@ -652,7 +672,7 @@ WHERE r.state IN ('queued', 'scheduled', 'blocked');
 GO
 
 CREATE OR ALTER VIEW jobfac.v_fleet AS
--- Every worker process, those that have ended too. alive: it renews its lease.
+-- Every worker process, those that have ended too. alive: it renews its lease. message: why it claims nothing.
 -- NOLOCK: a report in a long transaction must not hold up the heartbeats.
 SELECT
     w.id,
@@ -670,7 +690,8 @@ SELECT
     w.started_at,
     e.seen_at,
     e.lease_until,
-    w.ended_at
+    w.ended_at,
+    w.message
 FROM jobfac.worker AS w
 JOIN jobfac.worker_lease AS e WITH (NOLOCK) ON e.worker_id = w.id
 LEFT JOIN (
@@ -1110,7 +1131,7 @@ BEGIN
         @kind = r.kind,
         @job = r.job,
         @notify = r.notify
-    FROM jobfac.run AS r WITH (ROWLOCK, UPDLOCK)
+    FROM jobfac.run AS r WITH (ROWLOCK, UPDLOCK, FORCESEEK)
     WHERE r.id = @run;
     IF @@ROWCOUNT = 0
     BEGIN
@@ -1236,11 +1257,12 @@ BEGIN
     IF @shared IS NOT NULL
         SET @limit = COALESCE(CAST(JSON_VALUE(@definition, '$.concurrency.limit') AS INT), 1);
     DECLARE @state VARCHAR(16) = 'queued';
+    -- All named locks come before the first row, in the order of their names.
+    DECLARE @resource NVARCHAR(255), @others INT, @other BIGINT = 0;
     IF @delay_seconds > 0
         SET @state = 'scheduled';
     ELSE
     BEGIN
-        DECLARE @resource NVARCHAR(255), @others INT, @other BIGINT = 0;
         IF @rule <> 'start'
         BEGIN
             SET @resource = CONCAT(N'jobfac:job:', @job);
@@ -1252,6 +1274,26 @@ BEGIN
             SET @resource = CONCAT(N'jobfac:key:', LOWER(@shared COLLATE Latin1_General_BIN2));
             EXEC jobfac.lock_rule @resource = @resource;
         END;
+    END;
+    IF @key IS NOT NULL
+    BEGIN
+        -- Two with the same key: the second waits here for the first. (A lock on the index would be one on the gap into
+        -- which all new keys of the job may fall.)
+        SET @resource = CONCAT(
+            N'jobfac:start:',
+            LEFT(LOWER(@job COLLATE Latin1_General_BIN2), 70), N'/',
+            LEFT(RTRIM(LOWER(@key COLLATE Latin1_General_BIN2)), 80),
+            RIGHT(RTRIM(LOWER(@key COLLATE Latin1_General_BIN2)), 80)
+        );
+        EXEC jobfac.lock_rule @resource = @resource;
+        SELECT @run_id = r.id
+        FROM jobfac.run AS r
+        WHERE r.job = @job AND r.start_key = @key;
+        IF @run_id IS NOT NULL
+            RETURN;
+    END;
+    IF @state <> 'scheduled'
+    BEGIN
         -- Not a start for a later time: that one has not begun.
         WHILE @rule = 'replace' AND @other IS NOT NULL
         BEGIN
@@ -1432,11 +1474,10 @@ BEGIN
     BEGIN TRY
         SET @run_id = NULL;
         IF @start_key IS NOT NULL
-            -- Two with the same key: the second waits here for the first.
             SELECT @run_id = r.id
-            FROM jobfac.run AS r WITH (FORCESEEK, UPDLOCK, HOLDLOCK)
+            FROM jobfac.run AS r
             WHERE r.job = @job AND r.start_key = @start_key;
-        IF @run_id IS NULL
+        IF @run_id IS NULL -- insert_run looks again, when it holds the lock of the key
             EXEC jobfac.insert_run
                 @job = @job,
                 @manual = 1,

@@ -3,6 +3,7 @@
 import json
 import time
 from datetime import timedelta
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -117,7 +118,7 @@ def test_a_run_is_given_back_unharmed(db: Database, hand: Hand, claimed: Claimed
 def test_a_run_that_may_not_run_twice_is_lost_when_given_back(db: Database, hand: Hand) -> None:
     define(db, once={"restartable": False})
     start(db, "once")
-    (finished,) = hand.end(hand.take(), RunState.QUEUED)
+    (finished,) = hand.end(hand.take(), RunState.QUEUED, pid=1)
     assert finished.state == RunState.LOST
 
 
@@ -138,7 +139,7 @@ def test_a_run_that_is_to_stop_is_stopped_when_given_back(db: Database, hand: Ha
     ids=["an end", "a retry", "given back", "stopped"],
 )
 def test_storing_an_outcome_twice_is_storing_it_once(
-    db: Database, hand: Hand, claimed: Claimed, outcome: dict[str, object]
+    db: Database, hand: Hand, claimed: Claimed, outcome: dict[str, Any]
 ) -> None:
     hand.end(claimed, **outcome)
     row, words = dict(get(db, claimed.id)), events(db, claimed.id)

@@ -59,7 +59,7 @@ def test_the_migrations_make_the_tables(url: str, dialect: sa.Dialect, schema: s
     wanted = sa.MetaData(naming_convention=tables.metadata.naming_convention)
     text = []
     for table in tables.metadata.sorted_tables:
-        copy = table.to_metadata(wanted, schema=schema)
+        copy = table.to_metadata(wanted, schema=schema) if schema else table.to_metadata(wanted)
         text.append(str(CreateTable(copy).compile(dialect=dialect)))
         text += [str(CreateIndex(index).compile(dialect=dialect)) for index in copy.indexes]
     made = {name: parts for name, parts in _made(script.getvalue()).items() if "alembic_version" not in name}
@@ -68,6 +68,7 @@ def test_the_migrations_make_the_tables(url: str, dialect: sa.Dialect, schema: s
 
 def test_an_upgrade_keeps_the_leases_of_the_workers_that_are_there(tmp_path: Path) -> None:
     db = Database(f"sqlite:///{tmp_path / 'old.db'}")
+    db.dialect.create()
     with db._writing.connect() as conn:
         config = _config("sqlite")
         config.attributes["connection"] = conn

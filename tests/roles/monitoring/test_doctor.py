@@ -217,7 +217,12 @@ def test_a_look_at_the_drivers_does_not_make_odbc_pool_connections(monkeypatch: 
     import pyodbc
 
     pooled: list[bool] = []
-    monkeypatch.setattr(pyodbc, "drivers", lambda: pooled.append(pyodbc.pooling) or [])
+
+    def drivers() -> list[str]:
+        pooled.append(pyodbc.pooling)
+        return []
+
+    monkeypatch.setattr(pyodbc, "drivers", drivers)
     monkeypatch.setattr(pyodbc, "pooling", True)
     with_driver(sa.make_url("mssql+pyodbc://h/d"))
     monkeypatch.setattr(pyodbc, "pooling", True)

@@ -86,7 +86,7 @@ def _plan(db: Database, statement: str, parameters: Any) -> list[str]:
 def test_over_the_api_it_is_the_same(served: Served) -> None:
     history(served.db)
     near = served.db.query(overview.read)
-    with Remote(served.url, served.key("viewer")) as remote:
+    with Remote(served.url, served.key(Role.VIEWER)) as remote:
         far = remote.overview()
     assert (far.blocked, far.scheduled, far.held) == (near.blocked, near.scheduled, near.held)
     assert [(one.pool, one.number) for one in far.queued] == [("gpu", 2)]

@@ -71,7 +71,11 @@ def test_schedulers_that_are_killed_insert_every_due_time_once(factory: Factory)
         add_rows(db, f"j{number}", count // jobs, due)
     first = run.c.due_at == due
     for eighth in range(5):  # at several moments of the work, the first of them soon after it began
-        wait_for(lambda mark=eighth * count / 8: runs_of(db, first) > mark, f"{eighth} eighths inserted")
+
+        def inserted(mark: float = eighth * count / 8) -> bool:
+            return runs_of(db, first) > mark
+
+        wait_for(inserted, f"{eighth} eighths inserted")
         victim = roles.pop(0)
         victim.kill()
         victim.wait()
