@@ -253,6 +253,55 @@ class Candidates(Shown):
     items: list[Candidate]
 
 
+class Waiting(Shown):
+    """Queued runs of a pool; ``seconds``: how long the first of them has waited."""
+
+    pool: str
+    number: int
+    seconds: float
+
+
+class RunSummary(Shown):
+    """A run, as far as an overview shows it."""
+
+    id: int
+    job: str
+    kind: JobKind
+    state: RunState
+    attempt: int
+    worker: str | None
+    started_at: datetime | None
+    ended_at: datetime | None
+    progress: float | None
+    message: str | None
+    reason: str | None
+    exit_message: str | None
+    sequence_run_id: int | None
+
+
+class NextDue(Shown):
+    """A schedule that is due next."""
+
+    job: str
+    name: str
+    fire_at: datetime
+
+
+class Overview(Shown):
+    """How the factory stands at ``now``. ``blocked`` and ``scheduled`` runs wait for a rule and for their time;
+    ``held`` runs are under way, of which ``running`` has the longest. ``ended``: latest first."""
+
+    now: datetime
+    workers: list[Worker]
+    queued: list[Waiting]
+    blocked: int
+    scheduled: int
+    held: int
+    running: list[RunSummary]
+    ended: list[RunSummary]
+    due: list[NextDue]
+
+
 class Health(Shown):
     status: Literal["ok"]
 

@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import os
 import re
+import stat
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -54,11 +55,16 @@ class Spool:
         self._carry = b""  # what stood right before the base, as far as it is needed
         self._freed = self.head
         self._open = True
-        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
         try:
             self.fd = os.open(path, flags, 0o600)
         except OSError as error:
             raise StartError(explain_file("the spool file", path, error)) from error
+        found = os.fstat(self.fd)
+        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_nlink != 1:
+            os.close(self.fd)
+            raise StartError(f"the spool file {str(path)!r} is not a file of this worker's own; remove it")
+        os.set_blocking(self.fd, True)
 
     @property
     def size(self) -> int:
