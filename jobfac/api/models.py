@@ -1,15 +1,33 @@
-"""What the API answers. It is described here; the noun modules make it."""
+"""The forms of the API's answers, for the OpenAPI document. Those of rows are derived from their views."""
 
-from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from jobfac.states import JobKind, RunState, Stop, WorkerState
+from jobfac.states import RunState
+from jobfac.views.jobs import JobView
+from jobfac.views.runs import AttemptView, EventView, RunView
+from jobfac.views.schedules import CandidateView, ScheduleView
+from jobfac.views.serialization import fields
+from jobfac.views.workers import WorkerView
 
 
 class Shown(BaseModel):
-    """Of an answer. More may be added to it."""
+    """A part of an answer. Later versions may add fields."""
+
+
+def answer(name: str, view: type[tuple[Any, ...]]) -> type[Shown]:
+    """The model of a view's JSON object: the same fields, the same types, the same description."""
+    declared: dict[str, Any] = {field.name: (field.kind, ...) for field in fields(view)}
+    return create_model(name, __base__=Shown, __doc__=view.__doc__, **declared)
+
+
+def _page(name: str, item: type[Shown], cursor: bool = False) -> type[Shown]:
+    """The model of a list; with a ``cursor`` it is a page of one."""
+    declared: dict[str, Any] = {"items": (list[item], ...)}  # type: ignore[valid-type]
+    if cursor:
+        declared["next_cursor"] = (str | None, ...)
+    return create_model(name, __base__=Shown, **declared)
 
 
 class FieldError(Shown):
@@ -30,81 +48,18 @@ class ProblemDocument(Shown):
     run_id: int | None = None
 
 
-class Run(Shown):
-    """A run. Times are RFC 3339 with offset; ``arguments`` null: the definition's."""
-
-    id: int
-    job: str
-    state: RunState
-    attempt: int
-    priority: int
-    arguments: list[str] | None
-    payload: str | None
-    created_at: datetime
-    started_at: datetime | None
-    ended_at: datetime | None
-    worker: str | None
-    exit_code: int | None
-    signal: int | None
-    reason: str | None
-    progress: float | None
-    message: str | None
-    exit_message: str | None
-    sequence_run_id: int | None
-    schedule_id: int | None
-    due_at: datetime | None
-    kind: JobKind
-    job_version: int
-    queue: str
-    created_by: str
-    ready_at: datetime | None
-    queued_at: datetime | None
-    outputs: dict[str, Any] | None
-    stop: Stop | None
-    stop_by: str | None
-    retry_of: int | None
+Run = answer("Run", RunView)
 
 
-class Runs(Shown):
-    items: list[Run]
-    next_cursor: str | None
+Runs = _page("Runs", Run, cursor=True)
 
 
-class Attempt(Shown):
-    """One execution of a run. ``stdout_path``: the file on the worker that the stream went to, if it did."""
-
-    run_id: int
-    number: int
-    worker_id: int
-    worker: str
-    pid: int | None
-    started_at: datetime
-    ended_at: datetime | None
-    state: RunState | None
-    exit_code: int | None
-    signal: int | None
-    reason: str | None
-    stdout_path: str | None
-    stderr_path: str | None
+Attempt = answer("Attempt", AttemptView)
+Attempts = _page("Attempts", Attempt)
 
 
-class Attempts(Shown):
-    items: list[Attempt]
-
-
-class RunEvent(Shown):
-    """One thing that happened to a run: a state's name, or a word such as ``discarded``."""
-
-    id: int
-    attempt: int
-    at: datetime
-    event: str
-    by: str
-    detail: str | None
-
-
-class RunEvents(Shown):
-    items: list[RunEvent]
+RunEvent = answer("RunEvent", EventView)
+RunEvents = _page("RunEvents", RunEvent)
 
 
 class Path(Shown):
@@ -138,21 +93,8 @@ class Stopped(Shown):
     after: RunState
 
 
-class Job(Shown):
-    """A job as it is in force. ``definition`` leaves defaults out."""
-
-    id: str
-    kind: JobKind
-    version: int
-    enabled: bool
-    category: str | None
-    queue: str
-    definition: dict[str, Any]
-
-
-class Jobs(Shown):
-    items: list[Job]
-    next_cursor: str | None
+Job = answer("Job", JobView)
+Jobs = _page("Jobs", Job, cursor=True)
 
 
 class CategoryDefaults(Shown):
@@ -161,59 +103,16 @@ class CategoryDefaults(Shown):
     defaults: dict[str, dict[str, Any]]
 
 
-class Worker(Shown):
-    """A worker process; ``busy``: how many runs it holds."""
-
-    id: int
-    name: str
-    host: str
-    pid: int
-    version: str
-    slots: int
-    pools: list[str]
-    labels: dict[str, str]
-    state: WorkerState
-    started_at: datetime
-    seen_at: datetime
-    lease_until: datetime
-    ended_at: datetime | None
-    busy: int
+Worker = answer("Worker", WorkerView)
+Workers = _page("Workers", Worker)
 
 
-class Workers(Shown):
-    items: list[Worker]
+Schedule = answer("Schedule", ScheduleView)
+Schedules = _page("Schedules", Schedule)
 
 
-class Schedule(Shown):
-    """``next_due_at`` is what the calendar says, ``fire_at`` adds the schedule's jitter."""
-
-    id: int
-    job: str
-    name: str
-    paused: bool
-    job_enabled: bool
-    next_due_at: datetime | None
-    fire_at: datetime | None
-    last_due_at: datetime | None
-    definition: dict[str, Any]
-
-
-class Schedules(Shown):
-    items: list[Schedule]
-
-
-class Candidate(Shown):
-    """A time of a schedule; ``reason``: why it does not fire, or not at the time that was written."""
-
-    due_at: datetime
-    schedule: str
-    local: datetime
-    fires: bool
-    reason: str | None
-
-
-class Candidates(Shown):
-    items: list[Candidate]
+Candidate = answer("Candidate", CandidateView)
+Candidates = _page("Candidates", Candidate)
 
 
 class Health(Shown):

@@ -86,6 +86,10 @@ AppriseUrl = Annotated[str | Secret, PlainValidator(_read_apprise, json_schema_i
 Email = Annotated[str, PlainValidator(_read_email, json_schema_input_type=str)]
 
 
+CHANNELS = ("email", "webhook", "apprise")
+"""The fields of ``Recipient`` that name a channel."""
+
+
 class Recipient(Model):
     """Exactly one of ``email`` (addresses), ``webhook`` (a URL) and ``apprise`` (a URL of that library).
 
@@ -107,6 +111,23 @@ class Recipient(Model):
         if self.webhook is None and (self.headers or self.secret or self.body != "status"):
             raise ValueError("has headers, body or secret, which only a webhook takes")
         return self
+
+    @property
+    def channel(self) -> str:
+        """The name of the channel: email, webhook or apprise."""
+        return next(name for name in CHANNELS if getattr(self, name))
+
+    def describe(self) -> str:
+        """The recipient, without what may be secret in a URL: its path, its query and its user."""
+        if self.email:
+            return ", ".join(self.email)
+        url = self.webhook or self.apprise
+        if isinstance(url, Secret):
+            return url.secret
+        scheme, _, rest = str(url).partition("://")
+        if self.apprise:
+            return f"{scheme}://..."
+        return f"{scheme}://{rest.partition('/')[0].partition('?')[0].rpartition('@')[2]}"
 
     def references(self) -> list[str]:
         """The secrets that it refers to."""

@@ -20,6 +20,7 @@ from jobfac.store import outbox, output, runs
 from jobfac.store.outbox import Taken
 from jobfac.telemetry.logs import logger
 from jobfac.telemetry.metrics import Metric
+from jobfac.views.serialization import as_json
 
 log = logger("jobfac.notifier")
 
@@ -117,7 +118,7 @@ class Notifier:
         """Send one, and say what became of it."""
         told = self._log.bind(
             notification=taken.id, run=taken.run_id, attempt=taken.body.get("attempt"), job=taken.body.get("job"),
-            worker=taken.body.get("worker"), told=taken.event, to=channels.shown(taken.recipient),
+            worker=taken.body.get("worker"), told=taken.event, to=taken.recipient.describe(),
         )  # fmt: skip
         try:
             error = self._send(taken)
@@ -163,7 +164,8 @@ def address_some(conn: sa.Connection) -> int:
     """Address some news; how many there were."""
     items = outbox.unaddressed(conn, NEWS)
     blank = [item["run_id"] for item in items if item["body"] is None and item["run_id"] is not None]
-    for problem in outbox.address(conn, items, runs.snapshots(conn, blank)):
+    bodies = {run_id: as_json(run) for run_id, run in runs.snapshots(conn, blank).items()}
+    for problem in outbox.address(conn, items, bodies):
         log.warning("nobody was told", action="not_addressed", reason=problem)
     return len(items)
 

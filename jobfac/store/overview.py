@@ -1,12 +1,11 @@
-"""How the factory stands at one moment: what somebody who watches it wants to see, in six statements.
+"""Reading the overview of the factory at one moment, in six statements.
 
 Each statement reads the beginning of a filtered index, or as many rows as there are live workers and held runs, so
-that neither a long queue nor a long history makes a look dear.
+that its cost does not grow with the queue or with the history.
 """
 
-from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -15,52 +14,31 @@ from jobfac.database.tables import job, queue, run, schedule
 from jobfac.database.types import sql_literals
 from jobfac.states import HELD, RunState
 from jobfac.store import workers
-from jobfac.store.runs.reading import present
+from jobfac.views.overview import DueSchedule, Overview, RunLine, WaitingRuns
+from jobfac.views.serialization import columns, from_row
 
 RUNNING, ENDED, DUE = 200, 100, 50
 """Rows of each kind that are read at most."""
 
 
-class Waiting(NamedTuple):
-    """Queued runs of a pool; ``seconds``: how long the first of them has waited."""
-
-    pool: str
-    number: int
-    seconds: float
-
-
-class Overview(NamedTuple):
-    """Workers, runs and schedules are the JSON-able objects of the API; ``now`` is the database's clock."""
-
-    now: datetime
-    workers: Sequence[dict[str, Any]]  # alive, newest first, with ``busy``
-    queued: Sequence[Waiting]
-    blocked: int  # runs that wait for a concurrency rule
-    scheduled: int  # runs that wait for their time
-    held: int  # runs under way, of which ``running`` has the first
-    running: Sequence[dict[str, Any]]  # longest first
-    ended: Sequence[dict[str, Any]]  # latest first
-    due: Sequence[dict[str, Any]]  # ``job``, ``name``, ``fire_at`` of the next schedules
-
-
 def read(conn: sa.Connection) -> Overview:
-    """The factory as it stands."""
+    """The overview, as of now."""
     counts = conn.execute(_COUNTS).one()
     return Overview(
         counts.now,
-        [workers.present(row) for row in workers.workers(conn, alive_only=True)],
+        workers.workers(conn, alive_only=True),
         [_waiting(row, counts.now) for row in conn.execute(_QUEUED)],
         counts.blocked,
         counts.scheduled,
         counts.held,
-        [present(row) for row in conn.execute(_RUNNING).mappings()],
-        [present(row) for row in conn.execute(_ENDED).mappings()],
-        [present(row) for row in conn.execute(_DUE).mappings()],
+        [from_row(RunLine, row) for row in conn.execute(_RUNNING).mappings()],
+        [from_row(RunLine, row) for row in conn.execute(_ENDED).mappings()],
+        [from_row(DueSchedule, row) for row in conn.execute(_DUE).mappings()],
     )
 
 
-def _waiting(row: Any, now: datetime) -> Waiting:
-    return Waiting(row.pool, row.number, max(0.0, (now - row.since).total_seconds()))
+def _waiting(row: Any, now: datetime) -> WaitingRuns:
+    return WaitingRuns(row.pool, row.number, max(0.0, (now - row.since).total_seconds()))
 
 
 def _count(where: str) -> sa.ScalarSelect[int]:
@@ -74,7 +52,7 @@ _COUNTS = sa.select(
     _count(f"state = '{RunState.SCHEDULED}'").label("scheduled"),
     _count(f"state IN ({sql_literals(HELD)})").label("held"),
 )
-# The index has queue and id: when the first of a queue came is read of one row a queue.
+# The index has queue and id only: the time of a queue's first run is read from one row for each queue.
 _FIRST = (
     sa.select(run.c.queue, sa.func.count().label("number"), sa.func.min(run.c.id).label("first"))
     .with_hint(run, PASS, "mssql")
@@ -89,21 +67,7 @@ _QUEUED = (
     .group_by(queue.c.pool)
     .order_by(queue.c.pool)
 )
-_RUN = (
-    run.c.id,
-    run.c.job,
-    run.c.kind,
-    run.c.state,
-    run.c.attempt,
-    run.c.worker,
-    run.c.started_at,
-    run.c.ended_at,
-    run.c.progress,
-    run.c.message,
-    run.c.reason,
-    run.c.exit_message,
-    run.c.sequence_run_id,
-)
+_RUN = [run.c[name] for name in columns(RunLine)]
 _RUNNING = (
     sa.select(*_RUN)
     .with_hint(run, PASS, "mssql")
@@ -119,7 +83,7 @@ _ENDED = (
     .limit(ENDED)
 )
 _DUE = (
-    sa.select(schedule.c.job, schedule.c.name, schedule.c.fire_at)
+    sa.select(*(schedule.c[name] for name in columns(DueSchedule)))
     .join(job, job.c.id == schedule.c.job)
     .with_hint(schedule, PASS, "mssql")
     .where(sa.text("schedule.fire_at IS NOT NULL AND schedule.paused = 0"), job.c.enabled)

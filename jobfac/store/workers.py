@@ -21,7 +21,8 @@ from jobfac.store import jobs, runs
 from jobfac.store.runs import Finished, record, requeue
 from jobfac.store.runs.event import Event
 from jobfac.store.runs.finish import held
-from jobfac.store.runs.reading import shown_value
+from jobfac.views.serialization import columns, from_row
+from jobfac.views.workers import WorkerView
 
 EXPIRY_BATCH = 200
 """Runs given back in one transaction at most."""
@@ -304,20 +305,17 @@ def _settle(conn: sa.Connection, condition: sa.ColumnElement[bool], why: str, by
     return requeue(conn, held(conn, condition, EXPIRY_BATCH), why, by)
 
 
-def present(row: Mapping[Any, Any]) -> dict[str, Any]:
-    """A worker as a JSON object, without the token that marks its processes."""
-    shown = {name: shown_value(value) for name, value in row.items() if name != "token"}
-    return shown | {name: json.loads(shown[name]) for name in ("pools", "labels")}
+_WORKER_COLUMNS = [worker.c[name] for name in columns(WorkerView) if name != "busy"]
 
 
-def workers(conn: sa.Connection, alive_only: bool = False) -> Sequence[sa.RowMapping]:
-    """The fleet, newest first: each worker with the number of runs it holds as ``busy``."""
+def workers(conn: sa.Connection, alive_only: bool = False) -> list[WorkerView]:
+    """The fleet, newest first, at most 1000 workers."""
     busy = (
         sa.select(sa.func.count())
         .where(sa.text(f"run.state IN ({sql_literals(HELD)})"), run.c.worker_id == worker.c.id)
         .scalar_subquery()
     )
-    query = sa.select(worker, busy.label("busy")).order_by(worker.c.id.desc()).limit(1000)
+    query = sa.select(*_WORKER_COLUMNS, busy.label("busy")).order_by(worker.c.id.desc()).limit(1000)
     if alive_only:
         query = query.where(_IS_ALIVE)
-    return conn.execute(query).mappings().all()
+    return [from_row(WorkerView, row) for row in conn.execute(query).mappings()]

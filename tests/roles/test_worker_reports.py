@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from factory import wait_for
 from roles.fleet import Fleet
 

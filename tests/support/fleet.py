@@ -91,11 +91,11 @@ class Fleet:
 
     def events(self, run_id: int) -> list[str]:
         """The words of a run's events."""
-        return [row["event"] for row in self.db.query(runs.events_of, run_id)]
+        return [row.event for row in self.db.query(runs.events_of, run_id)]
 
     def attempts(self, run_id: int) -> list[dict[str, Any]]:
         """The executions of a run."""
-        return [dict(row) for row in self.db.query(runs.attempts, run_id)]
+        return [row._asdict() for row in self.db.query(runs.attempts, run_id)]
 
     # Workers
 

@@ -1,11 +1,12 @@
 """`db upgrade / check / script`, `config`, `purge`."""
 
 import sys
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 
-from jobfac.cli.common import USAGE, Json, database, fail, group, local_caller, print_json, print_table, settings
+from jobfac.cli.common import USAGE, Json, database, fail, group, local_caller, settings
+from jobfac.cli.rendering.printing import print_json, print_table
 
 app = group("The database's schema.")
 
@@ -43,6 +44,15 @@ def script(
     write_script(dialect, sys.stdout)
 
 
+class ShownSetting(NamedTuple):
+    """A setting as it is shown, without secrets; ``origin``: where its value comes from."""
+
+    name: str
+    value: object
+    origin: str
+    help: str
+
+
 def config(as_json: Json = False) -> None:
     """What holds here, and where it came from."""
     import dataclasses
@@ -62,9 +72,9 @@ def config(as_json: Json = False) -> None:
             value = "***"
         if name == "database_url":
             value = without_password(value)
-        rows.append({"name": name, "value": value, "origin": source.origin, "help": helps[name]})
+        rows.append(ShownSetting(name, value, source.origin, helps[name]))
     if as_json:
-        print_json(rows)
+        print_json([row._asdict() for row in rows])
         return
     print_table(rows, {"SETTING": "name", "VALUE": "value", "FROM": "origin", "WHAT": "help"}, "")
 

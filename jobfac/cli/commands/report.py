@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jobfac.cli.common import USAGE, Json, database, fail, instant, note, print_json, settings
+from jobfac.cli.common import USAGE, Json, database, fail, instant, settings
+from jobfac.cli.rendering.printing import note, print_json
 
 if TYPE_CHECKING:
     from jobfac.reports import Facts, Report

@@ -8,7 +8,7 @@ from jobfac.store.runs.admission import release_blocked
 from jobfac.store.runs.events import events_of, record
 from jobfac.store.runs.finish import Finished, Outcome, end, finish, note_program, report_progress, requeue
 from jobfac.store.runs.promotion import IS_DUE, promote_due
-from jobfac.store.runs.reading import attempts, find, get, present
+from jobfac.store.runs.reading import attempts, find, get
 from jobfac.store.runs.retry import retry_delay
 from jobfac.store.runs.starting import StartRequest, retry, start, start_each, start_many, started_with
 from jobfac.store.runs.stopping import Stopped, request_stop
@@ -27,7 +27,6 @@ __all__ = [
     "finish",
     "get",
     "note_program",
-    "present",
     "promote_due",
     "record",
     "release_blocked",

@@ -6,8 +6,8 @@ transaction (``settle``). Which way it goes is decided in ``decide``, without a 
 """
 
 from jobfac.store.sequences.advance import begin_queued, expire, lock, settle
-from jobfac.store.sequences.history import path
+from jobfac.store.sequences.history import step_history
 from jobfac.store.sequences.steering import retry, stop
 from jobfac.store.sequences.sweeping import sweep
 
-__all__ = ["begin_queued", "expire", "lock", "path", "retry", "settle", "stop", "sweep"]
+__all__ = ["begin_queued", "expire", "lock", "retry", "settle", "step_history", "stop", "sweep"]
