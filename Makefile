@@ -9,7 +9,7 @@ PROCESSES ?= 4
 # Where it is set, each of a thousand commands that the tests start would compile the whole program anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test test-mssql lint format bench chaos lock wheel clean
+.PHONY: help setup demo test test-mssql lint format bench chaos reference lock wheel clean
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
 
@@ -57,6 +57,9 @@ bench: setup     ## speed, as ratios to limits measured in the same run
 
 chaos: setup     ## kill, freeze and cut at random, then check: make chaos MINUTES=10
 	$(BIN)/python -m scripts.chaos --minutes $(MINUTES)
+
+reference: setup ## write the guide's pages of every definition key and every setting
+	$(BIN)/python -m scripts.reference
 
 lock: setup      ## resolve the constraints anew
 	$(BIN)/uv pip compile --universal --python-version 3.11 --all-extras --no-header --no-annotate pyproject.toml -o constraints.txt

@@ -20,6 +20,7 @@ class Kind(Enum):
     FORBIDDEN = (REFUSED, 403, "forbidden", "That is not allowed")
     MISSING = (NOT_FOUND, 404, "not-found", "There is no such thing")
     METHOD_NOT_ALLOWED = (USAGE, 405, "method-not-allowed", "This method is not allowed here")
+    TIMEOUT = (UNREACHABLE, 408, "timeout", "The request did not come in time")
     CONFLICT = (REFUSED, 409, "conflict", "The present state does not allow it")
     PRECONDITION_FAILED = (REFUSED, 412, "precondition-failed", "It was changed meanwhile")
     TOO_LARGE = (USAGE, 413, "too-large", "The body is too large")

@@ -34,20 +34,22 @@ class Settings:
 
     database_url: str = field(default="sqlite:///jobfac.db", metadata={"help": "SQLAlchemy URL of the database"})
     spool: str = field(
-        default="", metadata={"help": "folder for the output of running programs; default: per database"}
+        default="", metadata={"help": "folder for the output of running programs; default: one per database"}
     )
     lease: float = field(
         default=15.0, metadata={"help": "seconds a worker is trusted after its last heartbeat", "above": 0}
     )
     heartbeat: float = field(default=3.0, metadata={"help": "seconds between heartbeats", "above": 0})
     lease_margin: float = field(
-        default=3.0, metadata={"help": "a worker ends its runs this long before its lease does", "above": 0}
+        default=3.0,
+        metadata={"help": "seconds before the end of its lease at which a worker stops its programs", "above": 0},
     )
     drain_limit: float = field(
         default=60.0, metadata={"help": "seconds a draining worker lets its runs finish", "least": 0}
     )
     ship_interval: float = field(
-        default=0.5, metadata={"help": "seconds between two looks at the spooled output", "above": 0}
+        default=0.5,
+        metadata={"help": "seconds between two transfers of output from the spool to the database", "above": 0},
     )
     report_limit: int = field(
         default=16 * 1024 * 1024, metadata={"help": "bytes of a program's report file that are read", "least": 1}
@@ -60,7 +62,7 @@ class Settings:
         metadata={"help": "SQL Server: wait for work in the `server`, or by `polling`", "words": ("server", "polling")},
     )
     wait_seconds: float = field(
-        default=5.0, metadata={"help": "SQL Server: how long one wait lasts at most", "above": 0}
+        default=5.0, metadata={"help": "SQL Server: longest wait for work in seconds", "above": 0}
     )
     sweep_interval: float = field(
         default=5.0, metadata={"help": "seconds between sweeps for expired leases and blocked runs", "above": 0}
@@ -68,28 +70,48 @@ class Settings:
     api_host: str = field(default="127.0.0.1", metadata={"help": "address the API listens on"})
     api_port: int = field(default=8420, metadata={"help": "port the API listens on", "least": 0, "most": 65535})
     api_tls_certificate: str = field(default="", metadata={"help": "file with the API's TLS certificate and its chain"})
-    api_tls_key: str = field(default="", metadata={"help": "file with its private key, if not in the same file"})
-    api_url: str = field(default="", metadata={"help": "the command line goes through this API instead of a database"})
+    api_tls_key: str = field(
+        default="", metadata={"help": "file with the private key, if the certificate's file lacks it"}
+    )
+    api_connections: int = field(
+        default=0,
+        metadata={
+            "help": "connections the API holds at once; 0: 1000, but at most half of the files the process may open",
+            "least": 0,
+        },
+    )
+    api_proxy_hops: int = field(
+        default=1,
+        metadata={
+            "help": "with --behind-proxy: how many proxies of yours a request passes; the client's address is the "
+            "entry of X-Forwarded-For at this place from the right",
+            "least": 1,
+            "most": 10,
+        },
+    )
+    api_url: str = field(
+        default="", metadata={"help": "URL of an API that the command line uses instead of the database"}
+    )
     api_key: str = field(default="", metadata={"help": "key for api_url", "secret": True})
     retention: float = field(
         default=90 * 86400.0,
-        metadata={"help": "seconds a finished run is kept, unless its job says", "above": 0, "most": CENTURY},
+        metadata={"help": "seconds a finished run is kept where its job has no retention", "above": 0, "most": CENTURY},
     )
     retention_count: int = field(
-        default=0, metadata={"help": "finished runs of a job kept at most, unless it says; 0: any number", "least": 0}
+        default=0, metadata={"help": "finished runs kept of a job without retention; 0: any number", "least": 0}
     )
     statistics_retention: float = field(
-        default=1095 * 86400.0, metadata={"help": "seconds the statistics by day are kept", "above": 0, "most": CENTURY}
+        default=1095 * 86400.0, metadata={"help": "seconds the daily statistics are kept", "above": 0, "most": CENTURY}
     )
     audit_retention: float = field(
         default=1095 * 86400.0, metadata={"help": "seconds the audit is kept", "above": 0, "most": CENTURY}
     )
     metrics: str = field(
-        default="", metadata={"help": "HOST:PORT where a worker or scheduler serves Prometheus; default: nowhere"}
+        default="", metadata={"help": "HOST:PORT where a worker or scheduler serves metrics; default: nowhere"}
     )
-    smtp_host: str = field(default="", metadata={"help": "mail server that notifications by email go through"})
+    smtp_host: str = field(default="", metadata={"help": "mail server for notifications by email"})
     smtp_port: int = field(
-        default=25, metadata={"help": "its port; 587 and 465 are usual, too", "least": 1, "most": 65535}
+        default=25, metadata={"help": "port of the mail server; 587 and 465 are common too", "least": 1, "most": 65535}
     )
     smtp_tls: str = field(
         default="starttls",
@@ -98,24 +120,36 @@ class Settings:
             "words": ("starttls", "tls", "none"),
         },
     )
-    smtp_user: str = field(default="", metadata={"help": "name to log in with there, if it asks for one"})
+    smtp_user: str = field(default="", metadata={"help": "user name at the mail server, if it needs one"})
     smtp_password: str = field(
-        default="", metadata={"help": "its password, or where that is: env:, file: or keyring:", "secret": True}
+        default="",
+        metadata={"help": "password at the mail server, or its place: env:, file: or keyring:", "secret": True},
     )
     smtp_from: str = field(default="", metadata={"help": "sender of notifications; default: jobfac@ this host"})
     webhook_allow_local: bool = field(
-        default=False, metadata={"help": "let webhooks go to link-local addresses, where clouds keep their metadata"}
+        default=False,
+        metadata={"help": "allow notifications to link-local addresses, where clouds serve their metadata"},
+    )
+    webhook_allow_private: bool = field(
+        default=True,
+        metadata={"help": "allow webhooks and apprise to loopback and private addresses; false: public ones only"},
+    )
+    apprise_schemes: str = field(
+        default="discord,form,forms,gchat,gotify,gotifys,json,jsons,mailto,mailtos,matrix,matrixs,mmost,mmosts,msteams,"
+        "ntfy,ntfys,opsgenie,pagerduty,pover,rocket,rockets,ses,signal,signals,slack,sns,splunk,tgram,twilio,victorops,"
+        "webex,workflow,workflows,wxteams,xml,xmls,zulip",
+        metadata={"help": "schemes that apprise URLs of notifications may have, separated by commas; *: all"},
     )
     templates: str = field(
         default="",
-        metadata={"help": "folder with subject.txt, body.txt, body.html that replace those of notifications"},
+        metadata={"help": "folder with subject.txt, body.txt, body.html for notifications"},
     )
     log_format: str = field(
         default="", metadata={"help": "`text` or `json`; default: text on a terminal", "words": ("", "text", "json")}
     )
     log_level: str = field(
         default="info",
-        metadata={"help": "debug, info, warning or error", "words": ("debug", "info", "warning", "error")},
+        metadata={"help": "lowest level that is logged", "words": ("debug", "info", "warning", "error")},
     )
 
     def spool_folder(self) -> Path:
@@ -246,7 +280,7 @@ def _checked(setting: "dataclasses.Field[Any]", given: Any, text: bool = False) 
         right = right and value > limits.get("above", -math.inf)
     if not right:
         shown = f"'{given}'" if isinstance(given, str) else json.dumps(given, default=str, ensure_ascii=False)
-        raise ValueError(f"must be {_wanted(kind, limits)}" + ("." if limits.get("secret") else f", not {shown}."))
+        raise ValueError(f"must be {wanted(kind, limits)}" + ("." if limits.get("secret") else f", not {shown}."))
     return value
 
 
@@ -259,7 +293,7 @@ def _read(text: str, kind: type) -> Any:
         return text
 
 
-def _wanted(kind: type, limits: Mapping[str, Any]) -> str:
+def wanted(kind: type, limits: Mapping[str, Any]) -> str:
     """What a setting may be, in words."""
     if words := [word for word in limits.get("words", ()) if word]:
         return f"{', '.join(words[:-1])} or {words[-1]}"

@@ -11,10 +11,12 @@ from starlette.middleware import Middleware
 
 from jobfac.api import openapi
 from jobfac.api.auth import Gate
+from jobfac.api.connections import MOST
 from jobfac.api.guard import Guard
 from jobfac.api.live.feed import Live
 from jobfac.api.metrics import Metrics
 from jobfac.api.problems import HANDLERS
+from jobfac.api.proxy import Proxies
 from jobfac.api.resources import events, jobs, output, runs, schedules, service, workers
 from jobfac.api.routing import Service, routes
 from jobfac.database.engine import Database
@@ -22,17 +24,21 @@ from jobfac.telemetry import traces
 from jobfac.web import pages
 
 TABLE = (*jobs.CALLS, *runs.CALLS, *output.CALLS, *events.CALLS, *workers.CALLS, *schedules.CALLS, *service.CALLS)
-"""Every call there is, but for the pages that show this table."""
+"""Every call of the API, in one table. The pages are not part of it."""
 
 THREADS = 16
-"""Requests that are worked on at once; the others wait their turn. Each thread holds a connection with its statements
-and a part of the heap to itself, so memory grows with their number; more than these serve no client sooner.
+"""Requests that are worked on at once; the others wait for their turn. Each thread holds a connection with its
+statements and a part of the heap, so memory grows with their number; more threads serve no client sooner.
 """
 
 
-def create_app(db: Database, hosts: Collection[str] | None = None) -> Starlette:
-    """The API on a database; ``hosts``: the names it answers for in the Host header, None: any."""
-    live = Live(db)
+def create_app(db: Database, hosts: Collection[str] | None = None, hops: int = 0, connections: int = MOST) -> Starlette:
+    """The API on a database.
+
+    ``hosts``: the names in the Host header that it answers for, None: any. ``hops``: how many trusted proxies a request
+    passes. ``connections``: how many may be open at once; event streams take half of them at most.
+    """
+    live = Live(db, connections // 2)
     spans = traces.begin("api")
 
     @asynccontextmanager
@@ -48,7 +54,7 @@ def create_app(db: Database, hosts: Collection[str] | None = None) -> Starlette:
 
     app = Starlette(
         routes=[*routes(TABLE), *pages.ROUTES],
-        middleware=[Middleware(Guard, hosts=hosts)],
+        middleware=[Middleware(Proxies, hops=hops), Middleware(Guard, hosts=hosts)],
         exception_handlers=HANDLERS,
         lifespan=lifespan,
     )

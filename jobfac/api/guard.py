@@ -1,4 +1,4 @@
-"""What a browser could be talked into: requests by other web pages, and host names that point here by a trick."""
+"""Protection of browsers: requests sent by pages of other origins, and DNS rebinding."""
 
 from collections.abc import Collection
 from urllib.parse import urlsplit
@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from jobfac.api.auth import credentials
 from jobfac.api.problems import Problem, answer
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -18,14 +19,14 @@ HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Cache-Control": "no-store",
 }
-"""Of every answer that does not say otherwise."""
+"""Headers of every answer that does not set them itself."""
 
 
 class Guard:
     """Refuses requests whose Host is none of ``hosts`` (None: any), or that a page of another origin sent.
 
-    No other origin is ever allowed: there is no CORS. A request with a session's cookie that changes something must
-    come from this origin's own page.
+    No other origin is allowed: there is no CORS. A request that changes something and is authenticated by a session's
+    cookie must come from a page of this origin.
     """
 
     def __init__(self, app: ASGIApp, hosts: Collection[str] | None = None) -> None:
@@ -52,21 +53,22 @@ class Guard:
 
 
 def refusal(method: str, headers: Headers, hosts: Collection[str] | None) -> Problem | None:
-    """Why a request is not let in, if it is not."""
+    """The problem that refuses a request, None: it may pass."""
     host = headers.get("host", "")
     if hosts is not None and _name(host) not in hosts:
         return Problem(421, f"This server listens on the loopback address and does not answer for '{host}'.")
     origin = headers.get("origin")
     if origin is not None and origin.partition("://")[2] != host:
         return Problem(403, f"Pages of {origin} may not use this API.")
-    by_browser = "cookie" in headers and "authorization" not in headers
+    # Any Authorization but a key leaves the cookie in force: browsers add Basic credentials on their own.
+    by_browser = "cookie" in headers and credentials(headers.get("authorization", ""))[0] != "bearer"
     if by_browser and origin is None and method not in ("GET", "HEAD", "OPTIONS"):
         return Problem(403, "A session may only change something from this server's own pages; use a key.")
     return None
 
 
 def _name(host: str) -> str:
-    """A Host header's name or address, without port and brackets."""
+    """The name or address in a Host header, without port and brackets."""
     try:
         return urlsplit(f"//{host}").hostname or ""
     except ValueError:

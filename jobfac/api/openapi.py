@@ -92,7 +92,7 @@ def errors(call: Call) -> list[int]:
     if call.query is not Nothing or call.headers is not Nothing:
         found |= {422}
     if call.body is not None:
-        found |= {400, 413, 415, 422}
+        found |= {400, 408, 413, 415, 422}
     return sorted(found)
 
 

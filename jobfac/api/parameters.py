@@ -19,6 +19,7 @@ from pydantic import (
 from jobfac.definitions import Notify
 from jobfac.definitions.values import LONGEST, read_duration
 from jobfac.states import RunState
+from jobfac.store.runs.starting import RECIPIENTS
 
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 EARLIEST, LATEST = datetime(1970, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
@@ -102,7 +103,7 @@ class StartBody(Body):
     priority: Annotated[int, Field(ge=-1000, le=1000)] | None = None
     delay: Duration | None = None
     at: Moment | None = None
-    notify: list[Notify] | None = None
+    notify: Annotated[list[Notify], Field(max_length=RECIPIENTS)] | None = None
 
     @model_validator(mode="after")
     def _one_time(self) -> "StartBody":

@@ -8,6 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from jobfac.api.seldom import Seldom
 from jobfac.definitions import DefinitionError
 from jobfac.errors import JobfacError, Kind, Unreachable
 from jobfac.telemetry.logs import logger
@@ -15,6 +16,8 @@ from jobfac.telemetry.logs import logger
 log = logger("jobfac.api")
 
 MEDIA = "application/problem+json"
+
+_seldom = Seldom()
 
 RETRY_AFTER = 5
 """Seconds after which a client may repeat a request that failed because the database was away or too much was open."""
@@ -89,8 +92,10 @@ async def _definition(request: Request, error: Exception) -> Response:
 
 
 async def _unreachable(request: Request, error: Exception) -> Response:
-    # The sentence names the server, which a client without a key must not learn.
-    log.warning("database unreachable", action="api_unreachable", path=request.url.path, reason=str(error))
+    # The sentence names the database server, which a client without a key must not learn.
+    if (left_out := _seldom.due("unreachable")) is not None:
+        path = request.url.path
+        log.warning("database unreachable", action="api_unreachable", path=path, reason=str(error), left_out=left_out)
     detail = "The database cannot be reached or used right now; the server's log says more. Try again."
     return answer(Problem(503, detail, {"Retry-After": str(RETRY_AFTER)}))
 

@@ -2,6 +2,7 @@
 and the test of the roles are all made from it.
 """
 
+import asyncio
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,9 @@ from jobfac.telemetry.traces import Traces
 
 BODY_LIMIT = 4 * 2**20 + 256 * 2**10
 """Bytes of a request's body at most: the largest payload and what is around it."""
+
+BODY_TIMEOUT = 30.0
+"""Seconds that a client may take between two pieces of a body."""
 
 NOBODY = Caller("nobody", Role.VIEWER)
 
@@ -211,12 +215,18 @@ def _validated(model: type[BaseModel], values: Mapping[str, Any]) -> BaseModel:
 async def _body(call: Call, request: Request) -> Any:
     """The request's body as the model of the call."""
     text = bytearray()
-    async for piece in request.stream():
-        text += piece
-        if len(text) > BODY_LIMIT:
-            # The connection stays open, and the server passes over the rest: who is cut off while he sends would see
-            # a broken connection in place of this answer.
-            raise Problem(413, f"A body may have {BODY_LIMIT:,} bytes at most.")
+    pieces = request.stream()
+    try:
+        while (piece := await asyncio.wait_for(anext(pieces, None), BODY_TIMEOUT)) is not None:
+            text += piece
+            if len(text) > BODY_LIMIT:
+                # The connection stays open, and the server passes over the rest: a client that is cut off while it
+                # sends would see a broken connection in place of this answer.
+                raise Problem(413, f"A body may have {BODY_LIMIT:,} bytes at most.")
+    except TimeoutError:
+        raise Problem(
+            408, f"No more of the body came within {BODY_TIMEOUT:g} s; send the request again.", {"Connection": "close"}
+        ) from None
     if not text and not call.body_required:
         return call.body()
     media = request.headers.get("content-type", "").partition(";")[0].strip().lower()

@@ -1,13 +1,16 @@
 """The API as a role: listens, serves, stops."""
 
 import ipaddress
+import logging
 import socket
 from typing import Any
 
 import uvicorn
 
 from jobfac.api.app import create_app
+from jobfac.api.connections import BATCH, Door, protocol, share
 from jobfac.api.guard import LOOPBACK
+from jobfac.api.seldom import OncePerMinute
 from jobfac.database.engine import Database
 from jobfac.settings import Settings, SettingsError
 from jobfac.telemetry.logs import logger
@@ -17,8 +20,11 @@ log = logger("jobfac.api")
 FAREWELL = 10
 """Seconds that requests under way have to end when the server stops."""
 
+QUEUE = 2048
+"""Connections that wait in the kernel to be accepted."""
+
 KEEP_ALIVE = 60
-"""Seconds that an idle connection is kept: longer than clients do, so that none sends into one that is closing."""
+"""Seconds that an idle connection is kept: longer than clients keep theirs, so that none sends into a closing one."""
 
 
 class Server:
@@ -28,7 +34,8 @@ class Server:
         """Listen on the settings' address and port (0: any free one).
 
         Args:
-            behind_proxy: something before it speaks TLS and sets X-Forwarded-For; nobody else can reach it.
+            behind_proxy: a proxy in front of it speaks TLS and sets X-Forwarded-For; nothing else can reach it. The
+                setting ``api_proxy_hops`` says how many proxies a request passes.
 
         Raises:
             SettingsError: the address cannot be listened on, or must not be without TLS.
@@ -40,18 +47,28 @@ class Server:
                 f"The API does not listen on {host} without TLS, since keys would cross the network in the clear: set "
                 "api_tls_certificate and api_tls_key, or say --behind-proxy if something before it speaks TLS."
             )
-        self._socket = _listen(host, settings.api_port)
+        connections = share(settings.api_connections)
+        self._socket = _listen(host, settings.api_port, connections)
+        self.connections = self._socket.connections
         self.port: int = self._socket.getsockname()[1]
         shown = f"[{host}]" if ":" in host else host
         self.url = f"{'https' if certificate else 'http'}://{shown}:{self.port}"
-        self.app = create_app(db, hosts={*LOOPBACK, host} if local and not behind_proxy else None)
+        self.app = create_app(
+            db,
+            hosts={*LOOPBACK, host} if local and not behind_proxy else None,
+            hops=settings.api_proxy_hops if behind_proxy else 0,
+            connections=connections,
+        )
         config = uvicorn.Config(
             self.app,
+            loop="asyncio",
+            http=protocol(self.connections),
+            ws="none",
+            backlog=BATCH,
             log_config=None,
             access_log=False,
             server_header=False,
-            proxy_headers=behind_proxy,
-            forwarded_allow_ips="*" if behind_proxy else None,
+            proxy_headers=False,
             ssl_certfile=certificate or None,
             ssl_keyfile=settings.api_tls_key or None,
             timeout_graceful_shutdown=FAREWELL,
@@ -65,6 +82,9 @@ class Server:
                 f"api_tls_certificate ({certificate}) or api_tls_key ({settings.api_tls_key}) cannot be used: {error}."
             ) from None
         self._server = _Uvicorn(config)
+        for name in ("uvicorn.error", "asyncio"):  # a client can make them log without end
+            if not any(isinstance(one, OncePerMinute) for one in logging.getLogger(name).filters):
+                logging.getLogger(name).addFilter(OncePerMinute())
 
     def link(self) -> str:
         """The address with a token that logs one browser in, once."""
@@ -92,6 +112,11 @@ class _Uvicorn(uvicorn.Server):
 
         return nullcontext()
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for listening in sockets or ():
+            listening.listen(QUEUE)  # the event loop has set it to the number that it accepts in one turn
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self.config.app.state.service.live.close()  # type: ignore[union-attr]
         await super().shutdown(sockets)
@@ -105,16 +130,16 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int, connections: int) -> Door:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, kind, protocol, _, address = found[0]
+        family, kind, number, _, address = found[0]
         # With the protocol named asyncio switches off the delay of small packets, which costs 40 ms an answer.
-        listening = socket.socket(family, kind, protocol)
+        listening = Door(family, kind, number, connections)
         try:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listening.bind(address)
-            listening.listen(2048)  # who comes before `run` waits for it
+            listening.listen(QUEUE)  # clients that come before `run` wait for it
         except OSError:
             listening.close()
             raise

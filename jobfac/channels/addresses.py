@@ -1,4 +1,4 @@
-"""Where a message may be sent: to no address by which machines tell secrets of their own."""
+"""Where a message may be sent: not to addresses by which machines reveal secrets of their own."""
 
 import ipaddress
 import socket
@@ -11,28 +11,58 @@ METADATA = frozenset(
 )
 """Addresses of clouds' metadata services that are not link-local: of AWS, Alibaba, Oracle, Azure, Google."""
 
-NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+NAT64 = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("64:ff9b:1::/48"))
+"""Prefixes of IPv6 addresses that end with the IPv4 address to which a gateway translates them."""
+
+COMPATIBLE = ipaddress.IPv6Network("::/96")
+"""IPv6 addresses that are an IPv4 address with zeros before it; obsolete."""
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
+def innermost(address: Address) -> Address:
+    """The IPv4 address that an IPv6 address stands for, or the address itself."""
+    if not isinstance(address, ipaddress.IPv6Address):
+        return address
+    inner = address.ipv4_mapped or address.sixtofour or (address.teredo[1] if address.teredo else None)
+    translated = any(address in network for network in NAT64)
+    if inner is None and (translated or (address in COMPATIBLE and int(address) > 0xFFFF)):
+        inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return address if inner is None else inner
+
+
 def is_local(address: Address) -> bool:
-    """Whether an address is link-local or of a metadata service, in whatever form it is written."""
-    if isinstance(address, ipaddress.IPv6Address):
-        inner = address.ipv4_mapped or address.sixtofour
-        if inner is None and address in NAT64:
-            inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-        if inner is not None:
-            return is_local(inner)
+    """Whether an address is link-local or of a metadata service, in any notation."""
+    address = innermost(address)
     return address.is_link_local or address in METADATA
 
 
-def resolve(host: str, port: int, allow_local: bool) -> list[str]:
-    """The addresses of a host to which a message may go, best first. Whoever connects to one of these, and not to the
-    name, goes where was checked.
+def is_private(address: Address) -> bool:
+    """Whether an address is of this machine or of a private network, in any notation."""
+    address = innermost(address)
+    return address.is_loopback or address.is_private or address.is_unspecified or not address.is_global
+
+
+def refusal(text: str, allow_local: bool, allow_private: bool = True) -> str | None:
+    """Why nothing may be sent to this address, as the end of a sentence; None: it may be sent."""
+    try:
+        address = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return "no address, so that it cannot be checked"
+    if is_local(address):
+        remedy = "set webhook_allow_local where the scheduler runs to send there"
+        return None if allow_local else f"a link-local or metadata address; {remedy}"
+    if is_private(address) and not allow_private:
+        return "a loopback or private address; set webhook_allow_private where the scheduler runs to send there"
+    return None
+
+
+def resolve(host: str, port: int, allow_local: bool, allow_private: bool = True) -> list[str]:
+    """The addresses of a host to which a message may go, best first. Connect to one of these and not to the name: the
+    name may lead elsewhere when it is looked up again.
 
     Raises:
-        DeliveryError: the name is unknown, or leads to a refused address alone.
+        DeliveryError: the name is unknown, or all its addresses are refused.
     """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -40,10 +70,8 @@ def resolve(host: str, port: int, allow_local: bool) -> list[str]:
         why = error.strerror if isinstance(error, OSError) else "it is no name of a host"
         raise DeliveryError(f"the host {host} cannot be found: {why}") from None
     addresses = list(dict.fromkeys(str(info[4][0]) for info in found))
-    allowed = [one for one in addresses if allow_local or not is_local(ipaddress.ip_address(one.partition("%")[0]))]
+    refused = {address: refusal(address, allow_local, allow_private) for address in addresses}
+    allowed = [address for address in addresses if refused[address] is None]
     if not allowed:
-        raise DeliveryError(
-            f"{host} is {addresses[0]}, a link-local or metadata address; "
-            "set webhook_allow_local where the scheduler runs to send there"
-        )
+        raise DeliveryError(f"{host} is {addresses[0]}, {refused[addresses[0]]}")
     return allowed

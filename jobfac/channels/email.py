@@ -6,24 +6,32 @@ import ssl
 from email.message import EmailMessage
 from email.utils import formatdate
 
-from jobfac.channels import render
+from jobfac.channels import egress, render
 from jobfac.channels.message import DeliveryError, Message
 from jobfac.definitions import Recipient
 from jobfac.secret_references import resolve_setting
 from jobfac.settings import Settings
+
+TAKES_OUTPUT = True
 
 TIMEOUT = 20.0
 """Seconds that the server may take for each answer."""
 
 
 def send(message: Message, recipient: Recipient, settings: Settings) -> None:
-    """Hand a message to the mail server. Raises ``DeliveryError``."""
+    """Hand a message to the mail server.
+
+    Raises:
+        DeliveryError: the server cannot be used, or refuses the message or all recipients.
+    """
     if not settings.smtp_host:
         raise DeliveryError("no mail server is known; set JOBFAC_SMTP_HOST where the scheduler runs")
     mail = compose(message, recipient, settings)
     place = f"{settings.smtp_host}:{settings.smtp_port}"
     try:
-        with _connected(settings, place) as server:
+        with egress.guarded(settings, trusted_host=True):
+            connected = _connected(settings, place)
+        with connected as server:
             if settings.smtp_user:
                 server.login(settings.smtp_user, resolve_setting(settings.smtp_password))
             server.send_message(mail)
@@ -38,8 +46,13 @@ def send(message: Message, recipient: Recipient, settings: Settings) -> None:
         raise DeliveryError(f"the mail server {place} cannot be used: {error}") from None
 
 
+def shown(recipient: Recipient) -> str:
+    """The addresses."""
+    return ", ".join(recipient.email)
+
+
 def compose(message: Message, recipient: Recipient, settings: Settings) -> EmailMessage:
-    """The mail. Its Message-ID is the same each time, so that mail programs can tell what came twice."""
+    """The mail. Its Message-ID is the same for each try, so that mail programs recognise a second copy."""
     sender = settings.smtp_from or f"jobfac@{socket.getfqdn()}"
     mail = EmailMessage()
     mail["From"] = sender

@@ -1,7 +1,7 @@
 """A POST to a URL: the run's status as JSON, or nothing; signed, if there is a key to sign with.
 
 ``JobFac-Id`` is the same each time the same notification is sent. ``JobFac-Signature: t=SECONDS, v1=HEX``: the HMAC
-with SHA-256 of ``SECONDS.BODY`` under the secret. A receiver checks it, and that the time is not long ago.
+with SHA-256 of ``SECONDS.BODY`` under the secret. A receiver checks it, and that the time is recent.
 """
 
 import hashlib
@@ -14,11 +14,14 @@ from typing import Any
 
 import httpx
 
-from jobfac.channels import addresses
+from jobfac.channels import addresses, egress
 from jobfac.channels.message import DeliveryError, Message
-from jobfac.definitions import Recipient
+from jobfac.definitions import Recipient, Secret
+from jobfac.definitions.notices import HOP_BY_HOP
 from jobfac.secret_references import resolve
 from jobfac.settings import Settings
+
+TAKES_OUTPUT = False
 
 TIMEOUT = httpx.Timeout(10.0, connect=5.0)
 """Seconds that the receiver may take to be reached, and for each step after that."""
@@ -30,8 +33,20 @@ def sign(secret: str, moment: int, body: bytes) -> str:
     return f"t={moment}, v1={digest.hexdigest()}"
 
 
+def shown(recipient: Recipient) -> str:
+    """Scheme and host of the URL, or where the URL is kept."""
+    if isinstance(recipient.webhook, Secret):
+        return recipient.webhook.secret
+    scheme, _, rest = str(recipient.webhook).partition("://")
+    return f"{scheme}://{rest.partition('/')[0].partition('?')[0].rpartition('@')[2]}"
+
+
 def send(message: Message, recipient: Recipient, settings: Settings) -> None:
-    """Post a message. Any answer but a 2xx is a failure; redirects are not followed. Raises ``DeliveryError``."""
+    """Post a message.
+
+    Raises:
+        DeliveryError: the answer is not a 2xx (redirects are not followed), there is none, or the URL is refused.
+    """
     assert recipient.webhook is not None
     url = _url(resolve(recipient.webhook) if not isinstance(recipient.webhook, str) else recipient.webhook)
     body = b"" if recipient.body == "none" else json.dumps(message.body, ensure_ascii=False).encode()
@@ -46,9 +61,10 @@ def send(message: Message, recipient: Recipient, settings: Settings) -> None:
         ours["Content-Type"] = "application/json"
     if recipient.secret is not None:
         ours["JobFac-Signature"] = sign(resolve(recipient.secret), int(time.time()), body)
-    names = {name.lower() for name in ours}
+    names = {name.lower() for name in ours} | HOP_BY_HOP
     kept = {name: value for name, value in headers.items() if name.lower() not in names}
-    status = _post(url, kept | ours, body, settings.webhook_allow_local)
+    with egress.guarded(settings):
+        status = _post(url, kept | ours, body, settings)
     if not 200 <= status < 300:
         why = "; redirects are not followed" if 300 <= status < 400 else ""
         raise DeliveryError(f"{url.host} answered {status}{why}")
@@ -64,12 +80,12 @@ def _url(text: str) -> httpx.URL:
     return url
 
 
-def _post(url: httpx.URL, headers: dict[str, str], body: bytes, allow_local: bool) -> int:
+def _post(url: httpx.URL, headers: dict[str, str], body: bytes, settings: Settings) -> int:
     """The status of the answer, from the first of the host's addresses that can be reached."""
     port = url.port or (443 if url.scheme == "https" else 80)
     # No proxy and nothing else from the environment: it is the checked address that is connected to.
     with httpx.Client(timeout=TIMEOUT, verify=ssl.create_default_context(), trust_env=False) as client:
-        found = addresses.resolve(url.host, port, allow_local)
+        found = addresses.resolve(url.host, port, settings.webhook_allow_local, settings.webhook_allow_private)
         for address in found:
             try:
                 return _answer(client, url, address, headers, body)
@@ -89,7 +105,7 @@ def _answer(client: httpx.Client, url: httpx.URL, address: str, headers: dict[st
     auth = httpx.BasicAuth(url.username, url.password) if url.userinfo else None
     request = client.build_request("POST", target, headers=headers, content=body, extensions=extensions)
     answer = client.send(request, auth=auth, stream=True)
-    answer.close()  # whatever it says besides its status, nobody reads
+    answer.close()  # only the status counts
     return answer.status_code
 
 

@@ -6,11 +6,10 @@ import os
 import re
 import sys
 
-from typer import Abort
-from typer._click.exceptions import ClickException, NoArgsIsHelpError, UsageError
+from typer import Abort, TyperException
 
 from jobfac.cli import common
-from jobfac.cli.listing import Commands
+from jobfac.cli.listing import Commands, UsageHelp
 from jobfac.cli.rendering.printing import note
 from jobfac.errors import JobfacError
 
@@ -19,7 +18,7 @@ COMMANDS = {
     "worker": ("roles:worker", "Claim and run runs until told to stop."),
     "scheduler": ("roles:scheduler", "Insert due runs, notice dead workers, purge what is old."),
     "api": ("roles:api", "Serve the HTTP API."),
-    "apply": ("jobs:apply", "Apply definitions, whole or not at all, after showing what changes."),
+    "apply": ("jobs:apply", "Apply definitions, whole or not at all."),
     "export": ("jobs:export", "Print definitions as they are in force."),
     "start": ("start:start", "Start a job and print the run's id."),
     "stop": ("runs:stop", "Stop a run, wait for its end, and say what happened."),
@@ -27,7 +26,7 @@ COMMANDS = {
     "logs": ("logs:logs", "Show what a run's program wrote, byte for byte."),
     "top": ("top:top", "Watch the fleet, the queue and the runs."),
     "doctor": ("doctor:doctor", "Check this machine, the database and the factory."),
-    "report": ("report:report", "What ran in the last 30 days: counts, failures, times, lateness."),
+    "report": ("report:report", "What ran in the last 30 days: counts, failures, times."),
     "config": ("database:config", "What holds here, and where it came from."),
     "purge": ("database:purge", "Remove finished runs that are older than their job's retention."),
     "try": ("dry_run:command", "Run a program as a worker would, with no database."),
@@ -40,6 +39,9 @@ COMMANDS = {
     "keys": ("keys:app", "Keys of the API."),
     "notify": ("notify:app", "Notifications."),
     "db": ("database:app", "The database's schema."),
+    "init": ("init:init", "Write a first folder: definitions, settings and their schema."),
+    "schema": ("init:schema", "Print the JSON Schema of definitions, for editors."),
+    "help": ("help:help_topic", "Show a page of the guide; without a topic, list the topics."),
 }
 """Every command: its module in ``cli.commands``, its function or group there, and its line in `jobfac --help`."""
 
@@ -78,11 +80,12 @@ def _explain(error: Exception) -> int:
     if isinstance(error, JobfacError):
         note(str(error))
         return error.exit_code
-    if isinstance(error, NoArgsIsHelpError):
+    if isinstance(error, UsageHelp):
         note(error.format_message())
         return common.USAGE
-    if isinstance(error, ClickException):
-        used = error.ctx.command_path if isinstance(error, UsageError) and error.ctx else "jobfac"
+    if isinstance(error, TyperException):
+        context = getattr(error, "ctx", None)  # errors of usage know the command that they concern
+        used = context.command_path if context else "jobfac"
         said = re.sub(r"^Invalid value for '(.+?)': Input should be ", r"\1 must be ", error.format_message())
         said = said.removesuffix(", unable to parse string as an integer")
         end = "" if said.endswith((".", "?")) else "."

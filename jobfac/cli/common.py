@@ -66,7 +66,7 @@ def refuse_denied(runs: "Iterable[RunView]") -> None:
 
 def group(help_text: str) -> typer.Typer:
     """A group of commands."""
-    return typer.Typer(help=help_text, no_args_is_help=True, **PLAIN)
+    return typer.Typer(help=help_text, **PLAIN)
 
 
 def settings(**overrides: Any) -> "Settings":

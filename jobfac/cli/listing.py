@@ -1,20 +1,43 @@
 """The list of commands, each of which is imported only when it is used."""
 
+import os
 from collections.abc import Mapping
 from importlib import import_module
 from importlib.metadata import version
 from typing import Any
 
 import typer
-from typer._click import Command, Context
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command, get_group, get_install_completion_arguments
 
-PLAIN: dict[str, Any] = {"rich_markup_mode": None, "pretty_exceptions_enable": False, "add_completion": False}
+
+class UsageHelp(typer.TyperException):
+    """A group was called without a command. The message is the group's help."""
+
+
+class Group(TyperGroup):
+    """A group of commands. Without a command, it raises ``UsageHelp``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the words of the group."""
+        if not args and not ctx.resilient_parsing:
+            raise UsageHelp(ctx.get_help())
+        return super().parse_args(ctx, args)
+
+
+PLAIN: dict[str, Any] = {
+    "cls": Group,
+    "rich_markup_mode": None,
+    "pretty_exceptions_enable": False,
+    "add_completion": False,
+}
 """How every command is made. Help is plain text: rich costs more time than all the rest of `--help`."""
 
+HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
+"""The commands inherit them from the command line as a whole."""
 
-class Commands(TyperGroup):
+
+class Commands(Group):
     """The commands at the top.
 
     ``table`` maps each name to ``module:attribute`` in ``cli.commands`` (a function, a group or a command) and to its
@@ -25,17 +48,18 @@ class Commands(TyperGroup):
         listed = {name: Listed(name, target, line) for name, (target, line) in table.items()}
         super().__init__(
             name="jobfac", commands=dict(listed), params=list(get_install_completion_arguments()),
-            no_args_is_help=True, rich_markup_mode=None, **options,
+            rich_markup_mode=None, context_settings=HELP_OPTIONS, **options,
         )  # fmt: skip
 
-    def resolve_command(self, ctx: Context, args: list[str]) -> tuple[str | None, Command | None, list[str]]:
-        """The command to be used, imported now."""
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """Import the command that the words name."""
         name, command, rest = super().resolve_command(ctx, args)
         return name, command.load() if isinstance(command, Listed) else command, rest
 
     def act(self, words: list[str]) -> Any:
-        """Do what the words say; the exit code, None for 0. Errors are raised as they are, a broken pipe too."""
-        self._main_shell_completion({}, "jobfac")
+        """Execute a command line; the exit code, None for 0. Errors are raised unchanged, a broken pipe too."""
+        if "_JOBFAC_COMPLETE" in os.environ:  # the shell asks for completions
+            return self.main(words, prog_name="jobfac", standalone_mode=False)
         if words == ["--version"]:
             typer.echo(f"jobfac {version('jobfac')}")
             return None
@@ -53,14 +77,20 @@ class Listed(TyperCommand):
         super().__init__(name, help=line, rich_markup_mode=None)
         self._target = target
 
-    def load(self) -> Command:
-        """The command itself."""
+    def load(self) -> TyperCommand | TyperGroup:
+        """Import the command.
+
+        Raises:
+            TypeError: the target is no command.
+        """
         module, _, attribute = self._target.partition(":")
         found = getattr(import_module(f"jobfac.cli.commands.{module}"), attribute)
-        if isinstance(found, Command):
-            return found
         if isinstance(found, typer.Typer):
             return get_group(found)
-        single = typer.Typer(**PLAIN)
-        single.command(self.name)(found)
-        return get_command(single)
+        if not isinstance(found, TyperCommand | TyperGroup):
+            single = typer.Typer(**PLAIN)
+            single.command(self.name)(found)
+            found = get_command(single)
+        if not isinstance(found, TyperCommand | TyperGroup):
+            raise TypeError(f"{self._target} is no command.")
+        return found

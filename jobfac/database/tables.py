@@ -136,9 +136,22 @@ run = sa.Table(
     # Column order is the order of the claim; every other index is off its path.
     index("ix_run_claim", "queue", sa.text("priority DESC"), "id", where=f"state = '{RunState.QUEUED}'"),
     index("ix_run_ready", "ready_at", where=f"state = '{RunState.SCHEDULED}'"),
-    index("ix_run_blocked", "id", where=f"state = '{RunState.BLOCKED}'"),
+    index(
+        "ix_run_blocked",
+        "job",
+        sa.text("priority DESC"),
+        "id",
+        where=f"state = '{RunState.BLOCKED}'",
+        include=("concurrency_key",),
+    ),
     index("ix_run_active", "job", "state", where=f"state IN ({sql_literals(ACTIVE)})"),
-    index("ix_run_held", "worker_id", "id", where=f"state IN ({sql_literals(HELD)})"),
+    index(
+        "ix_run_held",
+        "worker_id",
+        "id",
+        where=f"state IN ({sql_literals(HELD)})",
+        include=("state", "attempt", "stop"),
+    ),
     index("ix_run_concurrency", "concurrency_key", "state", where="concurrency_key IS NOT NULL"),
     index("ix_run_job", "job", "id"),
     index("ix_run_ended", "ended_at", where="ended_at IS NOT NULL"),
@@ -231,14 +244,19 @@ worker = sa.Table(
     sa.Column("labels", Long, nullable=False),  # JSON object
     sa.Column("state", Word, nullable=False),
     sa.Column("started_at", Instant, nullable=False),
-    sa.Column("seen_at", Instant, nullable=False),
-    sa.Column("lease_until", Instant, nullable=False),
     sa.Column("ended_at", Instant),
     one_of("state", WorkerState, "state"),
-    index(
-        "ix_worker_lease", "lease_until", where=f"state IN ({sql_literals((WorkerState.ACTIVE, WorkerState.DRAINING))})"
-    ),
     sqlite_autoincrement=True,
+)
+
+worker_lease = sa.Table(
+    "worker_lease",  # one row per worker, which its heartbeat alone writes while it lives: no turn locks it
+    metadata,
+    sa.Column("worker_id", BigId, primary_key=True, autoincrement=False),
+    sa.Column("seen_at", Instant, nullable=False),  # the last heartbeat
+    sa.Column("lease_until", Instant, nullable=False),
+    sa.Column("ended", sa.Boolean, nullable=False, server_default=sa.text("0")),  # the worker left or was declared dead
+    index("ix_worker_lease_until", "lease_until", where="ended = 0"),
 )
 
 category = sa.Table(

@@ -4,8 +4,9 @@
 ``from_canonical`` reads it back; ``plan`` compares. No SQL but in ``store``.
 """
 
-from jobfac.definitions.models import AnyJob, Defaults, Destination, Job, Output, Retention, Retry, Sequence, canonical
+from jobfac.definitions.models import AnyJob, Defaults, Job, Retention, Retry, Sequence, canonical
 from jobfac.definitions.notices import Notify, Recipient, Secret
+from jobfac.definitions.output import Destination, Output
 from jobfac.definitions.parse import Definitions, dump, from_canonical, from_data, load, loads, read_notify, reader
 from jobfac.definitions.plan import Difference, Plan, plan
 from jobfac.definitions.problems import DefinitionError, Problem

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     Field,
-    PlainSerializer,
+    GetJsonSchemaHandler,
     PlainValidator,
     SerializerFunctionWrapHandler,
     ValidationInfo,
@@ -18,8 +18,10 @@ from pydantic import (
     model_serializer,
     model_validator,
 )
+from pydantic_core import CoreSchema
 
 from jobfac.definitions.notices import Notify, TextOrSecret
+from jobfac.definitions.output import Output
 from jobfac.definitions.schedule import Schedule
 from jobfac.definitions.steps import Step
 from jobfac.definitions.values import (
@@ -28,8 +30,8 @@ from jobfac.definitions.values import (
     Id,
     Many,
     Model,
+    Plain,
     PositiveDuration,
-    Size,
     Text,
     Word,
     decimal,
@@ -85,22 +87,30 @@ def _split(command: Any) -> list[Any] | tuple[Any, ...]:
 
 
 Variable = Annotated[str, PlainValidator(_read_variable, json_schema_input_type=str)]
-Short = Annotated[str, PlainValidator(_read_short, json_schema_input_type=str)]
-Encoding = Annotated[str, PlainValidator(_read_encoding, json_schema_input_type=str)]
-ExitCode = Annotated[int, PlainValidator(whole(0, 255), json_schema_input_type=int)]
-Priority = Annotated[int, PlainValidator(whole(-1000, 1000), json_schema_input_type=int)]
+Short = Annotated[
+    str,
+    PlainValidator(_read_short, json_schema_input_type=Annotated[str, Field(max_length=128)] | int),
+    Field(title="text"),
+]
+"""Text of at most 128 characters."""
+
+Encoding = Annotated[str, PlainValidator(_read_encoding, json_schema_input_type=str), Field(title="encoding")]
+ExitCode = Annotated[int, whole(0, 255)]
+Priority = Annotated[int, whole(-1000, 1000)]
 
 
 class Retry(Model):
-    """``attempts`` in all, the first included. The n-th retry waits ``delay * backoff ** (n - 1)`` seconds, at most
-    ``maximum_delay``, more or less by a random share of up to ``jitter``. Only the outcomes ``on`` are tried again."""
+    """When a failed attempt is tried again. The n-th retry waits ``delay * backoff ** (n - 1)`` seconds, at most
+    ``maximum_delay``, varied by a random share of up to ``jitter``."""
 
-    attempts: Annotated[int, PlainValidator(whole(1, 1000), json_schema_input_type=int)] = 1
-    delay: Duration = 10.0
-    backoff: Annotated[float, PlainValidator(decimal(1, 100), json_schema_input_type=float)] = 2.0
-    maximum_delay: Duration = 600.0
-    jitter: Annotated[float, PlainValidator(decimal(0, 1), json_schema_input_type=float)] = 0.1
-    on: Many[Literal["failed", "timed_out", "start_failed"]] = ("failed", "timed_out")
+    attempts: Annotated[int, whole(1, 1000)] = Field(default=1, description="Attempts in all; the first one counts.")
+    delay: Duration = Field(default=10.0, description="The wait before the first retry.")
+    backoff: Annotated[float, decimal(1, 100)] = Field(default=2.0, description="Each wait is so many times longer.")
+    maximum_delay: Duration = Field(default=600.0, description="The longest wait.")
+    jitter: Annotated[float, decimal(0, 1)] = Field(default=0.1, description="How much a wait varies at random.")
+    on: Many[Literal["failed", "timed_out", "start_failed"]] = Field(
+        default=("failed", "timed_out"), description="The outcomes that are tried again."
+    )
 
     @model_validator(mode="after")
     def _reachable(self) -> Self:
@@ -113,15 +123,24 @@ class Retry(Model):
 class Concurrency(Model):
     """At most ``limit`` runs at a time of all jobs that share the ``key``."""
 
-    limit: Annotated[int, PlainValidator(whole(1, 100_000), json_schema_input_type=int)] = 1
-    key: Short
+    limit: Annotated[int, whole(1, 100_000)] = Field(default=1, description="How many runs at a time.")
+    key: Short = Field(description="The name of the limit; jobs that name the same key share it.", examples=["ledger"])
 
 
 class Retention(Model):
-    """Finished runs are kept until they are older than ``age`` seconds or more than ``count`` newer ones exist."""
+    """How long finished runs are kept: until they are older than ``age`` or ``count`` newer ones exist."""
 
-    age: PositiveDuration | None = None
-    count: Annotated[int, PlainValidator(whole(1, 1_000_000_000), json_schema_input_type=int)] | None = None
+    age: PositiveDuration | None = Field(
+        default=None, description="Keep a run for so long after its end.", examples=["30d"]
+    )
+    count: Annotated[int, whole(1, 1_000_000_000)] | None = Field(
+        default=None, description="How many finished runs are kept at most.", examples=[1000]
+    )
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """A duration may stand for the mapping."""
+        return {"anyOf": [{"type": ["string", "number"], "title": "duration"}, handler(core)]}
 
     @model_validator(mode="before")
     @classmethod
@@ -140,74 +159,29 @@ class Retention(Model):
         return self
 
 
-class Destination(Model):
-    """Where a stream goes: "database", "none", or, with a ``path`` on the worker, a file that each run overwrites,
-    appends to, or creates anew with its start time in place of the ``*``."""
-
-    kind: Literal["none", "database", "overwrite", "append", "timestamped"]
-    path: str | None = None
-
-
-def _read_destination(value: Any) -> Destination:
-    if isinstance(value, Destination):
-        return value
-    if value in ("none", "database"):
-        return Destination(kind=value)
-    if isinstance(value, dict) and len(value) == 1:
-        kind, path = next(iter(value.items()))
-        if kind in ("overwrite", "append", "timestamped"):
-            path = read_word(path)
-            if kind == "timestamped" and path.rpartition("/")[2].count("*") != 1:
-                raise ValueError(f"must have one * in the file's name, where the time goes, not {shown(path)}")
-            return Destination(kind=kind, path=path)
-    raise ValueError(
-        f"must be none, database, {{overwrite: PATH}}, {{append: PATH}} or {{timestamped: PATH}}, not {shown(value)}"
-    )
-
-
-def _write_destination(destination: Destination) -> str | dict[str, str]:
-    return destination.kind if destination.path is None else {destination.kind: destination.path}
-
-
-Stream = Annotated[
-    Destination,
-    PlainValidator(_read_destination, json_schema_input_type=str | dict[str, str]),
-    PlainSerializer(_write_destination, return_type=str | dict[str, str]),
-]
-
-
-class Rotate(Model):
-    """An appended file that reaches ``size`` bytes is set aside; ``keep`` such files are kept."""
-
-    size: Size = 10 * 2**20
-    keep: Annotated[int, PlainValidator(whole(0, 1000), json_schema_input_type=int)] = 5
-
-
-class Output(Model):
-    """Where standard output and standard error go. ``limit``: bytes of each stream that the database keeps per attempt,
-    the head and the tail of what was written."""
-
-    stdout: Stream = Destination(kind="database")
-    stderr: Stream = Destination(kind="database")
-    limit: Size = 2**20
-    rotate: Rotate = Rotate()
-
-
 class Definition(Model):
     """What jobs and sequences have in common."""
 
-    name: Short | None = None
-    description: Text | None = None
-    category: Short | None = None
-    enabled: Flag = True
-    on_demand: Flag = True
-    replace_arguments: Flag = True
-    priority: Priority = 0
-    already_running: Literal["start", "deny", "queue", "replace"] = "start"
-    concurrency: Concurrency | None = None
-    retention: Retention | None = None
-    schedules: tuple[Schedule, ...] = ()
-    notify: tuple[Notify, ...] = ()
+    name: Short | None = Field(default=None, description="A name for people.", examples=["Export orders"])
+    description: Text | None = Field(default=None, description="What it is for.")
+    category: Short | None = Field(default=None, description="Groups jobs: for defaults, lists, reports and API keys.")
+    enabled: Flag = Field(default=True, description="Whether it may start at all.")
+    on_demand: Flag = Field(default=True, description="Whether it may be started by hand.")
+    replace_arguments: Flag = Field(default=True, description="Whether a start may give other arguments.")
+    priority: Priority = Field(default=0, description="Runs with a higher priority are claimed first.")
+    already_running: Literal["start", "deny", "queue", "replace"] = Field(
+        default="start",
+        description="What a start does while a run of the job is under way: start beside it, deny the new run, queue "
+        "it until the other has ended, or stop the other and replace it.",
+    )
+    concurrency: Concurrency | None = Field(
+        default=None, description="A limit for all jobs that share its key.", examples=[{"limit": 1, "key": "ledger"}]
+    )
+    retention: Retention | None = Field(
+        default=None, description="How long finished runs are kept; else the setting retention holds.", examples=["30d"]
+    )
+    schedules: tuple[Schedule, ...] = Field(default=(), description="When it is due.")
+    notify: tuple[Notify, ...] = Field(default=(), description="Who is notified of what.")
 
     def schedule_names(self) -> list[str]:
         """The names of ``schedules``, in order: their own or, without one, their position from 1."""
@@ -215,32 +189,49 @@ class Definition(Model):
 
 
 class Job(Definition):
-    """A console program. Its argument list is ``command`` and then ``arguments``, which a start or a schedule may
-    replace. With ``shell`` the command is one text for the shell, in the tuple alone."""
+    """A console program. Its argument list is ``command`` followed by ``arguments``. With ``shell`` the command is one
+    text for the shell, in the tuple alone."""
 
     kind: ClassVar[JobKind] = JobKind.PROGRAM
 
-    shell: Flag = False
-    command: tuple[str, ...]
-    arguments: tuple[Text, ...] = ()
-    directory: Word | None = None
-    environment: dict[Variable, TextOrSecret] = Field(default={})
-    user: Word | None = None
-    pool: Id = "default"
-    labels: dict[Id, Text] = Field(default={})
-    timeout: PositiveDuration | None = None
-    warn_after: PositiveDuration | None = None
-    grace: Duration = 10.0
-    detach: Flag = False
-    retry: Retry = Retry()
-    restartable: Flag = True
-    success_codes: Many[ExitCode] = (0,)
-    warning_codes: tuple[ExitCode, ...] = ()
-    output: Output = Output()
-    encoding: Encoding = "utf-8"
-    aware: Flag = False
+    shell: Flag = Field(default=False, description="Run the command, as one text, with the shell.")
+    command: tuple[str, ...] = Field(
+        description="The program and its fixed arguments: a list, or text that is split as a shell splits it.",
+        examples=[["python3", "export.py", "--full"]],
+    )
+    arguments: tuple[Text, ...] = Field(
+        default=(), description="Appended to the command. A start or a schedule may replace them.", examples=[["/etc"]]
+    )
+    directory: Word | None = Field(default=None, description="Where it runs. Without it: the worker's directory.")
+    environment: dict[Variable, TextOrSecret] = Field(
+        default={},
+        description="Environment variables, as text or as a reference to a secret.",
+        examples=[{"MODE": "nightly", "TOKEN": {"secret": "env:EXPORT_TOKEN"}}],
+    )
+    user: Word | None = Field(default=None, description="The user to run as, where the worker may change the user.")
+    pool: Id = Field(default="default", description="The pool whose workers may take it.", examples=["etl"])
+    labels: dict[Id, Text] = Field(
+        default={}, description="Labels that a worker must have to take it.", examples=[{"os": "linux", "zone": "a"}]
+    )
+    timeout: PositiveDuration | None = Field(
+        default=None, description="Stop an attempt that runs longer; it ends as timed_out.", examples=["30m"]
+    )
+    warn_after: PositiveDuration | None = Field(
+        default=None, description="Send the event running_long after this time and let it run.", examples=["20m"]
+    )
+    grace: Duration = Field(default=10.0, description="The time between the polite stop (TERM) and the kill.")
+    detach: Flag = Field(default=False, description="Let processes live that the program leaves behind when it exits.")
+    retry: Retry = Field(
+        default=Retry(), description="When a failed attempt is tried again.", examples=[{"attempts": 3, "delay": "10s"}]
+    )
+    restartable: Flag = Field(default=True, description="After the death of its worker: run again, or end as lost.")
+    success_codes: Many[ExitCode] = Field(default=(0,), description="Exit codes that are a success.")
+    warning_codes: tuple[ExitCode, ...] = Field(default=(), description="Exit codes that are a success with a warning.")
+    output: Output = Field(default=Output(), description="Where standard output and standard error go.")
+    encoding: Encoding = Field(default="utf-8", description="The encoding of its output.", examples=["cp1252"])
+    aware: Flag = Field(default=False, description="The program reports its own result; the exit code does not count.")
 
-    @field_validator("command", mode="plain", json_schema_input_type=str | list[str])
+    @field_validator("command", mode="plain", json_schema_input_type=Plain | list[Plain])
     @classmethod
     def _command(cls, value: Any, info: ValidationInfo) -> tuple[str, ...]:
         if info.data.get("shell"):
@@ -269,13 +260,14 @@ class Job(Definition):
 
 
 class Sequence(Definition):
-    """Jobs run in steps, the first step first. ``maximum_visits``: how often one step may be entered in a run of the
-    sequence; past it the sequence ends as failed."""
+    """Jobs run in steps, the first step first."""
 
     kind: ClassVar[JobKind] = JobKind.SEQUENCE
 
-    steps: Annotated[tuple[Step, ...], Field(min_length=1)]
-    maximum_visits: Annotated[int, PlainValidator(whole(1, 10_000), json_schema_input_type=int)] = 100
+    steps: Annotated[tuple[Step, ...], Field(min_length=1)] = Field(description="The steps, the first one first.")
+    maximum_visits: Annotated[int, whole(1, 10_000)] = Field(
+        default=100, description="How often a run may enter the same step; beyond it the sequence ends as failed."
+    )
 
 
 AnyJob = Job | Sequence
@@ -284,7 +276,7 @@ AnyJob = Job | Sequence
 class Defaults(Model):
     """What holds for the jobs of a category that do not say it themselves."""
 
-    notify: tuple[Notify, ...] = ()
+    notify: tuple[Notify, ...] = Field(default=(), description="Notifications of every job of the category.")
 
 
 def canonical(definition: AnyJob | Defaults) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import date, datetime, time
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
-from pydantic import PlainSerializer, PlainValidator
+from pydantic import Field, PlainSerializer, PlainValidator
 
 from jobfac.definitions.values import shown
 
@@ -276,17 +276,28 @@ def _instant_expected(value: Any) -> str:
     return f'must be a date and time such as "2027-01-01T06:30:00+01:00", not {shown(value)}'
 
 
-def _spelled(read: Callable[[Any], Any], write: Callable[[Any], str]) -> tuple[PlainValidator, PlainSerializer]:
-    return PlainValidator(read, json_schema_input_type=str), PlainSerializer(write, return_type=str)
+def _spelled(read: Callable[[Any], Any], write: Callable[[Any], str], name: str) -> tuple[Any, ...]:
+    return PlainValidator(read, json_schema_input_type=str), PlainSerializer(write, return_type=str), Field(title=name)
 
 
-Clock = Annotated[time, *_spelled(read_clock, write_clock)]
-YearlyDay = Annotated[MonthDay, *_spelled(read_month_day, write_month_day)]
-Days = Annotated[DateSpan, *_spelled(read_date_span, write_date_span)]
-Hours = Annotated[TimeSpan, *_spelled(read_time_span, write_time_span)]
-Weekday = Annotated[int, *_spelled(read_weekday, write_weekday)]
-MonthDate = Annotated[int | Literal["last"], PlainValidator(read_month_date, json_schema_input_type=int | str)]
-Holiday = Annotated[date | MonthDay, *_spelled(read_holiday, write_holiday)]
-Instant = Annotated[datetime, *_spelled(read_instant, datetime.isoformat)]
-DateOrInstant = Annotated[date, *_spelled(read_date_or_instant, write_date_or_instant)]
-Window = Annotated[Blackout, *_spelled(read_blackout, write_blackout)]
+Clock = Annotated[time, *_spelled(read_clock, write_clock, "time of day")]
+YearlyDay = Annotated[MonthDay, *_spelled(read_month_day, write_month_day, "day of the year")]
+Days = Annotated[DateSpan, *_spelled(read_date_span, write_date_span, "span of days")]
+Hours = Annotated[TimeSpan, *_spelled(read_time_span, write_time_span, "span of times")]
+Weekday = Annotated[
+    int,
+    PlainValidator(read_weekday, json_schema_input_type=str | Annotated[int, Field(ge=1, le=7)]),
+    PlainSerializer(write_weekday, return_type=str),
+    Field(title="day of the week"),
+]
+MonthDate = Annotated[
+    int | Literal["last"],
+    PlainValidator(
+        read_month_date, json_schema_input_type=Annotated[int, Field(ge=1, le=31)] | Literal["first", "last"]
+    ),
+    Field(title="day of the month"),
+]
+Holiday = Annotated[date | MonthDay, *_spelled(read_holiday, write_holiday, "date or day of the year")]
+Instant = Annotated[datetime, *_spelled(read_instant, datetime.isoformat, "date and time")]
+DateOrInstant = Annotated[date, *_spelled(read_date_or_instant, write_date_or_instant, "date, or date and time")]
+Window = Annotated[Blackout, *_spelled(read_blackout, write_blackout, "window")]

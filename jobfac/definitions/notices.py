@@ -1,11 +1,11 @@
-"""Whom to tell about what: the ``notify`` entries of jobs, sequences and categories."""
+"""Recipients of notifications and their events: the ``notify`` entries of jobs, sequences and categories."""
 
 import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PlainSerializer, PlainValidator, model_validator
 
-from jobfac.definitions.values import Flag, Many, Model, read_text, read_word, shown
+from jobfac.definitions.values import Flag, Many, Model, Plain, read_text, read_word, shown
 
 Event = Literal[
     "started",
@@ -37,14 +37,22 @@ def _read_reference(value: Any) -> str:
     raise ValueError(f"must be env:NAME, file:/path or keyring:service/user, not {shown(value)}")
 
 
-Reference = Annotated[str, PlainValidator(_read_reference, json_schema_input_type=str)]
+Reference = Annotated[
+    str,
+    PlainValidator(
+        _read_reference, json_schema_input_type=Annotated[str, Field(pattern="^(env:[^=]+|file:/.+|keyring:[^/]+/.+)$")]
+    ),
+    Field(title="secret"),
+]
 """Where a secret is kept: ``env:NAME``, ``file:/path`` or ``keyring:service/user``."""
 
 
 class Secret(Model):
     """A value that is looked up where it is needed and never stored."""
 
-    secret: Reference
+    secret: Reference = Field(
+        description="Where it is: env:NAME, file:/path or keyring:service/user.", examples=["env:EXPORT_TOKEN"]
+    )
 
 
 def _read_text_or_secret(value: Any) -> str | Secret:
@@ -79,68 +87,121 @@ def _write_text_or_secret(value: str | Secret) -> str | dict[str, str]:
 _as_written = PlainSerializer(_write_text_or_secret, return_type=str | dict[str, str])
 
 TextOrSecret = Annotated[
-    str | Secret, PlainValidator(_read_text_or_secret, json_schema_input_type=str | Secret), _as_written
+    str | Secret,
+    PlainValidator(_read_text_or_secret, json_schema_input_type=Plain | Secret),
+    _as_written,
+    Field(title="text or secret"),
 ]
-Url = Annotated[str | Secret, PlainValidator(_read_url, json_schema_input_type=str | Secret), _as_written]
-AppriseUrl = Annotated[str | Secret, PlainValidator(_read_apprise, json_schema_input_type=str | Secret), _as_written]
-Email = Annotated[str, PlainValidator(_read_email, json_schema_input_type=str)]
+Url = Annotated[
+    str | Secret,
+    PlainValidator(_read_url, json_schema_input_type=str | Secret),
+    _as_written,
+    Field(title="URL or secret"),
+]
+AppriseUrl = Annotated[
+    str | Secret,
+    PlainValidator(_read_apprise, json_schema_input_type=str | Secret),
+    _as_written,
+    Field(title="URL or secret"),
+]
+Email = Annotated[str, PlainValidator(_read_email, json_schema_input_type=str), Field(title="email address")]
 
 
-CHANNELS = ("email", "webhook", "apprise")
-"""The fields of ``Recipient`` that name a channel."""
+class Channel:
+    """Marks a key of ``Recipient`` as a channel, served by the module of the same name in ``jobfac.channels``."""
+
+
+HOP_BY_HOP = frozenset(
+    {
+        "connection", "content-length", "expect", "keep-alive", "proxy-authenticate", "proxy-authorization",
+        "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade",
+    }
+)  # fmt: skip
+"""Headers that frame a request or belong to its connection, in lower case: a webhook may not set them."""
+
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,200}")
+
+
+def _read_header(value: Any) -> str:
+    name = read_text(value)
+    if not _TOKEN.fullmatch(name):
+        raise ValueError(f"must be the name of a header, such as X-Token, not {shown(name)}")
+    if name.lower() in HOP_BY_HOP:
+        raise ValueError(f"must not have the header {name}, which belongs to the connection")
+    return name
+
+
+HeaderName = Annotated[str, PlainValidator(_read_header, json_schema_input_type=str)]
 
 
 class Recipient(Model):
-    """Exactly one of ``email`` (addresses), ``webhook`` (a URL) and ``apprise`` (a URL of that library).
+    """Who receives a notification: exactly one of the keys that are marked as a channel."""
 
-    For a webhook: ``headers`` of its own; ``body``: "status" posts the run as JSON, "none" posts nothing; ``secret``:
-    the key with which the body is signed (HMAC), as a reference.
-    """
+    email: Annotated[Many[Email], Channel()] = Field(
+        default=(), description="One address, or several.", examples=["ops@example.org"]
+    )
+    webhook: Annotated[Url | None, Channel()] = Field(
+        default=None, description="A URL to which the run is posted as JSON.", examples=["https://example.org/hook"]
+    )
+    apprise: Annotated[AppriseUrl | None, Channel()] = Field(
+        default=None,
+        description="A URL of the apprise library, for chat and many other services.",
+        examples=["msteams://..."],
+    )
+    headers: dict[HeaderName, TextOrSecret] = Field(default={}, description="Webhook: additional headers.")
+    body: Literal["status", "none"] = Field(default="status", description="Webhook: post the run as JSON, or nothing.")
+    secret: Reference | None = Field(
+        default=None, description="Webhook: where the key is that signs the body (HMAC).", examples=["env:HOOK_SECRET"]
+    )
 
-    email: Many[Email] = ()
-    webhook: Url | None = None
-    apprise: AppriseUrl | None = None
-    headers: dict[str, TextOrSecret] = Field(default={})
-    body: Literal["status", "none"] = "status"
-    secret: Reference | None = None
+    @classmethod
+    def channels(cls) -> tuple[str, ...]:
+        """The names of all channels."""
+        fields = cls.model_fields.items()
+        return tuple(name for name, field in fields if any(isinstance(one, Channel) for one in field.metadata))
+
+    @property
+    def channel(self) -> str:
+        """The name of the channel that this recipient uses."""
+        return next(name for name in self.channels() if getattr(self, name))
 
     @model_validator(mode="after")
     def _one_channel(self) -> Self:
-        if sum(map(bool, (self.email, self.webhook, self.apprise))) != 1:
-            raise ValueError("must have exactly one of email, webhook and apprise")
+        *others, last = self.channels()
+        if sum(bool(getattr(self, name)) for name in (*others, last)) != 1:
+            raise ValueError(f"must have exactly one of {', '.join(others)} and {last}")
         if self.webhook is None and (self.headers or self.secret or self.body != "status"):
             raise ValueError("has headers, body or secret, which only a webhook takes")
         return self
 
-    @property
-    def channel(self) -> str:
-        """The name of the channel: email, webhook or apprise."""
-        return next(name for name in CHANNELS if getattr(self, name))
+    def each(self) -> list[Self]:
+        """A recipient for each address: a message that fails at one address does not reach the others twice."""
+        addresses = getattr(self, self.channel)
+        if not isinstance(addresses, tuple):
+            return [self]
+        return [self.model_copy(update={self.channel: (one,)}) for one in addresses]
 
-    def describe(self) -> str:
-        """The recipient, without what may be secret in a URL: its path, its query and its user."""
-        if self.email:
-            return ", ".join(self.email)
-        url = self.webhook or self.apprise
-        if isinstance(url, Secret):
-            return url.secret
-        scheme, _, rest = str(url).partition("://")
-        if self.apprise:
-            return f"{scheme}://..."
-        return f"{scheme}://{rest.partition('/')[0].partition('?')[0].rpartition('@')[2]}"
+    def number(self) -> int:
+        """How many people or services these are."""
+        return len(self.each())
 
     def references(self) -> list[str]:
         """The secrets that it refers to."""
-        values = (self.webhook, self.apprise, *self.headers.values())
+        values = (*(getattr(self, name) for name in self.channels()), *self.headers.values())
         found = [value.secret for value in values if isinstance(value, Secret)]
         return found if self.secret is None else [*found, self.secret]
 
 
 class Notify(Model):
-    """Tell ``to`` about the events ``on``. ``once``: of a run that is ``running_long`` only the first time.
-    ``of`` says for a sequence whether its own events, those of its jobs, or both are meant."""
+    """Which events are sent to whom."""
 
-    on: Many[Event]
-    to: Recipient
-    once: Flag = False
-    of: Literal["sequence", "jobs", "both"] = "sequence"
+    on: Many[Event] = Field(
+        description="The events: states of a run; finished is any end, recovered the first success after failures, "
+        "retry an attempt that failed and is tried again, running_long a run past its warn_after, missed a time that "
+        "passed without a run."
+    )
+    to: Recipient = Field(description="The recipient.")
+    once: Flag = Field(default=False, description="Of running_long only the first notification of a run.")
+    of: Literal["sequence", "jobs", "both"] = Field(
+        default="sequence", description="For a sequence: its own events, those of its jobs, or both."
+    )

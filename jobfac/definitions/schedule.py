@@ -1,4 +1,4 @@
-"""When a job or a sequence is due, as its definition says it. The arithmetic is in ``jobfac.calendar``."""
+"""When a job or a sequence is due, as its definition says it. The arithmetic is in ``jobfac.recurrence``."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal, Self
@@ -6,12 +6,15 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import (
     Discriminator,
+    Field,
+    GetJsonSchemaHandler,
     PlainValidator,
     SerializerFunctionWrapHandler,
     Tag,
     model_serializer,
     model_validator,
 )
+from pydantic_core import CoreSchema
 
 from jobfac.definitions.moments import (
     Clock,
@@ -99,11 +102,11 @@ def read_holidays(value: Any) -> str:
     return text
 
 
-Cron = Annotated[str, PlainValidator(read_cron, json_schema_input_type=str)]
-Zone = Annotated[str, PlainValidator(read_zone, json_schema_input_type=str)]
-HolidayRegion = Annotated[str, PlainValidator(read_holidays, json_schema_input_type=str)]
-Minute = Annotated[int, PlainValidator(whole(0, 59), json_schema_input_type=int)]
-Hour = Annotated[int, PlainValidator(whole(0, 23), json_schema_input_type=int)]
+Cron = Annotated[str, PlainValidator(read_cron, json_schema_input_type=str), Field(title="cron expression")]
+Zone = Annotated[str, PlainValidator(read_zone, json_schema_input_type=str), Field(title="time zone")]
+HolidayRegion = Annotated[str, PlainValidator(read_holidays, json_schema_input_type=str), Field(title="country")]
+Minute = Annotated[int, whole(0, 59)]
+Hour = Annotated[int, whole(0, 23)]
 Arguments = Annotated[
     Annotated[tuple[Text, ...], Tag("list")] | Annotated[dict[Id, tuple[Text, ...]], Tag("by job")],
     Discriminator(lambda value: "by job" if isinstance(value, dict) else "list"),
@@ -112,36 +115,36 @@ Arguments = Annotated[
 
 
 class Dates(Model):
-    """A set of days. The entries of one key are alternatives; a day must satisfy every key that is given.
+    """A set of days. The entries of one key are alternatives. A day must match every key that is given. No key at all
+    means every day."""
 
-    ``days_of_week`` ISO numbers, 1 is Monday; ``days_of_month`` 1 to 31 or "last"; ``on`` days of every year;
-    ``between`` spans of days, both ends included, across the year's end where the last comes before the first;
-    ``weekdays``: "first" and "last" weekday (Monday to Friday) of the month, any "weekday", any day of the "weekend".
-    No key at all means every day.
-    """
-
-    days_of_week: Many[Weekday] = ()
-    days_of_month: Many[MonthDate] = ()
-    on: Many[YearlyDay] = ()
-    between: Many[Days] = ()
-    weekdays: Many[Literal["first", "last", "weekday", "weekend"]] = ()
+    days_of_week: Many[Weekday] = Field(default=(), description="Days of the week: mon to sun, or 1 (Monday) to 7.")
+    days_of_month: Many[MonthDate] = Field(default=(), description="Days of the month: 1 to 31, first or last.")
+    on: Many[YearlyDay] = Field(default=(), description="Days of every year, as MM/DD.", examples=[["12/24"]])
+    between: Many[Days] = Field(
+        default=(), description="Spans of days of every year, both ends included.", examples=[["12/10-01/05"]]
+    )
+    weekdays: Many[Literal["first", "last", "weekday", "weekend"]] = Field(
+        default=(),
+        description="The first or last weekday (Monday to Friday) of the month, any weekday, or any day of the "
+        "weekend.",
+    )
 
 
 class Times(Model):
-    """A set of times of the day, in one of three forms, which ``between`` may narrow.
+    """A set of times of the day: at, minutes and hours, or every. ``between`` narrows it. In a step's ``start_if``,
+    ``hours`` alone means the whole of those hours, and ``between`` may stand alone."""
 
-    ``at``: these times. ``minutes`` and ``hours``: these minutes of these hours; minutes alone are of every hour, hours
-    alone are full hours. ``every``: seconds between two times, counted from each midnight over the whole day; it may
-    exceed an hour and need not divide the day.
-    ``between``: only times within one of these spans, start included, end not. Where ``Times`` is the window of a step
-    (``start_if``), ``hours`` alone means all of those hours, and ``between`` may stand alone.
-    """
-
-    at: Many[Clock] = ()
-    minutes: Many[Minute] = ()
-    hours: Many[Hour] = ()
-    every: PositiveDuration | None = None
-    between: Many[Hours] = ()
+    at: Many[Clock] = Field(default=(), description="These times of day.", examples=[["06:30", "18:00"]])
+    minutes: Many[Minute] = Field(default=(), description="These minutes of every hour, or of the given hours.")
+    hours: Many[Hour] = Field(default=(), description="These hours. Without minutes: on the full hour.")
+    every: PositiveDuration | None = Field(
+        default=None, description="The interval, in whole minutes, counted from each midnight.", examples=["45m"]
+    )
+    between: Many[Hours] = Field(
+        default=(), description="Only times in one of these spans; the start is included, the end is not.",
+        examples=[["22:00-04:00"]],
+    )  # fmt: skip
 
     @model_validator(mode="after")
     def _one_form(self) -> Self:
@@ -157,17 +160,19 @@ class Times(Model):
 
 
 class Calendar(Model):
-    """Days on which a schedule does not fire, and what happens to its times on such a day.
+    """Days on which a schedule does not fire, and what happens to its times on such a day."""
 
-    ``holidays``: public holidays of these countries or subdivisions ("US-NY"); ``dates``: own days, of one year or of
-    every year. ``on_holiday``: "skip" drops the time; "previous" and "next" move it, at the same clock time, to the
-    nearest working day: no holiday of this calendar and no day of the weekend, which is Saturday and Sunday unless the
-    countries in ``holidays`` have another one.
-    """
-
-    holidays: Many[HolidayRegion] = ()
-    dates: Many[Holiday] = ()
-    on_holiday: Literal["skip", "previous", "next"] = "skip"
+    holidays: Many[HolidayRegion] = Field(
+        default=(), description="The public holidays of these countries or their parts.", examples=["US-NY"]
+    )
+    dates: Many[Holiday] = Field(
+        default=(), description="Own days: of one year, or of every year.", examples=[["2027-05-28", "12/24"]]
+    )
+    on_holiday: Literal["skip", "previous", "next"] = Field(
+        default="skip",
+        description="What becomes of a time on such a day: skip drops it; previous and next move it, at the same clock "
+        "time, to the nearest working day. The weekend is that of the countries in holidays, else Saturday and Sunday.",
+    )
 
     @model_validator(mode="after")
     def _has_days(self) -> Self:
@@ -177,15 +182,22 @@ class Calendar(Model):
 
 
 class Missed(Model):
-    """What happens to times that passed while nothing could fire (no scheduler ran, or the schedule was paused).
+    """What happens to times that passed while no scheduler ran or the schedule was paused."""
 
-    ``policy``: "skip" none, "once" the latest one, "all" each, the latest ``maximum`` of them. Times further back
-    than ``window`` seconds are dropped whatever the policy; None means no limit.
-    """
+    policy: Literal["skip", "once", "all"] = Field(
+        default="skip", description="Start no run, one run for the latest time, or one for each time."
+    )
+    maximum: Annotated[int, whole(1, 10000)] = Field(
+        default=100, description="With all: at most so many, the latest ones."
+    )
+    window: PositiveDuration | None = Field(
+        default=None, description="Drop times further back than this, whatever the policy.", examples=["2h"]
+    )
 
-    policy: Literal["skip", "once", "all"] = "skip"
-    maximum: Annotated[int, PlainValidator(whole(1, 10000), json_schema_input_type=int)] = 100
-    window: PositiveDuration | None = None
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """A word may stand for the mapping."""
+        return {"anyOf": [{"enum": ["skip", "once", "all"]}, handler(core)]}
 
     @model_validator(mode="before")
     @classmethod
@@ -199,42 +211,64 @@ class Missed(Model):
 
 
 class Schedule(Model):
-    """One rule by which a job is due; a job may have several.
+    """One rule by which a job is due; a job may have several. It has exactly one form: ``cron``, ``every``, ``at``, or
+    ``times`` with or without ``dates``."""
 
-    Exactly one form: ``cron``; ``every`` (seconds of real time between two runs, counted from ``starts``, or without it
-    from 1970-01-01T00:00:00Z); ``at`` (once; local to ``timezone`` when it has no offset); or ``times`` with or without
-    ``dates``.
-
-    ``timezone`` is UTC unless given, so that a definition means the same on every machine.
-    ``missed`` is "skip" unless given, as cron and SQL Server Agent have it: a run that starts hours late without
-    having been asked for can do more harm than one that is reported as missed.
-    ``gap``: a local time that the clock jumps over is shifted to after the jump, or skipped. ``overlap``: of a local
-    time that comes twice, the first, the second or both fire. ``blackout``: windows that hold starts back.
-    ``starts`` and ``ends``: see ``first_instant`` and ``last_instant``. ``jitter``: up to so many seconds later, the
-    same for a schedule and due time wherever it is computed.
-    ``arguments`` replace the job's; ``payload`` is handed to it. For a sequence ``arguments`` and ``payloads`` are by
-    the id of a job in it. ``name`` identifies the schedule within its job; without one it is its position ("1").
-    """
-
-    name: Id | None = None
-    cron: Cron | None = None
-    every: PositiveDuration | None = None
-    at: Instant | None = None
-    dates: Dates | None = None
-    times: Times | None = None
-    timezone: Zone = "UTC"
-    starts: DateOrInstant | None = None
-    ends: DateOrInstant | None = None
-    missed: Missed = Missed()
-    gap: Literal["shift", "skip"] = "shift"
-    overlap: Literal["first", "second", "both"] = "first"
-    calendar: Calendar | None = None
-    blackout: Many[Window] = ()
-    jitter: Duration = 0.0
-    arguments: Arguments | None = None
-    payload: Text | None = None
-    payloads: dict[Id, Text] | None = None
-    enabled: Flag = True
+    name: Id | None = Field(
+        default=None,
+        description="Identifies the schedule within its job. Without one: its position.",
+        examples=["nightly"],
+    )
+    cron: Cron | None = Field(
+        default=None,
+        description="Five fields, minute hour day-of-month month day-of-week, or a name such as @daily. Due when "
+        "Debian's cron would run it.",
+        examples=["*/15 8-18 * * MON-FRI"],
+    )
+    every: PositiveDuration | None = Field(
+        default=None, description="The interval of real time, in whole seconds, counted from starts.", examples=["90m"]
+    )
+    at: Instant | None = Field(
+        default=None, description="Once. Local to timezone without an offset.", examples=["2027-01-01T00:00:00+01:00"]
+    )
+    dates: Dates | None = Field(default=None, description="The days; times must be given too.")
+    times: Times | None = Field(default=None, description="The times of these days. Without dates: of every day.")
+    timezone: Zone = Field(default="UTC", description="The time zone of the rule.", examples=["Europe/Berlin"])
+    starts: DateOrInstant | None = Field(
+        default=None, description="Not due before this date or instant.", examples=["2027-01-01"]
+    )
+    ends: DateOrInstant | None = Field(
+        default=None, description="Not due after this instant, or after the end of this date.", examples=["2027-12-31"]
+    )
+    missed: Missed = Field(
+        default=Missed(),
+        description="What happens to times that passed while no scheduler ran or the schedule was paused.",
+    )
+    gap: Literal["shift", "skip"] = Field(
+        default="shift", description="A local time that the clock skips: fire right after the jump, or not at all."
+    )
+    overlap: Literal["first", "second", "both"] = Field(
+        default="first", description="A local time that comes twice: which one fires."
+    )
+    calendar: Calendar | None = Field(default=None, description="Holidays on which the schedule does not fire.")
+    blackout: Many[Window] = Field(
+        default=(),
+        description="Windows in which nothing starts.",
+        examples=[["12/31 18:00 - 01/01 06:00", "22:00 - 04:00"]],
+    )
+    jitter: Duration = Field(
+        default=0.0,
+        description="Delay each run by up to this long; the same time gets the same delay.",
+        examples=["30s"],
+    )
+    arguments: Arguments | None = Field(
+        default=None,
+        description="Replace the job's arguments. For a sequence: arguments by job id.",
+        examples=[["--short"]],
+    )
+    payload: Text | None = Field(default=None, description="Text for the program. Not for a sequence.")
+    payloads: dict[Id, Text] | None = Field(default=None, description="Texts for the jobs of a sequence, by job id.")
+    enabled: Flag = Field(default=True, description="Whether the schedule fires.")
 
     def __hash__(self) -> int:
         """Of the rule alone: arguments and payloads cannot be hashed, and equal schedules have equal rules."""

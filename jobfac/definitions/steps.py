@@ -1,4 +1,4 @@
-"""The steps of a sequence: which jobs start together, when, and where it goes on from there."""
+"""The steps of a sequence: which jobs start together, when, and where the sequence goes from there."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -30,21 +30,27 @@ def _write_go(go: Go) -> str | dict[str, str]:
     return {"step": go.step} if go.step is not None else go.kind
 
 
+_ToStep = Annotated[dict[Literal["step"], Id], Field(min_length=1, max_length=1)]
+
 Target = Annotated[
     Go,
-    PlainValidator(_read_go, json_schema_input_type=str | dict[str, str]),
+    PlainValidator(_read_go, json_schema_input_type=Literal["next", "end", "end_failed"] | _ToStep),
     PlainSerializer(_write_go, return_type=str | dict[str, str]),
 ]
 
 
 class StartIf(Model):
-    """A condition on the instant at which a step would start: its local day is one of ``dates`` and its local time lies
-    in ``times``. Where it does not hold, the step's jobs are not started and the sequence goes to ``otherwise``."""
+    """A condition on the instant at which a step would start: its local day is one of ``dates`` and its local time is
+    in ``times``. Where it does not hold, the step's jobs do not start and the sequence goes to ``otherwise``."""
 
-    dates: Dates | None = None
-    times: Times | None = None
-    timezone: Zone = "UTC"
-    otherwise: Target = Go(kind="next")
+    dates: Dates | None = Field(default=None, description="The days on which the step may start.")
+    times: Times | None = Field(default=None, description="The times of day at which the step may start.")
+    timezone: Zone = Field(
+        default="UTC", description="The time zone of these days and times.", examples=["Europe/Berlin"]
+    )
+    otherwise: Target = Field(
+        default=Go(kind="next"), description="Where the sequence goes when the step may not start."
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -56,22 +62,25 @@ class StartIf(Model):
 
 
 class Step(Model):
-    """One step of a sequence.
+    """One step of a sequence: jobs that start together, and where the sequence goes afterwards."""
 
-    ``proceed``: "when_all" of its jobs ended, "when_any" of them ended (the others run on), or "at_once", without
-    waiting; then only ``on_success`` says where to. ``on_mixed`` holds when some jobs succeeded and some did not.
-    ``arguments`` and ``payloads`` are handed to its jobs, by their ids.
-    """
-
-    name: Id
-    jobs: Many[Id]
-    start_if: StartIf | None = None
-    proceed: Literal["when_all", "when_any", "at_once"] = "when_all"
-    on_success: Target = Go(kind="next")
-    on_failure: Target = Go(kind="end_failed")
-    on_mixed: Target = Go(kind="end_failed")
-    arguments: dict[Id, tuple[Text, ...]] = Field(default={})
-    payloads: dict[Id, Text] = Field(default={})
+    name: Id = Field(description="The name of the step within its sequence.", examples=["extract"])
+    jobs: Many[Id] = Field(description="The jobs to start together. A sequence is a job too.")
+    start_if: StartIf | None = Field(default=None, description="When the step may start. Without it: always.")
+    proceed: Literal["when_all", "when_any", "at_once"] = Field(
+        default="when_all",
+        description="Go on when all jobs have ended, when any job has ended (the others run on), or at once, without "
+        "waiting. With at_once only on_success says where to go.",
+    )
+    on_success: Target = Field(default=Go(kind="next"), description="Where to go when all jobs succeeded.")
+    on_failure: Target = Field(default=Go(kind="end_failed"), description="Where to go when no job succeeded.")
+    on_mixed: Target = Field(
+        default=Go(kind="end_failed"), description="Where to go when some succeeded and some did not."
+    )
+    arguments: dict[Id, tuple[Text, ...]] = Field(
+        default={}, description="Arguments for jobs of the step, by job id.", examples=[{"load": ["--full"]}]
+    )
+    payloads: dict[Id, Text] = Field(default={}, description="Payloads for jobs of the step, by job id.")
 
     def targets(self) -> dict[str, Go]:
         """Every way out of the step, by the field that names it."""

@@ -1,16 +1,26 @@
-"""The values that definitions are made of, and the one base of their models.
+"""The values that definitions are made of, and the base class of their models.
 
-A reader accepts what a person writes ("1h30m", "10 MB") as well as the value itself, and raises ``ValueError`` with a
+A reader accepts what a person writes ("1h30m", "10 MB") as well as the value itself. It raises ``ValueError`` with a
 sentence that says what would be right. A writer gives the canonical spelling, which reads back as the same value.
+The title of a type ("duration") names it in the JSON Schema and in the reference.
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from decimal import Decimal
 from difflib import get_close_matches
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, PlainValidator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    PlainSerializer,
+    PlainValidator,
+)
+from pydantic_core import CoreSchema
 
 
 class Model(BaseModel):
@@ -118,26 +128,26 @@ def read_id(value: Any) -> str:
     return text
 
 
-def whole(low: int, high: int) -> Callable[[Any], int]:
-    """A reader of whole numbers from ``low`` to ``high``, both included."""
+def whole(low: int, high: int) -> PlainValidator:
+    """Accepts whole numbers from ``low`` to ``high``, both included."""
 
     def read(value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
             raise ValueError(f"must be a whole number from {low} to {high}, not {shown(value)}")
         return value
 
-    return read
+    return PlainValidator(read, json_schema_input_type=Annotated[int, Field(ge=low, le=high)])
 
 
-def decimal(low: float, high: float) -> Callable[[Any], float]:
-    """A reader of numbers from ``low`` to ``high``, both included."""
+def decimal(low: float, high: float) -> PlainValidator:
+    """Accepts numbers from ``low`` to ``high``, both included."""
 
     def read(value: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
             raise ValueError(f"must be a number from {low:g} to {high:g}, not {shown(value)}")
         return float(value)
 
-    return read
+    return PlainValidator(read, json_schema_input_type=Annotated[float, Field(ge=low, le=high)])
 
 
 def read_flag(value: Any) -> bool:
@@ -168,35 +178,55 @@ def _listed(value: Any) -> Any:
     return value if isinstance(value, list | tuple) else (value,)
 
 
+class _OneOrList:
+    """Says in the JSON Schema that one value may stand in place of a list."""
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        many = handler(core)
+        return {"anyOf": [many["items"], many]} if handler.mode == "validation" else many
+
+
 T = TypeVar("T")
 
-Many = Annotated[tuple[T, ...], BeforeValidator(_listed), Field(min_length=1)]
+Many = Annotated[tuple[T, ...], Field(min_length=1), BeforeValidator(_listed), _OneOrList()]
 """One value, or a list with at least one."""
+
+Plain = str | int
+"""How YAML gives text: a whole number without quotes is text too."""
+
+_Spelled = Annotated[str, Field(pattern=rf"^{_DURATION.pattern}$")] | Annotated[float, Field(ge=0)]
 
 Duration = Annotated[
     float,
-    PlainValidator(read_duration, json_schema_input_type=str | float),
+    PlainValidator(read_duration, json_schema_input_type=_Spelled),
     PlainSerializer(write_duration, return_type=str | float),
+    Field(title="duration"),
 ]
 """Seconds, 0 or more."""
 
 PositiveDuration = Annotated[
     float,
-    PlainValidator(_read_positive_duration, json_schema_input_type=str | float),
+    PlainValidator(_read_positive_duration, json_schema_input_type=_Spelled),
     PlainSerializer(write_duration, return_type=str | float),
+    Field(title="duration"),
 ]
 """Seconds, more than 0."""
 
 Size = Annotated[
     int,
-    PlainValidator(read_size, json_schema_input_type=str | int),
+    PlainValidator(read_size, json_schema_input_type=str | Annotated[int, Field(ge=0)]),
     PlainSerializer(write_size, return_type=str | int),
+    Field(title="size"),
 ]
 """Bytes."""
 
 Flag = Annotated[bool, PlainValidator(read_flag, json_schema_input_type=bool)]
-Text = Annotated[str, PlainValidator(read_text, json_schema_input_type=str)]
-Word = Annotated[str, PlainValidator(read_word, json_schema_input_type=str)]
+Text = Annotated[str, PlainValidator(read_text, json_schema_input_type=Plain), Field(title="text")]
+Word = Annotated[str, PlainValidator(read_word, json_schema_input_type=Plain), Field(title="text")]
 """Text that is not blank."""
 
-Id = Annotated[str, PlainValidator(read_id, json_schema_input_type=str)]
+Id = Annotated[
+    str,
+    PlainValidator(read_id, json_schema_input_type=Annotated[str, Field(pattern=f"^{_ID.pattern}$")] | int),
+    Field(title="id"),
+]

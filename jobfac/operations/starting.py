@@ -27,12 +27,13 @@ def start(db: Database, by: Caller, request: StartRequest) -> RunView:
         NotFound: there is no such job, or the caller may not see it.
         Refused, DefinitionError: as ``runs.start``.
     """
-    request = replace(request, by=by.name)
+    request = replace(request, by=by.name, categories=by.categories)
 
     def work(conn: sa.Connection) -> RunView:
         if by.categories is not None:
             visible_job(conn, by, request.job)
         if (known := runs.started_with(conn, request.job, request.key)) is not None:
+            runs.check_repeat(conn, known, request)
             return runs.get(conn, known)
         row = runs.get(conn, runs.start(conn, request, new_key=True))
         audit.note(conn, by.name, "start", f"run {row.id}", after=row.job)
@@ -53,7 +54,7 @@ def start_many(db: Database, by: Caller, request: StartRequest, count: int) -> l
         NotFound: there is no such job, or the caller may not see it.
         Refused, DefinitionError: as ``runs.start``.
     """
-    request = replace(request, by=by.name)
+    request = replace(request, by=by.name, categories=by.categories)
 
     def work(conn: sa.Connection) -> list[int]:
         if by.categories is not None:

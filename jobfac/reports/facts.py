@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from jobfac.database.dialects import utcnow
 from jobfac.database.tables import daily as daily_table
-from jobfac.database.tables import daily_worker, job, run, worker
+from jobfac.database.tables import daily_worker, job, run, worker, worker_lease
 from jobfac.database.types import sql_literals
 from jobfac.errors import NotFound
 from jobfac.states import FAILURES, FINAL, HELD
@@ -168,9 +168,13 @@ def _going_on(conn: sa.Connection, when: Period) -> dict[tuple[date, str], Work]
 
 def _workers(conn: sa.Connection, when: Period) -> list[SimpleNamespace]:
     """The workers that were there in the period; one that is silent was there to the end of its lease."""
-    columns = (worker.c.name, worker.c.slots, worker.c.started_at, worker.c.ended_at, worker.c.lease_until)
+    columns = (worker.c.name, worker.c.slots, worker.c.started_at, worker.c.ended_at, worker_lease.c.lease_until)
     begin, _ = _bounds(when)
-    query = sa.select(*columns).where(sa.or_(worker.c.ended_at.is_(None), worker.c.ended_at >= begin))
+    query = (
+        sa.select(*columns)
+        .join(worker_lease, worker_lease.c.worker_id == worker.c.id)
+        .where(sa.or_(worker.c.ended_at.is_(None), worker.c.ended_at >= begin))
+    )
     return [
         SimpleNamespace(
             name=row.name,

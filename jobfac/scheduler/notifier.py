@@ -118,7 +118,7 @@ class Notifier:
         """Send one, and say what became of it."""
         told = self._log.bind(
             notification=taken.id, run=taken.run_id, attempt=taken.body.get("attempt"), job=taken.body.get("job"),
-            worker=taken.body.get("worker"), told=taken.event, to=taken.recipient.describe(),
+            worker=taken.body.get("worker"), told=taken.event, to=channels.shown(taken.recipient),
         )  # fmt: skip
         try:
             error = self._send(taken)
@@ -155,7 +155,7 @@ class Notifier:
 
     def _tail(self, taken: Taken) -> str:
         """The end of the output, for those who read it."""
-        if not taken.recipient.email or taken.run_id is None or not taken.body.get("attempt"):
+        if not channels.takes_output(taken.recipient) or taken.run_id is None or not taken.body.get("attempt"):
             return ""
         return self._db.query(tail, taken.run_id, taken.body["attempt"])
 

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from jobfac.database.dialects import PASS, utcnow
 from jobfac.database.engine import Database
-from jobfac.database.tables import news, notification, run, schedule, worker
+from jobfac.database.tables import news, notification, run, schedule, worker, worker_lease
 from jobfac.database.types import sql_literals
 from jobfac.errors import Unreachable
 from jobfac.scheduler.notifier import Notifier
@@ -277,7 +277,7 @@ _LOOK = sa.select(
     utcnow().label("now"),
     _least(schedule.c.fire_at, "fire_at IS NOT NULL AND paused = 0").label("fire_at"),
     _least(run.c.ready_at, f"state = '{RunState.SCHEDULED}'").label("ready_at"),
-    _least(worker.c.lease_until, f"state IN ({sql_literals(ALIVE)})").label("lease_until"),
+    _least(worker_lease.c.lease_until, "ended = 0").label("lease_until"),
     _least(notification.c.due_at, f"state = '{Delivery.WAITING}'").label("deliver_at"),
     _any(
         f"run.state IN ({sql_literals(HELD)}) AND worker.state IN ({sql_literals(set(WorkerState) - ALIVE)})",

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import PASS, utcnow
-from jobfac.database.tables import run, worker
+from jobfac.database.dialects import DIRTY, PASS, utcnow
+from jobfac.database.tables import run, worker, worker_lease
 from jobfac.database.types import sql_literals
 from jobfac.states import HELD, RunState, WorkerState
 from jobfac.store.jobs import known_queues
@@ -37,8 +37,10 @@ _BUSY = (
 )
 _WORKERS = (
     sa.select(worker.c.id, worker.c.slots, worker.c.pools, worker.c.labels, _BUSY.label("busy"))
+    .join(worker_lease, worker_lease.c.worker_id == worker.c.id)
     .with_hint(worker, PASS, "mssql")
-    .where(sa.text(f"worker.state = '{WorkerState.ACTIVE}'"), worker.c.lease_until > utcnow())
+    .with_hint(worker_lease, DIRTY, "mssql")
+    .where(sa.text(f"worker.state = '{WorkerState.ACTIVE}'"), worker_lease.c.lease_until > utcnow())
 )
 
 

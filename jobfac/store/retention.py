@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from jobfac.database.dialects import SKIP, utcnow
 from jobfac.database.engine import Database
-from jobfac.database.tables import attempt, job_version, run, run_event, run_output, visit, worker
+from jobfac.database.tables import attempt, job_version, run, run_event, run_output, visit, worker, worker_lease
 from jobfac.database.types import sql_literals
 from jobfac.definitions import Retention
 from jobfac.settings import Settings
@@ -167,5 +167,7 @@ def forget_workers(conn: sa.Connection, age: float) -> bool:
     rows = conn.execute(gone).all()
     if rows:
         statistics.count_presence(conn, rows)
-        conn.execute(worker.delete().where(worker.c.id.in_([row.id for row in rows])))
+        ids = [row.id for row in rows]
+        conn.execute(worker_lease.delete().where(worker_lease.c.worker_id.in_(ids)))
+        conn.execute(worker.delete().where(worker.c.id.in_(ids)))
     return len(rows) == BATCH

@@ -1,9 +1,26 @@
-"""Workers, their leases, and what they hold: registration, heartbeat, claim, release, expiry.
+"""Workers, their leases, and what they hold: registration, heartbeat, claim, deregistration, expiry.
 
-The lease is the worker's, not the run's: one heartbeat renews one row, however many runs the worker holds. Whoever
-notices that a lease has run out (any worker, any scheduler) marks the worker dead and gives back its runs in the same
-transaction. Every transaction that claims or finishes first locks its own worker's row, so it either comes before the
-expiry, which then sees what it did, or after it, and then learns that the lease is lost.
+The lease belongs to the worker, not to a run: one heartbeat renews one row, however many runs the worker holds.
+
+**Two rows.** A worker has a row in ``worker`` and one in ``worker_lease``. The heartbeat writes the second row and
+touches nothing else, so it waits for no turn and for no other table. A turn (claim, finish) locks the first row and
+only reads the second. So a turn may wait for locks as long as it likes: the lease is renewed meanwhile.
+
+**Why claim and expiry exclude each other.** Every claim runs under an update lock on its worker's row, taken by
+``hold``, which also checks that the row says `active` or `draining`. ``expire`` takes the same lock before it changes
+anything, and passes over rows that are locked: while a turn is in flight, its worker cannot be declared dead. When
+``expire`` has the lock, it ends the lease by an UPDATE that repeats the condition that it has run out, then marks the
+worker dead and requeues its runs, all in one transaction. So a turn either commits before the expiry, which then sees
+its claims, or it takes the lock afterwards, reads the state `dead` and raises ``LeaseLost``.
+
+**Why heartbeat and expiry exclude each other.** Both change the row in ``worker_lease``, each by one UPDATE with the
+condition in it: the heartbeat if the lease has not run out, the expiry if it has. Whichever comes second finds its
+condition false.
+
+**Why a stale read of the lease is harmless.** ``hold`` reads ``lease_until`` without a lock. A value that is too old is
+too early, because a lease only grows; and what an expiry has done shows in the state of the locked row.
+
+A finish is fenced by run, attempt and worker as well, so that it needs no lease to be refused.
 """
 
 import functools
@@ -13,8 +30,20 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import IS_ALIVE, LOCKED, PASS, SKIP, of, rows, utcnow
-from jobfac.database.tables import attempt, run, worker
+from jobfac.database.dialects import (
+    CLAIMING,
+    DIRTY,
+    IS_ALIVE,
+    LOCKED_BY_KEY,
+    PASS,
+    SURVEY,
+    Survey,
+    of,
+    read_survey,
+    rows,
+    utcnow,
+)
+from jobfac.database.tables import attempt, run, worker, worker_lease
 from jobfac.database.types import BigId, sql_literals
 from jobfac.states import ALIVE, HELD, RunState, WorkerState
 from jobfac.store import jobs, runs
@@ -70,16 +99,11 @@ class Claimed(NamedTuple):
 
 
 class Beat(NamedTuple):
-    """What a heartbeat brings back: the worker's state, runs to stop as (run, attempt, how), how many queues are.
+    """What a heartbeat brings back.
 
-    ``held``: how many runs the database says the worker holds.
     ``expiry``: seconds until the first lease in the fleet ends, if it is not renewed; not above 0: one has ended.
     """
 
-    state: WorkerState
-    stops: list[tuple[int, int, str]]
-    queues: int
-    held: int
     expiry: float
 
 
@@ -115,28 +139,38 @@ def register(conn: sa.Connection, who: Registration, lease: float) -> int:
         "labels": json.dumps(dict(who.labels)),
         "state": WorkerState.ACTIVE,
     }
-    insert = worker.insert().values(
-        {**values, "started_at": utcnow(), "seen_at": utcnow(), "lease_until": utcnow(lease * 1000)}
-    )
-    return int(conn.execute(insert.returning(worker.c.id)).scalar_one())
+    insert = worker.insert().values({**values, "started_at": utcnow()})
+    worker_id = int(conn.execute(insert.returning(worker.c.id)).scalar_one())
+    times = {"seen_at": utcnow(), "lease_until": utcnow(lease * 1000)}
+    conn.execute(worker_lease.insert().values({"worker_id": worker_id, **times}))
+    return worker_id
 
 
 def renew(conn: sa.Connection, worker_id: int, lease: float) -> Beat:
-    """The heartbeat: renew the lease and bring back what is to be stopped.
+    """The heartbeat: renew the lease for ``lease`` seconds. It reads and writes ``worker_lease`` alone.
 
     Raises:
         LeaseLost: it had run out, or somebody declared the worker dead.
     """
-    rows = of(conn).renew(conn, worker_id, round(lease * 1000))
-    if not rows:
+    row = of(conn).renew(conn, worker_id, round(lease * 1000))
+    if row is None:
         raise LeaseLost(f"worker {worker_id} has no lease any more")
-    stops = [(row.id, row.attempt, row.stop) for row in rows if row.id is not None]
-    first = rows[0]
-    expiry = lease if first.first_end is None else (first.first_end - first.now).total_seconds()
-    return Beat(WorkerState(first.state), stops, first.queues, first.held, expiry)
+    return Beat(lease if row.first_end is None else (row.first_end - row.now).total_seconds())
+
+
+def survey(conn: sa.Connection, worker_id: int) -> Survey | None:
+    """What the database says of a worker; None: there is none with this id, or its row is locked just now."""
+    return read_survey(conn.execute(SURVEY, {"p_id": worker_id}).all())
 
 
 _IS_ALIVE = sa.text(IS_ALIVE)
+_HAS_RUN_OUT = sa.exists(
+    sa.select(worker_lease.c.worker_id)
+    .with_hint(worker_lease, PASS, "mssql")
+    .where(worker_lease.c.worker_id == worker.c.id, worker_lease.c.lease_until <= utcnow())
+    .where(sa.text("ended = 0"))
+)
+"""Condition on a worker. A lease that is being renewed at this moment is passed over, so it has not run out."""
 
 
 @functools.cache
@@ -147,8 +181,8 @@ def _hold(worker_id: int) -> sa.Select[Any]:
         sa.select(
             worker.c.state, sa.case((runs.IS_DUE, sa.literal_column("1")), else_=sa.literal_column("0")).label("due")
         )
-        .with_hint(worker, LOCKED, "mssql")
-        .where(worker.c.id == sa.literal_column(f"{worker_id:d}"), _IS_ALIVE, worker.c.lease_until > utcnow())
+        .with_hint(worker, LOCKED_BY_KEY, "mssql")
+        .where(worker.c.id == sa.literal_column(f"{worker_id:d}"), _IS_ALIVE, ~_HAS_RUN_OUT)
     )
 
 
@@ -249,25 +283,25 @@ def drain(conn: sa.Connection, worker_id: int) -> WorkerState | None:
 
 
 def leave(conn: sa.Connection, worker_id: int) -> list[Finished]:
-    """The worker's goodbye. What it still holds, though nothing of that runs any more, is given back."""
+    """Deregister a worker and requeue what it still holds, none of which runs any more."""
     change = worker.update().where(worker.c.id == worker_id, worker.c.state.in_(ALIVE))
-    if conn.execute(change.values(state=WorkerState.STOPPED, ended_at=utcnow(), seen_at=utcnow())).rowcount != 1:
+    if conn.execute(change.values(state=WorkerState.STOPPED, ended_at=utcnow())).rowcount != 1:
         return []
+    mine = worker_lease.update().where(worker_lease.c.worker_id == worker_id)
+    conn.execute(mine.values(ended=True, seen_at=utcnow()))
     name = conn.execute(sa.select(worker.c.name).where(worker.c.id == worker_id)).scalar_one()
     return _settle(conn, run.c.worker_id == worker_id, f"its worker {name} left", name)
 
 
 def expire(conn: sa.Connection, by: str, only: int | None = None) -> Expiry:
-    """Mark workers dead whose lease has run out, and settle the runs of workers that are gone.
+    """Mark workers dead whose lease has run out, and requeue or end the runs of workers that are gone.
 
     Args:
         only: look at this worker alone, and declare it dead whatever its lease says: a worker that knows that it has
-            lost its lease settles its own former self with it.
+            lost its lease ends its own former registration with it.
     """
-    over = [worker.c.id == only] if only is not None else [worker.c.lease_until < utcnow()]
-    query = sa.select(worker.c.id, worker.c.name).with_hint(worker, SKIP, "mssql").where(_IS_ALIVE, *over)
     expiry = Expiry([], [], [])
-    for dead in conn.execute(query.limit(EXPIRY_BATCH)).all():
+    for dead in _take_the_dead(conn, only):
         rows = held(conn, run.c.worker_id == dead.id, EXPIRY_BATCH)
         finished = requeue(conn, rows, f"its worker {dead.name} died", by)
         final = {one.run_id: one.state for one in finished}
@@ -275,14 +309,38 @@ def expire(conn: sa.Connection, by: str, only: int | None = None) -> Expiry:
         for row in rows:
             state = final.get(row["id"], RunState.QUEUED)
             expiry.runs.append(Returned(row["id"], row["attempt"], row["job"], dead.name, state))
-        if len(rows) < EXPIRY_BATCH:  # else its lease is still the first to look at, and the next call goes on
-            change = worker.update().where(worker.c.id == dead.id)
-            conn.execute(change.values(state=WorkerState.DEAD, ended_at=utcnow()))
-            expiry.workers.append(dead.name)
-    # Nothing is left here unless a worker said goodbye while it held more than one batch.
+        change = worker.update().where(worker.c.id == dead.id)
+        conn.execute(change.values(state=WorkerState.DEAD, ended_at=utcnow()))
+        expiry.workers.append(dead.name)
+    # Nothing is left here unless a worker died or left while it held more than one batch.
     if only is None and (gone := conn.execute(_GONE).scalars().all()):
         expiry.finished.extend(_settle(conn, run.c.worker_id.in_(gone), "its worker is gone", by))
     return expiry
+
+
+_SILENT = (
+    sa.select(worker_lease.c.worker_id)
+    .with_hint(worker_lease, PASS, "mssql")
+    .where(sa.text("ended = 0"), worker_lease.c.lease_until <= utcnow())
+    .order_by(worker_lease.c.lease_until)
+)
+"""Workers whose lease has run out and has not been ended."""
+
+
+def _take_the_dead(conn: sa.Connection, only: int | None) -> list[Any]:
+    """Lock the rows of workers whose lease has run out, and end these leases. A worker in a turn is passed over."""
+    silent = [only] if only is not None else conn.execute(_SILENT.limit(EXPIRY_BATCH)).scalars().all()
+    if not silent:
+        return []
+    query = sa.select(worker.c.id, worker.c.name).with_hint(worker, CLAIMING, "mssql")
+    dead = []
+    for row in conn.execute(query.where(worker.c.id.in_(silent), _IS_ALIVE).order_by(worker.c.id)).all():
+        end = worker_lease.update().where(worker_lease.c.worker_id == row.id)
+        if only is None:  # a heartbeat may have come since
+            end = end.where(worker_lease.c.lease_until <= utcnow())
+        if conn.execute(end.values(ended=True)).rowcount:
+            dead.append(row)
+    return dead
 
 
 # Looked for without locks: as a condition of the statement that locks, it would have SQL Server lock all held runs, and
@@ -305,9 +363,6 @@ def _settle(conn: sa.Connection, condition: sa.ColumnElement[bool], why: str, by
     return requeue(conn, held(conn, condition, EXPIRY_BATCH), why, by)
 
 
-_WORKER_COLUMNS = [worker.c[name] for name in columns(WorkerView) if name != "busy"]
-
-
 def workers(conn: sa.Connection, alive_only: bool = False) -> list[WorkerView]:
     """The fleet, newest first, at most 1000 workers."""
     busy = (
@@ -315,7 +370,15 @@ def workers(conn: sa.Connection, alive_only: bool = False) -> list[WorkerView]:
         .where(sa.text(f"run.state IN ({sql_literals(HELD)})"), run.c.worker_id == worker.c.id)
         .scalar_subquery()
     )
-    query = sa.select(*_WORKER_COLUMNS, busy.label("busy")).order_by(worker.c.id.desc()).limit(1000)
+    leased = {"seen_at": worker_lease.c.seen_at, "lease_until": worker_lease.c.lease_until}
+    columns_of = {**worker.c, **leased, "busy": busy.label("busy")}
+    query = (
+        sa.select(*(columns_of[name] for name in columns(WorkerView)))
+        .join(worker_lease, worker_lease.c.worker_id == worker.c.id)
+        .with_hint(worker_lease, DIRTY, "mssql")
+        .order_by(worker.c.id.desc())
+        .limit(1000)
+    )
     if alive_only:
         query = query.where(_IS_ALIVE)
     return [from_row(WorkerView, row) for row in conn.execute(query).mappings()]

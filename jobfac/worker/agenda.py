@@ -8,6 +8,7 @@ class Agenda:
 
     Attributes:
         more: there may be runs to claim.
+        reported: the poller found work, and no turn has come of it yet.
         uncertain: the answer to a commit was lost, so the database may hold claims that this worker does not know of.
         doubtful: the database counts another number of runs for this worker than the worker holds.
         overdue: the lease of some worker has ended, and its runs are not requeued yet.
@@ -15,36 +16,47 @@ class Agenda:
         not_before: before this time (monotonic seconds) the database is left alone.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, heartbeat: float) -> None:
+        """``heartbeat``: seconds for which one difference between database and worker is not looked into again."""
         self.more = True
+        self.reported = False
         self.uncertain = False
         self.doubtful = False
         self.overdue = False
         self.stops: list[tuple[int, int, str]] = []
         self.not_before = 0.0
+        self._heartbeat = heartbeat
+        self._doubt_again = 0.0  # when a difference is looked into again
         self._queues = 0  # how many queues there are; when that changes, they are read again
         self._queues_read = -1
 
-    def absorb(self, messages: Messages) -> None:
-        """Add what has arrived."""
+    def absorb(self, messages: Messages, now: float) -> None:
+        """Add what has arrived; ``now`` in monotonic seconds."""
         self.more |= messages.work
-        if (news := messages.news) is not None:
-            self.stops = news.beat.stops
-            self.overdue = news.beat.expiry <= 0
+        self.reported |= messages.reported
+        if messages.beat is not None:
+            self.overdue = messages.beat.expiry <= 0
+        if messages.survey is not None:
+            survey = messages.survey.survey
+            self.stops = survey.stops
+            self._queues = survey.queues
             # Between the commit of a turn and what follows from it here the numbers differ, too; then the next turn
             # compares without finding anything.
-            self.doubtful = news.differs
-            self._queues = news.beat.queues
+            if messages.survey.differs and now >= self._doubt_again:
+                self._doubt_again = now + self._heartbeat
+                self.doubtful = True
 
     def has_to_act(self, free: int, over: bool) -> bool:
         """Whether a turn is due. ``free``: slots; ``over``: there are outcomes to store."""
         return over or self.overdue or self.doubtful or ((self.more or self.uncertain) and free > 0)
 
-    def begin_turn(self) -> bool:
-        """A turn begins; returns whether it has to compare what the database holds for this worker."""
+    def begin_turn(self) -> tuple[bool, bool]:
+        """A turn begins; returns whether the poller had reported work, and whether the turn has to compare what the
+        database holds for this worker."""
         self.more = False  # before the claim: what arrives after it sets this again
+        reported, self.reported = self.reported, False
         doubtful, self.doubtful = self.doubtful, False
-        return doubtful
+        return reported, doubtful
 
     def turn_failed(self, doubtful: bool, again: float) -> None:
         """The database did not answer. ``doubtful``: as the turn had it; ``again``: when to try (monotonic)."""

@@ -5,19 +5,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from jobfac.database.dialects import Survey
 from jobfac.states import WorkerState
 from jobfac.store.workers import Beat
 
 
-class HeartbeatNews(NamedTuple):
-    """What the last heartbeat brought.
+class SurveyResult(NamedTuple):
+    """What the last survey brought.
 
     Attributes:
-        beat: the database's answer.
+        survey: the database's answer.
         differs: the database counted another number of runs for this worker than the worker held at that moment.
     """
 
-    beat: Beat
+    survey: Survey
     differs: bool
 
 
@@ -27,18 +28,22 @@ class Messages:
 
     Attributes:
         work: there may be something to claim.
-        news: of the last heartbeat; of several only the last counts.
+        reported: the poller found work.
+        beat: the last heartbeat's answer; of several only the last counts.
+        survey: the last survey's, likewise.
         drains: time limits of requests to drain, monotonic seconds.
     """
 
     work: bool = False
-    news: HeartbeatNews | None = None
+    reported: bool = False
+    beat: Beat | None = None
+    survey: SurveyResult | None = None
     drains: list[float] = field(default_factory=list)
 
     @property
     def asks_to_drain(self) -> bool:
         """Whether an operator drains this worker, through the database."""
-        return self.news is not None and self.news.beat.state == WorkerState.DRAINING
+        return self.survey is not None and self.survey.survey.state == WorkerState.DRAINING
 
 
 class Inbox:
@@ -53,13 +58,14 @@ class Inbox:
         """``wake``: lets the loop return from its wait; callable from any thread and signal handler."""
         self._lock = threading.RLock()
         self._messages = Messages()
-        self._queues = 0  # written by put_beat alone
+        self._queues = 0  # written by put_survey alone
         self._wake = wake
 
-    def put_work(self) -> None:
-        """There may be something to claim."""
+    def put_work(self, reported: bool = False) -> None:
+        """There may be something to claim. ``reported``: the poller found it."""
         with self._lock:
             self._messages.work = True
+            self._messages.reported |= reported
         self._wake()
 
     def put_drain(self, until: float) -> None:
@@ -68,14 +74,21 @@ class Inbox:
             self._messages.drains.append(until)
         self._wake()
 
-    def put_beat(self, beat: Beat, held: int) -> None:
-        """A heartbeat succeeded. ``held``: how many runs this worker held when its answer came."""
+    def put_beat(self, beat: Beat) -> None:
+        """A heartbeat succeeded."""
         with self._lock:
-            new_queues, self._queues = beat.queues != self._queues, beat.queues
-            news = HeartbeatNews(beat, beat.held != held)
-            self._messages.news = news
+            self._messages.beat = beat
+        if beat.expiry <= 0:
+            self._wake()
+
+    def put_survey(self, survey: Survey, held: int) -> None:
+        """The database was surveyed. ``held``: how many runs this worker held when the answer came."""
+        with self._lock:
+            new_queues, self._queues = survey.queues != self._queues, survey.queues
+            result = SurveyResult(survey, survey.held != held)
+            self._messages.survey = result
             self._messages.work |= new_queues
-        if new_queues or beat.stops or beat.expiry <= 0 or news.differs or beat.state == WorkerState.DRAINING:
+        if new_queues or survey.stops or result.differs or survey.state == WorkerState.DRAINING:
             self._wake()
 
     def take(self) -> Messages:

@@ -16,16 +16,20 @@ from jobfac.telemetry.metrics import Metric
 log = logger("jobfac.lease")
 
 SOON = 0.5
-"""Seconds until the next beat after one that failed, and while somebody's lease has ended."""
+"""Seconds until the next heartbeat after one that failed, and while a worker with an ended lease is not yet expired."""
 
 
 class Lease:
-    """Renews one worker's lease from a thread of its own, which nothing else ever makes wait.
+    """Renews one worker's lease from a thread and a connection of its own.
+
+    The heartbeat is one UPDATE of the worker's row in ``worker_lease``, which no turn locks (see ``store.workers``).
+    What else a worker asks the database (stops, queues, how much it holds) comes with its polls for work, so a delay or
+    a failure there costs the lease nothing.
 
     The lease is trusted until the moment the last successful request was *sent*, plus the lease, minus a margin, by
     this machine's clock since boot (suspension counts): the database cannot have counted from an earlier moment. When
-    trust ends, ``on_lost`` is called at once, by a second thread: the first may be waiting for a database that does
-    not answer. It is told whether the call comes in time, before the guardian has ended anything.
+    trust ends, a second thread calls ``on_lost`` at once: the first may be waiting for a database that does not answer.
+    Its argument says whether the call comes in time, before the guardian has ended anything.
     """
 
     def __init__(
@@ -46,10 +50,9 @@ class Lease:
         self._on_beat = on_beat
         self._on_lost = on_lost
         self._trusted_until = 0.0
-        self._losing = threading.Lock()  # one thread at a time ends programs: who comes second sees none end by itself
+        self._losing = threading.Lock()  # one thread at a time ends programs; a second one would see none end by itself
         self._log = log.bind(worker=who.name)
         self._ended = threading.Event()
-        self._renew_now = threading.Event()
         self._threads = [
             threading.Thread(target=self._beat_forever, name="heartbeat", daemon=True),
             threading.Thread(target=self._watch, name="trust", daemon=True),
@@ -83,20 +86,15 @@ class Lease:
         for thread in self._threads:
             thread.start()
 
-    def renew_now(self) -> None:
-        """Beat now: there may be something to stop."""
-        self._renew_now.set()
-
     def close(self) -> None:
-        """Stop beating. Called last of all when a worker leaves."""
+        """Stop the heartbeat. Called last when a worker deregisters."""
         self._ended.set()
-        self._renew_now.set()
         for thread in self._threads:
             thread.join(timeout=5.0)
 
     @property
     def _advance(self) -> float:
-        """Seconds by which a worker that is alive and well comes before its guardian, to see what ended by itself."""
+        """Seconds by which a live worker acts before its guardian, to see which programs ended by themselves."""
         return self._settings.lease_margin / 4
 
     def _trust(self, sent: float) -> None:
@@ -105,14 +103,10 @@ class Lease:
 
     def _beat_forever(self) -> None:
         pause = self._settings.heartbeat
-        while True:
-            self._renew_now.wait(pause)
-            self._renew_now.clear()
-            if self._ended.is_set():
-                return
+        while not self._ended.wait(pause):
             pause = self._settings.heartbeat
             if not self.lost:
-                # Somebody's lease may end before the next beat: look right then.
+                # Another worker's lease may end before the next heartbeat: renew right then, to notice it.
                 expiry = self._beat()
                 pause = min(pause, SOON if expiry is None else max(SOON, expiry + 0.02))
 
@@ -120,7 +114,7 @@ class Lease:
         """Renew the lease; returns the seconds until the first lease in the fleet ends, None: it failed."""
         worker_id, sent = self.worker_id, clock()
         try:
-            # So soon that another connection can renew the lease before trust ends.
+            # Given up so early that another connection can renew the lease before trust ends.
             beat = self._db.single(workers.renew, worker_id, self._settings.lease, within=self.window / 4)
         except LeaseLost as error:
             with self._losing:
@@ -131,7 +125,7 @@ class Lease:
         except Unreachable as error:
             self._log.warning("heartbeat failed", action="heartbeat_failed", reason=str(error))
             return None
-        except Exception:  # whatever it is, the next beat may succeed while the lease still holds
+        except Exception:  # whatever it is, the next heartbeat may succeed while the lease still holds
             self._log.exception("heartbeat failed", action="heartbeat_failed")
             return None
         if worker_id == self.worker_id and not self.lost:

@@ -1,13 +1,15 @@
 """The thread that waits for work, so that the worker's loop need not ask for it."""
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import Found
+from jobfac.database.dialects import Found, Survey
 from jobfac.database.engine import Database
 from jobfac.settings import Settings
+from jobfac.store import workers
 from jobfac.telemetry.logs import logger
 
 log = logger("jobfac.notice")
@@ -18,22 +20,57 @@ BUSY_PAUSE = 0.05
 TRY_AGAIN = 0.5
 """Seconds until a wait that failed is tried again."""
 
+FIRST_PAUSE, LAST_PAUSE = 0.05, 0.5
+"""Seconds until the next poll after a turn that found nothing of what the poll had found: the first pause, and the
+longest. Rows that another transaction has locked for a change still count as work in a poll."""
+
+
+class Ceiling:
+    """At most so many polls a second: a bucket of tokens that holds those of one second. Used by one thread."""
+
+    def __init__(self, a_second: float, now: float) -> None:
+        self._rate = a_second
+        self._tokens = a_second
+        self._filled = now
+
+    def take(self, now: float) -> float:
+        """Take the token of one poll; returns the seconds to wait before it."""
+        self._tokens = min(self._rate, self._tokens + (now - self._filled) * self._rate) - 1
+        self._filled = now
+        return max(0.0, -self._tokens / self._rate)
+
 
 class WorkPoller:
-    """Tells the worker, by ``on_found`` from its own thread, when there is something to do.
+    """Calls ``on_found`` from its own thread when there is something to do, and ``on_survey`` with what the database
+    says of the worker.
 
-    After it has told of work it is silent until ``arm``: a worker that is busy with a backlog needs no telling.
+    After it has reported work it is silent until ``arm``: a worker that is busy with a backlog need not be notified.
     """
 
-    def __init__(self, db: Database, settings: Settings, worker: str, on_found: Callable[[Found], None]) -> None:
+    def __init__(
+        self,
+        db: Database,
+        settings: Settings,
+        worker: str,
+        on_found: Callable[[Found], None],
+        on_survey: Callable[[Survey], None],
+    ) -> None:
         self.worker_id = 0
-        self.known_stops = 0
+        self._known_stops = 0
         self._queues: Sequence[str] = ()
         self._db = db
-        self._seconds = settings.wait_seconds
+        self._settings = settings
         self._on_found = on_found
+        self._on_survey = on_survey
         self._log = log.bind(worker=worker)
         self._waiter = db.dialect.waiter(db.singles, settings.wait)
+        self._ceiling = Ceiling(self._waiter.polls_a_second, time.monotonic())
+        self._pause = 0.0  # written by the worker's loop while the poller is not armed
+        self._survey_at = 0.0
+        # Where a wait brings no survey, one is asked for after it.
+        self._longest = settings.wait_seconds
+        if db.dialect.name != "mssql":
+            self._longest = min(settings.wait_seconds, settings.heartbeat)
         self._armed = threading.Event()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._wait_forever, name="notice", daemon=True)
@@ -42,10 +79,14 @@ class WorkPoller:
         """Start the thread."""
         self._thread.start()
 
-    def arm(self, queues: Sequence[str]) -> None:
-        """Tell of the next run in these queues: the worker found nothing more to claim."""
+    def arm(self, queues: Sequence[str], in_vain: bool = False) -> None:
+        """Report the next run in these queues: the worker found nothing more to claim.
+
+        ``in_vain``: the last report led to nothing, so the next poll comes later, and later each time.
+        """
         self._queues = queues
         if not self._armed.is_set():
+            self._pause = min(max(FIRST_PAUSE, self._pause * 2), LAST_PAUSE) if in_vain else 0.0
             self._armed.set()
             self._waiter.interrupt()
 
@@ -65,26 +106,50 @@ class WorkPoller:
     def _wait_forever(self) -> None:
         while not self._ended.is_set():
             armed = self._armed.wait(BUSY_PAUSE)  # the worker may be just about to find that there is nothing more
-            if self._ended.is_set():
+            pause = max(self._ceiling.take(time.monotonic()), self._pause if armed else 0.0)
+            if self._ended.wait(pause) if pause else self._ended.is_set():
                 return
             try:
-                found = self._waiter.wait(
-                    self._queues if armed else (),
-                    self.worker_id,
-                    self.known_stops,
-                    self._seconds if armed else min(self._seconds, self._waiter.busy_seconds),
-                )
+                found = self._poll(armed)
             except (sa.exc.DBAPIError, sa.exc.ResourceClosedError) as error:
                 self._log.debug("cannot wait for work", action="wait_failed", reason=str(error))
                 self._ended.wait(TRY_AGAIN)
                 continue
-            except Exception:  # whatever it is, a worker that no longer hears of work would be idle for ever
+            except Exception:  # whatever it is, a worker that no longer polls would be idle for ever
                 self._log.exception("cannot wait for work", action="wait_failed")
                 self._ended.wait(TRY_AGAIN)
                 continue
-            if found & Found.WORK and armed:
-                self._armed.clear()
-            if found and not self._ended.is_set():
-                self._on_found(found)
             if armed and found & Found.STOP:
                 self._ended.wait(BUSY_PAUSE)
+
+    def _poll(self, armed: bool) -> Found:
+        """Wait once, and report what was found."""
+        worker_id = self.worker_id
+        found = self._waiter.wait(
+            self._queues if armed else (),
+            worker_id,
+            self._known_stops,
+            self._longest if armed else min(self._longest, self._waiter.busy_seconds),
+        )
+        if found & Found.WORK and armed:
+            self._armed.clear()
+        if found and not self._ended.is_set():
+            self._on_found(found)
+        survey = self._survey(worker_id, found)
+        if survey is not None and worker_id == self.worker_id and not self._ended.is_set():
+            self._known_stops = len(survey.stops)
+            self._on_survey(survey)
+        return found
+
+    def _survey(self, worker_id: int, found: Found) -> Survey | None:
+        """What the wait brought back; where it brings nothing, ask for it as often as a heartbeat comes."""
+        if self._waiter.survey is not None:
+            survey, self._waiter.survey = self._waiter.survey, None
+            return survey
+        if self._db.dialect.name == "mssql":
+            return None
+        if not found & Found.STOP and time.monotonic() < self._survey_at + self._settings.heartbeat:
+            return None
+        self._survey_at = time.monotonic()
+        with self._db.read() as conn:
+            return workers.survey(conn, worker_id)

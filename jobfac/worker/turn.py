@@ -71,11 +71,13 @@ class TurnResult:
         state: the worker's, in the database.
         claimed: runs to start.
         unowned: executions that run here although the run is not this worker's; they have to end.
+        promoted: how many scheduled runs entered the queue.
     """
 
     state: WorkerState
     claimed: Sequence[Claimed] = ()
     unowned: Sequence[Key] = ()
+    promoted: int = 0
 
 
 @dataclass(slots=True)
@@ -97,8 +99,7 @@ class Turn:
         failpoint("turn_began")
         sequences.settle(conn, save(conn, request), request.name)
         failpoint("outcomes_written")
-        if due:
-            runs.promote_due(conn, request.name)
+        promoted = runs.promote_due(conn, request.name) if due else 0
         claimed: list[Claimed] = []
         unowned: list[Key] = []
         if self._tried or request.uncertain or request.doubtful:
@@ -115,7 +116,7 @@ class Turn:
             if key not in self.definitions:
                 self.definitions[key] = jobs.load_version(conn, *key)
         failpoint("claimed_uncommitted")
-        return TurnResult(state, claimed, unowned)
+        return TurnResult(state, claimed, unowned, promoted)
 
     def _compare(self, conn: sa.Connection) -> tuple[list[Claimed], list[Key]]:
         """Compare what the database and this worker say that it holds: runs to start, executions to end."""

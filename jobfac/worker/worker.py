@@ -15,7 +15,7 @@ from importlib.metadata import version
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import Found
+from jobfac.database.dialects import Found, Survey
 from jobfac.database.engine import Database
 from jobfac.definitions import AnyJob
 from jobfac.errors import Unreachable
@@ -81,7 +81,7 @@ class Worker:
         )
         self._definitions: dict[tuple[str, int], AnyJob] = {}
         self._queues: list[str] = []
-        self._agenda = Agenda()
+        self._agenda = Agenda(settings.heartbeat)
         self._phases = Phases()
         self._guardian = Guardian()
         self._watcher = ExitWatcher()
@@ -93,7 +93,7 @@ class Worker:
         )  # fmt: skip
         # A worker without a lease ends its programs before any other worker may start their runs again.
         self._lease = Lease(db, self._who, settings, self._guardian, self._on_beat, self._held.kill)
-        self._poller = WorkPoller(db, settings, name, self._on_found)
+        self._poller = WorkPoller(db, settings, name, self._on_found, self._on_survey)
         self._shipper = Shipper(db, settings.ship_interval, name, self._held.living, self._watcher.wake)
 
     # Called from other threads and from signal handlers
@@ -103,13 +103,14 @@ class Worker:
         self._inbox.put_drain(time.monotonic() + (self._settings.drain_limit if limit is None else limit))
 
     def _on_beat(self, beat: Beat) -> None:
-        self._poller.known_stops = len(beat.stops)
-        self._inbox.put_beat(beat, self._held.number())
+        self._inbox.put_beat(beat)
+
+    def _on_survey(self, survey: Survey) -> None:
+        self._inbox.put_survey(survey, self._held.number())
 
     def _on_found(self, found: Found) -> None:
-        if found & Found.STOP:
-            self._lease.renew_now()
-        self._inbox.put_work()
+        if found & Found.WORK:
+            self._inbox.put_work(reported=True)
 
     def metrics(self) -> list[Metric]:
         """What is known of this worker now; from any thread."""
@@ -165,7 +166,7 @@ class Worker:
             self._phases.drain(until)
         if messages.asks_to_drain and not self._phases.is_leaving:
             self._phases.drain(time.monotonic() + self._settings.drain_limit)
-        self._agenda.absorb(messages)
+        self._agenda.absorb(messages, time.monotonic())
 
     def _is_done(self) -> bool:
         return self._phases.is_leaving and not self._held.live and not self._held.over
@@ -196,7 +197,7 @@ class Worker:
 
     def _turn(self) -> None:
         agenda = self._agenda
-        doubtful = agenda.begin_turn()
+        reported, doubtful = agenda.begin_turn()
         self._read_queues()
         request = self._compose(free=self._free(), doubtful=doubtful)
         failpoint("gathered")
@@ -216,7 +217,7 @@ class Worker:
         self._held.abandon(result.unowned)
         self._held.begin(result.claimed, self._definitions, began)
         if agenda.turn_done(request.free, len(result.claimed)):
-            self._poller.arm(self._queues)
+            self._poller.arm(self._queues, in_vain=reported and not result.claimed and not result.promoted)
         else:
             self._poller.disarm()
 

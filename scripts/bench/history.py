@@ -24,8 +24,11 @@ KEPT = 80
 
 def jobs() -> dict[str, object]:
     """Forty jobs with a history, and the one that is started meanwhile."""
-    body = {"command": ["/bin/true"], "retention": f"{KEPT}d"}
-    return {f"job-{number:02}": {**body, "category": f"group-{number % 5}"} for number in range(JOBS)} | {"probe": body}
+    body: dict[str, object] = {"command": ["/bin/true"], "retention": f"{KEPT}d"}
+    return {
+        **{f"job-{number:02}": {**body, "category": f"group-{number % 5}"} for number in range(JOBS)},
+        "probe": body,
+    }
 
 
 def fill(site: Site, number: int) -> None:
@@ -67,13 +70,14 @@ def timed(work: Callable[[], object]) -> float:
 
 def latencies(site: Site, until: Callable[[int], bool]) -> list[float]:
     """Milliseconds from the wish to start a run to its claim, one after the other."""
-    taken = []
+    taken: list[float] = []
     while not until(len(taken)):
         time.sleep(0.03)
         before = time.time()
         run_id = site.db.transact(runs.start, StartRequest("probe", "bench"))
         wait(partial(site.scalar, f"SELECT ended_at FROM run WHERE id = {run_id}"), pause=0.005)
         found = site.db.query(runs.get, run_id)
+        assert found.started_at is not None
         taken.append(1000 * (found.started_at.timestamp() - before))
     return taken
 

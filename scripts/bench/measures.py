@@ -58,7 +58,7 @@ def _submit(site: Site, count: int) -> datetime:
 
 def limits(count: int = 1000, slots: int = 8, preload: str = "") -> Figures:
     """The same work with nothing around it, durable, and with shared commits."""
-    found = {}
+    found: Figures = {}
     for kind in ("bare", "durable", "shared"):
         one = limit(kind, count, slots, preload)
         found |= {f"{kind}_rate": count / one["seconds"], f"{kind}_cpu_ms": 1000 * one["cpu"] / count}
@@ -143,6 +143,8 @@ def output_flood(times: int = 3) -> Figures:
                     most = max(most, worker.memory_info().rss)
                     time.sleep(0.005)
                 found = site.db.query(runs.get, run_id)
+                assert found.started_at is not None
+                assert found.ended_at is not None
                 taken[job].append((found.ended_at - found.started_at).total_seconds())
             start = time.perf_counter()
             with (site.folder / "plain").open("wb") as file:
@@ -191,7 +193,7 @@ def sleepers(count: int = 200) -> Figures:
         late = 0.0
         end = time.monotonic() + 8
         while time.monotonic() < end:
-            age = site.scalar("SELECT (julianday('now') - julianday(max(seen_at))) * 86400.0 FROM worker")
+            age = site.scalar("SELECT (julianday('now') - julianday(max(seen_at))) * 86400.0 FROM worker_lease")
             late = max(late, float(age) - 3.0)
             time.sleep(0.05)
         memory = (worker.memory_info().rss - before) / count / 1e6

@@ -1,8 +1,8 @@
-"""What runs during a chaos run: writes down its start, that it is alive, and its end. SECONDS CODE [child].
+"""The job program of a chaos run, started with SECONDS CODE [child]. It journals its start, its life and its end.
 
-The lock on its run's file goes only when the last of its processes is gone, so an execution that does not get it knows
-that another one of the same run is alive. With ``child`` it leaves a process in a session of its own, which holds the
-lock too.
+It locks its run's file. The lock is released when the last of its processes has ended, so an execution that cannot get
+the lock knows that another execution of the same run is alive. With ``child`` it starts a process in a session of its
+own, which holds the lock as well.
 """
 
 import fcntl
@@ -19,7 +19,7 @@ os.set_inheritable(lock, True)
 
 
 def say(word: str, value: int = 0) -> None:
-    """One line: what, when, and a number."""
+    """Append a line: word, time and a number."""
     os.write(log, f"{word} {time.time():.3f} {value}\n".encode())
 
 

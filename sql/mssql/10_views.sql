@@ -91,7 +91,8 @@ LEFT JOIN (
         (
             SELECT COUNT(*)
             FROM jobfac.worker AS w
-            WHERE w.state = 'active' AND w.lease_until > SYSUTCDATETIME()
+            JOIN jobfac.worker_lease AS e WITH (NOLOCK) ON e.worker_id = w.id
+            WHERE w.state = 'active' AND e.lease_until > SYSUTCDATETIME()
                 AND (q.pool = N'@sequences' OR CHARINDEX(CONCAT(N'"', q.pool, N'"'), w.pools) > 0)
         ) AS workers
     FROM jobfac.queue AS q
@@ -101,6 +102,7 @@ GO
 
 CREATE OR ALTER VIEW jobfac.v_fleet AS
 -- Every worker process, those that have ended too. alive: it renews its lease.
+-- NOLOCK: a report in a long transaction must not hold up the heartbeats.
 SELECT
     w.id,
     w.name,
@@ -108,17 +110,18 @@ SELECT
     w.pid,
     w.version,
     w.state,
-    CAST(CASE WHEN w.state IN ('active', 'draining') AND w.lease_until > SYSUTCDATETIME() THEN 1 ELSE 0 END AS BIT)
+    CAST(CASE WHEN w.state IN ('active', 'draining') AND e.lease_until > SYSUTCDATETIME() THEN 1 ELSE 0 END AS BIT)
         AS alive,
     w.slots,
     COALESCE(h.busy, 0) AS busy,
     w.pools,
     w.labels,
     w.started_at,
-    w.seen_at,
-    w.lease_until,
+    e.seen_at,
+    e.lease_until,
     w.ended_at
 FROM jobfac.worker AS w
+JOIN jobfac.worker_lease AS e WITH (NOLOCK) ON e.worker_id = w.id
 LEFT JOIN (
     SELECT r.worker_id, COUNT(*) AS busy
     FROM jobfac.run AS r

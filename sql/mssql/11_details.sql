@@ -57,10 +57,11 @@ CREATE OR ALTER VIEW jobfac.v_health AS
 SELECT
     N'lease expired' AS problem,
     CONCAT(N'worker ', w.name) AS subject,
-    w.lease_until AS since,
+    e.lease_until AS since,
     N'No worker or scheduler is alive that would give its runs back: start one.' AS remedy
 FROM jobfac.worker AS w
-WHERE w.state IN ('active', 'draining') AND w.lease_until < DATEADD(SECOND, -30, SYSUTCDATETIME())
+JOIN jobfac.worker_lease AS e WITH (NOLOCK) ON e.worker_id = w.id
+WHERE w.state IN ('active', 'draining') AND e.lease_until < DATEADD(SECOND, -30, SYSUTCDATETIME())
 UNION ALL
 SELECT
     N'no worker',

@@ -464,6 +464,88 @@ COMMIT;
 
 GO
 
+BEGIN TRANSACTION;
+
+-- Running upgrade 0001 -> 0003
+
+DROP VIEW IF EXISTS jobfac.v_health;
+
+GO
+
+DROP VIEW IF EXISTS jobfac.v_queue;
+
+GO
+
+DROP VIEW IF EXISTS jobfac.v_fleet;
+
+GO
+
+CREATE TABLE jobfac.worker_lease (
+    worker_id BIGINT NOT NULL,
+    seen_at DATETIME2(3) NOT NULL,
+    lease_until DATETIME2(3) NOT NULL,
+    ended BIT NOT NULL DEFAULT 0,
+    CONSTRAINT pk_worker_lease PRIMARY KEY (worker_id)
+);
+
+GO
+
+EXEC(N'INSERT INTO jobfac.worker_lease (worker_id, seen_at, lease_until, ended) SELECT id, seen_at, lease_until, CASE WHEN state IN (''active'', ''draining'') THEN 0 ELSE 1 END FROM jobfac.worker');
+
+GO
+
+DROP INDEX ix_worker_lease ON jobfac.worker;
+
+GO
+
+ALTER TABLE jobfac.worker DROP COLUMN seen_at;
+
+GO
+
+ALTER TABLE jobfac.worker DROP COLUMN lease_until;
+
+GO
+
+CREATE INDEX ix_worker_lease_until ON jobfac.worker_lease (lease_until) WHERE ended = 0;
+
+GO
+
+ALTER TABLE jobfac.worker_lease SET (LOCK_ESCALATION = DISABLE);
+
+GO
+
+ALTER INDEX pk_worker_lease ON jobfac.worker_lease SET (ALLOW_PAGE_LOCKS = OFF);
+
+GO
+
+ALTER INDEX ix_worker_lease_until ON jobfac.worker_lease SET (ALLOW_PAGE_LOCKS = OFF);
+
+GO
+
+DROP INDEX ix_run_held ON jobfac.run;
+
+GO
+
+CREATE INDEX ix_run_held ON jobfac.run (worker_id, id) INCLUDE (state, attempt, stop) WHERE state IN ('running', 'stopping');
+
+GO
+
+DROP INDEX ix_run_blocked ON jobfac.run;
+
+GO
+
+CREATE INDEX ix_run_blocked ON jobfac.run (job, priority DESC, id) INCLUDE (concurrency_key) WHERE state = 'blocked';
+
+GO
+
+UPDATE jobfac.alembic_version SET version_num='0003' WHERE jobfac.alembic_version.version_num = '0001';
+
+GO
+
+COMMIT;
+
+GO
+
 SET NOEXEC OFF;
 GO
 
@@ -560,7 +642,8 @@ LEFT JOIN (
         (
             SELECT COUNT(*)
             FROM jobfac.worker AS w
-            WHERE w.state = 'active' AND w.lease_until > SYSUTCDATETIME()
+            JOIN jobfac.worker_lease AS e WITH (NOLOCK) ON e.worker_id = w.id
+            WHERE w.state = 'active' AND e.lease_until > SYSUTCDATETIME()
                 AND (q.pool = N'@sequences' OR CHARINDEX(CONCAT(N'"', q.pool, N'"'), w.pools) > 0)
         ) AS workers
     FROM jobfac.queue AS q
@@ -570,6 +653,7 @@ GO
 
 CREATE OR ALTER VIEW jobfac.v_fleet AS
 -- Every worker process, those that have ended too. alive: it renews its lease.
+-- NOLOCK: a report in a long transaction must not hold up the heartbeats.
 SELECT
     w.id,
     w.name,
@@ -577,17 +661,18 @@ SELECT
     w.pid,
     w.version,
     w.state,
-    CAST(CASE WHEN w.state IN ('active', 'draining') AND w.lease_until > SYSUTCDATETIME() THEN 1 ELSE 0 END AS BIT)
+    CAST(CASE WHEN w.state IN ('active', 'draining') AND e.lease_until > SYSUTCDATETIME() THEN 1 ELSE 0 END AS BIT)
         AS alive,
     w.slots,
     COALESCE(h.busy, 0) AS busy,
     w.pools,
     w.labels,
     w.started_at,
-    w.seen_at,
-    w.lease_until,
+    e.seen_at,
+    e.lease_until,
     w.ended_at
 FROM jobfac.worker AS w
+JOIN jobfac.worker_lease AS e WITH (NOLOCK) ON e.worker_id = w.id
 LEFT JOIN (
     SELECT r.worker_id, COUNT(*) AS busy
     FROM jobfac.run AS r
@@ -841,10 +926,11 @@ CREATE OR ALTER VIEW jobfac.v_health AS
 SELECT
     N'lease expired' AS problem,
     CONCAT(N'worker ', w.name) AS subject,
-    w.lease_until AS since,
+    e.lease_until AS since,
     N'No worker or scheduler is alive that would give its runs back: start one.' AS remedy
 FROM jobfac.worker AS w
-WHERE w.state IN ('active', 'draining') AND w.lease_until < DATEADD(SECOND, -30, SYSUTCDATETIME())
+JOIN jobfac.worker_lease AS e WITH (NOLOCK) ON e.worker_id = w.id
+WHERE w.state IN ('active', 'draining') AND e.lease_until < DATEADD(SECOND, -30, SYSUTCDATETIME())
 UNION ALL
 SELECT
     N'no worker',

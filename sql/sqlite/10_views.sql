@@ -92,7 +92,8 @@ LEFT JOIN (
         (
             SELECT COUNT(*)
             FROM worker AS w
-            WHERE w.state = 'active' AND w.lease_until > strftime('%Y-%m-%d %H:%M:%f000', 'now')
+            JOIN worker_lease AS e ON e.worker_id = w.id
+            WHERE w.state = 'active' AND e.lease_until > strftime('%Y-%m-%d %H:%M:%f000', 'now')
                 AND (q.pool = '@sequences' OR instr(w.pools, '"' || q.pool || '"') > 0)
         ) AS workers
     FROM queue AS q
@@ -109,16 +110,17 @@ SELECT
     w.pid,
     w.version,
     w.state,
-    w.state IN ('active', 'draining') AND w.lease_until > strftime('%Y-%m-%d %H:%M:%f000', 'now') AS alive,
+    w.state IN ('active', 'draining') AND e.lease_until > strftime('%Y-%m-%d %H:%M:%f000', 'now') AS alive,
     w.slots,
     coalesce(h.busy, 0) AS busy,
     w.pools,
     w.labels,
     w.started_at,
-    w.seen_at,
-    w.lease_until,
+    e.seen_at,
+    e.lease_until,
     w.ended_at
 FROM worker AS w
+JOIN worker_lease AS e ON e.worker_id = w.id
 LEFT JOIN (
     SELECT r.worker_id, COUNT(*) AS busy
     FROM run AS r

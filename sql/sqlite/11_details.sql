@@ -57,10 +57,11 @@ CREATE VIEW v_health AS
 SELECT
     'lease expired' AS problem,
     'worker ' || w.name AS subject,
-    w.lease_until AS since,
+    e.lease_until AS since,
     'No worker or scheduler is alive that would give its runs back: start one.' AS remedy
 FROM worker AS w
-WHERE w.state IN ('active', 'draining') AND w.lease_until < strftime('%Y-%m-%d %H:%M:%f000', 'now', '-30 seconds')
+JOIN worker_lease AS e ON e.worker_id = w.id
+WHERE w.state IN ('active', 'draining') AND e.lease_until < strftime('%Y-%m-%d %H:%M:%f000', 'now', '-30 seconds')
 UNION ALL
 SELECT
     'no worker',

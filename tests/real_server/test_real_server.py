@@ -73,7 +73,9 @@ def _literal(value: object) -> str:
 
 
 def test_the_claim_is_an_ordered_seek(real: Database) -> None:
-    compiled = real.dialect.claim(5).compile(
+    claim = real.dialect.claim(5)
+    assert isinstance(claim, sa.ClauseElement)
+    compiled = claim.compile(
         dialect=mssql.dialect(paramstyle="named"), schema_translate_map={None: "jobfac"}, render_schema_translate=True
     )
     given = compiled.params | {"p_queue": "default", "p_worker_id": 1, "p_worker": "w"}

@@ -20,10 +20,10 @@ from tests.support.factory import wait_for
 class Served:
     """A running server; everything it was asked to open is closed at the end."""
 
-    def __init__(self, db: Database, settings: Settings) -> None:
+    def __init__(self, db: Database, settings: Settings, behind_proxy: bool = False) -> None:
         self.db = db
         self.settings = settings
-        self.server = Server(db, settings)
+        self.server = Server(db, settings, behind_proxy)
         self.url = self.server.url
         self.keys = {role: self.key(role) for role in Role}
         self._stack = ExitStack()

@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from jobfac import definitions as d
-from jobfac.database.dialects import utcnow
+from jobfac.database.dialects import Survey, utcnow
 from jobfac.database.engine import Database
-from jobfac.database.tables import run, worker
+from jobfac.database.tables import run, worker_lease
 from jobfac.states import RunState
 from jobfac.store import jobs as job_store
 from jobfac.store import runs, workers
@@ -107,10 +107,18 @@ class Hand:
         """The heartbeat."""
         return self.db.transact(workers.renew, self.id, 60.0)
 
+    def survey(self) -> Survey:
+        """What the database says of this worker."""
+        found = self.db.query(workers.survey, self.id)
+        assert found is not None
+        return found
+
     def lapse(self) -> None:
         """Let the lease run out, as if no heartbeat had come for long."""
         with self.db.begin() as conn:
-            conn.execute(worker.update().where(worker.c.id == self.id).values(lease_until=utcnow(-1)))
+            conn.execute(
+                worker_lease.update().where(worker_lease.c.worker_id == self.id).values(lease_until=utcnow(-1))
+            )
 
     def die(self) -> list[Finished]:
         """Let the lease run out, and somebody notice."""

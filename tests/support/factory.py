@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 T = TypeVar("T")
 
@@ -23,10 +23,13 @@ SHORT = {
 }
 """Short times, so that a test of failover takes seconds."""
 
+SAME: Mapping[str, str] = {}
+"""No variables beyond the factory's own."""
+
 FINAL = {"succeeded", "mixed", "failed", "stopped", "timed_out", "start_failed", "lost", "denied"}
 
 
-def wait_for(condition: Callable[[], T], what: str = "the condition", timeout: float = 30.0) -> T:
+def wait_for(condition: Callable[[], T | None], what: str = "the condition", timeout: float = 30.0) -> T:
     """The first true value of ``condition``; fails with ``what`` when the time is up."""
     end = time.monotonic() + timeout
     while not (value := condition()):
@@ -60,7 +63,7 @@ class Factory:
         self.environment = {**os.environ, **SHORT, "JOBFAC_DATABASE_URL": url, "JOBFAC_SPOOL": str(folder / "spool")}
         self.roles: list[Role] = []
 
-    def __enter__(self) -> "Factory":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None) -> None:
@@ -135,9 +138,12 @@ class Factory:
                 start_new_session=True,
             )
 
-    def worker(self, name: str = "w1", *words: str, slots: int = 4, **environment: str) -> Role:
-        """Start a worker and wait until it is registered."""
-        process = self.role("worker", "--name", name, "--slots", str(slots), *words, **environment)
+    def worker(
+        self, name: str = "w1", *words: str, slots: int = 4, environment: Mapping[str, str] = SAME, **variables: str
+    ) -> Role:
+        """Start a worker with these additional variables and wait until it is registered."""
+        variables = {**environment, **variables}
+        process = self.role("worker", "--name", name, "--slots", str(slots), *words, **variables)
         wait_for(
             lambda: process.poll() is not None or self.is_registered(name, process.pid), f"worker {name} registered"
         )

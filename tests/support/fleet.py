@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import psutil
 import sqlalchemy as sa
@@ -18,7 +18,7 @@ from jobfac.programs.tree import Table
 from jobfac.store import output, runs, workers
 from jobfac.store.runs import StartRequest
 from tests.support import database as helpers
-from tests.support.factory import FINAL, Factory, Role, wait_for
+from tests.support.factory import FINAL, SAME, Factory, Role, wait_for
 from tests.support.journal import Journal
 
 Process = Role
@@ -33,7 +33,7 @@ class Fleet:
         self.db = Database(factory.url)
         self.journal = Journal(factory.folder / "journal")
 
-    def __enter__(self) -> "Fleet":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None) -> None:
@@ -51,8 +51,7 @@ class Fleet:
 
     def get(self, run_id: int) -> sa.RowMapping:
         """A run."""
-        query = sa.select(run).where(run.c.id == run_id)
-        return self.db.query(lambda conn: conn.execute(query).mappings().one())
+        return helpers.get(self.db, run_id)
 
     def states(self) -> dict[str, int]:
         """How many runs are in each state."""
@@ -78,7 +77,8 @@ class Fleet:
 
     def one(self, job: str, **wish: Any) -> sa.RowMapping:
         """Start one run and return it when it has ended."""
-        return self.wait(*self.start(job, **wish))
+        (run_id,) = self.start(job, **wish)
+        return self.wait(run_id)
 
     def text(self, run_id: int, stream: str = "stdout", attempt: int = 1) -> bytes:
         """What is stored of a stream."""
@@ -99,9 +99,12 @@ class Fleet:
 
     # Workers
 
-    def worker(self, name: str = "w1", *words: str, slots: int = 4, **environment: str) -> Process:
-        """Start a worker and wait until it is in the fleet."""
-        process = self.factory.role("worker", "--name", name, "--slots", str(slots), *words, **environment)
+    def worker(
+        self, name: str = "w1", *words: str, slots: int = 4, environment: Mapping[str, str] = SAME, **variables: str
+    ) -> Process:
+        """Start a worker with these additional variables and wait until it is in the fleet."""
+        variables = {**environment, **variables}
+        process = self.factory.role("worker", "--name", name, "--slots", str(slots), *words, **variables)
         wait_for(lambda: process.poll() is not None or self.row(process), f"worker {name} registered")
         assert process.poll() is None, self.log(process)
         return process
@@ -138,9 +141,15 @@ class Fleet:
         return True
 
     def row(self, process: Process) -> dict[str, Any] | None:
-        """The newest registration of a worker process."""
-        mine = [row for row in self.db.query(workers.workers) if row["pid"] == process.pid]
-        return dict(mine[0]) if mine else None
+        """The newest registration of a worker process, or None."""
+        mine = [one for one in self.db.query(workers.workers) if one.pid == process.pid]
+        return mine[0]._asdict() if mine else None
+
+    def registration(self, process: Process) -> dict[str, Any]:
+        """The newest registration of a worker process that has registered."""
+        found = self.row(process)
+        assert found is not None, self.log(process)
+        return found
 
     def log(self, process: Process) -> str:
         """What a role has logged so far."""
@@ -188,7 +197,7 @@ def leave(process: Process, timeout: float = 30.0) -> int:
 
 def is_frozen(process: Process) -> bool:
     """Whether it has been stopped, by itself or by somebody."""
-    return psutil.Process(process.pid).status() == psutil.STATUS_STOPPED
+    return bool(psutil.Process(process.pid).status() == psutil.STATUS_STOPPED)
 
 
 def guardian(worker_pid: int) -> int:
@@ -200,7 +209,7 @@ def guardian(worker_pid: int) -> int:
 
 def _command(process: psutil.Process) -> list[str]:
     try:
-        return process.cmdline()
+        return list(process.cmdline())
     except psutil.Error:
         return []
 

@@ -23,7 +23,7 @@ nursery.set_forkserver_preload(
     # Not jobfac.worker, which looks into its environment when it is imported.
     [
         "__main__",
-        "inprocess",
+        "tests.support.inprocess",
         "jobfac.cli.commands.roles",
         "jobfac.cli.client.local",
         "jobfac.scheduler.scheduler",
@@ -77,7 +77,8 @@ class Forked:
 def _play(words: list[str], environment: dict[str, str], folder: Path, out: Path, err: Path) -> None:
     """What the copy does: it makes itself what a new process would be."""
     os.setsid()
-    for number, path in enumerate((os.devnull, out, err)):
+    streams: tuple[str | Path, ...] = (os.devnull, out, err)
+    for number, path in enumerate(streams):
         os.dup2(os.open(path, os.O_RDWR | os.O_APPEND), number)
     os.chdir(folder)
     os.environ.clear()
@@ -101,7 +102,7 @@ class InProcess(Factory):
         with tempfile.TemporaryDirectory() as folder:
             out, err = Path(folder, "out"), Path(folder, "err")
             status = Forked(words, self.environment, self.folder, out, err).wait(120)
-            return status, *(path.read_text("utf-8", "surrogateescape") for path in (out, err))
+            return status, out.read_text("utf-8", "surrogateescape"), err.read_text("utf-8", "surrogateescape")
 
     def _here(self, words: tuple[str, ...], stdin: str) -> tuple[int, str, str]:
         out, err = _stream(), _stream()

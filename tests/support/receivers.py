@@ -1,5 +1,6 @@
 """Who is told: a real mail server, and a real HTTP receiver that answers as a test wants it to."""
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from email.policy import default
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
-from aiosmtpd.controller import Controller
+from aiosmtpd.controller import UnthreadedController
 
 OK = 204
 
@@ -81,24 +82,20 @@ class Receiver:
         self._server.server_close()
 
 
-class AnyPort(Controller):
-    """Listens on a port that is free, and knows which."""
-
-    def _trigger_server(self) -> None:
-        assert self.server is not None
-        self.port = self.server.sockets[0].getsockname()[1]
-        super()._trigger_server()
-
-
 class Mailbox:
     """An SMTP server on loopback. ``answer`` may refuse a recipient."""
 
     def __init__(self, **options: Any) -> None:
         self.mails: list[EmailMessage] = []
         self.answer: Callable[[str], str] = lambda address: "250 OK"
-        self._controller = AnyPort(self, hostname="127.0.0.1", port=0, **options)
-        self._controller.start()
-        self.port = self._controller.port
+        self._loop = asyncio.new_event_loop()
+        self._controller = UnthreadedController(self, hostname="127.0.0.1", port=0, loop=self._loop, **options)
+        self._controller.begin()
+        listener = self._controller.server
+        assert isinstance(listener, asyncio.Server)
+        self.port: int = listener.sockets[0].getsockname()[1]
+        self._thread = threading.Thread(target=self._loop.run_forever, name="smtp", daemon=True)
+        self._thread.start()
 
     async def handle_RCPT(self, server: Any, session: Any, envelope: Any, address: str, options: Any) -> str:  # noqa: N802
         answer = self.answer(address)
@@ -113,9 +110,13 @@ class Mailbox:
         return "250 OK"
 
     def close(self) -> None:
-        """Listen no more; again does no harm."""
-        if self._controller.server is not None:
-            self._controller.stop()
+        """Stop listening. A second call does nothing."""
+        if self._loop.is_closed():
+            return
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._controller.end()
+        self._loop.close()
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import pkgutil
 
 import pytest
 from starlette.requests import Request
+from starlette.responses import Response
 
 import jobfac
 from jobfac.api.problems import HANDLERS
@@ -31,7 +32,12 @@ TOLD: list[tuple[JobfacError, int, int, str]] = [
 @pytest.mark.parametrize(("error", "code", "status", "problem"), TOLD, ids=lambda value: type(value).__name__)
 def test_an_error_has_one_exit_code_and_one_problem(error: JobfacError, code: int, status: int, problem: str) -> None:
     handler = next(HANDLERS[kind] for kind in type(error).__mro__ if kind in HANDLERS)
-    answer = asyncio.run(handler(Request({"type": "http", "path": "/", "method": "GET", "headers": []}), error))
+    request = Request({"type": "http", "path": "/", "method": "GET", "headers": []})
+
+    async def ask() -> Response:
+        return await handler(request, error)
+
+    answer = asyncio.run(ask())
     document = json.loads(bytes(answer.body))
     assert (error.exit_code, answer.status_code) == (code, status)
     assert (document["type"], document["status"]) == (f"urn:jobfac:problem:{problem}", status)

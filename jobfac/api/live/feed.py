@@ -4,7 +4,7 @@ and not at all while there are none.
 
 import asyncio
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, Literal, NamedTuple, TypeVar
@@ -36,6 +36,9 @@ PAUSE = 1.0
 
 OPEN = 500
 """Event streams and waiting requests open at once."""
+
+SHARE = 5
+"""One key may hold a fifth of them."""
 
 QUEUE = 10_000
 """Messages that may wait for one slow listener; then its stream ends, and it may resume."""
@@ -93,11 +96,13 @@ class Listener:
 
 
 class Live:
-    """The poller. Everything but the looks themselves runs in the event loop."""
+    """The poller. Everything but the polls themselves runs in the event loop."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, most: int = OPEN) -> None:
+        """``most``: event streams and waiting requests open at once, but never more than ``OPEN``."""
         self.closed = False
-        self.open = 0  # event streams and waiting requests
+        self.open: Counter[str] = Counter()  # event streams and waiting requests, by the caller's name
+        self.most = min(most, OPEN)
         self._db = db
         self._watches: defaultdict[int, set[Watch]] = defaultdict(set)
         self._listeners: set[Listener] = set()
@@ -110,20 +115,30 @@ class Live:
         self._progress: dict[int, queries.ReportedProgress] = {}
 
     @contextmanager
-    def admitted(self) -> Iterator[None]:
-        """Count an open stream or a waiting request.
+    def admitted(self, caller: str) -> Iterator[None]:
+        """Count an open stream or a waiting request of this caller.
 
         Raises:
-            Problem: 503 if too many are open.
+            Problem: 503 if too many are open, of all callers or of this one.
         """
-        if self.open >= OPEN or self.closed:
-            detail = f"{self.open} event streams and waiting requests are open, and no more are served; try again."
-            raise Problem(503, detail, {"Retry-After": str(RETRY_AFTER)})
-        self.open += 1
+        self._check(caller)
+        self.open[caller] += 1
         try:
             yield
         finally:
-            self.open -= 1
+            self.open[caller] -= 1
+            if not self.open[caller]:
+                del self.open[caller]
+
+    def _check(self, caller: str) -> None:
+        number, share = self.open.total(), max(1, self.most // SHARE)
+        if self.closed or number >= self.most:
+            detail = f"{number} event streams and waiting requests are open, and no more are served; try again."
+        elif self.open[caller] >= share:
+            detail = f"The key '{caller}' has {share} event streams and waiting requests open, its share; close some."
+        else:
+            return
+        raise Problem(503, detail, {"Retry-After": str(RETRY_AFTER)})
 
     @contextmanager
     def watch(self, run_id: int, output: bool) -> Iterator[Watch]:

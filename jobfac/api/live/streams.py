@@ -12,7 +12,7 @@ from jobfac.api.live.feed import Live
 MEDIA = "text/event-stream"
 
 KEEP_ALIVE = 15.0
-"""Seconds of silence after which a comment is sent, so that nobody between takes the connection for dead."""
+"""Seconds of silence after which a comment is sent, so that no proxy takes the connection for dead."""
 
 COMMENT = b": still here\n\n"
 
@@ -26,12 +26,13 @@ def event(kind: str, data: Any, position: object = None) -> bytes:
 
 
 class EventStream(StreamingResponse):
-    """An endless answer; it counts as open as long as it is being sent."""
+    """An endless answer. It counts against the caller's share as long as it is being sent."""
 
-    def __init__(self, live: Live, events: AsyncIterator[bytes]) -> None:
+    def __init__(self, live: Live, caller: str, events: AsyncIterator[bytes]) -> None:
         super().__init__(events, media_type=MEDIA, headers={"X-Accel-Buffering": "no", "Vary": "Accept"})
         self._live = live
+        self._caller = caller
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._live.admitted():  # refused before anything is sent
+        with self._live.admitted(self._caller):  # refused before anything is sent
             await super().__call__(scope, receive, send)

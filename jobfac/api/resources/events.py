@@ -29,7 +29,7 @@ async def get_events(ask: Ask) -> Response:
     after = query.after
     if after is None and ask.headers.last_event_id:
         after = int(ask.headers.last_event_id)
-    return EventStream(ask.service.live, _events(ask.service, ask.caller, query, after))
+    return EventStream(ask.service.live, ask.caller.name, _events(ask.service, ask.caller, query, after))
 
 
 async def _events(

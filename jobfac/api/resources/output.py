@@ -99,7 +99,7 @@ async def get_output(ask: Ask) -> Answer | Response:
     accepted = ask.request.headers.get("accept", "")
     reader = await run_in_threadpool(service.db.query, _reader, ask, MEDIA in accepted, retry_for=PATIENCE)
     if MEDIA in accepted:
-        return EventStream(service.live, _follow(service, ask.caller, reader, ask.query.seconds))
+        return EventStream(service.live, ask.caller.name, _follow(service, ask.caller, reader, ask.query.seconds))
     make = _page if "application/json" in accepted else _text
     return await run_in_threadpool(make, service, ask.caller, reader)
 

@@ -84,7 +84,7 @@ async def get_run(ask: Ask) -> Answer:
 
     row = await read()
     if ask.query.wait and row.state not in FINAL:
-        with service.live.admitted(), service.live.watch(run_id, output=False) as watch:
+        with service.live.admitted(ask.caller.name), service.live.watch(run_id, output=False) as watch:
             while row.state not in FINAL and not service.live.closed and time.monotonic() < end:
                 await watch.wait(end - time.monotonic())
                 row = await read()
@@ -131,7 +131,7 @@ def path(ask: Ask) -> Answer:
 
     def read(conn: sa.Connection) -> list[StepVisitView]:
         row = visible(conn, ask.caller, ask.path["run"])
-        return sequences.step_history(conn, row.id) if row.kind == JobKind.SEQUENCE else []
+        return sequences.step_history(conn, row.id, ask.caller.categories) if row.kind == JobKind.SEQUENCE else []
 
     return Answer({"items": all_as_json(ask.service.db.query(read, retry_for=PATIENCE))})
 

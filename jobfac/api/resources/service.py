@@ -8,8 +8,8 @@ from jobfac.api.problems import Problem
 from jobfac.api.routing import Answer, Ask, Call
 
 
-def health(ask: Ask) -> Answer:
-    """Check that the process is alive."""
+async def health(ask: Ask) -> Answer:
+    """Check that the process is alive, even while all threads are busy."""
     return Answer({"status": "ok"})
 
 
@@ -36,11 +36,15 @@ def login(ask: Ask) -> Response:
     """Log a browser in with the link that `jobfac up` printed."""
     # Not a redirect: after one that began elsewhere a browser would hold a strict cookie back.
     answer = HTMLResponse('<!doctype html><meta http-equiv="refresh" content="0; url=/"><a href="/">Go on</a>')
+    if ask.request.method == "HEAD":  # a preview of the link by a mail or chat program must not use it up
+        return answer
     session = ask.service.gate.open_session(ask.query.token)
     if session is None and ask.service.gate.has_session(ask.request):
         return answer
     if session is None:
-        raise Problem(403, "This link was used before, or is none of this process; start `jobfac up` again for one.")
+        raise Problem(
+            403, "This link was used before, is expired, or is none of this process; start `jobfac up` again for one."
+        )
     answer.set_cookie(
         cookie_name(ask.request),
         session,

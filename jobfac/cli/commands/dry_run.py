@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 app = typer.Typer(**PLAIN)
 
 
-@app.command("try", context_settings={"ignore_unknown_options": True})
+@app.command("try", context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]})
 def try_program(
     program: Annotated[
         list[str],

@@ -22,20 +22,26 @@ def send_sample(
     email: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Send an email there.")] = None,
     webhook: Annotated[str | None, typer.Option(metavar="URL", help="Post there.")] = None,
     apprise: Annotated[str | None, typer.Option(metavar="URL", help="Send there through apprise.")] = None,
+    to: Annotated[
+        str | None, typer.Option(metavar="CHANNEL:ADDRESS", help="Send by any channel, such as email:ops@example.org.")
+    ] = None,
     secret: Annotated[
         str | None, typer.Option(metavar="REFERENCE", help="Sign the webhook with it: env:NAME, file:/path.")
     ] = None,
 ) -> None:
     """Send a sample from this machine, with the settings that hold here, and say whether it arrived."""
-    from jobfac.channels import DeliveryError, deliver
+    from jobfac.channels import DeliveryError, deliver, shown
 
     given = {"email": email, "webhook": webhook, "apprise": apprise, "secret": secret}
-    to = _recipient({name: value for name, value in given.items() if value is not None})
+    if to is not None:
+        channel, _, address = to.partition(":")
+        given[channel] = address
+    recipient = _recipient({name: value for name, value in given.items() if value is not None})
     try:
-        deliver(_sample(), to, settings())
+        deliver(_sample(), recipient, settings())
     except DeliveryError as error:
         fail(UNSUCCESSFUL, f"It did not arrive: {error}.")
-    typer.echo(f"sent to {to.describe()}")
+    typer.echo(f"sent to {shown(recipient)}")
 
 
 def _recipient(body: dict[str, str]) -> "Recipient":
@@ -81,13 +87,14 @@ def list_notifications(
     as_json: Json = False,
 ) -> None:
     """What was to be told to whom, and what became of it. Dead: given up after many tries."""
+    from jobfac.channels import shown
     from jobfac.states import Delivery
     from jobfac.store import outbox
 
     if state is not None and state not in list(Delivery):
         fail(USAGE, f"--state must be one of {', '.join(Delivery)}, not '{state}'.")
     with database() as db:
-        found = db.query(outbox.find, None if state is None else Delivery(state), limit)
+        found = db.query(outbox.find, shown, None if state is None else Delivery(state), limit)
     if as_json:
         print_json(all_as_json(found))
         return

@@ -15,8 +15,6 @@ from jobfac.states import FINAL, RunState
 from jobfac.views import serialization
 from jobfac.views.runs import RunView
 
-CHANNELS = ("email", "webhook", "apprise")
-
 
 def start(
     job: Annotated[str, typer.Argument(help="The job's id.")],
@@ -39,8 +37,8 @@ def start(
         list[str] | None,
         typer.Option(
             metavar="EVENT,...=CHANNEL:ADDRESS",
-            help="Tell somebody about this run alone, such as failed,lost=email:ops@example.org; repeat. "
-            "Channels: email, webhook, apprise.",
+            help="A notification for this run alone, such as failed,lost=email:ops@example.org; repeat. "
+            "`jobfac help notifications` lists the channels.",
         ),
     ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end; exit 0 only if it succeeded.")] = False,
@@ -105,16 +103,16 @@ def _overrides(arguments_of: list[str], payload_of: list[str], notify: list[str]
 
 
 def _notify(text: str) -> dict[str, Any]:
-    """Whom to tell about what, as a definition says it."""
-    from jobfac.definitions import DefinitionError, read_notify
+    """An entry of ``notify`` as a definition has it."""
+    from jobfac.definitions import DefinitionError, Recipient, read_notify
 
     events, _, to = text.partition("=")
     channel, _, address = to.partition(":")
-    if channel not in CHANNELS or not address:
+    if channel not in Recipient.channels() or not address:
         fail(
             USAGE,
             "--notify must be EVENT,...=CHANNEL:ADDRESS, such as failed,lost=email:ops@example.org, with one of "
-            f"{', '.join(CHANNELS)}, not '{text}'.",
+            f"{', '.join(Recipient.channels())}, not '{text}'.",
         )
     try:
         entry = read_notify([{"on": events.split(","), "to": {channel: address}}])[0]

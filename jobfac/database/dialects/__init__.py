@@ -7,20 +7,23 @@ never sees because its write transactions exclude each other anyway.
 import enum
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import sqlalchemy as sa
 
 from jobfac.database.dialects.clock import utcnow
 from jobfac.database.dialects.octets import octets
-from jobfac.database.tables import queue, run, worker
+from jobfac.database.tables import queue, run, worker, worker_lease
 from jobfac.database.types import sql_literals
-from jobfac.states import ALIVE, HELD, RunState
+from jobfac.states import ALIVE, HELD, RunState, WorkerState
 
 __all__ = [
-    "CLAIMED", "CLAIM_VALUES", "IS_ALIVE", "LOCKED", "LOCKED_BY_KEY", "PASS", "SKIP", "Dialect", "Found", "Waiter",
-    "choose", "look", "octets", "of", "utcnow",
+    "CLAIMED", "CLAIMING", "CLAIM_VALUES", "DIRTY", "FIRST_END", "IS_ALIVE", "LOCKED", "LOCKED_BY_KEY", "PASS", "RENEW",
+    "SKIP", "SURVEY", "Dialect", "Found", "Survey", "Waiter", "choose", "look", "octets", "of", "read_survey", "utcnow",
 ]  # fmt: skip
+
+DIRTY = "WITH (NOLOCK)"
+"""Hint for a figure that need not be exact and must wait for nothing (SQL Server)."""
 
 LOCKED = "WITH (ROWLOCK, UPDLOCK)"
 """Hint for a SELECT whose rows are about to be changed in the same transaction (SQL Server)."""
@@ -32,13 +35,18 @@ others have locked, and they for what it has (SQL Server)."""
 IS_ALIVE = f"worker.state IN ({sql_literals(ALIVE)})"
 """Condition on a worker, sql_literals as the filtered index has it."""
 
-SKIP = "WITH (ROWLOCK, UPDLOCK, READPAST)"
-"""Hint for taking rows that nobody else is taking (SQL Server)."""
+SKIP = "WITH (UPDLOCK, READPAST, ROWLOCK, READCOMMITTEDLOCK)"
+"""Hint for taking rows that no other transaction has locked (SQL Server)."""
 
-PASS = "WITH (ROWLOCK, READCOMMITTEDLOCK, READPAST)"
-"""Hint for looking without waiting: what is being changed just now is passed over, and the next look sees it (SQL
-Server). READ_COMMITTED_SNAPSHOT takes no locks that could be passed over, so READPAST is not allowed there unless
-READCOMMITTEDLOCK asks for them; and locks of whole pages are never passed over. Source: Microsoft, "Table hints"."""
+PASS = "WITH (READPAST, ROWLOCK, READCOMMITTEDLOCK)"
+"""Hint for reading without waiting: rows that another transaction has changed are passed over, and a later read finds
+them (SQL Server). Rows that are only locked for a change (UPDLOCK) are read, since that lock admits readers.
+
+READ_COMMITTED_SNAPSHOT takes no locks that could be passed over, so READPAST is refused there unless READCOMMITTEDLOCK
+asks for them. Locks of whole pages are never passed over, hence ROWLOCK. Source: Microsoft, "Table hints"."""
+
+CLAIMING = "WITH (UPDLOCK, READPAST, ROWLOCK, READCOMMITTEDLOCK, FORCESEEK)"
+"""``SKIP`` for the claim, which seeks its index whatever the statistics say of a queue that was empty a moment ago."""
 
 CLAIMED = (
     run.c.id,
@@ -60,34 +68,42 @@ CLAIMED = (
 
 
 RENEW = (
-    worker.update()
-    .where(worker.c.id == sa.bindparam("p_id"), sa.text(IS_ALIVE), worker.c.lease_until > utcnow())
+    worker_lease.update()
+    .where(
+        worker_lease.c.worker_id == sa.bindparam("p_id"), sa.text("ended = 0"), worker_lease.c.lease_until > utcnow()
+    )
     .values(seen_at=utcnow(), lease_until=utcnow(sa.bindparam("p_lease", type_=sa.BigInteger)))
 )
-_other = worker.alias("other")
-_FIRST_END = (
-    sa.select(sa.func.min(_other.c.lease_until))
-    .where(sa.text(f"other.state IN ({sql_literals(ALIVE)})"))
+"""The heartbeat: it writes the worker's row of ``worker_lease`` and reads no other table."""
+
+FIRST_END = sa.select(
+    utcnow().label("now"),
+    sa.select(sa.func.min(worker_lease.c.lease_until))
+    .with_hint(worker_lease, PASS, "mssql")
+    .where(sa.text("ended = 0"))
     .scalar_subquery()
+    .label("first_end"),
 )
+
 _mine = run.alias("mine")
 _HELD = (
     sa.select(sa.func.count())
     .select_from(_mine)
+    .with_hint(_mine, DIRTY, "mssql")
     .where(sa.text(f"mine.state IN ({sql_literals(HELD)})"), _mine.c.worker_id == worker.c.id)
     .scalar_subquery()
 )
-BEAT = (
+SURVEY = (
     sa.select(
         worker.c.state,
-        sa.select(sa.func.count()).select_from(queue).scalar_subquery().label("queues"),
-        utcnow().label("now"),
-        _FIRST_END.label("first_end"),
+        sa.select(sa.func.count()).select_from(queue).with_hint(queue, PASS, "mssql").scalar_subquery().label("queues"),
         _HELD.label("held"),
         run.c.id,
         run.c.attempt,
         run.c.stop,
     )
+    .with_hint(worker, PASS, "mssql")
+    .with_hint(run, PASS, "mssql")
     .select_from(
         worker.outerjoin(
             run,
@@ -96,9 +112,31 @@ BEAT = (
             & (run.c.state == sa.literal_column(f"'{RunState.STOPPING}'")),
         )
     )
-    .where(worker.c.id == sa.bindparam("p_id"), sa.text(IS_ALIVE), worker.c.lease_until > utcnow())
+    .where(worker.c.id == sa.bindparam("p_id", type_=sa.BigInteger, literal_execute=True))
 )
-"""What a heartbeat brings back, in the same round trip."""
+"""One row for each run that the worker is to stop, or one without a run; no row: there is no such worker, or its row is
+locked."""
+
+
+class Survey(NamedTuple):
+    """What the database says of a worker: its state, what it is to stop, how many queues there are.
+
+    ``stops``: runs to stop, as (run, attempt, how).
+    ``held``: how many runs the worker holds. It is read without locks, so it may count a change that is not committed.
+    """
+
+    state: WorkerState
+    stops: list[tuple[int, int, str]]
+    queues: int
+    held: int
+
+
+def read_survey(rows: Sequence[Any]) -> Survey | None:
+    """The rows of ``SURVEY`` as one object."""
+    if not rows:
+        return None
+    stops = [(row.id, row.attempt, row.stop) for row in rows if row.id is not None]
+    return Survey(WorkerState(rows[0].state), stops, rows[0].queues, rows[0].held)
 
 
 class Found(enum.IntFlag):
@@ -122,6 +160,12 @@ class Waiter(Protocol):
             queues: in which a queued run is of interest; none: only stops and scheduled runs are.
             stopping: how many runs ``worker_id`` knows that it has to stop.
         """
+
+    survey: Survey | None
+    """What the last wait brought back about the worker; None: this engine is asked for it separately."""
+
+    polls_a_second: float
+    """How many waits may begin in a second at most, on average."""
 
     def interrupt(self) -> None:
         """Make a waiting thread return, from another thread, where the engine can; else it returns at its time."""
@@ -161,10 +205,10 @@ class Dialect(Protocol):
         they run. The statement for a limit is built once: it is the hottest of all.
         """
 
-    def renew(self, conn: sa.Connection, worker_id: int, milliseconds: int) -> Sequence[Any]:
-        """The heartbeat, in one round trip: let the lease end so much from now if it still holds, and return ``BEAT``.
+    def renew(self, conn: sa.Connection, worker_id: int, milliseconds: int) -> Any:
+        """The heartbeat, in one round trip: let the lease end so much from now if it still holds.
 
-        One row for each run that the worker is to stop, or one without a run; no row: the lease is lost.
+        Returns ``now`` and ``first_end``, when the first lease in the fleet ends; None: the lease is lost.
         """
 
     def lock_name(self, conn: sa.Connection, name: str) -> None:

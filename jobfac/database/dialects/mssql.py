@@ -9,13 +9,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import CLAIM_VALUES, CLAIMED, PASS, SKIP, Found, look
+from jobfac.database.dialects import CLAIM_VALUES, CLAIMED, CLAIMING, DIRTY, PASS, Found, Survey, look, read_survey
 from jobfac.database.dialects.answers import ANSWER, LOCKS, LONGEST_WAIT, bound, give_up_after
 from jobfac.database.dialects.nulls import give_types
 from jobfac.database.dialects.rows import SEEK
 from jobfac.database.tables import SCHEMA, run
 from jobfac.database.types import sql_literals
-from jobfac.states import ALIVE, HELD, RunState
+from jobfac.states import HELD, RunState
 
 TRANSIENT = frozenset(
     {
@@ -103,8 +103,8 @@ class Mssql:
     def claim(self, limit: int) -> sa.Executable:
         return _claim(limit)
 
-    def renew(self, conn: sa.Connection, worker_id: int, milliseconds: int) -> Sequence[Any]:
-        return conn.execute(_RENEW, {"p_id": worker_id, "p_lease": milliseconds}).all()
+    def renew(self, conn: sa.Connection, worker_id: int, milliseconds: int) -> Any:
+        return conn.execute(_RENEW, {"p_id": worker_id, "p_lease": milliseconds}).first()
 
     def lock_name(self, conn: sa.Connection, name: str) -> None:
         conn.execute(_GETAPPLOCK, {"name": name[:255]})
@@ -147,7 +147,7 @@ def _hinting(usual: type[Any]) -> type[Any]:
 def _claim(limit: int) -> sa.Executable:
     nxt = (
         sa.select(run)
-        .with_hint(run, SKIP, "mssql")
+        .with_hint(run, CLAIMING, "mssql")
         .where(sa.text(f"state = '{RunState.QUEUED}'"), run.c.queue == sa.bindparam("p_queue"))
         .order_by(run.c.priority.desc(), run.c.id)
         .limit(limit)
@@ -212,22 +212,18 @@ def _spelled(name: str) -> sa.BindParameter[int]:
     return sa.bindparam(name, type_=sa.BigInteger(), literal_execute=True)
 
 
-_ALIVE = f"w.state IN ({sql_literals(ALIVE)}) AND w.lease_until > SYSUTCDATETIME()"
 _RENEW = sa.text(
     f"""\
 SET NOCOUNT ON;
-DECLARE @id BIGINT = :p_id;
-UPDATE w SET seen_at = SYSUTCDATETIME(), lease_until = DATEADD(MILLISECOND, CAST(:p_lease AS INT), SYSUTCDATETIME())
-FROM {SCHEMA}.worker AS w WHERE w.id = @id AND {_ALIVE};
+DECLARE @renewed INT;
+UPDATE l SET seen_at = SYSUTCDATETIME(), lease_until = DATEADD(MILLISECOND, CAST(:p_lease AS INT), SYSUTCDATETIME())
+FROM {SCHEMA}.worker_lease AS l {SEEK}
+WHERE l.worker_id = :p_id AND l.ended = 0 AND l.lease_until > SYSUTCDATETIME();
+SET @renewed = @@ROWCOUNT;
 SET NOCOUNT OFF; -- else the next statements of this connection would not say how many rows they changed
-SELECT w.state, (SELECT COUNT(*) FROM {SCHEMA}.queue) AS queues, SYSUTCDATETIME() AS now,
-    (SELECT MIN(lease_until) FROM {SCHEMA}.worker {PASS} WHERE state IN ({sql_literals(ALIVE)})) AS first_end,
-    (SELECT COUNT(*) FROM {SCHEMA}.run WHERE worker_id = w.id AND state IN ({sql_literals(HELD)})) AS held,
-    r.id, r.attempt, r.stop
-FROM {SCHEMA}.worker AS w
-LEFT JOIN {SCHEMA}.run AS r
-    ON r.worker_id = w.id AND r.state IN ({sql_literals(HELD)}) AND r.state = '{RunState.STOPPING}'
-WHERE w.id = @id AND {_ALIVE};"""
+SELECT SYSUTCDATETIME() AS now, (SELECT MIN(e.lease_until) FROM {SCHEMA}.worker_lease AS e {PASS} WHERE e.ended = 0)
+    AS first_end
+WHERE @renewed = 1;"""
 ).bindparams(_spelled("p_id"), _spelled("p_lease"))
 _WAIT = sa.text(
     f"""\
@@ -240,7 +236,14 @@ BEGIN
     IF @work = 0 WAITFOR DELAY '{PAUSE}';
 END;
 SET NOCOUNT OFF;
-SELECT @work AS work;"""
+SELECT @work AS work, w.state, (SELECT COUNT(*) FROM {SCHEMA}.queue {PASS}) AS queues,
+    (SELECT COUNT(*) FROM {SCHEMA}.run {DIRTY} WHERE worker_id = :worker_id AND state IN ({sql_literals(HELD)}))
+        AS held,
+    r.id, r.attempt, r.stop
+FROM (SELECT 1 AS one) AS o
+LEFT JOIN {SCHEMA}.worker AS w {PASS} ON w.id = :worker_id
+LEFT JOIN {SCHEMA}.run AS r {PASS}
+    ON r.worker_id = w.id AND r.state IN ({sql_literals(HELD)}) AND r.state = '{RunState.STOPPING}';"""
 ).bindparams(
     _spelled("milliseconds"),
     sa.bindparam("queues", type_=sa.Unicode(), expanding=True, literal_execute=True),
@@ -253,8 +256,10 @@ class ServerWaiter:
     """Waits inside the server: one round trip for up to ``seconds``, and a pickup within ``PAUSE``."""
 
     busy_seconds = 0.5
+    polls_a_second = 20.0
 
     def __init__(self, engine: sa.Engine) -> None:
+        self.survey: Survey | None = None
         self._engine = engine
 
     def wait(self, queues: Sequence[str], worker_id: int, stopping: int, seconds: float) -> Found:
@@ -265,7 +270,9 @@ class ServerWaiter:
                 "worker_id": worker_id,
                 "stopping": stopping,
             }
-            return Found(conn.execute(_WAIT, values).scalar_one())
+            rows = conn.execute(_WAIT, values).all()
+            self.survey = None if rows[0].state is None else read_survey(rows)
+            return Found(rows[0].work)
 
     def interrupt(self) -> None:
         """A wait inside the server ends by itself; nobody stands in its way meanwhile."""

@@ -15,7 +15,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import BEAT, CLAIM_VALUES, CLAIMED, RENEW, Found, look
+from jobfac.database.dialects import CLAIM_VALUES, CLAIMED, FIRST_END, RENEW, Found, Survey, look
 from jobfac.database.dialects.clock import SQLITE_NOW
 from jobfac.database.tables import run
 from jobfac.states import RunState
@@ -76,10 +76,9 @@ class Sqlite:
     def claim(self, limit: int) -> sa.Executable:
         return _claim(limit)
 
-    def renew(self, conn: sa.Connection, worker_id: int, milliseconds: int) -> Sequence[Any]:
-        values = {"p_id": worker_id, "p_lease": milliseconds}
-        conn.execute(RENEW, values)
-        return conn.execute(BEAT, values).all()
+    def renew(self, conn: sa.Connection, worker_id: int, milliseconds: int) -> Any:
+        renewed = conn.execute(RENEW, {"p_id": worker_id, "p_lease": milliseconds}).rowcount
+        return conn.execute(FIRST_END).one() if renewed else None
 
     def lock_name(self, conn: sa.Connection, name: str) -> None:
         """Nothing to do: a write transaction already excludes every other."""
@@ -138,6 +137,8 @@ SELECT {found} AS found,
 class FileWaiter:
     """Looks when somebody has committed: inotify on the write-ahead log tells, elsewhere its size and time."""
 
+    survey: Survey | None = None
+    polls_a_second = 200.0
     busy_seconds = 0.0  # a look costs little, and a wait would end with each commit of the busy worker itself
     POLL = 0.02
     FIRST_PAUSE = 0.0003

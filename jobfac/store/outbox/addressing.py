@@ -66,9 +66,8 @@ def address(
 
 
 def _each(recipient: Recipient) -> Iterator[str]:
-    """Its JSON, one for each address: one that fails does not make the others come twice."""
-    for one in recipient.email or (None,):
-        single = recipient if one is None else recipient.model_copy(update={"email": (one,)})
+    """The JSON of the recipient, one for each address."""
+    for single in recipient.each():
         yield json.dumps(single.model_dump(mode="json", exclude_defaults=True), ensure_ascii=False, sort_keys=True)
 
 

@@ -1,7 +1,7 @@
 """Notifications on their way: taken for a while, delivered, tried again later, or given up until somebody looks."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -101,17 +101,19 @@ def _settle(conn: sa.Connection, taken: Taken, values: dict[str, Any]) -> bool:
     return conn.execute(notification.update().where(*mine).values(values)).rowcount == 1
 
 
-def find(conn: sa.Connection, state: Delivery | None = None, limit: int = 100) -> list[NotificationView]:
-    """Notifications, newest first."""
+def find(
+    conn: sa.Connection, describe: Callable[[Recipient], str], state: Delivery | None = None, limit: int = 100
+) -> list[NotificationView]:
+    """Notifications, newest first; ``describe`` names a recipient without its secrets."""
     query = sa.select(*_SHOWN).order_by(notification.c.id.desc()).limit(limit)
     if state is not None:
         query = query.where(notification.c.state == state)
-    return [_view(row) for row in conn.execute(query).mappings()]
+    return [_view(row, describe) for row in conn.execute(query).mappings()]
 
 
-def _view(row: sa.RowMapping) -> NotificationView:
+def _view(row: sa.RowMapping, describe: Callable[[Recipient], str]) -> NotificationView:
     to = Recipient.model_validate(json.loads(row["recipient"]))
-    return from_row(NotificationView, {**row, "channel": to.channel, "to": to.describe()})
+    return from_row(NotificationView, {**row, "channel": to.channel, "to": describe(to)})
 
 
 _SHOWN = [notification.c[name] for name in (*columns(NotificationView), "recipient") if name in notification.c]

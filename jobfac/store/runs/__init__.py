@@ -9,8 +9,10 @@ from jobfac.store.runs.events import events_of, record
 from jobfac.store.runs.finish import Finished, Outcome, end, finish, note_program, report_progress, requeue
 from jobfac.store.runs.promotion import IS_DUE, promote_due
 from jobfac.store.runs.reading import attempts, find, get
+from jobfac.store.runs.repeats import check_repeat
+from jobfac.store.runs.request import StartRequest
 from jobfac.store.runs.retry import retry_delay
-from jobfac.store.runs.starting import StartRequest, retry, start, start_each, start_many, started_with
+from jobfac.store.runs.starting import retry, start, start_each, start_many, started_with
 from jobfac.store.runs.stopping import Stopped, request_stop
 from jobfac.store.runs.subscribers import snapshots
 
@@ -21,6 +23,7 @@ __all__ = [
     "StartRequest",
     "Stopped",
     "attempts",
+    "check_repeat",
     "end",
     "events_of",
     "find",

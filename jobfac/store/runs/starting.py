@@ -2,8 +2,6 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -19,41 +17,18 @@ from jobfac.store import jobs, outbox
 from jobfac.store.runs import admission
 from jobfac.store.runs.event import Event
 from jobfac.store.runs.events import record
+from jobfac.store.runs.repeats import check_repeat
+from jobfac.store.runs.request import StartRequest
 from jobfac.store.runs.stopping import make_room
 
 PAYLOAD_LIMIT = 4 * 1024 * 1024
 """Characters of a payload at most."""
 
+RECIPIENTS = 20
+"""Recipients of a start's own ``notify`` at most."""
+
 KEY_LIMIT = 200
 """Characters of a start's key at most."""
-
-
-@dataclass(frozen=True)
-class StartRequest:
-    """A request to run a job. Times: ``delay`` in seconds from now, or ``at`` an aware instant.
-
-    ``key`` makes the start idempotent: the same key of the same job gives the same run, however often it is asked for.
-    ``manual`` is a person's or a program's start, which ``on_demand`` may forbid; a schedule's or a sequence's is not.
-    ``overrides``: a sequence's ``arguments`` and ``payloads`` by job, and for this run alone ``notify`` as in a
-    definition. ``heard``: the events of which somebody wants to hear because of the sequence that this is a job of.
-    """
-
-    job: str
-    by: str
-    arguments: Sequence[str] | None = None
-    payload: str | None = None
-    priority: int | None = None
-    delay: float | None = None
-    at: datetime | None = None
-    key: str | None = None
-    overrides: Mapping[str, Any] | None = None
-    manual: bool = True
-    schedule_id: int | None = None
-    due_at: datetime | None = None
-    sequence_run_id: int | None = None
-    visit_id: int | None = None
-    heard: str | None = None
-    retry_of: int | None = None
 
 
 def start(conn: sa.Connection, request: StartRequest, *, new_key: bool = False) -> int:
@@ -65,9 +40,11 @@ def start(conn: sa.Connection, request: StartRequest, *, new_key: bool = False) 
         NotFound: there is no such job.
         Refused: the job is disabled, not startable by hand, or does not take other arguments or this ``notify``.
         DefinitionError: the ``notify`` among the overrides is none, or arguments and payloads are not by job for a
-            sequence, by job for a program, or for a job that is not in the sequence.
+            sequence, by job for a program, or for a job that is not in the sequence; or the key was used for a start
+            that was different.
     """
     if not new_key and (found := started_with(conn, request.job, request.key)) is not None:
+        check_repeat(conn, found, request)
         return found
     return _insert(conn, request, _checked(conn, request), 1)[0]
 
@@ -164,27 +141,49 @@ def _checked(conn: sa.Connection, request: StartRequest) -> dict[str, Any]:
     elif request.arguments is not None or request.payload is not None:
         raise _misfit(request, "arguments", "is a sequence, which takes arguments and payloads by job id")
     elif any(by_job.values()):
-        inside = _inside(conn, request.job)
-        for name, given in by_job.items():
-            for child in given or ():
-                if child not in inside:
-                    raise _misfit(request, name, f"has no job '{child}' inside{suggestion(child, inside)}")
+        _check_inside(request, by_job, _inside(conn, request.job))
     return values
+
+
+def _check_inside(
+    request: StartRequest, by_job: Mapping[str, Any], inside: Mapping[str, jobs.Stored | DefinitionError]
+) -> None:
+    """What a start of a sequence hands to the jobs in it, these must take from a start of their own as well."""
+    seen = {
+        child: None if isinstance(stored, DefinitionError) else stored.definition
+        for child, stored in inside.items()
+        if request.categories is None or getattr(stored, "category", None) in request.categories
+    }
+    for name, given in by_job.items():
+        for child, values in (given or {}).items():
+            if child not in seen:
+                raise _misfit(request, name, f"has no job '{child}' inside{suggestion(child, seen)}")
+            says = None
+            if name == "arguments" and not getattr(seen[child], "replace_arguments", True):
+                says = "replace_arguments: false"
+            if not getattr(seen[child], "on_demand", True):
+                says = "on_demand: false"
+            if says is not None:
+                raise Refused(f"Job '{child}' takes no {name} from a start by hand: its definition says {says}.")
+            texts = [values] if isinstance(values, str) else values
+            if len(seen) < len(inside) and any("${steps." in text for text in texts):
+                raise _misfit(request, name, "has jobs that this key may not see, so outputs cannot be referred to")
 
 
 def _misfit(request: StartRequest, field: str, message: str) -> DefinitionError:
     return DefinitionError([Problem(f"job '{request.job}' {message}", field)])
 
 
-def _inside(conn: sa.Connection, sequence: str) -> set[str]:
-    """The ids of all jobs that a sequence may start, those of the sequences in it included."""
-    inside: set[str] = set()
+def _inside(conn: sa.Connection, sequence: str) -> dict[str, jobs.Stored | DefinitionError]:
+    """All jobs that a sequence may start by id, those of the sequences in it included."""
+    inside: dict[str, jobs.Stored | DefinitionError] = {}
     level = {sequence}
     while level:
-        found = [one for one in jobs.load_many(conn, level).values() if not isinstance(one, DefinitionError)]
-        steps = [step for one in found for step in getattr(one.definition, "steps", ())]
-        level = {child for step in steps for child in step.jobs} - inside
-        inside |= level
+        found = jobs.load_many(conn, level)
+        inside |= found
+        steps = [step for one in found.values() for step in getattr(getattr(one, "definition", None), "steps", ())]
+        level = {child for step in steps for child in step.jobs} - inside.keys()
+    del inside[sequence]
     return inside
 
 
@@ -237,6 +236,9 @@ def _ad_hoc(request: StartRequest) -> Sequence[Notify]:
     if not request.overrides or "notify" not in request.overrides:
         return ()
     entries = read_notify(request.overrides["notify"])
+    number = sum(entry.to.number() for entry in entries)
+    if number > RECIPIENTS:
+        raise Refused(f"A start may notify {RECIPIENTS} recipients, not {number}; put them into the job's notify.")
     for entry in entries:
         if references := entry.to.references():
             raise Refused(f"A start cannot have the secret {references[0]} sent; put that into the job's notify.")

@@ -1,10 +1,10 @@
 """The step history of a sequence run."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 import sqlalchemy as sa
 
-from jobfac.database.tables import run, visit
+from jobfac.database.tables import job, run, visit
 from jobfac.states import JobKind, RunState
 from jobfac.store.sequences.visits import refusals
 from jobfac.views.sequences import StepRunView, StepVisitView
@@ -13,24 +13,37 @@ from jobfac.views.serialization import columns, from_row
 _RUN_COLUMNS = [run.c[name] for name in columns(StepRunView)]
 
 
-def step_history(conn: sa.Connection, run_id: int) -> list[StepVisitView]:
-    """Every visit of a step, oldest first, with the runs of its jobs; of nested sequences, too."""
+def step_history(conn: sa.Connection, run_id: int, categories: Sequence[str] | None = None) -> list[StepVisitView]:
+    """Every visit of a step, oldest first, with the runs of its jobs; of nested sequences, too.
+
+    Args:
+        categories: only runs and refused starts of jobs of these categories; None: all.
+    """
     children: dict[int, list[StepRunView]] = {}
     query = sa.select(run.c.visit_id, *_RUN_COLUMNS).where(run.c.sequence_run_id == run_id).order_by(run.c.id)
+    seen = None if categories is None else _seen(conn, categories)
+    if categories is not None:
+        query = query.where(run.c.job.in_(sa.select(job.c.id).where(job.c.category.in_(categories))))
     for row in conn.execute(query).mappings().all():
         shown = from_row(StepRunView, row)
         if shown.kind is JobKind.SEQUENCE:
-            shown = shown._replace(path=step_history(conn, row["id"]))
+            shown = shown._replace(path=step_history(conn, row["id"], categories))
         children.setdefault(row["visit_id"], []).append(shown)
     visits = conn.execute(sa.select(visit).where(visit.c.run_id == run_id).order_by(visit.c.id)).mappings().all()
-    return [_visit(row, [*_refused(row), *children.get(row["id"], [])]) for row in visits]
+    return [_visit(row, [*_refused(row, seen), *children.get(row["id"], [])]) for row in visits]
+
+
+def _seen(conn: sa.Connection, categories: Sequence[str]) -> frozenset[str]:
+    """The ids of the jobs of these categories."""
+    return frozenset(conn.execute(sa.select(job.c.id).where(job.c.category.in_(categories))).scalars())
 
 
 def _visit(row: sa.RowMapping, started: list[StepRunView]) -> StepVisitView:
     return from_row(StepVisitView, {**row, "next": row["next_step"] or row["goes_to"], "runs": started})
 
 
-def _refused(row: sa.RowMapping) -> Iterator[StepRunView]:
+def _refused(row: sa.RowMapping, seen: Collection[str] | None) -> Iterator[StepRunView]:
     nothing = dict.fromkeys(columns(StepRunView))
-    for job, why in refusals(row).items():
-        yield from_row(StepRunView, {**nothing, "job": job, "state": RunState.DENIED, "reason": why})
+    for name, why in refusals(row).items():
+        if seen is None or name in seen:
+            yield from_row(StepRunView, {**nothing, "job": name, "state": RunState.DENIED, "reason": why})

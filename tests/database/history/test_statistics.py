@@ -10,6 +10,7 @@ from jobfac import reports
 from jobfac.database.engine import Database
 from jobfac.database.tables import attempt, daily_worker, run, worker
 from jobfac.database.tables import daily as table
+from jobfac.definitions import Retention
 from jobfac.errors import NotFound
 from jobfac.states import RunState
 from jobfac.store import retention, statistics
@@ -119,7 +120,7 @@ def test_the_statistics_outlive_their_runs_and_no_run_is_purged_uncounted(db: Da
     define(db, a={"retention": {"count": 1}})
     history(db, "a", (at(1), 1), (at(1), 2))
     with db.begin() as conn:
-        assert retention.purge(conn, "a", retention.Retention(count=1)).runs == 0
+        assert retention.purge(conn, "a", Retention(count=1)).runs == 0
     assert retention.purge_all(db, Keep(30 * DAY)) == 1
     assert rows(db, table, "succeeded", "run_ms") == [(2, 3_000)]
     assert retention.purge_all(db, Keep(30 * DAY, statistics=DAY)) == 0
@@ -170,6 +171,7 @@ def test_a_report_sees_what_is_counted_and_what_is_not_yet(db: Database) -> None
     assert sum(its.slot_ms for (_, name), its in found.work.items() if name == "busy") > 0
     only = db.query(reports.facts, when, category="x")
     assert {key[1] for key in only.runs} == {"a"}
-    for wrong in ({"job_id": "none"}, {"category": "none"}):
+    unknown: tuple[dict[str, Any], ...] = ({"job_id": "none"}, {"category": "none"})
+    for wrong in unknown:
         with pytest.raises(NotFound):
             db.query(reports.facts, when, **wrong)

@@ -12,7 +12,7 @@ from jobfac import definitions as d
 from jobfac.database import sql_files
 from jobfac.database.dialects import utcnow
 from jobfac.database.engine import Database
-from jobfac.database.tables import attempt, run, run_event, schedule, visit, worker
+from jobfac.database.tables import attempt, run, run_event, schedule, visit, worker_lease
 from jobfac.states import RunState
 from jobfac.store import output, runs, schedules, statistics, workers
 from jobfac.store.runs import Outcome, StartRequest
@@ -76,7 +76,8 @@ def finish(db: Database, worker_id: int, run_id: int, state: RunState, **outcome
 
 def put_back(db: Database, table: sa.Table, row: int, seconds: int, *columns: str) -> None:
     """As if it had happened so many seconds earlier."""
-    change = table.update().where(table.c.id == row)
+    (key,) = table.primary_key.columns
+    change = table.update().where(key == row)
     db.transact(lambda conn: conn.execute(change.values(dict.fromkeys(columns, utcnow(-1000 * seconds)))))
 
 
@@ -147,7 +148,7 @@ def test_fleet(jobs: Database) -> None:
     dead = register(jobs, "dead")
     jobs.transact(workers.expire, "w", only=dead)
     late = register(jobs, "late")
-    put_back(jobs, worker, late, 5, "lease_until")
+    put_back(jobs, worker_lease, late, 5, "lease_until")
     fleet = {row["name"]: row for row in view(jobs, "v_fleet")}
     assert (fleet["busy"]["busy"], fleet["busy"]["slots"], fleet["idle"]["busy"]) == (1, 4, 0)
     assert {name: bool(row["alive"]) for name, row in fleet.items()} == {
@@ -285,7 +286,7 @@ def test_health_finds_what_is_wrong(jobs: Database) -> None:
     jobs.transact(runs.request_stop, stubborn, now=False, by="me")
     asked = next(row["id"] for row in view(jobs, "v_events", run_id=stubborn) if row["event"] == "stopping")
     put_back(jobs, run_event, asked, 700, "at")
-    put_back(jobs, worker, gone, 60, "lease_until")
+    put_back(jobs, worker_lease, gone, 60, "lease_until")
     put_back(jobs, run, long, 400, "queued_at")
     put_back(jobs, run, overdue, 90, "ready_at")
     put_back(jobs, schedule, one(jobs, "v_schedule", job="load")["id"], 90, "fire_at")

@@ -3,6 +3,7 @@
 import json
 import time
 from datetime import timedelta
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -138,7 +139,7 @@ def test_a_run_that_is_to_stop_is_stopped_when_given_back(db: Database, hand: Ha
     ids=["an end", "a retry", "given back", "stopped"],
 )
 def test_storing_an_outcome_twice_is_storing_it_once(
-    db: Database, hand: Hand, claimed: Claimed, outcome: dict[str, object]
+    db: Database, hand: Hand, claimed: Claimed, outcome: dict[str, Any]
 ) -> None:
     hand.end(claimed, **outcome)
     row, words = dict(get(db, claimed.id)), events(db, claimed.id)

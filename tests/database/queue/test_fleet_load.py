@@ -4,6 +4,7 @@ import sqlalchemy as sa
 
 from jobfac.database.engine import Database
 from jobfac.store import fleet_load
+from jobfac.store.fleet_load import Load
 from tests.support.database import Hand, define, start
 
 
@@ -19,8 +20,8 @@ def test_the_load_of_every_live_worker(db: Database) -> None:
     queues = ["default", "big[zone=x]"]
     found = {load.worker_id: load for load in db.query(fleet_load.fleet, queues)}
     assert found.keys() == {first.id, second.id}
-    assert found[first.id] == (first.id, 4, 3, {"default"})
-    assert found[second.id] == (second.id, 2, 0, set(queues))
+    assert found[first.id] == Load(first.id, 4, 3, frozenset({"default"}))
+    assert found[second.id] == Load(second.id, 2, 0, frozenset(queues))
     assert found[first.id].free == 1
 
 

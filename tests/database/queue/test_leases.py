@@ -2,6 +2,7 @@
 
 import itertools
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from jobfac.store.workers import LeaseLost
 from tests.support.database import Hand, attempts, define, events, get, now, start, state, states, together
 
 
-def fleet(db: Database) -> dict[str, dict[str, object]]:
+def fleet(db: Database) -> dict[str, dict[str, Any]]:
     with db.read() as conn:
         return {worker.name: worker._asdict() for worker in workers.workers(conn)}
 
@@ -22,24 +23,25 @@ def test_a_worker_registers_with_a_fresh_lease(db: Database) -> None:
     hand = Hand(db, "w1", slots=4, pools=["default", "big"], labels={"os": "linux"})
     found = fleet(db)["w1"]
     assert (found["id"], found["state"], found["slots"], found["busy"]) == (hand.id, "active", 4, 0)
-    assert found["lease_until"] - found["started_at"] == timedelta(seconds=60)
+    assert found["lease_until"] - found["seen_at"] == timedelta(seconds=60)
     assert (found["pools"], found["labels"]) == (["default", "big"], {"os": "linux"})
     assert "token" not in found
 
 
-def test_the_heartbeat_renews_and_brings_the_stops_back(db: Database) -> None:
+def test_the_heartbeat_renews_and_a_survey_brings_the_stops(db: Database) -> None:
     define(db, job={})
     ids = [start(db, "job") for _ in range(3)]
     hand = Hand(db)
     before = fleet(db)["w1"]
     hand.claim()
-    beat = hand.renew()
-    assert (beat.state, beat.stops) == (WorkerState.ACTIVE, [])
+    assert hand.renew().expiry > 50
+    survey = hand.survey()
+    assert (survey.state, survey.stops, survey.held) == (WorkerState.ACTIVE, [], 3)
     assert fleet(db)["w1"]["lease_until"] >= before["lease_until"]
     assert fleet(db)["w1"]["busy"] == 3
     db.transact(runs.request_stop, ids[1], now=False, by="me")
     db.transact(runs.request_stop, ids[2], now=True, by="me")
-    assert sorted(hand.renew().stops) == [(ids[1], 1, "polite"), (ids[2], 1, "now")]
+    assert sorted(hand.survey().stops) == [(ids[1], 1, "polite"), (ids[2], 1, "now")]
 
 
 def test_a_lease_that_ran_out_is_lost(db: Database) -> None:
@@ -105,7 +107,8 @@ def test_only_leases_that_ran_out_expire(db: Database) -> None:
     kept, lost = other.take(), hand.take()
     hand.die()
     assert states(db, [kept.id, lost.id]) == ["running", "queued"]
-    assert other.renew().state == WorkerState.ACTIVE
+    other.renew()
+    assert other.survey().state == WorkerState.ACTIVE
 
 
 def test_many_notice_an_expiry_and_one_settles_it(db: Database) -> None:
@@ -145,13 +148,15 @@ def test_a_worker_settles_its_own_former_self(db: Database) -> None:
     assert state(db, run_id) == "queued"
     assert {name: row["state"] for name, row in fleet(db).items()} == {"w1": "dead", "w2": "active"}
     assert db.transact(workers.expire, "w1", only=hand.id) == ([], [], [])
-    assert other.renew().state == WorkerState.ACTIVE
+    other.renew()
+    assert other.survey().state == WorkerState.ACTIVE
 
 
 def test_a_draining_worker_learns_of_it_and_keeps_its_lease(db: Database) -> None:
     hand = Hand(db)
     assert db.transact(workers.drain, hand.id)
-    assert hand.renew().state == WorkerState.DRAINING
+    hand.renew()
+    assert hand.survey().state == WorkerState.DRAINING
     assert db.transact(workers.hold, hand.id).state == WorkerState.DRAINING
     assert not db.transact(workers.drain, 99999)
 

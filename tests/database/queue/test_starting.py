@@ -183,8 +183,7 @@ def test_many_different_wishes_are_answered_in_place(db: Database) -> None:
     answers = db.transact(runs.start_each, [StartRequest(job, "tester", manual=False) for job in jobs])
     assert isinstance(answers[1], NotFound)
     assert isinstance(answers[4], Refused)
-    started = [answers[position] for position in (0, 2, 3, 5)]
-    assert all(isinstance(one, int) for one in started)
+    started = [one for position in (0, 2, 3, 5) if isinstance(one := answers[position], int)]
     assert states(db, started) == ["queued", "queued", "queued", "denied"]
     assert [get(db, one)["job"] for one in started] == ["free", "single", "free", "single"]
 

@@ -76,7 +76,7 @@ def test_a_due_time_becomes_a_run(db: Database) -> None:
         found = runs.get(conn, done.runs[0])
         events = [(e.event, e.by) for e in runs.events_of(conn, done.runs[0])]
     assert (found.state, found.due_at, found.arguments, found.payload) == ("queued", due, ["x"], "p")
-    assert found["schedule_id"] == rows(db)["1"]["id"]
+    assert found.schedule_id == rows(db)["1"]["id"]
     assert events == [("queued", "schedule 1")]
     row = rows(db)["1"]
     assert (row["last_due_at"], row["next_due_at"], row["fire_at"]) == (due, due + 10 * MINUTE, due + 10 * MINUTE)

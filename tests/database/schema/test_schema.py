@@ -2,29 +2,48 @@
 
 import io
 import re
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from sqlalchemy.dialects import mssql, sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from jobfac.database import tables
-from jobfac.database.engine import Database
+from jobfac.database.engine import Database, _config
+from jobfac.store import workers
 
 
-def _statements(text: str) -> set[str]:
-    """The CREATE TABLE and CREATE INDEX statements of a script, the order of a table's constraints aside."""
+def _made(text: str) -> dict[str, frozenset[str]]:
+    """What is there after a script: for each table its columns and constraints, for each index its definition."""
     text = "\n".join(line for line in text.splitlines() if not line.startswith("--") and line.strip() != "GO")
-    plain = (re.sub(r"\s+", " ", one).strip() for one in text.split(";"))
-    return {_sorted(one) for one in plain if re.match(r"CREATE (UNIQUE )?(TABLE|INDEX)", one)}
+    made: dict[str, frozenset[str]] = {}
+    for one in text.split(";"):
+        plain = re.sub(r"\s+", " ", one).strip()
+        if found := re.match(r"CREATE TABLE (\S+) \((.*)\)$", plain):
+            made[found[1]] = frozenset(_parts(found[2]))
+        elif found := re.match(r"CREATE (?:UNIQUE )?INDEX (\S+) ", plain):
+            made[found[1]] = frozenset([plain])
+        elif found := re.match(r"DROP INDEX (\S+)", plain):
+            del made[found[1]]
+        elif found := re.match(r"ALTER TABLE (\S+) ADD (?:COLUMN )?(?!CONSTRAINT)(.*)$", plain):
+            made[found[1]] |= {found[2]}
+        elif found := re.match(r"ALTER TABLE (\S+) DROP COLUMN (\S+)$", plain):
+            made[found[1]] -= {part for part in made[found[1]] if part.startswith(f"{found[2]} ")}
+    return made
 
 
-def _sorted(statement: str) -> str:
-    if "CREATE TABLE" not in statement:
-        return statement
-    head, _, body = statement.partition("(")
-    parts = re.split(r", (?=CONSTRAINT )", body.strip().removesuffix(")").strip())
-    return f"{head.strip()} ({', '.join([parts[0], *sorted(parts[1:])])})"
+def _parts(body: str) -> list[str]:
+    """The columns and constraints in a table's definition, which commas outside of brackets part."""
+    parts, depth = [""], 0
+    for letter in body:
+        depth += {"(": 1, ")": -1}.get(letter, 0)
+        if letter == "," and not depth:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return [part.strip() for part in parts]
 
 
 @pytest.mark.parametrize(
@@ -40,11 +59,35 @@ def test_the_migrations_make_the_tables(url: str, dialect: sa.Dialect, schema: s
     wanted = sa.MetaData(naming_convention=tables.metadata.naming_convention)
     text = []
     for table in tables.metadata.sorted_tables:
-        copy = table.to_metadata(wanted, schema=schema)
+        copy = table.to_metadata(wanted, schema=schema) if schema else table.to_metadata(wanted)
         text.append(str(CreateTable(copy).compile(dialect=dialect)))
         text += [str(CreateIndex(index).compile(dialect=dialect)) for index in copy.indexes]
-    made = {one for one in _statements(script.getvalue()) if "alembic_version" not in one}
-    assert made == _statements(";\n".join(text))
+    made = {name: parts for name, parts in _made(script.getvalue()).items() if "alembic_version" not in name}
+    assert made == _made(";\n".join(text))
+
+
+def test_an_upgrade_keeps_the_leases_of_the_workers_that_are_there(tmp_path: Path) -> None:
+    db = Database(f"sqlite:///{tmp_path / 'old.db'}")
+    with db._writing.connect() as conn:
+        config = _config("sqlite")
+        config.attributes["connection"] = conn
+        command.upgrade(config, "0001")
+        worker = "name, host, pid, token, version, slots, pools, labels, state, started_at, seen_at, lease_until"
+        for name, state in (("alive", "active"), ("gone", "dead")):
+            conn.exec_driver_sql(
+                f"INSERT INTO worker ({worker}) VALUES ('{name}', 'h', 1, 't', '0', 1, '[]', '{{}}', '{state}', "
+                "'2026-01-01 00:00:00.000000', '2026-01-01 00:00:01.000000', '2026-01-01 00:00:16.000000')"
+            )
+        conn.commit()
+    db.upgrade()
+    with db.read() as conn:
+        kept = conn.execute(sa.select(tables.worker_lease).order_by(tables.worker_lease.c.worker_id)).all()
+        assert [(row.worker_id, row.ended, (row.lease_until - row.seen_at).seconds) for row in kept] == [
+            (1, False, 15),
+            (2, True, 15),
+        ]
+        assert [one.name for one in workers.workers(conn)] == ["gone", "alive"]
+    db.close()
 
 
 def test_every_table_and_index_is_there_after_an_upgrade(db: Database) -> None:

@@ -128,11 +128,12 @@ def test_after_100_000_runs_nothing_reads_the_history(old: Database) -> None:
 
 def test_the_claim_names_its_index_in_order_and_takes_row_locks_past_others() -> None:
     statement = Mssql().claim(5)
+    assert isinstance(statement, sa.ClauseElement)
     text = re.sub(r"\s+", " ", str(statement.compile(dialect=mssql.dialect())))
     cte = re.match(r"WITH next AS \((.*?)\) UPDATE next SET (.*?) OUTPUT inserted\.id, ", text)
     assert cte is not None, text
     assert re.fullmatch(
-        r"SELECT TOP \S+ .* FROM run WITH \(ROWLOCK, UPDLOCK, READPAST\) "
+        r"SELECT TOP \S+ .* FROM run WITH \(UPDLOCK, READPAST, ROWLOCK, READCOMMITTEDLOCK, FORCESEEK\) "
         r"WHERE state = 'queued' AND run\.queue = \S+ ORDER BY run\.priority DESC, run\.id",
         cte[1],
     )

@@ -88,7 +88,7 @@ def test_every_step_is_audited_with_before_and_after(db: Database) -> None:
     put(db, priority=1)
     db.transact(jobs.remove, "job", "you")
     one, two = ({"command": ["true"]}, {"command": ["true"], "priority": 1})
-    found = [(*row[:3], *(row[at] and json.loads(row[at]) for at in (3, 4))) for row in audited(db)]
+    found = [(*row[:3], *(json.loads(text) if text else None for text in row[3:])) for row in audited(db)]
     assert found == [
         ("me", "apply", "job", None, one),
         ("me", "apply", "job", one, two),

@@ -237,9 +237,14 @@ class Sequences(RuleBasedStateMachine):
 
 def test_every_path_is_that_of_the_model(sqlite_url: str) -> None:
     db = Database(sqlite_url)
+
+    class OnThisDatabase(Sequences):
+        def __init__(self) -> None:
+            super().__init__(db)
+
     define(db, a={}, b={}, c={}, inner=INNER, **{REFUSED: {"enabled": False}})
     checked = settings(max_examples=20, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck))
     try:
-        run_state_machine_as_test(lambda: Sequences(db), settings=checked)
+        run_state_machine_as_test(OnThisDatabase, settings=checked)
     finally:
         db.close()

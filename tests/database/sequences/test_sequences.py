@@ -195,7 +195,9 @@ def test_a_sequence_in_a_sequence(db: Database) -> None:
     with db.read() as conn:
         shown = sequences.step_history(conn, run_id)[0].runs
     assert [one.job for one in shown] == ["middle", "c"]
-    assert [one.state for one in (shown[0].path or [])[0].runs[0].path[0].runs] == ["succeeded", "failed"]
+    middle_path = shown[0].path or []
+    inner_path = middle_path[0].runs[0].path or []
+    assert [one.state for one in inner_path[0].runs] == ["succeeded", "failed"]
     player.look()
     assert player.finish("a")[0].state == RunState.MIXED
 

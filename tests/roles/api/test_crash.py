@@ -23,7 +23,7 @@ def serve(factory: Factory) -> tuple[Role, str]:
     def url() -> str | None:
         found = re.search(r"http://127\.0\.0\.1:\d+", log.read_text())
         assert process.poll() is None, log.read_text()
-        return found and found[0]
+        return found[0] if found else None
 
     return process, wait_for(url, "the API listens")
 

@@ -4,6 +4,7 @@ import hashlib
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import schemathesis
@@ -76,10 +77,10 @@ schema = schemathesis.openapi.from_dict(openapi.document(TABLE), config=CONFIG)
 class Key:
     """In every request that a check does not take it away from."""
 
-    def get(self, case: schemathesis.Case, context: schemathesis.AuthContext) -> str:
+    def get(self, case: schemathesis.Case[Any], context: schemathesis.AuthContext) -> str:
         return KEY
 
-    def set(self, case: schemathesis.Case, data: str, context: schemathesis.AuthContext) -> None:
+    def set(self, case: schemathesis.Case[Any], data: str, context: schemathesis.AuthContext) -> None:
         case.headers["Authorization"] = f"Bearer {data}"
 
 
@@ -91,7 +92,7 @@ def example_job(served: Served) -> None:
 
 @schema.parametrize()
 @settings(max_examples=8, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
-def test_what_is_documented_is_what_happens(case: schemathesis.Case, served: Served) -> None:
+def test_what_is_documented_is_what_happens(case: schemathesis.Case[Any], served: Served) -> None:
     case.call_and_validate(base_url=served.url, timeout=20)
 
 

@@ -34,7 +34,7 @@ def remote(sqlite_factory: Factory, tmp_path: Path) -> Iterator[InProcess]:
         text = (sqlite_factory.folder / "api-0.log").read_text()
         assert process.poll() is None, text
         found = re.search(r"http://127\.0\.0\.1:\d+", text)
-        return found and found[0]
+        return found[0] if found else None
 
     folder = tmp_path / "elsewhere"
     folder.mkdir()

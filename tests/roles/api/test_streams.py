@@ -5,9 +5,6 @@ import json
 import threading
 from pathlib import Path
 
-import pytest
-
-from jobfac.api.live import feed
 from tests.support.api_stage import Served, events
 from tests.support.factory import wait_for
 
@@ -126,14 +123,14 @@ def test_workers_come_and_go_among_the_events(served: Served) -> None:
     assert "token" not in {name for one in found for name in one}
 
 
-def test_no_more_streams_are_opened_than_can_be_served(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feed, "OPEN", 2)
+def test_no_more_streams_are_opened_than_can_be_served(served: Served) -> None:
+    served.server.app.state.service.live.most = 2
     served.define("a")
     run = served.start("a")
     paths = ("/v1/events", f"/v1/runs/{run}/output")
     with (
         served.viewer.stream("GET", paths[0], headers=SSE) as one,
-        served.viewer.stream("GET", paths[1], headers=SSE) as two,
+        served.operator.stream("GET", paths[1], headers=SSE) as two,
     ):
         assert (one.status_code, two.status_code) == (200, 200)
         for path in (*paths, f"/v1/runs/{run}?wait=5"):
@@ -157,7 +154,7 @@ def test_stopping_the_server_ends_what_is_open(served: Served) -> None:
         served.viewer.stream("GET", "/v1/events", headers=SSE) as one,
         served.viewer.stream("GET", f"/v1/runs/{run}/output", headers=SSE) as two,
     ):
-        wait_for(lambda: app.open == 3, "all three are open")
+        wait_for(lambda: app.open.total() == 3, "all three are open")
         served.server.stop()
         assert not list(events(one.iter_lines()))
         assert not list(events(two.iter_lines()))

@@ -1,29 +1,55 @@
-"""The README's tour, word for word, in an empty folder."""
+"""The commands of README, word for word, in an empty folder."""
 
-import os
 import re
 import shutil
-import subprocess
-import sys
+import socket
 from pathlib import Path
 
 import pytest
 
+from tests.support.bash import type_into_bash, typed
+
 README = Path(__file__).parents[3] / "README.md"
 
+needs_bash = pytest.mark.skipif(shutil.which("bash") is None, reason="the tour is typed into bash")
+needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="the tour uses curl")
 
-@pytest.mark.skipif(shutil.which("bash") is None, reason="the tour is typed into bash")
+
+def console(chapter: str) -> str:
+    """The typed lines of a chapter."""
+    text = README.read_text(encoding="utf-8").partition(f"## {chapter}\n")[2].partition("\n## ")[0]
+    return "".join(map(typed, re.findall(r"```console\n(.*?)```", text, re.DOTALL)))
+
+
+@needs_bash
 def test_the_tour_works_word_for_word(tmp_path: Path) -> None:
-    chapter = README.read_text(encoding="utf-8").partition("## A tour of ten minutes")[2]
-    first, second = re.findall(r"```console\n(.*?)```", chapter, re.DOTALL)[:2]
-    typed = re.sub(r"^\$ ", "", first + second, flags=re.MULTILINE)
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("JOBFAC_")}
-    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
-    done = subprocess.run(
-        ["bash", "-c", typed], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100, check=False
-    )
+    done = type_into_bash(console("A tour of ten minutes"), tmp_path)
     said = [line for line in done.stderr.splitlines() if not line.startswith("{")]
     assert (done.returncode, len(said)) == (0, 1), done.stderr
     assert re.fullmatch(r"Run [34] of job 'report' was denied: .*", said[0])
     for part in ("2 added", "attempt 1 of run 2", "denied", "of 4", "IN ITS ZONE"):
         assert part in done.stdout, part
+
+
+@needs_bash
+@needs_curl
+def test_the_tour_with_curl_works_word_for_word_but_for_the_port(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    beginning = console("A tour of ten minutes").partition("jobfac worker")[0]
+    four_runs = "for number in 1 2 3 4; do jobfac start hello; done\n"
+    curl = console("The same with curl").replace("8420", port)
+    done = type_into_bash(beginning + four_runs + curl, tmp_path, JOBFAC_API_PORT=port)
+    assert done.returncode == 0, done.stderr
+    assert '"id":5' in done.stdout, done.stdout
+    assert '"state":"succeeded"' in done.stdout, done.stdout
+    assert done.stdout.endswith("hello\n"), done.stdout
+
+
+def test_readme_is_short_and_its_links_lead_somewhere() -> None:
+    text = README.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 180
+    assert "## Guarantees\n" in text
+    links = re.findall(r"\]\(([^)#:]+)\)", text)
+    assert links
+    assert [link for link in links if not (README.parent / link).exists()] == []

@@ -13,13 +13,12 @@ def test_up_makes_the_schema_serves_the_api_runs_what_is_started_and_leaves_on_t
     fleet = sqlite_fleet
     fleet.factory.environment["JOBFAC_DATABASE_URL"] = f"sqlite:///{fleet.folder / 'fresh.db'}"
     up = fleet.factory.role("up", "--slots", "2", "--port", "0")
-    link = wait_for(
-        lambda: (
-            up.poll() is not None or re.search(r"The factory is up: (http://[^/\s]+)/login\?token=\S+", fleet.log(up))
-        ),
-        "the link",
-    )
-    assert not isinstance(link, bool), fleet.log(up)
+
+    def logged() -> re.Match[str] | None:
+        assert up.poll() is None, fleet.log(up)
+        return re.search(r"The factory is up: (http://[^/\s]+)/login\?token=\S+", fleet.log(up))
+
+    link = wait_for(logged, "the link")
     wait_for(lambda: answers(f"{link[1]}/healthz"), "the API answers")
     fleet.factory.apply({"job": {"command": ["echo", "made"]}, "later": {"command": ["true"]}})
     done = fleet.factory.run("start", "job", "--follow")

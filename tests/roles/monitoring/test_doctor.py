@@ -15,7 +15,7 @@ from jobfac import doctor
 from jobfac.database.dialects import utcnow
 from jobfac.database.dialects.mssql import with_driver
 from jobfac.database.engine import Database
-from jobfac.database.tables import metadata, news, notification, schedule, worker
+from jobfac.database.tables import metadata, news, notification, schedule, worker, worker_lease
 from jobfac.database.tables import run as runs
 from jobfac.doctor import engine, machine
 from jobfac.doctor import factory as checks
@@ -94,7 +94,8 @@ def test_what_stands_still_is_found(db: Database) -> None:
     start(db, "picky")
     Hand(db, "quiet").lapse()
     with db.begin() as conn:
-        conn.execute(worker.update().where(worker.c.name == "w1").values(lease_until=utcnow(-60_000)))
+        mine = sa.select(worker.c.id).where(worker.c.name == "w1").scalar_subquery()
+        conn.execute(worker_lease.update().where(worker_lease.c.worker_id == mine).values(lease_until=utcnow(-60_000)))
         conn.execute(schedule.update().values(fire_at=utcnow(-120_000)))
         conn.execute(runs.update().where(runs.c.state == "scheduled").values(ready_at=utcnow(-120_000)))
         told_at = {"job": "load", "event": "failed", "created_at": utcnow(-700_000)}
@@ -216,7 +217,12 @@ def test_a_look_at_the_drivers_does_not_make_odbc_pool_connections(monkeypatch: 
     import pyodbc
 
     pooled: list[bool] = []
-    monkeypatch.setattr(pyodbc, "drivers", lambda: pooled.append(pyodbc.pooling) or [])
+
+    def drivers() -> list[str]:
+        pooled.append(pyodbc.pooling)
+        return []
+
+    monkeypatch.setattr(pyodbc, "drivers", drivers)
     monkeypatch.setattr(pyodbc, "pooling", True)
     with_driver(sa.make_url("mssql+pyodbc://h/d"))
     monkeypatch.setattr(pyodbc, "pooling", True)

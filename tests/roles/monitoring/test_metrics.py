@@ -67,7 +67,7 @@ def test_a_worker_and_a_scheduler_tell_how_they_do(sqlite_fleet: Fleet) -> None:
         up = fleet.factory.role("up", "--slots", "7", "--port", "0", "--metrics", "127.0.0.1:0")
         url = url_of(fleet, up)
         fleet.start("long")
-        fleet.wait(*fleet.start("bad"))
+        fleet.one("bad")
 
         def all_there() -> Scraped | None:
             found = scrape(url)

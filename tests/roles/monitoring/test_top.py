@@ -25,6 +25,7 @@ from jobfac.cli.rendering.rows import span
 from jobfac.database.engine import Database
 from jobfac.states import RunState
 from jobfac.store import overview, runs, schedules
+from jobfac.store.api_keys import Role
 from jobfac.views.overview import DueSchedule, Overview, RunLine, WaitingRuns
 from jobfac.views.serialization import columns, from_row
 from jobfac.views.workers import WorkerView
@@ -87,7 +88,7 @@ def _plan(db: Database, statement: str, parameters: Any) -> list[str]:
 def test_over_the_api_it_is_the_same(served: Served) -> None:
     history(served.db)
     near = served.db.query(overview.read)
-    with Remote(served.url, served.key("viewer")) as remote:
+    with Remote(served.url, served.key(Role.VIEWER)) as remote:
         far = remote.overview()
     assert (far.blocked, far.scheduled, far.held) == (near.blocked, near.scheduled, near.held)
     assert [(one.pool, one.number) for one in far.queued] == [("gpu", 2)]

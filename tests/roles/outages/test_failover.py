@@ -70,7 +70,7 @@ def test_a_frozen_worker_loses_its_programs_before_its_lease_and_starts_anew_whe
     ids = fleet.start("long", 3)
     first = fleet.worker("first", "--label", "only=first")
     wait_for(lambda: len(fleet.journal.lines("start")) == 3, "three running")
-    former = fleet.row(first)
+    former = fleet.registration(first)
     fleet.worker("second")
     fleet.freeze(first)
     frozen = time.monotonic()
@@ -78,8 +78,8 @@ def test_a_frozen_worker_loses_its_programs_before_its_lease_and_starts_anew_whe
     wait_for(lambda: len(fleet.journal.lines("start")) == 6, "going on elsewhere", timeout=LEASE + 2)
     wait_for(lambda: time.monotonic() - frozen > 2 * LEASE, "twice the lease")
     thaw(first)
-    anew = wait_for(lambda: (row := fleet.row(first)) and row["id"] != former["id"] and row, "registered anew")
-    assert anew["state"] == "active"
+    wait_for(lambda: fleet.registration(first)["id"] != former["id"], "registered anew")
+    assert fleet.registration(first)["state"] == "active"
     assert {fleet.get(run_id)["worker"] for run_id in ids} == {"second"}
     assert all(fleet.events(run_id).count("running") == 2 for run_id in ids)
     assert {fleet.one("here")["state"] for _ in range(3)} == {"succeeded"}

@@ -86,9 +86,9 @@ def idle(tds: Any, tmp_path: Path) -> Iterator[tuple[dict[str, Fleet], dict[str,
         for driver, fleet in fleets.items():
             says = 'echo "start $JOBFAC_RUN_ID $JOBFAC_ATTEMPT $(date +%s%3N)" >>"$JOURNAL/log"'
             fleet.define(brief={"command": ["sh", "-c", says], "environment": {"JOURNAL": str(fleet.journal.folder)}})
-            roles[driver] = [fleet.worker(**USUAL), fleet.factory.role("scheduler", **USUAL)]
+            roles[driver] = [fleet.worker(environment=USUAL), fleet.factory.role("scheduler", **USUAL)]
         for fleet in fleets.values():
-            fleet.wait(*fleet.start("brief"))
+            fleet.one("brief")
         yield fleets, roles
 
 
@@ -118,10 +118,9 @@ def test_a_heartbeat_that_vanishes_on_the_way_is_sent_again_in_time(
         for fleet in fleets.values():
             fleet.define(long=fleet.journal.job(9))
         runs = {driver: fleet.start("long")[0] for driver, fleet in fleets.items()}
-        workers = {driver: fleet.worker(**lease) for driver, fleet in fleets.items()}
-        for fleet in fleets.values():
-            wait_for(lambda fleet=fleet: fleet.journal.lines("start"), "running")
-        faults(f'silence 60 matching "UPDATE w SET" first {len(fleets)}')  # one of each: nobody beats twice meanwhile
+        workers = {driver: fleet.worker(environment=lease) for driver, fleet in fleets.items()}
+        wait_for(lambda: all(fleet.journal.lines("start") for fleet in fleets.values()), "running")
+        faults(f'silence 60 matching "UPDATE l SET" first {len(fleets)}')  # one of each: nobody beats twice meanwhile
         for driver, fleet in fleets.items():
             found = fleet.wait(runs[driver])
             assert (found["state"], found["attempt"]) == ("succeeded", 1)

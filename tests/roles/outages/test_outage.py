@@ -47,7 +47,7 @@ def test_an_outage_shorter_than_the_trust_harms_no_run(sqlite_fleet: Fleet) -> N
     fleet = sqlite_fleet
     fleet.define(brief=fleet.journal.job(0.5), long=fleet.journal.job(3))
     ids = fleet.start("brief", 3) + fleet.start("long")
-    fleet.worker(**PATIENT)
+    fleet.worker(environment=PATIENT)
     wait_for(lambda: len(fleet.journal.lines("start")) == 4, "all running")
     with locked(fleet):
         wait_for(lambda: len(fleet.journal.lines("end")) == 3, "ended while nobody could be told")
@@ -62,7 +62,7 @@ def test_a_database_file_that_is_moved_away_and_back_harms_no_run(sqlite_fleet: 
     fleet = sqlite_fleet
     fleet.define(brief=fleet.journal.job(1))
     ids = fleet.start("brief", 3)
-    fleet.worker(**PATIENT)
+    fleet.worker(environment=PATIENT)
     wait_for(lambda: len(fleet.journal.lines("start")) == 3, "all running")
     folder = sqlite_file(fleet).parent
     away = folder / "away"
@@ -117,7 +117,7 @@ def test_a_failover_of_the_server_harms_no_run(server_fleet: Fleet, tds: Any) ->
     fleet = server_fleet
     fleet.define(brief=fleet.journal.job(0.5), long=fleet.journal.job(3))
     ids = fleet.start("brief", 3) + fleet.start("long")
-    fleet.worker(**PATIENT)
+    fleet.worker(environment=PATIENT)
     wait_for(lambda: len(fleet.journal.lines("start")) == 4, "all running")
     tds.command(failover=1.5)
     outlast(1.5)

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from jobfac import definitions as d
 from jobfac.database.engine import Database
-from jobfac.database.tables import job_version, run, schedule, worker
+from jobfac.database.tables import job_version, run, schedule, worker_lease
 from jobfac.scheduler.scheduler import Duty, Scheduler
 from jobfac.settings import Settings
 from jobfac.store import schedules
@@ -71,7 +71,11 @@ def test_schedulers_that_are_killed_insert_every_due_time_once(factory: Factory)
         add_rows(db, f"j{number}", count // jobs, due)
     first = run.c.due_at == due
     for eighth in range(5):  # at several moments of the work, the first of them soon after it began
-        wait_for(lambda mark=eighth * count / 8: runs_of(db, first) > mark, f"{eighth} eighths inserted")
+
+        def inserted(mark: float = eighth * count / 8) -> bool:
+            return runs_of(db, first) > mark
+
+        wait_for(inserted, f"{eighth} eighths inserted")
         victim = roles.pop(0)
         victim.kill()
         victim.wait()
@@ -134,7 +138,7 @@ def test_it_promotes_releases_begins_and_expires(db: Database, settings: Setting
     with db.begin() as conn:  # as a statement of a DBA would: nobody is told that there is room now
         conn.execute(run.update().where(run.c.id == first).values(state="stopped", ended_at=now(db)))
         soon = now(db) + timedelta(milliseconds=300)
-        conn.execute(worker.update().where(worker.c.id == dead.id).values(lease_until=soon))
+        conn.execute(worker_lease.update().where(worker_lease.c.worker_id == dead.id).values(lease_until=soon))
     later, sequence = start(db, "a", delay=0.5), start(db, "s")
     with scheduling(db, settings):
         wait_for(lambda: state(db, later) == "queued", "the delayed run queued")

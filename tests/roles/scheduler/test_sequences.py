@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -28,7 +29,7 @@ MOST_KILLS = NUMBER // 8
 LIMIT = 60 + NUMBER
 """Seconds."""
 
-STEPS = [
+STEPS: list[dict[str, Any]] = [
     {"name": "extract", "jobs": ["a", "b"], "on_mixed": {"step": "load"}, "on_failure": {"step": "alert"}},
     {"name": "check", "jobs": ["c"], "on_failure": "next"},
     {"name": "load", "jobs": ["d", "e"], "proceed": "when_any", "on_failure": {"step": "close"}},

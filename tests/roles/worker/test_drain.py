@@ -70,7 +70,11 @@ def test_a_rolling_restart_of_three_under_load_loses_and_doubles_nothing(fleet: 
     workers = [fleet.worker(f"w{number}", slots=3) for number in range(3)]
     for number, old in enumerate(workers):
         fleet.start("job", 100)
-        wait_for(lambda so_far=100 * number: len(fleet.journal.lines("start")) > so_far, "under load")
+
+        def under_load(so_far: int = 100 * number) -> bool:
+            return len(fleet.journal.lines("start")) > so_far
+
+        wait_for(under_load, "under load")
         assert leave(old) == 0
         fleet.worker(f"w{number}", slots=3)
     found = fleet.finish(timeout=60)

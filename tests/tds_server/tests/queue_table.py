@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from sqlalchemy.dialects.mssql import DATETIME2
 
-CREATED = DATETIME2(precision=3)  # type: ignore[no-untyped-call]
+CREATED = DATETIME2(precision=3)
 
 metadata = sa.MetaData(schema="jobfac")
 

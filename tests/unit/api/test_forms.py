@@ -41,7 +41,7 @@ def test_the_document_has_every_call_with_its_errors() -> None:
     assert len(names) == len(set(names))
 
 
-def test_failed_logins_are_counted_by_address_and_forgotten() -> None:
+def test_failed_logins_are_counted_by_key_prefix_and_forgotten() -> None:
     failures = FailedLogins(limit=2, window=60.0)
     failures.note("a", 0.0)
     assert failures.wait("a", 1.0) == 0.0
@@ -59,6 +59,8 @@ def test_failed_logins_are_counted_by_address_and_forgotten() -> None:
         ("POST", {"host": "127.0.0.1:8420", "origin": "http://127.0.0.1:8420", "cookie": "x"}, None),
         ("GET", {"host": "127.0.0.1:8420", "cookie": "x"}, None),
         ("POST", {"host": "127.0.0.1:8420", "cookie": "x"}, 403),
+        ("POST", {"host": "127.0.0.1:8420", "cookie": "x", "authorization": "Basic eDp5"}, 403),
+        ("POST", {"host": "127.0.0.1:8420", "cookie": "x", "authorization": "bearer k"}, None),
         ("GET", {"host": "127.0.0.1:8420", "origin": "http://127.0.0.1:9999"}, 403),
         ("GET", {"host": "127.0.0.1:8420", "origin": "null"}, 403),
         ("GET", {"host": "rebound.example:8420", "origin": "http://rebound.example:8420"}, 421),

@@ -151,7 +151,8 @@ def test_apprise_sends_title_and_text() -> None:
 @pytest.mark.parametrize(
     ("url", "told"),
     [
-        ("nosuch://token", "apprise cannot use this nosuch:// URL"),
+        ("nosuch://token", "nosuch:// is not among the allowed services; add it to apprise_schemes"),
+        ("gotify://host", "apprise cannot use this gotify:// URL"),
         ("json://169.254.169.254/", "link-local or metadata address"),
         ("jsons://[fe80::1]/", "link-local or metadata address"),
     ],

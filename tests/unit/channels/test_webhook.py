@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
-from jobfac.channels import DeliveryError, Message, addresses, deliver, webhook
+from jobfac.channels import DeliveryError, Message, addresses, deliver, shown, webhook
 from jobfac.definitions import Recipient
 from jobfac.settings import Settings
 from tests.support.receivers import Receiver, receiving
@@ -243,4 +243,4 @@ def test_a_url_can_be_a_secret(receiver: Receiver, monkeypatch: pytest.MonkeyPat
     ],
 )
 def test_what_is_shown_of_a_recipient(to: Any, word: str) -> None:
-    assert Recipient.model_validate(to).describe() == word
+    assert shown(Recipient.model_validate(to)) == word

@@ -11,7 +11,7 @@ from jobfac.cli.listing import Listed
 HEAVY = {"sqlalchemy", "pydantic", "alembic", "starlette", "rich", "httpx", "holidays", "ruamel"}
 
 
-def test_the_list_of_commands_imports_nothing_heavy():
+def test_the_list_of_commands_imports_nothing_heavy() -> None:
     program = """
 import sys
 from jobfac.cli import app
@@ -24,7 +24,7 @@ print(*{name.partition(".")[0] for name in sys.modules}, file=sys.stderr)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_line_of_the_list_says_what_the_command_says(name):
+def test_a_line_of_the_list_says_what_the_command_says(name: str) -> None:
     listed = app.commands[name]
     assert isinstance(listed, Listed)
     assert (listed.load().help or "").startswith(COMMANDS[name][1].rstrip("."))

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from dateutil.rrule import FR, MO, MONTHLY, SA, SU, TU, WE, WEEKLY
@@ -35,11 +35,11 @@ WORKDAYS = range(5)
 
 class Preview(NamedTuple):
     name: str
-    schedule: dict
+    schedule: dict[str, Any]
     source: Source
 
 
-def workday(position: int) -> dict:
+def workday(position: int) -> dict[str, Any]:
     """The first (1) or last (-1) weekday of the month, as a rule of dateutil."""
     return {"freq": MONTHLY, "byweekday": WORKDAYS, "bysetpos": position}
 

@@ -1,4 +1,4 @@
-"""The same rules again, the slow way: minute by minute, with nothing of jobfac.calendar.
+"""The same rules again, the slow way: minute by minute, without code of jobfac.recurrence.
 
 Only rules of whole minutes are known here, and of cron only numbers, names, lists, ranges and steps.
 """
@@ -55,7 +55,8 @@ def interval_times(schedule: Schedule, zone: ZoneInfo, after: datetime, until: d
             counted = instant - (schedule.first_instant or datetime(1970, 1, 1, tzinfo=UTC))
             fires = counted % timedelta(seconds=schedule.every) == timedelta(0)
         else:  # the first day is only partly in view
-            fires = start is not None and (instant - start) % timedelta(seconds=schedule.times.every) == timedelta(0)
+            step = timedelta(seconds=schedule.times.every) if schedule.times and schedule.times.every else None
+            fires = start is not None and step is not None and (instant - start) % step == timedelta(0)
             fires = fires and minute_named(schedule, wall.time(), every=True)
         if fires and runs_on(schedule, today):
             found.append(instant)
@@ -149,7 +150,8 @@ def runs_on(schedule: Schedule, day: date) -> bool:
 
 
 def is_holiday(schedule: Schedule, day: date) -> bool:
-    return any(day == own or (day.month, day.day) == own for own in schedule.calendar.dates)
+    dates = schedule.calendar.dates if schedule.calendar else ()
+    return any(day == own or (day.month, day.day) == own for own in dates)
 
 
 def day_named(schedule: Schedule, day: date) -> bool:
@@ -183,8 +185,8 @@ def day_named(schedule: Schedule, day: date) -> bool:
 def in_blackout(schedule: Schedule, wall: datetime) -> bool:
     """Whether a daily or weekly window is over the clock's reading."""
 
-    def position(weekday: int | None, clock: time) -> float:
-        return (weekday or 0) * 1440 + clock.hour * 60 + clock.minute
+    def position(day: object, clock: time) -> float:
+        return (day if isinstance(day, int) else 0) * 1440 + clock.hour * 60 + clock.minute
 
     for window in schedule.blackout:
         start, end = (position(edge.day, edge.time) for edge in window)

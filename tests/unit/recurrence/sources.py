@@ -1,10 +1,11 @@
-"""Where the expected previews come from: dateutil, cronsim, plain loops and hand-written lists, not jobfac.calendar.
+"""Where the expected previews come from: dateutil, cronsim, plain loops and hand-written lists, not jobfac.recurrence.
 
 Every source gives the instants of 2027 in a zone. Zones are dateutil's here, which reads them by its own code.
 """
 
 from collections.abc import Callable, Iterable
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim
@@ -12,6 +13,9 @@ from dateutil import rrule, tz
 from dateutil.easter import easter
 
 Source = Callable[[str], set[datetime]]
+Move = Callable[[date], date | None]
+"""Gives the day to which a day's times are moved, or None to drop them."""
+
 YEAR = 2027
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
 EASTER = easter(YEAR)
@@ -32,7 +36,7 @@ def cron(expression: str) -> Source:
     """cronsim alone, with its own way through changes of the clocks, which is Debian's."""
 
     def source(zone: str) -> set[datetime]:
-        found = set()
+        found: set[datetime] = set()
         for local in CronSim(expression, datetime(YEAR, 1, 1, tzinfo=ZoneInfo(zone)) - MINUTE):
             if local.year > YEAR:
                 return found
@@ -42,17 +46,24 @@ def cron(expression: str) -> Source:
     return source
 
 
-def days(*clocks: str, gap: str = "shift", overlap: str = "first", move: Callable = lambda day: day, **rule) -> Source:
-    """Times on the days of a dateutil rule; `move` gives the day to which a day's times are moved, or None."""
-    rule = {"freq": rrule.DAILY, "dtstart": datetime(YEAR, 1, 1), "until": datetime(YEAR, 12, 31), **rule}
+def days(
+    *clocks: str, gap: str = "shift", overlap: str = "first", move: Move = lambda day: day, **fields: Any
+) -> Source:
+    """Times on the days of a dateutil rule with these fields."""
+    rule: dict[str, Any] = {
+        "freq": rrule.DAILY,
+        "dtstart": datetime(YEAR, 1, 1),
+        "until": datetime(YEAR, 12, 31),
+        **fields,
+    }
     return on([day.date() for day in rrule.rrule(**rule)], *clocks, gap=gap, overlap=overlap, move=move)
 
 
 def on(
-    named: Iterable[date], *clocks: str, gap: str = "shift", overlap: str = "first", move: Callable = lambda day: day
+    named: Iterable[date], *clocks: str, gap: str = "shift", overlap: str = "first", move: Move = lambda day: day
 ) -> Source:
     """Times on the given days."""
-    moved = {move(day) for day in named} - {None}
+    moved = {target for day in named if (target := move(day)) is not None}
 
     def source(zone: str) -> set[datetime]:
         walls = [datetime.combine(day, time.fromisoformat(clock)) for day in moved for clock in clocks]
@@ -61,7 +72,7 @@ def on(
     return source
 
 
-def _instants(wall: datetime, zone, gap: str, overlap: str) -> list[datetime]:
+def _instants(wall: datetime, zone: tzinfo | None, gap: str, overlap: str) -> list[datetime]:
     while not tz.datetime_exists(wall, zone):
         if gap == "skip":
             return []
@@ -70,11 +81,11 @@ def _instants(wall: datetime, zone, gap: str, overlap: str) -> list[datetime]:
     return [tz.enfold(wall.replace(tzinfo=zone), fold).astimezone(UTC) for fold in folds]
 
 
-def skipping(holidays: set[date]) -> Callable:
+def skipping(holidays: set[date]) -> Move:
     return lambda day: None if day in holidays else day
 
 
-def moving(holidays: set[date], step: timedelta) -> Callable:
+def moving(holidays: set[date], step: timedelta) -> Move:
     def move(day: date) -> date:
         if day in holidays:
             while day in holidays or day.weekday() > 4:

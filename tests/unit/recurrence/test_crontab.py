@@ -4,6 +4,7 @@ import json
 import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -70,12 +71,14 @@ RAN = json.loads(Path(__file__).with_name("debian_cron.json").read_text())
 when the clocks changed in 2027, and on which days of June and July. Minutes that are jumped over are one time here."""
 
 
-def read(text, system=False, filename="table", timezone="UTC"):
+def read(
+    text: str, system: bool = False, filename: str = "table", timezone: str = "UTC"
+) -> tuple[dict[str, dict[str, Any]], list[str]]:
     return from_crontab(text, system=system, filename=filename, timezone=timezone)
 
 
 @pytest.mark.parametrize("name", DEBIAN)
-def test_debian_tables_start_when_cron_would_start_them(name):
+def test_debian_tables_start_when_cron_would_start_them(name: str) -> None:
     jobs, _ = read(DEBIAN[name], system=True, filename=f"/etc/cron.d/{name}", timezone=BERLIN)
     lines = [line.split(maxsplit=6) for table, line in CRON_LINES if table == name and line.strip()]
     assert len(jobs) == len(lines)
@@ -91,25 +94,25 @@ def test_debian_tables_start_when_cron_would_start_them(name):
             assert list(due_times(schedule, start, end)) == due_in(by_cron, start, end)
 
 
-def times_of(line, *spans):
+def times_of(line: str, *spans: tuple[str, str]) -> list[datetime]:
     (job,) = read(f"{line} job", timezone=BERLIN)[0].values()
     (schedule,) = Job.model_validate(job).schedules
-    spans = [[datetime.fromisoformat(f"2027-{edge}+00:00") for edge in span] for span in spans]
-    return [due for after, until in spans for due in due_times(schedule, after, until)]
+    edges = [[datetime.fromisoformat(f"2027-{edge}+00:00") for edge in span] for span in spans]
+    return [due for after, until in edges for due in due_times(schedule, after, until)]
 
 
 @pytest.mark.parametrize("line", RAN["clocks"])
-def test_the_clocks_change_as_in_debians_cron(line):
+def test_the_clocks_change_as_in_debians_cron(line: str) -> None:
     found = times_of(line, ("03-27T21:59", "03-28T03:59"), ("10-30T21:59", "10-31T03:59"))
     assert written(found, BERLIN) == RAN["clocks"][line]
 
 
 @pytest.mark.parametrize("line", RAN["days"])
-def test_the_days_are_those_of_debians_cron(line):
+def test_the_days_are_those_of_debians_cron(line: str) -> None:
     assert " ".join(f"{due:%m-%d}" for due in times_of(line, ("05-31T22:00", "07-31T22:00"))) == RAN["days"][line]
 
 
-def test_variables_hold_for_the_lines_below_them():
+def test_variables_hold_for_the_lines_below_them() -> None:
     jobs, warnings = read(
         """
 0 1 * * * first
@@ -137,7 +140,7 @@ RANDOM_DELAY=20
     assert all(Job.model_validate(job) for job in jobs.values())
 
 
-def test_mail_goes_to_addresses_on_failure():
+def test_mail_goes_to_addresses_on_failure() -> None:
     jobs, warnings = read('MAILTO=ops@example.org, root\n@daily job\nMAILTO=""\n@hourly other')
     assert jobs["table-1"]["notify"][0]["to"] == {"email": ["ops@example.org"]}
     assert "notify" not in jobs["table-2"]
@@ -148,13 +151,13 @@ def test_mail_goes_to_addresses_on_failure():
     assert all(Job.model_validate(job) for job in jobs.values())
 
 
-def test_text_after_a_percent_sign_is_input():
+def test_text_after_a_percent_sign_is_input() -> None:
     jobs, warnings = read(r"0 9 * * * mail -s 'at 100\%' me%Hello,%END%it is 100\%.")
     assert jobs["table"]["command"] == "{ mail -s 'at 100%' me\n} <<'END_'\nHello,\nEND\nit is 100%.\nEND_\n"
     assert warnings == ["table, line 1: the text after % became a here-document of the command"]
 
 
-def test_input_reaches_the_program(tmp_path):
+def test_input_reaches_the_program(tmp_path: Path) -> None:
     jobs, _ = read(f"* * * * * cat > {tmp_path}/got && cat%one%$HOME `two`%")
     subprocess.run(jobs["table"]["command"], shell=True, check=True, stdin=subprocess.DEVNULL)
     assert (tmp_path / "got").read_text() == "one\n$HOME `two`\n\n"
@@ -174,14 +177,14 @@ def test_input_reaches_the_program(tmp_path):
         ("MAILFROM=cron@example.org", "MAILFROM has no counterpart; how mail is sent is a setting"),
     ],
 )
-def test_what_cannot_be_taken_over_is_a_warning_with_its_line(line, warning):
+def test_what_cannot_be_taken_over_is_a_warning_with_its_line(line: str, warning: str) -> None:
     jobs, warnings = read(f"# a table\n\n{line}\n")
     assert jobs == {}
     assert len(warnings) == 1
     assert warnings[0].startswith(f"table, line 3: {warning}")
 
 
-def test_a_command_relative_to_home_is_warned_about():
+def test_a_command_relative_to_home_is_warned_about() -> None:
     jobs, warnings = read("0 1 * * * bin/backup --all\nHOME=/srv\n0 2 * * * bin/other\n", filename="my jobs.tab")
     assert list(jobs) == ["my-jobs.tab-1", "my-jobs.tab-2"]
     assert warnings == [
@@ -189,11 +192,11 @@ def test_a_command_relative_to_home_is_warned_about():
     ]
 
 
-def test_a_system_line_without_a_user():
+def test_a_system_line_without_a_user() -> None:
     assert read("@daily command", system=True)[1] == [
         "table, line 1: '@daily command' is too short: it needs times, user and command; the line was left out"
     ]
 
 
-def test_an_empty_table():
+def test_an_empty_table() -> None:
     assert read("\n# nothing\n") == ({}, [])

@@ -1,13 +1,18 @@
 """Random schedules around changes of the clocks, against a scan of every minute."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
 
 from jobfac.definitions.schedule import Schedule
 from jobfac.recurrence import due_times, explain, next_due
 from tests.unit.recurrence.reference import due_in
+
+T = TypeVar("T")
 
 CHANGES = [
     ("Europe/Berlin", 2027, 3, 28),
@@ -28,11 +33,11 @@ CHANGES = [
 ]
 
 
-def some(values, most=4):
+def some(values: Iterable[T], most: int = 4) -> SearchStrategy[list[T]]:
     return st.lists(st.sampled_from(list(values)), min_size=1, max_size=most, unique=True)
 
 
-def number_field(low, high):
+def number_field(low: int, high: int) -> SearchStrategy[str]:
     numbers = some(range(low, high + 1)).map(lambda found: ",".join(map(str, found)))
     edges = st.tuples(st.integers(low, high), st.integers(low, high)).filter(lambda pair: pair[0] <= pair[1])
     ranges = st.builds("{0[0]}-{0[1]}/{1}".format, edges, st.integers(1, 7))
@@ -46,13 +51,13 @@ spans = st.tuples(clocks, clocks).filter(lambda edges: edges[0] != edges[1]).map
 crons = st.tuples(number_field(0, 59), number_field(0, 23), number_field(1, 28), st.just("*"), number_field(0, 7)).map(
     " ".join
 )
-times = st.one_of(
+times: SearchStrategy[dict[str, Any]] = st.one_of(
     st.fixed_dictionaries({"at": st.lists(clocks, min_size=1, max_size=4)}),
     st.fixed_dictionaries({"minutes": some(range(60))}, optional={"hours": some(range(24))}),
     st.fixed_dictionaries({"hours": some(range(24))}),
     st.fixed_dictionaries({"every": st.integers(1, 1440).map("{}m".format)}),
 )
-dates = st.fixed_dictionaries(
+dates: SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
     {},
     optional={
         "days_of_week": some(range(1, 8)),
@@ -69,12 +74,12 @@ blackouts = st.one_of(
 
 
 @st.composite
-def schedules(draw):
-    zone, *day = draw(st.sampled_from(CHANGES))
-    middle = datetime(*day, tzinfo=UTC)
+def schedules(draw: st.DrawFn) -> tuple[Schedule, datetime]:
+    zone, year, month, day = draw(st.sampled_from(CHANGES))
+    middle = datetime(year, month, day, tzinfo=UTC)
     near = st.integers(-72, 72).map(lambda hours: middle + timedelta(hours=hours))
     form = draw(st.sampled_from(["cron", "times", "every", "at"]))
-    schedule = {"timezone": zone}
+    schedule: dict[str, Any] = {"timezone": zone}
     if form == "cron":
         schedule["cron"] = draw(crons)
     elif form == "every":
@@ -106,7 +111,7 @@ def schedules(draw):
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(schedules(), st.integers(-2880, 1440))
-def test_due_times_are_those_of_a_scan_of_every_minute(drawn, minutes):
+def test_due_times_are_those_of_a_scan_of_every_minute(drawn: tuple[Schedule, datetime], minutes: int) -> None:
     schedule, middle = drawn
     after = middle + timedelta(minutes=minutes, seconds=minutes % 60)
     until = middle + timedelta(days=2)
@@ -118,14 +123,16 @@ def test_due_times_are_those_of_a_scan_of_every_minute(drawn, minutes):
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(schedules(), st.integers(-2880, 0))
-def test_the_sequence_is_the_same_at_once_and_step_by_step(drawn, minutes):
+def test_the_sequence_is_the_same_at_once_and_step_by_step(drawn: tuple[Schedule, datetime], minutes: int) -> None:
     schedule, middle = drawn
     start = middle + timedelta(minutes=minutes)
     candidates = list(explain(schedule, start, 100))
     at_once = [candidate.due_at for candidate in candidates if candidate.fires]
     step_by_step, due = [], start
     for _ in at_once:
-        due = next_due(schedule, due)
+        following = next_due(schedule, due)
+        assert following is not None
+        due = following
         step_by_step.append(due)
     assert at_once == step_by_step
     assert [candidate.due_at for candidate in candidates] == sorted(candidate.due_at for candidate in candidates)
@@ -134,7 +141,9 @@ def test_the_sequence_is_the_same_at_once_and_step_by_step(drawn, minutes):
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(schedules(), st.integers(-2880, 2880), st.floats(0, 1))
-def test_nothing_is_due_between_an_instant_and_the_next_due_time(drawn, minutes, fraction):
+def test_nothing_is_due_between_an_instant_and_the_next_due_time(
+    drawn: tuple[Schedule, datetime], minutes: int, fraction: float
+) -> None:
     schedule, middle = drawn
     after = middle + timedelta(minutes=minutes)
     due = next_due(schedule, after)

@@ -6,12 +6,12 @@ import pytest
 
 from jobfac.definitions.schedule import Schedule
 from jobfac.recurrence import due_times, explain
-from tests.unit.recurrence.previews import PREVIEWS, expected, path, written, year_of
+from tests.unit.recurrence.previews import PREVIEWS, Preview, expected, path, written, year_of
 
 CASES = [pytest.param(zone, preview, id=preview.name) for zone, found in PREVIEWS.items() for preview in found]
 
 
-def test_there_are_forty_in_six_zones():
+def test_there_are_forty_in_six_zones() -> None:
     assert len(CASES) == 40
     assert len(PREVIEWS) == 6
     for zone, previews in PREVIEWS.items():
@@ -19,7 +19,7 @@ def test_there_are_forty_in_six_zones():
 
 
 @pytest.mark.parametrize(("zone", "preview"), CASES)
-def test_a_year(zone, preview):
+def test_a_year(zone: str, preview: Preview) -> None:
     lines = json.loads(path(zone).read_text())[preview.name]
     schedule = Schedule.model_validate({**preview.schedule, "timezone": zone})
     after, until = year_of(zone)

@@ -2,6 +2,7 @@
 
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -11,15 +12,15 @@ from jobfac.recurrence import FOREVER, blackout_end, due_times, explain, jitter,
 from jobfac.recurrence.workdays import _public
 
 
-def schedule(**fields):
+def schedule(**fields: Any) -> Schedule:
     return Schedule.model_validate(fields)
 
 
-def at(text, zone="UTC"):
+def at(text: str, zone: str = "UTC") -> datetime:
     return datetime.fromisoformat(text).replace(tzinfo=ZoneInfo(zone)).astimezone(UTC)
 
 
-def shown(rule, day, days=1):
+def shown(rule: Schedule, day: str, days: int = 1) -> list[str]:
     """The due times of a local day, as the clock shows them, with the offset's hours."""
     start = at(day, rule.timezone)
     found = due_times(rule, start - timedelta(seconds=1), at(day, rule.timezone) + timedelta(hours=25 * days))
@@ -47,13 +48,13 @@ def shown(rule, day, days=1):
         ),
     ],
 )
-def test_the_table_of_changes_of_the_clock(fields, spring, autumn):
+def test_the_table_of_changes_of_the_clock(fields: dict[str, Any], spring: list[str], autumn: list[str]) -> None:
     rule = schedule(timezone="Europe/Berlin", **fields)
     assert shown(rule, "2027-03-28") == spring
     assert shown(rule, "2027-10-31") == autumn
 
 
-def test_clocks_that_go_back_over_midnight_mix_two_days():
+def test_clocks_that_go_back_over_midnight_mix_two_days() -> None:
     # In 2010 Newfoundland's clocks went from 00:01 on 7 November, a Sunday, back to 23:01 on Saturday.
     rule = schedule(times={"at": ["00:00", "23:30"]}, timezone="America/St_Johns", overlap="both")
     found = due_times(rule, at("2010-11-07T01:00"), at("2010-11-07T04:00"))
@@ -66,20 +67,20 @@ def test_clocks_that_go_back_over_midnight_mix_two_days():
 
 
 @pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kathmandu"])
-def test_intervals_keep_real_time(zone):
+def test_intervals_keep_real_time(zone: str) -> None:
     year = at("2027-01-01"), at("2028-01-01")
     for rule, minutes in ((schedule(cron="*/15 * * * *", timezone=zone), 15), (schedule(every="45m"), 45)):
         found = list(due_times(rule, *year))
         assert {later - earlier for earlier, later in pairwise(found)} == {timedelta(minutes=minutes)}
 
 
-def test_every_is_counted_from_its_start():
+def test_every_is_counted_from_its_start() -> None:
     rule = schedule(every="7h", starts="2027-03-27T12:10:00", timezone="Europe/Berlin")
     found = list(due_times(rule, at("2027-01-01"), at("2027-03-28T12:00")))
     assert [f"{due:%d %H:%M}" for due in found] == ["27 11:10", "27 18:10", "28 01:10", "28 08:10"]
 
 
-def test_every_n_minutes_restarts_at_midnight():
+def test_every_n_minutes_restarts_at_midnight() -> None:
     rule = schedule(times={"every": "500m"}, timezone="Asia/Kathmandu")
     assert shown(rule, "2027-05-05", days=2) == [*["00:00+05", "08:20+05", "16:40+05"] * 2]
 
@@ -96,14 +97,15 @@ def test_every_n_minutes_restarts_at_midnight():
         ("2999-12-31T23:00:00", {}, "2999-12-31T22:00"),
     ],
 )
-def test_once(moment, fields, expected):
+def test_once(moment: str, fields: dict[str, Any], expected: str) -> None:
     rule = schedule(at=moment, timezone="Europe/Berlin", **fields)
     due = next_due(rule, at("2026-01-01"))
+    assert due is not None
     assert due == at(expected)
     assert next_due(rule, due) is None
 
 
-def test_rare_and_impossible_days_are_found_out():
+def test_rare_and_impossible_days_are_found_out() -> None:
     leap = schedule(cron="0 0 29 2 *")
     assert next_due(leap, at("2096-03-01")) == at("2104-02-29")  # 2100 is no leap year
     rare = schedule(dates={"on": "02/29", "days_of_week": "mon"}, times={"at": "06:30"})
@@ -113,14 +115,14 @@ def test_rare_and_impossible_days_are_found_out():
     )
 
 
-def test_start_and_end_are_included():
+def test_start_and_end_are_included() -> None:
     rule = schedule(cron="@daily", starts="2027-01-02", ends="2027-01-03T00:00:00")
     assert list(due_times(rule, at("2026-01-01"), at("2028-01-01"))) == [at("2027-01-02"), at("2027-01-03")]
     whole_day = schedule(cron="0 */12 * * *", starts="2027-01-02", ends="2027-01-02")
     assert list(due_times(whole_day, at("2026-01-01"), at("2028-01-01"))) == [at("2027-01-02"), at("2027-01-02T12:00")]
 
 
-def test_cron_takes_last_and_nth_days():
+def test_cron_takes_last_and_nth_days() -> None:
     for cron, days in (("0 0 L * *", [31, 28, 31]), ("0 0 * * FRI#2", [8, 12, 12]), ("0 0 * * 5L", [29, 26, 26])):
         found = due_times(schedule(cron=cron), at("2026-12-31T12:00"), at("2027-03-31"))
         assert [due.day for due in found] == days
@@ -134,7 +136,7 @@ def test_cron_takes_last_and_nth_days():
     ("on_holiday", "expected"),
     [("skip", ["04-01", "04-02"]), ("previous", ["03-25", "04-01", "04-02"]), ("next", ["03-30", "04-01", "04-02"])],
 )
-def test_holidays_are_dropped_or_moved_once(on_holiday, expected):
+def test_holidays_are_dropped_or_moved_once(on_holiday: str, expected: list[str]) -> None:
     # Good Friday is 26 March, Easter Monday 29 March; both are named, and so is the Tuesday or Thursday beside them.
     rule = schedule(
         dates={"between": ["03/26-03/26", "03/29-03/29", "04/01-04/02"]},
@@ -144,19 +146,19 @@ def test_holidays_are_dropped_or_moved_once(on_holiday, expected):
     assert [f"{due:%m-%d}" for due in due_times(rule, at("2027-03-01"), at("2027-05-01"))] == expected
 
 
-def test_holidays_are_named_in_one_language_whoever_asks(monkeypatch):
+def test_holidays_are_named_in_one_language_whoever_asks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LANGUAGE", "de")
     _public.cache_clear()
     assert _public("DE", 2031)[date(2031, 4, 11)] == "Good Friday"
 
 
-def test_the_weekend_is_that_of_the_country():
+def test_the_weekend_is_that_of_the_country() -> None:
     rule = schedule(dates={"on": "09/23"}, times={"at": "06:00"}, calendar={"holidays": "SA", "on_holiday": "next"})
     # Saudi National Day 2027 is a Thursday; Friday and Saturday are the weekend there.
     assert next_due(rule, at("2027-09-01")) == at("2027-09-26T06:00")
 
 
-def test_times_in_a_blackout_are_due_once_at_its_end():
+def test_times_in_a_blackout_are_due_once_at_its_end() -> None:
     rule = schedule(
         cron="0 * * * *", timezone="Europe/Berlin", blackout=["12/31 18:00 - 01/01 06:30", "01/01 06:30 - 01/01 07:00"]
     )
@@ -182,23 +184,23 @@ def test_times_in_a_blackout_are_due_once_at_its_end():
         ("01:00 - 02:30", "2027-03-28T01:30", "2027-03-28T03:00"),  # 02:30 does not come: until the jump
     ],
 )
-def test_the_end_of_a_blackout(window, instant, end):
+def test_the_end_of_a_blackout(window: str, instant: str, end: str | None) -> None:
     berlin = ZoneInfo("Europe/Berlin")
     windows = schedule(cron="@daily", blackout=window).blackout
-    expected = end and datetime.fromisoformat(end)
+    expected = datetime.fromisoformat(end) if end else None
     if expected and expected.tzinfo is None:
         expected = expected.replace(tzinfo=berlin)
     assert blackout_end(windows, berlin, at(instant, "Europe/Berlin")) == expected
 
 
-def test_a_blackout_without_an_end():
+def test_a_blackout_without_an_end() -> None:
     rule = schedule(cron="@daily", blackout=["MON 00:00 - THU 00:00", "THU 00:00 - MON 00:00"])
     assert blackout_end(rule.blackout, ZoneInfo("UTC"), at("2027-01-01")) == FOREVER
     assert next_due(rule, at("2027-01-01")) is None
     assert [c.reason for c in explain(rule, at("2027-01-01"), 1)] == ["held back by a blackout that never ends"]
 
 
-def test_explain_names_every_reason():
+def test_explain_names_every_reason() -> None:
     rule = schedule(
         times={"at": ["02:30", "12:00"]},
         timezone="Europe/Berlin",
@@ -229,7 +231,7 @@ def test_explain_names_every_reason():
     ]
 
 
-def test_explain_shows_moved_and_repeated_times():
+def test_explain_shows_moved_and_repeated_times() -> None:
     moved = schedule(dates={"on": "03/29"}, times={"at": "06:30"}, calendar={"holidays": "DE-BY", "on_holiday": "next"})
     assert [(c.fires, c.reason) for c in explain(moved, at("2027-03-01"), 2)] == [
         (False, "Easter Monday; moved to 2027-03-30"),
@@ -258,7 +260,7 @@ def test_explain_shows_moved_and_repeated_times():
         {"at": "2027-01-01T00:00:00+01:00"},
     ],
 )
-def test_the_calendar_has_an_end(fields):
+def test_the_calendar_has_an_end(fields: dict[str, Any]) -> None:
     rule = schedule(**fields)
     for zone in ("UTC", "Pacific/Auckland", "America/New_York"):
         late = datetime(9999, 12, 31, 23, 59, 59, tzinfo=ZoneInfo(zone))
@@ -283,18 +285,18 @@ LAST, NOW = at("2027-06-01T00:00"), at("2027-06-01T06:00:20")
         ({"policy": "once", "window": "10m"}, 30, []),
     ],
 )
-def test_missed_times(policy, minute, expected):
+def test_missed_times(policy: str | dict[str, Any], minute: int, expected: list[str]) -> None:
     rule = schedule(cron=f"{minute} * * * *", missed=policy)
     assert [f"{due:%H:%M}" for due in missed(rule, LAST, NOW)] == expected
 
 
-def test_missed_times_of_ten_years_are_found_at_once():
+def test_missed_times_of_ten_years_are_found_at_once() -> None:
     rule = schedule(cron="* * * * *", missed={"policy": "all", "maximum": 3})
     found = missed(rule, at("2017-01-01"), at("2027-01-01"), on_time=timedelta(0))
     assert [f"{due:%d %H:%M}" for due in found] == ["31 23:58", "31 23:59", "01 00:00"]
 
 
-def test_jitter_is_the_same_everywhere_and_spread_out():
+def test_jitter_is_the_same_everywhere_and_spread_out() -> None:
     found = [jitter(number, LAST, 30) for number in range(1000)]
     assert found == [jitter(number, LAST.astimezone(ZoneInfo("Asia/Kathmandu")), 30) for number in range(1000)]
     assert all(0 <= seconds < 30 for seconds in found)

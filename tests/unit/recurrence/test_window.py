@@ -1,6 +1,7 @@
 """Windows of a step's start, against a scan of every minute, and by example."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -26,7 +27,7 @@ MINUTE = timedelta(minutes=1)
         ("2027-06-14T22:30", True),
     ],
 )
-def test_a_span_across_midnight_belongs_to_the_day_it_begins_on(instant, expected):
+def test_a_span_across_midnight_belongs_to_the_day_it_begins_on(instant: str, expected: bool) -> None:
     dates, times = Dates.model_validate({"weekdays": "weekday"}), Times.model_validate({"between": "22:00-04:00"})
     assert in_window(dates, times, BERLIN, datetime.fromisoformat(instant).replace(tzinfo=BERLIN)) is expected
 
@@ -44,13 +45,14 @@ def test_a_span_across_midnight_belongs_to_the_day_it_begins_on(instant, expecte
         ({"between": "02:30-03:30"}, "2027-03-28T00:00+01:00", "2027-03-28T03:00+02:00"),
     ],
 )
-def test_the_next_window(times, after, expected):
+def test_the_next_window(times: dict[str, Any], after: str, expected: str) -> None:
     opening = next_window(None, Times.model_validate(times), BERLIN, datetime.fromisoformat(after))
+    assert opening is not None
     assert opening == datetime.fromisoformat(expected)
     assert in_window(None, Times.model_validate(times), BERLIN, opening)
 
 
-def test_days_alone_open_at_midnight():
+def test_days_alone_open_at_midnight() -> None:
     dates = Dates.model_validate({"days_of_month": "last"})
     opening = next_window(dates, None, BERLIN, datetime(2027, 6, 12, tzinfo=UTC))
     assert opening == datetime(2027, 6, 30, tzinfo=BERLIN)
@@ -58,7 +60,7 @@ def test_days_alone_open_at_midnight():
     assert not in_window(dates, None, BERLIN, datetime(2027, 7, 1, tzinfo=BERLIN))
 
 
-def test_a_window_that_never_opens():
+def test_a_window_that_never_opens() -> None:
     never = Times.model_validate({"hours": 3, "between": "22:00-23:00"})
     assert next_window(None, never, BERLIN, datetime(2027, 1, 1, tzinfo=UTC)) is None
 
@@ -75,12 +77,12 @@ windows = st.one_of(
 
 @settings(max_examples=60, deadline=None)
 @given(windows, st.sampled_from(["2027-03-27", "2027-10-30", "2027-06-11"]), st.integers(0, 2880))
-def test_the_next_window_is_the_first_minute_that_lies_in_it(times, day, minutes):
-    times = Times.model_validate(times)
+def test_the_next_window_is_the_first_minute_that_lies_in_it(times: dict[str, Any], day: str, minutes: int) -> None:
+    window = Times.model_validate(times)
     after = datetime.fromisoformat(f"{day}T00:00+00:00") + timedelta(minutes=minutes)
-    if in_window(None, times, BERLIN, after):
+    if in_window(None, window, BERLIN, after):
         return
     minute = after + MINUTE
-    while not in_window(None, times, BERLIN, minute):
+    while not in_window(None, window, BERLIN, minute):
         minute += MINUTE
-    assert next_window(None, times, BERLIN, after) == minute
+    assert next_window(None, window, BERLIN, after) == minute

@@ -30,7 +30,11 @@ SEQUENCE = LOADED
 
 
 def reported(step: str, job: str) -> dict[str, Any] | None:
-    return {"a": {"rows": 12, "file": "x.csv", "list": [1, "ä"], "in.side": True}, "b.c": {"rows": "3"}}.get(job)
+    outputs: dict[str, dict[str, Any]] = {
+        "a": {"rows": 12, "file": "x.csv", "list": [1, "ä"], "in.side": True},
+        "b.c": {"rows": "3"},
+    }
+    return outputs.get(job)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Whether and when a failed run is tried again."""
 
+from typing import Literal, get_args
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -7,6 +9,8 @@ from jobfac.definitions import Retry
 from jobfac.states import FINAL, RunState
 from jobfac.store.runs import retry_delay
 
+Retried = Literal["failed", "timed_out", "start_failed"]
+RETRIED: tuple[Retried, ...] = get_args(Retried)
 CHANCES = st.floats(0, 1)
 POLICIES = st.builds(
     lambda attempts, delay, backoff, more, jitter: Retry(
@@ -52,8 +56,8 @@ def test_chance_moves_the_delay_up(policy: Retry, failures: int, one: float, oth
         assert low <= high
 
 
-@given(st.sampled_from(sorted(FINAL)), st.sets(st.sampled_from(["failed", "timed_out", "start_failed"]), min_size=1))
-def test_only_what_is_named_is_tried_again(state: RunState, on: set[str]) -> None:
+@given(st.sampled_from(sorted(FINAL)), st.sets(st.sampled_from(RETRIED), min_size=1))
+def test_only_what_is_named_is_tried_again(state: RunState, on: set[Retried]) -> None:
     delay = retry_delay(Retry(attempts=9, on=tuple(sorted(on))), state, 0, 0.5)
     assert (delay is not None) == (state in on)
 

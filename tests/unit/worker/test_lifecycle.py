@@ -139,15 +139,16 @@ def test_that_it_runs_long_is_said_once() -> None:
 
 def test_a_worker_that_lost_its_lease_goes_on_as_before() -> None:
     one = Phases()
-    assert (one.phase, one.is_leaving) == (Phase.ACTIVE, False)
+    seen = [(one.phase, one.is_leaving)]
     one.fence()
     one.registered()
-    assert one.phase == Phase.ACTIVE
+    seen.append((one.phase, one.is_leaving))
     one.fence()
     one.drain(20.0)
-    assert (one.phase, one.is_leaving) == (Phase.FENCED, True)
+    seen.append((one.phase, one.is_leaving))
     one.registered()
-    assert one.phase == Phase.DRAINING
+    seen.append((one.phase, one.is_leaving))
+    assert seen == [(Phase.ACTIVE, False), (Phase.ACTIVE, False), (Phase.FENCED, True), (Phase.DRAINING, True)]
 
 
 def test_of_two_drains_the_earlier_limit_holds() -> None:

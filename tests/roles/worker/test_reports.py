@@ -5,8 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from factory import wait_for
-from roles.fleet import Fleet
+
+from tests.support.factory import wait_for
+from tests.support.fleet import Fleet
 
 
 def reporting(folder: Path, *lines: str) -> list[str]:

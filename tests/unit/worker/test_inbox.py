@@ -6,15 +6,16 @@ from collections.abc import Iterator
 
 import pytest
 
+from jobfac.database.dialects import Survey
 from jobfac.states import WorkerState
 from jobfac.store.workers import Beat
 from jobfac.worker.agenda import Agenda
 from jobfac.worker.inbox import Inbox, Messages
 
 
-def beat(**told: object) -> Beat:
-    usual = {"state": WorkerState.ACTIVE, "stops": [], "queues": 1, "held": 0, "expiry": 10.0}
-    return Beat(**(usual | told))  # type: ignore[arg-type]
+def survey(**found: object) -> Survey:
+    usual = {"state": WorkerState.ACTIVE, "stops": [], "queues": 1, "held": 0}
+    return Survey(**(usual | found))  # type: ignore[arg-type]
 
 
 class Woken:
@@ -35,39 +36,46 @@ def test_it_is_emptied_at_once(woken: Woken) -> None:
     woken.inbox.put_work()
     woken.inbox.put_drain(5.0)
     woken.inbox.put_drain(3.0)
-    woken.inbox.put_beat(beat(held=2), held=1)
+    woken.inbox.put_survey(survey(held=2), held=1)
     taken = woken.inbox.take()
     assert (taken.work, taken.drains) == (True, [5.0, 3.0])
-    assert taken.news is not None
-    assert taken.news.differs
+    assert taken.survey is not None
+    assert taken.survey.differs
     assert woken.inbox.take() == Messages()
 
 
-def test_of_several_heartbeats_the_last_counts(woken: Woken) -> None:
-    woken.inbox.put_beat(beat(expiry=-1.0, stops=[(1, 1, "now")]), held=0)
-    woken.inbox.put_beat(beat(), held=0)
-    news = woken.inbox.take().news
-    assert news is not None
-    assert (news.beat.stops, news.beat.expiry, news.differs) == ([], 10.0, False)
+def test_of_several_surveys_and_heartbeats_the_last_counts(woken: Woken) -> None:
+    woken.inbox.put_survey(survey(stops=[(1, 1, "now")]), held=1)
+    woken.inbox.put_survey(survey(), held=0)
+    woken.inbox.put_beat(Beat(-1.0))
+    woken.inbox.put_beat(Beat(10.0))
+    taken = woken.inbox.take()
+    assert taken.survey is not None
+    assert (taken.survey.survey.stops, taken.survey.differs, taken.beat) == ([], False, Beat(10.0))
+
+
+@pytest.mark.parametrize(("expiry", "wakes"), [(5.0, 0), (0.0, 1), (-1.0, 1)])
+def test_a_heartbeat_wakes_the_loop_only_if_a_lease_has_ended(woken: Woken, expiry: float, wakes: int) -> None:
+    woken.inbox.put_beat(Beat(expiry))
+    assert woken.times == wakes
 
 
 @pytest.mark.parametrize(
-    ("told", "wakes"),
+    ("found", "wakes"),
     [
         ({}, 0),
         ({"queues": 2}, 1),
         ({"stops": [(1, 1, "polite")]}, 1),
-        ({"expiry": 0.0}, 1),
         ({"held": 1}, 1),
         ({"state": WorkerState.DRAINING}, 1),
     ],
 )
-def test_a_heartbeat_wakes_the_loop_only_if_there_is_something_to_do(
-    woken: Woken, told: dict[str, object], wakes: int
+def test_a_survey_wakes_the_loop_only_if_there_is_something_to_do(
+    woken: Woken, found: dict[str, object], wakes: int
 ) -> None:
-    woken.inbox.put_beat(beat(), held=0)
+    woken.inbox.put_survey(survey(), held=0)
     before = woken.times
-    woken.inbox.put_beat(beat(**told), held=0)
+    woken.inbox.put_survey(survey(**found), held=0)
     assert woken.times - before == wakes
 
 
@@ -114,54 +122,66 @@ def test_a_signal_handler_may_interrupt_any_use(woken: Woken, alarm: None) -> No
     assert found == sent
 
 
-def test_the_agenda_follows_the_last_heartbeat(woken: Woken) -> None:
-    agenda = Agenda()
-    assert agenda.queues_to_read == 0
-    woken.inbox.put_beat(beat(queues=3, stops=[(1, 1, "now")], expiry=0.0, held=1), held=0)
-    agenda.absorb(woken.inbox.take())
+def test_the_agenda_follows_the_last_survey_and_heartbeat(woken: Woken) -> None:
+    agenda = Agenda(heartbeat=5.0)
+    at_first = agenda.queues_to_read
+    assert at_first == 0
+    woken.inbox.put_survey(survey(queues=3, stops=[(1, 1, "now")], held=1), held=0)
+    woken.inbox.put_beat(Beat(0.0))
+    agenda.absorb(woken.inbox.take(), 100.0)
     assert (agenda.stops, agenda.overdue, agenda.doubtful, agenda.queues_to_read) == ([(1, 1, "now")], True, True, 3)
     agenda.queues_read(3)
-    agenda.absorb(Messages())
+    agenda.absorb(Messages(), 100.0)
     assert (agenda.overdue, agenda.queues_to_read) == (True, None)
-    woken.inbox.put_beat(beat(queues=3), held=0)
-    agenda.absorb(woken.inbox.take())
-    assert (agenda.stops, agenda.overdue, agenda.doubtful) == ([], False, False)
+    woken.inbox.put_survey(survey(queues=3), held=0)
+    woken.inbox.put_beat(Beat(3.0))
+    agenda.absorb(woken.inbox.take(), 100.0)
+    assert (agenda.stops, agenda.overdue) == ([], False)
+
+
+def test_one_difference_is_looked_into_once_a_heartbeat(woken: Woken) -> None:
+    agenda = Agenda(heartbeat=5.0)
+    for now, doubtful in ((100.0, True), (104.9, False), (105.0, True)):
+        woken.inbox.put_survey(survey(held=1), held=0)
+        agenda.absorb(woken.inbox.take(), now)
+        assert agenda.begin_turn() == (False, doubtful)
 
 
 def test_when_a_turn_is_due() -> None:
-    agenda = Agenda()
+    agenda = Agenda(5.0)
     assert agenda.has_to_act(free=1, over=False)
     assert not agenda.has_to_act(free=0, over=False)
     assert agenda.has_to_act(free=0, over=True)
-    assert not agenda.begin_turn()
+    assert agenda.begin_turn() == (False, False)
     assert agenda.turn_done(free=2, claimed=1), "the queues are empty"
     assert not agenda.has_to_act(free=1, over=False)
-    agenda.absorb(Messages(work=True))
+    agenda.absorb(Messages(work=True), 0.0)
     assert agenda.has_to_act(free=1, over=False)
 
 
 @pytest.mark.parametrize(("free", "claimed", "more"), [(2, 2, True), (2, 1, False), (0, 0, False), (2, 3, True)])
 def test_after_a_full_claim_there_may_be_more(free: int, claimed: int, more: bool) -> None:
-    agenda = Agenda()
+    agenda = Agenda(5.0)
     agenda.begin_turn()
     assert agenda.turn_done(free, claimed) == (free > claimed)
     assert agenda.more == more
 
 
 def test_work_that_arrives_during_a_turn_is_not_forgotten(woken: Woken) -> None:
-    agenda = Agenda()
+    agenda = Agenda(5.0)
     agenda.begin_turn()
-    woken.inbox.put_work()
+    woken.inbox.put_work(reported=True)
     agenda.turn_done(free=2, claimed=0)
-    agenda.absorb(woken.inbox.take())
+    agenda.absorb(woken.inbox.take(), 0.0)
     assert agenda.more
+    assert agenda.begin_turn() == (True, False)
 
 
 def test_a_turn_that_failed_is_tried_again_and_compares() -> None:
-    agenda = Agenda()
+    agenda = Agenda(5.0)
     agenda.begin_turn()
     agenda.turn_failed(doubtful=True, again=7.0)
     assert (agenda.uncertain, agenda.more, agenda.doubtful, agenda.not_before) == (True, True, True, 7.0)
-    assert agenda.begin_turn()
+    assert agenda.begin_turn() == (False, True)
     agenda.registered()
     assert (agenda.uncertain, agenda.more, agenda.stops) == (False, True, [])

@@ -1,0 +1,58 @@
+"""`init` and `schema`: a first folder to start from, and the JSON Schema of definitions."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from jobfac.cli.common import REFUSED, fail
+from jobfac.cli.rendering.printing import print_json
+
+
+def init(
+    folder: Annotated[
+        Path, typer.Argument(metavar="[FOLDER]", help="Made if it is not there; default: here.")
+    ] = Path(),
+) -> None:
+    """Write a first folder: definitions, settings and their schema. Nothing is overwritten.
+
+    Example: jobfac init factory
+    """
+    from jobfac.definitions.json_schema import document_schema
+    from jobfac.guide import example
+
+    texts = {
+        "jobs.yaml": example("jobs.yaml"),
+        "jobfac.toml": example("jobfac.toml"),
+        "jobfac.schema.json": json.dumps(document_schema(), indent=2, ensure_ascii=False) + "\n",
+    }
+    for name in texts:
+        if (folder / name).exists():
+            fail(REFUSED, f"{folder / name} exists already; name another folder, or move the file away.")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in texts.items():
+        with (folder / name).open("x", encoding="utf-8") as file:
+            file.write(text)
+        typer.echo(f"{folder / name} is written")
+    typer.echo("Next:")
+    if folder.resolve() != Path.cwd():
+        typer.echo(f"  cd {_quoted(folder)}")
+    for command in ("jobfac db upgrade", "jobfac apply jobs.yaml", "jobfac up"):
+        typer.echo(f"  {command}")
+
+
+def schema() -> None:
+    """Print the JSON Schema of definitions, for editors that complete and check them.
+
+    Example: jobfac schema > jobfac.schema.json
+    """
+    from jobfac.definitions.json_schema import document_schema
+
+    print_json(document_schema())
+
+
+def _quoted(folder: Path) -> str:
+    import shlex
+
+    return shlex.quote(str(folder))

@@ -1,0 +1,90 @@
+"""The lease has a table of its own, and the indexes of runs hold what their searches need.
+
+Revision: 0003
+"""
+
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects import mssql
+
+revision = "0003"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+INSTANT = sa.DateTime().with_variant(mssql.DATETIME2(precision=3), "mssql")
+BIG_ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
+VIEWS = ("v_health", "v_queue", "v_fleet")
+"""Views that read the columns which go; they are made anew after the migrations."""
+
+
+def _schema() -> str | None:
+    return "jobfac" if op.get_context().dialect.name == "mssql" else None
+
+
+def _index(name: str, table: str, columns: list[Any], where: str, include: tuple[str, ...] = ()) -> None:
+    condition = sa.text(where)
+    op.create_index(
+        name,
+        table,
+        columns,
+        unique=False,
+        schema=_schema(),
+        mssql_where=condition,
+        sqlite_where=condition,
+        mssql_include=list(include),
+    )
+
+
+def upgrade() -> None:
+    schema = _schema()
+    for view in VIEWS:
+        op.execute(f"DROP VIEW IF EXISTS {'jobfac.' if schema else ''}{view}")
+    _move_the_lease(schema)
+    op.drop_index("ix_run_held", "run", schema=schema)
+    _index(
+        "ix_run_held",
+        "run",
+        ["worker_id", "id"],
+        where="state IN ('running', 'stopping')",
+        include=("state", "attempt", "stop"),
+    )
+    op.drop_index("ix_run_blocked", "run", schema=schema)
+    _index(
+        "ix_run_blocked",
+        "run",
+        ["job", sa.text("priority DESC"), "id"],
+        where="state = 'blocked'",
+        include=("concurrency_key",),
+    )
+
+
+def _move_the_lease(schema: str | None) -> None:
+    prefix = "jobfac." if schema else ""
+    op.create_table(
+        "worker_lease",
+        sa.Column("worker_id", BIG_ID, autoincrement=False, nullable=False),
+        sa.Column("seen_at", INSTANT, nullable=False),
+        sa.Column("lease_until", INSTANT, nullable=False),
+        sa.Column("ended", sa.Boolean(), nullable=False, server_default=sa.text("0")),
+        sa.PrimaryKeyConstraint("worker_id", name="pk_worker_lease"),
+        schema=schema,
+    )
+    # SQL Server compiles a whole batch before it runs it, and in a script the columns may be gone: hence the text.
+    copy = (
+        f"INSERT INTO {prefix}worker_lease (worker_id, seen_at, lease_until, ended) "
+        f"SELECT id, seen_at, lease_until, CASE WHEN state IN ('active', 'draining') THEN 0 ELSE 1 END "
+        f"FROM {prefix}worker"
+    )
+    op.execute(f"EXEC(N'{copy.replace(chr(39), chr(39) * 2)}')" if schema else copy)
+    op.drop_index("ix_worker_lease", "worker", schema=schema)
+    op.drop_column("worker", "seen_at", schema=schema)
+    op.drop_column("worker", "lease_until", schema=schema)
+    _index("ix_worker_lease_until", "worker_lease", ["lease_until"], where="ended = 0")
+    if schema:
+        op.execute("ALTER TABLE jobfac.worker_lease SET (LOCK_ESCALATION = DISABLE)")
+        for index in ("pk_worker_lease", "ix_worker_lease_until"):
+            op.execute(f"ALTER INDEX {index} ON jobfac.worker_lease SET (ALLOW_PAGE_LOCKS = OFF)")

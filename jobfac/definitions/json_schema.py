@@ -1,0 +1,96 @@
+"""The JSON Schema of a file of definitions, made from the models.
+
+Editors complete and check definitions with it. It knows shapes, words, defaults and examples; what takes more than one
+value to see (a warn_after before its timeout, jobs that must exist) is checked by ``load`` alone.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic.json_schema import GenerateJsonSchema, models_json_schema
+
+from jobfac.definitions.models import Concurrency, Defaults, Definition, Job, Retention, Retry, Sequence
+from jobfac.definitions.notices import Notify, Recipient, Secret
+from jobfac.definitions.output import Output, Rotate
+from jobfac.definitions.schedule import Calendar, Dates, Missed, Schedule, Times
+from jobfac.definitions.steps import StartIf, Step
+from jobfac.definitions.values import Model
+
+MODELS: tuple[type[Model], ...] = (
+    Job, Sequence, Schedule, Dates, Times, Missed, Calendar, Step, StartIf, Retry, Concurrency, Retention, Output,
+    Rotate, Notify, Recipient, Secret, Defaults,
+)  # fmt: skip
+"""Every model of a definition, in the order in which the reference explains them."""
+
+COMMON = frozenset(Definition.model_fields)
+"""The keys that jobs and sequences share."""
+
+
+class _Generator(GenerateJsonSchema):
+    """Without the titles that only repeat a key."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+
+def document_schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of a file: ``jobs`` and ``defaults``."""
+    _, made = models_json_schema(
+        [(model, "validation") for model in MODELS], ref_template="#/$defs/{model}", schema_generator=_Generator
+    )
+    definitions = made["$defs"]
+    for model in MODELS:
+        _finish(definitions[model.__name__], model)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Definitions of jobfac",
+        "description": "Jobs and sequences by id, and the defaults of categories.",
+        "type": "object",
+        "properties": {
+            "jobs": {
+                "description": "Jobs and sequences by id.",
+                "type": "object",
+                "propertyNames": {"pattern": "^[A-Za-z0-9._-]{1,128}$"},
+                "additionalProperties": {
+                    "if": {"required": ["steps"]},
+                    "then": {"$ref": "#/$defs/Sequence"},
+                    "else": {"$ref": "#/$defs/Job"},
+                },
+            },
+            "defaults": {
+                "description": "What holds for the jobs of a category, by the name of the category.",
+                "type": "object",
+                "additionalProperties": {"$ref": "#/$defs/Defaults"},
+            },
+        },
+        "anyOf": [{"required": ["jobs"]}, {"required": ["defaults"]}],
+        "additionalProperties": False,
+        "$defs": definitions,
+    }
+
+
+def properties(schema: Mapping[str, Any], model: type[Model]) -> dict[str, Any]:
+    """The keys of a model in a document schema, also of one for which a word may stand."""
+    return _mapping(schema["$defs"][model.__name__])["properties"]  # type: ignore[no-any-return]
+
+
+def _finish(schema: dict[str, Any], model: type[Model]) -> None:
+    """Give the defaults the spelling that a definition has ("10s", not 10.0), and the description plain words."""
+    mapping = _mapping(schema)
+    mapping["description"] = " ".join(str(mapping.get("description", "")).replace("``", "'").split())
+    written = model.model_construct().model_dump(mode="json")
+    for key, field in mapping["properties"].items():
+        field.pop("default", None)
+        if written.get(key) is not None:
+            field["default"] = _given(written[key])
+
+
+def _given(value: Any) -> Any:
+    """The value without the keys of mappings that are null."""
+    if not isinstance(value, dict):
+        return value
+    return {key: _given(one) for key, one in value.items() if one is not None}
+
+
+def _mapping(schema: dict[str, Any]) -> dict[str, Any]:
+    return next(part for part in (schema, *schema.get("anyOf", ())) if "properties" in part)

@@ -1,0 +1,80 @@
+"""What must hold after a chaos run: the programs' journals and the database agree, and no promise is broken."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from jobfac.database.engine import Database
+from jobfac.database.tables import attempt, run
+from jobfac.states import FINAL
+
+MARGIN = 0.25
+"""Seconds by which the journal's clock and the database's time of a requeue may differ."""
+
+Key = tuple[int, int]
+"""A run and the number of its attempt."""
+
+
+@dataclass
+class Execution:
+    """What one execution wrote into its journal: times in seconds since the epoch; ``code`` is None without an end."""
+
+    start: float
+    last: float
+    code: int | None
+    overlap: bool
+
+
+def read_journal(folder: Path) -> dict[Key, Execution]:
+    """The executions that wrote a journal into ``folder``."""
+    found = {}
+    for path in folder.glob("*.log"):
+        lines = [line.split() for line in path.read_text().splitlines()]
+        words = {word: (float(at), int(value)) for word, at, value in lines}
+        if "start" not in words:
+            continue
+        number, count = map(int, path.stem.split("-"))
+        last = max(float(at) for _, at, _ in lines)
+        code = words["end"][1] if "end" in words else None
+        found[number, count] = Execution(words["start"][0], last, code, "overlap" in words)
+    return found
+
+
+def violations(db: Database, journal: dict[Key, Execution]) -> list[str]:
+    """A sentence for each promise that was broken."""
+    with db.read() as conn:
+        runs = conn.execute(sa.select(run)).mappings().all()
+        attempts = {(row["run_id"], row["number"]): row for row in conn.execute(sa.select(attempt)).mappings()}
+    unfinished = Counter(row["state"] for row in runs if row["state"] not in FINAL)
+    wrong = [f"{number} runs are still {state}" for state, number in unfinished.items()]
+    wrong += [f"run {key[0]}: attempt {key[1]} ran beside another" for key, one in journal.items() if one.overlap]
+    for key, row in attempts.items():
+        wrong += _disagreements(key, row, journal.get(key))
+    wrong += [f"run {run_id}: the database has no attempt {number}" for run_id, number in journal.keys() - attempts]
+    wrong += _over_the_limit(runs, journal)
+    return wrong
+
+
+def _disagreements(key: Key, row: sa.RowMapping, one: Execution | None) -> list[str]:
+    run_id, number = key
+    wrong = []
+    if one is not None and row["ended_at"] and one.last > row["ended_at"].timestamp() + MARGIN:
+        wrong.append(f"run {run_id}: attempt {number} lived on after it was {row['state']}")
+    if row["exit_code"] is not None and (one is None or one.code != row["exit_code"]):
+        wrong.append(f"run {run_id}: attempt {number} is stored with exit code {row['exit_code']}, its journal: {one}")
+    return wrong
+
+
+def _over_the_limit(runs: Sequence[sa.RowMapping], journal: dict[Key, Execution]) -> list[str]:
+    """Executions that ran together although their key, 'alone', has a limit of one."""
+    alone = {row["id"] for row in runs if row["concurrency_key"] == "alone"}
+    spans = sorted((one.start, one.last, key[0]) for key, one in journal.items() if key[0] in alone)
+    return [
+        f"runs {earlier[2]} and {later[2]} of the key 'alone' ran together"
+        for earlier, later in pairwise(spans)
+        if earlier[1] > later[0] and earlier[2] != later[2]
+    ]

@@ -1,0 +1,58 @@
+"""The databases that a chaos run uses, and how each becomes unreachable."""
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+from jobfac.database.engine import Database
+
+Cut = Callable[[float], None]
+"""Makes the database unreachable for so many seconds, and returns afterwards."""
+
+
+def open_site(engine: str, folder: Path, seed: int) -> AbstractContextManager[tuple[str, Cut]]:
+    """The URL of an empty database of an engine (``sqlite``, ``mssql`` or ``mssqlpython``), and its ``Cut``."""
+    if engine == "sqlite":
+        return _sqlite(folder)
+    return _mssql({"mssql": "pyodbc"}.get(engine, engine), seed)
+
+
+@contextmanager
+def _sqlite(folder: Path) -> Iterator[tuple[str, Cut]]:
+    """A file. In an outage another connection holds its write lock."""
+    path = folder / "jobfac.db"
+
+    def cut(seconds: float) -> None:
+        other = sqlite3.connect(path, isolation_level=None, timeout=60)
+        other.execute("BEGIN EXCLUSIVE")
+        time.sleep(seconds)
+        other.execute("ROLLBACK")
+        other.close()
+
+    yield f"sqlite:///{path}", cut
+
+
+@contextmanager
+def _mssql(driver: str, seed: int) -> Iterator[tuple[str, Cut]]:
+    """The TDS test server. Besides the outages, it makes deadlock victims and loses answers around commits."""
+    from tests.tds_server import harness
+
+    with harness.running() as server, server.database("chaos") as name:
+        url = harness.url(server.port, driver, name).render_as_string(hide_password=False)
+        db = Database(url)
+        db.upgrade()
+        db.close()
+        rules = [
+            "error 1205 chance 0.002",
+            "drop before commit chance 0.001",
+            "drop after commit chance 0.001",
+        ]
+        server.faults(*rules, seed=seed)
+
+        def cut(seconds: float) -> None:
+            server.command(failover=seconds)
+            time.sleep(seconds)
+
+        yield url, cut

@@ -1,0 +1,183 @@
+"""The fleet of a chaos run: it is kept complete, given work, and hit by faults."""
+
+import random
+import signal
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psutil
+import sqlalchemy as sa
+
+from jobfac.cli.common import UNREACHABLE
+from jobfac.database.engine import Database
+from jobfac.database.tables import run
+from jobfac.errors import NotFound, Unreachable
+from jobfac.store import runs, sequences
+from jobfac.store.runs import StartRequest
+from scripts.chaos.engines import Cut
+from tests.support.factory import SHORT, Factory, Role
+
+PROGRAM = Path(__file__).with_name("program.py")
+LEASE = float(SHORT["JOBFAC_LEASE"])
+BATCH = 12
+BACKLOG = 150
+"""No runs are submitted while more than this are unfinished."""
+
+EXPECTED = (None, 0, UNREACHABLE, -signal.SIGTERM, -signal.SIGKILL)
+"""Exit codes of roles that a fault explains: terminated (perhaps before they handled the signal), killed, or started
+without a database. None: still running."""
+
+FAULTS = {
+    "kill worker": 30,
+    "freeze worker": 20,
+    "kill scheduler": 10,
+    "kill guardian": 8,
+    "outage": 12,
+    "drain": 10,
+    "restart all": 2,
+}
+"""The faults with their weights."""
+
+
+def jobs(journal: Path) -> dict[str, Any]:
+    """Definitions of jobs: short and long, failing, retried, with a child that escapes, limited, not restartable."""
+
+    def job(seconds: float, code: int = 0, *words: str, **more: Any) -> dict[str, Any]:
+        command = [sys.executable, "-I", "-S", str(PROGRAM), str(seconds), str(code), *words]
+        return {"command": command, "environment": {"CHAOS_JOURNAL": str(journal)}, "grace": "1s", **more}
+
+    return {
+        "quick": job(0),
+        "short": job(0.3),
+        "long": job(2.5),
+        "fails": job(0.1, 3),
+        "retried": job(0.2, 4, retry={"attempts": 3, "delay": "300ms"}),
+        "escapes": job(0.4, 0, "child"),
+        "alone": job(0.3, concurrency={"limit": 1, "key": "alone"}),
+        "once": job(0.8, restartable=False),
+        "chain": {"steps": [{"name": "a", "jobs": ["quick", "short"]}, {"name": "b", "jobs": ["short"]}]},
+    }
+
+
+@dataclass
+class Site:
+    """The fleet. ``deaths`` are the ends of roles that no fault explains; ``frozen`` says until when."""
+
+    factory: Factory
+    db: Database
+    chance: random.Random
+    cut: Cut
+    workers: int
+    schedulers: int
+    names: int = 0
+    done: Counter[str] = field(default_factory=Counter)
+    deaths: list[str] = field(default_factory=list)
+    frozen: list[tuple[float, Role]] = field(default_factory=list)
+    fleet: dict[str, list[Role]] = field(default_factory=lambda: {"worker": [], "scheduler": []})
+
+    def replace_ended(self) -> None:
+        """Start a new process for each role that has ended."""
+        for role, wanted in (("worker", self.workers), ("scheduler", self.schedulers)):
+            for process in self.fleet[role]:
+                self.check_end(process)
+            living = [process for process in self.fleet[role] if process.returncode is None]
+            while len(living) < wanted:
+                self.names += 1
+                words = ["worker", "--name", f"w{self.names}", "--slots", "4"] if role == "worker" else ["scheduler"]
+                living.append(self.factory.role(*words))
+            self.fleet[role] = living
+
+    def check_end(self, process: Role) -> None:
+        """Note an end that no fault explains."""
+        if process.poll() not in EXPECTED:
+            self.deaths.append(f"a role ended by itself with {process.returncode}: {process.args}")
+
+    def terminate(self) -> None:
+        """End every role and wait for it."""
+        everyone = [*self.fleet["worker"], *self.fleet["scheduler"]]
+        for process in everyone:
+            process.terminate()
+        for process in everyone:
+            process.wait(60)
+            self.check_end(process)
+
+    def thaw(self, everyone: bool = False) -> None:
+        """Continue the processes whose freeze is over."""
+        now = time.monotonic()
+        for until, process in list(self.frozen):
+            if everyone or until <= now:
+                self.frozen.remove((until, process))
+                if process.poll() is None:
+                    process.send_signal(signal.SIGCONT)
+
+    def submit(self) -> None:
+        """Start some runs, and perhaps stop one. The backlog is bounded, since all of it must end after the faults."""
+        if self._unfinished() > BACKLOG:
+            return
+        names = ["quick", "short", "long", "fails", "retried", "escapes", "alone", "once", "chain"]
+        for _ in range(BATCH):
+            # With a key, a start whose answer is lost may be repeated.
+            request = StartRequest(self.chance.choice(names), "chaos", key=f"{self.chance.random():.12f}")
+            self._transact(partial(runs.start, request=request))
+        if self.chance.random() < 0.3:
+            self._transact(self._stop_one)
+
+    def _unfinished(self) -> int:
+        count = sa.select(sa.func.count()).select_from(run).where(run.c.ended_at.is_(None))
+        try:
+            return int(self.db.query(lambda conn: conn.execute(count).scalar_one(), retry_for=5.0))
+        except Unreachable:
+            return BACKLOG + 1
+
+    def _stop_one(self, conn: sa.Connection) -> None:
+        active = conn.execute(sa.select(run.c.id).where(run.c.ended_at.is_(None)).limit(50)).scalars().all()
+        if active:
+            sequences.stop(conn, self.chance.choice(active), now=self.chance.random() < 0.5, by="chaos")
+            self.done["stops"] += 1
+
+    def _transact(self, work: Callable[[sa.Connection], Any]) -> None:
+        try:
+            self.db.transact(work, retry_for=60.0)
+        except (Unreachable, NotFound):
+            self.done["unanswered"] += 1
+
+    def strike(self) -> None:
+        """One fault."""
+        what = self.chance.choices([*FAULTS], [*FAULTS.values()])[0]
+        victim = self.chance.choice(self.fleet["worker"])
+        self.done[what] += 1
+        if what == "kill worker":
+            victim.kill()
+        elif what == "freeze worker":
+            victim.send_signal(signal.SIGSTOP)
+            self.frozen.append((time.monotonic() + self.chance.uniform(0.3, 2.2) * LEASE, victim))
+        elif what == "kill scheduler":
+            self.chance.choice(self.fleet["scheduler"]).kill()
+        elif what == "kill guardian":
+            self._kill_guardian(victim)
+        elif what == "outage":
+            # In a thread: a process that was frozen while it held the lock must be thawed meanwhile.
+            seconds = self.chance.choice([0.3, 1.0, LEASE * 0.5, LEASE * 1.5])
+            threading.Thread(target=self.cut, args=(seconds,), daemon=True).start()
+        elif what == "drain":
+            victim.terminate()
+        else:
+            for process in [*self.fleet["worker"], *self.fleet["scheduler"]]:
+                process.kill()
+
+    def _kill_guardian(self, worker: Role) -> None:
+        """Only of a worker that runs: to lose both at once is a documented limit of the guarantees."""
+        if any(process is worker for _, process in self.frozen) or worker.poll() is not None:
+            return
+        with suppress(psutil.Error):  # the worker or a child may end meanwhile
+            for child in psutil.Process(worker.pid).children():
+                if any(word.endswith("guardian.py") for word in child.cmdline()):
+                    child.kill()

@@ -1,0 +1,28 @@
+"""An API on SQLite, for tests of what an attacker or a bad night must not achieve."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from jobfac.database.engine import Database
+from jobfac.settings import Settings
+from tests.support.api_stage import Served
+from tests.support.factory import Factory
+from tests.support.fleet import Fleet
+
+
+@pytest.fixture
+def served(sqlite_url: str) -> Iterator[Served]:
+    """The API in this process."""
+    db = Database(sqlite_url)
+    with Served(db, Settings(api_port=0)) as served:
+        yield served
+    db.close()
+
+
+@pytest.fixture
+def real_fleet(sqlite_url: str, tmp_path: Path) -> Iterator[Fleet]:
+    """Roles as processes of their own."""
+    with Factory(sqlite_url, tmp_path) as factory, Fleet(factory) as fleet:
+        yield fleet

@@ -1,0 +1,121 @@
+"""Idle, slow and endless clients: the API answers others meanwhile, and the roles beside it work on."""
+
+import re
+import resource
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import httpx
+import pytest
+
+from jobfac.api import connections, routing
+from tests.support.api_stage import Served
+from tests.support.factory import wait_for
+from tests.support.fleet import Fleet
+
+IDLE = 1000
+
+
+@contextmanager
+def descriptors(soft: int) -> Iterator[None]:
+    """The limit on open files that processes started meanwhile inherit."""
+    before, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (before, hard))
+
+
+def connect(port: int, stack: ExitStack) -> socket.socket:
+    return stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
+
+
+def is_closed(client: socket.socket) -> bool:
+    """Whether the server has closed it; waits for at most its timeout."""
+    try:
+        return client.recv(65536) == b""
+    except ConnectionError:
+        return True
+
+
+def test_idle_connections_stop_no_run_and_no_answer(real_fleet: Fleet) -> None:
+    """All roles in one process with few descriptors, and more connections than it has."""
+    fleet = real_fleet
+    fleet.define(job={"command": ["echo", "made"]})
+    with descriptors(256):
+        up = fleet.factory.role("up", "--slots", "4", "--port", "0")
+    link = wait_for(lambda: re.search(r"is up: http://127\.0\.0\.1:(\d+)/", fleet.log(up)), "the link")
+    port = int(link[1])
+    wait_for(lambda: _answers(port), "the API answers")
+    with descriptors(min(4096, resource.getrlimit(resource.RLIMIT_NOFILE)[1])), ExitStack() as stack:
+        for _ in range(IDLE):
+            connect(port, stack)
+        before = time.monotonic()
+        assert httpx.get(f"http://127.0.0.1:{port}/healthz", timeout=10).status_code == 200
+        assert time.monotonic() - before < 5
+        rows = fleet.finish(*fleet.start("job", 8))
+        assert {row["state"] for row in rows} == {"succeeded"}
+        assert _answers(port)
+    log = fleet.log(up)
+    assert "Too many open files" not in log
+    assert log.count("connection_limit") == 1
+    assert len(log) < 20_000, log
+
+
+def _answers(port: int) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/healthz", timeout=10).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def test_a_client_that_sends_no_header_is_closed(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "HEADER_TIMEOUT", 0.3)
+    with ExitStack() as stack:
+        silent, slow, second = (connect(served.server.port, stack) for _ in range(3))
+        slow.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Slow: ")
+        second.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert second.recv(65536).startswith(b"HTTP/1.1 200")
+        second.sendall(b"GET /healthz HT")  # the header of a further request counts as well
+        assert is_closed(silent)
+        assert is_closed(slow)
+        assert is_closed(second)
+
+
+def test_a_kept_connection_may_be_silent_for_longer(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "HEADER_TIMEOUT", 0.2)
+    with ExitStack() as stack:
+        kept, silent = connect(served.server.port, stack), connect(served.server.port, stack)
+        kept.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert kept.recv(65536).startswith(b"HTTP/1.1 200")
+        assert is_closed(silent)  # so that the time is up
+        kept.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert kept.recv(65536).startswith(b"HTTP/1.1 200")
+
+
+def test_a_body_that_does_not_come_is_answered(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(routing, "BODY_TIMEOUT", 0.2)
+    served.define("a")
+    with ExitStack() as stack:
+        client = connect(served.server.port, stack)
+        key = served.operator.headers["authorization"]
+        head = f"POST /v1/jobs/a/runs HTTP/1.1\r\nHost: localhost\r\nAuthorization: {key}\r\n"
+        client.sendall(f"{head}Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{{".encode())
+        assert client.recv(65536).startswith(b"HTTP/1.1 408")
+
+
+def test_the_longest_silent_connection_makes_room_for_a_new_one_and_busy_ones_stay(served: Served) -> None:
+    limits = served.server.connections
+    limits.limit = 4
+    key = served.viewer.headers["authorization"]
+    with ExitStack() as stack:
+        busy = connect(served.server.port, stack)
+        busy.sendall(f"GET /v1/events HTTP/1.1\r\nHost: localhost\r\nAuthorization: {key}\r\n\r\n".encode())
+        assert busy.recv(65536).startswith(b"HTTP/1.1 200")
+        idle = [connect(served.server.port, stack) for _ in range(8)]
+        assert all(is_closed(one) for one in idle[:5])
+        assert httpx.get(f"{served.url}/healthz").status_code == 200
+        assert served.server.app.state.service.live.open.total() == 1  # the stream is still served

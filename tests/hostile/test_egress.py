@@ -1,0 +1,175 @@
+"""Notifications reach no metadata service, however the address is reached, start no program, and frame no request."""
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from jobfac.channels import DeliveryError, Message, deliver, egress
+from jobfac.database.engine import Database
+from jobfac.definitions import DefinitionError, Recipient, read_notify
+from jobfac.errors import Refused
+from jobfac.settings import Settings
+from jobfac.store import runs
+from jobfac.store.runs import StartRequest
+from tests.support.api_stage import Served
+from tests.support.database import define
+from tests.support.receivers import receiving
+
+MESSAGE = Message("7.1.failed.abc", "failed", {"id": 7, "job": "a", "state": "failed", "event": "failed"})
+
+APPRISE = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
+
+
+def failure(to: dict[str, Any], settings: Settings | None = None) -> str:
+    with pytest.raises(DeliveryError) as caught:
+        deliver(MESSAGE, Recipient.model_validate(to), settings or Settings())
+    return str(caught.value)
+
+
+@pytest.fixture
+def redirecting() -> Iterator[int]:
+    """The port of a server that sends everybody to the metadata service."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.send_response(307)
+            self.send_header("Location", "http://169.254.169.254/latest/meta-data")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *arguments: Any) -> None:
+            """Nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    yield server.server_port
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@APPRISE
+@pytest.mark.parametrize(
+    "url",
+    [
+        "gotify://169.254.169.254/token",
+        "ntfy://169.254.169.254/topic",
+        "rocket://user:password@169.254.169.254/#channel",
+        "mmost://169.254.169.254/abcdefghijklmnopqrstuvwx",
+        "mailto://user:password@169.254.169.254?to=a@b.org",
+        "json://169.254.169.254/",
+    ],
+)
+def test_no_service_reaches_the_metadata(url: str) -> None:
+    assert failure({"apprise": url}).startswith("it leads to 169.254.169.254, a link-local or metadata address; set")
+
+
+@APPRISE
+def test_no_redirect_leads_to_the_metadata(redirecting: int) -> None:
+    told = failure({"apprise": f"json://127.0.0.1:{redirecting}/?redirect=yes"})
+    assert told.startswith("it leads to 169.254.169.254, a link-local or metadata address")
+    assert failure({"webhook": f"http://127.0.0.1:{redirecting}/"}).endswith("redirects are not followed")
+
+
+@APPRISE
+def test_no_name_leads_to_the_metadata_when_it_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no such name server here, so it is played."""
+    real, asked = socket.getaddrinfo, []
+
+    def play(host: Any, *more: Any, **named: Any) -> Any:
+        if host == "rebinding.example":
+            asked.append(host)
+            host = "169.254.169.254"
+        return real(host, *more, **named)
+
+    monkeypatch.setattr(socket, "getaddrinfo", play)
+    assert "leads to 169.254.169.254" in failure({"apprise": "json://rebinding.example/"})
+    assert asked
+
+
+@APPRISE
+def test_a_setting_keeps_messages_out_of_private_networks() -> None:
+    strict = Settings(webhook_allow_private=False)
+    with receiving() as receiver:
+        place = f"127.0.0.1:{receiver.port}"
+        assert "127.0.0.1, a loopback or private address; set webhook_allow_private" in failure(
+            {"webhook": f"http://{place}/"}, strict
+        )
+        assert "127.0.0.1, a loopback or private address" in failure({"apprise": f"json://{place}/"}, strict)
+        assert receiver.posts == []
+        deliver(MESSAGE, Recipient.model_validate({"apprise": f"json://{place}/"}), Settings())
+        assert len(receiver.posts) == 1
+    for address in ("10.0.0.1", "192.168.1.1", "[::1]", "[fd12::1]", "0.0.0.0", "100.64.0.1", "[::ffff:10.0.0.1]"):
+        assert "a loopback or private address" in failure({"webhook": f"http://{address}/"}, strict)
+
+
+@APPRISE
+@pytest.mark.parametrize(
+    "url", ["syslog://x", "dbus://x", "xmpp://u:p@host", "rsyslog://169.254.169.254", "nosuch://x"]
+)
+def test_only_allowed_services_are_used(url: str) -> None:
+    scheme = url.partition(":")[0]
+    assert failure({"apprise": url}) == (
+        f"{scheme}:// is not among the allowed services; add it to apprise_schemes where the scheduler runs"
+    )
+
+
+def test_a_datagram_keeps_to_the_rule() -> None:
+    with (
+        socket.socket(type=socket.SOCK_DGRAM) as sender,
+        pytest.raises(DeliveryError, match=r"leads to 169\.254\.0\.1"),
+        egress.guarded(Settings()),
+    ):
+        sender.sendto(b"x", ("169.254.0.1", 514))
+
+
+def test_a_channel_starts_no_program_and_no_thread() -> None:
+    acts: list[Callable[[], Any]] = [lambda: subprocess.run(["true"], check=True), lambda: os.system("true")]
+    if sys.version_info >= (3, 12):  # before, the interpreter does not tell of threads
+        acts.append(lambda: threading.Thread(target=print).start())
+    for act in acts:
+        with pytest.raises(DeliveryError, match="would start a program or a thread"), egress.guarded(Settings()):
+            act()
+    subprocess.run(["true"], check=True)  # the rule has ended
+
+
+def test_other_threads_are_not_held_to_the_rule() -> None:
+    with receiving() as receiver, egress.guarded(Settings(webhook_allow_private=False)):
+        pass
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        socket.create_connection(server.getsockname()).close()
+    assert receiver.posts == []
+
+
+@pytest.mark.parametrize("name", ["Transfer-Encoding", "content-length", "Connection", "TE", "Upgrade", "a b", "a\nb"])
+def test_a_webhook_frames_no_request(name: str) -> None:
+    entry = {"on": ["failed"], "to": {"webhook": "http://hook.example/", "headers": {name: "chunked"}}}
+    with pytest.raises(DefinitionError, match="must"):
+        read_notify([entry])
+
+
+def test_a_start_notifies_few(db: Database) -> None:
+    define(db, job={})
+    many = [f"a{number}@example.org" for number in range(21)]
+    notify = [{"on": ["failed"], "to": {"email": many[:10]}}, {"on": ["failed"], "to": {"email": many[10:]}}]
+    with pytest.raises(Refused, match="A start may notify 20 recipients, not 21"):
+        db.transact(runs.start, StartRequest("job", "tester", overrides={"notify": notify}))
+    notify[1]["to"] = {"email": many[11:]}
+    db.transact(runs.start, StartRequest("job", "tester", overrides={"notify": notify}))
+
+
+def test_a_start_over_http_notifies_few(served: Served) -> None:
+    served.define("a")
+    entry = {"on": ["failed"], "to": {"webhook": "http://hook.example/"}}
+    assert served.operator.post("/v1/jobs/a/runs", json={"notify": [entry] * 21}).status_code == 422
+    many = {"on": ["failed"], "to": {"email": [f"a{number}@example.org" for number in range(20_000)]}}
+    assert served.operator.post("/v1/jobs/a/runs", json={"notify": [many]}).status_code == 409

@@ -1,0 +1,98 @@
+"""Guessers, proxies, link previews and other origins: nobody is locked out, and nothing is opened by a trick."""
+
+import httpx
+import pytest
+
+from jobfac.api import auth
+from jobfac.api.auth import FAILURES
+from jobfac.api.proxy import client
+from jobfac.database.engine import Database
+from jobfac.settings import Settings
+from jobfac.store.api_keys import Role
+from tests.support.api_stage import Served
+
+
+def test_a_valid_key_passes_however_many_wrong_ones_were_sent(served: Served) -> None:
+    key = served.keys[Role.VIEWER]
+    wrong = "_".join([*key.split("_")[:2], "guess"])
+    for bad in (wrong, "jf_000000000000_guess", "nonsense"):
+        guesser = served.client(bad)
+        assert [guesser.get("/v1/jobs").status_code for _ in range(FAILURES + 1)][-1] == 429
+    assert served.viewer.get("/v1/jobs").status_code == 200
+    assert served.client(key).get("/v1/jobs").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "hops", "address"),
+    [
+        (["198.51.100.7"], 1, "198.51.100.7"),
+        (["127.0.0.1, 198.51.100.7"], 1, "198.51.100.7"),
+        (["10.9.9.9", "198.51.100.7"], 1, "198.51.100.7"),
+        (["203.0.113.5, 198.51.100.7, 10.0.0.1"], 2, "198.51.100.7"),
+        (["198.51.100.7"], 2, "198.51.100.7"),
+        (["203.0.113.5, [2001:db8::1]:443"], 1, "2001:db8::1"),
+        (["203.0.113.5, 198.51.100.7:1234"], 1, "198.51.100.7"),
+        (["203.0.113.5, unknown"], 1, None),
+        (["203.0.113.5, "], 1, None),
+        ([], 1, None),
+    ],
+)
+def test_what_the_client_itself_forwards_does_not_count(forwarded: list[str], hops: int, address: str | None) -> None:
+    assert client(forwarded, hops) == address
+
+
+def test_the_log_of_a_failed_login_names_the_address_that_the_proxy_saw(
+    sqlite_url: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    db = Database(sqlite_url)
+    with Served(db, Settings(api_port=0), behind_proxy=True) as served:
+        headers = {"X-Forwarded-For": "203.0.113.5, 198.51.100.7"}
+        for _ in range(3):
+            served.client("jf_000000000000_guess").get("/v1/jobs", headers=headers)
+    db.close()
+    out = "".join(capfd.readouterr())
+    lines = [line for line in out.splitlines() if "login_failed" in line]
+    assert len(lines) == 1, out  # a minute's only line
+    assert "198.51.100.7" in lines[0]
+    assert "203.0.113.5" not in out
+
+
+def test_a_preview_of_the_login_link_does_not_use_it_up(served: Served) -> None:
+    link = served.server.link()
+    assert served.client(None).head(link).status_code == 200
+    assert not served.client(None).head(link).cookies
+    browser = served.client(None)
+    assert browser.get(link).status_code == 200
+    assert browser.get("/v1/jobs").status_code == 200
+
+
+def test_the_login_link_expires(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auth, "LINK", 0.0)
+    answer = served.client(None).get(served.server.link())
+    assert answer.status_code == 403
+    assert "is expired" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("authorization", ["Basic eDp5", "Digest x", "x"])
+def test_a_session_changes_nothing_from_elsewhere_whatever_else_is_sent(served: Served, authorization: str) -> None:
+    browser = served.client(None)
+    browser.get(served.server.link())
+    answer = browser.put("/v1/jobs/a", json={"command": ["true"]}, headers={"Authorization": authorization})
+    assert answer.status_code == 403
+    assert served.viewer.get("/v1/jobs/a").status_code == 404
+
+
+def test_the_streams_of_one_key_shut_out_nobody_else(served: Served) -> None:
+    live = served.server.app.state.service.live
+    live.most = 10
+    headers = {"Accept": "text/event-stream"}
+    with (
+        served.viewer.stream("GET", "/v1/events", headers=headers) as one,
+        served.viewer.stream("GET", "/v1/events", headers=headers) as two,
+        served.operator.stream("GET", "/v1/events", headers=headers) as other,
+    ):
+        assert (one.status_code, two.status_code, other.status_code) == (200, 200, 200)
+        refused = served.viewer.get("/v1/events", headers=headers)
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
+        assert "its share" in refused.json()["detail"]
+        assert httpx.get(f"{served.url}/healthz").status_code == 200

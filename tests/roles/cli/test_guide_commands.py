@@ -1,0 +1,47 @@
+"""The commands of the guide, word for word, each page in a folder of its own."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from jobfac.guide import TOPICS, page
+from tests.support.bash import type_into_bash, typed
+
+BLOCKS = re.compile(r"```(yaml|console)\n(.*?)```", re.DOTALL)
+
+PAGES = [topic for topic in TOPICS if "```console" in page(topic)]
+
+EXPECTED = {
+    "definitions": ["2 to add", "2 added", "Export orders"],
+    "programs": ["half way", "working", "exit_code  0"],
+    "schedules": ["3 added", "IN ITS ZONE"],
+    "sequences": ["7 added", "flowchart", "repair"],
+    "output": ["one line"],
+    "secrets": ["token is ***"],
+    "history": ["Summary"],
+    "http": ["shop"],
+}
+"""What each page's commands print, besides other things."""
+
+
+def script(text: str) -> str:
+    """The page as a script: a YAML block becomes jobs.yaml, and the lines of a console block are typed."""
+    parts = ["set -e", "jobfac db upgrade"]
+    for kind, block in BLOCKS.findall(text):
+        parts.append(f"cat > jobs.yaml <<'END'\n{block}END" if kind == "yaml" else typed(block))
+    return "\n".join(parts)
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="the commands are typed into bash")
+@pytest.mark.parametrize("topic", PAGES)
+def test_the_commands_of_a_page_work_word_for_word(topic: str, tmp_path: Path) -> None:
+    done = type_into_bash(script(page(topic)), tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for part in EXPECTED.get(topic, []):
+        assert part in done.stdout + done.stderr, done.stdout + done.stderr
+
+
+def test_every_page_with_commands_says_what_is_expected() -> None:
+    assert set(EXPECTED) == set(PAGES)
