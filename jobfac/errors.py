@@ -66,6 +66,10 @@ class WrongSchema(Unreachable):
     """The database has no schema of jobfac, or one of another version."""
 
 
+class DatabaseReplaced(Unreachable):
+    """The database file was deleted or replaced under this process, which has to stop."""
+
+
 class NotFound(JobfacError):
     """There is no such thing; the text names it."""
 
@@ -88,6 +92,13 @@ class Outdated(JobfacError):
     """The caller's condition no longer holds, because something was changed; the text says what there is now."""
 
     kind = Kind.PRECONDITION_FAILED
+
+
+def no_schema() -> WrongSchema:
+    """The database is empty, or its file is not there yet."""
+    return WrongSchema(
+        "The database has no jobfac schema yet; run `jobfac db upgrade`, or let a DBA run `jobfac db script`."
+    )
 
 
 def no_run(run_id: int) -> NotFound:

@@ -34,7 +34,8 @@ class Settings:
 
     database_url: str = field(default="sqlite:///jobfac.db", metadata={"help": "SQLAlchemy URL of the database"})
     spool: str = field(
-        default="", metadata={"help": "folder for the output of running programs; default: one per database"}
+        default="",
+        metadata={"help": "private folder for the output of running programs; default: one per database"},
     )
     lease: float = field(
         default=15.0, metadata={"help": "seconds a worker is trusted after its last heartbeat", "above": 0}
@@ -159,13 +160,21 @@ class Settings:
         if (path := sqlite_path(self.database_url)) is not None:
             return path.with_name(path.name + "-spool")
         import hashlib
-        import tempfile
 
         shown = without_password(re.sub(r"//[^@/]*@", "//", self.database_url))
         place = re.sub(r"[^A-Za-z0-9]+", "-", shown).strip("-")
         if len(place) > 100:  # what tells two databases apart is often at the end
             place = f"{place[:80]}-{hashlib.sha256(place.encode()).hexdigest()[:16]}"
-        return Path(tempfile.gettempdir()) / f"jobfac-{os.getuid()}" / place
+        return state_folder() / "spool" / place
+
+
+def state_folder(environment: Mapping[str, str] = os.environ) -> Path:
+    """Where jobfac keeps what must outlive a restart of the machine: under XDG_STATE_HOME, else /var/lib for root and
+    ~/.local/state for others. Unlike a folder for temporary files, no other user can make it first."""
+    base = environment.get("XDG_STATE_HOME", "")
+    if base.startswith("/"):  # the specification has relative paths ignored
+        return Path(base) / "jobfac"
+    return Path("/var/lib/jobfac") if os.geteuid() == 0 else Path.home() / ".local/state/jobfac"
 
 
 def sqlite_path(url: str) -> Path | None:

@@ -1,11 +1,13 @@
 """The forms of the API's answers, for the OpenAPI document. Those of rows are derived from their views."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from jobfac.states import RunState
 from jobfac.views.jobs import JobView
+from jobfac.views.overview import DueSchedule, RunLine, WaitingRuns
+from jobfac.views.overview import Overview as OverviewView
 from jobfac.views.runs import AttemptView, EventView, RunView
 from jobfac.views.schedules import CandidateView, ScheduleView
 from jobfac.views.serialization import fields
@@ -16,10 +18,32 @@ class Shown(BaseModel):
     """A part of an answer. Later versions may add fields."""
 
 
+_MODELS: dict[type[tuple[Any, ...]], type[Shown]] = {}
+"""The model of each view."""
+
+
 def answer(name: str, view: type[tuple[Any, ...]]) -> type[Shown]:
     """The model of a view's JSON object: the same fields, the same types, the same description."""
-    declared: dict[str, Any] = {field.name: (field.kind, ...) for field in fields(view)}
-    return create_model(name, __base__=Shown, __doc__=view.__doc__, **declared)
+    declared: dict[str, Any] = {field.name: (_model_type(field.kind), ...) for field in fields(view) if field.is_column}
+    _MODELS[view] = create_model(name, __base__=Shown, __doc__=view.__doc__, **declared)
+    return _MODELS[view]
+
+
+def _model_type(kind: Any) -> Any:
+    """The declared type, with models in place of views."""
+    model: Any = _MODELS.get(get_args(kind)[0]) if get_origin(kind) is list else None
+    return kind if model is None else list[model]
+
+
+def _listed(name: str, view: type[tuple[Any, ...]], large: tuple[str, ...], description: str) -> type[Shown]:
+    """The model of a view in a list: the ``large`` fields may be left out, and ``truncated`` names those that are."""
+    declared: dict[str, Any] = {
+        field.name: (field.kind | None if field.name in large else field.kind, ...)
+        for field in fields(view)
+        if field.is_column
+    }
+    declared["truncated"] = (list[Literal[large]], ...)  # type: ignore[valid-type]
+    return create_model(name, __base__=Shown, __doc__=description, **declared)
 
 
 def _page(name: str, item: type[Shown], cursor: bool = False) -> type[Shown]:
@@ -51,7 +75,14 @@ class ProblemDocument(Shown):
 Run = answer("Run", RunView)
 
 
-Runs = _page("Runs", Run, cursor=True)
+ListedRun = _listed(
+    "ListedRun",
+    RunView,
+    ("arguments", "payload", "outputs"),
+    "A run in a list. ``truncated``: which of ``arguments``, ``payload`` and ``outputs`` are null here since they are\n"
+    "larger than 4 KiB; the run itself has them.",
+)
+Runs = _page("Runs", ListedRun, cursor=True)
 
 
 Attempt = answer("Attempt", AttemptView)
@@ -94,7 +125,14 @@ class Stopped(Shown):
 
 
 Job = answer("Job", JobView)
-Jobs = _page("Jobs", Job, cursor=True)
+ListedJob = _listed(
+    "ListedJob",
+    JobView,
+    ("definition",),
+    "A job in a list. ``truncated``: has ``definition`` if that is null here since it is larger than 4 KiB; the job\n"
+    "itself has it.",
+)
+Jobs = _page("Jobs", ListedJob, cursor=True)
 
 
 class CategoryDefaults(Shown):
@@ -108,11 +146,23 @@ Workers = _page("Workers", Worker)
 
 
 Schedule = answer("Schedule", ScheduleView)
-Schedules = _page("Schedules", Schedule)
+ListedSchedule = _listed(
+    "ListedSchedule",
+    ScheduleView,
+    ("definition",),
+    "A schedule in a list. ``truncated``: has ``definition`` if that is null here since it is larger than 4 KiB; the\n"
+    "job's definition has it.",
+)
+Schedules = _page("Schedules", ListedSchedule)
 
 
 Candidate = answer("Candidate", CandidateView)
 Candidates = _page("Candidates", Candidate)
+
+Waiting = answer("Waiting", WaitingRuns)
+RunSummary = answer("RunSummary", RunLine)
+NextDue = answer("NextDue", DueSchedule)
+Overview = answer("Overview", OverviewView)
 
 
 class Health(Shown):

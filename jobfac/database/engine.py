@@ -1,5 +1,6 @@
 """The engine, transactions, and the retry of whole transactions."""
 
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -11,7 +12,7 @@ import sqlalchemy as sa
 
 from jobfac.database import dialects, sql_files
 from jobfac.database.tables import SCHEMA
-from jobfac.errors import Unreachable, WrongSchema
+from jobfac.errors import Refused, Unreachable, WrongSchema, no_schema
 from jobfac.settings import without_password
 
 T = TypeVar("T")
@@ -120,10 +121,12 @@ class Database:
         except sa.exc.ResourceClosedError as error:
             raise Unreachable(self._sentence(error)) from error
         except sa.exc.DBAPIError as error:
+            if fault := self.dialect.lasting_fault(error):
+                raise Unreachable(f"The database {self._shown()} cannot be reached: {fault}.") from error
             if self.is_transient(error) or _is_unusable(error):
                 raise Unreachable(self._sentence(error)) from error
             if _is_missing_table(error):
-                raise WrongSchema(_no_schema()) from error
+                raise no_schema() from error
             raise
 
     def _again(self, once: Callable[[], T], retry_for: float) -> T:
@@ -148,15 +151,33 @@ class Database:
         return isinstance(error, sa.exc.DBAPIError) and self.dialect.is_transient(error)
 
     def _sentence(self, error: sa.exc.DBAPIError | sa.exc.ResourceClosedError) -> str:
-        shown = without_password(self.url.render_as_string(hide_password=True))
         why = str(getattr(error, "orig", error)).strip().rstrip(".")
-        return f"The database {shown} cannot be reached: {why}. Check JOBFAC_DATABASE_URL and the server."
+        return f"The database {self._shown()} cannot be reached: {why}. Check JOBFAC_DATABASE_URL and the server."
+
+    def _shown(self) -> str:
+        return without_password(self.url.render_as_string(hide_password=True))
 
     def close(self) -> None:
         """Close every pooled connection."""
         self.engine.dispose()
         if "singles" in self.__dict__:
             self.singles.dispose()
+
+    def back_up(self, target: Path) -> None:
+        """Copy a SQLite database into a new file while it is in use.
+
+        Raises:
+            Refused: it is SQL Server's, whose own means are better, or the file cannot be written.
+            Unreachable: the database cannot be read.
+        """
+        try:
+            self.dialect.back_up(self.url, target)
+        except FileExistsError:
+            raise Refused(f"There is a file {target} already; name another, or remove it.") from None
+        except OSError as error:
+            raise Refused(f"The backup {target} cannot be written: {error.strerror}.") from None
+        except sqlite3.Error as error:
+            raise Unreachable(f"The database {self._shown()} was not backed up: {error}.") from error
 
     # The schema
 
@@ -171,6 +192,8 @@ class Database:
         Raises:
             Unreachable: there is no way to the database.
         """
+        if self.dialect.is_missing():
+            return None
         known = sa.table("alembic_version", sa.column("version_num"), schema=_schema(self.dialect.name))
 
         def once() -> str | None:
@@ -196,7 +219,7 @@ class Database:
         if found == needed:
             return
         if found is None:
-            raise WrongSchema(_no_schema())
+            raise no_schema()
         raise WrongSchema(
             f"The database's schema is version {found} and this program needs {needed}; run `jobfac db upgrade` "
             "if the database is older, or a newer jobfac if it is ahead."
@@ -215,6 +238,7 @@ class Database:
         """
         from alembic import command
 
+        self.dialect.create()
         self._check_engine()
         if (found := self.version()) is not None and found not in _versions():
             raise WrongSchema(
@@ -265,10 +289,6 @@ def _versions() -> set[str]:
 
 def _schema(engine: str) -> str | None:
     return SCHEMA if engine == "mssql" else None
-
-
-def _no_schema() -> str:
-    return "The database has no jobfac schema yet; run `jobfac db upgrade`, or let a DBA run `jobfac db script`."
 
 
 UNUSABLE = ("file is not a database", "disk image is malformed", "permission was denied")

@@ -7,12 +7,24 @@ Words such as ``on``, ``no`` and ``06:30`` are text, and so is a number in a spe
 import re
 from dataclasses import dataclass, field
 from io import StringIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jobfac.definitions.problems import DefinitionError, Path, Problem
 
 if TYPE_CHECKING:
     from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
+
+ALIASED = 500_000
+"""Values that the aliases of a file may stand for, all together: aliases of aliases multiply."""
+
+MERGED = 1_000
+"""Mappings that one mapping may merge, directly and through what those merge."""
+
+DEEP = 100
+"""Levels of lists and mappings inside each other, aliases followed."""
+
+BRACKETS = 500
+"""Brackets that a file may have open at once: more than ``DEEP``, since those in plain text are counted, too."""
 
 _PREFIX = "tag:yaml.org,2002:"
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})", re.ASCII)
@@ -41,12 +53,15 @@ class Document:
 def read_document(text: str, file: str | None = None) -> Document:
     """The document in ``text``. ``file`` is its name in messages.
 
-    Raises ``DefinitionError`` where the text is not YAML, gives a key twice, or uses a tag of its own.
+    Raises ``DefinitionError`` where the text is not YAML, gives a key twice or uses a tag of its own, or where its
+    aliases stand for more than a factory can hold.
     """
     from ruamel.yaml import YAML
     from ruamel.yaml.error import MarkedYAMLError
     from ruamel.yaml.reader import ReaderError
 
+    if _open_brackets(text) > BRACKETS:  # the scanner's time grows with the square of their number
+        raise DefinitionError([Problem("not valid YAML: it is nested too deeply", file=file)])
     try:
         root = YAML(typ="safe", pure=True).compose(text)
     except MarkedYAMLError as error:
@@ -66,6 +81,18 @@ def read_document(text: str, file: str | None = None) -> Document:
     if reader.problems:
         raise DefinitionError(reader.problems)
     return Document(file, value, root)
+
+
+def _open_brackets(text: str) -> int:
+    """How many brackets and braces are open at once at most, outside of double quotes; what other texts hold counts."""
+    depth = most = 0
+    for found in re.finditer(r'"(?:\\.|[^"\\])*"|[][{}]', text):
+        if found[0] in "[{":
+            depth += 1
+            most = max(most, depth)
+        elif found[0] in "]}":
+            depth = max(0, depth - 1)
+    return most
 
 
 def write_document(value: Any) -> str:
@@ -100,12 +127,22 @@ def _style(text: str) -> str | None:
     return "'" if text.startswith(("?", ":")) else None  # the writer would leave [?x] bare, which reads as a key
 
 
+class _Measure(NamedTuple):
+    """What a node stands for, aliases followed: values, levels, and mappings merged into it."""
+
+    size: int = 1
+    depth: int = 1
+    merges: int = 1
+
+
 @dataclass
 class _Reader:
     file: str | None
     problems: list[Problem] = field(default_factory=list)
     values: dict[int, Any] = field(default_factory=dict)
+    measures: dict[int, _Measure] = field(default_factory=dict)
     open: set[int] = field(default_factory=set)
+    aliased: int = 0
 
     def read(self, node: "Node") -> Any:
         """The value of a node; an alias gives the value that its anchor gave."""
@@ -113,7 +150,11 @@ class _Reader:
 
         if id(node) in self.open:
             return self.complain(node, "an alias stands inside of what it refers to")
-        if id(node) not in self.values:
+        if id(node) in self.values:
+            self.aliased += self.measures[id(node)].size
+            if self.aliased > ALIASED:
+                raise self.refusal(node, f"the aliases up to here stand for more than {ALIASED:,} values")
+        else:
             self.open.add(id(node))
             if isinstance(node, ScalarNode):
                 self.values[id(node)] = self.scalar(node)
@@ -122,7 +163,32 @@ class _Reader:
             else:
                 self.values[id(node)] = [self.read(entry) for entry in node.value]
             self.open.remove(id(node))
+            self.measure(node)
         return self.values[id(node)]
+
+    def measure(self, node: "Node") -> None:
+        """Add up what a node stands for, from what is known of the nodes in it."""
+        from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
+
+        if isinstance(node, ScalarNode):
+            self.measures[id(node)] = _Measure()
+            return
+        entries = [entry for _, entry in node.value] if isinstance(node, MappingNode) else node.value
+        inside = [self.measures.get(id(entry), _Measure()) for entry in entries]
+        merges = 1
+        for key, entry in node.value if isinstance(node, MappingNode) else ():
+            if str(key.tag) == _PREFIX + "merge":
+                sources = entry.value if isinstance(entry, SequenceNode) else [entry]
+                merges += sum(self.measures.get(id(source), _Measure()).merges for source in sources)
+        found = _Measure(1 + sum(one.size for one in inside), 1 + max((one.depth for one in inside), default=0), merges)
+        if found.depth > DEEP:
+            raise self.refusal(node, f"lists and mappings are nested deeper than {DEEP} levels")
+        if found.merges > MERGED:
+            raise self.refusal(node, f"<< merges more than {MERGED:,} mappings, those that they merge included")
+        self.measures[id(node)] = found
+
+    def refusal(self, node: "Node", message: str) -> DefinitionError:
+        return DefinitionError([Problem(message, file=self.file, line=node.start_mark.line + 1)])
 
     def scalar(self, node: "ScalarNode") -> Any:
         text, tag = str(node.value), str(node.tag)

@@ -1,6 +1,7 @@
 """How the database itself is set up: SQLite's file, or SQL Server's database and the rights in it."""
 
 import os
+import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,11 +29,20 @@ def sqlite_file(path: Path) -> Iterator[Finding]:
         if not os.access(place, os.W_OK):
             remedy = f"Let the user who runs jobfac write {place}; SQLite writes beside the file, too."
             yield Finding("database file", State.PROBLEM, f"{place} cannot be written", remedy)
+    yield from open_files(path)
     kind = file_system(path, [(part.mountpoint, part.fstype) for part in psutil.disk_partitions(all=True)])
     if kind.startswith(NETWORK):
         remedy = "Move it to a local disk: the write-ahead log needs memory shared by all who use the file."
         yield Finding("database file", State.PROBLEM, f"{path} lies on a network file system ({kind})", remedy)
     yield room("database file", path.parent, "Make room, or `jobfac purge` old runs.")
+
+
+def open_files(path: Path) -> Iterator[Finding]:
+    """Whether other users of this machine can read payloads, outputs and keys in the file or its log."""
+    for name in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+        if name.exists() and (mode := stat.S_IMODE(name.stat().st_mode)) & 0o077:
+            remedy = f"`chmod 600 {name}`: it holds payloads and outputs."
+            yield Finding("database file", State.WARNING, f"{name} is open to other users (mode {mode:04o})", remedy)
 
 
 def file_system(path: Path, mounts: Iterable[tuple[str, str]]) -> str:

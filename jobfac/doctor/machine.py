@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from jobfac.database.dialects.mssql import odbc_drivers
 from jobfac.doctor.finding import Finding, State, said
-from jobfac.programs import Guardian, StartError, room_for_programs
+from jobfac.programs import Guardian, StartError, private_fault, room_for_programs
 from jobfac.settings import Settings, sources
 
 LITTLE, TOO_LITTLE = 1 << 30, 100 << 20
@@ -83,7 +83,9 @@ def missing_driver(error: ImportError, url: str) -> Finding:
 
 
 def spool(folder: Path) -> Iterator[Finding]:
-    """Whether the output of programs can be written, and how much room is left for it."""
+    """Whether the output of programs can be written, by this user alone, and how much room is left for it."""
+    if folder.is_dir() and (fault := private_fault(folder)):
+        yield Finding("spool", State.PROBLEM, f"{folder} is not safe", f"A worker does not use it: {fault}.")
     place = next(path for path in (folder, *folder.parents) if path.exists())
     remedy = "Let the worker's user write there, or set JOBFAC_SPOOL to another folder."
     try:

@@ -10,11 +10,13 @@ from jobfac.programs.failures import StartError
 from jobfac.programs.guarding import Guardian
 from jobfac.programs.old_files import remove_timestamped
 from jobfac.programs.posix import Exit, Process, Program, kill_all, start, terminate_all
-from jobfac.programs.spool import Chunk, Spool, SpoolName, parse_name, recover, spool_path
+from jobfac.programs.private import UnsafeFolder, open_private, private_fault, write_private
+from jobfac.programs.spool import BATCH, Chunk, Spool, SpoolName, parse_name, recover, spool_path
 from jobfac.programs.tree import kill_marked
 from jobfac.programs.watcher import ExitWatcher
 
 __all__ = [
+    "BATCH",
     "NO_ROOM",
     "Chunk",
     "Exit",
@@ -25,11 +27,14 @@ __all__ = [
     "Spool",
     "SpoolName",
     "StartError",
+    "UnsafeFolder",
     "become_subreaper",
     "kill_all",
     "kill_marked",
     "open_destination",
+    "open_private",
     "parse_name",
+    "private_fault",
     "recover",
     "remove_timestamped",
     "room_for_programs",
@@ -38,4 +43,5 @@ __all__ = [
     "terminate_all",
     "unattributed_orphans",
     "unignore_signals",
+    "write_private",
 ]

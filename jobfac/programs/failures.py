@@ -43,8 +43,8 @@ def explain(
     return _program_fault(name, environment, directory, user, error)
 
 
-def explain_file(purpose: str, path: Path, error: OSError) -> str:
-    """The sentence for a file that could not be opened; `purpose` says what it is, as in 'the spool file'."""
+def explain_file(purpose: str, path: Path, error: OSError, who: str = "this worker") -> str:
+    """The sentence for a file that could not be opened by `who`; `purpose` says what it is, as in 'the spool file'."""
     if error.errno in MACHINE:
         remedy = MACHINE[error.errno]
     elif error.errno == errno.ENOENT:
@@ -52,7 +52,7 @@ def explain_file(purpose: str, path: Path, error: OSError) -> str:
     elif error.errno in (errno.ENOTDIR, errno.EEXIST):
         remedy = f"{str(path.parent)!r} is not a folder; choose another path"
     elif error.errno in (errno.EACCES, errno.EPERM):
-        remedy = "this worker has no right to; grant it or choose another path"
+        remedy = f"{who} has no right to; grant it or choose another path"
     else:
         remedy = f"{error.strerror}; choose another path"
     return f"{purpose} {str(path)!r} cannot be opened: {remedy}"

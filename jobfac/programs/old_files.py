@@ -1,8 +1,12 @@
 """Removal of the files that runs left behind, each its own, named by the time of its start."""
 
+import os
 import re
+import stat
 from contextlib import suppress
 from pathlib import Path
+
+from jobfac.programs.paths import folder
 
 FRESH = 3600.0
 """Seconds after the last write during which a file stays: the program that writes it may still run."""
@@ -11,23 +15,37 @@ FRESH = 3600.0
 def remove_timestamped(pattern: str, directory: str | None, now: float, age: float | None, count: int | None) -> int:
     """Remove the files of this `timestamped` pattern that are too old or too many; returns how many.
 
-    Only a regular file in the pattern's folder goes, whose name is the pattern's with a time and a run's id in place of
-    the `*`: last written to more than `age` seconds before `now` (seconds since the epoch), or beside `count` newer
-    ones. None sets no bound.
+    Only a regular file in the pattern's folder is removed, whose name is the pattern's with a time and a run's id in
+    place of the `*`: last written to more than `age` seconds before `now` (seconds since the epoch), or beside `count`
+    newer ones. None sets no bound. A folder behind another user's symbolic link is left alone.
     """
     path = Path(directory or ".", pattern)
     before, _, behind = path.name.partition("*")
     name = re.compile(rf"{re.escape(before)}(\d{{8}}T\d{{6}}Z)-(\d+){re.escape(behind)}")
-    found = []
+    with suppress(OSError), folder(path.parent) as at:
+        listing = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=at)
+        try:
+            found = [(match[1], int(match[2]), one) for one in os.listdir(listing) if (match := name.fullmatch(one))]  # noqa: PTH208
+            files = [one for one in sorted(found, reverse=True) if _is_regular(one[2], listing)]
+            return sum(
+                _remove(one, listing, now, age, count is not None and place >= count)
+                for place, (_, _, one) in enumerate(files)
+            )
+        finally:
+            os.close(listing)
+    return 0
+
+
+def _is_regular(name: str, at: int) -> bool:
     with suppress(OSError):
-        for one in path.parent.iterdir():
-            if (match := name.fullmatch(one.name)) and one.is_file() and not one.is_symlink():
-                found.append((match[1], int(match[2]), one))
-    removed = 0
-    for place, (_, _, one) in enumerate(sorted(found, reverse=True)):
-        with suppress(OSError):  # another worker on this machine does the same
-            silent = now - one.stat().st_mtime
-            if silent > FRESH and ((age is not None and silent > age) or (count is not None and place >= count)):
-                one.unlink()
-                removed += 1
-    return removed
+        return stat.S_ISREG(os.stat(name, dir_fd=at, follow_symlinks=False).st_mode)
+    return False
+
+
+def _remove(name: str, at: int, now: float, age: float | None, is_surplus: bool) -> bool:
+    with suppress(OSError):  # another worker on this machine does the same
+        silent = now - os.stat(name, dir_fd=at, follow_symlinks=False).st_mtime
+        if silent > FRESH and (is_surplus or (age is not None and silent > age)):
+            os.unlink(name, dir_fd=at)
+            return True
+    return False

@@ -127,7 +127,7 @@ def start(program: Program, stdout_fd: int, stderr_fd: int) -> Process:
                 cwd=program.directory,
                 env=environment,
                 start_new_session=True,
-                **_account(program.user),
+                **account(program.user),
             )
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             sentence = explain(program.argv, environment, program.directory, program.user, error)
@@ -199,8 +199,12 @@ class Account(TypedDict, total=False):
     extra_groups: list[int]
 
 
-def _account(name: str | None) -> Account:
-    """The identity to switch to; empty when no switch is needed."""
+def account(name: str | None) -> Account:
+    """The identity to switch to; empty when no switch is needed.
+
+    Raises:
+        StartError: there is no such user.
+    """
     if name is None:
         return {}
     try:

@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import os
 import re
+import stat
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from jobfac.programs.failures import StartError, explain_file
 from jobfac.programs.masking import Mask
 
 CHUNK = 256 * 1024  # bytes in one chunk at most
-BATCH = 16 * CHUNK  # bytes that one read() returns at most
+BATCH = 16 * CHUNK  # bytes that one read() returns at most, unless it is told otherwise
 FLOOD = 4 * 1024 * 1024  # bytes between two reads from which on a stream counts as flooding
 HOLE = 64 * 1024  # bytes that are worth a system call to give back to the disk
 BLOCK = 4096
@@ -54,11 +55,16 @@ class Spool:
         self._carry = b""  # what stood right before the base, as far as it is needed
         self._freed = self.head
         self._open = True
-        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
         try:
             self.fd = os.open(path, flags, 0o600)
         except OSError as error:
             raise StartError(explain_file("the spool file", path, error)) from error
+        found = os.fstat(self.fd)
+        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_nlink != 1:
+            os.close(self.fd)
+            raise StartError(f"the spool file {str(path)!r} is not a file of this worker's own; remove it")
+        os.set_blocking(self.fd, True)
 
     @property
     def size(self) -> int:
@@ -71,8 +77,16 @@ class Spool:
         start = self.size - self.tail
         return start if start > self.head else None
 
-    def read(self, final: bool = False) -> list[Chunk]:
-        """The bytes to store since the last call, secrets masked; at most 4 MiB, so ask until there are none.
+    @property
+    def unread(self) -> int:
+        """Bytes that are to be stored and were not returned yet, as far as the program has written them by now."""
+        self._look()
+        start = self._position
+        head = max(0, min(self.head, self.size) - start)
+        return head + max(0, self.size - max(start, self.head, self.size - self.tail))
+
+    def read(self, final: bool = False, most: int = BATCH) -> list[Chunk]:
+        """The bytes to store since the last call, secrets masked; at most `most`, so ask until there are none.
 
         The beginning of what may become a secret is held back. `final`: the program has ended, so nothing is.
         """
@@ -81,9 +95,9 @@ class Spool:
         self.flooding = self.size - before >= FLOOD
         chunks: list[Chunk] = []
         if self._position < self.head:
-            chunks += self._take(self._position, self.head, BATCH, final)
+            chunks += self._take(self._position, self.head, most, final)
         if self._position >= self.head:
-            room = BATCH - sum(len(chunk.data) for chunk in chunks)
+            room = most - sum(len(chunk.data) for chunk in chunks)
             chunks += self._take(max(self._position, self.size - self.tail), self.size, room, final)
         self._free()
         return chunks

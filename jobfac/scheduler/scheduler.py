@@ -32,6 +32,12 @@ log = logger("jobfac.scheduler")
 TAKEN = 0.02
 """Seconds until the next look when another scheduler was quicker."""
 
+IN_VAIN = 30.0
+"""Seconds at most until the next look for dead workers after looks that found none, though the clock here says so."""
+
+SAID = 3600.0
+"""Seconds for which the log does not repeat why a schedule's job was not started."""
+
 AFTER_FAILURE = 1.0
 """Seconds until a duty that failed is tried again."""
 
@@ -106,6 +112,8 @@ class Scheduler:
         self._log = log.bind(scheduler=name)
         self._inserted = 0
         self._expired = 0
+        self._in_vain = 0  # expiries in a row that expired nothing
+        self._refused: dict[tuple[str, str, str], float] = {}  # when the log said so, monotonic
         self._courier = Notifier(db, settings, name)
         self._duties = [
             Duty("insert", lambda look: look.is_past(look.fire_at), self._insert),
@@ -206,20 +214,38 @@ class Scheduler:
     def _insert(self) -> float:
         done = self._db.transact(schedules.insert_due, self.name, retry_for=2.0)
         for refusal in done.refusals:
-            self._log.info("due but not started", action="start_refused", **_shown(refusal))
+            self._tell_refusal(refusal)
         for miss in done.misses:
             self._log.warning("due times were missed", action="missed", **_shown(miss))
         self._inserted += len(done.runs)
         return 0.0 if done.schedules else TAKEN
 
+    def _tell_refusal(self, refusal: schedules.Refusal) -> None:
+        """Say why a due run was not started, once an hour: a disabled job's schedules go on being due."""
+        cause, now = (refusal.job, refusal.name, refusal.why), time.monotonic()
+        if now < self._refused.get(cause, now):
+            return
+        self._refused = {one: until for one, until in self._refused.items() if until > now} | {cause: now + SAID}
+        self._log.info("due but not started", action="start_refused", **_shown(refusal))
+
     def _promote(self) -> float:
         return 0.0 if self._db.transact(runs.promote_due, self.name, retry_for=2.0) else TAKEN
 
     def _expire(self) -> float:
-        expiry = self._db.transact(sequences.expire, self.name, retry_for=2.0)
+        expiry = self._db.transact(
+            sequences.expire, self.name, poison_attempts=self._settings.poison_attempts, retry_for=2.0
+        )
         self._expired += len(expiry.workers)
         tell_expiry(self._log, expiry, self.name)
-        return TAKEN
+        self._in_vain = 0 if expiry.workers or expiry.runs or expiry.finished else self._in_vain + 1
+        pause = expiry_pause(self._in_vain)
+        if pause >= 1.0 > expiry_pause(self._in_vain - 1):
+            self._log.warning(
+                "clocks disagree: by the clock of this process a worker's lease has ended, by the clock of the leases "
+                "it has not; nobody is expired, and this process looks less often until they agree",
+                action="clocks_disagree",
+            )
+        return pause
 
     def _release(self) -> float:
         self._db.transact(runs.release_blocked, None, self.name, retry_for=2.0)
@@ -254,7 +280,12 @@ class Scheduler:
         return UNHURRIED
 
 
-def _shown(happened: schedules.Refusal | schedules.Miss) -> dict[str, str]:
+def expiry_pause(in_vain: int) -> float:
+    """Seconds until the next expiry, after so many in a row that expired nothing."""
+    return float(min(TAKEN * 2 ** min(in_vain, 20), IN_VAIN)) if in_vain > 0 else TAKEN
+
+
+def _shown(happened: schedules.Refusal | schedules.Miss) -> dict[str, Any]:
     return {name: str(value) for name, value in happened._asdict().items() if value is not None}
 
 

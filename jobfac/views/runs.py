@@ -11,6 +11,8 @@ from jobfac.views.serialization import as_json
 class RunView(NamedTuple):
     """A run. Times are RFC 3339 with offset; ``arguments`` null: the definition's."""
 
+    # ``truncated`` is there in lists only: the names of the large values that were left out.
+
     id: int
     job: str
     state: RunState
@@ -41,6 +43,7 @@ class RunView(NamedTuple):
     stop: Stop | None
     stop_by: str | None
     retry_of: int | None
+    truncated: list[str] | None = None
 
 
 class AttemptView(NamedTuple):

@@ -7,7 +7,7 @@ from jobfac.states import WorkerState
 
 
 class WorkerView(NamedTuple):
-    """A worker process; ``busy``: how many runs it holds."""
+    """A worker process; ``busy``: how many runs it holds; ``message``: why it claims nothing, if it says so."""
 
     id: int
     name: str
@@ -23,3 +23,4 @@ class WorkerView(NamedTuple):
     lease_until: datetime
     ended_at: datetime | None
     busy: int
+    message: str | None

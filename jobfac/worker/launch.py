@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from jobfac.definitions import Job
-from jobfac.programs import Process, Program, Spool, StartError, open_destination, spool_path, start
+from jobfac.programs import Process, Program, Spool, StartError, open_destination, spool_path, start, write_private
 from jobfac.programs.masking import Mask
 from jobfac.secret_references import resolve
 from jobfac.store.output import STREAMS
@@ -103,9 +103,7 @@ class Launch:
         return environment, secrets
 
     def _hand_over(self, payload: str) -> Mapping[str, str]:
-        self.payload.write_text(payload, encoding="utf-8")
-        if self._definition.user:
-            os.chmod(self.payload, 0o644)  # noqa: PTH101
+        write_private(self.payload, payload.encode(), self._definition.user)
         named = {"JOBFAC_PAYLOAD_FILE": str(self.payload)}
         if len(payload) <= PAYLOAD_IN_ENVIRONMENT and "\0" not in payload:
             named["JOBFAC_PAYLOAD"] = payload
@@ -123,7 +121,7 @@ class Launch:
         try:
             handle, path = open_destination(
                 wanted.kind, wanted.path, self._definition.directory, self._claimed.id, self._claimed.started_at,
-                rotate_at=output.rotate.size, keep=output.rotate.keep,
+                rotate_at=output.rotate.size, keep=output.rotate.keep, user=self._definition.user,
             )  # fmt: skip
         except StartError as error:
             if _errno(error) in (errno.ENOSPC, errno.EDQUOT):

@@ -4,14 +4,13 @@ import contextlib
 import json
 import math
 import os
-import pwd
 import stat
 from pathlib import Path
 from typing import Any
 
 from jobfac.database.types import truncate_utf16
 from jobfac.definitions import write_size
-from jobfac.programs import StartError
+from jobfac.programs import write_private
 from jobfac.programs.masking import Mask
 
 LIMIT = 16 * 1024 * 1024
@@ -81,12 +80,7 @@ class Report:
         Raises:
             StartError: only root may give a file to another user.
         """
-        self.path.touch(0o600)
-        account = pwd.getpwnam(user)
-        try:
-            os.chown(self.path, account.pw_uid, account.pw_gid)
-        except PermissionError:
-            raise StartError(f"this worker may not switch to user {user!r}; run it as root or as that user") from None
+        write_private(self.path, b"", user)
 
     def read(self, final: bool = False, most: int = PASS) -> bool:
         """Take in what was appended since the last call; returns whether all of it was, so that nothing is left.

@@ -1,8 +1,10 @@
-"""The folder of spool files: one for each worker process, so that what a dead one left can be told from what lives."""
+"""The folder of spool files: one for each worker process, so that a dead worker's can be told from a live one's."""
 
+import contextlib
 import fcntl
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import sqlalchemy as sa
 from jobfac.database.engine import Database
 from jobfac.database.tables import attempt, run, worker
 from jobfac.definitions import Job
-from jobfac.programs import Spool, SpoolName, StartError, kill_marked, recover
+from jobfac.programs import Spool, SpoolName, StartError, UnsafeFolder, kill_marked, open_private, recover
 from jobfac.secret_references import SecretError, resolve
 from jobfac.states import RunState
 from jobfac.store import jobs, output
@@ -19,9 +21,15 @@ from jobfac.telemetry.logs import logger
 
 log = logger("jobfac.spool")
 
+_INSIDE = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
 
 class SpoolFolder:
-    """This worker's own folder inside the spool; it holds a lock on it for as long as the process lives."""
+    """This worker's own folder inside the spool; it holds a lock on it for as long as the process lives.
+
+    Both are this user's alone and are checked before they are used: what other users could place there would be stored
+    as a run's output, or written over.
+    """
 
     def __init__(self, spool: Path, token: str, worker: str) -> None:
         self._log = log.bind(worker=worker)
@@ -29,26 +37,40 @@ class SpoolFolder:
         self.token = token
         self.path = spool / token
         self._lock: int | None = None
+        self._passed_over: set[str] = set()  # folders that the log has named
 
     def settle_dead(self, db: Database) -> None:
         """End the programs that dead workers of this machine left running, and store what they wrote.
+
+        A folder that cannot be read is named in the log, once, and passed over.
 
         Raises:
             Unreachable: the database is away.
         """
         if not self._spool.is_dir():
             return
-        for folder in sorted(self._spool.iterdir()):
-            if (lock := _lock_of_dead(folder)) is not None:
+        try:
+            spool = open_private(self._spool, "the spool")
+        except (UnsafeFolder, OSError) as error:
+            self._pass_over(str(self._spool), error)
+            return
+        try:
+            for name in sorted(os.listdir(spool)):  # noqa: PTH208 (a descriptor)
                 try:
-                    self._settle(folder, db)
-                finally:
-                    os.close(lock)
+                    with _locked(name, spool) as is_dead:
+                        if is_dead:
+                            self._settle(name, spool, db)
+                except OSError as error:
+                    self._pass_over(str(self._spool / name), error)
+        finally:
+            os.close(spool)
 
     def ensure(self) -> None:
-        """Make the folder if it is gone. Its lock is held before it has its name: nobody takes us for dead.
+        """Make the folder if it is gone. Its lock is held before the lock has its name, so that no other worker takes
+        this one for dead.
 
         Raises:
+            UnsafeFolder: other users may change or read the spool.
             OSError: it cannot be made.
         """
         lock = self.path / "lock"
@@ -57,32 +79,48 @@ class SpoolFolder:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
-        self.path.mkdir(mode=0o711, parents=True, exist_ok=True)
-        unnamed = self.path / "lock.new"
-        self._lock = os.open(unnamed, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
-        unnamed.rename(lock)
+        spool = open_private(self._spool, "the spool")
+        try:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(self.token, 0o700, dir_fd=spool)
+            inside = os.open(self.token, _INSIDE, dir_fd=spool)
+        finally:
+            os.close(spool)
+        try:
+            os.fchmod(inside, 0o700)  # whatever the umask is
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            self._lock = os.open("lock.new", flags, 0o600, dir_fd=inside)
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+            os.rename("lock.new", "lock", src_dir_fd=inside, dst_dir_fd=inside)
+        finally:
+            os.close(inside)
 
-    def _settle(self, folder: Path, db: Database) -> None:
-        """Its worker is dead: its guardian has ended its programs, or else this does; then store what they wrote."""
-        for who in db.query(_unfinished, folder.name):
-            if killed := kill_marked(f"{folder.name}/{who['run']}/{who['attempt']}"):
+    def _settle(self, token: str, spool: int, db: Database) -> None:
+        """Its worker is dead. Kill the programs that its guardian may have left, and store what they wrote."""
+        for who in db.query(_unfinished, token):
+            if killed := kill_marked(f"{token}/{who['run']}/{who['attempt']}"):
                 self._log.warning("a dead worker's programs were killed", action="orphans_killed", count=killed, **who)
-        for name, path in recover(folder):
+        for name, path in recover(self._spool / token):
             try:
-                db.transact(_recover, name, path)
-            except (StartError, SecretError) as error:
+                _recover(db, name, path)
+            except (StartError, SecretError, OSError) as error:
                 who = db.query(_who, name)
                 self._log.warning(
                     "output not recovered", action="output_lost", stream=name.stream, reason=str(error), **who
                 )
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(token, ignore_errors=True, dir_fd=spool)
+
+    def _pass_over(self, path: str, error: Exception) -> None:
+        if path not in self._passed_over:
+            self._passed_over.add(path)
+            reason = f"{path}: {error.strerror}" if isinstance(error, OSError) else str(error)
+            self._log.warning("a spool folder is passed over", action="spool_unreadable", reason=reason)
 
     def size(self) -> int:
         """Bytes that its files take on the disk."""
         try:
             return sum(entry.stat().st_blocks * 512 for entry in os.scandir(self.path))
-        except OSError:  # a file or all of it is just going
+        except OSError:  # a file or the folder was removed meanwhile
             return 0
 
     def close(self) -> None:
@@ -98,7 +136,7 @@ _WHO = sa.select(
 
 
 def _unfinished(conn: sa.Connection, token: str) -> list[dict[str, Any]]:
-    """The executions that a worker with this token did not bring to their end, as the log names them."""
+    """The executions that a worker with this token did not finish, as the log names them."""
     query = _WHO.where(worker.c.token == token, sa.or_(attempt.c.ended_at.is_(None), attempt.c.state == RunState.LOST))
     return [dict(row) for row in conn.execute(query).mappings()]
 
@@ -108,33 +146,68 @@ def _who(conn: sa.Connection, name: SpoolName) -> dict[str, Any]:
     return dict(conn.execute(query).mappings().first() or {"run": name.run, "attempt": name.attempt})
 
 
-def _recover(conn: sa.Connection, name: SpoolName, path: Path) -> None:
-    """Store what a stream's file holds beyond what is in the database, under the limit and the secrets of its job."""
-    row = conn.execute(sa.select(run.c.job, run.c.job_version).where(run.c.id == name.run)).first()
-    if row is None:
+def _recover(db: Database, name: SpoolName, path: Path) -> None:
+    """Store what a stream's file holds beyond what is in the database, under the limit and the secrets of its job.
+
+    In pieces, each in a transaction of its own: a long file holds up no other writer.
+    """
+    job = db.query(_job_of, name)
+    if job is None:
         return  # purged
-    job = jobs.load_version(conn, row.job, row.job_version)
-    assert isinstance(job, Job)
     secrets = [resolve(value).encode() for value in job.environment.values() if not isinstance(value, str)]
-    stored = output.end_of(conn, *name)
+    stored = db.query(output.end_of, *name)
     spool = Spool(path, max(1, job.output.limit), secrets)
     try:
         while chunks := spool.read(final=True):
-            news = [(max(stored, c.offset), c.data[max(0, stored - c.offset) :]) for c in chunks]
-            output.append(conn, [output.Stored(*name, offset, data) for offset, data in news if data])
+            fresh = [(max(stored, c.offset), c.data[max(0, stored - c.offset) :]) for c in chunks]
+            rows = [output.Stored(*name, offset, data) for offset, data in fresh if data]
+            db.transact(_append, name, rows)
     finally:
         spool.close(delete=False)
 
 
-def _lock_of_dead(folder: Path) -> int | None:
-    """A descriptor that holds the folder's lock until it is closed; None: its worker is alive, or just leaving."""
-    try:
-        handle = os.open(folder / "lock", os.O_RDWR | os.O_CLOEXEC)
-    except (FileNotFoundError, NotADirectoryError):
+def _job_of(conn: sa.Connection, name: SpoolName) -> Job | None:
+    row = conn.execute(sa.select(run.c.job, run.c.job_version).where(run.c.id == name.run)).first()
+    if row is None:
         return None
+    job = jobs.load_version(conn, row.job, row.job_version)
+    assert isinstance(job, Job)
+    return job
+
+
+def _append(conn: sa.Connection, name: SpoolName, chunks: list[output.Stored]) -> None:
+    """Store the chunks that are not there yet: the answer to an earlier commit may have been lost."""
+    known = output.end_of(conn, *name)
+    output.append(conn, [one for one in chunks if one.offset >= known])
+
+
+@contextlib.contextmanager
+def _locked(name: str, spool: int) -> Iterator[bool]:
+    """Whether the folder's worker is dead; if so, its lock is held inside the ``with``.
+
+    Raises:
+        OSError: the folder or its lock cannot be opened, or belongs to another user.
+    """
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        return None
-    return handle
+        inside = os.open(name, _INSIDE, dir_fd=spool)
+    except (FileNotFoundError, NotADirectoryError):  # just removed, or a file that is not ours
+        yield False
+        return
+    try:
+        if os.fstat(inside).st_uid != os.geteuid():
+            raise PermissionError(None, "it belongs to another user")
+        lock = os.open("lock", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=inside)
+    except FileNotFoundError:  # its worker is just making or removing it
+        yield False
+        return
+    finally:
+        os.close(inside)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(lock)

@@ -1,5 +1,7 @@
-"""An API on SQLite, for tests of what an attacker or a bad night must not achieve."""
+"""What an attacker or a bad night meets: an API and fleets on SQLite, and a place that other users reach."""
 
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,3 +28,19 @@ def real_fleet(sqlite_url: str, tmp_path: Path) -> Iterator[Fleet]:
     """Roles as processes of their own."""
     with Factory(sqlite_url, tmp_path) as factory, Fleet(factory) as fleet:
         yield fleet
+
+
+@pytest.fixture
+def sqlite_fleet(sqlite_factory: Factory) -> Iterator[Fleet]:
+    """On SQLite."""
+    with Fleet(sqlite_factory) as made:
+        yield made
+
+
+@pytest.fixture
+def crossroads() -> Iterator[Path]:
+    """A folder that other users may enter, unlike those that pytest makes."""
+    made = Path(tempfile.mkdtemp(prefix="crossroads-", dir="/tmp"))
+    made.chmod(0o711)
+    yield made
+    shutil.rmtree(made)

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from jobfac import definitions as d
-from jobfac.database.dialects import Survey, utcnow
+from jobfac.database.dialects import Survey, lease_now, utcnow
 from jobfac.database.engine import Database
 from jobfac.database.tables import run, worker_lease
 from jobfac.states import RunState
@@ -117,7 +117,7 @@ class Hand:
         """Let the lease run out, as if no heartbeat had come for long."""
         with self.db.begin() as conn:
             conn.execute(
-                worker_lease.update().where(worker_lease.c.worker_id == self.id).values(lease_until=utcnow(-1))
+                worker_lease.update().where(worker_lease.c.worker_id == self.id).values(lease_until=lease_now(-1))
             )
 
     def die(self) -> list[Finished]:

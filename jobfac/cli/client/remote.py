@@ -1,10 +1,10 @@
-"""The commands' way to the factory through its API."""
+"""The commands' way to jobfac through its API."""
 
 import base64
 import re
 import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
@@ -14,11 +14,10 @@ import httpx
 from jobfac.cli.client.protocol import RunFilter, Text
 from jobfac.cli.common import USAGE, Failure
 from jobfac.errors import Kind, NotFound, Refused, Unreachable
-from jobfac.states import FINAL, HELD, JobKind
-from jobfac.store.overview import DUE, ENDED, RUNNING
+from jobfac.states import FINAL, JobKind
 from jobfac.store.runs import Stopped
 from jobfac.views.jobs import JobView
-from jobfac.views.overview import DueSchedule, Overview, RunLine, WaitingRuns
+from jobfac.views.overview import Overview
 from jobfac.views.runs import AttemptView, EventView, RunHistory, RunView
 from jobfac.views.schedules import CandidateView, ScheduleView
 from jobfac.views.sequences import StepVisitView
@@ -32,7 +31,7 @@ HOLD = 30.0
 """Seconds for which one request waits for a run's end at most."""
 
 PATIENCE = 15.0
-"""Seconds for which an API that is away or busy is asked again, where asking twice does no harm."""
+"""Seconds for which a request is repeated while the API is away or busy, where repeating it does no harm."""
 
 PAUSE = 0.5
 """Seconds between two tries."""
@@ -111,14 +110,15 @@ class Remote:
         since = None if filters.since is None else filters.since.isoformat()
         known = {"job": filters.job, "state": list(filters.states), "since": since}
         query = {name: value for name, value in known.items() if value}
-        return self._pages(RunView, "/v1/runs", filters.limit, query)
+        return [from_json(RunView, one) for one in self._pages("/v1/runs", filters.limit, query)]
 
     def stop(self, run_id: int, now: bool) -> Stopped:
         answer = self._send("POST", f"/v1/runs/{run_id}/stop", again=True, json={"now": now})
         return from_json(Stopped, self._read(answer))
 
     def retry(self, run_id: int, from_failed: bool) -> RunView:
-        answer = self._send("POST", f"/v1/runs/{run_id}/retry", again=False, json={"from_failed": from_failed})
+        body, headers = {"from_failed": from_failed}, {"Idempotency-Key": uuid4().hex}
+        answer = self._send("POST", f"/v1/runs/{run_id}/retry", again=True, json=body, headers=headers)
         if answer.status_code == 409 and (denied := answer.json().get("run_id")):
             return self.wait(denied, 0)
         return from_json(RunView, self._read(answer))
@@ -139,7 +139,8 @@ class Remote:
         return pieces
 
     def jobs(self) -> list[JobView]:
-        return self._pages(JobView, "/v1/jobs", None, {})
+        listed = self._pages("/v1/jobs", None, {})
+        return [self.job(one["id"]) if one["truncated"] else from_json(JobView, one) for one in listed]
 
     def job(self, job_id: str) -> JobView:
         return from_json(JobView, self._get(f"/v1/jobs/{quote(job_id, safe='')}"))
@@ -163,7 +164,8 @@ class Remote:
         self._read(self._send("POST", f"/v1/workers/{worker_id}/drain", again=True))
 
     def schedules(self, job: str | None) -> list[ScheduleView]:
-        return self._list(ScheduleView, "/v1/schedules", **({} if job is None else {"job": job}))
+        found = self._get("/v1/schedules", **({} if job is None else {"job": job}))["items"]
+        return [from_json(ScheduleView, one | {"definition": {}} if one["truncated"] else one) for one in found]
 
     def preview(self, job: str, count: int, start: datetime | None, explain: bool) -> list[CandidateView]:
         query: Object = {"job": job, "count": count, "explain": "true" if explain else "false"}
@@ -186,50 +188,17 @@ class Remote:
         return [one.name for one in changing]
 
     def overview(self) -> Overview:
-        series = self._series()
-        depth, age = series["jobfac_queue_runs"], series["jobfac_queue_age_seconds"]
-        states = series["jobfac_runs"]
-        schedules = self.schedules(None)
-        due = [
-            DueSchedule(one.job, one.name, one.fire_at)
-            for one in schedules
-            if one.fire_at and one.job_enabled and not one.paused
-        ]
-        held = self._pages(RunLine, "/v1/runs", RUNNING, {"state": sorted(HELD)})
-        ended = self._pages(RunLine, "/v1/runs", ENDED, {"state": sorted(FINAL)})
-        return Overview(
-            datetime.now(UTC),
-            self.workers(alive_only=True),
-            [WaitingRuns(pool, int(depth[pool]), age[pool]) for pool in sorted(depth)],
-            int(states["blocked"]),
-            int(states["scheduled"]),
-            sum(int(states[state]) for state in HELD),
-            sorted(held, key=lambda run: (str(run.started_at), run.id)),
-            sorted(ended, key=lambda run: str(run.ended_at), reverse=True),
-            sorted(due, key=lambda one: one.fire_at)[:DUE],
-        )
+        return from_json(Overview, self._get("/v1/overview"))
 
-    def _series(self) -> dict[str, dict[str, float]]:
-        """What `/metrics` says: by name and then by its one label the value."""
-        from prometheus_client.parser import text_string_to_metric_families
-
-        answer = self._send("GET", "/metrics", again=True)
-        if not answer.is_success:
-            self._read(answer)
-        return {
-            family.name: {next(iter(sample.labels.values()), ""): sample.value for sample in family.samples}
-            for family in text_string_to_metric_families(answer.text)
-        }
-
-    def _pages(self, view: type[View], path: str, limit: int | None, query: Mapping[str, Any]) -> list[View]:
+    def _pages(self, path: str, limit: int | None, query: Mapping[str, Any]) -> list[Object]:
         """All items, or the first ``limit``, page after page."""
-        found: list[View] = []
+        found: list[Object] = []
         page: Object = {"next_cursor": None}
         while limit is None or len(found) < limit:
             size = PAGE if limit is None else min(PAGE, limit - len(found))
             cursor = {} if page["next_cursor"] is None else {"cursor": page["next_cursor"]}
             page = self._get(path, **query, **cursor, limit=size)
-            found += [from_json(view, item) for item in page["items"]]
+            found += page["items"]
             if page["next_cursor"] is None:
                 break
         return found

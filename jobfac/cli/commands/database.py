@@ -1,6 +1,7 @@
-"""`db upgrade / check / script`, `config`, `purge`."""
+"""`db upgrade / check / script / backup`, `config`, `purge`."""
 
 import sys
+from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import typer
@@ -42,6 +43,14 @@ def script(
     if dialect not in ("mssql", "sqlite"):
         fail(USAGE, f"--dialect must be mssql or sqlite, not '{dialect}'.")
     write_script(dialect, sys.stdout)
+
+
+@app.command()
+def backup(file: Annotated[Path, typer.Argument(help="The new file; none of that name may exist.")]) -> None:
+    """Copy a SQLite database into a new file while it is in use; a plain copy would lack what is in its log."""
+    with database() as db:
+        db.back_up(file)
+    typer.echo(f"{file} holds the database as it is now")
 
 
 class ShownSetting(NamedTuple):

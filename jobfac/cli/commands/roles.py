@@ -29,7 +29,7 @@ Port = Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen
 def worker(
     slots: Slots = None, pool: Pools = None, label: Labels = None, name: Name = None, metrics: Metrics = None
 ) -> None:
-    """Claim and run runs until told to stop: TERM or INT drains, a second one does not wait."""
+    """Claim and execute runs until it is stopped: TERM or INT drains, a second one does not wait."""
     found = _role(metrics=metrics)
     with database() as db:
         one = _worker(db, found, slots, pool, label, name)

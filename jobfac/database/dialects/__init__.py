@@ -7,11 +7,13 @@ never sees because its write transactions exclude each other anyway.
 import enum
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import sqlalchemy as sa
 
 from jobfac.database.dialects.clock import utcnow
+from jobfac.database.dialects.lease_clock import lease_now
 from jobfac.database.dialects.octets import octets
 from jobfac.database.tables import queue, run, worker, worker_lease
 from jobfac.database.types import sql_literals
@@ -19,7 +21,8 @@ from jobfac.states import ALIVE, HELD, RunState, WorkerState
 
 __all__ = [
     "CLAIMED", "CLAIMING", "CLAIM_VALUES", "DIRTY", "FIRST_END", "IS_ALIVE", "LOCKED", "LOCKED_BY_KEY", "PASS", "RENEW",
-    "SKIP", "SURVEY", "Dialect", "Found", "Survey", "Waiter", "choose", "look", "octets", "of", "read_survey", "utcnow",
+    "SKIP", "SURVEY", "Dialect", "Found", "Survey", "Waiter", "choose", "lease_now", "look", "octets", "of",
+    "read_survey", "utcnow",
 ]  # fmt: skip
 
 DIRTY = "WITH (NOLOCK)"
@@ -63,6 +66,9 @@ CLAIMED = (
     run.c.created_at,
     run.c.started_at,
     run.c.notify,
+    run.c.already_running,
+    run.c.concurrency_key,
+    run.c.lost,
 )
 """The columns of a run that its worker needs; what a claim returns."""
 
@@ -70,14 +76,14 @@ CLAIMED = (
 RENEW = (
     worker_lease.update()
     .where(
-        worker_lease.c.worker_id == sa.bindparam("p_id"), sa.text("ended = 0"), worker_lease.c.lease_until > utcnow()
+        worker_lease.c.worker_id == sa.bindparam("p_id"), sa.text("ended = 0"), worker_lease.c.lease_until > lease_now()
     )
-    .values(seen_at=utcnow(), lease_until=utcnow(sa.bindparam("p_lease", type_=sa.BigInteger)))
+    .values(seen_at=utcnow(), lease_until=lease_now(sa.bindparam("p_lease", type_=sa.BigInteger)))
 )
 """The heartbeat: it writes the worker's row of ``worker_lease`` and reads no other table."""
 
 FIRST_END = sa.select(
-    utcnow().label("now"),
+    lease_now().label("now"),
     sa.select(sa.func.min(worker_lease.c.lease_until))
     .with_hint(worker_lease, PASS, "mssql")
     .where(sa.text("ended = 0"))
@@ -195,6 +201,26 @@ class Dialect(Protocol):
     def engine(self, url: sa.URL, isolation_level: str = "READ COMMITTED") -> sa.Engine:
         """An engine with everything pinned: isolation level, durability, session settings."""
 
+    def create(self) -> None:
+        """Make the database's file, private to this user, where the database is one and is missing."""
+
+    def is_missing(self) -> bool:
+        """Whether the database is a file that is not there, and was not when this process began."""
+
+    def check_file(self) -> None:
+        """Make sure that the file which this process has open is still the database.
+
+        Raises:
+            DatabaseReplaced: it, or its write-ahead log, was deleted or replaced.
+        """
+
+    def back_up(self, url: sa.URL, target: Path) -> None:
+        """Copy the database into a new file while it is in use.
+
+        Raises:
+            Refused: the engine has means of its own; the text names them.
+        """
+
     def turn(self) -> AbstractContextManager[None]:
         """Held around each transaction that may write, by one thread of this process at a time where that helps."""
 
@@ -211,11 +237,20 @@ class Dialect(Protocol):
         Returns ``now`` and ``first_end``, when the first lease in the fleet ends; None: the lease is lost.
         """
 
-    def lock_name(self, conn: sa.Connection, name: str) -> None:
-        """Hold the exclusive lock called ``name`` until the transaction ends."""
+    def lock_names(self, conn: sa.Connection, names: Sequence[str], wait: bool) -> None:
+        """Hold the exclusive locks of these names, taken in this order, until the transaction ends.
+
+        Raises an error that ``is_transient`` where one of them cannot be had; without ``wait`` at once.
+        """
+
+    def lock_free_names(self, conn: sa.Connection, names: Sequence[str]) -> Sequence[str]:
+        """The same for those that are free: the names of these. It never waits."""
 
     def is_transient(self, error: BaseException) -> bool:
         """Whether the whole transaction may be tried again: deadlock, lock timeout, failover, lost connection."""
+
+    def lasting_fault(self, error: BaseException) -> str | None:
+        """Why trying again does not help although the error is one of those, as a clause with the remedy."""
 
     def unmet_requirement(self, conn: sa.Connection) -> str | None:
         """What this engine lacks that jobfac needs, as a sentence with the remedy."""

@@ -11,13 +11,16 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import CLAIM_VALUES, CLAIMED, FIRST_END, RENEW, Found, Survey, look
+from jobfac.database.dialects import CLAIM_VALUES, CLAIMED, FIRST_END, RENEW, Found, Survey, lease_clock, look
 from jobfac.database.dialects.clock import SQLITE_NOW
+from jobfac.database.dialects.sqlite_file import DatabaseFile, back_up
 from jobfac.database.tables import run
+from jobfac.errors import no_schema
 from jobfac.states import RunState
 
 BUSY_TIMEOUT = 30.0
@@ -48,6 +51,8 @@ class Sqlite:
 
     def __init__(self) -> None:
         self._turn = threading.Lock()
+        self._file: DatabaseFile | None = None
+        self._clock_is_ready = False  # set by any writer; twice does no harm
 
     def engine(self, url: sa.URL, isolation_level: str = "READ COMMITTED") -> sa.Engine:
         engine = sa.create_engine(
@@ -57,9 +62,38 @@ class Sqlite:
             max_overflow=100,
             pool_use_lifo=True,  # the last one back is the next one out: so few connections as possible fill up
         )
+        self._file = self._file or DatabaseFile(os.path.abspath(str(url.database)))  # noqa: PTH100
+        self._file.attach(engine)
         sa.event.listen(engine, "connect", _on_connect)
-        sa.event.listen(engine, "begin", _on_begin)
+        sa.event.listen(engine, "begin", self._on_begin)
         return engine
+
+    def _on_begin(self, conn: sa.Connection) -> None:
+        # IMMEDIATE: a transaction that will write takes the lock first and waits for it, instead of failing half way.
+        if not conn.get_execution_options().get("write", False):
+            conn.exec_driver_sql("BEGIN")
+            return
+        if self._file is not None:
+            self._file.check()
+        conn.exec_driver_sql("BEGIN IMMEDIATE")
+        if not self._clock_is_ready:
+            self._clock_is_ready = lease_clock.ensure(conn)
+
+    def create(self) -> None:
+        if self._file is not None:
+            self._file.create()
+
+    def is_missing(self) -> bool:
+        return self._file is not None and self._file.is_missing()
+
+    def check_file(self) -> None:
+        if self._file is not None:
+            self._file.check()
+
+    def back_up(self, url: sa.URL, target: Path) -> None:
+        if self.is_missing():
+            raise no_schema()
+        back_up(os.path.abspath(str(url.database)), target)  # noqa: PTH100
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[None]:
@@ -77,16 +111,27 @@ class Sqlite:
         return _claim(limit)
 
     def renew(self, conn: sa.Connection, worker_id: int, milliseconds: int) -> Any:
+        lease_clock.follow(conn)
         renewed = conn.execute(RENEW, {"p_id": worker_id, "p_lease": milliseconds}).rowcount
         return conn.execute(FIRST_END).one() if renewed else None
 
-    def lock_name(self, conn: sa.Connection, name: str) -> None:
+    def lock_names(self, conn: sa.Connection, names: Sequence[str], wait: bool) -> None:
         """Nothing to do: a write transaction already excludes every other."""
+
+    def lock_free_names(self, conn: sa.Connection, names: Sequence[str]) -> Sequence[str]:
+        return names
 
     def is_transient(self, error: BaseException) -> bool:
         cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
         code = getattr(cause, "sqlite_errorcode", None)
-        return code is not None and code & 0xFF in TRANSIENT
+        return code is not None and code & 0xFF in TRANSIENT and self.lasting_fault(error) is None
+
+    def lasting_fault(self, error: BaseException) -> str | None:
+        cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+        code = (getattr(cause, "sqlite_errorcode", None) or 0) & 0xFF
+        if self._file is None or code not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+            return None
+        return self._file.fault()
 
     def unmet_requirement(self, conn: sa.Connection) -> str | None:
         if sqlite3.sqlite_version_info >= OLDEST:
@@ -116,12 +161,7 @@ def _on_connect(connection: sqlite3.Connection, record: Any) -> None:
     connection.isolation_level = None  # transactions are begun below, never by the driver's guess
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
-
-
-def _on_begin(conn: sa.Connection) -> None:
-    # IMMEDIATE: a transaction that will write takes the lock first and waits for it, instead of failing half way.
-    write = conn.get_execution_options().get("write", False)
-    conn.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+    lease_clock.register(connection)
 
 
 @functools.cache

@@ -9,12 +9,14 @@ from jobfac.database.tables import attempt, run
 from jobfac.database.tables import job as job_table
 from jobfac.errors import no_run
 from jobfac.states import RunState
+from jobfac.store.runs.listing import listed, without_large
 from jobfac.views.runs import AttemptView, RunView
 from jobfac.views.serialization import columns, from_row
 
 RUN_COLUMNS = [run.c[name] for name in columns(RunView)]
 """What a statement selects that reads runs."""
 
+_LISTED = [listed(name) for name in columns(RunView)]
 _ATTEMPT_COLUMNS = [attempt.c[name] for name in columns(AttemptView)]
 
 
@@ -41,8 +43,9 @@ def find(
     below: int | None = None,
     limit: int = 50,
 ) -> list[RunView]:
-    """Runs that match every filter, newest first. ``below``: only ids below it, to continue after a page."""
-    query = sa.select(*RUN_COLUMNS).order_by(run.c.id.desc()).limit(limit)
+    """Runs that match every filter, newest first. ``below``: only ids below it, to continue after a page. Large values
+    are None, and ``truncated`` names them."""
+    query = sa.select(*_LISTED).order_by(run.c.id.desc()).limit(limit)
     if job is not None:
         query = query.where(run.c.job == job)
     if states:
@@ -55,7 +58,7 @@ def find(
         query = query.where(run.c.job.in_(sa.select(job_table.c.id).where(job_table.c.category.in_(categories))))
     if below is not None:
         query = query.where(run.c.id < below)
-    return [from_row(RunView, row) for row in conn.execute(query).mappings()]
+    return [without_large(row) for row in conn.execute(query).mappings()]
 
 
 def attempts(conn: sa.Connection, run_id: int) -> list[AttemptView]:

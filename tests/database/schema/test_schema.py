@@ -68,6 +68,7 @@ def test_the_migrations_make_the_tables(url: str, dialect: sa.Dialect, schema: s
 
 def test_an_upgrade_keeps_the_leases_of_the_workers_that_are_there(tmp_path: Path) -> None:
     db = Database(f"sqlite:///{tmp_path / 'old.db'}")
+    db.dialect.create()
     with db._writing.connect() as conn:
         config = _config("sqlite")
         config.attributes["connection"] = conn

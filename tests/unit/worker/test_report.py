@@ -27,7 +27,7 @@ def test_only_root_makes_it_for_another_user(report: Report, monkeypatch: pytest
     def refuse(*arguments: object) -> None:
         raise PermissionError
 
-    monkeypatch.setattr(os, "chown", refuse)
+    monkeypatch.setattr(os, "fchown", refuse)
     with pytest.raises(StartError, match="this worker may not switch to user 'nobody'; run it as root or as that user"):
         report.create_for("nobody")
 

@@ -1,0 +1,111 @@
+"""The clock of the leases: one that does not step.
+
+A lease that counts on the wall clock ends early when that clock is set forward, and then two workers run the same run.
+
+On SQL Server the clock is the server's, as for every stored time. On SQLite all workers are on one machine, whose clock
+since boot (CLOCK_BOOTTIME) only goes forward, suspended or not, at the same pace for all processes. A table of one row
+says how far the wall clock was ahead of it; their sum is the lease clock, so that `lease_until` reads as a time of
+day. Every comparison adds the two inside one write transaction, so that all processes use the same row.
+
+- The wall clock was set: the next heartbeat moves the row and every `lease_until` by the same distance, in one
+  transaction. No lease becomes longer or shorter.
+- The machine was booted: the boot id in the row is another one. No worker of then is alive; their leases end.
+"""
+
+import sqlite3
+import sys
+import time
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+
+from jobfac.database.dialects.clock import utcnow
+
+STEP = 500
+"""Milliseconds by which the wall clock may leave the lease clock before that follows."""
+
+FORMAT = "'%Y-%m-%d %H:%M:%f000'"
+
+ALIVE = "ended = 0"
+
+
+class lease_now(utcnow):  # noqa: N801 - reads like the SQL function it is
+    """Now by the lease clock, moved by ``milliseconds`` if given. On SQLite only inside a write transaction."""
+
+    inherit_cache = True
+
+
+@compiles(lease_now, "sqlite")
+def _sqlite(element: lease_now, compiler: SQLCompiler, **kw: Any) -> str:
+    moved = f" + {compiler.process(element.milliseconds, **kw)}" if element.moved else ""
+    return f"strftime({FORMAT}, ((SELECT ahead FROM lease_clock) + boot_ms(){moved}) / 1000.0, 'unixepoch')"
+
+
+def boot_ms() -> int:
+    """Milliseconds since the machine was booted; where no such clock exists, the wall clock's."""
+    if sys.platform == "linux":
+        return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
+    return time.time_ns() // 1_000_000
+
+
+def wall_ms() -> int:
+    """Milliseconds since the epoch by the wall clock."""
+    return time.time_ns() // 1_000_000
+
+
+@cache
+def boot_id() -> str:
+    """What tells this boot of the machine from every other."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return "unknown"
+
+
+def register(connection: sqlite3.Connection) -> None:
+    """Give a connection the function that the statements call."""
+    # Looked up at each call, so that a test may put another clock in its place.
+    connection.create_function("boot_ms", 0, lambda: boot_ms())
+
+
+def ensure(conn: sa.Connection) -> bool:
+    """Make the table and its row ready in this write transaction. True: they were, committed, before it."""
+    tables = conn.exec_driver_sql(
+        "SELECT name FROM sqlite_master WHERE name IN ('worker_lease', 'lease_clock')"
+    ).scalars()
+    known = set(tables)
+    if "worker_lease" not in known:
+        return False  # the schema is not there yet
+    if "lease_clock" not in known:
+        conn.exec_driver_sql(
+            "CREATE TABLE IF NOT EXISTS lease_clock (one INTEGER PRIMARY KEY CHECK (one = 1), boot TEXT NOT NULL, "
+            "ahead INTEGER NOT NULL)"
+        )
+    booted = conn.exec_driver_sql("SELECT boot FROM lease_clock").scalar()
+    if booted == boot_id():
+        return True
+    ahead = wall_ms() - boot_ms()
+    conn.exec_driver_sql("INSERT OR REPLACE INTO lease_clock (one, boot, ahead) VALUES (1, ?, ?)", (boot_id(), ahead))
+    if booted is not None:
+        conn.exec_driver_sql(
+            f"UPDATE worker_lease SET lease_until = strftime({FORMAT}, ? / 1000.0, 'unixepoch') WHERE {ALIVE}",
+            (wall_ms() - 1000,),
+        )
+    return False
+
+
+def follow(conn: sa.Connection) -> None:
+    """Let the lease clock, and every lease with it, follow a wall clock that was set."""
+    ahead = conn.exec_driver_sql("SELECT ahead FROM lease_clock").scalar_one()
+    now = wall_ms() - boot_ms()
+    if abs(now - ahead) > STEP:
+        conn.exec_driver_sql(
+            f"UPDATE worker_lease SET lease_until = strftime({FORMAT}, lease_until, (? / 1000.0) || ' seconds') "
+            f"WHERE {ALIVE}",
+            (now - ahead,),
+        )
+        conn.exec_driver_sql("UPDATE lease_clock SET ahead = ?", (now,))

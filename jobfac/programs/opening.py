@@ -1,0 +1,91 @@
+"""Opening an output file with the rights of another user, by a short-lived process.
+
+A process has one effective user for all of its threads, so a worker cannot switch for the time of one `open`. The
+helper starts as the worker, loads what it needs, gives up its user for good, opens the file, and sends the descriptor
+back through a socket.
+
+It runs as `python -I -S opening.py SOCKET REQUEST` and imports little, to start in milliseconds.
+"""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    # Bare packages in place of the real ones spare this process all that `jobfac.programs` imports.
+    here = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120
+    for name, place in (("jobfac", os.path.dirname(here)), ("jobfac.programs", here)):  # noqa: PTH120
+        bare = type(sys)(name)
+        bare.__path__ = [place]
+        sys.modules[name] = bare
+
+from jobfac.programs.destinations import Kind, open_path
+from jobfac.programs.failures import StartError
+
+SECONDS = 10.0
+"""How long opening a file may take; a network file system may hang."""
+
+
+def open_as(user: str, kind: Kind, path: Path, rotate_at: int, keep: int) -> int | None:
+    """The descriptor of the output file, opened by `user`; None: that is this process's own user.
+
+    Raises:
+        StartError: there is no such user, this process may not switch to it, or the file cannot be opened.
+    """
+    from jobfac.programs.children import children
+    from jobfac.programs.posix import account
+
+    identity = account(user)
+    if not identity:
+        return None
+    request = {"user": user, "kind": kind, "path": os.path.abspath(path), "rotate_at": rotate_at, "keep": keep}  # noqa: PTH100
+    command = [sys.executable, "-I", *(["-S"] if sys.platform == "linux" else []), __file__]
+    ours, theirs = socket.socketpair()
+    with ours:
+        with theirs, children.lock:
+            words = [str(theirs.fileno()), json.dumps(request | {"identity": identity})]
+            try:
+                # In this process's session: the sweep for orphans leaves such a child alone.
+                helper = subprocess.Popen([*command, *words], pass_fds=[theirs.fileno()], cwd="/", env={})
+            except OSError as error:
+                raise StartError(f"the output file {str(path)!r} cannot be opened: {error.strerror}") from error
+        try:
+            ours.settimeout(SECONDS)
+            answer, descriptors, _, _ = socket.recv_fds(ours, 65536, 1)
+        except TimeoutError:
+            answer, descriptors = f"the output file {str(path)!r} was not opened within {SECONDS:g} s".encode(), []
+        finally:
+            helper.kill()
+            helper.wait()
+    if not descriptors:
+        raise StartError(answer.decode() or f"the output file {str(path)!r} cannot be opened: its helper has died")
+    os.set_inheritable(descriptors[0], False)
+    return descriptors[0]
+
+
+def main() -> None:
+    channel = socket.socket(fileno=int(sys.argv[1]))
+    request = json.loads(sys.argv[2])
+    user, identity = request["user"], request["identity"]
+    try:
+        os.setgroups(identity["extra_groups"])
+        os.setresgid(*[identity["group"]] * 3)
+        os.setresuid(*[identity["user"]] * 3)
+    except PermissionError:
+        channel.sendall(f"this worker may not switch to user {user!r}; run it as root or as that user".encode())
+        return
+    try:
+        opened = open_path(
+            request["kind"], Path(request["path"]), request["rotate_at"], request["keep"], f"user {user!r}"
+        )
+    except StartError as error:
+        channel.sendall(str(error).encode())
+        return
+    socket.send_fds(channel, [b"!"], [opened])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""Opening folders component by component, so that no other user's symbolic link leads anywhere.
+
+The rule is that of ``openat2`` with RESOLVE_NO_SYMLINKS, relaxed for links that root or this process's user made: an
+administrator may move a folder of logs to another disk and leave a link. The last component is never followed.
+"""
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+LINKS = 40
+"""Symbolic links that one path may contain, as the kernel has it."""
+
+# O_PATH also opens a folder that may be entered and not read.
+_FOLDER = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class ForeignLink(OSError):
+    """A symbolic link on the way belongs to a user who is neither root nor this process's."""
+
+
+def trusted_owners() -> frozenset[int]:
+    """The users whose symbolic links are followed: root and this process's own."""
+    return frozenset({0, os.geteuid()})
+
+
+@contextmanager
+def folder(path: Path, make: int | None = None) -> Iterator[int]:
+    """A descriptor of the folder ``path``, open inside the ``with``.
+
+    Args:
+        make: permissions of missing folders, which are then made; None: a missing folder is an error.
+
+    Raises:
+        ForeignLink: somebody else's symbolic link is on the way.
+        OSError: the folder cannot be opened or made.
+    """
+    # Joined and not resolved: `..` is looked up in the folder that was opened, as the kernel does it.
+    parts = list(reversed(os.path.join(os.getcwd(), path).split("/")))  # noqa: PTH109, PTH118
+    at = os.open("/", _FOLDER)
+    links = 0
+    try:
+        while parts:
+            part = parts.pop()
+            if part in ("", "."):
+                continue
+            step = _enter(at, part, make)
+            if step is None:
+                links += 1
+                if links > LINKS:
+                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+                target = _target(at, part, path)
+                if target.startswith("/"):
+                    os.close(at)
+                    at = os.open("/", _FOLDER)
+                parts.extend(reversed(target.split("/")))
+            else:
+                os.close(at)
+                at = step
+        yield at
+    finally:
+        os.close(at)
+
+
+def _enter(at: int, part: str, make: int | None) -> int | None:
+    """A descriptor of the folder ``part`` in the folder ``at``; None: ``part`` is a symbolic link."""
+    for missing in (True, False):
+        try:
+            return os.open(part, _FOLDER, dir_fd=at)
+        except FileNotFoundError:
+            if make is None or not missing:
+                raise
+            with contextlib.suppress(FileExistsError):  # another run was faster
+                os.mkdir(part, make, dir_fd=at)
+        except OSError as error:
+            if error.errno not in (errno.ENOTDIR, errno.ELOOP):
+                raise
+            if not stat.S_ISLNK(os.stat(part, dir_fd=at, follow_symlinks=False).st_mode):
+                raise
+            return None
+    raise AssertionError  # the second round returns or raises
+
+
+def _target(at: int, part: str, path: Path) -> str:
+    """Where the symbolic link ``part`` points. Owner and target are those of one and the same link."""
+    if not hasattr(os, "O_PATH"):
+        owner, target = os.stat(part, dir_fd=at, follow_symlinks=False).st_uid, os.readlink(part, dir_fd=at)
+    else:
+        link = os.open(part, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
+        try:
+            owner, target = os.fstat(link).st_uid, os.readlink("", dir_fd=link)
+        finally:
+            os.close(link)
+    if owner not in trusted_owners():
+        raise ForeignLink(errno.ELOOP, f"'{part}' on the way is another user's symbolic link", str(path))
+    return target
+
+
+def open_regular(name: str, at: int, flags: int, mode: int = 0o600) -> int:
+    """Open the regular file ``name`` in the folder ``at``; neither a symbolic link nor a hard link that another user
+    could have placed is followed, and no FIFO or device is opened.
+
+    Raises:
+        OSError: it is something else (EINVAL), a symbolic link (ELOOP), or cannot be opened.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        _check(os.stat(name, dir_fd=at, follow_symlinks=False), at, name)
+    handle = os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, mode, dir_fd=at)
+    try:
+        _check(os.fstat(handle), at, name)  # again, of what was opened in fact
+    except OSError:
+        os.close(handle)
+        raise
+    os.set_blocking(handle, True)
+    return handle
+
+
+def _check(found: os.stat_result, at: int, name: str) -> None:
+    if stat.S_ISLNK(found.st_mode):
+        raise OSError(errno.ELOOP, "it is a symbolic link, which is not followed", name)
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "it is not a regular file", name)
+    if found.st_nlink > 1:
+        around = os.fstat(at)
+        if around.st_uid not in trusted_owners() or around.st_mode & 0o022:
+            raise OSError(errno.EMLINK, "it has a second name, in a folder that other users may change", name)

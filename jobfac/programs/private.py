@@ -1,0 +1,106 @@
+"""Folders and files of the worker's own, which no other user may change or read."""
+
+import os
+import pwd
+import stat
+from pathlib import Path
+
+from jobfac.errors import Refused
+from jobfac.programs.failures import StartError
+from jobfac.programs.paths import ForeignLink, folder
+from jobfac.programs.posix import account
+
+ENTER = 0o011
+"""The right to open a file by its name inside a folder, without seeing what else is there."""
+
+
+class UnsafeFolder(StartError, Refused):
+    """A folder that other users may change or read; the text names it and the remedy."""
+
+
+def open_private(path: Path, purpose: str) -> int:
+    """A descriptor of the folder ``path``, which is made with mode 0700 if it is missing.
+
+    Args:
+        purpose: what the folder is, as in 'the spool'.
+
+    Raises:
+        UnsafeFolder: it, or the way to it, is not this user's alone.
+        OSError: it cannot be opened or made.
+    """
+    before = os.path.lexists(path)
+    try:
+        with folder(path, make=0o700) as at:
+            handle = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=at)
+    except ForeignLink as error:
+        raise UnsafeFolder(f"{purpose} {str(path)!r} is not used: {error.strerror}; choose another folder") from None
+    try:
+        if not before:
+            os.fchmod(handle, 0o700)  # a strict umask may have taken our own rights
+        fault = _fault(os.fstat(handle)) or _fault_of_way(path)
+    except BaseException:
+        os.close(handle)
+        raise
+    if fault:
+        os.close(handle)
+        raise UnsafeFolder(f"{purpose} {str(path)!r} is not used: {fault}")
+    return handle
+
+
+def private_fault(path: Path) -> str | None:
+    """What makes an existing folder unsafe, as a clause with the remedy; None: nothing."""
+    return _fault(path.stat()) or _fault_of_way(path)
+
+
+def _fault(found: os.stat_result) -> str | None:
+    if found.st_uid != os.geteuid():
+        return f"it belongs to {_user(found.st_uid)}, not to {_user(os.geteuid())}; choose another folder"
+    if found.st_mode & 0o066:
+        return f"its mode {stat.S_IMODE(found.st_mode):04o} lets other users in; `chmod 700` it, or choose another"
+    return None
+
+
+def _fault_of_way(path: Path) -> str | None:
+    """A folder above that anybody may write lets anybody put another in the place of ours."""
+    for above in Path(os.path.realpath(path)).parents:
+        mode = above.stat().st_mode
+        if mode & 0o002 and not mode & stat.S_ISVTX:
+            return f"anybody may change {str(above)!r}, in which it lies; choose another folder"
+    return None
+
+
+def _user(number: int) -> str:
+    try:
+        return f"user {pwd.getpwuid(number).pw_name!r}"
+    except KeyError:
+        return f"user {number}"
+
+
+def write_private(path: Path, data: bytes, user: str | None) -> None:
+    """Write a new file that only this process's user can read, or only ``user``, whose it becomes.
+
+    Raises:
+        StartError: only root may give a file to another user, or there is no such user.
+        OSError: it cannot be written.
+    """
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with open(handle, "wb") as file:  # noqa: PTH123 (a descriptor)
+        os.fchmod(handle, 0o600)
+        file.write(data)
+        file.flush()
+        identity = account(user)
+        if user is not None and identity:
+            _let_pass(path.parent)
+            try:
+                os.fchown(handle, identity["user"], identity["group"])
+            except PermissionError:
+                message = f"this worker may not switch to user {user!r}; run it as root or as that user"
+                raise StartError(message) from None
+
+
+def _let_pass(inside: Path) -> None:
+    """Let other users open by name what is given to them in a folder of the spool. They cannot list or change it."""
+    for one in (inside, inside.parent):
+        found = one.stat()
+        if found.st_uid == os.geteuid() and not found.st_mode & 0o001:
+            one.chmod(stat.S_IMODE(found.st_mode) | ENTER)

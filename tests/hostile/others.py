@@ -1,0 +1,29 @@
+"""Another user of this machine, who meddles. Only root can play one."""
+
+import os
+import pwd
+import traceback
+from collections.abc import Callable
+
+import pytest
+
+NOBODY = pwd.getpwnam("nobody")
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can play another user")
+
+
+def as_nobody(act: Callable[[], object]) -> None:
+    """Let `act` be done by a process of nobody's; fails if it fails."""
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setgroups([])
+            os.setresgid(*[NOBODY.pw_gid] * 3)
+            os.setresuid(*[NOBODY.pw_uid] * 3)
+            act()
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert status == 0, "nobody could not do it"

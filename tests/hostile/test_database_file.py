@@ -1,0 +1,206 @@
+"""The SQLite file is private, and a process notices when somebody deletes, replaces or locks it away."""
+
+import os
+import shutil
+import sqlite3
+import stat
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from jobfac.database.engine import Database
+from jobfac.database.tables import audit
+from jobfac.errors import DatabaseReplaced, Unreachable, WrongSchema
+from jobfac.store import runs
+from jobfac.store.audit import note
+from tests.hostile.others import NOBODY, as_nobody, needs_root
+from tests.support.factory import Factory, wait_for
+from tests.support.fleet import Fleet
+
+FILES = ("jobfac.db", "jobfac.db-wal", "jobfac.db-shm")
+
+AT_ONCE = 5.0
+"""Seconds; what is tried again takes 15."""
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.mark.parametrize("mask", [0o000, 0o022, 0o277])
+def test_file_and_log_are_private_under_any_umask(tmp_path: Path, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        db = Database(f"sqlite:///{tmp_path}/jobfac.db")
+        db.upgrade()
+        with db.begin() as conn:
+            note(conn, "me", "test", "nothing")
+        assert {path.name: mode(path) for path in tmp_path.glob("jobfac.db*")} == dict.fromkeys(FILES, 0o600)
+        db.close()
+    finally:
+        os.umask(before)
+
+
+def test_the_doctor_says_that_the_file_is_open_to_others(sqlite_factory: Factory) -> None:
+    path = sqlite_factory.folder / "jobfac.db"
+    path.chmod(0o644)
+    said = [one for one in sqlite_factory.json("doctor", code=None) if "open to other users" in one["found"]]
+    assert said
+    assert f"chmod 600 {path}" in said[0]["remedy"]
+
+
+def test_a_command_makes_no_database_on_the_way(tmp_path: Path) -> None:
+    db = Database(f"sqlite:///{tmp_path}/jobfac.db")
+    assert db.version() is None
+    with pytest.raises(WrongSchema, match="jobfac db upgrade"):
+        db.query(runs.find)
+    assert list(tmp_path.iterdir()) == []
+    db.close()
+
+
+def replaced_by_another(path: Path) -> None:
+    shutil.copy(path, path.with_name("other"))
+    path.with_name("other").rename(path)
+
+
+def without_its_log(path: Path) -> None:
+    path.with_name(f"{path.name}-wal").unlink()
+
+
+@pytest.mark.parametrize("harm", [replaced_by_another, without_its_log])
+def test_a_worker_stops_when_its_database_is(harm: object, sqlite_fleet: Fleet) -> None:
+    fleet = sqlite_fleet
+    fleet.define(long=fleet.journal.job(600))
+    (run_id,) = fleet.start("long")
+    worker = fleet.worker()
+    fleet.wait(run_id, "running")
+    wait_for(lambda: fleet.programs(worker), "its program")
+    harm(fleet.folder / "jobfac.db")  # type: ignore[operator]
+    assert worker.wait(20) == 5
+    said = fleet.log(worker).strip().splitlines()[-1]
+    assert said.startswith("The ")
+    assert "while it was in use" in said
+    assert not fleet.programs(worker)
+
+
+def test_a_file_that_was_moved_away_may_come_back(sqlite_url: str, tmp_path: Path) -> None:
+    db = Database(sqlite_url)
+    with db.begin() as conn:
+        note(conn, "me", "before", "nothing")
+    (tmp_path / "away").mkdir()
+    for path in tmp_path.glob("jobfac.db*"):
+        path.rename(tmp_path / "away" / path.name)
+    with db.begin() as conn:
+        note(conn, "me", "meanwhile", "nothing")
+    for path in (tmp_path / "away").iterdir():
+        path.rename(tmp_path / path.name)
+    with db.begin() as conn:
+        assert conn.execute(sa.select(sa.func.count()).select_from(audit)).scalar_one() == 2
+    db.close()
+
+
+def test_a_log_that_the_last_connection_deleted_is_no_fault(sqlite_url: str) -> None:
+    db = Database(sqlite_url)
+    for _ in range(3):
+        with db.begin() as conn:
+            note(conn, "me", "test", "nothing")
+        db.engine.dispose()
+    db.close()
+
+
+def test_nothing_more_is_written_to_a_file_that_was_replaced(sqlite_url: str, tmp_path: Path) -> None:
+    db = Database(sqlite_url)
+    with db.begin() as conn:
+        note(conn, "me", "test", "nothing")
+    replaced_by_another(tmp_path / "jobfac.db")
+    with pytest.raises(DatabaseReplaced), db.begin():
+        pass
+    db.close()
+
+
+def says_at_once(url: str, why: str) -> None:
+    db = Database(url)
+    begun = time.monotonic()
+    with pytest.raises(Unreachable, match=why):
+        db.transact(note, "me", "test", "nothing")
+    assert time.monotonic() - begun < AT_ONCE
+    db.close()
+
+
+@needs_root
+def test_a_file_without_the_right_to_write_is_named_at_once(sqlite_url: str, crossroads: Path) -> None:
+    home = crossroads / "home"
+    home.mkdir(mode=0o700)
+    shutil.copy(str(sa.make_url(sqlite_url).database), home / "jobfac.db")
+    (home / "jobfac.db").chmod(0o444)
+    os.chown(home, NOBODY.pw_uid, NOBODY.pw_gid)
+    os.chown(home / "jobfac.db", NOBODY.pw_uid, NOBODY.pw_gid)
+    as_nobody(lambda: says_at_once(f"sqlite:///{home}/jobfac.db", "may not write"))
+
+
+@contextmanager
+def read_only(folder: Path) -> Iterator[None]:
+    """The folder as a file system of its own, mounted read-only."""
+    try:
+        subprocess.run(["mount", "--bind", folder, folder], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"nothing can be mounted here: {error}")
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", folder], check=True, capture_output=True)
+        yield
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+@needs_root
+def test_a_read_only_file_system_is_named_at_once(sqlite_url: str, tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    shutil.copy(str(sa.make_url(sqlite_url).database), tmp_path / "disk/jobfac.db")
+    with read_only(tmp_path / "disk"):
+        says_at_once(f"sqlite:///{tmp_path}/disk/jobfac.db", "mounted read-only")
+
+
+def rows(path: Path) -> int:
+    with sqlite3.connect(path) as conn:
+        count = int(conn.execute("SELECT count(*) FROM audit").fetchone()[0])
+    conn.close()
+    return count
+
+
+def test_a_backup_holds_what_is_in_the_log_only_and_is_private(sqlite_factory: Factory) -> None:
+    db, target = Database(sqlite_factory.url), sqlite_factory.folder / "copy.db"
+    with db.begin() as conn:
+        note(conn, "me", "test", "nothing")
+    sqlite_factory.run("db", "backup", str(target))
+    assert rows(target) == 1
+    assert mode(target) == 0o600
+    assert not list(sqlite_factory.folder.glob("copy.db?*"))
+    assert "already" in sqlite_factory.run("db", "backup", str(target), code=4).stderr
+    assert "cannot be written" in sqlite_factory.run("db", "backup", "gone/copy.db", code=4).stderr
+    db.close()
+    restored = Database(f"sqlite:///{target}")
+    restored.check_schema()
+    restored.close()
+
+
+def test_a_backup_can_be_made_while_a_worker_works(sqlite_fleet: Fleet) -> None:
+    fleet = sqlite_fleet
+    fleet.define(brief=fleet.journal.job(0))
+    fleet.worker()
+    ids = fleet.start("brief", 20)
+    fleet.factory.run("db", "backup", "copy.db")
+    fleet.finish(*ids)
+
+
+@pytest.mark.mssql
+def test_sql_server_makes_its_own_backups() -> None:
+    from jobfac.errors import Refused
+
+    db = Database("mssql+mssqlpython://me:secret@server/jobs")
+    with pytest.raises(Refused, match=r"BACKUP DATABASE \[jobs\]"):
+        db.back_up(Path("copy.bak"))

@@ -1,0 +1,53 @@
+"""A definitions file, however it was made, is read or refused in a moment."""
+
+import time
+
+import pytest
+
+from jobfac import definitions as d
+
+AT_ONCE = 5.0
+"""Seconds; what multiplies would take minutes or all memory."""
+
+
+def refused(text: str, why: str) -> None:
+    begun = time.monotonic()
+    with pytest.raises(d.DefinitionError, match=why):
+        d.loads(text)
+    assert time.monotonic() - begun < AT_ONCE
+
+
+def test_aliases_of_aliases_do_not_multiply() -> None:
+    levels = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    levels += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 27)]
+    refused("\n".join([*levels, "jobs: {one: {command: [true], environment: *a26}}"]), "aliases up to here stand for")
+
+
+def test_lists_of_two_aliases_do_not_multiply_either() -> None:
+    levels = ["a0: &a0 {command: [echo]}", *(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 27))]
+    refused("\n".join([*levels, "jobs: {one: {command: *a26}}"]), "aliases up to here stand for")
+
+
+@pytest.mark.parametrize("wrong", ["unknown: 1", "priority: high"])
+def test_nested_merges_do_not_multiply(wrong: str) -> None:
+    levels = ["a0: &a0 {command: [echo]}"]
+    levels += [f"a{n}: &a{n} {{<<: [*a{n - 1}, *a{n - 1}], k{n}: 1}}" for n in range(1, 27)]
+    refused("\n".join([*levels, f"jobs: {{one: {{<<: *a26, {wrong}}}}}"]), "merges more than 1,000 mappings")
+
+
+def test_a_chain_of_aliases_is_no_way_round_the_limit_of_depth() -> None:
+    chain = ["a0: &a0 [x]", *(f"a{n}: &a{n} [*a{n - 1}]" for n in range(1, 3000))]
+    refused("\n".join([*chain, "jobs: {}"]), "nested deeper than 100 levels")
+
+
+@pytest.mark.parametrize("text", ["[" * 500 + "]" * 500, "[" * 100_000, '{"a":' * 100_000, "- " * 5000])
+def test_deep_nesting_is_refused(text: str) -> None:
+    refused(text, "nested|not valid YAML")
+
+
+def test_what_a_team_shares_by_aliases_and_merges_is_read() -> None:
+    shared = "x: &base {pool: etl, retry: {attempts: 3}}\ny: &due [{cron: '0 6 * * *'}, {cron: '0 7 * * *'}]\n"
+    jobs = "".join(f"  j{n}: {{<<: *base, command: [echo], schedules: *due}}\n" for n in range(500))
+    with pytest.raises(d.DefinitionError) as raised:
+        d.loads(f"{shared}jobs:\n{jobs}")
+    assert {str(one) for one in raised.value.problems} == {"line 1: unknown key 'x'", "line 2: unknown key 'y'"}

@@ -1,0 +1,109 @@
+"""Leases on SQLite count on a clock that does not step, and end with the boot of the machine."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+import sqlalchemy as sa
+
+from jobfac.database.dialects import lease_clock
+from jobfac.database.engine import Database
+from jobfac.database.tables import worker_lease
+from jobfac.store import workers
+from jobfac.store.workers import LeaseLost
+from tests.support.database import Hand
+
+HOUR = 3_600_000
+
+
+class Clocks:
+    """The machine's two clocks, to be set."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.wall, self.boot, self.id = lease_clock.wall_ms(), lease_clock.boot_ms(), "first"
+        patch.setattr(lease_clock, "wall_ms", lambda: self.wall)
+        patch.setattr(lease_clock, "boot_ms", lambda: self.boot)
+        patch.setattr(lease_clock, "boot_id", lambda: self.id)
+
+    def go(self, seconds: float) -> None:
+        """Time passes."""
+        self.wall += round(seconds * 1000)
+        self.boot += round(seconds * 1000)
+
+
+@pytest.fixture
+def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
+    return Clocks(monkeypatch)
+
+
+@pytest.fixture
+def db(sqlite_url: str, clocks: Clocks) -> Iterator[Database]:
+    """On SQLite alone: SQL Server has one clock of its own."""
+    made = Database(sqlite_url)
+    with made.begin() as conn:  # whatever the real clocks left in the template
+        conn.exec_driver_sql("DROP TABLE IF EXISTS lease_clock")
+    again = Database(sqlite_url)
+    made.close()
+    yield again
+    again.close()
+
+
+def expired(db: Database) -> list[str]:
+    return db.transact(workers.expire, "another").workers
+
+
+@pytest.mark.parametrize("step", [HOUR, -HOUR, 60_000, 700])
+def test_a_clock_that_is_set_ends_no_lease_and_prolongs_none(db: Database, clocks: Clocks, step: int) -> None:
+    one = Hand(db, "w1")
+    clocks.wall += step
+    assert expired(db) == []
+    clocks.go(59)
+    assert expired(db) == []
+    one.renew()
+    clocks.go(59)
+    assert expired(db) == []
+    clocks.go(2)
+    assert expired(db) == ["w1"]
+
+
+def test_the_lease_still_reads_as_a_time_of_day_after_the_clock_was_set(db: Database, clocks: Clocks) -> None:
+    one, _ = Hand(db, "w1"), Hand(db, "w2")
+    clocks.go(45)
+    clocks.wall += HOUR
+    one.renew()
+    with db.read() as conn:
+        ends = conn.execute(sa.select(worker_lease.c.lease_until).order_by(worker_lease.c.worker_id)).scalars().all()
+    assert abs(ends[0].timestamp() * 1000 - clocks.wall - 60_000) < 5
+    assert abs(ends[1].timestamp() * 1000 - clocks.wall - 15_000) < 5
+    assert ends[0] - ends[1] == timedelta(seconds=45)
+
+
+def test_no_lease_outlives_the_boot_of_the_machine(db: Database, clocks: Clocks, sqlite_url: str) -> None:
+    one = Hand(db, "w1")
+    clocks.id, clocks.boot = "second", 5_000
+    clocks.wall -= HOUR  # the battery of the machine's clock is empty, too
+    booted = Database(sqlite_url)
+    assert expired(booted) == ["w1"]
+    with pytest.raises(LeaseLost):
+        booted.transact(workers.renew, one.id, 15.0)
+    Hand(booted, "w2").renew()
+    clocks.go(59)
+    assert expired(booted) == []
+    booted.close()
+
+
+def test_a_process_with_another_clock_expires_nobody(db: Database, clocks: Clocks, sqlite_url: str) -> None:
+    one = Hand(db, "w1")
+    clocks.wall += 2 * HOUR
+    ahead = Database(sqlite_url)
+    assert expired(ahead) == []
+    clocks.wall -= 2 * HOUR
+    one.renew()
+    assert expired(ahead) == []
+    ahead.close()
+
+
+def test_a_transaction_that_fails_does_not_take_the_clock_with_it(db: Database) -> None:
+    with pytest.raises(ZeroDivisionError), db.begin():
+        raise ZeroDivisionError
+    Hand(db, "w1").renew()

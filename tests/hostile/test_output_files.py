@@ -1,0 +1,155 @@
+"""Output files are opened as the run's user, and nobody leads a worker astray by a link, a pipe or a device."""
+
+import os
+import stat
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from jobfac.programs import StartError, open_destination, remove_timestamped
+from jobfac.programs.destinations import Kind
+from tests.hostile.others import NOBODY, as_nobody, needs_root
+
+NOW = datetime(2027, 3, 4, 5, 6, 7, tzinfo=UTC)
+KINDS: list[Kind] = ["overwrite", "append", "timestamped"]
+
+
+@pytest.fixture
+def place(crossroads: Path) -> Path:
+    """A folder of nobody's, beside a secret of root's."""
+    (crossroads / "secret").write_text("root's own")
+    (crossroads / "secret").chmod(0o600)
+    theirs = crossroads / "theirs"
+    theirs.mkdir()
+    os.chown(theirs, NOBODY.pw_uid, NOBODY.pw_gid)
+    return theirs
+
+
+def write(kind: Kind, pattern: str, place: Path, user: str | None) -> Path:
+    handle, path = open_destination(kind, pattern, str(place), 7, NOW, user=user)
+    os.write(handle, b"written")
+    os.close(handle)
+    return path
+
+
+@needs_root
+@pytest.mark.parametrize("user", ["nobody", None])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_link_to_the_file_of_another_user_is_not_followed(place: Path, kind: Kind, user: str | None) -> None:
+    name = "out-20270304T050607Z-7.log" if kind == "timestamped" else "out.log"
+    as_nobody(lambda: (place / name).symlink_to("../secret"))
+    with pytest.raises(StartError, match="symbolic link"):
+        write(kind, "out-*.log" if kind == "timestamped" else name, place, user)
+    assert (place.parent / "secret").read_text() == "root's own"
+
+
+@needs_root
+@pytest.mark.parametrize("user", ["nobody", None])
+def test_a_link_to_a_folder_of_another_user_leads_to_no_file(place: Path, user: str | None) -> None:
+    (place.parent / "mine").mkdir(mode=0o700)
+    as_nobody(lambda: (place / "logs").symlink_to("../mine"))
+    with pytest.raises(StartError, match=r"another user's symbolic link|no right to"):
+        write("overwrite", "logs/out.log", place, user)
+    assert not list((place.parent / "mine").iterdir())
+
+
+@needs_root
+def test_a_link_that_a_third_user_placed_is_not_followed_by_the_runs_user(place: Path) -> None:
+    place.chmod(0o1777)
+    (place.parent / "home").mkdir()
+    os.chown(place.parent / "home", 1, 1)
+    (place / "logs").symlink_to("../home")
+    os.chown(place / "logs", 12345, 12345, follow_symlinks=False)
+    with pytest.raises(StartError, match="another user's symbolic link"):
+        write("overwrite", "logs/out.log", place, "daemon")
+
+
+@needs_root
+def test_a_hard_link_in_a_folder_of_another_user_is_not_written(place: Path) -> None:
+    os.link(place.parent / "secret", place / "out.log")  # as nobody could where the kernel does not protect links
+    with pytest.raises(StartError, match="second name"):
+        write("overwrite", "out.log", place, None)
+    assert (place.parent / "secret").read_text() == "root's own"
+
+
+@needs_root
+def test_an_output_file_belongs_to_the_runs_user_and_so_do_the_folders_made_for_it(place: Path) -> None:
+    path = write("append", "new/logs/out.log", place, "nobody")
+    assert path.read_text() == "written"
+    assert {one.stat().st_uid for one in (path, path.parent, path.parent.parent)} == {NOBODY.pw_uid}
+
+
+@needs_root
+def test_what_the_runs_user_may_not_write_is_refused_in_a_sentence(place: Path) -> None:
+    with pytest.raises(StartError, match="user 'nobody' has no right to"):
+        write("append", "../secret", place, "nobody")
+
+
+@needs_root
+def test_rotation_follows_no_link_either(place: Path) -> None:
+    (place.parent / "secret").write_text("long" * 100)
+    as_nobody(lambda: (place / "out.log").symlink_to("../secret"))
+    with pytest.raises(StartError):
+        open_destination("append", "out.log", str(place), 7, NOW, rotate_at=20, user="nobody")
+    assert sorted(one.name for one in place.iterdir()) == ["out.log"]
+
+
+@needs_root
+def test_old_files_behind_another_users_link_are_left_alone(place: Path) -> None:
+    (place.parent / "mine").mkdir()
+    old = place.parent / "mine/out-20200101T000000Z-5.log"
+    old.touch()
+    os.utime(old, (0, 0))
+    as_nobody(lambda: (place / "logs").symlink_to("../mine"))
+    assert remove_timestamped("logs/out-*.log", str(place), NOW.timestamp(), 1.0, None) == 0
+    assert old.exists()
+
+
+def _fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def _device(path: Path) -> None:
+    os.mknod(path, 0o666 | stat.S_IFCHR, os.makedev(1, 3))
+
+
+@pytest.mark.parametrize("make", [_fifo, pytest.param(_device, marks=needs_root)])
+def test_only_regular_files_are_opened(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path / "out.log")
+    with pytest.raises(StartError, match="not a regular file"):
+        write("append", "out.log", tmp_path, None)
+
+
+def test_the_users_own_links_to_folders_are_followed(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "logs").symlink_to("disk/../disk")
+    assert write("append", "logs/out.log", tmp_path, None).resolve() == tmp_path / "disk/out.log"
+
+
+def test_a_circle_of_links_ends(tmp_path: Path) -> None:
+    (tmp_path / "one").symlink_to("two")
+    (tmp_path / "two").symlink_to("one")
+    with pytest.raises(StartError, match="cannot be opened"):
+        write("append", "one/out.log", tmp_path, None)
+
+
+@needs_root
+def test_opening_as_another_user_leaves_the_threads_of_the_worker_what_they_are(place: Path) -> None:
+    seen: set[int] = set()
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.is_set():
+            seen.add(os.geteuid())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        write("overwrite", "out.log", place, "nobody")
+    finally:
+        done.set()
+        watcher.join()
+    assert seen == {0}

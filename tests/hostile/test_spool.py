@@ -1,0 +1,164 @@
+"""The spool is the worker's alone: nobody plants anything there, and nothing there stops a worker."""
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from jobfac.database.engine import Database
+from jobfac.programs import Spool, StartError, UnsafeFolder, spool_path, write_private
+from jobfac.settings import Settings, state_folder
+from jobfac.worker.spool_folder import SpoolFolder
+from tests.hostile.others import NOBODY, as_nobody, needs_root
+from tests.support.factory import Factory
+from tests.support.fleet import Fleet
+
+SERVER = "mssql+pyodbc://me:secret@server/one"
+
+
+@contextmanager
+def umask(mask: int) -> Iterator[None]:
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_the_default_spool_is_no_folder_that_others_can_make_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    home = Path("/var/lib/jobfac") if os.geteuid() == 0 else Path.home() / ".local/state/jobfac"
+    assert Settings(database_url=SERVER).spool_folder().is_relative_to(home / "spool")
+    monkeypatch.setenv("XDG_STATE_HOME", "/srv/state")
+    assert Settings(database_url=SERVER).spool_folder().is_relative_to("/srv/state/jobfac/spool")
+    assert state_folder({"XDG_STATE_HOME": "relative"}) == home
+
+
+@pytest.mark.parametrize("mask", [0o000, 0o022, 0o077, 0o277])
+def test_spool_and_payload_are_private_under_any_umask(tmp_path: Path, mask: int) -> None:
+    with umask(mask):
+        folder = SpoolFolder(tmp_path / "spool", "token", "w1")
+        folder.ensure()
+        write_private(folder.path / "1-1.payload", b"secret", None)
+    assert (mode(tmp_path / "spool"), mode(folder.path)) == (0o700, 0o700)
+    assert mode(folder.path / "1-1.payload") == 0o600
+    folder.close()
+
+
+@needs_root
+def test_a_payload_for_another_user_is_that_users_alone_and_within_reach(crossroads: Path) -> None:
+    folder = SpoolFolder(crossroads / "spool", "token", "w1")
+    folder.ensure()
+    write_private(folder.path / "1-1.payload", b"secret", "nobody")
+    found = (folder.path / "1-1.payload").stat()
+    assert (found.st_uid, stat.S_IMODE(found.st_mode)) == (NOBODY.pw_uid, 0o600)
+    as_nobody((folder.path / "1-1.payload").read_bytes)
+    with pytest.raises(AssertionError):
+        as_nobody(lambda: list(folder.path.iterdir()))
+    folder.ensure()  # the right to enter is no fault
+    folder.close()
+
+
+@needs_root
+def test_a_spool_that_another_user_made_first_is_refused(crossroads: Path) -> None:
+    crossroads.chmod(0o1777)
+    as_nobody((crossroads / "spool").mkdir)
+    with pytest.raises(UnsafeFolder, match="belongs to user 'nobody'"):
+        SpoolFolder(crossroads / "spool", "token", "w1").ensure()
+    assert not list((crossroads / "spool").iterdir())
+
+
+@needs_root
+def test_a_spool_behind_another_users_link_is_refused(crossroads: Path) -> None:
+    crossroads.chmod(0o1777)
+    (crossroads / "mine").mkdir(mode=0o700)
+    as_nobody(lambda: (crossroads / "spool").symlink_to("mine"))
+    with pytest.raises(UnsafeFolder, match="another user's symbolic link"):
+        SpoolFolder(crossroads / "spool", "token", "w1").ensure()
+
+
+@pytest.mark.parametrize("bits", [0o777, 0o755, 0o770, 0o702])
+def test_a_spool_that_others_may_read_or_change_is_refused(tmp_path: Path, bits: int) -> None:
+    (tmp_path / "spool").mkdir()
+    (tmp_path / "spool").chmod(bits)
+    with pytest.raises(UnsafeFolder, match="chmod 700"):
+        SpoolFolder(tmp_path / "spool", "token", "w1").ensure()
+
+
+def test_a_spool_in_a_folder_that_anybody_may_change_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    with pytest.raises(UnsafeFolder, match="anybody may change"):
+        SpoolFolder(tmp_path / "open/spool", "token", "w1").ensure()
+
+
+def test_a_worker_and_the_doctor_say_so_in_a_sentence(sqlite_factory: Factory) -> None:
+    (sqlite_factory.folder / "spool").mkdir(mode=0o755)
+    said = sqlite_factory.run("worker", code=4).stderr
+    assert "chmod 700" in said
+    assert "Traceback" not in said
+    found = sqlite_factory.json("doctor", code=None)
+    assert [one for one in found if one["check"] == "spool" and one["state"] == "problem"]
+
+
+@needs_root
+@pytest.mark.parametrize("plant", ["link", "pipe", "theirs", "twice"])
+def test_output_that_somebody_planted_is_not_stored(tmp_path: Path, plant: str) -> None:
+    path, other = spool_path(tmp_path, 1, 1, "stdout"), tmp_path / "other"
+    other.write_text("forged")
+    if plant == "link":
+        path.symlink_to("other")
+    elif plant == "pipe":
+        os.mkfifo(path)
+    elif plant == "theirs":
+        path.write_text("forged")
+        os.chown(path, NOBODY.pw_uid, NOBODY.pw_gid)
+    else:
+        os.link(other, path)
+    with pytest.raises(StartError):
+        Spool(path, 100)
+
+
+def test_unreadable_folders_are_passed_over_with_one_line_and_the_others_are_recovered(sqlite_fleet: Fleet) -> None:
+    fleet = sqlite_fleet
+    fleet.define(long=fleet.journal.job(600, later=0))
+    (run_id,) = fleet.start("long")
+    first = fleet.worker()
+    fleet.wait(run_id, "running")
+    (dead,) = (fleet.folder / "spool").iterdir()
+    for name in ("0", "g"):  # before and behind it
+        (fleet.folder / "spool" / name).mkdir()
+        (fleet.folder / "spool" / name / "lock").symlink_to("/etc/passwd")
+    if os.geteuid() == 0:
+        os.chown(fleet.folder / "spool/g", NOBODY.pw_uid, NOBODY.pw_gid)
+    first.kill()
+    second = fleet.worker()
+    fleet.wait(run_id)
+    assert not dead.exists()
+    for name in ("0", "g"):
+        assert fleet.log(second).count(f"spool/{name}: ") == 1
+
+
+@needs_root
+def test_a_folder_without_rights_stops_no_worker(crossroads: Path, sqlite_url: str) -> None:
+    """As a user who is not root, for whom there are rights."""
+    home = crossroads / "home"
+    home.mkdir(mode=0o700)
+    os.chown(home, NOBODY.pw_uid, NOBODY.pw_gid)
+    db = Database(sqlite_url)
+
+    def settle() -> None:
+        folder = SpoolFolder(home / "spool", "mine", "w1")
+        folder.ensure()
+        (home / "spool/closed").mkdir(mode=0o000)
+        folder.settle_dead(db)
+
+    as_nobody(settle)
+    db.close()
