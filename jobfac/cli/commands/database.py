@@ -2,12 +2,15 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
 from jobfac.cli.common import USAGE, Json, database, fail, group, local_caller, settings
 from jobfac.cli.rendering.printing import print_json, print_table
+
+if TYPE_CHECKING:
+    from jobfac.database.engine import Database
 
 app = group("The database's schema.")
 
@@ -19,6 +22,17 @@ def upgrade() -> None:
         before = db.version()
         db.upgrade()
         typer.echo(f"schema {before or 'none'} -> {db.version()}")
+        if db.dialect.name == "mssql":
+            _offer_snapshot(db)
+
+
+def _offer_snapshot(db: "Database") -> None:
+    """Print the statement that a DBA should run, if the database reads with locks."""
+    from jobfac.doctor.engine import SNAPSHOT, lacks_snapshot
+
+    if db.query(lacks_snapshot):
+        typer.echo("READ_COMMITTED_SNAPSHOT is off: readers and claims may deadlock. Let a DBA run, when it is quiet:")
+        typer.echo(f"  ALTER DATABASE CURRENT SET {SNAPSHOT};")
 
 
 @app.command()

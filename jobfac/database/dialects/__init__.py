@@ -261,6 +261,9 @@ class Dialect(Protocol):
     def waiter(self, engine: sa.Engine, how: str) -> Waiter:
         """A waiter; ``how`` is the setting ``wait``."""
 
+    def named(self, url: sa.URL, program: str) -> sa.URL:
+        """The URL with which a DBA sees this program's name in the list of sessions, where the driver can say it."""
+
 
 def choose(url: sa.URL) -> Dialect:
     """The dialect for a URL.
