@@ -100,3 +100,16 @@ class Delivery(StrEnum):
     WAITING = "waiting"  # to be delivered, perhaps not for the first time
     DELIVERED = "delivered"
     DEAD = "dead"  # given up; an operator may requeue it
+
+
+class Role(StrEnum):
+    """What a caller of the API may do; each role may also do what the ones before it may."""
+
+    VIEWER = "viewer"  # read
+    OPERATOR = "operator"  # start, stop, retry, pause, drain
+    ADMIN = "admin"  # change definitions, which means running any program on the workers
+
+    def allows(self, needed: "Role") -> bool:
+        """Whether a caller of this role may do what needs the role ``needed``."""
+        order = list(Role)
+        return order.index(self) >= order.index(needed)

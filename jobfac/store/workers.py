@@ -51,7 +51,8 @@ from jobfac.store import jobs, runs
 from jobfac.store.runs import Finished, Rule, record, requeue
 from jobfac.store.runs.event import Event
 from jobfac.store.runs.finish import POISON_ATTEMPTS, held
-from jobfac.store.runs.reading import shown_value
+from jobfac.views.serialization import columns, from_row
+from jobfac.views.workers import WorkerView
 
 EXPIRY_BATCH = 200
 """Runs given back in one transaction at most."""
@@ -424,22 +425,17 @@ def _settle(conn: sa.Connection, condition: sa.ColumnElement[bool], why: str, by
     return requeue(conn, held(conn, condition, EXPIRY_BATCH), why, by)
 
 
-def present(row: Mapping[Any, Any]) -> dict[str, Any]:
-    """A worker as a JSON object, without the token that marks its processes."""
-    shown = {name: shown_value(value) for name, value in row.items() if name != "token"}
-    return shown | {name: json.loads(shown[name]) for name in ("pools", "labels")}
-
-
-def workers(conn: sa.Connection, alive_only: bool = False) -> Sequence[sa.RowMapping]:
-    """The fleet, newest first: each worker with the number of runs it holds as ``busy``."""
+def workers(conn: sa.Connection, alive_only: bool = False) -> list[WorkerView]:
+    """The fleet, newest first, at most 1000 workers."""
     busy = (
         sa.select(sa.func.count())
         .where(sa.text(f"run.state IN ({sql_literals(HELD)})"), run.c.worker_id == worker.c.id)
         .scalar_subquery()
     )
-    times = (worker_lease.c.seen_at, worker_lease.c.lease_until)
+    leased = {"seen_at": worker_lease.c.seen_at, "lease_until": worker_lease.c.lease_until}
+    columns_of = {**worker.c, **leased, "busy": busy.label("busy")}
     query = (
-        sa.select(worker, *times, busy.label("busy"))
+        sa.select(*(columns_of[name] for name in columns(WorkerView)))
         .join(worker_lease, worker_lease.c.worker_id == worker.c.id)
         .with_hint(worker_lease, DIRTY, "mssql")
         .order_by(worker.c.id.desc())
@@ -447,4 +443,4 @@ def workers(conn: sa.Connection, alive_only: bool = False) -> Sequence[sa.RowMap
     )
     if alive_only:
         query = query.where(_IS_ALIVE)
-    return conn.execute(query).mappings().all()
+    return [from_row(WorkerView, row) for row in conn.execute(query).mappings()]
