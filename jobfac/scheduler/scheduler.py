@@ -232,7 +232,9 @@ class Scheduler:
         return 0.0 if self._db.transact(runs.promote_due, self.name, retry_for=2.0) else TAKEN
 
     def _expire(self) -> float:
-        expiry = self._db.transact(sequences.expire, self.name, retry_for=2.0)
+        expiry = self._db.transact(
+            sequences.expire, self.name, poison_attempts=self._settings.poison_attempts, retry_for=2.0
+        )
         self._expired += len(expiry.workers)
         tell_expiry(self._log, expiry, self.name)
         self._in_vain = 0 if expiry.workers or expiry.runs or expiry.finished else self._in_vain + 1
@@ -283,7 +285,7 @@ def expiry_pause(in_vain: int) -> float:
     return float(min(TAKEN * 2 ** min(in_vain, 20), IN_VAIN)) if in_vain > 0 else TAKEN
 
 
-def _shown(happened: schedules.Refusal | schedules.Miss) -> dict[str, str]:
+def _shown(happened: schedules.Refusal | schedules.Miss) -> dict[str, Any]:
     return {name: str(value) for name, value in happened._asdict().items() if value is not None}
 
 

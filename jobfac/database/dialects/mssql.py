@@ -123,8 +123,17 @@ class Mssql:
     def renew(self, conn: sa.Connection, worker_id: int, milliseconds: int) -> Any:
         return conn.execute(_RENEW, {"p_id": worker_id, "p_lease": milliseconds}).first()
 
-    def lock_name(self, conn: sa.Connection, name: str) -> None:
-        conn.execute(_GETAPPLOCK, {"name": name[:255]})
+    def lock_names(self, conn: sa.Connection, names: Sequence[str], wait: bool) -> None:
+        for some in _batches(names):
+            conn.execute(_lock(len(some), wait), {f"name{place}": name[:255] for place, name in enumerate(some)})
+
+    def lock_free_names(self, conn: sa.Connection, names: Sequence[str]) -> Sequence[str]:
+        taken: list[str] = []
+        for some in _batches(names):
+            values = {f"name{place}": name[:255] for place, name in enumerate(some)}
+            marks = conn.execute(_lock_free(len(some)), values).scalar_one()
+            taken += [name for name, mark in zip(some, marks, strict=True) if mark == "1"]
+        return taken
 
     def is_transient(self, error: BaseException) -> bool:
         if isinstance(error, sa.exc.DBAPIError) and error.connection_invalidated:
@@ -177,11 +186,39 @@ def _claim(limit: int) -> sa.Executable:
     return sa.update(nxt).values(values).returning(*(nxt.c[column.name] for column in CLAIMED))
 
 
-_GETAPPLOCK = sa.text(
-    "DECLARE @taken INT; EXEC @taken = sp_getapplock @Resource = :name, @LockMode = N'Exclusive', "
-    f"@LockOwner = N'Transaction', @LockTimeout = {LOCKED_FOR}; "
-    "IF @taken < 0 THROW 51222, N'The lock could not be had in time.', 1;"
-)
+NAMES = 8
+"""Named locks taken in one round trip at most; so there are as many statements for it, and no more."""
+
+
+def _batches(names: Sequence[str]) -> list[Sequence[str]]:
+    return [names[at : at + NAMES] for at in range(0, len(names), NAMES)]
+
+
+def _getapplock(place: int, milliseconds: str) -> str:
+    return (
+        f"EXEC @taken = sp_getapplock @Resource = :name{place}, @LockMode = N'Exclusive', "
+        f"@LockOwner = N'Transaction', @LockTimeout = {milliseconds};"
+    )
+
+
+def _named(number: int) -> list[sa.BindParameter[str]]:
+    return [sa.bindparam(f"name{place}", type_=sa.Unicode(255)) for place in range(number)]
+
+
+@functools.cache
+def _lock(number: int, wait: bool) -> sa.TextClause:
+    throw = "IF @taken < 0 THROW 51222, N'The lock could not be had in time.', 1;"
+    each = [f"{_getapplock(place, LOCKED_FOR if wait else '0')} {throw}" for place in range(number)]
+    return sa.text(f"DECLARE @taken INT; {' '.join(each)}").bindparams(*_named(number))
+
+
+@functools.cache
+def _lock_free(number: int) -> sa.TextClause:
+    """One row of one text: a digit for each name, 1 if its lock is held now."""
+    mark = "SET @marks = CONCAT(@marks, CASE WHEN @taken >= 0 THEN '1' ELSE '0' END);"
+    each = [f"{_getapplock(place, '0')} {mark}" for place in range(number)]
+    text = f"DECLARE @taken INT, @marks VARCHAR({NAMES}) = ''; {' '.join(each)} SELECT @marks AS marks;"
+    return sa.text(text).bindparams(*_named(number))
 
 
 def with_driver(url: sa.URL) -> sa.URL:

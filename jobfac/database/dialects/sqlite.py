@@ -115,8 +115,11 @@ class Sqlite:
         renewed = conn.execute(RENEW, {"p_id": worker_id, "p_lease": milliseconds}).rowcount
         return conn.execute(FIRST_END).one() if renewed else None
 
-    def lock_name(self, conn: sa.Connection, name: str) -> None:
+    def lock_names(self, conn: sa.Connection, names: Sequence[str], wait: bool) -> None:
         """Nothing to do: a write transaction already excludes every other."""
+
+    def lock_free_names(self, conn: sa.Connection, names: Sequence[str]) -> Sequence[str]:
+        return names
 
     def is_transient(self, error: BaseException) -> bool:
         cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error

@@ -1,8 +1,8 @@
 """Starting runs: what a definition and a request make of each other."""
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -31,10 +31,15 @@ KEY_LIMIT = 200
 """Characters of a start's key at most."""
 
 
-def start(conn: sa.Connection, request: StartRequest, *, new_key: bool = False) -> int:
-    """Insert a run and return its id. Look at its state: the already-running policy may have made it ``denied``.
+class Started(NamedTuple):
+    """A run that was requested. ``is_new``: this transaction inserts it; else its key was used before."""
 
-    ``new_key``: the caller has called ``started_with`` in this transaction and found no run.
+    run_id: int
+    is_new: bool
+
+
+def start(conn: sa.Connection, request: StartRequest) -> int:
+    """Insert a run and return its id. Look at its state: the already-running policy may have made it ``denied``.
 
     Raises:
         NotFound: there is no such job.
@@ -43,25 +48,40 @@ def start(conn: sa.Connection, request: StartRequest, *, new_key: bool = False) 
             sequence, by job for a program, or for a job that is not in the sequence; or the key was used for a start
             that was different.
     """
-    if not new_key and (found := started_with(conn, request.job, request.key)) is not None:
-        check_repeat(conn, found, request)
+    return start_once(conn, request).run_id
+
+
+def start_once(conn: sa.Connection, request: StartRequest) -> Started:
+    """Like ``start``; the answer also says whether the run is new."""
+    if request.key is None:
+        return Started(_insert(conn, request, _checked(conn, request), 1)[0], True)
+    if (found := _started_with(conn, request)) is not None:
         return found
-    return _insert(conn, request, _checked(conn, request), 1)[0]
+    values = _checked(conn, request)
+    # Two with the same key: the second waits here for the first. A lock on the index would be one on the gap into which
+    # all new keys of the job may fall.
+    admission.lock(conn, [] if _is_later(request) else [admission.Rule.of(values)], {_name_of_key(request)})
+    return _started_with(conn, request) or Started(_insert(conn, request, values, 1)[0], True)
 
 
-def started_with(conn: sa.Connection, job: str, key: str | None) -> int | None:
-    """The run of the job that was started with this key, None if there is none. It stays so for this transaction."""
-    if key is None:
+def _started_with(conn: sa.Connection, request: StartRequest) -> Started | None:
+    """The run that was started with the request's key."""
+    query = sa.select(run.c.id).where(run.c.job == request.job, run.c.start_key == request.key)
+    found = conn.execute(query).scalar()
+    if found is None:
         return None
-    # Of two with the same key the second waits here. The lock is on one key of ix_run_start_key, or on the gap where it
-    # would be: others wait only for a start whose new key falls into the same gap, and that is short. Without a seek it
-    # would be a lock on all runs.
-    found = conn.execute(
-        sa.select(run.c.id)
-        .with_hint(run, "WITH (FORCESEEK, UPDLOCK, HOLDLOCK)", "mssql")
-        .where(run.c.job == job, run.c.start_key == key)
-    ).scalar()
-    return None if found is None else int(found)
+    check_repeat(conn, int(found), request)
+    return Started(int(found), False)
+
+
+def _name_of_key(request: StartRequest) -> str:
+    """The named lock of a start's key, the same in the procedure ``start_job``.
+
+    Different keys may share it; keys that the database takes for equal (case and trailing blanks do not count) do.
+    """
+    job, key = request.job.lower(), (request.key or "").lower().rstrip(" ")
+    end = key.encode("utf-16-le", "surrogatepass")[-160:].decode("utf-16-le", "ignore")
+    return f"jobfac:start:{truncate_utf16(job, 70)}/{truncate_utf16(key, 80)}{end}"
 
 
 def start_many(conn: sa.Connection, request: StartRequest, count: int) -> list[int]:
@@ -75,9 +95,21 @@ def start_many(conn: sa.Connection, request: StartRequest, count: int) -> list[i
     return ids
 
 
+def rules_of_jobs(conn: sa.Connection, job_ids: Collection[str]) -> list[admission.Rule]:
+    """The rules of runs that these jobs' present definitions would start."""
+    found = []
+    for stored in jobs.load_many(conn, job_ids).values() if job_ids else ():
+        if isinstance(stored, jobs.Stored):
+            concurrency = stored.definition.concurrency
+            key = concurrency.key if concurrency else None
+            found.append(admission.Rule(stored.id, stored.definition.already_running, key))
+    return found
+
+
 def start_each(conn: sa.Connection, requests: Sequence[StartRequest]) -> list[int | NotFound | Refused]:
     """Like ``start`` for each of many different requests, in as few statements as can be; none has a key or a delay.
 
+    The caller has taken the named locks of their rules (``rules_of_jobs``); one that is missing is taken if it is free.
     A refusal stands in the place of its request and does not hold up the others.
     """
     stored = jobs.load_many(conn, {request.job for request in requests})
@@ -89,7 +121,7 @@ def start_each(conn: sa.Connection, requests: Sequence[StartRequest]) -> list[in
         except (NotFound, Refused) as error:
             answers[position] = error
     free = {position: values for position, values in rows.items() if not admission.has_limits(values)}
-    admission.lock(conn, rows.values())  # all at once and in order: two that start the same jobs cannot cross
+    admission.lock_late(conn, map(admission.Rule.of, rows.values()))
     for position, values in rows.items():
         if position not in free:
             answers[position] = _insert(conn, requests[position], values, 1)[0]
@@ -100,10 +132,10 @@ def start_each(conn: sa.Connection, requests: Sequence[StartRequest]) -> list[in
 
 def retry(
     conn: sa.Connection, run_id: int, by: str, overrides: Mapping[str, Any] | None = None, key: str | None = None
-) -> int:
-    """Run a finished run again, with the same arguments and payload and the job's present definition: a new run's id.
+) -> Started:
+    """Run a finished run again, with the same arguments and payload and the job's present definition: a new run.
 
-    ``overrides`` replace those of the run, key by key. ``key``: the new run's start key, which is not looked for here.
+    ``overrides`` replace those of the run, key by key. ``key``: the new run's start key, as in ``start``.
 
     Raises:
         NotFound: there is no such run, or its job is gone.
@@ -126,7 +158,7 @@ def retry(
         manual=False,
         retry_of=run_id,
     )
-    return _insert(conn, request, _values(jobs.load(conn, request.job), request), 1)[0]
+    return start_once(conn, request)
 
 
 def _checked(conn: sa.Connection, request: StartRequest) -> dict[str, Any]:
@@ -158,6 +190,9 @@ def _check_inside(
         for child, values in (given or {}).items():
             if child not in seen:
                 raise _misfit(request, name, f"has no job '{child}' inside{suggestion(child, seen)}")
+            if not _is_text(values, several=name == "arguments"):
+                wanted = "a list of texts as arguments" if name == "arguments" else "a text as payload"
+                raise _misfit(request, name, f"takes {wanted} of '{child}'")
             says = None
             if name == "arguments" and not getattr(seen[child], "replace_arguments", True):
                 says = "replace_arguments: false"
@@ -168,6 +203,13 @@ def _check_inside(
             texts = [values] if isinstance(values, str) else values
             if len(seen) < len(inside) and any("${steps." in text for text in texts):
                 raise _misfit(request, name, "has jobs that this key may not see, so outputs cannot be referred to")
+
+
+def _is_text(value: Any, several: bool) -> bool:
+    """Whether it is a text, or, if ``several``, a list of texts."""
+    if not several:
+        return isinstance(value, str)
+    return isinstance(value, list | tuple) and all(isinstance(text, str) for text in value)
 
 
 def _misfit(request: StartRequest, field: str, message: str) -> DefinitionError:
@@ -198,7 +240,8 @@ def _values(stored: jobs.Stored | DefinitionError | None, request: StartRequest)
         raise Refused(f"Job '{request.job}' is disabled; `jobfac jobs enable {request.job}` allows it again.")
     if request.manual and not job.on_demand:
         raise Refused(f"Job '{request.job}' may not be started by hand: its definition says on_demand: false.")
-    if request.arguments is not None and request.manual and not job.replace_arguments:
+    others = request.arguments if request.arguments is not None else (request.overrides or {}).get("arguments")
+    if others is not None and request.manual and not job.replace_arguments:
         raise Refused(f"Job '{request.job}' takes no other arguments: its definition says replace_arguments: false.")
     if request.payload is not None and len(request.payload) > PAYLOAD_LIMIT:
         raise Refused(f"The payload has {len(request.payload):,} characters; {PAYLOAD_LIMIT:,} is the most.")
@@ -245,12 +288,16 @@ def _ad_hoc(request: StartRequest) -> Sequence[Notify]:
     return entries
 
 
+def _is_later(request: StartRequest) -> bool:
+    return request.at is not None or bool(request.delay)
+
+
 def _insert(conn: sa.Connection, request: StartRequest, values: Mapping[str, Any], count: int) -> list[int]:
-    later = request.at is not None or bool(request.delay)
+    later = _is_later(request)
     if later:
         state = RunState.SCHEDULED
     else:
-        admission.lock(conn, [values])
+        admission.lock(conn, [admission.Rule.of(values)])
         if values["already_running"] == "replace":
             make_room(conn, values["job"], request.by)
         state = admission.admit(conn, values)

@@ -142,9 +142,11 @@ def _index(tokens: list[Token]) -> str:
 
 
 def _change_index(tokens: list[Token], verb: str) -> tuple[str, ...]:
-    """DROP INDEX ix ON schema.table, or schema.table.ix; rebuilding has no effect."""
+    """DROP INDEX ix ON schema.table, or schema.table.ix. Rebuilding takes Sch-M on the table, which not even a reader
+    passes, until the transaction ends; other changes have no effect."""
     if verb != "DROP":
-        return ()
+        at = next((i for i, token in enumerate(tokens) if token.upper == "REBUILD"), None)
+        return () if at is None else (f"LOCK TABLE {''.join(_words(tokens[at - 3 : at]))} IN ACCESS EXCLUSIVE MODE",)
     guard = "IF EXISTS " if tokens[2].upper == "IF" else ""
     names = [token.name for token in tokens[4 if guard else 2 :] if token.kind in ("word", "quoted")]
     on = next((i for i, token in enumerate(tokens) if token.upper == "ON"), None)
