@@ -34,10 +34,11 @@ REST = 4.0
 
 
 class Purged(NamedTuple):
-    """How many runs are gone, and whether there may be more to remove."""
+    """How many runs were removed, whether there may be more to remove, and the id of the first that was, 0: none."""
 
     runs: int
     more: bool
+    first: int = 0
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def steps(db: Database, keep: Keep) -> Iterator[int]:
         for job_id, its in overdue.items():
             more = True
             while more:
-                runs, more = db.transact(purge, job_id, its)
+                runs, more = _purge(db, job_id, its)
                 yield runs
     for forget, age in (
         (forget_workers, keep.age), (outbox.forget, keep.age), (statistics.forget, keep.statistics),
@@ -89,6 +90,19 @@ def steps(db: Database, keep: Keep) -> Iterator[int]:
         while more:
             more = db.transact(forget, age)
             yield 0
+
+
+def _purge(db: Database, job_id: str, keep: Retention) -> tuple[int, bool]:
+    """One transaction of ``purge``; a batch whose commit was made but not answered is counted too."""
+    batches: dict[int, int] = {}
+
+    def work(conn: sa.Connection) -> Purged:
+        done = purge(conn, job_id, keep)
+        batches[done.first] = done.runs  # a batch that was rolled back is found again, and begins with the same run
+        return done
+
+    more = db.transact(work).more
+    return sum(batches.values()), more
 
 
 def overdue_jobs(conn: sa.Connection, after: str, default: Keep) -> tuple[dict[str, Retention], str | None]:
@@ -138,7 +152,7 @@ def purge(conn: sa.Connection, job_id: str, keep: Retention) -> Purged:
         if _remove_some(conn, table, ids) == BATCH:
             return Purged(0, True)
     conn.execute(run.delete().where(run.c.id.in_(ids)))
-    return Purged(len(ids), True)
+    return Purged(len(ids), True, ids[0])
 
 
 def _is_too_old(ended_at: datetime, keep: Retention, now: datetime) -> bool:

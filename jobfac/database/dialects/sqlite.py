@@ -142,6 +142,9 @@ class Sqlite:
     def give_up_after(self, conn: sa.Connection, seconds: float) -> None:
         """A file does not vanish on the way."""
 
+    def named(self, url: sa.URL, program: str) -> sa.URL:
+        return url
+
     def waiter(self, engine: sa.Engine, how: str) -> "FileWaiter":
         return FileWaiter(engine)
 

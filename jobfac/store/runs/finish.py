@@ -16,6 +16,9 @@ from jobfac.store.runs import admission
 from jobfac.store.runs.event import Event
 from jobfac.store.runs.events import record
 
+POISON_ATTEMPTS = 3
+"""Default for how many attempts of a run may be lost with their worker before the run ends as lost."""
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -54,7 +57,7 @@ class Finished(NamedTuple):
 _HELD_COLUMNS = (
     run.c.id, run.c.job, run.c.state, run.c.attempt, run.c.worker_id, run.c.failures, run.c.restartable,
     run.c.already_running, run.c.concurrency_key, run.c.sequence_run_id, run.c.visit_id, run.c.stop_by,
-    run.c.notify,
+    run.c.notify, run.c.lost,
 )  # fmt: skip
 
 _LOCK = (
@@ -164,12 +167,16 @@ def finish(conn: sa.Connection, worker_id: int, outcomes: Sequence[Outcome], by:
     return finished
 
 
-def requeue(conn: sa.Connection, lost: Sequence[Mapping[Any, Any]], why: str, by: str) -> list[Finished]:
-    """Requeue or end held runs whose worker is gone: `lost` if not restartable, `stopped` if a stop was requested.
+def requeue(
+    conn: sa.Connection, lost: Sequence[Mapping[Any, Any]], why: str, by: str, poison_attempts: int | None = None
+) -> list[Finished]:
+    """Requeue held runs whose worker is gone, or end them: ``stopped`` if a stop was asked for, else ``lost``.
 
     Args:
         lost: as ``held`` selects them, locked in this transaction.
         why: the attempt's reason, such as "its worker died".
+        poison_attempts: the worker died: count that, and let a run end as lost when it has happened so often. None: do
+            not count it.
     """
     ends: list[dict[str, Any]] = []
     events: list[Event] = []
@@ -177,18 +184,37 @@ def requeue(conn: sa.Connection, lost: Sequence[Mapping[Any, Any]], why: str, by
     freed: list[Mapping[Any, Any]] = []
     admission.lock_late(conn, map(admission.Rule.of, lost))
     for row in lost:
-        stopping = row["state"] == RunState.STOPPING
-        state = RunState.STOPPED if stopping else RunState.QUEUED if row["restartable"] else RunState.LOST
-        outcome = Outcome(row["id"], row["attempt"], RunState.LOST, reason=why)
+        state, reason = _after_loss(row, why, poison_attempts)
+        outcome = Outcome(row["id"], row["attempt"], RunState.LOST, reason=reason)
         ends.append(_values(outcome, row["worker_id"], state, failed=0))
-        events.append(Event(row["id"], row["attempt"], state, by, why, row["notify"]))
+        events.append(Event(row["id"], row["attempt"], state, by, reason, row["notify"]))
         if state in FINAL:
             finished.append(Finished(row["id"], row["job"], state, row["sequence_run_id"], row["visit_id"]))
             freed.append(row)
     _write(conn, ends)
+    if poison_attempts is not None and lost:
+        _count_loss(conn, [row["id"] for row in lost])
     record(conn, events)
     admission.release_blocked(conn, freed, by)
     return finished
+
+
+def _after_loss(row: Mapping[Any, Any], why: str, poison_attempts: int | None) -> tuple[RunState, str]:
+    """Where a run goes whose worker is gone, and the reason to show."""
+    if row["state"] == RunState.STOPPING:
+        return RunState.STOPPED, why
+    if not row["restartable"]:
+        return RunState.LOST, why
+    times = (row["lost"] or 0) + 1
+    if poison_attempts is not None and times >= poison_attempts:
+        words = {1: "once", 2: "twice", 3: "three times", 4: "four times", 5: "five times"}
+        return RunState.LOST, f"its worker died {words.get(times, f'{times} times')} while it ran"
+    return RunState.QUEUED, why
+
+
+def _count_loss(conn: sa.Connection, run_ids: Sequence[int]) -> None:
+    more = sa.func.coalesce(run.c.lost, 0) + 1
+    conn.execute(run.update().where(run.c.id.in_(run_ids)).values(lost=more))
 
 
 def end(conn: sa.Connection, run_id: int, state: RunState, reason: str | None, by: str) -> Finished:
@@ -252,7 +278,8 @@ def _next_state(row: Mapping[Any, Any], outcome: Outcome) -> tuple[RunState, int
     """Where the run goes, and whether a retry was used up by it."""
     stopping = row["state"] == RunState.STOPPING
     if outcome.state == RunState.QUEUED:
-        return (RunState.STOPPED if stopping else RunState.QUEUED if row["restartable"] else RunState.LOST), 0
+        again = row["restartable"] or outcome.pid is None  # without a process number nothing was started
+        return (RunState.STOPPED if stopping else RunState.QUEUED if again else RunState.LOST), 0
     if outcome.retry_after is not None and not stopping:
         return RunState.SCHEDULED, 1
     return outcome.state, 0

@@ -190,6 +190,9 @@ def _check_inside(
         for child, values in (given or {}).items():
             if child not in seen:
                 raise _misfit(request, name, f"has no job '{child}' inside{suggestion(child, seen)}")
+            if not _is_text(values, several=name == "arguments"):
+                wanted = "a list of texts as arguments" if name == "arguments" else "a text as payload"
+                raise _misfit(request, name, f"takes {wanted} of '{child}'")
             says = None
             if name == "arguments" and not getattr(seen[child], "replace_arguments", True):
                 says = "replace_arguments: false"
@@ -200,6 +203,13 @@ def _check_inside(
             texts = [values] if isinstance(values, str) else values
             if len(seen) < len(inside) and any("${steps." in text for text in texts):
                 raise _misfit(request, name, "has jobs that this key may not see, so outputs cannot be referred to")
+
+
+def _is_text(value: Any, several: bool) -> bool:
+    """Whether it is a text, or, if ``several``, a list of texts."""
+    if not several:
+        return isinstance(value, str)
+    return isinstance(value, list | tuple) and all(isinstance(text, str) for text in value)
 
 
 def _misfit(request: StartRequest, field: str, message: str) -> DefinitionError:
@@ -230,7 +240,8 @@ def _values(stored: jobs.Stored | DefinitionError | None, request: StartRequest)
         raise Refused(f"Job '{request.job}' is disabled; `jobfac jobs enable {request.job}` allows it again.")
     if request.manual and not job.on_demand:
         raise Refused(f"Job '{request.job}' may not be started by hand: its definition says on_demand: false.")
-    if request.arguments is not None and request.manual and not job.replace_arguments:
+    others = request.arguments if request.arguments is not None else (request.overrides or {}).get("arguments")
+    if others is not None and request.manual and not job.replace_arguments:
         raise Refused(f"Job '{request.job}' takes no other arguments: its definition says replace_arguments: false.")
     if request.payload is not None and len(request.payload) > PAYLOAD_LIMIT:
         raise Refused(f"The payload has {len(request.payload):,} characters; {PAYLOAD_LIMIT:,} is the most.")

@@ -19,6 +19,7 @@ from jobfac.states import HELD, RunState
 from jobfac.store import jobs, runs, workers
 from jobfac.store.runs import Finished, Rule
 from jobfac.store.runs.event import Event
+from jobfac.store.runs.finish import POISON_ATTEMPTS
 from jobfac.store.sequences import visits
 from jobfac.store.sequences.decide import Enter, Leave, decide, outcome
 from jobfac.store.sequences.stepping import Course, enter
@@ -67,11 +68,17 @@ def settle(conn: sa.Connection, finished: Iterable[Finished], by: str) -> list[F
     return advance_all(conn, [one.sequence_run_id for one in finished if one.sequence_run_id is not None], by)
 
 
-def expire(conn: sa.Connection, by: str, only: int | None = None, finished: Iterable[Finished] = ()) -> workers.Expiry:
+def expire(
+    conn: sa.Connection,
+    by: str,
+    only: int | None = None,
+    finished: Iterable[Finished] = (),
+    poison_attempts: int = POISON_ATTEMPTS,
+) -> workers.Expiry:
     """``leases.expire`` with what follows from it: the sequences of its runs, and of ``finished``, go on."""
     held = workers.held_rules(conn, only)
     lock_rules(conn, [rule for rule, _ in held], {run_id for _, run_id in held if run_id is not None})
-    expiry = workers.expire(conn, by, only=only)
+    expiry = workers.expire(conn, by, only, poison_attempts)
     settle(conn, [*finished, *expiry.finished], by)
     return expiry
 

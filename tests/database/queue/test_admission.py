@@ -144,7 +144,7 @@ def retried(db: Database, hand: Hand) -> None:
 
 def stopped_in_the_queue(db: Database, hand: Hand) -> None:
     with db.read() as conn:
-        (first,) = [row["id"] for row in runs.find(conn, states=[RunState.QUEUED])]
+        (first,) = [row.id for row in runs.find(conn, states=[RunState.QUEUED])]
     db.transact(runs.request_stop, first, now=False, by="me")
 
 
@@ -154,7 +154,7 @@ def lost_with_its_worker(db: Database, hand: Hand) -> None:
 
 
 def given_back_and_not_restartable(db: Database, hand: Hand) -> None:
-    hand.end(hand.take(), RunState.QUEUED)
+    hand.end(hand.take(), RunState.QUEUED, pid=1)
 
 
 @pytest.mark.parametrize(
