@@ -130,7 +130,7 @@ PATH_EXAMPLES = {"job": JOB["id"], "run": RUN["id"], "worker": WORKER["id"], "sc
 
 EXAMPLES: dict[str, Any] = {
     "Run": RUN,
-    "Runs": {"items": [RUN], "next_cursor": "42"},
+    "Runs": {"items": [{**RUN, "truncated": []}], "next_cursor": "42"},
     "Attempts": {"items": [ATTEMPT]},
     "RunEvents": {"items": [EVENT]},
     "OutputPage": {
@@ -141,10 +141,10 @@ EXAMPLES: dict[str, Any] = {
     },
     "Stopped": {"before": "running", "after": "stopping"},
     "Job": JOB,
-    "Jobs": {"items": [JOB], "next_cursor": None},
+    "Jobs": {"items": [{**JOB, "truncated": []}], "next_cursor": None},
     "Workers": {"items": [WORKER]},
     "Schedule": SCHEDULE,
-    "Schedules": {"items": [SCHEDULE]},
+    "Schedules": {"items": [{**SCHEDULE, "truncated": []}]},
     "Candidates": {"items": [CANDIDATE]},
     "Overview": OVERVIEW,
     "put_job": DEFINITION,

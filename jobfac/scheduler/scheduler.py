@@ -292,7 +292,7 @@ def expiry_pause(in_vain: int) -> float:
     return float(min(TAKEN * 2 ** min(in_vain, 20), IN_VAIN)) if in_vain > 0 else TAKEN
 
 
-def _shown(happened: schedules.Refusal | schedules.Miss) -> dict[str, str]:
+def _shown(happened: schedules.Refusal | schedules.Miss) -> dict[str, Any]:
     return {name: str(value) for name, value in happened._asdict().items() if value is not None}
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from jobfac.definitions import Job, write_duration
-from jobfac.programs import ExitWatcher, Guardian, become_subreaper, kill_all
+from jobfac.programs import BATCH, ExitWatcher, Guardian, become_subreaper, kill_all
 from jobfac.states import JobKind, Stop
-from jobfac.store.output import cut_mark
+from jobfac.store.output import Stored, cut_mark
 from jobfac.store.runs import Outcome
 from jobfac.store.workers import Claimed
 from jobfac.telemetry.logs import SILENCE
@@ -136,18 +136,22 @@ class DryRun:
 
     def _tell(self, final: bool) -> None:
         execution = self._execution
-        with execution.lock:
-            chunks = execution.collect(final)
-            execution.confirm(chunks)
+        while chunks := self._collect(final):
+            for chunk in chunks:
+                skipped = chunk.offset - self._shown.get(chunk.stream, 0)
+                self._shown[chunk.stream] = chunk.offset + len(chunk.data)
+                self._observer.output(chunk.stream, cut_mark(skipped) + chunk.data)
         while not execution.report.read(final) and final:
             pass
-        for chunk in chunks:
-            skipped = chunk.offset - self._shown.get(chunk.stream, 0)
-            self._shown[chunk.stream] = chunk.offset + len(chunk.data)
-            self._observer.output(chunk.stream, cut_mark(skipped) + chunk.data)
         if execution.report.changed:
             execution.report.changed = False
             self._observer.report(execution.report.progress, execution.report.message)
+
+    def _collect(self, final: bool) -> list[Stored]:
+        with self._execution.lock:
+            chunks = self._execution.collect(final, most=BATCH)
+            self._execution.confirm(chunks)
+        return chunks
 
     def _streams(self) -> dict[str, Stream]:
         execution = self._execution

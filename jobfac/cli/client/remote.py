@@ -126,7 +126,8 @@ class Remote:
         return pieces
 
     def jobs(self) -> list[Object]:
-        return self._pages("/v1/jobs", None, {})
+        listed = self._pages("/v1/jobs", None, {})
+        return [self.job(one["id"]) if one.pop("truncated") else one for one in listed]
 
     def job(self, job_id: str) -> Object:
         return self._get(f"/v1/jobs/{quote(job_id, safe='')}")
@@ -152,7 +153,7 @@ class Remote:
 
     def schedules(self, job: str | None) -> list[Object]:
         found: list[Object] = self._get("/v1/schedules", **({} if job is None else {"job": job}))["items"]
-        return found
+        return [one | {"definition": {}} if one.pop("truncated") else one for one in found]
 
     def preview(self, job: str, count: int, start: datetime | None, explain: bool) -> list[Object]:
         query: Object = {"job": job, "count": count, "explain": "true" if explain else "false"}
