@@ -28,8 +28,8 @@ DOUBLE: Declared = (8, 15, 0)
 DATE: Declared = (91, 10, 0)
 TIMESTAMP: Declared = (93, 23, 3)
 LONGEST = 4000
-"""Characters of the longest text that is not NVARCHAR(max). All texts of columns that hold no more are declared so long:
-a value that is longer than its column is still compared as it is, and refused by the server, not cut by the driver."""
+"""Characters of the longest text that is not NVARCHAR(max). The texts of all columns that hold no more are declared so
+long: a value that is longer than its column is compared as it is, and refused by the server, not cut by the driver."""
 
 
 def declared(kind: sa.types.TypeEngine[Any], values: Sequence[Any]) -> Declared:
