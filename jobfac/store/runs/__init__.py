@@ -10,7 +10,15 @@ from jobfac.store.runs.finish import Finished, Outcome, end, finish, note_progra
 from jobfac.store.runs.promotion import IS_DUE, promote_due
 from jobfac.store.runs.reading import attempts, find, get, present
 from jobfac.store.runs.retry import retry_delay
-from jobfac.store.runs.starting import StartRequest, retry, start, start_each, start_many, started_with
+from jobfac.store.runs.starting import (
+    StartRequest,
+    retry,
+    start,
+    start_each,
+    start_many,
+    start_numbered,
+    started_with,
+)
 from jobfac.store.runs.stopping import Stopped, request_stop
 from jobfac.store.runs.subscribers import snapshots
 
@@ -40,5 +48,6 @@ __all__ = [
     "start",
     "start_each",
     "start_many",
+    "start_numbered",
     "started_with",
 ]
