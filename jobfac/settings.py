@@ -59,8 +59,11 @@ class Settings:
         default=3, metadata={"help": "attempts lost with their worker after which a run ends lost", "least": 1}
     )
     wait: str = field(
-        default="server",
-        metadata={"help": "SQL Server: wait for work in the `server`, or by `polling`", "words": ("server", "polling")},
+        default="auto",
+        metadata={
+            "help": "SQL Server: wait for work in the `server`, or by `polling`; `auto`: by the edition",
+            "words": ("auto", "server", "polling"),
+        },
     )
     wait_seconds: float = field(
         default=5.0, metadata={"help": "SQL Server: longest wait for work in seconds", "above": 0}
@@ -128,11 +131,12 @@ class Settings:
     )
     smtp_from: str = field(default="", metadata={"help": "sender of notifications; default: jobfac@ this host"})
     webhook_allow_local: bool = field(
-        default=False, metadata={"help": "allow webhooks to link-local addresses, where clouds serve their metadata"}
+        default=False,
+        metadata={"help": "allow notifications to link-local addresses, where clouds serve their metadata"},
     )
     webhook_allow_private: bool = field(
         default=True,
-        metadata={"help": "let webhooks and apprise go to loopback and private addresses; false: public ones only"},
+        metadata={"help": "allow webhooks and apprise to loopback and private addresses; false: public ones only"},
     )
     apprise_schemes: str = field(
         default="discord,form,forms,gchat,gotify,gotifys,json,jsons,mailto,mailtos,matrix,matrixs,mmost,mmosts,msteams,"

@@ -11,6 +11,7 @@ import pytest
 from jobfac.database.engine import Database
 from jobfac.errors import Unreachable
 from jobfac.settings import Settings
+from tests.support import lock_order
 from tests.support.engines import CC, DRIVERS, ENGINES, HAS_ODBC, REAL
 from tests.support.factory import Factory
 from tests.support.inprocess import InProcess
@@ -27,6 +28,14 @@ def pytest_sessionstart(session: pytest.Session) -> None:
             db.close()
         except Unreachable as error:
             pytest.exit(f"JOBFAC_TEST_MSSQL_URL: {error}", returncode=2)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def locks_in_order(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Every transaction of the session takes its locks in the one order that all of them keep."""
+    breaches = lock_order.watch(tmp_path_factory.mktemp("locks"))
+    yield
+    assert not breaches.exists(), breaches.read_text(encoding="utf-8")[:8000]
 
 
 @pytest.fixture(scope="session")
@@ -52,7 +61,8 @@ def postgres_dsn() -> Iterator[str]:
 def tds(postgres_dsn: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """The TDS test server with a template database that has been migrated through it.
 
-    At the end every distinct statement that came over the wire is parsed by Microsoft's grammar.
+    At the end every distinct statement that came over the wire is parsed by Microsoft's grammar, and none may have come
+    with more than one declaration of its parameters.
     """
     from tests.tds_server import grammar, harness
 
@@ -62,6 +72,8 @@ def tds(postgres_dsn: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         db.upgrade()
         db.close()
         yield server
+        texts = server.command(declarations=True)["texts"]
+        assert texts == [], "these statements have several plans each, by their values"
     statements = list(captured.glob("*.sql"))
     assert statements, "the test server recorded no statement"
     assert grammar.check_files(statements) == []

@@ -17,13 +17,22 @@ from jobfac.api.live.feed import Live
 from jobfac.api.metrics import Metrics
 from jobfac.api.problems import HANDLERS
 from jobfac.api.proxy import Proxies
-from jobfac.api.resources import events, jobs, output, runs, schedules, service, workers
+from jobfac.api.resources import events, jobs, output, overview, runs, schedules, service, workers
 from jobfac.api.routing import Service, routes
 from jobfac.database.engine import Database
 from jobfac.telemetry import traces
 from jobfac.web import pages
 
-TABLE = (*jobs.CALLS, *runs.CALLS, *output.CALLS, *events.CALLS, *workers.CALLS, *schedules.CALLS, *service.CALLS)
+TABLE = (
+    *jobs.CALLS,
+    *runs.CALLS,
+    *output.CALLS,
+    *events.CALLS,
+    *workers.CALLS,
+    *schedules.CALLS,
+    *overview.CALLS,
+    *service.CALLS,
+)
 """Every call of the API, in one table. The pages are not part of it."""
 
 THREADS = 16

@@ -107,11 +107,30 @@ CANDIDATE: dict[str, Any] = {
     "reason": None,
 }
 
+SUMMARY: dict[str, Any] = {
+    name: RUN[name]
+    for name in (
+        "id", "job", "kind", "state", "attempt", "worker", "started_at", "ended_at", "progress", "message", "reason",
+        "exit_message", "sequence_run_id",
+    )
+}  # fmt: skip
+OVERVIEW: dict[str, Any] = {
+    "now": "2027-01-31T22:00:10.000+00:00",
+    "workers": [WORKER],
+    "queued": [{"pool": "default", "number": 3, "seconds": 1.5}],
+    "blocked": 0,
+    "scheduled": 2,
+    "held": 0,
+    "running": [],
+    "ended": [SUMMARY],
+    "due": [{"job": SCHEDULE["job"], "name": SCHEDULE["name"], "fire_at": SCHEDULE["fire_at"]}],
+}
+
 PATH_EXAMPLES = {"job": JOB["id"], "run": RUN["id"], "worker": WORKER["id"], "schedule": SCHEDULE["id"]}
 
 EXAMPLES: dict[str, Any] = {
     "Run": RUN,
-    "Runs": {"items": [RUN], "next_cursor": "42"},
+    "Runs": {"items": [{**RUN, "truncated": []}], "next_cursor": "42"},
     "Attempts": {"items": [ATTEMPT]},
     "RunEvents": {"items": [EVENT]},
     "OutputPage": {
@@ -122,11 +141,12 @@ EXAMPLES: dict[str, Any] = {
     },
     "Stopped": {"before": "running", "after": "stopping"},
     "Job": JOB,
-    "Jobs": {"items": [JOB], "next_cursor": None},
+    "Jobs": {"items": [{**JOB, "truncated": []}], "next_cursor": None},
     "Workers": {"items": [WORKER]},
     "Schedule": SCHEDULE,
-    "Schedules": {"items": [SCHEDULE]},
+    "Schedules": {"items": [{**SCHEDULE, "truncated": []}]},
     "Candidates": {"items": [CANDIDATE]},
+    "Overview": OVERVIEW,
     "put_job": DEFINITION,
     "start": {"arguments": ["--full"], "priority": 10},
     "stop": {"now": False},

@@ -1,4 +1,4 @@
-"""What the API answers. It is described here; the noun modules make it."""
+"""The models of the API's answers: the OpenAPI document is made from them."""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -65,8 +65,15 @@ class Run(Shown):
     retry_of: int | None
 
 
+class ListedRun(Run):
+    """A run in a list. ``truncated``: which of ``arguments``, ``payload`` and ``outputs`` are null here since they are
+    larger than 4 KiB; the run itself has them."""
+
+    truncated: list[Literal["arguments", "payload", "outputs"]]
+
+
 class Runs(Shown):
-    items: list[Run]
+    items: list[ListedRun]
     next_cursor: str | None
 
 
@@ -150,8 +157,22 @@ class Job(Shown):
     definition: dict[str, Any]
 
 
+class ListedJob(Shown):
+    """A job in a list. ``truncated``: has ``definition`` if that is null here since it is larger than 4 KiB; the job
+    itself has it."""
+
+    id: str
+    kind: JobKind
+    version: int
+    enabled: bool
+    category: str | None
+    queue: str
+    definition: dict[str, Any] | None
+    truncated: list[Literal["definition"]]
+
+
 class Jobs(Shown):
-    items: list[Job]
+    items: list[ListedJob]
     next_cursor: str | None
 
 
@@ -198,8 +219,24 @@ class Schedule(Shown):
     definition: dict[str, Any]
 
 
+class ListedSchedule(Shown):
+    """A schedule in a list. ``truncated``: has ``definition`` if that is null here since it is larger than 4 KiB; the
+    job's definition has it."""
+
+    id: int
+    job: str
+    name: str
+    paused: bool
+    job_enabled: bool
+    next_due_at: datetime | None
+    fire_at: datetime | None
+    last_due_at: datetime | None
+    definition: dict[str, Any] | None
+    truncated: list[Literal["definition"]]
+
+
 class Schedules(Shown):
-    items: list[Schedule]
+    items: list[ListedSchedule]
 
 
 class Candidate(Shown):
@@ -214,6 +251,55 @@ class Candidate(Shown):
 
 class Candidates(Shown):
     items: list[Candidate]
+
+
+class Waiting(Shown):
+    """Queued runs of a pool; ``seconds``: how long the first of them has waited."""
+
+    pool: str
+    number: int
+    seconds: float
+
+
+class RunSummary(Shown):
+    """A run, as far as an overview shows it."""
+
+    id: int
+    job: str
+    kind: JobKind
+    state: RunState
+    attempt: int
+    worker: str | None
+    started_at: datetime | None
+    ended_at: datetime | None
+    progress: float | None
+    message: str | None
+    reason: str | None
+    exit_message: str | None
+    sequence_run_id: int | None
+
+
+class NextDue(Shown):
+    """A schedule that is due next."""
+
+    job: str
+    name: str
+    fire_at: datetime
+
+
+class Overview(Shown):
+    """How the factory stands at ``now``. ``blocked`` and ``scheduled`` runs wait for a rule and for their time;
+    ``held`` runs are under way, of which ``running`` has the longest. ``ended``: latest first."""
+
+    now: datetime
+    workers: list[Worker]
+    queued: list[Waiting]
+    blocked: int
+    scheduled: int
+    held: int
+    running: list[RunSummary]
+    ended: list[RunSummary]
+    due: list[NextDue]
 
 
 class Health(Shown):

@@ -42,14 +42,14 @@ def send(message: Message, recipient: Recipient, settings: Settings) -> None:
         raise DeliveryError(f"the service behind {scheme}:// did not take the message")
 
 
-def is_allowed(scheme: str, allowed: str) -> bool:
-    """Whether a scheme is in a list separated by commas or spaces, where ``*`` stands for every scheme."""
-    words = {word.lower() for word in re.split(r"[,\s]+", allowed) if word}
-    return "*" in words or scheme.lower() in words
-
-
 def shown(recipient: Recipient) -> str:
     """The scheme of the URL, or where the URL is kept."""
     if isinstance(recipient.apprise, Secret):
         return recipient.apprise.secret
     return f"{str(recipient.apprise).partition('://')[0]}://..."
+
+
+def is_allowed(scheme: str, allowed: str) -> bool:
+    """Whether a scheme is in a list separated by commas or spaces, where ``*`` stands for every scheme."""
+    words = {word.lower() for word in re.split(r"[,\s]+", allowed) if word}
+    return "*" in words or scheme.lower() in words

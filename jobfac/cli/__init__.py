@@ -14,10 +14,10 @@ from jobfac.errors import JobfacError
 
 COMMANDS = {
     "up": ("roles:up", "All roles in one process, on the configured database."),
-    "worker": ("roles:worker", "Claim and run runs until told to stop."),
+    "worker": ("roles:worker", "Claim and execute runs until it is stopped."),
     "scheduler": ("roles:scheduler", "Insert due runs, notice dead workers, purge what is old."),
     "api": ("roles:api", "Serve the HTTP API."),
-    "apply": ("jobs:apply", "Apply definitions, whole or not at all, after showing what changes."),
+    "apply": ("jobs:apply", "Apply definitions, whole or not at all."),
     "export": ("jobs:export", "Print definitions as they are in force."),
     "start": ("start:start", "Start a job and print the run's id."),
     "stop": ("runs:stop", "Stop a run, wait for its end, and say what happened."),
@@ -25,7 +25,7 @@ COMMANDS = {
     "logs": ("logs:logs", "Show what a run's program wrote, byte for byte."),
     "top": ("top:top", "Watch the fleet, the queue and the runs."),
     "doctor": ("doctor:doctor", "Check this machine, the database and the factory."),
-    "report": ("report:report", "What ran in the last 30 days: counts, failures, times, lateness."),
+    "report": ("report:report", "What ran in the last 30 days: counts, failures, times."),
     "config": ("database:config", "What holds here, and where it came from."),
     "purge": ("database:purge", "Remove finished runs that are older than their job's retention."),
     "try": ("dry_run:command", "Run a program as a worker would, with no database."),
@@ -39,7 +39,7 @@ COMMANDS = {
     "notify": ("notify:app", "Notifications."),
     "db": ("database:app", "The database's schema."),
     "init": ("init:init", "Write a first folder: definitions, settings and their schema."),
-    "schema": ("schema:schema", "Print the JSON Schema of definitions, for editors."),
+    "schema": ("init:schema", "Print the JSON Schema of definitions, for editors."),
     "help": ("help:help_topic", "Show a page of the guide; without a topic, list the topics."),
 }
 """Every command: its module in ``cli.commands``, its function or group there, and its line in `jobfac --help`."""

@@ -82,13 +82,13 @@ def settings(**overrides: Any) -> "Settings":
 
 
 @contextmanager
-def database() -> "Iterator[Database]":
-    """The configured database, closed at the end."""
+def database(program: str = "jobfac") -> "Iterator[Database]":
+    """The configured database, closed at the end; ``program`` is what a DBA sees of it in the list of sessions."""
     from jobfac.database.engine import Database
 
     found = settings()
     _check_place(found)
-    db = Database(found.database_url)
+    db = Database(found.database_url, program)
     try:
         yield db
     finally:

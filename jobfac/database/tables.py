@@ -130,6 +130,7 @@ run = sa.Table(
     sa.Column("visit_id", BigId),
     sa.Column("retry_of", BigId),
     sa.Column("counted", sa.Boolean, nullable=False, server_default=sa.text("0")),  # final, and in the table daily
+    sa.Column("lost", sa.Integer),  # attempts that ended with the death of their worker; NULL: none
     one_of("kind", JobKind, "kind"),
     one_of("state", RunState, "state"),
     one_of("stop", Stop, "stop"),
@@ -245,6 +246,7 @@ worker = sa.Table(
     sa.Column("state", Word, nullable=False),
     sa.Column("started_at", Instant, nullable=False),
     sa.Column("ended_at", Instant),
+    sa.Column("message", sa.Unicode(400)),  # why it claims nothing, such as `unhealthy: no space in /spool`
     one_of("state", WorkerState, "state"),
     sqlite_autoincrement=True,
 )

@@ -174,16 +174,16 @@ class Recipient(Model):
             raise ValueError("has headers, body or secret, which only a webhook takes")
         return self
 
-    def number(self) -> int:
-        """How many people or services these are."""
-        return len(self.email) or 1
-
     def each(self) -> list[Self]:
         """A recipient for each address: a message that fails at one address does not reach the others twice."""
         addresses = getattr(self, self.channel)
         if not isinstance(addresses, tuple):
             return [self]
         return [self.model_copy(update={self.channel: (one,)}) for one in addresses]
+
+    def number(self) -> int:
+        """How many people or services these are."""
+        return len(self.each())
 
     def references(self) -> list[str]:
         """The secrets that it refers to."""

@@ -31,15 +31,15 @@ def start(db: Database, by: Caller, request: StartRequest) -> sa.RowMapping:
         NotFound: there is no such job, or the caller may not see it.
         Refused, DefinitionError: as ``runs.start``.
     """
-    request = replace(request, by=by.name)
+    request = replace(request, by=by.name, categories=by.categories)
 
     def work(conn: sa.Connection) -> sa.RowMapping:
         if by.categories is not None:
             visible_job(conn, by, request.job)
-        if (known := runs.started_with(conn, request.job, request.key)) is not None:
-            return runs.get(conn, known)
-        row = runs.get(conn, runs.start(conn, request, new_key=True))
-        audit.note(conn, by.name, "start", f"run {row['id']}", after=row["job"])
+        started = runs.start_once(conn, request)
+        row = runs.get(conn, started.run_id)
+        if started.is_new:
+            audit.note(conn, by.name, "start", f"run {row['id']}", after=row["job"])
         return row
 
     since = time.time_ns()
@@ -63,7 +63,7 @@ def start_many(db: Database, by: Caller, request: StartRequest, count: int) -> l
     """
     since = time.time_ns()
     key = request.key or secrets.token_hex(16)  # also for the caller who has to go on after a failure
-    request = replace(request, by=by.name, key=key)
+    request = replace(request, by=by.name, key=key, categories=by.categories)
     ids: list[int] = []
     while len(ids) < count:
         first, size = len(ids), min(TOGETHER, count - len(ids))
@@ -114,12 +114,11 @@ def retry(db: Database, by: Caller, run_id: int, *, from_failed: bool = False, k
     start_key = None if key is None else _retry_key(run_id, key)
 
     def work(conn: sa.Connection) -> sa.RowMapping:
-        job = visible_run(conn, by, run_id)["job"]
-        if (known := runs.started_with(conn, job, start_key)) is not None:
-            return runs.get(conn, known)
-        new = sequences.retry(conn, run_id, by.name, from_failed=from_failed, key=start_key)
-        audit.note(conn, by.name, "retry", f"run {run_id}", after=f"run {new}")
-        return runs.get(conn, new)
+        visible_run(conn, by, run_id)
+        started = sequences.retry(conn, run_id, by.name, from_failed=from_failed, key=start_key)
+        if started.is_new:
+            audit.note(conn, by.name, "retry", f"run {run_id}", after=f"run {started.run_id}")
+        return runs.get(conn, started.run_id)
 
     since = time.time_ns()
     row = transact(db, by, work)

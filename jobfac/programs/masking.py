@@ -1,13 +1,19 @@
-"""Hiding secrets in a stream of bytes that arrives in pieces."""
+"""Hiding secrets in a stream of bytes that arrives in pieces, and in the values of a report."""
 
-from collections.abc import Sequence
+import base64
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+LEAST = 8
+"""Characters of a base64 form at least: shorter ones stand in other text by chance."""
 
 
 class Mask:
-    """The secrets of one execution. Empty ones are ignored."""
+    """The secrets of one execution, as they are and in base64. Empty ones are ignored."""
 
     def __init__(self, secrets: Sequence[bytes]) -> None:
-        self._secrets = tuple(secret for secret in dict.fromkeys(secrets) if secret)
+        forms = (form for secret in secrets if secret for form in (secret, *base64_forms(secret)))
+        self._secrets = tuple(dict.fromkeys(forms))
         self.reach = max(map(len, self._secrets), default=1) - 1
         """How many bytes before a position a secret may begin and still cover it."""
 
@@ -30,3 +36,33 @@ class Mask:
             if any(len(secret) > length and secret.startswith(end) for secret in self._secrets):
                 return length
         return 0
+
+    def hide(self, value: Any) -> Any:
+        """A JSON value with every secret in its texts and its names replaced.
+
+        Raises:
+            RecursionError: it is nested too deeply.
+        """
+        if not self._secrets:
+            return value
+        if isinstance(value, str):
+            return self.apply(value.encode(errors="surrogatepass")).decode(errors="surrogatepass")
+        if isinstance(value, list):
+            return [self.hide(one) for one in value]
+        if isinstance(value, dict):
+            return {self.hide(name): self.hide(one) for name, one in value.items()}
+        return value
+
+
+def base64_forms(secret: bytes) -> Iterator[bytes]:
+    """What of a secret stands in the base64 of any bytes that contain it, in both alphabets.
+
+    Three bytes become four characters, so there are three forms, by the number of bytes before it modulo three. The
+    characters that depend on what stands beside the secret are left out.
+    """
+    for before in range(3):
+        encoded = base64.b64encode(bytes(before) + secret)
+        form = encoded[-(-before * 8 // 6) : (before + len(secret)) * 8 // 6]
+        if len(form) >= LEAST:
+            yield form
+            yield form.translate(bytes.maketrans(b"+/", b"-_"))

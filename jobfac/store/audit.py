@@ -29,11 +29,12 @@ _WRITTEN = "jobfac.audit.receipts"
 def receipts(conn: sa.Connection) -> Iterator[list[Receipt]]:
     """Collect the receipts of all rows that are written on this connection meanwhile."""
     written: list[Receipt] = []
-    conn.info[_WRITTEN] = written
+    info = conn.info  # kept, because a connection that breaks meanwhile does not give it any more
+    info[_WRITTEN] = written
     try:
         yield written
     finally:
-        conn.info.pop(_WRITTEN, None)
+        info.pop(_WRITTEN, None)
 
 
 def holds(conn: sa.Connection, receipt: Receipt) -> bool:

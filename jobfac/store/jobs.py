@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from jobfac import definitions as d
-from jobfac.database.dialects import of, utcnow
+from jobfac.database import locks
+from jobfac.database.dialects import utcnow
 from jobfac.database.tables import category, job, job_version, queue
 from jobfac.database.types import truncate_utf16
 from jobfac.states import JobKind
@@ -134,6 +135,7 @@ def apply(
 
     ``bodies``: the canonical form of definitions, where it has been worked out already.
     """
+    locks.take(conn, {locks.DEFINITIONS})
     for job_id in plan.remove:
         remove(conn, job_id, by)
     for job_id in [*plan.add, *plan.change]:
@@ -148,7 +150,7 @@ def put(
     Whether it is enabled is no part of the version: switching a job off and on makes no new one.
     """
     # Two that apply at once go one after the other, also where neither finds a row yet that it could lock.
-    of(conn).lock_name(conn, "jobfac:definitions")
+    locks.take(conn, {locks.DEFINITIONS})
     wanted = d.canonical(definition) if canonical is None else canonical
     body = json.dumps(wanted, ensure_ascii=False)
     row = conn.execute(_CURRENT.where(job.c.id == job_id)).mappings().first()

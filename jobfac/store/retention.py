@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import SKIP, utcnow
+from jobfac.database import locks
+from jobfac.database.dialects import PASS, SKIP, utcnow
 from jobfac.database.engine import Database
 from jobfac.database.tables import attempt, job_version, run, run_event, run_output, visit, worker, worker_lease
 from jobfac.database.types import sql_literals
@@ -33,10 +34,11 @@ REST = 4.0
 
 
 class Purged(NamedTuple):
-    """How many runs are gone, and whether there may be more to remove."""
+    """How many runs were removed, whether there may be more to remove, and the id of the first that was, 0: none."""
 
     runs: int
     more: bool
+    first: int = 0
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def steps(db: Database, keep: Keep) -> Iterator[int]:
         for job_id, its in overdue.items():
             more = True
             while more:
-                runs, more = db.transact(purge, job_id, its)
+                runs, more = _purge(db, job_id, its)
                 yield runs
     for forget, age in (
         (forget_workers, keep.age), (outbox.forget, keep.age), (statistics.forget, keep.statistics),
@@ -88,6 +90,19 @@ def steps(db: Database, keep: Keep) -> Iterator[int]:
         while more:
             more = db.transact(forget, age)
             yield 0
+
+
+def _purge(db: Database, job_id: str, keep: Retention) -> tuple[int, bool]:
+    """One transaction of ``purge``; a batch whose commit was made but not answered is counted too."""
+    batches: dict[int, int] = {}
+
+    def work(conn: sa.Connection) -> Purged:
+        done = purge(conn, job_id, keep)
+        batches[done.first] = done.runs  # a batch that was rolled back is found again, and begins with the same run
+        return done
+
+    more = db.transact(work).more
+    return sum(batches.values()), more
 
 
 def overdue_jobs(conn: sa.Connection, after: str, default: Keep) -> tuple[dict[str, Retention], str | None]:
@@ -137,7 +152,7 @@ def purge(conn: sa.Connection, job_id: str, keep: Retention) -> Purged:
         if _remove_some(conn, table, ids) == BATCH:
             return Purged(0, True)
     conn.execute(run.delete().where(run.c.id.in_(ids)))
-    return Purged(len(ids), True)
+    return Purged(len(ids), True, ids[0])
 
 
 def _is_too_old(ended_at: datetime, keep: Retention, now: datetime) -> bool:
@@ -159,12 +174,14 @@ def forget_workers(conn: sa.Connection, age: float) -> bool:
     holds = sa.exists().where(sa.text(f"run.state IN ({sql_literals(HELD)})"), run.c.worker_id == worker.c.id)
     gone = (
         sa.select(worker.c.id, worker.c.name, worker.c.slots, worker.c.started_at, worker.c.ended_at)
-        .with_hint(worker, SKIP, "mssql")
         .where(worker.c.state.in_((WorkerState.STOPPED, WorkerState.DEAD)), ~holds)
         .where(worker.c.ended_at < utcnow(-age * 1000))
         .limit(BATCH)
     )
-    rows = conn.execute(gone).all()
+    if not conn.execute(gone.with_hint(worker, PASS, "mssql").limit(1)).first():
+        return False
+    locks.take(conn, {locks.DAILY})
+    rows = conn.execute(gone.with_hint(worker, SKIP, "mssql")).all()
     if rows:
         statistics.count_presence(conn, rows)
         ids = [row.id for row in rows]

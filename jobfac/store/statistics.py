@@ -12,7 +12,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import SKIP, of, utcnow
+from jobfac.database import locks
+from jobfac.database.dialects import SKIP, utcnow
 from jobfac.database.tables import UNCOUNTED, attempt, daily, daily_worker, run
 from jobfac.states import FINAL
 
@@ -178,7 +179,7 @@ def count_presence(conn: sa.Connection, workers: Iterable[Any]) -> None:
 
 def _lock(conn: sa.Connection) -> None:
     """Whoever adds to a day's row does it alone: two that insert the same would make one of them fail."""
-    of(conn).lock_name(conn, "jobfac:daily")
+    locks.take(conn, {locks.DAILY})
 
 
 _STATES = [state.value for state in sorted(FINAL)]

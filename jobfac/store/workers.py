@@ -45,12 +45,12 @@ from jobfac.database.dialects import (
     utcnow,
 )
 from jobfac.database.tables import attempt, run, worker, worker_lease
-from jobfac.database.types import BigId, sql_literals
+from jobfac.database.types import BigId, sql_literals, truncate_utf16
 from jobfac.states import ALIVE, HELD, RunState, WorkerState
 from jobfac.store import jobs, runs
-from jobfac.store.runs import Finished, record, requeue
+from jobfac.store.runs import Finished, Rule, record, requeue
 from jobfac.store.runs.event import Event
-from jobfac.store.runs.finish import held
+from jobfac.store.runs.finish import POISON_ATTEMPTS, held
 from jobfac.store.runs.reading import shown_value
 
 EXPIRY_BATCH = 200
@@ -75,7 +75,10 @@ class Registration(NamedTuple):
 
 
 class Claimed(NamedTuple):
-    """A run that this worker took; ``attempt`` is the fence of everything it writes about it."""
+    """A run that this worker took.
+
+    ``attempt`` is the fence of everything it writes about it; ``lost``: how many attempts ended with their worker.
+    """
 
     id: int
     job: str
@@ -91,6 +94,14 @@ class Claimed(NamedTuple):
     created_at: Any
     started_at: Any
     notify: str | None
+    already_running: str = "start"
+    concurrency_key: str | None = None
+    lost: int | None = None
+
+    @property
+    def rule(self) -> Rule:
+        """What decides about its admission, and about what its end lets in."""
+        return Rule(self.job, self.already_running, self.concurrency_key)
 
     @property
     def key(self) -> tuple[int, int]:
@@ -108,10 +119,12 @@ class Beat(NamedTuple):
 
 
 class Hold(NamedTuple):
-    """What the lock on a worker's row brings back: its state, and whether some scheduled run's time has come."""
+    """What the lock on a worker's row brings back: its state, whether some scheduled run's time has come, and whether a
+    sequence is queued."""
 
     state: WorkerState
     due: bool
+    begin: bool
 
 
 class Returned(NamedTuple):
@@ -173,14 +186,23 @@ _HAS_RUN_OUT = sa.exists(
 """Condition on a worker. A lease that is being renewed at this moment is passed over, so it has not run out."""
 
 
+_IS_SEQUENCE_QUEUED = sa.exists(
+    sa.select(run.c.id)
+    .with_hint(run, PASS, "mssql")
+    .where(sa.text(f"run.state = '{RunState.QUEUED}' AND run.queue = '{jobs.SEQUENCE_QUEUE}'"))
+)
+
+
+def _flag(condition: sa.ColumnElement[bool]) -> sa.Case[Any]:
+    return sa.case((condition, sa.literal_column("1")), else_=sa.literal_column("0"))
+
+
 @functools.cache
 def _hold(worker_id: int) -> sa.Select[Any]:
     # The number is a part of the text, which is the same for a worker's whole life: with a parameter it would be two
     # round trips to SQL Server, the second to give the statement up.
     return (
-        sa.select(
-            worker.c.state, sa.case((runs.IS_DUE, sa.literal_column("1")), else_=sa.literal_column("0")).label("due")
-        )
+        sa.select(worker.c.state, _flag(runs.IS_DUE).label("due"), _flag(_IS_SEQUENCE_QUEUED).label("begin_"))
         .with_hint(worker, LOCKED_BY_KEY, "mssql")
         .where(worker.c.id == sa.literal_column(f"{worker_id:d}"), _IS_ALIVE, ~_HAS_RUN_OUT)
     )
@@ -195,7 +217,7 @@ def hold(conn: sa.Connection, worker_id: int) -> Hold:
     found = conn.execute(_hold(worker_id)).first()
     if found is None:
         raise LeaseLost(f"worker {worker_id} has no lease any more")
-    return Hold(WorkerState(found.state), bool(found.due))
+    return Hold(WorkerState(found.state), bool(found.due), bool(found.begin_))
 
 
 def matching_queues(conn: sa.Connection, pools: Sequence[str], labels: Mapping[str, str]) -> list[str]:
@@ -293,17 +315,40 @@ def leave(conn: sa.Connection, worker_id: int) -> list[Finished]:
     return _settle(conn, run.c.worker_id == worker_id, f"its worker {name} left", name)
 
 
-def expire(conn: sa.Connection, by: str, only: int | None = None) -> Expiry:
+def held_rules(conn: sa.Connection, only: int | None = None) -> list[tuple[Rule, int | None]]:
+    """The rules of the runs that ``expire`` is about to requeue or end, each with its sequence's run; without locks."""
+    gone = [only] if only is not None else [*_silent(conn), *conn.execute(_GONE).scalars()]
+    if not gone:
+        return []
+    query = (
+        sa.select(run.c.job, run.c.already_running, run.c.concurrency_key, run.c.sequence_run_id)
+        .distinct()
+        .where(sa.text(f"state IN ({sql_literals(HELD)})"), run.c.worker_id.in_(gone))
+    )
+    return [(Rule(*row[:3]), row.sequence_run_id) for row in conn.execute(query)]
+
+
+def set_message(conn: sa.Connection, worker_id: int, message: str | None) -> None:
+    """Show in the fleet why a worker claims nothing; None: it is well."""
+    text = None if message is None else truncate_utf16(message, 400)
+    conn.execute(worker.update().where(worker.c.id == worker_id).values(message=text))
+
+
+def expire(conn: sa.Connection, by: str, only: int | None = None, poison_attempts: int = POISON_ATTEMPTS) -> Expiry:
     """Mark workers dead whose lease has run out, and requeue or end the runs of workers that are gone.
 
     Args:
         only: look at this worker alone, and declare it dead whatever its lease says: a worker that knows that it has
             lost its lease ends its own former registration with it.
+        poison_attempts: a run ends as lost after so many attempts that were lost with their worker. The attempts of a
+            worker that lives and lost its lease are not counted.
     """
+    runs.lock(conn, [rule for rule, _ in held_rules(conn, only)])
     expiry = Expiry([], [], [])
     for dead in _take_the_dead(conn, only):
         rows = held(conn, run.c.worker_id == dead.id, EXPIRY_BATCH)
-        finished = requeue(conn, rows, f"its worker {dead.name} died", by)
+        poison = poison_attempts if only is None else None
+        finished = requeue(conn, rows, f"its worker {dead.name} died", by, poison)
         final = {one.run_id: one.state for one in finished}
         expiry.finished.extend(finished)
         for row in rows:
@@ -327,9 +372,13 @@ _SILENT = (
 """Workers whose lease has run out and has not been ended."""
 
 
+def _silent(conn: sa.Connection) -> Sequence[int]:
+    return conn.execute(_SILENT.limit(EXPIRY_BATCH)).scalars().all()
+
+
 def _take_the_dead(conn: sa.Connection, only: int | None) -> list[Any]:
     """Lock the rows of workers whose lease has run out, and end these leases. A worker in a turn is passed over."""
-    silent = [only] if only is not None else conn.execute(_SILENT.limit(EXPIRY_BATCH)).scalars().all()
+    silent = [only] if only is not None else _silent(conn)
     if not silent:
         return []
     query = sa.select(worker.c.id, worker.c.name).with_hint(worker, CLAIMING, "mssql")

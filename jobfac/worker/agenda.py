@@ -46,9 +46,9 @@ class Agenda:
                 self._doubt_again = now + self._heartbeat
                 self.doubtful = True
 
-    def has_to_act(self, free: int, over: bool) -> bool:
-        """Whether a turn is due. ``free``: slots; ``over``: there are outcomes to store."""
-        return over or self.overdue or self.doubtful or ((self.more or self.uncertain) and free > 0)
+    def has_to_act(self, free: int, to_store: bool) -> bool:
+        """Whether a turn is due. ``free``: slots; ``to_store``: there are outcomes or events to store."""
+        return to_store or self.overdue or self.doubtful or ((self.more or self.uncertain) and free > 0)
 
     def begin_turn(self) -> tuple[bool, bool]:
         """A turn begins; returns whether the poller had reported work, and whether the turn has to compare what the

@@ -15,6 +15,7 @@ from jobfac.states import RunState, Stop
 from jobfac.store.output import Stored
 from jobfac.store.runs import Outcome, retry_delay
 from jobfac.store.workers import Claimed
+from jobfac.worker.health import machine_fault
 from jobfac.worker.launch import Launch
 from jobfac.worker.lifecycle import Action, Cause, Lifecycle, Stage
 from jobfac.worker.outcome import judge, judge_report, with_remarks
@@ -69,8 +70,10 @@ class Execution:
         self.noted = False
         self.ended_in_time = False
         self._launch = Launch(claimed, definition, self.marker, folder, self.report, environment)
+        self._folder = folder
         self._life = Lifecycle(definition.timeout, definition.grace, definition.warn_after, time.monotonic())
         self._error: str | None = None
+        self._not_started: str | None = None
 
     @property
     def key(self) -> tuple[int, int]:
@@ -85,29 +88,33 @@ class Execution:
     # Starting
 
     def refuse(self, why: str) -> None:
-        """It cannot start, for a reason that its worker knows beforehand."""
+        """It cannot start, for a reason of its own."""
         self._error = why
         self._life.over()
 
-    def skip(self) -> None:
-        """It is not started: its run may be another worker's by now."""
+    def give_back(self, why: str) -> None:
+        """It is not started, by no fault of its own: its run goes back into the queue."""
+        self._not_started = f"not started: {why}"
         self._life.over()
 
-    def begin(self) -> None:
-        """Start the program, unless it was refused. What cannot start is over when this returns."""
-        if self.stage != Stage.PREPARED:
-            return
+    def begin(self) -> str | None:
+        """Start the program. What cannot start is over when this returns; the fault, if it is the machine's."""
+        fault: str | None = None
         try:
             process = self._launch.start()
-        except (StartError, SecretError) as error:
-            self.refuse(str(error))
-        except OSError as error:
-            self.refuse(f"the worker could not prepare the start: {error}")
+        except (StartError, SecretError, OSError) as error:
+            why = f"the worker could not prepare the start: {error}" if isinstance(error, OSError) else str(error)
+            fault = machine_fault(error, self._folder)
+            if fault is None:
+                self.refuse(why)
+            else:
+                self.give_back(why)
         else:
             self.process = process
             self._life.started(time.monotonic())
             self.log.debug("a program was started", action="run_started", pid=process.pid)
         self.spools, self.paths = self._launch.spools, self._launch.paths
+        return fault
 
     # While it runs
 
@@ -173,6 +180,7 @@ class Execution:
             pid=self.process.pid if self.process else None,
             paths=self.paths,
             ended=over.at if over else self._life.began,
+            rule=self.claimed.rule,
             retry_after=None if stopped else retry_delay(self.definition.retry, state, self.claimed.failures, chance),
         )
 
@@ -181,7 +189,7 @@ class Execution:
         if self._error is not None:
             return RunState.START_FAILED, self._error
         if self.process is None or self.process.exit is None:
-            return RunState.QUEUED, "not started: its worker was asked to leave"
+            return RunState.QUEUED, self._not_started or "not started: its worker was asked to leave"
         if cause is not None and cause.requeues:
             return RunState.QUEUED, "its worker was drained"
         if cause == Cause.TIMED_OUT:

@@ -6,7 +6,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from jobfac.definitions import AnyJob, Job
-from jobfac.programs import NO_ROOM, ExitWatcher, Guardian, StartError, kill_all, room_for_programs
+from jobfac.programs import ExitWatcher, Guardian, StartError, kill_all
+from jobfac.settings import Settings
 from jobfac.states import Stop
 from jobfac.store import output
 from jobfac.store.runs import Outcome
@@ -15,6 +16,8 @@ from jobfac.store.workers import Claimed
 from jobfac.telemetry.worker import WorkerTelemetry
 from jobfac.worker.execution import Execution
 from jobfac.worker.failpoints import failpoint
+from jobfac.worker.health import Health, machine_fault
+from jobfac.worker.lifecycle import Stage
 from jobfac.worker.old_files import OldFiles
 from jobfac.worker.spool_folder import SpoolFolder
 from jobfac.worker.turn import Deliveries
@@ -27,6 +30,11 @@ MEMORY = 1000
 
 REPORT_READ = 128 * 1024
 """Bytes of reports that the loop reads before it looks after the other executions again: a few milliseconds."""
+
+
+def is_suspected(claimed: Claimed, poison_attempts: int) -> bool:
+    """Whether a run may be what killed its workers: one more death, and it is not tried again."""
+    return (claimed.lost or 0) >= max(1, poison_attempts - 1)
 
 
 class Executions:
@@ -47,12 +55,14 @@ class Executions:
         telemetry: WorkerTelemetry,
         old_files: OldFiles,
         is_trusted: Callable[[], bool],
-        report_limit: int,
+        on_progress: Callable[[], None],
+        health: Health,
+        settings: Settings,
     ) -> None:
         """
         Args:
             is_trusted: whether the lease certainly holds now.
-            report_limit: bytes of a program's report that are read.
+            on_progress: called after each start: many take their time.
         """
         self.live: dict[tuple[int, int], Execution] = {}
         self.over: list[tuple[Execution, Outcome]] = []
@@ -63,7 +73,10 @@ class Executions:
         self._telemetry = telemetry
         self._old_files = old_files
         self._is_trusted = is_trusted
-        self._report_limit = report_limit
+        self._on_progress = on_progress
+        self._health = health
+        self._settings = settings
+        self._suspected: set[tuple[int, int]] = set()
         self._stored: deque[tuple[int, int]] = deque(maxlen=MEMORY)
 
     def number(self) -> int:
@@ -85,7 +98,7 @@ class Executions:
     # Beginning
 
     def begin(self, claims: Sequence[Claimed], definitions: Mapping[tuple[str, int], AnyJob], since: int) -> None:
-        """Start the programs of new claims. The guardian learns of each before it exists, and again when it does.
+        """Start the programs of new claims; a run whose workers died waits until it is alone.
 
         Args:
             definitions: by job and version.
@@ -93,35 +106,71 @@ class Executions:
         """
         if not claims:
             return
-        fresh = []
+        prepared = []
         for claimed in claims:
             definition = definitions[claimed.job, claimed.job_version]
             assert isinstance(definition, Job)
             given = self._telemetry.begins(claimed, since)
-            token = self._spool.token
-            path, log = self._spool.path, self._telemetry.log
-            fresh.append(Execution(claimed, definition, token, path, log, given, self._report_limit))
+            path, log, limit = self._spool.path, self._telemetry.log, self._settings.report_limit
+            prepared.append(Execution(claimed, definition, self._spool.token, path, log, given, limit))
+        suspected = [one for one in prepared if is_suspected(one.claimed, self._settings.poison_attempts)]
+        self._suspected.update(one.key for one in suspected)
+        for execution in prepared:
+            self.live[execution.key] = execution
+        self._start([one for one in prepared if one not in suspected])
+        if self._start_suspected() is None:
+            for execution in suspected:
+                self._note_waiting(execution)
+
+    def wants_to_be_alone(self) -> bool:
+        """Whether a run is here beside which nothing may be executed."""
+        return any(key in self.live for key in self._suspected)
+
+    def _start_suspected(self) -> Execution | None:
+        """If only suspected runs are here and none of them runs: start the first, and return it."""
+        if not self._suspected or any(one.stage != Stage.PREPARED for one in self.live.values()):
+            return None
+        first = next(iter(self.live.values()), None)
+        if first is not None:
+            self._start([first])
+        return first
+
+    def _note_waiting(self, execution: Execution) -> None:
+        why = "its workers died while it ran; it waits until nothing else runs on this worker"
+        execution.log.warning("a run waits to be alone", action="run_isolated", reason=why)
+        self.events.append(Event(*execution.key, "isolated", self._telemetry.worker, why))
+
+    def _start(self, fresh: Sequence[Execution]) -> None:
+        """Start programs. The guardian learns of each before it exists, and again when it does."""
+        if not fresh:
+            return
         try:
             self._spool.ensure()
             self._guardian.about_to_start([e.marker for e in fresh])
         except (StartError, OSError) as error:
-            for execution in fresh:
-                execution.refuse(str(error))
-        for execution in fresh[room_for_programs() :]:
-            execution.refuse(NO_ROOM)
+            self._note_fault(machine_fault(error, self._spool.path) or str(error), str(error), fresh)
+            fresh = []
         failpoint("guardian_told")
-        for execution in fresh:
+        for number, execution in enumerate(fresh):
             # The worker may have been frozen since the claim: without a lease the run may be another worker's by now.
-            if self._is_trusted():
-                execution.begin()
-            else:
-                execution.skip()
+            if not self._is_trusted():
+                execution.give_back("its worker lost its lease")
+            elif fault := execution.begin():
+                self._note_fault(fault, fault, fresh[number + 1 :])
+                break
             failpoint("spawned")
             if execution.process is not None:
+                self._health.started()
                 self._watcher.add(execution.process)
-            self.live[execution.key] = execution
+            self._on_progress()
         self._guardian.started([(e.marker, e.process.pid) for e in fresh if e.process is not None])
         failpoint("started")
+
+    def _note_fault(self, what: str, why: str, others: Iterable[Execution]) -> None:
+        """The machine lets nothing start: give back what was to start next, too."""
+        self._health.fault(what, time.monotonic())
+        for execution in others:
+            execution.give_back(why)
 
     # While they run
 
@@ -153,6 +202,7 @@ class Executions:
                 room -= execution.report.taken - before
             elif next_time is not None:
                 due = next_time if due is None else min(due, next_time)
+        self._start_suspected()
         return due
 
     def _gather(self, execution: Execution, room: int) -> bool:
@@ -236,6 +286,7 @@ class Executions:
     def _forget(self, executions: Sequence[Execution]) -> None:
         if executions:
             self._guardian.ended([e.marker for e in executions])
+        self._suspected.difference_update(e.key for e in executions)
         for execution in executions:
             if execution.process is not None:
                 self._watcher.remove(execution.process)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from jobfac.definitions import Job
 from jobfac.programs import Process, Program, Spool, StartError, open_destination, spool_path, start, write_private
+from jobfac.programs.masking import Mask
 from jobfac.secret_references import resolve
 from jobfac.store.output import STREAMS
 from jobfac.store.workers import Claimed
@@ -54,6 +55,7 @@ class Launch:
             OSError: the payload's or the report's file cannot be made.
         """
         program, secrets = self._program()
+        self._report.mask = Mask(secrets)
         with contextlib.ExitStack() as opened:
             handles = []
             for stream in STREAMS:

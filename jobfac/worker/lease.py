@@ -40,7 +40,9 @@ class Lease:
         guardian: Guardian,
         on_beat: Callable[[Beat], None],
         on_lost: Callable[[bool], None],
+        loop_age: Callable[[], float] = lambda: 0.0,
     ) -> None:
+        """``loop_age``: seconds since the worker's loop turned; beyond half a lease the lease is not renewed."""
         self.worker_id = 0
         self.lost = False
         self._db = db
@@ -49,7 +51,9 @@ class Lease:
         self._guardian = guardian
         self._on_beat = on_beat
         self._on_lost = on_lost
+        self._loop_age = loop_age
         self._trusted_until = 0.0
+        self._stalled = False  # as the heartbeat's thread saw it last
         self._losing = threading.Lock()  # one thread at a time ends programs; a second one would see none end by itself
         self._log = log.bind(worker=who.name)
         self._ended = threading.Event()
@@ -105,10 +109,24 @@ class Lease:
         pause = self._settings.heartbeat
         while not self._ended.wait(pause):
             pause = self._settings.heartbeat
-            if not self.lost:
+            if not self.lost and self._is_stalled():
+                pause = SOON
+            elif not self.lost:
                 # Another worker's lease may end before the next heartbeat: renew right then, to notice it.
                 expiry = self._beat()
                 pause = min(pause, SOON if expiry is None else max(SOON, expiry + 0.02))
+
+    def _is_stalled(self) -> bool:
+        """Whether the worker's loop no longer turns: then nothing times out, stops or ends here, and the lease must."""
+        age = self._loop_age()
+        stalled = age > self._settings.lease / 2
+        if stalled and not self._stalled:
+            self._log.error(
+                "the worker's loop does not turn; its lease is no longer renewed and its runs will go to other workers",
+                action="loop_stalled", seconds=round(age, 1),
+            )  # fmt: skip
+        self._stalled = stalled
+        return stalled
 
     def _beat(self) -> float | None:
         """Renew the lease; returns the seconds until the first lease in the fleet ends, None: it failed."""

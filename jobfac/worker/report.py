@@ -11,6 +11,7 @@ from typing import Any
 from jobfac.database.types import truncate_utf16
 from jobfac.definitions import write_size
 from jobfac.programs import write_private
+from jobfac.programs.masking import Mask
 
 LIMIT = 16 * 1024 * 1024
 """Default for how many bytes of a report file are read."""
@@ -38,6 +39,7 @@ class Report:
     beginning; what was read before stays.
 
     Attributes:
+        mask: hides the secrets of the execution in all that is taken in.
         changed: progress or message, since somebody last cleared this.
         incomplete: why not all of the file was read; None: all that was there so far.
         refused: why outputs were refused; None: none were.
@@ -47,6 +49,7 @@ class Report:
     def __init__(self, path: Path, limit: int = LIMIT) -> None:
         """``limit``: bytes that are read in all."""
         self.path = path
+        self.mask = Mask(())
         self.progress: float | None = None
         self.message: str | None = None
         self.result: str | None = None
@@ -146,7 +149,7 @@ class Report:
         with contextlib.suppress(ValueError, RecursionError, OverflowError):
             said = json.loads(line)
             if isinstance(said, dict):
-                self._take_in(said)
+                self._take_in(self.mask.hide(said))
 
     def _take_in(self, said: dict[str, Any]) -> None:
         progress = said.get("progress")

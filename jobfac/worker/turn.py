@@ -1,4 +1,7 @@
-"""One turn of the worker's loop as one transaction: store outcomes, promote what is due, claim for the free slots."""
+"""One turn of the worker's loop as one transaction: store outcomes, claim for the free slots.
+
+Scheduled runs that are due and queued sequences are left to transactions of their own, which take other named locks.
+"""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -52,6 +55,7 @@ class TurnRequest:
         uncertain: an earlier answer was lost, so the database may hold claims that this worker does not know of.
         doubtful: the database held another number of runs for this worker than the worker did, as after a failover
             that lost its last commits.
+        message: what the fleet is to show of this worker's health; empty: nothing; None: as it is.
     """
 
     worker_id: int
@@ -61,6 +65,7 @@ class TurnRequest:
     deliveries: Deliveries
     uncertain: bool = False
     doubtful: bool = False
+    message: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +76,15 @@ class TurnResult:
         state: the worker's, in the database.
         claimed: runs to start.
         unowned: executions that run here although the run is not this worker's; they have to end.
-        promoted: how many scheduled runs entered the queue.
+        due: there are scheduled runs to promote.
+        begin: there are queued sequences to begin.
     """
 
     state: WorkerState
     claimed: Sequence[Claimed] = ()
     unowned: Sequence[Key] = ()
-    promoted: int = 0
+    due: bool = False
+    begin: bool = False
 
 
 @dataclass(slots=True)
@@ -95,18 +102,21 @@ class Turn:
             LeaseLost: the lease has run out; nothing of the turn happened.
         """
         request = self.request
-        state, due = workers.hold(conn, request.worker_id)
+        lock_rules(conn, request)
+        state, due, begin = workers.hold(conn, request.worker_id)
         failpoint("turn_began")
+        if request.message is not None:
+            workers.set_message(conn, request.worker_id, request.message or None)
         sequences.settle(conn, save(conn, request), request.name)
         failpoint("outcomes_written")
-        promoted = runs.promote_due(conn, request.name) if due else 0
         claimed: list[Claimed] = []
         unowned: list[Key] = []
         if self._tried or request.uncertain or request.doubtful:
             claimed, unowned = self._compare(conn)
         self._tried = True
         if state == WorkerState.ACTIVE:
-            taken = _claim(conn, request, request.free - len(claimed))
+            programs = [queue for queue in request.queues if queue != jobs.SEQUENCE_QUEUE]
+            taken = workers.claim(conn, request.worker_id, request.name, programs, request.free - len(claimed))
             # What runs here already, because its first claim was lost with its commit, goes on, and is begun but once.
             again = {one.key for one in taken if one.key in request.deliveries.live}
             unowned = [key for key in unowned if key not in again]
@@ -116,7 +126,7 @@ class Turn:
             if key not in self.definitions:
                 self.definitions[key] = jobs.load_version(conn, *key)
         failpoint("claimed_uncommitted")
-        return TurnResult(state, claimed, unowned, promoted)
+        return TurnResult(state, claimed, unowned, due, begin)
 
     def _compare(self, conn: sa.Connection) -> tuple[list[Claimed], list[Key]]:
         """Compare what the database and this worker say that it holds: runs to start, executions to end."""
@@ -134,24 +144,24 @@ class Turn:
         return claimed, unowned
 
 
-def _claim(conn: sa.Connection, request: TurnRequest, free: int) -> list[Claimed]:
-    if jobs.SEQUENCE_QUEUE in request.queues:
-        sequences.begin_queued(conn, request.name)
-    programs = [queue for queue in request.queues if queue != jobs.SEQUENCE_QUEUE]
-    return workers.claim(conn, request.worker_id, request.name, programs, free)
+def lock_rules(conn: sa.Connection, request: TurnRequest) -> None:
+    """Take the named locks that storing the outcomes may need; before the transaction locks a row."""
+    rules = runs.rules_of(conn, request.deliveries.outcomes)
+    sequences.lock_rules(conn, rules, request.deliveries.sequences)
 
 
 def save(conn: sa.Connection, request: TurnRequest) -> list[Finished]:
     """Store what has ended, without holding the lease: the fence of each outcome tells whether it still counts.
 
-    The caller advances the sequences of the runs that are returned: they reached their end.
+    The caller has called ``lock_rules``, and advances the sequences of the runs that are returned: they reached their
+    end.
     """
     given = request.deliveries
+    sequences.lock(conn, given.sequences)
     output.append(conn, given.chunks)
     for cut in given.cuts:
         output.cut(conn, *cut)
-    for reported in given.progress:
+    for reported in sorted(given.progress, key=lambda one: one[0]):
         runs.report_progress(conn, *reported)
     runs.record(conn, given.events)
-    sequences.lock(conn, given.sequences)
     return runs.finish(conn, request.worker_id, schedules.hold_back(conn, given.outcomes), request.name)

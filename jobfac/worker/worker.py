@@ -4,14 +4,9 @@ Threads: this loop; the heartbeat and its watchdog (``lease``); one that waits f
 output (``shipping``). What they tell the loop goes through its ``Inbox``. Beside them runs the guardian process.
 """
 
-import os
-import platform
-import secrets
-import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from importlib.metadata import version
 
 import sqlalchemy as sa
 
@@ -22,23 +17,26 @@ from jobfac.errors import Unreachable
 from jobfac.programs import ExitWatcher, Guardian, become_subreaper
 from jobfac.programs.guardian import clock
 from jobfac.settings import Settings
-from jobfac.states import Stop
-from jobfac.store import jobs, sequences, workers
+from jobfac.states import Stop, WorkerState
+from jobfac.store import jobs, runs, sequences, workers
 from jobfac.store.runs.event import Event
-from jobfac.store.workers import Beat, LeaseLost, Registration
+from jobfac.store.workers import Beat, LeaseLost
 from jobfac.telemetry.metrics import Metric
 from jobfac.telemetry.worker import WorkerTelemetry
 from jobfac.worker.agenda import Agenda
 from jobfac.worker.executions import Executions
 from jobfac.worker.failpoints import failpoint
+from jobfac.worker.health import Health
+from jobfac.worker.identity import registration
 from jobfac.worker.inbox import Inbox
 from jobfac.worker.lease import Lease
 from jobfac.worker.old_files import OldFiles
 from jobfac.worker.phases import Phases
 from jobfac.worker.poller import WorkPoller
+from jobfac.worker.pulse import Pulse
 from jobfac.worker.shipping import Shipper
 from jobfac.worker.spool_folder import SpoolFolder
-from jobfac.worker.turn import Turn, TurnRequest, save
+from jobfac.worker.turn import Turn, TurnRequest, TurnResult, lock_rules, save
 
 IDLE_LOOK = 5.0
 """Seconds after which the loop turns although nothing has happened."""
@@ -69,30 +67,23 @@ class Worker:
         self._settings = settings
         self._telemetry = WorkerTelemetry(name)
         self._log = self._telemetry.log
-        self._who = Registration(
-            name=name,
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            token=secrets.token_hex(8),
-            version=version("jobfac"),
-            slots=slots,
-            pools=tuple(pools),
-            labels={"os": platform.system().lower(), "host": socket.gethostname(), **(labels or {})},
-        )
+        self._who = registration(name, slots, pools, labels)
         self._definitions: dict[tuple[str, int], AnyJob] = {}
         self._queues: list[str] = []
         self._agenda = Agenda(settings.heartbeat)
         self._phases = Phases()
+        self._pulse = Pulse()
+        self._health = Health(self._log)
         self._guardian = Guardian()
         self._watcher = ExitWatcher()
         self._inbox = Inbox(self._watcher.wake)
         self._spool = SpoolFolder(settings.spool_folder(), self._who.token, name)
         self._held = Executions(
             self._spool, self._guardian, self._watcher, self._telemetry, OldFiles(settings, self._log),
-            lambda: self._lease.is_trusted(), settings.report_limit,
+            lambda: self._lease.is_trusted(), self._pulse.beat, self._health, settings,
         )  # fmt: skip
         # A worker without a lease ends its programs before any other worker may start their runs again.
-        self._lease = Lease(db, self._who, settings, self._guardian, self._on_beat, self._held.kill)
+        self._lease = Lease(db, self._who, settings, self._guardian, self._on_beat, self._held.kill, self._pulse.age)
         self._poller = WorkPoller(db, settings, name, self._on_found, self._on_survey)
         self._shipper = Shipper(db, settings.ship_interval, name, self._held.living, self._watcher.wake)
 
@@ -112,11 +103,16 @@ class Worker:
         if found & Found.WORK:
             self._inbox.put_work(reported=True)
 
+    @property
+    def running(self) -> int:
+        """How many runs are executed here; from any thread."""
+        return len(self._held.live)
+
     def metrics(self) -> list[Metric]:
         """What is known of this worker now; from any thread."""
         return [
             Metric("gauge", "jobfac_worker_slots", "Programs it runs at once", self._who.slots),
-            Metric("gauge", "jobfac_worker_running", "Programs that it runs", len(self._held.live)),
+            Metric("gauge", "jobfac_worker_running", "Programs that it runs", self.running),
             Metric("gauge", "jobfac_worker_spool_bytes", "Output on its disk", self._spool.size()),
             *self._lease.metrics(),
             *self._telemetry.metrics(),
@@ -145,11 +141,15 @@ class Worker:
                 self._db.dialect.check_file()
                 self._go_round()
         finally:
-            self._leave()
+            with self._pulse.waiting():
+                self._leave()
 
     def _go_round(self) -> None:
         """Do what is due, then wait for the next timer, message or end of a program."""
+        self._pulse.beat()
         self._read_inbox()
+        if self._health.look_again(self._spool.path, time.monotonic()):
+            self._agenda.more = True
         due = self._tick()
         if not self._lease.is_trusted():
             self._start_anew()
@@ -174,21 +174,26 @@ class Worker:
         return self._phases.is_leaving and not self._held.live and not self._held.over
 
     def _free(self) -> int:
-        return 0 if self._phases.is_leaving else self._who.slots - len(self._held.live)
+        if self._phases.is_leaving or self._held.wants_to_be_alone():
+            return 0
+        return self._health.slots(self._who.slots - len(self._held.live))
 
     def _has_to_act(self) -> bool:
-        return self._agenda.has_to_act(self._free(), bool(self._held.over))
+        to_store = bool(self._held.over or self._held.events) or self._health.to_show() is not None
+        return self._agenda.has_to_act(self._free(), to_store)
 
     def _until_next_timer(self, due: float | None) -> float:
         """Seconds until the next timer."""
         now = time.monotonic()
-        times = [now + IDLE_LOOK]
+        times = [now + min(IDLE_LOOK, self._settings.lease / 4)]
         if due is not None:
             times.append(due)
         if self._is_done():
             times.append(now)
         if self._has_to_act() or not self._lease.is_trusted():
             times.append(self._agenda.not_before)
+        if self._health.retry_at is not None:
+            times.append(self._health.retry_at)
         if (limit := self._phases.drain_until) is not None and limit > now:
             times.append(limit)
         return max(0.0, min(times) - now)
@@ -201,11 +206,12 @@ class Worker:
         agenda = self._agenda
         reported, doubtful = agenda.begin_turn()
         self._read_queues()
-        request = self._compose(free=self._free(), doubtful=doubtful)
+        request = self._compose(self._health.room(self._free(), len(self._held.live), time.monotonic()), doubtful)
         failpoint("gathered")
         began, clock_began = time.time_ns(), time.monotonic()
         try:
-            result = self._db.transact(Turn(request, self._definitions).take, retry_for=1.0)
+            with self._pulse.waiting():
+                result = self._db.transact(Turn(request, self._definitions).take, retry_for=1.0)
         except LeaseLost:
             self._lease.lost = True
             return
@@ -214,14 +220,33 @@ class Worker:
             agenda.turn_failed(doubtful, time.monotonic() + TRY_AGAIN)
             return
         failpoint("committed")
+        if request.message is not None:
+            self._health.shown(request.message)
         self._telemetry.turned(len(result.claimed), time.monotonic() - clock_began)
         self._held.stored(len(request.deliveries.outcomes))
         self._held.abandon(result.unowned)
         self._held.begin(result.claimed, self._definitions, began)
-        if agenda.turn_done(request.free, len(result.claimed)):
-            self._poller.arm(self._queues, in_vain=reported and not result.claimed and not result.promoted)
+        moved = self._move_on(result)
+        is_empty = agenda.turn_done(request.free, len(result.claimed))
+        if is_empty and moved:
+            agenda.more = True
+        elif is_empty:
+            self._poller.arm(self._queues, in_vain=reported and not result.claimed)
         else:
             self._poller.disarm()
+
+    def _move_on(self, result: TurnResult) -> int:
+        """Promote scheduled runs that are due and begin queued sequences, each in a transaction of its own; returns how
+        many runs have moved."""
+        moved = 0
+        try:
+            if result.due:
+                moved += self._db.transact(runs.promote_due, self.name, retry_for=0)
+            if result.begin and result.state == WorkerState.ACTIVE:
+                moved += self._db.transact(sequences.begin, self.name, retry_for=0).number
+        except Unreachable as error:  # the next turn, or a scheduler, does it
+            self._log.warning("runs not moved", action="move_failed", reason=str(error))
+        return moved
 
     def _compose(self, free: int, doubtful: bool = False) -> TurnRequest:
         return TurnRequest(
@@ -232,6 +257,7 @@ class Worker:
             deliveries=self._held.deliveries(),
             uncertain=self._agenda.uncertain,
             doubtful=doubtful,
+            message=self._health.to_show(),
         )
 
     def _read_queues(self) -> None:
@@ -240,7 +266,8 @@ class Worker:
             return
         try:
             pools = (*self._who.pools, jobs.SEQUENCE_QUEUE)
-            self._queues = self._db.query(workers.matching_queues, pools, self._who.labels, retry_for=1.0)
+            with self._pulse.waiting():
+                self._queues = self._db.query(workers.matching_queues, pools, self._who.labels, retry_for=1.0)
             self._agenda.queues_read(number)
         except Unreachable as error:
             self._log.warning("queues not read", action="turn_failed", reason=str(error))
@@ -251,11 +278,15 @@ class Worker:
         """Requeue what dead workers held. Their programs on this machine end before that, if any have survived."""
         self._agenda.overdue = False  # the next heartbeat says whether there is more
         try:
-            self._spool.settle_dead(self._db)
-            self._telemetry.expired(self._db.transact(sequences.expire, self.name, retry_for=1.0))
+            with self._pulse.waiting():
+                self._spool.settle_dead(self._db)
+                self._telemetry.expired(self._db.transact(self._expire, retry_for=1.0))
         except (Unreachable, OSError) as error:
             self._log.warning("cannot expire dead workers", action="expire_failed", reason=str(error))
         self._agenda.more = True
+
+    def _expire(self, conn: sa.Connection) -> workers.Expiry:
+        return sequences.expire(conn, self.name, poison_attempts=self._settings.poison_attempts)
 
     def _start_anew(self) -> None:
         """The lease is lost: nothing that runs here counts any more. Store what ended in time, register afresh."""
@@ -275,6 +306,7 @@ class Worker:
         request = replace(request, deliveries=replace(request.deliveries, events=[*self._held.events, *fenced]))
 
         def requeue(conn: sa.Connection) -> None:
+            lock_rules(conn, request)
             sequences.expire(conn, self.name, only=former, finished=save(conn, request))
 
         try:
@@ -289,6 +321,7 @@ class Worker:
         self._log.info("registered anew", action="worker_registered", id=self._lease.worker_id)
         self._held.stored(len(request.deliveries.outcomes))
         self._held.cut_off(why)
+        self._health.shown("")
         agenda.registered()
         self._phases.registered()
 
@@ -302,7 +335,8 @@ class Worker:
             first(conn)
             return workers.register(conn, self._who, self._settings.lease)
 
-        worker_id = self._db.transact(work, retry_for=5.0)
+        with self._pulse.waiting():
+            worker_id = self._db.transact(work, retry_for=5.0)
         self._lease.adopt(worker_id, sent)
         self._poller.worker_id = worker_id
 

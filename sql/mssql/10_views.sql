@@ -101,7 +101,7 @@ WHERE r.state IN ('queued', 'scheduled', 'blocked');
 GO
 
 CREATE OR ALTER VIEW jobfac.v_fleet AS
--- Every worker process, those that have ended too. alive: it renews its lease.
+-- Every worker process, those that have ended too. alive: it renews its lease. message: why it claims nothing.
 -- NOLOCK: a report in a long transaction must not hold up the heartbeats.
 SELECT
     w.id,
@@ -119,7 +119,8 @@ SELECT
     w.started_at,
     e.seen_at,
     e.lease_until,
-    w.ended_at
+    w.ended_at,
+    w.message
 FROM jobfac.worker AS w
 JOIN jobfac.worker_lease AS e WITH (NOLOCK) ON e.worker_id = w.id
 LEFT JOIN (

@@ -27,7 +27,7 @@ BEGIN
         @kind = r.kind,
         @job = r.job,
         @notify = r.notify
-    FROM jobfac.run AS r WITH (ROWLOCK, UPDLOCK)
+    FROM jobfac.run AS r WITH (ROWLOCK, UPDLOCK, FORCESEEK)
     WHERE r.id = @run;
     IF @@ROWCOUNT = 0
     BEGIN
@@ -84,47 +84,6 @@ BEGIN
 END;
 GO
 
-CREATE OR ALTER PROCEDURE jobfac.check_request
-    @kind VARCHAR(16),
-    @arguments NVARCHAR(MAX),
-    @payload NVARCHAR(MAX),
-    @delay_seconds INT
-AS
--- Refuse what no program could be started with.
-BEGIN
-    SET NOCOUNT ON;
-    -- One IF inside the other: SQL Server may look at both sides of an AND, and OPENJSON fails on what is no JSON.
-    IF @kind = 'program'
-    BEGIN
-        IF @arguments IS NOT NULL AND (ISJSON(@arguments) = 0 OR LEFT(LTRIM(@arguments), 1) <> N'[')
-            THROW 50007, N'@arguments must be a JSON array of texts, such as ["--full", "2027"].', 1;
-        IF EXISTS (SELECT 1 FROM OPENJSON(@arguments) AS a WHERE a.[type] <> 1)
-            THROW 50007, N'@arguments must hold texts only, such as ["--full", "2027"].', 1;
-    END
-    ELSE
-    BEGIN
-        IF @arguments IS NOT NULL AND (ISJSON(@arguments) = 0 OR LEFT(LTRIM(@arguments), 1) <> N'{')
-            THROW 50007, N'@arguments of a sequence must be a JSON object such as {"extract": ["--full"]}.', 1;
-        IF @payload IS NOT NULL AND (ISJSON(@payload) = 0 OR LEFT(LTRIM(@payload), 1) <> N'{')
-            THROW 50007, N'@payload of a sequence must be a JSON object such as {"extract": "2027"}.', 1;
-        IF EXISTS (
-            SELECT 1 FROM OPENJSON(@arguments) AS a
-            WHERE NOT EXISTS (SELECT 1 FROM jobfac.job AS j WHERE j.id = a.[key] COLLATE DATABASE_DEFAULT)
-        )
-            THROW 50007, N'@arguments of a sequence must be by the ids of its jobs; one of them is no job at all.', 1;
-        IF EXISTS (
-            SELECT 1 FROM OPENJSON(@payload) AS p
-            WHERE NOT EXISTS (SELECT 1 FROM jobfac.job AS j WHERE j.id = p.[key] COLLATE DATABASE_DEFAULT)
-        )
-            THROW 50007, N'@payload of a sequence must be by the ids of its jobs; one of them is no job at all.', 1;
-    END;
-    IF DATALENGTH(@payload) > 8388608
-        THROW 50007, N'The payload has more than 4,194,304 characters; keep it elsewhere and pass its place.', 1;
-    IF @delay_seconds < 0
-        THROW 50007, N'@delay_seconds must not be negative.', 1;
-END;
-GO
-
 CREATE OR ALTER PROCEDURE jobfac.insert_run
     @job NVARCHAR(128),
     @manual BIT, -- a start by hand, which the definition may forbid
@@ -175,7 +134,7 @@ BEGIN
     IF @sentence IS NOT NULL
         THROW 50002, @sentence, 1;
     EXEC jobfac.check_request
-        @kind = @kind, @arguments = @arguments, @payload = @payload, @delay_seconds = @delay_seconds;
+        @job = @job, @kind = @kind, @arguments = @arguments, @payload = @payload, @delay_seconds = @delay_seconds;
     IF @kind = 'sequence' AND @overrides IS NULL AND COALESCE(@arguments, @payload) IS NOT NULL
         SET @overrides = CONCAT(
             N'{"arguments": ', COALESCE(@arguments, N'{}'), N', "payloads": ', COALESCE(@payload, N'{}'), N'}'
@@ -194,11 +153,12 @@ BEGIN
     IF @shared IS NOT NULL
         SET @limit = COALESCE(CAST(JSON_VALUE(@definition, '$.concurrency.limit') AS INT), 1);
     DECLARE @state VARCHAR(16) = 'queued';
+    -- All named locks come before the first row, in the order of their names.
+    DECLARE @resource NVARCHAR(255), @others INT, @other BIGINT = 0;
     IF @delay_seconds > 0
         SET @state = 'scheduled';
     ELSE
     BEGIN
-        DECLARE @resource NVARCHAR(255), @others INT, @other BIGINT = 0;
         IF @rule <> 'start'
         BEGIN
             SET @resource = CONCAT(N'jobfac:job:', @job);
@@ -210,6 +170,26 @@ BEGIN
             SET @resource = CONCAT(N'jobfac:key:', LOWER(@shared COLLATE Latin1_General_BIN2));
             EXEC jobfac.lock_rule @resource = @resource;
         END;
+    END;
+    IF @key IS NOT NULL
+    BEGIN
+        -- Two with the same key: the second waits here for the first. (A lock on the index would be one on the gap into
+        -- which all new keys of the job may fall.)
+        SET @resource = CONCAT(
+            N'jobfac:start:',
+            LEFT(LOWER(@job COLLATE Latin1_General_BIN2), 70), N'/',
+            LEFT(RTRIM(LOWER(@key COLLATE Latin1_General_BIN2)), 80),
+            RIGHT(RTRIM(LOWER(@key COLLATE Latin1_General_BIN2)), 80)
+        );
+        EXEC jobfac.lock_rule @resource = @resource;
+        SELECT @run_id = r.id
+        FROM jobfac.run AS r
+        WHERE r.job = @job AND r.start_key = @key;
+        IF @run_id IS NOT NULL
+            RETURN;
+    END;
+    IF @state <> 'scheduled'
+    BEGIN
         -- Not a start for a later time: that one has not begun.
         WHILE @rule = 'replace' AND @other IS NOT NULL
         BEGIN

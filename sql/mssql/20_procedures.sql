@@ -39,11 +39,10 @@ BEGIN
     BEGIN TRY
         SET @run_id = NULL;
         IF @start_key IS NOT NULL
-            -- Two with the same key: the second waits here for the first.
             SELECT @run_id = r.id
-            FROM jobfac.run AS r WITH (FORCESEEK, UPDLOCK, HOLDLOCK)
+            FROM jobfac.run AS r
             WHERE r.job = @job AND r.start_key = @start_key;
-        IF @run_id IS NULL
+        IF @run_id IS NULL -- insert_run looks again, when it holds the lock of the key
             EXEC jobfac.insert_run
                 @job = @job,
                 @manual = 1,

@@ -9,7 +9,7 @@ IF OBJECT_ID(N'jobfac.alembic_version', N'U') IS NOT NULL
     SET NOEXEC ON;
 GO
 
-IF SCHEMA_ID(N'jobfac') IS NULL EXEC(N'CREATE SCHEMA jobfac');
+IF SCHEMA_ID(N'jobfac') IS NULL EXEC(N'CREATE SCHEMA jobfac AUTHORIZATION dbo');
 
 GO
 
@@ -466,7 +466,27 @@ GO
 
 BEGIN TRANSACTION;
 
--- Running upgrade 0001 -> 0003
+-- Running upgrade 0001 -> 0002
+
+ALTER TABLE jobfac.worker ADD message NVARCHAR(400) NULL;
+
+GO
+
+ALTER TABLE jobfac.run ADD lost INTEGER NULL;
+
+GO
+
+UPDATE jobfac.alembic_version SET version_num='0002' WHERE jobfac.alembic_version.version_num = '0001';
+
+GO
+
+COMMIT;
+
+GO
+
+BEGIN TRANSACTION;
+
+-- Running upgrade 0002 -> 0003
 
 DROP VIEW IF EXISTS jobfac.v_health;
 
@@ -522,6 +542,14 @@ ALTER INDEX ix_worker_lease_until ON jobfac.worker_lease SET (ALLOW_PAGE_LOCKS =
 
 GO
 
+IF CAST(SERVERPROPERTY('EngineEdition') AS INT) IN (5, 8) EXEC(N'ALTER INDEX pk_run ON jobfac.run SET (OPTIMIZE_FOR_SEQUENTIAL_KEY = ON);');
+
+GO
+
+IF CAST(SERVERPROPERTY('EngineEdition') AS INT) IN (5, 8) EXEC(N'ALTER INDEX pk_run_event ON jobfac.run_event SET (OPTIMIZE_FOR_SEQUENTIAL_KEY = ON);');
+
+GO
+
 DROP INDEX ix_run_held ON jobfac.run;
 
 GO
@@ -538,7 +566,7 @@ CREATE INDEX ix_run_blocked ON jobfac.run (job, priority DESC, id) INCLUDE (conc
 
 GO
 
-UPDATE jobfac.alembic_version SET version_num='0003' WHERE jobfac.alembic_version.version_num = '0001';
+UPDATE jobfac.alembic_version SET version_num='0003' WHERE jobfac.alembic_version.version_num = '0002';
 
 GO
 
@@ -652,7 +680,7 @@ WHERE r.state IN ('queued', 'scheduled', 'blocked');
 GO
 
 CREATE OR ALTER VIEW jobfac.v_fleet AS
--- Every worker process, those that have ended too. alive: it renews its lease.
+-- Every worker process, those that have ended too. alive: it renews its lease. message: why it claims nothing.
 -- NOLOCK: a report in a long transaction must not hold up the heartbeats.
 SELECT
     w.id,
@@ -670,7 +698,8 @@ SELECT
     w.started_at,
     e.seen_at,
     e.lease_until,
-    w.ended_at
+    w.ended_at,
+    w.message
 FROM jobfac.worker AS w
 JOIN jobfac.worker_lease AS e WITH (NOLOCK) ON e.worker_id = w.id
 LEFT JOIN (
@@ -983,6 +1012,104 @@ FROM (
 WHERE s.asked_at < DATEADD(MINUTE, -10, SYSUTCDATETIME());
 GO
 
+-- What a start may bring along: checks of the procedures in the next files. Nobody needs a right to them.
+-- Run this file again at any time: it replaces what is there.
+
+-- Filtered indexes need both in every session that writes, and a procedure keeps what held when it was created.
+SET QUOTED_IDENTIFIER ON;
+SET ANSI_NULLS ON;
+GO
+
+CREATE OR ALTER PROCEDURE jobfac.check_inside
+    @sequence NVARCHAR(128),
+    @arguments NVARCHAR(MAX),
+    @payload NVARCHAR(MAX)
+AS
+-- Refuse arguments and payloads of a sequence that are for a job which is neither in it nor in a sequence within it.
+BEGIN
+    SET NOCOUNT ON;
+    DECLARE @inside TABLE (job NVARCHAR(128) NOT NULL PRIMARY KEY);
+    DECLARE @found INT = 1, @stray NVARCHAR(4000), @sentence NVARCHAR(2000);
+    INSERT INTO @inside (job) VALUES (@sequence);
+    WHILE @found > 0
+    BEGIN
+        INSERT INTO @inside (job)
+        SELECT DISTINCT LEFT(c.[value] COLLATE DATABASE_DEFAULT, 128)
+        FROM @inside AS i
+        JOIN jobfac.job AS j ON j.id = i.job
+        JOIN jobfac.job_version AS v ON v.job = j.id AND v.version = j.version
+        CROSS APPLY OPENJSON(v.definition, '$.steps') AS s
+        CROSS APPLY OPENJSON(s.[value], '$.jobs') AS c
+        WHERE NOT EXISTS (SELECT 1 FROM @inside AS k WHERE k.job = c.[value] COLLATE DATABASE_DEFAULT);
+        SET @found = @@ROWCOUNT;
+    END;
+    SET @stray = (
+        SELECT MIN(g.[key]) FROM OPENJSON(@arguments) AS g
+        WHERE g.[key] COLLATE DATABASE_DEFAULT = @sequence
+            OR NOT EXISTS (SELECT 1 FROM @inside AS i WHERE i.job = g.[key] COLLATE DATABASE_DEFAULT)
+    );
+    SET @sentence = N'@arguments';
+    IF @stray IS NULL
+        SELECT
+            @sentence = N'@payload',
+            @stray = (
+                SELECT MIN(g.[key]) FROM OPENJSON(@payload) AS g
+                WHERE g.[key] COLLATE DATABASE_DEFAULT = @sequence
+                    OR NOT EXISTS (SELECT 1 FROM @inside AS i WHERE i.job = g.[key] COLLATE DATABASE_DEFAULT)
+            );
+    IF @stray IS NOT NULL
+    BEGIN
+        SET @sentence = CONCAT(
+            @sentence, N' of a sequence must be by the ids of its jobs; job ''', @sequence, N''' has no job ''',
+            LEFT(@stray, 128), N''' inside.'
+        );
+        THROW 50007, @sentence, 1;
+    END;
+END;
+GO
+
+CREATE OR ALTER PROCEDURE jobfac.check_request
+    @job NVARCHAR(128),
+    @kind VARCHAR(16),
+    @arguments NVARCHAR(MAX),
+    @payload NVARCHAR(MAX),
+    @delay_seconds INT
+AS
+-- Refuse what no program could be started with.
+BEGIN
+    SET NOCOUNT ON;
+    -- One IF inside the other: SQL Server may look at both sides of an AND, and OPENJSON fails on what is no JSON.
+    IF @kind = 'program'
+    BEGIN
+        IF @arguments IS NOT NULL AND (ISJSON(@arguments) = 0 OR LEFT(LTRIM(@arguments), 1) <> N'[')
+            THROW 50007, N'@arguments must be a JSON array of texts, such as ["--full", "2027"].', 1;
+        IF EXISTS (SELECT 1 FROM OPENJSON(@arguments) AS a WHERE a.[type] <> 1)
+            THROW 50007, N'@arguments must hold texts only, such as ["--full", "2027"].', 1;
+    END
+    ELSE
+    BEGIN
+        IF @arguments IS NOT NULL AND (ISJSON(@arguments) = 0 OR LEFT(LTRIM(@arguments), 1) <> N'{')
+            THROW 50007, N'@arguments of a sequence must be a JSON object such as {"extract": ["--full"]}.', 1;
+        IF @payload IS NOT NULL AND (ISJSON(@payload) = 0 OR LEFT(LTRIM(@payload), 1) <> N'{')
+            THROW 50007, N'@payload of a sequence must be a JSON object such as {"extract": "2027"}.', 1;
+        IF EXISTS (SELECT 1 FROM OPENJSON(@arguments) AS a WHERE a.[type] <> 4)
+            THROW 50007, N'@arguments of a sequence must hold arrays of texts, such as {"extract": ["--full"]}.', 1;
+        IF EXISTS (
+            SELECT 1 FROM OPENJSON(@arguments) AS a CROSS APPLY OPENJSON(a.[value]) AS t WHERE t.[type] <> 1
+        )
+            THROW 50007, N'@arguments of a sequence must hold arrays of texts, such as {"extract": ["--full"]}.', 1;
+        IF EXISTS (SELECT 1 FROM OPENJSON(@payload) AS p WHERE p.[type] <> 1)
+            THROW 50007, N'@payload of a sequence must hold texts only, such as {"extract": "2027"}.', 1;
+        IF COALESCE(@arguments, @payload) IS NOT NULL
+            EXEC jobfac.check_inside @sequence = @job, @arguments = @arguments, @payload = @payload;
+    END;
+    IF DATALENGTH(@payload) > 8388608
+        THROW 50007, N'The payload has more than 4,194,304 characters; keep it elsewhere and pass its place.', 1;
+    IF @delay_seconds < 0
+        THROW 50007, N'@delay_seconds must not be negative.', 1;
+END;
+GO
+
 -- Steps of the procedures in the next file. They run in their caller's transaction, and nobody needs a right to them.
 -- Run this file again at any time: it replaces what is there.
 
@@ -1012,7 +1139,7 @@ BEGIN
         @kind = r.kind,
         @job = r.job,
         @notify = r.notify
-    FROM jobfac.run AS r WITH (ROWLOCK, UPDLOCK)
+    FROM jobfac.run AS r WITH (ROWLOCK, UPDLOCK, FORCESEEK)
     WHERE r.id = @run;
     IF @@ROWCOUNT = 0
     BEGIN
@@ -1069,47 +1196,6 @@ BEGIN
 END;
 GO
 
-CREATE OR ALTER PROCEDURE jobfac.check_request
-    @kind VARCHAR(16),
-    @arguments NVARCHAR(MAX),
-    @payload NVARCHAR(MAX),
-    @delay_seconds INT
-AS
--- Refuse what no program could be started with.
-BEGIN
-    SET NOCOUNT ON;
-    -- One IF inside the other: SQL Server may look at both sides of an AND, and OPENJSON fails on what is no JSON.
-    IF @kind = 'program'
-    BEGIN
-        IF @arguments IS NOT NULL AND (ISJSON(@arguments) = 0 OR LEFT(LTRIM(@arguments), 1) <> N'[')
-            THROW 50007, N'@arguments must be a JSON array of texts, such as ["--full", "2027"].', 1;
-        IF EXISTS (SELECT 1 FROM OPENJSON(@arguments) AS a WHERE a.[type] <> 1)
-            THROW 50007, N'@arguments must hold texts only, such as ["--full", "2027"].', 1;
-    END
-    ELSE
-    BEGIN
-        IF @arguments IS NOT NULL AND (ISJSON(@arguments) = 0 OR LEFT(LTRIM(@arguments), 1) <> N'{')
-            THROW 50007, N'@arguments of a sequence must be a JSON object such as {"extract": ["--full"]}.', 1;
-        IF @payload IS NOT NULL AND (ISJSON(@payload) = 0 OR LEFT(LTRIM(@payload), 1) <> N'{')
-            THROW 50007, N'@payload of a sequence must be a JSON object such as {"extract": "2027"}.', 1;
-        IF EXISTS (
-            SELECT 1 FROM OPENJSON(@arguments) AS a
-            WHERE NOT EXISTS (SELECT 1 FROM jobfac.job AS j WHERE j.id = a.[key] COLLATE DATABASE_DEFAULT)
-        )
-            THROW 50007, N'@arguments of a sequence must be by the ids of its jobs; one of them is no job at all.', 1;
-        IF EXISTS (
-            SELECT 1 FROM OPENJSON(@payload) AS p
-            WHERE NOT EXISTS (SELECT 1 FROM jobfac.job AS j WHERE j.id = p.[key] COLLATE DATABASE_DEFAULT)
-        )
-            THROW 50007, N'@payload of a sequence must be by the ids of its jobs; one of them is no job at all.', 1;
-    END;
-    IF DATALENGTH(@payload) > 8388608
-        THROW 50007, N'The payload has more than 4,194,304 characters; keep it elsewhere and pass its place.', 1;
-    IF @delay_seconds < 0
-        THROW 50007, N'@delay_seconds must not be negative.', 1;
-END;
-GO
-
 CREATE OR ALTER PROCEDURE jobfac.insert_run
     @job NVARCHAR(128),
     @manual BIT, -- a start by hand, which the definition may forbid
@@ -1160,7 +1246,7 @@ BEGIN
     IF @sentence IS NOT NULL
         THROW 50002, @sentence, 1;
     EXEC jobfac.check_request
-        @kind = @kind, @arguments = @arguments, @payload = @payload, @delay_seconds = @delay_seconds;
+        @job = @job, @kind = @kind, @arguments = @arguments, @payload = @payload, @delay_seconds = @delay_seconds;
     IF @kind = 'sequence' AND @overrides IS NULL AND COALESCE(@arguments, @payload) IS NOT NULL
         SET @overrides = CONCAT(
             N'{"arguments": ', COALESCE(@arguments, N'{}'), N', "payloads": ', COALESCE(@payload, N'{}'), N'}'
@@ -1179,11 +1265,12 @@ BEGIN
     IF @shared IS NOT NULL
         SET @limit = COALESCE(CAST(JSON_VALUE(@definition, '$.concurrency.limit') AS INT), 1);
     DECLARE @state VARCHAR(16) = 'queued';
+    -- All named locks come before the first row, in the order of their names.
+    DECLARE @resource NVARCHAR(255), @others INT, @other BIGINT = 0;
     IF @delay_seconds > 0
         SET @state = 'scheduled';
     ELSE
     BEGIN
-        DECLARE @resource NVARCHAR(255), @others INT, @other BIGINT = 0;
         IF @rule <> 'start'
         BEGIN
             SET @resource = CONCAT(N'jobfac:job:', @job);
@@ -1195,6 +1282,26 @@ BEGIN
             SET @resource = CONCAT(N'jobfac:key:', LOWER(@shared COLLATE Latin1_General_BIN2));
             EXEC jobfac.lock_rule @resource = @resource;
         END;
+    END;
+    IF @key IS NOT NULL
+    BEGIN
+        -- Two with the same key: the second waits here for the first. (A lock on the index would be one on the gap into
+        -- which all new keys of the job may fall.)
+        SET @resource = CONCAT(
+            N'jobfac:start:',
+            LEFT(LOWER(@job COLLATE Latin1_General_BIN2), 70), N'/',
+            LEFT(RTRIM(LOWER(@key COLLATE Latin1_General_BIN2)), 80),
+            RIGHT(RTRIM(LOWER(@key COLLATE Latin1_General_BIN2)), 80)
+        );
+        EXEC jobfac.lock_rule @resource = @resource;
+        SELECT @run_id = r.id
+        FROM jobfac.run AS r
+        WHERE r.job = @job AND r.start_key = @key;
+        IF @run_id IS NOT NULL
+            RETURN;
+    END;
+    IF @state <> 'scheduled'
+    BEGIN
         -- Not a start for a later time: that one has not begun.
         WHILE @rule = 'replace' AND @other IS NOT NULL
         BEGIN
@@ -1375,11 +1482,10 @@ BEGIN
     BEGIN TRY
         SET @run_id = NULL;
         IF @start_key IS NOT NULL
-            -- Two with the same key: the second waits here for the first.
             SELECT @run_id = r.id
-            FROM jobfac.run AS r WITH (FORCESEEK, UPDLOCK, HOLDLOCK)
+            FROM jobfac.run AS r
             WHERE r.job = @job AND r.start_key = @start_key;
-        IF @run_id IS NULL
+        IF @run_id IS NULL -- insert_run looks again, when it holds the lock of the key
             EXEC jobfac.insert_run
                 @job = @job,
                 @manual = 1,
@@ -1581,9 +1687,29 @@ IF DATABASE_PRINCIPAL_ID(N'jobfac_reader') IS NULL
     CREATE ROLE jobfac_reader;
 GO
 
--- jobfac's own programs: worker, scheduler, API and command line. They change rows and never the schema.
-GRANT SELECT, INSERT, UPDATE, DELETE ON SCHEMA::jobfac TO jobfac_worker;
-DENY INSERT, UPDATE, DELETE ON jobfac.alembic_version TO jobfac_worker;
+-- jobfac's own programs: worker, scheduler, API and command line. They change rows and never the schema. Table by table,
+-- not the schema with a DENY on alembic_version: a DENY would bind a db_owner, too, who is a member of the role.
+REVOKE SELECT, INSERT, UPDATE, DELETE ON SCHEMA::jobfac FROM jobfac_worker;
+REVOKE INSERT, UPDATE, DELETE ON jobfac.alembic_version FROM jobfac_worker;
+GRANT SELECT ON jobfac.alembic_version TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.api_key TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.attempt TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.audit TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.category TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.daily TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.daily_worker TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.job TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.job_version TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.news TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.notification TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.queue TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.run TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.run_event TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.run_output TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.schedule TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.visit TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.worker TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.worker_lease TO jobfac_worker;
 GO
 
 -- People who start and stop: the procedures do for them what they have no right to do by themselves.
@@ -1598,19 +1724,19 @@ GRANT EXECUTE ON jobfac.drain_worker TO jobfac_operator;
 GO
 
 -- People who look. Payloads, arguments and output are among what they see.
-GRANT SELECT ON jobfac.v_runs TO jobfac_operator, jobfac_reader;
-GRANT SELECT ON jobfac.v_queue TO jobfac_operator, jobfac_reader;
-GRANT SELECT ON jobfac.v_fleet TO jobfac_operator, jobfac_reader;
-GRANT SELECT ON jobfac.v_job_statistics TO jobfac_operator, jobfac_reader;
-GRANT SELECT ON jobfac.v_schedule TO jobfac_operator, jobfac_reader;
-GRANT SELECT ON jobfac.v_sequence_runs TO jobfac_operator, jobfac_reader;
-GRANT SELECT ON jobfac.v_failures TO jobfac_operator, jobfac_reader;
-GRANT SELECT ON jobfac.v_daily_statistics TO jobfac_operator, jobfac_reader;
-GRANT SELECT ON jobfac.v_daily_workers TO jobfac_operator, jobfac_reader;
-GRANT SELECT ON jobfac.v_events TO jobfac_operator, jobfac_reader;
-GRANT SELECT ON jobfac.v_output TO jobfac_operator, jobfac_reader;
-GRANT SELECT ON jobfac.v_steps TO jobfac_operator, jobfac_reader;
-GRANT SELECT ON jobfac.v_health TO jobfac_operator, jobfac_reader;
+GRANT SELECT ON jobfac.v_runs TO jobfac_operator, jobfac_reader, jobfac_worker;
+GRANT SELECT ON jobfac.v_queue TO jobfac_operator, jobfac_reader, jobfac_worker;
+GRANT SELECT ON jobfac.v_fleet TO jobfac_operator, jobfac_reader, jobfac_worker;
+GRANT SELECT ON jobfac.v_job_statistics TO jobfac_operator, jobfac_reader, jobfac_worker;
+GRANT SELECT ON jobfac.v_schedule TO jobfac_operator, jobfac_reader, jobfac_worker;
+GRANT SELECT ON jobfac.v_sequence_runs TO jobfac_operator, jobfac_reader, jobfac_worker;
+GRANT SELECT ON jobfac.v_failures TO jobfac_operator, jobfac_reader, jobfac_worker;
+GRANT SELECT ON jobfac.v_daily_statistics TO jobfac_operator, jobfac_reader, jobfac_worker;
+GRANT SELECT ON jobfac.v_daily_workers TO jobfac_operator, jobfac_reader, jobfac_worker;
+GRANT SELECT ON jobfac.v_events TO jobfac_operator, jobfac_reader, jobfac_worker;
+GRANT SELECT ON jobfac.v_output TO jobfac_operator, jobfac_reader, jobfac_worker;
+GRANT SELECT ON jobfac.v_steps TO jobfac_operator, jobfac_reader, jobfac_worker;
+GRANT SELECT ON jobfac.v_health TO jobfac_operator, jobfac_reader, jobfac_worker;
 GO
 
 -- Maintenance for whoever owns the database: no role is given a right to it.

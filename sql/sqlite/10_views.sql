@@ -102,7 +102,7 @@ WHERE r.state IN ('queued', 'scheduled', 'blocked');
 
 DROP VIEW IF EXISTS v_fleet;
 CREATE VIEW v_fleet AS
--- Every worker process, those that have ended too. alive: it renews its lease.
+-- Every worker process, those that have ended too. alive: it renews its lease. message: why it claims nothing.
 SELECT
     w.id,
     w.name,
@@ -118,7 +118,8 @@ SELECT
     w.started_at,
     e.seen_at,
     e.lease_until,
-    w.ended_at
+    w.ended_at,
+    w.message
 FROM worker AS w
 JOIN worker_lease AS e ON e.worker_id = w.id
 LEFT JOIN (

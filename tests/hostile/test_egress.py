@@ -123,10 +123,13 @@ def test_only_allowed_services_are_used(url: str) -> None:
     )
 
 
-@APPRISE
-def test_an_allowed_service_of_another_protocol_keeps_to_the_rule() -> None:
-    told = failure({"apprise": "rsyslog://169.254.169.254"}, Settings(apprise_schemes="*"))
-    assert "leads to 169.254.169.254" in told
+def test_a_datagram_keeps_to_the_rule() -> None:
+    with (
+        socket.socket(type=socket.SOCK_DGRAM) as sender,
+        pytest.raises(DeliveryError, match=r"leads to 169\.254\.0\.1"),
+        egress.guarded(Settings()),
+    ):
+        sender.sendto(b"x", ("169.254.0.1", 514))
 
 
 def test_a_channel_starts_no_program_and_no_thread() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 from jobfac import definitions as d
 from jobfac.api import models, parameters
 from jobfac.api.auth import PATIENCE
+from jobfac.api.listing import without_large
 from jobfac.api.routing import Answer, Ask, Call
 from jobfac.operations import jobs as operations
 from jobfac.operations.caller import visible_job as visible
@@ -26,7 +27,7 @@ def list_jobs(ask: Ask) -> Answer:
     found = [one for one in known if ask.caller.sees(one.category) and (not query.cursor or one.id > query.cursor)]
     page = found[: query.limit]
     more = page[-1].id if len(found) > query.limit else None
-    return Answer({"items": [jobs.present(one) for one in page], "next_cursor": more})
+    return Answer({"items": [without_large(jobs.present(one)) for one in page], "next_cursor": more})
 
 
 def get_job(ask: Ask) -> Answer:

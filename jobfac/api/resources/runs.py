@@ -128,7 +128,7 @@ def path(ask: Ask) -> Answer:
 
     def read(conn: sa.Connection) -> Any:
         row = visible(conn, ask.caller, ask.path["run"])
-        return sequences.path(conn, row["id"]) if row["kind"] == JobKind.SEQUENCE else []
+        return sequences.path(conn, row["id"], ask.caller.categories) if row["kind"] == JobKind.SEQUENCE else []
 
     return Answer({"items": ask.service.db.query(read, retry_for=PATIENCE)})
 

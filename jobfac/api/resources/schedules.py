@@ -6,6 +6,7 @@ import sqlalchemy as sa
 
 from jobfac.api import models, parameters
 from jobfac.api.auth import PATIENCE
+from jobfac.api.listing import without_large
 from jobfac.api.routing import Answer, Ask, Call
 from jobfac.operations import schedules as operations
 from jobfac.operations.caller import visible_job
@@ -16,7 +17,7 @@ from jobfac.store.api_keys import Role
 def list_schedules(ask: Ask) -> Answer:
     """List schedules."""
     found = ask.service.db.query(schedules.list_schedules, ask.query.job, ask.caller.categories, retry_for=PATIENCE)
-    return Answer({"items": found})
+    return Answer({"items": [without_large(one) for one in found]})
 
 
 def preview(ask: Ask) -> Answer:

@@ -1,11 +1,11 @@
-"""The commands' way to the factory through its API."""
+"""The commands' way to jobfac through its API."""
 
 import base64
 import hashlib
 import re
 import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
@@ -15,14 +15,14 @@ import httpx
 from jobfac.cli.client.protocol import Object, Text
 from jobfac.cli.common import USAGE, Failure
 from jobfac.errors import Kind, NotFound, Refused, Unreachable
-from jobfac.states import FINAL, HELD
-from jobfac.store.overview import DUE, ENDED, RUNNING, Overview, Waiting
+from jobfac.states import FINAL
+from jobfac.store.overview import Overview, from_json
 
 HOLD = 30.0
 """Seconds for which one request waits for a run's end at most."""
 
 PATIENCE = 15.0
-"""Seconds for which an API that is away or busy is asked again, where asking twice does no harm."""
+"""Seconds for which a request is repeated while the API is away or busy, where repeating it does no harm."""
 
 PAUSE = 0.5
 """Seconds between two tries."""
@@ -106,7 +106,8 @@ class Remote:
         return self._read(self._send("POST", f"/v1/runs/{run_id}/stop", again=True, json={"now": now}))
 
     def retry(self, run_id: int, from_failed: bool) -> Object:
-        answer = self._send("POST", f"/v1/runs/{run_id}/retry", again=False, json={"from_failed": from_failed})
+        body, headers = {"from_failed": from_failed}, {"Idempotency-Key": uuid4().hex}
+        answer = self._send("POST", f"/v1/runs/{run_id}/retry", again=True, json=body, headers=headers)
         if answer.status_code == 409 and (denied := answer.json().get("run_id")):
             return self._get(f"/v1/runs/{denied}")
         return self._read(answer)
@@ -127,7 +128,8 @@ class Remote:
         return pieces
 
     def jobs(self) -> list[Object]:
-        return self._pages("/v1/jobs", None, {})
+        listed = self._pages("/v1/jobs", None, {})
+        return [self.job(one["id"]) if one.pop("truncated") else one for one in listed]
 
     def job(self, job_id: str) -> Object:
         return self._get(f"/v1/jobs/{quote(job_id, safe='')}")
@@ -153,7 +155,7 @@ class Remote:
 
     def schedules(self, job: str | None) -> list[Object]:
         found: list[Object] = self._get("/v1/schedules", **({} if job is None else {"job": job}))["items"]
-        return found
+        return [one | {"definition": {}} if one.pop("truncated") else one for one in found]
 
     def preview(self, job: str, count: int, start: datetime | None, explain: bool) -> list[Object]:
         query: Object = {"job": job, "count": count, "explain": "true" if explain else "false"}
@@ -177,36 +179,7 @@ class Remote:
         return [one["name"] for one in changing]
 
     def overview(self) -> Overview:
-        series = self._series()
-        depth, age = series["jobfac_queue_runs"], series["jobfac_queue_age_seconds"]
-        states = series["jobfac_runs"]
-        schedules = self.schedules(None)
-        due = [one for one in schedules if one["fire_at"] and one["job_enabled"] and not one["paused"]]
-        held = self._pages("/v1/runs", RUNNING, {"state": sorted(HELD)})
-        ended = self._pages("/v1/runs", ENDED, {"state": sorted(FINAL)})
-        return Overview(
-            datetime.now(UTC),
-            self.workers(alive_only=True),
-            [Waiting(pool, int(depth[pool]), age[pool]) for pool in sorted(depth)],
-            int(states["blocked"]),
-            int(states["scheduled"]),
-            sum(int(states[state]) for state in HELD),
-            sorted(held, key=lambda run: (run["started_at"], run["id"])),
-            sorted(ended, key=lambda run: str(run["ended_at"]), reverse=True),
-            sorted(due, key=lambda one: one["fire_at"])[:DUE],
-        )
-
-    def _series(self) -> dict[str, dict[str, float]]:
-        """What `/metrics` says: by name and then by its one label the value."""
-        from prometheus_client.parser import text_string_to_metric_families
-
-        answer = self._send("GET", "/metrics", again=True)
-        if not answer.is_success:
-            self._read(answer)
-        return {
-            family.name: {next(iter(sample.labels.values()), ""): sample.value for sample in family.samples}
-            for family in text_string_to_metric_families(answer.text)
-        }
+        return from_json(self._get("/v1/overview"))
 
     def _pages(self, path: str, limit: int | None, query: Mapping[str, Any]) -> list[Object]:
         """All items, or the first ``limit``, page after page."""

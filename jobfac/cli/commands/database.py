@@ -2,11 +2,14 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from jobfac.cli.common import USAGE, Json, database, fail, group, local_caller, print_json, print_table, settings
+
+if TYPE_CHECKING:
+    from jobfac.database.engine import Database
 
 app = group("The database's schema.")
 
@@ -18,6 +21,17 @@ def upgrade() -> None:
         before = db.version()
         db.upgrade()
         typer.echo(f"schema {before or 'none'} -> {db.version()}")
+        if db.dialect.name == "mssql":
+            _offer_snapshot(db)
+
+
+def _offer_snapshot(db: "Database") -> None:
+    """Print the statement that a DBA should run, if the database reads with locks."""
+    from jobfac.doctor.engine import SNAPSHOT, lacks_snapshot
+
+    if db.query(lacks_snapshot):
+        typer.echo("READ_COMMITTED_SNAPSHOT is off: readers and claims may deadlock. Let a DBA run, when it is quiet:")
+        typer.echo(f"  ALTER DATABASE CURRENT SET {SNAPSHOT};")
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""`try`: one program under the factory's conditions, with no database and nothing recorded."""
+"""`try`: one program under the conditions of a worker, without a database and without a record."""
 
 import sys
 import tempfile
@@ -69,9 +69,9 @@ def try_program(
         folder = Path(name)
         folder.chmod(0o711)  # the program may be another user's
         screen = _Screen(quiet=as_json)
-        trial = DryRun(job, definition, folder, screen, arguments, text)
-        on_signal(lambda first: trial.stop(Stop.POLITE if first else Stop.NOW))
-        tried = trial.run()
+        dry_run = DryRun(job, definition, folder, screen, arguments, text)
+        on_signal(lambda first: dry_run.stop(Stop.POLITE if first else Stop.NOW))
+        tried = dry_run.run()
     document = _document(job, tried)
     print_json(document | {"reports": screen.reports}) if as_json else _print(document)
     if document["state"] != "succeeded":
@@ -79,7 +79,7 @@ def try_program(
 
 
 class _Screen:
-    """Shows a trial: the program's output as it is, all else on standard error. ``quiet``: all of it there."""
+    """Shows a dry run: the program's output as it is, everything else on standard error. ``quiet``: all of it there."""
 
     def __init__(self, quiet: bool) -> None:
         self.reports: list[dict[str, Any]] = []

@@ -17,7 +17,7 @@ def help_topic(
         width = max(map(len, TOPICS))
         for name in TOPICS:
             typer.echo(f"{name:<{width}}  {summary(name)}")
-        typer.echo("\n`jobfac help TOPIC` shows a page; `jobfac COMMAND --help` shows how a command is used.")
+        typer.echo("\n`jobfac help TOPIC` shows a page, `jobfac COMMAND -h` how a command is used.")
         return
     name = topic.lower()
     if name not in TOPICS:

@@ -1,4 +1,4 @@
-"""`init`: a first folder to start from."""
+"""`init` and `schema`: a first folder to start from, and the JSON Schema of definitions."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from jobfac.cli.common import REFUSED, fail
+from jobfac.cli.common import REFUSED, fail, print_json
 
 
 def init(
@@ -39,6 +39,16 @@ def init(
         typer.echo(f"  cd {_quoted(folder)}")
     for command in ("jobfac db upgrade", "jobfac apply jobs.yaml", "jobfac up"):
         typer.echo(f"  {command}")
+
+
+def schema() -> None:
+    """Print the JSON Schema of definitions, for editors that complete and check them.
+
+    Example: jobfac schema > jobfac.schema.json
+    """
+    from jobfac.definitions.json_schema import document_schema
+
+    print_json(document_schema())
 
 
 def _quoted(folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""`notify test / list / requeue`: whether notifications arrive, what became of them, and once more."""
+"""`notify test / list / requeue`: send a sample, list notifications, deliver dead ones again."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -94,7 +94,7 @@ def list_notifications(
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="The newest so many.")] = 50,
     as_json: Json = False,
 ) -> None:
-    """What was to be told to whom, and what became of it. Dead: given up after many tries."""
+    """Notifications, newest first, with their state. Dead: given up after many tries."""
     from jobfac.states import Delivery
     from jobfac.store import outbox
 

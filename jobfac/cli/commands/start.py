@@ -1,4 +1,4 @@
-"""`start`, with all that a start may bring along."""
+"""`start`, with everything that a start may set."""
 
 import json
 import re

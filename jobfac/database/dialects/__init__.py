@@ -66,6 +66,9 @@ CLAIMED = (
     run.c.created_at,
     run.c.started_at,
     run.c.notify,
+    run.c.already_running,
+    run.c.concurrency_key,
+    run.c.lost,
 )
 """The columns of a run that its worker needs; what a claim returns."""
 
@@ -235,8 +238,14 @@ class Dialect(Protocol):
         Returns ``now`` and ``first_end``, when the first lease in the fleet ends; None: the lease is lost.
         """
 
-    def lock_name(self, conn: sa.Connection, name: str) -> None:
-        """Hold the exclusive lock called ``name`` until the transaction ends."""
+    def lock_names(self, conn: sa.Connection, names: Sequence[str], wait: bool) -> None:
+        """Hold the exclusive locks of these names, taken in this order, until the transaction ends.
+
+        Raises an error that ``is_transient`` where one of them cannot be had; without ``wait`` at once.
+        """
+
+    def lock_free_names(self, conn: sa.Connection, names: Sequence[str]) -> Sequence[str]:
+        """The same for those that are free: the names of these. It never waits."""
 
     def is_transient(self, error: BaseException) -> bool:
         """Whether the whole transaction may be tried again: deadlock, lock timeout, failover, lost connection."""
@@ -252,6 +261,9 @@ class Dialect(Protocol):
 
     def waiter(self, engine: sa.Engine, how: str) -> Waiter:
         """A waiter; ``how`` is the setting ``wait``."""
+
+    def named(self, url: sa.URL, program: str) -> sa.URL:
+        """The URL with which a DBA sees this program's name in the list of sessions, where the driver can say it."""
 
 
 def choose(url: sa.URL) -> Dialect:

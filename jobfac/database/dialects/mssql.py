@@ -3,21 +3,20 @@
 import contextlib
 import functools
 import re
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import CLAIM_VALUES, CLAIMED, CLAIMING, DIRTY, PASS, Found, Survey, look, read_survey
-from jobfac.database.dialects.answers import ANSWER, LOCKS, LONGEST_WAIT, bound, give_up_after
-from jobfac.database.dialects.nulls import give_types
+from jobfac.database.dialects import CLAIM_VALUES, CLAIMED, CLAIMING, PASS
+from jobfac.database.dialects.answers import ANSWER, LOCKS, bound, give_up_after
+from jobfac.database.dialects.parameter_types import declare_types
 from jobfac.database.dialects.rows import SEEK
+from jobfac.database.dialects.waiting import ChoosingWaiter, PollingWaiter, ServerWaiter, spelled
 from jobfac.database.tables import SCHEMA, run
-from jobfac.database.types import sql_literals
 from jobfac.errors import Refused
-from jobfac.states import HELD, RunState
+from jobfac.states import RunState
 
 TRANSIENT = frozenset(
     {
@@ -67,13 +66,12 @@ BROKEN = ("08001", "08003", "08004", "08007", "08S01", "HYT00", "HYT01", "IMC06"
 
 LOCKED_FOR = f"{LOCKS * 1000:.0f}"
 SESSION = (
-    f"SET XACT_ABORT ON; SET LOCK_TIMEOUT {LOCKED_FOR}; SET NOCOUNT OFF; SET QUOTED_IDENTIFIER ON; SET ANSI_NULLS ON;"
+    f"SET XACT_ABORT ON; SET LOCK_TIMEOUT {LOCKED_FOR}; SET NOCOUNT OFF; SET QUOTED_IDENTIFIER ON; SET ANSI_NULLS ON; "
+    "SET NUMERIC_ROUNDABORT OFF; SET LANGUAGE us_english;"
 )
 """XACT_ABORT: an error ends the whole transaction, so nothing half done can be committed. NOCOUNT: a server may have it
-ON for everybody ('user options'), and then no statement says how many rows it changed."""
-
-PAUSE = "00:00:00.040"
-"""How often a wait inside the server looks; half of it is the median pickup."""
+ON for everybody ('user options'), and then no statement says how many rows it changed. NUMERIC_ROUNDABORT: writes to a
+table with filtered indexes need it OFF. LANGUAGE: ``PHRASES`` are English, and a login may have another language."""
 
 
 class Mssql:
@@ -96,7 +94,7 @@ class Mssql:
         )
         engine.dialect.statement_compiler = _hinting(engine.dialect.statement_compiler)
         sa.event.listen(engine, "connect", _on_connect)
-        give_types(engine)
+        declare_types(engine)
         bound(engine)
         return engine
 
@@ -124,8 +122,17 @@ class Mssql:
     def renew(self, conn: sa.Connection, worker_id: int, milliseconds: int) -> Any:
         return conn.execute(_RENEW, {"p_id": worker_id, "p_lease": milliseconds}).first()
 
-    def lock_name(self, conn: sa.Connection, name: str) -> None:
-        conn.execute(_GETAPPLOCK, {"name": name[:255]})
+    def lock_names(self, conn: sa.Connection, names: Sequence[str], wait: bool) -> None:
+        for some in _batches(names):
+            conn.execute(_lock(len(some), wait), {f"name{place}": name[:255] for place, name in enumerate(some)})
+
+    def lock_free_names(self, conn: sa.Connection, names: Sequence[str]) -> Sequence[str]:
+        taken: list[str] = []
+        for some in _batches(names):
+            values = {f"name{place}": name[:255] for place, name in enumerate(some)}
+            marks = conn.execute(_lock_free(len(some)), values).scalar_one()
+            taken += [name for name, mark in zip(some, marks, strict=True) if mark == "1"]
+        return taken
 
     def is_transient(self, error: BaseException) -> bool:
         if isinstance(error, sa.exc.DBAPIError) and error.connection_invalidated:
@@ -149,8 +156,13 @@ class Mssql:
     def give_up_after(self, conn: sa.Connection, seconds: float) -> None:
         give_up_after(conn.connection.driver_connection, min(seconds, ANSWER))
 
-    def waiter(self, engine: sa.Engine, how: str) -> "ServerWaiter | PollingWaiter":
-        return ServerWaiter(engine) if how == "server" else PollingWaiter(engine)
+    def waiter(self, engine: sa.Engine, how: str) -> ServerWaiter:
+        return {"server": ServerWaiter, "polling": PollingWaiter}.get(how, ChoosingWaiter)(engine)
+
+    def named(self, url: sa.URL, program: str) -> sa.URL:
+        if url.get_driver_name() != "pyodbc" or "odbc_connect" in url.query or {"APP", "app"} & set(url.query):
+            return url
+        return url.update_query_dict({"APP": program[:128]})
 
 
 def _hinting(usual: type[Any]) -> type[Any]:
@@ -178,11 +190,39 @@ def _claim(limit: int) -> sa.Executable:
     return sa.update(nxt).values(values).returning(*(nxt.c[column.name] for column in CLAIMED))
 
 
-_GETAPPLOCK = sa.text(
-    "DECLARE @taken INT; EXEC @taken = sp_getapplock @Resource = :name, @LockMode = N'Exclusive', "
-    f"@LockOwner = N'Transaction', @LockTimeout = {LOCKED_FOR}; "
-    "IF @taken < 0 THROW 51222, N'The lock could not be had in time.', 1;"
-)
+NAMES = 8
+"""Named locks taken in one round trip at most; so there are as many statements for it, and no more."""
+
+
+def _batches(names: Sequence[str]) -> list[Sequence[str]]:
+    return [names[at : at + NAMES] for at in range(0, len(names), NAMES)]
+
+
+def _getapplock(place: int, milliseconds: str) -> str:
+    return (
+        f"EXEC @taken = sp_getapplock @Resource = :name{place}, @LockMode = N'Exclusive', "
+        f"@LockOwner = N'Transaction', @LockTimeout = {milliseconds};"
+    )
+
+
+def _named(number: int) -> list[sa.BindParameter[str]]:
+    return [sa.bindparam(f"name{place}", type_=sa.Unicode(255)) for place in range(number)]
+
+
+@functools.cache
+def _lock(number: int, wait: bool) -> sa.TextClause:
+    throw = "IF @taken < 0 THROW 51222, N'The lock could not be had in time.', 1;"
+    each = [f"{_getapplock(place, LOCKED_FOR if wait else '0')} {throw}" for place in range(number)]
+    return sa.text(f"DECLARE @taken INT; {' '.join(each)}").bindparams(*_named(number))
+
+
+@functools.cache
+def _lock_free(number: int) -> sa.TextClause:
+    """One row of one text: a digit for each name, 1 if its lock is held now."""
+    mark = "SET @marks = CONCAT(@marks, CASE WHEN @taken >= 0 THEN '1' ELSE '0' END);"
+    each = [f"{_getapplock(place, '0')} {mark}" for place in range(number)]
+    text = f"DECLARE @taken INT, @marks VARCHAR({NAMES}) = ''; {' '.join(each)} SELECT @marks AS marks;"
+    return sa.text(text).bindparams(*_named(number))
 
 
 def with_driver(url: sa.URL) -> sa.URL:
@@ -228,11 +268,6 @@ def _told(error: Any) -> tuple[frozenset[int], str, str]:
     return numbers, state, text
 
 
-def _spelled(name: str) -> sa.BindParameter[int]:
-    """A number that is written into the text: pyodbc gives up a parametrized statement in a round trip of its own."""
-    return sa.bindparam(name, type_=sa.BigInteger(), literal_execute=True)
-
-
 _RENEW = sa.text(
     f"""\
 SET NOCOUNT ON;
@@ -245,75 +280,4 @@ SET NOCOUNT OFF; -- else the next statements of this connection would not say ho
 SELECT SYSUTCDATETIME() AS now, (SELECT MIN(e.lease_until) FROM {SCHEMA}.worker_lease AS e {PASS} WHERE e.ended = 0)
     AS first_end
 WHERE @renewed = 1;"""
-).bindparams(_spelled("p_id"), _spelled("p_lease"))
-_WAIT = sa.text(
-    f"""\
-SET NOCOUNT ON;
-DECLARE @until DATETIME2(3) = DATEADD(MILLISECOND, CAST(:milliseconds AS INT), SYSUTCDATETIME());
-DECLARE @work INT = 0;
-WHILE @work = 0 AND SYSUTCDATETIME() < @until
-BEGIN
-    SET @work = {look(f"{SCHEMA}.", "SYSUTCDATETIME()", PASS)};
-    IF @work = 0 WAITFOR DELAY '{PAUSE}';
-END;
-SET NOCOUNT OFF;
-SELECT @work AS work, w.state, (SELECT COUNT(*) FROM {SCHEMA}.queue {PASS}) AS queues,
-    (SELECT COUNT(*) FROM {SCHEMA}.run {DIRTY} WHERE worker_id = :worker_id AND state IN ({sql_literals(HELD)}))
-        AS held,
-    r.id, r.attempt, r.stop
-FROM (SELECT 1 AS one) AS o
-LEFT JOIN {SCHEMA}.worker AS w {PASS} ON w.id = :worker_id
-LEFT JOIN {SCHEMA}.run AS r {PASS}
-    ON r.worker_id = w.id AND r.state IN ({sql_literals(HELD)}) AND r.state = '{RunState.STOPPING}';"""
-).bindparams(
-    _spelled("milliseconds"),
-    sa.bindparam("queues", type_=sa.Unicode(), expanding=True, literal_execute=True),
-    _spelled("worker_id"),
-    _spelled("stopping"),
-)
-
-
-class ServerWaiter:
-    """Waits inside the server: one round trip for up to ``seconds``, and a pickup within ``PAUSE``."""
-
-    busy_seconds = 0.5
-    polls_a_second = 20.0
-
-    def __init__(self, engine: sa.Engine) -> None:
-        self.survey: Survey | None = None
-        self._engine = engine
-
-    def wait(self, queues: Sequence[str], worker_id: int, stopping: int, seconds: float) -> Found:
-        with self._engine.connect() as conn:
-            values = {
-                "milliseconds": int(min(seconds, LONGEST_WAIT) * 1000),
-                "queues": list(queues) or [""],
-                "worker_id": worker_id,
-                "stopping": stopping,
-            }
-            rows = conn.execute(_WAIT, values).all()
-            self.survey = None if rows[0].state is None else read_survey(rows)
-            return Found(rows[0].work)
-
-    def interrupt(self) -> None:
-        """A wait inside the server ends by itself; nobody stands in its way meanwhile."""
-
-    def close(self) -> None:
-        """Nothing is held between two waits."""
-
-
-class PollingWaiter(ServerWaiter):
-    """Looks from outside, less and less often while nothing comes: for servers where waiting batches are unwelcome."""
-
-    SHORTEST = 0.05
-    LONGEST = 1.0
-
-    def wait(self, queues: Sequence[str], worker_id: int, stopping: int, seconds: float) -> Found:
-        end = time.monotonic() + seconds
-        pause = self.SHORTEST
-        while (left := end - time.monotonic()) > 0:
-            if found := super().wait(queues, worker_id, stopping, 0.001):
-                return found
-            time.sleep(min(pause, left))
-            pause = min(pause * 1.5, self.LONGEST)
-        return Found.NOTHING
+).bindparams(spelled("p_id"), spelled("p_lease"))

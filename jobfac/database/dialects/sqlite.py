@@ -116,8 +116,11 @@ class Sqlite:
         renewed = conn.execute(RENEW, {"p_id": worker_id, "p_lease": milliseconds}).rowcount
         return conn.execute(FIRST_END).one() if renewed else None
 
-    def lock_name(self, conn: sa.Connection, name: str) -> None:
+    def lock_names(self, conn: sa.Connection, names: Sequence[str], wait: bool) -> None:
         """Nothing to do: a write transaction already excludes every other."""
+
+    def lock_free_names(self, conn: sa.Connection, names: Sequence[str]) -> Sequence[str]:
+        return names
 
     def is_transient(self, error: BaseException) -> bool:
         cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
@@ -139,6 +142,9 @@ class Sqlite:
 
     def give_up_after(self, conn: sa.Connection, seconds: float) -> None:
         """A file does not vanish on the way."""
+
+    def named(self, url: sa.URL, program: str) -> sa.URL:
+        return url
 
     def waiter(self, engine: sa.Engine, how: str) -> "FileWaiter":
         return FileWaiter(engine)

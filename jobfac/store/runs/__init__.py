@@ -4,36 +4,33 @@ the claim and the expiry in ``leases``.
 Every function takes a ``Connection`` first; who opens the transaction decides what is atomic.
 """
 
-from jobfac.store.runs.admission import release_blocked
+from jobfac.store.runs.admission import Rule, lock, release_blocked
 from jobfac.store.runs.events import events_of, record
-from jobfac.store.runs.finish import Finished, Outcome, end, finish, note_program, report_progress, requeue
+from jobfac.store.runs.finish import Finished, Outcome, end, finish, note_program, report_progress, requeue, rules_of
 from jobfac.store.runs.promotion import IS_DUE, promote_due
 from jobfac.store.runs.reading import attempts, find, get, present
+from jobfac.store.runs.repeats import check_repeat
+from jobfac.store.runs.request import StartRequest
 from jobfac.store.runs.retry import retry_delay
-from jobfac.store.runs.starting import (
-    StartRequest,
-    retry,
-    start,
-    start_each,
-    start_many,
-    start_numbered,
-    started_with,
-)
-from jobfac.store.runs.stopping import Stopped, request_stop
+from jobfac.store.runs.starting import retry, rules_of_jobs, start, start_each, start_many, start_numbered, start_once
+from jobfac.store.runs.stopping import Stopped, request_stop, rules_to_stop
 from jobfac.store.runs.subscribers import snapshots
 
 __all__ = [
     "IS_DUE",
     "Finished",
     "Outcome",
+    "Rule",
     "StartRequest",
     "Stopped",
     "attempts",
+    "check_repeat",
     "end",
     "events_of",
     "find",
     "finish",
     "get",
+    "lock",
     "note_program",
     "present",
     "promote_due",
@@ -44,10 +41,13 @@ __all__ = [
     "requeue",
     "retry",
     "retry_delay",
+    "rules_of",
+    "rules_of_jobs",
+    "rules_to_stop",
     "snapshots",
     "start",
     "start_each",
     "start_many",
     "start_numbered",
-    "started_with",
+    "start_once",
 ]

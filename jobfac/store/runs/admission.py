@@ -1,15 +1,19 @@
-"""Who may enter the queue: the already-running policy and the concurrency limits.
+"""Admission: which runs may enter the queue, by the already-running policy and the concurrency limits.
 
 Both are derived from the runs that are there, never from a flag, so a crash leaves nothing to clean up. All decisions
 about one job or one concurrency key are made under its named lock, so two that start at once see each other.
+
+The columns that make a run's rule (``Rule``) never change. So a transaction reads them without a lock, takes all named
+locks that it may need by ``lock``, and only then locks rows (see ``database.locks``).
 """
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import PASS, of, utcnow
+from jobfac.database import locks
+from jobfac.database.dialects import PASS, utcnow
 from jobfac.database.tables import run
 from jobfac.database.types import sql_literals
 from jobfac.states import ACTIVE, OCCUPYING, RunState
@@ -45,25 +49,78 @@ def decide(policy: str, *, others_of_job: int, others_of_key: int, limit: int | 
     return RunState.QUEUED
 
 
+class Rule(NamedTuple):
+    """What decides about a run's admission, and never changes in a run."""
+
+    job: str
+    already_running: str
+    concurrency_key: str | None
+
+    @classmethod
+    def of(cls, row: Mapping[Any, Any]) -> "Rule":
+        """The rule of a run's row."""
+        return cls(row["job"], row["already_running"], row["concurrency_key"])
+
+    @property
+    def names(self) -> set[str]:
+        """The named locks under which is decided about it; none: the run depends on no other.
+
+        Two keys that differ in case have the same lock: to most databases they are equal, and the names of locks never
+        are.
+        """
+        names = set()
+        if self.already_running != "start":
+            names.add(f"jobfac:job:{self.job}")
+        if self.concurrency_key is not None:
+            names.add(f"jobfac:key:{self.concurrency_key.lower()}")
+        return names
+
+
+RULE = (run.c.job, run.c.already_running, run.c.concurrency_key)
+"""The columns of a ``Rule``."""
+
+
 def has_limits(values: Mapping[Any, Any]) -> bool:
     """Whether a run's entry depends on others at all; most do not, and pay nothing."""
-    return values["already_running"] != "start" or values["concurrency_key"] is not None
+    return bool(Rule.of(values).names)
 
 
-def lock(conn: sa.Connection, rows: Iterable[Mapping[Any, Any]]) -> None:
-    """Take the named locks of these runs' rules, always in the same order.
+def names_of(rules: Iterable[Rule]) -> set[str]:
+    """The named locks of these rules."""
+    return set().union(*(rule.names for rule in rules))
 
-    Two keys that differ in case have the same lock: to most databases they are equal, and the names of locks never are.
+
+def lock(conn: sa.Connection, rules: Iterable[Rule], more: Collection[str] = ()) -> None:
+    """Take the named locks of these rules, of the runs that wait for the same, and ``more``; before any row is locked.
+
+    A run that ends or is stopped lets blocked runs in, and these may have a second rule in common with others.
     """
-    names = set()
-    for row in rows:
-        if row["already_running"] != "start":
-            names.add(f"jobfac:job:{row['job']}")
-        if row["concurrency_key"] is not None:
-            names.add(f"jobfac:key:{row['concurrency_key'].lower()}")
-    dialect = of(conn)
-    for name in sorted(names):
-        dialect.lock_name(conn, name)
+    limited = {rule for rule in rules if rule.names}
+    names = names_of(limited) | set(more)
+    if names <= set(locks.held(conn)):
+        return
+    replaced = {rule.job for rule in limited if rule.already_running == "replace"}
+    if replaced:  # their runs are stopped, which may have had another rule when they were started
+        active = sa.select(*RULE).distinct().where(_ACTIVE, run.c.job.in_(replaced))
+        limited |= {Rule(*row) for row in conn.execute(active.with_hint(run, PASS, "mssql"))}
+    if limited:
+        waiting = conn.execute(sa.select(*RULE).distinct().with_hint(run, PASS, "mssql").where(_waits_for(limited)))
+        limited |= {Rule(*row) for row in waiting}
+    locks.take(conn, names | names_of(limited))
+
+
+def lock_late(conn: sa.Connection, rules: Iterable[Rule]) -> None:
+    """Make sure that the named locks of these rules are held, in a transaction that may have locked rows.
+
+    Raises:
+        sqlalchemy.exc.DBAPIError: one that was not expected is another's; the transaction is to be tried again.
+    """
+    locks.take_now(conn, names_of(rules))
+
+
+def rules_of(conn: sa.Connection, condition: sa.ColumnElement[bool]) -> list[Rule]:
+    """The rules of the runs that fit, read without locks."""
+    return [Rule(*row) for row in conn.execute(sa.select(*RULE).distinct().where(condition))]
 
 
 def admit(conn: sa.Connection, values: Mapping[Any, Any], run_id: int | None = None) -> RunState:
@@ -113,26 +170,38 @@ _BLOCKED_RUNS = (
     .order_by(run.c.priority.desc(), run.c.id)
     .limit(BATCH)
 )
-"""Not locked: to find the first ones SQL Server sorts, and would lock, all that are blocked, and whoever holds a rule's
-lock and comes for its runs would wait for whoever holds its runs and comes for the lock."""
+"""Not locked: to find the first ones SQL Server sorts, and would lock, all that are blocked."""
+
+
+def _waits_for(rules: Collection[Rule]) -> sa.ColumnElement[bool]:
+    """Condition on a blocked run: it may wait for one of these rules."""
+    # The states once more in each arm: only so does SQLite search each by an index that leaves the history out.
+    keys = {rule.concurrency_key for rule in rules} - {None}
+    return sa.and_(_ACTIVE, _BLOCKED, run.c.job.in_({rule.job for rule in rules})) | sa.and_(
+        _BLOCKED, run.c.concurrency_key.in_(keys)
+    )
 
 
 def release_blocked(conn: sa.Connection, freed: Iterable[Mapping[Any, Any]] | None, by: str) -> int:
-    """Let in blocked runs that wait for what these runs freed (None: look at all); returns how many were moved."""
+    """Let in blocked runs that wait for what these runs freed (None: look at all); returns how many were moved.
+
+    It waits for nobody: a run whose named lock another transaction holds is left to that transaction, or to the next
+    sweep.
+    """
     query = _BLOCKED_RUNS
     if freed is not None:
-        freed = [row for row in freed if has_limits(row)]
-        if not freed:
+        rules = {Rule.of(row) for row in freed if has_limits(row)}
+        if not rules:
             return 0
-        # The states once more in each arm: only so does SQLite search each by an index that leaves the history out.
-        keys = {row["concurrency_key"] for row in freed} - {None}
-        query = query.where(
-            sa.and_(_ACTIVE, _BLOCKED, run.c.job.in_({row["job"] for row in freed}))
-            | sa.and_(_BLOCKED, run.c.concurrency_key.in_(keys))
-        )
-    rows = conn.execute(query).mappings().all()
-    lock(conn, rows)
-    return move(conn, rows, RunState.BLOCKED, by)
+        query = query.where(_waits_for(rules))
+    return move_free(conn, conn.execute(query).mappings().all(), RunState.BLOCKED, by)
+
+
+def move_free(conn: sa.Connection, rows: Iterable[Mapping[Any, Any]], before: RunState, by: str) -> int:
+    """``move`` for those of these runs whose named locks are free or held by this transaction already."""
+    rows = list(rows)
+    held = set(locks.take_free(conn, names_of(Rule.of(row) for row in rows)))
+    return move(conn, [row for row in rows if Rule.of(row).names <= held], before, by)
 
 
 def move(conn: sa.Connection, rows: Iterable[Mapping[Any, Any]], before: RunState, by: str) -> int:

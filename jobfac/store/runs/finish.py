@@ -8,13 +8,16 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import LOCKED, LOCKED_BY_KEY, rows, utcnow
+from jobfac.database.dialects import LOCKED_BY_KEY, rows, utcnow
 from jobfac.database.tables import attempt, run
 from jobfac.database.types import BigId, Word, sql_literals, truncate_utf16
 from jobfac.states import FINAL, HELD, RunState
 from jobfac.store.runs import admission
 from jobfac.store.runs.event import Event
 from jobfac.store.runs.events import record
+
+POISON_ATTEMPTS = 3
+"""Default for how many attempts of a run may be lost with their worker before the run ends as lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +26,7 @@ class Outcome:
 
     ``state`` is final, or ``queued`` to give the run back unharmed. ``ended`` is a time of this machine's monotonic
     clock, of which only the distance to now is used: the time stored is the database's. ``retry_after`` seconds: try
-    again then.
+    again then. ``rule``: the run's, where the worker knows it; None: it is read.
     """
 
     run_id: int
@@ -38,6 +41,7 @@ class Outcome:
     paths: Mapping[str, str] = field(default_factory=dict)
     ended: float = field(default_factory=time.monotonic)
     retry_after: float | None = None
+    rule: admission.Rule | None = None
 
 
 class Finished(NamedTuple):
@@ -53,13 +57,14 @@ class Finished(NamedTuple):
 _HELD_COLUMNS = (
     run.c.id, run.c.job, run.c.state, run.c.attempt, run.c.worker_id, run.c.failures, run.c.restartable,
     run.c.already_running, run.c.concurrency_key, run.c.sequence_run_id, run.c.visit_id, run.c.stop_by,
-    run.c.notify,
+    run.c.notify, run.c.lost,
 )  # fmt: skip
 
 _LOCK = (
     sa.select(*_HELD_COLUMNS)
     .with_hint(run, LOCKED_BY_KEY, "mssql")
     .where(run.c.id.in_(sa.bindparam("ids", expanding=True)))
+    .order_by(run.c.id)
 )
 
 _ENDED = {
@@ -117,6 +122,13 @@ def _write(conn: sa.Connection, ends: Sequence[Mapping[str, Any]]) -> None:
     conn.execute(_close(engine), handed)
 
 
+def rules_of(conn: sa.Connection, outcomes: Sequence[Outcome]) -> list[admission.Rule]:
+    """The rules of the runs of these outcomes; those that no outcome tells are read, without locks."""
+    known = [outcome.rule for outcome in outcomes if outcome.rule is not None]
+    unknown = [outcome.run_id for outcome in outcomes if outcome.rule is None]
+    return known + (admission.rules_of(conn, run.c.id.in_(unknown)) if unknown else [])
+
+
 def finish(conn: sa.Connection, worker_id: int, outcomes: Sequence[Outcome], by: str) -> list[Finished]:
     """Store the outcomes of this worker's executions, retry or end their runs, and free what waited for them.
 
@@ -124,6 +136,8 @@ def finish(conn: sa.Connection, worker_id: int, outcomes: Sequence[Outcome], by:
     """
     if not outcomes:
         return []
+    # Before a row is locked: other transactions that decide about the same rule see all of this or nothing.
+    admission.lock(conn, rules_of(conn, outcomes))
     found = {row["id"]: row for row in conn.execute(_LOCK, {"ids": [o.run_id for o in outcomes]}).mappings()}
     ends: list[dict[str, Any]] = []
     events: list[Event] = []
@@ -133,8 +147,6 @@ def finish(conn: sa.Connection, worker_id: int, outcomes: Sequence[Outcome], by:
     mine = [o for o in known if _is_mine(found[o.run_id], o, worker_id)]
     late = [o for o in known if not _is_mine(found[o.run_id], o, worker_id)]
     events += [_discarded(o, by) for o in _not_stored(conn, late, worker_id)]
-    # Before anything is changed: who decides about the same rule meanwhile sees all of this or nothing.
-    admission.lock(conn, [found[outcome.run_id] for outcome in mine])
     for outcome in mine:
         row = found[outcome.run_id]
         state, failed = _next_state(row, outcome)
@@ -155,37 +167,60 @@ def finish(conn: sa.Connection, worker_id: int, outcomes: Sequence[Outcome], by:
     return finished
 
 
-def requeue(conn: sa.Connection, lost: Sequence[Mapping[Any, Any]], why: str, by: str) -> list[Finished]:
-    """Settle held runs whose worker is gone: back to the queue, or ``lost``, or ``stopped`` if a stop was asked for.
+def requeue(
+    conn: sa.Connection, lost: Sequence[Mapping[Any, Any]], why: str, by: str, poison_attempts: int | None = None
+) -> list[Finished]:
+    """Requeue held runs whose worker is gone, or end them: ``stopped`` if a stop was asked for, else ``lost``.
 
     Args:
         lost: as ``held`` selects them, locked in this transaction.
         why: the attempt's reason, such as "its worker died".
+        poison_attempts: the worker died: count that, and let a run end as lost when it has happened so often. None: do
+            not count it.
     """
     ends: list[dict[str, Any]] = []
     events: list[Event] = []
     finished: list[Finished] = []
     freed: list[Mapping[Any, Any]] = []
-    admission.lock(conn, lost)
+    admission.lock_late(conn, map(admission.Rule.of, lost))
     for row in lost:
-        stopping = row["state"] == RunState.STOPPING
-        state = RunState.STOPPED if stopping else RunState.QUEUED if row["restartable"] else RunState.LOST
-        outcome = Outcome(row["id"], row["attempt"], RunState.LOST, reason=why)
+        state, reason = _after_loss(row, why, poison_attempts)
+        outcome = Outcome(row["id"], row["attempt"], RunState.LOST, reason=reason)
         ends.append(_values(outcome, row["worker_id"], state, failed=0))
-        events.append(Event(row["id"], row["attempt"], state, by, why, row["notify"]))
+        events.append(Event(row["id"], row["attempt"], state, by, reason, row["notify"]))
         if state in FINAL:
             finished.append(Finished(row["id"], row["job"], state, row["sequence_run_id"], row["visit_id"]))
             freed.append(row)
     _write(conn, ends)
+    if poison_attempts is not None and lost:
+        _count_loss(conn, [row["id"] for row in lost])
     record(conn, events)
     admission.release_blocked(conn, freed, by)
     return finished
 
 
+def _after_loss(row: Mapping[Any, Any], why: str, poison_attempts: int | None) -> tuple[RunState, str]:
+    """Where a run goes whose worker is gone, and the reason to show."""
+    if row["state"] == RunState.STOPPING:
+        return RunState.STOPPED, why
+    if not row["restartable"]:
+        return RunState.LOST, why
+    times = (row["lost"] or 0) + 1
+    if poison_attempts is not None and times >= poison_attempts:
+        words = {1: "once", 2: "twice", 3: "three times", 4: "four times", 5: "five times"}
+        return RunState.LOST, f"its worker died {words.get(times, f'{times} times')} while it ran"
+    return RunState.QUEUED, why
+
+
+def _count_loss(conn: sa.Connection, run_ids: Sequence[int]) -> None:
+    more = sa.func.coalesce(run.c.lost, 0) + 1
+    conn.execute(run.update().where(run.c.id.in_(run_ids)).values(lost=more))
+
+
 def end(conn: sa.Connection, run_id: int, state: RunState, reason: str | None, by: str) -> Finished:
     """End a running sequence, which no worker holds. The caller has locked its row and seen that it is running."""
     row = conn.execute(sa.select(*_HELD_COLUMNS).where(run.c.id == run_id)).mappings().one()
-    admission.lock(conn, [row])
+    admission.lock_late(conn, [admission.Rule.of(row)])
     conn.execute(run.update().where(run.c.id == run_id).values(state=state, reason=_cut(reason), ended_at=utcnow()))
     record(conn, [Event(run_id, row["attempt"], state, by, reason, row["notify"])])
     admission.release_blocked(conn, [row], by)
@@ -196,7 +231,7 @@ def held(conn: sa.Connection, condition: sa.ColumnElement[bool], limit: int) -> 
     """Running and stopping runs that fit, locked, in the form that ``requeue`` takes."""
     query = (
         sa.select(*_HELD_COLUMNS)
-        .with_hint(run, LOCKED, "mssql")
+        .with_hint(run, LOCKED_BY_KEY, "mssql")
         .where(sa.text(f"state IN ({sql_literals(HELD)})"), condition)
         .order_by(run.c.id)
         .limit(limit)
@@ -243,7 +278,8 @@ def _next_state(row: Mapping[Any, Any], outcome: Outcome) -> tuple[RunState, int
     """Where the run goes, and whether a retry was used up by it."""
     stopping = row["state"] == RunState.STOPPING
     if outcome.state == RunState.QUEUED:
-        return (RunState.STOPPED if stopping else RunState.QUEUED if row["restartable"] else RunState.LOST), 0
+        again = row["restartable"] or outcome.pid is None  # without a process number nothing was started
+        return (RunState.STOPPED if stopping else RunState.QUEUED if again else RunState.LOST), 0
     if outcome.retry_after is not None and not stopping:
         return RunState.SCHEDULED, 1
     return outcome.state, 0

@@ -1,37 +1,58 @@
-"""Scheduled runs whose time has come, delayed starts and retries, enter where their rules let them go."""
+"""Promotion: scheduled runs (delayed starts and retries) whose time has come enter where their rules let them go."""
 
 import functools
+from collections.abc import Collection
 from typing import Any
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import PASS, SKIP, utcnow
+from jobfac.database import locks
+from jobfac.database.dialects import CLAIMING, PASS, utcnow
 from jobfac.database.tables import run
 from jobfac.states import RunState
 from jobfac.store.runs import admission
-from jobfac.store.runs.stopping import make_room
+from jobfac.store.runs.stopping import is_active_of, make_room
 
 _SCHEDULED = (sa.text(f"run.state = '{RunState.SCHEDULED}'"), run.c.ready_at <= utcnow())
 IS_DUE = sa.exists(sa.select(run.c.id).with_hint(run, PASS, "mssql").where(*_SCHEDULED))
-"""Whether there is something to promote; what is just being promoted does not count."""
+"""Whether there is something to promote. Rows that have been changed do not count, rows that are only locked do."""
 
 
 @functools.cache
 def _due(limit: int) -> sa.Select[Any]:
-    query = sa.select(*admission.RULES).with_hint(run, SKIP, "mssql").where(*_SCHEDULED)
+    query = sa.select(*admission.RULES).with_hint(run, PASS, "mssql").where(*_SCHEDULED)
     return query.order_by(run.c.ready_at).limit(limit)
 
 
 def promote_due(conn: sa.Connection, by: str, limit: int = admission.BATCH) -> int:
     """Move scheduled runs whose time has come to where their rules let them go, so many at most; returns how many were
-    moved."""
+    moved.
+
+    A run whose row or named lock another transaction holds is not waited for but left for a later call: what is due is
+    read without locks, then come the named locks that are free, then the rows that are free. Only the runs that a run
+    with ``already_running: replace`` stops are waited for.
+    """
     rows = conn.execute(_due(limit)).mappings().all()
     if not rows:
         return 0
-    admission.lock(conn, rows)
-    replacing = [row for row in rows if row["already_running"] == "replace" and row["attempt"] == 0]
-    moved = admission.move(conn, [row for row in rows if row not in replacing], RunState.SCHEDULED, by)
-    for row in replacing:
-        make_room(conn, row["job"], by)
-        moved += admission.move(conn, [row], RunState.SCHEDULED, by)
+    rules = {row["id"]: admission.Rule.of(row) for row in rows}
+    replacing = {row["id"] for row in rows if row["already_running"] == "replace" and row["attempt"] == 0}
+    wanted = [rules[run_id] for run_id in replacing]
+    stopped = admission.rules_of(conn, is_active_of({rule.job for rule in wanted})) if wanted else []
+    held = set(locks.take_free(conn, admission.names_of([*rules.values(), *stopped])))
+    free = _locked(conn, [run_id for run_id, rule in rules.items() if rule.names <= held])
+    chosen = [row for row in rows if row["id"] in free]
+    moved = admission.move(conn, [row for row in chosen if row["id"] not in replacing], RunState.SCHEDULED, by)
+    for row in chosen:
+        if row["id"] in replacing:
+            make_room(conn, row["job"], by)
+            moved += admission.move(conn, [row], RunState.SCHEDULED, by)
     return moved
+
+
+def _locked(conn: sa.Connection, run_ids: Collection[int]) -> set[int]:
+    """Lock those of these scheduled runs that no other transaction has locked: their ids."""
+    if not run_ids:
+        return set()
+    query = sa.select(run.c.id).with_hint(run, CLAIMING, "mssql").where(run.c.id.in_(run_ids), _SCHEDULED[0])
+    return set(conn.execute(query.order_by(run.c.id)).scalars())

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from jobfac.database.tables import attempt, run
 from jobfac.errors import no_run
 from jobfac.states import RunState
+from jobfac.store.runs.listing import listed, without_large
 
 PUBLIC = (
     "id", "job", "state", "attempt", "priority", "arguments", "payload", "created_at", "started_at", "ended_at",
@@ -20,6 +21,7 @@ PUBLIC = (
 """The keys of a run, in order. Times are RFC 3339 with offset; the first twenty are promised to users."""
 
 _COLUMNS = [run.c[name] for name in PUBLIC]
+_LISTED = [listed(name) for name in PUBLIC]
 
 
 def get(conn: sa.Connection, run_id: int) -> sa.RowMapping:
@@ -44,9 +46,10 @@ def find(
     categories: Sequence[str] | None = None,
     below: int | None = None,
     limit: int = 50,
-) -> Sequence[sa.RowMapping]:
-    """Runs that fit every filter given, newest first; ``below`` continues after the page that ended with that id."""
-    query = sa.select(*_COLUMNS).order_by(run.c.id.desc()).limit(limit)
+) -> list[dict[str, Any]]:
+    """Runs that match every filter, newest first. ``below``: only ids below it, to continue after a page. Large values
+    are None, and ``truncated`` names them."""
+    query = sa.select(*_LISTED).order_by(run.c.id.desc()).limit(limit)
     if job is not None:
         query = query.where(run.c.job == job)
     if states:
@@ -61,7 +64,7 @@ def find(
         query = query.where(run.c.job.in_(sa.select(jobs.c.id).where(jobs.c.category.in_(categories))))
     if below is not None:
         query = query.where(run.c.id < below)
-    return conn.execute(query).mappings().all()
+    return [without_large(row) for row in conn.execute(query).mappings()]
 
 
 def attempts(conn: sa.Connection, run_id: int) -> Sequence[sa.RowMapping]:

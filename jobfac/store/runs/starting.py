@@ -2,9 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -20,6 +19,8 @@ from jobfac.store import jobs, outbox
 from jobfac.store.runs import admission
 from jobfac.store.runs.event import Event
 from jobfac.store.runs.events import record
+from jobfac.store.runs.repeats import check_repeat
+from jobfac.store.runs.request import StartRequest
 from jobfac.store.runs.stopping import make_room
 
 PAYLOAD_LIMIT = 4 * 1024 * 1024
@@ -32,63 +33,57 @@ KEY_LIMIT = 200
 """Characters of a start's key at most."""
 
 
-@dataclass(frozen=True)
-class StartRequest:
-    """A request to run a job. Times: ``delay`` in seconds from now, or ``at`` an aware instant.
+class Started(NamedTuple):
+    """A run that was requested. ``is_new``: this transaction inserts it; else its key was used before."""
 
-    ``key`` makes the start idempotent: the same key of the same job gives the same run, however often it is asked for.
-    ``manual`` is a person's or a program's start, which ``on_demand`` may forbid; a schedule's or a sequence's is not.
-    ``overrides``: a sequence's ``arguments`` and ``payloads`` by job, and for this run alone ``notify`` as in a
-    definition. ``heard``: the events of which somebody wants to hear because of the sequence that this is a job of.
-    """
-
-    job: str
-    by: str
-    arguments: Sequence[str] | None = None
-    payload: str | None = None
-    priority: int | None = None
-    delay: float | None = None
-    at: datetime | None = None
-    key: str | None = None
-    overrides: Mapping[str, Any] | None = None
-    manual: bool = True
-    schedule_id: int | None = None
-    due_at: datetime | None = None
-    sequence_run_id: int | None = None
-    visit_id: int | None = None
-    heard: str | None = None
-    retry_of: int | None = None
+    run_id: int
+    is_new: bool
 
 
-def start(conn: sa.Connection, request: StartRequest, *, new_key: bool = False) -> int:
+def start(conn: sa.Connection, request: StartRequest) -> int:
     """Insert a run and return its id. Look at its state: the already-running policy may have made it ``denied``.
-
-    ``new_key``: the caller has called ``started_with`` in this transaction and found no run.
 
     Raises:
         NotFound: there is no such job.
         Refused: the job is disabled, not startable by hand, or does not take other arguments or this ``notify``.
         DefinitionError: the ``notify`` among the overrides is none, or arguments and payloads are not by job for a
-            sequence, by job for a program, or for a job that is not in the sequence.
+            sequence, by job for a program, or for a job that is not in the sequence; or the key was used for a start
+            that was different.
     """
-    if not new_key and (found := started_with(conn, request.job, request.key)) is not None:
+    return start_once(conn, request).run_id
+
+
+def start_once(conn: sa.Connection, request: StartRequest) -> Started:
+    """Like ``start``; the answer also says whether the run is new."""
+    if request.key is None:
+        return Started(_insert(conn, request, _checked(conn, request), 1)[0], True)
+    if (found := _started_with(conn, request)) is not None:
         return found
-    return _insert(conn, request, _checked(conn, request), 1)[0]
+    values = _checked(conn, request)
+    # Two with the same key: the second waits here for the first. A lock on the index would be one on the gap into which
+    # all new keys of the job may fall.
+    admission.lock(conn, [] if _is_later(request) else [admission.Rule.of(values)], {_name_of_key(request)})
+    return _started_with(conn, request) or Started(_insert(conn, request, values, 1)[0], True)
 
 
-def started_with(conn: sa.Connection, job: str, key: str | None) -> int | None:
-    """The run of the job that was started with this key, None if there is none. It stays so for this transaction."""
-    if key is None:
+def _started_with(conn: sa.Connection, request: StartRequest) -> Started | None:
+    """The run that was started with the request's key."""
+    query = sa.select(run.c.id).where(run.c.job == request.job, run.c.start_key == request.key)
+    found = conn.execute(query).scalar()
+    if found is None:
         return None
-    # Of two with the same key the second waits here. The lock is on one key of ix_run_start_key, or on the gap where it
-    # would be: others wait only for a start whose new key falls into the same gap, and that is short. Without a seek it
-    # would be a lock on all runs.
-    found = conn.execute(
-        sa.select(run.c.id)
-        .with_hint(run, "WITH (FORCESEEK, UPDLOCK, HOLDLOCK)", "mssql")
-        .where(run.c.job == job, run.c.start_key == key)
-    ).scalar()
-    return None if found is None else int(found)
+    check_repeat(conn, int(found), request)
+    return Started(int(found), False)
+
+
+def _name_of_key(request: StartRequest) -> str:
+    """The named lock of a start's key, the same in the procedure ``start_job``.
+
+    Different keys may share it; keys that the database takes for equal (case and trailing blanks do not count) do.
+    """
+    job, key = request.job.lower(), (request.key or "").lower().rstrip(" ")
+    end = key.encode("utf-16-le", "surrogatepass")[-160:].decode("utf-16-le", "ignore")
+    return f"jobfac:start:{truncate_utf16(job, 70)}/{truncate_utf16(key, 80)}{end}"
 
 
 def start_many(conn: sa.Connection, request: StartRequest, count: int) -> list[int]:
@@ -118,10 +113,15 @@ def start_numbered(conn: sa.Connection, request: StartRequest, first: int, count
     assert request.key is not None
     common = hashlib.sha256(request.key.encode()).hexdigest()
     keys = [f"many {common} {number}" for number in range(first, first + count)]
-    started_with(conn, request.job, keys[0])  # two calls with the same key: the second waits here
+    found = _started_with_any(conn, request.job, keys)
+    if len(found) == count:
+        return Numbered([found[key] for key in keys], 0)
+    values = _checked(conn, request)
+    # Two with the same key: the second waits here for the first.
+    rules = [] if _is_later(request) else [admission.Rule.of(values)]
+    admission.lock(conn, rules, {_name_of_key(replace(request, key=keys[0]))})
     found = _started_with_any(conn, request.job, keys)
     if missing := [key for key in keys if key not in found]:
-        values = _checked(conn, request)
         rows = [{**values, "start_key": key} for key in missing]
         step = 1 if admission.has_limits(values) else admission.BATCH
         ids = [one for at in range(0, len(rows), step) for one in _insert_all(conn, request, rows[at : at + step])]
@@ -139,9 +139,21 @@ def _started_with_any(conn: sa.Connection, job: str, keys: Sequence[str]) -> dic
     return found
 
 
+def rules_of_jobs(conn: sa.Connection, job_ids: Collection[str]) -> list[admission.Rule]:
+    """The rules of runs that these jobs' present definitions would start."""
+    found = []
+    for stored in jobs.load_many(conn, job_ids).values() if job_ids else ():
+        if isinstance(stored, jobs.Stored):
+            concurrency = stored.definition.concurrency
+            key = concurrency.key if concurrency else None
+            found.append(admission.Rule(stored.id, stored.definition.already_running, key))
+    return found
+
+
 def start_each(conn: sa.Connection, requests: Sequence[StartRequest]) -> list[int | NotFound | Refused]:
     """Like ``start`` for each of many different requests, in as few statements as can be; none has a key or a delay.
 
+    The caller has taken the named locks of their rules (``rules_of_jobs``); one that is missing is taken if it is free.
     A refusal stands in the place of its request and does not hold up the others.
     """
     stored = jobs.load_many(conn, {request.job for request in requests})
@@ -153,7 +165,7 @@ def start_each(conn: sa.Connection, requests: Sequence[StartRequest]) -> list[in
         except (NotFound, Refused) as error:
             answers[position] = error
     free = {position: values for position, values in rows.items() if not admission.has_limits(values)}
-    admission.lock(conn, rows.values())  # all at once and in order: two that start the same jobs cannot cross
+    admission.lock_late(conn, map(admission.Rule.of, rows.values()))
     for position, values in rows.items():
         if position not in free:
             answers[position] = _insert(conn, requests[position], values, 1)[0]
@@ -164,10 +176,10 @@ def start_each(conn: sa.Connection, requests: Sequence[StartRequest]) -> list[in
 
 def retry(
     conn: sa.Connection, run_id: int, by: str, overrides: Mapping[str, Any] | None = None, key: str | None = None
-) -> int:
-    """Run a finished run again, with the same arguments and payload and the job's present definition: a new run's id.
+) -> Started:
+    """Run a finished run again, with the same arguments and payload and the job's present definition: a new run.
 
-    ``overrides`` replace those of the run, key by key. ``key``: the new run's start key, which is not looked for here.
+    ``overrides`` replace those of the run, key by key. ``key``: the new run's start key, as in ``start``.
 
     Raises:
         NotFound: there is no such run, or its job is gone.
@@ -190,7 +202,7 @@ def retry(
         manual=False,
         retry_of=run_id,
     )
-    return _insert(conn, request, _values(jobs.load(conn, request.job), request), 1)[0]
+    return start_once(conn, request)
 
 
 def _checked(conn: sa.Connection, request: StartRequest) -> dict[str, Any]:
@@ -205,27 +217,59 @@ def _checked(conn: sa.Connection, request: StartRequest) -> dict[str, Any]:
     elif request.arguments is not None or request.payload is not None:
         raise _misfit(request, "arguments", "is a sequence, which takes arguments and payloads by job id")
     elif any(by_job.values()):
-        inside = _inside(conn, request.job)
-        for name, given in by_job.items():
-            for child in given or ():
-                if child not in inside:
-                    raise _misfit(request, name, f"has no job '{child}' inside{suggestion(child, inside)}")
+        _check_inside(request, by_job, _inside(conn, request.job))
     return values
+
+
+def _check_inside(
+    request: StartRequest, by_job: Mapping[str, Any], inside: Mapping[str, jobs.Stored | DefinitionError]
+) -> None:
+    """What a start of a sequence hands to the jobs in it, these must take from a start of their own as well."""
+    seen = {
+        child: None if isinstance(stored, DefinitionError) else stored.definition
+        for child, stored in inside.items()
+        if request.categories is None or getattr(stored, "category", None) in request.categories
+    }
+    for name, given in by_job.items():
+        for child, values in (given or {}).items():
+            if child not in seen:
+                raise _misfit(request, name, f"has no job '{child}' inside{suggestion(child, seen)}")
+            if not _is_text(values, several=name == "arguments"):
+                wanted = "a list of texts as arguments" if name == "arguments" else "a text as payload"
+                raise _misfit(request, name, f"takes {wanted} of '{child}'")
+            says = None
+            if name == "arguments" and not getattr(seen[child], "replace_arguments", True):
+                says = "replace_arguments: false"
+            if not getattr(seen[child], "on_demand", True):
+                says = "on_demand: false"
+            if says is not None:
+                raise Refused(f"Job '{child}' takes no {name} from a start by hand: its definition says {says}.")
+            texts = [values] if isinstance(values, str) else values
+            if len(seen) < len(inside) and any("${steps." in text for text in texts):
+                raise _misfit(request, name, "has jobs that this key may not see, so outputs cannot be referred to")
+
+
+def _is_text(value: Any, several: bool) -> bool:
+    """Whether it is a text, or, if ``several``, a list of texts."""
+    if not several:
+        return isinstance(value, str)
+    return isinstance(value, list | tuple) and all(isinstance(text, str) for text in value)
 
 
 def _misfit(request: StartRequest, field: str, message: str) -> DefinitionError:
     return DefinitionError([Problem(f"job '{request.job}' {message}", field)])
 
 
-def _inside(conn: sa.Connection, sequence: str) -> set[str]:
-    """The ids of all jobs that a sequence may start, those of the sequences in it included."""
-    inside: set[str] = set()
+def _inside(conn: sa.Connection, sequence: str) -> dict[str, jobs.Stored | DefinitionError]:
+    """All jobs that a sequence may start by id, those of the sequences in it included."""
+    inside: dict[str, jobs.Stored | DefinitionError] = {}
     level = {sequence}
     while level:
-        found = [one for one in jobs.load_many(conn, level).values() if not isinstance(one, DefinitionError)]
-        steps = [step for one in found for step in getattr(one.definition, "steps", ())]
-        level = {child for step in steps for child in step.jobs} - inside
-        inside |= level
+        found = jobs.load_many(conn, level)
+        inside |= found
+        steps = [step for one in found.values() for step in getattr(getattr(one, "definition", None), "steps", ())]
+        level = {child for step in steps for child in step.jobs} - inside.keys()
+    del inside[sequence]
     return inside
 
 
@@ -240,7 +284,8 @@ def _values(stored: jobs.Stored | DefinitionError | None, request: StartRequest)
         raise Refused(f"Job '{request.job}' is disabled; `jobfac jobs enable {request.job}` allows it again.")
     if request.manual and not job.on_demand:
         raise Refused(f"Job '{request.job}' may not be started by hand: its definition says on_demand: false.")
-    if request.arguments is not None and request.manual and not job.replace_arguments:
+    others = request.arguments if request.arguments is not None else (request.overrides or {}).get("arguments")
+    if others is not None and request.manual and not job.replace_arguments:
         raise Refused(f"Job '{request.job}' takes no other arguments: its definition says replace_arguments: false.")
     if request.payload is not None and len(request.payload) > PAYLOAD_LIMIT:
         raise Refused(f"The payload has {len(request.payload):,} characters; {PAYLOAD_LIMIT:,} is the most.")
@@ -287,6 +332,10 @@ def _ad_hoc(request: StartRequest) -> Sequence[Notify]:
     return entries
 
 
+def _is_later(request: StartRequest) -> bool:
+    return request.at is not None or bool(request.delay)
+
+
 def _insert(conn: sa.Connection, request: StartRequest, values: Mapping[str, Any], count: int) -> list[int]:
     return _insert_all(conn, request, [values] * count)
 
@@ -294,11 +343,11 @@ def _insert(conn: sa.Connection, request: StartRequest, values: Mapping[str, Any
 def _insert_all(conn: sa.Connection, request: StartRequest, rows: Sequence[Mapping[str, Any]]) -> list[int]:
     """Insert rows that differ in their keys only."""
     values = rows[0]
-    later = request.at is not None or bool(request.delay)
+    later = _is_later(request)
     if later:
         state = RunState.SCHEDULED
     else:
-        admission.lock(conn, [values])
+        admission.lock(conn, [admission.Rule.of(values)])
         if values["already_running"] == "replace":
             make_room(conn, values["job"], request.by)
         state = admission.admit(conn, values)

@@ -1,10 +1,11 @@
-"""Stopping runs: what waits ends here and now; what runs is asked, and its worker or the lease's expiry obeys."""
+"""Stopping runs: a waiting run ends at once; a running one is asked to, and its worker or the lease's expiry obeys."""
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import LOCKED, utcnow
+from jobfac.database.dialects import LOCKED_BY_KEY, utcnow
 from jobfac.database.tables import run
 from jobfac.database.types import sql_literals, truncate_utf16
 from jobfac.errors import no_run
@@ -21,24 +22,26 @@ class Stopped(NamedTuple):
     after: RunState
 
 
-def request_stop(conn: sa.Connection, run_id: int, *, now: bool, by: str) -> Stopped:
+def request_stop(conn: sa.Connection, run_id: int, *, now: bool, by: str, locked: bool = False) -> Stopped:
     """Stop a run: a waiting one at once, a running one by asking for it (``now``: without its grace).
+
+    ``locked``: the caller has taken the named locks of the run's rule.
 
     Raises:
         NotFound: there is no such run.
     """
-    query = sa.select(
-        run.c.state, run.c.attempt, run.c.stop, run.c.job, run.c.already_running, run.c.concurrency_key, run.c.notify
-    ).where(run.c.id == run_id)
-    row = conn.execute(query.with_hint(run, LOCKED, "mssql")).mappings().first()
+    if not locked:
+        admission.lock(conn, rules_to_stop(conn, run.c.id == run_id))
+    query = sa.select(run.c.state, run.c.attempt, run.c.stop, *admission.RULE, run.c.notify).where(run.c.id == run_id)
+    row = conn.execute(query.with_hint(run, LOCKED_BY_KEY, "mssql")).mappings().first()
     if row is None:
         raise no_run(run_id)
     before = RunState(row["state"])
-    if before == RunState.QUEUED:
-        admission.lock(conn, [row])
     how = Stop.NOW if now else Stop.POLITE
     if before in FINAL or (before == RunState.STOPPING and row["stop"] in (how, Stop.NOW)):
         return Stopped(before, before)
+    if before == RunState.QUEUED:
+        admission.lock_late(conn, [admission.Rule.of(row)])
     values = {"stop": how, "stop_by": truncate_utf16(by, 128)}
     if before in WAITING:
         after = RunState.STOPPED
@@ -60,12 +63,20 @@ def request_stop(conn: sa.Connection, run_id: int, *, now: bool, by: str) -> Sto
     return Stopped(before, after)
 
 
+def rules_to_stop(conn: sa.Connection, condition: sa.ColumnElement[bool]) -> list[admission.Rule]:
+    """The rules of the runs that fit and have not begun, read without locks: what a stop of them frees."""
+    waiting = sa.text(f"state IN ({sql_literals(WAITING)})")
+    return admission.rules_of(conn, sa.and_(waiting, condition))
+
+
+def is_active_of(jobs: Collection[str]) -> sa.ColumnElement[bool]:
+    """Condition on a run: it is one of these jobs, and under way, which a start for a later time is not."""
+    return sa.and_(sa.text(f"state IN ({sql_literals(ACTIVE)})"), run.c.job.in_(jobs), admission.UNDER_WAY)
+
+
 def make_room(conn: sa.Connection, job: str, by: str) -> None:
-    """``already_running: replace``: stop the job's runs that are under way; a start for a later time is not."""
-    others = sa.select(run.c.id).where(
-        sa.text(f"state IN ({sql_literals(ACTIVE)})"),
-        run.c.job == job,
-        admission.UNDER_WAY,
-    )
-    for other in conn.execute(others).scalars().all():
-        request_stop(conn, other, now=False, by=f"{by} (replaced)")
+    """``already_running: replace``: stop the job's runs that are under way. The caller holds their named locks."""
+    # Not past locked rows: a run that is just being claimed has to stop, too.
+    others = sa.select(run.c.id).where(is_active_of([job]))
+    for other in sorted(conn.execute(others).scalars()):  # ORDER BY would have SQLite search all runs of the job
+        request_stop(conn, other, now=False, by=f"{by} (replaced)", locked=True)

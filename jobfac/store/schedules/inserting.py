@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import SKIP, rows, utcnow
+from jobfac.database.dialects import PASS, SKIP, rows, utcnow
 from jobfac.database.tables import run, schedule
 from jobfac.database.types import BigId
 from jobfac.store import audit, outbox, runs
@@ -65,6 +65,13 @@ _DUE = (
     .order_by(schedule.c.fire_at)
 )
 
+_DUE_JOBS = (
+    sa.select(schedule.c.job)
+    .with_hint(schedule, PASS, "mssql")
+    .where(sa.text("fire_at IS NOT NULL AND paused = 0"), schedule.c.fire_at <= utcnow())
+    .order_by(schedule.c.fire_at)
+)
+
 _MOVED = ("next_due_at", "fire_at", "last_due_at")
 
 
@@ -81,6 +88,11 @@ def insert_due(conn: sa.Connection, by: str, limit: int = BATCH) -> Inserted:
     misses: list[Miss] = []
     requests: list[StartRequest] = []
     moves: list[dict[str, Any]] = []
+    # Named locks come before rows: what is due is read without locks first.
+    due = conn.execute(_DUE_JOBS.limit(limit)).scalars().all()
+    if not due:
+        return Inserted(0, [], [], [])
+    runs.lock(conn, runs.rules_of_jobs(conn, set(due)))
     for row in conn.execute(_DUE.limit(limit)).mappings().all():
         if len(requests) >= RUNS:
             break

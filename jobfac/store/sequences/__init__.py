@@ -5,9 +5,9 @@ any worker or scheduler begins it (``begin_queued``), and whoever finishes one o
 transaction (``settle``). Which way it goes is decided in ``decide``, without a database.
 """
 
-from jobfac.store.sequences.advance import begin_queued, expire, lock, settle
+from jobfac.store.sequences.advance import begin, begin_queued, expire, lock, lock_rules, settle
 from jobfac.store.sequences.history import path
 from jobfac.store.sequences.steering import retry, stop
 from jobfac.store.sequences.sweeping import sweep
 
-__all__ = ["begin_queued", "expire", "lock", "path", "retry", "settle", "stop", "sweep"]
+__all__ = ["begin", "begin_queued", "expire", "lock", "lock_rules", "path", "retry", "settle", "stop", "sweep"]

@@ -1,22 +1,25 @@
 """Sequences under way: begun, advanced in the transaction in which one of their jobs ended, swept after a crash.
 
 **Locks.** A sequence is advanced under a lock on its run's row, so that two jobs that end at the same moment advance it
-once: the second one waits and then sees what the first did. Rows are locked from the outermost sequence inwards and
-before the rows of their jobs; where that cannot be, a deadlock ends one transaction, which is tried again as a whole.
+once: the second one waits and then sees what the first did. Before any row is locked, ``lock_rules`` takes the named
+locks of all that advancing may start or end. Rows are locked from the outermost sequence inwards, before their jobs'.
 """
 
+import contextlib
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import LOCKED_BY_KEY, of
+from jobfac.database.dialects import LOCKED_BY_KEY, PASS, of
 from jobfac.database.tables import run
 from jobfac.definitions import DefinitionError
 from jobfac.definitions import Sequence as Definition
 from jobfac.states import HELD, RunState
 from jobfac.store import jobs, runs, workers
-from jobfac.store.runs import Finished
+from jobfac.store.runs import Finished, Rule
 from jobfac.store.runs.event import Event
+from jobfac.store.runs.finish import POISON_ATTEMPTS
 from jobfac.store.sequences import visits
 from jobfac.store.sequences.decide import Enter, Leave, decide, outcome
 from jobfac.store.sequences.stepping import Course, enter
@@ -28,12 +31,36 @@ MOVES = 50
 """Steps that one sequence takes in one transaction at most; the sweep goes on with those that wait for nothing."""
 
 
+class Begun(NamedTuple):
+    """How many sequences were begun, and those that ended by it."""
+
+    number: int
+    ended: list[Finished]
+
+
 def begin_queued(conn: sa.Connection, by: str, limit: int = BEGINNINGS) -> list[Finished]:
     """Begin up to ``limit`` queued sequence runs, highest priority first; returns the sequences that ended by it."""
+    return begin(conn, by, limit).ended
+
+
+def begin(conn: sa.Connection, by: str, limit: int = BEGINNINGS) -> Begun:
+    """``begin_queued``, which says how many it were."""
+    waiting = conn.execute(_QUEUED.limit(limit)).scalars().all()
+    if not waiting:
+        return Begun(0, [])
+    lock_rules(conn, (), waiting)
     nobody = {"p_queue": jobs.SEQUENCE_QUEUE, "p_worker_id": None, "p_worker": None}
     begun = sorted(conn.execute(of(conn).claim(limit), nobody).mappings(), key=lambda row: row["id"])
     runs.record(conn, [Event(row["id"], row["attempt"], RunState.RUNNING, by, notify=row["notify"]) for row in begun])
-    return advance_all(conn, [row["id"] for row in begun], by)
+    return Begun(len(begun), advance_all(conn, [row["id"] for row in begun], by))
+
+
+_QUEUED = (
+    sa.select(run.c.id)
+    .with_hint(run, PASS, "mssql")
+    .where(sa.text(f"state = '{RunState.QUEUED}'"), run.c.queue == jobs.SEQUENCE_QUEUE)
+    .order_by(run.c.priority.desc(), run.c.id)
+)
 
 
 def settle(conn: sa.Connection, finished: Iterable[Finished], by: str) -> list[Finished]:
@@ -41,22 +68,50 @@ def settle(conn: sa.Connection, finished: Iterable[Finished], by: str) -> list[F
     return advance_all(conn, [one.sequence_run_id for one in finished if one.sequence_run_id is not None], by)
 
 
-def expire(conn: sa.Connection, by: str, only: int | None = None, finished: Iterable[Finished] = ()) -> workers.Expiry:
+def expire(
+    conn: sa.Connection,
+    by: str,
+    only: int | None = None,
+    finished: Iterable[Finished] = (),
+    poison_attempts: int = POISON_ATTEMPTS,
+) -> workers.Expiry:
     """``leases.expire`` with what follows from it: the sequences of its runs, and of ``finished``, go on."""
-    expiry = workers.expire(conn, by, only=only)
+    held = workers.held_rules(conn, only)
+    lock_rules(conn, [rule for rule, _ in held], {run_id for _, run_id in held if run_id is not None})
+    expiry = workers.expire(conn, by, only, poison_attempts)
     settle(conn, [*finished, *expiry.finished], by)
     return expiry
 
 
-def lock(conn: sa.Connection, run_ids: Iterable[int]) -> None:
-    """Lock these sequence runs and those that contain them. To be called before the rows of their jobs are changed."""
+def lock_rules(conn: sa.Connection, rules: Iterable[Rule], run_ids: Iterable[int]) -> None:
+    """Take the named locks of these rules, and of all that advancing these sequence runs may start or end. To be called
+    before the transaction locks a row."""
+    found = list(rules)
+    names: set[str] = set()
+    chain = _chain(conn, run_ids)
+    columns = (run.c.job, run.c.already_running, run.c.concurrency_key, run.c.job_version)
+    for row in conn.execute(sa.select(*columns).distinct().where(run.c.id.in_(chain))).all() if chain else ():
+        found.append(Rule(*row[:3]))
+        with contextlib.suppress(DefinitionError):  # then it starts nothing
+            definition = jobs.load_version(conn, row.job, row.job_version)
+            names |= {child for step in getattr(definition, "steps", ()) for child in step.jobs}
+    runs.lock(conn, [*found, *runs.rules_of_jobs(conn, names)])
+
+
+def _chain(conn: sa.Connection, run_ids: Iterable[int]) -> set[int]:
+    """These sequence runs and those that contain them."""
     chain: set[int] = set()
     found = set(run_ids)
     while found:
         chain |= found
         parents = sa.select(run.c.sequence_run_id).where(run.c.id.in_(found), run.c.sequence_run_id.is_not(None))
         found = set(conn.execute(parents).scalars()) - chain
-    if chain:
+    return chain
+
+
+def lock(conn: sa.Connection, run_ids: Iterable[int]) -> None:
+    """Lock these sequence runs and those that contain them. To be called before the rows of their jobs are changed."""
+    if chain := _chain(conn, run_ids):
         rows = sa.select(run.c.id).with_hint(run, LOCKED_BY_KEY, "mssql").where(run.c.id.in_(chain))
         conn.execute(rows.order_by(run.c.id)).all()
 

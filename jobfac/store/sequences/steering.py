@@ -1,5 +1,7 @@
 """Stopping and retrying, of a sequence or of any other run."""
 
+from collections.abc import Iterable
+
 import sqlalchemy as sa
 
 from jobfac import errors
@@ -10,8 +12,9 @@ from jobfac.errors import Refused
 from jobfac.states import ACTIVE, JobKind, RunState
 from jobfac.store import jobs, runs
 from jobfac.store.runs import Stopped
+from jobfac.store.runs.starting import Started
 from jobfac.store.sequences import visits
-from jobfac.store.sequences.advance import advance_all, lock
+from jobfac.store.sequences.advance import advance_all, lock, lock_rules
 from jobfac.store.sequences.decide import failed_step
 from jobfac.store.sequences.stepping import FIRST
 
@@ -29,8 +32,10 @@ def stop(conn: sa.Connection, run_id: int, *, now: bool, by: str) -> Stopped:
     if place is None:
         raise errors.no_run(run_id)
     concerned = {run_id if place.kind == JobKind.SEQUENCE else place.sequence_run_id, place.sequence_run_id} - {None}
+    inside = _inside(conn, run_id) if place.kind == JobKind.SEQUENCE else {run_id}
+    lock_rules(conn, runs.rules_to_stop(conn, run.c.id.in_(inside)), concerned)
     lock(conn, concerned)
-    before = runs.request_stop(conn, run_id, now=now, by=by).before
+    before = runs.request_stop(conn, run_id, now=now, by=by, locked=True).before
     if place.kind == JobKind.SEQUENCE:
         stop_jobs(conn, run_id, now=now, by=by)
     advance_all(conn, concerned, by)
@@ -38,20 +43,42 @@ def stop(conn: sa.Connection, run_id: int, *, now: bool, by: str) -> Stopped:
     return Stopped(before, RunState(after))
 
 
+def _inside(conn: sa.Connection, run_id: int) -> set[int]:
+    """A sequence run and everything in it that has not ended."""
+    inside: set[int] = set()
+    found = {run_id}
+    while found:
+        inside |= found
+        active = sa.select(run.c.id).where(
+            run.c.sequence_run_id.in_(found), sa.text(f"state IN ({sql_literals(ACTIVE)})")
+        )
+        found = set(conn.execute(active).scalars()) - inside
+    return inside
+
+
+def lock_to_stop(conn: sa.Connection, run_ids: Iterable[int]) -> None:
+    """Take the named locks that stopping the jobs of these sequence runs needs, and advancing these runs."""
+    inside = {one for run_id in run_ids for one in _inside(conn, run_id)}
+    lock_rules(conn, runs.rules_to_stop(conn, run.c.id.in_(inside)) if inside else (), run_ids)
+
+
 def stop_jobs(conn: sa.Connection, run_id: int, *, now: bool, by: str) -> None:
-    """Ask every job of a sequence run that has not ended to stop, those of sequences within it too."""
+    """Ask every job of a sequence run that has not ended to stop, those of sequences within it too.
+
+    The caller has taken the named locks (``lock_to_stop``).
+    """
     active = sa.select(run.c.id, run.c.kind).where(
         run.c.sequence_run_id == run_id, sa.text(f"state IN ({sql_literals(ACTIVE)})")
     )
     for child in conn.execute(active.order_by(run.c.id)).all():
-        runs.request_stop(conn, child.id, now=now, by=by)
+        runs.request_stop(conn, child.id, now=now, by=by, locked=True)
         if child.kind == JobKind.SEQUENCE:
             stop_jobs(conn, child.id, now=now, by=by)
             advance_all(conn, [child.id], by)
 
 
-def retry(conn: sa.Connection, run_id: int, by: str, *, from_failed: bool = False, key: str | None = None) -> int:
-    """Run a finished run again, as ``runs.retry`` does: a new run's id. ``key``: the new run's start key.
+def retry(conn: sa.Connection, run_id: int, by: str, *, from_failed: bool = False, key: str | None = None) -> Started:
+    """Run a finished run again, as ``runs.retry`` does: a new run. ``key``: the new run's start key.
 
     With ``from_failed`` a sequence begins with the step that did not succeed most recently, all of whose jobs run
     again; what earlier steps reported can still be referred to. A retry of such a run begins with that step too.

@@ -7,7 +7,7 @@ from jobfac.database.types import sql_literals
 from jobfac.states import ACTIVE, FINAL, HELD, RunState, Stop
 from jobfac.store.runs import Finished
 from jobfac.store.sequences.advance import advance_all, lock
-from jobfac.store.sequences.steering import stop_jobs
+from jobfac.store.sequences.steering import lock_to_stop, stop_jobs
 
 BATCH = 50
 """Sequences looked after in one transaction at most."""
@@ -50,6 +50,7 @@ def sweep(conn: sa.Connection, by: str) -> list[Finished]:
     took their limit of steps in one transaction.
     """
     standing = conn.execute(STANDING.order_by(run.c.id).limit(BATCH)).all()
+    lock_to_stop(conn, [one.id for one in standing])
     lock(conn, [one.id for one in standing])
     for one in standing:
         if one.state == RunState.STOPPING:

@@ -154,7 +154,7 @@ def lost_with_its_worker(db: Database, hand: Hand) -> None:
 
 
 def given_back_and_not_restartable(db: Database, hand: Hand) -> None:
-    hand.end(hand.take(), RunState.QUEUED)
+    hand.end(hand.take(), RunState.QUEUED, pid=1)
 
 
 @pytest.mark.parametrize(

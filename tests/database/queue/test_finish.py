@@ -118,7 +118,7 @@ def test_a_run_is_given_back_unharmed(db: Database, hand: Hand, claimed: Claimed
 def test_a_run_that_may_not_run_twice_is_lost_when_given_back(db: Database, hand: Hand) -> None:
     define(db, once={"restartable": False})
     start(db, "once")
-    (finished,) = hand.end(hand.take(), RunState.QUEUED)
+    (finished,) = hand.end(hand.take(), RunState.QUEUED, pid=1)
     assert finished.state == RunState.LOST
 
 

@@ -195,7 +195,7 @@ def test_a_finished_run_is_run_again(db: Database) -> None:
         db.transact(runs.retry, first, "me")
     hand = Hand(db)
     hand.end(hand.take())
-    again = get(db, db.transact(runs.retry, first, "me"))
+    again = get(db, db.transact(runs.retry, first, "me").run_id)
     assert (again["retry_of"], again["created_by"], again["state"]) == (first, "me", "queued")
     assert (again["arguments"], again["payload"], again["priority"]) == ('["x"]', "p", 4)
     with pytest.raises(NotFound, match="There is no run 99999"):

@@ -91,7 +91,7 @@ def test_an_unknown_reference_fails_the_step(sqlite_url: str, reference: str, wo
 def test_a_start_may_replace_what_steps_hand_over(db: Database) -> None:
     inner = {"steps": [{"name": "i", "jobs": ["a", "b"], "arguments": {"b": ["own"]}}]}
     steps = [{"name": "o", "jobs": ["a", "inner"], "arguments": {"a": ["own"]}, "payloads": {"a": "own"}}]
-    define(db, a={"replace_arguments": False, "on_demand": False}, b={}, inner=inner, seq={"steps": steps})
+    define(db, a={}, b={"replace_arguments": False}, inner=inner, seq={"steps": steps})
     overrides = {"arguments": {"a": ["other"]}, "payloads": {"b": "deep"}}
     run_id = start(db, "seq", overrides=overrides)
     Player(db).look()

@@ -18,7 +18,7 @@ def stop(db: Database, run_id: int, now: bool = False) -> Stopped:
 
 
 def retry(db: Database, run_id: int, from_failed: bool = True) -> int:
-    return db.transact(sequences.retry, run_id, "me", from_failed=from_failed)
+    return db.transact(sequences.retry, run_id, "me", from_failed=from_failed).run_id
 
 
 def jobs_of(db: Database, run_id: int) -> dict[str, tuple[str, str | None]]:

@@ -115,13 +115,13 @@ REFUSED: list[tuple[str, dict[str, Any], int, str]] = [
         "all",
         {"arguments": '{"a": ["x"], "aa": ["x"]}'},
         50007,
-        "@arguments of a sequence must be by the ids of its jobs; one of them is no job at all.",
+        "@arguments of a sequence must be by the ids of its jobs; job 'all' has no job 'aa' inside.",
     ),
     (
         "all",
         {"payload": '{"aa": "x"}'},
         50007,
-        "@payload of a sequence must be by the ids of its jobs; one of them is no job at all.",
+        "@payload of a sequence must be by the ids of its jobs; job 'all' has no job 'aa' inside.",
     ),
 ]
 

@@ -40,6 +40,7 @@ ALLOWED: dict[tuple[str, str], Role | None] = {
     ("GET", "/v1/runs/{run:id}/path"): VIEWER,
     ("GET", "/v1/runs/{run:id}/output"): VIEWER,
     ("GET", "/v1/events"): VIEWER,
+    ("GET", "/v1/overview"): VIEWER,
     ("GET", "/v1/workers"): VIEWER,
     ("POST", "/v1/workers/{worker:id}/drain"): OPERATOR,
     ("GET", "/v1/schedules"): VIEWER,

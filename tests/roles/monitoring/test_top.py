@@ -29,7 +29,7 @@ from jobfac.store.api_keys import Role
 from jobfac.store.overview import Overview, Waiting
 from tests.database.schema.test_statements import sent
 from tests.support.api_stage import Served
-from tests.support.database import Hand, define, start
+from tests.support.database import Hand, define, start, state
 from tests.support.factory import Factory, wait_for
 from tests.support.fleet import Fleet
 
@@ -96,6 +96,37 @@ def test_over_the_api_it_is_the_same(served: Served) -> None:
     assert [(one["job"], one["name"], one["fire_at"]) for one in far.due] == [
         (one["job"], one["name"], one["fire_at"]) for one in near.due
     ]
+
+
+def test_a_key_that_is_limited_to_categories_sees_their_jobs_alone(served: Served) -> None:
+    history(served.db)
+    define(served.db, mine={"category": "etl"}, mine_too={"category": "etl", "already_running": "queue"})
+    hand = Hand(served.db, "w2")
+    ended = start(served.db, "mine")
+    hand.end(hand.take())
+    running, blocked = start(served.db, "mine_too"), start(served.db, "mine_too")
+    hand.claim()
+    start(served.db, "mine")
+    start(served.db, "mine", delay=3600.0)
+    assert state(served.db, blocked) == "blocked"
+    with Remote(served.url, served.key(Role.VIEWER, ["etl"])) as remote:
+        found = remote.overview()
+    assert (found.blocked, found.scheduled, found.held) == (1, 1, 1)
+    assert [(one.pool, one.number) for one in found.queued] == [("default", 1)]
+    assert [run["id"] for run in found.running] == [running]
+    assert [run["id"] for run in found.ended] == [ended]
+    assert found.due == []
+    assert {worker["name"] for worker in found.workers} == {"w1", "w2"}
+    with Remote(served.url, served.key(Role.VIEWER, ["nothing"])) as remote:
+        found = remote.overview()
+    assert (found.blocked, found.scheduled, found.held, found.queued, found.running, found.ended) == (
+        0,
+        0,
+        0,
+        [],
+        [],
+        [],
+    )
 
 
 # The picture

@@ -1,4 +1,4 @@
-"""A full disk, a spool that is gone, no open files left: the runs end with a reason, and the workers live."""
+"""A full disk, a spool that is gone, no open files left: no run fails by that, and the workers live and say so."""
 
 import contextlib
 import ctypes
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from jobfac.store import workers
 from tests.support.factory import Factory, wait_for
 from tests.support.fleet import Fleet
 
@@ -46,18 +47,42 @@ def fill(folder: Path) -> Path:
     return path
 
 
-def test_a_full_disk_ends_the_run_with_a_reason(sqlite_factory: Factory, small_disk: Path) -> None:
+def message(fleet: Fleet, name: str) -> str:
+    """What the fleet says of a worker."""
+    (row,) = [row for row in fleet.db.query(workers.workers) if row["name"] == name]
+    return row["message"] or ""
+
+
+def test_a_full_disk_gives_runs_back_until_there_is_space(sqlite_factory: Factory, small_disk: Path) -> None:
     sqlite_factory.environment["JOBFAC_SPOOL"] = str(small_disk)
     with Fleet(sqlite_factory) as fleet:
-        fleet.define(job={"command": ["cat"]}, writes={"command": ["sh", "-c", "head -c 100000 /dev/zero"]})
-        worker = fleet.worker()
+        command = {"command": ["cat"], "retry": {"attempts": 2}, "restartable": False}
+        fleet.define(job=command, writes={"command": ["sh", "-c", "head -c 100000 /dev/zero"]})
+        worker = fleet.worker("sick")
         ballast = fill(small_disk)
-        found = fleet.one("job", payload="x" * 10000)
-        assert (found["state"], "No space left on device" in found["reason"]) == ("start_failed", True)
         assert fleet.one("writes")["state"] == "failed", "the program was told that it cannot write"
+        ids = fleet.start("job", 3, payload="x" * 10000)
+        wait_for(lambda: message(fleet, "sick").startswith("unhealthy: no space in"), "it says so")
+        found = fleet.get(ids[0])
+        assert (found["state"], found["failures"]) == ("queued", 0)
+        assert "No space left on device" in fleet.attempts(ids[0])[0]["reason"]
+        fleet.worker("well", JOBFAC_SPOOL=str(fleet.folder / "spool"))
+        assert {(row["state"], row["worker"]) for row in fleet.finish(*ids)} == {("succeeded", "well")}
         ballast.unlink()
-        assert fleet.one("job", payload="x" * 10000)["state"] == "succeeded"
+        wait_for(lambda: not message(fleet, "sick"), "it is well again")
         assert worker.poll() is None
+
+
+def test_a_worker_that_was_ill_claims_again(sqlite_factory: Factory, small_disk: Path) -> None:
+    sqlite_factory.environment["JOBFAC_SPOOL"] = str(small_disk)
+    with Fleet(sqlite_factory) as fleet:
+        fleet.define(job={"command": ["cat"]})
+        fleet.worker("sick")
+        ballast = fill(small_disk)
+        ids = fleet.start("job", 3, payload="x" * 10000)
+        wait_for(lambda: message(fleet, "sick"), "it is ill")
+        ballast.unlink()
+        assert {row["state"] for row in fleet.finish(*ids)} == {"succeeded"}
 
 
 def test_a_spool_that_is_removed_meanwhile_is_made_again(sqlite_fleet: Fleet) -> None:
@@ -73,16 +98,25 @@ def test_a_spool_that_is_removed_meanwhile_is_made_again(sqlite_fleet: Fleet) ->
     assert (found["state"], fleet.text(found["id"])) == ("succeeded", b"done\n")
 
 
-def test_too_many_open_files_end_the_run_with_a_reason(sqlite_fleet: Fleet) -> None:
+def test_with_few_open_files_fewer_programs_run_at_once(sqlite_fleet: Fleet) -> None:
     fleet = sqlite_fleet
-    fleet.define(job={"command": ["sleep", "1"]}, after={"command": ["true"]})
+    fleet.define(job={"command": ["sleep", "0.2"]})
     worker = fleet.worker(slots=60)
     used = len(os.listdir(f"/proc/{worker.pid}/fd"))  # noqa: PTH208
     resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, (used + 60, used + 60))
-    ids = fleet.start("job", 60)
-    found = fleet.finish(*ids)
-    assert {row["state"] for row in found} == {"succeeded", "start_failed"}
-    failed = [row for row in found if row["state"] == "start_failed"]
-    assert all("too many open files" in row["reason"] for row in failed), {row["reason"] for row in failed}
-    assert fleet.one("after")["state"] == "succeeded"
+    assert {row["state"] for row in fleet.finish(*fleet.start("job", 20))} == {"succeeded"}
     assert worker.poll() is None
+
+
+def test_without_any_open_files_nothing_is_claimed_and_the_fleet_says_why(sqlite_fleet: Fleet) -> None:
+    fleet = sqlite_fleet
+    fleet.define(job={"command": ["true"]})
+    worker = fleet.worker("w1")
+    used = len(os.listdir(f"/proc/{worker.pid}/fd"))  # noqa: PTH208
+    _, hard = resource.prlimit(worker.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, (used + 20, hard))
+    (run_id,) = fleet.start("job")
+    wait_for(lambda: message(fleet, "w1") == "unhealthy: too many open files in this worker", "it says so")
+    assert (fleet.get(run_id)["state"], fleet.get(run_id)["attempt"]) == ("queued", 0)
+    resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, (used + 200, hard))
+    assert fleet.wait(run_id)["state"] == "succeeded"

@@ -133,9 +133,13 @@ def test_what_cannot_start_says_why(sqlite_fleet: Fleet, body: dict[str, object]
 
 def test_a_run_that_takes_long_is_reported_and_let_run(sqlite_fleet: Fleet) -> None:
     fleet = sqlite_fleet
-    fleet.define(job={"command": ["sleep", "1"], "warn_after": "0.2s"})
+    gate = fleet.folder / "gate"
+    fleet.define(job={"command": script(f"until [ -e {gate} ]; do sleep 0.02; done"), "warn_after": "0.2s"})
     fleet.worker()
-    found = fleet.one("job")
+    (run_id,) = fleet.start("job")
+    wait_for(lambda: "running_long" in fleet.events(run_id), "reported while it runs")
+    gate.touch()
+    found = fleet.wait(run_id)
     assert found["state"] == "succeeded"
     assert fleet.events(found["id"]) == ["queued", "running", "running_long", "succeeded"]
 

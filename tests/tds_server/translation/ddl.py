@@ -42,6 +42,8 @@ def translate(text: str) -> tuple[str, ...]:
         return _alter_table(tokens)
     if words[0] in ("PROCEDURE", "PROC"):
         return (_drop_procedure(tokens),)
+    if words[0] == "SCHEMA" and words[2:] == ["AUTHORIZATION"]:
+        tokens = tokens[:3]
     if words[0] not in ("TABLE", "SCHEMA", "VIEW"):
         raise SqlError(102, f"Incorrect syntax: the test server does not know {text[:100]}", 15)
     return (" ".join(_words(tokens)),)
@@ -142,9 +144,11 @@ def _index(tokens: list[Token]) -> str:
 
 
 def _change_index(tokens: list[Token], verb: str) -> tuple[str, ...]:
-    """DROP INDEX ix ON schema.table, or schema.table.ix; rebuilding has no effect."""
+    """DROP INDEX ix ON schema.table, or schema.table.ix. Rebuilding takes Sch-M on the table, which not even a reader
+    passes, until the transaction ends; other changes have no effect."""
     if verb != "DROP":
-        return ()
+        at = next((i for i, token in enumerate(tokens) if token.upper == "REBUILD"), None)
+        return () if at is None else (f"LOCK TABLE {''.join(_words(tokens[at - 3 : at]))} IN ACCESS EXCLUSIVE MODE",)
     guard = "IF EXISTS " if tokens[2].upper == "IF" else ""
     names = [token.name for token in tokens[4 if guard else 2 :] if token.kind in ("word", "quoted")]
     on = next((i for i, token in enumerate(tokens) if token.upper == "ON"), None)

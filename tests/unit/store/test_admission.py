@@ -29,6 +29,6 @@ def test_the_decision(policy: str, of_job: int, of_key: int, limit: int | None, 
 
 
 def test_a_run_without_rules_depends_on_nobody() -> None:
-    assert not has_limits({"already_running": "start", "concurrency_key": None})
-    assert has_limits({"already_running": "deny", "concurrency_key": None})
-    assert has_limits({"already_running": "start", "concurrency_key": "k"})
+    assert not has_limits({"job": "a", "already_running": "start", "concurrency_key": None})
+    assert has_limits({"job": "a", "already_running": "deny", "concurrency_key": None})
+    assert has_limits({"job": "a", "already_running": "start", "concurrency_key": "k"})

@@ -119,7 +119,7 @@ def test_a_signal_handler_may_interrupt_any_use(woken: Woken, alarm: None) -> No
         woken.inbox.put_work()
     signal.setitimer(signal.ITIMER_REAL, 0)
     found += woken.inbox.take().drains
-    assert found == sent
+    assert sorted(found) == sent, "a handler that was interrupted by another comes after it"
 
 
 def test_the_agenda_follows_the_last_survey_and_heartbeat(woken: Woken) -> None:
@@ -149,14 +149,14 @@ def test_one_difference_is_looked_into_once_a_heartbeat(woken: Woken) -> None:
 
 def test_when_a_turn_is_due() -> None:
     agenda = Agenda(5.0)
-    assert agenda.has_to_act(free=1, over=False)
-    assert not agenda.has_to_act(free=0, over=False)
-    assert agenda.has_to_act(free=0, over=True)
+    assert agenda.has_to_act(free=1, to_store=False)
+    assert not agenda.has_to_act(free=0, to_store=False)
+    assert agenda.has_to_act(free=0, to_store=True)
     assert agenda.begin_turn() == (False, False)
     assert agenda.turn_done(free=2, claimed=1), "the queues are empty"
-    assert not agenda.has_to_act(free=1, over=False)
+    assert not agenda.has_to_act(free=1, to_store=False)
     agenda.absorb(Messages(work=True), 0.0)
-    assert agenda.has_to_act(free=1, over=False)
+    assert agenda.has_to_act(free=1, to_store=False)
 
 
 @pytest.mark.parametrize(("free", "claimed", "more"), [(2, 2, True), (2, 1, False), (0, 0, False), (2, 3, True)])

@@ -1,23 +1,25 @@
 """The JSON Schema of definitions, and the pages that are generated from the models."""
 
-import importlib.util
 import json
 import re
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import jsonschema_rs
 import pytest
 
-from jobfac.definitions import DefinitionError, from_data
+from jobfac.definitions import DefinitionError, dump, from_data, loads
 from jobfac.definitions.document import read_document
 from jobfac.definitions.json_schema import MODELS, document_schema, properties
 from jobfac.guide import TOPICS, example, page
+from scripts import reference
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 VALIDATOR = jsonschema_rs.validator_for(document_schema())
-SAMPLES = [*sorted((ROOT / "scripts" / "samples").glob("*.yaml")), ROOT / "tests/unit/definitions/every_key.yaml"]
+SAMPLES = [
+    *sorted((ROOT / "scripts" / "samples").glob("*.yaml")),
+    ROOT / "tests/unit/definitions/samples/every_key.yaml",
+]
 
 
 def blocks() -> list[tuple[str, str]]:
@@ -33,12 +35,7 @@ def wrong(document: Any) -> list[str]:
 
 
 def test_the_reference_pages_are_what_the_models_say() -> None:
-    place = importlib.util.spec_from_file_location("reference", ROOT / "scripts" / "reference.py")
-    assert place is not None
-    assert place.loader is not None
-    generator: ModuleType = importlib.util.module_from_spec(place)
-    place.loader.exec_module(generator)
-    for path, text in generator.pages().items():
+    for path, text in reference.pages().items():
         assert path.read_text(encoding="utf-8") == text, f"{path.name} is stale; run make reference"
 
 
@@ -93,8 +90,17 @@ def test_the_schema_refuses_what_the_models_refuse(text: str) -> None:
 
 
 def test_the_schema_accepts_what_the_models_write() -> None:
-    text = (ROOT / "tests/unit/definitions/every_key.yaml").read_text(encoding="utf-8")
-    from jobfac.definitions import dump, loads
-
+    text = (ROOT / "tests/unit/definitions/samples/every_key.yaml").read_text(encoding="utf-8")
     assert wrong(read_document(dump(loads(text))).value) == []
     assert json.loads(json.dumps(document_schema())) == document_schema()
+
+
+def test_code_in_the_guide_fits_into_a_terminal_of_80_columns() -> None:
+    wide = [
+        (topic, line)
+        for topic in TOPICS
+        for block in re.findall(r"```\w*\n(.*?)```", page(topic), re.DOTALL)
+        for line in block.splitlines()
+        if len(line) > 78
+    ]
+    assert wide == []

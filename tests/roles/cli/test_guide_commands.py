@@ -1,17 +1,14 @@
-"""The commands of README and of the guide, word for word, each page in a folder of its own."""
+"""The commands of the guide, word for word, each page in a folder of its own."""
 
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from jobfac.guide import TOPICS, page
+from tests.support.bash import type_into_bash, typed
 
-README = Path(__file__).parents[2] / "README.md"
 BLOCKS = re.compile(r"```(yaml|console)\n(.*?)```", re.DOTALL)
 
 PAGES = [topic for topic in TOPICS if "```console" in page(topic)]
@@ -29,26 +26,18 @@ EXPECTED = {
 """What each page's commands print, besides other things."""
 
 
-def typed(text: str) -> str:
-    """The page as a script: a YAML block becomes jobs.yaml, and the lines behind a ``$`` are typed."""
-    script = ["jobfac db upgrade"]
+def script(text: str) -> str:
+    """The page as a script: a YAML block becomes jobs.yaml, and the lines of a console block are typed."""
+    parts = ["set -e", "jobfac db upgrade"]
     for kind, block in BLOCKS.findall(text):
-        if kind == "yaml":
-            script.append(f"cat > jobs.yaml <<'END'\n{block}END")
-        else:
-            script.append(re.sub(r"^\$ ", "", block, flags=re.MULTILINE))
-    return "set -e\n" + "\n".join(script)
+        parts.append(f"cat > jobs.yaml <<'END'\n{block}END" if kind == "yaml" else typed(block))
+    return "\n".join(parts)
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="the commands are typed into bash")
 @pytest.mark.parametrize("topic", PAGES)
 def test_the_commands_of_a_page_work_word_for_word(topic: str, tmp_path: Path) -> None:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("JOBFAC_")}
-    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
-    done = subprocess.run(
-        ["bash", "-c", typed(page(topic))],
-        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100, check=False,
-    )  # fmt: skip
+    done = type_into_bash(script(page(topic)), tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     for part in EXPECTED.get(topic, []):
         assert part in done.stdout + done.stderr, done.stdout + done.stderr

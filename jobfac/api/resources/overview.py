@@ -1,0 +1,18 @@
+"""`/v1/overview`: how the factory stands, in one answer."""
+
+from jobfac.api import models
+from jobfac.api.auth import PATIENCE
+from jobfac.api.routing import Answer, Ask, Call
+from jobfac.store import overview
+
+
+def get_overview(ask: Ask) -> Answer:
+    """Show how the factory stands.
+
+    Live workers, queued runs by pool, runs under way, the latest that ended, and the schedules that are due next. A key
+    that is limited to categories sees the runs and schedules of their jobs, and all workers.
+    """
+    return Answer(overview.as_json(ask.service.db.query(overview.read, ask.caller.categories, retry_for=PATIENCE)))
+
+
+CALLS = (Call(method="GET", path="/v1/overview", handler=get_overview, answers={200: models.Overview}),)

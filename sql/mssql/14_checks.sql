@@ -1,0 +1,97 @@
+-- What a start may bring along: checks of the procedures in the next files. Nobody needs a right to them.
+-- Run this file again at any time: it replaces what is there.
+
+-- Filtered indexes need both in every session that writes, and a procedure keeps what held when it was created.
+SET QUOTED_IDENTIFIER ON;
+SET ANSI_NULLS ON;
+GO
+
+CREATE OR ALTER PROCEDURE jobfac.check_inside
+    @sequence NVARCHAR(128),
+    @arguments NVARCHAR(MAX),
+    @payload NVARCHAR(MAX)
+AS
+-- Refuse arguments and payloads of a sequence that are for a job which is neither in it nor in a sequence within it.
+BEGIN
+    SET NOCOUNT ON;
+    DECLARE @inside TABLE (job NVARCHAR(128) NOT NULL PRIMARY KEY);
+    DECLARE @found INT = 1, @stray NVARCHAR(4000), @sentence NVARCHAR(2000);
+    INSERT INTO @inside (job) VALUES (@sequence);
+    WHILE @found > 0
+    BEGIN
+        INSERT INTO @inside (job)
+        SELECT DISTINCT LEFT(c.[value] COLLATE DATABASE_DEFAULT, 128)
+        FROM @inside AS i
+        JOIN jobfac.job AS j ON j.id = i.job
+        JOIN jobfac.job_version AS v ON v.job = j.id AND v.version = j.version
+        CROSS APPLY OPENJSON(v.definition, '$.steps') AS s
+        CROSS APPLY OPENJSON(s.[value], '$.jobs') AS c
+        WHERE NOT EXISTS (SELECT 1 FROM @inside AS k WHERE k.job = c.[value] COLLATE DATABASE_DEFAULT);
+        SET @found = @@ROWCOUNT;
+    END;
+    SET @stray = (
+        SELECT MIN(g.[key]) FROM OPENJSON(@arguments) AS g
+        WHERE g.[key] COLLATE DATABASE_DEFAULT = @sequence
+            OR NOT EXISTS (SELECT 1 FROM @inside AS i WHERE i.job = g.[key] COLLATE DATABASE_DEFAULT)
+    );
+    SET @sentence = N'@arguments';
+    IF @stray IS NULL
+        SELECT
+            @sentence = N'@payload',
+            @stray = (
+                SELECT MIN(g.[key]) FROM OPENJSON(@payload) AS g
+                WHERE g.[key] COLLATE DATABASE_DEFAULT = @sequence
+                    OR NOT EXISTS (SELECT 1 FROM @inside AS i WHERE i.job = g.[key] COLLATE DATABASE_DEFAULT)
+            );
+    IF @stray IS NOT NULL
+    BEGIN
+        SET @sentence = CONCAT(
+            @sentence, N' of a sequence must be by the ids of its jobs; job ''', @sequence, N''' has no job ''',
+            LEFT(@stray, 128), N''' inside.'
+        );
+        THROW 50007, @sentence, 1;
+    END;
+END;
+GO
+
+CREATE OR ALTER PROCEDURE jobfac.check_request
+    @job NVARCHAR(128),
+    @kind VARCHAR(16),
+    @arguments NVARCHAR(MAX),
+    @payload NVARCHAR(MAX),
+    @delay_seconds INT
+AS
+-- Refuse what no program could be started with.
+BEGIN
+    SET NOCOUNT ON;
+    -- One IF inside the other: SQL Server may look at both sides of an AND, and OPENJSON fails on what is no JSON.
+    IF @kind = 'program'
+    BEGIN
+        IF @arguments IS NOT NULL AND (ISJSON(@arguments) = 0 OR LEFT(LTRIM(@arguments), 1) <> N'[')
+            THROW 50007, N'@arguments must be a JSON array of texts, such as ["--full", "2027"].', 1;
+        IF EXISTS (SELECT 1 FROM OPENJSON(@arguments) AS a WHERE a.[type] <> 1)
+            THROW 50007, N'@arguments must hold texts only, such as ["--full", "2027"].', 1;
+    END
+    ELSE
+    BEGIN
+        IF @arguments IS NOT NULL AND (ISJSON(@arguments) = 0 OR LEFT(LTRIM(@arguments), 1) <> N'{')
+            THROW 50007, N'@arguments of a sequence must be a JSON object such as {"extract": ["--full"]}.', 1;
+        IF @payload IS NOT NULL AND (ISJSON(@payload) = 0 OR LEFT(LTRIM(@payload), 1) <> N'{')
+            THROW 50007, N'@payload of a sequence must be a JSON object such as {"extract": "2027"}.', 1;
+        IF EXISTS (SELECT 1 FROM OPENJSON(@arguments) AS a WHERE a.[type] <> 4)
+            THROW 50007, N'@arguments of a sequence must hold arrays of texts, such as {"extract": ["--full"]}.', 1;
+        IF EXISTS (
+            SELECT 1 FROM OPENJSON(@arguments) AS a CROSS APPLY OPENJSON(a.[value]) AS t WHERE t.[type] <> 1
+        )
+            THROW 50007, N'@arguments of a sequence must hold arrays of texts, such as {"extract": ["--full"]}.', 1;
+        IF EXISTS (SELECT 1 FROM OPENJSON(@payload) AS p WHERE p.[type] <> 1)
+            THROW 50007, N'@payload of a sequence must hold texts only, such as {"extract": "2027"}.', 1;
+        IF COALESCE(@arguments, @payload) IS NOT NULL
+            EXEC jobfac.check_inside @sequence = @job, @arguments = @arguments, @payload = @payload;
+    END;
+    IF DATALENGTH(@payload) > 8388608
+        THROW 50007, N'The payload has more than 4,194,304 characters; keep it elsewhere and pass its place.', 1;
+    IF @delay_seconds < 0
+        THROW 50007, N'@delay_seconds must not be negative.', 1;
+END;
+GO

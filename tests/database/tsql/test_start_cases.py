@@ -1,0 +1,119 @@
+"""One table of starts, accepted and refused, for the program and for T-SQL: both must give the same answer."""
+
+import json
+from typing import Any, NamedTuple
+
+import pytest
+import sqlalchemy as sa
+
+from jobfac.database.engine import Database
+from jobfac.database.tables import run
+from jobfac.definitions import DefinitionError
+from jobfac.errors import NotFound, Refused
+from jobfac.operations import starting
+from jobfac.operations.caller import Caller
+from jobfac.store.runs import StartRequest
+from tests.support.engines import ENGINES
+from tests.support.tsql import define, execute, refusal
+
+JOBS: dict[str, Any] = {
+    "load": {},
+    "other": {},
+    "off": {"enabled": False},
+    "timed": {"on_demand": False},
+    "fixed": {"replace_arguments": False},
+    "inner": {"steps": [{"name": "one", "jobs": ["load"]}]},
+    "outer": {"steps": [{"name": "one", "jobs": ["inner"]}, {"name": "two", "jobs": ["fixed"]}]},
+    "closed": {"steps": [{"name": "one", "jobs": ["load"]}], "replace_arguments": False},
+    "sealed": {"steps": [{"name": "one", "jobs": ["load"]}], "on_demand": False},
+}
+
+
+class Case(NamedTuple):
+    """A start, and whether it is accepted. Of a sequence ``arguments`` and ``payload`` are by job."""
+
+    job: str
+    accepted: bool
+    arguments: Any = None
+    payload: Any = None
+
+
+CASES = [
+    Case("load", True),
+    Case("load", True, ["--full", "ü"], "text"),
+    Case("load", True, []),
+    Case("load", False, {"load": ["--full"]}),
+    Case("nothing", False),
+    Case("off", False),
+    Case("timed", False),
+    Case("fixed", True, None, "text"),
+    Case("fixed", False, ["--full"]),
+    Case("inner", True),
+    Case("inner", True, {"load": ["--full"]}, {"load": "text"}),
+    Case("inner", True, {}, {}),
+    Case("inner", False, ["--full"]),
+    Case("inner", False, None, "text"),
+    Case("inner", False, {"other": ["--full"]}),
+    Case("inner", False, None, {"other": "text"}),
+    Case("inner", False, {"nothing": ["--full"]}),
+    Case("inner", False, {"inner": ["--full"]}),
+    Case("inner", False, None, {"inner": "text"}),
+    Case("inner", False, {"load": "--full"}),
+    Case("inner", False, {"load": ["--full", 1]}),
+    Case("inner", False, {"load": None}),
+    Case("inner", False, None, {"load": 1}),
+    Case("inner", False, None, {"load": None}),
+    Case("outer", True, {"load": ["--full"]}, {"load": "text", "inner": "text"}),
+    Case("outer", True, {"fixed": ["--full"], "inner": []}),
+    Case("outer", False, {"load": ["--full"], "other": ["--full"]}),
+    Case("outer", False, {"outer": ["--full"]}),
+    Case("closed", True),
+    Case("closed", True, None, {"load": "text"}),
+    Case("closed", False, {"load": ["--full"]}),
+    Case("sealed", False),
+]
+
+
+def runs_of(db: Database) -> int:
+    with db.read() as conn:
+        return int(conn.execute(sa.select(sa.func.count()).select_from(run)).scalar_one())
+
+
+def test_the_program_answers_as_the_table_says(db: Database) -> None:
+    define(db, **JOBS)
+    for case in CASES:
+        by_job = case.job in ("inner", "outer", "closed", "sealed") or isinstance(case.arguments, dict)
+        overrides = {"arguments": case.arguments, "payloads": case.payload}
+        given = {name: value for name, value in overrides.items() if isinstance(value, dict)}
+        request = StartRequest(
+            case.job,
+            "me",
+            arguments=None if "arguments" in given else case.arguments,
+            payload=None if "payloads" in given else case.payload,
+            overrides=given if by_job and given else None,
+        )
+        before = runs_of(db)
+        if case.accepted:
+            starting.start(db, Caller("me"), request)
+        else:
+            with pytest.raises((Refused, NotFound, DefinitionError)):
+                starting.start(db, Caller("me"), request)
+        assert runs_of(db) == before + case.accepted, case
+
+
+@pytest.mark.mssql
+@pytest.mark.parametrize("url", ENGINES[1:], indirect=True)
+def test_t_sql_answers_as_the_table_says(db: Database) -> None:
+    define(db, **JOBS)
+    for case in CASES:
+        given: dict[str, Any] = {}
+        if case.arguments is not None:
+            given["arguments"] = json.dumps(case.arguments, ensure_ascii=False)
+        if case.payload is not None:
+            given["payload"] = case.payload if isinstance(case.payload, str) else json.dumps(case.payload)
+        before = runs_of(db)
+        if case.accepted:
+            execute(db, "start_job", job=case.job, **given)
+        else:
+            assert refusal(db, "start_job", job=case.job, **given), case
+        assert runs_of(db) == before + case.accepted, case

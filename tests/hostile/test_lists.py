@@ -1,0 +1,83 @@
+"""Lists cost little, however large the values in them are, and what is left out is named and found elsewhere."""
+
+import re
+import threading
+from typing import Any
+
+import httpx
+import psutil
+
+from jobfac.database.engine import Database
+from jobfac.database.tables import run
+from jobfac.store import runs
+from tests.support.api_stage import Served
+from tests.support.database import define, start
+from tests.support.factory import wait_for
+from tests.support.fleet import Fleet
+
+LARGE = "x" * 4097
+FITS = "x" * 4096
+
+
+def test_a_list_of_runs_leaves_large_values_out_and_names_them(db: Database) -> None:
+    define(db, job={})
+    large = start(db, "job", payload=LARGE, arguments=["a" * 5000])
+    blank = start(db, "job", payload=" " * 5000)
+    fits = start(db, "job", payload=FITS, arguments=["a"])
+    with db.begin() as conn:
+        conn.execute(run.update().where(run.c.id == fits).values(outputs='{"a": "' + "b" * 5000 + '"}'))
+    found = {row["id"]: runs.present(row) for row in db.query(runs.find)}
+    assert (found[large]["payload"], found[large]["arguments"]) == (None, None)
+    assert found[large]["truncated"] == ["arguments", "payload"]
+    assert (found[blank]["payload"], found[blank]["truncated"]) == (None, ["payload"])
+    assert (found[fits]["payload"], found[fits]["arguments"], found[fits]["outputs"]) == (FITS, ["a"], None)
+    assert found[fits]["truncated"] == ["outputs"]
+    assert runs.present(db.query(runs.get, large))["payload"] == LARGE
+
+
+def test_lists_over_http_leave_large_definitions_out_and_the_thing_itself_has_them(served: Served) -> None:
+    served.define("small", description="d", schedules=[{"cron": "0 6 * * *"}])
+    served.define("large", description=LARGE, schedules=[{"cron": "0 6 * * *", "payload": LARGE}])
+    jobs = {one["id"]: one for one in served.viewer.get("/v1/jobs").json()["items"]}
+    assert (jobs["large"]["definition"], jobs["large"]["truncated"]) == (None, ["definition"])
+    assert (jobs["small"]["definition"]["description"], jobs["small"]["truncated"]) == ("d", [])
+    assert served.viewer.get("/v1/jobs/large").json()["definition"]["description"] == LARGE
+    schedules = {one["job"]: one for one in served.viewer.get("/v1/schedules").json()["items"]}
+    assert (schedules["large"]["definition"], schedules["large"]["truncated"]) == (None, ["definition"])
+    assert schedules["small"]["truncated"] == []
+    run_id = served.start("small", payload=LARGE)
+    (listed,) = served.viewer.get("/v1/runs").json()["items"]
+    assert (listed["id"], listed["payload"], listed["truncated"]) == (run_id, None, ["payload"])
+    assert served.viewer.get(f"/v1/runs/{run_id}").json()["payload"] == LARGE
+
+
+def test_many_lists_at_once_take_little_memory(real_fleet: Fleet) -> None:
+    """Twenty runs with payloads of 4 MB, listed by four clients at once."""
+
+    fleet = real_fleet
+    fleet.define(job={"pool": "none"})
+    fleet.start("job", 20, payload="x" * 2**22)
+    key = fleet.factory.json("keys", "create", "--role", "viewer", "--name", "v")["key"]
+    api = fleet.factory.role("api", "--port", "0")
+    port = wait_for(lambda: _port(fleet.log(api)), "the API listens")
+    process = psutil.Process(api.pid)
+    client = httpx.Client(base_url=f"http://127.0.0.1:{port}", headers={"Authorization": f"Bearer {key}"}, timeout=60)
+    with client:
+        assert client.get("/v1/runs?limit=1").status_code == 200
+        before = process.memory_info().rss
+        answers: list[httpx.Response] = []
+        threads = [threading.Thread(target=lambda: answers.append(client.get("/v1/runs?limit=500"))) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        grown = process.memory_info().rss - before
+    assert [len(answer.json()["items"]) for answer in answers] == [20] * 4
+    assert max(len(answer.content) for answer in answers) < 200_000
+    assert grown < 60 * 2**20
+
+
+def _port(log: str) -> Any:
+
+    found = re.search(r'"url": "http://127\.0\.0\.1:(\d+)"', log)
+    return found and found[1]

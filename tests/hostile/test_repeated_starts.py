@@ -1,0 +1,47 @@
+"""A start's key names one start: used again for another, it is refused and not answered with the first one's run."""
+
+from typing import Any
+
+import pytest
+
+from jobfac.database.engine import Database
+from jobfac.definitions import DefinitionError
+from tests.support.api_stage import Served
+from tests.support.database import define, start
+
+FIRST: dict[str, Any] = {"arguments": ["--day", "1"], "payload": "p", "priority": 5, "delay": 3600.0}
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"arguments": ["--day", "2"]}, "arguments"),
+        ({"arguments": None}, "arguments"),
+        ({"payload": "q"}, "payload"),
+        ({"priority": 6}, "priority"),
+        ({"delay": 60.0}, "time"),
+        ({"delay": None}, "time"),
+        ({"overrides": {"notify": []}}, "overrides"),
+        ({"payload": None, "priority": 6}, "payload, priority"),
+    ],
+)
+def test_a_key_that_is_used_for_another_start_is_refused(db: Database, change: dict[str, Any], named: str) -> None:
+    define(db, job={})
+    run = start(db, "job", key="k", **FIRST)
+    assert start(db, "job", key="k", **FIRST) == run
+    with pytest.raises(DefinitionError, match=f"the key 'k' was used for run {run}, which differs in {named}; give"):
+        start(db, "job", key="k", **{**FIRST, **change})
+
+
+def test_over_http_it_is_the_request_that_is_not_valid(served: Served) -> None:
+    served.define("a")
+    headers = {"Idempotency-Key": "k"}
+    first = served.operator.post("/v1/jobs/a/runs", json={"arguments": ["x"]}, headers=headers)
+    again = served.operator.post("/v1/jobs/a/runs", json={"arguments": ["x"]}, headers=headers)
+    assert (first.status_code, again.status_code, again.json()["id"]) == (201, 201, first.json()["id"])
+    other = served.operator.post("/v1/jobs/a/runs", json={"arguments": ["y"]}, headers=headers)
+    assert other.status_code == 422
+    assert other.headers["content-type"] == "application/problem+json"
+    assert f"was used for run {first.json()['id']}" in other.json()["detail"]
+    served.define("b")
+    assert served.operator.post("/v1/jobs/b/runs", json={"arguments": ["y"]}, headers=headers).status_code == 201

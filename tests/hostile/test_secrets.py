@@ -1,0 +1,69 @@
+"""A secret that a program reports or prints is not stored, in whatever form."""
+
+import base64
+import json
+import random
+
+import pytest
+
+from jobfac.programs.masking import Mask, base64_forms
+from tests.support.api_stage import Served
+from tests.support.factory import wait_for
+
+SECRET = "p4ss/w0rd+?>~ü"
+
+PROGRAM = """
+import base64, json, os, sys
+secret = os.environ["TOKEN"]
+with open(os.environ["JOBFAC_REPORT"], "a") as report:
+    for said in (
+        {"progress": 0.5, "message": "with " + secret},
+        {"outputs": {"a": {"deep": ["x", secret + "y"]}, secret: 1}},
+        {"result": "failed", "exit_message": "no entry for " + secret},
+    ):
+        report.write(json.dumps(said) + chr(10))
+for before in ("", "u:", "me:"):
+    print("Basic", base64.b64encode((before + secret).encode()).decode(), "end")
+    print(base64.urlsafe_b64encode((before + secret + ":more").encode()).decode())
+print(secret)
+"""
+
+
+def test_what_a_program_reports_and_prints_is_stored_without_its_secrets(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOSTILE_TOKEN", SECRET)
+    environment = {"TOKEN": {"secret": "env:HOSTILE_TOKEN"}}
+    served.define("a", command=["python3", "-c", PROGRAM], environment=environment, aware=True)
+    run = served.start("a")
+    with served.worker():
+        wait_for(lambda: served.viewer.get(f"/v1/runs/{run}").json()["ended_at"], "the end")
+    shown = served.viewer.get(f"/v1/runs/{run}").json()
+    stars = "*" * len(SECRET.encode())
+    assert (shown["message"], shown["exit_message"]) == (f"with {stars}", f"no entry for {stars}")
+    assert shown["outputs"] == {"a": {"deep": ["x", f"{stars}y"]}, stars: 1}
+    text = served.viewer.get(f"/v1/runs/{run}/output").text
+    stored = json.dumps(shown, ensure_ascii=False) + text
+    for part in (SECRET, *(form.decode() for form in base64_forms(SECRET.encode()))):
+        assert part not in stored
+    assert text.count("end") == 3
+
+
+def test_no_base64_of_a_secret_is_left_wherever_it_stands() -> None:
+    chance = random.Random(7)
+    for _ in range(300):
+        secret = chance.randbytes(chance.randint(8, 40))
+        mask = Mask([secret])
+        around = chance.randbytes(chance.randint(0, 9)), chance.randbytes(chance.randint(0, 9))
+        for encode in (base64.b64encode, base64.urlsafe_b64encode):
+            text = encode(around[0] + secret + around[1])
+            masked = mask.apply(text)
+            # At most one character on each side may still depend on the secret.
+            assert masked.count(b"*") >= len(secret) * 8 // 6 - 2
+            assert len(masked) == len(text)
+
+
+def test_a_short_secret_hides_nothing_else() -> None:
+    assert Mask([b"ab"]).apply(b"YWI= YWJj") == b"YWI= YWJj"
+    assert Mask([b"ab"]).hide({"ab": ["cab", 1, None, True, 1.5]}) == {"**": ["c**", 1, None, True, 1.5]}
+    assert Mask([]).hide({"a": "b"}) == {"a": "b"}

@@ -1,0 +1,104 @@
+"""`init`, `schema`, `help` and `-h`: what a new user meets first."""
+
+import json
+import os
+import pty
+import shutil
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from jobfac.definitions.json_schema import document_schema
+from jobfac.guide import TOPICS, page
+from tests.support.bash import environment, type_into_bash
+from tests.support.factory import Factory
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="the commands are typed into bash")
+def test_what_init_writes_applies_and_runs_by_the_commands_that_it_prints(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    made = type_into_bash("jobfac init 'my factory'", tmp_path)
+    assert made.returncode == 0, made.stderr
+    commands = [line.strip() for line in made.stdout.partition("Next:\n")[2].splitlines()]
+    assert commands == ["cd 'my factory'", "jobfac db upgrade", "jobfac apply jobs.yaml", "jobfac up"]
+    *before, up = commands
+    lines = [*before, f"{up} &", "jobfac start morning --wait", "jobfac runs list --json", "kill %1"]
+    done = type_into_bash("\n".join(["set -e", *lines, "wait"]), tmp_path, JOBFAC_API_PORT=port)
+    assert done.returncode == 0, done.stderr
+    runs = json.loads(done.stdout[done.stdout.index("[\n") :])
+    assert sorted((run["job"], run["state"]) for run in runs) == [
+        ("disk-space", "succeeded"), ("hello", "succeeded"), ("morning", "succeeded"), ("summary", "succeeded"),
+    ]  # fmt: skip
+
+
+def test_init_overwrites_nothing(sqlite_factory: Factory, tmp_path: Path) -> None:
+    (tmp_path / "jobfac.toml").write_text("")
+    refused = sqlite_factory.run("init", str(tmp_path), code=4)
+    assert refused.stderr == f"{tmp_path / 'jobfac.toml'} exists already; name another folder, or move the file away.\n"
+    assert not (tmp_path / "jobs.yaml").exists()
+
+
+def test_the_first_file_names_the_schema_beside_it(sqlite_factory: Factory, tmp_path: Path) -> None:
+    sqlite_factory.run("init", str(tmp_path / "new"))
+    first = (tmp_path / "new" / "jobs.yaml").read_text().splitlines()[0]
+    assert first == "# yaml-language-server: $schema=jobfac.schema.json"
+    assert json.loads((tmp_path / "new" / "jobfac.schema.json").read_text()) == document_schema()
+    assert json.loads(sqlite_factory.run("schema").stdout) == document_schema()
+
+
+def test_help_lists_the_topics_with_a_line_each(sqlite_factory: Factory) -> None:
+    lines = sqlite_factory.run("help").stdout.splitlines()
+    assert [line.split()[0] for line in lines[: len(TOPICS)]] == list(TOPICS)
+    assert all(len(line) <= 79 for line in lines)
+
+
+@pytest.mark.parametrize("topic", TOPICS)
+def test_a_page_goes_into_a_pipe_as_it_is(sqlite_factory: Factory, topic: str) -> None:
+    text = sqlite_factory.run("help", topic).stdout
+    assert text == page(topic)
+    assert text.startswith(f"# {text[2:].partition(':')[0]}: ")
+    assert text.partition(":")[0].removeprefix("# ").replace(" ", "").lower() == {"tsql": "t-sql"}.get(topic, topic)
+
+
+@pytest.mark.parametrize(
+    ("topic", "sentence"),
+    [
+        ("shedules", "There is no help topic 'shedules'; did you mean 'schedules'? `jobfac help` lists the topics.\n"),
+        ("zzz", "There is no help topic 'zzz'; `jobfac help` lists the topics.\n"),
+        ("start", "There is no help topic 'start'; `jobfac start --help` shows how the command is used.\n"),
+    ],
+)
+def test_an_unknown_topic_is_a_sentence(sqlite_factory: Factory, topic: str, sentence: str) -> None:
+    assert sqlite_factory.run("help", topic, code=3).stderr == sentence
+
+
+def test_on_a_terminal_a_page_is_drawn() -> None:
+    reader, writer = pty.openpty()
+    words = ["jobfac", "help", "glossary"]
+    with subprocess.Popen(words, stdout=writer, env=environment(TERM="xterm", COLUMNS="80")) as process:
+        os.close(writer)
+        drawn = b""
+        while piece := _read(reader):
+            drawn += piece
+        assert process.wait() == 0
+    assert b"\x1b[" in drawn
+    assert b"**" not in drawn
+
+
+def _read(reader: int) -> bytes:
+    try:
+        return os.read(reader, 65536)
+    except OSError:  # the other end is closed
+        return b""
+
+
+@pytest.mark.parametrize("words", [(), ("start",), ("runs", "list")])
+def test_h_is_help(sqlite_factory: Factory, words: tuple[str, ...]) -> None:
+    assert sqlite_factory.run(*words, "-h").stdout == sqlite_factory.run(*words, "--help").stdout
+
+
+def test_h_behind_try_is_the_programs(sqlite_factory: Factory) -> None:
+    assert sqlite_factory.run("try", "echo", "-h").stdout == "-h\n"

@@ -1,0 +1,127 @@
+"""A DBA's open transactions on SQL Server: what they hold up waits, no lease is lost, no program dies, nobody spins."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from jobfac.database.dialects.mssql import Mssql
+from tests.roles.outages.test_mssql_fleet import fleet_on
+from tests.support.database import make_due
+from tests.support.engines import DRIVERS
+from tests.support.factory import wait_for
+from tests.support.fleet import Fleet
+
+pytestmark = pytest.mark.mssql
+
+HELD = 5.0
+"""Seconds for which a transaction is held open: more than a lease of the fleet lasts (3 s)."""
+
+SPIN = 40
+"""Requests of an idle worker in a second at most, while what it could do is blocked: a poll and a turn each time."""
+
+EVERYTHING = (
+    "EXEC jobfac.start_job @job = N'limited'",  # the named locks of a job's rules, and a row of the queue
+    "SELECT id FROM jobfac.worker WITH (UPDLOCK, HOLDLOCK)",
+    "SELECT id FROM jobfac.run WITH (UPDLOCK, HOLDLOCK)",
+    "SELECT run_id FROM jobfac.attempt WITH (UPDLOCK)",
+    "SELECT id FROM jobfac.schedule WITH (UPDLOCK)",
+    "SELECT id FROM jobfac.job WITH (UPDLOCK)",
+)
+"""All that a turn may want."""
+
+REBUILDS = tuple(
+    f"ALTER INDEX {index} REBUILD"
+    for index in ("ix_run_claim ON jobfac.run", "pk_queue ON jobfac.queue", "pk_worker ON jobfac.worker")
+)
+"""Sch-M on what a worker reads, as an offline rebuild takes it."""
+
+
+@contextmanager
+def held(fleet: Fleet, *statements: str) -> Iterator[None]:
+    """A DBA's transaction in which these were executed, open meanwhile and committed at the end."""
+    engine = Mssql().engine(sa.make_url(fleet.factory.url))
+    with engine.connect() as conn:
+        for statement in statements:
+            conn.exec_driver_sql(statement)
+        yield
+        conn.commit()
+    engine.dispose()
+
+
+@pytest.fixture
+def fleet(tds: Any, tmp_path: Path) -> Iterator[Fleet]:
+    with fleet_on(tds, DRIVERS[0], tmp_path / "blocked") as fleet:
+        fleet.define(
+            long=fleet.journal.job(30),
+            limited=fleet.journal.job(1, concurrency={"key": "k", "limit": 2}),
+            later={"command": ["true"], "already_running": "queue"},
+        )
+        yield fleet
+
+
+@pytest.mark.parametrize("statements", [EVERYTHING, REBUILDS], ids=["rows and named locks", "rebuilt indexes"])
+def test_an_open_transaction_of_a_dba_ends_no_program_and_no_lease(fleet: Fleet, statements: tuple[str, ...]) -> None:
+    worker = fleet.worker()
+    registered = fleet.row(worker)
+    assert registered is not None
+    (long,) = fleet.start("long")
+    wait_for(lambda: fleet.journal.lines("start"), "the long one runs")
+    programs = set(fleet.programs(worker))
+    (limited,) = fleet.start("limited")
+    wait_for(lambda: len(fleet.journal.lines("start")) == 2, "the limited one runs")
+    with held(fleet, *statements):
+        end = time.monotonic() + HELD
+        wait_for(lambda: fleet.journal.lines("end"), "the limited one ended")
+        threading.Event().wait(end - time.monotonic())
+    freed = time.monotonic()
+    wait_for(lambda: fleet.get(limited)["state"] == "succeeded", "its end is stored")
+    assert time.monotonic() - freed < 1.0
+    found = fleet.row(worker)
+    assert found is not None
+    assert (found["id"], found["state"]) == (registered["id"], "active")
+    assert programs <= set(fleet.programs(worker)), "the long one still runs"
+    assert (fleet.get(long)["state"], fleet.get(long)["attempt"]) == ("running", 1)
+    said = fleet.log(worker)
+    assert "lease not renewed" not in said
+    assert "lease lost" not in said
+    assert "heartbeat failed" not in said
+
+
+def _asked(tds: Any, process: Any) -> int:
+    return int(tds.stats()["by_process"].get(str(process.pid), 0))
+
+
+def _is_under_way(tds: Any, process: Any) -> bool:
+    return _asked(tds, process) > 2
+
+
+@pytest.mark.parametrize("blocked", ["a promotion", "a queued run"])
+def test_an_idle_worker_does_not_spin_while_its_work_is_blocked(tds: Any, fleet: Fleet, blocked: str) -> None:
+    (limited,) = fleet.start("later", delay=600.0 if blocked == "a promotion" else None)
+    lock = {
+        "a promotion": "EXEC sp_getapplock N'jobfac:job:later', N'Exclusive', N'Transaction'",
+        "a queued run": f"SELECT id FROM jobfac.run WITH (UPDLOCK) WHERE id = {limited}",
+    }[blocked]
+    with held(fleet, lock):
+        if blocked == "a promotion":
+            make_due(fleet.db)
+        roles = [fleet.worker(f"w{number}") for number in (1, 2)]
+        roles.append(fleet.factory.role("scheduler"))
+        for role in roles:
+            wait_for(partial(_is_under_way, tds, role), "it is under way")
+        before = [_asked(tds, role) for role in roles]
+        began = time.monotonic()
+        threading.Event().wait(3.0)
+        passed = time.monotonic() - began
+        asked = [(_asked(tds, role) - so_far) / passed for role, so_far in zip(roles, before, strict=True)]
+    freed = time.monotonic()
+    fleet.wait(limited)
+    assert time.monotonic() - freed < 2.0
+    assert max(asked) < SPIN, asked

@@ -1,0 +1,68 @@
+"""A program that kills its workers: it is run alone once it is suspected, and in the end no more."""
+
+import signal
+
+from jobfac.database.tables import run
+from tests.support.factory import wait_for
+from tests.support.fleet import Fleet
+
+
+def suspect(fleet: Fleet, job: str) -> int:
+    """A run of this job that two workers have died of."""
+    (run_id,) = fleet.start(job, delay=3600)
+    with fleet.db.begin() as conn:
+        conn.execute(run.update().where(run.c.id == run_id).values(lost=2))
+    return run_id
+
+
+def release(fleet: Fleet, run_id: int) -> None:
+    with fleet.db.begin() as conn:
+        conn.execute(run.update().where(run.c.id == run_id).values(state="queued", ready_at=None))
+
+
+def test_a_run_that_kills_a_third_worker_is_tried_no_more(sqlite_fleet: Fleet) -> None:
+    fleet = sqlite_fleet
+    fleet.define(poison={"command": ["sh", "-c", "kill -9 $PPID; sleep 600"]})
+    run_id = suspect(fleet, "poison")
+    first = fleet.worker("first")
+    release(fleet, run_id)
+    wait_for(lambda: first.poll() == -signal.SIGKILL, "it has killed its worker")
+    second = fleet.worker("second")
+    found = fleet.wait(run_id)
+    assert (found["state"], found["reason"]) == ("lost", "its worker died three times while it ran")
+    assert second.poll() is None
+
+
+def test_a_suspected_run_is_never_executed_beside_others(sqlite_fleet: Fleet) -> None:
+    fleet = sqlite_fleet
+    gate = fleet.folder / "gate"
+    waits = {"command": ["sh", "-c", f"until [ -e {gate} ]; do sleep 0.02; done"]}
+    fleet.define(waits=waits, job=fleet.journal.job(0.3))
+    run_id = suspect(fleet, "job")
+    fleet.worker(slots=4)
+    (neighbour,) = fleet.start("waits")
+    fleet.wait(neighbour, "running")
+    release(fleet, run_id)
+    wait_for(lambda: "isolated" in fleet.events(run_id), "it waits")
+    later = fleet.start("job", 2)
+    assert fleet.journal.lines("start") == []
+    assert {fleet.get(one)["state"] for one in later} == {"queued"}
+    gate.touch()
+    assert {row["state"] for row in fleet.finish()} == {"succeeded"}
+    order = [(line.run, line.word) for line in fleet.journal.lines()]
+    assert order[:2] == [(run_id, "start"), (run_id, "end")], "alone"
+    assert fleet.get(run_id)["attempt"] == 1
+
+
+def test_a_suspected_run_that_waits_can_be_stopped(sqlite_fleet: Fleet) -> None:
+    fleet = sqlite_fleet
+    fleet.define(waits={"command": ["sleep", "600"]}, job=fleet.journal.job(0))
+    run_id = suspect(fleet, "job")
+    fleet.worker(slots=4)
+    (neighbour,) = fleet.start("waits")
+    fleet.wait(neighbour, "running")
+    release(fleet, run_id)
+    wait_for(lambda: "isolated" in fleet.events(run_id), "it waits")
+    fleet.factory.run("stop", str(run_id))
+    assert fleet.wait(run_id)["state"] == "stopped"
+    assert fleet.journal.lines("start") == []

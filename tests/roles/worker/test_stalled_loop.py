@@ -1,0 +1,28 @@
+"""A worker whose loop hangs gives up its lease, although its heartbeat could go on."""
+
+import os
+
+from tests.support.factory import wait_for
+from tests.support.fleet import Fleet
+
+
+def test_the_runs_of_a_worker_whose_loop_hangs_go_on_elsewhere(sqlite_fleet: Fleet) -> None:
+    fleet = sqlite_fleet
+    pipe = fleet.folder / "pipe"
+    os.mkfifo(pipe)  # nobody writes: reading the secret never ends
+    secret = {"TOKEN": {"secret": f"file:{pipe}"}}
+    fleet.define(
+        long=fleet.journal.job(600), hangs={"command": ["true"], "environment": secret, "labels": {"only": "first"}}
+    )
+    (run_id,) = fleet.start("long")
+    first = fleet.worker("first", "--label", "only=first")
+    wait_for(lambda: fleet.programs(first), "running")
+    fleet.start("hangs")
+    fleet.worker("second")
+    wait_for(lambda: fleet.get(run_id)["worker"] == "second", "taken over")
+    assert not fleet.journal.doubled()
+    assert '"action": "loop_stalled"' in fleet.log(first)
+    with pipe.open("w") as file:
+        file.write("secret")
+    wait_for(lambda: "registered anew" in fleet.log(first), "well again")
+    assert fleet.get(run_id)["worker"] == "second"

@@ -1,0 +1,33 @@
+"""The recorder of lock orders finds what it is there for."""
+
+from tests.support.lock_order import Order
+
+WAITING = (
+    "DECLARE @taken INT; EXEC @taken = sp_getapplock @Resource = ?, @LockTimeout = 20000; "
+    "IF @taken < 0 THROW 5, N'', 1;"
+)
+TRYING = WAITING.replace("20000", "0")
+UPDATE = "UPDATE jobfac.run SET state = 'queued' WHERE jobfac.run.id = ?"
+
+
+def test_a_named_lock_that_is_waited_for_after_a_row_is_a_breach() -> None:
+    order = Order()
+    assert order.breach(UPDATE, []) is None
+    assert order.breach(TRYING, ["a"]) is None
+    assert order.breach(WAITING, ["b"]) is not None
+
+
+def test_waves_of_named_locks_that_are_not_sorted_together_are_a_breach() -> None:
+    order = Order()
+    assert order.breach(WAITING, ["b"]) is None
+    assert order.breach(WAITING, ["c"]) is None
+    assert order.breach(WAITING, ["a"]) is not None
+    assert Order().breach(WAITING, ["b", "a"]) is not None
+
+
+def test_tables_are_locked_in_the_one_order() -> None:
+    order = Order()
+    held = "SELECT jobfac.worker.state FROM jobfac.worker WITH (ROWLOCK, UPDLOCK, FORCESEEK) WHERE jobfac.worker.id = 1"
+    due = "SELECT TOP 5 id FROM jobfac.schedule WITH (UPDLOCK, READPAST) WHERE 1 = 1"
+    assert [order.breach(text, []) for text in (held, UPDATE, due)] == [None] * 3
+    assert order.breach(UPDATE, []) is not None

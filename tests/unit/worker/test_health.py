@@ -1,0 +1,87 @@
+"""A worker on a machine that lets nothing start: what it does, and what it takes for the machine's fault."""
+
+import errno
+import os
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from jobfac.programs import StartError
+from jobfac.telemetry.logs import SILENCE
+from jobfac.worker.health import LONGEST_PAUSE, Condition, Health, examine, machine_fault
+
+
+def test_a_fault_stops_the_claims_until_the_machine_is_well() -> None:
+    health = Health(SILENCE)
+    assert (health.slots(4), health.to_show(), health.retry_at) == (4, None, None)
+    health.fault("no space in /spool", 100.0)
+    assert (health.slots(4), health.to_show(), health.retry_at) == (0, "unhealthy: no space in /spool", 101.0)
+    health.shown("unhealthy: no space in /spool")
+    assert health.to_show() is None
+    health.examined(None, 101.0)
+    assert (health.slots(4), health.slots(0), health.to_show(), health.retry_at) == (1, 0, "", None)
+    health.started()
+    assert (health.slots(4), health.condition) == (4, Condition.WELL)
+
+
+def test_the_pauses_grow_until_a_program_starts() -> None:
+    health = Health(SILENCE)
+    health.fault("out of memory", 0.0)
+    health.fault("out of memory", 0.5)
+    assert health.retry_at == 1.0, "faults of one batch count as one"
+    pauses, now = [], 1.0
+    for _ in range(7):
+        health.examined("out of memory", now)
+        assert health.retry_at is not None
+        pauses.append(health.retry_at - now)
+        now = health.retry_at
+    assert pauses == [2.0, 4.0, 8.0, 16.0, 32.0, 60.0, LONGEST_PAUSE]
+    health.examined(None, now)
+    health.fault("out of memory", now)
+    assert health.retry_at == now + LONGEST_PAUSE
+    health.examined(None, now)
+    health.started()
+    health.fault("out of memory", now)
+    assert health.retry_at == now + 1.0
+
+
+@pytest.mark.parametrize(
+    ("number", "fault"),
+    [
+        (errno.ENOSPC, "no space in /spool"),
+        (errno.EMFILE, "too many open files in this worker"),
+        (errno.ENFILE, "too many open files on this machine"),
+        (errno.EAGAIN, "no more processes can be started"),
+        (errno.ENOMEM, "out of memory"),
+        (errno.ENOENT, None),
+        (errno.EACCES, None),
+        (errno.E2BIG, None),
+    ],
+)
+def test_which_errors_are_the_machine_s(number: int, fault: str | None) -> None:
+    error = OSError(number, os.strerror(number))
+    assert machine_fault(error, Path("/spool")) == fault
+    wrapped = StartError("it cannot start")
+    wrapped.__cause__ = error
+    assert machine_fault(wrapped, Path("/spool")) == fault
+    assert machine_fault(StartError("no cause"), Path("/spool")) is None
+
+
+@pytest.fixture
+def few_descriptors() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/dev/fd")) + 8, hard))  # noqa: PTH208
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_well_machine_leaves_nothing_behind(tmp_path: Path) -> None:
+    assert examine(tmp_path) is None
+    assert list(tmp_path.iterdir()) == []
+    assert examine(tmp_path / "gone") is None, "the next start makes the folder"
+
+
+def test_few_descriptors_are_seen(tmp_path: Path, few_descriptors: None) -> None:
+    assert examine(tmp_path) == "too many open files in this worker"

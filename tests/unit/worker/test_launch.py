@@ -1,0 +1,76 @@
+"""The start of a program that cannot start: nothing stays open, and whose fault it was."""
+
+import os
+import resource
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobfac.definitions import Job
+from jobfac.states import JobKind, RunState
+from jobfac.store.workers import Claimed
+from jobfac.telemetry.logs import SILENCE
+from jobfac.worker.execution import Execution
+from jobfac.worker.executions import is_suspected
+from jobfac.worker.lifecycle import Stage
+
+
+def claimed(number: int = 1, **more: Any) -> Claimed:
+    now = datetime.now(UTC)
+    usual: dict[str, Any] = {
+        "id": number, "job": "job", "job_version": 1, "kind": JobKind.PROGRAM, "attempt": 1, "failures": 0,
+        "priority": 0, "arguments": None, "payload": None, "sequence_run_id": None, "queue": "", "created_at": now,
+        "started_at": now, "notify": None,
+    }  # fmt: skip
+    return Claimed(**(usual | more))
+
+
+def open_files() -> int:
+    return len(os.listdir("/dev/fd"))  # noqa: PTH208
+
+
+@pytest.mark.parametrize("stdout", ["none", "database", {"append": "out.log"}], ids=["none", "database", "file"])
+def test_no_descriptor_is_left_when_the_second_stream_cannot_be_opened(tmp_path: Path, stdout: Any) -> None:
+    output = {"stdout": stdout, "stderr": {"append": "/proc/no/such"}}
+    job = Job.model_validate({"command": ["true"], "directory": str(tmp_path), "output": output})
+    before = open_files()
+    for number in range(20):
+        execution = Execution(claimed(number), job, "token", tmp_path, SILENCE)
+        assert execution.begin() is None
+        outcome = execution.outcome(0.5)
+        assert (outcome.state, execution.is_over()) == (RunState.START_FAILED, True)
+        assert "/proc/no/such" in (outcome.reason or "")
+        execution.close()
+    assert open_files() == before
+
+
+@pytest.fixture
+def no_descriptors() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))  # what is open stays so
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize("payload", ["text", None])
+def test_a_start_that_the_machine_refuses_gives_the_run_back(
+    tmp_path: Path, no_descriptors: None, payload: str | None
+) -> None:
+    job = Job.model_validate({"command": ["true"]})
+    execution = Execution(claimed(payload=payload), job, "token", tmp_path, SILENCE)
+    assert execution.begin() == "too many open files in this worker"
+    outcome = execution.outcome(0.5)
+    assert (outcome.state, outcome.pid, execution.stage) == (RunState.QUEUED, None, Stage.OVER)
+    assert (outcome.reason or "").startswith("not started: ")
+    execution.close()
+
+
+@pytest.mark.parametrize(
+    ("lost", "most", "suspected"),
+    [(None, 3, False), (1, 3, False), (2, 3, True), (0, 1, False), (1, 2, True), (1, 1, True)],
+)
+def test_a_run_is_suspected_when_one_more_death_would_end_it(lost: int | None, most: int, suspected: bool) -> None:
+    assert is_suspected(claimed(lost=lost), most) == suspected
