@@ -13,6 +13,7 @@ from jobfac.errors import Refused, Unreachable
 from jobfac.operations.caller import Caller, transact, visible_job, visible_run
 from jobfac.store import audit, runs, sequences
 from jobfac.store.runs import StartRequest
+from jobfac.views.runs import RunView
 
 TOGETHER = 1000
 """Runs that are started in one transaction at most."""
@@ -21,8 +22,8 @@ PAGE = 500
 """Runs read in one query."""
 
 
-def start(db: Database, by: Caller, request: StartRequest) -> sa.RowMapping:
-    """Start a job; returns the run's public columns. Look at its state: it may be ``denied``.
+def start(db: Database, by: Caller, request: StartRequest) -> RunView:
+    """Start a job; returns the run. Look at its state: it may be ``denied``.
 
     May be repeated by the caller if the request has a key: the same key of the same job gives the same run. Without a
     key each call starts a run.
@@ -33,13 +34,13 @@ def start(db: Database, by: Caller, request: StartRequest) -> sa.RowMapping:
     """
     request = replace(request, by=by.name, categories=by.categories)
 
-    def work(conn: sa.Connection) -> sa.RowMapping:
+    def work(conn: sa.Connection) -> RunView:
         if by.categories is not None:
             visible_job(conn, by, request.job)
         started = runs.start_once(conn, request)
         row = runs.get(conn, started.run_id)
         if started.is_new:
-            audit.note(conn, by.name, "start", f"run {row['id']}", after=row["job"])
+            audit.note(conn, by.name, "start", f"run {row.id}", after=row.job)
         return row
 
     since = time.time_ns()
@@ -101,8 +102,8 @@ def _trace(db: Database, by: Caller, ids: Sequence[int], since: int) -> None:
             by.traces.started(run, since, by.traceparent)
 
 
-def retry(db: Database, by: Caller, run_id: int, *, from_failed: bool = False, key: str | None = None) -> sa.RowMapping:
-    """Run a finished run again with its arguments and payload; returns the new run's public columns.
+def retry(db: Database, by: Caller, run_id: int, *, from_failed: bool = False, key: str | None = None) -> RunView:
+    """Run a finished run again with its arguments and payload; returns the new run.
 
     May be repeated by the caller with a ``key``: the same key of the same run gives the same new run. Without a key
     each call starts a run. ``from_failed``: a sequence continues from the step that failed.
@@ -113,7 +114,7 @@ def retry(db: Database, by: Caller, run_id: int, *, from_failed: bool = False, k
     """
     start_key = None if key is None else _retry_key(run_id, key)
 
-    def work(conn: sa.Connection) -> sa.RowMapping:
+    def work(conn: sa.Connection) -> RunView:
         visible_run(conn, by, run_id)
         started = sequences.retry(conn, run_id, by.name, from_failed=from_failed, key=start_key)
         if started.is_new:

@@ -15,6 +15,8 @@ from jobfac.database.tables import category, job, job_version, queue
 from jobfac.database.types import truncate_utf16
 from jobfac.states import JobKind
 from jobfac.store import audit
+from jobfac.views.jobs import JobView
+from jobfac.views.serialization import from_row
 
 SEQUENCE_QUEUE = "@sequences"
 """Where sequence runs are queued: any worker or scheduler begins them, none of its slots is taken."""
@@ -53,10 +55,9 @@ _CURRENT = (
 _ONE = _CURRENT.where(job.c.id == sa.bindparam("p_job"))
 
 
-def present(stored: Stored) -> dict[str, Any]:
-    """A job as a JSON object, with its canonical definition."""
-    shown = {**stored._asdict(), "kind": str(stored.kind), "definition": d.canonical(stored.definition)}
-    return {name: shown[name] for name in ("id", "kind", "version", "enabled", "category", "queue", "definition")}
+def view(stored: Stored) -> JobView:
+    """The job as it is shown, with its canonical definition."""
+    return from_row(JobView, {**stored._asdict(), "definition": d.canonical(stored.definition)})
 
 
 def load(conn: sa.Connection, job_id: str) -> Stored | None:

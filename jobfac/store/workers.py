@@ -51,7 +51,8 @@ from jobfac.store import jobs, runs
 from jobfac.store.runs import Finished, Rule, record, requeue
 from jobfac.store.runs.event import Event
 from jobfac.store.runs.finish import POISON_ATTEMPTS, held
-from jobfac.store.runs.reading import shown_value
+from jobfac.views.serialization import columns, from_row
+from jobfac.views.workers import WorkerView
 
 EXPIRY_BATCH = 200
 """Runs given back in one transaction at most."""
@@ -229,12 +230,24 @@ def matching_queues(conn: sa.Connection, pools: Sequence[str], labels: Mapping[s
     ]
 
 
-def claim(conn: sa.Connection, worker_id: int, name: str, queues: Sequence[str], slots: int) -> list[Claimed]:
-    """Take up to ``slots`` runs, highest priority first, then oldest. The caller has called ``hold``."""
-    if slots <= 0 or not queues:
+def claim(
+    conn: sa.Connection,
+    worker_id: int,
+    name: str,
+    queues: Sequence[str],
+    slots: int,
+    most: Mapping[str, int] | None = None,
+) -> list[Claimed]:
+    """Take up to ``slots`` runs, highest priority first, then oldest. The caller has called ``hold``.
+
+    ``most``: by queue, how many at most; None: as many as there are slots.
+    """
+    limits = {queue: min(slots, slots if most is None else most[queue]) for queue in queues}
+    limits = {queue: limit for queue, limit in limits.items() if limit > 0}
+    if not limits:
         return []
     taken: list[Claimed] = []
-    for queue, number in _shares(conn, queues, slots):
+    for queue, number in _by_queue(conn, limits, slots):
         who = {"p_queue": queue, "p_worker_id": worker_id, "p_worker": name}
         taken += [Claimed(**row) for row in conn.execute(of(conn).claim(number), who).mappings()]
     taken.sort(key=lambda claimed: (-claimed.priority, claimed.id))
@@ -254,22 +267,22 @@ def _open(engine: str) -> sa.Insert:
     return attempt.insert().from_select(["run_id", "number", "worker_id", "worker", "started_at"], sa.select(*told))
 
 
-def _shares(conn: sa.Connection, queues: Sequence[str], slots: int) -> list[tuple[str, int]]:
-    """How many to take from each queue so that the best of all queues come first. One queue needs no look."""
-    if len(queues) == 1:
-        return [(queues[0], slots)]
+def _by_queue(conn: sa.Connection, limits: Mapping[str, int], slots: int) -> list[tuple[str, int]]:
+    """How many to take from each queue so that the best of all queues come first. One queue needs no query."""
+    if len(limits) == 1:
+        return list(limits.items())
     heads = []
-    for queue in queues:
+    for queue, limit in limits.items():
         query = (
             sa.select(run.c.priority, run.c.id)
             .with_hint(run, PASS, "mssql")
             .where(sa.text(f"state = '{RunState.QUEUED}'"), run.c.queue == queue)
             .order_by(run.c.priority.desc(), run.c.id)
-            .limit(slots)
+            .limit(limit)
         )
         heads += [(-row.priority, row.id, queue) for row in conn.execute(query)]
     best = [queue for _, _, queue in sorted(heads)[:slots]]
-    return [(queue, best.count(queue)) for queue in queues if queue in best]
+    return [(queue, best.count(queue)) for queue in limits if queue in best]
 
 
 def held_by(conn: sa.Connection, worker_id: int) -> list[Claimed]:
@@ -412,22 +425,17 @@ def _settle(conn: sa.Connection, condition: sa.ColumnElement[bool], why: str, by
     return requeue(conn, held(conn, condition, EXPIRY_BATCH), why, by)
 
 
-def present(row: Mapping[Any, Any]) -> dict[str, Any]:
-    """A worker as a JSON object, without the token that marks its processes."""
-    shown = {name: shown_value(value) for name, value in row.items() if name != "token"}
-    return shown | {name: json.loads(shown[name]) for name in ("pools", "labels")}
-
-
-def workers(conn: sa.Connection, alive_only: bool = False) -> Sequence[sa.RowMapping]:
-    """The fleet, newest first: each worker with the number of runs it holds as ``busy``."""
+def workers(conn: sa.Connection, alive_only: bool = False) -> list[WorkerView]:
+    """The fleet, newest first, at most 1000 workers."""
     busy = (
         sa.select(sa.func.count())
         .where(sa.text(f"run.state IN ({sql_literals(HELD)})"), run.c.worker_id == worker.c.id)
         .scalar_subquery()
     )
-    times = (worker_lease.c.seen_at, worker_lease.c.lease_until)
+    leased = {"seen_at": worker_lease.c.seen_at, "lease_until": worker_lease.c.lease_until}
+    columns_of = {**worker.c, **leased, "busy": busy.label("busy")}
     query = (
-        sa.select(worker, *times, busy.label("busy"))
+        sa.select(*(columns_of[name] for name in columns(WorkerView)))
         .join(worker_lease, worker_lease.c.worker_id == worker.c.id)
         .with_hint(worker_lease, DIRTY, "mssql")
         .order_by(worker.c.id.desc())
@@ -435,4 +443,4 @@ def workers(conn: sa.Connection, alive_only: bool = False) -> Sequence[sa.RowMap
     )
     if alive_only:
         query = query.where(_IS_ALIVE)
-    return conn.execute(query).mappings().all()
+    return [from_row(WorkerView, row) for row in conn.execute(query).mappings()]

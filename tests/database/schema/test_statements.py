@@ -95,6 +95,7 @@ def plan(db: Database, statement: str, parameters: Any) -> list[str]:
         return [row[3] for row in conn.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("analyzed", [False, True])
 def test_after_100_000_runs_the_claim_is_an_ordered_search_of_its_index(old: Database, analyzed: bool) -> None:
     if analyzed:
@@ -109,6 +110,7 @@ def test_after_100_000_runs_the_claim_is_an_ordered_search_of_its_index(old: Dat
     assert not any("TEMP B-TREE" in step for step in steps), steps
 
 
+@pytest.mark.slow
 def test_after_100_000_runs_nothing_reads_the_history(old: Database) -> None:
     with sent(old) as statements:
         a_day(old)
