@@ -20,6 +20,7 @@ from jobfac.store import outbox, output, runs
 from jobfac.store.outbox import Taken
 from jobfac.telemetry.logs import logger
 from jobfac.telemetry.metrics import Metric
+from jobfac.views.serialization import as_json
 
 log = logger("jobfac.notifier")
 
@@ -163,7 +164,8 @@ def address_some(conn: sa.Connection) -> int:
     """Address some outbox events; how many there were."""
     items = outbox.unaddressed(conn, NEWS)
     blank = [item["run_id"] for item in items if item["body"] is None and item["run_id"] is not None]
-    for problem in outbox.address(conn, items, runs.snapshots(conn, blank)):
+    bodies = {run_id: as_json(run) for run_id, run in runs.snapshots(conn, blank).items()}
+    for problem in outbox.address(conn, items, bodies):
         log.warning("nobody was told", action="not_addressed", reason=problem)
     return len(items)
 

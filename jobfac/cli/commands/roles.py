@@ -7,14 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jobfac.cli.common import (
-    USAGE,
-    database,
-    fail,
-    note,
-    on_signal,
-    settings,
-)
+from jobfac.cli.common import USAGE, database, fail, on_signal, settings
+from jobfac.cli.rendering.printing import note
 
 if TYPE_CHECKING:
     from jobfac.database.engine import Database

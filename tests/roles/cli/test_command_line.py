@@ -45,6 +45,25 @@ def test_a_run_from_definition_to_outcome(sqlite_factory: Factory) -> None:
     assert factory.wait(again)["retry_of"] == 2
 
 
+def test_texts_of_a_program_are_shown_as_they_are_but_for_escape_sequences(sqlite_factory: Factory) -> None:
+    factory = sqlite_factory
+    script = r"""
+    printf '%s' '{"exit_message": "2027-01-31T22:00:00 step 3", "message": "\u001b[2J2027-01-31T22:00:00"}' \
+    >>"$JOBFAC_REPORT"
+    """
+    factory.apply({"odd": {"command": ["sh", "-c", script]}})
+    factory.worker()
+    done = factory.json("start", "odd", "--payload", "2027-01-31T22:00:00+00:00", "--wait")
+    shown = factory.run("runs", "show", str(done["id"])).stdout
+    fields = dict(line.split(maxsplit=1) for line in shown.splitlines() if len(line.split(maxsplit=1)) == 2)
+    assert fields["payload"] == "2027-01-31T22:00:00+00:00"
+    assert fields["exit_message"] == "2027-01-31T22:00:00 step 3"
+    assert fields["message"] == "[2J2027-01-31T22:00:00"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", fields["created_at"])
+    assert "\x1b" not in shown
+    assert "2027-01-31T22:00:00 step 3" in factory.run("runs", "list").stdout
+
+
 def test_plans_prune_and_export(sqlite_factory: Factory) -> None:
     factory = sqlite_factory
     (factory.folder / "a.yaml").write_text("jobs: {one: {command: [echo, on]}, two: {command: 'sleep 1', priority: 5}}")

@@ -99,15 +99,15 @@ def read(n: str) -> jobs.Reader:
 
 CASES: dict[str, Case] = {
     "start": Case(
-        {}, nothing, lambda db, n, i: starting.start(db, BY, request(n))["state"],
+        {}, nothing, lambda db, n, i: starting.start(db, BY, request(n)).state,
         ("start", "{n}"), ("POST", "/v1/jobs/{n}/runs", {}),
     ),
     "start with a key": Case(
-        {}, nothing, lambda db, n, i: starting.start(db, BY, request(n, key="k"))["state"],
+        {}, nothing, lambda db, n, i: starting.start(db, BY, request(n, key="k")).state,
         ("start", "{n}", "--key", "k"),
     ),
     "start of what may not run twice": Case(
-        {"already_running": "deny"}, nothing, lambda db, n, i: starting.start(db, BY, request(n))["state"],
+        {"already_running": "deny"}, nothing, lambda db, n, i: starting.start(db, BY, request(n)).state,
         ("start", "{n}"), ("POST", "/v1/jobs/{n}/runs", {}),
     ),
     "start three": Case(
@@ -115,7 +115,7 @@ CASES: dict[str, Case] = {
         ("start", "{n}", "--count", "3"),
     ),
     "retry": Case(
-        {}, an_ended_run, lambda db, n, i: starting.retry(db, BY, i)["state"],
+        {}, an_ended_run, lambda db, n, i: starting.retry(db, BY, i).state,
         ("retry", "{i}"), ("POST", "/v1/runs/{i}/retry", {}),
     ),
     "stop": Case(
