@@ -207,6 +207,7 @@ class Dialect(Protocol):
     """What an engine does in its own way."""
 
     name: str
+    breath: float  # seconds between two long transactions of one caller, so that others who wait get the lock
     look_interval: float  # seconds between two looks of an idle scheduler: what one costs differs
 
     def engine(self, url: sa.URL, isolation_level: str = "READ COMMITTED") -> sa.Engine:
