@@ -27,7 +27,7 @@ OPEN = {
     "jobfac/api/",
     "jobfac/database/tables.py",
     "jobfac/programs/",
-    "jobfac/store/workers.py",
+    "jobfac/store/runs/starting.py",
     "jobfac/worker/",
     "jobfac/worker/worker.py",
     "tests/hostile/",
