@@ -15,7 +15,7 @@ from jobfac.errors import JobfacError
 
 COMMANDS = {
     "up": ("roles:up", "All roles in one process, on the configured database."),
-    "worker": ("roles:worker", "Claim and execute runs until it is stopped."),
+    "worker": ("roles:worker", "Claim and execute runs until TERM or INT."),
     "scheduler": ("roles:scheduler", "Insert due runs, notice dead workers, purge what is old."),
     "api": ("roles:api", "Serve the HTTP API."),
     "apply": ("jobs:apply", "Apply definitions, whole or not at all."),
