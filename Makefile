@@ -9,7 +9,7 @@ PROCESSES ?= 4
 # Where it is set, each of a thousand commands that the tests start would compile the whole program anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test test-mssql lint format bench chaos reference lock wheel clean
+.PHONY: help setup demo test check test-mssql lint format bench chaos reference lock wheel clean
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
 
@@ -36,16 +36,20 @@ test: setup      ## all tests
 	$(BIN)/pytest -n $(PROCESSES) -m "not alone"
 	$(BIN)/pytest -m alone
 
+check: lint      ## lint and the fast tests, for the daily loop: about a minute on 2 cores
+	$(BIN)/pytest -n $(PROCESSES) -q -m "not alone and not slow" -k "not pyodbc and not mssqlpython" tests/unit tests/database
+
 test-mssql: setup ## the same suite on a real server: make test-mssql JOBFAC_TEST_MSSQL_URL=mssql+pyodbc://...
 	@scripts/odbc.sh
 	@test -n "$(JOBFAC_TEST_MSSQL_URL)" || { echo "Say where the server is: make test-mssql JOBFAC_TEST_MSSQL_URL=mssql+pyodbc://USER:PASSWORD@HOST/DATABASE?TrustServerCertificate=yes, or start one with docker compose -f scripts/sqlserver/compose.yaml up -d"; exit 2; }
 	JOBFAC_TEST_MSSQL_URL="$(JOBFAC_TEST_MSSQL_URL)" $(BIN)/pytest tests/database tests/real_server -k real
 
-lint: setup      ## ruff, mypy --strict, import-linter
+lint: setup      ## ruff, mypy --strict, import-linter, limits of size
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/python scripts/limits.py
 
 format: setup    ## let ruff write
 	$(BIN)/ruff check --fix .

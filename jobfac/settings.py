@@ -59,8 +59,11 @@ class Settings:
         default=3, metadata={"help": "attempts lost with their worker after which a run ends lost", "least": 1}
     )
     wait: str = field(
-        default="server",
-        metadata={"help": "SQL Server: wait for work in the `server`, or by `polling`", "words": ("server", "polling")},
+        default="auto",
+        metadata={
+            "help": "SQL Server: wait for work in the `server`, or by `polling`; `auto`: by the edition",
+            "words": ("auto", "server", "polling"),
+        },
     )
     wait_seconds: float = field(
         default=5.0, metadata={"help": "SQL Server: longest wait for work in seconds", "above": 0}

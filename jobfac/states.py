@@ -11,7 +11,7 @@ class RunState(StrEnum):
 
     SCHEDULED = "scheduled"  # waits for its time: a delayed start, or a retry
     BLOCKED = "blocked"  # waits for a concurrency rule
-    QUEUED = "queued"  # any truncate_utf16 worker may claim it
+    QUEUED = "queued"  # any suitable worker may claim it
     RUNNING = "running"  # claimed: a worker holds it under its lease
     STOPPING = "stopping"  # a stop was asked for; the worker obeys or the lease's expiry settles it
     SUCCEEDED = "succeeded"
@@ -100,3 +100,16 @@ class Delivery(StrEnum):
     WAITING = "waiting"  # to be delivered, perhaps not for the first time
     DELIVERED = "delivered"
     DEAD = "dead"  # given up; an operator may requeue it
+
+
+class Role(StrEnum):
+    """What a caller of the API may do; each role may also do what the ones before it may."""
+
+    VIEWER = "viewer"  # read
+    OPERATOR = "operator"  # start, stop, retry, pause, drain
+    ADMIN = "admin"  # change definitions, which means running any program on the workers
+
+    def allows(self, needed: "Role") -> bool:
+        """Whether a caller of this role may do what needs the role ``needed``."""
+        order = list(Role)
+        return order.index(self) >= order.index(needed)

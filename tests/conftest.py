@@ -61,7 +61,8 @@ def postgres_dsn() -> Iterator[str]:
 def tds(postgres_dsn: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """The TDS test server with a template database that has been migrated through it.
 
-    At the end every distinct statement that came over the wire is parsed by Microsoft's grammar.
+    At the end every distinct statement that came over the wire is parsed by Microsoft's grammar, and none may have come
+    with more than one declaration of its parameters.
     """
     from tests.tds_server import grammar, harness
 
@@ -71,6 +72,8 @@ def tds(postgres_dsn: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         db.upgrade()
         db.close()
         yield server
+        texts = server.command(declarations=True)["texts"]
+        assert texts == [], "these statements have several plans each, by their values"
     statements = list(captured.glob("*.sql"))
     assert statements, "the test server recorded no statement"
     assert grammar.check_files(statements) == []

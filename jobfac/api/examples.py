@@ -64,6 +64,7 @@ WORKER: dict[str, Any] = {
     "lease_until": "2027-01-31T22:00:12.000+00:00",
     "ended_at": None,
     "busy": 1,
+    "message": None,
 }
 SCHEDULE: dict[str, Any] = {
     "id": 5,

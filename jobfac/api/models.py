@@ -1,15 +1,57 @@
-"""The models of the API's answers: the OpenAPI document is made from them."""
+"""The forms of the API's answers, for the OpenAPI document. Those of rows are derived from their views."""
 
-from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from jobfac.states import JobKind, RunState, Stop, WorkerState
+from jobfac.states import RunState
+from jobfac.views.jobs import JobView
+from jobfac.views.overview import DueSchedule, RunLine, WaitingRuns
+from jobfac.views.overview import Overview as OverviewView
+from jobfac.views.runs import AttemptView, EventView, RunView
+from jobfac.views.schedules import CandidateView, ScheduleView
+from jobfac.views.serialization import fields
+from jobfac.views.workers import WorkerView
 
 
 class Shown(BaseModel):
-    """Of an answer. More may be added to it."""
+    """A part of an answer. Later versions may add fields."""
+
+
+_MODELS: dict[type[tuple[Any, ...]], type[Shown]] = {}
+"""The model of each view."""
+
+
+def answer(name: str, view: type[tuple[Any, ...]]) -> type[Shown]:
+    """The model of a view's JSON object: the same fields, the same types, the same description."""
+    declared: dict[str, Any] = {field.name: (_model_type(field.kind), ...) for field in fields(view) if field.is_column}
+    _MODELS[view] = create_model(name, __base__=Shown, __doc__=view.__doc__, **declared)
+    return _MODELS[view]
+
+
+def _model_type(kind: Any) -> Any:
+    """The declared type, with models in place of views."""
+    model: Any = _MODELS.get(get_args(kind)[0]) if get_origin(kind) is list else None
+    return kind if model is None else list[model]
+
+
+def _listed(name: str, view: type[tuple[Any, ...]], large: tuple[str, ...], description: str) -> type[Shown]:
+    """The model of a view in a list: the ``large`` fields may be left out, and ``truncated`` names those that are."""
+    declared: dict[str, Any] = {
+        field.name: (field.kind | None if field.name in large else field.kind, ...)
+        for field in fields(view)
+        if field.is_column
+    }
+    declared["truncated"] = (list[Literal[large]], ...)  # type: ignore[valid-type]
+    return create_model(name, __base__=Shown, __doc__=description, **declared)
+
+
+def _page(name: str, item: type[Shown], cursor: bool = False) -> type[Shown]:
+    """The model of a list; with a ``cursor`` it is a page of one."""
+    declared: dict[str, Any] = {"items": (list[item], ...)}  # type: ignore[valid-type]
+    if cursor:
+        declared["next_cursor"] = (str | None, ...)
+    return create_model(name, __base__=Shown, **declared)
 
 
 class FieldError(Shown):
@@ -30,88 +72,25 @@ class ProblemDocument(Shown):
     run_id: int | None = None
 
 
-class Run(Shown):
-    """A run. Times are RFC 3339 with offset; ``arguments`` null: the definition's."""
-
-    id: int
-    job: str
-    state: RunState
-    attempt: int
-    priority: int
-    arguments: list[str] | None
-    payload: str | None
-    created_at: datetime
-    started_at: datetime | None
-    ended_at: datetime | None
-    worker: str | None
-    exit_code: int | None
-    signal: int | None
-    reason: str | None
-    progress: float | None
-    message: str | None
-    exit_message: str | None
-    sequence_run_id: int | None
-    schedule_id: int | None
-    due_at: datetime | None
-    kind: JobKind
-    job_version: int
-    queue: str
-    created_by: str
-    ready_at: datetime | None
-    queued_at: datetime | None
-    outputs: dict[str, Any] | None
-    stop: Stop | None
-    stop_by: str | None
-    retry_of: int | None
+Run = answer("Run", RunView)
 
 
-class ListedRun(Run):
-    """A run in a list. ``truncated``: which of ``arguments``, ``payload`` and ``outputs`` are null here since they are
-    larger than 4 KiB; the run itself has them."""
-
-    truncated: list[Literal["arguments", "payload", "outputs"]]
-
-
-class Runs(Shown):
-    items: list[ListedRun]
-    next_cursor: str | None
+ListedRun = _listed(
+    "ListedRun",
+    RunView,
+    ("arguments", "payload", "outputs"),
+    "A run in a list. ``truncated``: which of ``arguments``, ``payload`` and ``outputs`` are null here since they are\n"
+    "larger than 4 KiB; the run itself has them.",
+)
+Runs = _page("Runs", ListedRun, cursor=True)
 
 
-class Attempt(Shown):
-    """One execution of a run. ``stdout_path``: the file on the worker that the stream went to, if it did."""
-
-    run_id: int
-    number: int
-    worker_id: int
-    worker: str
-    pid: int | None
-    started_at: datetime
-    ended_at: datetime | None
-    state: RunState | None
-    exit_code: int | None
-    signal: int | None
-    reason: str | None
-    stdout_path: str | None
-    stderr_path: str | None
+Attempt = answer("Attempt", AttemptView)
+Attempts = _page("Attempts", Attempt)
 
 
-class Attempts(Shown):
-    items: list[Attempt]
-
-
-class RunEvent(Shown):
-    """One thing that happened to a run: a state's name, or a word such as ``discarded``."""
-
-    id: int
-    attempt: int
-    at: datetime
-    event: str
-    by: str
-    detail: str | None
-
-
-class RunEvents(Shown):
-    items: list[RunEvent]
+RunEvent = answer("RunEvent", EventView)
+RunEvents = _page("RunEvents", RunEvent)
 
 
 class Path(Shown):
@@ -145,35 +124,15 @@ class Stopped(Shown):
     after: RunState
 
 
-class Job(Shown):
-    """A job as it is in force. ``definition`` leaves defaults out."""
-
-    id: str
-    kind: JobKind
-    version: int
-    enabled: bool
-    category: str | None
-    queue: str
-    definition: dict[str, Any]
-
-
-class ListedJob(Shown):
-    """A job in a list. ``truncated``: has ``definition`` if that is null here since it is larger than 4 KiB; the job
-    itself has it."""
-
-    id: str
-    kind: JobKind
-    version: int
-    enabled: bool
-    category: str | None
-    queue: str
-    definition: dict[str, Any] | None
-    truncated: list[Literal["definition"]]
-
-
-class Jobs(Shown):
-    items: list[ListedJob]
-    next_cursor: str | None
+Job = answer("Job", JobView)
+ListedJob = _listed(
+    "ListedJob",
+    JobView,
+    ("definition",),
+    "A job in a list. ``truncated``: has ``definition`` if that is null here since it is larger than 4 KiB; the job\n"
+    "itself has it.",
+)
+Jobs = _page("Jobs", ListedJob, cursor=True)
 
 
 class CategoryDefaults(Shown):
@@ -182,124 +141,28 @@ class CategoryDefaults(Shown):
     defaults: dict[str, dict[str, Any]]
 
 
-class Worker(Shown):
-    """A worker process; ``busy``: how many runs it holds."""
-
-    id: int
-    name: str
-    host: str
-    pid: int
-    version: str
-    slots: int
-    pools: list[str]
-    labels: dict[str, str]
-    state: WorkerState
-    started_at: datetime
-    seen_at: datetime
-    lease_until: datetime
-    ended_at: datetime | None
-    busy: int
+Worker = answer("Worker", WorkerView)
+Workers = _page("Workers", Worker)
 
 
-class Workers(Shown):
-    items: list[Worker]
+Schedule = answer("Schedule", ScheduleView)
+ListedSchedule = _listed(
+    "ListedSchedule",
+    ScheduleView,
+    ("definition",),
+    "A schedule in a list. ``truncated``: has ``definition`` if that is null here since it is larger than 4 KiB; the\n"
+    "job's definition has it.",
+)
+Schedules = _page("Schedules", ListedSchedule)
 
 
-class Schedule(Shown):
-    """``next_due_at`` is what the calendar says, ``fire_at`` adds the schedule's jitter."""
+Candidate = answer("Candidate", CandidateView)
+Candidates = _page("Candidates", Candidate)
 
-    id: int
-    job: str
-    name: str
-    paused: bool
-    job_enabled: bool
-    next_due_at: datetime | None
-    fire_at: datetime | None
-    last_due_at: datetime | None
-    definition: dict[str, Any]
-
-
-class ListedSchedule(Shown):
-    """A schedule in a list. ``truncated``: has ``definition`` if that is null here since it is larger than 4 KiB; the
-    job's definition has it."""
-
-    id: int
-    job: str
-    name: str
-    paused: bool
-    job_enabled: bool
-    next_due_at: datetime | None
-    fire_at: datetime | None
-    last_due_at: datetime | None
-    definition: dict[str, Any] | None
-    truncated: list[Literal["definition"]]
-
-
-class Schedules(Shown):
-    items: list[ListedSchedule]
-
-
-class Candidate(Shown):
-    """A time of a schedule; ``reason``: why it does not fire, or not at the time that was written."""
-
-    due_at: datetime
-    schedule: str
-    local: datetime
-    fires: bool
-    reason: str | None
-
-
-class Candidates(Shown):
-    items: list[Candidate]
-
-
-class Waiting(Shown):
-    """Queued runs of a pool; ``seconds``: how long the first of them has waited."""
-
-    pool: str
-    number: int
-    seconds: float
-
-
-class RunSummary(Shown):
-    """A run, as far as an overview shows it."""
-
-    id: int
-    job: str
-    kind: JobKind
-    state: RunState
-    attempt: int
-    worker: str | None
-    started_at: datetime | None
-    ended_at: datetime | None
-    progress: float | None
-    message: str | None
-    reason: str | None
-    exit_message: str | None
-    sequence_run_id: int | None
-
-
-class NextDue(Shown):
-    """A schedule that is due next."""
-
-    job: str
-    name: str
-    fire_at: datetime
-
-
-class Overview(Shown):
-    """How the factory stands at ``now``. ``blocked`` and ``scheduled`` runs wait for a rule and for their time;
-    ``held`` runs are under way, of which ``running`` has the longest. ``ended``: latest first."""
-
-    now: datetime
-    workers: list[Worker]
-    queued: list[Waiting]
-    blocked: int
-    scheduled: int
-    held: int
-    running: list[RunSummary]
-    ended: list[RunSummary]
-    due: list[NextDue]
+Waiting = answer("Waiting", WaitingRuns)
+RunSummary = answer("RunSummary", RunLine)
+NextDue = answer("NextDue", DueSchedule)
+Overview = answer("Overview", OverviewView)
 
 
 class Health(Shown):

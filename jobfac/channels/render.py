@@ -1,8 +1,8 @@
 """A message as text: subject, plain text and HTML, by templates that can be replaced.
 
-A template is a ``string.Template``. ``$job`` or ``${job}`` is a key of the message's body; besides there are ``$id``,
+A template is a ``string.Template``. ``$job`` or ``${job}`` is a key of the message's body; there are also ``$id``,
 the notification's; ``$run``, the run's id; ``$about``, which names job and run; ``$summary``, a sentence; ``$facts``,
-what is known, in lines or in rows of a table; ``$output``, the end of the output. ``$$`` is a dollar sign.
+the known facts, in lines or in rows of a table; ``$output``, the end of the output. ``$$`` is a dollar sign.
 """
 
 import html

@@ -9,12 +9,13 @@ import sys
 from typer import Abort, TyperException
 
 from jobfac.cli import common
-from jobfac.cli.listing import Commands, UsageHelp
+from jobfac.cli.listing import Commands
+from jobfac.cli.rendering.printing import note
 from jobfac.errors import JobfacError
 
 COMMANDS = {
     "up": ("roles:up", "All roles in one process, on the configured database."),
-    "worker": ("roles:worker", "Claim and run runs until told to stop."),
+    "worker": ("roles:worker", "Claim and execute runs until it is stopped."),
     "scheduler": ("roles:scheduler", "Insert due runs, notice dead workers, purge what is old."),
     "api": ("roles:api", "Serve the HTTP API."),
     "apply": ("jobs:apply", "Apply definitions, whole or not at all."),
@@ -62,12 +63,12 @@ def main() -> None:
     except OSError as error:
         if error.errno == errno.ENOSPC:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            common.note("There is no room for the output: the disk is full.")
+            note("There is no room for the output: the disk is full.")
         else:
-            common.note(f"{error.filename or 'The system'}: {error.strerror or error}.")
+            note(f"{error.filename or 'The system'}: {error.strerror or error}.")
         code = common.UNSUCCESSFUL
     except KeyboardInterrupt:
-        common.note("Interrupted.")
+        note("Interrupted.")
         code = 130
     except Exception as error:
         code = _explain(error)
@@ -77,23 +78,20 @@ def main() -> None:
 def _explain(error: Exception) -> int:
     """Say in a sentence what went wrong and return the exit code. What is a bug goes on as a traceback."""
     if isinstance(error, JobfacError):
-        common.note(str(error))
+        note(str(error))
         return error.exit_code
-    if isinstance(error, UsageHelp):
-        common.note(error.format_message())
-        return common.USAGE
     if isinstance(error, TyperException):
         context = getattr(error, "ctx", None)  # errors of usage know the command that they concern
         used = context.command_path if context else "jobfac"
         said = re.sub(r"^Invalid value for '(.+?)': Input should be ", r"\1 must be ", error.format_message())
         said = said.removesuffix(", unable to parse string as an integer")
         end = "" if said.endswith((".", "?")) else "."
-        common.note(f"{said}{end} `{used} --help` shows how it is used.")
+        note(f"{said}{end} `{used} --help` shows how it is used.")
         return common.USAGE
     if isinstance(error, UnicodeEncodeError) and any("\udc80" <= letter <= "\udcff" for letter in "".join(sys.argv)):
-        common.note(f"The command line {common.NO_TEXT}")
+        note(f"The command line {common.NO_TEXT}")
         return common.USAGE
     if isinstance(error, Abort):
-        common.note("Aborted.")
+        note("Aborted.")
         return common.UNSUCCESSFUL
     raise error

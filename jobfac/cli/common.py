@@ -1,13 +1,12 @@
-"""What the commands share: settings, errors and exit codes, printing."""
+"""What the commands share: settings, errors and exit codes, reading of options."""
 
 import getpass
 import io
-import json
 import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,11 +25,10 @@ from jobfac.errors import JobfacError
 from jobfac.states import RunState
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from jobfac.database.engine import Database
     from jobfac.operations.caller import Caller
     from jobfac.settings import Settings
+    from jobfac.views.runs import RunView
 
 MOST = 2**63 - 1
 """The greatest id."""
@@ -59,11 +57,11 @@ def fail(code: int, sentence: str) -> NoReturn:
     raise Failure(code, sentence)
 
 
-def tell_denied(runs: Iterable[Mapping[str, Any]]) -> None:
-    """End the command if one of these runs was not allowed to begin."""
+def refuse_denied(runs: "Iterable[RunView]") -> None:
+    """End the command if one of these runs was denied."""
     for run in runs:
-        if run["state"] == RunState.DENIED:
-            fail(REFUSED, f"Run {run['id']} of job '{run['job']}' was denied: {run['reason']}.")
+        if run.state == RunState.DENIED:
+            fail(REFUSED, f"Run {run.id} of job '{run.job}' was denied: {run.reason}.")
 
 
 def group(help_text: str) -> typer.Typer:
@@ -82,13 +80,13 @@ def settings(**overrides: Any) -> "Settings":
 
 
 @contextmanager
-def database() -> "Iterator[Database]":
-    """The configured database, closed at the end."""
+def database(program: str = "jobfac") -> "Iterator[Database]":
+    """The configured database, closed at the end; ``program`` is what a DBA sees of it in the list of sessions."""
     from jobfac.database.engine import Database
 
     found = settings()
     _check_place(found)
-    db = Database(found.database_url)
+    db = Database(found.database_url, program)
     try:
         yield db
     finally:
@@ -189,103 +187,3 @@ def piped() -> str:
     except UnicodeError:
         fail(USAGE, f"Standard input {NO_TEXT}")
     return text
-
-
-def print_text(text: str) -> None:
-    """JSON or YAML on standard output: in UTF-8, whatever the terminal's encoding is, for other programs read it."""
-    sys.stdout.flush()
-    sys.stdout.buffer.write(text.encode(errors="backslashreplace"))
-    sys.stdout.flush()
-
-
-def print_json(document: Any) -> None:
-    """One JSON document on standard output."""
-    print_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
-
-
-def note(text: str) -> None:
-    """A remark on standard error, out of the way of what is printed for other programs."""
-    sys.stderr.write(text + "\n")
-
-
-def print_table(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, Any], empty: str) -> None:
-    """A table of rows; a column is a key of the row or a function from the row to its text, which may have markup."""
-    from rich.markup import escape, render
-    from rich.table import Table
-
-    rows = list(rows)
-    if not rows:
-        note(empty)
-        return
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for title in columns:
-        table.add_column(title, overflow="fold")
-    for row in rows:
-        texts = [render(cell(row) if callable(cell) else escape(shown(row.get(cell)))) for cell in columns.values()]
-        for text in texts:
-            text.plain = printable(text.plain)
-        table.add_row(*texts)
-    print_drawn(table)
-
-
-def print_drawn(drawing: "RenderableType") -> None:
-    """A table or a tree. Into a pipe or a file its lines are not wrapped: other programs read them."""
-    from rich.console import Console
-
-    console = Console()
-    if console.is_terminal:
-        console.print(drawing)
-        return
-    lines = io.StringIO()
-    Console(file=lines, width=1_000_000).print(drawing)
-    sys.stdout.writelines(line.rstrip() + "\n" for line in lines.getvalue().rstrip("\n").split("\n"))
-
-
-def printable(text: str) -> str:
-    """The text on one line, and without the escape sequences by which a program could paint over the screen."""
-    return "".join(one if one.isprintable() else " " for one in text)
-
-
-def print_fields(row: Mapping[str, Any], keys: Sequence[str]) -> None:
-    """One object, a line for each key that has a value."""
-    width = max(len(key) for key in keys)
-    for key in keys:
-        if row.get(key) is not None:
-            typer.echo(f"{key:<{width}}  {shown(row[key])}")
-
-
-STYLES = {
-    "succeeded": "green", "failed": "red", "timed_out": "red", "start_failed": "red", "lost": "red", "mixed": "yellow",
-    "stopped": "yellow", "denied": "yellow", "running": "cyan", "stopping": "cyan", "active": "green", "dead": "red",
-}  # fmt: skip
-
-
-def state(row: Mapping[str, Any]) -> str:
-    """A state in its colour."""
-    word = str(row["state"])
-    return f"[{STYLES[word]}]{word}[/]" if word in STYLES else word
-
-
-def shown(value: Any) -> str:
-    """A value for people: local time to the second, JSON for structures, nothing for None."""
-    if value is None:
-        return ""
-    if isinstance(value, str) and re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", value):
-        return f"{datetime.fromisoformat(value).astimezone():%Y-%m-%d %H:%M:%S}"
-    if isinstance(value, list | dict):
-        return json.dumps(value, ensure_ascii=False)
-    return str(value)
-
-
-def lasted(row: Mapping[str, Any]) -> str:
-    """How long a run took, or has taken so far."""
-    if not row.get("started_at"):
-        return ""
-    begin = datetime.fromisoformat(row["started_at"])
-    end = datetime.fromisoformat(row["ended_at"]) if row.get("ended_at") else datetime.now(UTC)
-    span = max(0.0, (end - begin).total_seconds())
-    if span < 60:
-        return f"{span:.1f}s"
-    minutes, left = divmod(int(span), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes:02}m{left:02}s" if hours else f"{minutes}m{left:02}s"

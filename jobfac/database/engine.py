@@ -23,8 +23,11 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 class Database:
     """One engine and its dialect. Shared by all threads of a process."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, program: str = "") -> None:
         """Connects lazily.
+
+        Args:
+            program: what a DBA sees in the list of sessions, such as "jobfac worker w1".
 
         Raises:
             Unreachable: the URL is not one that jobfac can use.
@@ -32,6 +35,8 @@ class Database:
         try:
             self.url = sa.make_url(url)
             self.dialect = dialects.choose(self.url)
+            if program:
+                self.url = self.dialect.named(self.url, program)
             self.engine = self.dialect.engine(self.url)
         except (sa.exc.ArgumentError, ValueError) as error:
             raise Unreachable(f"JOBFAC_DATABASE_URL cannot be used: {error}") from None

@@ -1,7 +1,7 @@
 """The JSON Schema of a file of definitions, made from the models.
 
-Editors complete and check definitions with it. It knows shapes, words, defaults and examples; what takes more than one
-value to see (a warn_after before its timeout, jobs that must exist) is checked by ``load`` alone.
+Editors complete and check definitions with it. It knows shapes, words, defaults and examples; rules about several
+values (a warn_after before its timeout, jobs that must exist) are checked only by ``load``.
 """
 
 from collections.abc import Mapping

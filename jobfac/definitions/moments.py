@@ -276,14 +276,14 @@ def _instant_expected(value: Any) -> str:
     return f'must be a date and time such as "2027-01-01T06:30:00+01:00", not {shown(value)}'
 
 
-def _spelled(read: Callable[[Any], Any], write: Callable[[Any], str], name: str) -> tuple[Any, ...]:
+def _as_text(read: Callable[[Any], Any], write: Callable[[Any], str], name: str) -> tuple[Any, ...]:
     return PlainValidator(read, json_schema_input_type=str), PlainSerializer(write, return_type=str), Field(title=name)
 
 
-Clock = Annotated[time, *_spelled(read_clock, write_clock, "time of day")]
-YearlyDay = Annotated[MonthDay, *_spelled(read_month_day, write_month_day, "day of the year")]
-Days = Annotated[DateSpan, *_spelled(read_date_span, write_date_span, "span of days")]
-Hours = Annotated[TimeSpan, *_spelled(read_time_span, write_time_span, "span of times")]
+Clock = Annotated[time, *_as_text(read_clock, write_clock, "time of day")]
+YearlyDay = Annotated[MonthDay, *_as_text(read_month_day, write_month_day, "day of the year")]
+Days = Annotated[DateSpan, *_as_text(read_date_span, write_date_span, "span of days")]
+Hours = Annotated[TimeSpan, *_as_text(read_time_span, write_time_span, "span of times")]
 Weekday = Annotated[
     int,
     PlainValidator(read_weekday, json_schema_input_type=str | Annotated[int, Field(ge=1, le=7)]),
@@ -297,7 +297,7 @@ MonthDate = Annotated[
     ),
     Field(title="day of the month"),
 ]
-Holiday = Annotated[date | MonthDay, *_spelled(read_holiday, write_holiday, "date or day of the year")]
-Instant = Annotated[datetime, *_spelled(read_instant, datetime.isoformat, "date and time")]
-DateOrInstant = Annotated[date, *_spelled(read_date_or_instant, write_date_or_instant, "date, or date and time")]
-Window = Annotated[Blackout, *_spelled(read_blackout, write_blackout, "window")]
+Holiday = Annotated[date | MonthDay, *_as_text(read_holiday, write_holiday, "date or day of the year")]
+Instant = Annotated[datetime, *_as_text(read_instant, datetime.isoformat, "date and time")]
+DateOrInstant = Annotated[date, *_as_text(read_date_or_instant, write_date_or_instant, "date, or date and time")]
+Window = Annotated[Blackout, *_as_text(read_blackout, write_blackout, "window")]

@@ -147,10 +147,11 @@ def _assemble(documents: list[Document], known: Known, problems: list[Problem]) 
 def _sections(document: Document) -> tuple[dict[str, Any], dict[str, Any], list[Problem]]:
     """The bodies under ``jobs`` and under ``defaults``."""
     whole, place = document.value, _Place(document, ())
+    sections, only = ("jobs", "defaults"), "; the keys are jobs and defaults"
     if not isinstance(whole, dict):
         return {}, {}, [place.problem(Finding((), f"must be a mapping with the key jobs, not {shown(whole)}"))]
     problems = [
-        place.problem(Finding((key,), f"unknown key '{key}'{suggestion(key, ('jobs', 'defaults'))}"))
+        place.problem(Finding((key,), f"unknown key '{key}'{suggestion(key, sections) or only}"))
         for key in whole
         if key not in ("jobs", "defaults")
     ]

@@ -1,4 +1,4 @@
-"""What is wrong with a definition, said so that its author can mend it."""
+"""Problems of a definition, as sentences that tell its author what to change."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -70,8 +70,9 @@ def explain(
             known = _model_at(model, path[:-1])
             unknown = str(path[-1])
             hint = suggestion(unknown, known.model_fields)
+            keys = hint or f"; the keys are {', '.join(known.model_fields)}"
             mended.add((*path[:-1], hint.partition("'")[2].partition("'")[0]))
-            findings.append(Finding(path, _unknown_key(path, hint, {} if path[:-1] else relatives)))
+            findings.append(Finding(path, _unknown_key(path, keys, {} if path[:-1] else relatives)))
         else:
             subject, message = field_path(path), _message(detail)
             if detail["loc"][-1:] == ("[key]",):

@@ -194,11 +194,11 @@ Many = Annotated[tuple[T, ...], Field(min_length=1), BeforeValidator(_listed), _
 Plain = str | int
 """How YAML gives text: a whole number without quotes is text too."""
 
-_Spelled = Annotated[str, Field(pattern=rf"^{_DURATION.pattern}$")] | Annotated[float, Field(ge=0)]
+_DurationInput = Annotated[str, Field(pattern=rf"^{_DURATION.pattern}$")] | Annotated[float, Field(ge=0)]
 
 Duration = Annotated[
     float,
-    PlainValidator(read_duration, json_schema_input_type=_Spelled),
+    PlainValidator(read_duration, json_schema_input_type=_DurationInput),
     PlainSerializer(write_duration, return_type=str | float),
     Field(title="duration"),
 ]
@@ -206,7 +206,7 @@ Duration = Annotated[
 
 PositiveDuration = Annotated[
     float,
-    PlainValidator(_read_positive_duration, json_schema_input_type=_Spelled),
+    PlainValidator(_read_positive_duration, json_schema_input_type=_DurationInput),
     PlainSerializer(write_duration, return_type=str | float),
     Field(title="duration"),
 ]

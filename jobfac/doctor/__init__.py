@@ -180,4 +180,4 @@ def _slots(db: Database) -> int:
         rows = db.query(workers.workers, True, retry_for=0)
     except Exception:  # it was well a moment ago; what is wrong now the other checks say
         return _usual_slots()
-    return max((row["slots"] for row in rows if row["host"] == socket.gethostname()), default=_usual_slots())
+    return max((row.slots for row in rows if row.host == socket.gethostname()), default=_usual_slots())

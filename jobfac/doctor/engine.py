@@ -71,9 +71,13 @@ def judge_sqlite(journal: str, synchronous: int) -> list[Finding]:
 
 # SQL Server
 
+SNAPSHOT = "READ_COMMITTED_SNAPSHOT ON WITH ROLLBACK IMMEDIATE"
+"""What an ALTER DATABASE sets; it ends the transactions of all other sessions."""
+
 _OPTIONS = sa.text(
     "SELECT is_read_committed_snapshot_on AS snapshot, delayed_durability_desc AS durability, "
-    "is_auto_close_on AS auto_close, compatibility_level AS level FROM sys.databases WHERE name = DB_NAME()"
+    "is_auto_close_on AS auto_close, compatibility_level AS level, is_parameterization_forced AS forced "
+    "FROM sys.databases WHERE name = DB_NAME()"
 )
 # By name: in Azure SQL Database the two numbers of a database may differ. Source: Microsoft, "DB_ID".
 
@@ -83,13 +87,24 @@ def mssql_options(conn: sa.Connection) -> list[Finding]:
     return judge_options(conn.execute(_OPTIONS).mappings().one())
 
 
+def lacks_snapshot(conn: sa.Connection) -> bool:
+    """Whether READ_COMMITTED_SNAPSHOT is off, as far as this login may know."""
+    try:
+        return not conn.execute(_OPTIONS).mappings().one()["snapshot"]
+    except sa.exc.DBAPIError:
+        return False
+
+
 def judge_options(row: Mapping[Any, Any]) -> list[Finding]:
     """What follows from the database's options, as ``_OPTIONS`` names them."""
     change = "ALTER DATABASE CURRENT SET"
     found = []
     if not row["snapshot"]:
-        remedy = f"{change} READ_COMMITTED_SNAPSHOT ON: reports and writers no longer wait for each other."
-        found.append(Finding("options", State.WARNING, "READ_COMMITTED_SNAPSHOT is off", remedy))
+        remedy = f"{change} {SNAPSHOT}: without it, readers and claims wait for each other, and may deadlock."
+        found.append(Finding("options", State.PROBLEM, "READ_COMMITTED_SNAPSHOT is off", remedy))
+    if row["forced"]:
+        remedy = f"{change} PARAMETERIZATION SIMPLE: forced parameters keep SQL Server from using filtered indexes."
+        found.append(Finding("options", State.PROBLEM, "PARAMETERIZATION is FORCED", remedy))
     if row["durability"] == "FORCED":
         remedy = f"{change} DELAYED_DURABILITY = DISABLED: a lost commit runs a job twice."
         found.append(Finding("options", State.PROBLEM, "DELAYED_DURABILITY is FORCED", remedy))

@@ -14,6 +14,7 @@ from jobfac.doctor.finding import Finding, State
 from jobfac.states import Delivery, RunState, WorkerState
 from jobfac.store import workers as worker_store
 from jobfac.store.jobs import SEQUENCE_QUEUE
+from jobfac.views.workers import WorkerView
 
 LINES = 500
 """Lines of the view that are read at most."""
@@ -71,18 +72,18 @@ def workers(conn: sa.Connection) -> list[Finding]:
     return judge_workers(worker_store.workers(conn, alive_only=True), now(conn))
 
 
-def judge_workers(rows: Sequence[Mapping[Any, Any]], moment: datetime) -> list[Finding]:
-    """What follows from the workers that have not ended, as ``leases.workers`` gives them."""
-    live = [row for row in rows if row["lease_until"] > moment]
+def judge_workers(rows: Sequence[WorkerView], moment: datetime) -> list[Finding]:
+    """What follows from the workers that have not ended."""
+    live = [row for row in rows if row.lease_until > moment]
     findings = []
-    if silent := [row["name"] for row in rows if row["lease_until"] <= moment]:
+    if silent := [row.name for row in rows if row.lease_until <= moment]:
         named = ", ".join(silent[:SUBJECTS]) + (f" and {len(silent) - SUBJECTS} more" if len(silent) > SUBJECTS else "")
         remedy = "Their runs are given back soon by any worker or scheduler; see whether those machines are well."
         findings.append(Finding("workers", State.WARNING, f"not heard from since their lease ended: {named}", remedy))
     if not live:
         findings.append(Finding("workers", State.WARNING, "no worker is alive", "Start one: `jobfac worker`."))
         return findings
-    slots, busy = sum(row["slots"] for row in live), sum(row["busy"] for row in live)
+    slots, busy = sum(row.slots for row in live), sum(row.busy for row in live)
     findings.append(Finding("workers", State.OK, f"{len(live)} alive, {busy:,} of {slots:,} slots busy"))
     return findings
 
@@ -94,11 +95,10 @@ def takers(conn: sa.Connection) -> Iterator[Finding]:
     taken = {SEQUENCE_QUEUE}
     moment, seen = now(conn), set()
     for row in worker_store.workers(conn, alive_only=True):
-        kind = (row["pools"], row["labels"])
-        if row["state"] == WorkerState.ACTIVE and row["lease_until"] > moment and kind not in seen:
+        kind = (tuple(row.pools), tuple(row.labels.items()))
+        if row.state == WorkerState.ACTIVE and row.lease_until > moment and kind not in seen:
             seen.add(kind)
-            shown = worker_store.present(row)
-            taken.update(worker_store.matching_queues(conn, shown["pools"], shown["labels"]))
+            taken.update(worker_store.matching_queues(conn, row.pools, row.labels))
     yield from judge_takers(queued, taken)
 
 

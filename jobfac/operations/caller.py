@@ -11,6 +11,7 @@ from jobfac.database.engine import Database
 from jobfac.store import audit, jobs
 from jobfac.store.runs import reading
 from jobfac.telemetry.traces import NO_TRACES, Traces
+from jobfac.views.runs import RunView
 
 T = TypeVar("T")
 
@@ -61,15 +62,15 @@ def visible_job(conn: sa.Connection, by: Limits, job_id: str) -> jobs.Stored:
     return stored
 
 
-def visible_run(conn: sa.Connection, by: Limits, run_id: int) -> sa.RowMapping:
-    """A run that the caller may see, with its public columns.
+def visible_run(conn: sa.Connection, by: Limits, run_id: int) -> RunView:
+    """A run that the caller may see.
 
     Raises:
         NotFound: there is none.
     """
     row = reading.get(conn, run_id)
     if by.categories is not None:
-        stored = jobs.load(conn, row["job"])
+        stored = jobs.load(conn, row.job)
         if stored is None or not by.sees(stored.category):
             raise errors.no_run(run_id)
     return row

@@ -44,4 +44,4 @@ def _switch(db: Database, by: Caller, target: Target, paused: bool) -> list[str]
 
 def _place(conn: sa.Connection, schedule_id: int) -> tuple[str, str]:
     found = schedules.get(conn, schedule_id)
-    return found["job"], found["name"]
+    return found.job, found.name

@@ -11,11 +11,12 @@ from jobfac.programs.guarding import Guardian
 from jobfac.programs.old_files import remove_timestamped
 from jobfac.programs.posix import Exit, Process, Program, kill_all, start, terminate_all
 from jobfac.programs.private import UnsafeFolder, open_private, private_fault, write_private
-from jobfac.programs.spool import Chunk, Spool, SpoolName, parse_name, recover, spool_path
+from jobfac.programs.spool import BATCH, Chunk, Spool, SpoolName, parse_name, recover, spool_path
 from jobfac.programs.tree import kill_marked
 from jobfac.programs.watcher import ExitWatcher
 
 __all__ = [
+    "BATCH",
     "NO_ROOM",
     "Chunk",
     "Exit",

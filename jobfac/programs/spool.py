@@ -19,7 +19,7 @@ from jobfac.programs.failures import StartError, explain_file
 from jobfac.programs.masking import Mask
 
 CHUNK = 256 * 1024  # bytes in one chunk at most
-BATCH = 16 * CHUNK  # bytes that one read() returns at most
+BATCH = 16 * CHUNK  # bytes that one read() returns at most, unless it is told otherwise
 FLOOD = 4 * 1024 * 1024  # bytes between two reads from which on a stream counts as flooding
 HOLE = 64 * 1024  # bytes that are worth a system call to give back to the disk
 BLOCK = 4096
@@ -77,8 +77,16 @@ class Spool:
         start = self.size - self.tail
         return start if start > self.head else None
 
-    def read(self, final: bool = False) -> list[Chunk]:
-        """The bytes to store since the last call, secrets masked; at most 4 MiB, so ask until there are none.
+    @property
+    def unread(self) -> int:
+        """Bytes that are to be stored and were not returned yet, as far as the program has written them by now."""
+        self._look()
+        start = self._position
+        head = max(0, min(self.head, self.size) - start)
+        return head + max(0, self.size - max(start, self.head, self.size - self.tail))
+
+    def read(self, final: bool = False, most: int = BATCH) -> list[Chunk]:
+        """The bytes to store since the last call, secrets masked; at most `most`, so ask until there are none.
 
         The beginning of what may become a secret is held back. `final`: the program has ended, so nothing is.
         """
@@ -87,9 +95,9 @@ class Spool:
         self.flooding = self.size - before >= FLOOD
         chunks: list[Chunk] = []
         if self._position < self.head:
-            chunks += self._take(self._position, self.head, BATCH, final)
+            chunks += self._take(self._position, self.head, most, final)
         if self._position >= self.head:
-            room = BATCH - sum(len(chunk.data) for chunk in chunks)
+            room = most - sum(len(chunk.data) for chunk in chunks)
             chunks += self._take(max(self._position, self.size - self.tail), self.size, room, final)
         self._free()
         return chunks
@@ -178,8 +186,8 @@ def spool_path(folder: Path, run: int, attempt: int, stream: str) -> Path:
 
 
 def parse_name(path: Path) -> SpoolName | None:
-    """The inverse of `spool_path`; None for any other file."""
-    found = re.fullmatch(r"(\d+)-(\d+)\.(stdout|stderr)", path.name)
+    """The inverse of `spool_path`; None for any other file, numbers that no run can have included."""
+    found = re.fullmatch(r"([1-9][0-9]{0,17})-([1-9][0-9]{0,8})\.(stdout|stderr)", path.name)
     return SpoolName(int(found[1]), int(found[2]), found[3]) if found else None
 
 

@@ -1,10 +1,9 @@
 """How values are written for people, the same in tables and on the page."""
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 
-from jobfac.reports.shaping import Kind
+from jobfac.reports.rows import Kind
 
 NUMBERS = frozenset({Kind.COUNT, Kind.PERCENT, Kind.CHANGE, Kind.SECONDS, Kind.HOURS, Kind.RUN})
 """What is set to the right."""
@@ -28,8 +27,8 @@ def shown(value: Any, kind: Kind) -> str:
         case Kind.HOURS:
             return f"{value:,.1f} h"
         case Kind.MOMENT:
-            return f"{datetime.fromisoformat(value):%Y-%m-%d %H:%M}"
-        case Kind.COURSE:
+            return f"{value:%Y-%m-%d %H:%M}"
+        case Kind.SERIES:
             return bars(value)
     return str(value)
 

@@ -6,10 +6,10 @@ from html import escape
 from pathlib import Path
 
 from jobfac.reports import charts, measures, shaping
-from jobfac.reports.courses import by_span, courses, spans
 from jobfac.reports.facts import Facts
 from jobfac.reports.form import NUMBERS, duration, shown
-from jobfac.reports.shaping import Kind, Report, Row
+from jobfac.reports.history import by_span, job_history, spans
+from jobfac.reports.rows import JobHistoryRow, Kind, Report, Row, UtilisationRow
 from jobfac.store.statistics import Work
 
 MOST_COLUMNS = 92
@@ -148,27 +148,25 @@ def summary(facts: Facts) -> str:
 def failures(facts: Facts) -> str:
     """With a bar for the number."""
     report = shaping.failures(facts)
-    most = max((row["failures"] for row in report.rows), default=0)
+    most = max((row.failures for row in report.rows), default=0)
     return table(
         report,
         "No run failed in this period.",
-        drawn={
-            "failures": ("", lambda row: charts.meter(row["failures"] / most, f"{row['failures']} times", "failed"))
-        },
+        drawn={"failures": ("", lambda row: charts.meter(row.failures / most, f"{row.failures} times", "failed"))},
     )
 
 
 def slowest(facts: Facts) -> str:
     """With a bar for the average."""
     report = shaping.slowest(facts)
-    most = max((row["average_seconds"] for row in report.rows), default=0) or 1
+    most = max((row.average_seconds or 0 for row in report.rows), default=0) or 1
     return table(
         report,
         "Nothing was executed in this period.",
         drawn={
             "average_seconds": (
                 "",
-                lambda row: charts.meter(row["average_seconds"] / most, duration(row["average_seconds"])),
+                lambda row: charts.meter((row.average_seconds or 0) / most, duration(row.average_seconds or 0)),
             )
         },
     )
@@ -179,23 +177,23 @@ def late(facts: Facts) -> str:
     return table(
         shaping.late(facts),
         "Every run began in time.",
-        drawn={"late_percent": ("", lambda row: charts.meter(row["late_percent"] / 100, f"{row['late_percent']} %"))},
+        drawn={"late_percent": ("", lambda row: charts.meter((row.late_percent or 0) / 100, f"{row.late_percent} %"))},
     )
 
 
 def jobs(facts: Facts) -> str:
     """A line for each job: its runs and how long they took, over the time."""
 
-    def runs(row: Row) -> str:
-        told = f"Runs of {row['job']}: {min(row['each']):,} to {max(row['each']):,} at a time"
-        return charts.spark(row["each"], row["bad"], told)
+    def runs(row: JobHistoryRow) -> str:
+        told = f"Runs of {row.job}: {min(row.each):,} to {max(row.each):,} at a time"
+        return charts.spark(row.each, row.bad, told)
 
-    def times(row: Row) -> str:
-        longest = max((value for value in row["taken"] if value is not None), default=0.0)
-        return charts.line(row["taken"], f"Average time of {row['job']}: at most {duration(longest)}")
+    def times(row: JobHistoryRow) -> str:
+        longest = max((value for value in row.taken if value is not None), default=0.0)
+        return charts.line(row.taken, f"Average time of {row.job}: at most {duration(longest)}")
 
     return table(
-        courses(facts, MOST_COLUMNS),
+        job_history(facts, MOST_COLUMNS),
         "No job ran in this period.",
         drawn={"each": ("", runs), "taken": ("", times)},
         most=MOST_JOBS,
@@ -207,27 +205,27 @@ def workers(facts: Facts) -> str:
     parts = spans(facts.period, MOST_COLUMNS)
     report = shaping.utilisation(facts)
 
-    def course(row: Row) -> str:
+    def busy(row: UtilisationRow) -> str:
         shares = []
         for span in parts:
-            work = [facts.work[day, row["worker"]] for day in span if (day, row["worker"]) in facts.work]
+            work = [facts.work[day, row.worker] for day in span if (day, row.worker) in facts.work]
             there = sum(its.slot_ms for its in work)
             shares.append(sum(its.busy_ms for its in work) / there if there else 0.0)
-        told = f"{row['worker']} was busy at most {max(shares):.0%}"
+        told = f"{row.worker} was busy at most {max(shares):.0%}"
         return charts.spark(shares, [0.0] * len(shares), told, most=1.0)
 
     return table(
         report,
         "No worker was there in this period.",
         drawn={
-            "attempts": ("busy, 0 to 100 %", course),
-            "busy_percent": ("", lambda row: charts.meter((row["busy_percent"] or 0) / 100, "busy")),
+            "attempts": ("busy, 0 to 100 %", busy),
+            "busy_percent": ("", lambda row: charts.meter((row.busy_percent or 0) / 100, "busy")),
         },
     )
 
 
 def table(
-    report: Report,
+    report: Report[Row],
     empty: str,
     drawn: Mapping[str, tuple[str, Callable[[Row], str]]] | None = None,
     title: str = "",
@@ -245,10 +243,10 @@ def table(
     if not report.rows:
         return section(name, title, "", f'<p class="empty">{escape(empty)}</p>')
     heads = []
-    for key, (word, kind) in report.columns.items():
-        classes = " ".join(filter(None, ("number" if kind in NUMBERS else "", "spare" if key in report.spare else "")))
+    for key, (word, kind, spare) in report.columns.items():
+        classes = " ".join(filter(None, ("number" if kind in NUMBERS else "", "spare" if spare else "")))
         heads.append(f'<th scope="col" class="{classes}">{escape(word)}</th>')
-        if key in drawn and kind is not Kind.COURSE:
+        if key in drawn and kind is not Kind.SERIES:
             heads.append(f'<th scope="col">{escape(drawn[key][0])}</th>')
     body = "".join(_line(report, row, drawn) for row in report.rows[:most])
     foot = f"<tfoot>{_line(report, report.total, {}, list(drawn))}</tfoot>" if report.total else ""
@@ -259,26 +257,26 @@ def table(
 
 
 def _line(
-    report: Report,
+    report: Report[Row],
     row: Row,
     drawn: Mapping[str, tuple[str, Callable[[Row], str]]],
     blank: Sequence[str] = (),
 ) -> str:
     cells = []
-    for at, (key, (_, kind)) in enumerate(report.columns.items()):
-        text = escape(shown(row[key], kind))
+    for at, (key, (_, kind, spare)) in enumerate(report.columns.items()):
+        text = escape(shown(getattr(row, key), kind))
         classes = ["number"] if kind in NUMBERS else []
         if key == "reason":
             classes.append("words")
         if key == "state":
             text = f'<span class="ended">{text}</span>'
-        if key in report.spare:
+        if spare:
             classes.append("spare")
         tag = 'th scope="row"' if at == 0 else "td"
-        if kind is Kind.COURSE:
+        if kind is Kind.SERIES:
             text = drawn[key][1](row)
         cells.append(f'<{tag} class="{" ".join(classes)}">{text}</{tag.split()[0]}>')
-        if key in drawn and kind is not Kind.COURSE:
+        if key in drawn and kind is not Kind.SERIES:
             cells.append(f"<td>{drawn[key][1](row)}</td>")
         elif key in blank:
             cells.append("<td></td>")

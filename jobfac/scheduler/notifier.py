@@ -1,8 +1,8 @@
-"""The notifier: delivers notifications in threads of its own, so that a receiver that stalls holds up no duty.
+"""The notifier: delivers notifications in threads of its own, so that a slow receiver delays no other duty.
 
-It sleeps until it is woken, works until nothing is due, and sleeps again. Each notification is taken for a while before
-it is sent, so any number of couriers work side by side, and one that is killed loses nothing: when its time is up
-somebody else sends what it had taken, perhaps for the second time, with the same id.
+It sleeps until it is woken, works until nothing is due, and sleeps again. Each notification is leased before it is
+sent, so any number of notifiers work side by side. If one is killed, its leases expire and another notifier sends the
+same notifications, perhaps for the second time, with the same ids.
 """
 
 import threading
@@ -20,23 +20,24 @@ from jobfac.store import outbox, output, runs
 from jobfac.store.outbox import Taken
 from jobfac.telemetry.logs import logger
 from jobfac.telemetry.metrics import Metric
+from jobfac.views.serialization import as_json
 
 log = logger("jobfac.notifier")
 
 AT_ONCE = 8
-"""Notifications on their way at the same time."""
+"""Notifications that are sent at the same time."""
 
 NEWS = 50
-"""News that are addressed in one transaction at most."""
+"""Outbox events that are addressed in one transaction at most."""
 
 LEASE = 120.0
-"""Seconds for which a notification is taken: more than the channels' time limits."""
+"""Seconds for which a notification is leased: more than the channels' time limits."""
 
 LEAVE = 3.0
-"""Seconds that those on their way may still take when the notifier is told to leave."""
+"""Seconds that deliveries under way may still take when the notifier is closed."""
 
 TAIL = 4096
-"""Bytes of each stream's end that a message tells."""
+"""Bytes of each stream's end that a message contains."""
 
 
 class Notifier:
@@ -54,19 +55,19 @@ class Notifier:
         self._thread = threading.Thread(target=self._run, name="notifier")
 
     def start(self) -> None:
-        """Begin to wait for being woken."""
+        """Start the thread, which waits until it is woken."""
         self._thread.start()
 
     def wake(self) -> None:
-        """There is something to deliver."""
+        """Say that there may be something to deliver."""
         self._woken.set()
 
     def metrics(self) -> list[Metric]:
-        """What became of what it sent."""
+        """Deliveries by result."""
         return [Metric("counter", "jobfac_scheduler_deliveries", "Notifications sent", dict(self._tries), "result")]
 
     def close(self) -> None:
-        """Leave soon; what is still on its way then is sent again by another notifier."""
+        """Stop soon; another notifier sends again what is still under way then."""
         self._leaving.set()
         self._woken.set()
         self._thread.join()
@@ -80,13 +81,13 @@ class Notifier:
             self._woken.clear()
             try:
                 self._work()
-            except Unreachable as error:  # whoever woke us looks again, and wakes us again
+            except Unreachable as error:  # the scheduler polls again and wakes this thread again
                 self._log.warning("cannot deliver", action="delivery_failed", reason=str(error))
             except Exception:
                 self._log.exception("cannot deliver", action="delivery_failed")
 
     def _work(self) -> None:
-        """Address all news and hand over all notifications that are due."""
+        """Address all outbox events and start the delivery of all notifications that are due."""
         more = True
         while more and not self._leaving.is_set():
             more = self._db.transact(address_some, retry_for=2.0) == NEWS
@@ -99,12 +100,12 @@ class Notifier:
                 for _ in range(number - len(taken)):
                     self._free.release()
             for one in taken:
-                # A daemon: one that hangs does not keep the process from leaving.
+                # A daemon: a delivery that hangs does not keep the process alive.
                 threading.Thread(target=self._carry, args=(one,), name=f"notification {one.id}", daemon=True).start()
             more = more or bool(taken)
 
     def _hands(self) -> int:
-        """Wait until at least one more can be sent; how many can, 0 when it is time to leave."""
+        """Wait until at least one more can be sent; how many can, 0 when the notifier closes."""
         while not self._free.acquire(timeout=0.2):
             if self._leaving.is_set():
                 return 0
@@ -114,7 +115,7 @@ class Notifier:
         return number
 
     def _carry(self, taken: Taken) -> None:
-        """Send one, and say what became of it."""
+        """Send one and record the result."""
         told = self._log.bind(
             notification=taken.id, run=taken.run_id, attempt=taken.body.get("attempt"), job=taken.body.get("job"),
             worker=taken.body.get("worker"), told=taken.event, to=channels.shown(taken.recipient),
@@ -130,7 +131,7 @@ class Notifier:
                 self._count("dead" if became == Delivery.DEAD else "failed")
                 say = told.error if became == Delivery.DEAD else told.warning
                 say("not delivered", action="not_delivered", became=became, tries=taken.tries, reason=error)
-        except Unreachable as error:  # it is sent again when its time is up
+        except Unreachable as error:  # it is sent again when its lease expires
             told.warning("delivery not noted", action="delivery_failed", reason=str(error))
         finally:
             self._free.release()
@@ -140,7 +141,7 @@ class Notifier:
             self._tries[result] += 1
 
     def _send(self, taken: Taken) -> str | None:
-        """Why it did not arrive, None: it did."""
+        """The reason why it did not arrive; None if it arrived."""
         try:
             message = Message(taken.dedupe, taken.event, taken.body, self._tail(taken))
             channels.deliver(message, taken.recipient, self._settings)
@@ -148,28 +149,29 @@ class Notifier:
             return str(error)
         except Unreachable:
             raise
-        except Exception as error:  # what an unknown error says may hold a secret
+        except Exception as error:  # the text of an unknown error may hold a secret
             return f"it could not be sent ({type(error).__name__})"
         return None
 
     def _tail(self, taken: Taken) -> str:
-        """The end of the output, for those who read it."""
+        """The end of the output, for channels that show it."""
         if not channels.takes_output(taken.recipient) or taken.run_id is None or not taken.body.get("attempt"):
             return ""
         return self._db.query(tail, taken.run_id, taken.body["attempt"])
 
 
 def address_some(conn: sa.Connection) -> int:
-    """Address some news; how many there were."""
+    """Address some outbox events; how many there were."""
     items = outbox.unaddressed(conn, NEWS)
     blank = [item["run_id"] for item in items if item["body"] is None and item["run_id"] is not None]
-    for problem in outbox.address(conn, items, runs.snapshots(conn, blank)):
+    bodies = {run_id: as_json(run) for run_id, run in runs.snapshots(conn, blank).items()}
+    for problem in outbox.address(conn, items, bodies):
         log.warning("nobody was told", action="not_addressed", reason=problem)
     return len(items)
 
 
 def tail(conn: sa.Connection, run_id: int, attempt: int) -> str:
-    """The end of what an execution wrote, stream by stream, each from the beginning of a line on."""
+    """The end of an execution's output, stream by stream, each from the beginning of a line."""
     parts = []
     for stream in output.STREAMS:
         begin = max(0, output.end_of(conn, run_id, attempt, stream) - TAIL)

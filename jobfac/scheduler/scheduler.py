@@ -29,8 +29,9 @@ from jobfac.telemetry.metrics import Kind, Metric
 
 log = logger("jobfac.scheduler")
 
-TAKEN = 0.02
-"""Seconds until the next look when another scheduler was quicker."""
+TAKEN, LATER = 0.02, 1.0
+"""Seconds until the next turn of a duty that has just had one, and still is wanted: another scheduler was quicker, or
+what it wants is locked. They double from turn to turn, up to the second."""
 
 IN_VAIN = 30.0
 """Seconds at most until the next look for dead workers after looks that found none, though the clock here says so."""
@@ -89,6 +90,7 @@ class Duty:
     last: float = 0.0
     took: float = 0.0
     failures: int = 0
+    in_vain: int = 0  # turns in a row after which it was still wanted
 
 
 DUTY_FIGURES: tuple[tuple[Kind, str, str, str], ...] = (
@@ -165,10 +167,16 @@ class Scheduler:
         pause = min(look.seconds_to_next(), self._settings.sweep_interval, self._db.dialect.look_interval)
         for duty in self._duties:
             if not duty.is_wanted(look):
+                duty.in_vain = 0
                 continue
             left = duty.not_before - time.monotonic()
             if left <= 0:
                 left = self._do(duty)
+                if left == TAKEN:
+                    left = min(TAKEN * 2**duty.in_vain, LATER)
+                    duty.in_vain = min(duty.in_vain + 1, 10)
+                else:
+                    duty.in_vain = 0
                 duty.not_before = time.monotonic() + left
             pause = min(pause, left)
         return pause
@@ -245,15 +253,14 @@ class Scheduler:
                 "it has not; nobody is expired, and this process looks less often until they agree",
                 action="clocks_disagree",
             )
-        return pause
+        return pause if self._in_vain else 0.0
 
     def _release(self) -> float:
         self._db.transact(runs.release_blocked, None, self.name, retry_for=2.0)
         return self._settings.sweep_interval
 
     def _begin(self) -> float:
-        self._db.transact(sequences.begin_queued, self.name, retry_for=2.0)
-        return TAKEN
+        return 0.0 if self._db.transact(sequences.begin, self.name, retry_for=2.0).number else TAKEN
 
     def _sweep(self) -> float:
         self._db.transact(sequences.sweep, self.name, retry_for=2.0)
@@ -285,7 +292,7 @@ def expiry_pause(in_vain: int) -> float:
     return float(min(TAKEN * 2 ** min(in_vain, 20), IN_VAIN)) if in_vain > 0 else TAKEN
 
 
-def _shown(happened: schedules.Refusal | schedules.Miss) -> dict[str, str]:
+def _shown(happened: schedules.Refusal | schedules.Miss) -> dict[str, Any]:
     return {name: str(value) for name, value in happened._asdict().items() if value is not None}
 
 

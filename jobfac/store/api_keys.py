@@ -6,29 +6,19 @@ A key reads ``jf_<prefix>_<secret>``: the prefix finds its row, the secret is 25
 import hashlib
 import json
 import secrets
-from collections.abc import Mapping, Sequence
-from enum import StrEnum
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
 from jobfac.database.dialects import utcnow
 from jobfac.database.tables import api_key
+from jobfac.states import Role
 from jobfac.store import audit
-from jobfac.store.runs.reading import shown_value
+from jobfac.views.keys import KeyView
+from jobfac.views.serialization import columns, from_row
 
-
-class Role(StrEnum):
-    """What a caller may do; each role may also do what the ones before it may."""
-
-    VIEWER = "viewer"  # read
-    OPERATOR = "operator"  # start, stop, retry, pause, drain
-    ADMIN = "admin"  # change definitions, which means running any program on the workers
-
-    def allows(self, needed: "Role") -> bool:
-        """Whether a caller of this role may do what needs the role ``needed``."""
-        order = list(Role)
-        return order.index(self) >= order.index(needed)
+__all__ = ["Caller", "Created", "Role", "check", "create", "list_keys", "revoke"]
 
 
 class Caller(NamedTuple):
@@ -101,18 +91,12 @@ def revoke(conn: sa.Connection, key_id: int, by: str) -> bool:
     return revoked
 
 
-_SHOWN = [c for c in api_key.c if c.name != "hash"]
+_SHOWN = [api_key.c[name] for name in columns(KeyView)]
 
 
-def list_keys(conn: sa.Connection) -> Sequence[sa.RowMapping]:
-    """Every key that was ever made, without its hash, oldest first."""
-    return conn.execute(sa.select(*_SHOWN).order_by(api_key.c.id)).mappings().all()
-
-
-def present(row: Mapping[Any, Any]) -> dict[str, Any]:
-    """A key as a JSON object."""
-    shown = {name: shown_value(value) for name, value in row.items()}
-    return shown | {"categories": None if row["categories"] is None else json.loads(row["categories"])}
+def list_keys(conn: sa.Connection) -> list[KeyView]:
+    """Every key that was ever created, oldest first."""
+    return [from_row(KeyView, row) for row in conn.execute(sa.select(*_SHOWN).order_by(api_key.c.id)).mappings()]
 
 
 def _hash(key: str) -> str:

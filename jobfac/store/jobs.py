@@ -15,6 +15,8 @@ from jobfac.database.tables import category, job, job_version, queue
 from jobfac.database.types import truncate_utf16
 from jobfac.states import JobKind
 from jobfac.store import audit
+from jobfac.views.jobs import JobView
+from jobfac.views.serialization import from_row
 
 SEQUENCE_QUEUE = "@sequences"
 """Where sequence runs are queued: any worker or scheduler begins them, none of its slots is taken."""
@@ -53,10 +55,9 @@ _CURRENT = (
 _ONE = _CURRENT.where(job.c.id == sa.bindparam("p_job"))
 
 
-def present(stored: Stored) -> dict[str, Any]:
-    """A job as a JSON object, with its canonical definition."""
-    shown = {**stored._asdict(), "kind": str(stored.kind), "definition": d.canonical(stored.definition)}
-    return {name: shown[name] for name in ("id", "kind", "version", "enabled", "category", "queue", "definition")}
+def view(stored: Stored) -> JobView:
+    """The job as it is shown, with its canonical definition."""
+    return from_row(JobView, {**stored._asdict(), "definition": d.canonical(stored.definition)})
 
 
 def load(conn: sa.Connection, job_id: str) -> Stored | None:
@@ -74,6 +75,13 @@ def load_many(conn: sa.Connection, job_ids: Collection[str]) -> dict[str, Stored
         except d.DefinitionError as error:
             found[row["id"]] = error
     return found
+
+
+def state(conn: sa.Connection) -> tuple[Any, ...]:
+    """What is in force, told by its versions: equal at two moments if no definition was changed between them."""
+    rows = conn.execute(sa.select(job.c.id, job.c.version, job.c.enabled).order_by(job.c.id)).all()
+    defaults = conn.execute(sa.select(category.c.name, category.c.definition).order_by(category.c.name)).all()
+    return (*map(tuple, rows), *map(tuple, defaults))
 
 
 def load_all(conn: sa.Connection) -> list[Stored]:
@@ -117,23 +125,34 @@ def queue_of(definition: d.AnyJob) -> tuple[str, str, dict[str, str]]:
     return name, definition.pool, labels
 
 
-def apply(conn: sa.Connection, plan: d.Plan, wanted: Mapping[str, d.AnyJob], by: str) -> None:
-    """Carry out a plan: new versions of what is added or changed, removal of what is removed, every step audited."""
+def apply(
+    conn: sa.Connection,
+    plan: d.Plan,
+    wanted: Mapping[str, d.AnyJob],
+    by: str,
+    bodies: Mapping[str, Mapping[str, Any]] | None = None,
+) -> None:
+    """Carry out a plan: new versions of what is added or changed, removal of what is removed, every step audited.
+
+    ``bodies``: the canonical form of definitions, where it has been worked out already.
+    """
     locks.take(conn, {locks.DEFINITIONS})
     for job_id in plan.remove:
         remove(conn, job_id, by)
     for job_id in [*plan.add, *plan.change]:
-        put(conn, job_id, wanted[job_id], by)
+        put(conn, job_id, wanted[job_id], by, (bodies or {}).get(job_id))
 
 
-def put(conn: sa.Connection, job_id: str, definition: d.AnyJob, by: str) -> int:
+def put(
+    conn: sa.Connection, job_id: str, definition: d.AnyJob, by: str, canonical: Mapping[str, Any] | None = None
+) -> int:
     """Store a definition as a new version, if it differs from the one in force; returns the version in force.
 
     Whether it is enabled is no part of the version: switching a job off and on makes no new one.
     """
     # Two that apply at once go one after the other, also where neither finds a row yet that it could lock.
     locks.take(conn, {locks.DEFINITIONS})
-    wanted = d.canonical(definition)
+    wanted = d.canonical(definition) if canonical is None else canonical
     body = json.dumps(wanted, ensure_ascii=False)
     row = conn.execute(_CURRENT.where(job.c.id == job_id)).mappings().first()
     before = None if row is None else row["definition"]
@@ -216,6 +235,7 @@ def defaults_of(conn: sa.Connection, name: str) -> d.Defaults:
 
 def apply_defaults(conn: sa.Connection, plan: d.Plan, wanted: Mapping[str, d.Defaults], by: str) -> None:
     """Carry out a plan about categories, as ``apply`` does about jobs."""
+    locks.take(conn, {locks.DEFINITIONS})
     before = load_defaults(conn)
     for name in [*plan.remove, *plan.add, *plan.change]:
         old = json.dumps(d.canonical(before[name]), ensure_ascii=False) if name in before else None

@@ -5,7 +5,7 @@ that neither a long queue nor a long history makes an overview expensive.
 """
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -16,35 +16,14 @@ from jobfac.database.tables import job, queue, run, schedule
 from jobfac.database.types import sql_literals
 from jobfac.states import HELD, RunState
 from jobfac.store import workers
-from jobfac.store.runs.reading import present
+from jobfac.views.overview import DueSchedule, Overview, RunLine, WaitingRuns
+from jobfac.views.serialization import columns, from_row
 
 RUNNING, ENDED, DUE = 200, 100, 50
 """Rows of each kind that are read at most."""
 
 RECENT = 2000
 """Ended runs among which those of a limited caller are looked for, so that a long history costs nothing."""
-
-
-class Waiting(NamedTuple):
-    """Queued runs of a pool; ``seconds``: how long the first of them has waited."""
-
-    pool: str
-    number: int
-    seconds: float
-
-
-class Overview(NamedTuple):
-    """Workers, runs and schedules are the JSON-able objects of the API; ``now`` is the database's clock."""
-
-    now: datetime
-    workers: Sequence[dict[str, Any]]  # alive, newest first, with ``busy``
-    queued: Sequence[Waiting]
-    blocked: int  # runs that wait for a concurrency rule
-    scheduled: int  # runs that wait for their time
-    held: int  # runs under way, of which ``running`` has the first
-    running: Sequence[dict[str, Any]]  # longest first
-    ended: Sequence[dict[str, Any]]  # latest first
-    due: Sequence[dict[str, Any]]  # ``job``, ``name``, ``fire_at`` of the next schedules
 
 
 class Queries(NamedTuple):
@@ -58,55 +37,28 @@ class Queries(NamedTuple):
 
 
 def read(conn: sa.Connection, categories: Sequence[str] | None = None) -> Overview:
-    """The factory as it stands; with ``categories`` only their jobs' runs and schedules, and all workers."""
+    """The overview, as of now; with ``categories`` only their jobs' runs and schedules, and all workers."""
     queries = _queries(categories is not None)
     given = {} if categories is None else {"p_categories": list(categories)}
     counts = conn.execute(queries.counts, given).one()
     return Overview(
         counts.now,
-        [workers.present(row) for row in workers.workers(conn, alive_only=True)],
+        workers.workers(conn, alive_only=True),
         [_waiting(row, counts.now) for row in conn.execute(queries.queued, given)],
         counts.blocked,
         counts.scheduled,
         counts.held,
-        [present(row) for row in conn.execute(queries.running, given).mappings()],
-        [present(row) for row in conn.execute(queries.ended, given).mappings()],
-        [present(row) for row in conn.execute(queries.due, given).mappings()],
+        [from_row(RunLine, row) for row in conn.execute(queries.running, given).mappings()],
+        [from_row(RunLine, row) for row in conn.execute(queries.ended, given).mappings()],
+        [from_row(DueSchedule, row) for row in conn.execute(queries.due, given).mappings()],
     )
 
 
-def as_json(overview: Overview) -> dict[str, Any]:
-    """The overview as a JSON object."""
-    shown = {**overview._asdict(), "now": overview.now.isoformat(timespec="milliseconds")}
-    return shown | {"queued": [waiting._asdict() for waiting in overview.queued]}
+def _waiting(row: Any, now: datetime) -> WaitingRuns:
+    return WaitingRuns(row.pool, row.number, max(0.0, (now - row.since).total_seconds()))
 
 
-def from_json(shown: Mapping[str, Any]) -> Overview:
-    """The overview that ``as_json`` made this object of. Members that are not known are left out."""
-    known = {name: shown[name] for name in Overview._fields}
-    queued = [Waiting(one["pool"], one["number"], one["seconds"]) for one in shown["queued"]]
-    return Overview(**known | {"now": datetime.fromisoformat(shown["now"]), "queued": queued})
-
-
-def _waiting(row: Any, now: datetime) -> Waiting:
-    return Waiting(row.pool, row.number, max(0.0, (now - row.since).total_seconds()))
-
-
-_RUN = (
-    run.c.id,
-    run.c.job,
-    run.c.kind,
-    run.c.state,
-    run.c.attempt,
-    run.c.worker,
-    run.c.started_at,
-    run.c.ended_at,
-    run.c.progress,
-    run.c.message,
-    run.c.reason,
-    run.c.exit_message,
-    run.c.sequence_run_id,
-)
+_RUN = [run.c[name] for name in columns(RunLine)]
 _SEEN = job.c.category.in_(sa.bindparam("p_categories", expanding=True))
 
 
@@ -130,7 +82,7 @@ def _counts(seen: Sequence[sa.ColumnElement[bool]]) -> sa.Select[Any]:
 
 
 def _queued(seen: Sequence[sa.ColumnElement[bool]]) -> sa.Select[Any]:
-    # The index has queue and id: when the first of a queue came is read of one row a queue.
+    # The index has queue and id only: the time of a queue's first run is read from one row for each queue.
     first = (
         sa.select(run.c.queue, sa.func.count().label("number"), sa.func.min(run.c.id).label("first"))
         .with_hint(run, PASS, "mssql")
@@ -176,7 +128,7 @@ def _ended(limited: bool) -> sa.Select[Any]:
 
 def _due(limited: bool) -> sa.Select[Any]:
     return (
-        sa.select(schedule.c.job, schedule.c.name, schedule.c.fire_at)
+        sa.select(*(schedule.c[name] for name in columns(DueSchedule)))
         .join(job, job.c.id == schedule.c.job)
         .with_hint(schedule, PASS, "mssql")
         .where(sa.text("schedule.fire_at IS NOT NULL AND schedule.paused = 0"), job.c.enabled)

@@ -1,10 +1,13 @@
-"""Structured logs: text on a terminal, JSON lines elsewhere; every line names its action, and what it concerns by
-``run``, ``attempt``, ``job`` and ``worker``."""
+"""Structured logs on the standard library's logging: text on a terminal, JSON lines elsewhere.
 
+Every line has a sentence and an ``action``; lines about a run name it by ``run``, ``attempt``, ``job`` and ``worker``.
+"""
+
+import json
 import logging
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from jobfac.settings import Settings
@@ -12,69 +15,118 @@ from jobfac.settings import Settings
 if TYPE_CHECKING:
     from jobfac.store.workers import Expiry
 
-
-@contextmanager
-def _without_rich() -> Iterator[None]:
-    """structlog loads rich wherever it finds it, for tracebacks of a form that no role writes: 5 MB and a tenth of the
-    time that a command takes to start. (Lists and tables load it when they need it.)"""
-    if "rich" in sys.modules:
-        yield
-        return
-    sys.modules["rich"] = None  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        del sys.modules["rich"]
-
-
-with _without_rich():
-    import structlog
-
 SILENT = ("sqlalchemy.pool",)
-"""Libraries that write tracebacks about what the roles say in a sentence: that the database is away."""
+"""Libraries that log tracebacks of an outage, which the roles log in one sentence."""
 
 
-SILENCE: Any = structlog.wrap_logger(None, wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-"""A log that nobody reads."""
+class Log:
+    """The log of a part of jobfac, with fields that each of its lines carries. It may be used by any thread."""
+
+    def __init__(self, logger: logging.Logger, fields: Mapping[str, Any]) -> None:
+        self._logger = logger
+        self._fields = fields
+
+    def bind(self, **fields: Any) -> "Log":
+        """The same log with additional fields."""
+        return Log(self._logger, {**self._fields, **fields})
+
+    def debug(self, sentence: str, **fields: Any) -> None:
+        """Log what only a developer needs."""
+        self._write(logging.DEBUG, sentence, fields)
+
+    def info(self, sentence: str, **fields: Any) -> None:
+        """Log a normal event."""
+        self._write(logging.INFO, sentence, fields)
+
+    def warning(self, sentence: str, *, exc_info: bool = False, **fields: Any) -> None:
+        """Log a problem that jobfac deals with; ``exc_info`` adds the traceback of the current exception."""
+        self._write(logging.WARNING, sentence, fields, exc_info)
+
+    def error(self, sentence: str, **fields: Any) -> None:
+        """Log a problem that needs somebody's attention."""
+        self._write(logging.ERROR, sentence, fields)
+
+    def exception(self, sentence: str, **fields: Any) -> None:
+        """Log an unexpected exception, with its traceback."""
+        self._write(logging.ERROR, sentence, fields, exc_info=True)
+
+    def _write(self, level: int, sentence: str, fields: Mapping[str, Any], exc_info: bool = False) -> None:
+        if self._logger.isEnabledFor(level):
+            self._logger.log(level, "%s", sentence, exc_info=exc_info, extra={"fields": {**self._fields, **fields}})
 
 
-def logger(name: str) -> Any:
-    """The log of a part of jobfac; ``configure`` says where its lines go."""
-    return structlog.get_logger(name)
+def logger(name: str) -> Log:
+    """The log of a part of jobfac, such as ``jobfac.worker``; ``configure`` says where its lines go."""
+    return Log(logging.getLogger(name), {})
+
+
+def _silence() -> Log:
+    silent = logging.Logger("silence")
+    silent.disabled = True
+    return Log(silent, {})
+
+
+SILENCE = _silence()
+"""A log that drops every line."""
 
 
 def configure(settings: Settings) -> None:
-    """Set up logging for a role. Logs go to standard error, those of libraries too, from warnings on."""
+    """Set up logging for a role: its own lines and warnings of libraries go to standard error."""
     form = settings.log_format or ("text" if sys.stderr.isatty() else "json")
-    render = structlog.dev.ConsoleRenderer() if form == "text" else structlog.processors.JSONRenderer()
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            render,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, settings.log_level.upper())),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
-    )
-    logging.basicConfig(handlers=[_Foreign()], level=logging.WARNING, force=True)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Text() if form == "text" else _Json())
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    logging.getLogger("jobfac").setLevel(settings.log_level.upper())
     for name in SILENT:
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
 
-class _Foreign(logging.Handler):
-    """What libraries log, in the form of ours."""
+class _Json(logging.Formatter):
+    """One JSON object for each line."""
 
-    def emit(self, record: logging.LogRecord) -> None:
-        logger(record.name).log(
-            record.levelno, record.getMessage(), action="library", library=record.name, exc_info=record.exc_info
-        )
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "timestamp": _timestamp(record),
+            "level": record.levelname.lower(),
+            "event": record.getMessage(),
+            **_fields(record),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=repr)
 
 
-def tell_expiry(log: Any, expiry: "Expiry", by: str) -> None:
-    """Log who died, and what became of the runs that it held, as ``by`` has settled it."""
+class _Text(logging.Formatter):
+    """Time, level, sentence and fields; a traceback follows on lines of its own."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        pairs = [f"{name}={_value(value)}" for name, value in _fields(record).items()]
+        text = f"{_timestamp(record)} {record.levelname.lower():8} {_printable(record.getMessage())}  {' '.join(pairs)}"
+        return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
+
+
+def _fields(record: logging.LogRecord) -> Mapping[str, Any]:
+    """The fields of a line; lines of libraries get an action as well."""
+    fields: Mapping[str, Any] | None = getattr(record, "fields", None)
+    return {"action": "library", "library": record.name} if fields is None else fields
+
+
+def _timestamp(record: logging.LogRecord) -> str:
+    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _value(value: object) -> str:
+    """Quoted where a reader, or a terminal, could misunderstand it."""
+    text = str(value)
+    return text if text and text.isprintable() and not set(' "=') & set(text) else repr(text)
+
+
+def _printable(text: str) -> str:
+    return text if text.isprintable() else repr(text)
+
+
+def tell_expiry(log: Log, expiry: "Expiry", by: str) -> None:
+    """Log which workers' leases ``by`` has expired, and what became of the runs that they held."""
     for name in expiry.workers:
         log.warning("a worker died", action="worker_died", worker=name, by=by)
     for one in expiry.runs:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from jobfac.store.runs import Outcome
     from jobfac.store.workers import Claimed
+    from jobfac.views.runs import RunView
 
 FAREWELL = 2.0
 """Seconds that the last spans may take to be sent when a process ends."""
@@ -36,7 +37,7 @@ class Traces(Protocol):
     @property
     def wanted(self) -> bool: ...
 
-    def started(self, run: Mapping[Any, Any], since: int, caller: str | None) -> None:
+    def started(self, run: "RunView", since: int, caller: str | None) -> None:
         """A run was started, which took from ``since`` to now; ``caller``: a traceparent to link to."""
 
     def claimed(self, claimed: "Claimed", worker: str, since: int) -> Mapping[str, str]:
@@ -81,7 +82,7 @@ def _is_wanted() -> bool:
 class _None:
     wanted = False
 
-    def started(self, run: Mapping[Any, Any], since: int, caller: str | None) -> None: ...
+    def started(self, run: "RunView", since: int, caller: str | None) -> None: ...
 
     def claimed(self, claimed: "Claimed", worker: str, since: int) -> Mapping[str, str]:
         return {}
@@ -123,16 +124,16 @@ class _Spans:
         self._tracer = self._provider.get_tracer("jobfac")
         self._open: dict[tuple[int, int], Span] = {}
 
-    def started(self, run: Mapping[Any, Any], since: int, caller: str | None) -> None:
+    def started(self, run: "RunView", since: int, caller: str | None) -> None:
         from opentelemetry.trace import Link, SpanKind, get_current_span
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
         found = TraceContextTextMapPropagator().extract({"traceparent": caller} if caller else {})
         link = get_current_span(found).get_span_context()
         span = self._root(
-            f"start {run['job']}", run["id"], run["created_at"], since, kind=SpanKind.PRODUCER,
+            f"start {run.job}", run.id, run.created_at, since, kind=SpanKind.PRODUCER,
             links=[Link(link)] if link.is_valid else [],
-            attributes={"jobfac.run": run["id"], "jobfac.job": run["job"], "jobfac.state": str(run["state"])},
+            attributes={"jobfac.run": run.id, "jobfac.job": run.job, "jobfac.state": str(run.state)},
         )  # fmt: skip
         span.end()
 

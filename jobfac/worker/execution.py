@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from jobfac.definitions import Job, write_duration
-from jobfac.programs import Chunk, Process, Spool, StartError
+from jobfac.programs import BATCH, Chunk, Process, Spool, StartError
 from jobfac.secret_references import SecretError
 from jobfac.states import RunState, Stop
 from jobfac.store.output import Stored
@@ -200,12 +200,27 @@ class Execution:
             return judge_report(self.report.result, self.report.exit_message)
         return judge(self.process.exit.code, self.process.exit.signal, self.definition)
 
-    def collect(self, final: bool) -> list[Stored]:
-        """Output that is not in the database yet, kept until ``confirm``. The caller holds ``lock``."""
+    def collect(self, final: bool, most: int | None = None) -> list[Stored]:
+        """Output that is not in the database yet, kept until ``confirm``. The caller holds ``lock``.
+
+        Args:
+            most: bytes to keep at most, so that a limit of gigabytes costs no such memory; None: all there is.
+        """
+        room = None if most is None else most - sum(len(one.data) for one in self.pending)
         for stream, spool in self.spools.items():
-            while chunks := spool.read(final):
+            while room is None or room > 0:
+                chunks = spool.read(final) if room is None else spool.read(final, min(room, BATCH))
+                if not chunks:
+                    break
                 self.pending += [self._stored(stream, chunk) for chunk in chunks]
+                if room is not None:
+                    room -= sum(len(chunk.data) for chunk in chunks)
         return list(self.pending)
+
+    def unread(self) -> int:
+        """Bytes of output that are still to be collected."""
+        with self.lock:
+            return sum(spool.unread for spool in self.spools.values())
 
     def confirm(self, chunks: list[Stored]) -> None:
         """These chunks are in the database. The caller holds ``lock``."""

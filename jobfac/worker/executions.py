@@ -22,6 +22,9 @@ from jobfac.worker.old_files import OldFiles
 from jobfac.worker.spool_folder import SpoolFolder
 from jobfac.worker.turn import Deliveries
 
+LAST_OUTPUT = 1024 * 1024
+"""Bytes of an execution's output that are stored with its outcome; what is longer is shipped before, in pieces."""
+
 MEMORY = 1000
 """How many stored executions to remember, to recognise a repeated claim."""
 
@@ -206,8 +209,11 @@ class Executions:
         """It is over: take its outcome, to be stored. ``room``: bytes of its report to read at most.
 
         True: its report is longer, so that this is to be called again, after other executions had their turn. While
-        the shipping thread stores something of it nothing happens: that thread wakes the loop when it is done.
+        the shipping thread stores something of it, or has more to store than fits into a turn, nothing happens: that
+        thread wakes the loop when it is done.
         """
+        if execution.unread() > LAST_OUTPUT:
+            return False
         if not execution.shipping.acquire(blocking=False):
             return False
         if not execution.report.read(final=True, most=max(0, room)):

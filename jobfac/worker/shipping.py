@@ -14,6 +14,15 @@ from jobfac.worker.execution import Execution
 
 log = logger("jobfac.output")
 
+SHIPMENT = 8 * 1024 * 1024
+"""Bytes of output that are stored in one transaction, shared by all executions: so much memory, and so short a lock."""
+
+BEHIND = 0.02
+"""Seconds until the next shipment when something was left: other writers of a SQLite file have their turn meanwhile."""
+
+LEAST_SHARE = 256 * 1024
+"""Bytes of one execution in it, however many there are."""
+
 
 class Shipper:
     """Ships for every execution that ``live`` returns. What it could not ship stays pending, bounded by the limits.
@@ -58,12 +67,12 @@ class Shipper:
             except Exception:  # one program's output must not end the shipping of all others'
                 self._log.exception("output waits", action="ship_failed")
             flooding = any(spool.flooding for e in executions for spool in list(e.spools.values()))
-            pause = self._interval / 10 if flooding or behind else self._interval
+            pause = BEHIND if behind else self._interval / 10 if flooding else self._interval
 
     def ship(self, executions: Collection[Execution]) -> bool:
         """Store what these programs wrote and reported since the last time, in one transaction.
 
-        Returns whether a report is so long that a part of it is left for the next call.
+        Returns whether a part of an output or a report is left for the next call, because there is so much of it.
 
         Raises:
             Unreachable: the database is away; nothing is lost, the next call ships it.
@@ -79,11 +88,13 @@ class Shipper:
 
     def _ship(self, executions: Collection[Execution]) -> bool:
         behind = False
+        share = max(LEAST_SHARE, SHIPMENT // max(1, len(executions)))
         written: list[tuple[Execution, list[output.Stored]]] = []
         for execution in executions:
             with execution.lock:
-                if chunks := execution.collect(final=False):
+                if chunks := execution.collect(final=False, most=share):
                     written.append((execution, chunks))
+            behind |= len(chunks) > 0 and execution.unread() > LEAST_SHARE
             behind |= not execution.report.read()
         reported = [e for e in executions if e.report.changed]
         unnoted = [e for e in executions if not e.noted and e.process is not None]

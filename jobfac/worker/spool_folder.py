@@ -102,7 +102,7 @@ class SpoolFolder:
                 self._log.warning("a dead worker's programs were killed", action="orphans_killed", count=killed, **who)
         for name, path in recover(self._spool / token):
             try:
-                db.transact(_recover, name, path)
+                _recover(db, name, path)
             except (StartError, SecretError, OSError) as error:
                 who = db.query(_who, name)
                 self._log.warning(
@@ -146,22 +146,39 @@ def _who(conn: sa.Connection, name: SpoolName) -> dict[str, Any]:
     return dict(conn.execute(query).mappings().first() or {"run": name.run, "attempt": name.attempt})
 
 
-def _recover(conn: sa.Connection, name: SpoolName, path: Path) -> None:
-    """Store what a stream's file holds beyond what is in the database, under the limit and the secrets of its job."""
-    row = conn.execute(sa.select(run.c.job, run.c.job_version).where(run.c.id == name.run)).first()
-    if row is None:
+def _recover(db: Database, name: SpoolName, path: Path) -> None:
+    """Store what a stream's file holds beyond what is in the database, under the limit and the secrets of its job.
+
+    In pieces, each in a transaction of its own: a long file holds up no other writer.
+    """
+    job = db.query(_job_of, name)
+    if job is None:
         return  # purged
-    job = jobs.load_version(conn, row.job, row.job_version)
-    assert isinstance(job, Job)
     secrets = [resolve(value).encode() for value in job.environment.values() if not isinstance(value, str)]
-    stored = output.end_of(conn, *name)
+    stored = db.query(output.end_of, *name)
     spool = Spool(path, max(1, job.output.limit), secrets)
     try:
         while chunks := spool.read(final=True):
             fresh = [(max(stored, c.offset), c.data[max(0, stored - c.offset) :]) for c in chunks]
-            output.append(conn, [output.Stored(*name, offset, data) for offset, data in fresh if data])
+            rows = [output.Stored(*name, offset, data) for offset, data in fresh if data]
+            db.transact(_append, name, rows)
     finally:
         spool.close(delete=False)
+
+
+def _job_of(conn: sa.Connection, name: SpoolName) -> Job | None:
+    row = conn.execute(sa.select(run.c.job, run.c.job_version).where(run.c.id == name.run)).first()
+    if row is None:
+        return None
+    job = jobs.load_version(conn, row.job, row.job_version)
+    assert isinstance(job, Job)
+    return job
+
+
+def _append(conn: sa.Connection, name: SpoolName, chunks: list[output.Stored]) -> None:
+    """Store the chunks that are not there yet: the answer to an earlier commit may have been lost."""
+    known = output.end_of(conn, *name)
+    output.append(conn, [one for one in chunks if one.offset >= known])
 
 
 @contextlib.contextmanager

@@ -4,14 +4,9 @@ Threads: this loop; the heartbeat and its watchdog (``lease``); one that waits f
 output (``shipping``). What they tell the loop goes through its ``Inbox``. Beside them runs the guardian process.
 """
 
-import os
-import platform
-import secrets
-import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from importlib.metadata import version
 
 import sqlalchemy as sa
 
@@ -25,13 +20,14 @@ from jobfac.settings import Settings
 from jobfac.states import Stop, WorkerState
 from jobfac.store import jobs, runs, sequences, workers
 from jobfac.store.runs.event import Event
-from jobfac.store.workers import Beat, LeaseLost, Registration
+from jobfac.store.workers import Beat, LeaseLost
 from jobfac.telemetry.metrics import Metric
 from jobfac.telemetry.worker import WorkerTelemetry
 from jobfac.worker.agenda import Agenda
 from jobfac.worker.executions import Executions
 from jobfac.worker.failpoints import failpoint
 from jobfac.worker.health import Health
+from jobfac.worker.identity import registration
 from jobfac.worker.inbox import Inbox
 from jobfac.worker.lease import Lease
 from jobfac.worker.old_files import OldFiles
@@ -71,16 +67,7 @@ class Worker:
         self._settings = settings
         self._telemetry = WorkerTelemetry(name)
         self._log = self._telemetry.log
-        self._who = Registration(
-            name=name,
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            token=secrets.token_hex(8),
-            version=version("jobfac"),
-            slots=slots,
-            pools=tuple(pools),
-            labels={"os": platform.system().lower(), "host": socket.gethostname(), **(labels or {})},
-        )
+        self._who = registration(name, slots, pools, labels)
         self._definitions: dict[tuple[str, int], AnyJob] = {}
         self._queues: list[str] = []
         self._agenda = Agenda(settings.heartbeat)
@@ -116,11 +103,16 @@ class Worker:
         if found & Found.WORK:
             self._inbox.put_work(reported=True)
 
+    @property
+    def running(self) -> int:
+        """How many runs are executed here; from any thread."""
+        return len(self._held.live)
+
     def metrics(self) -> list[Metric]:
         """What is known of this worker now; from any thread."""
         return [
             Metric("gauge", "jobfac_worker_slots", "Programs it runs at once", self._who.slots),
-            Metric("gauge", "jobfac_worker_running", "Programs that it runs", len(self._held.live)),
+            Metric("gauge", "jobfac_worker_running", "Programs that it runs", self.running),
             Metric("gauge", "jobfac_worker_spool_bytes", "Output on its disk", self._spool.size()),
             *self._lease.metrics(),
             *self._telemetry.metrics(),
@@ -200,8 +192,7 @@ class Worker:
             times.append(now)
         if self._has_to_act() or not self._lease.is_trusted():
             times.append(self._agenda.not_before)
-        if self._health.retry_at is not None:
-            times.append(self._health.retry_at)
+        times += [at for at in (self._health.retry_at, self._agenda.look_at) if at is not None]
         if (limit := self._phases.drain_until) is not None and limit > now:
             times.append(limit)
         return max(0.0, min(times) - now)
@@ -236,8 +227,11 @@ class Worker:
         self._held.begin(result.claimed, self._definitions, began)
         moved = self._move_on(result)
         is_empty = agenda.turn_done(request.free, len(result.claimed))
+        agenda.look_at = agenda.fair.claimed(result.share, request.free, len(result.claimed), time.monotonic())
         if is_empty and moved:
             agenda.more = True
+        elif agenda.look_at is not None:
+            self._poller.disarm()
         elif is_empty:
             self._poller.arm(self._queues, in_vain=reported and not result.claimed)
         else:
@@ -266,6 +260,7 @@ class Worker:
             uncertain=self._agenda.uncertain,
             doubtful=doubtful,
             message=self._health.to_show(),
+            fair=self._agenda.fair.must_look(time.monotonic()),
         )
 
     def _read_queues(self) -> None:

@@ -77,7 +77,8 @@ def latencies(site: Site, until: Callable[[int], bool]) -> list[float]:
         run_id = site.db.transact(runs.start, StartRequest("probe", "bench"))
         wait(partial(site.scalar, f"SELECT ended_at FROM run WHERE id = {run_id}"), pause=0.005)
         found = site.db.query(runs.get, run_id)
-        taken.append(1000 * (found["started_at"].timestamp() - before))
+        assert found.started_at is not None
+        taken.append(1000 * (found.started_at.timestamp() - before))
     return taken
 
 

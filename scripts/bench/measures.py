@@ -143,7 +143,9 @@ def output_flood(times: int = 3) -> Figures:
                     most = max(most, worker.memory_info().rss)
                     time.sleep(0.005)
                 found = site.db.query(runs.get, run_id)
-                taken[job].append((found["ended_at"] - found["started_at"]).total_seconds())
+                assert found.started_at is not None
+                assert found.ended_at is not None
+                taken[job].append((found.ended_at - found.started_at).total_seconds())
             start = time.perf_counter()
             with (site.folder / "plain").open("wb") as file:
                 subprocess.run(flood, stdout=file, check=True)

@@ -9,9 +9,29 @@ IF DATABASE_PRINCIPAL_ID(N'jobfac_reader') IS NULL
     CREATE ROLE jobfac_reader;
 GO
 
--- jobfac's own programs: worker, scheduler, API and command line. They change rows and never the schema.
-GRANT SELECT, INSERT, UPDATE, DELETE ON SCHEMA::jobfac TO jobfac_worker;
-DENY INSERT, UPDATE, DELETE ON jobfac.alembic_version TO jobfac_worker;
+-- jobfac's own programs: worker, scheduler, API and command line. They change rows and never the schema. Table by table,
+-- not the schema with a DENY on alembic_version: a DENY would bind a db_owner, too, who is a member of the role.
+REVOKE SELECT, INSERT, UPDATE, DELETE ON SCHEMA::jobfac FROM jobfac_worker;
+REVOKE INSERT, UPDATE, DELETE ON jobfac.alembic_version FROM jobfac_worker;
+GRANT SELECT ON jobfac.alembic_version TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.api_key TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.attempt TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.audit TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.category TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.daily TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.daily_worker TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.job TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.job_version TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.news TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.notification TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.queue TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.run TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.run_event TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.run_output TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.schedule TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.visit TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.worker TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.worker_lease TO jobfac_worker;
 GO
 
 -- People who start and stop: the procedures do for them what they have no right to do by themselves.
@@ -26,17 +46,17 @@ GRANT EXECUTE ON jobfac.drain_worker TO jobfac_operator;
 GO
 
 -- People who look. Payloads, arguments and output are among what they see.
-GRANT SELECT ON jobfac.v_runs TO jobfac_operator, jobfac_reader;
-GRANT SELECT ON jobfac.v_queue TO jobfac_operator, jobfac_reader;
-GRANT SELECT ON jobfac.v_fleet TO jobfac_operator, jobfac_reader;
-GRANT SELECT ON jobfac.v_job_statistics TO jobfac_operator, jobfac_reader;
-GRANT SELECT ON jobfac.v_schedule TO jobfac_operator, jobfac_reader;
-GRANT SELECT ON jobfac.v_sequence_runs TO jobfac_operator, jobfac_reader;
-GRANT SELECT ON jobfac.v_failures TO jobfac_operator, jobfac_reader;
-GRANT SELECT ON jobfac.v_daily_statistics TO jobfac_operator, jobfac_reader;
-GRANT SELECT ON jobfac.v_daily_workers TO jobfac_operator, jobfac_reader;
-GRANT SELECT ON jobfac.v_events TO jobfac_operator, jobfac_reader;
-GRANT SELECT ON jobfac.v_output TO jobfac_operator, jobfac_reader;
-GRANT SELECT ON jobfac.v_steps TO jobfac_operator, jobfac_reader;
-GRANT SELECT ON jobfac.v_health TO jobfac_operator, jobfac_reader;
+GRANT SELECT ON jobfac.v_runs TO jobfac_operator, jobfac_reader, jobfac_worker;
+GRANT SELECT ON jobfac.v_queue TO jobfac_operator, jobfac_reader, jobfac_worker;
+GRANT SELECT ON jobfac.v_fleet TO jobfac_operator, jobfac_reader, jobfac_worker;
+GRANT SELECT ON jobfac.v_job_statistics TO jobfac_operator, jobfac_reader, jobfac_worker;
+GRANT SELECT ON jobfac.v_schedule TO jobfac_operator, jobfac_reader, jobfac_worker;
+GRANT SELECT ON jobfac.v_sequence_runs TO jobfac_operator, jobfac_reader, jobfac_worker;
+GRANT SELECT ON jobfac.v_failures TO jobfac_operator, jobfac_reader, jobfac_worker;
+GRANT SELECT ON jobfac.v_daily_statistics TO jobfac_operator, jobfac_reader, jobfac_worker;
+GRANT SELECT ON jobfac.v_daily_workers TO jobfac_operator, jobfac_reader, jobfac_worker;
+GRANT SELECT ON jobfac.v_events TO jobfac_operator, jobfac_reader, jobfac_worker;
+GRANT SELECT ON jobfac.v_output TO jobfac_operator, jobfac_reader, jobfac_worker;
+GRANT SELECT ON jobfac.v_steps TO jobfac_operator, jobfac_reader, jobfac_worker;
+GRANT SELECT ON jobfac.v_health TO jobfac_operator, jobfac_reader, jobfac_worker;
 GO

@@ -9,7 +9,7 @@ IF OBJECT_ID(N'jobfac.alembic_version', N'U') IS NOT NULL
     SET NOEXEC ON;
 GO
 
-IF SCHEMA_ID(N'jobfac') IS NULL EXEC(N'CREATE SCHEMA jobfac');
+IF SCHEMA_ID(N'jobfac') IS NULL EXEC(N'CREATE SCHEMA jobfac AUTHORIZATION dbo');
 
 GO
 
@@ -542,6 +542,14 @@ ALTER INDEX ix_worker_lease_until ON jobfac.worker_lease SET (ALLOW_PAGE_LOCKS =
 
 GO
 
+IF CAST(SERVERPROPERTY('EngineEdition') AS INT) IN (5, 8) EXEC(N'ALTER INDEX pk_run ON jobfac.run SET (OPTIMIZE_FOR_SEQUENTIAL_KEY = ON);');
+
+GO
+
+IF CAST(SERVERPROPERTY('EngineEdition') AS INT) IN (5, 8) EXEC(N'ALTER INDEX pk_run_event ON jobfac.run_event SET (OPTIMIZE_FOR_SEQUENTIAL_KEY = ON);');
+
+GO
+
 DROP INDEX ix_run_held ON jobfac.run;
 
 GO
@@ -1056,6 +1064,31 @@ BEGIN
             LEFT(@stray, 128), N''' inside.'
         );
         THROW 50007, @sentence, 1;
+    END;
+    -- What a start of a sequence hands to the jobs in it, these must take from a start of their own as well.
+    DECLARE @closed NVARCHAR(128) = (
+        SELECT MIN(j.id)
+        FROM OPENJSON(@arguments) AS g
+        JOIN jobfac.job AS j ON j.id = g.[key] COLLATE DATABASE_DEFAULT
+        JOIN jobfac.job_version AS v ON v.job = j.id AND v.version = j.version
+        WHERE JSON_VALUE(v.definition, '$.replace_arguments') = 'false'
+            OR JSON_VALUE(v.definition, '$.on_demand') = 'false'
+    );
+    IF @closed IS NULL
+        SET @closed = (
+            SELECT MIN(j.id)
+            FROM OPENJSON(@payload) AS g
+            JOIN jobfac.job AS j ON j.id = g.[key] COLLATE DATABASE_DEFAULT
+            JOIN jobfac.job_version AS v ON v.job = j.id AND v.version = j.version
+            WHERE JSON_VALUE(v.definition, '$.on_demand') = 'false'
+        );
+    IF @closed IS NOT NULL
+    BEGIN
+        SET @sentence = CONCAT(
+            N'Job ''', @closed, N''' takes none of it from a start by hand: its definition says ',
+            N'on_demand: false or replace_arguments: false.'
+        );
+        THROW 50002, @sentence, 1;
     END;
 END;
 GO
@@ -1679,9 +1712,29 @@ IF DATABASE_PRINCIPAL_ID(N'jobfac_reader') IS NULL
     CREATE ROLE jobfac_reader;
 GO
 
--- jobfac's own programs: worker, scheduler, API and command line. They change rows and never the schema.
-GRANT SELECT, INSERT, UPDATE, DELETE ON SCHEMA::jobfac TO jobfac_worker;
-DENY INSERT, UPDATE, DELETE ON jobfac.alembic_version TO jobfac_worker;
+-- jobfac's own programs: worker, scheduler, API and command line. They change rows and never the schema. Table by table,
+-- not the schema with a DENY on alembic_version: a DENY would bind a db_owner, too, who is a member of the role.
+REVOKE SELECT, INSERT, UPDATE, DELETE ON SCHEMA::jobfac FROM jobfac_worker;
+REVOKE INSERT, UPDATE, DELETE ON jobfac.alembic_version FROM jobfac_worker;
+GRANT SELECT ON jobfac.alembic_version TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.api_key TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.attempt TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.audit TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.category TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.daily TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.daily_worker TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.job TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.job_version TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.news TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.notification TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.queue TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.run TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.run_event TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.run_output TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.schedule TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.visit TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.worker TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.worker_lease TO jobfac_worker;
 GO
 
 -- People who start and stop: the procedures do for them what they have no right to do by themselves.
@@ -1696,19 +1749,19 @@ GRANT EXECUTE ON jobfac.drain_worker TO jobfac_operator;
 GO
 
 -- People who look. Payloads, arguments and output are among what they see.
-GRANT SELECT ON jobfac.v_runs TO jobfac_operator, jobfac_reader;
-GRANT SELECT ON jobfac.v_queue TO jobfac_operator, jobfac_reader;
-GRANT SELECT ON jobfac.v_fleet TO jobfac_operator, jobfac_reader;
-GRANT SELECT ON jobfac.v_job_statistics TO jobfac_operator, jobfac_reader;
-GRANT SELECT ON jobfac.v_schedule TO jobfac_operator, jobfac_reader;
-GRANT SELECT ON jobfac.v_sequence_runs TO jobfac_operator, jobfac_reader;
-GRANT SELECT ON jobfac.v_failures TO jobfac_operator, jobfac_reader;
-GRANT SELECT ON jobfac.v_daily_statistics TO jobfac_operator, jobfac_reader;
-GRANT SELECT ON jobfac.v_daily_workers TO jobfac_operator, jobfac_reader;
-GRANT SELECT ON jobfac.v_events TO jobfac_operator, jobfac_reader;
-GRANT SELECT ON jobfac.v_output TO jobfac_operator, jobfac_reader;
-GRANT SELECT ON jobfac.v_steps TO jobfac_operator, jobfac_reader;
-GRANT SELECT ON jobfac.v_health TO jobfac_operator, jobfac_reader;
+GRANT SELECT ON jobfac.v_runs TO jobfac_operator, jobfac_reader, jobfac_worker;
+GRANT SELECT ON jobfac.v_queue TO jobfac_operator, jobfac_reader, jobfac_worker;
+GRANT SELECT ON jobfac.v_fleet TO jobfac_operator, jobfac_reader, jobfac_worker;
+GRANT SELECT ON jobfac.v_job_statistics TO jobfac_operator, jobfac_reader, jobfac_worker;
+GRANT SELECT ON jobfac.v_schedule TO jobfac_operator, jobfac_reader, jobfac_worker;
+GRANT SELECT ON jobfac.v_sequence_runs TO jobfac_operator, jobfac_reader, jobfac_worker;
+GRANT SELECT ON jobfac.v_failures TO jobfac_operator, jobfac_reader, jobfac_worker;
+GRANT SELECT ON jobfac.v_daily_statistics TO jobfac_operator, jobfac_reader, jobfac_worker;
+GRANT SELECT ON jobfac.v_daily_workers TO jobfac_operator, jobfac_reader, jobfac_worker;
+GRANT SELECT ON jobfac.v_events TO jobfac_operator, jobfac_reader, jobfac_worker;
+GRANT SELECT ON jobfac.v_output TO jobfac_operator, jobfac_reader, jobfac_worker;
+GRANT SELECT ON jobfac.v_steps TO jobfac_operator, jobfac_reader, jobfac_worker;
+GRANT SELECT ON jobfac.v_health TO jobfac_operator, jobfac_reader, jobfac_worker;
 GO
 
 -- Maintenance for whoever owns the database: no role is given a right to it.

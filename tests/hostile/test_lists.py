@@ -10,6 +10,7 @@ import psutil
 from jobfac.database.engine import Database
 from jobfac.database.tables import run
 from jobfac.store import runs
+from jobfac.views.serialization import as_json
 from tests.support.api_stage import Served
 from tests.support.database import define, start
 from tests.support.factory import wait_for
@@ -26,13 +27,13 @@ def test_a_list_of_runs_leaves_large_values_out_and_names_them(db: Database) -> 
     fits = start(db, "job", payload=FITS, arguments=["a"])
     with db.begin() as conn:
         conn.execute(run.update().where(run.c.id == fits).values(outputs='{"a": "' + "b" * 5000 + '"}'))
-    found = {row["id"]: runs.present(row) for row in db.query(runs.find)}
+    found = {run.id: as_json(run) for run in db.query(runs.find)}
     assert (found[large]["payload"], found[large]["arguments"]) == (None, None)
     assert found[large]["truncated"] == ["arguments", "payload"]
     assert (found[blank]["payload"], found[blank]["truncated"]) == (None, ["payload"])
     assert (found[fits]["payload"], found[fits]["arguments"], found[fits]["outputs"]) == (FITS, ["a"], None)
     assert found[fits]["truncated"] == ["outputs"]
-    assert runs.present(db.query(runs.get, large))["payload"] == LARGE
+    assert db.query(runs.get, large).payload == LARGE
 
 
 def test_lists_over_http_leave_large_definitions_out_and_the_thing_itself_has_them(served: Served) -> None:

@@ -79,5 +79,5 @@ def test_the_path_leaves_out_refused_starts_of_other_categories(db: Database) ->
     run = start(db, "seq")
     Player(db).look()
     with db.read() as conn:
-        assert [one["job"] for one in sequences.path(conn, run)[0]["runs"]] == ["gone"]
-        assert sequences.path(conn, run, ["a"])[0]["runs"] == []
+        assert [one.job for one in sequences.step_history(conn, run)[0].runs] == ["gone"]
+        assert sequences.step_history(conn, run, ["a"])[0].runs == []

@@ -104,7 +104,7 @@ def test_no_table_lock_is_taken_by_the_largest_batch(real: Database) -> None:
 def test_names_compare_without_case(real: Database) -> None:
     define(real, Orders={})
     run_id = real.transact(runs.start, StartRequest("orders", "test"))
-    assert real.query(runs.get, run_id)["job"] == "Orders"
+    assert real.query(runs.get, run_id).job == "Orders"
 
 
 ALLOWED = {

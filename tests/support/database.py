@@ -16,6 +16,7 @@ from jobfac.store import jobs as job_store
 from jobfac.store import runs, workers
 from jobfac.store.runs import Finished, Outcome, StartRequest
 from jobfac.store.workers import Beat, Claimed, Registration
+from jobfac.views.runs import AttemptView
 
 T = TypeVar("T")
 
@@ -54,11 +55,11 @@ def states(db: Database, run_ids: Sequence[int]) -> list[str]:
 def events(db: Database, run_id: int) -> list[str]:
     """The words of a run's events, oldest first."""
     with db.read() as conn:
-        return [event["event"] for event in runs.events_of(conn, run_id)]
+        return [event.event for event in runs.events_of(conn, run_id)]
 
 
-def attempts(db: Database, run_id: int) -> Sequence[sa.RowMapping]:
-    """A run's attempts, oldest first."""
+def attempts(db: Database, run_id: int) -> list[AttemptView]:
+    """A run\'s attempts, oldest first."""
     with db.read() as conn:
         return runs.attempts(conn, run_id)
 

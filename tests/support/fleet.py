@@ -91,11 +91,11 @@ class Fleet:
 
     def events(self, run_id: int) -> list[str]:
         """The words of a run's events."""
-        return [row["event"] for row in self.db.query(runs.events_of, run_id)]
+        return [row.event for row in self.db.query(runs.events_of, run_id)]
 
     def attempts(self, run_id: int) -> list[dict[str, Any]]:
         """The executions of a run."""
-        return [dict(row) for row in self.db.query(runs.attempts, run_id)]
+        return [row._asdict() for row in self.db.query(runs.attempts, run_id)]
 
     # Workers
 
@@ -142,8 +142,8 @@ class Fleet:
 
     def row(self, process: Process) -> dict[str, Any] | None:
         """The newest registration of a worker process, or None."""
-        mine = [row for row in self.db.query(workers.workers) if row["pid"] == process.pid]
-        return dict(mine[0]) if mine else None
+        mine = [one for one in self.db.query(workers.workers) if one.pid == process.pid]
+        return mine[0]._asdict() if mine else None
 
     def registration(self, process: Process) -> dict[str, Any]:
         """The newest registration of a worker process that has registered."""

@@ -60,7 +60,7 @@ class Player(Hand):
 def path(db: Database, run_id: int) -> list[str]:
     """The path of a sequence run: ``step:result>next`` for each visit."""
     with db.read() as conn:
-        return [f"{v['step']}:{v['result']}>{v['next']}" for v in sequences.path(conn, run_id)]
+        return [f"{v.step}:{v.result}>{v.next}" for v in sequences.step_history(conn, run_id)]
 
 
 def children(db: Database, run_id: int) -> list[sa.RowMapping]:

@@ -67,7 +67,7 @@ def states(db: Database, ids: Sequence[int]) -> list[str]:
 
 def events(db: Database, run_id: int) -> list[tuple[str, str]]:
     with db.read() as conn:
-        return [(event["event"], event["by"]) for event in runs.events_of(conn, run_id)]
+        return [(event.event, event.by) for event in runs.events_of(conn, run_id)]
 
 
 def audited(db: Database) -> list[tuple[str, str, str]]:

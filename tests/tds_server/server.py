@@ -10,6 +10,7 @@ The control port takes lines of JSON and answers each with one:
     {"failover": 3}         cuts all, and refuses for that many seconds
     {"refuse": true}        refuses new connections until it is false
     {"stall": 2.5}          for so long nobody is answered
+    {"declarations": true}  texts that came with more than one declaration of their parameters, by one program
     {"capture": "dir"}      writes every distinct text of T-SQL into that directory (null: ends it)
 
 ``JOBFAC_TDS_CAPTURE`` names such a directory from the start.
@@ -61,6 +62,7 @@ class Server:
         self.stalled_until = 0.0
         self.lock = threading.Lock()
         self._captured: set[str] = set()
+        self.declared: dict[tuple[str, str], set[str]] = {}
 
     def struck(self, event: Event) -> list[Rule]:
         with self.lock:
@@ -124,6 +126,8 @@ class Server:
                 self.refused_until = float("inf") if refuse else 0.0
             case {"stall": int() | float() as seconds}:
                 self.stalled_until = time.monotonic() + seconds
+            case {"declarations": _}:
+                return {"texts": [[text, sorted(made)] for (_, text), made in self.declared.items() if len(made) > 1]}
             case {"capture": directory}:
                 self.capture = directory
                 self._captured.clear()
@@ -200,6 +204,9 @@ class Client:
             raise ConnectionError("a fault rule drops the connection after its work")
 
     def record(self, text: str, declarations: str) -> None:
+        if declarations:
+            with self.server.lock:
+                self.server.declared.setdefault((self.program, text), set()).add(declarations)
         self.server.record(text, declarations)
 
     def _strike(self, event: Event) -> None:

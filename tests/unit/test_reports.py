@@ -11,10 +11,10 @@ import pytest
 
 from jobfac.cli.commands.report import report
 from jobfac.cli.common import USAGE, Failure
-from jobfac.reports import REPORTS, Facts, Kind, Period, charts, courses, page
-from jobfac.reports.courses import spans
+from jobfac.reports import REPORTS, Facts, Kind, Period, charts, job_history, page
 from jobfac.reports.facts import Latest
 from jobfac.reports.form import duration, shown
+from jobfac.reports.history import spans
 from jobfac.store import statistics
 from jobfac.store.statistics import DailyTotals, Work
 
@@ -78,11 +78,11 @@ def test_the_summary_is_by_category_and_adds_up() -> None:
     found = REPORTS["summary"](
         facts({(1, "a"): tally(8, 2), (2, "c"): tally(10, late=1), (2, "b"): tally(0, stopped=3)})
     )
-    assert [(row["category"], row["jobs"], row["runs"], row["failed"], row["other"]) for row in found.rows] == [
+    assert [(row.category, row.jobs, row.runs, row.failed, row.other) for row in found.rows] == [
         (None, 1, 3, 0, 3),
         ("etl", 2, 20, 2, 0),
     ]
-    assert [row["success_percent"] for row in found.rows] == [None, 90.0]
+    assert [row.success_percent for row in found.rows] == [None, 90.0]
     assert found.total is not None
     assert [found.total[name] for name in ("jobs", "runs", "succeeded", "failed", "other", "late")] == [
         3,
@@ -99,11 +99,11 @@ def test_failures_name_the_last_run_that_is_still_there() -> None:
     found = REPORTS["failures"](
         facts({(1, "a"): tally(6, 2, lost=2), (2, "a"): tally(0, 1), (2, "b"): tally(5)}, latest=latest)
     )
-    assert [(row["job"], row["state"], row["failures"], row["share_percent"]) for row in found.rows] == [
+    assert [(row.job, row.state, row.failures, row.share_percent) for row in found.rows] == [
         ("a", "failed", 3, 27.3),
         ("a", "lost", 2, 18.2),
     ]
-    assert [(row["last_run"], row["reason"]) for row in found.rows] == [(77, "exit code 3"), (None, None)]
+    assert [(row.last_run, row.reason) for row in found.rows] == [(77, "exit code 3"), (None, None)]
 
 
 def test_slowest_compares_with_the_period_before() -> None:
@@ -114,40 +114,36 @@ def test_slowest_compares_with_the_period_before() -> None:
         (3, "c"): tally(),
     }
     found = REPORTS["slowest"](facts(now, {(20, "a"): tally(5, seconds=10)}))
-    assert [
-        (row["job"], row["average_seconds"], row["before_seconds"], row["change_percent"]) for row in found.rows
-    ] == [
+    assert [(row.job, row.average_seconds, row.before_seconds, row.change_percent) for row in found.rows] == [
         ("b", 40.0, None, None),
         ("a", 17.5, 10.0, 75.0),
     ]
-    assert (found.rows[1]["longest_seconds"], found.rows[1]["longest_run"]) == (40.0, 7)
+    assert (found.rows[1].longest_seconds, found.rows[1].longest_run) == (40.0, 7)
 
 
 def test_late_and_trend_and_utilisation() -> None:
     work = {(date(2027, 3, 1), "w1"): Work(3, 1_800_000, 7_200_000), (date(2027, 3, 2), "w2"): Work(1, 60_000, 0)}
     known = facts({(2, "a"): tally(4, late=1), (1, "a"): tally(4), (1, "b"): tally(1)}, work=work)
     late = REPORTS["late"](known)
-    assert [(row["job"], row["late"], row["late_percent"], row["latest_seconds"]) for row in late.rows] == [
-        ("a", 1, 12.5, 90.0)
-    ]
+    assert [(row.job, row.late, row.late_percent, row.latest_seconds) for row in late.rows] == [("a", 1, 12.5, 90.0)]
     trend = REPORTS["trend"](known)
-    assert [(row["job"], row["day"]) for row in trend.rows] == [
+    assert [(row.job, row.day) for row in trend.rows] == [
         ("a", "2027-03-01"),
         ("a", "2027-03-02"),
         ("b", "2027-03-01"),
     ]
     used = REPORTS["utilisation"](known)
-    assert [(row["worker"], row["busy_percent"]) for row in used.rows] == [("w1", 25.0), ("w2", None)]
+    assert [(row.worker, row.busy_percent) for row in used.rows] == [("w1", 25.0), ("w2", None)]
     assert used.total is not None
-    assert (used.total["attempts"], used.total["busy_hours"]) == (4, 0.52)
+    assert (used.total.attempts, used.total.busy_hours) == (4, 0.52)
 
 
 def test_courses_have_a_value_for_each_span() -> None:
-    found = courses(facts({(1, "a"): tally(2, 1), (10, "a"): tally(4)}), most=5)
+    found = job_history(facts({(1, "a"): tally(2, 1), (10, "a"): tally(4)}), most=5)
     (row,) = found.rows
-    assert (row["each"], row["bad"]) == ([3, 0, 0, 0, 4], [1, 0, 0, 0, 0])
-    assert row["taken"] == [10.0, None, None, None, 10.0]
-    assert shown(row["each"], Kind.COURSE) == "▇   █"
+    assert (row.each, row.bad) == ([3, 0, 0, 0, 4], [1, 0, 0, 0, 0])
+    assert row.taken == [10.0, None, None, None, 10.0]
+    assert shown(row.each, Kind.SERIES) == "▇   █"
 
 
 @pytest.mark.parametrize(

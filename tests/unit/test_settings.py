@@ -96,7 +96,7 @@ def test_every_setting_has_a_help_and_a_variable(setting: "dataclasses.Field[obj
             "heartbeat = 2",
             "lease (5 s, JOBFAC_LEASE) must be longer than heartbeat (2 s, jobfac.toml) plus lease_margin (3 s",
         ),
-        ({"JOBFAC_WAIT": "dreaming"}, "", "JOBFAC_WAIT must be server or polling, not 'dreaming'."),
+        ({"JOBFAC_WAIT": "dreaming"}, "", "JOBFAC_WAIT must be auto, server or polling, not 'dreaming'."),
         ({"JOBFAC_LOG_LEVEL": "loud"}, "", "JOBFAC_LOG_LEVEL must be debug, info, warning or error, not 'loud'."),
     ],
 )
@@ -117,7 +117,7 @@ def test_all_that_is_wrong_is_said_at_once() -> None:
     assert str(caught.value).splitlines() == [
         "jobfac.toml: api_port must be a whole number from 0 to 65535, not 1.5.",
         "jobfac.toml: unknown setting 'leese'; `jobfac config` lists the settings.",
-        "JOBFAC_WAIT must be server or polling, not 'dreaming'.",
+        "JOBFAC_WAIT must be auto, server or polling, not 'dreaming'.",
     ]
 
 

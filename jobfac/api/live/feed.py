@@ -7,7 +7,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import sqlalchemy as sa
 from anyio import CapacityLimiter, to_thread
@@ -18,6 +18,8 @@ from jobfac.api.problems import RETRY_AFTER, Problem
 from jobfac.database.engine import Database
 from jobfac.errors import Unreachable
 from jobfac.telemetry.logs import logger
+from jobfac.views.live import LiveProgress, LiveRunEvent
+from jobfac.views.workers import WorkerView
 
 T = TypeVar("T")
 
@@ -43,14 +45,20 @@ QUEUE = 10_000
 
 
 class Message(NamedTuple):
-    """One thing that listeners are told. ``position``: from where to resume after it, None: nothing to resume."""
+    """One thing that listeners are told.
 
-    kind: str
-    data: Mapping[str, Any]
+    Attributes:
+        position: from where to resume after it; None: nothing to resume.
+        category: that of the job, which decides who is told.
+    """
+
+    kind: Literal["run", "progress", "worker", "end"]
+    view: LiveRunEvent | LiveProgress | WorkerView | None
     position: int | None = None
+    category: str | None = None
 
 
-END = Message("end", {})
+END = Message("end", None)
 """The stream is over: the server stops, or its client is too slow."""
 
 
@@ -103,8 +111,8 @@ class Live:
         self._thread = CapacityLimiter(1)  # its own: it never waits until a request leaves it one
         self._looks = 0
         self._positions: Positions | None = None
-        self._fleet: dict[int, dict[str, Any]] | None = None
-        self._progress: dict[int, dict[str, Any]] = {}
+        self._fleet: dict[int, WorkerView] | None = None
+        self._progress: dict[int, queries.ReportedProgress] = {}
 
     @contextmanager
     def admitted(self, caller: str) -> Iterator[None]:
@@ -216,22 +224,22 @@ class Live:
         while True:
             missing = sorted(positions.missing)
             found = await self._look(queries.events, positions.last, missing)
-            ids = [event["id"] for event in found]
+            ids = [event.view.id for event in found]
             positions.see(ids, time.monotonic())
             for event, position in zip(found, resume_points(ids, positions.settled), strict=True):
-                self._tell(Message("run", event, position))
+                self._tell(Message("run", event.view, position, event.category))
             if len(found) < queries.PAGE:
                 return
 
-    def _tell_changes(self, fleet: dict[int, dict[str, Any]], progress: dict[int, dict[str, Any]]) -> None:
+    def _tell_changes(self, fleet: dict[int, WorkerView], progress: dict[int, queries.ReportedProgress]) -> None:
         before = self._fleet or {}
         for worker_id, worker in fleet.items():
-            if self._fleet is not None and _steady(worker) != _steady(before.get(worker_id, {})):
+            if self._fleet is not None and _steady(worker) != _steady(before.get(worker_id)):
                 self._tell(Message("worker", worker))
-        self._fleet = {key: worker for key, worker in fleet.items() if worker["ended_at"] is None}
+        self._fleet = {key: worker for key, worker in fleet.items() if worker.ended_at is None}
         for run_id, said in progress.items():
             if said != self._progress.get(run_id):
-                self._tell(Message("progress", said))
+                self._tell(Message("progress", said.view, category=said.category))
         self._progress = progress
 
     def _tell(self, message: Message) -> None:
@@ -253,14 +261,16 @@ class Live:
         self._joining.clear()
 
 
-def _steady(worker: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a worker is worth telling; its heartbeats are not."""
-    return {name: value for name, value in worker.items() if name not in ("seen_at", "lease_until")}
+def _steady(worker: WorkerView | None) -> WorkerView | None:
+    """The worker without its heartbeats, which are not worth telling."""
+    return None if worker is None else worker._replace(seen_at=worker.started_at, lease_until=worker.started_at)
 
 
 def _runs(conn: sa.Connection, run_ids: list[int], outputs: list[int]) -> tuple[dict[int, Any], dict[int, Any]]:
     return queries.states(conn, run_ids), queries.output_ends(conn, outputs)
 
 
-def _fleet(conn: sa.Connection, known: Mapping[int, Any]) -> tuple[dict[int, Any], dict[int, Any]]:
+def _fleet(
+    conn: sa.Connection, known: Mapping[int, WorkerView]
+) -> tuple[dict[int, WorkerView], dict[int, queries.ReportedProgress]]:
     return queries.fleet(conn, known), queries.progress(conn)

@@ -1,7 +1,7 @@
 """What the live poller reads: the state of watched runs, new events, the fleet, and how far programs are."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -10,7 +10,9 @@ from jobfac.database.tables import job, run, run_event, run_output
 from jobfac.database.types import sql_literals
 from jobfac.states import HELD
 from jobfac.store import workers
-from jobfac.store.runs.reading import shown_value
+from jobfac.views.live import LiveProgress, LiveRunEvent
+from jobfac.views.serialization import columns, from_row
+from jobfac.views.workers import WorkerView
 
 PAGE = 1000
 """Events read at once."""
@@ -53,56 +55,65 @@ def recent_ids(conn: sa.Connection) -> Sequence[int]:
     return conn.execute(sa.select(run_event.c.id).order_by(run_event.c.id.desc()).limit(RECENT)).scalars().all()
 
 
+class HappenedEvent(NamedTuple):
+    """An event of a run, with the category of the job, which decides who is told."""
+
+    view: LiveRunEvent
+    category: str | None
+
+
+class ReportedProgress(NamedTuple):
+    """The progress of a run, with the category of its job."""
+
+    view: LiveProgress
+    category: str | None
+
+
+_EVENT_COLUMNS = {**run_event.c, "job": run.c.job}
 _EVENTS = (
-    sa.select(
-        run_event.c.id,
-        run_event.c.run_id,
-        run.c.job,
-        run_event.c.attempt,
-        run_event.c.at,
-        run_event.c.event,
-        run_event.c.by,
-        run_event.c.detail,
-        job.c.category,
-    )
+    sa.select(*(_EVENT_COLUMNS[name] for name in columns(LiveRunEvent)), job.c.category)
     .select_from(run_event.outerjoin(run, run.c.id == run_event.c.run_id).outerjoin(job, job.c.id == run.c.job))
     .order_by(run_event.c.id)
     .limit(PAGE)
 )
 
 
-def events(conn: sa.Connection, after: int, missing: Sequence[int] = ()) -> list[dict[str, Any]]:
-    """The next events beyond ``after``, and those of the ``missing`` ids that have come; with the job's category."""
-    found: dict[int, dict[str, Any]] = {}
+def events(conn: sa.Connection, after: int, missing: Sequence[int] = ()) -> list[HappenedEvent]:
+    """The next events after ``after``, and those of the ``missing`` ids that have come."""
+    found: dict[int, HappenedEvent] = {}
     for ids in batches(missing):
         found.update(_by_id(conn.execute(_EVENTS.where(run_event.c.id.in_(ids))).mappings()))
     found.update(_by_id(conn.execute(_EVENTS.where(run_event.c.id > after)).mappings()))
     return [found[key] for key in sorted(found)]
 
 
-def _by_id(rows: Iterable[Mapping[Any, Any]]) -> Iterator[tuple[int, dict[str, Any]]]:
-    return ((row["id"], {name: shown_value(value) for name, value in row.items()}) for row in rows)
+def _by_id(rows: Iterable[sa.RowMapping]) -> Iterator[tuple[int, HappenedEvent]]:
+    return ((row["id"], HappenedEvent(from_row(LiveRunEvent, row), row["category"])) for row in rows)
 
 
-def fleet(conn: sa.Connection, known: Mapping[int, Any]) -> dict[int, dict[str, Any]]:
+def fleet(conn: sa.Connection, known: Mapping[int, WorkerView]) -> dict[int, WorkerView]:
     """The live workers by id, and those of the ``known`` ones that have left, as they are now."""
-    alive = {row["id"]: workers.present(row) for row in workers.workers(conn, alive_only=True)}
+    alive = {worker.id: worker for worker in workers.workers(conn, alive_only=True)}
     if known.keys() <= alive.keys():
         return alive
-    return alive | {row["id"]: workers.present(row) for row in workers.workers(conn) if row["id"] in known}
+    return alive | {worker.id: worker for worker in workers.workers(conn) if worker.id in known}
 
 
-def progress(conn: sa.Connection) -> dict[int, dict[str, Any]]:
-    """How far the running programs are that report it, by run; with the job's category."""
+_PROGRESS_COLUMNS = {**run.c, "run_id": run.c.id.label("run_id")}
+
+
+def progress(conn: sa.Connection) -> dict[int, ReportedProgress]:
+    """How far the running programs are that report it, by run."""
     query = (
-        sa.select(run.c.id.label("run_id"), run.c.job, run.c.attempt, run.c.progress, run.c.message, job.c.category)
+        sa.select(*(_PROGRESS_COLUMNS[name] for name in columns(LiveProgress)), job.c.category)
         .select_from(run.outerjoin(job, job.c.id == run.c.job))
         .with_hint(run, PASS, "mssql")
         .where(
             sa.text(f"run.state IN ({sql_literals(HELD)})"), run.c.progress.is_not(None) | run.c.message.is_not(None)
         )
     )
-    return {row["run_id"]: dict(row) for row in conn.execute(query).mappings()}
+    rows = conn.execute(query).mappings()
+    return {row["run_id"]: ReportedProgress(from_row(LiveProgress, row), row["category"]) for row in rows}
 
 
 def batches(ids: Iterable[int]) -> Iterator[list[int]]:

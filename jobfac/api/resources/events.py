@@ -1,8 +1,7 @@
 """`/v1/events`: what happens to runs and workers, as it happens."""
 
 import time
-from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from collections.abc import AsyncIterator
 
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
@@ -15,6 +14,8 @@ from jobfac.api.live.streams import COMMENT, KEEP_ALIVE, MEDIA, EventStream, eve
 from jobfac.api.routing import Ask, Call, Service
 from jobfac.errors import Unreachable
 from jobfac.store.api_keys import Caller
+from jobfac.views.live import LiveProgress, LiveRunEvent
+from jobfac.views.serialization import as_json
 
 
 async def get_events(ask: Ask) -> Response:
@@ -44,11 +45,12 @@ async def _events(
             except Unreachable:
                 return
             for row in page:
-                after = row["id"]
+                after = row.view.id
                 if after > listener.start:
                     told.add(after)
-                if _concerns(row, caller, query.job):
-                    yield _told(Message("run", row, min(after, listener.start)))
+                happened = Message("run", row.view, min(after, listener.start), row.category)
+                if _concerns(happened, caller, query.job):
+                    yield _told(happened)
             if len(page) < queries.PAGE:
                 break
         while True:
@@ -58,22 +60,22 @@ async def _events(
                 return
             if message is None:
                 yield COMMENT
-            elif message.kind == "run" and message.data["id"] in told:
-                told.discard(message.data["id"])
-            elif _concerns(message.data, caller, query.job, message.kind):
+            elif isinstance(message.view, LiveRunEvent) and message.view.id in told:
+                told.discard(message.view.id)
+            elif _concerns(message, caller, query.job):
                 yield _told(message)
 
 
-def _concerns(data: Mapping[str, Any], caller: Caller, job: str | None, kind: str = "run") -> bool:
-    """Whether a message is for this caller: workers are everybody's business, unless one asks for a job."""
-    if kind == "worker":
-        return job is None
-    return caller.sees(data["category"]) and job in (None, data["job"])
+def _concerns(message: Message, caller: Caller, job: str | None) -> bool:
+    """Whether a message is for this caller: workers are for everybody, unless one asks for a job."""
+    if isinstance(message.view, LiveRunEvent | LiveProgress):
+        return caller.sees(message.category) and job in (None, message.view.job)
+    return job is None
 
 
 def _told(message: Message) -> bytes:
-    data = {name: value for name, value in message.data.items() if name != "category"}
-    return event(message.kind, data, message.position)
+    assert message.view is not None
+    return event(message.kind, as_json(message.view), message.position)
 
 
 CALLS = (

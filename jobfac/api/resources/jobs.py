@@ -11,13 +11,14 @@ from jobfac.operations import jobs as operations
 from jobfac.operations.caller import visible_job as visible
 from jobfac.store import jobs
 from jobfac.store.api_keys import Role
+from jobfac.views.serialization import as_json
 
 
 def _shown(stored: jobs.Stored, status: int = 200) -> Answer:
     headers = {"ETag": operations.etag(stored)}
     if status == 201:
         headers["Location"] = f"/v1/jobs/{stored.id}"
-    return Answer(jobs.present(stored), status, headers)
+    return Answer(as_json(jobs.view(stored)), status, headers)
 
 
 def list_jobs(ask: Ask) -> Answer:
@@ -27,7 +28,7 @@ def list_jobs(ask: Ask) -> Answer:
     found = [one for one in known if ask.caller.sees(one.category) and (not query.cursor or one.id > query.cursor)]
     page = found[: query.limit]
     more = page[-1].id if len(found) > query.limit else None
-    return Answer({"items": [without_large(jobs.present(one)) for one in page], "next_cursor": more})
+    return Answer({"items": [without_large(as_json(jobs.view(one))) for one in page], "next_cursor": more})
 
 
 def get_job(ask: Ask) -> Answer:

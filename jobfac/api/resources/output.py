@@ -3,7 +3,7 @@
 import base64
 import codecs
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -21,6 +21,8 @@ from jobfac.states import FINAL
 from jobfac.store import jobs, output
 from jobfac.store.api_keys import Caller
 from jobfac.store.output import STREAMS, Piece
+from jobfac.views.runs import RunView
+from jobfac.views.serialization import as_json
 
 TEXT_LIMIT = 4 * 2**20
 """Bytes in one answer of plain text, about."""
@@ -73,7 +75,7 @@ class Batch(NamedTuple):
     """What was read at once. ``complete``: the attempt is over, and this is the last of it."""
 
     pieces: Sequence[Piece]
-    row: Mapping[Any, Any]
+    row: RunView
     complete: bool
 
 
@@ -81,7 +83,7 @@ def read_batch(conn: sa.Connection, caller: Caller, reader: Reader, limit: int =
     """The next pieces. First the run, then its output: what came before the end is not missed."""
     row = visible(conn, caller, reader.run_id)
     pieces = output.read(conn, reader.run_id, reader.attempt, reader.positions, limit)
-    over = row["state"] in FINAL or row["attempt"] > reader.attempt
+    over = row.state in FINAL or row.attempt > reader.attempt
     return Batch(pieces, row, over and not pieces)
 
 
@@ -109,16 +111,16 @@ def _reader(conn: sa.Connection, ask: Ask, follow: bool) -> Reader:
     # An offset without a stream is one of stdout: the two streams share none.
     stream = query.stream or ("stdout" if query.offset else None)
     streams = STREAMS if stream is None else (stream,)
-    attempt = query.attempt or max(1, row["attempt"])
+    attempt = query.attempt or max(1, row.attempt)
     positions = dict.fromkeys(streams, query.offset)
     if after:
         attempt, *ends = map(int, after.split(":"))
         positions = {stream: end for stream, end in zip(STREAMS, ends, strict=True) if stream in streams}
-    if attempt > max(1, row["attempt"]):
-        raise NotFound(f"Run {row['id']} has no attempt {attempt}; it has {row['attempt']}.")
-    definition = jobs.load_version(conn, row["job"], row["job_version"])
+    if attempt > max(1, row.attempt):
+        raise NotFound(f"Run {row.id} has no attempt {attempt}; it has {row.attempt}.")
+    definition = jobs.load_version(conn, row.job, row.job_version)
     encoding = getattr(definition, "encoding", "utf-8")
-    return Reader(row["id"], attempt, query.attempt is not None, encoding, positions)
+    return Reader(row.id, attempt, query.attempt is not None, encoding, positions)
 
 
 def _text(service: Service, caller: Caller, reader: Reader) -> Response:
@@ -178,7 +180,7 @@ async def _follow(service: Service, caller: Caller, reader: Reader, seconds: flo
                 for stream in list(reader.decoders):
                     if rest := reader.rest(stream):
                         yield event("output", _said(reader, stream, rest, 0), reader.position())
-                if reader.fixed or reader.attempt >= batch.row["attempt"]:
+                if reader.fixed or reader.attempt >= batch.row.attempt:
                     yield event("end", _ended(batch.row), reader.position())
                     return
                 reader.next_attempt()
@@ -194,8 +196,9 @@ def _said(reader: Reader, stream: str, text: str, skipped: int) -> dict[str, Any
     return {"attempt": reader.attempt, "stream": stream, "skipped": skipped, "text": text}
 
 
-def _ended(row: Mapping[Any, Any]) -> dict[str, Any]:
-    return {name: row[name] for name in ("id", "job", "state", "attempt", "exit_code", "signal", "reason")}
+def _ended(row: RunView) -> dict[str, Any]:
+    shown = as_json(row)
+    return {name: shown[name] for name in ("id", "job", "state", "attempt", "exit_code", "signal", "reason")}
 
 
 CALLS = (

@@ -4,6 +4,7 @@ from jobfac.api import models
 from jobfac.api.auth import PATIENCE
 from jobfac.api.routing import Answer, Ask, Call
 from jobfac.store import overview
+from jobfac.views.serialization import as_json
 
 
 def get_overview(ask: Ask) -> Answer:
@@ -12,7 +13,7 @@ def get_overview(ask: Ask) -> Answer:
     Live workers, queued runs by pool, runs under way, the latest that ended, and the schedules that are due next. A key
     that is limited to categories sees the runs and schedules of their jobs, and all workers.
     """
-    return Answer(overview.as_json(ask.service.db.query(overview.read, ask.caller.categories, retry_for=PATIENCE)))
+    return Answer(as_json(ask.service.db.query(overview.read, ask.caller.categories, retry_for=PATIENCE)))
 
 
 CALLS = (Call(method="GET", path="/v1/overview", handler=get_overview, answers={200: models.Overview}),)

@@ -1,4 +1,4 @@
-"""`/v1/runs`, and starting: runs are shown as everywhere else, by ``runs.present``."""
+"""`/v1/runs`, and starting: runs are shown as everywhere else, by ``RunView``."""
 
 import time
 from typing import Any
@@ -16,6 +16,9 @@ from jobfac.states import FINAL, JobKind, RunState
 from jobfac.store import runs, sequences
 from jobfac.store.api_keys import Role
 from jobfac.store.runs import StartRequest
+from jobfac.views.runs import AttemptView, EventView, RunView
+from jobfac.views.sequences import StepVisitView
+from jobfac.views.serialization import all_as_json, as_json
 
 
 def start(ask: Ask) -> Answer:
@@ -45,12 +48,12 @@ def start(ask: Ask) -> Answer:
     return _started(starting.start(ask.service.db, ask.by, request))
 
 
-def _started(row: sa.RowMapping) -> Answer:
-    place = {"Location": f"/v1/runs/{row['id']}"}
-    if row["state"] == RunState.DENIED:
-        detail = f"Run {row['id']} of job '{row['job']}' was denied: {row['reason']}."
-        raise Problem(409, detail, place, run_id=row["id"])
-    return Answer(runs.present(row), 201, place)
+def _started(row: RunView) -> Answer:
+    place = {"Location": f"/v1/runs/{row.id}"}
+    if row.state == RunState.DENIED:
+        detail = f"Run {row.id} of job '{row.job}' was denied: {row.reason}."
+        raise Problem(409, detail, place, run_id=row.id)
+    return Answer(as_json(row), 201, place)
 
 
 def list_runs(ask: Ask) -> Answer:
@@ -67,8 +70,8 @@ def list_runs(ask: Ask) -> Answer:
         limit=query.limit + 1,
         retry_for=PATIENCE,
     )
-    page = [runs.present(row) for row in found[: query.limit]]
-    return Answer({"items": page, "next_cursor": str(page[-1]["id"]) if len(found) > query.limit else None})
+    page = found[: query.limit]
+    return Answer({"items": all_as_json(page), "next_cursor": str(page[-1].id) if len(found) > query.limit else None})
 
 
 async def get_run(ask: Ask) -> Answer:
@@ -76,16 +79,16 @@ async def get_run(ask: Ask) -> Answer:
     service, run_id = ask.service, ask.path["run"]
     end = time.monotonic() + ask.query.wait
 
-    async def read() -> sa.RowMapping:
+    async def read() -> RunView:
         return await run_in_threadpool(service.db.query, visible, ask.caller, run_id, retry_for=PATIENCE)
 
     row = await read()
-    if ask.query.wait and row["state"] not in FINAL:
+    if ask.query.wait and row.state not in FINAL:
         with service.live.admitted(ask.caller.name), service.live.watch(run_id, output=False) as watch:
-            while row["state"] not in FINAL and not service.live.closed and time.monotonic() < end:
+            while row.state not in FINAL and not service.live.closed and time.monotonic() < end:
                 await watch.wait(end - time.monotonic())
                 row = await read()
-    return Answer(runs.present(row))
+    return Answer(as_json(row))
 
 
 def stop(ask: Ask) -> Answer:
@@ -106,31 +109,31 @@ def retry(ask: Ask) -> Answer:
 def attempts(ask: Ask) -> Answer:
     """Show a run's executions."""
 
-    def read(conn: sa.Connection) -> list[dict[str, Any]]:
+    def read(conn: sa.Connection) -> list[AttemptView]:
         visible(conn, ask.caller, ask.path["run"])
-        return [runs.present(row) for row in runs.attempts(conn, ask.path["run"])]
+        return runs.attempts(conn, ask.path["run"])
 
-    return Answer({"items": ask.service.db.query(read, retry_for=PATIENCE)})
+    return Answer({"items": all_as_json(ask.service.db.query(read, retry_for=PATIENCE))})
 
 
 def events(ask: Ask) -> Answer:
     """Show what happened to a run."""
 
-    def read(conn: sa.Connection) -> list[dict[str, Any]]:
+    def read(conn: sa.Connection) -> list[EventView]:
         visible(conn, ask.caller, ask.path["run"])
-        return [runs.present(row) for row in runs.events_of(conn, ask.path["run"])]
+        return runs.events_of(conn, ask.path["run"])
 
-    return Answer({"items": ask.service.db.query(read, retry_for=PATIENCE)})
+    return Answer({"items": all_as_json(ask.service.db.query(read, retry_for=PATIENCE))})
 
 
 def path(ask: Ask) -> Answer:
     """Show the way a sequence took."""
 
-    def read(conn: sa.Connection) -> Any:
+    def read(conn: sa.Connection) -> list[StepVisitView]:
         row = visible(conn, ask.caller, ask.path["run"])
-        return sequences.path(conn, row["id"], ask.caller.categories) if row["kind"] == JobKind.SEQUENCE else []
+        return sequences.step_history(conn, row.id, ask.caller.categories) if row.kind == JobKind.SEQUENCE else []
 
-    return Answer({"items": ask.service.db.query(read, retry_for=PATIENCE)})
+    return Answer({"items": all_as_json(ask.service.db.query(read, retry_for=PATIENCE))})
 
 
 CALLS = (

@@ -1,7 +1,5 @@
 """`/v1/schedules`."""
 
-from typing import Any
-
 import sqlalchemy as sa
 
 from jobfac.api import models, parameters
@@ -12,23 +10,25 @@ from jobfac.operations import schedules as operations
 from jobfac.operations.caller import visible_job
 from jobfac.store import schedules
 from jobfac.store.api_keys import Role
+from jobfac.views.schedules import CandidateView
+from jobfac.views.serialization import all_as_json, as_json
 
 
 def list_schedules(ask: Ask) -> Answer:
     """List schedules."""
     found = ask.service.db.query(schedules.list_schedules, ask.query.job, ask.caller.categories, retry_for=PATIENCE)
-    return Answer({"items": [without_large(one) for one in found]})
+    return Answer({"items": [without_large(one) for one in all_as_json(found)]})
 
 
 def preview(ask: Ask) -> Answer:
     """Show when a job would be due."""
     query: parameters.PreviewQuery = ask.query
 
-    def read(conn: sa.Connection) -> list[dict[str, Any]]:
+    def read(conn: sa.Connection) -> list[CandidateView]:
         visible_job(conn, ask.caller, query.job)
         return schedules.preview(conn, query.job, query.count, query.start, query.explain)
 
-    return Answer({"items": ask.service.db.query(read, retry_for=PATIENCE)})
+    return Answer({"items": all_as_json(ask.service.db.query(read, retry_for=PATIENCE))})
 
 
 def pause(ask: Ask) -> Answer:
@@ -47,7 +47,7 @@ def resume(ask: Ask) -> Answer:
 
 
 def _schedule(ask: Ask) -> Answer:
-    return Answer(ask.service.db.query(schedules.get, ask.path["schedule"], retry_for=PATIENCE))
+    return Answer(as_json(ask.service.db.query(schedules.get, ask.path["schedule"], retry_for=PATIENCE)))
 
 
 CALLS = (

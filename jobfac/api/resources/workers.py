@@ -6,12 +6,13 @@ from jobfac.api.routing import Answer, Ask, Call
 from jobfac.operations import workers as operations
 from jobfac.store import workers
 from jobfac.store.api_keys import Role
+from jobfac.views.serialization import all_as_json
 
 
 def list_workers(ask: Ask) -> Answer:
     """List workers, newest first."""
-    rows = ask.service.db.query(workers.workers, not ask.query.all, retry_for=PATIENCE)
-    return Answer({"items": [workers.present(row) for row in rows]})
+    found = ask.service.db.query(workers.workers, not ask.query.all, retry_for=PATIENCE)
+    return Answer({"items": all_as_json(found)})
 
 
 def drain(ask: Ask) -> Answer:

@@ -11,18 +11,23 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from jobfac import errors
-from jobfac.cli.client.protocol import Object, Text
+from jobfac.cli.client.protocol import RunFilter, Text
 from jobfac.database.engine import Database
 from jobfac.definitions import canonical
 from jobfac.operations import starting
 from jobfac.operations.caller import Caller
-from jobfac.states import FINAL, RunState
+from jobfac.states import FINAL, JobKind
 from jobfac.store import jobs, runs
 from jobfac.store.runs import StartRequest
 from jobfac.telemetry import traces
+from jobfac.views.jobs import JobView
+from jobfac.views.runs import RunHistory, RunView
 
 if TYPE_CHECKING:
-    from jobfac.store.overview import Overview
+    from jobfac.store.runs import Stopped
+    from jobfac.views.overview import Overview
+    from jobfac.views.schedules import CandidateView, ScheduleView
+    from jobfac.views.workers import WorkerView
 
 LOOK = 0.1
 """Seconds between two polls of a run that is waited for."""
@@ -41,13 +46,13 @@ class Local:
         self._db = db
         self._by = by
 
-    def start(self, job: str, options: Mapping[str, Any], key: str | None, count: int) -> list[Object]:
+    def start(self, job: str, options: Mapping[str, Any], key: str | None, count: int) -> list[RunView]:
         request = StartRequest(job=job, by=self._by.name, key=key, **options)
         with self._traced() as by:
             if count == 1:
-                return [runs.present(starting.start(self._db, by, request))]
+                return [starting.start(self._db, by, request)]
             ids = starting.start_many(self._db, by, request, count)
-        shown: dict[int, Object] = {}
+        shown: dict[int, RunView] = {}
         for first in range(0, len(ids), PAGE):
             shown |= self._db.query(runs.snapshots, ids[first : first + PAGE])
         return [shown[run_id] for run_id in ids]
@@ -61,47 +66,37 @@ class Local:
         finally:
             spans.close()
 
-    def run(self, run_id: int) -> Object:
+    def run(self, run_id: int) -> RunHistory:
         from jobfac.store import sequences
 
-        def read(conn: sa.Connection) -> Object:
-            shown = runs.present(runs.get(conn, run_id))
-            shown["attempts"] = [runs.present(row) for row in runs.attempts(conn, run_id)]
-            shown["events"] = [runs.present(row) for row in runs.events_of(conn, run_id)]
-            if shown["kind"] == "sequence":
-                shown["path"] = sequences.path(conn, run_id)
-            return shown
+        def read(conn: sa.Connection) -> RunHistory:
+            run = runs.get(conn, run_id)
+            path = sequences.step_history(conn, run_id) if run.kind is JobKind.SEQUENCE else None
+            return RunHistory(run, runs.attempts(conn, run_id), runs.events_of(conn, run_id), path)
 
         return self._db.query(read)
 
-    def wait(self, run_id: int, seconds: float) -> Object:
+    def wait(self, run_id: int, seconds: float) -> RunView:
         end = time.monotonic() + seconds
         while True:
-            shown = self._db.query(lambda conn: runs.present(runs.get(conn, run_id)))
-            if shown["state"] in FINAL or time.monotonic() >= end:
-                return shown
+            run = self._db.query(runs.get, run_id)
+            if run.state in FINAL or time.monotonic() >= end:
+                return run
             time.sleep(LOOK)
 
-    def runs(self, filters: Mapping[str, Any]) -> list[Object]:
-        since = filters.get("since")
-        found = self._db.query(
-            runs.find,
-            job=filters.get("job"),
-            states=[RunState(state) for state in filters.get("state", ())],
-            since=None if since is None else datetime.fromisoformat(since),
-            limit=filters["limit"],
+    def runs(self, filters: RunFilter) -> list[RunView]:
+        return self._db.query(
+            runs.find, job=filters.job, states=filters.states, since=filters.since, limit=filters.limit
         )
-        return [runs.present(row) for row in found]
 
-    def stop(self, run_id: int, now: bool) -> Object:
+    def stop(self, run_id: int, now: bool) -> "Stopped":
         from jobfac.operations import stopping
 
-        stopped = stopping.stop(self._db, self._by, run_id, now=now)
-        return {"before": str(stopped.before), "after": str(stopped.after)}
+        return stopping.stop(self._db, self._by, run_id, now=now)
 
-    def retry(self, run_id: int, from_failed: bool) -> Object:
+    def retry(self, run_id: int, from_failed: bool) -> RunView:
         with self._traced() as by:
-            return runs.present(starting.retry(self._db, by, run_id, from_failed=from_failed))
+            return starting.retry(self._db, by, run_id, from_failed=from_failed)
 
     def output(self, run_id: int, attempt: int, positions: dict[str, int]) -> Sequence[Text]:
         from jobfac.store import output
@@ -109,16 +104,16 @@ class Local:
         pieces = self._db.query(output.read, run_id, attempt, positions)
         return [Text(piece.stream, piece.data, piece.skipped) for piece in pieces]
 
-    def jobs(self) -> list[Object]:
-        return [jobs.present(stored) for stored in self._db.query(jobs.load_all)]
+    def jobs(self) -> list[JobView]:
+        return [jobs.view(stored) for stored in self._db.query(jobs.load_all)]
 
-    def job(self, job_id: str) -> Object:
+    def job(self, job_id: str) -> JobView:
         stored = self._db.query(jobs.load, job_id)
         if stored is None:
             raise errors.no_job(job_id)
-        return jobs.present(stored)
+        return jobs.view(stored)
 
-    def defaults(self) -> Object:
+    def defaults(self) -> dict[str, dict[str, Any]]:
         return {name: canonical(entry) for name, entry in self._db.query(jobs.load_defaults).items()}
 
     def enable(self, job_id: str, enabled: bool) -> None:
@@ -131,22 +126,22 @@ class Local:
 
         jobs.delete(self._db, self._by, job_id)
 
-    def workers(self, alive_only: bool) -> list[Object]:
+    def workers(self, alive_only: bool) -> "list[WorkerView]":
         from jobfac.store import workers
 
-        return [workers.present(row) for row in self._db.query(workers.workers, alive_only)]
+        return self._db.query(workers.workers, alive_only)
 
     def drain(self, worker_id: int) -> None:
         from jobfac.operations import workers
 
         workers.drain(self._db, self._by, worker_id)
 
-    def schedules(self, job: str | None) -> list[Object]:
+    def schedules(self, job: str | None) -> "list[ScheduleView]":
         from jobfac.store import schedules
 
         return self._db.query(schedules.list_schedules, job)
 
-    def preview(self, job: str, count: int, start: datetime | None, explain: bool) -> list[Object]:
+    def preview(self, job: str, count: int, start: datetime | None, explain: bool) -> "list[CandidateView]":
         from jobfac.store import schedules
 
         return self._db.query(schedules.preview, job, count, start, explain)

@@ -1,13 +1,18 @@
-"""What the commands need from jobfac. The database and the API both give and take the API's JSON objects."""
+"""What the commands need from jobfac. The database and the API both give the same views."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-if TYPE_CHECKING:
-    from jobfac.store.overview import Overview
+from jobfac.states import RunState
 
-Object = dict[str, Any]
+if TYPE_CHECKING:
+    from jobfac.store.runs import Stopped
+    from jobfac.views.jobs import JobView
+    from jobfac.views.overview import Overview
+    from jobfac.views.runs import RunHistory, RunView
+    from jobfac.views.schedules import CandidateView, ScheduleView
+    from jobfac.views.workers import WorkerView
 
 
 class Text(NamedTuple):
@@ -18,37 +23,46 @@ class Text(NamedTuple):
     skipped: int
 
 
+class RunFilter(NamedTuple):
+    """Which runs to list; a filter that is None or empty matches all."""
+
+    job: str | None
+    states: Sequence[RunState]
+    since: datetime | None
+    limit: int
+
+
 class Backend(Protocol):
     """What the commands need. Raises ``errors.NotFound``, ``errors.Refused``, ``DefinitionError``, ``Unreachable``."""
 
-    def start(self, job: str, options: Mapping[str, Any], key: str | None, count: int) -> list[Object]:
+    def start(self, job: str, options: Mapping[str, Any], key: str | None, count: int) -> "list[RunView]":
         """Start runs; ``options`` as the body of the API's call. A run may come back ``denied``."""
 
-    def run(self, run_id: int) -> Object:
-        """One run with its ``attempts`` and ``events``, and the ``path`` of a sequence."""
+    def run(self, run_id: int) -> "RunHistory":
+        """One run with its attempts and events, and the steps that a sequence visited."""
 
-    def wait(self, run_id: int, seconds: float) -> Object:
+    def wait(self, run_id: int, seconds: float) -> "RunView":
         """The run, when it is final or the time is up."""
 
-    def runs(self, filters: Mapping[str, Any]) -> list[Object]:
-        """Runs, newest first; filters ``job``, ``state``, ``since``, ``limit``."""
+    def runs(self, filters: "RunFilter") -> "list[RunView]":
+        """Runs that match the filter, newest first."""
 
-    def stop(self, run_id: int, now: bool) -> Object:
-        """Ask for a stop; ``{"before": state, "after": state}``."""
+    def stop(self, run_id: int, now: bool) -> "Stopped":
+        """Ask for a stop."""
 
-    def retry(self, run_id: int, from_failed: bool) -> Object:
+    def retry(self, run_id: int, from_failed: bool) -> "RunView":
         """Run it again: the new run."""
 
     def output(self, run_id: int, attempt: int, positions: dict[str, int]) -> Sequence[Text]:
         """What lies beyond these offsets by stream, which are moved on."""
 
-    def jobs(self) -> list[Object]:
-        """Every job: ``id``, ``kind``, ``version``, ``enabled``, ``category``, ``queue``, ``definition``."""
+    def jobs(self) -> "list[JobView]":
+        """Every job."""
 
-    def job(self, job_id: str) -> Object:
+    def job(self, job_id: str) -> "JobView":
         """One job, with its definition."""
 
-    def defaults(self) -> Object:
+    def defaults(self) -> dict[str, dict[str, Any]]:
         """The defaults of categories, by category."""
 
     def enable(self, job_id: str, enabled: bool) -> None:
@@ -57,20 +71,20 @@ class Backend(Protocol):
     def delete(self, job_id: str) -> None:
         """Remove it."""
 
-    def workers(self, alive_only: bool) -> list[Object]:
+    def workers(self, alive_only: bool) -> "list[WorkerView]":
         """The fleet."""
 
     def drain(self, worker_id: int) -> None:
         """Ask a worker to leave when its runs are done."""
 
-    def schedules(self, job: str | None) -> list[Object]:
-        """Every schedule, or this job's: as ``schedules.list_schedules`` has them."""
+    def schedules(self, job: str | None) -> "list[ScheduleView]":
+        """Every schedule, or this job's."""
 
-    def preview(self, job: str, count: int, start: datetime | None, explain: bool) -> list[Object]:
-        """When a job would be due: as ``schedules.preview`` has it."""
+    def preview(self, job: str, count: int, start: datetime | None, explain: bool) -> "list[CandidateView]":
+        """When a job would be due; with ``explain`` also the times that do not fire."""
 
     def pause(self, job: str, name: str | None, paused: bool) -> list[str]:
         """Pause or resume a schedule, or all of a job's; the names of those that were not yet."""
 
     def overview(self) -> "Overview":
-        """How the factory stands."""
+        """The factory at this moment."""

@@ -1,6 +1,7 @@
 """The commands' way to jobfac through its API."""
 
 import base64
+import hashlib
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -11,11 +12,21 @@ from uuid import uuid4
 
 import httpx
 
-from jobfac.cli.client.protocol import Object, Text
+from jobfac.cli.client.protocol import RunFilter, Text
 from jobfac.cli.common import USAGE, Failure
 from jobfac.errors import Kind, NotFound, Refused, Unreachable
-from jobfac.states import FINAL
-from jobfac.store.overview import Overview, from_json
+from jobfac.states import FINAL, JobKind
+from jobfac.store.runs import Stopped
+from jobfac.views.jobs import JobView
+from jobfac.views.overview import Overview
+from jobfac.views.runs import AttemptView, EventView, RunHistory, RunView
+from jobfac.views.schedules import CandidateView, ScheduleView
+from jobfac.views.sequences import StepVisitView
+from jobfac.views.serialization import View, from_json
+from jobfac.views.workers import WorkerView
+
+Object = dict[str, Any]
+"""A JSON object."""
 
 HOLD = 30.0
 """Seconds for which one request waits for a run's end at most."""
@@ -54,7 +65,7 @@ class Remote:
     def __exit__(self, *error: object) -> None:
         self._http.close()
 
-    def start(self, job: str, options: Mapping[str, Any], key: str | None, count: int) -> list[Object]:
+    def start(self, job: str, options: Mapping[str, Any], key: str | None, count: int) -> list[RunView]:
         if key is not None and not (HEADER.fullmatch(key) and len(key) <= 200):
             raise Failure(
                 USAGE,
@@ -70,45 +81,49 @@ class Remote:
         if options.get("at") is not None:
             body["at"] = options["at"].isoformat()
         body |= overrides
-        return [self._start(job, body, key or uuid4().hex) for _ in range(count)]
+        keys = [key or uuid4().hex for _ in range(count)] if key is None or count == 1 else _numbered(key, count)
+        return [self._start(job, body, one) for one in keys]
 
-    def _start(self, job: str, body: Object, key: str) -> Object:
+    def _start(self, job: str, body: Object, key: str) -> RunView:
         answer = self._send(
             "POST", f"/v1/jobs/{quote(job, safe='')}/runs", again=True, json=body, headers={"Idempotency-Key": key}
         )
         if answer.status_code == 409 and (denied := answer.json().get("run_id")):
-            return self._get(f"/v1/runs/{denied}")
-        return self._read(answer)
+            return self.wait(denied, 0)
+        return from_json(RunView, self._read(answer))
 
-    def run(self, run_id: int) -> Object:
-        shown = self._get(f"/v1/runs/{run_id}")
-        shown["attempts"] = self._get(f"/v1/runs/{run_id}/attempts")["items"]
-        shown["events"] = self._get(f"/v1/runs/{run_id}/events")["items"]
-        if shown["kind"] == "sequence":
-            shown["path"] = self._get(f"/v1/runs/{run_id}/path")["items"]
-        return shown
+    def run(self, run_id: int) -> RunHistory:
+        run = self.wait(run_id, 0)
+        attempts = self._list(AttemptView, f"/v1/runs/{run_id}/attempts")
+        events = self._list(EventView, f"/v1/runs/{run_id}/events")
+        is_sequence = run.kind is JobKind.SEQUENCE
+        path = self._list(StepVisitView, f"/v1/runs/{run_id}/path") if is_sequence else None
+        return RunHistory(run, attempts, events, path)
 
-    def wait(self, run_id: int, seconds: float) -> Object:
+    def wait(self, run_id: int, seconds: float) -> RunView:
         end = time.monotonic() + seconds
         while True:
             left = max(0.0, end - time.monotonic())
-            shown = self._get(f"/v1/runs/{run_id}", wait=round(min(left, HOLD), 3))
-            if shown["state"] in FINAL or left <= HOLD:
-                return shown
+            run = from_json(RunView, self._get(f"/v1/runs/{run_id}", wait=round(min(left, HOLD), 3)))
+            if run.state in FINAL or left <= HOLD:
+                return run
 
-    def runs(self, filters: Mapping[str, Any]) -> list[Object]:
-        given = {name: value for name, value in filters.items() if value and name != "limit"}
-        return self._pages("/v1/runs", filters["limit"], given)
+    def runs(self, filters: RunFilter) -> list[RunView]:
+        since = None if filters.since is None else filters.since.isoformat()
+        known = {"job": filters.job, "state": list(filters.states), "since": since}
+        query = {name: value for name, value in known.items() if value}
+        return [from_json(RunView, one) for one in self._pages("/v1/runs", filters.limit, query)]
 
-    def stop(self, run_id: int, now: bool) -> Object:
-        return self._read(self._send("POST", f"/v1/runs/{run_id}/stop", again=True, json={"now": now}))
+    def stop(self, run_id: int, now: bool) -> Stopped:
+        answer = self._send("POST", f"/v1/runs/{run_id}/stop", again=True, json={"now": now})
+        return from_json(Stopped, self._read(answer))
 
-    def retry(self, run_id: int, from_failed: bool) -> Object:
+    def retry(self, run_id: int, from_failed: bool) -> RunView:
         body, headers = {"from_failed": from_failed}, {"Idempotency-Key": uuid4().hex}
         answer = self._send("POST", f"/v1/runs/{run_id}/retry", again=True, json=body, headers=headers)
         if answer.status_code == 409 and (denied := answer.json().get("run_id")):
-            return self._get(f"/v1/runs/{denied}")
-        return self._read(answer)
+            return self.wait(denied, 0)
+        return from_json(RunView, self._read(answer))
 
     def output(self, run_id: int, attempt: int, positions: dict[str, int]) -> Sequence[Text]:
         query: Object = {"after": f"{attempt}:{positions.get('stdout', 0)}:{positions.get('stderr', 0)}"}
@@ -125,15 +140,15 @@ class Remote:
             positions[piece["stream"]] = piece["offset"] + len(data)
         return pieces
 
-    def jobs(self) -> list[Object]:
+    def jobs(self) -> list[JobView]:
         listed = self._pages("/v1/jobs", None, {})
-        return [self.job(one["id"]) if one.pop("truncated") else one for one in listed]
+        return [self.job(one["id"]) if one["truncated"] else from_json(JobView, one) for one in listed]
 
-    def job(self, job_id: str) -> Object:
-        return self._get(f"/v1/jobs/{quote(job_id, safe='')}")
+    def job(self, job_id: str) -> JobView:
+        return from_json(JobView, self._get(f"/v1/jobs/{quote(job_id, safe='')}"))
 
-    def defaults(self) -> Object:
-        found: Object = self._get("/v1/defaults")["defaults"]
+    def defaults(self) -> dict[str, dict[str, Any]]:
+        found: dict[str, dict[str, Any]] = self._get("/v1/defaults")["defaults"]
         return found
 
     def enable(self, job_id: str, enabled: bool) -> None:
@@ -144,40 +159,38 @@ class Remote:
     def delete(self, job_id: str) -> None:
         self._read(self._send("DELETE", f"/v1/jobs/{quote(job_id, safe='')}", again=False))
 
-    def workers(self, alive_only: bool) -> list[Object]:
-        found: list[Object] = self._get("/v1/workers", all="false" if alive_only else "true")["items"]
-        return found
+    def workers(self, alive_only: bool) -> list[WorkerView]:
+        return self._list(WorkerView, "/v1/workers", all="false" if alive_only else "true")
 
     def drain(self, worker_id: int) -> None:
         self._read(self._send("POST", f"/v1/workers/{worker_id}/drain", again=True))
 
-    def schedules(self, job: str | None) -> list[Object]:
-        found: list[Object] = self._get("/v1/schedules", **({} if job is None else {"job": job}))["items"]
-        return [one | {"definition": {}} if one.pop("truncated") else one for one in found]
+    def schedules(self, job: str | None) -> list[ScheduleView]:
+        found = self._get("/v1/schedules", **({} if job is None else {"job": job}))["items"]
+        return [from_json(ScheduleView, one | {"definition": {}} if one["truncated"] else one) for one in found]
 
-    def preview(self, job: str, count: int, start: datetime | None, explain: bool) -> list[Object]:
+    def preview(self, job: str, count: int, start: datetime | None, explain: bool) -> list[CandidateView]:
         query: Object = {"job": job, "count": count, "explain": "true" if explain else "false"}
         if start is not None:
             query["from"] = start.isoformat()
-        found: list[Object] = self._get("/v1/schedules/preview", **query)["items"]
-        return found
+        return self._list(CandidateView, "/v1/schedules/preview", **query)
 
     def pause(self, job: str, name: str | None, paused: bool) -> list[str]:
         from jobfac.store.schedules import no_schedule
 
         found = self.schedules(job)
-        chosen = [one for one in found if name in (None, one["name"])]
+        chosen = [one for one in found if name in (None, one.name)]
         if not chosen:
             self.job(job)  # which raises if there is none
-            raise no_schedule(job, name, [one["name"] for one in found])
-        changing = [one for one in chosen if one["paused"] != paused]
+            raise no_schedule(job, name, [one.name for one in found])
+        changing = [one for one in chosen if one.paused != paused]
         for one in changing:
-            call = f"/v1/schedules/{one['id']}/{'pause' if paused else 'resume'}"
+            call = f"/v1/schedules/{one.id}/{'pause' if paused else 'resume'}"
             self._read(self._send("POST", call, again=True))
-        return [one["name"] for one in changing]
+        return [one.name for one in changing]
 
     def overview(self) -> Overview:
-        return from_json(self._get("/v1/overview"))
+        return from_json(Overview, self._get("/v1/overview"))
 
     def _pages(self, path: str, limit: int | None, query: Mapping[str, Any]) -> list[Object]:
         """All items, or the first ``limit``, page after page."""
@@ -191,6 +204,9 @@ class Remote:
             if page["next_cursor"] is None:
                 break
         return found
+
+    def _list(self, view: type[View], path: str, **query: Any) -> list[View]:
+        return [from_json(view, item) for item in self._get(path, **query)["items"]]
 
     def _get(self, path: str, **query: Any) -> Object:
         return self._read(self._send("GET", path, again=True, params=query))
@@ -228,3 +244,9 @@ class Remote:
         kind = Kind.of_status(answer.status_code) or Kind.INVALID
         known = {one.kind: one for one in (NotFound, Refused)}
         raise known[kind](detail) if kind in known else Failure(kind.exit_code, detail)
+
+
+def _numbered(key: str, count: int) -> list[str]:
+    """A key for each of many equal runs, the same at every call."""
+    common = hashlib.sha256(key.encode()).hexdigest()
+    return [f"many-{common}-{number}" for number in range(count)]

@@ -2,11 +2,15 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from jobfac.cli.common import USAGE, Json, database, fail, group, local_caller, print_json, print_table, settings
+from jobfac.cli.common import USAGE, Json, database, fail, group, local_caller, settings
+from jobfac.cli.rendering.printing import print_json, print_table
+
+if TYPE_CHECKING:
+    from jobfac.database.engine import Database
 
 app = group("The database's schema.")
 
@@ -18,6 +22,17 @@ def upgrade() -> None:
         before = db.version()
         db.upgrade()
         typer.echo(f"schema {before or 'none'} -> {db.version()}")
+        if db.dialect.name == "mssql":
+            _offer_snapshot(db)
+
+
+def _offer_snapshot(db: "Database") -> None:
+    """Print the statement that a DBA should run, if the database reads with locks."""
+    from jobfac.doctor.engine import SNAPSHOT, lacks_snapshot
+
+    if db.query(lacks_snapshot):
+        typer.echo("READ_COMMITTED_SNAPSHOT is off: readers and claims may deadlock. Let a DBA run, when it is quiet:")
+        typer.echo(f"  ALTER DATABASE CURRENT SET {SNAPSHOT};")
 
 
 @app.command()
@@ -52,6 +67,15 @@ def backup(file: Annotated[Path, typer.Argument(help="The new file; none of that
     typer.echo(f"{file} holds the database as it is now")
 
 
+class ShownSetting(NamedTuple):
+    """A setting as it is shown, without secrets; ``origin``: where its value comes from."""
+
+    name: str
+    value: object
+    origin: str
+    help: str
+
+
 def config(as_json: Json = False) -> None:
     """What holds here, and where it came from."""
     import dataclasses
@@ -71,9 +95,9 @@ def config(as_json: Json = False) -> None:
             value = "***"
         if name == "database_url":
             value = without_password(value)
-        rows.append({"name": name, "value": value, "origin": source.origin, "help": helps[name]})
+        rows.append(ShownSetting(name, value, source.origin, helps[name]))
     if as_json:
-        print_json(rows)
+        print_json([row._asdict() for row in rows])
         return
     print_table(rows, {"SETTING": "name", "VALUE": "value", "FROM": "origin", "WHAT": "help"}, "")
 

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from jobfac.cli.common import DONE, UNREACHABLE, UNSUCCESSFUL, Json, print_drawn, print_json
+from jobfac.cli.common import DONE, UNREACHABLE, UNSUCCESSFUL, Json
+from jobfac.cli.rendering.printing import print_drawn, print_json
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

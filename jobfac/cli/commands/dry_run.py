@@ -1,4 +1,4 @@
-"""`try`: one program under the factory's conditions, with no database and nothing recorded."""
+"""`try`: one program under the conditions of a worker, without a database and without a record."""
 
 import sys
 import tempfile
@@ -9,21 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.main import get_command
 
-from jobfac.cli.common import (
-    NO_TEXT,
-    NOT_FOUND,
-    UNSUCCESSFUL,
-    USAGE,
-    Json,
-    fail,
-    note,
-    on_signal,
-    piped,
-    print_json,
-    seconds,
-    shown,
-)
+from jobfac.cli.common import NO_TEXT, NOT_FOUND, UNSUCCESSFUL, USAGE, Json, fail, on_signal, piped, seconds
 from jobfac.cli.listing import PLAIN
+from jobfac.cli.rendering.printing import note, print_fields, print_json
+from jobfac.cli.rendering.text import printable
 
 if TYPE_CHECKING:
     from jobfac.definitions import Job
@@ -69,9 +58,9 @@ def try_program(
         folder = Path(name)
         folder.chmod(0o711)  # the program may be another user's
         screen = _Screen(quiet=as_json)
-        trial = DryRun(job, definition, folder, screen, arguments, text)
-        on_signal(lambda first: trial.stop(Stop.POLITE if first else Stop.NOW))
-        tried = trial.run()
+        dry_run = DryRun(job, definition, folder, screen, arguments, text)
+        on_signal(lambda first: dry_run.stop(Stop.POLITE if first else Stop.NOW))
+        tried = dry_run.run()
     document = _document(job, tried)
     print_json(document | {"reports": screen.reports}) if as_json else _print(document)
     if document["state"] != "succeeded":
@@ -79,7 +68,7 @@ def try_program(
 
 
 class _Screen:
-    """Shows a trial: the program's output as it is, all else on standard error. ``quiet``: all of it there."""
+    """Shows a dry run: the program's output as it is, everything else on standard error. ``quiet``: all of it there."""
 
     def __init__(self, quiet: bool) -> None:
         self.reports: list[dict[str, Any]] = []
@@ -95,7 +84,7 @@ class _Screen:
         after = round(time.monotonic() - self._began, 2)
         self.reports.append({"seconds": after, "progress": progress, "message": message})
         known = ([] if progress is None else [f"{progress:.0%}"]) + ([] if message is None else [message])
-        note(f"jobfac: {' '.join(known)}")
+        note(f"jobfac: {printable(' '.join(known))}")
 
     def remark(self, sentence: str) -> None:
         note(f"jobfac: {sentence}")
@@ -171,9 +160,7 @@ def _print(document: dict[str, Any]) -> None:
         if stream["path"] or stream["size"]:
             cut = f", {stream['cut']:,} of these cut" if stream["cut"] else ""
             facts[name] = stream["path"] or f"{stream['size']:,} bytes{cut}"
-    width = max(map(len, facts))
-    for key, value in facts.items():
-        note(f"jobfac: {key:<{width}}  {shown(value)}")
+    print_fields(facts, write=lambda line: note(f"jobfac: {line}"))
 
 
 command = get_command(app)

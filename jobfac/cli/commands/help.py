@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from jobfac.cli.common import NOT_FOUND, fail, print_text
+from jobfac.cli.common import NOT_FOUND, fail
+from jobfac.cli.rendering.printing import print_text
 from jobfac.guide import TOPICS, page, summary
 
 

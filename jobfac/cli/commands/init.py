@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from jobfac.cli.common import REFUSED, fail, print_json
+from jobfac.cli.common import REFUSED, fail
+from jobfac.cli.rendering.printing import print_json
 
 
 def init(

@@ -6,19 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jobfac.cli.client import backend
-from jobfac.cli.common import (
-    USAGE,
-    Failure,
-    Json,
-    database,
-    group,
-    local_caller,
-    note,
-    print_fields,
-    print_json,
-    print_table,
-    print_text,
-)
+from jobfac.cli.common import USAGE, Failure, Json, database, group, local_caller
+from jobfac.cli.rendering.printing import Columns, note, print_fields, print_json, print_table, print_text
+from jobfac.cli.rendering.text import cell
+from jobfac.views import serialization
+from jobfac.views.jobs import JobView
 
 if TYPE_CHECKING:
     from jobfac.definitions import Plan
@@ -93,7 +85,7 @@ def export(
     with backend() as factory:
         found = [factory.job(job) for job in jobs] if jobs else factory.jobs()
         defaults = {} if jobs else factory.defaults()
-    bodies = {job["id"]: _body(job) for job in found}
+    bodies = {job.id: _body(job) for job in found}
     if as_json:
         print_json({"jobs": bodies} | ({"defaults": defaults} if defaults else {}))
     else:
@@ -106,31 +98,36 @@ def list_jobs(as_json: Json = False) -> None:
     with backend() as factory:
         found = factory.jobs()
     if as_json:
-        print_json(found)
+        print_json(serialization.all_as_json(found))
         return
-    columns = {"JOB": "id", "KIND": "kind", "VERSION": "version", "ENABLED": _yes, "CATEGORY": "category",
-               "SCHEDULES": _schedules, "RUNS": _what}  # fmt: skip
+    columns: Columns[JobView] = {
+        "JOB": "id",
+        "KIND": "kind",
+        "VERSION": "version",
+        "ENABLED": _yes,
+        "CATEGORY": "category",
+        "SCHEDULES": _schedules,
+        "RUNS": _what,
+    }
     print_table(found, columns, "no jobs; `jobfac apply FILE` defines some")
 
 
-def _yes(job: Any) -> str:
-    return "yes" if job["enabled"] else "[yellow]no[/]"
+def _yes(job: JobView) -> str:
+    return "yes" if job.enabled else "[yellow]no[/]"
 
 
-def _schedules(job: Any) -> str:
-    return str(len(job["definition"].get("schedules", [])) or "")
+def _schedules(job: JobView) -> str:
+    return str(len(job.definition.get("schedules", [])) or "")
 
 
-def _what(job: Any) -> str:
+def _what(job: JobView) -> str:
     import shlex
 
-    from rich.markup import escape
-
-    body = job["definition"]
+    body = job.definition
     if "steps" in body:
-        return escape(" > ".join(step["name"] for step in body["steps"]))
+        return cell(" > ".join(step["name"] for step in body["steps"]))
     command = body["command"]
-    return escape(command if isinstance(command, str) else shlex.join(command))
+    return cell(command if isinstance(command, str) else shlex.join(command))
 
 
 @app.command("show")
@@ -139,11 +136,11 @@ def show_job(job: Annotated[str, typer.Argument(help="The job's id.")], as_json:
     with backend() as factory:
         found = factory.job(job)
     if as_json:
-        print_json(found)
+        print_json(serialization.as_json(found))
         return
-    print_fields(found, [key for key in found if key != "definition"])
+    print_fields({name: value for name, value in found._asdict().items() if name != "definition"})
     typer.echo("")
-    typer.echo(_yaml({found["id"]: _body(found)}, {}), nl=False)
+    typer.echo(_yaml({found.id: _body(found)}, {}), nl=False)
 
 
 @app.command()
@@ -170,8 +167,8 @@ def delete(job: Annotated[str, typer.Argument(help="The job's id.")]) -> None:
     typer.echo(f"job '{job}' is deleted")
 
 
-def _body(job: Any) -> dict[str, Any]:
-    return job["definition"] if job["enabled"] else {**job["definition"], "enabled": False}
+def _body(job: JobView) -> dict[str, Any]:
+    return job.definition if job.enabled else {**job.definition, "enabled": False}
 
 
 def _yaml(bodies: dict[str, Any], defaults: dict[str, Any]) -> str:

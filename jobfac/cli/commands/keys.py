@@ -4,8 +4,11 @@ from typing import Annotated
 
 import typer
 
-from jobfac.cli.common import MOST, USAGE, Json, database, fail, group, local_caller, note, print_json, print_table
+from jobfac.cli.common import MOST, USAGE, Json, database, fail, group, local_caller
 from jobfac.cli.common import seconds as read_seconds
+from jobfac.cli.rendering.printing import Columns, note, print_json, print_table
+from jobfac.views.keys import KeyView
+from jobfac.views.serialization import all_as_json
 
 app = group("Keys of the API.")
 
@@ -48,12 +51,20 @@ def list_keys(as_json: Json = False) -> None:
     from jobfac.store import api_keys
 
     with database() as db:
-        found = [api_keys.present(row) for row in db.query(api_keys.list_keys)]
+        found = db.query(api_keys.list_keys)
     if as_json:
-        print_json(found)
+        print_json(all_as_json(found))
         return
-    columns = {"KEY": "id", "NAME": "name", "ROLE": "role", "CATEGORIES": "categories", "PREFIX": "prefix",
-               "CREATED": "created_at", "EXPIRES": "expires_at", "REVOKED": "revoked_at"}  # fmt: skip
+    columns: Columns[KeyView] = {
+        "KEY": "id",
+        "NAME": "name",
+        "ROLE": "role",
+        "CATEGORIES": "categories",
+        "PREFIX": "prefix",
+        "CREATED": "created_at",
+        "EXPIRES": "expires_at",
+        "REVOKED": "revoked_at",
+    }
     print_table(found, columns, "no keys; `jobfac keys create --role ROLE` makes one")
 
 

@@ -2,14 +2,17 @@
 
 import sys
 import time
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
 
 from jobfac.cli.client import Backend, backend
 from jobfac.cli.client.protocol import Text
-from jobfac.cli.common import NOT_FOUND, USAGE, Json, RunId, fail, note, print_json
+from jobfac.cli.common import NOT_FOUND, USAGE, Json, RunId, fail
+from jobfac.cli.rendering.printing import note, print_json
 from jobfac.states import FINAL
+from jobfac.views.runs import AttemptView, RunView
 
 FOLLOW = 0.2
 """Seconds between two looks at the output of a running program."""
@@ -27,21 +30,22 @@ def logs(
         fail(USAGE, f"--stream must be stdout or stderr, not '{stream}'.")
     streams = ["stdout", "stderr"] if stream is None else [stream]
     with backend() as factory:
-        found = factory.run(run)
-        number = attempt or max(1, found["attempt"])
-        if attempt is not None and not any(row["number"] == attempt for row in found["attempts"]):
-            fail(NOT_FOUND, f"Run {run} has no attempt {attempt}; it has {found['attempt']}.")
+        history = factory.run(run)
+        found = history.run
+        number = attempt or max(1, found.attempt)
+        if attempt is not None and not any(row.number == attempt for row in history.attempts):
+            fail(NOT_FOUND, f"Run {run} has no attempt {attempt}; it has {found.attempt}.")
         if as_json:
-            while follow and found["state"] not in FINAL:
+            while follow and found.state not in FINAL:
                 found = factory.wait(run, 1.0)
-            number = attempt or max(1, found["attempt"])
+            number = attempt or max(1, found.attempt)
             print_json(_whole(factory, run, number, streams))
             return
-        if found["kind"] == "sequence":
+        if found.kind == "sequence":
             note(
                 f"Run {run} is a sequence; the output is that of its jobs' runs, which `jobfac runs show {run}` lists."
             )
-        _tell_files(found, number, streams)
+        _note_files(history.attempts, number, streams)
         if follow:
             follow_run(factory, found, streams, attempt)
         else:
@@ -59,11 +63,12 @@ def _whole(factory: Backend, run: int, attempt: int, streams: list[str]) -> dict
     return {"run": run, "attempt": attempt} | {name: text.decode(errors="replace") for name, text in texts.items()}
 
 
-def _tell_files(run: dict[str, Any], number: int, streams: list[str]) -> None:
-    for row in run["attempts"]:
+def _note_files(attempts: Sequence[AttemptView], number: int, streams: list[str]) -> None:
+    for attempt in attempts:
+        paths = {"stdout": attempt.stdout_path, "stderr": attempt.stderr_path}
         for stream in streams:
-            if row["number"] == number and row[f"{stream}_path"]:
-                note(f"The {stream} of attempt {number} goes to {row[f'{stream}_path']} on {row['worker']}.")
+            if attempt.number == number and paths[stream]:
+                note(f"The {stream} of attempt {number} goes to {paths[stream]} on {attempt.worker}.")
 
 
 def _show(factory: Backend, run: int, attempt: int, positions: dict[str, int], aside: bool = False) -> bool:
@@ -84,22 +89,22 @@ def _bytes(piece: Text) -> bytes:
 
 def follow_run(
     factory: Backend,
-    run: dict[str, Any],
+    run: RunView,
     streams: list[str] | None = None,
     attempt: int | None = None,
     aside: bool = False,
-) -> dict[str, Any]:
+) -> RunView:
     """Show output until the run is final, attempt after attempt; ``aside``: all of it on standard error."""
     number, positions = 0, {"": 0}
     while True:
         # First the state, then the output: what came before the end is shown before we leave.
-        run = factory.wait(run["id"], 0)
-        over = run["state"] in FINAL
-        for current in [attempt] if attempt is not None else range(max(1, number), run["attempt"] + 1):
+        run = factory.wait(run.id, 0)
+        over = run.state in FINAL
+        for current in [attempt] if attempt is not None else range(max(1, number), run.attempt + 1):
             if current != number:
                 number, positions = current, dict.fromkeys(streams or ["stdout", "stderr"], 0)
-            while _show(factory, run["id"], number, positions, aside):
+            while _show(factory, run.id, number, positions, aside):
                 pass
-        if over or (attempt is not None and run["attempt"] > attempt):
+        if over or (attempt is not None and run.attempt > attempt):
             return run
         time.sleep(FOLLOW)

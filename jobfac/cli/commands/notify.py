@@ -1,26 +1,17 @@
-"""`notify test / list / requeue`: whether notifications arrive, what became of them, and once more."""
+"""`notify test / list / requeue`: send a sample, list notifications, deliver dead ones again."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobfac.cli.common import (
-    MOST,
-    NOT_FOUND,
-    UNSUCCESSFUL,
-    USAGE,
-    Json,
-    database,
-    fail,
-    group,
-    local_caller,
-    note,
-    print_json,
-    print_table,
-    settings,
-)
+from jobfac.cli.common import MOST, NOT_FOUND, UNSUCCESSFUL, USAGE, Json, database, fail, group, local_caller, settings
+from jobfac.cli.rendering.printing import Columns, note, print_json, print_table
+from jobfac.cli.rendering.text import cell
+from jobfac.views.notifications import NotificationView
+from jobfac.views.serialization import all_as_json
 
 if TYPE_CHECKING:
+    from jobfac.channels import Message
     from jobfac.definitions import Recipient
 
 app = group("Notifications.")
@@ -64,27 +55,28 @@ def _recipient(body: dict[str, str]) -> "Recipient":
         fail(USAGE, "; ".join(problem.message.removeprefix("notify[0].to.") for problem in error.problems) + ".")
 
 
-def _sample() -> Any:
+def _sample() -> "Message":
     import uuid
     from datetime import UTC, datetime
 
     from jobfac.channels import Message
-    from jobfac.store.runs.reading import PUBLIC
+    from jobfac.states import RunState
+    from jobfac.views.runs import RunView
+    from jobfac.views.serialization import as_json, columns, from_row
 
-    now = datetime.now(UTC).isoformat(timespec="milliseconds")
-    body = dict.fromkeys(PUBLIC) | {
+    now = datetime.now(UTC)
+    known = {
         "id": 0,
         "job": "sample",
-        "state": "failed",
+        "state": RunState.FAILED,
         "attempt": 1,
         "created_at": now,
         "started_at": now,
         "ended_at": now,
         "exit_code": 1,
         "reason": "only a test of the notifications",
-        "event": "failed",
-        "detail": None,
     }
+    body = as_json(from_row(RunView, dict.fromkeys(columns(RunView)) | known)) | {"event": "failed", "detail": None}
     return Message(f"test.{uuid.uuid4().hex[:12]}", "failed", body, "what the program wrote\n")
 
 
@@ -94,49 +86,34 @@ def list_notifications(
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="The newest so many.")] = 50,
     as_json: Json = False,
 ) -> None:
-    """What was to be told to whom, and what became of it. Dead: given up after many tries."""
+    """Notifications, newest first, with their state. Dead: given up after many tries."""
+    from jobfac.channels import shown
     from jobfac.states import Delivery
     from jobfac.store import outbox
 
     if state is not None and state not in list(Delivery):
         fail(USAGE, f"--state must be one of {', '.join(Delivery)}, not '{state}'.")
     with database() as db:
-        found = [_present(row) for row in db.query(outbox.find, None if state is None else Delivery(state), limit)]
+        found = db.query(outbox.find, shown, None if state is None else Delivery(state), limit)
     if as_json:
-        print_json(found)
+        print_json(all_as_json(found))
         return
-    columns = {"ID": "id", "RUN": "run_id", "JOB": "job", "EVENT": "event", "TO": _to, "STATE": _state,
-               "TRIES": "tries", "CREATED": "created_at", "ERROR": _error}  # fmt: skip
+    columns: Columns[NotificationView] = {
+        "ID": "id",
+        "RUN": "run_id",
+        "JOB": "job",
+        "EVENT": "event",
+        "TO": _to,
+        "STATE": "state",
+        "TRIES": "tries",
+        "CREATED": "created_at",
+        "ERROR": "error",
+    }
     print_table(found, columns, "no notifications")
 
 
-def _present(row: Any) -> dict[str, Any]:
-    import json
-
-    from jobfac.channels import shown
-    from jobfac.definitions import Recipient
-    from jobfac.store.runs.reading import shown_value
-
-    to = Recipient.model_validate(json.loads(row["recipient"]))
-    rest = {name: shown_value(value) for name, value in row.items() if name != "recipient"}
-    return {**rest, "channel": to.channel, "to": shown(to)}
-
-
-def _to(row: Any) -> str:
-    from rich.markup import escape
-
-    return escape(f"{row['channel']} {row['to']}")
-
-
-def _state(row: Any) -> str:
-    style = {"delivered": "green", "dead": "red"}.get(row["state"])
-    return f"[{style}]{row['state']}[/]" if style else str(row["state"])
-
-
-def _error(row: Any) -> str:
-    from rich.markup import escape
-
-    return escape(row["error"] or "")
+def _to(row: NotificationView) -> str:
+    return cell(f"{row.channel} {row.to}")
 
 
 @app.command()

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jobfac.cli.common import USAGE, Json, database, fail, instant, note, print_json, settings
+from jobfac.cli.common import USAGE, Json, database, fail, instant, settings
+from jobfac.cli.rendering.printing import note, print_json
+from jobfac.cli.rendering.text import printable
+from jobfac.views.serialization import all_as_json, as_json
 
 if TYPE_CHECKING:
     from jobfac.reports import Facts, Report
@@ -64,7 +67,7 @@ def report(
     elif as_csv:
         writer = csv.DictWriter(sys.stdout, list(made[0].columns), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(made[0].rows)
+        writer.writerows(all_as_json(made[0].rows))
     else:
         for one in made:
             _show(one, found, limit)
@@ -90,41 +93,42 @@ def _write(path: Path, text: str) -> None:
     note(f"The report is in {path}.")
 
 
-def _document(made: "Report") -> dict[str, Any]:
+def _document(made: "Report[Any]") -> dict[str, Any]:
     about = {"report": made.name, "since": made.period.since.isoformat(), "until": made.period.until.isoformat()}
-    return {**about, "rows": made.rows, **({"total": made.total} if made.total else {})}
+    total = {} if made.total is None else {"total": as_json(made.total)}
+    return {**about, "rows": all_as_json(made.rows), **total}
 
 
-def _show(made: "Report", found: "Facts", limit: int) -> None:
+def _show(made: "Report[Any]", found: "Facts", limit: int) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    from jobfac.reports import courses
+    from jobfac.reports import job_history
     from jobfac.reports.form import NUMBERS, shown
 
     console = Console(width=None if sys.stdout.isatty() else WIDE)  # a pipe has no width
     narrow = console.width < NARROW
     if made.name == "trend" and not found.only.startswith("job "):
-        made = courses(found, most=20 if narrow else 30)
+        made = job_history(found, most=20 if narrow else 30)
     about = f"{made.period.since} to {made.period.until}, UTC{', ' + found.only if found.only else ''}"
     console.print(Text.assemble((made.title, "bold"), f"  {about}"))
     if not made.rows:
         console.print("Nothing to tell of in this period.\n")
         return
     table = Table(box=None, header_style="bold", pad_edge=False, show_footer=made.total is not None)
-    columns = {key: what for key, what in made.columns.items() if not (narrow and key in made.spare)}
-    for key, (title, kind) in columns.items():
+    columns = {key: column for key, column in made.columns.items() if not (narrow and column.spare)}
+    for key, (title, kind, _) in columns.items():
         table.add_column(
             title.upper(),
-            footer=shown(made.total[key], kind) if made.total else "",
+            footer=shown(getattr(made.total, key), kind) if made.total else "",
             footer_style="bold",
             justify="right" if kind in NUMBERS else "left",
             no_wrap=key not in FOLDED,
             overflow="fold",
         )
     for row in made.rows[:limit]:
-        table.add_row(*(Text(shown(row[key], kind)) for key, (_, kind) in columns.items()))
+        table.add_row(*(Text(printable(shown(getattr(row, key), kind))) for key, (_, kind, _) in columns.items()))
     console.print(table)
     left = f"And {len(made.rows) - limit:,} more: raise --limit. " if len(made.rows) > limit else ""
     console.print(Text(f"{left}{made.note}\n", style="dim"))

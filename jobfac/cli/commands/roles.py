@@ -1,19 +1,14 @@
 """The roles: `worker`, `scheduler`, `api`, and all of them as `up`."""
 
 import threading
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jobfac.cli.common import (
-    USAGE,
-    database,
-    fail,
-    note,
-    on_signal,
-    settings,
-)
+from jobfac.cli.common import USAGE, database, fail, on_signal, settings
+from jobfac.cli.rendering.printing import note
 
 if TYPE_CHECKING:
     from jobfac.database.engine import Database
@@ -35,12 +30,14 @@ Port = Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen
 def worker(
     slots: Slots = None, pool: Pools = None, label: Labels = None, name: Name = None, metrics: Metrics = None
 ) -> None:
-    """Claim and run runs until told to stop: TERM or INT drains, a second one does not wait."""
+    """Claim and execute runs until TERM or INT: the first drains, a second one does not wait."""
+    from jobfac.settings import worker_name
+
     found = _role(metrics=metrics)
-    with database() as db:
+    with database(f"jobfac worker {name or worker_name()}") as db:
         one = _worker(db, found, slots, pool, label, name)
         with _measured(db, found, one):
-            on_signal(lambda first: one.drain(None if first else 0.0))
+            on_signal(_drains(one, found))
             one.run()
 
 
@@ -50,7 +47,7 @@ def scheduler(metrics: Metrics = None) -> None:
     from jobfac.settings import worker_name
 
     found = _role(metrics=metrics)
-    with database() as db:
+    with database(f"jobfac scheduler {worker_name()}") as db:
         one = Scheduler(db, found, worker_name())
         with _measured(db, found, one):
             on_signal(lambda first: one.stop())
@@ -68,7 +65,7 @@ def api(
     from jobfac.api import Server
 
     found = _role(api_host=host, api_port=port)
-    with database() as db:
+    with database("jobfac api") as db:
         db.check_schema()
         server = Server(db, found, behind_proxy=behind_proxy)
         on_signal(lambda first: server.stop())
@@ -87,9 +84,10 @@ def up(
     """All roles in one process, on the configured database; SQLite's schema is made or upgraded."""
     from jobfac.api import Server
     from jobfac.scheduler import Scheduler
+    from jobfac.settings import worker_name
 
     found = _role(api_host=host, api_port=port, metrics=metrics)
-    with database() as db, ExitStack() as measured:
+    with database(f"jobfac up {name or worker_name()}") as db, ExitStack() as measured:
         if db.dialect.name == "sqlite":
             db.upgrade()
         db.check_schema()
@@ -106,7 +104,7 @@ def up(
                 one.drain(0.0)
 
         threads = [threading.Thread(target=play, args=(role,), name=type(role).__name__.lower()) for role in roles]
-        on_signal(lambda first: one.drain(None if first else 0.0))
+        on_signal(_drains(one, found))
         for thread in threads:
             thread.start()
         note(f"The factory is up: {roles[1].link()}")
@@ -119,6 +117,54 @@ def up(
                 thread.join()
         if failures:
             raise failures[0]
+
+
+def _drains(one: "Worker", found: "Settings") -> Callable[[bool], None]:
+    """What a signal does: drain the worker, and say on standard error what it waits for."""
+
+    def act(first: bool) -> None:
+        one.drain(None if first else 0.0)
+        _announce(stop_sentence(one.running, found.drain_limit, first), found)
+
+    return act
+
+
+def stop_sentence(running: int, limit: float, first: bool) -> str:
+    """What a worker that is to stop waits for, how long, and what a second signal does.
+
+    Args:
+        running: programs that run.
+        limit: seconds that they have.
+        first: this is the first signal.
+    """
+    from jobfac.definitions import write_duration
+
+    if not running:
+        return "Stopping: no program runs."
+    programs = "1 program runs" if running == 1 else f"{running} programs run"
+    if not first:
+        return f"Stopping at once: {programs} and will be stopped; restartable runs go back into the queue."
+    return (
+        f"Stopping: {programs}; waiting up to {write_duration(limit)}, then restartable runs go back into the queue. "
+        "Press Ctrl-C again (or send a second signal) to stop without waiting."
+    )
+
+
+def _announce(sentence: str, found: "Settings") -> None:
+    """Write a sentence to standard error, in the form of the log; from a signal handler, which may have interrupted the
+    log in the midst of a line's buffer, so past all buffers."""
+    import json
+    import os
+    import sys
+    from datetime import UTC, datetime
+
+    if (found.log_format or ("text" if sys.stderr.isatty() else "json")) == "json":
+        now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+        sentence = json.dumps(
+            {"event": sentence, "action": "stop_requested", "level": "info", "timestamp": now}, ensure_ascii=False
+        )
+    with suppress(OSError):  # nobody reads it any more
+        os.write(2, f"{sentence}\n".encode())
 
 
 def _measured(db: "Database", found: "Settings", *roles: Any) -> AbstractContextManager[object]:

@@ -1,28 +1,17 @@
 """stop, retry, and `runs list / show`."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from jobfac.cli.client import backend
-from jobfac.cli.common import (
-    UNSUCCESSFUL,
-    USAGE,
-    Json,
-    RunId,
-    fail,
-    group,
-    instant,
-    lasted,
-    note,
-    print_drawn,
-    print_fields,
-    print_json,
-    print_table,
-    state,
-    tell_denied,
-)
-from jobfac.states import FINAL, RunState
+from jobfac.cli.client.protocol import RunFilter
+from jobfac.cli.common import UNSUCCESSFUL, USAGE, Json, RunId, fail, group, instant, refuse_denied
+from jobfac.cli.rendering.printing import Columns, note, print_drawn, print_fields, print_json, print_table
+from jobfac.cli.rendering.text import cell, lasted
+from jobfac.states import FINAL, HELD, RunState
+from jobfac.views import serialization
+from jobfac.views.runs import AttemptView, RunView, history_as_json
 
 app = group("What ran, runs, and will run.")
 
@@ -38,17 +27,15 @@ def stop(
         asked = factory.stop(run, now)
         ended = factory.wait(run, patience)
         if as_json:
-            print_json(ended)
-        elif asked["before"] in FINAL:
-            note(f"Run {run} had already ended: {asked['before']}.")
-        elif ended["state"] in FINAL:
-            typer.echo(
-                f"run {run} was {asked['before']} and is now {ended['state']}: {ended['reason'] or ''}".rstrip(": ")
-            )
-        if ended["state"] not in FINAL:
+            print_json(serialization.as_json(ended))
+        elif asked.before in FINAL:
+            note(f"Run {run} had already ended: {asked.before}.")
+        elif ended.state in FINAL:
+            typer.echo(f"run {run} was {asked.before} and is now {ended.state}: {ended.reason or ''}".rstrip(": "))
+        if ended.state not in FINAL:
             fail(
                 UNSUCCESSFUL,
-                f"Run {run} was asked to stop and is still {ended['state']} after {patience:g} s; its worker obeys "
+                f"Run {run} was asked to stop and is still {ended.state} after {patience:g} s; its worker obeys "
                 "when it can, or its lease's expiry settles it.",
             )
 
@@ -61,8 +48,8 @@ def retry(
     """Run a finished run again, with the same arguments and payload: a new run."""
     with backend() as factory:
         new = factory.retry(run, from_failed)
-    print_json(new) if as_json else typer.echo(new["id"])
-    tell_denied([new])
+    print_json(serialization.as_json(new)) if as_json else typer.echo(new.id)
+    refuse_denied([new])
 
 
 @app.command("list")
@@ -77,25 +64,30 @@ def list_runs(
     for word in states or []:
         if word not in list(RunState):
             fail(USAGE, f"--state must be one of {', '.join(RunState)}, not '{word}'.")
-    moment = None if since is None else instant(since, "--since", back=True).isoformat()
+    moment = None if since is None else instant(since, "--since", back=True)
     with backend() as factory:
-        found = factory.runs({"job": job, "state": states or [], "since": moment, "limit": limit})
+        found = factory.runs(RunFilter(job, [RunState(word) for word in states or []], moment, limit))
     if as_json:
-        print_json(found)
+        print_json(serialization.all_as_json(found))
         return
-    columns = {
-        "RUN": "id", "JOB": "job", "STATE": state, "TRY": "attempt", "STARTED": "started_at", "TOOK": lasted,
-        "EXIT": "exit_code", "WORKER": "worker", "WHY": _why,
-    }  # fmt: skip
+    columns: Columns[RunView] = {
+        "RUN": "id",
+        "JOB": "job",
+        "STATE": "state",
+        "TRY": "attempt",
+        "STARTED": "started_at",
+        "TOOK": lasted,
+        "EXIT": "exit_code",
+        "WORKER": "worker",
+        "WHY": _why,
+    }
     print_table(found, columns, "no runs")
 
 
-def _why(run: Any) -> str:
-    from rich.markup import escape
-
-    if run["state"] in ("running", "stopping") and run.get("progress") is not None:
-        return escape(f"{run['progress']:.0%} {run.get('message') or ''}")
-    return escape(run["reason"] or run["exit_message"] or run["message"] or "")
+def _why(run: RunView) -> str:
+    if run.state in HELD and run.progress is not None:
+        return cell(f"{run.progress:.0%} {run.message or ''}")
+    return cell(run.reason or run.exit_message or run.message)
 
 
 @app.command("show")
@@ -104,22 +96,31 @@ def show_run(run: RunId, as_json: Json = False) -> None:
     with backend() as factory:
         found = factory.run(run)
     if as_json:
-        print_json(found)
+        print_json(history_as_json(found))
         return
-    print_fields(found, [key for key in found if key not in ("attempts", "events", "path")])
+    print_fields(found.run._asdict())
     typer.echo("")
-    columns = {"TRY": "number", "STATE": _attempt_state, "STARTED": "started_at", "TOOK": lasted, "PID": "pid",
-               "WORKER": "worker", "EXIT": "exit_code", "SIGNAL": "signal", "WHY": "reason"}  # fmt: skip
-    if found["attempts"]:
-        print_table(found["attempts"], columns, "")
+    columns: Columns[AttemptView] = {
+        "TRY": "number",
+        "STATE": _attempt_state,
+        "STARTED": "started_at",
+        "TOOK": lasted,
+        "PID": "pid",
+        "WORKER": "worker",
+        "EXIT": "exit_code",
+        "SIGNAL": "signal",
+        "WHY": "reason",
+    }
+    if found.attempts:
+        print_table(found.attempts, columns, "")
         typer.echo("")
-    print_table(found["events"], {"WHEN": "at", "TRY": "attempt", "WHAT": "event", "BY": "by", "DETAIL": "detail"}, "")
-    if found.get("path"):
-        from jobfac.cli.commands.sequences import tree
+    print_table(found.events, {"WHEN": "at", "TRY": "attempt", "WHAT": "event", "BY": "by", "DETAIL": "detail"}, "")
+    if found.path:
+        from jobfac.cli.rendering.tree import history_tree
 
         typer.echo("")
-        print_drawn(tree(found))
+        print_drawn(history_tree(found.run, found.path))
 
 
-def _attempt_state(row: Any) -> str:
-    return state(row) if row["state"] else "running"
+def _attempt_state(attempt: AttemptView) -> str:
+    return cell(attempt.state) or "running"

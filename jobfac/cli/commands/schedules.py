@@ -2,27 +2,18 @@
 
 import os
 import sys
-from datetime import datetime
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from jobfac.cli.client import backend
-from jobfac.cli.common import (
-    NOT_FOUND,
-    USAGE,
-    Failure,
-    Json,
-    fail,
-    group,
-    instant,
-    note,
-    print_json,
-    print_table,
-    print_text,
-    shown,
-)
+from jobfac.cli.common import NOT_FOUND, USAGE, Failure, Json, fail, group, instant
+from jobfac.cli.rendering.printing import Columns, note, print_json, print_table, print_text
+from jobfac.cli.rendering.text import cell
+from jobfac.views.schedules import CandidateView, ScheduleView
+from jobfac.views.serialization import all_as_json
 
 app = group("When jobs are due.")
 import_app = group("Definitions from elsewhere, on standard output.")
@@ -39,27 +30,31 @@ def list_schedules(
     with backend() as factory:
         found = factory.schedules(job)
     if as_json:
-        print_json(found)
+        print_json(all_as_json(found))
         return
-    columns = {"JOB": "job", "NAME": "name", "STATE": _state, "NEXT": "next_due_at", "LAST": "last_due_at",
-               "RULE": _rule}  # fmt: skip
+    columns: Columns[ScheduleView] = {
+        "JOB": "job",
+        "NAME": "name",
+        "STATE": _state,
+        "NEXT": "next_due_at",
+        "LAST": "last_due_at",
+        "RULE": _rule,
+    }
     print_table(found, columns, "no schedules; give a job some in its definition")
 
 
-def _state(row: Any) -> str:
-    if row["paused"]:
+def _state(row: ScheduleView) -> str:
+    if row.paused:
         return "[yellow]paused[/]"
-    if not row["job_enabled"]:
+    if not row.job_enabled:
         return "[yellow]job disabled[/]"
-    if row["definition"].get("enabled") is False:
+    if row.definition.get("enabled") is False:
         return "[yellow]off[/]"
-    return "active" if row["next_due_at"] else "over"
+    return "active" if row.next_due_at else "over"
 
 
-def _rule(row: Any) -> str:
-    from rich.markup import escape
-
-    return escape(shown({key: value for key, value in row["definition"].items() if key != "payload"}))
+def _rule(row: ScheduleView) -> str:
+    return cell({key: value for key, value in row.definition.items() if key != "payload"})
 
 
 @app.command()
@@ -77,17 +72,21 @@ def preview(
     with backend() as factory:
         found = factory.preview(job, count, start, explain)
     if as_json:
-        print_json(found)
+        print_json(all_as_json(found))
         return
-    columns: dict[str, Any] = {"DUE": "due_at", "SCHEDULE": "schedule", "IN ITS ZONE": _local}
+    columns: dict[str, str | Callable[[CandidateView], str]] = {
+        "DUE": "due_at",
+        "SCHEDULE": "schedule",
+        "IN ITS ZONE": _local,
+    }
     if explain:
-        columns["FIRES"] = lambda row: "yes" if row["fires"] else "[yellow]no[/]"
+        columns["FIRES"] = lambda row: "yes" if row.fires else "[yellow]no[/]"
     empty = f"job '{job}' is {'never due by itself' if begin is None else f'not due by itself after {begin}'}"
     print_table(found, {**columns, "WHY": "reason"}, empty)
 
 
-def _local(row: Any) -> str:
-    return f"{datetime.fromisoformat(row['local']):%a %Y-%m-%d %H:%M:%S %z}"
+def _local(row: CandidateView) -> str:
+    return f"{row.local:%a %Y-%m-%d %H:%M:%S %z}"
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""`sequence simulate / graph`, and the path of a sequence as a tree."""
+"""`sequence simulate / graph`."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jobfac.cli.client import backend
-from jobfac.cli.common import NOT_FOUND, USAGE, Json, fail, group, instant, lasted, print_drawn, print_json, state
+from jobfac.cli.common import NOT_FOUND, USAGE, Json, fail, group, instant
+from jobfac.cli.rendering.printing import print_drawn, print_json
 from jobfac.states import FINAL, RunState
 
 if TYPE_CHECKING:
-    from rich.tree import Tree
-
     from jobfac.definitions import Sequence
     from jobfac.store.sequences.simulate import Outcomes, Walk
 
@@ -43,11 +42,12 @@ def simulate(
     sequence = _sequence(job, file)
     moment = datetime.now(UTC) if at is None else instant(at, "--at")
     walk = simulate(sequence, _outcomes(sequence, outcome or []), moment)
-    shown = _shown(job, walk)
     if as_json:
-        print_json(shown)
+        print_json(_document(job, walk))
         return
-    print_drawn(tree(shown))
+    from jobfac.cli.rendering.tree import walk_tree
+
+    print_drawn(walk_tree(job, walk))
     typer.echo(f"ends {walk.state}" + (f": {walk.reason}" if walk.reason else ""))
 
 
@@ -77,7 +77,7 @@ def _sequence(job: str, file: Path | None) -> "Sequence":
 
     if file is None:
         with backend() as factory:
-            definition: d.AnyJob | None = d.from_canonical(job, factory.job(job)["definition"])
+            definition: d.AnyJob | None = d.from_canonical(job, factory.job(job).definition)
     else:
         definition = d.load(file).jobs.get(job)
     if definition is None:
@@ -101,8 +101,8 @@ def _outcomes(sequence: "Sequence", given: list[str]) -> "Outcomes":
     return found
 
 
-def _shown(job: str, walk: "Walk") -> dict[str, Any]:
-    """The walk in the form in which a run that took this path is shown."""
+def _document(job: str, walk: "Walk") -> dict[str, Any]:
+    """The walk in the form in which a run that took this way is shown."""
     path = [
         {
             "step": stop.visit.step,
@@ -114,36 +114,3 @@ def _shown(job: str, walk: "Walk") -> dict[str, Any]:
         for stop in walk.stops
     ]
     return {"job": job, "state": walk.state, "reason": walk.reason, "path": path}
-
-
-def tree(run: dict[str, Any]) -> "Tree":
-    """The path of a sequence's run as a tree: visits, and under each its jobs' runs with outcomes and times."""
-    from rich.tree import Tree
-
-    top = Tree(_line(run))
-    _add_path(top, run["path"])
-    return top
-
-
-def _add_path(branch: "Tree", path: list[dict[str, Any]]) -> None:
-    from rich.markup import escape
-
-    for visit in path:
-        again = f" (visit {visit['number']})" if visit["number"] > 1 else ""
-        result = f" [bold]{visit['result']}[/]" if visit["result"] else ""
-        goes = f" -> {visit['next']}" if visit["next"] else ""
-        why = f": {visit['reason']}" if visit.get("reason") else ""
-        twig = branch.add(f"{visit['step']}{again}{result}{goes}{escape(why)}")
-        for run in visit["runs"]:
-            leaf = twig.add(_line(run))
-            _add_path(leaf, run.get("path", []))
-
-
-def _line(run: dict[str, Any]) -> str:
-    from rich.markup import escape
-
-    number = f"  run {run['id']}" if run.get("id") else ""
-    began = f"  {datetime.fromisoformat(run['started_at']).astimezone():%H:%M:%S}" if run.get("started_at") else ""
-    took = f" for {lasted(run)}" if began else ""
-    why = f"  {run['reason']}" if run.get("reason") else ""
-    return f"{run['job']} {state(run)}{number}{began}{took}{escape(why)}"

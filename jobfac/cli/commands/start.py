@@ -1,4 +1,4 @@
-"""`start`, with all that a start may bring along."""
+"""`start`, with everything that a start may set."""
 
 import json
 import re
@@ -8,8 +8,12 @@ import typer
 
 from jobfac.cli.client import Backend, backend
 from jobfac.cli.commands.logs import follow_run
-from jobfac.cli.common import UNSUCCESSFUL, USAGE, Json, fail, instant, note, piped, print_json, seconds, tell_denied
+from jobfac.cli.common import UNSUCCESSFUL, USAGE, Json, fail, instant, piped, refuse_denied, seconds
+from jobfac.cli.rendering.printing import note, print_json
+from jobfac.cli.rendering.text import printable
 from jobfac.states import FINAL, RunState
+from jobfac.views import serialization
+from jobfac.views.runs import RunView
 
 
 def start(
@@ -21,7 +25,7 @@ def start(
     priority: Annotated[int | None, typer.Option(min=-1000, max=1000, help="Higher first.")] = None,
     delay: Annotated[str | None, typer.Option("--in", metavar="10m", help="Start after this long.")] = None,
     at: Annotated[str | None, typer.Option(metavar="TIME", help="Start at this time.")] = None,
-    key: Annotated[str | None, typer.Option(help="The same key gives the same run, however often.")] = None,
+    key: Annotated[str | None, typer.Option(help="The same key gives the same run or runs, however often.")] = None,
     count: Annotated[int, typer.Option(min=1, max=1_000_000, help="Start so many runs.")] = 1,
     arguments_of: Annotated[
         list[str] | None, typer.Option(metavar="JOB=JSON", help="Of a sequence: a job's arguments; repeat.")
@@ -46,10 +50,8 @@ def start(
     """Start a job and print the run's id."""
     if delay is not None and at is not None:
         fail(USAGE, "--in and --at exclude each other; give one of them.")
-    if count > 1 and (key is not None or follow):
-        fail(
-            USAGE, f"--count cannot be combined with {'--key' if key is not None else '--follow'}; start one at a time."
-        )
+    if count > 1 and follow:
+        fail(USAGE, "--count cannot be combined with --follow; start one at a time.")
     if key == "":
         fail(USAGE, "--key must not be empty: every start with it would be the same run.")
     request: dict[str, Any] = {"arguments": argument or None, "priority": priority}
@@ -60,16 +62,16 @@ def start(
         request["overrides"] = overrides
     with backend() as factory:
         runs = factory.start(job, request, key, count)
-        denied = any(run["state"] == RunState.DENIED for run in runs)
+        denied = any(run.state == RunState.DENIED for run in runs)
         if not as_json and not follow:
-            typer.echo("\n".join(str(run["id"]) for run in runs))
+            typer.echo("\n".join(str(run.id) for run in runs))
         if follow and not denied:
             runs = [follow_run(factory, runs[0], aside=as_json)]
         elif wait and not denied:
             runs = _wait(factory, runs)
         if as_json:
-            print_json(runs if count > 1 else runs[0])
-        tell_denied(runs)
+            print_json(serialization.all_as_json(runs) if count > 1 else serialization.as_json(runs[0]))
+        refuse_denied(runs)
         if wait or follow:
             _judge(runs)
 
@@ -118,26 +120,26 @@ def _notify(text: str) -> dict[str, Any]:
     return entry.model_dump(mode="json", exclude_defaults=True)
 
 
-def _wait(factory: Backend, runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _wait(factory: Backend, runs: list[RunView]) -> list[RunView]:
     """Wait for the end of all, with a line of progress on a terminal."""
     from rich.console import Console
 
     console = Console(stderr=True)
-    done: list[dict[str, Any]] = []
+    done: list[RunView] = []
     with console.status("waiting") as status:
         for run in runs:
-            while run["state"] not in FINAL:
-                told = "".join(f" {run[key]}" for key in ("message",) if run.get(key))
-                told += f" {run['progress']:.0%}" if run.get("progress") is not None else ""
-                status.update(f"run {run['id']} is {run['state']}, {len(done)} of {len(runs)} done{told}")
-                run = factory.wait(run["id"], 1.0)
+            while run.state not in FINAL:
+                told = f" {printable(run.message)}" if run.message else ""
+                told += f" {run.progress:.0%}" if run.progress is not None else ""
+                status.update(f"run {run.id} is {run.state}, {len(done)} of {len(runs)} done{told}")
+                run = factory.wait(run.id, 1.0)
             done.append(run)
     return done
 
 
-def _judge(runs: list[dict[str, Any]]) -> None:
-    bad = [run for run in runs if run["state"] != RunState.SUCCEEDED]
+def _judge(runs: list[RunView]) -> None:
+    bad = [run for run in runs if run.state != RunState.SUCCEEDED]
     for run in bad[:10]:
-        note(f"Run {run['id']} of job '{run['job']}' ended {run['state']}: {run['reason'] or 'no reason was given'}.")
+        note(f"Run {run.id} of job '{run.job}' ended {run.state}: {printable(run.reason or 'no reason was given')}.")
     if bad:
         raise typer.Exit(UNSUCCESSFUL)

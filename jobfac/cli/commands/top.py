@@ -19,7 +19,7 @@ from jobfac.cli.common import settings
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from jobfac.store.overview import Overview
+    from jobfac.views.overview import Overview
 
 LOOK = 0.2
 """Seconds between two looks at the keyboard, the terminal's size and what has been read."""

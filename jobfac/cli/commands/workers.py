@@ -1,11 +1,15 @@
 """`workers list / drain`."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from jobfac.cli.client import backend
-from jobfac.cli.common import MOST, Json, group, print_json, print_table, state
+from jobfac.cli.common import MOST, Json, group
+from jobfac.cli.rendering.printing import Columns, print_json, print_table
+from jobfac.cli.rendering.text import cell
+from jobfac.views.serialization import all_as_json
+from jobfac.views.workers import WorkerView
 
 app = group("The fleet.")
 
@@ -19,19 +23,27 @@ def list_workers(
     with backend() as factory:
         found = factory.workers(alive_only=not everyone)
     if as_json:
-        print_json(found)
+        print_json(all_as_json(found))
         return
-    columns = {"WORKER": "id", "NAME": "name", "HOST": "host", "STATE": state, "BUSY": _busy, "POOLS": _pools,
-               "STARTED": "started_at", "SEEN": "seen_at"}  # fmt: skip
+    columns: Columns[WorkerView] = {
+        "WORKER": "id",
+        "NAME": "name",
+        "HOST": "host",
+        "STATE": "state",
+        "BUSY": _busy,
+        "POOLS": _pools,
+        "STARTED": "started_at",
+        "SEEN": "seen_at",
+    }
     print_table(found, columns, "no workers; `jobfac worker` starts one")
 
 
-def _busy(worker: Any) -> str:
-    return f"{worker['busy']} of {worker['slots']}"
+def _busy(worker: WorkerView) -> str:
+    return f"{worker.busy} of {worker.slots}"
 
 
-def _pools(worker: Any) -> str:
-    return ", ".join(worker["pools"])
+def _pools(worker: WorkerView) -> str:
+    return cell(", ".join(worker.pools))
 
 
 @app.command()

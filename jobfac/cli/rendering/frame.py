@@ -1,7 +1,6 @@
 """What `jobfac top` shows: an overview as a picture of a terminal's size. Pure: nothing is read here."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
@@ -12,9 +11,7 @@ from rich.text import Text
 from jobfac.cli.rendering import rows
 from jobfac.states import FAILURES
 from jobfac.store.jobs import SEQUENCE_QUEUE
-from jobfac.store.overview import Overview
-
-Object = Mapping[str, Any]
+from jobfac.views.overview import Overview, RunLine
 
 WIDE = 120
 """Columns from which there is room for more about each thing."""
@@ -53,9 +50,9 @@ def draw(overview: Overview | None, source: str, width: int, height: int | None,
     if height is None:
         room[2] = min(room[2], 12)
     gap = [Text()] if airy else []
-    now, by_name = overview.now, sorted(overview.workers, key=lambda one: str(one["name"]))
-    pools = {pool for worker in overview.workers for pool in worker["pools"]} | {SEQUENCE_QUEUE}
-    reporting = any(run["progress"] is not None for run in overview.running)
+    now, by_name = overview.now, sorted(overview.workers, key=lambda one: one.name)
+    pools = {pool for worker in overview.workers for pool in worker.pools} | {SEQUENCE_QUEUE}
+    reporting = any(run.progress is not None for run in overview.running)
     fleet = _section("Fleet", rows.FLEET, [rows.worker(one, now, wide) for one in by_name], room[0], _NOBODY)
     queued = [rows.queue(one, one.pool in pools) for one in overview.queued]
     queue = _section("Queue", rows.QUEUE, queued, room[0], "nothing waits")
@@ -83,11 +80,11 @@ def share(total: int, wanted: Sequence[int], least: Sequence[int]) -> list[int]:
     return given
 
 
-def pick(ended: Sequence[Object], room: int) -> list[Object]:
+def pick(ended: Sequence[RunLine], room: int) -> list[RunLine]:
     """Of these runs, latest first, so many that there is room for: failures keep half of it, however much succeeds."""
-    failures = [run["id"] for run in ended if run["state"] in FAILURES][: room - room // 2]
-    others = [run["id"] for run in ended if run["id"] not in failures][: room - len(failures)]
-    return [run for run in ended if run["id"] in failures or run["id"] in others]
+    failures = [run.id for run in ended if run.state in FAILURES][: room - room // 2]
+    others = [run.id for run in ended if run.id not in failures][: room - len(failures)]
+    return [run for run in ended if run.id in failures or run.id in others]
 
 
 # The first two lines
@@ -103,11 +100,11 @@ def _headline(overview: Overview | None, source: str, width: int) -> RenderableT
 
 
 def _counters(overview: Overview) -> RenderableType:
-    slots = sum(worker["slots"] for worker in overview.workers)
-    busy = sum(worker["busy"] for worker in overview.workers)
+    slots = sum(worker.slots for worker in overview.workers)
+    busy = sum(worker.busy for worker in overview.workers)
     queued = sum(one.number for one in overview.queued)
     oldest = max((one.seconds for one in overview.queued), default=0.0)
-    failed = sum(run["state"] in FAILURES for run in overview.ended)
+    failed = sum(run.state in FAILURES for run in overview.ended)
     counters = [
         (len(overview.workers), "worker" if len(overview.workers) == 1 else "workers", "green"),
         (busy, f"of {slots:,} slots", "cyan"),
@@ -124,8 +121,8 @@ def _counters(overview: Overview) -> RenderableType:
     return line
 
 
-def _failed(ended: Sequence[Object]) -> str:
-    failed = sum(run["state"] in FAILURES for run in ended)
+def _failed(ended: Sequence[RunLine]) -> str:
+    failed = sum(run.state in FAILURES for run in ended)
     return f"{failed} of the last {len(ended)} failed" if failed else "lately"
 
 

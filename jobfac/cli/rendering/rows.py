@@ -8,12 +8,12 @@ from rich.console import RenderableType
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
-from jobfac.cli.common import STYLES
+from jobfac.cli.rendering.text import STYLES, printable
 from jobfac.states import FAILURES
 from jobfac.store.jobs import SEQUENCE_QUEUE
-from jobfac.store.overview import Waiting
+from jobfac.views.overview import DueSchedule, RunLine, WaitingRuns
+from jobfac.views.workers import WorkerView
 
-Object = Mapping[str, Any]
 Columns = Sequence[Mapping[str, Any]]
 """How each column is laid out, as ``Table.add_column`` takes it."""
 
@@ -32,8 +32,8 @@ def span(seconds: float) -> str:
     return f"{minutes}m{rest:02}s" if minutes else f"{rest}s"
 
 
-def _since(moment: str, now: datetime) -> float:
-    return (now - datetime.fromisoformat(moment)).total_seconds()
+def _since(moment: datetime | None, now: datetime) -> float:
+    return 0.0 if moment is None else (now - moment).total_seconds()
 
 
 _FIXED: Mapping[str, Any] = {"overflow": "crop"}
@@ -55,17 +55,17 @@ def end_columns(wide: bool) -> Columns:
     return (_FIXED, {"max_width": 32 if wide else 14}, _REST, *((_RIGHT, _RIGHT) if wide else (_RIGHT,)))
 
 
-def worker(worker: Object, now: datetime, wide: bool) -> list[RenderableType]:
+def worker(worker: WorkerView, now: datetime, wide: bool) -> list[RenderableType]:
     """Whether it is well, its name, its slots, when it was heard from."""
-    silent = _since(worker["seen_at"], now)
-    left = -_since(worker["lease_until"], now)
-    about = _plain(f"{worker['host']}  {', '.join(worker['pools'])}") if wide else ""
-    name = Text.assemble((_plain(worker["name"]), "bold" if worker["busy"] else ""), "  ", (about, "dim"))
-    full = worker["busy"] >= worker["slots"]
+    silent = _since(worker.seen_at, now)
+    left = -_since(worker.lease_until, now)
+    about = _plain(f"{worker.host}  {', '.join(worker.pools)}") if wide else ""
+    name = Text.assemble((_plain(worker.name), "bold" if worker.busy else ""), "  ", (about, "dim"))
+    full = worker.busy >= worker.slots
     style = "yellow" if full else "cyan"
-    bar = _bar(worker["busy"], worker["slots"], 16 if wide else 8, style)
+    bar = _bar(worker.busy, worker.slots, 16 if wide else 8, style)
     colour, word = STYLES["active"], f"seen {span(silent)}"
-    if worker["state"] == "draining":
+    if worker.state == "draining":
         colour, word = "yellow", "draining"
     if left < 0:
         colour, word = "red", f"silent {span(silent)}"
@@ -75,12 +75,12 @@ def worker(worker: Object, now: datetime, wide: bool) -> list[RenderableType]:
         Text("●", style=colour),
         name,
         bar,
-        Text(f"{worker['busy']}/{worker['slots']}"),
+        Text(f"{worker.busy}/{worker.slots}"),
         Text(word, style="dim" if colour == "green" else colour),
     ]
 
 
-def queue(waiting: Waiting, taken: bool) -> list[RenderableType]:
+def queue(waiting: WaitingRuns, taken: bool) -> list[RenderableType]:
     """A pool with what waits in it; ``taken``: a live worker takes from it."""
     return [
         Text("sequences" if waiting.pool == SEQUENCE_QUEUE else waiting.pool),
@@ -94,55 +94,55 @@ def wait_style(seconds: float) -> str:
     return "red" if seconds >= 300 else "yellow" if seconds >= 60 else "cyan"
 
 
-def running(run: Object, now: datetime, wide: bool, reporting: bool) -> list[RenderableType]:
+def running(run: RunLine, now: datetime, wide: bool, reporting: bool) -> list[RenderableType]:
     """A run under way."""
-    row: list[RenderableType] = [Text(str(run["id"]), style="dim"), _job(run)]
-    if reporting and run["progress"] is not None:
-        row += [_bar(run["progress"], 1.0, 24 if wide else 10, "green"), Text(f"{min(run['progress'], 1.0):.0%}")]
+    row: list[RenderableType] = [Text(str(run.id), style="dim"), _job(run)]
+    if reporting and run.progress is not None:
+        row += [_bar(run.progress, 1.0, 24 if wide else 10, "green"), Text(f"{min(run.progress, 1.0):.0%}")]
     elif reporting:
         row += [Text(), Text()]
     said = Text()
-    if run["state"] == "stopping":
+    if run.state == "stopping":
         said.append("stopping  ", "yellow")
-    if run["attempt"] > 1:
-        said.append(f"attempt {run['attempt']}  ", "yellow")
-    said.append(_plain(run["message"]))
-    where = "sequence" if run["kind"] == "sequence" else _plain(run["worker"])
-    return [*row, said, Text(where, style="dim"), Text(span(_since(run["started_at"], now)))]
+    if run.attempt > 1:
+        said.append(f"attempt {run.attempt}  ", "yellow")
+    said.append(_plain(run.message))
+    where = "sequence" if run.kind == "sequence" else _plain(run.worker)
+    return [*row, said, Text(where, style="dim"), Text(span(_since(run.started_at, now)))]
 
 
-def ended(run: Object, now: datetime, wide: bool) -> list[RenderableType]:
+def ended(run: RunLine, now: datetime, wide: bool) -> list[RenderableType]:
     """A run that is over."""
-    colour = STYLES.get(run["state"], "")
-    sign = "✔" if run["state"] == "succeeded" else "✘" if run["state"] in FAILURES else "●"
-    why = _plain(run["reason"] or run["exit_message"])
-    if run["state"] not in ("succeeded", "failed"):
-        why = f"{run['state'].replace('_', ' ')}{': ' if why else ''}{why}"
-    took = span(_since(run["started_at"], datetime.fromisoformat(run["ended_at"]))) if run["started_at"] else "-"
+    colour = STYLES.get(run.state, "")
+    sign = "✔" if run.state == "succeeded" else "✘" if run.state in FAILURES else "●"
+    why = _plain(run.reason or run.exit_message)
+    if run.state not in ("succeeded", "failed"):
+        why = f"{run.state.replace('_', ' ')}{': ' if why else ''}{why}"
+    took = span(_since(run.started_at, run.ended_at)) if run.started_at and run.ended_at else "-"
     return [
         Text(sign, style=colour),
         _job(run),
-        Text(why, style=colour if run["state"] in FAILURES else "dim"),
+        Text(why, style=colour if run.state in FAILURES else "dim"),
         *([Text(f"took {took}", style="dim")] if wide else []),
-        Text(f"{span(_since(run['ended_at'], now))} ago", style="dim"),
+        Text(f"{span(_since(run.ended_at, now))} ago", style="dim"),
     ]
 
 
-def due(schedule: Object, now: datetime) -> list[RenderableType]:
+def due(schedule: DueSchedule, now: datetime) -> list[RenderableType]:
     """When a schedule fires."""
-    left = -_since(schedule["fire_at"], now)
+    left = -_since(schedule.fire_at, now)
     when = Text(f"in {span(left)}") if left >= 0 else Text(f"late {span(-left)}", style="red" if left < -60 else "")
-    return [when, Text(schedule["job"]), Text(schedule["name"], style="dim")]
+    return [when, Text(schedule.job), Text(schedule.name, style="dim")]
 
 
 def _bar(part: float, whole: float, width: int, style: str) -> ProgressBar:
     return ProgressBar(whole, part, width, complete_style=style, finished_style=style, style="grey35")
 
 
-def _job(run: Object) -> Text:
-    return Text(run["job"], style="bold" if run["state"] in ("running", "stopping") else "")
+def _job(run: RunLine) -> Text:
+    return Text(run.job, style="bold" if run.state in ("running", "stopping") else "")
 
 
 def _plain(text: str | None) -> str:
     """On one line, and without the escape sequences by which a program could paint over the screen."""
-    return " ".join("".join(one if one.isprintable() else " " for one in text or "").split())
+    return " ".join(printable(text or "").split())

@@ -3,21 +3,20 @@
 import contextlib
 import functools
 import re
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import CLAIM_VALUES, CLAIMED, CLAIMING, DIRTY, PASS, Found, Survey, look, read_survey
-from jobfac.database.dialects.answers import ANSWER, LOCKS, LONGEST_WAIT, bound, give_up_after
-from jobfac.database.dialects.nulls import give_types
+from jobfac.database.dialects import CLAIM_VALUES, CLAIMED, CLAIMING, PASS
+from jobfac.database.dialects.answers import ANSWER, LOCKS, bound, give_up_after
+from jobfac.database.dialects.parameter_types import declare_types
 from jobfac.database.dialects.rows import SEEK
+from jobfac.database.dialects.waiting import ChoosingWaiter, PollingWaiter, ServerWaiter, spelled
 from jobfac.database.tables import SCHEMA, run
-from jobfac.database.types import sql_literals
 from jobfac.errors import Refused
-from jobfac.states import HELD, RunState
+from jobfac.states import RunState
 
 TRANSIENT = frozenset(
     {
@@ -67,19 +66,19 @@ BROKEN = ("08001", "08003", "08004", "08007", "08S01", "HYT00", "HYT01", "IMC06"
 
 LOCKED_FOR = f"{LOCKS * 1000:.0f}"
 SESSION = (
-    f"SET XACT_ABORT ON; SET LOCK_TIMEOUT {LOCKED_FOR}; SET NOCOUNT OFF; SET QUOTED_IDENTIFIER ON; SET ANSI_NULLS ON;"
+    f"SET XACT_ABORT ON; SET LOCK_TIMEOUT {LOCKED_FOR}; SET NOCOUNT OFF; SET QUOTED_IDENTIFIER ON; SET ANSI_NULLS ON; "
+    "SET NUMERIC_ROUNDABORT OFF; SET LANGUAGE us_english;"
 )
 """XACT_ABORT: an error ends the whole transaction, so nothing half done can be committed. NOCOUNT: a server may have it
-ON for everybody ('user options'), and then no statement says how many rows it changed."""
-
-PAUSE = "00:00:00.040"
-"""How often a wait inside the server looks; half of it is the median pickup."""
+ON for everybody ('user options'), and then no statement says how many rows it changed. NUMERIC_ROUNDABORT: writes to a
+table with filtered indexes need it OFF. LANGUAGE: ``PHRASES`` are English, and a login may have another language."""
 
 
 class Mssql:
     """See ``Dialect``."""
 
     name = "mssql"
+    breath = 0.0
     look_interval = 5.0
 
     def engine(self, url: sa.URL, isolation_level: str = "READ COMMITTED") -> sa.Engine:
@@ -95,7 +94,7 @@ class Mssql:
         )
         engine.dialect.statement_compiler = _hinting(engine.dialect.statement_compiler)
         sa.event.listen(engine, "connect", _on_connect)
-        give_types(engine)
+        declare_types(engine)
         bound(engine)
         return engine
 
@@ -157,8 +156,13 @@ class Mssql:
     def give_up_after(self, conn: sa.Connection, seconds: float) -> None:
         give_up_after(conn.connection.driver_connection, min(seconds, ANSWER))
 
-    def waiter(self, engine: sa.Engine, how: str) -> "ServerWaiter | PollingWaiter":
-        return ServerWaiter(engine) if how == "server" else PollingWaiter(engine)
+    def waiter(self, engine: sa.Engine, how: str) -> ServerWaiter:
+        return {"server": ServerWaiter, "polling": PollingWaiter}.get(how, ChoosingWaiter)(engine)
+
+    def named(self, url: sa.URL, program: str) -> sa.URL:
+        if url.get_driver_name() != "pyodbc" or "odbc_connect" in url.query or {"APP", "app"} & set(url.query):
+            return url
+        return url.update_query_dict({"APP": program[:128]})
 
 
 def _hinting(usual: type[Any]) -> type[Any]:
@@ -264,11 +268,6 @@ def _told(error: Any) -> tuple[frozenset[int], str, str]:
     return numbers, state, text
 
 
-def _spelled(name: str) -> sa.BindParameter[int]:
-    """A number that is written into the text: pyodbc gives up a parametrized statement in a round trip of its own."""
-    return sa.bindparam(name, type_=sa.BigInteger(), literal_execute=True)
-
-
 _RENEW = sa.text(
     f"""\
 SET NOCOUNT ON;
@@ -281,75 +280,4 @@ SET NOCOUNT OFF; -- else the next statements of this connection would not say ho
 SELECT SYSUTCDATETIME() AS now, (SELECT MIN(e.lease_until) FROM {SCHEMA}.worker_lease AS e {PASS} WHERE e.ended = 0)
     AS first_end
 WHERE @renewed = 1;"""
-).bindparams(_spelled("p_id"), _spelled("p_lease"))
-_WAIT = sa.text(
-    f"""\
-SET NOCOUNT ON;
-DECLARE @until DATETIME2(3) = DATEADD(MILLISECOND, CAST(:milliseconds AS INT), SYSUTCDATETIME());
-DECLARE @work INT = 0;
-WHILE @work = 0 AND SYSUTCDATETIME() < @until
-BEGIN
-    SET @work = {look(f"{SCHEMA}.", "SYSUTCDATETIME()", PASS)};
-    IF @work = 0 WAITFOR DELAY '{PAUSE}';
-END;
-SET NOCOUNT OFF;
-SELECT @work AS work, w.state, (SELECT COUNT(*) FROM {SCHEMA}.queue {PASS}) AS queues,
-    (SELECT COUNT(*) FROM {SCHEMA}.run {DIRTY} WHERE worker_id = :worker_id AND state IN ({sql_literals(HELD)}))
-        AS held,
-    r.id, r.attempt, r.stop
-FROM (SELECT 1 AS one) AS o
-LEFT JOIN {SCHEMA}.worker AS w {PASS} ON w.id = :worker_id
-LEFT JOIN {SCHEMA}.run AS r {PASS}
-    ON r.worker_id = w.id AND r.state IN ({sql_literals(HELD)}) AND r.state = '{RunState.STOPPING}';"""
-).bindparams(
-    _spelled("milliseconds"),
-    sa.bindparam("queues", type_=sa.Unicode(), expanding=True, literal_execute=True),
-    _spelled("worker_id"),
-    _spelled("stopping"),
-)
-
-
-class ServerWaiter:
-    """Waits inside the server: one round trip for up to ``seconds``, and a pickup within ``PAUSE``."""
-
-    busy_seconds = 0.5
-    polls_a_second = 20.0
-
-    def __init__(self, engine: sa.Engine) -> None:
-        self.survey: Survey | None = None
-        self._engine = engine
-
-    def wait(self, queues: Sequence[str], worker_id: int, stopping: int, seconds: float) -> Found:
-        with self._engine.connect() as conn:
-            values = {
-                "milliseconds": int(min(seconds, LONGEST_WAIT) * 1000),
-                "queues": list(queues) or [""],
-                "worker_id": worker_id,
-                "stopping": stopping,
-            }
-            rows = conn.execute(_WAIT, values).all()
-            self.survey = None if rows[0].state is None else read_survey(rows)
-            return Found(rows[0].work)
-
-    def interrupt(self) -> None:
-        """A wait inside the server ends by itself; nobody stands in its way meanwhile."""
-
-    def close(self) -> None:
-        """Nothing is held between two waits."""
-
-
-class PollingWaiter(ServerWaiter):
-    """Looks from outside, less and less often while nothing comes: for servers where waiting batches are unwelcome."""
-
-    SHORTEST = 0.05
-    LONGEST = 1.0
-
-    def wait(self, queues: Sequence[str], worker_id: int, stopping: int, seconds: float) -> Found:
-        end = time.monotonic() + seconds
-        pause = self.SHORTEST
-        while (left := end - time.monotonic()) > 0:
-            if found := super().wait(queues, worker_id, stopping, 0.001):
-                return found
-            time.sleep(min(pause, left))
-            pause = min(pause * 1.5, self.LONGEST)
-        return Found.NOTHING
+).bindparams(spelled("p_id"), spelled("p_lease"))

@@ -47,6 +47,7 @@ class Sqlite:
     """See ``Dialect``."""
 
     name = "sqlite"
+    breath = 0.12  # a writer that waits looks every tenth of a second
     look_interval = 1.0
 
     def __init__(self) -> None:
@@ -141,6 +142,9 @@ class Sqlite:
 
     def give_up_after(self, conn: sa.Connection, seconds: float) -> None:
         """A file does not vanish on the way."""
+
+    def named(self, url: sa.URL, program: str) -> sa.URL:
+        return url
 
     def waiter(self, engine: sa.Engine, how: str) -> "FileWaiter":
         return FileWaiter(engine)

@@ -13,13 +13,15 @@ if context.is_offline_mode():
         dialect_name=attributes["engine"], literal_binds=True, dialect_opts={"deprecate_large_types": True}, **options
     )
     if schema:
-        context.execute(f"IF SCHEMA_ID(N'{schema}') IS NULL EXEC(N'CREATE SCHEMA {schema}')")
+        context.execute(f"IF SCHEMA_ID(N'{schema}') IS NULL EXEC(N'CREATE SCHEMA {schema} AUTHORIZATION dbo')")
     with context.begin_transaction():
         context.run_migrations()
 else:
     connection = attributes["connection"]
     if schema:
-        connection.exec_driver_sql(f"IF SCHEMA_ID(N'{schema}') IS NULL EXEC(N'CREATE SCHEMA {schema}')")
+        connection.exec_driver_sql(
+            f"IF SCHEMA_ID(N'{schema}') IS NULL EXEC(N'CREATE SCHEMA {schema} AUTHORIZATION dbo')"
+        )
         connection.commit()
     context.configure(connection=connection, **options)
     with context.begin_transaction():

@@ -1,7 +1,7 @@
 """Notifications on their way: taken for a while, delivered, tried again later, or given up until somebody looks."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -12,6 +12,8 @@ from jobfac.database.types import truncate_utf16
 from jobfac.definitions import Recipient
 from jobfac.states import Delivery
 from jobfac.store import audit
+from jobfac.views.notifications import NotificationView
+from jobfac.views.serialization import columns, from_row
 
 TRIES = 10
 """After so many a notification is dead; with the pauses between them that is about an hour and a half."""
@@ -99,11 +101,22 @@ def _settle(conn: sa.Connection, taken: Taken, values: dict[str, Any]) -> bool:
     return conn.execute(notification.update().where(*mine).values(values)).rowcount == 1
 
 
-def find(conn: sa.Connection, state: Delivery | None = None, limit: int = 100) -> Sequence[sa.RowMapping]:
-    """Notifications, newest first: every column but ``body``."""
-    columns: list[Any] = [column for column in notification.c if column.name != "body"]
-    query = sa.select(*columns).order_by(notification.c.id.desc()).limit(limit)
-    return conn.execute(query if state is None else query.where(notification.c.state == state)).mappings().all()
+def find(
+    conn: sa.Connection, describe: Callable[[Recipient], str], state: Delivery | None = None, limit: int = 100
+) -> list[NotificationView]:
+    """Notifications, newest first; ``describe`` names a recipient without its secrets."""
+    query = sa.select(*_SHOWN).order_by(notification.c.id.desc()).limit(limit)
+    if state is not None:
+        query = query.where(notification.c.state == state)
+    return [_view(row, describe) for row in conn.execute(query).mappings()]
+
+
+def _view(row: sa.RowMapping, describe: Callable[[Recipient], str]) -> NotificationView:
+    to = Recipient.model_validate(json.loads(row["recipient"]))
+    return from_row(NotificationView, {**row, "channel": to.channel, "to": describe(to)})
+
+
+_SHOWN = [notification.c[name] for name in (*columns(NotificationView), "recipient") if name in notification.c]
 
 
 def requeue(conn: sa.Connection, ids: Sequence[int] | None, by: str) -> list[int]:

@@ -8,11 +8,11 @@ from jobfac.store.runs.admission import Rule, lock, release_blocked
 from jobfac.store.runs.events import events_of, record
 from jobfac.store.runs.finish import Finished, Outcome, end, finish, note_program, report_progress, requeue, rules_of
 from jobfac.store.runs.promotion import IS_DUE, promote_due
-from jobfac.store.runs.reading import attempts, find, get, present
+from jobfac.store.runs.reading import attempts, find, get
 from jobfac.store.runs.repeats import check_repeat
 from jobfac.store.runs.request import StartRequest
 from jobfac.store.runs.retry import retry_delay
-from jobfac.store.runs.starting import retry, rules_of_jobs, start, start_each, start_many, start_once
+from jobfac.store.runs.starting import retry, rules_of_jobs, start, start_each, start_many, start_numbered, start_once
 from jobfac.store.runs.stopping import Stopped, request_stop, rules_to_stop
 from jobfac.store.runs.subscribers import snapshots
 
@@ -32,7 +32,6 @@ __all__ = [
     "get",
     "lock",
     "note_program",
-    "present",
     "promote_due",
     "record",
     "release_blocked",
@@ -48,5 +47,6 @@ __all__ = [
     "start",
     "start_each",
     "start_many",
+    "start_numbered",
     "start_once",
 ]

@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Sequence
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -11,6 +10,8 @@ from jobfac.database.tables import run_event
 from jobfac.database.types import BigId, truncate_utf16
 from jobfac.store.runs.event import Event
 from jobfac.store.runs.subscribers import tell
+from jobfac.views.runs import EventView
+from jobfac.views.serialization import columns, from_row
 
 ALL = 2**31 - 1
 
@@ -48,8 +49,10 @@ def record(conn: sa.Connection, events: Sequence[Event]) -> None:
     tell(conn, events)
 
 
-def events_of(conn: sa.Connection, run_id: int) -> Sequence[sa.RowMapping]:
-    """The events of one run, oldest first: ``id``, ``attempt``, ``at``, ``event``, ``by``, ``detail``."""
-    columns: list[Any] = [c for c in run_event.c if c.name != "run_id"]
-    query = sa.select(*columns).where(run_event.c.run_id == run_id).order_by(run_event.c.id)
-    return conn.execute(query).mappings().all()
+_EVENT_COLUMNS = [run_event.c[name] for name in columns(EventView)]
+
+
+def events_of(conn: sa.Connection, run_id: int) -> list[EventView]:
+    """The events of one run, oldest first."""
+    query = sa.select(*_EVENT_COLUMNS).where(run_event.c.run_id == run_id).order_by(run_event.c.id)
+    return [from_row(EventView, row) for row in conn.execute(query).mappings()]

@@ -1,11 +1,12 @@
 """What a list shows of a run: large values are left out, so that a page costs little, however large they are."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import sqlalchemy as sa
 
 from jobfac.database.tables import run
+from jobfac.views.runs import RunView
+from jobfac.views.serialization import from_row
 
 LIMIT = 4096
 """Characters of a value in a list at most."""
@@ -23,7 +24,7 @@ def listed(name: str) -> sa.ColumnElement[Any]:
     return sa.func.substring(column, place, type_=sa.Text()).label(name)
 
 
-def without_large(row: Mapping[Any, Any]) -> dict[str, Any]:
-    """The row with None in place of each large value; ``truncated`` names them."""
+def without_large(row: sa.RowMapping) -> RunView:
+    """The run of a row, with None in place of each large value; ``truncated`` names them."""
     truncated = [name for name in LARGE if row[name] is not None and len(row[name]) > LIMIT]
-    return {**row, **dict.fromkeys(truncated), "truncated": truncated}
+    return from_row(RunView, {**row, **dict.fromkeys(truncated)})._replace(truncated=truncated)

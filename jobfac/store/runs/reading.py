@@ -1,39 +1,35 @@
-"""Reading runs, and the one form in which the command line, the API and webhooks show them."""
+"""Reading runs and their attempts."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
 import sqlalchemy as sa
 
 from jobfac.database.tables import attempt, run
+from jobfac.database.tables import job as job_table
 from jobfac.errors import no_run
 from jobfac.states import RunState
 from jobfac.store.runs.listing import listed, without_large
+from jobfac.views.runs import AttemptView, RunView
+from jobfac.views.serialization import columns, from_row
 
-PUBLIC = (
-    "id", "job", "state", "attempt", "priority", "arguments", "payload", "created_at", "started_at", "ended_at",
-    "worker", "exit_code", "signal", "reason", "progress", "message", "exit_message", "sequence_run_id",
-    "schedule_id", "due_at", "kind", "job_version", "queue", "created_by", "ready_at", "queued_at", "outputs", "stop",
-    "stop_by", "retry_of",
-)  # fmt: skip
-"""The keys of a run, in order. Times are RFC 3339 with offset; the first twenty are promised to users."""
+RUN_COLUMNS = [run.c[name] for name in columns(RunView)]
+"""What a statement selects that reads runs."""
 
-_COLUMNS = [run.c[name] for name in PUBLIC]
-_LISTED = [listed(name) for name in PUBLIC]
+_LISTED = [listed(name) for name in columns(RunView)]
+_ATTEMPT_COLUMNS = [attempt.c[name] for name in columns(AttemptView)]
 
 
-def get(conn: sa.Connection, run_id: int) -> sa.RowMapping:
-    """One run.
+def get(conn: sa.Connection, run_id: int) -> RunView:
+    """A run.
 
     Raises:
         NotFound: there is none with this id.
     """
-    row = conn.execute(sa.select(*_COLUMNS).where(run.c.id == run_id)).mappings().first()
+    row = conn.execute(sa.select(*RUN_COLUMNS).where(run.c.id == run_id)).mappings().first()
     if row is None:
         raise no_run(run_id)
-    return row
+    return from_row(RunView, row)
 
 
 def find(
@@ -46,7 +42,7 @@ def find(
     categories: Sequence[str] | None = None,
     below: int | None = None,
     limit: int = 50,
-) -> list[dict[str, Any]]:
+) -> list[RunView]:
     """Runs that match every filter, newest first. ``below``: only ids below it, to continue after a page. Large values
     are None, and ``truncated`` names them."""
     query = sa.select(*_LISTED).order_by(run.c.id.desc()).limit(limit)
@@ -59,30 +55,13 @@ def find(
     if sequence_run_id is not None:
         query = query.where(run.c.sequence_run_id == sequence_run_id)
     if categories is not None:
-        from jobfac.database.tables import job as jobs
-
-        query = query.where(run.c.job.in_(sa.select(jobs.c.id).where(jobs.c.category.in_(categories))))
+        query = query.where(run.c.job.in_(sa.select(job_table.c.id).where(job_table.c.category.in_(categories))))
     if below is not None:
         query = query.where(run.c.id < below)
     return [without_large(row) for row in conn.execute(query).mappings()]
 
 
-def attempts(conn: sa.Connection, run_id: int) -> Sequence[sa.RowMapping]:
+def attempts(conn: sa.Connection, run_id: int) -> list[AttemptView]:
     """Every execution of a run, oldest first."""
-    return (
-        conn.execute(sa.select(attempt).where(attempt.c.run_id == run_id).order_by(attempt.c.number)).mappings().all()
-    )
-
-
-def present(row: Mapping[Any, Any]) -> dict[str, Any]:
-    """A run as a JSON object: times as RFC 3339 text, arguments and outputs decoded."""
-    shown = {name: shown_value(value) for name, value in row.items()}
-    for name in ("arguments", "outputs"):
-        if isinstance(shown.get(name), str):
-            shown[name] = json.loads(shown[name])
-    return shown
-
-
-def shown_value(value: Any) -> Any:
-    """A column's value for JSON: a time becomes RFC 3339 text with its offset, everything else stays."""
-    return value.isoformat(timespec="milliseconds") if isinstance(value, datetime) else value
+    query = sa.select(*_ATTEMPT_COLUMNS).where(attempt.c.run_id == run_id).order_by(attempt.c.number)
+    return [from_row(AttemptView, row) for row in conn.execute(query).mappings()]

@@ -77,6 +77,6 @@ def is_active_of(jobs: Collection[str]) -> sa.ColumnElement[bool]:
 def make_room(conn: sa.Connection, job: str, by: str) -> None:
     """``already_running: replace``: stop the job's runs that are under way. The caller holds their named locks."""
     # Not past locked rows: a run that is just being claimed has to stop, too.
-    others = sa.select(run.c.id).where(is_active_of([job])).order_by(run.c.id)
-    for other in conn.execute(others).scalars().all():
+    others = sa.select(run.c.id).where(is_active_of([job]))
+    for other in sorted(conn.execute(others).scalars()):  # ORDER BY would have SQLite search all runs of the job
         request_stop(conn, other, now=False, by=f"{by} (replaced)", locked=True)

@@ -1,7 +1,6 @@
 """What happens to a run, told to whoever wants to hear of it: the word that events have for it becomes news."""
 
 from collections.abc import Collection, Sequence
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -12,12 +11,14 @@ from jobfac.states import FAILURES, FINAL, RunState
 from jobfac.store import outbox
 from jobfac.store.outbox import RECOVERED, News
 from jobfac.store.runs.event import Event
-from jobfac.store.runs.reading import PUBLIC, present
+from jobfac.store.runs.reading import RUN_COLUMNS
+from jobfac.views.runs import RunView
+from jobfac.views.serialization import as_json, from_row
 
 JUDGED = FAILURES - {RunState.DENIED} | {RunState.SUCCEEDED, RunState.MIXED}
 """Final states that say whether the job works; a run that was stopped or denied says nothing about that."""
 
-_SNAPSHOT = sa.select(*(run.c[name] for name in PUBLIC)).where(run.c.id.in_(sa.bindparam("ids", expanding=True)))
+_SNAPSHOT = sa.select(*RUN_COLUMNS).where(run.c.id.in_(sa.bindparam("ids", expanding=True)))
 
 _earlier = run.alias("earlier")
 _LAST = (
@@ -54,7 +55,7 @@ def tell(conn: sa.Connection, events: Sequence[Event]) -> None:
         happened = RECOVERED if event.run_id in better and _may_recover(event, name) else name
         body = bodies.get(event.run_id)
         if body is not None and outbox.wants(event.notify, happened):
-            items.append(News(body["job"], happened, body, event.run_id, event.attempt, event.detail))
+            items.append(News(body.job, happened, as_json(body), event.run_id, event.attempt, event.detail))
     outbox.record(conn, items)
 
 
@@ -62,11 +63,11 @@ def _may_recover(event: Event, name: str) -> bool:
     return name == RunState.SUCCEEDED and outbox.wants(event.notify, RECOVERED)
 
 
-def snapshots(conn: sa.Connection, run_ids: Collection[int]) -> dict[int, dict[str, Any]]:
-    """Runs as they are shown, by id."""
+def snapshots(conn: sa.Connection, run_ids: Collection[int]) -> dict[int, RunView]:
+    """Runs by id."""
     if not run_ids:
         return {}
-    return {row["id"]: present(row) for row in conn.execute(_SNAPSHOT, {"ids": sorted(run_ids)}).mappings()}
+    return {row["id"]: from_row(RunView, row) for row in conn.execute(_SNAPSHOT, {"ids": sorted(run_ids)}).mappings()}
 
 
 def _recovered(conn: sa.Connection, run_ids: Collection[int]) -> set[int]:

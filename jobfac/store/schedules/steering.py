@@ -1,11 +1,10 @@
 """Looking at schedules, pausing and resuming them, and what they would do."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from heapq import merge
 from itertools import islice
-from operator import itemgetter
+from operator import attrgetter
 from typing import Any
 
 import sqlalchemy as sa
@@ -16,7 +15,8 @@ from jobfac.definitions import Schedule
 from jobfac.errors import NotFound, no_job
 from jobfac.recurrence import explain
 from jobfac.store import audit, jobs
-from jobfac.store.runs.reading import shown_value
+from jobfac.views.schedules import CandidateView, ScheduleView
+from jobfac.views.serialization import columns, from_row
 
 LONGEST_GAP = 100_000
 """Candidates in a row that do not fire after which a preview gives up."""
@@ -24,22 +24,18 @@ LONGEST_GAP = 100_000
 
 def list_schedules(
     conn: sa.Connection, job_id: str | None = None, categories: Sequence[str] | None = None
-) -> list[dict[str, Any]]:
-    """Schedules as JSON-able objects, by job and name; only of this job, or of jobs in these categories.
-
-    Keys: ``id``, ``job``, ``name``, ``paused``, ``job_enabled``, ``next_due_at``, ``fire_at`` (with jitter),
-    ``last_due_at``, ``definition``.
-    """
+) -> list[ScheduleView]:
+    """Schedules by job and name; only of this job, or of jobs in these categories."""
     query = _SHOWN.order_by(schedule.c.job, schedule.c.id)
     if job_id is not None:
         query = query.where(schedule.c.job == job_id)
     if categories is not None:
         query = query.where(job.c.category.in_(categories))
-    return [_present(row) for row in conn.execute(query).mappings()]
+    return [from_row(ScheduleView, row) for row in conn.execute(query).mappings()]
 
 
-def get(conn: sa.Connection, schedule_id: int) -> dict[str, Any]:
-    """One schedule, as in ``list_schedules``.
+def get(conn: sa.Connection, schedule_id: int) -> ScheduleView:
+    """A schedule.
 
     Raises:
         NotFound: there is none with this id.
@@ -47,24 +43,13 @@ def get(conn: sa.Connection, schedule_id: int) -> dict[str, Any]:
     row = conn.execute(_SHOWN.where(schedule.c.id == schedule_id)).mappings().first()
     if row is None:
         raise NotFound(f"There is no schedule {schedule_id}; `jobfac schedule list` shows what there is.")
-    return _present(row)
+    return from_row(ScheduleView, row)
 
 
+_SELECTED = {"job_enabled": job.c.enabled.label("job_enabled")}
 _SHOWN = sa.select(
-    schedule.c.id,
-    schedule.c.job,
-    schedule.c.name,
-    schedule.c.paused,
-    job.c.enabled.label("job_enabled"),
-    schedule.c.next_due_at,
-    schedule.c.fire_at,
-    schedule.c.last_due_at,
-    schedule.c.definition,
+    *(_SELECTED[name] if name in _SELECTED else schedule.c[name] for name in columns(ScheduleView))
 ).join(job, job.c.id == schedule.c.job)
-
-
-def _present(row: Mapping[Any, Any]) -> dict[str, Any]:
-    return {name: shown_value(value) for name, value in row.items()} | {"definition": json.loads(row["definition"])}
 
 
 def pause(conn: sa.Connection, job_id: str, name: str | None, by: str) -> list[str]:
@@ -109,12 +94,10 @@ def no_schedule(job_id: str, name: str | None, names: Sequence[str]) -> NotFound
 
 def preview(
     conn: sa.Connection, job_id: str, count: int, start: datetime | None = None, every_candidate: bool = False
-) -> list[dict[str, Any]]:
-    """When a job would be due, all of its schedules together, as ``count`` JSON-able objects in order of time.
+) -> list[CandidateView]:
+    """The next ``count`` times at which a job would be due, of all its schedules together, in order of time.
 
-    Keys: ``due_at``, ``schedule`` (its name), ``local`` (the same instant in the schedule's zone), ``fires``,
-    ``reason`` (why it does not fire, or why it is at another time than the one written). Jitter, pauses and switched
-    off jobs are not looked at, but a schedule that its definition switches off has no times.
+    Jitter, pauses and whether the job is enabled are ignored; a schedule that its definition disables has no times.
 
     Args:
         start: aware; times later than it. Default: now, by the database's clock.
@@ -133,20 +116,14 @@ def preview(
         for name, rule in zip(definition.schedule_names(), definition.schedules, strict=True)
         if rule.enabled
     ]
-    return list(islice(merge(*streams, key=itemgetter("due_at")), count))
+    return list(islice(merge(*streams, key=attrgetter("due_at")), count))
 
 
-def _candidates(name: str, rule: Schedule, start: datetime, every_candidate: bool) -> Iterator[dict[str, Any]]:
+def _candidates(name: str, rule: Schedule, start: datetime, every_candidate: bool) -> Iterator[CandidateView]:
     silent = 0
     for candidate in explain(rule, start, 10**9):
         silent = 0 if candidate.fires else silent + 1
         if silent > LONGEST_GAP:
             return
         if candidate.fires or every_candidate:
-            yield {
-                "due_at": candidate.due_at.isoformat(timespec="seconds"),
-                "schedule": name,
-                "local": candidate.local.isoformat(timespec="seconds"),
-                "fires": candidate.fires,
-                "reason": candidate.reason,
-            }
+            yield CandidateView(candidate.due_at, name, candidate.local, candidate.fires, candidate.reason)

@@ -6,8 +6,8 @@ transaction (``settle``). Which way it goes is decided in ``decide``, without a 
 """
 
 from jobfac.store.sequences.advance import begin, begin_queued, expire, lock, lock_rules, settle
-from jobfac.store.sequences.history import path
+from jobfac.store.sequences.history import step_history
 from jobfac.store.sequences.steering import retry, stop
 from jobfac.store.sequences.sweeping import sweep
 
-__all__ = ["begin", "begin_queued", "expire", "lock", "lock_rules", "path", "retry", "settle", "stop", "sweep"]
+__all__ = ["begin", "begin_queued", "expire", "lock", "lock_rules", "retry", "settle", "step_history", "stop", "sweep"]

@@ -9,12 +9,13 @@ from jobfac.database.engine import Database
 from jobfac.errors import NotFound
 from jobfac.states import RunState
 from jobfac.store import runs
+from jobfac.views.serialization import as_json
 from tests.support.database import Hand, define, get, now, start
 
 
 def find(db: Database, **filters: object) -> list[int]:
     with db.read() as conn:
-        return [row["id"] for row in runs.find(conn, **filters)]  # type: ignore[arg-type]
+        return [row.id for row in runs.find(conn, **filters)]  # type: ignore[arg-type]
 
 
 def test_every_filter_and_all_together(db: Database) -> None:
@@ -62,7 +63,7 @@ def test_a_run_is_shown_as_json(db: Database) -> None:
     define(db, a={})
     run_id = start(db, "a", arguments=["--x", "ä"], payload="p", delay=60.0)
     with db.read() as conn:
-        shown = runs.present(runs.get(conn, run_id))
+        shown = as_json(runs.get(conn, run_id))
     promised = [
         "id", "job", "state", "attempt", "priority", "arguments", "payload", "created_at", "started_at", "ended_at",
         "worker", "exit_code", "signal", "reason", "progress", "message", "exit_message", "sequence_run_id",

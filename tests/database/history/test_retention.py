@@ -131,4 +131,4 @@ def test_a_run_that_is_under_way_is_never_removed(db: Database) -> None:
     retention.purge_all(db, Keep(DAY))
     assert left(db) == [running.id, ids[1]]
     with db.read() as conn:
-        assert runs.get(conn, running.id)["state"] == RunState.RUNNING
+        assert runs.get(conn, running.id).state == RunState.RUNNING

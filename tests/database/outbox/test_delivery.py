@@ -3,6 +3,7 @@
 import json
 
 from jobfac import definitions as d
+from jobfac.channels import shown
 from jobfac.database.dialects import utcnow
 from jobfac.database.engine import Database
 from jobfac.database.tables import notification
@@ -80,8 +81,8 @@ def test_a_failure_is_tried_again_later_until_it_is_dead_and_requeued(db: Databa
     due(db)
     assert db.transact(outbox.take, 1, 60.0) == []
     with db.read() as conn:
-        assert [row["id"] for row in outbox.find(conn, Delivery.DEAD)] == [row["id"]]
-        assert outbox.find(conn, Delivery.DELIVERED) == []
+        assert [found.id for found in outbox.find(conn, shown, Delivery.DEAD)] == [row["id"]]
+        assert outbox.find(conn, shown, Delivery.DELIVERED) == []
     assert db.transact(outbox.requeue, [row["id"] + 1], "me") == []
     assert db.transact(outbox.requeue, [row["id"]], "me") == [row["id"]]
     assert db.transact(outbox.requeue, None, "me") == []

@@ -14,6 +14,7 @@ from jobfac.errors import Refused
 from jobfac.states import RunState
 from jobfac.store import jobs, runs, schedules, sequences
 from jobfac.store.runs.event import Event
+from jobfac.views.serialization import as_json
 from tests.support.database import Hand, define, make_due, now, start, state
 from tests.support.outbox import OPS, apply_defaults, rows, tell, told
 from tests.support.sequences import Player
@@ -37,7 +38,7 @@ def test_what_happens_is_told_as_it_was_at_that_moment(db: Database) -> None:
         "ü",
     )
     assert (body["event"], body["detail"], body["ended_at"]) == ("started", None, None)
-    shown = db.query(lambda conn: runs.present(runs.get(conn, run_id)))
+    shown = db.query(lambda conn: as_json(runs.get(conn, run_id)))
     assert json.loads(failed["body"]) == shown | {"event": "failed", "detail": "exit code 3"}
     assert (failed["state"], failed["tries"]) == ("waiting", 0)
     with db.read() as conn:

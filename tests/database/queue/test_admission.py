@@ -144,7 +144,7 @@ def retried(db: Database, hand: Hand) -> None:
 
 def stopped_in_the_queue(db: Database, hand: Hand) -> None:
     with db.read() as conn:
-        (first,) = [row["id"] for row in runs.find(conn, states=[RunState.QUEUED])]
+        (first,) = [row.id for row in runs.find(conn, states=[RunState.QUEUED])]
     db.transact(runs.request_stop, first, now=False, by="me")
 
 

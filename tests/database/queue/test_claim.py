@@ -32,8 +32,8 @@ def test_a_claim_brings_everything_a_worker_needs(db: Database) -> None:
     assert (row["state"], row["worker_id"], row["worker"]) == ("running", hand.id, "w1")
     assert row["started_at"] >= row["queued_at"]
     (attempt,) = attempts(db, run_id)
-    assert (attempt["number"], attempt["worker_id"], attempt["worker"]) == (1, hand.id, "w1")
-    assert attempt["ended_at"] is attempt["state"] is None
+    assert (attempt.number, attempt.worker_id, attempt.worker) == (1, hand.id, "w1")
+    assert (attempt.ended_at, attempt.state) == (None, None)
     assert events(db, run_id) == ["queued", "running"]
 
 

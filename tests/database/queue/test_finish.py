@@ -43,9 +43,9 @@ def test_a_success_is_stored_with_everything_that_is_known(db: Database, hand: H
     assert (row["state"], row["exit_code"], row["signal"], row["reason"]) == ("succeeded", 0, None, None)
     assert (row["exit_message"], row["outputs"], row["worker"]) == ("12 Dateien ✓", '{"file": "ä"}', "w1")
     (attempt,) = attempts(db, claimed.id)
-    assert (attempt["state"], attempt["exit_code"], attempt["pid"]) == ("succeeded", 0, 4711)
-    assert (attempt["stdout_path"], attempt["stderr_path"]) == ("/tmp/ä.log", None)
-    assert abs(attempt["ended_at"] - row["ended_at"]) < timedelta(seconds=1)
+    assert (attempt.state, attempt.exit_code, attempt.pid) == ("succeeded", 0, 4711)
+    assert (attempt.stdout_path, attempt.stderr_path) == ("/tmp/ä.log", None)
+    assert abs(attempt.ended_at - row["ended_at"]) < timedelta(seconds=1)
     assert events(db, claimed.id) == ["queued", "running", "succeeded"]
 
 
@@ -55,7 +55,7 @@ def test_a_failure_is_stored_with_its_reason(db: Database, hand: Hand, claimed: 
     row = get(db, claimed.id)
     assert (row["state"], row["exit_code"], row["signal"], row["failures"]) == (state, None, 9, 0)
     assert row["reason"] == "killed: é" + "x" * 991
-    assert attempts(db, claimed.id)[0]["reason"] == row["reason"]
+    assert attempts(db, claimed.id)[0].reason == row["reason"]
 
 
 ODD = "\"quoted\" 'too' \\n\\ \t\n\u2028 \x01\x7f \ufeff ${x} %s ? :y 🙂"
@@ -67,7 +67,7 @@ def test_texts_are_stored_as_they_are_whatever_stands_in_them(db: Database, hand
     )
     row = get(db, claimed.id)
     assert (row["exit_message"], row["reason"], json.loads(row["outputs"])) == (ODD, ODD * 2, {"x": ODD * 3000})
-    assert attempts(db, claimed.id)[0]["stdout_path"] == ODD
+    assert attempts(db, claimed.id)[0].stdout_path == ODD
 
 
 def test_the_end_is_as_long_ago_as_the_worker_says(db: Database, hand: Hand, claimed: Claimed) -> None:
@@ -85,10 +85,10 @@ def test_a_retry_waits_and_counts_as_a_failure(db: Database, hand: Hand, claimed
     assert before <= row["ready_at"] - timedelta(seconds=90) <= now(db)
     assert row["ended_at"] is None
     assert (row["exit_code"], row["reason"]) == (3, "exit code 3")
-    assert attempts(db, claimed.id)[0]["state"] == "failed"
+    assert attempts(db, claimed.id)[0].state == "failed"
     with db.read() as conn:
         last = runs.events_of(conn, claimed.id)[-1]
-    assert (last["event"], last["by"], last["detail"]) == ("scheduled", "w1", "failed: exit code 3; again in 90.0 s")
+    assert (last.event, last.by, last.detail) == ("scheduled", "w1", "failed: exit code 3; again in 90.0 s")
     make_due(db)
     db.transact(runs.promote_due, "w1")
     again = hand.take()
@@ -97,7 +97,7 @@ def test_a_retry_waits_and_counts_as_a_failure(db: Database, hand: Hand, claimed
     row = get(db, claimed.id)
     assert (row["state"], row["attempt"], row["failures"], row["exit_code"]) == ("succeeded", 2, 1, 0)
     assert row["reason"] is None
-    assert [(one["number"], one["state"]) for one in attempts(db, claimed.id)] == [(1, "failed"), (2, "succeeded")]
+    assert [(one.number, one.state) for one in attempts(db, claimed.id)] == [(1, "failed"), (2, "succeeded")]
 
 
 def test_a_run_that_is_to_stop_is_not_retried(db: Database, hand: Hand, claimed: Claimed) -> None:
@@ -111,7 +111,7 @@ def test_a_run_is_given_back_unharmed(db: Database, hand: Hand, claimed: Claimed
     assert hand.end(claimed, RunState.QUEUED, reason="its worker is shutting down") == []
     row = get(db, claimed.id)
     assert (row["state"], row["attempt"], row["failures"], row["worker"]) == ("queued", 1, 0, None)
-    assert attempts(db, claimed.id)[0]["state"] == "stopped"
+    assert attempts(db, claimed.id)[0].state == "stopped"
     assert Hand(db, "w2").take().attempt == 2
 
 
@@ -165,11 +165,11 @@ def test_a_late_result_is_discarded_visibly(db: Database, hand: Hand, restartabl
     before = dict(get(db, run_id))
     assert hand.end(claimed) == []
     assert dict(get(db, run_id)) == before
-    assert attempts(db, run_id)[0]["state"] == "lost"
+    assert attempts(db, run_id)[0].state == "lost"
     with db.read() as conn:
         last = runs.events_of(conn, run_id)[-1]
-    assert (last["event"], last["attempt"], last["by"]) == ("discarded", 1, "w1")
-    assert last["detail"] == "attempt 1 ended succeeded after its lease was lost; the result was discarded"
+    assert (last.event, last.attempt, last.by) == ("discarded", 1, "w1")
+    assert last.detail == "attempt 1 ended succeeded after its lease was lost; the result was discarded"
 
 
 def test_a_late_result_does_not_touch_the_next_attempt(db: Database, hand: Hand, claimed: Claimed) -> None:
@@ -182,7 +182,7 @@ def test_a_late_result_does_not_touch_the_next_attempt(db: Database, hand: Hand,
     assert (row["state"], row["attempt"], row["worker"], row["failures"]) == ("running", 2, "w2", 0)
     assert row["progress"] is row["message"] is None
     heir.end(again)
-    assert [one["state"] for one in attempts(db, claimed.id)] == ["lost", "succeeded"]
+    assert [one.state for one in attempts(db, claimed.id)] == ["lost", "succeeded"]
 
 
 def test_outcomes_of_one_turn_are_stored_together_or_not_at_all(db: Database, hand: Hand) -> None:
@@ -217,7 +217,7 @@ def test_progress_and_the_process_are_seen_while_it_runs(db: Database, hand: Han
     row = get(db, claimed.id)
     assert (row["progress"], row["message"]) == (0.25, "ein Viertel ½")
     (attempt,) = attempts(db, claimed.id)
-    assert (attempt["pid"], attempt["stdout_path"], attempt["stderr_path"]) == (4711, None, "/tmp/err")
+    assert (attempt.pid, attempt.stdout_path, attempt.stderr_path) == (4711, None, "/tmp/err")
     hand.end(claimed, RunState.FAILED, retry_after=1.0)
     assert get(db, claimed.id)["progress"] is None
 
@@ -231,5 +231,5 @@ def test_a_late_result_beside_a_good_one_of_the_same_run_changes_nothing(
     outcomes = [Outcome(claimed.id, 1, RunState.FAILED, exit_code=9), Outcome(claimed.id, 2, RunState.SUCCEEDED)]
     finished = db.transact(runs.finish, hand.id, outcomes, "w1")
     assert [one.state for one in finished] == [RunState.SUCCEEDED]
-    assert [one["state"] for one in attempts(db, claimed.id)] == ["stopped", "succeeded"]
+    assert [one.state for one in attempts(db, claimed.id)] == ["stopped", "succeeded"]
     assert events(db, claimed.id) == ["queued", "running", "queued", "running", "succeeded"]

@@ -1,7 +1,6 @@
 """A worker's lease: renewed by its heartbeat, lost for good when it has run out, and then somebody settles its runs."""
 
 import itertools
-import json
 from datetime import timedelta
 from typing import Any
 
@@ -9,7 +8,7 @@ import pytest
 
 from jobfac.database.engine import Database
 from jobfac.states import RunState, WorkerState
-from jobfac.store import runs, workers
+from jobfac.store import expiry, runs, workers
 from jobfac.store.runs import StartRequest
 from jobfac.store.workers import LeaseLost
 from tests.support.database import Hand, attempts, define, events, get, now, start, state, states, together
@@ -17,7 +16,7 @@ from tests.support.database import Hand, attempts, define, events, get, now, sta
 
 def fleet(db: Database) -> dict[str, dict[str, Any]]:
     with db.read() as conn:
-        return {row["name"]: dict(row) for row in workers.workers(conn)}
+        return {worker.name: worker._asdict() for worker in workers.workers(conn)}
 
 
 def test_a_worker_registers_with_a_fresh_lease(db: Database) -> None:
@@ -26,10 +25,8 @@ def test_a_worker_registers_with_a_fresh_lease(db: Database) -> None:
     assert (found["id"], found["state"], found["slots"], found["busy"]) == (hand.id, "active", 4, 0)
     lease = found["lease_until"] - found["seen_at"]  # by two clocks on SQLite, which agree to milliseconds
     assert abs(lease - timedelta(seconds=60)) < timedelta(milliseconds=100)
-    shown = workers.present(found)
-    assert (shown["pools"], shown["labels"]) == (["default", "big"], {"os": "linux"})
-    assert "token" not in shown
-    json.dumps(shown)
+    assert (found["pools"], found["labels"]) == (["default", "big"], {"os": "linux"})
+    assert "token" not in found
 
 
 def test_the_heartbeat_renews_and_a_survey_brings_the_stops(db: Database) -> None:
@@ -73,8 +70,8 @@ def test_the_runs_of_a_dead_worker_go_back_to_the_queue(db: Database) -> None:
     row = get(db, run_id)
     assert (row["state"], row["attempt"], row["worker_id"], row["failures"]) == ("queued", 1, None, 0)
     (attempt,) = attempts(db, run_id)
-    assert (attempt["state"], attempt["reason"]) == ("lost", "its worker w1 died")
-    assert attempt["ended_at"] is not None
+    assert (attempt.state, attempt.reason) == ("lost", "its worker w1 died")
+    assert attempt.ended_at is not None
     assert fleet(db)["w1"]["state"] == "dead"
     assert heir.take().attempt == 2
     assert events(db, run_id) == ["queued", "running", "queued", "running"]
@@ -101,7 +98,7 @@ def test_a_run_that_was_to_stop_ends_stopped(db: Database) -> None:
     (finished,) = hand.die()
     assert (finished.run_id, finished.state) == (run_id, RunState.STOPPED)
     assert state(db, run_id) == "stopped"
-    assert attempts(db, run_id)[0]["state"] == "lost"
+    assert attempts(db, run_id)[0].state == "lost"
 
 
 def test_only_leases_that_ran_out_expire(db: Database) -> None:
@@ -127,8 +124,8 @@ def test_many_notice_an_expiry_and_one_settles_it(db: Database) -> None:
 
 
 def test_a_large_holding_is_given_back_in_batches(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert workers.EXPIRY_BATCH <= 1000
-    monkeypatch.setattr(workers, "EXPIRY_BATCH", 10)
+    assert expiry.EXPIRY_BATCH <= 1000
+    monkeypatch.setattr(expiry, "EXPIRY_BATCH", 10)
     define(db, job={})
     ids = db.transact(runs.start_many, StartRequest("job", "tester"), 45)
     hand = Hand(db, slots=45)

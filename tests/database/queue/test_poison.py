@@ -24,7 +24,7 @@ def test_after_three_lost_attempts_a_run_ends(db: Database) -> None:
         lose(db, run_id, number)
     found = get(db, run_id)
     assert (found["state"], found["reason"]) == (RunState.LOST, "its worker died three times while it ran")
-    assert [one["reason"] for one in attempts(db, run_id)] == [
+    assert [one.reason for one in attempts(db, run_id)] == [
         "its worker w0 died", "its worker w1 died", "its worker died three times while it ran",
     ]  # fmt: skip
     assert events(db, run_id)[-1] == "lost"
@@ -70,5 +70,5 @@ def test_a_worker_says_in_the_fleet_why_it_claims_nothing(db: Database) -> None:
     for message in ("unhealthy: no space in /spool", "x" * 500, None):
         db.transact(workers.set_message, hand.id, message)
         with db.read() as conn:
-            said.append(workers.workers(conn)[0]["message"])
+            said.append(workers.workers(conn)[0].message)
     assert said == ["unhealthy: no space in /spool", "x" * 400, None]

@@ -9,6 +9,7 @@ from jobfac.database.engine import Database
 from jobfac.database.tables import run, run_event
 from jobfac.states import FINAL, TRANSITIONS, RunState
 from jobfac.store import runs
+from jobfac.views.serialization import as_json
 from tests.support.database import Hand, attempts, define, get, make_due, now, start
 
 
@@ -69,7 +70,7 @@ def test_every_step_of_every_run_is_legal(db: Database) -> None:
     seen: set[tuple[str, str]] = set()
     with db.read() as conn:
         for row in conn.execute(sa.select(run.c.id, run.c.state)).all():
-            words = [e["event"] for e in runs.events_of(conn, row.id) if e["event"] in set(RunState)]
+            words = [e.event for e in runs.events_of(conn, row.id) if e.event in set(RunState)]
             assert words[-1] == row.state
             assert words[0] in ("queued", "scheduled", "blocked", "denied")
             seen |= set(pairwise(words))
@@ -104,8 +105,8 @@ def test_times_are_in_utc_and_in_order(db: Database) -> None:
             some += 1
             slack = timedelta(milliseconds=2)  # an end is now minus its age
             assert all(earlier <= later + slack for earlier, later in pairwise(times))
-        shown = runs.present(row)
-        assert shown["created_at"].endswith("+00:00")
+        with db.read() as conn:
+            assert as_json(runs.get(conn, run_id))["created_at"].endswith("+00:00")
         assert (row["ended_at"] is not None) == (row["state"] in FINAL)
-        assert all(attempt["started_at"].tzinfo is UTC for attempt in attempts(db, run_id))
+        assert all(attempt.started_at.tzinfo is UTC for attempt in attempts(db, run_id))
     assert some > 3

@@ -17,6 +17,7 @@ from jobfac.errors import NotFound
 from jobfac.states import RunState
 from jobfac.store import jobs as job_store
 from jobfac.store import runs, schedules
+from jobfac.views.serialization import all_as_json
 
 MINUTE = timedelta(minutes=1)
 
@@ -57,7 +58,7 @@ def insert(db: Database) -> schedules.Inserted:
 
 def due_times(db: Database, job: str = "a") -> list[datetime]:
     with db.read() as conn:
-        return [row["due_at"] for row in reversed(runs.find(conn, job=job, limit=1000))]
+        return [row.due_at for row in reversed(runs.find(conn, job=job, limit=1000))]
 
 
 def every(minutes: int, since: datetime, **more: Any) -> dict[str, Any]:
@@ -73,9 +74,9 @@ def test_a_due_time_becomes_a_run(db: Database) -> None:
     assert (done.schedules, len(done.runs), done.refusals, done.misses) == (1, 1, [], [])
     with db.read() as conn:
         found = runs.get(conn, done.runs[0])
-        events = [(e["event"], e["by"]) for e in runs.events_of(conn, done.runs[0])]
-    assert (found["state"], found["due_at"], found["arguments"], found["payload"]) == ("queued", due, '["x"]', "p")
-    assert found["schedule_id"] == rows(db)["1"]["id"]
+        events = [(e.event, e.by) for e in runs.events_of(conn, done.runs[0])]
+    assert (found.state, found.due_at, found.arguments, found.payload) == ("queued", due, ["x"], "p")
+    assert found.schedule_id == rows(db)["1"]["id"]
     assert events == [("queued", "schedule 1")]
     row = rows(db)["1"]
     assert (row["last_due_at"], row["next_due_at"], row["fire_at"]) == (due, due + 10 * MINUTE, due + 10 * MINUTE)
@@ -219,7 +220,7 @@ def test_the_job_s_own_policy_holds_for_its_schedules(db: Database) -> None:
     turn_back(db, due, "b")
     insert(db)
     with db.read() as conn:
-        states = {job: [row["state"] for row in reversed(runs.find(conn, job=job))][:3] for job in ("a", "b")}
+        states = {job: [row.state for row in reversed(runs.find(conn, job=job))][:3] for job in ("a", "b")}
     assert states == {"a": ["queued", "denied", "denied"], "b": ["queued", "blocked", "blocked"]}
 
 
@@ -307,16 +308,16 @@ def test_listing_and_preview(db: Database) -> None:
     apply(db, {"a": {"schedules": [{"cron": "0 6 * * *", "name": "early"}, {"cron": "0 5 * * MON", "name": "monday"}]}})
     with db.read() as conn:
         listed = schedules.list_schedules(conn, "a")
-        assert [(row["name"], row["definition"]) for row in listed] == [
+        assert [(one.name, one.definition) for one in listed] == [
             ("early", {"cron": "0 6 * * *"}),
             ("monday", {"cron": "0 5 * * MON"}),
         ]
-        assert schedules.get(conn, listed[0]["id"]) == listed[0]
+        assert schedules.get(conn, listed[0].id) == listed[0]
         start = datetime.fromisoformat("2027-01-03T12:00:00+00:00")  # a Sunday
         found = schedules.preview(conn, "a", 3, start)
         with pytest.raises(NotFound):
             schedules.preview(conn, "b", 3, start)
-    assert [(row["due_at"], row["schedule"]) for row in found] == [
+    assert [(one["due_at"], one["schedule"]) for one in all_as_json(found)] == [
         ("2027-01-04T05:00:00+00:00", "monday"),
         ("2027-01-04T06:00:00+00:00", "early"),
         ("2027-01-05T06:00:00+00:00", "early"),

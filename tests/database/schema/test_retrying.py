@@ -81,7 +81,7 @@ def test_a_start_with_a_key_happens_once_whatever_breaks(db: Database, faults: F
     run_id = start(db, "job", key="k")
     faults()
     with db.read() as conn:
-        assert [row["id"] for row in runs.find(conn)] == [run_id]
+        assert [row.id for row in runs.find(conn)] == [run_id]
     assert events(db, run_id) == ["queued"]
 
 
@@ -99,7 +99,7 @@ def test_a_transaction_is_whole_whichever_statement_is_the_victim(db: Database, 
     faults()
     assert number > 3
     with db.read() as conn:
-        assert sorted(row["id"] for row in runs.find(conn)) == ids
+        assert sorted(row.id for row in runs.find(conn)) == ids
     assert [events(db, run_id) for run_id in ids] == [["queued"]] * len(ids)
 
 
@@ -318,6 +318,7 @@ db.close()
 """
 
 
+@pytest.mark.slow
 def test_processes_that_write_at_once_all_succeed(sqlite_url: str) -> None:
     writers = [subprocess.Popen([sys.executable, "-c", WRITER, sqlite_url, name]) for name in ("a", "b", "c")]
     assert [writer.wait(60) for writer in writers] == [0, 0, 0]

@@ -87,7 +87,7 @@ def test_an_upgrade_keeps_the_leases_of_the_workers_that_are_there(tmp_path: Pat
             (1, False, 15),
             (2, True, 15),
         ]
-        assert [row["name"] for row in workers.workers(conn)] == ["gone", "alive"]
+        assert [one.name for one in workers.workers(conn)] == ["gone", "alive"]
     db.close()
 
 

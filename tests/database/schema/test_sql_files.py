@@ -8,6 +8,7 @@ import pytest
 
 from jobfac.database import sql_files
 from jobfac.database.engine import Database
+from jobfac.database.tables import metadata
 from tests.tds_server import grammar
 
 FILES = sorted(sql_files.folder("mssql").glob("*.sql"))
@@ -45,5 +46,10 @@ def test_roles_have_a_right_to_every_view_and_every_procedure_for_operators() ->
     views = re.findall(r"CREATE OR ALTER VIEW jobfac\.(\w+)", text["10_views.sql"] + text["11_details.sql"])
     procedures = re.findall(r"CREATE OR ALTER PROCEDURE jobfac\.(\w+)", text["20_procedures.sql"])
     rights = text["30_roles.sql"]
-    assert re.findall(r"GRANT SELECT ON jobfac\.(\w+) TO jobfac_operator, jobfac_reader;", rights) == views
+    assert (
+        re.findall(r"GRANT SELECT ON jobfac\.(\w+) TO jobfac_operator, jobfac_reader, jobfac_worker;", rights) == views
+    )
+    tables = sorted(metadata.tables)
+    assert re.findall(r"GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac\.(\w+) TO jobfac_worker;", rights) == tables
+    assert "DENY" not in re.sub(r"(?m)^--.*$", "", rights)
     assert re.findall(r"GRANT EXECUTE ON jobfac\.(\w+) TO jobfac_operator;", rights) == procedures

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import SimpleNamespace
+from datetime import date, datetime
 from typing import Any
 
 import pytest
@@ -11,12 +11,13 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import mssql
 
 from jobfac import scheduler
-from jobfac.database.dialects import nulls
+from jobfac.database import tables
+from jobfac.database.dialects import parameter_types
 from jobfac.database.dialects.mssql import Mssql
 from jobfac.database.engine import Database
 from jobfac.database.tables import run
 from jobfac.states import RunState
-from jobfac.store import audit, output, overview, retention, runs, workers
+from jobfac.store import audit, output, overview, retention, runs, statistics, workers
 from jobfac.store.output import Stored
 from jobfac.store.runs import Outcome, StartRequest
 from tests.support.database import Hand, define, make_due, start
@@ -94,6 +95,7 @@ def plan(db: Database, statement: str, parameters: Any) -> list[str]:
         return [row[3] for row in conn.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("analyzed", [False, True])
 def test_after_100_000_runs_the_claim_is_an_ordered_search_of_its_index(old: Database, analyzed: bool) -> None:
     if analyzed:
@@ -108,6 +110,7 @@ def test_after_100_000_runs_the_claim_is_an_ordered_search_of_its_index(old: Dat
     assert not any("TEMP B-TREE" in step for step in steps), steps
 
 
+@pytest.mark.slow
 def test_after_100_000_runs_nothing_reads_the_history(old: Database) -> None:
     with sent(old) as statements:
         a_day(old)
@@ -222,13 +225,38 @@ def test_two_keys_that_differ_in_case_have_one_lock(db: Database) -> None:
     assert locks == [("jobfac:key:erp",)] * 2
 
 
-def test_a_text_of_rows_is_declared_without_its_length() -> None:
-    """Else SQL Server would compile the statement anew for every length."""
-    told: list[Any] = []
-    bind: Any = nulls._binding(None)
-    context, cursor = SimpleNamespace(kinds=[sa.UnicodeText()]), SimpleNamespace(setinputsizes=told.append)
-    assert bind(None, cursor, "UPDATE", ("[]",), context, False) == ("UPDATE", ("[]",))
-    assert told == [[(nulls.NVARCHAR, 0, 0)]]
+@ON_MSSQL
+def test_each_statement_has_one_declaration_whatever_its_values(db: Database, tds: Any) -> None:
+    """Else SQL Server would compile the statement anew for every length, and keep a plan of each."""
+    define(db, job={}, other={"concurrency": {"key": "k"}})
+    hand = Hand(db)
+    for number in (1, 300, 70_000, 2**40):
+        long = "x" * min(number, 3000)
+        for job in ("job", "other"):
+            start(db, job, payload=long, arguments=[long], key=f"{job}{number}", priority=number % 1000)
+        for claimed in hand.claim(2):
+            chunk = Stored(claimed.id, 1, "stdout", number, b"x" * (number % 9000))
+            db.transact(output.append, [chunk])
+            db.transact(runs.report_progress, claimed.id, 1, 1 / number if number > 1 else None, long[:900])
+            hand.end(
+                claimed, RunState.FAILED if number % 2 else RunState.SUCCEEDED, reason=long, exit_code=number % 256
+            )
+        db.transact(statistics.count)
+    for days in (1, 400):
+        db.transact(statistics.forget, days * 86400.0)
+    seen = [(text[:300], made) for text, made in tds.command(declarations=True)["texts"]]
+    assert seen == []
+
+
+def test_what_a_parameter_is_declared_as_comes_from_its_column() -> None:
+    day = datetime(2027, 1, 31)
+    assert parameter_types.declared(tables.daily.c.day.type, [day]) == parameter_types.DATE
+    assert parameter_types.declared(run.c.state.type, ["queued", None]) == (parameter_types.VARCHAR, 4000, 0)
+    assert parameter_types.declared(run.c.job.type, ["a", "b" * 128]) == (parameter_types.NVARCHAR, 4000, 0)
+    assert parameter_types.declared(run.c.job.type, ["b" * 129]) == (parameter_types.NVARCHAR, 4000, 0)
+    assert parameter_types.declared(run.c.payload.type, ["b"]) == parameter_types.NVARCHAR_MAX
+    assert parameter_types.declared(run.c.attempt.type, [1]) == parameter_types.declared(run.c.id.type, [2**40])
+    assert parameter_types._bound(day, parameter_types.DATE, None) == date(2027, 1, 31)
 
 
 def test_a_hundred_years_are_not_too_long(db: Database) -> None:

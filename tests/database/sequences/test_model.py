@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
+import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -25,6 +26,7 @@ from jobfac.states import FINAL, RunState
 from jobfac.store import jobs, runs, sequences
 from jobfac.store.runs import Outcome
 from jobfac.store.workers import Claimed
+from jobfac.views.serialization import all_as_json
 from tests.support.database import define, now, start, state
 from tests.support.sequence_model import REFUSED, Model, Stay, seen
 from tests.support.sequences import Player
@@ -207,7 +209,7 @@ class Sequences(RuleBasedStateMachine):
 
     def _path(self, run_id: int) -> list[dict[str, Any]]:
         with self.db.read() as conn:
-            return sequences.path(conn, run_id)
+            return all_as_json(sequences.step_history(conn, run_id))
 
     @invariant()
     def the_paths_are_those_of_the_models(self) -> None:
@@ -234,6 +236,7 @@ class Sequences(RuleBasedStateMachine):
         assert all(model.state is not None for model in self.models.values())
 
 
+@pytest.mark.slow
 def test_every_path_is_that_of_the_model(sqlite_url: str) -> None:
     db = Database(sqlite_url)
 

@@ -143,8 +143,8 @@ def test_a_step_whose_time_it_is_not_is_skipped(db: Database) -> None:
     player.finish("b")
     assert path(db, run_id) == ["one:skipped>three", "three:success>end"]
     with db.read() as conn:
-        first = sequences.path(conn, run_id)[0]
-    assert (first["start"], first["runs"], first["reason"]) == ("skipped", [], "its start_if did not hold")
+        first = sequences.step_history(conn, run_id)[0]
+    assert (first.start, first.runs, first.reason) == ("skipped", [], "its start_if did not hold")
     assert state(db, run_id) == "succeeded"
 
 
@@ -193,9 +193,11 @@ def test_a_sequence_in_a_sequence(db: Database) -> None:
     assert [(one.job, one.state) for one in ended] == [("inner", "mixed"), ("middle", "mixed")]
     assert path(db, run_id) == ["o:mixed>p", "p:None>None"]
     with db.read() as conn:
-        shown = sequences.path(conn, run_id)[0]["runs"]
-    assert [one["job"] for one in shown] == ["middle", "c"]
-    assert [one["state"] for one in shown[0]["path"][0]["runs"][0]["path"][0]["runs"]] == ["succeeded", "failed"]
+        shown = sequences.step_history(conn, run_id)[0].runs
+    assert [one.job for one in shown] == ["middle", "c"]
+    middle_path = shown[0].path or []
+    inner_path = middle_path[0].runs[0].path or []
+    assert [one.state for one in inner_path[0].runs] == ["succeeded", "failed"]
     player.look()
     assert player.finish("a")[0].state == RunState.MIXED
 

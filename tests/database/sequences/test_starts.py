@@ -23,10 +23,10 @@ def test_jobs_that_cannot_be_started_are_failures_with_reasons(db: Database) -> 
     player.finish("a")
     assert path(db, run_id) == ["one:mixed>two", "two:failure>end_failed"]
     with db.read() as conn:
-        shown = {one["job"]: one for one in sequences.path(conn, run_id)[0]["runs"]}
-    assert (shown["off"]["state"], shown["off"]["id"]) == ("denied", None)
-    assert "disabled" in shown["off"]["reason"]
-    assert "no job 'gone'" in shown["gone"]["reason"]
+        shown = {one.job: one for one in sequences.step_history(conn, run_id)[0].runs}
+    assert (shown["off"].state, shown["off"].id) == ("denied", None)
+    assert "disabled" in (shown["off"].reason or "")
+    assert "no job 'gone'" in (shown["gone"].reason or "")
     assert state(db, run_id) == "failed"
 
 
@@ -81,10 +81,11 @@ def test_an_unknown_reference_fails_the_step(sqlite_url: str, reference: str, wo
     player.finish("a", outputs='{"rows": 12}')
     assert path(db, run_id) == ["x:success>y", "y:failure>z", "z:None>None"]
     with db.read() as conn:
-        failed = sequences.path(conn, run_id)[1]
-    assert (failed["start"], failed["runs"]) == ("failed", [])
-    assert reference in failed["reason"]
-    assert words in failed["reason"]
+        failed = sequences.step_history(conn, run_id)[1]
+    assert (failed.start, failed.runs) == ("failed", [])
+    assert failed.reason is not None
+    assert reference in failed.reason
+    assert words in failed.reason
     db.close()
 
 

@@ -45,6 +45,25 @@ def test_a_run_from_definition_to_outcome(sqlite_factory: Factory) -> None:
     assert factory.wait(again)["retry_of"] == 2
 
 
+def test_texts_of_a_program_are_shown_as_they_are_but_for_escape_sequences(sqlite_factory: Factory) -> None:
+    factory = sqlite_factory
+    script = r"""
+    printf '%s' '{"exit_message": "2027-01-31T22:00:00 step 3", "message": "\u001b[2J2027-01-31T22:00:00"}' \
+    >>"$JOBFAC_REPORT"
+    """
+    factory.apply({"odd": {"command": ["sh", "-c", script]}})
+    factory.worker()
+    done = factory.json("start", "odd", "--payload", "2027-01-31T22:00:00+00:00", "--wait")
+    shown = factory.run("runs", "show", str(done["id"])).stdout
+    fields = dict(line.split(maxsplit=1) for line in shown.splitlines() if len(line.split(maxsplit=1)) == 2)
+    assert fields["payload"] == "2027-01-31T22:00:00+00:00"
+    assert fields["exit_message"] == "2027-01-31T22:00:00 step 3"
+    assert fields["message"] == "[2J2027-01-31T22:00:00"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", fields["created_at"])
+    assert "\x1b" not in shown
+    assert "2027-01-31T22:00:00 step 3" in factory.run("runs", "list").stdout
+
+
 def test_plans_prune_and_export(sqlite_factory: Factory) -> None:
     factory = sqlite_factory
     (factory.folder / "a.yaml").write_text("jobs: {one: {command: [echo, on]}, two: {command: 'sleep 1', priority: 5}}")
@@ -87,6 +106,50 @@ def test_wrong_definitions_change_nothing_and_are_all_named(sqlite_factory: Fact
     assert factory.json("jobs", "list") == []
 
 
+MISTAKES: dict[tuple[str, ...], int] = {
+    ("start", "nope"): 3,
+    ("start", "off"): 4,
+    ("start", "timed"): 4,
+    ("start", "fixed", "--argument", "x"): 4,
+    ("start", "alone"): 4,
+    ("start", "alone", "--in", "soon"): 2,
+    ("start", "alone", "--in", "1m", "--at", "2030-01-01"): 2,
+    ("start", "alone", "--at", "tomorrow"): 2,
+    ("start",): 2,
+    ("starts",): 2,
+    ("runs", "show", "99"): 3,
+    ("runs", "list", "--state", "asleep"): 2,
+    ("logs", "99"): 3,
+    ("stop", "99"): 3,
+    ("retry", "1"): 4,
+    ("jobs", "show", "nope"): 3,
+    ("jobs", "enable", "nope"): 3,
+    ("workers", "drain", "99"): 3,
+    ("apply", "missing.yaml"): 2,
+    ("start", "alone", "--key", ""): 2,
+    ("worker", "--name", "n" * 201): 2,
+    ("worker", "--label", "zone"): 2,
+    ("worker", "--label", "=a"): 2,
+    ("keys", "create", "--role", "viewer", "--expires", "0"): 2,
+    ("schedule", "pause", "nope"): 3,
+    ("worker", "--pool", "a b"): 2,
+    ("runs", "show", "99999999999999999999"): 2,
+    ("start", "alone", "--count", "many"): 2,
+    ("start", "alone", "--notify", "failed"): 2,
+    ("start", "alone", "--at", "9999-12-31T23:59:59-12:00"): 2,
+    ("runs", "list", "--since", "9999-12-31T23:59:59-12:00"): 2,
+    ("start", "alone", "--payload", "a\udcff"): 2,
+    ("start", "alone", "--argument", "a\udcff"): 2,
+    ("start", "alone", "--arguments-of", 'alone=["x"]'): 2,
+    ("start", "both", "--argument", "x"): 2,
+    ("start", "both", "--payload", "x"): 2,
+    ("start", "both", "--arguments-of", 'other=["x"]'): 2,
+    ("start", "both", "--payload-of", "other=x"): 2,
+    ("jobs", "delete", "alone"): 4,
+}
+"""Commands with their exit codes, while the run of `alone` waits."""
+
+
 def test_every_mistake_is_one_sentence_and_its_exit_code(sqlite_factory: Factory) -> None:
     factory = sqlite_factory
     factory.apply(
@@ -99,48 +162,7 @@ def test_every_mistake_is_one_sentence_and_its_exit_code(sqlite_factory: Factory
         }
     )
     factory.start("alone")
-    mistakes: dict[tuple[str, ...], int] = {
-        ("start", "nope"): 3,
-        ("start", "off"): 4,
-        ("start", "timed"): 4,
-        ("start", "fixed", "--argument", "x"): 4,
-        ("start", "alone"): 4,
-        ("start", "alone", "--in", "soon"): 2,
-        ("start", "alone", "--in", "1m", "--at", "2030-01-01"): 2,
-        ("start", "alone", "--at", "tomorrow"): 2,
-        ("start",): 2,
-        ("starts",): 2,
-        ("runs", "show", "99"): 3,
-        ("runs", "list", "--state", "asleep"): 2,
-        ("logs", "99"): 3,
-        ("stop", "99"): 3,
-        ("retry", "1"): 4,
-        ("jobs", "show", "nope"): 3,
-        ("jobs", "enable", "nope"): 3,
-        ("workers", "drain", "99"): 3,
-        ("apply", "missing.yaml"): 2,
-        ("start", "alone", "--key", ""): 2,
-        ("worker", "--name", "n" * 201): 2,
-        ("worker", "--label", "zone"): 2,
-        ("worker", "--label", "=a"): 2,
-        ("keys", "create", "--role", "viewer", "--expires", "0"): 2,
-        ("schedule", "pause", "nope"): 3,
-        ("worker", "--pool", "a b"): 2,
-        ("runs", "show", "99999999999999999999"): 2,
-        ("start", "alone", "--count", "many"): 2,
-        ("start", "alone", "--notify", "failed"): 2,
-        ("start", "alone", "--at", "9999-12-31T23:59:59-12:00"): 2,
-        ("runs", "list", "--since", "9999-12-31T23:59:59-12:00"): 2,
-        ("start", "alone", "--payload", "a\udcff"): 2,
-        ("start", "alone", "--argument", "a\udcff"): 2,
-        ("start", "alone", "--arguments-of", 'alone=["x"]'): 2,
-        ("start", "both", "--argument", "x"): 2,
-        ("start", "both", "--payload", "x"): 2,
-        ("start", "both", "--arguments-of", 'other=["x"]'): 2,
-        ("start", "both", "--payload-of", "other=x"): 2,
-        ("jobs", "delete", "alone"): 4,
-    }
-    for words, code in mistakes.items():
+    for words, code in MISTAKES.items():
         done = factory.run(*words, code=code)
         assert done.stderr.strip(), words
         assert "Traceback" not in done.stderr, words

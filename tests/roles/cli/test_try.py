@@ -68,6 +68,13 @@ def test_a_program_sees_what_a_run_would_and_what_came_of_it_is_told(try_: Try) 
     assert told(aware)["reason"] == "the program reported failure: no rows"
 
 
+def test_what_a_program_reports_is_no_time_and_no_escape_sequence(try_: Try) -> None:
+    done = try_(
+        "sh", "-c", r"""printf '%s' '{"exit_message": "2027-01-31T22:00:00 \u001b[2Jstep 3"}' >>"$JOBFAC_REPORT" """
+    )
+    assert (done.returncode, told(done)["exit_message"]) == (0, "2027-01-31T22:00:00  [2Jstep 3")
+
+
 def test_behind_two_dashes_every_option_is_the_program_s(try_: Try) -> None:
     assert try_("--", "printf", "%s ", "--timeout", "--json").stdout == "--timeout --json "
 

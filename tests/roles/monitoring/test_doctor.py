@@ -32,8 +32,8 @@ CREATE FUNCTION dbo.has_perms_by_name(name text, kind text, permission text) RET
     $$ SELECT (NOT EXISTS (SELECT 1 FROM dbo.denied AS d
         WHERE d.name = has_perms_by_name.permission || ' ' || has_perms_by_name.name))::integer $$;
 CREATE TABLE sys.databases (name text, is_read_committed_snapshot_on boolean, is_auto_close_on boolean,
-    delayed_durability_desc text, compatibility_level integer);
-INSERT INTO sys.databases VALUES (current_database(), true, false, 'DISABLED', 150);
+    delayed_durability_desc text, compatibility_level integer, is_parameterization_forced boolean);
+INSERT INTO sys.databases VALUES (current_database(), true, false, 'DISABLED', 150, false);
 """
 """What SQL Server has and the test server lacks."""
 
@@ -140,10 +140,10 @@ def test_the_login_and_the_options_of_a_server_are_judged(url: str, db: Database
     assert problem.startswith("this login may not INSERT on jobfac.run; DELETE on jobfac.job, jobfac.run -> ALTER ROLE")
     catalog(
         "UPDATE sys.databases SET is_read_committed_snapshot_on = false, is_auto_close_on = true, "
-        "delayed_durability_desc = 'FORCED', compatibility_level = 120"
+        "delayed_durability_desc = 'FORCED', compatibility_level = 120, is_parameterization_forced = true"
     )
     found = db.query(engine.mssql_options)
-    assert [one.state for one in found] == [State.WARNING, State.PROBLEM, State.WARNING, State.PROBLEM]
+    assert [one.state for one in found] == [State.PROBLEM] * 3 + [State.WARNING, State.PROBLEM]
     catalog("DROP TABLE sys.databases")
     (unanswered,) = run("options", lambda: db.query(engine.mssql_options))
     assert unanswered.state is State.WARNING

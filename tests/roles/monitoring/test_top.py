@@ -26,7 +26,9 @@ from jobfac.database.engine import Database
 from jobfac.states import RunState
 from jobfac.store import overview, runs, schedules
 from jobfac.store.api_keys import Role
-from jobfac.store.overview import Overview, Waiting
+from jobfac.views.overview import DueSchedule, Overview, RunLine, WaitingRuns
+from jobfac.views.serialization import columns, from_row
+from jobfac.views.workers import WorkerView
 from tests.database.schema.test_statements import sent
 from tests.support.api_stage import Served
 from tests.support.database import Hand, define, start, state
@@ -63,16 +65,16 @@ def test_an_overview_has_all_that_stands_in_six_statements(db: Database) -> None
     with sent(db) as statements:
         found = db.query(overview.read)
     assert len([text for text, _ in statements if text.startswith("SELECT")]) == 6
-    assert [(worker["name"], worker["busy"], worker["slots"]) for worker in found.workers] == [("w1", 2, 10)]
+    assert [(worker.name, worker.busy, worker.slots) for worker in found.workers] == [("w1", 2, 10)]
     assert [(one.pool, one.number) for one in found.queued] == [("gpu", 2)]
     assert 0 <= found.queued[0].seconds < 60
     assert (found.blocked, found.scheduled, found.held) == (1, 1, 2)
-    assert [(run["job"], run["progress"], run["message"]) for run in found.running] == [
+    assert [(run.job, run.progress, run.message) for run in found.running] == [
         ("load", 0.25, "a quarter"),
         ("alone", None, None),
     ]
-    assert [(run["job"], run["state"], run["reason"]) for run in found.ended] == [("load", "failed", "exit code 3")]
-    assert [(one["job"], one["name"]) for one in found.due] == [("timed", "daily")]
+    assert [(run.job, run.state, run.reason) for run in found.ended] == [("load", "failed", "exit code 3")]
+    assert [(one.job, one.name) for one in found.due] == [("timed", "daily")]
     if db.dialect.name == "sqlite":
         plans = [_plan(db, *statement) for statement in statements if statement[0].startswith("SELECT")]
         assert not [line for lines in plans for line in lines if re.search(r"SCAN (run|schedule)\b(?!.*INDEX)", line)]
@@ -90,11 +92,11 @@ def test_over_the_api_it_is_the_same(served: Served) -> None:
         far = remote.overview()
     assert (far.blocked, far.scheduled, far.held) == (near.blocked, near.scheduled, near.held)
     assert [(one.pool, one.number) for one in far.queued] == [("gpu", 2)]
-    assert [worker["name"] for worker in far.workers] == ["w1"]
+    assert [worker.name for worker in far.workers] == ["w1"]
     for name in ("running", "ended"):
-        assert [run["id"] for run in getattr(far, name)] == [run["id"] for run in getattr(near, name)]
-    assert [(one["job"], one["name"], one["fire_at"]) for one in far.due] == [
-        (one["job"], one["name"], one["fire_at"]) for one in near.due
+        assert [run.id for run in getattr(far, name)] == [run.id for run in getattr(near, name)]
+    assert [(one.job, one.name, one.fire_at) for one in far.due] == [
+        (one.job, one.name, one.fire_at) for one in near.due
     ]
 
 
@@ -113,10 +115,10 @@ def test_a_key_that_is_limited_to_categories_sees_their_jobs_alone(served: Serve
         found = remote.overview()
     assert (found.blocked, found.scheduled, found.held) == (1, 1, 1)
     assert [(one.pool, one.number) for one in found.queued] == [("default", 1)]
-    assert [run["id"] for run in found.running] == [running]
-    assert [run["id"] for run in found.ended] == [ended]
+    assert [run.id for run in found.running] == [running]
+    assert [run.id for run in found.ended] == [ended]
     assert found.due == []
-    assert {worker["name"] for worker in found.workers} == {"w1", "w2"}
+    assert {worker.name for worker in found.workers} == {"w1", "w2"}
     with Remote(served.url, served.key(Role.VIEWER, ["nothing"])) as remote:
         found = remote.overview()
     assert (found.blocked, found.scheduled, found.held, found.queued, found.running, found.ended) == (
@@ -132,32 +134,34 @@ def test_a_key_that_is_limited_to_categories_sees_their_jobs_alone(served: Serve
 # The picture
 
 
-def moment(seconds: float) -> str:
-    return (NOW + timedelta(seconds=seconds)).isoformat()
+def moment(seconds: float) -> datetime:
+    return NOW + timedelta(seconds=seconds)
 
 
-def a_run(number: int, state: str = "running", **more: Any) -> dict[str, Any]:
+def a_run(number: int, state: str = "running", **more: Any) -> RunLine:
     begun = {"id": number, "job": f"job-{number}", "kind": "program", "state": state, "attempt": 1, "worker": "w1"}
     times = {"started_at": moment(-100 + number), "ended_at": None if state == "running" else moment(-number)}
     said = dict.fromkeys(("progress", "message", "reason", "exit_message", "sequence_run_id"))
-    return {**begun, **times, **said, **more}
+    return from_row(RunLine, {**begun, **times, **said, **more})
 
 
-def a_worker(number: int, **more: Any) -> dict[str, Any]:
+def a_worker(number: int, **more: Any) -> WorkerView:
     who = {"name": f"worker-{number:02}", "host": "host", "pools": ["default"], "state": "active"}
-    return {**who, "slots": 4, "busy": 2, "seen_at": moment(-1), "lease_until": moment(14), **more}
+    times = {"seen_at": moment(-1), "lease_until": moment(14)}
+    rest = dict.fromkeys(columns(WorkerView))
+    return from_row(WorkerView, {**rest, **who, "slots": 4, "busy": 2, **times, **more})
 
 
 BUSY = Overview(
     NOW,
     [a_worker(number) for number in range(30)],
-    [Waiting(f"pool-{number}", 1000 * number, 60.0 * number) for number in range(1, 9)],
+    [WaitingRuns(f"pool-{number}", 1000 * number, 60.0 * number) for number in range(1, 9)],
     3,
     4,
     250,
     [a_run(number, progress=number / 200, message="some words that are long " * 5) for number in range(200)],
     [a_run(number, "failed" if number % 10 == 9 else "succeeded") for number in range(100)],
-    [{"job": f"job-{number}", "name": "daily", "fire_at": moment(3600 * number)} for number in range(50)],
+    [DueSchedule(f"job-{number}", "daily", moment(3600 * number)) for number in range(50)],
 )
 IDLE = Overview(NOW, [], [], 0, 0, 0, [], [], [])
 
@@ -198,7 +202,7 @@ def test_what_needs_an_eye_is_in_words_too() -> None:
             a_worker(2, state="draining"),
             a_worker(3, pools=["gpu"]),
         ],
-        queued=[Waiting("gpu", 1, 5.0), Waiting("nobody", 7, 5.0)],
+        queued=[WaitingRuns("gpu", 1, 5.0), WaitingRuns("nobody", 7, 5.0)],
         held=3,
         running=[
             a_run(1, progress=0.5, message="\x1b[2Jhalf\nway", attempt=2),
@@ -209,7 +213,7 @@ def test_what_needs_an_eye_is_in_words_too() -> None:
             a_run(4, "timed_out", reason="ran longer than 1s"),
             a_run(5, exit_message="12 files", state="succeeded"),
         ],
-        due=[{"job": "late", "name": "daily", "fire_at": moment(-90)}],
+        due=[DueSchedule("late", "daily", moment(-90))],
     )
     lines = picture(shown, 120, None)
     text = "\n".join(lines)
@@ -228,7 +232,7 @@ def test_room_is_shared_and_failures_keep_half_of_theirs() -> None:
     assert share(18, (30, 250, 100), (2, 4, 3)) == [5, 7, 6]
     assert share(100, (3, 1, 12), (2, 4, 3)) == [3, 1, 12]
     shown = pick(BUSY.ended, 6)
-    assert [run["id"] for run in shown] == [0, 1, 2, 9, 19, 29]
+    assert [run.id for run in shown] == [0, 1, 2, 9, 19, 29]
     assert len(pick(BUSY.ended, 100)) == 100
     assert [span(seconds) for seconds in (-1, 9.94, 12.7, 185, 7810, 360_000)] == [
         "0.0s", "9.9s", "12s", "3m05s", "2h10m", "4d4h"

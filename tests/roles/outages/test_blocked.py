@@ -113,7 +113,7 @@ def test_an_idle_worker_does_not_spin_while_its_work_is_blocked(tds: Any, fleet:
         if blocked == "a promotion":
             make_due(fleet.db)
         roles = [fleet.worker(f"w{number}") for number in (1, 2)]
-        roles.append(fleet.factory.role("scheduler", "--name", "s"))
+        roles.append(fleet.factory.role("scheduler"))
         for role in roles:
             wait_for(partial(_is_under_way, tds, role), "it is under way")
         before = [_asked(tds, role) for role in roles]

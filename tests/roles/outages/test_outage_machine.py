@@ -49,8 +49,8 @@ def fill(folder: Path) -> Path:
 
 def message(fleet: Fleet, name: str) -> str:
     """What the fleet says of a worker."""
-    (row,) = [row for row in fleet.db.query(workers.workers) if row["name"] == name]
-    return row["message"] or ""
+    (found,) = [one for one in fleet.db.query(workers.workers) if one.name == name]
+    return found.message or ""
 
 
 def test_a_full_disk_gives_runs_back_until_there_is_space(sqlite_factory: Factory, small_disk: Path) -> None:

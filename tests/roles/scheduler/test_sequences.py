@@ -78,17 +78,17 @@ def test_every_path_is_right_although_workers_die(factory: Factory) -> None:
         walk = simulate(definition, {(step, job): words[codes[job]] for step, job in PLACES}, datetime.now(UTC))
         wanted = [(stop.visit.step, stop.visit.result, sorted(stop.jobs.items())) for stop in walk.stops]
         with db.read() as conn:
-            path = sequences.path(conn, run_id)
-            found = [(v["step"], v["result"], sorted((one["job"], one["state"]) for one in v["runs"])) for v in path]
+            path = sequences.step_history(conn, run_id)
+            found = [(v.step, v.result, sorted((one.job, one.state) for one in v.runs)) for v in path]
             assert found == wanted, f"run {run_id} with {codes}"
-            assert runs.get(conn, run_id)["state"] == walk.state
+            assert runs.get(conn, run_id).state == walk.state
     db.close()
 
 
 def fleet(db: Database) -> dict[int, int]:
     """The processes of workers whose lease holds, each with how many runs it has."""
     with db.read() as conn:
-        return {row["pid"]: row["busy"] for row in workers.workers(conn, alive_only=True) if _exists(row["pid"])}
+        return {one.pid: one.busy for one in workers.workers(conn, alive_only=True) if _exists(one.pid)}
 
 
 def _exists(pid: int) -> bool:

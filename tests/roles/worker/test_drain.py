@@ -1,5 +1,6 @@
 """Workers that leave in good order: nothing is lost, nothing runs twice."""
 
+import json
 import signal
 
 import pytest
@@ -44,9 +45,15 @@ def test_a_second_term_does_not_wait(sqlite_fleet: Fleet) -> None:
     worker = fleet.worker()
     wait_for(lambda: fleet.journal.lines("start"), "running")
     worker.send_signal(signal.SIGTERM)
-    wait_for(lambda: fleet.get(run_id)["state"] == "running", "still running")
+    wait_for(
+        lambda: "Stopping: 1 program runs; waiting up to 1m, then" in fleet.log(worker), "it says what it waits for"
+    )
+    assert "Press Ctrl-C again" in fleet.log(worker)
+    assert fleet.get(run_id)["state"] == "running"
     worker.send_signal(signal.SIGINT)
     assert worker.wait(10) == 0
+    assert "Stopping at once: 1 program runs and will be stopped" in fleet.log(worker)
+    assert all(json.loads(line) for line in fleet.log(worker).splitlines()), "it stays a log of JSON lines"
     assert fleet.get(run_id)["state"] == "queued"
 
 

@@ -13,12 +13,13 @@ from jobfac.api.guard import LOOPBACK, refusal
 from jobfac.api.live import queries
 from jobfac.api.live.streams import event
 from jobfac.api.resources.output import Reader
-from jobfac.store import runs
 from jobfac.store.output import Piece
+from jobfac.views.runs import RunView
+from jobfac.views.serialization import columns
 
 
 def test_a_run_is_described_as_it_is_shown() -> None:
-    assert tuple(models.Run.model_fields) == runs.reading.PUBLIC
+    assert tuple(models.Run.model_fields) == columns(RunView)
 
 
 @pytest.mark.parametrize("name", [name for name in EXAMPLES if hasattr(models, name)])

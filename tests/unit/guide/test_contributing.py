@@ -28,3 +28,12 @@ def test_every_folder_of_the_package_is_explained() -> None:
     table = TEXT.partition("## Where things are")[2].partition("\n## ")[0]
     first_cells = " ".join(re.findall(r"^\| (`[^|]+) \|", table, re.MULTILINE))
     assert set(re.findall(r"`(\w+)`", first_cells)) == folders
+
+
+def test_the_documents_of_tests_name_files_and_folders_that_exist() -> None:
+    text = (ROOT / "tests" / "README.md").read_text(encoding="utf-8")
+    folders = re.findall(r"^\| `(\w+)` \|", text.partition("## Folders")[2].partition("\n## ")[0], re.MULTILINE)
+    here = {path.name for path in (ROOT / "tests").iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert set(folders) == here
+    for name in re.findall(r"\btests/[\w/]+\.py", text):
+        assert (ROOT / name).exists(), name

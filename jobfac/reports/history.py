@@ -1,11 +1,11 @@
-"""How things went over time, a line for each job: the same for the terminal and for the page."""
+"""The history of each job over the period, the same for the terminal and for the page."""
 
 from collections.abc import Mapping, Sequence
 from datetime import date
 
 from jobfac.reports.facts import Facts, Period
 from jobfac.reports.measures import by_job, change, ended, failed, mean, success
-from jobfac.reports.shaping import Kind, Report, Row
+from jobfac.reports.rows import JobHistoryRow, Report
 from jobfac.store.statistics import DailyTotals
 
 
@@ -25,46 +25,34 @@ def by_span(found: Mapping[tuple[date, str], DailyTotals], parts: Sequence[Seque
     return totals
 
 
-def courses(facts: Facts, most: int) -> Report:
-    """The jobs with most runs first. ``each``, ``bad`` and ``taken`` have a value for each span: runs, those of them
-    that failed, and the average seconds (None: there was none)."""
+def job_history(facts: Facts, most: int) -> Report[JobHistoryRow]:
+    """Each job over at most ``most`` spans of days, those with most runs first."""
     parts = spans(facts.period, most)
-    columns = {
-        "job": ("job", Kind.TEXT),
-        "runs": ("runs", Kind.COUNT),
-        "each": ("over time", Kind.COURSE),
-        "failed": ("failed", Kind.COUNT),
-        "success_percent": ("success", Kind.PERCENT),
-        "average_seconds": ("average", Kind.SECONDS),
-        "taken": ("over time", Kind.COURSE),
-        "change_percent": ("change", Kind.CHANGE),
-    }
     before = by_job(facts.before)
     of_job: dict[str, dict[tuple[date, str], DailyTotals]] = {}
     for key, tally in facts.runs.items():
         of_job.setdefault(key[1], {})[key] = tally
-    rows: list[Row] = []
+    rows: list[JobHistoryRow] = []
     for name, whole in by_job(facts.runs).items():
         steps, former = by_span(of_job[name], parts), before.get(name, DailyTotals())
         average = mean(whole.run_ms, whole.ran)
         rows.append(
-            {
-                "job": name,
-                "runs": ended(whole),
-                "failed": failed(whole),
-                "success_percent": success(whole),
-                "average_seconds": average,
-                "change_percent": change(average, mean(former.run_ms, former.ran)),
-                "each": [ended(step) for step in steps],
-                "bad": [failed(step) for step in steps],
-                "taken": [mean(step.run_ms, step.ran) for step in steps],
-            }
+            JobHistoryRow(
+                job=name,
+                runs=ended(whole),
+                failed=failed(whole),
+                success_percent=success(whole),
+                average_seconds=average,
+                change_percent=change(average, mean(former.run_ms, former.ran)),
+                each=[ended(step) for step in steps],
+                bad=[failed(step) for step in steps],
+                taken=[mean(step.run_ms, step.ran) for step in steps],
+            )
         )
-    rows.sort(key=lambda row: (-row["runs"], row["job"]))
+    rows.sort(key=lambda row: (-row.runs, row.job))
     span = "a day" if len(parts[0]) == 1 else f"{len(parts[0])} days"
     note = (
         f"Over time: the runs, and their average time, each from 0 to its own greatest value, {span} at a time. "
         f"Change: of the average time, against the {len(facts.period.days)} days before."
     )
-    spare = frozenset({"failed", "taken"})
-    return Report("trend", "Jobs over time", note, facts.period, columns, rows, spare=spare)
+    return Report("trend", "Jobs over time", note, facts.period, JobHistoryRow, rows)

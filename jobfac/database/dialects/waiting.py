@@ -1,0 +1,116 @@
+"""Waiting for work on SQL Server: inside the server, or by polling from outside."""
+
+import time
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+
+from jobfac.database.dialects import DIRTY, PASS, Found, Survey, look, read_survey
+from jobfac.database.dialects.answers import LONGEST_WAIT
+from jobfac.database.tables import SCHEMA
+from jobfac.database.types import sql_literals
+from jobfac.states import HELD, RunState, WorkerState
+
+PAUSE = "00:00:00.040"
+"""How often a wait inside the server looks; half of it is the median pickup."""
+
+
+def spelled(name: str) -> sa.BindParameter[int]:
+    """A number that is written into the text: pyodbc gives up a parametrized statement in a round trip of its own."""
+    return sa.bindparam(name, type_=sa.BigInteger(), literal_execute=True)
+
+
+_WAIT = sa.text(
+    f"""\
+SET NOCOUNT ON;
+DECLARE @until DATETIME2(3) = DATEADD(MILLISECOND, CAST(:milliseconds AS INT), SYSUTCDATETIME());
+DECLARE @work INT = 0;
+WHILE @work = 0 AND SYSUTCDATETIME() < @until
+BEGIN
+    SET @work = {look(f"{SCHEMA}.", "SYSUTCDATETIME()", PASS)};
+    IF @work = 0 WAITFOR DELAY '{PAUSE}';
+END;
+SET NOCOUNT OFF;
+SELECT @work AS work, w.state, (SELECT COUNT(*) FROM {SCHEMA}.queue {PASS}) AS queues,
+    (SELECT COUNT(*) FROM {SCHEMA}.run {DIRTY} WHERE worker_id = :worker_id AND state IN ({sql_literals(HELD)}))
+        AS held,
+    (SELECT COUNT(*) FROM {SCHEMA}.worker {DIRTY} WHERE state = '{WorkerState.ACTIVE}') AS fleet,
+    r.id, r.attempt, r.stop
+FROM (SELECT 1 AS one) AS o
+LEFT JOIN {SCHEMA}.worker AS w {PASS} ON w.id = :worker_id
+LEFT JOIN {SCHEMA}.run AS r {PASS}
+    ON r.worker_id = w.id AND r.state IN ({sql_literals(HELD)}) AND r.state = '{RunState.STOPPING}';"""
+).bindparams(
+    spelled("milliseconds"),
+    sa.bindparam("queues", type_=sa.Unicode(), expanding=True, literal_execute=True),
+    spelled("worker_id"),
+    spelled("stopping"),
+)
+
+
+class ServerWaiter:
+    """Waits inside the server: one round trip for up to ``seconds``, and a pickup within ``PAUSE``."""
+
+    busy_seconds = 0.5
+    polls_a_second = 20.0
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self.survey: Survey | None = None
+        self._engine = engine
+
+    def wait(self, queues: Sequence[str], worker_id: int, stopping: int, seconds: float) -> Found:
+        with self._engine.connect() as conn:
+            values = {
+                "milliseconds": int(min(seconds, LONGEST_WAIT) * 1000),
+                "queues": list(queues) or [""],
+                "worker_id": worker_id,
+                "stopping": stopping,
+            }
+            rows = conn.execute(_WAIT, values).all()
+            self.survey = None if rows[0].state is None else read_survey(rows)
+            return Found(rows[0].work)
+
+    def interrupt(self) -> None:
+        """A wait inside the server ends by itself; nobody stands in its way meanwhile."""
+
+    def close(self) -> None:
+        """Nothing is held between two waits."""
+
+
+AZURE_SQL_DATABASE = 5
+"""Its EngineEdition. What it lets wait inside is few: a batch that waits holds one of the database's workers.
+Source: Microsoft, "SERVERPROPERTY" and "Resource limits for single databases"."""
+
+
+class PollingWaiter(ServerWaiter):
+    """Looks from outside, less and less often while nothing comes: for servers where waiting batches are unwelcome."""
+
+    SHORTEST = 0.05
+    LONGEST = 1.0
+
+    def wait(self, queues: Sequence[str], worker_id: int, stopping: int, seconds: float) -> Found:
+        end = time.monotonic() + seconds
+        pause = self.SHORTEST
+        while (left := end - time.monotonic()) > 0:
+            if found := super().wait(queues, worker_id, stopping, 0.001):
+                return found
+            time.sleep(min(pause, left))
+            pause = min(pause * 1.5, self.LONGEST)
+        return Found.NOTHING
+
+
+class ChoosingWaiter(ServerWaiter):
+    """Waits as the server's edition has it: in Azure SQL Database by polling, elsewhere inside the server."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        super().__init__(engine)
+        self._choice: ServerWaiter | None = None
+
+    def wait(self, queues: Sequence[str], worker_id: int, stopping: int, seconds: float) -> Found:
+        if self._choice is None:
+            with self._engine.connect() as conn:
+                edition = conn.exec_driver_sql("SELECT CAST(SERVERPROPERTY('EngineEdition') AS INT)").scalar()
+            self._choice = (PollingWaiter if edition == AZURE_SQL_DATABASE else ServerWaiter)(self._engine)
+        found = self._choice.wait(queues, worker_id, stopping, seconds)
+        self.survey = self._choice.survey
+        return found

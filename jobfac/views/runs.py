@@ -1,0 +1,90 @@
+"""What is shown of a run, of its attempts and of its events. Another column of a run is one more field here."""
+
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from jobfac.states import JobKind, RunState, Stop
+from jobfac.views.sequences import StepVisitView
+from jobfac.views.serialization import as_json
+
+
+class RunView(NamedTuple):
+    """A run. Times are RFC 3339 with offset; ``arguments`` null: the definition's."""
+
+    # ``truncated`` is there in lists only: the names of the large values that were left out.
+
+    id: int
+    job: str
+    state: RunState
+    attempt: int
+    priority: int
+    arguments: list[str] | None
+    payload: str | None
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    worker: str | None
+    exit_code: int | None
+    signal: int | None
+    reason: str | None
+    progress: float | None
+    message: str | None
+    exit_message: str | None
+    sequence_run_id: int | None
+    schedule_id: int | None
+    due_at: datetime | None
+    kind: JobKind
+    job_version: int
+    queue: str
+    created_by: str
+    ready_at: datetime | None
+    queued_at: datetime | None
+    outputs: dict[str, Any] | None
+    stop: Stop | None
+    stop_by: str | None
+    retry_of: int | None
+    truncated: list[str] | None = None
+
+
+class AttemptView(NamedTuple):
+    """One execution of a run. ``stdout_path``: the file on the worker that the stream went to, if it did."""
+
+    run_id: int
+    number: int
+    worker_id: int
+    worker: str
+    pid: int | None
+    started_at: datetime
+    ended_at: datetime | None
+    state: RunState | None
+    exit_code: int | None
+    signal: int | None
+    reason: str | None
+    stdout_path: str | None
+    stderr_path: str | None
+
+
+class EventView(NamedTuple):
+    """One thing that happened to a run: a state's name, or a word such as ``discarded``."""
+
+    id: int
+    attempt: int
+    at: datetime
+    event: str
+    by: str
+    detail: str | None
+
+
+class RunHistory(NamedTuple):
+    """A run with all that is known about it; ``path``: the steps that a sequence visited, None for a program."""
+
+    run: RunView
+    attempts: list[AttemptView]
+    events: list[EventView]
+    path: list[StepVisitView] | None = None
+
+
+def history_as_json(history: RunHistory) -> dict[str, Any]:
+    """A run's JSON object, with ``attempts``, ``events`` and, of a sequence, ``path``."""
+    document = as_json(history)
+    return {**document.pop("run"), **document}

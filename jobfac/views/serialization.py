@@ -1,0 +1,144 @@
+"""Reading views from rows and from JSON, and writing them as JSON, by the declared types of their fields.
+
+A view is a NamedTuple. Its fields are, in order, its columns and the keys of its JSON object. Their types say the rest:
+a ``datetime`` is RFC 3339 text with offset and milliseconds, an enum is its word, a list or an object is a column of
+JSON text, a view or a list of views is nested. A field with a default is no column, and JSON leaves it out while it has
+that default.
+"""
+
+import functools
+import json
+import types
+from collections.abc import Callable, Iterable, Mapping
+from datetime import date, datetime
+from enum import Enum
+from typing import Annotated, Any, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
+
+View = TypeVar("View", bound=tuple[Any, ...])
+"""A NamedTuple."""
+
+Convert = Callable[[Any], Any]
+
+
+class Precision(NamedTuple):
+    """How precisely a time is written: a ``timespec`` of ``datetime.isoformat``."""
+
+    timespec: str
+
+
+MILLISECONDS = Precision("milliseconds")
+
+WholeSecond = Annotated[datetime, Precision("seconds")]
+"""A time that is written without a fraction."""
+
+
+class Field(NamedTuple):
+    """A field of a view. A conversion that is None leaves the value as it is; none of them sees None."""
+
+    name: str
+    kind: Any
+    from_row: Convert | None
+    from_json: Convert | None
+    to_json: Convert | None
+    is_column: bool
+    default: Any
+
+
+@functools.cache
+def fields(view: type[tuple[Any, ...]]) -> tuple[Field, ...]:
+    """The fields of a view, in order, each with its conversions."""
+    hints = get_type_hints(view, include_extras=True)
+    defaults: Mapping[str, Any] = getattr(view, "_field_defaults", {})
+    return tuple(
+        Field(name, kind, *_conversions(kind), name not in defaults, defaults.get(name)) for name, kind in hints.items()
+    )
+
+
+def columns(view: type[tuple[Any, ...]]) -> tuple[str, ...]:
+    """The names of a view's columns, in order."""
+    return tuple(field.name for field in fields(view) if field.is_column)
+
+
+def from_row(view: type[View], row: Mapping[Any, Any]) -> View:
+    """The view of a row that has its columns; a column of JSON may be text or decoded already."""
+    make: Callable[..., View] = view
+    return make(**{f.name: _converted(f.from_row, row[f.name]) for f in fields(view) if f.is_column})
+
+
+def from_json(view: type[View], document: Mapping[str, Any]) -> View:
+    """The view of a JSON object that ``as_json`` made of it, or of one with more keys.
+
+    Raises:
+        KeyError: a key is missing.
+        ValueError: a value is not of the declared type.
+    """
+    make: Callable[..., View] = view
+    known = (f for f in fields(view) if f.is_column or f.name in document)
+    return make(**{f.name: _converted(f.from_json, document[f.name]) for f in known})
+
+
+def as_json(view: tuple[Any, ...]) -> dict[str, Any]:
+    """The view as a JSON object, its keys in the order of its fields."""
+    return {
+        field.name: _converted(field.to_json, value)
+        for field, value in zip(fields(type(view)), view, strict=True)
+        if field.is_column or value != field.default
+    }
+
+
+def all_as_json(views: Iterable[tuple[Any, ...]]) -> list[dict[str, Any]]:
+    """Views as a JSON array."""
+    return [as_json(view) for view in views]
+
+
+def is_view(kind: object) -> bool:
+    """Whether a type is a view: a NamedTuple."""
+    return isinstance(kind, type) and issubclass(kind, tuple) and hasattr(kind, "_fields")
+
+
+def unwrapped(kind: Any) -> tuple[Any, Precision]:
+    """A declared type without None and without its annotation, and how precisely its times are written."""
+    precision = MILLISECONDS
+    if get_origin(kind) in (Union, types.UnionType):
+        (kind,) = (one for one in get_args(kind) if one is not type(None))
+    if get_origin(kind) is Annotated:
+        kind, *marks = get_args(kind)
+        precision = next((mark for mark in marks if isinstance(mark, Precision)), precision)
+        return unwrapped(kind)[0], precision
+    return kind, precision
+
+
+def _converted(convert: Convert | None, value: Any) -> Any:
+    return value if convert is None or value is None else convert(value)
+
+
+def _conversions(declared: Any) -> tuple[Convert | None, Convert | None, Convert | None]:
+    """From a row, from JSON, to JSON."""
+    kind, precision = unwrapped(declared)
+    if get_origin(kind) in (list, dict):
+        inner = get_args(kind)[0]
+        if get_origin(kind) is list and is_view(inner):
+            read_list = functools.partial(_read_list, inner)
+            return None, read_list, all_as_json
+        return _decoded, None, None
+    if is_view(kind):
+        return None, functools.partial(from_json, kind), as_json
+    if isinstance(kind, type) and issubclass(kind, datetime):
+        return None, datetime.fromisoformat, functools.partial(_written, timespec=precision.timespec)
+    if isinstance(kind, type) and issubclass(kind, date):
+        return None, date.fromisoformat, date.isoformat
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return kind, kind, str
+    return None, None, None
+
+
+def _read_list(view: type[View], documents: Iterable[Mapping[str, Any]]) -> list[View]:
+    return [from_json(view, one) for one in documents]
+
+
+def _decoded(value: Any) -> Any:
+    return json.loads(value) if isinstance(value, str) else value
+
+
+def _written(moment: datetime, timespec: str) -> str:
+    return moment.isoformat(timespec=timespec)

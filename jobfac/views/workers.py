@@ -1,0 +1,26 @@
+"""What is shown of a worker: not the token that marks its processes."""
+
+from datetime import datetime
+from typing import NamedTuple
+
+from jobfac.states import WorkerState
+
+
+class WorkerView(NamedTuple):
+    """A worker process; ``busy``: how many runs it holds; ``message``: why it claims nothing, if it says so."""
+
+    id: int
+    name: str
+    host: str
+    pid: int
+    version: str
+    slots: int
+    pools: list[str]
+    labels: dict[str, str]
+    state: WorkerState
+    started_at: datetime
+    seen_at: datetime
+    lease_until: datetime
+    ended_at: datetime | None
+    busy: int
+    message: str | None

@@ -1,0 +1,156 @@
+"""The recipes of CONTRIBUTING, followed in a copy of the package: they name every file that has to change."""
+
+import json
+import os
+import re
+import shutil
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+
+OPERATION = '''
+
+def count(db: Database, by: Caller) -> int:
+    """How many workers are alive. Changes nothing, so it may be repeated."""
+    return len(db.query(workers.workers, True))
+'''
+
+HANDLER = '''
+
+def count(ask: Ask) -> Answer:
+    """Count the workers that are alive."""
+    return Answer({"count": operations.count(ask.service.db, ask.by)})
+
+
+CALLS += (Call(method="GET", path="/v1/workers/count", handler=count, answers={200: dict}),)
+'''
+
+COMMAND = '''
+
+@app.command()
+def count() -> None:
+    """How many workers are alive."""
+    from jobfac.cli.common import database, local_caller
+    from jobfac.operations import workers
+
+    with database() as db:
+        typer.echo(workers.count(db, local_caller()))
+'''
+
+MIGRATION = """
+import sqlalchemy as sa
+from alembic import op
+
+revision = "9999"
+down_revision = "{head}"
+
+
+def upgrade() -> None:
+    op.add_column("run", sa.Column("ticket", sa.Unicode(100)))
+"""
+SHOW_OPENAPI = """
+import json
+from jobfac.api import openapi
+from jobfac.api.app import TABLE
+print(json.dumps(openapi.document(TABLE)))
+"""
+
+RULE = """
+    if schedule.hourly is not None:
+        times = Times(minutes=(schedule.hourly,))
+        return rule_of(schedule.model_copy(update={"hourly": None, "times": times}))
+"""
+
+
+class Copy:
+    """A copy of the package, with a database beside it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        shutil.copytree(ROOT / "jobfac", folder / "jobfac", ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / "sql", folder / "sql")
+        self.changed: set[str] = set()
+
+    def append(self, path: str, text: str) -> None:
+        """Add text at the end of a file, which may be new."""
+        with (self.folder / path).open("a", encoding="utf-8") as file:
+            file.write(text)
+        self.changed.add(path)
+
+    def insert(self, path: str, anchor: str, text: str) -> None:
+        """Add text behind an anchor in a file."""
+        before = (self.folder / path).read_text(encoding="utf-8")
+        assert anchor in before, f"{path} has no {anchor!r}"
+        (self.folder / path).write_text(before.replace(anchor, anchor + text, 1), encoding="utf-8")
+        self.changed.add(path)
+
+    def python(self, *words: str) -> str:
+        """Standard output of this Python with the copy as its package."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("JOBFAC_")}
+        done = subprocess.run(
+            [sys.executable, *words], cwd=self.folder, env=kept | {"PYTHONPATH": str(self.folder)},
+            capture_output=True, text=True, timeout=100, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def jobfac(self, *words: str) -> str:
+        return self.python("-m", "jobfac", *words)
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Copy:
+    return Copy(tmp_path)
+
+
+def test_an_endpoint_with_its_command_is_three_files(copy: Copy) -> None:
+    copy.append("jobfac/operations/workers.py", OPERATION)
+    copy.append("jobfac/api/resources/workers.py", HANDLER)
+    copy.append("jobfac/cli/commands/workers.py", COMMAND)
+    assert len(copy.changed) == 3
+    copy.jobfac("db", "upgrade")
+    assert copy.jobfac("workers", "count") == "0\n"
+    document = json.loads(copy.python("-c", SHOW_OPENAPI))
+    assert document["paths"]["/v1/workers/count"]["get"]["security"] == [{"key": []}]
+
+
+def test_a_column_of_a_run_is_three_files(copy: Copy) -> None:
+    versions = sorted((copy.folder / "jobfac/database/migrations/versions").glob("*.py"))
+    head = re.search(r'^revision = "(\w+)"', versions[-1].read_text(encoding="utf-8"), re.MULTILINE)
+    assert head is not None
+    copy.insert(
+        "jobfac/database/tables.py", 'sa.Column("outputs", Long),', '\n    sa.Column("ticket", sa.Unicode(100)),'
+    )
+    copy.append("jobfac/database/migrations/versions/9999_ticket.py", MIGRATION.format(head=head[1]))
+    if (copy.folder / "jobfac/views/runs.py").exists():
+        copy.insert("jobfac/views/runs.py", "    retry_of: int | None\n", "    ticket: str | None\n")
+    else:
+        copy.insert("jobfac/store/runs/reading.py", '"stop_by", "retry_of",', ' "ticket",')
+    assert len(copy.changed) == 3
+    copy.append("jobs.yaml", "jobs: {hello: {command: [echo, hello]}}")
+    copy.jobfac("db", "upgrade")
+    copy.jobfac("apply", "jobs.yaml")
+    copy.jobfac("start", "hello")
+    with sqlite3.connect(copy.folder / "jobfac.db") as database:
+        database.execute("UPDATE run SET ticket = 'INC-4711'")
+    database.close()
+    assert json.loads(copy.jobfac("runs", "show", "1", "--json"))["ticket"] == "INC-4711"
+
+
+def test_a_form_of_schedule_is_two_files(copy: Copy) -> None:
+    schedule = "jobfac/definitions/schedule.py"
+    copy.insert(schedule, "    name: Id | None = Field(", "default=None)\n    hourly: Minute | None = Field(")
+    copy.insert(schedule, '"every": self.every,', ' "hourly": self.hourly,')
+    copy.insert("jobfac/recurrence/rule.py", 'share one."""', RULE)
+    assert len(copy.changed) == 2
+    copy.append("jobs.yaml", "jobs: {hello: {command: [echo, hello], schedules: [{hourly: 15}]}}")
+    copy.jobfac("db", "upgrade")
+    copy.jobfac("apply", "jobs.yaml")
+    times = json.loads(copy.jobfac("schedule", "preview", "hello", "--count", "3", "--json"))
+    assert [one["due_at"][14:16] for one in times] == ["15", "15", "15"]
+    assert "hourly" in json.loads(copy.jobfac("schema"))["$defs"]["Schedule"]["properties"]

@@ -1,0 +1,60 @@
+"""The form of log lines, as JSON and as text, and what the module costs to import."""
+
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from jobfac.settings import Settings
+from jobfac.telemetry.logs import SILENCE, configure, logger
+
+
+@pytest.fixture(autouse=True)
+def _restored() -> Iterator[None]:
+    """Logging as it was before the test."""
+    root, own = logging.getLogger(), logging.getLogger("jobfac")
+    before = (root.handlers[:], root.level, own.level)
+    yield
+    root.handlers, root.level = before[0], before[1]
+    own.setLevel(before[2])
+
+
+def test_a_json_line_has_the_sentence_and_all_fields(capsys: pytest.CaptureFixture[str]) -> None:
+    configure(Settings(log_format="json"))
+    log = logger("jobfac.test").bind(worker="w1")
+    log.info("a run ended", action="run_ended", run=7, odd={1})
+    log.debug("left out")
+    SILENCE.error("left out", action="x")
+    (line,) = capsys.readouterr().err.splitlines()
+    found = json.loads(line)
+    assert found.pop("timestamp").endswith("Z")
+    assert found == {
+        "level": "info", "event": "a run ended", "worker": "w1", "action": "run_ended", "run": 7, "odd": "{1}",
+    }  # fmt: skip
+
+
+def test_a_traceback_is_a_field(capsys: pytest.CaptureFixture[str]) -> None:
+    configure(Settings(log_format="json"))
+    try:
+        int("bad")
+    except ValueError:
+        logger("jobfac.test").exception("duty failed", action="duty_failed")
+    found = json.loads(capsys.readouterr().err)
+    assert found["level"] == "error"
+    assert "ValueError: invalid literal" in found["exception"]
+
+
+def test_text_quotes_what_could_be_misread(capsys: pytest.CaptureFixture[str]) -> None:
+    configure(Settings(log_format="text"))
+    logger("jobfac.test").warning("turn failed", action="turn_failed", reason="no\x1b[2J host", left_out=0)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith(r"warning  turn failed  action=turn_failed reason='no\x1b[2J host' left_out=0")
+
+
+def test_a_role_does_not_import_rich_for_its_log() -> None:
+    program = "import sys, jobfac.telemetry.logs; print('rich' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
