@@ -122,14 +122,15 @@ def put(
         hidden = {one.id.lower() for one in every if not by.sees(one.category)}
         if job_id.lower() in hidden:
             raise Forbidden(f"Job '{job_id}' belongs to a category that the key '{by.name}' may not touch.")
-        if if_absent and old is not None:
-            raise Outdated(f"There is a job '{job_id}' already, of version {old.version}.")
-        _match(if_match, old, job_id)
         # What a limited key cannot see does not exist for its sequences either.
         known = {one.id: d.canonical(one.definition) for one in every if by.sees(one.category)}
         definition = d.from_data({"jobs": {job_id: _with_enabled(body, old)}}, known=known).jobs[job_id]
         if not by.sees(definition.category):
             raise Forbidden(f"The key '{by.name}' may only define jobs of {', '.join(by.categories or ())}.")
+        # After the definition: a condition counts only for a request that could be carried out without it.
+        if if_absent and old is not None:
+            raise Outdated(f"There is a job '{job_id}' already, of version {old.version}.")
+        _match(if_match, old, job_id)
         schedules.put(conn, job_id, definition, by.name)
         return Written(visible_job(conn, by, job_id), old is None)
 

@@ -45,3 +45,10 @@ def test_over_http_it_is_the_request_that_is_not_valid(served: Served) -> None:
     assert f"was used for run {first.json()['id']}" in other.json()["detail"]
     served.define("b")
     assert served.operator.post("/v1/jobs/b/runs", json={"arguments": ["y"]}, headers=headers).status_code == 201
+
+
+def test_a_definition_that_is_not_valid_is_told_before_a_condition_that_does_not_hold(served: Served) -> None:
+    served.define("a")
+    headers = {"If-None-Match": "*"}
+    assert served.admin.put("/v1/jobs/a", json={"nonsense": 1}, headers=headers).status_code == 422
+    assert served.admin.put("/v1/jobs/a", json={"command": ["true"]}, headers=headers).status_code == 412
