@@ -9,12 +9,8 @@ import sys
 from typer import Abort, TyperException
 
 from jobfac.cli import common
-<<<<<<< HEAD
-from jobfac.cli.listing import Commands, UsageHelp
-from jobfac.cli.rendering.printing import note
-=======
 from jobfac.cli.listing import Commands
->>>>>>> tests
+from jobfac.cli.rendering.printing import note
 from jobfac.errors import JobfacError
 
 COMMANDS = {
@@ -84,12 +80,6 @@ def _explain(error: Exception) -> int:
     if isinstance(error, JobfacError):
         note(str(error))
         return error.exit_code
-<<<<<<< HEAD
-    if isinstance(error, UsageHelp):
-        note(error.format_message())
-        return common.USAGE
-=======
->>>>>>> tests
     if isinstance(error, TyperException):
         context = getattr(error, "ctx", None)  # errors of usage know the command that they concern
         used = context.command_path if context else "jobfac"

@@ -235,6 +235,7 @@ def defaults_of(conn: sa.Connection, name: str) -> d.Defaults:
 
 def apply_defaults(conn: sa.Connection, plan: d.Plan, wanted: Mapping[str, d.Defaults], by: str) -> None:
     """Carry out a plan about categories, as ``apply`` does about jobs."""
+    locks.take(conn, {locks.DEFINITIONS})
     before = load_defaults(conn)
     for name in [*plan.remove, *plan.add, *plan.change]:
         old = json.dumps(d.canonical(before[name]), ensure_ascii=False) if name in before else None
