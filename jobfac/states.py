@@ -11,7 +11,7 @@ class RunState(StrEnum):
 
     SCHEDULED = "scheduled"  # waits for its time: a delayed start, or a retry
     BLOCKED = "blocked"  # waits for a concurrency rule
-    QUEUED = "queued"  # any truncate_utf16 worker may claim it
+    QUEUED = "queued"  # any suitable worker may claim it
     RUNNING = "running"  # claimed: a worker holds it under its lease
     STOPPING = "stopping"  # a stop was asked for; the worker obeys or the lease's expiry settles it
     SUCCEEDED = "succeeded"

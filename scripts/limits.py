@@ -24,7 +24,9 @@ OPEN = {
     "jobfac/api/server.py:__init__",
     "jobfac/cli/commands/start.py:start",
     "jobfac/cli/commands/",
+    "jobfac/database/dialects/mssql.py",
     "jobfac/database/tables.py",
+    "jobfac/programs/",
     "jobfac/store/workers.py",
     "jobfac/worker/",
 }

@@ -34,7 +34,7 @@ services that start some are not among the default ``apprise_schemes``."""
 EVENTS = SENDING | ESCAPES
 
 
-class Refused(OSError):
+class AddressRefused(OSError):
     """A connection that the rule does not allow."""
 
 
@@ -47,7 +47,7 @@ class Rule:
         self.why: str | None = None
 
     def check(self, event: str, arguments: tuple[Any, ...]) -> None:
-        """Raise ``Refused`` for a connection to a refused address, and for programs and threads."""
+        """Raise ``AddressRefused`` for a connection to a refused address, and for programs and threads."""
         why = "the channel would start a program or a thread, which is not allowed"
         if event in SENDING:
             place = arguments[1]
@@ -59,7 +59,7 @@ class Rule:
                 return
             why = f"it leads to {host}, {refused}"
         self.why = self.why or why
-        raise Refused(why)
+        raise AddressRefused(why)
 
 
 _active = threading.local()

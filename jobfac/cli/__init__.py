@@ -9,7 +9,7 @@ import sys
 from typer import Abort, TyperException
 
 from jobfac.cli import common
-from jobfac.cli.listing import Commands, UsageHelp
+from jobfac.cli.listing import Commands
 from jobfac.cli.rendering.printing import note
 from jobfac.errors import JobfacError
 
@@ -80,9 +80,6 @@ def _explain(error: Exception) -> int:
     if isinstance(error, JobfacError):
         note(str(error))
         return error.exit_code
-    if isinstance(error, UsageHelp):
-        note(error.format_message())
-        return common.USAGE
     if isinstance(error, TyperException):
         context = getattr(error, "ctx", None)  # errors of usage know the command that they concern
         used = context.command_path if context else "jobfac"

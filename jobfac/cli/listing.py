@@ -10,9 +10,13 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command, get_group, get_install_completion_arguments
 
+from jobfac.errors import JobfacError, Kind
 
-class UsageHelp(typer.TyperException):
+
+class UsageHelp(JobfacError):
     """A group was called without a command. The message is the group's help."""
+
+    kind = Kind.INVALID
 
 
 class Group(TyperGroup):

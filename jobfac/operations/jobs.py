@@ -1,11 +1,13 @@
 """Defining jobs, and switching them on and off."""
 
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
 from jobfac import definitions as d
+from jobfac.database.dialects import utcnow
 from jobfac.database.engine import Database
 from jobfac.definitions.values import read_id
 from jobfac.errors import Forbidden, Outdated
@@ -49,13 +51,28 @@ def apply(db: Database, by: Caller, read: Reader, *, prune: bool = False) -> App
         DefinitionError: the definitions cannot be used; nothing was changed.
     """
 
+    # Worked out before the transaction, which on SQLite holds up every other writer, heartbeats included.
+    seen, now, planned = db.query(lambda conn: (jobs.state(conn), _now(conn), _plan(conn, read, prune)))
+    touched = [*planned.jobs.add, *planned.jobs.change]
+    bodies = {job_id: d.canonical(planned.wanted.jobs[job_id]) for job_id in touched}
+    prepared = schedules.Prepared(now, [planned.wanted.jobs[job_id] for job_id in touched])
+
     def work(conn: sa.Connection) -> Applied:
-        planned = _plan(conn, read, prune)
-        jobs.apply_defaults(conn, planned.defaults, planned.wanted.defaults, by.name)
-        schedules.apply(conn, planned.jobs, planned.wanted.jobs, by.name)
-        return planned
+        if jobs.state(conn) == seen:
+            jobs.apply_defaults(conn, planned.defaults, planned.wanted.defaults, by.name)
+            schedules.apply(conn, planned.jobs, planned.wanted.jobs, by.name, bodies, prepared)
+            return planned
+        anew = _plan(conn, read, prune)  # somebody else changed definitions meanwhile
+        jobs.apply_defaults(conn, anew.defaults, anew.wanted.defaults, by.name)
+        schedules.apply(conn, anew.jobs, anew.wanted.jobs, by.name)
+        return anew
 
     return transact(db, by, work)
+
+
+def _now(conn: sa.Connection) -> datetime:
+    found: datetime = conn.execute(sa.select(utcnow())).scalar_one()
+    return found
 
 
 def _plan(conn: sa.Connection, read: Reader, prune: bool) -> Applied:

@@ -1,17 +1,22 @@
 """Starting and retrying runs."""
 
 import hashlib
+import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import sqlalchemy as sa
 
 from jobfac.database.engine import Database
+from jobfac.errors import Refused, Unreachable
 from jobfac.operations.caller import Caller, transact, visible_job, visible_run
 from jobfac.store import audit, runs, sequences
 from jobfac.store.runs import StartRequest
 from jobfac.views.runs import RunView
+
+TOGETHER = 1000
+"""Runs that are started in one transaction at most."""
 
 PAGE = 500
 """Runs read in one query."""
@@ -45,29 +50,48 @@ def start(db: Database, by: Caller, request: StartRequest) -> RunView:
 
 
 def start_many(db: Database, by: Caller, request: StartRequest, count: int) -> list[int]:
-    """Start ``count`` equal runs, all or none; returns their ids in order. The request has no key.
+    """Start ``count`` equal runs; returns their ids in order.
 
-    Each call starts ``count`` runs, so the caller must not repeat it.
+    Up to 1,000 are started all or none. More are started in transactions of so many, because a long one holds up the
+    heartbeats of the whole fleet on SQLite. May be repeated by the caller if the request has a key: runs that an
+    earlier call has started are found, and the others are started. Without a key each call starts ``count`` runs.
 
     Raises:
         NotFound: there is no such job, or the caller may not see it.
-        Refused, DefinitionError: as ``runs.start``.
+        DefinitionError: as ``runs.start``.
+        Refused: as ``runs.start``. When some were started, the text says how many, and the key that starts the others.
+        Unreachable: the database is away; the text says the same.
     """
-    request = replace(request, by=by.name, categories=by.categories)
+    since = time.time_ns()
+    key = request.key or secrets.token_hex(16)  # also for the caller who has to go on after a failure
+    request = replace(request, by=by.name, key=key, categories=by.categories)
+    ids: list[int] = []
+    while len(ids) < count:
+        first, size = len(ids), min(TOGETHER, count - len(ids))
+        try:
+            ids += transact(db, by, _batch(by, request, first, size))
+        except (Unreachable, Refused) as error:
+            if not ids:
+                raise
+            rest = f"{len(ids)} of {count} runs were started; the key '{key}' with the same count starts the others."
+            raise type(error)(f"{error} {rest}") from error
+        if len(ids) < count:
+            time.sleep(db.dialect.breath)
+    _trace(db, by, ids, since)
+    return ids
 
+
+def _batch(by: Caller, request: StartRequest, first: int, size: int) -> Callable[[sa.Connection], list[int]]:
     def work(conn: sa.Connection) -> list[int]:
         if by.categories is not None:
             visible_job(conn, by, request.job)
-        ids = runs.start_many(conn, request, count)
-        first, last = ids[0], ids[-1]
-        subject = f"run {first}" if count == 1 else f"runs {first} to {last} ({count})"
-        audit.note(conn, by.name, "start", subject, after=request.job)
+        ids, new = runs.start_numbered(conn, request, first, size)
+        if new:
+            subject = f"run {ids[0]}" if size == 1 else f"runs {ids[0]} to {ids[-1]} ({new})"
+            audit.note(conn, by.name, "start", subject, after=request.job)
         return ids
 
-    since = time.time_ns()
-    ids = transact(db, by, work)
-    _trace(db, by, ids, since)
-    return ids
+    return work
 
 
 def _trace(db: Database, by: Caller, ids: Sequence[int], since: int) -> None:

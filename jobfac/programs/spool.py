@@ -186,8 +186,8 @@ def spool_path(folder: Path, run: int, attempt: int, stream: str) -> Path:
 
 
 def parse_name(path: Path) -> SpoolName | None:
-    """The inverse of `spool_path`; None for any other file."""
-    found = re.fullmatch(r"(\d+)-(\d+)\.(stdout|stderr)", path.name)
+    """The inverse of `spool_path`; None for any other file, numbers that no run can have included."""
+    found = re.fullmatch(r"([1-9][0-9]{0,17})-([1-9][0-9]{0,8})\.(stdout|stderr)", path.name)
     return SpoolName(int(found[1]), int(found[2]), found[3]) if found else None
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import DIRTY, PASS, utcnow
+from jobfac.database.dialects import DIRTY, PASS, lease_now
 from jobfac.database.tables import run, worker, worker_lease
 from jobfac.database.types import sql_literals
 from jobfac.states import HELD, RunState, WorkerState
@@ -40,7 +40,7 @@ _WORKERS = (
     .join(worker_lease, worker_lease.c.worker_id == worker.c.id)
     .with_hint(worker, PASS, "mssql")
     .with_hint(worker_lease, DIRTY, "mssql")
-    .where(sa.text(f"worker.state = '{WorkerState.ACTIVE}'"), worker_lease.c.lease_until > utcnow())
+    .where(sa.text(f"worker.state = '{WorkerState.ACTIVE}'"), worker_lease.c.lease_until > lease_now())
 )
 
 

@@ -77,6 +77,13 @@ def load_many(conn: sa.Connection, job_ids: Collection[str]) -> dict[str, Stored
     return found
 
 
+def state(conn: sa.Connection) -> tuple[Any, ...]:
+    """What is in force, told by its versions: equal at two moments if no definition was changed between them."""
+    rows = conn.execute(sa.select(job.c.id, job.c.version, job.c.enabled).order_by(job.c.id)).all()
+    defaults = conn.execute(sa.select(category.c.name, category.c.definition).order_by(category.c.name)).all()
+    return (*map(tuple, rows), *map(tuple, defaults))
+
+
 def load_all(conn: sa.Connection) -> list[Stored]:
     """Every job in force, by id."""
     return [_stored(row) for row in conn.execute(_CURRENT.order_by(job.c.id)).mappings()]
@@ -118,23 +125,34 @@ def queue_of(definition: d.AnyJob) -> tuple[str, str, dict[str, str]]:
     return name, definition.pool, labels
 
 
-def apply(conn: sa.Connection, plan: d.Plan, wanted: Mapping[str, d.AnyJob], by: str) -> None:
-    """Carry out a plan: new versions of what is added or changed, removal of what is removed, every step audited."""
+def apply(
+    conn: sa.Connection,
+    plan: d.Plan,
+    wanted: Mapping[str, d.AnyJob],
+    by: str,
+    bodies: Mapping[str, Mapping[str, Any]] | None = None,
+) -> None:
+    """Carry out a plan: new versions of what is added or changed, removal of what is removed, every step audited.
+
+    ``bodies``: the canonical form of definitions, where it has been worked out already.
+    """
     locks.take(conn, {locks.DEFINITIONS})
     for job_id in plan.remove:
         remove(conn, job_id, by)
     for job_id in [*plan.add, *plan.change]:
-        put(conn, job_id, wanted[job_id], by)
+        put(conn, job_id, wanted[job_id], by, (bodies or {}).get(job_id))
 
 
-def put(conn: sa.Connection, job_id: str, definition: d.AnyJob, by: str) -> int:
+def put(
+    conn: sa.Connection, job_id: str, definition: d.AnyJob, by: str, canonical: Mapping[str, Any] | None = None
+) -> int:
     """Store a definition as a new version, if it differs from the one in force; returns the version in force.
 
     Whether it is enabled is no part of the version: switching a job off and on makes no new one.
     """
     # Two that apply at once go one after the other, also where neither finds a row yet that it could lock.
     locks.take(conn, {locks.DEFINITIONS})
-    wanted = d.canonical(definition)
+    wanted = d.canonical(definition) if canonical is None else canonical
     body = json.dumps(wanted, ensure_ascii=False)
     row = conn.execute(_CURRENT.where(job.c.id == job_id)).mappings().first()
     before = None if row is None else row["definition"]
@@ -217,6 +235,7 @@ def defaults_of(conn: sa.Connection, name: str) -> d.Defaults:
 
 def apply_defaults(conn: sa.Connection, plan: d.Plan, wanted: Mapping[str, d.Defaults], by: str) -> None:
     """Carry out a plan about categories, as ``apply`` does about jobs."""
+    locks.take(conn, {locks.DEFINITIONS})
     before = load_defaults(conn)
     for name in [*plan.remove, *plan.add, *plan.change]:
         old = json.dumps(d.canonical(before[name]), ensure_ascii=False) if name in before else None

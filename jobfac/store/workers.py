@@ -31,7 +31,6 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from jobfac.database.dialects import (
-    CLAIMING,
     DIRTY,
     IS_ALIVE,
     LOCKED_BY_KEY,
@@ -48,14 +47,18 @@ from jobfac.database.tables import attempt, run, worker, worker_lease
 from jobfac.database.types import BigId, sql_literals, truncate_utf16
 from jobfac.states import ALIVE, HELD, RunState, WorkerState
 from jobfac.store import jobs, runs
-from jobfac.store.runs import Finished, Rule, record, requeue
+from jobfac.store.expiry import Expiry, Returned, expire, held_rules, requeue_held
+from jobfac.store.runs import Finished, Rule, record
 from jobfac.store.runs.event import Event
-from jobfac.store.runs.finish import POISON_ATTEMPTS, held
+from jobfac.store.runs.finish import held
 from jobfac.views.serialization import columns, from_row
 from jobfac.views.workers import WorkerView
 
-EXPIRY_BATCH = 200
-"""Runs given back in one transaction at most."""
+__all__ = [
+    "Beat", "Claimed", "Expiry", "Hold", "LeaseLost", "Registration", "Returned", "Survey", "claim", "drain", "expire",
+    "give_up", "held_by", "held_rules", "hold", "leave", "matching_queues", "register", "renew",
+    "set_message", "survey", "unowned", "workers",
+]  # fmt: skip
 
 
 class LeaseLost(Exception):
@@ -126,24 +129,6 @@ class Hold(NamedTuple):
     state: WorkerState
     due: bool
     begin: bool
-
-
-class Returned(NamedTuple):
-    """An execution that ended with its worker, and the state that its run went to."""
-
-    run: int
-    attempt: int
-    job: str
-    worker: str
-    state: RunState
-
-
-class Expiry(NamedTuple):
-    """What an expiry came upon: the names of the workers that had died, what they held, and which of it is final."""
-
-    workers: list[str]
-    runs: list[Returned]
-    finished: list[Finished]
 
 
 def register(conn: sa.Connection, who: Registration, lease: float) -> int:
@@ -230,12 +215,24 @@ def matching_queues(conn: sa.Connection, pools: Sequence[str], labels: Mapping[s
     ]
 
 
-def claim(conn: sa.Connection, worker_id: int, name: str, queues: Sequence[str], slots: int) -> list[Claimed]:
-    """Take up to ``slots`` runs, highest priority first, then oldest. The caller has called ``hold``."""
-    if slots <= 0 or not queues:
+def claim(
+    conn: sa.Connection,
+    worker_id: int,
+    name: str,
+    queues: Sequence[str],
+    slots: int,
+    most: Mapping[str, int] | None = None,
+) -> list[Claimed]:
+    """Take up to ``slots`` runs, highest priority first, then oldest. The caller has called ``hold``.
+
+    ``most``: by queue, how many at most; None: as many as there are slots.
+    """
+    limits = {queue: min(slots, slots if most is None else most[queue]) for queue in queues}
+    limits = {queue: limit for queue, limit in limits.items() if limit > 0}
+    if not limits:
         return []
     taken: list[Claimed] = []
-    for queue, number in _shares(conn, queues, slots):
+    for queue, number in _by_queue(conn, limits, slots):
         who = {"p_queue": queue, "p_worker_id": worker_id, "p_worker": name}
         taken += [Claimed(**row) for row in conn.execute(of(conn).claim(number), who).mappings()]
     taken.sort(key=lambda claimed: (-claimed.priority, claimed.id))
@@ -255,22 +252,22 @@ def _open(engine: str) -> sa.Insert:
     return attempt.insert().from_select(["run_id", "number", "worker_id", "worker", "started_at"], sa.select(*told))
 
 
-def _shares(conn: sa.Connection, queues: Sequence[str], slots: int) -> list[tuple[str, int]]:
-    """How many to take from each queue so that the best of all queues come first. One queue needs no look."""
-    if len(queues) == 1:
-        return [(queues[0], slots)]
+def _by_queue(conn: sa.Connection, limits: Mapping[str, int], slots: int) -> list[tuple[str, int]]:
+    """How many to take from each queue so that the best of all queues come first. One queue needs no query."""
+    if len(limits) == 1:
+        return list(limits.items())
     heads = []
-    for queue in queues:
+    for queue, limit in limits.items():
         query = (
             sa.select(run.c.priority, run.c.id)
             .with_hint(run, PASS, "mssql")
             .where(sa.text(f"state = '{RunState.QUEUED}'"), run.c.queue == queue)
             .order_by(run.c.priority.desc(), run.c.id)
-            .limit(slots)
+            .limit(limit)
         )
         heads += [(-row.priority, row.id, queue) for row in conn.execute(query)]
     best = [queue for _, _, queue in sorted(heads)[:slots]]
-    return [(queue, best.count(queue)) for queue in queues if queue in best]
+    return [(queue, best.count(queue)) for queue in limits if queue in best]
 
 
 def held_by(conn: sa.Connection, worker_id: int) -> list[Claimed]:
@@ -292,8 +289,8 @@ def unowned(conn: sa.Connection, worker_id: int, keys: Sequence[tuple[int, int]]
 
 
 def give_up(conn: sa.Connection, run_ids: Collection[int], why: str, by: str) -> list[Finished]:
-    """Settle runs that the database says this worker holds and the worker knows nothing of. It has called ``hold``."""
-    return _settle(conn, run.c.id.in_(run_ids), why, by) if run_ids else []
+    """Requeue or end runs that this worker holds by the database and does not know. It has called ``hold``."""
+    return requeue_held(conn, run.c.id.in_(run_ids), why, by) if run_ids else []
 
 
 def drain(conn: sa.Connection, worker_id: int) -> WorkerState | None:
@@ -313,104 +310,13 @@ def leave(conn: sa.Connection, worker_id: int) -> list[Finished]:
     mine = worker_lease.update().where(worker_lease.c.worker_id == worker_id)
     conn.execute(mine.values(ended=True, seen_at=utcnow()))
     name = conn.execute(sa.select(worker.c.name).where(worker.c.id == worker_id)).scalar_one()
-    return _settle(conn, run.c.worker_id == worker_id, f"its worker {name} left", name)
-
-
-def held_rules(conn: sa.Connection, only: int | None = None) -> list[tuple[Rule, int | None]]:
-    """The rules of the runs that ``expire`` is about to requeue or end, each with its sequence's run; without locks."""
-    gone = [only] if only is not None else [*_silent(conn), *conn.execute(_GONE).scalars()]
-    if not gone:
-        return []
-    query = (
-        sa.select(run.c.job, run.c.already_running, run.c.concurrency_key, run.c.sequence_run_id)
-        .distinct()
-        .where(sa.text(f"state IN ({sql_literals(HELD)})"), run.c.worker_id.in_(gone))
-    )
-    return [(Rule(*row[:3]), row.sequence_run_id) for row in conn.execute(query)]
+    return requeue_held(conn, run.c.worker_id == worker_id, f"its worker {name} left", name)
 
 
 def set_message(conn: sa.Connection, worker_id: int, message: str | None) -> None:
     """Show in the fleet why a worker claims nothing; None: it is well."""
     text = None if message is None else truncate_utf16(message, 400)
     conn.execute(worker.update().where(worker.c.id == worker_id).values(message=text))
-
-
-def expire(conn: sa.Connection, by: str, only: int | None = None, poison_attempts: int = POISON_ATTEMPTS) -> Expiry:
-    """Mark workers dead whose lease has run out, and requeue or end the runs of workers that are gone.
-
-    Args:
-        only: look at this worker alone, and declare it dead whatever its lease says: a worker that knows that it has
-            lost its lease ends its own former registration with it.
-        poison_attempts: a run ends as lost after so many attempts that were lost with their worker. The attempts of a
-            worker that lives and lost its lease are not counted.
-    """
-    runs.lock(conn, [rule for rule, _ in held_rules(conn, only)])
-    expiry = Expiry([], [], [])
-    for dead in _take_the_dead(conn, only):
-        rows = held(conn, run.c.worker_id == dead.id, EXPIRY_BATCH)
-        poison = poison_attempts if only is None else None
-        finished = requeue(conn, rows, f"its worker {dead.name} died", by, poison)
-        final = {one.run_id: one.state for one in finished}
-        expiry.finished.extend(finished)
-        for row in rows:
-            state = final.get(row["id"], RunState.QUEUED)
-            expiry.runs.append(Returned(row["id"], row["attempt"], row["job"], dead.name, state))
-        change = worker.update().where(worker.c.id == dead.id)
-        conn.execute(change.values(state=WorkerState.DEAD, ended_at=utcnow()))
-        expiry.workers.append(dead.name)
-    # Nothing is left here unless a worker died or left while it held more than one batch.
-    if only is None and (gone := conn.execute(_GONE).scalars().all()):
-        expiry.finished.extend(_settle(conn, run.c.worker_id.in_(gone), "its worker is gone", by))
-    return expiry
-
-
-_SILENT = (
-    sa.select(worker_lease.c.worker_id)
-    .with_hint(worker_lease, PASS, "mssql")
-    .where(sa.text("ended = 0"), worker_lease.c.lease_until <= lease_now())
-    .order_by(worker_lease.c.lease_until)
-)
-"""Workers whose lease has run out and has not been ended."""
-
-
-def _silent(conn: sa.Connection) -> Sequence[int]:
-    return conn.execute(_SILENT.limit(EXPIRY_BATCH)).scalars().all()
-
-
-def _take_the_dead(conn: sa.Connection, only: int | None) -> list[Any]:
-    """Lock the rows of workers whose lease has run out, and end these leases. A worker in a turn is passed over."""
-    silent = [only] if only is not None else _silent(conn)
-    if not silent:
-        return []
-    query = sa.select(worker.c.id, worker.c.name).with_hint(worker, CLAIMING, "mssql")
-    dead = []
-    for row in conn.execute(query.where(worker.c.id.in_(silent), _IS_ALIVE).order_by(worker.c.id)).all():
-        end = worker_lease.update().where(worker_lease.c.worker_id == row.id)
-        if only is None:  # a heartbeat may have come since
-            end = end.where(worker_lease.c.lease_until <= lease_now())
-        if conn.execute(end.values(ended=True)).rowcount:
-            dead.append(row)
-    return dead
-
-
-# Looked for without locks: as a condition of the statement that locks, it would have SQL Server lock all held runs, and
-# a worker that is just finishing one would wait for us, and we for it.
-_GONE = (
-    sa.select(run.c.worker_id)
-    .distinct()
-    .join(worker, worker.c.id == run.c.worker_id)
-    .with_hint(run, PASS, "mssql")
-    .where(
-        sa.text(f"run.state IN ({sql_literals(HELD)})"),
-        sa.text(f"worker.state IN ({sql_literals(set(WorkerState) - ALIVE)})"),
-    )
-    .limit(EXPIRY_BATCH)
-)
-"""Workers that are gone and still hold runs."""
-
-
-def _settle(conn: sa.Connection, condition: sa.ColumnElement[bool], why: str, by: str) -> list[Finished]:
-    return requeue(conn, held(conn, condition, EXPIRY_BATCH), why, by)
 
 
 def workers(conn: sa.Connection, alive_only: bool = False) -> list[WorkerView]:

@@ -1,4 +1,4 @@
-"""What a worker tells of itself: in its log, as metrics, and as traces."""
+"""A worker's telemetry: its log, metrics and traces."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -12,11 +12,11 @@ from jobfac.telemetry.logs import logger, tell_expiry
 from jobfac.telemetry.metrics import Metric, Timing
 
 ENDS = sorted((FINAL - {RunState.MIXED, RunState.DENIED, RunState.LOST}) | {RunState.QUEUED})
-"""How an execution can end; `queued`: its run was given back."""
+"""How an execution can end; `queued`: its run was requeued."""
 
 
 class WorkerTelemetry:
-    """Kept by the worker's loop alone; ``log``, ``worker`` and ``metrics`` are for any thread."""
+    """Written by the worker's loop alone; ``log``, ``worker`` and ``metrics`` are for any thread."""
 
     def __init__(self, worker: str) -> None:
         self.log = logger("jobfac.worker").bind(worker=worker)
@@ -27,19 +27,22 @@ class WorkerTelemetry:
         self._claims = Timing()
 
     def turned(self, claimed: int, seconds: float) -> None:
-        """One turn of the loop is committed; it claimed so many runs and took so long."""
+        """One turn of the loop is committed: it claimed ``claimed`` runs and took ``seconds``."""
         self._turns += 1
         self._claimed += claimed
         if claimed:
             self._claims.add(seconds)
 
     def begins(self, claimed: Claimed, since: int) -> Mapping[str, str]:
-        """An execution, claimed in the transaction that began at ``since`` (nanoseconds since the epoch), is about to
-        start; what its program is told of that."""
+        """An execution is about to start; returns the variables by which its program continues the trace.
+
+        Args:
+            since: when the transaction that claimed it began, nanoseconds since the epoch.
+        """
         return self._traces.claimed(claimed, self.worker, since)
 
     def ended(self, log: Any, outcome: Outcome) -> None:
-        """This outcome is stored."""
+        """This outcome is stored. ``log``: that of its execution."""
         self._finished[outcome.state] += 1
         self._traces.ended(outcome)
         # A worker that carries out a thousand programs a second does not write a line for each that went well.
@@ -49,18 +52,18 @@ class WorkerTelemetry:
         say("a run ended", action="run_ended", state=outcome.state, **known)
 
     def fenced(self, log: Any, key: tuple[int, int], why: str) -> None:
-        """An execution was cut off: the lease was lost."""
+        """An execution was ended, since this worker no longer holds its run; ``why`` says how that came."""
         self._fenced += 1
         self._traces.lost(*key, why)
         log.warning("a run was cut off", action="run_fenced", reason=why)
 
     def expired(self, expiry: Expiry) -> None:
-        """The dead were settled."""
+        """Dead workers were found, and their runs requeued or ended."""
         self._expired += len(expiry.workers)
         tell_expiry(self.log, expiry, self.worker)
 
     def metrics(self) -> list[Metric]:
-        """All that is counted."""
+        """All counters and timings."""
         finished = {str(state): self._finished[state] for state in ENDS}
         return [
             Metric("counter", "jobfac_worker_turns", "Transactions of its loop", self._turns),
@@ -72,5 +75,5 @@ class WorkerTelemetry:
         ]
 
     def close(self) -> None:
-        """Send the last traces; ``log`` goes on."""
+        """Send the last traces; ``log`` stays usable."""
         self._traces.close()

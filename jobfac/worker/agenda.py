@@ -1,5 +1,6 @@
 """What the worker's loop has to do, and when. Decisions without threads, processes or a database."""
 
+from jobfac.worker.fair_share import FairClaims
 from jobfac.worker.inbox import Messages
 
 
@@ -14,6 +15,8 @@ class Agenda:
         overdue: the lease of some worker has ended, and its runs are not requeued yet.
         stops: runs to stop, as (run, attempt, how).
         not_before: before this time (monotonic seconds) the database is left alone.
+        fair: whether a claim is limited to this worker's share.
+        look_at: when to look again at runs that were left to other workers (monotonic seconds).
     """
 
     def __init__(self, heartbeat: float) -> None:
@@ -25,6 +28,8 @@ class Agenda:
         self.overdue = False
         self.stops: list[tuple[int, int, str]] = []
         self.not_before = 0.0
+        self.fair = FairClaims()
+        self.look_at: float | None = None
         self._heartbeat = heartbeat
         self._doubt_again = 0.0  # when a difference is looked into again
         self._queues = 0  # how many queues there are; when that changes, they are read again
@@ -33,6 +38,8 @@ class Agenda:
     def absorb(self, messages: Messages, now: float) -> None:
         """Add what has arrived; ``now`` in monotonic seconds."""
         self.more |= messages.work
+        if self.look_at is not None and now >= self.look_at:
+            self.more, self.look_at = True, None
         self.reported |= messages.reported
         if messages.beat is not None:
             self.overdue = messages.beat.expiry <= 0
@@ -40,6 +47,7 @@ class Agenda:
             survey = messages.survey.survey
             self.stops = survey.stops
             self._queues = survey.queues
+            self.fair.fleet = survey.fleet
             # Between the commit of a turn and what follows from it here the numbers differ, too; then the next turn
             # compares without finding anything.
             if messages.survey.differs and now >= self._doubt_again:

@@ -1,4 +1,4 @@
-"""One execution of a program as a worker would carry it out, with no database: for whoever writes a job."""
+"""One execution of a program as a worker would do it, without a database: for the author of a job."""
 
 import json
 import time
@@ -20,24 +20,24 @@ RUN = 0
 """The id that the program sees; no run of the factory has it."""
 
 LOOK = 0.1
-"""Seconds between two looks at what the program wrote and reported."""
+"""Seconds between two polls of what the program wrote and reported."""
 
 
 class Observer(Protocol):
-    """Sees the trial as it goes."""
+    """Sees the dry run while it goes on."""
 
     def output(self, stream: str, data: bytes) -> None:
         """Bytes of ``stdout`` or ``stderr`` that would be stored."""
 
     def report(self, progress: float | None, message: str | None) -> None:
-        """How far the program says it is; what it says faster than a worker looks is never seen."""
+        """The program's progress and message; of several between two polls only the last is seen."""
 
     def remark(self, sentence: str) -> None:
-        """Something that the factory does or notices."""
+        """What the worker does or notices."""
 
 
 class Stream(NamedTuple):
-    """What became of a stream: bytes written, bytes of these that would not be stored, or the file it went to."""
+    """A stream: bytes written, bytes of these that would not be stored, or the file it went to."""
 
     size: int
     cut: int
@@ -45,7 +45,7 @@ class Stream(NamedTuple):
 
 
 class DryRunResult(NamedTuple):
-    """How a trial ended: the outcome that would be recorded, seconds it took, the last report, and the output."""
+    """How a dry run ended: the outcome that would be stored, its seconds, the last report, and the output."""
 
     outcome: Outcome
     seconds: float
@@ -55,7 +55,7 @@ class DryRunResult(NamedTuple):
 
 
 class DryRun:
-    """``run`` carries it out; ``stop`` may be called from any thread or signal handler meanwhile."""
+    """``run`` does it; meanwhile ``stop`` may be called from any thread or signal handler."""
 
     def __init__(
         self,
@@ -77,20 +77,20 @@ class DryRun:
         self._observer = observer
         self._watcher = ExitWatcher()
         self._guardian = Guardian()
-        self._wish: Stop | None = None
+        self._requested: Stop | None = None
         self._obeyed: Stop | None = None
         self._shown: dict[str, int] = {}  # by stream, the offset that was shown last
 
     def stop(self, how: Stop) -> None:
-        """Let the program be stopped."""
-        self._wish = how
+        """Stop the program."""
+        self._requested = how
         self._watcher.wake()
 
     def run(self) -> DryRunResult:
-        """Start the program and wait for its end. Whatever happens here, nothing of it lives on afterwards.
+        """Start the program and wait for its end. Nothing of it runs afterwards, also after an error.
 
         Raises:
-            StartError: not even its guardian can be started.
+            StartError: the guardian cannot be started.
         """
         execution = self._execution
         become_subreaper()
@@ -120,9 +120,9 @@ class DryRun:
             self._watcher.add(execution.process)
 
     def _look(self) -> float:
-        """Obey the request to stop and the clock, show what is new; seconds until the next look."""
+        """Obey the request to stop and the clock, show what is new; returns the seconds until the next poll."""
         execution, now = self._execution, time.monotonic()
-        if (request := self._wish) is not None and request != self._obeyed:
+        if (request := self._requested) is not None and request != self._obeyed:
             self._obeyed = request
             grace = write_duration(execution.definition.grace)
             polite = f"the program was asked to stop and has {grace}; interrupt again to end it at once"

@@ -10,11 +10,12 @@ import sqlalchemy as sa
 
 from jobfac.definitions import AnyJob
 from jobfac.states import WorkerState
-from jobfac.store import jobs, output, runs, schedules, sequences, workers
+from jobfac.store import fleet_load, jobs, output, runs, schedules, sequences, workers
 from jobfac.store.runs import Finished, Outcome
 from jobfac.store.runs.event import Event
 from jobfac.store.workers import Claimed
 from jobfac.worker.failpoints import failpoint
+from jobfac.worker.fair_share import Share, share_of
 
 Key = tuple[int, int]
 """Run and attempt: an execution."""
@@ -55,6 +56,7 @@ class TurnRequest:
         uncertain: an earlier answer was lost, so the database may hold claims that this worker does not know of.
         doubtful: the database held another number of runs for this worker than the worker did, as after a failover
             that lost its last commits.
+        fair: claim no more than this worker's share of what is queued.
         message: what the fleet is to show of this worker's health; empty: nothing; None: as it is.
     """
 
@@ -65,6 +67,7 @@ class TurnRequest:
     deliveries: Deliveries
     uncertain: bool = False
     doubtful: bool = False
+    fair: bool = False
     message: str | None = None
 
 
@@ -78,6 +81,7 @@ class TurnResult:
         unowned: executions that run here although the run is not this worker's; they have to end.
         due: there are scheduled runs to promote.
         begin: there are queued sequences to begin.
+        share: what the claim was limited to; None: it was not limited.
     """
 
     state: WorkerState
@@ -85,6 +89,7 @@ class TurnResult:
     unowned: Sequence[Key] = ()
     due: bool = False
     begin: bool = False
+    share: Share | None = None
 
 
 @dataclass(slots=True)
@@ -111,12 +116,12 @@ class Turn:
         failpoint("outcomes_written")
         claimed: list[Claimed] = []
         unowned: list[Key] = []
+        share: Share | None = None
         if self._tried or request.uncertain or request.doubtful:
             claimed, unowned = self._compare(conn)
         self._tried = True
         if state == WorkerState.ACTIVE:
-            programs = [queue for queue in request.queues if queue != jobs.SEQUENCE_QUEUE]
-            taken = workers.claim(conn, request.worker_id, request.name, programs, request.free - len(claimed))
+            share, taken = _claim(conn, request, request.free - len(claimed))
             # What runs here already, because its first claim was lost with its commit, goes on, and is begun but once.
             again = {one.key for one in taken if one.key in request.deliveries.live}
             unowned = [key for key in unowned if key not in again]
@@ -126,7 +131,7 @@ class Turn:
             if key not in self.definitions:
                 self.definitions[key] = jobs.load_version(conn, *key)
         failpoint("claimed_uncommitted")
-        return TurnResult(state, claimed, unowned, due, begin)
+        return TurnResult(state, claimed, unowned, due, begin, share)
 
     def _compare(self, conn: sa.Connection) -> tuple[list[Claimed], list[Key]]:
         """Compare what the database and this worker say that it holds: runs to start, executions to end."""
@@ -142,6 +147,18 @@ class Turn:
         why = "the database forgot how it ended, as after a failover that lost its last commits"
         sequences.settle(conn, workers.give_up(conn, lost, why, request.name), request.name)
         return claimed, unowned
+
+
+def _claim(conn: sa.Connection, request: TurnRequest, free: int) -> tuple[Share | None, list[Claimed]]:
+    """Claim for the free slots, no more than this worker's share of what is queued if the request says so."""
+    programs = [queue for queue in request.queues if queue != jobs.SEQUENCE_QUEUE]
+    share = None
+    if request.fair and programs and free > 0:
+        fleet = fleet_load.fleet(conn, programs)
+        most = sum(load.slots for load in fleet) + 1
+        share = share_of(request.worker_id, fleet, fleet_load.queued(conn, programs, most))
+    limits = None if share is None else share.most
+    return share, workers.claim(conn, request.worker_id, request.name, programs, free, limits)
 
 
 def lock_rules(conn: sa.Connection, request: TurnRequest) -> None:

@@ -192,8 +192,7 @@ class Worker:
             times.append(now)
         if self._has_to_act() or not self._lease.is_trusted():
             times.append(self._agenda.not_before)
-        if self._health.retry_at is not None:
-            times.append(self._health.retry_at)
+        times += [at for at in (self._health.retry_at, self._agenda.look_at) if at is not None]
         if (limit := self._phases.drain_until) is not None and limit > now:
             times.append(limit)
         return max(0.0, min(times) - now)
@@ -228,8 +227,11 @@ class Worker:
         self._held.begin(result.claimed, self._definitions, began)
         moved = self._move_on(result)
         is_empty = agenda.turn_done(request.free, len(result.claimed))
+        agenda.look_at = agenda.fair.claimed(result.share, request.free, len(result.claimed), time.monotonic())
         if is_empty and moved:
             agenda.more = True
+        elif agenda.look_at is not None:
+            self._poller.disarm()
         elif is_empty:
             self._poller.arm(self._queues, in_vain=reported and not result.claimed)
         else:
@@ -258,6 +260,7 @@ class Worker:
             uncertain=self._agenda.uncertain,
             doubtful=doubtful,
             message=self._health.to_show(),
+            fair=self._agenda.fair.must_look(time.monotonic()),
         )
 
     def _read_queues(self) -> None:

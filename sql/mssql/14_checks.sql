@@ -51,6 +51,31 @@ BEGIN
         );
         THROW 50007, @sentence, 1;
     END;
+    -- What a start of a sequence hands to the jobs in it, these must take from a start of their own as well.
+    DECLARE @closed NVARCHAR(128) = (
+        SELECT MIN(j.id)
+        FROM OPENJSON(@arguments) AS g
+        JOIN jobfac.job AS j ON j.id = g.[key] COLLATE DATABASE_DEFAULT
+        JOIN jobfac.job_version AS v ON v.job = j.id AND v.version = j.version
+        WHERE JSON_VALUE(v.definition, '$.replace_arguments') = 'false'
+            OR JSON_VALUE(v.definition, '$.on_demand') = 'false'
+    );
+    IF @closed IS NULL
+        SET @closed = (
+            SELECT MIN(j.id)
+            FROM OPENJSON(@payload) AS g
+            JOIN jobfac.job AS j ON j.id = g.[key] COLLATE DATABASE_DEFAULT
+            JOIN jobfac.job_version AS v ON v.job = j.id AND v.version = j.version
+            WHERE JSON_VALUE(v.definition, '$.on_demand') = 'false'
+        );
+    IF @closed IS NOT NULL
+    BEGIN
+        SET @sentence = CONCAT(
+            N'Job ''', @closed, N''' takes none of it from a start by hand: its definition says ',
+            N'on_demand: false or replace_arguments: false.'
+        );
+        THROW 50002, @sentence, 1;
+    END;
 END;
 GO
 

@@ -3,6 +3,7 @@
 import shutil
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,11 @@ from tests.support.fleet import Fleet
 
 
 @pytest.fixture
-def served(sqlite_url: str) -> Iterator[Served]:
+def served(sqlite_url: str, settings: Settings) -> Iterator[Served]:
     """The API in this process."""
     db = Database(sqlite_url)
-    with Served(db, Settings(api_port=0)) as served:
+    # The worker shares this process with everything else: a lease that a busy machine does not end.
+    with Served(db, replace(settings, api_port=0, lease=30.0, lease_margin=3.0)) as served:
         yield served
     db.close()
 

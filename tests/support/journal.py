@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-WITNESS = Path(__file__).with_name("witness.sh")
+WITNESS = Path(__file__).parent / "programs" / "witness.sh"
 
 
 class Line(NamedTuple):

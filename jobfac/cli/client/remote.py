@@ -1,6 +1,7 @@
 """The commands' way to jobfac through its API."""
 
 import base64
+import hashlib
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -80,7 +81,8 @@ class Remote:
         if options.get("at") is not None:
             body["at"] = options["at"].isoformat()
         body |= overrides
-        return [self._start(job, body, key or uuid4().hex) for _ in range(count)]
+        keys = [key or uuid4().hex for _ in range(count)] if key is None or count == 1 else _numbered(key, count)
+        return [self._start(job, body, one) for one in keys]
 
     def _start(self, job: str, body: Object, key: str) -> RunView:
         answer = self._send(
@@ -242,3 +244,9 @@ class Remote:
         kind = Kind.of_status(answer.status_code) or Kind.INVALID
         known = {one.kind: one for one in (NotFound, Refused)}
         raise known[kind](detail) if kind in known else Failure(kind.exit_code, detail)
+
+
+def _numbered(key: str, count: int) -> list[str]:
+    """A key for each of many equal runs, the same at every call."""
+    common = hashlib.sha256(key.encode()).hexdigest()
+    return [f"many-{common}-{number}" for number in range(count)]

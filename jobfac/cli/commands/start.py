@@ -25,7 +25,7 @@ def start(
     priority: Annotated[int | None, typer.Option(min=-1000, max=1000, help="Higher first.")] = None,
     delay: Annotated[str | None, typer.Option("--in", metavar="10m", help="Start after this long.")] = None,
     at: Annotated[str | None, typer.Option(metavar="TIME", help="Start at this time.")] = None,
-    key: Annotated[str | None, typer.Option(help="The same key gives the same run, however often.")] = None,
+    key: Annotated[str | None, typer.Option(help="The same key gives the same run or runs, however often.")] = None,
     count: Annotated[int, typer.Option(min=1, max=1_000_000, help="Start so many runs.")] = 1,
     arguments_of: Annotated[
         list[str] | None, typer.Option(metavar="JOB=JSON", help="Of a sequence: a job's arguments; repeat.")
@@ -50,10 +50,8 @@ def start(
     """Start a job and print the run's id."""
     if delay is not None and at is not None:
         fail(USAGE, "--in and --at exclude each other; give one of them.")
-    if count > 1 and (key is not None or follow):
-        fail(
-            USAGE, f"--count cannot be combined with {'--key' if key is not None else '--follow'}; start one at a time."
-        )
+    if count > 1 and follow:
+        fail(USAGE, "--count cannot be combined with --follow; start one at a time.")
     if key == "":
         fail(USAGE, "--key must not be empty: every start with it would be the same run.")
     request: dict[str, Any] = {"arguments": argument or None, "priority": priority}

@@ -99,9 +99,18 @@ _HELD = (
     .where(sa.text(f"mine.state IN ({sql_literals(HELD)})"), _mine.c.worker_id == worker.c.id)
     .scalar_subquery()
 )
+_active = worker.alias("active")
+_FLEET = (
+    sa.select(sa.func.count())
+    .select_from(_active)
+    .with_hint(_active, PASS, "mssql")
+    .where(sa.text(f"active.state = '{WorkerState.ACTIVE}'"))
+    .scalar_subquery()
+)
 SURVEY = (
     sa.select(
         worker.c.state,
+        _FLEET.label("fleet"),
         sa.select(sa.func.count()).select_from(queue).with_hint(queue, PASS, "mssql").scalar_subquery().label("queues"),
         _HELD.label("held"),
         run.c.id,
@@ -129,12 +138,14 @@ class Survey(NamedTuple):
 
     ``stops``: runs to stop, as (run, attempt, how).
     ``held``: how many runs the worker holds. It is read without locks, so it may count a change that is not committed.
+    ``fleet``: how many workers take new runs.
     """
 
     state: WorkerState
     stops: list[tuple[int, int, str]]
     queues: int
     held: int
+    fleet: int = 1
 
 
 def read_survey(rows: Sequence[Any]) -> Survey | None:
@@ -142,7 +153,7 @@ def read_survey(rows: Sequence[Any]) -> Survey | None:
     if not rows:
         return None
     stops = [(row.id, row.attempt, row.stop) for row in rows if row.id is not None]
-    return Survey(WorkerState(rows[0].state), stops, rows[0].queues, rows[0].held)
+    return Survey(WorkerState(rows[0].state), stops, rows[0].queues, rows[0].held, rows[0].fleet)
 
 
 class Found(enum.IntFlag):
@@ -196,6 +207,7 @@ class Dialect(Protocol):
     """What an engine does in its own way."""
 
     name: str
+    breath: float  # seconds between two long transactions of one caller, so that others who wait get the lock
     look_interval: float  # seconds between two looks of an idle scheduler: what one costs differs
 
     def engine(self, url: sa.URL, isolation_level: str = "READ COMMITTED") -> sa.Engine:

@@ -78,6 +78,7 @@ class Mssql:
     """See ``Dialect``."""
 
     name = "mssql"
+    breath = 0.0
     look_interval = 5.0
 
     def engine(self, url: sa.URL, isolation_level: str = "READ COMMITTED") -> sa.Engine:

@@ -28,15 +28,13 @@ DOUBLE: Declared = (8, 15, 0)
 DATE: Declared = (91, 10, 0)
 TIMESTAMP: Declared = (93, 23, 3)
 LONGEST = 4000
-"""Characters of the longest text that is not NVARCHAR(max)."""
+"""Characters of the longest text that is not NVARCHAR(max). The texts of all columns that hold no more are declared so
+long: a value that is longer than its column is compared as it is, and refused by the server, not cut by the driver."""
 
 
 def declared(kind: sa.types.TypeEngine[Any], values: Sequence[Any]) -> Declared:
-    """What a parameter is to ODBC: as its column is; by its values only where SQLAlchemy knows no type.
-
-    A text that is longer than its column's is declared without a limit: then the server refuses it, or finds nothing,
-    where the driver would cut it off.
-    """
+    """What a parameter is to ODBC: as its column is; by its values only where SQLAlchemy knows no type, and where a
+    text has more than ``LONGEST`` characters that belongs to a column of fewer."""
     while isinstance(kind, sa.types.TypeDecorator):
         kind = kind.impl_instance
     match kind:
@@ -78,9 +76,13 @@ def _text(kind: sa.String, values: Sequence[Any]) -> Declared:
     room = kind.length
     if not isinstance(room, int) or room > LONGEST:
         return NVARCHAR_MAX
-    if any(isinstance(value, str) and len(value.encode("utf-16-le", "surrogatepass")) > 2 * room for value in values):
+    if any(isinstance(value, str) and 2 * len(value) > LONGEST and _is_too_long(value) for value in values):
         return NVARCHAR_MAX
-    return NVARCHAR if isinstance(kind, sa.Unicode | sa.UnicodeText) else VARCHAR, room, 0
+    return NVARCHAR if isinstance(kind, sa.Unicode | sa.UnicodeText) else VARCHAR, LONGEST, 0
+
+
+def _is_too_long(text: str) -> bool:
+    return len(text.encode("utf-16-le", "surrogatepass")) > 2 * LONGEST
 
 
 def declare_types(engine: sa.Engine) -> None:

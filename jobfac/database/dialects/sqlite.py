@@ -47,6 +47,7 @@ class Sqlite:
     """See ``Dialect``."""
 
     name = "sqlite"
+    breath = 0.12  # a writer that waits looks every tenth of a second
     look_interval = 1.0
 
     def __init__(self) -> None:

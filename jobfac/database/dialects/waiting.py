@@ -9,7 +9,7 @@ from jobfac.database.dialects import DIRTY, PASS, Found, Survey, look, read_surv
 from jobfac.database.dialects.answers import LONGEST_WAIT
 from jobfac.database.tables import SCHEMA
 from jobfac.database.types import sql_literals
-from jobfac.states import HELD, RunState
+from jobfac.states import HELD, RunState, WorkerState
 
 PAUSE = "00:00:00.040"
 """How often a wait inside the server looks; half of it is the median pickup."""
@@ -34,6 +34,7 @@ SET NOCOUNT OFF;
 SELECT @work AS work, w.state, (SELECT COUNT(*) FROM {SCHEMA}.queue {PASS}) AS queues,
     (SELECT COUNT(*) FROM {SCHEMA}.run {DIRTY} WHERE worker_id = :worker_id AND state IN ({sql_literals(HELD)}))
         AS held,
+    (SELECT COUNT(*) FROM {SCHEMA}.worker {DIRTY} WHERE state = '{WorkerState.ACTIVE}') AS fleet,
     r.id, r.attempt, r.stop
 FROM (SELECT 1 AS one) AS o
 LEFT JOIN {SCHEMA}.worker AS w {PASS} ON w.id = :worker_id

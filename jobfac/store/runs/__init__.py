@@ -12,7 +12,7 @@ from jobfac.store.runs.reading import attempts, find, get
 from jobfac.store.runs.repeats import check_repeat
 from jobfac.store.runs.request import StartRequest
 from jobfac.store.runs.retry import retry_delay
-from jobfac.store.runs.starting import retry, rules_of_jobs, start, start_each, start_many, start_once
+from jobfac.store.runs.starting import retry, rules_of_jobs, start, start_each, start_many, start_numbered, start_once
 from jobfac.store.runs.stopping import Stopped, request_stop, rules_to_stop
 from jobfac.store.runs.subscribers import snapshots
 
@@ -47,5 +47,6 @@ __all__ = [
     "start",
     "start_each",
     "start_many",
+    "start_numbered",
     "start_once",
 ]

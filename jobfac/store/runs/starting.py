@@ -1,7 +1,9 @@
 """Starting runs: what a definition and a request make of each other."""
 
+import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -93,6 +95,48 @@ def start_many(conn: sa.Connection, request: StartRequest, count: int) -> list[i
     while len(ids) < count:
         ids += _insert(conn, request, values, min(admission.BATCH, count - len(ids)))
     return ids
+
+
+class Numbered(NamedTuple):
+    """The ids of numbered runs in order, and how many of them are new."""
+
+    ids: list[int]
+    new: int
+
+
+def start_numbered(conn: sa.Connection, request: StartRequest, first: int, count: int) -> Numbered:
+    """Insert the runs number ``first`` to ``first + count - 1`` of many equal ones.
+
+    The request's key is that of all of them together: an earlier call for the same numbers is found by it, and its runs
+    are returned. All or none. Raises as ``start`` does.
+    """
+    assert request.key is not None
+    common = hashlib.sha256(request.key.encode()).hexdigest()
+    keys = [f"many {common} {number}" for number in range(first, first + count)]
+    found = _started_with_any(conn, request.job, keys)
+    if len(found) == count:
+        return Numbered([found[key] for key in keys], 0)
+    values = _checked(conn, request)
+    # Two with the same key: the second waits here for the first.
+    rules = [] if _is_later(request) else [admission.Rule.of(values)]
+    admission.lock(conn, rules, {_name_of_key(replace(request, key=keys[0]))})
+    found = _started_with_any(conn, request.job, keys)
+    if missing := [key for key in keys if key not in found]:
+        rows = [{**values, "start_key": key} for key in missing]
+        step = 1 if admission.has_limits(values) else admission.BATCH
+        ids = [one for at in range(0, len(rows), step) for one in _insert_all(conn, request, rows[at : at + step])]
+        found |= dict(zip(missing, ids, strict=True))
+    return Numbered([found[key] for key in keys], len(missing))
+
+
+def _started_with_any(conn: sa.Connection, job: str, keys: Sequence[str]) -> dict[str, int]:
+    """The runs of the job that were started with any of these keys."""
+    found: dict[str, int] = {}
+    for at in range(0, len(keys), admission.BATCH):
+        these = run.c.start_key.in_(keys[at : at + admission.BATCH])
+        query = sa.select(run.c.start_key, run.c.id).with_hint(run, "WITH (FORCESEEK)", "mssql")
+        found |= {row.start_key: row.id for row in conn.execute(query.where(run.c.job == job, these))}
+    return found
 
 
 def rules_of_jobs(conn: sa.Connection, job_ids: Collection[str]) -> list[admission.Rule]:
@@ -293,6 +337,12 @@ def _is_later(request: StartRequest) -> bool:
 
 
 def _insert(conn: sa.Connection, request: StartRequest, values: Mapping[str, Any], count: int) -> list[int]:
+    return _insert_all(conn, request, [values] * count)
+
+
+def _insert_all(conn: sa.Connection, request: StartRequest, rows: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Insert rows that differ in their keys only."""
+    values = rows[0]
     later = _is_later(request)
     if later:
         state = RunState.SCHEDULED
@@ -304,7 +354,7 @@ def _insert(conn: sa.Connection, request: StartRequest, values: Mapping[str, Any
     ready_at = None
     if later:
         ready_at = utcnow((request.delay or 0) * 1000) if request.at is None else request.at
-    return _write(conn, [values] * count, state, ready_at)
+    return _write(conn, rows, state, ready_at)
 
 
 def _write(conn: sa.Connection, rows: Sequence[Mapping[str, Any]], state: RunState, ready_at: Any = None) -> list[int]:

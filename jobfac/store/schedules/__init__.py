@@ -7,11 +7,12 @@ next due time are written in one transaction, under a lock on its row.
 from jobfac.store.schedules.blackouts import hold_back
 from jobfac.store.schedules.inserting import Inserted, Miss, Refusal, insert_due
 from jobfac.store.schedules.steering import get, list_schedules, no_schedule, pause, preview, resume
-from jobfac.store.schedules.syncing import apply, put, remove, sync
+from jobfac.store.schedules.syncing import Prepared, apply, put, remove, sync
 
 __all__ = [
     "Inserted",
     "Miss",
+    "Prepared",
     "Refusal",
     "apply",
     "get",

@@ -1,6 +1,6 @@
 """The schedules' rows follow the definitions. Whoever stores a definition does it through here."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -16,13 +16,42 @@ from jobfac.store import jobs
 from jobfac.store.schedules.decision import TICK, fire_time, write
 
 
-def apply(conn: sa.Connection, plan: d.Plan, wanted: Mapping[str, d.AnyJob], by: str) -> None:
-    """Carry out a plan, as ``store.apply`` does, schedules included."""
-    jobs.apply(conn, plan, wanted, by)
+class Prepared:
+    """What takes time about definitions, worked out before the transaction that stores them: on SQLite that holds up
+    every other writer."""
+
+    def __init__(self, now: datetime | None = None, wanted: Iterable[d.AnyJob] = ()) -> None:
+        """``now``: the database's. Keeps the definitions, since what it knows of a rule goes by the rule's identity."""
+        self._kept = list(wanted)
+        rules = [rule for one in self._kept for rule in one.schedules]
+        self._texts = {id(rule): write(rule) for rule in rules}
+        self._due = {} if now is None else {id(rule): _first_due(rule, now) for rule in rules}
+
+    def text(self, rule: Schedule) -> str:
+        """The rule as it is stored."""
+        return self._texts.get(id(rule)) or write(rule)
+
+    def first_due(self, rule: Schedule, now: datetime) -> datetime | None:
+        """When the rule is due first after ``now``."""
+        known = self._due.get(id(rule), now)
+        return known if known is None or known > now else _first_due(rule, now)
+
+
+def apply(
+    conn: sa.Connection,
+    plan: d.Plan,
+    wanted: Mapping[str, d.AnyJob],
+    by: str,
+    bodies: Mapping[str, Mapping[str, Any]] | None = None,
+    prepared: Prepared | None = None,
+) -> None:
+    """Carry out a plan, as ``jobs.apply`` does, schedules included."""
+    jobs.apply(conn, plan, wanted, by, bodies)
+    prepared = prepared or Prepared()
     for job_id in plan.remove:
         sync(conn, job_id, None)
-    for job_id in [*plan.add, *plan.change]:
-        sync(conn, job_id, wanted[job_id])
+    new = [row for job_id in [*plan.add, *plan.change] for row in _sync(conn, job_id, wanted[job_id], prepared)]
+    _insert_all(conn, new)
 
 
 def put(conn: sa.Connection, job_id: str, definition: d.AnyJob, by: str) -> int:
@@ -50,12 +79,20 @@ def remove(conn: sa.Connection, job_id: str, by: str) -> bool:
 def sync(conn: sa.Connection, job_id: str, definition: d.AnyJob | None) -> None:
     """Make the rows of a job's schedules what its definition says; None: it has none any more.
 
-    A schedule that did not change is left alone, be it that it only has another position. One that did is due next
-    at a time later than every time it was due before, and stays paused if it was.
+    A schedule that did not change is left alone, even if its position is another. One that did is due next at a time
+    later than every time it was due before, and stays paused if it was.
     """
+    _insert_all(conn, _sync(conn, job_id, definition, Prepared()))
+
+
+def _sync(
+    conn: sa.Connection, job_id: str, definition: d.AnyJob | None, prepared: Prepared
+) -> list[tuple[Schedule, dict[str, Any]]]:
+    """The same but for the rows that are to be inserted, which are returned with their rules."""
     found = conn.execute(_ROWS, {"p_job": job_id}).mappings().all()
     wanted = {} if definition is None else dict(zip(definition.schedule_names(), definition.schedules, strict=True))
-    pairs = _matched({row["name"]: row["definition"] for row in found}, {n: write(rule) for n, rule in wanted.items()})
+    texts = {name: prepared.text(rule) for name, rule in wanted.items()}
+    pairs = _matched({row["name"]: row["definition"] for row in found}, texts)
     rows = {row["name"]: row for row in found}
     gone = [row["id"] for name, row in rows.items() if name not in pairs.values()]
     if gone:
@@ -66,10 +103,13 @@ def sync(conn: sa.Connection, job_id: str, definition: d.AnyJob | None) -> None:
     for new, row in renamed.items():
         conn.execute(schedule.update().where(schedule.c.id == row["id"]).values(name=new))
     for new, old in pairs.items():
-        if old is None:
-            _insert(conn, job_id, new, wanted[new])
-        elif rows[old]["definition"] != write(wanted[new]):
+        if old is not None and rows[old]["definition"] != texts[new]:
             _change(conn, rows[old], wanted[new])
+    fresh = [name for name, old in pairs.items() if old is None]
+    if not fresh:
+        return []
+    now: datetime = conn.execute(sa.select(utcnow())).scalar_one()
+    return [(wanted[name], _row(job_id, name, wanted[name], prepared, now)) for name in fresh]
 
 
 _ROWS = (
@@ -104,14 +144,23 @@ def _matched(stored: Mapping[str, str], wanted: Mapping[str, str]) -> dict[str, 
     return pairs
 
 
-def _insert(conn: sa.Connection, job_id: str, name: str, rule: Schedule) -> None:
-    due = _first_due(rule, conn.execute(sa.select(utcnow())).scalar_one())
-    values = {"job": job_id, "name": name, "definition": write(rule), "paused": False, "next_due_at": due}
-    insert = schedule.insert().values({**values, "fire_at": due, "updated_at": utcnow()})
-    schedule_id = conn.execute(insert.returning(schedule.c.id)).scalar_one()
-    if rule.jitter and due is not None:
-        fire_at = fire_time(rule, schedule_id, due)
-        conn.execute(schedule.update().where(schedule.c.id == schedule_id).values(fire_at=fire_at))
+def _row(job_id: str, name: str, rule: Schedule, prepared: Prepared, now: datetime) -> dict[str, Any]:
+    due = prepared.first_due(rule, now)
+    values = {"job": job_id, "name": name, "definition": prepared.text(rule), "paused": False}
+    return {**values, "next_due_at": due, "fire_at": due}
+
+
+def _insert_all(conn: sa.Connection, new: Sequence[tuple[Schedule, dict[str, Any]]]) -> None:
+    insert = schedule.insert().values(updated_at=utcnow())
+    if plain := [row for rule, row in new if not rule.jitter]:
+        conn.execute(insert, plain)
+    for rule, row in new:
+        if not rule.jitter:
+            continue
+        schedule_id = conn.execute(insert.returning(schedule.c.id), row).scalar_one()
+        if (due := row["next_due_at"]) is not None:  # the jitter depends on the id
+            fire_at = fire_time(rule, schedule_id, due)
+            conn.execute(schedule.update().where(schedule.c.id == schedule_id).values(fire_at=fire_at))
 
 
 def _change(conn: sa.Connection, row: Mapping[Any, Any], rule: Schedule) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from jobfac.database.engine import Database
 from jobfac.states import RunState, WorkerState
-from jobfac.store import runs, workers
+from jobfac.store import expiry, runs, workers
 from jobfac.store.runs import StartRequest
 from jobfac.store.workers import LeaseLost
 from tests.support.database import Hand, attempts, define, events, get, now, start, state, states, together
@@ -124,8 +124,8 @@ def test_many_notice_an_expiry_and_one_settles_it(db: Database) -> None:
 
 
 def test_a_large_holding_is_given_back_in_batches(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert workers.EXPIRY_BATCH <= 1000
-    monkeypatch.setattr(workers, "EXPIRY_BATCH", 10)
+    assert expiry.EXPIRY_BATCH <= 1000
+    monkeypatch.setattr(expiry, "EXPIRY_BATCH", 10)
     define(db, job={})
     ids = db.transact(runs.start_many, StartRequest("job", "tester"), 45)
     hand = Hand(db, slots=45)

@@ -318,6 +318,7 @@ db.close()
 """
 
 
+@pytest.mark.slow
 def test_processes_that_write_at_once_all_succeed(sqlite_url: str) -> None:
     writers = [subprocess.Popen([sys.executable, "-c", WRITER, sqlite_url, name]) for name in ("a", "b", "c")]
     assert [writer.wait(60) for writer in writers] == [0, 0, 0]

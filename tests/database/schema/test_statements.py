@@ -95,6 +95,7 @@ def plan(db: Database, statement: str, parameters: Any) -> list[str]:
         return [row[3] for row in conn.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("analyzed", [False, True])
 def test_after_100_000_runs_the_claim_is_an_ordered_search_of_its_index(old: Database, analyzed: bool) -> None:
     if analyzed:
@@ -109,6 +110,7 @@ def test_after_100_000_runs_the_claim_is_an_ordered_search_of_its_index(old: Dat
     assert not any("TEMP B-TREE" in step for step in steps), steps
 
 
+@pytest.mark.slow
 def test_after_100_000_runs_nothing_reads_the_history(old: Database) -> None:
     with sent(old) as statements:
         a_day(old)
@@ -249,9 +251,9 @@ def test_each_statement_has_one_declaration_whatever_its_values(db: Database, td
 def test_what_a_parameter_is_declared_as_comes_from_its_column() -> None:
     day = datetime(2027, 1, 31)
     assert parameter_types.declared(tables.daily.c.day.type, [day]) == parameter_types.DATE
-    assert parameter_types.declared(run.c.state.type, ["queued", None]) == (parameter_types.VARCHAR, 16, 0)
-    assert parameter_types.declared(run.c.job.type, ["a", "b" * 128]) == (parameter_types.NVARCHAR, 128, 0)
-    assert parameter_types.declared(run.c.job.type, ["b" * 129]) == parameter_types.NVARCHAR_MAX
+    assert parameter_types.declared(run.c.state.type, ["queued", None]) == (parameter_types.VARCHAR, 4000, 0)
+    assert parameter_types.declared(run.c.job.type, ["a", "b" * 128]) == (parameter_types.NVARCHAR, 4000, 0)
+    assert parameter_types.declared(run.c.job.type, ["b" * 129]) == (parameter_types.NVARCHAR, 4000, 0)
     assert parameter_types.declared(run.c.payload.type, ["b"]) == parameter_types.NVARCHAR_MAX
     assert parameter_types.declared(run.c.attempt.type, [1]) == parameter_types.declared(run.c.id.type, [2**40])
     assert parameter_types._bound(day, parameter_types.DATE, None) == date(2027, 1, 31)

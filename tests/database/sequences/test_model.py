@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
+import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -235,6 +236,7 @@ class Sequences(RuleBasedStateMachine):
         assert all(model.state is not None for model in self.models.values())
 
 
+@pytest.mark.slow
 def test_every_path_is_that_of_the_model(sqlite_url: str) -> None:
     db = Database(sqlite_url)
 

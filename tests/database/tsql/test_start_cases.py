@@ -24,6 +24,7 @@ JOBS: dict[str, Any] = {
     "fixed": {"replace_arguments": False},
     "inner": {"steps": [{"name": "one", "jobs": ["load"]}]},
     "outer": {"steps": [{"name": "one", "jobs": ["inner"]}, {"name": "two", "jobs": ["fixed"]}]},
+    "wraps": {"steps": [{"name": "one", "jobs": ["timed"]}]},
     "closed": {"steps": [{"name": "one", "jobs": ["load"]}], "replace_arguments": False},
     "sealed": {"steps": [{"name": "one", "jobs": ["load"]}], "on_demand": False},
 }
@@ -64,7 +65,11 @@ CASES = [
     Case("inner", False, None, {"load": 1}),
     Case("inner", False, None, {"load": None}),
     Case("outer", True, {"load": ["--full"]}, {"load": "text", "inner": "text"}),
-    Case("outer", True, {"fixed": ["--full"], "inner": []}),
+    Case("outer", True, None, {"fixed": "text"}),
+    Case("outer", False, {"fixed": ["--full"]}),
+    Case("wraps", True),
+    Case("wraps", False, {"timed": ["--full"]}),
+    Case("wraps", False, None, {"timed": "text"}),
     Case("outer", False, {"load": ["--full"], "other": ["--full"]}),
     Case("outer", False, {"outer": ["--full"]}),
     Case("closed", True),
@@ -82,7 +87,7 @@ def runs_of(db: Database) -> int:
 def test_the_program_answers_as_the_table_says(db: Database) -> None:
     define(db, **JOBS)
     for case in CASES:
-        by_job = case.job in ("inner", "outer", "closed", "sealed") or isinstance(case.arguments, dict)
+        by_job = case.job in ("inner", "outer", "wraps", "closed", "sealed") or isinstance(case.arguments, dict)
         overrides = {"arguments": case.arguments, "payloads": case.payload}
         given = {name: value for name, value in overrides.items() if isinstance(value, dict)}
         request = StartRequest(

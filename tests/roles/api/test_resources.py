@@ -122,6 +122,21 @@ def test_a_run_is_stopped_and_retried(served: Served) -> None:
     assert ("retry", "operator") in [tuple(row) for row in noted]
 
 
+def test_a_retry_with_a_key_happens_once_and_is_no_start_with_that_key(served: Served) -> None:
+    served.define("a")
+    key = {"Idempotency-Key": "k"}
+    run = served.operator.post("/v1/jobs/a/runs", headers=key).json()["id"]
+    served.operator.post(f"/v1/runs/{run}/stop")
+    first, second = (served.operator.post(f"/v1/runs/{run}/retry", headers=key) for _ in range(2))
+    assert (first.status_code, second.status_code) == (201, 201)
+    assert first.json()["id"] == second.json()["id"] != run
+    served.operator.post(f"/v1/runs/{first.json()['id']}/stop")
+    assert served.operator.post(f"/v1/runs/{run}/retry").json()["id"] not in (run, first.json()["id"])
+    assert served.operator.post(f"/v1/runs/{run}/retry", headers={"Idempotency-Key": ""}).status_code == 422
+    limited = served.client(served.key(Role.OPERATOR, ["other"]))
+    assert limited.post(f"/v1/runs/{run}/retry", headers=key).status_code == 404
+
+
 def test_definitions_have_etags(served: Served) -> None:
     first = served.admin.put("/v1/jobs/a", json={"command": ["true"]}, headers={"If-None-Match": "*"})
     assert (first.status_code, first.headers["etag"]) == (201, '"1"')

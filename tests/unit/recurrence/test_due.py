@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
@@ -109,6 +110,7 @@ def schedules(draw: st.DrawFn) -> tuple[Schedule, datetime]:
     return Schedule.model_validate(schedule), middle
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(schedules(), st.integers(-2880, 1440))
 def test_due_times_are_those_of_a_scan_of_every_minute(drawn: tuple[Schedule, datetime], minutes: int) -> None:

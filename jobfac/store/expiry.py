@@ -1,0 +1,130 @@
+"""Expiry: workers whose lease has run out are declared dead, and the runs of workers that are gone go on elsewhere.
+
+Why this and a worker's own claims exclude each other is said in ``store.workers``.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from jobfac.database.dialects import CLAIMING, IS_ALIVE, PASS, lease_now, utcnow
+from jobfac.database.tables import run, worker, worker_lease
+from jobfac.database.types import sql_literals
+from jobfac.states import ALIVE, HELD, RunState, WorkerState
+from jobfac.store import runs
+from jobfac.store.runs import Finished, Rule, requeue
+from jobfac.store.runs.finish import POISON_ATTEMPTS, held
+
+EXPIRY_BATCH = 200
+"""How many workers and runs one transaction changes at most."""
+
+
+class Returned(NamedTuple):
+    """An execution that ended with its worker, and the state that its run went to."""
+
+    run: int
+    attempt: int
+    job: str
+    worker: str
+    state: RunState
+
+
+class Expiry(NamedTuple):
+    """What an expiry came upon: the names of the workers that had died, what they held, and which of it is final."""
+
+    workers: list[str]
+    runs: list[Returned]
+    finished: list[Finished]
+
+
+def held_rules(conn: sa.Connection, only: int | None = None) -> list[tuple[Rule, int | None]]:
+    """The rules of the runs that ``expire`` is about to requeue or end, each with its sequence's run; without locks."""
+    gone = [only] if only is not None else [*_silent(conn), *conn.execute(_GONE).scalars()]
+    if not gone:
+        return []
+    query = (
+        sa.select(run.c.job, run.c.already_running, run.c.concurrency_key, run.c.sequence_run_id)
+        .distinct()
+        .where(sa.text(f"state IN ({sql_literals(HELD)})"), run.c.worker_id.in_(gone))
+    )
+    return [(Rule(*row[:3]), row.sequence_run_id) for row in conn.execute(query)]
+
+
+def expire(conn: sa.Connection, by: str, only: int | None = None, poison_attempts: int = POISON_ATTEMPTS) -> Expiry:
+    """Mark workers dead whose lease has run out, and requeue or end the runs of workers that are gone.
+
+    Args:
+        only: look at this worker alone, and declare it dead whatever its lease says: a worker that knows that it has
+            lost its lease ends its own former registration with it.
+        poison_attempts: a run ends as lost after so many attempts that were lost with their worker. The attempts of a
+            worker that lives and lost its lease are not counted.
+    """
+    runs.lock(conn, [rule for rule, _ in held_rules(conn, only)])
+    expiry = Expiry([], [], [])
+    for dead in _take_the_dead(conn, only):
+        rows = held(conn, run.c.worker_id == dead.id, EXPIRY_BATCH)
+        poison = poison_attempts if only is None else None
+        finished = requeue(conn, rows, f"its worker {dead.name} died", by, poison)
+        final = {one.run_id: one.state for one in finished}
+        expiry.finished.extend(finished)
+        for row in rows:
+            state = final.get(row["id"], RunState.QUEUED)
+            expiry.runs.append(Returned(row["id"], row["attempt"], row["job"], dead.name, state))
+        change = worker.update().where(worker.c.id == dead.id)
+        conn.execute(change.values(state=WorkerState.DEAD, ended_at=utcnow()))
+        expiry.workers.append(dead.name)
+    # Nothing is left here unless a worker died or left while it held more than one batch.
+    if only is None and (gone := conn.execute(_GONE).scalars().all()):
+        expiry.finished.extend(requeue_held(conn, run.c.worker_id.in_(gone), "its worker is gone", by))
+    return expiry
+
+
+_SILENT = (
+    sa.select(worker_lease.c.worker_id)
+    .with_hint(worker_lease, PASS, "mssql")
+    .where(sa.text("ended = 0"), worker_lease.c.lease_until <= lease_now())
+    .order_by(worker_lease.c.lease_until)
+)
+"""Workers whose lease has run out and has not been ended."""
+
+
+def _silent(conn: sa.Connection) -> Sequence[int]:
+    return conn.execute(_SILENT.limit(EXPIRY_BATCH)).scalars().all()
+
+
+def _take_the_dead(conn: sa.Connection, only: int | None) -> list[Any]:
+    """Lock the rows of workers whose lease has run out, and end these leases. A worker in a turn is passed over."""
+    silent = [only] if only is not None else _silent(conn)
+    if not silent:
+        return []
+    query = sa.select(worker.c.id, worker.c.name).with_hint(worker, CLAIMING, "mssql")
+    dead = []
+    for row in conn.execute(query.where(worker.c.id.in_(silent), sa.text(IS_ALIVE)).order_by(worker.c.id)).all():
+        end = worker_lease.update().where(worker_lease.c.worker_id == row.id)
+        if only is None:  # a heartbeat may have come since
+            end = end.where(worker_lease.c.lease_until <= lease_now())
+        if conn.execute(end.values(ended=True)).rowcount:
+            dead.append(row)
+    return dead
+
+
+# Looked for without locks: as a condition of the statement that locks, it would have SQL Server lock all held runs, and
+# a worker that is just finishing one would wait for us, and we for it.
+_GONE = (
+    sa.select(run.c.worker_id)
+    .distinct()
+    .join(worker, worker.c.id == run.c.worker_id)
+    .with_hint(run, PASS, "mssql")
+    .where(
+        sa.text(f"run.state IN ({sql_literals(HELD)})"),
+        sa.text(f"worker.state IN ({sql_literals(set(WorkerState) - ALIVE)})"),
+    )
+    .limit(EXPIRY_BATCH)
+)
+"""Workers that are gone and still hold runs."""
+
+
+def requeue_held(conn: sa.Connection, condition: sa.ColumnElement[bool], why: str, by: str) -> list[Finished]:
+    """Requeue or end held runs that fit and that nobody executes any more; returns those that ended."""
+    return requeue(conn, held(conn, condition, EXPIRY_BATCH), why, by)

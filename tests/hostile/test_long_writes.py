@@ -1,0 +1,121 @@
+"""No transaction of ours holds SQLite's write lock for long: heartbeats of the whole fleet wait behind it."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import sqlalchemy as sa
+
+from jobfac import definitions as d
+from jobfac.database.engine import Database
+from jobfac.database.tables import audit, run
+from jobfac.errors import Refused
+from jobfac.operations import jobs, starting
+from jobfac.operations.caller import Caller
+from jobfac.store.runs import StartRequest
+from tests.support import database as helpers
+from tests.support.factory import Factory
+
+ME = Caller("me")
+
+
+@contextmanager
+def longest(db: Database) -> Iterator[list[float]]:
+    """The processor's seconds of the longest write transaction meanwhile: a busy machine does not lengthen them."""
+    began, found = [0.0], [0.0]
+
+    def begin(conn: sa.Connection) -> None:
+        began[0] = time.process_time()
+
+    def commit(conn: sa.Connection) -> None:
+        if conn.get_execution_options().get("write"):
+            found[0] = max(found[0], time.process_time() - began[0])
+
+    sa.event.listen(db.engine, "begin", begin)
+    sa.event.listen(db.engine, "commit", commit)
+    yield found
+    sa.event.remove(db.engine, "begin", begin)
+    sa.event.remove(db.engine, "commit", commit)
+
+
+@pytest.fixture
+def sqlite(sqlite_url: str) -> Iterator[Database]:
+    made = Database(sqlite_url)
+    yield made
+    made.close()
+
+
+def test_many_starts_are_many_transactions(sqlite: Database) -> None:
+    helpers.define(sqlite, job={"command": ["true"]})
+    with longest(sqlite) as found:
+        ids = starting.start_many(sqlite, ME, StartRequest("job", "me"), 5000)
+    assert len(set(ids)) == 5000
+    assert ids == sorted(ids)
+    assert found[0] < 0.5
+
+
+def test_a_large_apply_is_prepared_before_its_transaction(sqlite: Database) -> None:
+    """A fifth of 500 jobs with 100 schedules each."""
+    schedules = [{"cron": f"{n % 60} {n % 24} * * *"} for n in range(100)]
+    data = {"jobs": {f"j{n}": {"command": ["true"], "schedules": schedules} for n in range(100)}}
+    with longest(sqlite) as found:
+        jobs.apply(sqlite, ME, lambda known: d.from_data(data, known=known))
+    assert found[0] < 1.0
+    with sqlite.read() as conn:
+        assert conn.exec_driver_sql("SELECT count(*), count(DISTINCT next_due_at) FROM schedule").one() == (10_000, 100)
+
+
+def test_many_starts_may_be_repeated_with_their_key(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(starting, "TOGETHER", 20)
+    monkeypatch.setattr(db.dialect, "breath", 0.0)
+    helpers.define(db, job={"command": ["true"]})
+    request = StartRequest("job", "me", key="nightly")
+    first = starting.start_many(db, ME, request, 30)
+    assert starting.start_many(db, ME, request, 50)[:30] == first
+    assert starting.start_many(db, ME, request, 30) == first
+    other = starting.start_many(db, ME, StartRequest("job", "me", key="daily"), 30)
+    assert not set(other) & set(first)
+    with db.read() as conn:
+        assert conn.execute(sa.select(sa.func.count()).select_from(run)).scalar_one() == 50 + 30
+
+
+def test_a_start_that_is_refused_half_way_names_the_key_that_goes_on(
+    sqlite: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(starting, "TOGETHER", 20)
+    helpers.define(sqlite, job={"command": ["true"]})
+    real = time.sleep
+
+    def meanwhile(seconds: float) -> None:
+        jobs.disable(sqlite, ME, "job")
+        real(0)
+
+    monkeypatch.setattr(time, "sleep", meanwhile)
+    with pytest.raises(Refused, match=r"disabled; .* 20 of 50 runs were started; the key '\w+' with the same count"):
+        starting.start_many(sqlite, ME, StartRequest("job", "me"), 50)
+
+
+def test_the_command_takes_a_key_with_a_count(sqlite_factory: Factory) -> None:
+    factory = sqlite_factory
+    factory.apply({"job": {"command": ["true"]}})
+    first = factory.json("start", "job", "--count", "3", "--key", "k")
+    assert factory.json("start", "job", "--count", "3", "--key", "k") == first
+    assert len({one["id"] for one in first}) == 3
+
+
+def test_definitions_that_somebody_changed_meanwhile_are_planned_anew(sqlite: Database) -> None:
+    helpers.define(sqlite, other={"command": ["true"]})
+    calls = []
+
+    def read(known: object) -> d.Definitions:
+        calls.append(known)
+        if len(calls) == 1:  # the plan is made, the transaction has not begun
+            jobs.put(sqlite, Caller("somebody"), "job", {"command": ["false"]})
+        return d.from_data({"jobs": {"job": {"command": ["true"]}}})
+
+    done = jobs.apply(sqlite, ME, read)
+    assert len(calls) == 2
+    assert list(done.jobs.change) == ["job"]
+    with sqlite.read() as conn:
+        assert conn.execute(sa.select(audit.c.by).where(audit.c.subject == "job")).scalars().all() == ["somebody", "me"]

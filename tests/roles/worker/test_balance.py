@@ -1,0 +1,50 @@
+"""A burst spreads over the idle workers of a fleet, and a frozen worker holds nothing up."""
+
+import os
+import signal
+import time
+from collections import Counter
+
+from tests.support.fleet import Fleet
+
+SLEEP = ["sleep", "0.4"]
+BURSTS = 5
+
+
+def spread(fleet: Fleet, names: list[str], count: int) -> list[int]:
+    """Start a burst and return how many of its runs each worker executed."""
+    ids = fleet.start("nap", count)
+    done = fleet.finish(*ids)
+    counts = Counter(str(row["worker"]) for row in done)
+    return [counts[name] for name in names]
+
+
+def test_a_burst_spreads_over_idle_workers(fleet: Fleet) -> None:
+    fleet.define(nap={"command": SLEEP})
+    names = ["w1", "w2", "w3"]
+    for name in names:
+        fleet.worker(name, slots=8)
+    found = [spread(fleet, names, 9) for _ in range(BURSTS)]
+    even = [one for one in found if max(one) - min(one) <= 1]
+    assert len(even) >= BURSTS - 1, found
+
+
+def test_unequal_workers_take_by_their_slots(fleet: Fleet) -> None:
+    fleet.define(nap={"command": SLEEP})
+    fleet.worker("small", slots=4)
+    fleet.worker("large", slots=12)
+    found = [spread(fleet, ["small", "large"], 8) for _ in range(BURSTS)]
+    even = [one for one in found if abs(one[0] - 2) <= 1]
+    assert len(even) >= BURSTS - 1, found
+
+
+def test_a_frozen_worker_holds_nothing_up(fleet: Fleet) -> None:
+    fleet.define(nap={"command": ["true"]})
+    workers = {name: fleet.worker(name, slots=8, JOBFAC_LEASE="30") for name in ("w1", "w2", "w3")}
+    os.kill(workers["w3"].pid, signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        assert sum(spread(fleet, ["w1", "w2"], 9)) == 9
+        assert time.monotonic() - began < 3.0
+    finally:
+        os.kill(workers["w3"].pid, signal.SIGCONT)
