@@ -54,6 +54,29 @@ def fields(view: type[tuple[Any, ...]]) -> tuple[Field, ...]:
     )
 
 
+class Plan(NamedTuple):
+    """The conversions of a view, by place or by name, without the fields that need none."""
+
+    names: tuple[str, ...]
+    columns: tuple[str, ...]
+    from_row: tuple[tuple[int, Convert], ...]
+    to_json: tuple[tuple[str, Convert], ...]
+    defaults: tuple[tuple[str, Any], ...]
+
+
+@functools.cache
+def _plan(view: type[tuple[Any, ...]]) -> Plan:
+    known = fields(view)
+    return Plan(
+        names=tuple(field.name for field in known),
+        columns=columns(view),
+        # Fields with a default come last, so that the places of columns are those of fields.
+        from_row=tuple((at, one.from_row) for at, one in enumerate(known) if one.is_column and one.from_row),
+        to_json=tuple((one.name, one.to_json) for one in known if one.to_json),
+        defaults=tuple((one.name, one.default) for one in known if not one.is_column),
+    )
+
+
 def columns(view: type[tuple[Any, ...]]) -> tuple[str, ...]:
     """The names of a view's columns, in order."""
     return tuple(field.name for field in fields(view) if field.is_column)
@@ -61,8 +84,13 @@ def columns(view: type[tuple[Any, ...]]) -> tuple[str, ...]:
 
 def from_row(view: type[View], row: Mapping[Any, Any]) -> View:
     """The view of a row that has its columns; a column of JSON may be text or decoded already."""
+    plan = _plan(view)
+    values = [row[name] for name in plan.columns]
+    for place, convert in plan.from_row:
+        if values[place] is not None:
+            values[place] = convert(values[place])
     make: Callable[..., View] = view
-    return make(**{f.name: _converted(f.from_row, row[f.name]) for f in fields(view) if f.is_column})
+    return make(*values)
 
 
 def from_json(view: type[View], document: Mapping[str, Any]) -> View:
@@ -79,11 +107,15 @@ def from_json(view: type[View], document: Mapping[str, Any]) -> View:
 
 def as_json(view: tuple[Any, ...]) -> dict[str, Any]:
     """The view as a JSON object, its keys in the order of its fields."""
-    return {
-        field.name: _converted(field.to_json, value)
-        for field, value in zip(fields(type(view)), view, strict=True)
-        if field.is_column or value != field.default
-    }
+    plan = _plan(type(view))
+    document = dict(zip(plan.names, view, strict=True))
+    for name, convert in plan.to_json:
+        if document[name] is not None:
+            document[name] = convert(document[name])
+    for name, default in plan.defaults:
+        if document[name] == default:
+            del document[name]
+    return document
 
 
 def all_as_json(views: Iterable[tuple[Any, ...]]) -> list[dict[str, Any]]:

@@ -84,7 +84,7 @@ def test_the_summary_is_by_category_and_adds_up() -> None:
     ]
     assert [row.success_percent for row in found.rows] == [None, 90.0]
     assert found.total is not None
-    assert [found.total[name] for name in ("jobs", "runs", "succeeded", "failed", "other", "late")] == [
+    assert [getattr(found.total, name) for name in ("jobs", "runs", "succeeded", "failed", "other", "late")] == [
         3,
         23,
         18,
@@ -127,7 +127,7 @@ def test_late_and_trend_and_utilisation() -> None:
     late = REPORTS["late"](known)
     assert [(row.job, row.late, row.late_percent, row.latest_seconds) for row in late.rows] == [("a", 1, 12.5, 90.0)]
     trend = REPORTS["trend"](known)
-    assert [(row.job, row.day) for row in trend.rows] == [
+    assert [(row.job, row.day.isoformat()) for row in trend.rows] == [
         ("a", "2027-03-01"),
         ("a", "2027-03-02"),
         ("b", "2027-03-01"),
