@@ -5,10 +5,13 @@ Scheduled runs that are due and queued sequences are left to transactions of the
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import sqlalchemy as sa
 
+from jobfac.database.engine import Database
 from jobfac.definitions import AnyJob
+from jobfac.errors import Unreachable
 from jobfac.states import WorkerState
 from jobfac.store import fleet_load, jobs, output, runs, schedules, sequences, workers
 from jobfac.store.runs import Finished, Outcome
@@ -182,3 +185,17 @@ def save(conn: sa.Connection, request: TurnRequest) -> list[Finished]:
         runs.report_progress(conn, *reported)
     runs.record(conn, given.events)
     return runs.finish(conn, request.worker_id, schedules.hold_back(conn, given.outcomes), request.name)
+
+
+def move_on(db: Database, name: str, result: TurnResult, log: Any) -> int:
+    """After a turn: promote scheduled runs that are due and begin queued sequences, each in a transaction of its own;
+    returns how many runs have moved."""
+    moved = 0
+    try:
+        if result.due:
+            moved += db.transact(runs.promote_due, name, retry_for=0)
+        if result.begin and result.state == WorkerState.ACTIVE:
+            moved += db.transact(sequences.begin, name, retry_for=0).number
+    except Unreachable as error:  # the next turn, or a scheduler, does it
+        log.warning("runs not moved", action="move_failed", reason=str(error))
+    return moved

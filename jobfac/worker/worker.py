@@ -17,8 +17,8 @@ from jobfac.errors import Unreachable
 from jobfac.programs import ExitWatcher, Guardian, become_subreaper
 from jobfac.programs.guardian import clock
 from jobfac.settings import Settings
-from jobfac.states import Stop, WorkerState
-from jobfac.store import jobs, runs, sequences, workers
+from jobfac.states import Stop
+from jobfac.store import jobs, sequences, workers
 from jobfac.store.runs.event import Event
 from jobfac.store.workers import Beat, LeaseLost
 from jobfac.telemetry.metrics import Metric
@@ -36,7 +36,7 @@ from jobfac.worker.poller import WorkPoller
 from jobfac.worker.pulse import Pulse
 from jobfac.worker.shipping import Shipper
 from jobfac.worker.spool_folder import SpoolFolder
-from jobfac.worker.turn import Turn, TurnRequest, TurnResult, lock_rules, save
+from jobfac.worker.turn import Turn, TurnRequest, lock_rules, move_on, save
 
 IDLE_LOOK = 5.0
 """Seconds after which the loop turns although nothing has happened."""
@@ -185,17 +185,14 @@ class Worker:
     def _until_next_timer(self, due: float | None) -> float:
         """Seconds until the next timer."""
         now = time.monotonic()
-        times = [now + min(IDLE_LOOK, self._settings.lease / 4)]
-        if due is not None:
-            times.append(due)
-        if self._is_done():
-            times.append(now)
-        if self._has_to_act() or not self._lease.is_trusted():
-            times.append(self._agenda.not_before)
-        times += [at for at in (self._health.retry_at, self._agenda.look_at) if at is not None]
-        if (limit := self._phases.drain_until) is not None and limit > now:
-            times.append(limit)
-        return max(0.0, min(times) - now)
+        limit = self._phases.drain_until
+        acts = self._has_to_act() or not self._lease.is_trusted()
+        times = (
+            now + min(IDLE_LOOK, self._settings.lease / 4), due, self._health.retry_at, self._agenda.look_at,
+            now if self._is_done() else None, self._agenda.not_before if acts else None,
+            limit if limit is not None and limit > now else None,
+        )  # fmt: skip
+        return max(0.0, min(at for at in times if at is not None) - now)
 
     def _tick(self) -> float | None:
         """Let the executions obey the clock and the requests; returns when to look again (monotonic)."""
@@ -225,7 +222,8 @@ class Worker:
         self._held.stored(len(request.deliveries.outcomes))
         self._held.abandon(result.unowned)
         self._held.begin(result.claimed, self._definitions, began)
-        moved = self._move_on(result)
+        with self._pulse.waiting():
+            moved = move_on(self._db, self.name, result, self._log)
         is_empty = agenda.turn_done(request.free, len(result.claimed))
         agenda.look_at = agenda.fair.claimed(result.share, request.free, len(result.claimed), time.monotonic())
         if is_empty and moved:
@@ -236,19 +234,6 @@ class Worker:
             self._poller.arm(self._queues, in_vain=reported and not result.claimed)
         else:
             self._poller.disarm()
-
-    def _move_on(self, result: TurnResult) -> int:
-        """Promote scheduled runs that are due and begin queued sequences, each in a transaction of its own; returns how
-        many runs have moved."""
-        moved = 0
-        try:
-            if result.due:
-                moved += self._db.transact(runs.promote_due, self.name, retry_for=0)
-            if result.begin and result.state == WorkerState.ACTIVE:
-                moved += self._db.transact(sequences.begin, self.name, retry_for=0).number
-        except Unreachable as error:  # the next turn, or a scheduler, does it
-            self._log.warning("runs not moved", action="move_failed", reason=str(error))
-        return moved
 
     def _compose(self, free: int, doubtful: bool = False) -> TurnRequest:
         return TurnRequest(
