@@ -11,14 +11,14 @@ from starlette.middleware import Middleware
 
 from jobfac.api import openapi
 from jobfac.api.auth import Gate
-from jobfac.api.connections import MOST
-from jobfac.api.guard import Guard
 from jobfac.api.live.feed import Live
 from jobfac.api.metrics import Metrics
 from jobfac.api.problems import HANDLERS
-from jobfac.api.proxy import Proxies
 from jobfac.api.resources import events, jobs, output, overview, runs, schedules, service, workers
 from jobfac.api.routing import Service, routes
+from jobfac.api.serving.connections import MOST
+from jobfac.api.serving.guard import Guard
+from jobfac.api.serving.proxy import Proxies
 from jobfac.database.engine import Database
 from jobfac.telemetry import traces
 from jobfac.web import pages

@@ -9,7 +9,7 @@ from collections import OrderedDict, deque
 from starlette.requests import Request
 
 from jobfac.api.problems import Problem
-from jobfac.api.seldom import Seldom
+from jobfac.api.serving.seldom import Seldom
 from jobfac.database.engine import Database
 from jobfac.store import api_keys
 from jobfac.store.api_keys import Caller, Role

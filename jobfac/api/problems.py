@@ -8,7 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from jobfac.api.seldom import Seldom
+from jobfac.api.serving.seldom import Seldom
 from jobfac.definitions import DefinitionError
 from jobfac.errors import JobfacError, Kind, Unreachable
 from jobfac.telemetry.logs import logger

@@ -4,14 +4,14 @@ It knows no SQL. Linux is what it is made for; what other systems lack is said w
 """
 
 from jobfac.programs.children import become_subreaper, unattributed_orphans, unignore_signals
-from jobfac.programs.descriptors import NO_ROOM, room_for_programs
-from jobfac.programs.destinations import open_destination
 from jobfac.programs.failures import StartError
+from jobfac.programs.files.descriptors import NO_ROOM, room_for_programs
+from jobfac.programs.files.destinations import open_destination
+from jobfac.programs.files.old_files import remove_timestamped
+from jobfac.programs.files.private import UnsafeFolder, open_private, private_fault, write_private
+from jobfac.programs.files.spool import BATCH, Chunk, Spool, SpoolName, parse_name, recover, spool_path
 from jobfac.programs.guarding import Guardian
-from jobfac.programs.old_files import remove_timestamped
 from jobfac.programs.posix import Exit, Process, Program, kill_all, start, terminate_all
-from jobfac.programs.private import UnsafeFolder, open_private, private_fault, write_private
-from jobfac.programs.spool import BATCH, Chunk, Spool, SpoolName, parse_name, recover, spool_path
 from jobfac.programs.tree import kill_marked
 from jobfac.programs.watcher import ExitWatcher
 

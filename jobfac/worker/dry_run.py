@@ -14,7 +14,7 @@ from jobfac.store.output import Stored, cut_mark
 from jobfac.store.runs import Outcome
 from jobfac.store.workers import Claimed
 from jobfac.telemetry.logs import SILENCE
-from jobfac.worker.execution import Execution
+from jobfac.worker.executions.execution import Execution
 
 RUN = 0
 """The id that the program sees; no run of the factory has it."""

@@ -10,7 +10,7 @@ from jobfac.errors import Unreachable
 from jobfac.store import output
 from jobfac.store.runs import note_program, report_progress
 from jobfac.telemetry.logs import logger
-from jobfac.worker.execution import Execution
+from jobfac.worker.executions.execution import Execution
 
 log = logger("jobfac.output")
 

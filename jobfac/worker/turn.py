@@ -18,7 +18,7 @@ from jobfac.store.runs import Finished, Outcome
 from jobfac.store.runs.event import Event
 from jobfac.store.workers import Claimed
 from jobfac.worker.failpoints import failpoint
-from jobfac.worker.fair_share import Share, share_of
+from jobfac.worker.loop.fair_share import Share, share_of
 
 Key = tuple[int, int]
 """Run and attempt: an execution."""

@@ -23,17 +23,17 @@ from jobfac.store.runs.event import Event
 from jobfac.store.workers import Beat, LeaseLost
 from jobfac.telemetry.metrics import Metric
 from jobfac.telemetry.worker import WorkerTelemetry
-from jobfac.worker.agenda import Agenda
-from jobfac.worker.executions import Executions
+from jobfac.worker.executions.held import Executions
+from jobfac.worker.executions.old_files import OldFiles
 from jobfac.worker.failpoints import failpoint
 from jobfac.worker.health import Health
 from jobfac.worker.identity import registration
-from jobfac.worker.inbox import Inbox
 from jobfac.worker.lease import Lease
-from jobfac.worker.old_files import OldFiles
-from jobfac.worker.phases import Phases
+from jobfac.worker.loop.agenda import Agenda
+from jobfac.worker.loop.inbox import Inbox
+from jobfac.worker.loop.phases import Phases
+from jobfac.worker.loop.pulse import Pulse
 from jobfac.worker.poller import WorkPoller
-from jobfac.worker.pulse import Pulse
 from jobfac.worker.shipping import Shipper
 from jobfac.worker.spool_folder import SpoolFolder
 from jobfac.worker.turn import Turn, TurnRequest, lock_rules, move_on, save

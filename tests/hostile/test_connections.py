@@ -10,7 +10,8 @@ from contextlib import ExitStack, contextmanager
 import httpx
 import pytest
 
-from jobfac.api import connections, routing
+from jobfac.api import routing
+from jobfac.api.serving import connections
 from tests.support.api_stage import Served
 from tests.support.factory import wait_for
 from tests.support.fleet import Fleet

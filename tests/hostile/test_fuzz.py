@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from jobfac import definitions as d
 from jobfac.database.engine import Database
 from jobfac.programs import Spool, StartError, parse_name, recover
-from jobfac.worker.report import LONGEST_OUTPUTS, Report
+from jobfac.worker.executions.report import LONGEST_OUTPUTS, Report
 from jobfac.worker.spool_folder import SpoolFolder
 
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "0"))

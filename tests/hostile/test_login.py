@@ -5,7 +5,7 @@ import pytest
 
 from jobfac.api import auth
 from jobfac.api.auth import FAILURES
-from jobfac.api.proxy import client
+from jobfac.api.serving.proxy import client
 from jobfac.database.engine import Database
 from jobfac.settings import Settings
 from jobfac.store.api_keys import Role

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from jobfac.programs import StartError, open_destination, remove_timestamped
-from jobfac.programs.destinations import Kind
+from jobfac.programs.files.destinations import Kind
 from tests.hostile.others import NOBODY, as_nobody, needs_root
 
 NOW = datetime(2027, 3, 4, 5, 6, 7, tzinfo=UTC)

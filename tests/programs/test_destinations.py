@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from jobfac.programs import StartError, open_destination
-from jobfac.programs.destinations import Kind
+from jobfac.programs.files.destinations import Kind
 
 NOW = datetime(2027, 3, 4, 5, 6, 7, tzinfo=UTC)
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobfac.programs import Chunk, Spool, parse_name, recover, spool_path
-from jobfac.programs import spool as spool_module
+from jobfac.programs.files import spool as spool_module
 from jobfac.programs.masking import Mask
 
 

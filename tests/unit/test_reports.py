@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from jobfac.cli.commands.report import report
+from jobfac.cli.commands.monitoring.report import report
 from jobfac.cli.common import USAGE, Failure
 from jobfac.reports import REPORTS, Facts, Kind, Period, charts, job_history, page
 from jobfac.reports.facts import Latest

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from jobfac.cli.client import Backend, backend
-from jobfac.cli.commands.logs import follow_run
+from jobfac.cli.commands.monitoring.logs import follow_run
 from jobfac.cli.common import UNSUCCESSFUL, USAGE, Json, fail, instant, piped, refuse_denied, seconds
 from jobfac.cli.rendering.printing import note, print_json
 from jobfac.cli.rendering.text import printable

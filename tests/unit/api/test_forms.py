@@ -9,10 +9,10 @@ from starlette.datastructures import Headers
 from jobfac.api import TABLE, models, openapi
 from jobfac.api.auth import FailedLogins
 from jobfac.api.examples import EXAMPLES
-from jobfac.api.guard import LOOPBACK, refusal
 from jobfac.api.live import queries
 from jobfac.api.live.streams import event
 from jobfac.api.resources.output import Reader
+from jobfac.api.serving.guard import LOOPBACK, refusal
 from jobfac.store.output import Piece
 from jobfac.views.runs import RunView
 from jobfac.views.serialization import columns

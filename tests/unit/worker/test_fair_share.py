@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobfac.store.fleet_load import Load
-from jobfac.worker.fair_share import FIRST_PAUSE, GRACE, FairClaims, Share, share_of
+from jobfac.worker.loop.fair_share import FIRST_PAUSE, GRACE, FairClaims, Share, share_of
 
 DEFAULT = frozenset({"default"})
 

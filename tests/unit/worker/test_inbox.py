@@ -9,8 +9,8 @@ import pytest
 from jobfac.database.dialects import Survey
 from jobfac.states import WorkerState
 from jobfac.store.workers import Beat
-from jobfac.worker.agenda import Agenda
-from jobfac.worker.inbox import Inbox, Messages
+from jobfac.worker.loop.agenda import Agenda
+from jobfac.worker.loop.inbox import Inbox, Messages
 
 
 def survey(**found: object) -> Survey:

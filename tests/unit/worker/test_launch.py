@@ -13,9 +13,9 @@ from jobfac.definitions import Job
 from jobfac.states import JobKind, RunState
 from jobfac.store.workers import Claimed
 from jobfac.telemetry.logs import SILENCE
-from jobfac.worker.execution import Execution
-from jobfac.worker.executions import is_suspected
-from jobfac.worker.lifecycle import Stage
+from jobfac.worker.executions.execution import Execution
+from jobfac.worker.executions.held import is_suspected
+from jobfac.worker.executions.lifecycle import Stage
 
 
 def claimed(number: int = 1, **more: Any) -> Claimed:

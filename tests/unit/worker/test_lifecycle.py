@@ -5,10 +5,11 @@ from itertools import product
 import pytest
 
 from jobfac.states import Stop
-from jobfac.worker import lifecycle, phases
-from jobfac.worker.lifecycle import Action, Cause, Lifecycle, Stage, merged
+from jobfac.worker.executions import lifecycle
+from jobfac.worker.executions.lifecycle import Action, Cause, Lifecycle, Stage, merged
+from jobfac.worker.loop import phases
+from jobfac.worker.loop.phases import Phase, Phases
 from jobfac.worker.machine import IllegalMove, Machine
-from jobfac.worker.phases import Phase, Phases
 
 TERM, KILL = (Action.TERMINATE,), (Action.KILL,)
 

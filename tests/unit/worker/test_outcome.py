@@ -3,7 +3,7 @@
 import pytest
 
 from jobfac.states import RunState
-from jobfac.worker.outcome import judge_report, with_remarks
+from jobfac.worker.executions.outcome import judge_report, with_remarks
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jobfac.worker.pulse import Pulse
+from jobfac.worker.loop.pulse import Pulse
 
 
 def test_it_grows_old_unless_it_beats_or_waits(monkeypatch: pytest.MonkeyPatch) -> None:

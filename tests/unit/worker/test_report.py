@@ -9,7 +9,7 @@ import pytest
 
 from jobfac.database.types import truncate_utf16
 from jobfac.programs import StartError
-from jobfac.worker.report import LONGEST_LINE, LONGEST_OUTPUTS, PASS, PIECE, Report
+from jobfac.worker.executions.report import LONGEST_LINE, LONGEST_OUTPUTS, PASS, PIECE, Report
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from typing import Any
 import uvicorn
 
 from jobfac.api.app import create_app
-from jobfac.api.connections import BATCH, Door, protocol, share
-from jobfac.api.guard import LOOPBACK
-from jobfac.api.seldom import OncePerMinute
+from jobfac.api.serving.connections import BATCH, Door, protocol, share
+from jobfac.api.serving.guard import LOOPBACK
+from jobfac.api.serving.seldom import OncePerMinute
 from jobfac.database.engine import Database
 from jobfac.settings import Settings, SettingsError
 from jobfac.telemetry.logs import logger

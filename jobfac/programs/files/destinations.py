@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from jobfac.programs.failures import StartError, explain_file
-from jobfac.programs.paths import folder, open_regular
+from jobfac.programs.files.paths import folder, open_regular
 
 Kind = Literal["overwrite", "append", "timestamped"]
 
@@ -41,7 +41,7 @@ def open_destination(
             raise StartError(f"the output file {pattern!r} has no '*' in its name for the time; add one")
         path = path.with_name(path.name.replace("*", f"{now:%Y%m%dT%H%M%SZ}-{run_id}"))
     if user is not None:
-        from jobfac.programs.opening import open_as
+        from jobfac.programs.files.opening import open_as
 
         if (descriptor := open_as(user, kind, path, rotate_at, keep)) is not None:
             return descriptor, path

@@ -16,14 +16,14 @@ from pathlib import Path
 
 if __name__ == "__main__":
     # Bare packages in place of the real ones spare this process all that `jobfac.programs` imports.
-    here = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120
-    for name, place in (("jobfac", os.path.dirname(here)), ("jobfac.programs", here)):  # noqa: PTH120
+    programs = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120
+    for name, place in (("jobfac", os.path.dirname(programs)), ("jobfac.programs", programs)):  # noqa: PTH120
         bare = type(sys)(name)
         bare.__path__ = [place]
         sys.modules[name] = bare
 
-from jobfac.programs.destinations import Kind, open_path
 from jobfac.programs.failures import StartError
+from jobfac.programs.files.destinations import Kind, open_path
 
 SECONDS = 10.0
 """How long opening a file may take; a network file system may hang."""

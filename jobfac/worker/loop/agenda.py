@@ -1,7 +1,7 @@
 """What the worker's loop has to do, and when. Decisions without threads, processes or a database."""
 
-from jobfac.worker.fair_share import FairClaims
-from jobfac.worker.inbox import Messages
+from jobfac.worker.loop.fair_share import FairClaims
+from jobfac.worker.loop.inbox import Messages
 
 
 class Agenda:

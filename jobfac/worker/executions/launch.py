@@ -13,8 +13,8 @@ from jobfac.programs.masking import Mask
 from jobfac.secret_references import resolve
 from jobfac.store.output import STREAMS
 from jobfac.store.workers import Claimed
-from jobfac.worker.environment import PAYLOAD_IN_ENVIRONMENT, base_environment, home_of
-from jobfac.worker.report import Report
+from jobfac.worker.executions.environment import PAYLOAD_IN_ENVIRONMENT, base_environment, home_of
+from jobfac.worker.executions.report import Report
 
 
 class Launch:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jobfac.errors import Refused
 from jobfac.programs.failures import StartError
-from jobfac.programs.paths import ForeignLink, folder
+from jobfac.programs.files.paths import ForeignLink, folder
 from jobfac.programs.posix import account
 
 ENTER = 0o011

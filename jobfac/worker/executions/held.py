@@ -14,11 +14,11 @@ from jobfac.store.runs import Outcome
 from jobfac.store.runs.event import Event
 from jobfac.store.workers import Claimed
 from jobfac.telemetry.worker import WorkerTelemetry
-from jobfac.worker.execution import Execution
+from jobfac.worker.executions.execution import Execution
+from jobfac.worker.executions.lifecycle import Stage
+from jobfac.worker.executions.old_files import OldFiles
 from jobfac.worker.failpoints import failpoint
 from jobfac.worker.health import Health, machine_fault
-from jobfac.worker.lifecycle import Stage
-from jobfac.worker.old_files import OldFiles
 from jobfac.worker.spool_folder import SpoolFolder
 from jobfac.worker.turn import Deliveries
 

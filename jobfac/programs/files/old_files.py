@@ -6,7 +6,7 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from jobfac.programs.paths import folder
+from jobfac.programs.files.paths import folder
 
 FRESH = 3600.0
 """Seconds after the last write during which a file stays: the program that writes it may still run."""

@@ -15,11 +15,11 @@ from jobfac.states import RunState, Stop
 from jobfac.store.output import Stored
 from jobfac.store.runs import Outcome, retry_delay
 from jobfac.store.workers import Claimed
+from jobfac.worker.executions.launch import Launch
+from jobfac.worker.executions.lifecycle import Action, Cause, Lifecycle, Stage
+from jobfac.worker.executions.outcome import judge, judge_report, with_remarks
+from jobfac.worker.executions.report import LIMIT, Report
 from jobfac.worker.health import machine_fault
-from jobfac.worker.launch import Launch
-from jobfac.worker.lifecycle import Action, Cause, Lifecycle, Stage
-from jobfac.worker.outcome import judge, judge_report, with_remarks
-from jobfac.worker.report import LIMIT, Report
 
 
 class Execution:

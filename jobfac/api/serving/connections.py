@@ -13,7 +13,7 @@ from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from jobfac.api.seldom import Seldom
+from jobfac.api.serving.seldom import Seldom
 from jobfac.telemetry.logs import logger
 
 log = logger("jobfac.api")

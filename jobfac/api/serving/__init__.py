@@ -1,0 +1,1 @@
+"""The HTTP server: connections, their limits, and what guards every request."""

@@ -1,0 +1,1 @@
+"""Commands that watch: top, report, doctor, logs."""

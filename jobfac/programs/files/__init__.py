@@ -1,0 +1,1 @@
+"""The files of programs: spool, output destinations, and how they are opened safely."""

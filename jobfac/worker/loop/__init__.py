@@ -1,0 +1,1 @@
+"""What the worker's loop decides from: its inbox, agenda, phases and share of the queue."""
