@@ -20,19 +20,7 @@ FUNCTION_LINES = 50
 FOLDER_FILES = 15
 LOOSE_MODULES = 8
 GENERATED = "jobfac/database/migrations/versions/"
-OPEN = {
-    "jobfac/api/server.py:__init__",
-    "jobfac/cli/commands/start.py:start",
-    "jobfac/cli/commands/",
-    "jobfac/api/",
-    "jobfac/database/tables.py",
-    "jobfac/programs/",
-    "jobfac/store/runs/starting.py",
-    "jobfac/worker/",
-    "jobfac/worker/worker.py",
-    "tests/hostile/",
-    "tests/roles/monitoring/test_top.py",
-}
+OPEN: set[str] = set()
 """Known excesses, which do not fail the check. Remove an entry when its excess is gone; add none."""
 
 

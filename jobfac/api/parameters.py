@@ -19,7 +19,7 @@ from pydantic import (
 from jobfac.definitions import Notify
 from jobfac.definitions.values import LONGEST, read_duration
 from jobfac.states import RunState
-from jobfac.store.runs.starting import RECIPIENTS
+from jobfac.store.runs.drafting import RECIPIENTS
 
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 EARLIEST, LATEST = datetime(1970, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)

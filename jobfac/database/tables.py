@@ -6,11 +6,12 @@ Words for states are literals in the SQL, never bound: neither engine matches a 
 
 import sqlalchemy as sa
 
+from jobfac.database.metadata import SCHEMA, metadata
+from jobfac.database.statistics_tables import daily, daily_worker
 from jobfac.database.types import BigId, Blob, Instant, Long, Name, Word, identity, index, one_of, sql_literals
 from jobfac.states import (
     ACTIVE,
     FAILURES,
-    FINAL,
     HELD,
     Delivery,
     JobKind,
@@ -21,17 +22,29 @@ from jobfac.states import (
     WorkerState,
 )
 
-SCHEMA = "jobfac"
-"""Name of the schema on SQL Server."""
-
-metadata = sa.MetaData(
-    naming_convention={
-        "pk": "pk_%(table_name)s",
-        "ck": "ck_%(table_name)s_%(constraint_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "df": "df_%(table_name)s_%(column_0_name)s",
-    },
-)
+__all__ = [
+    "SCHEMA",
+    "UNCOUNTED",
+    "api_key",
+    "attempt",
+    "audit",
+    "category",
+    "daily",
+    "daily_worker",
+    "job",
+    "job_version",
+    "metadata",
+    "news",
+    "notification",
+    "queue",
+    "run",
+    "run_event",
+    "run_output",
+    "schedule",
+    "visit",
+    "worker",
+    "worker_lease",
+]
 
 UNCOUNTED = "ended_at IS NOT NULL AND counted = 0"
 """Runs that have ended and are not in the table ``daily`` yet: the condition of their filtered index, word for word."""
@@ -333,34 +346,4 @@ audit = sa.Table(
     sa.Column("before", Long),
     sa.Column("after", Long),
     index("ix_audit_at", "at"),
-)
-
-daily = sa.Table(
-    "daily",  # what became of a job's runs, by the day (UTC) on which they ended; outlives them
-    metadata,
-    sa.Column("day", sa.DATE, primary_key=True),
-    sa.Column("job", Name, primary_key=True),
-    *(sa.Column(state, sa.Integer, nullable=False) for state in RunState if state in FINAL),
-    sa.Column("attempts", sa.Integer, nullable=False),  # executions
-    sa.Column("retries", sa.Integer, nullable=False),
-    sa.Column("ran", sa.Integer, nullable=False),  # runs that were executed at all; the times are of their last attempt
-    sa.Column("run_ms", sa.BigInteger, nullable=False),  # all together
-    sa.Column("shortest_ms", sa.BigInteger),
-    sa.Column("longest_ms", sa.BigInteger),
-    sa.Column("longest_run", BigId),
-    sa.Column("waited", sa.Integer, nullable=False),  # runs that came from the queue
-    sa.Column("wait_ms", sa.BigInteger, nullable=False),  # from queued to started, all together
-    sa.Column("late", sa.Integer, nullable=False),  # runs that began more than a minute after their time
-    sa.Column("latest_ms", sa.BigInteger),
-    sa.Column("latest_run", BigId),
-)
-
-daily_worker = sa.Table(
-    "daily_worker",  # what a worker did on a day (UTC)
-    metadata,
-    sa.Column("day", sa.DATE, primary_key=True),
-    sa.Column("worker", sa.Unicode(200), primary_key=True),
-    sa.Column("attempts", sa.Integer, nullable=False),  # executions that ended on this day
-    sa.Column("busy_ms", sa.BigInteger, nullable=False),  # of executions, this day's share of each
-    sa.Column("slot_ms", sa.BigInteger, nullable=False),  # slots times presence; of workers that are forgotten
 )

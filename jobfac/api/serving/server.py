@@ -59,21 +59,7 @@ class Server:
             hops=settings.api_proxy_hops if behind_proxy else 0,
             connections=connections,
         )
-        config = uvicorn.Config(
-            self.app,
-            loop="asyncio",
-            http=protocol(self.connections),
-            ws="none",
-            backlog=BATCH,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            ssl_certfile=certificate or None,
-            ssl_keyfile=settings.api_tls_key or None,
-            timeout_graceful_shutdown=FAREWELL,
-            timeout_keep_alive=KEEP_ALIVE,
-        )
+        config = self._config(settings)
         try:
             config.load()
         except OSError as error:  # ssl's errors are some, too
@@ -85,6 +71,23 @@ class Server:
         for name in ("uvicorn.error", "asyncio"):  # a client can make them log without end
             if not any(isinstance(one, OncePerMinute) for one in logging.getLogger(name).filters):
                 logging.getLogger(name).addFilter(OncePerMinute())
+
+    def _config(self, settings: Settings) -> uvicorn.Config:
+        return uvicorn.Config(
+            self.app,
+            loop="asyncio",
+            http=protocol(self.connections),
+            ws="none",
+            backlog=BATCH,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            ssl_certfile=settings.api_tls_certificate or None,
+            ssl_keyfile=settings.api_tls_key or None,
+            timeout_graceful_shutdown=FAREWELL,
+            timeout_keep_alive=KEEP_ALIVE,
+        )
 
     def link(self) -> str:
         """The address with a token that logs one browser in, once."""

@@ -15,32 +15,37 @@ from jobfac.states import FINAL, RunState
 from jobfac.views import serialization
 from jobfac.views.runs import RunView
 
+Argument = Annotated[
+    list[str] | None, typer.Option(metavar="TEXT", help="An argument in place of the definition's; repeat.")
+]
+ArgumentsOf = Annotated[
+    list[str] | None, typer.Option(metavar="JOB=JSON", help="Of a sequence: a job's arguments; repeat.")
+]
+PayloadOf = Annotated[
+    list[str] | None, typer.Option(metavar="JOB=TEXT", help="Of a sequence: a job's payload; repeat.")
+]
+NotifyOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="EVENT,...=CHANNEL:ADDRESS",
+        help="A notification for this run alone, such as failed,lost=email:ops@example.org; repeat. "
+        "`jobfac help notifications` lists the channels.",
+    ),
+]
+
 
 def start(
     job: Annotated[str, typer.Argument(help="The job's id.")],
-    argument: Annotated[
-        list[str] | None, typer.Option(metavar="TEXT", help="An argument in place of the definition's; repeat.")
-    ] = None,
+    argument: Argument = None,
     payload: Annotated[str | None, typer.Option(help="Text handed to the program; `-` reads standard input.")] = None,
     priority: Annotated[int | None, typer.Option(min=-1000, max=1000, help="Higher first.")] = None,
     delay: Annotated[str | None, typer.Option("--in", metavar="10m", help="Start after this long.")] = None,
     at: Annotated[str | None, typer.Option(metavar="TIME", help="Start at this time.")] = None,
     key: Annotated[str | None, typer.Option(help="The same key gives the same run or runs, however often.")] = None,
     count: Annotated[int, typer.Option(min=1, max=1_000_000, help="Start so many runs.")] = 1,
-    arguments_of: Annotated[
-        list[str] | None, typer.Option(metavar="JOB=JSON", help="Of a sequence: a job's arguments; repeat.")
-    ] = None,
-    payload_of: Annotated[
-        list[str] | None, typer.Option(metavar="JOB=TEXT", help="Of a sequence: a job's payload; repeat.")
-    ] = None,
-    notify: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="EVENT,...=CHANNEL:ADDRESS",
-            help="A notification for this run alone, such as failed,lost=email:ops@example.org; repeat. "
-            "`jobfac help notifications` lists the channels.",
-        ),
-    ] = None,
+    arguments_of: ArgumentsOf = None,
+    payload_of: PayloadOf = None,
+    notify: NotifyOption = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end; exit 0 only if it succeeded.")] = False,
     follow: Annotated[
         bool, typer.Option("--follow", help="Wait, and show the output as it comes, with --json on standard error.")

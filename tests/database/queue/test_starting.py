@@ -47,7 +47,7 @@ def test_a_large_payload_comes_through(db: Database) -> None:
     payload = "Zeile ✓ 😀\n" * 50_000
     assert get(db, start(db, "job", payload=payload))["payload"] == payload
     with pytest.raises(Refused, match=r"4,194,305 characters; 4,194,304 is the most"):
-        start(db, "job", payload="x" * (runs.starting.PAYLOAD_LIMIT + 1))
+        start(db, "job", payload="x" * (runs.drafting.PAYLOAD_LIMIT + 1))
 
 
 def test_a_delayed_start_waits_in_scheduled(db: Database) -> None:

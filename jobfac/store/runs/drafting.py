@@ -1,0 +1,151 @@
+"""What a definition and a request make of each other: the row of a new run, or why there is none."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from jobfac.database.types import truncate_utf16
+from jobfac.definitions import DefinitionError, Notify, Problem, read_notify
+from jobfac.definitions.values import suggestion
+from jobfac.errors import Refused, no_job
+from jobfac.states import JobKind
+from jobfac.store import jobs, outbox
+from jobfac.store.runs.request import StartRequest
+
+PAYLOAD_LIMIT = 4 * 1024 * 1024
+"""Characters of a payload at most."""
+
+RECIPIENTS = 20
+"""Recipients of a start's own ``notify`` at most."""
+
+KEY_LIMIT = 200
+"""Characters of a start's key at most."""
+
+
+def checked_row(conn: sa.Connection, request: StartRequest) -> dict[str, Any]:
+    """The row of a new run; what a person or a program gives it is known to fit."""
+    values = new_row(jobs.load(conn, request.job), request)
+    if not request.manual:
+        return values
+    by_job = {name: (request.overrides or {}).get(name) for name in ("arguments", "payloads")}
+    if values["kind"] == JobKind.PROGRAM:
+        if any(given is not None for given in by_job.values()):
+            raise _misfit(request, "arguments", "is a program, which takes a list of arguments and one payload")
+    elif request.arguments is not None or request.payload is not None:
+        raise _misfit(request, "arguments", "is a sequence, which takes arguments and payloads by job id")
+    elif any(by_job.values()):
+        _check_inside(request, by_job, _inside(conn, request.job))
+    return values
+
+
+def _check_inside(
+    request: StartRequest, by_job: Mapping[str, Any], inside: Mapping[str, jobs.Stored | DefinitionError]
+) -> None:
+    """What a start of a sequence hands to the jobs in it, these must take from a start of their own as well."""
+    seen = {
+        child: None if isinstance(stored, DefinitionError) else stored.definition
+        for child, stored in inside.items()
+        if request.categories is None or getattr(stored, "category", None) in request.categories
+    }
+    for name, given in by_job.items():
+        for child, values in (given or {}).items():
+            if child not in seen:
+                raise _misfit(request, name, f"has no job '{child}' inside{suggestion(child, seen)}")
+            if not _is_text(values, several=name == "arguments"):
+                wanted = "a list of texts as arguments" if name == "arguments" else "a text as payload"
+                raise _misfit(request, name, f"takes {wanted} of '{child}'")
+            says = None
+            if name == "arguments" and not getattr(seen[child], "replace_arguments", True):
+                says = "replace_arguments: false"
+            if not getattr(seen[child], "on_demand", True):
+                says = "on_demand: false"
+            if says is not None:
+                raise Refused(f"Job '{child}' takes no {name} from a start by hand: its definition says {says}.")
+            texts = [values] if isinstance(values, str) else values
+            if len(seen) < len(inside) and any("${steps." in text for text in texts):
+                raise _misfit(request, name, "has jobs that this key may not see, so outputs cannot be referred to")
+
+
+def _is_text(value: Any, several: bool) -> bool:
+    """Whether it is a text, or, if ``several``, a list of texts."""
+    if not several:
+        return isinstance(value, str)
+    return isinstance(value, list | tuple) and all(isinstance(text, str) for text in value)
+
+
+def _misfit(request: StartRequest, field: str, message: str) -> DefinitionError:
+    return DefinitionError([Problem(f"job '{request.job}' {message}", field)])
+
+
+def _inside(conn: sa.Connection, sequence: str) -> dict[str, jobs.Stored | DefinitionError]:
+    """All jobs that a sequence may start by id, those of the sequences in it included."""
+    inside: dict[str, jobs.Stored | DefinitionError] = {}
+    level = {sequence}
+    while level:
+        found = jobs.load_many(conn, level)
+        inside |= found
+        steps = [step for one in found.values() for step in getattr(getattr(one, "definition", None), "steps", ())]
+        level = {child for step in steps for child in step.jobs} - inside.keys()
+    del inside[sequence]
+    return inside
+
+
+def new_row(stored: jobs.Stored | DefinitionError | None, request: StartRequest) -> dict[str, Any]:
+    """The row of a new run but for its state."""
+    if stored is None:
+        raise no_job(request.job)
+    if isinstance(stored, DefinitionError):
+        raise Refused(f"Job '{request.job}' cannot be read by this version of jobfac: {stored}")
+    job = stored.definition
+    if not stored.enabled:
+        raise Refused(f"Job '{request.job}' is disabled; `jobfac jobs enable {request.job}` allows it again.")
+    if request.manual and not job.on_demand:
+        raise Refused(f"Job '{request.job}' may not be started by hand: its definition says on_demand: false.")
+    others = request.arguments if request.arguments is not None else (request.overrides or {}).get("arguments")
+    if others is not None and request.manual and not job.replace_arguments:
+        raise Refused(f"Job '{request.job}' takes no other arguments: its definition says replace_arguments: false.")
+    if request.payload is not None and len(request.payload) > PAYLOAD_LIMIT:
+        raise Refused(f"The payload has {len(request.payload):,} characters; {PAYLOAD_LIMIT:,} is the most.")
+    if request.key is not None and request.key != truncate_utf16(request.key, KEY_LIMIT):
+        raise Refused(f"The key has {len(request.key)} characters; {KEY_LIMIT} is the most.")
+    told = outbox.interest([*job.notify, *stored.defaults.notify, *_ad_hoc(request)], request.heard)
+    return {
+        "job": stored.id,
+        "job_version": stored.version,
+        "kind": stored.kind,
+        "queue": stored.queue,
+        "priority": job.priority if request.priority is None else request.priority,
+        "arguments": None if request.arguments is None else json.dumps(list(request.arguments), ensure_ascii=False),
+        "payload": request.payload,
+        "overrides": None if request.overrides is None else json.dumps(request.overrides, ensure_ascii=False),
+        "notify": told.notify,
+        "notify_jobs": told.notify_jobs if stored.kind == JobKind.SEQUENCE else None,
+        "created_by": truncate_utf16(request.by, 128),
+        "restartable": getattr(job, "restartable", True),
+        "already_running": job.already_running,
+        "concurrency_key": job.concurrency.key if job.concurrency else None,
+        "concurrency_limit": job.concurrency.limit if job.concurrency else None,
+        "start_key": request.key,
+        "schedule_id": request.schedule_id,
+        "due_at": request.due_at,
+        "sequence_run_id": request.sequence_run_id,
+        "visit_id": request.visit_id,
+        "retry_of": request.retry_of,
+    }
+
+
+def _ad_hoc(request: StartRequest) -> Sequence[Notify]:
+    """Whom the start itself wants told. Secrets belong to definitions: who may only start jobs shall not have them
+    sent anywhere."""
+    if not request.overrides or "notify" not in request.overrides:
+        return ()
+    entries = read_notify(request.overrides["notify"])
+    number = sum(entry.to.number() for entry in entries)
+    if number > RECIPIENTS:
+        raise Refused(f"A start may notify {RECIPIENTS} recipients, not {number}; put them into the job's notify.")
+    for entry in entries:
+        if references := entry.to.references():
+            raise Refused(f"A start cannot have the secret {references[0]} sent; put that into the job's notify.")
+    return entries
