@@ -1,0 +1,76 @@
+"""A terminal in which `jobfac top` runs."""
+
+import fcntl
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tests.support.factory import Factory, wait_for
+
+
+class Terminal:
+    """`jobfac top` in a terminal of its own."""
+
+    def __init__(self, factory: Factory, *words: str, columns: int = 100, rows: int = 30) -> None:
+        self.screen, inside = pty.openpty()
+        self.resize(columns, rows)
+        # The terminal of whoever runs the tests is another one.
+        environment = {k: v for k, v in factory.environment.items() if k not in ("COLUMNS", "LINES")}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "jobfac", "top", *words],
+            env=environment | {"TERM": "xterm-256color"},
+            cwd=factory.folder,
+            stdin=inside,
+            stdout=inside,
+            stderr=inside,
+            start_new_session=True,
+            preexec_fn=_own_terminal,
+        )
+        os.close(inside)
+        self.painted = b""
+
+    def resize(self, columns: int, rows: int) -> None:
+        fcntl.ioctl(self.screen, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def shows(self, words: str) -> None:
+        """Wait until these words have been painted since the last call."""
+        wait_for(lambda: words in self.read(), f"'{words}' on the screen")
+        self.painted = b""
+
+    def read(self) -> str:
+        while select.select([self.screen], [], [], 0)[0]:
+            try:
+                self.painted += os.read(self.screen, 65536)
+            except OSError:  # whoever painted has left
+                break
+        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.painted.decode(errors="replace"))
+
+    def press(self, key: bytes) -> int:
+        """Press a key that leaves: the exit code."""
+        os.write(self.screen, key)
+        wait_for(lambda: [self.read(), self.process.poll() is not None][1], "it has left")
+        return self.process.wait()
+
+
+def _own_terminal() -> None:
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # else Ctrl-C on it reaches nobody
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # which a test run in the background would hand on as ignored
+
+
+@contextmanager
+def terminal(factory: Factory, *words: str) -> Iterator[Terminal]:
+    shown = Terminal(factory, *words)
+    try:
+        yield shown
+    finally:
+        shown.process.kill()
+        shown.process.wait()
+        os.close(shown.screen)
