@@ -1,5 +1,6 @@
 """News become notifications: one for each recipient that somebody named for the event."""
 
+import functools
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,25 +8,34 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import SKIP, utcnow
+from jobfac.database.dialects import SKIP, rows, utcnow
 from jobfac.database.tables import news, notification, run
 from jobfac.definitions import AnyJob, DefinitionError, Notify, Recipient, read_notify
 from jobfac.states import Delivery
 from jobfac.store import jobs
 from jobfac.store.outbox.subscriptions import told_as
 
+ALL = 2**31 - 1
 _GIVEN = ("run_id", "job", "event", "dedupe", "recipient", "body")
-_INSERT = notification.insert().from_select(
-    [*_GIVEN, "state", "tries", "due_at", "created_at"],
-    sa.select(
-        *(sa.bindparam(f"p_{name}", type_=notification.c[name].type) for name in _GIVEN),
+
+
+@functools.cache
+def _insert(engine: str) -> sa.Insert:
+    given = rows.rows_table(engine, **{name: notification.c[name].type for name in _GIVEN}, place=sa.Integer())
+    known = sa.exists().where(notification.c.dedupe == given.c.dedupe).select_from(notification)
+    select = sa.select(
+        *(given.c[name] for name in _GIVEN),
         sa.literal_column(f"'{Delivery.WAITING}'"),
         sa.literal_column("0"),
         utcnow(),
         utcnow(),
-    ).where(~sa.exists().where(notification.c.dedupe == sa.bindparam("p_dedupe")).select_from(notification)),
-    include_defaults=False,
-)
+    )
+    # Their ids follow the order of the entries. SQL Server orders what it inserts only where it may cut it off.
+    return notification.insert().from_select(
+        [*_GIVEN, "state", "tries", "due_at", "created_at"],
+        select.where(~known).order_by(given.c.place).limit(ALL),
+        include_defaults=False,
+    )
 
 
 def unaddressed(conn: sa.Connection, limit: int) -> Sequence[sa.RowMapping]:
@@ -46,7 +56,7 @@ def address(
         What could not be read, so that nobody was told for its sake: a sentence each.
     """
     problems: list[str] = []
-    rows: dict[str, dict[str, Any]] = {}
+    found: dict[str, dict[str, Any]] = {}
     for item in items:
         body = json.loads(item["body"]) if item["body"] else bodies.get(item["run_id"], {"job": item["job"]})
         for entry in _entries(conn, item, problems):
@@ -57,9 +67,10 @@ def address(
             for recipient in _each(entry.to):
                 values = {"run_id": item["run_id"], "job": item["job"], "event": event, "recipient": recipient}
                 dedupe = _dedupe(item, entry, recipient)
-                rows.setdefault(dedupe, {**values, "dedupe": dedupe, "body": told})
-    if rows:
-        conn.execute(_INSERT, [{f"p_{name}": value for name, value in row.items()} for row in rows.values()])
+                found.setdefault(dedupe, {**values, "dedupe": dedupe, "body": told})
+    if found:
+        numbered = [{**row, "place": place} for place, row in enumerate(found.values())]
+        conn.execute(_insert(conn.dialect.name), rows.rows_parameter(numbered))
     if items:
         conn.execute(news.delete().where(news.c.id.in_([item["id"] for item in items])))
     return problems
