@@ -5,7 +5,8 @@ The number of series is bounded: jobs beyond the first ``JOBS`` that finish a ru
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -23,6 +24,7 @@ from jobfac.database.types import sql_literals
 from jobfac.states import ACTIVE, FINAL, Delivery, RunState, WorkerState
 from jobfac.store import workers as worker_store
 from jobfac.telemetry.exporter import count_statements
+from jobfac.views.workers import WorkerView
 
 MEDIA = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -118,7 +120,7 @@ class _Standing(Collector):
         return ()  # nothing is read while it is registered
 
     def collect(self) -> Iterator[Metric]:
-        def read(conn: sa.Connection) -> tuple[Any, ...]:
+        def read(conn: sa.Connection) -> tuple[Sequence[Any], Sequence[Any], list[WorkerView], int, datetime]:
             return (
                 conn.execute(_QUEUED).all(),
                 conn.execute(_ACTIVE).all(),
@@ -139,11 +141,11 @@ class _Standing(Collector):
             states.add_metric([state], found.get(state, 0))
         fleet = GaugeMetricFamily("jobfac_workers", "Workers that are alive", labels=["state"])
         for alive in (WorkerState.ACTIVE, WorkerState.DRAINING):
-            fleet.add_metric([alive], sum(worker["state"] == alive for worker in workers))
+            fleet.add_metric([alive], sum(worker.state == alive for worker in workers))
         yield from (depth, age, states, fleet)
-        yield GaugeMetricFamily("jobfac_slots", "Programs they run at once", sum(w["slots"] for w in workers))
-        yield GaugeMetricFamily("jobfac_slots_busy", "Of these in use", sum(w["busy"] for w in workers))
-        silent = max(((now - worker["seen_at"]).total_seconds() for worker in workers), default=0.0)
+        yield GaugeMetricFamily("jobfac_slots", "Programs they run at once", sum(w.slots for w in workers))
+        yield GaugeMetricFamily("jobfac_slots_busy", "Of these in use", sum(w.busy for w in workers))
+        silent = max(((now - worker.seen_at).total_seconds() for worker in workers), default=0.0)
         yield GaugeMetricFamily("jobfac_lease_age_seconds", "Of the worker that was silent longest", max(0.0, silent))
         yield GaugeMetricFamily("jobfac_notifications_waiting", "Messages that are not delivered yet", notifications)
 

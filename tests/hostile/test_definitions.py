@@ -50,4 +50,7 @@ def test_what_a_team_shares_by_aliases_and_merges_is_read() -> None:
     jobs = "".join(f"  j{n}: {{<<: *base, command: [echo], schedules: *due}}\n" for n in range(500))
     with pytest.raises(d.DefinitionError) as raised:
         d.loads(f"{shared}jobs:\n{jobs}")
-    assert {str(one) for one in raised.value.problems} == {"line 1: unknown key 'x'", "line 2: unknown key 'y'"}
+    assert {str(one) for one in raised.value.problems} == {
+        "line 1: unknown key 'x'; the keys are jobs and defaults",
+        "line 2: unknown key 'y'; the keys are jobs and defaults",
+    }

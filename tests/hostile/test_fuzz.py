@@ -57,7 +57,7 @@ def test_whatever_a_program_reports_is_read(said: list[tuple[bytes, bytes]], tru
             pass
         assert report.progress is None or 0.0 <= report.progress <= 1.0
         for text in (report.message, report.exit_message, report.result):
-            assert text is None or (len(text) <= 1000 and text.encode())
+            assert text is None or (len(text) <= 1000 and text.encode().decode() == text)
         if report.outputs is not None:
             assert len(report.outputs.encode()) <= LONGEST_OUTPUTS
             assert isinstance(json.loads(report.outputs), dict)

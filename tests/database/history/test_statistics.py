@@ -166,8 +166,8 @@ def test_a_report_sees_what_is_counted_and_what_is_not_yet(db: Database) -> None
     }
     assert [key[1] for key in found.before] == ["a"]
     assert found.latest["b", "failed"].run_id == bad
-    summed = {row["worker"]: row for row in reports.REPORTS["utilisation"](found).rows}
-    assert (summed["w-a"]["attempts"], summed["w-b"]["attempts"], summed["busy"]["attempts"]) == (2, 1, 0)
+    summed = {row.worker: row for row in reports.REPORTS["utilisation"](found).rows}
+    assert (summed["w-a"].attempts, summed["w-b"].attempts, summed["busy"].attempts) == (2, 1, 0)
     assert sum(its.slot_ms for (_, name), its in found.work.items() if name == "busy") > 0
     only = db.query(reports.facts, when, category="x")
     assert {key[1] for key in only.runs} == {"a"}
