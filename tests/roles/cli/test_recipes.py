@@ -127,10 +127,7 @@ def test_a_column_of_a_run_is_three_files(copy: Copy) -> None:
         "jobfac/database/tables.py", 'sa.Column("outputs", Long),', '\n    sa.Column("ticket", sa.Unicode(100)),'
     )
     copy.append("jobfac/database/migrations/versions/9999_ticket.py", MIGRATION.format(head=head[1]))
-    if (copy.folder / "jobfac/views/runs.py").exists():
-        copy.insert("jobfac/views/runs.py", "    retry_of: int | None\n", "    ticket: str | None\n")
-    else:
-        copy.insert("jobfac/store/runs/reading.py", '"stop_by", "retry_of",', ' "ticket",')
+    copy.insert("jobfac/views/runs.py", "    retry_of: int | None\n", "    ticket: str | None\n")
     assert len(copy.changed) == 3
     copy.append("jobs.yaml", "jobs: {hello: {command: [echo, hello]}}")
     copy.jobfac("db", "upgrade")
