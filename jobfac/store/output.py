@@ -37,9 +37,8 @@ _INSERT = run_output.insert().from_select(
 
 def append(conn: sa.Connection, chunks: Iterable[Stored]) -> None:
     """Store new chunks. Safe to repeat: a chunk that is there already is left as it is."""
-    rows = [{f"p_{name}": value for name, value in chunk._asdict().items()} for chunk in chunks]
-    if rows:
-        conn.execute(_INSERT, rows)
+    for chunk in chunks:  # one by one: for many rows mssql-python declares bytes as long as the longest of them
+        conn.execute(_INSERT, {f"p_{name}": value for name, value in chunk._asdict().items()})
 
 
 def end_of(conn: sa.Connection, run_id: int, attempt: int, stream: str) -> int:

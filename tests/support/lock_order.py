@@ -12,6 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+import jobfac
 from jobfac.database.locks import ORDER
 
 _ROWS = re.compile(r"^\s*(?:WITH |UPDATE |DELETE |INSERT |MERGE )|UPDLOCK", re.IGNORECASE)
@@ -53,6 +54,9 @@ class Order:
         return None
 
 
+PACKAGE = str(Path(jobfac.__file__).parent)
+
+
 def watch(folder: Path) -> Path:
     """Record from now on, in this process and in those that are forked from it; returns the file of the breaches."""
     path = folder / f"lock-order-{os.getpid()}"
@@ -67,7 +71,10 @@ def watch(folder: Path) -> Path:
             return
         names = [str(one) for one in parameters] if "sp_getapplock" in statement else []
         if told := order.breach(statement, names):
-            calls = "".join(line for line in traceback.format_stack(limit=25) if "/jobfac/" in line)
+            frames = [frame for frame in traceback.extract_stack(limit=40) if frame.filename.startswith(PACKAGE)]
+            if not frames:  # a test's own statement
+                return
+            calls = "".join(traceback.format_list(frames))
             path.parent.mkdir(parents=True, exist_ok=True)  # other sessions tidy temporary folders up
             with path.open("a", encoding="utf-8") as file:
                 file.write(f"A transaction {told}\n{calls}\n")
