@@ -1,4 +1,7 @@
-"""Captured output in the database: chunks by (run, attempt, stream, offset). A gap between chunks is a cut."""
+"""Captured output in the database, stored as chunks by (run, attempt, stream, offset).
+
+A gap between two chunks means that bytes were cut.
+"""
 
 import heapq
 import itertools
@@ -12,11 +15,11 @@ from jobfac.database.tables import run_output
 
 STREAMS = ("stdout", "stderr")
 PAGE = 256 * 1024
-"""Bytes in one row, and in one answer of ``read``, at most."""
+"""The maximum number of bytes in one row, and the default size of one answer of ``read``."""
 
 
 class Stored(NamedTuple):
-    """A piece of a stream: ``data`` begins ``offset`` bytes from the stream's start."""
+    """A chunk of a stream. ``data`` begins ``offset`` bytes after the start of the stream."""
 
     run_id: int
     attempt: int
@@ -36,14 +39,14 @@ _INSERT = run_output.insert().from_select(
 
 
 def append(conn: sa.Connection, chunks: Iterable[Stored]) -> None:
-    """Store new chunks. Safe to repeat: a chunk that is there already is left as it is."""
+    """Store new chunks. Safe to repeat: a chunk that already exists stays unchanged."""
     rows = [{f"p_{name}": value for name, value in chunk._asdict().items()} for chunk in chunks]
     if rows:
         conn.execute(_INSERT, rows)
 
 
 def end_of(conn: sa.Connection, run_id: int, attempt: int, stream: str) -> int:
-    """How far the stream is stored, in bytes from its start."""
+    """Return the offset in bytes up to which the stream is stored."""
     query = (
         sa.select(run_output.c.offset, octets(run_output.c.data))
         .where(run_output.c.run_id == run_id, run_output.c.attempt == attempt, run_output.c.stream == stream)
@@ -55,7 +58,7 @@ def end_of(conn: sa.Connection, run_id: int, attempt: int, stream: str) -> int:
 
 
 def cut(conn: sa.Connection, run_id: int, attempt: int, stream: str, head: int, tail: int) -> None:
-    """Drop the chunks between the head, which ends at ``head``, and the tail, which begins at ``tail``."""
+    """Delete the chunks from offset ``head`` up to offset ``tail``. The head before and the tail after them stay."""
     conn.execute(
         run_output.delete().where(
             run_output.c.run_id == run_id,
@@ -68,7 +71,7 @@ def cut(conn: sa.Connection, run_id: int, attempt: int, stream: str, head: int, 
 
 
 class Piece(NamedTuple):
-    """What a reader gets: ``skipped`` bytes were cut before ``data``; ``at`` is when it was stored."""
+    """A piece of output. ``skipped`` bytes were cut before ``data``; ``at`` is the time at which it was stored."""
 
     stream: str
     offset: int
@@ -78,23 +81,23 @@ class Piece(NamedTuple):
 
 
 def cut_mark(skipped: int) -> bytes:
-    """What a reader sees in place of so many bytes that were cut; nothing in place of none."""
+    """Return the text that replaces ``skipped`` cut bytes; empty if no byte was cut."""
     return f"\n[... {skipped:,} bytes cut ...]\n".encode() if skipped else b""
 
 
 def read(
     conn: sa.Connection, run_id: int, attempt: int, positions: dict[str, int], limit: int = PAGE
 ) -> Sequence[Piece]:
-    """What the streams named in ``positions`` hold beyond those offsets, merged in the order in which it was stored.
+    """Read the streams named in ``positions`` from these offsets on, merged in the order in which they were stored.
 
-    ``positions`` is moved on to where the returned pieces end, so that calling again continues. At least one piece is
-    returned if there is any, and not many more than ``limit`` bytes.
+    Updates ``positions`` to the ends of the returned pieces, so the next call continues there. Returns at least one
+    piece if there is one, and not many more than ``limit`` bytes.
     """
     most = max(1, limit // 16384)
     streams = [_beyond(conn, run_id, attempt, stream, position, most) for stream, position in positions.items()]
     pieces: list[Piece] = []
     size = 0
-    # Merged, not sorted by time: the database's clock may be set back, and within a stream only the offset counts.
+    # Merged, not sorted by time: the database's clock may be set back. Within a stream only the offset counts.
     for row in itertools.islice(heapq.merge(*streams, key=lambda row: row.at), most):
         known = positions[row.stream]
         begin = max(known, row.offset)
