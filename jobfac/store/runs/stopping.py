@@ -78,7 +78,7 @@ def is_active_of(jobs: Collection[str]) -> sa.ColumnElement[bool]:
 
 
 def make_room(conn: sa.Connection, job: str, by: str) -> None:
-    """Stop the job's runs that are under way, for ``already_running: replace``. The caller must hold their named locks."""
+    """Stop the job's runs that are under way (``already_running: replace``). The caller must hold their named locks."""
     # Do not skip locked rows: a run that is just being claimed must stop too.
     others = sa.select(run.c.id).where(is_active_of([job]))
     for other in sorted(conn.execute(others).scalars()):  # with ORDER BY SQLite would search all runs of the job
