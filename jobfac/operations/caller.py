@@ -1,4 +1,4 @@
-"""Who asks for an operation, what they may see, and the transaction that every operation runs in."""
+"""The caller of an operation, the caller's permissions, and the transaction in which every operation runs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,11 +17,11 @@ T = TypeVar("T")
 
 
 class Limits(Protocol):
-    """The categories that a caller may see and touch."""
+    """The categories that a caller may access."""
 
     @property
     def categories(self) -> tuple[str, ...] | None:
-        """Their names, None: all, jobs without a category included."""
+        """The names of the categories; None: all, including jobs without a category."""
 
     def sees(self, category: str | None) -> bool:
         """Whether the caller may see and touch jobs of this category."""
@@ -29,11 +29,11 @@ class Limits(Protocol):
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asks, and from where.
+    """The caller of an operation.
 
     Attributes:
         name: the name in events and in the audit.
-        categories: the only categories whose jobs and runs the caller sees and touches; None: all.
+        categories: the only categories whose jobs and runs the caller may access; None: all.
         retry_for: seconds for which an operation is repeated after a transient error.
         traces: where the spans of started runs go.
         traceparent: the W3C trace context that the request came with.
@@ -51,10 +51,10 @@ class Caller:
 
 
 def visible_job(conn: sa.Connection, by: Limits, job_id: str) -> jobs.Stored:
-    """A job that the caller may see.
+    """Return a job that the caller may see.
 
     Raises:
-        NotFound: there is none.
+        NotFound: there is no such job, or the caller may not see it.
     """
     stored = jobs.load(conn, job_id)
     if stored is None or not by.sees(stored.category):
@@ -63,10 +63,10 @@ def visible_job(conn: sa.Connection, by: Limits, job_id: str) -> jobs.Stored:
 
 
 def visible_run(conn: sa.Connection, by: Limits, run_id: int) -> RunView:
-    """A run that the caller may see.
+    """Return a run that the caller may see.
 
     Raises:
-        NotFound: there is none.
+        NotFound: there is no such run, or the caller may not see it.
     """
     row = reading.get(conn, run_id)
     if by.categories is not None:
@@ -77,11 +77,11 @@ def visible_run(conn: sa.Connection, by: Limits, run_id: int) -> RunView:
 
 
 def transact(db: Database, by: Caller, work: Callable[[sa.Connection], T]) -> T:
-    """Run ``work`` in one transaction, again after a transient error, and make sure that it takes effect once.
+    """Run ``work`` in one transaction, repeat it after a transient error, and make sure that it takes effect once.
 
-    The audit row that ``work`` writes is the receipt: if a commit's answer is lost and the row is there, the commit was
-    made, and the result of that try is returned. ``work`` that writes no audit row must change nothing, or be safe to
-    repeat.
+    The audit row that ``work`` writes is the receipt. If the answer to a commit is lost and the row exists, the commit
+    succeeded, and the function returns the result of that try. If ``work`` writes no audit row, it must change nothing
+    or be safe to repeat.
 
     Raises:
         Unreachable: the error lasted longer than ``by.retry_for``.

@@ -1,4 +1,4 @@
-"""Defining jobs, and switching them on and off."""
+"""Define, delete, enable and disable jobs."""
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -15,11 +15,11 @@ from jobfac.operations.caller import Caller, transact, visible_job
 from jobfac.store import jobs, schedules
 
 Reader = Callable[[Mapping[str, Mapping[str, Any]]], d.Definitions]
-"""Gives definitions checked against those that are known, as ``definitions.reader`` makes one from files."""
+"""Reads definitions and checks them against the known ones. ``definitions.reader`` creates a reader for files."""
 
 
 class Applied(NamedTuple):
-    """What applying definitions changes, or has changed: the plans for jobs and for defaults of categories."""
+    """The changes that applying definitions makes: the plans for jobs and for defaults of categories."""
 
     jobs: d.Plan
     defaults: d.Plan
@@ -27,14 +27,14 @@ class Applied(NamedTuple):
 
 
 class Written(NamedTuple):
-    """A job as it is in force now; ``created``: it is new."""
+    """The current version of a job. ``created``: the job is new."""
 
     stored: jobs.Stored
     created: bool
 
 
 def plan(db: Database, by: Caller, read: Reader, *, prune: bool = False) -> Applied:
-    """What ``apply`` would change. Changes nothing, so it may be repeated.
+    """Return what ``apply`` would change. Changes nothing, so it may be repeated.
 
     Raises:
         DefinitionError: the definitions cannot be used.
@@ -43,7 +43,7 @@ def plan(db: Database, by: Caller, read: Reader, *, prune: bool = False) -> Appl
 
 
 def apply(db: Database, by: Caller, read: Reader, *, prune: bool = False) -> Applied:
-    """Apply definitions, whole or not at all; ``prune`` also removes the jobs that are not among them.
+    """Apply definitions completely or not at all. ``prune`` also removes the jobs that are not among them.
 
     May be repeated: a second call finds nothing left to change.
 
@@ -51,7 +51,7 @@ def apply(db: Database, by: Caller, read: Reader, *, prune: bool = False) -> App
         DefinitionError: the definitions cannot be used; nothing was changed.
     """
 
-    # Worked out before the transaction, which on SQLite holds up every other writer, heartbeats included.
+    # Computed before the transaction, because on SQLite the transaction blocks every other writer, even heartbeats.
     seen, now, planned = db.query(lambda conn: (jobs.state(conn), _now(conn), _plan(conn, read, prune)))
     touched = [*planned.jobs.add, *planned.jobs.change]
     bodies = {job_id: d.canonical(planned.wanted.jobs[job_id]) for job_id in touched}
@@ -62,7 +62,7 @@ def apply(db: Database, by: Caller, read: Reader, *, prune: bool = False) -> App
             jobs.apply_defaults(conn, planned.defaults, planned.wanted.defaults, by.name)
             schedules.apply(conn, planned.jobs, planned.wanted.jobs, by.name, bodies, prepared)
             return planned
-        anew = _plan(conn, read, prune)  # somebody else changed definitions meanwhile
+        anew = _plan(conn, read, prune)  # another caller changed definitions meanwhile
         jobs.apply_defaults(conn, anew.defaults, anew.wanted.defaults, by.name)
         schedules.apply(conn, anew.jobs, anew.wanted.jobs, by.name)
         return anew
@@ -98,13 +98,15 @@ def put(
     if_match: str | None = None,
     if_absent: bool = False,
 ) -> Written:
-    """Define one job, or change it. ``body`` is what a file has under the job's id; without ``enabled`` that stays.
+    """Create or change one job.
+
+    ``body`` is the content of a definition file under the job's id. Without ``enabled``, the job keeps its value.
 
     May be repeated: the same body makes no new version.
 
     Args:
-        if_match: ETags, of which one must be the job's, or ``*``: any.
-        if_absent: only if there is no such job.
+        if_match: ETags, one of which must be the job's, or ``*`` for any.
+        if_absent: create the job only if it does not exist.
 
     Raises:
         DefinitionError: the definition cannot be used.
@@ -122,12 +124,12 @@ def put(
         hidden = {one.id.lower() for one in every if not by.sees(one.category)}
         if job_id.lower() in hidden:
             raise Forbidden(f"Job '{job_id}' belongs to a category that the key '{by.name}' may not touch.")
-        # What a limited key cannot see does not exist for its sequences either.
+        # Jobs that a limited key cannot see do not exist for its sequences either.
         known = {one.id: d.canonical(one.definition) for one in every if by.sees(one.category)}
         definition = d.from_data({"jobs": {job_id: _with_enabled(body, old)}}, known=known).jobs[job_id]
         if not by.sees(definition.category):
             raise Forbidden(f"The key '{by.name}' may only define jobs of {', '.join(by.categories or ())}.")
-        # After the definition: a condition counts only for a request that could be carried out without it.
+        # Checked after the definition: a condition counts only for a request that is valid without it.
         if if_absent and old is not None:
             raise Outdated(f"There is a job '{job_id}' already, of version {old.version}.")
         _match(if_match, old, job_id)
@@ -142,7 +144,7 @@ def _with_enabled(body: Mapping[str, Any], old: jobs.Stored | None) -> dict[str,
 
 
 def delete(db: Database, by: Caller, job_id: str, *, if_match: str | None = None) -> None:
-    """Delete a job and its schedules; its history stays, and what waits or runs goes on.
+    """Delete a job and its schedules. Its history stays, and its waiting and running runs continue.
 
     A second call finds no job.
 
@@ -160,7 +162,7 @@ def delete(db: Database, by: Caller, job_id: str, *, if_match: str | None = None
 
 
 def enable(db: Database, by: Caller, job_id: str) -> jobs.Stored:
-    """Allow starts of a job again; returns the job. May be repeated.
+    """Allow starts of a job again. Returns the job. May be repeated.
 
     Raises:
         NotFound: there is no such job, or the caller may not see it.
@@ -169,7 +171,7 @@ def enable(db: Database, by: Caller, job_id: str) -> jobs.Stored:
 
 
 def disable(db: Database, by: Caller, job_id: str) -> jobs.Stored:
-    """Forbid every start of a job, what runs goes on; returns the job. May be repeated.
+    """Forbid every start of a job. Its active runs continue. Returns the job. May be repeated.
 
     Raises:
         NotFound: there is no such job, or the caller may not see it.
@@ -187,12 +189,12 @@ def _switch(db: Database, by: Caller, job_id: str, enabled: bool) -> jobs.Stored
 
 
 def etag(stored: jobs.Stored) -> str:
-    """The job's ETag: its version, and whether it is disabled, which makes no new version."""
+    """Return the job's ETag: its version, and whether it is disabled. Disabling a job creates no new version."""
     return f'"{stored.version}"' if stored.enabled else f'"{stored.version}-disabled"'
 
 
 def _match(wanted: str | None, stored: jobs.Stored | None, job_id: str) -> None:
-    """Check a list of ETags, of which one must be the job's, or ``*``, which stands for any job that exists."""
+    """Check that one ETag of a list is the job's. ``*`` matches any existing job."""
     if wanted is None:
         return
     tags = [tag.strip() for tag in wanted.split(",")]

@@ -1,4 +1,4 @@
-"""Keys of the API."""
+"""Create and revoke API keys."""
 
 from collections.abc import Sequence
 
@@ -20,19 +20,19 @@ def create(
     categories: Sequence[str] | None = None,
     lifetime: float | None = None,
 ) -> Created:
-    """Create a key called ``name``; returns its id and its text, which nobody can show again.
+    """Create a key called ``name``. Returns its id and its text, which cannot be shown again.
 
     Each call creates a key, so the caller must not repeat it.
 
     Args:
-        categories: the only categories that the key sees; None: all.
+        categories: the only categories that the key may access; None: all.
         lifetime: seconds until it expires; None: never.
     """
     return transact(db, by, lambda conn: api_keys.create(conn, name, role, by.name, categories, lifetime))
 
 
 def revoke(db: Database, by: Caller, key_id: int) -> None:
-    """End a key's use at once. A second call finds no key in use.
+    """Revoke a key immediately. A second call raises ``NotFound``.
 
     Raises:
         NotFound: there is no such key, or it was revoked before.

@@ -1,4 +1,4 @@
-"""Notifications that were given up."""
+"""Requeue dead notifications."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from jobfac.store import outbox
 
 
 def requeue(db: Database, by: Caller, ids: Sequence[int] | None) -> list[int]:
-    """Let dead notifications (None: all of them) be tried again; returns the ids of those that were dead.
+    """Requeue dead notifications (``ids`` None: all). Returns the ids of the requeued notifications.
 
     May be repeated: a second call requeues nothing more.
     """

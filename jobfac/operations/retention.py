@@ -1,4 +1,4 @@
-"""Removing what need not be kept any longer."""
+"""Remove finished runs and other records after their retention."""
 
 from jobfac.database.engine import Database
 from jobfac.operations.caller import Caller, transact
@@ -7,7 +7,7 @@ from jobfac.store.retention import Keep
 
 
 def purge(db: Database, by: Caller, keep: Keep) -> int:
-    """Remove finished runs and other records that are older than ``keep`` says; returns the number of runs.
+    """Remove finished runs and other records that ``keep`` no longer retains. Returns the number of removed runs.
 
     Works in many small transactions with pauses between them. May be repeated: a second call continues.
     """

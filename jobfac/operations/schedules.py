@@ -1,4 +1,4 @@
-"""Pausing and resuming schedules."""
+"""Pause and resume schedules."""
 
 import sqlalchemy as sa
 
@@ -7,11 +7,11 @@ from jobfac.operations.caller import Caller, transact, visible_job
 from jobfac.store import schedules
 
 Target = int | tuple[str, str | None]
-"""A schedule's id, or a job's id with a schedule's name; None: every schedule of the job."""
+"""A schedule's id, or a job's id with a schedule's name. Name None: every schedule of the job."""
 
 
 def pause(db: Database, by: Caller, target: Target) -> list[str]:
-    """Let schedules start nothing until they are resumed; returns the names of those that were not paused yet.
+    """Pause schedules until they are resumed. Returns the names of the newly paused schedules.
 
     May be repeated: a second call pauses nothing more.
 
@@ -22,7 +22,7 @@ def pause(db: Database, by: Caller, target: Target) -> list[str]:
 
 
 def resume(db: Database, by: Caller, target: Target) -> list[str]:
-    """Let schedules start runs again; returns the names of those that were paused. What was due meanwhile is missed.
+    """Resume schedules. Returns the names of the resumed schedules. Due times during the pause count as missed.
 
     May be repeated: a second call resumes nothing more.
 

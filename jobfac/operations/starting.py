@@ -1,4 +1,4 @@
-"""Starting and retrying runs."""
+"""Start and retry runs."""
 
 import hashlib
 import secrets
@@ -16,14 +16,14 @@ from jobfac.store.runs import StartRequest
 from jobfac.views.runs import RunView
 
 TOGETHER = 1000
-"""Runs that are started in one transaction at most."""
+"""The maximum number of runs that one transaction starts."""
 
 PAGE = 500
-"""Runs read in one query."""
+"""The maximum number of runs that one query reads."""
 
 
 def start(db: Database, by: Caller, request: StartRequest) -> RunView:
-    """Start a job; returns the run. Look at its state: it may be ``denied``.
+    """Start a job. Returns the run. Check its state: it may be ``denied``.
 
     May be repeated by the caller if the request has a key: the same key of the same job gives the same run. Without a
     key each call starts a run.
@@ -50,20 +50,20 @@ def start(db: Database, by: Caller, request: StartRequest) -> RunView:
 
 
 def start_many(db: Database, by: Caller, request: StartRequest, count: int) -> list[int]:
-    """Start ``count`` equal runs; returns their ids in order.
+    """Start ``count`` equal runs. Returns their ids in order.
 
-    Up to 1,000 are started all or none. More are started in transactions of so many, because a long one holds up the
-    heartbeats of the whole fleet on SQLite. May be repeated by the caller if the request has a key: runs that an
+    Up to 1,000 runs start all or none. More runs start in transactions of 1,000, because on SQLite a long transaction
+    delays the heartbeats of the whole fleet. May be repeated by the caller if the request has a key: runs that an
     earlier call has started are found, and the others are started. Without a key each call starts ``count`` runs.
 
     Raises:
         NotFound: there is no such job, or the caller may not see it.
         DefinitionError: as ``runs.start``.
         Refused: as ``runs.start``. When some were started, the text says how many, and the key that starts the others.
-        Unreachable: the database is away; the text says the same.
+        Unreachable: the database is unreachable; the text says the same.
     """
     since = time.time_ns()
-    key = request.key or secrets.token_hex(16)  # also for the caller who has to go on after a failure
+    key = request.key or secrets.token_hex(16)  # the caller also needs it to continue after a failure
     request = replace(request, by=by.name, key=key, categories=by.categories)
     ids: list[int] = []
     while len(ids) < count:
@@ -103,7 +103,7 @@ def _trace(db: Database, by: Caller, ids: Sequence[int], since: int) -> None:
 
 
 def retry(db: Database, by: Caller, run_id: int, *, from_failed: bool = False, key: str | None = None) -> RunView:
-    """Run a finished run again with its arguments and payload; returns the new run.
+    """Start a new run with the arguments and payload of a finished run. Returns the new run.
 
     May be repeated by the caller with a ``key``: the same key of the same run gives the same new run. Without a key
     each call starts a run. ``from_failed``: a sequence continues from the step that failed.
@@ -128,5 +128,5 @@ def retry(db: Database, by: Caller, run_id: int, *, from_failed: bool = False, k
 
 
 def _retry_key(run_id: int, key: str) -> str:
-    """The start key of a retry: one of its own for each run, so that a key which also started the job is another."""
+    """Return the start key of a retry. It includes the run's id, so it differs from a key that started the job."""
     return f"retry {run_id} {hashlib.sha256(key.encode()).hexdigest()}"

@@ -1,4 +1,4 @@
-"""Stopping runs."""
+"""Stop runs."""
 
 import sqlalchemy as sa
 
@@ -10,10 +10,10 @@ from jobfac.store.runs import Stopped
 
 
 def stop(db: Database, by: Caller, run_id: int, *, now: bool = False) -> Stopped:
-    """Stop a run, a sequence with everything in it; returns the states before and after.
+    """Stop a run, or a sequence with all its jobs. Returns the states before and after.
 
-    A run that waits ends at once; a program is stopped by its worker, ``now``: without its grace. May be repeated; a
-    second call finds what the first one left.
+    A waiting run ends at once. The worker stops a running program; with ``now`` it does so without the grace period.
+    May be repeated: a second call finds the state that the first one left.
 
     Raises:
         NotFound: there is no such run, or the caller may not see it.

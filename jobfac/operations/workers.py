@@ -1,4 +1,4 @@
-"""Draining workers."""
+"""Drain workers."""
 
 import sqlalchemy as sa
 
@@ -10,7 +10,7 @@ from jobfac.store import audit, workers
 
 
 def drain(db: Database, by: Caller, worker_id: int) -> None:
-    """Ask a worker to take nothing more and to leave when its runs have ended.
+    """Ask a worker to claim no more runs and to deregister when its runs have ended.
 
     May be repeated as long as the worker is alive.
 

@@ -1,1 +1,4 @@
-"""Reads and writes of the tables, one module for each noun. SQL and nothing else; a ``Connection`` comes first."""
+"""Read and write the tables, one module per noun. These modules contain only SQL.
+
+Every function takes a ``Connection`` as its first argument.
+"""

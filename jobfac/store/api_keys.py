@@ -1,6 +1,7 @@
-"""Keys of the API: who may do what. A key is shown once, when it is made; only its hash is stored.
+"""API keys and their permissions. A key is shown once, when it is created; only its hash is stored.
 
-A key reads ``jf_<prefix>_<secret>``: the prefix finds its row, the secret is 256 random bits, so a fast hash is enough.
+A key has the form ``jf_<prefix>_<secret>``. The prefix finds its row. The secret has 256 random bits, so a fast hash
+is enough.
 """
 
 import hashlib
@@ -22,19 +23,19 @@ __all__ = ["Caller", "Created", "Role", "check", "create", "list_keys", "revoke"
 
 
 class Caller(NamedTuple):
-    """Who asks. ``categories``: sees and touches only their jobs and runs; None: all."""
+    """The owner of a key. ``categories``: the only categories whose jobs and runs the key may access; None: all."""
 
     name: str
     role: Role
     categories: tuple[str, ...] | None = None
 
     def sees(self, category: str | None) -> bool:
-        """Whether jobs of this category are the caller's business."""
+        """Whether the caller may access jobs of this category."""
         return self.categories is None or category in self.categories
 
 
 class Created(NamedTuple):
-    """A new key; ``key`` is its text, which nobody can show again."""
+    """A new key. ``key`` is its text, which cannot be shown again."""
 
     id: int
     key: str
@@ -48,7 +49,13 @@ def create(
     categories: Sequence[str] | None = None,
     lifetime: float | None = None,
 ) -> Created:
-    """Make a key called ``name``, the name that events and the audit show; it expires after ``lifetime`` seconds."""
+    """Create a key. Events and the audit show ``name``.
+
+    Args:
+        by: the name that the audit records.
+        categories: the only categories that the key may access; None: all.
+        lifetime: seconds until the key expires; None: never.
+    """
     prefix = secrets.token_hex(6)
     key = f"jf_{prefix}_{secrets.token_urlsafe(32)}"
     insert = api_key.insert().values(
@@ -66,7 +73,7 @@ def create(
 
 
 def check(conn: sa.Connection, key: str) -> Caller | None:
-    """Whose key this is; None if it is unknown, revoked or expired."""
+    """Return the owner of the key, or None if the key is unknown, revoked or expired."""
     prefix = key.split("_")[1] if key.startswith("jf_") else ""
     row = conn.execute(_VALID, {"p_prefix": prefix}).mappings().first()
     if not secrets.compare_digest(_hash(key), row["hash"] if row else _hash("")) or row is None:
@@ -83,7 +90,7 @@ _VALID = sa.select(api_key.c.name, api_key.c.role, api_key.c.categories, api_key
 
 
 def revoke(conn: sa.Connection, key_id: int, by: str) -> bool:
-    """End a key's use at once. False: there is no such key, or it was revoked before."""
+    """Revoke a key immediately. Returns False if there is no such key or it was already revoked."""
     change = api_key.update().where(api_key.c.id == key_id, api_key.c.revoked_at.is_(None))
     revoked = conn.execute(change.values(revoked_at=utcnow())).rowcount == 1
     if revoked:
@@ -95,7 +102,7 @@ _SHOWN = [api_key.c[name] for name in columns(KeyView)]
 
 
 def list_keys(conn: sa.Connection) -> list[KeyView]:
-    """Every key that was ever created, oldest first."""
+    """Return all keys, revoked and expired ones included, oldest first."""
     return [from_row(KeyView, row) for row in conn.execute(sa.select(*_SHOWN).order_by(api_key.c.id)).mappings()]
 
 

@@ -1,4 +1,4 @@
-"""Who changed what: everything that changes state, besides the runs' own events, has a row here."""
+"""The audit: one row for every change of state, except for the changes that the events of runs record."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,11 +11,11 @@ from jobfac.database.tables import audit
 from jobfac.database.types import truncate_utf16
 
 BATCH = 100
-"""Entries removed in one transaction at most."""
+"""The maximum number of entries that one transaction removes."""
 
 
 class Receipt(NamedTuple):
-    """A row of the audit, by which a transaction can be recognised whose commit was not answered."""
+    """A row of the audit. It proves that its transaction was committed when the commit got no answer."""
 
     id: int
     by: str
@@ -27,9 +27,9 @@ _WRITTEN = "jobfac.audit.receipts"
 
 @contextmanager
 def receipts(conn: sa.Connection) -> Iterator[list[Receipt]]:
-    """Collect the receipts of all rows that are written on this connection meanwhile."""
+    """Collect the receipts of all audit rows that are written on this connection inside the ``with`` block."""
     written: list[Receipt] = []
-    info = conn.info  # kept, because a connection that breaks meanwhile does not give it any more
+    info = conn.info  # kept in a variable, because a broken connection no longer returns it
     info[_WRITTEN] = written
     try:
         yield written
@@ -38,20 +38,20 @@ def receipts(conn: sa.Connection) -> Iterator[list[Receipt]]:
 
 
 def holds(conn: sa.Connection, receipt: Receipt) -> bool:
-    """Whether the row is there. Waits for a transaction that has written it and has not ended yet."""
+    """Whether the row exists. Waits for a transaction that has written the row and has not ended yet."""
     query = sa.select(audit.c.id).where(audit.c.id == receipt.id, *_matches(receipt))
     return conn.execute(query.with_hint(audit, LOCKED, "mssql")).first() is not None
 
 
 def _matches(receipt: Receipt) -> tuple[sa.ColumnElement[bool], ...]:
-    # SQLite gives the id of a row that was rolled back to the next one, which may be somebody else's.
+    # SQLite reuses the id of a row that was rolled back, possibly for the row of another caller.
     return audit.c.by == receipt.by, audit.c.subject == receipt.subject
 
 
 def note(
     conn: sa.Connection, by: str, action: str, subject: str, before: str | None = None, after: str | None = None
 ) -> None:
-    """Record that ``by`` did ``action`` to ``subject``; ``before`` and ``after`` as text, where there is any."""
+    """Record that ``by`` did ``action`` to ``subject``. ``before`` and ``after`` are optional texts."""
     by, subject = truncate_utf16(by, 200), truncate_utf16(subject, 200)
     values = {"by": by, "action": action[:32], "subject": subject, "before": before, "after": after}
     row_id = conn.execute(audit.insert().values(at=utcnow()).returning(audit.c.id), values).scalar_one()
@@ -60,7 +60,7 @@ def note(
 
 
 def forget(conn: sa.Connection, age: float) -> bool:
-    """Remove some entries that are older than ``age`` seconds; True: there may be more."""
+    """Remove up to ``BATCH`` entries older than ``age`` seconds. Returns True if there may be more."""
     oldest = sa.select(audit.c.id, audit.c.at, utcnow(-age * 1000).label("limit")).order_by(audit.c.id).limit(BATCH)
     ids = [row.id for row in conn.execute(oldest) if row.at < row.limit]
     if ids:

@@ -1,6 +1,6 @@
-"""Expiry: workers whose lease has run out are declared dead, and the runs of workers that are gone go on elsewhere.
+"""Expiry: mark workers dead when their lease has run out, and requeue or end the runs of workers that are gone.
 
-Why this and a worker's own claims exclude each other is said in ``store.workers``.
+``store.workers`` explains why an expiry and a worker's own claims exclude each other.
 """
 
 from collections.abc import Sequence
@@ -17,11 +17,11 @@ from jobfac.store.runs import Finished, Rule, requeue
 from jobfac.store.runs.finish import POISON_ATTEMPTS, held
 
 EXPIRY_BATCH = 200
-"""How many workers and runs one transaction changes at most."""
+"""The maximum number of workers, and of runs per worker, that one transaction changes."""
 
 
 class Returned(NamedTuple):
-    """An execution that ended with its worker, and the state that its run went to."""
+    """An execution that ended with its worker. ``state`` is the new state of its run."""
 
     run: int
     attempt: int
@@ -31,7 +31,7 @@ class Returned(NamedTuple):
 
 
 class Expiry(NamedTuple):
-    """What an expiry came upon: the names of the workers that had died, what they held, and which of it is final."""
+    """The result of an expiry: the names of the dead workers, the runs they held, and the runs that ended."""
 
     workers: list[str]
     runs: list[Returned]
@@ -39,7 +39,7 @@ class Expiry(NamedTuple):
 
 
 def held_rules(conn: sa.Connection, only: int | None = None) -> list[tuple[Rule, int | None]]:
-    """The rules of the runs that ``expire`` is about to requeue or end, each with its sequence's run; without locks."""
+    """Read without locks the rules of the runs that ``expire`` will requeue or end, each with its sequence's run id."""
     gone = [only] if only is not None else [*_silent(conn), *conn.execute(_GONE).scalars()]
     if not gone:
         return []
@@ -52,13 +52,13 @@ def held_rules(conn: sa.Connection, only: int | None = None) -> list[tuple[Rule,
 
 
 def expire(conn: sa.Connection, by: str, only: int | None = None, poison_attempts: int = POISON_ATTEMPTS) -> Expiry:
-    """Mark workers dead whose lease has run out, and requeue or end the runs of workers that are gone.
+    """Mark workers dead when their lease has run out, and requeue or end the runs of workers that are gone.
 
     Args:
-        only: look at this worker alone, and declare it dead whatever its lease says: a worker that knows that it has
-            lost its lease ends its own former registration with it.
-        poison_attempts: a run ends as lost after so many attempts that were lost with their worker. The attempts of a
-            worker that lives and lost its lease are not counted.
+        only: expire only this worker, even if its lease is still valid. A worker that knows that it has lost its lease
+            ends its own former registration this way.
+        poison_attempts: a run ends as lost after this many attempts that were lost with their worker. The attempts of
+            a live worker that lost its lease do not count.
     """
     runs.lock(conn, [rule for rule, _ in held_rules(conn, only)])
     expiry = Expiry([], [], [])
@@ -74,7 +74,7 @@ def expire(conn: sa.Connection, by: str, only: int | None = None, poison_attempt
         change = worker.update().where(worker.c.id == dead.id)
         conn.execute(change.values(state=WorkerState.DEAD, ended_at=utcnow()))
         expiry.workers.append(dead.name)
-    # Nothing is left here unless a worker died or left while it held more than one batch.
+    # Runs remain here only if a worker died or deregistered while it held more than one batch.
     if only is None and (gone := conn.execute(_GONE).scalars().all()):
         expiry.finished.extend(requeue_held(conn, run.c.worker_id.in_(gone), "its worker is gone", by))
     return expiry
@@ -86,7 +86,7 @@ _SILENT = (
     .where(sa.text("ended = 0"), worker_lease.c.lease_until <= lease_now())
     .order_by(worker_lease.c.lease_until)
 )
-"""Workers whose lease has run out and has not been ended."""
+"""Workers whose lease has run out and is not marked as ended."""
 
 
 def _silent(conn: sa.Connection) -> Sequence[int]:
@@ -94,7 +94,7 @@ def _silent(conn: sa.Connection) -> Sequence[int]:
 
 
 def _take_the_dead(conn: sa.Connection, only: int | None) -> list[Any]:
-    """Lock the rows of workers whose lease has run out, and end these leases. A worker in a turn is passed over."""
+    """Lock the rows of workers whose lease has run out, and end these leases. Skips a worker that is in a turn."""
     silent = [only] if only is not None else _silent(conn)
     if not silent:
         return []
@@ -102,15 +102,15 @@ def _take_the_dead(conn: sa.Connection, only: int | None) -> list[Any]:
     dead = []
     for row in conn.execute(query.where(worker.c.id.in_(silent), sa.text(IS_ALIVE)).order_by(worker.c.id)).all():
         end = worker_lease.update().where(worker_lease.c.worker_id == row.id)
-        if only is None:  # a heartbeat may have come since
+        if only is None:  # a heartbeat may have renewed the lease since
             end = end.where(worker_lease.c.lease_until <= lease_now())
         if conn.execute(end.values(ended=True)).rowcount:
             dead.append(row)
     return dead
 
 
-# Looked for without locks: as a condition of the statement that locks, it would have SQL Server lock all held runs, and
-# a worker that is just finishing one would wait for us, and we for it.
+# Read without locks. As a condition of the locking statement it would make SQL Server lock all held runs. A worker that
+# is finishing one of them would then wait for this transaction, and this transaction would wait for the worker.
 _GONE = (
     sa.select(run.c.worker_id)
     .distinct()
@@ -126,5 +126,5 @@ _GONE = (
 
 
 def requeue_held(conn: sa.Connection, condition: sa.ColumnElement[bool], why: str, by: str) -> list[Finished]:
-    """Requeue or end held runs that fit and that nobody executes any more; returns those that ended."""
+    """Requeue or end held runs that match ``condition`` and are no longer executed. Returns the runs that ended."""
     return requeue(conn, held(conn, condition, EXPIRY_BATCH), why, by)

@@ -1,4 +1,4 @@
-"""What a fair claim has to know: how loaded every live worker is, and how much is queued."""
+"""Input of a fair claim: the load of every live worker, and the number of queued runs."""
 
 import functools
 import json
@@ -15,7 +15,7 @@ from jobfac.store.jobs import known_queues
 
 
 class Load(NamedTuple):
-    """A live worker that takes new runs: how many of its slots are in use, and which queues it serves."""
+    """The load of a live worker that takes new runs: its slots, its busy slots and the queues that it serves."""
 
     worker_id: int
     slots: int
@@ -24,7 +24,7 @@ class Load(NamedTuple):
 
     @property
     def free(self) -> int:
-        """Slots that are not in use."""
+        """The number of free slots."""
         return max(0, self.slots - self.busy)
 
 
@@ -45,9 +45,9 @@ _WORKERS = (
 
 
 def fleet(conn: sa.Connection, queues: Sequence[str]) -> list[Load]:
-    """Every live worker that takes new runs, with those of ``queues`` that it serves.
+    """Return every live worker that takes new runs, with the queues among ``queues`` that it serves.
 
-    Rows that another transaction has locked are passed over: its claims do not count before they are committed.
+    Skips rows that another transaction has locked, so claims count only after their commit.
     """
     needs = [(name, pool, labels.items()) for name, pool, labels in known_queues(conn) if name in queues]
     found = []
@@ -59,7 +59,7 @@ def fleet(conn: sa.Connection, queues: Sequence[str]) -> list[Load]:
 
 
 def queued(conn: sa.Connection, queues: Sequence[str], most: int) -> dict[str, int]:
-    """How many runs are queued in each of ``queues``, counted up to ``most`` in each."""
+    """Return the number of queued runs for each of ``queues``. The count of a queue stops at ``most``."""
     counts = conn.execute(_counts(len(queues), most), {f"queue{place}": name for place, name in enumerate(queues)})
     by_place = {row.place: row.number for row in counts}
     return {name: by_place[place] for place, name in enumerate(queues)}

@@ -1,4 +1,4 @@
-"""Definitions in the database: versioned, read, and applied whole or not at all."""
+"""Job definitions in the database. They are versioned, and a plan is applied completely or not at all."""
 
 import hashlib
 import json
@@ -19,14 +19,14 @@ from jobfac.views.jobs import JobView
 from jobfac.views.serialization import from_row
 
 SEQUENCE_QUEUE = "@sequences"
-"""Where sequence runs are queued: any worker or scheduler begins them, none of its slots is taken."""
+"""The queue of sequence runs. Any worker or scheduler begins them; they take no slot."""
 
 QUEUE_LENGTH = 400
-"""Characters of a queue's name at most."""
+"""The maximum length of a queue's name, in characters."""
 
 
 class Stored(NamedTuple):
-    """A job as it is in force; ``defaults`` are those of its category."""
+    """The current version of a job. ``defaults`` are the defaults of its category."""
 
     id: str
     version: int
@@ -56,18 +56,18 @@ _ONE = _CURRENT.where(job.c.id == sa.bindparam("p_job"))
 
 
 def view(stored: Stored) -> JobView:
-    """The job as it is shown, with its canonical definition."""
+    """Return the view of the job, with its canonical definition."""
     return from_row(JobView, {**stored._asdict(), "definition": d.canonical(stored.definition)})
 
 
 def load(conn: sa.Connection, job_id: str) -> Stored | None:
-    """The job in force, None if there is none."""
+    """Return the current version of the job, or None if there is no such job."""
     row = conn.execute(_ONE, {"p_job": job_id}).mappings().first()
     return None if row is None else _stored(row)
 
 
 def load_many(conn: sa.Connection, job_ids: Collection[str]) -> dict[str, Stored | d.DefinitionError]:
-    """These jobs by id, without those that are not there. An error stands for one that this program cannot read."""
+    """Return the jobs that exist, by id. The value is an error if this version of jobfac cannot read the definition."""
     found: dict[str, Stored | d.DefinitionError] = {}
     for row in conn.execute(_CURRENT.where(job.c.id.in_(job_ids))).mappings():
         try:
@@ -78,19 +78,19 @@ def load_many(conn: sa.Connection, job_ids: Collection[str]) -> dict[str, Stored
 
 
 def state(conn: sa.Connection) -> tuple[Any, ...]:
-    """What is in force, told by its versions: equal at two moments if no definition was changed between them."""
+    """Return a value that stays equal as long as no job and no category default changes."""
     rows = conn.execute(sa.select(job.c.id, job.c.version, job.c.enabled).order_by(job.c.id)).all()
     defaults = conn.execute(sa.select(category.c.name, category.c.definition).order_by(category.c.name)).all()
     return (*map(tuple, rows), *map(tuple, defaults))
 
 
 def load_all(conn: sa.Connection) -> list[Stored]:
-    """Every job in force, by id."""
+    """Return the current version of every job, ordered by id."""
     return [_stored(row) for row in conn.execute(_CURRENT.order_by(job.c.id)).mappings()]
 
 
 def load_version(conn: sa.Connection, job_id: str, version: int) -> d.AnyJob:
-    """One version of a definition, as a run recorded it."""
+    """Return one version of a definition. A run records which version it uses."""
     query = sa.select(job_version.c.definition).where(job_version.c.job == job_id, job_version.c.version == version)
     return _parsed(job_id, conn.execute(query).scalar_one(), True)
 
@@ -112,7 +112,7 @@ def _parsed_defaults(text: str | None) -> d.Defaults:
 
 
 def queue_of(definition: d.AnyJob) -> tuple[str, str, dict[str, str]]:
-    """The queue a job's runs wait in: its name, the pool, and the labels that a worker must have."""
+    """Return the queue in which a job's runs wait: its name, its pool, and the labels that a worker must have."""
     if isinstance(definition, d.Sequence):
         return SEQUENCE_QUEUE, SEQUENCE_QUEUE, {}
     labels = dict(sorted(definition.labels.items()))
@@ -132,9 +132,9 @@ def apply(
     by: str,
     bodies: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> None:
-    """Carry out a plan: new versions of what is added or changed, removal of what is removed, every step audited.
+    """Apply a plan: store new versions of added and changed jobs, and delete removed jobs. Every step is audited.
 
-    ``bodies``: the canonical form of definitions, where it has been worked out already.
+    ``bodies``: canonical forms of definitions by job id, if they are already computed.
     """
     locks.take(conn, {locks.DEFINITIONS})
     for job_id in plan.remove:
@@ -146,11 +146,11 @@ def apply(
 def put(
     conn: sa.Connection, job_id: str, definition: d.AnyJob, by: str, canonical: Mapping[str, Any] | None = None
 ) -> int:
-    """Store a definition as a new version, if it differs from the one in force; returns the version in force.
+    """Store a definition as a new version if it differs from the current one. Returns the current version.
 
-    Whether it is enabled is no part of the version: switching a job off and on makes no new one.
+    ``enabled`` is not part of the version: disabling and enabling a job creates no new version.
     """
-    # Two that apply at once go one after the other, also where neither finds a row yet that it could lock.
+    # The named lock serialises concurrent calls even if there is no row yet that they could lock.
     locks.take(conn, {locks.DEFINITIONS})
     wanted = d.canonical(definition) if canonical is None else canonical
     body = json.dumps(wanted, ensure_ascii=False)
@@ -160,7 +160,7 @@ def put(
     version = 0 if row is None else int(row["version"])
     if changed:
         last = sa.select(sa.func.max(job_version.c.version)).where(job_version.c.job == job_id)
-        version = (conn.execute(last).scalar() or 0) + 1  # a job that was deleted goes on counting
+        version = (conn.execute(last).scalar() or 0) + 1  # a deleted job that returns continues its numbering
         conn.execute(
             job_version.insert().values(created_at=utcnow()),
             {"job": job_id, "version": version, "definition": body, "created_by": by},
@@ -187,7 +187,7 @@ def put(
 
 
 def remove(conn: sa.Connection, job_id: str, by: str) -> bool:
-    """Delete a job; its versions stay for the runs that recorded them. False: there was none."""
+    """Delete a job. Its versions stay for the runs that recorded them. Returns False if there was no such job."""
     stored = load(conn, job_id)
     if stored is None:
         return False
@@ -198,7 +198,7 @@ def remove(conn: sa.Connection, job_id: str, by: str) -> bool:
 
 
 def enable(conn: sa.Connection, job_id: str, enabled: bool, by: str) -> bool:
-    """Allow or forbid starts of a job; what runs goes on. False: there is no such job."""
+    """Allow or forbid starts of a job. Its active runs continue. Returns False if there is no such job."""
     change = job.update().values(enabled=enabled, updated_at=utcnow(), updated_by=by)
     if conn.execute(change.where(job.c.id == job_id, job.c.enabled == (not enabled))).rowcount:
         audit.note(conn, by, "enable" if enabled else "disable", job_id)
@@ -207,7 +207,7 @@ def enable(conn: sa.Connection, job_id: str, enabled: bool, by: str) -> bool:
 
 
 def known_queues(conn: sa.Connection) -> list[tuple[str, str, dict[str, str]]]:
-    """Every queue that ever was: name, pool, labels a worker must have."""
+    """Return every queue that was ever used: its name, its pool, and the labels that a worker must have."""
     rows = conn.execute(sa.select(queue.c.name, queue.c.pool, queue.c.labels))
     return [(row.name, row.pool, json.loads(row.labels)) for row in rows]
 
@@ -218,23 +218,23 @@ def _know_queue(conn: sa.Connection, name: str, pool: str, labels: Mapping[str, 
 
 
 def ids(conn: sa.Connection) -> Sequence[str]:
-    """The ids of all jobs in force."""
+    """Return the ids of all current jobs, in order."""
     return conn.execute(sa.select(job.c.id).order_by(job.c.id)).scalars().all()
 
 
 def load_defaults(conn: sa.Connection) -> dict[str, d.Defaults]:
-    """The defaults of every category that has some."""
+    """Return the defaults of every category that has defaults, by category name."""
     rows = conn.execute(sa.select(category.c.name, category.c.definition).order_by(category.c.name))
     return {row.name: _parsed_defaults(row.definition) for row in rows}
 
 
 def defaults_of(conn: sa.Connection, name: str) -> d.Defaults:
-    """The defaults of one category."""
+    """Return the defaults of one category."""
     return _parsed_defaults(conn.execute(sa.select(category.c.definition).where(category.c.name == name)).scalar())
 
 
 def apply_defaults(conn: sa.Connection, plan: d.Plan, wanted: Mapping[str, d.Defaults], by: str) -> None:
-    """Carry out a plan about categories, as ``apply`` does about jobs."""
+    """Apply a plan for category defaults, as ``apply`` does for jobs."""
     locks.take(conn, {locks.DEFINITIONS})
     before = load_defaults(conn)
     for name in [*plan.remove, *plan.add, *plan.change]:

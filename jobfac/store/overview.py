@@ -1,7 +1,7 @@
-"""How the factory stands at one moment: what a person who watches it wants to see, in six statements.
+"""The overview of the current state, read with six statements.
 
-Each statement reads the beginning of a filtered index, or as many rows as there are live workers and held runs, so
-that neither a long queue nor a long history makes an overview expensive.
+Each statement reads the beginning of a filtered index, or one row per live worker and held run. So neither a
+long queue nor a long history makes an overview expensive.
 """
 
 import functools
@@ -20,14 +20,14 @@ from jobfac.views.overview import DueSchedule, Overview, RunLine, WaitingRuns
 from jobfac.views.serialization import columns, from_row
 
 RUNNING, ENDED, DUE = 200, 100, 50
-"""Rows of each kind that are read at most."""
+"""The maximum number of running runs, ended runs and due schedules in an overview."""
 
 RECENT = 2000
-"""Ended runs among which those of a limited caller are looked for, so that a long history costs nothing."""
+"""How many of the latest ended runs are searched for the runs of a limited caller. This bounds the cost."""
 
 
 class Queries(NamedTuple):
-    """The statements of an overview, besides that of the workers."""
+    """The statements of an overview, except for the statement that reads the workers."""
 
     counts: sa.Select[Any]
     queued: sa.Select[Any]
@@ -37,7 +37,8 @@ class Queries(NamedTuple):
 
 
 def read(conn: sa.Connection, categories: Sequence[str] | None = None) -> Overview:
-    """The overview, as of now; with ``categories`` only their jobs' runs and schedules, and all workers."""
+    """Return the current overview. ``categories`` limits the runs and schedules to jobs of these categories, but not
+    the workers."""
     queries = _queries(categories is not None)
     given = {} if categories is None else {"p_categories": list(categories)}
     counts = conn.execute(queries.counts, given).one()
@@ -82,7 +83,7 @@ def _counts(seen: Sequence[sa.ColumnElement[bool]]) -> sa.Select[Any]:
 
 
 def _queued(seen: Sequence[sa.ColumnElement[bool]]) -> sa.Select[Any]:
-    # The index has queue and id only: the time of a queue's first run is read from one row for each queue.
+    # The index contains only queue and id. So the time of a queue's first run comes from one more row per queue.
     first = (
         sa.select(run.c.queue, sa.func.count().label("number"), sa.func.min(run.c.id).label("first"))
         .with_hint(run, PASS, "mssql")

@@ -1,8 +1,8 @@
-"""Removal of finished runs that need not be kept any longer, in small transactions, off the claim's path.
+"""Remove finished runs after their retention, in small transactions that do not slow down claims.
 
-A job says how long its runs are kept (``retention``); where it does not, and for jobs that are gone, the settings do.
-Runs are looked at job by job from the oldest on, so that what is kept is not waded through. A run goes only after it
-was counted for the statistics by day, which stay.
+A job defines how long its runs are kept (``retention``). The settings apply to jobs without this definition and to
+deleted jobs. A purge reads the runs of each job from the oldest on, so it does not read the runs that are kept. A run
+is removed only after it was counted in the daily statistics. The statistics stay.
 """
 
 import time
@@ -24,17 +24,17 @@ from jobfac.states import HELD, WorkerState
 from jobfac.store import audit, jobs, outbox, statistics
 
 PAGE = 100
-"""Jobs looked at in one query."""
+"""The number of jobs that one query reads."""
 
 BATCH = 100
-"""Rows of one table removed in one transaction at most."""
+"""The maximum number of rows of one table that one transaction removes."""
 
 REST = 4.0
-"""How long ``purge_all`` rests after a step, as a multiple of the time that it took."""
+"""The pause of ``purge_all`` after a step, as a multiple of the step's duration."""
 
 
 class Purged(NamedTuple):
-    """How many runs were removed, whether there may be more to remove, and the id of the first that was, 0: none."""
+    """The number of removed runs, whether there may be more, and the id of the first removed run (0: none)."""
 
     runs: int
     more: bool
@@ -43,7 +43,10 @@ class Purged(NamedTuple):
 
 @dataclass(frozen=True)
 class Keep:
-    """How long things are kept, in seconds. ``age`` and ``count`` (of a job's newest runs) where a job does not say."""
+    """Retention times in seconds.
+
+    ``age`` and ``count`` (the number of a job's newest runs to keep) apply to jobs that define no retention.
+    """
 
     age: float
     count: int | None = None
@@ -52,25 +55,25 @@ class Keep:
 
     @classmethod
     def of(cls, settings: Settings) -> "Keep":
-        """What the settings say."""
+        """Return the retention that the settings define."""
         count = settings.retention_count or None
         return cls(settings.retention, count, settings.statistics_retention, settings.audit_retention)
 
 
 def purge_all(db: Database, keep: Keep) -> int:
-    """Remove everything that is due to go, resting most of the time. Returns the number of runs."""
+    """Remove everything whose retention is over, with a pause after each step. Returns the number of removed runs."""
     removed = 0
     begun = time.monotonic()
     for runs in steps(db, keep):
         removed += runs
-        # SQLite's writers do not queue: who asks again at once would leave a claim only the gaps.
+        # SQLite does not queue its writers. Without a pause, a claim would rarely get the write lock.
         time.sleep(REST * (time.monotonic() - begun))
         begun = time.monotonic()
     return removed
 
 
 def steps(db: Database, keep: Keep) -> Iterator[int]:
-    """Like ``purge_all``, one small transaction for each step; yields the number of runs that went in it."""
+    """Do the work of ``purge_all`` in small transactions. Yields after each step the number of runs it removed."""
     while db.transact(statistics.count) == statistics.BATCH:
         yield 0
     after: str | None = ""
@@ -93,12 +96,12 @@ def steps(db: Database, keep: Keep) -> Iterator[int]:
 
 
 def _purge(db: Database, job_id: str, keep: Retention) -> tuple[int, bool]:
-    """One transaction of ``purge``; a batch whose commit was made but not answered is counted too."""
+    """Run ``purge`` in one transaction. Also counts a batch whose commit succeeded but got no answer."""
     batches: dict[int, int] = {}
 
     def work(conn: sa.Connection) -> Purged:
         done = purge(conn, job_id, keep)
-        batches[done.first] = done.runs  # a batch that was rolled back is found again, and begins with the same run
+        batches[done.first] = done.runs  # a batch that was rolled back is read again and begins with the same run
         return done
 
     more = db.transact(work).more
@@ -106,7 +109,10 @@ def _purge(db: Database, job_id: str, keep: Retention) -> tuple[int, bool]:
 
 
 def overdue_jobs(conn: sa.Connection, after: str, default: Keep) -> tuple[dict[str, Retention], str | None]:
-    """Of the next jobs by id, past ``after``, those with runs to remove; and where to go on, None: at the end."""
+    """Return the jobs that have runs to remove, among the next page of job ids after ``after``.
+
+    The second value is the id from which to continue; None: there are no more jobs.
+    """
     page = sa.select(job_version.c.job).where(job_version.c.job > after).distinct().order_by(job_version.c.job)
     some = page.limit(PAGE).subquery("page")
     ended = run.c.ended_at.is_not(None)
@@ -125,9 +131,9 @@ def overdue_jobs(conn: sa.Connection, after: str, default: Keep) -> tuple[dict[s
 
 
 def purge(conn: sa.Connection, job_id: str, keep: Retention) -> Purged:
-    """Remove some of a job's finished runs that are too old or too many, with everything that hangs on them.
+    """Remove some of a job's finished runs that are too old or too many, with their dependent rows.
 
-    Runs of a sequence that is not over yet stay: its course depends on them. So do runs that are not counted yet.
+    Runs of an unfinished sequence stay, because its next steps depend on them. Runs that are not counted yet stay too.
     """
     finished = (run.c.job == job_id, run.c.ended_at.is_not(None))
     parent = run.alias("parent")
@@ -148,7 +154,7 @@ def purge(conn: sa.Connection, job_id: str, keep: Retention) -> Purged:
     if not ids:
         return Purged(0, False)
     for table in (run_output, run_event, attempt, visit):
-        # What hangs on a run goes first, so that nothing is left over if this is the last that happens.
+        # Dependent rows go first, so an interrupted purge leaves no orphans.
         if _remove_some(conn, table, ids) == BATCH:
             return Purged(0, True)
     conn.execute(run.delete().where(run.c.id.in_(ids)))
@@ -160,7 +166,7 @@ def _is_too_old(ended_at: datetime, keep: Retention, now: datetime) -> bool:
 
 
 def _remove_some(conn: sa.Connection, table: sa.Table, run_ids: list[int]) -> int:
-    """Delete up to one batch of the rows that hang on these runs; how many there were."""
+    """Delete up to ``BATCH`` rows of ``table`` that belong to these runs. Returns the number of deleted rows."""
     key = list(table.primary_key.columns)
     rows = conn.execute(sa.select(*key).where(table.c.run_id.in_(run_ids)).limit(BATCH)).mappings().all()
     if rows:
@@ -170,7 +176,10 @@ def _remove_some(conn: sa.Connection, table: sa.Table, run_ids: list[int]) -> in
 
 
 def forget_workers(conn: sa.Connection, age: float) -> bool:
-    """Remove some workers that left or died more than ``age`` seconds ago and hold nothing; True: there may be more."""
+    """Remove up to ``BATCH`` workers that stopped or died more than ``age`` seconds ago and hold no run.
+
+    Returns True if there may be more.
+    """
     holds = sa.exists().where(sa.text(f"run.state IN ({sql_literals(HELD)})"), run.c.worker_id == worker.c.id)
     gone = (
         sa.select(worker.c.id, worker.c.name, worker.c.slots, worker.c.started_at, worker.c.ended_at)

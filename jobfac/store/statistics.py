@@ -1,8 +1,8 @@
-"""Statistics by day: what became of runs, in a few rows that outlive them.
+"""Daily statistics: totals of runs by day and job, in a few rows that outlive the runs.
 
-A run that has ended is counted once, in the transaction that marks it so (``run.counted``): any number of schedulers
-may count side by side and be killed at any point. Only what is counted is purged. A run belongs to the day (UTC) on
-which it ended; the time of its executions is shared out among the days on which they went on.
+Each ended run is counted once, in the transaction that sets ``run.counted``. So any number of schedulers may count at
+the same time, and any of them may be killed at any point. Only counted runs are purged. A run belongs to the day (UTC)
+on which it ended. The time of its executions is divided among the days on which they ran.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,29 +18,29 @@ from jobfac.database.tables import UNCOUNTED, attempt, daily, daily_worker, run
 from jobfac.states import FINAL
 
 BATCH = 500
-"""Runs counted in one transaction at most."""
+"""The maximum number of runs that one transaction counts."""
 
 LATE = 60_000
-"""Milliseconds after its time from which on a run that begins is late."""
+"""A run is late if it begins more than this many milliseconds after its time."""
 
 COLUMNS = (
     run.c.id, run.c.job, run.c.state, run.c.attempt, run.c.failures, run.c.created_at, run.c.ready_at, run.c.due_at,
     run.c.queued_at, run.c.started_at, run.c.ended_at,
 )  # fmt: skip
-"""What ``tally`` has to know of a run."""
+"""The columns of a run that ``tally`` reads."""
 
 EXECUTION = (attempt.c.worker, attempt.c.started_at, attempt.c.ended_at)
-"""What ``work`` has to know of an attempt."""
+"""The columns of an attempt that ``work`` reads."""
 
 
 @dataclass
 class DailyTotals:
-    """What became of some runs. Times in milliseconds, those of the last attempt; None: there is nothing to tell."""
+    """Totals of some runs. Times are in milliseconds and refer to the last attempt; None: no run has the value."""
 
     states: dict[str, int] = field(default_factory=lambda: {state.value: 0 for state in sorted(FINAL)})
     attempts: int = 0
     retries: int = 0
-    ran: int = 0  # runs that were executed at all
+    ran: int = 0  # runs with at least one execution
     run_ms: int = 0
     shortest_ms: int | None = None
     longest_ms: int | None = None
@@ -52,7 +52,7 @@ class DailyTotals:
     latest_run: int | None = None
 
     def add(self, other: "DailyTotals") -> None:
-        """Let this be about the other's runs, too."""
+        """Add the totals of ``other``."""
         for state, number in other.states.items():
             self.states[state] += number
         for name in SUMS:
@@ -69,7 +69,7 @@ SUMS = ("attempts", "retries", "ran", "run_ms", "waited", "wait_ms", "late")
 
 
 def of_run(row: Any) -> DailyTotals:
-    """One run that has ended; ``row`` has ``COLUMNS``."""
+    """Return the totals of one ended run. ``row`` has ``COLUMNS``."""
     found = DailyTotals(attempts=row.attempt, retries=row.failures)
     found.states[row.state] = 1
     if row.started_at is None:
@@ -85,7 +85,7 @@ def of_run(row: Any) -> DailyTotals:
 
 
 def _time_to_begin(row: Any) -> datetime:
-    """When the last attempt should have begun: a later attempt's time came when its run was given back to the queue."""
+    """Return when the last attempt should have begun. A later attempt should begin when its run becomes ready again."""
     first = row.attempt <= 1
     found: datetime = (first and row.due_at) or row.ready_at or row.created_at
     return found
@@ -96,7 +96,7 @@ def _ms(span: timedelta) -> int:
 
 
 def tally(rows: Iterable[Any]) -> dict[tuple[date, str], DailyTotals]:
-    """Runs that have ended, by day and job."""
+    """Return the totals of ended runs, by day and job."""
     found: dict[tuple[date, str], DailyTotals] = {}
     for row in rows:
         found.setdefault((row.ended_at.date(), row.job), DailyTotals()).add(of_run(row))
@@ -105,21 +105,24 @@ def tally(rows: Iterable[Any]) -> dict[tuple[date, str], DailyTotals]:
 
 @dataclass
 class Work:
-    """What a worker did on a day. Milliseconds: ``busy_ms`` of executions, ``slot_ms`` of its slots while present."""
+    """The work of a worker on one day.
+
+    ``busy_ms``: milliseconds of its executions. ``slot_ms``: milliseconds of its presence, times its slots.
+    """
 
     attempts: int = 0
     busy_ms: int = 0
     slot_ms: int = 0
 
     def add(self, other: "Work") -> None:
-        """Let this be about the other's, too."""
+        """Add the values of ``other``."""
         self.attempts += other.attempts
         self.busy_ms += other.busy_ms
         self.slot_ms += other.slot_ms
 
 
 def work(rows: Iterable[Any]) -> dict[tuple[date, str], Work]:
-    """Executions that have ended, by day and worker; each row has ``EXECUTION``."""
+    """Return the work of ended executions, by day and worker. Each row has ``EXECUTION``."""
     found: dict[tuple[date, str], Work] = {}
     for row in rows:
         for day, milliseconds in shares(row.started_at, row.ended_at):
@@ -129,7 +132,10 @@ def work(rows: Iterable[Any]) -> dict[tuple[date, str], Work]:
 
 
 def presence(rows: Iterable[Any]) -> dict[tuple[date, str], Work]:
-    """Workers' slots, by day and worker; each row has ``name``, ``slots``, ``started_at``, ``ended_at``."""
+    """Return the slot time of workers, by day and worker.
+
+    Each row has ``name``, ``slots``, ``started_at`` and ``ended_at``.
+    """
     found: dict[tuple[date, str], Work] = {}
     for row in rows:
         for day, milliseconds in shares(row.started_at, row.ended_at):
@@ -138,7 +144,7 @@ def presence(rows: Iterable[Any]) -> dict[tuple[date, str], Work]:
 
 
 def shares(begin: datetime, end: datetime) -> Iterator[tuple[date, int]]:
-    """How much of a span lies on each day, in milliseconds; the day of its end is always among them."""
+    """Yield the milliseconds of a time span for each UTC day. Always includes the day on which the span ends."""
     begin, end = begin.astimezone(UTC), max(begin, end).astimezone(UTC)
     while begin.date() < end.date():
         midnight = begin.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
@@ -148,18 +154,21 @@ def shares(begin: datetime, end: datetime) -> Iterator[tuple[date, int]]:
 
 
 def uncounted(limit: int | None = None) -> sa.Select[Any]:
-    """The runs that have ended and are not counted yet."""
+    """Return the query of ended runs that are not counted yet, the earliest end first."""
     return sa.select(*COLUMNS).where(sa.text(UNCOUNTED)).order_by(run.c.ended_at).limit(limit)
 
 
 def uncounted_executions() -> sa.Select[Any]:
-    """The executions of the runs that have ended and are not counted yet."""
+    """Return the query of the executions of ended runs that are not counted yet."""
     theirs = attempt.join(run, run.c.id == attempt.c.run_id)
     return sa.select(*EXECUTION).select_from(theirs).where(sa.text(f"run.{UNCOUNTED}"), attempt.c.ended_at.is_not(None))
 
 
 def count(conn: sa.Connection) -> int:
-    """Count some runs that have ended, with their executions; how many. Less than ``BATCH``: there are no more."""
+    """Count up to ``BATCH`` ended runs with their executions. Returns the number of counted runs.
+
+    Fewer than ``BATCH``: there are no more to count.
+    """
     _lock(conn)
     rows = conn.execute(uncounted(BATCH).with_hint(run, SKIP, "mssql")).all()
     if rows:
@@ -172,13 +181,13 @@ def count(conn: sa.Connection) -> int:
 
 
 def count_presence(conn: sa.Connection, workers: Iterable[Any]) -> None:
-    """Keep the presence of workers whose rows are removed in this transaction; the rows are as in ``presence``."""
+    """Add the presence of workers whose rows this transaction removes. The rows have the columns of ``presence``."""
     _lock(conn)
     _add_work(conn, presence(workers))
 
 
 def _lock(conn: sa.Connection) -> None:
-    """Whoever adds to a day's row does it alone: two that insert the same would make one of them fail."""
+    """Serialise writers of a day's row: if two insert the same row, one of them fails."""
     locks.take(conn, {locks.DAILY})
 
 
@@ -234,13 +243,13 @@ def _bound(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _make_rows(conn: sa.Connection, table: sa.Table, keys: Iterable[tuple[date, str]]) -> None:
-    """Insert the rows of these keys that are not there, with nothing counted in them."""
+    """Insert the missing rows of these keys, with all counters at zero."""
     day, name = table.primary_key.columns
     days, names = {key[0] for key in keys}, {key[1] for key in keys}
     there = {tuple(row) for row in conn.execute(sa.select(day, name).where(day.in_(days), name.in_(names)))}
     zeros: dict[str, Any] = {column.name: sa.literal_column("0") for column in table.c if not column.nullable}
     new = {**zeros, **{column.name: sa.bindparam(f"p_{column.name}", type_=column.type) for column in (day, name)}}
-    # The database has the last word: to it two names may be equal that differ in case.
+    # The database decides again, because its collation may treat names as equal that differ in case.
     absent = ~sa.exists().where(*_stands(table))
     missing = [{f"p_{day.name}": key[0], f"p_{name.name}": key[1]} for key in keys if key not in there]
     if missing:
@@ -248,7 +257,7 @@ def _make_rows(conn: sa.Connection, table: sa.Table, keys: Iterable[tuple[date, 
 
 
 def forget(conn: sa.Connection, age: float) -> bool:
-    """Remove the oldest day, if it ended more than ``age`` seconds ago; True: there may be more."""
+    """Remove the oldest day if it ended more than ``age`` seconds ago. Returns True if there may be more."""
     removed = False
     for table in (daily, daily_worker):
         oldest, now = conn.execute(sa.select(sa.func.min(table.c.day), utcnow())).one()

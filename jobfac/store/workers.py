@@ -1,26 +1,26 @@
-"""Workers, their leases, and what they hold: registration, heartbeat, claim, deregistration, expiry.
+"""Workers, their leases and their runs: registration, heartbeat, claim, deregistration, expiry.
 
-The lease belongs to the worker, not to a run: one heartbeat renews one row, however many runs the worker holds.
+The lease belongs to the worker, not to a run. One heartbeat renews one row for all runs of the worker.
 
-**Two rows.** A worker has a row in ``worker`` and one in ``worker_lease``. The heartbeat writes the second row and
-touches nothing else, so it waits for no turn and for no other table. A turn (claim, finish) locks the first row and
-only reads the second. So a turn may wait for locks as long as it likes: the lease is renewed meanwhile.
+**Two rows.** A worker has one row in ``worker`` and one in ``worker_lease``. The heartbeat writes only the second row,
+so it waits for no turn and for no other table. A turn (claim, finish) locks the first row and only reads the second.
+So a turn may wait for locks for a long time, and heartbeats renew the lease meanwhile.
 
-**Why claim and expiry exclude each other.** Every claim runs under an update lock on its worker's row, taken by
-``hold``, which also checks that the row says `active` or `draining`. ``expire`` takes the same lock before it changes
-anything, and passes over rows that are locked: while a turn is in flight, its worker cannot be declared dead. When
-``expire`` has the lock, it ends the lease by an UPDATE that repeats the condition that it has run out, then marks the
-worker dead and requeues its runs, all in one transaction. So a turn either commits before the expiry, which then sees
-its claims, or it takes the lock afterwards, reads the state `dead` and raises ``LeaseLost``.
+**Why claim and expiry exclude each other.** Every claim holds an update lock on its worker's row. ``hold`` takes this
+lock and checks that the state is `active` or `draining`. ``expire`` takes the same lock before it changes anything and
+skips locked rows, so it cannot declare a worker dead during the worker's turn. When ``expire`` has the lock, it ends
+the lease with an UPDATE that checks again that the lease has run out. It then marks the worker dead and requeues its
+runs, all in one transaction. So there are two cases. A turn commits before the expiry, which then sees its claims. Or
+the turn takes the lock after the expiry, reads the state `dead` and raises ``LeaseLost``.
 
-**Why heartbeat and expiry exclude each other.** Both change the row in ``worker_lease``, each by one UPDATE with the
-condition in it: the heartbeat if the lease has not run out, the expiry if it has. Whichever comes second finds its
-condition false.
+**Why heartbeat and expiry exclude each other.** Both change the row in ``worker_lease`` with one UPDATE that contains
+its condition. The heartbeat requires that the lease has not run out; the expiry requires that it has. The second of the
+two finds its condition false.
 
-**Why a stale read of the lease is harmless.** ``hold`` reads ``lease_until`` without a lock. A value that is too old is
-too early, because a lease only grows; and what an expiry has done shows in the state of the locked row.
+**Why a stale read of the lease is harmless.** ``hold`` reads ``lease_until`` without a lock. A stale value is too
+early, because a lease only grows. The state of the locked row shows whether an expiry took place.
 
-A finish is fenced by run, attempt and worker as well, so that it needs no lease to be refused.
+A finish is also fenced by run, attempt and worker, so it can be refused without reading the lease.
 """
 
 import functools
@@ -62,11 +62,11 @@ __all__ = [
 
 
 class LeaseLost(Exception):
-    """The worker's lease ran out: what it holds is no longer its own."""
+    """The worker's lease ran out, so the worker no longer owns its runs."""
 
 
 class Registration(NamedTuple):
-    """What a worker says of itself. ``token`` marks the processes it starts."""
+    """The properties with which a worker registers. ``token`` marks the processes that it starts."""
 
     name: str
     host: str
@@ -79,9 +79,9 @@ class Registration(NamedTuple):
 
 
 class Claimed(NamedTuple):
-    """A run that this worker took.
+    """A run that this worker claimed.
 
-    ``attempt`` is the fence of everything it writes about it; ``lost``: how many attempts ended with their worker.
+    ``attempt`` fences every later write about the run. ``lost``: how many attempts were lost with their worker.
     """
 
     id: int
@@ -104,7 +104,7 @@ class Claimed(NamedTuple):
 
     @property
     def rule(self) -> Rule:
-        """What decides about its admission, and about what its end lets in."""
+        """The run's admission rule. It also determines which blocked runs its end admits."""
         return Rule(self.job, self.already_running, self.concurrency_key)
 
     @property
@@ -114,17 +114,19 @@ class Claimed(NamedTuple):
 
 
 class Beat(NamedTuple):
-    """What a heartbeat brings back.
+    """The result of a heartbeat.
 
-    ``expiry``: seconds until the first lease in the fleet ends, if it is not renewed; not above 0: one has ended.
+    ``expiry``: seconds until the first lease in the fleet runs out, unless it is renewed. 0 or less: one has run out.
     """
 
     expiry: float
 
 
 class Hold(NamedTuple):
-    """What the lock on a worker's row brings back: its state, whether some scheduled run's time has come, and whether a
-    sequence is queued."""
+    """The result of locking a worker's row.
+
+    ``state``: the worker's state. ``due``: a scheduled run is due. ``begin``: a sequence run is queued.
+    """
 
     state: WorkerState
     due: bool
@@ -132,7 +134,7 @@ class Hold(NamedTuple):
 
 
 def register(conn: sa.Connection, who: Registration, lease: float) -> int:
-    """Enter a worker with a fresh lease of ``lease`` seconds and return its id."""
+    """Register a worker with a new lease of ``lease`` seconds. Returns the worker's id."""
     values = who._asdict() | {
         "pools": json.dumps(list(who.pools)),
         "labels": json.dumps(dict(who.labels)),
@@ -146,10 +148,10 @@ def register(conn: sa.Connection, who: Registration, lease: float) -> int:
 
 
 def renew(conn: sa.Connection, worker_id: int, lease: float) -> Beat:
-    """The heartbeat: renew the lease for ``lease`` seconds. It reads and writes ``worker_lease`` alone.
+    """Send a heartbeat: renew the lease for ``lease`` seconds. Reads and writes only ``worker_lease``.
 
     Raises:
-        LeaseLost: it had run out, or somebody declared the worker dead.
+        LeaseLost: the lease had run out, or the worker was declared dead.
     """
     row = of(conn).renew(conn, worker_id, round(lease * 1000))
     if row is None:
@@ -158,7 +160,7 @@ def renew(conn: sa.Connection, worker_id: int, lease: float) -> Beat:
 
 
 def survey(conn: sa.Connection, worker_id: int) -> Survey | None:
-    """What the database says of a worker; None: there is none with this id, or its row is locked just now."""
+    """Return the database's information about a worker, or None if the id is unknown or the row is locked."""
     return read_survey(conn.execute(SURVEY, {"p_id": worker_id}).all())
 
 
@@ -169,7 +171,8 @@ _HAS_RUN_OUT = sa.exists(
     .where(worker_lease.c.worker_id == worker.c.id, worker_lease.c.lease_until <= lease_now())
     .where(sa.text("ended = 0"))
 )
-"""Condition on a worker. A lease that is being renewed at this moment is passed over, so it has not run out."""
+"""Condition on a worker: its lease has run out. The condition is false for a lease that is just being renewed, because
+its row is locked and skipped."""
 
 
 _IS_SEQUENCE_QUEUED = sa.exists(
@@ -185,8 +188,8 @@ def _flag(condition: sa.ColumnElement[bool]) -> sa.Case[Any]:
 
 @functools.cache
 def _hold(worker_id: int) -> sa.Select[Any]:
-    # The number is a part of the text, which is the same for a worker's whole life: with a parameter it would be two
-    # round trips to SQL Server, the second to give the statement up.
+    # The id is part of the SQL text, because it never changes for a worker. With a parameter the statement would take
+    # two round trips to SQL Server, the second one to release the prepared statement.
     return (
         sa.select(worker.c.state, _flag(runs.IS_DUE).label("due"), _flag(_IS_SEQUENCE_QUEUED).label("begin_"))
         .with_hint(worker, LOCKED_BY_KEY, "mssql")
@@ -195,7 +198,7 @@ def _hold(worker_id: int) -> sa.Select[Any]:
 
 
 def hold(conn: sa.Connection, worker_id: int) -> Hold:
-    """Lock the worker's row for this transaction, so that no expiry comes between.
+    """Lock the worker's row until the transaction ends. No expiry can change it meanwhile.
 
     Raises:
         LeaseLost: the lease has run out.
@@ -207,7 +210,7 @@ def hold(conn: sa.Connection, worker_id: int) -> Hold:
 
 
 def matching_queues(conn: sa.Connection, pools: Sequence[str], labels: Mapping[str, str]) -> list[str]:
-    """The queues that a worker of these pools and labels may take from."""
+    """Return the queues from which a worker with these pools and labels may claim."""
     return [
         name
         for name, pool, needed in jobs.known_queues(conn)
@@ -223,9 +226,9 @@ def claim(
     slots: int,
     most: Mapping[str, int] | None = None,
 ) -> list[Claimed]:
-    """Take up to ``slots`` runs, highest priority first, then oldest. The caller has called ``hold``.
+    """Claim up to ``slots`` runs, highest priority first, then oldest. The caller must have called ``hold``.
 
-    ``most``: by queue, how many at most; None: as many as there are slots.
+    ``most``: the maximum number of runs for each queue; None: ``slots`` for each.
     """
     limits = {queue: min(slots, slots if most is None else most[queue]) for queue in queues}
     limits = {queue: limit for queue, limit in limits.items() if limit > 0}
@@ -253,7 +256,10 @@ def _open(engine: str) -> sa.Insert:
 
 
 def _by_queue(conn: sa.Connection, limits: Mapping[str, int], slots: int) -> list[tuple[str, int]]:
-    """How many to take from each queue so that the best of all queues come first. One queue needs no query."""
+    """Return how many runs to claim from each queue, so the best runs of all queues come first.
+
+    A single queue needs no query.
+    """
     if len(limits) == 1:
         return list(limits.items())
     heads = []
@@ -271,7 +277,7 @@ def _by_queue(conn: sa.Connection, limits: Mapping[str, int], slots: int) -> lis
 
 
 def held_by(conn: sa.Connection, worker_id: int) -> list[Claimed]:
-    """What the database says this worker holds: after a claim whose answer was lost, this is what was taken."""
+    """Return the runs that this worker holds in the database. Used when the answer to a claim was lost."""
     query = sa.select(*(run.c[name] for name in Claimed._fields)).where(
         sa.text(f"state IN ({sql_literals(HELD)})"), run.c.worker_id == worker_id
     )
@@ -279,8 +285,11 @@ def held_by(conn: sa.Connection, worker_id: int) -> list[Claimed]:
 
 
 def unowned(conn: sa.Connection, worker_id: int, keys: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Those of these executions, by run and attempt, that the worker does not hold. Each is looked up by its key, and
-    locked: a search for all of a worker's could pass over one that somebody is just asking to stop."""
+    """Return the executions among ``keys`` (run, attempt) that the worker does not hold.
+
+    Each run is read by its key and locked. A search for all runs of the worker could miss a run whose state is just
+    changing because a stop was requested.
+    """
     if not keys:
         return []
     these = sa.and_(run.c.id.in_([run_id for run_id, _ in keys]), run.c.worker_id == worker_id)
@@ -289,12 +298,18 @@ def unowned(conn: sa.Connection, worker_id: int, keys: Sequence[tuple[int, int]]
 
 
 def give_up(conn: sa.Connection, run_ids: Collection[int], why: str, by: str) -> list[Finished]:
-    """Requeue or end runs that this worker holds by the database and does not know. It has called ``hold``."""
+    """Requeue or end runs that the worker holds in the database but does not know. Returns the runs that ended.
+
+    The caller must have called ``hold``.
+    """
     return requeue_held(conn, run.c.id.in_(run_ids), why, by) if run_ids else []
 
 
 def drain(conn: sa.Connection, worker_id: int) -> WorkerState | None:
-    """Ask a worker to take nothing more and to leave when it is done; its state before, None if it is not alive."""
+    """Ask a worker to claim no more runs and to deregister when its runs have ended.
+
+    Returns the worker's previous state, or None if it is not alive.
+    """
     change = worker.update().where(worker.c.id == worker_id, worker.c.state == WorkerState.ACTIVE)
     if conn.execute(change.values(state=WorkerState.DRAINING)).rowcount:
         return WorkerState.ACTIVE
@@ -303,7 +318,10 @@ def drain(conn: sa.Connection, worker_id: int) -> WorkerState | None:
 
 
 def leave(conn: sa.Connection, worker_id: int) -> list[Finished]:
-    """Deregister a worker and requeue what it still holds, none of which runs any more."""
+    """Deregister a worker and requeue its remaining runs, which must no longer be executing.
+
+    Returns the runs that ended.
+    """
     change = worker.update().where(worker.c.id == worker_id, worker.c.state.in_(ALIVE))
     if conn.execute(change.values(state=WorkerState.STOPPED, ended_at=utcnow())).rowcount != 1:
         return []
@@ -314,13 +332,13 @@ def leave(conn: sa.Connection, worker_id: int) -> list[Finished]:
 
 
 def set_message(conn: sa.Connection, worker_id: int, message: str | None) -> None:
-    """Show in the fleet why a worker claims nothing; None: it is well."""
+    """Store why a worker claims no runs, for the list of workers. None: there is no problem."""
     text = None if message is None else truncate_utf16(message, 400)
     conn.execute(worker.update().where(worker.c.id == worker_id).values(message=text))
 
 
 def workers(conn: sa.Connection, alive_only: bool = False) -> list[WorkerView]:
-    """The fleet, newest first, at most 1000 workers."""
+    """Return up to 1,000 workers, newest first."""
     busy = (
         sa.select(sa.func.count())
         .where(sa.text(f"run.state IN ({sql_literals(HELD)})"), run.c.worker_id == worker.c.id)

@@ -1,5 +1,5 @@
-"""Typed, read-only views of what is stored: one list of columns for each thing that is shown, wherever it is shown.
+"""Typed, read-only views of stored data. Each view has one list of columns for all outputs.
 
-Rows leave the store as these NamedTuples. JSON (API, ``--json``, webhooks), the API's models and tables are derived
-from their fields by ``serialization``; text is made from them at the last moment, by type.
+The store returns rows as these NamedTuples. ``serialization`` derives JSON (API, ``--json``, webhooks), the API's
+models and tables from their fields. Values become text last, according to their types.
 """

@@ -1,4 +1,4 @@
-"""What is shown of a job."""
+"""The view of a job."""
 
 from typing import Any, NamedTuple
 
@@ -6,7 +6,7 @@ from jobfac.states import JobKind
 
 
 class JobView(NamedTuple):
-    """A job as it is in force. ``definition`` leaves defaults out."""
+    """The current version of a job. ``definition`` omits default values."""
 
     id: str
     kind: JobKind

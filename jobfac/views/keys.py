@@ -1,4 +1,4 @@
-"""What is shown of an API key: neither its secret nor its hash."""
+"""The view of an API key, without its secret and its hash."""
 
 from datetime import datetime
 from typing import NamedTuple
@@ -7,7 +7,7 @@ from jobfac.states import Role
 
 
 class KeyView(NamedTuple):
-    """A key. ``categories`` None: it is not limited to some; ``prefix``: the part of it that is not secret."""
+    """An API key. ``categories`` None: the key may access all categories. ``prefix``: the part that is not secret."""
 
     id: int
     name: str

@@ -1,12 +1,11 @@
-"""What a stream of events tells: what happened to a run, and how far its program is. ``category`` is the job's, which
-decides who is told."""
+"""The views in a stream of live events: events of runs and the progress of their programs."""
 
 from datetime import datetime
 from typing import NamedTuple
 
 
 class LiveRunEvent(NamedTuple):
-    """One thing that happened to a run: a state's name, or a word such as ``discarded``."""
+    """An event of a run. ``event``: the name of a state, or a word such as ``discarded``."""
 
     id: int
     run_id: int
@@ -19,7 +18,7 @@ class LiveRunEvent(NamedTuple):
 
 
 class LiveProgress(NamedTuple):
-    """How far a running program says it is."""
+    """The progress that a running program reports."""
 
     run_id: int
     job: str

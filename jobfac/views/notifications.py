@@ -1,4 +1,4 @@
-"""What is shown of a notification."""
+"""The view of a notification."""
 
 from datetime import datetime
 from typing import NamedTuple
@@ -7,8 +7,8 @@ from jobfac.states import Delivery
 
 
 class NotificationView(NamedTuple):
-    """A message to one recipient. ``channel`` and ``to`` name the recipient, without secrets; ``tries``: deliveries
-    that were begun; ``due_at``: when the next one may begin."""
+    """A message to one recipient. ``channel`` and ``to`` name the recipient, without secrets. ``tries``: the number of
+    deliveries that were begun. ``due_at``: when the next one may begin."""
 
     id: int
     run_id: int | None

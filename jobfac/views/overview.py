@@ -1,4 +1,4 @@
-"""The factory at one moment: what an overview shows."""
+"""The view of the overview."""
 
 from datetime import datetime
 from typing import NamedTuple
@@ -8,7 +8,7 @@ from jobfac.views.workers import WorkerView
 
 
 class WaitingRuns(NamedTuple):
-    """Queued runs of a pool; ``seconds``: how long the first of them has waited."""
+    """Queued runs of a pool. ``seconds``: how long the first of them has waited."""
 
     pool: str
     number: int
@@ -16,7 +16,7 @@ class WaitingRuns(NamedTuple):
 
 
 class RunLine(NamedTuple):
-    """The part of a run that a line has room for."""
+    """The columns of a run that the overview shows."""
 
     id: int
     job: str
@@ -34,7 +34,7 @@ class RunLine(NamedTuple):
 
 
 class DueSchedule(NamedTuple):
-    """A schedule and when it fires next."""
+    """A schedule and the time at which it fires next."""
 
     job: str
     name: str

@@ -1,4 +1,4 @@
-"""What is shown of a run, of its attempts and of its events. Another column of a run is one more field here."""
+"""The views of a run, its attempts and its events. A new column of a run needs one more field here."""
 
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -9,9 +9,9 @@ from jobfac.views.serialization import as_json
 
 
 class RunView(NamedTuple):
-    """A run. Times are RFC 3339 with offset; ``arguments`` null: the definition's."""
+    """A run. Times are RFC 3339 with offset. ``arguments`` null: the run uses the definition's arguments."""
 
-    # ``truncated`` is there in lists only: the names of the large values that were left out.
+    # ``truncated`` is set only in lists: the names of the large values that were left out.
 
     id: int
     job: str
@@ -47,7 +47,7 @@ class RunView(NamedTuple):
 
 
 class AttemptView(NamedTuple):
-    """One execution of a run. ``stdout_path``: the file on the worker that the stream went to, if it did."""
+    """One execution of a run. ``stdout_path``: the file on the worker that received the stream, if any."""
 
     run_id: int
     number: int
@@ -65,7 +65,7 @@ class AttemptView(NamedTuple):
 
 
 class EventView(NamedTuple):
-    """One thing that happened to a run: a state's name, or a word such as ``discarded``."""
+    """An event of a run. ``event``: the name of a state, or a word such as ``discarded``."""
 
     id: int
     attempt: int
@@ -76,7 +76,7 @@ class EventView(NamedTuple):
 
 
 class RunHistory(NamedTuple):
-    """A run with all that is known about it; ``path``: the steps that a sequence visited, None for a program."""
+    """A run with its attempts and events. ``path``: the steps that a sequence visited, None for a program."""
 
     run: RunView
     attempts: list[AttemptView]
@@ -85,6 +85,6 @@ class RunHistory(NamedTuple):
 
 
 def history_as_json(history: RunHistory) -> dict[str, Any]:
-    """A run's JSON object, with ``attempts``, ``events`` and, of a sequence, ``path``."""
+    """Return a run's JSON object, with ``attempts``, ``events`` and, for a sequence, ``path``."""
     document = as_json(history)
     return {**document.pop("run"), **document}

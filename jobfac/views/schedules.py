@@ -1,4 +1,4 @@
-"""What is shown of a schedule and of its due times."""
+"""The views of a schedule and its due times."""
 
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -7,7 +7,7 @@ from jobfac.views.serialization import WholeSecond
 
 
 class ScheduleView(NamedTuple):
-    """``next_due_at`` is what the calendar says, ``fire_at`` adds the schedule's jitter."""
+    """A schedule. ``next_due_at`` is the next time of the calendar; ``fire_at`` adds the schedule's jitter."""
 
     id: int
     job: str
@@ -21,7 +21,7 @@ class ScheduleView(NamedTuple):
 
 
 class CandidateView(NamedTuple):
-    """A time of a schedule; ``reason``: why it does not fire, or not at the time that was written."""
+    """A time of a schedule. ``reason``: why it does not fire, or does not fire at the time in the definition."""
 
     due_at: WholeSecond
     schedule: str

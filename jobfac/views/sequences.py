@@ -7,8 +7,8 @@ from jobfac.states import JobKind, RunState, StepResult, StepStart
 
 
 class StepRunView(NamedTuple):
-    """A job's run in a visit. A job whose start was refused has the state ``denied`` and no id. ``path``: the visits of
-    a nested sequence, None for a program."""
+    """A job's run in a visit. A job whose start was refused has the state ``denied`` and no id. ``path``: the visits
+    of a nested sequence, None for a program."""
 
     id: int | None
     job: str

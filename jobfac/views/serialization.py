@@ -1,4 +1,4 @@
-"""Reading views from rows and from JSON, and writing them as JSON, by the declared types of their fields.
+"""Read views from rows and from JSON, and write them as JSON, by the declared types of their fields.
 
 A view is a NamedTuple. Its fields are, in order, its columns and the keys of its JSON object. Their types say the rest:
 a ``datetime`` is RFC 3339 text with offset and milliseconds, an enum is its word, a list or an object is a column of
@@ -21,7 +21,7 @@ Convert = Callable[[Any], Any]
 
 
 class Precision(NamedTuple):
-    """How precisely a time is written: a ``timespec`` of ``datetime.isoformat``."""
+    """The precision of a written time, as a ``timespec`` of ``datetime.isoformat``."""
 
     timespec: str
 
@@ -46,7 +46,7 @@ class Field(NamedTuple):
 
 @functools.cache
 def fields(view: type[tuple[Any, ...]]) -> tuple[Field, ...]:
-    """The fields of a view, in order, each with its conversions."""
+    """Return the fields of a view, in order, each with its conversions."""
     hints = get_type_hints(view, include_extras=True)
     defaults: Mapping[str, Any] = getattr(view, "_field_defaults", {})
     return tuple(
@@ -78,12 +78,12 @@ def _plan(view: type[tuple[Any, ...]]) -> Plan:
 
 
 def columns(view: type[tuple[Any, ...]]) -> tuple[str, ...]:
-    """The names of a view's columns, in order."""
+    """Return the names of a view's columns, in order."""
     return tuple(field.name for field in fields(view) if field.is_column)
 
 
 def from_row(view: type[View], row: Mapping[Any, Any]) -> View:
-    """The view of a row that has its columns; a column of JSON may be text or decoded already."""
+    """Return the view of a row that has its columns. A JSON column may be text or already decoded."""
     plan = _plan(view)
     values = [row[name] for name in plan.columns]
     for place, convert in plan.from_row:
@@ -94,7 +94,7 @@ def from_row(view: type[View], row: Mapping[Any, Any]) -> View:
 
 
 def from_json(view: type[View], document: Mapping[str, Any]) -> View:
-    """The view of a JSON object that ``as_json`` made of it, or of one with more keys.
+    """Return the view of a JSON object from ``as_json``. Extra keys are ignored.
 
     Raises:
         KeyError: a key is missing.
@@ -106,7 +106,7 @@ def from_json(view: type[View], document: Mapping[str, Any]) -> View:
 
 
 def as_json(view: tuple[Any, ...]) -> dict[str, Any]:
-    """The view as a JSON object, its keys in the order of its fields."""
+    """Return the view as a JSON object, with its keys in the order of its fields."""
     plan = _plan(type(view))
     document = dict(zip(plan.names, view, strict=True))
     for name, convert in plan.to_json:
@@ -119,7 +119,7 @@ def as_json(view: tuple[Any, ...]) -> dict[str, Any]:
 
 
 def all_as_json(views: Iterable[tuple[Any, ...]]) -> list[dict[str, Any]]:
-    """Views as a JSON array."""
+    """Return views as a JSON array."""
     return [as_json(view) for view in views]
 
 
@@ -129,7 +129,7 @@ def is_view(kind: object) -> bool:
 
 
 def unwrapped(kind: Any) -> tuple[Any, Precision]:
-    """A declared type without None and without its annotation, and how precisely its times are written."""
+    """Return a declared type without None and without its annotation, and the precision of its times."""
     precision = MILLISECONDS
     if get_origin(kind) in (Union, types.UnionType):
         (kind,) = (one for one in get_args(kind) if one is not type(None))
@@ -145,7 +145,7 @@ def _converted(convert: Convert | None, value: Any) -> Any:
 
 
 def _conversions(declared: Any) -> tuple[Convert | None, Convert | None, Convert | None]:
-    """From a row, from JSON, to JSON."""
+    """Return the conversions from a row, from JSON and to JSON."""
     kind, precision = unwrapped(declared)
     if get_origin(kind) in (list, dict):
         inner = get_args(kind)[0]

@@ -1,4 +1,4 @@
-"""What is shown of a worker: not the token that marks its processes."""
+"""The view of a worker, without the token that marks its processes."""
 
 from datetime import datetime
 from typing import NamedTuple
@@ -7,7 +7,7 @@ from jobfac.states import WorkerState
 
 
 class WorkerView(NamedTuple):
-    """A worker process; ``busy``: how many runs it holds; ``message``: why it claims nothing, if it says so."""
+    """A worker process. ``busy``: how many runs it holds. ``message``: why it claims no runs, if it says so."""
 
     id: int
     name: str

@@ -1,9 +1,8 @@
-"""The outbox: what somebody wants to be told of is recorded in the transaction in which it happens, and delivered
-later by any scheduler.
+"""The outbox: an event is recorded in the transaction in which it happens, and any scheduler delivers it later.
 
-``record`` writes news down; ``address`` turns them into notifications, one for each recipient; ``take``, ``delivered``
-and ``failed`` are the delivery. What is to be told of a run at all is decided when it starts (``interest``), so that
-runs of which nobody wants to hear cost nothing.
+``record`` stores outbox events. ``address`` turns them into notifications, one for each recipient. ``take``,
+``delivered`` and ``failed`` deliver the notifications. The subscribed events of a run are computed when it starts
+(``interest``), so runs without a subscription cost nothing.
 """
 
 from jobfac.store.outbox.addressing import address, unaddressed

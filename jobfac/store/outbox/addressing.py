@@ -1,4 +1,4 @@
-"""News become notifications: one for each recipient that somebody named for the event."""
+"""Turn outbox events into notifications, one for each subscribed recipient."""
 
 import functools
 import hashlib
@@ -39,7 +39,7 @@ def _insert(engine: str) -> sa.Insert:
 
 
 def unaddressed(conn: sa.Connection, limit: int) -> Sequence[sa.RowMapping]:
-    """The oldest news that no other scheduler is just taking, locked."""
+    """Lock and return the oldest outbox events, up to ``limit``. Skips events that another scheduler has locked."""
     query = sa.select(news).with_hint(news, SKIP, "mssql").order_by(news.c.id).limit(limit)
     return conn.execute(query).mappings().all()
 
@@ -47,13 +47,14 @@ def unaddressed(conn: sa.Connection, limit: int) -> Sequence[sa.RowMapping]:
 def address(
     conn: sa.Connection, items: Sequence[Mapping[Any, Any]], bodies: Mapping[int, Mapping[str, Any]]
 ) -> list[str]:
-    """Turn news, as ``unaddressed`` gives them, into notifications; what had been addressed before stays as it is.
+    """Turn outbox events into notifications and delete the events. Existing notifications stay unchanged.
 
     Args:
-        bodies: by run, what is to be told where the news does not say it itself.
+        items: events as ``unaddressed`` returns them.
+        bodies: by run id, the body of notifications for events that have no body.
 
     Returns:
-        What could not be read, so that nobody was told for its sake: a sentence each.
+        One sentence for each definition that could not be read, and so caused no notification.
     """
     problems: list[str] = []
     found: dict[str, dict[str, Any]] = {}
@@ -77,13 +78,16 @@ def address(
 
 
 def _each(recipient: Recipient) -> Iterator[str]:
-    """The JSON of the recipient, one for each address."""
+    """Yield one JSON text for each address of the recipient."""
     for single in recipient.each():
         yield json.dumps(single.model_dump(mode="json", exclude_defaults=True), ensure_ascii=False, sort_keys=True)
 
 
 def _dedupe(item: Mapping[Any, Any], entry: Notify, recipient: str) -> str:
-    """What makes a notification the same: its event and its recipient, whoever named that and however often."""
+    """Return the deduplication key of a notification. It depends on the event and the recipient only.
+
+    So several subscriptions of one recipient to one event cause one notification.
+    """
     who = hashlib.sha256(recipient.encode()).hexdigest()[:12]
     if item["run_id"] is None:
         return f"news{item['id']}.{item['event']}.{who}"
@@ -92,8 +96,11 @@ def _dedupe(item: Mapping[Any, Any], entry: Notify, recipient: str) -> str:
 
 
 def _entries(conn: sa.Connection, item: Mapping[Any, Any], problems: list[str]) -> Iterator[Notify]:
-    """All that is said about an event: of the run by its job, its category and its start, then by the sequences above
-    it. Without a run, by the job as it is in force."""
+    """Yield the ``notify`` entries that apply to an event.
+
+    For an event of a run these are the entries of its job, its category and its start, and then those of the sequences
+    that contain it. For an event without a run these are the entries of the job's current version.
+    """
     place = _place(conn, item["run_id"])
     if place is None:
         yield from _of_job(conn, item["job"], problems)

@@ -1,4 +1,7 @@
-"""Notifications on their way: taken for a while, delivered, tried again later, or given up until somebody looks."""
+"""Deliver notifications: take them for a limited time, then mark them delivered, retry them later, or mark them dead.
+
+A dead notification stays until it is requeued or removed.
+"""
 
 import json
 from collections.abc import Callable, Sequence
@@ -16,18 +19,21 @@ from jobfac.views.notifications import NotificationView
 from jobfac.views.serialization import columns, from_row
 
 TRIES = 10
-"""After so many a notification is dead; with the pauses between them that is about an hour and a half."""
+"""The maximum number of tries. After the last one a notification is dead, about an hour and a half after the first."""
 
 FIRST_PAUSE = 10.0
 LONGEST_PAUSE = 3600.0
-"""Seconds between two tries."""
+"""Seconds between two tries, at most. The first pause is ``FIRST_PAUSE``."""
 
 BATCH = 500
-"""Rows forgotten in one transaction at most."""
+"""The maximum number of rows that one transaction removes."""
 
 
 class Taken(NamedTuple):
-    """A notification that the caller is to deliver now; ``tries``, this one included, is the fence of what it says."""
+    """A notification that the caller must deliver now.
+
+    ``tries`` includes the current try and fences the caller's result.
+    """
 
     id: int
     tries: int
@@ -39,7 +45,7 @@ class Taken(NamedTuple):
 
 
 def pause(tries: int) -> float:
-    """Seconds until the next try after so many that failed."""
+    """Return the seconds until the next try, after ``tries`` failed tries."""
     return min(FIRST_PAUSE * 2.0 ** (tries - 1), LONGEST_PAUSE)
 
 
@@ -60,8 +66,10 @@ _TAKE = (
 
 
 def take(conn: sa.Connection, limit: int, lease: float) -> list[Taken]:
-    """Take up to ``limit`` notifications that are due. Who does not say within ``lease`` seconds what became of one
-    loses it to whoever takes it next."""
+    """Take up to ``limit`` due notifications.
+
+    The caller must report the result of each within ``lease`` seconds. After that another scheduler may take it.
+    """
     rows = conn.execute(_TAKE.limit(limit)).mappings().all()
     if rows:
         change = notification.update().where(notification.c.id.in_([row["id"] for row in rows]))
@@ -79,12 +87,18 @@ def take(conn: sa.Connection, limit: int, lease: float) -> list[Taken]:
 
 
 def delivered(conn: sa.Connection, taken: Taken) -> bool:
-    """It has arrived. False: somebody else took it meanwhile, so that it may arrive twice, with the same ``dedupe``."""
+    """Mark a notification delivered.
+
+    Returns False if another scheduler took it meanwhile. It may then arrive twice, with the same ``dedupe``.
+    """
     return _settle(conn, taken, {"state": Delivery.DELIVERED, "delivered_at": utcnow(), "error": None})
 
 
 def failed(conn: sa.Connection, taken: Taken, error: str) -> Delivery:
-    """It did not arrive: try again later, or give up; returns which."""
+    """Record a failed try. Schedules the next try or, after ``TRIES`` tries, marks the notification dead.
+
+    Returns the new state.
+    """
     state = Delivery.DEAD if taken.tries >= TRIES else Delivery.WAITING
     _settle(
         conn, taken, {"state": state, "due_at": utcnow(pause(taken.tries) * 1000), "error": truncate_utf16(error, 1000)}
@@ -104,7 +118,7 @@ def _settle(conn: sa.Connection, taken: Taken, values: dict[str, Any]) -> bool:
 def find(
     conn: sa.Connection, describe: Callable[[Recipient], str], state: Delivery | None = None, limit: int = 100
 ) -> list[NotificationView]:
-    """Notifications, newest first; ``describe`` names a recipient without its secrets."""
+    """Return up to ``limit`` notifications, newest first. ``describe`` names a recipient without its secrets."""
     query = sa.select(*_SHOWN).order_by(notification.c.id.desc()).limit(limit)
     if state is not None:
         query = query.where(notification.c.state == state)
@@ -120,7 +134,7 @@ _SHOWN = [notification.c[name] for name in (*columns(NotificationView), "recipie
 
 
 def requeue(conn: sa.Connection, ids: Sequence[int] | None, by: str) -> list[int]:
-    """Let dead notifications (None: all of them) be tried again from the beginning; the ids of those that were dead."""
+    """Requeue dead notifications (``ids`` None: all) with their tries reset. Returns the ids of the requeued ones."""
     change = notification.update().where(notification.c.state == Delivery.DEAD)
     if ids is not None:
         change = change.where(notification.c.id.in_(ids))
@@ -132,8 +146,12 @@ def requeue(conn: sa.Connection, ids: Sequence[int] | None, by: str) -> list[int
 
 
 def forget(conn: sa.Connection, age: float) -> bool:
-    """Remove some that were delivered or given up and are older than ``age`` seconds; True: there may be more."""
-    # The oldest of all, and then which are too old: a search for those would read to the table's end for the last few.
+    """Remove up to ``BATCH`` delivered or dead notifications older than ``age`` seconds.
+
+    Returns True if there may be more.
+    """
+    # Read the oldest rows first and then check their age. A query with the age as condition would read the whole table
+    # to find the last few.
     first = (
         sa.select(notification.c.id, notification.c.created_at, utcnow(-age * 1000).label("oldest"))
         .where(notification.c.state != Delivery.WAITING)

@@ -1,4 +1,4 @@
-"""What happened, written down in the transaction in which it happened: one row, whoever wants to hear of it."""
+"""Record an outbox event in the transaction in which it happens: one row, independent of the number of recipients."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -14,7 +14,7 @@ _INSERT = news.insert().values(created_at=utcnow())
 
 
 class News(NamedTuple):
-    """An event of a job's run, or without a ``run_id`` of the job alone. ``body``: what will be told, JSON-able."""
+    """An event of a run, or, without ``run_id``, of a job. ``body``: the JSON-serialisable content of notifications."""
 
     job: str
     event: str
@@ -25,7 +25,7 @@ class News(NamedTuple):
 
 
 def record(conn: sa.Connection, items: Iterable[News]) -> None:
-    """Write news down, to be addressed and delivered by any scheduler."""
+    """Store outbox events. Any scheduler addresses and delivers them later."""
     rows = [
         item._asdict()
         | {

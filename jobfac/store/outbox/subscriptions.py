@@ -1,4 +1,4 @@
-"""Who wants to hear of what: pure decisions over the ``notify`` entries of definitions, categories and starts."""
+"""Subscriptions: pure functions over the ``notify`` entries of definitions, categories and starts."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -7,15 +7,15 @@ from jobfac.definitions import Notify
 from jobfac.states import FINAL, RunState
 
 ALL = "all"
-"""In place of events: any of them might be wanted, it was not looked up."""
+"""Stands for all events, when the subscribed events are not known."""
 
 RECOVERED = "recovered"
 
 
 class Interest(NamedTuple):
-    """The events that somebody wants to hear of, as words in one text; None: nobody wants to hear anything.
+    """The subscribed events, as words in one text; None: there is no subscription.
 
-    ``notify``: of the run itself; ``notify_jobs``: of the runs of the jobs in it.
+    ``notify``: events of the run itself. ``notify_jobs``: events of the runs of the jobs in it.
     """
 
     notify: str | None
@@ -26,7 +26,7 @@ NONE = Interest(None, None)
 
 
 def interest(entries: Sequence[Notify], inherited: str | None = None) -> Interest:
-    """What is wanted of a run about which these entries speak; ``inherited``: ``notify_jobs`` of its sequence."""
+    """Return the subscribed events of a run with these entries. ``inherited``: ``notify_jobs`` of its sequence."""
     above = set((inherited or "").split())
     own = above | _events(entry for entry in entries if entry.of != "jobs")
     jobs = above | _events(entry for entry in entries if entry.of != "sequence")
@@ -39,7 +39,7 @@ def _events(entries: Iterable[Notify]) -> set[str]:
 
 
 def wants(notify: str | None, event: str) -> bool:
-    """Whether ``notify`` of a run names this event."""
+    """Whether ``notify`` of a run includes this event."""
     if notify is None:
         return False
     words = notify.split()
@@ -47,7 +47,10 @@ def wants(notify: str | None, event: str) -> bool:
 
 
 def told_as(on: Sequence[str], event: str) -> str | None:
-    """By which name an entry hears of an event, None: it does not. Who knows no ``recovered`` hears ``succeeded``."""
+    """Return the event name under which an entry is notified, or None if it does not subscribe to the event.
+
+    An entry that does not name ``recovered`` gets a ``recovered`` event as ``succeeded``.
+    """
     if event in on:
         return event
     plain = RunState.SUCCEEDED.value if event == RECOVERED else event

@@ -1,7 +1,6 @@
-"""Runs: started, listed, stopped and finished here. This package is the sole writer of ``run.state``, together with
-the claim and the expiry in ``leases``.
+"""Start, list, stop and finish runs. Only this package and the claim and expiry in ``leases`` write ``run.state``.
 
-Every function takes a ``Connection`` first; who opens the transaction decides what is atomic.
+Every function takes a ``Connection`` as its first argument. The code that opens the transaction decides what is atomic.
 """
 
 from jobfac.store.runs.admission import Rule, lock, release_blocked

@@ -1,10 +1,10 @@
-"""Admission: which runs may enter the queue, by the already-running policy and the concurrency limits.
+"""Admission: the already-running policy and the concurrency limits decide which runs may enter the queue.
 
-Both are derived from the runs that are there, never from a flag, so a crash leaves nothing to clean up. All decisions
-about one job or one concurrency key are made under its named lock, so two that start at once see each other.
+Decisions are derived from the existing runs, never from a flag, so a crash leaves nothing to clean up. All decisions
+about one job or one concurrency key are made under its named lock, so two concurrent starts see each other.
 
-The columns that make a run's rule (``Rule``) never change. So a transaction reads them without a lock, takes all named
-locks that it may need by ``lock``, and only then locks rows (see ``database.locks``).
+The columns of a run's rule (``Rule``) never change. So a transaction reads them without a lock, takes all named locks
+that it may need with ``lock``, and only then locks rows (see ``database.locks``).
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -22,23 +22,22 @@ from jobfac.store.runs.events import record
 
 _ACTIVE = sa.text(f"state IN ({sql_literals(ACTIVE)})")
 UNDER_WAY = sa.or_(run.c.state != RunState.SCHEDULED, run.c.attempt > 0)
-"""Condition on an active run: begun or about to, which a start for a later time is not, but a run between two of its
-attempts is."""
+"""Condition on an active run: it is under way. A delayed start is not under way; a run between two attempts is."""
 
 _BLOCKED = sa.text(f"state = '{RunState.BLOCKED}'")
 BATCH = 500
-"""Rows touched in one transaction at most: SQL Server escalates to a table lock from 5,000 locks on."""
+"""The maximum number of rows that one transaction changes. SQL Server escalates to a table lock at 5,000 locks."""
 
 
 def decide(policy: str, *, others_of_job: int, others_of_key: int, limit: int | None, retrying: bool) -> RunState:
-    """Where a run goes that would like to be queued: ``queued``, ``blocked`` or ``denied``.
+    """Decide the state of a run that is ready for the queue: ``queued``, ``blocked`` or ``denied``.
 
     Args:
         policy: the job's ``already_running``.
         others_of_job: other runs of the job that are queued, running or stopping.
-        others_of_key: other runs with the same concurrency key that are.
-        limit: how many of the key may be at once; None without a key.
-        retrying: the run has executed before, so it was let in once and cannot be denied any more.
+        others_of_key: other runs with the same concurrency key that are queued, running or stopping.
+        limit: the maximum number of such runs with the key; None without a key.
+        retrying: the run has executed before, so it was already admitted and cannot be denied.
     """
     if policy == "deny" and others_of_job and not retrying:
         return RunState.DENIED
@@ -50,7 +49,7 @@ def decide(policy: str, *, others_of_job: int, others_of_key: int, limit: int | 
 
 
 class Rule(NamedTuple):
-    """What decides about a run's admission, and never changes in a run."""
+    """The properties that decide about a run's admission. They never change for a run."""
 
     job: str
     already_running: str
@@ -58,15 +57,15 @@ class Rule(NamedTuple):
 
     @classmethod
     def of(cls, row: Mapping[Any, Any]) -> "Rule":
-        """The rule of a run's row."""
+        """Return the rule of a run's row."""
         return cls(row["job"], row["already_running"], row["concurrency_key"])
 
     @property
     def names(self) -> set[str]:
-        """The named locks under which is decided about it; none: the run depends on no other.
+        """The named locks that a decision about the run needs; empty: the run depends on no other run.
 
-        Two keys that differ in case have the same lock: to most databases they are equal, and the names of locks never
-        are.
+        Two keys that differ in case have the same lock. Most databases treat the keys as equal, but never treat the
+        names of locks as equal.
         """
         names = set()
         if self.already_running != "start":
@@ -81,26 +80,27 @@ RULE = (run.c.job, run.c.already_running, run.c.concurrency_key)
 
 
 def has_limits(values: Mapping[Any, Any]) -> bool:
-    """Whether a run's entry depends on others at all; most do not, and pay nothing."""
+    """Whether a run's admission depends on other runs. Most runs have no limits and skip all checks."""
     return bool(Rule.of(values).names)
 
 
 def names_of(rules: Iterable[Rule]) -> set[str]:
-    """The named locks of these rules."""
+    """Return the named locks of these rules."""
     return set().union(*(rule.names for rule in rules))
 
 
 def lock(conn: sa.Connection, rules: Iterable[Rule], more: Collection[str] = ()) -> None:
-    """Take the named locks of these rules, of the runs that wait for the same, and ``more``; before any row is locked.
+    """Take the named locks of these rules, of the runs that wait for the same rules, and ``more``.
 
-    A run that ends or is stopped lets blocked runs in, and these may have a second rule in common with others.
+    Must be called before the transaction locks a row. A run that ends or is stopped admits blocked runs, and these may
+    share a second rule with other runs.
     """
     limited = {rule for rule in rules if rule.names}
     names = names_of(limited) | set(more)
     if names <= set(locks.held(conn)):
         return
     replaced = {rule.job for rule in limited if rule.already_running == "replace"}
-    if replaced:  # their runs are stopped, which may have had another rule when they were started
+    if replaced:  # their active runs are stopped, and these may have started with another rule
         active = sa.select(*RULE).distinct().where(_ACTIVE, run.c.job.in_(replaced))
         limited |= {Rule(*row) for row in conn.execute(active.with_hint(run, PASS, "mssql"))}
     if limited:
@@ -110,21 +110,21 @@ def lock(conn: sa.Connection, rules: Iterable[Rule], more: Collection[str] = ())
 
 
 def lock_late(conn: sa.Connection, rules: Iterable[Rule]) -> None:
-    """Make sure that the named locks of these rules are held, in a transaction that may have locked rows.
+    """Make sure that the named locks of these rules are held, in a transaction that may already have locked rows.
 
     Raises:
-        sqlalchemy.exc.DBAPIError: one that was not expected is another's; the transaction is to be tried again.
+        sqlalchemy.exc.DBAPIError: another transaction holds an unexpected lock; repeat the transaction.
     """
     locks.take_now(conn, names_of(rules))
 
 
 def rules_of(conn: sa.Connection, condition: sa.ColumnElement[bool]) -> list[Rule]:
-    """The rules of the runs that fit, read without locks."""
+    """Return the rules of the runs that match ``condition``, read without locks."""
     return [Rule(*row) for row in conn.execute(sa.select(*RULE).distinct().where(condition))]
 
 
 def admit(conn: sa.Connection, values: Mapping[Any, Any], run_id: int | None = None) -> RunState:
-    """Decide for one run (``run_id`` None: not inserted yet). The caller holds its locks."""
+    """Decide about one run (``run_id`` None: not inserted yet). The caller must hold its named locks."""
     if not has_limits(values):
         return RunState.QUEUED
     retrying = values.get("attempt", 0) > 0
@@ -138,7 +138,7 @@ def admit(conn: sa.Connection, values: Mapping[Any, Any], run_id: int | None = N
 
 
 def on_entry(state: RunState) -> dict[str, Any]:
-    """What else changes in a run that enters the state that ``admit`` decided."""
+    """Return the other columns that change when a run enters the state that ``admit`` decided."""
     if state == RunState.QUEUED:
         return {"queued_at": utcnow()}
     if state == RunState.DENIED:
@@ -161,7 +161,7 @@ def _others_of_key(conn: sa.Connection, key: str, run_id: int | None) -> int:
 
 _RULE = (run.c.job, run.c.attempt, run.c.already_running, run.c.concurrency_key, run.c.concurrency_limit)
 RULES = (run.c.id, run.c.notify, *_RULE)
-"""What ``move`` has to know of a run."""
+"""The columns of a run that ``move`` reads."""
 
 _BLOCKED_RUNS = (
     sa.select(*RULES)
@@ -170,12 +170,12 @@ _BLOCKED_RUNS = (
     .order_by(run.c.priority.desc(), run.c.id)
     .limit(BATCH)
 )
-"""Not locked: to find the first ones SQL Server sorts, and would lock, all that are blocked."""
+"""Read without locks. SQL Server sorts all blocked runs to find the first ones, so it would lock all of them."""
 
 
 def _waits_for(rules: Collection[Rule]) -> sa.ColumnElement[bool]:
     """Condition on a blocked run: it may wait for one of these rules."""
-    # The states once more in each arm: only so does SQLite search each by an index that leaves the history out.
+    # Each arm repeats the states. Otherwise SQLite does not search it with an index that excludes the history.
     keys = {rule.concurrency_key for rule in rules} - {None}
     return sa.and_(_ACTIVE, _BLOCKED, run.c.job.in_({rule.job for rule in rules})) | sa.and_(
         _BLOCKED, run.c.concurrency_key.in_(keys)
@@ -183,10 +183,10 @@ def _waits_for(rules: Collection[Rule]) -> sa.ColumnElement[bool]:
 
 
 def release_blocked(conn: sa.Connection, freed: Iterable[Mapping[Any, Any]] | None, by: str) -> int:
-    """Let in blocked runs that wait for what these runs freed (None: look at all); returns how many were moved.
+    """Admit blocked runs that wait for the rules of ``freed`` (None: all blocked runs). Returns how many were moved.
 
-    It waits for nobody: a run whose named lock another transaction holds is left to that transaction, or to the next
-    sweep.
+    Does not wait for locks. A run whose named lock another transaction holds is left to that transaction, or to the
+    next sweep.
     """
     query = _BLOCKED_RUNS
     if freed is not None:
@@ -198,15 +198,17 @@ def release_blocked(conn: sa.Connection, freed: Iterable[Mapping[Any, Any]] | No
 
 
 def move_free(conn: sa.Connection, rows: Iterable[Mapping[Any, Any]], before: RunState, by: str) -> int:
-    """``move`` for those of these runs whose named locks are free or held by this transaction already."""
+    """Call ``move`` for the runs whose named locks are free or already held by this transaction."""
     rows = list(rows)
     held = set(locks.take_free(conn, names_of(Rule.of(row) for row in rows)))
     return move(conn, [row for row in rows if Rule.of(row).names <= held], before, by)
 
 
 def move(conn: sa.Connection, rows: Iterable[Mapping[Any, Any]], before: RunState, by: str) -> int:
-    """Let runs go from ``before`` to where their rules let them, and count those that went: what has left ``before``
-    meanwhile is left alone. The caller holds the locks of their rules."""
+    """Move runs from the state ``before`` to the state that admission decides. Returns the number of moved runs.
+
+    Skips runs that are no longer in ``before``. The caller must hold the named locks of their rules.
+    """
     moved = []
     closed: set[tuple[Any, ...]] = set()
     # One by one: each decision must see the one before it.
@@ -216,7 +218,7 @@ def move(conn: sa.Connection, rows: Iterable[Mapping[Any, Any]], before: RunStat
             continue
         after = admit(conn, row, row["id"])
         if after == before:
-            closed.add(rule)  # whoever has the same rule has to wait as well
+            closed.add(rule)  # other runs with the same rule must wait too
             continue
         change = run.update().where(run.c.id == row["id"], run.c.state == before)
         if conn.execute(change.values({"state": after, **on_entry(after)})).rowcount:

@@ -1,4 +1,4 @@
-"""What a definition and a request make of each other: the row of a new run, or why there is none."""
+"""Build the row of a new run from a definition and a start request, or refuse the request."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -15,17 +15,21 @@ from jobfac.store import jobs, outbox
 from jobfac.store.runs.request import StartRequest
 
 PAYLOAD_LIMIT = 4 * 1024 * 1024
-"""Characters of a payload at most."""
+"""The maximum length of a payload, in characters."""
 
 RECIPIENTS = 20
-"""Recipients of a start's own ``notify`` at most."""
+"""The maximum number of recipients in a start's own ``notify``."""
 
 KEY_LIMIT = 200
-"""Characters of a start's key at most."""
+"""The maximum length of a start's key, in characters."""
 
 
 def checked_row(conn: sa.Connection, request: StartRequest) -> dict[str, Any]:
-    """The row of a new run; what a person or a program gives it is known to fit."""
+    """Return the row of a new run. Checks that the arguments and payloads of a manual start fit the job.
+
+    Raises:
+        NotFound, Refused, DefinitionError: as ``starting.start``.
+    """
     values = new_row(jobs.load(conn, request.job), request)
     if not request.manual:
         return values
@@ -43,7 +47,7 @@ def checked_row(conn: sa.Connection, request: StartRequest) -> dict[str, Any]:
 def _check_inside(
     request: StartRequest, by_job: Mapping[str, Any], inside: Mapping[str, jobs.Stored | DefinitionError]
 ) -> None:
-    """What a start of a sequence hands to the jobs in it, these must take from a start of their own as well."""
+    """Check the values that a start passes to the jobs in a sequence. Each job must accept them from its own start."""
     seen = {
         child: None if isinstance(stored, DefinitionError) else stored.definition
         for child, stored in inside.items()
@@ -69,7 +73,7 @@ def _check_inside(
 
 
 def _is_text(value: Any, several: bool) -> bool:
-    """Whether it is a text, or, if ``several``, a list of texts."""
+    """Whether ``value`` is a text or, with ``several``, a list of texts."""
     if not several:
         return isinstance(value, str)
     return isinstance(value, list | tuple) and all(isinstance(text, str) for text in value)
@@ -80,7 +84,7 @@ def _misfit(request: StartRequest, field: str, message: str) -> DefinitionError:
 
 
 def _inside(conn: sa.Connection, sequence: str) -> dict[str, jobs.Stored | DefinitionError]:
-    """All jobs that a sequence may start by id, those of the sequences in it included."""
+    """Return all jobs that a sequence may start, by id, including the jobs of nested sequences."""
     inside: dict[str, jobs.Stored | DefinitionError] = {}
     level = {sequence}
     while level:
@@ -93,7 +97,12 @@ def _inside(conn: sa.Connection, sequence: str) -> dict[str, jobs.Stored | Defin
 
 
 def new_row(stored: jobs.Stored | DefinitionError | None, request: StartRequest) -> dict[str, Any]:
-    """The row of a new run but for its state."""
+    """Return the row of a new run, without its state.
+
+    Raises:
+        NotFound: ``stored`` is None: there is no such job.
+        Refused: the job cannot be read or is disabled, or it does not accept this start.
+    """
     if stored is None:
         raise no_job(request.job)
     if isinstance(stored, DefinitionError):
@@ -137,8 +146,10 @@ def new_row(stored: jobs.Stored | DefinitionError | None, request: StartRequest)
 
 
 def _ad_hoc(request: StartRequest) -> Sequence[Notify]:
-    """Whom the start itself wants told. Secrets belong to definitions: who may only start jobs shall not have them
-    sent anywhere."""
+    """Return the ``notify`` entries of the start itself. They must not refer to secrets.
+
+    Secrets belong to definitions. A caller who may only start jobs must not be able to send them anywhere.
+    """
     if not request.overrides or "notify" not in request.overrides:
         return ()
     entries = read_notify(request.overrides["notify"])

@@ -4,8 +4,10 @@ from typing import NamedTuple
 
 
 class Event(NamedTuple):
-    """One thing that happened to a run. ``event`` is a state's name, or a word such as ``discarded``; ``notify`` is the
-    run's, for whom it is news."""
+    """An event of a run.
+
+    ``event`` is the name of a state, or a word such as ``discarded``. ``notify`` contains the run's subscribed events.
+    """
 
     run_id: int
     attempt: int

@@ -1,4 +1,4 @@
-"""The append-only history of every run: each transition, who caused it and why."""
+"""The append-only history of every run: each transition, its cause and its reason."""
 
 import functools
 from collections.abc import Sequence
@@ -25,13 +25,16 @@ _KINDS = {
 def _insert(engine: str) -> sa.Insert:
     given = rows.rows_table(engine, **_KINDS)
     told = (given.c.run_id, given.c.attempt, utcnow(), given.c.word, given.c.who, given.c.detail)
-    # Their ids say in which order things happened. SQL Server orders what is inserted only where it may be cut off.
+    # The ids must follow the order of the events. SQL Server respects ORDER BY in an INSERT only together with a limit.
     select = sa.select(*told).order_by(given.c.place).limit(ALL)
     return run_event.insert().from_select(["run_id", "attempt", "at", "event", "by", "detail"], select)
 
 
 def record(conn: sa.Connection, events: Sequence[Event]) -> None:
-    """Append events at the database's time, and news for those who want to hear of them. The runs have changed."""
+    """Append events with the database's time, and record outbox events for subscribers.
+
+    The caller must already have changed the runs.
+    """
     if not events:
         return
     told = [
@@ -53,6 +56,6 @@ _EVENT_COLUMNS = [run_event.c[name] for name in columns(EventView)]
 
 
 def events_of(conn: sa.Connection, run_id: int) -> list[EventView]:
-    """The events of one run, oldest first."""
+    """Return the events of one run, oldest first."""
     query = sa.select(*_EVENT_COLUMNS).where(run_event.c.run_id == run_id).order_by(run_event.c.id)
     return [from_row(EventView, row) for row in conn.execute(query).mappings()]

@@ -1,4 +1,4 @@
-"""Finishing executions: every write carries the fence, and a result that comes too late is discarded, visibly."""
+"""Finish executions. Every write carries the fence. A result that comes too late is discarded with an event."""
 
 import functools
 import time
@@ -17,16 +17,19 @@ from jobfac.store.runs.event import Event
 from jobfac.store.runs.events import record
 
 POISON_ATTEMPTS = 3
-"""Default for how many attempts of a run may be lost with their worker before the run ends as lost."""
+"""By default a run ends as lost after this many attempts that were lost with their worker."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How one execution ended, as its worker saw it.
+    """The outcome of one execution, as its worker saw it.
 
-    ``state`` is final, or ``queued`` to give the run back unharmed. ``ended`` is a time of this machine's monotonic
-    clock, of which only the distance to now is used: the time stored is the database's. ``retry_after`` seconds: try
-    again then. ``rule``: the run's, where the worker knows it; None: it is read.
+    Attributes:
+        state: a final state, or ``queued`` to requeue the run.
+        ended: a time of this machine's monotonic clock. Only its distance to now is used; the stored time comes from
+            the database's clock.
+        retry_after: seconds until the next attempt; None: no retry.
+        rule: the run's rule, if the worker knows it; None: it is read from the database.
     """
 
     run_id: int
@@ -45,7 +48,7 @@ class Outcome:
 
 
 class Finished(NamedTuple):
-    """A run that reached a final state just now."""
+    """A run that reached a final state in this transaction."""
 
     run_id: int
     job: str
@@ -73,11 +76,11 @@ _ENDED = {
     "reason": run.c.reason.type, "exit_message": run.c.exit_message.type, "outputs": run.c.outputs.type,
     "pid": attempt.c.pid.type, "stdout_path": attempt.c.stdout_path.type, "stderr_path": attempt.c.stderr_path.type,
 }  # fmt: skip
-"""What ``_values`` says of an execution's end."""
+"""The columns that ``_values`` returns."""
 
 
 def _fence(given: sa.Subquery) -> tuple[sa.ColumnElement[bool], ...]:
-    """The fence: nothing but the execution that has ended."""
+    """Return the fence: the condition that matches only the execution that has ended."""
     return run.c.id == given.c.run_id, run.c.attempt == given.c.fence, run.c.worker_id == given.c.holder
 
 
@@ -111,7 +114,7 @@ def _close(engine: str) -> sa.Update:
 
 
 def _write(conn: sa.Connection, ends: Sequence[Mapping[str, Any]]) -> None:
-    """Let runs end or go on, and close their attempts: a statement for each of the three, however many they are."""
+    """End or continue runs, and close their attempts. Each of the three takes one statement for all runs together."""
     if not ends:
         return
     engine, handed = conn.dialect.name, rows.rows_parameter(ends)
@@ -123,20 +126,20 @@ def _write(conn: sa.Connection, ends: Sequence[Mapping[str, Any]]) -> None:
 
 
 def rules_of(conn: sa.Connection, outcomes: Sequence[Outcome]) -> list[admission.Rule]:
-    """The rules of the runs of these outcomes; those that no outcome tells are read, without locks."""
+    """Return the rules of the runs of these outcomes. Rules that no outcome contains are read without locks."""
     known = [outcome.rule for outcome in outcomes if outcome.rule is not None]
     unknown = [outcome.run_id for outcome in outcomes if outcome.rule is None]
     return known + (admission.rules_of(conn, run.c.id.in_(unknown)) if unknown else [])
 
 
 def finish(conn: sa.Connection, worker_id: int, outcomes: Sequence[Outcome], by: str) -> list[Finished]:
-    """Store the outcomes of this worker's executions, retry or end their runs, and free what waited for them.
+    """Store the outcomes of this worker's executions, retry or end their runs, and admit the runs that waited for them.
 
-    Safe to repeat: an outcome that is stored already is recognised and left as it is.
+    Returns the runs that ended. Safe to repeat: an outcome that is already stored is recognised and stays unchanged.
     """
     if not outcomes:
         return []
-    # Before a row is locked: other transactions that decide about the same rule see all of this or nothing.
+    # Before any row lock. Other transactions that decide about the same rule see all of these changes or none.
     admission.lock(conn, rules_of(conn, outcomes))
     found = {row["id"]: row for row in conn.execute(_LOCK, {"ids": [o.run_id for o in outcomes]}).mappings()}
     ends: list[dict[str, Any]] = []
@@ -170,13 +173,14 @@ def finish(conn: sa.Connection, worker_id: int, outcomes: Sequence[Outcome], by:
 def requeue(
     conn: sa.Connection, lost: Sequence[Mapping[Any, Any]], why: str, by: str, poison_attempts: int | None = None
 ) -> list[Finished]:
-    """Requeue held runs whose worker is gone, or end them: ``stopped`` if a stop was asked for, else ``lost``.
+    """Requeue held runs whose worker is gone, or end them: ``stopped`` if a stop was requested, else ``lost``.
+
+    Returns the runs that ended.
 
     Args:
-        lost: as ``held`` selects them, locked in this transaction.
+        lost: rows as ``held`` returns them, locked in this transaction.
         why: the attempt's reason, such as "its worker died".
-        poison_attempts: the worker died: count that, and let a run end as lost when it has happened so often. None: do
-            not count it.
+        poison_attempts: count the loss, because the worker died; a run ends as lost at this count. None: do not count.
     """
     ends: list[dict[str, Any]] = []
     events: list[Event] = []
@@ -200,7 +204,7 @@ def requeue(
 
 
 def _after_loss(row: Mapping[Any, Any], why: str, poison_attempts: int | None) -> tuple[RunState, str]:
-    """Where a run goes whose worker is gone, and the reason to show."""
+    """Return the next state of a run whose worker is gone, and the reason to show."""
     if row["state"] == RunState.STOPPING:
         return RunState.STOPPED, why
     if not row["restartable"]:
@@ -218,7 +222,7 @@ def _count_loss(conn: sa.Connection, run_ids: Sequence[int]) -> None:
 
 
 def end(conn: sa.Connection, run_id: int, state: RunState, reason: str | None, by: str) -> Finished:
-    """End a running sequence, which no worker holds. The caller has locked its row and seen that it is running."""
+    """End a running sequence, which no worker holds. The caller must have locked its row and checked that it runs."""
     row = conn.execute(sa.select(*_HELD_COLUMNS).where(run.c.id == run_id)).mappings().one()
     admission.lock_late(conn, [admission.Rule.of(row)])
     conn.execute(run.update().where(run.c.id == run_id).values(state=state, reason=_cut(reason), ended_at=utcnow()))
@@ -228,7 +232,7 @@ def end(conn: sa.Connection, run_id: int, state: RunState, reason: str | None, b
 
 
 def held(conn: sa.Connection, condition: sa.ColumnElement[bool], limit: int) -> Sequence[sa.RowMapping]:
-    """Running and stopping runs that fit, locked, in the form that ``requeue`` takes."""
+    """Lock and return the running and stopping runs that match ``condition``, as ``requeue`` needs them."""
     query = (
         sa.select(*_HELD_COLUMNS)
         .with_hint(run, LOCKED_BY_KEY, "mssql")
@@ -240,7 +244,7 @@ def held(conn: sa.Connection, condition: sa.ColumnElement[bool], limit: int) -> 
 
 
 def note_program(conn: sa.Connection, run_id: int, number: int, pid: int | None, paths: Mapping[str, str]) -> None:
-    """Show which process executes a run, and to which files its streams go, while it still runs."""
+    """Store which process executes a run and which files receive its streams, while the run is still executing."""
     conn.execute(
         attempt.update()
         .where(attempt.c.run_id == run_id, attempt.c.number == number)
@@ -257,7 +261,7 @@ def _is_mine(row: Mapping[Any, Any], outcome: Outcome, worker_id: int) -> bool:
 
 
 def _not_stored(conn: sa.Connection, outcomes: Sequence[Outcome], worker_id: int) -> list[Outcome]:
-    """Those that came too late. The others are stored: their commit succeeded and only its answer was lost."""
+    """Return the outcomes that came too late. The others are stored: only the answer to their commit was lost."""
     if not outcomes:
         return []
     query = sa.select(attempt.c.run_id, attempt.c.number).where(
@@ -275,10 +279,10 @@ def _discarded(outcome: Outcome, by: str) -> Event:
 
 
 def _next_state(row: Mapping[Any, Any], outcome: Outcome) -> tuple[RunState, int]:
-    """Where the run goes, and whether a retry was used up by it."""
+    """Return the next state of the run, and how many retries (0 or 1) it uses."""
     stopping = row["state"] == RunState.STOPPING
     if outcome.state == RunState.QUEUED:
-        again = row["restartable"] or outcome.pid is None  # without a process number nothing was started
+        again = row["restartable"] or outcome.pid is None  # without a process id nothing was started
         return (RunState.STOPPED if stopping else RunState.QUEUED if again else RunState.LOST), 0
     if outcome.retry_after is not None and not stopping:
         return RunState.SCHEDULED, 1
@@ -314,7 +318,7 @@ def _cut(text: str | None) -> str | None:
 def report_progress(
     conn: sa.Connection, run_id: int, attempt_number: int, progress: float | None, message: str | None
 ) -> None:
-    """Show how far an execution has come; a later attempt of the run is left alone."""
+    """Store the progress of an execution. Does not change a later attempt of the run."""
     conn.execute(
         run.update()
         .where(run.c.id == run_id, run.c.attempt == attempt_number, run.c.state.in_(HELD))

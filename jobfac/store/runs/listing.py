@@ -1,4 +1,4 @@
-"""What a list shows of a run: large values are left out, so that a page costs little, however large they are."""
+"""Runs in lists. A list leaves large values out, so a page is cheap even if the values are large."""
 
 from typing import Any
 
@@ -9,14 +9,14 @@ from jobfac.views.runs import RunView
 from jobfac.views.serialization import from_row
 
 LIMIT = 4096
-"""Characters of a value in a list at most."""
+"""The maximum length of a value in a list, in characters."""
 
 LARGE = ("arguments", "payload", "outputs")
-"""The columns of a run that may be larger."""
+"""The columns of a run that may exceed ``LIMIT``."""
 
 
 def listed(name: str) -> sa.ColumnElement[Any]:
-    """A column of a run as a list reads it: of a large value only the beginning leaves the database."""
+    """Return a column of a run for a list. For a large value the database returns only the beginning."""
     column = run.c[name]
     if name not in LARGE:
         return column
@@ -25,6 +25,6 @@ def listed(name: str) -> sa.ColumnElement[Any]:
 
 
 def without_large(row: sa.RowMapping) -> RunView:
-    """The run of a row, with None in place of each large value; ``truncated`` names them."""
+    """Return the view of a run, with None in place of each large value. ``truncated`` names these columns."""
     truncated = [name for name in LARGE if row[name] is not None and len(row[name]) > LIMIT]
     return from_row(RunView, {**row, **dict.fromkeys(truncated)})._replace(truncated=truncated)

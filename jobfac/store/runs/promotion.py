@@ -1,4 +1,4 @@
-"""Promotion: scheduled runs (delayed starts and retries) whose time has come enter where their rules let them go."""
+"""Promotion: move due scheduled runs (delayed starts and retries) to the state that admission allows."""
 
 import functools
 from collections.abc import Collection
@@ -15,7 +15,7 @@ from jobfac.store.runs.stopping import is_active_of, make_room
 
 _SCHEDULED = (sa.text(f"run.state = '{RunState.SCHEDULED}'"), run.c.ready_at <= utcnow())
 IS_DUE = sa.exists(sa.select(run.c.id).with_hint(run, PASS, "mssql").where(*_SCHEDULED))
-"""Whether there is something to promote. Rows that have been changed do not count, rows that are only locked do."""
+"""Condition: there is a run to promote. Ignores rows with uncommitted changes, but not rows that are only locked."""
 
 
 @functools.cache
@@ -25,12 +25,11 @@ def _due(limit: int) -> sa.Select[Any]:
 
 
 def promote_due(conn: sa.Connection, by: str, limit: int = admission.BATCH) -> int:
-    """Move scheduled runs whose time has come to where their rules let them go, so many at most; returns how many were
-    moved.
+    """Move up to ``limit`` scheduled runs whose time has come to the state that admission allows.
 
-    A run whose row or named lock another transaction holds is not waited for but left for a later call: what is due is
-    read without locks, then come the named locks that are free, then the rows that are free. Only the runs that a run
-    with ``already_running: replace`` stops are waited for.
+    Returns the number of moved runs. The function does not wait for a run whose row or named lock another transaction
+    holds, but leaves it to a later call. It reads the due runs without locks, takes the free named locks, and then the
+    free rows. It waits only for the runs that a run with ``already_running: replace`` stops.
     """
     rows = conn.execute(_due(limit)).mappings().all()
     if not rows:
@@ -51,7 +50,7 @@ def promote_due(conn: sa.Connection, by: str, limit: int = admission.BATCH) -> i
 
 
 def _locked(conn: sa.Connection, run_ids: Collection[int]) -> set[int]:
-    """Lock those of these scheduled runs that no other transaction has locked: their ids."""
+    """Lock the scheduled runs among ``run_ids`` that no other transaction has locked. Returns their ids."""
     if not run_ids:
         return set()
     query = sa.select(run.c.id).with_hint(run, CLAIMING, "mssql").where(run.c.id.in_(run_ids), _SCHEDULED[0])

@@ -1,4 +1,4 @@
-"""Reading runs and their attempts."""
+"""Read runs and their attempts."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -14,17 +14,17 @@ from jobfac.views.runs import AttemptView, RunView
 from jobfac.views.serialization import columns, from_row
 
 RUN_COLUMNS = [run.c[name] for name in columns(RunView)]
-"""What a statement selects that reads runs."""
+"""The columns that a statement selects to read a ``RunView``."""
 
 _LISTED = [listed(name) for name in columns(RunView)]
 _ATTEMPT_COLUMNS = [attempt.c[name] for name in columns(AttemptView)]
 
 
 def get(conn: sa.Connection, run_id: int) -> RunView:
-    """A run.
+    """Return a run.
 
     Raises:
-        NotFound: there is none with this id.
+        NotFound: there is no run with this id.
     """
     row = conn.execute(sa.select(*RUN_COLUMNS).where(run.c.id == run_id)).mappings().first()
     if row is None:
@@ -43,8 +43,10 @@ def find(
     below: int | None = None,
     limit: int = 50,
 ) -> list[RunView]:
-    """Runs that match every filter, newest first. ``below``: only ids below it, to continue after a page. Large values
-    are None, and ``truncated`` names them."""
+    """Return up to ``limit`` runs that match all filters, newest first.
+
+    ``below``: only runs with lower ids, to continue after a page. Large values are None, and ``truncated`` names them.
+    """
     query = sa.select(*_LISTED).order_by(run.c.id.desc()).limit(limit)
     if job is not None:
         query = query.where(run.c.job == job)
@@ -62,6 +64,6 @@ def find(
 
 
 def attempts(conn: sa.Connection, run_id: int) -> list[AttemptView]:
-    """Every execution of a run, oldest first."""
+    """Return all attempts of a run, oldest first."""
     query = sa.select(*_ATTEMPT_COLUMNS).where(attempt.c.run_id == run_id).order_by(attempt.c.number)
     return [from_row(AttemptView, row) for row in conn.execute(query).mappings()]

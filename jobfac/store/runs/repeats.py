@@ -11,14 +11,14 @@ from jobfac.definitions import DefinitionError, Problem
 from jobfac.store.runs.request import StartRequest
 
 NEAR = timedelta(seconds=1)
-"""Two times that differ by less are the same: the database rounds them."""
+"""Two times that differ by less than this are equal, because the database rounds times."""
 
 
 def check_repeat(conn: sa.Connection, run_id: int, request: StartRequest) -> None:
     """Compare a request with the run that was started with the same key.
 
     Raises:
-        DefinitionError: it differs in arguments, payload, priority, time or overrides.
+        DefinitionError: the request differs in arguments, payload, priority, time or overrides.
     """
     columns = (run.c.arguments, run.c.payload, run.c.overrides, run.c.priority, run.c.attempt)
     row = conn.execute(sa.select(*columns, run.c.created_at, run.c.ready_at).where(run.c.id == run_id)).one()
@@ -38,7 +38,7 @@ def check_repeat(conn: sa.Connection, run_id: int, request: StartRequest) -> Non
 
 def _differs_in_time(request: StartRequest, row: Any) -> bool:
     later = request.at is not None or bool(request.delay)
-    if row.ready_at is None or row.attempt > 0:  # a retry may have set another time since
+    if row.ready_at is None or row.attempt > 0:  # a retry may have changed the time
         return later and row.ready_at is None
     if not later:
         return True

@@ -8,13 +8,17 @@ from typing import Any
 
 @dataclass(frozen=True)
 class StartRequest:
-    """A request to run a job. Times: ``delay`` in seconds from now, or ``at`` an aware instant.
+    """A request to run a job.
 
-    ``key`` makes the start idempotent: the same key of the same job gives the same run, however often it is requested.
-    ``manual`` is a person's or a program's start, which ``on_demand`` may forbid; a schedule's or a sequence's is not.
-    ``categories``: inside a sequence it may hand something only to jobs of these; None: to all.
-    ``overrides``: a sequence's ``arguments`` and ``payloads`` by job, and for this run alone ``notify`` as in a
-    definition. ``heard``: the events of which somebody wants to hear because of the sequence that this is a job of.
+    Attributes:
+        delay: seconds from now until the run is ready.
+        at: the aware time at which the run is ready, as an alternative to ``delay``.
+        key: makes the start idempotent: the same key of the same job always gives the same run.
+        overrides: per-run overrides: ``arguments`` and ``payloads`` by job for a sequence, and ``notify`` as in a
+            definition.
+        manual: a person or a program starts the run, which ``on_demand`` may forbid. False for schedules and sequences.
+        categories: inside a sequence the request may pass values only to jobs of these categories; None: to all.
+        heard: the subscribed events that a job of a sequence inherits from the sequence.
     """
 
     job: str

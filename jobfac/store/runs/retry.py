@@ -1,4 +1,4 @@
-"""Whether and when a failed run is tried again: pure arithmetic."""
+"""Compute whether and when a failed run is retried. Pure functions."""
 
 import contextlib
 from typing import Protocol
@@ -24,7 +24,9 @@ class Policy(Protocol):
 
 
 def retry_delay(policy: Policy, state: RunState, failures: int, chance: float) -> float | None:
-    """Seconds until the next try of a run that ended in ``state`` after ``failures`` earlier failures; None: no retry.
+    """Return the seconds until the next attempt of a run that ended in ``state``; None: no retry.
+
+    ``failures`` is the number of earlier failures.
 
     ``attempts`` counts every execution, the first included; executions lost to a worker's death do not count.
     ``chance`` is a random number from 0 to 1, which moves the delay by up to ``jitter`` of it, up or down.

@@ -1,4 +1,4 @@
-"""Starting runs."""
+"""Start and retry runs."""
 
 import hashlib
 import json
@@ -24,40 +24,40 @@ from jobfac.store.runs.stopping import make_room
 
 
 class Started(NamedTuple):
-    """A run that was requested. ``is_new``: this transaction inserts it; else its key was used before."""
+    """A requested run. ``is_new``: this transaction inserts it; otherwise its key was used before."""
 
     run_id: int
     is_new: bool
 
 
 def start(conn: sa.Connection, request: StartRequest) -> int:
-    """Insert a run and return its id. Look at its state: the already-running policy may have made it ``denied``.
+    """Insert a run and return its id. Check its state: the already-running policy may have made it ``denied``.
 
     Raises:
         NotFound: there is no such job.
         Refused: the job is disabled, not startable by hand, or does not take other arguments or this ``notify``.
-        DefinitionError: the ``notify`` among the overrides is none, or arguments and payloads are not by job for a
-            sequence, by job for a program, or for a job that is not in the sequence; or the key was used for a start
-            that was different.
+        DefinitionError: ``notify`` among the overrides is invalid; arguments and payloads of a sequence are not by job,
+            those of a program are by job, or one is for a job that is not in the sequence; or the key was used for a
+            different start.
     """
     return start_once(conn, request).run_id
 
 
 def start_once(conn: sa.Connection, request: StartRequest) -> Started:
-    """Like ``start``; the answer also says whether the run is new."""
+    """Do the same as ``start``, and also return whether the run is new."""
     if request.key is None:
         return Started(_insert(conn, request, checked_row(conn, request), 1)[0], True)
     if (found := _started_with(conn, request)) is not None:
         return found
     values = checked_row(conn, request)
-    # Two with the same key: the second waits here for the first. A lock on the index would be one on the gap into which
-    # all new keys of the job may fall.
+    # Of two starts with the same key, the second waits here for the first. A lock on the index instead would lock the
+    # gap into which all new keys of the job may fall.
     admission.lock(conn, [] if _is_later(request) else [admission.Rule.of(values)], {_name_of_key(request)})
     return _started_with(conn, request) or Started(_insert(conn, request, values, 1)[0], True)
 
 
 def _started_with(conn: sa.Connection, request: StartRequest) -> Started | None:
-    """The run that was started with the request's key."""
+    """Return the run that was started with the request's key, or None."""
     query = sa.select(run.c.id).where(run.c.job == request.job, run.c.start_key == request.key)
     found = conn.execute(query).scalar()
     if found is None:
@@ -67,9 +67,10 @@ def _started_with(conn: sa.Connection, request: StartRequest) -> Started | None:
 
 
 def _name_of_key(request: StartRequest) -> str:
-    """The named lock of a start's key, the same in the procedure ``start_job``.
+    """Return the named lock of a start's key. The procedure ``start_job`` uses the same name.
 
-    Different keys may share it; keys that the database takes for equal (case and trailing blanks do not count) do.
+    Different keys may share a lock. Keys that the database treats as equal (it ignores case and trailing blanks) always
+    share one.
     """
     job, key = request.job.lower(), (request.key or "").lower().rstrip(" ")
     end = key.encode("utf-16-le", "surrogatepass")[-160:].decode("utf-16-le", "ignore")
@@ -77,7 +78,7 @@ def _name_of_key(request: StartRequest) -> str:
 
 
 def start_many(conn: sa.Connection, request: StartRequest, count: int) -> list[int]:
-    """Insert ``count`` equal runs and return their ids in order. All or none. Raises as ``start`` does."""
+    """Insert ``count`` equal runs, all or none. Returns their ids in order. Raises as ``start`` does."""
     values = checked_row(conn, request)
     if admission.has_limits(values):
         return [_insert(conn, request, values, 1)[0] for _ in range(count)]
@@ -95,10 +96,10 @@ class Numbered(NamedTuple):
 
 
 def start_numbered(conn: sa.Connection, request: StartRequest, first: int, count: int) -> Numbered:
-    """Insert the runs number ``first`` to ``first + count - 1`` of many equal ones.
+    """Insert the runs number ``first`` to ``first + count - 1`` of many equal runs, all or none.
 
-    The request's key is that of all of them together: an earlier call for the same numbers is found by it, and its runs
-    are returned. All or none. Raises as ``start`` does.
+    All these runs share the request's key. Runs that an earlier call inserted for the same numbers are found by the key
+    and returned. Raises as ``start`` does.
     """
     assert request.key is not None
     common = hashlib.sha256(request.key.encode()).hexdigest()
@@ -107,7 +108,7 @@ def start_numbered(conn: sa.Connection, request: StartRequest, first: int, count
     if len(found) == count:
         return Numbered([found[key] for key in keys], 0)
     values = checked_row(conn, request)
-    # Two with the same key: the second waits here for the first.
+    # Of two calls with the same key, the second waits here for the first.
     rules = [] if _is_later(request) else [admission.Rule.of(values)]
     admission.lock(conn, rules, {_name_of_key(replace(request, key=keys[0]))})
     found = _started_with_any(conn, request.job, keys)
@@ -120,7 +121,7 @@ def start_numbered(conn: sa.Connection, request: StartRequest, first: int, count
 
 
 def _started_with_any(conn: sa.Connection, job: str, keys: Sequence[str]) -> dict[str, int]:
-    """The runs of the job that were started with any of these keys."""
+    """Return the ids of the job's runs that were started with any of these keys, by key."""
     found: dict[str, int] = {}
     for at in range(0, len(keys), admission.BATCH):
         these = run.c.start_key.in_(keys[at : at + admission.BATCH])
@@ -130,7 +131,7 @@ def _started_with_any(conn: sa.Connection, job: str, keys: Sequence[str]) -> dic
 
 
 def rules_of_jobs(conn: sa.Connection, job_ids: Collection[str]) -> list[admission.Rule]:
-    """The rules of runs that these jobs' present definitions would start."""
+    """Return the rules of the runs that these jobs' current definitions would start."""
     found = []
     for stored in jobs.load_many(conn, job_ids).values() if job_ids else ():
         if isinstance(stored, jobs.Stored):
@@ -141,10 +142,10 @@ def rules_of_jobs(conn: sa.Connection, job_ids: Collection[str]) -> list[admissi
 
 
 def start_each(conn: sa.Connection, requests: Sequence[StartRequest]) -> list[int | NotFound | Refused]:
-    """Like ``start`` for each of many different requests, in as few statements as can be; none has a key or a delay.
+    """Start each of many different requests, in as few statements as possible. No request may have a key or a delay.
 
-    The caller has taken the named locks of their rules (``rules_of_jobs``); one that is missing is taken if it is free.
-    A refusal stands in the place of its request and does not hold up the others.
+    The caller must have taken the named locks of their rules (``rules_of_jobs``). A missing lock is taken if it is
+    free. Returns one run id or error for each request, in order. A refused request does not stop the others.
     """
     stored = jobs.load_many(conn, {request.job for request in requests})
     answers: dict[int, int | NotFound | Refused] = {}
@@ -167,13 +168,14 @@ def start_each(conn: sa.Connection, requests: Sequence[StartRequest]) -> list[in
 def retry(
     conn: sa.Connection, run_id: int, by: str, overrides: Mapping[str, Any] | None = None, key: str | None = None
 ) -> Started:
-    """Run a finished run again, with the same arguments and payload and the job's present definition: a new run.
+    """Start a new run with the arguments and payload of a finished run and the job's current definition.
 
-    ``overrides`` replace those of the run, key by key. ``key``: the new run's start key, as in ``start``.
+    ``overrides`` replace the overrides of the finished run, key by key. ``key``: the new run's start key, as in
+    ``start``.
 
     Raises:
         NotFound: there is no such run, or its job is gone.
-        Refused: it has not ended yet, or the job is disabled.
+        Refused: the run has not ended yet, or the job is disabled.
     """
     row = conn.execute(sa.select(run).where(run.c.id == run_id)).mappings().first()
     if row is None:
@@ -204,7 +206,7 @@ def _insert(conn: sa.Connection, request: StartRequest, values: Mapping[str, Any
 
 
 def _insert_all(conn: sa.Connection, request: StartRequest, rows: Sequence[Mapping[str, Any]]) -> list[int]:
-    """Insert rows that differ in their keys only."""
+    """Insert rows that differ only in their start keys."""
     values = rows[0]
     later = _is_later(request)
     if later:
@@ -221,7 +223,7 @@ def _insert_all(conn: sa.Connection, request: StartRequest, rows: Sequence[Mappi
 
 
 def _write(conn: sa.Connection, rows: Sequence[Mapping[str, Any]], state: RunState, ready_at: Any = None) -> list[int]:
-    """Insert runs that all begin in ``state``, at their time if there is one; their ids in order."""
+    """Insert runs that all begin in ``state``, with ``ready_at`` if given. Returns their ids in order."""
     statement = _ENTRY[state] if ready_at is None else _entry(state, ready_at=ready_at)
     ids = [int(found) for found in conn.execute(statement, [{**row, "state": state} for row in rows]).scalars()]
     pairs = zip(ids, rows, strict=True)
@@ -230,7 +232,7 @@ def _write(conn: sa.Connection, rows: Sequence[Mapping[str, Any]], state: RunSta
 
 
 def _entry(state: RunState, **more: Any) -> sa.Executable:
-    """The statement that inserts runs in this state."""
+    """Return the statement that inserts runs in this state."""
     insert = run.insert().values({"created_at": utcnow(), **admission.on_entry(state), **more})
     return insert.returning(run.c.id, sort_by_parameter_order=True)
 

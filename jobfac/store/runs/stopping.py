@@ -1,4 +1,4 @@
-"""Stopping runs: a waiting run ends at once; a running one is asked to, and its worker or the lease's expiry obeys."""
+"""Stop runs. A waiting run ends at once. For a running one a stop is requested, and its worker or an expiry ends it."""
 
 from collections.abc import Collection
 from typing import NamedTuple
@@ -16,16 +16,19 @@ from jobfac.store.runs.events import record
 
 
 class Stopped(NamedTuple):
-    """What a stop request found and left; equal states mean that there was nothing to do."""
+    """The states of a run before and after a stop request. Equal states mean that there was nothing to do."""
 
     before: RunState
     after: RunState
 
 
 def request_stop(conn: sa.Connection, run_id: int, *, now: bool, by: str, locked: bool = False) -> Stopped:
-    """Stop a run: a waiting one at once, a running one by asking for it (``now``: without its grace).
+    """Stop a run: end a waiting run at once, or request the stop of a running one.
 
-    ``locked``: the caller has taken the named locks of the run's rule.
+    Args:
+        now: stop the program without its grace period.
+        by: the name that the reason and the event show.
+        locked: the caller has already taken the named locks of the run's rule.
 
     Raises:
         NotFound: there is no such run.
@@ -64,19 +67,19 @@ def request_stop(conn: sa.Connection, run_id: int, *, now: bool, by: str, locked
 
 
 def rules_to_stop(conn: sa.Connection, condition: sa.ColumnElement[bool]) -> list[admission.Rule]:
-    """The rules of the runs that fit and have not begun, read without locks: what a stop of them frees."""
+    """Return the rules of the waiting runs that match ``condition``, read without locks. A stop frees these rules."""
     waiting = sa.text(f"state IN ({sql_literals(WAITING)})")
     return admission.rules_of(conn, sa.and_(waiting, condition))
 
 
 def is_active_of(jobs: Collection[str]) -> sa.ColumnElement[bool]:
-    """Condition on a run: it is one of these jobs, and under way, which a start for a later time is not."""
+    """Condition on a run: it belongs to one of these jobs and is under way. A delayed start is not under way."""
     return sa.and_(sa.text(f"state IN ({sql_literals(ACTIVE)})"), run.c.job.in_(jobs), admission.UNDER_WAY)
 
 
 def make_room(conn: sa.Connection, job: str, by: str) -> None:
-    """``already_running: replace``: stop the job's runs that are under way. The caller holds their named locks."""
-    # Not past locked rows: a run that is just being claimed has to stop, too.
+    """Stop the job's runs that are under way (``already_running: replace``). The caller must hold their named locks."""
+    # Do not skip locked rows: a run that is just being claimed must stop too.
     others = sa.select(run.c.id).where(is_active_of([job]))
-    for other in sorted(conn.execute(others).scalars()):  # ORDER BY would have SQLite search all runs of the job
+    for other in sorted(conn.execute(others).scalars()):  # with ORDER BY SQLite would search all runs of the job
         request_stop(conn, other, now=False, by=f"{by} (replaced)", locked=True)

@@ -1,4 +1,4 @@
-"""What happens to a run, told to whoever wants to hear of it: the word that events have for it becomes news."""
+"""Turn events of runs into outbox events for their subscribers."""
 
 from collections.abc import Collection, Sequence
 
@@ -16,14 +16,14 @@ from jobfac.views.runs import RunView
 from jobfac.views.serialization import as_json, from_row
 
 JUDGED = FAILURES - {RunState.DENIED} | {RunState.SUCCEEDED, RunState.MIXED}
-"""Final states that say whether the job works; a run that was stopped or denied says nothing about that."""
+"""Final states that show whether the job works. A stopped or denied run does not show that."""
 
 _SNAPSHOT = sa.select(*RUN_COLUMNS).where(run.c.id.in_(sa.bindparam("ids", expanding=True)))
 
 _earlier = run.alias("earlier")
 _LAST = (
     sa.select(_earlier.c.state)
-    .with_hint(_earlier, PASS, "mssql")  # another run that is just ending is no reason to wait
+    .with_hint(_earlier, PASS, "mssql")  # do not wait for another run that is just ending
     .where(_earlier.c.job == run.c.job, _earlier.c.id < run.c.id, sa.text(f"earlier.state IN ({sql_literals(JUDGED)})"))
     .order_by(_earlier.c.id.desc())
     .limit(1)
@@ -33,7 +33,7 @@ _LAST_STATES = sa.select(run.c.id, _LAST.label("last")).where(run.c.id.in_(sa.bi
 
 
 def as_news(event: str, attempt: int) -> str | None:
-    """The event of a ``notify`` entry that an event of a run is, None: it is none of them."""
+    """Return the ``notify`` name of a run's event, or None if ``notify`` has no such event."""
     if event in FINAL or event == "running_long":
         return event
     if event == RunState.RUNNING:
@@ -42,8 +42,10 @@ def as_news(event: str, attempt: int) -> str | None:
 
 
 def tell(conn: sa.Connection, events: Sequence[Event]) -> None:
-    """Record those of these events of which somebody wants to hear, with their runs as they are now. Nothing is asked
-    of the database where nobody does."""
+    """Record the subscribed events among ``events``, with the present state of their runs.
+
+    Sends no query if no event is subscribed.
+    """
     told = [(event, name) for event in events if (name := as_news(event.event, event.attempt))]
     told = [(event, name) for event, name in told if outbox.wants(event.notify, name) or _may_recover(event, name)]
     if not told:
@@ -64,14 +66,14 @@ def _may_recover(event: Event, name: str) -> bool:
 
 
 def snapshots(conn: sa.Connection, run_ids: Collection[int]) -> dict[int, RunView]:
-    """Runs by id."""
+    """Return the views of these runs by id."""
     if not run_ids:
         return {}
     return {row["id"]: from_row(RunView, row) for row in conn.execute(_SNAPSHOT, {"ids": sorted(run_ids)}).mappings()}
 
 
 def _recovered(conn: sa.Connection, run_ids: Collection[int]) -> set[int]:
-    """Those of these successes before which the job's last run was none."""
+    """Return the successful runs among ``run_ids`` that follow a failure of the same job."""
     if not run_ids:
         return set()
     rows = conn.execute(_LAST_STATES, {"ids": sorted(run_ids)})

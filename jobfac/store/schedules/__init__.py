@@ -1,7 +1,7 @@
-"""Schedules in the database: kept in step with the definitions, and turned into runs when they are due.
+"""Schedules in the database: synchronised with the definitions, and turned into runs when they are due.
 
-There is no leader: any number of schedulers take different due schedules at the same time. A schedule's runs and its
-next due time are written in one transaction, under a lock on its row.
+There is no leader. Any number of schedulers process different due schedules at the same time. One transaction writes a
+schedule's runs and its next due time, under a lock on the schedule's row.
 """
 
 from jobfac.store.schedules.blackouts import hold_back

@@ -1,4 +1,4 @@
-"""Blackouts hold back retries as they hold back starts."""
+"""Apply blackouts to retries, as they apply to starts."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,9 +14,9 @@ from jobfac.store.schedules.decision import read
 
 
 def hold_back(conn: sa.Connection, outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """The outcomes, their retries put off where they would fall into a blackout of the schedule that started the run.
+    """Return the outcomes, with each retry delayed that would fall into a blackout of the schedule of its run.
 
-    A retry in a blackout without an end never comes, so the run has failed for good.
+    A retry in a blackout without end never happens. Its outcome loses ``retry_after``, so the run ends.
     """
     again = {outcome.run_id: outcome.retry_after for outcome in outcomes if outcome.retry_after is not None}
     if not again:

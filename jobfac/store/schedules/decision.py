@@ -1,4 +1,4 @@
-"""What becomes of a schedule whose time has come. Pure: the clock and the schedule's row come in as arguments."""
+"""Decide which due times of a schedule run now. Pure functions: the clock and the schedule's row are arguments."""
 
 import json
 from collections.abc import Mapping
@@ -13,14 +13,17 @@ from jobfac.recurrence.due import ON_TIME
 from jobfac.store.runs import StartRequest
 
 RUNS = 500
-"""Runs of one schedule in one transaction at most; the others come in the next."""
+"""The maximum number of runs of one schedule in one transaction. The next transaction starts the others."""
 
 TICK = timedelta(milliseconds=1)
-"""The database's resolution."""
+"""The time resolution of the database."""
 
 
 class Decision(NamedTuple):
-    """``times`` are to be run now. ``missed``: due times from the first instant to before the second one are not."""
+    """A decision about a due schedule.
+
+    ``times``: due times that run now. ``missed``: due times from the first instant to before the second one do not run.
+    """
 
     times: list[datetime]
     next_due_at: datetime | None
@@ -29,7 +32,7 @@ class Decision(NamedTuple):
 
 
 def decide(schedule: Schedule, row: Mapping[Any, Any], now: datetime) -> Decision:
-    """What is to be run at ``now``, and when to look again.
+    """Decide which due times run at ``now``, and when the schedule is due next.
 
     Args:
         row: the schedule's ``id``, ``next_due_at``, ``last_due_at`` and ``resumed_at``.
@@ -40,7 +43,7 @@ def decide(schedule: Schedule, row: Mapping[Any, Any], now: datetime) -> Decisio
     after = due - TICK if row["last_due_at"] is None else max(due - TICK, row["last_due_at"])
     times = missed(schedule, after, now, _grace(schedule, row["resumed_at"], now))
     first = times[0] if times else now
-    # In order: a time whose jitter is short does not overtake the one before it.
+    # Keep the order: a due time with a short jitter must not start before the previous one.
     ready = list(takewhile(lambda time: fire_time(schedule, row["id"], time) <= now, times))[:RUNS]
     following = times[len(ready)] if len(ready) < len(times) else next_due(schedule, max(now, after))
     return Decision(
@@ -52,13 +55,13 @@ def decide(schedule: Schedule, row: Mapping[Any, Any], now: datetime) -> Decisio
 
 
 def _grace(schedule: Schedule, resumed_at: datetime | None, now: datetime) -> timedelta:
-    """How far back a due time is on time. What passed in a pause is missed, however short the pause was."""
+    """Return how late a due time may be and still be on time. A due time during a pause is always missed."""
     grace = ON_TIME + timedelta(seconds=schedule.jitter)
     return grace if resumed_at is None else min(grace, max(now - resumed_at, timedelta()))
 
 
 def fire_time(schedule: Schedule, schedule_id: int, due: datetime) -> datetime:
-    """When a due time is run: later by its jitter, unless that would move it into a blackout."""
+    """Return when a due time fires: the due time plus its jitter, or without it if it would lead into a blackout."""
     if not schedule.jitter:
         return due
     later = due + timedelta(seconds=jitter(schedule_id, due, schedule.jitter))
@@ -66,7 +69,7 @@ def fire_time(schedule: Schedule, schedule_id: int, due: datetime) -> datetime:
 
 
 def request(schedule: Schedule, row: Mapping[Any, Any], due: datetime) -> StartRequest:
-    """The start that a due time asks for. ``row``: the schedule's ``id``, ``job`` and ``name``."""
+    """Return the start request of a due time. ``row``: the schedule's ``id``, ``job`` and ``name``."""
     overrides: dict[str, Any] = {}
     arguments = schedule.arguments
     if isinstance(arguments, dict):  # a sequence's
@@ -86,11 +89,11 @@ def request(schedule: Schedule, row: Mapping[Any, Any], due: datetime) -> StartR
 
 
 def write(schedule: Schedule) -> str:
-    """The rule as it is stored, in a canonical form; its name is a column of its own."""
+    """Return the rule in its canonical stored form, without its name, which has its own column."""
     return json.dumps(schedule.model_dump(mode="json", exclude_defaults=True, exclude={"name"}), ensure_ascii=False)
 
 
 @lru_cache(maxsize=4096)
 def read(text: str) -> Schedule:
-    """The rule that ``write`` wrote."""
+    """Parse a rule that ``write`` produced."""
     return Schedule.model_validate(json.loads(text))

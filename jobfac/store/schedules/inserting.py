@@ -1,4 +1,4 @@
-"""Due schedules become runs, each due time once."""
+"""Insert the runs of due schedules, exactly one for each due time."""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -16,14 +16,14 @@ from jobfac.store.runs import StartRequest
 from jobfac.store.schedules.decision import RUNS, Decision, decide, read, request
 
 BATCH = 200
-"""Schedules in one transaction at most: others of other schedulers are not kept waiting long."""
+"""The maximum number of schedules in one transaction. A small number keeps other schedulers from waiting long."""
 
 PUT_OFF = timedelta(minutes=1)
-"""When a schedule is looked at again that could not be understood."""
+"""The delay until a schedule that could not be used is tried again."""
 
 
 class Refusal(NamedTuple):
-    """A due time that did not become a run; ``due_at`` None: the schedule itself could not be used."""
+    """A due time whose start was refused. ``due_at`` None: the schedule itself could not be used."""
 
     job: str
     name: str
@@ -32,7 +32,7 @@ class Refusal(NamedTuple):
 
 
 class Miss(NamedTuple):
-    """Due times from ``since`` to before ``until`` passed without a run, as the schedule's ``missed`` has it."""
+    """Due times from ``since`` to before ``until`` passed without a run, as the schedule's ``missed`` defines."""
 
     job: str
     name: str
@@ -41,7 +41,7 @@ class Miss(NamedTuple):
 
 
 class Inserted(NamedTuple):
-    """What came of the schedules that were due: how many there were, the ids of the new runs, and what did not run."""
+    """The result of ``insert_due``: the number of due schedules, the ids of the new runs, the refusals and misses."""
 
     schedules: int
     runs: list[int]
@@ -83,12 +83,12 @@ def _advance(engine: str) -> sa.Update:
 
 
 def insert_due(conn: sa.Connection, by: str, limit: int = BATCH) -> Inserted:
-    """Start what is due, of up to ``limit`` schedules, and move these on to their next due time. Safe to repeat."""
+    """Start the due runs of up to ``limit`` schedules, and set the next due time of these. Safe to repeat."""
     refusals: list[Refusal] = []
     misses: list[Miss] = []
     requests: list[StartRequest] = []
     moves: list[dict[str, Any]] = []
-    # Named locks come before rows: what is due is read without locks first.
+    # Named locks come before row locks, so read the due schedules without locks first.
     due = conn.execute(_DUE_JOBS.limit(limit)).scalars().all()
     if not due:
         return Inserted(0, [], [], [])
@@ -140,8 +140,11 @@ def _move(row: Mapping[Any, Any], decision: Decision) -> dict[str, Any]:
 
 
 def _without_twins(conn: sa.Connection, requests: Sequence[StartRequest]) -> list[StartRequest]:
-    """Without those whose run is there already. The lock on the schedule prevents that; only a hand that set a row
-    back can bring it about, and then one schedule must not stop all others by the unique index."""
+    """Return the requests whose run does not exist yet.
+
+    The lock on the schedule normally prevents duplicates. They occur only if someone sets a row back by hand. Then the
+    unique index must not let one schedule stop all others.
+    """
     if not requests:
         return []
     query = sa.select(run.c.schedule_id, run.c.due_at).where(

@@ -1,4 +1,4 @@
-"""Looking at schedules, pausing and resuming them, and what they would do."""
+"""List, pause, resume and preview schedules."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
@@ -19,13 +19,13 @@ from jobfac.views.schedules import CandidateView, ScheduleView
 from jobfac.views.serialization import columns, from_row
 
 LONGEST_GAP = 100_000
-"""Candidates in a row that do not fire after which a preview gives up."""
+"""A preview of a schedule stops after this many consecutive candidates that do not fire."""
 
 
 def list_schedules(
     conn: sa.Connection, job_id: str | None = None, categories: Sequence[str] | None = None
 ) -> list[ScheduleView]:
-    """Schedules by job and name; only of this job, or of jobs in these categories."""
+    """Return schedules, ordered by job and id, optionally of one job or of the jobs in some categories."""
     query = _SHOWN.order_by(schedule.c.job, schedule.c.id)
     if job_id is not None:
         query = query.where(schedule.c.job == job_id)
@@ -35,10 +35,10 @@ def list_schedules(
 
 
 def get(conn: sa.Connection, schedule_id: int) -> ScheduleView:
-    """A schedule.
+    """Return a schedule.
 
     Raises:
-        NotFound: there is none with this id.
+        NotFound: there is no schedule with this id.
     """
     row = conn.execute(_SHOWN.where(schedule.c.id == schedule_id)).mappings().first()
     if row is None:
@@ -53,7 +53,7 @@ _SHOWN = sa.select(
 
 
 def pause(conn: sa.Connection, job_id: str, name: str | None, by: str) -> list[str]:
-    """Let a schedule, or all of a job's (``name`` None), start nothing; the names of those that were not paused yet.
+    """Pause a schedule, or all schedules of a job (``name`` None). Returns the names of the newly paused ones.
 
     Raises:
         NotFound: the job has no such schedule.
@@ -62,7 +62,10 @@ def pause(conn: sa.Connection, job_id: str, name: str | None, by: str) -> list[s
 
 
 def resume(conn: sa.Connection, job_id: str, name: str | None, by: str) -> list[str]:
-    """Let schedules start runs again. What was due meanwhile counts as missed. Returns and raises as ``pause``."""
+    """Resume schedules. Due times during the pause count as missed.
+
+    Returns the names of the resumed schedules. Raises as ``pause``.
+    """
     return _switch(conn, job_id, name, by, "resume", {"paused": False, "resumed_at": utcnow()})
 
 
@@ -86,7 +89,7 @@ def _switch(
 
 
 def no_schedule(job_id: str, name: str | None, names: Sequence[str]) -> NotFound:
-    """The error of a schedule that is not among those of the job."""
+    """Return the error for a schedule that the job does not have."""
     if not names:
         return NotFound(f"Job '{job_id}' has no schedules; `jobfac schedule list` shows what there is.")
     return NotFound(f"Job '{job_id}' has no schedule '{name}'; its schedules are: {', '.join(names)}.")
@@ -95,13 +98,13 @@ def no_schedule(job_id: str, name: str | None, names: Sequence[str]) -> NotFound
 def preview(
     conn: sa.Connection, job_id: str, count: int, start: datetime | None = None, every_candidate: bool = False
 ) -> list[CandidateView]:
-    """The next ``count`` times at which a job would be due, of all its schedules together, in order of time.
+    """Return the next ``count`` due times of a job, merged from all its schedules, in order of time.
 
-    Jitter, pauses and whether the job is enabled are ignored; a schedule that its definition disables has no times.
+    Ignores jitter, pauses and whether the job is enabled. A schedule that its definition disables has no due times.
 
     Args:
-        start: aware; times later than it. Default: now, by the database's clock.
-        every_candidate: also those that do not fire.
+        start: an aware time; only later times are returned. Default: now, by the database's clock.
+        every_candidate: include candidates that do not fire.
 
     Raises:
         NotFound: there is no such job.

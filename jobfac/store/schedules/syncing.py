@@ -1,4 +1,4 @@
-"""The schedules' rows follow the definitions. Whoever stores a definition does it through here."""
+"""Keep the rows of schedules in step with the definitions. All callers store definitions through this module."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -17,22 +17,27 @@ from jobfac.store.schedules.decision import TICK, fire_time, write
 
 
 class Prepared:
-    """What takes time about definitions, worked out before the transaction that stores them: on SQLite that holds up
-    every other writer."""
+    """Results of slow computations on definitions, computed before the transaction that stores the definitions.
+
+    On SQLite that transaction blocks every other writer.
+    """
 
     def __init__(self, now: datetime | None = None, wanted: Iterable[d.AnyJob] = ()) -> None:
-        """``now``: the database's. Keeps the definitions, since what it knows of a rule goes by the rule's identity."""
+        """Compute the stored texts and first due times of ``wanted``. ``now`` is the database's time.
+
+        Keeps references to the definitions, because the results are stored by the identity of each rule.
+        """
         self._kept = list(wanted)
         rules = [rule for one in self._kept for rule in one.schedules]
         self._texts = {id(rule): write(rule) for rule in rules}
         self._due = {} if now is None else {id(rule): _first_due(rule, now) for rule in rules}
 
     def text(self, rule: Schedule) -> str:
-        """The rule as it is stored."""
+        """Return the rule in its stored form."""
         return self._texts.get(id(rule)) or write(rule)
 
     def first_due(self, rule: Schedule, now: datetime) -> datetime | None:
-        """When the rule is due first after ``now``."""
+        """Return the first due time of the rule after ``now``."""
         known = self._due.get(id(rule), now)
         return known if known is None or known > now else _first_due(rule, now)
 
@@ -45,7 +50,7 @@ def apply(
     bodies: Mapping[str, Mapping[str, Any]] | None = None,
     prepared: Prepared | None = None,
 ) -> None:
-    """Carry out a plan, as ``jobs.apply`` does, schedules included."""
+    """Apply a plan, as ``jobs.apply`` does, and synchronise the schedules."""
     jobs.apply(conn, plan, wanted, by, bodies)
     prepared = prepared or Prepared()
     for job_id in plan.remove:
@@ -55,14 +60,14 @@ def apply(
 
 
 def put(conn: sa.Connection, job_id: str, definition: d.AnyJob, by: str) -> int:
-    """Store one definition and its schedules; returns the version in force."""
+    """Store one definition and its schedules. Returns the current version."""
     version = jobs.put(conn, job_id, definition, by)
     sync(conn, job_id, definition)
     return version
 
 
 def remove(conn: sa.Connection, job_id: str, by: str) -> bool:
-    """Delete a job and its schedules. False: there was none.
+    """Delete a job and its schedules. Returns False if there was no such job.
 
     Raises:
         Refused: a sequence runs it.
@@ -77,10 +82,10 @@ def remove(conn: sa.Connection, job_id: str, by: str) -> bool:
 
 
 def sync(conn: sa.Connection, job_id: str, definition: d.AnyJob | None) -> None:
-    """Make the rows of a job's schedules what its definition says; None: it has none any more.
+    """Make the rows of a job's schedules match its definition. ``definition`` None: remove all schedules.
 
-    A schedule that did not change is left alone, even if its position is another. One that did is due next at a time
-    later than every time it was due before, and stays paused if it was.
+    An unchanged schedule keeps its row, even if its position changed. A changed schedule is next due later than the due
+    times of all its earlier runs, and it stays paused if it was paused.
     """
     _insert_all(conn, _sync(conn, job_id, definition, Prepared()))
 
@@ -88,7 +93,7 @@ def sync(conn: sa.Connection, job_id: str, definition: d.AnyJob | None) -> None:
 def _sync(
     conn: sa.Connection, job_id: str, definition: d.AnyJob | None, prepared: Prepared
 ) -> list[tuple[Schedule, dict[str, Any]]]:
-    """The same but for the rows that are to be inserted, which are returned with their rules."""
+    """Do the same as ``sync``, but return the new rows with their rules instead of inserting them."""
     found = conn.execute(_ROWS, {"p_job": job_id}).mappings().all()
     wanted = {} if definition is None else dict(zip(definition.schedule_names(), definition.schedules, strict=True))
     texts = {name: prepared.text(rule) for name, rule in wanted.items()}
@@ -98,7 +103,7 @@ def _sync(
     if gone:
         conn.execute(schedule.delete().where(schedule.c.id.in_(gone)))
     renamed = {new: rows[old] for new, old in pairs.items() if old is not None and new != old}
-    for row in renamed.values():  # out of each other's way first: names are unique
+    for row in renamed.values():  # temporary names first, because names are unique
         conn.execute(schedule.update().where(schedule.c.id == row["id"]).values(name=f"#{row['id']}"))
     for new, row in renamed.items():
         conn.execute(schedule.update().where(schedule.c.id == row["id"]).values(name=new))
@@ -127,10 +132,11 @@ _ROWS = (
 
 
 def _matched(stored: Mapping[str, str], wanted: Mapping[str, str]) -> dict[str, str | None]:
-    """For each wanted name the stored name that it continues, None: it is new. Both by name, with the rule's text.
+    """Return for each wanted name the stored name that it continues, or None for a new schedule.
 
-    The same name and rule first; then the same rule under another name, so that a schedule without a name of its own
-    keeps its row when another comes before it; then the same name with another rule.
+    Both arguments map names to the texts of rules. The order of precedence is: the same name with the same rule, then
+    the same rule under another name, then the same name with another rule. The second one lets an unnamed schedule keep
+    its row when another schedule is inserted before it.
     """
     pairs: dict[str, str | None] = {name: name for name, text in wanted.items() if stored.get(name) == text}
     for name, text in wanted.items():
@@ -164,7 +170,7 @@ def _insert_all(conn: sa.Connection, new: Sequence[tuple[Schedule, dict[str, Any
 
 
 def _change(conn: sa.Connection, row: Mapping[Any, Any], rule: Schedule) -> None:
-    """A time that is due and was not run yet stays due, if the new rule has it too."""
+    """Update a changed schedule. A pending due time stays due if the new rule has it too."""
     pending = row["next_due_at"]
     after = row["now"] if pending is None else min(row["now"], pending - TICK)
     if row["last_due_at"] is not None:

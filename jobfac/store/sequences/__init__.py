@@ -1,8 +1,8 @@
 """Sequences: jobs that run in steps, with conditions, branches and loops.
 
-A run of a sequence is a run like any other, queued, stopped and listed like one, but no worker holds it while it runs:
-any worker or scheduler begins it (``begin_queued``), and whoever finishes one of its jobs' runs advances it in the same
-transaction (``settle``). Which way it goes is decided in ``decide``, without a database.
+A sequence run is queued, stopped and listed like any other run, but no worker holds it while it runs. Any worker or
+scheduler begins it (``begin_queued``). The transaction that finishes a run of one of its jobs also advances it
+(``settle``). The module ``decide`` chooses the next step without a database.
 """
 
 from jobfac.store.sequences.advance import begin, begin_queued, expire, lock, lock_rules, settle

@@ -1,8 +1,9 @@
-"""Sequences under way: begun, advanced in the transaction in which one of their jobs ended, swept after a crash.
+"""Begin sequences, and advance each in the transaction in which one of its jobs ended.
 
-**Locks.** A sequence is advanced under a lock on its run's row, so that two jobs that end at the same moment advance it
-once: the second one waits and then sees what the first did. Before any row is locked, ``lock_rules`` takes the named
-locks of all that advancing may start or end. Rows are locked from the outermost sequence inwards, before their jobs'.
+**Locks.** A sequence is advanced under a lock on its run's row, so two jobs that end at the same moment advance it only
+once: the second transaction waits and then sees the changes of the first. Before any row is locked, ``lock_rules``
+takes the named locks of all runs that advancing may start or end. Rows of sequences are locked from the outermost
+sequence inwards, and before the rows of their jobs.
 """
 
 import contextlib
@@ -25,26 +26,26 @@ from jobfac.store.sequences.decide import Enter, Leave, decide, outcome
 from jobfac.store.sequences.stepping import Course, enter
 
 BEGINNINGS = 20
-"""Sequences begun in one transaction at most."""
+"""The maximum number of sequences that one transaction begins."""
 
 MOVES = 50
-"""Steps that one sequence takes in one transaction at most; the sweep goes on with those that wait for nothing."""
+"""The maximum number of moves of one sequence in one transaction. The sweep continues sequences that reach it."""
 
 
 class Begun(NamedTuple):
-    """How many sequences were begun, and those that ended by it."""
+    """The number of sequences that were begun, and the sequences that ended as a result."""
 
     number: int
     ended: list[Finished]
 
 
 def begin_queued(conn: sa.Connection, by: str, limit: int = BEGINNINGS) -> list[Finished]:
-    """Begin up to ``limit`` queued sequence runs, highest priority first; returns the sequences that ended by it."""
+    """Begin up to ``limit`` queued sequence runs, highest priority first. Returns the sequences that ended."""
     return begin(conn, by, limit).ended
 
 
 def begin(conn: sa.Connection, by: str, limit: int = BEGINNINGS) -> Begun:
-    """``begin_queued``, which says how many it were."""
+    """Do the same as ``begin_queued``, and also return how many sequences were begun."""
     waiting = conn.execute(_QUEUED.limit(limit)).scalars().all()
     if not waiting:
         return Begun(0, [])
@@ -64,7 +65,7 @@ _QUEUED = (
 
 
 def settle(conn: sa.Connection, finished: Iterable[Finished], by: str) -> list[Finished]:
-    """Advance the sequences of runs that have just ended, in the same transaction; returns the sequences that ended."""
+    """Advance the sequences of runs that ended in this transaction. Returns the sequences that ended."""
     return advance_all(conn, [one.sequence_run_id for one in finished if one.sequence_run_id is not None], by)
 
 
@@ -75,7 +76,7 @@ def expire(
     finished: Iterable[Finished] = (),
     poison_attempts: int = POISON_ATTEMPTS,
 ) -> workers.Expiry:
-    """``leases.expire`` with what follows from it: the sequences of its runs, and of ``finished``, go on."""
+    """Do the same as ``leases.expire``, and advance the sequences of the expired runs and of ``finished``."""
     held = workers.held_rules(conn, only)
     lock_rules(conn, [rule for rule, _ in held], {run_id for _, run_id in held if run_id is not None})
     expiry = workers.expire(conn, by, only, poison_attempts)
@@ -84,22 +85,24 @@ def expire(
 
 
 def lock_rules(conn: sa.Connection, rules: Iterable[Rule], run_ids: Iterable[int]) -> None:
-    """Take the named locks of these rules, and of all that advancing these sequence runs may start or end. To be called
-    before the transaction locks a row."""
+    """Take the named locks of these rules and of all runs that advancing these sequence runs may start or end.
+
+    Must be called before the transaction locks a row.
+    """
     found = list(rules)
     names: set[str] = set()
     chain = _chain(conn, run_ids)
     columns = (run.c.job, run.c.already_running, run.c.concurrency_key, run.c.job_version)
     for row in conn.execute(sa.select(*columns).distinct().where(run.c.id.in_(chain))).all() if chain else ():
         found.append(Rule(*row[:3]))
-        with contextlib.suppress(DefinitionError):  # then it starts nothing
+        with contextlib.suppress(DefinitionError):  # an unreadable sequence starts nothing
             definition = jobs.load_version(conn, row.job, row.job_version)
             names |= {child for step in getattr(definition, "steps", ()) for child in step.jobs}
     runs.lock(conn, [*found, *runs.rules_of_jobs(conn, names)])
 
 
 def _chain(conn: sa.Connection, run_ids: Iterable[int]) -> set[int]:
-    """These sequence runs and those that contain them."""
+    """Return these sequence runs and the sequence runs that contain them."""
     chain: set[int] = set()
     found = set(run_ids)
     while found:
@@ -110,19 +113,19 @@ def _chain(conn: sa.Connection, run_ids: Iterable[int]) -> set[int]:
 
 
 def lock(conn: sa.Connection, run_ids: Iterable[int]) -> None:
-    """Lock these sequence runs and those that contain them. To be called before the rows of their jobs are changed."""
+    """Lock these sequence runs and those that contain them. Must be called before the rows of their jobs change."""
     if chain := _chain(conn, run_ids):
         rows = sa.select(run.c.id).with_hint(run, LOCKED_BY_KEY, "mssql").where(run.c.id.in_(chain))
         conn.execute(rows.order_by(run.c.id)).all()
 
 
 def advance_all(conn: sa.Connection, run_ids: Iterable[int], by: str) -> list[Finished]:
-    """Advance these sequence runs, and those that contain one that ends by it; returns the ones that ended."""
+    """Advance these sequence runs, and every sequence run that contains one that ends. Returns those that ended."""
     waiting = set(run_ids)
     lock(conn, waiting)
     ended: list[Finished] = []
     while waiting:
-        innermost = max(waiting)  # what is contained in a sequence was started after it
+        innermost = max(waiting)  # a nested sequence starts after the sequence that contains it
         waiting.remove(innermost)
         over = _advance(conn, innermost, by)
         if over is not None:
@@ -146,7 +149,7 @@ _RUN = (
 
 
 def _advance(conn: sa.Connection, run_id: int, by: str) -> Finished | None:
-    """Take one locked sequence run as far as it goes. Nothing happens where nothing is to be decided."""
+    """Advance one locked sequence run as far as possible. Does nothing if no decision is due."""
     row = conn.execute(sa.select(*_RUN).where(run.c.id == run_id)).first()
     if row is None or row.state not in HELD:
         return None

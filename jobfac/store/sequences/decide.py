@@ -1,26 +1,27 @@
-"""Which way a sequence goes: pure decisions, from what has happened to the one next move.
+"""Decide the next move of a sequence from its history. Pure functions.
 
-**How a visit of a step ends.** A job run that succeeded counts as a success, a nested sequence that ended ``mixed`` as
-mixed, and everything else (failed, timed_out, lost, start_failed, denied, stopped by somebody, or a start that was
-refused) as a failure. It is the run's final state that counts, not an attempt's.
+**How a visit of a step ends.** A job run that succeeded counts as a success. A nested sequence that ended ``mixed``
+counts as mixed. Everything else (failed, timed_out, lost, start_failed, denied, stopped, or a refused start) counts as
+a failure. The final state of the run counts, not the state of an attempt.
 
-- ``when_all`` decides when all jobs ended: success if all succeeded, failure if all failed, else mixed.
-- ``when_any`` decides at the first end, by it alone; the other jobs run on and change nothing any more.
-- ``at_once`` does not wait for any end and goes where ``on_success`` says.
+- ``when_all`` decides when all jobs have ended: success if all succeeded, failure if all failed, else mixed.
+- ``when_any`` decides when the first job ends, by its result alone. The other jobs continue and change nothing.
+- ``at_once`` does not wait for jobs and continues as ``on_success`` says.
 
-A step whose ``start_if`` does not hold is skipped and goes where ``otherwise`` says. A step that could not be started
-because a reference in its arguments or payloads is unknown ends in failure.
+A step whose ``start_if`` does not hold is skipped and continues as ``otherwise`` says. A step with an unknown reference
+in its arguments or payloads cannot start and ends in failure.
 
-**How the sequence ends.** At ``end`` or ``end_failed`` it waits until none of its jobs runs any more.
+**How the sequence ends.** At ``end`` or ``end_failed`` the sequence waits until none of its jobs is running.
 
-- ``stopped``: a stop was asked for, wherever it was by then.
-- ``failed``: the path led to ``end_failed``, or would have entered a step more than ``maximum_visits`` times.
-- Otherwise every step that was visited is judged by its last visit, so that a step which failed, was repaired and
-  then succeeded is a success. An ``at_once`` step is judged by its jobs as ``when_all`` would; skipped steps do not
-  count. All successes, or nothing that counts: ``succeeded``; all failures: ``failed``; else ``mixed``.
+- ``stopped``: a stop was requested, at any point of the sequence.
+- ``failed``: the sequence reached ``end_failed``, or would have entered a step more than ``maximum_visits`` times.
+- Otherwise the last visit of every visited step counts. So a step that failed first and then succeeded is a success.
+  An ``at_once`` step is judged by its jobs, as with ``when_all``. Skipped steps do not count. If all steps that count
+  are successes, or no step counts, the sequence ends ``succeeded``. If all are failures, it ends ``failed``. Otherwise
+  it ends ``mixed``.
 
-So a failure that a branch took care of is not hidden: the sequence is ``mixed``, unless the step was run again with
-success. What somebody wants to be a failure goes to ``end_failed``.
+So a branch that handles a failure does not hide it: the sequence is ``mixed``, unless the step ran again and succeeded.
+To make the sequence fail, a step continues with ``end_failed``.
 """
 
 from collections.abc import Iterable, Sequence
@@ -37,8 +38,11 @@ END = Go(kind="end")
 
 
 class Visit(NamedTuple):
-    """A visit of a step. ``ended``: the final states of its jobs in the order of their ends; ``running``: how many have
-    not ended. ``result`` and ``to`` (never "next") are None until it is decided."""
+    """A visit of a step.
+
+    ``ended``: the final states of its jobs, in the order of their ends. ``running``: how many jobs have not ended.
+    ``result`` and ``to`` (never "next") are None until the visit is decided.
+    """
 
     step: str
     ended: Sequence[RunState]
@@ -48,20 +52,20 @@ class Visit(NamedTuple):
 
 
 class Enter(NamedTuple):
-    """Come to this step."""
+    """Enter this step."""
 
     step: str
 
 
 class Leave(NamedTuple):
-    """The visit under way has this result, and the sequence goes there."""
+    """End the current visit with this result, and continue with ``to``."""
 
     result: StepResult
     to: Go
 
 
 class Finish(NamedTuple):
-    """End as soon as nothing runs any more; ``failed``: as failed whatever the steps' results, for this ``reason``."""
+    """End the sequence when no job is running. ``failed``: end as failed for this ``reason``, despite other results."""
 
     failed: bool
     reason: str | None
@@ -71,12 +75,12 @@ Move = Enter | Leave | Finish
 
 
 def decide(sequence: Definition, last: Visit | None, entered: int = 0, first: str | None = None) -> Move | None:
-    """The next move, None: wait for a job's end.
+    """Return the next move, or None to wait until a job ends.
 
     Args:
-        last: the latest visit; None before the first.
-        entered: how often the step to which ``last`` goes has been visited.
-        first: the step to begin with, if not with the first one.
+        last: the latest visit; None before the first visit.
+        entered: how often the step to which ``last`` leads has been visited.
+        first: the step to begin with; None: the first step.
     """
     if last is None:
         return Enter(first or sequence.steps[0].name)
@@ -94,7 +98,7 @@ def decide(sequence: Definition, last: Visit | None, entered: int = 0, first: st
 
 
 def result_of(step: Step, ended: Sequence[RunState], running: int) -> StepResult | None:
-    """How a visit that was started ends, None: not decided yet."""
+    """Return the result of a started visit, or None if it is not decided yet."""
     if step.proceed == "at_once":
         return StepResult.AT_ONCE
     if step.proceed == "when_any":
@@ -103,7 +107,7 @@ def result_of(step: Step, ended: Sequence[RunState], running: int) -> StepResult
 
 
 def judge(ended: Iterable[RunState]) -> StepResult:
-    """What these final states are together."""
+    """Return the combined result of these final states."""
     kinds = {_KINDS.get(state, StepResult.FAILURE) for state in ended}
     return kinds.pop() if len(kinds) == 1 else StepResult.MIXED
 
@@ -112,7 +116,7 @@ _KINDS = {RunState.SUCCEEDED: StepResult.SUCCESS, RunState.MIXED: StepResult.MIX
 
 
 def leave(sequence: Definition, step: Step, result: StepResult) -> Leave:
-    """Where the sequence goes from a step with this result: a step by its name, or an end."""
+    """Return where the sequence continues after a step with this result: a step by its name, or an end."""
     ways = {
         StepResult.SUCCESS: step.on_success,
         StepResult.AT_ONCE: step.on_success,
@@ -129,13 +133,16 @@ def leave(sequence: Definition, step: Step, result: StepResult) -> Leave:
 
 
 def is_open(step: Step, instant: datetime) -> bool:
-    """Whether a step may start at this instant."""
+    """Whether ``start_if`` lets a step start at this instant (aware)."""
     when = step.start_if
     return when is None or recurrence.in_window(when.dates, when.times, ZoneInfo(when.timezone), instant)
 
 
 def outcome(finish: Finish, visits: Iterable[Visit]) -> tuple[RunState, str | None]:
-    """How the sequence ends, and why it did not succeed; ``visits`` oldest first, of each step at least the last."""
+    """Return the final state of the sequence, and the reason if it did not succeed.
+
+    ``visits``: oldest first, with at least the last visit of each step.
+    """
     if finish.failed:
         return RunState.FAILED, finish.reason
     results = {step: result for step, result in verdicts(visits).items() if result != StepResult.SKIPPED}
@@ -147,18 +154,21 @@ def outcome(finish: Finish, visits: Iterable[Visit]) -> tuple[RunState, str | No
 
 
 def verdicts(visits: Iterable[Visit]) -> dict[str, StepResult]:
-    """Every step that was visited with the result that counts: its last visit's. Undecided visits count as failures."""
+    """Return every visited step with the result of its last visit. Undecided visits count as failures."""
     found: dict[str, StepResult] = {}
     for visit in visits:
         result = visit.result or StepResult.FAILURE
-        found.pop(visit.step, None)  # so that the order is that of the last visits
+        found.pop(visit.step, None)  # order the steps by their last visits
         found[visit.step] = judge(visit.ended) if result == StepResult.AT_ONCE else result
     return found
 
 
 def failed_step(sequence: Definition, visits: Sequence[Visit]) -> str | None:
-    """Where to go on after a run that did not succeed: the step that did not succeed most recently; without one, the
-    step that might not be visited any more; None: nothing failed."""
+    """Return the step from which to continue a run that did not succeed; None: nothing failed.
+
+    This is the step that failed or was mixed most recently. Without such a step it is the step that could not be
+    visited again.
+    """
     results = verdicts(visits)
     bad = [step for step, result in results.items() if result in (StepResult.FAILURE, StepResult.MIXED)]
     if bad:
@@ -168,5 +178,5 @@ def failed_step(sequence: Definition, visits: Sequence[Visit]) -> str | None:
 
 
 def step_of(sequence: Definition, name: str) -> Step:
-    """The step of this name."""
+    """Return the step with this name."""
     return next(step for step in sequence.steps if step.name == name)

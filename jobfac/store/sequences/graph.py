@@ -1,4 +1,4 @@
-"""A sequence as a picture: Mermaid text, or SVG."""
+"""Draw a sequence as a Mermaid flowchart or as SVG."""
 
 from collections.abc import Iterator
 from html import escape
@@ -19,7 +19,7 @@ COLOURS = {
 
 
 class Edge(NamedTuple):
-    """A way from one node to another, and with which results of the step it is taken."""
+    """An edge from one node to another, with the results of the step that lead along it."""
 
     source: int
     target: int
@@ -31,7 +31,7 @@ class Edge(NamedTuple):
 
 
 def edges(sequence: Definition) -> list[Edge]:
-    """All ways. Nodes are numbered: the steps in order, then the end, then the failed end."""
+    """Return all edges. Nodes are numbered: the steps in order, then ``end``, then ``end_failed``."""
     numbers = {Go(kind="step", step=step.name): number for number, step in enumerate(sequence.steps)}
     numbers |= {Go(kind="end"): len(numbers), Go(kind="end_failed"): len(numbers) + 1}
     found: list[Edge] = []
@@ -45,7 +45,7 @@ def edges(sequence: Definition) -> list[Edge]:
 
 
 def _results(step: Step) -> Iterator[StepResult]:
-    """The results that a visit of the step can have. One program alone is never mixed."""
+    """Yield the results that a visit of the step can have. A single program is never mixed."""
     if step.proceed == "at_once":
         yield StepResult.AT_ONCE
     else:
@@ -58,7 +58,7 @@ def _results(step: Step) -> Iterator[StepResult]:
 
 
 def mermaid(sequence: Definition) -> str:
-    """The sequence as a Mermaid flowchart."""
+    """Return the sequence as a Mermaid flowchart."""
     lines = ["flowchart TD"]
     for number, step in enumerate(sequence.steps):
         lines.append(f'    n{number}["<b>{step.name}</b><br/>{"<br/>".join(_notes(step))}"]')
@@ -76,14 +76,15 @@ def _notes(step: Step) -> list[str]:
 
 
 def _ends(sequence: Definition, ways: list[Edge]) -> dict[int, str]:
-    """The ends that are reached, by number."""
+    """Return the labels of the ends that an edge reaches, by node number."""
     words = {len(sequence.steps): "end", len(sequence.steps) + 1: "end failed"}
     reached = {edge.target for edge in ways}
     return {number: word for number, word in words.items() if number in reached}
 
 
 LINE, PADDING, GAP, LANE, LETTER = 18, 10, 46, 26, 7.2
-"""Pixels: a line of text, the room around it, between two nodes, between two lanes of edges, and a letter's width."""
+"""Sizes in pixels: the height of a line of text, the padding of a box, the gap between two nodes, the distance between
+two lanes of edges, and the width of a letter."""
 
 
 class _Box(NamedTuple):
@@ -93,7 +94,7 @@ class _Box(NamedTuple):
 
 
 def svg(title: str, sequence: Definition) -> str:
-    """The sequence as an SVG document: the steps one below the other, jumps ahead on the right, back on the left."""
+    """Return the sequence as an SVG document. Steps are stacked, with jumps ahead on the right and back on the left."""
     ways = edges(sequence)
     boxes = _boxes(sequence, ways)
     order = {number: place for place, number in enumerate(boxes)}
@@ -146,8 +147,10 @@ def _boxes(sequence: Definition, ways: list[Edge]) -> dict[int, _Box]:
 
 
 def _heights(boxes: dict[int, _Box], lanes: list[Edge], side: int) -> dict[tuple[int, bool], int]:
-    """Where the edge of each lane leaves its box (True) and meets the other (False): apart from all others, and those
-    of outer lanes around those of inner ones, so that none of a box crosses another."""
+    """Return the heights at which the edge of each lane leaves its box (True) and meets the other box (False).
+
+    All heights differ, and outer lanes lie around inner ones, so the edges of a box do not cross.
+    """
     heights: dict[tuple[int, bool], int] = {}
     for number, box in boxes.items():
         meeting = [(lane, False) for lane, edge in enumerate(lanes) if edge.target == number]
@@ -178,7 +181,7 @@ def _line(edge: Edge, course: str) -> str:
 
 
 def _label(edge: Edge, x: int, y: int, anchor: str) -> str:
-    """Text on a halo of the background, since lines pass below it."""
+    """Return a label with a halo in the background colour, because lines pass below it."""
     return (
         f'<text x="{x}" y="{y}" font-size="11" text-anchor="{anchor}" fill="{COLOURS[edge.results[0]]}" '
         f'stroke="#ffffff" stroke-width="3" paint-order="stroke">{edge.label}</text>'

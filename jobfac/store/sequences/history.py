@@ -14,10 +14,10 @@ _RUN_COLUMNS = [run.c[name] for name in columns(StepRunView)]
 
 
 def step_history(conn: sa.Connection, run_id: int, categories: Sequence[str] | None = None) -> list[StepVisitView]:
-    """Every visit of a step, oldest first, with the runs of its jobs; of nested sequences, too.
+    """Return all visits of a sequence run, oldest first, with the runs of their jobs and nested sequences.
 
     Args:
-        categories: only runs and refused starts of jobs of these categories; None: all.
+        categories: include only runs and refused starts of jobs of these categories; None: all.
     """
     children: dict[int, list[StepRunView]] = {}
     query = sa.select(run.c.visit_id, *_RUN_COLUMNS).where(run.c.sequence_run_id == run_id).order_by(run.c.id)
@@ -34,7 +34,7 @@ def step_history(conn: sa.Connection, run_id: int, categories: Sequence[str] | N
 
 
 def _seen(conn: sa.Connection, categories: Sequence[str]) -> frozenset[str]:
-    """The ids of the jobs of these categories."""
+    """Return the ids of the jobs of these categories."""
     return frozenset(conn.execute(sa.select(job.c.id).where(job.c.category.in_(categories))).scalars())
 
 

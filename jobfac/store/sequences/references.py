@@ -1,6 +1,7 @@
-"""References in arguments and payloads to what earlier jobs reported: ``${steps.STEP.JOB.outputs.KEY}``.
+"""References in arguments and payloads to the outputs of earlier jobs: ``${steps.STEP.JOB.outputs.KEY}``.
 
-A text becomes itself, anything else its JSON. What is not of this form is left as it is.
+A reference to a text is replaced with the text, and a reference to any other value with its JSON. Text that does not
+have this form stays unchanged.
 """
 
 import json
@@ -11,17 +12,17 @@ from typing import Any
 from jobfac.definitions import Sequence as Definition
 
 Outputs = Callable[[str, str], Mapping[str, Any] | None]
-"""What the job of a step reported when it was last run in it, by step and job; None: it has not ended in it yet."""
+"""Returns the outputs of the last run of a job in a step, by step and job; None: the job has not ended there yet."""
 
 _REFERENCE = re.compile(r"\$\{(steps\.[^{}]*)\}")
 
 
 class UnknownReference(Exception):
-    """A reference to nothing; the text names it and says what is missing."""
+    """A reference that cannot be resolved. The message names the reference and says what is missing."""
 
 
 def fill(text: str, sequence: Definition, outputs: Outputs) -> str:
-    """The text with every reference replaced.
+    """Return the text with every reference replaced.
 
     Raises:
         UnknownReference: there is no such step, job or output.
@@ -41,7 +42,7 @@ def fill(text: str, sequence: Definition, outputs: Outputs) -> str:
 
 
 def _parse(reference: str, sequence: Definition) -> tuple[str, str, str]:
-    """Step, job and key. Their names may contain dots, so they are found by what there is, not by splitting."""
+    """Return step, job and key. Names may contain dots, so they are matched with known names, not split."""
     for step, job in _places(sequence):
         head = f"steps.{step}.{job}.outputs."
         if reference.startswith(head) and len(reference) > len(head):

@@ -1,4 +1,4 @@
-"""Walking through a sequence without running anything: the same decisions, with outcomes that somebody thought up."""
+"""Simulate a sequence without running anything: the same decisions, with given outcomes."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,11 +11,11 @@ from jobfac.states import RunState, StepResult
 from jobfac.store.sequences.decide import Enter, Leave, Visit, decide, is_open, leave, outcome, step_of
 
 Outcomes = Mapping[tuple[str, str], Sequence[RunState]]
-"""By step and job: its final states, one for each visit of the step; the last one holds for all visits that follow."""
+"""Final states by step and job: one for each visit of the step. The last one applies to all later visits."""
 
 
 class Stop(NamedTuple):
-    """One visit on the way: the ``number``-th of its step, and how its jobs ended, none if it was skipped."""
+    """One simulated visit: the ``number``-th of its step, and the final states of its jobs (empty if skipped)."""
 
     number: int
     visit: Visit
@@ -23,7 +23,7 @@ class Stop(NamedTuple):
 
 
 class Walk(NamedTuple):
-    """The whole way, how the sequence ended, and why it did not succeed."""
+    """All visits of the simulation, the final state of the sequence, and the reason if it did not succeed."""
 
     stops: list[Stop]
     state: RunState
@@ -31,10 +31,10 @@ class Walk(NamedTuple):
 
 
 def simulate(sequence: Definition, outcomes: Outcomes, instant: datetime) -> Walk:
-    """Walk from the first step to the end, all at one ``instant`` (aware).
+    """Simulate the sequence from the first step to the end, all at one ``instant`` (aware).
 
-    Jobs without an outcome succeed. The jobs of a step end in the order in which ``outcomes`` names them, and those
-    that it does not name after them: of a step that goes on ``when_any`` of them ended, the first one decides.
+    Jobs without an outcome succeed. The jobs of a step end in the order in which ``outcomes`` names them; jobs that it
+    does not name end after them. So for a step with ``when_any`` the first named job decides.
     """
     stops: list[Stop] = []
     entered: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""Stopping and retrying, of a sequence or of any other run."""
+"""Stop and retry a sequence or any other run."""
 
 from collections.abc import Iterable
 
@@ -22,8 +22,10 @@ _PLACE = sa.select(run.c.job, run.c.kind, run.c.state, run.c.sequence_run_id)
 
 
 def stop(conn: sa.Connection, run_id: int, *, now: bool, by: str) -> Stopped:
-    """Stop any run, as ``runs.request_stop`` does; a sequence with everything in it: nothing more is started, and it
-    ends as ``stopped`` when its last job has ended, which may be at once. A sequence that contains the run goes on.
+    """Stop any run, as ``runs.request_stop`` does.
+
+    A sequence is stopped with all its jobs. It starts nothing more and ends as ``stopped`` when its last job has ended,
+    which may be at once. A sequence that contains the run continues.
 
     Raises:
         NotFound: there is no such run.
@@ -44,7 +46,7 @@ def stop(conn: sa.Connection, run_id: int, *, now: bool, by: str) -> Stopped:
 
 
 def _inside(conn: sa.Connection, run_id: int) -> set[int]:
-    """A sequence run and everything in it that has not ended."""
+    """Return a sequence run and all active runs in it, at any depth."""
     inside: set[int] = set()
     found = {run_id}
     while found:
@@ -57,15 +59,15 @@ def _inside(conn: sa.Connection, run_id: int) -> set[int]:
 
 
 def lock_to_stop(conn: sa.Connection, run_ids: Iterable[int]) -> None:
-    """Take the named locks that stopping the jobs of these sequence runs needs, and advancing these runs."""
+    """Take the named locks for stopping the jobs of these sequence runs and for advancing these runs."""
     inside = {one for run_id in run_ids for one in _inside(conn, run_id)}
     lock_rules(conn, runs.rules_to_stop(conn, run.c.id.in_(inside)) if inside else (), run_ids)
 
 
 def stop_jobs(conn: sa.Connection, run_id: int, *, now: bool, by: str) -> None:
-    """Ask every job of a sequence run that has not ended to stop, those of sequences within it too.
+    """Request a stop of every active job of a sequence run, including the jobs of nested sequences.
 
-    The caller has taken the named locks (``lock_to_stop``).
+    The caller must have taken the named locks (``lock_to_stop``).
     """
     active = sa.select(run.c.id, run.c.kind).where(
         run.c.sequence_run_id == run_id, sa.text(f"state IN ({sql_literals(ACTIVE)})")
@@ -78,14 +80,14 @@ def stop_jobs(conn: sa.Connection, run_id: int, *, now: bool, by: str) -> None:
 
 
 def retry(conn: sa.Connection, run_id: int, by: str, *, from_failed: bool = False, key: str | None = None) -> Started:
-    """Run a finished run again, as ``runs.retry`` does: a new run. ``key``: the new run's start key.
+    """Start a new run from a finished one, as ``runs.retry`` does. ``key``: the new run's start key.
 
-    With ``from_failed`` a sequence begins with the step that did not succeed most recently, all of whose jobs run
-    again; what earlier steps reported can still be referred to. A retry of such a run begins with that step too.
+    With ``from_failed`` a sequence begins with the step that failed or was mixed most recently. All jobs of this step
+    run again. References to the outputs of earlier steps remain valid. A retry of such a run begins with that step too.
 
     Raises:
         NotFound: there is no such run, or its job is gone.
-        Refused: it has not ended, its job is disabled, or there is no failed step to go on from.
+        Refused: the run has not ended, its job is disabled, or there is no failed step to continue from.
     """
     if not from_failed:
         return runs.retry(conn, run_id, by, key=key)

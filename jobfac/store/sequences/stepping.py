@@ -1,4 +1,4 @@
-"""Coming to a step: its condition, what it hands to its jobs, and their starts."""
+"""Enter a step: check its condition, fill in the arguments and payloads of its jobs, and start them."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -20,14 +20,14 @@ from jobfac.store.sequences.decide import is_open, leave, step_of
 from jobfac.store.sequences.references import UnknownReference, fill
 
 FIRST = "first_step"
-"""The key, among a run's overrides, of the step to begin with."""
+"""The key in a run's overrides that names the step to begin with."""
 
 ANCESTORS = 20
-"""How many runs that were retried, one after the other, are searched for outputs."""
+"""The maximum length of a chain of retried runs that is searched for outputs."""
 
 
 class Course:
-    """A sequence run under way: its definition and what its start said. ``by`` is who moves it."""
+    """A running sequence: its definition and the values from its start. ``by`` is the name that advances it."""
 
     def __init__(self, row: Any, sequence: Definition, by: str) -> None:
         overrides = json.loads(row.overrides) if row.overrides else {}
@@ -43,7 +43,7 @@ class Course:
 
 
 def enter(conn: sa.Connection, course: Course, name: str, number: int) -> None:
-    """Come to a step for the ``number``-th time: start its jobs, or skip it, or fail it."""
+    """Enter a step for the ``number``-th time: start its jobs, skip it, or fail it."""
     sequence, step = course.sequence, step_of(course.sequence, name)
     if step.start_if is not None and not is_open(step, _now(conn)):
         left = leave(sequence, step, StepResult.SKIPPED)
@@ -70,10 +70,10 @@ def _now(conn: sa.Connection) -> datetime:
 
 
 def _wish(conn: sa.Connection, course: Course, step: Step, job: str) -> StartRequest:
-    """How a job of a step is started: what the sequence's start said comes before what the step says.
+    """Return the start request of a job of a step. Values from the sequence's start override those of the step.
 
     Raises:
-        UnknownReference: something that it hands over refers to nothing.
+        UnknownReference: a reference in the arguments or the payload cannot be resolved.
     """
 
     def filled(text: Any) -> str:
@@ -95,7 +95,7 @@ def _wish(conn: sa.Connection, course: Course, step: Step, job: str) -> StartReq
 
 
 def _inherited(conn: sa.Connection, course: Course, job: str) -> Mapping[str, Any] | None:
-    """What a nested sequence hears of the start's arguments and payloads: all, for its jobs may be meant."""
+    """Return the overrides for a nested sequence: all arguments and payloads, because they may be for its jobs."""
     if not course.arguments and not course.payloads:
         return None
     stored = jobs.load(conn, job)
@@ -105,7 +105,7 @@ def _inherited(conn: sa.Connection, course: Course, job: str) -> Mapping[str, An
 
 
 def _lineage(conn: sa.Connection, course: Course) -> Iterator[int]:
-    """The sequence run, and, where it goes on from the middle, the runs that it goes on from."""
+    """Yield the sequence run and, if it continues from a failed step, the runs that it continues."""
     yield course.run_id
     earlier = course.retry_of if course.first else None
     for _ in range(ANCESTORS):

@@ -1,4 +1,4 @@
-"""The sweep: whatever else left a sequence standing, here it goes on."""
+"""The sweep: advance sequences that no other transaction has advanced."""
 
 import sqlalchemy as sa
 
@@ -10,7 +10,7 @@ from jobfac.store.sequences.advance import advance_all, lock
 from jobfac.store.sequences.steering import lock_to_stop, stop_jobs
 
 BATCH = 50
-"""Sequences looked after in one transaction at most."""
+"""The maximum number of sequences that one transaction sweeps."""
 
 _child = run.alias("child")
 _is_active = sa.text(f"child.state IN ({sql_literals(ACTIVE)})")
@@ -34,20 +34,23 @@ _UNHEARD = sa.and_(
 )
 STANDING = (
     sa.select(run.c.id, run.c.state, run.c.stop, run.c.stop_by)
-    # No worker holds a running sequence, and that is how the index of held runs finds them all.
+    # No worker holds a running sequence, so the index of held runs finds all of them by ``worker_id``.
     .where(sa.text(f"run.state IN ({sql_literals(HELD)})"), run.c.worker_id.is_(None))
     .where(sa.or_(_FINISHED, _UNDECIDED, _UNHEARD))
 )
-"""Running sequences that wait for nothing: no job of theirs is active, or the ends came that decide the visit under way
-and nobody decided it, or they are to stop and their jobs have not heard of it."""
+"""Running sequences that do not wait for anything.
+
+Either no job of the sequence is active, or enough jobs ended to decide the current visit but it is undecided, or the
+sequence is stopping and the stop was not yet requested for one of its jobs.
+"""
 
 
 def sweep(conn: sa.Connection, by: str) -> list[Finished]:
-    """Advance some sequences that wait for nothing; returns those that ended. Safe to be called by anybody, anytime.
+    """Advance up to ``BATCH`` sequences that do not wait for anything. Returns those that ended.
 
-    It finds nothing as long as all that ends a run is Python that calls ``settle``. What does not: statements of a DBA
-    and the T-SQL procedures, runs that make room for another one (``already_running: replace``), and sequences that
-    took their limit of steps in one transaction.
+    Any process may call it at any time. It finds nothing if every run was ended by Python code that calls ``settle``.
+    It is needed for runs that a DBA's statements or the T-SQL procedures ended, for runs that were replaced
+    (``already_running: replace``), and for sequences that reached the limit of moves in one transaction.
     """
     standing = conn.execute(STANDING.order_by(run.c.id).limit(BATCH)).all()
     lock_to_stop(conn, [one.id for one in standing])

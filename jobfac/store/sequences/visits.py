@@ -1,4 +1,4 @@
-"""The visits of a sequence run in the database: a row for every time that it came to a step."""
+"""The visits of a sequence run in the database: one row for every entry into a step."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,21 +15,21 @@ from jobfac.store.sequences.decide import Leave, Visit
 
 
 class Place(NamedTuple):
-    """Where a sequence run stands: its latest visit, and the id of its row."""
+    """The latest visit of a sequence run, and the id of the visit's row."""
 
     id: int
     visit: Visit
 
 
 def last(conn: sa.Connection, run_id: int) -> Place | None:
-    """The latest visit of a sequence run, None before the first."""
+    """Return the latest visit of a sequence run, or None before the first visit."""
     query = sa.select(visit).where(visit.c.run_id == run_id).order_by(visit.c.id.desc()).limit(1)
     row = conn.execute(query).mappings().first()
     return None if row is None else Place(row["id"], _visits(conn, [row])[0])
 
 
 def all_of(conn: sa.Connection, run_id: int) -> list[Visit]:
-    """Every visit of a sequence run, oldest first."""
+    """Return all visits of a sequence run, oldest first."""
     query = sa.select(visit).where(visit.c.run_id == run_id).order_by(visit.c.id)
     return _visits(conn, conn.execute(query).mappings().all())
 
@@ -56,18 +56,18 @@ def _visit(row: Mapping[Any, Any], states: Sequence[RunState]) -> Visit:
 
 
 def refusals(row: Mapping[Any, Any]) -> dict[str, str]:
-    """The jobs of a visit that could not be started, with the reasons."""
+    """Return the jobs of a visit that could not be started, with the reasons."""
     return json.loads(row["refused"]) if row["refused"] else {}
 
 
 def count(conn: sa.Connection, run_id: int, step: str) -> int:
-    """How often a sequence run has come to a step."""
+    """Return how often a sequence run has entered a step."""
     query = sa.select(sa.func.max(visit.c.number)).where(visit.c.run_id == run_id, visit.c.step == step)
     return conn.execute(query).scalar() or 0
 
 
 def is_busy(conn: sa.Connection, run_id: int) -> bool:
-    """Whether a job of the sequence run has not ended."""
+    """Whether a job of the sequence run is still active."""
     query = sa.select(run.c.id).where(run.c.sequence_run_id == run_id, sa.text(f"state IN ({sql_literals(ACTIVE)})"))
     return conn.execute(query.limit(1)).first() is not None
 
@@ -81,7 +81,10 @@ def enter(
     left: Leave | None = None,
     reason: str | None = None,
 ) -> int:
-    """Write down that the sequence came to a step, for the ``number``-th time; ``left``: and is through with it."""
+    """Record that the sequence entered a step for the ``number``-th time. Returns the id of the visit.
+
+    ``left``: the result, if the visit is already decided.
+    """
     values = {
         "run_id": run_id,
         "step": step.name,
@@ -98,14 +101,14 @@ def enter(
 
 
 def refuse(conn: sa.Connection, visit_id: int, reasons: Mapping[str, str]) -> None:
-    """Write down which jobs of a visit could not be started, and why."""
+    """Record which jobs of a visit could not be started, and why."""
     conn.execute(
         visit.update().where(visit.c.id == visit_id).values(refused=json.dumps(dict(reasons), ensure_ascii=False))
     )
 
 
 def leave(conn: sa.Connection, visit_id: int, left: Leave) -> None:
-    """Write down a visit's result and where the sequence goes from it."""
+    """Record a visit's result and where the sequence continues."""
     conn.execute(visit.update().where(visit.c.id == visit_id).values({**_left(left), "decided_at": utcnow()}))
 
 
@@ -114,7 +117,10 @@ def _left(left: Leave) -> dict[str, Any]:
 
 
 def outputs(conn: sa.Connection, run_ids: Iterable[int], step: str, job: str) -> Mapping[str, Any] | None:
-    """What a job of a step reported at its last end, in the first of these sequence runs in which it has ended."""
+    """Return the outputs of a job of a step, from the first of these sequence runs in which the job has ended.
+
+    The latest visit counts. None: the job has not ended in any of these runs.
+    """
     for run_id in run_ids:
         query = (
             sa.select(run.c.outputs)
