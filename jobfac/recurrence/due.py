@@ -10,7 +10,7 @@ from jobfac.recurrence.rule import rule_of
 
 TICK = timedelta(microseconds=1)
 ON_TIME = timedelta(seconds=60)
-"""How late a due time may be found without counting as missed."""
+"""How late a due time may be detected before it counts as missed."""
 
 
 def next_due(schedule: Schedule, after: datetime) -> datetime | None:
