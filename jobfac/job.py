@@ -1,7 +1,7 @@
-"""For job programs in Python: read the payload, report progress and results, notice a stop. Standard library only.
+"""For job programs in Python: read the payload, report progress and results, react to a stop. Standard library only.
 
-The same program runs by hand, outside the factory; then it prints what it would have reported. Programs in other
-languages append JSON lines to the file named by ``JOBFAC_REPORT``; this module does nothing else.
+Outside jobfac, for example when started by hand, the program prints its reports instead. Programs in other languages
+append JSON lines to the file named by ``JOBFAC_REPORT``, as this module does.
 
     from jobfac import job
 
@@ -22,18 +22,18 @@ _stopping = False
 
 
 def run_id() -> int | None:
-    """The run's id, None outside the factory."""
+    """The run's id; None outside jobfac."""
     value = os.environ.get("JOBFAC_RUN_ID")
     return None if value is None else int(value)
 
 
 def attempt() -> int:
-    """Which execution of the run this is, from 1."""
+    """The number of this attempt of the run, from 1."""
     return int(os.environ.get("JOBFAC_ATTEMPT", "1"))
 
 
 def payload(default: str | None = None) -> str | None:
-    """The text handed to this run, or ``default``.
+    """The payload of this run, or ``default`` if it has none.
 
     Raises:
         OSError: the payload's file cannot be read.
@@ -46,43 +46,46 @@ def payload(default: str | None = None) -> str | None:
 
 
 def payload_json(default: Any = None) -> Any:
-    """The payload read as JSON, or ``default`` if there is none.
+    """The payload parsed as JSON, or ``default`` if the run has none.
 
     Raises:
-        ValueError: it is not JSON.
+        ValueError: the payload is not JSON.
+        OSError: the payload's file cannot be read.
     """
     text = payload()
     return default if text is None else json.loads(text)
 
 
 def progress(fraction: float, message: str | None = None) -> None:
-    """How far the program is, 0 to 1, and a word about it; shown live."""
+    """Report progress, from 0 to 1, with an optional message; both are shown live."""
     report = {"progress": round(float(fraction), 4)}
     _report(report if message is None else report | {"message": str(message)})
 
 
 def message(text: str) -> None:
-    """A word about what the program is doing; shown live."""
+    """Report what the program is doing; the text is shown live."""
     _report({"message": str(text)})
 
 
 def outputs(**values: Any) -> None:
-    """Results for later steps of a sequence, and for whoever reads the run; small, JSON-able, added to earlier ones.
+    """Report results for later steps of a sequence and for readers of the run. Keep them small.
+
+    They are added to earlier outputs.
 
     Raises:
-        TypeError: a value is not JSON-able.
+        TypeError: a value cannot be written as JSON.
     """
     _report({"outputs": values})
 
 
 def exit(text: str | None = None, *, result: str = "succeeded", code: int | None = None) -> NoReturn:
-    """End the program with a result, ``succeeded`` or ``failed``, and a message that stands in the run's history.
+    """End the program with a result, ``succeeded`` or ``failed``, and a message for the run's history.
 
-    ``code`` is the exit code, by default 0 or 1; the result counts for a job that is defined as ``aware``.
+    ``code`` is the exit code, by default 0 or 1. The result counts only for a job that is defined as ``aware``.
 
     Raises:
-        ValueError: an unknown result.
-        SystemExit: always, that is how it ends.
+        ValueError: the result is unknown.
+        SystemExit: always; it ends the program.
     """
     if result not in ("succeeded", "failed"):
         raise ValueError(f"result must be 'succeeded' or 'failed', not {result!r}")
@@ -92,17 +95,21 @@ def exit(text: str | None = None, *, result: str = "succeeded", code: int | None
 
 
 def stopping() -> bool:
-    """Whether the factory asked this program to stop; true only after ``watch_stop`` or ``on_stop``."""
+    """Whether jobfac requested a stop. It can be true only after a call of ``watch_stop`` or ``on_stop``."""
     return _stopping
 
 
 def watch_stop() -> None:
-    """From now on a stop request does not end the program: it asks ``stopping()`` and ends within the job's grace."""
+    """Keep a stop request from ending the program: it must poll ``stopping()`` and end within the job's grace.
+
+    Raises:
+        ValueError: not called from the main thread.
+    """
     on_stop(lambda: None)
 
 
 def on_stop(callback: Callable[[], None]) -> None:
-    """Call ``callback`` in the main thread when the factory asks to stop (TERM); the grace of the job is left then.
+    """Call ``callback`` in the main thread when jobfac requests a stop (TERM). The program then has the job's grace.
 
     Raises:
         ValueError: not called from the main thread.
@@ -122,6 +129,6 @@ def _report(report: dict[str, Any]) -> None:
     if path is None:
         print(line, flush=True)
         return
-    # One write in append mode: lines of several processes of one job do not mix.
+    # One write in append mode keeps the lines of several processes of one job apart.
     with open(path, "ab", buffering=0) as file:  # noqa: PTH123
         file.write(line.encode() + b"\n")

@@ -1,4 +1,4 @@
-"""Secrets are references, resolved on the machine that needs them, and never stored."""
+"""Resolve secret references on the machine that needs the secret. jobfac never stores the value."""
 
 import os
 from pathlib import Path
@@ -8,14 +8,14 @@ from jobfac.errors import JobfacError
 
 
 class SecretError(JobfacError):
-    """A secret that cannot be found here; the text names the reference, never a value."""
+    """A secret cannot be resolved here. The text names the reference, never the value."""
 
 
 def resolve(secret: Secret | str) -> str:
     """The value of a reference: ``env:NAME``, ``file:/path`` (without its last line end), ``keyring:service/user``.
 
     Raises:
-        SecretError: it cannot be found here.
+        SecretError: the secret cannot be found or read here.
     """
     reference = secret if isinstance(secret, str) else secret.secret
     kind, _, name = reference.partition(":")
@@ -34,7 +34,7 @@ def resolve(secret: Secret | str) -> str:
 
 
 def resolve_setting(value: str) -> str:
-    """A setting that is a secret: as it is, or what it refers to. Raises as ``resolve`` does."""
+    """The value of a secret setting: the setting itself, or the secret it refers to. Raises as ``resolve`` does."""
     return resolve(value) if value.startswith(("env:", "file:/", "keyring:")) else value
 
 

@@ -1,4 +1,4 @@
-"""Settings: defaults, then ``jobfac.toml``, then the environment, frozen into one object."""
+"""Settings: defaults, ``jobfac.toml`` and the environment, in rising precedence, in one frozen object."""
 
 import dataclasses
 import json
@@ -15,11 +15,11 @@ from typing import Any
 from jobfac.errors import JobfacError, Kind
 
 CENTURY = 100 * 365 * 86400
-"""The longest that anything is kept, in seconds."""
+"""The longest retention allowed, in seconds."""
 
 
 class SettingsError(JobfacError):
-    """A setting that cannot be used; the text names it and what would be right."""
+    """A setting has an unusable value. The text names the setting and the values it accepts."""
 
     kind = Kind.MISCONFIGURED
 
@@ -157,7 +157,7 @@ class Settings:
     )
 
     def spool_folder(self) -> Path:
-        """Where programs' output is written before it is in the database; one folder per database."""
+        """The folder that holds programs' output until it is in the database; one folder per database."""
         if self.spool:
             return Path(self.spool).absolute()
         if (path := sqlite_path(self.database_url)) is not None:
@@ -166,16 +166,19 @@ class Settings:
 
         shown = without_password(re.sub(r"//[^@/]*@", "//", self.database_url))
         place = re.sub(r"[^A-Za-z0-9]+", "-", shown).strip("-")
-        if len(place) > 100:  # what tells two databases apart is often at the end
+        if len(place) > 100:  # two databases often differ only at the end
             place = f"{place[:80]}-{hashlib.sha256(place.encode()).hexdigest()[:16]}"
         return state_folder() / "spool" / place
 
 
 def state_folder(environment: Mapping[str, str] = os.environ) -> Path:
-    """Where jobfac keeps what must outlive a restart of the machine: under XDG_STATE_HOME, else /var/lib for root and
-    ~/.local/state for others. Unlike a folder for temporary files, no other user can make it first."""
+    """The folder for files that must survive a restart of the machine.
+
+    It is under XDG_STATE_HOME if that is set, else under /var/lib for root and ~/.local/state for other users. Unlike
+    in a folder for temporary files, no other user can create it first.
+    """
     base = environment.get("XDG_STATE_HOME", "")
-    if base.startswith("/"):  # the specification has relative paths ignored
+    if base.startswith("/"):  # the XDG specification says to ignore relative paths
         return Path(base) / "jobfac"
     return Path("/var/lib/jobfac") if os.geteuid() == 0 else Path.home() / ".local/state/jobfac"
 
@@ -190,18 +193,19 @@ _SECRET = re.compile(
     r"(//[^:/@]*:)[^@]*(?=@)|((?:pwd|password)\s*(?:=|%3d))(?:%7b(?:%7d%7d|(?!%7d).)*%7d|\{(?:\}\}|[^}])*\}|.*?)(?=%3b|[;&]|$)",
     re.IGNORECASE,
 )
-"""The password in a URL: before its host, or in its query, where ``odbc_connect`` may hold it, URL-encoded or not, in
-braces or not."""
+"""Matches the password in a URL: before the host, or in the query.
+
+In the query ``odbc_connect`` may hold it, URL-encoded or not, in braces or not."""
 
 
 def without_password(url: str) -> str:
-    """The URL as it may be shown."""
+    """The URL with its password replaced by ``***``, safe to show."""
     return _SECRET.sub(lambda found: f"{found[1] or found[2]}***", url)
 
 
 @dataclass(frozen=True)
 class Source:
-    """A setting's value and where it came from."""
+    """A setting's value and its origin."""
 
     value: Any
     origin: str
@@ -210,11 +214,11 @@ class Source:
 def sources(environment: Mapping[str, str] = os.environ, **overrides: Any) -> dict[str, Source]:
     """Every setting with its origin: ``default``, the file's path, or the environment variable's name.
 
-    ``overrides`` (from the command line) win over everything; None means not given.
+    ``overrides`` come from the command line and take precedence; None means that the option was not given.
 
     Raises:
-        SettingsError: unknown keys in the file, values of the wrong kind or beyond what is possible, or a file that
-            cannot be read; all that is wrong at once, a line for each.
+        SettingsError: the file has unknown keys or cannot be read, or a value has the wrong type or is out of range.
+            The text lists all errors, one a line.
     """
     fields = {one.name: one for one in dataclasses.fields(Settings)}
     found = {key: Source(one.default, "default") for key, one in fields.items()}
@@ -246,12 +250,12 @@ def sources(environment: Mapping[str, str] = os.environ, **overrides: Any) -> di
 
 
 def load(environment: Mapping[str, str] = os.environ, **overrides: Any) -> Settings:
-    """The settings that hold here; arguments and errors as those of ``sources``."""
+    """The settings in effect. Arguments and errors are those of ``sources``."""
     return Settings(**{key: source.value for key, source in sources(environment, **overrides).items()})
 
 
 def worker_name() -> str:
-    """``host-pid``: the name of a worker that was given none."""
+    """The default name of a worker: ``host-pid``."""
     return f"{socket.gethostname()}-{os.getpid()}"
 
 
@@ -275,10 +279,10 @@ def _file(path: Path, required: bool) -> dict[str, Any]:
 
 
 def _checked(setting: "dataclasses.Field[Any]", given: Any, text: bool = False) -> Any:
-    """The value given, if it is of the setting's kind and within its limits; ``text``: it is a variable's.
+    """The value, checked against the setting's type and limits; ``text``: it comes from an environment variable.
 
     Raises:
-        ValueError: it is not; the text says what would be right.
+        ValueError: the type or range is wrong. The text says which values are accepted.
     """
     kind, limits = type(setting.default), setting.metadata
     value = _read(given, kind) if text else given
@@ -297,7 +301,7 @@ def _checked(setting: "dataclasses.Field[Any]", given: Any, text: bool = False) 
 
 
 def _read(text: str, kind: type) -> Any:
-    """A variable's text as a value of this kind, or as it is if it is none."""
+    """The text of an environment variable converted to ``kind``, or unchanged if it cannot be converted."""
     words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
     try:
         return words.get(text.lower(), text) if kind is bool else kind(text)
@@ -306,7 +310,7 @@ def _read(text: str, kind: type) -> Any:
 
 
 def wanted(kind: type, limits: Mapping[str, Any]) -> str:
-    """What a setting may be, in words."""
+    """The values a setting accepts, as a phrase for error messages."""
     if words := [word for word in limits.get("words", ()) if word]:
         return f"{', '.join(words[:-1])} or {words[-1]}"
     wanted = {bool: "true or false", int: "a whole number", float: "a number"}.get(kind, "text in quotes")
@@ -320,10 +324,10 @@ def wanted(kind: type, limits: Mapping[str, Any]) -> str:
 
 
 def read_address(text: str, name: str) -> tuple[str, int]:
-    """Host and port of ``HOST:PORT`` or ``[HOST]:PORT``; ``name`` is the setting's.
+    """Host and port of ``HOST:PORT`` or ``[HOST]:PORT``; ``name`` is the name of the setting.
 
     Raises:
-        SettingsError: it is neither.
+        SettingsError: the text has neither form.
     """
     found = re.fullmatch(r"(?:\[([^\]]+)\]|([^:]+)):(\d{1,5})", text)
     if found is None or int(found[3]) > 65535:
@@ -332,7 +336,7 @@ def read_address(text: str, name: str) -> tuple[str, int]:
 
 
 def _contradictions(found: Mapping[str, Source]) -> list[str]:
-    """What is wrong with settings of which each alone would do."""
+    """Errors between settings that are valid one by one."""
     wrong = []
     lease, heartbeat, margin = (found[key] for key in ("lease", "heartbeat", "lease_margin"))
     if not heartbeat.value < lease.value - margin.value:

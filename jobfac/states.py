@@ -1,21 +1,21 @@
-"""The life of a run and of a worker: states, groups of states, and which step from one to the next is legal.
+"""States of runs and workers, groups of states, and the legal transitions of a run.
 
-Everything else (CHECK constraints, queries, the command line's choices) is derived from this page.
+CHECK constraints, queries and the choices of the command line are derived from this module.
 """
 
 from enum import StrEnum
 
 
 class RunState(StrEnum):
-    """Where a run stands. The values are the words stored in the tables."""
+    """The state of a run. The values are stored in the tables."""
 
     SCHEDULED = "scheduled"  # waits for its time: a delayed start, or a retry
-    BLOCKED = "blocked"  # waits for a concurrency rule
+    BLOCKED = "blocked"  # waits for a concurrency limit
     QUEUED = "queued"  # any suitable worker may claim it
-    RUNNING = "running"  # claimed: a worker holds it under its lease
-    STOPPING = "stopping"  # a stop was asked for; the worker obeys or the lease's expiry settles it
+    RUNNING = "running"  # a worker claimed it and holds it under its lease
+    STOPPING = "stopping"  # a stop was requested; the worker stops it, or it ends when the lease expires
     SUCCEEDED = "succeeded"
-    MIXED = "mixed"  # a sequence of which some jobs succeeded and some did not
+    MIXED = "mixed"  # a sequence: some of its jobs succeeded and some did not
     FAILED = "failed"
     STOPPED = "stopped"
     TIMED_OUT = "timed_out"
@@ -26,7 +26,7 @@ class RunState(StrEnum):
 
 WAITING = frozenset({RunState.SCHEDULED, RunState.BLOCKED, RunState.QUEUED})
 HELD = frozenset({RunState.RUNNING, RunState.STOPPING})
-"""States in which a worker holds the run (for a sequence: in which its steps are under way)."""
+"""States in which a worker holds the run. For a sequence: states in which its steps are in progress."""
 
 ACTIVE = WAITING | HELD
 FINAL = frozenset(RunState) - ACTIVE
@@ -34,7 +34,7 @@ OCCUPYING = frozenset({RunState.QUEUED, RunState.RUNNING, RunState.STOPPING})
 """States that count against a concurrency limit: started, or free to start at any moment."""
 
 FAILURES = FINAL - {RunState.SUCCEEDED, RunState.MIXED, RunState.STOPPED}
-"""What a sequence counts as a failure."""
+"""Final states that a sequence counts as failures."""
 
 TRANSITIONS: dict[RunState, frozenset[RunState]] = {
     RunState.SCHEDULED: frozenset({RunState.QUEUED, RunState.BLOCKED, RunState.STOPPED, RunState.DENIED}),
@@ -46,46 +46,46 @@ TRANSITIONS: dict[RunState, frozenset[RunState]] = {
 
 
 def is_legal(before: RunState, after: RunState) -> bool:
-    """Whether a run may go from ``before`` to ``after`` in one step."""
+    """Whether a run may change from ``before`` to ``after`` in one transition."""
     return after in TRANSITIONS[before]
 
 
 class WorkerState(StrEnum):
-    """Where a worker process stands."""
+    """The state of a worker process."""
 
     ACTIVE = "active"
-    DRAINING = "draining"  # finishes what it has, claims nothing more
-    STOPPED = "stopped"  # said goodbye
-    DEAD = "dead"  # its lease ran out
+    DRAINING = "draining"  # finishes its runs and claims no more
+    STOPPED = "stopped"  # deregistered
+    DEAD = "dead"  # its lease expired
 
 
 ALIVE = frozenset({WorkerState.ACTIVE, WorkerState.DRAINING})
 
 
 class Stop(StrEnum):
-    """How a run is to be stopped."""
+    """How to stop a run."""
 
-    POLITE = "polite"  # TERM, the job's grace, KILL
+    POLITE = "polite"  # TERM, then KILL after the job's grace
     NOW = "now"  # KILL at once
 
 
 class JobKind(StrEnum):
-    """What stands behind a job: one console program, or a series of jobs."""
+    """What a job runs: one console program, or a sequence of jobs."""
 
     PROGRAM = "program"
     SEQUENCE = "sequence"
 
 
 class StepStart(StrEnum):
-    """What became of a step when a sequence came to it."""
+    """What happened to a step when its sequence reached it."""
 
     STARTED = "started"
     SKIPPED = "skipped"  # its ``start_if`` did not hold
-    FAILED = "failed"  # what it hands to its jobs could not be made
+    FAILED = "failed"  # the values it passes to its jobs could not be computed
 
 
 class StepResult(StrEnum):
-    """How a visit of a step ended; the step's ``on_...`` says where it goes from there."""
+    """The result of one visit of a step. The step's ``on_...`` fields say which step follows."""
 
     SUCCESS = "success"
     FAILURE = "failure"
@@ -95,21 +95,21 @@ class StepResult(StrEnum):
 
 
 class Delivery(StrEnum):
-    """What became of a notification."""
+    """The delivery state of a notification."""
 
-    WAITING = "waiting"  # to be delivered, perhaps not for the first time
+    WAITING = "waiting"  # due for delivery: the first try or a later one
     DELIVERED = "delivered"
-    DEAD = "dead"  # given up; an operator may requeue it
+    DEAD = "dead"  # no more tries; an operator may requeue it
 
 
 class Role(StrEnum):
-    """What a caller of the API may do; each role may also do what the ones before it may."""
+    """What an API caller may do. Each role includes the roles before it."""
 
     VIEWER = "viewer"  # read
     OPERATOR = "operator"  # start, stop, retry, pause, drain
-    ADMIN = "admin"  # change definitions, which means running any program on the workers
+    ADMIN = "admin"  # change definitions, and therefore run any program on the workers
 
     def allows(self, needed: "Role") -> bool:
-        """Whether a caller of this role may do what needs the role ``needed``."""
+        """Whether this role includes the role ``needed``."""
         order = list(Role)
         return order.index(self) >= order.index(needed)

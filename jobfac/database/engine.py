@@ -30,7 +30,7 @@ class Database:
             program: what a DBA sees in the list of sessions, such as "jobfac worker w1".
 
         Raises:
-            Unreachable: the URL is not one that jobfac can use.
+            Unreachable: jobfac cannot use the URL.
         """
         try:
             self.url = sa.make_url(url)
@@ -47,7 +47,7 @@ class Database:
             ) from None
         self._writing = self.engine.execution_options(write=True)
         self.on_retry: list[Callable[[], None]] = []
-        """Called whenever a transaction is about to be begun anew, from any thread."""
+        """Called before each retry of a transaction, from any thread."""
 
     @contextmanager
     def begin(self) -> Iterator[sa.Connection]:
@@ -62,15 +62,15 @@ class Database:
             yield conn
 
     def transact(self, work: Callable[..., T], *arguments: Any, retry_for: float = 15.0, **named: Any) -> T:
-        """Run ``work(conn, *arguments, **named)`` in a transaction; on a transient error again, as a whole.
+        """Run ``work(conn, *arguments, **named)`` in a transaction; on a transient error, retry the whole transaction.
 
-        So ``work`` must be safe to repeat: it may be run again although an earlier commit's answer was lost.
+        ``work`` must be safe to repeat: it may run again after a commit whose answer was lost.
 
         Args:
-            retry_for: seconds after which a transient error is given up; 0 tries once.
+            retry_for: seconds after which to stop retrying; 0 tries once.
 
         Raises:
-            Unreachable: still a transient error when retry_for ended.
+            Unreachable: the error persisted until ``retry_for`` ended.
         """
 
         def once() -> T:
@@ -80,10 +80,10 @@ class Database:
         return self.retrying(once, retry_for)
 
     def single(self, work: Callable[..., T], *arguments: Any, within: float | None = None) -> T:
-        """Like ``transact``, tried once, for work of one statement: SQL Server is spared the round trip of a commit.
+        """Like ``transact``, tried once, for work of one statement: it saves SQL Server the round trip of a commit.
 
         Args:
-            within: seconds after which SQL Server's answer is given up, if that is to be sooner than usual.
+            within: seconds after which to give up SQL Server's answer, if sooner than usual.
 
         Raises:
             Unreachable: a transient error.
@@ -152,7 +152,7 @@ class Database:
     def is_transient(self, error: BaseException) -> bool:
         """Whether trying the whole transaction again may help."""
         if isinstance(error, sa.exc.ResourceClosedError):
-            return True  # the connection broke while SQLAlchemy made itself acquainted with the server
+            return True  # the connection broke while SQLAlchemy initialised it
         return isinstance(error, sa.exc.DBAPIError) and self.dialect.is_transient(error)
 
     def _sentence(self, error: sa.exc.DBAPIError | sa.exc.ResourceClosedError) -> str:
@@ -172,7 +172,7 @@ class Database:
         """Copy a SQLite database into a new file while it is in use.
 
         Raises:
-            Refused: it is SQL Server's, whose own means are better, or the file cannot be written.
+            Refused: the engine is SQL Server, which has its own backups, or the file cannot be written.
             Unreachable: the database cannot be read.
         """
         try:
@@ -195,7 +195,7 @@ class Database:
         """The schema's version in the database, None if there is none.
 
         Raises:
-            Unreachable: there is no way to the database.
+            Unreachable: the database cannot be reached.
         """
         if self.dialect.is_missing():
             return None
@@ -213,7 +213,7 @@ class Database:
             raise Unreachable(self._sentence(error)) from error
 
     def check_schema(self) -> None:
-        """Make sure that the schema is the one this program was written for.
+        """Check that the schema has the version that this program needs.
 
         Raises:
             WrongSchema: it is missing, older or newer; the text says which and the remedy.
@@ -235,11 +235,11 @@ class Database:
             raise Unreachable(unmet)
 
     def upgrade(self) -> None:
-        """Bring the schema to the version that this program needs, and make the views and procedures anew.
+        """Upgrade the schema to the version that this program needs, and recreate the views and procedures.
 
         Raises:
-            WrongSchema: it is one of a newer program.
-            Unreachable: no way to the database, or no right to change its schema.
+            WrongSchema: the schema belongs to a newer program.
+            Unreachable: the database cannot be reached, or the user may not change its schema.
         """
         from alembic import command
 

@@ -1,8 +1,8 @@
-"""The one order in which every transaction takes its locks, and the named locks that come first in it.
+"""The order in which every transaction takes its locks, and the named locks, which come first.
 
-A transaction names what it will decide about before it locks a row: the columns of a run that say which named locks its
-rules need never change, so they are read without a lock. A transaction that finds later that it needs another named
-lock takes it only if it is free: it never waits for a name while it holds rows, and so no deadlock can come of it.
+A transaction takes its named locks before it locks a row. The columns of a run that determine which named locks its
+concurrency limits need never change, so they are read without a lock. A transaction that later needs another named
+lock takes it only if it is free. It never waits for a named lock while it holds rows, so it cannot cause a deadlock.
 """
 
 from collections.abc import Collection, Iterable
@@ -13,15 +13,15 @@ import sqlalchemy as sa
 from jobfac.database.dialects import of
 
 ORDER = ("named locks", "worker", "run", "schedule")
-"""What is locked first. Named locks are taken all at once and sorted. Of `run`, a sequence's row comes before the rows
+"""The order of locks. Named locks are taken all at once and sorted. Of `run`, a sequence's row comes before the rows
 of the runs in it, which is the order of their ids. `worker_lease` has no place here: nothing waits for it in a
-transaction that holds other locks, but for the expiry of a lease that has run out."""
+transaction that holds other locks, except the transaction that expires a lease."""
 
 DEFINITIONS = "jobfac:definitions"
-"""Who stores definitions does it alone."""
+"""Serialise writers of definitions."""
 
 DAILY = "jobfac:daily"
-"""Who adds to the statistics of a day does it alone: of two that insert the same row one would fail."""
+"""Serialise writers of a day's statistics: if two inserted the same row, one would fail."""
 
 _held: WeakKeyDictionary[sa.Transaction, set[str]] = WeakKeyDictionary()
 
@@ -33,13 +33,12 @@ def held(conn: sa.Connection) -> Collection[str]:
 
 
 def take(conn: sa.Connection, names: Iterable[str]) -> None:
-    """Hold these named locks until the transaction ends. To be called before the transaction locks a row.
+    """Hold these named locks until the transaction ends. Call it before the transaction locks a row.
 
     The first call waits for all of its names, in order. A later one takes those that are free.
 
     Raises:
-        sqlalchemy.exc.DBAPIError: a lock could not be had in time, an error after which the whole transaction may be
-            tried again.
+        sqlalchemy.exc.DBAPIError: a lock was not free in time. The whole transaction may be tried again.
     """
     already = held(conn)
     if missing := sorted(set(names) - set(already)):
@@ -48,11 +47,10 @@ def take(conn: sa.Connection, names: Iterable[str]) -> None:
 
 
 def take_now(conn: sa.Connection, names: Iterable[str]) -> None:
-    """The same for a transaction that may have locked rows: it waits for no name.
+    """Like ``take``, for a transaction that may have locked rows: it never waits for a named lock.
 
     Raises:
-        sqlalchemy.exc.DBAPIError: one of them is another's, an error after which the whole transaction may be tried
-            again.
+        sqlalchemy.exc.DBAPIError: another transaction holds one of them. The whole transaction may be tried again.
     """
     if missing := sorted(set(names) - set(held(conn))):
         of(conn).lock_names(conn, missing, wait=False)
@@ -60,7 +58,7 @@ def take_now(conn: sa.Connection, names: Iterable[str]) -> None:
 
 
 def take_free(conn: sa.Connection, names: Iterable[str]) -> Collection[str]:
-    """Hold those of these named locks that are free; returns all that the transaction holds now. It never waits."""
+    """Take those of these named locks that are free, without waiting; return all that the transaction now holds."""
     if missing := sorted(set(names) - set(held(conn))):
         _remember(conn, of(conn).lock_free_names(conn, missing))
     return held(conn)

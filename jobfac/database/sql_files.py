@@ -1,6 +1,6 @@
 """The files under ``sql/``: views for both engines, procedures, roles and maintenance for SQL Server.
 
-They can be run again at any time, and are after every migration.
+They can be run again at any time; every migration is followed by such a run.
 """
 
 import re
@@ -28,19 +28,19 @@ GO
 
 
 def folder(engine: str) -> Path:
-    """Where the files for ``mssql`` or ``sqlite`` are: inside an installed package, beside it in a source checkout."""
+    """The folder of the files for ``mssql`` or ``sqlite``: in an installed package, or beside it in a checkout."""
     here = Path(__file__).parents[1]
     installed = here / "sql"
     return (installed if installed.is_dir() else here.parent / "sql") / engine
 
 
 def texts(engine: str) -> list[str]:
-    """The files' contents, in the order in which they are to be run."""
+    """The files' contents, in the order in which to run them."""
     return [path.read_text(encoding="utf-8") for path in sorted(folder(engine).glob("[0-9]*.sql"))]
 
 
 def statements(engine: str) -> Iterator[str]:
-    """What is to be sent one by one: the batches between GO on SQL Server, the statements on SQLite."""
+    """The statements to send one by one: the batches between GO on SQL Server, the statements on SQLite."""
     end = r"^GO$" if engine == "mssql" else r";$"
     for text in texts(engine):
         for part in re.split(end, text, flags=re.MULTILINE):
@@ -49,13 +49,13 @@ def statements(engine: str) -> Iterator[str]:
 
 
 def install(conn: sa.Connection) -> None:
-    """Make the views, and on SQL Server the procedures and roles, as the files say."""
+    """Create the views, and on SQL Server the procedures and roles, from the files."""
     for statement in statements(conn.dialect.name):
         conn.exec_driver_sql(statement)
 
 
 def script(engine: str, tables: str) -> str:
-    """All that makes a database from nothing, as one text; ``tables`` is the part that the migrations give."""
+    """The script that creates a new database; ``tables`` is the part from the migrations."""
     tables = re.sub(r"[ \t]+$", "", tables, flags=re.MULTILINE).strip() + "\n"
     parts = [_BEGINNING, tables, _TABLES_DONE] if engine == "mssql" else [tables]
     return "\n".join([*parts, *texts(engine)])

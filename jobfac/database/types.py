@@ -31,7 +31,7 @@ BigId = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 Blob = sa.LargeBinary().with_variant(mssql.VARBINARY("max"), "mssql")
 Long = sa.Unicode()  # NVARCHAR(max)
 Name = sa.Unicode(128)
-Word = sa.String(16)  # states and other words of ours: ASCII
+Word = sa.String(16)  # states and other fixed words: ASCII
 
 
 def sql_literals(words: Iterable[str]) -> str:
@@ -40,7 +40,7 @@ def sql_literals(words: Iterable[str]) -> str:
 
 
 def truncate_utf16(text: str, most: int) -> str:
-    """As much of the text as a column of ``most`` characters holds: SQL Server counts those beyond U+FFFF as two."""
+    """Truncate the text to a column of ``most`` characters: SQL Server counts characters beyond U+FFFF as two."""
     return text.encode("utf-16-le", "surrogatepass")[: 2 * most].decode("utf-16-le", "ignore")
 
 

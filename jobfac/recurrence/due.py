@@ -10,11 +10,11 @@ from jobfac.recurrence.rule import rule_of
 
 TICK = timedelta(microseconds=1)
 ON_TIME = timedelta(seconds=60)
-"""How late a due time may be found without counting as missed."""
+"""How late a due time may be detected before it counts as missed."""
 
 
 def next_due(schedule: Schedule, after: datetime) -> datetime | None:
-    """The first time (UTC) later than `after` (aware) at which the schedule is due; None when it never is again.
+    """The first time (UTC) later than `after` (aware) at which the schedule is due; None if there is none.
 
     Times that fall into a blackout are due once, together, at its end. Jitter is not included.
     """
@@ -41,7 +41,7 @@ def due_times(schedule: Schedule, after: datetime, until: datetime) -> Iterator[
 
 
 def missed(schedule: Schedule, last: datetime, now: datetime, on_time: timedelta = ON_TIME) -> list[datetime]:
-    """Which due times later than `last`, up to and including `now`, are to be run now, in order.
+    """The due times later than `last`, up to and including `now`, that must run now, in order.
 
     Those of the last `on_time` are not missed and always run. Of the earlier ones the policy chooses: none, the latest
     (only if nothing is on time, as that run makes up for it), or all within the window, the latest `maximum` of them.
@@ -56,14 +56,14 @@ def missed(schedule: Schedule, last: datetime, now: datetime, on_time: timedelta
 
 
 def jitter(schedule_id: int, due: datetime, limit: float) -> float:
-    """Seconds from 0 to `limit` by which this due time is put off: the same on every scheduler."""
+    """The delay of this due time in seconds, from 0 to `limit`: the same on every scheduler."""
     key = f"{schedule_id} {due.astimezone(UTC).isoformat()}".encode()
     return limit * int.from_bytes(hashlib.blake2b(key, digest_size=6).digest()) / 2**48
 
 
 def _latest(schedule: Schedule, after: datetime, until: datetime, wanted: int) -> list[datetime]:
     """The latest `wanted` due times later than `after`, up to and including `until`."""
-    # Looked for backwards in growing steps, so that a long absence of a dense schedule costs little.
+    # Search backwards in growing steps, so that a long absence of a dense schedule costs little.
     span = timedelta(hours=1)
     found: list[datetime] = []
     while len(found) < wanted and until > after:

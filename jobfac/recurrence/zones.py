@@ -13,7 +13,7 @@ ONE_SECOND = timedelta(seconds=1)
 
 
 def local(zone: ZoneInfo, instant: datetime) -> datetime:
-    """What the zone's clocks show at an instant, as a naive datetime."""
+    """The zone's wall-clock time at an instant, as a naive datetime."""
     return instant.astimezone(zone).replace(tzinfo=None)
 
 

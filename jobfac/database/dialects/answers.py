@@ -1,8 +1,8 @@
-"""SQL Server: answers that do not come.
+"""SQL Server: a time limit for answers.
 
-A connection whose packets vanish on the way is found broken by TCP after a quarter of an hour. Until then whoever waits
-for an answer would wait, so a driver gives up before. What it then knows of the connection is nothing: it is thrown
-away, with all others of its pool.
+When the network drops a connection's packets, TCP reports the broken connection only after a quarter of an hour. The
+driver therefore gives up earlier. The state of the connection is then unknown, so it is discarded together with all
+other connections of its pool.
 """
 
 import math
@@ -14,29 +14,29 @@ LOCKS = 20.0
 """Seconds that a statement waits for a lock."""
 
 LONGEST_WAIT = 20.0
-"""Seconds that one wait for work inside the server lasts at most."""
+"""The longest wait for work inside the server, in seconds."""
 
 ANSWER = max(LOCKS, LONGEST_WAIT) + 10.0
-"""Seconds after which an answer is given up. (A server that does not even confirm that gets four more.)"""
+"""Seconds after which the driver gives up an answer; four more if the server does not confirm the cancellation."""
 
 CONNECTION_TIMEOUT = 113
-"""ODBC's number of the attribute that bounds what is no statement, as a commit."""
+"""ODBC's number of the attribute that limits calls other than statements, such as a commit."""
 
 
 def bound(engine: sa.Engine) -> None:
-    """Have the engine's connections give up after ``ANSWER``."""
+    """Make the engine's connections give up an answer after ``ANSWER`` seconds."""
     sa.event.listen(engine, "checkout", lambda connection, record, proxy: give_up_after(connection, ANSWER))
     sa.event.listen(engine, "handle_error", _throw_away)
 
 
 def give_up_after(connection: Any, seconds: float) -> None:
-    """Let a driver's connection give up an answer after so many whole seconds, until somebody says otherwise; 0: never.
+    """Make a driver's connection give up an answer after ``seconds``, rounded up, until the next call; 0: never.
 
-    Costs no round trip.
+    It costs no round trip.
     """
     whole = math.ceil(seconds)
     connection.timeout = whole
-    if hasattr(connection, "set_attr"):  # mssql-python; pyodbc does both at once
+    if hasattr(connection, "set_attr"):  # mssql-python; pyodbc sets both limits at once
         connection.set_attr(CONNECTION_TIMEOUT, whole)
 
 

@@ -1,15 +1,15 @@
-"""The clock of the leases: one that does not step.
+"""The lease clock, which does not step.
 
-A lease that counts on the wall clock ends early when that clock is set forward, and then two workers run the same run.
+If leases used the wall clock, setting it forward would end them early, and two workers would execute the same run.
 
 On SQL Server the clock is the server's, as for every stored time. On SQLite all workers are on one machine, whose clock
 since boot (CLOCK_BOOTTIME) only goes forward, suspended or not, at the same pace for all processes. A table of one row
-says how far the wall clock was ahead of it; their sum is the lease clock, so that `lease_until` reads as a time of
+stores how far the wall clock was ahead of it. The sum of both is the lease clock, so `lease_until` reads as a time of
 day. Every comparison adds the two inside one write transaction, so that all processes use the same row.
 
 - The wall clock was set: the next heartbeat moves the row and every `lease_until` by the same distance, in one
   transaction. No lease becomes longer or shorter.
-- The machine was booted: the boot id in the row is another one. No worker of then is alive; their leases end.
+- The machine was rebooted: the boot id in the row differs. No worker from before is alive, and their leases end.
 """
 
 import sqlite3
@@ -26,7 +26,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from jobfac.database.dialects.clock import utcnow
 
 STEP = 500
-"""Milliseconds by which the wall clock may leave the lease clock before that follows."""
+"""The difference between wall clock and lease clock, in milliseconds, above which the lease clock follows."""
 
 FORMAT = "'%Y-%m-%d %H:%M:%f000'"
 
@@ -46,7 +46,7 @@ def _sqlite(element: lease_now, compiler: SQLCompiler, **kw: Any) -> str:
 
 
 def boot_ms() -> int:
-    """Milliseconds since the machine was booted; where no such clock exists, the wall clock's."""
+    """Milliseconds since the machine was booted. On systems other than Linux: milliseconds of the wall clock."""
     if sys.platform == "linux":
         return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
     return time.time_ns() // 1_000_000
@@ -59,7 +59,7 @@ def wall_ms() -> int:
 
 @cache
 def boot_id() -> str:
-    """What tells this boot of the machine from every other."""
+    """The unique id of this boot of the machine; `unknown` where the system has none."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
@@ -67,13 +67,13 @@ def boot_id() -> str:
 
 
 def register(connection: sqlite3.Connection) -> None:
-    """Give a connection the function that the statements call."""
-    # Looked up at each call, so that a test may put another clock in its place.
+    """Register the SQL function ``boot_ms`` on a connection."""
+    # The lambda looks the function up at each call, so a test can replace the clock.
     connection.create_function("boot_ms", 0, lambda: boot_ms())
 
 
 def ensure(conn: sa.Connection) -> bool:
-    """Make the table and its row ready in this write transaction. True: they were, committed, before it."""
+    """Create the table and its row for this boot in this write transaction. True: both existed before it."""
     tables = conn.exec_driver_sql(
         "SELECT name FROM sqlite_master WHERE name IN ('worker_lease', 'lease_clock')"
     ).scalars()
@@ -99,7 +99,7 @@ def ensure(conn: sa.Connection) -> bool:
 
 
 def follow(conn: sa.Connection) -> None:
-    """Let the lease clock, and every lease with it, follow a wall clock that was set."""
+    """Move the lease clock and every lease by the distance by which the wall clock was set."""
     ahead = conn.exec_driver_sql("SELECT ahead FROM lease_clock").scalar_one()
     now = wall_ms() - boot_ms()
     if abs(now - ahead) > STEP:

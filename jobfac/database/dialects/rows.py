@@ -1,8 +1,8 @@
 """Many rows as one parameter of one statement: JSON, which both engines read as a table.
 
-Changing them row by row is as many round trips to SQL Server, and one thing more: where a driver sends these as several
-calls in one message, a deadlock's victim has lost its transaction in the middle, and the calls behind that would be
-carried out, and committed, for themselves.
+Changing them row by row costs one round trip to SQL Server for each. It is also unsafe where a driver sends several
+calls in one message: a deadlock victim loses its transaction in the middle, and the server would execute and commit
+the remaining calls on their own.
 """
 
 import json
@@ -14,12 +14,13 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import mssql
 
 SEEK = "WITH (ROWLOCK, FORCESEEK)"
-"""Hint for the table whose rows are changed by given ones (SQL Server): find each by its key, however small the table,
-since a scan would wait for the locks of others."""
+"""Hint for the table that a statement changes (SQL Server): find each row by its key, even in a small table.
+
+A scan would wait for the locks of other transactions."""
 
 
 def rows_table(engine: str, **kinds: sa.types.TypeEngine[Any]) -> sa.Subquery:
-    """The rows that ``handed`` has made of the statement's parameter ``rows``, as a table with these columns."""
+    """The statement's parameter ``rows``, made by ``rows_parameter``, as a table with these columns."""
     if engine == "sqlite":
         columns = ", ".join(f"json_extract(value, '$.{name}') AS {name}" for name in kinds)
         text = f"SELECT {columns} FROM json_each(:rows)"
@@ -32,17 +33,17 @@ def rows_table(engine: str, **kinds: sa.types.TypeEngine[Any]) -> sa.Subquery:
 
 
 def by_primary_key(change: sa.Update, changed: sa.Table) -> sa.Update:
-    """The change of a table's rows by given ones, each found by its key."""
+    """The update with the hint to find each changed row by its primary key."""
     return change.with_hint(SEEK, changed, "mssql")
 
 
 def rows_parameter(rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """The parameter of a statement that reads these rows by ``given``: texts, whole numbers, moments, None for NULL."""
+    """The parameter for a statement that uses ``rows_table``. Values: text, integers, datetimes, None for NULL."""
     named = [{name: value for name, value in row.items() if value is not None} for row in rows]
     return {"rows": json.dumps(named, ensure_ascii=False, default=_written)}
 
 
 def _written(moment: datetime) -> str:
-    """As SQLite keeps it, and in a form that SQL Server reads in any language."""
+    """The format that SQLite stores and that SQL Server reads under any language setting."""
     whole = moment.astimezone(UTC)
     return f"{whole:%Y-%m-%d %H:%M:%S}.{whole.microsecond // 1000:03}000"

@@ -1,4 +1,4 @@
-"""The file of a SQLite database: how it is made, opened, and watched for somebody who removes or replaces it."""
+"""The file of a SQLite database: create it, open it, and detect that it was removed or replaced."""
 
 import contextlib
 import errno
@@ -19,10 +19,10 @@ REMOVED = "; stop every jobfac that uses it, then start anew: what was written s
 
 
 class DatabaseFile:
-    """One database file as this process knows it. Attached to an engine, whose connections it counts.
+    """One database file, attached to an engine; it counts the engine's connections.
 
-    A process that goes on with a file that was deleted or replaced writes what nobody else sees, and claims runs that
-    others claim, too. SQLite does not notice; the inodes tell.
+    After the file was deleted or replaced, this process would write rows that no other process sees, and claim runs
+    that others claim too. SQLite does not detect this, so this class compares inodes.
     """
 
     def __init__(self, path: str) -> None:
@@ -30,37 +30,37 @@ class DatabaseFile:
         self.log = f"{path}-wal"
         self._known: Inode | None = None
         self._log_known: Inode | None = None  # of the write-ahead log, while a connection is open
-        self._open = 0  # written by the threads that connect; the pool calls in turn
+        self._open = 0  # written by the threads that connect; the pool serialises the calls
 
     def attach(self, engine: sa.Engine) -> None:
-        """Open the file by these rules from now on."""
+        """Check the file whenever the engine opens a connection, and count its connections."""
         sa.event.listen(engine, "do_connect", self._before_connect)
         sa.event.listen(engine, "connect", self._connected)
         sa.event.listen(engine, "close", self._closed)
 
     def create(self) -> None:
-        """Make an empty file, readable and writable by this user alone, if there is none.
+        """Create an empty file that only this user can read and write, unless the file exists.
 
         SQLite gives its write-ahead log the mode of the file.
         """
         try:
             handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        except OSError:  # it exists, or cannot be made: opening it says why
+        except OSError:  # it exists, or cannot be created: opening it reports why
             return
         try:
-            os.fchmod(handle, 0o600)  # a strict umask may have taken our own rights
+            os.fchmod(handle, 0o600)  # a strict umask may have removed this user's own rights
         finally:
             os.close(handle)
 
     def is_missing(self) -> bool:
-        """Whether it is not there, and this process never saw it: a file that was moved away may come back."""
+        """Whether the file is missing and this process never opened it: a file that was moved away may come back."""
         return self._known is None and os.path.isdir(os.path.dirname(self.path)) and not os.path.exists(self.path)  # noqa: PTH110, PTH112, PTH120
 
     def check(self) -> None:
-        """Make sure that the open file is still the one that has its name. A file that was moved away may come back.
+        """Check that the path still names the open file. A file that was moved away is no error: it may come back.
 
         Raises:
-            DatabaseReplaced: another file has its place, or its write-ahead log was deleted.
+            DatabaseReplaced: another file has taken its path, or its write-ahead log was deleted.
         """
         found = _inode(self.path)
         if found is not None and self._known is not None and found != self._known:
@@ -71,7 +71,7 @@ class DatabaseFile:
             raise DatabaseReplaced(f"The write-ahead log {self.log} was deleted while it was in use{REMOVED}.")
 
     def fault(self) -> str | None:
-        """Why a file that could not be opened or written stays so, as a sentence; None: it may change by itself."""
+        """The lasting reason why the file cannot be opened or written, as a clause; None: the fault may pass."""
         path = Path(self.path)
         if not path.parent.is_dir():
             return f"there is no folder {path.parent}; create it, or correct JOBFAC_DATABASE_URL"
@@ -90,8 +90,8 @@ class DatabaseFile:
         if self.is_missing():
             raise no_schema()
         if not str(arguments[0]).startswith("file:"):
-            # Never make the file on the way: an empty one in the place of one that was moved away would be a new
-            # database, open to other users.
+            # Never create the file here: an empty file in place of one that was moved away would be a new database,
+            # open to other users.
             arguments[0] = f"file:{quote(str(arguments[0]))}?mode=rw"
             named["uri"] = True
 
@@ -102,11 +102,11 @@ class DatabaseFile:
 
     def _closed(self, connection: sqlite3.Connection, record: Any) -> None:
         self._open -= 1
-        if self._open == 0:  # whoever closes last deletes the log
+        if self._open == 0:  # the last connection to close deletes the log
             self._log_known = None
 
     def _is_deleted(self, path: str) -> bool:
-        """Whether this process holds a file open that was deleted under this name."""
+        """Whether this process has a deleted file of this path open. Always true on systems other than Linux."""
         if sys.platform != "linux":
             return True
         gone = f"{os.path.realpath(path)} (deleted)"
@@ -116,11 +116,11 @@ class DatabaseFile:
 def back_up(source: str, target: Path) -> None:
     """Copy the database, log included, into a new file by SQLite's backup API, while it is in use.
 
-    The copy is of one moment, readable by this user alone, complete and checked when it has its name.
+    The copy is a consistent snapshot that only this user can read. It gets its name only when complete and checked.
 
     Raises:
-        FileExistsError: there is a file of that name.
-        OSError, sqlite3.Error: it cannot be read or written.
+        FileExistsError: the target exists.
+        OSError, sqlite3.Error: the database cannot be read, or the copy cannot be written.
     """
     if os.path.lexists(target):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
@@ -132,8 +132,8 @@ def back_up(source: str, target: Path) -> None:
             contextlib.closing(sqlite3.connect(f"file:{quote(source)}?mode=rw", uri=True, timeout=30)) as original,
             contextlib.closing(sqlite3.connect(part)) as copy,
         ):
-            original.backup(copy)  # in one step: in several, every commit meanwhile would begin it anew
-            copy.execute("PRAGMA journal_mode = DELETE")  # so that the copy is this one file
+            original.backup(copy)  # in one step: with several, each commit in between would restart it
+            copy.execute("PRAGMA journal_mode = DELETE")  # keeps the copy in one file
             found = copy.execute("PRAGMA quick_check").fetchone()[0]
         if found != "ok":
             raise sqlite3.DatabaseError(f"the copy is damaged: {found}")
@@ -145,7 +145,7 @@ def back_up(source: str, target: Path) -> None:
 
 
 def _name(part: Path, target: Path) -> None:
-    """Give the finished file its name without replacing another."""
+    """Rename the finished file without replacing an existing one."""
     try:
         os.link(part, target)
     except FileExistsError:

@@ -12,11 +12,11 @@ from jobfac.database.types import sql_literals
 from jobfac.states import HELD, RunState, WorkerState
 
 PAUSE = "00:00:00.040"
-"""How often a wait inside the server looks; half of it is the median pickup."""
+"""The poll interval of a wait inside the server; the median pickup takes half of it."""
 
 
 def spelled(name: str) -> sa.BindParameter[int]:
-    """A number that is written into the text: pyodbc gives up a parametrized statement in a round trip of its own."""
+    """A number written into the SQL text: pyodbc closes a parametrized statement in an extra round trip."""
     return sa.bindparam(name, type_=sa.BigInteger(), literal_execute=True)
 
 
@@ -49,7 +49,7 @@ LEFT JOIN {SCHEMA}.run AS r {PASS}
 
 
 class ServerWaiter:
-    """Waits inside the server: one round trip for up to ``seconds``, and a pickup within ``PAUSE``."""
+    """Waits inside the server: one round trip lasts up to ``seconds``, and it notices work within ``PAUSE``."""
 
     busy_seconds = 0.5
     polls_a_second = 20.0
@@ -71,19 +71,19 @@ class ServerWaiter:
             return Found(rows[0].work)
 
     def interrupt(self) -> None:
-        """A wait inside the server ends by itself; nobody stands in its way meanwhile."""
+        """Does nothing: a wait inside the server ends by itself."""
 
     def close(self) -> None:
-        """Nothing is held between two waits."""
+        """Does nothing: the waiter holds no resources between two waits."""
 
 
 AZURE_SQL_DATABASE = 5
-"""Its EngineEdition. What it lets wait inside is few: a batch that waits holds one of the database's workers.
+"""EngineEdition of Azure SQL Database. It allows few waiting batches: each holds one of the database's workers.
 Source: Microsoft, "SERVERPROPERTY" and "Resource limits for single databases"."""
 
 
 class PollingWaiter(ServerWaiter):
-    """Looks from outside, less and less often while nothing comes: for servers where waiting batches are unwelcome."""
+    """Polls from outside, at growing intervals while there is no work; for servers that allow few waiting batches."""
 
     SHORTEST = 0.05
     LONGEST = 1.0
@@ -100,7 +100,7 @@ class PollingWaiter(ServerWaiter):
 
 
 class ChoosingWaiter(ServerWaiter):
-    """Waits as the server's edition has it: in Azure SQL Database by polling, elsewhere inside the server."""
+    """Chooses by the server's edition: polls Azure SQL Database and waits inside any other server."""
 
     def __init__(self, engine: sa.Engine) -> None:
         super().__init__(engine)
