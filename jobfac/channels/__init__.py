@@ -1,7 +1,7 @@
-"""The channels by which a notification is delivered: email, webhook, apprise.
+"""Notification channels: email, webhook, apprise.
 
-A channel is a module of this package and a key of the same name of ``jobfac.definitions.Recipient``, marked with
-``Channel()``. The module has the members of ``ChannelModule``. Nothing else names a channel.
+Each channel is a module of this package. ``jobfac.definitions.Recipient`` has a key with the same name, marked with
+``Channel()``. The module implements ``ChannelModule``. No other code names a channel.
 """
 
 from importlib import import_module
@@ -16,7 +16,7 @@ __all__ = ["DeliveryError", "Message", "deliver", "shown", "takes_output"]
 
 
 class ChannelModule(Protocol):
-    """What a channel's module has."""
+    """The interface that each channel module implements."""
 
     TAKES_OUTPUT: bool
     """Whether a message shows the end of the run's output."""
@@ -25,14 +25,14 @@ class ChannelModule(Protocol):
         """Send a message. Raises ``DeliveryError``, whose text names no secret."""
 
     def shown(self, recipient: Recipient) -> str:
-        """The recipient for logs and lists, without anything that may be secret."""
+        """Return the recipient as text for logs and lists, without possible secrets."""
 
 
 def deliver(message: Message, recipient: Recipient, settings: Settings) -> None:
-    """Send a message by the recipient's channel.
+    """Send a message through the recipient's channel.
 
     Raises:
-        DeliveryError: it did not arrive, as far as is known; the text names no secret.
+        DeliveryError: as far as is known, the message did not arrive. The text contains no secret.
     """
     try:
         _module(recipient).send(message, recipient, settings)
@@ -41,7 +41,10 @@ def deliver(message: Message, recipient: Recipient, settings: Settings) -> None:
 
 
 def shown(recipient: Recipient) -> str:
-    """The recipient for logs and lists, without what may be secret in a URL: its path, its query and its user."""
+    """Return the recipient as text for logs and lists.
+
+    Omits the parts of a URL that may be secret: path, query and user.
+    """
     return _module(recipient).shown(recipient)
 
 

@@ -1,4 +1,4 @@
-"""Where a message may be sent: not to addresses by which machines reveal secrets of their own."""
+"""Checks of destination addresses. Blocks addresses where cloud machines expose their own secrets."""
 
 import ipaddress
 import socket
@@ -9,19 +9,19 @@ METADATA = frozenset(
     ipaddress.ip_address(address)
     for address in ("fd00:ec2::254", "100.100.100.200", "192.0.0.192", "168.63.129.16", "fd20:ce::254")
 )
-"""Addresses of clouds' metadata services that are not link-local: of AWS, Alibaba, Oracle, Azure, Google."""
+"""Cloud metadata addresses that are not link-local: AWS, Alibaba, Oracle, Azure, Google."""
 
 NAT64 = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("64:ff9b:1::/48"))
-"""Prefixes of IPv6 addresses that end with the IPv4 address to which a gateway translates them."""
+"""NAT64 prefixes. These IPv6 addresses end with the IPv4 address to which a gateway translates them."""
 
 COMPATIBLE = ipaddress.IPv6Network("::/96")
-"""IPv6 addresses that are an IPv4 address with zeros before it; obsolete."""
+"""Obsolete IPv6 form of an IPv4 address: the IPv4 address with leading zeros."""
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def innermost(address: Address) -> Address:
-    """The IPv4 address that an IPv6 address stands for, or the address itself."""
+    """Return the IPv4 address that an IPv6 address represents, or the address itself."""
     if not isinstance(address, ipaddress.IPv6Address):
         return address
     inner = address.ipv4_mapped or address.sixtofour or (address.teredo[1] if address.teredo else None)
@@ -32,19 +32,19 @@ def innermost(address: Address) -> Address:
 
 
 def is_local(address: Address) -> bool:
-    """Whether an address is link-local or of a metadata service, in any notation."""
+    """Whether an address is link-local or a metadata service's, in any notation."""
     address = innermost(address)
     return address.is_link_local or address in METADATA
 
 
 def is_private(address: Address) -> bool:
-    """Whether an address is of this machine or of a private network, in any notation."""
+    """Whether an address is loopback, unspecified, private or otherwise not global, in any notation."""
     address = innermost(address)
     return address.is_loopback or address.is_private or address.is_unspecified or not address.is_global
 
 
 def refusal(text: str, allow_local: bool, allow_private: bool = True) -> str | None:
-    """Why nothing may be sent to this address, as the end of a sentence; None: it may be sent."""
+    """Return why this address is refused, as the end of a sentence, or None if it is allowed."""
     try:
         address = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:
@@ -58,8 +58,9 @@ def refusal(text: str, allow_local: bool, allow_private: bool = True) -> str | N
 
 
 def resolve(host: str, port: int, allow_local: bool, allow_private: bool = True) -> list[str]:
-    """The addresses of a host to which a message may go, best first. Connect to one of these and not to the name: the
-    name may lead elsewhere when it is looked up again.
+    """Return the allowed addresses of a host, best first.
+
+    Connect to one of these addresses, not to the name: a second lookup of the name may return other addresses.
 
     Raises:
         DeliveryError: the name is unknown, or all its addresses are refused.

@@ -1,4 +1,4 @@
-"""Any service that the library apprise knows, by its URL."""
+"""Channel for every service that the apprise library supports, addressed by URL."""
 
 import logging
 import re
@@ -13,16 +13,16 @@ TAKES_OUTPUT = False
 
 _library = logging.getLogger("apprise")
 _library.addHandler(logging.NullHandler())
-_library.propagate = False  # its messages may hold the URL, and so a secret
+_library.propagate = False  # its messages may contain the URL, which may hold a secret
 
 
 def send(message: Message, recipient: Recipient, settings: Settings) -> None:
-    """Send a title and a text.
+    """Send the message as a title and a text.
 
     Raises:
         DeliveryError: the scheme is not allowed, the URL cannot be used, or the service did not take the message.
     """
-    import apprise  # it takes long to load, and few need it
+    import apprise  # slow to import, and rarely needed
 
     assert recipient.apprise is not None
     url = recipient.apprise if isinstance(recipient.apprise, str) else resolve(recipient.apprise)
@@ -43,7 +43,7 @@ def send(message: Message, recipient: Recipient, settings: Settings) -> None:
 
 
 def shown(recipient: Recipient) -> str:
-    """The scheme of the URL, or where the URL is kept."""
+    """Return the scheme of the URL, or the reference to the secret that holds the URL."""
     if isinstance(recipient.apprise, Secret):
         return recipient.apprise.secret
     return f"{str(recipient.apprise).partition('://')[0]}://..."

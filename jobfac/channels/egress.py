@@ -1,7 +1,7 @@
 """The rule for outgoing connections of all channels, enforced where a socket connects.
 
-A library decides by itself where it connects: it resolves names again and follows redirects. So the rule is an audit
-hook of the interpreter: it sees the address of each connection before it is made, whatever library makes it.
+A library resolves names again and follows redirects, so a check before the call is not enough. The rule is therefore
+an audit hook of the interpreter. The hook sees the address of each connection, from any library, before it is made.
 """
 
 import sys
@@ -28,18 +28,18 @@ ESCAPES = frozenset(
         "_thread.start_joinable_thread",
     }
 )
-"""What would go on outside of this thread, where the rule does not hold. Threads are reported from Python 3.12 on; the
-services that start some are not among the default ``apprise_schemes``."""
+"""Events that start work outside this thread, where the rule does not apply. Python reports new threads from 3.12 on.
+The default ``apprise_schemes`` contain no service that starts threads."""
 
 EVENTS = SENDING | ESCAPES
 
 
 class AddressRefused(OSError):
-    """A connection that the rule does not allow."""
+    """The rule does not allow this connection, program or thread."""
 
 
 class Rule:
-    """What one delivery may connect to. ``why``: the first refusal, once there is one."""
+    """The addresses that one delivery may connect to. ``why`` is the reason of the first refusal, or None."""
 
     def __init__(self, allow_local: bool, allow_private: bool) -> None:
         self.allow_local = allow_local
@@ -51,7 +51,7 @@ class Rule:
         why = "the channel would start a program or a thread, which is not allowed"
         if event in SENDING:
             place = arguments[1]
-            if place is None:  # of a socket that is connected already
+            if place is None:  # the socket is already connected
                 return
             host = place[0] if isinstance(place, tuple) and place and isinstance(place[0], str) else str(place)
             refused = addresses.refusal(host, self.allow_local, self.allow_private)
@@ -82,11 +82,12 @@ def _install() -> None:
 
 @contextmanager
 def guarded(settings: Settings, trusted_host: bool = False) -> Iterator[Rule]:
-    """Hold this thread to the rule of these settings. ``trusted_host``: it connects to a host that a setting names, and
-    not a definition, so that private addresses are allowed.
+    """Apply the rule of these settings to this thread.
+
+    Set ``trusted_host`` if a setting, not a definition, names the host. Private addresses are then allowed.
 
     Raises:
-        DeliveryError: something failed after a connection was refused; the text says which.
+        DeliveryError: the rule refused a connection, a program or a thread. The text gives the first refusal.
     """
     _install()
     rule = Rule(settings.webhook_allow_local, settings.webhook_allow_private or trusted_host)

@@ -15,11 +15,11 @@ from jobfac.settings import Settings
 TAKES_OUTPUT = True
 
 TIMEOUT = 20.0
-"""Seconds that the server may take for each answer."""
+"""Timeout in seconds for each answer of the server."""
 
 
 def send(message: Message, recipient: Recipient, settings: Settings) -> None:
-    """Hand a message to the mail server.
+    """Send a message through the mail server.
 
     Raises:
         DeliveryError: the server cannot be used, or refuses the message or all recipients.
@@ -47,12 +47,12 @@ def send(message: Message, recipient: Recipient, settings: Settings) -> None:
 
 
 def shown(recipient: Recipient) -> str:
-    """The addresses."""
+    """Return the email addresses, separated by commas."""
     return ", ".join(recipient.email)
 
 
 def compose(message: Message, recipient: Recipient, settings: Settings) -> EmailMessage:
-    """The mail. Its Message-ID is the same for each try, so that mail programs recognise a second copy."""
+    """Build the mail. Its Message-ID is the same for each attempt, so mail programs recognise a second copy."""
     sender = settings.smtp_from or f"jobfac@{socket.getfqdn()}"
     mail = EmailMessage()
     mail["From"] = sender

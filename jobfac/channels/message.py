@@ -1,4 +1,4 @@
-"""What is sent, whichever way it goes."""
+"""The message that every channel sends, and the error that every channel raises."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -7,12 +7,15 @@ from jobfac.errors import JobfacError
 
 
 class DeliveryError(JobfacError):
-    """A message did not arrive, as far as is known; the text says why, and names no secret."""
+    """As far as is known, a message did not arrive. The text gives the reason and contains no secret."""
 
 
 class Message(NamedTuple):
-    """One notification. ``id`` is the same each time the same notification is sent; ``body``: the run as it was, as a
-    JSON object, with ``event`` and ``detail``; ``output``: the end of what its program wrote."""
+    """One notification.
+
+    ``id`` stays the same when the same notification is sent again. ``body`` is the run as it was, as a JSON object,
+    with ``event`` and ``detail``. ``output`` is the end of the program's output.
+    """
 
     id: str
     event: str

@@ -1,4 +1,4 @@
-"""A message as text: subject, plain text and HTML, by templates that can be replaced.
+"""Render a message as subject, plain text and HTML, from replaceable templates.
 
 A template is a ``string.Template``. ``$job`` or ``${job}`` is a key of the message's body; there are also ``$id``,
 the notification's; ``$run``, the run's id; ``$about``, which names job and run; ``$summary``, a sentence; ``$facts``,
@@ -36,26 +36,26 @@ FACTS = (
     "created_at", "started_at", "ended_at", "schedule", "schedule_id", "due_at", "since", "until", "sequence_run_id",
     "created_by",
 )  # fmt: skip
-"""What of the body is shown, in this order, where there is any."""
+"""Keys of the body to show, in this order. Empty values are omitted."""
 
 
 def subject(message: Message, folder: str) -> str:
-    """One line."""
+    """Return the subject as one line."""
     return " ".join(_render(folder, "subject.txt", _values(message, str, _lines)).split())
 
 
 def text(message: Message, folder: str) -> str:
-    """Plain text."""
+    """Return the message as plain text."""
     return _render(folder, "body.txt", _values(message, str, _lines)).strip() + "\n"
 
 
 def page(message: Message, folder: str) -> str:
-    """HTML. Everything that comes from the run is escaped."""
+    """Return the message as HTML. Everything that comes from the run is escaped."""
     return _render(folder, "body.html", _values(message, html.escape, _rows))
 
 
 def summary(message: Message) -> str:
-    """What happened, in a sentence."""
+    """Return one sentence that says what happened."""
     sentence = Template(SENTENCES[message.event]).substitute(job=message.body.get("job"))
     why = message.body.get("reason") or message.body.get("detail")
     return f"{sentence}: {why}" if why else sentence

@@ -1,7 +1,7 @@
-"""A POST to a URL: the run's status as JSON, or nothing; signed, if there is a key to sign with.
+"""Webhook channel: POST the run's status as JSON, or an empty body, and sign it if the recipient has a secret.
 
-``JobFac-Id`` is the same each time the same notification is sent. ``JobFac-Signature: t=SECONDS, v1=HEX``: the HMAC
-with SHA-256 of ``SECONDS.BODY`` under the secret. A receiver checks it, and that the time is recent.
+``JobFac-Id`` stays the same when the same notification is sent again. ``JobFac-Signature: t=SECONDS, v1=HEX`` is the
+HMAC-SHA-256 of ``SECONDS.BODY`` under the secret. A receiver verifies the signature and that the time is recent.
 """
 
 import hashlib
@@ -24,17 +24,17 @@ from jobfac.settings import Settings
 TAKES_OUTPUT = False
 
 TIMEOUT = httpx.Timeout(10.0, connect=5.0)
-"""Seconds that the receiver may take to be reached, and for each step after that."""
+"""Timeouts in seconds: for the connection, and for each later step."""
 
 
 def sign(secret: str, moment: int, body: bytes) -> str:
-    """The signature of a body that is sent at ``moment``, in seconds of Unix time."""
+    """Return the signature header of a body sent at ``moment``, in Unix seconds."""
     digest = hmac.new(secret.encode(), str(moment).encode() + b"." + body, hashlib.sha256)
     return f"t={moment}, v1={digest.hexdigest()}"
 
 
 def shown(recipient: Recipient) -> str:
-    """Scheme and host of the URL, or where the URL is kept."""
+    """Return scheme and host of the URL, or the reference to the secret that holds the URL."""
     if isinstance(recipient.webhook, Secret):
         return recipient.webhook.secret
     scheme, _, rest = str(recipient.webhook).partition("://")
@@ -81,9 +81,9 @@ def _url(text: str) -> httpx.URL:
 
 
 def _post(url: httpx.URL, headers: dict[str, str], body: bytes, settings: Settings) -> int:
-    """The status of the answer, from the first of the host's addresses that can be reached."""
+    """Return the HTTP status from the first reachable address of the host."""
     port = url.port or (443 if url.scheme == "https" else 80)
-    # No proxy and nothing else from the environment: it is the checked address that is connected to.
+    # Ignore proxies and other environment settings, so that the client connects to the checked address.
     with httpx.Client(timeout=TIMEOUT, verify=ssl.create_default_context(), trust_env=False) as client:
         found = addresses.resolve(url.host, port, settings.webhook_allow_local, settings.webhook_allow_private)
         for address in found:
@@ -94,13 +94,13 @@ def _post(url: httpx.URL, headers: dict[str, str], body: bytes, settings: Settin
                     raise DeliveryError(f"{url.host} cannot be connected to: {_cause(error)}") from None
             except httpx.TimeoutException:
                 raise DeliveryError(f"{url.host} did not answer in time") from None
-            except (httpx.HTTPError, ValueError) as error:  # its text may hold a header, and so a secret
+            except (httpx.HTTPError, ValueError) as error:  # its text may contain a header, which may hold a secret
                 raise DeliveryError(f"{url.host} could not be posted to ({type(error).__name__})") from None
     raise AssertionError("a host has addresses")
 
 
 def _answer(client: httpx.Client, url: httpx.URL, address: str, headers: dict[str, str], body: bytes) -> int:
-    extensions: dict[str, Any] = {"sni_hostname": url.host}  # the certificate must be the name's
+    extensions: dict[str, Any] = {"sni_hostname": url.host}  # verify the certificate against the host name
     target = url.copy_with(host=address, username=None, password=None)
     auth = httpx.BasicAuth(url.username, url.password) if url.userinfo else None
     request = client.build_request("POST", target, headers=headers, content=body, extensions=extensions)
