@@ -66,7 +66,7 @@ class Launch:
                 return start(program, *handles)
             except StartError as error:
                 if program.user is not None and _errno(error) == errno.EAGAIN:
-                    raise StartError(str(error)) from None  # the process limit belongs to the job's user, not to the machine
+                    raise StartError(str(error)) from None  # it is the limit of the job's user
                 raise
 
     def _program(self) -> tuple[Program, list[bytes]]:
