@@ -20,7 +20,7 @@ PROBE = 64 * 1024
 
 
 class Condition(StrEnum):
-    """What is known of the machine."""
+    """The condition of the machine."""
 
     WELL = "well"
     UNHEALTHY = "unhealthy"  # nothing is claimed

@@ -43,8 +43,7 @@ class Lease:
         on_lost: Callable[[bool], None],
         loop_age: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        """``loop_age``: seconds since the last turn of the worker's loop. Above half a lease, the lease is not renewed.
-        """
+        """``loop_age``: seconds since the last turn of the worker's loop. No renewal if it exceeds half a lease."""
         self.worker_id = 0
         self.lost = False
         self._db = db

@@ -1,5 +1,4 @@
-"""The inbox of the worker's loop: messages from other threads and signal handlers. The loop takes all of them at once.
-"""
+"""The inbox of the worker's loop: messages from other threads and signal handlers, taken all at once."""
 
 import threading
 from collections.abc import Callable
