@@ -1,7 +1,7 @@
-"""Records what every transaction of the tests locks on SQL Server, and in which order (see ``jobfac.database.locks``).
+"""Records the order of locks in every transaction of the tests on SQL Server (see ``jobfac.database.locks``).
 
-A breach is written into a file, since it may happen in a role that runs as a process of its own; the session's end
-fails with what is in it.
+A violation is written to a file, because it may happen in a role that runs as a separate process. The test session
+fails at its end with the content of the file.
 """
 
 import os
@@ -28,7 +28,7 @@ class Order:
         self.rank = 0
 
     def breach(self, statement: str, names: list[str]) -> str | None:
-        """What is wrong with the next statement, which takes these named locks; it is recorded."""
+        """Record the next statement, which takes the named locks ``names``; returns its violation, or None."""
         if names:
             told = None
             if _WAITS.search(statement):
@@ -38,7 +38,7 @@ class Order:
                     told = f"waits for the named locks {names} after {self.names}"
             self.names += names
             return told
-        # A receipt in the audit is the row of this operation alone, which no other transaction waits for.
+        # A receipt in the audit is a row of this operation only. No other transaction waits for it.
         if not _ROWS.search(statement) or "FROM jobfac.audit WITH" in statement:
             return None
         self.rows = self.rows or statement[:120]
@@ -47,14 +47,14 @@ class Order:
         if name not in ORDER:
             return None
         rank = ORDER.index(name)
-        if rank < self.rank and name != "worker":  # whose row is changed last by its expiry, which has locked it first
+        if rank < self.rank and name != "worker":  # an expiry locks the worker's row first and changes it last
             return f"locks {name} after {ORDER[self.rank]}: {statement[:200]!r}"
         self.rank = max(self.rank, rank)
         return None
 
 
 def watch(folder: Path) -> Path:
-    """Record from now on, in this process and in those that are forked from it; returns the file of the breaches."""
+    """Start recording in this process and in processes forked from it; returns the path of the file of violations."""
     path = folder / f"lock-order-{os.getpid()}"
     orders: dict[int, Order] = {}
 
@@ -68,7 +68,7 @@ def watch(folder: Path) -> Path:
         names = [str(one) for one in parameters] if "sp_getapplock" in statement else []
         if told := order.breach(statement, names):
             calls = "".join(line for line in traceback.format_stack(limit=25) if "/jobfac/" in line)
-            path.parent.mkdir(parents=True, exist_ok=True)  # other sessions tidy temporary folders up
+            path.parent.mkdir(parents=True, exist_ok=True)  # other test sessions clean up temporary folders
             with path.open("a", encoding="utf-8") as file:
                 file.write(f"A transaction {told}\n{calls}\n")
 

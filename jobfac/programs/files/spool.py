@@ -125,7 +125,7 @@ class Spool:
         self._length = length
 
     def _take(self, start: int, stop: int, room: int, final: bool) -> list[Chunk]:
-        """Return the bytes in [start, stop) that exist, fit into `room` and need not be held back; advance past them."""
+        """Return the bytes in [start, stop) that exist, fit into `room` and are not held back; advance past them."""
         stop = min(stop, self.size, start + room)
         # A secret may begin before this range or end after it.
         before = max(0, start - self._mask.reach)
