@@ -102,7 +102,7 @@ class Results:
 
 
 async def load(url: str, key: str, clients: int, seconds: float) -> Results:
-    """So many clients at once, each starting and following one run after the other."""
+    """Run ``clients`` concurrent clients for ``seconds``. Each starts and follows one run after the other."""
     results = Results()
     begin = time.monotonic()
     end = begin + seconds

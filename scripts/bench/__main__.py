@@ -27,7 +27,7 @@ LIMIT = 320.0
 """Seconds after which no further round is begun."""
 
 RATIOS = [
-    # measure, what it says, how it is computed, the goal
+    # measure, description, formula, goal
     ("dispatch", "dispatch, of bare Popen", lambda f: f["rate"] / f["bare_rate"], ">= 0.6"),
     ("dispatch", "dispatch, of each commit durable", lambda f: f["rate"] / f["durable_rate"], "> 1"),
     ("dispatch", "dispatch, CPU ms a run", lambda f: f["cpu_ms"], "<= 1.3"),

@@ -230,7 +230,7 @@ def _fill(site: Site, finished: int) -> None:
     if finished:
         with site.db.begin() as conn:
             conn.exec_driver_sql(f"INSERT INTO run ({columns}) {numbers} SELECT {values}")
-        with site.db.singles.connect() as conn:  # not in one transaction, which would leave a large log
+        with site.db.singles.connect() as conn:  # real history leaves no such large log
             conn.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
