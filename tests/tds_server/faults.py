@@ -5,7 +5,7 @@ r"""Fault injection: a script of rules, one per line, that define the faults and
     silence 30 matching "heartbeat" at 1           the same, and a cancel request is not answered meanwhile
     drop before commit at 10                       the connection is cut, and the transaction is rolled back
     drop after commit every 20                     the commit succeeds, but its answer is lost
-    drop after matching "OUTPUT inserted" at 3     the same for a statement outside a transaction
+    drop after matching "OUTPUT inserted" at 3     the statement runs, but its answer is lost
     error 40613 login first 5                      logins that fail
     failover 3 at 200                              all connections are cut, logins are refused for 3 s
 
