@@ -1,6 +1,6 @@
-"""`make demo`: real jobs and a sequence, from definitions to outcomes, on SQLite; exits 0 only if all is as expected.
+"""`make demo`: runs real jobs and a sequence on SQLite; exits with 0 only if all outcomes are as expected.
 
-It does what a user would: `jobfac db upgrade`, `apply`, two `worker`s and a `scheduler`, `start`, `runs list`.
+It runs the commands of a user: `jobfac db upgrade`, `apply`, two `worker`s and a `scheduler`, `start`, `runs list`.
 """
 
 import json
@@ -36,7 +36,7 @@ EXPECTED: dict[str, tuple[str, int]] = {
     "with-payload": ("succeeded", 1),
     "nightly-close": ("mixed", 1),
 }
-"""How each job must end, and after how many attempts."""
+"""The expected final state and number of attempts of each job."""
 
 FINAL = {"succeeded", "mixed", "failed", "stopped", "timed_out", "start_failed", "lost", "denied"}
 COLOURS = {"succeeded": "green", "mixed": "yellow", "running": "cyan", "queued": "dim"}
@@ -45,12 +45,12 @@ console = Console()
 
 
 def jobfac(*words: str) -> str:
-    """One command, as a user would type it."""
+    """Run one command as a user would; returns its output."""
     return subprocess.run([command(), *words], check=True, capture_output=True, text=True).stdout
 
 
 def command() -> str:
-    """The `jobfac` of this environment."""
+    """The path of this environment's `jobfac` command."""
     return str(Path(sys.executable).with_name("jobfac"))
 
 
@@ -61,7 +61,7 @@ def runs() -> dict[int, dict[str, Any]]:
 
 
 def table(found: dict[int, dict[str, Any]]) -> Table:
-    """How the runs stand."""
+    """A table of the runs and their states."""
     made = Table("run", "job", "state", "try", "exit", "why", box=None, header_style="bold")
     for run in found.values():
         job = ("  " if run["sequence_run_id"] else "") + run["job"]
@@ -75,7 +75,7 @@ def table(found: dict[int, dict[str, Any]]) -> Table:
 
 
 def check(found: dict[int, dict[str, Any]], started: dict[str, int]) -> list[str]:
-    """What is not as expected."""
+    """One sentence for each deviation from the expectations."""
     wrong = []
     for job, (state, attempts) in EXPECTED.items():
         run = found[started[job]]
@@ -98,12 +98,12 @@ def check(found: dict[int, dict[str, Any]], started: dict[str, int]) -> list[str
 
 
 def has(run: int, text: str) -> bool:
-    """Whether a run wrote this."""
+    """Whether the output of a run contains the text."""
     return run > 0 and text in jobfac("logs", str(run))
 
 
 def main() -> int:
-    """Run the demo; the exit code."""
+    """Run the demo; returns the exit code."""
     shutil.rmtree(FOLDER, ignore_errors=True)
     shutil.copytree(HERE / "samples" / "programs", FOLDER / "programs")
     os.chdir(FOLDER)
@@ -142,7 +142,7 @@ def main() -> int:
 
 
 def watch() -> dict[int, dict[str, Any]]:
-    """Show the runs until all have ended or the time is up."""
+    """Show the runs until all have ended or the time limit is reached; returns them."""
     end = time.monotonic() + LIMIT
     found = runs()
     with Live(table(found), console=console, refresh_per_second=4) as live:

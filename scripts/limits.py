@@ -1,4 +1,4 @@
-"""Check the limits of size that keep the code readable; part of `make lint`.
+"""Checks the size limits of files, functions and folders; part of `make lint`.
 
     python scripts/limits.py
 
@@ -21,7 +21,7 @@ FOLDER_FILES = 15
 LOOSE_MODULES = 8
 GENERATED = "jobfac/database/migrations/versions/"
 OPEN: set[str] = set()
-"""Known excesses, which do not fail the check. Remove an entry when its excess is gone; add none."""
+"""Known excesses, which do not fail the check. Remove an entry when its excess is gone. Do not add entries."""
 
 
 class Excess(NamedTuple):
@@ -69,7 +69,7 @@ def _in_folders(paths: list[str]) -> Iterator[Excess]:
 
 
 def main() -> int:
-    """Print what git's files exceed, and which entries of ``OPEN`` have become superfluous; the exit code."""
+    """Print the excesses of git's files and the obsolete entries of ``OPEN``; returns the exit code."""
     root = Path(__file__).parents[1]
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=root, capture_output=True, text=True, check=True).stdout
     found = list(excesses(root, [name for name in listed.split("\0") if name and (root / name).exists()]))

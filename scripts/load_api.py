@@ -1,11 +1,11 @@
-"""Many clients at once start runs through the API and follow them to the end, with one worker attached.
+"""Load test of the API: many concurrent clients start runs and follow them to the end, with one worker.
 
     python scripts/load_api.py [--clients 200] [--rounds 8] [--seconds 10] [--slots 8]
 
 Half of the clients wait with ``?wait=``, half follow the output as an event stream. Prints errors, latencies and the
-API's memory after each round of so many seconds. Exits with 1 if anything failed, or if the API's memory grew by more
-than ``MARGIN`` over the second half of the rounds: in the first it warms up. Uses JOBFAC_DATABASE_URL, or a SQLite file
-of its own.
+API's memory after each round of ``--seconds``. Exits with 1 if anything failed, or if the API's memory grew by more
+than ``MARGIN`` over the second half of the rounds (the first half is the warm-up). Uses JOBFAC_DATABASE_URL, or its own
+SQLite file.
 """
 
 import argparse
@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def measure(folder: Path, options: argparse.Namespace) -> int:
-    """Start the roles, load the API, print what happened; the exit code."""
+    """Start the roles, load the API, print the results; returns the exit code."""
     environment = {"JOBFAC_DATABASE_URL": f"sqlite:///{folder / 'jobfac.db'}", **os.environ}
     environment["JOBFAC_SPOOL"] = str(folder / "spool")
 
@@ -82,7 +82,7 @@ def measure(folder: Path, options: argparse.Namespace) -> int:
 
 
 def address(log: Path) -> str:
-    """Where the API listens, as its log says."""
+    """The address of the API, read from its log."""
     end = time.monotonic() + 30
     while not (found := re.search(r"http://127\.0\.0\.1:\d+", log.read_text())):
         if time.monotonic() > end:
@@ -92,7 +92,7 @@ def address(log: Path) -> str:
 
 
 class Results:
-    """What the clients saw: seconds of a start and of a whole run, and errors by kind."""
+    """The measurements of the clients: seconds of each start and each whole run, and errors by kind."""
 
     def __init__(self) -> None:
         self.starts: list[float] = []
@@ -102,7 +102,7 @@ class Results:
 
 
 async def load(url: str, key: str, clients: int, seconds: float) -> Results:
-    """So many clients at once, each starting and following one run after the other."""
+    """Run ``clients`` concurrent clients for ``seconds``. Each starts and follows one run after the other."""
     results = Results()
     begin = time.monotonic()
     end = begin + seconds
@@ -135,7 +135,7 @@ async def one(api: httpx.AsyncClient, follow: Any, results: Results) -> None:
 
 
 async def by_waiting(api: httpx.AsyncClient, run: int) -> str:
-    """Its state after ?wait=."""
+    """Wait for a run with ?wait=; returns its state."""
     while True:
         answer = await api.get(f"/v1/runs/{run}?wait=30")
         assert answer.status_code == 200, f"wait: {answer.status_code}"
@@ -145,7 +145,7 @@ async def by_waiting(api: httpx.AsyncClient, run: int) -> str:
 
 
 async def by_stream(api: httpx.AsyncClient, run: int) -> str:
-    """Its state after all of its output came."""
+    """Follow the output of a run to its end; returns its state."""
     text, kind = "", ""
     async with api.stream("GET", f"/v1/runs/{run}/output", headers={"Accept": "text/event-stream"}) as answer:
         assert answer.status_code == 200, f"follow: {answer.status_code}"
@@ -162,12 +162,12 @@ async def by_stream(api: httpx.AsyncClient, run: int) -> str:
 
 
 def mebibytes(process: psutil.Process) -> float:
-    """Its resident memory."""
+    """The resident memory of a process in MiB."""
     return float(process.memory_info().rss) / 2**20
 
 
 def described(results: Results) -> str:
-    """A round in a line, and each kind of error in one of its own."""
+    """The results of a round in one line, and one more line for each kind of error."""
     parts = [f"{len(results.runs)} runs followed to their end in {results.seconds:.1f} s"]
     for name, times in (("start", results.starts), ("start to end", results.runs)):
         if len(times) > 1:

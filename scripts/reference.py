@@ -1,7 +1,7 @@
-"""Writes the guide's reference pages from the models of definitions and from the settings: `make reference`.
+"""Generates the guide's reference pages from the models of definitions and the settings: `make reference`.
 
-The pages are ``jobfac/guide/reference.md`` and ``jobfac/guide/settings.md``. With ``--check`` nothing is written, and
-the exit code is 1 if a page is stale.
+The pages are ``jobfac/guide/reference.md`` and ``jobfac/guide/settings.md``. With ``--check`` it writes nothing and
+exits with 1 if a page is stale.
 """
 
 import dataclasses
@@ -40,7 +40,7 @@ PLACES = {
     "Secret": "a secret",
     "Defaults": "`defaults`",
 }
-"""The heading of each model's chapter: the key under which it stands."""
+"""The heading of each model's chapter: the key that contains the model."""
 
 INTRODUCTION = """\
 # Reference: every key of a definition
@@ -73,7 +73,7 @@ This page is generated: `make reference` writes it.
 
 
 def definitions_page() -> str:
-    """The page of all keys of definitions, as Markdown."""
+    """The reference page of all keys of definitions, as Markdown."""
     schema = document_schema()
     parts = [INTRODUCTION, _chapter("Keys of jobs and sequences", schema, Job, COMMON)]
     for model in MODELS:
@@ -83,7 +83,7 @@ def definitions_page() -> str:
 
 
 def settings_page() -> str:
-    """The page of all settings, as Markdown."""
+    """The reference page of all settings, as Markdown."""
     lines = [SETTINGS]
     for field in dataclasses.fields(Settings):
         kind = wanted(type(field.default), field.metadata).removesuffix(" in quotes").removeprefix("a ")
@@ -94,7 +94,7 @@ def settings_page() -> str:
 
 
 def pages() -> dict[Path, str]:
-    """The text of each generated page, by its path."""
+    """The text of each generated page, by path."""
     return {GUIDE / "reference.md": definitions_page(), GUIDE / "settings.md": settings_page()}
 
 
@@ -129,7 +129,7 @@ def _wrapped(text: str) -> list[str]:
 
 
 def _value(value: Any) -> str:
-    """In the flow style of YAML, with quotes only where they are needed."""
+    """The value in the flow style of YAML, with quotes only where needed."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key}: {_value(one)}" for key, one in value.items()) + "}"
     if isinstance(value, list):
@@ -141,7 +141,7 @@ def _value(value: Any) -> str:
 
 
 def _form(field: Mapping[str, Any]) -> str:
-    """What may stand there, in words."""
+    """The allowed values of a field, in words."""
     parts = [part for part in (field.get("anyOf") or field.get("oneOf") or ()) if part.get("type") != "null"]
     if "title" in field:
         return str(field["title"])
@@ -194,7 +194,7 @@ def _capital(text: str) -> str:
 
 
 def main() -> int:
-    """Write the pages, or with ``--check`` say which are stale; the exit code."""
+    """Write the pages, or with ``--check`` print the stale ones; returns the exit code."""
     check = "--check" in sys.argv[1:]
     stale = [path for path, text in pages().items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     for path in stale:

@@ -1,6 +1,6 @@
-"""Running other people's programs: starting, watching, stopping them with all that they start, keeping their output.
+"""Runs job programs: starts and watches them, stops their process trees, and captures their output.
 
-It knows no SQL. Linux is what it is made for; what other systems lack is said where it matters.
+It uses no SQL. It is made for Linux; docstrings say what other systems lack.
 """
 
 from jobfac.programs.children import become_subreaper, unattributed_orphans, unignore_signals

@@ -1,8 +1,8 @@
 """The children of this process: programs that it started, helpers, and orphans that it adopted.
 
-On Linux a worker makes itself the parent of whatever its programs leave behind (a 'child subreaper'). So when a program
-has ended, the kernel's list of our children says whether anything of it is left, and the machine need not be searched:
-every living descendant of a dead program hangs below a process that was handed to us.
+On Linux a worker adopts the processes that its programs leave behind (it is a 'child subreaper'). Every living
+descendant of a dead program is then a descendant of a process that this process adopted. So when a program has ended,
+the kernel's list of this process's children shows whether any process of it is left, without a search of all processes.
 """
 
 import ctypes
@@ -21,7 +21,7 @@ File = tuple[int, int]  # device and inode
 
 
 class Started(Protocol):
-    """What must be known of a started program to recognise its orphans."""
+    """The properties of a started program that identify its orphans."""
 
     pid: int
     marker: str
@@ -29,27 +29,33 @@ class Started(Protocol):
 
 
 class Children:
-    """One to each operating system process. Whoever needs two calls to agree holds the lock over both."""
+    """The child processes; one instance per operating system process.
+
+    A caller that needs a consistent result of two calls holds the lock during both.
+    """
 
     def __init__(self) -> None:
-        # Held while a child is born, reaped or signalled, so that a number never changes its owner in between.
+        # Held while a child is started, reaped or signalled, so a PID is not reused in between.
         self.lock = threading.RLock()
         self._programs: dict[int, Started] = {}
         self._helpers: set[int] = set()
-        self._earlier: set[int] = set()  # children from before we adopted
+        self._earlier: set[int] = set()  # children that existed before the adoption began
         self._orphans: dict[int, str | None] = {}
         self._list: int | None = None
 
     @property
     def adopting(self) -> bool:
-        """Whether orphans come to us."""
+        """Whether this process adopts orphans."""
         return self._list is not None
 
     def become_subreaper(self) -> bool:
-        """Adopt what programs leave behind; False where the system does not offer it. Harmless when repeated."""
+        """Adopt the processes that programs leave behind. A repeated call does nothing.
+
+        Returns False if the system does not support it.
+        """
         with self.lock:
             if self._list is None and sys.platform == "linux":
-                # The kernel hands orphans to the first living thread, which is the main thread.
+                # The kernel assigns orphans to the first living thread, which is the main thread.
                 try:
                     listing = os.open(f"/proc/self/task/{os.getpid()}/children", os.O_RDONLY)
                 except OSError:
@@ -68,18 +74,18 @@ class Children:
         self._programs.pop(program.pid, None)
 
     def holds(self, program: Started) -> bool:
-        """Whether the program is not yet reaped, so that its number is still its own."""
+        """Whether the program is not reaped yet. Then its PID cannot be reused."""
         return self._programs.get(program.pid) is program
 
     def add_helper(self, pid: int) -> None:
-        """A child with a session of its own that is neither a program nor an orphan."""
+        """Register a child with its own session that is neither a program nor an orphan."""
         self._helpers.add(pid)
 
     def remove_helper(self, pid: int) -> None:
         self._helpers.discard(pid)
 
     def sweep(self) -> None:
-        """Take note of new orphans and reap the dead ones."""
+        """Record new orphans and reap the dead ones."""
         with self.lock:
             if self._list is None:
                 return
@@ -91,7 +97,7 @@ class Children:
                     session = os.getsid(pid)
                 except ProcessLookupError:
                     continue
-                # A child in our own session was started by some other part of this process, which will reap it itself.
+                # A child in our own session was started by another part of this process, which reaps it itself.
                 if session != here:
                     self._orphans[pid] = self._owner(pid, session)
             for pid in list(self._orphans):
@@ -103,7 +109,7 @@ class Children:
                     del self._orphans[pid]
 
     def orphans(self, owner: str | None) -> list[int]:
-        """Adopted processes of the execution with this marker, or with None those that could not be attributed."""
+        """The adopted processes of the execution with this marker; with None, those of unknown origin."""
         return [pid for pid, marked in self._orphans.items() if marked == owner]
 
     def _listed(self) -> set[int]:
@@ -114,7 +120,7 @@ class Children:
         return {int(word) for word in text.split()}
 
     def _owner(self, pid: int, session: int) -> str | None:
-        """Whose orphan this is: by its marker, else its session, else the output file that it still holds."""
+        """The marker of the execution that this orphan belongs to: by its marker, its session, or its output file."""
         carried = marker(pid)
         if any(program.marker == carried for program in self._programs.values()):
             return carried
@@ -126,7 +132,7 @@ class Children:
 
 
 def regular_file(file: int | str) -> File | None:
-    """Device and inode of an open file or a path; None for devices, pipes and what is gone."""
+    """Device and inode of an open file or a path; None if it is not a regular file or does not exist."""
     try:
         found = os.stat(file)  # noqa: PTH116 (descriptors too)
     except OSError:
@@ -135,14 +141,15 @@ def regular_file(file: int | str) -> File | None:
 
 
 def do_nothing(number: int, frame: object) -> None:
-    """A signal handler that ignores; unlike 'ignored', it is not inherited by programs."""
+    """A signal handler that does nothing. Unlike SIG_IGN, programs do not inherit it."""
 
 
 def unignore_signals() -> None:
-    """Let programs start with default signals although this process was told to ignore some (nohup, a shell's `&`).
+    """Let programs start with default signal handling, even if this process ignores signals (nohup, a shell's `&`).
 
-    Called once, by the main thread. Ignored signals get a handler that does nothing: the same for us, and reset by
-    exec. An ignored SIGCHLD would lose exit codes and becomes the default. (Every start restores SIGPIPE and SIGXFSZ.)
+    Called once, by the main thread. Ignored signals get a handler that does nothing: this process still ignores them,
+    and exec resets the handler. An ignored SIGCHLD would lose exit codes, so it gets the default handling. (Every start
+    restores SIGPIPE and SIGXFSZ.)
     """
     for number in signal.valid_signals() - {signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD}:
         if signal.getsignal(number) is signal.SIG_IGN:
@@ -155,15 +162,15 @@ children = Children()
 
 
 def become_subreaper() -> bool:
-    """Called once by the worker: see `Children.become_subreaper`."""
+    """Adopt orphans in this process; called once by the worker. See `Children.become_subreaper`."""
     return children.become_subreaper()
 
 
 def unattributed_orphans() -> list[int]:
-    """Living processes that some program left behind and of which nothing tells whose they were.
+    """Living processes that a program left behind and that cannot be attributed to an execution.
 
-    They wiped their environment, opened a session of their own, gave up their output file, and their parent ended
-    before anyone looked. They are reaped when they end, but never signalled.
+    Such a process has cleared its environment, opened its own session and closed its output file, and its parent ended
+    before a sweep. It is reaped when it ends, but never signalled.
     """
     with children.lock:
         children.sweep()

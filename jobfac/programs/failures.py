@@ -1,4 +1,4 @@
-"""Why a program could not be started, in a sentence for the person who has to mend it."""
+"""Explains why a program could not be started, in one sentence for the operator."""
 
 import errno
 import os
@@ -10,7 +10,7 @@ from jobfac.errors import JobfacError
 
 
 class StartError(JobfacError):
-    """A program could not be started. str() is one sentence that names the thing and the remedy."""
+    """A program could not be started. The message is one sentence that names the problem and the remedy."""
 
 
 MACHINE = {
@@ -28,7 +28,7 @@ MACHINE = {
 def explain(
     argv: Sequence[str], environment: Mapping[str, str], directory: str | None, user: str | None, error: Exception
 ) -> str:
-    """The sentence for an error that starting `argv` raised, found by looking at the file system as it is now."""
+    """The sentence for an error that the start of `argv` raised. Checks the current state of the file system."""
     name = argv[0]
     if not isinstance(error, OSError):
         return f"{name!r} cannot be started with these arguments or this environment: {error}"
@@ -44,7 +44,7 @@ def explain(
 
 
 def explain_file(purpose: str, path: Path, error: OSError, who: str = "this worker") -> str:
-    """The sentence for a file that could not be opened by `who`; `purpose` says what it is, as in 'the spool file'."""
+    """The sentence for a file that `who` could not open. `purpose`: a name of the file, as in 'the spool file'."""
     if error.errno in MACHINE:
         remedy = MACHINE[error.errno]
     elif error.errno == errno.ENOENT:

@@ -1,15 +1,15 @@
-"""The guardian: a second process beside each worker that outlives it just long enough to kill its programs.
+"""The guardian: a process beside each worker that kills the worker's programs if the worker dies or loses its lease.
 
 It reads lines from the worker through a pipe:
 
     + MARKER             a program is about to be started
-    = MARKER PID         it was started; PID leads its session
-    - MARKER             it has ended
-    until SECONDS        the worker's lease is to be trusted until then, on the clock of `clock()`
-    bye                  the worker ends in good order
+    = MARKER PID         the program was started; PID is its session leader
+    - MARKER             the program has ended
+    until SECONDS        the worker's lease is trusted until then, on the clock of `clock()`
+    bye                  the worker shuts down normally
 
-When the pipe ends without a bye, the worker was killed: all its programs are killed, and the guardian ends. When the
-lease runs out, the worker is frozen or cut off from the database: its programs are killed, and the guardian waits on.
+If the pipe closes without a bye, the worker was killed: the guardian kills all its programs and exits. If the lease
+expires, the worker is frozen or cut off from the database: the guardian kills its programs and keeps waiting.
 
 It runs as `python -I -S guardian.py` and imports little, to stay small.
 """
@@ -21,7 +21,7 @@ import sys
 import time
 
 if __name__ == "__main__":
-    # A bare package in place of the real one spares this process all that `jobfac.programs` imports.
+    # An empty package replaces the real one, so this process does not load the imports of `jobfac.programs`.
     bare = type(sys)("jobfac.programs")
     bare.__path__ = [os.path.dirname(__file__)]  # noqa: PTH120 (pathlib is larger than all of this)
     sys.modules["jobfac.programs"] = bare
@@ -29,26 +29,26 @@ if __name__ == "__main__":
 from jobfac.programs.tree import Entry, Table, hunt, now
 
 PIPE = 0
-LOOK = 1.0  # seconds after which the clock is looked at again, since a suspended machine does not count a timeout
+LOOK = 1.0  # seconds between two looks at the clock, because a timeout does not advance while the machine is suspended
 
 
 def clock() -> float:
-    """Seconds on a clock that all processes of this machine share, and that goes on while it is suspended."""
+    """Seconds on a clock that all processes of this machine share. On Linux it includes suspension."""
     if sys.platform == "linux":
         return time.clock_gettime(time.CLOCK_BOOTTIME)
     return time.monotonic()
 
 
 class Ward:
-    """The programs that the guardian knows of, and until when the worker may keep them."""
+    """The programs that the guardian knows, and until when the worker may run them."""
 
     def __init__(self) -> None:
-        self.leaders: dict[str, int] = {}  # by marker; 0: about to be started
-        self.known: dict[str, int] = {}  # when the leader was named, in clock ticks
+        self.leaders: dict[str, int] = {}  # PID by marker; 0: about to be started
+        self.known: dict[str, int] = {}  # by marker: when the worker sent the PID, in clock ticks
         self.until: float | None = None
 
     def hear(self, line: str) -> bool:
-        """Take note of one line; False after the worker's farewell."""
+        """Process one line; returns False after a bye."""
         word, *rest = line.split()
         if word == "bye":
             return False
@@ -69,7 +69,7 @@ class Ward:
             self.known.pop(marker, None)
 
     def kill(self) -> None:
-        """Kill all trees and forget them."""
+        """Kill all process trees and forget them."""
         markers = list(self.leaders)
         hunt(lambda: self._family(Table.read()).values())
         self.forget(markers)
@@ -81,13 +81,13 @@ class Ward:
             leader = table.entries.get(self.leaders[marker])
             if leader is None:
                 sessions.append(self.leaders[marker])
-            elif leader.start <= known and leader.session == leader.pid:  # else the number has a new owner
+            elif leader.start <= known and leader.session == leader.pid:  # else the PID was reused
                 seeds.append(leader.pid)
         return table.family(seeds, sessions)
 
     @property
     def seconds_left(self) -> float | None:
-        """Seconds until the lease runs out; None: there is nothing to kill, or no lease yet."""
+        """Seconds until the lease expires; None: there is no program, or no lease yet."""
         return None if self.until is None or not self.leaders else self.until - clock()
 
 

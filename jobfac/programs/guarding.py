@@ -1,4 +1,4 @@
-"""The worker's side of the guardian: telling it what runs, and replacing it when it has died."""
+"""The worker's side of the guardian: reports the running programs to it, and replaces it when it has died."""
 
 import contextlib
 import fcntl
@@ -15,14 +15,14 @@ from jobfac.programs.failures import StartError, explain
 from jobfac.programs.guardian import clock
 
 SCRIPT = Path(__file__).with_name("guardian.py")
-CAPACITY = 1 << 20  # bytes of the pipe, so that a guardian that lags (or starts) is not taken for a dead one
+CAPACITY = 1 << 20  # bytes of the pipe; large, because a full pipe counts as a dead guardian
 
 
 class Guardian:
-    """A guardian process and all that it was told. Every method may be called from any thread, and none blocks for
-    longer than starting a process takes.
+    """A guardian process and a copy of what it knows.
 
-    A guardian that has died, or that is stopped and lets the pipe fill up, is replaced at the next call.
+    Any thread may call every method. No method blocks longer than the start of a process takes. The next call replaces
+    a guardian that has died, or that is stopped and lets the pipe fill up.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class Guardian:
 
     @property
     def pid(self) -> int | None:
-        """The guardian's process number; None if there is none."""
+        """The guardian's PID; None if there is no guardian."""
         return None if self._process is None else self._process.pid
 
     def start(self) -> None:
@@ -46,7 +46,11 @@ class Guardian:
                 self._launch()
 
     def about_to_start(self, markers: Iterable[str]) -> None:
-        """Before these are started. Raises StartError if there is no guardian and none can be had."""
+        """Call before these programs are started.
+
+        Raises:
+            StartError: there is no guardian, and none can be started.
+        """
         with self._lock:
             fresh = list(markers)
             self._wanted = True
@@ -59,14 +63,14 @@ class Guardian:
                 raise
 
     def started(self, leaders: Iterable[tuple[str, int]]) -> None:
-        """After the start: marker and process number of each."""
+        """Call after the start, with the marker and the PID of each program."""
         with self._lock, contextlib.suppress(StartError):
             fresh = list(leaders)
             self._told |= fresh
             self._tell(f"= {marker} {pid}" for marker, pid in fresh)
 
     def ended(self, markers: Iterable[str]) -> None:
-        """After the end of these and of what they left behind, or when they could not be started."""
+        """Call when these programs and their leftover processes have ended, or when they could not be started."""
         with self._lock, contextlib.suppress(StartError):
             gone = list(markers)
             for marker in gone:
@@ -74,13 +78,13 @@ class Guardian:
             self._tell(f"- {marker}" for marker in gone)
 
     def renewed(self, seconds: float) -> None:
-        """The worker's lease may be trusted for so many seconds from now."""
+        """The worker's lease is trusted for ``seconds`` from now."""
         with self._lock, contextlib.suppress(StartError):
             self._until = clock() + seconds
             self._tell([f"until {self._until}"])
 
     def close(self) -> None:
-        """Dismiss the guardian; it kills nothing."""
+        """Stop the guardian. It kills no program."""
         with self._lock:
             self._wanted = False
             if self._process is None:
@@ -104,19 +108,19 @@ class Guardian:
             return False
 
     def _launch(self) -> None:
-        """Start a guardian and tell it everything."""
+        """Start a guardian and send it the lease and all programs."""
         try:
             read_end, self._pipe = os.pipe()
         except OSError as error:
             raise StartError(f"the guardian cannot be started: {error.strerror}") from error
         command = [sys.executable, "-I", str(SCRIPT)]
         if sys.platform == "linux":
-            command.insert(2, "-S")  # elsewhere it needs psutil
+            command.insert(2, "-S")  # not on other systems, where it needs psutil
         environment = {name: value for name, value in os.environ.items() if name == "LD_LIBRARY_PATH"}
         try:
             os.set_blocking(self._pipe, False)
             if sys.platform == "linux":
-                with contextlib.suppress(OSError):  # the user's share of pipe memory is used up: a small one will do
+                with contextlib.suppress(OSError):  # the user's quota of pipe memory is used up: keep the small pipe
                     fcntl.fcntl(self._pipe, fcntl.F_SETPIPE_SZ, CAPACITY)
             with children.lock:
                 self._process = subprocess.Popen(
@@ -140,7 +144,7 @@ class Guardian:
         self._write("".join(f"{line}\n" for line in lines).encode())
 
     def _bury(self) -> None:
-        """Make sure that it is dead before the pipe is closed: it would take the pipe's end for our death."""
+        """Kill the guardian before closing the pipe. Otherwise it would treat the closed pipe as the worker's death."""
         if self._process is None:
             return
         with contextlib.suppress(ProcessLookupError):

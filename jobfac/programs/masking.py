@@ -1,24 +1,24 @@
-"""Hiding secrets in a stream of bytes that arrives in pieces, and in the values of a report."""
+"""Masks secrets in a stream of bytes that arrives in pieces, and in the values of a report."""
 
 import base64
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 LEAST = 8
-"""Characters of a base64 form at least: shorter ones stand in other text by chance."""
+"""Minimum characters of a base64 form. Shorter ones occur in other text by chance."""
 
 
 class Mask:
-    """The secrets of one execution, as they are and in base64. Empty ones are ignored."""
+    """The secrets of one execution, in plain form and in base64. Empty secrets are ignored."""
 
     def __init__(self, secrets: Sequence[bytes]) -> None:
         forms = (form for secret in secrets if secret for form in (secret, *base64_forms(secret)))
         self._secrets = tuple(dict.fromkeys(forms))
         self.reach = max(map(len, self._secrets), default=1) - 1
-        """How many bytes before a position a secret may begin and still cover it."""
+        """Maximum number of bytes that a secret may begin before a position and still cover it."""
 
     def apply(self, data: bytes) -> bytes:
-        """`data` with every occurrence of a secret, overlapping ones too, replaced by asterisks of the same length."""
+        """`data` with every occurrence of a secret, even if they overlap, replaced by asterisks of the same length."""
         masked: bytearray | None = None
         for secret in self._secrets:
             at = data.find(secret)
@@ -30,7 +30,7 @@ class Mask:
         return data if masked is None else bytes(masked)
 
     def unfinished(self, data: bytes) -> int:
-        """How many bytes at the end of `data` may be the beginning of a secret that is not yet complete."""
+        """How many bytes at the end of `data` may be the start of an incomplete secret."""
         for length in range(min(self.reach, len(data)), 0, -1):
             end = data[-length:]
             if any(len(secret) > length and secret.startswith(end) for secret in self._secrets):
@@ -38,10 +38,10 @@ class Mask:
         return 0
 
     def hide(self, value: Any) -> Any:
-        """A JSON value with every secret in its texts and its names replaced.
+        """A JSON value with every secret in its strings and names masked.
 
         Raises:
-            RecursionError: it is nested too deeply.
+            RecursionError: the value is nested too deeply.
         """
         if not self._secrets:
             return value
@@ -55,10 +55,10 @@ class Mask:
 
 
 def base64_forms(secret: bytes) -> Iterator[bytes]:
-    """What of a secret stands in the base64 of any bytes that contain it, in both alphabets.
+    """The parts of a secret's base64 that are the same in the base64 of any bytes that contain it, in both alphabets.
 
-    Three bytes become four characters, so there are three forms, by the number of bytes before it modulo three. The
-    characters that depend on what stands beside the secret are left out.
+    Three bytes become four characters, so the form depends on the number of preceding bytes modulo three. Characters
+    that depend on the bytes next to the secret are left out.
     """
     for before in range(3):
         encoded = base64.b64encode(bytes(before) + secret)

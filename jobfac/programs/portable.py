@@ -1,4 +1,4 @@
-"""The process table where there is no /proc (macOS): the same functions as `procfs`, by means of psutil."""
+"""The process table on systems without /proc (macOS): the same functions as `procfs`, based on psutil."""
 
 import os
 import time
@@ -9,12 +9,12 @@ from jobfac.programs.procfs import TICKS, Entry
 
 
 def now() -> int:
-    """The present on the scale of `Entry.start`."""
+    """The current time on the scale of `Entry.start`."""
     return int(time.time() * TICKS)
 
 
 def entry(pid: int) -> Entry | None:
-    """The process with this number, or None."""
+    """The process with this PID, or None."""
     try:
         process = psutil.Process(pid)
         with process.oneshot():
@@ -26,12 +26,12 @@ def entry(pid: int) -> Entry | None:
 
 
 def entries() -> dict[int, Entry]:
-    """Every process of this machine that may be looked at, by number."""
+    """Every process of this machine that this user may read, by PID."""
     return {one.pid: one for one in map(entry, psutil.pids()) if one is not None}
 
 
 def marker(pid: int) -> str | None:
-    """The marker in the environment with which the process was started, or None."""
+    """The marker in the process's initial environment, or None."""
     try:
         found: str | None = psutil.Process(pid).environ().get("JOBFAC_MARKER")
     except (psutil.Error, OSError):
@@ -40,9 +40,9 @@ def marker(pid: int) -> str | None:
 
 
 def send(pid: int, start: int, number: int) -> bool:
-    """Send a signal to this process; False if it is gone or not ours to signal.
+    """Send a signal to this process; returns False if it is gone or this user may not signal it.
 
-    In the microseconds between the look and the signal the number could be given away; nothing here prevents that.
+    The PID may be reused in the microseconds between the check and the signal. This function cannot prevent that.
     """
     found = entry(pid)
     if found is None or found.start != start:

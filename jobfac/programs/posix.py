@@ -1,4 +1,4 @@
-"""Starting, watching and stopping one program and everything that it starts."""
+"""Starts, watches and stops one program and every process that it starts."""
 
 import contextlib
 import os
@@ -17,9 +17,9 @@ from jobfac.programs.tree import Entry, Table, entry, hunt, now, send
 
 @dataclass(frozen=True)
 class Program:
-    """What to run. `environment` is complete, except for JOBFAC_MARKER, which is added from `marker`.
+    """A program to start. `environment` is complete, except for JOBFAC_MARKER, which is added from `marker`.
 
-    marker: unique to the execution, without spaces. detach: what it leaves running when it exits is left alone.
+    marker: unique to the execution, without spaces. detach: do not end the processes that it leaves running.
     """
 
     argv: tuple[str, ...]
@@ -32,7 +32,7 @@ class Program:
 
 @dataclass(frozen=True)
 class Exit:
-    """How the main program ended: its code or the signal that killed it (both None: unknown), at a monotonic time."""
+    """The end of the main program: its exit code or signal (both None: unknown), and the time (monotonic seconds)."""
 
     code: int | None
     signal: int | None
@@ -40,7 +40,7 @@ class Exit:
 
 
 class Process:
-    """A started program with its tree. Every method may be called from any thread."""
+    """A started program with its process tree. Any thread may call every method."""
 
     def __init__(self, program: Program, pid: int, since: int, outputs: Iterable[int]) -> None:
         self.pid = pid
@@ -50,14 +50,14 @@ class Process:
         self.detach = program.detach
         self.since = since
         self.outputs = frozenset(file for number in outputs if (file := regular_file(number)))
-        self._members: dict[int, int] = {}  # processes seen to belong to the tree, number -> start
+        self._members: dict[int, int] = {}  # known processes of the tree: PID -> start
 
     def poll(self) -> Exit | None:
         """Reap the main program if it has ended. Never blocks."""
         with children.lock:
             if self.exit is None and (ended := _reap(self.pid)):
                 self.exit = ended
-                # At this moment its number still tells its orphans from others; so look now.
+                # Its PID still identifies its orphans at this moment, so record them now.
                 if children.adopting:
                     children.sweep()
                     self._remember(children.orphans(self.marker))
@@ -67,9 +67,9 @@ class Process:
             return self.exit
 
     def leftovers(self) -> list[int]:
-        """What of the tree is still alive after the main program's end; empty before it, and for a detached program.
+        """PIDs of the tree that are alive after the main program's end. Empty before it, and for a detached program.
 
-        Costs nothing once it was empty: what is gone does not come back.
+        Once the result was empty after the end, further calls cost nothing.
         """
         with children.lock:
             if self.exit is None or self.detach:
@@ -88,14 +88,14 @@ class Process:
         terminate_all([self])
 
     def kill(self) -> None:
-        """KILL to the whole tree, and again to whatever was forked meanwhile."""
+        """KILL to the whole tree, repeated for processes that were forked meanwhile."""
         kill_all([self])
 
     def _remember(self, pids: Iterable[int]) -> None:
         self._members |= {one.pid: one.start for pid in pids if (one := entry(pid))}
 
     def _tree(self, table: Table, carriers: Mapping[str, list[int]] | None = None) -> dict[int, Entry]:
-        """The living members of the tree in this table; nothing for a detached program that has ended."""
+        """The living members of the tree in this table; empty for a detached program that has ended."""
         if self.exit is not None and self.detach:
             return {}
         if carriers is None:
@@ -109,9 +109,12 @@ class Process:
 
 
 def start(program: Program, stdout_fd: int, stderr_fd: int) -> Process:
-    """Start a program in a session and process group of its own, with the null device as its input.
+    """Start a program in its own session and process group, with the null device as stdin.
 
-    Its outputs are the given descriptors, which stay open here. Raises StartError.
+    The caller keeps the descriptors of stdout and stderr open.
+
+    Raises:
+        StartError: the program cannot be started.
     """
     if not program.argv:
         raise StartError("the command is empty; give a program to run")
@@ -132,20 +135,20 @@ def start(program: Program, stdout_fd: int, stderr_fd: int) -> Process:
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             sentence = explain(program.argv, environment, program.directory, program.user, error)
             raise StartError(sentence) from error
-        handle.returncode = 0  # Popen shall not reap it: that is poll()'s work
+        handle.returncode = 0  # prevents Popen from reaping the process; poll() does that
         process = Process(program, handle.pid, since, (stdout_fd, stderr_fd))
         children.add_program(process)
     return process
 
 
 def terminate_all(processes: Iterable[Process]) -> None:
-    """TERM to the trees of all these, at the cost of one look at the machine."""
+    """TERM to the trees of all these programs, with one read of the process table."""
     with children.lock:
         _signal_trees(list(processes), signal.SIGTERM)
 
 
 def kill_all(processes: Iterable[Process]) -> None:
-    """KILL to the trees of all these, repeated until nothing new appears (milliseconds)."""
+    """KILL to the trees of all these programs, repeated until no new process appears. Takes milliseconds."""
     victims = list(processes)
     with children.lock:
         _signal_trees(victims, signal.SIGKILL)
@@ -153,7 +156,7 @@ def kill_all(processes: Iterable[Process]) -> None:
 
 
 def _trees(processes: list[Process]) -> list[dict[int, Entry]]:
-    """The living trees of the processes, remembered in them, so that a parent's death loses no child."""
+    """The living trees of the processes. Records the members, because children cannot be found by a dead parent."""
     if not processes:
         return []
     with children.lock:
@@ -167,7 +170,7 @@ def _trees(processes: list[Process]) -> list[dict[int, Entry]]:
 
 
 def _signal_trees(processes: list[Process], number: signal.Signals) -> None:
-    """One signal to every member: at a stroke to the group whose leader we have not reaped, one by one to the rest."""
+    """Send a signal to every member: to a group at once if its leader is not reaped yet, one by one to the others."""
     found: list[dict[int, Entry]] = []
     groups = {process.pid for process in processes if process.poll() is None}
     try:
@@ -185,7 +188,7 @@ def _signal_trees(processes: list[Process], number: signal.Signals) -> None:
 def _reap(pid: int) -> Exit | None:
     try:
         done, status = os.waitpid(pid, os.WNOHANG)
-    except ChildProcessError:  # somebody else took it
+    except ChildProcessError:  # already reaped elsewhere
         return Exit(None, None, time.monotonic())
     if done == 0:
         return None
@@ -200,10 +203,10 @@ class Account(TypedDict, total=False):
 
 
 def account(name: str | None) -> Account:
-    """The identity to switch to; empty when no switch is needed.
+    """The user and groups to switch to; empty if no switch is needed.
 
     Raises:
-        StartError: there is no such user.
+        StartError: the user does not exist.
     """
     if name is None:
         return {}
@@ -219,7 +222,7 @@ def account(name: str | None) -> Account:
 
 @contextlib.contextmanager
 def _nothing_blocked() -> Iterator[None]:
-    """A program inherits the blocked signals of the thread that starts it: let there be none."""
+    """Unblock all signals in this thread, because a program inherits the signal mask of the thread that starts it."""
     blocked = signal.pthread_sigmask(signal.SIG_SETMASK, ())
     try:
         yield

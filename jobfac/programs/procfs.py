@@ -1,4 +1,4 @@
-"""The process table of Linux, read straight from /proc: an order of magnitude cheaper than a library's objects."""
+"""The process table of Linux, read directly from /proc. This is about ten times cheaper than psutil's objects."""
 
 import os
 import signal
@@ -9,9 +9,9 @@ MARKER = b"\0JOBFAC_MARKER="
 
 
 class Entry:
-    """One process: parent, group and session as numbers, start in clock ticks since boot, dead if it is a zombie.
+    """One process: PIDs of parent, group and session; start in clock ticks since boot; dead if it is a zombie.
 
-    Number and start together name a process for good; the number alone is used again.
+    PID and start together identify a process permanently. A PID alone is reused.
     """
 
     __slots__ = ("dead", "group", "parent", "pid", "session", "start")
@@ -26,31 +26,31 @@ class Entry:
 
 
 def now() -> int:
-    """The present on the scale of `Entry.start`."""
+    """The current time on the scale of `Entry.start`."""
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME) * TICKS // 1_000_000_000
 
 
 def entry(pid: int) -> Entry | None:
-    """The process with this number, or None."""
+    """The process with this PID, or None."""
     try:
         text = _content(f"/proc/{pid}/stat")
     except OSError:
         return None
-    # The name in brackets may hold anything, brackets and spaces too.
+    # The name in brackets may contain any characters, including brackets and spaces.
     fields = text[text.rindex(b")") + 2 :].split()
-    # A zombie with more than one thread is a program that lives on after its first thread has ended.
+    # A zombie with more than one thread is a program that is alive although its first thread has ended.
     dead = fields[0] in b"ZX" and int(fields[17]) <= 1
     return Entry(pid, int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19]), dead)
 
 
 def entries() -> dict[int, Entry]:
-    """Every process of this machine that may be looked at, by number."""
+    """Every process of this machine that this user may read, by PID."""
     found = (entry(int(name)) for name in os.listdir("/proc") if name.isdecimal())  # noqa: PTH208 (hot)
     return {one.pid: one for one in found if one is not None}
 
 
 def marker(pid: int) -> str | None:
-    """The marker in the environment with which the process was started, or None."""
+    """The marker in the process's initial environment, or None."""
     try:
         environment = b"\0" + _content(f"/proc/{pid}/environ")
     except OSError:
@@ -60,7 +60,7 @@ def marker(pid: int) -> str | None:
 
 
 def send(pid: int, start: int, number: int) -> bool:
-    """Send a signal to exactly this process; False if it is gone or not ours to signal."""
+    """Send a signal to exactly this process; returns False if it is gone or this user may not signal it."""
     try:
         descriptor = os.pidfd_open(pid)
     except OSError:

@@ -1,8 +1,8 @@
-"""Which processes belong to an execution, and killing them until none is left.
+"""Finds the processes of an execution, and kills them until none is left.
 
-A program starts in a session of its own. Its tree is that session, all descendants, the sessions that they opened, and
-every process that carries the execution's marker in its environment. Little is imported here, because the guardian runs
-this too.
+A program starts in its own session. Its tree consists of that session, all descendants, the sessions that they opened,
+and every process with the execution's marker in its environment. This module imports little, because the guardian runs
+it, too.
 """
 
 import os
@@ -19,11 +19,11 @@ else:
 
 __all__ = ["Entry", "Table", "entry", "hunt", "kill_marked", "marker", "now", "send"]
 
-PAUSE = 0.005  # seconds between two looks that find nothing new
+PAUSE = 0.005  # seconds after a look that found nothing new
 
 
 class Table:
-    """One look at all processes of the machine."""
+    """A snapshot of all processes of the machine."""
 
     def __init__(self, found: dict[int, Entry]) -> None:
         self.entries = found
@@ -38,12 +38,12 @@ class Table:
         return cls(entries())
 
     def holds(self, pid: int, start: int) -> bool:
-        """Whether this very process is in the table, and not another one with its number."""
+        """Whether exactly this process is in the table, and not another one with the same PID."""
         found = self.entries.get(pid)
         return found is not None and found.start == start
 
     def carriers(self, since: int = 0) -> dict[str, list[int]]:
-        """Processes by the marker that they carry, among those that started at `since` (clock ticks) or later."""
+        """The processes with a marker, by marker, among those that started at `since` (clock ticks) or later."""
         found: dict[str, list[int]] = {}
         for one in self.entries.values():
             if one.start >= since and (carried := marker(one.pid)) is not None:
@@ -51,10 +51,10 @@ class Table:
         return found
 
     def family(self, seeds: Iterable[int], sessions: Iterable[int] = ()) -> dict[int, Entry]:
-        """The living among the seeds, their descendants, and the sessions of all of these, by number.
+        """The living processes among the seeds, their descendants, and the sessions of all of these, by PID.
 
-        A session whose leader lives and is not of the family is not the family's: it was only inherited, or its number
-        has been given to a stranger. This process is never included.
+        A session does not count if its leader is alive and not in the family: the session was inherited, or its number
+        was reused. This process is never included.
         """
         found: set[int] = set()
         open_sessions = set(sessions)
@@ -68,7 +68,7 @@ class Table:
                 open_sessions.add(self.entries[pid].session)
                 waiting += self._children.get(pid, ())
             for session in list(open_sessions):
-                # (0 stands for a leader outside this process namespace.)
+                # Session 0 has its leader outside this PID namespace.
                 if session and (session in found or session not in self.entries):
                     open_sessions.discard(session)
                     waiting += (pid for pid in self._sessions.get(session, ()) if pid not in found)
@@ -77,10 +77,10 @@ class Table:
 
 
 def hunt(look: Callable[[], Iterable[Entry]]) -> int:
-    """KILL whatever `look` finds until two looks in a row find nothing new; returns how many were killed.
+    """Kill the processes that `look` finds until two looks in a row find no new one; returns how many were killed.
 
-    Two looks, because a process that was missed in the first (it was born while the table was read) may have forked.
-    A process that has been sent KILL forks no more, so this ends.
+    Two looks are needed, because the first may miss a process that started while the table was read, and that process
+    may fork. A process that has received KILL cannot fork, so the loop ends.
     """
     killed: set[tuple[int, int]] = set()
     done = 0
@@ -99,10 +99,10 @@ def hunt(look: Callable[[], Iterable[Entry]]) -> int:
 
 
 def kill_marked(prefix: str) -> int:
-    """Kill all trees on this machine whose marker is `prefix` or begins with it and a slash; returns how many died.
+    """Kill all trees on this machine whose marker is `prefix` or begins with `prefix/`; returns how many were killed.
 
-    For what a dead worker and its dead guardian left behind. Only what the operating system lets this user look at and
-    signal is found.
+    Used for the programs that a dead worker and its dead guardian left running. It finds only processes that this user
+    may read and signal.
     """
     start = prefix.rstrip("/") + "/"
 

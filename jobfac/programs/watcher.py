@@ -1,4 +1,4 @@
-"""Waiting until some program has ended, at a cost that does not grow with the number that run."""
+"""Waits until a program has ended. On Linux the cost does not grow with the number of running programs."""
 
 import contextlib
 import os
@@ -9,21 +9,21 @@ import threading
 from jobfac.programs.children import children
 from jobfac.programs.posix import Process
 
-POLL = 0.02  # seconds, where the kernel does not tell
+POLL = 0.02  # seconds between two polls of programs without an exit descriptor
 
 
 class ExitWatcher:
-    """Tells one waiting thread that main programs have ended, or that somebody called wake().
+    """Wakes one waiting thread when a main program has ended or wake() is called.
 
-    On Linux every program has a descriptor that becomes readable at its end. A program that got none (on another
-    system, or with too many files open) is asked every 20 ms.
+    On Linux every program has a descriptor that becomes readable when it ends. A program without one (on another
+    system, or with too many open files) is polled every 20 ms.
     """
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
         self._descriptors: dict[Process, int] = {}
         self._asked: set[Process] = set()
-        self._lock = threading.RLock()  # a signal handler may call wake() amidst anything
+        self._lock = threading.RLock()  # reentrant: a signal handler may call wake() at any time
         self._open = True
         self._bell, self._button = os.pipe()
         for end in (self._bell, self._button):
@@ -31,8 +31,8 @@ class ExitWatcher:
         self._selector.register(self._bell, selectors.EVENT_READ)
 
     def add(self, process: Process) -> None:
-        """Watch a process; its end is reported once, even if it has ended already."""
-        with children.lock:  # not reaped meanwhile, so that the number is still its own
+        """Watch a process. Its end is reported once, even if it has ended already."""
+        with children.lock:  # the process is not reaped meanwhile, so its PID is valid
             descriptor = _exit_descriptor(process)
         with self._lock:
             if descriptor is None:
@@ -44,7 +44,7 @@ class ExitWatcher:
             self.wake()
 
     def remove(self, process: Process) -> None:
-        """Stop watching; nothing happens if it is not watched (any more)."""
+        """Stop watching a process. Does nothing if it is not watched."""
         with self._lock:
             self._asked.discard(process)
             descriptor = self._descriptors.pop(process, None)
@@ -53,15 +53,16 @@ class ExitWatcher:
                 os.close(descriptor)
 
     def wake(self) -> None:
-        """Let the present or the next wait() return at once. From any thread, also after close()."""
-        with self._lock, contextlib.suppress(BlockingIOError):  # a full pipe wakes just as well
+        """Make the current or the next wait() return at once. Safe for any thread, also after close()."""
+        with self._lock, contextlib.suppress(BlockingIOError):  # a full pipe wakes the thread, too
             if self._open:
                 os.write(self._button, b"!")
 
     def wait(self, timeout: float | None) -> set[Process]:
-        """Wait up to `timeout` seconds (None: for ever) and return the processes that have ended, reaped and removed.
+        """Wait up to `timeout` seconds (None: forever); returns the processes that have ended.
 
-        Empty when the time is up or wake() was called. Dead orphans are reaped on the way.
+        These are reaped and no longer watched. The result is empty after a timeout or a wake(). Also reaps dead
+        orphans.
         """
         if self._asked:
             timeout = POLL if timeout is None else min(timeout, POLL)
@@ -79,7 +80,7 @@ class ExitWatcher:
         return ended
 
     def close(self) -> None:
-        """Release the descriptors; the processes are left alone."""
+        """Release the descriptors. The processes keep running."""
         for process in list(self._descriptors):
             self.remove(process)
         with self._lock:

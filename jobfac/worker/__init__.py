@@ -1,4 +1,4 @@
-"""The worker role: claims runs, executes their programs and stores what became of them."""
+"""The worker role: claims runs, executes their programs and stores the outcomes."""
 
 from jobfac.worker.worker import Worker
 

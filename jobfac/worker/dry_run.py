@@ -1,4 +1,4 @@
-"""One execution of a program as a worker would do it, without a database: for the author of a job."""
+"""A dry run (`jobfac try`): one execution of a program, as a worker does it, without a database."""
 
 import json
 import time
@@ -17,27 +17,27 @@ from jobfac.telemetry.logs import SILENCE
 from jobfac.worker.executions.execution import Execution
 
 RUN = 0
-"""The id that the program sees; no run of the factory has it."""
+"""The run id that the program sees. No stored run has this id."""
 
 LOOK = 0.1
-"""Seconds between two polls of what the program wrote and reported."""
+"""Seconds between two polls of the program's output and report."""
 
 
 class Observer(Protocol):
-    """Sees the dry run while it goes on."""
+    """Receives the events of a dry run while it runs."""
 
     def output(self, stream: str, data: bytes) -> None:
-        """Bytes of ``stdout`` or ``stderr`` that would be stored."""
+        """Bytes of ``stdout`` or ``stderr`` that a worker would store."""
 
     def report(self, progress: float | None, message: str | None) -> None:
-        """The program's progress and message; of several between two polls only the last is seen."""
+        """The program's latest progress and message. Earlier ones since the last poll are skipped."""
 
     def remark(self, sentence: str) -> None:
-        """What the worker does or notices."""
+        """A sentence about what the worker does or detects."""
 
 
 class Stream(NamedTuple):
-    """A stream: bytes written, bytes of these that would not be stored, or the file it went to."""
+    """A stream: the bytes written, how many of them a worker would not store, and the file it was redirected to."""
 
     size: int
     cut: int
@@ -45,7 +45,7 @@ class Stream(NamedTuple):
 
 
 class DryRunResult(NamedTuple):
-    """How a dry run ended: the outcome that would be stored, its seconds, the last report, and the output."""
+    """The result of a dry run: the outcome that a worker would store, seconds, last progress and message, streams."""
 
     outcome: Outcome
     seconds: float
@@ -55,7 +55,7 @@ class DryRunResult(NamedTuple):
 
 
 class DryRun:
-    """``run`` does it; meanwhile ``stop`` may be called from any thread or signal handler."""
+    """One dry run. Call ``run`` once. Any thread or signal handler may call ``stop`` meanwhile."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class DryRun:
         arguments: Sequence[str] | None = None,
         payload: str | None = None,
     ) -> None:
-        """``folder``: for payload, report and output. ``arguments``: in place of the definition's."""
+        """``folder``: holds payload, report and output. ``arguments``: replace those of the definition."""
         now = datetime.now(UTC)
         claimed = Claimed(
             id=RUN, job=job, job_version=0, kind=JobKind.PROGRAM, attempt=1, failures=0, priority=0,
@@ -79,7 +79,7 @@ class DryRun:
         self._guardian = Guardian()
         self._requested: Stop | None = None
         self._obeyed: Stop | None = None
-        self._shown: dict[str, int] = {}  # by stream, the offset that was shown last
+        self._shown: dict[str, int] = {}  # by stream, the end offset of the output shown so far
 
     def stop(self, how: Stop) -> None:
         """Stop the program."""
@@ -87,7 +87,7 @@ class DryRun:
         self._watcher.wake()
 
     def run(self) -> DryRunResult:
-        """Start the program and wait for its end. Nothing of it runs afterwards, also after an error.
+        """Start the program and wait for its end. No process of it is left afterwards, even after an error.
 
         Raises:
             StartError: the guardian cannot be started.
@@ -120,7 +120,7 @@ class DryRun:
             self._watcher.add(execution.process)
 
     def _look(self) -> float:
-        """Obey the request to stop and the clock, show what is new; returns the seconds until the next poll."""
+        """Apply a stop request and the timeouts, show new output; returns the seconds until the next poll."""
         execution, now = self._execution, time.monotonic()
         if (request := self._requested) is not None and request != self._obeyed:
             self._obeyed = request

@@ -1,21 +1,21 @@
-"""Numbered crash points: places where a worker may die or freeze, each of which a test makes it do so at.
+"""Failpoints: named places in the code where a test can make a worker die or freeze.
 
-Without the variables this costs one comparison. The name of the point says what has just happened.
+Without the environment variables a failpoint costs one comparison. Its name says what has just happened.
 """
 
 import os
 import signal
 
 POINTS = (
-    "gathered",  # outcomes are at hand, the transaction has not begun
+    "gathered",  # outcomes are gathered, the transaction has not begun
     "turn_began",  # inside the transaction, nothing written
     "outcomes_written",  # inside the transaction
     "claimed_uncommitted",  # inside the transaction
     "committed",  # outcomes and claims are durable, nothing is started
     "guardian_told",  # before the first program of the turn is started
-    "spawned",  # a program runs, the guardian does not know its number yet
+    "spawned",  # a program runs, the guardian does not know its PID yet
     "started",  # all programs of the turn run
-    "exited",  # a program has ended, nobody knows
+    "exited",  # a program has ended, its outcome is not gathered yet
 )
 
 _SIGNAL = signal.SIGKILL if "JOBFAC_CRASH_AT" in os.environ else signal.SIGSTOP
@@ -24,9 +24,9 @@ _left = int(_TIMES or 1)
 
 
 def failpoint(point: str) -> None:
-    """Die here, as by ``kill -9``, if ``JOBFAC_CRASH_AT`` is ``point``, or ``point:N`` at the N-th time.
+    """Kill this process with KILL if ``JOBFAC_CRASH_AT`` is ``point``, or at the N-th call if it is ``point:N``.
 
-    With ``JOBFAC_FREEZE_AT`` the process is stopped here instead, until somebody continues it.
+    ``JOBFAC_FREEZE_AT`` stops the process (STOP) instead, until it receives CONT.
     """
     global _left
     if point == _WANTED:

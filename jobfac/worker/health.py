@@ -1,4 +1,4 @@
-"""Whether this machine lets the worker start programs: a full disk or too many open files are no run's fault."""
+"""Detects faults of the machine that prevent starts, such as a full disk or too many open files."""
 
 import errno
 import os
@@ -11,20 +11,20 @@ from jobfac.programs import NO_ROOM, room_for_programs
 from jobfac.worker.machine import Machine
 
 FIRST_PAUSE = 1.0
-"""Seconds after the first fault until the machine is examined; doubled with each fault that follows."""
+"""Seconds between the first fault and the next examination of the machine. The pause doubles with each fault."""
 
 LONGEST_PAUSE = 60.0
 
 PROBE = 64 * 1024
-"""Bytes that must fit into the spool folder for the worker to be well."""
+"""Bytes that must fit into the spool folder for the worker to be healthy."""
 
 
 class Condition(StrEnum):
-    """What is known of the machine."""
+    """The condition of the machine."""
 
     WELL = "well"
     UNHEALTHY = "unhealthy"  # nothing is claimed
-    PROBATION = "probation"  # the fault has gone; one run is claimed, and if it starts all is well
+    PROBATION = "probation"  # the fault is gone; one run is claimed, and if it starts, the machine is well
 
 
 MOVES: dict[Condition, frozenset[Condition]] = {
@@ -35,42 +35,42 @@ MOVES: dict[Condition, frozenset[Condition]] = {
 
 
 class Health:
-    """Owned by the worker's loop. Times are monotonic seconds.
+    """The health of the machine. Only the worker's loop uses it. Times are monotonic seconds.
 
     Attributes:
-        retry_at: when the machine is to be examined again; None: it is not known to be ill.
+        retry_at: when to examine the machine again; None: no fault is known.
     """
 
     def __init__(self, log: Any) -> None:
-        """``log``: the worker's."""
+        """``log``: the worker's logger."""
         self.retry_at: float | None = None
         self._log = log
         self._machine = Machine(Condition.WELL, MOVES)
         self._pause = FIRST_PAUSE
-        self._message = ""  # for the fleet; empty: the worker is well
-        self._shown = ""  # in the fleet
+        self._message = ""  # the message to store; empty: the worker is healthy
+        self._shown = ""  # the message that is stored
         self._warned = False
 
     @property
     def condition(self) -> Condition:
-        """What is known of the machine."""
+        """The current condition of the machine."""
         return self._machine.state
 
     @property
     def is_unhealthy(self) -> bool:
-        """Whether nothing is to be started."""
+        """Whether the worker must not start programs."""
         return self.condition == Condition.UNHEALTHY
 
     def to_show(self) -> str | None:
-        """What the fleet is to show of this worker, empty if it is well; None: the fleet shows it already."""
+        """The health message to store for this worker, empty if it is healthy; None: it is stored already."""
         return None if self._message == self._shown else self._message
 
     def shown(self, message: str) -> None:
-        """The fleet shows this."""
+        """Record that this message is stored."""
         self._shown = message
 
     def room(self, free: int, running: int, now: float) -> int:
-        """How many of the free slots have the descriptors that a program needs; ``running``: how many programs run."""
+        """For how many free slots there are enough file descriptors. ``running``: how many programs run."""
         room = min(free, room_for_programs()) if free > 0 else free
         if room < free and room + running == 0:
             self.fault("too many open files in this worker", now)
@@ -85,7 +85,7 @@ class Health:
         return min(free, most)
 
     def fault(self, what: str, now: float) -> None:
-        """A start failed by the machine's fault, such as `no space in /spool`."""
+        """Record that a start failed because of the machine. ``what``: the fault, such as `no space in /spool`."""
         self._message = f"unhealthy: {what}"
         if self.is_unhealthy:
             return
@@ -100,13 +100,13 @@ class Health:
         self._pause = min(2 * self._pause, LONGEST_PAUSE)
 
     def started(self) -> None:
-        """A program was started."""
+        """Record that a program was started. This ends a probation."""
         if self.condition == Condition.PROBATION:
             self._machine.move(Condition.WELL)
             self._pause = FIRST_PAUSE
 
     def examined(self, fault: str | None, now: float) -> None:
-        """The machine was examined; ``fault``: what is still wrong with it."""
+        """Record the result of an examination; ``fault``: the fault that remains, None: the machine is well."""
         if fault is not None:
             self._message = f"unhealthy: {fault}"
             self._log.error("still unhealthy", action="worker_unhealthy", reason=self._message, seconds=self._pause)
@@ -118,10 +118,10 @@ class Health:
             self._message, self.retry_at = "", None
 
     def look_again(self, folder: Path, now: float) -> bool:
-        """After a fault, examine the machine when it is time; returns whether claims may go on.
+        """After a fault, examine the machine when it is time; returns whether the worker may claim again.
 
         Args:
-            folder: the worker's in the spool.
+            folder: the worker's spool folder.
         """
         if self.retry_at is None or now < self.retry_at:
             return False
@@ -130,7 +130,7 @@ class Health:
 
 
 def machine_fault(error: BaseException, folder: Path) -> str | None:
-    """What is wrong with the machine, if this error of a start, or its cause, says so; ``folder``: of the spool."""
+    """The machine fault that this error of a start, or its cause, reveals, or None. ``folder``: the spool folder."""
     cause = error if isinstance(error, OSError) else error.__cause__
     if not isinstance(cause, OSError):
         return None
@@ -145,7 +145,7 @@ def machine_fault(error: BaseException, folder: Path) -> str | None:
 
 
 def examine(folder: Path) -> str | None:
-    """What is wrong with the machine now: whether files fit into the spool and a program can be started."""
+    """Test whether files fit into the spool and a program can be started; returns the fault, or None."""
     path = folder / "probe"
     try:
         if room_for_programs() == 0:
@@ -157,13 +157,13 @@ def examine(folder: Path) -> str | None:
                     return f"no space in {folder}"
         finally:
             path.unlink(missing_ok=True)
-        # In the worker's own session, and so neither taken for a program's orphan nor reaped by anyone else.
+        # It runs in the worker's own session, so the sweep for orphans neither adopts nor reaps it.
         subprocess.run(
             ["/bin/sh", "-c", ":"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             check=False, timeout=10, env={"PATH": os.defpath},
         )  # fmt: skip
     except FileNotFoundError:
-        return None  # somebody removed the folder; the next start makes it again
+        return None  # the folder was removed; the next start creates it again
     except OSError as error:
         return machine_fault(error, folder) or f"{error.strerror or error}"
     except subprocess.TimeoutExpired:

@@ -1,4 +1,4 @@
-"""What a worker process says of itself when it registers."""
+"""The registration data of a worker process."""
 
 import os
 import platform
@@ -11,7 +11,7 @@ from jobfac.store.workers import Registration
 
 
 def registration(name: str, slots: int, pools: Sequence[str], labels: Mapping[str, str] | None) -> Registration:
-    """The registration of this process, with a fresh token. ``labels`` go before those of every worker: os and host."""
+    """The registration of this process, with a new token. ``labels`` override the default labels os and host."""
     host = socket.gethostname()
     return Registration(
         name=name,

@@ -1,4 +1,4 @@
-"""A worker's hold on its lease: the heartbeat, and the trust that ends before the lease does."""
+"""A worker's lease: the heartbeat that renews it, and the trust in it, which ends before the lease does."""
 
 import threading
 from collections.abc import Callable
@@ -16,20 +16,21 @@ from jobfac.telemetry.metrics import Metric
 log = logger("jobfac.lease")
 
 SOON = 0.5
-"""Seconds until the next heartbeat after one that failed, and while a worker with an ended lease is not yet expired."""
+"""Seconds until the next heartbeat after a failed one, and while a worker's expired lease is not handled yet."""
 
 
 class Lease:
-    """Renews one worker's lease from a thread and a connection of its own.
+    """Renews one worker's lease, in its own thread and on its own connection.
 
     The heartbeat is one UPDATE of the worker's row in ``worker_lease``, which no turn locks (see ``store.workers``).
-    What else a worker asks the database (stops, queues, how much it holds) comes with its polls for work, so a delay or
-    a failure there costs the lease nothing.
+    The worker gets all other information (stops, queues, number of its runs) with its polls for work, so a delay or a
+    failure of a poll does not affect the lease.
 
-    The lease is trusted until the moment the last successful request was *sent*, plus the lease, minus a margin, by
-    this machine's clock since boot (suspension counts): the database cannot have counted from an earlier moment. When
-    trust ends, a second thread calls ``on_lost`` at once: the first may be waiting for a database that does not answer.
-    Its argument says whether the call comes in time, before the guardian has ended anything.
+    The worker trusts its lease until the *send* time of the last successful request, plus the lease, minus a margin.
+    The clock is this machine's time since boot, which includes suspension. The database cannot have counted from an
+    earlier moment. When trust ends, a second thread calls ``on_lost`` at once, because the first may wait for a
+    database that does not answer. The argument of ``on_lost`` says whether the call is in time, that is, before the
+    guardian has killed anything.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class Lease:
         on_lost: Callable[[bool], None],
         loop_age: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        """``loop_age``: seconds since the worker's loop turned; beyond half a lease the lease is not renewed."""
+        """``loop_age``: seconds since the last turn of the worker's loop. No renewal if it exceeds half a lease."""
         self.worker_id = 0
         self.lost = False
         self._db = db
@@ -53,8 +54,9 @@ class Lease:
         self._on_lost = on_lost
         self._loop_age = loop_age
         self._trusted_until = 0.0
-        self._stalled = False  # as the heartbeat's thread saw it last
-        self._losing = threading.Lock()  # one thread at a time ends programs; a second one would see none end by itself
+        self._stalled = False  # written by the heartbeat's thread
+        # One thread at a time kills programs. A second one could not tell which programs ended by themselves.
+        self._losing = threading.Lock()
         self._log = log.bind(worker=who.name)
         self._ended = threading.Event()
         self._threads = [
@@ -64,15 +66,15 @@ class Lease:
 
     @property
     def window(self) -> float:
-        """Seconds that a renewal is trusted for, from the moment it was sent."""
+        """Seconds that a renewal is trusted, counted from the moment it was sent."""
         return self._settings.lease - self._settings.lease_margin
 
     def is_trusted(self) -> bool:
-        """Whether what this worker holds is surely its own now."""
+        """Whether the lease is certainly valid now."""
         return not self.lost and clock() < self._trusted_until
 
     def metrics(self) -> list[Metric]:
-        """How fresh the lease is."""
+        """Metrics of the lease: the age of the last heartbeat, and the time left."""
         left = self._trusted_until - clock()
         return [
             Metric("gauge", "jobfac_worker_heartbeat_age_seconds", "Since the last heartbeat", self.window - left),
@@ -80,7 +82,7 @@ class Lease:
         ]
 
     def adopt(self, worker_id: int, sent: float) -> None:
-        """Begin with a fresh registration whose request was sent at ``sent``, by ``clock``."""
+        """Use a new registration. ``sent``: when its request was sent, on ``clock``."""
         self.worker_id = worker_id
         self._trust(sent)
         self.lost = False
@@ -98,7 +100,7 @@ class Lease:
 
     @property
     def _advance(self) -> float:
-        """Seconds by which a live worker acts before its guardian, to see which programs ended by themselves."""
+        """Seconds that a live worker acts before its guardian, to detect which programs ended by themselves."""
         return self._settings.lease_margin / 4
 
     def _trust(self, sent: float) -> None:
@@ -112,12 +114,12 @@ class Lease:
             if not self.lost and self._is_stalled():
                 pause = SOON
             elif not self.lost:
-                # Another worker's lease may end before the next heartbeat: renew right then, to notice it.
+                # Another worker's lease may expire before the next heartbeat. Then renew at that time, to detect it.
                 expiry = self._beat()
                 pause = min(pause, SOON if expiry is None else max(SOON, expiry + 0.02))
 
     def _is_stalled(self) -> bool:
-        """Whether the worker's loop no longer turns: then nothing times out, stops or ends here, and the lease must."""
+        """Whether the worker's loop no longer turns. Then timeouts and stops have no effect, so the lease must end."""
         age = self._loop_age()
         stalled = age > self._settings.lease / 2
         if stalled and not self._stalled:
@@ -129,10 +131,10 @@ class Lease:
         return stalled
 
     def _beat(self) -> float | None:
-        """Renew the lease; returns the seconds until the first lease in the fleet ends, None: it failed."""
+        """Renew the lease; returns the seconds until the first lease in the fleet expires. None: the renewal failed."""
         worker_id, sent = self.worker_id, clock()
         try:
-            # Given up so early that another connection can renew the lease before trust ends.
+            # The time limit leaves enough time to renew the lease on another connection before trust ends.
             beat = self._db.single(workers.renew, worker_id, self._settings.lease, within=self.window / 4)
         except LeaseLost as error:
             with self._losing:
@@ -143,7 +145,7 @@ class Lease:
         except Unreachable as error:
             self._log.warning("heartbeat failed", action="heartbeat_failed", reason=str(error))
             return None
-        except Exception:  # whatever it is, the next heartbeat may succeed while the lease still holds
+        except Exception:  # the next heartbeat may succeed while the lease is still valid
             self._log.exception("heartbeat failed", action="heartbeat_failed")
             return None
         if worker_id == self.worker_id and not self.lost:
@@ -156,7 +158,7 @@ class Lease:
             self.check()
 
     def check(self) -> None:
-        """If trust has ended, see to it that ``on_lost`` has been called when this returns."""
+        """If trust has ended, ensure that ``on_lost`` has been called when this method returns."""
         with self._losing:
             if not self.lost and not self.is_trusted():
                 self._log.error("lease not renewed in time", action="self_fence", window=self.window)

@@ -1,4 +1,4 @@
-"""A state machine: one state, and a table of the moves that are legal."""
+"""A state machine: one state and a table of legal moves."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -8,14 +8,14 @@ State = TypeVar("State", bound=StrEnum)
 
 
 class IllegalMove(Exception):
-    """The table has no such move; it is a defect of the code that asked for it."""
+    """The table does not contain this move. The calling code has a bug."""
 
 
 class Machine(Generic[State]):
-    """Holds one state. One thread moves it; any thread may read it.
+    """Holds one state. One thread changes it; any thread may read it.
 
     Attributes:
-        state: the present state.
+        state: the current state.
     """
 
     def __init__(self, first: State, moves: Mapping[State, frozenset[State]]) -> None:
@@ -23,10 +23,10 @@ class Machine(Generic[State]):
         self._moves = moves
 
     def move(self, after: State) -> None:
-        """Go to ``after``; nothing happens if that is the present state.
+        """Change the state to ``after``. Does nothing if that is the current state.
 
         Raises:
-            IllegalMove: the table has no such move.
+            IllegalMove: the table does not contain this move.
         """
         if after == self.state:
             return

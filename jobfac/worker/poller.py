@@ -1,4 +1,4 @@
-"""The thread that waits for work, so that the worker's loop need not ask for it."""
+"""The thread that polls for work and wakes the worker's loop."""
 
 import threading
 import time
@@ -15,18 +15,18 @@ from jobfac.telemetry.logs import logger
 log = logger("jobfac.notice")
 
 BUSY_PAUSE = 0.05
-"""Seconds between two waits while no slot is free: then only stop requests are of interest."""
+"""Seconds between two polls while no slot is free. Then only stop requests matter."""
 
 TRY_AGAIN = 0.5
-"""Seconds until a wait that failed is tried again."""
+"""Seconds until a failed poll is retried."""
 
 FIRST_PAUSE, LAST_PAUSE = 0.05, 0.5
-"""Seconds until the next poll after a turn that found nothing of what the poll had found: the first pause, and the
-longest. Rows that another transaction has locked for a change still count as work in a poll."""
+"""The first and the longest pause in seconds before the next poll, after a poll reported work but the turn found none.
+A poll also counts rows as work that another transaction has locked to change them."""
 
 
 class Ceiling:
-    """At most so many polls a second: a bucket of tokens that holds those of one second. Used by one thread."""
+    """Limits the polls per second. A token bucket that holds the tokens of one second. Used by one thread."""
 
     def __init__(self, a_second: float, now: float) -> None:
         self._rate = a_second
@@ -34,17 +34,17 @@ class Ceiling:
         self._filled = now
 
     def take(self, now: float) -> float:
-        """Take the token of one poll; returns the seconds to wait before it."""
+        """Take the token of one poll; returns the seconds to wait before that poll."""
         self._tokens = min(self._rate, self._tokens + (now - self._filled) * self._rate) - 1
         self._filled = now
         return max(0.0, -self._tokens / self._rate)
 
 
 class WorkPoller:
-    """Calls ``on_found`` from its own thread when there is something to do, and ``on_survey`` with what the database
-    says of the worker.
+    """Polls in its own thread. Calls ``on_found`` when there is something to do, and ``on_survey`` with each survey.
 
-    After it has reported work it is silent until ``arm``: a worker that is busy with a backlog need not be notified.
+    After it has reported work it reports no more work until ``arm``, because a worker with a backlog needs no
+    notification.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class WorkPoller:
         self._ceiling = Ceiling(self._waiter.polls_a_second, time.monotonic())
         self._pause = 0.0  # written by the worker's loop while the poller is not armed
         self._survey_at = 0.0
-        # Where a wait brings no survey, one is asked for after it.
+        # If a wait returns no survey, the poller queries one after it, at most once per heartbeat interval.
         self._longest = settings.wait_seconds
         if db.dialect.name != "mssql":
             self._longest = min(settings.wait_seconds, settings.heartbeat)
@@ -80,9 +80,9 @@ class WorkPoller:
         self._thread.start()
 
     def arm(self, queues: Sequence[str], in_vain: bool = False) -> None:
-        """Report the next run in these queues: the worker found nothing more to claim.
+        """Report the next run in these queues. The worker calls this when it found nothing more to claim.
 
-        ``in_vain``: the last report led to nothing, so the next poll comes later, and later each time.
+        ``in_vain``: the turn after the last report claimed nothing, so the pause before the next poll doubles.
         """
         self._queues = queues
         if not self._armed.is_set():
@@ -91,11 +91,11 @@ class WorkPoller:
             self._waiter.interrupt()
 
     def disarm(self) -> None:
-        """No slot is free."""
+        """Report no work, because no slot is free."""
         self._armed.clear()
 
     def close(self) -> None:
-        """Stop waiting. A wait inside SQL Server ends by itself; the process need not stay for it."""
+        """Stop polling. A wait inside SQL Server ends by itself, and the process does not wait for that."""
         self._ended.set()
         self._armed.set()
         self._waiter.interrupt()
@@ -105,7 +105,7 @@ class WorkPoller:
 
     def _wait_forever(self) -> None:
         while not self._ended.is_set():
-            armed = self._armed.wait(BUSY_PAUSE)  # the worker may be just about to find that there is nothing more
+            armed = self._armed.wait(BUSY_PAUSE)  # a short wait: the worker may arm soon
             pause = max(self._ceiling.take(time.monotonic()), self._pause if armed else 0.0)
             if self._ended.wait(pause) if pause else self._ended.is_set():
                 return
@@ -115,7 +115,7 @@ class WorkPoller:
                 self._log.debug("cannot wait for work", action="wait_failed", reason=str(error))
                 self._ended.wait(TRY_AGAIN)
                 continue
-            except Exception:  # whatever it is, a worker that no longer polls would be idle for ever
+            except Exception:  # a worker whose poller ended would stay idle forever
                 self._log.exception("cannot wait for work", action="wait_failed")
                 self._ended.wait(TRY_AGAIN)
                 continue
@@ -123,7 +123,7 @@ class WorkPoller:
                 self._ended.wait(BUSY_PAUSE)
 
     def _poll(self, armed: bool) -> Found:
-        """Wait once, and report what was found."""
+        """Poll once and report the result."""
         worker_id = self.worker_id
         found = self._waiter.wait(
             self._queues if armed else (),
@@ -142,7 +142,7 @@ class WorkPoller:
         return found
 
     def _survey(self, worker_id: int, found: Found) -> Survey | None:
-        """What the wait brought back; where it brings nothing, ask for it as often as a heartbeat comes."""
+        """The survey of the wait. If the wait returns none, query one, at most once per heartbeat interval."""
         if self._waiter.survey is not None:
             survey, self._waiter.survey = self._waiter.survey, None
             return survey

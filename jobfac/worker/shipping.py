@@ -15,19 +15,19 @@ from jobfac.worker.executions.execution import Execution
 log = logger("jobfac.output")
 
 SHIPMENT = 8 * 1024 * 1024
-"""Bytes of output that are stored in one transaction, shared by all executions: so much memory, and so short a lock."""
+"""Bytes of output of all executions in one transaction. This bounds the memory and the time that locks are held."""
 
 BEHIND = 0.02
-"""Seconds until the next shipment when something was left: other writers of a SQLite file have their turn meanwhile."""
+"""Seconds until the next shipment when output is left. The pause lets other writers of a SQLite file proceed."""
 
 LEAST_SHARE = 256 * 1024
-"""Bytes of one execution in it, however many there are."""
+"""Minimum bytes of each execution in one shipment, regardless of the number of executions."""
 
 
 class Shipper:
-    """Ships for every execution that ``live`` returns. What it could not ship stays pending, bounded by the limits.
+    """Ships output of every execution that ``live`` returns. Output that cannot be stored stays pending, up to limits.
 
-    The parsing of reports is done here, so that a program that reports much does not hold up the worker's loop.
+    This thread also parses the reports, so a program that reports a lot does not delay the worker's loop.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Shipper:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop shipping; what is left goes with the outcomes."""
+        """Stop shipping. The turn that stores an outcome stores the remaining output."""
         self._ended.set()
         self._thread.join(timeout=5.0)
 
@@ -64,18 +64,18 @@ class Shipper:
                 behind = self.ship(executions)
             except Unreachable as error:
                 self._log.warning("output waits", action="ship_failed", reason=str(error))
-            except Exception:  # one program's output must not end the shipping of all others'
+            except Exception:  # one program's output must not stop the shipping of the others
                 self._log.exception("output waits", action="ship_failed")
             flooding = any(spool.flooding for e in executions for spool in list(e.spools.values()))
             pause = BEHIND if behind else self._interval / 10 if flooding else self._interval
 
     def ship(self, executions: Collection[Execution]) -> bool:
-        """Store what these programs wrote and reported since the last time, in one transaction.
+        """Store new output and reports of these programs in one transaction.
 
-        Returns whether a part of an output or a report is left for the next call, because there is so much of it.
+        Returns whether output or reports are left for the next call because they exceed the size limits.
 
         Raises:
-            Unreachable: the database is away; nothing is lost, the next call ships it.
+            Unreachable: the database does not answer. Nothing is lost: the next call ships it.
         """
         ours = [execution for execution in executions if execution.shipping.acquire(blocking=False)]
         try:

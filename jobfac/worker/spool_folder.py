@@ -1,4 +1,4 @@
-"""The folder of spool files: one for each worker process, so that a dead worker's can be told from a live one's."""
+"""The spool folder of a worker process. Each process has its own and locks it, so others can see when it is dead."""
 
 import contextlib
 import fcntl
@@ -25,10 +25,10 @@ _INSIDE = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class SpoolFolder:
-    """This worker's own folder inside the spool; it holds a lock on it for as long as the process lives.
+    """This worker's folder inside the spool. The process holds a lock on it as long as it lives.
 
-    Both are this user's alone and are checked before they are used: what other users could place there would be stored
-    as a run's output, or written over.
+    Only this user may access the spool and the folder. Both are checked before use: a file that another user placed
+    there would be stored as a run's output, or overwritten.
     """
 
     def __init__(self, spool: Path, token: str, worker: str) -> None:
@@ -37,15 +37,15 @@ class SpoolFolder:
         self.token = token
         self.path = spool / token
         self._lock: int | None = None
-        self._passed_over: set[str] = set()  # folders that the log has named
+        self._passed_over: set[str] = set()  # folders that are already logged as skipped
 
     def settle_dead(self, db: Database) -> None:
-        """End the programs that dead workers of this machine left running, and store what they wrote.
+        """Kill the programs that dead workers of this machine left running, and store their output.
 
-        A folder that cannot be read is named in the log, once, and passed over.
+        Logs a folder that cannot be read once, and skips it.
 
         Raises:
-            Unreachable: the database is away.
+            Unreachable: the database does not answer.
         """
         if not self._spool.is_dir():
             return
@@ -66,12 +66,14 @@ class SpoolFolder:
             os.close(spool)
 
     def ensure(self) -> None:
-        """Make the folder if it is gone. Its lock is held before the lock has its name, so that no other worker takes
-        this one for dead.
+        """Create the folder if it is missing.
+
+        The lock is taken before the lock file gets its final name. Otherwise another worker could find it unlocked and
+        treat this worker as dead.
 
         Raises:
             UnsafeFolder: other users may change or read the spool.
-            OSError: it cannot be made.
+            OSError: the folder cannot be created.
         """
         lock = self.path / "lock"
         if self._lock is not None and lock.exists():
@@ -87,7 +89,7 @@ class SpoolFolder:
         finally:
             os.close(spool)
         try:
-            os.fchmod(inside, 0o700)  # whatever the umask is
+            os.fchmod(inside, 0o700)  # independent of the umask
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
             self._lock = os.open("lock.new", flags, 0o600, dir_fd=inside)
             fcntl.flock(self._lock, fcntl.LOCK_EX)
@@ -96,7 +98,7 @@ class SpoolFolder:
             os.close(inside)
 
     def _settle(self, token: str, spool: int, db: Database) -> None:
-        """Its worker is dead. Kill the programs that its guardian may have left, and store what they wrote."""
+        """Kill the programs that a dead worker's guardian may have left running, and store their output."""
         for who in db.query(_unfinished, token):
             if killed := kill_marked(f"{token}/{who['run']}/{who['attempt']}"):
                 self._log.warning("a dead worker's programs were killed", action="orphans_killed", count=killed, **who)
@@ -117,7 +119,7 @@ class SpoolFolder:
             self._log.warning("a spool folder is passed over", action="spool_unreadable", reason=reason)
 
     def size(self) -> int:
-        """Bytes that its files take on the disk."""
+        """Bytes of disk space that the folder's files use."""
         try:
             return sum(entry.stat().st_blocks * 512 for entry in os.scandir(self.path))
         except OSError:  # a file or the folder was removed meanwhile
@@ -136,7 +138,7 @@ _WHO = sa.select(
 
 
 def _unfinished(conn: sa.Connection, token: str) -> list[dict[str, Any]]:
-    """The executions that a worker with this token did not finish, as the log names them."""
+    """The executions that the worker with this token did not finish, with the fields of a log line."""
     query = _WHO.where(worker.c.token == token, sa.or_(attempt.c.ended_at.is_(None), attempt.c.state == RunState.LOST))
     return [dict(row) for row in conn.execute(query).mappings()]
 
@@ -147,9 +149,9 @@ def _who(conn: sa.Connection, name: SpoolName) -> dict[str, Any]:
 
 
 def _recover(db: Database, name: SpoolName, path: Path) -> None:
-    """Store what a stream's file holds beyond what is in the database, under the limit and the secrets of its job.
+    """Store the part of a stream's file that is not in the database. The job's limit and secrets apply.
 
-    In pieces, each in a transaction of its own: a long file holds up no other writer.
+    Each piece is stored in its own transaction, so a long file does not block other writers.
     """
     job = db.query(_job_of, name)
     if job is None:
@@ -176,28 +178,28 @@ def _job_of(conn: sa.Connection, name: SpoolName) -> Job | None:
 
 
 def _append(conn: sa.Connection, name: SpoolName, chunks: list[output.Stored]) -> None:
-    """Store the chunks that are not there yet: the answer to an earlier commit may have been lost."""
+    """Store the chunks that are not stored yet. An earlier commit may have succeeded although its answer was lost."""
     known = output.end_of(conn, *name)
     output.append(conn, [one for one in chunks if one.offset >= known])
 
 
 @contextlib.contextmanager
 def _locked(name: str, spool: int) -> Iterator[bool]:
-    """Whether the folder's worker is dead; if so, its lock is held inside the ``with``.
+    """Yield whether the folder's worker is dead. If it is, this process holds the folder's lock inside the ``with``.
 
     Raises:
         OSError: the folder or its lock cannot be opened, or belongs to another user.
     """
     try:
         inside = os.open(name, _INSIDE, dir_fd=spool)
-    except (FileNotFoundError, NotADirectoryError):  # just removed, or a file that is not ours
+    except (FileNotFoundError, NotADirectoryError):  # removed since the listing, or not a folder
         yield False
         return
     try:
         if os.fstat(inside).st_uid != os.geteuid():
             raise PermissionError(None, "it belongs to another user")
         lock = os.open("lock", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=inside)
-    except FileNotFoundError:  # its worker is just making or removing it
+    except FileNotFoundError:  # its worker is creating or removing it
         yield False
         return
     finally:

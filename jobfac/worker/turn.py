@@ -1,6 +1,6 @@
-"""One turn of the worker's loop as one transaction: store outcomes, claim for the free slots.
+"""One turn of the worker's loop as one transaction: store outcomes, claim runs for the free slots.
 
-Scheduled runs that are due and queued sequences are left to transactions of their own, which take other named locks.
+Due scheduled runs and queued sequences are moved in separate transactions, because these take other named locks.
 """
 
 from collections.abc import Collection, Sequence
@@ -26,17 +26,17 @@ Key = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Deliveries:
-    """What the executions have brought that is to be stored.
+    """What the turn has to store.
 
     Attributes:
         chunks: output.
-        cuts: output that outgrew its limit, as (run, attempt, stream, end of the head, start of the tail).
-        progress: what programs that have ended reported last, as (run, attempt, progress, message).
+        cuts: output that exceeded its limit, as (run, attempt, stream, end of the head, start of the tail).
+        progress: the last report of ended programs, as (run, attempt, progress, message).
         outcomes: how executions ended.
-        sequences: the sequence runs to which the runs of these outcomes belong.
-        events: what else is to be recorded.
-        live: the executions that run here.
-        stored: executions whose end was stored before.
+        sequences: ids of the sequence runs that the runs of these outcomes belong to.
+        events: other events to record.
+        live: the executions under way on this worker.
+        stored: executions whose outcome is stored already.
     """
 
     chunks: Sequence[output.Stored]
@@ -51,16 +51,16 @@ class Deliveries:
 
 @dataclass(frozen=True, slots=True)
 class TurnRequest:
-    """What one turn is to do.
+    """The input of one turn.
 
     Attributes:
-        queues: what this worker may take from.
+        queues: the queues that this worker may claim from.
         free: how many runs it may claim at most.
-        uncertain: an earlier answer was lost, so the database may hold claims that this worker does not know of.
-        doubtful: the database held another number of runs for this worker than the worker did, as after a failover
-            that lost its last commits.
-        fair: claim no more than this worker's share of what is queued.
-        message: what the fleet is to show of this worker's health; empty: nothing; None: as it is.
+        uncertain: the answer to an earlier commit was lost, so the database may hold claims unknown to this worker.
+        doubtful: the database counted a different number of runs for this worker than the worker held. This happens
+            after a failover that lost its last commits.
+        fair: claim at most this worker's share of the queued runs.
+        message: the health message of this worker to store; empty clears it, None keeps it.
     """
 
     worker_id: int
@@ -76,15 +76,15 @@ class TurnRequest:
 
 @dataclass(frozen=True, slots=True)
 class TurnResult:
-    """What came of a turn.
+    """The result of a turn.
 
     Attributes:
-        state: the worker's, in the database.
+        state: the worker's state in the database.
         claimed: runs to start.
-        unowned: executions that run here although the run is not this worker's; they have to end.
+        unowned: executions on this worker whose run belongs to another worker; they have to end.
         due: there are scheduled runs to promote.
         begin: there are queued sequences to begin.
-        share: what the claim was limited to; None: it was not limited.
+        share: the limit of the claim; None: the claim was not limited.
     """
 
     state: WorkerState
@@ -97,17 +97,17 @@ class TurnResult:
 
 @dataclass(slots=True)
 class Turn:
-    """One turn, safe to be repeated as a whole. ``definitions``: those known here, by job and version; added to."""
+    """One turn. It is safe to repeat as a whole. ``definitions``: a cache by job and version, which the turn fills."""
 
     request: TurnRequest
     definitions: dict[tuple[str, int], AnyJob]
-    _tried: bool = field(default=False, init=False)  # should a commit's answer be lost, the next try compares first
+    _tried: bool = field(default=False, init=False)  # the last commit may have succeeded: compare on a retry
 
     def take(self, conn: sa.Connection) -> TurnResult:
-        """Do it.
+        """Execute the turn.
 
         Raises:
-            LeaseLost: the lease has run out; nothing of the turn happened.
+            LeaseLost: the lease has expired. The turn changed nothing.
         """
         request = self.request
         lock_rules(conn, request)
@@ -125,7 +125,8 @@ class Turn:
         self._tried = True
         if state == WorkerState.ACTIVE:
             share, taken = _claim(conn, request, request.free - len(claimed))
-            # What runs here already, because its first claim was lost with its commit, goes on, and is begun but once.
+            # A failover may have lost the commit of an earlier claim. If that execution still runs here, it continues
+            # and is not started again.
             again = {one.key for one in taken if one.key in request.deliveries.live}
             unowned = [key for key in unowned if key not in again]
             claimed += [one for one in taken if one.key not in again]
@@ -137,12 +138,12 @@ class Turn:
         return TurnResult(state, claimed, unowned, due, begin, share)
 
     def _compare(self, conn: sa.Connection) -> tuple[list[Claimed], list[Key]]:
-        """Compare what the database and this worker say that it holds: runs to start, executions to end."""
+        """Compare the claims in the database with the executions here; returns runs to start and executions to end."""
         request, live = self.request, self.request.deliveries.live
         ours = {claimed.key: claimed for claimed in workers.held_by(conn, request.worker_id)}
         unowned = workers.unowned(conn, request.worker_id, [key for key in live if key not in ours])
         unknown = [key for key in ours if key not in live]
-        # Without a lost answer it is no claim of ours, and what was stored before is none in any case.
+        # An unknown run is a new claim only if the answer to a claim was lost and its outcome is not stored yet.
         lost_answer = self._tried or request.uncertain
         claimed = [ours[key] for key in unknown if lost_answer and key not in request.deliveries.stored]
         begun = {one.id for one in claimed}
@@ -153,7 +154,7 @@ class Turn:
 
 
 def _claim(conn: sa.Connection, request: TurnRequest, free: int) -> tuple[Share | None, list[Claimed]]:
-    """Claim for the free slots, no more than this worker's share of what is queued if the request says so."""
+    """Claim runs for the free slots. If the request is fair, claim at most this worker's share of the queued runs."""
     programs = [queue for queue in request.queues if queue != jobs.SEQUENCE_QUEUE]
     share = None
     if request.fair and programs and free > 0:
@@ -165,16 +166,15 @@ def _claim(conn: sa.Connection, request: TurnRequest, free: int) -> tuple[Share 
 
 
 def lock_rules(conn: sa.Connection, request: TurnRequest) -> None:
-    """Take the named locks that storing the outcomes may need; before the transaction locks a row."""
+    """Take the named locks that storing the outcomes may need. Call it before the transaction locks a row."""
     rules = runs.rules_of(conn, request.deliveries.outcomes)
     sequences.lock_rules(conn, rules, request.deliveries.sequences)
 
 
 def save(conn: sa.Connection, request: TurnRequest) -> list[Finished]:
-    """Store what has ended, without holding the lease: the fence of each outcome tells whether it still counts.
+    """Store outcomes. The lease need not be held: the fence of each outcome decides whether it is accepted.
 
-    The caller has called ``lock_rules``, and advances the sequences of the runs that are returned: they reached their
-    end.
+    The caller has called ``lock_rules``. Returns the runs that have finished; the caller advances their sequences.
     """
     given = request.deliveries
     sequences.lock(conn, given.sequences)
@@ -188,14 +188,16 @@ def save(conn: sa.Connection, request: TurnRequest) -> list[Finished]:
 
 
 def move_on(db: Database, name: str, result: TurnResult, log: Any) -> int:
-    """After a turn: promote scheduled runs that are due and begin queued sequences, each in a transaction of its own;
-    returns how many runs have moved."""
+    """After a turn: promote due scheduled runs and begin queued sequences, each in its own transaction.
+
+    Returns how many runs have moved.
+    """
     moved = 0
     try:
         if result.due:
             moved += db.transact(runs.promote_due, name, retry_for=0)
         if result.begin and result.state == WorkerState.ACTIVE:
             moved += db.transact(sequences.begin, name, retry_for=0).number
-    except Unreachable as error:  # the next turn, or a scheduler, does it
+    except Unreachable as error:  # the next turn or a scheduler repeats it
         log.warning("runs not moved", action="move_failed", reason=str(error))
     return moved

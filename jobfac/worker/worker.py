@@ -1,7 +1,7 @@
-"""The worker: claim, run, finish. One turn of its loop stores the outcomes that came in and claims for the freed slots.
+"""The worker: claims, runs and finishes. One turn of its loop stores new outcomes and claims runs for free slots.
 
-Threads: this loop; the heartbeat and its watchdog (``lease``); one that waits for work (``poller``); one that ships
-output (``shipping``). What they tell the loop goes through its ``Inbox``. Beside them runs the guardian process.
+Threads: the loop; the heartbeat and its watchdog (``lease``); the poller (``poller``); the thread that ships output
+(``shipping``). They send messages to the loop through its ``Inbox``. The guardian is a separate process.
 """
 
 import time
@@ -39,17 +39,17 @@ from jobfac.worker.spool_folder import SpoolFolder
 from jobfac.worker.turn import Turn, TurnRequest, lock_rules, move_on, save
 
 IDLE_LOOK = 5.0
-"""Seconds after which the loop turns although nothing has happened."""
+"""Longest time in seconds that the loop waits for an event."""
 
 TRY_AGAIN = 0.25
-"""Seconds until a turn that the database refused is tried again."""
+"""Seconds until the worker retries a turn that failed."""
 
 
 class Worker:
-    """One worker process. ``run`` returns when it is drained; ``drain`` may be called from any thread or handler.
+    """One worker process. ``run`` returns when it is drained. Any thread or signal handler may call ``drain``.
 
-    Its fields are written by the loop alone. Other threads reach it through ``_inbox``, and read ``_held``, ``_lease``
-    and ``_telemetry`` as these allow.
+    Only the loop writes the fields. Other threads send messages through ``_inbox``. They may also call the methods of
+    ``_held``, ``_lease`` and ``_telemetry`` that are documented as safe for other threads.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Worker:
             self._spool, self._guardian, self._watcher, self._telemetry, OldFiles(settings, self._log),
             lambda: self._lease.is_trusted(), self._pulse.beat, self._health, settings,
         )  # fmt: skip
-        # A worker without a lease ends its programs before any other worker may start their runs again.
+        # A worker that loses its lease kills its programs before another worker may start their runs again.
         self._lease = Lease(db, self._who, settings, self._guardian, self._on_beat, self._held.kill, self._pulse.age)
         self._poller = WorkPoller(db, settings, name, self._on_found, self._on_survey)
         self._shipper = Shipper(db, settings.ship_interval, name, self._held.living, self._watcher.wake)
@@ -90,7 +90,7 @@ class Worker:
     # Called from other threads and from signal handlers
 
     def drain(self, limit: float | None = None) -> None:
-        """Claim nothing more, let runs finish for ``limit`` seconds (default: the setting), then requeue them."""
+        """Stop claiming, let runs finish for ``limit`` seconds (default: the setting), then requeue the rest."""
         self._inbox.put_drain(time.monotonic() + (self._settings.drain_limit if limit is None else limit))
 
     def _on_beat(self, beat: Beat) -> None:
@@ -105,11 +105,11 @@ class Worker:
 
     @property
     def running(self) -> int:
-        """How many runs are executed here; from any thread."""
+        """Number of executions on this worker. Safe for any thread."""
         return len(self._held.live)
 
     def metrics(self) -> list[Metric]:
-        """What is known of this worker now; from any thread."""
+        """The current metrics of this worker. Safe for any thread."""
         return [
             Metric("gauge", "jobfac_worker_slots", "Programs it runs at once", self._who.slots),
             Metric("gauge", "jobfac_worker_running", "Programs that it runs", self.running),
@@ -121,11 +121,11 @@ class Worker:
     # The loop
 
     def run(self) -> None:
-        """Work until drained.
+        """Claim and execute runs until the worker is drained.
 
         Raises:
-            Unreachable: at the start, the database could not be reached or has another schema.
-            DatabaseReplaced: the database file was deleted or replaced; the programs have been ended.
+            Unreachable: at the start, the database did not answer or has another schema version.
+            DatabaseReplaced: the database file was deleted or replaced. The worker has killed its programs.
         """
         self._db.check_schema()
         become_subreaper()
@@ -145,7 +145,7 @@ class Worker:
                 self._leave()
 
     def _go_round(self) -> None:
-        """Do what is due, then wait for the next timer, message or end of a program."""
+        """Do what is due, then wait for the next timer, message or program exit."""
         self._pulse.beat()
         self._read_inbox()
         if self._health.look_again(self._spool.path, time.monotonic()):
@@ -195,7 +195,7 @@ class Worker:
         return max(0.0, min(at for at in times if at is not None) - now)
 
     def _tick(self) -> float | None:
-        """Let the executions obey the clock and the requests; returns when to look again (monotonic)."""
+        """Apply timeouts and stop requests to the executions; returns when to call this again (monotonic seconds)."""
         return self._held.tick(self._agenda.stops, requeue=self._phases.is_drain_over(time.monotonic()))
 
     def _turn(self) -> None:
@@ -249,7 +249,7 @@ class Worker:
         )
 
     def _read_queues(self) -> None:
-        """Read which queues this worker may take from, if there are new ones."""
+        """Read the queues that this worker may claim from, if the number of queues has changed."""
         if (number := self._agenda.queues_to_read) is None:
             return
         try:
@@ -260,11 +260,11 @@ class Worker:
         except Unreachable as error:
             self._log.warning("queues not read", action="turn_failed", reason=str(error))
 
-    # Other workers' deaths, a lost lease, and leaving
+    # Dead workers, a lost lease, deregistration
 
     def _expire_dead(self) -> None:
-        """Requeue what dead workers held. Their programs on this machine end before that, if any have survived."""
-        self._agenda.overdue = False  # the next heartbeat says whether there is more
+        """Expire dead workers, which requeues their runs. First kill their programs that survive on this machine."""
+        self._agenda.overdue = False  # the next heartbeat sets this if there are more
         try:
             with self._pulse.waiting():
                 self._spool.settle_dead(self._db)
@@ -277,7 +277,7 @@ class Worker:
         return sequences.expire(conn, self.name, poison_attempts=self._settings.poison_attempts)
 
     def _start_anew(self) -> None:
-        """The lease is lost: nothing that runs here counts any more. Store what ended in time, register afresh."""
+        """After the lease is lost: kill all programs, store the outcomes that came in time, and register again."""
         agenda = self._agenda
         if time.monotonic() < agenda.not_before:
             return
@@ -303,7 +303,7 @@ class Worker:
             self._log.warning("cannot register", action="register_failed", reason=str(error))
             agenda.not_before = time.monotonic() + TRY_AGAIN
             if self._phases.is_drain_over(time.monotonic()):
-                # It leaves, and the outcomes cannot be stored: the expiry of its lease will requeue those runs.
+                # The drain is over and the outcomes cannot be stored. The runs are requeued when the lease expires.
                 self._held.forget_all()
             return
         self._log.info("registered anew", action="worker_registered", id=self._lease.worker_id)
@@ -314,7 +314,7 @@ class Worker:
         self._phases.registered()
 
     def _register(self, first: Callable[[sa.Connection], None]) -> None:
-        """Register after ``first``, in one transaction, and trust the lease from the moment the request was sent."""
+        """Call ``first`` and register, in one transaction. The lease is trusted from the moment of the request."""
         sent = 0.0
 
         def work(conn: sa.Connection) -> int:
@@ -329,7 +329,7 @@ class Worker:
         self._poller.worker_id = worker_id
 
     def _leave(self) -> None:
-        for execution in self._held.living():  # only when an error ended the loop
+        for execution in self._held.living():  # not empty only after an error in the loop
             execution.ask_to_stop(Stop.NOW)
         self._held.kill()
         self._poller.close()

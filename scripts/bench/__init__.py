@@ -1,1 +1,1 @@
-"""Speed, measured as ratios to limits that are measured in the same run, so that nobody has to believe a machine."""
+"""Benchmarks. Results are ratios to limits measured in the same run, so they do not depend on the machine."""

@@ -27,7 +27,7 @@ LIMIT = 320.0
 """Seconds after which no further round is begun."""
 
 RATIOS = [
-    # measure, what it says, how it is computed, the goal
+    # measure, description, formula, goal
     ("dispatch", "dispatch, of bare Popen", lambda f: f["rate"] / f["bare_rate"], ">= 0.6"),
     ("dispatch", "dispatch, of each commit durable", lambda f: f["rate"] / f["durable_rate"], "> 1"),
     ("dispatch", "dispatch, CPU ms a run", lambda f: f["cpu_ms"], "<= 1.3"),
@@ -65,7 +65,7 @@ RATIOS = [
 
 
 def slow_fsync() -> str:
-    """The shim that makes every fsync 2 ms slower, compiled here."""
+    """Compile the shim that makes every fsync 2 ms slower; returns its path."""
     library = BUILD / "slow_fsync.so"
     source = Path(__file__).with_name("slow_fsync.c")
     subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
@@ -79,8 +79,11 @@ def history() -> Figures:
 
 @dataclass
 class Server:
-    """The TDS test server. ``url`` makes a database there and gives its URL; ``asked`` and ``busy`` are the requests of
-    a process so far, and the seconds that the server worked for it."""
+    """The TDS test server.
+
+    ``url`` creates a database and returns its URL. ``asked`` and ``busy`` return the number of requests of a process so
+    far, and the seconds that the server worked for it.
+    """
 
     url: Callable[[str], str]
     asked: Callable[[int], float]
@@ -92,7 +95,7 @@ NOWHERE = Server(lambda name: "", lambda process: 0.0, lambda process: 0.0)
 
 @contextmanager
 def mssql() -> Iterator[Server]:
-    """The server, while it runs."""
+    """Run the TDS test server inside this block."""
     from tests.tds_server import harness, postgres
 
     with harness.running() as server:
@@ -109,7 +112,7 @@ def mssql() -> Iterator[Server]:
 
 
 def rounds(wanted: set[str], number: int) -> dict[str, list[Figures]]:
-    """Every measure so often, interleaved; a measure that fails says so and is left out."""
+    """Run each measure ``number`` times, interleaved. A measure that fails is reported and omitted."""
     preload = slow_fsync() if "slow_disk" in wanted else ""
     needs_server = wanted & {"mssql", "pickup_mssql", "idle"}
     found: dict[str, list[Figures]] = {name: [] for name in wanted}
@@ -144,7 +147,7 @@ def rounds(wanted: set[str], number: int) -> dict[str, list[Figures]]:
 
 
 def summary(found: dict[str, list[Figures]]) -> list[dict[str, object]]:
-    """Minimum, median and maximum of every figure, ratios computed round by round."""
+    """Minimum, median and maximum of every metric. Ratios are computed for each round."""
     rows: list[dict[str, object]] = []
     for measure, title, ratio, goal in RATIOS:
         values = sorted(ratio(metrics) for metrics in found.get(measure, []))

@@ -19,11 +19,11 @@ from scripts.bench.site import PYTHON, Site, wait
 JOBS = 40
 DAYS = 160
 KEPT = 80
-"""Days that a run is kept, while runs of ``DAYS`` days are there: half of them go."""
+"""Days that a run is kept. The table holds runs of ``DAYS`` days, so half of them are purged."""
 
 
 def jobs() -> dict[str, object]:
-    """Forty jobs with a history, and the one that is started meanwhile."""
+    """Forty jobs with a history, and the job that is started during the purge."""
     body: dict[str, object] = {"command": ["/bin/true"], "retention": f"{KEPT}d"}
     return {
         **{f"job-{number:02}": {**body, "category": f"group-{number % 5}"} for number in range(JOBS)},
@@ -32,7 +32,7 @@ def jobs() -> dict[str, object]:
 
 
 def fill(site: Site, number: int) -> None:
-    """So many finished runs, spread over ``DAYS`` days, each with its attempt, three events and a line of output."""
+    """Insert ``number`` finished runs over ``DAYS`` days, each with an attempt, three events and a line of output."""
     apart = DAYS * 86400.0 / number
     numbers = f"WITH RECURSIVE numbers(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE n < {number - 1})"
     moment = "strftime('%Y-%m-%d %H:%M:%f000', 'now', ({}) || ' seconds')"
@@ -62,14 +62,14 @@ def fill(site: Site, number: int) -> None:
 
 
 def timed(work: Callable[[], object]) -> float:
-    """Seconds that it takes."""
+    """The duration of ``work`` in seconds."""
     start = time.perf_counter()
     work()
     return round(time.perf_counter() - start, 3)
 
 
 def latencies(site: Site, until: Callable[[int], bool]) -> list[float]:
-    """Milliseconds from the wish to start a run to its claim, one after the other."""
+    """Milliseconds from the request to start a run to its claim, for one run after the other."""
     taken: list[float] = []
     while not until(len(taken)):
         time.sleep(0.03)
@@ -90,7 +90,7 @@ def quantiles(name: str, values: list[float]) -> Iterator[tuple[str, float]]:
 
 
 def measure(number: int) -> dict[str, object]:
-    """Every figure by name."""
+    """All metrics by name."""
     with Site("long-history") as site:
         site.apply(jobs())
         found: dict[str, object] = {"runs": number, "fill_s": timed(lambda: fill(site, number))}

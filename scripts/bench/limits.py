@@ -1,4 +1,4 @@
-"""The limits: what the same work costs with nothing around it. Each runs in a process of its own.
+"""The limits: the cost of the same work without jobfac. Each runs in its own process.
 
     python -m scripts.bench.limits bare|durable|shared RUNS CONCURRENCY FOLDER
 
@@ -20,7 +20,7 @@ COMMAND = ["/bin/true"]
 
 
 def bare(number: int, folder: Path) -> None:
-    """A program with its output in files, and nothing stored."""
+    """Run a program with its output in files, and store nothing."""
     with (folder / f"{number}.out").open("wb") as out, (folder / f"{number}.err").open("wb") as err:
         subprocess.Popen(
             COMMAND, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True, close_fds=True
@@ -28,7 +28,7 @@ def bare(number: int, folder: Path) -> None:
 
 
 def connect(folder: Path) -> sqlite3.Connection:
-    """A durable SQLite database, as jobfac opens it."""
+    """Open a durable SQLite database as jobfac does."""
     db = sqlite3.connect(folder / "limit.db", isolation_level=None, timeout=30, check_same_thread=False)
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = FULL")
@@ -36,7 +36,7 @@ def connect(folder: Path) -> sqlite3.Connection:
 
 
 class Durable:
-    """Each claim and each outcome is a commit of its own."""
+    """Commits each claim and each outcome separately."""
 
     def __init__(self, folder: Path, runs: int) -> None:
         self._folder = folder
@@ -52,7 +52,7 @@ class Durable:
 
 
 class Shared:
-    """The same, but writers that wait share one commit."""
+    """Like ``Durable``, but waiting writers share one commit."""
 
     def __init__(self, folder: Path, runs: int) -> None:
         prepare(folder, runs)
@@ -84,7 +84,7 @@ class Shared:
 
 
 def prepare(folder: Path, runs: int) -> None:
-    """The runs, submitted durably."""
+    """Submit the runs durably."""
     db = connect(folder)
     db.execute("CREATE TABLE run (id INTEGER PRIMARY KEY, state TEXT, started REAL, ended REAL)")
     db.execute("BEGIN")

@@ -1,4 +1,4 @@
-"""What is measured. Each function is one round of one measure and returns metrics by name."""
+"""The measures. Each function runs one round of one measure and returns metrics by name."""
 
 import statistics
 import subprocess
@@ -20,15 +20,16 @@ TRUE = {"true": {"command": ["/bin/true"]}}
 
 
 Counted = Callable[[int], float]
-"""Of a process by its number: what a server counted so far."""
+"""Takes the PID of a process; returns what a server has counted for it so far."""
 
 
 def dispatch(
     name: str, count: int = 1000, slots: int = 8, url: str = "", preload: str = "", busy: Counted = lambda process: 0.0
 ) -> Figures:
-    """``count`` runs of /bin/true, submitted in one durable transaction to an idle worker: runs a second, CPU a run.
+    """Runs per second and CPU per run of ``count`` runs of /bin/true, submitted at once to an idle worker.
 
-    ``busy``: seconds that a server worked for a process; ``outside``: the share of the time that it did not.
+    They are submitted in one durable transaction. ``busy``: seconds that a server worked for a process; ``outside``:
+    the share of the time that it did not.
     """
     with Site(name, url, preload) as site:
         site.apply(TRUE)
@@ -48,7 +49,7 @@ def _dispatch(site: Site, worker: psutil.Process, count: int, busy: Counted) -> 
 
 
 def _submit(site: Site, count: int) -> datetime:
-    """Submit and return the database's time of it."""
+    """Submit the runs; returns the database's time of the submission."""
     ids = site.db.transact(runs.start_many, StartRequest("true", "bench"), count)
     created = sa.select(run_table.c.created_at).where(run_table.c.id == ids[-1])
     found = site.db.query(lambda conn: conn.execute(created).scalar_one())
@@ -57,7 +58,7 @@ def _submit(site: Site, count: int) -> datetime:
 
 
 def limits(count: int = 1000, slots: int = 8, preload: str = "") -> Figures:
-    """The same work with nothing around it, durable, and with shared commits."""
+    """The limits of the same work: bare, with durable commits, and with shared commits."""
     found: Figures = {}
     for kind in ("bare", "durable", "shared"):
         one = limit(kind, count, slots, preload)
@@ -66,7 +67,7 @@ def limits(count: int = 1000, slots: int = 8, preload: str = "") -> Figures:
 
 
 def submit() -> Figures:
-    """Runs submitted a second: many at once by the command line's function and one by one, against durable inserts."""
+    """Runs submitted per second: many at once by the command line's function, one by one, and as durable inserts."""
     with Site("submit") as site:
         site.apply(TRUE)
         start = time.perf_counter()
@@ -94,7 +95,7 @@ def submit() -> Figures:
 
 
 def pickup(url: str = "", singles: int = 60, name: str = "pickup") -> Figures:
-    """Milliseconds from a durable single start to the first thing that its program did, on an idle worker."""
+    """Milliseconds from a durable single start to the first action of its program, on an idle worker."""
     with Site(name, url) as site:
         site.apply({"stamp": {"command": ["/bin/sh", "-c", "date +%s%N"]}})
         site.worker(2)
@@ -209,7 +210,7 @@ def sleepers(count: int = 200) -> Figures:
 
 
 def history(finished: int) -> Figures:
-    """Dispatch with so many finished runs in the table."""
+    """Dispatch with ``finished`` finished runs in the table."""
     with Site(f"history{finished}") as site:
         site.apply(TRUE)
         _fill(site, finished)
@@ -229,12 +230,12 @@ def _fill(site: Site, finished: int) -> None:
     if finished:
         with site.db.begin() as conn:
             conn.exec_driver_sql(f"INSERT INTO run ({columns}) {numbers} SELECT {values}")
-        with site.db.singles.connect() as conn:  # no history comes in one transaction: its log is not part of it
+        with site.db.singles.connect() as conn:  # real history leaves no such large log
             conn.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def scheduler(count: int = 10_000) -> Figures:
-    """Seconds until three schedulers have given ``count`` schedules that are due at the same moment their runs."""
+    """Seconds until three schedulers have created the runs of ``count`` schedules that are due at the same moment."""
     with Site("scheduler") as site:
         begun = time.time()
         site.apply(_jobs_due(begun + 86400.0, "far", 10))
@@ -251,14 +252,14 @@ def scheduler(count: int = 10_000) -> Figures:
 
 
 def _jobs_due(moment: float, name: str, number: int) -> dict[str, Any]:
-    """So many jobs, each with a hundred schedules that are due then."""
+    """``number`` jobs, each with a hundred schedules that are due at ``moment``."""
     at = datetime.fromtimestamp(moment).astimezone().isoformat()
     schedules = [{"at": at, "name": f"s{number}"} for number in range(100)]
     return {f"{name}{one}": {"command": ["/bin/true"], "schedules": schedules} for one in range(number)}
 
 
 def sequences(count: int = 200, steps: int = 5) -> Figures:
-    """Steps a second of so many sequence runs at once."""
+    """Steps per second of ``count`` concurrent sequence runs."""
     with Site("sequences") as site:
         chain = [{"name": f"s{number}", "jobs": ["true"]} for number in range(steps)]
         site.apply({**TRUE, "chain": {"steps": chain}})

@@ -1,4 +1,4 @@
-"""A place to measure: a fresh database, roles started on it, and what they cost."""
+"""The environment of a measurement: a new database, roles on it, and their CPU costs."""
 
 import json
 import os
@@ -27,7 +27,7 @@ PYTHON = sys.executable
 
 @dataclass
 class Site:
-    """Use as a context manager: the roles end with it."""
+    """A database and its roles. Use it as a context manager, which ends the roles."""
 
     name: str
     url: str = ""
@@ -74,7 +74,7 @@ class Site:
         return psutil.Process(process.pid)
 
     def worker(self, slots: int = 8) -> psutil.Process:
-        """Start a worker and wait until it is in the fleet and quiet."""
+        """Start a worker and wait until it is registered and idle."""
         before = self.scalar("SELECT count(*) FROM worker")
         process = self.role("worker", "--slots", str(slots))
         wait(lambda: self.scalar("SELECT count(*) FROM worker") > before)
@@ -89,18 +89,18 @@ class Site:
             return conn.exec_driver_sql(text).scalar()
 
     def unfinished(self) -> int:
-        """Runs that are not final yet, in the words of the index that leaves the history out."""
+        """Number of runs that are not final. The condition matches the index that excludes the history."""
         return int(self.scalar(f"SELECT count(*) FROM run WHERE state IN ({sql_literals(ACTIVE)})"))
 
     def cli(self, *words: str) -> str:
-        """One command."""
+        """Run one command; returns its output."""
         return subprocess.run(
             [PYTHON, "-m", "jobfac", *words], env=self.environment, check=True, capture_output=True, text=True
         ).stdout
 
 
 def wait(condition: Callable[[], Any], limit: float = 120.0, pause: float = 0.01) -> None:
-    """Until it is true."""
+    """Wait until the condition is true."""
     end = time.monotonic() + limit
     while not condition():
         if time.monotonic() > end:
@@ -109,7 +109,7 @@ def wait(condition: Callable[[], Any], limit: float = 120.0, pause: float = 0.01
 
 
 def cpu(process: psutil.Process) -> float:
-    """CPU seconds of a role so far: itself, its guardian, and the programs that have ended."""
+    """CPU seconds of a role so far, including its guardian and the programs that have ended."""
     times = process.cpu_times()
     total: float = times.user + times.system + times.children_user + times.children_system
     for child in process.children():
@@ -119,8 +119,11 @@ def cpu(process: psutil.Process) -> float:
 
 
 def limit(kind: str, runs: int, concurrency: int, preload: str = "") -> dict[str, float]:
-    """One of the limits, measured in a process of its own, in a folder that stays until the bench ends: ext4 goes past
-    every file that was deleted in the last minutes when it makes a new one, and the limit shall not pay for that."""
+    """Measure one limit in its own process.
+
+    Its folder is kept until the bench ends. When ext4 creates a file, it skips over every file deleted in the last
+    minutes, and that cost must not count.
+    """
     folder = Path(tempfile.mkdtemp(prefix=f"limit-{kind}-", dir=BUILD))
     environment = {**os.environ, **({"LD_PRELOAD": preload} if preload else {})}
     words = [PYTHON, "-m", "scripts.bench.limits", kind, str(runs), str(concurrency), str(folder)]
@@ -130,6 +133,6 @@ def limit(kind: str, runs: int, concurrency: int, preload: str = "") -> dict[str
 
 
 def tidy() -> None:
-    """Remove what the limits left."""
+    """Remove the folders of the limits."""
     for folder in BUILD.glob("limit-*"):
         shutil.rmtree(folder)

@@ -31,11 +31,11 @@ from scripts.chaos.site import Site, jobs
 from tests.support.factory import Factory, wait_for
 
 SETTLE = 180.0
-"""Seconds after the last fault in which every run must end."""
+"""Seconds after the last fault within which every run must end."""
 
 
 def chaos(words: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """One chaos run; its summary."""
+    """Execute one chaos run; returns its summary."""
     journal = folder / "journal"
     journal.mkdir()
     with open_site(words.engine, folder, words.seed) as (url, cut), Factory(url, folder) as factory:
@@ -69,7 +69,7 @@ def _define(db: Database, journal: Path) -> None:
 
 
 def _strike(site: Site, seconds: float) -> None:
-    """Submit runs and cause faults for so long."""
+    """Submit runs and cause faults for ``seconds``."""
     site.replace_ended()
     over = threading.Event()
     submitter = threading.Thread(target=_submit, args=(site, over), daemon=True)
@@ -106,7 +106,7 @@ def _all_ended(db: Database) -> bool:
 
 
 def main() -> int:
-    """Run it and print the summary; the exit code."""
+    """Execute a chaos run and print the summary; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))

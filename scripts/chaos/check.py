@@ -1,4 +1,4 @@
-"""What must hold after a chaos run: the programs' journals and the database agree, and no promise is broken."""
+"""Checks after a chaos run that the programs' journals and the database agree, and that every promise was kept."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from jobfac.database.tables import attempt, run
 from jobfac.states import FINAL
 
 MARGIN = 0.25
-"""Seconds by which the journal's clock and the database's time of a requeue may differ."""
+"""Maximum difference in seconds between the journal's clock and the database's time of a requeue."""
 
 Key = tuple[int, int]
 """A run and the number of its attempt."""
@@ -21,7 +21,7 @@ Key = tuple[int, int]
 
 @dataclass
 class Execution:
-    """What one execution wrote into its journal: times in seconds since the epoch; ``code`` is None without an end."""
+    """The journal of one execution. Times in seconds since the epoch; ``code`` is None if no end was recorded."""
 
     start: float
     last: float
@@ -45,7 +45,7 @@ def read_journal(folder: Path) -> dict[Key, Execution]:
 
 
 def violations(db: Database, journal: dict[Key, Execution]) -> list[str]:
-    """A sentence for each promise that was broken."""
+    """One sentence for each broken promise."""
     with db.read() as conn:
         runs = conn.execute(sa.select(run)).mappings().all()
         attempts = {(row["run_id"], row["number"]): row for row in conn.execute(sa.select(attempt)).mappings()}

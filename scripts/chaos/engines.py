@@ -9,7 +9,7 @@ from pathlib import Path
 from jobfac.database.engine import Database
 
 Cut = Callable[[float], None]
-"""Makes the database unreachable for so many seconds, and returns afterwards."""
+"""Makes the database unreachable for the given seconds, and returns afterwards."""
 
 
 def open_site(engine: str, folder: Path, seed: int) -> AbstractContextManager[tuple[str, Cut]]:
@@ -21,7 +21,7 @@ def open_site(engine: str, folder: Path, seed: int) -> AbstractContextManager[tu
 
 @contextmanager
 def _sqlite(folder: Path) -> Iterator[tuple[str, Cut]]:
-    """A file. In an outage another connection holds its write lock."""
+    """A SQLite file. In an outage another connection holds its write lock."""
     path = folder / "jobfac.db"
 
     def cut(seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""The job program of a chaos run, started with SECONDS CODE [child]. It journals its start, its life and its end.
+"""The job program of a chaos run, started with SECONDS CODE [child]. It records its start, life and end in a journal.
 
 It locks its run's file. The lock is released when the last of its processes has ended, so an execution that cannot get
 the lock knows that another execution of the same run is alive. With ``child`` it starts a process in a session of its
@@ -19,7 +19,7 @@ os.set_inheritable(lock, True)
 
 
 def say(word: str, value: int = 0) -> None:
-    """Append a line: word, time and a number."""
+    """Append a line to the journal: word, time and a number."""
     os.write(log, f"{word} {time.time():.3f} {value}\n".encode())
 
 

@@ -1,4 +1,4 @@
-"""The fleet of a chaos run: it is kept complete, given work, and hit by faults."""
+"""The fleet of a chaos run: replaces ended roles, submits runs, and causes faults."""
 
 import random
 import signal
@@ -69,7 +69,7 @@ def jobs(journal: Path) -> dict[str, Any]:
 
 @dataclass
 class Site:
-    """The fleet. ``deaths`` are the ends of roles that no fault explains; ``frozen`` says until when."""
+    """The fleet. ``deaths``: ends of roles that no fault explains; ``frozen``: when each freeze ends."""
 
     factory: Factory
     db: Database
@@ -96,7 +96,7 @@ class Site:
             self.fleet[role] = living
 
     def check_end(self, process: Role) -> None:
-        """Note an end that no fault explains."""
+        """Record the end of a role if no fault explains it."""
         if process.poll() not in EXPECTED:
             self.deaths.append(f"a role ended by itself with {process.returncode}: {process.args}")
 
@@ -124,7 +124,7 @@ class Site:
             return
         names = ["quick", "short", "long", "fails", "retried", "escapes", "alone", "once", "chain"]
         for _ in range(BATCH):
-            # With a key, a start whose answer is lost may be repeated.
+            # With a key, a start can be repeated safely if its answer is lost.
             request = StartRequest(self.chance.choice(names), "chaos", key=f"{self.chance.random():.12f}")
             self._transact(partial(runs.start, request=request))
         if self.chance.random() < 0.3:
@@ -150,7 +150,7 @@ class Site:
             self.done["unanswered"] += 1
 
     def strike(self) -> None:
-        """One fault."""
+        """Cause one fault."""
         what = self.chance.choices([*FAULTS], [*FAULTS.values()])[0]
         victim = self.chance.choice(self.fleet["worker"])
         self.done[what] += 1
@@ -164,7 +164,7 @@ class Site:
         elif what == "kill guardian":
             self._kill_guardian(victim)
         elif what == "outage":
-            # In a thread: a process that was frozen while it held the lock must be thawed meanwhile.
+            # In a thread, because a process that was frozen while it held the lock must be thawed meanwhile.
             seconds = self.chance.choice([0.3, 1.0, LEASE * 0.5, LEASE * 1.5])
             threading.Thread(target=self.cut, args=(seconds,), daemon=True).start()
         elif what == "drain":
@@ -174,7 +174,7 @@ class Site:
                 process.kill()
 
     def _kill_guardian(self, worker: Role) -> None:
-        """Only of a worker that runs: to lose both at once is a documented limit of the guarantees."""
+        """Kill the guardian of a running worker only: losing both at once is a documented limit of the guarantees."""
         if any(process is worker for _, process in self.frozen) or worker.poll() is not None:
             return
         with suppress(psutil.Error):  # the worker or a child may end meanwhile

@@ -1,4 +1,4 @@
-"""Fleets and APIs on every engine, or on SQLite alone for what no engine can change."""
+"""Fleets and APIs on every engine, or on SQLite only for tests that do not depend on the engine."""
 
 from collections.abc import Iterator
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""The API on a real port for tests, with a key of each role and clients that speak to it."""
+"""The API on a real port for tests, with a key and a client for each role."""
 
 import threading
 from collections.abc import Iterator, Sequence
@@ -18,7 +18,7 @@ from tests.support.factory import wait_for
 
 
 class Served:
-    """A running server; everything it was asked to open is closed at the end."""
+    """A running server. It closes all its clients at the end."""
 
     def __init__(self, db: Database, settings: Settings, behind_proxy: bool = False) -> None:
         self.db = db
@@ -40,7 +40,7 @@ class Served:
         self._thread.join()
 
     def key(self, role: Role, categories: Sequence[str] | None = None, lifetime: float | None = None) -> str:
-        """A new key."""
+        """Create a key with this role."""
         return self.db.transact(api_keys.create, str(role), role, "tests", categories, lifetime).key
 
     def client(self, key: str | None, **options: Any) -> httpx.Client:
@@ -54,14 +54,14 @@ class Served:
         assert answer.is_success, answer.text
 
     def start(self, job: str, **body: Any) -> int:
-        """Start it; the run's id."""
+        """Start a job; returns the run id."""
         answer = self.operator.post(f"/v1/jobs/{job}/runs", json=body)
         assert answer.status_code == 201, answer.text
         return int(answer.json()["id"])
 
     @contextmanager
     def worker(self, slots: int = 4) -> Iterator[Worker]:
-        """A worker in this process, once it is registered."""
+        """Start a worker in this process and wait until it is registered. It is drained at the end of the block."""
         worker = Worker(self.db, self.settings, name="w1", slots=slots)
         thread = threading.Thread(target=worker.run, name="worker", daemon=True)
         thread.start()
@@ -74,7 +74,7 @@ class Served:
 
 
 def events(lines: Iterator[str]) -> Iterator[dict[str, str]]:
-    """The server-sent events of a stream, each with its `event`, `data` and perhaps `id`; comments are passed over."""
+    """The server-sent events of a stream, each with `event`, `data` and an optional `id`. Comments are skipped."""
     found: dict[str, str] = {}
     for line in lines:
         if not line and found:

@@ -1,4 +1,4 @@
-"""Commands of the documents, typed into bash as a new user types them."""
+"""Runs the commands of the documentation in bash, as a new user would."""
 
 import os
 import re
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def environment(**more: str) -> dict[str, str]:
-    """The variables of this process without settings of jobfac, with its commands on the path."""
+    """The environment of this process without jobfac's settings, and with its commands in PATH."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("JOBFAC_")}
     return kept | {"PATH": f"{Path(sys.executable).parent}:{kept['PATH']}"} | more
 

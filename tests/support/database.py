@@ -1,4 +1,4 @@
-"""What the tests of the core share: jobs in one line, workers that a test plays by hand, many threads at one moment."""
+"""Helpers of the database tests: define jobs, drive a worker by hand, run code in many threads at once."""
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +29,7 @@ def define(db: Database, **jobs: Mapping[str, Any]) -> None:
 
 
 def start(db: Database, job: str, **wish: Any) -> int:
-    """Start one run; its id."""
+    """Start one run; returns its id."""
     return db.transact(runs.start, StartRequest(job, "tester", **wish))
 
 
@@ -45,7 +45,7 @@ def state(db: Database, run_id: int) -> str:
 
 
 def states(db: Database, run_ids: Sequence[int]) -> list[str]:
-    """The states of runs, in the order asked for."""
+    """The states of runs, in the order of ``run_ids``."""
     with db.read() as conn:
         rows = conn.execute(sa.select(run.c.id, run.c.state).where(run.c.id.in_(run_ids)))
         found = {row.id: row.state for row in rows}
@@ -53,7 +53,7 @@ def states(db: Database, run_ids: Sequence[int]) -> list[str]:
 
 
 def events(db: Database, run_id: int) -> list[str]:
-    """The words of a run's events, oldest first."""
+    """The names of a run's events, oldest first."""
     with db.read() as conn:
         return [event.event for event in runs.events_of(conn, run_id)]
 
@@ -71,13 +71,13 @@ def now(db: Database) -> Any:
 
 
 def make_due(db: Database) -> None:
-    """Let the time of every scheduled run come."""
+    """Make every scheduled run due."""
     with db.begin() as conn:
         conn.execute(run.update().where(run.c.state == RunState.SCHEDULED).values(ready_at=utcnow(-1)))
 
 
 class Hand:
-    """A worker that a test plays by hand, one transaction for each thing it does."""
+    """A worker that a test drives by hand. Each method is one transaction."""
 
     def __init__(self, db: Database, name: str = "w1", slots: int = 10, **more: Any) -> None:
         who = {"pools": ["default"], "labels": {}, **more}
@@ -85,7 +85,7 @@ class Hand:
         self.id = db.transact(workers.register, Registration(name, "host", 1, name, "0", slots, **who), 60.0)
 
     def claim(self, slots: int | None = None, queues: Sequence[str] = ("default",)) -> list[Claimed]:
-        """Take runs as a turn of the worker's loop does."""
+        """Claim runs as a turn of the worker's loop does."""
 
         def work(conn: sa.Connection) -> list[Claimed]:
             workers.hold(conn, self.id)
@@ -104,30 +104,30 @@ class Hand:
         return self.db.transact(runs.finish, self.id, [ended], self.name)
 
     def renew(self) -> Beat:
-        """The heartbeat."""
+        """Send a heartbeat."""
         return self.db.transact(workers.renew, self.id, 60.0)
 
     def survey(self) -> Survey:
-        """What the database says of this worker."""
+        """Survey this worker in the database."""
         found = self.db.query(workers.survey, self.id)
         assert found is not None
         return found
 
     def lapse(self) -> None:
-        """Let the lease run out, as if no heartbeat had come for long."""
+        """Let the lease expire, as if the heartbeats had stopped."""
         with self.db.begin() as conn:
             conn.execute(
                 worker_lease.update().where(worker_lease.c.worker_id == self.id).values(lease_until=lease_now(-1))
             )
 
     def die(self) -> list[Finished]:
-        """Let the lease run out, and somebody notice."""
+        """Let the lease expire, and expire the worker; returns the runs that finish by this."""
         self.lapse()
         return self.db.transact(workers.expire, "sweeper").finished
 
 
 def together(number: int, work: Callable[[int], T]) -> list[T]:
-    """``work(0)`` to ``work(number - 1)``, in threads that all begin at the same moment."""
+    """Run ``work(0)`` to ``work(number - 1)`` in threads that begin at the same moment; returns their results."""
     gate = threading.Barrier(number)
 
     def one(position: int) -> T:

@@ -1,4 +1,4 @@
-"""The engines that the tests run on, and what this machine lacks."""
+"""The engines that the tests run on, and the tools that this machine has."""
 
 import os
 import shutil
@@ -18,8 +18,8 @@ DRIVERS = [*(["pyodbc"] if HAS_ODBC else []), "mssqlpython"]
 ENGINES = ["sqlite", *DRIVERS]
 
 EACH_DIALECT = ENGINES[:2]
-"""For tests with long-running fleets. The drivers differ in values, errors and outages, which ``tests/database`` and
-shorter tests of roles cover with each driver; what workers and schedulers do with the statements does not differ."""
+"""For tests with long-running fleets. The drivers differ only in values, errors and outages. ``tests/database`` and
+shorter tests of roles cover these with each driver."""
 
 REAL = os.environ.get("JOBFAC_TEST_MSSQL_URL")
 if REAL:

@@ -1,4 +1,4 @@
-"""Drives the factory as its users do: real `jobfac` processes on a database."""
+"""Runs jobfac as its users do: real `jobfac` processes on a database."""
 
 import json
 import os
@@ -21,16 +21,16 @@ SHORT = {
     "JOBFAC_SHIP_INTERVAL": "0.1",
     "JOBFAC_WAIT_SECONDS": "1",
 }
-"""Short times, so that a test of failover takes seconds."""
+"""Short intervals, so a test of failover takes seconds."""
 
 SAME: Mapping[str, str] = {}
-"""No variables beyond the factory's own."""
+"""No additional variables."""
 
 FINAL = {"succeeded", "mixed", "failed", "stopped", "timed_out", "start_failed", "lost", "denied"}
 
 
 def wait_for(condition: Callable[[], T | None], what: str = "the condition", timeout: float = 30.0) -> T:
-    """The first true value of ``condition``; fails with ``what`` when the time is up."""
+    """The first true value of ``condition``. Fails with ``what`` after ``timeout`` seconds."""
     end = time.monotonic() + timeout
     while not (value := condition()):
         if time.monotonic() > end:
@@ -40,7 +40,7 @@ def wait_for(condition: Callable[[], T | None], what: str = "the condition", tim
 
 
 class Role(Protocol):
-    """What a ``Popen`` says and can do."""
+    """The part of the interface of ``Popen`` that tests use."""
 
     args: Any
     pid: int
@@ -55,7 +55,7 @@ class Role(Protocol):
 
 
 class Factory:
-    """The command line on one database, and the roles that were started by it."""
+    """The command line on one database, and the roles that tests start with it."""
 
     def __init__(self, url: str, folder: Path) -> None:
         self.url = url
@@ -74,7 +74,7 @@ class Factory:
             role.wait()
 
     def run(self, *words: str, code: int | None = 0, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-        """One command to its end; ``code`` is the exit code it must have, None: any."""
+        """Run one command to its end. ``code``: the expected exit code; None: any."""
         done = subprocess.run(
             [sys.executable, "-m", "jobfac", *words],
             env=self.environment,
@@ -89,7 +89,7 @@ class Factory:
         return done
 
     def json(self, *words: str, code: int | None = 0) -> Any:
-        """One command with --json: the document it prints."""
+        """Run one command with --json; returns the document that it prints."""
         return json.loads(self.run(*words, "--json", code=code).stdout)
 
     def apply(self, definitions: Mapping[str, Any]) -> None:
@@ -99,7 +99,7 @@ class Factory:
         self.run("apply", str(path))
 
     def start(self, job: str, *words: str) -> int:
-        """Start a job: the run's id."""
+        """Start a job; returns the run id."""
         return int(self.run("start", job, *words).stdout)
 
     def show(self, run: int) -> Any:
@@ -107,7 +107,7 @@ class Factory:
         return self.json("runs", "show", str(run))
 
     def wait(self, run: int, timeout: float = 30.0, states: set[str] = FINAL) -> Any:
-        """The run, once it is in one of these states."""
+        """Wait until the run is in one of these states; returns the run."""
 
         def there() -> Any:
             found = self.show(run)
@@ -120,13 +120,13 @@ class Factory:
         return self.run("logs", str(run), *words).stdout
 
     def role(self, *words: str, **environment: str) -> Role:
-        """Start a role in the background; its log goes to a file of its own."""
+        """Start a role in the background, with its own log file."""
         log = self.folder / f"{words[0]}-{len(self.roles)}.log"
         self.roles.append(self.begin(words, {**self.environment, **environment}, log))
         return self.roles[-1]
 
     def begin(self, words: tuple[str, ...], environment: dict[str, str], log: Path) -> Role:
-        """A process of a session of its own."""
+        """Start a process in its own session."""
         with log.open("wb") as file:
             return subprocess.Popen(
                 [sys.executable, "-m", "jobfac", *words],

@@ -1,4 +1,4 @@
-"""Workers on one database, started, killed and frozen by a test, which looks straight into the database meanwhile."""
+"""Workers on one database. A test starts, kills and freezes them, and reads the database directly."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ Process = Role
 
 
 class Fleet:
-    """A factory with an eye on its database. ``journal`` is where witnesses write, ``folder`` the working directory."""
+    """A factory with direct access to its database. ``journal``: where job programs write; ``folder``: the cwd."""
 
     def __init__(self, factory: Factory) -> None:
         self.factory = factory
@@ -46,7 +46,7 @@ class Fleet:
         helpers.define(self.db, **jobs)
 
     def start(self, job: str, count: int = 1, **wish: Any) -> list[int]:
-        """Start so many runs; their ids."""
+        """Start ``count`` runs; returns their ids."""
         return self.db.transact(runs.start_many, StartRequest(job, "tester", **wish), count)
 
     def get(self, run_id: int) -> sa.RowMapping:
@@ -59,7 +59,7 @@ class Fleet:
         return {row.state: row[1] for row in self.db.query(lambda conn: conn.execute(query).all())}
 
     def wait(self, run_id: int, *states: str, timeout: float = 30.0) -> sa.RowMapping:
-        """The run, once it is in one of these states (default: final)."""
+        """Wait until the run is in one of these states (default: any final state); returns the run."""
         wanted = states or FINAL
 
         def there() -> sa.RowMapping | None:
@@ -69,19 +69,19 @@ class Fleet:
         return wait_for(there, f"run {run_id} in {sorted(wanted)}", timeout)
 
     def finish(self, *run_ids: int, timeout: float = 30.0) -> list[sa.RowMapping]:
-        """These runs (default: all), once every one is final."""
+        """Wait until every run is final; returns these runs (default: all)."""
         wait_for(lambda: set(self.states()) <= FINAL, "every run final", timeout)
         query = sa.select(run).order_by(run.c.id)
         query = query.where(run.c.id.in_(run_ids)) if run_ids else query
         return list(self.db.query(lambda conn: conn.execute(query).mappings().all()))
 
     def one(self, job: str, **wish: Any) -> sa.RowMapping:
-        """Start one run and return it when it has ended."""
+        """Start one run, wait until it has ended, and return it."""
         (run_id,) = self.start(job, **wish)
         return self.wait(run_id)
 
     def text(self, run_id: int, stream: str = "stdout", attempt: int = 1) -> bytes:
-        """What is stored of a stream."""
+        """The stored output of a stream."""
         positions = {stream: 0}
         parts = []
         with self.db.read() as conn:
@@ -90,7 +90,7 @@ class Fleet:
         return b"".join(parts)
 
     def events(self, run_id: int) -> list[str]:
-        """The words of a run's events."""
+        """The names of a run's events."""
         return [row.event for row in self.db.query(runs.events_of, run_id)]
 
     def attempts(self, run_id: int) -> list[dict[str, Any]]:
@@ -102,7 +102,7 @@ class Fleet:
     def worker(
         self, name: str = "w1", *words: str, slots: int = 4, environment: Mapping[str, str] = SAME, **variables: str
     ) -> Process:
-        """Start a worker with these additional variables and wait until it is in the fleet."""
+        """Start a worker with these additional variables and wait until it is registered."""
         variables = {**environment, **variables}
         process = self.factory.role("worker", "--name", name, "--slots", str(slots), *words, **variables)
         wait_for(lambda: process.poll() is not None or self.row(process), f"worker {name} registered")
@@ -110,8 +110,10 @@ class Fleet:
         return process
 
     def freeze(self, process: Process) -> None:
-        """Stop the process as a paused machine would, but in no transaction, where it would hold up all of SQLite, and
-        whoever needs its rows on SQL Server."""
+        """Stop the process as a paused machine would, but only between two transactions.
+
+        Inside a transaction it would block all writers on SQLite, and users of its rows on SQL Server.
+        """
 
         def frozen_between() -> bool:
             os.kill(process.pid, signal.SIGSTOP)
@@ -152,7 +154,7 @@ class Fleet:
         return found
 
     def log(self, process: Process) -> str:
-        """What a role has logged so far."""
+        """The log of a role so far."""
         return self.log_of(process).read_text()
 
     def log_of(self, process: Process) -> Path:
@@ -160,7 +162,7 @@ class Fleet:
         return next(self.folder.glob(f"*-{number}.log"))
 
     def programs(self, process: Process) -> list[int]:
-        """The living processes of the programs that this worker process started, wherever they hang."""
+        """PIDs of the living processes of this worker's programs, regardless of their parents."""
         query = sa.select(worker.c.token).where(worker.c.pid == process.pid).order_by(worker.c.id.desc())
         token = self.db.query(lambda conn: conn.execute(query).scalars().first())
         table = Table.read()
@@ -174,7 +176,7 @@ class Fleet:
         ]
 
     def logs(self) -> str:
-        """All that all roles have logged."""
+        """The logs of all roles so far."""
         return "".join(path.read_text() for path in sorted(self.folder.glob("*.log")))
 
 
@@ -185,23 +187,23 @@ def kill(process: Process) -> None:
 
 
 def thaw(process: Process) -> None:
-    """Let a frozen process go on."""
+    """Continue a frozen process."""
     os.kill(process.pid, signal.SIGCONT)
 
 
 def leave(process: Process, timeout: float = 30.0) -> int:
-    """TERM, and its exit code when it has left."""
+    """Send TERM and wait for the end; returns the exit code."""
     process.terminate()
     return process.wait(timeout)
 
 
 def is_frozen(process: Process) -> bool:
-    """Whether it has been stopped, by itself or by somebody."""
+    """Whether the process is stopped."""
     return bool(psutil.Process(process.pid).status() == psutil.STATUS_STOPPED)
 
 
 def guardian(worker_pid: int) -> int:
-    """The process number of a worker's guardian; 0: it has none at this moment."""
+    """The PID of a worker's guardian; 0 if it has none now."""
     children = psutil.Process(worker_pid).children()
     found = [child.pid for child in children if any(word.endswith("guardian.py") for word in _command(child))]
     return found[0] if found else 0
@@ -215,7 +217,7 @@ def _command(process: psutil.Process) -> list[str]:
 
 
 def kill_with_guardian(process: Process) -> None:
-    """``kill -9`` to a worker and its guardian, the guardian first frozen so that neither outlives the other."""
+    """``kill -9`` to a worker and its guardian. The guardian is frozen first, so it cannot act between the kills."""
     other = guardian(process.pid)
     os.kill(other, signal.SIGSTOP)
     kill(process)

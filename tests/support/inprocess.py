@@ -1,4 +1,4 @@
-"""Drives the factory as its users do, but for the start of a Python for every command and every role."""
+"""Runs jobfac as its users do, but without starting a Python interpreter for each command and role."""
 
 import contextlib
 import io
@@ -16,11 +16,11 @@ from jobfac.cli import main
 from tests.support.factory import Factory
 
 APART = {"up", "worker", "scheduler", "api", "try"}
-"""They change the process that they run in, so they have one of their own."""
+"""Commands that change their process, so each runs in its own process."""
 
 nursery = multiprocessing.get_context("forkserver")
 nursery.set_forkserver_preload(
-    # Not jobfac.worker, which looks into its environment when it is imported.
+    # Without jobfac.worker, which reads its environment variables on import.
     [
         "__main__",
         "tests.support.inprocess",
@@ -33,8 +33,10 @@ nursery.set_forkserver_preload(
 
 
 class Forked:
-    """A process that began as a copy of one which has imported nearly everything; used like a ``Popen``. What it prints
-    is added to ``out`` and ``err``."""
+    """A process forked from one that has imported nearly everything. Its interface is that of ``Popen``.
+
+    Its output is appended to ``out`` and ``err``.
+    """
 
     def __init__(self, words: tuple[str, ...], environment: dict[str, str], folder: Path, out: Path, err: Path) -> None:
         self.args = ["jobfac", *words]
@@ -46,22 +48,22 @@ class Forked:
 
     @property
     def returncode(self) -> int | None:
-        """The exit code, minus the signal that ended it, or None as long as it lives."""
+        """The exit code, or the negative number of the signal that ended it; None while it is alive."""
         return self._process.exitcode
 
     def poll(self) -> int | None:
-        """The same."""
+        """The same as ``returncode``."""
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
-        """The exit code once it has ended."""
+        """Wait until the process has ended; returns the exit code."""
         self._process.join(timeout)
         if self.returncode is None:
             raise subprocess.TimeoutExpired(self.args, timeout or 0.0)
         return self.returncode
 
     def send_signal(self, number: int) -> None:
-        """Nothing if it has ended."""
+        """Send a signal. Does nothing if the process has ended."""
         if self.returncode is None:
             os.kill(self.pid, number)
 
@@ -75,7 +77,7 @@ class Forked:
 
 
 def _play(words: list[str], environment: dict[str, str], folder: Path, out: Path, err: Path) -> None:
-    """What the copy does: it makes itself what a new process would be."""
+    """Make the forked process look like a new one, and run the command."""
     os.setsid()
     streams: tuple[str | Path, ...] = (os.devnull, out, err)
     for number, path in enumerate(streams):
@@ -89,11 +91,10 @@ def _play(words: list[str], environment: dict[str, str], folder: Path, out: Path
 
 
 class InProcess(Factory):
-    """Commands run in the test's own process, from their words to their exit code and all that they print; roles in
-    copies of a process that has imported them."""
+    """Runs commands in the test's own process, and roles in forked processes. Captures exit code and output."""
 
     def run(self, *words: str, code: int | None = 0, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-        """As ``Factory.run``; what runs apart is given nothing to read."""
+        """As ``Factory.run``. A command in its own process gets no stdin."""
         status, out, err = self._apart(words) if APART & set(words[:1]) else self._here(words, stdin or "")
         assert code is None or status == code, f"{words}: exit {status}\n{out}\n{err}"
         return subprocess.CompletedProcess(words, status, out, err)

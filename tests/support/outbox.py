@@ -1,4 +1,4 @@
-"""What the tests of the outbox share."""
+"""Helpers of the outbox tests."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ def tell(*events: str, to: Any = OPS, **more: Any) -> dict[str, Any]:
 
 
 def told(db: Database) -> list[tuple[str, str]]:
-    """Address what there is; every notification's job and event, in order."""
+    """Address all outbox events; returns job and event of every notification, in order."""
     while db.transact(address_some):
         pass
     with db.read() as conn:

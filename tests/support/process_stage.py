@@ -1,4 +1,4 @@
-"""A stage on which the programs of the zoo are started and waited for."""
+"""Starts the test programs in ``tests/programs/zoo`` and waits for them."""
 
 import os
 import sys
@@ -13,7 +13,7 @@ ZOO = Path(__file__).parents[1] / "programs" / "zoo"
 
 
 def until(condition: Callable[[], object], seconds: float = 20) -> None:
-    """Wait until it holds."""
+    """Wait until the condition holds."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"
@@ -26,7 +26,7 @@ def lives(pid: int) -> bool:
 
 
 class Stage:
-    """Starts programs with spools; `token` begins all their markers."""
+    """Starts programs with spools. All markers begin with `token`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -38,7 +38,7 @@ class Stage:
     def start(
         self, *argv: str, directory: str | None = None, user: str | None = None, detach: bool = False
     ) -> tuple[Process, Spool, Spool]:
-        """The process, its stdout and its stderr."""
+        """Start a program; returns the process and the spools of its stdout and stderr."""
         self.count += 1
         marker = f"{self.token}/{self.count}/1"
         out = Spool(self.folder / f"{self.count}-1.stdout", 1 << 20)
@@ -55,13 +55,13 @@ class Stage:
         return self.start(*argv, *arguments, detach=detach)
 
     def numbers(self, spool: Spool, count: int = 1) -> list[int]:
-        """The process numbers that the program prints, once there are so many of them."""
+        """Wait until the program has printed ``count`` PIDs; returns all that it printed."""
         until(lambda: len(spool.path.read_bytes().splitlines()) >= count)
         return [int(line) for line in spool.path.read_bytes().split()]
 
 
 def text(spool: Spool) -> bytes:
-    """All that was printed."""
+    """Everything that the program printed."""
     return b"".join(chunk.data for chunk in spool.read(final=True))
 
 

@@ -1,4 +1,4 @@
-"""Who is told: a real mail server, and a real HTTP receiver that answers as a test wants it to."""
+"""Receivers of notifications: a real mail server, and a real HTTP server with answers defined by the test."""
 
 import asyncio
 import threading
@@ -16,7 +16,7 @@ OK = 204
 
 
 class Post(NamedTuple):
-    """A request as it came; header names in lower case."""
+    """A received request. Header names are in lower case."""
 
     path: str
     headers: dict[str, str]
@@ -24,7 +24,7 @@ class Post(NamedTuple):
 
 
 class Receiver:
-    """An HTTP server on loopback. ``answer`` gives a post's status, or None to stall until ``release``."""
+    """An HTTP server on loopback. ``answer`` returns a post's status, or None to stall until ``release``."""
 
     def __init__(self) -> None:
         self.posts: list[Post] = []
@@ -37,7 +37,7 @@ class Receiver:
             def do_POST(self) -> None:
                 length = int(self.headers.get("Content-Length", 0))
                 body = self.rfile.read(length)
-                if len(body) < length:  # its sender was killed between head and body: that is no post
+                if len(body) < length:  # the sender was killed between head and body: ignore it
                     self.close_connection = True
                     return
                 post = Post(self.path, {name.lower(): value for name, value in self.headers.items()}, body)
@@ -53,13 +53,13 @@ class Receiver:
                 self.end_headers()
 
             def log_message(self, *arguments: Any) -> None:
-                """Nothing: the posts are the log."""
+                """Log nothing, because ``posts`` records all requests."""
 
         class Server(ThreadingHTTPServer):
             daemon_threads = True
 
             def handle_error(self, request: Any, client_address: Any) -> None:
-                """A sender that went away meanwhile is part of the game."""
+                """Ignore errors: tests disconnect senders on purpose."""
 
         self._server = Server(("127.0.0.1", 0), Handler)
         self.port = self._server.server_port
@@ -72,7 +72,7 @@ class Receiver:
         self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
 
     def release(self) -> None:
-        """Let stalled requests be answered."""
+        """Answer the stalled requests."""
         self._released.set()
 
     def close(self) -> None:
@@ -121,7 +121,7 @@ class Mailbox:
 
 @contextmanager
 def receiving() -> Iterator[Receiver]:
-    """A receiver, until the end of the block."""
+    """A receiver that is closed at the end of the block."""
     receiver = Receiver()
     try:
         yield receiver
@@ -131,7 +131,7 @@ def receiving() -> Iterator[Receiver]:
 
 @contextmanager
 def mailbox(**options: Any) -> Iterator[Mailbox]:
-    """A mail server, until the end of the block."""
+    """A mail server that is closed at the end of the block."""
     box = Mailbox(**options)
     try:
         yield box
@@ -140,7 +140,7 @@ def mailbox(**options: Any) -> Iterator[Mailbox]:
 
 
 def part(mail: EmailMessage, kind: str) -> str:
-    """The plain or the html part of a mail."""
+    """The plain or html part of a mail."""
     found = mail.get_body((kind,))
     assert isinstance(found, EmailMessage)
     return str(found.get_content()).replace("\r\n", "\n")

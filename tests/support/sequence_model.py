@@ -1,4 +1,4 @@
-"""A sequence run in memory, moved by the pure decisions alone: what the database must show at any time."""
+"""A model of a sequence run in memory, advanced by the pure decisions. The database must show the same at any time."""
 
 from typing import Any
 
@@ -11,8 +11,11 @@ REFUSED = "off"
 
 
 class Stay:
-    """A visit of a step: its jobs, each with its final state, if it has one, or with the model of a nested sequence's
-    run; and the states of those that ended, in order."""
+    """A visit of a step.
+
+    ``jobs``: by job, its final state, None if it has not ended, or the model of a nested sequence run. ``ended``: the
+    states of the ended jobs, in order.
+    """
 
     def __init__(self, step: str, number: int) -> None:
         self.step = step
@@ -38,7 +41,7 @@ class Model:
         self.stays: list[Stay] = []
 
     def begin(self, now: Any) -> None:
-        """Begin whatever waits to be begun, here and within."""
+        """Begin this run and all nested runs that have not begun yet."""
         if not self.begun and self.state is None:
             self.begun = True
             self.go_on(now)
@@ -48,13 +51,13 @@ class Model:
                     nested.begin(now)
 
     def end(self, stay: Stay, job: str, state: RunState) -> None:
-        """A job has ended; nothing follows from it until ``go_on``."""
+        """Record that a job has ended. The run advances only with ``go_on``."""
         if not isinstance(stay.jobs[job], Model):
             stay.jobs[job] = state
         stay.ended.append(state)
 
     def go_on(self, now: Any) -> None:
-        """Move as far as it goes."""
+        """Advance as far as possible."""
         sequence = self.definitions[self.name]
         while self.begun and self.state is None and not self.stopping:
             last = self.stays[-1].visit() if self.stays else None
@@ -96,7 +99,7 @@ class Model:
             outer.go_on(now)
 
     def stopped(self, path: list[dict[str, Any]], now: Any) -> None:
-        """A stop was asked for: what had not begun has ended by it, as ``path`` shows."""
+        """Apply a stop request. Jobs that had not begun end with the states in ``path``."""
         self.stopping = True
         for stay, shown in zip(self.stays, path, strict=True):
             for one in shown["runs"]:
@@ -112,7 +115,7 @@ class Model:
         self.go_on(now)
 
     def shown(self) -> list[Any]:
-        """The path, for comparison with ``seen``."""
+        """The step history, for comparison with ``seen``."""
         return [
             (
                 stay.step,
@@ -129,7 +132,7 @@ class Model:
 
 
 def seen(path: list[dict[str, Any]]) -> list[Any]:
-    """The path as the database has it: states of runs that have not ended are left out."""
+    """The step history in the database, without the states of runs that have not ended."""
     return [
         (v["step"], v["number"], v["result"], v["next"], sorted((run["job"], _seen(run)) for run in v["runs"]))
         for v in path

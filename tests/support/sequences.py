@@ -1,4 +1,4 @@
-"""What the tests of sequences share: a worker played by hand that knows its runs by their jobs' names."""
+"""Helpers of the sequence tests: a worker driven by hand that addresses its runs by job name."""
 
 from typing import Any
 
@@ -14,14 +14,14 @@ from tests.support.database import Hand
 
 
 class Player(Hand):
-    """Begins sequences, claims everything, and ends runs by their job's name, in one transaction as a worker does."""
+    """Begins sequences, claims all runs, and ends runs by job name, in one transaction as a worker does."""
 
     def __init__(self, db: Database) -> None:
         super().__init__(db, slots=500)
         self.held: list[Claimed] = []
 
     def look(self) -> list[str]:
-        """Begin what is queued, claim what there is; the jobs of all runs that are held, in order."""
+        """Begin queued sequences and claim all runs; returns the jobs of all held runs, in order."""
         while True:
             self.db.transact(sequences.begin_queued, self.name)
             with self.db.read() as conn:
@@ -32,9 +32,9 @@ class Player(Hand):
         return [claimed.job for claimed in self.held]
 
     def finish(self, *jobs: str, **outcomes: Any) -> list[Finished]:
-        """End the oldest held run of each of these jobs, all in one turn; ``state`` and what else an outcome has.
+        """End the oldest held run of each of these jobs, all in one turn. ``outcomes``: ``state`` and other fields.
 
-        Returns the sequences that ended by it.
+        Returns the sequence runs that ended as a result.
         """
         state = outcomes.pop("state", RunState.SUCCEEDED)
         ended = [self._release(job) for job in jobs]
@@ -58,7 +58,7 @@ class Player(Hand):
 
 
 def path(db: Database, run_id: int) -> list[str]:
-    """The path of a sequence run: ``step:result>next`` for each visit."""
+    """The step history of a sequence run: ``step:result>next`` for each visit."""
     with db.read() as conn:
         return [f"{v.step}:{v.result}>{v.next}" for v in sequences.step_history(conn, run_id)]
 

@@ -17,12 +17,12 @@ from tests.support.factory import Factory, wait_for
 
 
 class Terminal:
-    """`jobfac top` in a terminal of its own."""
+    """Runs `jobfac top` in its own pseudo-terminal."""
 
     def __init__(self, factory: Factory, *words: str, columns: int = 100, rows: int = 30) -> None:
         self.screen, inside = pty.openpty()
         self.resize(columns, rows)
-        # The terminal of whoever runs the tests is another one.
+        # COLUMNS and LINES describe the terminal that runs the tests.
         environment = {k: v for k, v in factory.environment.items() if k not in ("COLUMNS", "LINES")}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "jobfac", "top", *words],
@@ -41,7 +41,7 @@ class Terminal:
         fcntl.ioctl(self.screen, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
     def shows(self, words: str) -> None:
-        """Wait until these words have been painted since the last call."""
+        """Wait until these words have appeared on the screen since the last call."""
         wait_for(lambda: words in self.read(), f"'{words}' on the screen")
         self.painted = b""
 
@@ -49,20 +49,20 @@ class Terminal:
         while select.select([self.screen], [], [], 0)[0]:
             try:
                 self.painted += os.read(self.screen, 65536)
-            except OSError:  # whoever painted has left
+            except OSError:  # the command has exited
                 break
         return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.painted.decode(errors="replace"))
 
     def press(self, key: bytes) -> int:
-        """Press a key that leaves: the exit code."""
+        """Press a key that ends the command; returns the exit code."""
         os.write(self.screen, key)
         wait_for(lambda: [self.read(), self.process.poll() is not None][1], "it has left")
         return self.process.wait()
 
 
 def _own_terminal() -> None:
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # else Ctrl-C on it reaches nobody
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # which a test run in the background would hand on as ignored
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # otherwise Ctrl-C reaches no process
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a test run in the background passes it on as ignored
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Calls the procedures of sql/mssql as a DBA would, and looks at what came of it."""
+"""Calls the procedures of sql/mssql as a DBA would, and reads the results."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -18,13 +18,13 @@ THROUGH_TSQL = [
     pytest.mark.mssql,
     pytest.mark.parametrize("url", ENGINES[1:], indirect=True),
 ]
-"""For tests of what SQLite does not have: with each of the drivers, and on a real server if there is one."""
+"""For tests of features that SQLite lacks: they run with each driver, and on a real server if there is one."""
 
 OUTPUTS = {"start_job": "@run_id", "retry_run": "@run_id", "purge": "@deleted"}
 
 
 def call(conn: sa.Connection, procedure: str, **arguments: Any) -> Any:
-    """EXEC it; the value of its OUTPUT parameter, if it has one."""
+    """Execute a procedure; returns the value of its OUTPUT parameter, if it has one."""
     given = ", ".join(f"@{name} = :{name}" for name in arguments)
     out = OUTPUTS.get(procedure)
     if out is None:
@@ -39,7 +39,7 @@ def execute(db: Database, procedure: str, **arguments: Any) -> Any:
 
 
 def refusal(db: Database, procedure: str, **arguments: Any) -> tuple[int, str]:
-    """The number and the sentence with which a call is refused."""
+    """The number and the message of the error that refuses a call."""
     with pytest.raises(sa.exc.DBAPIError) as caught:
         execute(db, procedure, **arguments)
     text = str(caught.value.orig)
@@ -77,7 +77,7 @@ def audited(db: Database) -> list[tuple[str, str, str]]:
 
 
 def take(db: Database, *, name: str = "w1") -> int:
-    """A worker that claims what it can."""
+    """Register a worker that claims up to nine runs; returns its id."""
     who = Registration(name, "host", 1, "token", "0", 9, ["default"], {})
     worker_id = db.transact(workers.register, who, 60)
     db.transact(workers.claim, worker_id, name, ["default"], 9)

@@ -47,7 +47,7 @@ class SqlError(Exception):
 
 
 class CancelledError(Exception):
-    """The client sent an attention, or left: what runs for it is abandoned."""
+    """The client sent an attention or disconnected: its request is abandoned."""
 
 
 def standard(number: int) -> SqlError:

@@ -1,20 +1,20 @@
-r"""Faults on order: a script of rules, one a line, that says what goes wrong and when.
+r"""Fault injection: a script of rules, one per line, that define the faults and when they occur.
 
     error 1205 matching "UPDATE next" every 50     the statement is answered with that error
-    stall 2.5 matching "heartbeat" at 1            it is answered so many seconds late
-    silence 30 matching "heartbeat" at 1           not even the client's giving up is answered meanwhile
-    drop before commit at 10                       the connection is cut, and the transaction with it
-    drop after commit every 20                     it is committed, but the client is not told
-    drop after matching "OUTPUT inserted" at 3     the same for a statement of its own
+    stall 2.5 matching "heartbeat" at 1            the answer comes that many seconds late
+    silence 30 matching "heartbeat" at 1           the same, and a cancel request is not answered meanwhile
+    drop before commit at 10                       the connection is cut, and the transaction is rolled back
+    drop after commit every 20                     the commit succeeds, but its answer is lost
+    drop after matching "OUTPUT inserted" at 3     the statement runs, but its answer is lost
     error 40613 login first 5                      logins that fail
     failover 3 at 200                              all connections are cut, logins are refused for 3 s
 
 A rule is an action; then ``login``, ``commit`` or ``matching "a regular expression"`` (else any statement); then
 ``by "program"`` if it is for one program only; then ``at N``, ``every N``, ``first N``, ``chance P`` or ``always``
-(the default). What fits a rule is counted by that rule alone. Errors that roll back on SQL Server roll back here.
+(the default). Each rule counts only the events that match it. Errors that roll back on SQL Server roll back here.
 
-An error strikes only what SQL Server could answer so: not the beginning or rolling back of a transaction, nor the
-giving up of a prepared statement, which wait for no lock, and whose errors the drivers therefore never report.
+An error affects only requests that can fail on SQL Server. It does not affect the begin or rollback of a transaction,
+nor the release of a prepared statement: these wait for no lock, so the drivers never report errors of them.
 """
 
 import random
@@ -53,7 +53,7 @@ class Rule:
     fired: int = 0
 
     def strikes(self, event: Event, chance: random.Random) -> bool:
-        """Whether the event is one that this rule spoils; counts it."""
+        """Count the event; returns whether this rule applies to it."""
         if not self._is_for(event.kind) or (self.program and self.program not in event.program):
             return False
         if self.pattern and not re.search(self.pattern, event.text, re.IGNORECASE | re.DOTALL):
@@ -78,7 +78,7 @@ class Rule:
 
 
 def parse_rule(line: str) -> Rule:
-    """Reads one rule; raises ValueError that names the word that is wrong."""
+    """Parse one rule. Raises ValueError that names the invalid word."""
     words = shlex.split(line)
     action = words.pop(0) if words else ""
     rule = Rule(line, action)
@@ -119,5 +119,5 @@ class Script:
         self._chance = random.Random(seed)
 
     def struck(self, event: Event) -> list[Rule]:
-        """The rules that the event falls to, in their order."""
+        """The rules that apply to the event, in order."""
         return [rule for rule in self.rules if rule.strikes(event, self._chance)]

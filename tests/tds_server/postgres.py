@@ -1,4 +1,4 @@
-"""A PostgreSQL of its own in a temporary directory, which nothing outlives."""
+"""A private PostgreSQL server in a temporary directory, which is removed at the end."""
 
 import contextlib
 import importlib.util
@@ -72,7 +72,7 @@ def running() -> Iterator[str]:
                     connection.execute(CATALOG.read_text(encoding="utf-8").encode())
                 yield dsn
             finally:
-                process.send_signal(signal.SIGINT)  # a fast shutdown: clients are cut off
+                process.send_signal(signal.SIGINT)  # fast shutdown: disconnects clients
                 try:
                     process.wait(10)
                 except subprocess.TimeoutExpired:
@@ -82,7 +82,7 @@ def running() -> Iterator[str]:
 
 
 def _memory() -> str | None:
-    """A folder in memory, if it has room: a database for each test is much to write to a disk."""
+    """A folder in memory, if it has room, because a database for each test causes many disk writes."""
     shared = "/dev/shm"
     return shared if Path(shared).is_dir() and shutil.disk_usage(shared).free > 2 * 2**30 else None
 
@@ -101,7 +101,7 @@ def _await_ready(dsn: str, process: "subprocess.Popen[bytes]") -> None:
 
 
 def create_database(dsn: str, name: str, template: str = TEMPLATE) -> None:
-    """A new database as the template is; by default with the catalog and nothing else."""
+    """Create a database from the template. The default template contains only the catalog."""
     with psycopg.connect(f"{dsn} dbname=postgres", autocommit=True) as connection:
         # FILE_COPY: without fsync seven times as fast as writing every page to the log.
         connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY FILE_COPY')
@@ -109,6 +109,6 @@ def create_database(dsn: str, name: str, template: str = TEMPLATE) -> None:
 
 
 def drop_database(dsn: str, name: str) -> None:
-    """Drops a database, and cuts off whoever is in it."""
+    """Drop a database, and disconnect its users."""
     with psycopg.connect(f"{dsn} dbname=postgres", autocommit=True) as connection:
         connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')

@@ -1,4 +1,4 @@
-"""One logged-in connection: reads requests, has them run, answers."""
+"""One logged-in connection: reads requests, runs them, and sends the answers."""
 
 import logging
 import re
@@ -21,21 +21,21 @@ INT = parse_type("int").kind
 
 
 class Watcher(Protocol):
-    """What looks on: it counts and records requests, and may have a fault happen."""
+    """Observes requests: counts and records them, and may inject faults."""
 
     def request(self, text: str, kind: str) -> None:
-        """Before a request runs, with its kind as in faults; raises what is to happen to it."""
+        """Called before a request runs, with its kind as in ``faults``. Raises the fault to inject."""
 
     def answered(self) -> None:
-        """After it ran and before the client is told; raises ConnectionError to keep it from being told."""
+        """Called after a request ran, before the answer is sent. Raises ConnectionError to suppress the answer."""
 
     def record(self, text: str, declarations: str) -> None:
-        """A text of T-SQL that a client sent."""
+        """Record a T-SQL text that a client sent."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a client has prepared: a text with the types of its parameters, or the call of a procedure."""
+    """A prepared statement: a text with the types of its parameters, or a procedure call."""
 
     text: str
     types: dict[str, SqlType] = field(default_factory=dict)
@@ -43,7 +43,7 @@ class Prepared:
 
 
 class Conversation:
-    """Answers one client's requests until it leaves."""
+    """Answers one client's requests until it disconnects."""
 
     def __init__(self, wire: Transport, session: Session, watcher: Watcher) -> None:
         self.wire = wire
@@ -51,11 +51,11 @@ class Conversation:
         self.watcher = watcher
         self._prepared: dict[int, Prepared] = {}
         self._handles = 0
-        self._transaction = b""  # the number that the client was told, empty outside a transaction
+        self._transaction = b""  # the transaction number sent to the client; empty outside a transaction
         self._transactions = 0
 
     def run(self) -> None:
-        """Raises ConnectionError when the client leaves, or is to be cut off."""
+        """Answer requests. Raises ConnectionError when the client disconnects, or when a fault cuts it off."""
         while True:
             message = self.wire.read()
             if message.type == transport.ATTENTION:
@@ -241,7 +241,7 @@ class Conversation:
         self.watcher.answered()
 
     def _announce(self, answer: Answer) -> None:
-        """Tells the driver of a transaction that has begun or ended, however that came about."""
+        """Notify the driver of a transaction that has begun or ended, for any reason."""
         storage = self.session.storage
         if storage.depth and not self._transaction:
             self._transactions += 1

@@ -1,4 +1,4 @@
-"""Open files are used up by programs, but it is the worker that would die of it: so it keeps some to itself."""
+"""Reserves file descriptors for the worker itself: its programs need descriptors of the same process limit."""
 
 import errno
 import os
@@ -6,14 +6,14 @@ import resource
 
 from jobfac.programs.failures import MACHINE
 
-RESERVE = 32  # for the database's connections, looks at the process table, a new guardian
-EACH = 5  # two spool files and the descriptor of its end; while it starts, the ends of a pipe
+RESERVE = 32  # for database connections, reads of the process table, and a new guardian
+EACH = 5  # two spool files and the exit descriptor; during the start, both ends of a pipe
 
 NO_ROOM = f"the program was not started: {MACHINE[errno.EMFILE]}"
 
 
 def room_for_programs() -> int:
-    """How many more programs this process can start before it would have to touch its reserve of descriptors."""
+    """How many more programs this process can start without using its reserve of descriptors."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit == resource.RLIM_INFINITY:
         limit = 1 << 20

@@ -1,4 +1,4 @@
-"""Output files that a job's definition names: overwritten, appended with rotation, or one for each run."""
+"""Output files named by a job's definition: overwritten, appended with rotation, or one file per run."""
 
 import contextlib
 import fcntl
@@ -25,15 +25,15 @@ def open_destination(
 ) -> tuple[int, Path]:
     """Open the file that a program writes to; returns the descriptor (the caller closes it) and the path.
 
-    A relative `pattern` is meant from the job's `directory`; missing folders are created. `timestamped` puts the time
-    and the run's id in place of the `*` in the name. `append` first moves a file of more than `rotate_at` bytes to
-    `.1`, that one to `.2`, and so on; `keep` of them are kept.
+    A relative `pattern` is relative to the job's `directory`. Missing folders are created. `timestamped` replaces the
+    `*` in the name with the time and the run id. `append` first renames a file of more than `rotate_at` bytes to `.1`,
+    the former `.1` to `.2`, and so on; `keep` of them are kept.
 
-    The file is opened with the rights of `user`, by a process of that user's if it is not this process's own. Only
-    regular files are opened, and no symbolic link is followed that another user could have placed.
+    The file is opened with the rights of `user`. If that is not this process's user, a helper process opens it. Only
+    regular files are opened, and symbolic links that another user could have created are not followed.
 
     Raises:
-        StartError: it cannot be opened, or is no regular file.
+        StartError: the file cannot be opened, or it is not a regular file.
     """
     path = Path(directory or ".", pattern)
     if kind == "timestamped":
@@ -49,15 +49,19 @@ def open_destination(
 
 
 def open_path(kind: Kind, path: Path, rotate_at: int, keep: int, who: str = "this worker") -> int:
-    """The same with this process's rights. Raises StartError."""
-    # Always at the end, so that two streams or two runs in one file do not write over each other.
+    """Open the output file with this process's rights; returns the descriptor. `who`: the user named in messages.
+
+    Raises:
+        StartError: the file cannot be opened, or it is not a regular file.
+    """
+    # O_APPEND, because two streams or two runs may write to the same file.
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     try:
         with folder(path.parent, make=0o777) as at:
             if kind == "append":
                 _rotate(path.name, at, rotate_at, keep)
             descriptor = open_regular(path.name, at, flags, 0o666)
-        if kind == "overwrite":  # only now is it known to be a file that may be emptied
+        if kind == "overwrite":  # only after the check that it is a regular file
             os.ftruncate(descriptor, 0)
     except OSError as error:
         raise StartError(explain_file("the output file", path, error, who)) from error
@@ -65,7 +69,7 @@ def open_path(kind: Kind, path: Path, rotate_at: int, keep: int, who: str = "thi
 
 
 def _rotate(name: str, at: int, rotate_at: int, keep: int) -> None:
-    """Shift the generations of a file that has grown too large, once, however many starts see it at the same time."""
+    """Rotate a file that is too large. Concurrent starts rotate it only once."""
     try:
         if os.stat(name, dir_fd=at, follow_symlinks=False).st_size <= rotate_at:
             return
@@ -75,13 +79,13 @@ def _rotate(name: str, at: int, rotate_at: int, keep: int) -> None:
     try:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:  # another start rotates it, or the program guards its own log
+        except BlockingIOError:  # another start rotates it, or the program has locked its log
             return
         try:
             named = os.stat(name, dir_fd=at, follow_symlinks=False)
         except FileNotFoundError:
             return
-        if not os.path.samestat(os.fstat(file), named):  # another start was faster
+        if not os.path.samestat(os.fstat(file), named):  # another start has rotated it
             return
         for number in range(keep - 1, 0, -1):
             with contextlib.suppress(FileNotFoundError):

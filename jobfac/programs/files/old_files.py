@@ -1,4 +1,4 @@
-"""Removal of the files that runs left behind, each its own, named by the time of its start."""
+"""Removes old `timestamped` output files: one file per run, with the start time in its name."""
 
 import os
 import re
@@ -9,15 +9,16 @@ from pathlib import Path
 from jobfac.programs.files.paths import folder
 
 FRESH = 3600.0
-"""Seconds after the last write during which a file stays: the program that writes it may still run."""
+"""Seconds after its last write that a file is always kept, because its program may still run."""
 
 
 def remove_timestamped(pattern: str, directory: str | None, now: float, age: float | None, count: int | None) -> int:
-    """Remove the files of this `timestamped` pattern that are too old or too many; returns how many.
+    """Remove the files of this `timestamped` pattern that are too old or too many; returns how many were removed.
 
-    Only a regular file in the pattern's folder is removed, whose name is the pattern's with a time and a run's id in
-    place of the `*`: last written to more than `age` seconds before `now` (seconds since the epoch), or beside `count`
-    newer ones. None sets no bound. A folder behind another user's symbolic link is left alone.
+    A file is too old if it was last written more than `age` seconds before `now` (seconds since the epoch). It is
+    surplus if there are `count` newer ones. None disables the limit. Only regular files in the pattern's folder are
+    removed, whose names have a time and a run id in place of the `*`. A folder behind another user's symbolic link is
+    skipped.
     """
     path = Path(directory or ".", pattern)
     before, _, behind = path.name.partition("*")
@@ -43,7 +44,7 @@ def _is_regular(name: str, at: int) -> bool:
 
 
 def _remove(name: str, at: int, now: float, age: float | None, is_surplus: bool) -> bool:
-    with suppress(OSError):  # another worker on this machine does the same
+    with suppress(OSError):  # another worker on this machine may have removed it
         silent = now - os.stat(name, dir_fd=at, follow_symlinks=False).st_mtime
         if silent > FRESH and (is_surplus or (age is not None and silent > age)):
             os.unlink(name, dir_fd=at)

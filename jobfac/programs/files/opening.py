@@ -1,8 +1,8 @@
-"""Opening an output file with the rights of another user, by a short-lived process.
+"""Opens an output file with the rights of another user, in a short-lived helper process.
 
-A process has one effective user for all of its threads, so a worker cannot switch for the time of one `open`. The
-helper starts as the worker, loads what it needs, gives up its user for good, opens the file, and sends the descriptor
-back through a socket.
+All threads of a process share one effective user, so a worker cannot switch for one `open`. The helper starts as the
+worker's user, loads its modules, switches permanently to the other user, opens the file, and sends the descriptor back
+through a socket.
 
 It runs as `python -I -S opening.py SOCKET REQUEST` and imports little, to start in milliseconds.
 """
@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 if __name__ == "__main__":
-    # Bare packages in place of the real ones spare this process all that `jobfac.programs` imports.
+    # Empty packages replace the real ones, so this process does not load the imports of `jobfac.programs`.
     programs = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120
     for name, place in (("jobfac", os.path.dirname(programs)), ("jobfac.programs", programs)):  # noqa: PTH120
         bare = type(sys)(name)
@@ -26,14 +26,14 @@ from jobfac.programs.failures import StartError
 from jobfac.programs.files.destinations import Kind, open_path
 
 SECONDS = 10.0
-"""How long opening a file may take; a network file system may hang."""
+"""Time limit in seconds for opening a file. A network file system may hang."""
 
 
 def open_as(user: str, kind: Kind, path: Path, rotate_at: int, keep: int) -> int | None:
-    """The descriptor of the output file, opened by `user`; None: that is this process's own user.
+    """The descriptor of the output file, opened as `user`; None if that is this process's own user.
 
     Raises:
-        StartError: there is no such user, this process may not switch to it, or the file cannot be opened.
+        StartError: the user does not exist, this process may not switch to it, or the file cannot be opened.
     """
     from jobfac.programs.children import children
     from jobfac.programs.posix import account
@@ -48,7 +48,7 @@ def open_as(user: str, kind: Kind, path: Path, rotate_at: int, keep: int) -> int
         with theirs, children.lock:
             words = [str(theirs.fileno()), json.dumps(request | {"identity": identity})]
             try:
-                # In this process's session: the sweep for orphans leaves such a child alone.
+                # The helper stays in this process's session, so the sweep for orphans ignores it.
                 helper = subprocess.Popen([*command, *words], pass_fds=[theirs.fileno()], cwd="/", env={})
             except OSError as error:
                 raise StartError(f"the output file {str(path)!r} cannot be opened: {error.strerror}") from error

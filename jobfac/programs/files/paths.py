@@ -1,7 +1,7 @@
-"""Opening folders component by component, so that no other user's symbolic link leads anywhere.
+"""Opens folders component by component, and never follows another user's symbolic link.
 
-The rule is that of ``openat2`` with RESOLVE_NO_SYMLINKS, relaxed for links that root or this process's user made: an
-administrator may move a folder of logs to another disk and leave a link. The last component is never followed.
+The rule is that of ``openat2`` with RESOLVE_NO_SYMLINKS, but links of root and of this process's user are followed: an
+administrator may move a log folder to another disk and leave a link. ``open_regular`` never follows a link.
 """
 
 import contextlib
@@ -13,18 +13,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 LINKS = 40
-"""Symbolic links that one path may contain, as the kernel has it."""
+"""Maximum number of symbolic links in one path, as in the kernel."""
 
-# O_PATH also opens a folder that may be entered and not read.
+# O_PATH also opens a folder that may be entered but not read.
 _FOLDER = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class ForeignLink(OSError):
-    """A symbolic link on the way belongs to a user who is neither root nor this process's."""
+    """A symbolic link in the path belongs to a user other than root and this process's user."""
 
 
 def trusted_owners() -> frozenset[int]:
-    """The users whose symbolic links are followed: root and this process's own."""
+    """The ids of the users whose symbolic links are followed: root and this process's user."""
     return frozenset({0, os.geteuid()})
 
 
@@ -33,13 +33,13 @@ def folder(path: Path, make: int | None = None) -> Iterator[int]:
     """A descriptor of the folder ``path``, open inside the ``with``.
 
     Args:
-        make: permissions of missing folders, which are then made; None: a missing folder is an error.
+        make: mode of missing folders, which are created; None: a missing folder is an error.
 
     Raises:
-        ForeignLink: somebody else's symbolic link is on the way.
-        OSError: the folder cannot be opened or made.
+        ForeignLink: the path contains another user's symbolic link.
+        OSError: the folder cannot be opened or created.
     """
-    # Joined and not resolved: `..` is looked up in the folder that was opened, as the kernel does it.
+    # The path is joined but not resolved: `..` is opened relative to the current folder, as in the kernel.
     parts = list(reversed(os.path.join(os.getcwd(), path).split("/")))  # noqa: PTH109, PTH118
     at = os.open("/", _FOLDER)
     links = 0
@@ -74,7 +74,7 @@ def _enter(at: int, part: str, make: int | None) -> int | None:
         except FileNotFoundError:
             if make is None or not missing:
                 raise
-            with contextlib.suppress(FileExistsError):  # another run was faster
+            with contextlib.suppress(FileExistsError):  # another run created it first
                 os.mkdir(part, make, dir_fd=at)
         except OSError as error:
             if error.errno not in (errno.ENOTDIR, errno.ELOOP):
@@ -82,11 +82,11 @@ def _enter(at: int, part: str, make: int | None) -> int | None:
             if not stat.S_ISLNK(os.stat(part, dir_fd=at, follow_symlinks=False).st_mode):
                 raise
             return None
-    raise AssertionError  # the second round returns or raises
+    raise AssertionError  # the second iteration returns or raises
 
 
 def _target(at: int, part: str, path: Path) -> str:
-    """Where the symbolic link ``part`` points. Owner and target are those of one and the same link."""
+    """The target of the symbolic link ``part``. With O_PATH, owner and target are read from the same link."""
     if not hasattr(os, "O_PATH"):
         owner, target = os.stat(part, dir_fd=at, follow_symlinks=False).st_uid, os.readlink(part, dir_fd=at)
     else:
@@ -101,17 +101,19 @@ def _target(at: int, part: str, path: Path) -> str:
 
 
 def open_regular(name: str, at: int, flags: int, mode: int = 0o600) -> int:
-    """Open the regular file ``name`` in the folder ``at``; neither a symbolic link nor a hard link that another user
-    could have placed is followed, and no FIFO or device is opened.
+    """Open the regular file ``name`` in the folder ``at``.
+
+    Refuses symbolic links, hard links that another user could have created, FIFOs and devices.
 
     Raises:
-        OSError: it is something else (EINVAL), a symbolic link (ELOOP), or cannot be opened.
+        OSError: it is not a regular file (EINVAL), a symbolic link (ELOOP), a refused hard link (EMLINK), or it cannot
+            be opened.
     """
     with contextlib.suppress(FileNotFoundError):
         _check(os.stat(name, dir_fd=at, follow_symlinks=False), at, name)
     handle = os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, mode, dir_fd=at)
     try:
-        _check(os.fstat(handle), at, name)  # again, of what was opened in fact
+        _check(os.fstat(handle), at, name)  # check again what was actually opened
     except OSError:
         os.close(handle)
         raise

@@ -1,4 +1,4 @@
-"""Folders and files of the worker's own, which no other user may change or read."""
+"""Private folders and files of the worker, which no other user may change or read."""
 
 import os
 import pwd
@@ -11,22 +11,22 @@ from jobfac.programs.files.paths import ForeignLink, folder
 from jobfac.programs.posix import account
 
 ENTER = 0o011
-"""The right to open a file by its name inside a folder, without seeing what else is there."""
+"""Mode bits that let others open a file by name inside a folder, without the right to list the folder."""
 
 
 class UnsafeFolder(StartError, Refused):
-    """A folder that other users may change or read; the text names it and the remedy."""
+    """A folder that other users may change or read. The message names the folder and the remedy."""
 
 
 def open_private(path: Path, purpose: str) -> int:
-    """A descriptor of the folder ``path``, which is made with mode 0700 if it is missing.
+    """A descriptor of the folder ``path``, which is created with mode 0700 if it is missing.
 
     Args:
-        purpose: what the folder is, as in 'the spool'.
+        purpose: a name of the folder for messages, as in 'the spool'.
 
     Raises:
-        UnsafeFolder: it, or the way to it, is not this user's alone.
-        OSError: it cannot be opened or made.
+        UnsafeFolder: other users may change or read it, or replace a folder above it.
+        OSError: it cannot be opened or created.
     """
     before = os.path.lexists(path)
     try:
@@ -36,7 +36,7 @@ def open_private(path: Path, purpose: str) -> int:
         raise UnsafeFolder(f"{purpose} {str(path)!r} is not used: {error.strerror}; choose another folder") from None
     try:
         if not before:
-            os.fchmod(handle, 0o700)  # a strict umask may have taken our own rights
+            os.fchmod(handle, 0o700)  # a strict umask may have removed this user's own rights
         fault = _fault(os.fstat(handle)) or _fault_of_way(path)
     except BaseException:
         os.close(handle)
@@ -48,7 +48,7 @@ def open_private(path: Path, purpose: str) -> int:
 
 
 def private_fault(path: Path) -> str | None:
-    """What makes an existing folder unsafe, as a clause with the remedy; None: nothing."""
+    """What makes an existing folder unsafe, as a clause with the remedy; None: it is safe."""
     return _fault(path.stat()) or _fault_of_way(path)
 
 
@@ -61,7 +61,7 @@ def _fault(found: os.stat_result) -> str | None:
 
 
 def _fault_of_way(path: Path) -> str | None:
-    """A folder above that anybody may write lets anybody put another in the place of ours."""
+    """Find a folder above that every user may write to. In it, any user could replace the folder below it."""
     for above in Path(os.path.realpath(path)).parents:
         mode = above.stat().st_mode
         if mode & 0o002 and not mode & stat.S_ISVTX:
@@ -77,11 +77,11 @@ def _user(number: int) -> str:
 
 
 def write_private(path: Path, data: bytes, user: str | None) -> None:
-    """Write a new file that only this process's user can read, or only ``user``, whose it becomes.
+    """Write a file that only this process's user can read. With ``user``, that user becomes its owner instead.
 
     Raises:
-        StartError: only root may give a file to another user, or there is no such user.
-        OSError: it cannot be written.
+        StartError: only root may change the owner of a file, or the user does not exist.
+        OSError: the file cannot be written.
     """
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     with open(handle, "wb") as file:  # noqa: PTH123 (a descriptor)
@@ -99,7 +99,7 @@ def write_private(path: Path, data: bytes, user: str | None) -> None:
 
 
 def _let_pass(inside: Path) -> None:
-    """Let other users open by name what is given to them in a folder of the spool. They cannot list or change it."""
+    """Let other users open their files by name in a folder of the spool. They cannot list or change the folder."""
     for one in (inside, inside.parent):
         found = one.stat()
         if found.st_uid == os.geteuid() and not found.st_mode & 0o001:

@@ -1,8 +1,8 @@
-"""What a program prints, kept in a file of its own until it is stored, at a bounded cost of disk and memory.
+"""Keeps a program's output in a file until it is stored, with bounded disk and memory use.
 
-A file and not a pipe: the program is never blocked, nothing is lost when the worker dies, and a grandchild that keeps
-the file open holds nothing up. One trait of files remains: a program that opens its own output anew and truncates it
-(`> /dev/stdout`) erases what was not yet read.
+A file has advantages over a pipe: the program never blocks, no output is lost when the worker dies, and a grandchild
+that keeps the file open delays nothing. One limitation remains: a program that reopens its own output and truncates it
+(`> /dev/stdout`) erases what was not read yet.
 """
 
 import contextlib
@@ -18,17 +18,17 @@ from typing import NamedTuple
 from jobfac.programs.failures import StartError, explain_file
 from jobfac.programs.masking import Mask
 
-CHUNK = 256 * 1024  # bytes in one chunk at most
-BATCH = 16 * CHUNK  # bytes that one read() returns at most, unless it is told otherwise
-FLOOD = 4 * 1024 * 1024  # bytes between two reads from which on a stream counts as flooding
-HOLE = 64 * 1024  # bytes that are worth a system call to give back to the disk
+CHUNK = 256 * 1024  # maximum bytes of one chunk
+BATCH = 16 * CHUNK  # default limit in bytes of one read()
+FLOOD = 4 * 1024 * 1024  # a stream that grows by at least this many bytes between two reads is flooding
+HOLE = 64 * 1024  # minimum bytes to free with one system call
 BLOCK = 4096
 PUNCH_HOLE_KEEP_SIZE = 0x03
 LIBC = ctypes.CDLL(None)
 
 
 class Chunk(NamedTuple):
-    """Bytes of a stream, and where in the stream they begin."""
+    """Bytes of a stream, and their offset in it."""
 
     offset: int
     data: bytes
@@ -37,9 +37,12 @@ class Chunk(NamedTuple):
 class Spool:
     """One output stream of one execution. Offsets are positions in what the program wrote.
 
-    Stored are the first `limit // 2` bytes (the head) and as much again of the last (the tail); what lies between is
-    the cut, to be seen as a gap between the chunks. `fd` is for the program. One thread at a time may use this. Raises
-    StartError if the file cannot be created.
+    At most `limit` bytes are stored: the first `limit // 2` bytes (the head) and the rest from the end (the tail). The
+    bytes between them are the cut, which shows as a gap between the chunks. `fd` is for the program. One thread at a
+    time may use a spool.
+
+    Raises:
+        StartError: the file cannot be created.
     """
 
     def __init__(self, path: Path, limit: int, secrets: Sequence[bytes] = ()) -> None:
@@ -49,10 +52,10 @@ class Spool:
         self.flooding = False
         """Whether the program wrote so much between the last two reads that the next one should come soon."""
         self._mask = Mask(secrets)
-        self._position = 0  # everything before it has been returned, or lies in the cut
-        self._base = 0  # where in the stream the file begins: not at 0 once the file was truncated
-        self._length = 0  # of the file, when last looked at
-        self._carry = b""  # what stood right before the base, as far as it is needed
+        self._position = 0  # everything before it was returned or is in the cut
+        self._base = 0  # offset in the stream where the file begins; above 0 after a truncation
+        self._length = 0  # last known length of the file
+        self._carry = b""  # the bytes right before the base that are still needed
         self._freed = self.head
         self._open = True
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -68,27 +71,27 @@ class Spool:
 
     @property
     def size(self) -> int:
-        """How many bytes the program had written when last looked."""
+        """Bytes that the program had written at the last look."""
         return self._base + self._length
 
     @property
     def keep_from(self) -> int | None:
-        """Stored chunks wholly between the head's end and here are to be deleted; None: nothing is cut."""
+        """Start of the tail. Stored chunks that lie entirely between head and tail must be deleted. None: no cut."""
         start = self.size - self.tail
         return start if start > self.head else None
 
     @property
     def unread(self) -> int:
-        """Bytes that are to be stored and were not returned yet, as far as the program has written them by now."""
+        """Bytes written so far that have to be stored and were not returned yet."""
         self._look()
         start = self._position
         head = max(0, min(self.head, self.size) - start)
         return head + max(0, self.size - max(start, self.head, self.size - self.tail))
 
     def read(self, final: bool = False, most: int = BATCH) -> list[Chunk]:
-        """The bytes to store since the last call, secrets masked; at most `most`, so ask until there are none.
+        """The new bytes to store since the last call, with masked secrets, at most `most`. Repeat until it is empty.
 
-        The beginning of what may become a secret is held back. `final`: the program has ended, so nothing is.
+        Bytes at the end that may be the start of a secret are held back, unless the program has ended (`final`).
         """
         before = self.size
         self._look()
@@ -103,16 +106,16 @@ class Spool:
         return chunks
 
     def close(self, delete: bool) -> None:
-        """Close the file and, if wanted, delete it. Harmless when repeated."""
+        """Close the file, and delete it if `delete` is set. A repeated call does nothing."""
         if self._open:
             self._open = False
             os.close(self.fd)
             if delete:
-                with contextlib.suppress(OSError):  # not there, or what the program has put there instead
+                with contextlib.suppress(OSError):  # missing, or replaced by the program with something else
                     self.path.unlink()
 
     def _look(self) -> None:
-        """Take note of how the file has grown, or that the program truncated it: then all of it counts as new."""
+        """Update the length of the file. If the program truncated the file, all of its content counts as new."""
         length = os.fstat(self.fd).st_size
         if length < self._length:
             self._base += self._length
@@ -122,9 +125,9 @@ class Spool:
         self._length = length
 
     def _take(self, start: int, stop: int, room: int, final: bool) -> list[Chunk]:
-        """Move on through [start, stop), as far as it exists, fits and need not be held back."""
+        """Return the bytes in [start, stop) that exist, fit into `room` and are not held back; advance past them."""
         stop = min(stop, self.size, start + room)
-        # A secret may begin before it or end behind it.
+        # A secret may begin before this range or end after it.
         before = max(0, start - self._mask.reach)
         raw = self._raw(before, min(self.size, stop + self._mask.reach))
         ready = len(raw) if final else len(raw) - self._mask.unfinished(raw)
@@ -133,7 +136,7 @@ class Spool:
         return [Chunk(start + at, data[at : at + CHUNK]) for at in range(0, len(data), CHUNK)]
 
     def _raw(self, start: int, stop: int) -> bytes:
-        """The stream's bytes in [start, stop); zeros stand for what is no longer known."""
+        """The stream's bytes in [start, stop). Zeros replace bytes that are no longer known."""
         known = self._base - len(self._carry)
         parts = [bytes(max(0, min(known, stop) - start)), self._carry[max(0, start - known) : max(0, stop - known)]]
         start = max(start, self._base)
@@ -143,7 +146,7 @@ class Spool:
         return b"".join(parts)
 
     def _free(self) -> None:
-        """Give the disk back what lies between the head and the tail and has been passed over."""
+        """Free the disk space between head and tail that is no longer needed."""
         start = max(self._freed, self._base)
         stop = min(self._position, self.size - self.tail) - self._mask.reach
         if stop - start < HOLE:
@@ -156,7 +159,7 @@ class Spool:
             self._start_over()
 
     def _start_over(self) -> None:
-        """Empty the file; the program goes on at its beginning. What it writes in that very microsecond is lost."""
+        """Truncate the file; the program continues at its start. Bytes written during the truncation are lost."""
         end = self._base + os.fstat(self.fd).st_size
         needed = max(self._position, end - self.tail) - self._mask.reach
         self._carry = self._raw(needed, end)
@@ -166,14 +169,14 @@ class Spool:
 
 
 def punch_hole(fd: int, start: int, length: int) -> bool:
-    """Free the blocks of a part of a file without changing its length; False if the system or file system cannot."""
+    """Free the blocks of a part of a file without changing its length; returns False if this is not supported."""
     if sys.platform != "linux":
         return False
     return bool(LIBC.fallocate(fd, PUNCH_HOLE_KEEP_SIZE, ctypes.c_int64(start), ctypes.c_int64(length)) == 0)
 
 
 class SpoolName(NamedTuple):
-    """Which execution and which stream a spool file belongs to."""
+    """The execution and the stream of a spool file."""
 
     run: int
     attempt: int
@@ -186,15 +189,15 @@ def spool_path(folder: Path, run: int, attempt: int, stream: str) -> Path:
 
 
 def parse_name(path: Path) -> SpoolName | None:
-    """The inverse of `spool_path`; None for any other file, numbers that no run can have included."""
+    """The inverse of `spool_path`; None for any other name, including numbers that no run can have."""
     found = re.fullmatch(r"([1-9][0-9]{0,17})-([1-9][0-9]{0,8})\.(stdout|stderr)", path.name)
     return SpoolName(int(found[1]), int(found[2]), found[3]) if found else None
 
 
 def recover(folder: Path) -> list[tuple[SpoolName, Path]]:
-    """The spool files that a dead worker left in its folder, in the order of runs; empty if there is no such folder.
+    """The spool files that a dead worker left in its folder, ordered by run; empty if the folder does not exist.
 
-    A `Spool` on such a path reads it from its beginning: the head and the tail are still there.
+    A `Spool` on such a path reads the file from its start. Head and tail are still in the file.
     """
     if not folder.is_dir():
         return []

@@ -1,4 +1,4 @@
-"""What a program finds around it: the allow-listed part of its worker's environment."""
+"""The environment of a program: the allow-listed variables of its worker, and those of its user."""
 
 import os
 import pwd
@@ -9,15 +9,15 @@ from types import MappingProxyType
 from jobfac.programs import StartError
 
 ALLOWED = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR")
-"""Variables of the worker that its programs see, besides LC_*."""
+"""Variables that programs inherit from the worker, besides LC_*."""
 
 PAYLOAD_IN_ENVIRONMENT = 32 * 1024
-"""Characters up to which a payload is also given in ``JOBFAC_PAYLOAD``; Linux takes 128 KiB in one variable."""
+"""Maximum characters of a payload that is also passed in ``JOBFAC_PAYLOAD``. Linux allows 128 KiB in a variable."""
 
 
 @cache
 def base_environment() -> Mapping[str, str]:
-    """The worker's own environment, cut down to the allow-list."""
+    """The worker's environment, reduced to the allow-list."""
     kept = {name: value for name, value in os.environ.items() if name in ALLOWED or name.startswith("LC_")}
     return MappingProxyType({"PATH": os.defpath, **kept})
 

@@ -1,4 +1,4 @@
-"""One execution of a run: from its definition to a program, and from the program's end to an outcome. Knows no SQL."""
+"""One execution of a run: starts the program of its definition and turns the program's end into an outcome. No SQL."""
 
 import contextlib
 import threading
@@ -26,16 +26,17 @@ class Execution:
     """A claimed run on this worker. The worker's loop owns it; other threads share these fields with it:
 
     Attributes:
-        process: written once, by the loop; None: nothing was started. Its methods are for any thread.
-        shipping: the right to ship. The shipping thread holds it while it stores something of this execution, and the
-            loop for good once it stores the end: of two transactions at once that insert the same chunk one would fail.
+        process: written once, by the loop; None: nothing was started. Any thread may call its methods.
+        shipping: the lock for storing output. The shipping thread holds it while it stores output of this execution.
+            The loop takes it for good when it stores the outcome. Two concurrent transactions that insert the same
+            chunk would conflict.
         lock: guards ``spools`` and ``pending``.
-        spools, paths: by stream, the captured output, and where the definition sends it; written once, by the loop.
-        pending: read from the spool, not yet in the database; written by the holder of ``shipping``.
+        spools, paths: by stream, the captured output and the file it is redirected to; written once, by the loop.
+        pending: output read from the spool but not stored yet; written by the holder of ``shipping``.
         report: read by the holder of ``shipping``.
-        noted: the database knows the process; written by the shipping thread.
-        ended_in_time: it ended by itself before its lease was lost, although its outcome was not gathered; written by
-            the thread that notices the loss, before the loop learns of it.
+        noted: the process is stored in the database; written by the shipping thread.
+        ended_in_time: the execution ended by itself before the lease was lost, but its outcome was not gathered.
+            Written by the thread that detects the loss, before the loop learns of it.
     """
 
     def __init__(
@@ -51,10 +52,10 @@ class Execution:
         """
         Args:
             token: marks the processes of this worker.
-            folder: for payload, report and captured output.
-            log: the worker's.
-            environment: variables of the worker for the program; those of the definition go before them.
-            report_limit: bytes of its report that are read.
+            folder: holds payload, report and captured output.
+            log: the worker's logger.
+            environment: variables that the worker sets for the program. Those of the definition take precedence.
+            report_limit: maximum bytes of the report to read.
         """
         self.claimed = claimed
         self.definition = definition
@@ -82,23 +83,23 @@ class Execution:
 
     @property
     def stage(self) -> Stage:
-        """Where it stands, as the loop saw it last."""
+        """The current stage, as of the loop's last update."""
         return self._life.stage
 
     # Starting
 
     def refuse(self, why: str) -> None:
-        """It cannot start, for a reason of its own."""
+        """The run itself cannot be started: its outcome is a failed start."""
         self._error = why
         self._life.over()
 
     def give_back(self, why: str) -> None:
-        """It is not started, by no fault of its own: its run goes back into the queue."""
+        """Requeue the run without starting it, because the run is not at fault."""
         self._not_started = f"not started: {why}"
         self._life.over()
 
     def begin(self) -> str | None:
-        """Start the program. What cannot start is over when this returns; the fault, if it is the machine's."""
+        """Start the program. If that fails, the execution is over; returns the fault if it is the machine's."""
         fault: str | None = None
         try:
             process = self._launch.start()
@@ -119,7 +120,7 @@ class Execution:
     # While it runs
 
     def tick(self, now: float) -> float | None:
-        """Do what is due by the clock (monotonic) and return when something is next, None: nothing is."""
+        """Do what is due now (monotonic seconds); returns when the next action is due, None: never."""
         process = self.process
         if process is None:
             return None
@@ -128,13 +129,13 @@ class Execution:
         return self._life.next_time(now, ended)
 
     def runs_long(self, now: float) -> str | None:
-        """The sentence that says so, once, when the time has come."""
+        """A sentence that the run takes long, returned once when its warning time has passed; otherwise None."""
         if not self._life.runs_long(now):
             return None
         return f"still running after {write_duration(self.definition.warn_after or 0)}"
 
     def ask_to_stop(self, how: Stop, requeue: bool = False) -> None:
-        """Stop the program, politely or at once. ``requeue``: its run is to go back into the queue."""
+        """Stop the program, politely or at once. ``requeue``: requeue its run."""
         ended = self.process is not None and self.process.poll() is not None
         self._act(self._life.request_stop(how, requeue, time.monotonic(), ended))
 
@@ -147,19 +148,19 @@ class Execution:
                 self.process.kill()
 
     def is_over(self) -> bool:
-        """Whether program and tree are gone (or never came to be), so that the outcome can be stored."""
+        """Whether the program and its tree have ended or were never started. Then the outcome can be stored."""
         process = self.process
         if process is None:
             return self.stage == Stage.OVER
         return process.poll() is not None and not process.leftovers()
 
-    # Its end
+    # Ending
 
     def outcome(self, chance: float) -> Outcome:
-        """How it ended, with the retry that its definition asks for. ``report`` has been read to its end.
+        """The outcome, with the retry delay of the definition. Call it after ``report`` was read to its end.
 
         Args:
-            chance: random, 0 to 1, for the jitter of the retry.
+            chance: a random number from 0 to 1 for the jitter of the retry.
         """
         self._life.over()
         state, reason = self._final_state()
@@ -201,10 +202,10 @@ class Execution:
         return judge(self.process.exit.code, self.process.exit.signal, self.definition)
 
     def collect(self, final: bool, most: int | None = None) -> list[Stored]:
-        """Output that is not in the database yet, kept until ``confirm``. The caller holds ``lock``.
+        """Output that is not stored yet. It stays pending until ``confirm``. The caller holds ``lock``.
 
         Args:
-            most: bytes to keep at most, so that a limit of gigabytes costs no such memory; None: all there is.
+            most: maximum pending bytes, to bound the memory when the output limit is large; None: everything.
         """
         room = None if most is None else most - sum(len(one.data) for one in self.pending)
         for stream, spool in self.spools.items():
@@ -218,17 +219,17 @@ class Execution:
         return list(self.pending)
 
     def unread(self) -> int:
-        """Bytes of output that are still to be collected."""
+        """Bytes of output that are not collected yet."""
         with self.lock:
             return sum(spool.unread for spool in self.spools.values())
 
     def confirm(self, chunks: list[Stored]) -> None:
-        """These chunks are in the database. The caller holds ``lock``."""
+        """Drop these chunks from the pending output, because they are stored. The caller holds ``lock``."""
         stored = {(chunk.stream, chunk.offset) for chunk in chunks}
         self.pending = [chunk for chunk in self.pending if (chunk.stream, chunk.offset) not in stored]
 
     def cuts(self) -> list[tuple[str, int, int]]:
-        """Per stream that outgrew its limit: where its head ends and where its tail begins now."""
+        """For each stream that exceeded its limit: (stream, end of the head, current start of the tail)."""
         with self.lock:
             return [(name, s.head, s.keep_from) for name, s in self.spools.items() if s.keep_from is not None]
 
@@ -236,12 +237,12 @@ class Execution:
         return Stored(self.claimed.id, self.claimed.attempt, stream, chunk.offset, chunk.data)
 
     def close(self) -> None:
-        """Remove its files; everything in them is in the database."""
+        """Remove the files of this execution. Their content is stored or no longer needed."""
         with self.lock:
             for spool in self.spools.values():
                 spool.close(delete=True)
             self.spools.clear()
         self.report.close()
         if self.claimed.payload is not None:
-            with contextlib.suppress(OSError):  # not there, or what the program has put there instead
+            with contextlib.suppress(OSError):  # missing, or replaced by the program with something else
                 self._launch.payload.unlink()

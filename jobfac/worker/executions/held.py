@@ -1,4 +1,4 @@
-"""The executions that a worker holds: those under way, and those that have ended and are not stored yet."""
+"""The executions that a worker holds: those under way, and those that have ended but are not stored yet."""
 
 import random
 import time
@@ -23,28 +23,29 @@ from jobfac.worker.spool_folder import SpoolFolder
 from jobfac.worker.turn import Deliveries
 
 LAST_OUTPUT = 1024 * 1024
-"""Bytes of an execution's output that are stored with its outcome; what is longer is shipped before, in pieces."""
+"""Maximum bytes of output that are stored together with an outcome. Longer output is shipped first, in pieces."""
 
 MEMORY = 1000
 """How many stored executions to remember, to recognise a repeated claim."""
 
 REPORT_READ = 128 * 1024
-"""Bytes of reports that the loop reads before it looks after the other executions again: a few milliseconds."""
+"""Bytes of reports that the loop reads in one tick. Reading them takes a few milliseconds."""
 
 
 def is_suspected(claimed: Claimed, poison_attempts: int) -> bool:
-    """Whether a run may be what killed its workers: one more death, and it is not tried again."""
+    """Whether a run is suspected of killing its workers: after one more loss it is not retried."""
     return (claimed.lost or 0) >= max(1, poison_attempts - 1)
 
 
 class Executions:
-    """Owned by the worker's loop, which alone writes its fields. Other threads call only ``living``, ``number`` and
-    ``kill``.
+    """The executions of a worker. Only the worker's loop writes the fields.
+
+    Other threads may call only ``living``, ``number`` and ``kill``.
 
     Attributes:
-        live: by run and attempt, the fence that names an execution.
-        over: ended, with the outcome that is not stored yet.
-        events: what else the next turn is to record.
+        live: executions under way, by run and attempt (the fence).
+        over: ended executions, each with its outcome, which is not stored yet.
+        events: other events for the next turn to record.
     """
 
     def __init__(
@@ -61,8 +62,8 @@ class Executions:
     ) -> None:
         """
         Args:
-            is_trusted: whether the lease certainly holds now.
-            on_progress: called after each start: many take their time.
+            is_trusted: whether the lease is certainly valid now.
+            on_progress: called after each start, because many starts take a long time.
         """
         self.live: dict[tuple[int, int], Execution] = {}
         self.over: list[tuple[Execution, Outcome]] = []
@@ -80,7 +81,7 @@ class Executions:
         self._stored: deque[tuple[int, int]] = deque(maxlen=MEMORY)
 
     def number(self) -> int:
-        """How many runs the database should count for this worker; from any thread."""
+        """How many runs the database should count for this worker. Safe for any thread."""
         return len(self.live) + len(self.over)
 
     def living(self) -> list[Execution]:
@@ -88,21 +89,21 @@ class Executions:
         return list(self.live.values())
 
     def kill(self, in_time: bool = False) -> None:
-        """End every program at once; from any thread. ``in_time``: note first which have ended by themselves."""
+        """Kill every program. Safe for any thread. ``in_time``: first record which programs ended by themselves."""
         living = self.living()
         for execution in living if in_time else ():
             execution.ended_in_time = execution.is_over()
         kill_all([e.process for e in living if e.process is not None])
         self._watcher.wake()
 
-    # Beginning
+    # Starting
 
     def begin(self, claims: Sequence[Claimed], definitions: Mapping[tuple[str, int], AnyJob], since: int) -> None:
-        """Start the programs of new claims; a run whose workers died waits until it is alone.
+        """Start the programs of new claims. A run suspected of killing its workers waits until it can run alone.
 
         Args:
             definitions: by job and version.
-            since: when the transaction that claimed them began, nanoseconds since the epoch.
+            since: when the claiming transaction began, in nanoseconds since the epoch.
         """
         if not claims:
             return
@@ -123,11 +124,11 @@ class Executions:
                 self._note_waiting(execution)
 
     def wants_to_be_alone(self) -> bool:
-        """Whether a run is here beside which nothing may be executed."""
+        """Whether this worker holds a suspected run, which has to run alone."""
         return any(key in self.live for key in self._suspected)
 
     def _start_suspected(self) -> Execution | None:
-        """If only suspected runs are here and none of them runs: start the first, and return it."""
+        """Start the first suspected run and return it, if no other run is here and none is running."""
         if not self._suspected or any(one.stage != Stage.PREPARED for one in self.live.values()):
             return None
         first = next(iter(self.live.values()), None)
@@ -141,7 +142,7 @@ class Executions:
         self.events.append(Event(*execution.key, "isolated", self._telemetry.worker, why))
 
     def _start(self, fresh: Sequence[Execution]) -> None:
-        """Start programs. The guardian learns of each before it exists, and again when it does."""
+        """Start programs. The guardian is notified of each before the start, and again after it."""
         if not fresh:
             return
         try:
@@ -152,7 +153,7 @@ class Executions:
             fresh = []
         failpoint("guardian_told")
         for number, execution in enumerate(fresh):
-            # The worker may have been frozen since the claim: without a lease the run may be another worker's by now.
+            # The worker may have been frozen since the claim. Without a lease, another worker may own the run by now.
             if not self._is_trusted():
                 execution.give_back("its worker lost its lease")
             elif fault := execution.begin():
@@ -167,7 +168,7 @@ class Executions:
         failpoint("started")
 
     def _note_fault(self, what: str, why: str, others: Iterable[Execution]) -> None:
-        """The machine lets nothing start: give back what was to start next, too."""
+        """Record a fault of the machine, and requeue the runs that were to start next."""
         self._health.fault(what, time.monotonic())
         for execution in others:
             execution.give_back(why)
@@ -175,11 +176,11 @@ class Executions:
     # While they run
 
     def tick(self, stops: Iterable[tuple[int, int, str]], requeue: bool) -> float | None:
-        """Obey the clock and the requests to stop, gather what has ended; returns when to look again (monotonic).
+        """Apply timeouts and stop requests, gather ended executions; returns when to call it again (monotonic).
 
         Args:
             stops: runs to stop, as (run, attempt, how).
-            requeue: every run is to go back into the queue.
+            requeue: stop and requeue every run.
         """
         now = time.monotonic()
         for run_id, attempt, how in stops:
@@ -206,10 +207,10 @@ class Executions:
         return due
 
     def _gather(self, execution: Execution, room: int) -> bool:
-        """It is over: take its outcome, to be stored. ``room``: bytes of its report to read at most.
+        """Take the outcome of an ended execution. ``room``: maximum bytes of its report to read.
 
-        True: its report is longer, so that this is to be called again, after other executions had their turn. While
-        the shipping thread stores something of it, or has more to store than fits into a turn, nothing happens: that
+        Returns True if its report has more to read; then call this again after the other executions. Does nothing
+        while the shipping thread stores its output, or while more output is left than fits into a turn. The shipping
         thread wakes the loop when it is done.
         """
         if execution.unread() > LAST_OUTPUT:
@@ -224,17 +225,19 @@ class Executions:
         return False
 
     def abandon(self, unowned: Iterable[tuple[int, int]]) -> None:
-        """End executions that the database does not count for this worker. Their results will be discarded; a run that
-        has become this worker's again meanwhile goes back into the queue."""
+        """Kill executions that the database does not count for this worker.
+
+        Their results will be discarded. A run that belongs to this worker again by then is requeued.
+        """
         for key in unowned:
             if execution := self.live.get(key):
                 self._telemetry.fenced(execution.log, execution.key, "the database does not know that it runs here")
                 execution.ask_to_stop(Stop.NOW, requeue=True)
 
-    # Their end
+    # Storing and ending
 
     def deliveries(self) -> Deliveries:
-        """What the next turn is to store."""
+        """What the next turn has to store."""
         over = [execution for execution, _ in self.over]
         chunks: list[output.Stored] = []
         cuts = []
@@ -254,7 +257,7 @@ class Executions:
         )
 
     def stored(self, number: int) -> None:
-        """The first ``number`` outcomes and all events are stored: forget their executions."""
+        """Forget the executions of the first ``number`` outcomes and all events, because they are stored."""
         gone = self.over[:number]
         for execution, outcome in gone:
             self._stored.append(execution.key)
@@ -264,14 +267,14 @@ class Executions:
         self._forget([execution for execution, _ in gone])
 
     def gather_in_time(self) -> bool:
-        """After the lease was lost: gather what ended before that. True when nothing else is alive any more."""
+        """After a lost lease: gather the executions that ended before the loss. True when no other is alive."""
         for execution in self.living():
             if execution.ended_in_time:
                 self._gather(execution, REPORT_READ)
         return all((e.is_over() and not e.ended_in_time) or e.process is None for e in self.living())
 
     def cut_off(self, why: str) -> None:
-        """Forget what a lost lease leaves: it has ended, and its runs may be other workers' by now."""
+        """Forget the executions left after a lost lease. They have ended; other workers may own their runs by now."""
         for execution in self.living():
             self._telemetry.fenced(execution.log, execution.key, why)
         self._forget(self.living())

@@ -22,8 +22,8 @@ class Launch:
 
     Attributes:
         spools: by stream, the captured output.
-        paths: by stream, the file that the definition sends it to.
-        payload: where the payload's file is, if there is one.
+        paths: by stream, the file that the definition redirects it to.
+        payload: path of the payload file, which exists only if the run has a payload.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class Launch:
         report: Report,
         environment: Mapping[str, str],
     ) -> None:
-        """``environment``: variables of the worker for the program; those of the definition go before them."""
+        """``environment``: variables that the worker sets for the program. Those of the definition take precedence."""
         self.spools: dict[str, Spool] = {}
         self.paths: dict[str, str] = {}
         self.payload = folder / f"{claimed.id}-{claimed.attempt}.payload"
@@ -47,12 +47,12 @@ class Launch:
         self._given = environment
 
     def start(self) -> Process:
-        """Start the program. Of a start that fails only ``spools`` and the payload's file are left, for the caller.
+        """Start the program. After a failure only ``spools`` and the payload file are left; the caller removes them.
 
         Raises:
-            StartError: it cannot start; the cause is an OSError only where the fault may be the machine's.
+            StartError: the program cannot start. Its cause is an OSError only if the machine may be at fault.
             SecretError: a secret cannot be resolved.
-            OSError: the payload's or the report's file cannot be made.
+            OSError: the payload or report file cannot be created.
         """
         program, secrets = self._program()
         self._report.mask = Mask(secrets)
@@ -66,7 +66,7 @@ class Launch:
                 return start(program, *handles)
             except StartError as error:
                 if program.user is not None and _errno(error) == errno.EAGAIN:
-                    raise StartError(str(error)) from None  # the limit is that of the job's user
+                    raise StartError(str(error)) from None  # it is the limit of the job's user
                 raise
 
     def _program(self) -> tuple[Program, list[bytes]]:
@@ -79,7 +79,7 @@ class Launch:
         return Program(argv, self._marker, environment, job.directory, job.user, job.detach), secrets
 
     def _environment(self) -> tuple[dict[str, str], list[bytes]]:
-        """The program's whole environment, and the values in it that are secret."""
+        """The complete environment of the program, and its secret values."""
         job, claimed = self._definition, self._claimed
         environment = {**base_environment(), **self._given}
         if job.user:
@@ -125,7 +125,7 @@ class Launch:
             )  # fmt: skip
         except StartError as error:
             if _errno(error) in (errno.ENOSPC, errno.EDQUOT):
-                raise StartError(str(error)) from None  # the disk is one that the job chose
+                raise StartError(str(error)) from None  # the job chose this disk, so the machine is not at fault
             raise
         self.paths[stream] = str(path)
         return handle

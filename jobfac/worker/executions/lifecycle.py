@@ -1,4 +1,4 @@
-"""The life of one execution as a state machine: when it times out, how it is ended, and why. No process, no clock."""
+"""One execution as a state machine: when it times out, how it is ended, and why. Uses no process and no clock."""
 
 from enum import StrEnum
 
@@ -7,13 +7,13 @@ from jobfac.worker.machine import Machine
 
 
 class Stage(StrEnum):
-    """Where an execution stands."""
+    """The stage of an execution."""
 
-    PREPARED = "prepared"  # claimed; nothing is started
-    RUNNING = "running"  # its program runs
-    ENDING = "ending"  # its program was asked to end
-    LINGERING = "lingering"  # its program has ended; what it left running was asked to end
-    OVER = "over"  # nothing of it runs, or nothing was started: its outcome can be stored
+    PREPARED = "prepared"  # claimed, not started
+    RUNNING = "running"  # the program runs
+    ENDING = "ending"  # the program was asked to end
+    LINGERING = "lingering"  # the program has ended; the processes it left running were asked to end
+    OVER = "over"  # no process is left, or none was started: the outcome can be stored
 
 
 MOVES: dict[Stage, frozenset[Stage]] = {
@@ -31,7 +31,7 @@ class Cause(StrEnum):
     TIMED_OUT = "timed_out"
     STOPPED = "stopped"
     STOPPED_NOW = "stopped_now"
-    REQUEUED = "requeued"  # its run goes back into the queue
+    REQUEUED = "requeued"  # ended to requeue the run
     REQUEUED_NOW = "requeued_now"
 
     @property
@@ -41,12 +41,12 @@ class Cause(StrEnum):
 
     @property
     def requeues(self) -> bool:
-        """Whether its run goes back into the queue."""
+        """Whether the run is requeued."""
         return self in (Cause.REQUEUED, Cause.REQUEUED_NOW)
 
 
 def merged(before: Cause | None, how: Stop, requeue: bool) -> Cause:
-    """The cause after one more request. A kill stays a kill, and a run that somebody stopped is not requeued."""
+    """The cause after a further request. A kill stays a kill, and a stopped run is not requeued."""
     if before is not None and before.is_now:
         return before
     requeue = requeue and before in (None, Cause.TIMED_OUT, Cause.REQUEUED)
@@ -56,28 +56,28 @@ def merged(before: Cause | None, how: Stop, requeue: bool) -> Cause:
 
 
 class Action(StrEnum):
-    """What is to be done to the program and all that it started."""
+    """A signal for the program and every process that it started."""
 
     TERMINATE = "terminate"
     KILL = "kill"
 
 
 KILL_AGAIN = 1.0
-"""Seconds after a KILL until the next: something may have been forked meanwhile."""
+"""Seconds between two KILLs: a process may have forked meanwhile."""
 
 LOOK = 0.05
-"""Seconds between two looks at what a program left running; the kernel does not tell when that has ended."""
+"""Seconds between two polls for processes that a program left running. The kernel does not report their end."""
 
 
 class Lifecycle:
-    """Owned by the worker's loop. All times are monotonic seconds.
+    """The state machine of one execution. Only the worker's loop uses it. All times are monotonic seconds.
 
     Attributes:
-        cause: why the program is ended; None: it ends by itself.
+        cause: why the worker ends the program; None: the program ends by itself.
     """
 
     def __init__(self, timeout: float | None, grace: float, warn_after: float | None, now: float) -> None:
-        """Durations in seconds. ``now`` counts as the beginning until ``started``."""
+        """Durations in seconds. ``now`` is the start time until ``started`` is called."""
         self._machine = Machine(Stage.PREPARED, MOVES)
         self._timeout = timeout
         self._grace = grace
@@ -88,24 +88,24 @@ class Lifecycle:
 
     @property
     def stage(self) -> Stage:
-        """The present stage."""
+        """The current stage."""
         return self._machine.state
 
     def started(self, now: float) -> None:
-        """The program runs."""
+        """Call when the program was started."""
         self.began = now
         self._machine.move(Stage.RUNNING)
 
     def over(self) -> None:
-        """Nothing of it runs: it was not started, or it has ended with all that it started."""
+        """Call when no process is left, or when the program was not started."""
         self._machine.move(Stage.OVER)
 
     def request_stop(self, how: Stop, requeue: bool, now: float, ended: bool) -> tuple[Action, ...]:
-        """Somebody wants it to end; returns what to do.
+        """Handle a request to stop; returns the signals to send.
 
         Args:
-            requeue: its run goes back into the queue.
-            ended: its program has ended by itself; then that counts, and only what it left running is ended.
+            requeue: requeue the run.
+            ended: the program has ended by itself. Its own result counts, and only its leftover processes are ended.
         """
         if self.stage == Stage.OVER or (self.cause is not None and self.cause.is_now):
             return ()
@@ -121,11 +121,11 @@ class Lifecycle:
         return self._end(now) if how == Stop.POLITE and before is None else ()
 
     def tick(self, now: float, ended: bool, leftovers: bool) -> tuple[Action, ...]:
-        """Do what the clock asks for; returns what to do.
+        """Apply timeout and grace period; returns the signals to send.
 
         Args:
             ended: the program has ended.
-            leftovers: it left something running.
+            leftovers: the program left processes running.
         """
         if self.stage in (Stage.PREPARED, Stage.OVER):
             return ()
@@ -148,7 +148,7 @@ class Lifecycle:
         return actions
 
     def next_time(self, now: float, ended: bool) -> float | None:
-        """When ``tick`` has something to do; None: when the program has ended."""
+        """When ``tick`` is due next; None: not before the program ends."""
         if self.stage in (Stage.PREPARED, Stage.OVER):
             return None
         times = [self._kill_at]
@@ -161,11 +161,11 @@ class Lifecycle:
 
     @property
     def warn_at(self) -> float | None:
-        """When the run is to be reported as running long; None: never, or done already."""
+        """When to report the run as running long; None: never, or already reported."""
         return None if self._warn_after is None else self.began + self._warn_after
 
     def runs_long(self, now: float) -> bool:
-        """Whether it is to be reported as running long; true once."""
+        """Whether to report the run as running long now. True only once."""
         if self.stage in (Stage.PREPARED, Stage.OVER) or self.warn_at is None or now < self.warn_at:
             return False
         self._warn_after = None

@@ -1,4 +1,4 @@
-"""Files of a `timestamped` output go when their runs would: the worker that makes such files removes the old ones."""
+"""Retention of `timestamped` output files: the worker that creates them removes the old ones, as runs are purged."""
 
 import time
 from typing import Any
@@ -8,11 +8,11 @@ from jobfac.programs import remove_timestamped
 from jobfac.settings import Settings
 
 PAUSE = 600.0
-"""Seconds between two looks at the same files."""
+"""Minimum seconds between two cleanups of the same files."""
 
 
 class OldFiles:
-    """Looks after runs have ended, not after each of them."""
+    """Removes old output files after runs end, at most once per ``PAUSE`` for each pattern."""
 
     def __init__(self, settings: Settings, log: Any) -> None:
         self._default = Retention(age=settings.retention, count=settings.retention_count or None)
@@ -20,7 +20,7 @@ class OldFiles:
         self._not_before: dict[tuple[str | None, str], float] = {}  # monotonic, by directory and pattern
 
     def after(self, job: Job) -> None:
-        """A run of this job has ended here: remove what its output left that is older, or more, than it keeps."""
+        """Call after a run of this job has ended here. Removes its output files that exceed the job's retention."""
         keep = job.retention or self._default
         for stream in (job.output.stdout, job.output.stderr):
             if stream.kind != "timestamped" or stream.path is None:

@@ -1,4 +1,4 @@
-"""What the end of a program means for its run."""
+"""Derives the state of a run from the end of its program."""
 
 import signal
 
@@ -7,7 +7,7 @@ from jobfac.states import RunState
 
 
 def judge(code: int | None, by_signal: int | None, job: Job) -> tuple[RunState, str | None]:
-    """What an exit code or a signal means for this job, and the reason to show (None: plain success)."""
+    """The state for an exit code or a signal of this job, and the reason to show (None: plain success)."""
     if by_signal is not None:
         return RunState.FAILED, f"killed by signal {by_signal} ({signal_name(by_signal)})"
     if code in job.success_codes:
@@ -18,9 +18,9 @@ def judge(code: int | None, by_signal: int | None, job: Job) -> tuple[RunState, 
 
 
 def judge_report(result: str, message: str | None) -> tuple[RunState, str | None]:
-    """What the result that a program reported means, and the reason to show, with the program's own message.
+    """The state for the result that a program reported, and the reason to show, with the program's own message.
 
-    A result that is neither `succeeded` nor `failed` is a failure: it was perhaps meant as one.
+    Any result other than `succeeded` counts as a failure.
     """
     if result == "succeeded":
         return RunState.SUCCEEDED, None
@@ -32,11 +32,11 @@ def judge_report(result: str, message: str | None) -> tuple[RunState, str | None
 def with_remarks(
     state: RunState, reason: str | None, incomplete: str | None, refused: str | None, aware: bool
 ) -> tuple[RunState, str | None]:
-    """The state and the reason, with what the worker did not take of the program's report.
+    """The state and the reason, extended by the problems of the program's report.
 
     Args:
-        incomplete: why a part of the report was not read; then the success of an ``aware`` job is a failure, since the
-            part may have said so.
+        incomplete: why a part of the report was not read. Then the success of an ``aware`` job becomes a failure,
+            because that part may have reported one.
         refused: why outputs were refused.
     """
     if incomplete is not None and aware and state == RunState.SUCCEEDED:
@@ -45,7 +45,7 @@ def with_remarks(
 
 
 def signal_name(number: int) -> str:
-    """``SIGKILL`` for 9; the number itself for one without a name."""
+    """The name of a signal, as ``SIGKILL`` for 9; ``signal N`` if it has no name."""
     try:
         return signal.Signals(number).name
     except ValueError:

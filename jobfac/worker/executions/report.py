@@ -1,4 +1,4 @@
-"""The report file: JSON lines by which a program, in any language, reports its progress, its outputs and its result."""
+"""The report file: JSON lines in which a program, in any language, reports its progress, outputs and result."""
 
 import contextlib
 import json
@@ -14,40 +14,40 @@ from jobfac.programs import write_private
 from jobfac.programs.masking import Mask
 
 LIMIT = 16 * 1024 * 1024
-"""Default for how many bytes of a report file are read."""
+"""Default limit of the bytes read from a report file."""
 
 LONGEST_LINE = 512 * 1024
-"""Bytes of one report; a longer line is passed over, which the run's reason says."""
+"""Maximum bytes of one line. A longer line is skipped, and the run's reason says so."""
 
 LONGEST_OUTPUTS = 256 * 1024
-"""Bytes of all outputs of an execution as JSON; outputs beyond it are refused, which the run's reason says."""
+"""Maximum bytes of all outputs of an execution as JSON. Outputs beyond it are refused; the run's reason says so."""
 
 PIECE = 64 * 1024
-"""Bytes that are read and taken in at once."""
+"""Bytes of one read."""
 
 PASS = 1024 * 1024
-"""Bytes that one call of ``read`` takes in, unless it is told otherwise."""
+"""Default limit in bytes of one call of ``read``."""
 
 REMEMBERED = 1024
-"""Bytes before the position that are compared at the next read, to notice a file that was written anew."""
+"""Bytes before the position that the next read compares, to detect a file that was rewritten."""
 
 
 class Report:
-    """Reads what a program appended to its report file. Lines that are no report are passed over.
+    """Reads what a program appends to its report file. Skips lines that are not valid reports.
 
-    One thread at a time may read. A file that the program truncates, replaces or writes anew is read from its
-    beginning; what was read before stays.
+    One thread at a time may read. A file that the program truncates, replaces or rewrites is read from its start.
+    Values that were read before are kept.
 
     Attributes:
-        mask: hides the secrets of the execution in all that is taken in.
-        changed: progress or message, since somebody last cleared this.
-        incomplete: why not all of the file was read; None: all that was there so far.
-        refused: why outputs were refused; None: none were.
-        taken: bytes read in all.
+        mask: hides the secrets of the execution in every value.
+        changed: progress or message has changed; the reader of these resets it.
+        incomplete: why a part of the file was not read; None: everything was read so far.
+        refused: why outputs were refused; None: none were refused.
+        taken: total bytes read.
     """
 
     def __init__(self, path: Path, limit: int = LIMIT) -> None:
-        """``limit``: bytes that are read in all."""
+        """``limit``: maximum total bytes to read."""
         self.path = path
         self.mask = Mask(())
         self.progress: float | None = None
@@ -62,20 +62,20 @@ class Report:
         self._file: tuple[int, int] | None = None  # device and inode
         self._position = 0  # in the file
         self._before = b""  # the last bytes before the position
-        self._line = b""  # the beginning of a line whose end was not read yet
-        self._skipping = False  # amidst a line that is too long
+        self._line = b""  # the start of an incomplete line
+        self._skipping = False  # inside a line that is too long
         self._outputs: dict[str, str] = {}  # by name, the value as JSON
         self._outputs_size = 0
 
     @property
     def outputs(self) -> str | None:
-        """All outputs as a JSON object, None if none were reported."""
+        """All outputs as a JSON object; None if the program reported none."""
         if not self._outputs:
             return None
         return "{" + ", ".join(f"{_encoded(name)}: {value}" for name, value in self._outputs.items()) + "}"
 
     def create_for(self, user: str) -> None:
-        """Make the file beforehand, owned by the user as whom the program will run.
+        """Create the file before the start, owned by the user that the program will run as.
 
         Raises:
             StartError: only root may give a file to another user.
@@ -83,15 +83,15 @@ class Report:
         write_private(self.path, b"", user)
 
     def read(self, final: bool = False, most: int = PASS) -> bool:
-        """Take in what was appended since the last call; returns whether all of it was, so that nothing is left.
+        """Read what was appended since the last call; returns whether everything was read.
 
         Args:
-            final: the program has ended: a last line without its end counts, too.
-            most: bytes to take in, at least one piece.
+            final: the program has ended, so a last line without a newline counts, too.
+            most: maximum bytes to read; at least one piece is read.
         """
         try:
             handle = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except OSError:  # not there, or what the program has put there instead
+        except OSError:  # missing, or replaced by the program with something else
             return True
         try:
             found = os.fstat(handle)
@@ -116,7 +116,7 @@ class Report:
         return True
 
     def _find_position(self, handle: int, found: os.stat_result) -> None:
-        """Begin anew if this is another file than before, or the same with other content."""
+        """Start again at 0 if the file was replaced or its content was rewritten."""
         same = self._file in (None, (found.st_dev, found.st_ino)) and found.st_size >= self._position
         if same and self._before:
             same = os.pread(handle, len(self._before), self._position - len(self._before)) == self._before
@@ -145,7 +145,7 @@ class Report:
         if len(line) > LONGEST_LINE:
             self._note_long_line()
             return
-        # RecursionError and OverflowError: brackets and numbers beyond all measure.
+        # RecursionError: nested too deeply. OverflowError: a number too large.
         with contextlib.suppress(ValueError, RecursionError, OverflowError):
             said = json.loads(line)
             if isinstance(said, dict):
@@ -164,7 +164,7 @@ class Report:
             self._merge(said["outputs"])
 
     def _merge(self, more: dict[str, Any]) -> None:
-        """Add outputs, all of this line or none: the work is that of the line, whatever was reported before."""
+        """Add all outputs of this line, or none. The cost depends on the line only, not on earlier outputs."""
         fresh = {_whole(name): _encoded(value) for name, value in more.items()}
         size = self._outputs_size
         for name, value in fresh.items():
@@ -179,15 +179,15 @@ class Report:
 
     def close(self) -> None:
         """Remove the file."""
-        with contextlib.suppress(OSError):  # not there, or what the program has put there instead
+        with contextlib.suppress(OSError):  # missing, or replaced by the program with something else
             self.path.unlink()
 
 
 def _encoded(value: Any) -> str:
-    """As JSON that any database stores. ValueError: NaN or infinite."""
+    """Encode as JSON that every database can store. Raises ValueError for NaN and infinity."""
     return _whole(json.dumps(value, ensure_ascii=False, allow_nan=False))
 
 
 def _whole(text: str) -> str:
-    """The text with question marks for halves of characters, which JSON can spell and no database store."""
+    """Replace lone surrogates with question marks. JSON can contain them, but no database can store them."""
     return text.encode(errors="replace").decode()

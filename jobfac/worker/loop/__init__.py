@@ -1,1 +1,1 @@
-"""What the worker's loop decides from: its inbox, agenda, phases and share of the queue."""
+"""The parts of the worker's loop: inbox, agenda, phases, pulse and fair share."""

@@ -1,9 +1,9 @@
-"""How many queued runs a worker may claim so that a burst spreads over the fleet. Pure decisions.
+"""How many queued runs a worker may claim, to spread a burst over the fleet. Pure decisions.
 
-There is no coordinator: every worker computes the same assignment from the same facts, and takes only its own part of
-it. Runs are dealt one by one to the worker whose slots would be used least, so a worker that has taken its part is
-dealt nothing more while a neighbour is less loaded. What a neighbour leaves (it is frozen, or slow) is taken by the
-others after ``GRACE``.
+There is no coordinator. Every worker computes the same assignment from the same data and claims only its own share.
+Each run is assigned to the worker with the lowest resulting load. So a worker gets no more runs while another worker
+is less loaded. Runs that another worker does not claim, because it is frozen or slow, are claimed by the others after
+``GRACE``.
 """
 
 import heapq
@@ -13,10 +13,10 @@ from typing import NamedTuple
 from jobfac.store.fleet_load import Load
 
 GRACE = 0.1
-"""Seconds for which a run is left to a less loaded worker before any worker with a free slot takes it."""
+"""Seconds that a run is left to a less loaded worker before any worker with a free slot may claim it."""
 
 FIRST_PAUSE = 0.005
-"""Seconds until a worker looks again at runs that it left to others; doubled with each look."""
+"""Seconds until a worker first rechecks the runs that it left to others. The pause doubles each time."""
 
 
 class Share(NamedTuple):
@@ -25,7 +25,7 @@ class Share(NamedTuple):
     Attributes:
         most: by queue, how many runs at most.
         left: how many queued runs are left to other workers.
-        is_long: the queue holds more than all free slots, so there is nothing to be fair about.
+        is_long: more runs are queued than there are free slots, so no share is needed.
     """
 
     most: Mapping[str, int]
@@ -37,9 +37,9 @@ def share_of(worker_id: int, fleet: Iterable[Load], queued: Mapping[str, int]) -
     """The part of the queued runs that ``worker_id`` may claim.
 
     Args:
-        fleet: every live worker that takes new runs, this one among them.
-        queued: by queue, in the order in which this worker claims, how many runs are queued; counts beyond all free
-            slots need not be exact.
+        fleet: every live worker that claims runs, including this one.
+        queued: number of queued runs by queue, in this worker's claim order. Counts above the number of free slots
+            need not be exact.
     """
     workers = {load.worker_id: load for load in fleet}
     busy = {load.worker_id: load.busy for load in workers.values()}
@@ -57,7 +57,7 @@ def share_of(worker_id: int, fleet: Iterable[Load], queued: Mapping[str, int]) -
 
 
 def _deal(me: int, takers: Sequence[Load], busy: Mapping[int, int], number: int) -> dict[int, int]:
-    """Deal ``number`` runs one by one to the worker that would be used least; ties go to the one that asks."""
+    """Assign ``number`` runs one by one to the worker with the lowest resulting load; ties go to worker ``me``."""
     heap = [
         ((busy[one.worker_id] + 1) / one.slots, one.worker_id != me, one.worker_id, one.slots, busy[one.worker_id])
         for one in takers
@@ -76,14 +76,14 @@ def _deal(me: int, takers: Sequence[Load], busy: Mapping[int, int], number: int)
 
 
 class FairClaims:
-    """Decides, turn by turn, whether a claim has to look at the fleet first. Owned by the worker's loop.
+    """Decides for each turn whether the claim is limited to a share. Only the worker's loop uses it.
 
-    A worker that is alone, or that saw a queue longer than all free slots, claims without a look. Runs that it left to
-    less loaded workers it looks at again after a few milliseconds, and takes them after ``GRACE``: nothing waits for a
-    worker that is frozen. Times are seconds of a monotonic clock.
+    A worker that is alone, or that saw more queued runs than free slots, claims without a limit. It rechecks runs that
+    it left to less loaded workers after a few milliseconds and claims them after ``GRACE``, so no run waits for a
+    frozen worker. Times are monotonic seconds.
 
     Attributes:
-        fleet: live workers, this one included; until a heartbeat has counted them, assume that there are others.
+        fleet: number of live workers, including this one. Before the first survey it assumes that there are others.
     """
 
     def __init__(self) -> None:
@@ -98,10 +98,10 @@ class FairClaims:
         return self.fleet > 1 and not self._is_long and not waited
 
     def claimed(self, share: Share | None, asked: int, taken: int, now: float) -> float | None:
-        """A claim of up to ``asked`` runs took so many; returns when to look again, None: when there is new work.
+        """A claim of up to ``asked`` runs took ``taken``; returns when to recheck, None: not before there is new work.
 
         Args:
-            share: what the claim was limited to; None: it was not limited.
+            share: the limit of the claim; None: the claim was not limited.
         """
         if share is not None:
             self._is_long = share.is_long

@@ -1,4 +1,4 @@
-"""The inbox of the worker's loop: what its other threads and signal handlers tell it, emptied at once."""
+"""The inbox of the worker's loop: messages from other threads and signal handlers, taken all at once."""
 
 import threading
 from collections.abc import Callable
@@ -11,11 +11,11 @@ from jobfac.store.workers import Beat
 
 
 class SurveyResult(NamedTuple):
-    """What the last survey brought.
+    """The result of the last survey.
 
     Attributes:
         survey: the database's answer.
-        differs: the database counted another number of runs for this worker than the worker held at that moment.
+        differs: the database counted a different number of runs for this worker than the worker held at that moment.
     """
 
     survey: Survey
@@ -24,14 +24,14 @@ class SurveyResult(NamedTuple):
 
 @dataclass(slots=True)
 class Messages:
-    """All that arrived since the inbox was last emptied.
+    """All messages since the inbox was last emptied.
 
     Attributes:
         work: there may be something to claim.
         reported: the poller found work.
-        beat: the last heartbeat's answer; of several only the last counts.
-        survey: the last survey's, likewise.
-        drains: time limits of requests to drain, monotonic seconds.
+        beat: the answer to the last heartbeat.
+        survey: the result of the last survey.
+        drains: deadlines of the requests to drain, in monotonic seconds.
     """
 
     work: bool = False
@@ -42,20 +42,21 @@ class Messages:
 
     @property
     def asks_to_drain(self) -> bool:
-        """Whether an operator drains this worker, through the database."""
+        """Whether an operator has requested a drain of this worker through the database."""
         return self.survey is not None and self.survey.survey.state == WorkerState.DRAINING
 
 
 class Inbox:
-    """Written by the heartbeat, by the thread that waits for work, by signal handlers and by other roles; emptied by
-    the worker's loop. Every message for which the loop has something to do wakes it.
+    """Collects messages for the worker's loop and wakes the loop if it has to act on one.
 
-    The lock can be entered again, since a signal handler may interrupt the main thread while that holds it. So every
-    write changes the present ``Messages`` in place: a handler that comes in the midst of ``take`` loses nothing.
+    The heartbeat, the poller, signal handlers and other roles write to it. The worker's loop empties it.
+
+    The lock is reentrant, because a signal handler may interrupt the main thread while that thread holds it. Every
+    write changes the current ``Messages`` in place, so a message that a handler puts during ``take`` is not lost.
     """
 
     def __init__(self, wake: Callable[[], None]) -> None:
-        """``wake``: lets the loop return from its wait; callable from any thread and signal handler."""
+        """``wake``: makes the loop return from its wait. It must be safe for any thread and signal handler."""
         self._lock = threading.RLock()
         self._messages = Messages()
         self._queues = 0  # written by put_survey alone
@@ -69,7 +70,7 @@ class Inbox:
         self._wake()
 
     def put_drain(self, until: float) -> None:
-        """Somebody asks the worker to drain until then (monotonic seconds)."""
+        """Request a drain with the deadline ``until`` (monotonic seconds)."""
         with self._lock:
             self._messages.drains.append(until)
         self._wake()
@@ -82,7 +83,7 @@ class Inbox:
             self._wake()
 
     def put_survey(self, survey: Survey, held: int) -> None:
-        """The database was surveyed. ``held``: how many runs this worker held when the answer came."""
+        """A survey succeeded. ``held``: how many runs this worker held when the answer arrived."""
         with self._lock:
             new_queues, self._queues = survey.queues != self._queues, survey.queues
             result = SurveyResult(survey, survey.held != held)
@@ -92,7 +93,7 @@ class Inbox:
             self._wake()
 
     def take(self) -> Messages:
-        """Empty the inbox and return what was in it."""
+        """Empty the inbox and return its messages."""
         with self._lock:
             taken = self._messages
             self._messages = Messages()

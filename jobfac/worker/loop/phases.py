@@ -1,4 +1,4 @@
-"""The phases of a worker's life, and which moves between them are legal. Only the worker's loop moves."""
+"""The phases of a worker, and the legal moves between them. Only the worker's loop changes the phase."""
 
 from enum import StrEnum
 
@@ -6,11 +6,11 @@ from jobfac.worker.machine import Machine
 
 
 class Phase(StrEnum):
-    """Where a worker stands."""
+    """The phase of a worker."""
 
     ACTIVE = "active"  # claims and executes runs
-    DRAINING = "draining"  # claims nothing more; leaves when its runs have ended
-    FENCED = "fenced"  # its lease is lost: its programs end, then it registers again
+    DRAINING = "draining"  # claims no more runs; deregisters when its runs have ended
+    FENCED = "fenced"  # lost its lease: kills its programs, then registers again
     LEFT = "left"  # it has deregistered
 
 
@@ -23,11 +23,11 @@ MOVES: dict[Phase, frozenset[Phase]] = {
 
 
 class Phases:
-    """The present phase, and the time limit of a drain. Owned by the worker's loop.
+    """The current phase, and the deadline of a drain. Only the worker's loop uses it.
 
     Attributes:
-        drain_until: when a draining worker stops waiting for its runs (monotonic seconds); None: no drain was asked
-            for. It outlasts a lost lease.
+        drain_until: when a draining worker stops waiting for its runs (monotonic seconds); None: no drain was
+            requested. The deadline is kept when the lease is lost.
     """
 
     def __init__(self) -> None:
@@ -36,32 +36,32 @@ class Phases:
 
     @property
     def phase(self) -> Phase:
-        """The present phase."""
+        """The current phase."""
         return self._machine.state
 
     @property
     def is_leaving(self) -> bool:
-        """Whether a drain was asked for."""
+        """Whether a drain was requested."""
         return self.drain_until is not None
 
     def is_drain_over(self, now: float) -> bool:
-        """Whether a drain was asked for and its time limit has passed."""
+        """Whether a drain was requested and its deadline has passed."""
         return self.drain_until is not None and now >= self.drain_until
 
     def drain(self, until: float) -> None:
-        """Drain until then at most; of several requests the earliest limit holds."""
+        """Drain until ``until`` at the latest. The earliest deadline of several requests applies."""
         self.drain_until = until if self.drain_until is None else min(until, self.drain_until)
         if self.phase == Phase.ACTIVE:
             self._machine.move(Phase.DRAINING)
 
     def fence(self) -> None:
-        """The lease is lost."""
+        """The lease was lost."""
         self._machine.move(Phase.FENCED)
 
     def registered(self) -> None:
-        """There is a fresh lease: go on as before the old one was lost."""
+        """The worker has a new lease: return to the phase before the loss."""
         self._machine.move(Phase.DRAINING if self.is_leaving else Phase.ACTIVE)
 
     def leave(self) -> None:
-        """The worker has ended."""
+        """The worker has deregistered."""
         self._machine.move(Phase.LEFT)

@@ -1,4 +1,4 @@
-"""The pulse of the worker's loop: by it, the heartbeat sees whether the loop still turns."""
+"""The pulse of the worker's loop. The heartbeat uses it to detect a stalled loop."""
 
 import time
 from collections.abc import Iterator
@@ -6,11 +6,11 @@ from contextlib import contextmanager
 
 
 class Pulse:
-    """Written by the worker's loop, read by the heartbeat.
+    """The time of the loop's last turn. The worker's loop writes it; the heartbeat reads it.
 
-    A loop that hangs (a program's folder on a network that does not answer, a secret that nobody delivers) must not
-    keep a lease by which its programs outlive every timeout and stop. A loop that waits for the database is alive: what
-    it waits for may be a lock that is held for minutes, and the heartbeat is made to pass such locks.
+    A loop may hang, for example on a network folder or a secret store that does not answer. It must not keep the lease
+    then, because its programs would outlive every timeout and stop. A loop that waits for the database is alive: it
+    may wait minutes for a lock, and the heartbeat does not wait for such locks.
     """
 
     def __init__(self) -> None:
@@ -18,19 +18,19 @@ class Pulse:
         self._waiting = False
 
     def beat(self) -> None:
-        """The loop turns."""
+        """Record that the loop turns."""
         self._last = time.monotonic()
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Meanwhile the loop waits for the database, or leaves, and counts as alive."""
+        """Inside this block the loop waits for the database or deregisters, and counts as alive."""
         self._waiting = True
         try:
             yield
         finally:
-            self._last = time.monotonic()  # before the flag: the heartbeat never sees an old time without it
+            self._last = time.monotonic()  # before the flag, so the heartbeat never sees an old time without the flag
             self._waiting = False
 
     def age(self) -> float:
-        """Seconds since the loop turned, 0 while it waits for the database."""
+        """Seconds since the last turn of the loop; 0 while it waits for the database."""
         return 0.0 if self._waiting else time.monotonic() - self._last

@@ -1,4 +1,4 @@
-"""Generates a CSV of orders, loads it into a SQLite file, checks the sums, and reports how far it is."""
+"""Generates a CSV of orders, loads it into a SQLite file, checks the sums, and reports its progress."""
 
 import csv
 import random

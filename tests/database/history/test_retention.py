@@ -1,4 +1,4 @@
-"""Finished runs are removed when their job says so, with everything that hangs on them, and nothing else is."""
+"""Retention: finished runs are purged with all their rows as their job defines, and nothing else is purged."""
 
 from collections.abc import Sequence
 from datetime import timedelta

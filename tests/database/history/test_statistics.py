@@ -1,4 +1,4 @@
-"""Statistics by day: every run that ended is counted once, whoever counts and whatever dies, and outlives its run."""
+"""Daily statistics: every ended run is counted once, even if a counting process dies. They outlive the runs."""
 
 from datetime import UTC, date, datetime, timedelta
 from typing import Any

@@ -1,4 +1,4 @@
-"""Notifications on their way, what they tell of the output, and runs that T-SQL starts and ends."""
+"""Delivery of notifications, the output that they contain, and runs that T-SQL starts and ends."""
 
 import json
 
@@ -44,7 +44,7 @@ def test_what_is_taken_is_nobody_elses_for_a_while(db: Database) -> None:
     due(db)
     again = db.transact(outbox.take, 9, 60.0)
     assert [(one.id, one.tries, one.dedupe) for one in again] == [(one.id, 2, one.dedupe) for one in first]
-    assert not db.transact(outbox.delivered, first[0])  # too late: somebody else has it now
+    assert not db.transact(outbox.delivered, first[0])  # too late: another notifier has claimed it
     assert db.transact(outbox.delivered, again[0])
     assert not db.transact(outbox.delivered, again[0])
 

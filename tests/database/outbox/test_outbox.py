@@ -1,4 +1,4 @@
-"""What is recorded with what happens, and to whom it is addressed."""
+"""The outbox: the events that are recorded, and the recipients that they are addressed to."""
 
 import json
 from datetime import timedelta

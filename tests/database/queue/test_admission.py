@@ -1,4 +1,4 @@
-"""Who may enter the queue: the already-running policy and the concurrency limits, whatever came before."""
+"""Admission to the queue: the already-running policy and the concurrency limits."""
 
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a worker takes: the best first, each run once, no more than it has room for."""
+"""Claims: in order of priority, each run once, and no more runs than free slots."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""A worker's lease: renewed by its heartbeat, lost for good when it has run out, and then somebody settles its runs."""
+"""A worker's lease: the heartbeat renews it. Once expired, it is lost for good, and its runs are requeued."""
 
 import itertools
 from datetime import timedelta

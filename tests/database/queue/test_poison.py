@@ -1,4 +1,4 @@
-"""A run whose workers die: it is tried again so many times, and then no more."""
+"""A run whose workers die: it is retried up to a limit."""
 
 import pytest
 

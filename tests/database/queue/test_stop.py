@@ -1,4 +1,4 @@
-"""Stopping: what waits ends at once, what runs is asked to."""
+"""Stops: a waiting run ends at once, and a running one gets a stop request."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Schedules in the database, on every engine: what is due becomes a run, once, whatever happens around it."""
+"""Schedules in the database, on every engine: each due time becomes exactly one run."""
 
 import json
 import threading
@@ -195,7 +195,7 @@ def test_a_refused_start_does_not_stop_the_others(db: Database) -> None:
     assert set(why) == {"off", "broken", "alien"}
     assert "Job 'off' is disabled" in why["off"]
     assert rows(db, "off")["1"]["next_due_at"] == due + 10 * MINUTE  # its times pass
-    assert rows(db, "broken")["1"]["next_due_at"] == due  # whoever understands it may still run it
+    assert rows(db, "broken")["1"]["next_due_at"] == due  # a scheduler that understands the rule may still run it
     assert insert(db).schedules == 0
 
 

@@ -1,4 +1,4 @@
-"""Transactions and what the world does to them: deadlocks, timeouts, lost connections, busy files."""
+"""Transactions under deadlocks, timeouts, lost connections and locked files."""
 
 import sqlite3
 import subprocess

@@ -1,4 +1,4 @@
-"""The shape of what is sent: by which index it finds its rows, what it locks, that it never wades through history."""
+"""The shape of the SQL statements: the indexes that they use, the rows that they lock, and no scans of the history."""
 
 import re
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Definitions in the database: versioned, switched on and off, deleted, and every step of it written down."""
+"""Definitions in the database: versioned, enabled, disabled and deleted, with an audit entry for every change."""
 
 import json
 

@@ -74,7 +74,7 @@ class Crash(Exception):
 
 @contextmanager
 def crashing(db: Database, statement: int | None) -> Iterator[None]:
-    """Die before the so-manieth statement."""
+    """Simulate a crash before the statement with this number."""
     count = itertools.count(1)
 
     def before(conn: Any, cursor: Any, sql: str, *rest: Any) -> None:

@@ -1,4 +1,4 @@
-"""Ends at the same moment, workers that die, and the sweep for what was left standing."""
+"""Runs that end at the same moment, workers that die, and the sweep for sequences that did not advance."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A sequence's way through its steps: what each end of a job makes of it, in the transaction of that end."""
+"""How a sequence advances through its steps: in the same transaction that ends one of its jobs."""
 
 import pytest
 import sqlalchemy as sa

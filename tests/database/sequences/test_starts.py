@@ -1,4 +1,4 @@
-"""What a step hands to its jobs, and what becomes of those that cannot be started."""
+"""What a step passes to its jobs, and the outcome of jobs that cannot be started."""
 
 from typing import Any
 

@@ -149,7 +149,7 @@ LOADED = {
 
 
 def failed_load(db: Database) -> int:
-    """A run of the sequence above whose second step failed, so that somebody was alerted."""
+    """A run of the sequence above whose second step failed and caused an alert."""
     define(db, a={}, b={}, c={}, seq=LOADED)
     run_id = start(db, "seq", overrides={"arguments": {"c": ["x"]}}, priority=3)
     player = Player(db)

@@ -1,4 +1,4 @@
-"""Who may do what, and what a web page or a guesser may not."""
+"""Access control: the role that each call needs, and protection from web pages and guessed keys."""
 
 import re
 import socket

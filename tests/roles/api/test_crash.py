@@ -1,4 +1,4 @@
-"""Killing the API in the middle of starts: what was answered is there, and a repeated key makes no second run."""
+"""Kills of the API during starts: every answered start is stored, and a repeated key creates no second run."""
 
 import re
 import threading

@@ -1,4 +1,4 @@
-"""What the OpenAPI document says is what the API does: schemathesis tries every call with all of its checks."""
+"""The API conforms to its OpenAPI document: schemathesis tries every call with all of its checks."""
 
 import hashlib
 import os
@@ -39,7 +39,7 @@ CONFIG = SchemathesisConfig.from_dict(
                     "positive_data_acceptance": {"expected-statuses": ["2xx", "401", "403", "404", "409", "412", "422"]}
                 },
             },
-            # No worker runs here: who waits waits in vain, and an event stream goes on until it is told to end.
+            # No worker runs here, so a wait only times out, and an event stream runs until it is stopped.
             {"include-operation-id": ["get_run"], "parameters": {"query.wait": 0.05}},
             {"include-operation-id": ["get_events", "get_output"], "parameters": {"query.seconds": 0}},
         ]
@@ -87,7 +87,7 @@ class Key:
 
 @pytest.fixture(autouse=True)
 def example_job(served: Served) -> None:
-    """There again, whatever was tried before."""
+    """Define the job again, because an earlier call may have deleted it."""
     served.define(PATH_EXAMPLES["job"], **EXAMPLES["put_job"], enabled=True)
 
 

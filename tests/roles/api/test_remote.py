@@ -17,7 +17,7 @@ TREE = {"steps": [{"name": "one", "jobs": ["hello"]}]}
 
 @pytest.fixture
 def remote(sqlite_factory: Factory, tmp_path: Path) -> Iterator[InProcess]:
-    """Somebody who has no way to the database, only the API's address and an admin's key."""
+    """A user without access to the database, with only the API's address and an admin key."""
     sqlite_factory.apply(
         {
             "hello": {"command": ["sh", "-c", "echo hello; printf '\\377' >&2"]},

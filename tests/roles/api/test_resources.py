@@ -1,4 +1,4 @@
-"""The calls of the API over a real socket; those whose SQL differs by engine on every engine."""
+"""The calls of the API over a real socket. Calls whose SQL differs by engine run on every engine."""
 
 import json
 import threading

@@ -1,4 +1,4 @@
-"""What the API tells as it happens: output and events, resumable and with an end."""
+"""Event streams of the API: live output and events, resumable, and with an end."""
 
 import base64
 import json
@@ -34,7 +34,7 @@ def test_output_as_text_and_as_pieces(served: Served) -> None:
 
 def test_output_is_followed_to_the_end_and_resumed(served_everywhere: Served, tmp_path: Path) -> None:
     served = served_everywhere
-    # The program goes on when it is told to: what comes live is told apart from what was there before.
+    # The program continues on a signal of the test, to distinguish live output from earlier output.
     script = (
         f"echo one; while [ ! -e {tmp_path}/go ]; do sleep 0.05; done; printf '\\303'; sleep 0.3; printf '\\244\\n'"
     )

@@ -1,4 +1,4 @@
-"""The promises of the command line: what it prints, its JSON, its exit codes, one sentence for every mistake."""
+"""The promises of the command line: its output, its JSON, its exit codes, and one sentence for every error."""
 
 import json
 import os
@@ -192,8 +192,10 @@ def test_with_json_there_is_one_document_whatever_else_is_said(sqlite_factory: F
 
 @contextmanager
 def followed(factory: Factory, *words: str) -> Iterator[tuple[IO[bytes], Callable[[], None]]]:
-    """What `logs -f` prints of a program that says `first` and goes on to `last` when it is told to, and that telling.
-    At the end the command has left in good order."""
+    """The output of `logs -f` for a program that prints `first`, and a function that makes it continue to `last`.
+
+    At the end the command has exited normally.
+    """
     factory.apply({"slow": {"command": ["sh", "-c", "echo first; read x < fifo; echo last"], "directory": "."}})
     subprocess.run(["mkfifo", "fifo"], cwd=factory.folder, check=True)
     factory.worker()

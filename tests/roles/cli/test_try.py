@@ -1,4 +1,4 @@
-"""`jobfac try`: a program under the factory's conditions, with no database."""
+"""`jobfac try`: a dry run of a program as a worker executes it, without a database."""
 
 import re
 import signal
@@ -149,7 +149,7 @@ LOOP = "while :; do sleep 0.05; done"
 
 
 def start(tmp_path: Path, trap: str) -> "tuple[subprocess.Popen[str], int]":
-    """A trial of a program that goes on for ever, when its trap is set, and the program's number."""
+    """Start a dry run of an endless program and wait until its trap is set; returns the command and the PID."""
     pid = tmp_path / "pid"
     trial = subprocess.Popen(
         [sys.executable, "-m", "jobfac", "try", "sh", "-c", f"{trap}; echo $$ >{pid}.new; mv {pid}.new {pid}; {LOOP}"],

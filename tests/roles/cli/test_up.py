@@ -1,4 +1,4 @@
-"""`jobfac up`: one command, and everything is there."""
+"""`jobfac up`: one command starts everything."""
 
 import re
 import signal

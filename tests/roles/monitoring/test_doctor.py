@@ -1,4 +1,4 @@
-"""`jobfac doctor`: each check of something well and of something broken, and the command as it is typed."""
+"""`jobfac doctor`: each check on a healthy and a broken installation, and the command itself."""
 
 import os
 import sys
@@ -35,7 +35,7 @@ CREATE TABLE sys.databases (name text, is_read_committed_snapshot_on boolean, is
     delayed_durability_desc text, compatibility_level integer, is_parameterization_forced boolean);
 INSERT INTO sys.databases VALUES (current_database(), true, false, 'DISABLED', 150, false);
 """
-"""What SQL Server has and the test server lacks."""
+"""Features of SQL Server that the test server lacks."""
 
 
 def at(url: str, folder: Path, **more: str) -> dict[str, str]:
@@ -50,7 +50,7 @@ def states(findings: list[Finding]) -> dict[str, State]:
 
 
 def told(findings: Any, state: State) -> list[str]:
-    """What was found, with its remedy, of this state."""
+    """The findings of this state, with their remedies."""
     shown = [f"{one.found} -> {one.remedy}" for one in findings if one.state == state]
     assert all(one.remedy for one in findings if one.state is not State.OK)
     return shown

@@ -1,4 +1,4 @@
-"""The metrics that a worker and a scheduler serve themselves."""
+"""The metrics endpoints of a worker and a scheduler."""
 
 import json
 import socket
@@ -21,7 +21,7 @@ class Scraped(dict[str, float]):
 
 
 def url_of(fleet: Fleet, process: Process) -> str:
-    """Where a role serves its metrics, as its log has it."""
+    """The URL of a role's metrics, read from its log."""
 
     def said() -> str | None:
         assert process.poll() is None, fleet.log(process)
@@ -44,7 +44,7 @@ def _name(name: str, labels: dict[str, str]) -> str:
 
 @pytest.fixture
 def silent() -> Iterator[ExitStack]:
-    """Connections that say nothing."""
+    """Connections that send nothing."""
     with ExitStack() as stack:
         yield stack
 

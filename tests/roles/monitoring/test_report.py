@@ -1,4 +1,4 @@
-"""`jobfac report` over what a worker really did, in every form."""
+"""`jobfac report` on real runs of a worker, in every output format."""
 
 import csv
 import io

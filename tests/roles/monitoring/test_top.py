@@ -1,4 +1,4 @@
-"""`jobfac top`: what it reads, the picture it makes of it, and a terminal in which it runs."""
+"""`jobfac top`: the data that it reads, the screen that it draws, and its behaviour in a terminal."""
 
 import os
 import re
@@ -35,7 +35,7 @@ NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 
 
 def history(db: Database) -> None:
-    """A worker with two runs under way, one that failed, and runs that wait in every way."""
+    """A worker with two executing runs, one failed run, and runs in every waiting state."""
     define(db, load={}, alone={"already_running": "queue"}, far={"pool": "gpu"})
     wanted = d.loads("jobs: {timed: {command: [echo], schedules: [{name: daily, cron: '0 6 * * *'}]}}").jobs
     plan = d.plan({}, {name: d.canonical(one) for name, one in wanted.items()}, prune=False)

@@ -1,4 +1,4 @@
-"""Traces over OTLP to a real receiver: all of a run in one trace, whoever did it."""
+"""Traces over OTLP to a real receiver: one trace contains all spans of a run, from every role."""
 
 import re
 import subprocess
@@ -57,7 +57,7 @@ def _values(attributes: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
-    """Where the traces of this process and of those that it starts go."""
+    """The receiver of the traces of this process and its child processes."""
     with receiving() as found:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", found.url)
         monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
@@ -65,7 +65,7 @@ def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
 
 
 def wait_spans(receiver: Receiver, number: int) -> dict[str, Span]:
-    """So many spans, by service and name."""
+    """Wait for ``number`` spans; returns them by service and name."""
     wait_for(lambda: len(spans(receiver)) >= number, f"{number} spans")
     found = {f"{span.service}: {span.name}": span for span in spans(receiver)}
     assert len(found) == number == len(spans(receiver))

@@ -1,4 +1,4 @@
-"""A DBA's open transactions on SQL Server: what they hold up waits, no lease is lost, no program dies, nobody spins."""
+"""A DBA's open transactions on SQL Server: blocked work waits, no lease is lost, no program dies, no role spins."""
 
 import threading
 import time

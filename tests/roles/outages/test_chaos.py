@@ -1,4 +1,4 @@
-"""The short form of the chaos run: twenty seconds of kills, frosts and outages in all, and nothing violated."""
+"""The short chaos run: twenty seconds of kills, freezes and outages, without a violation."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""A worker dies exactly at each of its crash points; another one completes everything, nothing twice at once."""
+"""A worker dies at each failpoint. Another one completes all runs, and no run is executed twice at once."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Workers that die or freeze: their programs end in time, and their runs go on elsewhere, never twice at once."""
+"""Workers that die or freeze: their programs end in time. Other workers take their runs, never twice at once."""
 
 import os
 import signal

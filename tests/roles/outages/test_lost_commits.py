@@ -1,5 +1,7 @@
-"""A database that forgot its last commits, as after a forced failover to a replica that lagged, under workers that live
-on: what they hold and what it says are brought together again within a heartbeat."""
+"""A database that lost its last commits while the workers stay alive, as after a forced failover to a lagging replica.
+
+The executions of the workers and the database agree again within a heartbeat.
+"""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Whole fleets on the mssql dialect: many at one queue while it fails under them, and how little they ask when idle."""
+"""Fleets on the mssql dialect: many workers on one queue during failures, and the request rate of idle fleets."""
 
 import statistics
 import time
@@ -21,7 +21,7 @@ USUAL = {
     f"JOBFAC_{name.upper()}": str(getattr(Settings(), name))
     for name in ("lease", "heartbeat", "lease_margin", "sweep_interval", "ship_interval", "wait_seconds")
 }
-"""The times that a fleet has when nobody sets them."""
+"""The default intervals of a fleet."""
 
 RUNS, WORKERS = 2500, 8
 WINDOW = 10.0
@@ -120,7 +120,7 @@ def test_a_heartbeat_that_vanishes_on_the_way_is_sent_again_in_time(
         runs = {driver: fleet.start("long")[0] for driver, fleet in fleets.items()}
         workers = {driver: fleet.worker(environment=lease) for driver, fleet in fleets.items()}
         wait_for(lambda: all(fleet.journal.lines("start") for fleet in fleets.values()), "running")
-        faults(f'silence 60 matching "UPDATE l SET" first {len(fleets)}')  # one of each: nobody beats twice meanwhile
+        faults(f'silence 60 matching "UPDATE l SET" first {len(fleets)}')  # one heartbeat of each fleet
         for driver, fleet in fleets.items():
             found = fleet.wait(runs[driver])
             assert (found["state"], found["attempt"]) == ("succeeded", 1)

@@ -1,4 +1,4 @@
-"""Operations happen once and tell the truth, whichever answer of the database is lost on the way."""
+"""Operations happen once and return the true result, regardless of which answer of the database is lost."""
 
 import json
 import re

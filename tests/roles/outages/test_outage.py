@@ -1,4 +1,4 @@
-"""Databases that go away, for less and for more than a worker is trusted, and answers that are lost on the way."""
+"""Database outages, shorter and longer than a worker's lease is trusted, and lost answers."""
 
 import fcntl
 import sqlite3
@@ -27,7 +27,7 @@ def sqlite_file(fleet: Fleet) -> Path:
 
 @contextmanager
 def locked(fleet: Fleet) -> Iterator[None]:
-    """Nobody else can write, as when a backup or a forgotten shell holds the file."""
+    """Block all other writers, as a backup or a forgotten shell does that holds the file."""
     connection = sqlite3.connect(sqlite_file(fleet), isolation_level=None)
     connection.execute("BEGIN EXCLUSIVE")
     try:
@@ -38,7 +38,7 @@ def locked(fleet: Fleet) -> Iterator[None]:
 
 
 def outlast(seconds: float) -> None:
-    """The outage itself: time must pass, and nothing is there to wait for."""
+    """Sleep for the duration of the outage, because there is no condition to wait for."""
     end = time.monotonic() + seconds
     wait_for(lambda: time.monotonic() > end, "the time", timeout=seconds + 5)
 

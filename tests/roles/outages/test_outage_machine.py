@@ -1,4 +1,4 @@
-"""A full disk, a spool that is gone, no open files left: no run fails by that, and the workers live and say so."""
+"""A full disk, a deleted spool, no free descriptors: no run fails because of it, and the workers stay and report it."""
 
 import contextlib
 import ctypes

@@ -1,4 +1,4 @@
-"""From the end of a real run to a real mailbox and a real receiver, whatever happens to schedulers meanwhile."""
+"""Notifications from the end of a real run to a real mailbox and receiver, while schedulers are killed."""
 
 import json
 import random
@@ -45,7 +45,7 @@ def states(db: Database) -> dict[str, int]:
 
 
 def hurry(db: Database, taken_too: bool = True) -> None:
-    """Let the time pass for which notifications were put off, and for which couriers have taken them."""
+    """Make postponed notifications due, and let the claims of notifiers expire."""
     where = [notification.c.state == "waiting"]
     if not taken_too:
         where.append(~notification.c.due_at.between(utcnow((LEASE - 10) * 1000), utcnow(LEASE * 1000)))
@@ -54,7 +54,7 @@ def hurry(db: Database, taken_too: bool = True) -> None:
 
 
 def stop_runs(db: Database, job: str, count: int) -> list[int]:
-    """So many runs that end at once."""
+    """Create ``count`` runs that end at once; returns their ids."""
     ids = [start(db, job) for _ in range(count)]
     for run_id in ids:
         db.transact(runs.request_stop, run_id, now=False, by="tester")

@@ -1,4 +1,4 @@
-"""The scheduler as a role: on time, side by side with others, killed and restarted, and idle at no cost."""
+"""The scheduler role: on time, beside other schedulers, killed and restarted, and cheap when idle."""
 
 import json
 import threading
@@ -135,7 +135,7 @@ def test_it_promotes_releases_begins_and_expires(db: Database, settings: Setting
     dead.take()
     first, second = start(db, "queued"), start(db, "queued")
     assert state(db, second) == "blocked"
-    with db.begin() as conn:  # as a statement of a DBA would: nobody is told that there is room now
+    with db.begin() as conn:  # as a DBA's statement would: no process is notified of the free capacity
         conn.execute(run.update().where(run.c.id == first).values(state="stopped", ended_at=now(db)))
         soon = now(db) + timedelta(milliseconds=300)
         conn.execute(worker_lease.update().where(worker_lease.c.worker_id == dead.id).values(lease_until=soon))

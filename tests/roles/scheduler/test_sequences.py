@@ -1,4 +1,4 @@
-"""Many sequences on a fleet whose workers are killed at random: every path is the one that its outcomes lead to."""
+"""Many sequences on a fleet whose workers are killed at random: every step history matches its outcomes."""
 
 import os
 import random
@@ -92,7 +92,7 @@ def fleet(db: Database) -> dict[int, int]:
 
 
 def _exists(pid: int) -> bool:
-    """Whether a process is there and not only waits to be buried."""
+    """Whether a process exists and is not a zombie."""
     try:
         return ") Z" not in Path(f"/proc/{pid}/stat").read_text()
     except OSError:

@@ -1,4 +1,4 @@
-"""A burst spreads over the idle workers of a fleet, and a frozen worker holds nothing up."""
+"""A burst spreads over the idle workers of a fleet, and a frozen worker delays no run."""
 
 import os
 import signal

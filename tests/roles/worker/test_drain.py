@@ -1,4 +1,4 @@
-"""Workers that leave in good order: nothing is lost, nothing runs twice."""
+"""Drained workers: no run is lost, and none is executed twice."""
 
 import json
 import signal

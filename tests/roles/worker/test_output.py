@@ -1,4 +1,4 @@
-"""Where output goes, and that nothing of it is lost, changed or allowed to fill the disk."""
+"""Destinations of output: no output is lost or changed, and none fills the disk."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""A program that kills its workers: it is run alone once it is suspected, and in the end no more."""
+"""A program that kills its workers: once suspected, it runs alone, and finally it is not retried."""
 
 import signal
 
@@ -8,7 +8,7 @@ from tests.support.fleet import Fleet
 
 
 def suspect(fleet: Fleet, job: str) -> int:
-    """A run of this job that two workers have died of."""
+    """A run of this job that has killed two workers."""
     (run_id,) = fleet.start(job, delay=3600)
     with fleet.db.begin() as conn:
         conn.execute(run.update().where(run.c.id == run_id).values(lost=2))

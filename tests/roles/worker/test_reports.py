@@ -1,4 +1,4 @@
-"""Long reports of programs: none of it is missed, and none of it holds up the worker."""
+"""Long reports of programs: they are read completely, and they do not delay the worker."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""A worker whose loop hangs gives up its lease, although its heartbeat could go on."""
+"""A worker whose loop hangs does not renew its lease, although its heartbeat thread is alive."""
 
 import os
 
@@ -9,7 +9,7 @@ from tests.support.fleet import Fleet
 def test_the_runs_of_a_worker_whose_loop_hangs_go_on_elsewhere(sqlite_fleet: Fleet) -> None:
     fleet = sqlite_fleet
     pipe = fleet.folder / "pipe"
-    os.mkfifo(pipe)  # nobody writes: reading the secret never ends
+    os.mkfifo(pipe)  # no writer: reading the secret never ends
     secret = {"TOKEN": {"secret": f"file:{pipe}"}}
     fleet.define(
         long=fleet.journal.job(600), hangs={"command": ["true"], "environment": secret, "labels": {"only": "first"}}

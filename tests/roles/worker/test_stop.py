@@ -1,4 +1,4 @@
-"""Stopping: runs in every state, from anywhere, politely or at once, with a worker or without one."""
+"""Stops of runs in every state, through every interface, politely or at once, with and without a worker."""
 
 import pytest
 

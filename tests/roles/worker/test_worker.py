@@ -1,4 +1,4 @@
-"""What a worker makes of a definition: order, pools and labels, and everything that a program finds around it."""
+"""How a worker executes a definition: order, pools and labels, and the environment of the program."""
 
 import json
 import os

@@ -15,7 +15,7 @@ POSTGRES_ISOLATION = {"READ UNCOMMITTED": "READ COMMITTED", "SNAPSHOT": "REPEATA
 
 
 class WatchedConnection(psycopg.Connection[Any]):
-    """Looks, while a statement takes long, whether the client still wants its answer; cancels the statement if not."""
+    """Checks during a long statement whether the client still waits. If not, cancels the statement."""
 
     interrupted: Callable[[], bool]
 
@@ -34,7 +34,7 @@ class WatchedConnection(psycopg.Connection[Any]):
                 cancelled = True
 
     def is_abandoned(self) -> bool:
-        """Whether the client has cancelled its request or is gone."""
+        """Whether the client has cancelled its request or disconnected."""
         try:
             return self.interrupted()
         except OSError:  # the client is gone; the session learns of it when it answers

@@ -69,7 +69,7 @@ def receive(transport: Transport, certificate: Certificate) -> Login:
 
 
 def accept(transport: Transport, database: str, packet_size: int) -> None:
-    """Tells the client that it is in."""
+    """Tell the client that the login succeeded."""
     version = (VERSION.major, VERSION.minor, VERSION.build)
     transport.write(
         ANSWER, login_response(version=version, server_name="testserver", database=database, packet_size=packet_size)
@@ -78,5 +78,5 @@ def accept(transport: Transport, database: str, packet_size: int) -> None:
 
 
 def refuse(transport: Transport, number: int, message: str) -> None:
-    """Tells the client why it is not."""
+    """Tell the client why the login failed."""
     transport.write(ANSWER, tokens.error(number, message, severity=14) + tokens.done(tokens.DONE, tokens.ERROR))
