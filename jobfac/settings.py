@@ -172,11 +172,8 @@ class Settings:
 
 
 def state_folder(environment: Mapping[str, str] = os.environ) -> Path:
-    """The folder for files that must survive a restart of the machine.
-
-    It is under XDG_STATE_HOME if that is set, else under /var/lib for root and ~/.local/state for other users. Unlike
-    in a folder for temporary files, no other user can create it first.
-    """
+    """The folder for files that survive a restart: under XDG_STATE_HOME if it is set, else under /var/lib for root and
+    ~/.local/state for other users. No other user can create it first, unlike a folder for temporary files."""
     base = environment.get("XDG_STATE_HOME", "")
     if base.startswith("/"):  # the XDG specification says to ignore relative paths
         return Path(base) / "jobfac"
@@ -193,9 +190,8 @@ _SECRET = re.compile(
     r"(//[^:/@]*:)[^@]*(?=@)|((?:pwd|password)\s*(?:=|%3d))(?:%7b(?:%7d%7d|(?!%7d).)*%7d|\{(?:\}\}|[^}])*\}|.*?)(?=%3b|[;&]|$)",
     re.IGNORECASE,
 )
-"""Matches the password in a URL: before the host, or in the query.
-
-In the query ``odbc_connect`` may hold it, URL-encoded or not, in braces or not."""
+"""Matches the password in a URL: before the host, or in the query (in ``odbc_connect`` URL-encoded or not, in braces or
+not)."""
 
 
 def without_password(url: str) -> str:

@@ -13,7 +13,7 @@ from jobfac.database.types import Instant
 from jobfac.doctor.finding import Finding, State
 from jobfac.states import Delivery, RunState, WorkerState
 from jobfac.store import workers as worker_store
-from jobfac.store.jobs import SEQUENCE_QUEUE
+from jobfac.store.jobs import SEQUENCE_QUEUE, matching_queues
 from jobfac.views.workers import WorkerView
 
 LINES = 500
@@ -98,7 +98,7 @@ def takers(conn: sa.Connection) -> Iterator[Finding]:
         kind = (tuple(row.pools), tuple(row.labels.items()))
         if row.state == WorkerState.ACTIVE and row.lease_until > moment and kind not in seen:
             seen.add(kind)
-            taken.update(worker_store.matching_queues(conn, row.pools, row.labels))
+            taken.update(matching_queues(conn, row.pools, row.labels))
     yield from judge_takers(queued, taken)
 
 

@@ -212,6 +212,15 @@ def known_queues(conn: sa.Connection) -> list[tuple[str, str, dict[str, str]]]:
     return [(row.name, row.pool, json.loads(row.labels)) for row in rows]
 
 
+def matching_queues(conn: sa.Connection, pools: Sequence[str], labels: Mapping[str, str]) -> list[str]:
+    """Return the queues from which a worker with these pools and labels may claim."""
+    return [
+        name
+        for name, pool, needed in known_queues(conn)
+        if pool in pools and all(labels.get(key) == value for key, value in needed.items())
+    ]
+
+
 def _know_queue(conn: sa.Connection, name: str, pool: str, labels: Mapping[str, str]) -> None:
     if conn.execute(sa.select(queue.c.name).where(queue.c.name == name)).first() is None:
         conn.execute(queue.insert(), {"name": name, "pool": pool, "labels": json.dumps(labels)})

@@ -56,7 +56,7 @@ from jobfac.views.workers import WorkerView
 
 __all__ = [
     "Beat", "Claimed", "Expiry", "Hold", "LeaseLost", "Registration", "Returned", "Survey", "claim", "drain", "expire",
-    "give_up", "held_by", "held_rules", "hold", "leave", "matching_queues", "register", "renew",
+    "give_up", "held_by", "held_rules", "hold", "leave", "register", "renew",
     "set_message", "survey", "unowned", "workers",
 ]  # fmt: skip
 
@@ -207,15 +207,6 @@ def hold(conn: sa.Connection, worker_id: int) -> Hold:
     if found is None:
         raise LeaseLost(f"worker {worker_id} has no lease any more")
     return Hold(WorkerState(found.state), bool(found.due), bool(found.begin_))
-
-
-def matching_queues(conn: sa.Connection, pools: Sequence[str], labels: Mapping[str, str]) -> list[str]:
-    """Return the queues from which a worker with these pools and labels may claim."""
-    return [
-        name
-        for name, pool, needed in jobs.known_queues(conn)
-        if pool in pools and all(labels.get(key) == value for key, value in needed.items())
-    ]
 
 
 def claim(

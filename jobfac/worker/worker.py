@@ -255,7 +255,7 @@ class Worker:
         try:
             pools = (*self._who.pools, jobs.SEQUENCE_QUEUE)
             with self._pulse.waiting():
-                self._queues = self._db.query(workers.matching_queues, pools, self._who.labels, retry_for=1.0)
+                self._queues = self._db.query(jobs.matching_queues, pools, self._who.labels, retry_for=1.0)
             self._agenda.queues_read(number)
         except Unreachable as error:
             self._log.warning("queues not read", action="turn_failed", reason=str(error))

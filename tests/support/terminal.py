@@ -1,4 +1,4 @@
-"""A terminal in which `jobfac top` runs."""
+"""A terminal in which `jobfac top` runs, and bash, into which the commands of the documentation are typed."""
 
 import fcntl
 import os
@@ -12,6 +12,7 @@ import sys
 import termios
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from tests.support.factory import Factory, wait_for
 
@@ -74,3 +75,22 @@ def terminal(factory: Factory, *words: str) -> Iterator[Terminal]:
         shown.process.kill()
         shown.process.wait()
         os.close(shown.screen)
+
+
+def environment(**more: str) -> dict[str, str]:
+    """The environment of this process without jobfac's settings, and with its commands in PATH."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("JOBFAC_")}
+    return kept | {"PATH": f"{Path(sys.executable).parent}:{kept['PATH']}"} | more
+
+
+def typed(block: str) -> str:
+    """The lines of a console block without their prompts."""
+    return re.sub(r"^\$ ", "", block, flags=re.MULTILINE)
+
+
+def type_into_bash(script: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a script in a folder; ``variables`` are added to the environment."""
+    return subprocess.run(
+        ["bash", "-c", script], cwd=folder, env=environment(**variables), capture_output=True, text=True, timeout=150,
+        check=False,
+    )  # fmt: skip

@@ -77,7 +77,7 @@ def test_a_worker_takes_from_the_queues_of_its_pools_and_labels(db: Database) ->
 
     def truncate_utf16(pools: list[str], **labels: str) -> set[str]:
         with db.read() as conn:
-            return set(workers.matching_queues(conn, pools, labels))
+            return set(jobs.matching_queues(conn, pools, labels))
 
     assert truncate_utf16(["default"]) == {"default"}
     assert truncate_utf16(["default"], os="linux") == {"default", "default[os=linux]"}

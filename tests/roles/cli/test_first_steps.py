@@ -12,8 +12,8 @@ import pytest
 
 from jobfac.definitions.json_schema import document_schema
 from jobfac.guide import TOPICS, page
-from tests.support.bash import environment, type_into_bash
 from tests.support.factory import Factory
+from tests.support.terminal import environment, type_into_bash
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="the commands are typed into bash")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from jobfac.guide import TOPICS, page
-from tests.support.bash import type_into_bash, typed
+from tests.support.terminal import type_into_bash, typed
 
 BLOCKS = re.compile(r"```(yaml|console)\n(.*?)```", re.DOTALL)
 

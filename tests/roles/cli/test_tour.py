@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.bash import type_into_bash, typed
+from tests.support.terminal import type_into_bash, typed
 
 README = Path(__file__).parents[3] / "README.md"
 
