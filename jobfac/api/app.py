@@ -24,14 +24,14 @@ from jobfac.telemetry import traces
 from jobfac.web import pages
 
 TABLE = (
-    *jobs.CALLS,
-    *runs.CALLS,
-    *output.CALLS,
-    *events.CALLS,
-    *workers.CALLS,
-    *schedules.CALLS,
-    *overview.CALLS,
-    *service.CALLS,
+    *jobs.ENDPOINTS,
+    *runs.ENDPOINTS,
+    *output.ENDPOINTS,
+    *events.ENDPOINTS,
+    *workers.ENDPOINTS,
+    *schedules.ENDPOINTS,
+    *overview.ENDPOINTS,
+    *service.ENDPOINTS,
 )
 """Every call of the API, in one table. The pages are not part of it."""
 

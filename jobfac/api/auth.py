@@ -17,7 +17,7 @@ from jobfac.telemetry.logs import logger
 
 log = logger("jobfac.api")
 
-PATIENCE = 3.0
+RETRY_FOR = 3.0
 """Seconds for which a request tries again when the database has a transient error."""
 
 FAILURES = 20
@@ -85,7 +85,7 @@ class Gate:
             if self.has_session(request):
                 return Caller("link", Role.ADMIN)
             raise _unauthorized("Send a key: `Authorization: Bearer KEY`; `jobfac keys create` makes one.")
-        caller = self._db.query(api_keys.check, key, retry_for=PATIENCE)
+        caller = self._db.query(api_keys.check, key, retry_for=RETRY_FOR)
         if caller is None:
             raise self._failed(request, prefix_of(key))
         return caller

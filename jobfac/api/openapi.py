@@ -12,7 +12,7 @@ from pydantic.json_schema import models_json_schema
 from jobfac.api.examples import EXAMPLES, PATH_EXAMPLES
 from jobfac.api.models import ProblemDocument
 from jobfac.api.problems import MEDIA as PROBLEM
-from jobfac.api.routing import Call, Nothing
+from jobfac.api.routing import Endpoint, Nothing
 from jobfac.errors import Kind
 
 REF = "#/components/schemas/{model}"
@@ -32,7 +32,7 @@ makes; its role is named with each call: a viewer reads, an operator also starts
 Errors are RFC 9457 problem documents. 429 and 503 come with `Retry-After`."""
 
 
-def document(table: Iterable[Call]) -> dict[str, Any]:
+def document(table: Iterable[Endpoint]) -> dict[str, Any]:
     """OpenAPI 3.1 for these calls."""
     table = list(table)
     paths: dict[str, dict[str, Any]] = {}
@@ -50,11 +50,11 @@ def document(table: Iterable[Call]) -> dict[str, Any]:
     }
 
 
-def _path(call: Call) -> str:
+def _path(call: Endpoint) -> str:
     return re.sub(r":\w+}", "}", call.path)
 
 
-def _operation(call: Call) -> dict[str, Any]:
+def _operation(call: Endpoint) -> dict[str, Any]:
     needs = "No key is needed." if call.role is None else f"Needs the role **{call.role}**."
     if call.everywhere:
         needs += " Not for keys that are limited to categories."
@@ -82,7 +82,7 @@ def _operation(call: Call) -> dict[str, Any]:
     return operation
 
 
-def errors(call: Call) -> list[int]:
+def errors(call: Endpoint) -> list[int]:
     """The statuses of the problems that a call may answer with."""
     found = {403, 421, *call.errors}
     if call.role is not None:
@@ -96,7 +96,7 @@ def errors(call: Call) -> list[int]:
     return sorted(found)
 
 
-def _path_parameters(call: Call) -> Iterator[dict[str, Any]]:
+def _path_parameters(call: Endpoint) -> Iterator[dict[str, Any]]:
     for name, kind in re.findall(r"{(\w+)(:\w+)?}", call.path):
         number = {"type": "integer", "minimum": 1, "maximum": 10**18 - 1}
         word = {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,128}$"}
@@ -138,7 +138,7 @@ def _inlined(form: Any, definitions: dict[str, Any]) -> Any:
     return form
 
 
-def _answer(call: Call, status: int) -> dict[str, Any]:
+def _answer(call: Endpoint, status: int) -> dict[str, Any]:
     content: dict[str, Any] = {}
     if (model := call.answers.get(status)) is not None:
         content["application/json"] = {"schema": _schema(model)}
@@ -191,7 +191,7 @@ def _schema(model: Any) -> dict[str, Any]:
     return TypeAdapter(model).json_schema(ref_template=REF)
 
 
-def _schemas(table: Iterable[Call]) -> dict[str, Any]:
+def _schemas(table: Iterable[Endpoint]) -> dict[str, Any]:
     """The models of all bodies and answers, and what they are made of."""
     bodies = {call.body for call in table if _is_model(call.body)}
     answers = {model for call in table for model in (*call.answers.values(), *call.texts.values()) if _is_model(model)}

@@ -1,5 +1,6 @@
-"""The form of the route table: one ``Call`` says everything about a method of a path. The routes, the OpenAPI document
-and the test of the roles are all made from it.
+"""The route table: one ``Endpoint`` declares everything about a method of a path.
+
+The routes, the OpenAPI document and the test of the roles are made from it.
 """
 
 import asyncio
@@ -18,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from jobfac.api.auth import PATIENCE, Gate
+from jobfac.api.auth import RETRY_FOR, Gate
 from jobfac.api.live.feed import Live
 from jobfac.api.problems import Problem, invalid
 from jobfac.database.engine import Database
@@ -67,8 +68,8 @@ class Service:
 
 
 @dataclass(frozen=True)
-class Ask:
-    """One request, understood: its parts are instances of the models that its ``Call`` names."""
+class ApiRequest:
+    """One request, understood: its parts are instances of the models that its ``Endpoint`` names."""
 
     service: Service
     caller: Caller
@@ -84,7 +85,7 @@ class Ask:
         return operations.Caller(
             self.caller.name,
             self.caller.categories,
-            PATIENCE,
+            RETRY_FOR,
             self.service.traces,
             self.request.headers.get("traceparent"),
         )
@@ -99,10 +100,12 @@ class Answer(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Call:
-    """A method of a path. The handler takes an ``Ask`` and returns an ``Answer`` or a ``Response``; a plain function
-    runs in a thread, a coroutine function must not block. Its docstring describes the call: the first paragraph is the
-    summary, the others are the description.
+class Endpoint:
+    """A method of a path.
+
+    The handler takes an ``ApiRequest`` and returns an ``Answer`` or a ``Response``. A plain function runs in a thread;
+    a coroutine function must not block. The first paragraph of its docstring is the summary in the OpenAPI document,
+    the others are the description.
 
     ``role``: whom it takes, None: everybody, without a key. ``everywhere``: not for keys that are limited to
     categories. ``answers``: by status the model, None for no content. ``texts``: other media of the 200 answer, with
@@ -112,7 +115,7 @@ class Call:
 
     method: str
     path: str
-    handler: Callable[[Ask], Any]
+    handler: Callable[[ApiRequest], Any]
     role: Role | None = Role.VIEWER
     everywhere: bool = False
     query: type[BaseModel] = Nothing
@@ -139,7 +142,7 @@ class Call:
         return [" ".join(paragraph.split()) for paragraph in text.split("\n\n")]
 
 
-def routes(table: Iterable[Call]) -> list[Route]:
+def routes(table: Iterable[Endpoint]) -> list[Route]:
     """One route for each path of the table, with all of its methods."""
     found = []
     for path, calls in groupby(sorted(table, key=attrgetter("path")), key=attrgetter("path")):
@@ -149,12 +152,12 @@ def routes(table: Iterable[Call]) -> list[Route]:
     return sorted(found, key=lambda route: "{" in route.path)
 
 
-def _endpoint(methods: Mapping[str, Call]) -> Callable[[Request], Any]:
+def _endpoint(methods: Mapping[str, Endpoint]) -> Callable[[Request], Any]:
     async def endpoint(request: Request) -> Response:
         call = methods["GET" if request.method == "HEAD" else request.method]
         service: Service = request.app.state.service
         caller = NOBODY if call.role is None else await run_in_threadpool(_admit, service.gate, call, request)
-        ask = Ask(
+        ask = ApiRequest(
             service=service,
             caller=caller,
             request=request,
@@ -176,7 +179,7 @@ def _endpoint(methods: Mapping[str, Call]) -> Callable[[Request], Any]:
     return endpoint
 
 
-def _admit(gate: Gate, call: Call, request: Request) -> Caller:
+def _admit(gate: Gate, call: Endpoint, request: Request) -> Caller:
     caller = gate.caller(request)
     assert call.role is not None
     if not caller.role.allows(call.role):
@@ -212,7 +215,7 @@ def _validated(model: type[BaseModel], values: Mapping[str, Any]) -> BaseModel:
         raise invalid(_errors(error)) from None
 
 
-async def _body(call: Call, request: Request) -> Any:
+async def _body(call: Endpoint, request: Request) -> Any:
     """The request's body as the model of the call."""
     text = bytearray()
     pieces = request.stream()

@@ -17,7 +17,7 @@ import httpx
 from jobfac.channels import addresses, egress
 from jobfac.channels.message import DeliveryError, Message
 from jobfac.definitions import Recipient, Secret
-from jobfac.definitions.notices import HOP_BY_HOP
+from jobfac.definitions.notify import HOP_BY_HOP
 from jobfac.secret_references import resolve
 from jobfac.settings import Settings
 

@@ -5,7 +5,7 @@
 """
 
 from jobfac.definitions.models import AnyJob, Defaults, Job, Retention, Retry, Sequence, canonical
-from jobfac.definitions.notices import Notify, Recipient, Secret
+from jobfac.definitions.notify import Notify, Recipient, Secret
 from jobfac.definitions.output import Destination, Output
 from jobfac.definitions.parse import Definitions, dump, from_canonical, from_data, load, loads, read_notify, reader
 from jobfac.definitions.plan import Difference, Plan, plan

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
 from jobfac.definitions.models import Concurrency, Defaults, Definition, Job, Retention, Retry, Sequence
-from jobfac.definitions.notices import Notify, Recipient, Secret
+from jobfac.definitions.notify import Notify, Recipient, Secret
 from jobfac.definitions.output import Output, Rotate
 from jobfac.definitions.schedule import Calendar, Dates, Missed, Schedule, Times
 from jobfac.definitions.steps import StartIf, Step

@@ -20,7 +20,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema
 
-from jobfac.definitions.notices import Notify, TextOrSecret
+from jobfac.definitions.notify import Notify, TextOrSecret
 from jobfac.definitions.output import Output
 from jobfac.definitions.schedule import Schedule
 from jobfac.definitions.steps import Step

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from jobfac.definitions.checks import check, children, unreachable
 from jobfac.definitions.document import Document, read_document, write_document
 from jobfac.definitions.models import AnyJob, Defaults, Job, Sequence, canonical
-from jobfac.definitions.notices import Notify
+from jobfac.definitions.notify import Notify
 from jobfac.definitions.problems import DefinitionError, Finding, Path, Problem, explain, field_path
 from jobfac.definitions.values import Model, read_id, shown, suggestion
 

@@ -27,7 +27,7 @@ class Guardian:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._told: dict[str, int] = {}  # marker -> leader; 0: about to be started
+        self._groups: dict[str, int] = {}  # marker -> leader; 0: about to be started
         self._until: float | None = None
         self._wanted = False  # between start() and close()
         self._process: subprocess.Popen[bytes] | None = None
@@ -54,19 +54,19 @@ class Guardian:
         with self._lock:
             fresh = list(markers)
             self._wanted = True
-            self._told |= dict.fromkeys(fresh, 0)
+            self._groups |= dict.fromkeys(fresh, 0)
             try:
                 self._tell(f"+ {marker}" for marker in fresh)
             except StartError:
                 for marker in fresh:
-                    del self._told[marker]
+                    del self._groups[marker]
                 raise
 
     def started(self, leaders: Iterable[tuple[str, int]]) -> None:
         """Call after the start, with the marker and the PID of each program."""
         with self._lock, contextlib.suppress(StartError):
             fresh = list(leaders)
-            self._told |= fresh
+            self._groups |= fresh
             self._tell(f"= {marker} {pid}" for marker, pid in fresh)
 
     def ended(self, markers: Iterable[str]) -> None:
@@ -74,7 +74,7 @@ class Guardian:
         with self._lock, contextlib.suppress(StartError):
             gone = list(markers)
             for marker in gone:
-                self._told.pop(marker, None)
+                self._groups.pop(marker, None)
             self._tell(f"- {marker}" for marker in gone)
 
     def renewed(self, seconds: float) -> None:
@@ -139,7 +139,7 @@ class Guardian:
         finally:
             os.close(read_end)
         lines = [] if self._until is None else [f"until {self._until}"]
-        for marker, leader in self._told.items():
+        for marker, leader in self._groups.items():
             lines += [f"+ {marker}"] if leader == 0 else [f"= {marker} {leader}"]
         self._write("".join(f"{line}\n" for line in lines).encode())
 

@@ -27,7 +27,7 @@ log = logger("jobfac.notifier")
 AT_ONCE = 8
 """Notifications that are sent at the same time."""
 
-NEWS = 50
+BATCH = 50
 """Outbox events that are addressed in one transaction at most."""
 
 LEASE = 120.0
@@ -90,7 +90,7 @@ class Notifier:
         """Address all outbox events and start the delivery of all notifications that are due."""
         more = True
         while more and not self._leaving.is_set():
-            more = self._db.transact(address_some, retry_for=2.0) == NEWS
+            more = self._db.transact(address_some, retry_for=2.0) == BATCH
             number = self._hands()
             taken: list[Taken] = []
             try:
@@ -162,7 +162,7 @@ class Notifier:
 
 def address_some(conn: sa.Connection) -> int:
     """Address some outbox events; how many there were."""
-    items = outbox.unaddressed(conn, NEWS)
+    items = outbox.unaddressed(conn, BATCH)
     blank = [item["run_id"] for item in items if item["body"] is None and item["run_id"] is not None]
     bodies = {run_id: as_json(run) for run_id, run in runs.snapshots(conn, blank).items()}
     for problem in outbox.address(conn, items, bodies):

@@ -25,7 +25,7 @@ from jobfac.telemetry.metrics import BOUNDS, Metric, Timing
 
 log = logger("jobfac.metrics")
 
-PATIENCE = 5.0
+READ_TIMEOUT = 5.0
 """Seconds for which a client may keep the endpoint waiting."""
 
 VERBS = ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH", "EXEC", "DECLARE")
@@ -93,7 +93,7 @@ class _Server(socketserver.TCPServer):
 
 def _listening(address: str, registry: CollectorRegistry) -> _Server:
     host, port = read_address(address, "metrics")
-    handler = type("Handler", (MetricsHandler,), {"registry": registry, "timeout": PATIENCE})
+    handler = type("Handler", (MetricsHandler,), {"registry": registry, "timeout": READ_TIMEOUT})
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family = type("Server", (_Server,), {"address_family": found[0][0]})

@@ -12,7 +12,7 @@ from jobfac.settings import Settings
 from jobfac.store import workers
 from jobfac.telemetry.logs import logger
 
-log = logger("jobfac.notice")
+log = logger("jobfac.poller")
 
 BUSY_PAUSE = 0.05
 """Seconds between two polls while no slot is free. Then only stop requests matter."""
@@ -73,7 +73,7 @@ class WorkPoller:
             self._longest = min(settings.wait_seconds, settings.heartbeat)
         self._armed = threading.Event()
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._wait_forever, name="notice", daemon=True)
+        self._thread = threading.Thread(target=self._wait_forever, name="poller", daemon=True)
 
     def start(self) -> None:
         """Start the thread."""

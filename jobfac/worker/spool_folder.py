@@ -39,7 +39,7 @@ class SpoolFolder:
         self._lock: int | None = None
         self._passed_over: set[str] = set()  # folders that are already logged as skipped
 
-    def settle_dead(self, db: Database) -> None:
+    def clear_dead(self, db: Database) -> None:
         """Kill the programs that dead workers of this machine left running, and store their output.
 
         Logs a folder that cannot be read once, and skips it.
@@ -59,7 +59,7 @@ class SpoolFolder:
                 try:
                     with _locked(name, spool) as is_dead:
                         if is_dead:
-                            self._settle(name, spool, db)
+                            self._clear(name, spool, db)
                 except OSError as error:
                     self._pass_over(str(self._spool / name), error)
         finally:
@@ -97,7 +97,7 @@ class SpoolFolder:
         finally:
             os.close(inside)
 
-    def _settle(self, token: str, spool: int, db: Database) -> None:
+    def _clear(self, token: str, spool: int, db: Database) -> None:
         """Kill the programs that a dead worker's guardian may have left running, and store their output."""
         for who in db.query(_unfinished, token):
             if killed := kill_marked(f"{token}/{who['run']}/{who['attempt']}"):

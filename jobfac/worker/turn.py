@@ -115,7 +115,7 @@ class Turn:
         failpoint("turn_began")
         if request.message is not None:
             workers.set_message(conn, request.worker_id, request.message or None)
-        sequences.settle(conn, save(conn, request), request.name)
+        sequences.advance_after(conn, save(conn, request), request.name)
         failpoint("outcomes_written")
         claimed: list[Claimed] = []
         unowned: list[Key] = []
@@ -149,7 +149,7 @@ class Turn:
         begun = {one.id for one in claimed}
         lost = [run_id for run_id, _ in unknown if run_id not in begun]
         why = "the database forgot how it ended, as after a failover that lost its last commits"
-        sequences.settle(conn, workers.give_up(conn, lost, why, request.name), request.name)
+        sequences.advance_after(conn, workers.give_up(conn, lost, why, request.name), request.name)
         return claimed, unowned
 
 

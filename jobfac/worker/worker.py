@@ -129,7 +129,7 @@ class Worker:
         """
         self._db.check_schema()
         become_subreaper()
-        self._spool.settle_dead(self._db)
+        self._spool.clear_dead(self._db)
         self._spool.ensure()
         self._guardian.start()
         self._register(lambda conn: None)
@@ -267,7 +267,7 @@ class Worker:
         self._agenda.overdue = False  # the next heartbeat sets this if there are more
         try:
             with self._pulse.waiting():
-                self._spool.settle_dead(self._db)
+                self._spool.clear_dead(self._db)
                 self._telemetry.expired(self._db.transact(self._expire, retry_for=1.0))
         except (Unreachable, OSError) as error:
             self._log.warning("cannot expire dead workers", action="expire_failed", reason=str(error))
@@ -347,4 +347,4 @@ class Worker:
         self._log.info("worker left", action="worker_left")
 
     def _deregister(self, conn: sa.Connection) -> None:
-        sequences.settle(conn, workers.leave(conn, self._lease.worker_id), self.name)
+        sequences.advance_after(conn, workers.leave(conn, self._lease.worker_id), self.name)

@@ -123,7 +123,7 @@ def test_whatever_lies_in_a_dead_workers_folder_is_passed_over_or_recovered(
                 Spool(path, 100).close(delete=False)
             except StartError:
                 continue
-        folder.settle_dead(sqlite)
+        folder.clear_dead(sqlite)
         assert (spool / "mine/lock").exists()
         folder.close()
 

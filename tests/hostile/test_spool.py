@@ -158,7 +158,7 @@ def test_a_folder_without_rights_stops_no_worker(crossroads: Path, sqlite_url: s
         folder = SpoolFolder(home / "spool", "mine", "w1")
         folder.ensure()
         (home / "spool/closed").mkdir(mode=0o000)
-        folder.settle_dead(db)
+        folder.clear_dead(db)
 
     as_nobody(settle)
     db.close()

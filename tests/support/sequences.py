@@ -43,7 +43,7 @@ class Player(Hand):
 
         def work(conn: sa.Connection) -> list[Finished]:
             sequences.lock(conn, concerned)
-            return sequences.settle(conn, runs.finish(conn, self.id, results, self.name), self.name)
+            return sequences.advance_after(conn, runs.finish(conn, self.id, results, self.name), self.name)
 
         return self.db.transact(work)
 

@@ -204,7 +204,7 @@ class Live:
             if self._looks % SLOW == 0 or self._fleet is None:
                 fleet, progress = await self._look(_fleet, self._fleet or {})
                 self._tell_changes(fleet, progress)
-            self._join(self._positions.settled)
+            self._join(self._positions.contiguous)
 
     async def _look(self, read: Callable[..., T], *arguments: Any) -> T:
         def look() -> T:
@@ -226,7 +226,7 @@ class Live:
             found = await self._look(queries.events, positions.last, missing)
             ids = [event.view.id for event in found]
             positions.see(ids, time.monotonic())
-            for event, position in zip(found, resume_points(ids, positions.settled), strict=True):
+            for event, position in zip(found, resume_points(ids, positions.contiguous), strict=True):
                 self._tell(Message("run", event.view, position, event.category))
             if len(found) < queries.PAGE:
                 return

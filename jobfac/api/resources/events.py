@@ -7,18 +7,18 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from jobfac.api import models, parameters
-from jobfac.api.auth import PATIENCE
+from jobfac.api.auth import RETRY_FOR
 from jobfac.api.live import queries
 from jobfac.api.live.feed import END, Message
 from jobfac.api.live.streams import COMMENT, KEEP_ALIVE, MEDIA, EventStream, event
-from jobfac.api.routing import Ask, Call, Service
+from jobfac.api.routing import ApiRequest, Endpoint, Service
 from jobfac.errors import Unreachable
 from jobfac.store.api_keys import Caller
 from jobfac.views.live import LiveProgress, LiveRunEvent
 from jobfac.views.serialization import as_json
 
 
-async def get_events(ask: Ask) -> Response:
+async def get_events(ask: ApiRequest) -> Response:
     """Follow runs and workers.
 
     Events `run` (`id`, `run_id`, `job`, `attempt`, `at`, `event`, `by`, `detail`), `progress` (`run_id`, `job`,
@@ -41,7 +41,7 @@ async def _events(
         told: set[int] = set()
         while after is not None:
             try:
-                page = await run_in_threadpool(service.db.query, queries.events, after, retry_for=PATIENCE)
+                page = await run_in_threadpool(service.db.query, queries.events, after, retry_for=RETRY_FOR)
             except Unreachable:
                 return
             for row in page:
@@ -50,7 +50,7 @@ async def _events(
                     told.add(after)
                 happened = Message("run", row.view, min(after, listener.start), row.category)
                 if _concerns(happened, caller, query.job):
-                    yield _told(happened)
+                    yield _as_sse(happened)
             if len(page) < queries.PAGE:
                 break
         while True:
@@ -63,7 +63,7 @@ async def _events(
             elif isinstance(message.view, LiveRunEvent) and message.view.id in told:
                 told.discard(message.view.id)
             elif _concerns(message, caller, query.job):
-                yield _told(message)
+                yield _as_sse(message)
 
 
 def _concerns(message: Message, caller: Caller, job: str | None) -> bool:
@@ -73,13 +73,13 @@ def _concerns(message: Message, caller: Caller, job: str | None) -> bool:
     return job is None
 
 
-def _told(message: Message) -> bytes:
+def _as_sse(message: Message) -> bytes:
     assert message.view is not None
     return event(message.kind, as_json(message.view), message.position)
 
 
-CALLS = (
-    Call(
+ENDPOINTS = (
+    Endpoint(
         method="GET",
         path="/v1/events",
         handler=get_events,

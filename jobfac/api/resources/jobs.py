@@ -4,9 +4,9 @@ from typing import Any
 
 from jobfac import definitions as d
 from jobfac.api import models, parameters
-from jobfac.api.auth import PATIENCE
+from jobfac.api.auth import RETRY_FOR
 from jobfac.api.listing import without_large
-from jobfac.api.routing import Answer, Ask, Call
+from jobfac.api.routing import Answer, ApiRequest, Endpoint
 from jobfac.operations import jobs as operations
 from jobfac.operations.caller import visible_job as visible
 from jobfac.store import jobs
@@ -21,22 +21,22 @@ def _shown(stored: jobs.Stored, status: int = 200) -> Answer:
     return Answer(as_json(jobs.view(stored)), status, headers)
 
 
-def list_jobs(ask: Ask) -> Answer:
+def list_jobs(ask: ApiRequest) -> Answer:
     """List jobs and sequences."""
     query: parameters.JobsQuery = ask.query
-    known = ask.service.db.query(jobs.load_all, retry_for=PATIENCE)
+    known = ask.service.db.query(jobs.load_all, retry_for=RETRY_FOR)
     found = [one for one in known if ask.caller.sees(one.category) and (not query.cursor or one.id > query.cursor)]
     page = found[: query.limit]
     more = page[-1].id if len(found) > query.limit else None
     return Answer({"items": [without_large(as_json(jobs.view(one))) for one in page], "next_cursor": more})
 
 
-def get_job(ask: Ask) -> Answer:
+def get_job(ask: ApiRequest) -> Answer:
     """Show a job."""
-    return _shown(ask.service.db.query(visible, ask.caller, ask.path["job"], retry_for=PATIENCE))
+    return _shown(ask.service.db.query(visible, ask.caller, ask.path["job"], retry_for=RETRY_FOR))
 
 
-def put_job(ask: Ask) -> Answer:
+def put_job(ask: ApiRequest) -> Answer:
     """Define or change a job.
 
     The body is what a definition file has under the job's id; without `enabled` that stays as it is.
@@ -53,7 +53,7 @@ def put_job(ask: Ask) -> Answer:
     return _shown(written.stored, 201 if written.created else 200)
 
 
-def delete_job(ask: Ask) -> Answer:
+def delete_job(ask: ApiRequest) -> Answer:
     """Delete a job.
 
     Its history stays; what waits or runs goes on.
@@ -62,38 +62,38 @@ def delete_job(ask: Ask) -> Answer:
     return Answer(None, 204)
 
 
-def enable_job(ask: Ask) -> Answer:
+def enable_job(ask: ApiRequest) -> Answer:
     """Allow starts of a job."""
     return _shown(operations.enable(ask.service.db, ask.by, ask.path["job"]))
 
 
-def disable_job(ask: Ask) -> Answer:
+def disable_job(ask: ApiRequest) -> Answer:
     """Forbid starts of a job."""
     return _shown(operations.disable(ask.service.db, ask.by, ask.path["job"]))
 
 
-def list_defaults(ask: Ask) -> Answer:
+def list_defaults(ask: ApiRequest) -> Answer:
     """Show the defaults of categories."""
-    found = ask.service.db.query(jobs.load_defaults, retry_for=PATIENCE)
+    found = ask.service.db.query(jobs.load_defaults, retry_for=RETRY_FOR)
     return Answer({"defaults": {name: d.canonical(one) for name, one in found.items() if ask.caller.sees(name)}})
 
 
-CALLS = (
-    Call(
+ENDPOINTS = (
+    Endpoint(
         method="GET",
         path="/v1/jobs",
         handler=list_jobs,
         query=parameters.JobsQuery,
         answers={200: models.Jobs},
     ),
-    Call(
+    Endpoint(
         method="GET",
         path="/v1/jobs/{job}",
         handler=get_job,
         answers={200: models.Job},
         errors=(404,),
     ),
-    Call(
+    Endpoint(
         method="PUT",
         path="/v1/jobs/{job}",
         handler=put_job,
@@ -103,7 +103,7 @@ CALLS = (
         answers={200: models.Job, 201: models.Job},
         errors=(412,),
     ),
-    Call(
+    Endpoint(
         method="DELETE",
         path="/v1/jobs/{job}",
         handler=delete_job,
@@ -112,7 +112,7 @@ CALLS = (
         answers={204: None},
         errors=(404, 409, 412),
     ),
-    Call(
+    Endpoint(
         method="POST",
         path="/v1/jobs/{job}/enable",
         handler=enable_job,
@@ -120,7 +120,7 @@ CALLS = (
         answers={200: models.Job},
         errors=(404,),
     ),
-    Call(
+    Endpoint(
         method="POST",
         path="/v1/jobs/{job}/disable",
         handler=disable_job,
@@ -128,7 +128,7 @@ CALLS = (
         answers={200: models.Job},
         errors=(404,),
     ),
-    Call(
+    Endpoint(
         method="GET",
         path="/v1/defaults",
         handler=list_defaults,

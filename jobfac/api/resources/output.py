@@ -12,9 +12,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from jobfac.api import models, parameters
-from jobfac.api.auth import PATIENCE
+from jobfac.api.auth import RETRY_FOR
 from jobfac.api.live.streams import COMMENT, KEEP_ALIVE, MEDIA, EventStream, event
-from jobfac.api.routing import Answer, Ask, Call, Service
+from jobfac.api.routing import Answer, ApiRequest, Endpoint, Service
 from jobfac.errors import NotFound, Unreachable
 from jobfac.operations.caller import visible_run as visible
 from jobfac.states import FINAL
@@ -87,7 +87,7 @@ def read_batch(conn: sa.Connection, caller: Caller, reader: Reader, limit: int =
     return Batch(pieces, row, over and not pieces)
 
 
-async def get_output(ask: Ask) -> Answer | Response:
+async def get_output(ask: ApiRequest) -> Answer | Response:
     """Read or follow what a run's program wrote.
 
     As `text/plain` one stream, byte for byte, in the job's encoding; `Jobfac-Next-Offset` says where to continue and
@@ -97,14 +97,14 @@ async def get_output(ask: Ask) -> Answer | Response:
     """
     service = ask.service
     accepted = ask.request.headers.get("accept", "")
-    reader = await run_in_threadpool(service.db.query, _reader, ask, MEDIA in accepted, retry_for=PATIENCE)
+    reader = await run_in_threadpool(service.db.query, _reader, ask, MEDIA in accepted, retry_for=RETRY_FOR)
     if MEDIA in accepted:
         return EventStream(service.live, ask.caller.name, _follow(service, ask.caller, reader, ask.query.seconds))
     make = _page if "application/json" in accepted else _text
     return await run_in_threadpool(make, service, ask.caller, reader)
 
 
-def _reader(conn: sa.Connection, ask: Ask, follow: bool) -> Reader:
+def _reader(conn: sa.Connection, ask: ApiRequest, follow: bool) -> Reader:
     query: parameters.OutputQuery = ask.query
     row = visible(conn, ask.caller, ask.path["run"])
     after = query.after or (ask.headers.last_event_id if follow else "")
@@ -129,7 +129,7 @@ def _text(service: Service, caller: Caller, reader: Reader) -> Response:
     reader.positions = {stream: reader.positions[stream]}
     text = bytearray()
     while True:
-        batch = service.db.query(read_batch, caller, reader, retry_for=PATIENCE)
+        batch = service.db.query(read_batch, caller, reader, retry_for=RETRY_FOR)
         for piece in batch.pieces:
             text += output.cut_mark(piece.skipped) + piece.data
         if not batch.pieces or len(text) >= TEXT_LIMIT:
@@ -144,7 +144,7 @@ def _text(service: Service, caller: Caller, reader: Reader) -> Response:
 
 
 def _page(service: Service, caller: Caller, reader: Reader) -> Answer:
-    batch = service.db.query(read_batch, caller, reader, retry_for=PATIENCE)
+    batch = service.db.query(read_batch, caller, reader, retry_for=RETRY_FOR)
     pieces = [
         {
             "stream": piece.stream,
@@ -170,7 +170,7 @@ async def _follow(service: Service, caller: Caller, reader: Reader, seconds: flo
     with service.live.watch(reader.run_id, output=True) as watch:
         while not service.live.closed:
             try:
-                batch = await run_in_threadpool(service.db.query, read_batch, caller, reader, retry_for=PATIENCE)
+                batch = await run_in_threadpool(service.db.query, read_batch, caller, reader, retry_for=RETRY_FOR)
             except (Unreachable, NotFound):
                 return  # the client resumes after the last position it knows
             for piece in batch.pieces:
@@ -201,8 +201,8 @@ def _ended(row: RunView) -> dict[str, Any]:
     return {name: shown[name] for name in ("id", "job", "state", "attempt", "exit_code", "signal", "reason")}
 
 
-CALLS = (
-    Call(
+ENDPOINTS = (
+    Endpoint(
         method="GET",
         path="/v1/runs/{run:id}/output",
         handler=get_output,

@@ -7,9 +7,9 @@ import sqlalchemy as sa
 from starlette.concurrency import run_in_threadpool
 
 from jobfac.api import models, parameters
-from jobfac.api.auth import PATIENCE
+from jobfac.api.auth import RETRY_FOR
 from jobfac.api.problems import Problem
-from jobfac.api.routing import Answer, Ask, Call
+from jobfac.api.routing import Answer, ApiRequest, Endpoint
 from jobfac.operations import starting, stopping
 from jobfac.operations.caller import visible_run as visible
 from jobfac.states import FINAL, JobKind, RunState
@@ -21,7 +21,7 @@ from jobfac.views.sequences import StepVisitView
 from jobfac.views.serialization import all_as_json, as_json
 
 
-def start(ask: Ask) -> Answer:
+def start(ask: ApiRequest) -> Answer:
     """Start a job.
 
     409: the job's definition refuses it (`run_id` is the denied run, if one was recorded).
@@ -56,7 +56,7 @@ def _started(row: RunView) -> Answer:
     return Answer(as_json(row), 201, place)
 
 
-def list_runs(ask: Ask) -> Answer:
+def list_runs(ask: ApiRequest) -> Answer:
     """List runs, newest first."""
     query: parameters.RunFilter = ask.query
     found = ask.service.db.query(
@@ -68,19 +68,19 @@ def list_runs(ask: Ask) -> Answer:
         categories=ask.caller.categories,
         below=None if query.cursor is None else int(query.cursor),
         limit=query.limit + 1,
-        retry_for=PATIENCE,
+        retry_for=RETRY_FOR,
     )
     page = found[: query.limit]
     return Answer({"items": all_as_json(page), "next_cursor": str(page[-1].id) if len(found) > query.limit else None})
 
 
-async def get_run(ask: Ask) -> Answer:
+async def get_run(ask: ApiRequest) -> Answer:
     """Show a run, or wait for its end."""
     service, run_id = ask.service, ask.path["run"]
     end = time.monotonic() + ask.query.wait
 
     async def read() -> RunView:
-        return await run_in_threadpool(service.db.query, visible, ask.caller, run_id, retry_for=PATIENCE)
+        return await run_in_threadpool(service.db.query, visible, ask.caller, run_id, retry_for=RETRY_FOR)
 
     row = await read()
     if ask.query.wait and row.state not in FINAL:
@@ -91,7 +91,7 @@ async def get_run(ask: Ask) -> Answer:
     return Answer(as_json(row))
 
 
-def stop(ask: Ask) -> Answer:
+def stop(ask: ApiRequest) -> Answer:
     """Stop a run.
 
     What waits ends at once; what runs is asked to stop, politely unless `now` is true.
@@ -100,44 +100,44 @@ def stop(ask: Ask) -> Answer:
     return Answer({"before": str(stopped.before), "after": str(stopped.after)})
 
 
-def retry(ask: Ask) -> Answer:
+def retry(ask: ApiRequest) -> Answer:
     """Run it again, as a new run."""
     row = starting.retry(ask.service.db, ask.by, ask.path["run"], from_failed=ask.body.from_failed, key=ask.headers.key)
     return _started(row)
 
 
-def attempts(ask: Ask) -> Answer:
+def attempts(ask: ApiRequest) -> Answer:
     """Show a run's executions."""
 
     def read(conn: sa.Connection) -> list[AttemptView]:
         visible(conn, ask.caller, ask.path["run"])
         return runs.attempts(conn, ask.path["run"])
 
-    return Answer({"items": all_as_json(ask.service.db.query(read, retry_for=PATIENCE))})
+    return Answer({"items": all_as_json(ask.service.db.query(read, retry_for=RETRY_FOR))})
 
 
-def events(ask: Ask) -> Answer:
+def events(ask: ApiRequest) -> Answer:
     """Show what happened to a run."""
 
     def read(conn: sa.Connection) -> list[EventView]:
         visible(conn, ask.caller, ask.path["run"])
         return runs.events_of(conn, ask.path["run"])
 
-    return Answer({"items": all_as_json(ask.service.db.query(read, retry_for=PATIENCE))})
+    return Answer({"items": all_as_json(ask.service.db.query(read, retry_for=RETRY_FOR))})
 
 
-def path(ask: Ask) -> Answer:
+def path(ask: ApiRequest) -> Answer:
     """Show the way a sequence took."""
 
     def read(conn: sa.Connection) -> list[StepVisitView]:
         row = visible(conn, ask.caller, ask.path["run"])
         return sequences.step_history(conn, row.id, ask.caller.categories) if row.kind == JobKind.SEQUENCE else []
 
-    return Answer({"items": all_as_json(ask.service.db.query(read, retry_for=PATIENCE))})
+    return Answer({"items": all_as_json(ask.service.db.query(read, retry_for=RETRY_FOR))})
 
 
-CALLS = (
-    Call(
+ENDPOINTS = (
+    Endpoint(
         method="POST",
         path="/v1/jobs/{job}/runs",
         handler=start,
@@ -148,14 +148,14 @@ CALLS = (
         answers={201: models.Run},
         errors=(404, 409),
     ),
-    Call(
+    Endpoint(
         method="GET",
         path="/v1/runs",
         handler=list_runs,
         query=parameters.RunFilter,
         answers={200: models.Runs},
     ),
-    Call(
+    Endpoint(
         method="GET",
         path="/v1/runs/{run:id}",
         handler=get_run,
@@ -163,7 +163,7 @@ CALLS = (
         answers={200: models.Run},
         errors=(404,),
     ),
-    Call(
+    Endpoint(
         method="POST",
         path="/v1/runs/{run:id}/stop",
         handler=stop,
@@ -173,7 +173,7 @@ CALLS = (
         answers={200: models.Stopped},
         errors=(404,),
     ),
-    Call(
+    Endpoint(
         method="POST",
         path="/v1/runs/{run:id}/retry",
         handler=retry,
@@ -184,21 +184,21 @@ CALLS = (
         answers={201: models.Run},
         errors=(404, 409),
     ),
-    Call(
+    Endpoint(
         method="GET",
         path="/v1/runs/{run:id}/attempts",
         handler=attempts,
         answers={200: models.Attempts},
         errors=(404,),
     ),
-    Call(
+    Endpoint(
         method="GET",
         path="/v1/runs/{run:id}/events",
         handler=events,
         answers={200: models.RunEvents},
         errors=(404,),
     ),
-    Call(
+    Endpoint(
         method="GET",
         path="/v1/runs/{run:id}/path",
         handler=path,

@@ -5,21 +5,21 @@ from starlette.responses import HTMLResponse, Response
 from jobfac.api import metrics, models, parameters
 from jobfac.api.auth import SESSION, cookie_name
 from jobfac.api.problems import Problem
-from jobfac.api.routing import Answer, Ask, Call
+from jobfac.api.routing import Answer, ApiRequest, Endpoint
 
 
-async def health(ask: Ask) -> Answer:
+async def health(ask: ApiRequest) -> Answer:
     """Check that the process is alive, even while all threads are busy."""
     return Answer({"status": "ok"})
 
 
-def ready(ask: Ask) -> Answer:
+def ready(ask: ApiRequest) -> Answer:
     """Check that it can serve: that the database can be reached and has the right schema."""
     ask.service.db.check_schema()
     return Answer({"status": "ok"})
 
 
-def scrape(ask: Ask) -> Response:
+def scrape(ask: ApiRequest) -> Response:
     """Read metrics in the format of Prometheus.
 
     Needs a viewer's key, which Prometheus sends with `authorization: {credentials: KEY}`.
@@ -27,12 +27,12 @@ def scrape(ask: Ask) -> Response:
     return Response(ask.request.app.state.metrics.scrape(), media_type=metrics.MEDIA)
 
 
-def document(ask: Ask) -> Answer:
+def document(ask: ApiRequest) -> Answer:
     """Read this document."""
     return Answer(ask.request.app.state.document)
 
 
-def login(ask: Ask) -> Response:
+def login(ask: ApiRequest) -> Response:
     """Log a browser in with the link that `jobfac up` printed."""
     # Not a redirect: after one that began elsewhere a browser would hold a strict cookie back.
     answer = HTMLResponse('<!doctype html><meta http-equiv="refresh" content="0; url=/"><a href="/">Go on</a>')
@@ -56,36 +56,36 @@ def login(ask: Ask) -> Response:
     return answer
 
 
-CALLS = (
-    Call(
+ENDPOINTS = (
+    Endpoint(
         method="GET",
         path="/healthz",
         handler=health,
         role=None,
         answers={200: models.Health},
     ),
-    Call(
+    Endpoint(
         method="GET",
         path="/readyz",
         handler=ready,
         role=None,
         answers={200: models.Health},
     ),
-    Call(
+    Endpoint(
         method="GET",
         path="/metrics",
         handler=scrape,
         everywhere=True,
         texts={"text/plain": "Prometheus' text format."},
     ),
-    Call(
+    Endpoint(
         method="GET",
         path="/openapi.json",
         handler=document,
         role=None,
         answers={200: dict},
     ),
-    Call(
+    Endpoint(
         method="GET",
         path="/login",
         handler=login,

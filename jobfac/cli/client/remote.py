@@ -31,7 +31,7 @@ Object = dict[str, Any]
 HOLD = 30.0
 """Seconds for which one request waits for a run's end at most."""
 
-PATIENCE = 15.0
+RETRY_FOR = 15.0
 """Seconds for which a request is repeated while the API is away or busy, where repeating it does no harm."""
 
 PAUSE = 0.5
@@ -217,7 +217,7 @@ class Remote:
         Raises:
             Unreachable: it stayed away.
         """
-        end = time.monotonic() + (PATIENCE if again else 0.0)
+        end = time.monotonic() + (RETRY_FOR if again else 0.0)
         while True:
             try:
                 answer = self._http.request(method, path, **options)

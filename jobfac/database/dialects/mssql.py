@@ -13,7 +13,7 @@ from jobfac.database.dialects import CLAIM_VALUES, CLAIMED, CLAIMING, PASS
 from jobfac.database.dialects.answers import ANSWER, LOCKS, bound, give_up_after
 from jobfac.database.dialects.parameter_types import declare_types
 from jobfac.database.dialects.rows import SEEK
-from jobfac.database.dialects.waiting import ChoosingWaiter, PollingWaiter, ServerWaiter, spelled
+from jobfac.database.dialects.waiting import ChoosingWaiter, PollingWaiter, ServerWaiter, sql_literal
 from jobfac.database.tables import SCHEMA, run
 from jobfac.errors import Refused
 from jobfac.states import RunState
@@ -137,7 +137,7 @@ class Mssql:
     def is_transient(self, error: BaseException) -> bool:
         if isinstance(error, sa.exc.DBAPIError) and error.connection_invalidated:
             return True
-        numbers, state, text = _told(error.orig if isinstance(error, sa.exc.DBAPIError) else error)
+        numbers, state, text = _error_parts(error.orig if isinstance(error, sa.exc.DBAPIError) else error)
         return bool(numbers & TRANSIENT) or state in BROKEN or any(phrase in text for phrase in PHRASES)
 
     def lasting_fault(self, error: BaseException) -> str | None:
@@ -260,7 +260,7 @@ def _on_connect(connection: Any, record: Any) -> None:
     cursor.close()
 
 
-def _told(error: Any) -> tuple[frozenset[int], str, str]:
+def _error_parts(error: Any) -> tuple[frozenset[int], str, str]:
     """SQL Server's error numbers and the SQLSTATE, where a driver's exception carries them, and its text."""
     text = " ".join(str(argument) for argument in getattr(error, "args", ()))
     numbers = frozenset(int(found) for found in re.findall(r"\((-?\d+)\)", text))
@@ -280,4 +280,4 @@ SET NOCOUNT OFF; -- else the next statements of this connection would not say ho
 SELECT SYSUTCDATETIME() AS now, (SELECT MIN(e.lease_until) FROM {SCHEMA}.worker_lease AS e {PASS} WHERE e.ended = 0)
     AS first_end
 WHERE @renewed = 1;"""
-).bindparams(spelled("p_id"), spelled("p_lease"))
+).bindparams(sql_literal("p_id"), sql_literal("p_lease"))

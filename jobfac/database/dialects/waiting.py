@@ -15,7 +15,7 @@ PAUSE = "00:00:00.040"
 """The poll interval of a wait inside the server; the median pickup takes half of it."""
 
 
-def spelled(name: str) -> sa.BindParameter[int]:
+def sql_literal(name: str) -> sa.BindParameter[int]:
     """A number written into the SQL text: pyodbc closes a parametrized statement in an extra round trip."""
     return sa.bindparam(name, type_=sa.BigInteger(), literal_execute=True)
 
@@ -41,10 +41,10 @@ LEFT JOIN {SCHEMA}.worker AS w {PASS} ON w.id = :worker_id
 LEFT JOIN {SCHEMA}.run AS r {PASS}
     ON r.worker_id = w.id AND r.state IN ({sql_literals(HELD)}) AND r.state = '{RunState.STOPPING}';"""
 ).bindparams(
-    spelled("milliseconds"),
+    sql_literal("milliseconds"),
     sa.bindparam("queues", type_=sa.Unicode(), expanding=True, literal_execute=True),
-    spelled("worker_id"),
-    spelled("stopping"),
+    sql_literal("worker_id"),
+    sql_literal("stopping"),
 )
 
 

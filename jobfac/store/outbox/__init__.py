@@ -2,28 +2,28 @@
 
 ``record`` stores outbox events. ``address`` turns them into notifications, one for each recipient. ``take``,
 ``delivered`` and ``failed`` deliver the notifications. The subscribed events of a run are computed when it starts
-(``interest``), so runs without a subscription cost nothing.
+(``subscription``), so runs without a subscription cost nothing.
 """
 
 from jobfac.store.outbox.addressing import address, unaddressed
 from jobfac.store.outbox.delivery import Taken, delivered, failed, find, forget, requeue, take
-from jobfac.store.outbox.recording import News, record
-from jobfac.store.outbox.subscriptions import NONE, RECOVERED, Interest, interest, wants
+from jobfac.store.outbox.recording import OutboxEvent, record
+from jobfac.store.outbox.subscriptions import NONE, RECOVERED, Subscription, subscription, wants
 
 __all__ = [
     "NONE",
     "RECOVERED",
-    "Interest",
-    "News",
+    "OutboxEvent",
+    "Subscription",
     "Taken",
     "address",
     "delivered",
     "failed",
     "find",
     "forget",
-    "interest",
     "record",
     "requeue",
+    "subscription",
     "take",
     "unaddressed",
     "wants",

@@ -13,7 +13,7 @@ from jobfac.database.tables import news, notification, run
 from jobfac.definitions import AnyJob, DefinitionError, Notify, Recipient, read_notify
 from jobfac.states import Delivery
 from jobfac.store import jobs
-from jobfac.store.outbox.subscriptions import told_as
+from jobfac.store.outbox.subscriptions import event_name_for
 
 ALL = 2**31 - 1
 _GIVEN = ("run_id", "job", "event", "dedupe", "recipient", "body")
@@ -61,7 +61,7 @@ def address(
     for item in items:
         body = json.loads(item["body"]) if item["body"] else bodies.get(item["run_id"], {"job": item["job"]})
         for entry in _entries(conn, item, problems):
-            event = told_as(entry.on, item["event"])
+            event = event_name_for(entry.on, item["event"])
             if event is None:
                 continue
             told = json.dumps({**body, "event": event, "detail": item["detail"]}, ensure_ascii=False)

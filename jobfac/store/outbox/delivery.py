@@ -91,7 +91,7 @@ def delivered(conn: sa.Connection, taken: Taken) -> bool:
 
     Returns False if another scheduler took it meanwhile. It may then arrive twice, with the same ``dedupe``.
     """
-    return _settle(conn, taken, {"state": Delivery.DELIVERED, "delivered_at": utcnow(), "error": None})
+    return _record_result(conn, taken, {"state": Delivery.DELIVERED, "delivered_at": utcnow(), "error": None})
 
 
 def failed(conn: sa.Connection, taken: Taken, error: str) -> Delivery:
@@ -100,13 +100,13 @@ def failed(conn: sa.Connection, taken: Taken, error: str) -> Delivery:
     Returns the new state.
     """
     state = Delivery.DEAD if taken.tries >= TRIES else Delivery.WAITING
-    _settle(
+    _record_result(
         conn, taken, {"state": state, "due_at": utcnow(pause(taken.tries) * 1000), "error": truncate_utf16(error, 1000)}
     )
     return state
 
 
-def _settle(conn: sa.Connection, taken: Taken, values: dict[str, Any]) -> bool:
+def _record_result(conn: sa.Connection, taken: Taken, values: dict[str, Any]) -> bool:
     mine = (
         notification.c.id == taken.id,
         notification.c.tries == taken.tries,

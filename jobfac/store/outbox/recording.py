@@ -13,7 +13,7 @@ from jobfac.database.types import truncate_utf16
 _INSERT = news.insert().values(created_at=utcnow())
 
 
-class News(NamedTuple):
+class OutboxEvent(NamedTuple):
     """An event of a run, or, without ``run_id``, of a job. ``body``: the JSON-serialisable content of notifications."""
 
     job: str
@@ -24,7 +24,7 @@ class News(NamedTuple):
     detail: str | None = None
 
 
-def record(conn: sa.Connection, items: Iterable[News]) -> None:
+def record(conn: sa.Connection, items: Iterable[OutboxEvent]) -> None:
     """Store outbox events. Any scheduler addresses and delivers them later."""
     rows = [
         item._asdict()

@@ -12,7 +12,7 @@ ALL = "all"
 RECOVERED = "recovered"
 
 
-class Interest(NamedTuple):
+class Subscription(NamedTuple):
     """The subscribed events, as words in one text; None: there is no subscription.
 
     ``notify``: events of the run itself. ``notify_jobs``: events of the runs of the jobs in it.
@@ -22,15 +22,15 @@ class Interest(NamedTuple):
     notify_jobs: str | None
 
 
-NONE = Interest(None, None)
+NONE = Subscription(None, None)
 
 
-def interest(entries: Sequence[Notify], inherited: str | None = None) -> Interest:
+def subscription(entries: Sequence[Notify], inherited: str | None = None) -> Subscription:
     """Return the subscribed events of a run with these entries. ``inherited``: ``notify_jobs`` of its sequence."""
     above = set((inherited or "").split())
     own = above | _events(entry for entry in entries if entry.of != "jobs")
     jobs = above | _events(entry for entry in entries if entry.of != "sequence")
-    return Interest(" ".join(sorted(own)) or None, " ".join(sorted(jobs)) or None)
+    return Subscription(" ".join(sorted(own)) or None, " ".join(sorted(jobs)) or None)
 
 
 def _events(entries: Iterable[Notify]) -> set[str]:
@@ -46,7 +46,7 @@ def wants(notify: str | None, event: str) -> bool:
     return event in words or ALL in words
 
 
-def told_as(on: Sequence[str], event: str) -> str | None:
+def event_name_for(on: Sequence[str], event: str) -> str | None:
     """Return the event name under which an entry is notified, or None if it does not subscribe to the event.
 
     An entry that does not name ``recovered`` gets a ``recovered`` event as ``succeeded``.

@@ -119,7 +119,7 @@ def new_row(stored: jobs.Stored | DefinitionError | None, request: StartRequest)
         raise Refused(f"The payload has {len(request.payload):,} characters; {PAYLOAD_LIMIT:,} is the most.")
     if request.key is not None and request.key != truncate_utf16(request.key, KEY_LIMIT):
         raise Refused(f"The key has {len(request.key)} characters; {KEY_LIMIT} is the most.")
-    told = outbox.interest([*job.notify, *stored.defaults.notify, *_ad_hoc(request)], request.heard)
+    told = outbox.subscription([*job.notify, *stored.defaults.notify, *_ad_hoc(request)], request.inherited_events)
     return {
         "job": stored.id,
         "job_version": stored.version,

@@ -71,7 +71,7 @@ _LOCK = (
 )
 
 _ENDED = {
-    "run_id": BigId, "fence": run.c.attempt.type, "holder": BigId, "state": Word, "verdict": Word, "ago": BigId,
+    "run_id": BigId, "fence": run.c.attempt.type, "holder": BigId, "state": Word, "state_after": Word, "ago": BigId,
     "again_in": BigId, "failed": run.c.failures.type, "exit_code": run.c.exit_code.type, "signal": run.c.signal.type,
     "reason": run.c.reason.type, "exit_message": run.c.exit_message.type, "outputs": run.c.outputs.type,
     "pid": attempt.c.pid.type, "stdout_path": attempt.c.stdout_path.type, "stderr_path": attempt.c.stderr_path.type,
@@ -108,7 +108,7 @@ def _go_on(engine: str) -> sa.Update:
 def _close(engine: str) -> sa.Update:
     given = rows.rows_table(engine, **_ENDED)
     told = ("exit_code", "signal", "reason", "pid", "stdout_path", "stderr_path")
-    values = {"state": given.c.verdict, "ended_at": utcnow(given.c.ago), **{name: given.c[name] for name in told}}
+    values = {"state": given.c.state_after, "ended_at": utcnow(given.c.ago), **{name: given.c[name] for name in told}}
     change = attempt.update().where(attempt.c.run_id == given.c.run_id, attempt.c.number == given.c.fence)
     return rows.by_primary_key(change.values(values), attempt)
 
@@ -290,13 +290,13 @@ def _next_state(row: Mapping[Any, Any], outcome: Outcome) -> tuple[RunState, int
 
 
 def _values(outcome: Outcome, worker_id: int, state: RunState, failed: int) -> dict[str, Any]:
-    verdict = RunState.STOPPED if outcome.state == RunState.QUEUED else outcome.state
+    state_after = RunState.STOPPED if outcome.state == RunState.QUEUED else outcome.state
     return {
         "run_id": outcome.run_id,
         "fence": outcome.attempt,
         "holder": worker_id,
         "state": state,
-        "verdict": verdict,
+        "state_after": state_after,
         "ago": -round((time.monotonic() - outcome.ended) * 1000),
         "again_in": round((outcome.retry_after or 0.0) * 1000),
         "failed": failed,

@@ -18,7 +18,7 @@ class StartRequest:
             definition.
         manual: a person or a program starts the run, which ``on_demand`` may forbid. False for schedules and sequences.
         categories: inside a sequence the request may pass values only to jobs of these categories; None: to all.
-        heard: the subscribed events that a job of a sequence inherits from the sequence.
+        inherited_events: the subscribed events that a job of a sequence inherits from the sequence.
     """
 
     job: str
@@ -36,5 +36,5 @@ class StartRequest:
     due_at: datetime | None = None
     sequence_run_id: int | None = None
     visit_id: int | None = None
-    heard: str | None = None
+    inherited_events: str | None = None
     retry_of: int | None = None

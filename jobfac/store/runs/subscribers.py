@@ -9,7 +9,7 @@ from jobfac.database.tables import run
 from jobfac.database.types import sql_literals
 from jobfac.states import FAILURES, FINAL, RunState
 from jobfac.store import outbox
-from jobfac.store.outbox import RECOVERED, News
+from jobfac.store.outbox import RECOVERED, OutboxEvent
 from jobfac.store.runs.event import Event
 from jobfac.store.runs.reading import RUN_COLUMNS
 from jobfac.views.runs import RunView
@@ -32,7 +32,7 @@ _LAST = (
 _LAST_STATES = sa.select(run.c.id, _LAST.label("last")).where(run.c.id.in_(sa.bindparam("ids", expanding=True)))
 
 
-def as_news(event: str, attempt: int) -> str | None:
+def outbox_event_name(event: str, attempt: int) -> str | None:
     """Return the ``notify`` name of a run's event, or None if ``notify`` has no such event."""
     if event in FINAL or event == "running_long":
         return event
@@ -46,7 +46,7 @@ def tell(conn: sa.Connection, events: Sequence[Event]) -> None:
 
     Sends no query if no event is subscribed.
     """
-    told = [(event, name) for event in events if (name := as_news(event.event, event.attempt))]
+    told = [(event, name) for event in events if (name := outbox_event_name(event.event, event.attempt))]
     told = [(event, name) for event, name in told if outbox.wants(event.notify, name) or _may_recover(event, name)]
     if not told:
         return
@@ -57,7 +57,7 @@ def tell(conn: sa.Connection, events: Sequence[Event]) -> None:
         happened = RECOVERED if event.run_id in better and _may_recover(event, name) else name
         body = bodies.get(event.run_id)
         if body is not None and outbox.wants(event.notify, happened):
-            items.append(News(body.job, happened, as_json(body), event.run_id, event.attempt, event.detail))
+            items.append(OutboxEvent(body.job, happened, as_json(body), event.run_id, event.attempt, event.detail))
     outbox.record(conn, items)
 
 

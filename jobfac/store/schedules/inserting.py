@@ -11,7 +11,7 @@ from jobfac.database.dialects import PASS, SKIP, rows, utcnow
 from jobfac.database.tables import run, schedule
 from jobfac.database.types import BigId
 from jobfac.store import audit, outbox, runs
-from jobfac.store.outbox import News
+from jobfac.store.outbox import OutboxEvent
 from jobfac.store.runs import StartRequest
 from jobfac.store.schedules.decision import RUNS, Decision, decide, read, request
 
@@ -114,7 +114,7 @@ def insert_due(conn: sa.Connection, by: str, limit: int = BATCH) -> Inserted:
     for miss in misses:
         span = f"{miss.since.isoformat()} to {miss.until.isoformat()}"
         audit.note(conn, by, "missed", f"{miss.job}/{miss.name}", after=span)
-    outbox.record(conn, map(_news, misses))
+    outbox.record(conn, map(_missed_event, misses))
     refusals += [
         Refusal(start.job, start.by.removeprefix("schedule "), start.due_at, str(answer))
         for start, answer in zip(requests, started, strict=True)
@@ -123,11 +123,11 @@ def insert_due(conn: sa.Connection, by: str, limit: int = BATCH) -> Inserted:
     return Inserted(len(moves), [answer for answer in started if isinstance(answer, int)], refusals, misses)
 
 
-def _news(miss: Miss) -> News:
+def _missed_event(miss: Miss) -> OutboxEvent:
     since, until = miss.since.isoformat(), miss.until.isoformat()
     body = {"job": miss.job, "schedule": miss.name, "since": since, "until": until}
     why = f"times of the schedule '{miss.name}' from {since} to before {until} passed without a run"
-    return News(miss.job, "missed", body, detail=why)
+    return OutboxEvent(miss.job, "missed", body, detail=why)
 
 
 def _move(row: Mapping[Any, Any], decision: Decision) -> dict[str, Any]:

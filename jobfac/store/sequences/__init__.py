@@ -2,12 +2,23 @@
 
 A sequence run is queued, stopped and listed like any other run, but no worker holds it while it runs. Any worker or
 scheduler begins it (``begin_queued``). The transaction that finishes a run of one of its jobs also advances it
-(``settle``). The module ``decide`` chooses the next step without a database.
+(``advance_after``). The module ``decide`` chooses the next step without a database.
 """
 
-from jobfac.store.sequences.advance import begin, begin_queued, expire, lock, lock_rules, settle
+from jobfac.store.sequences.advance import advance_after, begin, begin_queued, expire, lock, lock_rules
 from jobfac.store.sequences.history import step_history
 from jobfac.store.sequences.steering import retry, stop
 from jobfac.store.sequences.sweeping import sweep
 
-__all__ = ["begin", "begin_queued", "expire", "lock", "lock_rules", "retry", "settle", "step_history", "stop", "sweep"]
+__all__ = [
+    "advance_after",
+    "begin",
+    "begin_queued",
+    "expire",
+    "lock",
+    "lock_rules",
+    "retry",
+    "step_history",
+    "stop",
+    "sweep",
+]

@@ -23,7 +23,7 @@ from jobfac.store.runs.event import Event
 from jobfac.store.runs.finish import POISON_ATTEMPTS
 from jobfac.store.sequences import visits
 from jobfac.store.sequences.decide import Enter, Leave, decide, outcome
-from jobfac.store.sequences.stepping import Course, enter
+from jobfac.store.sequences.stepping import SequenceRun, enter
 
 BEGINNINGS = 20
 """The maximum number of sequences that one transaction begins."""
@@ -64,7 +64,7 @@ _QUEUED = (
 )
 
 
-def settle(conn: sa.Connection, finished: Iterable[Finished], by: str) -> list[Finished]:
+def advance_after(conn: sa.Connection, finished: Iterable[Finished], by: str) -> list[Finished]:
     """Advance the sequences of runs that ended in this transaction. Returns the sequences that ended."""
     return advance_all(conn, [one.sequence_run_id for one in finished if one.sequence_run_id is not None], by)
 
@@ -80,7 +80,7 @@ def expire(
     held = workers.held_rules(conn, only)
     lock_rules(conn, [rule for rule, _ in held], {run_id for _, run_id in held if run_id is not None})
     expiry = workers.expire(conn, by, only, poison_attempts)
-    settle(conn, [*finished, *expiry.finished], by)
+    advance_after(conn, [*finished, *expiry.finished], by)
     return expiry
 
 
@@ -162,27 +162,27 @@ def _advance(conn: sa.Connection, run_id: int, by: str) -> Finished | None:
     except DefinitionError as error:
         return runs.end(conn, run_id, RunState.FAILED, f"its definition cannot be read: {error}", by)
     assert isinstance(sequence, Definition)
-    return _move(conn, Course(row, sequence, by))
+    return _move(conn, SequenceRun(row, sequence, by))
 
 
-def _move(conn: sa.Connection, course: Course) -> Finished | None:
-    place = visits.last(conn, course.run_id)
+def _move(conn: sa.Connection, parent: SequenceRun) -> Finished | None:
+    place = visits.last(conn, parent.run_id)
     for _ in range(MOVES):
         goal = place.visit.to.step if place is not None and place.visit.to is not None else None
-        entered = 0 if goal is None else visits.count(conn, course.run_id, goal)
-        match decide(course.sequence, place.visit if place else None, entered, course.first):
+        entered = 0 if goal is None else visits.count(conn, parent.run_id, goal)
+        match decide(parent.sequence, place.visit if place else None, entered, parent.first):
             case None:
                 return None
             case Enter(step):
-                enter(conn, course, step, entered + 1)
-                place = visits.last(conn, course.run_id)
+                enter(conn, parent, step, entered + 1)
+                place = visits.last(conn, parent.run_id)
             case Leave() as left:
                 assert place is not None
                 visits.leave(conn, place.id, left)
                 place = place._replace(visit=place.visit._replace(result=left.result, to=left.to))
             case finish:
-                if visits.is_busy(conn, course.run_id):
+                if visits.is_busy(conn, parent.run_id):
                     return None
-                state, reason = outcome(finish, visits.all_of(conn, course.run_id))
-                return runs.end(conn, course.run_id, state, reason, course.by)
+                state, reason = outcome(finish, visits.all_of(conn, parent.run_id))
+                return runs.end(conn, parent.run_id, state, reason, parent.by)
     return None

@@ -145,7 +145,7 @@ def outcome(finish: Finish, visits: Iterable[Visit]) -> tuple[RunState, str | No
     """
     if finish.failed:
         return RunState.FAILED, finish.reason
-    results = {step: result for step, result in verdicts(visits).items() if result != StepResult.SKIPPED}
+    results = {step: result for step, result in step_results(visits).items() if result != StepResult.SKIPPED}
     bad = ", ".join(f"'{step}' ({result})" for step, result in results.items() if result != StepResult.SUCCESS)
     if not bad:
         return RunState.SUCCEEDED, None
@@ -153,7 +153,7 @@ def outcome(finish: Finish, visits: Iterable[Visit]) -> tuple[RunState, str | No
     return RunState.FAILED if all_failed else RunState.MIXED, f"did not succeed: {bad}"
 
 
-def verdicts(visits: Iterable[Visit]) -> dict[str, StepResult]:
+def step_results(visits: Iterable[Visit]) -> dict[str, StepResult]:
     """Return every visited step with the result of its last visit. Undecided visits count as failures."""
     found: dict[str, StepResult] = {}
     for visit in visits:
@@ -169,7 +169,7 @@ def failed_step(sequence: Definition, visits: Sequence[Visit]) -> str | None:
     This is the step that failed or was mixed most recently. Without such a step it is the step that could not be
     visited again.
     """
-    results = verdicts(visits)
+    results = step_results(visits)
     bad = [step for step, result in results.items() if result in (StepResult.FAILURE, StepResult.MIXED)]
     if bad:
         return bad[-1]

@@ -26,7 +26,7 @@ ANCESTORS = 20
 """The maximum length of a chain of retried runs that is searched for outputs."""
 
 
-class Course:
+class SequenceRun:
     """A running sequence: its definition and the values from its start. ``by`` is the name that advances it."""
 
     def __init__(self, row: Any, sequence: Definition, by: str) -> None:
@@ -36,26 +36,26 @@ class Course:
         self.by = by
         self.priority: int = row.priority
         self.retry_of: int | None = row.retry_of
-        self.heard: str | None = row.notify_jobs
+        self.inherited_events: str | None = row.notify_jobs
         self.first: str | None = overrides.get(FIRST)
         self.arguments: Mapping[str, list[str]] = overrides.get("arguments") or {}
         self.payloads: Mapping[str, str] = overrides.get("payloads") or {}
 
 
-def enter(conn: sa.Connection, course: Course, name: str, number: int) -> None:
+def enter(conn: sa.Connection, parent: SequenceRun, name: str, number: int) -> None:
     """Enter a step for the ``number``-th time: start its jobs, skip it, or fail it."""
-    sequence, step = course.sequence, step_of(course.sequence, name)
+    sequence, step = parent.sequence, step_of(parent.sequence, name)
     if step.start_if is not None and not is_open(step, _now(conn)):
         left = leave(sequence, step, StepResult.SKIPPED)
-        visits.enter(conn, course.run_id, step, number, StepStart.SKIPPED, left, "its start_if did not hold")
+        visits.enter(conn, parent.run_id, step, number, StepStart.SKIPPED, left, "its start_if did not hold")
         return
     try:
-        requests = [_wish(conn, course, step, job) for job in step.jobs]
+        requests = [_start_request(conn, parent, step, job) for job in step.jobs]
     except UnknownReference as error:
         left = leave(sequence, step, StepResult.FAILURE)
-        visits.enter(conn, course.run_id, step, number, StepStart.FAILED, left, str(error))
+        visits.enter(conn, parent.run_id, step, number, StepStart.FAILED, left, str(error))
         return
-    visit_id = visits.enter(conn, course.run_id, step, number, StepStart.STARTED)
+    visit_id = visits.enter(conn, parent.run_id, step, number, StepStart.STARTED)
     answers = runs.start_each(conn, [replace(request, visit_id=visit_id) for request in requests])
     reasons = {
         job: str(answer) for job, answer in zip(step.jobs, answers, strict=True) if isinstance(answer, Exception)
@@ -69,7 +69,7 @@ def _now(conn: sa.Connection) -> datetime:
     return now
 
 
-def _wish(conn: sa.Connection, course: Course, step: Step, job: str) -> StartRequest:
+def _start_request(conn: sa.Connection, parent: SequenceRun, step: Step, job: str) -> StartRequest:
     """Return the start request of a job of a step. Values from the sequence's start override those of the step.
 
     Raises:
@@ -77,37 +77,37 @@ def _wish(conn: sa.Connection, course: Course, step: Step, job: str) -> StartReq
     """
 
     def filled(text: Any) -> str:
-        return fill(str(text), course.sequence, lambda *place: visits.outputs(conn, _lineage(conn, course), *place))
+        return fill(str(text), parent.sequence, lambda *place: visits.outputs(conn, _lineage(conn, parent), *place))
 
-    arguments = course.arguments.get(job, step.arguments.get(job))
-    payload = course.payloads.get(job, step.payloads.get(job))
+    arguments = parent.arguments.get(job, step.arguments.get(job))
+    payload = parent.payloads.get(job, step.payloads.get(job))
     return StartRequest(
         job=job,
-        by=f"run {course.run_id}",
+        by=f"run {parent.run_id}",
         arguments=None if arguments is None else [filled(one) for one in arguments],
         payload=None if payload is None else filled(payload),
-        priority=course.priority,
-        overrides=_inherited(conn, course, job),
+        priority=parent.priority,
+        overrides=_inherited(conn, parent, job),
         manual=False,
-        sequence_run_id=course.run_id,
-        heard=course.heard,
+        sequence_run_id=parent.run_id,
+        inherited_events=parent.inherited_events,
     )
 
 
-def _inherited(conn: sa.Connection, course: Course, job: str) -> Mapping[str, Any] | None:
+def _inherited(conn: sa.Connection, parent: SequenceRun, job: str) -> Mapping[str, Any] | None:
     """Return the overrides for a nested sequence: all arguments and payloads, because they may be for its jobs."""
-    if not course.arguments and not course.payloads:
+    if not parent.arguments and not parent.payloads:
         return None
     stored = jobs.load(conn, job)
     if stored is None or stored.kind != JobKind.SEQUENCE:
         return None
-    return {"arguments": course.arguments, "payloads": course.payloads}
+    return {"arguments": parent.arguments, "payloads": parent.payloads}
 
 
-def _lineage(conn: sa.Connection, course: Course) -> Iterator[int]:
+def _lineage(conn: sa.Connection, parent: SequenceRun) -> Iterator[int]:
     """Yield the sequence run and, if it continues from a failed step, the runs that it continues."""
-    yield course.run_id
-    earlier = course.retry_of if course.first else None
+    yield parent.run_id
+    earlier = parent.retry_of if parent.first else None
     for _ in range(ANCESTORS):
         if earlier is None:
             return

@@ -48,7 +48,7 @@ sequence is stopping and the stop was not yet requested for one of its jobs.
 def sweep(conn: sa.Connection, by: str) -> list[Finished]:
     """Advance up to ``BATCH`` sequences that do not wait for anything. Returns those that ended.
 
-    Any process may call it at any time. It finds nothing if every run was ended by Python code that calls ``settle``.
+    Any process may call it at any time. It finds nothing if all runs were ended by code that calls ``advance_after``.
     It is needed for runs that a DBA's statements or the T-SQL procedures ended, for runs that were replaced
     (``already_running: replace``), and for sequences that reached the limit of moves in one transaction.
     """

@@ -163,7 +163,7 @@ class Sequences(RuleBasedStateMachine):
         def work(conn: sa.Connection) -> None:
             finished = runs.finish(conn, self.player.id, outcomes, "w1")
             if settled:
-                sequences.settle(conn, finished, "w1")
+                sequences.advance_after(conn, finished, "w1")
 
         places = [self._place(claimed) for claimed in chosen]
         if not self._try(crash, work):

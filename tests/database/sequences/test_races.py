@@ -41,7 +41,7 @@ def test_a_lost_job_advances_its_sequence(db: Database) -> None:
     player = Player(db)
     player.look()
     lost = player.die()
-    db.transact(sequences.settle, lost, "sweeper")
+    db.transact(sequences.advance_after, lost, "sweeper")
     assert path(db, run_id) == ["one:failure>two", "two:None>None"]
 
 
@@ -129,5 +129,5 @@ def test_only_a_worker_that_lives_may_end_a_job(db: Database) -> None:
     claimed = other.take()
     assert player.finish("a") == [], "its result comes too late"
     assert path(db, run_id) == ["one:None>None"]
-    db.transact(sequences.settle, other.end(claimed), "w2")
+    db.transact(sequences.advance_after, other.end(claimed), "w2")
     assert state(db, run_id) == "succeeded"

@@ -107,7 +107,7 @@ def test_of_two_ends_in_one_turn_the_earlier_decides(db: Database) -> None:
     early = Outcome(b.id, b.attempt, RunState.SUCCEEDED, ended=late.ended - 5.0)
 
     def work(conn: sa.Connection) -> None:
-        sequences.settle(conn, runs.finish(conn, player.id, [late, early], "w1"), "w1")
+        sequences.advance_after(conn, runs.finish(conn, player.id, [late, early], "w1"), "w1")
 
     db.transact(work)
     assert path(db, run_id) == ["one:success>end"]

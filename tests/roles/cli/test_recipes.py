@@ -22,12 +22,12 @@ def count(db: Database, by: Caller) -> int:
 
 HANDLER = '''
 
-def count(ask: Ask) -> Answer:
+def count(ask: ApiRequest) -> Answer:
     """Count the workers that are alive."""
     return Answer({"count": operations.count(ask.service.db, ask.by)})
 
 
-CALLS += (Call(method="GET", path="/v1/workers/count", handler=count, answers={200: dict}),)
+ENDPOINTS += (Call(method="GET", path="/v1/workers/count", handler=count, answers={200: dict}),)
 '''
 
 COMMAND = '''

@@ -3,22 +3,22 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobfac.api.live.positions import MOST, PATIENCE, Positions, resume_points
+from jobfac.api.live.positions import GAP_TIMEOUT, MOST, Positions, resume_points
 
 
 def test_a_late_event_is_looked_for_until_it_comes() -> None:
     positions = Positions([5], 0.0)
     positions.see([6, 8], 1.0)
-    assert (positions.last, set(positions.missing), positions.settled) == (8, {7}, 6)
+    assert (positions.last, set(positions.missing), positions.contiguous) == (8, {7}, 6)
     positions.see([7], 2.0)
-    assert (positions.missing, positions.settled) == ({}, 8)
+    assert (positions.missing, positions.contiguous) == ({}, 8)
 
 
 def test_what_never_comes_is_given_up() -> None:
     positions = Positions([1, 3], 0.0)
-    assert positions.settled == 1
-    positions.see([], PATIENCE + 1)
-    assert positions.settled == 3
+    assert positions.contiguous == 1
+    positions.see([], GAP_TIMEOUT + 1)
+    assert positions.contiguous == 3
 
 
 def test_a_jump_of_the_numbers_does_not_grow_without_bound() -> None:
@@ -31,9 +31,9 @@ def test_a_jump_of_the_numbers_does_not_grow_without_bound() -> None:
 
 def test_without_events_everything_is_ahead() -> None:
     positions = Positions([], 0.0)
-    assert (positions.last, positions.settled) == (0, 0)
+    assert (positions.last, positions.contiguous) == (0, 0)
     positions.see([1], 1.0)
-    assert positions.settled == 1
+    assert positions.contiguous == 1
 
 
 @given(
@@ -52,7 +52,7 @@ def test_who_resumes_anywhere_misses_nothing(made: tuple[list[int], list[int]]) 
         size = sizes.pop()
         batch, rest = sorted(rest[:size]), rest[size:]
         positions.see(batch, 0.0)
-        for event, position in zip(batch, resume_points(batch, positions.settled), strict=True):
+        for event, position in zip(batch, resume_points(batch, positions.contiguous), strict=True):
             told.add(event)
             assert position >= resumed
             assert set(range(1, position + 1)) <= told

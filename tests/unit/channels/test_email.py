@@ -123,7 +123,7 @@ def test_a_template_that_is_wrong_is_named(template: str, told: str, tmp_path: P
 def test_there_is_a_sentence_for_every_event_but_finished() -> None:
     from typing import get_args
 
-    from jobfac.definitions.notices import Event
+    from jobfac.definitions.notify import Event
 
     assert set(render.SENTENCES) == set(get_args(Event)) - {"finished"}
 

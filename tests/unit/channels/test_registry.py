@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from jobfac import channels
 from jobfac.channels import Message, deliver, shown, takes_output
 from jobfac.definitions import Recipient
-from jobfac.definitions.notices import Channel
+from jobfac.definitions.notify import Channel
 from jobfac.definitions.values import Word
 from jobfac.settings import Settings
 

@@ -9,7 +9,7 @@ import pytest
 
 from jobfac.api.app import TABLE
 from jobfac.cli import COMMANDS
-from jobfac.definitions.notices import Event
+from jobfac.definitions.notify import Event
 from jobfac.guide import TOPICS, page, summary
 
 ROOT = Path(__file__).parents[3]

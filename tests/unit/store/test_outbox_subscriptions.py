@@ -4,7 +4,7 @@ from typing import Any
 
 from jobfac.definitions import read_notify
 from jobfac.store.outbox.delivery import LONGEST_PAUSE, TRIES, pause
-from jobfac.store.outbox.subscriptions import interest, told_as, wants
+from jobfac.store.outbox.subscriptions import event_name_for, subscription, wants
 
 
 def entries(*bodies: Any) -> Any:
@@ -12,11 +12,11 @@ def entries(*bodies: Any) -> Any:
 
 
 def test_interest_gathers_what_all_entries_say() -> None:
-    assert interest([]) == (None, None)
-    assert interest(entries({"on": ["lost", "failed"]}, {"on": "failed"})) == ("failed lost", None)
-    assert interest(entries({"on": "failed", "of": "jobs"})) == (None, "failed")
-    assert interest(entries({"on": "failed", "of": "both"}), "lost") == ("failed lost", "failed lost")
-    whole = interest(entries({"on": ["finished", "started"]})).notify
+    assert subscription([]) == (None, None)
+    assert subscription(entries({"on": ["lost", "failed"]}, {"on": "failed"})) == ("failed lost", None)
+    assert subscription(entries({"on": "failed", "of": "jobs"})) == (None, "failed")
+    assert subscription(entries({"on": "failed", "of": "both"}), "lost") == ("failed lost", "failed lost")
+    whole = subscription(entries({"on": ["finished", "started"]})).notify
     assert whole == "denied failed lost mixed start_failed started stopped succeeded timed_out"
 
 
@@ -29,12 +29,12 @@ def test_wants() -> None:
 
 
 def test_an_entry_hears_of_a_recovery_by_the_name_that_it_knows() -> None:
-    assert told_as(("recovered", "succeeded"), "recovered") == "recovered"
-    assert told_as(("succeeded",), "recovered") == "succeeded"
-    assert told_as(("finished",), "recovered") == "succeeded"
-    assert told_as(("recovered",), "succeeded") is None
-    assert told_as(("finished",), "denied") == "denied"
-    assert told_as(("finished",), "retry") is None
+    assert event_name_for(("recovered", "succeeded"), "recovered") == "recovered"
+    assert event_name_for(("succeeded",), "recovered") == "succeeded"
+    assert event_name_for(("finished",), "recovered") == "succeeded"
+    assert event_name_for(("recovered",), "succeeded") is None
+    assert event_name_for(("finished",), "denied") == "denied"
+    assert event_name_for(("finished",), "retry") is None
 
 
 def test_pauses_grow_up_to_an_hour() -> None:
