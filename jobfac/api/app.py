@@ -1,13 +1,17 @@
 """The route table, and the application made from it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from typing import Any, NamedTuple
 
 from anyio.to_thread import current_default_thread_limiter
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute
 
 from jobfac.api import openapi
 from jobfac.api.auth import Gate
@@ -21,7 +25,6 @@ from jobfac.api.serving.guard import Guard
 from jobfac.api.serving.proxy import Proxies
 from jobfac.database.engine import Database
 from jobfac.telemetry import traces
-from jobfac.web import pages
 
 TABLE = (
     *jobs.ENDPOINTS,
@@ -35,18 +38,33 @@ TABLE = (
 )
 """Every call of the API, in one table. The pages are not part of it."""
 
+
+class Site(NamedTuple):
+    """The pages that an API serves beside its calls. ``handlers``: what answers an exception outside a call."""
+
+    routes: Sequence[BaseRoute] = ()
+    handlers: Mapping[Any, Callable[[Request, Exception], Awaitable[Response]]] = {}
+
+
 THREADS = 16
 """Requests that are worked on at once; the others wait for their turn. Each thread holds a connection with its
 statements and a part of the heap, so memory grows with their number; more threads serve no client sooner.
 """
 
 
-def create_app(db: Database, hosts: Collection[str] | None = None, hops: int = 0, connections: int = MOST) -> Starlette:
-    """The API on a database.
+def create_app(
+    db: Database,
+    hosts: Collection[str] | None = None,
+    hops: int = 0,
+    connections: int = MOST,
+    site: Site | None = None,
+) -> Starlette:
+    """The API on a database, and the pages of ``site``.
 
     ``hosts``: the names in the Host header that it answers for, None: any. ``hops``: how many trusted proxies a request
     passes. ``connections``: how many may be open at once; event streams take half of them at most.
     """
+    site = site or Site()
     live = Live(db, connections // 2)
     spans = traces.begin("api")
 
@@ -62,9 +80,9 @@ def create_app(db: Database, hosts: Collection[str] | None = None, hops: int = 0
         await run_in_threadpool(spans.close)
 
     app = Starlette(
-        routes=[*routes(TABLE), *pages.ROUTES],
+        routes=[*routes(TABLE), *site.routes],
         middleware=[Middleware(Proxies, hops=hops), Middleware(Guard, hosts=hosts)],
-        exception_handlers=HANDLERS,
+        exception_handlers={**HANDLERS, **site.handlers},
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False

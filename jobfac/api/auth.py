@@ -1,4 +1,4 @@
-"""Authentication: API keys, the login link of `jobfac up`, and the backoff of failed logins."""
+"""Authentication: API keys, sessions of browsers, the login link of `jobfac up`, and the backoff of failed logins."""
 
 import hashlib
 import secrets
@@ -7,9 +7,11 @@ import time
 from collections import OrderedDict, deque
 
 from starlette.requests import Request
+from starlette.responses import Response
 
 from jobfac.api.problems import Problem
 from jobfac.api.serving.seldom import Seldom
+from jobfac.api.sessions import Session, Sessions
 from jobfac.database.engine import Database
 from jobfac.store import api_keys
 from jobfac.store.api_keys import Caller, Role
@@ -33,7 +35,14 @@ LINK = 3600.0
 """Seconds for which a login link may be used."""
 
 SESSION = 7 * 86400.0
-"""Seconds for which a browser stays logged in after it opened the link."""
+"""Seconds for which a browser stays logged in."""
+
+
+class SessionOver(Problem):
+    """The browser sent a session that is no longer valid."""
+
+    def __init__(self) -> None:
+        super().__init__(401, "The session has ended, or its key was revoked: log in again.")
 
 
 class FailedLogins:
@@ -64,31 +73,51 @@ class FailedLogins:
 
 
 class Gate:
-    """Authenticates requests by key or session. Used by several threads; links and sessions live in this process."""
+    """Authenticates requests by key or session. Used by several threads; login links live in this process."""
 
     def __init__(self, db: Database) -> None:
         self.failures = FailedLogins()
+        self.sessions = Sessions(db)
         self._db = db
         self._lock = threading.Lock()
-        self._links: dict[str, float] = {}  # digest of the token -> monotonic time of expiry
-        self._sessions: dict[str, float] = {}
+        self._links: dict[str, tuple[float, str]] = {}  # digest of the token -> monotonic time of expiry, who made it
         self._seldom = Seldom()
 
     def caller(self, request: Request) -> Caller:
         """The caller of a request. A valid key is accepted however many wrong ones were sent before.
 
         Raises:
+            SessionOver: the browser's session is no longer valid.
             Problem: 401 without a valid key, 429 for a wrong key after too many failures with its prefix.
         """
         scheme, key = credentials(request.headers.get("authorization", ""))
-        if scheme != "bearer":
-            if self.has_session(request):
-                return Caller("link", Role.ADMIN)
+        if scheme == "bearer":
+            return self.check(request, key)
+        if (cookie := request.cookies.get(cookie_name(request))) is None:
             raise _unauthorized("Send a key: `Authorization: Bearer KEY`; `jobfac keys create` makes one.")
+        caller = self._of_session(cookie)
+        if caller is None:
+            raise SessionOver
+        return caller
+
+    def check(self, request: Request, key: str) -> Caller:
+        """The owner of a key that this request came with.
+
+        Raises:
+            Problem: 401 for a wrong key, 429 after too many failures with its prefix.
+        """
         caller = self._db.query(api_keys.check, key, retry_for=RETRY_FOR)
         if caller is None:
             raise self._failed(request, prefix_of(key))
         return caller
+
+    def _of_session(self, cookie: str) -> Caller | None:
+        session = self.sessions.read(cookie)
+        if session is None:
+            return None
+        if session.key_id is None:
+            return Caller(session.name, session.role, session.categories)
+        return self._db.query(api_keys.get, session.key_id, retry_for=RETRY_FOR)
 
     def _failed(self, request: Request, prefix: str) -> Problem:
         now = time.monotonic()
@@ -105,29 +134,32 @@ class Gate:
             return Problem(429, detail, {"Retry-After": str(seconds)})
         return _unauthorized("This key is unknown, revoked or expired; `jobfac keys list` shows the keys.")
 
-    def new_link(self) -> str:
-        """A token that logs one browser in, once, within ``LINK`` seconds."""
+    def new_link(self, name: str) -> str:
+        """A token that logs one browser in as the administrator ``name``, once, within ``LINK`` seconds."""
         token = secrets.token_urlsafe(32)
         with self._lock:
-            self._links[_digest(token)] = time.monotonic() + LINK
+            self._links[_digest(token)] = time.monotonic() + LINK, name
         return token
 
-    def open_session(self, token: str) -> str | None:
-        """Exchange a link's token for a session's; None: it was used, is expired, or was never made."""
-        now = time.monotonic()
-        with self._lock:
-            if self._links.pop(_digest(token), 0.0) <= now:
-                return None
-            session = secrets.token_urlsafe(32)
-            self._sessions = {key: end for key, end in self._sessions.items() if end > now}
-            self._sessions[_digest(session)] = now + SESSION
-        return session
-
-    def has_session(self, request: Request) -> bool:
-        """Whether the browser was logged in by a link before."""
+    def use_link(self, token: str) -> Caller | None:
+        """Who a link's token logs in; None: it was used, is expired, or was never made."""
         # Found by digest: the time that the search takes tells nothing about the token.
-        session = request.cookies.get(cookie_name(request))
-        return session is not None and self._sessions.get(_digest(session), 0.0) > time.monotonic()
+        with self._lock:
+            end, name = self._links.pop(_digest(token), (0.0, ""))
+        return Caller(name, Role.ADMIN) if end > time.monotonic() else None
+
+    def open_session(self, request: Request, answer: Response, caller: Caller) -> None:
+        """Let the answer log the browser in as ``caller``."""
+        session = Session(caller.name, caller.role, caller.categories, caller.key_id, time.time() + SESSION)
+        # Lax, not strict: a link to a page that a colleague sent must find the session.
+        answer.set_cookie(
+            cookie_name(request),
+            self.sessions.write(session),
+            max_age=int(SESSION),
+            httponly=True,
+            samesite="lax",
+            secure=request.url.scheme == "https",
+        )
 
 
 def credentials(authorization: str) -> tuple[str, str]:

@@ -22,10 +22,10 @@ _MODELS: dict[type[tuple[Any, ...]], type[Shown]] = {}
 """The model of each view."""
 
 
-def answer(name: str, view: type[tuple[Any, ...]]) -> type[Shown]:
+def answer(name: str, view: type[tuple[Any, ...]], base: type[Shown] = Shown) -> type[Shown]:
     """The model of a view's JSON object: the same fields, the same types, the same description."""
     declared: dict[str, Any] = {field.name: (_model_type(field.kind), ...) for field in fields(view) if field.is_column}
-    _MODELS[view] = create_model(name, __base__=Shown, __doc__=view.__doc__, **declared)
+    _MODELS[view] = create_model(name, __base__=base, __doc__=view.__doc__, **declared)
     return _MODELS[view]
 
 
@@ -35,7 +35,9 @@ def _model_type(kind: Any) -> Any:
     return kind if model is None else list[model]
 
 
-def _listed(name: str, view: type[tuple[Any, ...]], large: tuple[str, ...], description: str) -> type[Shown]:
+def _listed(
+    name: str, view: type[tuple[Any, ...]], large: tuple[str, ...], description: str, base: type[Shown] = Shown
+) -> type[Shown]:
     """The model of a view in a list: the ``large`` fields may be left out, and ``truncated`` names those that are."""
     declared: dict[str, Any] = {
         field.name: (field.kind | None if field.name in large else field.kind, ...)
@@ -43,7 +45,7 @@ def _listed(name: str, view: type[tuple[Any, ...]], large: tuple[str, ...], desc
         if field.is_column
     }
     declared["truncated"] = (list[Literal[large]], ...)  # type: ignore[valid-type]
-    return create_model(name, __base__=Shown, __doc__=description, **declared)
+    return create_model(name, __base__=base, __doc__=description, **declared)
 
 
 def _page(name: str, item: type[Shown], cursor: bool = False) -> type[Shown]:
@@ -72,7 +74,13 @@ class ProblemDocument(Shown):
     run_id: int | None = None
 
 
-Run = answer("Run", RunView)
+class _Waits(Shown):
+    """``waits_for``: why a run that waits has not started; other runs lack it."""
+
+    waits_for: str = ""
+
+
+Run = answer("Run", RunView, _Waits)
 
 
 ListedRun = _listed(
@@ -81,6 +89,7 @@ ListedRun = _listed(
     ("arguments", "payload", "outputs"),
     "A run in a list. ``truncated``: which of ``arguments``, ``payload`` and ``outputs`` are null here since they are\n"
     "larger than 4 KiB; the run itself has them.",
+    _Waits,
 )
 Runs = _page("Runs", ListedRun, cursor=True)
 

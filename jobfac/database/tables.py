@@ -6,6 +6,7 @@ Words for states are literals in the SQL, never bound: neither engine matches a 
 
 import sqlalchemy as sa
 
+from jobfac.database.access_tables import api_key, session_key
 from jobfac.database.metadata import SCHEMA, metadata
 from jobfac.database.statistics_tables import daily, daily_worker
 from jobfac.database.types import BigId, Blob, Instant, Long, Name, Word, identity, index, one_of, sql_literals
@@ -41,6 +42,7 @@ __all__ = [
     "run_event",
     "run_output",
     "schedule",
+    "session_key",
     "visit",
     "worker",
     "worker_lease",
@@ -316,23 +318,8 @@ notification = sa.Table(
     one_of("state", Delivery, "state"),
     index("ix_notification_due", "due_at", where=f"state = '{Delivery.WAITING}'"),
     index("ix_notification_dedupe", "dedupe", unique=True),
+    index("ix_notification_run", "run_id", where="run_id IS NOT NULL"),
     sqlite_autoincrement=True,
-)
-
-api_key = sa.Table(
-    "api_key",
-    metadata,
-    identity(),
-    sa.Column("name", Name, nullable=False),
-    sa.Column("role", Word, nullable=False),
-    sa.Column("categories", Long),  # JSON array; NULL: all
-    sa.Column("prefix", sa.String(16), nullable=False),
-    sa.Column("hash", sa.String(64), nullable=False),
-    sa.Column("created_at", Instant, nullable=False),
-    sa.Column("expires_at", Instant),
-    sa.Column("revoked_at", Instant),
-    one_of("role", ("viewer", "operator", "admin"), "role"),
-    index("ix_api_key_prefix", "prefix", unique=True),
 )
 
 audit = sa.Table(

@@ -11,7 +11,8 @@ from jobfac.views.serialization import as_json
 class RunView(NamedTuple):
     """A run. Times are RFC 3339 with offset. ``arguments`` null: the run uses the definition's arguments."""
 
-    # ``truncated`` is set only in lists: the names of the large values that were left out.
+    # ``truncated`` is set only in lists: the names of the large values that were left out. ``waits_for``: why a waiting
+    # run has not started, where that was read.
 
     id: int
     job: str
@@ -44,6 +45,7 @@ class RunView(NamedTuple):
     stop_by: str | None
     retry_of: int | None
     truncated: list[str] | None = None
+    waits_for: str | None = None
 
 
 class AttemptView(NamedTuple):

@@ -29,6 +29,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.run TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.run_event TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.run_output TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.schedule TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.session_key TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.visit TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.worker TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.worker_lease TO jobfac_worker;

@@ -14,7 +14,8 @@ from jobfac.operations import starting, stopping
 from jobfac.operations.caller import visible_run as visible
 from jobfac.states import FINAL, JobKind, RunState
 from jobfac.store import runs, sequences
-from jobfac.store.api_keys import Role
+from jobfac.store.api_keys import Caller, Role
+from jobfac.store.history import waiting
 from jobfac.store.runs import StartRequest
 from jobfac.views.runs import AttemptView, EventView, RunView
 from jobfac.views.sequences import StepVisitView
@@ -60,7 +61,7 @@ def list_runs(ask: ApiRequest) -> Answer:
     """List runs, newest first."""
     query: parameters.RunFilter = ask.query
     found = ask.service.db.query(
-        runs.find,
+        _found,
         job=query.job,
         states=query.state,
         since=query.since,
@@ -74,13 +75,21 @@ def list_runs(ask: ApiRequest) -> Answer:
     return Answer({"items": all_as_json(page), "next_cursor": str(page[-1].id) if len(found) > query.limit else None})
 
 
+def _found(conn: sa.Connection, **wanted: Any) -> list[RunView]:
+    return waiting.explained(conn, runs.find(conn, **wanted))
+
+
+def _explained(conn: sa.Connection, caller: Caller, run_id: int) -> RunView:
+    return waiting.explained(conn, [visible(conn, caller, run_id)])[0]
+
+
 async def get_run(ask: ApiRequest) -> Answer:
     """Show a run, or wait for its end."""
     service, run_id = ask.service, ask.path["run"]
     end = time.monotonic() + ask.query.wait
 
     async def read() -> RunView:
-        return await run_in_threadpool(service.db.query, visible, ask.caller, run_id, retry_for=RETRY_FOR)
+        return await run_in_threadpool(service.db.query, _explained, ask.caller, run_id, retry_for=RETRY_FOR)
 
     row = await read()
     if ask.query.wait and row.state not in FINAL:

@@ -1,10 +1,8 @@
-"""Calls of monitoring systems, and of a person's browser."""
+"""Calls of monitoring systems."""
 
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import Response
 
-from jobfac.api import metrics, models, parameters
-from jobfac.api.auth import SESSION, cookie_name
-from jobfac.api.problems import Problem
+from jobfac.api import metrics, models
 from jobfac.api.routing import Answer, ApiRequest, Endpoint
 
 
@@ -30,30 +28,6 @@ def scrape(ask: ApiRequest) -> Response:
 def document(ask: ApiRequest) -> Answer:
     """Read this document."""
     return Answer(ask.request.app.state.document)
-
-
-def login(ask: ApiRequest) -> Response:
-    """Log a browser in with the link that `jobfac up` printed."""
-    # Not a redirect: after one that began elsewhere a browser would hold a strict cookie back.
-    answer = HTMLResponse('<!doctype html><meta http-equiv="refresh" content="0; url=/"><a href="/">Go on</a>')
-    if ask.request.method == "HEAD":  # a preview of the link by a mail or chat program must not use it up
-        return answer
-    session = ask.service.gate.open_session(ask.query.token)
-    if session is None and ask.service.gate.has_session(ask.request):
-        return answer
-    if session is None:
-        raise Problem(
-            403, "This link was used before, is expired, or is none of this process; start `jobfac up` again for one."
-        )
-    answer.set_cookie(
-        cookie_name(ask.request),
-        session,
-        max_age=int(SESSION),
-        httponly=True,
-        samesite="strict",
-        secure=ask.request.url.scheme == "https",
-    )
-    return answer
 
 
 ENDPOINTS = (
@@ -84,14 +58,5 @@ ENDPOINTS = (
         handler=document,
         role=None,
         answers={200: dict},
-    ),
-    Endpoint(
-        method="GET",
-        path="/login",
-        handler=login,
-        role=None,
-        query=parameters.LinkQuery,
-        texts={"text/html": "A page that leads on."},
-        errors=(403,),
     ),
 )

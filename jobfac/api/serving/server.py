@@ -7,7 +7,7 @@ from typing import Any
 
 import uvicorn
 
-from jobfac.api.app import create_app
+from jobfac.api.app import Site, create_app
 from jobfac.api.serving.connections import BATCH, Door, protocol, share
 from jobfac.api.serving.guard import LOOPBACK
 from jobfac.api.serving.seldom import OncePerMinute
@@ -30,12 +30,13 @@ KEEP_ALIVE = 60
 class Server:
     """Listens from the moment it is made; serves in ``run``, until ``stop``."""
 
-    def __init__(self, db: Database, settings: Settings, behind_proxy: bool = False) -> None:
+    def __init__(self, db: Database, settings: Settings, behind_proxy: bool = False, site: Site | None = None) -> None:
         """Listen on the settings' address and port (0: any free one).
 
         Args:
             behind_proxy: a proxy in front of it speaks TLS and sets X-Forwarded-For; nothing else can reach it. The
                 setting ``api_proxy_hops`` says how many proxies a request passes.
+            site: the pages; None: it serves the API alone.
 
         Raises:
             SettingsError: the address cannot be listened on, or must not be without TLS.
@@ -58,6 +59,7 @@ class Server:
             hosts={*LOOPBACK, host} if local and not behind_proxy else None,
             hops=settings.api_proxy_hops if behind_proxy else 0,
             connections=connections,
+            site=site,
         )
         config = self._config(settings)
         try:
@@ -89,9 +91,9 @@ class Server:
             timeout_keep_alive=KEEP_ALIVE,
         )
 
-    def link(self) -> str:
-        """The address with a token that logs one browser in, once."""
-        return f"{self.url}/login?token={self.app.state.service.gate.new_link()}"
+    def link(self, name: str) -> str:
+        """The address with a token that logs one browser in, once, as the administrator ``name``."""
+        return f"{self.url}/login?token={self.app.state.service.gate.new_link(name)}"
 
     def run(self) -> None:
         """Serve until ``stop``, from any thread."""

@@ -68,9 +68,10 @@ class Local:
 
     def run(self, run_id: int) -> RunHistory:
         from jobfac.store import sequences
+        from jobfac.store.history import waiting
 
         def read(conn: sa.Connection) -> RunHistory:
-            run = runs.get(conn, run_id)
+            (run,) = waiting.explained(conn, [runs.get(conn, run_id)])
             path = sequences.step_history(conn, run_id) if run.kind is JobKind.SEQUENCE else None
             return RunHistory(run, runs.attempts(conn, run_id), runs.events_of(conn, run_id), path)
 
@@ -85,9 +86,13 @@ class Local:
             time.sleep(LOOK)
 
     def runs(self, filters: RunFilter) -> list[RunView]:
-        return self._db.query(
-            runs.find, job=filters.job, states=filters.states, since=filters.since, limit=filters.limit
-        )
+        from jobfac.store.history import waiting
+
+        def read(conn: sa.Connection) -> list[RunView]:
+            found = runs.find(conn, job=filters.job, states=filters.states, since=filters.since, limit=filters.limit)
+            return waiting.explained(conn, found)
+
+        return self._db.query(read)
 
     def stop(self, run_id: int, now: bool) -> "Stopped":
         from jobfac.operations import stopping

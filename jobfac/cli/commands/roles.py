@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jobfac.cli.common import USAGE, database, fail, on_signal, settings
+from jobfac.cli.common import USAGE, caller, database, fail, on_signal, settings
 from jobfac.cli.rendering.printing import note
 
 if TYPE_CHECKING:
@@ -61,13 +61,14 @@ def api(
         bool, typer.Option("--behind-proxy", help="Something before it speaks TLS; listen on any address.")
     ] = False,
 ) -> None:
-    """Serve the HTTP API."""
+    """Serve the pages and the HTTP API."""
     from jobfac.api import Server
+    from jobfac.web import site
 
     found = _role(api_host=host, api_port=port)
     with database("jobfac api") as db:
         db.check_schema()
-        server = Server(db, found, behind_proxy=behind_proxy)
+        server = Server(db, found, behind_proxy=behind_proxy, site=site())
         on_signal(lambda first: server.stop())
         server.run()
 
@@ -85,6 +86,7 @@ def up(
     from jobfac.api import Server
     from jobfac.scheduler import Scheduler
     from jobfac.settings import worker_name
+    from jobfac.web import site
 
     found = _role(api_host=host, api_port=port, metrics=metrics)
     with database(f"jobfac up {name or worker_name()}") as db, ExitStack() as measured:
@@ -92,7 +94,7 @@ def up(
             db.upgrade()
         db.check_schema()
         one = _worker(db, found, slots, pool, label, name)
-        roles: list[Any] = [Scheduler(db, found, one.name), Server(db, found)]
+        roles: list[Any] = [Scheduler(db, found, one.name), Server(db, found, site=site())]
         measured.enter_context(_measured(db, found, one, roles[0]))
         failures: list[BaseException] = []
 
@@ -107,7 +109,7 @@ def up(
         on_signal(_drains(one, found))
         for thread in threads:
             thread.start()
-        note(f"The factory is up: {roles[1].link()}")
+        note(f"The factory is up: {roles[1].link(caller())}")
         try:
             one.run()
         finally:
