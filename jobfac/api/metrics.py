@@ -53,7 +53,7 @@ class Metrics:
             "jobfac_pickup_seconds", "From being queued to being claimed", buckets=PICKUP, registry=self.registry
         )
         self._duration = Histogram(
-            "jobfac_run_seconds", "From the last claim to the end", ["state"], buckets=DURATION, registry=self.registry
+            "jobfac_run_seconds", "From the first start to the end", ["state"], buckets=DURATION, registry=self.registry
         )
         count_statements(db, self.registry)
         self.registry.register(_Standing(db))
@@ -82,8 +82,8 @@ class Metrics:
                 return
 
     def _count(self, row: Mapping[Any, Any]) -> None:
-        if row["event"] == RunState.RUNNING and row["started_at"] and row["queued_at"]:
-            self._pickup.observe(max(0.0, (row["started_at"] - row["queued_at"]).total_seconds()))
+        if row["event"] == RunState.RUNNING and row["queued_at"] and row["at"] >= row["queued_at"]:
+            self._pickup.observe((row["at"] - row["queued_at"]).total_seconds())
         if row["event"] in FINAL:
             self._finished.labels(self._label(row["job"] or OTHERS), row["event"]).inc()
             if row["started_at"] and row["ended_at"]:
@@ -97,7 +97,15 @@ class Metrics:
 
 
 def _transitions(conn: sa.Connection, after: int, missing: list[int]) -> list[sa.RowMapping]:
-    columns = (run_event.c.id, run_event.c.event, run.c.job, run.c.queued_at, run.c.started_at, run.c.ended_at)
+    columns = (
+        run_event.c.id,
+        run_event.c.at,
+        run_event.c.event,
+        run.c.job,
+        run.c.queued_at,
+        run.c.started_at,
+        run.c.ended_at,
+    )
     query = (
         sa.select(*columns)
         .select_from(run_event.outerjoin(run, run.c.id == run_event.c.run_id))

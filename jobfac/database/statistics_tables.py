@@ -14,7 +14,7 @@ daily = sa.Table(
     *(sa.Column(state, sa.Integer, nullable=False) for state in RunState if state in FINAL),
     sa.Column("attempts", sa.Integer, nullable=False),  # executions
     sa.Column("retries", sa.Integer, nullable=False),
-    sa.Column("ran", sa.Integer, nullable=False),  # runs that were executed at all; the times are of their last attempt
+    sa.Column("ran", sa.Integer, nullable=False),  # runs that were executed; they last from their first start
     sa.Column("run_ms", sa.BigInteger, nullable=False),  # all together
     sa.Column("shortest_ms", sa.BigInteger),
     sa.Column("longest_ms", sa.BigInteger),

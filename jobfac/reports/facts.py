@@ -13,7 +13,7 @@ from jobfac.database.tables import daily as daily_table
 from jobfac.database.tables import daily_worker, job, run, worker, worker_lease
 from jobfac.database.types import sql_literals
 from jobfac.errors import NotFound
-from jobfac.states import FAILURES, FINAL, HELD
+from jobfac.states import FAILED, FAILURES, FINAL, HELD
 from jobfac.store import statistics
 from jobfac.store.statistics import DailyTotals, Work
 
@@ -142,7 +142,7 @@ def _counted_work(conn: sa.Connection, when: Period) -> dict[tuple[date, str], W
 
 def _latest(conn: sa.Connection, when: Period, wanted: Wanted) -> dict[tuple[str, str], Latest]:
     """The last failure of each kind of each job, of those that are kept."""
-    failed = sa.text(f"run.state IN ({sql_literals(FAILURES)})")
+    failed = sa.text(f"run.state IN ({sql_literals(FAILURES)}) AND run.state IN ({sql_literals(FAILED)})")
     begin, end = _bounds(when)
     last = sa.select(sa.func.max(run.c.id).label("id")).where(failed, run.c.ended_at >= begin, run.c.ended_at < end)
     chosen = last.group_by(run.c.job, run.c.state).subquery("chosen")

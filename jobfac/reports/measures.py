@@ -4,11 +4,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from datetime import date
 
-from jobfac.states import FAILURES
+from jobfac.states import FAILED
 from jobfac.store.statistics import DailyTotals
 
-BROKEN = [state.value for state in sorted(FAILURES) if state.value != "denied"]
-"""What counts as failed; a denied run was refused by its job's rule, and nothing broke."""
+BROKEN = [state.value for state in sorted(FAILED)]
+"""What counts as failed."""
 
 
 def percent(part: float, whole: float) -> float | None:

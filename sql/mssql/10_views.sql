@@ -2,7 +2,8 @@
 -- Run this file again at any time: it replaces what is there.
 
 CREATE OR ALTER VIEW jobfac.v_runs AS
--- Every run that is kept. wait_seconds and run_seconds are those of the last attempt, and grow while it waits or runs.
+-- Every run that is kept. run_seconds counts from the first start to the end; wait_seconds is what it waited in the queue
+-- before that start. Both grow while it runs or waits.
 SELECT
     r.id,
     r.job,
@@ -234,7 +235,7 @@ LEFT JOIN (
         COUNT(*) AS jobs,
         SUM(CASE WHEN r.ended_at IS NULL THEN 1 ELSE 0 END) AS active,
         SUM(CASE WHEN r.state IN ('succeeded', 'mixed') THEN 1 ELSE 0 END) AS succeeded,
-        SUM(CASE WHEN r.state IN ('failed', 'timed_out', 'start_failed', 'lost', 'denied') THEN 1 ELSE 0 END) AS failed,
+        SUM(CASE WHEN r.state IN ('failed', 'timed_out', 'start_failed', 'lost') THEN 1 ELSE 0 END) AS failed,
         SUM(CASE WHEN r.state = 'stopped' THEN 1 ELSE 0 END) AS stopped
     FROM jobfac.run AS r
     WHERE r.sequence_run_id IS NOT NULL
@@ -244,7 +245,7 @@ WHERE p.kind = 'sequence';
 GO
 
 CREATE OR ALTER VIEW jobfac.v_failures AS
--- Every run that went wrong or was denied. recovered_at: when a later run of the job succeeded for the first time.
+-- Every run that failed: failed, timed_out, start_failed and lost. recovered_at: when a later run of the job succeeded for the first time.
 SELECT
     r.id,
     r.job,
@@ -271,7 +272,7 @@ SELECT
     r.sequence_run_id
 FROM jobfac.run AS r
 LEFT JOIN jobfac.job AS j ON j.id = r.job
-WHERE r.state IN ('failed', 'timed_out', 'start_failed', 'lost', 'denied');
+WHERE r.state IN ('failed', 'timed_out', 'start_failed', 'lost');
 GO
 
 CREATE OR ALTER VIEW jobfac.v_daily_statistics AS

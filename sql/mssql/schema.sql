@@ -574,6 +574,31 @@ COMMIT;
 
 GO
 
+BEGIN TRANSACTION;
+
+-- Running upgrade 0003 -> 0007
+
+CREATE TABLE jobfac.session_key (
+    id INTEGER NOT NULL,
+    secret VARCHAR(64) NOT NULL,
+    created_at DATETIME2(3) NOT NULL,
+    CONSTRAINT pk_session_key PRIMARY KEY (id)
+);
+
+GO
+
+CREATE INDEX ix_notification_run ON jobfac.notification (run_id) WHERE run_id IS NOT NULL;
+
+GO
+
+UPDATE jobfac.alembic_version SET version_num='0007' WHERE jobfac.alembic_version.version_num = '0003';
+
+GO
+
+COMMIT;
+
+GO
+
 SET NOEXEC OFF;
 GO
 
@@ -581,7 +606,8 @@ GO
 -- Run this file again at any time: it replaces what is there.
 
 CREATE OR ALTER VIEW jobfac.v_runs AS
--- Every run that is kept. wait_seconds and run_seconds are those of the last attempt, and grow while it waits or runs.
+-- Every run that is kept. run_seconds counts from the first start to the end; wait_seconds is what it waited in the queue
+-- before that start. Both grow while it runs or waits.
 SELECT
     r.id,
     r.job,
@@ -813,7 +839,7 @@ LEFT JOIN (
         COUNT(*) AS jobs,
         SUM(CASE WHEN r.ended_at IS NULL THEN 1 ELSE 0 END) AS active,
         SUM(CASE WHEN r.state IN ('succeeded', 'mixed') THEN 1 ELSE 0 END) AS succeeded,
-        SUM(CASE WHEN r.state IN ('failed', 'timed_out', 'start_failed', 'lost', 'denied') THEN 1 ELSE 0 END) AS failed,
+        SUM(CASE WHEN r.state IN ('failed', 'timed_out', 'start_failed', 'lost') THEN 1 ELSE 0 END) AS failed,
         SUM(CASE WHEN r.state = 'stopped' THEN 1 ELSE 0 END) AS stopped
     FROM jobfac.run AS r
     WHERE r.sequence_run_id IS NOT NULL
@@ -823,7 +849,7 @@ WHERE p.kind = 'sequence';
 GO
 
 CREATE OR ALTER VIEW jobfac.v_failures AS
--- Every run that went wrong or was denied. recovered_at: when a later run of the job succeeded for the first time.
+-- Every run that failed: failed, timed_out, start_failed and lost. recovered_at: when a later run of the job succeeded for the first time.
 SELECT
     r.id,
     r.job,
@@ -850,7 +876,7 @@ SELECT
     r.sequence_run_id
 FROM jobfac.run AS r
 LEFT JOIN jobfac.job AS j ON j.id = r.job
-WHERE r.state IN ('failed', 'timed_out', 'start_failed', 'lost', 'denied');
+WHERE r.state IN ('failed', 'timed_out', 'start_failed', 'lost');
 GO
 
 CREATE OR ALTER VIEW jobfac.v_daily_statistics AS
@@ -1732,6 +1758,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.run TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.run_event TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.run_output TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.schedule TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.session_key TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.visit TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.worker TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.worker_lease TO jobfac_worker;

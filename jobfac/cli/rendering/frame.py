@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jobfac.cli.rendering import rows
-from jobfac.states import FAILURES
+from jobfac.states import FAILED
 from jobfac.store.jobs import SEQUENCE_QUEUE
 from jobfac.views.overview import Overview, RunLine
 
@@ -82,7 +82,7 @@ def share(total: int, wanted: Sequence[int], least: Sequence[int]) -> list[int]:
 
 def pick(ended: Sequence[RunLine], room: int) -> list[RunLine]:
     """Of these runs, latest first, so many that there is room for: failures keep half of it, however much succeeds."""
-    failures = [run.id for run in ended if run.state in FAILURES][: room - room // 2]
+    failures = [run.id for run in ended if run.state in FAILED][: room - room // 2]
     others = [run.id for run in ended if run.id not in failures][: room - len(failures)]
     return [run for run in ended if run.id in failures or run.id in others]
 
@@ -104,7 +104,7 @@ def _counters(overview: Overview) -> RenderableType:
     busy = sum(worker.busy for worker in overview.workers)
     queued = sum(one.number for one in overview.queued)
     oldest = max((one.seconds for one in overview.queued), default=0.0)
-    failed = sum(run.state in FAILURES for run in overview.ended)
+    failed = sum(run.state in FAILED for run in overview.ended)
     counters = [
         (len(overview.workers), "worker" if len(overview.workers) == 1 else "workers", "green"),
         (busy, f"of {slots:,} slots", "cyan"),
@@ -122,7 +122,7 @@ def _counters(overview: Overview) -> RenderableType:
 
 
 def _failed(ended: Sequence[RunLine]) -> str:
-    failed = sum(run.state in FAILURES for run in ended)
+    failed = sum(run.state in FAILED for run in ended)
     return f"{failed} of the last {len(ended)} failed" if failed else "lately"
 
 

@@ -9,7 +9,7 @@ from rich.progress_bar import ProgressBar
 from rich.text import Text
 
 from jobfac.cli.rendering.text import STYLES, printable
-from jobfac.states import FAILURES
+from jobfac.states import FAILED
 from jobfac.store.jobs import SEQUENCE_QUEUE
 from jobfac.views.overview import DueSchedule, RunLine, WaitingRuns
 from jobfac.views.workers import WorkerView
@@ -114,7 +114,7 @@ def running(run: RunLine, now: datetime, wide: bool, reporting: bool) -> list[Re
 def ended(run: RunLine, now: datetime, wide: bool) -> list[RenderableType]:
     """A run that is over."""
     colour = STYLES.get(run.state, "")
-    sign = "✔" if run.state == "succeeded" else "✘" if run.state in FAILURES else "●"
+    sign = "✔" if run.state == "succeeded" else "✘" if run.state in FAILED else "●"
     why = _plain(run.reason or run.exit_message)
     if run.state not in ("succeeded", "failed"):
         why = f"{run.state.replace('_', ' ')}{': ' if why else ''}{why}"
@@ -122,7 +122,7 @@ def ended(run: RunLine, now: datetime, wide: bool) -> list[RenderableType]:
     return [
         Text(sign, style=colour),
         _job(run),
-        Text(why, style=colour if run.state in FAILURES else "dim"),
+        Text(why, style=colour if run.state in FAILED else "dim"),
         *([Text(f"took {took}", style="dim")] if wide else []),
         Text(f"{span(_since(run.ended_at, now))} ago", style="dim"),
     ]

@@ -311,6 +311,7 @@ CLAIM_VALUES: dict[str, Any] = {
     "attempt": run.c.attempt + 1,
     "worker_id": sa.bindparam("p_worker_id"),
     "worker": sa.bindparam("p_worker"),
-    "started_at": utcnow(),
+    "started_at": sa.func.coalesce(run.c.started_at, utcnow()),
 }
-"""What a claim writes into each run, the same on every engine."""
+"""What a claim writes into each run, the same on every engine. ``started_at`` stays that of the first start: from there
+to its end a run lasts, and the attempts have their own times."""

@@ -11,7 +11,7 @@ from jobfac.database.tables import run, visit
 from jobfac.database.types import sql_literals, truncate_utf16
 from jobfac.definitions import Go, Step
 from jobfac.states import ACTIVE, FINAL, RunState, StepResult, StepStart
-from jobfac.store.sequences.decide import Leave, Visit
+from jobfac.store.sequences.decide import Leave, Visit, cause
 
 
 class Place(NamedTuple):
@@ -58,6 +58,30 @@ def _visit(row: Mapping[Any, Any], states: Sequence[RunState]) -> Visit:
 def refusals(row: Mapping[Any, Any]) -> dict[str, str]:
     """Return the jobs of a visit that could not be started, with the reasons."""
     return json.loads(row["refused"]) if row["refused"] else {}
+
+
+def first_cause(conn: sa.Connection, run_id: int) -> str | None:
+    """Return the first step and job of a sequence run that did not succeed, in words; None: all succeeded."""
+    bad = FINAL - {RunState.SUCCEEDED}
+    first = (
+        sa.select(run.c.visit_id, visit.c.step, run.c.job, run.c.state, run.c.reason, run.c.exit_message)
+        .join(visit, visit.c.id == run.c.visit_id)
+        .where(run.c.sequence_run_id == run_id, sa.text(f"state IN ({sql_literals(bad)})"))
+        .order_by(run.c.visit_id, run.c.ended_at, run.c.id)
+        .limit(1)
+    )
+    row = conn.execute(first).first()
+    unstarted = sa.select(visit).where(
+        visit.c.run_id == run_id,
+        sa.or_(visit.c.refused.is_not(None), sa.text(f"visit.start = '{StepStart.FAILED}'")),
+    )
+    other = conn.execute(unstarted.order_by(visit.c.id).limit(1)).mappings().first()
+    if other is not None and (row is None or other["id"] <= row.visit_id):
+        job, why = next(iter(refusals(other).items()), (None, other["reason"]))
+        return cause(other["step"], job, RunState.DENIED if job else None, why)
+    if row is None:
+        return None
+    return cause(row.step, row.job, RunState(row.state), row.reason or row.exit_message)
 
 
 def count(conn: sa.Connection, run_id: int, step: str) -> int:

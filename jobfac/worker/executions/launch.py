@@ -5,6 +5,7 @@ import errno
 import json
 import os
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 from jobfac.definitions import Job
@@ -109,6 +110,11 @@ class Launch:
             named["JOBFAC_PAYLOAD"] = payload
         return named
 
+    def _started_at(self) -> datetime:
+        """When this attempt started; the run's own time is that of its first start."""
+        first: datetime = self._claimed.started_at
+        return first if self._claimed.attempt == 1 else datetime.now(UTC)
+
     def _open(self, stream: str, secrets: list[bytes]) -> int:
         output = self._definition.output
         wanted = getattr(output, stream)
@@ -120,7 +126,7 @@ class Launch:
             return spool.fd
         try:
             handle, path = open_destination(
-                wanted.kind, wanted.path, self._definition.directory, self._claimed.id, self._claimed.started_at,
+                wanted.kind, wanted.path, self._definition.directory, self._claimed.id, self._started_at(),
                 rotate_at=output.rotate.size, keep=output.rotate.keep, user=self._definition.user,
             )  # fmt: skip
         except StartError as error:

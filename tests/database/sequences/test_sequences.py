@@ -76,7 +76,10 @@ def test_whatever_did_not_succeed_is_a_failure(sqlite_url: str, word: str) -> No
     player.finish("a", state=RunState(word))
     assert path(db, run_id) == ["one:failure>end_failed"]
     row = get(db, run_id)
-    assert (row["state"], row["reason"]) == ("failed", "step 'one' (failure) leads to end_failed")
+    assert (row["state"], row["reason"]) == (
+        "failed",
+        f"step 'one' {'was stopped' if word == 'stopped' else 'failed'}: a, {word.replace('_', ' ')}",
+    )
     db.close()
 
 
@@ -124,7 +127,7 @@ def test_a_step_that_goes_on_at_once_is_judged_in_the_end(db: Database) -> None:
     player.fail("a")
     assert player.finish("b")[0].state == RunState.MIXED
     assert path(db, run_id) == ["one:at_once>two", "two:success>end"]
-    assert get(db, run_id)["reason"] == "did not succeed: 'one' (mixed)"
+    assert get(db, run_id)["reason"] == "step 'one' failed: a, failed"
 
 
 def test_a_step_whose_time_it_is_not_is_skipped(db: Database) -> None:
@@ -177,7 +180,10 @@ def test_past_the_maximum_of_visits_it_has_failed(db: Database) -> None:
     assert player.look() == []
     assert path(db, run_id) == ["poll:failure>poll"] * 3
     row = get(db, run_id)
-    assert (row["state"], row["reason"]) == ("failed", "step 'poll' would be visited more than 3 times")
+    assert (row["state"], row["reason"]) == (
+        "failed",
+        "step 'poll' would be visited more than 3 times; step 'poll' failed: a, failed",
+    )
 
 
 def test_a_sequence_in_a_sequence(db: Database) -> None:
