@@ -6,9 +6,6 @@ from typing import NamedTuple
 
 from jobfac.states import JobKind, RunState
 
-NAMED = 3
-"""Runs that a sentence names at most."""
-
 
 class WaitingRun(NamedTuple):
     """What decides for what a run waits."""
@@ -49,7 +46,7 @@ def waits_for(
     """Return what a waiting run waits for.
 
     Args:
-        pool, labels: of the run's queue: what a worker must have.
+        pool, labels: of the run's queue: what a worker must have. The queue's name spells the labels.
         fleet: the live workers that take new runs.
         holders: for a blocked run, the runs because of which it is blocked.
     """
@@ -60,17 +57,17 @@ def waits_for(
         return _blocked(run, holders)
     if run.kind == JobKind.SEQUENCE:
         return "a worker or scheduler begins it"
-    needed = f" (labels {', '.join(f'{key}={value}' for key, value in sorted(labels.items()))})" if labels else ""
+    needed = f"pool '{pool}'" + (f" (labels {run.queue[len(pool) + 1 : -1]})" if labels else "")
     serving = [one for one in fleet if pool in one.pools and labels.items() <= one.labels.items()]
     if not serving:
-        return f"no live worker serves pool '{pool}'{needed}"
+        return f"no live worker serves {needed}"
     healthy = [one for one in serving if one.message is None]
     if not healthy:
         return f"worker {serving[0].name} claims nothing: {serving[0].message}"
     slots = sum(one.slots for one in healthy)
     if sum(one.busy for one in healthy) >= slots:
         every = "the only slot" if slots == 1 else f"all {slots} slots"
-        return f"{every} of pool '{pool}'{needed} {'is' if slots == 1 else 'are'} busy"
+        return f"{every} of {needed} {'is' if slots == 1 else 'are'} busy"
     return "its turn: a slot is free"
 
 
@@ -80,7 +77,6 @@ def _blocked(run: WaitingRun, holders: Sequence[Holder]) -> str:
         return f"run {first.id} of the job has not ended"
     if run.concurrency_key is None:
         return "another run of the job has not ended"
-    named = ", ".join(f"run {one.id} of {one.job}" for one in holders[:NAMED])
-    more = f" and {len(holders) - NAMED} more" if len(holders) > NAMED else ""
-    held = f": {named}{more}" if named else ""
+    more = f" and {len(holders) - 1} more" if len(holders) > 1 else ""
+    held = f": run {holders[0].id} of {holders[0].job}{more}" if holders else ""
     return f"concurrency limit {run.concurrency_limit} of '{run.concurrency_key}'{held}"

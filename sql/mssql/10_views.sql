@@ -50,8 +50,8 @@ LEFT JOIN jobfac.job AS j ON j.id = r.job;
 GO
 
 CREATE OR ALTER VIEW jobfac.v_queue AS
--- Every run that waits, and what it waits for. place 1 is taken next from its queue. pool_workers are the workers that
--- take from the run's pool at present; whether they have the labels that the run needs is not looked at.
+-- Every run that waits, and what it waits for: the sentence that the pages and `jobfac runs list` show too. place 1 is
+-- taken next from its queue. pool_workers: the workers that take from the run's pool and have the labels that it needs.
 SELECT
     r.id,
     r.job,
@@ -67,15 +67,26 @@ SELECT
         MILLISECOND, CASE WHEN r.state = 'queued' THEN r.queued_at ELSE r.created_at END, SYSUTCDATETIME()
     ) / 1000.0 AS DECIMAL(18, 3)) AS waiting_seconds,
     CASE
-        WHEN r.state = 'scheduled' AND r.attempt > 0 THEN N'its next attempt'
-        WHEN r.state = 'scheduled' THEN N'its time'
-        WHEN r.state = 'blocked' AND r.already_running <> 'start' THEN N'another run of the job'
-        WHEN r.state = 'blocked' THEN CONCAT(N'the concurrency key ', r.concurrency_key)
-        WHEN r.kind = 'sequence' THEN N'a worker or scheduler to begin it'
-        WHEN f.workers = 0 THEN CONCAT(N'a worker of the pool ', f.pool)
-        ELSE N'a free slot'
+        WHEN r.state = 'scheduled' THEN CONCAT(
+            CASE WHEN r.attempt > 0 THEN N'its next attempt at ' ELSE N'scheduled until ' END,
+            CONVERT(NVARCHAR(19), r.ready_at, 120), N' UTC'
+        )
+        WHEN r.state = 'blocked' AND r.already_running <> 'start' AND b.same IS NOT NULL
+            THEN CONCAT(N'run ', b.same, N' of the job has not ended')
+        WHEN r.state = 'blocked' AND r.concurrency_key IS NULL THEN N'another run of the job has not ended'
+        WHEN r.state = 'blocked' THEN CONCAT(
+            N'concurrency limit ', r.concurrency_limit, N' of ''', r.concurrency_key, N'''',
+            CASE WHEN b.holders > 0 THEN CONCAT(N': run ', b.first_holder, N' of ', h.job) END,
+            CASE WHEN b.holders > 1 THEN CONCAT(N' and ', b.holders - 1, N' more') END
+        )
+        WHEN r.kind = 'sequence' THEN N'a worker or scheduler begins it'
+        WHEN COALESCE(f.workers, 0) = 0 THEN CONCAT(N'no live worker serves ', f.needed)
+        WHEN f.healthy = 0 THEN CONCAT(N'worker ', i.name, N' claims nothing: ', i.message)
+        WHEN f.busy >= f.slots AND f.slots = 1 THEN CONCAT(N'the only slot of ', f.needed, N' is busy')
+        WHEN f.busy >= f.slots THEN CONCAT(N'all ', f.slots, N' slots of ', f.needed, N' are busy')
+        ELSE N'its turn: a slot is free'
     END AS waits_for,
-    f.workers AS pool_workers,
+    COALESCE(f.workers, 0) AS pool_workers,
     r.concurrency_key,
     r.concurrency_limit,
     r.created_at,
@@ -85,19 +96,57 @@ SELECT
     r.sequence_run_id,
     r.schedule_id
 FROM jobfac.run AS r
+OUTER APPLY (
+    SELECT
+        (
+            SELECT MIN(o.id) FROM jobfac.run AS o
+            WHERE o.state IN ('queued', 'running', 'stopping') AND o.job = r.job AND o.id <> r.id
+        ) AS same,
+        MIN(k.id) AS first_holder,
+        COUNT(*) AS holders
+    FROM jobfac.run AS k
+    WHERE r.state = 'blocked' AND k.concurrency_key = r.concurrency_key
+        AND k.state IN ('queued', 'running', 'stopping') AND k.id <> r.id
+) AS b
+LEFT JOIN jobfac.run AS h ON h.id = b.first_holder
 LEFT JOIN (
     SELECT
         q.name,
-        q.pool,
-        (
-            SELECT COUNT(*)
-            FROM jobfac.worker AS w
-            JOIN jobfac.worker_lease AS e WITH (NOLOCK) ON e.worker_id = w.id
-            WHERE w.state = 'active' AND e.lease_until > SYSUTCDATETIME()
-                AND (q.pool = N'@sequences' OR CHARINDEX(CONCAT(N'"', q.pool, N'"'), w.pools) > 0)
-        ) AS workers
+        CONCAT(N'pool ''', q.pool, N'''', CASE
+            WHEN q.name <> q.pool
+                THEN CONCAT(N' (labels ', SUBSTRING(q.name, LEN(q.pool) + 2, LEN(q.name) - LEN(q.pool) - 2), N')')
+        END) AS needed,
+        COUNT(w.id) AS workers,
+        SUM(CASE WHEN w.id IS NOT NULL AND w.message IS NULL THEN 1 ELSE 0 END) AS healthy,
+        SUM(CASE WHEN w.message IS NULL THEN w.slots END) AS slots,
+        SUM(CASE WHEN w.message IS NULL THEN w.busy END) AS busy,
+        MAX(w.id) AS newest
     FROM jobfac.queue AS q
+    LEFT JOIN (
+        SELECT
+            v.id,
+            v.pools,
+            v.labels,
+            v.slots,
+            v.message,
+            (
+                SELECT COUNT(*) FROM jobfac.run AS h
+                WHERE h.state IN ('running', 'stopping') AND h.worker_id = v.id
+            ) AS busy
+        FROM jobfac.worker AS v
+        JOIN jobfac.worker_lease AS e WITH (NOLOCK) ON e.worker_id = v.id
+        WHERE v.state = 'active' AND e.lease_until > SYSUTCDATETIME()
+    ) AS w
+        ON (q.pool = N'@sequences' OR CHARINDEX(CONCAT(N'"', q.pool, N'"'), w.pools) > 0)
+        AND NOT EXISTS (
+            SELECT 1 FROM OPENJSON(q.labels) AS n
+            WHERE NOT EXISTS (
+                SELECT 1 FROM OPENJSON(w.labels) AS m WHERE m.[key] = n.[key] AND m.[value] = n.[value]
+            )
+        )
+    GROUP BY q.name, q.pool
 ) AS f ON f.name = r.queue
+LEFT JOIN jobfac.worker AS i ON i.id = f.newest
 WHERE r.state IN ('queued', 'scheduled', 'blocked');
 GO
 

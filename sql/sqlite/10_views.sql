@@ -51,8 +51,8 @@ LEFT JOIN job AS j ON j.id = r.job;
 
 DROP VIEW IF EXISTS v_queue;
 CREATE VIEW v_queue AS
--- Every run that waits, and what it waits for. place 1 is taken next from its queue. pool_workers are the workers that
--- take from the run's pool at present; whether they have the labels that the run needs is not looked at.
+-- Every run that waits, and what it waits for: the sentence that the pages and `jobfac runs list` show too. place 1 is
+-- taken next from its queue. pool_workers: the workers that take from the run's pool and have the labels that it needs.
 SELECT
     r.id,
     r.job,
@@ -68,15 +68,36 @@ SELECT
         (julianday('now') - julianday(CASE WHEN r.state = 'queued' THEN r.queued_at ELSE r.created_at END)) * 86400.0, 3
     ) AS waiting_seconds,
     CASE
-        WHEN r.state = 'scheduled' AND r.attempt > 0 THEN 'its next attempt'
-        WHEN r.state = 'scheduled' THEN 'its time'
-        WHEN r.state = 'blocked' AND r.already_running <> 'start' THEN 'another run of the job'
-        WHEN r.state = 'blocked' THEN 'the concurrency key ' || r.concurrency_key
-        WHEN r.kind = 'sequence' THEN 'a worker or scheduler to begin it'
-        WHEN f.workers = 0 THEN 'a worker of the pool ' || f.pool
-        ELSE 'a free slot'
+        WHEN r.state = 'scheduled'
+            THEN CASE WHEN r.attempt > 0 THEN 'its next attempt at ' ELSE 'scheduled until ' END
+                || substr(r.ready_at, 1, 19) || ' UTC'
+        WHEN r.state = 'blocked' THEN coalesce(
+            CASE WHEN r.already_running <> 'start' THEN 'run ' || (
+                SELECT MIN(o.id) FROM run AS o
+                WHERE o.state IN ('queued', 'running', 'stopping') AND o.job = r.job AND o.id <> r.id
+            ) || ' of the job has not ended' END,
+            'concurrency limit ' || r.concurrency_limit || ' of ''' || r.concurrency_key || '''' || coalesce((
+                SELECT ': run ' || h.id || ' of ' || h.job
+                    || CASE WHEN k.holders > 1 THEN ' and ' || (k.holders - 1) || ' more' ELSE '' END
+                FROM (
+                    SELECT MIN(o.id) AS id, COUNT(*) AS holders FROM run AS o
+                    WHERE o.concurrency_key = r.concurrency_key AND o.state IN ('queued', 'running', 'stopping')
+                        AND o.id <> r.id
+                ) AS k
+                JOIN run AS h ON h.id = k.id
+            ), ''),
+            'another run of the job has not ended'
+        )
+        WHEN r.kind = 'sequence' THEN 'a worker or scheduler begins it'
+        WHEN coalesce(f.workers, 0) = 0 THEN 'no live worker serves ' || f.needed
+        WHEN f.healthy = 0 THEN (
+            SELECT 'worker ' || w.name || ' claims nothing: ' || w.message FROM worker AS w WHERE w.id = f.newest
+        )
+        WHEN f.busy >= f.slots AND f.slots = 1 THEN 'the only slot of ' || f.needed || ' is busy'
+        WHEN f.busy >= f.slots THEN 'all ' || f.slots || ' slots of ' || f.needed || ' are busy'
+        ELSE 'its turn: a slot is free'
     END AS waits_for,
-    f.workers AS pool_workers,
+    coalesce(f.workers, 0) AS pool_workers,
     r.concurrency_key,
     r.concurrency_limit,
     r.created_at,
@@ -89,15 +110,34 @@ FROM run AS r
 LEFT JOIN (
     SELECT
         q.name,
-        q.pool,
-        (
-            SELECT COUNT(*)
-            FROM worker AS w
-            JOIN worker_lease AS e ON e.worker_id = w.id
-            WHERE w.state = 'active' AND e.lease_until > strftime('%Y-%m-%d %H:%M:%f000', 'now')
-                AND (q.pool = '@sequences' OR instr(w.pools, '"' || q.pool || '"') > 0)
-        ) AS workers
+        'pool ''' || q.pool || '''' || CASE
+            WHEN q.name = q.pool THEN ''
+            ELSE ' (labels ' || substr(q.name, length(q.pool) + 2, length(q.name) - length(q.pool) - 2) || ')'
+        END AS needed,
+        COUNT(w.id) AS workers,
+        SUM(CASE WHEN w.id IS NOT NULL AND w.message IS NULL THEN 1 ELSE 0 END) AS healthy,
+        SUM(CASE WHEN w.message IS NULL THEN w.slots END) AS slots,
+        SUM(CASE WHEN w.message IS NULL THEN w.busy END) AS busy,
+        MAX(w.id) AS newest
     FROM queue AS q
+    LEFT JOIN (
+        SELECT
+            v.id,
+            v.pools,
+            v.labels,
+            v.slots,
+            v.message,
+            (SELECT COUNT(*) FROM run AS h WHERE h.state IN ('running', 'stopping') AND h.worker_id = v.id) AS busy
+        FROM worker AS v
+        JOIN worker_lease AS e ON e.worker_id = v.id
+        WHERE v.state = 'active' AND e.lease_until > strftime('%Y-%m-%d %H:%M:%f000', 'now')
+    ) AS w
+        ON (q.pool = '@sequences' OR instr(w.pools, '"' || q.pool || '"') > 0)
+        AND NOT EXISTS (
+            SELECT 1 FROM json_each(q.labels) AS n
+            WHERE NOT EXISTS (SELECT 1 FROM json_each(w.labels) AS m WHERE m.key = n.key AND m.value = n.value)
+        )
+    GROUP BY q.name, q.pool
 ) AS f ON f.name = r.queue
 WHERE r.state IN ('queued', 'scheduled', 'blocked');
 

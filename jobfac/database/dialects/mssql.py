@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import CLAIM_VALUES, CLAIMED, CLAIMING, PASS
+from jobfac.database.dialects import CLAIM_VALUES, CLAIMED, CLAIMING, PASS, utcnow
 from jobfac.database.dialects.answers import ANSWER, LOCKS, bound, give_up_after
 from jobfac.database.dialects.parameter_types import declare_types
 from jobfac.database.dialects.rows import SEEK
@@ -186,7 +186,8 @@ def _claim(limit: int) -> sa.Executable:
         .limit(limit)
         .cte("next")
     )
-    values = CLAIM_VALUES | {"attempt": nxt.c.attempt + 1}
+    first = sa.func.coalesce(nxt.c.started_at, utcnow())
+    values = CLAIM_VALUES | {"attempt": nxt.c.attempt + 1, "started_at": first}
     return sa.update(nxt).values(values).returning(*(nxt.c[column.name] for column in CLAIMED))
 
 

@@ -34,8 +34,8 @@ def reasons(conn: sa.Connection, run_ids: Sequence[int]) -> dict[int, str]:
     found = {}
     for one in waiting:
         pool, labels = queues.get(one.queue, (one.queue, {}))
-        holders = of_job[one.job] if one.already_running != "start" else []
-        holders = holders or of_key[(one.concurrency_key or "").lower()]
+        same = of_job[one.job] if one.already_running != "start" else []
+        holders = [*same, *of_key[(one.concurrency_key or "").lower()]]
         found[one.id] = waits_for(one, pool, labels, fleet, [holder for holder in holders if holder.id != one.id])
     return found
 
