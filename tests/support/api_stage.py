@@ -46,7 +46,7 @@ class Served:
 
     def client(self, key: str | None, **options: Any) -> httpx.Client:
         """A client with this key."""
-        headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+        headers = {**({} if key is None else {"Authorization": f"Bearer {key}"}), **options.pop("headers", {})}
         return self._stack.enter_context(httpx.Client(base_url=self.url, headers=headers, timeout=30, **options))
 
     def define(self, job: str, **definition: Any) -> None:

@@ -39,10 +39,10 @@ def _given(categories: Sequence[str] | None) -> dict[str, Any]:
 
 
 @functools.cache
-def _counts(limited: bool) -> sa.Select[Any]:
+def _counts(limited: bool) -> sa.Select[Any, int, int, int, int, int, Any]:
     seen = [_SEEN] if limited else []
 
-    def number(*where: sa.ColumnElement[bool]) -> sa.ScalarSelect[int]:
+    def number(*where: sa.ColumnElement[bool] | sa.TextClause) -> sa.ScalarSelect[int]:
         query = sa.select(sa.func.count()).select_from(run).with_hint(run, PASS, "mssql")
         return query.where(*where, *seen).scalar_subquery()
 

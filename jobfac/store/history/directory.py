@@ -41,7 +41,9 @@ class Filter(NamedTuple):
     after: str | None = None
 
 
-def _of(*values: sa.ColumnElement[Any], where: Sequence[sa.ColumnElement[bool]] = ()) -> sa.ScalarSelect[Any]:
+def _of(
+    *values: sa.ColumnElement[Any], where: Sequence[sa.ColumnElement[bool] | sa.TextClause] = ()
+) -> sa.ScalarSelect[Any]:
     return sa.select(*values).where(schedule.c.job == job.c.id, *where).scalar_subquery()
 
 
@@ -105,4 +107,4 @@ def names(conn: sa.Connection, categories: Sequence[str] | None = None) -> Seque
 def categories(conn: sa.Connection, limited: Sequence[str] | None = None) -> Sequence[str]:
     """Return the categories of jobs, in order."""
     query = sa.select(job.c.category).distinct().where(job.c.category.is_not(None), *_seen(limited))
-    return conn.execute(query.order_by(job.c.category)).scalars().all()  # type: ignore[return-value]
+    return conn.execute(query.order_by(job.c.category)).scalars().all()

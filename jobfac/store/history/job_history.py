@@ -1,5 +1,6 @@
 """The history of one job: its versions, and what became of its runs by day."""
 
+import json
 from collections.abc import Sequence
 from datetime import date, datetime
 from typing import NamedTuple
@@ -7,10 +8,10 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from jobfac.database.dialects import PASS, rows
-from jobfac.database.tables import daily, job_version, run
+from jobfac.database.tables import UNCOUNTED, daily, job_version, run
 from jobfac.database.types import sql_literals
 from jobfac.states import FAILED, FINAL
-from jobfac.store.statistics import COLUMNS, UNCOUNTED, tally
+from jobfac.store.statistics import COLUMNS, tally
 from jobfac.views.serialization import columns, from_row
 
 UNCOUNTED_RUNS = 5000
@@ -49,8 +50,6 @@ def by_day(conn: sa.Connection, job_id: str, days: Sequence[date]) -> dict[date,
 
 
 def _days(days: Sequence[date]) -> dict[str, str]:
-    import json
-
     return {"rows": json.dumps([{"day": day.isoformat()} for day in days])}
 
 

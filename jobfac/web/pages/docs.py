@@ -40,7 +40,7 @@ def _call(path: str, method: str, operation: dict[str, Any], document: dict[str,
         (one["name"], one["in"] + (", required" if one.get("required") else ""), one.get("description", ""))
         for one in operation.get("parameters", ())
     ]
-    content = next(iter(operation.get("requestBody", {}).get("content", {}).values()), {})
+    content: dict[str, Any] = next(iter(operation.get("requestBody", {}).get("content", {}).values()), {})
     answers = [
         (
             status,

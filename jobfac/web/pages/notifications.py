@@ -41,7 +41,7 @@ def requeue(visit: Visit) -> Response:
     ids = [int(chosen)] if chosen.isdecimal() and len(chosen) < 19 else None
     done = operations.requeue(visit.service.db, visit.by, ids)
     number = "1 notification waits" if len(done) == 1 else f"{len(done)} notifications wait"
-    words = commands.line("notify", "requeue", *(ids or ["--all-dead"]))
+    words = commands.line("notify", "requeue", *map(str, ids or ()), *([] if ids else ["--all-dead"]))
     return visit.back(Notice(f"{number} for delivery again.", words), "/notifications")
 
 

@@ -4,14 +4,14 @@ import csv
 import io
 import threading
 import time
-from collections.abc import Sequence
-from datetime import date, timedelta
-from typing import Any
+from dataclasses import replace
+from datetime import date, datetime, timedelta
+from typing import Any, NamedTuple
 
-import sqlalchemy as sa
 from markupsafe import Markup
 from starlette.responses import Response
 
+from jobfac.errors import NotFound
 from jobfac.reports import REPORTS, Facts, Report, facts, period
 from jobfac.reports.form import NUMBERS, shown
 from jobfac.reports.page import runs_by_day, tiles
@@ -27,28 +27,46 @@ PERIODS = (1, 7, 30, 90)
 ROWS = 50
 """Rows of a table on the page; the CSV has all."""
 
-AGE = 60.0
-"""Seconds for which facts are used again: the statistics behind them are counted once a minute."""
+AGE = 120.0
+"""Seconds for which shaped reports are shown again; the page says of when they are."""
 
-KEPT = 8
-"""Sets of facts that are kept."""
+KEPT = 20
+"""Periods and categories that are kept."""
+
+
+class Shaped(NamedTuple):
+    """Reports as the page shows them. ``reports``: each with its first rows as cells of text, class and link."""
+
+    made: datetime
+    tiles: Markup
+    chart: Markup
+    reports: list[tuple[Report[Any], list[list[tuple[str, str, str]]], int]]
+
+
+class Chosen(NamedTuple):
+    """The period and the category that the URL asks for."""
+
+    since: date
+    until: date
+    days: int
+    category: str | None
 
 
 class Kept:
-    """Facts that were read lately. One thread at a time reads new ones. Used by several threads."""
+    """What was shaped lately. One thread at a time reads more. Used by several threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._found: dict[tuple[Any, ...], tuple[float, Facts]] = {}
+        self._found: dict[tuple[Any, ...], tuple[float, Shaped]] = {}
 
-    def facts(self, visit: Visit, since: date | None, until: date | None, category: str | None) -> Facts:
-        """Return the facts of a period."""
-        key = (id(visit.service.db), since, until, category)
+    def shaped(self, visit: Visit, chosen: Chosen) -> Shaped:
+        """Return the reports of a period."""
+        key = (id(visit.service.db), chosen)
         with self._lock:
             known = self._found.get(key)
             if known is None or known[0] < time.monotonic():
-                read = visit.read(lambda conn: facts(conn, period(conn, since, until), None, category))
-                self._found[key] = known = time.monotonic() + AGE, read
+                known = time.monotonic() + AGE, _shaped(_facts(visit, chosen))
+                self._found[key] = known
                 while len(self._found) > KEPT:
                     del self._found[next(iter(self._found))]
         return known[1]
@@ -57,38 +75,32 @@ class Kept:
 _KEPT = Kept()
 
 
-def _facts(visit: Visit) -> tuple[Facts, int, str | None]:
-    days = visit.query.get("days", "7")
-    number = int(days) if days.isdecimal() and int(days) in PERIODS else 7
-    category = visit.query.get("category")
-    until = visit.service.db.query(lambda conn: period(conn)).until
-    return _KEPT.facts(visit, until - timedelta(days=number - 1), until, category), number, category
+def _chosen(visit: Visit) -> Chosen:
+    days = visit.query["days"]
+    number = int(days) if days.isdecimal() and int(days) in PERIODS else PERIODS[1]
+    until = visit.read(period).until
+    return Chosen(until - timedelta(days=number - 1), until, number, visit.query.get("category"))
+
+
+def _facts(visit: Visit, chosen: Chosen) -> Facts:
+    return visit.read(lambda conn: facts(conn, period(conn, chosen.since, chosen.until), None, chosen.category))
+
+
+def _shaped(found: Facts) -> Shaped:
+    made = [REPORTS[name](found) for name in REPORTS if name != "trend"]
+    cells = [(replace(one, rows=[]), _cells(one), max(0, len(one.rows) - ROWS)) for one in made]
+    return Shaped(found.period.now, Markup(tiles(found)), Markup(runs_by_day(found)), cells)
 
 
 def reports(visit: Visit) -> Response:
     """Show all reports of a period."""
-    found, days, category = _facts(visit)
-
-    def read(conn: sa.Connection) -> Sequence[str]:
-        return directory.categories(conn)
-
-    numbers, categories = visit.together(read)
-    made = [REPORTS[name](found) for name in REPORTS if name != "trend"]
+    chosen = _chosen(visit)
+    shaped = _KEPT.shaped(visit, chosen)
+    numbers, categories = visit.together(directory.categories)
     return visit.render(
-        "reports.html",
-        active="reports",
-        counts=numbers,
-        query=visit.query,
-        days=days,
-        category=category,
-        periods=PERIODS,
-        categories=categories,
-        tiles=Markup(tiles(found)),
-        chart=Markup(runs_by_day(found)),
-        reports=[(one, _cells(one)) for one in made],
-        made=found.period.now,
-        rows=ROWS,
-    )
+        "reports.html", active="reports", counts=numbers, query=visit.query, days=chosen.days, periods=PERIODS,
+        category=chosen.category, categories=categories, **shaped._asdict(),
+    )  # fmt: skip
 
 
 def _cells(report: Report[Any]) -> list[list[tuple[str, str, str]]]:
@@ -111,9 +123,10 @@ def _cell(key: str, value: Any, kind: Kind) -> tuple[str, str, str]:
 
 def as_csv(visit: Visit) -> Response:
     """Return one report as CSV."""
-    found, _, _ = _facts(visit)
     name = visit.path("name")
-    made = REPORTS.get(name, REPORTS["summary"])(found)
+    if name not in REPORTS:
+        raise NotFound(f"There is no report '{name}'; there are {', '.join(REPORTS)}.")
+    made = REPORTS[name](_facts(visit, _chosen(visit)))
     text = io.StringIO()
     writer = csv.DictWriter(text, list(made.columns), lineterminator="\r\n", extrasaction="ignore")
     writer.writeheader()

@@ -1,13 +1,11 @@
 """Access control: the role that each call needs, and protection from web pages and guessed keys."""
 
-import re
 import socket
 import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urljoin
 
 import httpx
 import pytest
@@ -51,11 +49,10 @@ ALLOWED: dict[tuple[str, str], Role | None] = {
     ("GET", "/healthz"): None,
     ("GET", "/readyz"): None,
     ("GET", "/openapi.json"): None,
-    ("GET", "/login"): None,
 }
 """The least role for each call, None: no key is needed. Written out here, not derived: a mistake must stand out."""
 
-QUERIES = {"/v1/events": "?seconds=0", "/v1/schedules/preview": "?job=a", "/login": "?token=none"}
+QUERIES = {"/v1/events": "?seconds=0", "/v1/schedules/preview": "?job=a"}
 
 
 @pytest.fixture
@@ -133,16 +130,16 @@ def test_guessing_is_slowed_down(served: Served) -> None:
 
 
 def test_the_link_logs_one_browser_in_once(served: Served) -> None:
-    link = served.server.link()
+    link = served.server.link("anna")
     browser = served.client(None)
     answer = browser.get(link)
-    assert answer.status_code == 200
+    assert answer.status_code == 303
     cookie = answer.headers["set-cookie"]
     assert "HttpOnly" in cookie
-    assert "SameSite=strict" in cookie
+    assert "SameSite=lax" in cookie
     assert browser.get("/v1/jobs").status_code == 200
     assert served.client(None).get(link).status_code == 403
-    assert browser.get(link).status_code == 200  # it was this browser's
+    assert browser.get(link).status_code == 303  # it was this browser's
     # What a session changes must come from the server's own pages.
 
     def put(headers: dict[str, str]) -> httpx.Response:
@@ -168,21 +165,6 @@ def test_another_origin_is_not_answered(served: Served) -> None:
         assert served.admin.get("/v1/jobs", headers={"Origin": origin}).status_code == 403, origin
     assert served.admin.get("/v1/jobs", headers={"Origin": served.url}).status_code == 200
     assert "access-control-allow-origin" not in served.admin.get("/v1/jobs").headers
-
-
-def test_the_pages_load_nothing_from_elsewhere(served: Served) -> None:
-    browser = served.client(None)
-    paths, read = {"/", "/docs"}, set[str]()
-    while paths - read:
-        path = min(paths - read)
-        answer = browser.get(path)
-        read.add(path)
-        assert answer.status_code == 200, path
-        assert "default-src 'none'" in answer.headers["content-security-policy"]
-        assert not re.search(r"""["'`(]\s*(https?:)?//|url\(|@import""", answer.text), path
-        loaded = re.findall(r"""(?:<link[^>]*href|<script[^>]*src)="([^"]+)"|from "([^"]+)\"""", answer.text)
-        paths |= {urljoin(path, one or other) for one, other in loaded if one != "data:,"}
-    assert {"/static/page.css", "/static/element.js", "/static/factory.js", "/static/docs.js"} <= read
 
 
 def test_a_body_that_is_too_large_is_refused(served: Served) -> None:

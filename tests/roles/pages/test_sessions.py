@@ -1,0 +1,104 @@
+"""Logging in and out: by key and by link, what goes wrong, and what a session survives."""
+
+import pytest
+
+from jobfac.api import auth
+from jobfac.store import api_keys, audit
+from jobfac.store.api_keys import Role
+from tests.support.api_stage import Served
+from tests.support.pages_stage import Browser, Stage
+
+HTML = {"Accept": "text/html"}
+
+
+def test_without_a_session_every_page_leads_to_the_login_and_back(place: Served, stage: Stage) -> None:
+    browser = place.client(None, headers=HTML)
+    answer = browser.get("/runs?state=failed")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/login?next=%2Fruns%3Fstate%3Dfailed")
+    form = {"key": place.keys[Role.VIEWER], "next": "/runs?state=failed"}
+    answer = browser.post("/login", data=form, headers={"Origin": place.url})
+    assert answer.headers["location"] == "/runs?state=failed"
+    for elsewhere in ("//evil.example", "https://evil.example", "/\\evil.example"):
+        answer = browser.post("/login", data={**form, "next": elsewhere}, headers={"Origin": place.url})
+        assert answer.headers["location"] == "/"
+
+
+def test_a_wrong_key_says_so(place: Served) -> None:
+    browser = place.client(None)
+    answer = browser.post("/login", data={"key": "jf_000000000000_guess"}, headers={"Origin": place.url})
+    assert answer.status_code == 401
+    assert "This key is unknown, revoked or expired" in answer.text
+    assert not answer.cookies
+
+
+def test_a_used_link_and_one_that_is_too_old_say_what_to_do(place: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    link = place.server.link("anna")
+    first = place.client(None)
+    assert first.head(link).status_code == 200  # a preview
+    assert first.get(link).status_code == 303
+    assert first.get("/", headers=HTML).status_code == 200
+    again = place.client(None).get(link)
+    assert (again.status_code, "was used before" in again.text) == (403, True)
+    assert first.get(link).headers["location"] == "/"  # it was this browser's
+    monkeypatch.setattr(auth, "LINK", 0.0)
+    assert place.client(None).get(place.server.link("anna")).status_code == 403
+
+
+def test_the_audit_names_the_person_or_the_key(place: Served, stage: Stage) -> None:
+    person = place.client(None)
+    person.get(place.server.link("anna"))
+    person.post(f"/runs/{stage.failed}/retry", headers={"Origin": place.url})
+    Browser(place, place.keys[Role.OPERATOR]).post(f"/runs/{stage.failed}/retry")
+    names = [entry.by for entry in place.db.query(audit.find, 10).entries if entry.action == "retry"]
+    assert names == ["operator", "anna"]
+
+
+def test_a_session_survives_a_restart_and_ends_with_its_key(place: Served, stage: Stage) -> None:
+    made = place.db.transact(api_keys.create, "night", Role.OPERATOR, "tests")
+    browser = Browser(place, made.key)
+    with Served(place.db, place.settings) as other:  # another process, or the same after a restart
+        (value,) = browser.client.cookies.values()
+        client = other.client(None, cookies={f"jobfac-{other.server.port}": value}, headers=HTML)
+        assert client.get("/runs").status_code == 200
+    assert place.db.transact(api_keys.revoke, made.id, "tests")
+    answer = browser.client.get("/runs")
+    assert answer.headers["location"] == "/login?next=%2Fruns"
+    assert "Your session has ended" in browser.client.get("/login").text
+
+
+def test_an_expired_or_forged_session_is_none(place: Served, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    browser = Browser(place, place.keys[Role.VIEWER])
+    name, value = next(iter(browser.client.cookies.items()))
+    for forged in (value[:-1] + ("0" if value[-1] != "0" else "1"), "x" + value, value.partition(".")[0], ""):
+        client = place.client(None, headers={**HTML, "Cookie": f"{name}={forged}"})
+        assert client.get("/").status_code == 303, forged
+    monkeypatch.setattr(auth, "SESSION", 0.0)
+    over = place.client(None, headers=HTML)
+    over.post("/login", data={"key": place.keys[Role.VIEWER]}, headers={"Origin": place.url})
+    assert over.get("/").status_code == 303
+
+
+def test_logging_out(place: Served, stage: Stage) -> None:
+    browser = Browser(place, place.keys[Role.VIEWER])
+    assert "You are logged out" in browser.act("/logout")
+    assert browser.client.get("/").status_code == 303
+
+
+def test_a_key_in_the_header_serves_a_page(place: Served, stage: Stage) -> None:
+    assert "Failures" in place.viewer.get("/").text
+    assert place.client("jf_000000000000_guess").get("/").status_code == 401
+    assert place.operator.post(f"/runs/{stage.failed}/retry").status_code == 303
+
+
+def test_a_form_from_elsewhere_is_refused(place: Served, stage: Stage) -> None:
+    browser = Browser(place, place.keys[Role.OPERATOR])
+    for headers in ({}, {"Origin": "http://evil.example"}, {"Origin": "null"}):
+        assert browser.client.post(f"/runs/{stage.failed}/retry", headers=headers).status_code == 403
+    answer = browser.client.post("/login", content=b"{}", headers={"Origin": place.url, "Content-Type": "text/plain"})
+    assert answer.status_code == 415
+
+
+def test_the_theme_is_kept(place: Served, stage: Stage) -> None:
+    browser = Browser(place, place.keys[Role.VIEWER])
+    assert 'data-theme="dark"' in browser.act("/theme", theme="dark")
+    assert "data-theme=" not in browser.act("/theme", theme='"><script>')
