@@ -82,6 +82,17 @@ def fill(site: Site, runs: int, jobs: int, workers: int, days: int = 60) -> None
             "INSERT INTO run_event (run_id, attempt, at, event, by) SELECT id, k, ended_at, 'running', worker "
             "FROM run, (SELECT 0 AS k UNION ALL SELECT 1) ORDER BY id"
         )
+    _fill_fleet(site, runs, workers)
+    while site.db.transact(daily.count) == daily.BATCH:
+        pass
+    with site.db.begin() as conn:
+        conn.exec_driver_sql("ANALYZE")
+
+
+def _fill_fleet(site: Site, runs: int, workers: int) -> None:
+    """Register workers, and let the newest runs run or wait."""
+    moment = "strftime('%Y-%m-%d %H:%M:%f000', 'now', ({}) || ' seconds')"
+    with site.db.begin() as conn:
         soon = moment.format("3600")
         conn.exec_driver_sql(
             "INSERT INTO worker (name, host, pid, token, version, slots, pools, labels, state, started_at) "
@@ -97,10 +108,6 @@ def fill(site: Site, runs: int, jobs: int, workers: int, days: int = 60) -> None
             "UPDATE run SET state = CASE WHEN id % 2 = 0 THEN 'running' ELSE 'queued' END, ended_at = NULL, "
             f"reason = NULL, progress = 0.4 WHERE id > (SELECT max(id) FROM run) - {min(400, runs // 5)}"
         )
-    while site.db.transact(daily.count) == daily.BATCH:
-        pass
-    with site.db.begin() as conn:
-        conn.exec_driver_sql("ANALYZE")
 
 
 @contextmanager

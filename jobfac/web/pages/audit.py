@@ -5,7 +5,7 @@ import json
 import sqlalchemy as sa
 from starlette.responses import Response
 
-from jobfac.store import audit as store
+from jobfac.store.history import audit_log
 from jobfac.web.page import Page, get
 from jobfac.web.visit import Visit
 
@@ -18,8 +18,8 @@ def audit(visit: Visit) -> Response:
     query = visit.query
     below = query.get("below", "")
 
-    def read(conn: sa.Connection) -> store.Found:
-        return store.find(
+    def read(conn: sa.Connection) -> audit_log.Found:
+        return audit_log.find(
             conn, LIMIT, text=query.get("q"), action=query.get("action"),
             below=int(below) if below.isdecimal() and len(below) < 19 else None,
         )  # fmt: skip

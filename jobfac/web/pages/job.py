@@ -12,14 +12,14 @@ from starlette.responses import Response
 from jobfac import definitions as d
 from jobfac.definitions.document import write_document
 from jobfac.definitions.values import read_duration
-from jobfac.errors import JobfacError
+from jobfac.errors import Invalid, JobfacError
 from jobfac.operations import schedules as steering
 from jobfac.operations import starting
 from jobfac.operations.caller import visible_job
 from jobfac.states import RunState
-from jobfac.store import audit, jobs, schedules
+from jobfac.store import jobs, schedules
 from jobfac.store.api_keys import Role
-from jobfac.store.history import counts, job_history, latest
+from jobfac.store.history import audit_log, counts, job_history, latest
 from jobfac.store.runs import StartRequest
 from jobfac.views.audit import AuditView
 from jobfac.views.history import PastRun
@@ -63,7 +63,7 @@ def _read(conn: sa.Connection, visit: Visit) -> Facts:
         found,
         due,
         job_history.versions(conn, stored.id, VERSIONS),
-        audit.about(conn, subjects, CHANGES),
+        audit_log.about(conn, subjects, CHANGES),
     )
 
 
@@ -146,10 +146,6 @@ def _form(visit: Visit, values: dict[str, str], problem: str) -> Response:
     )  # fmt: skip
 
 
-class Wrong(Exception):
-    """A field cannot be read; the text says which and why."""
-
-
 def start(visit: Visit) -> Response:
     """Start a job with what the form says."""
     values = {name: visit.field(name) for name in ("arguments", "payload", "priority", "delay", "at")}
@@ -158,7 +154,7 @@ def start(visit: Visit) -> Response:
     try:
         request = _request(visit, job_id, values, default)
         row = starting.start(visit.service.db, visit.by, request)
-    except (Wrong, JobfacError, d.DefinitionError) as error:
+    except (JobfacError, d.DefinitionError) as error:
         return _form(visit, values, str(error))
     words = _command(job_id, request)
     if row.state == RunState.DENIED:
@@ -173,9 +169,9 @@ def _request(visit: Visit, job_id: str, values: dict[str, str], default: str) ->
         arguments = given.split("\n") if given else []
     priority = values["priority"].strip()
     if priority and not priority.lstrip("-").isdecimal():
-        raise Wrong(f"The priority must be a whole number from -1000 to 1000, not '{priority}'.")
+        raise Invalid(f"The priority must be a whole number from -1000 to 1000, not '{priority}'.")
     if priority and not -1000 <= int(priority) <= 1000:
-        raise Wrong(f"The priority must be from -1000 to 1000, not {priority}.")
+        raise Invalid(f"The priority must be from -1000 to 1000, not {priority}.")
     return StartRequest(
         job=job_id,
         by=visit.by.name,
@@ -192,19 +188,19 @@ def _delay(text: str) -> float | None:
     try:
         return float(read_duration(text)) if text else None
     except ValueError as error:
-        raise Wrong(f"The delay {error}.") from None
+        raise Invalid(f"The delay {error}.") from None
 
 
 def _at(visit: Visit, text: str, delay: str) -> datetime | None:
     if not text:
         return None
     if delay:
-        raise Wrong("There is a delay and a time; give one of them.")
+        raise Invalid("There is a delay and a time; give one of them.")
     try:
         moment = datetime.fromisoformat(text)
         return (moment if moment.tzinfo else moment.replace(tzinfo=visit.zone)).astimezone(UTC)
     except (ValueError, OverflowError):
-        raise Wrong(f"'{text}' is no time: write 2027-01-31 22:00.") from None
+        raise Invalid(f"'{text}' is no time: write 2027-01-31 22:00.") from None
 
 
 def _command(job_id: str, request: StartRequest) -> str:

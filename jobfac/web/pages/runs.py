@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from starlette.responses import Response
 
 from jobfac.definitions.values import read_duration
-from jobfac.errors import JobfacError, NotFound
+from jobfac.errors import Invalid, JobfacError, NotFound
 from jobfac.operations import starting, stopping
 from jobfac.operations.caller import visible_job, visible_run
 from jobfac.states import FAILED, FINAL, HELD, WAITING, RunState
@@ -39,29 +39,25 @@ GROUPS = (
 """What can be chosen: the word in the URL, its title, the states that it stands for."""
 
 
-class Wrong(Exception):
-    """A filter cannot be read; the text says which."""
-
-
 def states_of(word: str) -> tuple[RunState, ...]:
     """Return the states that a word of the URL stands for: a group, or a state.
 
     Raises:
-        Wrong: it is neither.
+        Invalid: it is neither.
     """
     for value, _, states in GROUPS:
         if value == word:
             return states
     if word in list(RunState):
         return (RunState(word),)
-    raise Wrong(f"There is no state '{word}'.")
+    raise Invalid(f"There is no state '{word}'.")
 
 
 def read_moment(visit: Visit, name: str, now: datetime) -> datetime | None:
     """Return the time of a filter: so long ago (2h), or a local time.
 
     Raises:
-        Wrong: it is neither.
+        Invalid: it is neither.
     """
     text = visit.query.get(name, "")
     if not text:
@@ -70,12 +66,12 @@ def read_moment(visit: Visit, name: str, now: datetime) -> datetime | None:
         try:
             return now - timedelta(seconds=float(read_duration(text)))
         except (ValueError, OverflowError):
-            raise Wrong(f"'{text}' is too long ago.") from None
+            raise Invalid(f"'{text}' is too long ago.") from None
     try:
         moment = datetime.fromisoformat(text)
         return (moment if moment.tzinfo else moment.replace(tzinfo=visit.zone)).astimezone(UTC)
     except (ValueError, OverflowError):
-        raise Wrong(f"'{text}' is no time: write 2h for two hours ago, or 2027-01-31 22:00.") from None
+        raise Invalid(f"'{text}' is no time: write 2h for two hours ago, or 2027-01-31 22:00.") from None
 
 
 class Listed(NamedTuple):
@@ -112,7 +108,7 @@ def runs(visit: Visit) -> Response:
         found, problem = search.Found([], None, False), ""
         try:
             found = search.search(conn, _filter(visit, counts.now(conn)), LIMIT)
-        except Wrong as error:
+        except Invalid as error:
             problem = str(error)
         waits = waiting.reasons(conn, [one.id for one in found.runs if one.state in WAITING])
         limited = visit.caller.categories

@@ -8,8 +8,8 @@ import pytest
 from jobfac.database.engine import Database
 from jobfac.settings import Settings
 from jobfac.store.api_keys import Role
+from tests.roles.pages.stage import Browser, Stage, furnish
 from tests.support.api_stage import Served
-from tests.support.pages_stage import Browser, Stage, furnish
 
 
 @pytest.fixture

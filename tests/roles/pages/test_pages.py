@@ -5,8 +5,8 @@ from urllib.parse import urljoin
 
 from jobfac.store.api_keys import Role
 from jobfac.web.pages import ALL
+from tests.roles.pages.stage import NASTY, Browser, Stage
 from tests.support.api_stage import Served
-from tests.support.pages_stage import NASTY, Browser, Stage
 
 PATHS = (
     "/", "/runs", "/runs?state=failed&since=24h", "/runs/{failed}", "/runs/{running}", "/runs/{sequence}",

@@ -3,10 +3,11 @@
 import pytest
 
 from jobfac.api import auth
-from jobfac.store import api_keys, audit
+from jobfac.store import api_keys
 from jobfac.store.api_keys import Role
+from jobfac.store.history import audit_log
+from tests.roles.pages.stage import Browser, Stage
 from tests.support.api_stage import Served
-from tests.support.pages_stage import Browser, Stage
 
 HTML = {"Accept": "text/html"}
 
@@ -49,7 +50,7 @@ def test_the_audit_names_the_person_or_the_key(place: Served, stage: Stage) -> N
     person.get(place.server.link("anna"))
     person.post(f"/runs/{stage.failed}/retry", headers={"Origin": place.url})
     Browser(place, place.keys[Role.OPERATOR]).post(f"/runs/{stage.failed}/retry")
-    names = [entry.by for entry in place.db.query(audit.find, 10).entries if entry.action == "retry"]
+    names = [entry.by for entry in place.db.query(audit_log.find, 10).entries if entry.action == "retry"]
     assert names == ["operator", "anna"]
 
 
