@@ -1,13 +1,15 @@
 """Read why runs wait: their rules, the fleet, and the runs that hold a limit. ``views.waiting`` makes the sentence."""
 
+import functools
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import PASS
+from jobfac.database.dialects import PASS, rows
 from jobfac.database.tables import job, run
-from jobfac.database.types import sql_literals
+from jobfac.database.types import BigId, sql_literals
 from jobfac.states import ACTIVE, OCCUPYING, WAITING, RunState, WorkerState
 from jobfac.store import jobs, workers
 from jobfac.views.history import RunRow
@@ -49,9 +51,15 @@ def explained(conn: sa.Connection, runs: Sequence[RunView]) -> list[RunView]:
 def _waiting(conn: sa.Connection, run_ids: Sequence[int]) -> list[WaitingRun]:
     if not run_ids:
         return []
+    found = conn.execute(_waiting_runs(conn.dialect.name), rows.rows_parameter({"run_id": one} for one in run_ids))
+    return [from_row(WaitingRun, row) for row in found.mappings()]
+
+
+@functools.cache
+def _waiting_runs(engine: str) -> sa.Select[Any]:
+    given = rows.rows_table(engine, run_id=BigId)
     query = sa.select(*(run.c[name] for name in columns(WaitingRun))).with_hint(run, PASS, "mssql")
-    rows = conn.execute(query.where(run.c.id.in_(run_ids), sa.text(f"state IN ({sql_literals(WAITING)})")))
-    return [from_row(WaitingRun, row) for row in rows.mappings()]
+    return query.join(given, given.c.run_id == run.c.id).where(sa.text(f"state IN ({sql_literals(WAITING)})"))
 
 
 def _fleet(conn: sa.Connection) -> list[Serving]:
@@ -65,12 +73,11 @@ def _fleet(conn: sa.Connection) -> list[Serving]:
 def _of_keys(conn: sa.Connection, blocked: Sequence[WaitingRun]) -> defaultdict[str, list[Holder]]:
     """Return the runs that count against the concurrency limits of these runs, by key in lower case."""
     found: defaultdict[str, list[Holder]] = defaultdict(list)
-    keys = {one.concurrency_key for one in blocked if one.concurrency_key is not None}
+    keys = {one.concurrency_key.lower() for one in blocked if one.concurrency_key is not None}
     if keys:
-        query = sa.select(run.c.id, run.c.job, run.c.concurrency_key).with_hint(run, PASS, "mssql")
-        held = query.where(run.c.concurrency_key.in_(keys), sa.text(f"state IN ({sql_literals(OCCUPYING)})"))
-        for row in conn.execute(held.order_by(run.c.id).limit(HOLDERS)):
-            found[row.concurrency_key.lower()].append(Holder(row.id, row.job))
+        held = conn.execute(_holders(conn.dialect.name, "concurrency_key"), _names(keys))
+        for row in held:
+            found[row.name].append(Holder(row.id, row.job))
     return found
 
 
@@ -79,11 +86,24 @@ def _of_jobs(conn: sa.Connection, blocked: Sequence[WaitingRun]) -> defaultdict[
     found: defaultdict[str, list[Holder]] = defaultdict(list)
     names = {one.job for one in blocked if one.already_running != "start"}
     if names:
-        query = sa.select(run.c.id, run.c.job).with_hint(run, PASS, "mssql")
-        under_way = (sa.text(f"state IN ({sql_literals(ACTIVE)})"), run.c.state.in_(OCCUPYING))
-        for row in conn.execute(query.where(*under_way, run.c.job.in_(names)).order_by(run.c.id).limit(HOLDERS)):
+        for row in conn.execute(_holders(conn.dialect.name, "job"), _names(names)):
             found[row.job].append(Holder(row.id, row.job))
     return found
+
+
+def _names(names: Iterable[str]) -> dict[str, str]:
+    return rows.rows_parameter({"name": name} for name in sorted(names))
+
+
+@functools.cache
+def _holders(engine: str, by: str) -> sa.Select[Any]:
+    """The runs that are queued or held and have one of the given values of this column, as ``name``."""
+    given = rows.rows_table(engine, name=run.c[by].type)
+    column = run.c.job if by == "job" else sa.func.lower(run.c.concurrency_key)
+    # The first condition is that of a filtered index, word for word.
+    states = sa.text(f"state IN ({sql_literals(ACTIVE)}) AND state IN ({sql_literals(OCCUPYING)})")
+    query = sa.select(run.c.id, run.c.job, given.c.name).with_hint(run, PASS, "mssql")
+    return query.join(given, given.c.name == column).where(states).order_by(run.c.id).limit(HOLDERS)
 
 
 _ROW = [run.c[name] for name in columns(RunRow)]

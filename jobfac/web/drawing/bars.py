@@ -87,7 +87,7 @@ def durations(runs: Sequence[PastRun]) -> Markup | None:
     if not taken:
         return None
     values = [value for _, value in taken]
-    scale = _scale(max(values))
+    scale = _scale(max(values) or 1.0)
     room, top = CHART - 12, 8
 
     def level(value: float) -> float:

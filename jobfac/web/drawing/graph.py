@@ -79,8 +79,8 @@ def _node(box: Box, left: int, wide: int, word: str, link: str, is_step: bool) -
         f'text-anchor="middle">{escape(line)}</text>'
         for place, line in enumerate(box.lines)
     )
-    node = f'<g class="node {word}"><title>{escape(box.lines[0])}: {word.replace("_", " ")}</title>{shape}{texts}</g>'
-    label = escape(f"Step {box.lines[0]}: {word.replace('_', ' ')}")
+    label = escape(f"{' '.join(box.lines)}: {word.replace('_', ' ')}")
+    node = f'<g class="node {word}">{shape}{texts}</g>'
     return f'<a href="{escape(link)}" aria-label="{label}">{node}</a>' if link else node
 
 

@@ -111,7 +111,7 @@
   // Reading upwards ends the following, the end begins it again.
   let before = 0;
   log.addEventListener("scroll", () => {
-    if (log.scrollTop < before - 2 && !atEnd()) following = false;
+    if (log.scrollTop < before && !atEnd()) following = false;
     if (atEnd()) { following = true; unseen = 0; news.hidden = true; }
     before = log.scrollTop;
   });
