@@ -79,9 +79,9 @@ def _node(box: Box, left: int, wide: int, word: str, link: str, is_step: bool) -
         f'text-anchor="middle">{escape(line)}</text>'
         for place, line in enumerate(box.lines)
     )
-    label = escape(f"{' '.join(box.lines)}: {word.replace('_', ' ')}")
-    node = f'<g class="node {word}">{shape}{texts}</g>'
-    return f'<a href="{escape(link)}" aria-label="{label}">{node}</a>' if link else node
+    told = f"{box.lines[0]}: {word.replace('_', ' ')}"
+    node = f'<g class="node {word}"><title>{escape(told)}</title>{shape}{texts}</g>'
+    return f'<a href="{escape(link)}">{node}</a>' if link else node
 
 
 def _line(course: Course, steps: Sequence[str], gone: set[tuple[str, str]]) -> str:

@@ -141,7 +141,7 @@ def test_stop_asks_and_names_the_job(window: Window, shared: tuple[Served, Stage
 
 def test_the_graph_leads_to_the_failed_step(window: Window, shared: tuple[Served, Stage]) -> None:
     page = window.open(f"/runs/{shared[1].sequence}")
-    page.get_by_role("link", name="extract broken: failure").click()
+    page.locator("#graph a:has(.node.failure)").click()
     expect(page.locator("h1")).to_contain_text("of broken")
     expect(page.locator("#facts")).to_contain_text("exit code 3")
 
