@@ -39,9 +39,7 @@ def try_program(
     environment: Annotated[
         list[str] | None, typer.Option(metavar="K=V", help="A variable of the environment; may be repeated.")
     ] = None,
-    directory: Annotated[
-        str | None, typer.Option(metavar="PATH", help="The working directory; default: the current one.")
-    ] = None,
+    directory: Annotated[str | None, typer.Option(metavar="PATH", help="Working directory; default: this one.")] = None,
     file: Annotated[Path | None, typer.Option(help="Read the job from this file of definitions.")] = None,
     as_json: Json = False,
 ) -> None:
