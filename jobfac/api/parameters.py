@@ -189,8 +189,8 @@ class ChangeHeaders(Parameters):
 
 
 class PutHeaders(ChangeHeaders):
-    if_none_match: Literal["*"] | None = Field(
-        None, alias="If-None-Match", description="Only if the job does not exist."
+    if_none_match: str | None = Field(
+        None, alias="If-None-Match", pattern=r"^\*$", description="`*`: only if the job does not exist."
     )
 
 
