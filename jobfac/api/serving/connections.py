@@ -88,7 +88,7 @@ class Connections:
         if number in self._open:
             self._waiting[number] = None
 
-    def gone(self, accepted: "Accepted") -> None:
+    def remove(self, accepted: "Accepted") -> None:
         """Remove a closed connection."""
         if self._open.get(accepted.number) is accepted:
             self._forget(accepted.number)
@@ -133,7 +133,7 @@ class Accepted(socket.socket):
         connections, self._connections = self._connections, None
         super().close()
         if connections is not None:
-            connections.gone(self)
+            connections.remove(self)
 
 
 class LimitedListener(socket.socket):
