@@ -48,7 +48,7 @@ def retry(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Start a new run with the arguments and payload of a finished run."""
+    """Run a finished run again, with its arguments and payload."""
     with backend() as factory:
         new = factory.retry(run, from_failed)
     print_json(serialization.as_json(new)) if as_json else typer.echo(new.id)
@@ -99,7 +99,7 @@ def _why(run: RunView) -> str:
 
 @app.command("show")
 def show_run(run: RunId, as_json: Json = False) -> None:
-    """Show a run with its attempts and events, and the step history of a sequence."""
+    """Show a run with its attempts, events and steps."""
     with backend() as factory:
         history = factory.run(run)
     if as_json:

@@ -50,7 +50,7 @@ def _pools(worker: WorkerView) -> str:
 def drain(
     worker: Annotated[list[int], typer.Argument(min=1, max=MAX_ID, help="Worker ids, from `workers list`.")],
 ) -> None:
-    """Ask workers to claim no more runs and to exit when their runs have ended. `jobfac up` exits with its worker."""
+    """Drain workers. They claim no more runs and exit when their runs have ended. `jobfac up` exits with its worker."""
     with backend() as factory:
         for worker_id in worker:
             factory.drain(worker_id)
