@@ -21,7 +21,7 @@ def test_it_is_valid() -> None:
     ("body", "valid"),
     [
         ({"command": ["true"], "retry": {"attempts": 3, "delay": "5s"}, "schedules": [{"cron": "0 6 * * *"}]}, True),
-        ({"command": 1}, False),
+        ({"command": {"a": 1}}, False),
         ({"command": ["true"], "comand": 1}, False),
         ({"command": ["true"], "retry": {"attempt": 3}}, False),
         ({}, False),
