@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from jobfac.api.live.streams import COMMENT, EventStream, event
-from jobfac.api.problems import Problem, answer
+from jobfac.api.problems import Problem, response
 from jobfac.api.routing import Service
 from jobfac.errors import JobfacError
 from jobfac.store.history import counts
@@ -37,9 +37,9 @@ class Changes:
         """Follow changes: an event `changed` whenever a page may have become old, without saying which."""
         service: Service = request.app.state.service
         try:
-            caller = await run_in_threadpool(service.gate.caller, request)
+            caller = await run_in_threadpool(service.authenticator.caller, request)
         except Problem as problem:
-            return answer(problem)
+            return response(problem)
         return EventStream(service.live, caller.name, self._events(service))
 
     async def _events(self, service: Service) -> AsyncIterator[bytes]:

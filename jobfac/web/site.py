@@ -14,7 +14,7 @@ from starlette.routing import Route
 from jobfac.api import Site
 from jobfac.api.auth import SessionOver
 from jobfac.api.problems import HANDLERS, RETRY_AFTER, Problem
-from jobfac.api.routing import BODY_LIMIT, BODY_TIMEOUT
+from jobfac.api.validation import BODY_LIMIT, BODY_TIMEOUT
 from jobfac.definitions import DefinitionError
 from jobfac.errors import JobfacError, Unreachable
 from jobfac.store.api_keys import Caller, Role
@@ -65,7 +65,7 @@ def _answer(page: Page, request: Request, form: Form) -> Response:
     caller: Caller | None = None
     try:
         if page.role is not None:
-            caller = service.gate.caller(request)
+            caller = service.authenticator.caller(request)
             _admit(page, page.role, caller)
         return page.handler(Visit(request, service, caller, form))
     except SessionOver:

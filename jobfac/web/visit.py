@@ -139,9 +139,9 @@ class Visit:
         """Return a redirect to a page of this site, which shows the notice."""
         answer = RedirectResponse(path, 303, HEADERS)
         if notice is not None:
-            words = json.dumps([notice.text, notice.command, notice.bad], ensure_ascii=False)
-            value = self.service.gate.sessions.sign("notice", words[:1500] if len(words) <= 1500 else json.dumps(
-                [notice.text[:600], notice.command[:600], notice.bad], ensure_ascii=False))  # fmt: skip
+            # Cut, because browsers drop a cookie of more than 4 KiB.
+            words = json.dumps([notice.text[:600], notice.command[:600], notice.bad])
+            value = self.service.authenticator.sessions.sign("notice", words)
             answer.set_cookie(self._notice_name, value, max_age=NOTICE_AGE, httponly=True, samesite="lax")
         return answer
 
@@ -168,7 +168,7 @@ class Visit:
 
     def _notice(self) -> Notice | None:
         cookie = self.request.cookies.get(self._notice_name)
-        words = None if cookie is None else self.service.gate.sessions.verify("notice", cookie)
+        words = None if cookie is None else self.service.authenticator.sessions.verify("notice", cookie)
         return None if words is None else Notice(*json.loads(words))
 
 

@@ -1,33 +1,33 @@
-"""Calls of monitoring systems."""
+"""Health, metrics and the OpenAPI document."""
 
 from starlette.responses import Response
 
 from jobfac.api import metrics, models
-from jobfac.api.routing import Answer, ApiRequest, Endpoint
+from jobfac.api.routing import ApiRequest, ApiResponse, Endpoint
 
 
-async def health(ask: ApiRequest) -> Answer:
+async def health(request: ApiRequest) -> ApiResponse:
     """Check that the process is alive, even while all threads are busy."""
-    return Answer({"status": "ok"})
+    return ApiResponse({"status": "ok"})
 
 
-def ready(ask: ApiRequest) -> Answer:
-    """Check that it can serve: that the database can be reached and has the right schema."""
-    ask.service.db.check_schema()
-    return Answer({"status": "ok"})
+def ready(request: ApiRequest) -> ApiResponse:
+    """Check that the process can serve: that the database can be reached and has the right schema."""
+    request.db.check_schema()
+    return ApiResponse({"status": "ok"})
 
 
-def scrape(ask: ApiRequest) -> Response:
+def scrape(request: ApiRequest) -> Response:
     """Read metrics in the format of Prometheus.
 
     Needs a viewer's key, which Prometheus sends with `authorization: {credentials: KEY}`.
     """
-    return Response(ask.request.app.state.metrics.scrape(), media_type=metrics.MEDIA)
+    return Response(request.http.app.state.metrics.scrape(), media_type=metrics.MEDIA)
 
 
-def document(ask: ApiRequest) -> Answer:
+def document(request: ApiRequest) -> ApiResponse:
     """Read this document."""
-    return Answer(ask.request.app.state.document)
+    return ApiResponse(request.http.app.state.document)
 
 
 ENDPOINTS = (
@@ -36,27 +36,27 @@ ENDPOINTS = (
         path="/healthz",
         handler=health,
         role=None,
-        answers={200: models.Health},
+        responses={200: models.Health},
     ),
     Endpoint(
         method="GET",
         path="/readyz",
         handler=ready,
         role=None,
-        answers={200: models.Health},
+        responses={200: models.Health},
     ),
     Endpoint(
         method="GET",
         path="/metrics",
         handler=scrape,
-        everywhere=True,
-        texts={"text/plain": "Prometheus' text format."},
+        unrestricted=True,
+        media_types={"text/plain": "Prometheus' text format."},
     ),
     Endpoint(
         method="GET",
         path="/openapi.json",
         handler=document,
         role=None,
-        answers={200: dict},
+        responses={200: dict},
     ),
 )

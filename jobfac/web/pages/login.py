@@ -24,17 +24,17 @@ def login(visit: Visit) -> Response:
         return visit.render("login.html", next=goal, problem=ended)
     if visit.request.method == "HEAD":  # a preview of the link by a mail or chat program must not use it up
         return Response()
-    caller = visit.service.gate.use_link(token)
+    caller = visit.service.authenticator.use_link(token)
     if caller is None:
         return visit.go("/") if _is_in(visit) else visit.render("login.html", 403, next=goal, problem=USED)
     answer = visit.go("/")
-    visit.service.gate.open_session(visit.request, answer, caller)
+    visit.service.authenticator.open_session(visit.request, answer, caller)
     return answer
 
 
 def _is_in(visit: Visit) -> bool:
     try:
-        visit.service.gate.caller(visit.request)
+        visit.service.authenticator.caller(visit.request)
     except Problem:
         return False
     return True
@@ -44,11 +44,11 @@ def enter(visit: Visit) -> Response:
     """Log in with a key."""
     goal = local_path(visit.field("next")) or "/"
     try:
-        caller = visit.service.gate.check(visit.request, visit.field("key").strip())
+        caller = visit.service.authenticator.check(visit.request, visit.field("key").strip())
     except Problem as problem:
         return visit.render("login.html", problem.status, next=goal, problem=problem.detail)
     answer = visit.go(goal)
-    visit.service.gate.open_session(visit.request, answer, caller)
+    visit.service.authenticator.open_session(visit.request, answer, caller)
     return answer
 
 

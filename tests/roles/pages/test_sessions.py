@@ -41,7 +41,7 @@ def test_a_used_link_and_one_that_is_too_old_say_what_to_do(place: Served, monke
     again = place.client(None).get(link)
     assert (again.status_code, "was used before" in again.text) == (403, True)
     assert first.get(link).headers["location"] == "/"  # it was this browser's
-    monkeypatch.setattr(auth, "LINK", 0.0)
+    monkeypatch.setattr(auth, "LINK_LIFETIME", 0.0)
     assert place.client(None).get(place.server.link("anna")).status_code == 403
 
 
@@ -73,7 +73,7 @@ def test_an_expired_or_forged_session_is_none(place: Served, stage: Stage, monke
     for forged in (value[:-1] + ("0" if value[-1] != "0" else "1"), "x" + value, value.partition(".")[0], ""):
         client = place.client(None, headers={**HTML, "Cookie": f"{name}={forged}"})
         assert client.get("/").status_code == 303, forged
-    monkeypatch.setattr(auth, "SESSION", 0.0)
+    monkeypatch.setattr(auth, "SESSION_LIFETIME", 0.0)
     over = place.client(None, headers=HTML)
     over.post("/login", data={"key": place.keys[Role.VIEWER]}, headers={"Origin": place.url})
     assert over.get("/").status_code == 303
