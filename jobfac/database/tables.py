@@ -34,8 +34,8 @@ __all__ = [
     "job",
     "job_version",
     "metadata",
-    "news",
     "notification",
+    "outbox_event",
     "queue",
     "run",
     "run_event",
@@ -283,8 +283,8 @@ category = sa.Table(
     sa.Column("updated_by", Name, nullable=False),
 )
 
-news = sa.Table(
-    "news",  # what happened and somebody wants to hear of; gone as soon as it has become notifications
+outbox_event = sa.Table(
+    "news",  # the outbox: events with a subscription; the scheduler deletes a row when it has made its notifications
     metadata,
     identity(),
     sa.Column("run_id", BigId),  # NULL: no run, a schedule's time was missed

@@ -17,14 +17,14 @@ import sqlalchemy as sa
 
 from jobfac.database.dialects import PASS, utcnow
 from jobfac.database.engine import Database
-from jobfac.database.tables import news, notification, run, schedule, worker, worker_lease
+from jobfac.database.tables import notification, outbox_event, run, schedule, worker, worker_lease
 from jobfac.database.types import sql_literals
 from jobfac.errors import Unreachable
 from jobfac.scheduler.notifier import Notifier
 from jobfac.settings import Settings
 from jobfac.states import ALIVE, HELD, Delivery, RunState, WorkerState
 from jobfac.store import jobs, retention, runs, schedules, sequences, statistics
-from jobfac.telemetry.logs import logger, tell_expiry
+from jobfac.telemetry.logs import log_expiry, logger
 from jobfac.telemetry.metrics import Kind, Metric
 
 log = logger("jobfac.scheduler")
@@ -244,7 +244,7 @@ class Scheduler:
             sequences.expire, self.name, poison_attempts=self._settings.poison_attempts, retry_for=2.0
         )
         self._expired += len(expiry.workers)
-        tell_expiry(self._log, expiry, self.name)
+        log_expiry(self._log, expiry, self.name)
         self._in_vain = 0 if expiry.workers or expiry.runs or expiry.finished else self._in_vain + 1
         pause = expiry_pause(self._in_vain)
         if pause >= 1.0 > expiry_pause(self._in_vain - 1):
@@ -324,5 +324,7 @@ _LOOK = sa.select(
     _any(f"state = '{RunState.BLOCKED}'").label("blocked"),
     _any(f"state = '{RunState.QUEUED}' AND queue = '{jobs.SEQUENCE_QUEUE}'").label("queued"),
     _any(f"state IN ({sql_literals(HELD)}) AND worker_id IS NULL").label("under_way"),
-    _exists(sa.select(news.c.id).with_hint(news, PASS, "mssql").where(sa.text("news.id > 0"))).label("news"),
+    _exists(sa.select(outbox_event.c.id).with_hint(outbox_event, PASS, "mssql").where(sa.text("news.id > 0"))).label(
+        "news"
+    ),
 )

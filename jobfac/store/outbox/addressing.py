@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from jobfac.database.dialects import SKIP, rows, utcnow
-from jobfac.database.tables import news, notification, run
+from jobfac.database.tables import notification, outbox_event, run
 from jobfac.definitions import AnyJob, DefinitionError, Notify, Recipient, read_notify
 from jobfac.states import Delivery
 from jobfac.store import jobs
@@ -40,7 +40,7 @@ def _insert(engine: str) -> sa.Insert:
 
 def unaddressed(conn: sa.Connection, limit: int) -> Sequence[sa.RowMapping]:
     """Lock and return the oldest outbox events, up to ``limit``. Skips events that another scheduler has locked."""
-    query = sa.select(news).with_hint(news, SKIP, "mssql").order_by(news.c.id).limit(limit)
+    query = sa.select(outbox_event).with_hint(outbox_event, SKIP, "mssql").order_by(outbox_event.c.id).limit(limit)
     return conn.execute(query).mappings().all()
 
 
@@ -73,7 +73,7 @@ def address(
         numbered = [{**row, "place": place} for place, row in enumerate(found.values())]
         conn.execute(_insert(conn.dialect.name), rows.rows_parameter(numbered))
     if items:
-        conn.execute(news.delete().where(news.c.id.in_([item["id"] for item in items])))
+        conn.execute(outbox_event.delete().where(outbox_event.c.id.in_([item["id"] for item in items])))
     return problems
 
 

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from jobfac import definitions as d
 from jobfac.database.engine import Database
-from jobfac.database.tables import news, schedule
+from jobfac.database.tables import outbox_event, schedule
 from jobfac.definitions import DefinitionError
 from jobfac.errors import Refused
 from jobfac.states import RunState
@@ -42,7 +42,7 @@ def test_what_happens_is_told_as_it_was_at_that_moment(db: Database) -> None:
     assert json.loads(failed["body"]) == shown | {"event": "failed", "detail": "exit code 3"}
     assert (failed["state"], failed["tries"]) == ("waiting", 0)
     with db.read() as conn:
-        assert conn.execute(sa.select(sa.func.count()).select_from(news)).scalar_one() == 0
+        assert conn.execute(sa.select(sa.func.count()).select_from(outbox_event)).scalar_one() == 0
 
 
 def test_runs_of_which_nobody_wants_to_hear_cost_nothing(db: Database) -> None:
