@@ -8,7 +8,7 @@ on which it ended. The time of its executions is divided among the days on which
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -27,7 +27,7 @@ COLUMNS = (
     run.c.id, run.c.job, run.c.state, run.c.attempt, run.c.failures, run.c.created_at, run.c.ready_at, run.c.due_at,
     run.c.queued_at, run.c.started_at, run.c.ended_at,
 )  # fmt: skip
-"""The columns of a run that ``tally`` reads."""
+"""The columns of a run that ``totals`` reads."""
 
 EXECUTION = (attempt.c.worker, attempt.c.started_at, attempt.c.ended_at)
 """The columns of an attempt that ``work`` reads."""
@@ -95,7 +95,7 @@ def _ms(span: timedelta) -> int:
     return max(0, span // timedelta(milliseconds=1))
 
 
-def tally(rows: Iterable[Any]) -> dict[tuple[date, str], DailyTotals]:
+def totals(rows: Iterable[Any]) -> dict[tuple[date, str], DailyTotals]:
     """Return the totals of ended runs, by day and job."""
     found: dict[tuple[date, str], DailyTotals] = {}
     for row in rows:
@@ -131,11 +131,17 @@ def work(rows: Iterable[Any]) -> dict[tuple[date, str], Work]:
     return found
 
 
-def presence(rows: Iterable[Any]) -> dict[tuple[date, str], Work]:
-    """Return the slot time of workers, by day and worker.
+class Presence(NamedTuple):
+    """The time during which a worker was present, and its number of slots."""
 
-    Each row has ``name``, ``slots``, ``started_at`` and ``ended_at``.
-    """
+    name: str
+    slots: int
+    started_at: datetime
+    ended_at: datetime
+
+
+def presence(rows: Iterable[Presence]) -> dict[tuple[date, str], Work]:
+    """Return the slot time of workers, by day and worker."""
     found: dict[tuple[date, str], Work] = {}
     for row in rows:
         for day, milliseconds in shares(row.started_at, row.ended_at):
@@ -174,14 +180,14 @@ def count(conn: sa.Connection) -> int:
     if rows:
         ids = [row.id for row in rows]
         ended = (attempt.c.run_id.in_(ids), attempt.c.ended_at.is_not(None))
-        _add_runs(conn, tally(rows))
+        _add_runs(conn, totals(rows))
         _add_work(conn, work(conn.execute(sa.select(*EXECUTION).where(*ended))))
         conn.execute(run.update().where(run.c.id.in_(ids)).values(counted=True))
     return len(rows)
 
 
-def count_presence(conn: sa.Connection, workers: Iterable[Any]) -> None:
-    """Add the presence of workers whose rows this transaction removes. The rows have the columns of ``presence``."""
+def count_presence(conn: sa.Connection, workers: Iterable[Presence]) -> None:
+    """Add the presence of workers whose rows this transaction removes."""
     _lock(conn)
     _add_work(conn, presence(workers))
 

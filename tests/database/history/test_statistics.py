@@ -159,7 +159,7 @@ def test_a_report_sees_what_is_counted_and_what_is_not_yet(db: Database) -> None
     when = db.query(reports.period)
     assert len(when.days) == 30
     found = db.query(reports.facts, when)
-    assert {key: tally.states["succeeded"] for key, tally in found.runs.items()} == {
+    assert {key: totals.states["succeeded"] for key, totals in found.runs.items()} == {
         (today.date() - timedelta(days=3), "a"): 1,
         (today.date() - timedelta(days=2), "b"): 0,
         (today.date() - timedelta(days=1), "a"): 1,

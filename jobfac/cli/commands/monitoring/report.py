@@ -109,9 +109,9 @@ def _show(made: "Report[Any]", found: "Facts", limit: int) -> None:
 
     console = Console(width=None if sys.stdout.isatty() else WIDE)  # a pipe has no width
     narrow = console.width < NARROW
-    if made.name == "trend" and not found.only.startswith("job "):
+    if made.name == "trend" and not found.filter_text.startswith("job "):
         made = job_history(found, most=20 if narrow else 30)
-    about = f"{made.period.since} to {made.period.until}, UTC{', ' + found.only if found.only else ''}"
+    about = f"{made.period.since} to {made.period.until}, UTC{', ' + found.filter_text if found.only else ''}"
     console.print(Text.assemble((made.title, "bold"), f"  {about}"))
     if not made.rows:
         console.print("Nothing to tell of in this period.\n")
