@@ -111,7 +111,7 @@ def _show(made: "Report[Any]", found: "Facts", limit: int) -> None:
     narrow = console.width < NARROW
     if made.name == "trend" and not found.filter_text.startswith("job "):
         made = job_history(found, most=20 if narrow else 30)
-    about = f"{made.period.since} to {made.period.until}, UTC{', ' + found.filter_text if found.only else ''}"
+    about = f"{made.period.since} to {made.period.until}, UTC{', ' + found.filter_text if found.filter_text else ''}"
     console.print(Text.assemble((made.title, "bold"), f"  {about}"))
     if not made.rows:
         console.print("Nothing to tell of in this period.\n")
