@@ -64,17 +64,23 @@ def columns(
         tooltip = ", ".join(f"{format_value(values[number])} {name}" for name, values in series.items())
         full = f'<rect x="{number * part:.3f}%" width="{part:.3f}%" y="{top}" height="{plot_height}" class="reach"/>'
         bars.append(f"<g><title>{escape(label)}: {tooltip}</title>{full}{''.join(drawn)}</g>")
+    inside = f"{lines}{''.join(bars)}{_labels(labels, marks, height - 5)}"
+    return (
+        f'<div class="plot"><svg class="axis" height="{height}" aria-hidden="true">{axis}</svg>'
+        f'<svg height="{height}" role="img" aria-label="{escape(title)}">{inside}</svg></div>'
+    )
+
+
+def _labels(labels: Sequence[str], marks: Sequence[int], y: int) -> str:
+    """Return the labels at ``marks``, centred below their columns, or aligned to the edge of the chart near it."""
+    part = 100 / max(1, len(labels))
     texts = []
     for number in marks:
         x, anchor = number * part + part / 2, "middle"
         if x < 4 or x > 96:
             x, anchor = (number * part, "start") if x < 4 else ((number + 1) * part, "end")
-        texts.append(f'<text x="{x:.3f}%" y="{height - 5}" text-anchor="{anchor}">{escape(labels[number])}</text>')
-    inside = f"{lines}{''.join(bars)}{''.join(texts)}"
-    return (
-        f'<div class="plot"><svg class="axis" height="{height}" aria-hidden="true">{axis}</svg>'
-        f'<svg height="{height}" role="img" aria-label="{escape(title)}">{inside}</svg></div>'
-    )
+        texts.append(f'<text x="{x:.3f}%" y="{y}" text-anchor="{anchor}">{escape(labels[number])}</text>')
+    return "".join(texts)
 
 
 def spark(values: Sequence[float], bad: Sequence[float], title: str, most: float | None = None) -> str:

@@ -163,8 +163,8 @@ class Notifier:
 def address_some(conn: sa.Connection) -> int:
     """Address some outbox events; how many there were."""
     items = outbox.unaddressed(conn, BATCH)
-    blank = [item["run_id"] for item in items if item["body"] is None and item["run_id"] is not None]
-    bodies = {run_id: as_json(run) for run_id, run in runs.snapshots(conn, blank).items()}
+    without_body = [item.run_id for item in items if item.body is None and item.run_id is not None]
+    bodies = {run_id: as_json(run) for run_id, run in runs.snapshots(conn, without_body).items()}
     for problem in outbox.address(conn, items, bodies):
         log.warning("nobody was told", action="not_addressed", reason=problem)
     return len(items)

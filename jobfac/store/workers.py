@@ -50,7 +50,7 @@ from jobfac.store import jobs, runs
 from jobfac.store.expiry import Expiry, Returned, expire, held_rules, requeue_held
 from jobfac.store.runs import Finished, Rule, record
 from jobfac.store.runs.event import Event
-from jobfac.store.runs.finish import held
+from jobfac.store.runs.finish import lock_held
 from jobfac.views.serialization import columns, from_row
 from jobfac.views.workers import WorkerView
 
@@ -239,11 +239,11 @@ def claim(
 
 @functools.cache
 def _open(engine: str) -> sa.Insert:
-    given = rows.rows_table(
+    c = rows.rows_table(
         engine, run_id=BigId, number=attempt.c.number.type, worker_id=BigId, name=attempt.c.worker.type
-    )
-    told = (given.c.run_id, given.c.number, given.c.worker_id, given.c.name, utcnow())
-    return attempt.insert().from_select(["run_id", "number", "worker_id", "worker", "started_at"], sa.select(*told))
+    ).c
+    select = sa.select(c.run_id, c.number, c.worker_id, c.name, utcnow())
+    return attempt.insert().from_select(["run_id", "number", "worker_id", "worker", "started_at"], select)
 
 
 def _by_queue(conn: sa.Connection, limits: Mapping[str, int], slots: int) -> list[tuple[str, int]]:
@@ -284,8 +284,8 @@ def unowned(conn: sa.Connection, worker_id: int, keys: Sequence[tuple[int, int]]
     if not keys:
         return []
     these = sa.and_(run.c.id.in_([run_id for run_id, _ in keys]), run.c.worker_id == worker_id)
-    sure = {(row["id"], row["attempt"]) for row in held(conn, these, len(keys))}
-    return [key for key in keys if key not in sure]
+    owned = {(row.id, row.attempt) for row in lock_held(conn, these, len(keys))}
+    return [key for key in keys if key not in owned]
 
 
 def give_up(conn: sa.Connection, run_ids: Collection[int], why: str, by: str) -> list[Finished]:

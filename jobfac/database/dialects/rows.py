@@ -29,7 +29,7 @@ def rows_table(engine: str, **kinds: sa.types.TypeEngine[Any]) -> sa.Subquery:
         columns = ", ".join(f"{name} {kind.dialect_impl(spoken).compile(spoken)}" for name, kind in kinds.items())
         text = f"SELECT * FROM OPENJSON(:rows) WITH ({columns})"
     typed = sa.text(text).bindparams(sa.bindparam("rows", type_=sa.UnicodeText()))
-    return typed.columns(**kinds).subquery("given")
+    return typed.columns(**kinds).subquery("input_rows")
 
 
 def by_primary_key(change: sa.Update, changed: sa.Table) -> sa.Update:

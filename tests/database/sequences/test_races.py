@@ -7,7 +7,7 @@ import pytest
 from jobfac.database.engine import Database
 from jobfac.database.tables import run
 from jobfac.store import sequences
-from jobfac.store.sequences.sweeping import STANDING
+from jobfac.store.sequences.sweeping import STALLED
 from tests.support.database import Hand, define, events, now, start, state, together
 from tests.support.sequences import Player, children, path
 
@@ -80,7 +80,7 @@ def test_what_waits_for_its_jobs_is_not_swept(db: Database) -> None:
 
     def standing() -> list[Any]:
         with db.read() as conn:
-            return list(conn.execute(STANDING).all())
+            return list(conn.execute(STALLED).all())
 
     assert standing() == []
     player.finish("a")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jobfac.store.runs.admission import decide, has_limits
+from jobfac.store.runs.admission import Rule, decide
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,6 @@ def test_the_decision(policy: str, of_job: int, of_key: int, limit: int | None, 
 
 
 def test_a_run_without_rules_depends_on_nobody() -> None:
-    assert not has_limits({"job": "a", "already_running": "start", "concurrency_key": None})
-    assert has_limits({"job": "a", "already_running": "deny", "concurrency_key": None})
-    assert has_limits({"job": "a", "already_running": "start", "concurrency_key": "k"})
+    assert not Rule("a", "start", None).has_limits
+    assert Rule("a", "deny", None).has_limits
+    assert Rule("a", "start", "k").has_limits
