@@ -1,6 +1,6 @@
 """The files under ``sql/``: views for both engines, procedures, roles and maintenance for SQL Server.
 
-They can be run again at any time; every migration is followed by such a run.
+They can be run at any time, any number of times. ``Database.upgrade`` runs them after the migrations.
 """
 
 import re

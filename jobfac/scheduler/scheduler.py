@@ -164,7 +164,7 @@ class Scheduler:
         except Unreachable as error:
             self._log.warning("cannot look", action="look_failed", reason=str(error))
             return AFTER_FAILURE
-        pause = min(look.seconds_to_next(), self._settings.sweep_interval, self._db.dialect.look_interval)
+        pause = min(look.seconds_to_next(), self._settings.sweep_interval, self._db.dialect.poll_interval)
         for duty in self._duties:
             if not duty.is_wanted(look):
                 duty.in_vain = 0

@@ -68,7 +68,7 @@ def test_a_large_apply_is_prepared_before_its_transaction(sqlite: Database) -> N
 
 def test_many_starts_may_be_repeated_with_their_key(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(starting, "TOGETHER", 20)
-    monkeypatch.setattr(db.dialect, "breath", 0.0)
+    monkeypatch.setattr(db.dialect, "pause_between_writes", 0.0)
     helpers.define(db, job={"command": ["true"]})
     request = StartRequest("job", "me", key="nightly")
     first = starting.start_many(db, ME, request, 30)

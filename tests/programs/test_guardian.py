@@ -55,8 +55,8 @@ def worker(stage: Stage) -> Iterator[Worker]:
 
 def marked(token: str) -> list[int]:
     """All processes whose marker begins so."""
-    carriers = Table.read().carriers()
-    return [pid for name, pids in carriers.items() if name.startswith(token) for pid in pids]
+    by_marker = Table.read().pids_by_marker()
+    return [pid for name, pids in by_marker.items() if name.startswith(token) for pid in pids]
 
 
 def test_twenty_trees_are_gone_soon_after_the_workers_death(worker: Worker) -> None:

@@ -166,10 +166,10 @@ class Fleet:
         query = sa.select(worker.c.token).where(worker.c.pid == process.pid).order_by(worker.c.id.desc())
         token = self.db.query(lambda conn: conn.execute(query).scalars().first())
         table = Table.read()
-        carriers = table.carriers()
+        by_marker = table.pids_by_marker()
         return [
             pid
-            for marker, pids in carriers.items()
+            for marker, pids in by_marker.items()
             if marker.startswith(f"{token}/")
             for pid in pids
             if not table.entries[pid].dead

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import LOCKED_BY_KEY, PASS, of
+from jobfac.database.dialects import LOCKED_BY_KEY, PASS, dialect_of
 from jobfac.database.tables import run
 from jobfac.definitions import DefinitionError
 from jobfac.definitions import Sequence as Definition
@@ -51,7 +51,7 @@ def begin(conn: sa.Connection, by: str, limit: int = BEGINNINGS) -> Begun:
         return Begun(0, [])
     lock_rules(conn, (), waiting)
     no_worker = {"p_queue": jobs.SEQUENCE_QUEUE, "p_worker_id": None, "p_worker": None}
-    begun = sorted(conn.execute(of(conn).claim(limit), no_worker), key=lambda row: row.id)
+    begun = sorted(conn.execute(dialect_of(conn).claim(limit), no_worker), key=lambda row: row.id)
     runs.record(conn, [Event(row.id, row.attempt, RunState.RUNNING, by, notify=row.notify) for row in begun])
     return Begun(len(begun), advance_all(conn, [row.id for row in begun], by))
 

@@ -167,7 +167,7 @@ def test_a_worker_says_goodbye_and_what_it_left_is_given_back(db: Database) -> N
     run_id = start(db, "job")
     hand = Hand(db)
     hand.take()
-    db.transact(workers.leave, hand.id)
+    db.transact(workers.deregister, hand.id)
     found = fleet(db)["w1"]
     assert (found["state"], found["ended_at"] is not None) == ("stopped", True)
     assert not db.transact(workers.drain, hand.id)

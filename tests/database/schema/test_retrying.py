@@ -290,9 +290,9 @@ def test_the_writers_of_one_process_take_turns(sqlite_url: str, monkeypatch: pyt
     db.close()
 
 
-def test_a_turn_that_does_not_end_is_not_waited_for_for_ever(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_writer_waits_only_a_limited_time_for_its_turn(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", 0.01)
-    monkeypatch.setattr(sqlite, "TURN", 0.01)
+    monkeypatch.setattr(sqlite, "TURN_TIMEOUT", 0.01)
     db = Database(sqlite_url)
     with db.begin(), pytest.raises(Unreachable, match="database is locked"):
         db.transact(lambda conn: None, retry_for=0)

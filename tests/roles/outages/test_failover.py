@@ -86,7 +86,7 @@ def test_a_frozen_worker_loses_its_programs_before_its_lease_and_starts_anew_whe
     assert not fleet.journal.doubled()
 
 
-@pytest.mark.parametrize("point", ["committed", "guardian_told"])
+@pytest.mark.parametrize("point", ["committed", "guardian_notified"])
 def test_a_worker_that_froze_between_claim_and_start_starts_nothing_when_it_thaws(
     sqlite_fleet: Fleet, point: str
 ) -> None:

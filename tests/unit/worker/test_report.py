@@ -131,7 +131,7 @@ def test_a_line_that_is_too_long_is_passed_over_and_that_is_said(report: Report)
     long = json.dumps({"result": "failed", "exit_message": "x" * LONGEST_LINE})
     said(report, '{"message": "before"}', long, '{"progress": 0.5}')
     assert (report.result, report.message, report.progress) == (None, "before", 0.5)
-    assert report.incomplete == "a line of its report is longer than 512KiB and was passed over"
+    assert report.incomplete == "a line of its report is longer than 512KiB and was skipped"
 
 
 def test_outputs_beyond_the_limit_are_refused_and_the_earlier_ones_stay(report: Report) -> None:
