@@ -1,8 +1,8 @@
--- Views for a closer look: what happened to one run, what it wrote, and what is wrong at present.
--- Run this file again at any time: it replaces what is there.
+-- Views for details: the events and the output of a run, the steps of a sequence, and current problems.
+-- This file can be run again at any time; it replaces the existing objects.
 
 CREATE OR ALTER VIEW jobfac.v_events AS
--- What happened to a run, in the order of id: every change of its state, who caused it and why.
+-- The events of a run, in the order of id: every change of its state, its cause and reason.
 SELECT
     e.id,
     e.run_id,
@@ -17,8 +17,8 @@ LEFT JOIN jobfac.run AS r ON r.id = e.run_id;
 GO
 
 CREATE OR ALTER VIEW jobfac.v_output AS
--- What a run wrote, in the order of position (bytes from the stream's beginning). The text is read in the database's
--- code page: characters outside ASCII are right if its collation is a UTF-8 one.
+-- The output of a run, in the order of position (bytes from the stream's beginning). The text is decoded with the
+-- database's code page: characters outside ASCII are correct only if its collation is a UTF-8 one.
 SELECT
     o.run_id,
     r.job,
@@ -32,8 +32,8 @@ LEFT JOIN jobfac.run AS r ON r.id = o.run_id;
 GO
 
 CREATE OR ALTER VIEW jobfac.v_steps AS
--- Which way each run of a sequence went, in the order of id: one line each time that it came to a step. refused: the
--- jobs that could not be started, and why.
+-- The step history of each sequence run, in the order of id: one row for each visit of a step. refused: the jobs that
+-- could not be started, with the reasons.
 SELECT
     v.id,
     v.run_id,
@@ -53,7 +53,7 @@ LEFT JOIN jobfac.run AS r ON r.id = v.run_id;
 GO
 
 CREATE OR ALTER VIEW jobfac.v_health AS
--- What is wrong now, one line each; no line: all is well.
+-- Current problems, one row each. No row: there is no problem.
 SELECT
     N'lease expired' AS problem,
     CONCAT(N'worker ', w.name) AS subject,
