@@ -1,4 +1,4 @@
-"""The one table of errors: what the command line and the API make of each."""
+"""The table of errors: the exit code and the problem of each."""
 
 import asyncio
 import importlib
@@ -60,6 +60,6 @@ def test_every_error_that_is_a_sentence_is_in_the_table() -> None:
         if ".migrations" in module.name or module.name.endswith("__main__"):
             continue
         for name, found in vars(importlib.import_module(module.name)).items():
-            # The others are caught by those who call what raises them, and never shown.
+            # All other errors are caught by their callers and never shown.
             if isinstance(found, type) and found.__bases__ == (Exception,) and found.__module__ == module.name:
                 assert name in ("JobfacError", "LeaseLost", "UnknownReference", "IllegalMove"), name

@@ -1,4 +1,4 @@
-"""The command line and HTTP never open a transaction that writes: what changes state is an operation."""
+"""The command line and HTTP open no transaction that writes: every change of state is an operation."""
 
 import ast
 import inspect

@@ -1,4 +1,4 @@
-"""Settings: where they come from, in which order, and what is said about wrong ones."""
+"""Settings: their sources, their precedence, and the messages about invalid ones."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from jobfac.settings import Settings, SettingsError, load, sources, sqlite_path,
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a folder of its own, where no jobfac.toml is but the test's."""
+    """Run in an empty folder, so that no other jobfac.toml is read."""
     monkeypatch.chdir(tmp_path)
 
 

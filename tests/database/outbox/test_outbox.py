@@ -20,7 +20,7 @@ from tests.support.outbox import OPS, apply_defaults, rows, tell, told
 from tests.support.sequences import Player
 
 
-def test_what_happens_is_told_as_it_was_at_that_moment(db: Database) -> None:
+def test_a_notification_contains_the_run_at_the_time_of_the_event(db: Database) -> None:
     define(db, a={"notify": [tell("started", "failed")]})
     run_id = start(db, "a", payload="ü")
     hand = Hand(db)
@@ -45,7 +45,7 @@ def test_what_happens_is_told_as_it_was_at_that_moment(db: Database) -> None:
         assert conn.execute(sa.select(sa.func.count()).select_from(outbox_event)).scalar_one() == 0
 
 
-def test_runs_of_which_nobody_wants_to_hear_cost_nothing(db: Database) -> None:
+def test_runs_without_a_subscription_cost_no_statement(db: Database) -> None:
     define(db, quiet={}, picky={"notify": [tell("failed")]})
     said: list[str] = []
     sa.event.listen(db.engine, "before_cursor_execute", lambda *call: said.append(call[2]))
@@ -61,7 +61,7 @@ def test_runs_of_which_nobody_wants_to_hear_cost_nothing(db: Database) -> None:
     assert told(db) == []
 
 
-def test_what_is_rolled_back_is_not_told(db: Database) -> None:
+def test_a_rolled_back_event_is_not_notified(db: Database) -> None:
     define(db, a={"notify": [tell("stopped")]})
     run_id = start(db, "a")
     with db.engine.connect() as conn:
@@ -70,7 +70,7 @@ def test_what_is_rolled_back_is_not_told(db: Database) -> None:
     assert told(db) == []
 
 
-def test_final_states(db: Database) -> None:
+def test_each_final_state_is_notified(db: Database) -> None:
     define(db, a={"notify": [tell("finished")]})
     hand = Hand(db)
     ends = ["succeeded", "failed", "timed_out", "stopped", "start_failed"]
@@ -80,7 +80,7 @@ def test_final_states(db: Database) -> None:
     assert [event for _, event in told(db)] == ends
 
 
-def test_a_retry_and_the_end_after_it(db: Database) -> None:
+def test_a_retry_and_its_end_are_notified(db: Database) -> None:
     define(db, a={"notify": [tell("retry", "failed", "started")], "retry": {"attempts": 2}})
     start(db, "a")
     hand = Hand(db)
@@ -106,7 +106,7 @@ def test_a_recovery_is_the_first_success_after_a_failure(db: Database) -> None:
     assert json.loads(rows(db)[1]["body"])["event"] in ("recovered", "succeeded")
 
 
-def test_a_worker_that_dies(db: Database) -> None:
+def test_the_loss_of_a_worker_is_notified(db: Database) -> None:
     define(db, lost={"restartable": False, "notify": [tell("finished")]}, again={"notify": [tell("finished")]})
     lost, again, stopping = start(db, "lost"), start(db, "again"), start(db, "again")
     hand = Hand(db)
@@ -117,14 +117,14 @@ def test_a_worker_that_dies(db: Database) -> None:
     assert [state(db, one) for one in (lost, again, stopping)] == ["lost", "queued", "stopped"]
 
 
-def test_a_stop_before_the_beginning(db: Database) -> None:
+def test_a_stop_of_a_waiting_run_is_notified(db: Database) -> None:
     define(db, a={"notify": [tell("stopped")]})
     db.transact(runs.request_stop, start(db, "a"), now=False, by="me")
     assert told(db) == [("a", "stopped")]
     assert json.loads(rows(db)[0]["body"])["reason"] == "stopped by me before it began"
 
 
-def test_denied_at_the_start_and_when_its_time_has_come(db: Database) -> None:
+def test_a_denial_is_notified_at_the_start_and_at_the_due_time(db: Database) -> None:
     define(db, a={"already_running": "deny", "notify": [tell("denied")]})
     later = start(db, "a", delay=60.0)
     start(db, "a")
@@ -135,7 +135,7 @@ def test_denied_at_the_start_and_when_its_time_has_come(db: Database) -> None:
     assert told(db) == [("a", "denied")] * 2
 
 
-def test_running_long_each_time_or_once(db: Database) -> None:
+def test_running_long_is_notified_for_each_attempt_or_once(db: Database) -> None:
     define(
         db,
         each={"notify": [tell("running_long")]},
@@ -157,7 +157,7 @@ def test_running_long_each_time_or_once(db: Database) -> None:
     assert json.loads(rows(db)[0]["body"])["detail"] == "still running after 1s"
 
 
-def test_a_missed_time(db: Database) -> None:
+def test_a_missed_due_time_is_notified(db: Database) -> None:
     body = {"command": ["true"], "schedules": [{"cron": "0 * * * *", "missed": "skip"}]}
     jobs = {"a": {**body, "notify": [tell("missed")]}, "quiet": body}
     for job, definition in d.from_data({"jobs": jobs}).jobs.items():
@@ -178,7 +178,7 @@ def test_a_missed_time(db: Database) -> None:
 # Sequences
 
 
-def test_a_sequence_itself_its_jobs_or_both(db: Database) -> None:
+def test_entries_apply_to_the_sequence_its_jobs_or_both(db: Database) -> None:
     steps = [{"name": "one", "jobs": ["a"], "on_failure": "end"}]
     define(
         db,
@@ -200,7 +200,7 @@ def test_a_sequence_itself_its_jobs_or_both(db: Database) -> None:
     assert found["both"] == [("both", "started"), ("a", "started"), ("a", "failed"), ("both", "failed")]
 
 
-def test_jobs_of_a_sequence_in_a_sequence(db: Database) -> None:
+def test_jobs_of_a_nested_sequence_inherit_subscriptions(db: Database) -> None:
     define(
         db,
         a={"notify": [tell("succeeded", to={"email": ["owner@example.org"]})]},
@@ -214,7 +214,7 @@ def test_jobs_of_a_sequence_in_a_sequence(db: Database) -> None:
     assert sorted(told(db)) == [("a", "succeeded"), ("a", "succeeded"), ("inner", "succeeded")]
 
 
-def test_a_sequence_that_ends_mixed_or_is_stopped(db: Database) -> None:
+def test_a_mixed_and_a_stopped_sequence_are_notified(db: Database) -> None:
     steps = [{"name": "one", "jobs": ["a", "b"], "on_mixed": "end"}]
     define(db, a={}, b={}, s={"steps": steps, "notify": [tell("finished", "recovered")]})
     hand = Player(db)
@@ -233,7 +233,7 @@ def test_a_sequence_that_ends_mixed_or_is_stopped(db: Database) -> None:
 # Categories and single starts
 
 
-def test_defaults_of_a_category(db: Database) -> None:
+def test_defaults_of_a_category_apply_to_its_jobs(db: Database) -> None:
     apply_defaults(db, money={"notify": [tell("failed")]})
     define(db, a={"category": "money"}, b={"category": "other"}, c={"category": "money", "notify": [tell("started")]})
     hand = Hand(db)
@@ -256,7 +256,7 @@ def test_defaults_of_a_category(db: Database) -> None:
         assert jobs.load_defaults(conn) == {}
 
 
-def test_a_start_may_bring_its_own(db: Database) -> None:
+def test_a_start_may_have_its_own_recipients(db: Database) -> None:
     define(db, a={}, s={"steps": [{"name": "one", "jobs": ["a"]}]})
     run_id = start(db, "a", overrides={"notify": [tell("failed")]})
     hand = Player(db)
@@ -271,7 +271,7 @@ def test_a_start_may_bring_its_own(db: Database) -> None:
     assert told(db) == [("a", "failed"), ("a", "failed"), ("a", "succeeded"), ("s", "succeeded")]
 
 
-def test_what_a_start_brings_is_checked(db: Database) -> None:
+def test_the_recipients_of_a_start_are_checked(db: Database) -> None:
     define(db, a={})
     with pytest.raises(DefinitionError, match=r"notify\[0\]\.on\[0\] must be .*, not 'faild'; did you mean 'failed'"):
         start(db, "a", overrides={"notify": [tell("faild")]})
@@ -285,7 +285,7 @@ def test_what_a_start_brings_is_checked(db: Database) -> None:
             start(db, "a", overrides={"notify": [tell("failed", to=to)]})
 
 
-def test_one_message_for_whoever_is_named_twice_and_one_for_each_address(db: Database) -> None:
+def test_each_address_gets_one_message(db: Database) -> None:
     apply_defaults(db, money={"notify": [tell("failed", "finished")]})
     both = tell("finished", to={"email": ["ops@example.org", "dev@example.org"]})
     hook = tell("failed", to={"webhook": "https://example.org/"})
@@ -304,7 +304,7 @@ def test_one_message_for_whoever_is_named_twice_and_one_for_each_address(db: Dat
     assert len({row["dedupe"] for row in found}) == 3
 
 
-def test_what_a_run_recorded_counts_not_what_the_job_says_by_now(db: Database) -> None:
+def test_the_subscriptions_at_the_start_of_a_run_apply(db: Database) -> None:
     define(db, a={"notify": [tell("failed")]})
     start(db, "a")
     define(db, a={})
@@ -313,7 +313,7 @@ def test_what_a_run_recorded_counts_not_what_the_job_says_by_now(db: Database) -
     assert told(db) == [("a", "failed")]
 
 
-def test_a_run_that_is_gone_is_told_as_the_job_says(db: Database) -> None:
+def test_an_event_of_a_removed_run_is_addressed_by_its_job(db: Database) -> None:
     define(db, a={"notify": [tell("failed")]})
     run_id = start(db, "a")
     hand = Hand(db)

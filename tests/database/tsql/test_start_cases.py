@@ -1,4 +1,4 @@
-"""One table of starts, accepted and refused, for the program and for T-SQL: both must give the same answer."""
+"""One table of accepted and refused starts, for the program and for T-SQL: both must give the same answer."""
 
 import json
 from typing import Any, NamedTuple
@@ -31,7 +31,7 @@ JOBS: dict[str, Any] = {
 
 
 class Case(NamedTuple):
-    """A start, and whether it is accepted. Of a sequence ``arguments`` and ``payload`` are by job."""
+    """A start, and whether it is accepted. For a sequence ``arguments`` and ``payload`` are by job."""
 
     job: str
     accepted: bool
@@ -84,7 +84,7 @@ def runs_of(db: Database) -> int:
         return int(conn.execute(sa.select(sa.func.count()).select_from(run)).scalar_one())
 
 
-def test_the_program_answers_as_the_table_says(db: Database) -> None:
+def test_the_program_gives_the_expected_answer(db: Database) -> None:
     define(db, **JOBS)
     for case in CASES:
         by_job = case.job in ("inner", "outer", "wraps", "closed", "sealed") or isinstance(case.arguments, dict)
@@ -108,7 +108,7 @@ def test_the_program_answers_as_the_table_says(db: Database) -> None:
 
 @pytest.mark.mssql
 @pytest.mark.parametrize("url", ENGINES[1:], indirect=True)
-def test_t_sql_answers_as_the_table_says(db: Database) -> None:
+def test_t_sql_gives_the_expected_answer(db: Database) -> None:
     define(db, **JOBS)
     for case in CASES:
         given: dict[str, Any] = {}

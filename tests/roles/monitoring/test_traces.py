@@ -20,7 +20,7 @@ CALLER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 @dataclass(frozen=True)
 class Span:
-    """A span as it was received."""
+    """A received span."""
 
     service: str
     name: str
@@ -94,7 +94,7 @@ def test_start_claim_execution_and_program_are_in_one_trace(receiver: Receiver, 
     assert 0.2 < execution.seconds < 20
 
 
-def test_the_command_line_sends_its_span_before_it_leaves(receiver: Receiver, cold_factory: Factory) -> None:
+def test_the_command_line_sends_its_span_before_it_exits(receiver: Receiver, cold_factory: Factory) -> None:
     cold_factory.apply({"job": {"command": ["true"]}})
     environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url, "OTEL_SERVICE_NAME": "nightly"}
     cold_factory.environment |= environment
@@ -113,7 +113,7 @@ def test_the_command_line_sends_its_span_before_it_leaves(receiver: Receiver, co
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "OTEL_SDK_DISABLED": "true"}, False),
     ],
 )
-def test_the_standard_variables_alone_decide(
+def test_only_the_standard_variables_enable_traces(
     monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], wanted: bool
 ) -> None:
     for name, value in environment.items():
@@ -131,7 +131,7 @@ def python(script: str, **environment: str) -> str:
 BEGIN = "from jobfac.telemetry import traces; traces.begin('worker')"
 
 
-def test_nothing_is_imported_for_nothing_and_what_is_missing_is_told() -> None:
+def test_opentelemetry_is_imported_only_if_enabled_and_a_missing_package_is_logged() -> None:
     idle = f"import sys; {BEGIN}; print('opentelemetry' in sys.modules)"
     assert python(idle) == "False\n"
     bare = f"import sys; sys.modules['opentelemetry'] = None; {BEGIN}"

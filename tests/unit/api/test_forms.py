@@ -1,4 +1,4 @@
-"""The forms of the API: the guard, the limit on failures, the document, the models."""
+"""Building blocks of the API: the guard, the limit on failures, the document, the models."""
 
 import json
 import re
@@ -82,7 +82,7 @@ def test_characters_that_are_cut_wait_for_their_other_half() -> None:
         assert reader.position() == f"1:{len(told.encode())}:0"
     assert told == "aä€😀"
     assert reader.decode(Piece("stdout", 10, b"\xe2", 0, None)) == ""
-    assert reader.decode(Piece("stdout", 20, b"z", 9, None)) == "\ufffdz"  # a half character, and then a cut
+    assert reader.decode(Piece("stdout", 20, b"z", 9, None)) == "\ufffdz"  # half a character, and then a cut
     assert reader.rest("stdout") == ""
 
 

@@ -1,4 +1,4 @@
-"""Which events were seen, when ids become visible out of order."""
+"""The positions of events that were seen, if ids become visible out of order."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -42,7 +42,7 @@ def test_without_events_everything_is_ahead() -> None:
     )
 )
 def test_who_resumes_anywhere_misses_nothing(made: tuple[list[int], list[int]]) -> None:
-    """Events become visible in any order, in batches; after each told event a reader may resume from its position."""
+    """Events become visible in any order, in batches. A reader may resume from the position of each event."""
     order, sizes = made
     positions = Positions([], 0.0)
     told: set[int] = set()

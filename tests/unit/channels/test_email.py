@@ -21,7 +21,7 @@ TO = Recipient.model_validate({"email": ["ops@example.org"]})
 
 
 APPRISE = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
-"""The library looks for a module that newer Pythons do not have."""
+"""The library imports a module that newer versions of Python do not have."""
 
 
 @pytest.fixture

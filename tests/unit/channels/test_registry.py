@@ -1,4 +1,4 @@
-"""A channel is one module and one entry: a key of ``Recipient``. Nothing else names it."""
+"""A channel is one module and one entry, a key of ``Recipient``. No other code names it."""
 
 import importlib
 import sys

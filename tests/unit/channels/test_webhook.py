@@ -1,4 +1,4 @@
-"""Webhooks: what is posted, what counts as delivered, and where nothing is posted to."""
+"""Webhooks: the posted request, the answers that count as delivered, and the refused addresses."""
 
 import hashlib
 import hmac
@@ -145,7 +145,7 @@ def test_other_spellings_of_a_refused_address_are_refused_too(written: str) -> N
 
 
 def test_the_address_that_was_checked_is_connected_to(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name that leads elsewhere when it is asked for again. There is no such name server here, so it is played."""
+    """The second lookup of a name returns another address. The name server is simulated."""
     real, asked = socket.getaddrinfo, []
 
     def play(host: Any, port: Any, *more: Any, **named: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What the commands share: reading durations and moments."""
+"""Shared code of the commands: reading durations and times."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -1,4 +1,4 @@
-"""The list of commands: quick because nothing is imported for it, and true to what it lists."""
+"""The list of commands is fast, because nothing is imported for it, and it agrees with the commands."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What a role says when it is asked to stop."""
+"""The messages of a role that is asked to stop."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What definitions mean once they are read: values, defaults, forms, and what YAML 1.2 makes of words."""
+"""The meaning of definitions: values, defaults, forms, and the types of YAML 1.2."""
 
 import json
 import subprocess

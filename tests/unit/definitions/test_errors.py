@@ -1,4 +1,4 @@
-"""Everything that is wrong is said at once, in sentences that name the place and the remedy."""
+"""All errors are reported together, in sentences that name the place and the remedy."""
 
 from pathlib import Path
 from typing import Any

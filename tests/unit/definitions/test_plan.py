@@ -1,4 +1,4 @@
-"""What applying definitions would do."""
+"""The plan for applying definitions."""
 
 from jobfac.definitions import Difference, plan
 

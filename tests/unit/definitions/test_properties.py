@@ -1,4 +1,4 @@
-"""Whatever can be said in a definition survives being stored and being written as YAML."""
+"""Any definition survives being stored and being written as YAML."""
 
 import json
 from typing import Any
@@ -10,7 +10,7 @@ from jobfac.definitions import canonical, dump, from_canonical, from_data, loads
 from jobfac.definitions.document import read_document, write_document
 from jobfac.definitions.values import read_duration, read_size, write_duration, write_size
 
-# Any text, and often such as YAML gives a meaning to. Surrogates are no text, and nothing may hold a NUL.
+# Any text, often one that has a meaning in YAML. Surrogates are no text, and NUL is not allowed.
 texts = st.one_of(
     st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20),
     st.text("ab1 ?-:#,[]{}&*!|>'\"%@`\n\\~=<.\t", max_size=8),

@@ -1,4 +1,4 @@
-"""The guide names everything that a user can use, and uses no word of the list of old words."""
+"""The guide names everything that a user can use, and contains none of the old words."""
 
 import re
 from importlib.resources import files

@@ -23,7 +23,7 @@ SAMPLES = [
 
 
 def blocks() -> list[tuple[str, str]]:
-    """Every YAML block of the guide and the README, with its page."""
+    """Return every YAML block of the guide and the README, with its page."""
     pages = {topic: page(topic) for topic in TOPICS} | {"README": (ROOT / "README.md").read_text(encoding="utf-8")}
     return [
         (name, block) for name, text in pages.items() for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)

@@ -1,4 +1,4 @@
-"""Crontabs become definitions that are due when cron would start them."""
+"""Converted crontabs are due when cron would start them."""
 
 import json
 import subprocess
@@ -15,7 +15,7 @@ from jobfac.recurrence import due_times
 from tests.unit.recurrence.previews import written
 from tests.unit.recurrence.reference import due_in
 
-# The tables that Debian packages put into /etc/cron.d and /etc/crontab: their times and users, commands cut short.
+# Tables of Debian packages in /etc/cron.d and /etc/crontab: their times and users, with shortened commands.
 DEBIAN = {
     "e2scrub_all": """
         30 3 * * 0 root test -e /run/systemd/system || SERVICE_MODE=1 /usr/libexec/e2fsprogs/e2scrub_all_cron
@@ -67,8 +67,11 @@ CRON_LINES = [
 ]
 BERLIN = "Europe/Berlin"
 RAN = json.loads(Path(__file__).with_name("debian_cron.json").read_text())
-"""What Debian's own cron (3.0pl1-197) ran in Berlin, with a clock that its sleeping moved on: from 22:00 to 04:00 UTC
-when the clocks changed in 2027, and on which days of June and July. Minutes that are jumped over are one time here."""
+"""The runs of Debian's own cron (3.0pl1-197) in Berlin, with a clock that its sleeps moved on.
+
+They cover 22:00 to 04:00 UTC at the clock changes of 2027, and the days of June and July. Skipped minutes are one time
+here.
+"""
 
 
 def read(

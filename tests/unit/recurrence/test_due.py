@@ -1,4 +1,4 @@
-"""Random schedules around changes of the clocks, against a scan of every minute."""
+"""Random schedules around clock changes, compared with a scan of every minute."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""Twelve months of due times of forty schedules: the files, their independent sources and jobfac agree."""
+"""Due times of forty schedules in twelve months: the files, their independent sources and jobfac agree."""
 
 import json
 

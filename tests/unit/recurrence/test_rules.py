@@ -1,4 +1,4 @@
-"""The decisions of the calendar, one by one, worked out by hand."""
+"""Single rules of the recurrence, with results worked out by hand."""
 
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
@@ -21,7 +21,7 @@ def at(text: str, zone: str = "UTC") -> datetime:
 
 
 def shown(rule: Schedule, day: str, days: int = 1) -> list[str]:
-    """The due times of a local day, as the clock shows them, with the offset's hours."""
+    """Return the due times of a local day in wall-clock time, with the offset's hours."""
     start = at(day, rule.timezone)
     found = due_times(rule, start - timedelta(seconds=1), at(day, rule.timezone) + timedelta(hours=25 * days))
     local = [due.astimezone(rule.zone) for due in found]
@@ -91,7 +91,7 @@ def test_every_n_minutes_restarts_at_midnight() -> None:
         ("2027-01-01T00:00:00+01:00", {}, "2026-12-31T23:00"),
         ("2027-10-31T02:30:00+01:00", {}, "2027-10-31T01:30"),
         ("2027-10-31T02:30:00+02:00", {}, "2027-10-31T00:30"),
-        ("2027-10-31T02:30:00", {"overlap": "both"}, "2027-10-31T00:30"),  # it is still once
+        ("2027-10-31T02:30:00", {"overlap": "both"}, "2027-10-31T00:30"),  # counted only once
         ("2027-10-31T02:30:00", {"overlap": "second"}, "2027-10-31T01:30"),
         ("2027-03-28T02:30:00", {}, "2027-03-28T01:00"),
         ("2999-12-31T23:00:00", {}, "2999-12-31T22:00"),
@@ -109,7 +109,7 @@ def test_rare_and_impossible_days_are_found_out() -> None:
     leap = schedule(cron="0 0 29 2 *")
     assert next_due(leap, at("2096-03-01")) == at("2104-02-29")  # 2100 is no leap year
     rare = schedule(dates={"on": "02/29", "days_of_week": "mon"}, times={"at": "06:30"})
-    assert next_due(rare, at("2072-03-01")) == at("2112-02-29T06:30")  # forty years
+    assert next_due(rare, at("2072-03-01")) == at("2112-02-29T06:30")  # forty years later
     assert (
         next_due(schedule(dates={"on": "02/28", "days_of_month": 27}, times={"at": "06:30"}), at("2027-01-01")) is None
     )
@@ -137,7 +137,7 @@ def test_cron_takes_last_and_nth_days() -> None:
     [("skip", ["04-01", "04-02"]), ("previous", ["03-25", "04-01", "04-02"]), ("next", ["03-30", "04-01", "04-02"])],
 )
 def test_holidays_are_dropped_or_moved_once(on_holiday: str, expected: list[str]) -> None:
-    # Good Friday is 26 March, Easter Monday 29 March; both are named, and so is the Tuesday or Thursday beside them.
+    # Good Friday is 26 March, Easter Monday 29 March. Both are listed, and so is the Tuesday or Thursday beside them.
     rule = schedule(
         dates={"between": ["03/26-03/26", "03/29-03/29", "04/01-04/02"]},
         times={"at": "06:30"},
@@ -180,8 +180,8 @@ def test_times_in_a_blackout_are_due_once_at_its_end() -> None:
         ("2027-06-01 00:00 - 2027-07-01 00:00", "2027-06-12T04:00", "2027-07-01T00:00"),
         ("02/28 18:00 - 02/29 06:00", "2027-02-28T20:00", "2027-03-01T00:00"),  # no leap year
         ("02/29 06:00 - 02/29 12:00", "2027-03-01T00:00", None),
-        ("01:00 - 02:30", "2027-10-31T01:30", "2027-10-31T02:30+01:00"),  # 02:30 comes twice: until the second
-        ("01:00 - 02:30", "2027-03-28T01:30", "2027-03-28T03:00"),  # 02:30 does not come: until the jump
+        ("01:00 - 02:30", "2027-10-31T01:30", "2027-10-31T02:30+01:00"),  # 02:30 occurs twice: until the second one
+        ("01:00 - 02:30", "2027-03-28T01:30", "2027-03-28T03:00"),  # 02:30 does not exist: until the jump
     ],
 )
 def test_the_end_of_a_blackout(window: str, instant: str, end: str | None) -> None:

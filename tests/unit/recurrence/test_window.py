@@ -1,4 +1,4 @@
-"""Windows of a step's start, against a scan of every minute, and by example."""
+"""Windows of a step's start, compared with a scan of every minute, and by example."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any

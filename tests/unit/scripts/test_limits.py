@@ -1,4 +1,4 @@
-"""The check of the limits of size, on files made for it."""
+"""The check of the size limits, on files created for it."""
 
 from pathlib import Path
 

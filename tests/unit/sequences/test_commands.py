@@ -1,4 +1,4 @@
-"""Pictures and simulations of sequences, and the references of their arguments."""
+"""Graphs and simulations of sequences, and references in arguments."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Which way a sequence goes, and how it ends: the pure decisions."""
+"""Pure decisions about the next step and the end of a sequence."""
 
 from datetime import UTC, datetime
 from typing import Any

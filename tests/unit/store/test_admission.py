@@ -1,4 +1,4 @@
-"""Where a run goes that would like to be queued, as a table."""
+"""A table of admission decisions."""
 
 import pytest
 

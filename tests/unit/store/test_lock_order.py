@@ -1,4 +1,4 @@
-"""The recorder of lock orders finds what it is there for."""
+"""The recorder of lock orders finds violations."""
 
 from tests.support.lock_order import Order
 

@@ -1,4 +1,4 @@
-"""Who wants to hear of what, decided without a database."""
+"""Subscriptions, without a database."""
 
 from typing import Any
 

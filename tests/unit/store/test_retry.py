@@ -1,4 +1,4 @@
-"""Whether and when a failed run is tried again."""
+"""Whether and when a failed run is retried."""
 
 from typing import Literal, get_args
 

@@ -1,4 +1,4 @@
-"""The page from which everything else about states is derived."""
+"""The tables of states."""
 
 import pytest
 from hypothesis import given

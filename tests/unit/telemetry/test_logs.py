@@ -1,4 +1,4 @@
-"""The form of log lines, as JSON and as text, and what the module costs to import."""
+"""The format of log lines as JSON and as text, and the cost of importing the module."""
 
 import json
 import logging
@@ -14,7 +14,7 @@ from jobfac.telemetry.logs import SILENCE, configure, logger
 
 @pytest.fixture(autouse=True)
 def _restored() -> Iterator[None]:
-    """Logging as it was before the test."""
+    """Restore the configuration of logging after the test."""
     root, own = logging.getLogger(), logging.getLogger("jobfac")
     before = (root.handlers[:], root.level, own.level)
     yield

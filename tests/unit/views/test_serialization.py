@@ -1,4 +1,4 @@
-"""Views: one list of columns each, from which rows, JSON and the API's models follow by type."""
+"""Views: rows, JSON and the API's models follow from one list of columns by type."""
 
 import json
 from datetime import UTC, datetime

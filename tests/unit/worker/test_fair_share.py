@@ -1,4 +1,4 @@
-"""A burst spreads over idle workers, by their slots, and a long queue is taken as fast as it can be."""
+"""A burst spreads over idle workers by their slots, and a long queue is claimed without limits."""
 
 import random
 
@@ -13,7 +13,7 @@ DEFAULT = frozenset({"default"})
 
 
 def take_in_turn(slots: list[int], queued: int, order: list[int], busy: list[int] | None = None) -> list[int]:
-    """Let workers claim their share one after another, each seeing what those before it took."""
+    """Let workers claim their shares one after another. Each sees the earlier claims."""
     taken = [0] * len(slots)
     for me in order:
         fleet = [

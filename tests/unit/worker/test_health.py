@@ -1,4 +1,4 @@
-"""A worker on a machine that lets nothing start: what it does, and what it takes for the machine's fault."""
+"""The reaction of a worker to faults of the machine that prevent starts."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""The inbox of the worker's loop, and what the loop makes of its messages: no process, no database."""
+"""The inbox of the worker's loop, and the loop's reaction to its messages, without processes or a database."""
 
 import signal
 import threading

@@ -1,4 +1,4 @@
-"""The phases of a worker and the life of an execution: legal moves, timeouts and stops; no process, no clock."""
+"""The phases of a worker and the stages of an execution: legal moves, timeouts and stops. Uses no process or clock."""
 
 from itertools import product
 
@@ -15,7 +15,7 @@ TERM, KILL = (Action.TERMINATE,), (Action.KILL,)
 
 
 def running(timeout: float | None = None, grace: float = 10.0, warn_after: float | None = None) -> Lifecycle:
-    """A program that was started at 100."""
+    """Return the lifecycle of a program that was started at 100."""
     life = Lifecycle(timeout, grace, warn_after, now=99.0)
     life.started(100.0)
     return life

@@ -1,4 +1,4 @@
-"""What a program's report means for its run."""
+"""The state that a program's report gives its run."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The report file: what a program may say in it, and that nothing in it harms the worker."""
+"""The report file: its values, and that no content harms the worker."""
 
 import json
 import os
@@ -145,7 +145,7 @@ def test_outputs_beyond_the_limit_are_refused_and_the_earlier_ones_stay(report: 
 
 
 def test_many_outputs_take_time_in_proportion(report: Report) -> None:
-    """15,000 lines took half a minute when each encoded all that came before it."""
+    """15,000 lines took half a minute when each line encoded all earlier ones."""
 
     def seconds(lines: int) -> float:
         one = Report(report.path.with_suffix(f".{lines}"))
