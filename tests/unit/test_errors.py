@@ -43,13 +43,13 @@ def test_an_error_has_one_exit_code_and_one_problem(error: JobfacError, code: in
     assert (document["type"], document["status"]) == (f"urn:jobfac:problem:{problem}", status)
 
 
-def test_errors_of_a_machine_have_exit_codes_and_are_no_answer_of_the_api() -> None:
+def test_errors_of_a_machine_have_exit_codes_but_no_problem_type() -> None:
     assert [kind("It is so.").exit_code for kind in (SettingsError, StartError, SecretError)] == [2, 1, 1]
     assert {kind.kind.status for kind in (SettingsError, StartError, SecretError)} == {500}
     assert Failure(4, "No.").exit_code == 4
 
 
-def test_a_status_stands_for_one_kind() -> None:
+def test_a_status_belongs_to_one_kind() -> None:
     assert Kind.of_status(500) is Kind.BUG
     assert Kind.of_status(418) is None
     assert len({kind.problem for kind in Kind}) == len(Kind)

@@ -18,16 +18,16 @@ from jobfac.views.runs import RunView
 from jobfac.views.serialization import columns
 
 
-def test_a_run_is_described_as_it_is_shown() -> None:
+def test_the_model_of_a_run_describes_its_view() -> None:
     assert tuple(models.Run.model_fields) == columns(RunView)
 
 
 @pytest.mark.parametrize("name", [name for name in EXAMPLES if hasattr(models, name)])
-def test_the_examples_are_what_they_are_examples_of(name: str) -> None:
+def test_the_examples_are_valid(name: str) -> None:
     getattr(models, name).model_validate_json(json.dumps(EXAMPLES[name]))
 
 
-def test_the_document_has_every_call_with_its_errors() -> None:
+def test_the_document_contains_every_call_with_its_errors() -> None:
     document = openapi.document(TABLE)
     for call in TABLE:
         operation = document["paths"][re.sub(r":\w+}", "}", call.path)][call.method.lower()]
@@ -41,7 +41,7 @@ def test_the_document_has_every_call_with_its_errors() -> None:
     assert len(names) == len(set(names))
 
 
-def test_failed_logins_are_counted_by_key_prefix_and_forgotten() -> None:
+def test_failed_logins_are_counted_by_key_prefix_for_a_time() -> None:
     failures = FailedLogins(limit=2, window=60.0)
     failures.note("a", 0.0)
     assert failures.wait("a", 1.0) == 0.0
@@ -68,12 +68,12 @@ def test_failed_logins_are_counted_by_key_prefix_and_forgotten() -> None:
         ("GET", {"host": "[::1"}, 421),
     ],
 )
-def test_the_guard(method: str, headers: dict[str, str], status: int | None) -> None:
+def test_the_guard_checks_origin_and_host(method: str, headers: dict[str, str], status: int | None) -> None:
     found = refusal(method, Headers(headers), LOOPBACK)
     assert (found and found.status) == status
 
 
-def test_characters_that_are_cut_wait_for_their_other_half() -> None:
+def test_a_partial_character_waits_for_its_rest() -> None:
     reader = Reader(1, 1, False, "utf-8", {"stdout": 0, "stderr": 0})
     text = "aä€😀".encode()
     told = ""
@@ -91,7 +91,7 @@ def test_an_event_is_one_line_of_data() -> None:
 
 
 @pytest.mark.parametrize("number", [0, 1, 2, 3, 200, queries.BATCH, queries.BATCH + 1, 3 * queries.BATCH])
-def test_ids_go_into_statements_in_few_lengths(number: int) -> None:
+def test_lists_of_ids_have_few_lengths(number: int) -> None:
     batches = list(queries.batches(range(number)))
     assert {one for batch in batches for one in batch} == set(range(number))
     assert all(len(batch).bit_count() == 1 and len(batch) <= queries.BATCH for batch in batches)

@@ -128,18 +128,18 @@ values = st.recursive(
 
 @settings(deadline=None, max_examples=200)
 @given(values)
-def test_any_json_value_is_written_as_yaml_that_reads_the_same(value: Any) -> None:
+def test_any_json_value_is_read_back_from_yaml(value: Any) -> None:
     assert read_document(write_document(value)).value == value
 
 
 @settings(deadline=None)
 @given(values)
-def test_json_is_yaml(value: Any) -> None:
+def test_json_is_read_as_yaml(value: Any) -> None:
     assert read_document(json.dumps(value)).value == value
 
 
 @given(st.floats(0, 3e9))
-def test_a_duration_is_written_so_that_it_reads_the_same(seconds: float) -> None:
+def test_a_written_duration_is_read_back(seconds: float) -> None:
     assert read_duration(write_duration(seconds)) == seconds
 
 
@@ -151,5 +151,5 @@ def test_whole_milliseconds_have_a_short_form(seconds: float) -> None:
 
 
 @given(st.one_of(st.integers(0, 2**50), st.integers(0, 2000).map(lambda size: size * 1024)))
-def test_a_size_is_written_so_that_it_reads_the_same(size: int) -> None:
+def test_a_written_size_is_read_back(size: int) -> None:
     assert read_size(write_size(size)) == size

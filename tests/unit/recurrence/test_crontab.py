@@ -115,7 +115,7 @@ def test_the_days_are_those_of_debians_cron(line: str) -> None:
     assert " ".join(f"{due:%m-%d}" for due in times_of(line, ("05-31T22:00", "07-31T22:00"))) == RAN["days"][line]
 
 
-def test_variables_hold_for_the_lines_below_them() -> None:
+def test_variables_apply_to_the_lines_below_them() -> None:
     jobs, warnings = read(
         """
 0 1 * * * first
@@ -180,14 +180,14 @@ def test_input_reaches_the_program(tmp_path: Path) -> None:
         ("MAILFROM=cron@example.org", "MAILFROM has no counterpart; how mail is sent is a setting"),
     ],
 )
-def test_what_cannot_be_taken_over_is_a_warning_with_its_line(line: str, warning: str) -> None:
+def test_an_unsupported_line_is_a_warning_with_its_number(line: str, warning: str) -> None:
     jobs, warnings = read(f"# a table\n\n{line}\n")
     assert jobs == {}
     assert len(warnings) == 1
     assert warnings[0].startswith(f"table, line 3: {warning}")
 
 
-def test_a_command_relative_to_home_is_warned_about() -> None:
+def test_a_command_relative_to_home_is_a_warning() -> None:
     jobs, warnings = read("0 1 * * * bin/backup --all\nHOME=/srv\n0 2 * * * bin/other\n", filename="my jobs.tab")
     assert list(jobs) == ["my-jobs.tab-1", "my-jobs.tab-2"]
     assert warnings == [
@@ -195,11 +195,11 @@ def test_a_command_relative_to_home_is_warned_about() -> None:
     ]
 
 
-def test_a_system_line_without_a_user() -> None:
+def test_a_system_line_without_a_user_is_a_warning() -> None:
     assert read("@daily command", system=True)[1] == [
         "table, line 1: '@daily command' is too short: it needs times, user and command; the line was left out"
     ]
 
 
-def test_an_empty_table() -> None:
+def test_an_empty_table_has_no_jobs() -> None:
     assert read("\n# nothing\n") == ({}, [])

@@ -47,7 +47,7 @@ def test_a_traceback_is_a_field(capsys: pytest.CaptureFixture[str]) -> None:
     assert "ValueError: invalid literal" in found["exception"]
 
 
-def test_text_quotes_what_could_be_misread(capsys: pytest.CaptureFixture[str]) -> None:
+def test_text_quotes_ambiguous_values(capsys: pytest.CaptureFixture[str]) -> None:
     configure(Settings(log_format="text"))
     logger("jobfac.test").warning("turn failed", action="turn_failed", reason="no\x1b[2J host", left_out=0)
     (line,) = capsys.readouterr().err.splitlines()

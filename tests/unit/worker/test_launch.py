@@ -56,7 +56,7 @@ def no_descriptors() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("payload", ["text", None])
-def test_a_start_that_the_machine_refuses_gives_the_run_back(
+def test_a_start_that_fails_because_of_the_machine_requeues_the_run(
     tmp_path: Path, no_descriptors: None, payload: str | None
 ) -> None:
     job = Job.model_validate({"command": ["true"]})
