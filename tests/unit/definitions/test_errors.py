@@ -22,13 +22,13 @@ def sentences(text: str) -> list[str]:
 @pytest.mark.parametrize("case", WRONG["programs"] + WRONG["sequences"], ids=lambda case: case["wrong"])
 def test_invalid_jobs_are_explained(case: dict[str, str]) -> None:
     text = f"jobs:\n  j: {case['wrong']}\n  p: {{command: x}}\n"
-    assert sentences(text) == [f"line 2: job 'j': {case['sentence']}"]
+    assert sentences(text) == [f"line 2: job 'j': {case['says']}"]
 
 
 @pytest.mark.parametrize("case", WRONG["schedules"], ids=lambda case: case["wrong"])
 def test_invalid_schedules_are_explained(case: dict[str, str]) -> None:
     text = f"jobs:\n  j:\n    command: x\n    schedules:\n      - {case['wrong']}\n"
-    assert sentences(text) == [f"line 5: job 'j': {case['sentence']}"]
+    assert sentences(text) == [f"line 5: job 'j': {case['says']}"]
 
 
 @pytest.mark.parametrize(
@@ -85,8 +85,8 @@ def test_invalid_schedules_are_explained(case: dict[str, str]) -> None:
     ],
 )
 def test_invalid_files_are_explained(text: str, sentence: str) -> None:
-    (said,) = sentences(text)
-    assert said == sentence or (sentence.endswith(" ") and said.startswith(sentence))
+    (actual,) = sentences(text)
+    assert actual == sentence or (sentence.endswith(" ") and actual.startswith(sentence))
 
 
 def test_all_errors_are_reported_together_with_their_lines(tmp_path: Path) -> None:
