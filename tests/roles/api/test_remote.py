@@ -119,7 +119,7 @@ def test_schedules_are_listed_paused_and_resumed(remote: InProcess, sqlite_facto
 def test_commands_that_need_the_database_are_refused(remote: InProcess) -> None:
     del remote.environment["JOBFAC_DATABASE_URL"]
     for words in (["apply", "jobs.yaml"], ["keys", "list"], ["purge"], ["notify", "list"], ["db", "check"]):
-        assert "does not go through JOBFAC_API_URL" in remote.run(*words, code=2).stderr, words
+        assert "does not work through JOBFAC_API_URL" in remote.run(*words, code=2).stderr, words
 
 
 def test_jobs_are_enabled_disabled_and_deleted_and_errors_have_exit_codes(remote: InProcess) -> None:

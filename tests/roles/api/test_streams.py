@@ -124,7 +124,7 @@ def test_registrations_of_workers_are_events(served: Served) -> None:
 
 
 def test_the_number_of_streams_is_limited(served: Served) -> None:
-    served.server.app.state.service.live.most = 2
+    served.server.app.state.service.live.limit = 2
     served.define("a")
     run = served.start("a")
     paths = ("/v1/events", f"/v1/runs/{run}/output")

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import pytest
 
 from jobfac.cli.rendering.printing import Columns, print_fields, print_json, print_table
-from jobfac.cli.rendering.text import cell, lasted, styled, text_of
+from jobfac.cli.rendering.text import cell, duration, styled, text_of
 from jobfac.states import RunState
 
 
@@ -54,12 +54,12 @@ def test_a_text_that_looks_like_a_time_stays_unchanged(text: str, capsys: pytest
 )
 def test_the_duration_of_a_run(span: float, wanted: str) -> None:
     begin = datetime(2027, 1, 1, tzinfo=UTC)
-    assert lasted(Span(begin, begin + timedelta(seconds=span))) == wanted
+    assert duration(Span(begin, begin + timedelta(seconds=span))) == wanted
 
 
 def test_the_duration_of_a_running_run_ends_now_and_a_waiting_one_has_none() -> None:
-    assert lasted(Span(datetime.now(UTC) - timedelta(minutes=5))).startswith("5m0")
-    assert lasted(Span(None)) == ""
+    assert duration(Span(datetime.now(UTC) - timedelta(minutes=5))).startswith("5m0")
+    assert duration(Span(None)) == ""
 
 
 def test_states_have_colours_and_texts_have_none() -> None:
