@@ -78,7 +78,7 @@ def test_a_frozen_worker_loses_its_programs_before_its_lease_and_registers_again
     wait_for(lambda: len(fleet.journal.lines("start")) == 6, "going on elsewhere", timeout=LEASE + 2)
     wait_for(lambda: time.monotonic() - frozen > 2 * LEASE, "twice the lease")
     thaw(first)
-    wait_for(lambda: fleet.registration(first)["id"] != former["id"], "registered anew")
+    wait_for(lambda: fleet.registration(first)["id"] != former["id"], "registered again")
     assert fleet.registration(first)["state"] == "active"
     assert {fleet.get(run_id)["worker"] for run_id in ids} == {"second"}
     assert all(fleet.events(run_id).count("running") == 2 for run_id in ids)
@@ -97,7 +97,7 @@ def test_a_worker_frozen_between_claim_and_start_starts_nothing_later(sqlite_fle
     wait_for(lambda: fleet.journal.lines("start"), "started by the second", timeout=LEASE + 5)
     former = fleet.row(first)
     thaw(first)
-    wait_for(lambda: fleet.row(first) != former and "registered anew" in fleet.log(first), "registered anew")
+    wait_for(lambda: fleet.row(first) != former and "registered again" in fleet.log(first), "registered again")
     assert [line.attempt for line in fleet.journal.lines("start")] == [2]
     assert fleet.get(run_id)["worker"] == "second"
 

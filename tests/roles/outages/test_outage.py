@@ -94,7 +94,7 @@ def test_in_a_longer_outage_a_worker_kills_its_programs_in_time_and_recovers(sql
     assert fleet.get(long)["attempt"] == 2
     assert "fenced" in fleet.events(long)
     assert not fleet.journal.doubled()
-    assert "registered anew" in fleet.log(worker)
+    assert "registered again" in fleet.log(worker)
 
 
 @pytest.fixture(params=DRIVERS)
@@ -137,7 +137,7 @@ def test_a_stall_longer_than_the_lease_restarts_a_run_but_loses_none(server_flee
     found = fleet.wait(run_id)
     assert (found["state"], found["attempt"]) == ("succeeded", 2)
     assert not fleet.journal.doubled()
-    assert "registered anew" in fleet.log(worker)
+    assert "registered again" in fleet.log(worker)
 
 
 def test_a_connection_that_breaks_during_its_set_up_is_retried(server_fleet: Fleet, tds: Any) -> None:

@@ -1,11 +1,9 @@
 """A burst spreads over the idle workers of a fleet, and a frozen worker delays no run."""
 
-import os
-import signal
 import time
 from collections import Counter
 
-from tests.support.fleet import Fleet
+from tests.support.fleet import Fleet, thaw
 
 SLEEP = ["sleep", "0.4"]
 BURSTS = 5
@@ -41,10 +39,10 @@ def test_unequal_workers_share_a_burst_by_their_slots(fleet: Fleet) -> None:
 def test_a_frozen_worker_delays_no_run(fleet: Fleet) -> None:
     fleet.define(nap={"command": ["true"]})
     workers = {name: fleet.worker(name, slots=8, JOBFAC_LEASE="30") for name in ("w1", "w2", "w3")}
-    os.kill(workers["w3"].pid, signal.SIGSTOP)
+    fleet.freeze(workers["w3"])
     try:
         began = time.monotonic()
         assert sum(spread(fleet, ["w1", "w2"], 9)) == 9
         assert time.monotonic() - began < 3.0
     finally:
-        os.kill(workers["w3"].pid, signal.SIGCONT)
+        thaw(workers["w3"])

@@ -24,5 +24,5 @@ def test_the_runs_of_a_worker_with_a_stalled_loop_restart_elsewhere(sqlite_fleet
     assert '"action": "loop_stalled"' in fleet.log(first)
     with pipe.open("w") as file:
         file.write("secret")
-    wait_for(lambda: "registered anew" in fleet.log(first), "well again")
+    wait_for(lambda: "registered again" in fleet.log(first), "well again")
     assert fleet.get(run_id)["worker"] == "second"
