@@ -158,7 +158,7 @@ def judge_notifications(dead: int, waiting: int, late: int, unread: int) -> Iter
         yield Finding("notifications", State.WARNING, f"{late:,} wait for more than {LATE / 60:.0f} minutes", remedy)
     if unread:
         found = f"{unread:,} events with subscribers wait for more than {LATE / 60:.0f} minutes"
-        yield Finding("notifications", State.PROBLEM, found, "No scheduler is at work: start one.")
+        yield Finding("notifications", State.PROBLEM, found, "No scheduler is running: start one.")
     if not (dead or late or unread):
         yield Finding("notifications", State.OK, f"{waiting:,} waiting" if waiting else "none wait")
 

@@ -230,7 +230,8 @@ def _fill(site: Site, finished: int) -> None:
     if finished:
         with site.db.begin() as conn:
             conn.exec_driver_sql(f"INSERT INTO run ({columns}) {numbers} SELECT {values}")
-        with site.db.singles.connect() as conn:  # real history leaves no such large log
+        # A real history is inserted in small transactions and leaves no write-ahead log of this size.
+        with site.db.singles.connect() as conn:
             conn.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
 
 

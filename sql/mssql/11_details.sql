@@ -58,7 +58,7 @@ SELECT
     N'lease expired' AS problem,
     CONCAT(N'worker ', w.name) AS subject,
     e.lease_until AS since,
-    N'No worker or scheduler is alive that would give its runs back: start one.' AS remedy
+    N'No worker or scheduler is alive to requeue its runs: start one.' AS remedy
 FROM jobfac.worker AS w
 JOIN jobfac.worker_lease AS e WITH (NOLOCK) ON e.worker_id = w.id
 WHERE w.state IN ('active', 'draining') AND e.lease_until < DATEADD(SECOND, -30, SYSUTCDATETIME())
@@ -86,7 +86,7 @@ SELECT
     N'not promoted',
     CONCAT(N'run ', r.id),
     r.ready_at,
-    N'Its time has come and nobody queues it: start a worker or a scheduler.'
+    N'It is due, but no process queues it: start a worker or a scheduler.'
 FROM jobfac.run AS r
 WHERE r.state = 'scheduled' AND r.ready_at < DATEADD(SECOND, -60, SYSUTCDATETIME())
 UNION ALL
@@ -94,7 +94,7 @@ SELECT
     N'schedule overdue',
     CONCAT(N'schedule ', s.name, N' of job ', s.job),
     s.fire_at,
-    N'No scheduler is at work: start one.'
+    N'No scheduler is running: start one.'
 FROM jobfac.schedule AS s
 WHERE s.fire_at IS NOT NULL AND s.paused = 0 AND s.fire_at < DATEADD(SECOND, -60, SYSUTCDATETIME())
 UNION ALL

@@ -58,7 +58,7 @@ SELECT
     'lease expired' AS problem,
     'worker ' || w.name AS subject,
     e.lease_until AS since,
-    'No worker or scheduler is alive that would give its runs back: start one.' AS remedy
+    'No worker or scheduler is alive to requeue its runs: start one.' AS remedy
 FROM worker AS w
 JOIN worker_lease AS e ON e.worker_id = w.id
 WHERE w.state IN ('active', 'draining') AND e.lease_until < strftime('%Y-%m-%d %H:%M:%f000', 'now', '-30 seconds')
@@ -86,7 +86,7 @@ SELECT
     'not promoted',
     'run ' || r.id,
     r.ready_at,
-    'Its time has come and nobody queues it: start a worker or a scheduler.'
+    'It is due, but no process queues it: start a worker or a scheduler.'
 FROM run AS r
 WHERE r.state = 'scheduled' AND r.ready_at < strftime('%Y-%m-%d %H:%M:%f000', 'now', '-60 seconds')
 UNION ALL
@@ -94,7 +94,7 @@ SELECT
     'schedule overdue',
     'schedule ' || s.name || ' of job ' || s.job,
     s.fire_at,
-    'No scheduler is at work: start one.'
+    'No scheduler is running: start one.'
 FROM schedule AS s
 WHERE s.fire_at IS NOT NULL AND s.paused = 0 AND s.fire_at < strftime('%Y-%m-%d %H:%M:%f000', 'now', '-60 seconds')
 UNION ALL

@@ -28,9 +28,9 @@ def define(db: Database, **jobs: Mapping[str, Any]) -> None:
         db.transact(job_store.put, job, definition, "tester")
 
 
-def start(db: Database, job: str, **wish: Any) -> int:
+def start(db: Database, job: str, **options: Any) -> int:
     """Start one run; returns its id."""
-    return db.transact(runs.start, StartRequest(job, "tester", **wish))
+    return db.transact(runs.start, StartRequest(job, "tester", **options))
 
 
 def get(db: Database, run_id: int) -> sa.RowMapping:

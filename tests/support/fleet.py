@@ -45,9 +45,9 @@ class Fleet:
         """Store jobs by id."""
         helpers.define(self.db, **jobs)
 
-    def start(self, job: str, count: int = 1, **wish: Any) -> list[int]:
+    def start(self, job: str, count: int = 1, **options: Any) -> list[int]:
         """Start ``count`` runs; returns their ids."""
-        return self.db.transact(runs.start_many, StartRequest(job, "tester", **wish), count)
+        return self.db.transact(runs.start_many, StartRequest(job, "tester", **options), count)
 
     def get(self, run_id: int) -> sa.RowMapping:
         """Return a run."""
@@ -75,9 +75,9 @@ class Fleet:
         query = query.where(run.c.id.in_(run_ids)) if run_ids else query
         return list(self.db.query(lambda conn: conn.execute(query).mappings().all()))
 
-    def one(self, job: str, **wish: Any) -> sa.RowMapping:
+    def one(self, job: str, **options: Any) -> sa.RowMapping:
         """Start one run, wait until it has ended, and return it."""
-        (run_id,) = self.start(job, **wish)
+        (run_id,) = self.start(job, **options)
         return self.wait(run_id)
 
     def text(self, run_id: int, stream: str = "stdout", attempt: int = 1) -> bytes:

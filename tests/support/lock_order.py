@@ -31,14 +31,14 @@ class Order:
     def breach(self, statement: str, names: list[str]) -> str | None:
         """Return and record the violation by the next statement, which takes these named locks; None: there is none."""
         if names:
-            told = None
+            problem = None
             if _WAITS.search(statement):
                 if self.rows:
-                    told = f"waits for the named locks {names} after {self.rows!r}"
+                    problem = f"waits for the named locks {names} after {self.rows!r}"
                 elif names != sorted(names) or (self.names and names[0] < self.names[-1]):
-                    told = f"waits for the named locks {names} after {self.names}"
+                    problem = f"waits for the named locks {names} after {self.names}"
             self.names += names
-            return told
+            return problem
         # A receipt in the audit is a row of this operation, for which no other transaction waits.
         if not _ROWS.search(statement) or "FROM jobfac.audit WITH" in statement:
             return None
@@ -70,14 +70,14 @@ def watch(folder: Path) -> Path:
         if conn.dialect.name != "mssql" or order is None:
             return
         names = [str(one) for one in parameters] if "sp_getapplock" in statement else []
-        if told := order.breach(statement, names):
+        if problem := order.breach(statement, names):
             frames = [frame for frame in traceback.extract_stack(limit=40) if frame.filename.startswith(PACKAGE)]
             if not frames:  # a statement of a test
                 return
             calls = "".join(traceback.format_list(frames))
             path.parent.mkdir(parents=True, exist_ok=True)  # other sessions remove old temporary folders
             with path.open("a", encoding="utf-8") as file:
-                file.write(f"A transaction {told}\n{calls}\n")
+                file.write(f"A transaction {problem}\n{calls}\n")
 
     sa.event.listen(sa.Engine, "begin", begin)
     sa.event.listen(sa.Engine, "before_cursor_execute", listen)

@@ -5,11 +5,11 @@ The control port takes lines of JSON and answers each with one:
 
     {"faults": ["error 1205 every 50", ...], "seed": 1}    the script in force from now on (see faults)
     {"stats": true}         round trips by program and by process id, logins, open connections, rules
-    {"reset": true}         the counts start anew
+    {"reset": true}         sets the counts to zero
     {"cut": ""}             cuts the connections of the programs whose name contains the text (all: "")
     {"failover": 3}         cuts all, and refuses for that many seconds
     {"refuse": true}        refuses new connections until it is false
-    {"stall": 2.5}          for so long nobody is answered
+    {"stall": 2.5}          answers no client for that many seconds
     {"declarations": true}  texts that came with more than one declaration of their parameters, by one program
     {"capture": "dir"}      writes every distinct text of T-SQL into that directory (null: ends it)
 

@@ -57,8 +57,8 @@ def _is_sqlite(db: Database) -> bool:
     return db.dialect.name == "sqlite"
 
 
-def start(db: Database, job: str, **wish: Any) -> int:
-    return db.transact(runs.start, StartRequest(job, "me", **wish))
+def start(db: Database, job: str, **options: Any) -> int:
+    return db.transact(runs.start, StartRequest(job, "me", **options))
 
 
 def register(db: Database, name: str = "w1", slots: int = 4, lease: float = 60) -> int:
@@ -284,8 +284,8 @@ def test_v_health_lists_each_problem(jobs: Database) -> None:
     leases_taken = jobs.transact(workers.claim, awake, "awake", ["default"], 1)
     assert [claimed.id for claimed in leases_taken] == [stubborn]
     jobs.transact(runs.request_stop, stubborn, now=False, by="me")
-    asked = next(row["id"] for row in view(jobs, "v_events", run_id=stubborn) if row["event"] == "stopping")
-    move_to_the_past(jobs, run_event, asked, 700, "at")
+    requested = next(row["id"] for row in view(jobs, "v_events", run_id=stubborn) if row["event"] == "stopping")
+    move_to_the_past(jobs, run_event, requested, 700, "at")
     move_to_the_past(jobs, worker_lease, gone, 60, "lease_until")
     move_to_the_past(jobs, run, long, 400, "queued_at")
     move_to_the_past(jobs, run, overdue, 90, "ready_at")

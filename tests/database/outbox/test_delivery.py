@@ -13,16 +13,16 @@ from jobfac.store import outbox, runs
 from jobfac.store.outbox.delivery import TRIES
 from jobfac.store.output import Stored, append
 from tests.support.database import Hand, define, get, now, start, together
-from tests.support.outbox import OPS, apply_defaults, rows, tell, told
+from tests.support.outbox import OPS, apply_defaults, notified_events, on, rows
 from tests.support.tsql import THROUGH_TSQL, execute
 
 
 def waiting(db: Database, count: int) -> None:
     """Create ``count`` notifications, due one after the other."""
-    define(db, a={"notify": [tell("stopped")]})
+    define(db, a={"notify": [on("stopped")]})
     for _ in range(count):
         db.transact(runs.request_stop, start(db, "a"), now=False, by="me")
-    told(db)
+    notified_events(db)
 
 
 def due(db: Database) -> None:
@@ -58,11 +58,11 @@ def test_concurrent_notifiers_take_each_notification_once(db: Database) -> None:
 
 
 def test_concurrent_schedulers_address_each_event_once(db: Database) -> None:
-    define(db, a={"notify": [tell("stopped")]})
+    define(db, a={"notify": [on("stopped")]})
     for _ in range(12):
         db.transact(runs.request_stop, start(db, "a"), now=False, by="me")
     together(4, lambda _: db.transact(address_some))
-    assert told(db) == [("a", "stopped")] * 12
+    assert notified_events(db) == [("a", "stopped")] * 12
 
 
 def test_a_failed_notification_is_retried_then_dead_and_can_be_requeued(db: Database) -> None:
@@ -121,7 +121,7 @@ class TestThroughTsql:
     pytestmark = THROUGH_TSQL
 
     def test_a_denied_start_and_a_stop_are_notified(self, db: Database) -> None:
-        define(db, a={"already_running": "deny", "notify": [tell("denied", "stopped")]}, quiet={})
+        define(db, a={"already_running": "deny", "notify": [on("denied", "stopped")]}, quiet={})
         first = execute(db, "start_job", job="a", by="dba")
         assert get(db, first)["notify"] == "all"
         execute(db, "start_job", job="a", by="dba")
@@ -129,13 +129,13 @@ class TestThroughTsql:
         quiet = execute(db, "start_job", job="quiet", by="dba")
         execute(db, "stop_run", run=quiet, by="dba")
         assert get(db, quiet)["notify"] is None
-        assert told(db) == [("a", "denied"), ("a", "stopped")]
+        assert notified_events(db) == [("a", "denied"), ("a", "stopped")]
         assert json.loads(rows(db)[1]["body"])["reason"] == "stopped by dba before it began"
 
     def test_the_defaults_of_a_category_apply_to_a_run_from_t_sql(self, db: Database) -> None:
-        apply_defaults(db, money={"notify": [tell("failed")]})
+        apply_defaults(db, money={"notify": [on("failed")]})
         define(db, a={"category": "money"})
         execute(db, "start_job", job="a")
         hand = Hand(db)
         hand.end(hand.take(), RunState.FAILED)
-        assert told(db) == [("a", "failed")]
+        assert notified_events(db) == [("a", "failed")]

@@ -136,7 +136,7 @@ def test_a_requeue_of_a_stopping_run_ends_it_as_stopped(db: Database, hand: Hand
         {"state": RunState.QUEUED},
         {"state": RunState.STOPPED},
     ],
-    ids=["an end", "a retry", "given back", "stopped"],
+    ids=["an end", "a retry", "requeued", "stopped"],
 )
 def test_storing_an_outcome_twice_stores_it_once(
     db: Database, hand: Hand, claimed: Claimed, outcome: dict[str, Any]

@@ -8,13 +8,13 @@ from jobfac.store import workers
 from tests.support.database import Hand, attempts, define, events, get, start
 
 
-def lose(db: Database, run_id: int, number: int, **given: int) -> None:
+def lose(db: Database, run_id: int, number: int, **options: int) -> None:
     """Let a worker claim the run and die, and expire it."""
     hand = Hand(db, f"w{number}")
     (claimed,) = hand.claim()
     assert (claimed.id, claimed.lost or 0) == (run_id, number)
     hand.lapse()
-    db.transact(workers.expire, "another", **given)
+    db.transact(workers.expire, "another", **options)
 
 
 def test_a_run_ends_after_three_lost_attempts(db: Database) -> None:
@@ -66,9 +66,9 @@ def test_a_run_that_was_not_started_is_requeued_even_if_not_restartable(db: Data
 
 def test_the_message_of_a_worker_is_shown_in_the_fleet(db: Database) -> None:
     hand = Hand(db)
-    said = []
+    messages = []
     for message in ("unhealthy: no space in /spool", "x" * 500, None):
         db.transact(workers.set_message, hand.id, message)
         with db.read() as conn:
-            said.append(workers.workers(conn)[0].message)
-    assert said == ["unhealthy: no space in /spool", "x" * 400, None]
+            messages.append(workers.workers(conn)[0].message)
+    assert messages == ["unhealthy: no space in /spool", "x" * 400, None]

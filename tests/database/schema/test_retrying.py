@@ -54,7 +54,7 @@ ANY_FAULT = pytest.mark.parametrize(
 
 
 @pytest.mark.parametrize(
-    "told",
+    "text",
     [
         "Resource ID : 1. The request limit for the database is 400 and has been reached. See '' for assistance.",
         "Cannot continue the execution because the session is in the kill state.",
@@ -65,9 +65,9 @@ ANY_FAULT = pytest.mark.parametrize(
         "SECONDARY role.",
     ],
 )
-def test_transient_errors_are_recognised_by_their_text(told: str) -> None:
+def test_transient_errors_are_recognised_by_their_text(text: str) -> None:
     """By their texts, because errors of mssql-python contain no number."""
-    assert Mssql().is_transient(Exception(f"[Microsoft][SQL Server]{told}"))
+    assert Mssql().is_transient(Exception(f"[Microsoft][SQL Server]{text}"))
     assert not Mssql().is_transient(Exception("[Microsoft][SQL Server]Invalid object name 'jobfac.run'."))
 
 
@@ -95,7 +95,7 @@ def test_a_transaction_is_atomic_whichever_statement_is_the_victim(db: Database,
         faults(f"error 1205 at {number}", 'stall 0 matching "describe"')
         ids += db.transact(runs.start_many, StartRequest("job", "tester"), 2)
         fired, described = (rule[what] for rule, what in zip(tds.stats()["faults"], ("fired", "seen"), strict=True))
-        assert described == 0, "a NULL without a type, whose question to the server nobody would see fail"
+        assert described == 0, "a NULL was sent without a type, so the driver asked the server for it"
     faults()
     assert number > 3
     with db.read() as conn:

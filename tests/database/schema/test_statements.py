@@ -149,7 +149,7 @@ def test_many_outcomes_take_as_many_statements_as_few(db: Database) -> None:
     db.transact(runs.start_many, StartRequest("job", "me"), 22)
     hand = Hand(db, slots=22)
     taken = hand.claim()
-    told = []
+    counts = []
     for few in (taken[:2], taken[2:]):
         outcomes = [
             Outcome(one.id, 1, RunState.FAILED, retry_after=None if number % 2 else 1.0)
@@ -157,13 +157,13 @@ def test_many_outcomes_take_as_many_statements_as_few(db: Database) -> None:
         ]
         with sent(db) as statements:
             db.transact(runs.finish, hand.id, outcomes, "w1")
-        told.append(len(statements))
+        counts.append(len(statements))
         changes = [statement for statement, _ in statements if statement.startswith("UPDATE")]
         assert len(changes) == 3
         if db.dialect.name == "mssql":
             assert all("WITH (ROWLOCK, FORCESEEK), (SELECT * FROM OPENJSON(?) WITH" in change for change in changes)
             assert not any(re.match(r"UPDATE \S+ WITH", change) for change in changes)
-    assert told[0] == told[1]
+    assert counts[0] == counts[1]
     with db.read() as conn:
         ended = conn.execute(sa.select(run.c.state, sa.func.count()).group_by(run.c.state)).all()
     assert sorted(map(tuple, ended)) == [("failed", 11), ("scheduled", 11)]

@@ -98,12 +98,12 @@ def test_values_of_the_start_override_those_of_the_step(db: Database) -> None:
     Player(db).look()
     a, nested = children(db, run_id)
     assert (a["arguments"], a["payload"], a["overrides"]) == ('["other"]', "own", None)
-    handed = [(child["job"], child["arguments"], child["payload"]) for child in children(db, nested["id"])]
-    assert handed == [("a", '["other"]', None), ("b", '["own"]', "deep")]
+    received = [(child["job"], child["arguments"], child["payload"]) for child in children(db, nested["id"])]
+    assert received == [("a", '["other"]', None), ("b", '["own"]', "deep")]
 
 
 @pytest.mark.parametrize(
-    ("job", "wish", "words"),
+    ("job", "options", "words"),
     [
         ("seq", {"overrides": {"arguments": {"bb": ["x"]}}}, "has no job 'bb' inside; did you mean 'b'?"),
         ("seq", {"overrides": {"payloads": {"other": "x"}}}, "has no job 'other' inside"),
@@ -112,10 +112,10 @@ def test_values_of_the_start_override_those_of_the_step(db: Database) -> None:
         ("a", {"overrides": {"payloads": {"a": "x"}}}, "is a program, which takes a list of arguments and one payload"),
     ],
 )
-def test_values_for_unknown_jobs_are_refused(db: Database, job: str, wish: dict[str, Any], words: str) -> None:
+def test_values_for_unknown_jobs_are_refused(db: Database, job: str, options: dict[str, Any], words: str) -> None:
     inner = {"steps": [{"name": "i", "jobs": ["b"]}]}
     define(db, a={}, b={}, other={}, inner=inner, seq={"steps": [{"name": "o", "jobs": ["a", "inner"]}]})
     with pytest.raises(DefinitionError) as caught:
-        start(db, job, **wish)
+        start(db, job, **options)
     assert words in str(caught.value)
     start(db, "seq", overrides={"arguments": {"b": ["x"]}, "payloads": {"a": "x"}})

@@ -18,7 +18,7 @@ pytestmark = THROUGH_TSQL
 SAME: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "plain": ({}, {}),
     "priority": ({"priority": 7, "restartable": False}, {}),
-    "given": ({}, {"arguments": ["--full", "ü"], "payload": "text", "priority": -3}),
+    "other values": ({}, {"arguments": ["--full", "ü"], "payload": "text", "priority": -3}),
     "limited": ({"concurrency": {"limit": 2, "key": "printer"}, "labels": {"os": "linux"}, "pool": "gpu"}, {}),
     "denying": ({"already_running": "deny"}, {}),
     "delayed": ({"already_running": "queue"}, {"delay": 60}),
@@ -29,11 +29,11 @@ SAME: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 @pytest.mark.parametrize("case", SAME)
 def test_start_job_creates_the_same_run_as_the_program(db: Database, case: str) -> None:
-    body, wish = SAME[case]
+    body, options = SAME[case]
     define(db, other={}, ours=body, theirs={**body})
-    theirs = db.transact(runs.start, StartRequest("theirs", "me", **wish))
+    theirs = db.transact(runs.start, StartRequest("theirs", "me", **options))
     db.transact(runs.request_stop, theirs, now=False, by="me")  # so that the rules of one do not affect the other
-    arguments = dict(wish)
+    arguments = dict(options)
     if "arguments" in arguments:
         arguments["arguments"] = json.dumps(arguments["arguments"], ensure_ascii=False)
     if "delay" in arguments:

@@ -75,8 +75,8 @@ def test_no_service_reaches_a_metadata_address(url: str) -> None:
 
 @APPRISE
 def test_a_redirect_to_a_metadata_address_is_refused(redirecting: int) -> None:
-    told = failure({"apprise": f"json://127.0.0.1:{redirecting}/?redirect=yes"})
-    assert told.startswith("it leads to 169.254.169.254, a link-local or metadata address")
+    error = failure({"apprise": f"json://127.0.0.1:{redirecting}/?redirect=yes"})
+    assert error.startswith("it leads to 169.254.169.254, a link-local or metadata address")
     assert failure({"webhook": f"http://127.0.0.1:{redirecting}/"}).endswith("redirects are not followed")
 
 

@@ -52,8 +52,8 @@ def test_runs_are_started_followed_and_shown(remote: InProcess, sqlite_factory: 
     remote.run("start", "bad", "--wait", code=1)
     tree = remote.json("start", "tree", "--wait")["id"]
     assert remote.logs(2) == "hello\n"
-    told = remote.run("logs", str(tree))
-    assert (told.stdout, told.stderr.startswith(f"Run {tree} is a sequence; ")) == ("", True)
+    logs = remote.run("logs", str(tree))
+    assert (logs.stdout, logs.stderr.startswith(f"Run {tree} is a sequence; ")) == ("", True)
     for words in (
         ["runs", "list", "--job", "hello", "--state", "succeeded", "--limit", "3"],
         ["runs", "show", str(tree)],
@@ -89,9 +89,9 @@ def test_a_start_may_name_recipients(remote: InProcess, sqlite_factory: Factory)
     assert rows[0] == rows[1]
     assert json.loads(rows[0].overrides)["notify"] == [{"on": ["failed", "lost"], "to": {"email": ["ops@example.org"]}}]
     for wrong in ("failed", "failed=ops@example.org", "lst=email:ops@example.org", "failed=webhook:ops"):
-        told = remote.run("start", "long", "--notify", wrong, code=2).stderr
-        assert told.startswith("--notify ")
-        assert told.count("\n") == 1
+        errors = remote.run("start", "long", "--notify", wrong, code=2).stderr
+        assert errors.startswith("--notify ")
+        assert errors.count("\n") == 1
 
 
 def test_schedules_are_listed_paused_and_resumed(remote: InProcess, sqlite_factory: Factory) -> None:

@@ -45,15 +45,15 @@ def test_output_is_followed_to_the_end_and_resumed(served_everywhere: Served, tm
         first = next(stream)
         assert json.loads(first["data"]) == {"attempt": 1, "stream": "stdout", "skipped": 0, "text": "one\n"}
         (tmp_path / "go").touch()
-        told = list(stream)
-    assert "".join(json.loads(one["data"])["text"] for one in told[:-1]) == "ä\n"
-    assert (told[-1]["event"], json.loads(told[-1]["data"])["state"]) == ("end", "succeeded")
+        sent = list(stream)
+    assert "".join(json.loads(one["data"])["text"] for one in sent[:-1]) == "ä\n"
+    assert (sent[-1]["event"], json.loads(sent[-1]["data"])["state"]) == ("end", "succeeded")
     # A client that lost the connection after any event gets the rest, without partial characters.
-    for number, one in enumerate([first, *told[:-1]]):
+    for number, one in enumerate([first, *sent[:-1]]):
         headers = {**SSE, "Last-Event-ID": one["id"]}
         with served.viewer.stream("GET", f"/v1/runs/{run}/output", headers=headers) as answer:
             resumed = list(events(answer.iter_lines()))
-        rest = "".join(json.loads(two["data"])["text"] for two in told[number:-1])
+        rest = "".join(json.loads(two["data"])["text"] for two in sent[number:-1])
         assert "".join(json.loads(two["data"])["text"] for two in resumed[:-1]) == rest
         assert resumed[-1]["event"] == "end"
 
@@ -62,9 +62,9 @@ def test_following_continues_with_the_next_attempt(served: Served) -> None:
     served.define("a", command=["sh", "-c", "echo try $JOBFAC_ATTEMPT; exit 1"], retry={"attempts": 2, "delay": "0.2s"})
     run = served.start("a")
     with served.worker(), served.viewer.stream("GET", f"/v1/runs/{run}/output", headers=SSE) as answer:
-        told = [json.loads(one["data"]) for one in events(answer.iter_lines())]
-    assert [(one["attempt"], one["text"]) for one in told[:-1]] == [(1, "try 1\n"), (2, "try 2\n")]
-    assert told[-1]["state"] == "failed"
+        sent = [json.loads(one["data"]) for one in events(answer.iter_lines())]
+    assert [(one["attempt"], one["text"]) for one in sent[:-1]] == [(1, "try 1\n"), (2, "try 2\n")]
+    assert sent[-1]["state"] == "failed"
 
 
 def test_events_are_streamed_live_and_resumed(served_everywhere: Served) -> None:
@@ -74,15 +74,15 @@ def test_events_are_streamed_live_and_resumed(served_everywhere: Served) -> None
     with served.viewer.stream("GET", "/v1/events", headers=SSE) as answer:
         stream = events(answer.iter_lines())
         run = served.start("a")
-        told = []
-        thread = threading.Thread(target=lambda: told.append(next(stream)))
+        sent = []
+        thread = threading.Thread(target=lambda: sent.append(next(stream)))
         thread.start()
         # A client that connects now may be later than that start. It gets the next ones.
         while thread.is_alive():
             served.start("a")
             thread.join(0.2)
-    first = json.loads(told[0]["data"])
-    assert (told[0]["event"], first["job"], first["event"], first["by"]) == ("run", "a", "queued", "operator")
+    first = json.loads(sent[0]["data"])
+    assert (sent[0]["event"], first["job"], first["event"], first["by"]) == ("run", "a", "queued", "operator")
     served.start("b")
     with served.worker():
         served.viewer.get(f"/v1/runs/{run}?wait=20")
@@ -117,7 +117,7 @@ def test_registrations_of_workers_are_events(served: Served) -> None:
     while not listening.wait(0.2):
         served.start("a")
     with served.worker():
-        wait_for(lambda: any(one.get("state") == "active" for one in found), "the worker is told of")
+        wait_for(lambda: any(one.get("state") == "active" for one in found), "the worker is sent")
     thread.join()
     assert [one["state"] for one in found if one.get("name") == "w1"][-1] == "stopped"
     assert "token" not in {name for one in found for name in one}

@@ -77,7 +77,7 @@ def test_start_claim_execution_and_program_are_in_one_trace(receiver: Receiver, 
     answer = served.operator.post("/v1/jobs/job/runs", json={}, headers={"traceparent": CALLER})
     run = answer.json()
     with served.worker():
-        text = wait_for(lambda: served.viewer.get(f"/v1/runs/{run['id']}/output").text, "what the program was told")
+        text = wait_for(lambda: served.viewer.get(f"/v1/runs/{run['id']}/output").text, "the output of the program")
         found = wait_spans(receiver, 3)
     start, execution, claim = (
         found[name] for name in ("jobfac-api: start job", "jobfac-worker: run job", "jobfac-worker: claim")
@@ -86,8 +86,8 @@ def test_start_claim_execution_and_program_are_in_one_trace(receiver: Receiver, 
     assert (start.parent, start.links, execution.parent) == ("", [CALLER.split("-")[1]], "")
     assert claim.parent == execution.id
     assert re.fullmatch(rf"00-{execution.trace}-{execution.id}-0[13]\n", text)
-    told = {"run": run["id"], "attempt": 1, "job": "job", "worker": "w1", "state": "failed"}
-    assert {f"jobfac.{name}": value for name, value in told.items()}.items() <= execution.known.items()
+    attributes = {"run": run["id"], "attempt": 1, "job": "job", "worker": "w1", "state": "failed"}
+    assert {f"jobfac.{name}": value for name, value in attributes.items()}.items() <= execution.known.items()
     assert execution.known["process.exit.code"] == 3
     assert (start.failed, execution.failed) == (False, True)
     assert 0 < claim.seconds < execution.seconds

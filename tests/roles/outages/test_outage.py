@@ -50,7 +50,7 @@ def test_an_outage_shorter_than_the_trust_affects_no_run(sqlite_fleet: Fleet) ->
     fleet.worker(environment=PATIENT)
     wait_for(lambda: len(fleet.journal.lines("start")) == 4, "all running")
     with locked(fleet):
-        wait_for(lambda: len(fleet.journal.lines("end")) == 3, "ended while nobody could be told")
+        wait_for(lambda: len(fleet.journal.lines("end")) == 3, "ended during the outage")
         outlast(1)
     found = fleet.finish(*ids)
     assert [(row["state"], row["attempt"]) for row in found] == [("succeeded", 1)] * 4

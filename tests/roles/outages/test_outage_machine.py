@@ -60,7 +60,7 @@ def test_with_a_full_disk_runs_are_requeued_until_there_is_space(sqlite_factory:
         fleet.define(job=command, writes={"command": ["sh", "-c", "head -c 100000 /dev/zero"]})
         worker = fleet.worker("sick")
         ballast = fill(small_disk)
-        assert fleet.one("writes")["state"] == "failed", "the program was told that it cannot write"
+        assert fleet.one("writes")["state"] == "failed", "the program got the error that it cannot write"
         ids = fleet.start("job", 3, payload="x" * 10000)
         wait_for(lambda: message(fleet, "sick").startswith("unhealthy: no space in"), "it says so")
         found = fleet.get(ids[0])

@@ -37,8 +37,8 @@ def test_each_stream_goes_to_its_destination(sqlite_fleet: Fleet) -> None:
     stamped = sorted(path.name for path in logs.glob("run-*.log"))
     assert [bool(re.fullmatch(rf"run-\d{{8}}T\d{{6}}Z-{run_id}\.log", name)) for run_id, name in zip(ids[2:], stamped, strict=True)] == [True, True]  # fmt: skip  # noqa: E501
     assert fleet.attempts(ids[0])[0]["stdout_path"] == str(logs / "over.log")
-    told = fleet.factory.run("logs", str(ids[0])).stderr
-    assert f"The stdout of attempt 1 goes to {logs / 'over.log'} on w1." in told
+    errors = fleet.factory.run("logs", str(ids[0])).stderr
+    assert f"The stdout of attempt 1 goes to {logs / 'over.log'} on w1." in errors
 
 
 def test_an_appended_file_is_rotated(sqlite_fleet: Fleet) -> None:

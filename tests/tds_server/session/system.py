@@ -122,13 +122,13 @@ TYPES = {  # by ODBC type: name, precision, prefix of a literal
 
 def _type_information(session: "Session", arguments: Arguments, output: Output) -> Scope:
     """Execute sp_datatype_info_100. The driver derives the digits of a second from the precision."""
-    asked = arguments[0][1] if arguments else 0
+    wanted = arguments[0][1] if arguments else 0
     shape = [
         Column("TYPE_NAME", values.nvarchar(128)),
         Column("DATA_TYPE", values.integer(2)),
         Column("PRECISION", values.integer(4)),
     ]
-    found = [(name, number, precision) for number, (name, precision) in TYPES.items() if asked in (0, number)]
+    found = [(name, number, precision) for number, (name, precision) in TYPES.items() if wanted in (0, number)]
     output.rows(shape, found, counted=True)
     return Scope()
 

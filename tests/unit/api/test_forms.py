@@ -88,11 +88,11 @@ def test_the_guard_checks_origin_and_host(method: str, headers: dict[str, str], 
 def test_a_partial_character_waits_for_its_rest() -> None:
     reader = Reader(1, 1, False, "utf-8", {"stdout": 0, "stderr": 0})
     text = "aä€😀".encode()
-    told = ""
+    decoded = ""
     for offset in range(len(text)):
-        told += reader.decode(Piece("stdout", offset, text[offset : offset + 1], 0, None))
-        assert reader.position() == f"1:{len(told.encode())}:0"
-    assert told == "aä€😀"
+        decoded += reader.decode(Piece("stdout", offset, text[offset : offset + 1], 0, None))
+        assert reader.position() == f"1:{len(decoded.encode())}:0"
+    assert decoded == "aä€😀"
     assert reader.decode(Piece("stdout", 10, b"\xe2", 0, None)) == ""
     assert reader.decode(Piece("stdout", 20, b"z", 9, None)) == "\ufffdz"  # half a character, and then a cut
     assert reader.rest("stdout") == ""

@@ -45,7 +45,7 @@ def test_a_reader_that_resumes_at_any_position_misses_no_event(made: tuple[list[
     """Events become visible in any order, in batches. A reader may resume from the position of each event."""
     order, sizes = made
     positions = Positions([], 0.0)
-    told: set[int] = set()
+    sent: set[int] = set()
     resumed = 0
     rest = list(order)
     while rest:
@@ -53,8 +53,8 @@ def test_a_reader_that_resumes_at_any_position_misses_no_event(made: tuple[list[
         batch, rest = sorted(rest[:size]), rest[size:]
         positions.see(batch, 0.0)
         for event, position in zip(batch, resume_points(batch, positions.contiguous), strict=True):
-            told.add(event)
+            sent.add(event)
             assert position >= resumed
-            assert set(range(1, position + 1)) <= told
+            assert set(range(1, position + 1)) <= sent
             resumed = position
     assert resumed == 29

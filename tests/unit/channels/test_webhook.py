@@ -211,8 +211,8 @@ def test_proxies_of_the_environment_are_not_used(receiver: Receiver, monkeypatch
 def test_no_error_contains_a_secret(receiver: Receiver, tmp_path: Path, value: str) -> None:
     file = tmp_path / "secret"
     file.write_bytes(value.encode())
-    told = failure(receiver.url, headers={"X-Token": {"secret": f"file:{file}"}})
-    assert not [word for word in re.findall(r"\w{3,}", value) if word in told]
+    error = failure(receiver.url, headers={"X-Token": {"secret": f"file:{file}"}})
+    assert not [word for word in re.findall(r"\w{3,}", value) if word in error]
     assert receiver.posts == []
 
 

@@ -17,7 +17,7 @@ class Span(NamedTuple):
 
 class Line(NamedTuple):
     id: int
-    told: str
+    text: str
 
 
 @pytest.mark.parametrize(
@@ -73,23 +73,23 @@ def test_json_is_one_document_without_escaped_letters(capsys: pytest.CaptureFixt
 
 
 def test_a_table_has_a_line_for_each_row_or_says_that_it_is_empty(capsys: pytest.CaptureFixture[str]) -> None:
-    columns: Columns[Line] = {"id": "id", "what": lambda line: line.told.upper()}
+    columns: Columns[Line] = {"id": "id", "what": lambda line: line.text.upper()}
     print_table([Line(1, "one"), Line(2, "two")], columns, "nothing there")
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert lines == [["id", "what"], ["1", "ONE"], ["2", "TWO"]]
     print_table([], columns, "nothing there")
-    told = capsys.readouterr()
-    assert (told.out, told.err) == ("", "nothing there\n")
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "nothing there\n")
 
 
 def test_a_table_in_a_pipe_has_one_line_for_each_row_however_long(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "40")
-    told = "x" * 300 + " [/red] [bold]\nand\x1b[2J more"
-    print_table([Line(1, told), Line(2, "short")], {"id": "id", "told": "told"}, "")
+    text = "x" * 300 + " [/red] [bold]\nand\x1b[2J more"
+    print_table([Line(1, text), Line(2, "short")], {"id": "id", "text": "text"}, "")
     assert capsys.readouterr().out.splitlines() == [
-        "id  told",
+        "id  text",
         "1   " + "x" * 300 + " [/red] [bold] and [2J more",
         "2   short",
     ]
