@@ -73,7 +73,7 @@ def _pyodbc(target: sa.URL) -> Iterator[Finding]:
     if is_installed:
         yield Finding("drivers", State.OK, f"pyodbc {pyodbc.version} with {driver}")
     else:
-        remedy = "Install Microsoft's package msodbcsql18, or name one that is there: ?driver=..."
+        remedy = "Install Microsoft's package msodbcsql18, or name an installed driver: ?driver=..."
         others = f"; there are: {', '.join(installed)}" if installed else ""
         yield Finding("drivers", State.PROBLEM, f"the ODBC driver '{driver}' is not installed{others}", remedy)
 
