@@ -20,9 +20,9 @@ from jobfac.database.types import sql_literals
 from jobfac.states import ALIVE, HELD, RunState, WorkerState
 
 __all__ = [
-    "CLAIMED", "CLAIMING", "CLAIM_VALUES", "DIRTY", "FIRST_END", "IS_ALIVE", "LOCKED", "LOCKED_BY_KEY", "PASS", "RENEW",
-    "SKIP", "SURVEY", "Dialect", "Found", "Survey", "Waiter", "choose", "lease_now", "look", "octets", "of",
-    "read_survey", "utcnow",
+    "CLAIMED", "CLAIMING", "CLAIM_VALUES", "DIRTY", "FIRST_END", "FOUND_BY_KEY", "IS_ALIVE", "LOCKED",
+    "LOCKED_BY_KEY", "PASS", "RENEW", "SKIP", "SURVEY", "Dialect", "Found", "Survey", "Waiter", "choose", "lease_now",
+    "look", "octets", "of", "read_survey", "utcnow",
 ]  # fmt: skip
 
 DIRTY = "WITH (NOLOCK)"
@@ -34,6 +34,9 @@ LOCKED = "WITH (ROWLOCK, UPDLOCK)"
 LOCKED_BY_KEY = "WITH (ROWLOCK, UPDLOCK, FORCESEEK)"
 """The same for rows whose ids are known: found one by one however small the table is, since a scan would wait for what
 others have locked, and they for what it has (SQL Server)."""
+
+FOUND_BY_KEY = "WITH (FORCESEEK)"
+"""Hint for rows that are read by their keys from a table that others lock: a scan would wait for them (SQL Server)."""
 
 IS_ALIVE = f"worker.state IN ({sql_literals(ALIVE)})"
 """Condition on a worker, sql_literals as the filtered index has it."""

@@ -5,6 +5,7 @@ calls in one message: a deadlock victim loses its transaction in the middle, and
 the remaining calls on their own.
 """
 
+import functools
 import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -35,6 +36,16 @@ def rows_table(engine: str, **kinds: sa.types.TypeEngine[Any]) -> sa.Subquery:
 def by_primary_key(change: sa.Update, changed: sa.Table) -> sa.Update:
     """The update with the hint to find each changed row by its primary key."""
     return change.with_hint(SEEK, changed, "mssql")
+
+
+@functools.cache
+def deletion(engine: str, table: sa.Table) -> sa.Delete:
+    """The statement that deletes the rows whose primary keys are in the parameter ``rows``, by the key's columns."""
+    key = list(table.primary_key.columns)
+    given = rows_table(engine, **{column.name: column.type for column in key})
+    if engine == "sqlite":  # it knows no joined DELETE
+        return table.delete().where(sa.tuple_(*key).in_(sa.select(given)))
+    return table.delete().where(*(column == given.c[column.name] for column in key)).with_hint(SEEK, table, "mssql")
 
 
 def rows_parameter(rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:

@@ -73,7 +73,7 @@ def address(
         numbered = [{**row, "place": place} for place, row in enumerate(found.values())]
         conn.execute(_insert(conn.dialect.name), rows.rows_parameter(numbered))
     if items:
-        conn.execute(news.delete().where(news.c.id.in_([item["id"] for item in items])))
+        conn.execute(rows.deletion(conn.dialect.name, news), rows.rows_parameter({"id": item["id"]} for item in items))
     return problems
 
 

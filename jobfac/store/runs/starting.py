@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import utcnow
+from jobfac.database.dialects import FOUND_BY_KEY, utcnow
 from jobfac.database.tables import run
 from jobfac.database.types import truncate_utf16
 from jobfac.errors import NotFound, Refused, no_run
@@ -125,7 +125,7 @@ def _started_with_any(conn: sa.Connection, job: str, keys: Sequence[str]) -> dic
     found: dict[str, int] = {}
     for at in range(0, len(keys), admission.BATCH):
         these = run.c.start_key.in_(keys[at : at + admission.BATCH])
-        query = sa.select(run.c.start_key, run.c.id).with_hint(run, "WITH (FORCESEEK)", "mssql")
+        query = sa.select(run.c.start_key, run.c.id).with_hint(run, FOUND_BY_KEY, "mssql")
         found |= {row.start_key: row.id for row in conn.execute(query.where(run.c.job == job, these))}
     return found
 

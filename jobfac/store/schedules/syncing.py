@@ -7,7 +7,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from jobfac import definitions as d
-from jobfac.database.dialects import LOCKED, utcnow
+from jobfac.database.dialects import LOCKED_BY_KEY, utcnow
+from jobfac.database.dialects.rows import deletion, rows_parameter
 from jobfac.database.tables import schedule
 from jobfac.definitions import Schedule, checks
 from jobfac.errors import Refused
@@ -101,7 +102,7 @@ def _sync(
     rows = {row["name"]: row for row in found}
     gone = [row["id"] for name, row in rows.items() if name not in pairs.values()]
     if gone:
-        conn.execute(schedule.delete().where(schedule.c.id.in_(gone)))
+        conn.execute(deletion(conn.dialect.name, schedule), rows_parameter({"id": one} for one in gone))
     renamed = {new: rows[old] for new, old in pairs.items() if old is not None and new != old}
     for row in renamed.values():  # temporary names first, because names are unique
         conn.execute(schedule.update().where(schedule.c.id == row["id"]).values(name=f"#{row['id']}"))
@@ -126,7 +127,7 @@ _ROWS = (
         schedule.c.last_due_at,
         utcnow().label("now"),
     )
-    .with_hint(schedule, LOCKED, "mssql")
+    .with_hint(schedule, LOCKED_BY_KEY, "mssql")
     .where(schedule.c.job == sa.bindparam("p_job"))
 )
 
