@@ -95,6 +95,15 @@ CREATE FUNCTION dbo.quotename(value text) RETURNS text LANGUAGE sql IMMUTABLE AS
     $$ SELECT '[' || replace(value, ']', ']]') || ']' $$;
 CREATE FUNCTION dbo.parsename(value text, part integer) RETURNS text LANGUAGE sql IMMUTABLE AS
     $$ SELECT parts[cardinality(parts) - part + 1] FROM string_to_array(value, '.') AS parts $$;
+CREATE FUNCTION dbo.utf16(value text) RETURNS bytea LANGUAGE sql IMMUTABLE AS $$
+    SELECT coalesce(string_agg(decode(lpad(to_hex((unit & 255) * 256 + (unit >> 8)), 4, '0'), 'hex'), ''::bytea
+        ORDER BY place, part), ''::bytea)
+    FROM regexp_split_to_table(value, '') WITH ORDINALITY AS c(letter, place)
+    CROSS JOIN LATERAL unnest(CASE WHEN ascii(letter) < 65536 THEN ARRAY[ascii(letter)]
+        ELSE ARRAY[55296 + (ascii(letter) - 65536) / 1024, 56320 + (ascii(letter) - 65536) % 1024] END)
+        WITH ORDINALITY AS u(unit, part)
+    WHERE letter <> ''
+$$;
 CREATE FUNCTION dbo.newid() RETURNS uuid LANGUAGE sql VOLATILE AS $$ SELECT gen_random_uuid() $$;
 
 -- JSON.
