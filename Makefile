@@ -39,9 +39,10 @@ test: setup      ## all tests
 check: lint      ## lint and the fast tests, for the daily loop: about a minute on 2 cores
 	$(BIN)/pytest -n $(PROCESSES) -q -m "not alone and not slow" -k "not pyodbc and not mssqlpython" tests/unit tests/database
 
-test-mssql: setup ## the same suite on a real server: make test-mssql JOBFAC_TEST_MSSQL_URL=mssql+pyodbc://...
+test-mssql: setup ## five experiments and the same suite on a real server: make test-mssql JOBFAC_TEST_MSSQL_URL=mssql+pyodbc://...
 	@scripts/odbc.sh
 	@test -n "$(JOBFAC_TEST_MSSQL_URL)" || { echo "Say where the server is: make test-mssql JOBFAC_TEST_MSSQL_URL=mssql+pyodbc://USER:PASSWORD@HOST/DATABASE?TrustServerCertificate=yes, or start one with docker compose -f scripts/sqlserver/compose.yaml up -d"; exit 2; }
+	JOBFAC_TEST_MSSQL_URL="$(JOBFAC_TEST_MSSQL_URL)" $(BIN)/python -m tests.real_server.experiments --into experiments.md
 	JOBFAC_TEST_MSSQL_URL="$(JOBFAC_TEST_MSSQL_URL)" $(BIN)/pytest tests/database tests/real_server -k real
 
 lint: setup      ## ruff, mypy --strict, import-linter, limits of size
