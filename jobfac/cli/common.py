@@ -80,13 +80,18 @@ def settings(**overrides: Any) -> "Settings":
 
 
 @contextmanager
-def database(program: str = "jobfac") -> "Iterator[Database]":
-    """The configured database, closed at the end; ``program`` is what a DBA sees of it in the list of sessions."""
+def database(program: str = "jobfac", lock_wait: float | None = None) -> "Iterator[Database]":
+    """The configured database, closed at the end.
+
+    Args:
+        program: what a DBA sees in the list of sessions.
+        lock_wait: as in ``Database``.
+    """
     from jobfac.database.engine import Database
 
     found = settings()
     _check_place(found)
-    db = Database(found.database_url, program)
+    db = Database(found.database_url, program, lock_wait)
     try:
         yield db
     finally:

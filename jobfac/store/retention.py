@@ -173,7 +173,7 @@ def _remove_some(conn: sa.Connection, table: sa.Table, run_ids: list[int]) -> in
     rows = conn.execute(_dependent(engine, table), rows_parameter({"owner": run_id} for run_id in run_ids))
     found = rows.mappings().all()
     if found:
-        conn.execute(deletion(engine, table), rows_parameter(found))
+        conn.execute(deletion(engine, table), rows_parameter(dict(row) for row in found))
     return len(found)
 
 

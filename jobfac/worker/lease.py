@@ -19,6 +19,14 @@ SOON = 0.5
 """Seconds until the next heartbeat after a failed one, and while a worker's expired lease is not handled yet."""
 
 
+def lock_wait(settings: Settings) -> float:
+    """Seconds that a statement of a worker waits for a lock: a quarter of the time for which its lease is trusted.
+
+    After it the transaction is rolled back, so a worker that waits for a DBA holds up nobody else for longer.
+    """
+    return max(1.0, (settings.lease - settings.lease_margin) / 4)
+
+
 class Lease:
     """Renews one worker's lease, in its own thread and on its own connection.
 

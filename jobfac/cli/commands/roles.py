@@ -32,9 +32,10 @@ def worker(
 ) -> None:
     """Claim and execute runs until TERM or INT: the first drains, a second one does not wait."""
     from jobfac.settings import worker_name
+    from jobfac.worker import lock_wait
 
     found = _role(metrics=metrics)
-    with database(f"jobfac worker {name or worker_name()}") as db:
+    with database(f"jobfac worker {name or worker_name()}", lock_wait(found)) as db:
         one = _worker(db, found, slots, pool, label, name)
         with _measured(db, found, one):
             on_signal(_drains(one, found))
@@ -85,11 +86,13 @@ def up(
     from jobfac.api import Server
     from jobfac.scheduler import Scheduler
     from jobfac.settings import worker_name
+    from jobfac.worker import lock_wait
 
     found = _role(api_host=host, api_port=port, metrics=metrics)
-    with database(f"jobfac up {name or worker_name()}") as db, ExitStack() as measured:
+    with database() as db:
         if db.dialect.name == "sqlite":
             db.upgrade()
+    with database(f"jobfac up {name or worker_name()}", lock_wait(found)) as db, ExitStack() as measured:
         db.check_schema()
         one = _worker(db, found, slots, pool, label, name)
         roles: list[Any] = [Scheduler(db, found, one.name), Server(db, found)]

@@ -213,8 +213,11 @@ class Dialect(Protocol):
     breath: float  # seconds between two long transactions of one caller, so that others who wait get the lock
     look_interval: float  # seconds between two looks of an idle scheduler: what one costs differs
 
-    def engine(self, url: sa.URL, isolation_level: str = "READ COMMITTED") -> sa.Engine:
-        """An engine with everything pinned: isolation level, durability, session settings."""
+    def engine(self, url: sa.URL, isolation_level: str = "READ COMMITTED", lock_wait: float | None = None) -> sa.Engine:
+        """An engine with everything pinned: isolation level, durability, session settings.
+
+        ``lock_wait``: seconds that a statement waits for a lock; None: as long as is usual for this engine.
+        """
 
     def create(self) -> None:
         """Make the database's file, private to this user, where the database is one and is missing."""

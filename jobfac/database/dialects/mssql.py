@@ -64,14 +64,14 @@ PHRASES = (
 BROKEN = ("08001", "08003", "08004", "08007", "08S01", "HYT00", "HYT01", "IMC06")
 """SQLSTATEs of a connection that is gone or never came."""
 
-LOCKED_FOR = f"{LOCKS * 1000:.0f}"
 SESSION = (
-    f"SET XACT_ABORT ON; SET LOCK_TIMEOUT {LOCKED_FOR}; SET NOCOUNT OFF; SET QUOTED_IDENTIFIER ON; SET ANSI_NULLS ON; "
-    "SET NUMERIC_ROUNDABORT OFF; SET LANGUAGE us_english;"
+    "SET XACT_ABORT ON; SET LOCK_TIMEOUT {milliseconds:.0f}; SET NOCOUNT OFF; SET QUOTED_IDENTIFIER ON; "
+    "SET ANSI_NULLS ON; SET NUMERIC_ROUNDABORT OFF; SET LANGUAGE us_english;"
 )
-"""XACT_ABORT: an error ends the whole transaction, so nothing half done can be committed. NOCOUNT: a server may have it
-ON for everybody ('user options'), and then no statement says how many rows it changed. NUMERIC_ROUNDABORT: writes to a
-table with filtered indexes need it OFF. LANGUAGE: ``PHRASES`` are English, and a login may have another language."""
+"""LOCK_TIMEOUT: named locks wait as long, because that is the default of sp_getapplock. XACT_ABORT: an error ends the
+whole transaction, so nothing half done can be committed. NOCOUNT: a server may have it ON for everybody ('user
+options'), and then no statement says how many rows it changed. NUMERIC_ROUNDABORT: writes to a table with filtered
+indexes need it OFF. LANGUAGE: ``PHRASES`` are English, and a login may have another language."""
 
 
 class Mssql:
@@ -81,7 +81,7 @@ class Mssql:
     breath = 0.0
     look_interval = 5.0
 
-    def engine(self, url: sa.URL, isolation_level: str = "READ COMMITTED") -> sa.Engine:
+    def engine(self, url: sa.URL, isolation_level: str = "READ COMMITTED", lock_wait: float | None = None) -> sa.Engine:
         _one_pool(url.get_driver_name())
         engine = sa.create_engine(
             with_driver(url),
@@ -93,7 +93,8 @@ class Mssql:
             execution_options={"schema_translate_map": {None: SCHEMA}},
         )
         engine.dialect.statement_compiler = _hinting(engine.dialect.statement_compiler)
-        sa.event.listen(engine, "connect", _on_connect)
+        settings = SESSION.format(milliseconds=1000 * (LOCKS if lock_wait is None else lock_wait))
+        sa.event.listen(engine, "connect", lambda connection, record: _set_up(connection, settings))
         declare_types(engine)
         bound(engine)
         return engine
@@ -198,10 +199,11 @@ def _batches(names: Sequence[str]) -> list[Sequence[str]]:
     return [names[at : at + NAMES] for at in range(0, len(names), NAMES)]
 
 
-def _getapplock(place: int, milliseconds: str) -> str:
+def _getapplock(place: int, wait: bool) -> str:
+    timeout = "" if wait else ", @LockTimeout = 0"  # by default it is the session's
     return (
         f"EXEC @taken = sp_getapplock @Resource = :name{place}, @LockMode = N'Exclusive', "
-        f"@LockOwner = N'Transaction', @LockTimeout = {milliseconds};"
+        f"@LockOwner = N'Transaction'{timeout};"
     )
 
 
@@ -212,7 +214,7 @@ def _named(number: int) -> list[sa.BindParameter[str]]:
 @functools.cache
 def _lock(number: int, wait: bool) -> sa.TextClause:
     throw = "IF @taken < 0 THROW 51222, N'The lock could not be had in time.', 1;"
-    each = [f"{_getapplock(place, LOCKED_FOR if wait else '0')} {throw}" for place in range(number)]
+    each = [f"{_getapplock(place, wait)} {throw}" for place in range(number)]
     return sa.text(f"DECLARE @taken INT; {' '.join(each)}").bindparams(*_named(number))
 
 
@@ -220,7 +222,7 @@ def _lock(number: int, wait: bool) -> sa.TextClause:
 def _lock_free(number: int) -> sa.TextClause:
     """One row of one text: a digit for each name, 1 if its lock is held now."""
     mark = "SET @marks = CONCAT(@marks, CASE WHEN @taken >= 0 THEN '1' ELSE '0' END);"
-    each = [f"{_getapplock(place, '0')} {mark}" for place in range(number)]
+    each = [f"{_getapplock(place, False)} {mark}" for place in range(number)]
     text = f"DECLARE @taken INT, @marks VARCHAR({NAMES}) = ''; {' '.join(each)} SELECT @marks AS marks;"
     return sa.text(text).bindparams(*_named(number))
 
@@ -254,9 +256,9 @@ def _one_pool(driver: str) -> None:
         mssql_python.pooling(enabled=False)
 
 
-def _on_connect(connection: Any, record: Any) -> None:
+def _set_up(connection: Any, settings: str) -> None:
     cursor = connection.cursor()
-    cursor.execute(SESSION)
+    cursor.execute(settings)
     cursor.close()
 
 

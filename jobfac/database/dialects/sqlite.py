@@ -55,10 +55,10 @@ class Sqlite:
         self._file: DatabaseFile | None = None
         self._clock_is_ready = False  # set by any writer; twice does no harm
 
-    def engine(self, url: sa.URL, isolation_level: str = "READ COMMITTED") -> sa.Engine:
+    def engine(self, url: sa.URL, isolation_level: str = "READ COMMITTED", lock_wait: float | None = None) -> sa.Engine:
         engine = sa.create_engine(
             url,
-            connect_args={"timeout": BUSY_TIMEOUT, "check_same_thread": False},
+            connect_args={"timeout": BUSY_TIMEOUT if lock_wait is None else lock_wait, "check_same_thread": False},
             pool_size=20,
             max_overflow=100,
             pool_use_lifo=True,  # the last one back is the next one out: so few connections as possible fill up

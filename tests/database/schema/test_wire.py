@@ -54,9 +54,10 @@ def test_the_day_of_the_statistics_is_sent_as_a_date(db: Database, tds: Any) -> 
 def test_each_connection_begins_with_the_settings_that_jobfac_needs(url: str, tds: Any, faults: Any) -> None:
     for setting in ("XACT_ABORT ON", "NOCOUNT OFF", "NUMERIC_ROUNDABORT OFF", "LANGUAGE us_english"):
         assert f"SET {setting};" in SESSION
-    faults(f'stall 0 matching "{re.escape(SESSION)}"')
+    sent = re.escape(SESSION.format(milliseconds=2500))
+    faults(f'stall 0 matching "{sent}"')
     for isolation_level in ("READ COMMITTED", "AUTOCOMMIT"):
-        engine = Mssql().engine(sa.make_url(url), isolation_level)
+        engine = Mssql().engine(sa.make_url(url), isolation_level, 2.5)
         with engine.connect() as first, engine.connect() as second:
             first.exec_driver_sql("SELECT 1")
             second.exec_driver_sql("SELECT 1")
