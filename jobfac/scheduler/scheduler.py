@@ -29,6 +29,9 @@ from jobfac.telemetry.metrics import Kind, Metric
 
 log = logger("jobfac.scheduler")
 
+NOTICED = 0.25
+"""Seconds until the scheduler looks again at workers that have been given notice (SQLite)."""
+
 TAKEN, LATER = 0.02, 1.0
 """Seconds until the next turn of a duty that has just had one, and still is wanted: another scheduler was quicker, or
 what it wants is locked. They double from turn to turn, up to the second."""
@@ -245,6 +248,8 @@ class Scheduler:
         )
         self._expired += len(expiry.workers)
         tell_expiry(self._log, expiry, self.name)
+        if expiry.noticed:  # it ends by itself, by a heartbeat or by an expiry
+            return NOTICED
         self._in_vain = 0 if expiry.workers or expiry.runs or expiry.finished else self._in_vain + 1
         pause = expiry_pause(self._in_vain)
         if pause >= 1.0 > expiry_pause(self._in_vain - 1):

@@ -275,9 +275,9 @@ class Worker:
     def _start_anew(self) -> None:
         """After the lease is lost: kill all programs, store the outcomes that came in time, and register again."""
         agenda = self._agenda
-        if time.monotonic() < agenda.not_before:
+        self._lease.check()  # it may find that nobody can have ended the lease
+        if time.monotonic() < agenda.not_before or self._lease.is_trusted():
             return
-        self._lease.check()
         self._phases.fence()
         self._held.kill()
         if not self._held.gather_in_time():
@@ -317,7 +317,7 @@ class Worker:
             nonlocal sent
             sent = clock()
             first(conn)
-            return workers.register(conn, self._who, self._settings.lease)
+            return workers.register(conn, self._who, self._settings.lease, notice=self._settings.lease / 2)
 
         with self._pulse.waiting():
             worker_id = self._db.transact(work, retry_for=5.0)

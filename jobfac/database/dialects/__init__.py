@@ -21,8 +21,8 @@ from jobfac.states import ALIVE, HELD, RunState, WorkerState
 
 __all__ = [
     "CLAIMED", "CLAIMING", "CLAIM_VALUES", "DIRTY", "FIRST_END", "FOUND_BY_KEY", "IS_ALIVE", "LOCKED",
-    "LOCKED_BY_KEY", "PASS", "RENEW", "SKIP", "SURVEY", "Dialect", "Found", "Survey", "Waiter", "choose", "lease_now",
-    "look", "octets", "of", "read_survey", "utcnow",
+    "LOCKED_BY_KEY", "PASS", "RENEW", "RENEW_PROMISED", "SKIP", "SURVEY", "Dialect", "Found", "Survey", "Waiter",
+    "choose", "lease_now", "look", "octets", "of", "read_survey", "utcnow",
 ]  # fmt: skip
 
 DIRTY = "WITH (NOLOCK)"
@@ -84,6 +84,13 @@ RENEW = (
     .values(seen_at=utcnow(), lease_until=lease_now(sa.bindparam("p_lease", type_=sa.BigInteger)))
 )
 """The heartbeat: it writes the worker's row of ``worker_lease`` and reads no other table."""
+
+RENEW_PROMISED = (
+    worker_lease.update()
+    .where(worker_lease.c.worker_id == sa.bindparam("p_id"), sa.text("ended = 0"))
+    .values(seen_at=utcnow(), lease_until=lease_now(sa.bindparam("p_lease", type_=sa.BigInteger)))
+)
+"""The same after a promise that has held up to now: the lease may have run out, but nobody could end it."""
 
 FIRST_END = sa.select(
     lease_now().label("now"),
@@ -254,6 +261,17 @@ class Dialect(Protocol):
 
         Returns ``now`` and ``first_end``, when the first lease in the fleet ends; None: the lease is lost.
         """
+
+    gives_notice: bool  # whether a worker's lease is ended only after notice (see ``lease_notice``)
+
+    def require_notice(self, conn: sa.Connection, worker_id: int, milliseconds: int) -> None:
+        """Have this worker's lease ended only so long after notice, where the engine gives notice."""
+
+    def endable(self, conn: sa.Connection, worker_ids: Sequence[int]) -> Sequence[int]:
+        """Those of these workers, whose leases have run out, whose leases may be ended now. The others get notice."""
+
+    def promised(self, conn: sa.Connection, worker_id: int) -> float | None:
+        """Seconds from now within which nobody can end the worker's lease; None: there is no such promise."""
 
     def lock_names(self, conn: sa.Connection, names: Sequence[str], wait: bool) -> None:
         """Hold the exclusive locks of these names, taken in this order, until the transaction ends.

@@ -80,6 +80,7 @@ class Mssql:
     name = "mssql"
     breath = 0.0
     look_interval = 5.0
+    gives_notice = False  # a heartbeat waits for nobody: it has a row of its own
 
     def engine(self, url: sa.URL, isolation_level: str = "READ COMMITTED", lock_wait: float | None = None) -> sa.Engine:
         _one_pool(url.get_driver_name())
@@ -122,6 +123,15 @@ class Mssql:
 
     def renew(self, conn: sa.Connection, worker_id: int, milliseconds: int) -> Any:
         return conn.execute(_RENEW, {"p_id": worker_id, "p_lease": milliseconds}).first()
+
+    def require_notice(self, conn: sa.Connection, worker_id: int, milliseconds: int) -> None:
+        """Nothing to do: see ``gives_notice``."""
+
+    def endable(self, conn: sa.Connection, worker_ids: Sequence[int]) -> Sequence[int]:
+        return worker_ids
+
+    def promised(self, conn: sa.Connection, worker_id: int) -> float | None:
+        return None
 
     def lock_names(self, conn: sa.Connection, names: Sequence[str], wait: bool) -> None:
         for some in _batches(names):

@@ -16,7 +16,18 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import CLAIM_VALUES, CLAIMED, FIRST_END, RENEW, Found, Survey, lease_clock, look
+from jobfac.database.dialects import (
+    CLAIM_VALUES,
+    CLAIMED,
+    FIRST_END,
+    RENEW,
+    RENEW_PROMISED,
+    Found,
+    Survey,
+    lease_clock,
+    lease_notice,
+    look,
+)
 from jobfac.database.dialects.clock import SQLITE_NOW
 from jobfac.database.dialects.sqlite_file import DatabaseFile, back_up
 from jobfac.database.tables import run
@@ -49,6 +60,7 @@ class Sqlite:
     name = "sqlite"
     breath = 0.12  # a writer that waits looks every tenth of a second
     look_interval = 1.0
+    gives_notice = True
 
     def __init__(self) -> None:
         self._turn = threading.Lock()
@@ -113,8 +125,19 @@ class Sqlite:
 
     def renew(self, conn: sa.Connection, worker_id: int, milliseconds: int) -> Any:
         lease_clock.follow(conn)
-        renewed = conn.execute(RENEW, {"p_id": worker_id, "p_lease": milliseconds}).rowcount
+        lease_notice.give_early(conn)
+        renew = RENEW_PROMISED if lease_notice.withdraw(conn, worker_id) else RENEW
+        renewed = conn.execute(renew, {"p_id": worker_id, "p_lease": milliseconds}).rowcount
         return conn.execute(FIRST_END).one() if renewed else None
+
+    def require_notice(self, conn: sa.Connection, worker_id: int, milliseconds: int) -> None:
+        lease_notice.require(conn, worker_id, milliseconds)
+
+    def endable(self, conn: sa.Connection, worker_ids: Sequence[int]) -> Sequence[int]:
+        return lease_notice.endable(conn, worker_ids)
+
+    def promised(self, conn: sa.Connection, worker_id: int) -> float | None:
+        return lease_notice.promised(conn, worker_id)
 
     def lock_names(self, conn: sa.Connection, names: Sequence[str], wait: bool) -> None:
         """Nothing to do: a write transaction already excludes every other."""
