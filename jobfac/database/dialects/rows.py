@@ -50,8 +50,18 @@ def deletion(engine: str, table: sa.Table) -> sa.Delete:
 
 def rows_parameter(rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     """The parameter for a statement that uses ``rows_table``. Values: text, integers, datetimes, None for NULL."""
-    named = [{name: value for name, value in row.items() if value is not None} for row in rows]
-    return {"rows": json.dumps(named, ensure_ascii=False, default=_written)}
+    return joined(map(members, rows))
+
+
+def members(row: Mapping[str, Any]) -> str:
+    """Values of a row as they stand in the parameter, for ``joined``. They can be computed before a transaction."""
+    named = {name: value for name, value in row.items() if value is not None}
+    return json.dumps(named, ensure_ascii=False, default=_written)[1:-1]
+
+
+def joined(rows: Iterable[str]) -> dict[str, str]:
+    """The parameter, of rows whose values ``members`` has written; a row's parts are joined by commas."""
+    return {"rows": f"[{', '.join(f'{{{row}}}' for row in rows)}]"}
 
 
 def _written(moment: datetime) -> str:
