@@ -22,6 +22,7 @@ from jobfac.database.tables import run
 from jobfac.errors import NotFound, Unreachable
 from jobfac.store import runs, sequences
 from jobfac.store.runs import StartRequest
+from scripts.chaos.dba import Excuses
 from scripts.chaos.engines import Cut
 from tests.support.factory import SHORT, Factory, Role
 
@@ -75,6 +76,7 @@ class Site:
     db: Database
     chance: random.Random
     cut: Cut
+    excuses: Excuses
     workers: int
     schedulers: int
     names: int = 0
@@ -157,8 +159,10 @@ class Site:
         if what == "kill worker":
             victim.kill()
         elif what == "freeze worker":
+            seconds = self.chance.uniform(0.3, 2.2) * LEASE
+            self.excuses.note(seconds + 2.0)  # thawed between two faults
             victim.send_signal(signal.SIGSTOP)
-            self.frozen.append((time.monotonic() + self.chance.uniform(0.3, 2.2) * LEASE, victim))
+            self.frozen.append((time.monotonic() + seconds, victim))
         elif what == "kill scheduler":
             self.chance.choice(self.fleet["scheduler"]).kill()
         elif what == "kill guardian":
@@ -166,6 +170,7 @@ class Site:
         elif what == "outage":
             # In a thread, because a process that was frozen while it held the lock must be thawed meanwhile.
             seconds = self.chance.choice([0.3, 1.0, LEASE * 0.5, LEASE * 1.5])
+            self.excuses.note(seconds)
             threading.Thread(target=self.cut, args=(seconds,), daemon=True).start()
         elif what == "drain":
             victim.terminate()

@@ -2,6 +2,7 @@
 
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -116,6 +117,24 @@ def test_a_reboot_ends_leases_at_once(db: Database, clocks: Clocks) -> None:
     again = Database(db.url.render_as_string())
     assert expired(again) == ["w1"]
     again.close()
+
+
+def test_who_waited_for_the_lock_himself_gives_no_notice_for_a_while(
+    db: Database, clocks: Clocks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = registered(db, "w1")
+    clocks.go(LEASE + 1)
+    waits = lease_notice.Contention()
+    monkeypatch.setattr(lease_notice, "contention", waits)
+    now = time.monotonic()
+    waits.note(now - NOTICE / 4, now)
+    assert db.transact(workers.expire, "another").noticed == 1
+    assert promised(db, one) == NOTICE
+    assert not waits.explains(NOTICE, now + NOTICE), "it is forgotten after a period"
+    assert not lease_notice.Contention().explains(NOTICE, now)
+    clocks.go(LEASE * 10)
+    assert expired(db) == []
+    assert promised(db, one) is None, "a lease that ran out long ago gets notice all the same"
 
 
 @pytest.fixture

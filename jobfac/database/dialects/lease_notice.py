@@ -13,11 +13,15 @@ noticed there, then the first transaction commits after the moment of reading. T
 write transactions exclude each other. So nobody ends the lease within ``period`` from the moment of reading. (With two
 transactions this would not hold: the first could compute ``until``, freeze, and commit much later.)
 
+Whoever has waited for the lock himself gives no notice for a while: the others' heartbeats waited, too.
+
 Heartbeats of other workers give notice early, so a dead worker is expired as soon as its lease ends, as without notice.
 
 ``until`` counts milliseconds since boot. No setting of the wall clock changes them.
 """
 
+import time
+from collections import deque
 from collections.abc import Sequence
 
 import sqlalchemy as sa
@@ -37,6 +41,32 @@ _STEP = "UPDATE lease_notice SET until = CASE noticed WHEN 0 THEN NULL ELSE boot
 """The first or the second step, whichever comes next. SQLite computes ``until`` from the old value of ``noticed``."""
 
 
+LONG = 8
+"""A lease that ran out more periods ago gets notice even from a process that has waited for the lock."""
+
+
+class Contention:
+    """When this process last waited long for the lock. Any thread may write; the latest wait counts.
+
+    ``waits``: the moment at which a wait ended and how long it was, in monotonic seconds.
+    """
+
+    def __init__(self) -> None:
+        self.waits: deque[tuple[float, float]] = deque(maxlen=100)
+
+    def note(self, began: float, ended: float) -> None:
+        """A transaction waited for the lock."""
+        if ended - began > 0.05:
+            self.waits.append((ended, ended - began))
+
+    def explains(self, period: float, now: float) -> bool:
+        """Whether there was a wait of a quarter of a period or more within the last period (seconds)."""
+        return any(at > now - period and waited >= period / 4 for at, waited in tuple(self.waits))
+
+
+contention = Contention()
+
+
 def withdraw(conn: sa.Connection, worker_id: int) -> bool:
     """Withdraw a notice that is not over. True: the worker's lease could not have been ended up to now."""
     still = "until IS NULL OR until > boot_ms()"
@@ -46,6 +76,9 @@ def withdraw(conn: sa.Connection, worker_id: int) -> bool:
 
 def give_early(conn: sa.Connection) -> None:
     """Take the next step of a notice to each worker of whose lease less than one and a half periods is left."""
+    longest = conn.exec_driver_sql("SELECT max(period) FROM lease_notice").scalar()
+    if longest is None or contention.explains(longest / 1000, time.monotonic()):
+        return
     early = "((SELECT ahead FROM lease_clock) + boot_ms() + period * 3 / 2) / 1000.0"
     conn.exec_driver_sql(
         f"{_STEP} WHERE until IS NULL AND EXISTS (SELECT 1 FROM worker_lease AS l WHERE l.ended = 0 "
@@ -57,11 +90,16 @@ def endable(conn: sa.Connection, worker_ids: Sequence[int]) -> list[int]:
     """Those of these workers whose lease may be ended now. For the others it takes the next step of a notice."""
     found = []
     for worker_id in worker_ids:
-        over = "SELECT until IS NOT NULL AND until <= boot_ms() FROM lease_notice WHERE worker_id = ?"
-        row = conn.exec_driver_sql(over, (worker_id,)).first()
-        if row is None or row[0]:
+        row = conn.exec_driver_sql(
+            "SELECT n.period, n.until IS NOT NULL AND n.until <= boot_ms() AS over, "
+            f"l.lease_until < strftime({FORMAT}, "
+            f"((SELECT ahead FROM lease_clock) + boot_ms() - {LONG} * n.period) / 1000.0, 'unixepoch') AS long "
+            "FROM lease_notice AS n JOIN worker_lease AS l ON l.worker_id = n.worker_id WHERE n.worker_id = ?",
+            (worker_id,),
+        ).first()
+        if row is None or row.over:
             found.append(worker_id)
-        else:
+        elif row.long or not contention.explains(row.period / 1000, time.monotonic()):
             conn.exec_driver_sql(f"{_STEP} WHERE worker_id = ? AND until IS NULL", (worker_id,))
     return found
 

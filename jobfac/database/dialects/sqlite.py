@@ -88,7 +88,11 @@ class Sqlite:
             return
         if self._file is not None:
             self._file.check()
-        conn.exec_driver_sql("BEGIN IMMEDIATE")
+        began = time.monotonic()
+        try:
+            conn.exec_driver_sql("BEGIN IMMEDIATE")
+        finally:
+            lease_notice.contention.note(began, time.monotonic())
         if not self._clock_is_ready:
             self._clock_is_ready = lease_clock.ensure(conn)
 
