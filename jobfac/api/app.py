@@ -19,6 +19,7 @@ from jobfac.api.routing import Service, routes
 from jobfac.api.serving.connections import MOST
 from jobfac.api.serving.guard import Guard
 from jobfac.api.serving.proxy import Proxies
+from jobfac.api.serving.readiness import Readiness
 from jobfac.database.engine import Database
 from jobfac.telemetry import traces
 from jobfac.web import pages
@@ -68,7 +69,7 @@ def create_app(db: Database, hosts: Collection[str] | None = None, hops: int = 0
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False
-    app.state.service = Service(db, Gate(db), live, spans)
+    app.state.service = Service(db, Gate(db), live, spans, Readiness(db.check_schema))
     app.state.metrics = Metrics(db)
     app.state.document = openapi.document(TABLE)
     return app

@@ -22,6 +22,7 @@ from starlette.routing import Route
 from jobfac.api.auth import RETRY_FOR, Gate
 from jobfac.api.live.feed import Live
 from jobfac.api.problems import Problem, invalid
+from jobfac.api.serving.readiness import Readiness
 from jobfac.database.engine import Database
 from jobfac.operations import caller as operations
 from jobfac.store.api_keys import Caller, Role
@@ -65,6 +66,7 @@ class Service:
     gate: Gate
     live: Live
     traces: Traces
+    readiness: Readiness
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ async def health(ask: ApiRequest) -> Answer:
 
 
 def ready(ask: ApiRequest) -> Answer:
-    """Check that it can serve: that the database can be reached and has the right schema."""
-    ask.service.db.check_schema()
+    """Check that it can serve: that the database can be reached and has the right schema, now or a second ago."""
+    ask.service.readiness.check()
     return Answer({"status": "ok"})
 
 

@@ -19,6 +19,7 @@ from jobfac.settings import Settings, SettingsError
 from jobfac.store import api_keys
 from jobfac.store.api_keys import Role
 from tests.support.api_stage import Served
+from tests.support.factory import wait_for
 
 VIEWER, OPERATOR, ADMIN = Role
 
@@ -270,6 +271,7 @@ def test_without_its_database_it_says_so(sqlite_url: str, tmp_path: Path) -> Non
         db.close()
         for file in tmp_path.glob("jobfac.db*"):
             file.unlink()
+        wait_for(lambda: served.viewer.get("/readyz").status_code == 503, "the next look at the database")
         for path in ("/readyz", "/v1/jobs", "/v1/runs/1", "/metrics"):
             answer = served.viewer.get(path)
             assert (answer.status_code, answer.headers["retry-after"]) == (503, "5"), path
