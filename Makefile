@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 MINUTES ?= 10
+SECONDS ?= 60
 PROCESSES ?= 4
 
 # Where it is set, each of a thousand commands that the tests start would compile the whole program anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test check test-mssql lint format bench chaos reference lock wheel clean
+.PHONY: help setup demo test check test-mssql lint format bench chaos fuzz reference lock wheel clean
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
 
@@ -62,6 +63,10 @@ bench: setup     ## speed, as ratios to limits measured in the same run
 
 chaos: setup     ## kill, freeze and cut at random, then check: make chaos MINUTES=10
 	$(BIN)/python -m scripts.chaos --minutes $(MINUTES)
+
+fuzz: setup      ## fuzz the readers of definitions and reports, by coverage: make fuzz SECONDS=60
+	@$(PIP) install -c constraints.txt -e '.[fuzz]'
+	$(BIN)/python -m scripts.fuzz --seconds $(SECONDS)
 
 reference: setup ## write the guide's pages of every definition key and every setting
 	$(BIN)/python -m scripts.reference
