@@ -31,6 +31,7 @@ from jobfac.store import schedules
 from scripts.chaos.check import read_journal, unexcused, violations
 from scripts.chaos.dba import Dba, Excuses
 from scripts.chaos.engines import open_site
+from scripts.chaos.machine import small_disk
 from scripts.chaos.site import LEASE, Site, jobs
 from tests.support.factory import Factory, wait_for
 
@@ -42,12 +43,16 @@ def chaos(words: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Execute one chaos run; returns its summary."""
     journal = folder / "journal"
     journal.mkdir()
-    with open_site(words.engine, folder, words.seed) as means, Factory(means.url, folder) as factory:
+    with (
+        small_disk(folder / "spool") as disk,
+        open_site(words.engine, folder, words.seed) as means,
+        Factory(means.url, folder) as factory,
+    ):
         db = Database(means.url)
         db.upgrade()
         _define(db, journal)
         chance, excuses = random.Random(words.seed), Excuses(LEASE)
-        site = Site(factory, db, chance, means.cut, excuses, words.workers, words.schedulers)
+        site = Site(factory, db, chance, means.cut, excuses, words.workers, words.schedulers, disk)
         dba = Dba(means.url, means.kill_sessions, words.seed, words.minutes * 15)
         dba.start()
         _strike(site, words.minutes * 60, only_dba=words.only_dba)

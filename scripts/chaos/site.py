@@ -24,6 +24,7 @@ from jobfac.store import runs, sequences
 from jobfac.store.runs import StartRequest
 from scripts.chaos.dba import Excuses
 from scripts.chaos.engines import Cut
+from scripts.chaos.machine import fill, limit_files
 from tests.support.factory import SHORT, Factory, Role
 
 PROGRAM = Path(__file__).with_name("program.py")
@@ -43,6 +44,8 @@ FAULTS = {
     "kill guardian": 8,
     "outage": 12,
     "drain": 10,
+    "few files": 6,
+    "full disk": 4,
     "restart all": 2,
 }
 """The faults with their weights."""
@@ -70,7 +73,9 @@ def jobs(journal: Path) -> dict[str, Any]:
 
 @dataclass
 class Site:
-    """The fleet. ``deaths``: ends of roles that no fault explains; ``frozen``: when each freeze ends."""
+    """The fleet. ``deaths``: ends of roles that no fault explains; ``frozen``: when each freeze ends; ``disk``: the
+    small disk of the spool, if there is one.
+    """
 
     factory: Factory
     db: Database
@@ -79,6 +84,7 @@ class Site:
     excuses: Excuses
     workers: int
     schedulers: int
+    disk: Path | None
     names: int = 0
     done: Counter[str] = field(default_factory=Counter)
     deaths: list[str] = field(default_factory=list)
@@ -127,7 +133,10 @@ class Site:
         names = ["quick", "short", "long", "fails", "retried", "escapes", "alone", "once", "chain"]
         for _ in range(BATCH):
             # With a key, a start can be repeated safely if its answer is lost.
-            request = StartRequest(self.chance.choice(names), "chaos", key=f"{self.chance.random():.12f}")
+            job = self.chance.choice(names)
+            # A payload becomes a file, which needs room on the disk.
+            payload = None if job == "chain" else "x" * self.chance.choice([10, 5000])
+            request = StartRequest(job, "chaos", payload=payload, key=f"{self.chance.random():.12f}")
             self._transact(partial(runs.start, request=request))
         if self.chance.random() < 0.3:
             self._transact(self._stop_one)
@@ -153,7 +162,8 @@ class Site:
 
     def strike(self) -> None:
         """Cause one fault."""
-        what = self.chance.choices([*FAULTS], [*FAULTS.values()])[0]
+        faults = {what: weight for what, weight in FAULTS.items() if self.disk is not None or what != "full disk"}
+        what = self.chance.choices([*faults], [*faults.values()])[0]
         victim = self.chance.choice(self.fleet["worker"])
         self.done[what] += 1
         if what == "kill worker":
@@ -174,9 +184,25 @@ class Site:
             threading.Thread(target=self.cut, args=(seconds,), daemon=True).start()
         elif what == "drain":
             victim.terminate()
+        elif what in ("few files", "full disk"):
+            self._starve(what, victim)
         else:
             for process in [*self.fleet["worker"], *self.fleet["scheduler"]]:
                 process.kill()
+
+    def _starve(self, what: str, victim: Role) -> None:
+        """Take room or descriptors away for a while, in a thread."""
+        seconds = self.chance.uniform(0.5, LEASE)
+        self.excuses.note(seconds)
+        if what == "few files" and self._has_started(victim):
+            threading.Thread(target=limit_files, args=(victim.pid, seconds), daemon=True).start()
+        elif what == "full disk" and self.disk is not None:
+            threading.Thread(target=fill, args=(self.disk, seconds), daemon=True).start()
+
+    def _has_started(self, worker: Role) -> bool:
+        """Whether the worker has registered: without files no role can begin, which is no fault of it."""
+        log = self.factory.folder / f"worker-{self.factory.roles.index(worker)}.log"
+        return '"worker_started"' in log.read_text(errors="replace")
 
     def _kill_guardian(self, worker: Role) -> None:
         """Kill the guardian of a running worker only: losing both at once is a documented limit of the guarantees."""
