@@ -13,7 +13,7 @@ noticed there, then the first transaction commits after the moment of reading. T
 write transactions exclude each other. So nobody ends the lease within ``period`` from the moment of reading. (With two
 transactions this would not hold: the first could compute ``until``, freeze, and commit much later.)
 
-Whoever has waited for the lock himself gives no notice for a while: the others' heartbeats waited, too.
+A process that has itself waited for the lock gives no notice for a while: the others' heartbeats waited, too.
 
 Heartbeats of other workers give notice early, so a dead worker is expired as soon as its lease ends, as without notice.
 
