@@ -73,12 +73,16 @@ def _disagreements(key: Key, row: sa.RowMapping, one: Execution | None) -> list[
 
 
 def unexcused(folder: Path, excuses: Excuses) -> list[str]:
-    """Workers that fenced themselves although they were not frozen and the database was not away, by their logs."""
+    """Workers that lost their lease although they were not frozen and the database was not away, by their logs."""
     wrong = []
     for path in sorted(folder.glob("worker-*.log")):
+        lost = False
         for line in path.read_text(errors="replace").splitlines():
-            if '"self_fence"' not in line and '"lease_lost"' not in line:
+            if '"worker_registered"' in line:
+                lost = False
+            if lost or ('"self_fence"' not in line and '"lease_lost"' not in line):
                 continue
+            lost = True  # until it registers anew: a heartbeat that still waits is told later
             told = json.loads(line)
             if not excuses.covers(datetime.fromisoformat(told["timestamp"]).timestamp()):
                 wrong.append(f"{path.name}: {told['event']} at {told['timestamp']}, for no reason but the DBA")

@@ -123,6 +123,7 @@ class Site:
         for until, process in list(self.frozen):
             if everyone or until <= now:
                 self.frozen.remove((until, process))
+                self.excuses.note(0.0)
                 if process.poll() is None:
                     process.send_signal(signal.SIGCONT)
 
