@@ -20,9 +20,9 @@ from jobfac.database.types import sql_literals
 from jobfac.states import ALIVE, HELD, RunState, WorkerState
 
 __all__ = [
-    "CLAIMED", "CLAIMING", "CLAIM_VALUES", "DIRTY", "FIRST_END", "IS_ALIVE", "LOCKED", "LOCKED_BY_KEY", "PASS", "RENEW",
-    "SKIP", "SURVEY", "Dialect", "Survey", "Waiter", "WorkSignal", "dialect_for", "dialect_of", "lease_now", "octets",
-    "read_survey", "utcnow", "work_expression",
+    "CLAIMED", "CLAIMING", "CLAIM_VALUES", "DIRTY", "FIRST_END", "FOUND_BY_KEY", "IS_ALIVE", "LOCKED",
+    "LOCKED_BY_KEY", "PASS", "RENEW", "RENEW_PROMISED", "SKIP", "SURVEY", "Dialect", "Survey", "Waiter", "WorkSignal",
+    "dialect_for", "dialect_of", "lease_now", "octets", "read_survey", "utcnow", "work_expression",
 ]  # fmt: skip
 
 DIRTY = "WITH (NOLOCK)"
@@ -34,6 +34,9 @@ LOCKED = "WITH (ROWLOCK, UPDLOCK)"
 LOCKED_BY_KEY = "WITH (ROWLOCK, UPDLOCK, FORCESEEK)"
 """The same for rows whose ids are known. It seeks each row even in a small table, because a scan would wait for the
 locks of other transactions, and they for its locks (SQL Server)."""
+
+FOUND_BY_KEY = "WITH (FORCESEEK)"
+"""Hint for rows that are read by their keys from a table that others lock: a scan would wait for them (SQL Server)."""
 
 IS_ALIVE = f"worker.state IN ({sql_literals(ALIVE)})"
 """Condition on a worker: it is active or draining."""
@@ -81,6 +84,13 @@ RENEW = (
     .values(seen_at=utcnow(), lease_until=lease_now(sa.bindparam("p_lease", type_=sa.BigInteger)))
 )
 """The heartbeat. It writes the worker's row in ``worker_lease`` and reads no other table."""
+
+RENEW_PROMISED = (
+    worker_lease.update()
+    .where(worker_lease.c.worker_id == sa.bindparam("p_id"), sa.text("ended = 0"))
+    .values(seen_at=utcnow(), lease_until=lease_now(sa.bindparam("p_lease", type_=sa.BigInteger)))
+)
+"""The same after a promise that has held up to now: the lease may have run out, but nobody could end it."""
 
 FIRST_END = sa.select(
     lease_now().label("now"),
@@ -219,8 +229,11 @@ class Dialect(Protocol):
     pause_between_writes: float
     poll_interval: float
 
-    def engine(self, url: sa.URL, isolation_level: str = "READ COMMITTED") -> sa.Engine:
-        """Create an engine with fixed isolation level, durability and session settings."""
+    def engine(self, url: sa.URL, isolation_level: str = "READ COMMITTED", lock_wait: float | None = None) -> sa.Engine:
+        """Create an engine with fixed isolation level, durability and session settings.
+
+        ``lock_wait``: seconds that a statement waits for a lock; None: as long as is usual for this engine.
+        """
 
     def create(self) -> None:
         """Create the database's file, private to this user, if the database is a file and is missing."""
@@ -257,6 +270,17 @@ class Dialect(Protocol):
 
         Returns ``now`` and ``first_end``, when the first lease in the fleet ends; None: the lease is lost.
         """
+
+    gives_notice: bool  # whether a worker's lease is ended only after notice (see ``lease_notice``)
+
+    def require_notice(self, conn: sa.Connection, worker_id: int, milliseconds: int) -> None:
+        """Have this worker's lease ended only so long after notice, where the engine gives notice."""
+
+    def endable(self, conn: sa.Connection, worker_ids: Sequence[int]) -> Sequence[int]:
+        """Those of these workers, whose leases have run out, whose leases may be ended now. The others get notice."""
+
+    def promised(self, conn: sa.Connection, worker_id: int) -> float | None:
+        """Seconds from now within which nobody can end the worker's lease; None: there is no such promise."""
 
     def lock_names(self, conn: sa.Connection, names: Sequence[str], wait: bool) -> None:
         """Take the exclusive locks of these names in this order, until the transaction ends.
