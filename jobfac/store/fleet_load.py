@@ -40,12 +40,19 @@ _WORKERS = (
     .join(worker_lease, worker_lease.c.worker_id == worker.c.id)
     .with_hint(worker, PASS, "mssql")
     .with_hint(worker_lease, DIRTY, "mssql")
-    .where(sa.text(f"worker.state = '{WorkerState.ACTIVE}'"), worker_lease.c.lease_until > lease_now())
+    .where(
+        sa.text(f"worker.state = '{WorkerState.ACTIVE}'"),
+        worker.c.message.is_(None),
+        worker_lease.c.lease_until > lease_now(),
+    )
 )
+"""The message of a worker says why it claims nothing, such as `unhealthy: no space in /spool`."""
 
 
 def fleet(conn: sa.Connection, queues: Sequence[str]) -> list[Load]:
     """Return every live worker that takes new runs, with the queues among ``queues`` that it serves.
+
+    A worker that has said why it claims nothing is left out: runs must not wait for it.
 
     Skips rows that another transaction has locked, so claims count only after their commit.
     """
