@@ -65,6 +65,8 @@ WORKER: dict[str, Any] = {
     "ended_at": None,
     "busy": 1,
     "message": None,
+    "cpu_pressure": 3.5,
+    "free_memory": 6442450944,
 }
 SCHEDULE: dict[str, Any] = {
     "id": 5,

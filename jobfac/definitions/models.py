@@ -213,6 +213,9 @@ class Job(Definition):
     labels: dict[Id, Text] = Field(
         default={}, description="Labels that a worker must have to take it.", examples=[{"os": "linux", "zone": "a"}]
     )
+    slots: Annotated[int, whole(1, 1000)] = Field(
+        default=1, description="How many of its worker's slots a run takes. A worker with fewer never takes it."
+    )
     timeout: PositiveDuration | None = Field(
         default=None, description="Stop an attempt that runs longer; it ends as timed_out.", examples=["30m"]
     )

@@ -89,23 +89,23 @@ def judge_workers(rows: Sequence[WorkerView], moment: datetime) -> list[Finding]
 
 
 def takers(conn: sa.Connection) -> Iterator[Finding]:
-    """Whether there is a worker for every run that is queued: of its pool, and with the labels it asks for."""
+    """Whether there is a worker for every run that is queued: of its pool, with its labels and as many slots."""
     query = sa.select(run.c.queue, sa.func.count().label("number")).where(sa.text(f"state = '{RunState.QUEUED}'"))
     queued = {row.queue: row.number for row in conn.execute(query.group_by(run.c.queue))}
     taken = {SEQUENCE_QUEUE}
     moment, seen = now(conn), set()
     for row in worker_store.workers(conn, alive_only=True):
-        kind = (tuple(row.pools), tuple(row.labels.items()))
+        kind = (tuple(row.pools), tuple(row.labels.items()), row.slots)
         if row.state == WorkerState.ACTIVE and row.lease_until > moment and kind not in seen:
             seen.add(kind)
-            taken.update(matching_queues(conn, row.pools, row.labels))
+            taken.update(matching_queues(conn, row.pools, row.labels, row.slots))
     yield from judge_takers(queued, taken)
 
 
 def judge_takers(queued: Mapping[str, int], taken: Iterable[str]) -> Iterator[Finding]:
     """What follows from the number of runs in each queue, and the queues that somebody takes from."""
     waiting = f"{sum(queued.values()):,} runs queued"
-    remedy = "Start a worker with that --pool and those --label, or correct the pool and labels of the jobs."
+    remedy = "Start a worker with that --pool, those --label and as many --slots, or correct those keys of the jobs."
     lonely = sorted(set(queued) - set(taken))
     for name in lonely:
         found = f"no live worker takes the {queued[name]:,} runs queued in '{name}'"

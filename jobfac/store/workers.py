@@ -40,24 +40,22 @@ from jobfac.database.dialects import (
     lease_now,
     of,
     read_survey,
-    rows,
     utcnow,
 )
-from jobfac.database.tables import attempt, run, worker, worker_lease
-from jobfac.database.types import BigId, sql_literals, truncate_utf16
+from jobfac.database.tables import run, worker, worker_lease
+from jobfac.database.types import sql_literals, truncate_utf16
 from jobfac.states import ALIVE, HELD, RunState, WorkerState
 from jobfac.store import jobs, runs
+from jobfac.store.claiming import Claimed, claim, held_by, unowned
 from jobfac.store.expiry import Expiry, Returned, expire, held_rules, requeue_held
-from jobfac.store.runs import Finished, Rule, record
-from jobfac.store.runs.event import Event
-from jobfac.store.runs.finish import held
+from jobfac.store.runs import Finished
 from jobfac.views.serialization import columns, from_row
 from jobfac.views.workers import WorkerView
 
 __all__ = [
-    "Beat", "Claimed", "Expiry", "Hold", "LeaseLost", "Registration", "Returned", "Survey", "claim", "drain", "expire",
-    "give_up", "held_by", "held_rules", "hold", "leave", "register", "renew",
-    "set_message", "survey", "unowned", "workers",
+    "Beat", "Claimed", "Expiry", "Hold", "LeaseLost", "MachineLoad", "Registration", "Returned", "Survey", "claim",
+    "drain", "expire", "give_up", "held_by", "held_rules", "hold", "leave", "register", "renew", "set_message",
+    "survey", "unowned", "workers",
 ]  # fmt: skip
 
 
@@ -78,41 +76,6 @@ class Registration(NamedTuple):
     labels: Mapping[str, str]
 
 
-class Claimed(NamedTuple):
-    """A run that this worker claimed.
-
-    ``attempt`` fences every later write about the run. ``lost``: how many attempts were lost with their worker.
-    """
-
-    id: int
-    job: str
-    job_version: int
-    kind: str
-    attempt: int
-    failures: int
-    priority: int
-    arguments: str | None
-    payload: str | None
-    sequence_run_id: int | None
-    queue: str
-    created_at: Any
-    started_at: Any
-    notify: str | None
-    already_running: str = "start"
-    concurrency_key: str | None = None
-    lost: int | None = None
-
-    @property
-    def rule(self) -> Rule:
-        """The run's admission rule. It also determines which blocked runs its end admits."""
-        return Rule(self.job, self.already_running, self.concurrency_key)
-
-    @property
-    def key(self) -> tuple[int, int]:
-        """Run and attempt: the fence."""
-        return self.id, self.attempt
-
-
 class Beat(NamedTuple):
     """The result of a heartbeat.
 
@@ -120,6 +83,16 @@ class Beat(NamedTuple):
     """
 
     expiry: float
+
+
+class MachineLoad(NamedTuple):
+    """What a worker reports of its machine: CPU pressure in percent, free memory in bytes; None: not known."""
+
+    cpu_pressure: float | None = None
+    free_memory: int | None = None
+
+
+UNKNOWN_LOAD = MachineLoad()
 
 
 class Hold(NamedTuple):
@@ -147,13 +120,15 @@ def register(conn: sa.Connection, who: Registration, lease: float) -> int:
     return worker_id
 
 
-def renew(conn: sa.Connection, worker_id: int, lease: float) -> Beat:
-    """Send a heartbeat: renew the lease for ``lease`` seconds. Reads and writes only ``worker_lease``.
+def renew(conn: sa.Connection, worker_id: int, lease: float, load: MachineLoad = UNKNOWN_LOAD) -> Beat:
+    """Send a heartbeat: renew the lease for ``lease`` seconds, and store the load of the worker's machine.
+
+    Reads and writes only ``worker_lease``.
 
     Raises:
         LeaseLost: the lease had run out, or the worker was declared dead.
     """
-    row = of(conn).renew(conn, worker_id, round(lease * 1000))
+    row = of(conn).renew(conn, worker_id, round(lease * 1000), *load)
     if row is None:
         raise LeaseLost(f"worker {worker_id} has no lease any more")
     return Beat(lease if row.first_end is None else (row.first_end - row.now).total_seconds())
@@ -209,85 +184,6 @@ def hold(conn: sa.Connection, worker_id: int) -> Hold:
     return Hold(WorkerState(found.state), bool(found.due), bool(found.begin_))
 
 
-def claim(
-    conn: sa.Connection,
-    worker_id: int,
-    name: str,
-    queues: Sequence[str],
-    slots: int,
-    most: Mapping[str, int] | None = None,
-) -> list[Claimed]:
-    """Claim up to ``slots`` runs, highest priority first, then oldest. The caller must have called ``hold``.
-
-    ``most``: the maximum number of runs for each queue; None: ``slots`` for each.
-    """
-    limits = {queue: min(slots, slots if most is None else most[queue]) for queue in queues}
-    limits = {queue: limit for queue, limit in limits.items() if limit > 0}
-    if not limits:
-        return []
-    taken: list[Claimed] = []
-    for queue, number in _by_queue(conn, limits, slots):
-        who = {"p_queue": queue, "p_worker_id": worker_id, "p_worker": name}
-        taken += [Claimed(**row) for row in conn.execute(of(conn).claim(number), who).mappings()]
-    taken.sort(key=lambda claimed: (-claimed.priority, claimed.id))
-    if taken:
-        began = [{"run_id": c.id, "number": c.attempt, "worker_id": worker_id, "name": name} for c in taken]
-        conn.execute(_open(conn.dialect.name), rows.rows_parameter(began))
-        record(conn, [Event(c.id, c.attempt, RunState.RUNNING, name, notify=c.notify) for c in taken])
-    return taken
-
-
-@functools.cache
-def _open(engine: str) -> sa.Insert:
-    given = rows.rows_table(
-        engine, run_id=BigId, number=attempt.c.number.type, worker_id=BigId, name=attempt.c.worker.type
-    )
-    told = (given.c.run_id, given.c.number, given.c.worker_id, given.c.name, utcnow())
-    return attempt.insert().from_select(["run_id", "number", "worker_id", "worker", "started_at"], sa.select(*told))
-
-
-def _by_queue(conn: sa.Connection, limits: Mapping[str, int], slots: int) -> list[tuple[str, int]]:
-    """Return how many runs to claim from each queue, so the best runs of all queues come first.
-
-    A single queue needs no query.
-    """
-    if len(limits) == 1:
-        return list(limits.items())
-    heads = []
-    for queue, limit in limits.items():
-        query = (
-            sa.select(run.c.priority, run.c.id)
-            .with_hint(run, PASS, "mssql")
-            .where(sa.text(f"state = '{RunState.QUEUED}'"), run.c.queue == queue)
-            .order_by(run.c.priority.desc(), run.c.id)
-            .limit(limit)
-        )
-        heads += [(-row.priority, row.id, queue) for row in conn.execute(query)]
-    best = [queue for _, _, queue in sorted(heads)[:slots]]
-    return [(queue, best.count(queue)) for queue in limits if queue in best]
-
-
-def held_by(conn: sa.Connection, worker_id: int) -> list[Claimed]:
-    """Return the runs that this worker holds in the database. Used when the answer to a claim was lost."""
-    query = sa.select(*(run.c[name] for name in Claimed._fields)).where(
-        sa.text(f"state IN ({sql_literals(HELD)})"), run.c.worker_id == worker_id
-    )
-    return [Claimed(**row) for row in conn.execute(query).mappings()]
-
-
-def unowned(conn: sa.Connection, worker_id: int, keys: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Return the executions among ``keys`` (run, attempt) that the worker does not hold.
-
-    Each run is read by its key and locked. A search for all runs of the worker could miss a run whose state is just
-    changing because a stop was requested.
-    """
-    if not keys:
-        return []
-    these = sa.and_(run.c.id.in_([run_id for run_id, _ in keys]), run.c.worker_id == worker_id)
-    sure = {(row["id"], row["attempt"]) for row in held(conn, these, len(keys))}
-    return [key for key in keys if key not in sure]
-
-
 def give_up(conn: sa.Connection, run_ids: Collection[int], why: str, by: str) -> list[Finished]:
     """Requeue or end runs that the worker holds in the database but does not know. Returns the runs that ended.
 
@@ -331,11 +227,11 @@ def set_message(conn: sa.Connection, worker_id: int, message: str | None) -> Non
 def workers(conn: sa.Connection, alive_only: bool = False) -> list[WorkerView]:
     """Return up to 1,000 workers, newest first."""
     busy = (
-        sa.select(sa.func.count())
+        sa.select(sa.func.coalesce(sa.func.sum(sa.func.coalesce(run.c.slots, 1)), 0))
         .where(sa.text(f"run.state IN ({sql_literals(HELD)})"), run.c.worker_id == worker.c.id)
         .scalar_subquery()
     )
-    leased = {"seen_at": worker_lease.c.seen_at, "lease_until": worker_lease.c.lease_until}
+    leased = {name: worker_lease.c[name] for name in ("seen_at", "lease_until", "cpu_pressure", "free_memory")}
     columns_of = {**worker.c, **leased, "busy": busy.label("busy")}
     query = (
         sa.select(*(columns_of[name] for name in columns(WorkerView)))

@@ -7,7 +7,11 @@ from jobfac.states import WorkerState
 
 
 class WorkerView(NamedTuple):
-    """A worker process. ``busy``: how many runs it holds. ``message``: why it claims no runs, if it says so."""
+    """A worker process.
+
+    ``busy``: how many of its slots its runs take. ``message``: why it claims no runs, if it says so.
+    ``cpu_pressure``: percent of the last ten seconds in which work waited for a processor. ``free_memory``: bytes.
+    """
 
     id: int
     name: str
@@ -24,3 +28,5 @@ class WorkerView(NamedTuple):
     ended_at: datetime | None
     busy: int
     message: str | None
+    cpu_pressure: float | None
+    free_memory: int | None

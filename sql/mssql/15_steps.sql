@@ -237,7 +237,7 @@ BEGIN
     INSERT INTO jobfac.run (
         job, job_version, kind, state, queue, priority, arguments, payload, overrides, notify, notify_jobs, created_at,
         created_by, ready_at, queued_at, ended_at, reason, restartable, already_running, concurrency_key,
-        concurrency_limit, start_key, retry_of
+        concurrency_limit, start_key, retry_of, slots
     )
     VALUES (
         @job,
@@ -262,7 +262,8 @@ BEGIN
         @shared,
         @limit,
         @key,
-        @retry_of
+        @retry_of,
+        CAST(JSON_VALUE(@definition, '$.slots') AS INT)
     );
     SET @run_id = CAST(SCOPE_IDENTITY() AS BIGINT);
     INSERT INTO jobfac.run_event (run_id, attempt, at, event, [by])

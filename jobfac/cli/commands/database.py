@@ -80,7 +80,8 @@ def config(as_json: Json = False) -> None:
     """What holds here, and where it came from."""
     import dataclasses
 
-    from jobfac.settings import Settings, SettingsError, sources, without_password
+    from jobfac.passwords import without_password
+    from jobfac.settings import Settings, SettingsError, sources
 
     try:
         found = sources()

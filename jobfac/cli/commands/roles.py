@@ -24,16 +24,32 @@ Host = Annotated[str | None, typer.Option(help="Address to listen on.")]
 Metrics = Annotated[
     str | None, typer.Option(metavar="HOST:PORT", help="Serve metrics for Prometheus there; default: nowhere.")
 ]
+Pressure = Annotated[
+    float | None,
+    typer.Option(
+        min=0, max=100, metavar="PERCENT", help="Claim nothing while work waits for a processor longer; default: any."
+    ),
+]
+Memory = Annotated[
+    str | None,
+    typer.Option(metavar="SIZE", help="Claim nothing while less memory is free, such as 2GiB; default: any."),
+]
 Port = Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen on.")]
 
 
 def worker(
-    slots: Slots = None, pool: Pools = None, label: Labels = None, name: Name = None, metrics: Metrics = None
+    slots: Slots = None,
+    pool: Pools = None,
+    label: Labels = None,
+    name: Name = None,
+    max_cpu_pressure: Pressure = None,
+    min_free_memory: Memory = None,
+    metrics: Metrics = None,
 ) -> None:
     """Claim and execute runs until TERM or INT: the first drains, a second one does not wait."""
     from jobfac.settings import worker_name
 
-    found = _role(metrics=metrics)
+    found = _role(metrics=metrics, **_limits(max_cpu_pressure, min_free_memory))
     with database(f"jobfac worker {name or worker_name()}") as db:
         one = _worker(db, found, slots, pool, label, name)
         with _measured(db, found, one):
@@ -77,6 +93,8 @@ def up(
     pool: Pools = None,
     label: Labels = None,
     name: Name = None,
+    max_cpu_pressure: Pressure = None,
+    min_free_memory: Memory = None,
     host: Host = None,
     port: Port = None,
     metrics: Metrics = None,
@@ -86,7 +104,7 @@ def up(
     from jobfac.scheduler import Scheduler
     from jobfac.settings import worker_name
 
-    found = _role(api_host=host, api_port=port, metrics=metrics)
+    found = _role(api_host=host, api_port=port, metrics=metrics, **_limits(max_cpu_pressure, min_free_memory))
     with database(f"jobfac up {name or worker_name()}") as db, ExitStack() as measured:
         if db.dialect.name == "sqlite":
             db.upgrade()
@@ -174,6 +192,17 @@ def _measured(db: "Database", found: "Settings", *roles: Any) -> AbstractContext
     from jobfac.telemetry.exporter import Exporter
 
     return Exporter(found.metrics, db, [role.metrics for role in roles])
+
+
+def _limits(pressure: float | None, memory: str | None) -> dict[str, Any]:
+    """The settings of ``--max-cpu-pressure`` and ``--min-free-memory``."""
+    from jobfac.definitions.values import read_size
+
+    try:
+        size = None if memory is None else read_size(memory)
+    except ValueError as error:
+        fail(USAGE, f"--min-free-memory {error}.")
+    return {"max_cpu_pressure": pressure, "min_free_memory": size}
 
 
 def _role(**overrides: Any) -> "Settings":

@@ -59,6 +59,14 @@ def cell(value: object) -> str:
     return styled(value) if isinstance(value, Enum) else escape(text_of(value))
 
 
+def memory_text(size: int) -> str:
+    """An amount of memory, with one decimal."""
+    for unit, bits in (("GiB", 30), ("MiB", 20), ("KiB", 10)):
+        if size >= 1 << bits:
+            return f"{size / (1 << bits):.1f} {unit}"
+    return f"{size} B"
+
+
 def lasted(row: Timed) -> str:
     """How long it took, or has taken so far."""
     if row.started_at is None:

@@ -69,6 +69,7 @@ CLAIMED = (
     run.c.already_running,
     run.c.concurrency_key,
     run.c.lost,
+    run.c.slots,
 )
 """The columns of a run that its worker needs; what a claim returns."""
 
@@ -78,7 +79,12 @@ RENEW = (
     .where(
         worker_lease.c.worker_id == sa.bindparam("p_id"), sa.text("ended = 0"), worker_lease.c.lease_until > lease_now()
     )
-    .values(seen_at=utcnow(), lease_until=lease_now(sa.bindparam("p_lease", type_=sa.BigInteger)))
+    .values(
+        seen_at=utcnow(),
+        lease_until=lease_now(sa.bindparam("p_lease", type_=sa.BigInteger)),
+        cpu_pressure=sa.bindparam("p_pressure"),
+        free_memory=sa.bindparam("p_memory"),
+    )
 )
 """The heartbeat: it writes the worker's row of ``worker_lease`` and reads no other table."""
 
@@ -243,8 +249,12 @@ class Dialect(Protocol):
         they run. The statement for a limit is built once: it is the hottest of all.
         """
 
-    def renew(self, conn: sa.Connection, worker_id: int, milliseconds: int) -> Any:
+    def renew(
+        self, conn: sa.Connection, worker_id: int, milliseconds: int, pressure: float | None, memory: int | None
+    ) -> Any:
         """The heartbeat, in one round trip: let the lease end so much from now if it still holds.
+
+        Also stores the CPU pressure (percent) and the free memory (bytes) of the worker's machine.
 
         Returns ``now`` and ``first_end``, when the first lease in the fleet ends; None: the lease is lost.
         """

@@ -119,8 +119,11 @@ class Mssql:
     def claim(self, limit: int) -> sa.Executable:
         return _claim(limit)
 
-    def renew(self, conn: sa.Connection, worker_id: int, milliseconds: int) -> Any:
-        return conn.execute(_RENEW, {"p_id": worker_id, "p_lease": milliseconds}).first()
+    def renew(
+        self, conn: sa.Connection, worker_id: int, milliseconds: int, pressure: float | None, memory: int | None
+    ) -> Any:
+        values = {"p_id": worker_id, "p_lease": milliseconds, "p_pressure": pressure, "p_memory": memory}
+        return conn.execute(_RENEW, values).first()
 
     def lock_names(self, conn: sa.Connection, names: Sequence[str], wait: bool) -> None:
         for some in _batches(names):
@@ -272,7 +275,8 @@ _RENEW = sa.text(
     f"""\
 SET NOCOUNT ON;
 DECLARE @renewed INT;
-UPDATE l SET seen_at = SYSUTCDATETIME(), lease_until = DATEADD(MILLISECOND, CAST(:p_lease AS INT), SYSUTCDATETIME())
+UPDATE l SET seen_at = SYSUTCDATETIME(), lease_until = DATEADD(MILLISECOND, CAST(:p_lease AS INT), SYSUTCDATETIME()),
+    cpu_pressure = :p_pressure, free_memory = :p_memory
 FROM {SCHEMA}.worker_lease AS l {SEEK}
 WHERE l.worker_id = :p_id AND l.ended = 0 AND l.lease_until > SYSUTCDATETIME();
 SET @renewed = @@ROWCOUNT;
@@ -280,4 +284,10 @@ SET NOCOUNT OFF; -- else the next statements of this connection would not say ho
 SELECT SYSUTCDATETIME() AS now, (SELECT MIN(e.lease_until) FROM {SCHEMA}.worker_lease AS e {PASS} WHERE e.ended = 0)
     AS first_end
 WHERE @renewed = 1;"""
-).bindparams(sql_literal("p_id"), sql_literal("p_lease"))
+).bindparams(
+    sql_literal("p_id"),
+    sql_literal("p_lease"),
+    # Not literals: each value would leave a plan of its own in the server's cache.
+    sa.bindparam("p_pressure", type_=sa.Float()),
+    sa.bindparam("p_memory", type_=sa.BigInteger()),
+)

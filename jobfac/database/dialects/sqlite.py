@@ -111,9 +111,12 @@ class Sqlite:
     def claim(self, limit: int) -> sa.Executable:
         return _claim(limit)
 
-    def renew(self, conn: sa.Connection, worker_id: int, milliseconds: int) -> Any:
+    def renew(
+        self, conn: sa.Connection, worker_id: int, milliseconds: int, pressure: float | None, memory: int | None
+    ) -> Any:
         lease_clock.follow(conn)
-        renewed = conn.execute(RENEW, {"p_id": worker_id, "p_lease": milliseconds}).rowcount
+        values = {"p_id": worker_id, "p_lease": milliseconds, "p_pressure": pressure, "p_memory": memory}
+        renewed = conn.execute(RENEW, values).rowcount
         return conn.execute(FIRST_END).one() if renewed else None
 
     def lock_names(self, conn: sa.Connection, names: Sequence[str], wait: bool) -> None:

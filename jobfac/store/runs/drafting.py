@@ -136,6 +136,7 @@ def new_row(stored: jobs.Stored | DefinitionError | None, request: StartRequest)
         "already_running": job.already_running,
         "concurrency_key": job.concurrency.key if job.concurrency else None,
         "concurrency_limit": job.concurrency.limit if job.concurrency else None,
+        "slots": slots if (slots := getattr(job, "slots", 1)) > 1 else None,
         "start_key": request.key,
         "schedule_id": request.schedule_id,
         "due_at": request.due_at,

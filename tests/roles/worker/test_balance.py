@@ -5,6 +5,7 @@ from collections import Counter
 import pytest
 
 from jobfac.worker.loop.fair_share import GRACE
+from tests.support.factory import wait_for
 from tests.support.fleet import Fleet, thaw
 
 SLEEP = ["sleep", "0.4"]
@@ -51,3 +52,15 @@ def test_a_frozen_worker_holds_nothing_up(fleet: Fleet) -> None:
     assert {str(row["worker"]) for row in done} <= {"w1", "w2"}
     waited = [(row["started_at"] - row["queued_at"]).total_seconds() for row in done]
     assert max(waited) < 1.0 + GRACE, waited
+
+
+def test_a_worker_on_a_machine_without_memory_claims_nothing_and_says_so(fleet: Fleet) -> None:
+    fleet.define(nap={"command": ["true"]}, heavy={"command": ["true"], "slots": 3})
+    full = fleet.worker("full", "--min-free-memory", "1000000GiB", slots=8)
+    wait_for(lambda: (fleet.registration(full)["message"] or "").startswith("claims nothing:"), "it says so")
+    fleet.worker("w1", slots=4)
+    done = fleet.finish(*fleet.start("nap", 6), *fleet.start("heavy", 3))
+    assert {row["worker"] for row in done} == {"w1"}
+    waited = [(row["started_at"] - row["queued_at"]).total_seconds() for row in done]
+    assert max(waited) < 5.0, "nothing waits for the share of a worker that claims nothing"
+    wait_for(lambda: fleet.registration(full)["free_memory"] is not None, "its heartbeat tells the free memory")
