@@ -33,6 +33,9 @@ RUN: dict[str, Any] = {
     "stop": None,
     "stop_by": None,
     "retry_of": None,
+    "slots": None,
+    "cpu_seconds": 6.41,
+    "peak_memory": 91226112,
 }
 DEFINITION: dict[str, Any] = {
     "command": ["python3", "export.py"],
@@ -93,6 +96,8 @@ ATTEMPT: dict[str, Any] = {
     "reason": None,
     "stdout_path": None,
     "stderr_path": None,
+    "cpu_seconds": 6.41,
+    "peak_memory": 91226112,
 }
 EVENT: dict[str, Any] = {
     "id": 130,

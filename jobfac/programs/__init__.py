@@ -13,6 +13,7 @@ from jobfac.programs.files.spool import BATCH, Chunk, Spool, SpoolName, parse_na
 from jobfac.programs.guarding import Guardian
 from jobfac.programs.posix import Exit, Process, Program, kill_all, start, terminate_all
 from jobfac.programs.tree import kill_marked
+from jobfac.programs.usage import Usage
 from jobfac.programs.watcher import ExitWatcher
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "SpoolName",
     "StartError",
     "UnsafeFolder",
+    "Usage",
     "become_subreaper",
     "kill_all",
     "kill_marked",

@@ -13,6 +13,7 @@ from typing import TypedDict
 from jobfac.programs.children import children, regular_file
 from jobfac.programs.failures import StartError, explain
 from jobfac.programs.tree import Entry, Table, entry, hunt, now, send
+from jobfac.programs.usage import Meter, Usage
 
 
 @dataclass(frozen=True)
@@ -49,13 +50,14 @@ class Process:
         self.exit: Exit | None = None
         self.detach = program.detach
         self.since = since
+        self.meter = Meter()
         self.outputs = frozenset(file for number in outputs if (file := regular_file(number)))
         self._members: dict[int, int] = {}  # known processes of the tree: PID -> start
 
     def poll(self) -> Exit | None:
         """Reap the main program if it has ended. Never blocks."""
         with children.lock:
-            if self.exit is None and (ended := _reap(self.pid)):
+            if self.exit is None and (ended := _reap(self.pid, self.meter)):
                 self.exit = ended
                 # Its PID still identifies its orphans at this moment, so record them now.
                 if children.adopting:
@@ -78,6 +80,18 @@ class Process:
                 children.sweep()
                 self._members = {one.pid: one.start for one in self._tree(Table.read()).values()}
             return sorted(self._members)
+
+    def sample(self) -> None:
+        """Sample the memory of the main program, if it is alive and it is time for a sample."""
+        with children.lock:
+            if self.exit is None:
+                self.meter.sample(self.pid, time.monotonic() - self.started)
+
+    def usage(self) -> Usage:
+        """What the tree has used: the main program, what it waited for, and orphans that were reaped."""
+        with children.lock:
+            children.sweep()
+            return self.meter.usage()
 
     def alive(self) -> bool:
         """Whether the main program or a leftover is alive."""
@@ -185,13 +199,14 @@ def _signal_trees(processes: list[Process], number: signal.Signals) -> None:
                 send(one.pid, one.start, number)
 
 
-def _reap(pid: int) -> Exit | None:
+def _reap(pid: int, meter: Meter) -> Exit | None:
     try:
-        done, status = os.waitpid(pid, os.WNOHANG)
+        done, status, used = os.wait4(pid, os.WNOHANG)
     except ChildProcessError:  # already reaped elsewhere
         return Exit(None, None, time.monotonic())
     if done == 0:
         return None
+    meter.add_main(used)
     code = os.waitstatus_to_exitcode(status)
     return Exit(code if code >= 0 else None, -code if code < 0 else None, time.monotonic())
 

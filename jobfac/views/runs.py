@@ -9,7 +9,10 @@ from jobfac.views.serialization import as_json
 
 
 class RunView(NamedTuple):
-    """A run. Times are RFC 3339 with offset. ``arguments`` null: the run uses the definition's arguments."""
+    """A run. Times are RFC 3339 with offset. ``arguments`` null: the run uses the definition's arguments.
+
+    ``slots``: how many slots it takes, null: one. ``cpu_seconds``, ``peak_memory`` (bytes): what the last attempt used.
+    """
 
     # ``truncated`` is set only in lists: the names of the large values that were left out.
 
@@ -43,6 +46,9 @@ class RunView(NamedTuple):
     stop: Stop | None
     stop_by: str | None
     retry_of: int | None
+    slots: int | None
+    cpu_seconds: float | None
+    peak_memory: int | None
     truncated: list[str] | None = None
 
 
@@ -62,6 +68,8 @@ class AttemptView(NamedTuple):
     reason: str | None
     stdout_path: str | None
     stderr_path: str | None
+    cpu_seconds: float | None
+    peak_memory: int | None
 
 
 class EventView(NamedTuple):

@@ -30,6 +30,7 @@ class Outcome:
             the database's clock.
         retry_after: seconds until the next attempt; None: no retry.
         rule: the run's rule, if the worker knows it; None: it is read from the database.
+        cpu_seconds, peak_memory: what the program used; bytes.
     """
 
     run_id: int
@@ -45,6 +46,8 @@ class Outcome:
     ended: float = field(default_factory=time.monotonic)
     retry_after: float | None = None
     rule: admission.Rule | None = None
+    cpu_seconds: float | None = None
+    peak_memory: int | None = None
 
 
 class Finished(NamedTuple):
@@ -75,6 +78,7 @@ _ENDED = {
     "again_in": BigId, "failed": run.c.failures.type, "exit_code": run.c.exit_code.type, "signal": run.c.signal.type,
     "reason": run.c.reason.type, "exit_message": run.c.exit_message.type, "outputs": run.c.outputs.type,
     "pid": attempt.c.pid.type, "stdout_path": attempt.c.stdout_path.type, "stderr_path": attempt.c.stderr_path.type,
+    "cpu_seconds": attempt.c.cpu_seconds.type, "peak_memory": BigId,
 }  # fmt: skip
 """The columns that ``_values`` returns."""
 
@@ -87,7 +91,7 @@ def _fence(given: sa.Subquery) -> tuple[sa.ColumnElement[bool], ...]:
 @functools.cache
 def _end(engine: str) -> sa.Update:
     given = rows.rows_table(engine, **_ENDED)
-    told = ("state", "exit_code", "signal", "reason", "exit_message", "outputs")
+    told = ("state", "exit_code", "signal", "reason", "exit_message", "outputs", "cpu_seconds", "peak_memory")
     values: dict[str, Any] = {name: given.c[name] for name in told}
     values |= {"ended_at": utcnow(given.c.ago), "failures": run.c.failures + given.c.failed}
     change = run.update().where(*_fence(given), sa.text(f"given.state IN ({sql_literals(FINAL)})"))
@@ -97,7 +101,8 @@ def _end(engine: str) -> sa.Update:
 @functools.cache
 def _go_on(engine: str) -> sa.Update:
     given = rows.rows_table(engine, **_ENDED)
-    values: dict[str, Any] = {name: given.c[name] for name in ("state", "reason", "exit_code", "signal")}
+    told = ("state", "reason", "exit_code", "signal", "cpu_seconds", "peak_memory")
+    values: dict[str, Any] = {name: given.c[name] for name in told}
     values |= {"ready_at": utcnow(given.c.again_in), "queued_at": utcnow(), "failures": run.c.failures + given.c.failed}
     values |= dict.fromkeys(("worker_id", "worker", "progress", "message"), sa.null())
     change = run.update().where(*_fence(given), sa.text(f"given.state NOT IN ({sql_literals(FINAL)})"))
@@ -107,7 +112,7 @@ def _go_on(engine: str) -> sa.Update:
 @functools.cache
 def _close(engine: str) -> sa.Update:
     given = rows.rows_table(engine, **_ENDED)
-    told = ("exit_code", "signal", "reason", "pid", "stdout_path", "stderr_path")
+    told = ("exit_code", "signal", "reason", "pid", "stdout_path", "stderr_path", "cpu_seconds", "peak_memory")
     values = {"state": given.c.state_after, "ended_at": utcnow(given.c.ago), **{name: given.c[name] for name in told}}
     change = attempt.update().where(attempt.c.run_id == given.c.run_id, attempt.c.number == given.c.fence)
     return rows.by_primary_key(change.values(values), attempt)
@@ -308,6 +313,8 @@ def _values(outcome: Outcome, worker_id: int, state: RunState, failed: int) -> d
         "pid": outcome.pid,
         "stdout_path": _cut(outcome.paths.get("stdout")),
         "stderr_path": _cut(outcome.paths.get("stderr")),
+        "cpu_seconds": outcome.cpu_seconds,
+        "peak_memory": outcome.peak_memory,
     }
 
 

@@ -168,6 +168,7 @@ class Execution:
             report = self.report
             state, reason = with_remarks(state, reason, report.incomplete, report.refused, self.definition.aware)
         over = self.process.exit if self.process else None
+        used = self.process.usage() if self.process else None
         stopped = self._life.cause not in (None, Cause.TIMED_OUT)
         return Outcome(
             run_id=self.claimed.id,
@@ -182,6 +183,8 @@ class Execution:
             paths=self.paths,
             ended=over.at if over else self._life.began,
             rule=self.claimed.rule,
+            cpu_seconds=used.cpu_seconds if used else None,
+            peak_memory=used.peak_memory if used else None,
             retry_after=None if stopped else retry_delay(self.definition.retry, state, self.claimed.failures, chance),
         )
 
