@@ -20,6 +20,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema
 
+from jobfac.definitions.limits import Limits
 from jobfac.definitions.notify import Notify, TextOrSecret
 from jobfac.definitions.output import Output
 from jobfac.definitions.schedule import Schedule
@@ -215,6 +216,11 @@ class Job(Definition):
     )
     slots: Annotated[int, whole(1, 1000)] = Field(
         default=1, description="How many of its worker's slots a run takes. A worker with fewer never takes it."
+    )
+    limits: Limits | None = Field(
+        default=None,
+        description="Limits of memory, CPU and processes.",
+        examples=[{"memory": "2GiB", "cpu": 1.5, "processes": 200}],
     )
     timeout: PositiveDuration | None = Field(
         default=None, description="Stop an attempt that runs longer; it ends as timed_out.", examples=["30m"]

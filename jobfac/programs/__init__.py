@@ -3,6 +3,7 @@
 It uses no SQL. It is made for Linux; docstrings say what other systems lack.
 """
 
+from jobfac.programs.cgroup import Limits
 from jobfac.programs.children import become_subreaper, unattributed_orphans, unignore_signals
 from jobfac.programs.failures import StartError
 from jobfac.programs.files.descriptors import NO_ROOM, room_for_programs
@@ -23,6 +24,7 @@ __all__ = [
     "Exit",
     "ExitWatcher",
     "Guardian",
+    "Limits",
     "Process",
     "Program",
     "Spool",

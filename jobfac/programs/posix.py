@@ -10,8 +10,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypedDict
 
+from jobfac.programs.cgroup import Group, Limits
 from jobfac.programs.children import children, regular_file
 from jobfac.programs.failures import StartError, explain
+from jobfac.programs.gate import Gate
 from jobfac.programs.tree import Entry, Table, entry, hunt, now, send
 from jobfac.programs.usage import Meter, Usage
 
@@ -21,6 +23,7 @@ class Program:
     """A program to start. `environment` is complete, except for JOBFAC_MARKER, which is added from `marker`.
 
     marker: unique to the execution, without spaces. detach: do not end the processes that it leaves running.
+    limits: of its whole tree, by a cgroup.
     """
 
     argv: tuple[str, ...]
@@ -29,6 +32,7 @@ class Program:
     directory: str | None = None
     user: str | None = None
     detach: bool = False
+    limits: Limits | None = None
 
 
 @dataclass(frozen=True)
@@ -43,8 +47,11 @@ class Exit:
 class Process:
     """A started program with its process tree. Any thread may call every method."""
 
-    def __init__(self, program: Program, pid: int, since: int, outputs: Iterable[int]) -> None:
+    def __init__(
+        self, program: Program, pid: int, since: int, outputs: Iterable[int], group: Group | None = None
+    ) -> None:
         self.pid = pid
+        self.group = group
         self.marker = program.marker
         self.started = time.monotonic()
         self.exit: Exit | None = None
@@ -91,7 +98,8 @@ class Process:
         """What the tree has used: the main program, what it waited for, and orphans that were reaped."""
         with children.lock:
             children.sweep()
-            return self.meter.usage()
+            used = self.meter.usage()
+        return used if self.group is None else self.group.usage(used)
 
     def alive(self) -> bool:
         """Whether the main program or a leftover is alive."""
@@ -134,11 +142,12 @@ def start(program: Program, stdout_fd: int, stderr_fd: int) -> Process:
         raise StartError("the command is empty; give a program to run")
     environment = {**program.environment, "JOBFAC_MARKER": program.marker}
     since = now()
-    with children.lock, _nothing_blocked():
+    with children.lock, _nothing_blocked(), Gate(program.argv, program.limits, program.marker) as gate:
         try:
+            gate.check(environment, program.directory)
             handle = subprocess.Popen(
-                program.argv,
-                stdin=subprocess.DEVNULL,
+                gate.argv,
+                stdin=gate.stdin,
                 stdout=stdout_fd,
                 stderr=stderr_fd,
                 cwd=program.directory,
@@ -150,8 +159,15 @@ def start(program: Program, stdout_fd: int, stderr_fd: int) -> Process:
             sentence = explain(program.argv, environment, program.directory, program.user, error)
             raise StartError(sentence) from error
         handle.returncode = 0  # prevents Popen from reaping the process; poll() does that
-        process = Process(program, handle.pid, since, (stdout_fd, stderr_fd))
+        process = Process(program, handle.pid, since, (stdout_fd, stderr_fd), gate.group)
         children.add_program(process)
+        try:
+            gate.open(handle.pid)
+        except OSError as error:
+            os.kill(handle.pid, signal.SIGKILL)
+            os.waitpid(handle.pid, 0)
+            children.remove_program(process)
+            raise StartError(f"{program.argv[0]!r} cannot be put into its cgroup: {error.strerror}") from error
     return process
 
 
