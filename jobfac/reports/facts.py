@@ -130,7 +130,8 @@ def _counted(conn: sa.Connection, when: Period, wanted: Wanted) -> dict[tuple[da
     for row in conn.execute(query).mappings():
         if wanted(row["job"]):
             states = {state.value: row[state.value] for state in sorted(FINAL)}
-            found[row["day"], row["job"]] = DailyTotals(states, **{name: row[name] for name in NUMBERS})
+            known = {name: row[name] for name in NUMBERS if row[name] is not None}
+            found[row["day"], row["job"]] = DailyTotals(states, **known)
     return found
 
 
@@ -156,13 +157,13 @@ def _latest(conn: sa.Connection, when: Period, wanted: Wanted) -> dict[tuple[str
 
 def _going_on(conn: sa.Connection, when: Period) -> dict[tuple[date, str], Work]:
     """The executions that go on, up to now."""
-    query = sa.select(run.c.worker, run.c.started_at).where(
+    query = sa.select(run.c.worker, run.c.started_at, run.c.slots).where(
         sa.text(f"run.state IN ({sql_literals(HELD)})"), run.c.worker.is_not(None)
     )
     found: dict[tuple[date, str], Work] = {}
     for row in conn.execute(query):
         for day, milliseconds in statistics.shares(row.started_at, when.now):
-            found.setdefault((day, row.worker), Work()).busy_ms += milliseconds
+            found.setdefault((day, row.worker), Work()).busy_ms += (row.slots or 1) * milliseconds
     return found
 
 

@@ -25,12 +25,12 @@ LATE = 60_000
 
 COLUMNS = (
     run.c.id, run.c.job, run.c.state, run.c.attempt, run.c.failures, run.c.created_at, run.c.ready_at, run.c.due_at,
-    run.c.queued_at, run.c.started_at, run.c.ended_at,
+    run.c.queued_at, run.c.started_at, run.c.ended_at, run.c.cpu_seconds, run.c.peak_memory,
 )  # fmt: skip
 """The columns of a run that ``tally`` reads."""
 
-EXECUTION = (attempt.c.worker, attempt.c.started_at, attempt.c.ended_at)
-"""The columns of an attempt that ``work`` reads."""
+EXECUTION = (attempt.c.worker, attempt.c.started_at, attempt.c.ended_at, run.c.slots)
+"""The columns of an attempt and its run that ``work`` reads."""
 
 
 @dataclass
@@ -50,6 +50,8 @@ class DailyTotals:
     late: int = 0
     latest_ms: int | None = None
     latest_run: int | None = None
+    cpu_ms: int = 0
+    peak_memory: int | None = None  # bytes
 
     def add(self, other: "DailyTotals") -> None:
         """Add the totals of ``other``."""
@@ -63,9 +65,11 @@ class DailyTotals:
             self.longest_ms, self.longest_run = other.longest_ms, other.longest_run
         if other.latest_ms is not None and (self.latest_ms is None or other.latest_ms > self.latest_ms):
             self.latest_ms, self.latest_run = other.latest_ms, other.latest_run
+        if other.peak_memory is not None:
+            self.peak_memory = max(self.peak_memory or 0, other.peak_memory)
 
 
-SUMS = ("attempts", "retries", "ran", "run_ms", "waited", "wait_ms", "late")
+SUMS = ("attempts", "retries", "ran", "run_ms", "waited", "wait_ms", "late", "cpu_ms")
 
 
 def of_run(row: Any) -> DailyTotals:
@@ -81,6 +85,7 @@ def of_run(row: Any) -> DailyTotals:
         found.waited, found.wait_ms = 1, _ms(row.started_at - row.queued_at)
     found.latest_ms = _ms(row.started_at - _time_to_begin(row))
     found.late = int(found.latest_ms > LATE)
+    found.cpu_ms, found.peak_memory = round(1000 * (row.cpu_seconds or 0)), row.peak_memory
     return found
 
 
@@ -107,7 +112,8 @@ def tally(rows: Iterable[Any]) -> dict[tuple[date, str], DailyTotals]:
 class Work:
     """The work of a worker on one day.
 
-    ``busy_ms``: milliseconds of its executions. ``slot_ms``: milliseconds of its presence, times its slots.
+    ``busy_ms``: milliseconds of its executions, times the slots that each took.
+    ``slot_ms``: milliseconds of its presence, times its slots.
     """
 
     attempts: int = 0
@@ -126,7 +132,7 @@ def work(rows: Iterable[Any]) -> dict[tuple[date, str], Work]:
     found: dict[tuple[date, str], Work] = {}
     for row in rows:
         for day, milliseconds in shares(row.started_at, row.ended_at):
-            found.setdefault((day, row.worker), Work()).busy_ms += milliseconds
+            found.setdefault((day, row.worker), Work()).busy_ms += (row.slots or 1) * milliseconds
         found[row.ended_at.date(), row.worker].attempts += 1
     return found
 
@@ -173,7 +179,7 @@ def count(conn: sa.Connection) -> int:
     rows = conn.execute(uncounted(BATCH).with_hint(run, SKIP, "mssql")).all()
     if rows:
         ids = [row.id for row in rows]
-        ended = (attempt.c.run_id.in_(ids), attempt.c.ended_at.is_not(None))
+        ended = (attempt.c.run_id.in_(ids), attempt.c.ended_at.is_not(None), run.c.id == attempt.c.run_id)
         _add_runs(conn, tally(rows))
         _add_work(conn, work(conn.execute(sa.select(*EXECUTION).where(*ended))))
         conn.execute(run.update().where(run.c.id.in_(ids)).values(counted=True))
@@ -199,7 +205,11 @@ def _stands(table: sa.Table) -> list[sa.ColumnElement[bool]]:
 
 
 def _adding(table: sa.Table, names: Iterable[str]) -> sa.Update:
-    return table.update().where(*_stands(table)).values({n: table.c[n] + sa.bindparam(f"p_{n}") for n in names})
+    return table.update().where(*_stands(table)).values({n: _known(table.c[n]) + sa.bindparam(f"p_{n}") for n in names})
+
+
+def _known(column: sa.Column[int]) -> sa.ColumnElement[int]:
+    return sa.func.coalesce(column, 0) if column.nullable else column
 
 
 def _either(condition: sa.ColumnElement[bool], stays: str, comes: str) -> sa.Case[Any]:
@@ -211,12 +221,19 @@ def _greatest(name: str) -> dict[str, sa.Case[Any]]:
     return {column: _either(stays, column, column) for column in (f"{name}_ms", f"{name}_run")}
 
 
+_PEAK = sa.bindparam("p_peak_memory", type_=sa.BigInteger)
+_LOWER = sa.or_(_PEAK.is_(None), daily.c.peak_memory >= _PEAK)
 _SHORTER = daily.c.shortest_ms < sa.bindparam("p_shortest_ms", type_=sa.BigInteger)
 _ADD_RUNS = _adding(daily, (*_STATES, *SUMS))
 _EXTREMES = (
     daily.update()
     .where(*_stands(daily))
-    .values(shortest_ms=_either(_SHORTER, "shortest_ms", "shortest_ms"), **_greatest("longest"), **_greatest("latest"))
+    .values(
+        shortest_ms=_either(_SHORTER, "shortest_ms", "shortest_ms"),
+        peak_memory=_either(_LOWER, "peak_memory", "peak_memory"),
+        **_greatest("longest"),
+        **_greatest("latest"),
+    )
 )
 _ADD_WORK = _adding(daily_worker, ("attempts", "busy_ms", "slot_ms"))
 

@@ -314,7 +314,9 @@ SELECT
     CAST(d.wait_ms / 1000.0 / NULLIF(d.waited, 0) AS DECIMAL(18, 3)) AS average_wait_seconds,
     d.late,
     CAST(d.latest_ms / 1000.0 AS DECIMAL(18, 3)) AS latest_seconds,
-    d.latest_run
+    d.latest_run,
+    CAST(d.cpu_ms / 1000.0 AS DECIMAL(18, 3)) AS cpu_seconds,
+    d.peak_memory
 FROM jobfac.daily AS d
 LEFT JOIN jobfac.job AS j ON j.id = d.job;
 GO

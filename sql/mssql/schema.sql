@@ -602,6 +602,14 @@ ALTER TABLE jobfac.attempt ADD peak_memory BIGINT NULL;
 
 GO
 
+ALTER TABLE jobfac.daily ADD cpu_ms BIGINT NULL;
+
+GO
+
+ALTER TABLE jobfac.daily ADD peak_memory BIGINT NULL;
+
+GO
+
 ALTER TABLE jobfac.worker_lease ADD cpu_pressure FLOAT NULL;
 
 GO
@@ -945,7 +953,9 @@ SELECT
     CAST(d.wait_ms / 1000.0 / NULLIF(d.waited, 0) AS DECIMAL(18, 3)) AS average_wait_seconds,
     d.late,
     CAST(d.latest_ms / 1000.0 AS DECIMAL(18, 3)) AS latest_seconds,
-    d.latest_run
+    d.latest_run,
+    CAST(d.cpu_ms / 1000.0 AS DECIMAL(18, 3)) AS cpu_seconds,
+    d.peak_memory
 FROM jobfac.daily AS d
 LEFT JOIN jobfac.job AS j ON j.id = d.job;
 GO

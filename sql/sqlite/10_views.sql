@@ -312,7 +312,9 @@ SELECT
     round(d.wait_ms / 1000.0 / nullif(d.waited, 0), 3) AS average_wait_seconds,
     d.late,
     round(d.latest_ms / 1000.0, 3) AS latest_seconds,
-    d.latest_run
+    d.latest_run,
+    round(d.cpu_ms / 1000.0, 3) AS cpu_seconds,
+    d.peak_memory
 FROM daily AS d
 LEFT JOIN job AS j ON j.id = d.job;
 

@@ -22,6 +22,8 @@ def upgrade() -> None:
     for table in ("run", "attempt"):
         op.add_column(table, sa.Column("cpu_seconds", sa.Float(), nullable=True), schema=schema)
         op.add_column(table, sa.Column("peak_memory", BIG, nullable=True), schema=schema)
+    for name in ("cpu_ms", "peak_memory"):
+        op.add_column("daily", sa.Column(name, sa.BigInteger(), nullable=True), schema=schema)
     op.add_column("worker_lease", sa.Column("cpu_pressure", sa.Float(), nullable=True), schema=schema)
     op.add_column("worker_lease", sa.Column("free_memory", BIG, nullable=True), schema=schema)
     op.drop_index("ix_run_held", "run", schema=schema)
