@@ -34,6 +34,7 @@ RUN: dict[str, Any] = {
     "stop_by": None,
     "retry_of": None,
     "slots": None,
+    "for_worker": None,
     "cpu_seconds": 6.41,
     "peak_memory": 91226112,
 }
@@ -138,6 +139,7 @@ PATH_EXAMPLES = {"job": JOB["id"], "run": RUN["id"], "worker": WORKER["id"], "sc
 
 EXAMPLES: dict[str, Any] = {
     "Run": RUN,
+    "StartedRun": RUN,
     "Runs": {"items": [{**RUN, "truncated": []}], "next_cursor": "42"},
     "Attempts": {"items": [ATTEMPT]},
     "RunEvents": {"items": [EVENT]},

@@ -146,6 +146,7 @@ run = sa.Table(
     sa.Column("counted", sa.Boolean, nullable=False, server_default=sa.text("0")),  # final, and in the table daily
     sa.Column("lost", sa.Integer),  # attempts that ended with the death of their worker; NULL: none
     sa.Column("slots", sa.Integer),  # how many of its worker's slots it takes; NULL: one
+    sa.Column("for_worker", sa.Unicode(200)),  # the name of the only worker that may take it; NULL: any
     sa.Column("cpu_seconds", sa.Float),  # what its last attempt used (see the guide, operating)
     sa.Column("peak_memory", BigId),  # bytes
     one_of("kind", JobKind, "kind"),

@@ -217,6 +217,9 @@ class Job(Definition):
     slots: Annotated[int, whole(1, 1000)] = Field(
         default=1, description="How many of its worker's slots a run takes. A worker with fewer never takes it."
     )
+    each_worker: Flag = Field(
+        default=False, description="A start makes one run for each live worker that may take it, pinned to that worker."
+    )
     limits: Limits | None = Field(
         default=None,
         description="Limits of memory, CPU and processes.",
@@ -265,6 +268,11 @@ class Job(Definition):
             raise ValueError(f"has {both[0]} in success_codes and in warning_codes; keep it in one of them")
         if self.timeout is not None and self.warn_after is not None and self.warn_after >= self.timeout:
             raise ValueError("has a warn_after that is not before its timeout, so it would never warn")
+        if self.each_worker and self.already_running != "start":
+            raise ValueError(
+                f"has each_worker and already_running: {self.already_running}, which would let one of its runs keep "
+                "out the others; use concurrency with a key to run them one after another"
+            )
         return self
 
 

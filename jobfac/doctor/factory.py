@@ -14,6 +14,7 @@ from jobfac.doctor.finding import Finding, State
 from jobfac.states import Delivery, RunState, WorkerState
 from jobfac.store import workers as worker_store
 from jobfac.store.jobs import SEQUENCE_QUEUE, matching_queues
+from jobfac.store.runs import queue_of_worker
 from jobfac.views.workers import WorkerView
 
 LINES = 500
@@ -99,6 +100,7 @@ def takers(conn: sa.Connection) -> Iterator[Finding]:
         if row.state == WorkerState.ACTIVE and row.lease_until > moment and kind not in seen:
             seen.add(kind)
             taken.update(matching_queues(conn, row.pools, row.labels, row.slots))
+        taken.add(queue_of_worker(row.name))
     yield from judge_takers(queued, taken)
 
 

@@ -124,6 +124,7 @@ class Scheduler:
             Duty("release", lambda look: look.blocked, self._release),
             Duty("begin", lambda look: look.queued, self._begin),
             Duty("sweep", lambda look: look.under_way, self._sweep),
+            Duty("unpin", lambda look: True, self._unpin),
             Duty("deliver", lambda look: look.news or look.is_past(look.deliver_at), self._deliver),
             Duty("count", lambda look: True, self._count, time.monotonic() + random.random() * COUNT_INTERVAL / 10),
             Duty("purge", lambda look: True, self._purge, time.monotonic() + random.random() * PURGE_INTERVAL / 10),
@@ -264,6 +265,11 @@ class Scheduler:
 
     def _sweep(self) -> float:
         self._db.transact(sequences.sweep, self.name, retry_for=2.0)
+        return self._settings.sweep_interval
+
+    def _unpin(self) -> float:
+        for ended in self._db.transact(runs.end_unserved, self.name, retry_for=2.0):
+            self._log.info("a run ended, because its worker left", action="run_unserved", run=ended.run_id)
         return self._settings.sweep_interval
 
     def _deliver(self) -> float:

@@ -18,7 +18,7 @@ from jobfac.database.dialects import PASS, of, rows, utcnow
 from jobfac.database.tables import attempt, run
 from jobfac.database.types import BigId, sql_literals
 from jobfac.states import HELD, RunState
-from jobfac.store.runs import Rule, record
+from jobfac.store.runs import Rule, queue_of_worker, record
 from jobfac.store.runs.event import Event
 from jobfac.store.runs.finish import held
 
@@ -106,11 +106,42 @@ def claim(
         who = {"p_queue": queue, "p_worker_id": worker_id, "p_worker": name}
         taken += [Claimed(**row) for row in conn.execute(of(conn).claim(number), who).mappings()]
     taken.sort(key=lambda claimed: (-claimed.priority, claimed.id))
+    _begin(conn, worker_id, name, taken)
+    return taken
+
+
+class Pinned(NamedTuple):
+    """The runs claimed that are pinned to a worker. ``waits``: another one is queued and does not fit yet."""
+
+    taken: list[Claimed]
+    waits: bool
+
+
+def claim_pinned(conn: sa.Connection, worker_id: int, name: str, room: Room) -> Pinned:
+    """Claim the runs that are pinned to this worker, as many as fit, one by one, because they differ in their slots.
+
+    The caller must have called ``hold``.
+    """
+    taken: list[Claimed] = []
+    queue, left = queue_of_worker(name), room.slots
+    while left > 0 and len(taken) < room.runs:
+        who = {"p_queue": queue, "p_worker_id": worker_id, "p_worker": name, "p_free": left}
+        found = conn.execute(of(conn).claim(1, fits=True), who).mappings().first()
+        if found is None:
+            break
+        taken.append(Claimed(**found))
+        left -= taken[-1].weight
+    _begin(conn, worker_id, name, taken)
+    rest = sa.select(run.c.id).where(sa.text(f"state = '{RunState.QUEUED}'"), run.c.queue == queue).limit(1)
+    return Pinned(taken, conn.execute(rest.with_hint(run, PASS, "mssql")).first() is not None)
+
+
+def _begin(conn: sa.Connection, worker_id: int, name: str, taken: Sequence[Claimed]) -> None:
+    """Record the attempts of claimed runs."""
     if taken:
         began = [{"run_id": c.id, "number": c.attempt, "worker_id": worker_id, "name": name} for c in taken]
         conn.execute(_open(conn.dialect.name), rows.rows_parameter(began))
         record(conn, [Event(c.id, c.attempt, RunState.RUNNING, name, notify=c.notify) for c in taken])
-    return taken
 
 
 @functools.cache

@@ -46,16 +46,16 @@ from jobfac.database.tables import run, worker, worker_lease
 from jobfac.database.types import sql_literals, truncate_utf16
 from jobfac.states import ALIVE, HELD, RunState, WorkerState
 from jobfac.store import jobs, runs
-from jobfac.store.claiming import Claimed, claim, held_by, unowned
+from jobfac.store.claiming import Claimed, Pinned, claim, claim_pinned, held_by, unowned
 from jobfac.store.expiry import Expiry, Returned, expire, held_rules, requeue_held
 from jobfac.store.runs import Finished
 from jobfac.views.serialization import columns, from_row
 from jobfac.views.workers import WorkerView
 
 __all__ = [
-    "Beat", "Claimed", "Expiry", "Hold", "LeaseLost", "MachineLoad", "Registration", "Returned", "Survey", "claim",
-    "drain", "expire", "give_up", "held_by", "held_rules", "hold", "leave", "register", "renew", "set_message",
-    "survey", "unowned", "workers",
+    "Beat", "Claimed", "Expiry", "Hold", "LeaseLost", "MachineLoad", "Pinned", "Registration", "Returned",
+    "Survey", "claim", "claim_pinned", "drain", "expire", "give_up", "held_by", "held_rules", "hold", "leave",
+    "register", "renew", "set_message", "survey", "unowned", "workers",
 ]  # fmt: skip
 
 
@@ -99,11 +99,13 @@ class Hold(NamedTuple):
     """The result of locking a worker's row.
 
     ``state``: the worker's state. ``due``: a scheduled run is due. ``begin``: a sequence run is queued.
+    ``pinned``: a run that is pinned to this worker is queued.
     """
 
     state: WorkerState
     due: bool
     begin: bool
+    pinned: bool = False
 
 
 def register(conn: sa.Connection, who: Registration, lease: float) -> int:
@@ -157,6 +159,16 @@ _IS_SEQUENCE_QUEUED = sa.exists(
 )
 
 
+_IS_PINNED_QUEUED = sa.exists(
+    sa.select(run.c.id)
+    .with_hint(run, PASS, "mssql")
+    .where(
+        sa.text(f"run.state = '{RunState.QUEUED}'"),
+        run.c.queue == sa.literal_column(f"'{runs.queue_of_worker('')}'", sa.Unicode()) + worker.c.name,
+    )
+)
+
+
 def _flag(condition: sa.ColumnElement[bool]) -> sa.Case[Any]:
     return sa.case((condition, sa.literal_column("1")), else_=sa.literal_column("0"))
 
@@ -166,7 +178,12 @@ def _hold(worker_id: int) -> sa.Select[Any]:
     # The id is part of the SQL text, because it never changes for a worker. With a parameter the statement would take
     # two round trips to SQL Server, the second one to release the prepared statement.
     return (
-        sa.select(worker.c.state, _flag(runs.IS_DUE).label("due"), _flag(_IS_SEQUENCE_QUEUED).label("begin_"))
+        sa.select(
+            worker.c.state,
+            _flag(runs.IS_DUE).label("due"),
+            _flag(_IS_SEQUENCE_QUEUED).label("begin_"),
+            _flag(_IS_PINNED_QUEUED).label("pinned"),
+        )
         .with_hint(worker, LOCKED_BY_KEY, "mssql")
         .where(worker.c.id == sa.literal_column(f"{worker_id:d}"), _IS_ALIVE, ~_HAS_RUN_OUT)
     )
@@ -181,7 +198,7 @@ def hold(conn: sa.Connection, worker_id: int) -> Hold:
     found = conn.execute(_hold(worker_id)).first()
     if found is None:
         raise LeaseLost(f"worker {worker_id} has no lease any more")
-    return Hold(WorkerState(found.state), bool(found.due), bool(found.begin_))
+    return Hold(WorkerState(found.state), bool(found.due), bool(found.begin_), bool(found.pinned))
 
 
 def give_up(conn: sa.Connection, run_ids: Collection[int], why: str, by: str) -> list[Finished]:

@@ -11,7 +11,8 @@ from jobfac.views.serialization import as_json
 class RunView(NamedTuple):
     """A run. Times are RFC 3339 with offset. ``arguments`` null: the run uses the definition's arguments.
 
-    ``slots``: how many slots it takes, null: one. ``cpu_seconds``, ``peak_memory`` (bytes): what the last attempt used.
+    ``slots``: how many slots it takes, null: one. ``for_worker``: the only worker that may take it, null: any.
+    ``cpu_seconds``, ``peak_memory`` (bytes): what the last attempt used.
     """
 
     # ``truncated`` is set only in lists: the names of the large values that were left out.
@@ -47,6 +48,7 @@ class RunView(NamedTuple):
     stop_by: str | None
     retry_of: int | None
     slots: int | None
+    for_worker: str | None
     cpu_seconds: float | None
     peak_memory: int | None
     truncated: list[str] | None = None

@@ -6,6 +6,7 @@ from typing import Any
 from jobfac.database.engine import Database
 from jobfac.errors import Unreachable
 from jobfac.store import jobs
+from jobfac.store.runs import queue_of_worker
 from jobfac.store.workers import Registration
 from jobfac.worker.loop.pulse import Pulse
 
@@ -27,8 +28,8 @@ class ServedQueues:
 
     @property
     def names(self) -> Sequence[str]:
-        """The names of the queues."""
-        return list(self.slots)
+        """The names of the queues, and of the queue of runs that are pinned to this worker."""
+        return [*self.slots, queue_of_worker(self._who.name)]
 
     def read(self) -> bool:
         """Read the queues from the database. False: it did not answer, and the known queues stay."""

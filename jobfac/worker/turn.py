@@ -116,7 +116,7 @@ class Turn:
         """
         request = self.request
         lock_rules(conn, request)
-        state, due, begin = workers.hold(conn, request.worker_id)
+        state, due, begin, pinned = workers.hold(conn, request.worker_id)
         failpoint("turn_began")
         if request.message is not None:
             workers.set_message(conn, request.worker_id, request.message or None)
@@ -129,7 +129,7 @@ class Turn:
             claimed, unowned = self._compare(conn)
         self._tried = True
         if state == WorkerState.ACTIVE:
-            share, taken = _claim(conn, request, claimed)
+            share, taken = _claim(conn, request, claimed, pinned)
             # A failover may have lost the commit of an earlier claim. If that execution still runs here, it continues
             # and is not started again.
             again = {one.key for one in taken if one.key in request.deliveries.live}
@@ -158,15 +158,24 @@ class Turn:
         return claimed, unowned
 
 
-def _claim(conn: sa.Connection, request: TurnRequest, already: Sequence[Claimed]) -> tuple[Share | None, list[Claimed]]:
+def _claim(
+    conn: sa.Connection, request: TurnRequest, already: Sequence[Claimed], pinned: bool
+) -> tuple[Share | None, list[Claimed]]:
     """Claim runs for the free slots. If the request is fair, claim at most this worker's share of the queued runs.
 
+    Runs that are pinned to this worker come first. While one of them waits for slots, nothing else is claimed.
     The result has a share only if it limited the claim. ``already``: runs that take free slots of the request.
     """
-    queues = {queue: slots for queue, slots in request.queues.items() if queue != jobs.SEQUENCE_QUEUE}
+    first: list[Claimed] = []
     free, most = request.free - sum(one.weight for one in already), request.most - len(already)
+    if pinned and min(free, most) > 0:
+        first, waits = workers.claim_pinned(conn, request.worker_id, request.name, Room(free, most))
+        if waits:
+            return None, first
+        free, most = free - sum(one.weight for one in first), most - len(first)
+    queues = {queue: slots for queue, slots in request.queues.items() if queue != jobs.SEQUENCE_QUEUE}
     if min(free, most) <= 0 or not queues:
-        return None, []
+        return None, first
     heavy = {queue for queue, slots in queues.items() if slots > 1}
     share = None
     if request.fair or (heavy and not request.alone):
@@ -176,7 +185,7 @@ def _claim(conn: sa.Connection, request: TurnRequest, already: Sequence[Claimed]
     room = Room(free, most, heavy if share is None else share.holds)
     limit = share if request.fair else None
     limits = None if limit is None else limit.most
-    return limit, workers.claim(conn, request.worker_id, request.name, queues, room, limits)
+    return limit, first + workers.claim(conn, request.worker_id, request.name, queues, room, limits)
 
 
 def lock_rules(conn: sa.Connection, request: TurnRequest) -> None:

@@ -30,6 +30,7 @@ SELECT
         WHEN r.state IN ('running', 'stopping') THEN DATEDIFF_BIG(MILLISECOND, r.started_at, SYSUTCDATETIME())
         ELSE DATEDIFF_BIG(MILLISECOND, r.started_at, r.ended_at)
     END / 1000.0 AS DECIMAL(18, 3)) AS run_seconds,
+    r.for_worker,
     r.cpu_seconds,
     r.peak_memory,
     COALESCE(r.slots, 1) AS slots,
@@ -75,6 +76,7 @@ SELECT
         WHEN r.state = 'blocked' AND r.already_running <> 'start' THEN N'another run of the job'
         WHEN r.state = 'blocked' THEN CONCAT(N'the concurrency key ', r.concurrency_key)
         WHEN r.kind = 'sequence' THEN N'a worker or scheduler to begin it'
+        WHEN r.for_worker IS NOT NULL THEN CONCAT(N'the worker ', r.for_worker)
         WHEN f.workers = 0 AND f.slots > 1
             THEN CONCAT(N'a worker of the pool ', f.pool, N' with ', f.slots, N' slots')
         WHEN f.workers = 0 THEN CONCAT(N'a worker of the pool ', f.pool)

@@ -131,6 +131,10 @@ BEGIN
         SET @sentence = CONCAT(
             N'Job ''', @job, N''' takes no other arguments: its definition says replace_arguments: false.'
         );
+    IF @enabled = 1 AND JSON_VALUE(@definition, '$.each_worker') = 'true'
+        SET @sentence = CONCAT(
+            N'Job ''', @job, N''' makes one run for each worker, which T-SQL cannot do; use jobfac start or HTTP.'
+        );
     IF @sentence IS NOT NULL
         THROW 50002, @sentence, 1;
     EXEC jobfac.check_request

@@ -586,6 +586,10 @@ ALTER TABLE jobfac.queue ADD slots INTEGER NULL;
 
 GO
 
+ALTER TABLE jobfac.run ADD for_worker NVARCHAR(200) NULL;
+
+GO
+
 ALTER TABLE jobfac.run ADD cpu_seconds FLOAT NULL;
 
 GO
@@ -669,6 +673,7 @@ SELECT
         WHEN r.state IN ('running', 'stopping') THEN DATEDIFF_BIG(MILLISECOND, r.started_at, SYSUTCDATETIME())
         ELSE DATEDIFF_BIG(MILLISECOND, r.started_at, r.ended_at)
     END / 1000.0 AS DECIMAL(18, 3)) AS run_seconds,
+    r.for_worker,
     r.cpu_seconds,
     r.peak_memory,
     COALESCE(r.slots, 1) AS slots,
@@ -714,6 +719,7 @@ SELECT
         WHEN r.state = 'blocked' AND r.already_running <> 'start' THEN N'another run of the job'
         WHEN r.state = 'blocked' THEN CONCAT(N'the concurrency key ', r.concurrency_key)
         WHEN r.kind = 'sequence' THEN N'a worker or scheduler to begin it'
+        WHEN r.for_worker IS NOT NULL THEN CONCAT(N'the worker ', r.for_worker)
         WHEN f.workers = 0 AND f.slots > 1
             THEN CONCAT(N'a worker of the pool ', f.pool, N' with ', f.slots, N' slots')
         WHEN f.workers = 0 THEN CONCAT(N'a worker of the pool ', f.pool)
@@ -1342,6 +1348,10 @@ BEGIN
         AND JSON_VALUE(@definition, '$.replace_arguments') = 'false'
         SET @sentence = CONCAT(
             N'Job ''', @job, N''' takes no other arguments: its definition says replace_arguments: false.'
+        );
+    IF @enabled = 1 AND JSON_VALUE(@definition, '$.each_worker') = 'true'
+        SET @sentence = CONCAT(
+            N'Job ''', @job, N''' makes one run for each worker, which T-SQL cannot do; use jobfac start or HTTP.'
         );
     IF @sentence IS NOT NULL
         THROW 50002, @sentence, 1;

@@ -31,6 +31,7 @@ SELECT
         WHEN r.state IN ('running', 'stopping') THEN (julianday('now') - julianday(r.started_at)) * 86400.0
         ELSE (julianday(r.ended_at) - julianday(r.started_at)) * 86400.0
     END, 3) AS run_seconds,
+    r.for_worker,
     r.cpu_seconds,
     r.peak_memory,
     coalesce(r.slots, 1) AS slots,
@@ -76,6 +77,7 @@ SELECT
         WHEN r.state = 'blocked' AND r.already_running <> 'start' THEN 'another run of the job'
         WHEN r.state = 'blocked' THEN 'the concurrency key ' || r.concurrency_key
         WHEN r.kind = 'sequence' THEN 'a worker or scheduler to begin it'
+        WHEN r.for_worker IS NOT NULL THEN 'the worker ' || r.for_worker
         WHEN f.workers = 0 AND f.slots > 1 THEN 'a worker of the pool ' || f.pool || ' with ' || f.slots || ' slots'
         WHEN f.workers = 0 THEN 'a worker of the pool ' || f.pool
         WHEN f.slots > 1 THEN f.slots || ' free slots'

@@ -24,7 +24,8 @@ from jobfac.views.serialization import all_as_json, as_json
 def start(ask: ApiRequest) -> Answer:
     """Start a job.
 
-    409: the job's definition refuses it (`run_id` is the denied run, if one was recorded).
+    409: the job's definition refuses it (`run_id` is the denied run, if one was recorded). A job with `each_worker`
+    makes a run for each worker: the answer is the first one, and `runs` has all of them.
     """
     body: parameters.StartBody = ask.body
     overrides: dict[str, Any] = {}
@@ -45,7 +46,11 @@ def start(ask: ApiRequest) -> Answer:
         key=ask.headers.key,
         overrides=overrides or None,
     )
-    return _started(starting.start(ask.service.db, ask.by, request))
+    rows = starting.start(ask.service.db, ask.by, request)
+    answer = _started(rows[0])
+    if rows[0].for_worker is None:
+        return answer
+    return answer._replace(content={**as_json(rows[0]), "runs": all_as_json(rows)})
 
 
 def _started(row: RunView) -> Answer:
@@ -145,7 +150,7 @@ ENDPOINTS = (
         headers=parameters.KeyHeaders,
         body=parameters.StartBody,
         body_required=False,
-        answers={201: models.Run},
+        answers={201: models.StartedRun},
         errors=(404, 409),
     ),
     Endpoint(

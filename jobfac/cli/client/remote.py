@@ -82,15 +82,16 @@ class Remote:
             body["at"] = options["at"].isoformat()
         body |= overrides
         keys = [key or uuid4().hex for _ in range(count)] if key is None or count == 1 else _numbered(key, count)
-        return [self._start(job, body, one) for one in keys]
+        return [run for one in keys for run in self._start(job, body, one)]
 
-    def _start(self, job: str, body: Object, key: str) -> RunView:
+    def _start(self, job: str, body: Object, key: str) -> list[RunView]:
         answer = self._send(
             "POST", f"/v1/jobs/{quote(job, safe='')}/runs", again=True, json=body, headers={"Idempotency-Key": key}
         )
         if answer.status_code == 409 and (denied := answer.json().get("run_id")):
-            return self.wait(denied, 0)
-        return from_json(RunView, self._read(answer))
+            return [self.wait(denied, 0)]
+        first = self._read(answer)
+        return [from_json(RunView, run) for run in first.pop("runs", [first])]
 
     def run(self, run_id: int) -> RunHistory:
         run = self.wait(run_id, 0)

@@ -20,8 +20,8 @@ from jobfac.database.types import sql_literals
 from jobfac.states import ALIVE, HELD, RunState, WorkerState
 
 __all__ = [
-    "CLAIMED", "CLAIMING", "CLAIM_VALUES", "DIRTY", "FIRST_END", "IS_ALIVE", "LOCKED", "LOCKED_BY_KEY", "PASS", "RENEW",
-    "SKIP", "SURVEY", "Dialect", "Found", "Survey", "Waiter", "choose", "lease_now", "look", "octets", "of",
+    "CLAIMED", "CLAIMING", "CLAIM_VALUES", "DIRTY", "FIRST_END", "FITS", "IS_ALIVE", "LOCKED", "LOCKED_BY_KEY", "PASS",
+    "RENEW", "SKIP", "SURVEY", "Dialect", "Found", "Survey", "Waiter", "choose", "lease_now", "look", "octets", "of",
     "read_survey", "utcnow",
 ]  # fmt: skip
 
@@ -242,11 +242,12 @@ class Dialect(Protocol):
     def turn(self) -> AbstractContextManager[None]:
         """Held around each transaction that may write, by one thread of this process at a time where that helps."""
 
-    def claim(self, limit: int) -> sa.Executable:
+    def claim(self, limit: int, fits: bool = False) -> sa.Executable:
         """The one statement that takes up to ``limit`` queued runs in order and returns ``CLAIMED`` of each.
 
         Binds ``p_queue``, ``p_worker_id`` and ``p_worker``; no worker: the runs are sequences, which nobody holds while
-        they run. The statement for a limit is built once: it is the hottest of all.
+        they run. With ``fits`` it binds ``p_free``, too, and takes only runs that need at most so many slots. The
+        statement for a limit is built once: it is the hottest of all.
         """
 
     def renew(
@@ -315,6 +316,9 @@ def of(conn: sa.Connection) -> Dialect:
     """The dialect of a connection."""
     return choose(conn.engine.url)
 
+
+FITS = sa.func.coalesce(run.c.slots, 1) <= sa.bindparam("p_free", type_=sa.Integer)
+"""Condition on a run: it takes at most ``p_free`` slots."""
 
 CLAIM_VALUES: dict[str, Any] = {
     "state": RunState.RUNNING.value,

@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import CLAIM_VALUES, CLAIMED, CLAIMING, PASS
+from jobfac.database.dialects import CLAIM_VALUES, CLAIMED, CLAIMING, FITS, PASS
 from jobfac.database.dialects.answers import ANSWER, LOCKS, bound, give_up_after
 from jobfac.database.dialects.parameter_types import declare_types
 from jobfac.database.dialects.rows import SEEK
@@ -116,8 +116,8 @@ class Mssql:
     def turn(self) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext()  # the server queues its writers itself
 
-    def claim(self, limit: int) -> sa.Executable:
-        return _claim(limit)
+    def claim(self, limit: int, fits: bool = False) -> sa.Executable:
+        return _claim(limit, fits)
 
     def renew(
         self, conn: sa.Connection, worker_id: int, milliseconds: int, pressure: float | None, memory: int | None
@@ -180,11 +180,13 @@ def _hinting(usual: type[Any]) -> type[Any]:
 
 
 @functools.cache
-def _claim(limit: int) -> sa.Executable:
+def _claim(limit: int, fits: bool) -> sa.Executable:
     nxt = (
         sa.select(run)
         .with_hint(run, CLAIMING, "mssql")
-        .where(sa.text(f"state = '{RunState.QUEUED}'"), run.c.queue == sa.bindparam("p_queue"))
+        .where(
+            sa.text(f"state = '{RunState.QUEUED}'"), run.c.queue == sa.bindparam("p_queue"), *([FITS] if fits else [])
+        )
         .order_by(run.c.priority.desc(), run.c.id)
         .limit(limit)
         .cte("next")

@@ -16,7 +16,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import CLAIM_VALUES, CLAIMED, FIRST_END, RENEW, Found, Survey, lease_clock, look
+from jobfac.database.dialects import CLAIM_VALUES, CLAIMED, FIRST_END, FITS, RENEW, Found, Survey, lease_clock, look
 from jobfac.database.dialects.clock import SQLITE_NOW
 from jobfac.database.dialects.sqlite_file import DatabaseFile, back_up
 from jobfac.database.tables import run
@@ -108,8 +108,8 @@ class Sqlite:
             if taken:
                 self._turn.release()
 
-    def claim(self, limit: int) -> sa.Executable:
-        return _claim(limit)
+    def claim(self, limit: int, fits: bool = False) -> sa.Executable:
+        return _claim(limit, fits)
 
     def renew(
         self, conn: sa.Connection, worker_id: int, milliseconds: int, pressure: float | None, memory: int | None
@@ -154,10 +154,12 @@ class Sqlite:
 
 
 @functools.cache
-def _claim(limit: int) -> sa.Executable:
+def _claim(limit: int, fits: bool) -> sa.Executable:
     first = (
         sa.select(run.c.id)
-        .where(sa.text(f"state = '{RunState.QUEUED}'"), run.c.queue == sa.bindparam("p_queue"))
+        .where(
+            sa.text(f"state = '{RunState.QUEUED}'"), run.c.queue == sa.bindparam("p_queue"), *([FITS] if fits else [])
+        )
         .order_by(run.c.priority.desc(), run.c.id)
         .limit(limit)
     )

@@ -1,4 +1,7 @@
-"""A burst spreads over the idle workers of a fleet, and a frozen worker delays no run."""
+"""A burst spreads over the idle workers of a fleet, and a frozen worker delays no run.
+
+A run is left to another worker for a tenth of a second, so these tests need processors for all workers.
+"""
 
 from collections import Counter
 
@@ -20,6 +23,7 @@ def spread(fleet: Fleet, names: list[str], count: int) -> list[int]:
     return [counts[name] for name in names]
 
 
+@pytest.mark.alone
 def test_a_burst_spreads_over_idle_workers(fleet: Fleet) -> None:
     fleet.define(nap={"command": SLEEP})
     names = ["w1", "w2", "w3"]
@@ -30,6 +34,7 @@ def test_a_burst_spreads_over_idle_workers(fleet: Fleet) -> None:
     assert len(even) >= BURSTS - 1, found
 
 
+@pytest.mark.alone
 def test_unequal_workers_take_by_their_slots(fleet: Fleet) -> None:
     fleet.define(nap={"command": SLEEP})
     fleet.worker("small", slots=4)
@@ -64,3 +69,13 @@ def test_a_worker_on_a_machine_without_memory_claims_nothing_and_says_so(fleet: 
     waited = [(row["started_at"] - row["queued_at"]).total_seconds() for row in done]
     assert max(waited) < 5.0, "nothing waits for the share of a worker that claims nothing"
     wait_for(lambda: fleet.registration(full)["free_memory"] is not None, "its heartbeat tells the free memory")
+
+
+def test_a_start_on_each_worker_runs_once_on_every_one(fleet: Fleet) -> None:
+    names = ["w1", "w2", "w3"]
+    for name in names:
+        fleet.worker(name, slots=1)
+    fleet.define(nap={"command": ["sleep", "0.2"]}, each={"command": ["true"], "each_worker": True})
+    fleet.start("nap", 6)
+    ids = fleet.factory.run("start", "each", "--wait").stdout.split()
+    assert [(row["worker"], row["for_worker"]) for row in fleet.finish(*map(int, ids))] == [(n, n) for n in names]

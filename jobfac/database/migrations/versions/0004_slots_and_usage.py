@@ -19,6 +19,7 @@ def upgrade() -> None:
     # All without a default: SQL Server then changes no row, however many there are.
     for table in ("run", "queue"):
         op.add_column(table, sa.Column("slots", sa.Integer(), nullable=True), schema=schema)
+    op.add_column("run", sa.Column("for_worker", sa.Unicode(200), nullable=True), schema=schema)
     for table in ("run", "attempt"):
         op.add_column(table, sa.Column("cpu_seconds", sa.Float(), nullable=True), schema=schema)
         op.add_column(table, sa.Column("peak_memory", BIG, nullable=True), schema=schema)
