@@ -9,7 +9,7 @@ PROCESSES ?= 4
 # Where it is set, each of a thousand commands that the tests start would compile the whole program anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test check test-mssql lint format bench chaos reference lock wheel bundle clean
+.PHONY: help setup demo test check test-mssql lint format client bench chaos reference lock wheel bundle clean
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
 
@@ -54,6 +54,9 @@ lint: setup      ## ruff, mypy --strict, import-linter, limits of size
 format: setup    ## let ruff write
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+client: setup    ## generate a client from the OpenAPI document: no operation may be dropped
+	@sh scripts/generated_client.sh
 
 bench: setup     ## speed, as ratios to limits measured in the same run
 	@scripts/odbc.sh

@@ -15,8 +15,6 @@ class RunView(NamedTuple):
     ``cpu_seconds``, ``peak_memory`` (bytes): what the last attempt used.
     """
 
-    # ``truncated`` is set only in lists: the names of the large values that were left out.
-
     id: int
     job: str
     state: RunState
@@ -51,11 +49,11 @@ class RunView(NamedTuple):
     for_worker: str | None
     cpu_seconds: float | None
     peak_memory: int | None
-    truncated: list[str] | None = None
+    truncated: list[str] | None = None  # in lists: the names of large values that were left out
 
 
 class AttemptView(NamedTuple):
-    """One execution of a run. ``stdout_path``: the file on the worker that received the stream, if any."""
+    """An attempt of a run. ``stdout_path`` and ``stderr_path``: the files on the worker, if the stream goes to one."""
 
     run_id: int
     number: int

@@ -7,9 +7,8 @@ from jobfac.states import WorkerState
 
 
 class WorkerView(NamedTuple):
-    """A worker process.
+    """A worker process. ``busy``: the slots that its runs take. ``message``: why it claims no runs; null: it does.
 
-    ``busy``: how many of its slots its runs take. ``message``: why it claims no runs, if it says so.
     ``cpu_pressure``: percent of the last ten seconds in which work waited for a processor. ``free_memory``: bytes.
     """
 
