@@ -29,7 +29,9 @@ class Load(NamedTuple):
 
 
 _BUSY = (
-    sa.select(sa.func.coalesce(sa.func.sum(sa.func.coalesce(run.c.slots, 1)), 0))
+    sa.select(
+        sa.func.coalesce(sa.func.sum(sa.func.coalesce(run.c.slots, sa.literal_column("1"))), sa.literal_column("0"))
+    )
     .select_from(run)
     .with_hint(run, PASS, "mssql")
     .where(sa.text(f"run.state IN ({sql_literals(HELD)})"), run.c.worker_id == worker.c.id)

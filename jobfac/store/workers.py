@@ -244,7 +244,9 @@ def set_message(conn: sa.Connection, worker_id: int, message: str | None) -> Non
 def workers(conn: sa.Connection, alive_only: bool = False) -> list[WorkerView]:
     """Return up to 1,000 workers, newest first."""
     busy = (
-        sa.select(sa.func.coalesce(sa.func.sum(sa.func.coalesce(run.c.slots, 1)), 0))
+        sa.select(
+            sa.func.coalesce(sa.func.sum(sa.func.coalesce(run.c.slots, sa.literal_column("1"))), sa.literal_column("0"))
+        )
         .where(sa.text(f"run.state IN ({sql_literals(HELD)})"), run.c.worker_id == worker.c.id)
         .scalar_subquery()
     )

@@ -317,7 +317,7 @@ def of(conn: sa.Connection) -> Dialect:
     return choose(conn.engine.url)
 
 
-FITS = sa.func.coalesce(run.c.slots, 1) <= sa.bindparam("p_free", type_=sa.Integer)
+FITS = sa.func.coalesce(run.c.slots, sa.literal_column("1")) <= sa.bindparam("p_free", type_=sa.Integer)
 """Condition on a run: it takes at most ``p_free`` slots."""
 
 CLAIM_VALUES: dict[str, Any] = {
