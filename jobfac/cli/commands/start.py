@@ -74,7 +74,7 @@ def start(
         runs = factory.start(job, options, key, count)
         several = count > 1 or runs[0].for_worker is not None
         if follow and len(runs) > 1:
-            fail(USAGE, f"Job '{job}' started the runs {runs[0].id} to {runs[-1].id}; follow each with `jobfac logs -f`.")
+            fail(USAGE, f"Job '{job}' started runs {runs[0].id} to {runs[-1].id}; follow each with `jobfac logs -f`.")
         denied = any(run.state == RunState.DENIED for run in runs)
         if not as_json and not follow:
             typer.echo("\n".join(str(run.id) for run in runs))
