@@ -79,3 +79,16 @@ def test_a_start_on_each_worker_runs_once_on_every_one(fleet: Fleet) -> None:
     fleet.start("nap", 6)
     ids = fleet.factory.run("start", "each", "--wait").stdout.split()
     assert [(row["worker"], row["for_worker"]) for row in fleet.finish(*map(int, ids))] == [(n, n) for n in names]
+
+
+def test_a_heavy_run_is_not_starved_by_light_ones(sqlite_fleet: Fleet) -> None:
+    fleet = sqlite_fleet
+    fleet.define(light={"command": ["sleep", "0.3"]}, heavy={"command": ["true"], "slots": 4})
+    for name in ("w1", "w2"):
+        fleet.worker(name, slots=4)
+    fleet.start("light", 8)
+    (heavy,) = fleet.start("heavy")
+    later = fleet.start("light", 40)
+    rows = {row["id"]: row for row in fleet.finish(heavy, *later)}
+    before = [run_id for run_id in later if rows[run_id]["started_at"] < rows[heavy]["started_at"]]
+    assert len(before) <= 20, "it waits for the runs of one worker, while the other one goes on"
