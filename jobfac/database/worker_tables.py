@@ -27,12 +27,12 @@ worker = sa.Table(
 )
 
 worker_lease = sa.Table(
-    "worker_lease",  # one row per worker, which its heartbeat alone writes while it lives: no turn locks it
+    "worker_lease",  # one row per worker; only the heartbeat writes it while the worker lives, and no turn locks it
     metadata,
     sa.Column("worker_id", BigId, primary_key=True, autoincrement=False),
     sa.Column("seen_at", Instant, nullable=False),  # the last heartbeat
     sa.Column("lease_until", Instant, nullable=False),
-    sa.Column("ended", sa.Boolean, nullable=False, server_default=sa.text("0")),  # the worker left or was declared dead
+    sa.Column("ended", sa.Boolean, nullable=False, server_default=sa.text("0")),  # the worker deregistered or is dead
     sa.Column("cpu_pressure", sa.Float),  # percent of time in which work waited for a processor; NULL: not known
     sa.Column("free_memory", BigId),  # bytes that programs may still take on its machine; NULL: not known
     index("ix_worker_lease_until", "lease_until", where="ended = 0"),

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from jobfac.database.dialects import PASS, utcnow
-from jobfac.database.tables import news, notification, run, schedule, worker, worker_lease
+from jobfac.database.tables import notification, outbox_event, run, schedule, worker, worker_lease
 from jobfac.database.types import sql_literals
 from jobfac.states import ALIVE, HELD, Delivery, RunState, WorkerState
 from jobfac.store import jobs, runs
@@ -65,6 +65,7 @@ def _exists(query: sa.Select[Any]) -> sa.ColumnElement[bool]:
     return sa.case((sa.exists(query), sa.true()), else_=sa.false())
 
 
+_UNADDRESSED = sa.select(outbox_event.c.id).with_hint(outbox_event, PASS, "mssql").where(sa.text("news.id > 0"))
 # Without bound parameters, because a parameterised statement costs one more round trip on SQL Server.
 POLL = sa.select(
     utcnow().label("now"),
@@ -80,5 +81,5 @@ POLL = sa.select(
     _any(f"state = '{RunState.QUEUED}' AND queue = '{jobs.SEQUENCE_QUEUE}'").label("queued"),
     _any(f"state IN ({sql_literals(HELD)}) AND worker_id IS NULL").label("under_way"),
     _any(f"state = '{RunState.QUEUED}' AND queue LIKE '{runs.queue_of_worker('')}%'").label("pinned"),
-    _exists(sa.select(news.c.id).with_hint(news, PASS, "mssql").where(sa.text("news.id > 0"))).label("outbox"),
+    _exists(_UNADDRESSED).label("outbox"),
 )

@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import PASS, of, rows, utcnow
+from jobfac.database.dialects import PASS, dialect_of, rows, utcnow
 from jobfac.database.tables import attempt, run
 from jobfac.database.types import BigId, sql_literals
 from jobfac.states import HELD, RunState
 from jobfac.store.runs import Rule, queue_of_worker, record
 from jobfac.store.runs.event import Event
-from jobfac.store.runs.finish import held
+from jobfac.store.runs.finish import lock_held
 
 
 class Claimed(NamedTuple):
@@ -104,7 +104,7 @@ def claim(
     taken: list[Claimed] = []
     for queue, number in _by_queue(conn, limits, queues, room):
         who = {"p_queue": queue, "p_worker_id": worker_id, "p_worker": name}
-        taken += [Claimed(**row) for row in conn.execute(of(conn).claim(number), who).mappings()]
+        taken += [Claimed(**row) for row in conn.execute(dialect_of(conn).claim(number), who).mappings()]
     taken.sort(key=lambda claimed: (-claimed.priority, claimed.id))
     _begin(conn, worker_id, name, taken)
     return taken
@@ -126,7 +126,7 @@ def claim_pinned(conn: sa.Connection, worker_id: int, name: str, room: Room) -> 
     queue, left = queue_of_worker(name), room.slots
     while left > 0 and len(taken) < room.runs:
         who = {"p_queue": queue, "p_worker_id": worker_id, "p_worker": name, "p_free": left}
-        found = conn.execute(of(conn).claim(1, fits=True), who).mappings().first()
+        found = conn.execute(dialect_of(conn).claim(1, fits=True), who).mappings().first()
         if found is None:
             break
         taken.append(Claimed(**found))
@@ -146,11 +146,11 @@ def _begin(conn: sa.Connection, worker_id: int, name: str, taken: Sequence[Claim
 
 @functools.cache
 def _open(engine: str) -> sa.Insert:
-    given = rows.rows_table(
+    c = rows.rows_table(
         engine, run_id=BigId, number=attempt.c.number.type, worker_id=BigId, name=attempt.c.worker.type
-    )
-    told = (given.c.run_id, given.c.number, given.c.worker_id, given.c.name, utcnow())
-    return attempt.insert().from_select(["run_id", "number", "worker_id", "worker", "started_at"], sa.select(*told))
+    ).c
+    select = sa.select(c.run_id, c.number, c.worker_id, c.name, utcnow())
+    return attempt.insert().from_select(["run_id", "number", "worker_id", "worker", "started_at"], select)
 
 
 def _by_queue(
@@ -211,5 +211,5 @@ def unowned(conn: sa.Connection, worker_id: int, keys: Sequence[tuple[int, int]]
     if not keys:
         return []
     these = sa.and_(run.c.id.in_([run_id for run_id, _ in keys]), run.c.worker_id == worker_id)
-    sure = {(row["id"], row["attempt"]) for row in held(conn, these, len(keys))}
-    return [key for key in keys if key not in sure]
+    owned = {(row.id, row.attempt) for row in lock_held(conn, these, len(keys))}
+    return [key for key in keys if key not in owned]

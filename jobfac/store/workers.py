@@ -37,8 +37,8 @@ from jobfac.database.dialects import (
     PASS,
     SURVEY,
     Survey,
+    dialect_of,
     lease_now,
-    of,
     read_survey,
     utcnow,
 )
@@ -53,9 +53,9 @@ from jobfac.views.serialization import columns, from_row
 from jobfac.views.workers import WorkerView
 
 __all__ = [
-    "Beat", "Claimed", "Expiry", "Hold", "LeaseLost", "MachineLoad", "Pinned", "Registration", "Returned",
-    "Survey", "claim", "claim_pinned", "drain", "expire", "give_up", "held_by", "held_rules", "hold", "leave",
-    "register", "renew", "set_message", "survey", "unowned", "workers",
+    "Beat", "Claimed", "Expiry", "Hold", "LeaseLost", "MachineLoad", "Pinned", "Registration", "Returned", "Survey",
+    "claim", "claim_pinned", "deregister", "drain", "expire", "held_by", "held_rules", "hold", "register", "renew",
+    "requeue_unknown", "set_message", "survey", "unowned", "workers",
 ]  # fmt: skip
 
 
@@ -130,7 +130,7 @@ def renew(conn: sa.Connection, worker_id: int, lease: float, load: MachineLoad =
     Raises:
         LeaseLost: the lease had run out, or the worker was declared dead.
     """
-    row = of(conn).renew(conn, worker_id, round(lease * 1000), *load)
+    row = dialect_of(conn).renew(conn, worker_id, round(lease * 1000), *load)
     if row is None:
         raise LeaseLost(f"worker {worker_id} has no lease any more")
     return Beat(lease if row.first_end is None else (row.first_end - row.now).total_seconds())
@@ -201,7 +201,7 @@ def hold(conn: sa.Connection, worker_id: int) -> Hold:
     return Hold(WorkerState(found.state), bool(found.due), bool(found.begin_), bool(found.pinned))
 
 
-def give_up(conn: sa.Connection, run_ids: Collection[int], why: str, by: str) -> list[Finished]:
+def requeue_unknown(conn: sa.Connection, run_ids: Collection[int], why: str, by: str) -> list[Finished]:
     """Requeue or end runs that the worker holds in the database but does not know. Returns the runs that ended.
 
     The caller must have called ``hold``.
@@ -221,7 +221,7 @@ def drain(conn: sa.Connection, worker_id: int) -> WorkerState | None:
     return None if found is None else WorkerState(found)
 
 
-def leave(conn: sa.Connection, worker_id: int) -> list[Finished]:
+def deregister(conn: sa.Connection, worker_id: int) -> list[Finished]:
     """Deregister a worker and requeue its remaining runs, which must no longer be executing.
 
     Returns the runs that ended.

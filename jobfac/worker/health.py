@@ -63,7 +63,7 @@ class Health:
         return self.condition == Condition.UNHEALTHY
 
     def to_show(self) -> str | None:
-        """Why this worker claims nothing, to be stored; empty: it claims. None: it is stored already."""
+        """Return why this worker claims nothing, to be stored; empty: it claims. None: it is stored already."""
         message = self._message or self._overload
         return None if message == self._shown else message
 
@@ -72,7 +72,10 @@ class Health:
         self._shown = message
 
     def room(self, free: int, running: int, now: float) -> int:
-        """For how many of ``free`` more programs there are enough file descriptors. ``running``: how many run."""
+        """Return for how many of ``free`` more programs there are enough file descriptors.
+
+        ``running``: how many programs run.
+        """
         room = min(free, room_for_programs()) if free > 0 else free
         if room < free and room + running == 0:
             self.fault("too many open files in this worker", now)
@@ -82,7 +85,7 @@ class Health:
         return room
 
     def starts(self, most: int) -> int:
-        """How many of up to ``most`` runs may be claimed."""
+        """Return how many of up to ``most`` runs the worker may claim."""
         if self._overload:
             return 0
         return min(most, {Condition.UNHEALTHY: 0, Condition.PROBATION: 1}.get(self.condition, most))
@@ -128,7 +131,7 @@ class Health:
             self._machine.move(Condition.PROBATION)
             self._message, self.retry_at = "", None
 
-    def look_again(self, folder: Path, now: float) -> bool:
+    def recheck(self, folder: Path, now: float) -> bool:
         """After a fault, examine the machine when it is time; returns whether the worker may claim again.
 
         Args:
@@ -141,7 +144,7 @@ class Health:
 
 
 def machine_fault(error: BaseException, folder: Path) -> str | None:
-    """The machine fault that this error of a start, or its cause, reveals, or None. ``folder``: the spool folder."""
+    """Return the machine's fault that caused this error of a start, or None. ``folder``: the spool folder."""
     cause = error if isinstance(error, OSError) else error.__cause__
     if not isinstance(cause, OSError):
         return None

@@ -93,7 +93,7 @@ def test_without_a_worker_that_fits_a_start_is_refused(db: Database) -> None:
 def test_a_run_whose_worker_left_is_stopped(db: Database, fleet: list[Hand]) -> None:
     kept, left = start(db)
     assert db.transact(runs.end_unserved, "s1") == []
-    db.transact(workers.leave, fleet[1].id)
+    db.transact(workers.deregister, fleet[1].id)
     (ended,) = db.transact(runs.end_unserved, "s1")
     assert (ended.run_id, ended.state) == (left.id, RunState.STOPPED)
     assert get(db, left.id)["reason"] == "its worker 'w2' left before it began"
@@ -106,7 +106,7 @@ def test_a_retry_is_for_the_same_worker(db: Database, fleet: list[Hand]) -> None
         (claimed,) = claim(db, hand)
         hand.end(claimed, RunState.FAILED)
     assert starting.retry(db, ME, second.id).for_worker == "w2"
-    db.transact(workers.leave, fleet[0].id)
+    db.transact(workers.deregister, fleet[0].id)
     with pytest.raises(Refused, match="but the worker 'w1' is not alive or does not take its runs any more"):
         starting.retry(db, ME, first.id)
 

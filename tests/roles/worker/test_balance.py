@@ -16,7 +16,7 @@ BURSTS = 5
 
 
 def spread(fleet: Fleet, names: list[str], count: int) -> list[int]:
-    """Start a burst and return how many of its runs each worker executed."""
+    """Start a burst; returns how many runs each worker executed."""
     ids = fleet.start("nap", count)
     done = fleet.finish(*ids)
     counts = Counter(str(row["worker"]) for row in done)
@@ -35,7 +35,7 @@ def test_a_burst_spreads_over_idle_workers(fleet: Fleet) -> None:
 
 
 @pytest.mark.alone
-def test_unequal_workers_take_by_their_slots(fleet: Fleet) -> None:
+def test_unequal_workers_share_a_burst_by_their_slots(fleet: Fleet) -> None:
     fleet.define(nap={"command": SLEEP})
     fleet.worker("small", slots=4)
     fleet.worker("large", slots=12)
@@ -45,7 +45,7 @@ def test_unequal_workers_take_by_their_slots(fleet: Fleet) -> None:
 
 
 @pytest.mark.alone
-def test_a_frozen_worker_holds_nothing_up(fleet: Fleet) -> None:
+def test_a_frozen_worker_delays_no_run(fleet: Fleet) -> None:
     fleet.define(nap={"command": ["true"]})
     workers = {name: fleet.worker(name, slots=8, JOBFAC_LEASE="30") for name in ("w1", "w2", "w3")}
     # Inside a transaction it would hold SQLite's write lock, and nobody could write until it goes on.
