@@ -40,18 +40,18 @@ def read(conn: sa.Connection, categories: Sequence[str] | None = None) -> Overvi
     """Return the current overview. ``categories`` limits the runs and schedules to jobs of these categories, but not
     the workers."""
     queries = _queries(categories is not None)
-    given = {} if categories is None else {"p_categories": list(categories)}
-    counts = conn.execute(queries.counts, given).one()
+    parameters = {} if categories is None else {"p_categories": list(categories)}
+    counts = conn.execute(queries.counts, parameters).one()
     return Overview(
         counts.now,
         workers.workers(conn, alive_only=True),
-        [_waiting(row, counts.now) for row in conn.execute(queries.queued, given)],
+        [_waiting(row, counts.now) for row in conn.execute(queries.queued, parameters)],
         counts.blocked,
         counts.scheduled,
         counts.held,
-        [from_row(RunLine, row) for row in conn.execute(queries.running, given).mappings()],
-        [from_row(RunLine, row) for row in conn.execute(queries.ended, given).mappings()],
-        [from_row(DueSchedule, row) for row in conn.execute(queries.due, given).mappings()],
+        [from_row(RunLine, row) for row in conn.execute(queries.running, parameters).mappings()],
+        [from_row(RunLine, row) for row in conn.execute(queries.ended, parameters).mappings()],
+        [from_row(DueSchedule, row) for row in conn.execute(queries.due, parameters).mappings()],
     )
 
 
@@ -91,14 +91,15 @@ def _queued(seen: Sequence[sa.ColumnElement[bool]]) -> sa.Select[Any]:
         .group_by(run.c.queue)
         .subquery("waiting")
     )
+    pool = sa.func.coalesce(queue.c.pool, first.c.queue)  # runs that are pinned to a worker have its queue alone
     return (
         sa.select(
-            queue.c.pool, sa.func.sum(first.c.number).label("number"), sa.func.min(run.c.queued_at).label("since")
+            pool.label("pool"), sa.func.sum(first.c.number).label("number"), sa.func.min(run.c.queued_at).label("since")
         )
-        .select_from(first.join(queue, queue.c.name == first.c.queue).join(run, run.c.id == first.c.first))
+        .select_from(first.outerjoin(queue, queue.c.name == first.c.queue).join(run, run.c.id == first.c.first))
         .with_hint(run, PASS, "mssql")
-        .group_by(queue.c.pool)
-        .order_by(queue.c.pool)
+        .group_by(pool)
+        .order_by(pool)
     )
 
 

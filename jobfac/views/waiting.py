@@ -20,6 +20,7 @@ class WaitingRun(NamedTuple):
     already_running: str
     concurrency_key: str | None
     concurrency_limit: int | None
+    for_worker: str | None
 
 
 class Serving(NamedTuple):
@@ -32,6 +33,11 @@ class Serving(NamedTuple):
     busy: int
     message: str | None
 
+    def serves(self, needed: "Needed") -> bool:
+        """Whether the worker may claim from a queue that needs this."""
+        fits = needed.pool in self.pools and needed.slots <= self.slots
+        return fits and needed.labels.items() <= self.labels.items()
+
 
 class Holder(NamedTuple):
     """A run that counts against a limit."""
@@ -40,14 +46,26 @@ class Holder(NamedTuple):
     job: str
 
 
-def waits_for(
-    run: WaitingRun, pool: str, labels: Mapping[str, str], fleet: Iterable[Serving], holders: Sequence[Holder]
-) -> str:
+class Needed(NamedTuple):
+    """What a worker must have to claim from a queue: its pool, the labels, and the slots that each run takes."""
+
+    queue: str
+    pool: str
+    labels: Mapping[str, str]
+    slots: int = 1
+
+    def __str__(self) -> str:
+        """Such as "pool 'etl' (labels zone=a) with 2 slots"; the queue's name spells the labels."""
+        end = -1 - (1 + len(str(self.slots)) if self.slots > 1 else 0)
+        labels = f" (labels {self.queue[len(self.pool) + 1 : end]})" if self.labels else ""
+        return f"pool '{self.pool}'{labels}" + (f" with {self.slots} slots" if self.slots > 1 else "")
+
+
+def waits_for(run: WaitingRun, needed: Needed, fleet: Iterable[Serving], holders: Sequence[Holder]) -> str:
     """Return what a waiting run waits for.
 
     Args:
-        pool, labels: of the run's queue: what a worker must have. The queue's name spells the labels.
-        fleet: the live workers that take new runs.
+        fleet: the live workers that take new runs, the newest first.
         holders: for a blocked run, the runs because of which it is blocked.
     """
     if run.state == RunState.SCHEDULED:
@@ -57,18 +75,24 @@ def waits_for(
         return _blocked(run, holders)
     if run.kind == JobKind.SEQUENCE:
         return "a worker or scheduler begins it"
-    needed = f"pool '{pool}'" + (f" (labels {run.queue[len(pool) + 1 : -1]})" if labels else "")
-    serving = [one for one in fleet if pool in one.pools and labels.items() <= one.labels.items()]
+    if run.for_worker is not None:
+        return f"worker {run.for_worker}, which alone may claim it"
+    return _for_a_slot(needed, [one for one in fleet if one.serves(needed)])
+
+
+def _for_a_slot(needed: Needed, serving: Sequence[Serving]) -> str:
     if not serving:
         return f"no live worker serves {needed}"
     healthy = [one for one in serving if one.message is None]
     if not healthy:
         return f"worker {serving[0].name} claims nothing: {serving[0].message}"
+    free = max(one.slots - one.busy for one in healthy)
+    if free >= needed.slots:
+        return "its turn: a slot is free"
+    if needed.slots > 1:
+        return f"{needed.slots} free slots of one worker of {needed}"
     slots = sum(one.slots for one in healthy)
-    if sum(one.busy for one in healthy) >= slots:
-        every = "the only slot" if slots == 1 else f"all {slots} slots"
-        return f"{every} of {needed} {'is' if slots == 1 else 'are'} busy"
-    return "its turn: a slot is free"
+    return f"the only slot of {needed} is busy" if slots == 1 else f"all {slots} slots of {needed} are busy"
 
 
 def _blocked(run: WaitingRun, holders: Sequence[Holder]) -> str:

@@ -1,9 +1,9 @@
--- Views for reports. Times are UTC; seconds have three decimals; states are the words of the tables.
--- Run this file again at any time: it replaces what is there.
+-- Views for reports. Times are UTC, seconds have three decimals, and states are those of the tables.
+-- This file can be run again at any time; it replaces the existing objects.
 
 CREATE OR ALTER VIEW jobfac.v_runs AS
--- Every run that is kept. run_seconds counts from the first start to the end; wait_seconds is what it waited in the queue
--- before that start. Both grow while it runs or waits.
+-- All stored runs. run_seconds is the time from the first start to the end, wait_seconds the time in the queue before that
+-- start. Both grow while the run waits or runs.
 SELECT
     r.id,
     r.job,
@@ -31,6 +31,10 @@ SELECT
         WHEN r.state IN ('running', 'stopping') THEN DATEDIFF_BIG(MILLISECOND, r.started_at, SYSUTCDATETIME())
         ELSE DATEDIFF_BIG(MILLISECOND, r.started_at, r.ended_at)
     END / 1000.0 AS DECIMAL(18, 3)) AS run_seconds,
+    r.for_worker,
+    r.cpu_seconds,
+    r.peak_memory,
+    COALESCE(r.slots, 1) AS slots,
     r.exit_code,
     r.signal,
     r.reason,
@@ -50,8 +54,8 @@ LEFT JOIN jobfac.job AS j ON j.id = r.job;
 GO
 
 CREATE OR ALTER VIEW jobfac.v_queue AS
--- Every run that waits, and what it waits for: the sentence that the pages and `jobfac runs list` show too. place 1 is
--- taken next from its queue. pool_workers: the workers that take from the run's pool and have the labels that it needs.
+-- All waiting runs, and what each waits for, in the words of the pages and of `jobfac runs list`. The run with place 1 is
+-- claimed next from its queue. pool_workers: the workers that claim from the run's pool now and have its labels and slots.
 SELECT
     r.id,
     r.job,
@@ -80,13 +84,16 @@ SELECT
             CASE WHEN b.holders > 1 THEN CONCAT(N' and ', b.holders - 1, N' more') END
         )
         WHEN r.kind = 'sequence' THEN N'a worker or scheduler begins it'
+        WHEN r.for_worker IS NOT NULL THEN CONCAT(N'worker ', r.for_worker, N', which alone may claim it')
         WHEN COALESCE(f.workers, 0) = 0 THEN CONCAT(N'no live worker serves ', f.needed)
         WHEN f.healthy = 0 THEN CONCAT(N'worker ', i.name, N' claims nothing: ', i.message)
-        WHEN f.busy >= f.slots AND f.slots = 1 THEN CONCAT(N'the only slot of ', f.needed, N' is busy')
-        WHEN f.busy >= f.slots THEN CONCAT(N'all ', f.slots, N' slots of ', f.needed, N' are busy')
+        WHEN f.free < f.taken AND f.taken > 1 THEN CONCAT(f.taken, N' free slots of one worker of ', f.needed)
+        WHEN f.free < 1 AND f.slots = 1 THEN CONCAT(N'the only slot of ', f.needed, N' is busy')
+        WHEN f.free < 1 THEN CONCAT(N'all ', f.slots, N' slots of ', f.needed, N' are busy')
         ELSE N'its turn: a slot is free'
     END AS waits_for,
     COALESCE(f.workers, 0) AS pool_workers,
+    COALESCE(r.slots, 1) AS slots,
     r.concurrency_key,
     r.concurrency_limit,
     r.created_at,
@@ -113,13 +120,18 @@ LEFT JOIN (
     SELECT
         q.name,
         CONCAT(N'pool ''', q.pool, N'''', CASE
-            WHEN q.name <> q.pool
-                THEN CONCAT(N' (labels ', SUBSTRING(q.name, LEN(q.pool) + 2, LEN(q.name) - LEN(q.pool) - 2), N')')
-        END) AS needed,
+            WHEN q.labels <> N'{}' THEN CONCAT(N' (labels ', SUBSTRING(
+                q.name,
+                LEN(q.pool) + 2,
+                LEN(q.name) - LEN(q.pool) - 2
+                    - CASE WHEN q.slots > 1 THEN 1 + LEN(CAST(q.slots AS NVARCHAR(10))) ELSE 0 END
+            ), N')')
+        END, CASE WHEN q.slots > 1 THEN CONCAT(N' with ', q.slots, N' slots') END) AS needed,
+        COALESCE(q.slots, 1) AS taken,
         COUNT(w.id) AS workers,
         SUM(CASE WHEN w.id IS NOT NULL AND w.message IS NULL THEN 1 ELSE 0 END) AS healthy,
         SUM(CASE WHEN w.message IS NULL THEN w.slots END) AS slots,
-        SUM(CASE WHEN w.message IS NULL THEN w.busy END) AS busy,
+        MAX(CASE WHEN w.message IS NULL THEN w.slots - w.busy END) AS free,
         MAX(w.id) AS newest
     FROM jobfac.queue AS q
     LEFT JOIN (
@@ -129,30 +141,32 @@ LEFT JOIN (
             v.labels,
             v.slots,
             v.message,
-            (
-                SELECT COUNT(*) FROM jobfac.run AS h
+            COALESCE((
+                SELECT SUM(COALESCE(h.slots, 1)) FROM jobfac.run AS h
                 WHERE h.state IN ('running', 'stopping') AND h.worker_id = v.id
-            ) AS busy
+            ), 0) AS busy
         FROM jobfac.worker AS v
         JOIN jobfac.worker_lease AS e WITH (NOLOCK) ON e.worker_id = v.id
         WHERE v.state = 'active' AND e.lease_until > SYSUTCDATETIME()
     ) AS w
         ON (q.pool = N'@sequences' OR CHARINDEX(CONCAT(N'"', q.pool, N'"'), w.pools) > 0)
+        AND (q.slots IS NULL OR w.slots >= q.slots)
         AND NOT EXISTS (
             SELECT 1 FROM OPENJSON(q.labels) AS n
             WHERE NOT EXISTS (
                 SELECT 1 FROM OPENJSON(w.labels) AS m WHERE m.[key] = n.[key] AND m.[value] = n.[value]
             )
         )
-    GROUP BY q.name, q.pool
+    GROUP BY q.name, q.pool, q.labels, q.slots
 ) AS f ON f.name = r.queue
 LEFT JOIN jobfac.worker AS i ON i.id = f.newest
 WHERE r.state IN ('queued', 'scheduled', 'blocked');
 GO
 
 CREATE OR ALTER VIEW jobfac.v_fleet AS
--- Every worker process, those that have ended too. alive: it renews its lease. message: why it claims nothing.
--- NOLOCK: a report in a long transaction must not hold up the heartbeats.
+-- All worker processes, including ended ones. alive: it renews its lease. busy: slots in use. message: why it claims
+-- nothing. cpu_pressure: percent of time in which work waited for a processor. free_memory: bytes.
+-- NOLOCK: a report in a long transaction must not block heartbeats.
 SELECT
     w.id,
     w.name,
@@ -170,11 +184,13 @@ SELECT
     e.seen_at,
     e.lease_until,
     w.ended_at,
-    w.message
+    w.message,
+    e.cpu_pressure,
+    e.free_memory
 FROM jobfac.worker AS w
 JOIN jobfac.worker_lease AS e WITH (NOLOCK) ON e.worker_id = w.id
 LEFT JOIN (
-    SELECT r.worker_id, COUNT(*) AS busy
+    SELECT r.worker_id, SUM(COALESCE(r.slots, 1)) AS busy
     FROM jobfac.run AS r
     WHERE r.state IN ('running', 'stopping')
     GROUP BY r.worker_id
@@ -182,8 +198,8 @@ LEFT JOIN (
 GO
 
 CREATE OR ALTER VIEW jobfac.v_job_statistics AS
--- Every job with its runs that are kept. failed: failed, timed_out, start_failed and lost. success_percent: of the runs
--- that succeeded, were mixed or failed.
+-- All jobs with totals of their stored runs. failed: failed, timed_out, start_failed and lost. success_percent: the
+-- share of succeeded runs among those that succeeded, were mixed or failed.
 SELECT
     j.id AS job,
     j.category,
@@ -230,8 +246,8 @@ LEFT JOIN (
 GO
 
 CREATE OR ALTER VIEW jobfac.v_schedule AS
--- Every schedule: when it is due next (NULL: never again) and what became of its last run. seconds_until is below 0
--- while the schedule is paused past its time, or when no scheduler is at work.
+-- All schedules: the next due time (NULL: none) and the state of the last run. seconds_until is negative while the
+-- schedule is paused after its due time, or if no scheduler runs.
 SELECT
     s.id,
     s.job,
@@ -254,7 +270,7 @@ LEFT JOIN jobfac.run AS r ON r.id = (
 GO
 
 CREATE OR ALTER VIEW jobfac.v_sequence_runs AS
--- Every run of a sequence: the step it is at or ended with, and how many runs it has started, by what became of them.
+-- All runs of sequences: the current or last step, and the numbers of the runs that they started, by state.
 SELECT
     p.id,
     p.job,
@@ -294,7 +310,7 @@ WHERE p.kind = 'sequence';
 GO
 
 CREATE OR ALTER VIEW jobfac.v_failures AS
--- Every run that failed: failed, timed_out, start_failed and lost. recovered_at: when a later run of the job succeeded for the first time.
+-- All failed runs: failed, timed_out, start_failed and lost. recovered_at: when a later run of the job first succeeded.
 SELECT
     r.id,
     r.job,
@@ -325,8 +341,9 @@ WHERE r.state IN ('failed', 'timed_out', 'start_failed', 'lost');
 GO
 
 CREATE OR ALTER VIEW jobfac.v_daily_statistics AS
--- Every job by the day (UTC) on which its runs ended, a minute after their end and long after they are purged.
--- failed: failed, timed_out, start_failed and lost. late: begun more than a minute after it was due or asked for.
+-- Totals by job and day (UTC) on which the runs ended. They include a run about a minute after its end, and stay when
+-- it is purged. failed: failed, timed_out, start_failed and lost. late: began more than a minute after it was due or
+-- requested.
 SELECT
     d.day,
     d.job,
@@ -351,14 +368,16 @@ SELECT
     CAST(d.wait_ms / 1000.0 / NULLIF(d.waited, 0) AS DECIMAL(18, 3)) AS average_wait_seconds,
     d.late,
     CAST(d.latest_ms / 1000.0 AS DECIMAL(18, 3)) AS latest_seconds,
-    d.latest_run
+    d.latest_run,
+    CAST(d.cpu_ms / 1000.0 AS DECIMAL(18, 3)) AS cpu_seconds,
+    d.peak_memory
 FROM jobfac.daily AS d
 LEFT JOIN jobfac.job AS j ON j.id = d.job;
 GO
 
 CREATE OR ALTER VIEW jobfac.v_daily_workers AS
--- What each worker did by day (UTC): the executions that ended on it, and how long its slots, added up, were busy on
--- that day with executions that have ended.
+-- The work of each worker by day (UTC): the executions that ended on that day, and the sum of the times that its slots
+-- were busy on that day with executions that have ended.
 SELECT
     d.day,
     d.worker,

@@ -1,10 +1,10 @@
--- Views for reports. Times are UTC; seconds have three decimals; states are the words of the tables.
--- Run this file again at any time: it replaces what is there.
+-- Views for reports. Times are UTC, seconds have three decimals, and states are those of the tables.
+-- This file can be run again at any time; it replaces the existing objects.
 
 DROP VIEW IF EXISTS v_runs;
 CREATE VIEW v_runs AS
--- Every run that is kept. run_seconds counts from the first start to the end; wait_seconds is what it waited in the queue
--- before that start. Both grow while it runs or waits.
+-- All stored runs. run_seconds is the time from the first start to the end, wait_seconds the time in the queue before that
+-- start. Both grow while the run waits or runs.
 SELECT
     r.id,
     r.job,
@@ -32,6 +32,10 @@ SELECT
         WHEN r.state IN ('running', 'stopping') THEN (julianday('now') - julianday(r.started_at)) * 86400.0
         ELSE (julianday(r.ended_at) - julianday(r.started_at)) * 86400.0
     END, 3) AS run_seconds,
+    r.for_worker,
+    r.cpu_seconds,
+    r.peak_memory,
+    coalesce(r.slots, 1) AS slots,
     r.exit_code,
     r.signal,
     r.reason,
@@ -51,8 +55,8 @@ LEFT JOIN job AS j ON j.id = r.job;
 
 DROP VIEW IF EXISTS v_queue;
 CREATE VIEW v_queue AS
--- Every run that waits, and what it waits for: the sentence that the pages and `jobfac runs list` show too. place 1 is
--- taken next from its queue. pool_workers: the workers that take from the run's pool and have the labels that it needs.
+-- All waiting runs, and what each waits for, in the words of the pages and of `jobfac runs list`. The run with place 1 is
+-- claimed next from its queue. pool_workers: the workers that claim from the run's pool now and have its labels and slots.
 SELECT
     r.id,
     r.job,
@@ -89,15 +93,18 @@ SELECT
             'another run of the job has not ended'
         )
         WHEN r.kind = 'sequence' THEN 'a worker or scheduler begins it'
+        WHEN r.for_worker IS NOT NULL THEN 'worker ' || r.for_worker || ', which alone may claim it'
         WHEN coalesce(f.workers, 0) = 0 THEN 'no live worker serves ' || f.needed
         WHEN f.healthy = 0 THEN (
             SELECT 'worker ' || w.name || ' claims nothing: ' || w.message FROM worker AS w WHERE w.id = f.newest
         )
-        WHEN f.busy >= f.slots AND f.slots = 1 THEN 'the only slot of ' || f.needed || ' is busy'
-        WHEN f.busy >= f.slots THEN 'all ' || f.slots || ' slots of ' || f.needed || ' are busy'
+        WHEN f.free < f.taken AND f.taken > 1 THEN f.taken || ' free slots of one worker of ' || f.needed
+        WHEN f.free < 1 AND f.slots = 1 THEN 'the only slot of ' || f.needed || ' is busy'
+        WHEN f.free < 1 THEN 'all ' || f.slots || ' slots of ' || f.needed || ' are busy'
         ELSE 'its turn: a slot is free'
     END AS waits_for,
     coalesce(f.workers, 0) AS pool_workers,
+    coalesce(r.slots, 1) AS slots,
     r.concurrency_key,
     r.concurrency_limit,
     r.created_at,
@@ -111,13 +118,18 @@ LEFT JOIN (
     SELECT
         q.name,
         'pool ''' || q.pool || '''' || CASE
-            WHEN q.name = q.pool THEN ''
-            ELSE ' (labels ' || substr(q.name, length(q.pool) + 2, length(q.name) - length(q.pool) - 2) || ')'
-        END AS needed,
+            WHEN q.labels = '{}' THEN ''
+            ELSE ' (labels ' || substr(
+                q.name,
+                length(q.pool) + 2,
+                length(q.name) - length(q.pool) - 2 - CASE WHEN q.slots > 1 THEN 1 + length(q.slots) ELSE 0 END
+            ) || ')'
+        END || CASE WHEN q.slots > 1 THEN ' with ' || q.slots || ' slots' ELSE '' END AS needed,
+        coalesce(q.slots, 1) AS taken,
         COUNT(w.id) AS workers,
         SUM(CASE WHEN w.id IS NOT NULL AND w.message IS NULL THEN 1 ELSE 0 END) AS healthy,
         SUM(CASE WHEN w.message IS NULL THEN w.slots END) AS slots,
-        SUM(CASE WHEN w.message IS NULL THEN w.busy END) AS busy,
+        MAX(CASE WHEN w.message IS NULL THEN w.slots - w.busy END) AS free,
         MAX(w.id) AS newest
     FROM queue AS q
     LEFT JOIN (
@@ -127,23 +139,28 @@ LEFT JOIN (
             v.labels,
             v.slots,
             v.message,
-            (SELECT COUNT(*) FROM run AS h WHERE h.state IN ('running', 'stopping') AND h.worker_id = v.id) AS busy
+            coalesce((
+                SELECT SUM(coalesce(h.slots, 1)) FROM run AS h
+                WHERE h.state IN ('running', 'stopping') AND h.worker_id = v.id
+            ), 0) AS busy
         FROM worker AS v
         JOIN worker_lease AS e ON e.worker_id = v.id
         WHERE v.state = 'active' AND e.lease_until > strftime('%Y-%m-%d %H:%M:%f000', 'now')
     ) AS w
         ON (q.pool = '@sequences' OR instr(w.pools, '"' || q.pool || '"') > 0)
+        AND (q.slots IS NULL OR w.slots >= q.slots)
         AND NOT EXISTS (
             SELECT 1 FROM json_each(q.labels) AS n
             WHERE NOT EXISTS (SELECT 1 FROM json_each(w.labels) AS m WHERE m.key = n.key AND m.value = n.value)
         )
-    GROUP BY q.name, q.pool
+    GROUP BY q.name, q.pool, q.labels, q.slots
 ) AS f ON f.name = r.queue
 WHERE r.state IN ('queued', 'scheduled', 'blocked');
 
 DROP VIEW IF EXISTS v_fleet;
 CREATE VIEW v_fleet AS
--- Every worker process, those that have ended too. alive: it renews its lease. message: why it claims nothing.
+-- All worker processes, including ended ones. alive: it renews its lease. busy: slots in use. message: why it claims
+-- nothing. cpu_pressure: percent of time in which work waited for a processor. free_memory: bytes.
 SELECT
     w.id,
     w.name,
@@ -160,11 +177,13 @@ SELECT
     e.seen_at,
     e.lease_until,
     w.ended_at,
-    w.message
+    w.message,
+    e.cpu_pressure,
+    e.free_memory
 FROM worker AS w
 JOIN worker_lease AS e ON e.worker_id = w.id
 LEFT JOIN (
-    SELECT r.worker_id, COUNT(*) AS busy
+    SELECT r.worker_id, sum(coalesce(r.slots, 1)) AS busy
     FROM run AS r
     WHERE r.state IN ('running', 'stopping')
     GROUP BY r.worker_id
@@ -172,8 +191,8 @@ LEFT JOIN (
 
 DROP VIEW IF EXISTS v_job_statistics;
 CREATE VIEW v_job_statistics AS
--- Every job with its runs that are kept. failed: failed, timed_out, start_failed and lost. success_percent: of the runs
--- that succeeded, were mixed or failed.
+-- All jobs with totals of their stored runs. failed: failed, timed_out, start_failed and lost. success_percent: the
+-- share of succeeded runs among those that succeeded, were mixed or failed.
 SELECT
     j.id AS job,
     j.category,
@@ -220,8 +239,8 @@ LEFT JOIN (
 
 DROP VIEW IF EXISTS v_schedule;
 CREATE VIEW v_schedule AS
--- Every schedule: when it is due next (NULL: never again) and what became of its last run. seconds_until is below 0
--- while the schedule is paused past its time, or when no scheduler is at work.
+-- All schedules: the next due time (NULL: none) and the state of the last run. seconds_until is negative while the
+-- schedule is paused after its due time, or if no scheduler runs.
 SELECT
     s.id,
     s.job,
@@ -244,7 +263,7 @@ LEFT JOIN run AS r ON r.id = (
 
 DROP VIEW IF EXISTS v_sequence_runs;
 CREATE VIEW v_sequence_runs AS
--- Every run of a sequence: the step it is at or ended with, and how many runs it has started, by what became of them.
+-- All runs of sequences: the current or last step, and the numbers of the runs that they started, by state.
 SELECT
     p.id,
     p.job,
@@ -284,7 +303,7 @@ WHERE p.kind = 'sequence';
 
 DROP VIEW IF EXISTS v_failures;
 CREATE VIEW v_failures AS
--- Every run that failed: failed, timed_out, start_failed and lost. recovered_at: when a later run of the job succeeded for the first time.
+-- All failed runs: failed, timed_out, start_failed and lost. recovered_at: when a later run of the job first succeeded.
 SELECT
     r.id,
     r.job,
@@ -316,8 +335,9 @@ WHERE r.state IN ('failed', 'timed_out', 'start_failed', 'lost');
 
 DROP VIEW IF EXISTS v_daily_statistics;
 CREATE VIEW v_daily_statistics AS
--- Every job by the day (UTC) on which its runs ended, a minute after their end and long after they are purged.
--- failed: failed, timed_out, start_failed and lost. late: begun more than a minute after it was due or asked for.
+-- Totals by job and day (UTC) on which the runs ended. They include a run about a minute after its end, and stay when
+-- it is purged. failed: failed, timed_out, start_failed and lost. late: began more than a minute after it was due or
+-- requested.
 SELECT
     d.day,
     d.job,
@@ -341,14 +361,16 @@ SELECT
     round(d.wait_ms / 1000.0 / nullif(d.waited, 0), 3) AS average_wait_seconds,
     d.late,
     round(d.latest_ms / 1000.0, 3) AS latest_seconds,
-    d.latest_run
+    d.latest_run,
+    round(d.cpu_ms / 1000.0, 3) AS cpu_seconds,
+    d.peak_memory
 FROM daily AS d
 LEFT JOIN job AS j ON j.id = d.job;
 
 DROP VIEW IF EXISTS v_daily_workers;
 CREATE VIEW v_daily_workers AS
--- What each worker did by day (UTC): the executions that ended on it, and how long its slots, added up, were busy on
--- that day with executions that have ended.
+-- The work of each worker by day (UTC): the executions that ended on that day, and the sum of the times that its slots
+-- were busy on that day with executions that have ended.
 SELECT
     d.day,
     d.worker,

@@ -14,6 +14,7 @@ from jobfac.database.tables import run, worker_lease
 from jobfac.states import RunState
 from jobfac.store import jobs as job_store
 from jobfac.store import runs, workers
+from jobfac.store.claiming import Room
 from jobfac.store.runs import Finished, Outcome, StartRequest
 from jobfac.store.workers import Beat, Claimed, Registration
 from jobfac.views.runs import AttemptView
@@ -28,24 +29,24 @@ def define(db: Database, **jobs: Mapping[str, Any]) -> None:
         db.transact(job_store.put, job, definition, "tester")
 
 
-def start(db: Database, job: str, **wish: Any) -> int:
+def start(db: Database, job: str, **options: Any) -> int:
     """Start one run; returns its id."""
-    return db.transact(runs.start, StartRequest(job, "tester", **wish))
+    return db.transact(runs.start, StartRequest(job, "tester", **options))
 
 
 def get(db: Database, run_id: int) -> sa.RowMapping:
-    """Every column of a run."""
+    """Return all columns of a run."""
     with db.read() as conn:
         return conn.execute(sa.select(run).where(run.c.id == run_id)).mappings().one()
 
 
 def state(db: Database, run_id: int) -> str:
-    """A run's state."""
+    """Return a run's state."""
     return str(get(db, run_id)["state"])
 
 
 def states(db: Database, run_ids: Sequence[int]) -> list[str]:
-    """The states of runs, in the order of ``run_ids``."""
+    """Return the states of runs, in the order of ``run_ids``."""
     with db.read() as conn:
         rows = conn.execute(sa.select(run.c.id, run.c.state).where(run.c.id.in_(run_ids)))
         found = {row.id: row.state for row in rows}
@@ -53,19 +54,19 @@ def states(db: Database, run_ids: Sequence[int]) -> list[str]:
 
 
 def events(db: Database, run_id: int) -> list[str]:
-    """The names of a run's events, oldest first."""
+    """Return the names of a run's events, oldest first."""
     with db.read() as conn:
         return [event.event for event in runs.events_of(conn, run_id)]
 
 
 def attempts(db: Database, run_id: int) -> list[AttemptView]:
-    """A run\'s attempts, oldest first."""
+    """Return a run's attempts, oldest first."""
     with db.read() as conn:
         return runs.attempts(conn, run_id)
 
 
 def now(db: Database) -> Any:
-    """The database's clock."""
+    """Return the database's current time."""
     with db.read() as conn:
         return conn.execute(sa.select(utcnow())).scalar_one()
 
@@ -84,12 +85,16 @@ class Hand:
         self.db, self.name, self.slots = db, name, slots
         self.id = db.transact(workers.register, Registration(name, "host", 1, name, "0", slots, **who), 60.0)
 
-    def claim(self, slots: int | None = None, queues: Sequence[str] = ("default",)) -> list[Claimed]:
-        """Claim runs as a turn of the worker's loop does."""
+    def claim(
+        self, slots: int | None = None, queues: Sequence[str] | Mapping[str, int] = ("default",), **room: Any
+    ) -> list[Claimed]:
+        """Claim runs as a turn of the worker's loop does. ``queues``: by name, or with the slots of their runs."""
+        weights = queues if isinstance(queues, Mapping) else dict.fromkeys(queues, 1)
+        free = self.slots if slots is None else slots
 
         def work(conn: sa.Connection) -> list[Claimed]:
             workers.hold(conn, self.id)
-            return workers.claim(conn, self.id, self.name, queues, self.slots if slots is None else slots)
+            return workers.claim(conn, self.id, self.name, weights, Room(free, **{"runs": free, **room}))
 
         return self.db.transact(work)
 
@@ -121,13 +126,13 @@ class Hand:
             )
 
     def die(self) -> list[Finished]:
-        """Let the lease expire, and expire the worker; returns the runs that finish by this."""
+        """Let the lease expire, and expire the worker; returns the runs that ended as a result."""
         self.lapse()
         return self.db.transact(workers.expire, "sweeper").finished
 
 
 def together(number: int, work: Callable[[int], T]) -> list[T]:
-    """Run ``work(0)`` to ``work(number - 1)`` in threads that begin at the same moment; returns their results."""
+    """Run ``work(0)`` to ``work(number - 1)`` in threads that begin at the same time; returns their results."""
     gate = threading.Barrier(number)
 
     def one(position: int) -> T:

@@ -11,7 +11,7 @@ from jobfac.database.dialects import PASS, rows
 from jobfac.database.tables import UNCOUNTED, daily, job_version, run
 from jobfac.database.types import sql_literals
 from jobfac.states import FAILED, FINAL
-from jobfac.store.statistics import COLUMNS, tally
+from jobfac.store.statistics import COLUMNS, totals
 from jobfac.views.serialization import columns, from_row
 
 UNCOUNTED_RUNS = 5000
@@ -42,10 +42,10 @@ def by_day(conn: sa.Connection, job_id: str, days: Sequence[date]) -> dict[date,
     for row in conn.execute(query, _days(days)).mappings():
         found[row["day"]][0] += row["succeeded"]
         found[row["day"]][1] += sum(row[state.value] for state in FAILED)
-    for (day, _), totals in tally(conn.execute(_uncounted(job_id))).items():
+    for (day, _), its in totals(conn.execute(_uncounted(job_id))).items():
         if day in found:
-            found[day][0] += totals.states["succeeded"]
-            found[day][1] += sum(totals.states[state] for state in FAILED)
+            found[day][0] += its.states["succeeded"]
+            found[day][1] += sum(its.states[state] for state in FAILED)
     return {day: (good, bad) for day, (good, bad) in found.items()}
 
 

@@ -15,7 +15,7 @@ from jobfac.store import jobs, workers
 from jobfac.views.history import RunRow
 from jobfac.views.runs import RunView
 from jobfac.views.serialization import columns, from_row
-from jobfac.views.waiting import Holder, Serving, WaitingRun, waits_for
+from jobfac.views.waiting import Holder, Needed, Serving, WaitingRun, waits_for
 
 HOLDERS = 200
 """Runs that are read as the holders of limits at most."""
@@ -29,16 +29,15 @@ def reasons(conn: sa.Connection, run_ids: Sequence[int]) -> dict[int, str]:
     waiting = [one for start in range(0, len(run_ids), BATCH) for one in _waiting(conn, run_ids[start : start + BATCH])]
     if not waiting:
         return {}
-    queues = {name: (pool, labels) for name, pool, labels in jobs.known_queues(conn)}
+    queues = {one.name: Needed(one.name, one.pool, one.labels, one.slots) for one in jobs.known_queues(conn)}
     fleet = _fleet(conn) if any(one.state == RunState.QUEUED for one in waiting) else []
     blocked = [one for one in waiting if one.state == RunState.BLOCKED]
     of_key, of_job = _of_keys(conn, blocked), _of_jobs(conn, blocked)
     found = {}
     for one in waiting:
-        pool, labels = queues.get(one.queue, (one.queue, {}))
         same = of_job[one.job] if one.already_running != "start" else []
         holders = [*same, *of_key[(one.concurrency_key or "").lower()]]
-        found[one.id] = waits_for(one, pool, labels, fleet, [holder for holder in holders if holder.id != one.id])
+        found[one.id] = waits_for(one, queues[one.queue], fleet, [holder for holder in holders if holder.id != one.id])
     return found
 
 

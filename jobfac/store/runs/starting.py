@@ -8,9 +8,8 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import utcnow
+from jobfac.database.dialects import FOUND_BY_KEY, utcnow
 from jobfac.database.tables import run
-from jobfac.database.types import truncate_utf16
 from jobfac.errors import NotFound, Refused, no_run
 from jobfac.states import ACTIVE, RunState
 from jobfac.store import jobs
@@ -18,16 +17,21 @@ from jobfac.store.runs import admission
 from jobfac.store.runs.drafting import checked_row, new_row
 from jobfac.store.runs.event import Event
 from jobfac.store.runs.events import record
+from jobfac.store.runs.pinning import expand, others
 from jobfac.store.runs.repeats import check_repeat
 from jobfac.store.runs.request import StartRequest
 from jobfac.store.runs.stopping import make_room
 
 
 class Started(NamedTuple):
-    """A requested run. ``is_new``: this transaction inserts it; otherwise its key was used before."""
+    """A requested run. ``is_new``: this transaction inserts it; otherwise its key was used before.
+
+    ``others``: the runs of the other workers, if the job has ``each_worker``.
+    """
 
     run_id: int
     is_new: bool
+    others: Sequence[int] = ()
 
 
 def start(conn: sa.Connection, request: StartRequest) -> int:
@@ -46,46 +50,58 @@ def start(conn: sa.Connection, request: StartRequest) -> int:
 def start_once(conn: sa.Connection, request: StartRequest) -> Started:
     """Do the same as ``start``, and also return whether the run is new."""
     if request.key is None:
-        return Started(_insert(conn, request, checked_row(conn, request), 1)[0], True)
+        return _started(conn, request, checked_row(conn, request))
     if (found := _started_with(conn, request)) is not None:
         return found
     values = checked_row(conn, request)
     # Of two starts with the same key, the second waits here for the first. A lock on the index instead would lock the
     # gap into which all new keys of the job may fall.
     admission.lock(conn, [] if _is_later(request) else [admission.Rule.of(values)], {_name_of_key(request)})
-    return _started_with(conn, request) or Started(_insert(conn, request, values, 1)[0], True)
+    return _started_with(conn, request) or _started(conn, request, values)
+
+
+def _started(conn: sa.Connection, request: StartRequest, values: Mapping[str, Any]) -> Started:
+    first, *others = _insert_apart(conn, request, expand(conn, values))
+    return Started(first, True, others)
 
 
 def _started_with(conn: sa.Connection, request: StartRequest) -> Started | None:
     """Return the run that was started with the request's key, or None."""
-    query = sa.select(run.c.id).where(run.c.job == request.job, run.c.start_key == request.key)
-    found = conn.execute(query).scalar()
+    query = sa.select(run.c.id, run.c.for_worker).where(run.c.job == request.job, run.c.start_key == request.key)
+    found = conn.execute(query).first()
     if found is None:
         return None
-    check_repeat(conn, int(found), request)
-    return Started(int(found), False)
+    check_repeat(conn, int(found.id), request)
+    pinned = found.for_worker is not None and request.key is not None
+    return Started(int(found.id), False, others(conn, request.job, request.key or "") if pinned else ())
 
 
 def _name_of_key(request: StartRequest) -> str:
-    """Return the named lock of a start's key. The procedure ``start_job`` uses the same name.
+    """Return the named lock of a start's key: a hash of job and key. The procedure ``start_job`` uses the same name.
 
-    Different keys may share a lock. Keys that the database treats as equal (it ignores case and trailing blanks) always
-    share one.
+    Keys that the database treats as equal (it ignores case and trailing blanks) have the same lock.
     """
-    job, key = request.job.lower(), (request.key or "").lower().rstrip(" ")
-    end = key.encode("utf-16-le", "surrogatepass")[-160:].decode("utf-16-le", "ignore")
-    return f"jobfac:start:{truncate_utf16(job, 70)}/{truncate_utf16(key, 80)}{end}"
+    text = f"{request.job.lower()}/{(request.key or '').lower().rstrip(' ')}"
+    digest = hashlib.sha256(text.encode("utf-16-le", "surrogatepass")).hexdigest().upper()
+    return f"jobfac:start:{digest}"
 
 
 def start_many(conn: sa.Connection, request: StartRequest, count: int) -> list[int]:
     """Insert ``count`` equal runs, all or none. Returns their ids in order. Raises as ``start`` does."""
-    values = checked_row(conn, request)
-    if admission.has_limits(values):
+    values = _single(checked_row(conn, request))
+    if admission.Rule.of(values).has_limits:
         return [_insert(conn, request, values, 1)[0] for _ in range(count)]
     ids: list[int] = []
     while len(ids) < count:
         ids += _insert(conn, request, values, min(admission.BATCH, count - len(ids)))
     return ids
+
+
+def _single(values: dict[str, Any]) -> dict[str, Any]:
+    """Raises ``Refused`` for a job with ``each_worker``, whose starts cannot be multiplied."""
+    if values["for_worker"] is not None:
+        raise Refused(f"Job '{values['job']}' makes one run for each worker; start it without a count.")
+    return values
 
 
 class Numbered(NamedTuple):
@@ -107,14 +123,14 @@ def start_numbered(conn: sa.Connection, request: StartRequest, first: int, count
     found = _started_with_any(conn, request.job, keys)
     if len(found) == count:
         return Numbered([found[key] for key in keys], 0)
-    values = checked_row(conn, request)
+    values = _single(checked_row(conn, request))
     # Of two calls with the same key, the second waits here for the first.
     rules = [] if _is_later(request) else [admission.Rule.of(values)]
     admission.lock(conn, rules, {_name_of_key(replace(request, key=keys[0]))})
     found = _started_with_any(conn, request.job, keys)
     if missing := [key for key in keys if key not in found]:
         rows = [{**values, "start_key": key} for key in missing]
-        step = 1 if admission.has_limits(values) else admission.BATCH
+        step = 1 if admission.Rule.of(values).has_limits else admission.BATCH
         ids = [one for at in range(0, len(rows), step) for one in _insert_all(conn, request, rows[at : at + step])]
         found |= dict(zip(missing, ids, strict=True))
     return Numbered([found[key] for key in keys], len(missing))
@@ -125,7 +141,7 @@ def _started_with_any(conn: sa.Connection, job: str, keys: Sequence[str]) -> dic
     found: dict[str, int] = {}
     for at in range(0, len(keys), admission.BATCH):
         these = run.c.start_key.in_(keys[at : at + admission.BATCH])
-        query = sa.select(run.c.start_key, run.c.id).with_hint(run, "WITH (FORCESEEK)", "mssql")
+        query = sa.select(run.c.start_key, run.c.id).with_hint(run, FOUND_BY_KEY, "mssql")
         found |= {row.start_key: row.id for row in conn.execute(query.where(run.c.job == job, these))}
     return found
 
@@ -149,19 +165,21 @@ def start_each(conn: sa.Connection, requests: Sequence[StartRequest]) -> list[in
     """
     stored = jobs.load_many(conn, {request.job for request in requests})
     answers: dict[int, int | NotFound | Refused] = {}
-    rows: dict[int, dict[str, Any]] = {}
+    rows: dict[int, list[dict[str, Any]]] = {}
     for position, request in enumerate(requests):
         try:
-            rows[position] = new_row(stored.get(request.job), request)
+            rows[position] = expand(conn, new_row(stored.get(request.job), request))
         except (NotFound, Refused) as error:
             answers[position] = error
-    free = {position: values for position, values in rows.items() if not admission.has_limits(values)}
-    admission.lock_late(conn, map(admission.Rule.of, rows.values()))
-    for position, values in rows.items():
+    free = {position: its for position, its in rows.items() if not admission.Rule.of(its[0]).has_limits}
+    admission.lock_late(conn, (admission.Rule.of(its[0]) for its in rows.values()))
+    for position, its in rows.items():
         if position not in free:
-            answers[position] = _insert(conn, requests[position], values, 1)[0]
-    ids = _write(conn, list(free.values()), RunState.QUEUED) if free else []
-    answers.update(zip(free, ids, strict=True))
+            answers[position] = _insert_apart(conn, requests[position], its)[0]
+    together = [(position, row) for position, its in free.items() for row in its]
+    ids = _write(conn, [row for _, row in together], RunState.QUEUED) if together else []
+    for (position, _), run_id in zip(together, ids, strict=True):
+        answers.setdefault(position, run_id)
     return [answers[position] for position in range(len(requests))]
 
 
@@ -177,22 +195,23 @@ def retry(
         NotFound: there is no such run, or its job is gone.
         Refused: the run has not ended yet, or the job is disabled.
     """
-    row = conn.execute(sa.select(run).where(run.c.id == run_id)).mappings().first()
+    row = conn.execute(sa.select(run).where(run.c.id == run_id)).first()
     if row is None:
         raise no_run(run_id)
-    if row["state"] in ACTIVE:
-        raise Refused(f"Run {run_id} is still {row['state']}; stop it first, or wait for its end.")
-    said = {**(json.loads(row["overrides"]) if row["overrides"] else {}), **(overrides or {})}
+    if row.state in ACTIVE:
+        raise Refused(f"Run {run_id} is still {row.state}; stop it first, or wait for its end.")
+    combined = {**(json.loads(row.overrides) if row.overrides else {}), **(overrides or {})}
     request = StartRequest(
-        job=row["job"],
+        job=row.job,
         by=by,
-        arguments=None if row["arguments"] is None else json.loads(row["arguments"]),
-        payload=row["payload"],
-        priority=row["priority"],
+        arguments=None if row.arguments is None else json.loads(row.arguments),
+        payload=row.payload,
+        priority=row.priority,
         key=key,
-        overrides=said or None,
+        overrides=combined or None,
         manual=False,
         retry_of=run_id,
+        for_worker=row.for_worker,
     )
     return start_once(conn, request)
 
@@ -205,17 +224,26 @@ def _insert(conn: sa.Connection, request: StartRequest, values: Mapping[str, Any
     return _insert_all(conn, request, [values] * count)
 
 
+def _insert_apart(conn: sa.Connection, request: StartRequest, rows: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Insert rows one by one if each must see the one before it, else together."""
+    if len(rows) > 1 and admission.Rule.of(rows[0]).has_limits:
+        return [_insert_all(conn, request, [row])[0] for row in rows]
+    return _insert_all(conn, request, rows)
+
+
 def _insert_all(conn: sa.Connection, request: StartRequest, rows: Sequence[Mapping[str, Any]]) -> list[int]:
-    """Insert rows that differ only in their start keys."""
+    """Insert rows that differ only in their start keys and workers."""
     values = rows[0]
     later = _is_later(request)
     if later:
         state = RunState.SCHEDULED
     else:
-        admission.lock(conn, [admission.Rule.of(values)])
-        if values["already_running"] == "replace":
+        rule = admission.Rule.of(values)
+        admission.lock(conn, [rule])
+        if rule.already_running == "replace":
             make_room(conn, values["job"], request.by)
-        state = admission.admit(conn, values)
+        limit = values["concurrency_limit"]
+        state = admission.admit(conn, admission.Candidate(0, None, values["job"], 0, *rule[1:], limit))
     ready_at = None
     if later:
         ready_at = utcnow((request.delay or 0) * 1000) if request.at is None else request.at

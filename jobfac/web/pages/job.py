@@ -27,6 +27,7 @@ from jobfac.views.schedules import CandidateView, ScheduleView
 from jobfac.web import commands
 from jobfac.web.drawing import bars, graph, strip
 from jobfac.web.page import Page, act, get
+from jobfac.web.templating import with_query
 from jobfac.web.visit import Notice, Visit
 
 RUNS, DAYS, NEXT, VERSIONS, CHANGES = 100, 30, 3, 20, 20
@@ -153,13 +154,18 @@ def start(visit: Visit) -> Response:
     default = "\n".join(getattr(visit.read(visible_job, visit.caller, job_id).definition, "arguments", ()))
     try:
         request = _request(visit, job_id, values, default)
-        row = starting.start(visit.service.db, visit.by, request)
+        started = starting.start(visit.service.db, visit.by, request)
     except (JobfacError, d.DefinitionError) as error:
         return _form(visit, values, str(error))
     words = _command(job_id, request)
-    if row.state == RunState.DENIED:
-        return visit.go(f"/runs/{row.id}", Notice(f"Run {row.id} was denied: {row.reason}.", words, bad=True))
-    return visit.go(f"/runs/{row.id}", Notice(f"Run {row.id} of {job_id} is {row.state}.", words))
+    denied = next((run for run in started if run.state == RunState.DENIED), None)
+    if denied is not None:
+        return visit.go(f"/runs/{denied.id}", Notice(f"Run {denied.id} was denied: {denied.reason}.", words, bad=True))
+    if len(started) == 1:
+        return visit.go(
+            f"/runs/{started[0].id}", Notice(f"Run {started[0].id} of {job_id} is {started[0].state}.", words)
+        )
+    return visit.go(f"/runs{with_query({'job': job_id})}", Notice(f"{len(started)} runs, one for each worker.", words))
 
 
 def _request(visit: Visit, job_id: str, values: dict[str, str], default: str) -> StartRequest:

@@ -17,7 +17,7 @@ from jobfac.store.runs import Outcome, retry_delay
 from jobfac.store.workers import Claimed
 from jobfac.worker.executions.launch import Launch
 from jobfac.worker.executions.lifecycle import Action, Cause, Lifecycle, Stage
-from jobfac.worker.executions.outcome import judge, judge_report, with_remarks
+from jobfac.worker.executions.outcome import judge, judge_report, out_of_memory, with_remarks
 from jobfac.worker.executions.report import LIMIT, Report
 from jobfac.worker.health import machine_fault
 
@@ -34,9 +34,9 @@ class Execution:
         spools, paths: by stream, the captured output and the file it is redirected to; written once, by the loop.
         pending: output read from the spool but not stored yet; written by the holder of ``shipping``.
         report: read by the holder of ``shipping``.
-        noted: the process is stored in the database; written by the shipping thread.
+        process_stored: the process is stored in the database; written by the shipping thread.
         ended_in_time: the execution ended by itself before the lease was lost, but its outcome was not gathered.
-            Written by the thread that detects the loss, before the loop learns of it.
+            Written by the thread that detects the loss, before it reports the loss to the loop.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Execution:
         self.paths: dict[str, str] = {}
         self.pending: list[Stored] = []
         self.report = Report(folder / f"{claimed.id}-{claimed.attempt}.report", report_limit)
-        self.noted = False
+        self.process_stored = False
         self.ended_in_time = False
         self._launch = Launch(claimed, definition, self.marker, folder, self.report, environment)
         self._folder = folder
@@ -88,13 +88,13 @@ class Execution:
 
     # Starting
 
-    def refuse(self, why: str) -> None:
-        """The run itself cannot be started: its outcome is a failed start."""
+    def fail_start(self, why: str) -> None:
+        """End the execution as a failed start, because the run itself cannot be started."""
         self._error = why
         self._life.over()
 
-    def give_back(self, why: str) -> None:
-        """Requeue the run without starting it, because the run is not at fault."""
+    def requeue(self, why: str) -> None:
+        """End the execution without a start and requeue the run, because the run is not at fault."""
         self._not_started = f"not started: {why}"
         self._life.over()
 
@@ -107,9 +107,9 @@ class Execution:
             why = f"the worker could not prepare the start: {error}" if isinstance(error, OSError) else str(error)
             fault = machine_fault(error, self._folder)
             if fault is None:
-                self.refuse(why)
+                self.fail_start(why)
             else:
-                self.give_back(why)
+                self.requeue(why)
         else:
             self.process = process
             self._life.started(time.monotonic())
@@ -129,12 +129,12 @@ class Execution:
         return self._life.next_time(now, ended)
 
     def runs_long(self, now: float) -> str | None:
-        """A sentence that the run takes long, returned once when its warning time has passed; otherwise None."""
+        """Return a sentence that the run takes long, once after its warning time; otherwise None."""
         if not self._life.runs_long(now):
             return None
         return f"still running after {write_duration(self.definition.warn_after or 0)}"
 
-    def ask_to_stop(self, how: Stop, requeue: bool = False) -> None:
+    def request_stop(self, how: Stop, requeue: bool = False) -> None:
         """Stop the program, politely or at once. ``requeue``: requeue its run."""
         ended = self.process is not None and self.process.poll() is not None
         self._act(self._life.request_stop(how, requeue, time.monotonic(), ended))
@@ -157,7 +157,7 @@ class Execution:
     # Ending
 
     def outcome(self, chance: float) -> Outcome:
-        """The outcome, with the retry delay of the definition. Call it after ``report`` was read to its end.
+        """Return the outcome, with the retry delay of the definition. Call it after ``report`` was read to its end.
 
         Args:
             chance: a random number from 0 to 1 for the jitter of the retry.
@@ -168,6 +168,7 @@ class Execution:
             report = self.report
             state, reason = with_remarks(state, reason, report.incomplete, report.refused, self.definition.aware)
         over = self.process.exit if self.process else None
+        used = self.process.usage() if self.process else None
         stopped = self._life.cause not in (None, Cause.TIMED_OUT)
         return Outcome(
             run_id=self.claimed.id,
@@ -182,6 +183,8 @@ class Execution:
             paths=self.paths,
             ended=over.at if over else self._life.began,
             rule=self.claimed.rule,
+            cpu_seconds=used.cpu_seconds if used else None,
+            peak_memory=used.peak_memory if used else None,
             retry_after=None if stopped else retry_delay(self.definition.retry, state, self.claimed.failures, chance),
         )
 
@@ -190,19 +193,25 @@ class Execution:
         if self._error is not None:
             return RunState.START_FAILED, self._error
         if self.process is None or self.process.exit is None:
-            return RunState.QUEUED, self._not_started or "not started: its worker was asked to leave"
+            return RunState.QUEUED, self._not_started or "not started: its worker was drained"
         if cause is not None and cause.requeues:
             return RunState.QUEUED, "its worker was drained"
         if cause == Cause.TIMED_OUT:
             return RunState.TIMED_OUT, f"ran longer than its timeout of {write_duration(self.definition.timeout or 0)}"
         if cause is not None:
             return RunState.STOPPED, "stopped at once" if cause.is_now else "stopped"
+        group, limits = self.process.group, self.definition.limits
+        if group is not None and limits is not None and limits.memory is not None and group.hit_memory_limit():
+            return RunState.FAILED, out_of_memory(limits.memory)
         if self.definition.aware and self.report.result is not None:
             return judge_report(self.report.result, self.report.exit_message)
-        return judge(self.process.exit.code, self.process.exit.signal, self.definition)
+        state, reason = judge(self.process.exit.code, self.process.exit.signal, self.definition)
+        if state == RunState.FAILED and group is not None and (refused := group.refused_processes()):
+            reason = f"{reason}; its limit of processes was reached {refused} times"
+        return state, reason
 
     def collect(self, final: bool, most: int | None = None) -> list[Stored]:
-        """Output that is not stored yet. It stays pending until ``confirm``. The caller holds ``lock``.
+        """Return the output that is not stored yet. It stays pending until ``confirm``. The caller holds ``lock``.
 
         Args:
             most: maximum pending bytes, to bound the memory when the output limit is large; None: everything.
@@ -219,7 +228,7 @@ class Execution:
         return list(self.pending)
 
     def unread(self) -> int:
-        """Bytes of output that are not collected yet."""
+        """Return the number of bytes of output that are not collected yet."""
         with self.lock:
             return sum(spool.unread for spool in self.spools.values())
 
@@ -229,7 +238,7 @@ class Execution:
         self.pending = [chunk for chunk in self.pending if (chunk.stream, chunk.offset) not in stored]
 
     def cuts(self) -> list[tuple[str, int, int]]:
-        """For each stream that exceeded its limit: (stream, end of the head, current start of the tail)."""
+        """Return for each stream that exceeded its limit: (stream, end of the head, current start of the tail)."""
         with self.lock:
             return [(name, s.head, s.keep_from) for name, s in self.spools.items() if s.keep_from is not None]
 
@@ -243,6 +252,8 @@ class Execution:
                 spool.close(delete=True)
             self.spools.clear()
         self.report.close()
+        if self.process is not None and self.process.group is not None:
+            self.process.group.remove()
         if self.claimed.payload is not None:
             with contextlib.suppress(OSError):  # missing, or replaced by the program with something else
                 self._launch.payload.unlink()

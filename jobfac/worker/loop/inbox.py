@@ -30,6 +30,7 @@ class Messages:
         work: there may be something to claim.
         reported: the poller found work.
         beat: the answer to the last heartbeat.
+        overload: why the machine is too loaded for more programs, empty if it is not; None: not measured again.
         survey: the result of the last survey.
         drains: deadlines of the requests to drain, in monotonic seconds.
     """
@@ -37,11 +38,12 @@ class Messages:
     work: bool = False
     reported: bool = False
     beat: Beat | None = None
+    overload: str | None = None
     survey: SurveyResult | None = None
     drains: list[float] = field(default_factory=list)
 
     @property
-    def asks_to_drain(self) -> bool:
+    def is_drain_requested(self) -> bool:
         """Whether an operator has requested a drain of this worker through the database."""
         return self.survey is not None and self.survey.survey.state == WorkerState.DRAINING
 
@@ -60,10 +62,11 @@ class Inbox:
         self._lock = threading.RLock()
         self._messages = Messages()
         self._queues = 0  # written by put_survey alone
+        self._is_overloaded = False  # written by put_load alone
         self._wake = wake
 
     def put_work(self, reported: bool = False) -> None:
-        """There may be something to claim. ``reported``: the poller found it."""
+        """Record that there may be something to claim. ``reported``: the poller found it."""
         with self._lock:
             self._messages.work = True
             self._messages.reported |= reported
@@ -76,14 +79,23 @@ class Inbox:
         self._wake()
 
     def put_beat(self, beat: Beat) -> None:
-        """A heartbeat succeeded."""
+        """Record a successful heartbeat."""
         with self._lock:
             self._messages.beat = beat
         if beat.expiry <= 0:
             self._wake()
 
+    def put_load(self, overload: str) -> None:
+        """The machine's load was measured. ``overload``: why it is too high for more programs; empty: it is not."""
+        with self._lock:
+            changed, self._is_overloaded = bool(overload) != self._is_overloaded, bool(overload)
+            self._messages.overload = overload
+            self._messages.work |= changed and not overload
+        if changed:
+            self._wake()
+
     def put_survey(self, survey: Survey, held: int) -> None:
-        """A survey succeeded. ``held``: how many runs this worker held when the answer arrived."""
+        """Record a survey. ``held``: how many runs this worker held when the answer arrived."""
         with self._lock:
             new_queues, self._queues = survey.queues != self._queues, survey.queues
             result = SurveyResult(survey, survey.held != held)

@@ -1,6 +1,6 @@
 """A small factory for tests of the pages: jobs in every situation, made in the database without running a program."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import httpx
 
@@ -17,7 +17,7 @@ from tests.support.sequences import Player
 NASTY = '<script>alert("x")</script>\x1b[31mred\x1b[0m\x1b]8;;http://evil.example\x07 & \'"</title>'
 """Text of a program that wants to be more than text."""
 
-JOBS = {
+JOBS: dict[str, dict[str, Any]] = {
     "export": {
         "name": "Export orders", "category": "finance", "description": "Writes orders.", "arguments": ["--full"],
         "schedules": [{"name": "nightly", "cron": "0 3 * * *"}], "environment": {"MODE": "nightly"},

@@ -68,7 +68,7 @@ def test_a_run_tells_its_facts(operator: Browser, stage: Stage) -> None:
     assert "There is no run 999999" in operator.client.get("/runs/999999").text
 
 
-FOUND = (
+FOUND: tuple[tuple[str, set[str]], ...] = (
     ("state=failed", {"failed"}),
     ("state=waiting", {"blocked", "unserved", "scheduled"}),
     ("state=failed&q=SCRIPT", {"failed"}),
