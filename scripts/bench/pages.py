@@ -32,7 +32,7 @@ LIMIT = 50.0
 """Milliseconds of the 95th of 100 requests."""
 
 REQUESTS = 50
-IDLE = 6.0
+IDLE = 20.0
 """Seconds for which an idle page is watched."""
 
 PAGES = (

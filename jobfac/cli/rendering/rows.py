@@ -52,7 +52,7 @@ def run_columns(wide: bool, reporting: bool) -> Columns:
 
 def end_columns(wide: bool) -> Columns:
     """The columns of ended runs."""
-    return (_FIXED, {"max_width": 32 if wide else 14}, _REST, *((_RIGHT, _RIGHT) if wide else (_RIGHT,)))
+    return (_FIXED, _RIGHT, {"max_width": 32 if wide else 14}, _REST, *((_RIGHT, _RIGHT) if wide else (_RIGHT,)))
 
 
 def worker(worker: WorkerView, now: datetime, wide: bool) -> list[RenderableType]:
@@ -123,6 +123,7 @@ def ended(run: RunLine, now: datetime, wide: bool) -> list[RenderableType]:
     took = span(_since(run.started_at, run.ended_at)) if run.started_at and run.ended_at else "-"
     return [
         Text(sign, style=colour),
+        Text(str(run.id), style="dim"),
         _job(run),
         Text(reason, style=colour if run.state in FAILED else "dim"),
         *([Text(f"took {took}", style="dim")] if wide else []),
