@@ -11,8 +11,8 @@ import pytest
 from jobfac.database.engine import Database
 from jobfac.errors import Unreachable
 from jobfac.settings import Settings
+from tests.roles.pages.browser.executable import executable
 from tests.support import lock_order
-from tests.support.browser import executable
 from tests.support.engines import CC, DRIVERS, ENGINES, HAS_ODBC, REAL
 from tests.support.factory import Factory
 from tests.support.inprocess import InProcess

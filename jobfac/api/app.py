@@ -24,6 +24,7 @@ from jobfac.api.serving.connections import MAX_CONNECTIONS
 from jobfac.api.serving.guard import OriginGuard
 from jobfac.api.serving.proxy import ForwardedHeaders
 from jobfac.api.serving.readiness import Readiness
+from jobfac.api.single_sign_on import SingleSignOn
 from jobfac.database.engine import Database
 from jobfac.telemetry import traces
 
@@ -59,6 +60,7 @@ def create_app(
     hops: int = 0,
     connections: int = MAX_CONNECTIONS,
     site: Site | None = None,
+    single_sign_on: SingleSignOn | None = None,
 ) -> Starlette:
     """Create the application.
 
@@ -67,8 +69,10 @@ def create_app(
         hops: how many trusted proxies a request passes.
         connections: the maximum number of open connections. Event streams may use half of them.
         site: the pages; None: the API alone.
+        single_sign_on: how a trusted proxy names a person; None: no proxy does.
     """
     site = site or Site()
+    person = "" if single_sign_on is None else single_sign_on.header
     live = LiveFeed(db, connections // 2)
     spans = traces.begin("api")
 
@@ -85,12 +89,12 @@ def create_app(
 
     app = Starlette(
         routes=[*routes(TABLE), *site.routes],
-        middleware=[Middleware(ForwardedHeaders, hops=hops), Middleware(OriginGuard, hosts=hosts)],
+        middleware=[Middleware(ForwardedHeaders, hops=hops), Middleware(OriginGuard, hosts=hosts, person=person)],
         exception_handlers={**HANDLERS, **site.handlers},
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False
-    app.state.service = Service(db, Authenticator(db), live, spans, Readiness(db.check_schema))
+    app.state.service = Service(db, Authenticator(db, single_sign_on), live, spans, Readiness(db.check_schema))
     app.state.metrics = Metrics(db)
     app.state.document = openapi.document(TABLE)
     return app

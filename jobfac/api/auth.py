@@ -12,6 +12,7 @@ from starlette.responses import Response
 from jobfac.api.problems import Problem
 from jobfac.api.serving.log_throttle import LogThrottle
 from jobfac.api.sessions import Session, Sessions
+from jobfac.api.single_sign_on import SingleSignOn
 from jobfac.database.engine import Database
 from jobfac.store import api_keys
 from jobfac.store.api_keys import Caller, Role
@@ -78,7 +79,8 @@ class FailedLogins:
 class Authenticator:
     """Authenticates requests by key or session. Thread-safe. Login links are lost when the process ends."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, single_sign_on: SingleSignOn | None = None) -> None:
+        self._single_sign_on = single_sign_on
         self.failures = FailedLogins()
         self.sessions = Sessions(db)
         self._db = db
@@ -96,6 +98,9 @@ class Authenticator:
         scheme, key = credentials(request.headers.get("authorization", ""))
         if scheme == "bearer":
             return self.check(request, key)
+        person = self._single_sign_on.caller(request) if self._single_sign_on is not None else None
+        if person is not None:
+            return person
         if (cookie := request.cookies.get(cookie_name(request))) is None:
             raise _unauthorized("Send a key: `Authorization: Bearer KEY`; `jobfac keys create` makes one.")
         caller = self._of_session(cookie)

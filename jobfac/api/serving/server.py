@@ -11,6 +11,7 @@ from jobfac.api.app import Site, create_app
 from jobfac.api.serving.connections import BATCH, LimitedListener, connection_limit, protocol
 from jobfac.api.serving.guard import LOOPBACK
 from jobfac.api.serving.log_throttle import OncePerMinute
+from jobfac.api.single_sign_on import SingleSignOn
 from jobfac.database.engine import Database
 from jobfac.settings import Settings, SettingsError
 from jobfac.telemetry.logs import logger
@@ -49,6 +50,7 @@ class Server:
                 f"The API does not listen on {host} without TLS, since keys would cross the network in the clear: set "
                 "api_tls_certificate and api_tls_key, or use --behind-proxy if a proxy terminates TLS."
             )
+        single_sign_on = SingleSignOn(settings)
         connections = connection_limit(settings.api_connections)
         self._socket = _listen(host, settings.api_port, connections)
         self.connections = self._socket.connections
@@ -61,6 +63,7 @@ class Server:
             hops=settings.api_proxy_hops if behind_proxy else 0,
             connections=connections,
             site=site,
+            single_sign_on=single_sign_on,
         )
         config = self._config(settings)
         try:

@@ -1,12 +1,17 @@
 """Logging in and out: by key and by link, what goes wrong, and what a session survives."""
 
+from dataclasses import replace
+
 import pytest
 
 from jobfac.api import auth
+from jobfac.api.single_sign_on import SingleSignOn
+from jobfac.database.engine import Database
+from jobfac.settings import Settings, SettingsError
 from jobfac.store import api_keys
 from jobfac.store.api_keys import Role
 from jobfac.store.history import audit_log
-from tests.roles.pages.stage import Browser, Stage
+from tests.roles.pages.stage import Browser, Stage, furnish
 from tests.support.api_stage import Served
 
 HTML = {"Accept": "text/html"}
@@ -103,3 +108,36 @@ def test_the_theme_is_kept(place: Served, stage: Stage) -> None:
     browser = Browser(place, place.keys[Role.VIEWER])
     assert 'data-theme="dark"' in browser.act("/theme", theme="dark")
     assert "data-theme=" not in browser.act("/theme", theme='"><script>')
+
+
+def test_a_trusted_proxy_names_the_person_and_the_role(sqlite_url: str, settings: Settings) -> None:
+    db = Database(sqlite_url)
+    trusted = replace(
+        settings, api_port=0, proxy_user_header="X-User", proxy_groups_header="X-Groups",
+        proxy_roles="dba=admin,ops=operator", proxy_addresses="127.0.0.0/8",
+    )  # fmt: skip
+    with Served(db, trusted, behind_proxy=True) as served:
+        failed = furnish(db).failed
+        person = served.client(None, headers={**HTML, "X-User": "anna", "X-Groups": "staff, ops"})
+        assert "anna<br>operator" in person.get("/", headers={"X-Forwarded-For": "203.0.113.9"}).text
+        assert person.post(f"/runs/{failed}/retry").status_code == 403  # no page of ours sent it
+        assert person.post(f"/runs/{failed}/retry", headers={"Origin": served.url}).status_code == 303
+        assert db.query(audit_log.find, 1, action="retry").entries[0].by == "anna"
+        assert served.client(None, headers={**HTML, "X-User": "eve"}).get("/").status_code == 403  # no role
+        twice = served.client(None, headers=HTML)
+        assert twice.get("/", headers=[("X-User", "a"), ("X-User", "b"), ("X-Groups", "dba")]).status_code == 403
+        assert served.viewer.get("/v1/jobs", headers={"X-User": "eve"}).status_code == 200  # a key counts
+    with Served(db, replace(trusted, proxy_addresses="10.0.0.1")) as served:
+        answer = served.client(None, headers={**HTML, "X-User": "anna", "X-Groups": "dba"}).get("/")
+        assert (answer.status_code, "only from a proxy" in answer.text) == (403, True)
+    with Served(db, replace(settings, api_port=0)) as served:  # off unless it is set
+        assert served.client(None, headers={**HTML, "X-User": "anna"}).get("/").status_code == 303
+    db.close()
+
+
+def test_single_sign_on_needs_its_settings() -> None:
+    with pytest.raises(SettingsError, match="needs proxy_addresses"):
+        SingleSignOn(replace(Settings(), proxy_user_header="X-User"))
+    for wrong in ({"proxy_roles": "dba=king"}, {"proxy_addresses": "everywhere"}):
+        with pytest.raises(SettingsError):
+            SingleSignOn(replace(Settings(), **wrong))

@@ -11,10 +11,10 @@ from playwright.sync_api import sync_playwright
 
 from jobfac.database.engine import Database
 from jobfac.settings import Settings
+from tests.roles.pages.browser.executable import executable
 from tests.roles.pages.browser.window import Window
 from tests.roles.pages.stage import Stage, furnish
 from tests.support.api_stage import Served
-from tests.support.browser import executable
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
-NOTED = Path(__file__).parents[2] / ".build" / "browser"
+NOTED = Path(__file__).parents[4] / ".build" / "browser"
 """Where scripts/browser.sh notes the one that it found."""
 
 
