@@ -16,7 +16,7 @@ from jobfac.web import assets, commands
 
 GLYPHS = {
     "succeeded": "✓", "failed": "✕", "timed_out": "✕", "start_failed": "✕", "lost": "✕", "mixed": "◑", "stopped": "■",
-    "denied": "⊘", "running": "▶", "stopping": "◼", "queued": "◔", "blocked": "⏸", "scheduled": "◷", "active": "●",
+    "denied": "⊘", "running": "▶", "stopping": "◼", "queued": "◔", "blocked": "‖", "scheduled": "◷", "active": "●",
     "draining": "◌", "dead": "✕", "waiting": "◔", "delivered": "✓",
 }  # fmt: skip
 """A sign for each state, so that the colour is not all that tells them apart."""
@@ -48,7 +48,8 @@ def environment() -> jinja2.Environment:
     )
     found.filters |= {
         "when": when, "ago": ago, "span": span, "took": took, "clock": clock, "state": state, "count": count,
-        "urlpart": lambda text: quote(str(text), safe=""), "word": lambda text: str(text).replace("_", " "),
+        "memory": memory, "urlpart": lambda text: quote(str(text), safe=""),
+        "word": lambda text: str(text).replace("_", " "),
     }  # fmt: skip
     found.globals |= {
         "asset": assets.address, "pages": PAGES, "with_query": with_query, "command": commands,
@@ -76,6 +77,13 @@ def span(seconds: float | None) -> str:
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def memory(size: int | None) -> str:
+    """Such as 512 MiB or 3.2 GiB; nothing for None."""
+    if size is None:
+        return ""
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"
 
 
 def _utc(moment: datetime) -> str:

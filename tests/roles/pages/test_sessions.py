@@ -138,6 +138,6 @@ def test_a_trusted_proxy_names_the_person_and_the_role(sqlite_url: str, settings
 def test_single_sign_on_needs_its_settings() -> None:
     with pytest.raises(SettingsError, match="needs proxy_addresses"):
         SingleSignOn(replace(Settings(), proxy_user_header="X-User"))
-    for wrong in ({"proxy_roles": "dba=king"}, {"proxy_addresses": "everywhere"}):
+    for wrong in (replace(Settings(), proxy_roles="dba=king"), replace(Settings(), proxy_addresses="everywhere")):
         with pytest.raises(SettingsError):
-            SingleSignOn(replace(Settings(), **wrong))
+            SingleSignOn(wrong)
