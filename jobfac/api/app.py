@@ -14,7 +14,19 @@ from jobfac.api.auth import Gate
 from jobfac.api.live.feed import Live
 from jobfac.api.metrics import Metrics
 from jobfac.api.problems import HANDLERS
-from jobfac.api.resources import events, jobs, output, overview, runs, schedules, service, workers
+from jobfac.api.resources import (
+    events,
+    holds,
+    jobs,
+    notes,
+    output,
+    overview,
+    runs,
+    schedules,
+    service,
+    versions,
+    workers,
+)
 from jobfac.api.routing import Service, routes
 from jobfac.api.serving.connections import MOST
 from jobfac.api.serving.guard import Guard
@@ -25,11 +37,14 @@ from jobfac.web import pages
 
 TABLE = (
     *jobs.ENDPOINTS,
+    *versions.ENDPOINTS,
     *runs.ENDPOINTS,
+    *notes.ENDPOINTS,
     *output.ENDPOINTS,
     *events.ENDPOINTS,
     *workers.ENDPOINTS,
     *schedules.ENDPOINTS,
+    *holds.ENDPOINTS,
     *overview.ENDPOINTS,
     *service.ENDPOINTS,
 )

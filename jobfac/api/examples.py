@@ -33,6 +33,8 @@ RUN: dict[str, Any] = {
     "stop": None,
     "stop_by": None,
     "retry_of": None,
+    "acknowledged_at": None,
+    "acknowledged_by": None,
 }
 DEFINITION: dict[str, Any] = {
     "command": ["python3", "export.py"],

@@ -5,7 +5,10 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from jobfac.states import RunState
-from jobfac.views.jobs import JobView
+from jobfac.views.expectations import OverdueView
+from jobfac.views.holds import HoldView
+from jobfac.views.jobs import ChangeView, JobView, VersionView
+from jobfac.views.notes import NoteView
 from jobfac.views.overview import DueSchedule, RunLine, WaitingRuns
 from jobfac.views.overview import Overview as OverviewView
 from jobfac.views.runs import AttemptView, EventView, RunView
@@ -85,6 +88,19 @@ ListedRun = _listed(
 Runs = _page("Runs", ListedRun, cursor=True)
 
 
+Note = answer("Note", NoteView)
+Notes = _page("Notes", Note)
+
+Hold = answer("Hold", HoldView)
+Holds = _page("Holds", Hold)
+
+JobVersion = answer("JobVersion", VersionView)
+Versions = _page("Versions", JobVersion)
+
+Change = answer("Change", ChangeView)
+Changes = _page("Changes", Change)
+
+
 Attempt = answer("Attempt", AttemptView)
 Attempts = _page("Attempts", Attempt)
 
@@ -162,6 +178,7 @@ Candidates = _page("Candidates", Candidate)
 Waiting = answer("Waiting", WaitingRuns)
 RunSummary = answer("RunSummary", RunLine)
 NextDue = answer("NextDue", DueSchedule)
+Overdue = answer("Overdue", OverdueView)
 Overview = answer("Overview", OverviewView)
 
 

@@ -13,6 +13,7 @@ from jobfac.definitions.problems import DefinitionError, Problem
 from jobfac.definitions.schedule import Schedule
 from jobfac.definitions.steps import Go, Step
 from jobfac.definitions.values import read_duration, read_size, write_duration, write_size
+from jobfac.definitions.watching import Expect, Usual
 
 __all__ = [
     "AnyJob",
@@ -21,6 +22,7 @@ __all__ = [
     "Definitions",
     "Destination",
     "Difference",
+    "Expect",
     "Go",
     "Job",
     "Notify",
@@ -34,6 +36,7 @@ __all__ = [
     "Secret",
     "Sequence",
     "Step",
+    "Usual",
     "canonical",
     "dump",
     "from_canonical",

@@ -41,6 +41,7 @@ from jobfac.definitions.values import (
     whole,
     write_duration,
 )
+from jobfac.definitions.watching import Expect, Usual, WarnAfter
 from jobfac.states import JobKind
 
 RESERVED = frozenset(
@@ -180,6 +181,14 @@ class Definition(Model):
     retention: Retention | None = Field(
         default=None, description="How long finished runs are kept; else the setting retention holds.", examples=["30d"]
     )
+    expect: Expect | None = Field(
+        default=None,
+        description="The success that is expected of it; else it is overdue.",
+        examples=[{"success_by": "06:00", "timezone": "Europe/Berlin", "days": "weekdays"}],
+    )
+    pause_after: Annotated[int, whole(1, 1000)] | None = Field(
+        default=None, description="Pause its schedules after so many failures in a row, and send the event paused."
+    )
     schedules: tuple[Schedule, ...] = Field(default=(), description="When it is due.")
     notify: tuple[Notify, ...] = Field(default=(), description="Who is notified of what.")
 
@@ -216,8 +225,17 @@ class Job(Definition):
     timeout: PositiveDuration | None = Field(
         default=None, description="Stop an attempt that runs longer; it ends as timed_out.", examples=["30m"]
     )
-    warn_after: PositiveDuration | None = Field(
-        default=None, description="Send the event running_long after this time and let it run.", examples=["20m"]
+    silent_timeout: PositiveDuration | None = Field(
+        default=None,
+        description="Stop an attempt that has written nothing for so long, neither output nor a report; it ends as "
+        "timed_out.",
+        examples=["15m"],
+    )
+    warn_after: WarnAfter | None = Field(
+        default=None,
+        description="Send the event running_long after this time, or after so many times the usual one, and let it "
+        "run.",
+        examples=["20m"],
     )
     grace: Duration = Field(default=10.0, description="The time between the polite stop (TERM) and the kill.")
     detach: Flag = Field(default=False, description="Let processes live that the program leaves behind when it exits.")
@@ -254,7 +272,8 @@ class Job(Definition):
         both = sorted(set(self.success_codes) & set(self.warning_codes))
         if both:
             raise ValueError(f"has {both[0]} in success_codes and in warning_codes; keep it in one of them")
-        if self.timeout is not None and self.warn_after is not None and self.warn_after >= self.timeout:
+        warn_at = self.warn_after.least if isinstance(self.warn_after, Usual) else self.warn_after
+        if self.timeout is not None and warn_at is not None and warn_at >= self.timeout:
             raise ValueError("has a warn_after that is not before its timeout, so it would never warn")
         return self
 

@@ -22,10 +22,15 @@ Event = Literal[
     "running_long",
     "retry",
     "missed",
+    "overdue",
+    "on_time_again",
+    "paused",
+    "held",
 ]
 """The final states of a run; ``finished`` is any of them, ``recovered`` the first success after failures, ``retry`` an
 attempt that failed and is tried again, ``running_long`` a run past its ``warn_after``, ``missed`` a time of a schedule
-that passed without a run."""
+that passed without a run, ``overdue`` a job without its expected success and ``on_time_again`` the success that ends
+that, ``paused`` a job whose schedules were paused after failures, ``held`` a hold of the job."""
 
 _REFERENCE = re.compile(r"env:[^=\0]+|file:/.+|keyring:[^/]+/.+")
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
@@ -198,7 +203,8 @@ class Notify(Model):
     on: Many[Event] = Field(
         description="The events: states of a run; finished is any end, recovered the first success after failures, "
         "retry an attempt that failed and is tried again, running_long a run past its warn_after, missed a time that "
-        "passed without a run."
+        "passed without a run, overdue the lack of an expected success, on_time_again the success that ends it, paused "
+        "a pause of its schedules after failures, held a hold of the job."
     )
     to: Recipient = Field(description="The recipient.")
     once: Flag = Field(default=False, description="Of running_long only the first notification of a run.")

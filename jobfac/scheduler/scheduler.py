@@ -10,20 +10,15 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
-import sqlalchemy as sa
-
-from jobfac.database.dialects import PASS, utcnow
 from jobfac.database.engine import Database
-from jobfac.database.tables import news, notification, run, schedule, worker, worker_lease
-from jobfac.database.types import sql_literals
 from jobfac.errors import Unreachable
+from jobfac.scheduler.look import LOOK, Look
 from jobfac.scheduler.notifier import Notifier
 from jobfac.settings import Settings
-from jobfac.states import ALIVE, HELD, Delivery, RunState, WorkerState
-from jobfac.store import jobs, retention, runs, schedules, sequences, statistics
+from jobfac.store import expectations, retention, runs, schedules, sequences, statistics
+from jobfac.store.holds import moving
 from jobfac.telemetry.logs import logger, tell_expiry
 from jobfac.telemetry.metrics import Kind, Metric
 
@@ -53,30 +48,6 @@ UNHURRIED = 0.1
 
 COURIER_PAUSE = 1.0
 """Seconds until a notifier that was woken is woken again, should something still be due then."""
-
-
-class Look(NamedTuple):
-    """What there is to do, at one moment of the database's clock."""
-
-    now: datetime
-    fire_at: datetime | None  # when the next schedule is due
-    ready_at: datetime | None  # when the next scheduled run may be queued
-    lease_until: datetime | None  # when the next lease ends if it is not renewed
-    deliver_at: datetime | None  # when the next notification is to be delivered
-    orphaned: bool  # runs are held by workers that are gone
-    blocked: bool  # runs wait for a concurrency rule
-    queued: bool  # sequences wait to be begun
-    under_way: bool  # sequences run
-    news: bool  # somebody is to be told of something
-
-    def is_past(self, moment: datetime | None) -> bool:
-        return moment is not None and moment <= self.now
-
-    def seconds_to_next(self) -> float:
-        """Seconds until the first of the moments that are still to come."""
-        moments = (self.fire_at, self.ready_at, self.lease_until, self.deliver_at)
-        waits = [(moment - self.now).total_seconds() for moment in moments if moment and moment > self.now]
-        return min(waits, default=float("inf"))
 
 
 @dataclass
@@ -121,6 +92,8 @@ class Scheduler:
             Duty("insert", lambda look: look.is_past(look.fire_at), self._insert),
             Duty("promote", lambda look: look.is_past(look.ready_at), self._promote),
             Duty("expire", lambda look: look.is_past(look.lease_until) or look.orphaned, self._expire),
+            Duty("unhold", lambda look: look.released or look.is_past(look.hold_until), self._unhold),
+            Duty("watch", lambda look: look.overdue or look.is_past(look.expected_at), self._watch),
             Duty("release", lambda look: look.blocked, self._release),
             Duty("begin", lambda look: look.queued, self._begin),
             Duty("sweep", lambda look: look.under_way, self._sweep),
@@ -183,7 +156,7 @@ class Scheduler:
 
     def _look(self) -> Look:
         with self._db.singles.connect() as conn:  # one round trip, no transaction
-            return Look(*conn.execute(_LOOK).one())
+            return Look(*conn.execute(LOOK).one())
 
     def _do(self, duty: Duty) -> float:
         """One turn of a duty. Whatever fails in it is tried again, and the others go on."""
@@ -255,6 +228,12 @@ class Scheduler:
             )
         return pause if self._in_vain else 0.0
 
+    def _watch(self) -> float:
+        return 0.0 if self._db.transact(expectations.watch, retry_for=2.0) else self._settings.sweep_interval
+
+    def _unhold(self) -> float:
+        return 0.0 if self._db.transact(moving.free_ended, self.name, retry_for=2.0) else TAKEN
+
     def _release(self) -> float:
         self._db.transact(runs.release_blocked, None, self.name, retry_for=2.0)
         return self._settings.sweep_interval
@@ -294,35 +273,3 @@ def expiry_pause(in_vain: int) -> float:
 
 def _shown(happened: schedules.Refusal | schedules.Miss) -> dict[str, Any]:
     return {name: str(value) for name, value in happened._asdict().items() if value is not None}
-
-
-def _least(column: sa.Column[datetime], where: str) -> sa.ScalarSelect[datetime]:
-    """The least value, found at the beginning of the filtered index."""
-    query = sa.select(sa.func.min(column)).where(sa.text(where))
-    return query.with_hint(column.table, PASS, "mssql").scalar_subquery()
-
-
-def _any(where: str, source: sa.FromClause = run) -> sa.ColumnElement[bool]:
-    return _exists(sa.select(run.c.id).select_from(source).with_hint(run, PASS, "mssql").where(sa.text(where)))
-
-
-def _exists(query: sa.Select[Any]) -> sa.ColumnElement[bool]:
-    return sa.case((sa.exists(query), sa.true()), else_=sa.false())
-
-
-# Without bound parameters, which would cost SQL Server a round trip more.
-_LOOK = sa.select(
-    utcnow().label("now"),
-    _least(schedule.c.fire_at, "fire_at IS NOT NULL AND paused = 0").label("fire_at"),
-    _least(run.c.ready_at, f"state = '{RunState.SCHEDULED}'").label("ready_at"),
-    _least(worker_lease.c.lease_until, "ended = 0").label("lease_until"),
-    _least(notification.c.due_at, f"state = '{Delivery.WAITING}'").label("deliver_at"),
-    _any(
-        f"run.state IN ({sql_literals(HELD)}) AND worker.state IN ({sql_literals(set(WorkerState) - ALIVE)})",
-        run.join(worker, worker.c.id == run.c.worker_id),
-    ).label("orphaned"),
-    _any(f"state = '{RunState.BLOCKED}'").label("blocked"),
-    _any(f"state = '{RunState.QUEUED}' AND queue = '{jobs.SEQUENCE_QUEUE}'").label("queued"),
-    _any(f"state IN ({sql_literals(HELD)}) AND worker_id IS NULL").label("under_way"),
-    _exists(sa.select(news.c.id).with_hint(news, PASS, "mssql").where(sa.text("news.id > 0"))).label("news"),
-)

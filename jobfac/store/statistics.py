@@ -15,7 +15,8 @@ import sqlalchemy as sa
 from jobfac.database import locks
 from jobfac.database.dialects import SKIP, utcnow
 from jobfac.database.tables import UNCOUNTED, attempt, daily, daily_worker, run
-from jobfac.states import FINAL
+from jobfac.states import FINAL, RunState
+from jobfac.store import notes
 
 BATCH = 500
 """The maximum number of runs that one transaction counts."""
@@ -177,6 +178,8 @@ def count(conn: sa.Connection) -> int:
         _add_runs(conn, tally(rows))
         _add_work(conn, work(conn.execute(sa.select(*EXECUTION).where(*ended))))
         conn.execute(run.update().where(run.c.id.in_(ids)).values(counted=True))
+        successes = sorted((row.id, row.job) for row in rows if row.state == RunState.SUCCEEDED)
+        notes.acknowledge_recovered(conn, {job: run_id for run_id, job in successes})
     return len(rows)
 
 

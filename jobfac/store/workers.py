@@ -44,10 +44,11 @@ from jobfac.database.dialects import (
     utcnow,
 )
 from jobfac.database.tables import attempt, run, worker, worker_lease
-from jobfac.database.types import BigId, sql_literals, truncate_utf16
+from jobfac.database.types import BigId, flag, sql_literals, truncate_utf16
 from jobfac.states import ALIVE, HELD, RunState, WorkerState
 from jobfac.store import jobs, runs
 from jobfac.store.expiry import Expiry, Returned, expire, held_rules, requeue_held
+from jobfac.store.holds.conditions import ANY, EVERYTHING
 from jobfac.store.runs import Finished, Rule, record
 from jobfac.store.runs.event import Event
 from jobfac.store.runs.finish import held
@@ -125,12 +126,14 @@ class Beat(NamedTuple):
 class Hold(NamedTuple):
     """The result of locking a worker's row.
 
-    ``state``: the worker's state. ``due``: a scheduled run is due. ``begin``: a sequence run is queued.
+    ``state``: the worker's state. ``due``: a scheduled run is due. ``begin``: a sequence run is queued. ``held``: there
+    is an active hold, so the worker may not claim from all of its queues.
     """
 
     state: WorkerState
     due: bool
     begin: bool
+    held: bool = False
 
 
 def register(conn: sa.Connection, who: Registration, lease: float) -> int:
@@ -180,10 +183,7 @@ _IS_SEQUENCE_QUEUED = sa.exists(
     .with_hint(run, PASS, "mssql")
     .where(sa.text(f"run.state = '{RunState.QUEUED}' AND run.queue = '{jobs.SEQUENCE_QUEUE}'"))
 )
-
-
-def _flag(condition: sa.ColumnElement[bool]) -> sa.Case[Any]:
-    return sa.case((condition, sa.literal_column("1")), else_=sa.literal_column("0"))
+_BEGIN = flag(sa.and_(_IS_SEQUENCE_QUEUED, ~EVERYTHING))
 
 
 @functools.cache
@@ -191,7 +191,7 @@ def _hold(worker_id: int) -> sa.Select[Any]:
     # The id is part of the SQL text, because it never changes for a worker. With a parameter the statement would take
     # two round trips to SQL Server, the second one to release the prepared statement.
     return (
-        sa.select(worker.c.state, _flag(runs.IS_DUE).label("due"), _flag(_IS_SEQUENCE_QUEUED).label("begin_"))
+        sa.select(worker.c.state, flag(runs.IS_DUE).label("due"), _BEGIN.label("begin_"), flag(ANY).label("held"))
         .with_hint(worker, LOCKED_BY_KEY, "mssql")
         .where(worker.c.id == sa.literal_column(f"{worker_id:d}"), _IS_ALIVE, ~_HAS_RUN_OUT)
     )
@@ -206,7 +206,7 @@ def hold(conn: sa.Connection, worker_id: int) -> Hold:
     found = conn.execute(_hold(worker_id)).first()
     if found is None:
         raise LeaseLost(f"worker {worker_id} has no lease any more")
-    return Hold(WorkerState(found.state), bool(found.due), bool(found.begin_))
+    return Hold(WorkerState(found.state), bool(found.due), bool(found.begin_), bool(found.held))
 
 
 def claim(

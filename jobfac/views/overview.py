@@ -4,15 +4,20 @@ from datetime import datetime
 from typing import NamedTuple
 
 from jobfac.states import JobKind, RunState
+from jobfac.views.expectations import OverdueView
+from jobfac.views.holds import HoldView
 from jobfac.views.workers import WorkerView
 
 
 class WaitingRuns(NamedTuple):
-    """Queued runs of a pool. ``seconds``: how long the first of them has waited."""
+    """Queued runs of a pool. ``seconds``: how long the first of them has waited. ``hold``: the hold of the pool, or of
+    everything, that they wait for.
+    """
 
     pool: str
     number: int
     seconds: float
+    hold: str | None
 
 
 class RunLine(NamedTuple):
@@ -44,7 +49,8 @@ class DueSchedule(NamedTuple):
 class Overview(NamedTuple):
     """``now`` is the database's clock. ``workers``: alive, newest first. ``blocked``: runs that wait for a concurrency
     limit; ``scheduled``: runs that wait for their time; ``held``: runs under way, of which ``running`` has the longest
-    ones. ``ended``: latest first; ``due``: soonest first.
+    ones. ``ended``: latest first; ``due``: soonest first. ``failures``: those that nobody has acknowledged, latest
+    first. ``holds``: those that are active. ``overdue``: jobs without the success that they were expected to have.
     """
 
     now: datetime
@@ -56,3 +62,6 @@ class Overview(NamedTuple):
     running: list[RunLine]
     ended: list[RunLine]
     due: list[DueSchedule]
+    failures: list[RunLine]
+    holds: list[HoldView]
+    overdue: list[OverdueView]

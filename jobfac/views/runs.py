@@ -4,14 +4,19 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from jobfac.states import JobKind, RunState, Stop
+from jobfac.views.jobs import ChangeView
+from jobfac.views.notes import NoteView
 from jobfac.views.sequences import StepVisitView
 from jobfac.views.serialization import as_json
 
 
 class RunView(NamedTuple):
-    """A run. Times are RFC 3339 with offset. ``arguments`` null: the run uses the definition's arguments."""
+    """A run. Times are RFC 3339 with offset. ``arguments`` null: the run uses the definition's arguments.
+    ``acknowledged_at``: of a failure, when a person or a later success of the job acknowledged it.
+    """
 
     # ``truncated`` is set only in lists: the names of the large values that were left out.
+    # ``held`` is set only while the run waits for the end of a hold: the hold in a sentence.
 
     id: int
     job: str
@@ -43,6 +48,9 @@ class RunView(NamedTuple):
     stop: Stop | None
     stop_by: str | None
     retry_of: int | None
+    acknowledged_at: datetime | None
+    acknowledged_by: str | None
+    held: str | None = None
     truncated: list[str] | None = None
 
 
@@ -76,15 +84,19 @@ class EventView(NamedTuple):
 
 
 class RunHistory(NamedTuple):
-    """A run with its attempts and events. ``path``: the steps that a sequence visited, None for a program."""
+    """A run with its attempts, events and notes. ``changes``: what is different in the job's current version.
+    ``path``: the steps that a sequence visited, None for a program.
+    """
 
     run: RunView
     attempts: list[AttemptView]
     events: list[EventView]
+    notes: list[NoteView]
+    changes: list[ChangeView]
     path: list[StepVisitView] | None = None
 
 
 def history_as_json(history: RunHistory) -> dict[str, Any]:
-    """Return a run's JSON object, with ``attempts``, ``events`` and, for a sequence, ``path``."""
+    """Return a run's JSON object, with what belongs to it; only a sequence has ``path``."""
     document = as_json(history)
     return {**document.pop("run"), **document}

@@ -14,6 +14,7 @@ from jobfac.definitions import AnyJob
 from jobfac.errors import Unreachable
 from jobfac.states import WorkerState
 from jobfac.store import fleet_load, jobs, output, runs, schedules, sequences, workers
+from jobfac.store.holds import moving
 from jobfac.store.runs import Finished, Outcome
 from jobfac.store.runs.event import Event
 from jobfac.store.workers import Claimed
@@ -111,7 +112,7 @@ class Turn:
         """
         request = self.request
         lock_rules(conn, request)
-        state, due, begin = workers.hold(conn, request.worker_id)
+        state, due, begin, held = workers.hold(conn, request.worker_id)
         failpoint("turn_began")
         if request.message is not None:
             workers.set_message(conn, request.worker_id, request.message or None)
@@ -123,8 +124,11 @@ class Turn:
         if self._tried or request.uncertain or request.doubtful:
             claimed, unowned = self._compare(conn)
         self._tried = True
+        queues = request.queues
         if state == WorkerState.ACTIVE:
-            share, taken = _claim(conn, request, request.free - len(claimed))
+            if held:
+                queues = moving.claimable(conn, queues, request.name)
+            share, taken = _claim(conn, request, queues, request.free - len(claimed))
             # A failover may have lost the commit of an earlier claim. If that execution still runs here, it continues
             # and is not started again.
             again = {one.key for one in taken if one.key in request.deliveries.live}
@@ -153,9 +157,11 @@ class Turn:
         return claimed, unowned
 
 
-def _claim(conn: sa.Connection, request: TurnRequest, free: int) -> tuple[Share | None, list[Claimed]]:
+def _claim(
+    conn: sa.Connection, request: TurnRequest, queues: Sequence[str], free: int
+) -> tuple[Share | None, list[Claimed]]:
     """Claim runs for the free slots. If the request is fair, claim at most this worker's share of the queued runs."""
-    programs = [queue for queue in request.queues if queue != jobs.SEQUENCE_QUEUE]
+    programs = [queue for queue in queues if queue != jobs.SEQUENCE_QUEUE]
     share = None
     if request.fair and programs and free > 0:
         fleet = fleet_load.fleet(conn, programs)

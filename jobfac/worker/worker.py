@@ -18,7 +18,8 @@ from jobfac.programs import ExitWatcher, Guardian, become_subreaper
 from jobfac.programs.guardian import clock
 from jobfac.settings import Settings
 from jobfac.states import Stop
-from jobfac.store import jobs, sequences, workers
+from jobfac.store import sequences, workers
+from jobfac.store.holds.reading import claimable_queues
 from jobfac.store.runs.event import Event
 from jobfac.store.workers import Beat, LeaseLost
 from jobfac.telemetry.metrics import Metric
@@ -249,13 +250,12 @@ class Worker:
         )
 
     def _read_queues(self) -> None:
-        """Read the queues that this worker may claim from, if the number of queues has changed."""
+        """Read the queues that this worker may claim from, if there are others, or other holds, than before."""
         if (number := self._agenda.queues_to_read) is None:
             return
         try:
-            pools = (*self._who.pools, jobs.SEQUENCE_QUEUE)
             with self._pulse.waiting():
-                self._queues = self._db.query(jobs.matching_queues, pools, self._who.labels, retry_for=1.0)
+                self._queues = self._db.query(claimable_queues, self._who.pools, self._who.labels, retry_for=1.0)
             self._agenda.queues_read(number)
         except Unreachable as error:
             self._log.warning("queues not read", action="turn_failed", reason=str(error))

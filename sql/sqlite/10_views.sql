@@ -51,7 +51,8 @@ LEFT JOIN job AS j ON j.id = r.job;
 DROP VIEW IF EXISTS v_queue;
 CREATE VIEW v_queue AS
 -- Every run that waits, and what it waits for. place 1 is taken next from its queue. pool_workers are the workers that
--- take from the run's pool at present; whether they have the labels that the run needs is not looked at.
+-- take from the run's pool at present; whether they have the labels that the run needs is not looked at. hold_id: the
+-- hold that it waits for (v_holds).
 SELECT
     r.id,
     r.job,
@@ -69,6 +70,7 @@ SELECT
     CASE
         WHEN r.state = 'scheduled' AND r.attempt > 0 THEN 'its next attempt'
         WHEN r.state = 'scheduled' THEN 'its time'
+        WHEN h.id IS NOT NULL THEN 'hold ' || h.id || ': ' || h.reason
         WHEN r.state = 'blocked' AND r.already_running <> 'start' THEN 'another run of the job'
         WHEN r.state = 'blocked' THEN 'the concurrency key ' || r.concurrency_key
         WHEN r.kind = 'sequence' THEN 'a worker or scheduler to begin it'
@@ -76,6 +78,7 @@ SELECT
         ELSE 'a free slot'
     END AS waits_for,
     f.workers AS pool_workers,
+    h.id AS hold_id,
     r.concurrency_key,
     r.concurrency_limit,
     r.created_at,
@@ -98,6 +101,15 @@ LEFT JOIN (
         ) AS workers
     FROM queue AS q
 ) AS f ON f.name = r.queue
+LEFT JOIN job AS j ON j.id = r.job
+LEFT JOIN start_hold AS h ON r.state <> 'scheduled' AND h.id = (
+    SELECT MIN(x.id)
+    FROM start_hold AS x
+    WHERE x.freed = 0 AND x.released_at IS NULL AND (x.until IS NULL OR x.until > strftime('%Y-%m-%d %H:%M:%f000', 'now'))
+        AND (x.pool IS NULL OR x.pool = f.pool)
+        AND (x.category IS NULL OR x.category = j.category)
+        AND (x.job IS NULL OR x.job = r.job)
+)
 WHERE r.state IN ('queued', 'scheduled', 'blocked');
 
 DROP VIEW IF EXISTS v_fleet;
@@ -180,13 +192,14 @@ LEFT JOIN (
 DROP VIEW IF EXISTS v_schedule;
 CREATE VIEW v_schedule AS
 -- Every schedule: when it is due next (NULL: never again) and what became of its last run. seconds_until is below 0
--- while the schedule is paused past its time, or when no scheduler is at work.
+-- while the schedule is paused past its time, or when no scheduler is at work. hold_id: the hold that covers its job.
 SELECT
     s.id,
     s.job,
     s.name,
     j.enabled AS job_enabled,
     s.paused,
+    h.id AS hold_id,
     s.next_due_at,
     round((julianday(s.fire_at) - julianday('now')) * 86400.0, 3) AS seconds_until,
     s.last_due_at,
@@ -197,6 +210,15 @@ SELECT
     s.definition
 FROM schedule AS s
 LEFT JOIN job AS j ON j.id = s.job
+LEFT JOIN queue AS q ON q.name = j.queue
+LEFT JOIN start_hold AS h ON h.id = (
+    SELECT MIN(x.id)
+    FROM start_hold AS x
+    WHERE x.freed = 0 AND x.released_at IS NULL AND (x.until IS NULL OR x.until > strftime('%Y-%m-%d %H:%M:%f000', 'now'))
+        AND (x.pool IS NULL OR x.pool = q.pool)
+        AND (x.category IS NULL OR x.category = j.category)
+        AND (x.job IS NULL OR x.job = s.job)
+)
 LEFT JOIN run AS r ON r.id = (
     SELECT l.id FROM run AS l WHERE l.schedule_id = s.id ORDER BY l.due_at DESC LIMIT 1
 );
@@ -244,6 +266,8 @@ WHERE p.kind = 'sequence';
 DROP VIEW IF EXISTS v_failures;
 CREATE VIEW v_failures AS
 -- Every run that went wrong or was denied. recovered_at: when a later run of the job succeeded for the first time.
+-- acknowledged_at and acknowledged_by: by a person, or by that success. unacknowledged 1: nobody has looked at it yet, so
+-- ORDER BY unacknowledged DESC, ended_at DESC shows those first. last_note: what somebody wrote last.
 SELECT
     r.id,
     r.job,
@@ -258,19 +282,28 @@ SELECT
     r.reason,
     r.exit_message,
     round((julianday(r.ended_at) - julianday(r.started_at)) * 86400.0, 3) AS run_seconds,
-    (
-        SELECT s.ended_at
-        FROM run AS s
-        WHERE s.job = r.job AND s.id > r.id AND s.state = 'succeeded'
-        ORDER BY s.id
-        LIMIT 1
-    ) AS recovered_at,
+    u.ended_at AS recovered_at,
+    COALESCE(r.acknowledged_at, u.ended_at) AS acknowledged_at,
+    CASE
+        WHEN r.acknowledged_at IS NOT NULL THEN r.acknowledged_by
+        WHEN u.id IS NOT NULL THEN 'run ' || u.id || ' succeeded'
+    END AS acknowledged_by,
+    CASE WHEN r.state <> 'denied' AND COALESCE(r.acknowledged_at, u.ended_at) IS NULL THEN 1 ELSE 0 END
+        AS unacknowledged,
+    (SELECT t.text FROM note AS t WHERE t.run_id = r.id ORDER BY t.id DESC LIMIT 1) AS last_note,
     r.created_at,
     r.created_by,
     r.schedule_id,
     r.sequence_run_id
 FROM run AS r
 LEFT JOIN job AS j ON j.id = r.job
+LEFT JOIN run AS u ON u.id = (
+    SELECT s.id
+    FROM run AS s
+    WHERE s.job = r.job AND s.id > r.id AND s.state = 'succeeded'
+    ORDER BY s.id
+    LIMIT 1
+)
 WHERE r.state IN ('failed', 'timed_out', 'start_failed', 'lost', 'denied');
 
 DROP VIEW IF EXISTS v_daily_statistics;

@@ -1,5 +1,6 @@
 """Definitions: apply, export, `jobs list / show / enable / disable / delete`."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,9 +9,9 @@ import typer
 from jobfac.cli.client import backend
 from jobfac.cli.common import USAGE, Failure, Json, database, group, local_caller
 from jobfac.cli.rendering.printing import Columns, note, print_fields, print_json, print_table, print_text
-from jobfac.cli.rendering.text import cell
+from jobfac.cli.rendering.text import cell, changed_value
 from jobfac.views import serialization
-from jobfac.views.jobs import JobView
+from jobfac.views.jobs import JobView, VersionView
 
 if TYPE_CHECKING:
     from jobfac.definitions import Plan
@@ -59,7 +60,7 @@ def _print_changes(plan: "Plan", what: str = "") -> None:
     for job, found in plan.change.items():
         typer.secho(f"~ {what}{job}", fg="yellow")
         for one in found:
-            typer.echo(f"    {one.path}: {_word(one.before)} -> {_word(one.after)}")
+            typer.echo(f"    {one.path}: {changed_value(one.before)} -> {changed_value(one.after)}")
     for job in plan.remove:
         typer.secho(f"- {what}{job}", fg="red")
 
@@ -70,12 +71,6 @@ def _print_count(plan: "Plan", dry_run: bool) -> None:
         f"{len(plan.add)} {added}, {len(plan.change)} {changed}, {len(plan.remove)} {removed}, "
         f"{len(plan.same)} as they are" + ("; nothing was changed" if dry_run else "")
     )
-
-
-def _word(value: Any) -> str:
-    import json
-
-    return "(default)" if value is None else json.dumps(value, ensure_ascii=False)
 
 
 def export(
@@ -165,6 +160,74 @@ def delete(job: Annotated[str, typer.Argument(help="The job's id.")]) -> None:
     with backend() as factory:
         factory.delete(job)
     typer.echo(f"job '{job}' is deleted")
+
+
+@app.command()
+def history(job: Annotated[str, typer.Argument(help="The job's id.")], as_json: Json = False) -> None:
+    """The versions of a job, newest first."""
+    with backend() as factory:
+        found = factory.versions(job)
+    if as_json:
+        print_json(serialization.all_as_json(found))
+        return
+    before = {one.version: older.definition for one, older in pairwise(found)}
+    columns: Columns[VersionView] = {
+        "VERSION": "version",
+        "WHEN": "created_at",
+        "BY": "created_by",
+        "IN FORCE": lambda one: "[green]yes[/]" if one.current else "",
+        "CHANGED": lambda one: cell(", ".join(_paths(before.get(one.version), one.definition))),
+    }
+    print_table(found, columns, "no versions")
+
+
+def _paths(before: dict[str, Any] | None, after: dict[str, Any]) -> list[str]:
+    from jobfac.definitions.plan import differences
+
+    return ["(first)"] if before is None else [one.path for one in differences(before, after)]
+
+
+@app.command()
+def diff(
+    job: Annotated[str, typer.Argument(help="The job's id.")],
+    first: Annotated[int | None, typer.Argument(min=1, help="A version; default: the one before the current.")] = None,
+    second: Annotated[int | None, typer.Argument(min=1, help="Another one; default: the current.")] = None,
+    as_json: Json = False,
+) -> None:
+    """What is different between two versions of a job."""
+    from jobfac.operations.versions import difference, no_version
+
+    with backend() as factory:
+        found = {one.version: one for one in factory.versions(job)}
+    current = next(version for version, one in found.items() if one.current)
+    after = current if second is None else second
+    before = max((one for one in found if one < after), default=after) if first is None else first
+    for version in (before, after):
+        if version not in found:
+            raise no_version(job, version)
+    changes = difference(found[before], found[after])
+    if as_json:
+        print_json(serialization.all_as_json(changes))
+        return
+    if not changes:
+        note(f"Versions {before} and {after} of job '{job}' are the same.")
+    for one in changes:
+        typer.echo(f"{one.path}: {changed_value(one.before)} -> {changed_value(one.after)}")
+
+
+@app.command()
+def rollback(
+    job: Annotated[str, typer.Argument(help="The job's id.")],
+    version: Annotated[int, typer.Argument(min=1, help="The version to return to, as `jobs history` shows it.")],
+    as_json: Json = False,
+) -> None:
+    """Make an earlier version of a job the current one again, as a new version."""
+    with backend() as factory:
+        found = factory.rollback(job, version)
+    if as_json:
+        print_json(serialization.as_json(found))
+    else:
+        typer.echo(f"job '{job}' is as in version {version} again; this is version {found.version}")
 
 
 def _body(job: JobView) -> dict[str, Any]:

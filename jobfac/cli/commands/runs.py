@@ -8,7 +8,7 @@ from jobfac.cli.client import backend
 from jobfac.cli.client.protocol import RunFilter
 from jobfac.cli.common import UNSUCCESSFUL, USAGE, Json, RunId, fail, group, instant, refuse_denied
 from jobfac.cli.rendering.printing import Columns, note, print_drawn, print_fields, print_json, print_table
-from jobfac.cli.rendering.text import cell, lasted
+from jobfac.cli.rendering.text import cell, changed_value, lasted
 from jobfac.states import FINAL, HELD, RunState
 from jobfac.views import serialization
 from jobfac.views.runs import AttemptView, RunView, history_as_json
@@ -87,7 +87,7 @@ def list_runs(
 def _why(run: RunView) -> str:
     if run.state in HELD and run.progress is not None:
         return cell(f"{run.progress:.0%} {run.message or ''}")
-    return cell(run.reason or run.exit_message or run.message)
+    return cell(run.held or run.reason or run.exit_message or run.message)
 
 
 @app.command("show")
@@ -115,6 +115,13 @@ def show_run(run: RunId, as_json: Json = False) -> None:
         print_table(found.attempts, columns, "")
         typer.echo("")
     print_table(found.events, {"WHEN": "at", "TRY": "attempt", "WHAT": "event", "BY": "by", "DETAIL": "detail"}, "")
+    if found.notes:
+        typer.echo("")
+        print_table(found.notes, {"WHEN": "at", "BY": "by", "NOTE": "text"}, "")
+    if found.changes:
+        typer.echo(f"\nSince version {found.run.job_version}, which this run used, the job has changed:")
+        for one in found.changes:
+            typer.echo(f"  {one.path}: {changed_value(one.before)} -> {changed_value(one.after)}")
     if found.path:
         from jobfac.cli.rendering.tree import history_tree
 

@@ -36,6 +36,11 @@ def text_of(value: object) -> str:
     return str(value)
 
 
+def changed_value(value: object) -> str:
+    """A value of a definition that differs, as JSON."""
+    return "(default)" if value is None else json.dumps(value, ensure_ascii=False)
+
+
 def printable(text: str) -> str:
     """The text on one line, and without the escape sequences by which a program could paint over the screen."""
     return "".join(one if one.isprintable() else " " for one in text)

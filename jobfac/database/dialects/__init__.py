@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from jobfac.database.dialects.clock import utcnow
 from jobfac.database.dialects.lease_clock import lease_now
 from jobfac.database.dialects.octets import octets
-from jobfac.database.tables import queue, run, worker, worker_lease
+from jobfac.database.tables import queue, run, start_hold, worker, worker_lease
 from jobfac.database.types import sql_literals
 from jobfac.states import ALIVE, HELD, RunState, WorkerState
 
@@ -107,11 +107,25 @@ _FLEET = (
     .where(sa.text(f"active.state = '{WorkerState.ACTIVE}'"))
     .scalar_subquery()
 )
+HOLD_WEIGHT = 1_000_000
+"""Times the sum of the ids of the active holds, plus the number of queues: changes when either does."""
+
+_QUEUES = sa.select(sa.func.count()).select_from(queue).with_hint(queue, PASS, "mssql").scalar_subquery()
+_HOLDS = (
+    sa.select(sa.func.coalesce(sa.func.sum(start_hold.c.id), sa.literal_column("0")))
+    .with_hint(start_hold, PASS, "mssql")
+    .where(
+        sa.text("start_hold.freed = 0"),
+        start_hold.c.released_at.is_(None),
+        sa.or_(start_hold.c.until.is_(None), start_hold.c.until > utcnow()),
+    )
+    .scalar_subquery()
+)
 SURVEY = (
     sa.select(
         worker.c.state,
         _FLEET.label("fleet"),
-        sa.select(sa.func.count()).select_from(queue).with_hint(queue, PASS, "mssql").scalar_subquery().label("queues"),
+        (_QUEUES + _HOLDS * sa.literal_column(f"{HOLD_WEIGHT}")).label("queues"),
         _HELD.label("held"),
         run.c.id,
         run.c.attempt,
@@ -134,7 +148,8 @@ locked."""
 
 
 class Survey(NamedTuple):
-    """What the database says of a worker: its state, what it is to stop, how many queues there are.
+    """What the database says of a worker: its state, what it is to stop, a number that changes with the queues and
+    holds.
 
     ``stops``: runs to stop, as (run, attempt, how).
     ``held``: how many runs the worker holds. It is read without locks, so it may count a change that is not committed.

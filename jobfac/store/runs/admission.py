@@ -7,16 +7,18 @@ The columns of a run's rule (``Rule``) never change. So a transaction reads them
 that it may need with ``lock``, and only then locks rows (see ``database.locks``).
 """
 
+import functools
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
 from jobfac.database import locks
-from jobfac.database.dialects import PASS, utcnow
+from jobfac.database.dialects import CLAIMING, PASS, rows, utcnow
 from jobfac.database.tables import run
-from jobfac.database.types import sql_literals
+from jobfac.database.types import BigId, sql_literals
 from jobfac.states import ACTIVE, OCCUPYING, RunState
+from jobfac.store.holds.conditions import IS_JOB_HELD
 from jobfac.store.runs.event import Event
 from jobfac.store.runs.events import record
 
@@ -166,11 +168,12 @@ RULES = (run.c.id, run.c.notify, *_RULE)
 _BLOCKED_RUNS = (
     sa.select(*RULES)
     .with_hint(run, PASS, "mssql")
-    .where(_BLOCKED)
+    .where(_BLOCKED, ~IS_JOB_HELD)
     .order_by(run.c.priority.desc(), run.c.id)
     .limit(BATCH)
 )
-"""Read without locks. SQL Server sorts all blocked runs to find the first ones, so it would lock all of them."""
+"""Those that no hold keeps. Read without locks: SQL Server sorts all blocked runs to find the first ones, so it would
+lock all of them."""
 
 
 def _waits_for(rules: Collection[Rule]) -> sa.ColumnElement[bool]:
@@ -197,22 +200,33 @@ def release_blocked(conn: sa.Connection, freed: Iterable[Mapping[Any, Any]] | No
     return move_free(conn, conn.execute(query).mappings().all(), RunState.BLOCKED, by)
 
 
-def move_free(conn: sa.Connection, rows: Iterable[Mapping[Any, Any]], before: RunState, by: str) -> int:
+def release_jobs(conn: sa.Connection, these: sa.ColumnElement[bool], by: str) -> int:
+    """Admit up to ``BATCH`` blocked runs that match ``these``, a condition on their job. Returns how many moved."""
+    query = _BLOCKED_RUNS.where(_ACTIVE, these)
+    return move_free(conn, conn.execute(query).mappings().all(), RunState.BLOCKED, by)
+
+
+def move_free(conn: sa.Connection, chosen: Iterable[Mapping[Any, Any]], before: RunState, by: str) -> int:
     """Call ``move`` for the runs whose named locks are free or already held by this transaction."""
-    rows = list(rows)
-    held = set(locks.take_free(conn, names_of(Rule.of(row) for row in rows)))
-    return move(conn, [row for row in rows if Rule.of(row).names <= held], before, by)
+    chosen = list(chosen)
+    held = set(locks.take_free(conn, names_of(Rule.of(row) for row in chosen)))
+    return move(conn, [row for row in chosen if Rule.of(row).names <= held], before, by)
 
 
-def move(conn: sa.Connection, rows: Iterable[Mapping[Any, Any]], before: RunState, by: str) -> int:
+def move(conn: sa.Connection, chosen: Iterable[Mapping[Any, Any]], before: RunState, by: str) -> int:
     """Move runs from the state ``before`` to the state that admission decides. Returns the number of moved runs.
 
     Skips runs that are no longer in ``before``. The caller must hold the named locks of their rules.
     """
-    moved = []
+    chosen = list(chosen)
+    plain = [row for row in chosen if not has_limits(row)]
+    queued = change_state(conn, [row["id"] for row in plain], before, RunState.QUEUED)
+    moved = [_moved(row, RunState.QUEUED, by) for row in plain if row["id"] in queued]
     closed: set[tuple[Any, ...]] = set()
     # One by one: each decision must see the one before it.
-    for row in rows:
+    for row in chosen:
+        if not has_limits(row):
+            continue
         rule = tuple(row[column.name] for column in _RULE)
         if rule in closed:
             continue
@@ -222,6 +236,39 @@ def move(conn: sa.Connection, rows: Iterable[Mapping[Any, Any]], before: RunStat
             continue
         change = run.update().where(run.c.id == row["id"], run.c.state == before)
         if conn.execute(change.values({"state": after, **on_entry(after)})).rowcount:
-            moved.append(Event(row["id"], row["attempt"], after, by, notify=row["notify"]))
+            moved.append(_moved(row, after, by))
     record(conn, moved)
     return len(moved)
+
+
+def _moved(row: Mapping[Any, Any], after: RunState, by: str) -> Event:
+    return Event(row["id"], row["attempt"], after, by, notify=row["notify"])
+
+
+def change_state(conn: sa.Connection, run_ids: Collection[int], before: RunState, after: RunState) -> set[int]:
+    """Move runs that depend on no other run from one waiting state to another, all in one statement.
+
+    Returns the ids of the moved runs. Passes over runs that are no longer in ``before`` or that another transaction has
+    locked.
+    """
+    if not run_ids:
+        return set()
+    engine, given = conn.dialect.name, [{"id": run_id} for run_id in sorted(run_ids)]
+    locked = set(conn.execute(_locked(engine, before), rows.rows_parameter(given)).scalars())
+    if locked:
+        conn.execute(_changed(engine, after), rows.rows_parameter({"id": run_id} for run_id in sorted(locked)))
+    return locked
+
+
+@functools.cache
+def _locked(engine: str, before: RunState) -> sa.Select[tuple[int]]:
+    given = rows.rows_table(engine, id=BigId)
+    query = sa.select(run.c.id).join(given, given.c.id == run.c.id).with_hint(run, CLAIMING, "mssql")
+    return query.where(sa.text(f"run.state = '{before}'")).order_by(run.c.id)
+
+
+@functools.cache
+def _changed(engine: str, after: RunState) -> sa.Update:
+    given = rows.rows_table(engine, id=BigId)
+    change = run.update().where(run.c.id == given.c.id).values({"state": after, **on_entry(after)})
+    return rows.by_primary_key(change, run)

@@ -19,16 +19,22 @@ TICK = timedelta(milliseconds=1)
 """The time resolution of the database."""
 
 
+PUT_OFF = timedelta(minutes=1)
+"""The delay until a schedule that is held, or that could not be used, is tried again."""
+
+
 class Decision(NamedTuple):
     """A decision about a due schedule.
 
     ``times``: due times that run now. ``missed``: due times from the first instant to before the second one do not run.
+    ``held_at``: a hold covered the job at this time, so the due times up to it are missed, as in a pause.
     """
 
     times: list[datetime]
     next_due_at: datetime | None
     fire_at: datetime | None
     missed: tuple[datetime, datetime] | None = None
+    held_at: datetime | None = None
 
 
 def decide(schedule: Schedule, row: Mapping[Any, Any], now: datetime) -> Decision:
@@ -52,6 +58,15 @@ def decide(schedule: Schedule, row: Mapping[Any, Any], now: datetime) -> Decisio
         fire_at=None if following is None else fire_time(schedule, row["id"], following),
         missed=(due, first) if first - due >= TICK and due > after else None,
     )
+
+
+def put_off(row: Mapping[Any, Any], now: datetime, until: datetime | None) -> Decision:
+    """Decide about a due schedule whose job is held until ``until`` (None: until a release): look again later.
+
+    After the hold its due times are missed, and the schedule's ``missed`` decides which of them run.
+    """
+    later = now + PUT_OFF
+    return Decision([], row["next_due_at"], later if until is None else min(later, until), held_at=now)
 
 
 def _grace(schedule: Schedule, resumed_at: datetime | None, now: datetime) -> timedelta:

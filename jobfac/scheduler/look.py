@@ -1,0 +1,96 @@
+"""One look at the database: which duties of a scheduler have something to do, in a single query."""
+
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from jobfac.database.dialects import PASS, utcnow
+from jobfac.database.tables import expectation, news, notification, run, schedule, start_hold, worker, worker_lease
+from jobfac.database.types import sql_literals
+from jobfac.states import ALIVE, HELD, Delivery, RunState, WorkerState
+from jobfac.store import jobs
+from jobfac.store.holds.conditions import EVERYTHING
+
+
+class Look(NamedTuple):
+    """What there is to do, at one moment of the database's clock."""
+
+    now: datetime
+    fire_at: datetime | None  # when the next schedule is due
+    ready_at: datetime | None  # when the next scheduled run may be queued
+    lease_until: datetime | None  # when the next lease ends if it is not renewed
+    deliver_at: datetime | None  # when the next notification is to be delivered
+    hold_until: datetime | None  # when the next hold ends by itself
+    expected_at: datetime | None  # when the next success is expected at the latest
+    orphaned: bool  # runs are held by workers that are gone
+    blocked: bool  # runs wait for a concurrency rule
+    queued: bool  # sequences wait to be begun
+    under_way: bool  # sequences run
+    news: bool  # somebody is to be told of something
+    released: bool  # a hold has ended, and what it held is not freed yet
+    overdue: bool  # a job is overdue
+
+    def is_past(self, moment: datetime | None) -> bool:
+        return moment is not None and moment <= self.now
+
+    def seconds_to_next(self) -> float:
+        """Seconds until the first of the moments that are still to come."""
+        moments = (
+            self.fire_at, self.ready_at, self.lease_until, self.deliver_at, self.hold_until, self.expected_at,
+        )  # fmt: skip
+        waits = [(moment - self.now).total_seconds() for moment in moments if moment and moment > self.now]
+        return min(waits, default=float("inf"))
+
+
+def _least(column: sa.Column[datetime], where: str | None = None) -> sa.ScalarSelect[datetime]:
+    """The least value, found at the beginning of the filtered index."""
+    query = sa.select(sa.func.min(column))
+    if where is not None:
+        query = query.where(sa.text(where))
+    return query.with_hint(column.table, PASS, "mssql").scalar_subquery()
+
+
+def _any(where: str, source: sa.FromClause = run) -> sa.ColumnElement[bool]:
+    return _exists(sa.select(run.c.id).select_from(source).with_hint(run, PASS, "mssql").where(sa.text(where)))
+
+
+def _is_sequence_queued() -> sa.ColumnElement[bool]:
+    queued = sa.text(f"state = '{RunState.QUEUED}' AND queue = '{jobs.SEQUENCE_QUEUE}'")
+    return sa.exists(sa.select(run.c.id).with_hint(run, PASS, "mssql").where(queued))
+
+
+def _both(first: sa.ColumnElement[bool], second: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
+    return sa.case((sa.and_(first, second), sa.true()), else_=sa.false())
+
+
+def _exists(query: sa.Select[Any]) -> sa.ColumnElement[bool]:
+    return sa.case((sa.exists(query), sa.true()), else_=sa.false())
+
+
+# Without bound parameters, which would cost SQL Server a round trip more.
+LOOK = sa.select(
+    utcnow().label("now"),
+    _least(schedule.c.fire_at, "fire_at IS NOT NULL AND paused = 0").label("fire_at"),
+    _least(run.c.ready_at, f"state = '{RunState.SCHEDULED}'").label("ready_at"),
+    _least(worker_lease.c.lease_until, "ended = 0").label("lease_until"),
+    _least(notification.c.due_at, f"state = '{Delivery.WAITING}'").label("deliver_at"),
+    _least(start_hold.c.until, "freed = 0").label("hold_until"),
+    _least(expectation.c.due_at).label("expected_at"),
+    _any(
+        f"run.state IN ({sql_literals(HELD)}) AND worker.state IN ({sql_literals(set(WorkerState) - ALIVE)})",
+        run.join(worker, worker.c.id == run.c.worker_id),
+    ).label("orphaned"),
+    _any(f"state = '{RunState.BLOCKED}'").label("blocked"),
+    _both(_is_sequence_queued(), ~EVERYTHING).label("queued"),
+    _any(f"state IN ({sql_literals(HELD)}) AND worker_id IS NULL").label("under_way"),
+    _exists(sa.select(news.c.id).with_hint(news, PASS, "mssql").where(sa.text("news.id > 0"))).label("news"),
+    _exists(
+        sa.select(start_hold.c.id)
+        .with_hint(start_hold, PASS, "mssql")
+        .where(sa.text("start_hold.freed = 0"), start_hold.c.released_at.is_not(None))
+    ).label("released"),
+    _exists(
+        sa.select(expectation.c.job).with_hint(expectation, PASS, "mssql").where(expectation.c.overdue_at.is_not(None))
+    ).label("overdue"),
+)

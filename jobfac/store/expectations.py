@@ -1,0 +1,119 @@
+"""Expectations: a row for each job that says what success is expected of it, and schedulers that watch these rows."""
+
+import json
+from functools import lru_cache
+
+import sqlalchemy as sa
+
+from jobfac.database.dialects import PASS, SKIP, utcnow
+from jobfac.database.tables import expectation, job, run
+from jobfac.definitions.watching import Expect
+from jobfac.recurrence import expected
+from jobfac.recurrence.expected import Expectation
+from jobfac.states import RunState
+from jobfac.store import outbox
+from jobfac.store.outbox import OutboxEvent
+from jobfac.views.expectations import OverdueView
+from jobfac.views.serialization import as_json, columns, from_row
+
+BATCH = 100
+"""The maximum number of jobs that one transaction watches."""
+
+LATEST = 200
+"""How many of a job's latest runs are searched for its last success."""
+
+_SAID = {"due_at": expectation.c.overdue_due_at.label("due_at")}
+OVERDUE_COLUMNS = [_SAID[name] if name in _SAID else expectation.c[name] for name in columns(OverdueView)]
+"""The columns that a statement selects to read an ``OverdueView``."""
+
+
+def sync(conn: sa.Connection, job_id: str, expect: Expect | None) -> None:
+    """Make the row of a job match its definition. An unchanged expectation keeps its row."""
+    text = None if expect is None else _write(expect)
+    mine = expectation.c.job == job_id
+    stored = conn.execute(sa.select(expectation.c.definition).where(mine)).scalar()
+    if stored == text:
+        return
+    conn.execute(expectation.delete().where(mine))
+    if expect is not None:
+        begun = expected.begin(expect, conn.execute(sa.select(utcnow())).scalar_one())
+        values = {"job": job_id, "definition": text, "since": begun.since, "due_at": begun.due_at}
+        conn.execute(expectation.insert().values(values))
+
+
+def _write(expect: Expect) -> str:
+    return json.dumps(expect.model_dump(mode="json", exclude_defaults=True), ensure_ascii=False, sort_keys=True)
+
+
+@lru_cache(maxsize=2000)
+def _read(text: str) -> Expect:
+    return Expect.model_validate(json.loads(text))
+
+
+_TO_WATCH = (
+    sa.select(expectation, utcnow().label("now"))
+    .with_hint(expectation, SKIP, "mssql")
+    .where(sa.or_(expectation.c.due_at <= utcnow(), expectation.c.overdue_at.is_not(None)))
+    .order_by(expectation.c.due_at)
+    .limit(BATCH)
+)
+
+_runs = (
+    sa.select(run.c.state, run.c.ended_at)
+    .with_hint(run, PASS, "mssql")
+    .where(run.c.job == sa.bindparam("p_job"))
+    .order_by(run.c.id.desc())
+    .limit(LATEST)
+    .subquery("latest")
+)
+_LAST_SUCCESS = sa.select(
+    sa.func.max(_runs.c.ended_at),
+    sa.select(job.c.enabled).where(job.c.id == sa.bindparam("p_job")).scalar_subquery().label("enabled"),
+).where(_runs.c.state == RunState.SUCCEEDED)
+
+
+def watch(conn: sa.Connection) -> int:
+    """Look at the jobs whose success is due now, and at those that are overdue. Returns how many changed.
+
+    Records the event ``overdue`` once for each delay, and ``on_time_again`` when the success has come.
+    """
+    changed = 0
+    events = []
+    for row in conn.execute(_TO_WATCH).mappings().all():
+        success, is_enabled = conn.execute(_LAST_SUCCESS, {"p_job": row["job"]}).one()
+        before = Expectation(row["since"], row["due_at"], row["overdue_at"], row["overdue_due_at"])
+        after, event = expected.advance(_read(row["definition"]), before, row["now"], success, bool(is_enabled))
+        if after == before:
+            continue
+        changed += 1
+        conn.execute(
+            expectation.update()
+            .where(expectation.c.job == row["job"])
+            .values(
+                since=after.since,
+                due_at=after.due_at,
+                overdue_at=after.overdue_at,
+                overdue_due_at=after.missed_at,
+            )
+        )
+        if event == "overdue":
+            events.append(_overdue(row["job"], after))
+        elif event == "on_time_again":
+            body = {"job": row["job"], "since": before.missed_at and before.missed_at.isoformat()}
+            events.append(OutboxEvent(row["job"], event, body, detail=f"it succeeded at {success.isoformat()}"))
+    outbox.record(conn, events)
+    return changed
+
+
+def _overdue(job_id: str, state: Expectation) -> OutboxEvent:
+    assert state.missed_at is not None
+    assert state.overdue_at is not None
+    view = OverdueView(job_id, state.missed_at, state.overdue_at, state.since)
+    why = f"it has not succeeded since {state.since.isoformat()}, and should have by {state.missed_at.isoformat()}"
+    return OutboxEvent(job_id, "overdue", as_json(view), detail=why)
+
+
+def overdue(conn: sa.Connection) -> list[OverdueView]:
+    """Return the jobs that are overdue, the longest first."""
+    query = sa.select(*OVERDUE_COLUMNS).where(expectation.c.overdue_at.is_not(None)).order_by(expectation.c.overdue_at)
+    return [from_row(OverdueView, row) for row in conn.execute(query).mappings()]
