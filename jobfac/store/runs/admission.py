@@ -246,7 +246,7 @@ def _moved(row: Mapping[Any, Any], after: RunState, by: str) -> Event:
 
 
 def change_state(conn: sa.Connection, run_ids: Collection[int], before: RunState, after: RunState) -> set[int]:
-    """Move runs that depend on no other run from one waiting state to another, all in one statement.
+    """Move up to ``BATCH`` runs that depend on no other run from one waiting state to another, in one statement.
 
     Returns the ids of the moved runs. Passes over runs that are no longer in ``before`` or that another transaction has
     locked.
@@ -264,7 +264,7 @@ def change_state(conn: sa.Connection, run_ids: Collection[int], before: RunState
 def _locked(engine: str, before: RunState) -> sa.Select[tuple[int]]:
     given = rows.rows_table(engine, id=BigId)
     query = sa.select(run.c.id).join(given, given.c.id == run.c.id).with_hint(run, CLAIMING, "mssql")
-    return query.where(sa.text(f"run.state = '{before}'")).order_by(run.c.id)
+    return query.where(sa.text(f"run.state = '{before}'")).order_by(run.c.id).limit(BATCH)
 
 
 @functools.cache

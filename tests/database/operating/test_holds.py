@@ -72,9 +72,7 @@ STEP = {"name": "one", "jobs": ["c"]}
         ({}, {"a", "b", "c", "big"}),
     ],
 )
-def test_nothing_new_starts_there_until_it_is_released(
-    factory: Database, scope: dict[str, str], held: set[str]
-) -> None:
+def test_nothing_new_starts_until_the_release(factory: Database, scope: dict[str, str], held: set[str]) -> None:
     before = {job: start(factory, job) for job in ("a", "b", "c", "big")}
     placed = hold(factory, **scope)
     after = {job: start(factory, job) for job in before}
@@ -185,7 +183,7 @@ def due(db: Database, minutes: int) -> None:
 def started(db: Database) -> dict[str, int]:
     with db.read() as conn:
         rows = conn.execute(sa.select(run.c.job, sa.func.count()).group_by(run.c.job)).all()
-        return {job: number for job, number in rows}
+        return {row[0]: row[1] for row in rows}
 
 
 def test_what_is_due_queues_up_or_is_missed_by_its_own_rule(db: Database) -> None:
