@@ -141,10 +141,15 @@ class NoteBody(Body):
     acknowledge: bool = False
 
 
+def _read_whole(value: Any) -> Any:
+    """A number that JSON may write as 3.0."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 class RollbackBody(Body):
     """``version``: the one to return to."""
 
-    version: Annotated[int, Field(ge=1, lt=2**31)]
+    version: Annotated[int, Field(ge=1, lt=2**31), BeforeValidator(_read_whole)]
 
 
 class HoldsQuery(Parameters):

@@ -37,6 +37,7 @@ NO_TEXT = "is not text in UTF-8; a program may get bytes as base64, or in a file
 """What is said of a payload or an argument that no database stores."""
 
 RunId = Annotated[int, typer.Argument(min=1, max=MOST, help="The run's id.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, nothing else.")]
 
 
@@ -154,6 +155,21 @@ def instant(text: str, option: str, back: bool = False) -> datetime:
         return datetime.fromisoformat(text).astimezone(UTC).astimezone()
     except (ValueError, OverflowError):
         fail(USAGE, f"{option} must be a time such as 2027-01-31T22:00:00+01:00 or '2027-01-31 22:00', not '{text}'.")
+
+
+def is_terminal() -> bool:
+    """Whether a person types the answers."""
+    return sys.stdin.isatty()
+
+
+def confirm(question: str, yes: bool) -> None:
+    """Ask a person before something is taken away. ``yes``: it was answered on the command line. A script is not asked.
+
+    Raises:
+        typer.Abort: the answer is no.
+    """
+    if not yes and is_terminal():
+        typer.confirm(question, abort=True, err=True)
 
 
 def on_signal(act: Callable[[bool], None]) -> None:

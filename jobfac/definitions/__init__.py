@@ -8,7 +8,7 @@ from jobfac.definitions.models import AnyJob, Defaults, Job, Retention, Retry, S
 from jobfac.definitions.notify import Notify, Recipient, Secret
 from jobfac.definitions.output import Destination, Output
 from jobfac.definitions.parse import Definitions, dump, from_canonical, from_data, load, loads, read_notify, reader
-from jobfac.definitions.plan import Difference, Plan, plan
+from jobfac.definitions.plan import Difference, Plan, losses, plan
 from jobfac.definitions.problems import DefinitionError, Problem
 from jobfac.definitions.schedule import Schedule
 from jobfac.definitions.steps import Go, Step
@@ -43,6 +43,7 @@ __all__ = [
     "from_data",
     "load",
     "loads",
+    "losses",
     "plan",
     "read_duration",
     "read_notify",

@@ -20,7 +20,13 @@ THROUGH_TSQL = [
 ]
 """For tests of features that SQLite lacks: they run with each driver, and on a real server if there is one."""
 
-OUTPUTS = {"start_job": "@run_id", "retry_run": "@run_id", "purge": "@deleted"}
+OUTPUTS = {
+    "start_job": "@run_id",
+    "retry_run": "@run_id",
+    "purge": "@deleted",
+    "hold": "@hold_id",
+    "add_note": "@note_id",
+}
 
 
 def call(conn: sa.Connection, procedure: str, **arguments: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jobfac.cli.client import backend
-from jobfac.cli.common import USAGE, Failure, Json, database, group, local_caller
+from jobfac.cli.common import USAGE, Failure, Json, Yes, confirm, database, group, is_terminal, local_caller
 from jobfac.cli.rendering.printing import Columns, note, print_fields, print_json, print_table, print_text
 from jobfac.cli.rendering.text import cell, changed_value
 from jobfac.views import serialization
@@ -15,6 +15,7 @@ from jobfac.views.jobs import JobView, VersionView
 
 if TYPE_CHECKING:
     from jobfac.definitions import Plan
+    from jobfac.operations.jobs import Applied
 
 app = group("Definitions of jobs and sequences.")
 
@@ -23,27 +24,56 @@ def apply(
     files: Annotated[list[Path], typer.Argument(help="Definitions in YAML or JSON.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, change nothing.")] = False,
     prune: Annotated[bool, typer.Option("--prune", help="Also remove the jobs that no file defines.")] = False,
+    yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Apply definitions, whole or not at all, after showing what changes."""
+    """Apply definitions, whole or not at all, after showing what changes.
+
+    A job that was disabled, and a schedule that was paused, stays so; only `enabled: true` in the file turns a job on.
+    On a terminal you are asked before anything is removed or disabled.
+    """
     from jobfac import definitions as d
     from jobfac.operations import jobs
 
     read = d.reader(*files)
     with database() as db:
         try:
-            plan, defaults, wanted = (jobs.plan if dry_run else jobs.apply)(db, local_caller(), read, prune=prune)
+            if not dry_run and not yes and is_terminal():
+                _ask(jobs.plan(db, local_caller(), read, prune=prune))
+            applied = (jobs.plan if dry_run else jobs.apply)(db, local_caller(), read, prune=prune)
         except d.DefinitionError as error:
             lines = "\n".join(str(problem) for problem in error.problems)
             raise Failure(USAGE, f"{lines}\nNothing was changed.") from None
-    for warning in wanted.warnings:
+    for warning in applied.wanted.warnings:
         note(f"warning: {warning}")
     if as_json:
-        print_json(_plan_object(plan) | {"defaults": _plan_object(defaults)})
+        kept = {"disabled": list(applied.kept.disabled), "paused": [list(pair) for pair in applied.kept.paused]}
+        print_json(_plan_object(applied.jobs) | {"defaults": _plan_object(applied.defaults), "kept": kept})
     else:
-        _print_changes(defaults, "defaults of ")
-        _print_changes(plan)
-        _print_count(plan, dry_run)
+        _print_changes(applied.defaults, "defaults of ")
+        _print_changes(applied.jobs)
+        _print_kept(applied)
+        _print_count(applied.jobs, dry_run)
+
+
+def _ask(applied: "Applied") -> None:
+    """Show the plan and ask, if it takes anything away."""
+    from jobfac.definitions import losses
+
+    lost = losses(applied.jobs) + [f"{one} (defaults)" for one in losses(applied.defaults)]
+    if lost:
+        for one in lost:
+            note(f"this {one}")
+        confirm("Apply it?", yes=False)
+
+
+def _print_kept(applied: "Applied") -> None:
+    for job in applied.kept.disabled:
+        typer.echo(
+            f"= {job} stays disabled; `enabled: true` in its definition or `jobfac jobs enable {job}` enables it"
+        )
+    for job, name in applied.kept.paused:
+        typer.echo(f"= schedule '{name}' of {job} stays paused; `jobfac schedule resume {job} {name}` resumes it")
 
 
 def _plan_object(plan: "Plan") -> dict[str, Any]:
@@ -155,9 +185,11 @@ def disable(job: Annotated[str, typer.Argument(help="The job's id.")]) -> None:
 
 
 @app.command()
-def delete(job: Annotated[str, typer.Argument(help="The job's id.")]) -> None:
+def delete(job: Annotated[str, typer.Argument(help="The job's id.")], yes: Yes = False) -> None:
     """Remove a job; its history stays, and runs that wait or run go on."""
     with backend() as factory:
+        factory.job(job)  # which raises if there is none
+        confirm(f"Delete the job '{job}' and its schedules?", yes)
         factory.delete(job)
     typer.echo(f"job '{job}' is deleted")
 

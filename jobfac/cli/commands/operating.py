@@ -26,7 +26,7 @@ def hold(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Let nothing new start in a pool, in a category, of a job, or, without any of them, at all. What runs goes on."""
+    """Let nothing new start in a pool, in a category, of a job, or at all. What runs goes on."""
     from jobfac.store.holds.placing import Scope
 
     scope = Scope(pool, category, job)

@@ -13,11 +13,10 @@ IS_OPEN = "start_hold.freed = 0"
 """Condition of the filtered index: the hold is active, or has ended and what it held has not been freed yet."""
 
 
-def is_active(hold: sa.FromClause = start_hold) -> sa.ColumnElement[bool]:
+def is_active(hold: sa.Table | sa.Alias = start_hold) -> sa.ColumnElement[bool]:
     """Condition on a hold: it holds now."""
-    freed = sa.literal_column(f"{hold.name}.freed")
     return sa.and_(
-        freed == sa.literal_column("0"),
+        sa.text(f"{hold.name}.freed = 0"),
         hold.c.released_at.is_(None),
         sa.or_(hold.c.until.is_(None), hold.c.until > utcnow()),
     )

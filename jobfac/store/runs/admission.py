@@ -254,7 +254,7 @@ def change_state(conn: sa.Connection, run_ids: Collection[int], before: RunState
     if not run_ids:
         return set()
     engine, given = conn.dialect.name, [{"id": run_id} for run_id in sorted(run_ids)]
-    locked = set(conn.execute(_locked(engine, before), rows.rows_parameter(given)).scalars())
+    locked = {int(found) for found in conn.execute(_locked(engine, before), rows.rows_parameter(given)).scalars()}
     if locked:
         conn.execute(_changed(engine, after), rows.rows_parameter({"id": run_id} for run_id in sorted(locked)))
     return locked
@@ -263,8 +263,9 @@ def change_state(conn: sa.Connection, run_ids: Collection[int], before: RunState
 @functools.cache
 def _locked(engine: str, before: RunState) -> sa.Select[tuple[int]]:
     given = rows.rows_table(engine, id=BigId)
-    query = sa.select(run.c.id).join(given, given.c.id == run.c.id).with_hint(run, CLAIMING, "mssql")
-    return query.where(sa.text(f"run.state = '{before}'")).order_by(run.c.id).limit(BATCH)
+    query = sa.select(run.c.id).with_hint(run, CLAIMING, "mssql")
+    these = (run.c.id == given.c.id, sa.text(f"run.state = '{before}'"))
+    return query.where(*these).order_by(run.c.id).limit(BATCH)
 
 
 @functools.cache

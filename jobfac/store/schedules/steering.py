@@ -76,6 +76,12 @@ def resume(conn: sa.Connection, job_id: str, name: str | None, by: str) -> list[
     return _switch(conn, job_id, name, by, "resume", {"paused": False, "resumed_at": utcnow()})
 
 
+def paused(conn: sa.Connection) -> list[tuple[str, str]]:
+    """Return the paused schedules, as (job, name)."""
+    query = sa.select(schedule.c.job, schedule.c.name).where(schedule.c.paused == sa.true())
+    return [(row.job, row.name) for row in conn.execute(query.order_by(schedule.c.job, schedule.c.id))]
+
+
 def _switch(
     conn: sa.Connection, job_id: str, name: str | None, by: str, action: str, values: Mapping[str, Any]
 ) -> list[str]:
