@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import PASS, utcnow
+from jobfac.database.dialects import DIRTY, PASS, lease_now, utcnow
 from jobfac.database.tables import expectation, news, notification, run, schedule, start_hold, worker, worker_lease
 from jobfac.database.types import sql_literals
 from jobfac.states import ALIVE, HELD, Delivery, RunState, WorkerState
@@ -30,6 +30,7 @@ class Look(NamedTuple):
     news: bool  # somebody is to be told of something
     released: bool  # a hold has ended, and what it held is not freed yet
     overdue: bool  # a job is overdue
+    alive: bool  # a worker is alive
 
     def is_past(self, moment: datetime | None) -> bool:
         return moment is not None and moment <= self.now
@@ -93,4 +94,9 @@ LOOK = sa.select(
     _exists(
         sa.select(expectation.c.job).with_hint(expectation, PASS, "mssql").where(expectation.c.overdue_at.is_not(None))
     ).label("overdue"),
+    _exists(
+        sa.select(worker_lease.c.worker_id)
+        .with_hint(worker_lease, DIRTY, "mssql")
+        .where(sa.text("worker_lease.ended = 0"), worker_lease.c.lease_until > lease_now())
+    ).label("alive"),
 )

@@ -14,6 +14,7 @@ from typing import Any
 
 from jobfac.database.engine import Database
 from jobfac.errors import Unreachable
+from jobfac.scheduler.heartbeat import Heartbeat
 from jobfac.scheduler.look import LOOK, Look
 from jobfac.scheduler.notifier import Notifier
 from jobfac.settings import Settings
@@ -88,10 +89,12 @@ class Scheduler:
         self._in_vain = 0  # expiries in a row that expired nothing
         self._refused: dict[tuple[str, str, str], float] = {}  # when the log said so, monotonic
         self._courier = Notifier(db, settings, name)
+        self._heartbeat = Heartbeat(settings, name)
         self._duties = [
             Duty("insert", lambda look: look.is_past(look.fire_at), self._insert),
             Duty("promote", lambda look: look.is_past(look.ready_at), self._promote),
             Duty("expire", lambda look: look.is_past(look.lease_until) or look.orphaned, self._expire),
+            Duty("heartbeat", lambda look: look.alive and self._heartbeat.is_wanted, self._heartbeat.beat),
             Duty("unhold", lambda look: look.released or look.is_past(look.hold_until), self._unhold),
             Duty("watch", lambda look: look.overdue or look.is_past(look.expected_at), self._watch),
             Duty("release", lambda look: look.blocked, self._release),

@@ -50,8 +50,9 @@ def _read(text: str) -> Expect:
     return Expect.model_validate(json.loads(text))
 
 
+_enabled = sa.select(job.c.enabled).where(job.c.id == expectation.c.job).scalar_subquery()
 _TO_WATCH = (
-    sa.select(expectation, utcnow().label("now"))
+    sa.select(expectation, utcnow().label("now"), _enabled.label("enabled"))
     .with_hint(expectation, SKIP, "mssql")
     .where(sa.or_(expectation.c.due_at <= utcnow(), expectation.c.overdue_at.is_not(None)))
     .order_by(expectation.c.due_at)
@@ -66,10 +67,7 @@ _runs = (
     .limit(LATEST)
     .subquery("latest")
 )
-_LAST_SUCCESS = sa.select(
-    sa.func.max(_runs.c.ended_at),
-    sa.select(job.c.enabled).where(job.c.id == sa.bindparam("p_job")).scalar_subquery().label("enabled"),
-).where(_runs.c.state == RunState.SUCCEEDED)
+_SUCCESSES = sa.select(_runs.c.ended_at).where(_runs.c.state == RunState.SUCCEEDED).order_by(_runs.c.ended_at)
 
 
 def watch(conn: sa.Connection) -> int:
@@ -80,29 +78,33 @@ def watch(conn: sa.Connection) -> int:
     changed = 0
     events = []
     for row in conn.execute(_TO_WATCH).mappings().all():
-        success, is_enabled = conn.execute(_LAST_SUCCESS, {"p_job": row["job"]}).one()
+        successes = conn.execute(_SUCCESSES, {"p_job": row["job"]}).scalars().all()
         before = Expectation(row["since"], row["due_at"], row["overdue_at"], row["overdue_due_at"])
-        after, event = expected.advance(_read(row["definition"]), before, row["now"], success, bool(is_enabled))
+        expect, is_enabled = _read(row["definition"]), bool(row["enabled"])
+        after, event = expected.advance(expect, before, row["now"], successes, is_enabled)
         if after == before:
             continue
         changed += 1
-        conn.execute(
-            expectation.update()
-            .where(expectation.c.job == row["job"])
-            .values(
-                since=after.since,
-                due_at=after.due_at,
-                overdue_at=after.overdue_at,
-                overdue_due_at=after.missed_at,
-            )
-        )
+        _write_state(conn, row["job"], after)
         if event == "overdue":
             events.append(_overdue(row["job"], after))
         elif event == "on_time_again":
-            body = {"job": row["job"], "since": before.missed_at and before.missed_at.isoformat()}
-            events.append(OutboxEvent(row["job"], event, body, detail=f"it succeeded at {success.isoformat()}"))
+            events.append(_on_time_again(row["job"], before, after))
     outbox.record(conn, events)
     return changed
+
+
+def _write_state(conn: sa.Connection, job_id: str, state: Expectation) -> None:
+    change = expectation.update().where(expectation.c.job == job_id)
+    overdue = {"overdue_at": state.overdue_at, "overdue_due_at": state.missed_at}
+    conn.execute(change.values(since=state.since, due_at=state.due_at, **overdue))
+
+
+def _on_time_again(job_id: str, before: Expectation, after: Expectation) -> OutboxEvent:
+    assert before.missed_at is not None
+    why = f"it succeeded at {after.since.isoformat()}, and should have by {before.missed_at.isoformat()}"
+    body = {"job": job_id, "since": before.missed_at.isoformat(), "until": after.since.isoformat()}
+    return OutboxEvent(job_id, "on_time_again", body, detail=why)
 
 
 def _overdue(job_id: str, state: Expectation) -> OutboxEvent:
