@@ -3,17 +3,17 @@
 Due scheduled runs and queued sequences are moved in separate transactions, because these take other named locks.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
 
 from jobfac.database.engine import Database
-from jobfac.definitions import AnyJob
+from jobfac.definitions import AnyJob, Usual
 from jobfac.errors import Unreachable
 from jobfac.states import WorkerState
-from jobfac.store import fleet_load, jobs, output, runs, schedules, sequences, workers
+from jobfac.store import fleet_load, jobs, output, runs, schedules, sequences, statistics, workers
 from jobfac.store.holds import moving
 from jobfac.store.runs import Finished, Outcome
 from jobfac.store.runs.event import Event
@@ -86,6 +86,7 @@ class TurnResult:
         due: there are scheduled runs to promote.
         begin: there are queued sequences to begin.
         share: the limit of the claim; None: the claim was not limited.
+        usual: by job, what it usually takes, in seconds, of claimed jobs whose definition asks for it.
     """
 
     state: WorkerState
@@ -94,6 +95,7 @@ class TurnResult:
     due: bool = False
     begin: bool = False
     share: Share | None = None
+    usual: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -116,13 +118,14 @@ class Turn:
         failpoint("turn_began")
         if request.message is not None:
             workers.set_message(conn, request.worker_id, request.message or None)
-        sequences.advance_after(conn, save(conn, request), request.name)
+        finished = save(conn, request)
+        finished += sequences.advance_after(conn, finished, request.name)
         failpoint("outcomes_written")
         claimed: list[Claimed] = []
         unowned: list[Key] = []
         share: Share | None = None
         if self._tried or request.uncertain or request.doubtful:
-            claimed, unowned = self._compare(conn)
+            claimed, unowned = self._compare(conn, finished)
         self._tried = True
         queues = request.queues
         if state == WorkerState.ACTIVE:
@@ -138,11 +141,25 @@ class Turn:
             key = (one.job, one.job_version)
             if key not in self.definitions:
                 self.definitions[key] = jobs.load_version(conn, *key)
+        schedules.pause_failing(conn, finished)
         failpoint("claimed_uncommitted")
-        return TurnResult(state, claimed, unowned, due, begin, share)
+        return TurnResult(state, claimed, unowned, due, begin, share, self._usual(conn, claimed))
 
-    def _compare(self, conn: sa.Connection) -> tuple[list[Claimed], list[Key]]:
-        """Compare the claims in the database with the executions here; returns runs to start and executions to end."""
+    def _usual(self, conn: sa.Connection, claimed: Sequence[Claimed]) -> dict[str, float]:
+        """What claimed jobs usually take, if their definition compares with it."""
+        compared = {
+            one.job
+            for one in claimed
+            if isinstance(getattr(self.definitions[one.job, one.job_version], "warn_after", None), Usual)
+        }
+        found = {job: statistics.usual_seconds(conn, job) for job in sorted(compared)}
+        return {job: seconds for job, seconds in found.items() if seconds is not None}
+
+    def _compare(self, conn: sa.Connection, finished: list[Finished]) -> tuple[list[Claimed], list[Key]]:
+        """Compare the claims in the database with the executions here; returns runs to start and executions to end.
+
+        Adds the runs that end to ``finished``.
+        """
         request, live = self.request, self.request.deliveries.live
         ours = {claimed.key: claimed for claimed in workers.held_by(conn, request.worker_id)}
         unowned = workers.unowned(conn, request.worker_id, [key for key in live if key not in ours])
@@ -153,7 +170,8 @@ class Turn:
         begun = {one.id for one in claimed}
         lost = [run_id for run_id, _ in unknown if run_id not in begun]
         why = "the database forgot how it ended, as after a failover that lost its last commits"
-        sequences.advance_after(conn, workers.give_up(conn, lost, why, request.name), request.name)
+        ended = workers.give_up(conn, lost, why, request.name)
+        finished += [*ended, *sequences.advance_after(conn, ended, request.name)]
         return claimed, unowned
 
 

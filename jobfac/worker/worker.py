@@ -222,7 +222,7 @@ class Worker:
         self._telemetry.turned(len(result.claimed), time.monotonic() - clock_began)
         self._held.stored(len(request.deliveries.outcomes))
         self._held.abandon(result.unowned)
-        self._held.begin(result.claimed, self._definitions, began)
+        self._held.begin(result.claimed, self._definitions, began, result.usual)
         with self._pulse.waiting():
             moved = move_on(self._db, self.name, result, self._log)
         is_empty = agenda.turn_done(request.free, len(result.claimed))
@@ -347,4 +347,4 @@ class Worker:
         self._log.info("worker left", action="worker_left")
 
     def _deregister(self, conn: sa.Connection) -> None:
-        sequences.advance_after(conn, workers.leave(conn, self._lease.worker_id), self.name)
+        sequences.leave(conn, self._lease.worker_id, self.name)

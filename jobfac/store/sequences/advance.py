@@ -17,7 +17,7 @@ from jobfac.database.tables import run
 from jobfac.definitions import DefinitionError
 from jobfac.definitions import Sequence as Definition
 from jobfac.states import HELD, RunState
-from jobfac.store import jobs, runs, workers
+from jobfac.store import jobs, runs, schedules, workers
 from jobfac.store.holds import moving
 from jobfac.store.runs import Finished, Rule
 from jobfac.store.runs.event import Event
@@ -54,7 +54,9 @@ def begin(conn: sa.Connection, by: str, limit: int = BEGINNINGS) -> Begun:
     nobody = {"p_queue": jobs.SEQUENCE_QUEUE, "p_worker_id": None, "p_worker": None}
     begun = sorted(conn.execute(of(conn).claim(limit), nobody).mappings(), key=lambda row: row["id"])
     runs.record(conn, [Event(row["id"], row["attempt"], RunState.RUNNING, by, notify=row["notify"]) for row in begun])
-    return Begun(len(begun), advance_all(conn, [row["id"] for row in begun], by))
+    ended = advance_all(conn, [row["id"] for row in begun], by)
+    schedules.pause_failing(conn, ended)
+    return Begun(len(begun), ended)
 
 
 _QUEUED = (
@@ -81,8 +83,15 @@ def expire(
     held = workers.held_rules(conn, only)
     lock_rules(conn, [rule for rule, _ in held], {run_id for _, run_id in held if run_id is not None})
     expiry = workers.expire(conn, by, only, poison_attempts)
-    advance_after(conn, [*finished, *expiry.finished], by)
+    ended = [*finished, *expiry.finished]
+    schedules.pause_failing(conn, [*ended, *advance_after(conn, ended, by)])
     return expiry
+
+
+def leave(conn: sa.Connection, worker_id: int, by: str) -> None:
+    """Do the same as ``workers.leave``, and advance the sequences of the runs that ended."""
+    ended = workers.leave(conn, worker_id)
+    schedules.pause_failing(conn, [*ended, *advance_after(conn, ended, by)])
 
 
 def lock_rules(conn: sa.Connection, rules: Iterable[Rule], run_ids: Iterable[int]) -> None:

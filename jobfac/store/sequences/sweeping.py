@@ -5,6 +5,7 @@ import sqlalchemy as sa
 from jobfac.database.tables import run, visit
 from jobfac.database.types import sql_literals
 from jobfac.states import ACTIVE, FINAL, HELD, RunState, Stop
+from jobfac.store import schedules
 from jobfac.store.runs import Finished
 from jobfac.store.sequences.advance import advance_all, lock
 from jobfac.store.sequences.steering import lock_to_stop, stop_jobs
@@ -58,4 +59,6 @@ def sweep(conn: sa.Connection, by: str) -> list[Finished]:
     for one in standing:
         if one.state == RunState.STOPPING:
             stop_jobs(conn, one.id, now=one.stop == Stop.NOW, by=one.stop_by or by)
-    return advance_all(conn, [one.id for one in standing], by)
+    ended = advance_all(conn, [one.id for one in standing], by)
+    schedules.pause_failing(conn, ended)
+    return ended
