@@ -159,6 +159,7 @@ def _of_factory(db: Database) -> list[Finding]:
     checks: dict[str, Callable[[sa.Connection], Iterable[Finding]]] = {
         "workers": factory.workers,
         "queue": factory.takers,
+        "holds": factory.holds,
         "schedules": factory.schedules,
         "notifications": factory.notifications,
         "trouble": factory.trouble,

@@ -13,7 +13,7 @@ IS_OPEN = "start_hold.freed = 0"
 """Condition of the filtered index: the hold is active, or has ended and what it held has not been freed yet."""
 
 
-def is_active(hold: sa.Table | sa.Alias = start_hold) -> sa.ColumnElement[bool]:
+def is_active(hold: sa.sql.selectable.NamedFromClause = start_hold) -> sa.ColumnElement[bool]:
     """Condition on a hold: it holds now."""
     return sa.and_(
         sa.text(f"{hold.name}.freed = 0"),

@@ -254,7 +254,7 @@ def change_state(conn: sa.Connection, run_ids: Collection[int], before: RunState
     if not run_ids:
         return set()
     engine, given = conn.dialect.name, [{"id": run_id} for run_id in sorted(run_ids)]
-    locked = {int(found) for found in conn.execute(_locked(engine, before), rows.rows_parameter(given)).scalars()}
+    locked = {row.id for row in conn.execute(_locked(engine, before), rows.rows_parameter(given))}
     if locked:
         conn.execute(_changed(engine, after), rows.rows_parameter({"id": run_id} for run_id in sorted(locked)))
     return locked

@@ -145,9 +145,9 @@ class Execution:
     def _written(self) -> tuple[tuple[int, int], ...]:
         """Size and time of everything that the program writes to: captured output, files and the report."""
         found = [os.fstat(spool.fd) for spool in self.spools.values()]
-        for path in (*self.paths.values(), self.report.path):
+        for path in (*map(Path, self.paths.values()), self.report.path):
             with contextlib.suppress(OSError):  # not there yet, or removed by the program
-                found.append(os.stat(path))  # noqa: PTH116 - a path may be text
+                found.append(path.stat())
         return tuple((one.st_size, one.st_mtime_ns) for one in found)
 
     def runs_long(self, now: float) -> str | None:

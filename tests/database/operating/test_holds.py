@@ -12,6 +12,7 @@ from jobfac import definitions as d
 from jobfac.database.dialects import utcnow
 from jobfac.database.engine import Database
 from jobfac.database.tables import audit, news, run, schedule, start_hold
+from jobfac.doctor import factory as checks
 from jobfac.errors import Forbidden, NotFound, Refused
 from jobfac.operations import holds
 from jobfac.operations.caller import Caller
@@ -74,7 +75,7 @@ STEP = {"name": "one", "jobs": ["c"]}
 )
 def test_nothing_new_starts_until_the_release(factory: Database, scope: dict[str, str], held: set[str]) -> None:
     before = {job: start(factory, job) for job in ("a", "b", "c", "big")}
-    placed = hold(factory, **scope)
+    placed = holds.hold(factory, ME, Scope(**scope), "why")
     after = {job: start(factory, job) for job in before}
     hand = Hand(factory, pools=["default", "big"])
     taken = turn(factory, hand)
@@ -234,7 +235,7 @@ def test_the_overview_and_the_views_show_it(factory: Database) -> None:
     assert {one.pool: one.hold for one in found.queued} == {"default": None, "big": of_pool.sentence}
     schema = "" if factory.dialect.name == "sqlite" else "jobfac."
     with factory.read() as conn:
-        waits = dict(conn.execute(sa.text(f"SELECT job, waits_for FROM {schema}v_queue")).all())
+        waits = {row.job: row.waits_for for row in conn.execute(sa.text(f"SELECT job, waits_for FROM {schema}v_queue"))}
         rows = conn.execute(sa.text(f"SELECT id, active, waiting, reason FROM {schema}v_holds ORDER BY id")).all()
         problems = conn.execute(sa.text(f"SELECT problem, subject FROM {schema}v_health")).all()
     assert waits["a"] == f"hold {of_job.id}: why"
@@ -242,6 +243,13 @@ def test_the_overview_and_the_views_show_it(factory: Database) -> None:
     assert waits["c"].startswith("a worker of the pool")
     assert [tuple(row) for row in rows] == [(of_job.id, 1, 1, "why"), (of_pool.id, 1, 1, "why")]
     assert ("no worker", "queue big") not in [tuple(row) for row in problems]
+
+
+def test_the_doctor_names_it(factory: Database) -> None:
+    hold(factory, reason="the disk is full", job="a")
+    (found,) = factory.query(lambda conn: list(checks.holds(conn)))
+    assert (found.check, found.found) == ("holds", "hold 1 of job a: the disk is full (by me)")
+    assert found.remedy == "`jobfac release 1` ends it, if it is no longer needed."
 
 
 def test_what_cannot_be_held_is_refused_in_a_sentence(factory: Database) -> None:
@@ -292,7 +300,7 @@ def test_with_10_000_queued_runs_half_of_them_held_the_claim_is_as_before(db: Da
     assert {get(db, run_id)["job"] for taken, _ in after for run_id in taken} == {"job"}
     assert min(spent for _, spent in after) < before * 3 + 0.005
     with db.read() as conn:
-        counts = dict(conn.execute(sa.select(run.c.state, sa.func.count()).group_by(run.c.state)).all())
+        counts = _counts(conn)
         sql = "SELECT id FROM run WHERE state = 'queued' AND queue = 'default' ORDER BY priority DESC, id LIMIT 10"
         steps = [row[3] for row in conn.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}")]
     assert counts["blocked"] == 5000
@@ -303,5 +311,10 @@ def test_with_10_000_queued_runs_half_of_them_held_the_claim_is_as_before(db: Da
     holds.release(db, ME, of_pool.id)
     holds.release(db, ME, placed.id)
     with db.read() as conn:
-        counts = dict(conn.execute(sa.select(run.c.state, sa.func.count()).group_by(run.c.state)).all())
+        counts = _counts(conn)
     assert counts["queued"] == 10_000 - 100
+
+
+def _counts(conn: sa.Connection) -> dict[str, int]:
+    rows = conn.execute(sa.select(run.c.state, sa.func.count()).group_by(run.c.state))
+    return {row[0]: row[1] for row in rows}

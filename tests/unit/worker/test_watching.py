@@ -32,7 +32,7 @@ def test_a_silent_program_is_ended_politely_once() -> None:
     assert life.silent(99.5) == ()
     life.started(100.0)
     assert life.silent(150.0) == (Action.TERMINATE,)
-    assert (life.stage, life.cause, life.cause.is_timeout) == (Stage.ENDING, Cause.SILENT, True)
+    assert (life.stage, life.cause) == (Stage.ENDING, Cause.SILENT)
     assert life.silent(151.0) == ()
     assert life.tick(160.0, ended=False, leftovers=False) == (Action.KILL,)
     assert merged(Cause.SILENT, Stop.POLITE, requeue=True) == Cause.REQUEUED
