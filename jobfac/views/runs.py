@@ -15,9 +15,6 @@ class RunView(NamedTuple):
     ``acknowledged_at``: of a failure, when a person or a later success of the job acknowledged it.
     """
 
-    # ``truncated`` is set only in lists: the names of the large values that were left out.
-    # ``held`` is set only while the run waits for the end of a hold: the hold in a sentence.
-
     id: int
     job: str
     state: RunState
@@ -50,12 +47,12 @@ class RunView(NamedTuple):
     retry_of: int | None
     acknowledged_at: datetime | None
     acknowledged_by: str | None
-    held: str | None = None
-    truncated: list[str] | None = None
+    held: str | None = None  # while the run waits for the end of a hold: the hold in a sentence
+    truncated: list[str] | None = None  # in lists: the names of large values that were left out
 
 
 class AttemptView(NamedTuple):
-    """One execution of a run. ``stdout_path``: the file on the worker that received the stream, if any."""
+    """An attempt of a run. ``stdout_path`` and ``stderr_path``: the files on the worker, if the stream goes to one."""
 
     run_id: int
     number: int

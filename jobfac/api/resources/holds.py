@@ -2,33 +2,32 @@
 
 from jobfac.api import models, parameters
 from jobfac.api.auth import RETRY_FOR
-from jobfac.api.routing import Answer, ApiRequest, Endpoint
+from jobfac.api.routing import ApiRequest, ApiResponse, Endpoint
 from jobfac.operations import holds as operations
 from jobfac.store.api_keys import Role
 from jobfac.store.holds.placing import Scope
 from jobfac.views.serialization import all_as_json, as_json
 
 
-def list_holds(ask: ApiRequest) -> Answer:
+def list_holds(request: ApiRequest, query: parameters.HoldsQuery) -> ApiResponse:
     """List holds."""
-    found = ask.service.db.query(operations.list_holds, ask.by, ask.query.all, retry_for=RETRY_FOR)
-    return Answer({"items": all_as_json(found)})
+    found = request.db.query(operations.list_holds, request.by, query.all, retry_for=RETRY_FOR)
+    return ApiResponse({"items": all_as_json(found)})
 
 
-def hold(ask: ApiRequest) -> Answer:
+def hold(request: ApiRequest, body: parameters.HoldBody) -> ApiResponse:
     """Let nothing new start in a pool, in a category, of a job, or at all.
 
     What runs goes on, and what waits keeps its place.
     """
-    body: parameters.HoldBody = ask.body
     scope = Scope(body.pool, body.category, body.job)
-    placed = operations.hold(ask.service.db, ask.by, scope, body.reason, body.until)
-    return Answer(as_json(placed), 201)
+    placed = operations.hold(request.db, request.by, scope, body.reason, body.until)
+    return ApiResponse(as_json(placed), 201)
 
 
-def release(ask: ApiRequest) -> Answer:
+def release(request: ApiRequest, hold: int) -> ApiResponse:
     """End a hold."""
-    return Answer(as_json(operations.release(ask.service.db, ask.by, ask.path["hold"])))
+    return ApiResponse(as_json(operations.release(request.db, request.by, hold)))
 
 
 ENDPOINTS = (
@@ -36,16 +35,14 @@ ENDPOINTS = (
         method="GET",
         path="/v1/holds",
         handler=list_holds,
-        query=parameters.HoldsQuery,
-        answers={200: models.Holds},
+        responses={200: models.Holds},
     ),
     Endpoint(
         method="POST",
         path="/v1/holds",
         handler=hold,
         role=Role.OPERATOR,
-        body=parameters.HoldBody,
-        answers={201: models.Hold},
+        responses={201: models.Hold},
         errors=(404, 409),
     ),
     Endpoint(
@@ -53,7 +50,7 @@ ENDPOINTS = (
         path="/v1/holds/{hold:id}",
         handler=release,
         role=Role.OPERATOR,
-        answers={200: models.Hold},
+        responses={200: models.Hold},
         errors=(404,),
     ),
 )

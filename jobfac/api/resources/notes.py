@@ -4,7 +4,7 @@ import sqlalchemy as sa
 
 from jobfac.api import models, parameters
 from jobfac.api.auth import RETRY_FOR
-from jobfac.api.routing import Answer, ApiRequest, Endpoint
+from jobfac.api.routing import ApiRequest, ApiResponse, Endpoint
 from jobfac.operations import notes as operations
 from jobfac.operations.caller import visible_run
 from jobfac.store import notes
@@ -13,30 +13,29 @@ from jobfac.views.notes import NoteView
 from jobfac.views.serialization import all_as_json, as_json
 
 
-def list_notes(ask: ApiRequest) -> Answer:
+def list_notes(request: ApiRequest, run: int) -> ApiResponse:
     """List the notes about a run."""
 
     def read(conn: sa.Connection) -> list[NoteView]:
-        visible_run(conn, ask.caller, ask.path["run"])
-        return notes.of_run(conn, ask.path["run"])
+        visible_run(conn, request.caller, run)
+        return notes.of_run(conn, run)
 
-    return Answer({"items": all_as_json(ask.service.db.query(read, retry_for=RETRY_FOR))})
+    return ApiResponse({"items": all_as_json(request.db.query(read, retry_for=RETRY_FOR))})
 
 
-def add_note(ask: ApiRequest) -> Answer:
+def add_note(request: ApiRequest, run: int, body: parameters.NoteBody) -> ApiResponse:
     """Write a note about a run."""
-    body: parameters.NoteBody = ask.body
-    written = operations.add(ask.service.db, ask.by, ask.path["run"], body.text, acknowledge=body.acknowledge)
-    return Answer(as_json(written), 201)
+    written = operations.add(request.db, request.by, run, body.text, acknowledge=body.acknowledge)
+    return ApiResponse(as_json(written), 201)
 
 
-def acknowledge(ask: ApiRequest) -> Answer:
+def acknowledge(request: ApiRequest, run: int) -> ApiResponse:
     """Acknowledge a failure.
 
     The first acknowledgement stays. A later success of the job acknowledges by itself.
     """
-    (run,) = operations.acknowledge(ask.service.db, ask.by, [ask.path["run"]])
-    return Answer(as_json(run))
+    (acknowledged,) = operations.acknowledge(request.db, request.by, [run])
+    return ApiResponse(as_json(acknowledged))
 
 
 ENDPOINTS = (
@@ -44,7 +43,7 @@ ENDPOINTS = (
         method="GET",
         path="/v1/runs/{run:id}/notes",
         handler=list_notes,
-        answers={200: models.Notes},
+        responses={200: models.Notes},
         errors=(404,),
     ),
     Endpoint(
@@ -52,8 +51,7 @@ ENDPOINTS = (
         path="/v1/runs/{run:id}/notes",
         handler=add_note,
         role=Role.OPERATOR,
-        body=parameters.NoteBody,
-        answers={201: models.Note},
+        responses={201: models.Note},
         errors=(404, 409),
     ),
     Endpoint(
@@ -61,7 +59,7 @@ ENDPOINTS = (
         path="/v1/runs/{run:id}/acknowledge",
         handler=acknowledge,
         role=Role.OPERATOR,
-        answers={200: models.Run},
+        responses={200: models.Run},
         errors=(404, 409),
     ),
 )

@@ -7,13 +7,13 @@ from typing import Annotated
 import typer
 
 from jobfac.cli.client import backend
-from jobfac.cli.common import MOST, USAGE, Json, RunId, fail, instant, seconds
+from jobfac.cli.common import MAX_ID, USAGE, Json, RunId, fail, instant, seconds
 from jobfac.cli.rendering.printing import Columns, print_json, print_table
 from jobfac.cli.rendering.text import cell, text_of
 from jobfac.views.holds import HoldView
 from jobfac.views.serialization import all_as_json, as_json
 
-HoldId = Annotated[int, typer.Argument(min=1, max=MOST, help="The hold's id, as `jobfac holds` shows it.")]
+HoldId = Annotated[int, typer.Argument(min=1, max=MAX_ID, help="The hold's id, as `jobfac holds` shows it.")]
 
 
 def hold(
@@ -26,7 +26,7 @@ def hold(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Let nothing new start in a pool, in a category, of a job, or at all. What runs goes on."""
+    """Hold a pool, a category, a job or everything: no new starts. Running programs continue."""
     from jobfac.store.holds.placing import Scope
 
     scope = Scope(pool, category, job)
@@ -49,7 +49,7 @@ def _ahead(text: str) -> datetime:
 
 
 def release(hold: HoldId, json: Json = False) -> None:
-    """End a hold: what it held starts as soon as there are slots."""
+    """End a hold. The runs that it held start as soon as there are free slots."""
     with backend() as factory:
         released = factory.release(hold)
     print_json(as_json(released)) if json else typer.echo(f"hold {hold} of {released.scope} is released")
@@ -58,7 +58,7 @@ def release(hold: HoldId, json: Json = False) -> None:
 def list_holds(
     ended: Annotated[bool, typer.Option("--all", help="Also those that have ended.")] = False, json: Json = False
 ) -> None:
-    """The holds that are active, oldest first."""
+    """List the active holds, oldest first."""
     with backend() as factory:
         found = factory.holds(ended)
     if json:
@@ -97,7 +97,7 @@ def note_run(
 
 
 def acknowledge(
-    runs: Annotated[list[int], typer.Argument(min=1, max=MOST, help="Runs that failed.")], json: Json = False
+    runs: Annotated[list[int], typer.Argument(min=1, max=MAX_ID, help="Runs that failed.")], json: Json = False
 ) -> None:
     """Acknowledge failures, so that `top` and v_failures no longer show them first."""
     with backend() as factory:

@@ -9,7 +9,7 @@ from jobfac import definitions as d
 from jobfac.database.dialects import utcnow
 from jobfac.database.engine import Database
 from jobfac.database.tables import expectation, news
-from jobfac.scheduler.look import LOOK, Look
+from jobfac.scheduler.poll import POLL, Poll
 from jobfac.states import RunState
 from jobfac.store import expectations, jobs, overview
 from tests.support.database import Hand, define, now, start
@@ -29,9 +29,9 @@ def told(db: Database) -> list[tuple[str, str]]:
         return [(row.job, row.event) for row in conn.execute(sa.select(news).order_by(news.c.id))]
 
 
-def look(db: Database) -> Look:
+def poll(db: Database) -> Poll:
     with db.singles.connect() as conn:
-        return Look(*conn.execute(LOOK).one())
+        return Poll(*conn.execute(POLL).one())
 
 
 def succeed(db: Database) -> None:
@@ -43,10 +43,10 @@ def succeed(db: Database) -> None:
 
 def test_it_is_told_once_and_again_when_it_has_succeeded(db: Database) -> None:
     late(db)
-    found = look(db)
+    found = poll(db)
     assert (found.is_past(found.expected_at), found.overdue) == (True, False)
     assert db.transact(expectations.watch) == 1
-    found = look(db)
+    found = poll(db)
     assert (found.is_past(found.expected_at), found.overdue) == (False, True)
     assert db.transact(expectations.watch) == 0
     assert told(db) == [("a", "overdue")]
@@ -62,7 +62,7 @@ def test_it_is_told_once_and_again_when_it_has_succeeded(db: Database) -> None:
     assert db.transact(expectations.watch) == 1
     assert told(db) == [("a", "overdue"), ("a", "on_time_again")]
     assert db.query(expectations.overdue) == []
-    found = look(db)
+    found = poll(db)
     assert not found.overdue
     assert found.expected_at is not None
     assert timedelta(minutes=59) < found.expected_at - now(db) < timedelta(minutes=61)

@@ -16,7 +16,7 @@ from jobfac.doctor import factory as checks
 from jobfac.errors import Forbidden, NotFound, Refused
 from jobfac.operations import holds
 from jobfac.operations.caller import Caller
-from jobfac.scheduler.look import LOOK, Look
+from jobfac.scheduler.poll import POLL, Poll
 from jobfac.store import jobs, overview, runs, schedules, sequences
 from jobfac.store.holds import moving, reading
 from jobfac.store.holds.placing import Scope
@@ -50,9 +50,9 @@ def end(db: Database, hold_id: int) -> None:
         conn.execute(start_hold.update().where(start_hold.c.id == hold_id).values(until=utcnow(-1)))
 
 
-def look(db: Database) -> Look:
+def poll(db: Database) -> Poll:
     with db.singles.connect() as conn:
-        return Look(*conn.execute(LOOK).one())
+        return Poll(*conn.execute(POLL).one())
 
 
 @pytest.fixture
@@ -103,15 +103,15 @@ def test_a_hold_ends_at_its_time_and_frees_at_once(factory: Database) -> None:
     assert states(factory, ids) == ["blocked"] * 3
     assert events(factory, ids[0]) == ["queued", "blocked"]
     known = hand.survey().queues
-    assert look(factory).hold_until == placed.until
+    assert poll(factory).hold_until == placed.until
     assert turn(factory, hand) == []
     end(factory, placed.id)
     assert hand.survey().queues != known, "a worker that waits reads its queues again"
-    found = look(factory)
+    found = poll(factory)
     assert found.is_past(found.hold_until)
     while factory.transact(moving.free_ended, "s1"):
         pass
-    assert not look(factory).released
+    assert not poll(factory).released
     assert states(factory, ids) == ["queued"] * 3
     assert turn(factory, hand) == ids
     (ended,) = factory.query(reading.every)
@@ -157,10 +157,10 @@ def test_what_is_held_occupies_no_limit_and_keeps_its_own_rule(db: Database) -> 
 def test_sequences_are_not_begun_and_steps_wait(factory: Database) -> None:
     everything = hold(factory)
     first = start(factory, "all")
-    assert not look(factory).queued
+    assert not poll(factory).queued
     assert factory.transact(sequences.begin, "s").number == 0
     holds.release(factory, ME, everything.id)
-    assert look(factory).queued
+    assert poll(factory).queued
     of_step = hold(factory, job="c")
     assert factory.transact(sequences.begin, "s").number == 1
     hand = Hand(factory)

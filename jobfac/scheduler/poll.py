@@ -1,4 +1,4 @@
-"""One look at the database: which duties of a scheduler have something to do, in a single query."""
+"""The poll of a scheduler: one query that shows which duties have work."""
 
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -13,30 +13,48 @@ from jobfac.store import jobs
 from jobfac.store.holds.conditions import EVERYTHING
 
 
-class Look(NamedTuple):
-    """What there is to do, at one moment of the database's clock."""
+class Poll(NamedTuple):
+    """The work that exists at one time of the database's clock.
+
+    Attributes:
+        now: the time of the database.
+        fire_at: when the next schedule is due.
+        ready_at: when the next scheduled run may be queued.
+        lease_until: when the next lease expires unless it is renewed.
+        deliver_at: when the next notification is due.
+        hold_until: when the next hold ends by itself.
+        expected_at: when the next success is expected at the latest.
+        orphaned: runs are held by workers that have ended.
+        blocked: runs wait for a concurrency limit.
+        queued: sequences wait for their start.
+        under_way: sequences are running.
+        outbox: outbox events are not yet addressed.
+        released: a hold has ended, and what it held is not freed yet.
+        overdue: a job is overdue.
+        alive: a worker is alive.
+    """
 
     now: datetime
-    fire_at: datetime | None  # when the next schedule is due
-    ready_at: datetime | None  # when the next scheduled run may be queued
-    lease_until: datetime | None  # when the next lease ends if it is not renewed
-    deliver_at: datetime | None  # when the next notification is to be delivered
-    hold_until: datetime | None  # when the next hold ends by itself
-    expected_at: datetime | None  # when the next success is expected at the latest
-    orphaned: bool  # runs are held by workers that are gone
-    blocked: bool  # runs wait for a concurrency rule
-    queued: bool  # sequences wait to be begun
-    under_way: bool  # sequences run
-    news: bool  # somebody is to be told of something
-    released: bool  # a hold has ended, and what it held is not freed yet
-    overdue: bool  # a job is overdue
-    alive: bool  # a worker is alive
+    fire_at: datetime | None
+    ready_at: datetime | None
+    lease_until: datetime | None
+    deliver_at: datetime | None
+    hold_until: datetime | None
+    expected_at: datetime | None
+    orphaned: bool
+    blocked: bool
+    queued: bool
+    under_way: bool
+    outbox: bool
+    released: bool
+    overdue: bool
+    alive: bool
 
     def is_past(self, moment: datetime | None) -> bool:
         return moment is not None and moment <= self.now
 
     def seconds_to_next(self) -> float:
-        """Seconds until the first of the moments that are still to come."""
+        """Return the seconds until the first of the times that are in the future; infinite: there is none."""
         moments = (
             self.fire_at, self.ready_at, self.lease_until, self.deliver_at, self.hold_until, self.expected_at,
         )  # fmt: skip
@@ -45,7 +63,7 @@ class Look(NamedTuple):
 
 
 def _least(column: sa.Column[datetime], where: str | None = None) -> sa.ScalarSelect[datetime]:
-    """The least value, found at the beginning of the filtered index."""
+    """The least value, read from the start of the index."""
     query = sa.select(sa.func.min(column))
     if where is not None:
         query = query.where(sa.text(where))
@@ -69,8 +87,8 @@ def _exists(query: sa.Select[Any]) -> sa.ColumnElement[bool]:
     return sa.case((sa.exists(query), sa.true()), else_=sa.false())
 
 
-# Without bound parameters, which would cost SQL Server a round trip more.
-LOOK = sa.select(
+# Without bound parameters, because a parameterised statement costs one more round trip on SQL Server.
+POLL = sa.select(
     utcnow().label("now"),
     _least(schedule.c.fire_at, "fire_at IS NOT NULL AND paused = 0").label("fire_at"),
     _least(run.c.ready_at, f"state = '{RunState.SCHEDULED}'").label("ready_at"),
@@ -85,7 +103,7 @@ LOOK = sa.select(
     _any(f"state = '{RunState.BLOCKED}'").label("blocked"),
     _both(_is_sequence_queued(), ~EVERYTHING).label("queued"),
     _any(f"state IN ({sql_literals(HELD)}) AND worker_id IS NULL").label("under_way"),
-    _exists(sa.select(news.c.id).with_hint(news, PASS, "mssql").where(sa.text("news.id > 0"))).label("news"),
+    _exists(sa.select(news.c.id).with_hint(news, PASS, "mssql").where(sa.text("news.id > 0"))).label("outbox"),
     _exists(
         sa.select(start_hold.c.id)
         .with_hint(start_hold, PASS, "mssql")
