@@ -18,7 +18,7 @@ from jobfac.scheduler.heartbeat import Heartbeat
 from jobfac.scheduler.notifier import Notifier
 from jobfac.scheduler.poll import POLL, Poll
 from jobfac.settings import Settings
-from jobfac.store import expectations, retention, runs, schedules, sequences, statistics
+from jobfac.store import retention, runs, schedules, sequences, statistics, watching
 from jobfac.store.holds import moving
 from jobfac.telemetry.logs import logger, tell_expiry
 from jobfac.telemetry.metrics import Kind, Metric
@@ -241,7 +241,7 @@ class Scheduler:
         return pause if self._empty_expiries else 0.0
 
     def _watch(self) -> float:
-        return 0.0 if self._db.transact(expectations.watch, retry_for=2.0) else self._settings.sweep_interval
+        return 0.0 if self._db.transact(watching.watch, retry_for=2.0) else self._settings.sweep_interval
 
     def _unhold(self) -> float:
         return 0.0 if self._db.transact(moving.free_ended, self.name, retry_for=2.0) else BACKOFF_FIRST

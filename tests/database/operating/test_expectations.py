@@ -11,7 +11,7 @@ from jobfac.database.engine import Database
 from jobfac.database.tables import expectation, news
 from jobfac.scheduler.poll import POLL, Poll
 from jobfac.states import RunState
-from jobfac.store import expectations, jobs, overview
+from jobfac.store import expectations, jobs, overview, watching
 from tests.support.database import Hand, define, now, start
 
 TO = {"email": "ops@example.org"}
@@ -45,10 +45,10 @@ def test_it_is_told_once_and_again_when_it_has_succeeded(db: Database) -> None:
     late(db)
     found = poll(db)
     assert (found.is_past(found.expected_at), found.overdue) == (True, False)
-    assert db.transact(expectations.watch) == 1
+    assert db.transact(watching.watch) == 1
     found = poll(db)
     assert (found.is_past(found.expected_at), found.overdue) == (False, True)
-    assert db.transact(expectations.watch) == 0
+    assert db.transact(watching.watch) == 0
     assert told(db) == [("a", "overdue")]
     (row,) = db.query(expectations.overdue)
     assert row.due_at <= row.overdue_at
@@ -59,7 +59,7 @@ def test_it_is_told_once_and_again_when_it_has_succeeded(db: Database) -> None:
     assert (shown.job, shown.last_success_at) == ("a", None)
     assert 0.9 < shown.overdue_seconds < 60
     succeed(db)
-    assert db.transact(expectations.watch) == 1
+    assert db.transact(watching.watch) == 1
     assert told(db) == [("a", "overdue"), ("a", "on_time_again")]
     assert db.query(expectations.overdue) == []
     found = poll(db)
@@ -75,14 +75,14 @@ def test_a_success_in_time_says_nothing(db: Database) -> None:
     succeed(db)
     with db.begin() as conn:
         conn.execute(expectation.update().values(due_at=utcnow()))
-    db.transact(expectations.watch)
+    db.transact(watching.watch)
     assert told(db) == []
 
 
 def test_a_disabled_job_is_not_expected_to_succeed(db: Database) -> None:
     late(db)
     db.transact(jobs.enable, "a", False, "me")
-    assert db.transact(expectations.watch) == 1
+    assert db.transact(watching.watch) == 1
     assert told(db) == []
     late_again = db.query(expectations.overdue)
     assert late_again == []
