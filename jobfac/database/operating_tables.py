@@ -50,6 +50,7 @@ expectation = sa.Table(
     sa.Column("overdue_at", Instant),  # since when it is overdue; NULL: it is not
     sa.Column("overdue_due_at", Instant),  # the time that passed without a success
     index("ix_expectation_due", "due_at"),
+    index("ix_expectation_overdue", "overdue_at", where="overdue_at IS NOT NULL"),
 )
 
 api_key = sa.Table(

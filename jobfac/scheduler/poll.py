@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import DIRTY, PASS, lease_now, utcnow
+from jobfac.database.dialects import PASS, utcnow
 from jobfac.database.tables import expectation, news, notification, run, schedule, start_hold, worker, worker_lease
 from jobfac.database.types import sql_literals
 from jobfac.states import ALIVE, HELD, Delivery, RunState, WorkerState
@@ -31,7 +31,7 @@ class Poll(NamedTuple):
         outbox: outbox events are not yet addressed.
         released: a hold has ended, and what it held is not freed yet.
         overdue: a job is overdue.
-        alive: a worker is alive.
+        alive_until: when the last of the valid leases expires unless it is renewed.
     """
 
     now: datetime
@@ -48,10 +48,15 @@ class Poll(NamedTuple):
     outbox: bool
     released: bool
     overdue: bool
-    alive: bool
+    alive_until: datetime | None
 
     def is_past(self, moment: datetime | None) -> bool:
         return moment is not None and moment <= self.now
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether a worker is alive."""
+        return self.alive_until is not None and self.alive_until > self.now
 
     def seconds_to_next(self) -> float:
         """Return the seconds until the first of the times that are in the future; infinite: there is none."""
@@ -110,11 +115,11 @@ POLL = sa.select(
         .where(sa.text("start_hold.freed = 0"), start_hold.c.released_at.is_not(None))
     ).label("released"),
     _exists(
-        sa.select(expectation.c.job).with_hint(expectation, PASS, "mssql").where(expectation.c.overdue_at.is_not(None))
+        sa.select(expectation.c.job).with_hint(expectation, PASS, "mssql").where(sa.text("overdue_at IS NOT NULL"))
     ).label("overdue"),
-    _exists(
-        sa.select(worker_lease.c.worker_id)
-        .with_hint(worker_lease, DIRTY, "mssql")
-        .where(sa.text("worker_lease.ended = 0"), worker_lease.c.lease_until > lease_now())
-    ).label("alive"),
+    sa.select(sa.func.max(worker_lease.c.lease_until))
+    .with_hint(worker_lease, PASS, "mssql")
+    .where(sa.text("ended = 0"))
+    .scalar_subquery()
+    .label("alive_until"),
 )

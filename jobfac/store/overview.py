@@ -97,7 +97,7 @@ def _counts(seen: Sequence[sa.ColumnElement[bool]]) -> sa.Select[Any]:
         count(f"state IN ({sql_literals(HELD)})").label("held"),
         flag(ANY).label("held_back"),
         flag(sa.exists(_first(run).where(sa.text(notes.UNACKNOWLEDGED)))).label("failed"),
-        flag(sa.exists(_first(expectation).where(expectation.c.overdue_at.is_not(None)))).label("overdue"),
+        flag(sa.exists(_first(expectation).where(sa.text("overdue_at IS NOT NULL")))).label("overdue"),
     )
 
 

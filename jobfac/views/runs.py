@@ -81,19 +81,23 @@ class EventView(NamedTuple):
 
 
 class RunHistory(NamedTuple):
-    """A run with its attempts, events and notes. ``changes``: what is different in the job's current version.
-    ``path``: the steps that a sequence visited, None for a program.
+    """A run with its attempts and events.
+
+    Attributes:
+        path: the steps that a sequence visited; None for a program.
+        notes: what people wrote about the run; None: nothing.
+        changes: what is different in the job's current version; None: nothing.
     """
 
     run: RunView
     attempts: list[AttemptView]
     events: list[EventView]
-    notes: list[NoteView]
-    changes: list[ChangeView]
     path: list[StepVisitView] | None = None
+    notes: list[NoteView] | None = None
+    changes: list[ChangeView] | None = None
 
 
 def history_as_json(history: RunHistory) -> dict[str, Any]:
-    """Return a run's JSON object, with what belongs to it; only a sequence has ``path``."""
+    """Return a run's JSON object, with ``attempts``, ``events`` and what else there is of it."""
     document = as_json(history)
     return {**document.pop("run"), **document}

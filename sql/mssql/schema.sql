@@ -643,6 +643,10 @@ CREATE INDEX ix_expectation_due ON jobfac.expectation (due_at);
 
 GO
 
+CREATE INDEX ix_expectation_overdue ON jobfac.expectation (overdue_at) WHERE overdue_at IS NOT NULL;
+
+GO
+
 ALTER TABLE jobfac.start_hold SET (LOCK_ESCALATION = DISABLE);
 
 GO

@@ -78,14 +78,8 @@ class Local:
             run = runs.get(conn, run_id)
             path = sequences.step_history(conn, run_id) if run.kind is JobKind.SEQUENCE else None
             changes = versions.changes_since(conn, run.job, run.job_version)
-            return RunHistory(
-                run,
-                runs.attempts(conn, run_id),
-                runs.events_of(conn, run_id),
-                notes.of_run(conn, run_id),
-                changes,
-                path,
-            )
+            attempts, events = runs.attempts(conn, run_id), runs.events_of(conn, run_id)
+            return RunHistory(run, attempts, events, path, notes.of_run(conn, run_id) or None, changes or None)
 
         return self._db.query(read)
 

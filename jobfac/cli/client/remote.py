@@ -105,7 +105,7 @@ class Remote:
         path = self._list(StepVisitView, f"/v1/runs/{run_id}/path") if is_sequence else None
         notes = self._list(NoteView, f"/v1/runs/{run_id}/notes")
         changes = self._list(ChangeView, f"/v1/runs/{run_id}/changes")
-        return RunHistory(run, attempts, events, notes, changes, path)
+        return RunHistory(run, attempts, events, path, notes or None, changes or None)
 
     def wait(self, run_id: int, seconds: float) -> RunView:
         end = time.monotonic() + seconds

@@ -18,7 +18,7 @@ from jobfac.definitions import DefinitionError
 from jobfac.definitions import Sequence as Definition
 from jobfac.states import HELD, RunState
 from jobfac.store import jobs, runs, schedules, workers
-from jobfac.store.holds import moving
+from jobfac.store.holds import moving, reading
 from jobfac.store.runs import Finished, Rule
 from jobfac.store.runs.event import Event
 from jobfac.store.runs.finish import POISON_ATTEMPTS
@@ -48,7 +48,8 @@ def begin_queued(conn: sa.Connection, by: str, limit: int = BEGINNINGS) -> list[
 def begin(conn: sa.Connection, by: str, limit: int = BEGINNINGS) -> Begun:
     """Do the same as ``begin_queued``, and also return how many sequences were begun."""
     waiting = conn.execute(_QUEUED.limit(limit)).scalars().all()
-    if not waiting or jobs.SEQUENCE_QUEUE not in moving.claimable(conn, [jobs.SEQUENCE_QUEUE], by):
+    # After it has set runs aside, which locks them, the transaction must not wait for named locks.
+    if not waiting or moving.set_aside(conn, by) or not reading.open_queues(conn, [jobs.SEQUENCE_QUEUE]):
         return Begun(0, [])
     lock_rules(conn, (), waiting)
     nobody = {"p_queue": jobs.SEQUENCE_QUEUE, "p_worker_id": None, "p_worker": None}

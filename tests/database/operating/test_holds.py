@@ -62,6 +62,7 @@ def factory(db: Database) -> Database:
 
 
 STEP = {"name": "one", "jobs": ["c"]}
+STEP_Q = {"name": "one", "jobs": ["q"]}
 
 
 @pytest.mark.parametrize(
@@ -175,6 +176,15 @@ def test_sequences_are_not_begun_and_steps_wait(factory: Database) -> None:
     assert factory.transact(sequences.begin, "s").number == 1
 
 
+def test_sequences_that_need_named_locks_are_begun_beside_held_ones(db: Database) -> None:
+    define(db, q={"already_running": "queue"}, one={"steps": [{"name": "s", "jobs": ["q"]}]}, two={"steps": [STEP_Q]})
+    hold(db, job="two")
+    held, other = start(db, "two"), start(db, "one")
+    assert db.transact(sequences.begin, "s").number == 0, "this one sets the held sequence aside"
+    assert db.transact(sequences.begin, "s").number == 1
+    assert states(db, [held, other]) == ["blocked", "running"]
+
+
 def due(db: Database, minutes: int) -> None:
     with db.begin() as conn:
         moved = {"next_due_at": utcnow(-minutes * 60_000), "fire_at": utcnow(-minutes * 60_000)}
@@ -280,6 +290,7 @@ def test_what_cannot_be_held_is_refused_in_a_sentence(factory: Database) -> None
     assert holds.release(factory, limited, placed.id).released_by == "key"
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_with_10_000_queued_runs_half_of_them_held_the_claim_is_as_before(db: Database) -> None:
     define(db, job={}, other={}, big={"pool": "big"})

@@ -73,7 +73,7 @@ def test_versions_are_listed_compared_and_rolled_back(sqlite_factory: Factory) -
     assert "priority: (default) -> 5" in factory.run("runs", "show", str(run)).stdout
     back = factory.json("jobs", "rollback", "a", "1")
     assert (back["version"], "priority" in back["definition"]) == (3, False)
-    assert factory.show(run)["changes"] == []
+    assert "changes" not in factory.show(run)
     assert factory.run("jobs", "diff", "a", "1", "3").stdout == ""
     assert "no version 9" in factory.run("jobs", "rollback", "a", "9", code=3).stderr
     assert "no version 9" in factory.run("jobs", "diff", "a", "9", code=3).stderr

@@ -78,8 +78,8 @@ def test_nested_views_keep_their_types_and_a_default_is_left_out() -> None:
     assert list(document)[-1] == "path"
     assert from_json(StepRunView, document) == outer
     event = EventView(1, 1, NOON, "failed", "w1", None)
-    history = RunHistory(from_row(RunView, RUN), [], [event], [], [])
-    assert list(history_as_json(history)) == [*columns(RunView), "attempts", "events", "notes", "changes"]
+    history = RunHistory(from_row(RunView, RUN), [], [event])
+    assert list(history_as_json(history)) == [*columns(RunView), "attempts", "events"]
     assert list(history_as_json(history._replace(path=[visit])))[-1] == "path"
 
 

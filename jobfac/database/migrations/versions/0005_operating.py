@@ -60,6 +60,7 @@ def upgrade() -> None:
         schema=schema,
     )
     _index("ix_expectation_due", "expectation", ["due_at"])
+    _index("ix_expectation_overdue", "expectation", ["overdue_at"], where="overdue_at IS NOT NULL")
     if schema:
         for table in ("start_hold", "note", "expectation"):
             op.execute(f"ALTER TABLE jobfac.{table} SET (LOCK_ESCALATION = DISABLE)")
