@@ -70,7 +70,7 @@ api_key = sa.Table(
 )
 
 audit = sa.Table(
-    "audit",  # everything that changes state: who, when, what, before and after
+    "audit",  # every change of state: who, when, what, before and after
     metadata,
     identity(),
     sa.Column("at", Instant, nullable=False),

@@ -43,7 +43,7 @@ def hold(db: Database, by: Caller, scope: Scope, reason: str, until: datetime | 
     placed = transact(db, by, work)
     # In batches of their own. A worker sets aside what is left before it claims.
     while db.transact(moving.set_aside, by.name, retry_for=by.retry_for) == moving.BATCH:
-        time.sleep(db.dialect.breath)
+        time.sleep(db.dialect.pause_between_writes)
     return placed
 
 
@@ -79,7 +79,7 @@ def release(db: Database, by: Caller, hold_id: int) -> HoldView:
 
     released = transact(db, by, work)
     while db.transact(moving.free, released, by.name, retry_for=by.retry_for):
-        time.sleep(db.dialect.breath)
+        time.sleep(db.dialect.pause_between_writes)
     return released
 
 

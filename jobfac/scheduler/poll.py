@@ -6,7 +6,16 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from jobfac.database.dialects import PASS, utcnow
-from jobfac.database.tables import expectation, news, notification, run, schedule, start_hold, worker, worker_lease
+from jobfac.database.tables import (
+    expectation,
+    notification,
+    outbox_event,
+    run,
+    schedule,
+    start_hold,
+    worker,
+    worker_lease,
+)
 from jobfac.database.types import sql_literals
 from jobfac.states import ALIVE, HELD, Delivery, RunState, WorkerState
 from jobfac.store import jobs
@@ -92,6 +101,7 @@ def _exists(query: sa.Select[Any]) -> sa.ColumnElement[bool]:
     return sa.case((sa.exists(query), sa.true()), else_=sa.false())
 
 
+_UNADDRESSED = sa.select(outbox_event.c.id).with_hint(outbox_event, PASS, "mssql").where(sa.text("news.id > 0"))
 # Without bound parameters, because a parameterised statement costs one more round trip on SQL Server.
 POLL = sa.select(
     utcnow().label("now"),
@@ -108,7 +118,9 @@ POLL = sa.select(
     _any(f"state = '{RunState.BLOCKED}'").label("blocked"),
     _both(_is_sequence_queued(), ~EVERYTHING).label("queued"),
     _any(f"state IN ({sql_literals(HELD)}) AND worker_id IS NULL").label("under_way"),
-    _exists(sa.select(news.c.id).with_hint(news, PASS, "mssql").where(sa.text("news.id > 0"))).label("outbox"),
+    _exists(sa.select(outbox_event.c.id).with_hint(outbox_event, PASS, "mssql").where(sa.text("news.id > 0"))).label(
+        "outbox"
+    ),
     _exists(
         sa.select(start_hold.c.id)
         .with_hint(start_hold, PASS, "mssql")

@@ -20,7 +20,7 @@ from jobfac.scheduler.poll import POLL, Poll
 from jobfac.settings import Settings
 from jobfac.store import retention, runs, schedules, sequences, statistics, watching
 from jobfac.store.holds import moving
-from jobfac.telemetry.logs import logger, tell_expiry
+from jobfac.telemetry.logs import log_expiry, logger
 from jobfac.telemetry.metrics import Kind, Metric
 
 log = logger("jobfac.scheduler")
@@ -150,7 +150,7 @@ class Scheduler:
         except Unreachable as error:
             self._log.warning("poll failed, retrying", action="poll_failed", reason=str(error))
             return FAILURE_PAUSE
-        pause = min(poll.seconds_to_next(), self._settings.sweep_interval, self._db.dialect.look_interval)
+        pause = min(poll.seconds_to_next(), self._settings.sweep_interval, self._db.dialect.poll_interval)
         for duty in self._duties:
             if not duty.has_work(poll):
                 duty.idle_turns = 0
@@ -225,11 +225,10 @@ class Scheduler:
         return 0.0 if self._db.transact(runs.promote_due, self.name, retry_for=2.0) else BACKOFF_FIRST
 
     def _expire(self) -> float:
-        expiry = self._db.transact(
-            sequences.expire, self.name, poison_attempts=self._settings.poison_attempts, retry_for=2.0
-        )
+        poison = self._settings.poison_attempts
+        expiry = self._db.transact(sequences.expire, self.name, poison_attempts=poison, retry_for=2.0)
         self._expired += len(expiry.workers)
-        tell_expiry(self._log, expiry, self.name)
+        log_expiry(self._log, expiry, self.name)
         self._empty_expiries = 0 if expiry.workers or expiry.runs or expiry.finished else self._empty_expiries + 1
         pause = expiry_pause(self._empty_expiries)
         if pause >= 1.0 > expiry_pause(self._empty_expiries - 1):

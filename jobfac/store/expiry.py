@@ -14,7 +14,7 @@ from jobfac.database.types import sql_literals
 from jobfac.states import ALIVE, HELD, RunState, WorkerState
 from jobfac.store import runs
 from jobfac.store.runs import Finished, Rule, requeue
-from jobfac.store.runs.finish import POISON_ATTEMPTS, held
+from jobfac.store.runs.finish import POISON_ATTEMPTS, lock_held
 
 EXPIRY_BATCH = 200
 """The maximum number of workers, and of runs per worker, that one transaction changes."""
@@ -63,14 +63,14 @@ def expire(conn: sa.Connection, by: str, only: int | None = None, poison_attempt
     runs.lock(conn, [rule for rule, _ in held_rules(conn, only)])
     expiry = Expiry([], [], [])
     for dead in _take_the_dead(conn, only):
-        rows = held(conn, run.c.worker_id == dead.id, EXPIRY_BATCH)
+        rows = lock_held(conn, run.c.worker_id == dead.id, EXPIRY_BATCH)
         poison = poison_attempts if only is None else None
         finished = requeue(conn, rows, f"its worker {dead.name} died", by, poison)
         final = {one.run_id: one.state for one in finished}
         expiry.finished.extend(finished)
         for row in rows:
-            state = final.get(row["id"], RunState.QUEUED)
-            expiry.runs.append(Returned(row["id"], row["attempt"], row["job"], dead.name, state))
+            state = final.get(row.id, RunState.QUEUED)
+            expiry.runs.append(Returned(row.id, row.attempt, row.job, dead.name, state))
         change = worker.update().where(worker.c.id == dead.id)
         conn.execute(change.values(state=WorkerState.DEAD, ended_at=utcnow()))
         expiry.workers.append(dead.name)
@@ -127,4 +127,4 @@ _GONE = (
 
 def requeue_held(conn: sa.Connection, condition: sa.ColumnElement[bool], why: str, by: str) -> list[Finished]:
     """Requeue or end held runs that match ``condition`` and are no longer executed. Returns the runs that ended."""
-    return requeue(conn, held(conn, condition, EXPIRY_BATCH), why, by)
+    return requeue(conn, lock_held(conn, condition, EXPIRY_BATCH), why, by)

@@ -192,7 +192,8 @@ def forget_workers(conn: sa.Connection, age: float) -> bool:
     locks.take(conn, {locks.DAILY})
     rows = conn.execute(gone.with_hint(worker, SKIP, "mssql")).all()
     if rows:
-        statistics.count_presence(conn, rows)
+        present = [statistics.Presence(row.name, row.slots, row.started_at, row.ended_at) for row in rows]
+        statistics.count_presence(conn, present)
         ids = [row.id for row in rows]
         conn.execute(worker_lease.delete().where(worker_lease.c.worker_id.in_(ids)))
         conn.execute(worker.delete().where(worker.c.id.in_(ids)))

@@ -37,8 +37,8 @@ from jobfac.database.dialects import (
     PASS,
     SURVEY,
     Survey,
+    dialect_of,
     lease_now,
-    of,
     read_survey,
     rows,
     utcnow,
@@ -51,14 +51,14 @@ from jobfac.store.expiry import Expiry, Returned, expire, held_rules, requeue_he
 from jobfac.store.holds.conditions import ANY, EVERYTHING
 from jobfac.store.runs import Finished, Rule, record
 from jobfac.store.runs.event import Event
-from jobfac.store.runs.finish import held
+from jobfac.store.runs.finish import lock_held
 from jobfac.views.serialization import columns, from_row
 from jobfac.views.workers import WorkerView
 
 __all__ = [
-    "Beat", "Claimed", "Expiry", "Hold", "LeaseLost", "Registration", "Returned", "Survey", "claim", "drain", "expire",
-    "give_up", "held_by", "held_rules", "hold", "leave", "register", "renew",
-    "set_message", "survey", "unowned", "workers",
+    "Beat", "Claimed", "Expiry", "Hold", "LeaseLost", "Registration", "Returned", "Survey", "claim", "deregister",
+    "drain", "expire", "held_by", "held_rules", "hold", "register", "renew", "requeue_unknown", "set_message", "survey",
+    "unowned", "workers",
 ]  # fmt: skip
 
 
@@ -156,7 +156,7 @@ def renew(conn: sa.Connection, worker_id: int, lease: float) -> Beat:
     Raises:
         LeaseLost: the lease had run out, or the worker was declared dead.
     """
-    row = of(conn).renew(conn, worker_id, round(lease * 1000))
+    row = dialect_of(conn).renew(conn, worker_id, round(lease * 1000))
     if row is None:
         raise LeaseLost(f"worker {worker_id} has no lease any more")
     return Beat(lease if row.first_end is None else (row.first_end - row.now).total_seconds())
@@ -228,7 +228,7 @@ def claim(
     taken: list[Claimed] = []
     for queue, number in _by_queue(conn, limits, slots):
         who = {"p_queue": queue, "p_worker_id": worker_id, "p_worker": name}
-        taken += [Claimed(**row) for row in conn.execute(of(conn).claim(number), who).mappings()]
+        taken += [Claimed(**row) for row in conn.execute(dialect_of(conn).claim(number), who).mappings()]
     taken.sort(key=lambda claimed: (-claimed.priority, claimed.id))
     if taken:
         began = [{"run_id": c.id, "number": c.attempt, "worker_id": worker_id, "name": name} for c in taken]
@@ -239,11 +239,11 @@ def claim(
 
 @functools.cache
 def _open(engine: str) -> sa.Insert:
-    given = rows.rows_table(
+    c = rows.rows_table(
         engine, run_id=BigId, number=attempt.c.number.type, worker_id=BigId, name=attempt.c.worker.type
-    )
-    told = (given.c.run_id, given.c.number, given.c.worker_id, given.c.name, utcnow())
-    return attempt.insert().from_select(["run_id", "number", "worker_id", "worker", "started_at"], sa.select(*told))
+    ).c
+    select = sa.select(c.run_id, c.number, c.worker_id, c.name, utcnow())
+    return attempt.insert().from_select(["run_id", "number", "worker_id", "worker", "started_at"], select)
 
 
 def _by_queue(conn: sa.Connection, limits: Mapping[str, int], slots: int) -> list[tuple[str, int]]:
@@ -284,11 +284,11 @@ def unowned(conn: sa.Connection, worker_id: int, keys: Sequence[tuple[int, int]]
     if not keys:
         return []
     these = sa.and_(run.c.id.in_([run_id for run_id, _ in keys]), run.c.worker_id == worker_id)
-    sure = {(row["id"], row["attempt"]) for row in held(conn, these, len(keys))}
-    return [key for key in keys if key not in sure]
+    owned = {(row.id, row.attempt) for row in lock_held(conn, these, len(keys))}
+    return [key for key in keys if key not in owned]
 
 
-def give_up(conn: sa.Connection, run_ids: Collection[int], why: str, by: str) -> list[Finished]:
+def requeue_unknown(conn: sa.Connection, run_ids: Collection[int], why: str, by: str) -> list[Finished]:
     """Requeue or end runs that the worker holds in the database but does not know. Returns the runs that ended.
 
     The caller must have called ``hold``.
@@ -308,7 +308,7 @@ def drain(conn: sa.Connection, worker_id: int) -> WorkerState | None:
     return None if found is None else WorkerState(found)
 
 
-def leave(conn: sa.Connection, worker_id: int) -> list[Finished]:
+def deregister(conn: sa.Connection, worker_id: int) -> list[Finished]:
     """Deregister a worker and requeue its remaining runs, which must no longer be executing.
 
     Returns the runs that ended.

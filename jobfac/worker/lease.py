@@ -15,7 +15,7 @@ from jobfac.telemetry.metrics import Metric
 
 log = logger("jobfac.lease")
 
-SOON = 0.5
+RETRY_INTERVAL = 0.5
 """Seconds until the next heartbeat after a failed one, and while a worker's expired lease is not handled yet."""
 
 
@@ -74,11 +74,12 @@ class Lease:
         return not self.lost and clock() < self._trusted_until
 
     def metrics(self) -> list[Metric]:
-        """Metrics of the lease: the age of the last heartbeat, and the time left."""
+        """Return the age of the last heartbeat, and the time for which the lease is still trusted."""
         left = self._trusted_until - clock()
+        age = self.window - left
         return [
-            Metric("gauge", "jobfac_worker_heartbeat_age_seconds", "Since the last heartbeat", self.window - left),
-            Metric("gauge", "jobfac_worker_lease_left_seconds", "Until it ends its programs, without another", left),
+            Metric("gauge", "jobfac_worker_heartbeat_age_seconds", "Time since the last heartbeat", age),
+            Metric("gauge", "jobfac_worker_lease_left_seconds", "Time until the worker kills its programs", left),
         ]
 
     def adopt(self, worker_id: int, sent: float) -> None:
@@ -112,11 +113,11 @@ class Lease:
         while not self._ended.wait(pause):
             pause = self._settings.heartbeat
             if not self.lost and self._is_stalled():
-                pause = SOON
+                pause = RETRY_INTERVAL
             elif not self.lost:
                 # Another worker's lease may expire before the next heartbeat. Then renew at that time, to detect it.
                 expiry = self._beat()
-                pause = min(pause, SOON if expiry is None else max(SOON, expiry + 0.02))
+                pause = min(pause, RETRY_INTERVAL if expiry is None else max(RETRY_INTERVAL, expiry + 0.02))
 
     def _is_stalled(self) -> bool:
         """Whether the worker's loop no longer turns. Then timeouts and stops have no effect, so the lease must end."""

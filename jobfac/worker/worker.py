@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import Found, Survey
+from jobfac.database.dialects import Survey, WorkSignal
 from jobfac.database.engine import Database
 from jobfac.definitions import AnyJob
 from jobfac.errors import Unreachable
@@ -39,10 +39,10 @@ from jobfac.worker.shipping import Shipper
 from jobfac.worker.spool_folder import SpoolFolder
 from jobfac.worker.turn import Turn, TurnRequest, lock_rules, move_on, save
 
-IDLE_LOOK = 5.0
+IDLE_INTERVAL = 5.0
 """Longest time in seconds that the loop waits for an event."""
 
-TRY_AGAIN = 0.25
+RETRY_INTERVAL = 0.25
 """Seconds until the worker retries a turn that failed."""
 
 
@@ -100,8 +100,8 @@ class Worker:
     def _on_survey(self, survey: Survey) -> None:
         self._inbox.put_survey(survey, self._held.number())
 
-    def _on_found(self, found: Found) -> None:
-        if found & Found.WORK:
+    def _on_found(self, found: WorkSignal) -> None:
+        if found & WorkSignal.WORK:
             self._inbox.put_work(reported=True)
 
     @property
@@ -112,9 +112,9 @@ class Worker:
     def metrics(self) -> list[Metric]:
         """The current metrics of this worker. Safe for any thread."""
         return [
-            Metric("gauge", "jobfac_worker_slots", "Programs it runs at once", self._who.slots),
-            Metric("gauge", "jobfac_worker_running", "Programs that it runs", self.running),
-            Metric("gauge", "jobfac_worker_spool_bytes", "Output on its disk", self._spool.size()),
+            Metric("gauge", "jobfac_worker_slots", "Maximum number of programs at once", self._who.slots),
+            Metric("gauge", "jobfac_worker_running", "Running programs", self.running),
+            Metric("gauge", "jobfac_worker_spool_bytes", "Disk space of the spool folder", self._spool.size()),
             *self._lease.metrics(),
             *self._telemetry.metrics(),
         ]
@@ -140,20 +140,20 @@ class Worker:
         try:
             while not self._is_done():
                 self._db.dialect.check_file()
-                self._go_round()
+                self._iterate()
         finally:
             with self._pulse.waiting():
-                self._leave()
+                self._shut_down()
 
-    def _go_round(self) -> None:
+    def _iterate(self) -> None:
         """Do what is due, then wait for the next timer, message or program exit."""
         self._pulse.beat()
         self._read_inbox()
-        if self._health.look_again(self._spool.path, time.monotonic()):
+        if self._health.recheck(self._spool.path, time.monotonic()):
             self._agenda.more = True
         due = self._tick()
         if not self._lease.is_trusted():
-            self._start_anew()
+            self._register_again()
         elif time.monotonic() >= self._agenda.not_before and self._has_to_act():
             if self._agenda.overdue:
                 self._expire_dead()
@@ -167,7 +167,7 @@ class Worker:
         messages = self._inbox.take()
         for until in messages.drains:
             self._phases.drain(until)
-        if messages.asks_to_drain and not self._phases.is_leaving:
+        if messages.is_drain_requested and not self._phases.is_leaving:
             self._phases.drain(time.monotonic() + self._settings.drain_limit)
         self._agenda.absorb(messages, time.monotonic())
 
@@ -175,7 +175,7 @@ class Worker:
         return self._phases.is_leaving and not self._held.live and not self._held.over
 
     def _free(self) -> int:
-        if self._phases.is_leaving or self._held.wants_to_be_alone():
+        if self._phases.is_leaving or self._held.must_run_alone():
             return 0
         return self._health.slots(self._who.slots - len(self._held.live))
 
@@ -184,12 +184,12 @@ class Worker:
         return self._agenda.has_to_act(self._free(), to_store)
 
     def _until_next_timer(self, due: float | None) -> float:
-        """Seconds until the next timer."""
+        """Return the seconds until the next timer."""
         now = time.monotonic()
         limit = self._phases.drain_until
         acts = self._has_to_act() or not self._lease.is_trusted()
         times = (
-            now + min(IDLE_LOOK, self._settings.lease / 4), due, self._health.retry_at, self._agenda.look_at,
+            now + min(IDLE_INTERVAL, self._settings.lease / 4), due, self._health.retry_at, self._agenda.look_at,
             now if self._is_done() else None, self._agenda.not_before if acts else None,
             limit if limit is not None and limit > now else None,
         )  # fmt: skip
@@ -214,7 +214,7 @@ class Worker:
             return
         except Unreachable as error:
             self._log.warning("turn failed", action="turn_failed", reason=str(error))
-            agenda.turn_failed(doubtful, time.monotonic() + TRY_AGAIN)
+            agenda.turn_failed(doubtful, time.monotonic() + RETRY_INTERVAL)
             return
         failpoint("committed")
         if request.message is not None:
@@ -276,7 +276,7 @@ class Worker:
     def _expire(self, conn: sa.Connection) -> workers.Expiry:
         return sequences.expire(conn, self.name, poison_attempts=self._settings.poison_attempts)
 
-    def _start_anew(self) -> None:
+    def _register_again(self) -> None:
         """After the lease is lost: kill all programs, store the outcomes that came in time, and register again."""
         agenda = self._agenda
         if time.monotonic() < agenda.not_before:
@@ -301,14 +301,14 @@ class Worker:
             self._register(requeue)
         except Unreachable as error:
             self._log.warning("cannot register", action="register_failed", reason=str(error))
-            agenda.not_before = time.monotonic() + TRY_AGAIN
+            agenda.not_before = time.monotonic() + RETRY_INTERVAL
             if self._phases.is_drain_over(time.monotonic()):
                 # The drain is over and the outcomes cannot be stored. The runs are requeued when the lease expires.
                 self._held.forget_all()
             return
-        self._log.info("registered anew", action="worker_registered", id=self._lease.worker_id)
+        self._log.info("registered again after a lost lease", action="worker_registered", id=self._lease.worker_id)
         self._held.stored(len(request.deliveries.outcomes))
-        self._held.cut_off(why)
+        self._held.forget_fenced(why)
         self._health.shown("")
         agenda.registered()
         self._phases.registered()
@@ -328,23 +328,23 @@ class Worker:
         self._lease.adopt(worker_id, sent)
         self._poller.worker_id = worker_id
 
-    def _leave(self) -> None:
+    def _shut_down(self) -> None:
         for execution in self._held.living():  # not empty only after an error in the loop
-            execution.ask_to_stop(Stop.NOW)
+            execution.request_stop(Stop.NOW)
         self._held.kill()
         self._poller.close()
         self._shipper.close()
         try:
             self._db.transact(self._deregister, retry_for=3.0)
         except Unreachable as error:
-            self._log.warning("cannot deregister", action="leave_failed", reason=str(error))
+            self._log.warning("cannot deregister", action="deregister_failed", reason=str(error))
         self._lease.close()
         self._guardian.close()
         self._watcher.close()
         self._spool.close()
         self._telemetry.close()
         self._phases.leave()
-        self._log.info("worker left", action="worker_left")
+        self._log.info("worker stopped", action="worker_stopped")
 
     def _deregister(self, conn: sa.Connection) -> None:
-        sequences.leave(conn, self._lease.worker_id, self.name)
+        sequences.deregister(conn, self._lease.worker_id, self.name)

@@ -1,4 +1,4 @@
-"""Kill, freeze and disconnect at random while hundreds of runs are executed, then check that every promise held.
+"""Kill, freeze and disconnect at random while hundreds of runs are executed, then check every guarantee.
 
     python -m scripts.chaos [--minutes 10] [--seed N] [--engine sqlite|mssql|mssqlpython] [--workers 4] [--json]
 

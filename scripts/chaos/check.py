@@ -1,4 +1,4 @@
-"""Checks after a chaos run that the programs' journals and the database agree, and that every promise was kept."""
+"""Checks after a chaos run that the programs' journals and the database agree, and that every guarantee held."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -45,7 +45,7 @@ def read_journal(folder: Path) -> dict[Key, Execution]:
 
 
 def violations(db: Database, journal: dict[Key, Execution]) -> list[str]:
-    """One sentence for each broken promise."""
+    """One sentence for each violated guarantee."""
     with db.read() as conn:
         runs = conn.execute(sa.select(run)).mappings().all()
         attempts = {(row["run_id"], row["number"]): row for row in conn.execute(sa.select(attempt)).mappings()}

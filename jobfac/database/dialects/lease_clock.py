@@ -34,7 +34,7 @@ ALIVE = "ended = 0"
 
 
 class lease_now(utcnow):  # noqa: N801 - reads like the SQL function it is
-    """Now by the lease clock, moved by ``milliseconds`` if given. On SQLite only inside a write transaction."""
+    """The current time of the lease clock, plus ``milliseconds``. On SQLite only inside a write transaction."""
 
     inherit_cache = True
 

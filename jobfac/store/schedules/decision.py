@@ -1,7 +1,6 @@
 """Decide which due times of a schedule run now. Pure functions: the clock and the schedule's row are arguments."""
 
 import json
-from collections.abc import Mapping
 from datetime import datetime, timedelta
 from functools import lru_cache
 from itertools import takewhile
@@ -18,9 +17,21 @@ RUNS = 500
 TICK = timedelta(milliseconds=1)
 """The time resolution of the database."""
 
-
-PUT_OFF = timedelta(minutes=1)
+RETRY_AFTER = timedelta(minutes=1)
 """The delay until a schedule that is held, or that could not be used, is tried again."""
+
+
+class ScheduleRow(NamedTuple):
+    """A row of a due schedule. ``definition`` is the text of ``write``; ``now`` is the database's time."""
+
+    id: int
+    job: str
+    name: str
+    definition: str
+    next_due_at: datetime
+    last_due_at: datetime | None
+    resumed_at: datetime | None
+    now: datetime
 
 
 class Decision(NamedTuple):
@@ -37,36 +48,32 @@ class Decision(NamedTuple):
     held_at: datetime | None = None
 
 
-def decide(schedule: Schedule, row: Mapping[Any, Any], now: datetime) -> Decision:
-    """Decide which due times run at ``now``, and when the schedule is due next.
-
-    Args:
-        row: the schedule's ``id``, ``next_due_at``, ``last_due_at`` and ``resumed_at``.
-    """
-    due = row["next_due_at"]
+def decide(schedule: Schedule, row: ScheduleRow) -> Decision:
+    """Decide which due times run now, and when the schedule is due next. ``schedule``: the row's definition."""
+    due, now = row.next_due_at, row.now
     if held_until := blackout_end(schedule.blackout, schedule.zone, now):
         return Decision([], due, held_until)
-    after = due - TICK if row["last_due_at"] is None else max(due - TICK, row["last_due_at"])
-    times = missed(schedule, after, now, _grace(schedule, row["resumed_at"], now))
+    after = due - TICK if row.last_due_at is None else max(due - TICK, row.last_due_at)
+    times = missed(schedule, after, now, _grace(schedule, row.resumed_at, now))
     first = times[0] if times else now
     # Keep the order: a due time with a short jitter must not start before the previous one.
-    ready = list(takewhile(lambda time: fire_time(schedule, row["id"], time) <= now, times))[:RUNS]
+    ready = list(takewhile(lambda time: fire_time(schedule, row.id, time) <= now, times))[:RUNS]
     following = times[len(ready)] if len(ready) < len(times) else next_due(schedule, max(now, after))
     return Decision(
         times=ready,
         next_due_at=following,
-        fire_at=None if following is None else fire_time(schedule, row["id"], following),
+        fire_at=None if following is None else fire_time(schedule, row.id, following),
         missed=(due, first) if first - due >= TICK and due > after else None,
     )
 
 
-def put_off(row: Mapping[Any, Any], now: datetime, until: datetime | None) -> Decision:
-    """Decide about a due schedule whose job is held until ``until`` (None: until a release): look again later.
+def postpone(row: ScheduleRow, until: datetime | None) -> Decision:
+    """Postpone a due schedule whose job is held until ``until`` (None: until a release).
 
     After the hold its due times are missed, and the schedule's ``missed`` decides which of them run.
     """
-    later = now + PUT_OFF
-    return Decision([], row["next_due_at"], later if until is None else min(later, until), held_at=now)
+    later = row.now + RETRY_AFTER
+    return Decision([], row.next_due_at, later if until is None else min(later, until), held_at=row.now)
 
 
 def _grace(schedule: Schedule, resumed_at: datetime | None, now: datetime) -> timedelta:
@@ -83,8 +90,8 @@ def fire_time(schedule: Schedule, schedule_id: int, due: datetime) -> datetime:
     return due if blackout_end(schedule.blackout, schedule.zone, later) else later
 
 
-def request(schedule: Schedule, row: Mapping[Any, Any], due: datetime) -> StartRequest:
-    """Return the start request of a due time. ``row``: the schedule's ``id``, ``job`` and ``name``."""
+def request(schedule: Schedule, row: ScheduleRow, due: datetime) -> StartRequest:
+    """Return the start request of a due time."""
     overrides: dict[str, Any] = {}
     arguments = schedule.arguments
     if isinstance(arguments, dict):  # a sequence's
@@ -92,13 +99,13 @@ def request(schedule: Schedule, row: Mapping[Any, Any], due: datetime) -> StartR
     if schedule.payloads:
         overrides["payloads"] = schedule.payloads
     return StartRequest(
-        job=row["job"],
-        by=f"schedule {row['name']}",
+        job=row.job,
+        by=f"schedule {row.name}",
         arguments=arguments,
         payload=schedule.payload,
         overrides=overrides or None,
         manual=False,
-        schedule_id=row["id"],
+        schedule_id=row.id,
         due_at=due,
     )
 

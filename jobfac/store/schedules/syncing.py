@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -94,27 +94,37 @@ def _sync(
     conn: sa.Connection, job_id: str, definition: d.AnyJob | None, prepared: Prepared
 ) -> list[tuple[Schedule, dict[str, Any]]]:
     """Do the same as ``sync``, but return the new rows with their rules instead of inserting them."""
-    found = conn.execute(_ROWS, {"p_job": job_id}).mappings().all()
     wanted = {} if definition is None else dict(zip(definition.schedule_names(), definition.schedules, strict=True))
     texts = {name: prepared.text(rule) for name, rule in wanted.items()}
-    pairs = _matched({row["name"]: row["definition"] for row in found}, texts)
-    rows = {row["name"]: row for row in found}
-    gone = [row["id"] for name, row in rows.items() if name not in pairs.values()]
+    rows = {row.name: row for row in (_Row(*columns) for columns in conn.execute(_ROWS, {"p_job": job_id}))}
+    pairs = _matched({name: row.definition for name, row in rows.items()}, texts)
+    gone = [row.id for name, row in rows.items() if name not in pairs.values()]
     if gone:
         conn.execute(schedule.delete().where(schedule.c.id.in_(gone)))
     renamed = {new: rows[old] for new, old in pairs.items() if old is not None and new != old}
     for row in renamed.values():  # temporary names first, because names are unique
-        conn.execute(schedule.update().where(schedule.c.id == row["id"]).values(name=f"#{row['id']}"))
+        conn.execute(schedule.update().where(schedule.c.id == row.id).values(name=f"#{row.id}"))
     for new, row in renamed.items():
-        conn.execute(schedule.update().where(schedule.c.id == row["id"]).values(name=new))
+        conn.execute(schedule.update().where(schedule.c.id == row.id).values(name=new))
     for new, old in pairs.items():
-        if old is not None and rows[old]["definition"] != texts[new]:
+        if old is not None and rows[old].definition != texts[new]:
             _change(conn, rows[old], wanted[new])
     fresh = [name for name, old in pairs.items() if old is None]
     if not fresh:
         return []
     now: datetime = conn.execute(sa.select(utcnow())).scalar_one()
-    return [(wanted[name], _row(job_id, name, wanted[name], prepared, now)) for name in fresh]
+    return [(wanted[name], _new_row(job_id, name, wanted[name], prepared, now)) for name in fresh]
+
+
+class _Row(NamedTuple):
+    """A stored schedule. ``now`` is the database's time."""
+
+    id: int
+    name: str
+    definition: str
+    next_due_at: datetime | None
+    last_due_at: datetime | None
+    now: datetime
 
 
 _ROWS = (
@@ -150,7 +160,7 @@ def _matched(stored: Mapping[str, str], wanted: Mapping[str, str]) -> dict[str, 
     return pairs
 
 
-def _row(job_id: str, name: str, rule: Schedule, prepared: Prepared, now: datetime) -> dict[str, Any]:
+def _new_row(job_id: str, name: str, rule: Schedule, prepared: Prepared, now: datetime) -> dict[str, Any]:
     due = prepared.first_due(rule, now)
     values = {"job": job_id, "name": name, "definition": prepared.text(rule), "paused": False}
     return {**values, "next_due_at": due, "fire_at": due}
@@ -169,16 +179,16 @@ def _insert_all(conn: sa.Connection, new: Sequence[tuple[Schedule, dict[str, Any
             conn.execute(schedule.update().where(schedule.c.id == schedule_id).values(fire_at=fire_at))
 
 
-def _change(conn: sa.Connection, row: Mapping[Any, Any], rule: Schedule) -> None:
+def _change(conn: sa.Connection, row: _Row, rule: Schedule) -> None:
     """Update a changed schedule. A pending due time stays due if the new rule has it too."""
-    pending = row["next_due_at"]
-    after = row["now"] if pending is None else min(row["now"], pending - TICK)
-    if row["last_due_at"] is not None:
-        after = max(after, row["last_due_at"])
+    pending = row.next_due_at
+    after = row.now if pending is None else min(row.now, pending - TICK)
+    if row.last_due_at is not None:
+        after = max(after, row.last_due_at)
     due = _first_due(rule, after)
-    fire_at = None if due is None else fire_time(rule, row["id"], due)
+    fire_at = None if due is None else fire_time(rule, row.id, due)
     values = {"definition": write(rule), "next_due_at": due, "fire_at": fire_at, "updated_at": utcnow()}
-    conn.execute(schedule.update().where(schedule.c.id == row["id"]).values(values))
+    conn.execute(schedule.update().where(schedule.c.id == row.id).values(values))
 
 
 def _first_due(rule: Schedule, after: datetime) -> datetime | None:

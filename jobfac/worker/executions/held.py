@@ -81,11 +81,11 @@ class Executions:
         self._stored: deque[tuple[int, int]] = deque(maxlen=MEMORY)
 
     def number(self) -> int:
-        """How many runs the database should count for this worker. Safe for any thread."""
+        """Return how many runs the database should count for this worker. Safe for any thread."""
         return len(self.live) + len(self.over)
 
     def living(self) -> list[Execution]:
-        """The executions under way."""
+        """Return the executions under way."""
         return list(self.live.values())
 
     def kill(self, in_time: bool = False) -> None:
@@ -118,10 +118,10 @@ class Executions:
         for claimed in claims:
             definition = definitions[claimed.job, claimed.job_version]
             assert isinstance(definition, Job)
-            given = self._telemetry.begins(claimed, since)
+            variables = self._telemetry.begins(claimed, since)
             path, log, limit = self._spool.path, self._telemetry.log, self._settings.report_limit
             takes = usual.get(claimed.job)
-            prepared.append(Execution(claimed, definition, self._spool.token, path, log, given, limit, takes))
+            prepared.append(Execution(claimed, definition, self._spool.token, path, log, variables, limit, takes))
         suspected = [one for one in prepared if is_suspected(one.claimed, self._settings.poison_attempts)]
         self._suspected.update(one.key for one in suspected)
         for execution in prepared:
@@ -131,7 +131,7 @@ class Executions:
             for execution in suspected:
                 self._note_waiting(execution)
 
-    def wants_to_be_alone(self) -> bool:
+    def must_run_alone(self) -> bool:
         """Whether this worker holds a suspected run, which has to run alone."""
         return any(key in self.live for key in self._suspected)
 
@@ -159,11 +159,11 @@ class Executions:
         except (StartError, OSError) as error:
             self._note_fault(machine_fault(error, self._spool.path) or str(error), str(error), fresh)
             fresh = []
-        failpoint("guardian_told")
+        failpoint("guardian_notified")
         for number, execution in enumerate(fresh):
             # The worker may have been frozen since the claim. Without a lease, another worker may own the run by now.
             if not self._is_trusted():
-                execution.give_back("its worker lost its lease")
+                execution.requeue("its worker lost its lease")
             elif fault := execution.begin():
                 self._note_fault(fault, fault, fresh[number + 1 :])
                 break
@@ -179,7 +179,7 @@ class Executions:
         """Record a fault of the machine, and requeue the runs that were to start next."""
         self._health.fault(what, time.monotonic())
         for execution in others:
-            execution.give_back(why)
+            execution.requeue(why)
 
     # While they run
 
@@ -193,10 +193,10 @@ class Executions:
         now = time.monotonic()
         for run_id, attempt, how in stops:
             if execution := self.live.get((run_id, attempt)):
-                execution.ask_to_stop(Stop(how))
+                execution.request_stop(Stop(how))
         if requeue:
             for execution in self.live.values():
-                execution.ask_to_stop(Stop.POLITE, requeue=True)
+                execution.request_stop(Stop.POLITE, requeue=True)
         due = None
         room = REPORT_READ
         for key, execution in list(self.live.items()):
@@ -240,12 +240,12 @@ class Executions:
         for key in unowned:
             if execution := self.live.get(key):
                 self._telemetry.fenced(execution.log, execution.key, "the database does not know that it runs here")
-                execution.ask_to_stop(Stop.NOW, requeue=True)
+                execution.request_stop(Stop.NOW, requeue=True)
 
     # Storing and ending
 
     def deliveries(self) -> Deliveries:
-        """What the next turn has to store."""
+        """Return the data that the next turn has to store."""
         over = [execution for execution, _ in self.over]
         chunks: list[output.Stored] = []
         cuts = []
@@ -281,7 +281,7 @@ class Executions:
                 self._gather(execution, REPORT_READ)
         return all((e.is_over() and not e.ended_in_time) or e.process is None for e in self.living())
 
-    def cut_off(self, why: str) -> None:
+    def forget_fenced(self, why: str) -> None:
         """Forget the executions left after a lost lease. They have ended; other workers may own their runs by now."""
         for execution in self.living():
             self._telemetry.fenced(execution.log, execution.key, why)

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from jobfac import definitions as d
 from jobfac.database.dialects import utcnow
 from jobfac.database.engine import Database
-from jobfac.database.tables import expectation, news
+from jobfac.database.tables import expectation, outbox_event
 from jobfac.scheduler.poll import POLL, Poll
 from jobfac.states import RunState
 from jobfac.store import expectations, jobs, overview, watching
@@ -26,7 +26,7 @@ def late(db: Database, **body: Any) -> None:
 
 def told(db: Database) -> list[tuple[str, str]]:
     with db.read() as conn:
-        return [(row.job, row.event) for row in conn.execute(sa.select(news).order_by(news.c.id))]
+        return [(row.job, row.event) for row in conn.execute(sa.select(outbox_event).order_by(outbox_event.c.id))]
 
 
 def poll(db: Database) -> Poll:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from jobfac import definitions as d
 from jobfac.database.dialects import utcnow
 from jobfac.database.engine import Database
-from jobfac.database.tables import audit, news, run, schedule, start_hold
+from jobfac.database.tables import audit, outbox_event, run, schedule, start_hold
 from jobfac.doctor import factory as checks
 from jobfac.errors import Forbidden, NotFound, Refused
 from jobfac.operations import holds
@@ -232,7 +232,7 @@ def test_who_wants_to_know_is_told(db: Database) -> None:
     )
     hold(db, reason="move", pool="default")
     with db.read() as conn:
-        (item,) = conn.execute(sa.select(news)).all()
+        (item,) = conn.execute(sa.select(outbox_event)).all()
     assert (item.job, item.event, item.run_id) == ("told", "held", None)
     assert item.detail == "hold 1 of pool default: move"
 

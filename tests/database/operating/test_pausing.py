@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from jobfac import definitions as d
 from jobfac.database.dialects import utcnow
 from jobfac.database.engine import Database
-from jobfac.database.tables import audit, news, run, schedule
+from jobfac.database.tables import audit, outbox_event, run, schedule
 from jobfac.states import RunState
 from jobfac.store import schedules, sequences, statistics
 from tests.support.database import Hand, start
@@ -43,7 +43,7 @@ def test_after_so_many_failures_in_a_row_its_schedules_pause_and_somebody_is_tol
     assert ends(db, hand, F, F, S, F, T, X, L, F) == [[], [], [], [], [], [], ["a"], []]
     with db.read() as conn:
         paused = conn.execute(sa.select(schedule.c.job).where(schedule.c.paused == sa.true())).scalars().all()
-        (item,) = conn.execute(sa.select(news)).all()
+        (item,) = conn.execute(sa.select(outbox_event)).all()
         noted = conn.execute(sa.select(audit.c.by, audit.c.subject).where(audit.c.action == "pause")).all()
     assert paused == ["a", "a"]
     assert (item.job, item.event, item.detail) == ("a", "paused", "it has failed 3 times in a row")

@@ -4,7 +4,7 @@ import sqlalchemy as sa
 
 from jobfac.database.dialects import utcnow
 from jobfac.database.engine import Database
-from jobfac.database.tables import news, note, run, schedule, start_hold
+from jobfac.database.tables import note, outbox_event, run, schedule, start_hold
 from jobfac.states import RunState
 from jobfac.store import runs
 from jobfac.store.holds import moving, reading
@@ -27,7 +27,7 @@ def test_hold_and_release(db: Database) -> None:
         held, "a", "boss", f"hold {held} of job a: the disk is full",
     )  # fmt: skip
     with db.read() as conn:
-        (item,) = conn.execute(sa.select(news)).all()
+        (item,) = conn.execute(sa.select(outbox_event)).all()
     assert (item.job, item.event, item.detail) == ("a", "held", f"hold {held} of job a: the disk is full")
     execute(db, "release", hold=held, by="boss")
     execute(db, "release", hold=held, by="boss")  # already
