@@ -23,11 +23,12 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 class Database:
     """One engine and its dialect. Shared by all threads of a process."""
 
-    def __init__(self, url: str, program: str = "") -> None:
+    def __init__(self, url: str, program: str = "", lock_wait: float | None = None) -> None:
         """Connects lazily.
 
         Args:
             program: what a DBA sees in the list of sessions, such as "jobfac worker w1".
+            lock_wait: seconds that a statement waits for a lock; None: as long as is usual for the engine.
 
         Raises:
             Unreachable: jobfac cannot use the URL.
@@ -37,7 +38,8 @@ class Database:
             self.dialect = dialects.dialect_for(self.url)
             if program:
                 self.url = self.dialect.with_program_name(self.url, program)
-            self.engine = self.dialect.engine(self.url)
+            self._lock_wait = lock_wait
+            self.engine = self.dialect.engine(self.url, lock_wait=lock_wait)
         except (sa.exc.ArgumentError, ValueError) as error:
             raise Unreachable(f"JOBFAC_DATABASE_URL cannot be used: {error}") from None
         except ImportError as error:
@@ -103,7 +105,7 @@ class Database:
     @cached_property
     def singles(self) -> sa.Engine:
         """An engine whose connections commit each statement. Kept apart: switching a connection costs a round trip."""
-        return self.dialect.engine(self.url, isolation_level="AUTOCOMMIT")
+        return self.dialect.engine(self.url, "AUTOCOMMIT", self._lock_wait)
 
     def query(self, work: Callable[..., T], *arguments: Any, retry_for: float = 15.0, **named: Any) -> T:
         """Do the same as ``transact`` for work that only reads."""

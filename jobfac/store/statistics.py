@@ -5,6 +5,7 @@ the same time, and any of them may be killed at any point. Only counted runs are
 on which it ended. The time of its executions is divided among the days on which they ran.
 """
 
+import functools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -14,8 +15,10 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from jobfac.database import locks
-from jobfac.database.dialects import PASS, SKIP, utcnow
+from jobfac.database.dialects import FOUND_BY_KEY, PASS, SKIP, utcnow
+from jobfac.database.dialects.rows import by_primary_key, rows_parameter, rows_table
 from jobfac.database.tables import UNCOUNTED, attempt, daily, daily_worker, run
+from jobfac.database.types import BigId
 from jobfac.states import FINAL, RunState
 from jobfac.store import notes
 
@@ -180,14 +183,27 @@ def count(conn: sa.Connection) -> int:
     _lock(conn)
     rows = conn.execute(uncounted(BATCH).with_hint(run, SKIP, "mssql")).all()
     if rows:
-        ids = [row.id for row in rows]
-        ended = (attempt.c.run_id.in_(ids), attempt.c.ended_at.is_not(None))
+        engine, ids = conn.dialect.name, rows_parameter({"id": row.id} for row in rows)
         _add_runs(conn, totals(rows))
-        _add_work(conn, work(conn.execute(sa.select(*EXECUTION).where(*ended))))
-        conn.execute(run.update().where(run.c.id.in_(ids)).values(counted=True))
+        _add_work(conn, work(conn.execute(_executions(engine), ids)))
+        conn.execute(_mark(engine), ids)
         successes = sorted((row.id, row.job) for row in rows if row.state == RunState.SUCCEEDED)
         notes.acknowledge_recovered(conn, {job: run_id for run_id, job in successes})
     return len(rows)
+
+
+@functools.cache
+def _executions(engine: str) -> sa.Select[Any]:
+    given = rows_table(engine, id=BigId)
+    theirs = attempt.join(given, attempt.c.run_id == given.c.id)
+    found = sa.select(*EXECUTION).select_from(theirs).where(attempt.c.ended_at.is_not(None))
+    return found.with_hint(attempt, FOUND_BY_KEY, "mssql")
+
+
+@functools.cache
+def _mark(engine: str) -> sa.Update:
+    given = rows_table(engine, id=BigId)
+    return by_primary_key(run.update().where(run.c.id == given.c.id).values(counted=True), run)
 
 
 USUAL, SEARCHED = 30, 300
@@ -279,11 +295,18 @@ def _bound(values: Mapping[str, Any]) -> dict[str, Any]:
     return {f"p_{name}": value for name, value in values.items() if not isinstance(value, dict)}
 
 
+@functools.cache
+def _names_of(table: sa.Table) -> sa.Select[Any]:
+    day, name = table.primary_key.columns
+    return sa.select(day, name).where(day == sa.bindparam("p_day", type_=day.type))
+
+
 def _make_rows(conn: sa.Connection, table: sa.Table, keys: Iterable[tuple[date, str]]) -> None:
     """Insert the missing rows of these keys, with all counters at zero."""
     day, name = table.primary_key.columns
-    days, names = {key[0] for key in keys}, {key[1] for key in keys}
-    known = {tuple(row) for row in conn.execute(sa.select(day, name).where(day.in_(days), name.in_(names)))}
+    # A day's rows are few enough to be read whole, and the statement does not change with the number of names.
+    found = [conn.execute(_names_of(table), {"p_day": one}).all() for one in sorted({key[0] for key in keys})]
+    known = {tuple(row) for rows in found for row in rows}
     zeros: dict[str, Any] = {column.name: sa.literal_column("0") for column in table.c if not column.nullable}
     new = {**zeros, **{column.name: sa.bindparam(f"p_{column.name}", type_=column.type) for column in (day, name)}}
     # The database decides again, because its collation may treat names as equal that differ in case.

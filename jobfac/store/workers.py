@@ -17,6 +17,9 @@ the turn takes the lock after the expiry, reads the state `dead` and raises ``Le
 its condition. The heartbeat requires that the lease has not run out; the expiry requires that it has. The second of the
 two finds its condition false.
 
+**Notice.** On SQLite, an expiry first gives notice (see ``database.dialects.lease_notice``). Until it is over, the
+heartbeat and ``hold`` accept a lease that has run out, because nobody can have ended it.
+
 **Why a stale read of the lease is harmless.** ``hold`` reads ``lease_until`` without a lock. A stale value is too
 early, because a lease only grows. The state of the locked row shows whether an expiry took place.
 
@@ -33,7 +36,6 @@ import sqlalchemy as sa
 from jobfac.database.dialects import (
     DIRTY,
     IS_ALIVE,
-    LOCKED_BY_KEY,
     PASS,
     SURVEY,
     Survey,
@@ -44,11 +46,10 @@ from jobfac.database.dialects import (
     utcnow,
 )
 from jobfac.database.tables import attempt, run, worker, worker_lease
-from jobfac.database.types import BigId, flag, sql_literals, truncate_utf16
+from jobfac.database.types import BigId, sql_literals, truncate_utf16
 from jobfac.states import ALIVE, HELD, RunState, WorkerState
-from jobfac.store import jobs, runs
 from jobfac.store.expiry import Expiry, Returned, expire, held_rules, requeue_held
-from jobfac.store.holds.conditions import ANY, EVERYTHING
+from jobfac.store.leases import Beat, Hold, LeaseLost, hold, promised, renew
 from jobfac.store.runs import Finished, Rule, record
 from jobfac.store.runs.event import Event
 from jobfac.store.runs.finish import lock_held
@@ -57,13 +58,9 @@ from jobfac.views.workers import WorkerView
 
 __all__ = [
     "Beat", "Claimed", "Expiry", "Hold", "LeaseLost", "Registration", "Returned", "Survey", "claim", "deregister",
-    "drain", "expire", "held_by", "held_rules", "hold", "register", "renew", "requeue_unknown", "set_message", "survey",
-    "unowned", "workers",
+    "drain", "expire", "held_by", "held_rules", "hold", "promised", "register", "renew", "requeue_unknown",
+    "set_message", "survey", "unowned", "workers",
 ]  # fmt: skip
-
-
-class LeaseLost(Exception):
-    """The worker's lease ran out, so the worker no longer owns its runs."""
 
 
 class Registration(NamedTuple):
@@ -114,30 +111,11 @@ class Claimed(NamedTuple):
         return self.id, self.attempt
 
 
-class Beat(NamedTuple):
-    """The result of a heartbeat.
+def register(conn: sa.Connection, who: Registration, lease: float, notice: float | None = None) -> int:
+    """Register a worker with a new lease of ``lease`` seconds. Returns the worker's id.
 
-    ``expiry``: seconds until the first lease in the fleet runs out, unless it is renewed. 0 or less: one has run out.
+    ``notice``: how many seconds of notice an expiry of the worker has to give, where the engine gives notice.
     """
-
-    expiry: float
-
-
-class Hold(NamedTuple):
-    """The result of locking a worker's row.
-
-    ``state``: the worker's state. ``due``: a scheduled run is due. ``begin``: a sequence run is queued. ``held``: there
-    is an active hold, so the worker may not claim from all of its queues.
-    """
-
-    state: WorkerState
-    due: bool
-    begin: bool
-    held: bool = False
-
-
-def register(conn: sa.Connection, who: Registration, lease: float) -> int:
-    """Register a worker with a new lease of ``lease`` seconds. Returns the worker's id."""
     values = who._asdict() | {
         "pools": json.dumps(list(who.pools)),
         "labels": json.dumps(dict(who.labels)),
@@ -147,19 +125,9 @@ def register(conn: sa.Connection, who: Registration, lease: float) -> int:
     worker_id = int(conn.execute(insert.returning(worker.c.id)).scalar_one())
     times = {"seen_at": utcnow(), "lease_until": lease_now(lease * 1000)}
     conn.execute(worker_lease.insert().values({"worker_id": worker_id, **times}))
+    if notice is not None:
+        dialect_of(conn).require_notice(conn, worker_id, round(notice * 1000))
     return worker_id
-
-
-def renew(conn: sa.Connection, worker_id: int, lease: float) -> Beat:
-    """Send a heartbeat: renew the lease for ``lease`` seconds. Reads and writes only ``worker_lease``.
-
-    Raises:
-        LeaseLost: the lease had run out, or the worker was declared dead.
-    """
-    row = dialect_of(conn).renew(conn, worker_id, round(lease * 1000))
-    if row is None:
-        raise LeaseLost(f"worker {worker_id} has no lease any more")
-    return Beat(lease if row.first_end is None else (row.first_end - row.now).total_seconds())
 
 
 def survey(conn: sa.Connection, worker_id: int) -> Survey | None:
@@ -168,45 +136,6 @@ def survey(conn: sa.Connection, worker_id: int) -> Survey | None:
 
 
 _IS_ALIVE = sa.text(IS_ALIVE)
-_HAS_RUN_OUT = sa.exists(
-    sa.select(worker_lease.c.worker_id)
-    .with_hint(worker_lease, PASS, "mssql")
-    .where(worker_lease.c.worker_id == worker.c.id, worker_lease.c.lease_until <= lease_now())
-    .where(sa.text("ended = 0"))
-)
-"""Condition on a worker: its lease has run out. The condition is false for a lease that is just being renewed, because
-its row is locked and skipped."""
-
-
-_IS_SEQUENCE_QUEUED = sa.exists(
-    sa.select(run.c.id)
-    .with_hint(run, PASS, "mssql")
-    .where(sa.text(f"run.state = '{RunState.QUEUED}' AND run.queue = '{jobs.SEQUENCE_QUEUE}'"))
-)
-_BEGIN = flag(sa.and_(_IS_SEQUENCE_QUEUED, ~EVERYTHING))
-
-
-@functools.cache
-def _hold(worker_id: int) -> sa.Select[Any]:
-    # The id is part of the SQL text, because it never changes for a worker. With a parameter the statement would take
-    # two round trips to SQL Server, the second one to release the prepared statement.
-    return (
-        sa.select(worker.c.state, flag(runs.IS_DUE).label("due"), _BEGIN.label("begin_"), flag(ANY).label("held"))
-        .with_hint(worker, LOCKED_BY_KEY, "mssql")
-        .where(worker.c.id == sa.literal_column(f"{worker_id:d}"), _IS_ALIVE, ~_HAS_RUN_OUT)
-    )
-
-
-def hold(conn: sa.Connection, worker_id: int) -> Hold:
-    """Lock the worker's row until the transaction ends. No expiry can change it meanwhile.
-
-    Raises:
-        LeaseLost: the lease has run out.
-    """
-    found = conn.execute(_hold(worker_id)).first()
-    if found is None:
-        raise LeaseLost(f"worker {worker_id} has no lease any more")
-    return Hold(WorkerState(found.state), bool(found.due), bool(found.begin_), bool(found.held))
 
 
 def claim(

@@ -1,12 +1,14 @@
 """The worker: claims, runs and finishes. One turn of its loop stores new outcomes and claims runs for free slots.
 
-Threads: the loop; the heartbeat and its watchdog (``lease``); the poller (``poller``); the thread that ships output
-(``shipping``). They send messages to the loop through its ``Inbox``. The guardian is a separate process.
+Threads: the loop, and one in which its transactions run (``loop.database``); the heartbeat and its watchdog
+(``lease``); the poller (``poller``); the thread that ships output (``shipping``). They send messages to the loop
+through its ``Inbox``. The guardian is a separate process.
 """
 
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import sqlalchemy as sa
 
@@ -31,6 +33,7 @@ from jobfac.worker.health import Health
 from jobfac.worker.identity import registration
 from jobfac.worker.lease import Lease
 from jobfac.worker.loop.agenda import Agenda
+from jobfac.worker.loop.database import LoopDatabase
 from jobfac.worker.loop.inbox import Inbox
 from jobfac.worker.loop.phases import Phases
 from jobfac.worker.loop.pulse import Pulse
@@ -84,6 +87,7 @@ class Worker:
             lambda: self._lease.is_trusted(), self._pulse.beat, self._health, settings,
         )  # fmt: skip
         # A worker that loses its lease kills its programs before another worker may start their runs again.
+        self._database = LoopDatabase(db, self._pulse, self._obey)
         self._lease = Lease(db, self._who, settings, self._guardian, self._on_beat, self._held.kill, self._pulse.age)
         self._poller = WorkPoller(db, settings, name, self._on_found, self._on_survey)
         self._shipper = Shipper(db, settings.ship_interval, name, self._held.living, self._watcher.wake)
@@ -184,9 +188,8 @@ class Worker:
         return self._agenda.has_to_act(self._free(), to_store)
 
     def _until_next_timer(self, due: float | None) -> float:
-        """Return the seconds until the next timer."""
-        now = time.monotonic()
-        limit = self._phases.drain_until
+        """Seconds until the next timer."""
+        now, limit = time.monotonic(), self._phases.drain_until
         acts = self._has_to_act() or not self._lease.is_trusted()
         times = (
             now + min(IDLE_INTERVAL, self._settings.lease / 4), due, self._health.retry_at, self._agenda.look_at,
@@ -199,6 +202,11 @@ class Worker:
         """Apply timeouts and stop requests to the executions; returns when to call this again (monotonic seconds)."""
         return self._held.tick(self._agenda.stops, requeue=self._phases.is_drain_over(time.monotonic()))
 
+    def _obey(self) -> None:
+        """Enforce timeouts and stop requests while the loop waits for the database."""
+        self._read_inbox()
+        self._held.enforce(self._agenda.stops, requeue=self._phases.is_drain_over(time.monotonic()))
+
     def _turn(self) -> None:
         agenda = self._agenda
         reported, doubtful = agenda.begin_turn()
@@ -207,8 +215,7 @@ class Worker:
         failpoint("gathered")
         began, clock_began = time.time_ns(), time.monotonic()
         try:
-            with self._pulse.waiting():
-                result = self._db.transact(Turn(request, self._definitions).take, retry_for=1.0)
+            result = self._database.transact(Turn(request, self._definitions).take, retry_for=1.0)
         except LeaseLost:
             self._lease.lost = True
             return
@@ -223,8 +230,7 @@ class Worker:
         self._held.stored(len(request.deliveries.outcomes))
         self._held.abandon(result.unowned)
         self._held.begin(result.claimed, self._definitions, began, result.usual)
-        with self._pulse.waiting():
-            moved = move_on(self._db, self.name, result, self._log)
+        moved = self._database.do(lambda: move_on(self._db, self.name, result, self._log))
         is_empty = agenda.turn_done(request.free, len(result.claimed))
         agenda.look_at = agenda.fair.claimed(result.share, request.free, len(result.claimed), time.monotonic())
         if is_empty and moved:
@@ -238,24 +244,17 @@ class Worker:
 
     def _compose(self, free: int, doubtful: bool = False) -> TurnRequest:
         return TurnRequest(
-            worker_id=self._lease.worker_id,
-            name=self.name,
-            queues=self._queues,
-            free=free,
-            deliveries=self._held.deliveries(),
-            uncertain=self._agenda.uncertain,
-            doubtful=doubtful,
-            message=self._health.to_show(),
-            fair=self._agenda.fair.must_look(time.monotonic()),
-        )
+            worker_id=self._lease.worker_id, name=self.name, queues=self._queues, free=free,
+            deliveries=self._held.deliveries(), uncertain=self._agenda.uncertain, doubtful=doubtful,
+            message=self._health.to_show(), fair=self._agenda.fair.must_look(time.monotonic()),
+        )  # fmt: skip
 
     def _read_queues(self) -> None:
         """Read the queues that this worker may claim from, if there are others, or other holds, than before."""
         if (number := self._agenda.queues_to_read) is None:
             return
         try:
-            with self._pulse.waiting():
-                self._queues = self._db.query(claimable_queues, self._who.pools, self._who.labels, retry_for=1.0)
+            self._queues = self._database.query(claimable_queues, self._who.pools, self._who.labels, retry_for=1.0)
             self._agenda.queues_read(number)
         except Unreachable as error:
             self._log.warning("queues not read", action="turn_failed", reason=str(error))
@@ -266,22 +265,19 @@ class Worker:
         """Expire dead workers, which requeues their runs. First kill their programs that survive on this machine."""
         self._agenda.overdue = False  # the next heartbeat sets this if there are more
         try:
-            with self._pulse.waiting():
-                self._spool.clear_dead(self._db)
-                self._telemetry.expired(self._db.transact(self._expire, retry_for=1.0))
+            self._database.do(lambda: self._spool.clear_dead(self._db))
+            expire = partial(sequences.expire, by=self.name, poison_attempts=self._settings.poison_attempts)
+            self._telemetry.expired(self._database.transact(expire, retry_for=1.0))
         except (Unreachable, OSError) as error:
             self._log.warning("cannot expire dead workers", action="expire_failed", reason=str(error))
         self._agenda.more = True
 
-    def _expire(self, conn: sa.Connection) -> workers.Expiry:
-        return sequences.expire(conn, self.name, poison_attempts=self._settings.poison_attempts)
-
     def _register_again(self) -> None:
         """After the lease is lost: kill all programs, store the outcomes that came in time, and register again."""
         agenda = self._agenda
-        if time.monotonic() < agenda.not_before:
+        self._lease.check()  # it may find that nobody can have ended the lease
+        if time.monotonic() < agenda.not_before or self._lease.is_trusted():
             return
-        self._lease.check()
         self._phases.fence()
         self._held.kill()
         if not self._held.gather_in_time():
@@ -321,7 +317,7 @@ class Worker:
             nonlocal sent
             sent = clock()
             first(conn)
-            return workers.register(conn, self._who, self._settings.lease)
+            return workers.register(conn, self._who, self._settings.lease, notice=self._settings.lease / 2)
 
         with self._pulse.waiting():
             worker_id = self._db.transact(work, retry_for=5.0)
@@ -338,6 +334,7 @@ class Worker:
             self._db.transact(self._deregister, retry_for=3.0)
         except Unreachable as error:
             self._log.warning("cannot deregister", action="deregister_failed", reason=str(error))
+        self._database.close()
         self._lease.close()
         self._guardian.close()
         self._watcher.close()

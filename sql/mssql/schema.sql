@@ -1514,8 +1514,8 @@ BEGIN
     IF @shared IS NOT NULL
         SET @limit = COALESCE(CAST(JSON_VALUE(@definition, '$.concurrency.limit') AS INT), 1);
     DECLARE @state VARCHAR(16) = 'queued';
-    -- Take all named locks before the first row lock, in the order of their names.
-    DECLARE @resource NVARCHAR(255), @others INT, @other BIGINT = 0;
+    -- All named locks come before the first row, in the order of their names.
+    DECLARE @resource NVARCHAR(255), @keyed NVARCHAR(400), @others INT, @other BIGINT = 0;
     IF @delay_seconds > 0
         SET @state = 'scheduled';
     ELSE
@@ -1534,14 +1534,12 @@ BEGIN
     END;
     IF @key IS NOT NULL
     BEGIN
-        -- Of two starts with the same key, the second waits here for the first. (A lock on the index would lock the gap
-        -- into which all new keys of the job may fall.)
-        SET @resource = CONCAT(
-            N'jobfac:start:',
-            LEFT(LOWER(@job COLLATE Latin1_General_BIN2), 70), N'/',
-            LEFT(RTRIM(LOWER(@key COLLATE Latin1_General_BIN2)), 80),
-            RIGHT(RTRIM(LOWER(@key COLLATE Latin1_General_BIN2)), 80)
+        -- Two with the same key: the second waits here for the first. (A lock on the index would be one on the gap into
+        -- which all new keys of the job may fall.)
+        SET @keyed = CONCAT(
+            LOWER(@job COLLATE Latin1_General_BIN2), N'/', RTRIM(LOWER(@key COLLATE Latin1_General_BIN2))
         );
+        SET @resource = CONCAT(N'jobfac:start:', CONVERT(VARCHAR(64), HASHBYTES('SHA2_256', @keyed), 2));
         EXEC jobfac.lock_rule @resource = @resource;
         SELECT @run_id = r.id
         FROM jobfac.run AS r

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from jobfac.database.dialects import utcnow
 from jobfac.database.engine import Database
 from jobfac.database.tables import schedule, worker, worker_lease
-from jobfac.scheduler.scheduler import MAX_EXPIRY_PAUSE, expiry_pause
+from jobfac.scheduler.backoff import MAX_EXPIRY_PAUSE, expiry_pause
 from tests.support.database import Hand
 from tests.support.factory import wait_for
 from tests.support.fleet import Fleet

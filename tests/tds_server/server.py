@@ -11,6 +11,7 @@ The control port takes lines of JSON and answers each with one:
     {"refuse": true}        refuses new connections until it is false
     {"stall": 2.5}          answers no client for that many seconds
     {"declarations": true}  texts that came with more than one declaration of their parameters, by one program
+    {"declared": "regex"}   texts that match, with the declarations of their parameters
     {"capture": "dir"}      writes every distinct text of T-SQL into that directory (null: ends it)
 
 ``JOBFAC_TDS_CAPTURE`` names such a directory from the start.
@@ -21,6 +22,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import socket
 import socketserver
 import sys
@@ -132,6 +134,9 @@ class Server:
                 self.stalled_until = time.monotonic() + seconds
             case {"declarations": _}:
                 return {"texts": [[text, sorted(made)] for (_, text), made in self.declared.items() if len(made) > 1]}
+            case {"declared": str(pattern)}:
+                found = [[text, sorted(made)] for (_, text), made in self.declared.items() if re.search(pattern, text)]
+                return {"texts": found}
             case {"capture": directory}:
                 self.capture = directory
                 self._captured.clear()

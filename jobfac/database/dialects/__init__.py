@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 import sqlalchemy as sa
 
 from jobfac.database.dialects.clock import utcnow
+from jobfac.database.dialects.hints import CLAIMING, DIRTY, FOUND_BY_KEY, LOCKED, LOCKED_BY_KEY, PASS, SKIP
 from jobfac.database.dialects.lease_clock import lease_now
 from jobfac.database.dialects.octets import octets
 from jobfac.database.tables import queue, run, start_hold, worker, worker_lease
@@ -20,36 +21,13 @@ from jobfac.database.types import sql_literals
 from jobfac.states import ALIVE, HELD, RunState, WorkerState
 
 __all__ = [
-    "CLAIMED", "CLAIMING", "CLAIM_VALUES", "DIRTY", "FIRST_END", "IS_ALIVE", "LOCKED", "LOCKED_BY_KEY", "PASS", "RENEW",
-    "SKIP", "SURVEY", "Dialect", "Survey", "Waiter", "WorkSignal", "dialect_for", "dialect_of", "lease_now", "octets",
-    "read_survey", "utcnow", "work_expression",
+    "CLAIMED", "CLAIMING", "CLAIM_VALUES", "DIRTY", "FIRST_END", "FOUND_BY_KEY", "IS_ALIVE", "LOCKED",
+    "LOCKED_BY_KEY", "PASS", "RENEW", "RENEW_PROMISED", "SKIP", "SURVEY", "Dialect", "Survey", "Waiter", "WorkSignal",
+    "dialect_for", "dialect_of", "lease_now", "octets", "read_survey", "utcnow", "work_expression",
 ]  # fmt: skip
-
-DIRTY = "WITH (NOLOCK)"
-"""Hint for a number that may be inexact and must not wait for locks (SQL Server)."""
-
-LOCKED = "WITH (ROWLOCK, UPDLOCK)"
-"""Hint for a SELECT whose rows the same transaction will change (SQL Server)."""
-
-LOCKED_BY_KEY = "WITH (ROWLOCK, UPDLOCK, FORCESEEK)"
-"""The same for rows whose ids are known. It seeks each row even in a small table, because a scan would wait for the
-locks of other transactions, and they for its locks (SQL Server)."""
 
 IS_ALIVE = f"worker.state IN ({sql_literals(ALIVE)})"
 """Condition on a worker: it is active or draining."""
-
-SKIP = "WITH (UPDLOCK, READPAST, ROWLOCK, READCOMMITTEDLOCK)"
-"""Hint for locking only the rows that no other transaction has locked (SQL Server)."""
-
-PASS = "WITH (READPAST, ROWLOCK, READCOMMITTEDLOCK)"
-"""Hint for reading without waiting (SQL Server). It skips rows that another transaction has changed; a later read finds
-them. It reads rows that are only locked for a change (UPDLOCK), because that lock admits readers.
-
-Under READ_COMMITTED_SNAPSHOT, SQL Server allows READPAST only together with READCOMMITTEDLOCK. READPAST does not skip
-page locks, so ROWLOCK is needed. Source: Microsoft, "Table hints"."""
-
-CLAIMING = "WITH (UPDLOCK, READPAST, ROWLOCK, READCOMMITTEDLOCK, FORCESEEK)"
-"""``SKIP`` with FORCESEEK for the claim: the optimizer's statistics may be from a time when the queue was empty."""
 
 CLAIMED = (
     run.c.id,
@@ -81,6 +59,13 @@ RENEW = (
     .values(seen_at=utcnow(), lease_until=lease_now(sa.bindparam("p_lease", type_=sa.BigInteger)))
 )
 """The heartbeat. It writes the worker's row in ``worker_lease`` and reads no other table."""
+
+RENEW_PROMISED = (
+    worker_lease.update()
+    .where(worker_lease.c.worker_id == sa.bindparam("p_id"), sa.text("ended = 0"))
+    .values(seen_at=utcnow(), lease_until=lease_now(sa.bindparam("p_lease", type_=sa.BigInteger)))
+)
+"""The same after a promise that has held up to now: the lease may have run out, but nobody could end it."""
 
 FIRST_END = sa.select(
     lease_now().label("now"),
@@ -233,8 +218,11 @@ class Dialect(Protocol):
     pause_between_writes: float
     poll_interval: float
 
-    def engine(self, url: sa.URL, isolation_level: str = "READ COMMITTED") -> sa.Engine:
-        """Create an engine with fixed isolation level, durability and session settings."""
+    def engine(self, url: sa.URL, isolation_level: str = "READ COMMITTED", lock_wait: float | None = None) -> sa.Engine:
+        """Create an engine with fixed isolation level, durability and session settings.
+
+        ``lock_wait``: seconds that a statement waits for a lock; None: as long as is usual for this engine.
+        """
 
     def create(self) -> None:
         """Create the database's file, private to this user, if the database is a file and is missing."""
@@ -271,6 +259,17 @@ class Dialect(Protocol):
 
         Returns ``now`` and ``first_end``, when the first lease in the fleet ends; None: the lease is lost.
         """
+
+    gives_notice: bool  # whether a worker's lease is ended only after notice (see ``lease_notice``)
+
+    def require_notice(self, conn: sa.Connection, worker_id: int, milliseconds: int) -> None:
+        """Have this worker's lease ended only so long after notice, where the engine gives notice."""
+
+    def endable(self, conn: sa.Connection, worker_ids: Sequence[int]) -> Sequence[int]:
+        """Those of these workers, whose leases have run out, whose leases may be ended now. The others get notice."""
+
+    def promised(self, conn: sa.Connection, worker_id: int) -> float | None:
+        """Seconds from now within which nobody can end the worker's lease; None: there is no such promise."""
 
     def lock_names(self, conn: sa.Connection, names: Sequence[str], wait: bool) -> None:
         """Take the exclusive locks of these names in this order, until the transaction ends.

@@ -64,15 +64,14 @@ PHRASES = (
 BROKEN = ("08001", "08003", "08004", "08007", "08S01", "HYT00", "HYT01", "IMC06")
 """SQLSTATEs of a connection that broke or could not be made."""
 
-LOCKED_FOR = f"{LOCKS * 1000:.0f}"
 SESSION = (
-    f"SET XACT_ABORT ON; SET LOCK_TIMEOUT {LOCKED_FOR}; SET NOCOUNT OFF; SET QUOTED_IDENTIFIER ON; SET ANSI_NULLS ON; "
-    "SET NUMERIC_ROUNDABORT OFF; SET LANGUAGE us_english;"
+    "SET XACT_ABORT ON; SET LOCK_TIMEOUT {milliseconds:.0f}; SET NOCOUNT OFF; SET QUOTED_IDENTIFIER ON; "
+    "SET ANSI_NULLS ON; SET NUMERIC_ROUNDABORT OFF; SET LANGUAGE us_english;"
 )
-"""XACT_ABORT: an error rolls back the whole transaction, so no part of it can be committed. NOCOUNT: a server may have
-set it ON for all sessions ('user options'), and then no statement reports how many rows it changed. NUMERIC_ROUNDABORT:
-writes to a table with filtered indexes need it OFF. LANGUAGE: ``PHRASES`` are English; a login may have another
-language."""
+"""LOCK_TIMEOUT: named locks wait as long, because that is the default of sp_getapplock. XACT_ABORT: an error ends the
+whole transaction, so nothing half done can be committed. NOCOUNT: a server may have it ON for everybody ('user
+options'), and then no statement says how many rows it changed. NUMERIC_ROUNDABORT: writes to a table with filtered
+indexes need it OFF. LANGUAGE: ``PHRASES`` are English, and a login may have another language."""
 
 
 class Mssql:
@@ -81,8 +80,9 @@ class Mssql:
     name = "mssql"
     pause_between_writes = 0.0
     poll_interval = 5.0
+    gives_notice = False  # a heartbeat waits for nobody: it has a row of its own
 
-    def engine(self, url: sa.URL, isolation_level: str = "READ COMMITTED") -> sa.Engine:
+    def engine(self, url: sa.URL, isolation_level: str = "READ COMMITTED", lock_wait: float | None = None) -> sa.Engine:
         _one_pool(url.get_driver_name())
         engine = sa.create_engine(
             with_driver(url),
@@ -94,7 +94,8 @@ class Mssql:
             execution_options={"schema_translate_map": {None: SCHEMA}},
         )
         engine.dialect.statement_compiler = _compiler_with_hints(engine.dialect.statement_compiler)
-        sa.event.listen(engine, "connect", _on_connect)
+        settings = SESSION.format(milliseconds=1000 * (LOCKS if lock_wait is None else lock_wait))
+        sa.event.listen(engine, "connect", lambda connection, record: _set_up(connection, settings))
         declare_types(engine)
         set_time_limit(engine)
         return engine
@@ -122,6 +123,15 @@ class Mssql:
 
     def renew(self, conn: sa.Connection, worker_id: int, milliseconds: int) -> Any:
         return conn.execute(_RENEW, {"p_id": worker_id, "p_lease": milliseconds}).first()
+
+    def require_notice(self, conn: sa.Connection, worker_id: int, milliseconds: int) -> None:
+        """Nothing to do: see ``gives_notice``."""
+
+    def endable(self, conn: sa.Connection, worker_ids: Sequence[int]) -> Sequence[int]:
+        return worker_ids
+
+    def promised(self, conn: sa.Connection, worker_id: int) -> float | None:
+        return None
 
     def lock_names(self, conn: sa.Connection, names: Sequence[str], wait: bool) -> None:
         for batch in _batches(names):
@@ -202,10 +212,11 @@ def _batches(names: Sequence[str]) -> list[Sequence[str]]:
     return [names[at : at + NAMES] for at in range(0, len(names), NAMES)]
 
 
-def _getapplock(place: int, milliseconds: str) -> str:
+def _getapplock(place: int, wait: bool) -> str:
+    timeout = "" if wait else ", @LockTimeout = 0"  # by default it is the session's
     return (
         f"EXEC @taken = sp_getapplock @Resource = :name{place}, @LockMode = N'Exclusive', "
-        f"@LockOwner = N'Transaction', @LockTimeout = {milliseconds};"
+        f"@LockOwner = N'Transaction'{timeout};"
     )
 
 
@@ -216,7 +227,7 @@ def _name_parameters(number: int) -> list[sa.BindParameter[str]]:
 @functools.cache
 def _lock(number: int, wait: bool) -> sa.TextClause:
     throw = "IF @taken < 0 THROW 51222, N'The lock could not be had in time.', 1;"
-    each = [f"{_getapplock(place, LOCKED_FOR if wait else '0')} {throw}" for place in range(number)]
+    each = [f"{_getapplock(place, wait)} {throw}" for place in range(number)]
     return sa.text(f"DECLARE @taken INT; {' '.join(each)}").bindparams(*_name_parameters(number))
 
 
@@ -224,7 +235,7 @@ def _lock(number: int, wait: bool) -> sa.TextClause:
 def _lock_free(number: int) -> sa.TextClause:
     """Return a statement whose result is one text with a digit for each name: 1 if its lock is held now, else 0."""
     mark = "SET @marks = CONCAT(@marks, CASE WHEN @taken >= 0 THEN '1' ELSE '0' END);"
-    each = [f"{_getapplock(place, '0')} {mark}" for place in range(number)]
+    each = [f"{_getapplock(place, False)} {mark}" for place in range(number)]
     text = f"DECLARE @taken INT, @marks VARCHAR({NAMES}) = ''; {' '.join(each)} SELECT @marks AS marks;"
     return sa.text(text).bindparams(*_name_parameters(number))
 
@@ -258,9 +269,9 @@ def _one_pool(driver: str) -> None:
         mssql_python.pooling(enabled=False)
 
 
-def _on_connect(connection: Any, record: Any) -> None:
+def _set_up(connection: Any, settings: str) -> None:
     cursor = connection.cursor()
-    cursor.execute(SESSION)
+    cursor.execute(settings)
     cursor.close()
 
 

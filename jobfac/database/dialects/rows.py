@@ -5,6 +5,7 @@ calls in one message: a deadlock victim loses its transaction in the middle, and
 the remaining calls on their own.
 """
 
+import functools
 import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -37,10 +38,30 @@ def by_primary_key(change: sa.Update, changed: sa.Table) -> sa.Update:
     return change.with_hint(SEEK, changed, "mssql")
 
 
+@functools.cache
+def deletion(engine: str, table: sa.Table) -> sa.Delete:
+    """The statement that deletes the rows whose primary keys are in the parameter ``rows``, by the key's columns."""
+    key = list(table.primary_key.columns)
+    given = rows_table(engine, **{column.name: column.type for column in key})
+    if engine == "sqlite":  # it knows no joined DELETE
+        return table.delete().where(sa.tuple_(*key).in_(sa.select(given)))
+    return table.delete().where(*(column == given.c[column.name] for column in key)).with_hint(SEEK, table, "mssql")
+
+
 def rows_parameter(rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """Return the parameter for a statement with ``rows_table``. Values: text, integers, datetimes, None for NULL."""
-    named = [{name: value for name, value in row.items() if value is not None} for row in rows]
-    return {"rows": json.dumps(named, ensure_ascii=False, default=_written)}
+    """The parameter for a statement that uses ``rows_table``. Values: text, integers, datetimes, None for NULL."""
+    return joined(map(members, rows))
+
+
+def members(row: Mapping[str, Any]) -> str:
+    """Values of a row as they stand in the parameter, for ``joined``. They can be computed before a transaction."""
+    named = {name: value for name, value in row.items() if value is not None}
+    return json.dumps(named, ensure_ascii=False, default=_written)[1:-1]
+
+
+def joined(rows: Iterable[str]) -> dict[str, str]:
+    """The parameter, of rows whose values ``members`` has written; a row's parts are joined by commas."""
+    return {"rows": f"[{', '.join(f'{{{row}}}' for row in rows)}]"}
 
 
 def _written(moment: datetime) -> str:

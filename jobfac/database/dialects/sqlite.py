@@ -21,9 +21,11 @@ from jobfac.database.dialects import (
     CLAIMED,
     FIRST_END,
     RENEW,
+    RENEW_PROMISED,
     Survey,
     WorkSignal,
     lease_clock,
+    lease_notice,
     work_expression,
 )
 from jobfac.database.dialects.clock import SQLITE_NOW
@@ -58,16 +60,17 @@ class Sqlite:
     name = "sqlite"
     pause_between_writes = 0.12  # a waiting writer polls every 0.1 s
     poll_interval = 1.0
+    gives_notice = True
 
     def __init__(self) -> None:
         self._turn = threading.Lock()
         self._file: DatabaseFile | None = None
         self._clock_is_ready = False  # set by any writer; setting it twice is harmless
 
-    def engine(self, url: sa.URL, isolation_level: str = "READ COMMITTED") -> sa.Engine:
+    def engine(self, url: sa.URL, isolation_level: str = "READ COMMITTED", lock_wait: float | None = None) -> sa.Engine:
         engine = sa.create_engine(
             url,
-            connect_args={"timeout": BUSY_TIMEOUT, "check_same_thread": False},
+            connect_args={"timeout": BUSY_TIMEOUT if lock_wait is None else lock_wait, "check_same_thread": False},
             pool_size=20,
             max_overflow=100,
             pool_use_lifo=True,  # reuse the most recent connection, so few connections fill their page caches
@@ -85,7 +88,11 @@ class Sqlite:
             return
         if self._file is not None:
             self._file.check()
-        conn.exec_driver_sql("BEGIN IMMEDIATE")
+        began = time.monotonic()
+        try:
+            conn.exec_driver_sql("BEGIN IMMEDIATE")
+        finally:
+            lease_notice.contention.note(began, time.monotonic())
         if not self._clock_is_ready:
             self._clock_is_ready = lease_clock.ensure(conn)
 
@@ -122,8 +129,19 @@ class Sqlite:
 
     def renew(self, conn: sa.Connection, worker_id: int, milliseconds: int) -> Any:
         lease_clock.follow(conn)
-        renewed = conn.execute(RENEW, {"p_id": worker_id, "p_lease": milliseconds}).rowcount
+        lease_notice.give_early(conn)
+        renew = RENEW_PROMISED if lease_notice.withdraw(conn, worker_id) else RENEW
+        renewed = conn.execute(renew, {"p_id": worker_id, "p_lease": milliseconds}).rowcount
         return conn.execute(FIRST_END).one() if renewed else None
+
+    def require_notice(self, conn: sa.Connection, worker_id: int, milliseconds: int) -> None:
+        lease_notice.require(conn, worker_id, milliseconds)
+
+    def endable(self, conn: sa.Connection, worker_ids: Sequence[int]) -> Sequence[int]:
+        return lease_notice.endable(conn, worker_ids)
+
+    def promised(self, conn: sa.Connection, worker_id: int) -> float | None:
+        return lease_notice.promised(conn, worker_id)
 
     def lock_names(self, conn: sa.Connection, names: Sequence[str], wait: bool) -> None:
         """Do nothing: a write transaction excludes every other one."""

@@ -79,6 +79,8 @@ class ServerWaiter:
         """Does nothing: the waiter holds no resources between two waits."""
 
 
+_EDITION = "SELECT CAST(SERVERPROPERTY('EngineEdition') AS INT)"
+
 AZURE_SQL_DATABASE = 5
 """EngineEdition of Azure SQL Database. It allows few waiting batches: each holds one of the database's workers.
 Source: Microsoft, "SERVERPROPERTY" and "Resource limits for single databases"."""
@@ -106,13 +108,13 @@ class ChoosingWaiter(ServerWaiter):
 
     def __init__(self, engine: sa.Engine) -> None:
         super().__init__(engine)
-        self._choice: ServerWaiter | None = None
+        self.choice: ServerWaiter | None = None  # None: the edition is not known yet
 
     def wait(self, queues: Sequence[str], worker_id: int, stopping: int, seconds: float) -> WorkSignal:
-        if self._choice is None:
+        if self.choice is None:
             with self._engine.connect() as conn:
-                edition = conn.exec_driver_sql("SELECT CAST(SERVERPROPERTY('EngineEdition') AS INT)").scalar()
-            self._choice = (PollingWaiter if edition == AZURE_SQL_DATABASE else ServerWaiter)(self._engine)
-        found = self._choice.wait(queues, worker_id, stopping, seconds)
-        self.survey = self._choice.survey
+                edition = conn.exec_driver_sql(_EDITION).scalar()
+            self.choice = (PollingWaiter if edition == AZURE_SQL_DATABASE else ServerWaiter)(self._engine)
+        found = self.choice.wait(queues, worker_id, stopping, seconds)
+        self.survey = self.choice.survey
         return found

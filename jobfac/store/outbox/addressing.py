@@ -94,7 +94,8 @@ def address(conn: sa.Connection, items: Sequence[StoredEvent], bodies: Mapping[i
         numbered = [{**row, "place": place} for place, row in enumerate(found.values())]
         conn.execute(_insert(conn.dialect.name), rows.rows_parameter(numbered))
     if items:
-        conn.execute(outbox_event.delete().where(outbox_event.c.id.in_([item.id for item in items])))
+        ids = rows.rows_parameter({"id": item.id} for item in items)
+        conn.execute(rows.deletion(conn.dialect.name, outbox_event), ids)
     return problems
 
 

@@ -8,9 +8,8 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import utcnow
+from jobfac.database.dialects import FOUND_BY_KEY, utcnow
 from jobfac.database.tables import run
-from jobfac.database.types import truncate_utf16
 from jobfac.errors import NotFound, Refused, no_run
 from jobfac.states import ACTIVE, RunState
 from jobfac.store import jobs
@@ -67,14 +66,13 @@ def _started_with(conn: sa.Connection, request: StartRequest) -> Started | None:
 
 
 def _name_of_key(request: StartRequest) -> str:
-    """Return the named lock of a start's key. The procedure ``start_job`` uses the same name.
+    """Return the named lock of a start's key: a hash of job and key. The procedure ``start_job`` uses the same name.
 
-    Different keys may share a lock. Keys that the database treats as equal (it ignores case and trailing blanks) always
-    share one.
+    Keys that the database treats as equal (it ignores case and trailing blanks) have the same lock.
     """
-    job, key = request.job.lower(), (request.key or "").lower().rstrip(" ")
-    end = key.encode("utf-16-le", "surrogatepass")[-160:].decode("utf-16-le", "ignore")
-    return f"jobfac:start:{truncate_utf16(job, 70)}/{truncate_utf16(key, 80)}{end}"
+    text = f"{request.job.lower()}/{(request.key or '').lower().rstrip(' ')}"
+    digest = hashlib.sha256(text.encode("utf-16-le", "surrogatepass")).hexdigest().upper()
+    return f"jobfac:start:{digest}"
 
 
 def start_many(conn: sa.Connection, request: StartRequest, count: int) -> list[int]:
@@ -125,7 +123,7 @@ def _started_with_any(conn: sa.Connection, job: str, keys: Sequence[str]) -> dic
     found: dict[str, int] = {}
     for at in range(0, len(keys), admission.BATCH):
         these = run.c.start_key.in_(keys[at : at + admission.BATCH])
-        query = sa.select(run.c.start_key, run.c.id).with_hint(run, "WITH (FORCESEEK)", "mssql")
+        query = sa.select(run.c.start_key, run.c.id).with_hint(run, FOUND_BY_KEY, "mssql")
         found |= {row.start_key: row.id for row in conn.execute(query.where(run.c.job == job, these))}
     return found
 

@@ -191,12 +191,7 @@ class Executions:
             requeue: stop and requeue every run.
         """
         now = time.monotonic()
-        for run_id, attempt, how in stops:
-            if execution := self.live.get((run_id, attempt)):
-                execution.request_stop(Stop(how))
-        if requeue:
-            for execution in self.live.values():
-                execution.request_stop(Stop.POLITE, requeue=True)
+        self._request_stops(stops, requeue)
         due = None
         room = REPORT_READ
         for key, execution in list(self.live.items()):
@@ -213,6 +208,25 @@ class Executions:
                 due = next_time if due is None else min(due, next_time)
         self._start_suspected()
         return due
+
+    def _request_stops(self, stops: Iterable[tuple[int, int, str]], requeue: bool) -> None:
+        for run_id, attempt, how in stops:
+            if execution := self.live.get((run_id, attempt)):
+                execution.request_stop(Stop(how))
+        if requeue:
+            for execution in self.live.values():
+                execution.request_stop(Stop.POLITE, requeue=True)
+
+    def enforce(self, stops: Iterable[tuple[int, int, str]], requeue: bool) -> None:
+        """Apply timeouts and stop requests, as ``tick`` does, but gather nothing.
+
+        The loop calls it while a transaction of its own uses the lists of executions and events.
+        """
+        self._request_stops(stops, requeue)
+        for execution in self.live.values():
+            if execution.process is not None:
+                execution.process.poll()
+            execution.tick(time.monotonic())
 
     def _gather(self, execution: Execution, room: int) -> bool:
         """Take the outcome of an ended execution. ``room``: maximum bytes of its report to read.

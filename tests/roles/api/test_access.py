@@ -20,6 +20,7 @@ from jobfac.settings import Settings, SettingsError
 from jobfac.store import api_keys
 from jobfac.store.api_keys import Role
 from tests.support.api_stage import Served
+from tests.support.factory import wait_for
 
 VIEWER, OPERATOR, ADMIN = Role
 
@@ -280,6 +281,7 @@ def test_an_unreachable_database_is_a_problem(sqlite_url: str, tmp_path: Path) -
         db.close()
         for file in tmp_path.glob("jobfac.db*"):
             file.unlink()
+        wait_for(lambda: served.viewer.get("/readyz").status_code == 503, "the next look at the database")
         paths = ("/readyz", "/v1/jobs", "/v1/runs/1", "/metrics")
         with ThreadPoolExecutor(len(paths)) as clients:  # each is tried again for some seconds before it is answered
             answers = list(clients.map(served.viewer.get, paths))

@@ -26,10 +26,19 @@ def sqlite_file(fleet: Fleet) -> Path:
 
 
 @contextmanager
-def locked(fleet: Fleet) -> Iterator[None]:
-    """Block all other writers, as a backup or a forgotten shell does."""
+def locked(fleet: Fleet, noticed: bool = False) -> Iterator[None]:
+    """Block all other writers, as a backup or a forgotten shell does that holds the file.
+
+    ``noticed``: somebody has given notice of expiry to every worker just before.
+    """
     connection = sqlite3.connect(sqlite_file(fleet), isolation_level=None)
-    connection.execute("BEGIN EXCLUSIVE")
+    while True:
+        connection.execute("BEGIN EXCLUSIVE")
+        (withdrawn,) = connection.execute("SELECT count(*) FROM lease_notice WHERE noticed = 0").fetchone()
+        if not noticed or not withdrawn:
+            break
+        connection.execute("UPDATE lease_notice SET noticed = 1")
+        connection.execute("COMMIT")
     try:
         yield
     finally:
@@ -84,7 +93,7 @@ def test_in_a_longer_outage_a_worker_kills_its_programs_in_time_and_recovers(sql
     brief, long = fleet.start("brief") + fleet.start("long")
     worker = fleet.worker()
     wait_for(lambda: len(fleet.journal.lines("start")) == 2, "both running")
-    with locked(fleet):
+    with locked(fleet, noticed=True):
         began = time.monotonic()
         wait_for(lambda: not fleet.programs(worker), "its programs ended", timeout=LEASE)
         assert time.monotonic() - began < LEASE

@@ -72,8 +72,12 @@ class _Parser(Cursor):
             return self._call()
         start = self.at
         self.next()
-        rights = first.upper in ("GRANT", "DENY", "REVOKE")  # EXECUTE is also one of these words
-        rest = self.until(FLOW - {"EXECUTE"} if rights else FLOW)
+        inside = set()
+        if first.upper in ("GRANT", "DENY", "REVOKE"):
+            inside = {"EXECUTE"}  # a right
+        elif first.upper == "ALTER" and self.peek().upper == "DATABASE":
+            inside = {"ROLLBACK"}  # WITH ROLLBACK IMMEDIATE
+        rest = self.until(FLOW - inside)
         text = f"{first.text} {rest}".strip()
         if self.at == start + 1 and first.text == ")":
             raise SqlError(102, "Incorrect syntax near ')'.", 15)

@@ -3,6 +3,7 @@
 Permissions, roles, lock escalation, index options and statistics are accepted and ignored.
 """
 
+import re
 from collections.abc import Iterator
 from functools import lru_cache
 
@@ -18,6 +19,7 @@ TYPES = frozenset({
     "binary", "decimal", "numeric", "sysname", "text", "ntext", "rowversion", "money", "xml",
 })  # fmt: skip
 WITHOUT_EFFECT = frozenset({"ROLE", "USER", "LOGIN", "DATABASE", "STATISTICS", "AUTHORIZATION"})
+SNAPSHOT = re.compile(r"\bSET\s+READ_COMMITTED_SNAPSHOT\s+(ON|OFF)\b", re.IGNORECASE)
 KEYWORDS = frozenset({
     "CREATE", "TABLE", "ALTER", "COLUMN", "ADD", "DROP", "CONSTRAINT", "PRIMARY", "KEY", "UNIQUE", "CHECK",
     "DEFAULT", "FOREIGN", "REFERENCES", "ON", "DELETE", "UPDATE", "CASCADE", "SET", "NULL", "NOT", "IN", "AND",
@@ -34,6 +36,8 @@ def translate(text: str) -> tuple[str, ...]:
     tokens = tokenize(text)
     verb = tokens[0].upper
     words = [token.upper for token in tokens[1:4]]
+    if words[0] == "DATABASE" and (option := SNAPSHOT.search(text)):
+        return (f"UPDATE sys.database_options SET is_read_committed_snapshot_on = {option[1].upper() == 'ON'}",)
     if verb in ("GRANT", "DENY", "REVOKE") or words[0] in WITHOUT_EFFECT:
         return ()
     if "VIEW" in words and verb != "DROP":

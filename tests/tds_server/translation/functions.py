@@ -79,6 +79,9 @@ def _replaced(node: exp.Expr) -> exp.Expr:
             return _counted(node)
         case exp.Convert():
             return _converted(node)
+        case exp.SHA2():
+            encoded = exp.Anonymous(this="dbo.utf16", expressions=[node.this])
+            return exp.Anonymous(this="sha256", expressions=[encoded])
         case exp.SetOperation():
             for column in (node.args.get("order") or exp.Order()).find_all(exp.Column):
                 column.set("table", None)  # PostgreSQL sorts a union only by column names
@@ -119,8 +122,12 @@ def _type(declared: exp.DataType) -> exp.DataType:
 
 
 def _converted(node: exp.Convert) -> exp.Expr:
-    """Translate CONVERT to a text in one of the known date styles."""
+    """CONVERT, to a text in one of the known styles of a date, or of bytes in hexadecimal digits (2)."""
     style = node.args.get("style")
+    if style and style.name == "2":
+        octets = node.expression.copy().transform(_replaced)
+        digits = exp.Anonymous(this="ENCODE", expressions=[octets, exp.Literal.string("hex")])
+        return exp.Upper(this=digits)
     if style and style.name in DATE_STYLES:
         style_format = exp.Literal.string(DATE_STYLES[style.name])
         return exp.Anonymous(this="TO_CHAR", expressions=[node.expression, style_format])

@@ -28,9 +28,9 @@ def done(token: int, status: int = 0, rows: int | None = None) -> bytes:
 
 
 def error(number: int, message: str, severity: int = 16, state: int = 1, procedure: str = "") -> bytes:
-    """An error. Its message is truncated to 4,000 characters."""
-    text = message[:4000]
-    body = struct.pack("<IBBH", number, state, severity, len(text)) + text.encode("utf-16-le")
+    """An error of that number; the message is cut at 2,000 characters."""
+    text = message[:2000].encode("utf-16-le")  # of which a character beyond U+FFFF takes two units
+    body = struct.pack("<IBBH", number, state, severity, len(text) // 2) + text
     return _counted(0xAA, body + _short_text("testserver") + _short_text(procedure) + struct.pack("<I", 1))
 
 

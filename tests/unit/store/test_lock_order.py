@@ -3,10 +3,10 @@
 from tests.support.lock_order import Order
 
 WAITING = (
-    "DECLARE @taken INT; EXEC @taken = sp_getapplock @Resource = ?, @LockTimeout = 20000; "
+    "DECLARE @taken INT; EXEC @taken = sp_getapplock @Resource = ?, @LockOwner = N'Transaction'; "
     "IF @taken < 0 THROW 5, N'', 1;"
 )
-TRYING = WAITING.replace("20000", "0")
+TRYING = WAITING.replace("N'Transaction';", "N'Transaction', @LockTimeout = 0;")
 UPDATE = "UPDATE jobfac.run SET state = 'queued' WHERE jobfac.run.id = ?"
 
 
