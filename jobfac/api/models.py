@@ -5,7 +5,10 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from jobfac.states import RunState
-from jobfac.views.jobs import JobView
+from jobfac.views.expectations import OverdueView
+from jobfac.views.holds import HoldView
+from jobfac.views.jobs import ChangeView, JobView, VersionView
+from jobfac.views.notes import NoteView
 from jobfac.views.overview import DueSchedule, RunLine, WaitingRuns
 from jobfac.views.overview import Overview as OverviewView
 from jobfac.views.runs import AttemptView, EventView, RunView
@@ -96,6 +99,19 @@ StartedRun = create_model(
 Runs = _page("Runs", ListedRun, cursor=True)
 
 
+Note = model_of("Note", NoteView)
+Notes = _page("Notes", Note)
+
+Hold = model_of("Hold", HoldView)
+Holds = _page("Holds", Hold)
+
+JobVersion = model_of("JobVersion", VersionView)
+Versions = _page("Versions", JobVersion)
+
+Change = model_of("Change", ChangeView)
+Changes = _page("Changes", Change)
+
+
 Attempt = model_of("Attempt", AttemptView)
 Attempts = _page("Attempts", Attempt)
 
@@ -179,6 +195,7 @@ Candidates = _page("Candidates", Candidate)
 Waiting = model_of("Waiting", WaitingRuns)
 RunSummary = model_of("RunSummary", RunLine)
 NextDue = model_of("NextDue", DueSchedule)
+Overdue = model_of("Overdue", OverdueView)
 Overview = model_of("Overview", OverviewView)
 
 

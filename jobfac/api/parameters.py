@@ -124,6 +124,38 @@ class RetryBody(Body):
     from_failed: bool = False
 
 
+class HoldBody(Body):
+    """What is held: at most one of ``pool``, ``category`` and ``job``; none of them: everything."""
+
+    pool: Plain | None = None
+    category: Plain | None = None
+    job: JobId | None = None
+    reason: Annotated[str, Field(min_length=1, max_length=1000, pattern=r"^[^\x00]*$")]
+    until: Moment | None = None
+
+
+class NoteBody(Body):
+    """``acknowledge``: of a failure, acknowledge it, too."""
+
+    text: Annotated[str, Field(min_length=1, max_length=4000, pattern=r"^[^\x00]*$")]
+    acknowledge: bool = False
+
+
+def _read_whole(value: Any) -> Any:
+    """A number that JSON may write as 3.0."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+class RollbackBody(Body):
+    """``version``: the one to return to."""
+
+    version: Annotated[int, Field(ge=1, lt=2**31), BeforeValidator(_read_whole)]
+
+
+class HoldsQuery(Parameters):
+    all: bool = Field(False, description="Also those that have ended.")
+
+
 class RunFilter(Parameters):
     job: str | None = Field(None, description="Only runs of this job.")
     state: list[RunState] = Field([], description="Only runs in this state; may be repeated.")

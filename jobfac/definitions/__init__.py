@@ -8,11 +8,12 @@ from jobfac.definitions.models import AnyJob, Defaults, Job, Retention, Retry, S
 from jobfac.definitions.notify import Notify, Recipient, Secret
 from jobfac.definitions.output import Destination, Output
 from jobfac.definitions.parse import Definitions, dump, from_canonical, from_data, load, loads, read_notify, reader
-from jobfac.definitions.plan import Difference, Plan, plan
+from jobfac.definitions.plan import Difference, Plan, losses, plan
 from jobfac.definitions.problems import DefinitionError, Problem
 from jobfac.definitions.schedule import Schedule
 from jobfac.definitions.steps import Go, Step
 from jobfac.definitions.values import read_duration, read_size, write_duration, write_size
+from jobfac.definitions.watching import Expect, Usual
 
 __all__ = [
     "AnyJob",
@@ -21,6 +22,7 @@ __all__ = [
     "Definitions",
     "Destination",
     "Difference",
+    "Expect",
     "Go",
     "Job",
     "Notify",
@@ -34,12 +36,14 @@ __all__ = [
     "Secret",
     "Sequence",
     "Step",
+    "Usual",
     "canonical",
     "dump",
     "from_canonical",
     "from_data",
     "load",
     "loads",
+    "losses",
     "plan",
     "read_duration",
     "read_notify",

@@ -8,8 +8,11 @@ import sqlalchemy as sa
 
 from jobfac.database.tables import attempt, run
 from jobfac.database.tables import job as job_table
+from jobfac.database.types import flag
 from jobfac.errors import no_run
 from jobfac.states import RunState
+from jobfac.store.holds import reading as holds
+from jobfac.store.holds.conditions import ANY
 from jobfac.views.runs import AttemptView, RunView
 from jobfac.views.serialization import columns, from_row
 
@@ -48,10 +51,20 @@ def get(conn: sa.Connection, run_id: int) -> RunView:
     Raises:
         NotFound: there is no run with this id.
     """
-    row = conn.execute(sa.select(*RUN_COLUMNS).where(run.c.id == run_id)).mappings().first()
+    query = sa.select(*RUN_COLUMNS, flag(ANY).label("holds")).where(run.c.id == run_id)
+    row = conn.execute(query).mappings().first()
     if row is None:
         raise no_run(run_id)
-    return from_row(RunView, row)
+    view = from_row(RunView, row)
+    return _with_holds(conn, [view])[0] if row["holds"] else view
+
+
+def _with_holds(conn: sa.Connection, views: list[RunView]) -> list[RunView]:
+    """Add the hold that each run waits for."""
+    over = holds.over_runs(conn, views)
+    return (
+        [view._replace(held=over[view.id].sentence) if view.id in over else view for view in views] if over else views
+    )
 
 
 def find(
@@ -82,7 +95,7 @@ def find(
         query = query.where(run.c.job.in_(sa.select(job_table.c.id).where(job_table.c.category.in_(categories))))
     if below is not None:
         query = query.where(run.c.id < below)
-    return [without_large(row) for row in conn.execute(query).mappings()]
+    return _with_holds(conn, [without_large(row) for row in conn.execute(query).mappings()])
 
 
 def attempts(conn: sa.Connection, run_id: int) -> list[AttemptView]:
