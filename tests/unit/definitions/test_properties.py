@@ -39,12 +39,20 @@ dates = mapping(
         "on": some(month_days),
         "between": some(st.tuples(month_days, month_days).map("-".join)),
         "weekdays": some(st.sampled_from(["first", "last", "weekday", "weekend"])),
+        "nth": some(st.sampled_from(["first mon", "Second TUESDAY", "last weekday", "third weekend", "fourth day"])),
     },
+) | st.fixed_dictionaries(
+    {
+        "every": st.builds("{} {}".format, st.integers(1, 99), st.sampled_from(["day", "days", "weeks", "Months"])),
+        "since": st.dates().filter(lambda day: 1970 <= day.year <= 2999).map(str),
+        "days_of_week": st.just(["mon"]),
+    }
 )
 times = st.one_of(
     mapping({"at": some(clocks)}, {"between": some(spans)}),
     mapping({"hours": some(st.integers(0, 23))}, {"minutes": some(st.integers(0, 59))}),
-    mapping({"every": st.integers(1, 1440).map(lambda minutes: minutes * 60)}, {}),
+    mapping({"every": st.integers(1, 86400)}, {}),
+    mapping({"every": st.integers(1, 86400), "between": some(spans), "count_from": st.just("span")}, {}),
 )
 instants = st.datetimes(timezones=st.timezones()).filter(lambda moment: 1970 <= moment.year <= 2999)
 common = {
