@@ -13,11 +13,12 @@ from jobfac.definitions.models import Concurrency, Defaults, Definition, Job, Re
 from jobfac.definitions.notify import Notify, Recipient, Secret
 from jobfac.definitions.output import Output, Rotate
 from jobfac.definitions.schedule import Calendar, Dates, Missed, Schedule, Times
+from jobfac.definitions.sql import Sql
 from jobfac.definitions.steps import StartIf, Step
 from jobfac.definitions.values import Model
 
 MODELS: tuple[type[Model], ...] = (
-    Job, Sequence, Schedule, Dates, Times, Missed, Calendar, Step, StartIf, Retry, Concurrency, Retention, Output,
+    Job, Sql, Sequence, Schedule, Dates, Times, Missed, Calendar, Step, StartIf, Retry, Concurrency, Retention, Output,
     Rotate, Notify, Recipient, Secret, Defaults,
 )  # fmt: skip
 """Every model of a definition, in the order in which the reference explains them."""
@@ -54,7 +55,10 @@ def document_schema() -> dict[str, Any]:
                 "additionalProperties": {
                     "if": {"required": ["steps"]},
                     "then": {"$ref": "#/$defs/Sequence"},
-                    "else": {"$ref": "#/$defs/Job"},
+                    "else": {
+                        "$ref": "#/$defs/Job",
+                        "anyOf": [{"required": ["command"]}, {"required": ["sql"]}],
+                    },
                 },
             },
             "defaults": {

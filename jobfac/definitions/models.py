@@ -23,6 +23,7 @@ from pydantic_core import CoreSchema
 from jobfac.definitions.notify import Notify, TextOrSecret
 from jobfac.definitions.output import Output
 from jobfac.definitions.schedule import Schedule
+from jobfac.definitions.sql import ONLY_FOR_COMMANDS, Sql
 from jobfac.definitions.steps import Step
 from jobfac.definitions.values import (
     Duration,
@@ -189,15 +190,21 @@ class Definition(Model):
 
 
 class Job(Definition):
-    """A console program. Its argument list is ``command`` followed by ``arguments``. With ``shell`` the command is one
-    text for the shell, in the tuple alone."""
+    """A console program, or a SQL script. A program's argument list is ``command`` followed by ``arguments``. With
+    ``shell`` the command is one text for the shell, in the tuple alone. With ``sql`` the command is empty."""
 
     kind: ClassVar[JobKind] = JobKind.PROGRAM
 
     shell: Flag = Field(default=False, description="Run the command, as one text, with the shell.")
     command: tuple[str, ...] = Field(
+        default=(),
         description="The program and its fixed arguments: a list, or text that is split as a shell splits it.",
         examples=[["python3", "export.py", "--full"]],
+    )
+    sql: Sql | None = Field(
+        default=None,
+        description="A SQL script in place of command.",
+        examples=[{"connection": {"secret": "env:DW_URL"}, "text": "EXEC dbo.refresh"}],
     )
     arguments: tuple[Text, ...] = Field(
         default=(), description="Appended to the command. A start or a schedule may replace them.", examples=[["/etc"]]
@@ -246,11 +253,19 @@ class Job(Definition):
         return words
 
     @field_serializer("command")
-    def _command_written(self, command: tuple[str, ...]) -> str | list[str]:
-        return command[0] if self.shell else list(command)
+    def _command_written(self, command: tuple[str, ...]) -> str | tuple[str, ...]:
+        return command[0] if self.shell else command
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if self.sql is None and not self.command:
+            raise ValueError("command must be given, or sql")
+        if self.sql is not None:
+            if self.command:
+                raise ValueError("has both command and sql; a job runs a program or a script")
+            for key in ONLY_FOR_COMMANDS:
+                if getattr(self, key) != type(self).model_fields[key].default:
+                    raise ValueError(f"has {key}, which is only for a command")
         both = sorted(set(self.success_codes) & set(self.warning_codes))
         if both:
             raise ValueError(f"has {both[0]} in success_codes and in warning_codes; keep it in one of them")

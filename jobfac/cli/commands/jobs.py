@@ -126,6 +126,8 @@ def _what(job: JobView) -> str:
     body = job.definition
     if "steps" in body:
         return cell(" > ".join(step["name"] for step in body["steps"]))
+    if "sql" in body:
+        return cell("sql: " + " ".join(body["sql"].get("text", body["sql"].get("file", "")).split()))
     command = body["command"]
     return cell(command if isinstance(command, str) else shlex.join(command))
 

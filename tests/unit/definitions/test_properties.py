@@ -91,22 +91,32 @@ recipients = st.one_of(
     ),
     st.fixed_dictionaries({"apprise": secrets}),
 )
-jobs = mapping(
-    {"command": st.lists(words, min_size=1, max_size=3)},
+scripts = mapping(
+    {"connection": secrets, "text": words},
     {
-        "name": words,
-        "description": texts,
-        "environment": st.dictionaries(ids, st.one_of(texts, secrets), max_size=3),
-        "labels": st.dictionaries(ids, texts, max_size=3),
-        "priority": st.integers(-1000, 1000),
-        "grace": durations,
-        "retry": mapping({}, {"attempts": st.integers(1, 5), "jitter": st.floats(0, 1)}),
-        "output": mapping({}, {"stdout": streams, "limit": st.integers(0, 2**40)}),
-        "retention": st.one_of(durations, mapping({"count": st.integers(1, 1000)}, {"age": durations})),
-        "schedules": st.lists(schedules, max_size=3),
-        "notify": st.lists(st.fixed_dictionaries({"on": st.just("failed"), "to": recipients}), max_size=2),
-        "enabled": st.booleans(),
+        "database": words,
+        "on_error": st.sampled_from(["stop", "continue"]),
+        "timeout": durations,
+        "isolation": st.sampled_from(["snapshot", "read committed"]),
+        "result": st.sampled_from(["rows", "json", "none"]),
     },
+)
+OPTIONAL: dict[str, Any] = {
+    "name": words,
+    "description": texts,
+    "environment": st.dictionaries(ids, st.one_of(texts, secrets), max_size=3),
+    "labels": st.dictionaries(ids, texts, max_size=3),
+    "priority": st.integers(-1000, 1000),
+    "grace": durations,
+    "retry": mapping({}, {"attempts": st.integers(1, 5), "jitter": st.floats(0, 1)}),
+    "output": mapping({}, {"stdout": streams, "limit": st.integers(0, 2**40)}),
+    "retention": st.one_of(durations, mapping({"count": st.integers(1, 1000)}, {"age": durations})),
+    "schedules": st.lists(schedules, max_size=3),
+    "notify": st.lists(st.fixed_dictionaries({"on": st.just("failed"), "to": recipients}), max_size=2),
+    "enabled": st.booleans(),
+}
+jobs = st.one_of(
+    mapping({"command": st.lists(words, min_size=1, max_size=3)}, OPTIONAL), mapping({"sql": scripts}, OPTIONAL)
 )
 
 
