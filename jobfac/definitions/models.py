@@ -198,6 +198,7 @@ class Job(Definition):
     shell: Flag = Field(default=False, description="Run the command, as one text, with the shell.")
     command: tuple[str, ...] = Field(
         default=(),
+        exclude_if=lambda command: not command,
         description="The program and its fixed arguments: a list, or text that is split as a shell splits it.",
         examples=[["python3", "export.py", "--full"]],
     )
@@ -253,8 +254,8 @@ class Job(Definition):
         return words
 
     @field_serializer("command")
-    def _command_written(self, command: tuple[str, ...]) -> str | tuple[str, ...]:
-        return command[0] if self.shell else command
+    def _command_written(self, command: tuple[str, ...]) -> str | list[str]:
+        return command[0] if self.shell else list(command)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
