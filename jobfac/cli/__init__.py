@@ -35,7 +35,7 @@ COMMANDS = {
     "workers": ("workers:app", "The fleet."),
     "schedule": ("schedules:app", "When jobs are due."),
     "sequence": ("sequences:app", "Sequences: where they would go, and how they look."),
-    "import": ("schedules:import_app", "Definitions from elsewhere, on standard output."),
+    "import": ("importing:app", "Definitions from elsewhere, on standard output."),
     "keys": ("keys:app", "Keys of the API."),
     "notify": ("notify:app", "Notifications."),
     "db": ("database:app", "The database's schema."),
