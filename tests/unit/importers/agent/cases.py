@@ -251,7 +251,8 @@ CASES: dict[str, str | bytes] = {
 
 def main() -> None:
     for name, script in CASES.items():
-        (CORPUS / f"{name}.sql").write_bytes(script if isinstance(script, bytes) else script.encode())
+        (CORPUS / name).mkdir(exist_ok=True)
+        (CORPUS / name / "script.sql").write_bytes(script if isinstance(script, bytes) else script.encode())
 
 
 if __name__ == "__main__":

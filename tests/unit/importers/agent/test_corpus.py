@@ -22,7 +22,7 @@ UNTIL = datetime(2060, 1, 1, tzinfo=UTC)
 
 def imported(name: str) -> tuple[str, str]:
     """The YAML of a script, and its warnings, a line each."""
-    agent = read_scripts(iter([(f"{name}.sql", (CORPUS / f"{name}.sql").read_bytes())]))
+    agent = read_scripts(iter([(f"{name}.sql", (CORPUS / name / "script.sql").read_bytes())]))
     converter = Converter(agent, OPTIONS)
     text = write(converter.convert())
     return text, "".join(f"{remark}\n" for remark in converter.remarks)
@@ -30,18 +30,18 @@ def imported(name: str) -> tuple[str, str]:
 
 def test_the_corpus_is_as_it_was_written() -> None:
     assert len(CASES) >= 25
-    assert {path.stem for path in CORPUS.glob("*.sql")} == set(CASES)
+    assert {path.name for path in CORPUS.iterdir()} == set(CASES)
     for name, script in CASES.items():
         written = script if isinstance(script, bytes) else script.encode()
-        assert (CORPUS / f"{name}.sql").read_bytes() == written
+        assert (CORPUS / name / "script.sql").read_bytes() == written
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_script_becomes_these_definitions_and_warnings(name: str) -> None:
-    found = dict(zip(("yaml", "warnings"), imported(name), strict=True))
+    found = dict(zip(("expected.yaml", "warnings.txt"), imported(name), strict=True))
     assert imported(name) == tuple(found.values())
-    for kind, text in found.items():
-        path = CORPUS / f"{name}.{kind}"
+    for file, text in found.items():
+        path = CORPUS / name / file
         if os.environ.get("JOBFAC_TEST_WRITE"):
             path.write_text(text, encoding="utf-8")
         assert path.read_text(encoding="utf-8") == text
@@ -49,7 +49,7 @@ def test_a_script_becomes_these_definitions_and_warnings(name: str) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_what_is_printed_can_be_applied_and_starts_nothing(name: str) -> None:
-    definitions = loads((CORPUS / f"{name}.yaml").read_text(encoding="utf-8"))
+    definitions = loads((CORPUS / name / "expected.yaml").read_text(encoding="utf-8"))
     assert definitions.jobs
     assert not any(job.enabled for job in definitions.jobs.values())
     for job in definitions.jobs.values():
@@ -59,9 +59,9 @@ def test_what_is_printed_can_be_applied_and_starts_nothing(name: str) -> None:
 
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_the_next_fifty_runs_are_those_of_agent(name: str) -> None:
-    definitions = loads((CORPUS / f"{name}.yaml").read_text(encoding="utf-8"))
+    definitions = loads((CORPUS / name / "expected.yaml").read_text(encoding="utf-8"))
     ours: list[Schedule] = [schedule for job in definitions.jobs.values() for schedule in job.schedules]
-    theirs = [one for one in parameters((CORPUS / f"{name}.sql").read_text()) if one["freq_type"] < 64]
+    theirs = [one for one in parameters((CORPUS / name / "script.sql").read_text()) if one["freq_type"] < 64]
     assert len(ours) == len(theirs)
     for schedule, told in zip(ours, theirs, strict=True):
         expected = next_runs(told, AFTER.replace(tzinfo=None), 50)
