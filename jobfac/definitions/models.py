@@ -45,7 +45,18 @@ from jobfac.definitions.values import (
 from jobfac.states import JobKind
 
 RESERVED = frozenset(
-    f"JOBFAC_{name}" for name in ("RUN_ID", "ATTEMPT", "JOB", "SEQUENCE_RUN_ID", "PAYLOAD", "PAYLOAD_FILE", "REPORT")
+    f"JOBFAC_{name}"
+    for name in (
+        "RUN_ID",
+        "ATTEMPT",
+        "JOB",
+        "SEQUENCE_RUN_ID",
+        "PAYLOAD",
+        "PAYLOAD_FILE",
+        "REPORT",
+        "SQL_FILE",
+        "SQL_URL",
+    )
 )
 """Environment variables that a job program receives from its worker."""
 
@@ -238,6 +249,11 @@ class Job(Definition):
     output: Output = Field(default=Output(), description="Where standard output and standard error go.")
     encoding: Encoding = Field(default="utf-8", description="The encoding of its output.", examples=["cp1252"])
     aware: Flag = Field(default=False, description="The program reports its own result; the exit code does not count.")
+
+    @property
+    def reports(self) -> bool:
+        """Whether the result that the program reports counts, not its exit code."""
+        return self.aware or self.sql is not None
 
     @field_validator("command", mode="plain", json_schema_input_type=Plain | list[Plain])
     @classmethod

@@ -166,7 +166,7 @@ class Execution:
         state, reason = self._final_state()
         if self.process is not None:
             report = self.report
-            state, reason = with_remarks(state, reason, report.incomplete, report.refused, self.definition.aware)
+            state, reason = with_remarks(state, reason, report.incomplete, report.refused, self.definition.reports)
         over = self.process.exit if self.process else None
         stopped = self._life.cause not in (None, Cause.TIMED_OUT)
         return Outcome(
@@ -197,7 +197,9 @@ class Execution:
             return RunState.TIMED_OUT, f"ran longer than its timeout of {write_duration(self.definition.timeout or 0)}"
         if cause is not None:
             return RunState.STOPPED, "stopped at once" if cause.is_now else "stopped"
-        if self.definition.aware and self.report.result is not None:
+        if self.definition.sql is not None and self.report.result == "failed" and self.report.exit_message:
+            return RunState.FAILED, self.report.exit_message
+        if self.definition.reports and self.report.result is not None:
             return judge_report(self.report.result, self.report.exit_message)
         return judge(self.process.exit.code, self.process.exit.signal, self.definition)
 
@@ -243,6 +245,8 @@ class Execution:
                 spool.close(delete=True)
             self.spools.clear()
         self.report.close()
-        if self.claimed.payload is not None:
+        files = [] if self.claimed.payload is None else [self._launch.payload]
+        files += [] if self.definition.sql is None else [self._launch.script]
+        for file in files:
             with contextlib.suppress(OSError):  # missing, or replaced by the program with something else
-                self._launch.payload.unlink()
+                file.unlink()

@@ -4,17 +4,23 @@ import contextlib
 import errno
 import json
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from jobfac.definitions import Job
+from jobfac.definitions.sql import Sql
 from jobfac.programs import Process, Program, Spool, StartError, open_destination, spool_path, start, write_private
 from jobfac.programs.masking import Mask
 from jobfac.secret_references import resolve
 from jobfac.store.output import STREAMS
 from jobfac.store.workers import Claimed
+from jobfac.worker.executions.connections import secrets_of
 from jobfac.worker.executions.environment import PAYLOAD_IN_ENVIRONMENT, base_environment, home_of
 from jobfac.worker.executions.report import Report
+
+SQL_PROGRAM = (sys.executable, "-P", "-m", "jobfac.sqljob")
+"""Runs the script of a ``sql`` job. Without -P, modules in the job's directory would come before those of Python."""
 
 
 class Launch:
@@ -24,6 +30,7 @@ class Launch:
         spools: by stream, the captured output.
         paths: by stream, the file that the definition redirects it to.
         payload: path of the payload file, which exists only if the run has a payload.
+        script: path of the file with the script of a ``sql`` job, which exists only for one.
     """
 
     def __init__(
@@ -39,6 +46,7 @@ class Launch:
         self.spools: dict[str, Spool] = {}
         self.paths: dict[str, str] = {}
         self.payload = folder / f"{claimed.id}-{claimed.attempt}.payload"
+        self.script = folder / f"{claimed.id}-{claimed.attempt}.script"
         self._claimed = claimed
         self._definition = definition
         self._marker = marker
@@ -72,8 +80,16 @@ class Launch:
     def _program(self) -> tuple[Program, list[bytes]]:
         job, claimed = self._definition, self._claimed
         given = job.arguments if claimed.arguments is None else tuple(json.loads(claimed.arguments))
-        argv = ("/bin/sh", "-c", job.command[0], "sh", *given) if job.shell else (*job.command, *given)
         environment, secrets = self._environment()
+        if job.sql is not None:
+            if given:
+                raise StartError("a sql job takes no arguments; start it without them, or use parameters")
+            argv: tuple[str, ...] = SQL_PROGRAM
+            environment |= self._hand_over_script(job.sql, secrets)
+        elif job.shell:
+            argv = ("/bin/sh", "-c", job.command[0], "sh", *given)
+        else:
+            argv = (*job.command, *given)
         if job.user:
             self._report.create_for(job.user)
         return Program(argv, self._marker, environment, job.directory, job.user, job.detach), secrets
@@ -108,6 +124,14 @@ class Launch:
         if len(payload) <= PAYLOAD_IN_ENVIRONMENT and "\0" not in payload:
             named["JOBFAC_PAYLOAD"] = payload
         return named
+
+    def _hand_over_script(self, sql: Sql, secrets: list[bytes]) -> Mapping[str, str]:
+        """The variables for the program of a ``sql`` job. The URL and its password count as secrets."""
+        url = resolve(sql.connection)
+        secrets += secrets_of(url)
+        body = sql.model_dump(exclude_none=True, exclude={"connection"})
+        write_private(self.script, json.dumps(body).encode(), self._definition.user)
+        return {"JOBFAC_SQL_FILE": str(self.script), "JOBFAC_SQL_URL": url}
 
     def _open(self, stream: str, secrets: list[bytes]) -> int:
         output = self._definition.output

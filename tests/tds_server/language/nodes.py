@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Query:
-    """One statement of data or its definition."""
+    """One statement of data or its definition. ``line``: where it begins in its batch, from 1."""
 
     text: str
+    line: int = 1
 
 
 @dataclass(frozen=True)
@@ -65,11 +66,16 @@ class Throw:
     """Number, message and state as expressions; none of them: the error at hand again."""
 
     arguments: tuple[str, ...]
+    line: int = 1
 
 
 @dataclass(frozen=True)
 class RaiseError:
+    """``at_once``: WITH NOWAIT, so the client has it before the batch ends."""
+
     arguments: tuple[str, ...]
+    at_once: bool = False
+    line: int = 1
 
 
 @dataclass(frozen=True)

@@ -27,11 +27,21 @@ def done(token: int, status: int = 0, rows: int | None = None) -> bytes:
     return bytes([token]) + struct.pack("<HHQ", status, 0, rows or 0)
 
 
-def error(number: int, message: str, severity: int = 16, state: int = 1, procedure: str = "") -> bytes:
+def error(number: int, message: str, severity: int = 16, state: int = 1, procedure: str = "", line: int = 1) -> bytes:
     """An error of that number; the message is cut at 4,000 characters."""
+    return _counted(0xAA, _said(number, message, severity, state, procedure, line))
+
+
+def information(number: int, message: str, severity: int, state: int) -> bytes:
+    """A message that is no error, as PRINT sends one."""
+    return _counted(0xAB, _said(number, message, severity, state, "", 1))
+
+
+def _said(number: int, message: str, severity: int, state: int, procedure: str, line: int) -> bytes:
     text = message[:4000]
-    body = struct.pack("<IBBH", number, state, severity, len(text)) + text.encode("utf-16-le")
-    return _counted(0xAA, body + _short_text("testserver") + _short_text(procedure) + struct.pack("<I", 1))
+    size = len(text.encode("utf-16-le")) // 2
+    body = struct.pack("<IBBH", number, state, severity, size) + text.encode("utf-16-le")
+    return body + _short_text("testserver") + _short_text(procedure) + struct.pack("<I", line)
 
 
 def environment(kind: int, new: bytes = b"", old: bytes = b"") -> bytes:
