@@ -74,9 +74,9 @@ class SqlServer(Server):
             del cursor.messages[:]
         return bool(found)
 
-    def cancel(self) -> None:
-        if self.cancels and (cursor := self.cursor) is not None:
-            cursor.cancel()
+    def _cancel(self) -> None:
+        if self.cancels:
+            self.cursor.cancel()
 
     def open_transaction(self) -> bool:
         cursor = self.connection.cursor()

@@ -4,9 +4,9 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from jobfac import job
 from jobfac.definitions import write_duration
@@ -15,6 +15,8 @@ from jobfac.sqljob.request import Request
 from jobfac.sqljob.results import Table, column_names, json_line, outputs
 from jobfac.sqljob.scripts import Batch, ScriptError, bind, split
 from jobfac.sqljob.servers import Failure, Server, server
+
+T = TypeVar("T")
 
 FIRST_ROWS = 100
 """Rows that are read before the first one is written, to know the widths of the columns."""
@@ -165,16 +167,17 @@ class Runner:
             self._execute(at, text, values)
 
     def _execute(self, at: Server, text: str, values: Any) -> None:
-        cursor = at.cursor = at.connection.cursor()
+        cursor = at.connection.cursor()
+        at.cursor = cursor
         try:
-            cursor.execute(text, values) if values else cursor.execute(text)
+            self._call(at, cursor.execute, text, *([values] if values else []))
             while True:
                 talked = at.messages(cursor)
                 if cursor.description is not None:
-                    self._rows(cursor)
+                    self._rows(at, cursor)
                 elif cursor.rowcount >= 0 and self.request.result != "none" and not talked:  # then it is an old count
                     say(f"({cursor.rowcount:,} {'row' if cursor.rowcount == 1 else 'rows'} affected)")
-                if not hasattr(cursor, "nextset") or not cursor.nextset():
+                if not hasattr(cursor, "nextset") or not self._call(at, cursor.nextset):
                     break
             at.messages(cursor)
         except at.dialect.loaded_dbapi.Error:
@@ -182,17 +185,25 @@ class Runner:
             raise
         finally:
             at.cursor = None
+            at.settle()
             cursor.close()
 
-    def _rows(self, cursor: Any) -> None:
+    def _call(self, at: Server, function: Callable[..., T], *arguments: Any) -> T:
+        """Call the driver. Another thread may cancel meanwhile; it has finished when this returns."""
+        try:
+            return function(*arguments)
+        finally:
+            at.settle()
+
+    def _rows(self, at: Server, cursor: Any) -> None:
         names = column_names([column[0] for column in cursor.description])
         kind, table, count, size = self.request.result, None, 0, 1
         kept = self._first_row
-        while not self.stopping and not self.late and (rows := cursor.fetchmany(size)):
+        while not self.stopping and not self.late and (rows := self._call(at, cursor.fetchmany, size)):
             if count == 0:
                 kept = (names, rows[0])
                 if kind == "rows" and _bytes(rows) < PIECE:
-                    rows += cursor.fetchmany(FIRST_ROWS - 1)
+                    rows += self._call(at, cursor.fetchmany, FIRST_ROWS - 1)
             count += len(rows)
             if kind == "json":
                 write("".join(json_line(names, row) for row in rows))

@@ -1,6 +1,7 @@
 """What differs between databases: messages, errors, open transactions, isolation, and how a statement is cancelled."""
 
 import re
+import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -32,7 +33,10 @@ class Failure(NamedTuple):
 class Server:
     """A connection to a database of any kind. Only ``cancel`` may be called from another thread.
 
-    ``style``: the paramstyle of its driver. ``cancels``: whether the driver can cancel a statement.
+    Attributes:
+        style: the paramstyle of its driver.
+        cancels: whether the driver can cancel a statement.
+        cursor: what executes now; written by the thread that runs the script.
     """
 
     cancels = False
@@ -43,6 +47,9 @@ class Server:
         self.style: str = dialect.paramstyle
         self.say = say
         self.cursor: Any = None
+        # Held while a statement is cancelled. A driver frees memory that its cancel still uses if the statement is
+        # closed meanwhile.
+        self._cancelling = threading.Lock()
 
     def prepare(self, isolation: str | None) -> None:
         """Set the isolation level."""
@@ -68,7 +75,18 @@ class Server:
         return False
 
     def cancel(self) -> None:
-        """Cancel the statement that runs now."""
+        """Cancel the statement that runs now, if any."""
+        with self._cancelling:
+            if self.cursor is not None:
+                self._cancel()
+
+    def settle(self) -> None:
+        """Wait until nobody is cancelling. Call it whenever a call of the cursor has returned."""
+        with self._cancelling:
+            pass
+
+    def _cancel(self) -> None:
+        """Cancel what ``cursor`` executes."""
 
     def open_transaction(self) -> bool:
         """Whether a transaction is open that a batch has begun."""
@@ -97,7 +115,7 @@ class Sqlite(Server):
         if isolation not in (None, "serializable"):
             raise ScriptError(f"SQLite has no isolation level '{isolation}'; leave isolation out")
 
-    def cancel(self) -> None:
+    def _cancel(self) -> None:
         self.connection.interrupt()
 
     def open_transaction(self) -> bool:
@@ -122,7 +140,7 @@ class Postgres(Server):
         if isolation is not None:
             self.execute(f"SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL {isolation.upper()}")
 
-    def cancel(self) -> None:
+    def _cancel(self) -> None:
         self.connection.cancel_safe(timeout=5)
 
     def open_transaction(self) -> bool:

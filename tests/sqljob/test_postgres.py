@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import psycopg
 import pytest
@@ -73,7 +74,7 @@ def test_isolation(pg: Stage) -> None:
     assert pg.run(script, isolation="snapshot").message.startswith("PostgreSQL has no isolation level 'snapshot'")
 
 
-def in_background(stage: Stage, script: str, meanwhile: Callable[[], None], **options: float) -> Done:
+def in_background(stage: Stage, script: str, meanwhile: Callable[[], None], **options: Any) -> Done:
     runner = stage.runner(script, **options)
     thread = threading.Thread(target=runner.run)
     thread.start()

@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from typing import Any
 
 import pytest
 
@@ -134,7 +135,7 @@ def test_a_million_rows_and_fifty_megabytes_in_a_cell(sqlite: Stage) -> None:
         ),
     ],
 )
-def test_what_cannot_be_done_is_a_sentence(sqlite: Stage, options: dict[str, str], sentence: str) -> None:
+def test_what_cannot_be_done_is_a_sentence(sqlite: Stage, options: dict[str, Any], sentence: str) -> None:
     done = sqlite.run("SELECT 1", **options)
     assert done.message.startswith(sentence)
     assert not done.succeeded

@@ -14,14 +14,14 @@ PROCEDURE = (
 
 def test_messages_counts_and_rows_in_order(mssql: Stage) -> None:
     script = (
-        f"{TABLE}\nGO\nPRINT 'begin'\nINSERT INTO dbo.t VALUES (1, N'ä'), (2, NULL);\n"
-        "SELECT a, b FROM dbo.t ORDER BY a;\n"
+        f"{TABLE}\nGO\nINSERT INTO dbo.t VALUES (1, N'ä'), (2, NULL);\n"
+        "PRINT 'begin'; SELECT a, b FROM dbo.t ORDER BY a;\n"
         "RAISERROR('40 %% done', 0, 1) WITH NOWAIT\nSELECT 5 AS x\nGO 2\n"
     ).replace("INSERT", "IF NOT EXISTS (SELECT 1 FROM dbo.t) INSERT")
     done = mssql.run(script)
     table = "a  b\n-  ----\n1  ä\n2  NULL\n(2 rows)\n40 % done\nx\n-\n5\n(1 row)\n"
     assert done.message == "3 batches"
-    assert done.out == f"begin\n(2 rows affected)\n{table}begin\n{table}"
+    assert done.out == f"(2 rows affected)\nbegin\n{table}begin\n{table}"
     assert (done.succeeded, done.message) == (True, "3 batches")
     assert done.progress == [0.4, 0.4]
     assert done.outputs == {"x": 5}

@@ -99,8 +99,6 @@ class Session:
         match node:
             case nodes.Query(text, line):
                 self._statement(text, line, scope, output)
-            case nodes.Print(expression):
-                output.message(0, str(self.statements.evaluate(expression, scope)), 0, 1, at_once=False)
             case nodes.Block(body):
                 for part in body:
                     self._run(part, scope, output)
@@ -124,10 +122,8 @@ class Session:
                 self._loop(condition, body, scope, output)
             case nodes.Try(body, handler):
                 self._try(body, handler, scope, output)
-            case nodes.Throw(arguments, line):
-                raise _placed(self._thrown(arguments, scope), line, scope)
-            case nodes.RaiseError():
-                self._raise_error(node, scope, output)
+            case nodes.Print() | nodes.Throw() | nodes.RaiseError():
+                self._say(node, scope, output)
             case nodes.Return(value):
                 scope.status = 0 if value is None else int(self.statements.evaluate(value, scope) or 0)
                 raise _Returned
@@ -160,6 +156,15 @@ class Session:
             if error.ends_batch or self._trying or self.statements.options["XACT_ABORT"]:
                 raise
             output.error(error)
+
+    def _say(self, node: nodes.Print | nodes.Throw | nodes.RaiseError, scope: Scope, output: Output) -> None:
+        match node:
+            case nodes.Print(expression):
+                output.message(0, str(self.statements.evaluate(expression, scope)), 0, 1, at_once=False)
+            case nodes.Throw(arguments, line):
+                raise _placed(self._thrown(arguments, scope), line, scope)
+            case nodes.RaiseError():
+                self._raise_error(node, scope, output)
 
     def _try(self, body: nodes.Block, handler: nodes.Block, scope: Scope, output: Output) -> None:
         self._trying += 1
