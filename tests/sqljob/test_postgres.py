@@ -20,15 +20,16 @@ END $$;
 """
 
 
-def backends(stage: Stage) -> list[tuple[int, str]]:
-    """The other connections to the database, with what they do."""
-    query = "SELECT pid, state FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-    with psycopg.connect(stage.url.replace("+psycopg", ""), autocommit=True) as connection:
-        return list(connection.execute(query).fetchall())
+def active(url: str) -> list[int]:
+    """The process ids of the other connections to the database."""
+    query = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND state = 'active' AND pid <> %s"
+    with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
+        return [pid for (pid,) in connection.execute(query, [connection.info.backend_pid]).fetchall()]
 
 
-def rows(stage: Stage) -> int:
-    with psycopg.connect(stage.url.replace("+psycopg", "")) as connection:
+def rows_of(url: str) -> int:
+    """How many rows the table has."""
+    with psycopg.connect(url.replace("+psycopg", "")) as connection:
         [found] = connection.execute("SELECT count(*) FROM t").fetchall()
         return int(found[0])
 
@@ -65,7 +66,7 @@ def test_a_transaction_that_failed_or_is_left_open_is_rolled_back(pg: Stage) -> 
     assert pg.run("CREATE TABLE t (a int); BEGIN; INSERT INTO t VALUES (1)").message.startswith("the script left a")
     failed = pg.run("BEGIN; INSERT INTO t VALUES (1); SELECT 1 / 0; COMMIT")
     assert failed.message == "Msg 22012, line 1: division by zero; its transaction was rolled back"
-    assert rows(pg) == 0
+    assert rows_of(pg.url) == 0
 
 
 def test_isolation(pg: Stage) -> None:
@@ -88,20 +89,20 @@ def in_background(stage: Stage, script: str, meanwhile: Callable[[], None], **op
 def test_a_timeout_cancels_in_the_server(pg: Stage) -> None:
     done = in_background(pg, "SELECT pg_sleep(60)", lambda: None, timeout=0.3)
     assert done.message == "batch 1 ran longer than its timeout of 300ms and was cancelled"
-    wait_for(lambda: not backends(pg))
+    wait_for(lambda: not active(pg.url))
 
 
 def test_a_server_that_goes_away_is_said(pg: Stage) -> None:
     def cut() -> None:
-        wait_for(lambda: [state for _, state in backends(pg)] == ["active"])
+        wait_for(lambda: active(pg.url))
         with psycopg.connect(pg.url.replace("+psycopg", ""), autocommit=True) as connection:
-            connection.execute("SELECT pg_terminate_backend(%s)", [backends(pg)[0][0]])
+            connection.execute("SELECT pg_terminate_backend(%s)", active(pg.url))
 
     done = in_background(pg, "CREATE TABLE t (a int); BEGIN; INSERT INTO t VALUES (1); SELECT pg_sleep(60)", cut)
     assert done.message.startswith(
         "the connection to the database was lost in batch 4; the server rolls back what was open ("
     )
-    assert rows(pg) == 0
+    assert rows_of(pg.url) == 0
 
 
 @pytest.mark.parametrize("kill", [False, True])
@@ -111,14 +112,14 @@ def test_a_stop_or_a_kill_leaves_nothing_behind(pg: Stage, kill: bool) -> None:
         assert process.stdout is not None
         while process.stdout.readline() != "(1 row)\n":
             pass
-        wait_for(lambda: [state for _, state in backends(pg)] == ["active"])
+        wait_for(lambda: active(pg.url))
         process.kill() if kill else process.terminate()
         began = time.monotonic()
         _, err = process.communicate(timeout=20)
     assert time.monotonic() - began < 10
     assert kill or err == "stopped in batch 4: it was cancelled in the server and rolled back\n"
-    wait_for(lambda: not backends(pg))
-    assert rows(pg) == 0
+    wait_for(lambda: not active(pg.url))
+    assert rows_of(pg.url) == 0
 
 
 def test_a_database_that_is_not_there_is_a_sentence_without_the_password(pg: Stage) -> None:
