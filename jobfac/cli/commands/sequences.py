@@ -1,4 +1,4 @@
-"""`sequence simulate / graph`."""
+"""`sequence simulate / graph`: predict and draw the steps of a sequence."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from jobfac.definitions import Sequence
     from jobfac.store.sequences.simulate import Outcomes, Walk
 
-app = group("Sequences: where they would go, and how they look.")
+app = group("Simulate and draw sequences.")
 
 File = Annotated[
-    Path | None, typer.Option("--file", metavar="FILE", help="Look in this file of definitions, not in the factory.")
+    Path | None, typer.Option("--file", metavar="FILE", help="Read this file of definitions; default: the factory.")
 ]
 
 
@@ -29,19 +29,19 @@ def simulate(
         list[str] | None,
         typer.Option(
             metavar="STEP.JOB=STATE,...",
-            help="How a job ends, at each visit of its step; repeat. In this order jobs end; others succeed.",
+            help="How a job ends at each visit of its step; may be repeated. Jobs end in this order; others succeed.",
         ),
     ] = None,
-    at: Annotated[str | None, typer.Option(metavar="TIME", help="When it would run; default: now.")] = None,
+    at: Annotated[str | None, typer.Option(metavar="TIME", help="The time of the start; default: now.")] = None,
     file: File = None,
     as_json: Json = False,
 ) -> None:
-    """Show which way a sequence would go, without running anything."""
+    """Show which steps a sequence would visit. Nothing is run."""
     from jobfac.store.sequences.simulate import simulate
 
     sequence = _sequence(job, file)
-    moment = datetime.now(UTC) if at is None else instant(at, "--at")
-    walk = simulate(sequence, _outcomes(sequence, outcome or []), moment)
+    begin = datetime.now(UTC) if at is None else instant(at, "--at")
+    walk = simulate(sequence, _outcomes(sequence, outcome or []), begin)
     if as_json:
         print_json(_document(job, walk))
         return
@@ -54,12 +54,10 @@ def simulate(
 @app.command()
 def graph(
     job: Annotated[str, typer.Argument(help="The sequence's id.")],
-    svg: Annotated[
-        Path | None, typer.Option("--svg", metavar="FILE", help="Write an SVG picture to this file.")
-    ] = None,
+    svg: Annotated[Path | None, typer.Option("--svg", metavar="FILE", help="Write an SVG image to this file.")] = None,
     file: File = None,
 ) -> None:
-    """Print a sequence as a Mermaid flowchart, or write it as an SVG picture."""
+    """Draw a sequence as a Mermaid flowchart or an SVG image."""
     from jobfac.store.sequences import graph as drawing
 
     sequence = _sequence(job, file)
@@ -87,29 +85,29 @@ def _sequence(job: str, file: Path | None) -> "Sequence":
     return definition
 
 
-def _outcomes(sequence: "Sequence", given: list[str]) -> "Outcomes":
+def _outcomes(sequence: "Sequence", options: list[str]) -> "Outcomes":
     places = {f"{step.name}.{job}": (step.name, job) for step in sequence.steps for job in step.jobs}
-    found: dict[tuple[str, str], list[RunState]] = {}
-    for one in given:
-        place, _, words = one.partition("=")
+    outcomes: dict[tuple[str, str], list[RunState]] = {}
+    for option in options:
+        place, _, words = option.partition("=")
         if place not in places:
-            fail(USAGE, f"--outcome {one} must name a step and its job: one of {', '.join(places)}.")
+            fail(USAGE, f"--outcome {option} must name a step and its job: one of {', '.join(places)}.")
         for word in words.split(","):
             if word not in FINAL:
-                fail(USAGE, f"--outcome {one} must give one of {', '.join(sorted(FINAL))}, not '{word}'.")
-            found.setdefault(places[place], []).append(RunState(word))
-    return found
+                fail(USAGE, f"--outcome {option} must give one of {', '.join(sorted(FINAL))}, not '{word}'.")
+            outcomes.setdefault(places[place], []).append(RunState(word))
+    return outcomes
 
 
 def _document(job: str, walk: "Walk") -> dict[str, Any]:
-    """The walk in the form in which a run that took this way is shown."""
+    """Return the simulated steps in the form in which `runs show` shows those of a run."""
     path = [
         {
             "step": stop.visit.step,
             "number": stop.number,
             "result": stop.visit.result,
             "next": None if stop.visit.to is None else stop.visit.to.step or stop.visit.to.kind,
-            "runs": [{"job": one, "state": word} for one, word in stop.jobs.items()],
+            "runs": [{"job": step_job, "state": state} for step_job, state in stop.jobs.items()],
         }
         for stop in walk.stops
     ]

@@ -13,14 +13,14 @@ Hour = Annotated[int, whole(0, 23)]
 
 
 class Dates(Model):
-    """A set of days. The entries of one key are alternatives. A day must match every key that is given. No key at all
-    means every day."""
+    """A set of days. The entries of one key are alternatives. A day must match every given key. Without a key, every
+    day matches."""
 
     days_of_week: Many[Weekday] = Field(default=(), description="Days of the week: mon to sun, or 1 (Monday) to 7.")
     days_of_month: Many[MonthDate] = Field(default=(), description="Days of the month: 1 to 31, first or last.")
     on: Many[YearlyDay] = Field(default=(), description="Days of every year, as MM/DD.", examples=[["12/24"]])
     between: Many[Days] = Field(
-        default=(), description="Spans of days of every year, both ends included.", examples=[["12/10-01/05"]]
+        default=(), description="Periods of every year, including both days.", examples=[["12/10-01/05"]]
     )
     weekdays: Many[Literal["first", "last", "weekday", "weekend"]] = Field(
         default=(),
@@ -59,17 +59,17 @@ class Dates(Model):
 
 
 class Times(Model):
-    """A set of times of the day: at, minutes and hours, or every. ``between`` narrows it. In a step's ``start_if``,
-    ``hours`` alone means the whole of those hours, and ``between`` may stand alone."""
+    """A set of times of day: at, minutes and hours, or every. ``between`` restricts it. In ``start_if`` of a step,
+    ``hours`` alone means these whole hours, and ``between`` may be the only key."""
 
     at: Many[Clock] = Field(default=(), description="These times of day.", examples=[["06:30", "18:00"]])
     minutes: Many[Minute] = Field(default=(), description="These minutes of every hour, or of the given hours.")
-    hours: Many[Hour] = Field(default=(), description="These hours. Without minutes: on the full hour.")
+    hours: Many[Hour] = Field(default=(), description="These hours; without minutes, on the full hour.")
     every: PositiveDuration | None = Field(
         default=None, description="The interval, in whole seconds, counted from each midnight.", examples=["45m"]
     )
     between: Many[Hours] = Field(
-        default=(), description="Only times in one of these spans; the start is included, the end is not.",
+        default=(), description="Only times in one of these periods, including its start but not its end.",
         examples=[["22:00-04:00"]],
     )  # fmt: skip
     count_from: Literal["midnight", "span"] = Field(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -72,7 +73,7 @@ def test_msdb_is_read_and_compared(sqlite_factory: Factory, msdb: sa.URL) -> Non
         "warning: T-SQL steps connect with the URL in env:DW_URL; set it where workers run, or use --connection",
     ]
     (sqlite_factory.folder / "jobs.yaml").write_text(printed.stdout, encoding="utf-8")
-    assert sqlite_factory.run("apply", "jobs.yaml").stdout.endswith("3 added, 0 changed, 0 removed, 0 as they are\n")
+    assert sqlite_factory.run("apply", "jobs.yaml").stdout.endswith("3 added, 0 changed, 0 removed, 0 unchanged\n")
     nightly = sqlite_factory.json("jobs", "show", "Nightly")
     assert (nightly["enabled"], nightly["category"]) == (False, "Data Loads")
     assert nightly["definition"]["notify"][0]["to"] == {"email": ["dba@example.org"]}
@@ -112,3 +113,43 @@ def test_what_cannot_be_imported_ends_in_a_sentence(
     failed = sqlite_factory.run("import", "agent", *words, code=code)
     assert failed.stderr.startswith(sentence)
     assert failed.stderr.count("\n") == 1
+
+
+def test_the_crontab_of_a_user_and_a_folder_of_tables(
+    sqlite_factory: Factory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "crontab"
+    lines = "MAILTO=\\nA = 'b c'\\n#0 1 * * * off\\n30 2 * * * echo %s\\n"
+    program.write_text(f'''#!/bin/sh
+[ "$2" = root ] || {{ echo "must be privileged to use -u" >&2; exit 1; }}
+printf "{lines}" "it # is"
+''')
+    program.chmod(0o755)
+    monkeypatch.setattr("crontab.CRON_COMMAND", f"{program} -u root")
+    printed = sqlite_factory.run("import", "crontab", "--user", "backup", "--timezone", "UTC").stdout
+    assert "backup:\n" in printed
+    assert "command: 'echo it # is'" in printed
+    assert "environment: {A: b c}" in printed
+    monkeypatch.setattr("crontab.CRON_COMMAND", f"{program} -u nobody")
+    refused = sqlite_factory.run("import", "crontab", "--user", "backup", code=3)
+    assert refused.stderr.startswith("the crontab of 'backup' cannot be read: ")
+    folder = tmp_path / "cron.d"
+    folder.mkdir()
+    (folder / "b").write_text("@daily root second\n")
+    (folder / "a").write_text("@daily root first\n")
+    (folder / "a.dpkg-old").write_text("@daily root never\n")
+    printed = sqlite_factory.run("import", "crontab", str(folder), "--system", "--timezone", "UTC").stdout
+    assert [line for line in printed.splitlines() if "command" in line] == ["    command: first", "    command: second"]
+    assert sqlite_factory.run("import", "crontab", code=2).stderr == "Give either files or --user.\n"
+
+
+def test_a_crontab_comes_back_out(sqlite_factory: Factory) -> None:
+    table = "CRON_TZ=Europe/Berlin\n30 6 * * MON-FRI ./report.sh # report\n\n"
+    job = {"command": "./report.sh", "schedules": [{"cron": "30 6 * * MON-FRI", "timezone": "Europe/Berlin"}]}
+    sqlite_factory.apply({"report": job, "ping": {"command": "ping", "schedules": [{"every": "90m"}]}})
+    exported = sqlite_factory.run("export", "crontab")
+    assert exported.stdout.split() == table.split()
+    assert exported.stderr.startswith("warning: schedule '1' of job 'ping' is left out: cron has no intervals")
+    assert sqlite_factory.run("export", "--as", "yaml", "crontab", code=3).stderr.startswith(
+        "There is no job 'crontab'"
+    )

@@ -1,7 +1,5 @@
-"""`import agent` and `import crontab`: definitions from other schedulers, on standard output."""
+"""`import agent`: the jobs of SQL Server Agent."""
 
-import os
-import sys
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,15 +7,12 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from jobfac.cli.common import NOT_FOUND, UNREACHABLE, USAGE, Failure, fail, group
+from jobfac.cli.commands.importing.zones import Zone, zone_of
+from jobfac.cli.common import NOT_FOUND, UNREACHABLE, USAGE, Failure, fail
 from jobfac.cli.rendering.printing import Columns, note, print_table, print_text
 
 if TYPE_CHECKING:
     from jobfac.importers.agent import Agent, Defined
-
-app = group("Definitions from elsewhere, on standard output.")
-
-Zone = Annotated[str | None, typer.Option(metavar="ZONE", help="Its zone; default: this machine's.")]
 
 
 class Compared(NamedTuple):
@@ -29,7 +24,6 @@ class Compared(NamedTuple):
     ours: str | None
 
 
-@app.command()
 def agent(
     files: Annotated[
         list[Path] | None, typer.Argument(help="Scripts of jobs, as SSMS and dbatools write them.", show_default=False)
@@ -46,7 +40,10 @@ def agent(
     ] = "env:SQL_AGENT_URL",
     timezone: Zone = None,
 ) -> None:
-    """Print SQL Server Agent's jobs as definitions, disabled; what is lost becomes a warning with its place."""
+    """Print the jobs of SQL Server Agent as definitions.
+
+    All of them are disabled. What has no counterpart causes a warning that says where it was and what to do.
+    """
     from jobfac import definitions as d
     from jobfac.importers.agent import Converter, Options, write
 
@@ -56,7 +53,7 @@ def agent(
         secret = d.Secret(secret=connection).secret
     except ValueError:
         fail(USAGE, f"--connection must be env:NAME, file:/path or keyring:service/user, not '{connection}'.")
-    zone = _zone(timezone)
+    zone = zone_of(timezone)
     found = _from_msdb(url) if url is not None else _from_files(files or [])
     converter = Converter(found, Options(zone, secret))
     defined = converter.convert()
@@ -133,47 +130,3 @@ def _compare(defined: "Iterable[Defined]") -> None:
         "SAME": lambda row: "yes" if row.agent == row.ours else "[yellow]no[/]",
     }
     print_table(rows, columns, "no schedules")
-
-
-@app.command()
-def crontab(
-    file: Annotated[Path, typer.Argument(help="A user's crontab or a file of /etc/cron.d; `-` reads standard input.")],
-    system: Annotated[
-        bool | None,
-        typer.Option("--system/--user", help="Whether each line names its user; default: for files below /etc."),
-    ] = None,
-    timezone: Zone = None,
-) -> None:
-    """Print a crontab as definitions; what cannot be taken over becomes a warning with its line."""
-    from jobfac import definitions as d
-    from jobfac.importers.crontab import from_crontab
-
-    text = sys.stdin.read() if str(file) == "-" else _text(file)
-    filename = "crontab" if str(file) == "-" else str(file)
-    names_users = file.absolute().is_relative_to("/etc") if system is None else system
-    jobs, warnings = from_crontab(text, system=names_users, filename=filename, timezone=_zone(timezone))
-    for warning in warnings:
-        note(f"warning: {warning}")
-    try:
-        print_text(d.dump(d.from_data({"jobs": jobs})))
-    except d.DefinitionError as error:
-        raise Failure(USAGE, "\n".join(str(problem) for problem in error.problems)) from None
-
-
-def _text(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8", errors="surrogateescape")
-    except OSError as error:
-        fail(NOT_FOUND, f"{file} cannot be read: {error.strerror}.")
-
-
-def _zone(given: str | None) -> str:
-    """The zone that is given, or the one that schedulers on this machine go by."""
-    link = os.path.realpath("/etc/localtime")
-    zone = given or os.environ.get("TZ") or (link.partition("/zoneinfo/")[2] or "UTC")
-    from jobfac.definitions.schedule import read_zone
-
-    try:
-        return read_zone(zone)
-    except ValueError as error:
-        fail(USAGE, f"--timezone {error}.")
