@@ -80,9 +80,10 @@ class SqlServer(Server):
 
     def open_transaction(self) -> bool:
         cursor = self.connection.cursor()
-        count = cursor.execute("SELECT @@TRANCOUNT").fetchone()[0]
+        cursor.execute("SELECT @@TRANCOUNT")
+        row = None if cursor.description is None else cursor.fetchone()  # a script may have SET NOEXEC ON
         cursor.close()
-        return bool(count)
+        return row is not None and bool(row[0])
 
     def rollback(self) -> None:
         self.execute("IF @@TRANCOUNT > 0 ROLLBACK")

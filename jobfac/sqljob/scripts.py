@@ -50,7 +50,7 @@ _QUOTED = {
     "mysql": r"""'(?:[^'\\]|\\.|'')*+(?:'|\Z)|"(?:[^"\\]|\\.)*+(?:"|\Z)|`[^`]*+(?:`|\Z)""",
 }
 _OTHER = r"""'[^']*+(?:'|\Z)|"[^"]*+(?:"|\Z)"""
-_PARAMETER = re.compile(r"\$\{parameters\.([^{}]*)\}")
+_PARAMETER = re.compile(r"\$\{\s*parameters\.([^{}]*?)\s*\}")
 _GO = re.compile(r"go(?:[ \t]+(\d+))?[ \t]*;?[ \t]*(?:--[^\n]*+)?(?:\n|\Z)", re.IGNORECASE)
 _WORD = re.compile(r"[^\W\d]\w*")
 _EDGE = re.compile(r"/\*|\*/")
@@ -69,7 +69,8 @@ def split(text: str, dialect: str) -> list[Batch]:
     """The batches of a script that have any code.
 
     Raises:
-        ScriptError: a parameter stands inside of quotes, or a count after GO is too large.
+        ScriptError: a parameter stands inside of quotes, something else than a parameter is to be bound, or a count
+            after GO is too large.
     """
     text = text.replace("\r\n", "\n")
     pieces = list(_pieces(text, dialect))
@@ -146,6 +147,11 @@ def _batch(text: str, start: int, cut: _Cut, line: int, pieces: list[_Piece]) ->
             raise ScriptError(
                 f"line {where}: {inside[0]} stands inside of quotes, where nothing can be bound; write it without them"
             )
+        elif piece.kind == "other":
+            where = line + text.count("\n", start, piece.start)
+            raise ScriptError(
+                f"line {where}: {content} cannot be bound in a script; give the job a parameter with it as default"
+            )
         elif piece.kind == "word" and len(words) < 8:
             words.append(content.upper())
         coded = coded or piece.kind not in ("comment", "semicolon")
@@ -158,7 +164,7 @@ def _pieces(text: str, dialect: str) -> Iterator[_Piece]:
     """What is to be told apart, in order; the code in between is left out but for words and signs."""
     token = re.compile(
         rf"(?P<space>\s++)|(?P<comment>--[^\n]*+)|(?P<block>/\*)|(?P<quoted>{_QUOTED.get(dialect, _OTHER)})"
-        r"|(?P<parameter>\$\{parameters\.[^{}]*\})|(?P<semicolon>;)|(?P<word>[^\W\d][\w$\#@]*+)|(?P<code>.)",
+        r"|(?P<parameter>\$\{\s*parameters\.[^{}]*\})|(?P<other>\$\{\s*(?:due|run|previous|trigger)\.[^{}]*\})|(?P<semicolon>;)|(?P<word>[^\W\d][\w$\#@]*+)|(?P<code>.)",
         re.DOTALL,
     )
     at = 0

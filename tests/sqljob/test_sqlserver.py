@@ -115,3 +115,14 @@ def test_a_stop_ends_the_statement_in_the_server(mssql: Stage) -> None:
         "stopped: this driver cannot cancel, so the connection was closed, and the server rolls back\n",
     )
     assert mssql.run("SELECT COUNT(*) AS n FROM dbo.t").outputs == {"n": 0}
+
+
+def test_a_server_that_goes_away_is_said(mssql: Stage, tds: TestServer) -> None:
+    mssql.run(TABLE)
+    tds.faults('drop before matching "SELECT 77"')
+    try:
+        done = mssql.run("INSERT INTO dbo.t VALUES (1, N'x')\nGO\nSELECT 77\nGO\nSELECT 'never'", on_error="continue")
+    finally:
+        tds.faults()
+    assert done.message.startswith("the connection to the database was lost in batch 2; the server rolls back what was")
+    assert "never" not in done.out

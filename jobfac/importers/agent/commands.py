@@ -56,6 +56,33 @@ def expand(text: str, job: str, step: str, step_id: int) -> Expanded:
     return Expanded(_TOKEN.sub(replace, text), unknown)
 
 
+POWERSHELL = {
+    "JOBID": "$($env:JOBFAC_JOB)",
+    "DATE": "$(Get-Date -Format yyyyMMdd)",
+    "TIME": "$(Get-Date -Format HHmmss)",
+    "STRTDT": "$(Get-Date -Format yyyyMMdd)",
+    "STRTTM": "$(Get-Date -Format HHmmss)",
+    "MACH": "$([Environment]::MachineName)",
+}
+"""What PowerShell, outside of single quotes, puts in place of a token."""
+
+
+def for_powershell(expanded: Expanded) -> Expanded:
+    """Replace the tokens that have a counterpart in PowerShell. Text in single quotes stays: nothing is expanded there,
+    so its tokens stay unknown."""
+    unknown: dict[str, str] = {}
+
+    def replace(found: re.Match[str]) -> str:
+        name = found[2] or found[3] or "WMI"
+        quoted = found.string.count("'", found.string.rfind("\n", 0, found.start()) + 1, found.start()) % 2
+        if name in POWERSHELL and not quoted:
+            return POWERSHELL[name]
+        unknown[name] = expanded.unknown[name]
+        return found[0]
+
+    return Expanded(_TOKEN.sub(replace, expanded.text), unknown)
+
+
 def split(line: str) -> list[str]:
     """A command line as Windows programs split it (CommandLineToArgvW).
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import PureWindowsPath
 from typing import Any, NamedTuple
 
-from jobfac.importers.agent.commands import Expanded, arguments, expand, split
+from jobfac.importers.agent.commands import Expanded, arguments, expand, for_powershell, split
 from jobfac.importers.agent.model import Job, Step
 
 Warn = Callable[[str], None]
@@ -28,13 +28,15 @@ class Options(NamedTuple):
 def convert(job: Job, step: Step, options: Options, warn: Warn) -> dict[str, Any]:
     """The body of a definition for this step, disabled."""
     expanded = _expand(job, step, step.command)
+    if step.subsystem.lower() == "powershell":
+        expanded = for_powershell(expanded)
     for token, remedy in expanded.unknown.items():
         warn(f"Agent's token {token} is not known here; {remedy}")
     text = expanded.text
     if "\0" in text:
         warn("its command contains NUL characters, which were removed; check it")
         text = text.replace("\0", "")
-    body = _runs(step, text, options, warn) | {"enabled": False}
+    body = _runs(step, text, options, warn) | {"restartable": False, "enabled": False}
     if step.subsystem.lower() == "cmdexec" and step.cmdexec_success_code != 0:
         if 0 < step.cmdexec_success_code <= 255:
             body["success_codes"] = [step.cmdexec_success_code]

@@ -86,6 +86,13 @@ def test_parameters_are_bound_in_the_form_of_the_driver() -> None:
         bind(batch, {"day": 1}, "qmark")
 
 
+def test_only_parameters_can_be_bound() -> None:
+    with pytest.raises(ScriptError, match=r"line 2: \$\{due.date\} cannot be bound in a script; give the job a para"):
+        split("SELECT 1,\n ${due.date}", "mssql")
+    [batch] = split("SELECT ${ parameters.day }", "mssql")
+    assert bind(batch, {"day": 1}, "qmark").text == "SELECT ?"
+
+
 def test_a_parameter_in_quotes_is_refused() -> None:
     with pytest.raises(ScriptError, match=r"line 2: \$\{parameters.day\} stands inside of quotes"):
         split("SELECT 1,\n 'day ${parameters.day}'", "mssql")

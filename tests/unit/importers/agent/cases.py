@@ -115,7 +115,8 @@ TOKENS = Job("O'Neill's [job]", [
     {**SELECT, "step_name": 'The "step"', "on_success_action": 3,
      "command": "PRINT '$(ESCAPE_SQUOTE(JOBNAME)) $(ESCAPE_NONE(STEPID))'; PRINT $(ESCAPE_SQUOTE(DATE))\n"
                 "PRINT N'$(ESCAPE_SQUOTE(A-MSG)) $(ESCAPE_SQUOTE(SRVR)) $(notatoken)'"},
-    {"subsystem": "PowerShell", "command": 'Write-Output "$(ESCAPE_DQUOTE(STEPNAME)) $(Get-Date) $(JOBID)"',
+    {"subsystem": "PowerShell", "command": 'Write-Output "$(ESCAPE_DQUOTE(STEPNAME)) $(Get-Date) $(JOBID)"\n'
+                "Write-Output 'on $(ESCAPE_SQUOTE(MACH))' \"$(ESCAPE_NONE(STRTDT))\" '$(JOBID)'",
      "step_name": 'The "step"'},
 ])  # fmt: skip
 

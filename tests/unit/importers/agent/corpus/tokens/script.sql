@@ -54,7 +54,8 @@ EXEC @ReturnCode = msdb.dbo.sp_add_jobstep @job_id=@jobId, @step_name=N'The "ste
 		@retry_interval=0, 
 		@os_run_priority=0, 
 		@subsystem=N'PowerShell', 
-		@command=N'Write-Output "$(ESCAPE_DQUOTE(STEPNAME)) $(Get-Date) $(JOBID)"'
+		@command=N'Write-Output "$(ESCAPE_DQUOTE(STEPNAME)) $(Get-Date) $(JOBID)"
+Write-Output ''on $(ESCAPE_SQUOTE(MACH))'' "$(ESCAPE_NONE(STRTDT))" ''$(JOBID)'''
 IF (@@ERROR <> 0 OR @ReturnCode <> 0) GOTO QuitWithRollback
 EXEC @ReturnCode = msdb.dbo.sp_update_job @job_id = @jobId, @start_step_id = 1
 IF (@@ERROR <> 0 OR @ReturnCode <> 0) GOTO QuitWithRollback
