@@ -42,6 +42,7 @@ def document_schema() -> dict[str, Any]:
     definitions = schema["$defs"]
     for model in MODELS:
         _finish(definitions[model.__name__], model)
+    definitions[Job.__name__]["oneOf"] = [{"required": ["command"]}, {"required": ["sql"]}]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Definitions of jobfac",
@@ -55,10 +56,7 @@ def document_schema() -> dict[str, Any]:
                 "additionalProperties": {
                     "if": {"required": ["steps"]},
                     "then": {"$ref": "#/$defs/Sequence"},
-                    "else": {
-                        "$ref": "#/$defs/Job",
-                        "anyOf": [{"required": ["command"]}, {"required": ["sql"]}],
-                    },
+                    "else": {"$ref": "#/$defs/Job"},
                 },
             },
             "defaults": {
