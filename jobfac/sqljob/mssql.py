@@ -57,7 +57,7 @@ class SqlServer(Server):
         defines = bool(batch.words) and batch.words[0] in ("CREATE", "ALTER") and bool(_ALONE & set(batch.words[1:4]))
         if not batch.words or defines or _SEVERAL_ERRORS.search(text):
             return text
-        return f"BEGIN TRY {text}{HANDLER}"
+        return f"BEGIN TRY ;{text}{HANDLER}"  # a WITH needs the semicolon
 
     def misread(self, error: Exception) -> bool:
         return self._mark is None and _MARK.search(str(error)) is None and _REFUSED.search(str(error)) is not None

@@ -14,6 +14,9 @@ CELL = 1000
 OUTPUT = 4000
 """Maximum characters of a value that becomes an output of the run."""
 
+OUTPUTS = 100_000
+"""Maximum characters of all outputs together. What reads the report takes no more than a few times this."""
+
 
 def column_names(names: Sequence[str | None]) -> list[str]:
     """The names of a result set's columns; a column without one is named by its position, a repeated one numbered."""
@@ -107,12 +110,16 @@ def width(text: str) -> int:
 def outputs(names: Sequence[str], row: Sequence[Any]) -> tuple[dict[str, Any], list[str]]:
     """The row as outputs of the run, and a sentence for each value that is too long for one."""
     found, left_out = {}, []
+    total = 0
     for name, value in zip(names, map(json_value, row), strict=True):
         length = len(value) if isinstance(value, str) else len(json.dumps(value)) if value is not None else 0
         if length > OUTPUT:
             left_out.append(f"the output '{name}' was left out: it has {length:,} characters, more than {OUTPUT:,}")
+        elif total + length + len(name) > OUTPUTS:
+            left_out.append(f"the output '{name}' was left out: all outputs together may have {OUTPUTS:,} characters")
         else:
             found[name] = value
+            total += length + len(name)
     return found, left_out
 
 

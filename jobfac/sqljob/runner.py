@@ -24,6 +24,9 @@ FIRST_ROWS = 100
 PIECE = 256 * 1024
 """About how many bytes of rows are read at once: a row may have one cell of megabytes."""
 
+REPORT_EVERY = 1.0
+"""Seconds between two reports of progress."""
+
 PROGRESS = re.compile(r"\s*(\d{1,3}(?:\.\d+)?)\s*%")
 """A message that begins so reports progress: "40 % done"."""
 
@@ -58,6 +61,7 @@ class Runner:
         self._first_row: tuple[list[str], Any] | None = None
         self._failures: list[str] = []
         self._batches = 0
+        self._next_report = 0.0
 
     # Called by the main thread
 
@@ -223,7 +227,14 @@ class Runner:
         plain = self.request.hide(text.rstrip())
         say(plain)
         if (found := PROGRESS.match(plain)) is not None and float(found[1]) <= 100:
-            job.progress(float(found[1]) / 100, plain.strip()[:1000])
+            self._progress(float(found[1]) / 100, plain.strip()[:200])
+
+    def _progress(self, fraction: float, message: str) -> None:
+        """Report progress, at most once a second: a script that talks much must not fill the report."""
+        now = time.monotonic()
+        if fraction == 1 or now >= self._next_report:
+            self._next_report = now + REPORT_EVERY
+            job.progress(fraction, message)
 
     def _explain(self, at: Server, batch: Batch, error: Exception) -> None:
         if at.is_lost(error) and not self.stopping:

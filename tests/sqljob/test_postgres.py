@@ -49,7 +49,7 @@ def test_an_error_in_a_function_names_it_and_its_line(pg: Stage) -> None:
     done = pg.run(f"CREATE TABLE t (a int PRIMARY KEY, b text);{FUNCTION}SELECT load(40); SELECT load(40);")
     assert done.message == 'Msg 23505, line 4, load: duplicate key value violates unique constraint "t_pkey"'
     assert done.out.count("40 % done\n") == 2
-    assert done.progress == [0.4, 0.4]
+    assert done.progress == [0.4], "the same again within a second is not reported"
 
 
 def test_an_error_of_syntax_names_the_line_of_the_script(pg: Stage) -> None:

@@ -110,6 +110,13 @@ def test_a_stop_cancels_in_the_database(sqlite: Stage) -> None:
     assert sqlite.run("SELECT count(*) AS n FROM t").outputs == {"n": 0}
 
 
+def test_outputs_stay_small(sqlite: Stage) -> None:
+    columns = ", ".join(f"replace(hex(zeroblob(1900)), '0', 'x') AS c{number}" for number in range(60))
+    done = sqlite.run(f"SELECT {columns}", result="none")
+    assert len(done.outputs) == 26
+    assert "the output 'c26' was left out: all outputs together may have 100,000 characters\n" in done.err
+
+
 @pytest.mark.slow
 def test_a_million_rows_and_fifty_megabytes_in_a_cell(sqlite: Stage) -> None:
     million = "WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 1000000) SELECT x FROM n"

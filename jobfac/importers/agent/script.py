@@ -78,6 +78,14 @@ class ScriptReader:
             message = f"{script.broken}; the script was read up to here: complete it and import it again"
             self._warn(Place(source, script.broken.line), message)
 
+    def finish(self) -> None:
+        """Remark on schedules that no job uses."""
+        used = {id(schedule) for job in self.agent.jobs for schedule in job.schedules}
+        for schedule in self._schedules:
+            if id(schedule) not in used:
+                message = f"the schedule '{schedule.name}' is used by no job in the scripts; script its jobs too"
+                self._warn(schedule.place, message)
+
     def _handle(self, call: Call, script: Script) -> None:
         if call.problem is not None:
             self._warn(self._place, f"{call.problem}; it was left out, so write it out")
@@ -234,6 +242,7 @@ def read_scripts(scripts: Iterator[tuple[str, bytes]]) -> Agent:
     reader = ScriptReader()
     for source, data in scripts:
         reader.read(source, data)
+    reader.finish()
     return reader.agent
 
 

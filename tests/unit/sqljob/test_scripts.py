@@ -1,11 +1,13 @@
 """Scripts are split at GO or at semicolons, and parameters found, outside of texts, names and comments."""
 
 import sqlite3
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobfac.sqljob.request import read_parameters
 from jobfac.sqljob.scripts import ScriptError, bind, split
 
 
@@ -84,6 +86,14 @@ def test_parameters_are_bound_in_the_form_of_the_driver() -> None:
     assert bind(batch, values, "qmark").values == ["2027-01-01", 3]
     with pytest.raises(ScriptError, match="the parameter 'n' is not one of the run's, which are: day; define it"):
         bind(batch, {"day": 1}, "qmark")
+
+
+def test_the_run_s_parameters_are_read_from_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert read_parameters() == {}
+    file = tmp_path / "parameters"
+    file.write_text('{"day": "2027-01-31", "limit": 5, "flag": null}')
+    monkeypatch.setenv("JOBFAC_PARAMETERS_FILE", str(file))
+    assert read_parameters() == {"day": "2027-01-31", "limit": 5, "flag": None}
 
 
 def test_only_parameters_can_be_bound() -> None:

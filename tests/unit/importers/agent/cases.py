@@ -173,6 +173,8 @@ EXEC msdb.dbo.sp_attach_schedule @job_name=N'SECOND', @schedule_name=N'OFFICE HO
 EXEC msdb.dbo.sp_attach_schedule @job_name=N'Second', @schedule_name=N'Elsewhere'
 EXEC msdb.dbo.sp_attach_schedule @job_name=N'Third', @schedule_name=N'Office hours'
 GO
+EXEC msdb.dbo.sp_add_schedule @schedule_name=N'Nobody''s', @freq_type=4, @freq_interval=1, @active_start_date=20260101
+GO
 """
 
 VARIABLES = """

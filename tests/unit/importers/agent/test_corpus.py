@@ -6,12 +6,15 @@ After a change that is meant, ``JOBFAC_TEST_WRITE=1 pytest tests/unit/importers/
 import os
 from datetime import UTC, datetime
 from itertools import islice
+from pathlib import Path
 
 import pytest
 
 from jobfac.definitions import Job, Schedule, Sequence, loads
 from jobfac.importers.agent import Converter, Options, read_scripts, write
+from jobfac.importers.agent.script import decode
 from jobfac.recurrence import due_times
+from tests.tds_server import grammar
 from tests.unit.importers.agent.cases import CASES, CORPUS, SCHEDULES
 from tests.unit.importers.agent.reference import next_runs, parameters
 
@@ -34,6 +37,13 @@ def test_the_corpus_is_as_it_was_written() -> None:
     for name, script in CASES.items():
         written = script if isinstance(script, bytes) else script.encode()
         assert (CORPUS / name / "script.sql").read_bytes() == written
+
+
+def test_the_scripts_are_valid_by_the_grammar_of_microsoft(tmp_path: Path) -> None:
+    for name in set(CASES) - {"broken"}:
+        text, _ = decode((CORPUS / name / "script.sql").read_bytes())
+        (tmp_path / f"{name}.sql").write_text(text, encoding="utf-8")
+    assert grammar.check_files(list(tmp_path.iterdir())) == []
 
 
 @pytest.mark.parametrize("name", CASES)
