@@ -32,7 +32,8 @@ _REFUSED = re.compile(
 )
 _MARK = re.compile(rf"{MARK} (\d+) (\d+) ([^\r\n;]*?)(?= \(\d+\)|[\r\n;]|$)")
 _SOURCE = re.compile(r"(?:\[(?:Microsoft|SQL Server|ODBC [^\]]*|unixODBC|[0-9A-Z]{5})\] ?)+")
-_RECORD = re.compile(r"(?P<text>.*?) \((?P<number>-?\d+)\)(?: \(SQL\w+\))?(?:; (?=\[)|$)", re.DOTALL)
+_BETWEEN = re.compile(r"; (?=\[[0-9A-Z]{5}\] \[)")
+_NUMBER = re.compile(r" \((-?\d+)\)(?: \(SQL\w+\))?$")
 
 
 class SqlServer(Server):
@@ -92,11 +93,13 @@ class SqlServer(Server):
         text = str(getattr(error, "ddbc_error", "") or (error.args[1] if len(error.args) > 1 else error))
         mark = self._mark or _MARK.search(text)
         number, records = None, []
-        for record in _RECORD.finditer(_SOURCE.sub("", text)):
-            if MARK not in record["text"]:
-                number = number or record["number"]
-                records.append(record["text"].strip())
-        message = "; ".join(records) or _SOURCE.sub("", text).strip()
+        for record in _BETWEEN.split(text):
+            plain = _SOURCE.sub("", record, count=1).strip()
+            found = _NUMBER.search(plain)
+            if MARK not in plain:
+                number = number or (found and found[1])
+                records.append(_NUMBER.sub("", plain))
+        message = "; ".join(records) or text
         if mark is None:
             return Failure(message, number if number != "0" else None)
         procedure = mark[3].strip() or None

@@ -1,4 +1,4 @@
-"""Reads Agent's jobs from the database msdb. Only SELECT; a login with the role SQLAgentReaderRole may do it."""
+"""Reads Agent's jobs from the database msdb. Only SELECT; a user with the role db_datareader may do it."""
 
 from typing import Any
 

@@ -104,7 +104,7 @@ def _from_msdb(url: str) -> "Agent":
             return read_msdb(conn)
     except sa.exc.DBAPIError as error:
         why = " ".join(str(error.orig).split())
-        fail(UNREACHABLE, f"msdb cannot be read: {why}. The login needs the role SQLAgentReaderRole there.")
+        fail(UNREACHABLE, f"msdb cannot be read: {why}. The login needs the role db_datareader there.")
     finally:
         database.close()
 
