@@ -18,7 +18,7 @@ class Cursor(NamedTuple):
 
 def server() -> tuple[SqlServer, list[str]]:
     said: list[str] = []
-    return SqlServer(None, mssql.dialect(), said.append), said  # type: ignore[no-untyped-call]
+    return SqlServer(None, mssql.dialect(), said.append), said
 
 
 @pytest.mark.parametrize(
