@@ -2,6 +2,10 @@
 
 import threading
 import time
+from urllib.parse import quote_plus
+
+import pytest
+import sqlalchemy as sa
 
 from tests.sqljob.conftest import Stage
 from tests.tds_server.harness import TestServer
@@ -126,3 +130,15 @@ def test_a_server_that_goes_away_is_said(mssql: Stage, tds: TestServer) -> None:
         tds.faults()
     assert done.message.startswith("the connection to the database was lost in batch 2; the server rolls back what was")
     assert "never" not in done.out
+
+
+def test_a_connection_string_of_odbc_takes_another_database(mssql: Stage) -> None:
+    url = sa.make_url(mssql.url)
+    if url.get_driver_name() != "pyodbc":
+        pytest.skip("only pyodbc takes a connection string of ODBC")
+    text = (
+        f"DRIVER={url.query['driver']};SERVER={url.host},{url.port};UID={url.username};PWD={{{url.password}}};"
+        f"DATABASE={url.database};Encrypt=no;TrustServerCertificate=yes"
+    )
+    mssql.url = f"mssql+pyodbc:///?odbc_connect={quote_plus(text)}"
+    assert mssql.run("SELECT 5 AS x", database="other]one").outputs == {"x": 5}

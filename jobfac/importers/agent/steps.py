@@ -15,6 +15,7 @@ MOST_ATTEMPTS = 1000
 PROGRAMS = ("cmdexec", "powershell", "ssis")
 _TIMES = re.compile(r"\$\((?:ESCAPE_\w+\()?(?:DATE|TIME|STRTDT|STRTTM)\)+", re.IGNORECASE)
 _ANY_TOKEN = re.compile(r"\$\([^()]*(?:\([^()]*\))?\)")
+_QUOTED = re.compile(r"'[^']*+'|--[^\n]*+|/\*.*?\*/|\[[^\]]*+\]", re.DOTALL)
 _SHELL = re.compile(r"[|<>&]|%[^%\s]+%")
 
 
@@ -74,14 +75,17 @@ def _runs(step: Step, text: str, options: Options, warn: Warn) -> dict[str, Any]
 
 
 def _sql(step: Step, text: str, options: Options) -> dict[str, Any]:
+    """The script with the settings that Agent gives it: its own QUOTED_IDENTIFIER, where that matters, and its user."""
+    if '"' in _QUOTED.sub("", text):
+        text = f"SET QUOTED_IDENTIFIER OFF;\nGO\n{text}"
     if step.database_user_name:  # as Agent itself does it
         user = step.database_user_name.replace("'", "''")
         text = f"EXECUTE AS USER = N'{user}' WITH NO REVERT;\nGO\n{text}"
-    body: dict[str, Any] = {"connection": {"secret": options.connection}}
-    if step.database_name:
-        body["database"] = step.database_name
-    body["text"] = text if text.strip() else "-- This step has no command."
-    return body
+    return {
+        "connection": {"secret": options.connection},
+        "database": step.database_name or "master",
+        "text": text if text.strip() else "-- This step has no command.",
+    }
 
 
 def _command(text: str, warn: Warn) -> list[str]:

@@ -130,6 +130,7 @@ HOSTILE = Job("x'); DROP TABLE msdb..sysjobs --\nGO", [
     {**SELECT, "step_name": "#: {a: [b}\t| >", "command": QUOTES},
     {**SELECT, "step_name": "\u202e\x07 - ? @", "command": " GO\n/* not closed\n\tEXEC sp_add_job @job_name = N'no'\n"},
     {**SELECT, "step_name": "", "command": ""},
+    {**SELECT, "step_name": "Quotes", "command": 'PRINT "a text for Agent"', "database_user_name": "dbo"},
     {**SELECT, "step_name": "" , "command": "-- $(ESCAPE_NONE())\n${parameters.x} {{ %s }} \\"},
 ], [{"name": "' # \" :"}], {"description": "a: b\n- c # d\n\n\ttab ", "category_name": "Data'Base]s"})  # fmt: skip
 

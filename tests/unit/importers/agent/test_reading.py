@@ -25,7 +25,7 @@ def convert(data: bytes) -> list[str]:
     return [str(remark) for remark in converter.remarks]
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=50)
 @given(st.sampled_from(SCRIPTS), st.data())
 def test_a_damaged_script_gives_sentences(script: bytes, data: st.DataObject) -> None:
     start = data.draw(st.integers(0, len(script)))
