@@ -103,7 +103,8 @@ def test_the_whole_corpus_in_one_import_can_be_applied(sqlite_factory: Factory) 
         (["/dev/null"], 2, "There is no job of SQL Server Agent in it that can be taken over.\n"),
         (["x.sql", "--connection", "DW_URL"], 2, "--connection must be env:NAME, file:/path or keyring:service/user"),
         (["x.sql", "--timezone", "Mars"], 2, "--timezone names the unknown time zone 'Mars'"),
-        (["--url", "oracle://x"], 5, "--url cannot be used"),
+        (["--url", "oracle://x"], 2, "--url must name a SQL Server"),
+        (["--url", "mssql+pyodbc://x@h:no/msdb"], 5, "--url cannot be used"),
         (["--url", "env:NOT_SET_HERE"], 1, "the secret env:NOT_SET_HERE is not in this role's environment"),
     ],
 )

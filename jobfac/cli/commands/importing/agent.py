@@ -95,8 +95,11 @@ def _from_msdb(url: str) -> "Agent":
     from jobfac.importers.agent.msdb import read_msdb
     from jobfac.secret_references import resolve_setting
 
+    resolved = resolve_setting(url)
+    if not resolved.startswith("mssql+"):
+        fail(USAGE, "--url must name a SQL Server, such as mssql+pyodbc://user:password@host/msdb, or a secret.")
     try:
-        database = Database(resolve_setting(url), "jobfac import")
+        database = Database(resolved, "jobfac import")
     except Unreachable as error:
         fail(UNREACHABLE, str(error).replace("JOBFAC_DATABASE_URL", "--url"))
     try:
