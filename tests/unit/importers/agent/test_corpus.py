@@ -15,7 +15,7 @@ from jobfac.importers.agent import Converter, Options, read_scripts, write
 from jobfac.importers.agent.script import decode
 from jobfac.recurrence import due_times
 from tests.tds_server import grammar
-from tests.unit.importers.agent.cases import CASES, CORPUS, SCHEDULES
+from tests.unit.importers.agent.cases import CASES, CORPUS
 from tests.unit.importers.agent.reference import next_runs, parameters
 
 OPTIONS = Options("UTC", "env:SQL_AGENT_URL")
@@ -67,14 +67,27 @@ def test_what_is_printed_can_be_applied_and_starts_nothing(name: str) -> None:
         assert not isinstance(job, Job) or job.sql is None or job.sql.connection.secret == OPTIONS.connection
 
 
-@pytest.mark.parametrize("name", SCHEDULES)
+TAKEN = {"shared_schedules": [0, 0], "odd_schedules": [10]}
+"""Of scripts whose schedules are shared, unused or wrong: which of them the jobs have, in order."""
+
+
+@pytest.mark.parametrize("name", CASES)
 def test_the_next_fifty_runs_are_those_of_agent(name: str) -> None:
     definitions = loads((CORPUS / name / "expected.yaml").read_text(encoding="utf-8"))
     ours: list[Schedule] = [schedule for job in definitions.jobs.values() for schedule in job.schedules]
-    theirs = [one for one in parameters((CORPUS / name / "script.sql").read_text()) if one["freq_type"] < 64]
+    script, _ = decode((CORPUS / name / "script.sql").read_bytes())
+    theirs = parameters(script)
+    theirs = [theirs[at] for at in TAKEN[name]] if name in TAKEN else [one for one in theirs if one["freq_type"] < 64]
     assert len(ours) == len(theirs)
     for schedule, told in zip(ours, theirs, strict=True):
         expected = next_runs(told, AFTER.replace(tzinfo=None), 50)
         found = [due.replace(tzinfo=None) for due in islice(due_times(schedule, AFTER, UNTIL), 50)]
         assert found == expected
         assert schedule.enabled == bool(told["enabled"])
+
+
+def test_the_scripts_with_schedules_cover_every_type() -> None:
+    told = [one for name in CASES for one in parameters(decode((CORPUS / name / "script.sql").read_bytes())[0])]
+    assert {one["freq_type"] for one in told} >= {1, 4, 8, 16, 32, 64, 128}
+    assert {one.get("freq_subday_type") for one in told} >= {1, 2, 4, 8}
+    assert {one.get("freq_relative_interval") for one in told} >= {1, 2, 4, 8, 16}
