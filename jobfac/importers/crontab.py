@@ -1,14 +1,15 @@
-"""Reads crontabs, those of users and those of /etc/cron.d and /etc/crontab, with python-crontab.
+"""Read crontabs, those of users and those in /etc/cron.d and /etc/crontab, with python-crontab.
 
-python-crontab gets the tables of users, tells entries from remarks and switched-off lines, and finds the user of a line
-of a system table. cron's own rules for what it does not do, or does otherwise, are followed here:
+python-crontab reads the tables of users, tells entries from comments and disabled lines, and finds the user of a line
+of a system table. The syntax is cron's. The rules that python-crontab lacks or handles differently are followed here:
 
-- ``%`` in a command, which ends it and begins its standard input, in which further ones are line ends;
-- variables: names and values in quotes, space around ``=``, empty values, and that one holds for all lines below it;
-- ``CRON_TZ`` and ``RANDOM_DELAY``;
-- ``#`` in a command, which is for the shell and no remark;
-- the fields of the times as they are written, since a range over everything is no ``*`` to cron;
-- numbers of lines, for warnings.
+- The command is the rest of the line, including ``#``.
+- The first unescaped ``%`` ends the command and begins its standard input; each further one is a line end.
+- A variable applies to the lines below it. Its name and value may be in quotes, its value may be empty, and space is
+  allowed around ``=``.
+- ``CRON_TZ`` and ``RANDOM_DELAY``.
+- The time fields are kept as written, because a range over all values is not ``*`` to cron.
+- Line numbers, for warnings.
 """
 
 import logging
@@ -30,7 +31,7 @@ MAIL_HEADERS = ("MAILFROM", "CONTENT_TYPE", "CONTENT_TRANSFER_ENCODING")
 
 @dataclass
 class _Variables:
-    """What the variables above the current line say."""
+    """The values of the variables above the current line."""
 
     timezone: str
     shell: str = "/bin/sh"
@@ -86,10 +87,15 @@ def user_table(user: str) -> Table:
 def from_crontab(
     text: str, *, system: bool, filename: str, timezone: str
 ) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """The jobs of a crontab by id, in the form of a definitions file, and warnings that name file and line.
+    """Return the jobs of a crontab by id, in the form of a definitions file, and warnings that name file and line.
 
-    `system` tells that each line names its user. `timezone` is the zone of the machine that the crontab is from.
-    A line that cannot be taken over becomes a warning and no job.
+    A line that cannot be converted causes a warning and no job.
+
+    Args:
+        text: the content of the crontab.
+        system: each line names its user, as in /etc/crontab.
+        filename: for the warnings and the job ids.
+        timezone: the time zone of the machine that the crontab comes from.
     """
     table = Table(tab=text.replace("\r\n", "\n"), user=False if system else None)
     return from_table(table, system=system, name=filename, timezone=timezone)
@@ -166,7 +172,7 @@ def _job(variables: _Variables, entry: Entry, system: bool) -> tuple[dict[str, A
 
 
 def _fields(entry: Entry, system: bool) -> tuple[str, str | None, str]:
-    """The expression, the user, and the rest of the line as cron would hand it to the shell."""
+    """Return the cron expression, the user, and the rest of the line as cron passes it to the shell."""
     line, item = entry.line, entry.item
     if line.lower().startswith("@reboot"):
         raise ValueError("@reboot has no counterpart, since no job belongs to a machine's start")
