@@ -16,9 +16,9 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema
 
-from jobfac.definitions.moments import DateOrInstant, Holiday, Instant, Window
 from jobfac.definitions.patterns import Dates as Dates
 from jobfac.definitions.patterns import Times as Times
+from jobfac.definitions.patterns.moments import DateOrInstant, Holiday, Instant, Window
 from jobfac.definitions.values import (
     Duration,
     Flag,

@@ -4,8 +4,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from jobfac.definitions.moments import Clock, Days, FullDate, Hours, MonthDate, Weekday, YearlyDay
 from jobfac.definitions.patterns.counted import DayInterval, OrdinalDay
+from jobfac.definitions.patterns.moments import Clock, Days, FullDate, Hours, MonthDate, Weekday, YearlyDay
 from jobfac.definitions.values import Many, Model, PositiveDuration, whole
 
 Minute = Annotated[int, whole(0, 59)]

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, NamedTuple, cast
 
 from pydantic import Field, PlainSerializer, PlainValidator
 
-from jobfac.definitions.moments import read_weekday, write_weekday
+from jobfac.definitions.patterns.moments import read_weekday, write_weekday
 from jobfac.definitions.values import shown
 
 Unit = Literal["days", "weeks", "months"]

@@ -18,6 +18,7 @@ class StartRequest:
             definition.
         manual: a person or a program starts the run, which ``on_demand`` may forbid. False for schedules and sequences.
         categories: inside a sequence the request may pass values only to jobs of these categories; None: to all.
+        for_worker: the name of the only worker that may take the run; None: as the definition says.
         inherited_events: the subscribed events that a job of a sequence inherits from the sequence.
     """
 
@@ -38,3 +39,4 @@ class StartRequest:
     visit_id: int | None = None
     inherited_events: str | None = None
     retry_of: int | None = None
+    for_worker: str | None = None
