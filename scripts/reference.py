@@ -23,6 +23,7 @@ GUIDE = Path(__file__).parents[1] / "jobfac" / "guide"
 PLACES = {
     "Job": "a job",
     "Sequence": "a sequence",
+    "Parameter": "`parameters`",
     "Schedule": "`schedules`",
     "Dates": "`dates`",
     "Times": "`times`",
@@ -178,7 +179,8 @@ def _mapping(field: Mapping[str, Any]) -> str:
     words = names.get("enum", [names["const"]] if "const" in names else [])
     if words:
         return _alternatives([f"`{{{word}: ...}}`" for word in words])
-    return "mapping to " + _form(field["additionalProperties"])
+    values = field.get("additionalProperties") or next(iter(field["patternProperties"].values()))
+    return "mapping to " + _form(values)
 
 
 def _range(field: Mapping[str, Any]) -> str:

@@ -30,6 +30,7 @@ RUN: dict[str, Any] = {
     "ready_at": None,
     "queued_at": "2027-01-31T21:59:58.120+00:00",
     "outputs": {"files": "12"},
+    "parameters": {"day": "2027-01-30"},
     "stop": None,
     "stop_by": None,
     "retry_of": None,

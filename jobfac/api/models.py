@@ -78,9 +78,9 @@ Run = answer("Run", RunView)
 ListedRun = _listed(
     "ListedRun",
     RunView,
-    ("arguments", "payload", "outputs"),
-    "A run in a list. ``truncated``: which of ``arguments``, ``payload`` and ``outputs`` are null here since they are\n"
-    "larger than 4 KiB; the run itself has them.",
+    ("arguments", "payload", "outputs", "parameters"),
+    "A run in a list. ``truncated``: which of ``arguments``, ``payload``, ``outputs`` and ``parameters`` are null\n"
+    "here since they are larger than 4 KiB; the run itself has them.",
 )
 Runs = _page("Runs", ListedRun, cursor=True)
 

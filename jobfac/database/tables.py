@@ -7,6 +7,7 @@ Words for states are literals in the SQL, never bound: neither engine matches a 
 import sqlalchemy as sa
 
 from jobfac.database.metadata import SCHEMA, metadata
+from jobfac.database.sequence_tables import visit
 from jobfac.database.statistics_tables import daily, daily_worker
 from jobfac.database.types import BigId, Blob, Instant, Long, Name, Word, identity, index, one_of, sql_literals
 from jobfac.states import (
@@ -16,8 +17,6 @@ from jobfac.states import (
     Delivery,
     JobKind,
     RunState,
-    StepResult,
-    StepStart,
     Stop,
     WorkerState,
 )
@@ -114,6 +113,9 @@ run = sa.Table(
     sa.Column("worker", sa.Unicode(200)),
     sa.Column("arguments", Long),  # JSON array; NULL: the definition's
     sa.Column("payload", Long),
+    sa.Column("parameters", Long),  # JSON object by name, sensitive values masked; NULL: the job has none
+    sa.Column("sensitive", Long),  # JSON object: the values that are masked in `parameters`
+    sa.Column("origin", Long),  # JSON object: what started it, for placeholders such as ${trigger.path}
     sa.Column("overrides", Long),  # JSON: a sequence's arguments and payloads by job, an ad hoc notify
     sa.Column("notify", sa.String(200)),  # the events that somebody wants to hear of, or `all`; NULL: nobody does
     sa.Column("notify_jobs", sa.String(200)),  # a sequence's: the same for the jobs in it
@@ -218,29 +220,6 @@ run_event = sa.Table(
     sa.Column("by", sa.Unicode(200), nullable=False),
     sa.Column("detail", sa.Unicode(1000)),
     index("ix_run_event_run", "run_id", "id"),
-    sqlite_autoincrement=True,
-)
-
-visit = sa.Table(
-    "visit",  # one row per time that a sequence came to a step; the step's jobs have its id as their visit_id
-    metadata,
-    identity(),
-    sa.Column("run_id", BigId, nullable=False),  # the sequence's run
-    sa.Column("step", Name, nullable=False),
-    sa.Column("number", sa.Integer, nullable=False),  # 1 for the first visit of this step
-    sa.Column("entered_at", Instant, nullable=False),
-    sa.Column("start", Word, nullable=False),
-    sa.Column("proceed", Word, nullable=False),
-    sa.Column("refused", Long),  # JSON: by job, why it could not be started
-    sa.Column("result", Word),  # NULL: not decided yet
-    sa.Column("decided_at", Instant),
-    sa.Column("goes_to", Word),  # step, end or end_failed
-    sa.Column("next_step", Name),
-    sa.Column("reason", sa.Unicode(1000)),
-    one_of("start", StepStart, "start"),
-    one_of("result", StepResult, "result"),
-    index("ix_visit_run", "run_id", "id"),
-    index("ix_visit_step", "run_id", "step", "number", unique=True),
     sqlite_autoincrement=True,
 )
 

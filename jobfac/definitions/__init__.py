@@ -7,6 +7,7 @@
 from jobfac.definitions.models import AnyJob, Defaults, Job, Retention, Retry, Sequence, canonical
 from jobfac.definitions.notify import Notify, Recipient, Secret
 from jobfac.definitions.output import Destination, Output
+from jobfac.definitions.parameters import Parameter
 from jobfac.definitions.parse import Definitions, dump, from_canonical, from_data, load, loads, read_notify, reader
 from jobfac.definitions.plan import Difference, Plan, plan
 from jobfac.definitions.problems import DefinitionError, Problem
@@ -25,6 +26,7 @@ __all__ = [
     "Job",
     "Notify",
     "Output",
+    "Parameter",
     "Plan",
     "Problem",
     "Recipient",

@@ -12,13 +12,14 @@ from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 from jobfac.definitions.models import Concurrency, Defaults, Definition, Job, Retention, Retry, Sequence
 from jobfac.definitions.notify import Notify, Recipient, Secret
 from jobfac.definitions.output import Output, Rotate
+from jobfac.definitions.parameters import Parameter
 from jobfac.definitions.schedule import Calendar, Dates, Missed, Schedule, Times
 from jobfac.definitions.steps import StartIf, Step
 from jobfac.definitions.values import Model
 
 MODELS: tuple[type[Model], ...] = (
-    Job, Sequence, Schedule, Dates, Times, Missed, Calendar, Step, StartIf, Retry, Concurrency, Retention, Output,
-    Rotate, Notify, Recipient, Secret, Defaults,
+    Job, Sequence, Parameter, Schedule, Dates, Times, Missed, Calendar, Step, StartIf, Retry, Concurrency, Retention,
+    Output, Rotate, Notify, Recipient, Secret, Defaults,
 )  # fmt: skip
 """Every model of a definition, in the order in which the reference explains them."""
 

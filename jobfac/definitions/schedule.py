@@ -28,6 +28,7 @@ from jobfac.definitions.moments import (
     Window,
     YearlyDay,
 )
+from jobfac.definitions.parameters.model import Given, ParameterName
 from jobfac.definitions.values import (
     Duration,
     Flag,
@@ -268,6 +269,9 @@ class Schedule(Model):
     )
     payload: Text | None = Field(default=None, description="Text for the program. Not for a sequence.")
     payloads: dict[Id, Text] | None = Field(default=None, description="Texts for the jobs of a sequence, by job id.")
+    parameters: dict[ParameterName, Given] = Field(
+        default={}, description="Values for the parameters of the job.", examples=[{"region": "eu"}]
+    )
     enabled: Flag = Field(default=True, description="Whether the schedule fires.")
 
     def __hash__(self) -> int:

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PlainSerializer, PlainValidator, model_validator
 
+from jobfac.definitions.parameters.model import Given, ParameterName
 from jobfac.definitions.schedule import Dates, Times, Zone
 from jobfac.definitions.values import Id, Many, Model, Text, read_id, shown
 
@@ -81,6 +82,11 @@ class Step(Model):
         default={}, description="Arguments for jobs of the step, by job id.", examples=[{"load": ["--full"]}]
     )
     payloads: dict[Id, Text] = Field(default={}, description="Payloads for jobs of the step, by job id.")
+    parameters: dict[Id, dict[ParameterName, Given]] = Field(
+        default={},
+        description="Values for the parameters of jobs of the step, by job id.",
+        examples=[{"load": {"day": "${parameters.day}"}}],
+    )
 
     def targets(self) -> dict[str, Go]:
         """Every way out of the step, by the field that names it."""
@@ -96,7 +102,7 @@ class Step(Model):
         if len(set(self.jobs)) < len(self.jobs):
             twice = next(job for job in self.jobs if self.jobs.count(job) > 1)
             raise ValueError(f"names the job '{twice}' twice; a step starts a job once")
-        for field in ("arguments", "payloads"):
+        for field in ("arguments", "payloads", "parameters"):
             for job in getattr(self, field):
                 if job not in self.jobs:
                     raise ValueError(f"has {field} for '{job}', which is not one of its jobs")

@@ -3,9 +3,9 @@
 from importlib.resources import files
 
 TOPICS = (
-    "definitions", "programs", "schedules", "sequences", "output", "secrets", "notifications", "monitoring", "history",
-    "http", "tsql", "guarantees", "security", "operating", "sqlserver", "troubleshooting", "glossary", "reference",
-    "settings",
+    "definitions", "parameters", "programs", "schedules", "sequences", "output", "secrets", "notifications",
+    "monitoring", "history", "http", "tsql", "guarantees", "security", "operating", "sqlserver", "troubleshooting",
+    "glossary", "reference", "settings",
 )  # fmt: skip
 """The topics in the order in which a new user reads them."""
 

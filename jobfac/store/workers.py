@@ -47,8 +47,9 @@ from jobfac.database.tables import attempt, run, worker, worker_lease
 from jobfac.database.types import BigId, sql_literals, truncate_utf16
 from jobfac.states import ALIVE, HELD, RunState, WorkerState
 from jobfac.store import jobs, runs
+from jobfac.store.claimed import Claimed
 from jobfac.store.expiry import Expiry, Returned, expire, held_rules, requeue_held
-from jobfac.store.runs import Finished, Rule, record
+from jobfac.store.runs import Finished, record
 from jobfac.store.runs.event import Event
 from jobfac.store.runs.finish import held
 from jobfac.views.serialization import columns, from_row
@@ -76,41 +77,6 @@ class Registration(NamedTuple):
     slots: int
     pools: Sequence[str]
     labels: Mapping[str, str]
-
-
-class Claimed(NamedTuple):
-    """A run that this worker claimed.
-
-    ``attempt`` fences every later write about the run. ``lost``: how many attempts were lost with their worker.
-    """
-
-    id: int
-    job: str
-    job_version: int
-    kind: str
-    attempt: int
-    failures: int
-    priority: int
-    arguments: str | None
-    payload: str | None
-    sequence_run_id: int | None
-    queue: str
-    created_at: Any
-    started_at: Any
-    notify: str | None
-    already_running: str = "start"
-    concurrency_key: str | None = None
-    lost: int | None = None
-
-    @property
-    def rule(self) -> Rule:
-        """The run's admission rule. It also determines which blocked runs its end admits."""
-        return Rule(self.job, self.already_running, self.concurrency_key)
-
-    @property
-    def key(self) -> tuple[int, int]:
-        """Run and attempt: the fence."""
-        return self.id, self.attempt
 
 
 class Beat(NamedTuple):

@@ -9,7 +9,8 @@ from jobfac.views.serialization import as_json
 
 
 class RunView(NamedTuple):
-    """A run. Times are RFC 3339 with offset. ``arguments`` null: the run uses the definition's arguments."""
+    """A run. Times are RFC 3339 with offset. ``arguments`` null: the run uses the definition's arguments.
+    ``parameters``: sensitive values are masked."""
 
     # ``truncated`` is set only in lists: the names of the large values that were left out.
 
@@ -40,6 +41,7 @@ class RunView(NamedTuple):
     ready_at: datetime | None
     queued_at: datetime | None
     outputs: dict[str, Any] | None
+    parameters: dict[str, Any] | None
     stop: Stop | None
     stop_by: str | None
     retry_of: int | None

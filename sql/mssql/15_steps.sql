@@ -89,6 +89,8 @@ CREATE OR ALTER PROCEDURE jobfac.insert_run
     @manual BIT, -- a start by hand, which the definition may forbid
     @arguments NVARCHAR(MAX) = NULL,
     @payload NVARCHAR(MAX) = NULL,
+    @parameters NVARCHAR(MAX) = NULL, -- a JSON object: values by name
+    @former BIGINT = NULL, -- a run whose parameters this one has, too
     @overrides NVARCHAR(MAX) = NULL,
     @priority INT = NULL,
     @delay_seconds INT = NULL,
@@ -135,6 +137,21 @@ BEGIN
         THROW 50002, @sentence, 1;
     EXEC jobfac.check_request
         @job = @job, @kind = @kind, @arguments = @arguments, @payload = @payload, @delay_seconds = @delay_seconds;
+    DECLARE @shown NVARCHAR(MAX) = @parameters, @sensitive NVARCHAR(MAX), @origin NVARCHAR(MAX);
+    IF @former IS NULL
+    BEGIN
+        EXEC jobfac.check_parameters @job = @job, @definition = @definition, @parameters = @parameters;
+        -- With a sensitive one among them, none is shown until the worker has told them apart.
+        IF EXISTS (
+            SELECT 1 FROM OPENJSON(@definition, '$.parameters') AS p
+            WHERE JSON_VALUE(p.[value], '$.sensitive') = 'true'
+        )
+            SELECT @shown = NULL, @sensitive = @parameters;
+    END
+    ELSE
+        SELECT @shown = r.parameters, @sensitive = r.sensitive, @origin = r.origin
+        FROM jobfac.run AS r
+        WHERE r.id = @former;
     IF @kind = 'sequence' AND @overrides IS NULL AND COALESCE(@arguments, @payload) IS NOT NULL
         SET @overrides = CONCAT(
             N'{"arguments": ', COALESCE(@arguments, N'{}'), N', "payloads": ', COALESCE(@payload, N'{}'), N'}'
@@ -235,8 +252,8 @@ BEGIN
 
     DECLARE @at DATETIME2(3) = SYSUTCDATETIME();
     INSERT INTO jobfac.run (
-        job, job_version, kind, state, queue, priority, arguments, payload, overrides, notify, notify_jobs, created_at,
-        created_by, ready_at, queued_at, ended_at, reason, restartable, already_running, concurrency_key,
+        job, job_version, kind, state, queue, priority, arguments, payload, parameters, sensitive, origin, overrides, notify,
+        notify_jobs, created_at, created_by, ready_at, queued_at, ended_at, reason, restartable, already_running, concurrency_key,
         concurrency_limit, start_key, retry_of
     )
     VALUES (
@@ -248,6 +265,9 @@ BEGIN
         COALESCE(@priority, CAST(JSON_VALUE(@definition, '$.priority') AS INT), 0),
         @arguments,
         @payload,
+        @shown,
+        @sensitive,
+        @origin,
         @overrides,
         @notify,
         CASE WHEN @kind = 'sequence' THEN @notify END,

@@ -20,7 +20,8 @@ CREATE OR ALTER PROCEDURE jobfac.start_job
     @delay_seconds INT = NULL,
     @key NVARCHAR(MAX) = NULL, -- at most 200 characters; the same key of the same job gives the same run every time
     @by NVARCHAR(128) = NULL, -- NULL: the login
-    @run_id BIGINT = NULL OUTPUT
+    @run_id BIGINT = NULL OUTPUT,
+    @parameters NVARCHAR(MAX) = NULL -- a JSON object: values for the job's parameters, by name
 AS
 -- Start a job. Look at the run's state: the already-running policy may have made it `denied` or `blocked`.
 BEGIN
@@ -48,6 +49,7 @@ BEGIN
                 @manual = 1,
                 @arguments = @arguments,
                 @payload = @payload,
+                @parameters = @parameters,
                 @priority = @priority,
                 @delay_seconds = @delay_seconds,
                 @key = @start_key,
@@ -71,7 +73,7 @@ CREATE OR ALTER PROCEDURE jobfac.retry_run
     @by NVARCHAR(128) = NULL,
     @run_id BIGINT = NULL OUTPUT
 AS
--- Run a finished run again, with the same arguments and payload and the job's present definition: a new run.
+-- Run a finished run again, with the same arguments, payload and parameters and the job's present definition: a new run.
 BEGIN
     SET NOCOUNT ON;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
@@ -110,6 +112,7 @@ BEGIN
             @arguments = @arguments,
             @payload = @payload,
             @overrides = @overrides,
+            @former = @run,
             @priority = @priority,
             @retry_of = @run,
             @by = @who,

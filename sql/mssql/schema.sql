@@ -574,6 +574,30 @@ COMMIT;
 
 GO
 
+BEGIN TRANSACTION;
+
+-- Running upgrade 0003 -> 0006
+
+ALTER TABLE jobfac.run ADD parameters NVARCHAR(max) NULL;
+
+GO
+
+ALTER TABLE jobfac.run ADD sensitive NVARCHAR(max) NULL;
+
+GO
+
+ALTER TABLE jobfac.run ADD origin NVARCHAR(max) NULL;
+
+GO
+
+UPDATE jobfac.alembic_version SET version_num='0006' WHERE jobfac.alembic_version.version_num = '0003';
+
+GO
+
+COMMIT;
+
+GO
+
 SET NOEXEC OFF;
 GO
 
@@ -595,6 +619,7 @@ SELECT
     r.worker,
     r.arguments,
     r.payload,
+    r.parameters,
     r.created_at,
     r.created_by,
     r.ready_at,
@@ -1135,6 +1160,67 @@ BEGIN
 END;
 GO
 
+CREATE OR ALTER PROCEDURE jobfac.check_parameters
+    @job NVARCHAR(128),
+    @definition NVARCHAR(MAX),
+    @parameters NVARCHAR(MAX)
+AS
+-- Refuse parameters that the job cannot take. The worker that claims the run checks all of it, patterns and lists too,
+-- and fills in the defaults; a run with a wrong value ends there as start_failed.
+BEGIN
+    SET NOCOUNT ON;
+    DECLARE @name NVARCHAR(4000), @sentence NVARCHAR(2000);
+    -- One IF after the other: SQL Server may look at both sides of an AND, and OPENJSON fails on what is no JSON.
+    IF @parameters IS NOT NULL AND ISJSON(@parameters) = 0
+        THROW 50007, N'@parameters must be a JSON object such as {"day": "2027-01-31"}.', 1;
+    IF @parameters IS NOT NULL AND LEFT(LTRIM(@parameters), 1) <> N'{'
+        THROW 50007, N'@parameters must be a JSON object such as {"day": "2027-01-31"}.', 1;
+    SET @name = (
+        SELECT MIN(g.[key]) FROM OPENJSON(@parameters) AS g
+        WHERE NOT EXISTS (SELECT 1 FROM OPENJSON(@definition, '$.parameters') AS p WHERE p.[key] = g.[key])
+    );
+    IF @name IS NOT NULL
+    BEGIN
+        SET @sentence = CONCAT(N'Job ''', @job, N''' has no parameter ''', LEFT(@name, 128), N'''; see its definition.');
+        THROW 50007, @sentence, 1;
+    END;
+    SET @name = (
+        SELECT MIN(p.[key]) FROM OPENJSON(@definition, '$.parameters') AS p
+        WHERE JSON_VALUE(p.[value], '$.required') = 'true'
+            AND NOT EXISTS (SELECT 1 FROM OPENJSON(@parameters) AS g WHERE g.[key] = p.[key] AND g.[type] <> 0)
+    );
+    IF @name IS NOT NULL
+    BEGIN
+        SET @sentence = CONCAT(N'Job ''', @job, N''' needs the parameter ''', @name, N'''; give it in @parameters.');
+        THROW 50007, @sentence, 1;
+    END;
+    SELECT TOP (1) @name = g.[key]
+    FROM OPENJSON(@parameters) AS g
+    JOIN OPENJSON(@definition, '$.parameters') AS p ON p.[key] = g.[key]
+    WHERE g.[type] <> 0
+        AND JSON_VALUE(p.[value], '$.many') IS NULL
+        AND (
+            g.[type] IN (4, 5)
+            OR (JSON_VALUE(p.[value], '$.type') = 'integer' AND TRY_CAST(g.[value] AS BIGINT) IS NULL)
+            OR (JSON_VALUE(p.[value], '$.type') = 'number' AND TRY_CAST(g.[value] AS FLOAT) IS NULL)
+            OR (JSON_VALUE(p.[value], '$.type') = 'date' AND TRY_CAST(g.[value] AS DATE) IS NULL)
+            OR (JSON_VALUE(p.[value], '$.type') = 'boolean' AND g.[value] NOT IN (N'true', N'false'))
+            OR (
+                JSON_VALUE(p.[value], '$.type') = 'choice'
+                AND NOT EXISTS (SELECT 1 FROM OPENJSON(p.[value], '$.choices') AS c WHERE c.[value] = g.[value])
+            )
+        )
+    ORDER BY g.[key];
+    IF @name IS NOT NULL
+    BEGIN
+        SET @sentence = CONCAT(
+            N'The parameter ''', @name, N''' of job ''', @job, N''' cannot have this value; see its definition.'
+        );
+        THROW 50007, @sentence, 1;
+    END;
+END;
+GO
+
 -- Steps of the procedures in the next file. They run in their caller's transaction, and nobody needs a right to them.
 -- Run this file again at any time: it replaces what is there.
 
@@ -1226,6 +1312,8 @@ CREATE OR ALTER PROCEDURE jobfac.insert_run
     @manual BIT, -- a start by hand, which the definition may forbid
     @arguments NVARCHAR(MAX) = NULL,
     @payload NVARCHAR(MAX) = NULL,
+    @parameters NVARCHAR(MAX) = NULL, -- a JSON object: values by name
+    @former BIGINT = NULL, -- a run whose parameters this one has, too
     @overrides NVARCHAR(MAX) = NULL,
     @priority INT = NULL,
     @delay_seconds INT = NULL,
@@ -1272,6 +1360,21 @@ BEGIN
         THROW 50002, @sentence, 1;
     EXEC jobfac.check_request
         @job = @job, @kind = @kind, @arguments = @arguments, @payload = @payload, @delay_seconds = @delay_seconds;
+    DECLARE @shown NVARCHAR(MAX) = @parameters, @sensitive NVARCHAR(MAX), @origin NVARCHAR(MAX);
+    IF @former IS NULL
+    BEGIN
+        EXEC jobfac.check_parameters @job = @job, @definition = @definition, @parameters = @parameters;
+        -- With a sensitive one among them, none is shown until the worker has told them apart.
+        IF EXISTS (
+            SELECT 1 FROM OPENJSON(@definition, '$.parameters') AS p
+            WHERE JSON_VALUE(p.[value], '$.sensitive') = 'true'
+        )
+            SELECT @shown = NULL, @sensitive = @parameters;
+    END
+    ELSE
+        SELECT @shown = r.parameters, @sensitive = r.sensitive, @origin = r.origin
+        FROM jobfac.run AS r
+        WHERE r.id = @former;
     IF @kind = 'sequence' AND @overrides IS NULL AND COALESCE(@arguments, @payload) IS NOT NULL
         SET @overrides = CONCAT(
             N'{"arguments": ', COALESCE(@arguments, N'{}'), N', "payloads": ', COALESCE(@payload, N'{}'), N'}'
@@ -1372,8 +1475,8 @@ BEGIN
 
     DECLARE @at DATETIME2(3) = SYSUTCDATETIME();
     INSERT INTO jobfac.run (
-        job, job_version, kind, state, queue, priority, arguments, payload, overrides, notify, notify_jobs, created_at,
-        created_by, ready_at, queued_at, ended_at, reason, restartable, already_running, concurrency_key,
+        job, job_version, kind, state, queue, priority, arguments, payload, parameters, sensitive, origin, overrides, notify,
+        notify_jobs, created_at, created_by, ready_at, queued_at, ended_at, reason, restartable, already_running, concurrency_key,
         concurrency_limit, start_key, retry_of
     )
     VALUES (
@@ -1385,6 +1488,9 @@ BEGIN
         COALESCE(@priority, CAST(JSON_VALUE(@definition, '$.priority') AS INT), 0),
         @arguments,
         @payload,
+        @shown,
+        @sensitive,
+        @origin,
         @overrides,
         @notify,
         CASE WHEN @kind = 'sequence' THEN @notify END,
@@ -1488,7 +1594,8 @@ CREATE OR ALTER PROCEDURE jobfac.start_job
     @delay_seconds INT = NULL,
     @key NVARCHAR(MAX) = NULL, -- at most 200 characters; the same key of the same job gives the same run every time
     @by NVARCHAR(128) = NULL, -- NULL: the login
-    @run_id BIGINT = NULL OUTPUT
+    @run_id BIGINT = NULL OUTPUT,
+    @parameters NVARCHAR(MAX) = NULL -- a JSON object: values for the job's parameters, by name
 AS
 -- Start a job. Look at the run's state: the already-running policy may have made it `denied` or `blocked`.
 BEGIN
@@ -1516,6 +1623,7 @@ BEGIN
                 @manual = 1,
                 @arguments = @arguments,
                 @payload = @payload,
+                @parameters = @parameters,
                 @priority = @priority,
                 @delay_seconds = @delay_seconds,
                 @key = @start_key,
@@ -1539,7 +1647,7 @@ CREATE OR ALTER PROCEDURE jobfac.retry_run
     @by NVARCHAR(128) = NULL,
     @run_id BIGINT = NULL OUTPUT
 AS
--- Run a finished run again, with the same arguments and payload and the job's present definition: a new run.
+-- Run a finished run again, with the same arguments, payload and parameters and the job's present definition: a new run.
 BEGIN
     SET NOCOUNT ON;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
@@ -1578,6 +1686,7 @@ BEGIN
             @arguments = @arguments,
             @payload = @payload,
             @overrides = @overrides,
+            @former = @run,
             @priority = @priority,
             @retry_of = @run,
             @by = @who,

@@ -13,8 +13,9 @@ from jobfac.api.routing import Answer, ApiRequest, Endpoint
 from jobfac.operations import starting, stopping
 from jobfac.operations.caller import visible_run as visible
 from jobfac.states import FINAL, JobKind, RunState
+from jobfac.store import parameters as store_parameters
 from jobfac.store import runs, sequences
-from jobfac.store.api_keys import Role
+from jobfac.store.api_keys import Caller, Role
 from jobfac.store.runs import StartRequest
 from jobfac.views.runs import AttemptView, EventView, RunView
 from jobfac.views.sequences import StepVisitView
@@ -44,6 +45,7 @@ def start(ask: ApiRequest) -> Answer:
         at=body.at,
         key=ask.headers.key,
         overrides=overrides or None,
+        parameters=body.parameters,
     )
     return _started(starting.start(ask.service.db, ask.by, request))
 
@@ -66,6 +68,7 @@ def list_runs(ask: ApiRequest) -> Answer:
         since=query.since,
         sequence_run_id=query.sequence_run_id,
         categories=ask.caller.categories,
+        parameters=dict(pair.partition("=")[::2] for pair in query.parameter),
         below=None if query.cursor is None else int(query.cursor),
         limit=query.limit + 1,
         retry_for=RETRY_FOR,
@@ -80,7 +83,7 @@ async def get_run(ask: ApiRequest) -> Answer:
     end = time.monotonic() + ask.query.wait
 
     async def read() -> RunView:
-        return await run_in_threadpool(service.db.query, visible, ask.caller, run_id, retry_for=RETRY_FOR)
+        return await run_in_threadpool(service.db.query, _shown, ask.caller, run_id, retry_for=RETRY_FOR)
 
     row = await read()
     if ask.query.wait and row.state not in FINAL:
@@ -89,6 +92,14 @@ async def get_run(ask: ApiRequest) -> Answer:
                 await watch.wait(end - time.monotonic())
                 row = await read()
     return Answer(as_json(row))
+
+
+def _shown(conn: sa.Connection, caller: Caller, run_id: int) -> RunView:
+    """The run; an operator also sees the values of sensitive parameters."""
+    row = visible(conn, caller, run_id)
+    if row.parameters is None or not caller.role.allows(Role.OPERATOR):
+        return row
+    return row._replace(parameters={**row.parameters, **store_parameters.sensitive_of(conn, run_id)})
 
 
 def stop(ask: ApiRequest) -> Answer:
@@ -102,7 +113,14 @@ def stop(ask: ApiRequest) -> Answer:
 
 def retry(ask: ApiRequest) -> Answer:
     """Run it again, as a new run."""
-    row = starting.retry(ask.service.db, ask.by, ask.path["run"], from_failed=ask.body.from_failed, key=ask.headers.key)
+    row = starting.retry(
+        ask.service.db,
+        ask.by,
+        ask.path["run"],
+        from_failed=ask.body.from_failed,
+        key=ask.headers.key,
+        changes=ask.body.parameters,
+    )
     return _started(row)
 
 

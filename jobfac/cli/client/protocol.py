@@ -30,6 +30,7 @@ class RunFilter(NamedTuple):
     states: Sequence[RunState]
     since: datetime | None
     limit: int
+    parameters: Mapping[str, str] = {}
 
 
 class Backend(Protocol):
@@ -50,8 +51,8 @@ class Backend(Protocol):
     def stop(self, run_id: int, now: bool) -> "Stopped":
         """Ask for a stop."""
 
-    def retry(self, run_id: int, from_failed: bool) -> "RunView":
-        """Run it again: the new run."""
+    def retry(self, run_id: int, from_failed: bool, changes: Mapping[str, Any]) -> "RunView":
+        """Run it again, with changed parameters: the new run."""
 
     def output(self, run_id: int, attempt: int, positions: dict[str, int]) -> Sequence[Text]:
         """What lies beyond these offsets by stream, which are moved on."""

@@ -75,7 +75,7 @@ class Remote:
         overrides = options.get("overrides") or {}
         body = {
             name: options[name]
-            for name in ("arguments", "payload", "priority", "delay")
+            for name in ("arguments", "payload", "parameters", "priority", "delay")
             if options.get(name) is not None
         }
         if options.get("at") is not None:
@@ -110,7 +110,8 @@ class Remote:
 
     def runs(self, filters: RunFilter) -> list[RunView]:
         since = None if filters.since is None else filters.since.isoformat()
-        known = {"job": filters.job, "state": list(filters.states), "since": since}
+        pairs = [f"{name}={value}" for name, value in filters.parameters.items()]
+        known = {"job": filters.job, "state": list(filters.states), "since": since, "parameter": pairs}
         query = {name: value for name, value in known.items() if value}
         return [from_json(RunView, one) for one in self._pages("/v1/runs", filters.limit, query)]
 
@@ -118,8 +119,9 @@ class Remote:
         answer = self._send("POST", f"/v1/runs/{run_id}/stop", again=True, json={"now": now})
         return from_json(Stopped, self._read(answer))
 
-    def retry(self, run_id: int, from_failed: bool) -> RunView:
-        body, headers = {"from_failed": from_failed}, {"Idempotency-Key": uuid4().hex}
+    def retry(self, run_id: int, from_failed: bool, changes: Mapping[str, Any]) -> RunView:
+        body: Object = {"from_failed": from_failed, **({"parameters": changes} if changes else {})}
+        headers = {"Idempotency-Key": uuid4().hex}
         answer = self._send("POST", f"/v1/runs/{run_id}/retry", again=True, json=body, headers=headers)
         if answer.status_code == 409 and (denied := answer.json().get("run_id")):
             return self.wait(denied, 0)

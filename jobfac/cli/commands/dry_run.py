@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.main import get_command
 
+from jobfac.cli.commands.start import SetFileOption, SetOption
 from jobfac.cli.common import NO_TEXT, NOT_FOUND, UNSUCCESSFUL, USAGE, Json, fail, on_signal, piped, seconds
 from jobfac.cli.listing import PLAIN
+from jobfac.cli.parameters import read_settings
 from jobfac.cli.rendering.printing import note, print_fields, print_json
 from jobfac.cli.rendering.text import printable
 
@@ -29,6 +31,8 @@ def try_program(
     ],
     payload: Annotated[str | None, typer.Option(help="Text handed to the program; `-` reads standard input.")] = None,
     payload_file: Annotated[Path | None, typer.Option(metavar="FILE", help="The same, from a file.")] = None,
+    set_: SetOption = None,
+    set_file: SetFileOption = None,
     timeout: Annotated[str | None, typer.Option(metavar="30m", help="Stop it after this long.")] = None,
     grace: Annotated[str | None, typer.Option(metavar="10s", help="What it has to end when it is stopped.")] = None,
     aware: Annotated[bool, typer.Option("--aware", help="The result that it reports counts, not its code.")] = False,
@@ -54,11 +58,12 @@ def try_program(
         changes["environment"] = variables
     job, definition, arguments = _definition(program, file, changes)
     text = _payload(payload, payload_file)
+    values = read_settings(set_ or [], set_file)
     with tempfile.TemporaryDirectory(prefix="jobfac-try-") as name:
         folder = Path(name)
         folder.chmod(0o711)  # the program may be another user's
         screen = _Screen(quiet=as_json)
-        dry_run = DryRun(job, definition, folder, screen, arguments, text)
+        dry_run = DryRun(job, definition, folder, screen, arguments, text, values)
         on_signal(lambda first: dry_run.stop(Stop.POLITE if first else Stop.NOW))
         tried = dry_run.run()
     document = _document(job, tried)

@@ -6,7 +6,9 @@ import typer
 
 from jobfac.cli.client import backend
 from jobfac.cli.client.protocol import RunFilter
+from jobfac.cli.commands.start import SetFileOption, SetOption
 from jobfac.cli.common import UNSUCCESSFUL, USAGE, Json, RunId, fail, group, instant, refuse_denied
+from jobfac.cli.parameters import read_pairs, read_settings
 from jobfac.cli.rendering.printing import Columns, note, print_drawn, print_fields, print_json, print_table
 from jobfac.cli.rendering.text import cell, lasted
 from jobfac.states import FINAL, HELD, RunState
@@ -43,11 +45,17 @@ def stop(
 def retry(
     run: RunId,
     from_failed: Annotated[bool, typer.Option("--from-failed", help="Of a sequence: go on from what failed.")] = False,
+    set_: SetOption = None,
+    set_file: SetFileOption = None,
     as_json: Json = False,
 ) -> None:
-    """Run a finished run again, with the same arguments and payload: a new run."""
+    """Run a finished run again, with the same arguments, payload and parameters: a new run.
+
+    `--set` changes a parameter.
+    """
+    changes = read_settings(set_ or [], set_file)
     with backend() as factory:
-        new = factory.retry(run, from_failed)
+        new = factory.retry(run, from_failed, changes)
     print_json(serialization.as_json(new)) if as_json else typer.echo(new.id)
     refuse_denied([new])
 
@@ -57,6 +65,10 @@ def list_runs(
     job: Annotated[str | None, typer.Option(help="Only runs of this job.")] = None,
     states: Annotated[list[str] | None, typer.Option("--state", help="Only runs in this state; repeat.")] = None,
     since: Annotated[str | None, typer.Option(help="Only runs started since this time, or so long ago (2h).")] = None,
+    parameter: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="Only runs with this value of a parameter; repeat."),
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, max=100_000)] = 50,
     as_json: Json = False,
 ) -> None:
@@ -65,8 +77,9 @@ def list_runs(
         if word not in list(RunState):
             fail(USAGE, f"--state must be one of {', '.join(RunState)}, not '{word}'.")
     moment = None if since is None else instant(since, "--since", back=True)
+    values = {name: str(value) for name, value in read_pairs(parameter or [], "--parameter").items()}
     with backend() as factory:
-        found = factory.runs(RunFilter(job, [RunState(word) for word in states or []], moment, limit))
+        found = factory.runs(RunFilter(job, [RunState(word) for word in states or []], moment, limit, values))
     if as_json:
         print_json(serialization.all_as_json(found))
         return

@@ -82,6 +82,8 @@ def preview(
     if explain:
         columns["FIRES"] = lambda row: "yes" if row.fires else "[yellow]no[/]"
     empty = f"job '{job}' is {'never due by itself' if begin is None else f'not due by itself after {begin}'}"
+    if any(one.parameters for one in found):
+        columns["PARAMETERS"] = "parameters"
     print_table(found, {**columns, "WHY": "reason"}, empty)
 
 

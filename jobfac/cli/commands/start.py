@@ -9,6 +9,7 @@ import typer
 from jobfac.cli.client import Backend, backend
 from jobfac.cli.commands.monitoring.logs import follow_run
 from jobfac.cli.common import UNSUCCESSFUL, USAGE, Json, fail, instant, piped, refuse_denied, seconds
+from jobfac.cli.parameters import read_settings
 from jobfac.cli.rendering.printing import note, print_json
 from jobfac.cli.rendering.text import printable
 from jobfac.states import FINAL, RunState
@@ -24,6 +25,13 @@ ArgumentsOf = Annotated[
 PayloadOf = Annotated[
     list[str] | None, typer.Option(metavar="JOB=TEXT", help="Of a sequence: a job's payload; repeat.")
 ]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="A parameter; repeat. The same name again makes a list."),
+]
+SetFileOption = Annotated[
+    str | None, typer.Option("--set-file", metavar="FILE", help="Parameters from a YAML or JSON file; `-`: from input.")
+]
 NotifyOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -38,6 +46,8 @@ def start(
     job: Annotated[str, typer.Argument(help="The job's id.")],
     argument: Argument = None,
     payload: Annotated[str | None, typer.Option(help="Text handed to the program; `-` reads standard input.")] = None,
+    set_: SetOption = None,
+    set_file: SetFileOption = None,
     priority: Annotated[int | None, typer.Option(min=-1000, max=1000, help="Higher first.")] = None,
     delay: Annotated[str | None, typer.Option("--in", metavar="10m", help="Start after this long.")] = None,
     at: Annotated[str | None, typer.Option(metavar="TIME", help="Start at this time.")] = None,
@@ -61,6 +71,7 @@ def start(
         fail(USAGE, "--key must not be empty: every start with it would be the same run.")
     request: dict[str, Any] = {"arguments": argument or None, "priority": priority}
     request["payload"] = piped() if payload == "-" else payload
+    request["parameters"] = read_settings(set_ or [], set_file) or None
     request["delay"] = None if delay is None else seconds(delay, "--in")
     request["at"] = None if at is None else instant(at, "--at")
     if overrides := _overrides(arguments_of or [], payload_of or [], notify or []):

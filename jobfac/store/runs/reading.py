@@ -1,6 +1,6 @@
 """Read runs and their attempts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -9,6 +9,7 @@ from jobfac.database.tables import attempt, run
 from jobfac.database.tables import job as job_table
 from jobfac.errors import no_run
 from jobfac.states import RunState
+from jobfac.store.parameters import is_value
 from jobfac.store.runs.listing import listed, without_large
 from jobfac.views.runs import AttemptView, RunView
 from jobfac.views.serialization import columns, from_row
@@ -41,11 +42,13 @@ def find(
     sequence_run_id: int | None = None,
     categories: Sequence[str] | None = None,
     below: int | None = None,
+    parameters: Mapping[str, str] | None = None,
     limit: int = 50,
 ) -> list[RunView]:
     """Return up to ``limit`` runs that match all filters, newest first.
 
-    ``below``: only runs with lower ids, to continue after a page. Large values are None, and ``truncated`` names them.
+    ``below``: only runs with lower ids, to continue after a page. ``parameters``: values by name, as texts.
+    Large values are None, and ``truncated`` names them.
     """
     query = sa.select(*_LISTED).order_by(run.c.id.desc()).limit(limit)
     if job is not None:
@@ -60,6 +63,8 @@ def find(
         query = query.where(run.c.job.in_(sa.select(job_table.c.id).where(job_table.c.category.in_(categories))))
     if below is not None:
         query = query.where(run.c.id < below)
+    for name, value in (parameters or {}).items():
+        query = query.where(is_value(conn.dialect.name, name, value))
     return [without_large(row) for row in conn.execute(query).mappings()]
 
 

@@ -1,5 +1,6 @@
 """List, pause, resume and preview schedules."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from heapq import merge
@@ -11,10 +12,11 @@ import sqlalchemy as sa
 
 from jobfac.database.dialects import utcnow
 from jobfac.database.tables import job, schedule
-from jobfac.definitions import Schedule
-from jobfac.errors import NotFound, no_job
+from jobfac.definitions import DefinitionError, Schedule
+from jobfac.errors import NotFound, Refused, no_job
 from jobfac.recurrence import explain
-from jobfac.store import audit, jobs
+from jobfac.store import audit, jobs, runs
+from jobfac.store.schedules import decision
 from jobfac.views.schedules import CandidateView, ScheduleView
 from jobfac.views.serialization import columns, from_row
 
@@ -119,7 +121,23 @@ def preview(
         for name, rule in zip(definition.schedule_names(), definition.schedules, strict=True)
         if rule.enabled
     ]
-    return list(islice(merge(*streams, key=attrgetter("due_at")), count))
+    found = list(islice(merge(*streams, key=attrgetter("due_at")), count))
+    rules = dict(zip(definition.schedule_names(), definition.schedules, strict=True))
+    return [_with_parameters(conn, stored, rules[one.schedule], one) for one in found]
+
+
+def _with_parameters(
+    conn: sa.Connection, stored: jobs.Stored, rule: Schedule, candidate: CandidateView
+) -> CandidateView:
+    """Return the candidate with the parameters that its run would have, or why they would be refused."""
+    if not stored.definition.parameters or not candidate.fires:
+        return candidate
+    start = decision.request(rule, {"id": 0, "job": stored.id, "name": candidate.schedule}, candidate.due_at)
+    try:
+        row = runs.new_row(conn, stored._replace(enabled=True), start)
+    except (Refused, DefinitionError) as error:
+        return candidate._replace(reason=f"its start would be refused: {error}")
+    return candidate._replace(parameters=json.loads(row["parameters"]))
 
 
 def _candidates(name: str, rule: Schedule, start: datetime, every_candidate: bool) -> Iterator[CandidateView]:

@@ -17,7 +17,7 @@ from jobfac.database.tables import run
 from jobfac.definitions import DefinitionError
 from jobfac.definitions import Sequence as Definition
 from jobfac.states import HELD, RunState
-from jobfac.store import jobs, runs, workers
+from jobfac.store import jobs, parameters, runs, workers
 from jobfac.store.runs import Finished, Rule
 from jobfac.store.runs.event import Event
 from jobfac.store.runs.finish import POISON_ATTEMPTS
@@ -136,8 +136,7 @@ def advance_all(conn: sa.Connection, run_ids: Iterable[int], by: str) -> list[Fi
 
 
 _RUN = (
-    run.c.id,
-    run.c.job,
+    *parameters.COLUMNS,
     run.c.job_version,
     run.c.state,
     run.c.stop_by,
@@ -162,7 +161,12 @@ def _advance(conn: sa.Connection, run_id: int, by: str) -> Finished | None:
     except DefinitionError as error:
         return runs.end(conn, run_id, RunState.FAILED, f"its definition cannot be read: {error}", by)
     assert isinstance(sequence, Definition)
-    return _move(conn, SequenceRun(row, sequence, by))
+    own = parameters.complete(conn, parameters.row_of(row), sequence)
+    try:
+        values = parameters.values_of(own, sequence)
+    except DefinitionError as error:
+        return runs.end(conn, run_id, RunState.FAILED, str(error), by)
+    return _move(conn, SequenceRun(row, sequence, by, parameters.context_of(own, values)))
 
 
 def _move(conn: sa.Connection, parent: SequenceRun) -> Finished | None:

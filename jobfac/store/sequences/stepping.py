@@ -12,12 +12,13 @@ from jobfac.database.dialects import utcnow
 from jobfac.database.tables import run
 from jobfac.definitions import Sequence as Definition
 from jobfac.definitions import Step
+from jobfac.definitions.parameters import Context, UnresolvedError
 from jobfac.states import JobKind, StepResult, StepStart
 from jobfac.store import jobs, runs
 from jobfac.store.runs import StartRequest
 from jobfac.store.sequences import visits
 from jobfac.store.sequences.decide import is_open, leave, step_of
-from jobfac.store.sequences.references import UnknownReference, fill
+from jobfac.store.sequences.references import UnknownReference, fill, fill_typed
 
 FIRST = "first_step"
 """The key in a run's overrides that names the step to begin with."""
@@ -27,13 +28,17 @@ ANCESTORS = 20
 
 
 class SequenceRun:
-    """A running sequence: its definition and the values from its start. ``by`` is the name that advances it."""
+    """A running sequence: its definition and the values from its start. ``by`` is the name that advances it.
 
-    def __init__(self, row: Any, sequence: Definition, by: str) -> None:
+    ``context``: the values of the sequence's placeholders.
+    """
+
+    def __init__(self, row: Any, sequence: Definition, by: str, context: Context) -> None:
         overrides = json.loads(row.overrides) if row.overrides else {}
         self.run_id: int = row.id
         self.sequence = sequence
         self.by = by
+        self.context = context
         self.priority: int = row.priority
         self.retry_of: int | None = row.retry_of
         self.inherited_events: str | None = row.notify_jobs
@@ -51,7 +56,7 @@ def enter(conn: sa.Connection, parent: SequenceRun, name: str, number: int) -> N
         return
     try:
         requests = [_start_request(conn, parent, step, job) for job in step.jobs]
-    except UnknownReference as error:
+    except (UnknownReference, UnresolvedError) as error:
         left = leave(sequence, step, StepResult.FAILURE)
         visits.enter(conn, parent.run_id, step, number, StepStart.FAILED, left, str(error))
         return
@@ -73,19 +78,26 @@ def _start_request(conn: sa.Connection, parent: SequenceRun, step: Step, job: st
     """Return the start request of a job of a step. Values from the sequence's start override those of the step.
 
     Raises:
-        UnknownReference: a reference in the arguments or the payload cannot be resolved.
+        UnknownReference, UnresolvedError: a reference in the arguments, the payload or the parameters has no value.
     """
 
-    def filled(text: Any) -> str:
-        return fill(str(text), parent.sequence, lambda *place: visits.outputs(conn, _lineage(conn, parent), *place))
+    def outputs(of_step: str, of_job: str) -> Mapping[str, Any] | None:
+        return visits.outputs(conn, _lineage(conn, parent), of_step, of_job)
+
+    def text(text: Any, is_callers: bool) -> str:
+        return fill(str(text), parent.sequence, outputs, None if is_callers else parent.context)
 
     arguments = parent.arguments.get(job, step.arguments.get(job))
     payload = parent.payloads.get(job, step.payloads.get(job))
     return StartRequest(
         job=job,
         by=f"run {parent.run_id}",
-        arguments=None if arguments is None else [filled(one) for one in arguments],
-        payload=None if payload is None else filled(payload),
+        arguments=None if arguments is None else [text(one, job in parent.arguments) for one in arguments],
+        payload=None if payload is None else text(payload, job in parent.payloads),
+        parameters={
+            name: fill_typed(value, parent.sequence, outputs, parent.context)
+            for name, value in step.parameters.get(job, {}).items()
+        },
         priority=parent.priority,
         overrides=_inherited(conn, parent, job),
         manual=False,

@@ -112,6 +112,7 @@ class Execution:
                 self.give_back(why)
         else:
             self.process = process
+            self.definition = self._launch.definition
             self._life.started(time.monotonic())
             self.log.debug("a program was started", action="run_started", pid=process.pid)
         self.spools, self.paths = self._launch.spools, self._launch.paths
@@ -243,6 +244,7 @@ class Execution:
                 spool.close(delete=True)
             self.spools.clear()
         self.report.close()
-        if self.claimed.payload is not None:
+        files = [self._launch.payload] if self.claimed.payload is not None else []
+        for file in [*files, self._launch.parameters] if self.definition.parameters else files:
             with contextlib.suppress(OSError):  # missing, or replaced by the program with something else
-                self._launch.payload.unlink()
+                file.unlink()

@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from jobfac.definitions import Job
+from jobfac.definitions.parameters import Values
 from jobfac.programs import Process, Program, Spool, StartError, open_destination, spool_path, start, write_private
 from jobfac.programs.masking import Mask
 from jobfac.secret_references import resolve
 from jobfac.store.output import STREAMS
 from jobfac.store.workers import Claimed
 from jobfac.worker.executions.environment import PAYLOAD_IN_ENVIRONMENT, base_environment, home_of
+from jobfac.worker.executions.filling import due_variable, fill_job, variables
 from jobfac.worker.executions.report import Report
 
 
@@ -24,6 +26,8 @@ class Launch:
         spools: by stream, the captured output.
         paths: by stream, the file that the definition redirects it to.
         payload: path of the payload file, which exists only if the run has a payload.
+        parameters: path of the file of parameters, which exists only if the job declares some.
+        definition: the job; after ``start`` without placeholders.
     """
 
     def __init__(
@@ -39,8 +43,10 @@ class Launch:
         self.spools: dict[str, Spool] = {}
         self.paths: dict[str, str] = {}
         self.payload = folder / f"{claimed.id}-{claimed.attempt}.payload"
+        self.parameters = folder / f"{claimed.id}-{claimed.attempt}.parameters"
+        self.definition = definition
         self._claimed = claimed
-        self._definition = definition
+        self._values: Values = {}
         self._marker = marker
         self._folder = folder
         self._report = report
@@ -54,7 +60,9 @@ class Launch:
             SecretError: a secret cannot be resolved.
             OSError: the payload or report file cannot be created.
         """
+        self.definition, self._values, hidden = fill_job(self.definition, self._claimed)
         program, secrets = self._program()
+        secrets += [text.encode() for text in hidden]
         self._report.mask = Mask(secrets)
         with contextlib.ExitStack() as opened:
             handles = []
@@ -70,7 +78,7 @@ class Launch:
                 raise
 
     def _program(self) -> tuple[Program, list[bytes]]:
-        job, claimed = self._definition, self._claimed
+        job, claimed = self.definition, self._claimed
         given = job.arguments if claimed.arguments is None else tuple(json.loads(claimed.arguments))
         argv = ("/bin/sh", "-c", job.command[0], "sh", *given) if job.shell else (*job.command, *given)
         environment, secrets = self._environment()
@@ -80,7 +88,7 @@ class Launch:
 
     def _environment(self) -> tuple[dict[str, str], list[bytes]]:
         """The complete environment of the program, and its secret values."""
-        job, claimed = self._definition, self._claimed
+        job, claimed = self.definition, self._claimed
         environment = {**base_environment(), **self._given}
         if job.user:
             environment |= home_of(job.user)
@@ -95,22 +103,28 @@ class Launch:
             "JOBFAC_ATTEMPT": str(claimed.attempt),
             "JOBFAC_JOB": claimed.job,
             "JOBFAC_REPORT": str(self._report.path),
+            **due_variable(claimed),
         }
         if claimed.sequence_run_id is not None:
             environment["JOBFAC_SEQUENCE_RUN_ID"] = str(claimed.sequence_run_id)
         if claimed.payload is not None:
             environment |= self._hand_over(claimed.payload)
+        if job.parameters:
+            environment |= dict(variables(self._values))
+            environment["JOBFAC_PARAMETERS_FILE"] = str(self.parameters)
+            text = json.dumps(self._values, ensure_ascii=False, indent=2)
+            write_private(self.parameters, text.encode(), job.user)
         return environment, secrets
 
     def _hand_over(self, payload: str) -> Mapping[str, str]:
-        write_private(self.payload, payload.encode(), self._definition.user)
+        write_private(self.payload, payload.encode(), self.definition.user)
         named = {"JOBFAC_PAYLOAD_FILE": str(self.payload)}
         if len(payload) <= PAYLOAD_IN_ENVIRONMENT and "\0" not in payload:
             named["JOBFAC_PAYLOAD"] = payload
         return named
 
     def _open(self, stream: str, secrets: list[bytes]) -> int:
-        output = self._definition.output
+        output = self.definition.output
         wanted = getattr(output, stream)
         if wanted.kind == "none":
             return os.open(os.devnull, os.O_WRONLY)
@@ -120,8 +134,8 @@ class Launch:
             return spool.fd
         try:
             handle, path = open_destination(
-                wanted.kind, wanted.path, self._definition.directory, self._claimed.id, self._claimed.started_at,
-                rotate_at=output.rotate.size, keep=output.rotate.keep, user=self._definition.user,
+                wanted.kind, wanted.path, self.definition.directory, self._claimed.id, self._claimed.started_at,
+                rotate_at=output.rotate.size, keep=output.rotate.keep, user=self.definition.user,
             )  # fmt: skip
         except StartError as error:
             if _errno(error) in (errno.ENOSPC, errno.EDQUOT):
