@@ -9,7 +9,7 @@ PROCESSES ?= 4
 # Where it is set, each of a thousand commands that the tests start would compile the whole program anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test check test-mssql lint format bench chaos reference lock wheel clean
+.PHONY: help setup demo test check test-mssql lint format bench chaos reference lock wheel bundle clean
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
 
@@ -70,6 +70,9 @@ lock: setup      ## resolve the constraints anew
 
 wheel: setup     ## build the wheel into dist/
 	$(BIN)/uv build --wheel --quiet
+
+bundle: setup    ## build one file that installs jobfac without a network, into dist/
+	$(BIN)/python -m scripts.bundle
 
 clean:           ## remove what was built
 	rm -rf $(VENV) .build dist

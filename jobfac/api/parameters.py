@@ -202,7 +202,9 @@ class ChangeHeaders(Parameters):
 
 
 class PutHeaders(ChangeHeaders):
-    if_none_match: Literal["*"] | None = Field(None, alias="If-None-Match", description="Only if there is no such job.")
+    if_none_match: str | None = Field(
+        None, alias="If-None-Match", pattern=r"^\*$", description="`*`: only if there is no such job."
+    )
 
 
 class FollowHeaders(Parameters):

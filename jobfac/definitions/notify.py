@@ -138,7 +138,7 @@ class Recipient(Model):
     """Who receives a notification: exactly one of the keys that are marked as a channel."""
 
     email: Annotated[Many[Email], Channel()] = Field(
-        default=(), description="One address, or several.", examples=["ops@example.org"]
+        default_factory=tuple, description="One address, or several.", examples=["ops@example.org"]
     )
     webhook: Annotated[Url | None, Channel()] = Field(
         default=None, description="A URL to which the run is posted as JSON.", examples=["https://example.org/hook"]

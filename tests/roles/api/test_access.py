@@ -6,6 +6,7 @@ import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urljoin
 
@@ -270,8 +271,10 @@ def test_without_its_database_it_says_so(sqlite_url: str, tmp_path: Path) -> Non
         db.close()
         for file in tmp_path.glob("jobfac.db*"):
             file.unlink()
-        for path in ("/readyz", "/v1/jobs", "/v1/runs/1", "/metrics"):
-            answer = served.viewer.get(path)
+        paths = ("/readyz", "/v1/jobs", "/v1/runs/1", "/metrics")
+        with ThreadPoolExecutor(len(paths)) as clients:  # each is tried again for some seconds before it is answered
+            answers = list(clients.map(served.viewer.get, paths))
+        for path, answer in zip(paths, answers, strict=True):
             assert (answer.status_code, answer.headers["retry-after"]) == (503, "5"), path
             assert answer.headers["content-type"] == "application/problem+json"
             assert str(tmp_path) not in answer.text

@@ -1,0 +1,281 @@
+"""A client for programs: start jobs over HTTP, wait for their end, read their output, stop them.
+
+    from jobfac.client import Client
+
+    with Client("https://jobs.example.com", key) as client:
+        run = client.start("load-orders", payload={"day": "2026-11-25"}, idempotency_key="orders-2026-11-25")
+        run = client.wait(run.id, timeout=3600)
+        if run.state != "succeeded":
+            raise SystemExit(f"{run.reason}\\n{client.output(run.id)}")
+
+Every method is synchronous and may be called by several threads. While the API or its database is away, a request is
+repeated for ``retry_for`` seconds. A repeated start begins no second run: it has an idempotency key.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from time import monotonic
+from typing import Any, Literal, NamedTuple
+from urllib.parse import quote
+from uuid import uuid4
+
+import httpx
+import tenacity
+
+from jobfac.errors import JobfacError, Kind, Unreachable
+from jobfac.states import FINAL
+from jobfac.views.runs import RunView
+from jobfac.views.serialization import from_json
+
+__all__ = ["Client", "Piece", "ProblemError", "RunView"]
+
+LONGEST_WAIT = 30.0
+"""Seconds for which one request waits for the end of a run."""
+
+Stream = Literal["stdout", "stderr"]
+
+
+class ProblemError(JobfacError):
+    """The API refused a request. ``str()`` is its sentence.
+
+    Attributes:
+        status: the HTTP status.
+        problem: the problem document (RFC 9457), empty if the answer had none.
+    """
+
+    kind = Kind.INVALID
+
+    def __init__(self, sentence: str, status: int, problem: Mapping[str, Any]) -> None:
+        super().__init__(sentence)
+        self.status = status
+        self.problem = problem
+
+
+class Piece(NamedTuple):
+    """Text that a run's program wrote. ``skipped``: bytes before it that were cut by the job's output limit."""
+
+    attempt: int
+    stream: Stream
+    text: str
+    skipped: int
+
+
+class Client:
+    """The API of jobfac.
+
+    Args:
+        url: where the API listens; default: ``JOBFAC_API_URL``.
+        key: a key as ``jobfac keys create`` prints it; default: ``JOBFAC_API_KEY``.
+        retry_for: seconds for which a request is repeated while the API or its database is away.
+
+    Raises:
+        ValueError: there is no URL or no key.
+    """
+
+    def __init__(self, url: str | None = None, key: str | None = None, *, retry_for: float = 15.0) -> None:
+        self.url = (url or os.environ.get("JOBFAC_API_URL", "")).rstrip("/")
+        key = key or os.environ.get("JOBFAC_API_KEY", "")
+        if not self.url.startswith(("http://", "https://")):
+            raise ValueError(f"The URL of the API must begin with https:// or http://, not {self.url!r}.")
+        if not key:
+            raise ValueError("A key is needed; `jobfac keys create --role operator` makes one.")
+        headers = {"Authorization": f"Bearer {key}"}
+        self._http = httpx.Client(base_url=self.url, headers=headers, timeout=httpx.Timeout(LONGEST_WAIT + 30))
+        self._retry_for = retry_for
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def start(
+        self,
+        job: str,
+        *,
+        arguments: Sequence[str] | None = None,
+        payload: Any = None,
+        priority: int | None = None,
+        delay: float | str | None = None,
+        at: datetime | None = None,
+        idempotency_key: str | None = None,
+    ) -> RunView:
+        """Start a job.
+
+        Args:
+            arguments: replace those of the definition.
+            payload: text, or a value that becomes JSON.
+            delay: seconds, or a duration such as ``10m``.
+            at: when it starts, with an offset.
+            idempotency_key: the same key gives the same run, however often the program that starts it is repeated.
+                Default: a new key, which makes this one call safe to repeat.
+
+        Returns:
+            The run. Its state is ``denied`` if the job allows one run at a time and another is under way.
+
+        Raises:
+            ProblemError: the API refused the start, for example because there is no such job.
+            Unreachable: the API stayed away.
+        """
+        values = {
+            "arguments": None if arguments is None else list(arguments),
+            "payload": payload if payload is None or isinstance(payload, str) else json.dumps(payload),
+            "priority": priority,
+            "delay": delay,
+            "at": None if at is None else at.isoformat(),
+        }
+        answer = self._send(
+            "POST",
+            f"/v1/jobs/{quote(job, safe='')}/runs",
+            json={name: value for name, value in values.items() if value is not None},
+            headers={"Idempotency-Key": idempotency_key or uuid4().hex},
+        )
+        if answer.status_code == Kind.CONFLICT.status and (denied := _problem(answer).get("run_id")):
+            return self.run(denied)
+        return from_json(RunView, self._read(answer))
+
+    def run(self, run_id: int) -> RunView:
+        """Return a run as it is now.
+
+        Raises:
+            ProblemError: there is no such run, or the key may not see it.
+            Unreachable: the API stayed away.
+        """
+        return from_json(RunView, self._read(self._send("GET", f"/v1/runs/{run_id}")))
+
+    def wait(self, run_id: int, timeout: float | None = None) -> RunView:
+        """Wait until a run has ended, and return it. The answer comes within a fraction of a second after the end.
+
+        Args:
+            timeout: seconds; None: as long as it takes.
+
+        Raises:
+            TimeoutError: it has not ended in time. It goes on.
+            ProblemError, Unreachable: as for ``run``.
+        """
+        end = None if timeout is None else monotonic() + timeout
+        while True:
+            left = LONGEST_WAIT if end is None else max(0.0, min(LONGEST_WAIT, end - monotonic()))
+            answer = self._send("GET", f"/v1/runs/{run_id}", params={"wait": round(left, 3)})
+            run = from_json(RunView, self._read(answer))
+            if run.state in FINAL:
+                return run
+            if end is not None and monotonic() >= end:
+                raise TimeoutError(f"Run {run_id} of '{run.job}' is {run.state} after {timeout:g} s.")
+
+    def output(self, run_id: int, stream: Stream = "stdout", attempt: int | None = None) -> str:
+        """Return what a run's program has written so far, as far as it is stored.
+
+        Args:
+            attempt: its number; default: the latest.
+
+        Raises:
+            ProblemError, Unreachable: as for ``run``.
+        """
+        query: dict[str, Any] = {"stream": stream} | ({} if attempt is None else {"attempt": attempt})
+        found = bytearray()
+        while True:
+            answer = self._send("GET", f"/v1/runs/{run_id}/output", params=query, headers={"Accept": "text/plain"})
+            self._check(answer)
+            found += answer.content
+            following = int(answer.headers["Jobfac-Next-Offset"])
+            if not answer.content or following == query.get("offset"):
+                return found.decode(answer.charset_encoding or "utf-8", "replace")
+            query |= {"offset": following, "attempt": int(answer.headers["Jobfac-Attempt"])}
+
+    def follow(self, run_id: int) -> Iterator[Piece]:
+        """Yield what a run's program writes, as it comes, until the run has ended. A lost connection is resumed.
+
+        Raises:
+            ProblemError, Unreachable: as for ``run``.
+        """
+        last = ""
+        while True:
+            for event, position, data in self._events(run_id, last):
+                last = position
+                if event == "end":
+                    return
+                value = json.loads(data)
+                yield Piece(value["attempt"], value["stream"], value["text"], value["skipped"])
+
+    def stop(self, run_id: int, *, now: bool = False) -> RunView:
+        """Stop a run and return it. A waiting run ends at once; a running program gets its grace period.
+
+        Args:
+            now: without the grace period.
+
+        Raises:
+            ProblemError, Unreachable: as for ``run``.
+        """
+        self._check(self._send("POST", f"/v1/runs/{run_id}/stop", json={"now": now}))
+        return self.run(run_id)
+
+    def _events(self, run_id: int, position: str) -> Iterator[tuple[str, str, str]]:
+        """Yield events of a run's output after a position: name, position, data. Ends when the connection does."""
+        headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": position} if position else {})
+        answer = self._send("GET", f"/v1/runs/{run_id}/output", stream=True, headers=headers)
+        try:
+            if not answer.is_success:
+                answer.read()
+            self._check(answer)
+            found: dict[str, str] = {}
+            for line in answer.iter_lines():
+                name, _, value = line.partition(": ")
+                if name:
+                    found[name] = value
+                elif "event" in found:
+                    position = found.get("id", position)
+                    yield found["event"], position, found.get("data", "")
+                    found = {}
+        except httpx.TransportError:
+            return  # the caller resumes at the last position
+        finally:
+            answer.close()
+
+    def _send(self, method: str, path: str, *, stream: bool = False, **options: Any) -> httpx.Response:
+        """Send a request that may be repeated, until the API answers other than 503."""
+        request = self._http.build_request(method, path, **options)
+
+        def once() -> httpx.Response:
+            answer = self._http.send(request, stream=stream)
+            if answer.status_code == Kind.UNAVAILABLE.status:
+                answer.read()
+            return answer
+
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(httpx.TransportError)
+            | tenacity.retry_if_result(lambda answer: answer.status_code == Kind.UNAVAILABLE.status),
+            stop=tenacity.stop_after_delay(self._retry_for),
+            wait=tenacity.wait_random_exponential(multiplier=0.1, max=2.0),
+            retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
+        )
+        try:
+            return retrying(once)
+        except httpx.TransportError as error:
+            raise Unreachable(f"The API at {self.url} cannot be reached: {error}.") from error
+
+    def _read(self, answer: httpx.Response) -> dict[str, Any]:
+        self._check(answer)
+        return dict(answer.json())
+
+    def _check(self, answer: httpx.Response) -> None:
+        if answer.is_success:
+            return
+        problem = _problem(answer)
+        sentence = str(problem.get("detail") or f"{self.url} answered {answer.status_code}; is it an API of jobfac?")
+        if answer.status_code >= 500:
+            raise Unreachable(sentence)
+        raise ProblemError(sentence, answer.status_code, problem)
+
+
+def _problem(answer: httpx.Response) -> dict[str, Any]:
+    try:
+        return dict(answer.json())
+    except ValueError:
+        return {}

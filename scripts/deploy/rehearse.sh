@@ -1,0 +1,53 @@
+#!/bin/bash
+# Rehearses an installation on a bare Debian 13: what a new user types, and the steps of the Containerfile, for machines
+# without a container engine.
+#
+#   sudo bash scripts/deploy/rehearse.sh [FOLDER]      (needs debootstrap; FOLDER is kept, and used again next time)
+#
+# It shows: `make demo` works with nothing but Debian's python3, python3-venv, make and git; the image's files install as
+# an unprivileged user's program, which serves /readyz, runs a job and ends at TERM. It does not show: Microsoft's driver.
+set -euo pipefail
+here=$(cd "$(dirname "$0")/../.." && pwd)
+root=$(realpath -m "${1:-/var/tmp/jobfac-debian}")
+[ "$(id -u)" = 0 ] || { echo "debootstrap needs root: sudo bash $0"; exit 2; }
+command -v debootstrap >/dev/null || { echo "There is no debootstrap; install it with: apt-get install debootstrap"; exit 2; }
+
+if [ ! -e "$root/.made" ]; then
+    debootstrap --variant=minbase --include=python3,python3-venv,make,git,ca-certificates,curl trixie "$root"
+    touch "$root/.made"
+fi
+mkdir -p "$root/proc" "$root/dev"
+mountpoint -q "$root/proc" || mount -t proc proc "$root/proc"
+mountpoint -q "$root/dev" || mount --rbind /dev "$root/dev"
+trap 'umount "$root/proc"; umount -l "$root/dev"' EXIT
+cp /etc/resolv.conf /etc/hosts "$root/etc/"
+cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"   # where a proxy reads TLS, its authority is in here
+
+# A user's environment: nothing of this shell's.
+inside() { chroot "$root" /usr/bin/env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin TERM=dumb \
+    PIP_CERT=/etc/ssl/certs/ca-certificates.crt "$@"; }
+
+echo "== a fresh clone, word for word from the README =="
+rm -rf "$root/root/jobfac"
+git clone --quiet "$here" "$root/root/jobfac"
+inside sh -c 'cd /root/jobfac && make demo'
+
+echo "== the steps of the Containerfile =="
+rm -rf "$root/src" "$root/opt/jobfac" "$root/var/lib/jobfac"
+mkdir "$root/src"
+awk '$1 == "COPY" && !/--from/ { to = $NF; $1 = ""; $NF = ""; print to $0 }' "$here/scripts/deploy/container/Containerfile" |
+    while read -r to from; do (cd "$here" && cp -r $from "$root/src/$to"); done
+inside sh -ec 'cd /src && python3 -m venv /opt/jobfac && /opt/jobfac/bin/pip install -q -c constraints.txt ".[mssql,otel]"'
+inside sh -ec 'id jobfac >/dev/null 2>&1 || useradd --uid 8420 --home-dir /var/lib/jobfac --shell /usr/sbin/nologin jobfac
+    install -d -m 0700 -o jobfac -g jobfac /var/lib/jobfac'
+inside setpriv --reuid jobfac --regid jobfac --clear-groups sh -ec '
+    cd /var/lib/jobfac
+    export PATH=/opt/jobfac/bin:$PATH HOME=/var/lib/jobfac XDG_STATE_HOME=/var/lib/jobfac
+    export JOBFAC_DATABASE_URL=sqlite:////var/lib/jobfac/jobfac.db JOBFAC_LOG_FORMAT=json
+    jobfac up --host 127.0.0.1 --port 8429 > up.log 2>&1 & role=$!
+    for second in $(seq 30); do curl -sf http://127.0.0.1:8429/readyz && break; sleep 1; done; echo
+    printf "jobs:\n  hello: {command: [echo, hello]}\n" > jobs.yaml
+    jobfac apply jobs.yaml
+    jobfac start hello --wait
+    kill -TERM $role && wait $role'
+echo "== all of it worked =="

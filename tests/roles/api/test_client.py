@@ -1,0 +1,133 @@
+"""The Python client, against the API on a real port."""
+
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from jobfac.client import Client, ProblemError
+from jobfac.database.engine import Database
+from jobfac.errors import Unreachable
+from jobfac.settings import Settings
+from jobfac.states import Role, RunState
+from tests.support.api_stage import Served
+
+
+@pytest.fixture
+def served(sqlite_url: str) -> Iterator[Served]:
+    db = Database(sqlite_url)
+    with Served(db, Settings(api_port=0)) as served:
+        yield served
+    db.close()
+
+
+@pytest.fixture
+def client(served: Served) -> Iterator[Client]:
+    with Client(served.url, served.keys[Role.OPERATOR]) as client:
+        yield client
+
+
+def test_start_wait_and_output(served: Served, client: Client) -> None:
+    script = 'cat "$JOBFAC_PAYLOAD_FILE"; echo "$0 $1"; echo oops >&2; exit 3'
+    served.define("sum", command=["sh", "-c", script], arguments=["none"])
+    with served.worker():
+        run = client.start("sum", arguments=["a", "b"], payload={"day": "2026-11-25"})
+        run = client.wait(run.id, timeout=30)
+    assert (run.state, run.exit_code) == (RunState.FAILED, 3)
+    assert client.output(run.id) == '{"day": "2026-11-25"}a b\n'
+    assert client.output(run.id, "stderr", attempt=1) == "oops\n"
+
+
+def test_the_same_key_starts_one_run(served: Served, client: Client) -> None:
+    served.define("a")
+    assert client.start("a", idempotency_key="one").id == client.start("a", idempotency_key="one").id
+    assert client.start("a").id != client.start("a").id
+
+
+def test_a_denied_start_returns_the_denied_run(served: Served, client: Client) -> None:
+    served.define("alone", already_running="deny")
+    client.start("alone")
+    assert client.start("alone").state == RunState.DENIED
+
+
+def test_wait_ends_with_its_timeout_and_stop_ends_the_run(served: Served, client: Client) -> None:
+    served.define("a")
+    run = client.start("a", delay="1h", priority=7)
+    assert run.priority == 7
+    with pytest.raises(TimeoutError, match=f"Run {run.id} of 'a' is scheduled after 0.05 s"):
+        client.wait(run.id, timeout=0.05)
+    assert client.stop(run.id).state == RunState.STOPPED
+
+
+def test_output_is_followed_to_the_end(served: Served, client: Client) -> None:
+    served.define("quick", command=["sh", "-c", "echo one; echo two >&2"])
+    with served.worker():
+        run = client.start("quick")
+        found = list(client.follow(run.id))
+    assert {(piece.stream, piece.text) for piece in found} == {("stdout", "one\n"), ("stderr", "two\n")}
+    assert all(piece.attempt == 1 and piece.skipped == 0 for piece in found)
+
+
+def test_a_refusal_is_the_sentence_of_the_api(served: Served, client: Client) -> None:
+    with pytest.raises(ProblemError, match="There is no job 'nowhere'") as caught:
+        client.start("nowhere")
+    assert caught.value.status == 404
+    assert caught.value.problem["type"].endswith("not-found")
+    with Client(served.url, "jf_wrong") as stranger, pytest.raises(ProblemError) as caught:
+        stranger.run(1)
+    assert caught.value.status == 401
+
+
+def test_an_api_that_is_away_is_waited_for_and_then_named(served: Served) -> None:
+    served.define("a")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    with Client(url, "jf_key", retry_for=0.3) as client, pytest.raises(Unreachable, match=url):
+        client.run(1)
+
+
+def test_a_start_is_repeated_when_the_connection_breaks(served: Served) -> None:
+    """A proxy drops the first connection after it has passed on the request, so its answer is lost."""
+    served.define("a")
+    upstream = served.server.port
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+
+        def serve() -> None:
+            for lost in (True, False):
+                client, _ = proxy.accept()
+                with client, socket.create_connection(("127.0.0.1", upstream)) as server:
+                    request = client.recv(65536)
+                    while not request.endswith(b"}"):  # the body is an object
+                        request += client.recv(65536)
+                    server.sendall(request)
+                    answer = server.recv(65536)
+                    while b"}" not in answer:
+                        answer += server.recv(65536)
+                    if not lost:
+                        client.sendall(answer)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        with Client(f"http://localhost:{proxy.getsockname()[1]}", served.keys[Role.OPERATOR]) as client:
+            run = client.start("a")
+        thread.join()
+    assert [one["id"] for one in served.viewer.get("/v1/runs").json()["items"]] == [run.id]
+
+
+@pytest.mark.parametrize(
+    ("url", "key", "said"), [("", "k", "must begin with https"), ("http://a", "", "key is needed")]
+)
+def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch, url: str, key: str, said: str) -> None:
+    monkeypatch.delenv("JOBFAC_API_URL", raising=False)
+    monkeypatch.delenv("JOBFAC_API_KEY", raising=False)
+    with pytest.raises(ValueError, match=said):
+        Client(url, key)
+
+
+def test_the_environment_says_where_it_is(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOBFAC_API_URL", served.url)
+    monkeypatch.setenv("JOBFAC_API_KEY", served.keys[Role.VIEWER])
+    with Client() as client, pytest.raises(ProblemError, match="There is no run 1"):
+        client.run(1)

@@ -1,0 +1,88 @@
+"""The files under scripts/deploy: what systemd itself says of the units, and that container and cluster agree."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from jobfac.settings import Settings
+
+DEPLOY = Path(__file__).parents[3] / "scripts/deploy"
+UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
+needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
+EXPOSURE = {"jobfac-api.service": 20, "jobfac-scheduler.service": 20, "jobfac-worker@.service": 60}
+"""The highest exposure of each unit, in tenths. A worker's programs inherit its restrictions, so it has fewer."""
+
+
+@pytest.fixture
+def units(tmp_path: Path) -> Path:
+    """The units, with a command that exists on this machine."""
+    for unit in [*UNITS, DEPLOY / "systemd/jobfac.target"]:
+        (tmp_path / unit.name).write_text(
+            unit.read_text().replace("/opt/jobfac/bin/jobfac", shutil.which("true") or "")
+        )
+    return tmp_path
+
+
+@needs_systemd
+def test_systemd_accepts_every_unit(units: Path) -> None:
+    names = [str(path).replace("@.", "@1.") for path in sorted(units.iterdir())]
+    (units / "jobfac-worker@1.service").symlink_to(units / "jobfac-worker@.service")
+    said = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", *names], capture_output=True, text=True, check=False
+    )
+    assert (said.returncode, said.stderr) == (0, "")
+
+
+@needs_systemd
+@pytest.mark.parametrize("unit", EXPOSURE)
+def test_the_exposure_of_each_unit_is_limited(units: Path, unit: str) -> None:
+    command = ["systemd-analyze", "security", "--offline=true", f"--threshold={EXPOSURE[unit]}", str(units / unit)]
+    said = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert said.returncode == 0, said.stdout.splitlines()[-1:]
+
+
+def test_the_units_give_a_worker_more_time_to_stop_than_it_takes_to_drain() -> None:
+    worker = (DEPLOY / "systemd/jobfac-worker@.service").read_text()
+    assert int(re.findall(r"TimeoutStopSec=(\d+)", worker)[0]) > Settings().drain_limit
+    assert "Delegate=yes" in worker
+    assert "KillMode=mixed" in worker
+
+
+def documents(name: str) -> list[dict[str, Any]]:
+    return list(YAML(typ="safe").load_all(DEPLOY / name))
+
+
+def test_pods_drain_before_they_stop_and_run_without_root() -> None:
+    pods = {
+        document["metadata"]["name"]: document["spec"]["template"]["spec"]
+        for document in documents("kubernetes/jobfac.yaml")
+        if document["kind"] in ("Deployment", "Job")
+    }
+    assert set(pods) == {"jobfac-upgrade", "jobfac-worker", "jobfac-scheduler", "jobfac-api"}
+    assert all(pod["securityContext"]["runAsNonRoot"] for pod in pods.values())
+    worker = pods["jobfac-worker"]
+    assert worker["terminationGracePeriodSeconds"] > Settings().drain_limit
+    assert worker["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][:3] == ["jobfac", "workers", "drain"]
+    assert all("readinessProbe" in pod["containers"][0] for name, pod in pods.items() if name != "jobfac-upgrade")
+    user = re.findall(r"--uid (\d+)", (DEPLOY / "container/Containerfile").read_text())
+    assert {str(pod["securityContext"]["runAsUser"]) for pod in pods.values()} == set(user)
+
+
+@pytest.mark.parametrize("name", ["compose.demo.yaml", "compose.fleet.yaml"])
+def test_compose_files_give_roles_time_to_drain(name: str) -> None:
+    services = documents(f"container/{name}")[0]["services"]
+    roles = [service for service in services.values() if "build" in service]
+    assert roles
+    assert all(int(role["stop_grace_period"].rstrip("s")) > Settings().drain_limit for role in roles)
+
+
+def test_the_dashboard_has_no_two_panels_in_one_place() -> None:
+    panels = json.loads((DEPLOY / "monitoring/grafana.json").read_text())["panels"]
+    places = {(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in panels}
+    assert len(places) == len(panels) == len({panel["id"] for panel in panels})
