@@ -29,6 +29,8 @@ PLACES = {
     "Times": "`times`",
     "Missed": "`missed`",
     "Calendar": "`calendar`",
+    "After": "`after`",
+    "Upstream": "a job in `after`",
     "Step": "`steps`",
     "StartIf": "`start_if`",
     "Retry": "`retry`",

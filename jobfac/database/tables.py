@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from jobfac.database.metadata import SCHEMA, metadata
 from jobfac.database.sequence_tables import visit
 from jobfac.database.statistics_tables import daily, daily_worker
+from jobfac.database.trigger_tables import upstream, upstream_end
 from jobfac.database.types import BigId, Blob, Instant, Long, Name, Word, identity, index, one_of, sql_literals
 from jobfac.states import (
     ACTIVE,
@@ -40,6 +41,8 @@ __all__ = [
     "run_event",
     "run_output",
     "schedule",
+    "upstream",
+    "upstream_end",
     "visit",
     "worker",
     "worker_lease",

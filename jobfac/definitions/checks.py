@@ -6,6 +6,7 @@ from typing import Any
 from jobfac.definitions.models import AnyJob, Job, Sequence
 from jobfac.definitions.problems import Finding, Path, field_path
 from jobfac.definitions.steps import Go, Step
+from jobfac.definitions.triggers.checks import Links, check_after
 from jobfac.definitions.uses import Declarations, check_parameters
 from jobfac.definitions.values import suggestion
 
@@ -26,10 +27,13 @@ def children(jobs: Mapping[str, AnyJob], known: Mapping[str, Mapping[str, Any]])
     return result
 
 
-def check(job: str, definition: AnyJob, tree: Children, declarations: Declarations) -> Iterator[Finding]:
+def check(
+    job: str, definition: AnyJob, tree: Children, declarations: Declarations, following: Links
+) -> Iterator[Finding]:
     """What is wrong with one definition, given all that exist."""
     yield from _schedules(job, definition, tree)
     yield from check_parameters(definition, declarations)
+    yield from check_after(job, definition, tree, following)
     if isinstance(definition, Job):
         for position, entry in enumerate(definition.notify):
             if entry.of != "sequence":

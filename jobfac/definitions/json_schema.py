@@ -15,10 +15,12 @@ from jobfac.definitions.output import Output, Rotate
 from jobfac.definitions.parameters import Parameter
 from jobfac.definitions.schedule import Calendar, Dates, Missed, Schedule, Times
 from jobfac.definitions.steps import StartIf, Step
+from jobfac.definitions.triggers import After, Upstream
 from jobfac.definitions.values import Model
 
 MODELS: tuple[type[Model], ...] = (
-    Job, Sequence, Parameter, Schedule, Dates, Times, Missed, Calendar, Step, StartIf, Retry, Concurrency, Retention,
+    Job, Sequence, Parameter, Schedule, Dates, Times, Missed, Calendar, After, Upstream, Step, StartIf, Retry,
+    Concurrency, Retention,
     Output, Rotate, Notify, Recipient, Secret, Defaults,
 )  # fmt: skip
 """Every model of a definition, in the order in which the reference explains them."""

@@ -13,6 +13,7 @@ from jobfac.definitions.models import AnyJob, Defaults, Job, Sequence, canonical
 from jobfac.definitions.notify import Notify
 from jobfac.definitions.parameters import Parameter
 from jobfac.definitions.problems import DefinitionError, Finding, Path, Problem, explain, field_path
+from jobfac.definitions.triggers.checks import followers
 from jobfac.definitions.uses import Declarations
 from jobfac.definitions.values import Model, read_id, shown, suggestion
 
@@ -138,7 +139,10 @@ def _assemble(documents: list[Document], known: Known, problems: list[Problem]) 
     if not unreadable:  # otherwise what an unreadable file defines would be taken for unknown
         tree = children(jobs, {**known, **{job: {} for job in places}})
         declared = _declarations(jobs, known)
-        problems.extend(places[job].problem(found) for job in jobs for found in check(job, jobs[job], tree, declared))
+        following = followers(jobs, known)
+        problems.extend(
+            places[job].problem(found) for job in jobs for found in check(job, jobs[job], tree, declared, following)
+        )
     problems.extend(_limits(jobs, places))
     if problems:
         raise DefinitionError(problems)

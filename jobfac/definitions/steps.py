@@ -4,8 +4,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PlainSerializer, PlainValidator, model_validator
 
+from jobfac.definitions.moments import Zone
 from jobfac.definitions.parameters.model import Given, ParameterName
-from jobfac.definitions.schedule import Dates, Times, Zone
+from jobfac.definitions.schedule import Dates, Times
 from jobfac.definitions.values import Id, Many, Model, Text, read_id, shown
 
 

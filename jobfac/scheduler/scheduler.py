@@ -68,6 +68,7 @@ class Look(NamedTuple):
     queued: bool  # sequences wait to be begun
     under_way: bool  # sequences run
     news: bool  # somebody is to be told of something
+    ends: bool  # runs have ended after which others start
 
     def is_past(self, moment: datetime | None) -> bool:
         return moment is not None and moment <= self.now
@@ -119,6 +120,7 @@ class Scheduler:
         self._courier = Notifier(db, settings, name)
         self._duties = [
             Duty("insert", lambda look: look.is_past(look.fire_at), self._insert),
+            Duty("follow", lambda look: look.ends, self._follow),
             Duty("promote", lambda look: look.is_past(look.ready_at), self._promote),
             Duty("expire", lambda look: look.is_past(look.lease_until) or look.orphaned, self._expire),
             Duty("release", lambda look: look.blocked, self._release),
@@ -220,7 +222,12 @@ class Scheduler:
     # The duties
 
     def _insert(self) -> float:
-        done = self._db.transact(schedules.insert_due, self.name, retry_for=2.0)
+        return self._tell_inserted(self._db.transact(schedules.insert_due, self.name, retry_for=2.0))
+
+    def _follow(self) -> float:
+        return self._tell_inserted(self._db.transact(schedules.insert_followers, self.name, retry_for=2.0))
+
+    def _tell_inserted(self, done: schedules.Inserted) -> float:
         for refusal in done.refusals:
             self._tell_refusal(refusal)
         for miss in done.misses:
@@ -325,4 +332,5 @@ _LOOK = sa.select(
     _any(f"state = '{RunState.QUEUED}' AND queue = '{jobs.SEQUENCE_QUEUE}'").label("queued"),
     _any(f"state IN ({sql_literals(HELD)}) AND worker_id IS NULL").label("under_way"),
     _exists(sa.select(news.c.id).with_hint(news, PASS, "mssql").where(sa.text("news.id > 0"))).label("news"),
+    _exists(schedules.WAITING).label("ends"),
 )

@@ -6,6 +6,20 @@ SET QUOTED_IDENTIFIER ON;
 SET ANSI_NULLS ON;
 GO
 
+CREATE OR ALTER PROCEDURE jobfac.record_end
+    @run BIGINT
+AS
+-- Record the end of a run for the schedules that start something after it, in the transaction that ends it.
+BEGIN
+    SET NOCOUNT ON;
+    INSERT INTO jobfac.upstream_end (schedule_id, run_id, job, state, ended_at)
+    SELECT u.schedule_id, r.id, r.job, r.state, r.ended_at
+    FROM jobfac.run AS r
+    JOIN jobfac.upstream AS u ON u.job = r.job AND u.state = r.state
+    WHERE r.id = @run;
+END;
+GO
+
 CREATE OR ALTER PROCEDURE jobfac.request_stop
     @run BIGINT,
     @now BIT,
@@ -54,6 +68,8 @@ BEGIN
         UPDATE jobfac.run SET state = 'stopping', stop = @how, stop_by = @by WHERE id = @run;
     INSERT INTO jobfac.run_event (run_id, attempt, at, event, [by], detail)
     VALUES (@run, @attempt, SYSUTCDATETIME(), @after, @by, CASE WHEN @now = 1 THEN N'at once' END);
+    IF @after = 'stopped'
+        EXEC jobfac.record_end @run = @run;
     IF @after = 'stopped' AND @notify IS NOT NULL
         INSERT INTO jobfac.news (run_id, attempt, job, event, created_at)
         VALUES (@run, @attempt, @job, @after, SYSUTCDATETIME());
@@ -287,6 +303,8 @@ BEGIN
     SET @run_id = CAST(SCOPE_IDENTITY() AS BIGINT);
     INSERT INTO jobfac.run_event (run_id, attempt, at, event, [by])
     VALUES (@run_id, 0, SYSUTCDATETIME(), @state, @by);
+    IF @state = 'denied'
+        EXEC jobfac.record_end @run = @run_id;
     IF @state = 'denied' AND @notify IS NOT NULL
         INSERT INTO jobfac.news (run_id, attempt, job, event, created_at)
         VALUES (@run_id, 0, @job, @state, SYSUTCDATETIME());

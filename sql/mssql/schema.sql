@@ -590,6 +590,42 @@ ALTER TABLE jobfac.run ADD origin NVARCHAR(max) NULL;
 
 GO
 
+CREATE TABLE jobfac.upstream (
+    job NVARCHAR(128) NOT NULL,
+    state VARCHAR(16) NOT NULL,
+    schedule_id BIGINT NOT NULL,
+    CONSTRAINT pk_upstream PRIMARY KEY (job, state, schedule_id)
+);
+
+GO
+
+CREATE TABLE jobfac.upstream_end (
+    schedule_id BIGINT NOT NULL,
+    run_id BIGINT NOT NULL,
+    job NVARCHAR(128) NOT NULL,
+    state VARCHAR(16) NOT NULL,
+    ended_at DATETIME2(3) NOT NULL,
+    CONSTRAINT pk_upstream_end PRIMARY KEY (schedule_id, run_id)
+);
+
+GO
+
+ALTER TABLE jobfac.upstream SET (LOCK_ESCALATION = DISABLE);
+
+GO
+
+ALTER INDEX pk_upstream ON jobfac.upstream SET (ALLOW_PAGE_LOCKS = OFF);
+
+GO
+
+ALTER TABLE jobfac.upstream_end SET (LOCK_ESCALATION = DISABLE);
+
+GO
+
+ALTER INDEX pk_upstream_end ON jobfac.upstream_end SET (ALLOW_PAGE_LOCKS = OFF);
+
+GO
+
 UPDATE jobfac.alembic_version SET version_num='0006' WHERE jobfac.alembic_version.version_num = '0003';
 
 GO
@@ -1229,6 +1265,20 @@ SET QUOTED_IDENTIFIER ON;
 SET ANSI_NULLS ON;
 GO
 
+CREATE OR ALTER PROCEDURE jobfac.record_end
+    @run BIGINT
+AS
+-- Record the end of a run for the schedules that start something after it, in the transaction that ends it.
+BEGIN
+    SET NOCOUNT ON;
+    INSERT INTO jobfac.upstream_end (schedule_id, run_id, job, state, ended_at)
+    SELECT u.schedule_id, r.id, r.job, r.state, r.ended_at
+    FROM jobfac.run AS r
+    JOIN jobfac.upstream AS u ON u.job = r.job AND u.state = r.state
+    WHERE r.id = @run;
+END;
+GO
+
 CREATE OR ALTER PROCEDURE jobfac.request_stop
     @run BIGINT,
     @now BIT,
@@ -1277,6 +1327,8 @@ BEGIN
         UPDATE jobfac.run SET state = 'stopping', stop = @how, stop_by = @by WHERE id = @run;
     INSERT INTO jobfac.run_event (run_id, attempt, at, event, [by], detail)
     VALUES (@run, @attempt, SYSUTCDATETIME(), @after, @by, CASE WHEN @now = 1 THEN N'at once' END);
+    IF @after = 'stopped'
+        EXEC jobfac.record_end @run = @run;
     IF @after = 'stopped' AND @notify IS NOT NULL
         INSERT INTO jobfac.news (run_id, attempt, job, event, created_at)
         VALUES (@run, @attempt, @job, @after, SYSUTCDATETIME());
@@ -1510,6 +1562,8 @@ BEGIN
     SET @run_id = CAST(SCOPE_IDENTITY() AS BIGINT);
     INSERT INTO jobfac.run_event (run_id, attempt, at, event, [by])
     VALUES (@run_id, 0, SYSUTCDATETIME(), @state, @by);
+    IF @state = 'denied'
+        EXEC jobfac.record_end @run = @run_id;
     IF @state = 'denied' AND @notify IS NOT NULL
         INSERT INTO jobfac.news (run_id, attempt, job, event, created_at)
         VALUES (@run_id, 0, @job, @state, SYSUTCDATETIME());
@@ -1841,6 +1895,8 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.run TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.run_event TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.run_output TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.schedule TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.upstream TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.upstream_end TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.visit TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.worker TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.worker_lease TO jobfac_worker;

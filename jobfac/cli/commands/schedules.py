@@ -50,6 +50,8 @@ def _state(row: ScheduleView) -> str:
         return "[yellow]job disabled[/]"
     if row.definition.get("enabled") is False:
         return "[yellow]off[/]"
+    if "after" in row.definition:
+        return "waiting"
     return "active" if row.next_due_at else "over"
 
 

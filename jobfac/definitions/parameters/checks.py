@@ -20,6 +20,7 @@ RESERVED = frozenset(
     f"JOBFAC_{name}"
     for name in (
         "RUN_ID", "ATTEMPT", "JOB", "SEQUENCE_RUN_ID", "PAYLOAD", "PAYLOAD_FILE", "REPORT", "PARAMETERS_FILE", "DUE_AT",
+        "TRIGGER_RUN_ID", "TRIGGER_PATH",
     )
 )  # fmt: skip
 """Environment variables that a job program receives from its worker, beside ``JOBFAC_PARAM_`` and a name."""

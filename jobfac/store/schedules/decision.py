@@ -68,8 +68,17 @@ def fire_time(schedule: Schedule, schedule_id: int, due: datetime) -> datetime:
     return due if blackout_end(schedule.blackout, schedule.zone, later) else later
 
 
-def request(schedule: Schedule, row: Mapping[Any, Any], due: datetime) -> StartRequest:
-    """Return the start request of a due time. ``row``: the schedule's ``id``, ``job`` and ``name``."""
+def request(
+    schedule: Schedule, row: Mapping[Any, Any], due: datetime, origin: Mapping[str, Any] | None = None
+) -> StartRequest:
+    """Return the start request of a due time.
+
+    Args:
+        row: the schedule's ``id``, ``job`` and ``name``.
+        origin: what caused the run, if not the clock, with its time.
+    """
+    if origin is None and schedule.timezone != "UTC":
+        origin = {"due": due.astimezone(schedule.zone).isoformat()}
     overrides: dict[str, Any] = {}
     arguments = schedule.arguments
     if isinstance(arguments, dict):  # a sequence's
@@ -83,7 +92,7 @@ def request(schedule: Schedule, row: Mapping[Any, Any], due: datetime) -> StartR
         payload=schedule.payload,
         overrides=overrides or None,
         parameters=schedule.parameters or None,
-        origin=None if schedule.timezone == "UTC" else {"due": due.astimezone(schedule.zone).isoformat()},
+        origin=origin,
         is_template=True,
         manual=False,
         schedule_id=row["id"],

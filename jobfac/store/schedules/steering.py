@@ -119,7 +119,7 @@ def preview(
     streams = [
         _candidates(name, rule, begin, every_candidate)
         for name, rule in zip(definition.schedule_names(), definition.schedules, strict=True)
-        if rule.enabled
+        if rule.enabled and rule.is_calendar
     ]
     found = list(islice(merge(*streams, key=attrgetter("due_at")), count))
     rules = dict(zip(definition.schedule_names(), definition.schedules, strict=True))

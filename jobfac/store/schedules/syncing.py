@@ -10,9 +10,10 @@ from jobfac import definitions as d
 from jobfac.database.dialects import LOCKED, utcnow
 from jobfac.database.tables import schedule
 from jobfac.definitions import Schedule, checks
+from jobfac.definitions.triggers.checks import followers as followers_of
 from jobfac.errors import Refused
 from jobfac.recurrence import next_due
-from jobfac.store import jobs
+from jobfac.store import jobs, upstream
 from jobfac.store.schedules.decision import TICK, fire_time, write
 
 
@@ -70,12 +71,14 @@ def remove(conn: sa.Connection, job_id: str, by: str) -> bool:
     """Delete a job and its schedules. Returns False if there was no such job.
 
     Raises:
-        Refused: a sequence runs it.
+        Refused: a sequence runs it, or another job starts after it.
     """
     known = {one.id: d.canonical(one.definition) for one in jobs.load_all(conn)}
     users = sorted(user for user, inside in checks.children({}, known).items() if job_id in inside)
     if users:
         raise Refused(f"Job '{job_id}' is used by the sequence '{users[0]}'; change that first.")
+    if followers := sorted(followers_of({}, known).get(job_id, frozenset()) - {job_id}):
+        raise Refused(f"Job '{followers[0]}' starts after the job '{job_id}'; change that first.")
     found = jobs.remove(conn, job_id, by)
     sync(conn, job_id, None)
     return found
@@ -101,6 +104,7 @@ def _sync(
     rows = {row["name"]: row for row in found}
     gone = [row["id"] for name, row in rows.items() if name not in pairs.values()]
     if gone:
+        upstream.forget(conn, gone)
         conn.execute(schedule.delete().where(schedule.c.id.in_(gone)))
     renamed = {new: rows[old] for new, old in pairs.items() if old is not None and new != old}
     for row in renamed.values():  # temporary names first, because names are unique
@@ -158,12 +162,14 @@ def _row(job_id: str, name: str, rule: Schedule, prepared: Prepared, now: dateti
 
 def _insert_all(conn: sa.Connection, new: Sequence[tuple[Schedule, dict[str, Any]]]) -> None:
     insert = schedule.insert().values(updated_at=utcnow())
-    if plain := [row for rule, row in new if not rule.jitter]:
+    if plain := [row for rule, row in new if not rule.jitter and rule.is_calendar]:
         conn.execute(insert, plain)
     for rule, row in new:
-        if not rule.jitter:
+        if not rule.jitter and rule.is_calendar:
             continue
         schedule_id = conn.execute(insert.returning(schedule.c.id), row).scalar_one()
+        if not rule.is_calendar:
+            upstream.sync(conn, schedule_id, rule.after if rule.enabled else None)
         if (due := row["next_due_at"]) is not None:  # the jitter depends on the id
             fire_at = fire_time(rule, schedule_id, due)
             conn.execute(schedule.update().where(schedule.c.id == schedule_id).values(fire_at=fire_at))
@@ -179,7 +185,8 @@ def _change(conn: sa.Connection, row: Mapping[Any, Any], rule: Schedule) -> None
     fire_at = None if due is None else fire_time(rule, row["id"], due)
     values = {"definition": write(rule), "next_due_at": due, "fire_at": fire_at, "updated_at": utcnow()}
     conn.execute(schedule.update().where(schedule.c.id == row["id"]).values(values))
+    upstream.sync(conn, row["id"], rule.after if rule.enabled else None)
 
 
 def _first_due(rule: Schedule, after: datetime) -> datetime | None:
-    return next_due(rule, after) if rule.enabled else None
+    return next_due(rule, after) if rule.enabled and rule.is_calendar else None

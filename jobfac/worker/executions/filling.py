@@ -1,6 +1,7 @@
 """Puts the values of a run into the texts of its definition: each value stays inside its own argument."""
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from jobfac.definitions import DefinitionError, Job
@@ -94,8 +95,12 @@ def variables(values: Values) -> Iterator[tuple[str, str]]:
             yield variable(name), text
 
 
-def due_variable(claimed: Claimed) -> Mapping[str, str]:
-    """Return the variable with the time at which a schedule's run was due, in the schedule's time zone."""
-    if claimed.due_at is None:
-        return {}
-    return {"JOBFAC_DUE_AT": parameters.due_of(claimed.origin, claimed.due_at, claimed.created_at).isoformat()}
+def origin_variables(claimed: Claimed) -> Iterator[tuple[str, str]]:
+    """Yield when a schedule's run was due, in the schedule's time zone, and what else caused the run."""
+    origin = json.loads(claimed.origin) if claimed.origin else {}
+    if claimed.due_at is not None:
+        yield "JOBFAC_DUE_AT", parameters.due_of(claimed.origin, claimed.due_at, claimed.created_at).isoformat()
+    if "run" in origin:
+        yield "JOBFAC_TRIGGER_RUN_ID", str(origin["run"]["id"])
+    if "path" in origin:
+        yield "JOBFAC_TRIGGER_PATH", origin["path"]

@@ -15,7 +15,7 @@ from jobfac.secret_references import resolve
 from jobfac.store.output import STREAMS
 from jobfac.store.workers import Claimed
 from jobfac.worker.executions.environment import PAYLOAD_IN_ENVIRONMENT, base_environment, home_of
-from jobfac.worker.executions.filling import due_variable, fill_job, variables
+from jobfac.worker.executions.filling import fill_job, origin_variables, variables
 from jobfac.worker.executions.report import Report
 
 
@@ -103,7 +103,7 @@ class Launch:
             "JOBFAC_ATTEMPT": str(claimed.attempt),
             "JOBFAC_JOB": claimed.job,
             "JOBFAC_REPORT": str(self._report.path),
-            **due_variable(claimed),
+            **dict(origin_variables(claimed)),
         }
         if claimed.sequence_run_id is not None:
             environment["JOBFAC_SEQUENCE_RUN_ID"] = str(claimed.sequence_run_id)
