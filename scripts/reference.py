@@ -32,6 +32,8 @@ PLACES = {
     "After": "`after`",
     "Upstream": "a job in `after`",
     "Step": "`steps`",
+    "Approve": "`approve`",
+    "Wait": "`wait`",
     "StartIf": "`start_if`",
     "Retry": "`retry`",
     "Concurrency": "`concurrency`",

@@ -128,7 +128,13 @@ OVERVIEW: dict[str, Any] = {
     "due": [{"job": SCHEDULE["job"], "name": SCHEDULE["name"], "fire_at": SCHEDULE["fire_at"]}],
 }
 
-PATH_EXAMPLES = {"job": JOB["id"], "run": RUN["id"], "worker": WORKER["id"], "schedule": SCHEDULE["id"]}
+PATH_EXAMPLES = {
+    "job": JOB["id"],
+    "run": RUN["id"],
+    "worker": WORKER["id"],
+    "schedule": SCHEDULE["id"],
+    "step": "release",
+}
 
 EXAMPLES: dict[str, Any] = {
     "Run": RUN,
@@ -141,6 +147,7 @@ EXAMPLES: dict[str, Any] = {
         "position": "1:9:0",
         "complete": False,
     },
+    "Approval": {"run": 42, "step": "release", "decision": "approved"},
     "Stopped": {"before": "running", "after": "stopping"},
     "Job": JOB,
     "Jobs": {"items": [{**JOB, "truncated": []}], "next_cursor": None},
@@ -152,5 +159,6 @@ EXAMPLES: dict[str, Any] = {
     "put_job": DEFINITION,
     "start": {"arguments": ["--full"], "priority": 10},
     "stop": {"now": False},
+    "approve": {"approved": True, "reason": "checked the totals"},
     "retry": {"from_failed": False},
 }

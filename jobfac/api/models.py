@@ -124,6 +124,14 @@ class Stopped(Shown):
     after: RunState
 
 
+class Approval(Shown):
+    """What was decided about a step."""
+
+    run: int
+    step: str
+    decision: Literal["approved", "rejected"]
+
+
 Job = answer("Job", JobView)
 ListedJob = _listed(
     "ListedJob",

@@ -127,6 +127,13 @@ class StopBody(Body):
     now: bool = False
 
 
+class ApproveBody(Body):
+    """``approved``: false rejects, and the step fails. ``reason`` is shown with the run."""
+
+    approved: bool = True
+    reason: Annotated[Plain, Field(max_length=1000)] | None = None
+
+
 class RetryBody(Body):
     """``from_failed``: of a sequence, go on from what failed. ``parameters``: values in place of the former ones."""
 

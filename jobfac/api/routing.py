@@ -88,6 +88,7 @@ class ApiRequest:
             RETRY_FOR,
             self.service.traces,
             self.request.headers.get("traceparent"),
+            self.caller.role,
         )
 
 

@@ -23,6 +23,7 @@ COMMANDS = {
     "start": ("start:start", "Start a job and print the run's id."),
     "stop": ("runs:stop", "Stop a run, wait for its end, and say what happened."),
     "retry": ("runs:retry", "Run a finished run again."),
+    "approve": ("approve:approve", "Decide about a step that waits for a person."),
     "logs": ("monitoring.logs:logs", "Show what a run's program wrote, byte for byte."),
     "top": ("monitoring.top:top", "Watch the fleet, the queue and the runs."),
     "doctor": ("monitoring.doctor:doctor", "Check this machine, the database and the factory."),

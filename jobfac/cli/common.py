@@ -86,7 +86,7 @@ def database(program: str = "jobfac") -> "Iterator[Database]":
 
     found = settings()
     _check_place(found)
-    db = Database(found.database_url, program)
+    db = Database(found.database_url, program, found.sequence_limit)
     try:
         yield db
     finally:

@@ -20,13 +20,18 @@ T = TypeVar("T")
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
+SEQUENCE_LIMIT = 10_000
+"""By default one sequence run has at most so many visits of steps, and so many runs of jobs."""
+
+
 class Database:
     """One engine and its dialect. Shared by all threads of a process."""
 
-    def __init__(self, url: str, program: str = "") -> None:
+    def __init__(self, url: str, program: str = "", sequence_limit: int = SEQUENCE_LIMIT) -> None:
         """Connects lazily.
 
         Args:
+            sequence_limit: how many visits of steps, and how many runs of jobs, one sequence run may have.
             program: what a DBA sees in the list of sessions, such as "jobfac worker w1".
 
         Raises:
@@ -37,7 +42,7 @@ class Database:
             self.dialect = dialects.choose(self.url)
             if program:
                 self.url = self.dialect.named(self.url, program)
-            self.engine = self.dialect.engine(self.url)
+            self.engine = self.dialect.engine(self.url).execution_options(sequence_limit=sequence_limit)
         except (sa.exc.ArgumentError, ValueError) as error:
             raise Unreachable(f"JOBFAC_DATABASE_URL cannot be used: {error}") from None
         except ImportError as error:

@@ -146,6 +146,7 @@ run = sa.Table(
     sa.Column("due_at", Instant),
     sa.Column("sequence_run_id", BigId),
     sa.Column("visit_id", BigId),
+    sa.Column("item", sa.Integer),  # with for_each: its place among the runs of the visit, from 0
     sa.Column("retry_of", BigId),
     sa.Column("counted", sa.Boolean, nullable=False, server_default=sa.text("0")),  # final, and in the table daily
     sa.Column("lost", sa.Integer),  # attempts that ended with the death of their worker; NULL: none

@@ -19,7 +19,8 @@ END = None
 def children(jobs: Mapping[str, AnyJob], known: Mapping[str, Mapping[str, Any]]) -> Children:
     """Who runs whom, among ``jobs`` and the canonical definitions ``known``; the former replace the latter."""
     result = {
-        job: frozenset(child for step in body.get("steps", ()) for child in step["jobs"]) for job, body in known.items()
+        job: frozenset(child for step in body.get("steps", ()) for child in step.get("jobs", ()))
+        for job, body in known.items()
     }
     for job, definition in jobs.items():
         steps = definition.steps if isinstance(definition, Sequence) else ()
@@ -153,7 +154,8 @@ def _ways(steps: tuple[Step, ...], tree: Children) -> dict[str | None, set[str |
 
 def _may_be_mixed(step: Step, tree: Children) -> bool:
     """Whether it waits for several ends or runs a sequence: one program alone succeeds or fails."""
-    return (step.proceed == "when_all" and len(step.jobs) > 1) or any(tree.get(job) for job in step.jobs)
+    several = len(step.jobs) > 1 or bool(step.for_each)
+    return (step.proceed == "when_all" and several) or any(tree.get(job) for job in step.jobs)
 
 
 def _closure(start: Iterable[Any], ways: Mapping[Any, Iterable[Any]]) -> set[Any]:

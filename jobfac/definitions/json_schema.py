@@ -14,14 +14,13 @@ from jobfac.definitions.notify import Notify, Recipient, Secret
 from jobfac.definitions.output import Output, Rotate
 from jobfac.definitions.parameters import Parameter
 from jobfac.definitions.schedule import Calendar, Dates, Missed, Schedule, Times
-from jobfac.definitions.steps import StartIf, Step
+from jobfac.definitions.steps import Approve, StartIf, Step, Wait
 from jobfac.definitions.triggers import After, Upstream
 from jobfac.definitions.values import Model
 
 MODELS: tuple[type[Model], ...] = (
-    Job, Sequence, Parameter, Schedule, Dates, Times, Missed, Calendar, After, Upstream, Step, StartIf, Retry,
-    Concurrency, Retention,
-    Output, Rotate, Notify, Recipient, Secret, Defaults,
+    Job, Sequence, Parameter, Schedule, Dates, Times, Missed, Calendar, After, Upstream, Step, Approve, Wait, StartIf,
+    Retry, Concurrency, Retention, Output, Rotate, Notify, Recipient, Secret, Defaults,
 )  # fmt: skip
 """Every model of a definition, in the order in which the reference explains them."""
 

@@ -22,10 +22,11 @@ Event = Literal[
     "running_long",
     "retry",
     "missed",
+    "approval_wanted",
 ]
 """The final states of a run; ``finished`` is any of them, ``recovered`` the first success after failures, ``retry`` an
 attempt that failed and is tried again, ``running_long`` a run past its ``warn_after``, ``missed`` a time of a schedule
-that passed without a run."""
+that passed without a run, ``approval_wanted`` a step of a sequence that waits for a person."""
 
 _REFERENCE = re.compile(r"env:[^=\0]+|file:/.+|keyring:[^/]+/.+")
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
@@ -198,7 +199,7 @@ class Notify(Model):
     on: Many[Event] = Field(
         description="The events: states of a run; finished is any end, recovered the first success after failures, "
         "retry an attempt that failed and is tried again, running_long a run past its warn_after, missed a time that "
-        "passed without a run."
+        "passed without a run, approval_wanted a step that waits for a person."
     )
     to: Recipient = Field(description="The recipient.")
     once: Flag = Field(default=False, description="Of running_long only the first notification of a run.")

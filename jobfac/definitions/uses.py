@@ -60,7 +60,7 @@ def _schedule_texts(definition: AnyJob) -> Iterator[TextField]:
 
 def _step_texts(sequence: Sequence) -> Iterator[TextField]:
     for position, step in enumerate(sequence.steps):
-        for field in ("arguments", "payloads", "parameters"):
+        for field in ("arguments", "payloads", "parameters", "for_each"):
             yield from _texts(("steps", position, field), getattr(step, field))
 
 
@@ -80,7 +80,26 @@ def _check_step(position: int, step: Step, declarations: Declarations) -> Iterat
         declared = declarations(job)
         if declared is not None:
             path: Path = ("steps", position, "parameters", job)
-            yield from _check_given(path, step.parameters.get(job, {}), declared, f"{field_path(path)} must give")
+            given = dict(step.parameters.get(job, {}))
+            yield from _check_for_each(position, step, job, declared)
+            given |= {name: "${steps.}" for name in step.for_each if name in declared}
+            yield from _check_given(path, given, declared, f"{field_path(path)} must give")
+
+
+def _check_for_each(position: int, step: Step, job: str, declared: Mapping[str, Parameter]) -> Iterator[Finding]:
+    """Yield what is wrong with the values for which a step starts a job."""
+    for name, values in step.for_each.items():
+        path: Path = ("steps", position, "for_each", name)
+        if name not in declared:
+            message = f"{field_path(path)} is no parameter of the job '{job}'{suggestion(name, declared)}"
+            yield Finding(path, f"{message}; declare it there")
+            continue
+        for value in values if isinstance(values, tuple) else ():
+            try:
+                if not _is_open(value):
+                    declared[name].read(value)
+            except ValueError as error:
+                yield Finding(path, f"{field_path(path)} {error}")
 
 
 def _check_given(

@@ -17,7 +17,8 @@ import sqlalchemy as sa
 
 from jobfac.database.dialects import PASS, utcnow
 from jobfac.database.engine import Database
-from jobfac.database.tables import news, notification, run, schedule, worker, worker_lease
+from jobfac.database.sequence_tables import WAKES
+from jobfac.database.tables import news, notification, run, schedule, visit, worker, worker_lease
 from jobfac.database.types import sql_literals
 from jobfac.errors import Unreachable
 from jobfac.scheduler.notifier import Notifier
@@ -69,13 +70,14 @@ class Look(NamedTuple):
     under_way: bool  # sequences run
     news: bool  # somebody is to be told of something
     ends: bool  # runs have ended after which others start
+    wake_at: datetime | None  # when the next step of a sequence has waited long enough
 
     def is_past(self, moment: datetime | None) -> bool:
         return moment is not None and moment <= self.now
 
     def seconds_to_next(self) -> float:
         """Seconds until the first of the moments that are still to come."""
-        moments = (self.fire_at, self.ready_at, self.lease_until, self.deliver_at)
+        moments = (self.fire_at, self.ready_at, self.lease_until, self.deliver_at, self.wake_at)
         waits = [(moment - self.now).total_seconds() for moment in moments if moment and moment > self.now]
         return min(waits, default=float("inf"))
 
@@ -125,6 +127,7 @@ class Scheduler:
             Duty("expire", lambda look: look.is_past(look.lease_until) or look.orphaned, self._expire),
             Duty("release", lambda look: look.blocked, self._release),
             Duty("begin", lambda look: look.queued, self._begin),
+            Duty("wake", lambda look: look.is_past(look.wake_at), self._wake),
             Duty("sweep", lambda look: look.under_way, self._sweep),
             Duty("deliver", lambda look: look.news or look.is_past(look.deliver_at), self._deliver),
             Duty("count", lambda look: True, self._count, time.monotonic() + random.random() * COUNT_INTERVAL / 10),
@@ -269,6 +272,10 @@ class Scheduler:
     def _begin(self) -> float:
         return 0.0 if self._db.transact(sequences.begin, self.name, retry_for=2.0).number else TAKEN
 
+    def _wake(self) -> float:
+        ended = self._db.transact(sequences.wake, self.name, retry_for=2.0)
+        return 0.0 if ended else TAKEN
+
     def _sweep(self) -> float:
         self._db.transact(sequences.sweep, self.name, retry_for=2.0)
         return self._settings.sweep_interval
@@ -333,4 +340,5 @@ _LOOK = sa.select(
     _any(f"state IN ({sql_literals(HELD)}) AND worker_id IS NULL").label("under_way"),
     _exists(sa.select(news.c.id).with_hint(news, PASS, "mssql").where(sa.text("news.id > 0"))).label("news"),
     _exists(schedules.WAITING).label("ends"),
+    _least(visit.c.wake_at, WAKES).label("wake_at"),
 )

@@ -45,6 +45,7 @@ GRANT EXECUTE ON jobfac.disable_job TO jobfac_operator;
 GRANT EXECUTE ON jobfac.pause_schedule TO jobfac_operator;
 GRANT EXECUTE ON jobfac.resume_schedule TO jobfac_operator;
 GRANT EXECUTE ON jobfac.drain_worker TO jobfac_operator;
+GRANT EXECUTE ON jobfac.approve TO jobfac_operator;
 GO
 
 -- People who look. Payloads, arguments and output are among what they see.

@@ -97,6 +97,9 @@ CREATE FUNCTION dbo.parsename(value text, part integer) RETURNS text LANGUAGE sq
     $$ SELECT parts[cardinality(parts) - part + 1] FROM string_to_array(value, '.') AS parts $$;
 CREATE FUNCTION dbo.newid() RETURNS uuid LANGUAGE sql VOLATILE AS $$ SELECT gen_random_uuid() $$;
 
+-- Rights: the tests log in as the owner of the database.
+CREATE FUNCTION dbo.is_rolemember(role text) RETURNS integer LANGUAGE sql IMMUTABLE AS $$ SELECT (role = 'db_owner')::integer $$;
+
 -- JSON.
 CREATE FUNCTION dbo.isjson(value text) RETURNS integer LANGUAGE sql IMMUTABLE AS $$ SELECT (value IS JSON)::integer $$;
 CREATE FUNCTION dbo.json_value(document text, path text) RETURNS text LANGUAGE sql IMMUTABLE AS $$

@@ -54,6 +54,9 @@ class Backend(Protocol):
     def retry(self, run_id: int, from_failed: bool, changes: Mapping[str, Any]) -> "RunView":
         """Run it again, with changed parameters: the new run."""
 
+    def approve(self, run_id: int, step: str, approved: bool, reason: str | None) -> str:
+        """Decide about a step that waits for a person: the decision."""
+
     def output(self, run_id: int, attempt: int, positions: dict[str, int]) -> Sequence[Text]:
         """What lies beyond these offsets by stream, which are moved on."""
 

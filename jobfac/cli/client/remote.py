@@ -127,6 +127,11 @@ class Remote:
             return self.wait(denied, 0)
         return from_json(RunView, self._read(answer))
 
+    def approve(self, run_id: int, step: str, approved: bool, reason: str | None) -> str:
+        path = f"/v1/runs/{run_id}/steps/{quote(step, safe='')}/approve"
+        body: Object = {"approved": approved, **({} if reason is None else {"reason": reason})}
+        return str(self._read(self._send("POST", path, again=True, json=body))["decision"])
+
     def output(self, run_id: int, attempt: int, positions: dict[str, int]) -> Sequence[Text]:
         query: Object = {"after": f"{attempt}:{positions.get('stdout', 0)}:{positions.get('stderr', 0)}"}
         if len(positions) == 1:

@@ -44,9 +44,10 @@ def _read_number(value: Any) -> int | float:
     return value
 
 
-def _read_default(value: Any) -> Any:
+def read_given(value: Any) -> Any:
+    """Return a value as a person writes it, a list as a tuple."""
     if isinstance(value, list | tuple):
-        return tuple(map(_read_default, value))
+        return tuple(map(read_given, value))
     if isinstance(value, str | int | float):
         return value
     raise ValueError(f"must be text, a number, true, false or a list of these, not {shown(value)}")
@@ -62,7 +63,7 @@ Number = Annotated[int | float, PlainValidator(_read_number, json_schema_input_t
 Scalar = str | int | float | bool
 Given = Annotated[
     Any,
-    PlainValidator(_read_default, json_schema_input_type=Scalar | list[Scalar]),
+    PlainValidator(read_given, json_schema_input_type=Scalar | list[Scalar]),
     PlainSerializer(lambda value: list(value) if isinstance(value, tuple) else value),
     Field(title="value"),
 ]

@@ -132,6 +132,7 @@ def new_row(conn: sa.Connection, stored: jobs.Stored | DefinitionError | None, r
         "due_at": request.due_at,
         "sequence_run_id": request.sequence_run_id,
         "visit_id": request.visit_id,
+        "item": request.item,
         "retry_of": request.retry_of,
     }
 

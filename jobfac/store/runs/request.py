@@ -22,6 +22,7 @@ class StartRequest:
         is_template: arguments, payload and parameters are texts of a definition, whose placeholders are filled in.
         manual: a person or a program starts the run, which ``on_demand`` may forbid. False for schedules and sequences.
         categories: inside a sequence the request may pass values only to jobs of these categories; None: to all.
+        item: with ``for_each``, the place of its values among those of the visit.
         inherited_events: the subscribed events that a job of a sequence inherits from the sequence.
     """
 
@@ -43,5 +44,6 @@ class StartRequest:
     due_at: datetime | None = None
     sequence_run_id: int | None = None
     visit_id: int | None = None
+    item: int | None = None
     inherited_events: str | None = None
     retry_of: int | None = None

@@ -1,14 +1,18 @@
 """The step history of a sequence run."""
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 
 import sqlalchemy as sa
 
 from jobfac.database.tables import job, run, visit
-from jobfac.states import JobKind, RunState
+from jobfac.states import FAILURES, JobKind, RunState
 from jobfac.store.sequences.visits import refusals
 from jobfac.views.sequences import StepRunView, StepVisitView
 from jobfac.views.serialization import columns, from_row
+
+SHOWN = 100
+"""How many runs of a step with ``for_each`` its history has."""
 
 _RUN_COLUMNS = [run.c[name] for name in columns(StepRunView)]
 
@@ -39,11 +43,18 @@ def _seen(conn: sa.Connection, categories: Sequence[str]) -> frozenset[str]:
 
 
 def _visit(row: sa.RowMapping, started: list[StepRunView]) -> StepVisitView:
-    return from_row(StepVisitView, {**row, "next": row["next_step"] or row["goes_to"], "runs": started})
+    shown = from_row(StepVisitView, {**row, "next": row["next_step"] or row["goes_to"], "runs": started})
+    if shown.children is None:
+        return shown
+    counts = Counter(str(run.state) for run in started)
+    if (unstarted := shown.children - len(started)) > 0 and shown.result is None:
+        counts["unstarted"] = unstarted
+    bad = sorted(started, key=lambda run: run.state not in FAILURES)
+    return shown._replace(runs=bad[:SHOWN], counts=dict(sorted(counts.items())))
 
 
 def _refused(row: sa.RowMapping, seen: Collection[str] | None) -> Iterator[StepRunView]:
     nothing = dict.fromkeys(columns(StepRunView))
     for name, why in refusals(row).items():
-        if seen is None or name in seen:
+        if seen is None or name.partition("[")[0] in seen:
             yield from_row(StepRunView, {**nothing, "job": name, "state": RunState.DENIED, "reason": why})
