@@ -29,6 +29,7 @@ SENTENCES = {
     "running_long": "$job is running long",
     "retry": "$job failed and is tried again",
     "missed": "$job missed its time",
+    "approval_wanted": "$job waits for an approval",
 }
 
 FACTS = (

@@ -26,6 +26,7 @@ visit = sa.Table(
     sa.Column("next_step", Name),
     sa.Column("reason", sa.Unicode(1000)),
     sa.Column("children", sa.Integer),  # with for_each: how many runs it will have in all
+    sa.Column("at_most", sa.Integer),  # with for_each: how many of them at a time
     sa.Column("for_each", Long),  # JSON array: the parameters of each of them
     sa.Column("waits_for", Word),  # a person or a time; NULL: its runs
     sa.Column("wake_at", Instant),  # when the waiting ends without a decision; NULL: never

@@ -618,6 +618,10 @@ ALTER TABLE jobfac.visit ADD children INTEGER NULL;
 
 GO
 
+ALTER TABLE jobfac.visit ADD at_most INTEGER NULL;
+
+GO
+
 ALTER TABLE jobfac.visit ADD for_each NVARCHAR(max) NULL;
 
 GO

@@ -16,7 +16,7 @@ def approve(
     reason: Annotated[str | None, typer.Option(help="Why; shown with the run.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Approve or reject a step of a sequence that waits for a person."""
+    """Decide about a step that waits for a person."""
     with backend() as factory:
         decision = factory.approve(run, step, not reject, reason)
     if as_json:

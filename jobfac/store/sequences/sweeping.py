@@ -40,6 +40,20 @@ _UNDECIDED = sa.and_(
         )
     ),
 )
+_count = sa.select(sa.func.count()).where(_of_visit).scalar_subquery()
+_active_count = sa.select(sa.func.count()).where(_of_visit, _is_active).scalar_subquery()
+_WITH_ROOM = sa.and_(
+    run.c.state == RunState.RUNNING,
+    sa.exists().where(
+        visit.c.run_id == run.c.id,
+        visit.c.result.is_(None),
+        visit.c.refused.is_(None),
+        visit.c.children > _count,
+        visit.c.at_most > _active_count,
+    ),
+)
+"""A step with ``for_each`` may start more runs: something that knows no sequences has ended one of them."""
+
 _UNHEARD = sa.and_(
     run.c.state == RunState.STOPPING, sa.exists().where(_of_sequence, _is_active, _child.c.stop.is_(None))
 )
@@ -47,12 +61,13 @@ STANDING = (
     sa.select(run.c.id, run.c.state, run.c.stop, run.c.stop_by)
     # No worker holds a running sequence, so the index of held runs finds all of them by ``worker_id``.
     .where(sa.text(f"run.state IN ({sql_literals(HELD)})"), run.c.worker_id.is_(None))
-    .where(sa.or_(_FINISHED, _UNDECIDED, _UNHEARD))
+    .where(sa.or_(_FINISHED, _UNDECIDED, _WITH_ROOM, _UNHEARD))
 )
 """Running sequences that do not wait for anything.
 
 Either no job of the sequence is active and no step waits for a person or a time, or enough jobs ended to decide the
-current visit but it is undecided, or the sequence is stopping and the stop was not yet requested for one of its jobs.
+current visit but it is undecided, or a step with ``for_each`` may start more runs, or the sequence is stopping and the
+stop was not yet requested for one of its jobs.
 """
 
 

@@ -12,7 +12,7 @@ from jobfac.database.tables import run, visit
 from jobfac.database.types import sql_literals, truncate_utf16
 from jobfac.definitions import Go, Step
 from jobfac.states import ACTIVE, FINAL, Decision, RunState, StepResult, StepStart, Waiting
-from jobfac.store.sequences.decide import Leave, Visit
+from jobfac.store.sequences.decide import FAN_OUT, Leave, Visit
 
 
 class Place(NamedTuple):
@@ -115,6 +115,7 @@ def enter(
     """
     values = {
         "children": None if items is None else len(items) * len(step.jobs),
+        "at_most": None if items is None else step.at_most or FAN_OUT,
         "for_each": None if items is None else json.dumps(items, ensure_ascii=False),
         "waits_for": waits_for,
         "wake_at": wake_at,

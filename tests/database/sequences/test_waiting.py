@@ -17,7 +17,7 @@ from tests.support.database import define, events, get, now, start, together
 from tests.support.sequences import Player, path
 
 ANN = Caller("ann", role=Role.OPERATOR)
-STEPS = [
+STEPS: list[dict[str, Any]] = [
     {"name": "check", "jobs": ["a"]},
     {"name": "release", "approve": {"timeout": "4h", "message": "Publish?"}, "on_failure": {"step": "undo"}},
     {"name": "publish", "jobs": ["b"], "on_success": "end"},

@@ -60,6 +60,7 @@ def _steps(schema: str | None) -> None:
     op.add_column("run", sa.Column("item", sa.Integer(), nullable=True), schema=schema)
     columns: list[sa.Column[Any]] = [
         sa.Column("children", sa.Integer(), nullable=True),
+        sa.Column("at_most", sa.Integer(), nullable=True),
         sa.Column("for_each", sa.Unicode(), nullable=True),
         sa.Column("waits_for", sa.String(16), nullable=True),
         sa.Column("wake_at", INSTANT, nullable=True),
