@@ -1,4 +1,4 @@
-"""The HTTP API: a thin layer over the functions that the command line uses, too."""
+"""The HTTP API: authenticates, validates, calls an operation or a query, and writes JSON."""
 
 from jobfac.api.app import TABLE, create_app
 from jobfac.api.serving.server import Server

@@ -1,4 +1,4 @@
-"""The route table, and the application made from it."""
+"""The table of all endpoints, and the ASGI application."""
 
 import asyncio
 from collections.abc import AsyncIterator, Collection
@@ -10,15 +10,15 @@ from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 
 from jobfac.api import openapi
-from jobfac.api.auth import Gate
-from jobfac.api.live.feed import Live
+from jobfac.api.auth import Authenticator
+from jobfac.api.live.feed import LiveFeed
 from jobfac.api.metrics import Metrics
 from jobfac.api.problems import HANDLERS
 from jobfac.api.resources import approvals, events, jobs, output, overview, runs, schedules, service, workers
 from jobfac.api.routing import Service, routes
-from jobfac.api.serving.connections import MOST
-from jobfac.api.serving.guard import Guard
-from jobfac.api.serving.proxy import Proxies
+from jobfac.api.serving.connections import MAX_CONNECTIONS
+from jobfac.api.serving.guard import OriginGuard
+from jobfac.api.serving.proxy import ForwardedHeaders
 from jobfac.database.engine import Database
 from jobfac.telemetry import traces
 from jobfac.web import pages
@@ -34,21 +34,25 @@ TABLE = (
     *overview.ENDPOINTS,
     *service.ENDPOINTS,
 )
-"""Every call of the API, in one table. The pages are not part of it."""
+"""Every endpoint of the API. The pages are not part of it."""
 
 THREADS = 16
-"""Requests that are worked on at once; the others wait for their turn. Each thread holds a connection with its
-statements and a part of the heap, so memory grows with their number; more threads serve no client sooner.
+"""Requests that run at once; others wait. Each thread holds a database connection with its prepared statements and part
+of the heap, so memory grows with the number of threads. More threads did not shorten response times.
 """
 
 
-def create_app(db: Database, hosts: Collection[str] | None = None, hops: int = 0, connections: int = MOST) -> Starlette:
-    """The API on a database.
+def create_app(
+    db: Database, hosts: Collection[str] | None = None, hops: int = 0, connections: int = MAX_CONNECTIONS
+) -> Starlette:
+    """Create the application.
 
-    ``hosts``: the names in the Host header that it answers for, None: any. ``hops``: how many trusted proxies a request
-    passes. ``connections``: how many may be open at once; event streams take half of them at most.
+    Args:
+        hosts: the accepted names in the Host header; None: any.
+        hops: how many trusted proxies a request passes.
+        connections: the maximum number of open connections. Event streams may use half of them.
     """
-    live = Live(db, connections // 2)
+    live = LiveFeed(db, connections // 2)
     spans = traces.begin("api")
 
     @asynccontextmanager
@@ -64,12 +68,12 @@ def create_app(db: Database, hosts: Collection[str] | None = None, hops: int = 0
 
     app = Starlette(
         routes=[*routes(TABLE), *pages.ROUTES],
-        middleware=[Middleware(Proxies, hops=hops), Middleware(Guard, hosts=hosts)],
+        middleware=[Middleware(ForwardedHeaders, hops=hops), Middleware(OriginGuard, hosts=hosts)],
         exception_handlers=HANDLERS,
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False
-    app.state.service = Service(db, Gate(db), live, spans)
+    app.state.service = Service(db, Authenticator(db), live, spans)
     app.state.metrics = Metrics(db)
     app.state.document = openapi.document(TABLE)
     return app

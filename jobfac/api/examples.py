@@ -1,4 +1,4 @@
-"""Examples for the OpenAPI document, by the name of the model they are of, or of the handler whose body they are."""
+"""Examples in the OpenAPI document, by the name of the model, or of the handler for a request body."""
 
 from typing import Any
 

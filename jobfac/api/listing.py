@@ -1,14 +1,14 @@
-"""What a list shows of a definition: a large one is left out, so that a page costs little."""
+"""Lists of definitions: large definitions are left out, so that a page stays small."""
 
 import json
 from collections.abc import Mapping
 from typing import Any
 
 LIMIT = 4096
-"""Characters of a definition in a list at most."""
+"""The maximum size of a definition in a list, in characters."""
 
 
-def without_large(shown: Mapping[str, Any]) -> dict[str, Any]:
-    """A JSON object with null in place of a large ``definition``; ``truncated`` names it."""
-    large = len(json.dumps(shown["definition"], ensure_ascii=False)) > LIMIT
-    return {**shown, **({"definition": None} if large else {}), "truncated": ["definition"] if large else []}
+def without_large(item: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an item of a list with null in place of a large ``definition``, which ``truncated`` then names."""
+    large = len(json.dumps(item["definition"], ensure_ascii=False)) > LIMIT
+    return {**item, **({"definition": None} if large else {}), "truncated": ["definition"] if large else []}

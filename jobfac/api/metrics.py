@@ -1,6 +1,6 @@
-"""`/metrics` for Prometheus: what stands now is read at each scrape, what happened is counted since this process began.
+"""`/metrics` for Prometheus: gauges are read from the database at each scrape, counters count since the process began.
 
-The number of series is bounded: jobs beyond the first ``JOBS`` that finish a run are counted together as `(others)`.
+The number of series is bounded: after ``MAX_JOBS`` jobs, the runs of further jobs are counted together as `(others)`.
 """
 
 import threading
@@ -28,17 +28,17 @@ from jobfac.views.workers import WorkerView
 
 MEDIA = "text/plain; version=0.0.4; charset=utf-8"
 
-JOBS = 200
-"""Jobs with series of their own."""
+MAX_JOBS = 200
+"""The maximum number of jobs with their own series."""
 
 OTHERS = "(others)"
 
-PICKUP = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 300, 1800)
-DURATION = (0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 24 * 3600)
+PICKUP_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 300, 1800)
+DURATION_BUCKETS = (0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 24 * 3600)
 
 
 class Metrics:
-    """The registry of one process."""
+    """The metrics of one API process."""
 
     def __init__(self, db: Database) -> None:
         self.registry = CollectorRegistry()
@@ -50,16 +50,23 @@ class Metrics:
             "jobfac_runs_finished", "Runs that reached a final state", ["job", "state"], registry=self.registry
         )
         self._pickup = Histogram(
-            "jobfac_pickup_seconds", "From being queued to being claimed", buckets=PICKUP, registry=self.registry
+            "jobfac_pickup_seconds",
+            "Time from being queued to being claimed",
+            buckets=PICKUP_BUCKETS,
+            registry=self.registry,
         )
         self._duration = Histogram(
-            "jobfac_run_seconds", "From the last claim to the end", ["state"], buckets=DURATION, registry=self.registry
+            "jobfac_run_seconds",
+            "Time from the last claim to the end",
+            ["state"],
+            buckets=DURATION_BUCKETS,
+            registry=self.registry,
         )
         count_statements(db, self.registry)
-        self.registry.register(_Standing(db))
+        self.registry.register(_CurrentState(db))
 
     def scrape(self) -> bytes:
-        """The text that Prometheus reads.
+        """Return the metrics in Prometheus' text format.
 
         Raises:
             Unreachable: the database cannot be read.
@@ -90,7 +97,7 @@ class Metrics:
                 self._duration.labels(row["event"]).observe((row["ended_at"] - row["started_at"]).total_seconds())
 
     def _label(self, job: str) -> str:
-        if job not in self._jobs and len(self._jobs) >= JOBS:
+        if job not in self._jobs and len(self._jobs) >= MAX_JOBS:
             return OTHERS
         self._jobs.add(job)
         return job
@@ -110,14 +117,14 @@ def _transitions(conn: sa.Connection, after: int, missing: list[int]) -> list[sa
     return [*late, *conn.execute(query.where(run_event.c.id > after)).mappings()]
 
 
-class _Standing(Collector):
-    """How things stand at the moment of the scrape."""
+class _CurrentState(Collector):
+    """Gauges of the queue, the fleet and the notifications, read at each scrape."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
 
     def describe(self) -> Iterable[Metric]:
-        return ()  # nothing is read while it is registered
+        return ()  # the registry calls it at registration, which must not read the database
 
     def collect(self) -> Iterator[Metric]:
         def read(conn: sa.Connection) -> tuple[Sequence[Any], Sequence[Any], list[WorkerView], int, datetime]:
@@ -131,23 +138,23 @@ class _Standing(Collector):
 
         queued, active, workers, notifications, now = self._db.query(read, retry_for=0)
         depth = GaugeMetricFamily("jobfac_queue_runs", "Runs that wait for a worker", labels=["pool"])
-        age = GaugeMetricFamily("jobfac_queue_age_seconds", "Since when the oldest of them waits", labels=["pool"])
+        age = GaugeMetricFamily("jobfac_queue_age_seconds", "How long the oldest of them has waited", labels=["pool"])
         for row in queued:
             depth.add_metric([row.pool], row.number)
             age.add_metric([row.pool], max(0.0, (now - row.oldest).total_seconds()))
-        states = GaugeMetricFamily("jobfac_runs", "Runs that are not over", labels=["state"])
-        found = {row.state: row.number for row in active}
+        states = GaugeMetricFamily("jobfac_runs", "Runs that are not final", labels=["state"])
+        by_state = {row.state: row.number for row in active}
         for state in sorted(ACTIVE):
-            states.add_metric([state], found.get(state, 0))
+            states.add_metric([state], by_state.get(state, 0))
         fleet = GaugeMetricFamily("jobfac_workers", "Workers that are alive", labels=["state"])
         for alive in (WorkerState.ACTIVE, WorkerState.DRAINING):
             fleet.add_metric([alive], sum(worker.state == alive for worker in workers))
         yield from (depth, age, states, fleet)
-        yield GaugeMetricFamily("jobfac_slots", "Programs they run at once", sum(w.slots for w in workers))
-        yield GaugeMetricFamily("jobfac_slots_busy", "Of these in use", sum(w.busy for w in workers))
+        yield GaugeMetricFamily("jobfac_slots", "Slots of the live workers", sum(w.slots for w in workers))
+        yield GaugeMetricFamily("jobfac_slots_busy", "Slots in use", sum(w.busy for w in workers))
         silent = max(((now - worker.seen_at).total_seconds() for worker in workers), default=0.0)
-        yield GaugeMetricFamily("jobfac_lease_age_seconds", "Of the worker that was silent longest", max(0.0, silent))
-        yield GaugeMetricFamily("jobfac_notifications_waiting", "Messages that are not delivered yet", notifications)
+        yield GaugeMetricFamily("jobfac_lease_age_seconds", "Time since the oldest last heartbeat", max(0.0, silent))
+        yield GaugeMetricFamily("jobfac_notifications_waiting", "Notifications to be delivered", notifications)
 
 
 _QUEUED = (

@@ -1,4 +1,4 @@
-"""The forms of the API's answers, for the OpenAPI document. Those of rows are derived from their views."""
+"""Models of response bodies, for the OpenAPI document. Models of rows are derived from their views."""
 
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -10,33 +10,37 @@ from jobfac.views.overview import DueSchedule, RunLine, WaitingRuns
 from jobfac.views.overview import Overview as OverviewView
 from jobfac.views.runs import AttemptView, EventView, RunView
 from jobfac.views.schedules import CandidateView, ScheduleView
+from jobfac.views.sequences import StepRunView, StepVisitView
 from jobfac.views.serialization import fields
 from jobfac.views.workers import WorkerView
 
 
 class Shown(BaseModel):
-    """A part of an answer. Later versions may add fields."""
+    """A part of a response. Later versions may add fields."""
 
 
 _MODELS: dict[type[tuple[Any, ...]], type[Shown]] = {}
 """The model of each view."""
 
 
-def answer(name: str, view: type[tuple[Any, ...]]) -> type[Shown]:
-    """The model of a view's JSON object: the same fields, the same types, the same description."""
+def model_of(name: str, view: type[tuple[Any, ...]], **more: Any) -> type[Shown]:
+    """Create the model of a view's JSON object, with the same fields, types and description.
+
+    ``more``: fields that are not columns, each with its type and default.
+    """
     declared: dict[str, Any] = {field.name: (_model_type(field.kind), ...) for field in fields(view) if field.is_column}
-    _MODELS[view] = create_model(name, __base__=Shown, __doc__=view.__doc__, **declared)
+    _MODELS[view] = create_model(name, __base__=Shown, __doc__=view.__doc__, **declared, **more)
     return _MODELS[view]
 
 
 def _model_type(kind: Any) -> Any:
-    """The declared type, with models in place of views."""
+    """Return the declared type, with models in place of views."""
     model: Any = _MODELS.get(get_args(kind)[0]) if get_origin(kind) is list else None
     return kind if model is None else list[model]
 
 
 def _listed(name: str, view: type[tuple[Any, ...]], large: tuple[str, ...], description: str) -> type[Shown]:
-    """The model of a view in a list: the ``large`` fields may be left out, and ``truncated`` names those that are."""
+    """Create the model of a view in a list, where ``large`` fields may be left out; ``truncated`` names them."""
     declared: dict[str, Any] = {
         field.name: (field.kind | None if field.name in large else field.kind, ...)
         for field in fields(view)
@@ -47,7 +51,7 @@ def _listed(name: str, view: type[tuple[Any, ...]], large: tuple[str, ...], desc
 
 
 def _page(name: str, item: type[Shown], cursor: bool = False) -> type[Shown]:
-    """The model of a list; with a ``cursor`` it is a page of one."""
+    """Create the model of a list. With ``cursor``, it is one page of a list."""
     declared: dict[str, Any] = {"items": (list[item], ...)}  # type: ignore[valid-type]
     if cursor:
         declared["next_cursor"] = (str | None, ...)
@@ -60,7 +64,7 @@ class FieldError(Shown):
 
 
 class ProblemDocument(Shown):
-    """RFC 9457. ``errors``: what is wrong where (422); ``run_id``: the run that was denied (409)."""
+    """RFC 9457. ``errors``: the invalid fields (422). ``run_id``: the run that was denied (409)."""
 
     model_config = ConfigDict(title="Problem")
 
@@ -72,35 +76,41 @@ class ProblemDocument(Shown):
     run_id: int | None = None
 
 
-Run = answer("Run", RunView)
+Run = model_of("Run", RunView)
 
 
 ListedRun = _listed(
     "ListedRun",
     RunView,
     ("arguments", "payload", "outputs", "parameters"),
-    "A run in a list. ``truncated``: which of ``arguments``, ``payload``, ``outputs`` and ``parameters`` are null\n"
-    "here since they are larger than 4 KiB; the run itself has them.",
+    "A run in a list. ``truncated``: the fields of ``arguments``, ``payload``, ``outputs`` and ``parameters`` that\n"
+    "are null because they are larger than 4 KiB; ``GET /v1/runs/{run}`` returns them.",
 )
 Runs = _page("Runs", ListedRun, cursor=True)
 
 
-Attempt = answer("Attempt", AttemptView)
+Attempt = model_of("Attempt", AttemptView)
 Attempts = _page("Attempts", Attempt)
 
 
-RunEvent = answer("RunEvent", EventView)
+RunEvent = model_of("RunEvent", EventView)
 RunEvents = _page("RunEvents", RunEvent)
 
 
-class Path(Shown):
+StepRun = model_of("StepRun", StepRunView, path=("list[StepVisit] | None", None))
+StepVisit = model_of("StepVisit", StepVisitView)
+StepRun.model_rebuild()
+StepVisit.model_rebuild()
+
+
+class StepHistory(Shown):
     """The visits of a sequence's steps, in order, each with its runs."""
 
-    items: list[dict[str, Any]]
+    items: list[StepVisit]  # type: ignore[valid-type]
 
 
 class Piece(Shown):
-    """``data``: base64 of bytes that begin ``offset`` bytes from the stream's start; ``skipped`` were cut before."""
+    """``data``: base64. ``offset``: bytes from the start of the stream. ``skipped``: bytes removed just before it."""
 
     stream: Literal["stdout", "stderr"]
     offset: int
@@ -109,7 +119,7 @@ class Piece(Shown):
 
 
 class OutputPage(Shown):
-    """``position``: give it as ``after`` to continue. ``complete``: no more will come."""
+    """``position``: the value of ``after`` that continues. ``complete``: the output has ended."""
 
     attempt: int
     pieces: list[Piece]
@@ -118,7 +128,7 @@ class OutputPage(Shown):
 
 
 class Stopped(Shown):
-    """Equal states: there was nothing to do."""
+    """The states of the run before and after the request. Equal states: the request changed nothing."""
 
     before: RunState
     after: RunState
@@ -132,45 +142,45 @@ class Approval(Shown):
     decision: Literal["approved", "rejected"]
 
 
-Job = answer("Job", JobView)
+Job = model_of("Job", JobView)
 ListedJob = _listed(
     "ListedJob",
     JobView,
     ("definition",),
-    "A job in a list. ``truncated``: has ``definition`` if that is null here since it is larger than 4 KiB; the job\n"
-    "itself has it.",
+    "A job in a list. ``truncated``: contains ``definition`` if that is null because it is larger than 4 KiB;\n"
+    "``GET /v1/jobs/{job}`` returns it.",
 )
 Jobs = _page("Jobs", ListedJob, cursor=True)
 
 
 class CategoryDefaults(Shown):
-    """By category, what holds for its jobs that do not say it themselves."""
+    """By category, the values for its jobs whose definitions do not set them."""
 
     defaults: dict[str, dict[str, Any]]
 
 
-Worker = answer("Worker", WorkerView)
+Worker = model_of("Worker", WorkerView)
 Workers = _page("Workers", Worker)
 
 
-Schedule = answer("Schedule", ScheduleView)
+Schedule = model_of("Schedule", ScheduleView)
 ListedSchedule = _listed(
     "ListedSchedule",
     ScheduleView,
     ("definition",),
-    "A schedule in a list. ``truncated``: has ``definition`` if that is null here since it is larger than 4 KiB; the\n"
-    "job's definition has it.",
+    "A schedule in a list. ``truncated``: contains ``definition`` if that is null because it is larger than 4 KiB;\n"
+    "the definition of the job contains it.",
 )
 Schedules = _page("Schedules", ListedSchedule)
 
 
-Candidate = answer("Candidate", CandidateView)
+Candidate = model_of("Candidate", CandidateView)
 Candidates = _page("Candidates", Candidate)
 
-Waiting = answer("Waiting", WaitingRuns)
-RunSummary = answer("RunSummary", RunLine)
-NextDue = answer("NextDue", DueSchedule)
-Overview = answer("Overview", OverviewView)
+Waiting = model_of("Waiting", WaitingRuns)
+RunSummary = model_of("RunSummary", RunLine)
+NextDue = model_of("NextDue", DueSchedule)
+Overview = model_of("Overview", OverviewView)
 
 
 class Health(Shown):
@@ -178,7 +188,7 @@ class Health(Shown):
 
 
 class OutputEvent(Shown):
-    """As `text/event-stream` has it; ``data`` is a JSON object."""
+    """An event of `text/event-stream`. ``data`` is a JSON object."""
 
     id: str
     event: Literal["output", "end"]
@@ -186,7 +196,7 @@ class OutputEvent(Shown):
 
 
 class LiveEvent(Shown):
-    """As `text/event-stream` has it; ``data`` is a JSON object."""
+    """An event of `text/event-stream`. ``data`` is a JSON object."""
 
     id: str = ""
     event: Literal["run", "progress", "worker"]

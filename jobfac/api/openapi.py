@@ -1,4 +1,4 @@
-"""The OpenAPI document, made from the route table and the models: nothing in it is kept by hand."""
+"""The OpenAPI document, generated from the route table and the models."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -9,35 +9,37 @@ from typing import Any
 from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import models_json_schema
 
+from jobfac.api.definition_schema import DEFINITION_SCHEMA, Definition, definition_schemas
 from jobfac.api.examples import EXAMPLES, PATH_EXAMPLES
 from jobfac.api.models import ProblemDocument
 from jobfac.api.problems import MEDIA as PROBLEM
-from jobfac.api.routing import Endpoint, Nothing
+from jobfac.api.routing import PATH_PARAMETER, Endpoint
+from jobfac.api.validation import NoParameters
 from jobfac.errors import Kind
 
 REF = "#/components/schemas/{model}"
 
 HEADERS = {
-    "ETag": "The job's version, for If-Match",
-    "Location": "Where the new thing is",
+    "ETag": "The version of the job, for If-Match",
+    "Location": "The path of the new resource",
     "Retry-After": "Seconds after which to try again",
-    "Jobfac-Attempt": "Which execution this is of",
-    "Jobfac-Next-Offset": "Where to continue",
-    "Jobfac-Complete": "`true`: no more will come",
+    "Jobfac-Attempt": "The attempt that wrote this output",
+    "Jobfac-Next-Offset": "The `offset` that continues",
+    "Jobfac-Complete": "`true`: the output has ended",
 }
 
 INTRODUCTION = """\
-Start, stop and watch background jobs. Every call needs a key, `Authorization: Bearer KEY`, which `jobfac keys create` \
-makes; its role is named with each call: a viewer reads, an operator also starts and stops, an admin also defines. \
-Errors are RFC 9457 problem documents. 429 and 503 come with `Retry-After`."""
+Start, stop and watch background jobs. Send a key with each request, `Authorization: Bearer KEY`; `jobfac keys create` \
+creates one. Each operation names the role that it needs: a viewer reads, an operator also starts and stops, an admin \
+also changes definitions. Errors are RFC 9457 problem documents. 429 and 503 come with `Retry-After`."""
 
 
 def document(table: Iterable[Endpoint]) -> dict[str, Any]:
-    """OpenAPI 3.1 for these calls."""
+    """Return the OpenAPI 3.1 document of these endpoints."""
     table = list(table)
     paths: dict[str, dict[str, Any]] = {}
-    for call in table:
-        paths.setdefault(_path(call), {})[call.method.lower()] = _operation(call)
+    for endpoint in table:
+        paths.setdefault(_path(endpoint), {})[endpoint.method.lower()] = _operation(endpoint)
     return {
         "openapi": "3.1.0",
         "info": {"title": "jobfac", "version": version("jobfac"), "description": INTRODUCTION},
@@ -50,54 +52,55 @@ def document(table: Iterable[Endpoint]) -> dict[str, Any]:
     }
 
 
-def _path(call: Endpoint) -> str:
-    return re.sub(r":\w+}", "}", call.path)
+def _path(endpoint: Endpoint) -> str:
+    return re.sub(r":\w+}", "}", endpoint.path)
 
 
-def _operation(call: Endpoint) -> dict[str, Any]:
-    needs = "No key is needed." if call.role is None else f"Needs the role **{call.role}**."
-    if call.everywhere:
-        needs += " Not for keys that are limited to categories."
+def _operation(endpoint: Endpoint) -> dict[str, Any]:
+    needs = "No key is needed." if endpoint.role is None else f"Needs the role **{endpoint.role}**."
+    if endpoint.unrestricted:
+        needs += " Keys that are limited to categories are refused."
     operation: dict[str, Any] = {
-        "operationId": call.handler.__name__,
-        "tags": [call.handler.__module__.rpartition(".")[2]],
-        "summary": call.summary,
-        "description": " ".join(filter(None, (call.description, needs))),
-        "security": [] if call.role is None else [{"key": []}],
+        "operationId": endpoint.handler.__name__,
+        "tags": [endpoint.handler.__module__.rpartition(".")[2]],
+        "summary": endpoint.summary,
+        "description": " ".join(filter(None, (endpoint.description, needs))),
+        "security": [] if endpoint.role is None else [{"key": []}],
         "parameters": [
-            *_path_parameters(call),
-            *_parameters(call.query, "query"),
-            *_parameters(call.headers, "header"),
+            *_path_parameters(endpoint),
+            *_parameters(endpoint.query, "query"),
+            *_parameters(endpoint.headers, "header"),
         ],
         "responses": {
-            str(status): _answer(call, status) for status in sorted({*call.answers, *([200] * bool(call.texts))})
+            str(status): _response(endpoint, status)
+            for status in sorted({*endpoint.responses, *([200] * bool(endpoint.media_types))})
         }
-        | {str(status): {"$ref": f"#/components/responses/{status}"} for status in errors(call)},
+        | {str(status): {"$ref": f"#/components/responses/{status}"} for status in errors(endpoint)},
     }
-    if call.body is not None:
-        content: dict[str, Any] = {"schema": _schema(call.body)}
-        if call.handler.__name__ in EXAMPLES:
-            content["example"] = EXAMPLES[call.handler.__name__]
-        operation["requestBody"] = {"required": call.body_required, "content": {"application/json": content}}
+    if endpoint.body is not None:
+        content: dict[str, Any] = {"schema": _schema(endpoint.body)}
+        if endpoint.handler.__name__ in EXAMPLES:
+            content["example"] = EXAMPLES[endpoint.handler.__name__]
+        operation["requestBody"] = {"required": endpoint.body_required, "content": {"application/json": content}}
     return operation
 
 
-def errors(call: Endpoint) -> list[int]:
-    """The statuses of the problems that a call may answer with."""
-    found = {403, 421, *call.errors}
-    if call.role is not None:
-        found |= {401, 429, 503}
-    if call.path == "/readyz":
-        found |= {503}
-    if call.query is not Nothing or call.headers is not Nothing:
-        found |= {422}
-    if call.body is not None:
-        found |= {400, 408, 413, 415, 422}
-    return sorted(found)
+def errors(endpoint: Endpoint) -> list[int]:
+    """Return the statuses of the problems with which an endpoint may respond."""
+    statuses = {403, 421, *endpoint.errors}
+    if endpoint.role is not None:
+        statuses |= {401, 429, 503}
+    if endpoint.path == "/readyz":
+        statuses |= {503}
+    if endpoint.query is not NoParameters or endpoint.headers is not NoParameters:
+        statuses |= {422}
+    if endpoint.body is not None:
+        statuses |= {400, 408, 413, 415, 422}
+    return sorted(statuses)
 
 
-def _path_parameters(call: Endpoint) -> Iterator[dict[str, Any]]:
-    for name, kind in re.findall(r"{(\w+)(:\w+)?}", call.path):
+def _path_parameters(endpoint: Endpoint) -> Iterator[dict[str, Any]]:
+    for name, is_number in PATH_PARAMETER.findall(endpoint.path):
         number = {"type": "integer", "minimum": 1, "maximum": 10**18 - 1}
         word = {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,128}$"}
         yield {
@@ -105,61 +108,61 @@ def _path_parameters(call: Endpoint) -> Iterator[dict[str, Any]]:
             "in": "path",
             "required": True,
             "description": f"The {name}'s id.",
-            "schema": number if kind else word,
+            "schema": number if is_number else word,
             "example": PATH_EXAMPLES[name],
         }
 
 
 def _parameters(model: type[BaseModel], place: str) -> Iterator[dict[str, Any]]:
-    schema = model.model_json_schema(by_alias=True)
-    definitions = schema.get("$defs", {})
-    for name, form in schema["properties"].items() if "properties" in schema else ():
-        form = _inlined({key: value for key, value in form.items() if key not in ("title", "description")}, definitions)
+    whole = model.model_json_schema(by_alias=True)
+    definitions = whole.get("$defs", {})
+    for name, described in whole.get("properties", {}).items():
+        schema = {key: value for key, value in described.items() if key not in ("title", "description")}
         yield {
             "name": name,
             "in": place,
-            "required": name in schema.get("required", ()),
-            "description": schema["properties"][name].get("description", ""),
-            "schema": form,
+            "required": name in whole.get("required", ()),
+            "description": described.get("description", ""),
+            "schema": _inlined(schema, definitions),
         }
 
 
-def _inlined(form: Any, definitions: dict[str, Any]) -> Any:
-    """Without references, and without null: a parameter that is not given is left out."""
-    if isinstance(form, list):
-        return [_inlined(one, definitions) for one in form if one != {"type": "null"}]
-    if not isinstance(form, dict):
-        return form
-    if "$ref" in form:
-        return _inlined(definitions[form["$ref"].rpartition("/")[2]], definitions)
-    form = {key: _inlined(value, definitions) for key, value in form.items() if (key, value) != ("default", None)}
-    if len(form.get("anyOf", ())) == 1:
-        form |= form.pop("anyOf")[0]
-    return form
+def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:
+    """Return a schema without references and without null, because an absent parameter is left out."""
+    if isinstance(schema, list):
+        return [_inlined(entry, definitions) for entry in schema if entry != {"type": "null"}]
+    if not isinstance(schema, dict):
+        return schema
+    if "$ref" in schema:
+        return _inlined(definitions[schema["$ref"].rpartition("/")[2]], definitions)
+    schema = {key: _inlined(value, definitions) for key, value in schema.items() if (key, value) != ("default", None)}
+    if len(schema.get("anyOf", ())) == 1:
+        schema |= schema.pop("anyOf")[0]
+    return schema
 
 
-def _answer(call: Endpoint, status: int) -> dict[str, Any]:
+def _response(endpoint: Endpoint, status: int) -> dict[str, Any]:
     content: dict[str, Any] = {}
-    if (model := call.answers.get(status)) is not None:
+    if (model := endpoint.responses.get(status)) is not None:
         content["application/json"] = {"schema": _schema(model)}
         if isinstance(model, type) and model.__name__ in EXAMPLES:
             content["application/json"]["example"] = EXAMPLES[model.__name__]
     if status == 200:
-        for media, what in call.texts.items():
-            content[media] = {"schema": _schema(what) if _is_model(what) else {"type": "string", "description": what}}
-    shown: dict[str, Any] = {"description": HTTPStatus(status).phrase}
+        for media, kind in endpoint.media_types.items():
+            content[media] = {"schema": _schema(kind) if _is_model(kind) else {"type": "string", "description": kind}}
+    response: dict[str, Any] = {"description": HTTPStatus(status).phrase}
     if content:
-        shown["content"] = content
-    names = {"ETag"} if call.path == "/v1/jobs/{job}" and status != 204 else set()
+        response["content"] = content
+    names = {"ETag"} if endpoint.path == "/v1/jobs/{job}" and status != 204 else set()
     names |= {"Location"} if status == 201 else set()
     names |= (
         {name for name in HEADERS if name.startswith("Jobfac-")}
-        if "text/plain" in call.texts and content.get("application/json")
+        if "text/plain" in endpoint.media_types and content.get("application/json")
         else set()
     )
     if names:
-        shown["headers"] = {name: _header(name) for name in sorted(names)}
-    return shown
+        response["headers"] = {name: _header(name) for name in sorted(names)}
+    return response
 
 
 def _header(name: str) -> dict[str, Any]:
@@ -176,30 +179,32 @@ def _problem(kind: Kind) -> dict[str, Any]:
     }
     if status == 422:
         example["errors"] = [{"field": "priority", "message": "Input should be less than or equal to 1000"}]
-    shown: dict[str, Any] = {
+    response: dict[str, Any] = {
         "description": kind.title,
         "content": {PROBLEM: {"schema": {"$ref": REF.format(model="ProblemDocument")}, "example": example}},
     }
     if status in (429, 503):
-        shown["headers"] = {"Retry-After": _header("Retry-After")}
-    return shown
+        response["headers"] = {"Retry-After": _header("Retry-After")}
+    return response
 
 
 def _schema(model: Any) -> dict[str, Any]:
+    if model is Definition:
+        return DEFINITION_SCHEMA
     if isinstance(model, type) and issubclass(model, BaseModel):
         return {"$ref": REF.format(model=model.__name__)}
     return TypeAdapter(model).json_schema(ref_template=REF)
 
 
 def _schemas(table: Iterable[Endpoint]) -> dict[str, Any]:
-    """The models of all bodies and answers, and what they are made of."""
-    bodies = {call.body for call in table if _is_model(call.body)}
-    answers = {model for call in table for model in (*call.answers.values(), *call.texts.values()) if _is_model(model)}
-    wanted: list[Any] = [(model, "validation") for model in bodies]
-    wanted += [(model, "serialization") for model in answers | {ProblemDocument}]
-    _, schema = models_json_schema(sorted(wanted, key=lambda one: one[0].__name__), ref_template=REF)
-    found: dict[str, Any] = schema["$defs"]
-    return found
+    """Return the schemas of all request and response bodies, and of the models that they contain."""
+    bodies = {endpoint.body for endpoint in table if _is_model(endpoint.body)}
+    declared = [model for endpoint in table for model in (*endpoint.responses.values(), *endpoint.media_types.values())]
+    responses = {model for model in declared if _is_model(model)} | {ProblemDocument}
+    models: list[Any] = [(model, "validation") for model in bodies]
+    models += [(model, "serialization") for model in responses]
+    _, schema = models_json_schema(sorted(models, key=lambda entry: entry[0].__name__), ref_template=REF)
+    return {**schema["$defs"], **definition_schemas()}
 
 
 def _is_model(model: Any) -> bool:

@@ -1,4 +1,4 @@
-"""What the API is given: bodies, queries and headers."""
+"""Models of request bodies, queries and headers."""
 
 import re
 from datetime import UTC, datetime
@@ -33,19 +33,19 @@ def _read_moment(value: Any) -> datetime:
         assert _MOMENT.fullmatch(value)
         moment = datetime.fromisoformat(value.upper())
     except (AssertionError, ValueError):
-        hint = "; in a URL + is written %2B" if isinstance(value, str) and " " in value else ""
+        hint = "; write + as %2B in a URL" if isinstance(value, str) and " " in value else ""
         raise ValueError(f"must be a time with its offset, such as 2027-01-31T22:00:00+01:00{hint}") from None
-    # Before 1970 is as good as 1970, and the ends of the calendar have no UTC time.
+    # No record is older than 1970, and the ends of the calendar cannot be converted to UTC.
     if moment.year < EARLIEST.year:
         return EARLIEST
     return LATEST if moment.year > 9998 else max(moment, EARLIEST)
 
 
 Moment = Annotated[datetime, BeforeValidator(_read_moment), WithJsonSchema({"type": "string", "format": "date-time"})]
-"""RFC 3339, with offset."""
+"""A time in RFC 3339 form, with offset."""
 
 Plain = Annotated[str, Field(pattern=r"^[^\x00]*$")]
-"""Text without NUL, which no program can be given."""
+"""Text without NUL characters, which an argument of a program cannot contain."""
 
 JobId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,128}$")]
 _SHORT = {"type": "string", "pattern": "^[0-9]{1,4}(ms|s|m|h|d)$"}
@@ -54,17 +54,17 @@ Duration = Annotated[
     BeforeValidator(read_duration),
     WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0, "maximum": LONGEST}, _SHORT]}),
 ]
-"""Seconds, or a text as definitions have it: the schema tells of the plain ones, 1h30m is understood as well."""
+"""Seconds, or a text as in definitions. The schema describes the simple forms; 1h30m is also accepted."""
 
 POSITION = "[1-9][0-9]{0,8}:[0-9]{1,15}:[0-9]{1,15}"
 Position = Annotated[str, Field(pattern=f"^{POSITION}$")]
-"""``attempt:stdout:stderr``: how far the output was read, in bytes from each stream's start."""
+"""``attempt:stdout:stderr``: a position in the output, in bytes from the start of each stream."""
 
 
 def _read_arguments(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
     try:
         return read(value)
-    except ValidationError:  # which would tell the troubles of both forms at once
+    except ValidationError:  # its text lists the errors of both forms
         raise ValueError("must be a list of texts; for a sequence an object with such a list by job id") from None
 
 
@@ -77,19 +77,19 @@ Pair = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}=[^\x00]*$")]
 
 
 class Parameters(BaseModel):
-    """Of a query or of headers; closed to names it does not know."""
+    """A query or headers. Unknown names are errors."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 class Body(BaseModel):
-    """Of a request; numbers are numbers and text is text."""
+    """A request body. Unknown names are errors, and types are not converted."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class StartBody(Body):
-    """What a run shall differ in from its job's definition.
+    """Overrides for one run of the job.
 
     ``delay`` (seconds, or a text such as 10m) and ``at`` exclude each other. For a sequence ``arguments`` and
     ``payloads`` are by job id.
@@ -122,7 +122,7 @@ class StartBody(Body):
 
 
 class StopBody(Body):
-    """``now``: kill at once, without the job's grace."""
+    """``now``: kill the program at once, without the job's grace period."""
 
     now: bool = False
 
@@ -135,7 +135,7 @@ class ApproveBody(Body):
 
 
 class RetryBody(Body):
-    """``from_failed``: of a sequence, go on from what failed. ``parameters``: values in place of the former ones."""
+    """``from_failed``: a sequence continues from the step that failed. ``parameters``: replace the former values."""
 
     from_failed: bool = False
     parameters: dict[str, ParameterValue] | None = None
@@ -143,38 +143,38 @@ class RetryBody(Body):
 
 class RunFilter(Parameters):
     job: str | None = Field(None, description="Only runs of this job.")
-    state: list[RunState] = Field([], description="Only runs in this state; may be given several times.")
+    state: list[RunState] = Field([], description="Only runs in this state; may be repeated.")
     since: Moment | None = Field(None, description="Only runs that were created at this time or later.")
     sequence_run_id: int | None = Field(None, ge=1, lt=10**18, description="Only runs of this sequence run.")
     parameter: list[Pair] = Field(
-        [], description="Only runs with this value of a parameter, NAME=VALUE; may be given several times."
+        [], description="Only runs with this value of a parameter, NAME=VALUE; may be repeated."
     )
-    limit: int = Field(50, ge=1, le=500, description="Runs in one page.")
-    cursor: str | None = Field(None, pattern=r"^[1-9][0-9]{0,17}$", description="`next_cursor` of the page before.")
+    limit: int = Field(50, ge=1, le=500, description="The maximum number of runs in a page.")
+    cursor: str | None = Field(None, pattern=r"^[1-9][0-9]{0,17}$", description="`next_cursor` of the previous page.")
 
 
-class Wait(Parameters):
-    wait: float = Field(0.0, ge=0, le=60, description="Hold the answer until the run is final, or so many seconds.")
+class RunQuery(Parameters):
+    wait: float = Field(0.0, ge=0, le=60, description="The maximum seconds to wait until the run is final.")
 
 
 class OutputQuery(Parameters):
     stream: Literal["stdout", "stderr"] | None = Field(
-        None, description="Which stream; default: as text stdout, else both."
+        None, description="The stream; default: stdout as text, otherwise both."
     )
-    attempt: int | None = Field(None, ge=1, lt=10**9, description="Which execution; default: the latest.")
+    attempt: int | None = Field(None, ge=1, lt=10**9, description="The attempt; default: the latest.")
     offset: int = Field(0, ge=0, lt=10**15, description="Bytes from the start of `stream`, or of stdout.")
-    after: Position | None = Field(None, description="Continue after this `position`, in place of `offset`.")
-    seconds: float | None = Field(None, ge=0, le=86400, description="End an event stream after so long.")
+    after: Position | None = Field(None, description="Continue after this `position`, instead of `offset`.")
+    seconds: float | None = Field(None, ge=0, le=86400, description="End the event stream after this many seconds.")
 
 
 class EventsQuery(Parameters):
     job: str | None = Field(None, description="Only events of this job's runs.")
-    after: int | None = Field(None, ge=0, lt=10**18, description="Resume after this event, in place of Last-Event-ID.")
-    seconds: float | None = Field(None, ge=0, le=86400, description="End the stream after so long.")
+    after: int | None = Field(None, ge=0, lt=10**18, description="Resume after this event, instead of Last-Event-ID.")
+    seconds: float | None = Field(None, ge=0, le=86400, description="End the stream after this many seconds.")
 
 
 class WorkersQuery(Parameters):
-    all: bool = Field(False, description="Also those that left or died.")
+    all: bool = Field(False, description="Include workers that have left or died.")
 
 
 class SchedulesQuery(Parameters):
@@ -182,35 +182,35 @@ class SchedulesQuery(Parameters):
 
 
 class PreviewQuery(Parameters):
-    job: str = Field(description="Whose schedules.", examples=["orders-export"])
-    count: int = Field(10, ge=1, le=200, description="How many times.")
-    start: Moment | None = Field(None, alias="from", description="Times later than this; default: now.")
-    explain: bool = Field(False, description="Also the times that do not fire, with the reason.")
+    job: str = Field(description="The job with the schedules.", examples=["orders-export"])
+    count: int = Field(10, ge=1, le=200, description="The number of due times.")
+    start: Moment | None = Field(None, alias="from", description="Due times after this; default: now.")
+    explain: bool = Field(False, description="Include times that do not fire, with the reason.")
 
 
 class JobsQuery(Parameters):
-    limit: int = Field(100, ge=1, le=500, description="Jobs in one page.")
-    cursor: str | None = Field(None, min_length=1, max_length=128, description="`next_cursor` of the page before.")
+    limit: int = Field(100, ge=1, le=500, description="The maximum number of jobs in a page.")
+    cursor: str | None = Field(None, min_length=1, max_length=128, description="`next_cursor` of the previous page.")
 
 
 class LinkQuery(Parameters):
-    token: str = Field(description="The link's token, which is good for one use.")
+    token: str = Field(description="The token of the link, which can be used once.")
 
 
 class KeyHeaders(Parameters):
     key: str | None = Field(
         None, alias="Idempotency-Key", min_length=1, max_length=200, pattern=r"^[\x21-\x7e]+$",
-        description="The same key gives the same run, however often the request is repeated.",
+        description="Requests with the same key return the same run.",
     )  # fmt: skip
 
 
 class ChangeHeaders(Parameters):
-    if_match: str | None = Field(None, alias="If-Match", description="Only if the job still has this ETag.")
+    if_match: str | None = Field(None, alias="If-Match", description="Only if the job has this ETag.")
 
 
 class PutHeaders(ChangeHeaders):
     if_none_match: str | None = Field(
-        None, alias="If-None-Match", pattern=r"^\*$", description="`*`: only if there is no such job."
+        None, alias="If-None-Match", pattern=r"^\*$", description="`*`: only if the job does not exist."
     )
 
 

@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 problem documents: every error has the same form. ``jobfac.errors`` has the table of kinds."""
+"""Errors as RFC 9457 problem documents. ``jobfac.errors`` maps the kinds of errors to statuses."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
@@ -8,7 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from jobfac.api.serving.seldom import Seldom
+from jobfac.api.serving.log_throttle import LogThrottle
 from jobfac.definitions import DefinitionError
 from jobfac.errors import JobfacError, Kind, Unreachable
 from jobfac.telemetry.logs import logger
@@ -17,17 +17,17 @@ log = logger("jobfac.api")
 
 MEDIA = "application/problem+json"
 
-_seldom = Seldom()
+_throttle = LogThrottle()
 
 RETRY_AFTER = 5
-"""Seconds after which a client may repeat a request that failed because the database was away or too much was open."""
+"""Seconds after which a client may retry when the database was unreachable or too many streams were open."""
 
-LONGEST_PATH = 200
-"""Characters of a path that are repeated in an error."""
+MAX_PATH = 200
+"""The maximum number of characters of a path in an error."""
 
 
 class Problem(JobfacError):
-    """An error of the HTTP edge itself, with its status. ``extra``: further members of the document."""
+    """An error of the HTTP layer, with its status. ``extra``: further members of the problem document."""
 
     def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None, **extra: Any) -> None:
         super().__init__(detail)
@@ -37,8 +37,8 @@ class Problem(JobfacError):
         self.extra = extra
 
 
-def answer(problem: Problem) -> Response:
-    """The problem document."""
+def response(problem: Problem) -> Response:
+    """Return the response with the problem document."""
     kind = Kind.of_status(problem.status)
     document = {
         "type": f"urn:jobfac:problem:{kind.problem if kind else 'http'}",
@@ -51,7 +51,7 @@ def answer(problem: Problem) -> Response:
 
 
 def invalid(errors: Sequence[Mapping[str, Any]]) -> Problem:
-    """422, with what is wrong in which field."""
+    """Return a 422 problem from errors with the keys ``field`` and ``message``."""
     return Problem(422, " ".join(_sentence(error) for error in errors[:3]), errors=list(errors))
 
 
@@ -63,45 +63,45 @@ def _sentence(error: Mapping[str, Any]) -> str:
 
 async def _problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, Problem)
-    return answer(error)
+    return response(error)
 
 
 async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    path = request.url.path if len(request.url.path) <= LONGEST_PATH else request.url.path[:LONGEST_PATH] + "..."
+    path = request.url.path if len(request.url.path) <= MAX_PATH else request.url.path[:MAX_PATH] + "..."
     detail = f"{request.method} {path}: {error.detail}."
     if error.status_code == 404:
-        detail = f"There is nothing at {path}; /openapi.json lists what there is."
+        detail = f"There is nothing at {path}; /openapi.json lists all paths."
     headers = dict(error.headers or {})
     if "Allow" in headers:
         headers["Allow"] = ", ".join(sorted(headers["Allow"].split(", ")))
         detail = f"{path} does not take {request.method}, but {headers['Allow']}."
-    return answer(Problem(error.status_code, detail, headers))
+    return response(Problem(error.status_code, detail, headers))
 
 
 async def _known(request: Request, error: Exception) -> Response:
     assert isinstance(error, JobfacError)
     if error.kind.status == Kind.BUG.status:
-        raise error  # no request causes it, so that its text is for the log
-    return answer(Problem(error.kind.status, str(error)))
+        raise error  # a bug: its text belongs in the log only
+    return response(Problem(error.kind.status, str(error)))
 
 
 async def _definition(request: Request, error: Exception) -> Response:
     assert isinstance(error, DefinitionError)
-    return answer(invalid([{"field": found.field, "message": found.message} for found in error.problems]))
+    return response(invalid([{"field": problem.field, "message": problem.message} for problem in error.problems]))
 
 
 async def _unreachable(request: Request, error: Exception) -> Response:
-    # The sentence names the database server, which a client without a key must not learn.
-    if (left_out := _seldom.due("unreachable")) is not None:
+    # The error names the database server, which a client without a key must not learn.
+    if (left_out := _throttle.due("unreachable")) is not None:
         path = request.url.path
         log.warning("database unreachable", action="api_unreachable", path=path, reason=str(error), left_out=left_out)
     detail = "The database cannot be reached or used right now; the server's log says more. Try again."
-    return answer(Problem(503, detail, {"Retry-After": str(RETRY_AFTER)}))
+    return response(Problem(503, detail, {"Retry-After": str(RETRY_AFTER)}))
 
 
 async def _bug(request: Request, error: Exception) -> Response:
-    return answer(Problem(500, "This is a bug; the server's log has its trace."))
+    return response(Problem(500, "This is a bug; the server's log has its traceback."))
 
 
 HANDLERS: dict[Any, Callable[[Request, Exception], Awaitable[Response]]] = {
@@ -112,4 +112,4 @@ HANDLERS: dict[Any, Callable[[Request, Exception], Awaitable[Response]]] = {
     Unreachable: _unreachable,
     Exception: _bug,
 }
-"""The answer to each exception that an endpoint raises; the nearest class counts."""
+"""The handler of each exception that an endpoint raises. That of the nearest base class is called."""

@@ -1,17 +1,16 @@
-"""The route table: one ``Endpoint`` declares everything about a method of a path.
+"""The route table: an ``Endpoint`` declares a method of a path, and the parameters of its handler declare its input.
 
-The routes, the OpenAPI document and the test of the roles are made from it.
+The routes, the OpenAPI document and the tests of roles are derived from the table.
 """
 
-import asyncio
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import re
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
-import pydantic
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 from starlette.convertors import Convertor, register_url_convertor
@@ -19,25 +18,25 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from jobfac.api.auth import RETRY_FOR, Gate
-from jobfac.api.live.feed import Live
-from jobfac.api.problems import Problem, invalid
+from jobfac.api import validation
+from jobfac.api.auth import RETRY_FOR, Authenticator
+from jobfac.api.live.feed import LiveFeed
+from jobfac.api.problems import Problem
+from jobfac.api.validation import NoParameters
 from jobfac.database.engine import Database
 from jobfac.operations import caller as operations
 from jobfac.store.api_keys import Caller, Role
 from jobfac.telemetry.traces import Traces
 
-BODY_LIMIT = 4 * 2**20 + 256 * 2**10
-"""Bytes of a request's body at most: the largest payload and what is around it."""
+ANONYMOUS = Caller("nobody", Role.VIEWER)
+"""The caller of an endpoint that needs no key."""
 
-BODY_TIMEOUT = 30.0
-"""Seconds that a client may take between two pieces of a body."""
-
-NOBODY = Caller("nobody", Role.VIEWER)
+PATH_PARAMETER = re.compile(r"{(\w+)(:id)?}")
+"""A parameter in a path: its name, and ``:id`` if it is a number."""
 
 
 class Id(Convertor[int]):
-    """The number of a run, a worker or a schedule in a path."""
+    """The id of a run, a worker or a schedule in a path."""
 
     regex = "[1-9][0-9]{0,17}"
 
@@ -51,90 +50,115 @@ class Id(Convertor[int]):
 register_url_convertor("id", Id())
 
 
-class Nothing(BaseModel):
-    """No parameters."""
-
-    model_config = pydantic.ConfigDict(extra="forbid")
-
-
 @dataclass(frozen=True)
 class Service:
-    """What the handlers work with."""
+    """The shared objects of one API process."""
 
     db: Database
-    gate: Gate
-    live: Live
+    authenticator: Authenticator
+    live: LiveFeed
     traces: Traces
 
 
 @dataclass(frozen=True)
 class ApiRequest:
-    """One request, understood: its parts are instances of the models that its ``Endpoint`` names."""
+    """A request of an authenticated caller. ``http``: the request as Starlette has it."""
 
     service: Service
     caller: Caller
-    request: Request
-    path: Mapping[str, Any]
-    query: Any
-    headers: Any
-    body: Any
+    http: Request
+
+    @property
+    def db(self) -> Database:
+        """The database of the service."""
+        return self.service.db
 
     @property
     def by(self) -> operations.Caller:
-        """The caller as the operations know it."""
+        """The caller in the form that operations take."""
         return operations.Caller(
             self.caller.name,
             self.caller.categories,
             RETRY_FOR,
             self.service.traces,
-            self.request.headers.get("traceparent"),
+            self.http.headers.get("traceparent"),
             self.caller.role,
         )
 
 
-class Answer(NamedTuple):
-    """A JSON answer."""
+class ApiResponse(NamedTuple):
+    """A response with a JSON body; ``content`` None: without a body."""
 
-    content: Any
+    content: object
     status: int = 200
     headers: Mapping[str, str] | None = None
+
+
+Handler = Callable[..., ApiResponse | Response | Awaitable[ApiResponse | Response]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Endpoint:
     """A method of a path.
 
-    The handler takes an ``ApiRequest`` and returns an ``Answer`` or a ``Response``. A plain function runs in a thread;
-    a coroutine function must not block. The first paragraph of its docstring is the summary in the OpenAPI document,
-    the others are the description.
+    The first parameter of ``handler`` is the ``ApiRequest``. Its other parameters and their types declare the input,
+    which is validated before the call: each parameter of the path by its name (``int`` for ``{run:id}``, else ``str``),
+    and, where the handler needs them, ``query`` and ``headers`` (models) and ``body`` (any type that pydantic reads).
+    A plain function runs in a thread; a coroutine function must not block. The first paragraph of the docstring is the
+    summary in the OpenAPI document, the others are the description.
 
-    ``role``: whom it takes, None: everybody, without a key. ``everywhere``: not for keys that are limited to
-    categories. ``answers``: by status the model, None for no content. ``texts``: other media of the 200 answer, with
-    what they are, or the model of a stream's events. ``errors``: the statuses of its problems, besides those that
-    follow from its form.
+    Attributes:
+        role: the least role that a key needs; None: no key is needed.
+        unrestricted: refuse keys that are limited to categories.
+        body_required: whether an empty body is refused; otherwise it means the defaults of the body's model.
+        responses: the model of the JSON body by status; None: no body.
+        media_types: other media types of the response 200, with a description or the model of a stream's events.
+        errors: the statuses of problems, besides those that follow from the declaration.
+        parameters: the types of the handler's parameters, without the first.
+
+    Raises:
+        TypeError: the parameters of the handler are not those of the path.
     """
 
     method: str
     path: str
-    handler: Callable[[ApiRequest], Any]
+    handler: Handler
     role: Role | None = Role.VIEWER
-    everywhere: bool = False
-    query: type[BaseModel] = Nothing
-    headers: type[BaseModel] = Nothing
-    body: Any = None
+    unrestricted: bool = False
     body_required: bool = True
-    answers: Mapping[int, Any] = field(default_factory=dict)
-    texts: Mapping[str, Any] = field(default_factory=dict)
+    responses: Mapping[int, Any] = field(default_factory=dict)
+    media_types: Mapping[str, Any] = field(default_factory=dict)
     errors: tuple[int, ...] = ()
+    parameters: Mapping[str, Any] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "parameters", _parameters(self.handler, self.path))
+
+    @property
+    def query(self) -> type[BaseModel]:
+        """The model of the query."""
+        model: type[BaseModel] = self.parameters.get("query", NoParameters)
+        return model
+
+    @property
+    def headers(self) -> type[BaseModel]:
+        """The model of the headers."""
+        model: type[BaseModel] = self.parameters.get("headers", NoParameters)
+        return model
+
+    @property
+    def body(self) -> Any:
+        """The type of the body; None: there is no body."""
+        return self.parameters.get("body")
 
     @property
     def summary(self) -> str:
-        """What the call does, without a full stop."""
+        """What the endpoint does, without a full stop."""
         return self._paragraphs()[0].removesuffix(".")
 
     @property
     def description(self) -> str:
-        """What else there is to know of the call, empty if nothing."""
+        """Further details; empty: none."""
         return " ".join(self._paragraphs()[1:])
 
     def _paragraphs(self) -> list[str]:
@@ -143,120 +167,75 @@ class Endpoint:
         return [" ".join(paragraph.split()) for paragraph in text.split("\n\n")]
 
 
+def _parameters(handler: Handler, path: str) -> Mapping[str, Any]:
+    """The type of each parameter of the handler after the first.
+
+    Raises:
+        TypeError: the handler does not take an ``ApiRequest`` and the parameters of the path.
+    """
+    first, *names = inspect.signature(handler).parameters
+    types = get_type_hints(handler, include_extras=True)
+    in_path = {name: int if is_id else str for name, is_id in PATH_PARAMETER.findall(path)}
+    declared = {name: types[name] for name in names if name not in ("query", "headers", "body")}
+    if types[first] is not ApiRequest or declared != in_path:
+        raise TypeError(f"{handler.__qualname__} must take an ApiRequest and the parameters of {path}.")
+    return {name: types[name] for name in names}
+
+
 def routes(table: Iterable[Endpoint]) -> list[Route]:
     """One route for each path of the table, with all of its methods."""
     found = []
-    for path, calls in groupby(sorted(table, key=attrgetter("path")), key=attrgetter("path")):
-        methods = {call.method: call for call in calls}
-        found.append(Route(path, _endpoint(methods), methods=list(methods)))
-    # What is written out comes before what a parameter would match as well.
+    for path, endpoints in groupby(sorted(table, key=attrgetter("path")), key=attrgetter("path")):
+        methods = {endpoint.method: endpoint for endpoint in endpoints}
+        found.append(Route(path, _dispatcher(methods), methods=list(methods)))
+    # A literal path must come before a path whose parameter would match it.
     return sorted(found, key=lambda route: "{" in route.path)
 
 
-def _endpoint(methods: Mapping[str, Endpoint]) -> Callable[[Request], Any]:
-    async def endpoint(request: Request) -> Response:
-        call = methods["GET" if request.method == "HEAD" else request.method]
-        service: Service = request.app.state.service
-        caller = NOBODY if call.role is None else await run_in_threadpool(_admit, service.gate, call, request)
-        ask = ApiRequest(
-            service=service,
-            caller=caller,
-            request=request,
-            path=request.path_params,
-            query=_parameters(call.query, request.query_params.multi_items()),
-            headers=_headers(call.headers, request),
-            body=None if call.body is None else await _body(call, request),
-        )
-        if inspect.iscoroutinefunction(call.handler):
-            answer = await call.handler(ask)
+def _dispatcher(methods: Mapping[str, Endpoint]) -> Callable[[Request], Awaitable[Response]]:
+    async def dispatch(http: Request) -> Response:
+        endpoint = methods["GET" if http.method == "HEAD" else http.method]
+        service: Service = http.app.state.service
+        caller = ANONYMOUS
+        if endpoint.role is not None:
+            caller = await run_in_threadpool(_authorized, service.authenticator, endpoint, endpoint.role, http)
+        arguments = {**http.path_params, **await _input(endpoint, http)}
+        request = ApiRequest(service, caller, http)
+        is_async = inspect.iscoroutinefunction(endpoint.handler)
+        if is_async:
+            result = endpoint.handler(request, **arguments)
         else:
-            answer = await run_in_threadpool(call.handler, ask)
-        if isinstance(answer, Response):
-            return answer
-        if answer.content is None:
-            return Response(status_code=answer.status, headers=answer.headers)
-        return JSONResponse(answer.content, answer.status, answer.headers)
+            result = await run_in_threadpool(endpoint.handler, request, **arguments)
+        response = await result if isinstance(result, Awaitable) else result
+        if isinstance(response, Response):
+            return response
+        if response.content is None:
+            return Response(status_code=response.status, headers=response.headers)
+        return JSONResponse(response.content, response.status, response.headers)
 
-    return endpoint
+    return dispatch
 
 
-def _admit(gate: Gate, call: Endpoint, request: Request) -> Caller:
-    caller = gate.caller(request)
-    assert call.role is not None
-    if not caller.role.allows(call.role):
-        raise Problem(403, f"This needs the role {call.role}; the key '{caller.name}' has the role {caller.role}.")
-    if call.everywhere and caller.categories is not None:
+async def _input(endpoint: Endpoint, http: Request) -> dict[str, Any]:
+    """Validate the query, the headers and the body, and return those that the handler takes."""
+    values: dict[str, Any] = {
+        "query": validation.query(endpoint.query, http.query_params.multi_items()),
+        "headers": validation.headers(endpoint.headers, http.headers),
+    }
+    if endpoint.body is not None:
+        values["body"] = await validation.body(endpoint.body, endpoint.body_required, http)
+    return {name: value for name, value in values.items() if name in endpoint.parameters}
+
+
+def _authorized(authenticator: Authenticator, endpoint: Endpoint, role: Role, http: Request) -> Caller:
+    """Return the caller.
+
+    Raises:
+        Problem: 401, 403 or 429.
+    """
+    caller = authenticator.caller(http)
+    if not caller.role.allows(role):
+        raise Problem(403, f"This needs the role {role}; the key '{caller.name}' has the role {caller.role}.")
+    if endpoint.unrestricted and caller.categories is not None:
         raise Problem(403, f"This concerns all jobs; the key '{caller.name}' is limited to some categories.")
     return caller
-
-
-def _parameters(model: type[BaseModel], items: Sequence[tuple[str, str]]) -> BaseModel:
-    """The query as its model; what may be given several times is a list there."""
-    values: dict[str, Any] = {}
-    for name, value in items:
-        known = model.model_fields.get(name)
-        if known is not None and isinstance(known.default, list | tuple):
-            values.setdefault(name, []).append(value)
-        elif name in values:
-            raise invalid([{"field": name, "message": f"{name} must be given once"}])
-        else:
-            values[name] = value
-    return _validated(model, values)
-
-
-def _headers(model: type[BaseModel], request: Request) -> BaseModel:
-    names = {name: known.alias or name for name, known in model.model_fields.items()}
-    return _validated(model, {key: request.headers[key] for key in names.values() if key in request.headers})
-
-
-def _validated(model: type[BaseModel], values: Mapping[str, Any]) -> BaseModel:
-    try:
-        return model.model_validate(values)
-    except pydantic.ValidationError as error:
-        raise invalid(_errors(error)) from None
-
-
-async def _body(call: Endpoint, request: Request) -> Any:
-    """The request's body as the model of the call."""
-    text = bytearray()
-    pieces = request.stream()
-    try:
-        while (piece := await asyncio.wait_for(anext(pieces, None), BODY_TIMEOUT)) is not None:
-            text += piece
-            if len(text) > BODY_LIMIT:
-                # The connection stays open, and the server passes over the rest: a client that is cut off while it
-                # sends would see a broken connection in place of this answer.
-                raise Problem(413, f"A body may have {BODY_LIMIT:,} bytes at most.")
-    except TimeoutError:
-        raise Problem(
-            408, f"No more of the body came within {BODY_TIMEOUT:g} s; send the request again.", {"Connection": "close"}
-        ) from None
-    if not text and not call.body_required:
-        return call.body()
-    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media != "application/json":
-        raise Problem(415, f"Send the body as application/json, not as '{media or 'nothing'}'.")
-    return await run_in_threadpool(_parsed, call.body, bytes(text))
-
-
-def _parsed(model: Any, text: bytes) -> Any:
-    try:
-        return pydantic.TypeAdapter(model).validate_json(text)
-    except pydantic.ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        if first["type"] == "json_invalid":
-            raise Problem(400, f"The body is not JSON: {first['ctx']['error']}.") from None
-        raise invalid(_errors(error)) from None
-
-
-def _errors(error: pydantic.ValidationError) -> list[dict[str, str]]:
-    return [
-        {"field": ".".join(str(part) for part in found["loc"]), "message": _message(found)}
-        for found in error.errors(include_url=False, include_context=False)
-    ]
-
-
-def _message(found: Any) -> str:
-    if found["type"] == "extra_forbidden":
-        return f"unknown name '{found['loc'][-1]}'"
-    return str(found["msg"].removeprefix("Value error, "))

@@ -1,4 +1,4 @@
-"""What the commands share: settings, errors and exit codes, reading of options."""
+"""Shared by the commands: settings, the database, errors and exit codes, parsing of options."""
 
 import getpass
 import io
@@ -30,18 +30,18 @@ if TYPE_CHECKING:
     from jobfac.settings import Settings
     from jobfac.views.runs import RunView
 
-MOST = 2**63 - 1
+MAX_ID = 2**63 - 1
 """The greatest id."""
 
-NO_TEXT = "is not text in UTF-8; a program may get bytes as base64, or in a file of its own."
-"""What is said of a payload or an argument that no database stores."""
+NOT_UTF8 = "is not text in UTF-8; pass bytes to a program as base64, or in a file."
+"""The end of the error for a payload or an argument that cannot be stored."""
 
-RunId = Annotated[int, typer.Argument(min=1, max=MOST, help="The run's id.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, nothing else.")]
+RunId = Annotated[int, typer.Argument(min=1, max=MAX_ID, help="The run's id.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 
 
 class Failure(JobfacError):
-    """An error of a command itself, with the exit code that it names."""
+    """An error of a command, with its exit code."""
 
     def __init__(self, code: int, sentence: str) -> None:
         super().__init__(sentence)
@@ -53,24 +53,24 @@ class Failure(JobfacError):
 
 
 def fail(code: int, sentence: str) -> NoReturn:
-    """End the command with this sentence on standard error."""
+    """End the command with an exit code and a sentence on standard error."""
     raise Failure(code, sentence)
 
 
 def refuse_denied(runs: "Iterable[RunView]") -> None:
-    """End the command if one of these runs was denied."""
+    """Fail if one of these runs was denied."""
     for run in runs:
         if run.state == RunState.DENIED:
             fail(REFUSED, f"Run {run.id} of job '{run.job}' was denied: {run.reason}.")
 
 
 def group(help_text: str) -> typer.Typer:
-    """A group of commands."""
+    """Create a group of commands."""
     return typer.Typer(help=help_text, **PLAIN)
 
 
 def settings(**overrides: Any) -> "Settings":
-    """The settings that hold here, the command's own options first."""
+    """Load the settings. ``overrides``: options of the command; None: not given."""
     from jobfac.settings import SettingsError, load
 
     try:
@@ -81,25 +81,25 @@ def settings(**overrides: Any) -> "Settings":
 
 @contextmanager
 def database(program: str = "jobfac") -> "Iterator[Database]":
-    """The configured database, closed at the end; ``program`` is what a DBA sees of it in the list of sessions."""
+    """Open the configured database. ``program``: the program name of its sessions on the server."""
     from jobfac.database.engine import Database
 
-    found = settings()
-    _check_place(found)
-    db = Database(found.database_url, program, found.sequence_limit)
+    loaded = settings()
+    _check_file(loaded)
+    db = Database(loaded.database_url, program, loaded.sequence_limit)
     try:
         yield db
     finally:
         db.close()
 
 
-def _check_place(found: "Settings") -> None:
-    """Fail if no database can be there, without waiting for one to come."""
+def _check_file(loaded: "Settings") -> None:
+    """Fail at once if the file of a SQLite database cannot exist or be read, instead of retrying."""
     from jobfac.settings import Settings, sqlite_path
 
-    url = found.database_url
+    url = loaded.database_url
     path = sqlite_path(url)
-    if path is not None and os.path.isdir(path):  # noqa: PTH112 - false, too, for a name that no file can have
+    if path is not None and os.path.isdir(path):  # noqa: PTH112 - returns False for an impossible name
         fail(UNREACHABLE, f"The database {url} cannot be reached: {path} is a folder. Check JOBFAC_DATABASE_URL.")
     if path is None:
         return
@@ -107,10 +107,10 @@ def _check_place(found: "Settings") -> None:
         if not os.access(path, os.R_OK):
             fail(UNREACHABLE, f"The database {url} cannot be reached: {caller()} may not read {path}; allow it.")
         return
-    if found.api_url and url == Settings.database_url:
+    if loaded.api_url and url == Settings.database_url:
         fail(
             USAGE,
-            "This command does not go through JOBFAC_API_URL, it needs the database itself: set JOBFAC_DATABASE_URL, "
+            "This command needs the database and does not work through JOBFAC_API_URL: set JOBFAC_DATABASE_URL, "
             "or unset JOBFAC_API_URL.",
         )
     if not os.path.isdir(path.parent):  # noqa: PTH112 - as above
@@ -121,7 +121,7 @@ def _check_place(found: "Settings") -> None:
 
 
 def caller() -> str:
-    """Who types: the name that events and the audit show."""
+    """Return the name of the user for events and the audit."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
@@ -129,14 +129,14 @@ def caller() -> str:
 
 
 def local_caller() -> "Caller":
-    """Who types, for operations on the database: a person with access to the database, whom no category limits."""
+    """Return the user as the caller of operations. A user with access to the database may access all categories."""
     from jobfac.operations.caller import Caller
 
     return Caller(caller())
 
 
 def seconds(text: str, option: str) -> float:
-    """A duration such as 10m, in seconds."""
+    """Return the seconds of a duration such as 10m; a number is in seconds."""
     from jobfac.definitions import read_duration
 
     try:
@@ -146,44 +146,43 @@ def seconds(text: str, option: str) -> float:
 
 
 def instant(text: str, option: str, back: bool = False) -> datetime:
-    """A moment: RFC 3339, or local time without an offset; with ``back`` also a duration before now, such as 2h."""
+    """Parse a time: RFC 3339, or local time without an offset. ``back``: also a duration before now, such as 2h."""
     if back and re.fullmatch(r"[\d.]+[a-z]+.*", text):
         return datetime.now(UTC) - timedelta(seconds=seconds(text, option))
     try:
-        # By way of UTC, which the ends of the calendar do not have in every zone.
+        # Converted to UTC first: times at the ends of the calendar fail here and not later.
         return datetime.fromisoformat(text).astimezone(UTC).astimezone()
     except (ValueError, OverflowError):
         fail(USAGE, f"{option} must be a time such as 2027-01-31T22:00:00+01:00 or '2027-01-31 22:00', not '{text}'.")
 
 
-def on_signal(act: Callable[[bool], None]) -> None:
-    """Call ``act(True)`` at the first TERM or INT, ``act(False)`` at later ones. Handlers only set flags."""
+def on_signal(react: Callable[[bool], None]) -> None:
+    """Call ``react(True)`` at the first TERM or INT, ``react(False)`` at later ones. It runs in a signal handler."""
     count = 0
 
     def handle(number: int, frame: object) -> None:
         nonlocal count
         count += 1
-        act(count == 1)
+        react(count == 1)
 
     signal.signal(signal.SIGTERM, handle)
     signal.signal(signal.SIGINT, handle)
 
 
 def prepare_streams() -> None:
-    """A standard stream that whoever started us has closed is there and empty; a letter that standard output cannot
-    spell is escaped instead of an error."""
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):  # in the order of their numbers
+    """Replace closed standard streams by the null device, and escape characters that standard output cannot encode."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):  # in the order of their descriptors
         if getattr(sys, name) is None:
-            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - for as long as we live
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - open until the process ends
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
-def piped() -> str:
-    """All of standard input."""
+def read_stdin() -> str:
+    """Read all of standard input as text."""
     try:
         text = sys.stdin.read()
         text.encode()
     except UnicodeError:
-        fail(USAGE, f"Standard input {NO_TEXT}")
+        fail(USAGE, f"Standard input {NOT_UTF8}")
     return text

@@ -1,4 +1,4 @@
-"""The list of commands, each of which is imported only when it is used."""
+"""The top-level group of commands. The module of a command is imported when the command is used."""
 
 import os
 from collections.abc import Mapping
@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command, get_group, get_install_completion_arguments
 
+from jobfac.cli import examples
 from jobfac.errors import JobfacError, Kind
 
 
@@ -23,7 +24,7 @@ class Group(TyperGroup):
     """A group of commands. Without a command, it raises ``UsageHelp``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse the words of the group."""
+        """Parse the arguments of the group."""
         if not args and not ctx.resilient_parsing:
             raise UsageHelp(ctx.get_help())
         return super().parse_args(ctx, args)
@@ -35,17 +36,16 @@ PLAIN: dict[str, Any] = {
     "pretty_exceptions_enable": False,
     "add_completion": False,
 }
-"""How every command is made. Help is plain text: rich costs more time than all the rest of `--help`."""
+"""The arguments of every ``Typer``. Help is plain text: importing rich takes longer than the rest of `--help`."""
 
 HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
-"""The commands inherit them from the command line as a whole."""
+"""All commands inherit these."""
 
 
 class Commands(Group):
-    """The commands at the top.
+    """The top-level group.
 
-    ``table`` maps each name to ``module:attribute`` in ``cli.commands`` (a function, a group or a command) and to its
-    line of help.
+    ``table``: by name, ``module:attribute`` in ``cli.commands`` (a function, a group or a command) and a line of help.
     """
 
     def __init__(self, table: Mapping[str, tuple[str, str]], **options: Any) -> None:
@@ -56,12 +56,12 @@ class Commands(Group):
         )  # fmt: skip
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
-        """Import the command that the words name."""
+        """Import the command that the arguments name."""
         name, command, rest = super().resolve_command(ctx, args)
         return name, command.load() if isinstance(command, Listed) else command, rest
 
-    def act(self, words: list[str]) -> Any:
-        """Execute a command line; the exit code, None for 0. Errors are raised unchanged, a broken pipe too."""
+    def execute(self, words: list[str]) -> Any:
+        """Execute a command line and return the exit code; None: 0. Exceptions are not caught."""
         if "_JOBFAC_COMPLETE" in os.environ:  # the shell asks for completions
             return self.main(words, prog_name="jobfac", standalone_mode=False)
         if words == ["--version"]:
@@ -75,7 +75,7 @@ class Commands(Group):
 
 
 class Listed(TyperCommand):
-    """What the list, completion and suggestions need of a command that is not imported."""
+    """A command that is not imported yet: its name and help, for the list, completion and suggestions."""
 
     def __init__(self, name: str, target: str, line: str) -> None:
         super().__init__(name, help=line, rich_markup_mode=None)
@@ -85,16 +85,17 @@ class Listed(TyperCommand):
         """Import the command.
 
         Raises:
-            TypeError: the target is no command.
+            TypeError: the target is not a command.
         """
         module, _, attribute = self._target.partition(":")
         found = getattr(import_module(f"jobfac.cli.commands.{module}"), attribute)
         if isinstance(found, typer.Typer):
-            return get_group(found)
-        if not isinstance(found, TyperCommand | TyperGroup):
+            found = get_group(found)
+        elif not isinstance(found, TyperCommand | TyperGroup):
             single = typer.Typer(**PLAIN)
             single.command(self.name)(found)
             found = get_command(single)
         if not isinstance(found, TyperCommand | TyperGroup):
-            raise TypeError(f"{self._target} is no command.")
+            raise TypeError(f"{self._target} is not a command.")
+        examples.attach(found, self.name or "")
         return found

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from jobfac.cli.common import NO_TEXT, USAGE, fail, piped
+from jobfac.cli.common import NOT_UTF8, USAGE, fail, read_stdin
 
 
 def read_settings(pairs: list[str], file: str | None) -> dict[str, Any]:
@@ -28,12 +28,12 @@ def _read_file(file: str) -> dict[str, Any]:
     from jobfac.definitions.document import read_document
 
     try:
-        text = piped() if file == "-" else Path(file).read_text(encoding="utf-8-sig")
+        text = read_stdin() if file == "-" else Path(file).read_text(encoding="utf-8-sig")
         value = read_document(text).value
     except OSError as error:
         fail(USAGE, f"--set-file {file} cannot be read: {error.strerror}.")
     except UnicodeDecodeError:
-        fail(USAGE, f"--set-file {file} {NO_TEXT}")
+        fail(USAGE, f"--set-file {file} {NOT_UTF8}")
     except DefinitionError as error:
         fail(USAGE, f"--set-file {file}: {error}.")
     if not isinstance(value, dict):

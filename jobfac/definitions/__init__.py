@@ -1,7 +1,7 @@
-"""Definitions of jobs and sequences: what they mean, how they are read, checked, written and compared.
+"""Definitions of jobs and sequences: read, check, write and compare them. Pure, except for reading files.
 
-``load``, ``loads`` and ``from_data`` read and check, ``dump`` writes; ``canonical`` gives the form that is stored,
-``from_canonical`` reads it back; ``plan`` compares. No SQL but in ``store``.
+``load``, ``loads`` and ``from_data`` read and check, ``dump`` writes YAML. ``canonical`` returns the form that is
+stored, ``from_canonical`` reads it. ``plan`` compares stored and wanted definitions.
 """
 
 from jobfac.definitions.models import AnyJob, Defaults, Job, Retention, Retry, Sequence, canonical

@@ -1,4 +1,4 @@
-"""What can only be checked with other definitions in sight: names that must exist, circles, ways to an end."""
+"""Checks that need all definitions: names that must exist, cycles of sequences, and steps that reach no end."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -17,7 +17,7 @@ END = None
 
 
 def children(jobs: Mapping[str, AnyJob], known: Mapping[str, Mapping[str, Any]]) -> Children:
-    """Who runs whom, among ``jobs`` and the canonical definitions ``known``; the former replace the latter."""
+    """Return the children of ``jobs`` and of the canonical definitions ``known``. ``jobs`` replace known ones."""
     result = {
         job: frozenset(child for step in body.get("steps", ()) for child in step.get("jobs", ()))
         for job, body in known.items()
@@ -31,7 +31,7 @@ def children(jobs: Mapping[str, AnyJob], known: Mapping[str, Mapping[str, Any]])
 def check(
     job: str, definition: AnyJob, tree: Children, declarations: Declarations, following: Links
 ) -> Iterator[Finding]:
-    """What is wrong with one definition, given all that exist."""
+    """Return the problems of a definition. ``tree``: the children of all jobs, including this one."""
     yield from _schedules(job, definition, tree)
     yield from check_parameters(definition, declarations)
     yield from check_after(job, definition, tree, following)
@@ -56,7 +56,7 @@ def check(
 
 
 def unreachable(definition: Sequence, tree: Children) -> Iterator[Finding]:
-    """The steps to which no way leads: no error, but hardly meant."""
+    """Return the steps that cannot be reached. They are allowed but probably not intended."""
     ways = _ways(definition.steps, tree)
     reached = _closure({definition.steps[0].name}, ways)
     for position, step in enumerate(definition.steps):
@@ -92,12 +92,12 @@ def _schedules(job: str, definition: AnyJob, tree: Children) -> Iterator[Finding
         for field, given in (("arguments", schedule.arguments), ("payloads", schedule.payloads)):
             for child in given if isinstance(given, dict) else ():
                 if child not in inside:
-                    message = f"{field_path(path)}.{field} names '{child}', which is no job of the sequence"
+                    message = f"{field_path(path)}.{field} names '{child}', which is not a job of the sequence"
                     yield Finding((*path, field, child), message + suggestion(child, inside))
 
 
 def _circle(job: str, tree: Children) -> list[str]:
-    """The shortest way from a job through the steps back to itself, or nothing."""
+    """Return the shortest path from a job through steps back to itself; empty: there is none."""
     ways = [[job]]
     seen: set[str] = set()
     while ways:
@@ -136,7 +136,7 @@ def _endless(steps: tuple[Step, ...], tree: Children) -> Iterator[Finding]:
 
 
 def _ways(steps: tuple[Step, ...], tree: Children) -> dict[str | None, set[str | None]]:
-    """Every step with the steps that may follow it, or ``END``."""
+    """Return the steps, or ``END``, that may follow each step."""
     following = [step.name for step in steps[1:]] + [END]
 
     def target(go: Go, next_step: str | None) -> str | None:
@@ -153,13 +153,13 @@ def _ways(steps: tuple[Step, ...], tree: Children) -> dict[str | None, set[str |
 
 
 def _may_be_mixed(step: Step, tree: Children) -> bool:
-    """Whether it waits for several ends or runs a sequence: one program alone succeeds or fails."""
+    """Whether the outcome can be mixed: the step waits for several jobs or runs a sequence."""
     several = len(step.jobs) > 1 or bool(step.for_each)
     return (step.proceed == "when_all" and several) or any(tree.get(job) for job in step.jobs)
 
 
 def _closure(start: Iterable[Any], ways: Mapping[Any, Iterable[Any]]) -> set[Any]:
-    """Everything that can be reached from ``start``, itself included."""
+    """Return everything that can be reached from ``start``, including ``start``."""
     reached: set[Any] = set()
     waiting = list(start)
     while waiting:

@@ -1,7 +1,7 @@
-"""Reading YAML 1.2 (and so JSON) with the line of every value, and writing it.
+"""Read YAML 1.2 (and so JSON) with the line of every value, and write it.
 
-Words such as ``on``, ``no`` and ``06:30`` are text, and so is a number in a spelling other than the plain one (``010``,
-``0x1F``), because what it stands for is a matter of dialect. The keys of a mapping are always text.
+Words such as ``on``, ``no`` and ``06:30`` are text. A number that is not in plain decimal form (``010``, ``0x1F``) is
+text as well, because YAML versions read it differently. The keys of a mapping are always text.
 """
 
 import re
@@ -14,17 +14,17 @@ from jobfac.definitions.problems import DefinitionError, Path, Problem
 if TYPE_CHECKING:
     from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
 
-ALIASED = 500_000
-"""Values that the aliases of a file may stand for, all together: aliases of aliases multiply."""
+MAX_ALIASED = 500_000
+"""The maximum number of values to which all aliases of a file expand. Aliases of aliases multiply."""
 
-MERGED = 1_000
-"""Mappings that one mapping may merge, directly and through what those merge."""
+MAX_MERGED = 1_000
+"""The maximum number of mappings that one mapping merges, directly and indirectly."""
 
-DEEP = 100
-"""Levels of lists and mappings inside each other, aliases followed."""
+MAX_DEPTH = 100
+"""The maximum number of nested lists and mappings, after aliases are expanded."""
 
-BRACKETS = 500
-"""Brackets that a file may have open at once: more than ``DEEP``, since those in plain text are counted, too."""
+MAX_BRACKETS = 500
+"""The maximum number of open brackets in a file: more than ``MAX_DEPTH``, because those in plain text also count."""
 
 _PREFIX = "tag:yaml.org,2002:"
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})", re.ASCII)
@@ -33,14 +33,14 @@ _DECIMAL = re.compile(r"-?(0|[1-9][0-9]*)?\.?[0-9]*([eE][-+]?[0-9]+)?", re.ASCII
 
 @dataclass(frozen=True)
 class Document:
-    """The value of a file, made of dicts with text keys, lists, text, numbers, booleans and None."""
+    """The value of a file: dicts with text keys, lists, text, numbers, booleans and None. ``root``: its YAML node."""
 
     file: str | None
     value: Any
     root: "Node | None"
 
     def line(self, path: Path) -> int | None:
-        """The line, from 1, of the key or list entry at ``path``, or of the nearest thing around it that is there."""
+        """Return the line, from 1, of the key or list entry at ``path``, or of the nearest existing parent."""
         node, line = self.root, None
         for part in path:
             found = _child(node, part)
@@ -51,25 +51,26 @@ class Document:
 
 
 def read_document(text: str, file: str | None = None) -> Document:
-    """The document in ``text``. ``file`` is its name in messages.
+    """Parse a document. ``file``: its name in messages.
 
-    Raises ``DefinitionError`` where the text is not YAML, gives a key twice or uses a tag of its own, or where its
-    aliases stand for more than a factory can hold.
+    Raises:
+        DefinitionError: the text is not YAML, repeats a key, uses an application tag, or exceeds a limit.
     """
     from ruamel.yaml import YAML
     from ruamel.yaml.error import MarkedYAMLError
     from ruamel.yaml.reader import ReaderError
 
-    if _open_brackets(text) > BRACKETS:  # the scanner's time grows with the square of their number
+    if _open_brackets(text) > MAX_BRACKETS:  # the time of the scanner grows with the square of this number
         raise DefinitionError([Problem("not valid YAML: it is nested too deeply", file=file)])
     try:
         root = YAML(typ="safe", pure=True).compose(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        said = ", ".join(str(part) for part in (error.context, error.problem) if part)
-        if "cannot start any token" in said:
-            said += "; indent with spaces" if "'\\t'" in said else "; put the text in quotes"
-        raise DefinitionError([Problem(f"not valid YAML: {said}", file=file, line=mark and mark.line + 1)]) from error
+        message = ", ".join(str(part) for part in (error.context, error.problem) if part)
+        if "cannot start any token" in message:
+            message += "; indent with spaces" if "'\\t'" in message else "; put the text in quotes"
+        line = mark and mark.line + 1
+        raise DefinitionError([Problem(f"not valid YAML: {message}", file=file, line=line)]) from error
     except ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         message = f"not valid YAML: the character U+{int(error.character):04X} is not allowed"
@@ -84,7 +85,7 @@ def read_document(text: str, file: str | None = None) -> Document:
 
 
 def _open_brackets(text: str) -> int:
-    """How many brackets and braces are open at once at most, outside of double quotes; what other texts hold counts."""
+    """Return the maximum number of brackets and braces that are open at once, outside of double quotes."""
     depth = most = 0
     for found in re.finditer(r'"(?:\\.|[^"\\])*"|[][{}]', text):
         if found[0] in "[{":
@@ -96,7 +97,7 @@ def _open_brackets(text: str) -> int:
 
 
 def write_document(value: Any) -> str:
-    """YAML that ``read_document`` reads as ``value``: innermost lists and mappings on one line, scripts as blocks."""
+    """Return YAML for a value: innermost lists and mappings on one line, texts with several lines as blocks."""
     from ruamel.yaml import YAML
     from ruamel.yaml.nodes import ScalarNode
     from ruamel.yaml.representer import SafeRepresenter
@@ -119,16 +120,16 @@ def write_document(value: Any) -> str:
 
 
 def _style(text: str) -> str | None:
-    """Blocks for scripts, escapes for what cannot be seen, the writer's own choice for the rest."""
+    """Return the style of a text: a block for several lines, quotes with escapes for control characters; None: any."""
     if not text.replace("\n", "").isprintable():
         return '"'
     if "\n" in text:
         return "|" if re.fullmatch(r"\S.*\S\n?", text, re.DOTALL) else '"'
-    return "'" if text.startswith(("?", ":")) else None  # the writer would leave [?x] bare, which reads as a key
+    return "'" if text.startswith(("?", ":")) else None  # ruamel writes [?x] without quotes, which reads as a key
 
 
 class _Measure(NamedTuple):
-    """What a node stands for, aliases followed: values, levels, and mappings merged into it."""
+    """The size of a node after aliases are expanded: its values, nesting levels, and merged mappings."""
 
     size: int = 1
     depth: int = 1
@@ -145,15 +146,15 @@ class _Reader:
     aliased: int = 0
 
     def read(self, node: "Node") -> Any:
-        """The value of a node; an alias gives the value that its anchor gave."""
+        """Return the value of a node. An alias returns the value of its anchor."""
         from ruamel.yaml.nodes import MappingNode, ScalarNode
 
         if id(node) in self.open:
-            return self.complain(node, "an alias stands inside of what it refers to")
+            return self.complain(node, "an alias must not be inside the value that it refers to")
         if id(node) in self.values:
             self.aliased += self.measures[id(node)].size
-            if self.aliased > ALIASED:
-                raise self.refusal(node, f"the aliases up to here stand for more than {ALIASED:,} values")
+            if self.aliased > MAX_ALIASED:
+                raise self.refusal(node, f"the aliases up to here expand to more than {MAX_ALIASED:,} values")
         else:
             self.open.add(id(node))
             if isinstance(node, ScalarNode):
@@ -167,7 +168,11 @@ class _Reader:
         return self.values[id(node)]
 
     def measure(self, node: "Node") -> None:
-        """Add up what a node stands for, from what is known of the nodes in it."""
+        """Compute the measure of a node from those of its children.
+
+        Raises:
+            DefinitionError: the node exceeds a limit.
+        """
         from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
 
         if isinstance(node, ScalarNode):
@@ -180,12 +185,13 @@ class _Reader:
             if str(key.tag) == _PREFIX + "merge":
                 sources = entry.value if isinstance(entry, SequenceNode) else [entry]
                 merges += sum(self.measures.get(id(source), _Measure()).merges for source in sources)
-        found = _Measure(1 + sum(one.size for one in inside), 1 + max((one.depth for one in inside), default=0), merges)
-        if found.depth > DEEP:
-            raise self.refusal(node, f"lists and mappings are nested deeper than {DEEP} levels")
-        if found.merges > MERGED:
-            raise self.refusal(node, f"<< merges more than {MERGED:,} mappings, those that they merge included")
-        self.measures[id(node)] = found
+        size = 1 + sum(child.size for child in inside)
+        depth = 1 + max((child.depth for child in inside), default=0)
+        if depth > MAX_DEPTH:
+            raise self.refusal(node, f"lists and mappings are nested deeper than {MAX_DEPTH} levels")
+        if merges > MAX_MERGED:
+            raise self.refusal(node, f"<< merges more than {MAX_MERGED:,} mappings, including those merged indirectly")
+        self.measures[id(node)] = _Measure(size, depth, merges)
 
     def refusal(self, node: "Node", message: str) -> DefinitionError:
         return DefinitionError([Problem(message, file=self.file, line=node.start_mark.line + 1)])
@@ -236,12 +242,12 @@ class _Reader:
 
 
 def _joined(text: str) -> str:
-    """JSON may spell a character beyond U+FFFF as two escapes, which YAML leaves apart."""
+    """Combine surrogate pairs: JSON may escape a character beyond U+FFFF as two, which YAML does not combine."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _child(node: "Node | None", part: str | int) -> "tuple[int, Node] | None":
-    """The line and node of the entry ``part``, looked for in merged mappings last."""
+    """Return the line and the node of the entry ``part``. Merged mappings are searched last."""
     from ruamel.yaml.nodes import MappingNode, SequenceNode
 
     if isinstance(node, SequenceNode) and isinstance(part, int) and part < len(node.value):

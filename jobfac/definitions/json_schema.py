@@ -1,7 +1,7 @@
-"""The JSON Schema of a file of definitions, made from the models.
+"""The JSON Schema of a file of definitions, generated from the models, for completion and checks in editors.
 
-Editors complete and check definitions with it. It knows shapes, words, defaults and examples; rules about several
-values (a warn_after before its timeout, jobs that must exist) are checked only by ``load``.
+It contains types, keywords, defaults and examples. Rules about several values, such as a warn_after before its timeout
+or jobs that must exist, are checked only by ``load``.
 """
 
 from collections.abc import Mapping
@@ -29,18 +29,18 @@ COMMON = frozenset(Definition.model_fields)
 
 
 class _Generator(GenerateJsonSchema):
-    """Without the titles that only repeat a key."""
+    """A generator that omits titles which only repeat a key."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:
         return False
 
 
 def document_schema() -> dict[str, Any]:
-    """The JSON Schema (2020-12) of a file: ``jobs`` and ``defaults``."""
-    _, made = models_json_schema(
+    """Return the JSON Schema (2020-12) of a file with ``jobs`` and ``defaults``."""
+    _, schema = models_json_schema(
         [(model, "validation") for model in MODELS], ref_template="#/$defs/{model}", schema_generator=_Generator
     )
-    definitions = made["$defs"]
+    definitions = schema["$defs"]
     for model in MODELS:
         _finish(definitions[model.__name__], model)
     return {
@@ -60,7 +60,7 @@ def document_schema() -> dict[str, Any]:
                 },
             },
             "defaults": {
-                "description": "What holds for the jobs of a category, by the name of the category.",
+                "description": "Defaults for the jobs of a category, by the name of the category.",
                 "type": "object",
                 "additionalProperties": {"$ref": "#/$defs/Defaults"},
             },
@@ -72,26 +72,26 @@ def document_schema() -> dict[str, Any]:
 
 
 def properties(schema: Mapping[str, Any], model: type[Model]) -> dict[str, Any]:
-    """The keys of a model in a document schema, also of one for which a word may stand."""
+    """Return the keys of a model in a document schema."""
     return _mapping(schema["$defs"][model.__name__])["properties"]  # type: ignore[no-any-return]
 
 
 def _finish(schema: dict[str, Any], model: type[Model]) -> None:
-    """Give the defaults the spelling that a definition has ("10s", not 10.0), and the description plain words."""
+    """Write defaults as in definitions ("10s", not 10.0), and descriptions without markup."""
     mapping = _mapping(schema)
     mapping["description"] = " ".join(str(mapping.get("description", "")).replace("``", "'").split())
     written = model.model_construct().model_dump(mode="json")
     for key, field in mapping["properties"].items():
         field.pop("default", None)
-        if written.get(key) is not None:
-            field["default"] = _given(written[key])
+        if written.get(key) not in (None, []):  # an empty list stands for a key that is absent
+            field["default"] = _without_null(written[key])
 
 
-def _given(value: Any) -> Any:
-    """The value without the keys of mappings that are null."""
+def _without_null(value: Any) -> Any:
+    """Return the value without keys that are null."""
     if not isinstance(value, dict):
         return value
-    return {key: _given(one) for key, one in value.items() if one is not None}
+    return {key: _without_null(entry) for key, entry in value.items() if entry is not None}
 
 
 def _mapping(schema: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""What a definition says: a ``Job`` runs a program, a ``Sequence`` runs jobs in steps.
+"""The models of definitions: a ``Job`` runs a program, a ``Sequence`` runs jobs in steps.
 
-The models hold durations as seconds and sizes as bytes. ``canonical`` gives the JSON-able form that is stored.
+Durations are in seconds and sizes in bytes. ``canonical`` returns the JSON form that is stored.
 """
 
 import codecs
@@ -57,7 +57,7 @@ def _read_variable(value: Any) -> str:
 
 def _read_short(value: Any) -> str:
     text = read_word(value)
-    length = len(text.encode("utf-16-le")) // 2  # as SQL Server counts
+    length = len(text.encode("utf-16-le")) // 2  # SQL Server counts UTF-16 code units
     if length > 128:
         raise ValueError(f"must be at most 128 characters, not {length}")
     return text
@@ -97,16 +97,22 @@ Priority = Annotated[int, whole(-1000, 1000)]
 
 
 class Retry(Model):
-    """When a failed attempt is tried again. The n-th retry waits ``delay * backoff ** (n - 1)`` seconds, at most
+    """When a failed attempt is retried. The n-th retry waits ``delay * backoff ** (n - 1)`` seconds, at most
     ``maximum_delay``, varied by a random share of up to ``jitter``."""
 
-    attempts: Annotated[int, whole(1, 1000)] = Field(default=1, description="Attempts in all; the first one counts.")
-    delay: Duration = Field(default=10.0, description="The wait before the first retry.")
-    backoff: Annotated[float, decimal(1, 100)] = Field(default=2.0, description="Each wait is so many times longer.")
-    maximum_delay: Duration = Field(default=600.0, description="The longest wait.")
-    jitter: Annotated[float, decimal(0, 1)] = Field(default=0.1, description="How much a wait varies at random.")
+    attempts: Annotated[int, whole(1, 1000)] = Field(
+        default=1, description="The maximum number of attempts, including the first one."
+    )
+    delay: Duration = Field(default=10.0, description="The delay before the first retry.")
+    backoff: Annotated[float, decimal(1, 100)] = Field(
+        default=2.0, description="The factor by which each delay is longer than the previous one."
+    )
+    maximum_delay: Duration = Field(default=600.0, description="The longest delay.")
+    jitter: Annotated[float, decimal(0, 1)] = Field(
+        default=0.1, description="The share by which a delay varies at random."
+    )
     on: Many[Literal["failed", "timed_out", "start_failed"]] = Field(
-        default=("failed", "timed_out"), description="The outcomes that are tried again."
+        default=("failed", "timed_out"), description="The outcomes that are retried."
     )
 
     @model_validator(mode="after")
@@ -120,23 +126,23 @@ class Retry(Model):
 class Concurrency(Model):
     """At most ``limit`` runs at a time of all jobs that share the ``key``."""
 
-    limit: Annotated[int, whole(1, 100_000)] = Field(default=1, description="How many runs at a time.")
-    key: Short = Field(description="The name of the limit; jobs that name the same key share it.", examples=["ledger"])
+    limit: Annotated[int, whole(1, 100_000)] = Field(default=1, description="The maximum number of runs at a time.")
+    key: Short = Field(description="The name of the limit. Jobs with the same key share it.", examples=["ledger"])
 
 
 class Retention(Model):
     """How long finished runs are kept: until they are older than ``age`` or ``count`` newer ones exist."""
 
     age: PositiveDuration | None = Field(
-        default=None, description="Keep a run for so long after its end.", examples=["30d"]
+        default=None, description="Keep a run for this time after its end.", examples=["30d"]
     )
     count: Annotated[int, whole(1, 1_000_000_000)] | None = Field(
-        default=None, description="How many finished runs are kept at most.", examples=[1000]
+        default=None, description="The maximum number of finished runs to keep.", examples=[1000]
     )
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        """A duration may stand for the mapping."""
+        """Allow a duration in place of the mapping."""
         return {"anyOf": [{"type": ["string", "number"], "title": "duration"}, handler(core)]}
 
     @model_validator(mode="before")
@@ -157,33 +163,33 @@ class Retention(Model):
 
 
 class Definition(Model):
-    """What jobs and sequences have in common."""
+    """The keys that jobs and sequences share."""
 
-    name: Short | None = Field(default=None, description="A name for people.", examples=["Export orders"])
-    description: Text | None = Field(default=None, description="What it is for.")
-    category: Short | None = Field(default=None, description="Groups jobs: for defaults, lists, reports and API keys.")
-    enabled: Flag = Field(default=True, description="Whether it may start at all.")
-    on_demand: Flag = Field(default=True, description="Whether it may be started by hand.")
-    replace_arguments: Flag = Field(default=True, description="Whether a start may give other arguments.")
+    name: Short | None = Field(default=None, description="A display name.", examples=["Export orders"])
+    description: Text | None = Field(default=None, description="The purpose of the job.")
+    category: Short | None = Field(default=None, description="Groups jobs for defaults, lists, reports and API keys.")
+    enabled: Flag = Field(default=True, description="Whether the job may start.")
+    on_demand: Flag = Field(default=True, description="Whether the job may be started on demand.")
+    replace_arguments: Flag = Field(default=True, description="Whether a start may replace the arguments.")
     priority: Priority = Field(default=0, description="Runs with a higher priority are claimed first.")
     already_running: Literal["start", "deny", "queue", "replace"] = Field(
         default="start",
-        description="What a start does while a run of the job is under way: start beside it, deny the new run, queue "
-        "it until the other has ended, or stop the other and replace it.",
+        description="What a start does while another run of the job is active: start another run, deny it, queue it "
+        "until the other run has ended, or replace the other run by stopping it first.",
     )
     concurrency: Concurrency | None = Field(
         default=None, description="A limit for all jobs that share its key.", examples=[{"limit": 1, "key": "ledger"}]
     )
     retention: Retention | None = Field(
-        default=None, description="How long finished runs are kept; else the setting retention holds.", examples=["30d"]
+        default=None, description="How long finished runs are kept; default: the setting retention.", examples=["30d"]
     )
     parameters: Declared = Field(
         default={},
         description="Values that a start may give, by name: typed, checked, and shown with the run.",
         examples=[{"day": {"type": "date", "default": "${due.date}"}}],
     )
-    schedules: tuple[Schedule, ...] = Field(default=(), description="When it is due.")
-    notify: tuple[Notify, ...] = Field(default=(), description="Who is notified of what.")
+    schedules: tuple[Schedule, ...] = Field(default=(), description="When the job is due.")
+    notify: tuple[Notify, ...] = Field(default=(), description="Which events are sent to whom.")
 
     @field_validator("parameters")
     @classmethod
@@ -196,52 +202,54 @@ class Definition(Model):
         return declared
 
     def schedule_names(self) -> list[str]:
-        """The names of ``schedules``, in order: their own or, without one, their position from 1."""
+        """Return the names of ``schedules``, in order. The name of an unnamed schedule is its position, from 1."""
         return [schedule.name or str(position) for position, schedule in enumerate(self.schedules, start=1)]
 
 
 class Job(Definition):
     """A console program. Its argument list is ``command`` followed by ``arguments``. With ``shell`` the command is one
-    text for the shell, in the tuple alone."""
+    text for the shell, the only entry of the tuple."""
 
     kind: ClassVar[JobKind] = JobKind.PROGRAM
 
     shell: Flag = Field(default=False, description="Run the command, as one text, with the shell.")
     command: tuple[str, ...] = Field(
-        description="The program and its fixed arguments: a list, or text that is split as a shell splits it.",
+        description="The program and its fixed arguments: a list, or text that is split as by a shell.",
         examples=[["python3", "export.py", "--full"]],
     )
     arguments: tuple[Text, ...] = Field(
         default=(), description="Appended to the command. A start or a schedule may replace them.", examples=[["/etc"]]
     )
-    directory: Word | None = Field(default=None, description="Where it runs. Without it: the worker's directory.")
+    directory: Word | None = Field(default=None, description="The working directory; default: that of the worker.")
     environment: dict[Variable, TextOrSecret] = Field(
         default={},
         description="Environment variables, as text or as a reference to a secret.",
         examples=[{"MODE": "nightly", "TOKEN": {"secret": "env:EXPORT_TOKEN"}}],
     )
-    user: Word | None = Field(default=None, description="The user to run as, where the worker may change the user.")
-    pool: Id = Field(default="default", description="The pool whose workers may take it.", examples=["etl"])
+    user: Word | None = Field(default=None, description="The user to run as, if the worker may change the user.")
+    pool: Id = Field(default="default", description="The pool whose workers may run the job.", examples=["etl"])
     labels: dict[Id, Text] = Field(
-        default={}, description="Labels that a worker must have to take it.", examples=[{"os": "linux", "zone": "a"}]
+        default={}, description="Labels that a worker must have.", examples=[{"os": "linux", "zone": "a"}]
     )
     timeout: PositiveDuration | None = Field(
         default=None, description="Stop an attempt that runs longer; it ends as timed_out.", examples=["30m"]
     )
     warn_after: PositiveDuration | None = Field(
-        default=None, description="Send the event running_long after this time and let it run.", examples=["20m"]
+        default=None, description="Send the event running_long after this time; the run continues.", examples=["20m"]
     )
-    grace: Duration = Field(default=10.0, description="The time between the polite stop (TERM) and the kill.")
-    detach: Flag = Field(default=False, description="Let processes live that the program leaves behind when it exits.")
+    grace: Duration = Field(default=10.0, description="The time between the stop request (TERM) and the kill.")
+    detach: Flag = Field(
+        default=False, description="Do not stop processes that are still running when the program exits."
+    )
     retry: Retry = Field(
-        default=Retry(), description="When a failed attempt is tried again.", examples=[{"attempts": 3, "delay": "10s"}]
+        default=Retry(), description="When a failed attempt is retried.", examples=[{"attempts": 3, "delay": "10s"}]
     )
     restartable: Flag = Field(default=True, description="After the death of its worker: run again, or end as lost.")
-    success_codes: Many[ExitCode] = Field(default=(0,), description="Exit codes that are a success.")
-    warning_codes: tuple[ExitCode, ...] = Field(default=(), description="Exit codes that are a success with a warning.")
+    success_codes: Many[ExitCode] = Field(default=(0,), description="Exit codes that mean success.")
+    warning_codes: tuple[ExitCode, ...] = Field(default=(), description="Exit codes that mean success with a warning.")
     output: Output = Field(default=Output(), description="Where standard output and standard error go.")
-    encoding: Encoding = Field(default="utf-8", description="The encoding of its output.", examples=["cp1252"])
-    aware: Flag = Field(default=False, description="The program reports its own result; the exit code does not count.")
+    encoding: Encoding = Field(default="utf-8", description="The encoding of the output.", examples=["cp1252"])
+    aware: Flag = Field(default=False, description="The program reports its own result; the exit code is ignored.")
 
     @field_validator("command", mode="plain", json_schema_input_type=Plain | list[Plain])
     @classmethod
@@ -250,7 +258,7 @@ class Job(Definition):
             if isinstance(value, list | tuple) and len(value) == 1:
                 value = value[0]
             if not isinstance(value, str) or not value.strip():
-                raise ValueError("must be text for the shell, since shell is true")
+                raise ValueError("must be text for the shell, because shell is true")
             return (read_text(value),)
         words = tuple(map(read_text, _split(value)))
         if not words or not words[0].strip():
@@ -272,13 +280,13 @@ class Job(Definition):
 
 
 class Sequence(Definition):
-    """Jobs run in steps, the first step first."""
+    """Runs jobs in steps, beginning with the first step."""
 
     kind: ClassVar[JobKind] = JobKind.SEQUENCE
 
-    steps: Annotated[tuple[Step, ...], Field(min_length=1)] = Field(description="The steps, the first one first.")
+    steps: Annotated[tuple[Step, ...], Field(min_length=1)] = Field(description="The steps. The first one runs first.")
     maximum_visits: Annotated[int, whole(1, 10_000)] = Field(
-        default=100, description="How often a run may enter the same step; beyond it the sequence ends as failed."
+        default=100, description="How often a run may enter the same step. One more visit ends the sequence as failed."
     )
 
 
@@ -286,16 +294,16 @@ AnyJob = Job | Sequence
 
 
 class Defaults(Model):
-    """What holds for the jobs of a category that do not say it themselves."""
+    """Defaults for the jobs of a category."""
 
-    notify: tuple[Notify, ...] = Field(default=(), description="Notifications of every job of the category.")
+    notify: tuple[Notify, ...] = Field(default=(), description="Notifications of all jobs of the category.")
 
 
 def canonical(definition: AnyJob | Defaults) -> dict[str, Any]:
-    """The JSON-able form: defaults left out, durations and sizes in their short form, keys in the models' order with
-    schedules and notify last.
+    """Return the JSON form: without default values, durations and sizes as short texts, keys in the order of the
+    models with schedules and notify last.
 
-    ``enabled`` is left out: switching a job off makes no new version of it.
+    ``enabled`` is left out, because disabling a job creates no new version.
     """
     body = definition.model_dump(mode="json", exclude_defaults=True, exclude={"enabled"})
     for last in ("schedules", "notify"):

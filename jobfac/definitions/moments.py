@@ -1,6 +1,6 @@
-"""Days, times and windows of the wall clock as schedules write them: "12/24", "06:30", "22:00-04:00".
+"""Days, times and windows in schedules, such as "12/24", "06:30" and "22:00-04:00".
 
-All are local to the time zone of the schedule or step that holds them. Readers raise ``ValueError``.
+All are local to the time zone of their schedule or step. Readers raise ``ValueError``.
 """
 
 import calendar
@@ -34,16 +34,16 @@ class MonthDay(NamedTuple):
 
 
 class DateSpan(NamedTuple):
-    """The days from ``first`` to ``last``, both included; across the year's end when ``last`` is before ``first``."""
+    """The days from ``first`` to ``last``, both included. It crosses the end of the year if ``last < first``."""
 
     first: MonthDay
     last: MonthDay
 
 
 class TimeSpan(NamedTuple):
-    """The time from ``start`` (included) to ``end`` (not included); across midnight when ``end <= start``.
+    """The time from ``start`` (included) to ``end`` (not included). It crosses midnight if ``end <= start``.
 
-    "00:00-24:00" is the whole day: its ``end`` is the next midnight, 00:00.
+    "00:00-24:00" is the whole day; its ``end`` is 00:00.
     """
 
     start: time
@@ -51,8 +51,8 @@ class TimeSpan(NamedTuple):
 
 
 class Moment(NamedTuple):
-    """One edge of a blackout: a clock time on a full date (once), a ``MonthDay`` (every year), an ISO weekday number
-    (every week) or, with None, on every day."""
+    """The start or end of a blackout: a time on a date (once), on a ``MonthDay`` (every year), on an ISO day of the
+    week (every week) or, with None, on every day."""
 
     day: date | MonthDay | int | None
     time: time
@@ -61,8 +61,8 @@ class Moment(NamedTuple):
 class Blackout(NamedTuple):
     """A window in which nothing starts, from ``start`` (included) to ``end`` (not included).
 
-    Both edges have the same kind of day. A window that repeats runs across the end of its week, year or day when its
-    end comes before its start.
+    Both have the same kind of day. A repeated window crosses the end of its day, week or year if it ends before it
+    starts.
     """
 
     start: Moment
@@ -70,7 +70,7 @@ class Blackout(NamedTuple):
 
     @property
     def kind(self) -> Literal["daily", "weekly", "yearly", "once"]:
-        """How often the window comes."""
+        """How often the window repeats."""
         match self.start.day:
             case None:
                 return "daily"
@@ -83,7 +83,7 @@ class Blackout(NamedTuple):
 
 
 def read_clock(value: Any) -> time:
-    """A time of day: "06:30" or "06:30:15"."""
+    """Return a time of day, from "06:30" or "06:30:15"."""
     if isinstance(value, time):
         return value
     match = _CLOCK.fullmatch(value.strip()) if isinstance(value, str) else None
@@ -98,7 +98,7 @@ def write_clock(value: time) -> str:
 
 
 def read_month_day(value: Any) -> MonthDay:
-    """A day of every year, month first: "12/24"."""
+    """Return a day of every year, from MM/DD, such as "12/24"."""
     if isinstance(value, MonthDay):
         return value
     match = _MONTH_DAY.fullmatch(value.strip()) if isinstance(value, str) else None
@@ -120,7 +120,7 @@ def write_month_day(value: MonthDay) -> str:
 
 
 def read_date_span(value: Any) -> DateSpan:
-    """Days from one to another, both included: "12/10-01/05"."""
+    """Return a span of days, both included, from a text such as "12/10-01/05"."""
     if isinstance(value, DateSpan):
         return value
     edges = value.split("-") if isinstance(value, str) else ()
@@ -134,7 +134,7 @@ def write_date_span(value: DateSpan) -> str:
 
 
 def read_time_span(value: Any) -> TimeSpan:
-    """From one time of day to another: "22:00-04:00"."""
+    """Return a span of times, from a text such as "22:00-04:00"."""
     if isinstance(value, TimeSpan):
         return value
     edges = [edge.strip() for edge in value.split("-")] if isinstance(value, str) else ()
@@ -151,7 +151,7 @@ def write_time_span(value: TimeSpan) -> str:
 
 
 def read_weekday(value: Any) -> int:
-    """An ISO day of the week, 1 (Monday) to 7 (Sunday), from its number or its English name."""
+    """Return an ISO day of the week, 1 (Monday) to 7 (Sunday), from its number or its English name."""
     if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 7:
         return value
     word = value.strip().lower() if isinstance(value, str) else ""
@@ -166,7 +166,7 @@ def write_weekday(value: int) -> str:
 
 
 def read_month_date(value: Any) -> int | Literal["last"]:
-    """A day of the month: 1 to 31, ``last``, or ``first``, which is 1."""
+    """Return a day of the month: 1 to 31 or ``last``; ``first`` is 1."""
     if value == "first":
         return 1
     if value == "last":
@@ -177,20 +177,20 @@ def read_month_date(value: Any) -> int | Literal["last"]:
 
 
 def read_date(value: Any) -> date:
-    """A full date: "2027-12-24"."""
+    """Return a date, from a text such as "2027-12-24"."""
     if isinstance(value, date) and not isinstance(value, datetime):
         return value
     if isinstance(value, str) and _FULL_DATE.fullmatch(value.strip()):
         try:
-            found = date.fromisoformat(value.strip())
+            day = date.fromisoformat(value.strip())
         except ValueError as error:
             raise ValueError(_DATE_EXPECTED + shown(value)) from error
-        return _in_range(found)
+        return _in_range(day)
     raise ValueError(_DATE_EXPECTED + shown(value))
 
 
 def read_holiday(value: Any) -> date | MonthDay:
-    """A day of one year ("2027-12-24") or of every year ("12/24")."""
+    """Return a day of one year ("2027-12-24") or of every year ("12/24")."""
     if isinstance(value, MonthDay) or (isinstance(value, str) and "/" in value):
         return read_month_day(value)
     return read_date(value)
@@ -201,7 +201,7 @@ def write_holiday(value: date | MonthDay) -> str:
 
 
 def read_instant(value: Any) -> datetime:
-    """A date and time, with or without an offset: "2027-01-01T06:30:00+01:00"; without one it is local."""
+    """Return a date and time, such as "2027-01-01T06:30:00+01:00". Without an offset it is naive."""
     if isinstance(value, str) and not _FULL_DATE.fullmatch(value.strip()):
         try:
             value = datetime.fromisoformat(value.strip())
@@ -213,18 +213,18 @@ def read_instant(value: Any) -> datetime:
 
 
 def read_date_or_instant(value: Any) -> date:
-    """A full date, or a date and time."""
+    """Return a date, or a date and time."""
     if (isinstance(value, str) and _FULL_DATE.fullmatch(value.strip())) or type(value) is date:
         return read_date(value)
     return read_instant(value)
 
 
 def write_date_or_instant(value: date) -> str:
-    return value.isoformat()  # of the value's own class: a datetime keeps its time
+    return value.isoformat()  # the value may be a datetime
 
 
 def read_blackout(value: Any) -> Blackout:
-    """A window: "12/31 18:00 - 01/01 06:00", "SAT 22:00 - SUN 06:00", "22:00 - 04:00", or with full dates, once."""
+    """Return a window from "12/31 18:00 - 01/01 06:00", "SAT 22:00 - SUN 06:00", "22:00 - 04:00", or full dates."""
     if isinstance(value, Blackout):
         return value
     edges = re.split(r"\s+-\s+", value.strip()) if isinstance(value, str) else ()

@@ -24,9 +24,9 @@ Event = Literal[
     "missed",
     "approval_wanted",
 ]
-"""The final states of a run; ``finished`` is any of them, ``recovered`` the first success after failures, ``retry`` an
-attempt that failed and is tried again, ``running_long`` a run past its ``warn_after``, ``missed`` a time of a schedule
-that passed without a run, ``approval_wanted`` a step of a sequence that waits for a person."""
+"""The start and the final states of a run, and: ``finished`` (any final state), ``recovered`` (the first success after
+failures), ``retry`` (an attempt failed and is retried), ``running_long`` (a run exceeds its ``warn_after``), ``missed``
+(a due time passed without a run), ``approval_wanted`` (a step of a sequence waits for a person)."""
 
 _REFERENCE = re.compile(r"env:[^=\0]+|file:/.+|keyring:[^/]+/.+")
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
@@ -45,14 +45,14 @@ Reference = Annotated[
     ),
     Field(title="secret"),
 ]
-"""Where a secret is kept: ``env:NAME``, ``file:/path`` or ``keyring:service/user``."""
+"""The place of a secret: ``env:NAME``, ``file:/path`` or ``keyring:service/user``."""
 
 
 class Secret(Model):
-    """A value that is looked up where it is needed and never stored."""
+    """A secret value, which is read when it is needed and never stored."""
 
     secret: Reference = Field(
-        description="Where it is: env:NAME, file:/path or keyring:service/user.", examples=["env:EXPORT_TOKEN"]
+        description="Its place: env:NAME, file:/path or keyring:service/user.", examples=["env:EXPORT_TOKEN"]
     )
 
 
@@ -109,7 +109,7 @@ Email = Annotated[str, PlainValidator(_read_email, json_schema_input_type=str), 
 
 
 class Channel:
-    """Marks a key of ``Recipient`` as a channel, served by the module of the same name in ``jobfac.channels``."""
+    """Marks a key of ``Recipient`` as a channel. The module of the same name in ``jobfac.channels`` implements it."""
 
 
 HOP_BY_HOP = frozenset(
@@ -118,7 +118,7 @@ HOP_BY_HOP = frozenset(
         "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade",
     }
 )  # fmt: skip
-"""Headers that frame a request or belong to its connection, in lower case: a webhook may not set them."""
+"""Headers of the connection or of the framing of a request, in lower case. A webhook may not set them."""
 
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,200}")
 
@@ -136,30 +136,32 @@ HeaderName = Annotated[str, PlainValidator(_read_header, json_schema_input_type=
 
 
 class Recipient(Model):
-    """Who receives a notification: exactly one of the keys that are marked as a channel."""
+    """The recipient of a notification: exactly one of the keys that are marked as a channel."""
 
     email: Annotated[Many[Email], Channel()] = Field(
-        default_factory=tuple, description="One address, or several.", examples=["ops@example.org"]
+        default_factory=tuple, description="One or more addresses.", examples=["ops@example.org"]
     )
     webhook: Annotated[Url | None, Channel()] = Field(
         default=None, description="A URL to which the run is posted as JSON.", examples=["https://example.org/hook"]
     )
     apprise: Annotated[AppriseUrl | None, Channel()] = Field(
         default=None,
-        description="A URL of the apprise library, for chat and many other services.",
+        description="A URL of the apprise library, which sends to chats and many other services.",
         examples=["msteams://..."],
     )
     headers: dict[HeaderName, TextOrSecret] = Field(default={}, description="Webhook: additional headers.")
     body: Literal["status", "none"] = Field(default="status", description="Webhook: post the run as JSON, or nothing.")
     secret: Reference | None = Field(
-        default=None, description="Webhook: where the key is that signs the body (HMAC).", examples=["env:HOOK_SECRET"]
+        default=None,
+        description="Webhook: the place of the key that signs the body (HMAC).",
+        examples=["env:HOOK_SECRET"],
     )
 
     @classmethod
     def channels(cls) -> tuple[str, ...]:
-        """The names of all channels."""
+        """Return the names of all channels."""
         fields = cls.model_fields.items()
-        return tuple(name for name, field in fields if any(isinstance(one, Channel) for one in field.metadata))
+        return tuple(name for name, field in fields if any(isinstance(mark, Channel) for mark in field.metadata))
 
     @property
     def channel(self) -> str:
@@ -176,33 +178,33 @@ class Recipient(Model):
         return self
 
     def each(self) -> list[Self]:
-        """A recipient for each address: a message that fails at one address does not reach the others twice."""
+        """Return a recipient for each address, so that a failure at one does not repeat the message to the others."""
         addresses = getattr(self, self.channel)
         if not isinstance(addresses, tuple):
             return [self]
-        return [self.model_copy(update={self.channel: (one,)}) for one in addresses]
+        return [self.model_copy(update={self.channel: (address,)}) for address in addresses]
 
     def number(self) -> int:
-        """How many people or services these are."""
+        """Return the number of addresses."""
         return len(self.each())
 
     def references(self) -> list[str]:
-        """The secrets that it refers to."""
+        """Return the references of all secrets in this recipient."""
         values = (*(getattr(self, name) for name in self.channels()), *self.headers.values())
-        found = [value.secret for value in values if isinstance(value, Secret)]
-        return found if self.secret is None else [*found, self.secret]
+        references = [value.secret for value in values if isinstance(value, Secret)]
+        return references if self.secret is None else [*references, self.secret]
 
 
 class Notify(Model):
     """Which events are sent to whom."""
 
     on: Many[Event] = Field(
-        description="The events: states of a run; finished is any end, recovered the first success after failures, "
-        "retry an attempt that failed and is tried again, running_long a run past its warn_after, missed a time that "
-        "passed without a run, approval_wanted a step that waits for a person."
+        description="The events: states of a run; finished is any final state, recovered the first success after "
+        "failures, retry a failed attempt that is retried, running_long a run that exceeds its warn_after, missed a "
+        "due time that passed without a run, approval_wanted a step that waits for a person."
     )
     to: Recipient = Field(description="The recipient.")
-    once: Flag = Field(default=False, description="Of running_long only the first notification of a run.")
+    once: Flag = Field(default=False, description="For running_long: only the first notification of a run.")
     of: Literal["sequence", "jobs", "both"] = Field(
         default="sequence", description="For a sequence: its own events, those of its jobs, or both."
     )

@@ -1,4 +1,4 @@
-"""Where the output of a program goes."""
+"""The destinations of a program's output."""
 
 from typing import Annotated, Any, Literal
 
@@ -8,8 +8,8 @@ from jobfac.definitions.values import Model, Size, read_word, shown, whole
 
 
 class Destination(Model):
-    """Where a stream goes: "database", "none", or a file at ``path`` on the worker that each run overwrites,
-    appends to, or creates with its start time in place of the ``*``."""
+    """The destination of a stream: "database", "none", or a file on the worker. Each run overwrites the file at
+    ``path``, appends to it, or creates one with its start time in place of the ``*``."""
 
     kind: Literal["none", "database", "overwrite", "append", "timestamped"]
     path: str | None = None
@@ -25,7 +25,7 @@ def _read_destination(value: Any) -> Destination:
         if kind in ("overwrite", "append", "timestamped"):
             path = read_word(path)
             if kind == "timestamped" and path.rpartition("/")[2].count("*") != 1:
-                raise ValueError(f"must have one * in the file's name, where the time goes, not {shown(path)}")
+                raise ValueError(f"must have one * in the name of the file, in place of the time, not {shown(path)}")
             return Destination(kind=kind, path=path)
     raise ValueError(
         f"must be none, database, {{overwrite: PATH}}, {{append: PATH}} or {{timestamped: PATH}}, not {shown(value)}"
@@ -46,10 +46,10 @@ Stream = Annotated[
 
 
 class Rotate(Model):
-    """When an appended file is set aside, and how many such files are kept."""
+    """When an appended file is rotated, and how many rotated files are kept."""
 
-    size: Size = Field(default=10 * 2**20, description="An appended file that reaches this size is set aside.")
-    keep: Annotated[int, whole(0, 1000)] = Field(default=5, description="How many such files are kept.")
+    size: Size = Field(default=10 * 2**20, description="The size at which an appended file is rotated.")
+    keep: Annotated[int, whole(0, 1000)] = Field(default=5, description="The number of rotated files to keep.")
 
 
 class Output(Model):
@@ -67,6 +67,6 @@ class Output(Model):
         examples=[{"append": "logs/x.err"}],
     )
     limit: Size = Field(
-        default=2**20, description="How much of each stream the database keeps for an attempt: its head and its tail."
+        default=2**20, description="The size that the database keeps of each stream of an attempt: its head and tail."
     )
-    rotate: Rotate = Field(default=Rotate(), description="For append: when a new file begins.")
+    rotate: Rotate = Field(default=Rotate(), description="For append: when the file is rotated.")

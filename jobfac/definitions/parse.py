@@ -1,4 +1,4 @@
-"""From files or text to checked definitions, and back to text."""
+"""Read definitions from files or text, check them, and write them as YAML."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -18,12 +18,15 @@ from jobfac.definitions.uses import Declarations
 from jobfac.definitions.values import Model, read_id, shown, suggestion
 
 Known = Mapping[str, Mapping[str, Any]]
-"""Definitions that are stored already, canonical, by job id."""
+"""Stored definitions in their canonical form, by job id."""
 
 
 @dataclass(frozen=True)
 class Definitions:
-    """The jobs and sequences of some files by id, the defaults by category, and what is odd but not wrong."""
+    """Valid definitions: jobs and sequences by id, and defaults by category.
+
+    ``warnings``: definitions that are valid but probably not intended.
+    """
 
     jobs: dict[str, AnyJob] = field(default_factory=dict)
     defaults: dict[str, Defaults] = field(default_factory=dict)
@@ -32,7 +35,7 @@ class Definitions:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where in which document a definition stands."""
+    """The place of a definition in a document."""
 
     document: Document
     path: Path
@@ -44,15 +47,16 @@ class _Place:
 
 
 def load(*files: str | FilePath, known: Known | None = None) -> Definitions:
-    """The definitions in YAML or JSON files, checked together and against those ``known``.
+    """Read YAML or JSON files and check their definitions together with the ``known`` ones.
 
-    Raises ``DefinitionError`` with everything that is wrong in any of them.
+    Raises:
+        DefinitionError: with the problems of all files.
     """
     return reader(*files)(known or {})
 
 
 def reader(*files: str | FilePath) -> Callable[[Known], Definitions]:
-    """Read the files once; the function that is returned checks them, as often as it is called, as ``load`` does."""
+    """Read the files once, and return a function that checks them as ``load`` does. It may be called repeatedly."""
     documents: list[Document] = []
     problems: list[Problem] = []
     for file in files:
@@ -68,19 +72,20 @@ def reader(*files: str | FilePath) -> Callable[[Known], Definitions]:
 
 
 def loads(text: str, known: Known | None = None, file: str | None = None) -> Definitions:
-    """As ``load``, from text; ``file`` names it in messages."""
+    """As ``load``, from text. ``file``: its name in messages."""
     return _assemble([read_document(text, file)], known or {}, [])
 
 
 def from_data(data: Any, known: Known | None = None) -> Definitions:
-    """As ``load``, from what a file would hold, already taken out of its JSON or YAML."""
+    """As ``load``, from the decoded JSON or YAML of a file."""
     return _assemble([Document(None, data, None)], known or {}, [])
 
 
 def from_canonical(job: str, body: Mapping[str, Any], enabled: bool = True) -> AnyJob:
-    """The model of one definition that stands alone, such as a stored one or the body of a request.
+    """Return the model of a single definition, such as a stored one. References to other definitions are not checked.
 
-    Raises ``DefinitionError``. What other definitions it names is not checked; see ``from_data``.
+    Raises:
+        DefinitionError: the definition is not valid.
     """
     place = _Place(Document(None, None, None), (), job)
     definition, problems = _validated(_model_for(body), {**body, "enabled": enabled}, place)
@@ -90,9 +95,10 @@ def from_canonical(job: str, body: Mapping[str, Any], enabled: bool = True) -> A
 
 
 def read_notify(entries: Any) -> tuple[Notify, ...]:
-    """The ``notify`` entries that a start may bring along.
+    """Return the ``notify`` entries of a start.
 
-    Raises ``DefinitionError``.
+    Raises:
+        DefinitionError: an entry is not valid.
     """
     body = {"notify": entries}
     defaults, problems = _validated(Defaults, body, _Place(Document(None, body, None), ()))
@@ -102,29 +108,29 @@ def read_notify(entries: Any) -> tuple[Notify, ...]:
 
 
 def dump(definitions: Definitions) -> str:
-    """YAML that ``loads`` reads back as the same definitions. What is disabled says so."""
+    """Return YAML that ``loads`` reads as the same definitions, including whether they are enabled."""
     jobs = {job: canonical(definition) for job, definition in definitions.jobs.items()}
     for job, body in jobs.items():
         if not definitions.jobs[job].enabled:
             body["enabled"] = False
-    whole: dict[str, Any] = {"jobs": jobs}
+    document: dict[str, Any] = {"jobs": jobs}
     if definitions.defaults:
-        whole["defaults"] = {category: canonical(entry) for category, entry in definitions.defaults.items()}
-    return write_document(whole)
+        document["defaults"] = {category: canonical(entry) for category, entry in definitions.defaults.items()}
+    return write_document(document)
 
 
 def _assemble(documents: list[Document], known: Known, problems: list[Problem]) -> Definitions:
     jobs: dict[str, AnyJob] = {}
     defaults: dict[str, Defaults] = {}
     places: dict[str, _Place] = {}
-    written = {name.lower(): name for name in known}
+    ids = {name.lower(): name for name in known}
     unreadable = bool(problems)
     for document in documents:
         bodies, categories, found = _sections(document)
         problems.extend(found)
         for job, body in bodies.items():
             place = _Place(document, ("jobs", job), job)
-            problems.extend(_id_problems(place, places, written))
+            problems.extend(_id_problems(place, places, ids))
             places.setdefault(job, place)
             definition, found = _validated(_model_for(body), body, place)
             problems.extend(found)
@@ -136,7 +142,7 @@ def _assemble(documents: list[Document], known: Known, problems: list[Problem]) 
             problems.extend(found)
             if isinstance(entry, Defaults):
                 defaults[category] = entry
-    if not unreadable:  # otherwise what an unreadable file defines would be taken for unknown
+    if not unreadable:  # the jobs of an unreadable file would be reported as unknown
         tree = children(jobs, {**known, **{job: {} for job in places}})
         declared = _declarations(jobs, known)
         following = followers(jobs, known)
@@ -147,8 +153,10 @@ def _assemble(documents: list[Document], known: Known, problems: list[Problem]) 
     if problems:
         raise DefinitionError(problems)
     sequences = {job: definition for job, definition in jobs.items() if isinstance(definition, Sequence)}
-    odd = (places[job].problem(found) for job, sequence in sequences.items() for found in unreachable(sequence, tree))
-    return Definitions(jobs, defaults, tuple(odd))
+    warnings = tuple(
+        places[job].problem(found) for job, sequence in sequences.items() for found in unreachable(sequence, tree)
+    )
+    return Definitions(jobs, defaults, warnings)
 
 
 def _declarations(jobs: Mapping[str, AnyJob], known: Known) -> Declarations:
@@ -166,26 +174,27 @@ def _declarations(jobs: Mapping[str, AnyJob], known: Known) -> Declarations:
 
 
 def _sections(document: Document) -> tuple[dict[str, Any], dict[str, Any], list[Problem]]:
-    """The bodies under ``jobs`` and under ``defaults``."""
-    whole, place = document.value, _Place(document, ())
-    sections, only = ("jobs", "defaults"), "; the keys are jobs and defaults"
-    if not isinstance(whole, dict):
-        return {}, {}, [place.problem(Finding((), f"must be a mapping with the key jobs, not {shown(whole)}"))]
+    """Return the mappings under ``jobs`` and under ``defaults``, and their problems."""
+    value, place = document.value, _Place(document, ())
+    sections, keys = ("jobs", "defaults"), "; the keys are jobs and defaults"
+    if not isinstance(value, dict):
+        return {}, {}, [place.problem(Finding((), f"must be a mapping with the key jobs, not {shown(value)}"))]
     problems = [
-        place.problem(Finding((key,), f"unknown key '{key}'{suggestion(key, sections) or only}"))
-        for key in whole
-        if key not in ("jobs", "defaults")
+        place.problem(Finding((key,), f"unknown key '{key}'{suggestion(key, sections) or keys}"))
+        for key in value
+        if key not in sections
     ]
-    for key in ("jobs", "defaults"):
-        if not isinstance(whole.get(key, {}), dict):
-            problems.append(place.problem(Finding((key,), f"{key} must be a mapping, not {shown(whole[key])}")))
-    if not problems and "jobs" not in whole and "defaults" not in whole:
+    for key in sections:
+        if not isinstance(value.get(key, {}), dict):
+            problems.append(place.problem(Finding((key,), f"{key} must be a mapping, not {shown(value[key])}")))
+    if not problems and "jobs" not in value and "defaults" not in value:
         problems.append(place.problem(Finding((), "must have the key jobs")))
-    jobs, defaults = (entry if isinstance(entry, dict) else {} for entry in (whole.get("jobs"), whole.get("defaults")))
+    jobs, defaults = (entry if isinstance(entry, dict) else {} for entry in map(value.get, sections))
     return jobs, defaults, problems
 
 
-def _id_problems(place: _Place, places: dict[str, _Place], written: dict[str, str]) -> Iterator[Problem]:
+def _id_problems(place: _Place, places: dict[str, _Place], ids: dict[str, str]) -> Iterator[Problem]:
+    """Check an id. ``ids``: the known ids by their lower case."""
     job = str(place.job)
     try:
         read_id(job)
@@ -194,14 +203,14 @@ def _id_problems(place: _Place, places: dict[str, _Place], written: dict[str, st
     if job in places:
         other = places[job].problem(Finding((), ""))
         yield place.problem(Finding((), f"is defined in {other.file}:{other.line} too; remove one of them"))
-    elif written.get(job.lower(), job) != job:
-        twin = written[job.lower()]
+    elif ids.get(job.lower(), job) != job:
+        twin = ids[job.lower()]
         yield place.problem(Finding((), f"its id differs from '{twin}' only in case; rename one of them"))
-    written.setdefault(job.lower(), job)
+    ids.setdefault(job.lower(), job)
 
 
 def _model_for(body: Any) -> type[AnyJob]:
-    """A sequence is known by its steps; a body with neither steps nor a command is what its nearest key says."""
+    """Return ``Sequence`` for a body with steps. A body without steps and command is what its most similar key says."""
     keys = body if isinstance(body, Mapping) else {}
     if "command" in keys or "steps" in keys:
         return Job if "command" in keys else Sequence
@@ -222,7 +231,7 @@ def _validated(model: type[Model], body: Any, place: _Place, prefix: str = "") -
 
 
 def _limits(jobs: Mapping[str, AnyJob], places: Mapping[str, _Place]) -> Iterator[Problem]:
-    """A concurrency key means one limit, whichever job names it."""
+    """Check that all jobs with the same concurrency key have the same limit."""
     first: dict[str, tuple[str, int]] = {}
     for job, definition in jobs.items():
         rule = definition.concurrency

@@ -1,4 +1,4 @@
-"""What applying definitions would do. Pure: the same function shows the plan and decides what is written."""
+"""The plan of applying definitions: which jobs are added, changed and removed. Pure."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -7,10 +7,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Difference:
-    """A value that changes: its ``path`` ("retry.attempts"), and what stands there ``before`` and ``after``.
-
-    None stands for "not given": the default holds.
-    """
+    """A changed value. ``path``: such as "retry.attempts". ``before`` and ``after``: None means the default."""
 
     path: str
     before: Any
@@ -19,7 +16,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Plan:
-    """Job ids in order; those that change with their differences."""
+    """The ids of jobs to add, to change (with their differences), to remove, and those that stay the same."""
 
     add: tuple[str, ...]
     change: dict[str, tuple[Difference, ...]]
@@ -28,9 +25,9 @@ class Plan:
 
 
 def plan(stored: Mapping[str, Mapping[str, Any]], wanted: Mapping[str, Mapping[str, Any]], prune: bool) -> Plan:
-    """How to get from the ``stored`` definitions to those ``wanted``, both canonical and by job id.
+    """Return the changes from ``stored`` to ``wanted`` definitions, both canonical and by job id.
 
-    Only with ``prune`` are stored jobs removed that are not wanted.
+    ``prune``: remove stored jobs that are not wanted.
     """
     common = [job for job in wanted if job in stored]
     changed = {job: tuple(differences(stored[job], wanted[job])) for job in common if stored[job] != wanted[job]}
@@ -43,7 +40,7 @@ def plan(stored: Mapping[str, Mapping[str, Any]], wanted: Mapping[str, Mapping[s
 
 
 def differences(before: Any, after: Any, path: str = "") -> Iterator[Difference]:
-    """The innermost values that differ. Lists are compared entry by entry when both hold as many mappings."""
+    """Return the innermost values that differ. Lists of equally many mappings are compared entry by entry."""
     if before == after:
         return
     if isinstance(before, Mapping) and isinstance(after, Mapping):

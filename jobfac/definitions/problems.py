@@ -1,4 +1,4 @@
-"""Problems of a definition, as sentences that tell its author what to change."""
+"""Problems of definitions, with messages that tell the author what to change."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from jobfac.definitions.values import Model, shown, suggestion
 from jobfac.errors import JobfacError, Kind
 
 Path = tuple[str | int, ...]
-"""Keys and list positions from a definition (or a whole file) down to a value."""
+"""The keys and list positions that lead from a definition (or a file) to a value."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong: ``message`` is a clause that names the ``field`` and says what would be right.
+    """A problem of a definition. ``message`` names the ``field`` and says what is valid.
 
-    ``file``, ``line`` (from 1) and ``job`` are None where they do not apply.
+    ``file``, ``line`` (from 1) and ``job`` are None if they do not apply.
     """
 
     message: str
@@ -35,7 +35,7 @@ class Problem:
 
 
 class DefinitionError(JobfacError):
-    """Definitions that cannot be used. ``problems`` has all of them, ``str()`` gives one line for each."""
+    """Definitions are not valid. ``problems``: all problems. The text of the error has a line for each."""
 
     kind = Kind.INVALID
 
@@ -46,39 +46,43 @@ class DefinitionError(JobfacError):
 
 @dataclass(frozen=True)
 class Finding:
-    """A problem before it is known where its definition was written."""
+    """A problem at a path within a definition, without the file and line."""
 
     path: Path
     message: str
 
 
 def field_path(path: Path) -> str:
-    """``schedules[0].cron`` for ("schedules", 0, "cron")."""
+    """Return a path as text, such as ``schedules[0].cron`` for ("schedules", 0, "cron")."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
 
 
 def explain(
     error: ValidationError, model: type[Model], body: Any, relatives: Mapping[str, type[Model]]
 ) -> list[Finding]:
-    """The findings for a ``body`` that is no ``model``. ``relatives``: models whose keys it might mean."""
-    findings, mended = [], set()
+    """Return the findings for a ``body`` that is not a valid ``model``.
+
+    ``relatives``: other models by name, to recognise keys that belong to them.
+    """
+    findings, suggested = [], set()
     for detail in error.errors(include_url=False):
         if detail["type"] == "too_short" and detail["input"]:
-            continue  # pydantic counts only the entries that are right, and has said what is wrong with the others
+            continue  # pydantic counts only valid entries, and has an error for each of the others
         path = _path(detail, body)
         if detail["type"] == "extra_forbidden":
             known = _model_at(model, path[:-1])
             unknown = str(path[-1])
             hint = suggestion(unknown, known.model_fields)
             keys = hint or f"; the keys are {', '.join(known.model_fields)}"
-            mended.add((*path[:-1], hint.partition("'")[2].partition("'")[0]))
+            suggested.add((*path[:-1], hint.partition("'")[2].partition("'")[0]))
             findings.append(Finding(path, _unknown_key(path, keys, {} if path[:-1] else relatives)))
         else:
             subject, message = field_path(path), _message(detail)
             if detail["loc"][-1:] == ("[key]",):
                 subject += " has a wrong key: it"
             findings.append(Finding(path, f"{subject} {message}" if subject else message))
-    misspelled = {Finding(path, f"{field_path(path)} must be given") for path in mended}
+    # A misspelled key is reported once, and not also as missing.
+    misspelled = {Finding(path, f"{field_path(path)} must be given") for path in suggested}
     return [finding for finding in findings if finding not in misspelled]
 
 
@@ -112,7 +116,7 @@ def _message(detail: ErrorDetails) -> str:
 
 
 def _path(detail: ErrorDetails, body: Any) -> Path:
-    """The error's place in what was written: pydantic's also names branches of unions and made-up list positions."""
+    """Return the path of an error in the body. Pydantic's location also has branches of unions and validator names."""
     location = detail["loc"]
     if location and location[-1] == "[key]":
         location = location[:-2]
@@ -128,7 +132,7 @@ def _path(detail: ErrorDetails, body: Any) -> Path:
 
 
 def _model_at(model: type[Model], path: Path) -> type[Model]:
-    """The model that a mapping at ``path`` below ``model`` was read as."""
+    """Return the model of the mapping at ``path`` below ``model``."""
     for part in path:
         field = model.model_fields.get(part) if isinstance(part, str) else None
         if field is not None:

@@ -1,4 +1,4 @@
-"""When a job or a sequence is due, as its definition says it. The arithmetic is in ``jobfac.recurrence``."""
+"""The models of schedules. ``jobfac.recurrence`` computes their due times."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal, Self
@@ -53,11 +53,11 @@ CRON_NAMES = {
     "@midnight": "0 0 * * *",
     "@hourly": "0 * * * *",
 }
-"""Names for cron expressions. ``Schedule.cron`` keeps the name; ``Schedule.cron_fields`` gives the five fields."""
+"""Names of cron expressions. ``Schedule.cron`` keeps the name; ``Schedule.cron_fields`` returns the five fields."""
 
 
 def read_cron(value: Any) -> str:
-    """A cron expression of five fields, or one of ``CRON_NAMES``."""
+    """Return a cron expression of five fields, or one of ``CRON_NAMES``."""
     from cronsim import CronSim, CronSimError
 
     text = " ".join(value.split()) if isinstance(value, str) else ""
@@ -79,7 +79,7 @@ def read_cron(value: Any) -> str:
 
 
 def read_holidays(value: Any) -> str:
-    """A country, or a country and its subdivision, whose public holidays are known: "US", "US-NY"."""
+    """Return a country or subdivision with known public holidays, such as "US" or "US-NY"."""
     import holidays
 
     text = read_text(value)
@@ -105,14 +105,14 @@ Arguments = Annotated[
 
 
 class Dates(Model):
-    """A set of days. The entries of one key are alternatives. A day must match every key that is given. No key at all
-    means every day."""
+    """A set of days. The entries of one key are alternatives. A day must match every given key. Without a key, every
+    day matches."""
 
     days_of_week: Many[Weekday] = Field(default=(), description="Days of the week: mon to sun, or 1 (Monday) to 7.")
     days_of_month: Many[MonthDate] = Field(default=(), description="Days of the month: 1 to 31, first or last.")
     on: Many[YearlyDay] = Field(default=(), description="Days of every year, as MM/DD.", examples=[["12/24"]])
     between: Many[Days] = Field(
-        default=(), description="Spans of days of every year, both ends included.", examples=[["12/10-01/05"]]
+        default=(), description="Periods of every year, including both days.", examples=[["12/10-01/05"]]
     )
     weekdays: Many[Literal["first", "last", "weekday", "weekend"]] = Field(
         default=(),
@@ -122,17 +122,17 @@ class Dates(Model):
 
 
 class Times(Model):
-    """A set of times of the day: at, minutes and hours, or every. ``between`` narrows it. In a step's ``start_if``,
-    ``hours`` alone means the whole of those hours, and ``between`` may stand alone."""
+    """A set of times of day: at, minutes and hours, or every. ``between`` restricts it. In ``start_if`` of a step,
+    ``hours`` alone means these whole hours, and ``between`` may be the only key."""
 
     at: Many[Clock] = Field(default=(), description="These times of day.", examples=[["06:30", "18:00"]])
     minutes: Many[Minute] = Field(default=(), description="These minutes of every hour, or of the given hours.")
-    hours: Many[Hour] = Field(default=(), description="These hours. Without minutes: on the full hour.")
+    hours: Many[Hour] = Field(default=(), description="These hours; without minutes, on the full hour.")
     every: PositiveDuration | None = Field(
         default=None, description="The interval, in whole minutes, counted from each midnight.", examples=["45m"]
     )
     between: Many[Hours] = Field(
-        default=(), description="Only times in one of these spans; the start is included, the end is not.",
+        default=(), description="Only times in one of these periods, including its start but not its end.",
         examples=[["22:00-04:00"]],
     )  # fmt: skip
 
@@ -150,18 +150,19 @@ class Times(Model):
 
 
 class Calendar(Model):
-    """Days on which a schedule does not fire, and what happens to its times on such a day."""
+    """Days on which a schedule does not fire, and what happens to due times on these days."""
 
     holidays: Many[HolidayRegion] = Field(
-        default=(), description="The public holidays of these countries or their parts.", examples=["US-NY"]
+        default=(), description="The public holidays of these countries or subdivisions.", examples=["US-NY"]
     )
     dates: Many[Holiday] = Field(
-        default=(), description="Own days: of one year, or of every year.", examples=[["2027-05-28", "12/24"]]
+        default=(), description="Other days, of one year or of every year.", examples=[["2027-05-28", "12/24"]]
     )
     on_holiday: Literal["skip", "previous", "next"] = Field(
         default="skip",
-        description="What becomes of a time on such a day: skip drops it; previous and next move it, at the same clock "
-        "time, to the nearest working day. The weekend is that of the countries in holidays, else Saturday and Sunday.",
+        description="What happens to a due time on such a day: skip drops it; previous and next move it to the nearest "
+        "working day at the same local time. The weekend is that of the countries in holidays; default: Saturday and "
+        "Sunday.",
     )
 
     @model_validator(mode="after")
@@ -172,21 +173,21 @@ class Calendar(Model):
 
 
 class Missed(Model):
-    """What happens to times that passed while no scheduler ran or the schedule was paused."""
+    """What happens to due times that passed while no scheduler ran or the schedule was paused."""
 
     policy: Literal["skip", "once", "all"] = Field(
-        default="skip", description="Start no run, one run for the latest time, or one for each time."
+        default="skip", description="Start no run, one run for the latest due time, or one for each due time."
     )
     maximum: Annotated[int, whole(1, 10000)] = Field(
-        default=100, description="With all: at most so many, the latest ones."
+        default=100, description="With all: the maximum number of runs, for the latest due times."
     )
     window: PositiveDuration | None = Field(
-        default=None, description="Drop times further back than this, whatever the policy.", examples=["2h"]
+        default=None, description="Drop due times that are older than this, with any policy.", examples=["2h"]
     )
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        """A word may stand for the mapping."""
+        """Allow the name of a policy in place of the mapping."""
         return {"anyOf": [{"enum": ["skip", "once", "all"]}, handler(core)]}
 
     @model_validator(mode="before")
@@ -205,28 +206,30 @@ _OF_CALENDARS = ("starts", "ends", "gap", "overlap", "calendar", "blackout", "ji
 
 
 class Schedule(Model):
-    """One rule by which a job is due; a job may have several. It has exactly one form: ``cron``, ``every``, ``at``,
+    """A rule for the due times of a job; a job may have several. It has exactly one form: ``cron``, ``every``, ``at``,
     ``times`` with or without ``dates``, or ``after``."""
 
     name: Id | None = Field(
         default=None,
-        description="Identifies the schedule within its job. Without one: its position.",
+        description="Identifies the schedule within its job; default: its position.",
         examples=["nightly"],
     )
     cron: Cron | None = Field(
         default=None,
-        description="Five fields, minute hour day-of-month month day-of-week, or a name such as @daily. Due when "
-        "Debian's cron would run it.",
+        description="Five fields, minute hour day-of-month month day-of-week, or a name such as @daily. Means the same "
+        "as in Debian's cron.",
         examples=["*/15 8-18 * * MON-FRI"],
     )
     every: PositiveDuration | None = Field(
         default=None, description="The interval of real time, in whole seconds, counted from starts.", examples=["90m"]
     )
     at: Instant | None = Field(
-        default=None, description="Once. Local to timezone without an offset.", examples=["2027-01-01T00:00:00+01:00"]
+        default=None,
+        description="One due time. Without an offset it is in timezone.",
+        examples=["2027-01-01T00:00:00+01:00"],
     )
-    dates: Dates | None = Field(default=None, description="The days; times must be given too.")
-    times: Times | None = Field(default=None, description="The times of these days. Without dates: of every day.")
+    dates: Dates | None = Field(default=None, description="The days; requires times.")
+    times: Times | None = Field(default=None, description="The times on these days; without dates, on every day.")
     after: After | None = Field(
         default=None,
         description="After other jobs: one, or all or any of several.",
@@ -234,7 +237,7 @@ class Schedule(Model):
     )
     within: PositiveDuration | None = Field(
         default=None,
-        description="With after: ends that are older do not count; of all, those that ended so long before the last.",
+        description="With after: ignore ends that are older; with all, those that ended so long before the last one.",
         examples=["6h"],
     )
     timezone: Zone = Field(default="UTC", description="The time zone of the rule.", examples=["Europe/Berlin"])
@@ -246,28 +249,30 @@ class Schedule(Model):
     )
     missed: Missed = Field(
         default=Missed(),
-        description="What happens to times that passed while no scheduler ran or the schedule was paused.",
+        description="What happens to due times that passed while no scheduler ran or the schedule was paused.",
     )
     gap: Literal["shift", "skip"] = Field(
-        default="shift", description="A local time that the clock skips: fire right after the jump, or not at all."
+        default="shift",
+        description="A local time that does not exist because the clock moves forward: fire right after the change, or "
+        "not at all.",
     )
     overlap: Literal["first", "second", "both"] = Field(
-        default="first", description="A local time that comes twice: which one fires."
+        default="first", description="A local time that exists twice because the clock moves back: which one fires."
     )
     calendar: Calendar | None = Field(default=None, description="Holidays on which the schedule does not fire.")
     blackout: Many[Window] = Field(
         default=(),
-        description="Windows in which nothing starts.",
+        description="Periods in which the schedule starts no runs.",
         examples=[["12/31 18:00 - 01/01 06:00", "22:00 - 04:00"]],
     )
     jitter: Duration = Field(
         default=0.0,
-        description="Delay each run by up to this long; the same time gets the same delay.",
+        description="Delay each run by up to this duration. The delay of a due time is always the same.",
         examples=["30s"],
     )
     arguments: Arguments | None = Field(
         default=None,
-        description="Replace the job's arguments. For a sequence: arguments by job id.",
+        description="Arguments that replace those of the job. For a sequence: arguments by job id.",
         examples=[["--short"]],
     )
     payload: Text | None = Field(default=None, description="Text for the program. Not for a sequence.")
@@ -278,7 +283,7 @@ class Schedule(Model):
     enabled: Flag = Field(default=True, description="Whether the schedule fires.")
 
     def __hash__(self) -> int:
-        """Of the rule alone: arguments and payloads cannot be hashed, and equal schedules have equal rules."""
+        """Hash the rule only. Arguments and payloads are not hashable, and equal schedules have equal rules."""
         return hash((self.cron, self.every, self.at, self.dates, self.times, self.timezone, self.starts, self.ends))
 
     @property
@@ -287,7 +292,7 @@ class Schedule(Model):
 
     @property
     def cron_fields(self) -> str | None:
-        """The five fields of ``cron``, a name such as "@daily" replaced."""
+        """The five fields of ``cron``. A name such as "@daily" is replaced."""
         return None if self.cron is None else CRON_NAMES.get(self.cron, self.cron)
 
     @property
@@ -297,12 +302,12 @@ class Schedule(Model):
 
     @property
     def first_instant(self) -> datetime | None:
-        """Aware: nothing is due before it. A ``starts`` without a time is the local midnight that begins its day."""
+        """The aware time before which nothing is due. A ``starts`` without a time means the start of its local day."""
         return None if self.starts is None else self._instant(self.starts)
 
     @property
     def last_instant(self) -> datetime | None:
-        """Aware: nothing is due after it. An ``ends`` without a time includes its whole local day."""
+        """The aware time after which nothing is due. An ``ends`` without a time includes its whole local day."""
         if self.ends is None:
             return None
         if isinstance(self.ends, datetime):
@@ -328,7 +333,7 @@ class Schedule(Model):
         if self.dates is not None and self.times is None:
             raise ValueError('has dates but no times; add times, such as {at: ["06:30"]}')
         if self.times is not None and not (self.times.at or self.times.minutes or self.times.hours or self.times.every):
-            raise ValueError("has times with between alone, which only narrows; add at, minutes, hours or every")
+            raise ValueError("has times with between only, which only restricts; add at, minutes, hours or every")
         if self.every is not None and self.every % 1:
             raise ValueError("must have an every of whole seconds")
         first, last = self.first_instant, self.last_instant

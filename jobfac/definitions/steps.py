@@ -1,4 +1,4 @@
-"""The steps of a sequence: which jobs start together, when, and where the sequence goes from there."""
+"""The steps of a sequence: which jobs start together, under which condition, and which step follows."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal, Self
@@ -13,8 +13,8 @@ from jobfac.definitions.values import Flag, Id, Many, Model, PositiveDuration, T
 
 
 class Go(Model):
-    """Where a sequence goes: the "next" step in order (after the last one: the end), the "end" with the outcome it has,
-    "end_failed", or, with kind "step", the step named ``step``."""
+    """Where a sequence continues: the "next" step in order (after the last step: the end), the "end" with its current
+    outcome, "end_failed", or, with kind "step", the step named ``step``."""
 
     kind: Literal["next", "end", "end_failed", "step"]
     step: str | None = None
@@ -63,8 +63,8 @@ ForEach = Annotated[
 
 
 class StartIf(Model):
-    """A condition on the instant at which a step would start: its local day is one of ``dates`` and its local time is
-    in ``times``. Where it does not hold, the step's jobs do not start and the sequence goes to ``otherwise``."""
+    """A condition for the start of a step: the local day is in ``dates`` and the local time in ``times``. If it is not
+    met, the step's jobs do not start and the sequence continues at ``otherwise``."""
 
     dates: Dates | None = Field(default=None, description="The days on which the step may start.")
     times: Times | None = Field(default=None, description="The times of day at which the step may start.")
@@ -72,7 +72,7 @@ class StartIf(Model):
         default="UTC", description="The time zone of these days and times.", examples=["Europe/Berlin"]
     )
     otherwise: Target = Field(
-        default=Go(kind="next"), description="Where the sequence goes when the step may not start."
+        default=Go(kind="next"), description="Where the sequence continues if the step may not start."
     )
 
     @model_validator(mode="after")
@@ -148,13 +148,13 @@ class Step(Model):
     start_if: StartIf | None = Field(default=None, description="When the step may start. Without it: always.")
     proceed: Literal["when_all", "when_any", "at_once"] = Field(
         default="when_all",
-        description="Go on when all jobs have ended, when any job has ended (the others run on), or at once, without "
-        "waiting. With at_once only on_success says where to go.",
+        description="Continue when all jobs have ended, when any job has ended (the others keep running), or at once, "
+        "without waiting. With at_once only on_success has an effect.",
     )
-    on_success: Target = Field(default=Go(kind="next"), description="Where to go when all jobs succeeded.")
-    on_failure: Target = Field(default=Go(kind="end_failed"), description="Where to go when no job succeeded.")
+    on_success: Target = Field(default=Go(kind="next"), description="Where to continue if all jobs succeeded.")
+    on_failure: Target = Field(default=Go(kind="end_failed"), description="Where to continue if no job succeeded.")
     on_mixed: Target = Field(
-        default=Go(kind="end_failed"), description="Where to go when some succeeded and some did not."
+        default=Go(kind="end_failed"), description="Where to continue if some jobs succeeded and some did not."
     )
     arguments: dict[Id, tuple[Text, ...]] = Field(
         default={}, description="Arguments for jobs of the step, by job id.", examples=[{"load": ["--full"]}]
@@ -172,13 +172,13 @@ class Step(Model):
         return self.approve is not None or self.wait is not None
 
     def targets(self) -> dict[str, Go]:
-        """Every way out of the step, by the field that names it."""
-        ways = {"on_success": self.on_success}
+        """Return all targets of the step, by their field."""
+        targets = {"on_success": self.on_success}
         if self.proceed != "at_once":
-            ways |= {"on_failure": self.on_failure, "on_mixed": self.on_mixed}
+            targets |= {"on_failure": self.on_failure, "on_mixed": self.on_mixed}
         if self.start_if is not None:
-            ways["start_if.otherwise"] = self.start_if.otherwise
-        return ways
+            targets["start_if.otherwise"] = self.start_if.otherwise
+        return targets
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
@@ -211,5 +211,5 @@ class Step(Model):
         if self.proceed == "at_once":
             for field in ("on_failure", "on_mixed"):
                 if getattr(self, field) != type(self).model_fields[field].default:
-                    raise ValueError(f"goes on at_once, before any outcome, so {field} has no effect; remove it")
+                    raise ValueError(f"continues at_once, before any outcome, so {field} has no effect; remove it")
         return self

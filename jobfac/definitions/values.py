@@ -1,8 +1,8 @@
-"""The values that definitions are made of, and the base class of their models.
+"""The types of values in definitions, and the base class of their models.
 
-A reader accepts what a person writes ("1h30m", "10 MB") as well as the value itself. It raises ``ValueError`` with a
-sentence that says what would be right. A writer gives the canonical spelling, which reads back as the same value.
-The title of a type ("duration") names it in the JSON Schema and in the reference.
+A reader (``read_...``) accepts a text such as "1h30m" or "10 MB", or the value itself, and raises ``ValueError`` with a
+message that says what is valid. A writer (``write_...``) returns the canonical text, which its reader reads as the same
+value. The title of a type ("duration") names it in the JSON Schema and in the reference.
 """
 
 import re
@@ -24,7 +24,7 @@ from pydantic_core import CoreSchema
 
 
 class Model(BaseModel):
-    """Base of all definition models: immutable, and closed to keys it does not know."""
+    """The base class of all models of definitions: immutable. Unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -32,7 +32,7 @@ class Model(BaseModel):
 UNITS = {"w": Decimal(604800), "d": Decimal(86400), "h": Decimal(3600), "m": Decimal(60), "s": Decimal(1)}
 UNITS["ms"] = Decimal("0.001")
 LONGEST = 36525 * 86400.0
-"""The longest duration, in seconds: a hundred years."""
+"""The longest valid duration, in seconds: a hundred years."""
 
 _DURATION = re.compile(r"(?:\s*\d+(?:\.\d+)?\s*(?:ms|[wdhms]))+\s*", re.ASCII)
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|[wdhms])", re.ASCII)
@@ -44,13 +44,13 @@ _ID = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
-    """``"; did you mean 'x'?"`` for the word nearest to ``word``, or nothing when none is near."""
+    """Return ``"; did you mean 'x'?"`` with the most similar known word, or an empty text if none is similar."""
     near = get_close_matches(word, list(known), n=1)
     return f"; did you mean '{near[0]}'?" if near else ""
 
 
 def read_duration(value: Any) -> float:
-    """Seconds of ``"1h30m"``, ``"500ms"`` or a plain number of seconds."""
+    """Return the seconds of ``"1h30m"``, ``"500ms"`` or a number of seconds."""
     if isinstance(value, str) and _DURATION.fullmatch(value):
         seconds = float(sum(Decimal(number) * UNITS[unit] for number, unit in _DURATION_PART.findall(value)))
     elif isinstance(value, int | float) and not isinstance(value, bool):
@@ -70,7 +70,7 @@ def _read_positive_duration(value: Any) -> float:
 
 
 def write_duration(seconds: float) -> str | float:
-    """The short form, days to milliseconds, largest first; a number of seconds when milliseconds cannot hold it."""
+    """Return a text such as ``"1h30m"``, or the number of seconds if it is not a whole number of milliseconds."""
     left = round(seconds * 1000)
     if left / 1000 != seconds:
         return seconds
@@ -83,7 +83,7 @@ def write_duration(seconds: float) -> str | float:
 
 
 def read_size(value: Any) -> int:
-    """Bytes of ``"1MiB"``, ``"10 MB"`` or a plain number of bytes."""
+    """Return the bytes of ``"1MiB"``, ``"10 MB"`` or a number of bytes."""
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
     match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
@@ -93,7 +93,7 @@ def read_size(value: Any) -> int:
 
 
 def write_size(size: int) -> str | int:
-    """The size in the largest unit that divides it, or the plain number of bytes."""
+    """Return the size in the largest unit that divides it, or the number of bytes."""
     for unit in ("GiB", "MiB", "KiB", "GB", "MB", "kB"):
         if size and size % SIZES[unit.lower()] == 0:
             return f"{size // SIZES[unit.lower()]}{unit}"
@@ -101,7 +101,7 @@ def write_size(size: int) -> str | int:
 
 
 def read_text(value: Any) -> str:
-    """Text. A whole number is taken as it is written; anything else must be put in quotes to be text."""
+    """Return text. A whole number is accepted as text; other values must be quoted."""
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if isinstance(value, str):
@@ -113,7 +113,7 @@ def read_text(value: Any) -> str:
 
 
 def read_word(value: Any) -> str:
-    """Text that is not blank."""
+    """Return text that is not blank."""
     text = read_text(value)
     if not text.strip():
         raise ValueError("must not be empty")
@@ -121,7 +121,7 @@ def read_word(value: Any) -> str:
 
 
 def read_id(value: Any) -> str:
-    """An id: letters, digits, ``.``, ``_`` and ``-``; at most 128 of them."""
+    """Return an id: 1 to 128 letters, digits, ``.``, ``_`` or ``-``."""
     text = read_text(value)
     if not _ID.fullmatch(text):
         raise ValueError(f"must be made of 1 to 128 letters, digits, '.', '_' or '-', not {shown(value)}")
@@ -129,7 +129,7 @@ def read_id(value: Any) -> str:
 
 
 def whole(low: int, high: int) -> PlainValidator:
-    """Accepts whole numbers from ``low`` to ``high``, both included."""
+    """Return a validator of whole numbers from ``low`` to ``high``, both included."""
 
     def read(value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
@@ -140,7 +140,7 @@ def whole(low: int, high: int) -> PlainValidator:
 
 
 def decimal(low: float, high: float) -> PlainValidator:
-    """Accepts numbers from ``low`` to ``high``, both included."""
+    """Return a validator of numbers from ``low`` to ``high``, both included."""
 
     def read(value: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
@@ -151,14 +151,14 @@ def decimal(low: float, high: float) -> PlainValidator:
 
 
 def read_flag(value: Any) -> bool:
-    """``true`` or ``false``; YAML 1.2 has no other words for them."""
+    """Return a boolean. In YAML 1.2 only ``true`` and ``false`` are booleans."""
     if isinstance(value, bool):
         return value
     raise ValueError(f"must be true or false, not {shown(value)}")
 
 
 def shown(value: Any) -> str:
-    """The value as an error shows it: short, and in the words of YAML."""
+    """Return a short description of a value for an error message, in the words of YAML."""
     match value:
         case None:
             return "nothing"
@@ -179,7 +179,7 @@ def _listed(value: Any) -> Any:
 
 
 class _OneOrList:
-    """Says in the JSON Schema that one value may stand in place of a list."""
+    """Allows a single value in place of a list in the JSON Schema."""
 
     def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         many = handler(core)
@@ -192,7 +192,7 @@ Many = Annotated[tuple[T, ...], Field(min_length=1), BeforeValidator(_listed), _
 """One value, or a list with at least one."""
 
 Plain = str | int
-"""How YAML gives text: a whole number without quotes is text too."""
+"""Text as YAML returns it: a whole number without quotes is also accepted."""
 
 _DurationInput = Annotated[str, Field(pattern=rf"^{_DURATION.pattern}$")] | Annotated[float, Field(ge=0)]
 

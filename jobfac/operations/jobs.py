@@ -76,7 +76,7 @@ def _now(conn: sa.Connection) -> datetime:
 
 
 def _plan(conn: sa.Connection, read: Reader, prune: bool) -> Applied:
-    stored = {one.id: one.definition for one in jobs.load_all(conn)}
+    stored = {job.id: job.definition for job in jobs.load_all(conn)}
     wanted = read({} if prune else {job_id: d.canonical(definition) for job_id, definition in stored.items()})
     before = {job_id: _comparable(definition) for job_id, definition in stored.items()}
     after = {job_id: _comparable(definition) for job_id, definition in wanted.jobs.items()}
@@ -119,19 +119,19 @@ def put(
         raise d.DefinitionError([d.Problem(f"its id {error}")]) from None
 
     def work(conn: sa.Connection) -> Written:
-        every = jobs.load_all(conn)
-        old = next((one for one in every if one.id == job_id), None)
-        hidden = {one.id.lower() for one in every if not by.sees(one.category)}
+        stored = jobs.load_all(conn)
+        old = next((job for job in stored if job.id == job_id), None)
+        hidden = {job.id.lower() for job in stored if not by.sees(job.category)}
         if job_id.lower() in hidden:
             raise Forbidden(f"Job '{job_id}' belongs to a category that the key '{by.name}' may not touch.")
         # Jobs that a limited key cannot see do not exist for its sequences either.
-        known = {one.id: d.canonical(one.definition) for one in every if by.sees(one.category)}
+        known = {job.id: d.canonical(job.definition) for job in stored if by.sees(job.category)}
         definition = d.from_data({"jobs": {job_id: _with_enabled(body, old)}}, known=known).jobs[job_id]
         if not by.sees(definition.category):
             raise Forbidden(f"The key '{by.name}' may only define jobs of {', '.join(by.categories or ())}.")
         # Checked after the definition: a condition counts only for a request that is valid without it.
         if if_absent and old is not None:
-            raise Outdated(f"There is a job '{job_id}' already, of version {old.version}.")
+            raise Outdated(f"Job '{job_id}' already exists with version {old.version}.")
         _match(if_match, old, job_id)
         schedules.put(conn, job_id, definition, by.name)
         return Written(visible_job(conn, by, job_id), old is None)
@@ -171,7 +171,7 @@ def enable(db: Database, by: Caller, job_id: str) -> jobs.Stored:
 
 
 def disable(db: Database, by: Caller, job_id: str) -> jobs.Stored:
-    """Forbid every start of a job. Its active runs continue. Returns the job. May be repeated.
+    """Refuse all starts of a job. Its active runs continue. Returns the job. May be repeated.
 
     Raises:
         NotFound: there is no such job, or the caller may not see it.

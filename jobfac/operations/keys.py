@@ -40,6 +40,6 @@ def revoke(db: Database, by: Caller, key_id: int) -> None:
 
     def work(conn: sa.Connection) -> None:
         if not api_keys.revoke(conn, key_id, by.name):
-            raise NotFound(f"There is no key {key_id} in use; `jobfac keys list` shows what there is.")
+            raise NotFound(f"There is no active key {key_id}; `jobfac keys list` shows the keys.")
 
     transact(db, by, work)

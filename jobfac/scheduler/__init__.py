@@ -1,4 +1,4 @@
-"""The scheduler role: inserts due runs, expires dead workers, purges, and delivers notifications."""
+"""The scheduler role: inserts due runs, expires dead workers, delivers notifications, and purges old runs."""
 
 from jobfac.scheduler.scheduler import Scheduler
 

@@ -1,4 +1,4 @@
-"""The notifier: delivers notifications in threads of its own, so that a slow receiver delays no other duty.
+"""The notifier: delivers notifications in separate threads, so that a slow receiver delays no other duty.
 
 It sleeps until it is woken, works until nothing is due, and sleeps again. Each notification is leased before it is
 sent, so any number of notifiers work side by side. If one is killed, its leases expire and another notifier sends the
@@ -24,74 +24,75 @@ from jobfac.views.serialization import as_json
 
 log = logger("jobfac.notifier")
 
-AT_ONCE = 8
-"""Notifications that are sent at the same time."""
+MAX_DELIVERIES = 8
+"""The maximum number of deliveries at the same time."""
 
 BATCH = 50
-"""Outbox events that are addressed in one transaction at most."""
+"""The maximum number of outbox events that one transaction addresses."""
 
 LEASE = 120.0
-"""Seconds for which a notification is leased: more than the channels' time limits."""
+"""Seconds for which a notification is leased: longer than the timeouts of the channels."""
 
-LEAVE = 3.0
-"""Seconds that deliveries under way may still take when the notifier is closed."""
+CLOSE_TIMEOUT = 3.0
+"""Seconds for which ``close`` waits for deliveries."""
 
 TAIL = 4096
-"""Bytes of each stream's end that a message contains."""
+"""The size of the last part of each stream that a message contains, in bytes."""
 
 
 class Notifier:
-    """Delivers what is due whenever ``wake`` is called."""
+    """Delivers all due notifications whenever ``wake`` is called."""
 
     def __init__(self, db: Database, settings: Settings, scheduler: str) -> None:
         self._log = log.bind(scheduler=scheduler)
-        self._counting = threading.Lock()
-        self._tries = dict.fromkeys(("delivered", "failed", "dead"), 0)
+        self._count_lock = threading.Lock()
+        self._deliveries = dict.fromkeys(("delivered", "failed", "dead"), 0)
         self._db = db
         self._settings = settings
         self._woken = threading.Event()
-        self._leaving = threading.Event()
-        self._free = threading.Semaphore(AT_ONCE)
+        self._closing = threading.Event()
+        self._free = threading.Semaphore(MAX_DELIVERIES)
         self._thread = threading.Thread(target=self._run, name="notifier")
 
     def start(self) -> None:
-        """Start the thread, which waits until it is woken."""
+        """Start the thread. It waits for ``wake``."""
         self._thread.start()
 
     def wake(self) -> None:
-        """Say that there may be something to deliver."""
+        """Deliver what is due now."""
         self._woken.set()
 
     def metrics(self) -> list[Metric]:
-        """Deliveries by result."""
-        return [Metric("counter", "jobfac_scheduler_deliveries", "Notifications sent", dict(self._tries), "result")]
+        """Return the number of deliveries by result. May be called from any thread."""
+        values = dict(self._deliveries)
+        return [Metric("counter", "jobfac_scheduler_deliveries", "Notifications sent", values, "result")]
 
     def close(self) -> None:
-        """Stop soon; another notifier sends again what is still under way then."""
-        self._leaving.set()
+        """Stop, and wait up to ``CLOSE_TIMEOUT`` for deliveries. Another notifier repeats those that do not finish."""
+        self._closing.set()
         self._woken.set()
         self._thread.join()
-        end = time.monotonic() + LEAVE
-        for _ in range(AT_ONCE):
+        end = time.monotonic() + CLOSE_TIMEOUT
+        for _ in range(MAX_DELIVERIES):
             self._free.acquire(timeout=max(0.0, end - time.monotonic()))
 
     def _run(self) -> None:
-        while not self._leaving.is_set():
+        while not self._closing.is_set():
             self._woken.wait()
             self._woken.clear()
             try:
                 self._work()
-            except Unreachable as error:  # the scheduler polls again and wakes this thread again
-                self._log.warning("cannot deliver", action="delivery_failed", reason=str(error))
+            except Unreachable as error:  # the next poll of the scheduler wakes this thread again
+                self._log.warning("cannot deliver, retrying", action="delivery_failed", reason=str(error))
             except Exception:
-                self._log.exception("cannot deliver", action="delivery_failed")
+                self._log.exception("cannot deliver, retrying", action="delivery_failed")
 
     def _work(self) -> None:
         """Address all outbox events and start the delivery of all notifications that are due."""
         more = True
-        while more and not self._leaving.is_set():
+        while more and not self._closing.is_set():
             more = self._db.transact(address_some, retry_for=2.0) == BATCH
-            number = self._hands()
+            number = self._reserve()
             taken: list[Taken] = []
             try:
                 if number:
@@ -99,49 +100,60 @@ class Notifier:
             finally:
                 for _ in range(number - len(taken)):
                     self._free.release()
-            for one in taken:
-                # A daemon: a delivery that hangs does not keep the process alive.
-                threading.Thread(target=self._carry, args=(one,), name=f"notification {one.id}", daemon=True).start()
+            for notification in taken:
+                name = f"notification {notification.id}"
+                # A daemon thread, so that a delivery that hangs does not keep the process alive.
+                threading.Thread(target=self._deliver, args=(notification,), name=name, daemon=True).start()
             more = more or bool(taken)
 
-    def _hands(self) -> int:
-        """Wait until at least one more can be sent; how many can, 0 when the notifier closes."""
+    def _reserve(self) -> int:
+        """Wait for capacity and reserve all of it. Returns the number of deliveries; 0: the notifier is closing."""
         while not self._free.acquire(timeout=0.2):
-            if self._leaving.is_set():
+            if self._closing.is_set():
                 return 0
         number = 1
-        while number < AT_ONCE and self._free.acquire(blocking=False):
+        while number < MAX_DELIVERIES and self._free.acquire(blocking=False):
             number += 1
         return number
 
-    def _carry(self, taken: Taken) -> None:
-        """Send one and record the result."""
-        told = self._log.bind(
+    def _deliver(self, taken: Taken) -> None:
+        """Send a notification, record the result and release its capacity."""
+        bound = self._log.bind(
             notification=taken.id, run=taken.run_id, attempt=taken.body.get("attempt"), job=taken.body.get("job"),
-            worker=taken.body.get("worker"), told=taken.event, to=channels.shown(taken.recipient),
+            worker=taken.body.get("worker"), about=taken.event, to=channels.shown(taken.recipient),
         )  # fmt: skip
         try:
             error = self._send(taken)
             if error is None:
                 self._db.transact(outbox.delivered, taken)
                 self._count("delivered")
-                told.info("delivered", action="delivered")
+                bound.info("notification delivered", action="delivered")
             else:
-                became = self._db.transact(outbox.failed, taken, error)
-                self._count("dead" if became == Delivery.DEAD else "failed")
-                say = told.error if became == Delivery.DEAD else told.warning
-                say("not delivered", action="not_delivered", became=became, tries=taken.tries, reason=error)
-        except Unreachable as error:  # it is sent again when its lease expires
-            told.warning("delivery not noted", action="delivery_failed", reason=str(error))
+                state = self._db.transact(outbox.failed, taken, error)
+                self._count("dead" if state == Delivery.DEAD else "failed")
+                write = bound.error if state == Delivery.DEAD else bound.warning
+                write(
+                    "notification not delivered",
+                    action="not_delivered",
+                    became=state,
+                    tries=taken.tries,
+                    reason=error,
+                )
+        except Unreachable as error:
+            bound.warning(
+                "result of a delivery not recorded; it is repeated when its lease expires",
+                action="delivery_failed",
+                reason=str(error),
+            )
         finally:
             self._free.release()
 
     def _count(self, result: str) -> None:
-        with self._counting:
-            self._tries[result] += 1
+        with self._count_lock:
+            self._deliveries[result] += 1
 
     def _send(self, taken: Taken) -> str | None:
-        """The reason why it did not arrive; None if it arrived."""
+        """Send a notification. Returns the reason of a failure; None: it was delivered."""
         try:
             message = Message(taken.dedupe, taken.event, taken.body, self._tail(taken))
             channels.deliver(message, taken.recipient, self._settings)
@@ -149,29 +161,29 @@ class Notifier:
             return str(error)
         except Unreachable:
             raise
-        except Exception as error:  # the text of an unknown error may hold a secret
+        except Exception as error:  # the text of an unexpected error may contain a secret
             return f"it could not be sent ({type(error).__name__})"
         return None
 
     def _tail(self, taken: Taken) -> str:
-        """The end of the output, for channels that show it."""
+        """Return the end of the output, for channels that show it."""
         if not channels.takes_output(taken.recipient) or taken.run_id is None or not taken.body.get("attempt"):
             return ""
         return self._db.query(tail, taken.run_id, taken.body["attempt"])
 
 
 def address_some(conn: sa.Connection) -> int:
-    """Address some outbox events; how many there were."""
+    """Create the notifications of up to ``BATCH`` outbox events. Returns the number of events."""
     items = outbox.unaddressed(conn, BATCH)
-    blank = [item["run_id"] for item in items if item["body"] is None and item["run_id"] is not None]
-    bodies = {run_id: as_json(run) for run_id, run in runs.snapshots(conn, blank).items()}
+    without_body = [item["run_id"] for item in items if item["body"] is None and item["run_id"] is not None]
+    bodies = {run_id: as_json(run) for run_id, run in runs.snapshots(conn, without_body).items()}
     for problem in outbox.address(conn, items, bodies):
-        log.warning("nobody was told", action="not_addressed", reason=problem)
+        log.warning("no notification created", action="not_addressed", reason=problem)
     return len(items)
 
 
 def tail(conn: sa.Connection, run_id: int, attempt: int) -> str:
-    """The end of an execution's output, stream by stream, each from the beginning of a line."""
+    """Return the last lines of each stream of an attempt, up to ``TAIL`` bytes of each."""
     parts = []
     for stream in output.STREAMS:
         begin = max(0, output.end_of(conn, run_id, attempt, stream) - TAIL)

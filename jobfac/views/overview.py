@@ -1,4 +1,4 @@
-"""The view of the overview."""
+"""The view of the current state of the factory."""
 
 from datetime import datetime
 from typing import NamedTuple
@@ -42,9 +42,18 @@ class DueSchedule(NamedTuple):
 
 
 class Overview(NamedTuple):
-    """``now`` is the database's clock. ``workers``: alive, newest first. ``blocked``: runs that wait for a concurrency
-    limit; ``scheduled``: runs that wait for their time; ``held``: runs under way, of which ``running`` has the longest
-    ones. ``ended``: latest first; ``due``: soonest first.
+    """The current state of the factory.
+
+    Attributes:
+        now: the time of the database.
+        workers: the live workers, newest first.
+        queued: the queued runs by pool.
+        blocked: the number of runs that wait for a concurrency limit.
+        scheduled: the number of runs that wait for their start time.
+        held: the number of runs that workers execute.
+        running: the longest of them.
+        ended: the runs that ended last, latest first.
+        due: the schedules that are due next, soonest first.
     """
 
     now: datetime

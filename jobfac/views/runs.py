@@ -12,8 +12,6 @@ class RunView(NamedTuple):
     """A run. Times are RFC 3339 with offset. ``arguments`` null: the run uses the definition's arguments.
     ``parameters``: sensitive values are masked."""
 
-    # ``truncated`` is set only in lists: the names of the large values that were left out.
-
     id: int
     job: str
     state: RunState
@@ -45,11 +43,11 @@ class RunView(NamedTuple):
     stop: Stop | None
     stop_by: str | None
     retry_of: int | None
-    truncated: list[str] | None = None
+    truncated: list[str] | None = None  # in lists: the names of large values that were left out
 
 
 class AttemptView(NamedTuple):
-    """One execution of a run. ``stdout_path``: the file on the worker that received the stream, if any."""
+    """An attempt of a run. ``stdout_path`` and ``stderr_path``: the files on the worker, if the stream goes to one."""
 
     run_id: int
     number: int

@@ -7,7 +7,7 @@ from jobfac.states import WorkerState
 
 
 class WorkerView(NamedTuple):
-    """A worker process. ``busy``: how many runs it holds. ``message``: why it claims no runs, if it says so."""
+    """A worker process. ``busy``: the number of its runs. ``message``: why it claims no runs; null: it claims runs."""
 
     id: int
     name: str

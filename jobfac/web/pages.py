@@ -1,4 +1,4 @@
-"""Pages for people: `/` shows the factory as it runs, `/docs` the OpenAPI document. Nothing comes from other hosts."""
+"""The web pages: `/` shows the live state of the factory, `/docs` the OpenAPI document. No file is of another host."""
 
 from pathlib import Path
 

@@ -20,12 +20,12 @@ def refused(text: str, why: str) -> None:
 def test_aliases_of_aliases_do_not_multiply() -> None:
     levels = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
     levels += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 27)]
-    refused("\n".join([*levels, "jobs: {one: {command: [true], environment: *a26}}"]), "aliases up to here stand for")
+    refused("\n".join([*levels, "jobs: {one: {command: [true], environment: *a26}}"]), "aliases up to here expand to")
 
 
 def test_lists_of_two_aliases_do_not_multiply_either() -> None:
     levels = ["a0: &a0 {command: [echo]}", *(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 27))]
-    refused("\n".join([*levels, "jobs: {one: {command: *a26}}"]), "aliases up to here stand for")
+    refused("\n".join([*levels, "jobs: {one: {command: *a26}}"]), "aliases up to here expand to")
 
 
 @pytest.mark.parametrize("wrong", ["unknown: 1", "priority: high"])

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from jobfac.database.dialects import utcnow
 from jobfac.database.engine import Database
 from jobfac.database.tables import schedule, worker, worker_lease
-from jobfac.scheduler.scheduler import IN_VAIN, expiry_pause
+from jobfac.scheduler.scheduler import MAX_EXPIRY_PAUSE, expiry_pause
 from tests.support.database import Hand
 from tests.support.factory import wait_for
 from tests.support.fleet import Fleet
@@ -14,10 +14,10 @@ from tests.support.fleet import Fleet
 HOURS = 2 * 3600 * 1000
 
 
-def test_expiries_in_vain_become_rare() -> None:
+def test_expiries_that_find_nothing_become_rare() -> None:
     pauses = [expiry_pause(number) for number in range(1000)]
     assert pauses[:3] == [0.02, 0.04, 0.08]
-    assert pauses[-1] == IN_VAIN
+    assert pauses[-1] == MAX_EXPIRY_PAUSE
     spent, number = 0.0, 0
     while spent < 22:
         spent, number = spent + pauses[number], number + 1
@@ -52,7 +52,7 @@ def test_a_disabled_jobs_schedule_is_named_once(sqlite_fleet: Fleet) -> None:
 
     for _ in range(3):
         fired(fleet.db)
-    assert fleet.log(one).count("due but not started") == 1
+    assert fleet.log(one).count("due run not started") == 1
 
 
 def _next(db: Database) -> float:

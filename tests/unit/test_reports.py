@@ -173,7 +173,7 @@ def test_scales_are_round_and_hold_what_is_drawn(most: float, expected: list[flo
     ("wish", "sentence"),
     [
         ({"name": "slow"}, "'slow' is not a report"),
-        ({"name": "all", "as_csv": True}, "CSV has one report at a time"),
+        ({"name": "all", "as_csv": True}, "--csv prints one report"),
         ({"as_json": True, "as_csv": True}, "exclude each other"),
         ({"since": "soon"}, "--since must be a time"),
         ({"since": "2027-02-01", "until": "2027-01-01"}, "must not be later"),

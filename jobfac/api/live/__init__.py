@@ -1,1 +1,1 @@
-"""What clients of the API follow: runs, output and events as they change."""
+"""Live changes: one poller reads runs, output and events for all streams and waiting requests."""

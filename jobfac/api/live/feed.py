@@ -1,6 +1,4 @@
-"""One poller for everybody who waits for something: it looks at the database while there are listeners, however many,
-and not at all while there are none.
-"""
+"""One poller for all streams and waiting requests. It polls the database while there is at least one of them."""
 
 import asyncio
 import time
@@ -26,30 +24,30 @@ T = TypeVar("T")
 log = logger("jobfac.api.live")
 
 INTERVAL = 0.2
-"""Seconds between two looks."""
+"""Seconds between two polls."""
 
-SLOW = 5
-"""So many looks pass between two at the fleet and at progress."""
+FLEET_EVERY = 5
+"""The fleet and progress are read in every fifth poll."""
 
-PAUSE = 1.0
-"""Seconds until the next look after one that failed."""
+RETRY_DELAY = 1.0
+"""Seconds until the next poll after a failed one."""
 
-OPEN = 500
-"""Event streams and waiting requests open at once."""
+MAX_STREAMS = 500
+"""The maximum number of open event streams and waiting requests."""
 
 SHARE = 5
-"""One key may hold a fifth of them."""
+"""One key may use a fifth of them."""
 
-QUEUE = 10_000
-"""Messages that may wait for one slow listener; then its stream ends, and it may resume."""
+MAX_QUEUE = 10_000
+"""The maximum number of messages that wait for a slow listener. Then its stream ends, and the client may resume."""
 
 
 class Message(NamedTuple):
-    """One thing that listeners are told.
+    """A message to listeners.
 
     Attributes:
-        position: from where to resume after it; None: nothing to resume.
-        category: that of the job, which decides who is told.
+        position: where a client resumes after it; None: the client cannot resume here.
+        category: that of the job, which decides which callers may see it.
     """
 
     kind: Literal["run", "progress", "worker", "end"]
@@ -59,11 +57,11 @@ class Message(NamedTuple):
 
 
 END = Message("end", None)
-"""The stream is over: the server stops, or its client is too slow."""
+"""The end of a stream, because the server stops or the client is too slow."""
 
 
 class Watch:
-    """Waits for changes of one run."""
+    """Waits for changes of one run. ``seen``: the state and output at the last poll."""
 
     def __init__(self, run_id: int, output: bool) -> None:
         self.run_id = run_id
@@ -72,7 +70,7 @@ class Watch:
         self.seen: Any = None
 
     async def wait(self, seconds: float) -> bool:
-        """Until the run changed since the last call, or its output did if that was asked for. False: time is up."""
+        """Wait until the run, or its output if it is watched, has changed since the last call. False: a timeout."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self.changed.wait(), max(0.0, seconds))
         changed = self.changed.is_set()
@@ -81,45 +79,45 @@ class Watch:
 
 
 class Listener:
-    """Hears of everything. ``start``: events up to this id are not told."""
+    """Receives all messages about events with an id above ``start``."""
 
     def __init__(self, start: int) -> None:
         self.start = start
         self.queue: asyncio.Queue[Message] = asyncio.Queue()
 
     async def next(self, seconds: float) -> Message | None:
-        """The next message; None: time is up."""
+        """Wait for the next message; None: a timeout."""
         try:
             return await asyncio.wait_for(self.queue.get(), seconds)
         except TimeoutError:
             return None
 
 
-class Live:
-    """The poller. Everything but the polls themselves runs in the event loop."""
+class LiveFeed:
+    """The poller. Its queries run in a thread, everything else in the event loop."""
 
-    def __init__(self, db: Database, most: int = OPEN) -> None:
-        """``most``: event streams and waiting requests open at once, but never more than ``OPEN``."""
+    def __init__(self, db: Database, limit: int = MAX_STREAMS) -> None:
+        """``limit``: the maximum number of open event streams and waiting requests, at most ``MAX_STREAMS``."""
         self.closed = False
         self.open: Counter[str] = Counter()  # event streams and waiting requests, by the caller's name
-        self.most = min(most, OPEN)
+        self.limit = min(limit, MAX_STREAMS)
         self._db = db
         self._watches: defaultdict[int, set[Watch]] = defaultdict(set)
         self._listeners: set[Listener] = set()
         self._joining: list[asyncio.Future[Listener]] = []
         self._wanted = asyncio.Event()
-        self._thread = CapacityLimiter(1)  # its own: it never waits until a request leaves it one
-        self._looks = 0
+        self._thread = CapacityLimiter(1)  # a thread of its own, so that busy requests never delay it
+        self._polls = 0
         self._positions: Positions | None = None
         self._fleet: dict[int, WorkerView] | None = None
-        self._progress: dict[int, queries.ReportedProgress] = {}
+        self._progress: dict[int, queries.ProgressRow] = {}
 
     @contextmanager
     def admitted(self, caller: str) -> Iterator[None]:
-        """Count an open stream or a waiting request of this caller.
+        """Count a stream or a waiting request of this caller as open.
 
         Raises:
-            Problem: 503 if too many are open, of all callers or of this one.
+            Problem: 503 if too many are open, in total or for this caller.
         """
         self._check(caller)
         self.open[caller] += 1
@@ -131,9 +129,9 @@ class Live:
                 del self.open[caller]
 
     def _check(self, caller: str) -> None:
-        number, share = self.open.total(), max(1, self.most // SHARE)
-        if self.closed or number >= self.most:
-            detail = f"{number} event streams and waiting requests are open, and no more are served; try again."
+        number, share = self.open.total(), max(1, self.limit // SHARE)
+        if self.closed or number >= self.limit:
+            detail = f"{number} event streams and waiting requests are open, and no more are accepted; try again."
         elif self.open[caller] >= share:
             detail = f"The key '{caller}' has {share} event streams and waiting requests open, its share; close some."
         else:
@@ -142,7 +140,7 @@ class Live:
 
     @contextmanager
     def watch(self, run_id: int, output: bool) -> Iterator[Watch]:
-        """Watch a run; with ``output`` for what it writes, too."""
+        """Watch a run. ``output``: its output as well."""
         watch = Watch(run_id, output)
         self._watches[run_id].add(watch)
         self._wanted.set()
@@ -155,7 +153,7 @@ class Live:
 
     @asynccontextmanager
     async def listen(self) -> AsyncIterator[Listener]:
-        """Hear of everything from now on."""
+        """Receive all messages from now on."""
         joined: asyncio.Future[Listener] = asyncio.get_running_loop().create_future()
         self._joining.append(joined)
         self._wanted.set()
@@ -176,41 +174,43 @@ class Live:
             listener.queue.put_nowait(END)
 
     async def run(self) -> None:
-        """Look, for ever."""
+        """Poll until the task is cancelled."""
         while True:
             await self._wanted.wait()
             try:
-                await self._look_once()
+                await self._poll()
                 await asyncio.sleep(INTERVAL)
-            except Exception as error:  # whatever it is, it must not leave every stream silent for ever
+            except Exception as error:  # an unexpected error must not end the poller, or all streams would stall
                 known = isinstance(error, Unreachable)
-                log.warning("cannot look", action="look_failed", reason=str(error), exc_info=not known)
-                await asyncio.sleep(PAUSE)
+                log.warning(
+                    "live poll failed, retrying", action="live_poll_failed", reason=str(error), exc_info=not known
+                )
+                await asyncio.sleep(RETRY_DELAY)
             if not (self._watches or self._listeners or self._joining):
                 self._wanted.clear()
                 self._positions = self._fleet = None
 
-    async def _look_once(self) -> None:
-        self._looks += 1
+    async def _poll(self) -> None:
+        self._polls += 1
         if self._watches:
             outputs = [run_id for run_id, watches in self._watches.items() if any(watch.output for watch in watches)]
-            states, ends = await self._look(_runs, list(self._watches), outputs)
+            states, ends = await self._read(_runs, list(self._watches), outputs)
             self._wake(states, ends)
         if self._listeners or self._joining:
             if self._positions is None:
-                recent = await self._look(queries.recent_ids)
+                recent = await self._read(queries.recent_ids)
                 self._positions = Positions(recent, time.monotonic())
-            await self._tell_events(self._positions)
-            if self._looks % SLOW == 0 or self._fleet is None:
-                fleet, progress = await self._look(_fleet, self._fleet or {})
-                self._tell_changes(fleet, progress)
+            await self._send_events(self._positions)
+            if self._polls % FLEET_EVERY == 0 or self._fleet is None:
+                fleet, progress = await self._read(_fleet, self._fleet or {})
+                self._send_changes(fleet, progress)
             self._join(self._positions.contiguous)
 
-    async def _look(self, read: Callable[..., T], *arguments: Any) -> T:
-        def look() -> T:
-            return self._db.query(read, *arguments, retry_for=0)
+    async def _read(self, query: Callable[..., T], *arguments: Any) -> T:
+        def read() -> T:
+            return self._db.query(query, *arguments, retry_for=0)
 
-        return await to_thread.run_sync(look, limiter=self._thread)
+        return await to_thread.run_sync(read, limiter=self._thread)
 
     def _wake(self, states: Mapping[int, Any], ends: Mapping[int, Any]) -> None:
         for run_id, watches in self._watches.items():
@@ -220,39 +220,39 @@ class Live:
                     watch.seen = seen
                     watch.changed.set()
 
-    async def _tell_events(self, positions: Positions) -> None:
+    async def _send_events(self, positions: Positions) -> None:
         while True:
             missing = sorted(positions.missing)
-            found = await self._look(queries.events, positions.last, missing)
-            ids = [event.view.id for event in found]
+            events = await self._read(queries.events, positions.last, missing)
+            ids = [event.view.id for event in events]
             positions.see(ids, time.monotonic())
-            for event, position in zip(found, resume_points(ids, positions.contiguous), strict=True):
-                self._tell(Message("run", event.view, position, event.category))
-            if len(found) < queries.PAGE:
+            for event, position in zip(events, resume_points(ids, positions.contiguous), strict=True):
+                self._send(Message("run", event.view, position, event.category))
+            if len(events) < queries.PAGE:
                 return
 
-    def _tell_changes(self, fleet: dict[int, WorkerView], progress: dict[int, queries.ReportedProgress]) -> None:
+    def _send_changes(self, fleet: dict[int, WorkerView], progress: dict[int, queries.ProgressRow]) -> None:
         before = self._fleet or {}
         for worker_id, worker in fleet.items():
-            if self._fleet is not None and _steady(worker) != _steady(before.get(worker_id)):
-                self._tell(Message("worker", worker))
-        self._fleet = {key: worker for key, worker in fleet.items() if worker.ended_at is None}
-        for run_id, said in progress.items():
-            if said != self._progress.get(run_id):
-                self._tell(Message("progress", said.view, category=said.category))
+            if self._fleet is not None and _without_heartbeat(worker) != _without_heartbeat(before.get(worker_id)):
+                self._send(Message("worker", worker))
+        self._fleet = {worker_id: worker for worker_id, worker in fleet.items() if worker.ended_at is None}
+        for run_id, row in progress.items():
+            if row != self._progress.get(run_id):
+                self._send(Message("progress", row.view, category=row.category))
         self._progress = progress
 
-    def _tell(self, message: Message) -> None:
+    def _send(self, message: Message) -> None:
         for listener in list(self._listeners):
             listener.queue.put_nowait(message)
-            if listener.queue.qsize() > QUEUE:
+            if listener.queue.qsize() > MAX_QUEUE:
                 self._listeners.discard(listener)
                 while not listener.queue.empty():
                     listener.queue.get_nowait()
                 listener.queue.put_nowait(END)
 
     def _join(self, start: int) -> None:
-        # After the events of this look were told, so that nobody hears of what was before he came.
+        # After the events of this poll were sent, so that a new listener receives no earlier events.
         for joined in self._joining:
             if not joined.done():
                 listener = Listener(start)
@@ -261,8 +261,8 @@ class Live:
         self._joining.clear()
 
 
-def _steady(worker: WorkerView | None) -> WorkerView | None:
-    """The worker without its heartbeats, which are not worth telling."""
+def _without_heartbeat(worker: WorkerView | None) -> WorkerView | None:
+    """Return the worker with constant times of its heartbeat, because a heartbeat alone is not sent as a change."""
     return None if worker is None else worker._replace(seen_at=worker.started_at, lease_until=worker.started_at)
 
 
@@ -272,5 +272,5 @@ def _runs(conn: sa.Connection, run_ids: list[int], outputs: list[int]) -> tuple[
 
 def _fleet(
     conn: sa.Connection, known: Mapping[int, WorkerView]
-) -> tuple[dict[int, WorkerView], dict[int, queries.ReportedProgress]]:
+) -> tuple[dict[int, WorkerView], dict[int, queries.ProgressRow]]:
     return queries.fleet(conn, known), queries.progress(conn)

@@ -1,24 +1,29 @@
-"""Which events were seen. Pure: the clock comes in as an argument.
+"""Which event ids a reader has seen. Pure: callers pass the time.
 
-Ids are given in the order of insertion but become visible in the order of commit, so a reader that only asks for what
-is beyond the last id would miss some. A missing id is looked for until it has come, or for ``GAP_TIMEOUT``: by then the
-transaction that drew it was rolled back.
+Ids are assigned in the order of insertion but become visible in the order of commit, so a reader that only reads ids
+above the highest one would miss some. A missing id is expected for ``GAP_TIMEOUT``; then its transaction has certainly
+been rolled back.
 """
 
 from collections.abc import Iterable, Iterator
 
 GAP_TIMEOUT = 30.0
-"""Seconds that a missing id is looked for."""
+"""Seconds for which a missing id is expected."""
 
-MOST = 1000
-"""Ids looked for at most; after a server's restart the numbers may jump by as many."""
+MAX_MISSING = 1000
+"""The maximum number of missing ids. After a restart of SQL Server the ids may jump by as many."""
 
 
 class Positions:
-    """``last``: the highest id seen. ``missing``: ids below it that were not, with the time since when."""
+    """The ids that a reader has seen.
+
+    Attributes:
+        last: the highest id seen.
+        missing: the ids below ``last`` that were not seen, with the time when they were first missed.
+    """
 
     def __init__(self, newest: Iterable[int], now: float) -> None:
-        """``newest``: the ids of some of the latest events, in any order."""
+        """Begin after the latest events. ``newest``: ids of some of them, in any order."""
         ids = sorted(newest)
         self.last = ids[0] if ids else 0
         self.missing: dict[int, float] = {}
@@ -26,26 +31,26 @@ class Positions:
 
     @property
     def contiguous(self) -> int:
-        """Up to this id everything was seen that will ever be: where a reader may continue later."""
+        """The id up to which no event is missing. A reader that continues after it misses nothing."""
         return min(self.missing, default=self.last + 1) - 1
 
     def see(self, ids: Iterable[int], now: float) -> None:
-        """Note what was found at ``now``, a monotonic time, in order of ids."""
-        for found in ids:
-            self.missing.pop(found, None)
-            if found > self.last:
-                self.missing.update(dict.fromkeys(range(max(self.last + 1, found - MOST), found), now))
-                self.last = found
+        """Record ids, in ascending order, that were read at ``now`` (monotonic seconds)."""
+        for seen in ids:
+            self.missing.pop(seen, None)
+            if seen > self.last:
+                self.missing.update(dict.fromkeys(range(max(self.last + 1, seen - MAX_MISSING), seen), now))
+                self.last = seen
         for missed in [missed for missed, since in self.missing.items() if now - since > GAP_TIMEOUT]:
             del self.missing[missed]
-        for missed in sorted(self.missing)[: max(0, len(self.missing) - MOST)]:
+        for missed in sorted(self.missing)[: max(0, len(self.missing) - MAX_MISSING)]:
             del self.missing[missed]
 
 
 def resume_points(ids: list[int], contiguous: int) -> Iterator[int]:
-    """For each of these ids, told in this order, from where to continue for someone who has heard it but not the next.
+    """Return, for each of these ids in the order of sending, where a client resumes after it.
 
-    Never later than something that was not told yet, so a reader hears some twice but misses none.
+    The position is never after an event that was not sent yet: a client may receive events twice, but misses none.
     """
     for number in range(len(ids)):
         yield min(contiguous, ids[number + 1] - 1) if number + 1 < len(ids) else contiguous

@@ -1,4 +1,4 @@
-"""What the live poller reads: the state of watched runs, new events, the fleet, and how far programs are."""
+"""Queries of the live poller: the state and output of watched runs, new events, the fleet, and progress."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -15,17 +15,17 @@ from jobfac.views.serialization import columns, from_row
 from jobfac.views.workers import WorkerView
 
 PAGE = 1000
-"""Events read at once."""
+"""The maximum number of events in one query."""
 
 RECENT = 200
-"""Of the latest events so many are looked at for ids that are missing among them."""
+"""The number of latest events that a new poller checks for missing ids."""
 
 BATCH = 512
-"""Ids in one statement at most."""
+"""The maximum number of ids in one statement."""
 
 
 def states(conn: sa.Connection, run_ids: Iterable[int]) -> dict[int, tuple[Any, ...]]:
-    """Of each run its state and attempt."""
+    """Return the state and the attempt of each run, by id."""
     found: dict[int, tuple[Any, ...]] = {}
     for ids in batches(run_ids):
         query = sa.select(run.c.id, run.c.state, run.c.attempt).with_hint(run, PASS, "mssql").where(run.c.id.in_(ids))
@@ -34,7 +34,7 @@ def states(conn: sa.Connection, run_ids: Iterable[int]) -> dict[int, tuple[Any, 
 
 
 def output_ends(conn: sa.Connection, run_ids: Iterable[int]) -> dict[int, tuple[Any, ...]]:
-    """Of each run that wrote something, where the last chunk of each stream begins: it changes when more is stored."""
+    """Return where the last chunk of each stream begins, by run. It changes when more output is stored."""
     found: dict[int, tuple[Any, ...]] = {}
     for ids in batches(run_ids):
         keys = (run_output.c.run_id, run_output.c.attempt, run_output.c.stream)
@@ -51,18 +51,18 @@ def output_ends(conn: sa.Connection, run_ids: Iterable[int]) -> dict[int, tuple[
 
 
 def recent_ids(conn: sa.Connection) -> Sequence[int]:
-    """The ids of the latest events."""
+    """Return the ids of the latest events, newest first."""
     return conn.execute(sa.select(run_event.c.id).order_by(run_event.c.id.desc()).limit(RECENT)).scalars().all()
 
 
-class HappenedEvent(NamedTuple):
-    """An event of a run, with the category of the job, which decides who is told."""
+class EventRow(NamedTuple):
+    """An event of a run, with the category of its job, which decides which callers may see it."""
 
     view: LiveRunEvent
     category: str | None
 
 
-class ReportedProgress(NamedTuple):
+class ProgressRow(NamedTuple):
     """The progress of a run, with the category of its job."""
 
     view: LiveProgress
@@ -78,21 +78,21 @@ _EVENTS = (
 )
 
 
-def events(conn: sa.Connection, after: int, missing: Sequence[int] = ()) -> list[HappenedEvent]:
-    """The next events after ``after``, and those of the ``missing`` ids that have come."""
-    found: dict[int, HappenedEvent] = {}
+def events(conn: sa.Connection, after: int, missing: Sequence[int] = ()) -> list[EventRow]:
+    """Return up to ``PAGE`` events after ``after``, and the events whose ids were ``missing``, in order of ids."""
+    found: dict[int, EventRow] = {}
     for ids in batches(missing):
         found.update(_by_id(conn.execute(_EVENTS.where(run_event.c.id.in_(ids))).mappings()))
     found.update(_by_id(conn.execute(_EVENTS.where(run_event.c.id > after)).mappings()))
     return [found[key] for key in sorted(found)]
 
 
-def _by_id(rows: Iterable[sa.RowMapping]) -> Iterator[tuple[int, HappenedEvent]]:
-    return ((row["id"], HappenedEvent(from_row(LiveRunEvent, row), row["category"])) for row in rows)
+def _by_id(rows: Iterable[sa.RowMapping]) -> Iterator[tuple[int, EventRow]]:
+    return ((row["id"], EventRow(from_row(LiveRunEvent, row), row["category"])) for row in rows)
 
 
 def fleet(conn: sa.Connection, known: Mapping[int, WorkerView]) -> dict[int, WorkerView]:
-    """The live workers by id, and those of the ``known`` ones that have left, as they are now."""
+    """Return the live workers by id, and the current rows of ``known`` workers that have left."""
     alive = {worker.id: worker for worker in workers.workers(conn, alive_only=True)}
     if known.keys() <= alive.keys():
         return alive
@@ -102,8 +102,8 @@ def fleet(conn: sa.Connection, known: Mapping[int, WorkerView]) -> dict[int, Wor
 _PROGRESS_COLUMNS = {**run.c, "run_id": run.c.id.label("run_id")}
 
 
-def progress(conn: sa.Connection) -> dict[int, ReportedProgress]:
-    """How far the running programs are that report it, by run."""
+def progress(conn: sa.Connection) -> dict[int, ProgressRow]:
+    """Return the progress of the running programs that report it, by run."""
     query = (
         sa.select(*(_PROGRESS_COLUMNS[name] for name in columns(LiveProgress)), job.c.category)
         .select_from(run.outerjoin(job, job.c.id == run.c.job))
@@ -113,12 +113,12 @@ def progress(conn: sa.Connection) -> dict[int, ReportedProgress]:
         )
     )
     rows = conn.execute(query).mappings()
-    return {row["run_id"]: ReportedProgress(from_row(LiveProgress, row), row["category"]) for row in rows}
+    return {row["run_id"]: ProgressRow(from_row(LiveProgress, row), row["category"]) for row in rows}
 
 
 def batches(ids: Iterable[int]) -> Iterator[list[int]]:
-    """The ids for lists in statements. Each is filled up with its last id to a power of two: every length makes another
-    text, which each connection would keep prepared and SQL Server would keep a plan for.
+    """Split ids into lists for IN. Each list is padded with its last id to a power of two: a list of another length is
+    another statement, for which each connection keeps a prepared statement and SQL Server keeps a plan.
     """
     ids = list(ids)
     for start in range(0, len(ids), BATCH):

@@ -1,4 +1,4 @@
-"""`/v1/events`: what happens to runs and workers, as it happens."""
+"""`/v1/events`: a stream of changes of runs and workers."""
 
 import time
 from collections.abc import AsyncIterator
@@ -18,27 +18,28 @@ from jobfac.views.live import LiveProgress, LiveRunEvent
 from jobfac.views.serialization import as_json
 
 
-async def get_events(ask: ApiRequest) -> Response:
-    """Follow runs and workers.
+async def get_events(request: ApiRequest, query: parameters.EventsQuery, headers: parameters.EventsHeaders) -> Response:
+    """Follow changes of runs and workers.
 
     Events `run` (`id`, `run_id`, `job`, `attempt`, `at`, `event`, `by`, `detail`), `progress` (`run_id`, `job`,
-    `attempt`, `progress`, `message`) and `worker` (a worker). Resumable with `Last-Event-ID`; around the place of
-    resumption an event may be told twice, with the same `id` in its data.
+    `attempt`, `progress`, `message`) and `worker` (a worker). `Last-Event-ID` resumes the stream; events near that
+    position may be sent twice, with the same `id` in their data.
     """
-    query: parameters.EventsQuery = ask.query
     after = query.after
-    if after is None and ask.headers.last_event_id:
-        after = int(ask.headers.last_event_id)
-    return EventStream(ask.service.live, ask.caller.name, _events(ask.service, ask.caller, query, after))
+    if after is None and headers.last_event_id:
+        after = int(headers.last_event_id)
+    return EventStream(
+        request.service.live, request.caller.name, _events(request.service, request.caller, query, after)
+    )
 
 
 async def _events(
     service: Service, caller: Caller, query: parameters.EventsQuery, after: int | None
 ) -> AsyncIterator[bytes]:
     until = None if query.seconds is None else time.monotonic() + query.seconds
-    yield COMMENT  # the client sees that it is connected
+    yield COMMENT  # so that the client sees that it is connected
     async with service.live.listen() as listener:
-        told: set[int] = set()
+        sent: set[int] = set()  # ids that were read from the table and will also come from the listener
         while after is not None:
             try:
                 page = await run_in_threadpool(service.db.query, queries.events, after, retry_for=RETRY_FOR)
@@ -47,10 +48,10 @@ async def _events(
             for row in page:
                 after = row.view.id
                 if after > listener.start:
-                    told.add(after)
-                happened = Message("run", row.view, min(after, listener.start), row.category)
-                if _concerns(happened, caller, query.job):
-                    yield _as_sse(happened)
+                    sent.add(after)
+                past = Message("run", row.view, min(after, listener.start), row.category)
+                if _is_for(past, caller, query.job):
+                    yield _as_sse(past)
             if len(page) < queries.PAGE:
                 break
         while True:
@@ -60,14 +61,14 @@ async def _events(
                 return
             if message is None:
                 yield COMMENT
-            elif isinstance(message.view, LiveRunEvent) and message.view.id in told:
-                told.discard(message.view.id)
-            elif _concerns(message, caller, query.job):
+            elif isinstance(message.view, LiveRunEvent) and message.view.id in sent:
+                sent.discard(message.view.id)
+            elif _is_for(message, caller, query.job):
                 yield _as_sse(message)
 
 
-def _concerns(message: Message, caller: Caller, job: str | None) -> bool:
-    """Whether a message is for this caller: workers are for everybody, unless one asks for a job."""
+def _is_for(message: Message, caller: Caller, job: str | None) -> bool:
+    """Whether to send a message to this caller. Messages about workers go to all callers that did not name a job."""
     if isinstance(message.view, LiveRunEvent | LiveProgress):
         return caller.sees(message.category) and job in (None, message.view.job)
     return job is None
@@ -83,8 +84,6 @@ ENDPOINTS = (
         method="GET",
         path="/v1/events",
         handler=get_events,
-        query=parameters.EventsQuery,
-        headers=parameters.EventsHeaders,
-        texts={MEDIA: models.LiveEvent},
+        media_types={MEDIA: models.LiveEvent},
     ),
 )

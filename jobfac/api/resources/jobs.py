@@ -1,81 +1,79 @@
-"""`/v1/jobs`: definitions, each with an ETag that changes whenever what is shown changes."""
-
-from typing import Any
+"""`/v1/jobs`: definitions of jobs and sequences, each with an ETag."""
 
 from jobfac import definitions as d
 from jobfac.api import models, parameters
 from jobfac.api.auth import RETRY_FOR
+from jobfac.api.definition_schema import Definition
 from jobfac.api.listing import without_large
-from jobfac.api.routing import Answer, ApiRequest, Endpoint
+from jobfac.api.routing import ApiRequest, ApiResponse, Endpoint
 from jobfac.operations import jobs as operations
-from jobfac.operations.caller import visible_job as visible
+from jobfac.operations.caller import visible_job
 from jobfac.store import jobs
 from jobfac.store.api_keys import Role
 from jobfac.views.serialization import as_json
 
 
-def _shown(stored: jobs.Stored, status: int = 200) -> Answer:
+def _job(stored: jobs.Stored, status: int = 200) -> ApiResponse:
     headers = {"ETag": operations.etag(stored)}
     if status == 201:
         headers["Location"] = f"/v1/jobs/{stored.id}"
-    return Answer(as_json(jobs.view(stored)), status, headers)
+    return ApiResponse(as_json(jobs.view(stored)), status, headers)
 
 
-def list_jobs(ask: ApiRequest) -> Answer:
+def list_jobs(request: ApiRequest, query: parameters.JobsQuery) -> ApiResponse:
     """List jobs and sequences."""
-    query: parameters.JobsQuery = ask.query
-    known = ask.service.db.query(jobs.load_all, retry_for=RETRY_FOR)
-    found = [one for one in known if ask.caller.sees(one.category) and (not query.cursor or one.id > query.cursor)]
-    page = found[: query.limit]
-    more = page[-1].id if len(found) > query.limit else None
-    return Answer({"items": [without_large(as_json(jobs.view(one))) for one in page], "next_cursor": more})
+    visible = [job for job in request.db.query(jobs.load_all, retry_for=RETRY_FOR) if request.caller.sees(job.category)]
+    rest = [job for job in visible if not query.cursor or job.id > query.cursor]
+    page = rest[: query.limit]
+    next_cursor = page[-1].id if len(rest) > query.limit else None
+    return ApiResponse({"items": [without_large(as_json(jobs.view(job))) for job in page], "next_cursor": next_cursor})
 
 
-def get_job(ask: ApiRequest) -> Answer:
+def get_job(request: ApiRequest, job: str) -> ApiResponse:
     """Show a job."""
-    return _shown(ask.service.db.query(visible, ask.caller, ask.path["job"], retry_for=RETRY_FOR))
+    return _job(request.db.query(visible_job, request.caller, job, retry_for=RETRY_FOR))
 
 
-def put_job(ask: ApiRequest) -> Answer:
-    """Define or change a job.
+def put_job(request: ApiRequest, job: str, headers: parameters.PutHeaders, body: Definition) -> ApiResponse:
+    """Create or change a job.
 
-    The body is what a definition file has under the job's id; without `enabled` that stays as it is.
+    The body is the content of a definition file under the job's id. Without `enabled`, the job keeps its value.
     """
-    headers: parameters.PutHeaders = ask.headers
     written = operations.put(
-        ask.service.db,
-        ask.by,
-        ask.path["job"],
-        ask.body,
+        request.db,
+        request.by,
+        job,
+        body,
         if_match=headers.if_match,
         if_absent=headers.if_none_match is not None,
     )
-    return _shown(written.stored, 201 if written.created else 200)
+    return _job(written.stored, 201 if written.created else 200)
 
 
-def delete_job(ask: ApiRequest) -> Answer:
+def delete_job(request: ApiRequest, job: str, headers: parameters.ChangeHeaders) -> ApiResponse:
     """Delete a job.
 
-    Its history stays; what waits or runs goes on.
+    Its history stays, and its waiting and running runs continue.
     """
-    operations.delete(ask.service.db, ask.by, ask.path["job"], if_match=ask.headers.if_match)
-    return Answer(None, 204)
+    operations.delete(request.db, request.by, job, if_match=headers.if_match)
+    return ApiResponse(None, 204)
 
 
-def enable_job(ask: ApiRequest) -> Answer:
+def enable_job(request: ApiRequest, job: str) -> ApiResponse:
     """Allow starts of a job."""
-    return _shown(operations.enable(ask.service.db, ask.by, ask.path["job"]))
+    return _job(operations.enable(request.db, request.by, job))
 
 
-def disable_job(ask: ApiRequest) -> Answer:
-    """Forbid starts of a job."""
-    return _shown(operations.disable(ask.service.db, ask.by, ask.path["job"]))
+def disable_job(request: ApiRequest, job: str) -> ApiResponse:
+    """Refuse starts of a job."""
+    return _job(operations.disable(request.db, request.by, job))
 
 
-def list_defaults(ask: ApiRequest) -> Answer:
+def list_defaults(request: ApiRequest) -> ApiResponse:
     """Show the defaults of categories."""
-    found = ask.service.db.query(jobs.load_defaults, retry_for=RETRY_FOR)
-    return Answer({"defaults": {name: d.canonical(one) for name, one in found.items() if ask.caller.sees(name)}})
+    stored = request.db.query(jobs.load_defaults, retry_for=RETRY_FOR)
+    visible = {category: d.canonical(entry) for category, entry in stored.items() if request.caller.sees(category)}
+    return ApiResponse({"defaults": visible})
 
 
 ENDPOINTS = (
@@ -83,14 +81,13 @@ ENDPOINTS = (
         method="GET",
         path="/v1/jobs",
         handler=list_jobs,
-        query=parameters.JobsQuery,
-        answers={200: models.Jobs},
+        responses={200: models.Jobs},
     ),
     Endpoint(
         method="GET",
         path="/v1/jobs/{job}",
         handler=get_job,
-        answers={200: models.Job},
+        responses={200: models.Job},
         errors=(404,),
     ),
     Endpoint(
@@ -98,9 +95,7 @@ ENDPOINTS = (
         path="/v1/jobs/{job}",
         handler=put_job,
         role=Role.ADMIN,
-        headers=parameters.PutHeaders,
-        body=dict[str, Any],
-        answers={200: models.Job, 201: models.Job},
+        responses={200: models.Job, 201: models.Job},
         errors=(412,),
     ),
     Endpoint(
@@ -108,8 +103,7 @@ ENDPOINTS = (
         path="/v1/jobs/{job}",
         handler=delete_job,
         role=Role.ADMIN,
-        headers=parameters.ChangeHeaders,
-        answers={204: None},
+        responses={204: None},
         errors=(404, 409, 412),
     ),
     Endpoint(
@@ -117,7 +111,7 @@ ENDPOINTS = (
         path="/v1/jobs/{job}/enable",
         handler=enable_job,
         role=Role.OPERATOR,
-        answers={200: models.Job},
+        responses={200: models.Job},
         errors=(404,),
     ),
     Endpoint(
@@ -125,13 +119,13 @@ ENDPOINTS = (
         path="/v1/jobs/{job}/disable",
         handler=disable_job,
         role=Role.OPERATOR,
-        answers={200: models.Job},
+        responses={200: models.Job},
         errors=(404,),
     ),
     Endpoint(
         method="GET",
         path="/v1/defaults",
         handler=list_defaults,
-        answers={200: models.CategoryDefaults},
+        responses={200: models.CategoryDefaults},
     ),
 )

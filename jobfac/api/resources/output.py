@@ -1,11 +1,11 @@
-"""`/v1/runs/{id}/output`: what a run's program wrote, as text, as JSON, or followed as it comes."""
+"""`/v1/runs/{id}/output`: the output of a run as text, as JSON, or as a live stream."""
 
 import base64
 import codecs
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import sqlalchemy as sa
 from starlette.concurrency import run_in_threadpool
@@ -14,9 +14,9 @@ from starlette.responses import Response
 from jobfac.api import models, parameters
 from jobfac.api.auth import RETRY_FOR
 from jobfac.api.live.streams import COMMENT, KEEP_ALIVE, MEDIA, EventStream, event
-from jobfac.api.routing import Answer, ApiRequest, Endpoint, Service
+from jobfac.api.routing import ApiRequest, ApiResponse, Endpoint, Service
 from jobfac.errors import NotFound, Unreachable
-from jobfac.operations.caller import visible_run as visible
+from jobfac.operations.caller import visible_run
 from jobfac.states import FINAL
 from jobfac.store import jobs, output
 from jobfac.store.api_keys import Caller
@@ -25,14 +25,18 @@ from jobfac.views.runs import RunView
 from jobfac.views.serialization import as_json
 
 TEXT_LIMIT = 4 * 2**20
-"""Bytes in one answer of plain text, about."""
+"""The approximate maximum size of a text response, in bytes. Its last piece may exceed it."""
 
 
 @dataclass
 class Reader:
-    """Where a caller is in the output of a run: ``positions`` is what was read, ``told`` what was given to him.
+    """The position of a client in the output of a run.
 
-    ``fixed``: he wants this attempt alone.
+    Attributes:
+        fixed: the client asked for this attempt only.
+        encoding: that of the job's output.
+        positions: for each stream, the bytes that were read from the database.
+        sent: for each stream, the bytes that were sent as complete characters.
     """
 
     run_id: int
@@ -40,39 +44,39 @@ class Reader:
     fixed: bool
     encoding: str
     positions: dict[str, int]
-    told: dict[str, int] = field(init=False)
+    sent: dict[str, int] = field(init=False)
     decoders: dict[str, codecs.IncrementalDecoder] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.told = dict(self.positions)
+        self.sent = dict(self.positions)
 
     def decode(self, piece: Piece) -> str:
-        """The text of the next piece of a stream; a character that is cut off waits for its other half."""
+        """Return the text of the next piece of a stream. An incomplete last character is kept for the next piece."""
         text = self.rest(piece.stream) if piece.skipped else ""
         decoder = self.decoders.get(piece.stream) or codecs.getincrementaldecoder(self.encoding)("replace")
         self.decoders[piece.stream] = decoder
         text += decoder.decode(piece.data)
-        self.told[piece.stream] = piece.offset + len(piece.data) - len(decoder.getstate()[0])
+        self.sent[piece.stream] = piece.offset + len(piece.data) - len(decoder.getstate()[0])
         return text
 
     def rest(self, stream: str) -> str:
-        """What stands for half a character that nothing follows."""
+        """Return the replacement of an incomplete last character, at the end of a stream or before a gap."""
         decoder = self.decoders.pop(stream, None)
         return "" if decoder is None else decoder.decode(b"", final=True)
 
     def position(self) -> str:
-        """From where to continue: ``attempt:stdout:stderr``."""
-        return ":".join(map(str, (self.attempt, *(self.told.get(stream, 0) for stream in STREAMS))))
+        """Return where to continue: ``attempt:stdout:stderr``."""
+        return ":".join(map(str, (self.attempt, *(self.sent.get(stream, 0) for stream in STREAMS))))
 
     def next_attempt(self) -> None:
-        """Go on with the next execution of the run."""
+        """Continue with the next attempt of the run."""
         self.attempt += 1
         self.positions = dict.fromkeys(self.positions, 0)
-        self.told = dict(self.positions)
+        self.sent = dict(self.positions)
 
 
 class Batch(NamedTuple):
-    """What was read at once. ``complete``: the attempt is over, and this is the last of it."""
+    """The result of one read. ``complete``: the attempt has ended, and all of its output was read."""
 
     pieces: Sequence[Piece]
     row: RunView
@@ -80,35 +84,38 @@ class Batch(NamedTuple):
 
 
 def read_batch(conn: sa.Connection, caller: Caller, reader: Reader, limit: int = output.PAGE) -> Batch:
-    """The next pieces. First the run, then its output: what came before the end is not missed."""
-    row = visible(conn, caller, reader.run_id)
+    """Read the next pieces. The run is read before its output, so that no output before the end is missed."""
+    row = visible_run(conn, caller, reader.run_id)
     pieces = output.read(conn, reader.run_id, reader.attempt, reader.positions, limit)
-    over = row.state in FINAL or row.attempt > reader.attempt
-    return Batch(pieces, row, over and not pieces)
+    ended = row.state in FINAL or row.attempt > reader.attempt
+    return Batch(pieces, row, ended and not pieces)
 
 
-async def get_output(ask: ApiRequest) -> Answer | Response:
-    """Read or follow what a run's program wrote.
+async def get_output(
+    request: ApiRequest, run: int, query: parameters.OutputQuery, headers: parameters.FollowHeaders
+) -> ApiResponse | Response:
+    """Read or follow the output of a run.
 
-    As `text/plain` one stream, byte for byte, in the job's encoding; `Jobfac-Next-Offset` says where to continue and
-    `Jobfac-Complete` whether more will come. As `application/json` pieces of both streams in the order in which they
-    were stored. As `text/event-stream` it follows: events `output` (`attempt`, `stream`, `skipped`, `text`) and, when
-    the run is final, one `end`; their ids resume by `Last-Event-ID`.
+    As `text/plain`: one stream, byte for byte, in the job's encoding; `Jobfac-Next-Offset` says where to continue and
+    `Jobfac-Complete` whether the output is complete. As `application/json`: pieces of both streams in the order in
+    which they were stored. As `text/event-stream`: events `output` (`attempt`, `stream`, `skipped`, `text`) as they
+    are stored and, when the run is final, one `end`; the stream resumes with `Last-Event-ID`.
     """
-    service = ask.service
-    accepted = ask.request.headers.get("accept", "")
-    reader = await run_in_threadpool(service.db.query, _reader, ask, MEDIA in accepted, retry_for=RETRY_FOR)
+    service, caller = request.service, request.caller
+    accepted = request.http.headers.get("accept", "")
+    after = query.after or (headers.last_event_id if MEDIA in accepted else None)
+    reader = await run_in_threadpool(service.db.query, _reader, caller, run, query, after, retry_for=RETRY_FOR)
     if MEDIA in accepted:
-        return EventStream(service.live, ask.caller.name, _follow(service, ask.caller, reader, ask.query.seconds))
-    make = _page if "application/json" in accepted else _text
-    return await run_in_threadpool(make, service, ask.caller, reader)
+        return EventStream(service.live, caller.name, _follow(service, caller, reader, query.seconds))
+    respond = _page if "application/json" in accepted else _text
+    return await run_in_threadpool(respond, service, caller, reader)
 
 
-def _reader(conn: sa.Connection, ask: ApiRequest, follow: bool) -> Reader:
-    query: parameters.OutputQuery = ask.query
-    row = visible(conn, ask.caller, ask.path["run"])
-    after = query.after or (ask.headers.last_event_id if follow else "")
-    # An offset without a stream is one of stdout: the two streams share none.
+def _reader(
+    conn: sa.Connection, caller: Caller, run_id: int, query: parameters.OutputQuery, after: str | None
+) -> Reader:
+    row = visible_run(conn, caller, run_id)
+    # An offset without a stream means stdout, because the streams have separate offsets.
     stream = query.stream or ("stdout" if query.offset else None)
     streams = STREAMS if stream is None else (stream,)
     attempt = query.attempt or max(1, row.attempt)
@@ -124,7 +131,7 @@ def _reader(conn: sa.Connection, ask: ApiRequest, follow: bool) -> Reader:
 
 
 def _text(service: Service, caller: Caller, reader: Reader) -> Response:
-    """The bytes of one stream as they are, with a mark where some were cut."""
+    """Respond with the bytes of one stream, with a mark where bytes were removed."""
     stream = next(iter(reader.positions))
     reader.positions = {stream: reader.positions[stream]}
     text = bytearray()
@@ -143,7 +150,8 @@ def _text(service: Service, caller: Caller, reader: Reader) -> Response:
     return Response(bytes(text), headers=headers, media_type=f"text/plain; charset={reader.encoding}")
 
 
-def _page(service: Service, caller: Caller, reader: Reader) -> Answer:
+def _page(service: Service, caller: Caller, reader: Reader) -> ApiResponse:
+    """Respond with pieces of both streams as JSON."""
     batch = service.db.query(read_batch, caller, reader, retry_for=RETRY_FOR)
     pieces = [
         {
@@ -154,34 +162,33 @@ def _page(service: Service, caller: Caller, reader: Reader) -> Answer:
         }
         for piece in batch.pieces
     ]
-    reader.told = reader.positions
+    reader.sent = reader.positions
     page = {
         "attempt": reader.attempt,
         "pieces": pieces,
         "position": reader.position(),
         "complete": batch.complete,
     }
-    return Answer(page, headers={"Vary": "Accept"})
+    return ApiResponse(page, headers={"Vary": "Accept"})
 
 
 async def _follow(service: Service, caller: Caller, reader: Reader, seconds: float | None) -> AsyncIterator[bytes]:
-    """Events `output` as it is written, attempt after attempt, and `end` with the run when it is final."""
+    """Send `output` events of one attempt after another, and `end` when the run is final."""
     until = None if seconds is None else time.monotonic() + seconds
     with service.live.watch(reader.run_id, output=True) as watch:
         while not service.live.closed:
             try:
                 batch = await run_in_threadpool(service.db.query, read_batch, caller, reader, retry_for=RETRY_FOR)
             except (Unreachable, NotFound):
-                return  # the client resumes after the last position it knows
+                return  # the client resumes after its last position
             for piece in batch.pieces:
-                said = _said(reader, piece.stream, reader.decode(piece), piece.skipped)
-                yield event("output", said, reader.position())
+                yield _output_event(reader, piece.stream, reader.decode(piece), piece.skipped)
             if batch.complete:
                 for stream in list(reader.decoders):
                     if rest := reader.rest(stream):
-                        yield event("output", _said(reader, stream, rest, 0), reader.position())
+                        yield _output_event(reader, stream, rest, 0)
                 if reader.fixed or reader.attempt >= batch.row.attempt:
-                    yield event("end", _ended(batch.row), reader.position())
+                    yield _end_event(reader, batch.row)
                     return
                 reader.next_attempt()
                 continue
@@ -192,13 +199,15 @@ async def _follow(service: Service, caller: Caller, reader: Reader, seconds: flo
                 yield COMMENT
 
 
-def _said(reader: Reader, stream: str, text: str, skipped: int) -> dict[str, Any]:
-    return {"attempt": reader.attempt, "stream": stream, "skipped": skipped, "text": text}
+def _output_event(reader: Reader, stream: str, text: str, skipped: int) -> bytes:
+    data = {"attempt": reader.attempt, "stream": stream, "skipped": skipped, "text": text}
+    return event("output", data, reader.position())
 
 
-def _ended(row: RunView) -> dict[str, Any]:
-    shown = as_json(row)
-    return {name: shown[name] for name in ("id", "job", "state", "attempt", "exit_code", "signal", "reason")}
+def _end_event(reader: Reader, row: RunView) -> bytes:
+    run = as_json(row)
+    data = {name: run[name] for name in ("id", "job", "state", "attempt", "exit_code", "signal", "reason")}
+    return event("end", data, reader.position())
 
 
 ENDPOINTS = (
@@ -206,10 +215,8 @@ ENDPOINTS = (
         method="GET",
         path="/v1/runs/{run:id}/output",
         handler=get_output,
-        query=parameters.OutputQuery,
-        headers=parameters.FollowHeaders,
-        answers={200: models.OutputPage},
-        texts={"text/plain": "One stream.", MEDIA: models.OutputEvent},
+        responses={200: models.OutputPage},
+        media_types={"text/plain": "One stream.", MEDIA: models.OutputEvent},
         errors=(404,),
     ),
 )

@@ -1,4 +1,4 @@
-"""`/v1/runs`, and starting: runs are shown as everywhere else, by ``RunView``."""
+"""`/v1/runs`: start, list, show, stop and retry runs."""
 
 import time
 from typing import Any
@@ -9,9 +9,9 @@ from starlette.concurrency import run_in_threadpool
 from jobfac.api import models, parameters
 from jobfac.api.auth import RETRY_FOR
 from jobfac.api.problems import Problem
-from jobfac.api.routing import Answer, ApiRequest, Endpoint
+from jobfac.api.routing import ApiRequest, ApiResponse, Endpoint
 from jobfac.operations import starting, stopping
-from jobfac.operations.caller import visible_run as visible
+from jobfac.operations.caller import visible_run
 from jobfac.states import FINAL, JobKind, RunState
 from jobfac.store import parameters as store_parameters
 from jobfac.store import runs, sequences
@@ -22,12 +22,11 @@ from jobfac.views.sequences import StepVisitView
 from jobfac.views.serialization import all_as_json, as_json
 
 
-def start(ask: ApiRequest) -> Answer:
+def start(request: ApiRequest, job: str, headers: parameters.KeyHeaders, body: parameters.StartBody) -> ApiResponse:
     """Start a job.
 
-    409: the job's definition refuses it (`run_id` is the denied run, if one was recorded).
+    409: the job's definition denies the start (`run_id` is the denied run, if one was recorded).
     """
-    body: parameters.StartBody = ask.body
     overrides: dict[str, Any] = {}
     if isinstance(body.arguments, dict):
         overrides["arguments"] = body.arguments
@@ -35,123 +34,118 @@ def start(ask: ApiRequest) -> Answer:
         overrides["payloads"] = body.payloads
     if body.notify is not None:
         overrides["notify"] = [entry.model_dump(mode="json", exclude_defaults=True) for entry in body.notify]
-    request = StartRequest(
-        job=ask.path["job"],
-        by=ask.by.name,
+    start_request = StartRequest(
+        job=job,
+        by=request.by.name,
         arguments=body.arguments if isinstance(body.arguments, list) else None,
         payload=body.payload,
         priority=body.priority,
         delay=body.delay,
         at=body.at,
-        key=ask.headers.key,
+        key=headers.key,
         overrides=overrides or None,
         parameters=body.parameters,
     )
-    return _started(starting.start(ask.service.db, ask.by, request))
+    return _started(starting.start(request.db, request.by, start_request))
 
 
-def _started(row: RunView) -> Answer:
-    place = {"Location": f"/v1/runs/{row.id}"}
-    if row.state == RunState.DENIED:
-        detail = f"Run {row.id} of job '{row.job}' was denied: {row.reason}."
-        raise Problem(409, detail, place, run_id=row.id)
-    return Answer(as_json(row), 201, place)
+def _started(run: RunView) -> ApiResponse:
+    location = {"Location": f"/v1/runs/{run.id}"}
+    if run.state == RunState.DENIED:
+        detail = f"Run {run.id} of job '{run.job}' was denied: {run.reason}."
+        raise Problem(409, detail, location, run_id=run.id)
+    return ApiResponse(as_json(run), 201, location)
 
 
-def list_runs(ask: ApiRequest) -> Answer:
+def list_runs(request: ApiRequest, query: parameters.RunFilter) -> ApiResponse:
     """List runs, newest first."""
-    query: parameters.RunFilter = ask.query
-    found = ask.service.db.query(
+    rows = request.db.query(
         runs.find,
         job=query.job,
         states=query.state,
         since=query.since,
         sequence_run_id=query.sequence_run_id,
-        categories=ask.caller.categories,
+        categories=request.caller.categories,
         parameters=dict(pair.partition("=")[::2] for pair in query.parameter),
         below=None if query.cursor is None else int(query.cursor),
         limit=query.limit + 1,
         retry_for=RETRY_FOR,
     )
-    page = found[: query.limit]
-    return Answer({"items": all_as_json(page), "next_cursor": str(page[-1].id) if len(found) > query.limit else None})
+    page = rows[: query.limit]
+    next_cursor = str(page[-1].id) if len(rows) > query.limit else None
+    return ApiResponse({"items": all_as_json(page), "next_cursor": next_cursor})
 
 
-async def get_run(ask: ApiRequest) -> Answer:
+async def get_run(request: ApiRequest, run: int, query: parameters.RunQuery) -> ApiResponse:
     """Show a run, or wait for its end."""
-    service, run_id = ask.service, ask.path["run"]
-    end = time.monotonic() + ask.query.wait
+    live = request.service.live
+    end = time.monotonic() + query.wait
 
     async def read() -> RunView:
-        return await run_in_threadpool(service.db.query, _shown, ask.caller, run_id, retry_for=RETRY_FOR)
+        return await run_in_threadpool(request.db.query, _shown, request.caller, run, retry_for=RETRY_FOR)
 
     row = await read()
-    if ask.query.wait and row.state not in FINAL:
-        with service.live.admitted(ask.caller.name), service.live.watch(run_id, output=False) as watch:
-            while row.state not in FINAL and not service.live.closed and time.monotonic() < end:
+    if query.wait and row.state not in FINAL:
+        with live.admitted(request.caller.name), live.watch(run, output=False) as watch:
+            while row.state not in FINAL and not live.closed and time.monotonic() < end:
                 await watch.wait(end - time.monotonic())
                 row = await read()
-    return Answer(as_json(row))
+    return ApiResponse(as_json(row))
 
 
 def _shown(conn: sa.Connection, caller: Caller, run_id: int) -> RunView:
-    """The run; an operator also sees the values of sensitive parameters."""
-    row = visible(conn, caller, run_id)
+    """Return the run. An operator also sees the values of sensitive parameters."""
+    row = visible_run(conn, caller, run_id)
     if row.parameters is None or not caller.role.allows(Role.OPERATOR):
         return row
     return row._replace(parameters={**row.parameters, **store_parameters.sensitive_of(conn, run_id)})
 
 
-def stop(ask: ApiRequest) -> Answer:
+def stop(request: ApiRequest, run: int, body: parameters.StopBody) -> ApiResponse:
     """Stop a run.
 
-    What waits ends at once; what runs is asked to stop, politely unless `now` is true.
+    A waiting run ends at once. A running program gets its grace period to exit, unless `now` is true.
     """
-    stopped = stopping.stop(ask.service.db, ask.by, ask.path["run"], now=ask.body.now)
-    return Answer({"before": str(stopped.before), "after": str(stopped.after)})
+    stopped = stopping.stop(request.db, request.by, run, now=body.now)
+    return ApiResponse({"before": str(stopped.before), "after": str(stopped.after)})
 
 
-def retry(ask: ApiRequest) -> Answer:
-    """Run it again, as a new run."""
-    row = starting.retry(
-        ask.service.db,
-        ask.by,
-        ask.path["run"],
-        from_failed=ask.body.from_failed,
-        key=ask.headers.key,
-        changes=ask.body.parameters,
+def retry(request: ApiRequest, run: int, headers: parameters.KeyHeaders, body: parameters.RetryBody) -> ApiResponse:
+    """Start a new run with the arguments, payload and parameters of a finished run."""
+    retried = starting.retry(
+        request.db, request.by, run, from_failed=body.from_failed, key=headers.key, changes=body.parameters
     )
-    return _started(row)
+    return _started(retried)
 
 
-def attempts(ask: ApiRequest) -> Answer:
-    """Show a run's executions."""
+def attempts(request: ApiRequest, run: int) -> ApiResponse:
+    """List the attempts of a run."""
 
     def read(conn: sa.Connection) -> list[AttemptView]:
-        visible(conn, ask.caller, ask.path["run"])
-        return runs.attempts(conn, ask.path["run"])
+        visible_run(conn, request.caller, run)
+        return runs.attempts(conn, run)
 
-    return Answer({"items": all_as_json(ask.service.db.query(read, retry_for=RETRY_FOR))})
+    return ApiResponse({"items": all_as_json(request.db.query(read, retry_for=RETRY_FOR))})
 
 
-def events(ask: ApiRequest) -> Answer:
-    """Show what happened to a run."""
+def events(request: ApiRequest, run: int) -> ApiResponse:
+    """List the events of a run."""
 
     def read(conn: sa.Connection) -> list[EventView]:
-        visible(conn, ask.caller, ask.path["run"])
-        return runs.events_of(conn, ask.path["run"])
+        visible_run(conn, request.caller, run)
+        return runs.events_of(conn, run)
 
-    return Answer({"items": all_as_json(ask.service.db.query(read, retry_for=RETRY_FOR))})
+    return ApiResponse({"items": all_as_json(request.db.query(read, retry_for=RETRY_FOR))})
 
 
-def path(ask: ApiRequest) -> Answer:
-    """Show the way a sequence took."""
+def path(request: ApiRequest, run: int) -> ApiResponse:
+    """Show which steps a sequence run visited."""
 
     def read(conn: sa.Connection) -> list[StepVisitView]:
-        row = visible(conn, ask.caller, ask.path["run"])
-        return sequences.step_history(conn, row.id, ask.caller.categories) if row.kind == JobKind.SEQUENCE else []
+        row = visible_run(conn, request.caller, run)
+        return sequences.step_history(conn, row.id, request.caller.categories) if row.kind == JobKind.SEQUENCE else []
 
-    return Answer({"items": all_as_json(ask.service.db.query(read, retry_for=RETRY_FOR))})
+    return ApiResponse({"items": all_as_json(request.db.query(read, retry_for=RETRY_FOR))})
 
 
 ENDPOINTS = (
@@ -160,25 +154,21 @@ ENDPOINTS = (
         path="/v1/jobs/{job}/runs",
         handler=start,
         role=Role.OPERATOR,
-        headers=parameters.KeyHeaders,
-        body=parameters.StartBody,
         body_required=False,
-        answers={201: models.Run},
+        responses={201: models.Run},
         errors=(404, 409),
     ),
     Endpoint(
         method="GET",
         path="/v1/runs",
         handler=list_runs,
-        query=parameters.RunFilter,
-        answers={200: models.Runs},
+        responses={200: models.Runs},
     ),
     Endpoint(
         method="GET",
         path="/v1/runs/{run:id}",
         handler=get_run,
-        query=parameters.Wait,
-        answers={200: models.Run},
+        responses={200: models.Run},
         errors=(404,),
     ),
     Endpoint(
@@ -186,9 +176,8 @@ ENDPOINTS = (
         path="/v1/runs/{run:id}/stop",
         handler=stop,
         role=Role.OPERATOR,
-        body=parameters.StopBody,
         body_required=False,
-        answers={200: models.Stopped},
+        responses={200: models.Stopped},
         errors=(404,),
     ),
     Endpoint(
@@ -196,31 +185,29 @@ ENDPOINTS = (
         path="/v1/runs/{run:id}/retry",
         handler=retry,
         role=Role.OPERATOR,
-        headers=parameters.KeyHeaders,
-        body=parameters.RetryBody,
         body_required=False,
-        answers={201: models.Run},
+        responses={201: models.Run},
         errors=(404, 409),
     ),
     Endpoint(
         method="GET",
         path="/v1/runs/{run:id}/attempts",
         handler=attempts,
-        answers={200: models.Attempts},
+        responses={200: models.Attempts},
         errors=(404,),
     ),
     Endpoint(
         method="GET",
         path="/v1/runs/{run:id}/events",
         handler=events,
-        answers={200: models.RunEvents},
+        responses={200: models.RunEvents},
         errors=(404,),
     ),
     Endpoint(
         method="GET",
         path="/v1/runs/{run:id}/path",
         handler=path,
-        answers={200: models.Path},
+        responses={200: models.StepHistory},
         errors=(404,),
     ),
 )

@@ -1,11 +1,11 @@
-"""`/v1/schedules`."""
+"""`/v1/schedules`: list, preview, pause and resume schedules."""
 
 import sqlalchemy as sa
 
 from jobfac.api import models, parameters
 from jobfac.api.auth import RETRY_FOR
 from jobfac.api.listing import without_large
-from jobfac.api.routing import Answer, ApiRequest, Endpoint
+from jobfac.api.routing import ApiRequest, ApiResponse, Endpoint
 from jobfac.operations import schedules as operations
 from jobfac.operations.caller import visible_job
 from jobfac.store import schedules
@@ -14,40 +14,40 @@ from jobfac.views.schedules import CandidateView
 from jobfac.views.serialization import all_as_json, as_json
 
 
-def list_schedules(ask: ApiRequest) -> Answer:
+def list_schedules(request: ApiRequest, query: parameters.SchedulesQuery) -> ApiResponse:
     """List schedules."""
-    found = ask.service.db.query(schedules.list_schedules, ask.query.job, ask.caller.categories, retry_for=RETRY_FOR)
-    return Answer({"items": [without_large(one) for one in all_as_json(found)]})
+    categories = request.caller.categories
+    views = request.db.query(schedules.list_schedules, query.job, categories, retry_for=RETRY_FOR)
+    return ApiResponse({"items": [without_large(schedule) for schedule in all_as_json(views)]})
 
 
-def preview(ask: ApiRequest) -> Answer:
-    """Show when a job would be due."""
-    query: parameters.PreviewQuery = ask.query
+def preview(request: ApiRequest, query: parameters.PreviewQuery) -> ApiResponse:
+    """Show when a job will be due."""
 
     def read(conn: sa.Connection) -> list[CandidateView]:
-        visible_job(conn, ask.caller, query.job)
+        visible_job(conn, request.caller, query.job)
         return schedules.preview(conn, query.job, query.count, query.start, query.explain)
 
-    return Answer({"items": all_as_json(ask.service.db.query(read, retry_for=RETRY_FOR))})
+    return ApiResponse({"items": all_as_json(request.db.query(read, retry_for=RETRY_FOR))})
 
 
-def pause(ask: ApiRequest) -> Answer:
-    """Let a schedule start nothing."""
-    operations.pause(ask.service.db, ask.by, ask.path["schedule"])
-    return _schedule(ask)
+def pause(request: ApiRequest, schedule: int) -> ApiResponse:
+    """Pause a schedule: it starts no runs until it is resumed."""
+    operations.pause(request.db, request.by, schedule)
+    return _schedule(request, schedule)
 
 
-def resume(ask: ApiRequest) -> Answer:
-    """Let a schedule start runs again.
+def resume(request: ApiRequest, schedule: int) -> ApiResponse:
+    """Resume a schedule.
 
-    What was due meanwhile counts as missed; the schedule's `missed` says what comes of it.
+    Due times during the pause count as missed; `missed` of the schedule decides whether they still start runs.
     """
-    operations.resume(ask.service.db, ask.by, ask.path["schedule"])
-    return _schedule(ask)
+    operations.resume(request.db, request.by, schedule)
+    return _schedule(request, schedule)
 
 
-def _schedule(ask: ApiRequest) -> Answer:
-    return Answer(as_json(ask.service.db.query(schedules.get, ask.path["schedule"], retry_for=RETRY_FOR)))
+def _schedule(request: ApiRequest, schedule: int) -> ApiResponse:
+    return ApiResponse(as_json(request.db.query(schedules.get, schedule, retry_for=RETRY_FOR)))
 
 
 ENDPOINTS = (
@@ -55,15 +55,13 @@ ENDPOINTS = (
         method="GET",
         path="/v1/schedules",
         handler=list_schedules,
-        query=parameters.SchedulesQuery,
-        answers={200: models.Schedules},
+        responses={200: models.Schedules},
     ),
     Endpoint(
         method="GET",
         path="/v1/schedules/preview",
         handler=preview,
-        query=parameters.PreviewQuery,
-        answers={200: models.Candidates},
+        responses={200: models.Candidates},
         errors=(404,),
     ),
     Endpoint(
@@ -71,7 +69,7 @@ ENDPOINTS = (
         path="/v1/schedules/{schedule:id}/pause",
         handler=pause,
         role=Role.OPERATOR,
-        answers={200: models.Schedule},
+        responses={200: models.Schedule},
         errors=(404,),
     ),
     Endpoint(
@@ -79,7 +77,7 @@ ENDPOINTS = (
         path="/v1/schedules/{schedule:id}/resume",
         handler=resume,
         role=Role.OPERATOR,
-        answers={200: models.Schedule},
+        responses={200: models.Schedule},
         errors=(404,),
     ),
 )

@@ -1,59 +1,59 @@
-"""Calls of monitoring systems, and of a person's browser."""
+"""Health, metrics, the OpenAPI document, and the login of a browser."""
 
 from starlette.responses import HTMLResponse, Response
 
 from jobfac.api import metrics, models, parameters
-from jobfac.api.auth import SESSION, cookie_name
+from jobfac.api.auth import SESSION_LIFETIME, cookie_name
 from jobfac.api.problems import Problem
-from jobfac.api.routing import Answer, ApiRequest, Endpoint
+from jobfac.api.routing import ApiRequest, ApiResponse, Endpoint
 
 
-async def health(ask: ApiRequest) -> Answer:
+async def health(request: ApiRequest) -> ApiResponse:
     """Check that the process is alive, even while all threads are busy."""
-    return Answer({"status": "ok"})
+    return ApiResponse({"status": "ok"})
 
 
-def ready(ask: ApiRequest) -> Answer:
-    """Check that it can serve: that the database can be reached and has the right schema."""
-    ask.service.db.check_schema()
-    return Answer({"status": "ok"})
+def ready(request: ApiRequest) -> ApiResponse:
+    """Check that the process can serve: that the database can be reached and has the right schema."""
+    request.db.check_schema()
+    return ApiResponse({"status": "ok"})
 
 
-def scrape(ask: ApiRequest) -> Response:
+def scrape(request: ApiRequest) -> Response:
     """Read metrics in the format of Prometheus.
 
     Needs a viewer's key, which Prometheus sends with `authorization: {credentials: KEY}`.
     """
-    return Response(ask.request.app.state.metrics.scrape(), media_type=metrics.MEDIA)
+    return Response(request.http.app.state.metrics.scrape(), media_type=metrics.MEDIA)
 
 
-def document(ask: ApiRequest) -> Answer:
+def document(request: ApiRequest) -> ApiResponse:
     """Read this document."""
-    return Answer(ask.request.app.state.document)
+    return ApiResponse(request.http.app.state.document)
 
 
-def login(ask: ApiRequest) -> Response:
+def login(request: ApiRequest, query: parameters.LinkQuery) -> Response:
     """Log a browser in with the link that `jobfac up` printed."""
-    # Not a redirect: after one that began elsewhere a browser would hold a strict cookie back.
-    answer = HTMLResponse('<!doctype html><meta http-equiv="refresh" content="0; url=/"><a href="/">Go on</a>')
-    if ask.request.method == "HEAD":  # a preview of the link by a mail or chat program must not use it up
-        return answer
-    session = ask.service.gate.open_session(ask.query.token)
-    if session is None and ask.service.gate.has_session(ask.request):
-        return answer
+    # A page instead of a redirect: after a redirect from another site the browser would not send a strict cookie.
+    page = HTMLResponse('<!doctype html><meta http-equiv="refresh" content="0; url=/"><a href="/">Go on</a>')
+    if request.http.method == "HEAD":  # a mail or chat program that previews the link must not use it up
+        return page
+    session = request.service.authenticator.open_session(query.token)
+    if session is None and request.service.authenticator.has_session(request.http):
+        return page
     if session is None:
         raise Problem(
-            403, "This link was used before, is expired, or is none of this process; start `jobfac up` again for one."
+            403, "This link was used, has expired, or is not of this process; start `jobfac up` again for a new one."
         )
-    answer.set_cookie(
-        cookie_name(ask.request),
+    page.set_cookie(
+        cookie_name(request.http),
         session,
-        max_age=int(SESSION),
+        max_age=int(SESSION_LIFETIME),
         httponly=True,
         samesite="strict",
-        secure=ask.request.url.scheme == "https",
+        secure=request.http.url.scheme == "https",
     )
-    return answer
+    return page
 
 
 ENDPOINTS = (
@@ -62,36 +62,35 @@ ENDPOINTS = (
         path="/healthz",
         handler=health,
         role=None,
-        answers={200: models.Health},
+        responses={200: models.Health},
     ),
     Endpoint(
         method="GET",
         path="/readyz",
         handler=ready,
         role=None,
-        answers={200: models.Health},
+        responses={200: models.Health},
     ),
     Endpoint(
         method="GET",
         path="/metrics",
         handler=scrape,
-        everywhere=True,
-        texts={"text/plain": "Prometheus' text format."},
+        unrestricted=True,
+        media_types={"text/plain": "Prometheus' text format."},
     ),
     Endpoint(
         method="GET",
         path="/openapi.json",
         handler=document,
         role=None,
-        answers={200: dict},
+        responses={200: dict},
     ),
     Endpoint(
         method="GET",
         path="/login",
         handler=login,
         role=None,
-        query=parameters.LinkQuery,
-        texts={"text/html": "A page that leads on."},
+        media_types={"text/html": "A page that opens the dashboard."},
         errors=(403,),
     ),
 )

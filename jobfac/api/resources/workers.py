@@ -1,24 +1,23 @@
-"""`/v1/workers`."""
+"""`/v1/workers`: list workers, drain one."""
 
 from jobfac.api import models, parameters
 from jobfac.api.auth import RETRY_FOR
-from jobfac.api.routing import Answer, ApiRequest, Endpoint
+from jobfac.api.routing import ApiRequest, ApiResponse, Endpoint
 from jobfac.operations import workers as operations
 from jobfac.store import workers
 from jobfac.store.api_keys import Role
 from jobfac.views.serialization import all_as_json
 
 
-def list_workers(ask: ApiRequest) -> Answer:
+def list_workers(request: ApiRequest, query: parameters.WorkersQuery) -> ApiResponse:
     """List workers, newest first."""
-    found = ask.service.db.query(workers.workers, not ask.query.all, retry_for=RETRY_FOR)
-    return Answer({"items": all_as_json(found)})
+    return ApiResponse({"items": all_as_json(request.db.query(workers.workers, not query.all, retry_for=RETRY_FOR))})
 
 
-def drain(ask: ApiRequest) -> Answer:
-    """ApiRequest a worker to leave when its runs are done."""
-    operations.drain(ask.service.db, ask.by, ask.path["worker"])
-    return Answer(None, 204)
+def drain(request: ApiRequest, worker: int) -> ApiResponse:
+    """Ask a worker to claim no more runs and to exit when its runs have ended."""
+    operations.drain(request.db, request.by, worker)
+    return ApiResponse(None, 204)
 
 
 ENDPOINTS = (
@@ -26,16 +25,15 @@ ENDPOINTS = (
         method="GET",
         path="/v1/workers",
         handler=list_workers,
-        query=parameters.WorkersQuery,
-        answers={200: models.Workers},
+        responses={200: models.Workers},
     ),
     Endpoint(
         method="POST",
         path="/v1/workers/{worker:id}/drain",
         handler=drain,
         role=Role.OPERATOR,
-        everywhere=True,
-        answers={204: None},
+        unrestricted=True,
+        responses={204: None},
         errors=(404,),
     ),
 )

@@ -1,1 +1,1 @@
-"""The HTTP server: connections, their limits, and what guards every request."""
+"""The HTTP server: connections and their limits, and the middleware of every request."""

@@ -1,6 +1,6 @@
-"""Limits on connections: how many are open, and how long one may stay silent.
+"""Limits on connections: how many are open, and how long a client may be silent.
 
-Everything here runs in the thread of the server's event loop, but for ``__init__``.
+Everything except ``__init__`` runs in the thread of the server's event loop.
 """
 
 import asyncio
@@ -13,95 +13,95 @@ from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from jobfac.api.serving.seldom import Seldom
+from jobfac.api.serving.log_throttle import LogThrottle
 from jobfac.telemetry.logs import logger
 
 log = logger("jobfac.api")
 
-MOST = 1000
-"""Connections open at once, where the process may open enough files."""
+MAX_CONNECTIONS = 1000
+"""The default limit of open connections."""
 
 BATCH = 64
-"""Connections accepted in one turn of the event loop at most: so many are open beyond the limit for a moment."""
+"""Connections that one iteration of the event loop accepts. The limit may be exceeded by as many for a moment."""
 
 HEADER_TIMEOUT = 10.0
 """Seconds from the connection, or from the first byte of a further request, to the end of its header."""
 
 WRITE_TIMEOUT = 60.0
-"""Seconds that a client may take no byte of an answer that waits for it."""
+"""Seconds after which a connection is closed if the client reads nothing of a response."""
 
-FULL = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
-def share(wanted: int = 0) -> int:
-    """How many connections the API may hold: ``wanted``, or 0 for ``MOST``, but no more than half of the file
-    descriptors that the process may open. The other half is for the database, the programs of a worker in this process,
-    and whatever else works here.
+def connection_limit(configured: int = 0) -> int:
+    """Return the limit of open connections: ``configured`` (0: ``MAX_CONNECTIONS``), but at most half of the file
+    descriptors that the process may open. The other half is for the database, the programs of a worker in the same
+    process, and other files.
     """
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    fits = MOST if soft == resource.RLIM_INFINITY else soft // 2 - BATCH
-    return max(8, min(wanted or MOST, fits))
+    half = MAX_CONNECTIONS if soft == resource.RLIM_INFINITY else soft // 2 - BATCH
+    return max(8, min(configured or MAX_CONNECTIONS, half))
 
 
 class Connections:
-    """The open connections, by descriptor. Above ``limit`` the one that has been silent for longest is closed.
+    """The open connections, by descriptor. Above ``limit``, the connection that was silent longest is closed.
 
-    A connection is *waiting* until the header of a request is complete, and again after the answer. In between it is
-    *busy*, and is not closed to make room for others.
+    A connection is *waiting* until the header of a request is complete, and again after the response. In between it is
+    *busy* and is not closed in favour of others.
     """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self._open: dict[int, Accepted] = {}
-        self._waiting: dict[int, None] = {}  # an ordered set, the longest silent first
+        self._waiting: dict[int, None] = {}  # an ordered set; the first was silent longest
         self._timers: dict[int, asyncio.TimerHandle] = {}
-        self._seldom = Seldom()
+        self._throttle = LogThrottle()
 
     def __len__(self) -> int:
-        """How many are open, those included that are about to be closed."""
+        """The number of open connections, including those that are about to be closed."""
         return len(self._open)
 
     def admit(self, accepted: "Accepted") -> bool:
-        """Count a new connection. False: it must be closed, since all others are busy."""
+        """Add a new connection. False: the caller must close it, because all others are busy."""
         self._open[accepted.number] = accepted
         self._waiting[accepted.number] = None
         self.expect_header(accepted.number)
         if len(self._open) <= self.limit:
             return True
-        self.say("connection_limit", "too many connections: the one that was silent for longest is closed")
+        self.warn("connection_limit_reached", "too many connections: closed the one that was silent longest")
         oldest = next(iter(self._waiting))
         self._end(oldest)
         return oldest != accepted.number
 
     def expect_header(self, number: int) -> None:
-        """From now on the header of a request must be complete within ``HEADER_TIMEOUT``."""
+        """Close the connection unless the header of a request is complete within ``HEADER_TIMEOUT``."""
         if number in self._waiting and number not in self._timers:
             self._timers[number] = asyncio.get_running_loop().call_later(HEADER_TIMEOUT, self._end, number)
 
     def busy(self, number: int) -> None:
-        """A request is under way."""
+        """Record that a request is being handled."""
         self._forget(number)
 
     def idle(self, number: int) -> None:
-        """The answer is complete."""
+        """Record that the response is complete."""
         self._forget(number)
         if number in self._open:
             self._waiting[number] = None
 
-    def gone(self, accepted: "Accepted") -> None:
-        """The connection is closed."""
+    def remove(self, accepted: "Accepted") -> None:
+        """Remove a closed connection."""
         if self._open.get(accepted.number) is accepted:
             self._forget(accepted.number)
             del self._open[accepted.number]
 
-    def relieve(self) -> None:
-        """The process is out of descriptors: close some silent connections."""
+    def close_idle(self) -> None:
+        """Close the connections that were silent longest, because the process has no free descriptors."""
         for number in list(self._waiting)[:BATCH]:
             self._end(number)
 
-    def say(self, action: str, sentence: str) -> None:
-        """Log a line, once a minute."""
-        if (left_out := self._seldom.due(action)) is not None:
+    def warn(self, action: str, sentence: str) -> None:
+        """Log a warning, at most once a minute for each action."""
+        if (left_out := self._throttle.due(action)) is not None:
             log.warning(sentence, action=action, open=len(self._open), limit=self.limit, left_out=left_out)
 
     def _forget(self, number: int) -> None:
@@ -116,7 +116,7 @@ class Connections:
 
 
 class Accepted(socket.socket):
-    """An accepted connection that tells when it is closed."""
+    """An accepted connection that removes itself from ``Connections`` when it is closed."""
 
     def __init__(self, connections: Connections, family: int, kind: int, protocol: int, descriptor: int) -> None:
         super().__init__(family, kind, protocol, fileno=descriptor)
@@ -124,20 +124,20 @@ class Accepted(socket.socket):
         self._connections: Connections | None = connections
 
     def end(self) -> None:
-        """Let the event loop find the connection closed, whatever it is about to do with it."""
-        with contextlib.suppress(OSError):  # the client was faster
+        """Shut the connection down; the event loop then closes it."""
+        with contextlib.suppress(OSError):  # the client has closed it
             self.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Close it and count it no more."""
+        """Close and remove it."""
         connections, self._connections = self._connections, None
         super().close()
         if connections is not None:
-            connections.gone(self)
+            connections.remove(self)
 
 
-class Door(socket.socket):
-    """A listening socket that admits connections within a limit."""
+class LimitedListener(socket.socket):
+    """A listening socket that limits the number of open connections."""
 
     def __init__(self, family: int, kind: int, protocol: int, limit: int) -> None:
         super().__init__(family, kind, protocol)
@@ -145,12 +145,12 @@ class Door(socket.socket):
         self._spare: int | None = None
 
     def accept(self) -> tuple[socket.socket, Any]:
-        """The next connection that is admitted.
+        """Accept the next connection.
 
         Raises:
-            BlockingIOError: there is none.
+            BlockingIOError: there is none, or the limit is reached.
         """
-        # A connection that was told to end is closed some turns of the loop later.
+        # A connection that was shut down is closed in a later iteration of the event loop.
         while len(self.connections) < self.connections.limit + BATCH:
             connection, address = self._next()
             if self.connections.admit(connection):
@@ -162,12 +162,12 @@ class Door(socket.socket):
         try:
             return self._take()
         except OSError as error:
-            if error.errno not in FULL:
+            if error.errno not in OUT_OF_RESOURCES:
                 raise
-            self.connections.say("out_of_descriptors", f"cannot accept a connection: {error.strerror}")
-            self.connections.relieve()
-        # A connection that is left in the queue would wake the event loop again at once, for ever: it is taken with the
-        # descriptor that is kept for this, and closed.
+            self.connections.warn("descriptors_exhausted", f"cannot accept a connection: {error.strerror}")
+            self.connections.close_idle()
+        # A connection that stays in the kernel's queue would wake the event loop in every iteration, so it is accepted
+        # with the spare descriptor and closed.
         if self._spare is not None:
             os.close(self._spare)
             self._spare = None
@@ -183,7 +183,7 @@ class Door(socket.socket):
         return Accepted(self.connections, family, kind, protocol, plain.detach()), address
 
     def close(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         if self._spare is not None:
             os.close(self._spare)
             self._spare = None
@@ -191,7 +191,7 @@ class Door(socket.socket):
 
 
 def protocol(connections: Connections) -> type[H11Protocol]:
-    """HTTP/1.1 as uvicorn speaks it, within the limits of these connections."""
+    """Return uvicorn's HTTP/1.1 protocol with the limits and timeouts of these connections."""
 
     class Limited(H11Protocol):
         number = -1
@@ -204,7 +204,7 @@ def protocol(connections: Connections) -> type[H11Protocol]:
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
             if not self.transport.is_closing():
-                connections.expect_header(self.number)  # unless it has made it busy
+                connections.expect_header(self.number)  # no effect if a request is being handled
 
         def handle_events(self) -> None:
             super().handle_events()

@@ -1,4 +1,4 @@
-"""Protection of browsers: requests sent by pages of other origins, and DNS rebinding."""
+"""Middleware against cross-site requests and DNS rebinding, which misuse the session of a browser."""
 
 from collections.abc import Collection
 from urllib.parse import urlsplit
@@ -7,7 +7,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from jobfac.api.auth import credentials
-from jobfac.api.problems import Problem, answer
+from jobfac.api.problems import Problem, response
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -19,14 +19,14 @@ HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Cache-Control": "no-store",
 }
-"""Headers of every answer that does not set them itself."""
+"""Headers of every response that does not set them."""
 
 
-class Guard:
-    """Refuses requests whose Host is none of ``hosts`` (None: any), or that a page of another origin sent.
+class OriginGuard:
+    """Refuses requests whose Host is not in ``hosts`` (None: any), and requests of pages of another origin.
 
-    No other origin is allowed: there is no CORS. A request that changes something and is authenticated by a session's
-    cookie must come from a page of this origin.
+    There is no CORS. A request that changes something and is authenticated by a session's cookie must come from a page
+    of this origin.
     """
 
     def __init__(self, app: ASGIApp, hosts: Collection[str] | None = None) -> None:
@@ -49,18 +49,18 @@ class Guard:
         if problem is None:
             await self._app(scope, receive, with_headers)
         else:
-            await answer(problem)(scope, receive, with_headers)
+            await response(problem)(scope, receive, with_headers)
 
 
 def refusal(method: str, headers: Headers, hosts: Collection[str] | None) -> Problem | None:
-    """The problem that refuses a request, None: it may pass."""
+    """Return the problem that refuses a request; None: the request is accepted."""
     host = headers.get("host", "")
     if hosts is not None and _name(host) not in hosts:
         return Problem(421, f"This server listens on the loopback address and does not answer for '{host}'.")
     origin = headers.get("origin")
     if origin is not None and origin.partition("://")[2] != host:
         return Problem(403, f"Pages of {origin} may not use this API.")
-    # Any Authorization but a key leaves the cookie in force: browsers add Basic credentials on their own.
+    # Only a key replaces the cookie, because browsers may add an Authorization of type Basic without asking.
     by_browser = "cookie" in headers and credentials(headers.get("authorization", ""))[0] != "bearer"
     if by_browser and origin is None and method not in ("GET", "HEAD", "OPTIONS"):
         return Problem(403, "A session may only change something from this server's own pages; use a key.")
@@ -68,7 +68,7 @@ def refusal(method: str, headers: Headers, hosts: Collection[str] | None) -> Pro
 
 
 def _name(host: str) -> str:
-    """The name or address in a Host header, without port and brackets."""
+    """Return the name or address in a Host header, without port and brackets."""
     try:
         return urlsplit(f"//{host}").hostname or ""
     except ValueError:

@@ -1,4 +1,4 @@
-"""Behind a reverse proxy: the client's address and scheme, as the proxies that we trust report them."""
+"""Middleware behind reverse proxies: the address and scheme of the client, as trusted proxies report them."""
 
 import ipaddress
 
@@ -6,11 +6,11 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 
-class Proxies:
+class ForwardedHeaders:
     """Replaces the address of the nearest proxy by that of the client.
 
-    ``hops``: how many proxies of ours a request passes. Each appends the address that it saw to X-Forwarded-For, so the
-    client's is the ``hops``-th from the right; what stands further left was sent by the client and proves nothing.
+    ``hops``: how many trusted proxies a request passes. Each appends the address of its peer to X-Forwarded-For, so the
+    client's address is the ``hops``-th from the right. Entries further left come from the client and are not trusted.
     """
 
     def __init__(self, app: ASGIApp, hops: int = 1) -> None:
@@ -30,7 +30,7 @@ class Proxies:
 
 
 def client(forwarded: list[str], hops: int) -> str | None:
-    """The client's address from all X-Forwarded-For headers, in order; None: they do not hold a usable one."""
+    """Return the client's address from all X-Forwarded-For headers, in order; None: there is no valid address."""
     value = _from_right(forwarded, hops)
     if value is None:
         return None
@@ -43,6 +43,7 @@ def client(forwarded: list[str], hops: int) -> str | None:
 
 
 def _from_right(values: list[str], hops: int) -> str | None:
-    """The entry of the outermost trusted proxy; the first entry if there are fewer, as when each proxy replaces it."""
+    """Return the entry of the outermost trusted proxy, or the first one if there are fewer because a proxy replaced the
+    header instead of appending to it."""
     entries = [entry.strip() for value in values for entry in value.split(",")]
     return entries[max(0, len(entries) - hops)] if entries else None

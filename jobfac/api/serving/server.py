@@ -1,4 +1,4 @@
-"""The API as a role: listens, serves, stops."""
+"""The API role: listen, serve, stop."""
 
 import ipaddress
 import logging
@@ -8,46 +8,47 @@ from typing import Any
 import uvicorn
 
 from jobfac.api.app import create_app
-from jobfac.api.serving.connections import BATCH, Door, protocol, share
+from jobfac.api.serving.connections import BATCH, LimitedListener, connection_limit, protocol
 from jobfac.api.serving.guard import LOOPBACK
-from jobfac.api.serving.seldom import OncePerMinute
+from jobfac.api.serving.log_throttle import OncePerMinute
 from jobfac.database.engine import Database
 from jobfac.settings import Settings, SettingsError
 from jobfac.telemetry.logs import logger
 
 log = logger("jobfac.api")
 
-FAREWELL = 10
-"""Seconds that requests under way have to end when the server stops."""
+SHUTDOWN_TIMEOUT = 10
+"""Seconds that requests have to finish when the server stops."""
 
-QUEUE = 2048
-"""Connections that wait in the kernel to be accepted."""
+BACKLOG = 2048
+"""The maximum number of connections that wait in the kernel to be accepted."""
 
 KEEP_ALIVE = 60
-"""Seconds that an idle connection is kept: longer than clients keep theirs, so that none sends into a closing one."""
+"""Seconds until an idle connection is closed: longer than clients keep theirs, so that no client sends a request into a
+connection that is being closed."""
 
 
 class Server:
-    """Listens from the moment it is made; serves in ``run``, until ``stop``."""
+    """Listens from its creation on; serves in ``run`` until ``stop``."""
 
     def __init__(self, db: Database, settings: Settings, behind_proxy: bool = False) -> None:
-        """Listen on the settings' address and port (0: any free one).
+        """Listen on the configured address and port (0: any free port).
 
         Args:
-            behind_proxy: a proxy in front of it speaks TLS and sets X-Forwarded-For; nothing else can reach it. The
-                setting ``api_proxy_hops`` says how many proxies a request passes.
+            behind_proxy: a proxy terminates TLS and sets X-Forwarded-For, and clients cannot bypass it. The setting
+                ``api_proxy_hops`` says how many proxies a request passes.
 
         Raises:
-            SettingsError: the address cannot be listened on, or must not be without TLS.
+            SettingsError: the address cannot be used, or needs TLS.
         """
         host, certificate = settings.api_host, settings.api_tls_certificate
         local = is_loopback(host)
         if not (local or certificate or behind_proxy):
             raise SettingsError(
                 f"The API does not listen on {host} without TLS, since keys would cross the network in the clear: set "
-                "api_tls_certificate and api_tls_key, or say --behind-proxy if something before it speaks TLS."
+                "api_tls_certificate and api_tls_key, or use --behind-proxy if a proxy terminates TLS."
             )
-        connections = share(settings.api_connections)
+        connections = connection_limit(settings.api_connections)
         self._socket = _listen(host, settings.api_port, connections)
         self.connections = self._socket.connections
         self.port: int = self._socket.getsockname()[1]
@@ -62,14 +63,14 @@ class Server:
         config = self._config(settings)
         try:
             config.load()
-        except OSError as error:  # ssl's errors are some, too
+        except OSError as error:  # the base class of ssl.SSLError
             self._socket.close()
             raise SettingsError(
                 f"api_tls_certificate ({certificate}) or api_tls_key ({settings.api_tls_key}) cannot be used: {error}."
             ) from None
         self._server = _Uvicorn(config)
-        for name in ("uvicorn.error", "asyncio"):  # a client can make them log without end
-            if not any(isinstance(one, OncePerMinute) for one in logging.getLogger(name).filters):
+        for name in ("uvicorn.error", "asyncio"):  # clients can cause any number of their log lines
+            if not any(isinstance(known, OncePerMinute) for known in logging.getLogger(name).filters):
                 logging.getLogger(name).addFilter(OncePerMinute())
 
     def _config(self, settings: Settings) -> uvicorn.Config:
@@ -85,17 +86,17 @@ class Server:
             proxy_headers=False,
             ssl_certfile=settings.api_tls_certificate or None,
             ssl_keyfile=settings.api_tls_key or None,
-            timeout_graceful_shutdown=FAREWELL,
+            timeout_graceful_shutdown=SHUTDOWN_TIMEOUT,
             timeout_keep_alive=KEEP_ALIVE,
         )
 
     def link(self) -> str:
-        """The address with a token that logs one browser in, once."""
-        return f"{self.url}/login?token={self.app.state.service.gate.new_link()}"
+        """Create a link that logs one browser in, once."""
+        return f"{self.url}/login?token={self.app.state.service.authenticator.new_link()}"
 
     def run(self) -> None:
-        """Serve until ``stop``, from any thread."""
-        log.info("api listens", action="api_started", url=self.url)
+        """Serve until ``stop`` is called."""
+        log.info("api started", action="api_started", url=self.url)
         try:
             self._server.run(sockets=[self._socket])
         finally:
@@ -103,12 +104,12 @@ class Server:
         log.info("api stopped", action="api_stopped", url=self.url)
 
     def stop(self) -> None:
-        """End ``run`` soon; from any thread or a signal handler."""
+        """Make ``run`` return soon. May be called from any thread and from a signal handler."""
         self._server.should_exit = True
 
 
 class _Uvicorn(uvicorn.Server):
-    """Leaves signals to the command line, and ends event streams before it waits for requests to end."""
+    """Leaves signals to the command line, and ends event streams before it waits for requests."""
 
     def capture_signals(self) -> Any:
         from contextlib import nullcontext
@@ -118,7 +119,7 @@ class _Uvicorn(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         for listening in sockets or ():
-            listening.listen(QUEUE)  # the event loop has set it to the number that it accepts in one turn
+            listening.listen(BACKLOG)  # the event loop has set it to BATCH
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self.config.app.state.service.live.close()  # type: ignore[union-attr]
@@ -133,16 +134,16 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _listen(host: str, port: int, connections: int) -> Door:
+def _listen(host: str, port: int, connections: int) -> LimitedListener:
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, kind, number, _, address = found[0]
-        # With the protocol named asyncio switches off the delay of small packets, which costs 40 ms an answer.
-        listening = Door(family, kind, number, connections)
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, number, _, address = addresses[0]
+        # With an explicit protocol asyncio sets TCP_NODELAY. Without it a response may be delayed by 40 ms.
+        listening = LimitedListener(family, kind, number, connections)
         try:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listening.bind(address)
-            listening.listen(QUEUE)  # clients that come before `run` wait for it
+            listening.listen(BACKLOG)  # clients that connect before `run` wait
         except OSError:
             listening.close()
             raise

@@ -1,4 +1,4 @@
-"""Where the commands find jobfac: in the database, or behind an API for people without access to the database."""
+"""The client of the commands: over the database, or over the HTTP API for users without access to the database."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,12 +11,12 @@ __all__ = ["Backend", "backend"]
 
 @contextmanager
 def backend() -> Iterator[Backend]:
-    """The API if ``JOBFAC_API_URL`` is set, else the database."""
-    found = settings()
-    if found.api_url:
+    """Open the API if ``JOBFAC_API_URL`` is set, otherwise the database."""
+    loaded = settings()
+    if loaded.api_url:
         from jobfac.cli.client.remote import Remote
 
-        with Remote(found.api_url, found.api_key) as remote:
+        with Remote(loaded.api_url, loaded.api_key) as remote:
             yield remote
     else:
         from jobfac.cli.client.local import Local

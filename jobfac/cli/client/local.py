@@ -1,4 +1,4 @@
-"""The commands' way to jobfac through its database. What a start does not need is imported where it is used."""
+"""The client over the database. Modules that `jobfac start` does not need are imported where they are used."""
 
 import os
 import time
@@ -29,18 +29,18 @@ if TYPE_CHECKING:
     from jobfac.views.schedules import CandidateView, ScheduleView
     from jobfac.views.workers import WorkerView
 
-LOOK = 0.1
-"""Seconds between two polls of a run that is waited for."""
+POLL_INTERVAL = 0.1
+"""Seconds between two polls of a run that ``wait`` waits for."""
 
 PAGE = 500
-"""Runs read in one query."""
+"""The maximum number of runs in one query."""
 
-SOON = 2.0
-"""Seconds for which an overview is retried: a person who watches should see soon that the database is away."""
+OVERVIEW_RETRY_FOR = 2.0
+"""Seconds for which an overview is retried: short, so that `jobfac top` soon shows that the database is unreachable."""
 
 
 class Local:
-    """See ``Backend``; acts are operations, each of which takes effect once, and reads are queries."""
+    """The ``Backend`` over the database. Changes are operations, reads are queries."""
 
     def __init__(self, db: Database, by: Caller) -> None:
         self._db = db
@@ -52,14 +52,14 @@ class Local:
             if count == 1:
                 return [starting.start(self._db, by, request)]
             ids = starting.start_many(self._db, by, request, count)
-        shown: dict[int, RunView] = {}
+        by_id: dict[int, RunView] = {}
         for first in range(0, len(ids), PAGE):
-            shown |= self._db.query(runs.snapshots, ids[first : first + PAGE])
-        return [shown[run_id] for run_id in ids]
+            by_id |= self._db.query(runs.snapshots, ids[first : first + PAGE])
+        return [by_id[run_id] for run_id in ids]
 
     @contextmanager
     def _traced(self) -> Iterator[Caller]:
-        """The caller with the traces of this command, which are sent at the end."""
+        """Return the caller with traces, which are sent at the end."""
         spans = traces.begin("cli")
         try:
             yield replace(self._by, traces=spans, traceparent=os.environ.get("TRACEPARENT"))
@@ -84,7 +84,7 @@ class Local:
             run = self._db.query(runs.get, run_id)
             if run.state in FINAL or time.monotonic() >= end:
                 return run
-            time.sleep(LOOK)
+            time.sleep(POLL_INTERVAL)
 
     def runs(self, filters: RunFilter) -> list[RunView]:
         return self._db.query(
@@ -166,4 +166,4 @@ class Local:
     def overview(self) -> "Overview":
         from jobfac.store import overview
 
-        return self._db.query(overview.read, retry_for=SOON)
+        return self._db.query(overview.read, retry_for=OVERVIEW_RETRY_FOR)

@@ -1,4 +1,4 @@
-"""What the commands need from jobfac. The database and the API both give the same views."""
+"""The interface of the clients over the database and over the API. Both return the same views."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Text(NamedTuple):
-    """A piece of output; ``skipped`` bytes were cut before it."""
+    """A piece of output. ``skipped``: the bytes that were removed just before it."""
 
     stream: str
     data: bytes
@@ -24,7 +24,7 @@ class Text(NamedTuple):
 
 
 class RunFilter(NamedTuple):
-    """Which runs to list; a filter that is None or empty matches all."""
+    """A filter of runs. A field that is None or empty matches all runs. ``limit``: the maximum number of runs."""
 
     job: str | None
     states: Sequence[RunState]
@@ -34,61 +34,66 @@ class RunFilter(NamedTuple):
 
 
 class Backend(Protocol):
-    """What the commands need. Raises ``errors.NotFound``, ``errors.Refused``, ``DefinitionError``, ``Unreachable``."""
+    """The operations and queries of the commands.
+
+    Raises:
+        NotFound, Refused, DefinitionError, Unreachable: as the operations.
+        Failure: the API refuses a request for another reason.
+    """
 
     def start(self, job: str, options: Mapping[str, Any], key: str | None, count: int) -> "list[RunView]":
-        """Start runs; ``options`` as the body of the API's call. A run may come back ``denied``."""
+        """Start runs. ``options``: fields of ``StartRequest``. Check their states: a run may be ``denied``."""
 
     def run(self, run_id: int) -> "RunHistory":
-        """One run with its attempts and events, and the steps that a sequence visited."""
+        """Return a run with its attempts and events, and the step history of a sequence."""
 
     def wait(self, run_id: int, seconds: float) -> "RunView":
-        """The run, when it is final or the time is up."""
+        """Wait until the run is final, at most ``seconds``, and return it."""
 
     def runs(self, filters: "RunFilter") -> "list[RunView]":
-        """Runs that match the filter, newest first."""
+        """Return the runs that match the filter, newest first."""
 
     def stop(self, run_id: int, now: bool) -> "Stopped":
-        """Ask for a stop."""
+        """Request the stop of a run. ``now``: without the grace period. Returns the states before and after."""
 
     def retry(self, run_id: int, from_failed: bool, changes: Mapping[str, Any]) -> "RunView":
-        """Run it again, with changed parameters: the new run."""
+        """Start a new run as a finished run was started, with changed parameters. Returns the new run."""
 
     def approve(self, run_id: int, step: str, approved: bool, reason: str | None) -> str:
-        """Decide about a step that waits for a person: the decision."""
+        """Decide about a step that waits for a person. Returns the decision."""
 
     def output(self, run_id: int, attempt: int, positions: dict[str, int]) -> Sequence[Text]:
-        """What lies beyond these offsets by stream, which are moved on."""
+        """Return the next output after ``positions`` (bytes by stream), and advance them."""
 
     def jobs(self) -> "list[JobView]":
-        """Every job."""
+        """Return all jobs."""
 
     def job(self, job_id: str) -> "JobView":
-        """One job, with its definition."""
+        """Return a job with its definition."""
 
     def defaults(self) -> dict[str, dict[str, Any]]:
-        """The defaults of categories, by category."""
+        """Return the defaults by category."""
 
     def enable(self, job_id: str, enabled: bool) -> None:
-        """Allow or forbid its starts."""
+        """Enable or disable a job."""
 
     def delete(self, job_id: str) -> None:
-        """Remove it."""
+        """Delete a job."""
 
     def workers(self, alive_only: bool) -> "list[WorkerView]":
-        """The fleet."""
+        """Return the workers, newest first."""
 
     def drain(self, worker_id: int) -> None:
-        """Ask a worker to leave when its runs are done."""
+        """Ask a worker to claim no more runs and to exit when its runs have ended."""
 
     def schedules(self, job: str | None) -> "list[ScheduleView]":
-        """Every schedule, or this job's."""
+        """Return the schedules of a job; None: of all jobs."""
 
     def preview(self, job: str, count: int, start: datetime | None, explain: bool) -> "list[CandidateView]":
-        """When a job would be due; with ``explain`` also the times that do not fire."""
+        """Return the next due times of a job after ``start``. ``explain``: include times that do not fire."""
 
     def pause(self, job: str, name: str | None, paused: bool) -> list[str]:
-        """Pause or resume a schedule, or all of a job's; the names of those that were not yet."""
+        """Pause or resume a schedule; ``name`` None: all of the job. Returns the names of those that changed."""
 
     def overview(self) -> "Overview":
-        """The factory at this moment."""
+        """Return the current state of the factory."""

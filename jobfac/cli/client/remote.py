@@ -1,4 +1,4 @@
-"""The commands' way to jobfac through its API."""
+"""The client over the HTTP API."""
 
 import base64
 import hashlib
@@ -28,35 +28,35 @@ from jobfac.views.workers import WorkerView
 Object = dict[str, Any]
 """A JSON object."""
 
-HOLD = 30.0
-"""Seconds for which one request waits for a run's end at most."""
+MAX_WAIT = 30.0
+"""The maximum seconds for which one request waits for the end of a run."""
 
 RETRY_FOR = 15.0
-"""Seconds for which a request is repeated while the API is away or busy, where repeating it does no harm."""
+"""Seconds for which a request that is safe to repeat is repeated while the API is unreachable or busy."""
 
-PAUSE = 0.5
+RETRY_DELAY = 0.5
 """Seconds between two tries."""
 
-HEADER = re.compile(r"[\x21-\x7e]+")
-"""What a header can hold of a key."""
+HEADER_VALUE = re.compile(r"[\x21-\x7e]+")
+"""A key that can be the value of a header."""
 
 PAGE = 500
-"""Runs or jobs in one request at most."""
+"""The maximum number of runs or jobs in one request."""
 
 
 class Remote:
-    """See ``Backend``; other commands need the database itself."""
+    """The ``Backend`` over the HTTP API."""
 
     def __init__(self, url: str, key: str) -> None:
         if not url.startswith(("http://", "https://")):
             raise Failure(USAGE, f"JOBFAC_API_URL must begin with https:// or http://, not '{url}'.")
         if not key:
             raise Failure(USAGE, "JOBFAC_API_URL is set, so set JOBFAC_API_KEY to a key made by `jobfac keys create`.")
-        if not HEADER.fullmatch(key):
-            raise Failure(USAGE, "JOBFAC_API_KEY is not a key as `jobfac keys create` makes them; set it to one.")
+        if not HEADER_VALUE.fullmatch(key):
+            raise Failure(USAGE, "JOBFAC_API_KEY is not a key made by `jobfac keys create`; set it to such a key.")
         self._url = url
         self._http = httpx.Client(
-            base_url=url.rstrip("/"), headers={"Authorization": f"Bearer {key}"}, timeout=httpx.Timeout(HOLD + 30)
+            base_url=url.rstrip("/"), headers={"Authorization": f"Bearer {key}"}, timeout=httpx.Timeout(MAX_WAIT + 30)
         )
 
     def __enter__(self) -> "Remote":
@@ -66,11 +66,11 @@ class Remote:
         self._http.close()
 
     def start(self, job: str, options: Mapping[str, Any], key: str | None, count: int) -> list[RunView]:
-        if key is not None and not (HEADER.fullmatch(key) and len(key) <= 200):
+        if key is not None and not (HEADER_VALUE.fullmatch(key) and len(key) <= 200):
             raise Failure(
                 USAGE,
-                "--key must be at most 200 letters, digits and signs of ASCII, without spaces, since the API takes it "
-                f"as a header, not '{key}'.",
+                "--key must be at most 200 ASCII characters without spaces, because the API takes it as a header, "
+                f"not '{key}'.",
             )
         overrides = options.get("overrides") or {}
         body = {
@@ -82,15 +82,17 @@ class Remote:
             body["at"] = options["at"].isoformat()
         body |= overrides
         keys = [key or uuid4().hex for _ in range(count)] if key is None or count == 1 else _numbered(key, count)
-        return [self._start(job, body, one) for one in keys]
+        return [self._start(job, body, run_key) for run_key in keys]
 
     def _start(self, job: str, body: Object, key: str) -> RunView:
-        answer = self._send(
-            "POST", f"/v1/jobs/{quote(job, safe='')}/runs", again=True, json=body, headers={"Idempotency-Key": key}
-        )
-        if answer.status_code == 409 and (denied := answer.json().get("run_id")):
+        path, headers = f"/v1/jobs/{quote(job, safe='')}/runs", {"Idempotency-Key": key}
+        return self._started(self._send("POST", path, repeatable=True, json=body, headers=headers))
+
+    def _started(self, response: httpx.Response) -> RunView:
+        """Return the run that a request started, or its denied run."""
+        if response.status_code == 409 and (denied := response.json().get("run_id")):
             return self.wait(denied, 0)
-        return from_json(RunView, self._read(answer))
+        return from_json(RunView, self._read(response))
 
     def run(self, run_id: int) -> RunHistory:
         run = self.wait(run_id, 0)
@@ -104,42 +106,39 @@ class Remote:
         end = time.monotonic() + seconds
         while True:
             left = max(0.0, end - time.monotonic())
-            run = from_json(RunView, self._get(f"/v1/runs/{run_id}", wait=round(min(left, HOLD), 3)))
-            if run.state in FINAL or left <= HOLD:
+            run = from_json(RunView, self._get(f"/v1/runs/{run_id}", wait=round(min(left, MAX_WAIT), 3)))
+            if run.state in FINAL or left <= MAX_WAIT:
                 return run
 
     def runs(self, filters: RunFilter) -> list[RunView]:
         since = None if filters.since is None else filters.since.isoformat()
         pairs = [f"{name}={value}" for name, value in filters.parameters.items()]
-        known = {"job": filters.job, "state": list(filters.states), "since": since, "parameter": pairs}
-        query = {name: value for name, value in known.items() if value}
-        return [from_json(RunView, one) for one in self._pages("/v1/runs", filters.limit, query)]
+        parameters = {"job": filters.job, "state": list(filters.states), "since": since, "parameter": pairs}
+        query = {name: value for name, value in parameters.items() if value}
+        return [from_json(RunView, item) for item in self._pages("/v1/runs", filters.limit, query)]
 
     def stop(self, run_id: int, now: bool) -> Stopped:
-        answer = self._send("POST", f"/v1/runs/{run_id}/stop", again=True, json={"now": now})
-        return from_json(Stopped, self._read(answer))
+        response = self._send("POST", f"/v1/runs/{run_id}/stop", repeatable=True, json={"now": now})
+        return from_json(Stopped, self._read(response))
 
     def retry(self, run_id: int, from_failed: bool, changes: Mapping[str, Any]) -> RunView:
         body: Object = {"from_failed": from_failed, **({"parameters": changes} if changes else {})}
         headers = {"Idempotency-Key": uuid4().hex}
-        answer = self._send("POST", f"/v1/runs/{run_id}/retry", again=True, json=body, headers=headers)
-        if answer.status_code == 409 and (denied := answer.json().get("run_id")):
-            return self.wait(denied, 0)
-        return from_json(RunView, self._read(answer))
+        return self._started(
+            self._send("POST", f"/v1/runs/{run_id}/retry", repeatable=True, json=body, headers=headers)
+        )
 
     def approve(self, run_id: int, step: str, approved: bool, reason: str | None) -> str:
         path = f"/v1/runs/{run_id}/steps/{quote(step, safe='')}/approve"
         body: Object = {"approved": approved, **({} if reason is None else {"reason": reason})}
-        return str(self._read(self._send("POST", path, again=True, json=body))["decision"])
+        return str(self._read(self._send("POST", path, repeatable=True, json=body))["decision"])
 
     def output(self, run_id: int, attempt: int, positions: dict[str, int]) -> Sequence[Text]:
         query: Object = {"after": f"{attempt}:{positions.get('stdout', 0)}:{positions.get('stderr', 0)}"}
         if len(positions) == 1:
             query["stream"] = next(iter(positions))
-        answer = self._send(
-            "GET", f"/v1/runs/{run_id}/output", again=True, params=query, headers={"Accept": "application/json"}
-        )
-        page = self._read(answer)
+        path, headers = f"/v1/runs/{run_id}/output", {"Accept": "application/json"}
+        page = self._read(self._send("GET", path, repeatable=True, params=query, headers=headers))
         pieces = []
         for piece in page["pieces"]:
             data = base64.b64decode(piece["data"])
@@ -148,33 +147,32 @@ class Remote:
         return pieces
 
     def jobs(self) -> list[JobView]:
-        listed = self._pages("/v1/jobs", None, {})
-        return [self.job(one["id"]) if one["truncated"] else from_json(JobView, one) for one in listed]
+        items = self._pages("/v1/jobs", None, {})
+        return [self.job(item["id"]) if item["truncated"] else from_json(JobView, item) for item in items]
 
     def job(self, job_id: str) -> JobView:
         return from_json(JobView, self._get(f"/v1/jobs/{quote(job_id, safe='')}"))
 
     def defaults(self) -> dict[str, dict[str, Any]]:
-        found: dict[str, dict[str, Any]] = self._get("/v1/defaults")["defaults"]
-        return found
+        defaults: dict[str, dict[str, Any]] = self._get("/v1/defaults")["defaults"]
+        return defaults
 
     def enable(self, job_id: str, enabled: bool) -> None:
-        self._read(
-            self._send("POST", f"/v1/jobs/{quote(job_id, safe='')}/{'enable' if enabled else 'disable'}", again=True)
-        )
+        path = f"/v1/jobs/{quote(job_id, safe='')}/{'enable' if enabled else 'disable'}"
+        self._read(self._send("POST", path, repeatable=True))
 
     def delete(self, job_id: str) -> None:
-        self._read(self._send("DELETE", f"/v1/jobs/{quote(job_id, safe='')}", again=False))
+        self._read(self._send("DELETE", f"/v1/jobs/{quote(job_id, safe='')}", repeatable=False))
 
     def workers(self, alive_only: bool) -> list[WorkerView]:
         return self._list(WorkerView, "/v1/workers", all="false" if alive_only else "true")
 
     def drain(self, worker_id: int) -> None:
-        self._read(self._send("POST", f"/v1/workers/{worker_id}/drain", again=True))
+        self._read(self._send("POST", f"/v1/workers/{worker_id}/drain", repeatable=True))
 
     def schedules(self, job: str | None) -> list[ScheduleView]:
-        found = self._get("/v1/schedules", **({} if job is None else {"job": job}))["items"]
-        return [from_json(ScheduleView, one | {"definition": {}} if one["truncated"] else one) for one in found]
+        items = self._get("/v1/schedules", **({} if job is None else {"job": job}))["items"]
+        return [from_json(ScheduleView, item | {"definition": {}} if item["truncated"] else item) for item in items]
 
     def preview(self, job: str, count: int, start: datetime | None, explain: bool) -> list[CandidateView]:
         query: Object = {"job": job, "count": count, "explain": "true" if explain else "false"}
@@ -185,75 +183,76 @@ class Remote:
     def pause(self, job: str, name: str | None, paused: bool) -> list[str]:
         from jobfac.store.schedules import no_schedule
 
-        found = self.schedules(job)
-        chosen = [one for one in found if name in (None, one.name)]
+        schedules = self.schedules(job)
+        chosen = [schedule for schedule in schedules if name in (None, schedule.name)]
         if not chosen:
-            self.job(job)  # which raises if there is none
-            raise no_schedule(job, name, [one.name for one in found])
-        changing = [one for one in chosen if one.paused != paused]
-        for one in changing:
-            call = f"/v1/schedules/{one.id}/{'pause' if paused else 'resume'}"
-            self._read(self._send("POST", call, again=True))
-        return [one.name for one in changing]
+            self.job(job)  # raises NotFound if the job does not exist
+            raise no_schedule(job, name, [schedule.name for schedule in schedules])
+        changing = [schedule for schedule in chosen if schedule.paused != paused]
+        for schedule in changing:
+            path = f"/v1/schedules/{schedule.id}/{'pause' if paused else 'resume'}"
+            self._read(self._send("POST", path, repeatable=True))
+        return [schedule.name for schedule in changing]
 
     def overview(self) -> Overview:
         return from_json(Overview, self._get("/v1/overview"))
 
     def _pages(self, path: str, limit: int | None, query: Mapping[str, Any]) -> list[Object]:
-        """All items, or the first ``limit``, page after page."""
-        found: list[Object] = []
+        """Return all items, or the first ``limit``, page by page."""
+        items: list[Object] = []
         page: Object = {"next_cursor": None}
-        while limit is None or len(found) < limit:
-            size = PAGE if limit is None else min(PAGE, limit - len(found))
+        while limit is None or len(items) < limit:
+            size = PAGE if limit is None else min(PAGE, limit - len(items))
             cursor = {} if page["next_cursor"] is None else {"cursor": page["next_cursor"]}
             page = self._get(path, **query, **cursor, limit=size)
-            found += page["items"]
+            items += page["items"]
             if page["next_cursor"] is None:
                 break
-        return found
+        return items
 
     def _list(self, view: type[View], path: str, **query: Any) -> list[View]:
         return [from_json(view, item) for item in self._get(path, **query)["items"]]
 
     def _get(self, path: str, **query: Any) -> Object:
-        return self._read(self._send("GET", path, again=True, params=query))
+        return self._read(self._send("GET", path, repeatable=True, params=query))
 
-    def _send(self, method: str, path: str, again: bool, **options: Any) -> httpx.Response:
-        """One request; with ``again`` repeated while the API, or its database, is away.
+    def _send(self, method: str, path: str, repeatable: bool, **options: Any) -> httpx.Response:
+        """Send a request. A ``repeatable`` one is repeated while the API or its database is unreachable.
 
         Raises:
-            Unreachable: it stayed away.
+            Unreachable: the API is still unreachable after ``RETRY_FOR``.
         """
-        end = time.monotonic() + (RETRY_FOR if again else 0.0)
+        end = time.monotonic() + (RETRY_FOR if repeatable else 0.0)
         while True:
             try:
-                answer = self._http.request(method, path, **options)
+                response = self._http.request(method, path, **options)
             except httpx.TransportError as error:
                 if time.monotonic() >= end:
                     raise Unreachable(
                         f"The API at {self._url} cannot be reached: {error}. Check JOBFAC_API_URL and the server."
                     ) from None
             else:
-                if answer.status_code != 503 or time.monotonic() >= end:
-                    return answer
-            time.sleep(PAUSE)
+                if response.status_code != 503 or time.monotonic() >= end:
+                    return response
+            time.sleep(RETRY_DELAY)
 
-    def _read(self, answer: httpx.Response) -> Object:
-        """The answer's JSON object, empty if it has none, or the exception that stands for its problem."""
-        if answer.is_success:
-            return dict(answer.json()) if answer.content else {}
+    def _read(self, response: httpx.Response) -> Object:
+        """Return the JSON object of a response, empty if it has no body, or raise the error of its problem."""
+        if response.is_success:
+            return dict(response.json()) if response.content else {}
+        status = response.status_code
         try:
-            detail = str(answer.json()["detail"])
+            detail = str(response.json()["detail"])
         except (ValueError, KeyError, TypeError):
-            detail = f"{self._url} answered {answer.status_code} and is perhaps no API of jobfac; check JOBFAC_API_URL."
-        if answer.status_code >= 500:
+            detail = f"{self._url} answered {status} and may not be the API of jobfac; check JOBFAC_API_URL."
+        if status >= 500:
             raise Unreachable(detail)
-        kind = Kind.of_status(answer.status_code) or Kind.INVALID
-        known = {one.kind: one for one in (NotFound, Refused)}
-        raise known[kind](detail) if kind in known else Failure(kind.exit_code, detail)
+        kind = Kind.of_status(status) or Kind.INVALID
+        errors = {error.kind: error for error in (NotFound, Refused)}
+        raise errors[kind](detail) if kind in errors else Failure(kind.exit_code, detail)
 
 
 def _numbered(key: str, count: int) -> list[str]:
-    """A key for each of many equal runs, the same at every call."""
+    """Return a key for each of many equal runs, the same keys at each call."""
     common = hashlib.sha256(key.encode()).hexdigest()
     return [f"many-{common}-{number}" for number in range(count)]

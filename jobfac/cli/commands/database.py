@@ -1,4 +1,4 @@
-"""`db upgrade / check / script / backup`, `config`, `purge`."""
+"""`db upgrade / check / script / backup`, `config` and `purge`."""
 
 import sys
 from pathlib import Path
@@ -12,12 +12,12 @@ from jobfac.cli.rendering.printing import print_json, print_table
 if TYPE_CHECKING:
     from jobfac.database.engine import Database
 
-app = group("The database's schema.")
+app = group("Upgrade, check and back up the database.")
 
 
 @app.command()
 def upgrade() -> None:
-    """Bring the schema to the version that this program needs."""
+    """Upgrade the schema to the version that this program needs."""
     with database() as db:
         before = db.version()
         db.upgrade()
@@ -27,11 +27,11 @@ def upgrade() -> None:
 
 
 def _offer_snapshot(db: "Database") -> None:
-    """Print the statement that a DBA should run, if the database reads with locks."""
+    """Print the statement that a DBA should run if READ_COMMITTED_SNAPSHOT is off."""
     from jobfac.doctor.engine import SNAPSHOT, lacks_snapshot
 
     if db.query(lacks_snapshot):
-        typer.echo("READ_COMMITTED_SNAPSHOT is off: readers and claims may deadlock. Let a DBA run, when it is quiet:")
+        typer.echo("READ_COMMITTED_SNAPSHOT is off: readers and claims may deadlock. Ask a DBA to run at a quiet time:")
         typer.echo(f"  ALTER DATABASE CURRENT SET {SNAPSHOT};")
 
 
@@ -51,7 +51,7 @@ def check(as_json: Json = False) -> None:
 def script(
     dialect: Annotated[str, typer.Option(help="mssql or sqlite.")] = "mssql",
 ) -> None:
-    """Print the SQL of an upgrade from nothing, for a DBA to run; nothing is touched."""
+    """Print the SQL that creates the schema, for a DBA to run. The database is not accessed."""
     from jobfac.database.engine import write_script
 
     if dialect not in ("mssql", "sqlite"):
@@ -60,15 +60,15 @@ def script(
 
 
 @app.command()
-def backup(file: Annotated[Path, typer.Argument(help="The new file; none of that name may exist.")]) -> None:
-    """Copy a SQLite database into a new file while it is in use; a plain copy would lack what is in its log."""
+def backup(file: Annotated[Path, typer.Argument(help="The new file, which must not exist.")]) -> None:
+    """Copy a SQLite database to a new file while it is in use. A plain copy of the file would miss recent changes."""
     with database() as db:
         db.back_up(file)
-    typer.echo(f"{file} holds the database as it is now")
+    typer.echo(f"the database was copied to {file}")
 
 
 class ShownSetting(NamedTuple):
-    """A setting as it is shown, without secrets; ``origin``: where its value comes from."""
+    """A setting for display, without secrets. ``origin``: where its value comes from."""
 
     name: str
     value: object
@@ -77,19 +77,19 @@ class ShownSetting(NamedTuple):
 
 
 def config(as_json: Json = False) -> None:
-    """What holds here, and where it came from."""
+    """Show the settings and where each comes from."""
     import dataclasses
 
     from jobfac.settings import Settings, SettingsError, sources, without_password
 
     try:
-        found = sources()
+        loaded = sources()
     except SettingsError as error:
         fail(USAGE, str(error))
     secret = {field.name for field in dataclasses.fields(Settings) if field.metadata.get("secret")}
     helps = {field.name: field.metadata["help"] for field in dataclasses.fields(Settings)}
     rows = []
-    for name, source in found.items():
+    for name, source in loaded.items():
         value = source.value
         if name in secret and value:
             value = "***"
@@ -103,7 +103,7 @@ def config(as_json: Json = False) -> None:
 
 
 def purge() -> None:
-    """Remove finished runs that are older than their job's retention, now."""
+    """Remove finished runs that are older than their job's retention."""
     from jobfac.operations import retention
     from jobfac.store.retention import Keep
 

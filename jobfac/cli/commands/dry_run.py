@@ -1,4 +1,4 @@
-"""`try`: one program under the conditions of a worker, without a database and without a record."""
+"""`try`: run one program as a worker would, without a database."""
 
 import sys
 import tempfile
@@ -10,7 +10,7 @@ import typer
 from typer.main import get_command
 
 from jobfac.cli.commands.start import SetFileOption, SetOption
-from jobfac.cli.common import NO_TEXT, NOT_FOUND, UNSUCCESSFUL, USAGE, Json, fail, on_signal, piped, seconds
+from jobfac.cli.common import NOT_FOUND, NOT_UTF8, UNSUCCESSFUL, USAGE, Json, fail, on_signal, read_stdin, seconds
 from jobfac.cli.listing import PLAIN
 from jobfac.cli.parameters import read_settings
 from jobfac.cli.rendering.printing import note, print_fields, print_json
@@ -27,33 +27,39 @@ app = typer.Typer(**PLAIN)
 def try_program(
     program: Annotated[
         list[str],
-        typer.Argument(metavar="PROGRAM", help="And its arguments. With --file: a job's id, and arguments for it."),
+        typer.Argument(
+            metavar="PROGRAM", help="The program and its arguments. With --file: the id of a job and its arguments."
+        ),
     ],
-    payload: Annotated[str | None, typer.Option(help="Text handed to the program; `-` reads standard input.")] = None,
-    payload_file: Annotated[Path | None, typer.Option(metavar="FILE", help="The same, from a file.")] = None,
+    payload: Annotated[str | None, typer.Option(help="Text for the program; `-` reads standard input.")] = None,
+    payload_file: Annotated[Path | None, typer.Option(metavar="FILE", help="Read the payload from a file.")] = None,
     set_: SetOption = None,
     set_file: SetFileOption = None,
-    timeout: Annotated[str | None, typer.Option(metavar="30m", help="Stop it after this long.")] = None,
-    grace: Annotated[str | None, typer.Option(metavar="10s", help="What it has to end when it is stopped.")] = None,
-    aware: Annotated[bool, typer.Option("--aware", help="The result that it reports counts, not its code.")] = False,
-    environment: Annotated[list[str] | None, typer.Option(metavar="K=V", help="A variable of its own; repeat.")] = None,
-    directory: Annotated[str | None, typer.Option(metavar="PATH", help="Where it runs; default: here.")] = None,
-    file: Annotated[Path | None, typer.Option(help="Take the job from this definition file.")] = None,
+    timeout: Annotated[str | None, typer.Option(metavar="30m", help="Stop the program after this duration.")] = None,
+    grace: Annotated[str | None, typer.Option(metavar="10s", help="The time to exit after a stop.")] = None,
+    aware: Annotated[
+        bool, typer.Option("--aware", help="Use the result that the program reports, not its exit code.")
+    ] = False,
+    environment: Annotated[
+        list[str] | None, typer.Option(metavar="K=V", help="A variable of the environment; may be repeated.")
+    ] = None,
+    directory: Annotated[str | None, typer.Option(metavar="PATH", help="Working directory; default: this one.")] = None,
+    file: Annotated[Path | None, typer.Option(help="Read the job from this file of definitions.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Run a program as a worker would, with no database, and say what would have been recorded.
+    """Run a program as a worker would, without a database, and show what would have been recorded.
 
-    It has the environment, payload, report file, limits and stops of a run. Its output is shown as it comes, what it
-    reports on standard error. Exit code 0: it would have succeeded. Options that both know, such as --timeout, are
-    meant for `try`; behind `--` everything is the program's.
+    The program has the environment, payload, report file, limits and stops of a run. Its output is shown as it is
+    written, its reports on standard error. Exit code 0: the run would have succeeded. Options that both understand,
+    such as --timeout, belong to `try`; all arguments after `--` belong to the program.
     """
     from jobfac.states import Stop
     from jobfac.worker.dry_run import DryRun
 
-    given: dict[str, Any] = {"aware": aware or None, "directory": directory}
+    options: dict[str, Any] = {"aware": aware or None, "directory": directory}
     for option, value in {"timeout": timeout, "grace": grace}.items():
-        given[option] = None if value is None else seconds(value, f"--{option}")
-    changes = {name: value for name, value in given.items() if value is not None}
+        options[option] = None if value is None else seconds(value, f"--{option}")
+    changes = {name: value for name, value in options.items() if value is not None}
     if variables := _variables(environment or []):
         changes["environment"] = variables
     job, definition, arguments = _definition(program, file, changes)
@@ -61,19 +67,19 @@ def try_program(
     values = read_settings(set_ or [], set_file)
     with tempfile.TemporaryDirectory(prefix="jobfac-try-") as name:
         folder = Path(name)
-        folder.chmod(0o711)  # the program may be another user's
+        folder.chmod(0o711)  # the program may run as another user
         screen = _Screen(quiet=as_json)
         dry_run = DryRun(job, definition, folder, screen, arguments, text, values)
         on_signal(lambda first: dry_run.stop(Stop.POLITE if first else Stop.NOW))
-        tried = dry_run.run()
-    document = _document(job, tried)
+        result = dry_run.run()
+    document = _document(job, result)
     print_json(document | {"reports": screen.reports}) if as_json else _print(document)
     if document["state"] != "succeeded":
         raise typer.Exit(UNSUCCESSFUL)
 
 
 class _Screen:
-    """Shows a dry run: the program's output as it is, everything else on standard error. ``quiet``: all of it there."""
+    """Shows the output of the program, and reports on standard error. ``quiet``: everything on standard error."""
 
     def __init__(self, quiet: bool) -> None:
         self.reports: list[dict[str, Any]] = []
@@ -88,8 +94,8 @@ class _Screen:
     def report(self, progress: float | None, message: str | None) -> None:
         after = round(time.monotonic() - self._began, 2)
         self.reports.append({"seconds": after, "progress": progress, "message": message})
-        known = ([] if progress is None else [f"{progress:.0%}"]) + ([] if message is None else [message])
-        note(f"jobfac: {printable(' '.join(known))}")
+        words = ([] if progress is None else [f"{progress:.0%}"]) + ([] if message is None else [message])
+        note(f"jobfac: {printable(' '.join(words))}")
 
     def remark(self, sentence: str) -> None:
         note(f"jobfac: {sentence}")
@@ -106,18 +112,18 @@ def _payload(text: str | None, file: Path | None) -> str | None:
     if text is not None and file is not None:
         fail(USAGE, "--payload and --payload-file exclude each other; give one of them.")
     if file is None:
-        return piped() if text == "-" else text
+        return read_stdin() if text == "-" else text
     try:
         with file.open(encoding="utf-8", newline="") as source:
             return source.read()
     except OSError as error:
         fail(USAGE, f"--payload-file {file} cannot be read: {error.strerror}.")
     except UnicodeDecodeError:
-        fail(USAGE, f"--payload-file {file} {NO_TEXT}")
+        fail(USAGE, f"--payload-file {file} {NOT_UTF8}")
 
 
 def _definition(words: list[str], file: Path | None, changes: dict[str, Any]) -> "tuple[str, Job, list[str] | None]":
-    """The job's id, its definition with the changes, and the arguments in place of the definition's, if any."""
+    """Return the job's id, its definition with the changes, and the arguments that replace the definition's, if any."""
     from jobfac.definitions import Job, canonical, from_canonical, load
 
     if file is None:
@@ -138,23 +144,23 @@ def _definition(words: list[str], file: Path | None, changes: dict[str, Any]) ->
     return name, definition, arguments
 
 
-def _document(job: str, tried: "DryRunResult") -> dict[str, Any]:
+def _document(job: str, result: "DryRunResult") -> dict[str, Any]:
     import json
 
-    outcome = tried.outcome
+    outcome = result.outcome
     return {
         "job": job,
         "state": str(outcome.state),
-        "seconds": round(tried.seconds, 3),
+        "seconds": round(result.seconds, 3),
         "exit_code": outcome.exit_code,
         "signal": outcome.signal,
         "reason": outcome.reason,
         "exit_message": outcome.exit_message,
-        "progress": tried.progress,
-        "message": tried.message,
+        "progress": result.progress,
+        "message": result.message,
         "outputs": json.loads(outcome.outputs) if outcome.outputs else None,
         "retry_after": outcome.retry_after,
-        "output": {name: stream._asdict() for name, stream in tried.streams.items()},
+        "output": {name: stream._asdict() for name, stream in result.streams.items()},
     }
 
 
@@ -163,7 +169,7 @@ def _print(document: dict[str, Any]) -> None:
     facts["seconds"] = f"{document['seconds']:.2f}"
     for name, stream in document["output"].items():
         if stream["path"] or stream["size"]:
-            cut = f", {stream['cut']:,} of these cut" if stream["cut"] else ""
+            cut = f", {stream['cut']:,} of them removed" if stream["cut"] else ""
             facts[name] = stream["path"] or f"{stream['size']:,} bytes{cut}"
     print_fields(facts, write=lambda line: note(f"jobfac: {line}"))
 

@@ -1,4 +1,4 @@
-"""`help`: the pages of the guide."""
+"""`help`: print a page of the guide."""
 
 import sys
 from typing import Annotated
@@ -11,14 +11,14 @@ from jobfac.guide import TOPICS, page, summary
 
 
 def help_topic(
-    topic: Annotated[str | None, typer.Argument(metavar="[TOPIC]", help="One of the topics that are listed.")] = None,
+    topic: Annotated[str | None, typer.Argument(metavar="[TOPIC]", help="A topic; default: list the topics.")] = None,
 ) -> None:
     """Show a page of the guide; without a topic, list the topics."""
     if topic is None:
         width = max(map(len, TOPICS))
         for name in TOPICS:
             typer.echo(f"{name:<{width}}  {summary(name)}")
-        typer.echo("\n`jobfac help TOPIC` shows a page, `jobfac COMMAND -h` how a command is used.")
+        typer.echo("\n`jobfac help TOPIC` shows a page, `jobfac COMMAND -h` the help of a command.")
         return
     name = topic.lower()
     if name not in TOPICS:
@@ -35,7 +35,7 @@ def help_topic(
 
 
 def _unknown(topic: str) -> str:
-    """A sentence with the nearest topic, or with the help of the command that has this name."""
+    """Return the error for an unknown topic. It suggests a similar topic, or the help of a command with this name."""
     from jobfac.cli import COMMANDS
     from jobfac.definitions.values import suggestion
 

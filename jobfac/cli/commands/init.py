@@ -1,4 +1,4 @@
-"""`init` and `schema`: a first folder to start from, and the JSON Schema of definitions."""
+"""`init` and `schema`: a folder to start from, and the JSON Schema of definitions."""
 
 import json
 from pathlib import Path
@@ -12,10 +12,10 @@ from jobfac.cli.rendering.printing import print_json
 
 def init(
     folder: Annotated[
-        Path, typer.Argument(metavar="[FOLDER]", help="Made if it is not there; default: here.")
+        Path, typer.Argument(metavar="[FOLDER]", help="Created if it does not exist; default: the current folder.")
     ] = Path(),
 ) -> None:
-    """Write a first folder: definitions, settings and their schema. Nothing is overwritten.
+    """Create a folder with definitions and settings to start from. Nothing is overwritten.
 
     Example: jobfac init factory
     """
@@ -29,12 +29,12 @@ def init(
     }
     for name in texts:
         if (folder / name).exists():
-            fail(REFUSED, f"{folder / name} exists already; name another folder, or move the file away.")
+            fail(REFUSED, f"{folder / name} already exists; name another folder, or move the file.")
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
         with (folder / name).open("x", encoding="utf-8") as file:
             file.write(text)
-        typer.echo(f"{folder / name} is written")
+        typer.echo(f"{folder / name} was written")
     typer.echo("Next:")
     if folder.resolve() != Path.cwd():
         typer.echo(f"  cd {_quoted(folder)}")
@@ -43,7 +43,7 @@ def init(
 
 
 def schema() -> None:
-    """Print the JSON Schema of definitions, for editors that complete and check them.
+    """Print the JSON Schema of definitions. Editors use it for completion and checks.
 
     Example: jobfac schema > jobfac.schema.json
     """

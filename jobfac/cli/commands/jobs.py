@@ -1,4 +1,4 @@
-"""Definitions: apply, export, `jobs list / show / enable / disable / delete`."""
+"""`apply`, `export`, and `jobs list / show / enable / disable / delete`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,16 +15,16 @@ from jobfac.views.jobs import JobView
 if TYPE_CHECKING:
     from jobfac.definitions import Plan
 
-app = group("Definitions of jobs and sequences.")
+app = group("List, show, enable, disable and delete jobs and sequences.")
 
 
 def apply(
-    files: Annotated[list[Path], typer.Argument(help="Definitions in YAML or JSON.")],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, change nothing.")] = False,
-    prune: Annotated[bool, typer.Option("--prune", help="Also remove the jobs that no file defines.")] = False,
+    files: Annotated[list[Path], typer.Argument(help="Files of definitions in YAML or JSON.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and change nothing.")] = False,
+    prune: Annotated[bool, typer.Option("--prune", help="Also remove jobs that no file defines.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Apply definitions, whole or not at all, after showing what changes."""
+    """Apply definitions, all of them or none, and show the changes."""
     from jobfac import definitions as d
     from jobfac.operations import jobs
 
@@ -47,32 +47,32 @@ def apply(
 
 def _plan_object(plan: "Plan") -> dict[str, Any]:
     changes = {
-        job: [{"path": one.path, "before": one.before, "after": one.after} for one in found]
-        for job, found in plan.change.items()
+        job: [{"path": change.path, "before": change.before, "after": change.after} for change in changes]
+        for job, changes in plan.change.items()
     }
     return {"add": list(plan.add), "change": changes, "remove": list(plan.remove), "same": list(plan.same)}
 
 
-def _print_changes(plan: "Plan", what: str = "") -> None:
-    for job in plan.add:
-        typer.secho(f"+ {what}{job}", fg="green")
-    for job, found in plan.change.items():
-        typer.secho(f"~ {what}{job}", fg="yellow")
-        for one in found:
-            typer.echo(f"    {one.path}: {_word(one.before)} -> {_word(one.after)}")
-    for job in plan.remove:
-        typer.secho(f"- {what}{job}", fg="red")
+def _print_changes(plan: "Plan", prefix: str = "") -> None:
+    for name in plan.add:
+        typer.secho(f"+ {prefix}{name}", fg="green")
+    for name, changes in plan.change.items():
+        typer.secho(f"~ {prefix}{name}", fg="yellow")
+        for change in changes:
+            typer.echo(f"    {change.path}: {_value(change.before)} -> {_value(change.after)}")
+    for name in plan.remove:
+        typer.secho(f"- {prefix}{name}", fg="red")
 
 
 def _print_count(plan: "Plan", dry_run: bool) -> None:
     added, changed, removed = ("to add", "to change", "to remove") if dry_run else ("added", "changed", "removed")
     typer.echo(
         f"{len(plan.add)} {added}, {len(plan.change)} {changed}, {len(plan.remove)} {removed}, "
-        f"{len(plan.same)} as they are" + ("; nothing was changed" if dry_run else "")
+        f"{len(plan.same)} unchanged" + ("; nothing was changed" if dry_run else "")
     )
 
 
-def _word(value: Any) -> str:
+def _value(value: Any) -> str:
     import json
 
     return "(default)" if value is None else json.dumps(value, ensure_ascii=False)
@@ -81,11 +81,11 @@ def _word(value: Any) -> str:
 def export(
     jobs: Annotated[list[str] | None, typer.Argument(help="Job ids; default: all.")] = None, as_json: Json = False
 ) -> None:
-    """Print definitions as they are in force; `apply` reads them back as the same."""
+    """Print the stored definitions in a form that `apply` reads."""
     with backend() as factory:
-        found = [factory.job(job) for job in jobs] if jobs else factory.jobs()
+        views = [factory.job(job) for job in jobs] if jobs else factory.jobs()
         defaults = {} if jobs else factory.defaults()
-    bodies = {job.id: _body(job) for job in found}
+    bodies = {job.id: _body(job) for job in views}
     if as_json:
         print_json({"jobs": bodies} | ({"defaults": defaults} if defaults else {}))
     else:
@@ -94,25 +94,25 @@ def export(
 
 @app.command("list")
 def list_jobs(as_json: Json = False) -> None:
-    """Every job and sequence."""
+    """List all jobs and sequences."""
     with backend() as factory:
-        found = factory.jobs()
+        views = factory.jobs()
     if as_json:
-        print_json(serialization.all_as_json(found))
+        print_json(serialization.all_as_json(views))
         return
     columns: Columns[JobView] = {
         "JOB": "id",
         "KIND": "kind",
         "VERSION": "version",
-        "ENABLED": _yes,
+        "ENABLED": _enabled,
         "CATEGORY": "category",
         "SCHEDULES": _schedules,
-        "RUNS": _what,
+        "RUNS": _program,
     }
-    print_table(found, columns, "no jobs; `jobfac apply FILE` defines some")
+    print_table(views, columns, "no jobs; `jobfac apply FILE` creates some")
 
 
-def _yes(job: JobView) -> str:
+def _enabled(job: JobView) -> str:
     return "yes" if job.enabled else "[yellow]no[/]"
 
 
@@ -120,7 +120,7 @@ def _schedules(job: JobView) -> str:
     return str(len(job.definition.get("schedules", [])) or "")
 
 
-def _what(job: JobView) -> str:
+def _program(job: JobView) -> str:
     import shlex
 
     body = job.definition
@@ -132,20 +132,20 @@ def _what(job: JobView) -> str:
 
 @app.command("show")
 def show_job(job: Annotated[str, typer.Argument(help="The job's id.")], as_json: Json = False) -> None:
-    """One job as it is in force."""
+    """Show a job and its definition."""
     with backend() as factory:
-        found = factory.job(job)
+        view = factory.job(job)
     if as_json:
-        print_json(serialization.as_json(found))
+        print_json(serialization.as_json(view))
         return
-    print_fields({name: value for name, value in found._asdict().items() if name != "definition"})
+    print_fields({name: value for name, value in view._asdict().items() if name != "definition"})
     typer.echo("")
-    typer.echo(_yaml({found.id: _body(found)}, {}), nl=False)
+    typer.echo(_yaml({view.id: _body(view)}, {}), nl=False)
 
 
 @app.command()
 def enable(job: Annotated[str, typer.Argument(help="The job's id.")]) -> None:
-    """Allow starts of a job again."""
+    """Enable a job: allow its starts."""
     with backend() as factory:
         factory.enable(job, True)
     typer.echo(f"job '{job}' is enabled")
@@ -153,7 +153,7 @@ def enable(job: Annotated[str, typer.Argument(help="The job's id.")]) -> None:
 
 @app.command()
 def disable(job: Annotated[str, typer.Argument(help="The job's id.")]) -> None:
-    """Forbid every start of a job, by schedule or by hand; what runs goes on."""
+    """Disable a job: refuse all starts, by schedule or on demand. Running runs continue."""
     with backend() as factory:
         factory.enable(job, False)
     typer.echo(f"job '{job}' is disabled")
@@ -161,7 +161,7 @@ def disable(job: Annotated[str, typer.Argument(help="The job's id.")]) -> None:
 
 @app.command()
 def delete(job: Annotated[str, typer.Argument(help="The job's id.")]) -> None:
-    """Remove a job; its history stays, and runs that wait or run go on."""
+    """Delete a job. Its history stays, and its waiting and running runs continue."""
     with backend() as factory:
         factory.delete(job)
     typer.echo(f"job '{job}' is deleted")

@@ -1,29 +1,33 @@
-"""`keys create / list / revoke`: keys of the API. They are made where the database is, never through the API."""
+"""`keys create / list / revoke`: API keys. These commands need the database; the API cannot create keys."""
 
 from typing import Annotated
 
 import typer
 
-from jobfac.cli.common import MOST, USAGE, Json, database, fail, group, local_caller
+from jobfac.cli.common import MAX_ID, USAGE, Json, database, fail, group, local_caller
 from jobfac.cli.common import seconds as read_seconds
 from jobfac.cli.rendering.printing import Columns, note, print_json, print_table
 from jobfac.views.keys import KeyView
 from jobfac.views.serialization import all_as_json
 
-app = group("Keys of the API.")
+app = group("Create, list and revoke API keys.")
 
 
 @app.command()
 def create(
-    role: Annotated[str, typer.Option(help="viewer reads, operator also starts and stops, admin also defines.")],
-    name: Annotated[str, typer.Option(help="What events and the audit call its user; default: the role.")] = "",
+    role: Annotated[
+        str, typer.Option(help="viewer reads, operator also starts and stops, admin also changes definitions.")
+    ],
+    name: Annotated[str, typer.Option(help="The name in events and in the audit; default: the role.")] = "",
     category: Annotated[
-        list[str] | None, typer.Option(help="Only jobs and runs of this category; repeat. Default: all.")
+        list[str] | None, typer.Option(help="Only jobs and runs of this category; may be repeated. Default: all.")
     ] = None,
-    expires: Annotated[str | None, typer.Option(metavar="90d", help="It ends after this long; default: never.")] = None,
+    expires: Annotated[
+        str | None, typer.Option(metavar="90d", help="Expire after this duration; default: never.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Make a key and print it: it is not shown again."""
+    """Create a key and print it. It cannot be shown again."""
     from jobfac.operations import keys
     from jobfac.store import api_keys
 
@@ -33,27 +37,27 @@ def create(
         fail(USAGE, "--name must be at most 128 characters.")
     lifetime = None if expires is None else read_seconds(expires, "--expires")
     if lifetime == 0:
-        fail(USAGE, "--expires must be longer than 0; without it the key never ends.")
+        fail(USAGE, "--expires must be longer than 0; without it the key never expires.")
     with database() as db:
-        made = keys.create(
+        created = keys.create(
             db, local_caller(), name or role, api_keys.Role(role), categories=category or None, lifetime=lifetime
         )
     if as_json:
-        print_json({"id": made.id, "role": role, "key": made.key})
+        print_json({"id": created.id, "role": role, "key": created.key})
     else:
-        note(f"Key {made.id} ({role}). Keep it safe: it is not shown again.")
-        typer.echo(made.key)
+        note(f"Key {created.id} ({role}). Keep it safe: it is not shown again.")
+        typer.echo(created.key)
 
 
 @app.command("list")
 def list_keys(as_json: Json = False) -> None:
-    """Every key, without its secret."""
+    """List all keys, without their secrets."""
     from jobfac.store import api_keys
 
     with database() as db:
-        found = db.query(api_keys.list_keys)
+        views = db.query(api_keys.list_keys)
     if as_json:
-        print_json(all_as_json(found))
+        print_json(all_as_json(views))
         return
     columns: Columns[KeyView] = {
         "KEY": "id",
@@ -65,12 +69,14 @@ def list_keys(as_json: Json = False) -> None:
         "EXPIRES": "expires_at",
         "REVOKED": "revoked_at",
     }
-    print_table(found, columns, "no keys; `jobfac keys create --role ROLE` makes one")
+    print_table(views, columns, "no keys; `jobfac keys create --role ROLE` creates one")
 
 
 @app.command()
-def revoke(key: Annotated[int, typer.Argument(min=1, max=MOST, help="The key's id, as `keys list` shows it.")]) -> None:
-    """End a key's use at once."""
+def revoke(
+    key: Annotated[int, typer.Argument(min=1, max=MAX_ID, help="The key's id, from `keys list`.")],
+) -> None:
+    """Revoke a key immediately."""
     from jobfac.operations import keys
 
     with database() as db:

@@ -1,10 +1,21 @@
-"""`notify test / list / requeue`: send a sample, list notifications, deliver dead ones again."""
+"""`notify test / list / requeue`: send a sample, list notifications, requeue dead ones."""
 
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobfac.cli.common import MOST, NOT_FOUND, UNSUCCESSFUL, USAGE, Json, database, fail, group, local_caller, settings
+from jobfac.cli.common import (
+    MAX_ID,
+    NOT_FOUND,
+    UNSUCCESSFUL,
+    USAGE,
+    Json,
+    database,
+    fail,
+    group,
+    local_caller,
+    settings,
+)
 from jobfac.cli.rendering.printing import Columns, note, print_json, print_table
 from jobfac.cli.rendering.text import cell
 from jobfac.views.notifications import NotificationView
@@ -14,33 +25,35 @@ if TYPE_CHECKING:
     from jobfac.channels import Message
     from jobfac.definitions import Recipient
 
-app = group("Notifications.")
+app = group("Test, list and requeue notifications.")
 
 
 @app.command("test")
 def send_sample(
-    email: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Send an email there.")] = None,
-    webhook: Annotated[str | None, typer.Option(metavar="URL", help="Post there.")] = None,
-    apprise: Annotated[str | None, typer.Option(metavar="URL", help="Send there through apprise.")] = None,
+    email: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Send an email to this address.")] = None,
+    webhook: Annotated[str | None, typer.Option(metavar="URL", help="Post to this URL.")] = None,
+    apprise: Annotated[str | None, typer.Option(metavar="URL", help="Send to this URL of apprise.")] = None,
     to: Annotated[
-        str | None, typer.Option(metavar="CHANNEL:ADDRESS", help="Send by any channel, such as email:ops@example.org.")
+        str | None,
+        typer.Option(metavar="CHANNEL:ADDRESS", help="Send through any channel, such as email:ops@example.org."),
     ] = None,
     secret: Annotated[
-        str | None, typer.Option(metavar="REFERENCE", help="Sign the webhook with it: env:NAME, file:/path.")
+        str | None,
+        typer.Option(metavar="REFERENCE", help="Sign the webhook with this secret: env:NAME or file:/path."),
     ] = None,
 ) -> None:
-    """Send a sample from this machine, with the settings that hold here, and say whether it arrived."""
+    """Send a sample notification from this machine with its settings."""
     from jobfac.channels import DeliveryError, deliver, shown
 
-    given = {"email": email, "webhook": webhook, "apprise": apprise, "secret": secret}
+    options = {"email": email, "webhook": webhook, "apprise": apprise, "secret": secret}
     if to is not None:
         channel, _, address = to.partition(":")
-        given[channel] = address
-    recipient = _recipient({name: value for name, value in given.items() if value is not None})
+        options[channel] = address
+    recipient = _recipient({name: value for name, value in options.items() if value is not None})
     try:
         deliver(_sample(), recipient, settings())
     except DeliveryError as error:
-        fail(UNSUCCESSFUL, f"It did not arrive: {error}.")
+        fail(UNSUCCESSFUL, f"The notification could not be delivered: {error}.")
     typer.echo(f"sent to {shown(recipient)}")
 
 
@@ -82,11 +95,13 @@ def _sample() -> "Message":
 
 @app.command("list")
 def list_notifications(
-    state: Annotated[str | None, typer.Option(help="Only waiting, delivered or dead ones.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="The newest so many.")] = 50,
+    state: Annotated[
+        str | None, typer.Option(help="Only notifications in this state: waiting, delivered, dead.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="The maximum number of notifications.")] = 50,
     as_json: Json = False,
 ) -> None:
-    """Notifications, newest first, with their state. Dead: given up after many tries."""
+    """List notifications, newest first. Delivery of a dead one was given up after many tries."""
     from jobfac.channels import shown
     from jobfac.states import Delivery
     from jobfac.store import outbox
@@ -94,9 +109,9 @@ def list_notifications(
     if state is not None and state not in list(Delivery):
         fail(USAGE, f"--state must be one of {', '.join(Delivery)}, not '{state}'.")
     with database() as db:
-        found = db.query(outbox.find, shown, None if state is None else Delivery(state), limit)
+        views = db.query(outbox.find, shown, None if state is None else Delivery(state), limit)
     if as_json:
-        print_json(all_as_json(found))
+        print_json(all_as_json(views))
         return
     columns: Columns[NotificationView] = {
         "ID": "id",
@@ -109,7 +124,7 @@ def list_notifications(
         "CREATED": "created_at",
         "ERROR": "error",
     }
-    print_table(found, columns, "no notifications")
+    print_table(views, columns, "no notifications")
 
 
 def _to(row: NotificationView) -> str:
@@ -119,19 +134,19 @@ def _to(row: NotificationView) -> str:
 @app.command()
 def requeue(
     notification: Annotated[
-        list[int] | None, typer.Argument(min=1, max=MOST, help="Ids, as `notify list` shows them.")
+        list[int] | None, typer.Argument(min=1, max=MAX_ID, help="Notification ids, from `notify list`.")
     ] = None,
-    all_dead: Annotated[bool, typer.Option("--all-dead", help="Every dead one.")] = False,
+    all_dead: Annotated[bool, typer.Option("--all-dead", help="All dead notifications.")] = False,
 ) -> None:
-    """Let dead notifications be tried again."""
+    """Requeue dead notifications for delivery."""
     from jobfac.operations import notifications
 
     if bool(notification) == all_dead:
         fail(USAGE, "Give the ids of notifications, or --all-dead.")
     with database() as db:
-        done = notifications.requeue(db, local_caller(), notification or None)
-    if missing := sorted(set(notification or ()) - set(done)):
-        note(f"Not dead, so left alone: {', '.join(map(str, missing))}; `jobfac notify list` shows their states.")
-    if notification and not done:
+        requeued = notifications.requeue(db, local_caller(), notification or None)
+    if missing := sorted(set(notification or ()) - set(requeued)):
+        note(f"Not dead, so not requeued: {', '.join(map(str, missing))}; `jobfac notify list` shows their states.")
+    if notification and not requeued:
         fail(NOT_FOUND, "Nothing was requeued.")
-    typer.echo(f"{len(done)} notifications were requeued")
+    typer.echo(f"{len(requeued)} notifications were requeued")

@@ -1,4 +1,4 @@
-"""The roles: `worker`, `scheduler`, `api`, and all of them as `up`."""
+"""The roles: `worker`, `scheduler` and `api`, and `up`, which runs all of them."""
 
 import threading
 from collections.abc import Callable
@@ -16,13 +16,17 @@ if TYPE_CHECKING:
     from jobfac.worker import Worker
 
 
-Slots = Annotated[int | None, typer.Option(min=1, max=1000, help="Programs at once; default: twice the processors.")]
-Pools = Annotated[list[str] | None, typer.Option("--pool", help="A pool to take runs from; repeat.")]
-Labels = Annotated[list[str] | None, typer.Option("--label", metavar="K=V", help="What this machine has; repeat.")]
-Name = Annotated[str | None, typer.Option(help="How the fleet calls it; default: host and process number.")]
+Slots = Annotated[
+    int | None, typer.Option(min=1, max=1000, help="Programs that run at once; default: twice the processors.")
+]
+Pools = Annotated[list[str] | None, typer.Option("--pool", help="Claim runs of this pool; may be repeated.")]
+Labels = Annotated[
+    list[str] | None, typer.Option("--label", metavar="K=V", help="A label of this worker; may be repeated.")
+]
+Name = Annotated[str | None, typer.Option(help="The name of the worker; default: host and process id.")]
 Host = Annotated[str | None, typer.Option(help="Address to listen on.")]
 Metrics = Annotated[
-    str | None, typer.Option(metavar="HOST:PORT", help="Serve metrics for Prometheus there; default: nowhere.")
+    str | None, typer.Option(metavar="HOST:PORT", help="Serve metrics for Prometheus here; default: not served.")
 ]
 Port = Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen on.")]
 
@@ -30,44 +34,44 @@ Port = Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen
 def worker(
     slots: Slots = None, pool: Pools = None, label: Labels = None, name: Name = None, metrics: Metrics = None
 ) -> None:
-    """Claim and execute runs until TERM or INT: the first drains, a second one does not wait."""
+    """Claim and execute runs until TERM or INT. The first signal drains the worker, a second one stops at once."""
     from jobfac.settings import worker_name
 
-    found = _role(metrics=metrics)
+    loaded = _configured(metrics=metrics)
     with database(f"jobfac worker {name or worker_name()}") as db:
-        one = _worker(db, found, slots, pool, label, name)
-        with _measured(db, found, one):
-            on_signal(_drains(one, found))
-            one.run()
+        role = _worker(db, loaded, slots, pool, label, name)
+        with _exporter(db, loaded, role):
+            on_signal(_drain_on_signal(role, loaded))
+            role.run()
 
 
 def scheduler(metrics: Metrics = None) -> None:
-    """Insert due runs, notice dead workers, purge what is old. Any number may run side by side."""
+    """Insert due runs, expire dead workers, notify, purge. Several may run side by side."""
     from jobfac.scheduler import Scheduler
     from jobfac.settings import worker_name
 
-    found = _role(metrics=metrics)
+    loaded = _configured(metrics=metrics)
     with database(f"jobfac scheduler {worker_name()}") as db:
-        one = Scheduler(db, found, worker_name())
-        with _measured(db, found, one):
-            on_signal(lambda first: one.stop())
-            one.run()
+        role = Scheduler(db, loaded, worker_name())
+        with _exporter(db, loaded, role):
+            on_signal(lambda first: role.stop())
+            role.run()
 
 
 def api(
     host: Host = None,
     port: Port = None,
     behind_proxy: Annotated[
-        bool, typer.Option("--behind-proxy", help="Something before it speaks TLS; listen on any address.")
+        bool, typer.Option("--behind-proxy", help="A proxy terminates TLS: allow any address without TLS.")
     ] = False,
 ) -> None:
     """Serve the HTTP API."""
     from jobfac.api import Server
 
-    found = _role(api_host=host, api_port=port)
+    loaded = _configured(api_host=host, api_port=port)
     with database("jobfac api") as db:
         db.check_schema()
-        server = Server(db, found, behind_proxy=behind_proxy)
+        server = Server(db, loaded, behind_proxy=behind_proxy)
         on_signal(lambda first: server.stop())
         server.run()
 
@@ -81,35 +85,35 @@ def up(
     port: Port = None,
     metrics: Metrics = None,
 ) -> None:
-    """All roles in one process, on the configured database; SQLite's schema is made or upgraded."""
+    """Run all roles in one process on the configured database. On SQLite it also upgrades the schema."""
     from jobfac.api import Server
     from jobfac.scheduler import Scheduler
     from jobfac.settings import worker_name
 
-    found = _role(api_host=host, api_port=port, metrics=metrics)
-    with database(f"jobfac up {name or worker_name()}") as db, ExitStack() as measured:
+    loaded = _configured(api_host=host, api_port=port, metrics=metrics)
+    with database(f"jobfac up {name or worker_name()}") as db, ExitStack() as exporters:
         if db.dialect.name == "sqlite":
             db.upgrade()
         db.check_schema()
-        one = _worker(db, found, slots, pool, label, name)
-        roles: list[Any] = [Scheduler(db, found, one.name), Server(db, found)]
-        measured.enter_context(_measured(db, found, one, roles[0]))
+        worker_role = _worker(db, loaded, slots, pool, label, name)
+        roles: list[Any] = [Scheduler(db, loaded, worker_role.name), Server(db, loaded)]
+        exporters.enter_context(_exporter(db, loaded, worker_role, roles[0]))
         failures: list[BaseException] = []
 
-        def play(role: Any) -> None:
+        def run(role: Any) -> None:
             try:
                 role.run()
             except Exception as error:
                 failures.append(error)
-                one.drain(0.0)
+                worker_role.drain(0.0)
 
-        threads = [threading.Thread(target=play, args=(role,), name=type(role).__name__.lower()) for role in roles]
-        on_signal(_drains(one, found))
+        threads = [threading.Thread(target=run, args=(role,), name=type(role).__name__.lower()) for role in roles]
+        on_signal(_drain_on_signal(worker_role, loaded))
         for thread in threads:
             thread.start()
         note(f"The factory is up: {roles[1].link()}")
         try:
-            one.run()
+            worker_role.run()
         finally:
             for role in roles:
                 role.stop()
@@ -119,23 +123,23 @@ def up(
             raise failures[0]
 
 
-def _drains(one: "Worker", found: "Settings") -> Callable[[bool], None]:
-    """What a signal does: drain the worker, and say on standard error what it waits for."""
+def _drain_on_signal(worker: "Worker", loaded: "Settings") -> Callable[[bool], None]:
+    """Return a signal handler that drains the worker and prints what it waits for."""
 
-    def act(first: bool) -> None:
-        one.drain(None if first else 0.0)
-        _announce(stop_sentence(one.running, found.drain_limit, first), found)
+    def drain(first: bool) -> None:
+        worker.drain(None if first else 0.0)
+        _announce(stop_sentence(worker.running, loaded.drain_limit, first), loaded)
 
-    return act
+    return drain
 
 
 def stop_sentence(running: int, limit: float, first: bool) -> str:
-    """What a worker that is to stop waits for, how long, and what a second signal does.
+    """Return the message of a worker that received a signal.
 
     Args:
-        running: programs that run.
-        limit: seconds that they have.
-        first: this is the first signal.
+        running: the number of running programs.
+        limit: seconds that they have to end.
+        first: whether it is the first signal.
     """
     from jobfac.definitions import write_duration
 
@@ -150,44 +154,44 @@ def stop_sentence(running: int, limit: float, first: bool) -> str:
     )
 
 
-def _announce(sentence: str, found: "Settings") -> None:
-    """Write a sentence to standard error, in the form of the log; from a signal handler, which may have interrupted the
-    log in the midst of a line's buffer, so past all buffers."""
+def _announce(sentence: str, loaded: "Settings") -> None:
+    """Write a line in the form of the log to standard error. Runs in a signal handler, which may have interrupted a
+    write to a buffer, so it writes to the descriptor."""
     import json
     import os
     import sys
     from datetime import UTC, datetime
 
-    if (found.log_format or ("text" if sys.stderr.isatty() else "json")) == "json":
+    if (loaded.log_format or ("text" if sys.stderr.isatty() else "json")) == "json":
         now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
         sentence = json.dumps(
             {"event": sentence, "action": "stop_requested", "level": "info", "timestamp": now}, ensure_ascii=False
         )
-    with suppress(OSError):  # nobody reads it any more
+    with suppress(OSError):  # the reader has closed the pipe
         os.write(2, f"{sentence}\n".encode())
 
 
-def _measured(db: "Database", found: "Settings", *roles: Any) -> AbstractContextManager[object]:
-    """Meanwhile the metrics of these roles are served, where the settings say so."""
-    if not found.metrics:
+def _exporter(db: "Database", loaded: "Settings", *roles: Any) -> AbstractContextManager[object]:
+    """Return a context that serves the metrics of these roles, if the settings name an address."""
+    if not loaded.metrics:
         return nullcontext()
     from jobfac.telemetry.exporter import Exporter
 
-    return Exporter(found.metrics, db, [role.metrics for role in roles])
+    return Exporter(loaded.metrics, db, [role.metrics for role in roles])
 
 
-def _role(**overrides: Any) -> "Settings":
-    """The settings of a role, and its log set up."""
+def _configured(**overrides: Any) -> "Settings":
+    """Load the settings of a role and configure its log."""
     from jobfac.telemetry.logs import configure
 
-    found = settings(**overrides)
-    configure(found)
-    return found
+    loaded = settings(**overrides)
+    configure(loaded)
+    return loaded
 
 
 def _worker(
     db: "Database",
-    found: "Settings",
+    loaded: "Settings",
     slots: int | None,
     pools: list[str] | None,
     labels: list[str] | None,
@@ -215,7 +219,7 @@ def _worker(
     unignore_signals()
     return Worker(
         db,
-        found,
+        loaded,
         name=name or worker_name(),
         slots=slots or 2 * (os.cpu_count() or 1),
         pools=pools or ["default"],

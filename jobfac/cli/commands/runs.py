@@ -1,4 +1,4 @@
-"""stop, retry, and `runs list / show`."""
+"""`stop`, `retry`, and `runs list / show`."""
 
 from typing import Annotated
 
@@ -10,49 +10,49 @@ from jobfac.cli.commands.start import SetFileOption, SetOption
 from jobfac.cli.common import UNSUCCESSFUL, USAGE, Json, RunId, fail, group, instant, refuse_denied
 from jobfac.cli.parameters import read_pairs, read_settings
 from jobfac.cli.rendering.printing import Columns, note, print_drawn, print_fields, print_json, print_table
-from jobfac.cli.rendering.text import cell, lasted
+from jobfac.cli.rendering.text import cell, duration
 from jobfac.states import FINAL, HELD, RunState
 from jobfac.views import serialization
 from jobfac.views.runs import AttemptView, RunView, history_as_json
 
-app = group("What ran, runs, and will run.")
+app = group("List and show runs.")
 
 
 def stop(
     run: RunId,
-    now: Annotated[bool, typer.Option("--now", help="Kill at once, without the job's grace.")] = False,
-    patience: Annotated[float, typer.Option("--patience", help="Seconds to wait for its end.")] = 60.0,
+    now: Annotated[bool, typer.Option("--now", help="Kill the program, without its grace period.")] = False,
+    wait_for: Annotated[float, typer.Option("--patience", help="Seconds to wait for the end.")] = 60.0,
     as_json: Json = False,
 ) -> None:
     """Stop a run, wait for its end, and say what happened."""
     with backend() as factory:
-        asked = factory.stop(run, now)
-        ended = factory.wait(run, patience)
+        stopped = factory.stop(run, now)
+        current = factory.wait(run, wait_for)
         if as_json:
-            print_json(serialization.as_json(ended))
-        elif asked.before in FINAL:
-            note(f"Run {run} had already ended: {asked.before}.")
-        elif ended.state in FINAL:
-            typer.echo(f"run {run} was {asked.before} and is now {ended.state}: {ended.reason or ''}".rstrip(": "))
-        if ended.state not in FINAL:
+            print_json(serialization.as_json(current))
+        elif stopped.before in FINAL:
+            note(f"Run {run} had already ended: {stopped.before}.")
+        elif current.state in FINAL:
+            reason = f": {current.reason}" if current.reason else ""
+            typer.echo(f"run {run} was {stopped.before} and is now {current.state}{reason}")
+        if current.state not in FINAL:
             fail(
                 UNSUCCESSFUL,
-                f"Run {run} was asked to stop and is still {ended.state} after {patience:g} s; its worker obeys "
-                "when it can, or its lease's expiry settles it.",
+                f"Run {run} was asked to stop and is still {current.state} after {wait_for:g} s; it ends when its "
+                "worker stops it, or when its lease expires.",
             )
 
 
 def retry(
     run: RunId,
-    from_failed: Annotated[bool, typer.Option("--from-failed", help="Of a sequence: go on from what failed.")] = False,
+    from_failed: Annotated[
+        bool, typer.Option("--from-failed", help="Continue a sequence from the step that failed.")
+    ] = False,
     set_: SetOption = None,
     set_file: SetFileOption = None,
     as_json: Json = False,
 ) -> None:
-    """Run a finished run again, with the same arguments, payload and parameters: a new run.
-
-    `--set` changes a parameter.
-    """
+    """Run a finished run again, with its arguments, payload and parameters. `--set` changes a parameter."""
     changes = read_settings(set_ or [], set_file)
     with backend() as factory:
         new = factory.retry(run, from_failed, changes)
@@ -63,25 +63,29 @@ def retry(
 @app.command("list")
 def list_runs(
     job: Annotated[str | None, typer.Option(help="Only runs of this job.")] = None,
-    states: Annotated[list[str] | None, typer.Option("--state", help="Only runs in this state; repeat.")] = None,
-    since: Annotated[str | None, typer.Option(help="Only runs started since this time, or so long ago (2h).")] = None,
+    states: Annotated[
+        list[str] | None, typer.Option("--state", help="Only runs in this state; may be repeated.")
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option(help="Only runs created since this time, or since a duration ago (2h).")
+    ] = None,
     parameter: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="Only runs with this value of a parameter; repeat."),
+        typer.Option(metavar="NAME=VALUE", help="Only runs with this value of a parameter; may be repeated."),
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, max=100_000)] = 50,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="The maximum number of runs.")] = 50,
     as_json: Json = False,
 ) -> None:
-    """Runs, newest first."""
+    """List runs, newest first."""
     for word in states or []:
         if word not in list(RunState):
             fail(USAGE, f"--state must be one of {', '.join(RunState)}, not '{word}'.")
-    moment = None if since is None else instant(since, "--since", back=True)
+    created_since = None if since is None else instant(since, "--since", back=True)
     values = {name: str(value) for name, value in read_pairs(parameter or [], "--parameter").items()}
     with backend() as factory:
-        found = factory.runs(RunFilter(job, [RunState(word) for word in states or []], moment, limit, values))
+        views = factory.runs(RunFilter(job, [RunState(word) for word in states or []], created_since, limit, values))
     if as_json:
-        print_json(serialization.all_as_json(found))
+        print_json(serialization.all_as_json(views))
         return
     columns: Columns[RunView] = {
         "RUN": "id",
@@ -89,12 +93,12 @@ def list_runs(
         "STATE": "state",
         "TRY": "attempt",
         "STARTED": "started_at",
-        "TOOK": lasted,
+        "TOOK": duration,
         "EXIT": "exit_code",
         "WORKER": "worker",
         "WHY": _why,
     }
-    print_table(found, columns, "no runs")
+    print_table(views, columns, "no runs")
 
 
 def _why(run: RunView) -> str:
@@ -105,34 +109,34 @@ def _why(run: RunView) -> str:
 
 @app.command("show")
 def show_run(run: RunId, as_json: Json = False) -> None:
-    """One run with its attempts and everything that happened to it; of a sequence the path that it took."""
+    """Show a run with its attempts, events and steps."""
     with backend() as factory:
-        found = factory.run(run)
+        history = factory.run(run)
     if as_json:
-        print_json(history_as_json(found))
+        print_json(history_as_json(history))
         return
-    print_fields(found.run._asdict())
+    print_fields(history.run._asdict())
     typer.echo("")
     columns: Columns[AttemptView] = {
         "TRY": "number",
         "STATE": _attempt_state,
         "STARTED": "started_at",
-        "TOOK": lasted,
+        "TOOK": duration,
         "PID": "pid",
         "WORKER": "worker",
         "EXIT": "exit_code",
         "SIGNAL": "signal",
         "WHY": "reason",
     }
-    if found.attempts:
-        print_table(found.attempts, columns, "")
+    if history.attempts:
+        print_table(history.attempts, columns, "")
         typer.echo("")
-    print_table(found.events, {"WHEN": "at", "TRY": "attempt", "WHAT": "event", "BY": "by", "DETAIL": "detail"}, "")
-    if found.path:
+    print_table(history.events, {"WHEN": "at", "TRY": "attempt", "WHAT": "event", "BY": "by", "DETAIL": "detail"}, "")
+    if history.path:
         from jobfac.cli.rendering.tree import history_tree
 
         typer.echo("")
-        print_drawn(history_tree(found.run, found.path))
+        print_drawn(history_tree(history.run, history.path))
 
 
 def _attempt_state(attempt: AttemptView) -> str:

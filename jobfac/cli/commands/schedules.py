@@ -1,4 +1,4 @@
-"""`schedule list / preview / pause / resume`, and `import crontab`."""
+"""`schedule list / preview / pause / resume` and `import crontab`."""
 
 import os
 import sys
@@ -15,22 +15,23 @@ from jobfac.cli.rendering.text import cell
 from jobfac.views.schedules import CandidateView, ScheduleView
 from jobfac.views.serialization import all_as_json
 
-app = group("When jobs are due.")
-import_app = group("Definitions from elsewhere, on standard output.")
+app = group("List, preview, pause and resume schedules.")
+import_app = group("Convert foreign schedules to definitions, on standard output.")
 
 Job = Annotated[str, typer.Argument(help="The job's id.")]
-Name = Annotated[str | None, typer.Argument(help="The schedule's name or its position; default: all of the job's.")]
+Name = Annotated[str | None, typer.Argument(help="The schedule's name or position; default: all schedules of the job.")]
 
 
 @app.command("list")
 def list_schedules(
-    job: Annotated[str | None, typer.Argument(help="Only this job's; default: all.")] = None, as_json: Json = False
+    job: Annotated[str | None, typer.Argument(help="Only schedules of this job; default: all.")] = None,
+    as_json: Json = False,
 ) -> None:
-    """Every schedule, and when it is due next."""
+    """List schedules with their next due times."""
     with backend() as factory:
-        found = factory.schedules(job)
+        views = factory.schedules(job)
     if as_json:
-        print_json(all_as_json(found))
+        print_json(all_as_json(views))
         return
     columns: Columns[ScheduleView] = {
         "JOB": "job",
@@ -40,7 +41,7 @@ def list_schedules(
         "LAST": "last_due_at",
         "RULE": _rule,
     }
-    print_table(found, columns, "no schedules; give a job some in its definition")
+    print_table(views, columns, "no schedules; add some to the definition of a job")
 
 
 def _state(row: ScheduleView) -> str:
@@ -62,19 +63,21 @@ def _rule(row: ScheduleView) -> str:
 @app.command()
 def preview(
     job: Job,
-    count: Annotated[int, typer.Option(min=1, max=100_000, help="How many times.")] = 10,
-    begin: Annotated[str | None, typer.Option("--from", metavar="TIME", help="Times after this; default: now.")] = None,
+    count: Annotated[int, typer.Option(min=1, max=100_000, help="The number of due times.")] = 10,
+    begin: Annotated[
+        str | None, typer.Option("--from", metavar="TIME", help="Due times after this; default: now.")
+    ] = None,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Also the times that do not fire, and why they do not.")
+        bool, typer.Option("--explain", help="Include times that do not fire, with the reason.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """When a job would be due. Jitter and pauses are not looked at."""
+    """Show when a job will be due. Jitter and pauses are ignored."""
     start = None if begin is None else instant(begin, "--from")
     with backend() as factory:
-        found = factory.preview(job, count, start, explain)
+        candidates = factory.preview(job, count, start, explain)
     if as_json:
-        print_json(all_as_json(found))
+        print_json(all_as_json(candidates))
         return
     columns: dict[str, str | Callable[[CandidateView], str]] = {
         "DUE": "due_at",
@@ -84,9 +87,9 @@ def preview(
     if explain:
         columns["FIRES"] = lambda row: "yes" if row.fires else "[yellow]no[/]"
     empty = f"job '{job}' is {'never due by itself' if begin is None else f'not due by itself after {begin}'}"
-    if any(one.parameters for one in found):
+    if any(one.parameters for one in candidates):
         columns["PARAMETERS"] = "parameters"
-    print_table(found, {**columns, "WHY": "reason"}, empty)
+    print_table(candidates, {**columns, "WHY": "reason"}, empty)
 
 
 def _local(row: CandidateView) -> str:
@@ -95,23 +98,23 @@ def _local(row: CandidateView) -> str:
 
 @app.command()
 def pause(job: Job, name: Name = None) -> None:
-    """Let schedules start nothing until they are resumed."""
+    """Pause schedules: they start no runs until they are resumed."""
     with backend() as factory:
-        _tell(job, factory.pause(job, name, True), "paused")
+        _print_changed(job, factory.pause(job, name, True), "paused")
 
 
 @app.command()
 def resume(job: Job, name: Name = None) -> None:
-    """Let schedules start runs again; what was due meanwhile counts as missed."""
+    """Resume schedules. Due times during the pause count as missed."""
     with backend() as factory:
-        _tell(job, factory.pause(job, name, False), "resumed")
+        _print_changed(job, factory.pause(job, name, False), "resumed")
 
 
-def _tell(job: str, names: list[str], what: str) -> None:
+def _print_changed(job: str, names: list[str], state: str) -> None:
     if not names:
-        note(f"Nothing changed: every schedule meant was {what} before.")
+        note(f"Nothing changed: these schedules were already {state}.")
     for name in names:
-        typer.echo(f"schedule '{name}' of job '{job}' is {what}")
+        typer.echo(f"schedule '{name}' of job '{job}' is {state}")
 
 
 @import_app.command()
@@ -119,11 +122,13 @@ def crontab(
     file: Annotated[Path, typer.Argument(help="A user's crontab or a file of /etc/cron.d; `-` reads standard input.")],
     system: Annotated[
         bool | None,
-        typer.Option("--system/--user", help="Whether each line names its user; default: for files below /etc."),
+        typer.Option("--system/--user", help="Whether each line names a user; default: yes for files below /etc."),
     ] = None,
-    timezone: Annotated[str | None, typer.Option(metavar="ZONE", help="Its zone; default: this machine's.")] = None,
+    timezone: Annotated[
+        str | None, typer.Option(metavar="ZONE", help="The time zone; default: that of this machine.")
+    ] = None,
 ) -> None:
-    """Print a crontab as definitions; what cannot be taken over becomes a warning with its line."""
+    """Print a crontab as definitions. Lines that cannot be converted cause warnings."""
     from jobfac import definitions as d
     from jobfac.importers.crontab import from_crontab
 
@@ -147,6 +152,6 @@ def _text(file: Path) -> str:
 
 
 def _machine_zone() -> str:
-    """The zone that cron on this machine goes by."""
+    """Return the time zone of cron on this machine."""
     link = os.path.realpath("/etc/localtime")
     return os.environ.get("TZ") or (link.partition("/zoneinfo/")[2] or "UTC")

@@ -1,4 +1,4 @@
-"""`sequence simulate / graph`."""
+"""`sequence simulate / graph`: predict and draw the steps of a sequence."""
 
 from collections.abc import Collection
 from datetime import UTC, datetime
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from jobfac.definitions import Sequence
     from jobfac.store.sequences.simulate import Decisions, Outcomes, Walk
 
-app = group("Sequences: where they would go, and how they look.")
+app = group("Simulate and draw sequences.")
 
 File = Annotated[
-    Path | None, typer.Option("--file", metavar="FILE", help="Look in this file of definitions, not in the factory.")
+    Path | None, typer.Option("--file", metavar="FILE", help="Read this file of definitions; default: the factory.")
 ]
 
 
@@ -32,15 +32,15 @@ def simulate(
         list[str] | None,
         typer.Option(
             metavar="STEP.JOB=STATE,...",
-            help="How a job ends, at each visit of its step; repeat. In this order jobs end; others succeed.",
+            help="How a job ends at each visit of its step; may be repeated. Jobs end in this order; others succeed.",
         ),
     ] = None,
     set_: SetOption = None,
-    at: Annotated[str | None, typer.Option(metavar="TIME", help="When it would run; default: now.")] = None,
+    at: Annotated[str | None, typer.Option(metavar="TIME", help="The time of the start; default: now.")] = None,
     file: File = None,
     as_json: Json = False,
 ) -> None:
-    """Show which way a sequence would go, without running anything.
+    """Show which steps a sequence would visit. Nothing is run.
 
     With for_each, STEP.JOB[2]=failed is the run of the third value. STEP=approved, rejected or expired is the decision
     about a step that waits for a person.
@@ -48,10 +48,10 @@ def simulate(
     from jobfac.store.sequences.simulate import simulate
 
     sequence = _sequence(job, file)
-    moment = datetime.now(UTC) if at is None else instant(at, "--at")
+    begin = datetime.now(UTC) if at is None else instant(at, "--at")
     jobs, decisions = _outcomes(sequence, outcome or [])
-    values = _values(job, sequence, moment, read_pairs(set_ or [], "--set"))
-    walk = simulate(sequence, jobs, moment, decisions, values)
+    values = _values(job, sequence, begin, read_pairs(set_ or [], "--set"))
+    walk = simulate(sequence, jobs, begin, decisions, values)
     if as_json:
         print_json(_document(job, walk))
         return
@@ -64,12 +64,10 @@ def simulate(
 @app.command()
 def graph(
     job: Annotated[str, typer.Argument(help="The sequence's id.")],
-    svg: Annotated[
-        Path | None, typer.Option("--svg", metavar="FILE", help="Write an SVG picture to this file.")
-    ] = None,
+    svg: Annotated[Path | None, typer.Option("--svg", metavar="FILE", help="Write an SVG image to this file.")] = None,
     file: File = None,
 ) -> None:
-    """Print a sequence as a Mermaid flowchart, or write it as an SVG picture."""
+    """Draw a sequence as a Mermaid flowchart or an SVG image."""
     from jobfac.store.sequences import graph as drawing
 
     sequence = _sequence(job, file)
@@ -138,7 +136,7 @@ def _word(option: str, word: str, known: Collection[str]) -> str:
 
 
 def _document(job: str, walk: "Walk") -> dict[str, Any]:
-    """The walk in the form in which a run that took this way is shown."""
+    """Return the simulated steps in the form in which `runs show` shows those of a run."""
     path = [
         {
             "step": stop.visit.step,
@@ -146,7 +144,7 @@ def _document(job: str, walk: "Walk") -> dict[str, Any]:
             "result": stop.visit.result,
             **({} if stop.visit.decision is None else {"decision": stop.visit.decision}),
             "next": None if stop.visit.to is None else stop.visit.to.step or stop.visit.to.kind,
-            "runs": [{"job": one, "state": word} for one, word in stop.jobs.items()],
+            "runs": [{"job": step_job, "state": state} for step_job, state in stop.jobs.items()],
         }
         for stop in walk.stops
     ]

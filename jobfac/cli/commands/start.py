@@ -1,4 +1,4 @@
-"""`start`, with everything that a start may set."""
+"""`start`: start runs, with overrides of the definition."""
 
 import json
 import re
@@ -8,7 +8,7 @@ import typer
 
 from jobfac.cli.client import Backend, backend
 from jobfac.cli.commands.monitoring.logs import follow_run
-from jobfac.cli.common import UNSUCCESSFUL, USAGE, Json, fail, instant, piped, refuse_denied, seconds
+from jobfac.cli.common import UNSUCCESSFUL, USAGE, Json, fail, instant, read_stdin, refuse_denied, seconds
 from jobfac.cli.parameters import read_settings
 from jobfac.cli.rendering.printing import note, print_json
 from jobfac.cli.rendering.text import printable
@@ -17,26 +17,30 @@ from jobfac.views import serialization
 from jobfac.views.runs import RunView
 
 Argument = Annotated[
-    list[str] | None, typer.Option(metavar="TEXT", help="An argument in place of the definition's; repeat.")
+    list[str] | None,
+    typer.Option(metavar="TEXT", help="An argument that replaces those of the definition; may be repeated."),
 ]
 ArgumentsOf = Annotated[
-    list[str] | None, typer.Option(metavar="JOB=JSON", help="Of a sequence: a job's arguments; repeat.")
+    list[str] | None,
+    typer.Option(metavar="JOB=JSON", help="For a sequence: the arguments of a job; may be repeated."),
 ]
 PayloadOf = Annotated[
-    list[str] | None, typer.Option(metavar="JOB=TEXT", help="Of a sequence: a job's payload; repeat.")
+    list[str] | None,
+    typer.Option(metavar="JOB=TEXT", help="For a sequence: the payload of a job; may be repeated."),
 ]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="NAME=VALUE", help="A parameter; repeat. The same name again makes a list."),
+    typer.Option("--set", metavar="NAME=VALUE", help="A parameter; may be repeated. The same name again makes a list."),
 ]
 SetFileOption = Annotated[
-    str | None, typer.Option("--set-file", metavar="FILE", help="Parameters from a YAML or JSON file; `-`: from input.")
+    str | None,
+    typer.Option("--set-file", metavar="FILE", help="Parameters from a YAML or JSON file; `-` reads standard input."),
 ]
 NotifyOption = Annotated[
     list[str] | None,
     typer.Option(
         metavar="EVENT,...=CHANNEL:ADDRESS",
-        help="A notification for this run alone, such as failed,lost=email:ops@example.org; repeat. "
+        help="A notification for this run only, such as failed,lost=email:ops@example.org; may be repeated. "
         "`jobfac help notifications` lists the channels.",
     ),
 ]
@@ -45,20 +49,22 @@ NotifyOption = Annotated[
 def start(
     job: Annotated[str, typer.Argument(help="The job's id.")],
     argument: Argument = None,
-    payload: Annotated[str | None, typer.Option(help="Text handed to the program; `-` reads standard input.")] = None,
+    payload: Annotated[str | None, typer.Option(help="Text for the program; `-` reads standard input.")] = None,
     set_: SetOption = None,
     set_file: SetFileOption = None,
-    priority: Annotated[int | None, typer.Option(min=-1000, max=1000, help="Higher first.")] = None,
-    delay: Annotated[str | None, typer.Option("--in", metavar="10m", help="Start after this long.")] = None,
+    priority: Annotated[
+        int | None, typer.Option(min=-1000, max=1000, help="Runs with a higher priority start first.")
+    ] = None,
+    delay: Annotated[str | None, typer.Option("--in", metavar="10m", help="Start after this duration.")] = None,
     at: Annotated[str | None, typer.Option(metavar="TIME", help="Start at this time.")] = None,
-    key: Annotated[str | None, typer.Option(help="The same key gives the same run or runs, however often.")] = None,
-    count: Annotated[int, typer.Option(min=1, max=1_000_000, help="Start so many runs.")] = 1,
+    key: Annotated[str | None, typer.Option(help="Repeated starts with the same key return the same runs.")] = None,
+    count: Annotated[int, typer.Option(min=1, max=1_000_000, help="The number of runs to start.")] = 1,
     arguments_of: ArgumentsOf = None,
     payload_of: PayloadOf = None,
     notify: NotifyOption = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait for the end; exit 0 only if it succeeded.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the end. Exit code 0: it succeeded.")] = False,
     follow: Annotated[
-        bool, typer.Option("--follow", help="Wait, and show the output as it comes, with --json on standard error.")
+        bool, typer.Option("--follow", help="Wait and show the output; with --json on standard error.")
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -66,18 +72,18 @@ def start(
     if delay is not None and at is not None:
         fail(USAGE, "--in and --at exclude each other; give one of them.")
     if count > 1 and follow:
-        fail(USAGE, "--count cannot be combined with --follow; start one at a time.")
+        fail(USAGE, "--count cannot be combined with --follow; start one run at a time.")
     if key == "":
-        fail(USAGE, "--key must not be empty: every start with it would be the same run.")
-    request: dict[str, Any] = {"arguments": argument or None, "priority": priority}
-    request["payload"] = piped() if payload == "-" else payload
-    request["parameters"] = read_settings(set_ or [], set_file) or None
-    request["delay"] = None if delay is None else seconds(delay, "--in")
-    request["at"] = None if at is None else instant(at, "--at")
+        fail(USAGE, "--key must not be empty: all starts with an empty key would return the same run.")
+    options: dict[str, Any] = {"arguments": argument or None, "priority": priority}
+    options["payload"] = read_stdin() if payload == "-" else payload
+    options["parameters"] = read_settings(set_ or [], set_file) or None
+    options["delay"] = None if delay is None else seconds(delay, "--in")
+    options["at"] = None if at is None else instant(at, "--at")
     if overrides := _overrides(arguments_of or [], payload_of or [], notify or []):
-        request["overrides"] = overrides
+        options["overrides"] = overrides
     with backend() as factory:
-        runs = factory.start(job, request, key, count)
+        runs = factory.start(job, options, key, count)
         denied = any(run.state == RunState.DENIED for run in runs)
         if not as_json and not follow:
             typer.echo("\n".join(str(run.id) for run in runs))
@@ -89,11 +95,11 @@ def start(
             print_json(serialization.all_as_json(runs) if count > 1 else serialization.as_json(runs[0]))
         refuse_denied(runs)
         if wait or follow:
-            _judge(runs)
+            _fail_unless_succeeded(runs)
 
 
 def _overrides(arguments_of: list[str], payload_of: list[str], notify: list[str]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    overrides: dict[str, Any] = {}
     for pair in arguments_of:
         job, _, text = pair.partition("=")
         try:
@@ -105,19 +111,19 @@ def _overrides(arguments_of: list[str], payload_of: list[str], notify: list[str]
                 USAGE,
                 f"--arguments-of must be JOB=JSON with a list of texts, such as extract='[\"--full\"]', not '{pair}'.",
             )
-        found.setdefault("arguments", {})[job] = arguments
+        overrides.setdefault("arguments", {})[job] = arguments
     for pair in payload_of:
         job, separator, text = pair.partition("=")
         if not separator:
             fail(USAGE, f"--payload-of must be JOB=TEXT, not '{pair}'.")
-        found.setdefault("payloads", {})[job] = text
+        overrides.setdefault("payloads", {})[job] = text
     if notify:
-        found["notify"] = [_notify(text) for text in notify]
-    return found
+        overrides["notify"] = [_notify(text) for text in notify]
+    return overrides
 
 
 def _notify(text: str) -> dict[str, Any]:
-    """An entry of ``notify`` as a definition has it."""
+    """Parse an option into an entry of ``notify`` of a definition."""
     from jobfac.definitions import DefinitionError, Recipient, read_notify
 
     events, _, to = text.partition("=")
@@ -131,13 +137,13 @@ def _notify(text: str) -> dict[str, Any]:
     try:
         entry = read_notify([{"on": events.split(","), "to": {channel: address}}])[0]
     except DefinitionError as error:
-        said = re.sub(r"^notify\[0\]\S*", "it", error.problems[0].message)
-        fail(USAGE, f"--notify {text}: {said}" + ("" if said.endswith("?") else "."))
+        message = re.sub(r"^notify\[0\]\S*", "it", error.problems[0].message)
+        fail(USAGE, f"--notify {text}: {message}" + ("" if message.endswith("?") else "."))
     return entry.model_dump(mode="json", exclude_defaults=True)
 
 
 def _wait(factory: Backend, runs: list[RunView]) -> list[RunView]:
-    """Wait for the end of all, with a line of progress on a terminal."""
+    """Wait until all runs are final, with a line of progress on a terminal."""
     from rich.console import Console
 
     console = Console(stderr=True)
@@ -145,17 +151,17 @@ def _wait(factory: Backend, runs: list[RunView]) -> list[RunView]:
     with console.status("waiting") as status:
         for run in runs:
             while run.state not in FINAL:
-                told = f" {printable(run.message)}" if run.message else ""
-                told += f" {run.progress:.0%}" if run.progress is not None else ""
-                status.update(f"run {run.id} is {run.state}, {len(done)} of {len(runs)} done{told}")
+                details = f" {printable(run.message)}" if run.message else ""
+                details += f" {run.progress:.0%}" if run.progress is not None else ""
+                status.update(f"run {run.id} is {run.state}, {len(done)} of {len(runs)} done{details}")
                 run = factory.wait(run.id, 1.0)
             done.append(run)
     return done
 
 
-def _judge(runs: list[RunView]) -> None:
-    bad = [run for run in runs if run.state != RunState.SUCCEEDED]
-    for run in bad[:10]:
+def _fail_unless_succeeded(runs: list[RunView]) -> None:
+    unsuccessful = [run for run in runs if run.state != RunState.SUCCEEDED]
+    for run in unsuccessful[:10]:
         note(f"Run {run.id} of job '{run.job}' ended {run.state}: {printable(run.reason or 'no reason was given')}.")
-    if bad:
+    if unsuccessful:
         raise typer.Exit(UNSUCCESSFUL)

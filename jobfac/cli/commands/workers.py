@@ -1,29 +1,29 @@
-"""`workers list / drain`."""
+"""`workers list / drain`: the workers of the fleet."""
 
 from typing import Annotated
 
 import typer
 
 from jobfac.cli.client import backend
-from jobfac.cli.common import MOST, Json, group
+from jobfac.cli.common import MAX_ID, Json, group
 from jobfac.cli.rendering.printing import Columns, print_json, print_table
 from jobfac.cli.rendering.text import cell
 from jobfac.views.serialization import all_as_json
 from jobfac.views.workers import WorkerView
 
-app = group("The fleet.")
+app = group("List and drain workers.")
 
 
 @app.command("list")
 def list_workers(
-    everyone: Annotated[bool, typer.Option("--all", help="Also those that left or died.")] = False,
+    include_gone: Annotated[bool, typer.Option("--all", help="Include workers that have left or died.")] = False,
     as_json: Json = False,
 ) -> None:
-    """The workers, newest first."""
+    """List workers, newest first."""
     with backend() as factory:
-        found = factory.workers(alive_only=not everyone)
+        views = factory.workers(alive_only=not include_gone)
     if as_json:
-        print_json(all_as_json(found))
+        print_json(all_as_json(views))
         return
     columns: Columns[WorkerView] = {
         "WORKER": "id",
@@ -35,7 +35,7 @@ def list_workers(
         "STARTED": "started_at",
         "SEEN": "seen_at",
     }
-    print_table(found, columns, "no workers; `jobfac worker` starts one")
+    print_table(views, columns, "no workers; `jobfac worker` starts one")
 
 
 def _busy(worker: WorkerView) -> str:
@@ -48,10 +48,10 @@ def _pools(worker: WorkerView) -> str:
 
 @app.command()
 def drain(
-    worker: Annotated[list[int], typer.Argument(min=1, max=MOST, help="Worker ids, as `workers list` shows them.")],
+    worker: Annotated[list[int], typer.Argument(min=1, max=MAX_ID, help="Worker ids, from `workers list`.")],
 ) -> None:
-    """Ask workers to take nothing more and to leave when their runs are done. `jobfac up` leaves with its worker."""
+    """Drain workers. They claim no more runs and exit when their runs have ended. `jobfac up` exits with its worker."""
     with backend() as factory:
-        for one in worker:
-            factory.drain(one)
-            typer.echo(f"worker {one} is draining")
+        for worker_id in worker:
+            factory.drain(worker_id)
+            typer.echo(f"worker {worker_id} is draining")

@@ -1,1 +1,1 @@
-"""What the commands print."""
+"""Rendering of JSON, tables, trees and the screen of `jobfac top`."""

@@ -1,4 +1,4 @@
-"""What `jobfac top` shows: an overview as a picture of a terminal's size. Pure: nothing is read here."""
+"""The screen of `jobfac top`: an overview in the size of the terminal. Pure."""
 
 from collections.abc import Sequence
 
@@ -14,30 +14,31 @@ from jobfac.store.jobs import SEQUENCE_QUEUE
 from jobfac.views.overview import Overview, RunLine
 
 WIDE = 120
-"""Columns from which there is room for more about each thing."""
+"""The width in columns from which rows show more details."""
 
 AIRY = 30
-"""Rows from which there is room for empty lines."""
+"""The height in rows from which empty lines separate the sections."""
 
 LEAST = (2, 4, 3)
-"""Rows that the fleet, the running runs and what has ended get at least, if they have so much to show."""
+"""The minimum rows of the sections Fleet, Running and Ended, if they have as many entries."""
 
 UNLIMITED = 1000
-"""Rows of a frame that no screen cuts."""
+"""The height in rows of a frame without a screen."""
 
 
 def draw(overview: Overview | None, source: str, width: int, height: int | None, trouble: str = "") -> RenderableType:
-    """A frame of this size; without a ``height`` as long as it gets.
+    """Draw a frame of this size; ``height`` None: as high as necessary.
 
     Args:
-        source: where the overview is from, for the first line.
-        trouble: why there is none, or none that is newer; the frame says so.
+        overview: the state to show; None: it has not been read yet.
+        source: the URL of the database or the API, for the first line.
+        trouble: why the state is missing or old, for the second line.
     """
     lines: list[RenderableType] = [_headline(overview, source, width)]
     if trouble:
         lines.append(Text(f" {trouble}", style="bold white on red", no_wrap=True, overflow="ellipsis"))
     if overview is None:
-        return Group(*lines, *([] if trouble else [Text(f" asking {source} …", style="dim")]))
+        return Group(*lines, *([] if trouble else [Text(f" connecting to {source} …", style="dim")]))
     wide, airy = width >= WIDE, height is None or height >= AIRY
     lines.append(_counters(overview))
     wanted = (
@@ -50,44 +51,42 @@ def draw(overview: Overview | None, source: str, width: int, height: int | None,
     if height is None:
         room[2] = min(room[2], 12)
     gap = [Text()] if airy else []
-    now, by_name = overview.now, sorted(overview.workers, key=lambda one: one.name)
+    now, by_name = overview.now, sorted(overview.workers, key=lambda worker: worker.name)
     pools = {pool for worker in overview.workers for pool in worker.pools} | {SEQUENCE_QUEUE}
     reporting = any(run.progress is not None for run in overview.running)
-    fleet = _section("Fleet", rows.FLEET, [rows.worker(one, now, wide) for one in by_name], room[0], _NOBODY)
-    queued = [rows.queue(one, one.pool in pools) for one in overview.queued]
-    queue = _section("Queue", rows.QUEUE, queued, room[0], "nothing waits")
+    workers = [rows.worker(worker, now, wide) for worker in by_name]
+    fleet = _section("Fleet", rows.FLEET, workers, room[0], "no live workers; `jobfac worker` starts one")
+    queued = [rows.queue(waiting, waiting.pool in pools) for waiting in overview.queued]
+    queue = _section("Queue", rows.QUEUE, queued, room[0], "no queued runs")
     running = [rows.running(run, now, wide, reporting) for run in overview.running]
     columns = rows.run_columns(wide, reporting)
-    under_way = _section("Running", columns, running, room[1], "nothing runs", total=overview.held)
+    under_way = _section("Running", columns, running, room[1], "no running runs", total=overview.held)
     recent = [rows.ended(run, now, wide) for run in pick(overview.ended, room[2])]
     remark = _failed(overview.ended)
-    ended = _section("Ended", rows.end_columns(wide), recent, room[2], "nothing has ended yet", remark)
-    upcoming = [rows.due(one, now) for one in overview.due[: room[2]]]
+    ended = _section("Ended", rows.end_columns(wide), recent, room[2], "no ended runs", remark)
+    upcoming = [rows.due(schedule, now) for schedule in overview.due[: room[2]]]
     due = _section("Next", rows.DUE, upcoming, room[2], "no schedule is due", "by schedule")
     lines += [*gap, _beside(fleet, queue, width), *gap, under_way, *gap, _beside(ended, due, width)]
     return Group(*lines)
 
 
 def share(total: int, wanted: Sequence[int], least: Sequence[int]) -> list[int]:
-    """Rows for each section out of ``total``: first what each needs at least, then one by one to whom wants more."""
-    given = [min(want, floor) for want, floor in zip(wanted, least, strict=True)]
-    left = total - sum(given)
-    while left > 0 and any(have < want for have, want in zip(given, wanted, strict=True)):
+    """Divide ``total`` rows among sections: first the minimum of each, then the rest in turn, up to what each wants."""
+    shares = [min(want, minimum) for want, minimum in zip(wanted, least, strict=True)]
+    left = total - sum(shares)
+    while left > 0 and any(share < want for share, want in zip(shares, wanted, strict=True)):
         for number, want in enumerate(wanted):
-            if given[number] < want and left > 0:
-                given[number] += 1
+            if shares[number] < want and left > 0:
+                shares[number] += 1
                 left -= 1
-    return given
+    return shares
 
 
 def pick(ended: Sequence[RunLine], room: int) -> list[RunLine]:
-    """Of these runs, latest first, so many that there is room for: failures keep half of it, however much succeeds."""
+    """Return the latest runs for which there is room. Half of the room is reserved for failures."""
     failures = [run.id for run in ended if run.state in FAILURES][: room - room // 2]
     others = [run.id for run in ended if run.id not in failures][: room - len(failures)]
     return [run for run in ended if run.id in failures or run.id in others]
-
-
-# The first two lines
 
 
 def _headline(overview: Overview | None, source: str, width: int) -> RenderableType:
@@ -95,15 +94,15 @@ def _headline(overview: Overview | None, source: str, width: int) -> RenderableT
     line.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
     line.add_column(no_wrap=True, justify="right")
     clock = "" if overview is None else f"{overview.now.astimezone():%Y-%m-%d %H:%M:%S}"
-    line.add_row(Text.assemble((" jobfac ", "bold reverse"), f" {source}"), Text(f"{clock}  q leaves ", style="dim"))
+    line.add_row(Text.assemble((" jobfac ", "bold reverse"), f" {source}"), Text(f"{clock}  q quits ", style="dim"))
     return line
 
 
 def _counters(overview: Overview) -> RenderableType:
     slots = sum(worker.slots for worker in overview.workers)
     busy = sum(worker.busy for worker in overview.workers)
-    queued = sum(one.number for one in overview.queued)
-    oldest = max((one.seconds for one in overview.queued), default=0.0)
+    queued = sum(waiting.number for waiting in overview.queued)
+    oldest = max((waiting.seconds for waiting in overview.queued), default=0.0)
     failed = sum(run.state in FAILURES for run in overview.ended)
     counters = [
         (len(overview.workers), "worker" if len(overview.workers) == 1 else "workers", "green"),
@@ -123,12 +122,7 @@ def _counters(overview: Overview) -> RenderableType:
 
 def _failed(ended: Sequence[RunLine]) -> str:
     failed = sum(run.state in FAILURES for run in ended)
-    return f"{failed} of the last {len(ended)} failed" if failed else "lately"
-
-
-# The sections
-
-_NOBODY = "none is alive; `jobfac worker` starts one"
+    return f"{failed} of the last {len(ended)} failed" if failed else "recently"
 
 
 def _section(
@@ -140,7 +134,7 @@ def _section(
     remark: str = "",
     total: int | None = None,
 ) -> RenderableType:
-    """A titled list in ``room`` rows; where they are too few for ``total``, the last says how many are not shown."""
+    """A titled list in ``room`` rows. If ``total`` entries do not fit, the last row says how many are not shown."""
     total = len(entries) if total is None else total
     heading = Text.assemble((title, "bold"), (f" {remark or total}" if entries else "", "dim"))
     rule = Rule(heading, align="left", style="dim", characters="─")

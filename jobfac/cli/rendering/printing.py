@@ -1,4 +1,4 @@
-"""Printing: JSON, tables, fields and remarks. Texts that come from programs cannot control the terminal."""
+"""Print JSON, tables, fields and notes. Control characters in texts of programs are removed."""
 
 import io
 import json
@@ -15,28 +15,28 @@ if TYPE_CHECKING:
 
 Row = TypeVar("Row", bound=tuple[Any, ...])
 Columns = Mapping[str, str | Callable[[Row], str]]
-"""By its title: the field of the view that a column shows, or a function from the view to markup."""
+"""By the title of a column: the name of a field of the view, or a function from the view to markup."""
 
 
 def print_text(text: str) -> None:
-    """Print JSON or YAML in UTF-8, whatever the terminal's encoding is, since other programs read it."""
+    """Print text for other programs: UTF-8 regardless of the terminal's encoding."""
     sys.stdout.flush()
     sys.stdout.buffer.write(text.encode(errors="backslashreplace"))
     sys.stdout.flush()
 
 
 def print_json(document: Any) -> None:
-    """Print one JSON document."""
+    """Print an indented JSON document."""
     print_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
 
 
 def note(text: str) -> None:
-    """Print a remark on standard error, apart from what other programs read."""
+    """Print a line on standard error."""
     sys.stderr.write(text + "\n")
 
 
 def print_table(rows: Iterable[Row], columns: Columns[Row], empty: str) -> None:
-    """Print a table of views; ``empty`` is the remark if there are none."""
+    """Print a table of views. ``empty``: the note if there are none."""
     from rich.markup import render
     from rich.table import Table
 
@@ -56,7 +56,7 @@ def print_table(rows: Iterable[Row], columns: Columns[Row], empty: str) -> None:
 
 
 def print_drawn(drawing: "RenderableType") -> None:
-    """Print a table or a tree. In a pipe or a file its lines are not wrapped, since other programs read them."""
+    """Print a table or a tree. In a pipe or a file its lines are not wrapped."""
     from rich.console import Console
 
     console = Console()
@@ -69,7 +69,7 @@ def print_drawn(drawing: "RenderableType") -> None:
 
 
 def print_fields(fields: Mapping[str, object], write: Callable[[str], None] = typer.echo) -> None:
-    """Print one object, a line for each field that has a value; further lines of a value are indented."""
+    """Print the fields of an object that have a value, one on each line. Further lines of a value are indented."""
     width = max(map(len, fields))
     for name, value in fields.items():
         if value is not None:

@@ -1,4 +1,4 @@
-"""One row for each thing that `jobfac top` shows, with the columns of each list."""
+"""The rows and columns of the lists of `jobfac top`."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -15,11 +15,11 @@ from jobfac.views.overview import DueSchedule, RunLine, WaitingRuns
 from jobfac.views.workers import WorkerView
 
 Columns = Sequence[Mapping[str, Any]]
-"""How each column is laid out, as ``Table.add_column`` takes it."""
+"""The options of ``Table.add_column`` for each column."""
 
 
 def span(seconds: float) -> str:
-    """A time for a narrow column: 0.4s, 12s, 3m05s, 2h10m, 4d3h."""
+    """Return seconds as a short text: 0.4s, 12s, 3m05s, 2h10m, 4d3h."""
     if seconds < 10:
         return f"{max(0.0, seconds):.1f}s"
     minutes, rest = divmod(int(seconds), 60)
@@ -45,18 +45,18 @@ DUE: Columns = (_RIGHT, {}, _REST)
 
 
 def run_columns(wide: bool, reporting: bool) -> Columns:
-    """Of running runs; ``reporting``: one of them says how far it is."""
+    """The columns of running runs. ``reporting``: with the columns of progress, because one of the runs reports it."""
     progress = (_FIXED, _RIGHT) if reporting else ()
     return (_RIGHT, {"max_width": 40 if wide else 20}, *progress, _REST, {"max_width": 24 if wide else 12}, _RIGHT)
 
 
 def end_columns(wide: bool) -> Columns:
-    """Of runs that have ended."""
+    """The columns of ended runs."""
     return (_FIXED, {"max_width": 32 if wide else 14}, _REST, *((_RIGHT, _RIGHT) if wide else (_RIGHT,)))
 
 
 def worker(worker: WorkerView, now: datetime, wide: bool) -> list[RenderableType]:
-    """Whether it is well, its name, its slots, when it was heard from."""
+    """The row of a worker: a coloured sign, its name, its slots, and the time since its last heartbeat."""
     silent = _since(worker.seen_at, now)
     left = -_since(worker.lease_until, now)
     about = _plain(f"{worker.host}  {', '.join(worker.pools)}") if wide else ""
@@ -81,7 +81,7 @@ def worker(worker: WorkerView, now: datetime, wide: bool) -> list[RenderableType
 
 
 def queue(waiting: WaitingRuns, taken: bool) -> list[RenderableType]:
-    """A pool with what waits in it; ``taken``: a live worker takes from it."""
+    """The row of a pool with queued runs. ``taken``: a live worker serves the pool."""
     return [
         Text("sequences" if waiting.pool == SEQUENCE_QUEUE else waiting.pool),
         Text(f"{waiting.number:,}", style=f"bold {wait_style(waiting.seconds) if taken else 'red'}"),
@@ -90,46 +90,46 @@ def queue(waiting: WaitingRuns, taken: bool) -> list[RenderableType]:
 
 
 def wait_style(seconds: float) -> str:
-    """The colour of a wait: five minutes are long, and one is worth a look."""
+    """The colour of a waiting time: red from five minutes, yellow from one."""
     return "red" if seconds >= 300 else "yellow" if seconds >= 60 else "cyan"
 
 
 def running(run: RunLine, now: datetime, wide: bool, reporting: bool) -> list[RenderableType]:
-    """A run under way."""
+    """The row of a running run."""
     row: list[RenderableType] = [Text(str(run.id), style="dim"), _job(run)]
     if reporting and run.progress is not None:
         row += [_bar(run.progress, 1.0, 24 if wide else 10, "green"), Text(f"{min(run.progress, 1.0):.0%}")]
     elif reporting:
         row += [Text(), Text()]
-    said = Text()
+    message = Text()
     if run.state == "stopping":
-        said.append("stopping  ", "yellow")
+        message.append("stopping  ", "yellow")
     if run.attempt > 1:
-        said.append(f"attempt {run.attempt}  ", "yellow")
-    said.append(_plain(run.message))
+        message.append(f"attempt {run.attempt}  ", "yellow")
+    message.append(_plain(run.message))
     where = "sequence" if run.kind == "sequence" else _plain(run.worker)
-    return [*row, said, Text(where, style="dim"), Text(span(_since(run.started_at, now)))]
+    return [*row, message, Text(where, style="dim"), Text(span(_since(run.started_at, now)))]
 
 
 def ended(run: RunLine, now: datetime, wide: bool) -> list[RenderableType]:
-    """A run that is over."""
+    """The row of an ended run."""
     colour = STYLES.get(run.state, "")
     sign = "✔" if run.state == "succeeded" else "✘" if run.state in FAILURES else "●"
-    why = _plain(run.reason or run.exit_message)
+    reason = _plain(run.reason or run.exit_message)
     if run.state not in ("succeeded", "failed"):
-        why = f"{run.state.replace('_', ' ')}{': ' if why else ''}{why}"
+        reason = f"{run.state.replace('_', ' ')}{': ' if reason else ''}{reason}"
     took = span(_since(run.started_at, run.ended_at)) if run.started_at and run.ended_at else "-"
     return [
         Text(sign, style=colour),
         _job(run),
-        Text(why, style=colour if run.state in FAILURES else "dim"),
+        Text(reason, style=colour if run.state in FAILURES else "dim"),
         *([Text(f"took {took}", style="dim")] if wide else []),
         Text(f"{span(_since(run.ended_at, now))} ago", style="dim"),
     ]
 
 
 def due(schedule: DueSchedule, now: datetime) -> list[RenderableType]:
-    """When a schedule fires."""
+    """The row of a schedule: the time until it fires, its job and its name."""
     left = -_since(schedule.fire_at, now)
     when = Text(f"in {span(left)}") if left >= 0 else Text(f"late {span(-left)}", style="red" if left < -60 else "")
     return [when, Text(schedule.job), Text(schedule.name, style="dim")]
@@ -144,5 +144,5 @@ def _job(run: RunLine) -> Text:
 
 
 def _plain(text: str | None) -> str:
-    """On one line, and without the escape sequences by which a program could paint over the screen."""
+    """Return the text on one line, without control characters and repeated spaces."""
     return " ".join(printable(text or "").split())

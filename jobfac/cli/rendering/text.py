@@ -1,4 +1,4 @@
-"""Values as text for people: what a value looks like follows from its type, never from its letters."""
+"""Values as text for people. The type of a value decides its form, never its content."""
 
 import json
 from datetime import UTC, datetime
@@ -14,19 +14,19 @@ STYLES = {
 
 
 class Timed(Protocol):
-    """Something that begins and ends."""
+    """A view with a start and an end, such as a run or an attempt."""
 
     @property
     def started_at(self) -> datetime | None:
-        """When it began, None: not yet."""
+        """The time of the start; None: it has not started."""
 
     @property
     def ended_at(self) -> datetime | None:
-        """When it ended, None: not yet."""
+        """The time of the end; None: it has not ended."""
 
 
 def text_of(value: object) -> str:
-    """A value for people: a time is local, to the second; a structure is JSON; None is nothing."""
+    """Return a value as text: a time as local time in seconds, a list or dict as JSON, None as an empty text."""
     if value is None:
         return ""
     if isinstance(value, datetime):
@@ -37,30 +37,30 @@ def text_of(value: object) -> str:
 
 
 def printable(text: str) -> str:
-    """The text on one line, and without the escape sequences by which a program could paint over the screen."""
-    return "".join(one if one.isprintable() else " " for one in text)
+    """Replace line ends and control characters, so that a text cannot control the terminal."""
+    return "".join(character if character.isprintable() else " " for character in text)
 
 
 def printable_lines(text: str, indent: int) -> str:
-    """The text as ``printable``, but with its lines; those after the first are indented."""
+    """As ``printable``, but keep the lines; those after the first are indented."""
     return ("\n" + " " * indent).join(printable(line) for line in text.splitlines())
 
 
 def styled(word: Any) -> str:
-    """A state in its colour, as markup."""
+    """Return a state in its colour, as markup."""
     text = str(word)
     return f"[{STYLES[text]}]{text}[/]" if text in STYLES else text
 
 
 def cell(value: object) -> str:
-    """A value as markup for a table: a state has its colour."""
+    """Return a value as markup for a table, a state in its colour."""
     from rich.markup import escape
 
     return styled(value) if isinstance(value, Enum) else escape(text_of(value))
 
 
-def lasted(row: Timed) -> str:
-    """How long it took, or has taken so far."""
+def duration(row: Timed) -> str:
+    """Return the time from the start to the end, or to now, such as 0.4s or 2h10m00s."""
     if row.started_at is None:
         return ""
     end = datetime.now(UTC) if row.ended_at is None else row.ended_at

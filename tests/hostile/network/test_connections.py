@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 import httpx
 import pytest
 
-from jobfac.api import routing
+from jobfac.api import validation
 from jobfac.api.serving import connections
 from tests.support.api_stage import Served
 from tests.support.factory import wait_for
@@ -109,7 +109,7 @@ def test_a_kept_connection_may_be_silent_for_longer(served: Served, monkeypatch:
 
 
 def test_a_body_that_does_not_come_is_answered(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(routing, "BODY_TIMEOUT", 0.2)
+    monkeypatch.setattr(validation, "BODY_TIMEOUT", 0.2)
     served.define("a")
     with ExitStack() as stack:
         client = connect(served.server.port, stack)

@@ -4,7 +4,7 @@ import httpx
 import pytest
 
 from jobfac.api import auth
-from jobfac.api.auth import FAILURES
+from jobfac.api.auth import MAX_FAILURES
 from jobfac.api.serving.proxy import client
 from jobfac.database.engine import Database
 from jobfac.settings import Settings
@@ -17,7 +17,7 @@ def test_a_valid_key_passes_however_many_wrong_ones_were_sent(served: Served) ->
     wrong = "_".join([*key.split("_")[:2], "guess"])
     for bad in (wrong, "jf_000000000000_guess", "nonsense"):
         guesser = served.client(bad)
-        assert [guesser.get("/v1/jobs").status_code for _ in range(FAILURES + 1)][-1] == 429
+        assert [guesser.get("/v1/jobs").status_code for _ in range(MAX_FAILURES + 1)][-1] == 429
     assert served.viewer.get("/v1/jobs").status_code == 200
     assert served.client(key).get("/v1/jobs").status_code == 200
 
@@ -67,10 +67,10 @@ def test_a_preview_of_the_login_link_does_not_use_it_up(served: Served) -> None:
 
 
 def test_the_login_link_expires(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(auth, "LINK", 0.0)
+    monkeypatch.setattr(auth, "LINK_LIFETIME", 0.0)
     answer = served.client(None).get(served.server.link())
     assert answer.status_code == 403
-    assert "is expired" in answer.json()["detail"]
+    assert "has expired" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize("authorization", ["Basic eDp5", "Digest x", "x"])
@@ -84,7 +84,7 @@ def test_a_session_changes_nothing_from_elsewhere_whatever_else_is_sent(served: 
 
 def test_the_streams_of_one_key_shut_out_nobody_else(served: Served) -> None:
     live = served.server.app.state.service.live
-    live.most = 10
+    live.limit = 10
     headers = {"Accept": "text/event-stream"}
     with (
         served.viewer.stream("GET", "/v1/events", headers=headers) as one,

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from jobfac.api import TABLE, Server
-from jobfac.api.auth import FAILURES
+from jobfac.api.auth import MAX_FAILURES
 from jobfac.database.engine import Database
 from jobfac.settings import Settings, SettingsError
 from jobfac.store import api_keys
@@ -125,8 +125,8 @@ def test_a_key_is_not_stored(served: Served) -> None:
 
 def test_guessing_is_slowed_down(served: Served) -> None:
     guesser = served.client("jf_000000000000_guess")
-    statuses = [guesser.get("/v1/jobs").status_code for _ in range(FAILURES + 1)]
-    assert statuses == [401] * FAILURES + [429]
+    statuses = [guesser.get("/v1/jobs").status_code for _ in range(MAX_FAILURES + 1)]
+    assert statuses == [401] * MAX_FAILURES + [429]
     assert 0 < int(guesser.get("/v1/jobs").headers["retry-after"]) <= 61
     assert served.client("jf_111111111111_guess").get("/v1/jobs").status_code == 401  # another prefix
     assert served.viewer.get("/v1/jobs").status_code == 200
@@ -222,7 +222,7 @@ SENTENCES = [
     ({"colour": "red"}, "unknown name 'colour'."),
     (
         {"at": "2027-01-31T22:00:00 01:00"},
-        "at: must be a time with its offset, such as 2027-01-31T22:00:00+01:00; in a",
+        "at: must be a time with its offset, such as 2027-01-31T22:00:00+01:00; write",
     ),
 ]
 

@@ -64,7 +64,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         for _ in range(PATH_EXAMPLES["worker"]):
             db.transact(workers.register, who, 600)
         # Wrong keys are tried as well, more than a client is given in a minute.
-        served.server.app.state.service.gate.failures = FailedLogins(limit=1_000_000)
+        served.server.app.state.service.authenticator.failures = FailedLogins(limit=1_000_000)
         with db.begin() as conn:
             conn.execute(api_key.insert().values(created_at=utcnow(), name="tests", role=Role.ADMIN, **STORED))
         yield served

@@ -124,7 +124,7 @@ def test_workers_come_and_go_among_the_events(served: Served) -> None:
 
 
 def test_no_more_streams_are_opened_than_can_be_served(served: Served) -> None:
-    served.server.app.state.service.live.most = 2
+    served.server.app.state.service.live.limit = 2
     served.define("a")
     run = served.start("a")
     paths = ("/v1/events", f"/v1/runs/{run}/output")

@@ -71,7 +71,7 @@ def test_plans_prune_and_export(sqlite_factory: Factory) -> None:
     assert first.stdout.splitlines() == [
         "+ one",
         "+ two",
-        "2 to add, 0 to change, 0 to remove, 0 as they are; nothing was changed",
+        "2 to add, 0 to change, 0 to remove, 0 unchanged; nothing was changed",
     ]
     assert factory.json("jobs", "list") == []
     factory.run("apply", "a.yaml")

@@ -37,7 +37,7 @@ def test_what_init_writes_applies_and_runs_by_the_commands_that_it_prints(tmp_pa
 def test_init_overwrites_nothing(sqlite_factory: Factory, tmp_path: Path) -> None:
     (tmp_path / "jobfac.toml").write_text("")
     refused = sqlite_factory.run("init", str(tmp_path), code=4)
-    assert refused.stderr == f"{tmp_path / 'jobfac.toml'} exists already; name another folder, or move the file away.\n"
+    assert refused.stderr == f"{tmp_path / 'jobfac.toml'} already exists; name another folder, or move the file.\n"
     assert not (tmp_path / "jobs.yaml").exists()
 
 

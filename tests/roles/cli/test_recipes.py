@@ -22,12 +22,12 @@ def count(db: Database, by: Caller) -> int:
 
 HANDLER = '''
 
-def count(ask: ApiRequest) -> Answer:
+def count(request: ApiRequest) -> ApiResponse:
     """Count the workers that are alive."""
-    return Answer({"count": operations.count(ask.service.db, ask.by)})
+    return ApiResponse({"count": operations.count(request.db, request.by)})
 
 
-ENDPOINTS += (Call(method="GET", path="/v1/workers/count", handler=count, answers={200: dict}),)
+ENDPOINTS += (Endpoint(method="GET", path="/v1/workers/count", handler=count, responses={200: dict}),)
 '''
 
 COMMAND = '''

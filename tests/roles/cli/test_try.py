@@ -142,7 +142,7 @@ def test_what_would_not_be_stored_is_not_shown(try_: Try, tmp_path: Path) -> Non
     assert done.stdout.startswith("000000001\0")
     assert done.stdout.endswith("\x00000000002")
     assert "bytes cut ...]" in done.stdout
-    assert told(done)["stdout"] == "5,000,018 bytes, 4,999,998 of these cut"
+    assert told(done)["stdout"] == "5,000,018 bytes, 4,999,998 of them removed"
 
 
 LOOP = "while :; do sleep 0.05; done"

@@ -24,7 +24,7 @@ def test_every_form_of_a_report(sqlite_factory: Factory) -> None:
     table = factory.run("report", "trend", "--job", "good").stdout.splitlines()
     assert re.match(r"Jobs by day  \d{4}-\d\d-\d\d to \d{4}-\d\d-\d\d, UTC, job good", table[0])
     assert re.match(r"good +\d{4}-\d\d-\d\d +1 +0 +100.0 % ", table[2])
-    assert factory.run("report", "--html", "out.html").stderr == "The report is in out.html.\n"
+    assert factory.run("report", "--html", "out.html").stderr == "The report was written to out.html.\n"
     assert ">bad<" in (factory.folder / "out.html").read_text(encoding="utf-8")
     assert factory.json("report", "--since", "0001-01-01")["since"] == "1970-01-01"
     assert factory.json("report", "--until", "0001-01-01")["until"] == "1970-01-01"

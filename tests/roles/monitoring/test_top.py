@@ -181,11 +181,11 @@ def test_a_frame_fills_its_terminal_and_no_more(width: int, height: int, trouble
 def test_a_frame_of_nothing_says_so_and_what_to_do() -> None:
     lines = picture(IDLE, 80, 24)
     text = "\n".join(lines)
-    for words in ("`jobfac worker` starts one", "nothing waits", "nothing runs", "nothing has ended", "no schedule"):
+    for words in ("`jobfac worker` starts one", "no queued runs", "no running runs", "no ended runs", "no schedule"):
         assert words in text
     assert len(lines) <= 10
     assert picture(None, 80, 24, "no way")[1].strip() == "no way"
-    assert "asking" in picture(None, 80, 24)[1]
+    assert "connecting to" in picture(None, 80, 24)[1]
 
 
 def test_what_needs_an_eye_is_in_words_too() -> None:
@@ -250,7 +250,7 @@ def test_in_a_terminal_it_follows_a_fleet_and_q_leaves(sqlite_fleet: Fleet) -> N
         shown.shows("took")  # which only a wide terminal shows
         (fleet.folder / "fifo").write_text("go on\n")
         fleet.wait(slow)
-        shown.shows("nothing runs")
+        shown.shows("no running runs")
         assert shown.press(b"q") == 0
     once = fleet.factory.run("top")
     assert re.search(r"✔ slow", once.stdout)
@@ -275,7 +275,7 @@ def test_it_waits_for_a_database_that_is_away(sqlite_factory: Factory) -> None:
         shown.shows("The database has no jobfac schema yet")
         later = Database(factory.environment["JOBFAC_DATABASE_URL"])
         later.upgrade()
-        shown.shows("nothing runs")
+        shown.shows("no running runs")
         with later.begin() as conn:
             conn.exec_driver_sql("ALTER TABLE schedule RENAME TO gone")
         shown.shows(" old: The database has no jobfac schema yet")

@@ -210,7 +210,7 @@ def test_the_dead_are_listed_and_requeued(sqlite_factory: Factory, receiver: Rec
     receiver.answer = lambda post: 200
     assert factory.run("notify", "requeue", str(row["id"])).stdout == "1 notifications were requeued\n"
     wait_for(lambda: states(db) == {"delivered": 1}, "delivered")
-    assert "Not dead, so left alone" in factory.run("notify", "requeue", str(row["id"]), code=3).stderr
+    assert "Not dead, so not requeued" in factory.run("notify", "requeue", str(row["id"]), code=3).stderr
     assert "delivered" in factory.run("notify", "list").stdout
     db.close()
 
@@ -223,7 +223,7 @@ def test_a_sample_shows_whether_it_arrives(
     assert json.loads(receiver.posts[0].body)["job"] == "sample"
     receiver.answer = lambda post: 404
     assert factory.run("notify", "test", "--webhook", receiver.url, code=1).stderr == (
-        "It did not arrive: 127.0.0.1 answered 404.\n"
+        "The notification could not be delivered: 127.0.0.1 answered 404.\n"
     )
     toml: dict[str, Any] = {"smtp_host": '"127.0.0.1"', "smtp_port": box.port, "smtp_tls": '"none"'}
     (factory.folder / "jobfac.toml").write_text("".join(f"{key} = {value}\n" for key, value in toml.items()))

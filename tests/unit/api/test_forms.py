@@ -12,6 +12,7 @@ from jobfac.api.examples import EXAMPLES
 from jobfac.api.live import queries
 from jobfac.api.live.streams import event
 from jobfac.api.resources.output import Reader
+from jobfac.api.routing import ApiRequest, ApiResponse, Endpoint
 from jobfac.api.serving.guard import LOOPBACK, refusal
 from jobfac.store.output import Piece
 from jobfac.views.runs import RunView
@@ -39,6 +40,17 @@ def test_the_document_has_every_call_with_its_errors() -> None:
     assert {name for kind, name in references if kind == "responses"} <= document["components"]["responses"].keys()
     names = [operation["operationId"] for path in document["paths"].values() for operation in path.values()]
     assert len(names) == len(set(names))
+
+
+def test_a_handler_must_take_the_parameters_of_its_path() -> None:
+    def show(request: ApiRequest, run: str) -> ApiResponse:
+        """Show a run."""
+        return ApiResponse(run)
+
+    assert Endpoint(method="GET", path="/v1/runs/{run}", handler=show).parameters == {"run": str}
+    for path in ("/v1/runs/{run:id}", "/v1/runs/{id}", "/v1/runs"):
+        with pytest.raises(TypeError, match="must take an ApiRequest and the parameters of /v1/runs"):
+            Endpoint(method="GET", path=path, handler=show)
 
 
 def test_failed_logins_are_counted_by_key_prefix_and_forgotten() -> None:

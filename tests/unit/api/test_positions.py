@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobfac.api.live.positions import GAP_TIMEOUT, MOST, Positions, resume_points
+from jobfac.api.live.positions import GAP_TIMEOUT, MAX_MISSING, Positions, resume_points
 
 
 def test_a_late_event_is_looked_for_until_it_comes() -> None:
@@ -25,7 +25,7 @@ def test_a_jump_of_the_numbers_does_not_grow_without_bound() -> None:
     positions = Positions([1], 0.0)
     positions.see([1_000_000], 1.0)
     positions.see([2_000_000], 1.0)
-    assert len(positions.missing) == MOST
+    assert len(positions.missing) == MAX_MISSING
     assert positions.last == 2_000_000
 
 

@@ -15,7 +15,7 @@ def test_the_list_of_commands_imports_nothing_heavy() -> None:
     program = """
 import sys
 from jobfac.cli import app
-app.act(["--help"])
+app.execute(["--help"])
 print(*{name.partition(".")[0] for name in sys.modules}, file=sys.stderr)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

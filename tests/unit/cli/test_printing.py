@@ -6,7 +6,7 @@ from typing import NamedTuple
 import pytest
 
 from jobfac.cli.rendering.printing import Columns, print_fields, print_json, print_table
-from jobfac.cli.rendering.text import cell, lasted, styled, text_of
+from jobfac.cli.rendering.text import cell, duration, styled, text_of
 from jobfac.states import RunState
 
 
@@ -54,12 +54,12 @@ def test_a_text_that_looks_like_a_time_stays_as_it_is(text: str, capsys: pytest.
 )
 def test_how_long_a_run_took(span: float, wanted: str) -> None:
     begin = datetime(2027, 1, 1, tzinfo=UTC)
-    assert lasted(Span(begin, begin + timedelta(seconds=span))) == wanted
+    assert duration(Span(begin, begin + timedelta(seconds=span))) == wanted
 
 
 def test_a_run_that_runs_has_lasted_until_now_and_one_that_waits_not_at_all() -> None:
-    assert lasted(Span(datetime.now(UTC) - timedelta(minutes=5))).startswith("5m0")
-    assert lasted(Span(None)) == ""
+    assert duration(Span(datetime.now(UTC) - timedelta(minutes=5))).startswith("5m0")
+    assert duration(Span(None)) == ""
 
 
 def test_states_have_colours_and_texts_none() -> None:

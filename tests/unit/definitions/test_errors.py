@@ -79,7 +79,7 @@ def test_wrong_schedules(case: dict[str, str]) -> None:
         ("[" * 3000, "not valid YAML: it is nested too deeply"),
         ("a: 1\n---\nb: 1", "line 2: not valid YAML: expected a single document in the stream, but found another "),
         ("a: !run b", "line 1: the tag !run cannot be used here; remove it"),
-        ("a: &a\n  - *a", "line 1: an alias stands inside of what it refers to"),
+        ("a: &a\n  - *a", "line 1: an alias must not be inside the value that it refers to"),
         ("a:\n  ? [1]\n  : 2", "line 2: a key must be text"),
         ("a: {<<: 3}", "line 1: << can only merge mappings"),
     ],

@@ -156,7 +156,7 @@ def test_one_more_field_of_a_view_is_all_that_another_column_needs() -> None:
     row = {"number": 1, "pid": 5, "ended_at": NOON, "state": "lost"}
     selected = [tables.attempt.c[name].name for name in columns(WithPid)]
     shown = as_json(from_row(WithPid, row))
-    model = models.answer("WithPid", WithPid)
+    model = models.model_of("WithPid", WithPid)
     assert selected == list(shown) == list(model.model_fields) == list(row)
     assert shown["ended_at"] == "2027-01-31T12:00:00.005+00:00"
     assert model.model_validate(shown).model_dump(mode="json").keys() == row.keys()

@@ -1,1 +1,1 @@
-"""Commands that watch: top, report, doctor, logs."""
+"""Monitoring commands: top, report, doctor, logs."""

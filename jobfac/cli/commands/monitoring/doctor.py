@@ -1,4 +1,4 @@
-"""`doctor`: what is wrong here, and what helps."""
+"""`doctor`: print problems and their remedies."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 
 
 def doctor(as_json: Json = False) -> None:
-    """Check this machine, the database and the factory; exits 1 if there is a problem, 5 without the database."""
+    """Check this machine, the database and the factory. Exit code 1: a problem; 5: the database is unreachable."""
     from jobfac.doctor import State, examine, is_unreachable
 
     findings = examine()
     if as_json:
         print_json([finding._asdict() for finding in findings])
     else:
-        print_drawn(_picture(findings))
+        print_drawn(_table(findings))
     if is_unreachable(findings):
         raise typer.Exit(UNREACHABLE)
-    raise typer.Exit(UNSUCCESSFUL if any(one.state is State.PROBLEM for one in findings) else DONE)
+    raise typer.Exit(UNSUCCESSFUL if any(finding.state is State.PROBLEM for finding in findings) else DONE)
 
 
-def _picture(findings: "Sequence[Finding]") -> "RenderableType":
+def _table(findings: "Sequence[Finding]") -> "RenderableType":
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
@@ -38,13 +38,14 @@ def _picture(findings: "Sequence[Finding]") -> "RenderableType":
     table.add_column()
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    for one in findings:
-        sign, style = signs[one.state]
-        found = Text(one.found)
-        if one.remedy:
-            found.append(f"\n{one.remedy}", "cyan")
-        table.add_row(Text(sign, style=style), Text(one.check, style="" if one.state == "ok" else style), found)
-    counts = [sum(one.state == state for one in findings) for state in ("problem", "warning")]
+    for finding in findings:
+        sign, style = signs[finding.state]
+        text = Text(finding.found)
+        if finding.remedy:
+            text.append(f"\n{finding.remedy}", "cyan")
+        check = Text(finding.check, style="" if finding.state == "ok" else style)
+        table.add_row(Text(sign, style=style), check, text)
+    counts = [sum(finding.state == state for finding in findings) for state in ("problem", "warning")]
     words = [f"{n} {what}{'' if n == 1 else 's'}" for n, what in zip(counts, ("problem", "warning"), strict=True) if n]
     style = "bold red" if counts[0] else "bold yellow" if counts[1] else "green"
-    return Group(table, Text(), Text(" and ".join(words) or "All is well", style=style))
+    return Group(table, Text(), Text(" and ".join(words) or "No problems", style=style))

@@ -1,4 +1,4 @@
-"""`logs`, and the output of a run that is followed."""
+"""`logs`: show or follow the output of a run."""
 
 import sys
 import time
@@ -14,47 +14,45 @@ from jobfac.cli.rendering.printing import note, print_json
 from jobfac.states import FINAL
 from jobfac.views.runs import AttemptView, RunView
 
-FOLLOW = 0.2
-"""Seconds between two looks at the output of a running program."""
+POLL_INTERVAL = 0.2
+"""Seconds between two polls of the output of a running program."""
 
 
 def logs(
     run: RunId,
-    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the run ends.")] = False,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Continue until the run ends.")] = False,
     stream: Annotated[str | None, typer.Option(metavar="stdout|stderr", help="Only this stream.")] = None,
-    attempt: Annotated[int | None, typer.Option(help="Which execution; default: the latest.")] = None,
+    attempt: Annotated[int | None, typer.Option(help="The attempt; default: the latest.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Show what a run's program wrote, byte for byte."""
+    """Show the output of a run, byte for byte."""
     if stream not in (None, "stdout", "stderr"):
         fail(USAGE, f"--stream must be stdout or stderr, not '{stream}'.")
     streams = ["stdout", "stderr"] if stream is None else [stream]
     with backend() as factory:
         history = factory.run(run)
-        found = history.run
-        number = attempt or max(1, found.attempt)
+        current = history.run
+        number = attempt or max(1, current.attempt)
         if attempt is not None and not any(row.number == attempt for row in history.attempts):
-            fail(NOT_FOUND, f"Run {run} has no attempt {attempt}; it has {found.attempt}.")
+            fail(NOT_FOUND, f"Run {run} has no attempt {attempt}; it has {current.attempt}.")
         if as_json:
-            while follow and found.state not in FINAL:
-                found = factory.wait(run, 1.0)
-            number = attempt or max(1, found.attempt)
-            print_json(_whole(factory, run, number, streams))
+            while follow and current.state not in FINAL:
+                current = factory.wait(run, 1.0)
+            number = attempt or max(1, current.attempt)
+            print_json(_document(factory, run, number, streams))
             return
-        if found.kind == "sequence":
-            note(
-                f"Run {run} is a sequence; the output is that of its jobs' runs, which `jobfac runs show {run}` lists."
-            )
+        if current.kind == "sequence":
+            note(f"Run {run} is a sequence; the runs of its jobs have the output: `jobfac runs show {run}` lists them.")
         _note_files(history.attempts, number, streams)
         if follow:
-            follow_run(factory, found, streams, attempt)
+            follow_run(factory, current, streams, attempt)
         else:
             positions = dict.fromkeys(streams, 0)
             while _show(factory, run, number, positions):
                 pass
 
 
-def _whole(factory: Backend, run: int, attempt: int, streams: list[str]) -> dict[str, Any]:
+def _document(factory: Backend, run: int, attempt: int, streams: list[str]) -> dict[str, Any]:
     positions = dict.fromkeys(streams, 0)
     texts = dict.fromkeys(streams, b"")
     while pieces := factory.output(run, attempt, positions):
@@ -94,17 +92,17 @@ def follow_run(
     attempt: int | None = None,
     aside: bool = False,
 ) -> RunView:
-    """Show output until the run is final, attempt after attempt; ``aside``: all of it on standard error."""
+    """Show the output of one attempt after another until the run is final. ``aside``: all of it on standard error."""
     number, positions = 0, {"": 0}
     while True:
-        # First the state, then the output: what came before the end is shown before we leave.
+        # The state is read before the output, so that all output before the end is shown.
         run = factory.wait(run.id, 0)
-        over = run.state in FINAL
+        final = run.state in FINAL
         for current in [attempt] if attempt is not None else range(max(1, number), run.attempt + 1):
             if current != number:
                 number, positions = current, dict.fromkeys(streams or ["stdout", "stderr"], 0)
             while _show(factory, run.id, number, positions, aside):
                 pass
-        if over or (attempt is not None and run.attempt > attempt):
+        if final or (attempt is not None and run.attempt > attempt):
             return run
-        time.sleep(FOLLOW)
+        time.sleep(POLL_INTERVAL)

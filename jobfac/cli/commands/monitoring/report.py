@@ -1,4 +1,4 @@
-"""`report`: what ran, as a table, as JSON or CSV for other programs, or as a page to look at."""
+"""`report`: statistics of runs as tables, JSON, CSV or an HTML page."""
 
 import csv
 import sys
@@ -19,58 +19,60 @@ if TYPE_CHECKING:
 NAMES = ("summary", "failures", "slowest", "late", "trend", "utilisation", "all")
 
 EARLIEST = date(1970, 1, 1)
-"""Nothing ran before, and the first days of the calendar have no period before them."""
+"""The earliest first day. There are no runs before it, and a report also reads the period before its own."""
 
 FOLDED = ("job", "category", "worker", "reason")
-"""Columns that take more than one line where a terminal is narrow."""
+"""Columns that may be wrapped."""
 
+NARROW = 110
+"""The terminal width in columns below which less important columns are left out."""
 
-NARROW, WIDE = 110, 160
-"""Columns of a terminal below which spare ones are left out, and of what is no terminal."""
+WIDE = 160
+"""The width in columns of output that is not a terminal."""
 
 
 def report(
     name: Annotated[str, typer.Argument(help=f"{', '.join(NAMES[:-1])} or all.")] = "summary",
-    since: Annotated[str | None, typer.Option(metavar="DAY", help="First day (UTC), or a time back: 60d.")] = None,
+    since: Annotated[str | None, typer.Option(metavar="DAY", help="First day (UTC), or a duration back: 60d.")] = None,
     until: Annotated[str | None, typer.Option(metavar="DAY", help="Last day; default: today.")] = None,
-    job: Annotated[str | None, typer.Option(help="Of this job only.")] = None,
-    category: Annotated[str | None, typer.Option(help="Of the jobs of this category only.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Rows of a table at most; JSON and CSV have all.")] = 30,
+    job: Annotated[str | None, typer.Option(help="Only this job.")] = None,
+    category: Annotated[str | None, typer.Option(help="Only jobs of this category.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum rows of a table; JSON and CSV have all rows.")] = 30,
     as_json: Json = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values on standard output.")] = False,
-    html: Annotated[Path | None, typer.Option(metavar="FILE", help="All reports as one page, in this file.")] = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV on standard output.")] = False,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write all reports to this HTML file.")] = None,
 ) -> None:
-    """What ran in the last 30 days: counts, failures, times, lateness, and how busy the workers were."""
+    """Report on the last 30 days: counts, failures, times, lateness, and utilisation of the workers."""
     from jobfac.reports import REPORTS, facts, page, period
 
     if name not in NAMES:
-        fail(USAGE, f"'{name}' is not a report; there are {', '.join(NAMES)}.")
+        fail(USAGE, f"'{name}' is not a report; the reports are {', '.join(NAMES)}.")
     if as_csv and name == "all":
-        fail(USAGE, "CSV has one report at a time; name one of " + ", ".join(NAMES[:-1]) + ".")
+        fail(USAGE, "--csv prints one report; name one of " + ", ".join(NAMES[:-1]) + ".")
     if sum((as_json, as_csv, html is not None)) > 1:
         fail(USAGE, "--json, --csv and --html exclude each other; give one of them.")
     if settings().api_url:
-        fail(USAGE, "A report is made from the database; set JOBFAC_DATABASE_URL, and leave JOBFAC_API_URL unset.")
+        fail(USAGE, "A report needs the database; set JOBFAC_DATABASE_URL, and unset JOBFAC_API_URL.")
     begin, end = _day(since, "--since"), _day(until, "--until")
     if begin and end and begin > end:
         fail(USAGE, f"--since ({begin}) must not be later than --until ({end}).")
     with database() as db:
         db.check_schema()
-        found = db.query(facts, db.query(period, begin, end), job, category)
+        data = db.query(facts, db.query(period, begin, end), job, category)
     if html is not None:
-        _write(html, page(found))
+        _write(html, page(data))
         return
-    made = [REPORTS[one](found) for one in (NAMES[:-1] if name == "all" else (name,))]
+    reports = [REPORTS[one](data) for one in (NAMES[:-1] if name == "all" else (name,))]
     if as_json:
-        documents = [_document(one) for one in made]
+        documents = [_document(one) for one in reports]
         print_json(documents if name == "all" else documents[0])
     elif as_csv:
-        writer = csv.DictWriter(sys.stdout, list(made[0].columns), lineterminator="\n")
+        writer = csv.DictWriter(sys.stdout, list(reports[0].columns), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(all_as_json(made[0].rows))
+        writer.writerows(all_as_json(reports[0].rows))
     else:
-        for one in made:
-            _show(one, found, limit)
+        for one in reports:
+            _show(one, data, limit)
 
 
 def _day(text: str | None, option: str) -> date | None:
@@ -80,7 +82,7 @@ def _day(text: str | None, option: str) -> date | None:
         day = date.fromisoformat(text)
     except ValueError:
         moment = instant(text, option, back=True).astimezone(UTC)
-        # A time back is none with its own date: 30d is thirty days, today included.
+        # A duration has no date of its own: 30d means thirty days including today.
         day = moment.date() if "-" in text else (moment + timedelta(days=1)).date()
     return max(day, EARLIEST)
 
@@ -90,16 +92,16 @@ def _write(path: Path, text: str) -> None:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         fail(USAGE, f"The page cannot be written to {path}: {error.strerror}; choose another file.")
-    note(f"The report is in {path}.")
+    note(f"The report was written to {path}.")
 
 
 def _document(made: "Report[Any]") -> dict[str, Any]:
-    about = {"report": made.name, "since": made.period.since.isoformat(), "until": made.period.until.isoformat()}
+    head = {"report": made.name, "since": made.period.since.isoformat(), "until": made.period.until.isoformat()}
     total = {} if made.total is None else {"total": as_json(made.total)}
-    return {**about, "rows": all_as_json(made.rows), **total}
+    return {**head, "rows": all_as_json(made.rows), **total}
 
 
-def _show(made: "Report[Any]", found: "Facts", limit: int) -> None:
+def _show(made: "Report[Any]", data: "Facts", limit: int) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -107,14 +109,14 @@ def _show(made: "Report[Any]", found: "Facts", limit: int) -> None:
     from jobfac.reports import job_history
     from jobfac.reports.form import NUMBERS, shown
 
-    console = Console(width=None if sys.stdout.isatty() else WIDE)  # a pipe has no width
+    console = Console(width=None if sys.stdout.isatty() else WIDE)
     narrow = console.width < NARROW
-    if made.name == "trend" and not found.only.startswith("job "):
-        made = job_history(found, most=20 if narrow else 30)
-    about = f"{made.period.since} to {made.period.until}, UTC{', ' + found.only if found.only else ''}"
-    console.print(Text.assemble((made.title, "bold"), f"  {about}"))
+    if made.name == "trend" and not data.only.startswith("job "):
+        made = job_history(data, most=20 if narrow else 30)
+    subtitle = f"{made.period.since} to {made.period.until}, UTC{', ' + data.only if data.only else ''}"
+    console.print(Text.assemble((made.title, "bold"), f"  {subtitle}"))
     if not made.rows:
-        console.print("Nothing to tell of in this period.\n")
+        console.print("No data in this period.\n")
         return
     table = Table(box=None, header_style="bold", pad_edge=False, show_footer=made.total is not None)
     columns = {key: column for key, column in made.columns.items() if not (narrow and column.spare)}
@@ -130,5 +132,5 @@ def _show(made: "Report[Any]", found: "Facts", limit: int) -> None:
     for row in made.rows[:limit]:
         table.add_row(*(Text(printable(shown(getattr(row, key), kind))) for key, (_, kind, _) in columns.items()))
     console.print(table)
-    left = f"And {len(made.rows) - limit:,} more: raise --limit. " if len(made.rows) > limit else ""
-    console.print(Text(f"{left}{made.note}\n", style="dim"))
+    more = f"{len(made.rows) - limit:,} more rows: raise --limit. " if len(made.rows) > limit else ""
+    console.print(Text(f"{more}{made.note}\n", style="dim"))

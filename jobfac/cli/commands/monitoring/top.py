@@ -1,4 +1,4 @@
-"""`top`: the fleet, the queue and the runs as they stand, again and again."""
+"""`top`: a live screen of the fleet, the queue and the runs."""
 
 import os
 import select
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
 
     from jobfac.views.overview import Overview
 
-LOOK = 0.2
-"""Seconds between two looks at the keyboard, the terminal's size and what has been read."""
+SCREEN_INTERVAL = 0.2
+"""Seconds between two checks of the keyboard, the size of the terminal and new results."""
 
 LATE = 3.0
-"""Seconds after which an answer that has not come is worth a word."""
+"""Seconds after which the screen says that a result is late."""
 
 
 def top(
-    interval: Annotated[float, typer.Option(min=0.2, max=3600, help="Seconds between two looks at the factory.")] = 2.0,
+    interval: Annotated[float, typer.Option(min=0.2, max=3600, help="Seconds between two updates.")] = 2.0,
     once: Annotated[
-        bool, typer.Option("--once", help="One frame, and that is it; without a terminal always so.")
+        bool, typer.Option("--once", help="Print one frame and exit; always so without a terminal.")
     ] = False,
 ) -> None:
-    """Watch the fleet, the queue and the runs; q leaves."""
+    """Watch the fleet, the queue and the runs. Press q to quit."""
     from rich.console import Console
 
     from jobfac.cli.rendering.frame import draw
@@ -48,69 +48,69 @@ def top(
 
 
 def _source() -> str:
-    """Where the picture is from."""
+    """Return the URL of the API or of the database, without its password and options."""
     import sqlalchemy as sa
 
-    found = settings()
-    return found.api_url or sa.make_url(found.database_url).render_as_string(hide_password=True).partition("?")[0]
+    loaded = settings()
+    return loaded.api_url or sa.make_url(loaded.database_url).render_as_string(hide_password=True).partition("?")[0]
 
 
 def _watch(console: "Console", read: "Callable[[], Overview]", interval: float) -> None:
-    """Show frame after frame until the user leaves."""
+    """Show frames until the user quits."""
     from rich.live import Live
 
     from jobfac.cli.rendering.frame import draw
     from jobfac.cli.rendering.rows import span
 
-    looks: SimpleQueue[Overview | str] = SimpleQueue()
-    # A thread of its own: keys are answered while the database does not.
-    threading.Thread(target=_look, args=(read, interval, looks), name="looking", daemon=True).start()
+    results: SimpleQueue[Overview | str] = SimpleQueue()
+    # In a thread, so that the screen reacts to keys while the database does not answer.
+    threading.Thread(target=_poll, args=(read, interval, results), name="poller", daemon=True).start()
     overview: Overview | None = None
     trouble, since, source, size = "", time.monotonic(), _source(), None
-    signal.signal(signal.SIGTERM, _leave)
-    with _keys() as pressed, Live(console=console, screen=True, auto_refresh=False) as live:
+    signal.signal(signal.SIGTERM, _exit)
+    with _keyboard() as quit_pressed, Live(console=console, screen=True, auto_refresh=False) as live:
         try:
-            while not pressed(LOOK):
-                found = _newest(looks)
-                if isinstance(found, str):
-                    trouble = found
-                elif found is not None:
-                    overview, trouble, since = found, "", time.monotonic()
+            while not quit_pressed(SCREEN_INTERVAL):
+                result = _newest(results)
+                if isinstance(result, str):
+                    trouble = result
+                elif result is not None:
+                    overview, trouble, since = result, "", time.monotonic()
                 age = time.monotonic() - since
                 late = trouble or ("no answer yet" if age > interval + LATE else "")
-                if found is not None or late or size != console.size:
+                if result is not None or late or size != console.size:
                     size = console.size
-                    told = f"{'' if overview is None else f'{span(age)} old: '}{late}" if late else ""
-                    live.update(draw(overview, source, size.width, size.height, told), refresh=True)
+                    warning = f"{'' if overview is None else f'{span(age)} old: '}{late}" if late else ""
+                    live.update(draw(overview, source, size.width, size.height, warning), refresh=True)
         except KeyboardInterrupt:
             return
 
 
-def _leave(number: int, frame: object) -> NoReturn:
-    """On a signal: by way of everything that gives the terminal back."""
+def _exit(number: int, frame: object) -> NoReturn:
+    """Handle a signal: raise, so that the context managers restore the terminal."""
     raise SystemExit(128 + number)
 
 
-def _look(read: "Callable[[], Overview]", interval: float, looks: "SimpleQueue[Overview | str]") -> None:
-    """Read again and again; whatever fails is told and tried again."""
+def _poll(read: "Callable[[], Overview]", interval: float, results: "SimpleQueue[Overview | str]") -> None:
+    """Put an overview, or the text of an error, into the queue after each interval."""
     while True:
         try:
-            looks.put(read())
-        except Exception as error:  # a driver may raise anything while its database goes away
-            looks.put(" ".join(str(getattr(error, "orig", None) or error).split()))
+            results.put(read())
+        except Exception as error:  # a driver may raise any exception while its database is unreachable
+            results.put(" ".join(str(getattr(error, "orig", None) or error).split()))
         time.sleep(interval)
 
 
-def _newest(looks: "SimpleQueue[Overview | str]") -> "Overview | str | None":
-    found = None
-    while not looks.empty():
-        found = looks.get()
-    return found
+def _newest(results: "SimpleQueue[Overview | str]") -> "Overview | str | None":
+    newest = None
+    while not results.empty():
+        newest = results.get()
+    return newest
 
 
 @contextmanager
-def _keys() -> Iterator[Callable[[float], bool]]:
-    """Gives a function that waits so many seconds for a q on the keyboard, without echo or a line's end."""
+def _keyboard() -> Iterator[Callable[[float], bool]]:
+    """Return a function that waits up to some seconds for the key q and returns whether it was pressed."""
     if not sys.stdin.isatty():
         yield _sleep
         return

@@ -1,4 +1,4 @@
-"""Log lines that a client could cause without end: one a minute for each cause."""
+"""A rate limit for log lines that clients can cause: one a minute for each cause."""
 
 import logging
 import threading
@@ -8,24 +8,23 @@ from collections.abc import Hashable
 
 MINUTE = 60.0
 
-CAUSES = 1000
-"""Causes remembered at most."""
+MAX_CAUSES = 1000
+"""The maximum number of causes that are remembered."""
 
 
-class Seldom:
-    """Says when a cause is due to be logged again, and how often it was left out. Used by several threads."""
+class LogThrottle:
+    """Limits the log lines of each cause to one in ``every`` seconds. Thread-safe."""
 
     def __init__(self, every: float = MINUTE) -> None:
         self._every = every
         self._lock = threading.Lock()
-        self._last: OrderedDict[Hashable, tuple[float, int]] = (
-            OrderedDict()
-        )  # cause -> time of its line, left out since
+        # By cause: the time of the last line, and how many lines were left out since then.
+        self._last: OrderedDict[Hashable, tuple[float, int]] = OrderedDict()
 
     def due(self, cause: Hashable, now: float | None = None) -> int | None:
-        """How many lines of this cause were left out before this one, which is due; None: leave it out.
+        """Return how many lines of this cause were left out before this one; None: leave this one out as well.
 
-        ``now``: monotonic seconds; default: the present.
+        ``now``: monotonic seconds; default: the current time.
         """
         now = time.monotonic() if now is None else now
         with self._lock:
@@ -35,23 +34,23 @@ class Seldom:
                 return None
             self._last[cause] = (now, 0)
             self._last.move_to_end(cause)
-            while len(self._last) > CAUSES:
+            while len(self._last) > MAX_CAUSES:
                 self._last.popitem(last=False)
             return left_out
 
 
 class OncePerMinute(logging.Filter):
-    """For the logger of a library: one record a minute of each text and kind of exception."""
+    """A filter for the logger of a library: one record a minute for each text and each place of an exception."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._seldom = Seldom()
+        self._throttle = LogThrottle()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the record is logged."""
+        """Whether to log the record."""
         error = record.exc_info[1] if record.exc_info else None
         trace = error.__traceback__ if error is not None else None
         while trace is not None and trace.tb_next is not None:
             trace = trace.tb_next
         place = None if trace is None else (trace.tb_frame.f_code.co_filename, trace.tb_lineno)
-        return self._seldom.due((record.name, str(record.msg), type(error).__name__, place)) is not None
+        return self._throttle.due((record.name, str(record.msg), type(error).__name__, place)) is not None
