@@ -59,21 +59,19 @@ def try_program(
     options: dict[str, Any] = {"aware": aware or None, "directory": directory}
     for option, value in {"timeout": timeout, "grace": grace}.items():
         options[option] = None if value is None else seconds(value, f"--{option}")
+    options["environment"] = _variables(environment or []) or None
     changes = {name: value for name, value in options.items() if value is not None}
-    if variables := _variables(environment or []):
-        changes["environment"] = variables
     job, definition, arguments = _definition(program, file, changes)
-    text = _payload(payload, payload_file)
-    values = read_settings(set_ or [], set_file)
+    texts = _payload(payload, payload_file), read_settings(set_ or [], set_file)
     with tempfile.TemporaryDirectory(prefix="jobfac-try-") as name:
         folder = Path(name)
         folder.chmod(0o711)  # the program may run as another user
         screen = _Screen(quiet=as_json)
-        dry_run = DryRun(job, definition, folder, screen, arguments, text, values)
+        dry_run = DryRun(job, definition, folder, screen, arguments, *texts)
         on_signal(lambda first: dry_run.stop(Stop.POLITE if first else Stop.NOW))
         result = dry_run.run()
     document = _document(job, result)
-    print_json(document | {"reports": screen.reports}) if as_json else _print(document)
+    print_json({**document, "reports": screen.reports}) if as_json else _print(document)
     if document["state"] != "succeeded":
         raise typer.Exit(UNSUCCESSFUL)
 

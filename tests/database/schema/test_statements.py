@@ -206,7 +206,7 @@ def test_what_passes_over_locked_rows_asks_for_locks(db: Database) -> None:
     with sent(db) as statements:
         a_day(db)
         db.query(overview.read)
-        db.query(lambda conn: conn.execute(scheduler.scheduler._POLL).one())
+        db.query(lambda conn: conn.execute(scheduler.polling.POLL).one())
         db.dialect.waiter(db.engine, "server").wait(["default"], 1, 0, 0.01)
     hints = [hint for text, _ in statements for hint in re.findall(r"WITH \(([^)]*READPAST[^)]*)\)", text)]
     assert len(hints) > 20
