@@ -22,7 +22,7 @@ COMMANDS = {
     "export": ("jobs:export", "Print the stored definitions."),
     "start": ("start:start", "Start a job and print the run's id."),
     "stop": ("runs:stop", "Stop a run, wait for its end, and say what happened."),
-    "retry": ("runs:retry", "Run a finished run again, with its arguments, payload and parameters."),
+    "retry": ("runs:retry", "Run a finished run again, with the same values."),
     "approve": ("approve:approve", "Decide about a step that waits for a person."),
     "logs": ("monitoring.logs:logs", "Show the output of a run, byte for byte."),
     "top": ("monitoring.top:top", "Watch the fleet, the queue and the runs."),

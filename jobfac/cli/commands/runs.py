@@ -52,7 +52,10 @@ def retry(
     set_file: SetFileOption = None,
     as_json: Json = False,
 ) -> None:
-    """Run a finished run again, with its arguments, payload and parameters. `--set` changes a parameter."""
+    """Run a finished run again, with the same values.
+
+    These are its arguments, its payload and its parameters; `--set` changes a parameter.
+    """
     changes = read_settings(set_ or [], set_file)
     with backend() as factory:
         new = factory.retry(run, from_failed, changes)
