@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from jobfac.database.dialects import PASS, utcnow
 from jobfac.database.sequence_tables import WAKES
-from jobfac.database.tables import news, notification, run, schedule, visit, worker, worker_lease
+from jobfac.database.tables import notification, outbox_event, run, schedule, visit, worker, worker_lease
 from jobfac.database.types import sql_literals
 from jobfac.states import ALIVE, HELD, Delivery, RunState, WorkerState
 from jobfac.store import jobs, schedules
@@ -68,6 +68,7 @@ def _exists(query: sa.Select[Any]) -> sa.ColumnElement[bool]:
     return sa.case((sa.exists(query), sa.true()), else_=sa.false())
 
 
+_UNADDRESSED = sa.select(outbox_event.c.id).with_hint(outbox_event, PASS, "mssql").where(sa.text("news.id > 0"))
 # Without bound parameters, because a parameterised statement costs one more round trip on SQL Server.
 POLL = sa.select(
     utcnow().label("now"),
@@ -82,7 +83,7 @@ POLL = sa.select(
     _any(f"state = '{RunState.BLOCKED}'").label("blocked"),
     _any(f"state = '{RunState.QUEUED}' AND queue = '{jobs.SEQUENCE_QUEUE}'").label("queued"),
     _any(f"state IN ({sql_literals(HELD)}) AND worker_id IS NULL").label("under_way"),
-    _exists(sa.select(news.c.id).with_hint(news, PASS, "mssql").where(sa.text("news.id > 0"))).label("outbox"),
+    _exists(_UNADDRESSED).label("outbox"),
     _exists(schedules.WAITING).label("ends"),
     _least(visit.c.wake_at, WAKES).label("wake_at"),
 )

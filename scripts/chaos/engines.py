@@ -5,22 +5,37 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import NamedTuple
+
+import sqlalchemy as sa
 
 from jobfac.database.engine import Database
+from jobfac.database.tables import metadata
+from scripts.chaos.proxy import Proxy
 
 Cut = Callable[[float], None]
 """Makes the database unreachable for the given seconds, and returns afterwards."""
 
 
-def open_site(engine: str, folder: Path, seed: int) -> AbstractContextManager[tuple[str, Cut]]:
-    """The URL of an empty database of an engine (``sqlite``, ``mssql`` or ``mssqlpython``), and its ``Cut``."""
+class Means(NamedTuple):
+    """An empty database, and what can be done to it. ``kill_sessions``: None on an engine without sessions."""
+
+    url: str
+    cut: Cut
+    kill_sessions: Callable[[], object] | None = None
+
+
+def open_site(engine: str, folder: Path, seed: int, url: str = "") -> AbstractContextManager[Means]:
+    """A database of an engine: ``sqlite``, ``mssql`` or ``mssqlpython``; or that of a URL, which is emptied."""
+    if url:
+        return _real(url)
     if engine == "sqlite":
         return _sqlite(folder)
     return _mssql({"mssql": "pyodbc"}.get(engine, engine), seed)
 
 
 @contextmanager
-def _sqlite(folder: Path) -> Iterator[tuple[str, Cut]]:
+def _sqlite(folder: Path) -> Iterator[Means]:
     """A SQLite file. In an outage another connection holds its write lock."""
     path = folder / "jobfac.db"
 
@@ -31,11 +46,11 @@ def _sqlite(folder: Path) -> Iterator[tuple[str, Cut]]:
         other.execute("ROLLBACK")
         other.close()
 
-    yield f"sqlite:///{path}", cut
+    yield Means(f"sqlite:///{path}", cut)
 
 
 @contextmanager
-def _mssql(driver: str, seed: int) -> Iterator[tuple[str, Cut]]:
+def _mssql(driver: str, seed: int) -> Iterator[Means]:
     """The TDS test server. Besides the outages, it makes deadlock victims and loses answers around commits."""
     from tests.tds_server import harness
 
@@ -55,4 +70,22 @@ def _mssql(driver: str, seed: int) -> Iterator[tuple[str, Cut]]:
             server.command(failover=seconds)
             time.sleep(seconds)
 
-        yield url, cut
+        yield Means(url, cut, lambda: server.command(cut=""))
+
+
+@contextmanager
+def _real(url: str) -> Iterator[Means]:
+    """A SQL Server. Workers, schedulers and the DBA reach it through a proxy, which is cut in an outage."""
+    parts = sa.make_url(url)
+    db = Database(url)
+    db.upgrade()
+    with db.begin() as conn:
+        for table in metadata.sorted_tables:
+            conn.execute(table.delete())
+    db.close()
+    proxy = Proxy((parts.host or "localhost", parts.port or 1433))
+    through = parts.set(host="127.0.0.1", port=proxy.port).render_as_string(hide_password=False)
+    try:
+        yield Means(through, proxy.cut, proxy.kill)
+    finally:
+        proxy.close()

@@ -19,6 +19,19 @@ TICK = timedelta(milliseconds=1)
 """The time resolution of the database."""
 
 
+class ScheduleRow(NamedTuple):
+    """A row of a due schedule. ``definition`` is the text of ``write``; ``now`` is the database's time."""
+
+    id: int
+    job: str
+    name: str
+    definition: str
+    next_due_at: datetime
+    last_due_at: datetime | None
+    resumed_at: datetime | None
+    now: datetime
+
+
 class Decision(NamedTuple):
     """A decision about a due schedule.
 
@@ -31,25 +44,21 @@ class Decision(NamedTuple):
     missed: tuple[datetime, datetime] | None = None
 
 
-def decide(schedule: Schedule, row: Mapping[Any, Any], now: datetime) -> Decision:
-    """Decide which due times run at ``now``, and when the schedule is due next.
-
-    Args:
-        row: the schedule's ``id``, ``next_due_at``, ``last_due_at`` and ``resumed_at``.
-    """
-    due = row["next_due_at"]
+def decide(schedule: Schedule, row: ScheduleRow) -> Decision:
+    """Decide which due times run now, and when the schedule is due next. ``schedule``: the row's definition."""
+    due, now = row.next_due_at, row.now
     if held_until := blackout_end(schedule.blackout, schedule.zone, now):
         return Decision([], due, held_until)
-    after = due - TICK if row["last_due_at"] is None else max(due - TICK, row["last_due_at"])
-    times = missed(schedule, after, now, _grace(schedule, row["resumed_at"], now))
+    after = due - TICK if row.last_due_at is None else max(due - TICK, row.last_due_at)
+    times = missed(schedule, after, now, _grace(schedule, row.resumed_at, now))
     first = times[0] if times else now
     # Keep the order: a due time with a short jitter must not start before the previous one.
-    ready = list(takewhile(lambda time: fire_time(schedule, row["id"], time) <= now, times))[:RUNS]
+    ready = list(takewhile(lambda time: fire_time(schedule, row.id, time) <= now, times))[:RUNS]
     following = times[len(ready)] if len(ready) < len(times) else next_due(schedule, max(now, after))
     return Decision(
         times=ready,
         next_due_at=following,
-        fire_at=None if following is None else fire_time(schedule, row["id"], following),
+        fire_at=None if following is None else fire_time(schedule, row.id, following),
         missed=(due, first) if first - due >= TICK and due > after else None,
     )
 
@@ -69,13 +78,11 @@ def fire_time(schedule: Schedule, schedule_id: int, due: datetime) -> datetime:
 
 
 def request(
-    schedule: Schedule, row: Mapping[Any, Any], due: datetime, origin: Mapping[str, Any] | None = None
+    schedule: Schedule, row: ScheduleRow, due: datetime, origin: Mapping[str, Any] | None = None
 ) -> StartRequest:
     """Return the start request of a due time.
 
-    Args:
-        row: the schedule's ``id``, ``job`` and ``name``.
-        origin: what caused the run, if not the clock, with its time.
+    ``origin``: what caused the run, if not the clock, with its time.
     """
     if origin is None and schedule.timezone != "UTC":
         origin = {"due": due.astimezone(schedule.zone).isoformat()}
@@ -86,8 +93,8 @@ def request(
     if schedule.payloads:
         overrides["payloads"] = schedule.payloads
     return StartRequest(
-        job=row["job"],
-        by=f"schedule {row['name']}",
+        job=row.job,
+        by=f"schedule {row.name}",
         arguments=arguments,
         payload=schedule.payload,
         overrides=overrides or None,
@@ -95,7 +102,7 @@ def request(
         origin=origin,
         is_template=True,
         manual=False,
-        schedule_id=row["id"],
+        schedule_id=row.id,
         due_at=due,
     )
 

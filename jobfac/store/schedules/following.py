@@ -1,7 +1,7 @@
 """Start the jobs that run after others: each recorded end becomes one run, or all of several ends become one."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ from jobfac.database.tables import run, schedule, upstream_end
 from jobfac.definitions import Schedule
 from jobfac.store import audit, outbox, runs, upstream
 from jobfac.store.runs import StartRequest
-from jobfac.store.schedules.decision import TICK, read, request
+from jobfac.store.schedules.decision import TICK, ScheduleRow, read, request
 from jobfac.store.schedules.inserting import Inserted, Miss, Refusal, missed_event
 from jobfac.store.upstream import End
 
@@ -84,13 +84,7 @@ WAITING = (
 _JOBS = sa.select(schedule.c.id, schedule.c.job).with_hint(schedule, PASS, "mssql").order_by(schedule.c.id)
 
 _ROW = sa.select(
-    schedule.c.id,
-    schedule.c.job,
-    schedule.c.name,
-    schedule.c.definition,
-    schedule.c.last_due_at,
-    schedule.c.resumed_at,
-    utcnow().label("now"),
+    *(utcnow().label("now") if name == "now" else schedule.c[name] for name in ScheduleRow._fields)
 ).with_hint(schedule, SKIP, "mssql")
 
 
@@ -105,9 +99,9 @@ def insert_followers(conn: sa.Connection, by: str) -> Inserted:
     runs.lock(conn, runs.rules_of_jobs(conn, {one.job for one in waiting}))
     for one in waiting:
         # Another scheduler that holds the row is just handling it.
-        row = conn.execute(_ROW.where(schedule.c.id == one.id, sa.text("paused = 0"))).mappings().first()
-        if row is not None and (ends := upstream.pending(conn, row["id"], ENDS)):
-            done = _merged(done, _follow(conn, by, row, ends))
+        found = conn.execute(_ROW.where(schedule.c.id == one.id, sa.text("paused = 0"))).first()
+        if found is not None and (ends := upstream.pending(conn, found.id, ENDS)):
+            done = _merged(done, _follow(conn, by, ScheduleRow(*found), ends))
     return done
 
 
@@ -120,23 +114,23 @@ def _merged(one: Inserted, other: Inserted) -> Inserted:
     )
 
 
-def _follow(conn: sa.Connection, by: str, row: Mapping[Any, Any], ends: Sequence[End]) -> Inserted:
-    rule = read(row["definition"])
-    decision = decide(rule, ends, row["now"], row["resumed_at"])
+def _follow(conn: sa.Connection, by: str, row: ScheduleRow, ends: Sequence[End]) -> Inserted:
+    rule = read(row.definition)
+    decision = decide(rule, ends, row.now, row.resumed_at)
     if not decision.used:
         return Inserted(0, [], [], [])
     requests, last = _requests(conn, rule, row, decision.starts)
     answers = runs.start_each(conn, requests)
-    upstream.done(conn, row["id"], [end.run_id for end in decision.used])
+    upstream.done(conn, row.id, [end.run_id for end in decision.used])
     if last is not None:
-        conn.execute(schedule.update().where(schedule.c.id == row["id"]).values(last_due_at=last))
-    misses = [Miss(row["job"], row["name"], end.ended_at, end.ended_at + TICK) for end in decision.missed[-1:]]
+        conn.execute(schedule.update().where(schedule.c.id == row.id).values(last_due_at=last))
+    misses = [Miss(row.job, row.name, end.ended_at, end.ended_at + TICK) for end in decision.missed[-1:]]
     for miss in misses:
         text = f"{len(decision.missed)} ends of other jobs, the last one at {miss.since.isoformat()}"
         audit.note(conn, by, "missed", f"{miss.job}/{miss.name}", after=text)
     outbox.record(conn, map(missed_event, misses))
     refusals = [
-        Refusal(row["job"], row["name"], request.due_at, str(answer))
+        Refusal(row.job, row.name, request.due_at, str(answer))
         for request, answer in zip(requests, answers, strict=True)
         if isinstance(answer, Exception)
     ]
@@ -144,12 +138,12 @@ def _follow(conn: sa.Connection, by: str, row: Mapping[Any, Any], ends: Sequence
 
 
 def _requests(
-    conn: sa.Connection, rule: Schedule, row: Mapping[Any, Any], starts: Sequence[Sequence[End]]
+    conn: sa.Connection, rule: Schedule, row: ScheduleRow, starts: Sequence[Sequence[End]]
 ) -> tuple[list[StartRequest], datetime | None]:
     """Return the start requests, and the time of the last one. Each has a time of its own, as an index demands."""
     found = _outputs(conn, [causes[-1].run_id for causes in starts])
     requests: list[StartRequest] = []
-    due: datetime | None = row["last_due_at"]
+    due: datetime | None = row.last_due_at
     for causes in starts:
         last = causes[-1]
         due = last.ended_at if due is None else max(last.ended_at, due + TICK)

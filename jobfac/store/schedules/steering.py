@@ -132,12 +132,14 @@ def _with_parameters(
     """Return the candidate with the parameters that its run would have, or why they would be refused."""
     if not stored.definition.parameters or not candidate.fires:
         return candidate
-    start = decision.request(rule, {"id": 0, "job": stored.id, "name": candidate.schedule}, candidate.due_at)
+    due = candidate.due_at
+    row = decision.ScheduleRow(0, stored.id, candidate.schedule, "", due, None, None, due)
+    start = decision.request(rule, row, candidate.due_at)
     try:
-        row = runs.new_row(conn, stored._replace(enabled=True), start)
+        values = runs.new_row(conn, stored._replace(enabled=True), start)
     except (Refused, DefinitionError) as error:
         return candidate._replace(reason=f"its start would be refused: {error}")
-    return candidate._replace(parameters=json.loads(row["parameters"]))
+    return candidate._replace(parameters=json.loads(values["parameters"]))
 
 
 def _candidates(name: str, rule: Schedule, start: datetime, every_candidate: bool) -> Iterator[CandidateView]:

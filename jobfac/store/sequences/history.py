@@ -5,9 +5,9 @@ from collections.abc import Collection, Iterator, Sequence
 
 import sqlalchemy as sa
 
-from jobfac.database.tables import job, run, visit
+from jobfac.database.tables import job, run
 from jobfac.states import FAILURES, JobKind, RunState
-from jobfac.store.sequences.visits import refusals
+from jobfac.store.sequences.visits import VisitRow, rows_of
 from jobfac.views.sequences import StepRunView, StepVisitView
 from jobfac.views.serialization import columns, from_row
 
@@ -29,12 +29,12 @@ def step_history(conn: sa.Connection, run_id: int, categories: Sequence[str] | N
     if categories is not None:
         query = query.where(run.c.job.in_(sa.select(job.c.id).where(job.c.category.in_(categories))))
     for row in conn.execute(query).mappings().all():
-        shown = from_row(StepRunView, row)
-        if shown.kind is JobKind.SEQUENCE:
-            shown = shown._replace(path=step_history(conn, row["id"], categories))
-        children.setdefault(row["visit_id"], []).append(shown)
-    visits = conn.execute(sa.select(visit).where(visit.c.run_id == run_id).order_by(visit.c.id)).mappings().all()
-    return [_visit(row, [*_refused(row, seen), *children.get(row["id"], [])]) for row in visits]
+        child = from_row(StepRunView, row)
+        if child.kind is JobKind.SEQUENCE:
+            child = child._replace(path=step_history(conn, row["id"], categories))
+        children.setdefault(row["visit_id"], []).append(child)
+    rows = rows_of(conn, run_id)
+    return [_visit(row, [*_refused(row, seen), *children.get(row.id, [])]) for row in rows]
 
 
 def _seen(conn: sa.Connection, categories: Sequence[str]) -> frozenset[str]:
@@ -42,19 +42,19 @@ def _seen(conn: sa.Connection, categories: Sequence[str]) -> frozenset[str]:
     return frozenset(conn.execute(sa.select(job.c.id).where(job.c.category.in_(categories))).scalars())
 
 
-def _visit(row: sa.RowMapping, started: list[StepRunView]) -> StepVisitView:
-    shown = from_row(StepVisitView, {**row, "next": row["next_step"] or row["goes_to"], "runs": started})
+def _visit(row: VisitRow, runs: list[StepRunView]) -> StepVisitView:
+    shown = from_row(StepVisitView, {**row._asdict(), "next": row.next_step or row.goes_to, "runs": runs})
     if shown.children is None:
         return shown
-    counts = Counter(str(run.state) for run in started)
-    if (unstarted := shown.children - len(started)) > 0 and shown.result is None:
+    counts = Counter(str(run.state) for run in runs)
+    if (unstarted := shown.children - len(runs)) > 0 and shown.result is None:
         counts["unstarted"] = unstarted
-    bad = sorted(started, key=lambda run: run.state not in FAILURES)
-    return shown._replace(runs=bad[:SHOWN], counts=dict(sorted(counts.items())))
+    failures_first = sorted(runs, key=lambda run: run.state not in FAILURES)
+    return shown._replace(runs=failures_first[:SHOWN], counts=dict(sorted(counts.items())))
 
 
-def _refused(row: sa.RowMapping, seen: Collection[str] | None) -> Iterator[StepRunView]:
-    nothing = dict.fromkeys(columns(StepRunView))
-    for name, why in refusals(row).items():
+def _refused(row: VisitRow, seen: Collection[str] | None) -> Iterator[StepRunView]:
+    empty = dict.fromkeys(columns(StepRunView))
+    for name, why in row.refusals.items():
         if seen is None or name.partition("[")[0] in seen:
-            yield from_row(StepRunView, {**nothing, "job": name, "state": RunState.DENIED, "reason": why})
+            yield from_row(StepRunView, {**empty, "job": name, "state": RunState.DENIED, "reason": why})

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import sqlalchemy as sa
 
@@ -15,8 +15,39 @@ from jobfac.states import ACTIVE, FINAL, Decision, RunState, StepResult, StepSta
 from jobfac.store.sequences.decide import FAN_OUT, Leave, Visit
 
 
-class Place(NamedTuple):
-    """The latest visit of a sequence run, and the id of the visit's row. ``is_ripe``: its waiting time is over."""
+class VisitRow(NamedTuple):
+    """A row of a visit. ``refused``: JSON, by job, why it could not be started; with ``for_each`` by ``JOB[PLACE]``."""
+
+    id: int
+    run_id: int
+    step: str
+    number: int
+    entered_at: datetime
+    start: str
+    proceed: str
+    refused: str | None
+    result: str | None
+    decided_at: datetime | None
+    goes_to: Literal["step", "end", "end_failed"] | None
+    next_step: str | None
+    reason: str | None
+    children: int | None
+    waits_for: str | None
+    wake_at: datetime | None
+    decision: str | None
+    decided_by: str | None
+
+    @property
+    def refusals(self) -> dict[str, str]:
+        """The jobs that could not be started, with the reasons."""
+        return json.loads(self.refused) if self.refused else {}
+
+
+_COLUMNS = tuple(visit.c[name] for name in VisitRow._fields)
+
+
+class StoredVisit(NamedTuple):
+    """A visit, and the id of its row. ``is_ripe``: its waiting time is over."""
 
     id: int
     visit: Visit
@@ -26,25 +57,32 @@ class Place(NamedTuple):
 _IS_RIPE = sa.case((visit.c.wake_at <= utcnow(), 1), else_=0).label("is_ripe")
 
 
-def last(conn: sa.Connection, run_id: int) -> Place | None:
+def last(conn: sa.Connection, run_id: int) -> StoredVisit | None:
     """Return the latest visit of a sequence run, or None before the first visit."""
-    query = sa.select(visit, _IS_RIPE).where(visit.c.run_id == run_id).order_by(visit.c.id.desc()).limit(1)
-    row = conn.execute(query).mappings().first()
-    return None if row is None else Place(row["id"], _visits(conn, [row])[0], bool(row["is_ripe"]))
+    query = sa.select(*_COLUMNS, _IS_RIPE).where(visit.c.run_id == run_id).order_by(visit.c.id.desc()).limit(1)
+    row = conn.execute(query).first()
+    if row is None:
+        return None
+    return StoredVisit(row.id, _visits(conn, [VisitRow(*row[:-1])])[0], bool(row.is_ripe))
+
+
+def rows_of(conn: sa.Connection, run_id: int) -> list[VisitRow]:
+    """Return the rows of all visits of a sequence run, oldest first."""
+    query = sa.select(*_COLUMNS).where(visit.c.run_id == run_id).order_by(visit.c.id)
+    return [VisitRow(*row) for row in conn.execute(query)]
 
 
 def all_of(conn: sa.Connection, run_id: int) -> list[Visit]:
     """Return all visits of a sequence run, oldest first."""
-    query = sa.select(visit).where(visit.c.run_id == run_id).order_by(visit.c.id)
-    return _visits(conn, conn.execute(query).mappings().all())
+    return _visits(conn, rows_of(conn, run_id))
 
 
-def _visits(conn: sa.Connection, rows: Sequence[Mapping[Any, Any]]) -> list[Visit]:
+def _visits(conn: sa.Connection, rows: Sequence[VisitRow]) -> list[Visit]:
     if not rows:
         return []
-    states: dict[int, list[RunState]] = {row["id"]: [RunState.DENIED] * len(refusals(row)) for row in rows}
-    where = run.c.visit_id == rows[0]["id"] if len(rows) == 1 else run.c.sequence_run_id == rows[0]["run_id"]
-    fans = [row for row in rows if row["children"] is not None]
+    states: dict[int, list[RunState]] = {row.id: [RunState.DENIED] * len(row.refusals) for row in rows}
+    where = run.c.visit_id == rows[0].id if len(rows) == 1 else run.c.sequence_run_id == rows[0].run_id
+    fans = [row for row in rows if row.children is not None]
     if len(fans) < len(rows):
         query = sa.select(run.c.visit_id, run.c.state).where(where, run.c.item.is_(None))
         for child in conn.execute(query.order_by(run.c.ended_at, run.c.id)):
@@ -53,21 +91,16 @@ def _visits(conn: sa.Connection, rows: Sequence[Mapping[Any, Any]]) -> list[Visi
         counts = sa.select(run.c.visit_id, run.c.state, sa.func.count().label("number")).where(where)
         for found in conn.execute(counts.where(run.c.item.is_not(None)).group_by(run.c.visit_id, run.c.state)):
             states[found.visit_id] += [RunState(found.state)] * found.number
-    return [_visit(row, states[row["id"]]) for row in rows]
+    return [_visit(row, states[row.id]) for row in rows]
 
 
-def _visit(row: Mapping[Any, Any], states: Sequence[RunState]) -> Visit:
+def _visit(row: VisitRow, states: Sequence[RunState]) -> Visit:
     ended = [state for state in states if state in FINAL]
-    result = None if row["result"] is None else StepResult(row["result"])
-    to = None if row["goes_to"] is None else Go(kind=row["goes_to"], step=row["next_step"])
-    unstarted = 0 if row["children"] is None else row["children"] - len(states)
-    decision = None if row["decision"] is None else Decision(row["decision"])
-    return Visit(row["step"], ended, len(states) - len(ended), result, to, unstarted, decision)
-
-
-def refusals(row: Mapping[Any, Any]) -> dict[str, str]:
-    """Return the jobs of a visit that could not be started, with the reasons. With ``for_each``: ``JOB[PLACE]``."""
-    return json.loads(row["refused"]) if row["refused"] else {}
+    result = None if row.result is None else StepResult(row.result)
+    to = None if row.goes_to is None else Go(kind=row.goes_to, step=row.next_step)
+    unstarted = 0 if row.children is None else row.children - len(states)
+    decision = None if row.decision is None else Decision(row.decision)
+    return Visit(row.step, ended, len(states) - len(ended), result, to, unstarted, decision)
 
 
 def count(conn: sa.Connection, run_id: int, step: str) -> int:

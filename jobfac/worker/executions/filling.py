@@ -87,7 +87,7 @@ def _path(field: str, path: str, context: Context) -> str:
         raise UnresolvedError(f"{field} {error}") from None
 
 
-def variables(values: Values) -> Iterator[tuple[str, str]]:
+def parameter_variables(values: Values) -> Iterator[tuple[str, str]]:
     """Yield the environment variables of the values. Long texts stand only in the file of the parameters."""
     for name, value in values.items():
         text = as_text(value)

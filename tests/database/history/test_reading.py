@@ -1,4 +1,4 @@
-"""Finding runs, and the one form in which they are shown."""
+"""Finding runs, and the view of a run."""
 
 import json
 from datetime import timedelta
@@ -18,7 +18,7 @@ def find(db: Database, **filters: object) -> list[int]:
         return [row.id for row in runs.find(conn, **filters)]  # type: ignore[arg-type]
 
 
-def test_every_filter_and_all_together(db: Database) -> None:
+def test_find_applies_each_filter_and_all_together(db: Database) -> None:
     define(db, a={"category": "red"}, b={"category": "blue"}, c={})
     ids = [start(db, job) for job in "abcab"]
     hand = Hand(db)
@@ -35,7 +35,7 @@ def test_every_filter_and_all_together(db: Database) -> None:
     assert find(db, since=now(db) + timedelta(hours=1)) == []
 
 
-def test_runs_of_a_sequence(db: Database) -> None:
+def test_find_returns_the_runs_of_a_sequence(db: Database) -> None:
     define(db, a={})
     start(db, "a")
     child = start(db, "a", sequence_run_id=7)
@@ -51,7 +51,7 @@ def test_a_page_continues_below_the_last(db: Database) -> None:
     assert find(db, limit=2, below=ids[0]) == []
 
 
-def test_what_is_not_there_is_not_found(db: Database) -> None:
+def test_an_unknown_run_is_not_found(db: Database) -> None:
     with (
         db.read() as conn,
         pytest.raises(NotFound, match="There is no run 99999; `jobfac runs list` shows what there is"),

@@ -1,4 +1,4 @@
-"""The files under sql/mssql: their grammar, that the generated schema is current, and that every right is given."""
+"""The files under sql/mssql: their grammar, the generated schema, and the permissions of the roles."""
 
 import io
 import re
@@ -41,7 +41,7 @@ def test_the_generated_schema_is_current() -> None:
     )
 
 
-def test_roles_have_a_right_to_every_view_and_every_procedure_for_operators() -> None:
+def test_roles_have_permission_to_every_view_and_operator_procedure() -> None:
     text = dict(zip((path.name for path in FILES), sql_files.texts("mssql"), strict=False))
     views = re.findall(r"CREATE OR ALTER VIEW jobfac\.(\w+)", text["10_views.sql"] + text["11_details.sql"])
     procedures = re.findall(r"CREATE OR ALTER PROCEDURE jobfac\.(\w+)", text["20_procedures.sql"])

@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 
 from jobfac.database.engine import Database
-from jobfac.database.tables import audit, news, visit
+from jobfac.database.tables import audit, outbox_event, visit
 from jobfac.errors import Forbidden, NotFound, Refused
 from jobfac.operations import approvals
 from jobfac.operations.caller import Caller
@@ -54,7 +54,7 @@ def test_a_step_waits_until_somebody_approves(db: Database) -> None:
     sweep(db)
     assert get(db, run_id)["state"] == "running"
     with db.read() as conn:
-        (told,) = conn.execute(sa.select(news.c.event, news.c.detail)).all()
+        (told,) = conn.execute(sa.select(outbox_event.c.event, outbox_event.c.detail)).all()
     assert tuple(told) == (
         "approval_wanted",
         f"step 'release' waits for an approval by operator: Publish?; `jobfac approve {run_id} release`",

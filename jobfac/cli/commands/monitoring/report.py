@@ -111,9 +111,9 @@ def _show(made: "Report[Any]", data: "Facts", limit: int) -> None:
 
     console = Console(width=None if sys.stdout.isatty() else WIDE)
     narrow = console.width < NARROW
-    if made.name == "trend" and not data.only.startswith("job "):
+    if made.name == "trend" and not data.filter_text.startswith("job "):
         made = job_history(data, most=20 if narrow else 30)
-    subtitle = f"{made.period.since} to {made.period.until}, UTC{', ' + data.only if data.only else ''}"
+    subtitle = f"{made.period.since} to {made.period.until}, UTC{', ' + data.filter_text if data.filter_text else ''}"
     console.print(Text.assemble((made.title, "bold"), f"  {subtitle}"))
     if not made.rows:
         console.print("No data in this period.\n")
