@@ -4,10 +4,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from jobfac.definitions.models import AnyJob, Job, Sequence
+from jobfac.definitions.parameters.uses import Declarations, check_parameters
 from jobfac.definitions.problems import Finding, Path, field_path
 from jobfac.definitions.steps import Go, Step
 from jobfac.definitions.triggers.checks import Links, check_after
-from jobfac.definitions.uses import Declarations, check_parameters
 from jobfac.definitions.values import suggestion
 
 Children = Mapping[str, frozenset[str]]

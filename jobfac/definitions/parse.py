@@ -12,9 +12,9 @@ from jobfac.definitions.document import Document, read_document, write_document
 from jobfac.definitions.models import AnyJob, Defaults, Job, Sequence, canonical
 from jobfac.definitions.notify import Notify
 from jobfac.definitions.parameters import Parameter
+from jobfac.definitions.parameters.uses import Declarations
 from jobfac.definitions.problems import DefinitionError, Finding, Path, Problem, explain, field_path
 from jobfac.definitions.triggers.checks import followers
-from jobfac.definitions.uses import Declarations
 from jobfac.definitions.values import Model, read_id, shown, suggestion
 
 Known = Mapping[str, Mapping[str, Any]]

@@ -16,7 +16,7 @@ from jobfac.database.engine import Database
 from jobfac.errors import Unreachable
 from jobfac.scheduler.backoff import BACKOFF_FIRST, BACKOFF_LAST, NOTICE_INTERVAL, expiry_pause
 from jobfac.scheduler.notifier import Notifier
-from jobfac.scheduler.polling import POLL, Poll
+from jobfac.scheduler.poll import POLL, Poll
 from jobfac.settings import Settings
 from jobfac.store import retention, runs, schedules, sequences, statistics
 from jobfac.telemetry.logs import log_expiry, logger
@@ -99,7 +99,7 @@ class Scheduler:
             Duty("release", lambda poll: poll.blocked, self._release),
             Duty("begin", lambda poll: poll.queued, self._begin),
             Duty("wake", lambda poll: poll.is_past(poll.wake_at), self._wake),
-            Duty("sweep", lambda poll: poll.under_way, self._sweep),
+            Duty("sweep", lambda poll: poll.under_way or poll.pinned, self._sweep),
             Duty("deliver", lambda poll: poll.outbox or poll.is_past(poll.deliver_at), self._deliver),
             Duty("count", lambda poll: True, self._count, time.monotonic() + random.random() * COUNT_INTERVAL / 10),
             Duty("purge", lambda poll: True, self._purge, time.monotonic() + random.random() * PURGE_INTERVAL / 10),
@@ -248,6 +248,7 @@ class Scheduler:
         return 0.0 if ended else BACKOFF_FIRST
 
     def _sweep(self) -> float:
+        self._db.transact(runs.end_unserved, self.name, retry_for=2.0)
         self._db.transact(sequences.sweep, self.name, retry_for=2.0)
         return self._settings.sweep_interval
 

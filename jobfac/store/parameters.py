@@ -22,7 +22,7 @@ from jobfac.definitions.parameters import (
     read_parameters,
     split,
 )
-from jobfac.definitions.uses import job_texts
+from jobfac.definitions.parameters.uses import job_texts
 from jobfac.states import RunState
 
 

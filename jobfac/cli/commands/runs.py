@@ -10,7 +10,7 @@ from jobfac.cli.commands.start import SetFileOption, SetOption
 from jobfac.cli.common import UNSUCCESSFUL, USAGE, Json, RunId, fail, group, instant, refuse_denied
 from jobfac.cli.parameters import read_pairs, read_settings
 from jobfac.cli.rendering.printing import Columns, note, print_drawn, print_fields, print_json, print_table
-from jobfac.cli.rendering.text import cell, duration
+from jobfac.cli.rendering.text import cell, duration, memory_text
 from jobfac.states import FINAL, HELD, RunState
 from jobfac.views import serialization
 from jobfac.views.runs import AttemptView, RunView, history_as_json
@@ -125,6 +125,8 @@ def show_run(run: RunId, as_json: Json = False) -> None:
         "STATE": _attempt_state,
         "STARTED": "started_at",
         "TOOK": duration,
+        "CPU": _cpu,
+        "MEMORY": _memory,
         "PID": "pid",
         "WORKER": "worker",
         "EXIT": "exit_code",
@@ -140,6 +142,14 @@ def show_run(run: RunId, as_json: Json = False) -> None:
 
         typer.echo("")
         print_drawn(history_tree(history.run, history.path))
+
+
+def _cpu(attempt: AttemptView) -> str:
+    return "" if attempt.cpu_seconds is None else f"{attempt.cpu_seconds:.2f}s"
+
+
+def _memory(attempt: AttemptView) -> str:
+    return "" if attempt.peak_memory is None else memory_text(attempt.peak_memory)
 
 
 def _attempt_state(attempt: AttemptView) -> str:

@@ -28,6 +28,8 @@ PayloadOf = Annotated[
     list[str] | None,
     typer.Option(metavar="JOB=TEXT", help="For a sequence: the payload of a job; may be repeated."),
 ]
+Priority = Annotated[int | None, typer.Option(min=-1000, max=1000, help="Runs with a higher priority start first.")]
+Follow = Annotated[bool, typer.Option("--follow", help="Wait and show the output; with --json on standard error.")]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="A parameter; may be repeated. The same name again makes a list."),
@@ -52,9 +54,7 @@ def start(
     payload: Annotated[str | None, typer.Option(help="Text for the program; `-` reads standard input.")] = None,
     set_: SetOption = None,
     set_file: SetFileOption = None,
-    priority: Annotated[
-        int | None, typer.Option(min=-1000, max=1000, help="Runs with a higher priority start first.")
-    ] = None,
+    priority: Priority = None,
     delay: Annotated[str | None, typer.Option("--in", metavar="10m", help="Start after this duration.")] = None,
     at: Annotated[str | None, typer.Option(metavar="TIME", help="Start at this time.")] = None,
     key: Annotated[str | None, typer.Option(help="Repeated starts with the same key return the same runs.")] = None,
@@ -63,12 +63,10 @@ def start(
     payload_of: PayloadOf = None,
     notify: NotifyOption = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end. Exit code 0: it succeeded.")] = False,
-    follow: Annotated[
-        bool, typer.Option("--follow", help="Wait and show the output; with --json on standard error.")
-    ] = False,
+    follow: Follow = False,
     as_json: Json = False,
 ) -> None:
-    """Start a job and print the run's id."""
+    """Start a job and print the run's id, or those of all workers if it runs on each worker."""
     if delay is not None and at is not None:
         fail(USAGE, "--in and --at exclude each other; give one of them.")
     if count > 1 and follow:
@@ -84,6 +82,9 @@ def start(
         options["overrides"] = overrides
     with backend() as factory:
         runs = factory.start(job, options, key, count)
+        several = count > 1 or runs[0].for_worker is not None
+        if follow and len(runs) > 1:
+            fail(USAGE, f"Job '{job}' started runs {runs[0].id} to {runs[-1].id}; follow each with `jobfac logs -f`.")
         denied = any(run.state == RunState.DENIED for run in runs)
         if not as_json and not follow:
             typer.echo("\n".join(str(run.id) for run in runs))
@@ -92,7 +93,7 @@ def start(
         elif wait and not denied:
             runs = _wait(factory, runs)
         if as_json:
-            print_json(serialization.all_as_json(runs) if count > 1 else serialization.as_json(runs[0]))
+            print_json(serialization.all_as_json(runs) if several else serialization.as_json(runs[0]))
         refuse_denied(runs)
         if wait or follow:
             _fail_unless_succeeded(runs)

@@ -12,6 +12,7 @@ from jobfac.definitions.values import suggestion
 from jobfac.errors import Refused, no_job
 from jobfac.states import JobKind
 from jobfac.store import jobs, outbox, parameters
+from jobfac.store.runs.pinning import EACH
 from jobfac.store.runs.request import StartRequest
 
 PAYLOAD_LIMIT = 4 * 1024 * 1024
@@ -98,7 +99,7 @@ def _inside(conn: sa.Connection, sequence: str) -> dict[str, jobs.Stored | Defin
 
 
 def new_row(conn: sa.Connection, stored: jobs.Stored | DefinitionError | None, request: StartRequest) -> dict[str, Any]:
-    """Return the row of a new run, without its state.
+    """Return the row of a new run, without its state. ``pinning.expand`` makes the rows to insert of it.
 
     Raises:
         NotFound: ``stored`` is None: there is no such job.
@@ -128,6 +129,7 @@ def new_row(conn: sa.Connection, stored: jobs.Stored | DefinitionError | None, r
         "already_running": job.already_running,
         "concurrency_key": job.concurrency.key if job.concurrency else None,
         "concurrency_limit": job.concurrency.limit if job.concurrency else None,
+        "slots": slots if (slots := getattr(job, "slots", 1)) > 1 else None,
         "start_key": request.key,
         "schedule_id": request.schedule_id,
         "due_at": request.due_at,
@@ -135,6 +137,7 @@ def new_row(conn: sa.Connection, stored: jobs.Stored | DefinitionError | None, r
         "visit_id": request.visit_id,
         "item": request.item,
         "retry_of": request.retry_of,
+        "for_worker": request.for_worker or (EACH if getattr(job, "each_worker", False) else None),
     }
 
 

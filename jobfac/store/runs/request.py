@@ -23,6 +23,7 @@ class StartRequest:
         manual: a person or a program starts the run, which ``on_demand`` may forbid. False for schedules and sequences.
         categories: inside a sequence the request may pass values only to jobs of these categories; None: to all.
         item: with ``for_each``, the place of its values among those of the visit.
+        for_worker: the name of the only worker that may take the run; None: as the definition says.
         inherited_events: the subscribed events that a job of a sequence inherits from the sequence.
     """
 
@@ -47,3 +48,4 @@ class StartRequest:
     item: int | None = None
     inherited_events: str | None = None
     retry_of: int | None = None
+    for_worker: str | None = None

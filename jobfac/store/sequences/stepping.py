@@ -117,6 +117,9 @@ def _fan_out(conn: sa.Connection, parent: SequenceRun, step: Step, number: int) 
         UnknownReference, UnresolvedError: a reference has no value, or what it refers to is no list.
         StepError: the step would have too many runs.
     """
+    for job, stored in jobs.load_many(conn, step.jobs).items():
+        if isinstance(stored, jobs.Stored) and getattr(stored.definition, "each_worker", False):
+            raise StepError(f"for_each cannot start the job '{job}', which has each_worker: true")
     lists = {name: _values(conn, parent, name, values) for name, values in step.for_each.items()}
     total = prod(map(len, lists.values())) * len(step.jobs)
     _check_limit(conn, parent, total)

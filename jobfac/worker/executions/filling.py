@@ -19,7 +19,7 @@ from jobfac.definitions.parameters import (
 )
 from jobfac.programs import StartError
 from jobfac.store import parameters
-from jobfac.store.claimed import Claimed
+from jobfac.store.claiming import Claimed
 from jobfac.worker.executions.environment import PAYLOAD_IN_ENVIRONMENT
 
 

@@ -16,7 +16,7 @@ from jobfac.views.serialization import all_as_json, as_json
 if TYPE_CHECKING:
     from jobfac.reports import Facts, Report
 
-NAMES = ("summary", "failures", "slowest", "late", "trend", "utilisation", "all")
+NAMES = ("summary", "failures", "slowest", "late", "usage", "trend", "utilisation", "all")
 
 EARLIEST = date(1970, 1, 1)
 """The earliest first day. There are no runs before it, and a report also reads the period before its own."""

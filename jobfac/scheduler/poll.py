@@ -1,4 +1,4 @@
-"""The poll: one query that returns which duties have work."""
+"""The poll: one query that tells a scheduler which duties have work."""
 
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -10,7 +10,7 @@ from jobfac.database.sequence_tables import WAKES
 from jobfac.database.tables import notification, outbox_event, run, schedule, visit, worker, worker_lease
 from jobfac.database.types import sql_literals
 from jobfac.states import ALIVE, HELD, Delivery, RunState, WorkerState
-from jobfac.store import jobs, schedules
+from jobfac.store import jobs, runs, schedules
 
 
 class Poll(NamedTuple):
@@ -26,6 +26,7 @@ class Poll(NamedTuple):
         blocked: runs wait for a concurrency limit.
         queued: sequences wait for their start.
         under_way: sequences are running.
+        pinned: runs wait for one worker each.
         outbox: outbox events are not yet addressed.
         ends: runs have ended after which others start.
         wake_at: when the next step of a sequence has waited long enough.
@@ -40,6 +41,7 @@ class Poll(NamedTuple):
     blocked: bool
     queued: bool
     under_way: bool
+    pinned: bool
     outbox: bool
     ends: bool
     wake_at: datetime | None
@@ -83,6 +85,7 @@ POLL = sa.select(
     _any(f"state = '{RunState.BLOCKED}'").label("blocked"),
     _any(f"state = '{RunState.QUEUED}' AND queue = '{jobs.SEQUENCE_QUEUE}'").label("queued"),
     _any(f"state IN ({sql_literals(HELD)}) AND worker_id IS NULL").label("under_way"),
+    _any(f"state = '{RunState.QUEUED}' AND queue LIKE '{runs.queue_of_worker('')}%'").label("pinned"),
     _exists(_UNADDRESSED).label("outbox"),
     _exists(schedules.WAITING).label("ends"),
     _least(visit.c.wake_at, WAKES).label("wake_at"),
