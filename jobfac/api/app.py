@@ -15,6 +15,7 @@ from jobfac.api.live.feed import LiveFeed
 from jobfac.api.metrics import Metrics
 from jobfac.api.problems import HANDLERS
 from jobfac.api.resources import (
+    approvals,
     events,
     holds,
     jobs,
@@ -41,6 +42,7 @@ TABLE = (
     *versions.ENDPOINTS,
     *runs.ENDPOINTS,
     *notes.ENDPOINTS,
+    *approvals.ENDPOINTS,
     *output.ENDPOINTS,
     *events.ENDPOINTS,
     *workers.ENDPOINTS,

@@ -72,10 +72,12 @@ class Local:
 
     def run(self, run_id: int) -> RunHistory:
         from jobfac.operations import versions
-        from jobfac.store import notes, sequences
+        from jobfac.store import notes, parameters, sequences
 
         def read(conn: sa.Connection) -> RunHistory:
             run = runs.get(conn, run_id)
+            if run.parameters is not None:  # who can use the database is an operator
+                run = run._replace(parameters={**run.parameters, **parameters.sensitive_of(conn, run_id)})
             path = sequences.step_history(conn, run_id) if run.kind is JobKind.SEQUENCE else None
             changes = versions.changes_since(conn, run.job, run.job_version)
             attempts, events = runs.attempts(conn, run_id), runs.events_of(conn, run_id)
@@ -93,7 +95,12 @@ class Local:
 
     def runs(self, filters: RunFilter) -> list[RunView]:
         return self._db.query(
-            runs.find, job=filters.job, states=filters.states, since=filters.since, limit=filters.limit
+            runs.find,
+            job=filters.job,
+            states=filters.states,
+            since=filters.since,
+            parameters=filters.parameters,
+            limit=filters.limit,
         )
 
     def stop(self, run_id: int, now: bool) -> "Stopped":
@@ -101,9 +108,14 @@ class Local:
 
         return stopping.stop(self._db, self._by, run_id, now=now)
 
-    def retry(self, run_id: int, from_failed: bool) -> RunView:
+    def retry(self, run_id: int, from_failed: bool, changes: Mapping[str, Any]) -> RunView:
         with self._traced() as by:
-            return starting.retry(self._db, by, run_id, from_failed=from_failed)
+            return starting.retry(self._db, by, run_id, from_failed=from_failed, changes=changes)
+
+    def approve(self, run_id: int, step: str, approved: bool, reason: str | None) -> str:
+        from jobfac.operations import approvals
+
+        return str(approvals.approve(self._db, self._by, run_id, step, approved=approved, reason=reason).decision)
 
     def output(self, run_id: int, attempt: int, positions: dict[str, int]) -> Sequence[Text]:
         from jobfac.store import output

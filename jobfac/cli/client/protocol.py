@@ -33,6 +33,7 @@ class RunFilter(NamedTuple):
     states: Sequence[RunState]
     since: datetime | None
     limit: int
+    parameters: Mapping[str, str] = {}
 
 
 class Backend(Protocol):
@@ -58,8 +59,11 @@ class Backend(Protocol):
     def stop(self, run_id: int, now: bool) -> "Stopped":
         """Request the stop of a run. ``now``: without the grace period. Returns the states before and after."""
 
-    def retry(self, run_id: int, from_failed: bool) -> "RunView":
-        """Start a new run with the arguments and payload of a finished run. Returns the new run."""
+    def retry(self, run_id: int, from_failed: bool, changes: Mapping[str, Any]) -> "RunView":
+        """Start a new run as a finished run was started, with changed parameters. Returns the new run."""
+
+    def approve(self, run_id: int, step: str, approved: bool, reason: str | None) -> str:
+        """Decide about a step that waits for a person. Returns the decision."""
 
     def output(self, run_id: int, attempt: int, positions: dict[str, int]) -> Sequence[Text]:
         """Return the next output after ``positions`` (bytes by stream), and advance them."""

@@ -78,7 +78,7 @@ class Remote:
         overrides = options.get("overrides") or {}
         body = {
             name: options[name]
-            for name in ("arguments", "payload", "priority", "delay")
+            for name in ("arguments", "payload", "parameters", "priority", "delay")
             if options.get(name) is not None
         }
         if options.get("at") is not None:
@@ -118,7 +118,8 @@ class Remote:
 
     def runs(self, filters: RunFilter) -> list[RunView]:
         since = None if filters.since is None else filters.since.isoformat()
-        parameters = {"job": filters.job, "state": list(filters.states), "since": since}
+        pairs = [f"{name}={value}" for name, value in filters.parameters.items()]
+        parameters = {"job": filters.job, "state": list(filters.states), "since": since, "parameter": pairs}
         query = {name: value for name, value in parameters.items() if value}
         return [from_json(RunView, item) for item in self._pages("/v1/runs", filters.limit, query)]
 
@@ -126,10 +127,16 @@ class Remote:
         response = self._send("POST", f"/v1/runs/{run_id}/stop", repeatable=True, json={"now": now})
         return from_json(Stopped, self._read(response))
 
-    def retry(self, run_id: int, from_failed: bool) -> RunView:
-        body, headers = {"from_failed": from_failed}, {"Idempotency-Key": uuid4().hex}
+    def retry(self, run_id: int, from_failed: bool, changes: Mapping[str, Any]) -> RunView:
+        body: Object = {"from_failed": from_failed, **({"parameters": changes} if changes else {})}
+        headers = {"Idempotency-Key": uuid4().hex}
         response = self._send("POST", f"/v1/runs/{run_id}/retry", repeatable=True, json=body, headers=headers)
         return self._started(response)[0]
+
+    def approve(self, run_id: int, step: str, approved: bool, reason: str | None) -> str:
+        path = f"/v1/runs/{run_id}/steps/{quote(step, safe='')}/approve"
+        body: Object = {"approved": approved, **({} if reason is None else {"reason": reason})}
+        return str(self._read(self._send("POST", path, repeatable=True, json=body))["decision"])
 
     def output(self, run_id: int, attempt: int, positions: dict[str, int]) -> Sequence[Text]:
         query: Object = {"after": f"{attempt}:{positions.get('stdout', 0)}:{positions.get('stderr', 0)}"}

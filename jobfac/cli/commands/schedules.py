@@ -49,6 +49,8 @@ def _state(row: ScheduleView) -> str:
         return "[yellow]job disabled[/]"
     if row.definition.get("enabled") is False:
         return "[yellow]off[/]"
+    if "after" in row.definition:
+        return "waiting"
     return "active" if row.next_due_at else "over"
 
 
@@ -83,6 +85,8 @@ def preview(
     if explain:
         columns["FIRES"] = lambda row: "yes" if row.fires else "[yellow]no[/]"
     empty = f"job '{job}' is {'never due by itself' if begin is None else f'not due by itself after {begin}'}"
+    if any(one.parameters for one in candidates):
+        columns["PARAMETERS"] = "parameters"
     print_table(candidates, {**columns, "WHY": "reason"}, empty)
 
 
