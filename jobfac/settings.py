@@ -33,8 +33,7 @@ class Settings:
 
     database_url: str = field(default="sqlite:///jobfac.db", metadata={"help": "SQLAlchemy URL of the database"})
     spool: str = field(
-        default="",
-        metadata={"help": "private folder for the output of running programs; default: one per database"},
+        default="", metadata={"help": "private folder for the output of running programs; default: one per database"}
     )
     lease: float = field(
         default=15.0, metadata={"help": "seconds a worker is trusted after its last heartbeat", "above": 0}
@@ -53,6 +52,9 @@ class Settings:
     )
     report_limit: int = field(
         default=16 * 1024 * 1024, metadata={"help": "bytes of a program's report file that are read", "least": 1}
+    )
+    sequence_limit: int = field(
+        default=10_000, metadata={"help": "visits of steps, and runs of jobs, of one sequence run at most", "least": 1}
     )
     poison_attempts: int = field(
         default=3, metadata={"help": "attempts lost with their worker after which a run ends lost", "least": 1}
@@ -118,9 +120,7 @@ class Settings:
         default="",
         metadata={"help": "addresses or networks of the proxies that may name a person, separated by commas"},
     )
-    api_url: str = field(
-        default="", metadata={"help": "URL of an API that the command line uses instead of the database"}
-    )
+    api_url: str = field(default="", metadata={"help": "URL of an API that commands use instead of the database"})
     api_key: str = field(default="", metadata={"help": "key for api_url", "secret": True})
     retention: float = field(
         default=90 * 86400.0,
@@ -170,8 +170,10 @@ class Settings:
         metadata={"help": "schemes that apprise URLs of notifications may have, separated by commas; *: all"},
     )
     templates: str = field(
-        default="",
-        metadata={"help": "folder with subject.txt, body.txt, body.html for notifications"},
+        default="", metadata={"help": "folder with subject.txt, body.txt, body.html for notifications"}
+    )
+    heartbeat_url: str = field(
+        default="", metadata={"help": "URL a scheduler calls each minute while all is well", "secret": True}
     )
     log_format: str = field(
         default="", metadata={"help": "`text` or `json`; default: text on a terminal", "words": ("", "text", "json")}

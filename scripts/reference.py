@@ -24,17 +24,25 @@ GUIDE = Path(__file__).parents[1] / "jobfac" / "guide"
 
 PLACES = {
     "Job": "a job",
+    "Sql": "`sql`",
     "Sequence": "a sequence",
+    "Parameter": "`parameters`",
     "Schedule": "`schedules`",
     "Dates": "`dates`",
     "Times": "`times`",
     "Missed": "`missed`",
     "Calendar": "`calendar`",
+    "After": "`after`",
+    "Upstream": "a job in `after`",
     "Step": "`steps`",
+    "Approve": "`approve`",
+    "Wait": "`wait`",
     "StartIf": "`start_if`",
     "Retry": "`retry`",
     "Concurrency": "`concurrency`",
     "Retention": "`retention`",
+    "Expect": "`expect`",
+    "Usual": "`warn_after`",
     "Output": "`output`",
     "Rotate": "`rotate`",
     "Notify": "`notify`",
@@ -48,8 +56,8 @@ INTRODUCTION = """\
 # Reference: every key of a definition
 
 You write a definition and need the exact name, form and default of a key. A file has `jobs`, a mapping of job ids to
-definitions, and may have `defaults`, a mapping of categories. A definition with `command` is a job; one with `steps` is
-a sequence. `jobfac schema` prints the same as a JSON Schema for editors.
+definitions, and may have `defaults`, a mapping of categories. A definition with `command` or `sql` is a job; one with
+`steps` is a sequence. `jobfac schema` prints the same as a JSON Schema for editors.
 
 A duration is `30m`, `1h30m`, `500ms` or a number of seconds. A size is `1MiB`, `500kB` or a number of bytes. An id has
 letters, digits, `.`, `_` and `-`, at most 128. "One or a list" means that a single value needs no brackets.
@@ -184,7 +192,8 @@ def _mapping(field: Mapping[str, Any]) -> str:
     words = names.get("enum", [names["const"]] if "const" in names else [])
     if words:
         return _alternatives([f"`{{{word}: ...}}`" for word in words])
-    return "mapping to " + _form(field["additionalProperties"])
+    values = field.get("additionalProperties") or next(iter(field["patternProperties"].values()))
+    return "mapping to " + _form(values)
 
 
 def _range(field: Mapping[str, Any]) -> str:

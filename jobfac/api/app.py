@@ -18,7 +18,20 @@ from jobfac.api.auth import Authenticator
 from jobfac.api.live.feed import LiveFeed
 from jobfac.api.metrics import Metrics
 from jobfac.api.problems import HANDLERS
-from jobfac.api.resources import events, jobs, output, overview, runs, schedules, service, workers
+from jobfac.api.resources import (
+    approvals,
+    events,
+    holds,
+    jobs,
+    notes,
+    output,
+    overview,
+    runs,
+    schedules,
+    service,
+    versions,
+    workers,
+)
 from jobfac.api.routing import Service, routes
 from jobfac.api.serving.connections import MAX_CONNECTIONS
 from jobfac.api.serving.guard import OriginGuard
@@ -30,11 +43,15 @@ from jobfac.telemetry import traces
 
 TABLE = (
     *jobs.ENDPOINTS,
+    *versions.ENDPOINTS,
     *runs.ENDPOINTS,
+    *notes.ENDPOINTS,
+    *approvals.ENDPOINTS,
     *output.ENDPOINTS,
     *events.ENDPOINTS,
     *workers.ENDPOINTS,
     *schedules.ENDPOINTS,
+    *holds.ENDPOINTS,
     *overview.ENDPOINTS,
     *service.ENDPOINTS,
 )

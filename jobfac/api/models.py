@@ -5,7 +5,10 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from jobfac.states import RunState
-from jobfac.views.jobs import JobView
+from jobfac.views.expectations import OverdueView
+from jobfac.views.holds import HoldView
+from jobfac.views.jobs import ChangeView, JobView, VersionView
+from jobfac.views.notes import NoteView
 from jobfac.views.overview import DueSchedule, RunLine, WaitingRuns
 from jobfac.views.overview import Overview as OverviewView
 from jobfac.views.runs import AttemptView, EventView, RunView
@@ -87,9 +90,9 @@ Run = model_of("Run", RunView, waits_for=WAITS_FOR)
 ListedRun = _listed(
     "ListedRun",
     RunView,
-    ("arguments", "payload", "outputs"),
-    "A run in a list. ``truncated``: the fields of ``arguments``, ``payload`` and ``outputs`` that are null because\n"
-    "they are larger than 4 KiB; ``GET /v1/runs/{run}`` returns them.",
+    ("arguments", "payload", "outputs", "parameters"),
+    "A run in a list. ``truncated``: the fields of ``arguments``, ``payload``, ``outputs`` and ``parameters`` that\n"
+    "are null because they are larger than 4 KiB; ``GET /v1/runs/{run}`` returns them.",
     waits_for=WAITS_FOR,
 )
 _ALL: Any = list[Run] | None  # type: ignore[valid-type]
@@ -100,6 +103,19 @@ StartedRun = create_model(
     runs=(_ALL, None),
 )
 Runs = _page("Runs", ListedRun, cursor=True)
+
+
+Note = model_of("Note", NoteView)
+Notes = _page("Notes", Note)
+
+Hold = model_of("Hold", HoldView)
+Holds = _page("Holds", Hold)
+
+JobVersion = model_of("JobVersion", VersionView)
+Versions = _page("Versions", JobVersion)
+
+Change = model_of("Change", ChangeView)
+Changes = _page("Changes", Change)
 
 
 Attempt = model_of("Attempt", AttemptView)
@@ -147,6 +163,14 @@ class Stopped(Shown):
     after: RunState
 
 
+class Approval(Shown):
+    """What was decided about a step."""
+
+    run: int
+    step: str
+    decision: Literal["approved", "rejected"]
+
+
 Job = model_of("Job", JobView)
 ListedJob = _listed(
     "ListedJob",
@@ -185,6 +209,7 @@ Candidates = _page("Candidates", Candidate)
 Waiting = model_of("Waiting", WaitingRuns)
 RunSummary = model_of("RunSummary", RunLine)
 NextDue = model_of("NextDue", DueSchedule)
+Overdue = model_of("Overdue", OverdueView)
 Overview = model_of("Overview", OverviewView)
 
 

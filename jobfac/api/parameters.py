@@ -68,6 +68,14 @@ def _read_arguments(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
         raise ValueError("must be a list of texts; for a sequence an object with such a list by job id") from None
 
 
+Scalar = Plain | int | float | bool
+ParameterValue = Scalar | list[Scalar] | None
+"""A value of a parameter; null: its default."""
+
+Pair = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}=[^\x00]*$")]
+"""NAME=VALUE."""
+
+
 class Parameters(BaseModel):
     """A query or headers. Unknown names are errors."""
 
@@ -100,6 +108,7 @@ class StartBody(Body):
     arguments: Annotated[list[Plain] | dict[JobId, list[Plain]] | None, WrapValidator(_read_arguments)] = None
     payload: Plain | None = None
     payloads: dict[JobId, Plain] | None = None
+    parameters: dict[str, ParameterValue] | None = None
     priority: Annotated[int, Field(ge=-1000, le=1000)] | None = None
     delay: Duration | None = None
     at: Moment | None = None
@@ -118,10 +127,50 @@ class StopBody(Body):
     now: bool = False
 
 
+class ApproveBody(Body):
+    """``approved``: false rejects, and the step fails. ``reason`` is shown with the run."""
+
+    approved: bool = True
+    reason: Annotated[Plain, Field(max_length=1000)] | None = None
+
+
 class RetryBody(Body):
-    """``from_failed``: a sequence continues from the step that failed."""
+    """``from_failed``: a sequence continues from the step that failed. ``parameters``: replace the former values."""
 
     from_failed: bool = False
+    parameters: dict[str, ParameterValue] | None = None
+
+
+class HoldBody(Body):
+    """What is held: at most one of ``pool``, ``category`` and ``job``; none of them: everything."""
+
+    pool: Plain | None = None
+    category: Plain | None = None
+    job: JobId | None = None
+    reason: Annotated[str, Field(min_length=1, max_length=1000, pattern=r"^[^\x00]*$")]
+    until: Moment | None = None
+
+
+class NoteBody(Body):
+    """``acknowledge``: of a failure, acknowledge it, too."""
+
+    text: Annotated[str, Field(min_length=1, max_length=4000, pattern=r"^[^\x00]*$")]
+    acknowledge: bool = False
+
+
+def _read_whole(value: Any) -> Any:
+    """A number that JSON may write as 3.0."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+class RollbackBody(Body):
+    """``version``: the one to return to."""
+
+    version: Annotated[int, Field(ge=1, lt=2**31), BeforeValidator(_read_whole)]
+
+
+class HoldsQuery(Parameters):
+    all: bool = Field(False, description="Also those that have ended.")
 
 
 class RunFilter(Parameters):
@@ -129,6 +178,9 @@ class RunFilter(Parameters):
     state: list[RunState] = Field([], description="Only runs in this state; may be repeated.")
     since: Moment | None = Field(None, description="Only runs that were created at this time or later.")
     sequence_run_id: int | None = Field(None, ge=1, lt=10**18, description="Only runs of this sequence run.")
+    parameter: list[Pair] = Field(
+        [], description="Only runs with this value of a parameter, NAME=VALUE; may be repeated."
+    )
     limit: int = Field(50, ge=1, le=500, description="The maximum number of runs in a page.")
     cursor: str | None = Field(None, pattern=r"^[1-9][0-9]{0,17}$", description="`next_cursor` of the previous page.")
 

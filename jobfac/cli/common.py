@@ -37,6 +37,7 @@ NOT_UTF8 = "is not text in UTF-8; pass bytes to a program as base64, or in a fil
 """The end of the error for a payload or an argument that cannot be stored."""
 
 RunId = Annotated[int, typer.Argument(min=1, max=MAX_ID, help="The run's id.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 
 
@@ -91,7 +92,7 @@ def database(program: str = "jobfac", lock_wait: float | None = None) -> "Iterat
 
     loaded = settings()
     _check_file(loaded)
-    db = Database(loaded.database_url, program, lock_wait)
+    db = Database(loaded.database_url, program, lock_wait, loaded.sequence_limit)
     try:
         yield db
     finally:
@@ -159,6 +160,21 @@ def instant(text: str, option: str, back: bool = False) -> datetime:
         return datetime.fromisoformat(text).astimezone(UTC).astimezone()
     except (ValueError, OverflowError):
         fail(USAGE, f"{option} must be a time such as 2027-01-31T22:00:00+01:00 or '2027-01-31 22:00', not '{text}'.")
+
+
+def is_terminal() -> bool:
+    """Whether a person types the answers."""
+    return sys.stdin.isatty()
+
+
+def confirm(question: str, yes: bool) -> None:
+    """Ask a person before something is removed or disabled. A script is not asked. ``yes``: the option ``--yes``.
+
+    Raises:
+        typer.Abort: the answer is no.
+    """
+    if not yes and is_terminal():
+        typer.confirm(question, abort=True, err=True)
 
 
 def on_signal(react: Callable[[bool], None]) -> None:

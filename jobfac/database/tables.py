@@ -5,20 +5,21 @@ State names are literals in SQL, never parameters: neither engine uses a filtere
 
 import sqlalchemy as sa
 
-from jobfac.database.access_tables import api_key, session_key
 from jobfac.database.metadata import SCHEMA, metadata
+from jobfac.database.operating_tables import api_key, audit, expectation, note, session_key, start_hold
+from jobfac.database.sequence_tables import visit
 from jobfac.database.statistics_tables import daily, daily_worker
+from jobfac.database.trigger_tables import upstream, upstream_end
 from jobfac.database.types import BigId, Blob, Instant, Long, Name, Word, identity, index, one_of, sql_literals
 from jobfac.database.worker_tables import worker, worker_lease
 from jobfac.states import (
     ACTIVE,
     FAILURES,
     HELD,
+    TO_ACKNOWLEDGE,
     Delivery,
     JobKind,
     RunState,
-    StepResult,
-    StepStart,
     Stop,
 )
 
@@ -31,9 +32,11 @@ __all__ = [
     "category",
     "daily",
     "daily_worker",
+    "expectation",
     "job",
     "job_version",
     "metadata",
+    "note",
     "notification",
     "outbox_event",
     "queue",
@@ -42,6 +45,9 @@ __all__ = [
     "run_output",
     "schedule",
     "session_key",
+    "start_hold",
+    "upstream",
+    "upstream_end",
     "visit",
     "worker",
     "worker_lease",
@@ -116,6 +122,9 @@ run = sa.Table(
     sa.Column("worker", sa.Unicode(200)),
     sa.Column("arguments", Long),  # JSON array; NULL: the definition's
     sa.Column("payload", Long),
+    sa.Column("parameters", Long),  # JSON object by name, sensitive values masked; NULL: the job has none
+    sa.Column("sensitive", Long),  # JSON object: the values that are masked in `parameters`
+    sa.Column("origin", Long),  # JSON object: what started it, for placeholders such as ${trigger.path}
     sa.Column("overrides", Long),  # JSON: arguments and payloads by job (of a sequence), notify of this start
     sa.Column("notify", sa.String(200)),  # subscribed events, separated by blanks, or `all`; NULL: no subscription
     sa.Column("notify_jobs", sa.String(200)),  # of a sequence: the same for the jobs in it
@@ -143,6 +152,7 @@ run = sa.Table(
     sa.Column("due_at", Instant),
     sa.Column("sequence_run_id", BigId),
     sa.Column("visit_id", BigId),
+    sa.Column("item", sa.Integer),  # with for_each: its place among the runs of the visit, from 0
     sa.Column("retry_of", BigId),
     sa.Column("counted", sa.Boolean, nullable=False, server_default=sa.text("0")),  # included in the table daily
     sa.Column("lost", sa.Integer),  # attempts lost with their worker; NULL: none
@@ -150,6 +160,8 @@ run = sa.Table(
     sa.Column("for_worker", sa.Unicode(200)),  # the name of the only worker that may claim it; NULL: any
     sa.Column("cpu_seconds", sa.Float),  # what its last attempt used (see the guide, operating)
     sa.Column("peak_memory", BigId),  # bytes
+    sa.Column("acknowledged_at", Instant),  # a failure: when a person, or a later success of the job, acknowledged it
+    sa.Column("acknowledged_by", Name),
     one_of("kind", JobKind, "kind"),
     one_of("state", RunState, "state"),
     one_of("stop", Stop, "stop"),
@@ -177,6 +189,12 @@ run = sa.Table(
     index("ix_run_ended", "ended_at", where="ended_at IS NOT NULL"),
     index("ix_run_uncounted", "ended_at", where=UNCOUNTED),
     index("ix_run_failed", "ended_at", "job", "state", where=f"state IN ({sql_literals(FAILURES)})"),
+    index(
+        "ix_run_unacknowledged",
+        "id",
+        where=f"state IN ({sql_literals(TO_ACKNOWLEDGE)}) AND acknowledged_at IS NULL",
+        include=("job",),
+    ),
     index("ix_run_sequence", "sequence_run_id", "state", where="sequence_run_id IS NOT NULL"),
     index("ix_run_visit", "visit_id", where="visit_id IS NOT NULL"),
     index("ix_run_start_key", "job", "start_key", where="start_key IS NOT NULL", unique=True),
@@ -229,29 +247,6 @@ run_event = sa.Table(
     sqlite_autoincrement=True,
 )
 
-visit = sa.Table(
-    "visit",  # one row per entry of a sequence into a step; the runs of the step's jobs have its id as visit_id
-    metadata,
-    identity(),
-    sa.Column("run_id", BigId, nullable=False),  # the sequence's run
-    sa.Column("step", Name, nullable=False),
-    sa.Column("number", sa.Integer, nullable=False),  # 1 for the first visit of this step
-    sa.Column("entered_at", Instant, nullable=False),
-    sa.Column("start", Word, nullable=False),
-    sa.Column("proceed", Word, nullable=False),
-    sa.Column("refused", Long),  # JSON object: by job, why it could not be started
-    sa.Column("result", Word),  # NULL: the visit is not decided yet
-    sa.Column("decided_at", Instant),
-    sa.Column("goes_to", Word),  # step, end or end_failed
-    sa.Column("next_step", Name),
-    sa.Column("reason", sa.Unicode(1000)),
-    one_of("start", StepStart, "start"),
-    one_of("result", StepResult, "result"),
-    index("ix_visit_run", "run_id", "id"),
-    index("ix_visit_step", "run_id", "step", "number", unique=True),
-    sqlite_autoincrement=True,
-)
-
 category = sa.Table(
     "category",
     metadata,
@@ -296,17 +291,4 @@ notification = sa.Table(
     index("ix_notification_dedupe", "dedupe", unique=True),
     index("ix_notification_run", "run_id", where="run_id IS NOT NULL"),
     sqlite_autoincrement=True,
-)
-
-audit = sa.Table(
-    "audit",  # every change of state: who, when, what, before and after
-    metadata,
-    identity(),
-    sa.Column("at", Instant, nullable=False),
-    sa.Column("by", sa.Unicode(200), nullable=False),
-    sa.Column("action", sa.String(32), nullable=False),
-    sa.Column("subject", sa.Unicode(200), nullable=False),
-    sa.Column("before", Long),
-    sa.Column("after", Long),
-    index("ix_audit_at", "at"),
 )

@@ -4,11 +4,14 @@
 stored, ``from_canonical`` reads it. ``plan`` compares stored and wanted definitions.
 """
 
-from jobfac.definitions.models import AnyJob, Defaults, Job, Retention, Retry, Sequence, canonical
+from jobfac.definitions.execution.output import Destination, Output
+from jobfac.definitions.execution.policies import Retention, Retry
+from jobfac.definitions.execution.watching import Expect, Usual
+from jobfac.definitions.models import AnyJob, Defaults, Job, Sequence, canonical
 from jobfac.definitions.notify import Notify, Recipient, Secret
-from jobfac.definitions.output import Destination, Output
+from jobfac.definitions.parameters import Parameter
 from jobfac.definitions.parse import Definitions, dump, from_canonical, from_data, load, loads, read_notify, reader
-from jobfac.definitions.plan import Difference, Plan, plan
+from jobfac.definitions.plan import Difference, Plan, losses, plan
 from jobfac.definitions.problems import DefinitionError, Problem
 from jobfac.definitions.schedule import Schedule
 from jobfac.definitions.steps import Go, Step
@@ -21,10 +24,12 @@ __all__ = [
     "Definitions",
     "Destination",
     "Difference",
+    "Expect",
     "Go",
     "Job",
     "Notify",
     "Output",
+    "Parameter",
     "Plan",
     "Problem",
     "Recipient",
@@ -34,12 +39,14 @@ __all__ = [
     "Secret",
     "Sequence",
     "Step",
+    "Usual",
     "canonical",
     "dump",
     "from_canonical",
     "from_data",
     "load",
     "loads",
+    "losses",
     "plan",
     "read_duration",
     "read_notify",

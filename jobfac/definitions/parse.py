@@ -11,7 +11,10 @@ from jobfac.definitions.checks import check, children, unreachable
 from jobfac.definitions.document import Document, read_document, write_document
 from jobfac.definitions.models import AnyJob, Defaults, Job, Sequence, canonical
 from jobfac.definitions.notify import Notify
+from jobfac.definitions.parameters import Parameter
+from jobfac.definitions.parameters.uses import Declarations
 from jobfac.definitions.problems import DefinitionError, Finding, Path, Problem, explain, field_path
+from jobfac.definitions.triggers.checks import followers
 from jobfac.definitions.values import Model, read_id, shown, suggestion
 
 Known = Mapping[str, Mapping[str, Any]]
@@ -141,7 +144,11 @@ def _assemble(documents: list[Document], known: Known, problems: list[Problem]) 
                 defaults[category] = entry
     if not unreadable:  # the jobs of an unreadable file would be reported as unknown
         tree = children(jobs, {**known, **{job: {} for job in places}})
-        problems.extend(places[job].problem(found) for job in jobs for found in check(job, jobs[job], tree))
+        declared = _declarations(jobs, known)
+        following = followers(jobs, known)
+        problems.extend(
+            places[job].problem(found) for job in jobs for found in check(job, jobs[job], tree, declared, following)
+        )
     problems.extend(_limits(jobs, places))
     if problems:
         raise DefinitionError(problems)
@@ -150,6 +157,20 @@ def _assemble(documents: list[Document], known: Known, problems: list[Problem]) 
         places[job].problem(found) for job, sequence in sequences.items() for found in unreachable(sequence, tree)
     )
     return Definitions(jobs, defaults, warnings)
+
+
+def _declarations(jobs: Mapping[str, AnyJob], known: Known) -> Declarations:
+    """The parameters of a job by its id: those of its new definition, else of the stored one."""
+
+    def declared(job: str) -> Mapping[str, Parameter] | None:
+        if job in jobs:
+            return jobs[job].parameters
+        if job not in known:
+            return None
+        body = known[job].get("parameters", {})
+        return {name: Parameter.model_validate(one) for name, one in body.items()}
+
+    return declared
 
 
 def _sections(document: Document) -> tuple[dict[str, Any], dict[str, Any], list[Problem]]:
@@ -189,16 +210,19 @@ def _id_problems(place: _Place, places: dict[str, _Place], ids: dict[str, str]) 
 
 
 def _model_for(body: Any) -> type[AnyJob]:
-    """Return ``Sequence`` for a body with steps. A body without steps and command is what its most similar key says."""
+    """Return ``Sequence`` for a body with steps. A body without steps, command and sql is what its most similar key
+    says."""
     keys = body if isinstance(body, Mapping) else {}
-    if "command" in keys or "steps" in keys:
-        return Job if "command" in keys else Sequence
+    runs = "command" in keys or "sql" in keys
+    if runs or "steps" in keys:
+        return Job if runs else Sequence
     return Sequence if any("'steps'" in suggestion(key, ("command", "steps")) for key in keys) else Job
 
 
 def _validated(model: type[Model], body: Any, place: _Place, prefix: str = "") -> tuple[Model | None, list[Problem]]:
     if isinstance(body, dict) and model is Job and "steps" in body:
-        message = "has both command and steps; a job either runs a program or is a sequence"
+        runs = "command" if "command" in body else "sql"
+        message = f"has both {runs} and steps; a job either runs something or is a sequence"
         return None, [place.problem(Finding(("steps",), message))]
     try:
         return model.model_validate(body), []

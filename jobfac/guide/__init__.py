@@ -3,9 +3,10 @@
 from importlib.resources import files
 
 TOPICS = (
-    "definitions", "programs", "schedules", "sequences", "output", "secrets", "notifications", "monitoring", "history",
-    "http", "tsql", "guarantees", "security", "operating", "deploying", "sqlserver", "troubleshooting", "glossary",
-    "reference", "settings",
+    "definitions", "parameters", "programs", "sql", "schedules", "sequences", "output", "secrets", "notifications",
+    "monitoring", "duty", "history", "http", "tsql", "guarantees", "security", "operating", "deploying", "sqlserver",
+    "agent",
+    "troubleshooting", "glossary", "reference", "settings",
 )  # fmt: skip
 """The topics in the order in which a new user reads them."""
 

@@ -4,6 +4,8 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from jobfac.states import JobKind, RunState, Stop
+from jobfac.views.jobs import ChangeView
+from jobfac.views.notes import NoteView
 from jobfac.views.sequences import StepVisitView
 from jobfac.views.serialization import as_json
 
@@ -12,7 +14,8 @@ class RunView(NamedTuple):
     """A run. Times are RFC 3339 with offset. ``arguments`` null: the run uses the definition's arguments.
 
     ``slots``: how many slots it takes, null: one. ``for_worker``: the only worker that may take it, null: any.
-    ``cpu_seconds``, ``peak_memory`` (bytes): what the last attempt used.
+    ``parameters``: sensitive values are masked. ``cpu_seconds``, ``peak_memory`` (bytes): what the last attempt used.
+    ``acknowledged_at``: of a failure, when a person or a later success of the job acknowledged it.
     """
 
     id: int
@@ -42,6 +45,7 @@ class RunView(NamedTuple):
     ready_at: datetime | None
     queued_at: datetime | None
     outputs: dict[str, Any] | None
+    parameters: dict[str, Any] | None
     stop: Stop | None
     stop_by: str | None
     retry_of: int | None
@@ -49,8 +53,48 @@ class RunView(NamedTuple):
     for_worker: str | None
     cpu_seconds: float | None
     peak_memory: int | None
+    acknowledged_at: datetime | None
+    acknowledged_by: str | None
+    held: str | None = None  # while the run waits for the end of a hold: the hold in a sentence
     truncated: list[str] | None = None  # in lists: the names of large values that were left out
     waits_for: str | None = None  # why a waiting run has not started, where that was read
+
+
+class RunRow(NamedTuple):
+    """A run in a list. ``started_at``: the first start; ``attempt``: the number of executions."""
+
+    id: int
+    job: str
+    kind: JobKind
+    state: RunState
+    attempt: int
+    worker: str | None
+    queue: str
+    created_at: datetime
+    created_by: str
+    ready_at: datetime | None
+    started_at: datetime | None
+    ended_at: datetime | None
+    due_at: datetime | None
+    exit_code: int | None
+    signal: int | None
+    progress: float | None
+    message: str | None
+    reason: str | None
+    exit_message: str | None
+    sequence_run_id: int | None
+    schedule_id: int | None
+
+
+class PastRun(NamedTuple):
+    """A run in a strip or a chart."""
+
+    id: int
+    job: str
+    state: RunState
+    worker: str | None
+    started_at: datetime | None
+    ended_at: datetime | None
 
 
 class AttemptView(NamedTuple):
@@ -85,15 +129,23 @@ class EventView(NamedTuple):
 
 
 class RunHistory(NamedTuple):
-    """A run with its attempts and events. ``path``: the steps that a sequence visited, None for a program."""
+    """A run with its attempts and events.
+
+    Attributes:
+        path: the steps that a sequence visited; None for a program.
+        notes: what people wrote about the run; None: nothing.
+        changes: what is different in the job's current version; None: nothing.
+    """
 
     run: RunView
     attempts: list[AttemptView]
     events: list[EventView]
     path: list[StepVisitView] | None = None
+    notes: list[NoteView] | None = None
+    changes: list[ChangeView] | None = None
 
 
 def history_as_json(history: RunHistory) -> dict[str, Any]:
-    """Return a run's JSON object, with ``attempts``, ``events`` and, for a sequence, ``path``."""
+    """Return a run's JSON object, with ``attempts``, ``events`` and what else there is of it."""
     document = as_json(history)
     return {**document.pop("run"), **document}

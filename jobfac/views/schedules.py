@@ -9,6 +9,8 @@ from jobfac.views.serialization import WholeSecond
 class ScheduleView(NamedTuple):
     """A schedule. ``next_due_at`` is the next time of the calendar; ``fire_at`` adds the schedule's jitter."""
 
+    # ``held`` is set only while a hold covers the job: the hold in a sentence.
+
     id: int
     job: str
     name: str
@@ -18,13 +20,18 @@ class ScheduleView(NamedTuple):
     fire_at: datetime | None
     last_due_at: datetime | None
     definition: dict[str, Any]
+    held: str | None = None
 
 
 class CandidateView(NamedTuple):
-    """A time of a schedule. ``reason``: why it does not fire, or does not fire at the time in the definition."""
+    """A time of a schedule. ``reason``: why it does not fire, or does not fire at the time in the definition.
+
+    ``parameters``: the values that its run would have, sensitive ones masked.
+    """
 
     due_at: WholeSecond
     schedule: str
     local: WholeSecond
     fires: bool
     reason: str | None
+    parameters: dict[str, Any] | None = None

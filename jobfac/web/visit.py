@@ -18,7 +18,7 @@ from jobfac.api.routing import Service
 from jobfac.operations import caller as operations
 from jobfac.store.api_keys import Caller, Role
 from jobfac.store.history import counts
-from jobfac.views.history import Counts
+from jobfac.views.overview import Counts
 from jobfac.web import assets, templating
 
 T = TypeVar("T")

@@ -17,6 +17,7 @@ SELECT
     r.worker,
     r.arguments,
     r.payload,
+    r.parameters,
     r.created_at,
     r.created_by,
     r.ready_at,
@@ -56,6 +57,7 @@ GO
 CREATE OR ALTER VIEW jobfac.v_queue AS
 -- All waiting runs, and what each waits for, in the words of the pages and of `jobfac runs list`. The run with place 1 is
 -- claimed next from its queue. pool_workers: the workers that claim from the run's pool now and have its labels and slots.
+-- hold_id: the hold that the run waits for (v_holds).
 SELECT
     r.id,
     r.job,
@@ -75,12 +77,18 @@ SELECT
             CASE WHEN r.attempt > 0 THEN N'its next attempt at ' ELSE N'scheduled until ' END,
             CONVERT(NVARCHAR(19), r.ready_at, 120), N' UTC'
         )
+        WHEN h.id IS NOT NULL THEN CONCAT(N'hold ', h.id, N' of ', CASE
+            WHEN h.pool IS NOT NULL THEN CONCAT(N'pool ', h.pool)
+            WHEN h.category IS NOT NULL THEN CONCAT(N'category ', h.category)
+            WHEN h.job IS NOT NULL THEN CONCAT(N'job ', h.job)
+            ELSE N'everything'
+        END, N': ', h.reason)
         WHEN r.state = 'blocked' AND r.already_running <> 'start' AND b.same IS NOT NULL
             THEN CONCAT(N'run ', b.same, N' of the job has not ended')
         WHEN r.state = 'blocked' AND r.concurrency_key IS NULL THEN N'another run of the job has not ended'
         WHEN r.state = 'blocked' THEN CONCAT(
             N'concurrency limit ', r.concurrency_limit, N' of ''', r.concurrency_key, N'''',
-            CASE WHEN b.holders > 0 THEN CONCAT(N': run ', b.first_holder, N' of ', h.job) END,
+            CASE WHEN b.holders > 0 THEN CONCAT(N': run ', b.first_holder, N' of ', c.job) END,
             CASE WHEN b.holders > 1 THEN CONCAT(N' and ', b.holders - 1, N' more') END
         )
         WHEN r.kind = 'sequence' THEN N'a worker or scheduler begins it'
@@ -94,6 +102,7 @@ SELECT
     END AS waits_for,
     COALESCE(f.workers, 0) AS pool_workers,
     COALESCE(r.slots, 1) AS slots,
+    h.id AS hold_id,
     r.concurrency_key,
     r.concurrency_limit,
     r.created_at,
@@ -115,10 +124,11 @@ OUTER APPLY (
     WHERE r.state = 'blocked' AND k.concurrency_key = r.concurrency_key
         AND k.state IN ('queued', 'running', 'stopping') AND k.id <> r.id
 ) AS b
-LEFT JOIN jobfac.run AS h ON h.id = b.first_holder
+LEFT JOIN jobfac.run AS c ON c.id = b.first_holder
 LEFT JOIN (
     SELECT
         q.name,
+        q.pool,
         CONCAT(N'pool ''', q.pool, N'''', CASE
             WHEN q.labels <> N'{}' THEN CONCAT(N' (labels ', SUBSTRING(
                 q.name,
@@ -160,6 +170,15 @@ LEFT JOIN (
     GROUP BY q.name, q.pool, q.labels, q.slots
 ) AS f ON f.name = r.queue
 LEFT JOIN jobfac.worker AS i ON i.id = f.newest
+LEFT JOIN jobfac.job AS j ON j.id = r.job
+LEFT JOIN jobfac.start_hold AS h ON r.state <> 'scheduled' AND h.id = (
+    SELECT MIN(x.id)
+    FROM jobfac.start_hold AS x
+    WHERE x.freed = 0 AND x.released_at IS NULL AND (x.until IS NULL OR x.until > SYSUTCDATETIME())
+        AND (x.pool IS NULL OR x.pool = f.pool)
+        AND (x.category IS NULL OR x.category = j.category)
+        AND (x.job IS NULL OR x.job = r.job)
+)
 WHERE r.state IN ('queued', 'scheduled', 'blocked');
 GO
 
@@ -247,13 +266,14 @@ GO
 
 CREATE OR ALTER VIEW jobfac.v_schedule AS
 -- All schedules: the next due time (NULL: none) and the state of the last run. seconds_until is negative while the
--- schedule is paused after its due time, or if no scheduler runs.
+-- schedule is paused after its due time, or if no scheduler runs. hold_id: the hold that covers its job.
 SELECT
     s.id,
     s.job,
     s.name,
     j.enabled AS job_enabled,
     s.paused,
+    h.id AS hold_id,
     s.next_due_at,
     CAST(DATEDIFF_BIG(MILLISECOND, SYSUTCDATETIME(), s.fire_at) / 1000.0 AS DECIMAL(18, 3)) AS seconds_until,
     s.last_due_at,
@@ -264,6 +284,15 @@ SELECT
     s.definition
 FROM jobfac.schedule AS s
 LEFT JOIN jobfac.job AS j ON j.id = s.job
+LEFT JOIN jobfac.queue AS q ON q.name = j.queue
+LEFT JOIN jobfac.start_hold AS h ON h.id = (
+    SELECT MIN(x.id)
+    FROM jobfac.start_hold AS x
+    WHERE x.freed = 0 AND x.released_at IS NULL AND (x.until IS NULL OR x.until > SYSUTCDATETIME())
+        AND (x.pool IS NULL OR x.pool = q.pool)
+        AND (x.category IS NULL OR x.category = j.category)
+        AND (x.job IS NULL OR x.job = s.job)
+)
 LEFT JOIN jobfac.run AS r ON r.id = (
     SELECT TOP (1) l.id FROM jobfac.run AS l WHERE l.schedule_id = s.id ORDER BY l.due_at DESC
 );
@@ -310,7 +339,9 @@ WHERE p.kind = 'sequence';
 GO
 
 CREATE OR ALTER VIEW jobfac.v_failures AS
--- All failed runs: failed, timed_out, start_failed and lost. recovered_at: when a later run of the job first succeeded.
+-- All failed runs: failed, timed_out, start_failed and lost. recovered_at: when a later run of the job first succeeded. acknowledged_at and
+-- acknowledged_by: by a person, or by that success. unacknowledged 1: neither has acknowledged it yet, so
+-- ORDER BY unacknowledged DESC, ended_at DESC shows those first. last_note: the latest note.
 SELECT
     r.id,
     r.job,
@@ -325,18 +356,27 @@ SELECT
     r.reason,
     r.exit_message,
     CAST(DATEDIFF_BIG(MILLISECOND, r.started_at, r.ended_at) / 1000.0 AS DECIMAL(18, 3)) AS run_seconds,
-    (
-        SELECT TOP (1) s.ended_at
-        FROM jobfac.run AS s
-        WHERE s.job = r.job AND s.id > r.id AND s.state = 'succeeded'
-        ORDER BY s.id
-    ) AS recovered_at,
+    u.ended_at AS recovered_at,
+    COALESCE(r.acknowledged_at, u.ended_at) AS acknowledged_at,
+    CASE
+        WHEN r.acknowledged_at IS NOT NULL THEN r.acknowledged_by
+        WHEN u.id IS NOT NULL THEN CONCAT(N'run ', u.id, N' succeeded')
+    END AS acknowledged_by,
+    CASE WHEN r.state <> 'denied' AND COALESCE(r.acknowledged_at, u.ended_at) IS NULL THEN 1 ELSE 0 END
+        AS unacknowledged,
+    (SELECT TOP (1) t.text FROM jobfac.note AS t WHERE t.run_id = r.id ORDER BY t.id DESC) AS last_note,
     r.created_at,
     r.created_by,
     r.schedule_id,
     r.sequence_run_id
 FROM jobfac.run AS r
 LEFT JOIN jobfac.job AS j ON j.id = r.job
+LEFT JOIN jobfac.run AS u ON u.id = (
+    SELECT TOP (1) s.id
+    FROM jobfac.run AS s
+    WHERE s.job = r.job AND s.id > r.id AND s.state = 'succeeded'
+    ORDER BY s.id
+)
 WHERE r.state IN ('failed', 'timed_out', 'start_failed', 'lost');
 GO
 

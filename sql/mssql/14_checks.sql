@@ -120,3 +120,102 @@ BEGIN
         THROW 50007, N'@delay_seconds must not be negative.', 1;
 END;
 GO
+
+CREATE OR ALTER PROCEDURE jobfac.check_hold
+    @pool NVARCHAR(128),
+    @category NVARCHAR(128),
+    @job NVARCHAR(128),
+    @until DATETIME2(3),
+    @reason NVARCHAR(1000)
+AS
+-- Refuse a hold of what is not there, or without a reason.
+BEGIN
+    SET NOCOUNT ON;
+    DECLARE @sentence NVARCHAR(2000);
+    DECLARE @scopes INT = CASE WHEN @pool IS NULL THEN 0 ELSE 1 END + CASE WHEN @category IS NULL THEN 0 ELSE 1 END
+        + CASE WHEN @job IS NULL THEN 0 ELSE 1 END;
+    IF @scopes > 1
+        THROW 50007, N'A hold is of one pool, of one category or of one job; place several holds for more.', 1;
+    IF COALESCE(LTRIM(RTRIM(@reason)), N'') = N''
+        THROW 50007, N'A hold needs a reason, which everybody sees who waits for it; give @reason.', 1;
+    IF @until <= SYSUTCDATETIME()
+        THROW 50007, N'The hold would have ended already; give a later @until, in UTC.', 1;
+    IF @job IS NOT NULL AND NOT EXISTS (SELECT 1 FROM jobfac.job AS j WHERE j.id = @job)
+    BEGIN
+        SET @sentence = CONCAT(N'There is no job ''', @job, N'''; jobfac.v_job_statistics shows what there is.');
+        THROW 50001, @sentence, 1;
+    END;
+    IF @category IS NOT NULL AND NOT EXISTS (SELECT 1 FROM jobfac.job AS j WHERE j.category = @category)
+    BEGIN
+        SET @sentence = CONCAT(N'No job has the category ''', @category, N'''; jobfac.v_job_statistics shows them.');
+        THROW 50001, @sentence, 1;
+    END;
+    IF @pool IS NOT NULL
+        AND NOT EXISTS (SELECT 1 FROM jobfac.queue AS q WHERE q.pool = @pool AND q.pool <> N'@sequences')
+    BEGIN
+        SET @sentence = CONCAT(N'No job has the pool ''', @pool, N'''; jobfac.v_queue shows where runs wait.');
+        THROW 50001, @sentence, 1;
+    END;
+END;
+GO
+
+CREATE OR ALTER PROCEDURE jobfac.check_parameters
+    @job NVARCHAR(128),
+    @definition NVARCHAR(MAX),
+    @parameters NVARCHAR(MAX)
+AS
+-- Refuse parameters that the job cannot take. The worker that claims the run checks all of it, patterns and lists too,
+-- and fills in the defaults; a run with a wrong value ends there as start_failed.
+BEGIN
+    SET NOCOUNT ON;
+    DECLARE @name NVARCHAR(4000), @sentence NVARCHAR(2000);
+    -- One IF after the other: SQL Server may look at both sides of an AND, and OPENJSON fails on what is no JSON.
+    IF @parameters IS NOT NULL AND ISJSON(@parameters) = 0
+        THROW 50007, N'@parameters must be a JSON object such as {"day": "2027-01-31"}.', 1;
+    IF @parameters IS NOT NULL AND LEFT(LTRIM(@parameters), 1) <> N'{'
+        THROW 50007, N'@parameters must be a JSON object such as {"day": "2027-01-31"}.', 1;
+    SET @name = (
+        SELECT MIN(g.[key]) FROM OPENJSON(@parameters) AS g
+        WHERE NOT EXISTS (SELECT 1 FROM OPENJSON(@definition, '$.parameters') AS p WHERE p.[key] = g.[key])
+    );
+    IF @name IS NOT NULL
+    BEGIN
+        SET @sentence = CONCAT(N'Job ''', @job, N''' has no parameter ''', LEFT(@name, 128), N'''; see its definition.');
+        THROW 50007, @sentence, 1;
+    END;
+    SET @name = (
+        SELECT MIN(p.[key]) FROM OPENJSON(@definition, '$.parameters') AS p
+        WHERE JSON_VALUE(p.[value], '$.required') = 'true'
+            AND NOT EXISTS (SELECT 1 FROM OPENJSON(@parameters) AS g WHERE g.[key] = p.[key] AND g.[type] <> 0)
+    );
+    IF @name IS NOT NULL
+    BEGIN
+        SET @sentence = CONCAT(N'Job ''', @job, N''' needs the parameter ''', @name, N'''; give it in @parameters.');
+        THROW 50007, @sentence, 1;
+    END;
+    SELECT TOP (1) @name = g.[key]
+    FROM OPENJSON(@parameters) AS g
+    JOIN OPENJSON(@definition, '$.parameters') AS p ON p.[key] = g.[key]
+    WHERE g.[type] <> 0
+        AND JSON_VALUE(p.[value], '$.many') IS NULL
+        AND (
+            g.[type] IN (4, 5)
+            OR (JSON_VALUE(p.[value], '$.type') = 'integer' AND TRY_CAST(g.[value] AS BIGINT) IS NULL)
+            OR (JSON_VALUE(p.[value], '$.type') = 'number' AND TRY_CAST(g.[value] AS FLOAT) IS NULL)
+            OR (JSON_VALUE(p.[value], '$.type') = 'date' AND TRY_CAST(g.[value] AS DATE) IS NULL)
+            OR (JSON_VALUE(p.[value], '$.type') = 'boolean' AND g.[value] NOT IN (N'true', N'false'))
+            OR (
+                JSON_VALUE(p.[value], '$.type') = 'choice'
+                AND NOT EXISTS (SELECT 1 FROM OPENJSON(p.[value], '$.choices') AS c WHERE c.[value] = g.[value])
+            )
+        )
+    ORDER BY g.[key];
+    IF @name IS NOT NULL
+    BEGIN
+        SET @sentence = CONCAT(
+            N'The parameter ''', @name, N''' of job ''', @job, N''' cannot have this value; see its definition.'
+        );
+        THROW 50007, @sentence, 1;
+    END;
+END;
+GO

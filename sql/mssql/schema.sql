@@ -640,7 +640,204 @@ GO
 
 BEGIN TRANSACTION;
 
--- Running upgrade 0004 -> 0007
+-- Running upgrade 0004 -> 0005
+
+ALTER TABLE jobfac.run ADD acknowledged_at DATETIME2(3) NULL;
+
+GO
+
+ALTER TABLE jobfac.run ADD acknowledged_by NVARCHAR(128) NULL;
+
+GO
+
+CREATE INDEX ix_run_unacknowledged ON jobfac.run (id) INCLUDE (job) WHERE state IN ('failed', 'lost', 'start_failed', 'timed_out') AND acknowledged_at IS NULL;
+
+GO
+
+CREATE TABLE jobfac.start_hold (
+    id BIGINT NOT NULL IDENTITY(1,1),
+    pool NVARCHAR(128) NULL,
+    category NVARCHAR(128) NULL,
+    job NVARCHAR(128) NULL,
+    reason NVARCHAR(1000) NOT NULL,
+    until DATETIME2(3) NULL,
+    created_at DATETIME2(3) NOT NULL,
+    created_by NVARCHAR(128) NOT NULL,
+    released_at DATETIME2(3) NULL,
+    released_by NVARCHAR(128) NULL,
+    freed BIT NOT NULL DEFAULT 0,
+    CONSTRAINT pk_start_hold PRIMARY KEY (id),
+    CONSTRAINT ck_start_hold_scope CHECK (CASE WHEN pool IS NULL THEN 0 ELSE 1 END + CASE WHEN category IS NULL THEN 0 ELSE 1 END + CASE WHEN job IS NULL THEN 0 ELSE 1 END <= 1)
+);
+
+GO
+
+CREATE INDEX ix_start_hold_open ON jobfac.start_hold (id) WHERE freed = 0;
+
+GO
+
+CREATE TABLE jobfac.note (
+    id BIGINT NOT NULL IDENTITY(1,1),
+    run_id BIGINT NOT NULL,
+    at DATETIME2(3) NOT NULL,
+    [by] NVARCHAR(128) NOT NULL,
+    text NVARCHAR(max) NOT NULL,
+    CONSTRAINT pk_note PRIMARY KEY (id)
+);
+
+GO
+
+CREATE INDEX ix_note_run ON jobfac.note (run_id, id);
+
+GO
+
+CREATE TABLE jobfac.expectation (
+    job NVARCHAR(128) NOT NULL,
+    definition NVARCHAR(max) NOT NULL,
+    since DATETIME2(3) NOT NULL,
+    due_at DATETIME2(3) NOT NULL,
+    overdue_at DATETIME2(3) NULL,
+    overdue_due_at DATETIME2(3) NULL,
+    CONSTRAINT pk_expectation PRIMARY KEY (job)
+);
+
+GO
+
+CREATE INDEX ix_expectation_due ON jobfac.expectation (due_at);
+
+GO
+
+CREATE INDEX ix_expectation_overdue ON jobfac.expectation (overdue_at) WHERE overdue_at IS NOT NULL;
+
+GO
+
+ALTER TABLE jobfac.start_hold SET (LOCK_ESCALATION = DISABLE);
+
+GO
+
+ALTER TABLE jobfac.note SET (LOCK_ESCALATION = DISABLE);
+
+GO
+
+ALTER TABLE jobfac.expectation SET (LOCK_ESCALATION = DISABLE);
+
+GO
+
+ALTER INDEX pk_start_hold ON jobfac.start_hold SET (ALLOW_PAGE_LOCKS = OFF);
+
+GO
+
+ALTER INDEX ix_start_hold_open ON jobfac.start_hold SET (ALLOW_PAGE_LOCKS = OFF);
+
+GO
+
+UPDATE jobfac.alembic_version SET version_num='0005' WHERE jobfac.alembic_version.version_num = '0004';
+
+GO
+
+COMMIT;
+
+GO
+
+BEGIN TRANSACTION;
+
+-- Running upgrade 0005 -> 0006
+
+ALTER TABLE jobfac.run ADD parameters NVARCHAR(max) NULL;
+
+GO
+
+ALTER TABLE jobfac.run ADD sensitive NVARCHAR(max) NULL;
+
+GO
+
+ALTER TABLE jobfac.run ADD origin NVARCHAR(max) NULL;
+
+GO
+
+CREATE TABLE jobfac.upstream (
+    job NVARCHAR(128) NOT NULL,
+    state VARCHAR(16) NOT NULL,
+    schedule_id BIGINT NOT NULL,
+    CONSTRAINT pk_upstream PRIMARY KEY (job, state, schedule_id)
+);
+
+GO
+
+CREATE TABLE jobfac.upstream_end (
+    schedule_id BIGINT NOT NULL,
+    run_id BIGINT NOT NULL,
+    job NVARCHAR(128) NOT NULL,
+    state VARCHAR(16) NOT NULL,
+    ended_at DATETIME2(3) NOT NULL,
+    CONSTRAINT pk_upstream_end PRIMARY KEY (schedule_id, run_id)
+);
+
+GO
+
+ALTER TABLE jobfac.run ADD item INTEGER NULL;
+
+GO
+
+ALTER TABLE jobfac.visit ADD children INTEGER NULL;
+
+GO
+
+ALTER TABLE jobfac.visit ADD at_most INTEGER NULL;
+
+GO
+
+ALTER TABLE jobfac.visit ADD for_each NVARCHAR(max) NULL;
+
+GO
+
+ALTER TABLE jobfac.visit ADD waits_for VARCHAR(16) NULL;
+
+GO
+
+ALTER TABLE jobfac.visit ADD wake_at DATETIME2(3) NULL;
+
+GO
+
+ALTER TABLE jobfac.visit ADD decision VARCHAR(16) NULL;
+
+GO
+
+ALTER TABLE jobfac.visit ADD decided_by NVARCHAR(128) NULL;
+
+GO
+
+CREATE INDEX ix_visit_wake ON jobfac.visit (wake_at) WHERE wake_at IS NOT NULL AND result IS NULL;
+
+GO
+
+ALTER TABLE jobfac.upstream SET (LOCK_ESCALATION = DISABLE);
+
+GO
+
+ALTER INDEX pk_upstream ON jobfac.upstream SET (ALLOW_PAGE_LOCKS = OFF);
+
+GO
+
+ALTER TABLE jobfac.upstream_end SET (LOCK_ESCALATION = DISABLE);
+
+GO
+
+ALTER INDEX pk_upstream_end ON jobfac.upstream_end SET (ALLOW_PAGE_LOCKS = OFF);
+
+GO
+
+UPDATE jobfac.alembic_version SET version_num='0006' WHERE jobfac.alembic_version.version_num = '0005';
+
+GO
+
+COMMIT;
+
+GO
+
+BEGIN TRANSACTION;
+
+-- Running upgrade 0006 -> 0007
 
 CREATE TABLE jobfac.session_key (
     id INTEGER NOT NULL,
@@ -655,7 +852,7 @@ CREATE INDEX ix_notification_run ON jobfac.notification (run_id) WHERE run_id IS
 
 GO
 
-UPDATE jobfac.alembic_version SET version_num='0007' WHERE jobfac.alembic_version.version_num = '0004';
+UPDATE jobfac.alembic_version SET version_num='0007' WHERE jobfac.alembic_version.version_num = '0006';
 
 GO
 
@@ -685,6 +882,7 @@ SELECT
     r.worker,
     r.arguments,
     r.payload,
+    r.parameters,
     r.created_at,
     r.created_by,
     r.ready_at,
@@ -724,6 +922,7 @@ GO
 CREATE OR ALTER VIEW jobfac.v_queue AS
 -- All waiting runs, and what each waits for, in the words of the pages and of `jobfac runs list`. The run with place 1 is
 -- claimed next from its queue. pool_workers: the workers that claim from the run's pool now and have its labels and slots.
+-- hold_id: the hold that the run waits for (v_holds).
 SELECT
     r.id,
     r.job,
@@ -743,12 +942,18 @@ SELECT
             CASE WHEN r.attempt > 0 THEN N'its next attempt at ' ELSE N'scheduled until ' END,
             CONVERT(NVARCHAR(19), r.ready_at, 120), N' UTC'
         )
+        WHEN h.id IS NOT NULL THEN CONCAT(N'hold ', h.id, N' of ', CASE
+            WHEN h.pool IS NOT NULL THEN CONCAT(N'pool ', h.pool)
+            WHEN h.category IS NOT NULL THEN CONCAT(N'category ', h.category)
+            WHEN h.job IS NOT NULL THEN CONCAT(N'job ', h.job)
+            ELSE N'everything'
+        END, N': ', h.reason)
         WHEN r.state = 'blocked' AND r.already_running <> 'start' AND b.same IS NOT NULL
             THEN CONCAT(N'run ', b.same, N' of the job has not ended')
         WHEN r.state = 'blocked' AND r.concurrency_key IS NULL THEN N'another run of the job has not ended'
         WHEN r.state = 'blocked' THEN CONCAT(
             N'concurrency limit ', r.concurrency_limit, N' of ''', r.concurrency_key, N'''',
-            CASE WHEN b.holders > 0 THEN CONCAT(N': run ', b.first_holder, N' of ', h.job) END,
+            CASE WHEN b.holders > 0 THEN CONCAT(N': run ', b.first_holder, N' of ', c.job) END,
             CASE WHEN b.holders > 1 THEN CONCAT(N' and ', b.holders - 1, N' more') END
         )
         WHEN r.kind = 'sequence' THEN N'a worker or scheduler begins it'
@@ -762,6 +967,7 @@ SELECT
     END AS waits_for,
     COALESCE(f.workers, 0) AS pool_workers,
     COALESCE(r.slots, 1) AS slots,
+    h.id AS hold_id,
     r.concurrency_key,
     r.concurrency_limit,
     r.created_at,
@@ -783,10 +989,11 @@ OUTER APPLY (
     WHERE r.state = 'blocked' AND k.concurrency_key = r.concurrency_key
         AND k.state IN ('queued', 'running', 'stopping') AND k.id <> r.id
 ) AS b
-LEFT JOIN jobfac.run AS h ON h.id = b.first_holder
+LEFT JOIN jobfac.run AS c ON c.id = b.first_holder
 LEFT JOIN (
     SELECT
         q.name,
+        q.pool,
         CONCAT(N'pool ''', q.pool, N'''', CASE
             WHEN q.labels <> N'{}' THEN CONCAT(N' (labels ', SUBSTRING(
                 q.name,
@@ -828,6 +1035,15 @@ LEFT JOIN (
     GROUP BY q.name, q.pool, q.labels, q.slots
 ) AS f ON f.name = r.queue
 LEFT JOIN jobfac.worker AS i ON i.id = f.newest
+LEFT JOIN jobfac.job AS j ON j.id = r.job
+LEFT JOIN jobfac.start_hold AS h ON r.state <> 'scheduled' AND h.id = (
+    SELECT MIN(x.id)
+    FROM jobfac.start_hold AS x
+    WHERE x.freed = 0 AND x.released_at IS NULL AND (x.until IS NULL OR x.until > SYSUTCDATETIME())
+        AND (x.pool IS NULL OR x.pool = f.pool)
+        AND (x.category IS NULL OR x.category = j.category)
+        AND (x.job IS NULL OR x.job = r.job)
+)
 WHERE r.state IN ('queued', 'scheduled', 'blocked');
 GO
 
@@ -915,13 +1131,14 @@ GO
 
 CREATE OR ALTER VIEW jobfac.v_schedule AS
 -- All schedules: the next due time (NULL: none) and the state of the last run. seconds_until is negative while the
--- schedule is paused after its due time, or if no scheduler runs.
+-- schedule is paused after its due time, or if no scheduler runs. hold_id: the hold that covers its job.
 SELECT
     s.id,
     s.job,
     s.name,
     j.enabled AS job_enabled,
     s.paused,
+    h.id AS hold_id,
     s.next_due_at,
     CAST(DATEDIFF_BIG(MILLISECOND, SYSUTCDATETIME(), s.fire_at) / 1000.0 AS DECIMAL(18, 3)) AS seconds_until,
     s.last_due_at,
@@ -932,6 +1149,15 @@ SELECT
     s.definition
 FROM jobfac.schedule AS s
 LEFT JOIN jobfac.job AS j ON j.id = s.job
+LEFT JOIN jobfac.queue AS q ON q.name = j.queue
+LEFT JOIN jobfac.start_hold AS h ON h.id = (
+    SELECT MIN(x.id)
+    FROM jobfac.start_hold AS x
+    WHERE x.freed = 0 AND x.released_at IS NULL AND (x.until IS NULL OR x.until > SYSUTCDATETIME())
+        AND (x.pool IS NULL OR x.pool = q.pool)
+        AND (x.category IS NULL OR x.category = j.category)
+        AND (x.job IS NULL OR x.job = s.job)
+)
 LEFT JOIN jobfac.run AS r ON r.id = (
     SELECT TOP (1) l.id FROM jobfac.run AS l WHERE l.schedule_id = s.id ORDER BY l.due_at DESC
 );
@@ -978,7 +1204,9 @@ WHERE p.kind = 'sequence';
 GO
 
 CREATE OR ALTER VIEW jobfac.v_failures AS
--- All failed runs: failed, timed_out, start_failed and lost. recovered_at: when a later run of the job first succeeded.
+-- All failed runs: failed, timed_out, start_failed and lost. recovered_at: when a later run of the job first succeeded. acknowledged_at and
+-- acknowledged_by: by a person, or by that success. unacknowledged 1: neither has acknowledged it yet, so
+-- ORDER BY unacknowledged DESC, ended_at DESC shows those first. last_note: the latest note.
 SELECT
     r.id,
     r.job,
@@ -993,18 +1221,27 @@ SELECT
     r.reason,
     r.exit_message,
     CAST(DATEDIFF_BIG(MILLISECOND, r.started_at, r.ended_at) / 1000.0 AS DECIMAL(18, 3)) AS run_seconds,
-    (
-        SELECT TOP (1) s.ended_at
-        FROM jobfac.run AS s
-        WHERE s.job = r.job AND s.id > r.id AND s.state = 'succeeded'
-        ORDER BY s.id
-    ) AS recovered_at,
+    u.ended_at AS recovered_at,
+    COALESCE(r.acknowledged_at, u.ended_at) AS acknowledged_at,
+    CASE
+        WHEN r.acknowledged_at IS NOT NULL THEN r.acknowledged_by
+        WHEN u.id IS NOT NULL THEN CONCAT(N'run ', u.id, N' succeeded')
+    END AS acknowledged_by,
+    CASE WHEN r.state <> 'denied' AND COALESCE(r.acknowledged_at, u.ended_at) IS NULL THEN 1 ELSE 0 END
+        AS unacknowledged,
+    (SELECT TOP (1) t.text FROM jobfac.note AS t WHERE t.run_id = r.id ORDER BY t.id DESC) AS last_note,
     r.created_at,
     r.created_by,
     r.schedule_id,
     r.sequence_run_id
 FROM jobfac.run AS r
 LEFT JOIN jobfac.job AS j ON j.id = r.job
+LEFT JOIN jobfac.run AS u ON u.id = (
+    SELECT TOP (1) s.id
+    FROM jobfac.run AS s
+    WHERE s.job = r.job AND s.id > r.id AND s.state = 'succeeded'
+    ORDER BY s.id
+)
 WHERE r.state IN ('failed', 'timed_out', 'start_failed', 'lost');
 GO
 
@@ -1103,7 +1340,12 @@ SELECT
     v.goes_to,
     v.next_step,
     v.reason,
-    v.refused
+    v.refused,
+    v.children,
+    v.waits_for,
+    v.wake_at,
+    v.decision,
+    v.decided_by
 FROM jobfac.visit AS v
 LEFT JOIN jobfac.run AS r ON r.id = v.run_id;
 GO
@@ -1125,7 +1367,7 @@ SELECT
     MIN(q.queued_at),
     N'No active worker takes from this pool: start one, or correct the pool of its jobs.'
 FROM jobfac.v_queue AS q
-WHERE q.state = 'queued' AND q.kind = 'program' AND q.pool_workers = 0
+WHERE q.state = 'queued' AND q.kind = 'program' AND q.pool_workers = 0 AND q.hold_id IS NULL
 GROUP BY q.queue
 UNION ALL
 SELECT
@@ -1134,7 +1376,7 @@ SELECT
     MIN(q.queued_at),
     N'Runs wait for more than five minutes: add workers or slots, or check the labels that the jobs ask for.'
 FROM jobfac.v_queue AS q
-WHERE q.state = 'queued' AND q.pool_workers > 0
+WHERE q.state = 'queued' AND q.pool_workers > 0 AND q.hold_id IS NULL
 GROUP BY q.queue
 HAVING MIN(q.queued_at) < DATEADD(MINUTE, -5, SYSUTCDATETIME())
 UNION ALL
@@ -1168,6 +1410,57 @@ FROM (
     WHERE r.state IN ('running', 'stopping') AND r.state = 'stopping' AND r.kind = 'program'
 ) AS s
 WHERE s.asked_at < DATEADD(MINUTE, -10, SYSUTCDATETIME());
+GO
+
+CREATE OR ALTER VIEW jobfac.v_holds AS
+-- Every hold: nothing new starts in its pool, in its category or of its job; all three NULL: nothing at all.
+-- active 1: it holds now. waiting: the runs that wait for it and for no earlier one.
+SELECT
+    h.id,
+    h.pool,
+    h.category,
+    h.job,
+    h.reason,
+    h.until,
+    CAST(CASE WHEN h.released_at IS NULL AND (h.until IS NULL OR h.until > SYSUTCDATETIME()) THEN 1 ELSE 0 END AS BIT)
+        AS active,
+    (SELECT COUNT(*) FROM jobfac.v_queue AS q WHERE q.hold_id = h.id) AS waiting,
+    h.created_at,
+    h.created_by,
+    h.released_at,
+    h.released_by
+FROM jobfac.start_hold AS h;
+GO
+
+CREATE OR ALTER VIEW jobfac.v_notes AS
+-- What people wrote about runs, in the order of id.
+SELECT
+    n.id,
+    n.run_id,
+    r.job,
+    r.state,
+    n.at,
+    n.[by] AS who,
+    n.text
+FROM jobfac.note AS n
+LEFT JOIN jobfac.run AS r ON r.id = n.run_id;
+GO
+
+CREATE OR ALTER VIEW jobfac.v_overdue AS
+-- Every job that has not succeeded in time, as its `expect` says. due_at: when it should have. since: its success had
+-- to be later than this. last_success_at: of the runs that are kept.
+SELECT
+    e.job,
+    j.category,
+    e.overdue_due_at AS due_at,
+    e.overdue_at,
+    CAST(DATEDIFF_BIG(MILLISECOND, e.overdue_due_at, SYSUTCDATETIME()) / 1000.0 AS DECIMAL(18, 3)) AS overdue_seconds,
+    e.since,
+    (SELECT MAX(r.ended_at) FROM jobfac.run AS r WHERE r.job = e.job AND r.state = 'succeeded') AS last_success_at,
+    e.definition
+FROM jobfac.expectation AS e
+LEFT JOIN jobfac.job AS j ON j.id = e.job
+WHERE e.overdue_at IS NOT NULL;
 GO
 
 -- Checks of the parameters of a start, called by the procedures in the next files. No role needs permission to them.
@@ -1293,12 +1586,125 @@ BEGIN
 END;
 GO
 
+CREATE OR ALTER PROCEDURE jobfac.check_hold
+    @pool NVARCHAR(128),
+    @category NVARCHAR(128),
+    @job NVARCHAR(128),
+    @until DATETIME2(3),
+    @reason NVARCHAR(1000)
+AS
+-- Refuse a hold of what is not there, or without a reason.
+BEGIN
+    SET NOCOUNT ON;
+    DECLARE @sentence NVARCHAR(2000);
+    DECLARE @scopes INT = CASE WHEN @pool IS NULL THEN 0 ELSE 1 END + CASE WHEN @category IS NULL THEN 0 ELSE 1 END
+        + CASE WHEN @job IS NULL THEN 0 ELSE 1 END;
+    IF @scopes > 1
+        THROW 50007, N'A hold is of one pool, of one category or of one job; place several holds for more.', 1;
+    IF COALESCE(LTRIM(RTRIM(@reason)), N'') = N''
+        THROW 50007, N'A hold needs a reason, which everybody sees who waits for it; give @reason.', 1;
+    IF @until <= SYSUTCDATETIME()
+        THROW 50007, N'The hold would have ended already; give a later @until, in UTC.', 1;
+    IF @job IS NOT NULL AND NOT EXISTS (SELECT 1 FROM jobfac.job AS j WHERE j.id = @job)
+    BEGIN
+        SET @sentence = CONCAT(N'There is no job ''', @job, N'''; jobfac.v_job_statistics shows what there is.');
+        THROW 50001, @sentence, 1;
+    END;
+    IF @category IS NOT NULL AND NOT EXISTS (SELECT 1 FROM jobfac.job AS j WHERE j.category = @category)
+    BEGIN
+        SET @sentence = CONCAT(N'No job has the category ''', @category, N'''; jobfac.v_job_statistics shows them.');
+        THROW 50001, @sentence, 1;
+    END;
+    IF @pool IS NOT NULL
+        AND NOT EXISTS (SELECT 1 FROM jobfac.queue AS q WHERE q.pool = @pool AND q.pool <> N'@sequences')
+    BEGIN
+        SET @sentence = CONCAT(N'No job has the pool ''', @pool, N'''; jobfac.v_queue shows where runs wait.');
+        THROW 50001, @sentence, 1;
+    END;
+END;
+GO
+
+CREATE OR ALTER PROCEDURE jobfac.check_parameters
+    @job NVARCHAR(128),
+    @definition NVARCHAR(MAX),
+    @parameters NVARCHAR(MAX)
+AS
+-- Refuse parameters that the job cannot take. The worker that claims the run checks all of it, patterns and lists too,
+-- and fills in the defaults; a run with a wrong value ends there as start_failed.
+BEGIN
+    SET NOCOUNT ON;
+    DECLARE @name NVARCHAR(4000), @sentence NVARCHAR(2000);
+    -- One IF after the other: SQL Server may look at both sides of an AND, and OPENJSON fails on what is no JSON.
+    IF @parameters IS NOT NULL AND ISJSON(@parameters) = 0
+        THROW 50007, N'@parameters must be a JSON object such as {"day": "2027-01-31"}.', 1;
+    IF @parameters IS NOT NULL AND LEFT(LTRIM(@parameters), 1) <> N'{'
+        THROW 50007, N'@parameters must be a JSON object such as {"day": "2027-01-31"}.', 1;
+    SET @name = (
+        SELECT MIN(g.[key]) FROM OPENJSON(@parameters) AS g
+        WHERE NOT EXISTS (SELECT 1 FROM OPENJSON(@definition, '$.parameters') AS p WHERE p.[key] = g.[key])
+    );
+    IF @name IS NOT NULL
+    BEGIN
+        SET @sentence = CONCAT(N'Job ''', @job, N''' has no parameter ''', LEFT(@name, 128), N'''; see its definition.');
+        THROW 50007, @sentence, 1;
+    END;
+    SET @name = (
+        SELECT MIN(p.[key]) FROM OPENJSON(@definition, '$.parameters') AS p
+        WHERE JSON_VALUE(p.[value], '$.required') = 'true'
+            AND NOT EXISTS (SELECT 1 FROM OPENJSON(@parameters) AS g WHERE g.[key] = p.[key] AND g.[type] <> 0)
+    );
+    IF @name IS NOT NULL
+    BEGIN
+        SET @sentence = CONCAT(N'Job ''', @job, N''' needs the parameter ''', @name, N'''; give it in @parameters.');
+        THROW 50007, @sentence, 1;
+    END;
+    SELECT TOP (1) @name = g.[key]
+    FROM OPENJSON(@parameters) AS g
+    JOIN OPENJSON(@definition, '$.parameters') AS p ON p.[key] = g.[key]
+    WHERE g.[type] <> 0
+        AND JSON_VALUE(p.[value], '$.many') IS NULL
+        AND (
+            g.[type] IN (4, 5)
+            OR (JSON_VALUE(p.[value], '$.type') = 'integer' AND TRY_CAST(g.[value] AS BIGINT) IS NULL)
+            OR (JSON_VALUE(p.[value], '$.type') = 'number' AND TRY_CAST(g.[value] AS FLOAT) IS NULL)
+            OR (JSON_VALUE(p.[value], '$.type') = 'date' AND TRY_CAST(g.[value] AS DATE) IS NULL)
+            OR (JSON_VALUE(p.[value], '$.type') = 'boolean' AND g.[value] NOT IN (N'true', N'false'))
+            OR (
+                JSON_VALUE(p.[value], '$.type') = 'choice'
+                AND NOT EXISTS (SELECT 1 FROM OPENJSON(p.[value], '$.choices') AS c WHERE c.[value] = g.[value])
+            )
+        )
+    ORDER BY g.[key];
+    IF @name IS NOT NULL
+    BEGIN
+        SET @sentence = CONCAT(
+            N'The parameter ''', @name, N''' of job ''', @job, N''' cannot have this value; see its definition.'
+        );
+        THROW 50007, @sentence, 1;
+    END;
+END;
+GO
+
 -- Steps of the procedures in the next file. They run in the caller's transaction. No role needs permission to them.
 -- This file can be run again at any time; it replaces the existing objects.
 
 -- Writes to tables with filtered indexes need both settings. A procedure keeps the settings of its creation.
 SET QUOTED_IDENTIFIER ON;
 SET ANSI_NULLS ON;
+GO
+
+CREATE OR ALTER PROCEDURE jobfac.record_end
+    @run BIGINT
+AS
+-- Record the end of a run for the schedules that start something after it, in the transaction that ends it.
+BEGIN
+    SET NOCOUNT ON;
+    INSERT INTO jobfac.upstream_end (schedule_id, run_id, job, state, ended_at)
+    SELECT u.schedule_id, r.id, r.job, r.state, r.ended_at
+    FROM jobfac.run AS r
+    JOIN jobfac.upstream AS u ON u.job = r.job AND u.state = r.state
+    WHERE r.id = @run;
+END;
 GO
 
 CREATE OR ALTER PROCEDURE jobfac.request_stop
@@ -1349,6 +1755,8 @@ BEGIN
         UPDATE jobfac.run SET state = 'stopping', stop = @how, stop_by = @by WHERE id = @run;
     INSERT INTO jobfac.run_event (run_id, attempt, at, event, [by], detail)
     VALUES (@run, @attempt, SYSUTCDATETIME(), @after, @by, CASE WHEN @now = 1 THEN N'at once' END);
+    IF @after = 'stopped'
+        EXEC jobfac.record_end @run = @run;
     IF @after = 'stopped' AND @notify IS NOT NULL
         INSERT INTO jobfac.news (run_id, attempt, job, event, created_at)
         VALUES (@run, @attempt, @job, @after, SYSUTCDATETIME());
@@ -1384,6 +1792,8 @@ CREATE OR ALTER PROCEDURE jobfac.insert_run
     @manual BIT, -- a manual start, which the definition may forbid
     @arguments NVARCHAR(MAX) = NULL,
     @payload NVARCHAR(MAX) = NULL,
+    @parameters NVARCHAR(MAX) = NULL, -- a JSON object: values by name
+    @former BIGINT = NULL, -- a run whose parameters this one has, too
     @overrides NVARCHAR(MAX) = NULL,
     @priority INT = NULL,
     @delay_seconds INT = NULL,
@@ -1434,6 +1844,21 @@ BEGIN
         THROW 50002, @sentence, 1;
     EXEC jobfac.check_request
         @job = @job, @kind = @kind, @arguments = @arguments, @payload = @payload, @delay_seconds = @delay_seconds;
+    DECLARE @shown NVARCHAR(MAX) = @parameters, @sensitive NVARCHAR(MAX), @origin NVARCHAR(MAX);
+    IF @former IS NULL
+    BEGIN
+        EXEC jobfac.check_parameters @job = @job, @definition = @definition, @parameters = @parameters;
+        -- With a sensitive one among them, none is shown until the worker has told them apart.
+        IF EXISTS (
+            SELECT 1 FROM OPENJSON(@definition, '$.parameters') AS p
+            WHERE JSON_VALUE(p.[value], '$.sensitive') = 'true'
+        )
+            SELECT @shown = NULL, @sensitive = @parameters;
+    END
+    ELSE
+        SELECT @shown = r.parameters, @sensitive = r.sensitive, @origin = r.origin
+        FROM jobfac.run AS r
+        WHERE r.id = @former;
     IF @kind = 'sequence' AND @overrides IS NULL AND COALESCE(@arguments, @payload) IS NOT NULL
         SET @overrides = CONCAT(
             N'{"arguments": ', COALESCE(@arguments, N'{}'), N', "payloads": ', COALESCE(@payload, N'{}'), N'}'
@@ -1532,9 +1957,9 @@ BEGIN
 
     DECLARE @at DATETIME2(3) = SYSUTCDATETIME();
     INSERT INTO jobfac.run (
-        job, job_version, kind, state, queue, priority, arguments, payload, overrides, notify, notify_jobs, created_at,
-        created_by, ready_at, queued_at, ended_at, reason, restartable, already_running, concurrency_key,
-        concurrency_limit, start_key, retry_of, slots
+        job, job_version, kind, state, queue, priority, arguments, payload, parameters, sensitive, origin, overrides,
+        notify, notify_jobs, created_at, created_by, ready_at, queued_at, ended_at, reason, restartable,
+        already_running, concurrency_key, concurrency_limit, start_key, retry_of, slots
     )
     VALUES (
         @job,
@@ -1545,6 +1970,9 @@ BEGIN
         COALESCE(@priority, CAST(JSON_VALUE(@definition, '$.priority') AS INT), 0),
         @arguments,
         @payload,
+        @shown,
+        @sensitive,
+        @origin,
         @overrides,
         @notify,
         CASE WHEN @kind = 'sequence' THEN @notify END,
@@ -1565,6 +1993,8 @@ BEGIN
     SET @run_id = CAST(SCOPE_IDENTITY() AS BIGINT);
     INSERT INTO jobfac.run_event (run_id, attempt, at, event, [by])
     VALUES (@run_id, 0, SYSUTCDATETIME(), @state, @by);
+    IF @state = 'denied'
+        EXEC jobfac.record_end @run = @run_id;
     IF @state = 'denied' AND @notify IS NOT NULL
         INSERT INTO jobfac.news (run_id, attempt, job, event, created_at)
         VALUES (@run_id, 0, @job, @state, SYSUTCDATETIME());
@@ -1632,6 +2062,7 @@ GO
 --
 -- Errors: 50001 there is no such job; 50002 the job does not allow it; 50003 there is no such run; 50004 the run has
 -- not ended; 50005 there is no such schedule; 50006 there is no such worker alive; 50007 an argument cannot be used;
+-- 50008 there is no such hold; 50009 the step does not wait for an approval; 50010 somebody else must approve it;
 -- 51222 a lock was not free in time (retry).
 --
 -- This file can be run again at any time; it replaces the existing objects.
@@ -1649,7 +2080,8 @@ CREATE OR ALTER PROCEDURE jobfac.start_job
     @delay_seconds INT = NULL,
     @key NVARCHAR(MAX) = NULL, -- at most 200 characters; the same key of the same job always gives the same run
     @by NVARCHAR(128) = NULL, -- NULL: the login
-    @run_id BIGINT = NULL OUTPUT
+    @run_id BIGINT = NULL OUTPUT,
+    @parameters NVARCHAR(MAX) = NULL -- a JSON object: values for the job's parameters, by name
 AS
 -- Start a job. Check the run's state: the already-running policy may have made it `denied` or `blocked`.
 BEGIN
@@ -1677,6 +2109,7 @@ BEGIN
                 @manual = 1,
                 @arguments = @arguments,
                 @payload = @payload,
+                @parameters = @parameters,
                 @priority = @priority,
                 @delay_seconds = @delay_seconds,
                 @key = @start_key,
@@ -1700,7 +2133,7 @@ CREATE OR ALTER PROCEDURE jobfac.retry_run
     @by NVARCHAR(128) = NULL,
     @run_id BIGINT = NULL OUTPUT
 AS
--- Start a new run with the arguments and payload of a finished run and the job's current definition.
+-- Start a new run with the arguments, payload and parameters of a finished run and the job's current definition.
 BEGIN
     SET NOCOUNT ON;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
@@ -1739,6 +2172,7 @@ BEGIN
             @arguments = @arguments,
             @payload = @payload,
             @overrides = @overrides,
+            @former = @run,
             @priority = @priority,
             @retry_of = @run,
             @by = @who,
@@ -1861,6 +2295,256 @@ BEGIN
 END;
 GO
 
+CREATE OR ALTER PROCEDURE jobfac.hold
+    @pool NVARCHAR(128) = NULL,
+    @category NVARCHAR(128) = NULL,
+    @job NVARCHAR(128) = NULL, -- one of the three; none: everything
+    @until DATETIME2(3) = NULL, -- UTC; NULL: until it is released
+    @reason NVARCHAR(1000) = NULL, -- everybody sees it who waits
+    @by NVARCHAR(128) = NULL,
+    @hold_id BIGINT = NULL OUTPUT
+AS
+-- Let nothing new start in a pool, in a category, of a job, or at all. What runs goes on; what waits keeps its place.
+BEGIN
+    SET NOCOUNT ON;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+    DECLARE @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN()), @sentence NVARCHAR(2000);
+    EXEC jobfac.check_hold @pool = @pool, @category = @category, @job = @job, @until = @until, @reason = @reason;
+    DECLARE @outer INT = @@TRANCOUNT;
+    IF @outer = 0
+        BEGIN TRANSACTION;
+    ELSE
+        SAVE TRANSACTION jobfac_hold;
+    BEGIN TRY
+        INSERT INTO jobfac.start_hold (pool, category, job, reason, until, created_at, created_by)
+        VALUES (@pool, @category, @job, LTRIM(RTRIM(@reason)), @until, SYSUTCDATETIME(), @who);
+        SET @hold_id = CAST(SCOPE_IDENTITY() AS BIGINT);
+        SET @sentence = CONCAT(
+            COALESCE(N'pool ' + @pool, N'category ' + @category, N'job ' + @job, N'everything'), N': ', @reason
+        );
+        INSERT INTO jobfac.audit (at, [by], action, subject, [after])
+        VALUES (SYSUTCDATETIME(), @who, 'hold', CONCAT(N'hold ', @hold_id), @sentence);
+        -- Who is told of `held` is looked up when it is delivered; what names the event nowhere is left out here.
+        INSERT INTO jobfac.news (attempt, job, event, detail, created_at)
+        SELECT 0, j.id, 'held', LEFT(CONCAT(N'hold ', @hold_id, N' of ', @sentence), 1000), SYSUTCDATETIME()
+        FROM jobfac.job AS j
+        JOIN jobfac.job_version AS v ON v.job = j.id AND v.version = j.version
+        LEFT JOIN jobfac.queue AS q ON q.name = j.queue
+        LEFT JOIN jobfac.category AS c ON c.name = j.category
+        WHERE (@pool IS NULL OR q.pool = @pool)
+            AND (@category IS NULL OR j.category = @category)
+            AND (@job IS NULL OR j.id = @job)
+            AND (CHARINDEX(N'"held"', v.definition) > 0 OR CHARINDEX(N'"held"', c.definition) > 0);
+        IF @outer = 0
+            COMMIT TRANSACTION;
+    END TRY
+    BEGIN CATCH
+        IF @outer = 0 AND XACT_STATE() <> 0
+            ROLLBACK TRANSACTION;
+        IF @outer > 0 AND XACT_STATE() = 1
+            ROLLBACK TRANSACTION jobfac_hold;
+        THROW;
+    END CATCH;
+END;
+GO
+
+CREATE OR ALTER PROCEDURE jobfac.release
+    @hold BIGINT, -- its id in jobfac.v_holds
+    @by NVARCHAR(128) = NULL
+AS
+-- End a hold. A scheduler queues again what it held.
+BEGIN
+    SET NOCOUNT ON;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+    DECLARE @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN()), @sentence NVARCHAR(2000);
+    IF NOT EXISTS (SELECT 1 FROM jobfac.start_hold AS h WHERE h.id = @hold)
+    BEGIN
+        SET @sentence = CONCAT(N'There is no hold ', @hold, N'; jobfac.v_holds shows what there is.');
+        THROW 50008, @sentence, 1;
+    END;
+    DECLARE @outer INT = @@TRANCOUNT;
+    IF @outer = 0
+        BEGIN TRANSACTION;
+    ELSE
+        SAVE TRANSACTION jobfac_release;
+    BEGIN TRY
+        UPDATE jobfac.start_hold
+        SET released_at = SYSUTCDATETIME(), released_by = @who
+        WHERE id = @hold AND released_at IS NULL;
+        IF @@ROWCOUNT > 0
+        BEGIN
+            INSERT INTO jobfac.audit (at, [by], action, subject)
+            VALUES (SYSUTCDATETIME(), @who, 'release', CONCAT(N'hold ', @hold));
+            -- Schedules that the hold put off: schedulers look at them at once.
+            UPDATE jobfac.schedule
+            SET fire_at = next_due_at
+            WHERE next_due_at <= resumed_at AND fire_at > SYSUTCDATETIME();
+        END;
+        IF @outer = 0
+            COMMIT TRANSACTION;
+    END TRY
+    BEGIN CATCH
+        IF @outer = 0 AND XACT_STATE() <> 0
+            ROLLBACK TRANSACTION;
+        IF @outer > 0 AND XACT_STATE() = 1
+            ROLLBACK TRANSACTION jobfac_release;
+        THROW;
+    END CATCH;
+END;
+GO
+
+CREATE OR ALTER PROCEDURE jobfac.add_note
+    @run BIGINT,
+    @text NVARCHAR(MAX) = NULL, -- NULL: only acknowledge
+    @acknowledge BIT = 0, -- 1: acknowledge the run's failure, too
+    @by NVARCHAR(128) = NULL,
+    @note_id BIGINT = NULL OUTPUT
+AS
+-- Write a note about a run, and acknowledge its failure.
+BEGIN
+    SET NOCOUNT ON;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+    DECLARE @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN()), @sentence NVARCHAR(2000);
+    IF NOT EXISTS (SELECT 1 FROM jobfac.run AS r WHERE r.id = @run)
+    BEGIN
+        SET @sentence = CONCAT(N'There is no run ', @run, N'; jobfac.v_runs shows what there is.');
+        THROW 50003, @sentence, 1;
+    END;
+    IF @acknowledge = 0 AND COALESCE(LTRIM(RTRIM(@text)), N'') = N''
+        THROW 50007, N'@text must not be empty: write what you found, or give @acknowledge = 1.', 1;
+    IF DATALENGTH(@text) > 8000
+        THROW 50007, N'@text has more than 4,000 characters; write less.', 1;
+    IF @acknowledge = 1 AND NOT EXISTS (
+        SELECT 1 FROM jobfac.run AS r
+        WHERE r.id = @run AND r.state IN ('failed', 'lost', 'start_failed', 'timed_out')
+    )
+    BEGIN
+        SET @sentence = CONCAT(
+            N'Run ', @run, N' has not failed, so there is nothing to acknowledge; give @acknowledge = 0.'
+        );
+        THROW 50002, @sentence, 1;
+    END;
+    DECLARE @outer INT = @@TRANCOUNT;
+    IF @outer = 0
+        BEGIN TRANSACTION;
+    ELSE
+        SAVE TRANSACTION jobfac_note;
+    BEGIN TRY
+        IF @acknowledge = 1
+        BEGIN
+            UPDATE jobfac.run
+            SET acknowledged_at = SYSUTCDATETIME(), acknowledged_by = @who
+            WHERE id = @run AND acknowledged_at IS NULL;
+            IF @@ROWCOUNT > 0
+            BEGIN
+                INSERT INTO jobfac.run_event (run_id, attempt, at, event, [by])
+                SELECT r.id, r.attempt, SYSUTCDATETIME(), 'acknowledged', @who FROM jobfac.run AS r WHERE r.id = @run;
+                INSERT INTO jobfac.audit (at, [by], action, subject)
+                VALUES (SYSUTCDATETIME(), @who, 'acknowledge', CONCAT(N'run ', @run));
+            END;
+        END;
+        IF COALESCE(LTRIM(RTRIM(@text)), N'') <> N''
+        BEGIN
+            INSERT INTO jobfac.note (run_id, at, [by], [text])
+            VALUES (@run, SYSUTCDATETIME(), @who, @text);
+            SET @note_id = CAST(SCOPE_IDENTITY() AS BIGINT);
+            INSERT INTO jobfac.audit (at, [by], action, subject, [after])
+            VALUES (SYSUTCDATETIME(), @who, 'note', CONCAT(N'run ', @run), @text);
+        END;
+        IF @outer = 0
+            COMMIT TRANSACTION;
+    END TRY
+    BEGIN CATCH
+        IF @outer = 0 AND XACT_STATE() <> 0
+            ROLLBACK TRANSACTION;
+        IF @outer > 0 AND XACT_STATE() = 1
+            ROLLBACK TRANSACTION jobfac_note;
+        THROW;
+    END CATCH;
+END;
+GO
+
+CREATE OR ALTER PROCEDURE jobfac.approve
+    @run BIGINT, -- a run of a sequence
+    @step NVARCHAR(128), -- its step that waits for a person
+    @reject BIT = 0, -- 1: reject it, and the step fails
+    @reason NVARCHAR(1000) = NULL,
+    @by NVARCHAR(128) = NULL
+AS
+-- Decide about a step that waits for a person. The next sweep of a worker or scheduler lets the sequence go on.
+BEGIN
+    SET NOCOUNT ON;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+    DECLARE @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN());
+    DECLARE @state VARCHAR(16), @attempt INT, @starter NVARCHAR(128), @definition NVARCHAR(MAX), @wanted NVARCHAR(MAX);
+    DECLARE @visit BIGINT, @before VARCHAR(16), @sentence NVARCHAR(2000);
+    DECLARE @decision VARCHAR(16) = CASE WHEN @reject = 1 THEN 'rejected' ELSE 'approved' END;
+    DECLARE @outer INT = @@TRANCOUNT;
+    IF @outer = 0
+        BEGIN TRANSACTION;
+    ELSE
+        SAVE TRANSACTION jobfac_approve;
+    BEGIN TRY
+        SELECT
+            @state = r.state,
+            @attempt = r.attempt,
+            @starter = r.created_by,
+            @definition = v.definition
+        FROM jobfac.run AS r
+        JOIN jobfac.job_version AS v ON v.job = r.job AND v.version = r.job_version
+        WHERE r.id = @run;
+        IF @state IS NULL
+        BEGIN
+            SET @sentence = CONCAT(N'There is no run ', @run, N'; jobfac.v_runs shows what there is.');
+            THROW 50003, @sentence, 1;
+        END;
+        SELECT TOP (1) @visit = v.id, @before = v.decision
+        FROM jobfac.visit AS v
+        WHERE v.run_id = @run AND v.step = @step AND v.waits_for = 'approval'
+        ORDER BY v.id DESC;
+        IF @visit IS NULL OR @before IS NOT NULL OR @state <> 'running'
+        BEGIN
+            SET @sentence = CONCAT(
+                N'Step ''', @step, N''' of run ', @run, N' does not wait for an approval; jobfac.v_steps shows its steps.'
+            );
+            THROW 50009, @sentence, 1;
+        END;
+        SELECT @wanted = JSON_QUERY(s.[value], '$.approve')
+        FROM OPENJSON(@definition, '$.steps') AS s
+        WHERE JSON_VALUE(s.[value], '$.name') = @step;
+        SET @sentence = CASE
+            WHEN JSON_VALUE(@wanted, '$.not_by_starter') = 'true' AND @starter IN (@who, ORIGINAL_LOGIN())
+                THEN CONCAT(N'Step ''', @step, N''' must be approved by somebody else than ', @starter, N'.')
+            WHEN JSON_VALUE(@wanted, '$.by') = 'admin' AND COALESCE(IS_ROLEMEMBER(N'db_owner'), 0) = 0
+                THEN CONCAT(N'Step ''', @step, N''' must be approved by an admin, a member of db_owner.')
+        END;
+        IF @sentence IS NOT NULL
+            THROW 50010, @sentence, 1;
+        UPDATE jobfac.visit
+        SET decision = @decision, decided_by = @who, reason = @reason
+        WHERE id = @visit AND decision IS NULL AND result IS NULL;
+        IF @@ROWCOUNT = 0
+            THROW 50009, N'The step was decided at this moment; jobfac.v_steps shows how.', 1;
+        INSERT INTO jobfac.run_event (run_id, attempt, at, event, [by], detail)
+        VALUES (
+            @run, @attempt, SYSUTCDATETIME(), @decision, @who,
+            LEFT(CONCAT(N'step ''', @step, N'''', N': ' + @reason), 1000)
+        );
+        INSERT INTO jobfac.audit (at, [by], action, subject, [after])
+        VALUES (SYSUTCDATETIME(), @who, @decision, LEFT(CONCAT(N'run ', @run, N', step ', @step), 200), @reason);
+        IF @outer = 0
+            COMMIT TRANSACTION;
+    END TRY
+    BEGIN CATCH
+        IF @outer = 0 AND XACT_STATE() <> 0
+            ROLLBACK TRANSACTION;
+        IF @outer > 0 AND XACT_STATE() = 1
+            ROLLBACK TRANSACTION jobfac_approve;
+        THROW;
+    END CATCH;
+END;
+GO
+
 -- Three roles with minimal permissions. To add a user: ALTER ROLE jobfac_reader ADD MEMBER [SHOP\reporting].
 -- This file can be run again at any time; existing permissions stay.
 
@@ -1883,9 +2567,11 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.audit TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.category TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.daily TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.daily_worker TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.expectation TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.job TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.job_version TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.news TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.note TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.notification TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.queue TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.run TO jobfac_worker;
@@ -1893,6 +2579,9 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.run_event TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.run_output TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.schedule TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.session_key TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.start_hold TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.upstream TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.upstream_end TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.visit TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.worker TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.worker_lease TO jobfac_worker;
@@ -1907,6 +2596,10 @@ GRANT EXECUTE ON jobfac.disable_job TO jobfac_operator;
 GRANT EXECUTE ON jobfac.pause_schedule TO jobfac_operator;
 GRANT EXECUTE ON jobfac.resume_schedule TO jobfac_operator;
 GRANT EXECUTE ON jobfac.drain_worker TO jobfac_operator;
+GRANT EXECUTE ON jobfac.hold TO jobfac_operator;
+GRANT EXECUTE ON jobfac.release TO jobfac_operator;
+GRANT EXECUTE ON jobfac.add_note TO jobfac_operator;
+GRANT EXECUTE ON jobfac.approve TO jobfac_operator;
 GO
 
 -- For readers. They can read payloads, arguments and output, too.
@@ -1923,6 +2616,9 @@ GRANT SELECT ON jobfac.v_events TO jobfac_operator, jobfac_reader, jobfac_worker
 GRANT SELECT ON jobfac.v_output TO jobfac_operator, jobfac_reader, jobfac_worker;
 GRANT SELECT ON jobfac.v_steps TO jobfac_operator, jobfac_reader, jobfac_worker;
 GRANT SELECT ON jobfac.v_health TO jobfac_operator, jobfac_reader, jobfac_worker;
+GRANT SELECT ON jobfac.v_holds TO jobfac_operator, jobfac_reader, jobfac_worker;
+GRANT SELECT ON jobfac.v_notes TO jobfac_operator, jobfac_reader, jobfac_worker;
+GRANT SELECT ON jobfac.v_overdue TO jobfac_operator, jobfac_reader, jobfac_worker;
 GO
 
 -- Maintenance for the owner of the database. No role has permission to it.
@@ -2004,6 +2700,7 @@ BEGIN
             BEGIN TRANSACTION;
             DELETE FROM jobfac.run_event WHERE run_id IN (SELECT l.id FROM @looked AS l);
             DELETE FROM jobfac.attempt WHERE run_id IN (SELECT l.id FROM @looked AS l);
+            DELETE FROM jobfac.note WHERE run_id IN (SELECT l.id FROM @looked AS l);
             DELETE FROM jobfac.run WHERE id IN (SELECT l.id FROM @looked AS l);
             SET @deleted = @deleted + @@ROWCOUNT;
             COMMIT TRANSACTION;

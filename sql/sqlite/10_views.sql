@@ -18,6 +18,7 @@ SELECT
     r.worker,
     r.arguments,
     r.payload,
+    r.parameters,
     r.created_at,
     r.created_by,
     r.ready_at,
@@ -57,6 +58,7 @@ DROP VIEW IF EXISTS v_queue;
 CREATE VIEW v_queue AS
 -- All waiting runs, and what each waits for, in the words of the pages and of `jobfac runs list`. The run with place 1 is
 -- claimed next from its queue. pool_workers: the workers that claim from the run's pool now and have its labels and slots.
+-- hold_id: the hold that the run waits for (v_holds).
 SELECT
     r.id,
     r.job,
@@ -75,6 +77,9 @@ SELECT
         WHEN r.state = 'scheduled'
             THEN CASE WHEN r.attempt > 0 THEN 'its next attempt at ' ELSE 'scheduled until ' END
                 || substr(r.ready_at, 1, 19) || ' UTC'
+        WHEN h.id IS NOT NULL THEN 'hold ' || h.id || ' of ' || coalesce(
+            'pool ' || h.pool, 'category ' || h.category, 'job ' || h.job, 'everything'
+        ) || ': ' || h.reason
         WHEN r.state = 'blocked' THEN coalesce(
             CASE WHEN r.already_running <> 'start' THEN 'run ' || (
                 SELECT MIN(o.id) FROM run AS o
@@ -105,6 +110,7 @@ SELECT
     END AS waits_for,
     coalesce(f.workers, 0) AS pool_workers,
     coalesce(r.slots, 1) AS slots,
+    h.id AS hold_id,
     r.concurrency_key,
     r.concurrency_limit,
     r.created_at,
@@ -117,6 +123,7 @@ FROM run AS r
 LEFT JOIN (
     SELECT
         q.name,
+        q.pool,
         'pool ''' || q.pool || '''' || CASE
             WHEN q.labels = '{}' THEN ''
             ELSE ' (labels ' || substr(
@@ -155,6 +162,15 @@ LEFT JOIN (
         )
     GROUP BY q.name, q.pool, q.labels, q.slots
 ) AS f ON f.name = r.queue
+LEFT JOIN job AS j ON j.id = r.job
+LEFT JOIN start_hold AS h ON r.state <> 'scheduled' AND h.id = (
+    SELECT MIN(x.id)
+    FROM start_hold AS x
+    WHERE x.freed = 0 AND x.released_at IS NULL AND (x.until IS NULL OR x.until > strftime('%Y-%m-%d %H:%M:%f000', 'now'))
+        AND (x.pool IS NULL OR x.pool = f.pool)
+        AND (x.category IS NULL OR x.category = j.category)
+        AND (x.job IS NULL OR x.job = r.job)
+)
 WHERE r.state IN ('queued', 'scheduled', 'blocked');
 
 DROP VIEW IF EXISTS v_fleet;
@@ -240,13 +256,14 @@ LEFT JOIN (
 DROP VIEW IF EXISTS v_schedule;
 CREATE VIEW v_schedule AS
 -- All schedules: the next due time (NULL: none) and the state of the last run. seconds_until is negative while the
--- schedule is paused after its due time, or if no scheduler runs.
+-- schedule is paused after its due time, or if no scheduler runs. hold_id: the hold that covers its job.
 SELECT
     s.id,
     s.job,
     s.name,
     j.enabled AS job_enabled,
     s.paused,
+    h.id AS hold_id,
     s.next_due_at,
     round((julianday(s.fire_at) - julianday('now')) * 86400.0, 3) AS seconds_until,
     s.last_due_at,
@@ -257,6 +274,15 @@ SELECT
     s.definition
 FROM schedule AS s
 LEFT JOIN job AS j ON j.id = s.job
+LEFT JOIN queue AS q ON q.name = j.queue
+LEFT JOIN start_hold AS h ON h.id = (
+    SELECT MIN(x.id)
+    FROM start_hold AS x
+    WHERE x.freed = 0 AND x.released_at IS NULL AND (x.until IS NULL OR x.until > strftime('%Y-%m-%d %H:%M:%f000', 'now'))
+        AND (x.pool IS NULL OR x.pool = q.pool)
+        AND (x.category IS NULL OR x.category = j.category)
+        AND (x.job IS NULL OR x.job = s.job)
+)
 LEFT JOIN run AS r ON r.id = (
     SELECT l.id FROM run AS l WHERE l.schedule_id = s.id ORDER BY l.due_at DESC LIMIT 1
 );
@@ -303,7 +329,9 @@ WHERE p.kind = 'sequence';
 
 DROP VIEW IF EXISTS v_failures;
 CREATE VIEW v_failures AS
--- All failed runs: failed, timed_out, start_failed and lost. recovered_at: when a later run of the job first succeeded.
+-- All failed runs: failed, timed_out, start_failed and lost. recovered_at: when a later run of the job first succeeded. acknowledged_at and
+-- acknowledged_by: by a person, or by that success. unacknowledged 1: neither has acknowledged it yet, so
+-- ORDER BY unacknowledged DESC, ended_at DESC shows those first. last_note: the latest note.
 SELECT
     r.id,
     r.job,
@@ -318,19 +346,28 @@ SELECT
     r.reason,
     r.exit_message,
     round((julianday(r.ended_at) - julianday(r.started_at)) * 86400.0, 3) AS run_seconds,
-    (
-        SELECT s.ended_at
-        FROM run AS s
-        WHERE s.job = r.job AND s.id > r.id AND s.state = 'succeeded'
-        ORDER BY s.id
-        LIMIT 1
-    ) AS recovered_at,
+    u.ended_at AS recovered_at,
+    COALESCE(r.acknowledged_at, u.ended_at) AS acknowledged_at,
+    CASE
+        WHEN r.acknowledged_at IS NOT NULL THEN r.acknowledged_by
+        WHEN u.id IS NOT NULL THEN 'run ' || u.id || ' succeeded'
+    END AS acknowledged_by,
+    CASE WHEN r.state <> 'denied' AND COALESCE(r.acknowledged_at, u.ended_at) IS NULL THEN 1 ELSE 0 END
+        AS unacknowledged,
+    (SELECT t.text FROM note AS t WHERE t.run_id = r.id ORDER BY t.id DESC LIMIT 1) AS last_note,
     r.created_at,
     r.created_by,
     r.schedule_id,
     r.sequence_run_id
 FROM run AS r
 LEFT JOIN job AS j ON j.id = r.job
+LEFT JOIN run AS u ON u.id = (
+    SELECT s.id
+    FROM run AS s
+    WHERE s.job = r.job AND s.id > r.id AND s.state = 'succeeded'
+    ORDER BY s.id
+    LIMIT 1
+)
 WHERE r.state IN ('failed', 'timed_out', 'start_failed', 'lost');
 
 DROP VIEW IF EXISTS v_daily_statistics;

@@ -14,17 +14,18 @@ from jobfac.database.tables import run, worker_lease
 from jobfac.states import RunState
 from jobfac.store import jobs as job_store
 from jobfac.store import runs, workers
-from jobfac.store.claiming import Room
 from jobfac.store.runs import Finished, Outcome, StartRequest
 from jobfac.store.workers import Beat, Claimed, Registration
+from jobfac.store.workers.claiming import Room
 from jobfac.views.runs import AttemptView
 
 T = TypeVar("T")
 
 
 def define(db: Database, **jobs: Mapping[str, Any]) -> None:
-    """Store jobs by id; a body without steps and command runs ``true``."""
-    bodies = {job: dict(body) if "steps" in body else {"command": ["true"], **body} for job, body in jobs.items()}
+    """Store jobs by id; a body without steps, sql and command runs ``true``."""
+    runs = {"steps", "sql"}
+    bodies = {job: dict(body) if runs & set(body) else {"command": ["true"], **body} for job, body in jobs.items()}
     for job, definition in d.from_data({"jobs": bodies}).jobs.items():
         db.transact(job_store.put, job, definition, "tester")
 

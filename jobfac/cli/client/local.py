@@ -24,7 +24,11 @@ from jobfac.views.jobs import JobView
 from jobfac.views.runs import RunHistory, RunView
 
 if TYPE_CHECKING:
+    from jobfac.store.holds.placing import Scope
     from jobfac.store.runs import Stopped
+    from jobfac.views.holds import HoldView
+    from jobfac.views.jobs import VersionView
+    from jobfac.views.notes import NoteView
     from jobfac.views.overview import Overview
     from jobfac.views.schedules import CandidateView, ScheduleView
     from jobfac.views.workers import WorkerView
@@ -67,13 +71,18 @@ class Local:
             spans.close()
 
     def run(self, run_id: int) -> RunHistory:
-        from jobfac.store import sequences
+        from jobfac.operations import versions
+        from jobfac.store import notes, parameters, sequences
         from jobfac.store.history import waiting
 
         def read(conn: sa.Connection) -> RunHistory:
             (run,) = waiting.explained(conn, [runs.get(conn, run_id)])
+            if run.parameters is not None:  # who can use the database is an operator
+                run = run._replace(parameters={**run.parameters, **parameters.sensitive_of(conn, run_id)})
             path = sequences.step_history(conn, run_id) if run.kind is JobKind.SEQUENCE else None
-            return RunHistory(run, runs.attempts(conn, run_id), runs.events_of(conn, run_id), path)
+            changes = versions.changes_since(conn, run.job, run.job_version)
+            attempts, events = runs.attempts(conn, run_id), runs.events_of(conn, run_id)
+            return RunHistory(run, attempts, events, path, notes.of_run(conn, run_id) or None, changes or None)
 
         return self._db.query(read)
 
@@ -89,7 +98,14 @@ class Local:
         from jobfac.store.history import waiting
 
         def read(conn: sa.Connection) -> list[RunView]:
-            found = runs.find(conn, job=filters.job, states=filters.states, since=filters.since, limit=filters.limit)
+            found = runs.find(
+                conn,
+                job=filters.job,
+                states=filters.states,
+                since=filters.since,
+                parameters=filters.parameters,
+                limit=filters.limit,
+            )
             return waiting.explained(conn, found)
 
         return self._db.query(read)
@@ -99,9 +115,14 @@ class Local:
 
         return stopping.stop(self._db, self._by, run_id, now=now)
 
-    def retry(self, run_id: int, from_failed: bool) -> RunView:
+    def retry(self, run_id: int, from_failed: bool, changes: Mapping[str, Any]) -> RunView:
         with self._traced() as by:
-            return starting.retry(self._db, by, run_id, from_failed=from_failed)
+            return starting.retry(self._db, by, run_id, from_failed=from_failed, changes=changes)
+
+    def approve(self, run_id: int, step: str, approved: bool, reason: str | None) -> str:
+        from jobfac.operations import approvals
+
+        return str(approvals.approve(self._db, self._by, run_id, step, approved=approved, reason=reason).decision)
 
     def output(self, run_id: int, attempt: int, positions: dict[str, int]) -> Sequence[Text]:
         from jobfac.store import output
@@ -155,6 +176,41 @@ class Local:
         from jobfac.operations import schedules
 
         return (schedules.pause if paused else schedules.resume)(self._db, self._by, (job, name))
+
+    def hold(self, scope: "Scope", reason: str, until: datetime | None) -> "HoldView":
+        from jobfac.operations import holds
+
+        return holds.hold(self._db, self._by, scope, reason, until)
+
+    def release(self, hold_id: int) -> "HoldView":
+        from jobfac.operations import holds
+
+        return holds.release(self._db, self._by, hold_id)
+
+    def holds(self, ended: bool) -> "list[HoldView]":
+        from jobfac.operations import holds
+
+        return self._db.query(holds.list_holds, self._by, ended)
+
+    def note(self, run_id: int, text: str, acknowledge: bool) -> "NoteView":
+        from jobfac.operations import notes
+
+        return notes.add(self._db, self._by, run_id, text, acknowledge=acknowledge)
+
+    def acknowledge(self, run_ids: Sequence[int]) -> list[RunView]:
+        from jobfac.operations import notes
+
+        return notes.acknowledge(self._db, self._by, run_ids)
+
+    def versions(self, job_id: str) -> "list[VersionView]":
+        from jobfac.operations import versions
+
+        return self._db.query(versions.history, self._by, job_id)
+
+    def rollback(self, job_id: str, version: int) -> JobView:
+        from jobfac.operations import versions
+
+        return jobs.view(versions.rollback(self._db, self._by, job_id, version))
 
     def overview(self) -> "Overview":
         from jobfac.store import overview

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from jobfac.states import RunState
 
 if TYPE_CHECKING:
+    from jobfac.store.holds.placing import Scope
     from jobfac.store.runs import Stopped
-    from jobfac.views.jobs import JobView
+    from jobfac.views.holds import HoldView
+    from jobfac.views.jobs import JobView, VersionView
+    from jobfac.views.notes import NoteView
     from jobfac.views.overview import Overview
     from jobfac.views.runs import RunHistory, RunView
     from jobfac.views.schedules import CandidateView, ScheduleView
@@ -30,6 +33,7 @@ class RunFilter(NamedTuple):
     states: Sequence[RunState]
     since: datetime | None
     limit: int
+    parameters: Mapping[str, str] = {}
 
 
 class Backend(Protocol):
@@ -55,8 +59,11 @@ class Backend(Protocol):
     def stop(self, run_id: int, now: bool) -> "Stopped":
         """Request the stop of a run. ``now``: without the grace period. Returns the states before and after."""
 
-    def retry(self, run_id: int, from_failed: bool) -> "RunView":
-        """Start a new run with the arguments and payload of a finished run. Returns the new run."""
+    def retry(self, run_id: int, from_failed: bool, changes: Mapping[str, Any]) -> "RunView":
+        """Start a new run as a finished run was started, with changed parameters. Returns the new run."""
+
+    def approve(self, run_id: int, step: str, approved: bool, reason: str | None) -> str:
+        """Decide about a step that waits for a person. Returns the decision."""
 
     def output(self, run_id: int, attempt: int, positions: dict[str, int]) -> Sequence[Text]:
         """Return the next output after ``positions`` (bytes by stream), and advance them."""
@@ -90,6 +97,27 @@ class Backend(Protocol):
 
     def pause(self, job: str, name: str | None, paused: bool) -> list[str]:
         """Pause or resume a schedule; ``name`` None: all of the job. Returns the names of those that changed."""
+
+    def hold(self, scope: "Scope", reason: str, until: datetime | None) -> "HoldView":
+        """Let nothing new start there."""
+
+    def release(self, hold_id: int) -> "HoldView":
+        """End a hold."""
+
+    def holds(self, ended: bool) -> "list[HoldView]":
+        """The active holds, oldest first; with ``ended`` also those that have ended, newest first."""
+
+    def note(self, run_id: int, text: str, acknowledge: bool) -> "NoteView":
+        """Write a note about a run; with ``acknowledge`` also acknowledge its failure."""
+
+    def acknowledge(self, run_ids: Sequence[int]) -> "list[RunView]":
+        """Acknowledge failures."""
+
+    def versions(self, job_id: str) -> "list[VersionView]":
+        """The versions of a job, newest first, each with its definition."""
+
+    def rollback(self, job_id: str, version: int) -> "JobView":
+        """Make an earlier version of a job the current one again, as a new version."""
 
     def overview(self) -> "Overview":
         """Return the current state of the factory."""

@@ -16,8 +16,11 @@ from jobfac.cli.client.protocol import RunFilter, Text
 from jobfac.cli.common import USAGE, Failure
 from jobfac.errors import Kind, NotFound, Refused, Unreachable
 from jobfac.states import FINAL, JobKind
+from jobfac.store.holds.placing import Scope
 from jobfac.store.runs import Stopped
-from jobfac.views.jobs import JobView
+from jobfac.views.holds import HoldView
+from jobfac.views.jobs import ChangeView, JobView, VersionView
+from jobfac.views.notes import NoteView
 from jobfac.views.overview import Overview
 from jobfac.views.runs import AttemptView, EventView, RunHistory, RunView
 from jobfac.views.schedules import CandidateView, ScheduleView
@@ -75,7 +78,7 @@ class Remote:
         overrides = options.get("overrides") or {}
         body = {
             name: options[name]
-            for name in ("arguments", "payload", "priority", "delay")
+            for name in ("arguments", "payload", "parameters", "priority", "delay")
             if options.get(name) is not None
         }
         if options.get("at") is not None:
@@ -101,7 +104,9 @@ class Remote:
         events = self._list(EventView, f"/v1/runs/{run_id}/events")
         is_sequence = run.kind is JobKind.SEQUENCE
         path = self._list(StepVisitView, f"/v1/runs/{run_id}/path") if is_sequence else None
-        return RunHistory(run, attempts, events, path)
+        notes = self._list(NoteView, f"/v1/runs/{run_id}/notes")
+        changes = self._list(ChangeView, f"/v1/runs/{run_id}/changes")
+        return RunHistory(run, attempts, events, path, notes or None, changes or None)
 
     def wait(self, run_id: int, seconds: float) -> RunView:
         end = time.monotonic() + seconds
@@ -113,7 +118,8 @@ class Remote:
 
     def runs(self, filters: RunFilter) -> list[RunView]:
         since = None if filters.since is None else filters.since.isoformat()
-        parameters = {"job": filters.job, "state": list(filters.states), "since": since}
+        pairs = [f"{name}={value}" for name, value in filters.parameters.items()]
+        parameters = {"job": filters.job, "state": list(filters.states), "since": since, "parameter": pairs}
         query = {name: value for name, value in parameters.items() if value}
         return [from_json(RunView, item) for item in self._pages("/v1/runs", filters.limit, query)]
 
@@ -121,10 +127,16 @@ class Remote:
         response = self._send("POST", f"/v1/runs/{run_id}/stop", repeatable=True, json={"now": now})
         return from_json(Stopped, self._read(response))
 
-    def retry(self, run_id: int, from_failed: bool) -> RunView:
-        body, headers = {"from_failed": from_failed}, {"Idempotency-Key": uuid4().hex}
+    def retry(self, run_id: int, from_failed: bool, changes: Mapping[str, Any]) -> RunView:
+        body: Object = {"from_failed": from_failed, **({"parameters": changes} if changes else {})}
+        headers = {"Idempotency-Key": uuid4().hex}
         response = self._send("POST", f"/v1/runs/{run_id}/retry", repeatable=True, json=body, headers=headers)
         return self._started(response)[0]
+
+    def approve(self, run_id: int, step: str, approved: bool, reason: str | None) -> str:
+        path = f"/v1/runs/{run_id}/steps/{quote(step, safe='')}/approve"
+        body: Object = {"approved": approved, **({} if reason is None else {"reason": reason})}
+        return str(self._read(self._send("POST", path, repeatable=True, json=body))["decision"])
 
     def output(self, run_id: int, attempt: int, positions: dict[str, int]) -> Sequence[Text]:
         query: Object = {"after": f"{attempt}:{positions.get('stdout', 0)}:{positions.get('stderr', 0)}"}
@@ -186,6 +198,35 @@ class Remote:
             path = f"/v1/schedules/{schedule.id}/{'pause' if paused else 'resume'}"
             self._read(self._send("POST", path, repeatable=True))
         return [schedule.name for schedule in changing]
+
+    def hold(self, scope: Scope, reason: str, until: datetime | None) -> HoldView:
+        body = {name: value for name, value in scope._asdict().items() if value is not None} | {"reason": reason}
+        if until is not None:
+            body["until"] = until.isoformat()
+        return from_json(HoldView, self._read(self._send("POST", "/v1/holds", repeatable=False, json=body)))
+
+    def release(self, hold_id: int) -> HoldView:
+        return from_json(HoldView, self._read(self._send("DELETE", f"/v1/holds/{hold_id}", repeatable=True)))
+
+    def holds(self, ended: bool) -> list[HoldView]:
+        return self._list(HoldView, "/v1/holds", all="true" if ended else "false")
+
+    def note(self, run_id: int, text: str, acknowledge: bool) -> NoteView:
+        body = {"text": text, "acknowledge": acknowledge}
+        return from_json(
+            NoteView, self._read(self._send("POST", f"/v1/runs/{run_id}/notes", repeatable=False, json=body))
+        )
+
+    def acknowledge(self, run_ids: Sequence[int]) -> list[RunView]:
+        answers = (self._send("POST", f"/v1/runs/{run_id}/acknowledge", repeatable=True) for run_id in run_ids)
+        return [from_json(RunView, self._read(answer)) for answer in answers]
+
+    def versions(self, job_id: str) -> list[VersionView]:
+        return self._list(VersionView, f"/v1/jobs/{quote(job_id, safe='')}/versions")
+
+    def rollback(self, job_id: str, version: int) -> JobView:
+        call = f"/v1/jobs/{quote(job_id, safe='')}/rollback"
+        return from_json(JobView, self._read(self._send("POST", call, repeatable=True, json={"version": version})))
 
     def overview(self) -> Overview:
         return from_json(Overview, self._get("/v1/overview"))

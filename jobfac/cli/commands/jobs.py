@@ -1,48 +1,79 @@
 """`apply`, `export`, and `jobs list / show / enable / disable / delete`."""
 
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from jobfac.cli.client import backend
-from jobfac.cli.common import USAGE, Failure, Json, database, group, local_caller
+from jobfac.cli.common import USAGE, Failure, Json, Yes, confirm, database, group, is_terminal, local_caller
 from jobfac.cli.rendering.printing import Columns, note, print_fields, print_json, print_table, print_text
-from jobfac.cli.rendering.text import cell
+from jobfac.cli.rendering.text import cell, changed_value
 from jobfac.views import serialization
-from jobfac.views.jobs import JobView
+from jobfac.views.jobs import JobView, VersionView
 
 if TYPE_CHECKING:
     from jobfac.definitions import Plan
+    from jobfac.operations.jobs import Applied
 
-app = group("List, show, enable, disable and delete jobs and sequences.")
+app = group("List, show, enable, delete, compare and roll back jobs.")
 
 
 def apply(
     files: Annotated[list[Path], typer.Argument(help="Files of definitions in YAML or JSON.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and change nothing.")] = False,
     prune: Annotated[bool, typer.Option("--prune", help="Also remove jobs that no file defines.")] = False,
+    yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Apply definitions, all of them or none, and show the changes."""
+    """Apply definitions, all of them or none, and show the changes.
+
+    A disabled job and a paused schedule stay so; only `enabled: true` in the file enables a job. On a terminal the
+    command asks before it removes or disables anything.
+    """
     from jobfac import definitions as d
     from jobfac.operations import jobs
 
     read = d.reader(*files)
     with database() as db:
         try:
-            plan, defaults, wanted = (jobs.plan if dry_run else jobs.apply)(db, local_caller(), read, prune=prune)
+            if not dry_run and not yes and is_terminal():
+                _ask(jobs.plan(db, local_caller(), read, prune=prune))
+            applied = (jobs.plan if dry_run else jobs.apply)(db, local_caller(), read, prune=prune)
         except d.DefinitionError as error:
             lines = "\n".join(str(problem) for problem in error.problems)
             raise Failure(USAGE, f"{lines}\nNothing was changed.") from None
-    for warning in wanted.warnings:
+    for warning in applied.wanted.warnings:
         note(f"warning: {warning}")
     if as_json:
-        print_json(_plan_object(plan) | {"defaults": _plan_object(defaults)})
+        kept = {"disabled": list(applied.kept.disabled), "paused": [list(pair) for pair in applied.kept.paused]}
+        print_json(_plan_object(applied.jobs) | {"defaults": _plan_object(applied.defaults), "kept": kept})
     else:
-        _print_changes(defaults, "defaults of ")
-        _print_changes(plan)
-        _print_count(plan, dry_run)
+        _print_changes(applied.defaults, "defaults of ")
+        _print_changes(applied.jobs)
+        _print_kept(applied)
+        _print_count(applied.jobs, dry_run)
+
+
+def _ask(applied: "Applied") -> None:
+    """Show the plan and ask, if it takes anything away."""
+    from jobfac.definitions import losses
+
+    lost = losses(applied.jobs) + [f"{one} (defaults)" for one in losses(applied.defaults)]
+    if lost:
+        for one in lost:
+            note(f"this {one}")
+        confirm("Apply it?", yes=False)
+
+
+def _print_kept(applied: "Applied") -> None:
+    for job in applied.kept.disabled:
+        typer.echo(
+            f"= {job} stays disabled; `enabled: true` in its definition or `jobfac jobs enable {job}` enables it"
+        )
+    for job, name in applied.kept.paused:
+        typer.echo(f"= schedule '{name}' of {job} stays paused; `jobfac schedule resume {job} {name}` resumes it")
 
 
 def _plan_object(plan: "Plan") -> dict[str, Any]:
@@ -59,7 +90,7 @@ def _print_changes(plan: "Plan", prefix: str = "") -> None:
     for name, changes in plan.change.items():
         typer.secho(f"~ {prefix}{name}", fg="yellow")
         for change in changes:
-            typer.echo(f"    {change.path}: {_value(change.before)} -> {_value(change.after)}")
+            typer.echo(f"    {change.path}: {changed_value(change.before)} -> {changed_value(change.after)}")
     for name in plan.remove:
         typer.secho(f"- {prefix}{name}", fg="red")
 
@@ -72,24 +103,39 @@ def _print_count(plan: "Plan", dry_run: bool) -> None:
     )
 
 
-def _value(value: Any) -> str:
-    import json
-
-    return "(default)" if value is None else json.dumps(value, ensure_ascii=False)
-
-
 def export(
-    jobs: Annotated[list[str] | None, typer.Argument(help="Job ids; default: all.")] = None, as_json: Json = False
+    jobs: Annotated[
+        list[str] | None, typer.Argument(help="Job ids; default: all. `crontab` first: as a crontab.")
+    ] = None,
+    form: Annotated[
+        Literal["yaml", "crontab"] | None, typer.Option("--as", help="The form; with it, every word is a job id.")
+    ] = None,
+    as_json: Json = False,
 ) -> None:
-    """Print the stored definitions in a form that `apply` reads."""
+    """Print the stored definitions in a form that `apply` reads, or as a crontab."""
+    wanted = list(jobs or [])
+    if form is None and wanted[:1] == ["crontab"]:
+        form, wanted = "crontab", wanted[1:]
     with backend() as factory:
-        views = [factory.job(job) for job in jobs] if jobs else factory.jobs()
-        defaults = {} if jobs else factory.defaults()
+        views = [factory.job(job) for job in wanted] if wanted else factory.jobs()
+        defaults = {} if wanted else factory.defaults()
     bodies = {job.id: _body(job) for job in views}
-    if as_json:
+    if form == "crontab":
+        _print_crontab(bodies)
+    elif as_json:
         print_json({"jobs": bodies} | ({"defaults": defaults} if defaults else {}))
     else:
         print_text(_yaml(bodies, defaults))
+
+
+def _print_crontab(bodies: dict[str, Any]) -> None:
+    from jobfac import definitions as d
+    from jobfac.importers.to_crontab import to_crontab
+
+    written = to_crontab({job: d.from_canonical(job, body, body.pop("enabled", True)) for job, body in bodies.items()})
+    for sentence in written.left_out:
+        note(f"warning: {sentence}")
+    print_text(written.text)
 
 
 @app.command("list")
@@ -126,6 +172,8 @@ def _program(job: JobView) -> str:
     body = job.definition
     if "steps" in body:
         return cell(" > ".join(step["name"] for step in body["steps"]))
+    if "sql" in body:
+        return cell("sql: " + " ".join(body["sql"].get("text", body["sql"].get("file", "")).split()))
     command = body["command"]
     return cell(command if isinstance(command, str) else shlex.join(command))
 
@@ -160,11 +208,81 @@ def disable(job: Annotated[str, typer.Argument(help="The job's id.")]) -> None:
 
 
 @app.command()
-def delete(job: Annotated[str, typer.Argument(help="The job's id.")]) -> None:
+def delete(job: Annotated[str, typer.Argument(help="The job's id.")], yes: Yes = False) -> None:
     """Delete a job. Its history stays, and its waiting and running runs continue."""
     with backend() as factory:
+        factory.job(job)  # which raises if there is none
+        confirm(f"Delete the job '{job}' and its schedules?", yes)
         factory.delete(job)
     typer.echo(f"job '{job}' is deleted")
+
+
+@app.command()
+def history(job: Annotated[str, typer.Argument(help="The job's id.")], as_json: Json = False) -> None:
+    """List the versions of a job, newest first."""
+    with backend() as factory:
+        found = factory.versions(job)
+    if as_json:
+        print_json(serialization.all_as_json(found))
+        return
+    before = {one.version: older.definition for one, older in pairwise(found)}
+    columns: Columns[VersionView] = {
+        "VERSION": "version",
+        "WHEN": "created_at",
+        "BY": "created_by",
+        "IN FORCE": lambda one: "[green]yes[/]" if one.current else "",
+        "CHANGED": lambda one: cell(", ".join(_paths(before.get(one.version), one.definition))),
+    }
+    print_table(found, columns, "no versions")
+
+
+def _paths(before: dict[str, Any] | None, after: dict[str, Any]) -> list[str]:
+    from jobfac.definitions.plan import differences
+
+    return ["(first)"] if before is None else [one.path for one in differences(before, after)]
+
+
+@app.command()
+def diff(
+    job: Annotated[str, typer.Argument(help="The job's id.")],
+    first: Annotated[int | None, typer.Argument(min=1, help="A version; default: the one before the current.")] = None,
+    second: Annotated[int | None, typer.Argument(min=1, help="Another one; default: the current.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare two versions of a job."""
+    from jobfac.operations.versions import difference, no_version
+
+    with backend() as factory:
+        found = {one.version: one for one in factory.versions(job)}
+    current = next(version for version, one in found.items() if one.current)
+    after = current if second is None else second
+    before = max((one for one in found if one < after), default=after) if first is None else first
+    for version in (before, after):
+        if version not in found:
+            raise no_version(job, version)
+    changes = difference(found[before], found[after])
+    if as_json:
+        print_json(serialization.all_as_json(changes))
+        return
+    if not changes:
+        note(f"Versions {before} and {after} of job '{job}' are the same.")
+    for one in changes:
+        typer.echo(f"{one.path}: {changed_value(one.before)} -> {changed_value(one.after)}")
+
+
+@app.command()
+def rollback(
+    job: Annotated[str, typer.Argument(help="The job's id.")],
+    version: Annotated[int, typer.Argument(min=1, help="The version to return to, as `jobs history` shows it.")],
+    as_json: Json = False,
+) -> None:
+    """Return to an earlier version of a job. It becomes a new version."""
+    with backend() as factory:
+        found = factory.rollback(job, version)
+    if as_json:
+        print_json(serialization.as_json(found))
+    else:
+        typer.echo(f"job '{job}' is as in version {version} again; this is version {found.version}")
 
 
 def _body(job: JobView) -> dict[str, Any]:

@@ -6,9 +6,11 @@ import typer
 
 from jobfac.cli.client import backend
 from jobfac.cli.client.protocol import RunFilter
+from jobfac.cli.commands.start import SetFileOption, SetOption
 from jobfac.cli.common import UNSUCCESSFUL, USAGE, Json, RunId, fail, group, instant, refuse_denied
+from jobfac.cli.parameters import read_pairs, read_settings
 from jobfac.cli.rendering.printing import Columns, note, print_drawn, print_fields, print_json, print_table
-from jobfac.cli.rendering.text import cell, duration, memory_text
+from jobfac.cli.rendering.text import cell, changed_value, duration, memory_text
 from jobfac.states import FINAL, HELD, RunState
 from jobfac.views import serialization
 from jobfac.views.runs import AttemptView, RunView, history_as_json
@@ -46,11 +48,17 @@ def retry(
     from_failed: Annotated[
         bool, typer.Option("--from-failed", help="Continue a sequence from the step that failed.")
     ] = False,
+    set_: SetOption = None,
+    set_file: SetFileOption = None,
     as_json: Json = False,
 ) -> None:
-    """Run a finished run again, with its arguments and payload."""
+    """Run a finished run again, with the same values.
+
+    These are its arguments, its payload and its parameters; `--set` changes a parameter.
+    """
+    changes = read_settings(set_ or [], set_file)
     with backend() as factory:
-        new = factory.retry(run, from_failed)
+        new = factory.retry(run, from_failed, changes)
     print_json(serialization.as_json(new)) if as_json else typer.echo(new.id)
     refuse_denied([new])
 
@@ -64,6 +72,10 @@ def list_runs(
     since: Annotated[
         str | None, typer.Option(help="Only runs created since this time, or since a duration ago (2h).")
     ] = None,
+    parameter: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="Only runs with this value of a parameter; may be repeated."),
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="The maximum number of runs.")] = 50,
     as_json: Json = False,
 ) -> None:
@@ -72,8 +84,9 @@ def list_runs(
         if word not in list(RunState):
             fail(USAGE, f"--state must be one of {', '.join(RunState)}, not '{word}'.")
     created_since = None if since is None else instant(since, "--since", back=True)
+    values = {name: str(value) for name, value in read_pairs(parameter or [], "--parameter").items()}
     with backend() as factory:
-        views = factory.runs(RunFilter(job, [RunState(word) for word in states or []], created_since, limit))
+        views = factory.runs(RunFilter(job, [RunState(word) for word in states or []], created_since, limit, values))
     if as_json:
         print_json(serialization.all_as_json(views))
         return
@@ -96,7 +109,7 @@ def _why(run: RunView) -> str:
         return cell(f"{run.progress:.0%} {run.message or ''}")
     if run.waits_for is not None:
         return cell(f"waits: {run.waits_for}")
-    return cell(run.reason or run.exit_message or run.message)
+    return cell(run.held or run.reason or run.exit_message or run.message)
 
 
 @app.command("show")
@@ -126,6 +139,13 @@ def show_run(run: RunId, as_json: Json = False) -> None:
         print_table(history.attempts, columns, "")
         typer.echo("")
     print_table(history.events, {"WHEN": "at", "TRY": "attempt", "WHAT": "event", "BY": "by", "DETAIL": "detail"}, "")
+    if history.notes:
+        typer.echo("")
+        print_table(history.notes, {"WHEN": "at", "BY": "by", "NOTE": "text"}, "")
+    if history.changes:
+        typer.echo(f"\nSince version {history.run.job_version}, which this run used, the job has changed:")
+        for change in history.changes:
+            typer.echo(f"  {change.path}: {changed_value(change.before)} -> {changed_value(change.after)}")
     if history.path:
         from jobfac.cli.rendering.tree import history_tree
 

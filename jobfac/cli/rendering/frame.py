@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jobfac.cli.rendering import rows
+from jobfac.cli.rendering.text import printable, text_of
 from jobfac.states import FAILED
 from jobfac.store.jobs import SEQUENCE_QUEUE
 from jobfac.views.overview import Overview, RunLine
@@ -19,8 +20,11 @@ WIDE = 120
 AIRY = 30
 """The height in rows from which empty lines separate the sections."""
 
-LEAST = (2, 4, 3)
-"""The minimum rows of the sections Fleet, Running and Ended, if they have as many entries."""
+LEAST = (2, 4, 3, 2)
+"""The minimum rows of the sections Fleet, Running, Ended and Failed, if they have as many entries."""
+
+NOTICES = 3
+"""The maximum number of lines for holds, and for overdue jobs."""
 
 UNLIMITED = 1000
 """The height in rows of a frame without a screen."""
@@ -48,7 +52,8 @@ def draw(
     if overview is None:
         return Group(*lines, *([] if trouble else [Text(f" connecting to {source} …", style="dim")]))
     wide, airy = width >= WIDE, height is None or height >= AIRY
-    lines.append(_counters(overview))
+    lines += [_counters(overview), *_notices(overview)]
+    failed = overview.failures
     room = _rooms(overview, height, len(lines))
     gap = [Text()] if airy else []
     now, by_name = overview.now, sorted(overview.workers, key=lambda worker: worker.name)
@@ -68,27 +73,32 @@ def draw(
     ended = _section("Ended", rows.end_columns(wide), recent, room[2], "no ended runs", remark, marked=marked)
     upcoming = [rows.due(schedule, now) for schedule in overview.due[: room[2]]]
     due = _section("Next", rows.DUE, upcoming, room[2], "no schedule is due", "by schedule")
+    if failed:
+        to_do = [rows.failure(run, now) for run in failed]
+        lines += [*gap, _section("Failed", rows.FAILURE, to_do, room[3], "", _TO_DO)]
     lines += [*gap, _beside(fleet, queue, width), *gap, under_way, *gap, _beside(ended, due, width)]
     return Group(*lines)
 
 
 def listed(overview: Overview, height: int, trouble: str = "") -> list[int]:
     """Return the ids of the runs in a frame of this height, from the top down."""
-    room = _rooms(overview, height, 3 if trouble else 2)
+    room = _rooms(overview, height, (3 if trouble else 2) + len(_notices(overview)))
     running = overview.running[: room[1] if overview.held <= room[1] else room[1] - 1]
     return [run.id for run in (*running, *pick(overview.ended, room[2]))]
 
 
 def _rooms(overview: Overview, height: int | None, head: int) -> list[int]:
-    """Return how many rows the fleet, the running and the ended runs get, below so many lines."""
+    """Return how many rows the fleet, the running, the ended and the failed runs get, below so many lines."""
     wanted = (
         max(len(overview.workers), len(overview.queued), 1),
         max(overview.held, 1),
         max(len(overview.ended), len(overview.due), 1),
+        len(overview.failures),
     )
-    taken = head + 3 + (3 if height is None or height >= AIRY else 0)
+    airy = height is None or height >= AIRY
+    taken = head + (4 if overview.failures else 3) * (2 if airy else 1)
     room = share((UNLIMITED if height is None else height) - taken, wanted, LEAST)
-    return [*room[:2], min(room[2], 12)] if height is None else room
+    return [*room[:2], min(room[2], 12), room[3]] if height is None else room
 
 
 def _place(runs: Sequence[RunLine], chosen: int | None) -> int | None:
@@ -147,6 +157,17 @@ def _counters(overview: Overview) -> RenderableType:
     return line
 
 
+def _notices(overview: Overview) -> list[RenderableType]:
+    """What is held and what is overdue, a line each."""
+    held = [f"{one.sentence}{'' if one.until is None else f', until {text_of(one.until)}'}" for one in overview.holds]
+    late = [f"{one.job} is overdue: it should have succeeded by {text_of(one.due_at)}" for one in overview.overdue]
+    lines: list[RenderableType] = []
+    for texts, style in ((held, "yellow"), (late, "bold red")):
+        shown = texts if len(texts) <= NOTICES else [*texts[: NOTICES - 1], f"… and {len(texts) - NOTICES + 1:,} more"]
+        lines += [Text(f" {printable(text)}", style=style, no_wrap=True, overflow="ellipsis") for text in shown]
+    return lines
+
+
 def _failed(overview: Overview) -> str:
     failed = sum(run.state in FAILED for run in overview.ended)
     return f"{failed} of the last {len(overview.ended)} failed, {_span_of(overview)}" if failed else "recently"
@@ -156,6 +177,9 @@ def _span_of(overview: Overview) -> str:
     """Return the time that the listed ended runs span, such as "in 12m05s": failures before it are not counted."""
     moments = [run.ended_at for run in overview.ended if run.ended_at is not None]
     return f"in {rows.span((overview.now - min(moments)).total_seconds())}" if moments else ""
+
+
+_TO_DO = "`jobfac ack RUN` acknowledges"
 
 
 def _section(

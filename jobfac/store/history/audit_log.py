@@ -1,16 +1,29 @@
 """Read the audit."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import NamedTuple
 
 import sqlalchemy as sa
 
 from jobfac.database.tables import audit
-from jobfac.views.audit import AuditView
 from jobfac.views.serialization import columns, from_row
 
 SCAN = 5000
 """Entries that one search reads at most."""
+
+
+class AuditView(NamedTuple):
+    """Who did what, with the state before and after where there is one."""
+
+    id: int
+    at: datetime
+    by: str
+    action: str
+    subject: str
+    before: str | None
+    after: str | None
+
 
 _SHOWN = [audit.c[name] for name in columns(AuditView)]
 

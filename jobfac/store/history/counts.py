@@ -11,7 +11,8 @@ from jobfac.database.dialects import DIRTY, PASS, lease_now, utcnow
 from jobfac.database.tables import audit, job, notification, run, run_event, worker, worker_lease
 from jobfac.database.types import sql_literals
 from jobfac.states import ALIVE, FAILED, FAILURES, HELD, RunState
-from jobfac.views.history import Counts, RunRow
+from jobfac.views.overview import Counts
+from jobfac.views.runs import RunRow
 from jobfac.views.serialization import columns, from_row
 
 DAY = 86400.0

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from jobfac.database.dialects import PASS
 from jobfac.database.tables import run
 from jobfac.states import RunState
-from jobfac.views.history import PastRun, RunRow
+from jobfac.views.runs import PastRun, RunRow
 from jobfac.views.serialization import columns, from_row
 
 JOBS = 64

@@ -14,7 +14,7 @@ from jobfac.database.tables import job as job_table
 from jobfac.database.tables import run
 from jobfac.database.types import sql_literals
 from jobfac.states import ACTIVE, FAILURES, RunState
-from jobfac.views.history import RunRow
+from jobfac.views.runs import RunRow
 from jobfac.views.serialization import columns, from_row
 
 SCAN = 20_000

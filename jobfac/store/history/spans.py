@@ -10,8 +10,8 @@ from jobfac.database.dialects import PASS
 from jobfac.database.tables import job, run, schedule
 from jobfac.database.types import sql_literals
 from jobfac.states import HELD
-from jobfac.views.history import PastRun
 from jobfac.views.overview import DueSchedule
+from jobfac.views.runs import PastRun
 from jobfac.views.serialization import columns, from_row
 
 _COLUMNS = [run.c[name] for name in columns(PastRun)]

@@ -12,8 +12,8 @@ from jobfac.database.tables import job, run
 from jobfac.database.types import BigId, sql_literals
 from jobfac.states import ACTIVE, OCCUPYING, WAITING, RunState, WorkerState
 from jobfac.store import jobs, workers
-from jobfac.views.history import RunRow
-from jobfac.views.runs import RunView
+from jobfac.store.holds import reading as holds
+from jobfac.views.runs import RunRow, RunView
 from jobfac.views.serialization import columns, from_row
 from jobfac.views.waiting import Holder, Needed, Serving, WaitingRun, waits_for
 
@@ -33,8 +33,11 @@ def reasons(conn: sa.Connection, run_ids: Sequence[int]) -> dict[int, str]:
     fleet = _fleet(conn) if any(one.state == RunState.QUEUED for one in waiting) else []
     blocked = [one for one in waiting if one.state == RunState.BLOCKED]
     of_key, of_job = _of_keys(conn, blocked), _of_jobs(conn, blocked)
-    found = {}
+    held = holds.over_runs(conn, waiting)
+    found = {one_id: hold.sentence for one_id, hold in held.items()}
     for one in waiting:
+        if one.id in found:
+            continue
         same = of_job[one.job] if one.already_running != "start" else []
         holders = [*same, *of_key[(one.concurrency_key or "").lower()]]
         found[one.id] = waits_for(one, queues[one.queue], fleet, [holder for holder in holders if holder.id != one.id])

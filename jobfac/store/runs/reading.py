@@ -1,6 +1,6 @@
 """Read runs and their attempts. A list leaves large values out, so a page is cheap even if the values are large."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -8,15 +8,19 @@ import sqlalchemy as sa
 
 from jobfac.database.tables import attempt, run
 from jobfac.database.tables import job as job_table
+from jobfac.database.types import flag
 from jobfac.errors import no_run
 from jobfac.states import RunState
+from jobfac.store.holds import reading as holds
+from jobfac.store.holds.conditions import ANY
+from jobfac.store.parameters import is_value
 from jobfac.views.runs import AttemptView, RunView
 from jobfac.views.serialization import columns, from_row
 
 LIMIT = 4096
 """The maximum length of a value in a list, in characters."""
 
-LARGE = ("arguments", "payload", "outputs")
+LARGE = ("arguments", "payload", "outputs", "parameters")
 """The columns of a run that may exceed ``LIMIT``."""
 
 
@@ -48,10 +52,20 @@ def get(conn: sa.Connection, run_id: int) -> RunView:
     Raises:
         NotFound: there is no run with this id.
     """
-    row = conn.execute(sa.select(*RUN_COLUMNS).where(run.c.id == run_id)).mappings().first()
+    query = sa.select(*RUN_COLUMNS, flag(ANY).label("holds")).where(run.c.id == run_id)
+    row = conn.execute(query).mappings().first()
     if row is None:
         raise no_run(run_id)
-    return from_row(RunView, row)
+    view = from_row(RunView, row)
+    return _with_holds(conn, [view])[0] if row["holds"] else view
+
+
+def _with_holds(conn: sa.Connection, views: list[RunView]) -> list[RunView]:
+    """Add the hold that each run waits for."""
+    over = holds.over_runs(conn, views)
+    return (
+        [view._replace(held=over[view.id].sentence) if view.id in over else view for view in views] if over else views
+    )
 
 
 def find(
@@ -63,11 +77,13 @@ def find(
     sequence_run_id: int | None = None,
     categories: Sequence[str] | None = None,
     below: int | None = None,
+    parameters: Mapping[str, str] | None = None,
     limit: int = 50,
 ) -> list[RunView]:
     """Return up to ``limit`` runs that match all filters, newest first.
 
-    ``below``: only runs with lower ids, to continue after a page. Large values are None, and ``truncated`` names them.
+    ``below``: only runs with lower ids, to continue after a page. ``parameters``: values by name, as texts.
+    Large values are None, and ``truncated`` names them.
     """
     query = sa.select(*_LISTED).order_by(run.c.id.desc()).limit(limit)
     if job is not None:
@@ -82,7 +98,9 @@ def find(
         query = query.where(run.c.job.in_(sa.select(job_table.c.id).where(job_table.c.category.in_(categories))))
     if below is not None:
         query = query.where(run.c.id < below)
-    return [without_large(row) for row in conn.execute(query).mappings()]
+    for name, value in (parameters or {}).items():
+        query = query.where(is_value(conn.dialect.name, name, value))
+    return _with_holds(conn, [without_large(row) for row in conn.execute(query).mappings()])
 
 
 def attempts(conn: sa.Connection, run_id: int) -> list[AttemptView]:

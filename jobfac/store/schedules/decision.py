@@ -1,6 +1,7 @@
 """Decide which due times of a schedule run now. Pure functions: the clock and the schedule's row are arguments."""
 
 import json
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from functools import lru_cache
 from itertools import takewhile
@@ -16,6 +17,9 @@ RUNS = 500
 
 TICK = timedelta(milliseconds=1)
 """The time resolution of the database."""
+
+RETRY_AFTER = timedelta(minutes=1)
+"""The delay until a schedule that is held, or that could not be used, is tried again."""
 
 
 class ScheduleRow(NamedTuple):
@@ -35,12 +39,14 @@ class Decision(NamedTuple):
     """A decision about a due schedule.
 
     ``times``: due times that run now. ``missed``: due times from the first instant to before the second one do not run.
+    ``held_at``: a hold covered the job at this time, so the due times up to it are missed, as in a pause.
     """
 
     times: list[datetime]
     next_due_at: datetime | None
     fire_at: datetime | None
     missed: tuple[datetime, datetime] | None = None
+    held_at: datetime | None = None
 
 
 def decide(schedule: Schedule, row: ScheduleRow) -> Decision:
@@ -62,6 +68,15 @@ def decide(schedule: Schedule, row: ScheduleRow) -> Decision:
     )
 
 
+def postpone(row: ScheduleRow, until: datetime | None) -> Decision:
+    """Postpone a due schedule whose job is held until ``until`` (None: until a release).
+
+    After the hold its due times are missed, and the schedule's ``missed`` decides which of them run.
+    """
+    later = row.now + RETRY_AFTER
+    return Decision([], row.next_due_at, later if until is None else min(later, until), held_at=row.now)
+
+
 def _grace(schedule: Schedule, resumed_at: datetime | None, now: datetime) -> timedelta:
     """Return how late a due time may be and still be on time. A due time during a pause is always missed."""
     grace = ON_TIME + timedelta(seconds=schedule.jitter)
@@ -76,8 +91,15 @@ def fire_time(schedule: Schedule, schedule_id: int, due: datetime) -> datetime:
     return due if blackout_end(schedule.blackout, schedule.zone, later) else later
 
 
-def request(schedule: Schedule, row: ScheduleRow, due: datetime) -> StartRequest:
-    """Return the start request of a due time."""
+def request(
+    schedule: Schedule, row: ScheduleRow, due: datetime, origin: Mapping[str, Any] | None = None
+) -> StartRequest:
+    """Return the start request of a due time.
+
+    ``origin``: what caused the run, if not the clock, with its time.
+    """
+    if origin is None and schedule.timezone != "UTC":
+        origin = {"due": due.astimezone(schedule.zone).isoformat()}
     overrides: dict[str, Any] = {}
     arguments = schedule.arguments
     if isinstance(arguments, dict):  # a sequence's
@@ -90,6 +112,9 @@ def request(schedule: Schedule, row: ScheduleRow, due: datetime) -> StartRequest
         arguments=arguments,
         payload=schedule.payload,
         overrides=overrides or None,
+        parameters=schedule.parameters or None,
+        origin=origin,
+        is_template=True,
         manual=False,
         schedule_id=row.id,
         due_at=due,

@@ -1,5 +1,6 @@
 """List, pause, resume and preview schedules."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from heapq import merge
@@ -11,10 +12,12 @@ import sqlalchemy as sa
 
 from jobfac.database.dialects import utcnow
 from jobfac.database.tables import job, schedule
-from jobfac.definitions import Schedule
-from jobfac.errors import NotFound, no_job
+from jobfac.definitions import DefinitionError, Schedule
+from jobfac.errors import NotFound, Refused, no_job
 from jobfac.recurrence import explain
-from jobfac.store import audit, jobs
+from jobfac.store import audit, jobs, runs
+from jobfac.store.holds import reading as holds
+from jobfac.store.schedules import decision
 from jobfac.views.schedules import CandidateView, ScheduleView
 from jobfac.views.serialization import columns, from_row
 
@@ -31,7 +34,13 @@ def list_schedules(
         query = query.where(schedule.c.job == job_id)
     if categories is not None:
         query = query.where(job.c.category.in_(categories))
-    return [from_row(ScheduleView, row) for row in conn.execute(query).mappings()]
+    return _with_holds(conn, [from_row(ScheduleView, row) for row in conn.execute(query).mappings()])
+
+
+def _with_holds(conn: sa.Connection, views: list[ScheduleView]) -> list[ScheduleView]:
+    """Add the hold that covers the job of each schedule."""
+    over = holds.over_jobs(conn, {view.job for view in views}) if views else {}
+    return [view._replace(held=over[view.job].sentence) if view.job in over else view for view in views]
 
 
 def get(conn: sa.Connection, schedule_id: int) -> ScheduleView:
@@ -43,7 +52,7 @@ def get(conn: sa.Connection, schedule_id: int) -> ScheduleView:
     row = conn.execute(_SHOWN.where(schedule.c.id == schedule_id)).mappings().first()
     if row is None:
         raise NotFound(f"There is no schedule {schedule_id}; `jobfac schedule list` shows what there is.")
-    return from_row(ScheduleView, row)
+    return _with_holds(conn, [from_row(ScheduleView, row)])[0]
 
 
 _SELECTED = {"job_enabled": job.c.enabled.label("job_enabled")}
@@ -67,6 +76,12 @@ def resume(conn: sa.Connection, job_id: str, name: str | None, by: str) -> list[
     Returns the names of the resumed schedules. Raises as ``pause``.
     """
     return _switch(conn, job_id, name, by, "resume", {"paused": False, "resumed_at": utcnow()})
+
+
+def paused(conn: sa.Connection) -> list[tuple[str, str]]:
+    """Return the paused schedules, as (job, name)."""
+    query = sa.select(schedule.c.job, schedule.c.name).where(schedule.c.paused == sa.true())
+    return [(row.job, row.name) for row in conn.execute(query.order_by(schedule.c.job, schedule.c.id))]
 
 
 def _switch(
@@ -117,9 +132,27 @@ def preview(
     streams = [
         _candidates(name, rule, begin, every_candidate)
         for name, rule in zip(definition.schedule_names(), definition.schedules, strict=True)
-        if rule.enabled
+        if rule.enabled and rule.is_calendar
     ]
-    return list(islice(merge(*streams, key=attrgetter("due_at")), count))
+    found = list(islice(merge(*streams, key=attrgetter("due_at")), count))
+    rules = dict(zip(definition.schedule_names(), definition.schedules, strict=True))
+    return [_with_parameters(conn, stored, rules[one.schedule], one) for one in found]
+
+
+def _with_parameters(
+    conn: sa.Connection, stored: jobs.Stored, rule: Schedule, candidate: CandidateView
+) -> CandidateView:
+    """Return the candidate with the parameters that its run would have, or why they would be refused."""
+    if not stored.definition.parameters or not candidate.fires:
+        return candidate
+    due = candidate.due_at
+    row = decision.ScheduleRow(0, stored.id, candidate.schedule, "", due, None, None, due)
+    start = decision.request(rule, row, candidate.due_at)
+    try:
+        values = runs.new_row(conn, stored._replace(enabled=True), start)
+    except (Refused, DefinitionError) as error:
+        return candidate._replace(reason=f"its start would be refused: {error}")
+    return candidate._replace(parameters=json.loads(values["parameters"]))
 
 
 def _candidates(name: str, rule: Schedule, start: datetime, every_candidate: bool) -> Iterator[CandidateView]:

@@ -8,8 +8,7 @@ from typing import NamedTuple
 from markupsafe import Markup, escape
 
 from jobfac.reports.charts import ticks
-from jobfac.views.history import PastRun
-from jobfac.views.runs import AttemptView
+from jobfac.views.runs import AttemptView, PastRun
 from jobfac.web.drawing.strip import seconds
 from jobfac.web.templating import span
 

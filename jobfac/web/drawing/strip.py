@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup, escape
 
-from jobfac.views.history import PastRun
+from jobfac.views.runs import PastRun
 from jobfac.web.templating import span
 
 RUNS = 30

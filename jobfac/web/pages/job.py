@@ -20,9 +20,9 @@ from jobfac.states import RunState
 from jobfac.store import jobs, schedules
 from jobfac.store.api_keys import Role
 from jobfac.store.history import audit_log, counts, job_history, latest
+from jobfac.store.history.audit_log import AuditView
 from jobfac.store.runs import StartRequest
-from jobfac.views.audit import AuditView
-from jobfac.views.history import PastRun
+from jobfac.views.runs import PastRun
 from jobfac.views.schedules import CandidateView, ScheduleView
 from jobfac.web import commands
 from jobfac.web.drawing import bars, graph, strip

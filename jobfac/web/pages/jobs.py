@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from jobfac.operations import jobs as operations
 from jobfac.store.history import directory, latest
-from jobfac.views.history import PastRun
+from jobfac.views.runs import PastRun
 from jobfac.web.drawing import bars, strip
 from jobfac.web.page import Page, act, get
 from jobfac.web.visit import Notice, Visit

@@ -10,8 +10,8 @@ from starlette.responses import Response
 from jobfac.states import WAITING, WorkerState
 from jobfac.store import overview
 from jobfac.store.history import counts, latest, waiting
-from jobfac.views.history import RunRow
 from jobfac.views.overview import DueSchedule, RunLine
+from jobfac.views.runs import RunRow
 from jobfac.web.page import Page, get
 from jobfac.web.visit import Visit
 

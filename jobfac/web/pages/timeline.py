@@ -9,8 +9,8 @@ from starlette.responses import Response
 
 from jobfac.states import ACTIVE
 from jobfac.store.history import counts, spans
-from jobfac.views.history import PastRun
 from jobfac.views.overview import DueSchedule
+from jobfac.views.runs import PastRun
 from jobfac.web.drawing import bars
 from jobfac.web.drawing.bars import Bar, Lane
 from jobfac.web.page import Page, get

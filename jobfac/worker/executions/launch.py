@@ -4,11 +4,14 @@ import contextlib
 import errno
 import json
 import os
+import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
 from jobfac.definitions import Job
+from jobfac.definitions.execution.sql import Sql
+from jobfac.definitions.parameters import Values
 from jobfac.programs import (
     Limits,
     Process,
@@ -24,8 +27,13 @@ from jobfac.programs.masking import Mask
 from jobfac.secret_references import resolve
 from jobfac.store.output import STREAMS
 from jobfac.store.workers import Claimed
+from jobfac.worker.executions.connections import secrets_of
 from jobfac.worker.executions.environment import PAYLOAD_IN_ENVIRONMENT, base_environment, home_of
+from jobfac.worker.executions.filling import fill_job, origin_variables, parameter_variables
 from jobfac.worker.executions.report import Report
+
+SQL_PROGRAM = (sys.executable, "-P", "-m", "jobfac.sqljob")
+"""Runs the script of a ``sql`` job. Without -P, modules in the job's directory would come before those of Python."""
 
 
 class Launch:
@@ -35,6 +43,9 @@ class Launch:
         spools: by stream, the captured output.
         paths: by stream, the file that the definition redirects it to.
         payload: path of the payload file, which exists only if the run has a payload.
+        script: path of the file with the script of a ``sql`` job, which exists only for one.
+        parameters: path of the file of parameters, which exists only if the job declares some.
+        definition: the job; after ``start`` without placeholders.
     """
 
     def __init__(
@@ -50,8 +61,11 @@ class Launch:
         self.spools: dict[str, Spool] = {}
         self.paths: dict[str, str] = {}
         self.payload = folder / f"{claimed.id}-{claimed.attempt}.payload"
+        self.script = folder / f"{claimed.id}-{claimed.attempt}.script"
+        self.parameters = folder / f"{claimed.id}-{claimed.attempt}.parameters"
+        self.definition = definition
         self._claimed = claimed
-        self._definition = definition
+        self._values: Values = {}
         self._marker = marker
         self._folder = folder
         self._report = report
@@ -65,7 +79,9 @@ class Launch:
             SecretError: a secret cannot be resolved.
             OSError: the payload or report file cannot be created.
         """
+        self.definition, self._values, hidden = fill_job(self.definition, self._claimed)
         program, secrets = self._program()
+        secrets += [text.encode() for text in hidden]
         self._report.mask = Mask(secrets)
         with contextlib.ExitStack() as opened:
             handles = []
@@ -81,10 +97,18 @@ class Launch:
                 raise
 
     def _program(self) -> tuple[Program, list[bytes]]:
-        job, claimed = self._definition, self._claimed
+        job, claimed = self.definition, self._claimed
         arguments = job.arguments if claimed.arguments is None else tuple(json.loads(claimed.arguments))
-        argv = ("/bin/sh", "-c", job.command[0], "sh", *arguments) if job.shell else (*job.command, *arguments)
         environment, secrets = self._environment()
+        if job.sql is not None:
+            if arguments:
+                raise StartError("a sql job takes no arguments; start it without them, or use parameters")
+            argv: tuple[str, ...] = SQL_PROGRAM
+            environment |= self._write_script(job.sql, secrets)
+        elif job.shell:
+            argv = ("/bin/sh", "-c", job.command[0], "sh", *arguments)
+        else:
+            argv = (*job.command, *arguments)
         if job.user:
             self._report.create_for(job.user)
         given_limits = job.limits
@@ -93,7 +117,7 @@ class Launch:
 
     def _environment(self) -> tuple[dict[str, str], list[bytes]]:
         """Return the complete environment of the program, and its secret values."""
-        job, claimed = self._definition, self._claimed
+        job, claimed = self.definition, self._claimed
         environment = {**base_environment(), **self._worker_variables}
         if job.user:
             environment |= home_of(job.user)
@@ -108,16 +132,22 @@ class Launch:
             "JOBFAC_ATTEMPT": str(claimed.attempt),
             "JOBFAC_JOB": claimed.job,
             "JOBFAC_REPORT": str(self._report.path),
+            **dict(origin_variables(claimed)),
         }
         if claimed.sequence_run_id is not None:
             environment["JOBFAC_SEQUENCE_RUN_ID"] = str(claimed.sequence_run_id)
         if claimed.payload is not None:
             environment |= self._write_payload(claimed.payload)
+        if job.parameters:
+            environment |= dict(parameter_variables(self._values))
+            environment["JOBFAC_PARAMETERS_FILE"] = str(self.parameters)
+            text = json.dumps(self._values, ensure_ascii=False, indent=2)
+            write_private(self.parameters, text.encode(), job.user)
         return environment, secrets
 
     def _write_payload(self, payload: str) -> Mapping[str, str]:
         """Write the payload file; returns the variables that pass the payload to the program."""
-        write_private(self.payload, payload.encode(), self._definition.user)
+        write_private(self.payload, payload.encode(), self.definition.user)
         variables = {"JOBFAC_PAYLOAD_FILE": str(self.payload)}
         if len(payload) <= PAYLOAD_IN_ENVIRONMENT and "\0" not in payload:
             variables["JOBFAC_PAYLOAD"] = payload
@@ -128,8 +158,16 @@ class Launch:
         first: datetime = self._claimed.started_at
         return first if self._claimed.attempt == 1 else datetime.now(UTC)
 
+    def _write_script(self, sql: Sql, secrets: list[bytes]) -> Mapping[str, str]:
+        """Write the file of a ``sql`` job; returns the variables for its program. Its URL and password are secrets."""
+        url = resolve(sql.connection)
+        secrets += secrets_of(url)
+        body = sql.model_dump(exclude_none=True, exclude={"connection"})
+        write_private(self.script, json.dumps(body).encode(), self.definition.user)
+        return {"JOBFAC_SQL_FILE": str(self.script), "JOBFAC_SQL_URL": url}
+
     def _open(self, stream: str, secrets: list[bytes]) -> int:
-        output = self._definition.output
+        output = self.definition.output
         destination = getattr(output, stream)
         if destination.kind == "none":
             return os.open(os.devnull, os.O_WRONLY)
@@ -139,9 +177,9 @@ class Launch:
             return spool.fd
         try:
             handle, path = open_destination(
-                destination.kind, destination.path, self._definition.directory, self._claimed.id,
+                destination.kind, destination.path, self.definition.directory, self._claimed.id,
                 self._started_at(), rotate_at=output.rotate.size, keep=output.rotate.keep,
-                user=self._definition.user,
+                user=self.definition.user,
             )  # fmt: skip
         except StartError as error:
             if _errno(error) in (errno.ENOSPC, errno.EDQUOT):

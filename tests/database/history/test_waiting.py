@@ -8,9 +8,13 @@ import sqlalchemy as sa
 from jobfac.database.dialects import utcnow
 from jobfac.database.engine import Database
 from jobfac.database.tables import run
+from jobfac.operations import holds
+from jobfac.operations.caller import Caller
 from jobfac.states import RunState
 from jobfac.store import runs, workers
 from jobfac.store.history import waiting
+from jobfac.store.holds.placing import Scope
+from jobfac.views.holds import HoldView
 from tests.support.database import Hand, define, start
 
 
@@ -32,6 +36,10 @@ def seconds(db: Database, run_id: int) -> float:
 def put_back(db: Database, run_id: int, ago: int) -> None:
     change = run.update().where(run.c.id == run_id).values(started_at=utcnow(-1000 * ago))
     db.transact(lambda conn: conn.execute(change))
+
+
+def place(db: Database, scope: Scope, reason: str) -> HoldView:
+    return holds.hold(db, Caller("anna"), scope, reason)
 
 
 def test_why_a_run_waits_is_the_same_sentence_everywhere(db: Database) -> None:
@@ -80,6 +88,8 @@ def test_why_a_run_waits_is_the_same_sentence_everywhere(db: Database) -> None:
     assert sentences()[wide] == "2 free slots of one worker of pool 'etl' (labels os=linux) with 2 slots"
     db.transact(workers.set_message, hand.id, "unhealthy: no space in /spool")
     assert sentences()[ids[3]] == "worker w1 claims nothing: unhealthy: no space in /spool"
+    one = place(db, Scope(pool="etl"), "upgrade")
+    assert sentences()[wide] == f"hold {one.id} of pool etl: upgrade"
     hand.end(held, RunState.FAILED, retry_after=600.0)
     assert sentences()[held.id].startswith("its next attempt at 20")
 

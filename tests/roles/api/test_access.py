@@ -39,6 +39,15 @@ ALLOWED: dict[tuple[str, str], Role | None] = {
     ("GET", "/v1/runs/{run:id}/events"): VIEWER,
     ("GET", "/v1/runs/{run:id}/path"): VIEWER,
     ("GET", "/v1/runs/{run:id}/output"): VIEWER,
+    ("GET", "/v1/runs/{run:id}/changes"): VIEWER,
+    ("GET", "/v1/runs/{run:id}/notes"): VIEWER,
+    ("POST", "/v1/runs/{run:id}/notes"): OPERATOR,
+    ("POST", "/v1/runs/{run:id}/acknowledge"): OPERATOR,
+    ("GET", "/v1/holds"): VIEWER,
+    ("POST", "/v1/holds"): OPERATOR,
+    ("DELETE", "/v1/holds/{hold:id}"): OPERATOR,
+    ("GET", "/v1/jobs/{job}/versions"): VIEWER,
+    ("POST", "/v1/jobs/{job}/rollback"): ADMIN,
     ("GET", "/v1/events"): VIEWER,
     ("GET", "/v1/overview"): VIEWER,
     ("GET", "/v1/workers"): VIEWER,
@@ -74,7 +83,7 @@ def test_every_role_has_exactly_its_permissions(served: Served) -> None:
     served.start("a")
     clients = {None: served.client(None)} | {role: served.client(key) for role, key in served.keys.items()}
     for (method, path), needed in ALLOWED.items():
-        url = path.replace(":id", "").format(job="a", run=1, worker=1, schedule=1) + QUERIES.get(path, "")
+        url = path.replace(":id", "").format(job="a", run=1, worker=1, schedule=1, hold=1) + QUERIES.get(path, "")
         for role, client in clients.items():
             if role is ADMIN and method == "DELETE":
                 continue  # the job is needed later; another test covers the deletion by an admin
