@@ -39,7 +39,7 @@ FAILED = frozenset({RunState.FAILED, RunState.TIMED_OUT, RunState.START_FAILED, 
 FAILURES = FAILED | {RunState.DENIED}
 """Final states after which a sequence goes on as ``on_failure`` says: a start that was denied is a failure there."""
 
-TO_ACKNOWLEDGE = FAILURES - {RunState.DENIED}
+TO_ACKNOWLEDGE = FAILED
 """Final states that ask for a person's attention until somebody, or a later success of the job, acknowledges them."""
 
 TRANSITIONS: dict[RunState, frozenset[RunState]] = {

@@ -75,7 +75,9 @@ class Visit:
     @property
     def by(self) -> operations.Caller:
         """The caller as the operations know it."""
-        return operations.Caller(self.caller.name, self.caller.categories, RETRY_FOR, self.service.traces)
+        return operations.Caller(
+            self.caller.name, self.caller.categories, RETRY_FOR, self.service.traces, None, self.caller.role
+        )
 
     @cached_property
     def zone(self) -> ZoneInfo:

@@ -105,7 +105,7 @@ async def get_run(request: ApiRequest, run: int, query: parameters.RunQuery) -> 
 
 def _shown(conn: sa.Connection, caller: Caller, run_id: int) -> RunView:
     """Return the run. An operator also sees the values of sensitive parameters."""
-    row = visible_run(conn, caller, run_id)
+    (row,) = waiting.explained(conn, [visible_run(conn, caller, run_id)])
     if row.parameters is None or not caller.role.allows(Role.OPERATOR):
         return row
     return row._replace(parameters={**row.parameters, **store_parameters.sensitive_of(conn, run_id)})

@@ -10,6 +10,7 @@ from jobfac.web.pages import (
     login,
     notifications,
     now,
+    operating,
     reports,
     run,
     runs,
@@ -29,6 +30,7 @@ ALL = (
     *audit.PAGES,
     *guide.PAGES,
     *docs.PAGES,
+    *operating.PAGES,
     *login.PAGES,
 )
 """Every page and every act of a button, in one table."""

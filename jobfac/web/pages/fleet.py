@@ -5,8 +5,10 @@ from collections import defaultdict
 import sqlalchemy as sa
 from starlette.responses import Response
 
+from jobfac.operations import holds
 from jobfac.operations import workers as operations
 from jobfac.store import jobs, overview
+from jobfac.views.holds import HoldView
 from jobfac.views.overview import Overview, RunLine
 from jobfac.web import commands
 from jobfac.web.page import Page, act, get
@@ -18,10 +20,10 @@ SEQUENCES = jobs.SEQUENCE_QUEUE
 def fleet(visit: Visit) -> Response:
     """Show the live workers."""
 
-    def read(conn: sa.Connection) -> Overview:
-        return overview.read(conn, visit.caller.categories)
+    def read(conn: sa.Connection) -> tuple[Overview, list[HoldView]]:
+        return overview.read(conn, visit.caller.categories), holds.list_holds(conn, visit.by)
 
-    numbers, seen = visit.together(read)
+    numbers, (seen, held) = visit.together(read)
     runs: defaultdict[str, list[RunLine]] = defaultdict(list)
     for run in seen.running:
         if run.worker is not None:
@@ -29,7 +31,7 @@ def fleet(visit: Visit) -> Response:
     served = {pool for worker in seen.workers for pool in worker.pools} | {SEQUENCES}
     return visit.render(
         "fleet.html", active="fleet", counts=numbers, workers=sorted(seen.workers, key=lambda one: one.name),
-        runs=runs, queued=seen.queued, served=served, sequences=SEQUENCES, now=seen.now,
+        holds=held, runs=runs, queued=seen.queued, served=served, sequences=SEQUENCES, now=seen.now,
     )  # fmt: skip
 
 

@@ -127,6 +127,9 @@ def _diff(facts: Facts, chosen: job_history.VersionRow | None) -> list[tuple[str
 
 # Starting
 
+PARAMETER = "parameter."
+"""What the name of a parameter's field begins with."""
+
 
 def form(visit: Visit) -> Response:
     """Show the form that starts a job."""
@@ -150,14 +153,15 @@ def _form(visit: Visit, values: dict[str, str], problem: str) -> Response:
 def start(visit: Visit) -> Response:
     """Start a job with what the form says."""
     values = {name: visit.field(name) for name in ("arguments", "payload", "priority", "delay", "at")}
+    values |= {name: visit.field(name) for name in visit.body if name.startswith(PARAMETER)}
     job_id = visit.path("job")
-    default = "\n".join(getattr(visit.read(visible_job, visit.caller, job_id).definition, "arguments", ()))
+    definition = visit.read(visible_job, visit.caller, job_id).definition
     try:
-        request = _request(visit, job_id, values, default)
+        request = _request(visit, job_id, values, definition)
         started = starting.start(visit.service.db, visit.by, request)
     except (JobfacError, d.DefinitionError) as error:
         return _form(visit, values, str(error))
-    words = _command(job_id, request)
+    words = _command(job_id, request, definition)
     denied = next((run for run in started if run.state == RunState.DENIED), None)
     if denied is not None:
         return visit.go(f"/runs/{denied.id}", Notice(f"Run {denied.id} was denied: {denied.reason}.", words, bad=True))
@@ -168,10 +172,10 @@ def start(visit: Visit) -> Response:
     return visit.go(f"/runs{with_query({'job': job_id})}", Notice(f"{len(started)} runs, one for each worker.", words))
 
 
-def _request(visit: Visit, job_id: str, values: dict[str, str], default: str) -> StartRequest:
+def _request(visit: Visit, job_id: str, values: dict[str, str], definition: d.AnyJob) -> StartRequest:
     arguments: list[str] | None = None
     given = values["arguments"].replace("\r\n", "\n").strip("\n")
-    if given != default:
+    if given != "\n".join(getattr(definition, "arguments", ())):
         arguments = given.split("\n") if given else []
     priority = values["priority"].strip()
     if priority and not priority.lstrip("-").isdecimal():
@@ -187,7 +191,18 @@ def _request(visit: Visit, job_id: str, values: dict[str, str], default: str) ->
         delay=_delay(values["delay"].strip()),
         at=_at(visit, values["at"].strip(), values["delay"].strip()),
         key=visit.field("key") or None,
+        parameters=_parameters(definition, values) or None,
     )
+
+
+def _parameters(definition: d.AnyJob, values: dict[str, str]) -> dict[str, Any]:
+    """Return the values that were given, by parameter. The operation checks them."""
+    given: dict[str, Any] = {}
+    for name, parameter in definition.parameters.items():
+        text = values.get(PARAMETER + name, "").strip()
+        if text:
+            given[name] = [part.strip() for part in text.split(",")] if parameter.many else text
+    return given
 
 
 def _delay(text: str) -> float | None:
@@ -209,8 +224,11 @@ def _at(visit: Visit, text: str, delay: str) -> datetime | None:
         raise Invalid(f"'{text}' is no time: write 2027-01-31 22:00.") from None
 
 
-def _command(job_id: str, request: StartRequest) -> str:
+def _command(job_id: str, request: StartRequest, definition: d.AnyJob) -> str:
     words: list[Any] = ["start", job_id]
+    for name, value in (request.parameters or {}).items():
+        text = ",".join(value) if isinstance(value, list) else str(value)
+        words += ["--set", f"{name}={'...' if definition.parameters[name].sensitive else text}"]
     for argument in request.arguments or ():
         words += ["--argument", argument]
     if request.payload is not None:

@@ -7,9 +7,12 @@ from typing import NamedTuple
 import sqlalchemy as sa
 from starlette.responses import Response
 
+from jobfac.operations import holds
 from jobfac.states import WAITING, WorkerState
 from jobfac.store import overview
-from jobfac.store.history import counts, latest, waiting
+from jobfac.store.history import waiting
+from jobfac.views.expectations import OverdueView
+from jobfac.views.holds import HoldView
 from jobfac.views.overview import DueSchedule, RunLine
 from jobfac.views.runs import RunRow
 from jobfac.web.page import Page, get
@@ -25,8 +28,9 @@ SOON = timedelta(hours=1)
 class Situation(NamedTuple):
     """What the page shows."""
 
-    failures: list[RunRow]
-    recovered: set[int]
+    failures: list[RunLine]
+    holds: list[HoldView]
+    overdue: list[OverdueView]
     running: list[RunLine]
     slots: int
     busy: int
@@ -42,14 +46,14 @@ def now(visit: Visit) -> Response:
 
     def read(conn: sa.Connection) -> Situation:
         seen = overview.read(conn, categories)
-        failures = counts.failures(conn, FAILURES, categories)
         queue = waiting.queue(conn, QUEUE, categories)
         waits = waiting.reasons(conn, [run.id for run in queue if run.state in WAITING])
         late, due = _due(seen.due, seen.now)
         active = [one for one in seen.workers if one.state == WorkerState.ACTIVE]
         return Situation(
-            failures,
-            latest.recovered(conn, failures),
+            seen.failures[:FAILURES],
+            holds.list_holds(conn, visit.by),
+            seen.overdue,
             seen.running[:RUNNING],
             sum(one.slots for one in active),
             sum(one.busy for one in active),
@@ -60,7 +64,7 @@ def now(visit: Visit) -> Response:
         )
 
     numbers, found = visit.together(read)
-    return visit.render("now.html", active="now", counts=numbers, banners=[], **found._asdict())
+    return visit.render("now.html", active="now", counts=numbers, **found._asdict())
 
 
 def _due(due: Sequence[DueSchedule], moment: datetime) -> tuple[list[DueSchedule], list[DueSchedule]]:

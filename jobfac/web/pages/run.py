@@ -12,10 +12,13 @@ from starlette.responses import Response
 from jobfac import definitions as d
 from jobfac.channels import shown as described
 from jobfac.errors import JobfacError, NotFound
+from jobfac.operations import versions
 from jobfac.operations.caller import visible_run
 from jobfac.states import FINAL, JobKind
-from jobfac.store import jobs, outbox, runs, sequences
+from jobfac.store import jobs, notes, outbox, parameters, runs, sequences
 from jobfac.store.history import counts, waiting
+from jobfac.views.jobs import ChangeView
+from jobfac.views.notes import NoteView
 from jobfac.views.notifications import NotificationView
 from jobfac.views.runs import AttemptView, EventView, RunView
 from jobfac.views.sequences import StepVisitView
@@ -39,6 +42,8 @@ class Facts(NamedTuple):
     path: list[StepVisitView]
     definition: d.AnyJob | None
     notifications: list[NotificationView]
+    notes: list[NoteView]
+    changes: list[ChangeView]
     is_known: bool
     now: datetime
 
@@ -46,6 +51,8 @@ class Facts(NamedTuple):
 def _read(conn: sa.Connection, visit: Visit) -> Facts:
     seen = visible_run(conn, visit.caller, visit.path("run"))
     (run,) = waiting.explained(conn, [seen])
+    if run.parameters is not None and visit.may():
+        run = run._replace(parameters={**run.parameters, **parameters.sensitive_of(conn, run.id)})
     is_sequence = run.kind == JobKind.SEQUENCE
     return Facts(
         run,
@@ -54,6 +61,8 @@ def _read(conn: sa.Connection, visit: Visit) -> Facts:
         sequences.step_history(conn, run.id, visit.caller.categories) if is_sequence else [],
         _definition(conn, run),
         outbox.find(conn, described, limit=NOTIFICATIONS, run_id=run.id),
+        notes.of_run(conn, run.id),
+        versions.changes_since(conn, run.job, run.job_version),
         jobs.load(conn, run.job) is not None,
         counts.now(conn),
     )

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from jobfac.definitions.values import read_duration
 from jobfac.errors import Invalid, JobfacError, NotFound
-from jobfac.operations import starting, stopping
+from jobfac.operations import notes, starting, stopping
 from jobfac.operations.caller import visible_job, visible_run
 from jobfac.states import FAILED, FINAL, HELD, WAITING, RunState
 from jobfac.store.api_keys import Role
@@ -74,6 +74,10 @@ def read_moment(visit: Visit, name: str, now: datetime) -> datetime | None:
         raise Invalid(f"'{text}' is no time: write 2h for two hours ago, or 2027-01-31 22:00.") from None
 
 
+DONE = {"stop": "asked to stop", "retry": "started again", "acknowledge": "acknowledged"}
+"""What was done to the runs, by the word of the button."""
+
+
 class Listed(NamedTuple):
     """What the page shows."""
 
@@ -127,7 +131,7 @@ def runs(visit: Visit) -> Response:
 
 
 def selected(visit: Visit) -> Response:
-    """Retry or stop the selected runs, one by one; each takes effect or not for itself."""
+    """Retry, stop or acknowledge the selected runs, one by one; each takes effect or not for itself."""
     wanted = [int(text) for text in visit.body.get("run", ()) if text.isdecimal() and len(text) < 19]
     if not wanted:
         return visit.back(Notice("No run is selected.", bad=True), "/runs")
@@ -141,6 +145,8 @@ def selected(visit: Visit) -> Response:
             if word == "stop":
                 if stopping.stop(visit.service.db, visit.by, run_id).before not in FINAL:
                     done.append(run_id)
+            elif word == "acknowledge":
+                done += [run.id for run in notes.acknowledge(visit.service.db, visit.by, [run_id])]
             elif word == "retry":
                 done.append(starting.retry(visit.service.db, visit.by, run_id).id)
         except JobfacError as error:
@@ -150,7 +156,7 @@ def selected(visit: Visit) -> Response:
 
 def _told(word: str, done: Sequence[int], refused: Sequence[str]) -> Notice:
     number = "1 run was" if len(done) == 1 else f"{len(done)} runs were"
-    text = f"{number} {'asked to stop' if word == 'stop' else 'started again'}."
+    text = f"{number} {DONE.get(word, 'touched')}."
     if refused:
         text += f" {len(refused)} refused: {refused[0]}"
     return Notice(text, bad=bool(refused))

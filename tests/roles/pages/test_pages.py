@@ -3,10 +3,12 @@
 import re
 from urllib.parse import urljoin
 
+from jobfac.store import sequences
 from jobfac.store.api_keys import Role
 from jobfac.web.pages import ALL
 from tests.roles.pages.stage import NASTY, Browser, Stage
 from tests.support.api_stage import Served
+from tests.support.database import start
 
 PATHS = (
     "/", "/runs", "/runs?state=failed&since=24h", "/runs/{failed}", "/runs/{running}", "/runs/{sequence}",
@@ -165,6 +167,67 @@ def test_versions_and_their_differences(place: Served, operator: Browser) -> Non
     assert "Writes orders." in operator.get("/jobs/export?version=1")
 
 
+def test_failures_are_acknowledged_and_notes_written(operator: Browser, stage: Stage) -> None:
+    assert f"/runs/{stage.failed}/acknowledge" in operator.get("/")
+    assert "is acknowledged" in operator.act(f"/runs/{stage.failed}/acknowledge", "/")
+    assert f"/runs/{stage.failed}/acknowledge" not in operator.get("/")
+    text = operator.act(f"/runs/{stage.failed}/notes", f"/runs/{stage.failed}", text="The disk was <full>.")
+    assert "The disk was &lt;full&gt;." in text
+    assert "by operator" in text
+    refused = operator.act(f"/runs/{stage.succeeded}/acknowledge", f"/runs/{stage.succeeded}")
+    assert "so there is no failure to acknowledge" in refused
+
+
+def test_starts_are_held_and_released(operator: Browser, stage: Stage) -> None:
+    text = operator.act("/holds", "/fleet", scope="pool", name="etl", reason="upgrade", lasts="2h")
+    assert "Nothing new starts in pool etl until hold 1 ends." in text
+    assert "jobfac hold --pool etl --until 2h --reason upgrade" in text
+    first = operator.get("/")
+    assert "Pool etl on hold:" in first
+    assert "hold 1 of pool etl: upgrade" in operator.get(f"/runs/{stage.unserved}")
+    assert "Hold 1 of pool etl has ended." in operator.act("/holds/1/release", "/")
+    assert "on hold:" not in operator.get("/")
+    assert "say which" in operator.act("/holds", "/fleet", scope="pool", name="", reason="x")
+
+
+def test_a_job_with_parameters_has_a_field_for_each(place: Served, operator: Browser) -> None:
+    parameters = {
+        "region": {"type": "choice", "choices": ["eu", "us"], "required": True, "description": "Where"},
+        "limit": {"type": "integer", "minimum": 1, "default": 10},
+        "token": {"type": "text", "sensitive": True},
+    }
+    place.define("load", command=["echo", "${parameters.region}"], parameters=parameters)
+    form = operator.get("/jobs/load/start")
+    assert '<select name="parameter.region" required>' in form
+    given = {"parameter.region": "eu", "parameter.limit": "none", "parameter.token": "s3cret"}
+    answer = operator.post("/jobs/load/start", "/jobs/load/start", **given)
+    assert (answer.status_code, "must be a whole number" in answer.text) == (422, True)
+    assert "s3cret" not in answer.text
+    text = operator.act("/jobs/load/start", "/jobs/load/start", **{**given, "parameter.limit": "5"})
+    assert "jobfac start load --set region=eu --set limit=5" in text
+    assert "token=..." in text
+    assert "<dt>limit</dt><dd><code>5</code>" in text
+
+
+def test_a_step_that_waits_for_a_person_is_decided(place: Served, operator: Browser) -> None:
+    steps = [{"name": "release", "approve": {"by": "operator"}}, {"name": "go", "jobs": "export"}]
+    assert place.admin.put("/v1/jobs/gated", json={"steps": steps}).status_code == 201
+    run_id = start(place.db, "gated")
+    place.db.transact(sequences.begin_queued, "w1")
+    assert "waits for approval" in operator.get(f"/runs/{run_id}")
+    text = operator.act(f"/runs/{run_id}/steps/release/approve", f"/runs/{run_id}", decision="approve", reason="tested")
+    assert "Step release of" in text
+    assert "approved by operator" in text
+
+
+def test_a_version_is_rolled_back(place: Served, stage: Stage) -> None:
+    place.define("export", command=["python3", "export.py"])
+    admin = Browser(place, place.keys[Role.ADMIN])
+    assert "Roll back to version 1" in admin.get("/jobs/export?version=1")
+    assert "Version 1 of export is in force again, as version 3." in admin.act("/jobs/export/rollback", version="1")
+    assert "Roll back" not in Browser(place, place.keys[Role.OPERATOR]).get("/jobs/export?version=1")
+
+
 def test_reports_are_csv_too(operator: Browser) -> None:
     answer = operator.client.get("/reports/failures.csv?days=7")
     assert answer.headers["content-type"] == "text/csv; charset=utf-8"
@@ -181,7 +244,9 @@ def test_a_viewer_sees_no_button_and_may_do_nothing(viewer: Browser, stage: Stag
         assert 'popovertarget="stop-' not in text
     for page in ALL:
         if page.method == "POST" and page.role is not None and page.role.allows(Role.OPERATOR):
-            path = page.path.replace(":id", "").format(run=stage.failed, job="export", worker=stage.worker)
+            path = page.path.replace(":id", "").format(
+                run=stage.failed, job="export", worker=stage.worker, step="x", hold=1
+            )
             answer = viewer.client.post(path, headers={"Origin": viewer.served.url})
             assert answer.status_code == 403, path
     assert viewer.client.get("/jobs/export/start").status_code == 403
