@@ -764,6 +764,10 @@ CREATE TABLE jobfac.upstream (
 
 GO
 
+CREATE INDEX ix_upstream_schedule ON jobfac.upstream (schedule_id);
+
+GO
+
 CREATE TABLE jobfac.upstream_end (
     schedule_id BIGINT NOT NULL,
     run_id BIGINT NOT NULL,

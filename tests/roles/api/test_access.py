@@ -35,6 +35,7 @@ ALLOWED: dict[tuple[str, str], Role | None] = {
     ("GET", "/v1/defaults"): VIEWER,
     ("GET", "/v1/runs"): VIEWER,
     ("GET", "/v1/runs/{run:id}"): VIEWER,
+    ("POST", "/v1/runs/{run:id}/steps/{step}/approve"): OPERATOR,
     ("POST", "/v1/runs/{run:id}/stop"): OPERATOR,
     ("POST", "/v1/runs/{run:id}/retry"): OPERATOR,
     ("GET", "/v1/runs/{run:id}/attempts"): VIEWER,
@@ -86,7 +87,9 @@ def test_every_role_has_exactly_its_permissions(served: Served) -> None:
     served.start("a")
     clients = {None: served.client(None)} | {role: served.client(key) for role, key in served.keys.items()}
     for (method, path), needed in ALLOWED.items():
-        url = path.replace(":id", "").format(job="a", run=1, worker=1, schedule=1, hold=1) + QUERIES.get(path, "")
+        url = path.replace(":id", "").format(
+            job="a", run=1, worker=1, schedule=1, hold=1, step="release"
+        ) + QUERIES.get(path, "")
         for role, client in clients.items():
             if role is ADMIN and method == "DELETE":
                 continue  # the job is needed later; another test covers the deletion by an admin
