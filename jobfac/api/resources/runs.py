@@ -16,6 +16,7 @@ from jobfac.states import FINAL, JobKind, RunState
 from jobfac.store import parameters as store_parameters
 from jobfac.store import runs, sequences
 from jobfac.store.api_keys import Caller, Role
+from jobfac.store.history import waiting
 from jobfac.store.runs import StartRequest
 from jobfac.views.runs import AttemptView, EventView, RunView
 from jobfac.views.sequences import StepVisitView
@@ -65,7 +66,7 @@ def _started(run: RunView) -> ApiResponse:
 def list_runs(request: ApiRequest, query: parameters.RunFilter) -> ApiResponse:
     """List runs, newest first."""
     rows = request.db.query(
-        runs.find,
+        _found,
         job=query.job,
         states=query.state,
         since=query.since,
@@ -79,6 +80,10 @@ def list_runs(request: ApiRequest, query: parameters.RunFilter) -> ApiResponse:
     page = rows[: query.limit]
     next_cursor = str(page[-1].id) if len(rows) > query.limit else None
     return ApiResponse({"items": all_as_json(page), "next_cursor": next_cursor})
+
+
+def _found(conn: sa.Connection, **wanted: Any) -> list[RunView]:
+    return waiting.explained(conn, runs.find(conn, **wanted))
 
 
 async def get_run(request: ApiRequest, run: int, query: parameters.RunQuery) -> ApiResponse:
@@ -100,7 +105,7 @@ async def get_run(request: ApiRequest, run: int, query: parameters.RunQuery) -> 
 
 def _shown(conn: sa.Connection, caller: Caller, run_id: int) -> RunView:
     """Return the run. An operator also sees the values of sensitive parameters."""
-    row = visible_run(conn, caller, run_id)
+    (row,) = waiting.explained(conn, [visible_run(conn, caller, run_id)])
     if row.parameters is None or not caller.role.allows(Role.OPERATOR):
         return row
     return row._replace(parameters={**row.parameters, **store_parameters.sensitive_of(conn, run_id)})

@@ -73,9 +73,10 @@ class Local:
     def run(self, run_id: int) -> RunHistory:
         from jobfac.operations import versions
         from jobfac.store import notes, parameters, sequences
+        from jobfac.store.history import waiting
 
         def read(conn: sa.Connection) -> RunHistory:
-            run = runs.get(conn, run_id)
+            (run,) = waiting.explained(conn, [runs.get(conn, run_id)])
             if run.parameters is not None:  # who can use the database is an operator
                 run = run._replace(parameters={**run.parameters, **parameters.sensitive_of(conn, run_id)})
             path = sequences.step_history(conn, run_id) if run.kind is JobKind.SEQUENCE else None
@@ -94,14 +95,20 @@ class Local:
             time.sleep(POLL_INTERVAL)
 
     def runs(self, filters: RunFilter) -> list[RunView]:
-        return self._db.query(
-            runs.find,
-            job=filters.job,
-            states=filters.states,
-            since=filters.since,
-            parameters=filters.parameters,
-            limit=filters.limit,
-        )
+        from jobfac.store.history import waiting
+
+        def read(conn: sa.Connection) -> list[RunView]:
+            found = runs.find(
+                conn,
+                job=filters.job,
+                states=filters.states,
+                since=filters.since,
+                parameters=filters.parameters,
+                limit=filters.limit,
+            )
+            return waiting.explained(conn, found)
+
+        return self._db.query(read)
 
     def stop(self, run_id: int, now: bool) -> "Stopped":
         from jobfac.operations import stopping
