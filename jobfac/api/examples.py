@@ -149,6 +149,15 @@ EXAMPLES: dict[str, Any] = {
     "Candidates": {"items": [CANDIDATE]},
     "Overview": OVERVIEW,
     "put_job": DEFINITION,
+    "ManyRuns": {
+        "dry_run": False,
+        "items": [
+            {"id": 42, "job": "orders-export", "state": "failed", "result": "done", "new_run": 57, "reason": None}
+        ],
+        "next_cursor": None,
+    },
+    "retry_runs": {"filter": {"job": "orders-export", "since": "2027-01-31T00:00:00Z"}, "dry_run": True},
+    "stop_runs": {"filter": {"job": "orders-export"}},
     "start": {"arguments": ["--full"], "priority": 10},
     "stop": {"now": False},
     "retry": {"from_failed": False},

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from jobfac.states import RunState
 from jobfac.views.jobs import JobView
+from jobfac.views.many import ManyView
 from jobfac.views.overview import DueSchedule, RunLine, WaitingRuns
 from jobfac.views.overview import Overview as OverviewView
 from jobfac.views.runs import AttemptView, EventView, RunView
@@ -87,6 +88,17 @@ ListedRun = _listed(
     "they are larger than 4 KiB; ``GET /v1/runs/{run}`` returns them.",
 )
 Runs = _page("Runs", ListedRun, cursor=True)
+
+
+ManyRun = model_of("ManyRun", ManyView)
+
+
+class ManyRuns(Shown):
+    """What happened to each run, or would happen. ``next_cursor``: where to continue; null: these were all."""
+
+    dry_run: bool
+    items: list[ManyRun]  # type: ignore[valid-type]
+    next_cursor: str | None
 
 
 Attempt = model_of("Attempt", AttemptView)

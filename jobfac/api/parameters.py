@@ -19,6 +19,7 @@ from pydantic import (
 from jobfac.definitions import Notify
 from jobfac.definitions.values import LONGEST, read_duration
 from jobfac.states import RunState
+from jobfac.store.history.search import Filter
 from jobfac.store.runs.drafting import RECIPIENTS
 
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
@@ -124,11 +125,32 @@ class RetryBody(Body):
     from_failed: bool = False
 
 
-class RunFilter(Parameters):
-    job: str | None = Field(None, description="Only runs of this job.")
-    state: list[RunState] = Field([], description="Only runs in this state; may be repeated.")
+Word = Annotated[str, Field(min_length=1, max_length=400, pattern=r"^[^\x00]*$")]
+RunNumber = Annotated[int, Field(ge=1, lt=10**18)]
+
+
+class RunFields(BaseModel):
+    """Which runs. A field that is not given matches all runs."""
+
+    job: Word | None = Field(None, description="Only runs of this job.")
+    state: list[RunState] = Field([], description="Only runs in one of these states.")
+    category: Word | None = Field(None, description="Only runs of jobs that have this category now.")
+    worker: Word | None = Field(None, description="Only runs whose last worker had this name.")
     since: Moment | None = Field(None, description="Only runs that were created at this time or later.")
-    sequence_run_id: int | None = Field(None, ge=1, lt=10**18, description="Only runs of this sequence run.")
+    until: Moment | None = Field(None, description="Only runs that were created before this time.")
+    sequence_run_id: RunNumber | None = Field(None, description="Only runs of this sequence run.")
+    key: Word | None = Field(None, description="Only runs that were started with this key.")
+    text: Word | None = Field(
+        None, description="Only runs with this text in the job, the reason, a message or the key, in any case."
+    )
+
+    def wanted(self) -> Filter:
+        """The filter in the form of the store."""
+        fields = {name: getattr(self, name) for name in RunFields.model_fields if name != "state"}
+        return Filter(**fields, states=self.state)
+
+
+class RunFilter(Parameters, RunFields):
     limit: int = Field(50, ge=1, le=500, description="The maximum number of runs in a page.")
     cursor: str | None = Field(None, pattern=r"^[1-9][0-9]{0,17}$", description="`next_cursor` of the previous page.")
 

@@ -8,9 +8,9 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from jobfac.settings import Settings
     from jobfac.views.runs import RunView
 
+T = TypeVar("T")
+
 MAX_ID = 2**63 - 1
 """The greatest id."""
 
@@ -37,6 +39,7 @@ NOT_UTF8 = "is not text in UTF-8; pass bytes to a program as base64, or in a fil
 """The end of the error for a payload or an argument that cannot be stored."""
 
 RunId = Annotated[int, typer.Argument(min=1, max=MAX_ID, help="The run's id.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 
 
@@ -146,14 +149,46 @@ def seconds(text: str, option: str) -> float:
 
 
 def instant(text: str, option: str, back: bool = False) -> datetime:
-    """Parse a time: RFC 3339, or local time without an offset. ``back``: also a duration before now, such as 2h."""
-    if back and re.fullmatch(r"[\d.]+[a-z]+.*", text):
-        return datetime.now(UTC) - timedelta(seconds=seconds(text, option))
+    """Parse a time as ``times.read_time`` does. ``back``: also a duration before now (2h), or a word for a day."""
+    from jobfac.cli.times import read_time
+
+    return _time(option, lambda now: read_time(text, now, back=back))
+
+
+def period_end(text: str, option: str) -> datetime:
+    """Parse the end of a period. The end of a day is meant by a day."""
+    from jobfac.cli.times import read_end
+
+    return _time(option, lambda now: read_end(text, now))
+
+
+def utc_day(text: str, option: str) -> date:
+    """Parse a day in UTC: a date, a word for a day, or a time or duration in it."""
+    from jobfac.cli.times import read_day
+
+    return _time(option, lambda now: read_day(text, now))
+
+
+def _time(option: str, read: Callable[[datetime], T]) -> T:
     try:
-        # Converted to UTC first: times at the ends of the calendar fail here and not later.
-        return datetime.fromisoformat(text).astimezone(UTC).astimezone()
-    except (ValueError, OverflowError):
-        fail(USAGE, f"{option} must be a time such as 2027-01-31T22:00:00+01:00 or '2027-01-31 22:00', not '{text}'.")
+        return read(datetime.now(UTC))
+    except ValueError as error:
+        fail(USAGE, f"{option} {error}.")
+
+
+def is_terminal() -> bool:
+    """Whether a person types the answers."""
+    return sys.stdin.isatty()
+
+
+def confirm(question: str, yes: bool) -> None:
+    """Ask a person before something is taken away. ``yes``: it was answered on the command line. A script is not asked.
+
+    Raises:
+        typer.Abort: the answer is no.
+    """
+    if not yes and is_terminal():
+        typer.confirm(question, abort=True, err=True)
 
 
 def on_signal(react: Callable[[bool], None]) -> None:

@@ -4,8 +4,8 @@ from importlib.resources import files
 
 TOPICS = (
     "definitions", "programs", "schedules", "sequences", "output", "secrets", "notifications", "monitoring", "history",
-    "http", "tsql", "guarantees", "security", "operating", "deploying", "sqlserver", "troubleshooting", "glossary",
-    "reference", "settings",
+    "bulk", "http", "tsql", "guarantees", "security", "operating", "deploying", "sqlserver", "troubleshooting",
+    "glossary", "reference", "settings",
 )  # fmt: skip
 """The topics in the order in which a new user reads them."""
 

@@ -55,7 +55,7 @@ from jobfac.views.serialization import columns, from_row
 from jobfac.views.workers import WorkerView
 
 __all__ = [
-    "Beat", "Claimed", "Expiry", "Hold", "LeaseLost", "Registration", "Returned", "Survey", "claim", "drain", "expire",
+    "Beat", "Claimed", "Expiry", "Hold", "LeaseLost", "Registration", "Returned", "Survey", "claim", "expire",
     "give_up", "held_by", "held_rules", "hold", "leave", "register", "renew",
     "set_message", "survey", "unowned", "workers",
 ]  # fmt: skip
@@ -294,18 +294,6 @@ def give_up(conn: sa.Connection, run_ids: Collection[int], why: str, by: str) ->
     The caller must have called ``hold``.
     """
     return requeue_held(conn, run.c.id.in_(run_ids), why, by) if run_ids else []
-
-
-def drain(conn: sa.Connection, worker_id: int) -> WorkerState | None:
-    """Ask a worker to claim no more runs and to deregister when its runs have ended.
-
-    Returns the worker's previous state, or None if it is not alive.
-    """
-    change = worker.update().where(worker.c.id == worker_id, worker.c.state == WorkerState.ACTIVE)
-    if conn.execute(change.values(state=WorkerState.DRAINING)).rowcount:
-        return WorkerState.ACTIVE
-    found = conn.execute(sa.select(worker.c.state).where(worker.c.id == worker_id, _IS_ALIVE)).scalar()
-    return None if found is None else WorkerState(found)
 
 
 def leave(conn: sa.Connection, worker_id: int) -> list[Finished]:

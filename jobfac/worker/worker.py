@@ -165,9 +165,9 @@ class Worker:
     def _read_inbox(self) -> None:
         messages = self._inbox.take()
         for until in messages.drains:
-            self._phases.drain(until)
-        if messages.asks_to_drain and not self._phases.is_leaving:
-            self._phases.drain(time.monotonic() + self._settings.drain_limit)
+            self._phases.signal(until)
+        until = time.monotonic() + self._settings.drain_limit
+        self._agenda.more |= self._phases.follow(messages.state, until)
         self._agenda.absorb(messages, time.monotonic())
 
     def _is_done(self) -> bool:

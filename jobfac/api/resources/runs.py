@@ -15,6 +15,7 @@ from jobfac.operations.caller import visible_run
 from jobfac.states import FINAL, JobKind, RunState
 from jobfac.store import runs, sequences
 from jobfac.store.api_keys import Role
+from jobfac.store.history.search import search
 from jobfac.store.runs import StartRequest
 from jobfac.views.runs import AttemptView, EventView, RunView
 from jobfac.views.sequences import StepVisitView
@@ -56,21 +57,16 @@ def _started(run: RunView) -> ApiResponse:
 
 
 def list_runs(request: ApiRequest, query: parameters.RunFilter) -> ApiResponse:
-    """List runs, newest first."""
-    rows = request.db.query(
-        runs.find,
-        job=query.job,
-        states=query.state,
-        since=query.since,
-        sequence_run_id=query.sequence_run_id,
-        categories=request.caller.categories,
-        below=None if query.cursor is None else int(query.cursor),
-        limit=query.limit + 1,
-        retry_for=RETRY_FOR,
-    )
-    page = rows[: query.limit]
-    next_cursor = str(page[-1].id) if len(rows) > query.limit else None
-    return ApiResponse({"items": all_as_json(page), "next_cursor": next_cursor})
+    """List runs, newest first.
+
+    A search that must read very many runs stops early: a page may have fewer items than `limit`, or none, and
+    `next_cursor` continues it.
+    """
+    below = None if query.cursor is None else int(query.cursor)
+    wanted = query.wanted()._replace(categories=request.caller.categories, below=below)
+    found = request.db.query(search, wanted, query.limit, retry_for=RETRY_FOR)
+    next_cursor = None if found.below is None else str(found.below)
+    return ApiResponse({"items": all_as_json(found.runs), "next_cursor": next_cursor})
 
 
 async def get_run(request: ApiRequest, run: int, query: parameters.RunQuery) -> ApiResponse:

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from jobfac import errors
-from jobfac.cli.client.protocol import RunFilter, Text
+from jobfac.cli.client.protocol import Text
 from jobfac.database.engine import Database
 from jobfac.definitions import canonical
 from jobfac.operations import starting
 from jobfac.operations.caller import Caller
-from jobfac.states import FINAL, JobKind
+from jobfac.states import ACTIVE, FINAL, JobKind
 from jobfac.store import jobs, runs
 from jobfac.store.runs import StartRequest
 from jobfac.telemetry import traces
@@ -24,7 +24,9 @@ from jobfac.views.jobs import JobView
 from jobfac.views.runs import RunHistory, RunView
 
 if TYPE_CHECKING:
+    from jobfac.store.history.search import Filter
     from jobfac.store.runs import Stopped
+    from jobfac.views.many import ManyView
     from jobfac.views.overview import Overview
     from jobfac.views.schedules import CandidateView, ScheduleView
     from jobfac.views.workers import WorkerView
@@ -84,10 +86,31 @@ class Local:
                 return run
             time.sleep(POLL_INTERVAL)
 
-    def runs(self, filters: RunFilter) -> list[RunView]:
-        return self._db.query(
-            runs.find, job=filters.job, states=filters.states, since=filters.since, limit=filters.limit
-        )
+    def runs(self, wanted: "Filter", limit: int) -> list[RunView]:
+        from jobfac.store.history.search import find_all
+
+        return self._db.query(find_all, wanted, limit)
+
+    def choose_to_retry(self, wanted: "Filter", limit: int) -> "list[ManyView]":
+        from jobfac.operations import many
+
+        return many.retry(self._db, self._by, many.choose_all(self._db, self._by, wanted, limit, FINAL), dry_run=True)
+
+    def choose_to_stop(self, wanted: "Filter", limit: int) -> "list[ManyView]":
+        from jobfac.operations import many
+
+        return many.stop(self._db, self._by, many.choose_all(self._db, self._by, wanted, limit, ACTIVE), dry_run=True)
+
+    def retry_many(self, run_ids: Sequence[int]) -> "list[ManyView]":
+        from jobfac.operations import many
+
+        with self._traced() as by:
+            return many.retry(self._db, by, many.find(self._db, by, run_ids))
+
+    def stop_many(self, run_ids: Sequence[int], now: bool) -> "list[ManyView]":
+        from jobfac.operations import many
+
+        return many.stop(self._db, self._by, many.find(self._db, self._by, run_ids), now=now)
 
     def stop(self, run_id: int, now: bool) -> "Stopped":
         from jobfac.operations import stopping
@@ -135,6 +158,11 @@ class Local:
         from jobfac.operations import workers
 
         workers.drain(self._db, self._by, worker_id)
+
+    def undrain(self, worker_id: int) -> None:
+        from jobfac.operations import workers
+
+        workers.undrain(self._db, self._by, worker_id)
 
     def schedules(self, job: str | None) -> "list[ScheduleView]":
         from jobfac.store import schedules

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from jobfac.states import RunState
-
 if TYPE_CHECKING:
+    from jobfac.store.history.search import Filter
     from jobfac.store.runs import Stopped
     from jobfac.views.jobs import JobView
+    from jobfac.views.many import ManyView
     from jobfac.views.overview import Overview
     from jobfac.views.runs import RunHistory, RunView
     from jobfac.views.schedules import CandidateView, ScheduleView
@@ -21,15 +21,6 @@ class Text(NamedTuple):
     stream: str
     data: bytes
     skipped: int
-
-
-class RunFilter(NamedTuple):
-    """A filter of runs. A field that is None or empty matches all runs. ``limit``: the maximum number of runs."""
-
-    job: str | None
-    states: Sequence[RunState]
-    since: datetime | None
-    limit: int
 
 
 class Backend(Protocol):
@@ -49,8 +40,20 @@ class Backend(Protocol):
     def wait(self, run_id: int, seconds: float) -> "RunView":
         """Wait until the run is final, at most ``seconds``, and return it."""
 
-    def runs(self, filters: "RunFilter") -> "list[RunView]":
-        """Return the runs that match the filter, newest first."""
+    def runs(self, wanted: "Filter", limit: int) -> "list[RunView]":
+        """Return up to ``limit`` runs that match the filter, newest first."""
+
+    def choose_to_retry(self, wanted: "Filter", limit: int) -> "list[ManyView]":
+        """Return the runs that a retry of all that match the filter would be of. Changes nothing."""
+
+    def choose_to_stop(self, wanted: "Filter", limit: int) -> "list[ManyView]":
+        """Return the runs that a stop of all that match the filter would be of. Changes nothing."""
+
+    def retry_many(self, run_ids: Sequence[int]) -> "list[ManyView]":
+        """Retry each of these runs, at most once."""
+
+    def stop_many(self, run_ids: Sequence[int], now: bool) -> "list[ManyView]":
+        """Request a stop of each of these runs."""
 
     def stop(self, run_id: int, now: bool) -> "Stopped":
         """Request the stop of a run. ``now``: without the grace period. Returns the states before and after."""
@@ -81,6 +84,9 @@ class Backend(Protocol):
 
     def drain(self, worker_id: int) -> None:
         """Ask a worker to claim no more runs and to exit when its runs have ended."""
+
+    def undrain(self, worker_id: int) -> None:
+        """Let a draining worker claim runs again."""
 
     def schedules(self, job: str | None) -> "list[ScheduleView]":
         """Return the schedules of a job; None: of all jobs."""

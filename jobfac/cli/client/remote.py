@@ -12,12 +12,14 @@ from uuid import uuid4
 
 import httpx
 
-from jobfac.cli.client.protocol import RunFilter, Text
+from jobfac.cli.client.protocol import Text
 from jobfac.cli.common import USAGE, Failure
 from jobfac.errors import Kind, NotFound, Refused, Unreachable
 from jobfac.states import FINAL, JobKind
+from jobfac.store.history.search import Filter
 from jobfac.store.runs import Stopped
 from jobfac.views.jobs import JobView
+from jobfac.views.many import ManyView
 from jobfac.views.overview import Overview
 from jobfac.views.runs import AttemptView, EventView, RunHistory, RunView
 from jobfac.views.schedules import CandidateView, ScheduleView
@@ -110,11 +112,36 @@ class Remote:
             if run.state in FINAL or left <= MAX_WAIT:
                 return run
 
-    def runs(self, filters: RunFilter) -> list[RunView]:
-        since = None if filters.since is None else filters.since.isoformat()
-        parameters = {"job": filters.job, "state": list(filters.states), "since": since}
-        query = {name: value for name, value in parameters.items() if value}
-        return [from_json(RunView, item) for item in self._pages("/v1/runs", filters.limit, query)]
+    def runs(self, wanted: Filter, limit: int) -> list[RunView]:
+        return [from_json(RunView, item) for item in self._pages("/v1/runs", limit, _filter(wanted))]
+
+    def choose_to_retry(self, wanted: Filter, limit: int) -> list[ManyView]:
+        return self._choose("/v1/runs:retry", wanted, limit)
+
+    def choose_to_stop(self, wanted: Filter, limit: int) -> list[ManyView]:
+        return self._choose("/v1/runs:stop", wanted, limit)
+
+    def _choose(self, path: str, wanted: Filter, limit: int) -> list[ManyView]:
+        items: list[Object] = []
+        body: Object = {"filter": _filter(wanted), "dry_run": True}
+        while len(items) < limit:
+            body["limit"] = min(PAGE, limit - len(items))
+            page = self._read(self._send("POST", path, repeatable=True, json=body))
+            items += page["items"]
+            if page["next_cursor"] is None:
+                break
+            body["cursor"] = page["next_cursor"]
+        return [from_json(ManyView, item) for item in items]
+
+    def retry_many(self, run_ids: Sequence[int]) -> list[ManyView]:
+        return self._many("/v1/runs:retry", {"runs": list(run_ids)})
+
+    def stop_many(self, run_ids: Sequence[int], now: bool) -> list[ManyView]:
+        return self._many("/v1/runs:stop", {"runs": list(run_ids), "now": now})
+
+    def _many(self, path: str, body: Object) -> list[ManyView]:
+        page = self._read(self._send("POST", path, repeatable=True, json=body))
+        return [from_json(ManyView, item) for item in page["items"]]
 
     def stop(self, run_id: int, now: bool) -> Stopped:
         response = self._send("POST", f"/v1/runs/{run_id}/stop", repeatable=True, json={"now": now})
@@ -162,6 +189,9 @@ class Remote:
 
     def drain(self, worker_id: int) -> None:
         self._read(self._send("POST", f"/v1/workers/{worker_id}/drain", repeatable=True))
+
+    def undrain(self, worker_id: int) -> None:
+        self._read(self._send("POST", f"/v1/workers/{worker_id}/undrain", repeatable=True))
 
     def schedules(self, job: str | None) -> list[ScheduleView]:
         items = self._get("/v1/schedules", **({} if job is None else {"job": job}))["items"]
@@ -243,6 +273,13 @@ class Remote:
         kind = Kind.of_status(status) or Kind.INVALID
         errors = {error.kind: error for error in (NotFound, Refused)}
         raise errors[kind](detail) if kind in errors else Failure(kind.exit_code, detail)
+
+
+def _filter(wanted: Filter) -> Object:
+    """Return the fields of a filter as parameters of a query or fields of a body."""
+    fields = {name: value for name, value in wanted._asdict().items() if value and name != "states"}
+    written = {name: value.isoformat() if isinstance(value, datetime) else value for name, value in fields.items()}
+    return written | ({"state": list(wanted.states)} if wanted.states else {})
 
 
 def _numbered(key: str, count: int) -> list[str]:

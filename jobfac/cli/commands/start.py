@@ -2,6 +2,7 @@
 
 import json
 import re
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
@@ -11,6 +12,7 @@ from jobfac.cli.commands.monitoring.logs import follow_run
 from jobfac.cli.common import UNSUCCESSFUL, USAGE, Json, fail, instant, read_stdin, refuse_denied, seconds
 from jobfac.cli.rendering.printing import note, print_json
 from jobfac.cli.rendering.text import printable
+from jobfac.cli.times import describe
 from jobfac.states import FINAL, RunState
 from jobfac.views import serialization
 from jobfac.views.runs import RunView
@@ -67,7 +69,7 @@ def start(
     options: dict[str, Any] = {"arguments": argument or None, "priority": priority}
     options["payload"] = read_stdin() if payload == "-" else payload
     options["delay"] = None if delay is None else seconds(delay, "--in")
-    options["at"] = None if at is None else instant(at, "--at")
+    options["at"] = None if at is None else _understood(at)
     if overrides := _overrides(arguments_of or [], payload_of or [], notify or []):
         options["overrides"] = overrides
     with backend() as factory:
@@ -84,6 +86,13 @@ def start(
         refuse_denied(runs)
         if wait or follow:
             _fail_unless_succeeded(runs)
+
+
+def _understood(at: str) -> datetime:
+    """Parse the time of a start, and say on standard error how it was understood."""
+    moment = instant(at, "--at")
+    note(f"--at {at} is {describe(moment, datetime.now(UTC))}.")
+    return moment
 
 
 def _overrides(arguments_of: list[str], payload_of: list[str], notify: list[str]) -> dict[str, Any]:

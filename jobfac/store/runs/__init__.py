@@ -7,7 +7,7 @@ from jobfac.store.runs.admission import Rule, lock, release_blocked
 from jobfac.store.runs.events import events_of, record
 from jobfac.store.runs.finish import Finished, Outcome, end, finish, note_program, report_progress, requeue, rules_of
 from jobfac.store.runs.promotion import IS_DUE, promote_due
-from jobfac.store.runs.reading import attempts, find, get
+from jobfac.store.runs.reading import attempts, get
 from jobfac.store.runs.repeats import check_repeat
 from jobfac.store.runs.request import StartRequest
 from jobfac.store.runs.retry import retry_delay
@@ -26,7 +26,6 @@ __all__ = [
     "check_repeat",
     "end",
     "events_of",
-    "find",
     "finish",
     "get",
     "lock",

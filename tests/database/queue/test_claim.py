@@ -6,6 +6,7 @@ from jobfac.database.engine import Database
 from jobfac.definitions import Job
 from jobfac.states import RunState
 from jobfac.store import jobs, runs, workers
+from jobfac.store.history import search
 from jobfac.store.runs import StartRequest
 from tests.support.database import Hand, attempts, define, events, get, start, together
 
@@ -114,7 +115,7 @@ def test_many_workers_take_every_run_once(db: Database) -> None:
     taken = [one for part in together(8, work) for one in part]
     assert sorted(taken) == [(run_id, 1) for run_id in ids]
     with db.read() as conn:
-        assert len(runs.find(conn, states=[RunState.SUCCEEDED], limit=1000)) == 300
+        assert len(search.find_all(conn, search.Filter(states=[RunState.SUCCEEDED]), 1000)) == 300
 
 
 def test_after_a_lost_answer_the_database_says_what_was_taken(db: Database) -> None:

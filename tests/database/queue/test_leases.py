@@ -8,7 +8,7 @@ import pytest
 
 from jobfac.database.engine import Database
 from jobfac.states import RunState, WorkerState
-from jobfac.store import expiry, runs, workers
+from jobfac.store import draining, expiry, runs, workers
 from jobfac.store.runs import StartRequest
 from jobfac.store.workers import LeaseLost
 from tests.support.database import Hand, attempts, define, events, get, now, start, state, states, together
@@ -155,11 +155,11 @@ def test_a_worker_settles_its_own_former_self(db: Database) -> None:
 
 def test_a_draining_worker_learns_of_it_and_keeps_its_lease(db: Database) -> None:
     hand = Hand(db)
-    assert db.transact(workers.drain, hand.id)
+    assert db.transact(draining.drain, hand.id)
     hand.renew()
     assert hand.survey().state == WorkerState.DRAINING
     assert db.transact(workers.hold, hand.id).state == WorkerState.DRAINING
-    assert not db.transact(workers.drain, 99999)
+    assert not db.transact(draining.drain, 99999)
 
 
 def test_a_worker_says_goodbye_and_what_it_left_is_given_back(db: Database) -> None:
@@ -170,7 +170,7 @@ def test_a_worker_says_goodbye_and_what_it_left_is_given_back(db: Database) -> N
     db.transact(workers.leave, hand.id)
     found = fleet(db)["w1"]
     assert (found["state"], found["ended_at"] is not None) == ("stopped", True)
-    assert not db.transact(workers.drain, hand.id)
+    assert not db.transact(draining.drain, hand.id)
     with db.read() as conn:
         assert workers.workers(conn, alive_only=True) == []
     db.transact(workers.expire, "sweeper")

@@ -19,7 +19,8 @@ from jobfac.database.engine import Database
 from jobfac.database.tables import audit, job
 from jobfac.errors import Unreachable, WrongSchema
 from jobfac.states import RunState
-from jobfac.store import runs, workers
+from jobfac.store import draining, runs, workers
+from jobfac.store.history import search
 from jobfac.store.runs import StartRequest
 from jobfac.store.workers import Claimed
 from tests.support.database import Hand, define, events, start, state, states
@@ -81,7 +82,7 @@ def test_a_start_with_a_key_happens_once_whatever_breaks(db: Database, faults: F
     run_id = start(db, "job", key="k")
     faults()
     with db.read() as conn:
-        assert [row.id for row in runs.find(conn)] == [run_id]
+        assert [row.id for row in search.find_all(conn)] == [run_id]
     assert events(db, run_id) == ["queued"]
 
 
@@ -99,7 +100,7 @@ def test_a_transaction_is_whole_whichever_statement_is_the_victim(db: Database, 
     faults()
     assert number > 3
     with db.read() as conn:
-        assert sorted(row.id for row in runs.find(conn)) == ids
+        assert sorted(row.id for row in search.find_all(conn)) == ids
     assert [events(db, run_id) for run_id in ids] == [["queued"]] * len(ids)
 
 
@@ -181,13 +182,13 @@ def test_a_broken_transaction_leaves_nothing(db: Database) -> None:
     with pytest.raises(ZeroDivisionError):
         db.transact(work)
     with db.read() as conn:
-        assert runs.find(conn) == []
+        assert search.find_all(conn) == []
 
 
 def test_work_of_one_statement_is_committed_by_itself(db: Database) -> None:
     hand = Hand(db)
     assert db.single(workers.renew, hand.id, 30.0).expiry > 20
-    assert db.single(workers.drain, hand.id)
+    assert db.single(draining.drain, hand.id)
     hand.renew()
     assert hand.survey().state == "draining"
 
@@ -209,7 +210,7 @@ def says_so(db: Database) -> None:
     with pytest.raises(WrongSchema, match="has no jobfac schema yet; run `jobfac db upgrade`"):
         db.check_schema()
     with pytest.raises(WrongSchema, match="has no jobfac schema yet"):
-        db.query(runs.find)
+        db.query(search.find_all)
     db.close()
 
 
@@ -303,13 +304,14 @@ def test_a_turn_that_does_not_end_is_not_waited_for_for_ever(sqlite_url: str, mo
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     db = Database(f"sqlite:///{tmp_path}/missing/jobfac.db")
     with pytest.raises(Unreachable, match=r"missing/jobfac.db cannot be reached: there is no folder \S+/missing;"):
-        db.query(runs.find)
+        db.query(search.find_all)
     db.close()
 
 
 WRITER = """\
 import sys
 from jobfac.store import audit
+from jobfac.store.history import search
 from jobfac.database.engine import Database
 db = Database(sys.argv[1])
 for number in range(150):

@@ -21,6 +21,7 @@ EXPECTED = {
     "output": ["one line"],
     "secrets": ["token is ***"],
     "history": ["Summary"],
+    "bulk": ["nothing was changed"],
     "http": ["shop"],
 }
 """What each page's commands print, besides other things."""

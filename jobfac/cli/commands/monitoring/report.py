@@ -2,13 +2,13 @@
 
 import csv
 import sys
-from datetime import UTC, date, timedelta
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jobfac.cli.common import USAGE, Json, database, fail, instant, settings
+from jobfac.cli.common import USAGE, Json, database, fail, settings, utc_day
 from jobfac.cli.rendering.printing import note, print_json
 from jobfac.cli.rendering.text import printable
 from jobfac.views.serialization import all_as_json, as_json
@@ -33,7 +33,9 @@ WIDE = 160
 
 def report(
     name: Annotated[str, typer.Argument(help=f"{', '.join(NAMES[:-1])} or all.")] = "summary",
-    since: Annotated[str | None, typer.Option(metavar="DAY", help="First day (UTC), or a duration back: 60d.")] = None,
+    since: Annotated[
+        str | None, typer.Option(metavar="DAY", help="First day (UTC), yesterday, or a duration: 60d.")
+    ] = None,
     until: Annotated[str | None, typer.Option(metavar="DAY", help="Last day; default: today.")] = None,
     job: Annotated[str | None, typer.Option(help="Only this job.")] = None,
     category: Annotated[str | None, typer.Option(help="Only jobs of this category.")] = None,
@@ -76,15 +78,7 @@ def report(
 
 
 def _day(text: str | None, option: str) -> date | None:
-    if text is None:
-        return None
-    try:
-        day = date.fromisoformat(text)
-    except ValueError:
-        moment = instant(text, option, back=True).astimezone(UTC)
-        # A duration has no date of its own: 30d means thirty days including today.
-        day = moment.date() if "-" in text else (moment + timedelta(days=1)).date()
-    return max(day, EARLIEST)
+    return None if text is None else max(utc_day(text, option), EARLIEST)
 
 
 def _write(path: Path, text: str) -> None:

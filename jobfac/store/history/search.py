@@ -1,0 +1,170 @@
+"""Search runs by everything that a person may remember of one.
+
+A search without a fitting index reads a bounded number of runs, newest first, and says how far it came.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from jobfac.database.dialects import DIRTY, rows
+from jobfac.database.tables import job as job_table
+from jobfac.database.tables import run
+from jobfac.database.types import BigId, sql_literals
+from jobfac.states import ACTIVE, FAILURES, RunState
+from jobfac.store.runs.listing import listed, without_large
+from jobfac.views.runs import RunView
+from jobfac.views.serialization import columns
+
+SCAN = 20_000
+"""Runs that one statement of a search reads at most."""
+
+SLACK = timedelta(minutes=1)
+"""By how much the order of ids and that of ``created_at`` may differ: a clock that is set back, or a long statement."""
+
+
+class Filter(NamedTuple):
+    """Which runs to find; None and empty match all.
+
+    Attributes:
+        category: of the run's job, as the job is now.
+        since: only runs that were created at this time or later.
+        until: only runs that were created before this time.
+        key: the key with which the run was started.
+        text: a part of the job, the reason, a message or the key, in any case.
+        categories: the categories that the caller may see.
+        below: only runs with lower ids, to continue after a page.
+    """
+
+    job: str | None = None
+    states: Sequence[RunState] = ()
+    category: str | None = None
+    worker: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    text: str | None = None
+    key: str | None = None
+    sequence_run_id: int | None = None
+    categories: Sequence[str] | None = None
+    below: int | None = None
+
+
+ANY_RUN = Filter()
+"""Matches all runs."""
+
+
+class Found(NamedTuple):
+    """Some runs, newest first. ``below``: where to continue, None: there are no more. ``partial``: the search stopped
+    after ``SCAN`` runs, so older ones may match."""
+
+    runs: list[RunView]
+    below: int | None
+    partial: bool
+
+
+SHOWN = [listed(name) for name in columns(RunView)]
+
+
+def find_all(conn: sa.Connection, wanted: Filter = ANY_RUN, limit: int = 50) -> list[RunView]:
+    """Return up to ``limit`` runs that match, newest first, however many runs must be read."""
+    runs: list[RunView] = []
+    found = Found([], None, True)
+    while len(runs) < limit and (found.partial or found.below is not None):
+        found = search(conn, wanted._replace(below=found.below or wanted.below), min(limit - len(runs), SCAN))
+        runs += found.runs
+    return runs
+
+
+def search(conn: sa.Connection, wanted: Filter, limit: int) -> Found:
+    """Return up to ``limit`` runs that match. Large values are None, and ``truncated`` names them."""
+    inner = _scanned(conn, wanted)
+    seen = inner.subquery("seen")
+    matching = sa.select(seen.c.id).where(*_conditions(seen.c, wanted)).order_by(seen.c.id.desc()).limit(limit + 1)
+    query = sa.select(*SHOWN).where(run.c.id.in_(matching)).order_by(run.c.id.desc())
+    runs = [without_large(row) for row in conn.execute(query).mappings()]
+    if len(runs) > limit:
+        return Found(runs[:limit], runs[limit - 1].id, False)
+    ids = inner.with_only_columns(run.c.id).subquery("ids")
+    number, last = conn.execute(sa.select(sa.func.count(), sa.func.min(ids.c.id)).select_from(ids)).one()
+    return Found(runs, last, True) if number == SCAN else Found(runs, None, False)
+
+
+def of_ids(conn: sa.Connection, run_ids: Sequence[int], categories: Sequence[str] | None = None) -> list[RunView]:
+    """Return the runs with these ids that a caller with these categories may see, newest first."""
+    given = rows.rows_table(conn.dialect.name, id=BigId)
+    query = sa.select(*SHOWN).join(given, given.c.id == run.c.id).order_by(run.c.id.desc())
+    if categories is not None:
+        query = query.where(run.c.job.in_(sa.select(job_table.c.id).where(job_table.c.category.in_(categories))))
+    found = conn.execute(query, rows.rows_parameter({"id": run_id} for run_id in run_ids))
+    return [without_large(row) for row in found.mappings()]
+
+
+def _scanned(conn: sa.Connection, wanted: Filter) -> sa.Select[Any]:
+    """Return the query of the runs to read: what an index finds, newest first."""
+    needed = (run.c.id, run.c.job, run.c.state, run.c.worker, run.c.created_at, run.c.start_key)
+    texts = (run.c.reason, run.c.message, run.c.exit_message) if wanted.text else ()
+    query = sa.select(*needed, *texts).order_by(run.c.id.desc()).limit(SCAN)
+    if wanted.job is not None:
+        query = query.where(run.c.job == wanted.job)
+    if wanted.key is not None:
+        query = query.where(sa.text("start_key IS NOT NULL"), run.c.start_key == wanted.key)
+    if wanted.sequence_run_id is not None:
+        query = query.where(sa.text("sequence_run_id IS NOT NULL"), run.c.sequence_run_id == wanted.sequence_run_id)
+    for group in (ACTIVE, FAILURES):
+        if wanted.states and group.issuperset(wanted.states):  # the condition of a filtered index, word for word
+            query = query.where(sa.text(f"state IN ({sql_literals(group)})"))
+    if wanted.below is not None:
+        query = query.where(run.c.id < wanted.below)
+    if wanted.since is not None:
+        query = query.where(run.c.id >= first_since(conn, wanted.since - SLACK))
+    if wanted.until is not None:
+        query = query.where(run.c.id < first_since(conn, wanted.until + SLACK))
+    return query
+
+
+def _conditions(seen: Any, wanted: Filter) -> list[sa.ColumnElement[bool]]:
+    found: list[sa.ColumnElement[bool]] = []
+    if wanted.states:
+        found.append(seen.state.in_([sa.literal_column(f"'{RunState(state)}'") for state in wanted.states]))
+    if wanted.since is not None:
+        found.append(seen.created_at >= wanted.since)
+    if wanted.until is not None:
+        found.append(seen.created_at < wanted.until)
+    if wanted.worker is not None:
+        found.append(seen.worker == wanted.worker)
+    if wanted.category is not None:
+        found.append(seen.job.in_(sa.select(job_table.c.id).where(job_table.c.category == wanted.category)))
+    if wanted.categories is not None:
+        allowed = sa.select(job_table.c.id).where(job_table.c.category.in_(wanted.categories))
+        found.append(seen.job.in_(allowed))
+    if wanted.text:
+        texts = (seen.job, seen.reason, seen.message, seen.exit_message, seen.start_key)
+        found.append(sa.or_(*(text.icontains(wanted.text, autoescape=True) for text in texts)))
+    return found
+
+
+_AT = (
+    sa.select(run.c.id, run.c.created_at)
+    .with_hint(run, DIRTY, "mssql")  # neither column ever changes
+    .where(run.c.id >= sa.bindparam("p_id"))
+    .order_by(run.c.id)
+    .limit(1)
+)
+
+
+def first_since(conn: sa.Connection, moment: datetime) -> int:
+    """Return the lowest id of the runs that were created at ``moment`` or later; one more than the highest if none was.
+
+    Ids grow with the time of creation, so a few seeks by the primary key find it, and no index of the time is needed.
+    """
+    low, high = 0, (conn.execute(sa.select(sa.func.max(run.c.id))).scalar() or 0) + 1
+    while low < high:
+        middle = (low + high) // 2
+        row = conn.execute(_AT, {"p_id": middle}).first()
+        if row is None or row.created_at >= moment:
+            high = middle
+        else:
+            low = row.id + 1
+    return high
