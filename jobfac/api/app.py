@@ -14,7 +14,7 @@ from jobfac.api.auth import Authenticator
 from jobfac.api.live.feed import LiveFeed
 from jobfac.api.metrics import Metrics
 from jobfac.api.problems import HANDLERS
-from jobfac.api.resources import events, jobs, many, output, overview, runs, schedules, service, workers
+from jobfac.api.resources import backfill, events, jobs, many, output, overview, runs, schedules, service, workers
 from jobfac.api.routing import Service, routes
 from jobfac.api.serving.connections import MAX_CONNECTIONS
 from jobfac.api.serving.guard import OriginGuard
@@ -25,6 +25,7 @@ from jobfac.web import pages
 
 TABLE = (
     *jobs.ENDPOINTS,
+    *backfill.ENDPOINTS,
     *runs.ENDPOINTS,
     *many.ENDPOINTS,
     *output.ENDPOINTS,

@@ -149,6 +149,19 @@ EXAMPLES: dict[str, Any] = {
     "Candidates": {"items": [CANDIDATE]},
     "Overview": OVERVIEW,
     "put_job": DEFINITION,
+    "Backfill": {
+        "items": [
+            {
+                "due_at": CANDIDATE["due_at"],
+                "schedule": "1",
+                "local": CANDIDATE["local"],
+                "result": "started",
+                "run": 57,
+            }
+        ],
+        "next_from": None,
+    },
+    "backfill": {"from": "2027-01-01T00:00:00Z", "to": "2027-02-01T00:00:00Z", "at_most": 2, "dry_run": True},
     "ManyRuns": {
         "dry_run": False,
         "items": [

@@ -5,6 +5,8 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from jobfac.states import RunState
+from jobfac.views.backfill import Backfill as BackfillOfViews
+from jobfac.views.backfill import BackfillView
 from jobfac.views.jobs import JobView
 from jobfac.views.many import ManyView
 from jobfac.views.overview import DueSchedule, RunLine, WaitingRuns
@@ -180,6 +182,9 @@ Schedules = _page("Schedules", ListedSchedule)
 
 Candidate = model_of("Candidate", CandidateView)
 Candidates = _page("Candidates", Candidate)
+
+BackfillTime = model_of("BackfillTime", BackfillView)
+Backfill = model_of("Backfill", BackfillOfViews)
 
 Waiting = model_of("Waiting", WaitingRuns)
 RunSummary = model_of("RunSummary", RunLine)

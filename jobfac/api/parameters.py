@@ -48,6 +48,15 @@ Moment = Annotated[datetime, BeforeValidator(_read_moment), WithJsonSchema({"typ
 Plain = Annotated[str, Field(pattern=r"^[^\x00]*$")]
 """Text without NUL characters, which an argument of a program cannot contain."""
 
+
+def read_whole(value: Any) -> Any:
+    """Return a whole number that JSON writes as 3.0 as 3."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = BeforeValidator(read_whole)
+RunNumber = Annotated[int, Field(ge=1, lt=10**18), Whole]
+Word = Annotated[str, Field(min_length=1, max_length=400, pattern=r"^[^\x00]*$")]
 JobId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,128}$")]
 _SHORT = {"type": "string", "pattern": "^[0-9]{1,4}(ms|s|m|h|d)$"}
 Duration = Annotated[
@@ -85,7 +94,7 @@ class StartBody(Body):
     """Overrides for one run of the job.
 
     ``delay`` (seconds, or a text such as 10m) and ``at`` exclude each other. For a sequence ``arguments`` and
-    ``payloads`` are by job id.
+    ``payloads`` are by job id, and ``from_step`` names the step to begin with.
     """
 
     model_config = ConfigDict(
@@ -105,6 +114,7 @@ class StartBody(Body):
     delay: Duration | None = None
     at: Moment | None = None
     notify: Annotated[list[Notify], Field(max_length=RECIPIENTS)] | None = None
+    from_step: Word | None = None
 
     @model_validator(mode="after")
     def _one_time(self) -> "StartBody":
@@ -123,10 +133,6 @@ class RetryBody(Body):
     """``from_failed``: a sequence continues from the step that failed."""
 
     from_failed: bool = False
-
-
-Word = Annotated[str, Field(min_length=1, max_length=400, pattern=r"^[^\x00]*$")]
-RunNumber = Annotated[int, Field(ge=1, lt=10**18)]
 
 
 class RunFields(BaseModel):

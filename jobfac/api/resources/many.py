@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from jobfac.api import models, parameters
 from jobfac.api.routing import ApiRequest, ApiResponse, Endpoint
+from jobfac.errors import Refused
 from jobfac.operations import many
 from jobfac.states import ACTIVE, FINAL, RunState
 from jobfac.store.api_keys import Role
@@ -28,7 +29,7 @@ class ManyBody(parameters.Body):
 
     filter: SelectedRuns | None = None
     runs: Annotated[list[parameters.RunNumber], Field(min_length=1, max_length=LIMIT)] | None = None
-    limit: Annotated[int, Field(ge=1, le=LIMIT)] = 100
+    limit: Annotated[int, Field(ge=1, le=LIMIT), parameters.Whole] = 100
     cursor: Annotated[str, Field(pattern=r"^[1-9][0-9]{0,17}$")] | None = None
     dry_run: bool = False
 
@@ -43,12 +44,6 @@ class ManyBody(parameters.Body):
         rest = {name: value for name, value in data.items() if name not in beside}
         given = rest.get("filter")
         return {**rest, "filter": {**beside, **(given if isinstance(given, dict) else {})}}
-
-    @model_validator(mode="after")
-    def _one_choice(self) -> "ManyBody":
-        if (self.filter is None) == (self.runs is None):
-            raise ValueError("needs either a filter or runs")
-        return self
 
 
 class StopManyBody(ManyBody):
@@ -74,10 +69,13 @@ def stop_runs(request: ApiRequest, body: StopManyBody) -> ApiResponse:
 
 
 def _chosen(request: ApiRequest, body: ManyBody, states: frozenset[RunState]) -> tuple[Sequence[RunView], str | None]:
-    if body.filter is None:
-        return many.find(request.db, request.by, body.runs or ()), None
+    if body.runs is not None:
+        if body.filter is not None:
+            raise Refused("A filter and runs exclude each other; give one of them.")
+        return many.find(request.db, request.by, body.runs), None
     below = None if body.cursor is None else int(body.cursor)
-    found = many.choose(request.db, request.by, body.filter.wanted()._replace(below=below), body.limit, states)
+    wanted = (body.filter or SelectedRuns()).wanted()._replace(below=below)
+    found = many.choose(request.db, request.by, wanted, body.limit, states)
     return found.runs, None if found.below is None else str(found.below)
 
 

@@ -17,6 +17,7 @@ from jobfac.store import runs, sequences
 from jobfac.store.api_keys import Role
 from jobfac.store.history.search import search
 from jobfac.store.runs import StartRequest
+from jobfac.store.runs.request import FIRST
 from jobfac.views.runs import AttemptView, EventView, RunView
 from jobfac.views.sequences import StepVisitView
 from jobfac.views.serialization import all_as_json, as_json
@@ -32,6 +33,8 @@ def start(request: ApiRequest, job: str, headers: parameters.KeyHeaders, body: p
         overrides["arguments"] = body.arguments
     if body.payloads is not None:
         overrides["payloads"] = body.payloads
+    if body.from_step is not None:
+        overrides[FIRST] = body.from_step
     if body.notify is not None:
         overrides["notify"] = [entry.model_dump(mode="json", exclude_defaults=True) for entry in body.notify]
     start_request = StartRequest(

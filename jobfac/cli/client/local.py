@@ -24,8 +24,10 @@ from jobfac.views.jobs import JobView
 from jobfac.views.runs import RunHistory, RunView
 
 if TYPE_CHECKING:
+    from jobfac.operations.backfill import BackfillRequest
     from jobfac.store.history.search import Filter
     from jobfac.store.runs import Stopped
+    from jobfac.views.backfill import Backfill
     from jobfac.views.many import ManyView
     from jobfac.views.overview import Overview
     from jobfac.views.schedules import CandidateView, ScheduleView
@@ -178,6 +180,11 @@ class Local:
         from jobfac.operations import schedules
 
         return (schedules.pause if paused else schedules.resume)(self._db, self._by, (job, name))
+
+    def backfill(self, wanted: "BackfillRequest", dry_run: bool) -> "Backfill":
+        from jobfac.operations import backfill
+
+        return backfill.backfill(self._db, self._by, wanted, dry_run=dry_run)
 
     def overview(self) -> "Overview":
         from jobfac.store import overview

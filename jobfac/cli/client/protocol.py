@@ -5,8 +5,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
+    from jobfac.operations.backfill import BackfillRequest
     from jobfac.store.history.search import Filter
     from jobfac.store.runs import Stopped
+    from jobfac.views.backfill import Backfill
     from jobfac.views.jobs import JobView
     from jobfac.views.many import ManyView
     from jobfac.views.overview import Overview
@@ -96,6 +98,9 @@ class Backend(Protocol):
 
     def pause(self, job: str, name: str | None, paused: bool) -> list[str]:
         """Pause or resume a schedule; ``name`` None: all of the job. Returns the names of those that changed."""
+
+    def backfill(self, wanted: "BackfillRequest", dry_run: bool) -> "Backfill":
+        """Start runs for due times that have passed, or show them."""
 
     def overview(self) -> "Overview":
         """Return the current state of the factory."""

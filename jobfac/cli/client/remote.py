@@ -15,9 +15,11 @@ import httpx
 from jobfac.cli.client.protocol import Text
 from jobfac.cli.common import USAGE, Failure
 from jobfac.errors import Kind, NotFound, Refused, Unreachable
+from jobfac.operations.backfill import BackfillRequest
 from jobfac.states import FINAL, JobKind
 from jobfac.store.history.search import Filter
 from jobfac.store.runs import Stopped
+from jobfac.views.backfill import Backfill
 from jobfac.views.jobs import JobView
 from jobfac.views.many import ManyView
 from jobfac.views.overview import Overview
@@ -74,7 +76,9 @@ class Remote:
                 "--key must be at most 200 ASCII characters without spaces, because the API takes it as a header, "
                 f"not '{key}'.",
             )
-        overrides = options.get("overrides") or {}
+        overrides = dict(options.get("overrides") or {})
+        if "first_step" in overrides:
+            overrides["from_step"] = overrides.pop("first_step")
         body = {
             name: options[name]
             for name in ("arguments", "payload", "priority", "delay")
@@ -216,6 +220,12 @@ class Remote:
             path = f"/v1/schedules/{schedule.id}/{'pause' if paused else 'resume'}"
             self._read(self._send("POST", path, repeatable=True))
         return [schedule.name for schedule in changing]
+
+    def backfill(self, wanted: BackfillRequest, dry_run: bool) -> Backfill:
+        fields = {"from": wanted.since.isoformat(), "to": wanted.until.isoformat(), "at_most": wanted.at_most}
+        body: Object = {**fields, "schedule": wanted.name, "priority": wanted.priority, "dry_run": dry_run}
+        path = f"/v1/jobs/{quote(wanted.job, safe='')}/backfill"
+        return from_json(Backfill, self._read(self._send("POST", path, repeatable=True, json=body)))
 
     def overview(self) -> Overview:
         return from_json(Overview, self._get("/v1/overview"))

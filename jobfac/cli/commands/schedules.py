@@ -1,4 +1,4 @@
-"""`schedule list / preview / pause / resume` and `import crontab`."""
+"""`schedule list / preview / backfill / pause / resume` and `import crontab`."""
 
 import os
 import sys
@@ -9,9 +9,11 @@ from typing import Annotated
 import typer
 
 from jobfac.cli.client import backend
-from jobfac.cli.common import NOT_FOUND, USAGE, Failure, Json, fail, group, instant
+from jobfac.cli.common import NOT_FOUND, USAGE, Failure, Json, fail, group, instant, period_end
 from jobfac.cli.rendering.printing import Columns, note, print_json, print_table, print_text
 from jobfac.cli.rendering.text import cell
+from jobfac.cli.times import write_time
+from jobfac.views.backfill import BackfillResult, BackfillView
 from jobfac.views.schedules import CandidateView, ScheduleView
 from jobfac.views.serialization import all_as_json
 
@@ -111,6 +113,44 @@ def _print_changed(job: str, names: list[str], state: str) -> None:
         note(f"Nothing changed: these schedules were already {state}.")
     for name in names:
         typer.echo(f"schedule '{name}' of job '{job}' is {state}")
+
+
+@app.command()
+def backfill(
+    job: Job,
+    begin: Annotated[str, typer.Option("--from", metavar="TIME", help="The first due time: a day, or a time.")],
+    end: Annotated[str, typer.Option("--to", metavar="TIME", help="Due times before this, or up to this day's end.")],
+    schedule: Annotated[str | None, typer.Option(help="Only this schedule of the job.")] = None,
+    at_most: Annotated[int, typer.Option(min=1, max=1000, help="How many of the runs may run at a time.")] = 1,
+    priority: Annotated[
+        int | None, typer.Option(min=-1000, max=1000, help="Of the runs; default: 100 below that of the job.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the due times.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Start a run for each due time that has passed without one. May be repeated: no due time gets a second run."""
+    from jobfac.operations.backfill import BackfillRequest
+
+    since, until = instant(begin, "--from", back=True), period_end(end, "--to")
+    lines: list[BackfillView] = []
+    with backend() as factory:
+        wanted: BackfillRequest | None = BackfillRequest(job, since, until, schedule, at_most, priority)
+        while wanted is not None:
+            page = factory.backfill(wanted, dry_run)
+            lines += page.items
+            wanted = None if page.next_from is None else wanted._replace(since=page.next_from)
+    if as_json:
+        print_json(all_as_json(lines))
+        return
+    columns: Columns[BackfillView] = {"DUE": _due_local, "SCHEDULE": "schedule", "RESULT": "result", "RUN": "run"}
+    print_table(lines, columns, f"job '{job}' was not due from {write_time(since)} to {write_time(until)}")
+    existing = sum(line.result is BackfillResult.EXISTS for line in lines)
+    word = "to start" if dry_run else "started"
+    note(f"{len(lines) - existing} runs {word}, {existing} due times have a run.")
+
+
+def _due_local(row: BackfillView) -> str:
+    return f"{row.local:%a} {row.local.isoformat(' ', 'seconds')}"
 
 
 @import_app.command()

@@ -52,6 +52,9 @@ def start(
     count: Annotated[int, typer.Option(min=1, max=1_000_000, help="The number of runs to start.")] = 1,
     arguments_of: ArgumentsOf = None,
     payload_of: PayloadOf = None,
+    from_step: Annotated[
+        str | None, typer.Option(metavar="STEP", help="For a sequence: the step to begin with.")
+    ] = None,
     notify: NotifyOption = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end. Exit code 0: it succeeded.")] = False,
     follow: Annotated[
@@ -70,7 +73,10 @@ def start(
     options["payload"] = read_stdin() if payload == "-" else payload
     options["delay"] = None if delay is None else seconds(delay, "--in")
     options["at"] = None if at is None else _understood(at)
-    if overrides := _overrides(arguments_of or [], payload_of or [], notify or []):
+    overrides = _overrides(arguments_of or [], payload_of or [], notify or [])
+    if from_step is not None:
+        overrides["first_step"] = from_step
+    if overrides:
         options["overrides"] = overrides
     with backend() as factory:
         runs = factory.start(job, options, key, count)

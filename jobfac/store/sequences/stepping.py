@@ -15,12 +15,10 @@ from jobfac.definitions import Step
 from jobfac.states import JobKind, StepResult, StepStart
 from jobfac.store import jobs, runs
 from jobfac.store.runs import StartRequest
+from jobfac.store.runs.request import FIRST
 from jobfac.store.sequences import visits
 from jobfac.store.sequences.decide import is_open, leave, step_of
 from jobfac.store.sequences.references import UnknownReference, fill
-
-FIRST = "first_step"
-"""The key in a run's overrides that names the step to begin with."""
 
 ANCESTORS = 20
 """The maximum length of a chain of retried runs that is searched for outputs."""

@@ -31,6 +31,7 @@ ALLOWED: dict[tuple[str, str], Role | None] = {
     ("POST", "/v1/jobs/{job}/enable"): OPERATOR,
     ("POST", "/v1/jobs/{job}/disable"): OPERATOR,
     ("POST", "/v1/jobs/{job}/runs"): OPERATOR,
+    ("POST", "/v1/jobs/{job}/backfill"): OPERATOR,
     ("GET", "/v1/defaults"): VIEWER,
     ("GET", "/v1/runs"): VIEWER,
     ("GET", "/v1/runs/{run:id}"): VIEWER,

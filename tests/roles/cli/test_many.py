@@ -68,3 +68,39 @@ def test_workers_are_drained_by_name_and_undrained(sqlite_fleet: Fleet) -> None:
     assert worker.poll() is None
     told = fleet.factory.run("workers", "drain", "mills", code=3).stderr
     assert told == "There is no live worker 'mills'; live are mill.\n"
+
+
+def test_due_times_are_caught_up_at_home_and_over_http(remote: InProcess, sqlite_factory: Factory) -> None:
+    period = ("--from", "2026-03-02", "--to", "2026-03-04")
+    shown = remote.json("schedule", "backfill", "timed", *period, "--dry-run", "--schedule", "late")
+    assert shown == sqlite_factory.json("schedule", "backfill", "timed", *period, "--dry-run", "--schedule", "late")
+    assert [line["due_at"] for line in shown] == [f"2026-03-0{day}T07:00:00+00:00" for day in (2, 3, 4)]
+    done = remote.run("schedule", "backfill", "timed", *period, "--at-most", "2")
+    assert done.stderr == "6 runs started, 0 due times have a run.\n"
+    again = sqlite_factory.run("schedule", "backfill", "timed", *period)
+    assert again.stderr == "0 runs started, 6 due times have a run.\n"
+    assert [run["state"] for run in remote.json("runs", "list", "--job", "timed")] == ["blocked"] * 4 + ["queued"] * 2
+    wrong = remote.run("schedule", "backfill", "timed", "--from", "2026-03-02", "--to", "2026-03-01", code=4).stderr
+    assert wrong.startswith("The period is empty")
+
+
+def test_a_sequence_begins_with_a_step(remote: InProcess, sqlite_factory: Factory) -> None:
+    sqlite_factory.apply(
+        {"two": {"steps": [{"name": "first", "jobs": ["bad"]}, {"name": "second", "jobs": ["hello"]}]}}
+    )
+    sqlite_factory.worker()
+    for way in (remote, sqlite_factory):
+        run = way.json("start", "two", "--from-step", "second", "--wait")
+        assert run["state"] == "succeeded"
+        assert [visit["step"] for visit in way.show(run["id"])["path"]] == ["second"]
+        assert (
+            "has no step 'secnd'; did you mean 'second'?"
+            in way.run("start", "two", "--from-step", "secnd", code=2).stderr
+        )
+        assert "is a program" in way.run("start", "hello", "--from-step", "second", code=2).stderr
+
+
+def test_the_time_of_a_start_is_told_as_it_was_understood(sqlite_factory: Factory) -> None:
+    sqlite_factory.apply({"hello": {"command": ["true"]}})
+    done = sqlite_factory.run("start", "hello", "--at", "2030-01-31T22:00:00+01:00", "--json")
+    assert done.stderr.startswith("--at 2030-01-31T22:00:00+01:00 is Thu 2030-01-31 21:00:00+00:00 (UTC), in ")
