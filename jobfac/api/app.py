@@ -14,7 +14,19 @@ from jobfac.api.auth import Authenticator
 from jobfac.api.live.feed import LiveFeed
 from jobfac.api.metrics import Metrics
 from jobfac.api.problems import HANDLERS
-from jobfac.api.resources import backfill, events, jobs, many, output, overview, runs, schedules, service, workers
+from jobfac.api.resources import (
+    admin,
+    backfill,
+    events,
+    jobs,
+    many,
+    output,
+    overview,
+    runs,
+    schedules,
+    service,
+    workers,
+)
 from jobfac.api.routing import Service, routes
 from jobfac.api.serving.connections import MAX_CONNECTIONS
 from jobfac.api.serving.guard import OriginGuard
@@ -33,6 +45,7 @@ TABLE = (
     *workers.ENDPOINTS,
     *schedules.ENDPOINTS,
     *overview.ENDPOINTS,
+    *admin.ENDPOINTS,
     *service.ENDPOINTS,
 )
 """Every endpoint of the API. The pages are not part of it."""

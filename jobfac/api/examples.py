@@ -127,7 +127,14 @@ OVERVIEW: dict[str, Any] = {
     "due": [{"job": SCHEDULE["job"], "name": SCHEDULE["name"], "fire_at": SCHEDULE["fire_at"]}],
 }
 
-PATH_EXAMPLES = {"job": JOB["id"], "run": RUN["id"], "worker": WORKER["id"], "schedule": SCHEDULE["id"]}
+PATH_EXAMPLES = {
+    "key": 1,
+    "report": "summary",
+    "job": JOB["id"],
+    "run": RUN["id"],
+    "worker": WORKER["id"],
+    "schedule": SCHEDULE["id"],
+}
 
 EXAMPLES: dict[str, Any] = {
     "Run": RUN,

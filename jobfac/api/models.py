@@ -1,16 +1,21 @@
 """Models of response bodies, for the OpenAPI document. Models of rows are derived from their views."""
 
+from datetime import date, datetime
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from jobfac.states import RunState
+from jobfac.doctor.finding import Finding as FindingView
+from jobfac.states import Role, RunState
 from jobfac.views.backfill import Backfill as BackfillOfViews
 from jobfac.views.backfill import BackfillView
 from jobfac.views.jobs import JobView
+from jobfac.views.keys import KeyView
 from jobfac.views.many import ManyView
+from jobfac.views.notifications import NotificationView
 from jobfac.views.overview import DueSchedule, RunLine, WaitingRuns
 from jobfac.views.overview import Overview as OverviewView
+from jobfac.views.plans import AppliedView, PlanView
 from jobfac.views.runs import AttemptView, EventView, RunView
 from jobfac.views.schedules import CandidateView, ScheduleView
 from jobfac.views.sequences import StepRunView, StepVisitView
@@ -190,6 +195,58 @@ Waiting = model_of("Waiting", WaitingRuns)
 RunSummary = model_of("RunSummary", RunLine)
 NextDue = model_of("NextDue", DueSchedule)
 Overview = model_of("Overview", OverviewView)
+
+
+Key = model_of("Key", KeyView)
+Keys = _page("Keys", Key)
+
+
+class NewKey(Shown):
+    """``key``: its text, which cannot be shown again."""
+
+    id: int
+    role: Role
+    key: str
+
+
+Notification = model_of("Notification", NotificationView)
+Notifications = _page("Notifications", Notification)
+
+
+class Requeued(Shown):
+    """The ids of the notifications that were dead and are delivered again."""
+
+    requeued: list[int]
+
+
+class ReportDocument(Shown):
+    """A report. ``row``: the name of the kind of its rows, whose keys follow from it. ``total``: all rows together."""
+
+    report: str
+    since: date
+    until: date
+    made_at: datetime
+    title: str
+    note: str
+    only: str
+    row: str
+    rows: list[dict[str, Any]]
+    total: dict[str, Any] | None
+
+
+DefinitionPlan = model_of("DefinitionPlan", PlanView)
+AppliedDefinitions = model_of("AppliedDefinitions", AppliedView)
+
+
+class PurgeResult(Shown):
+    """``removed``: the number of runs. ``more``: there may be more to remove."""
+
+    removed: int
+    more: bool
+
+
+Finding = model_of("Finding", FindingView, remedy=(str, ""))
+Findings = _page("Findings", Finding)
 
 
 class Health(Shown):

@@ -104,18 +104,18 @@ def _check_file(loaded: "Settings") -> None:
     path = sqlite_path(url)
     if path is not None and os.path.isdir(path):  # noqa: PTH112 - returns False for an impossible name
         fail(UNREACHABLE, f"The database {url} cannot be reached: {path} is a folder. Check JOBFAC_DATABASE_URL.")
-    if path is None:
-        return
-    if os.path.exists(path):  # noqa: PTH110 - as above
-        if not os.access(path, os.R_OK):
-            fail(UNREACHABLE, f"The database {url} cannot be reached: {caller()} may not read {path}; allow it.")
-        return
     if loaded.api_url and url == Settings.database_url:
         fail(
             USAGE,
             "This command needs the database and does not work through JOBFAC_API_URL: set JOBFAC_DATABASE_URL, "
             "or unset JOBFAC_API_URL.",
         )
+    if path is None:
+        return
+    if os.path.exists(path):  # noqa: PTH110 - as above
+        if not os.access(path, os.R_OK):
+            fail(UNREACHABLE, f"The database {url} cannot be reached: {caller()} may not read {path}; allow it.")
+        return
     if not os.path.isdir(path.parent):  # noqa: PTH112 - as above
         fail(
             UNREACHABLE,

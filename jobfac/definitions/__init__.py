@@ -7,7 +7,18 @@ stored, ``from_canonical`` reads it. ``plan`` compares stored and wanted definit
 from jobfac.definitions.models import AnyJob, Defaults, Job, Retention, Retry, Sequence, canonical
 from jobfac.definitions.notify import Notify, Recipient, Secret
 from jobfac.definitions.output import Destination, Output
-from jobfac.definitions.parse import Definitions, dump, from_canonical, from_data, load, loads, read_notify, reader
+from jobfac.definitions.parse import (
+    Definitions,
+    dump,
+    from_canonical,
+    from_data,
+    load,
+    loads,
+    read_notify,
+    read_texts,
+    reader,
+    text_reader,
+)
 from jobfac.definitions.plan import Difference, Plan, plan
 from jobfac.definitions.problems import DefinitionError, Problem
 from jobfac.definitions.schedule import Schedule
@@ -44,7 +55,9 @@ __all__ = [
     "read_duration",
     "read_notify",
     "read_size",
+    "read_texts",
     "reader",
+    "text_reader",
     "write_duration",
     "write_size",
 ]

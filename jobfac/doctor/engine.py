@@ -10,8 +10,8 @@ import psutil
 import sqlalchemy as sa
 
 from jobfac.database.tables import SCHEMA, metadata
+from jobfac.doctor.disk import room
 from jobfac.doctor.finding import Finding, State
-from jobfac.doctor.machine import room
 
 NETWORK = ("nfs", "cifs", "smb", "9p", "afs", "ceph", "fuse.", "glusterfs", "lustre", "gpfs", "beegfs")
 """How the kinds of file systems begin that other machines may have a hand in."""

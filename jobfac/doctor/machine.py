@@ -1,7 +1,6 @@
 """What this machine has: settings, drivers, room for output and for open files, a guardian."""
 
 import difflib
-import os
 import resource
 import sqlite3
 import tempfile
@@ -13,12 +12,10 @@ import httpx
 import sqlalchemy as sa
 
 from jobfac.database.dialects.mssql import odbc_drivers
+from jobfac.doctor.disk import room
 from jobfac.doctor.finding import Finding, State, said
 from jobfac.programs import Guardian, StartError, private_fault, room_for_programs
 from jobfac.settings import Settings, sources
-
-LITTLE, TOO_LITTLE = 1 << 30, 100 << 20
-"""Bytes left on a disk from which it is a warning, and a problem."""
 
 FILES = ("api_tls_certificate", "api_tls_key", "templates")
 """Settings that name something that must exist."""
@@ -95,20 +92,6 @@ def spool(folder: Path) -> Iterator[Finding]:
         yield Finding("spool", State.PROBLEM, f"{place} cannot be written: {error.strerror}", remedy)
         return
     yield room("spool", place, "Make room, or set JOBFAC_SPOOL to a folder on another disk.")
-
-
-def room(check: str, place: Path, remedy: str) -> Finding:
-    """How much is left on the disk of ``place``, in bytes and in files."""
-    disk = os.statvfs(place)
-    left = disk.f_bavail * disk.f_frsize
-    if disk.f_files and disk.f_favail < 1000:
-        return Finding(check, State.PROBLEM, f"{place} has room for {disk.f_favail} more files only", remedy)
-    state = State.PROBLEM if left < TOO_LITTLE else State.WARNING if left < LITTLE else State.OK
-    return Finding(check, state, f"{place} has {_size(left)} left", "" if state is State.OK else remedy)
-
-
-def _size(number: int) -> str:
-    return f"{number / (1 << 30):,.1f} GiB" if number >= 1 << 30 else f"{number / (1 << 20):,.0f} MiB"
 
 
 def guardian() -> Iterator[Finding]:

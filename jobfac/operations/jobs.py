@@ -1,6 +1,6 @@
 """Define, delete, enable and disable jobs."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ from jobfac.definitions.values import read_id
 from jobfac.errors import Forbidden, Outdated
 from jobfac.operations.caller import Caller, transact, visible_job
 from jobfac.store import jobs, schedules
+from jobfac.views.plans import AppliedView, PlanView
 
 Reader = Callable[[Mapping[str, Mapping[str, Any]]], d.Definitions]
 """Reads definitions and checks them against the known ones. ``definitions.reader`` creates a reader for files."""
@@ -24,6 +25,21 @@ class Applied(NamedTuple):
     jobs: d.Plan
     defaults: d.Plan
     wanted: d.Definitions
+
+
+def described(applied: Applied) -> AppliedView:
+    """Return the view of what was applied or planned."""
+    warnings = [str(warning) for warning in applied.wanted.warnings]
+    return AppliedView(_plan_view(applied.jobs), _plan_view(applied.defaults), warnings)
+
+
+def _plan_view(one: d.Plan) -> PlanView:
+    change = {name: _changes(found) for name, found in one.change.items()}
+    return PlanView(list(one.add), change, list(one.remove), list(one.same))
+
+
+def _changes(found: Iterable[d.Difference]) -> list[dict[str, Any]]:
+    return [{"path": one.path, "before": one.before, "after": one.after} for one in found]
 
 
 class Written(NamedTuple):

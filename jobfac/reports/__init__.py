@@ -4,10 +4,10 @@ They read the statistics by day and add what has ended since these were made, so
 its purge takes nothing away. Days are UTC; a run belongs to the day on which it ended.
 """
 
-from jobfac.reports.facts import Facts, Period, facts, period
+from jobfac.reports.facts import EARLIEST, Facts, Period, facts, period
 from jobfac.reports.history import job_history
 from jobfac.reports.page import page
 from jobfac.reports.rows import Kind, Report
 from jobfac.reports.shaping import REPORTS
 
-__all__ = ["REPORTS", "Facts", "Kind", "Period", "Report", "facts", "job_history", "page", "period"]
+__all__ = ["EARLIEST", "REPORTS", "Facts", "Kind", "Period", "Report", "facts", "job_history", "page", "period"]

@@ -17,6 +17,9 @@ from jobfac.states import FAILURES, FINAL, HELD
 from jobfac.store import statistics
 from jobfac.store.statistics import DailyTotals, Work
 
+EARLIEST = date(1970, 1, 1)
+"""The earliest first day. There are no runs before it, and a report also reads the period before its own."""
+
 Wanted = Callable[[str], bool]
 
 NUMBERS = [one.name for one in fields(DailyTotals) if one.name != "states"]

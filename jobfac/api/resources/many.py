@@ -11,6 +11,7 @@ from jobfac.errors import Refused
 from jobfac.operations import many
 from jobfac.states import ACTIVE, FINAL, RunState
 from jobfac.store.api_keys import Role
+from jobfac.store.history.search import Filter
 from jobfac.views.many import ManyView
 from jobfac.views.runs import RunView
 from jobfac.views.serialization import all_as_json
@@ -74,7 +75,7 @@ def _chosen(request: ApiRequest, body: ManyBody, states: frozenset[RunState]) ->
             raise Refused("A filter and runs exclude each other; give one of them.")
         return many.find(request.db, request.by, body.runs), None
     below = None if body.cursor is None else int(body.cursor)
-    wanted = (body.filter or SelectedRuns()).wanted()._replace(below=below)
+    wanted = (Filter() if body.filter is None else body.filter.wanted())._replace(below=below)
     found = many.choose(request.db, request.by, wanted, body.limit, states)
     return found.runs, None if found.below is None else str(found.below)
 

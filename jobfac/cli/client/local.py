@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from jobfac import errors
+from jobfac.cli.client.local_administration import LocalAdministration
 from jobfac.cli.client.protocol import Text
-from jobfac.database.engine import Database
 from jobfac.definitions import canonical
 from jobfac.operations import starting
 from jobfac.operations.caller import Caller
@@ -43,12 +43,8 @@ OVERVIEW_RETRY_FOR = 2.0
 """Seconds for which an overview is retried: short, so that `jobfac top` soon shows that the database is unreachable."""
 
 
-class Local:
+class Local(LocalAdministration):
     """The ``Backend`` over the database. Changes are operations, reads are queries."""
-
-    def __init__(self, db: Database, by: Caller) -> None:
-        self._db = db
-        self._by = by
 
     def start(self, job: str, options: Mapping[str, Any], key: str | None, count: int) -> list[RunView]:
         request = StartRequest(job=job, by=self._by.name, key=key, **options)

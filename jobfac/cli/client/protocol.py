@@ -1,17 +1,25 @@
 """The interface of the clients over the database and over the API. Both return the same views."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
+    from jobfac.doctor import Finding
     from jobfac.operations.backfill import BackfillRequest
+    from jobfac.reports import Report
+    from jobfac.states import Delivery
+    from jobfac.store.api_keys import Created, Role
     from jobfac.store.history.search import Filter
     from jobfac.store.runs import Stopped
     from jobfac.views.backfill import Backfill
     from jobfac.views.jobs import JobView
+    from jobfac.views.keys import KeyView
     from jobfac.views.many import ManyView
+    from jobfac.views.notifications import NotificationView
     from jobfac.views.overview import Overview
+    from jobfac.views.plans import AppliedView
     from jobfac.views.runs import RunHistory, RunView
     from jobfac.views.schedules import CandidateView, ScheduleView
     from jobfac.views.workers import WorkerView
@@ -25,7 +33,63 @@ class Text(NamedTuple):
     skipped: int
 
 
-class Backend(Protocol):
+class ReportRequest(NamedTuple):
+    """What a report is about. ``since`` and ``until``: days in UTC, both included; None: the last 30 days."""
+
+    since: date | None
+    until: date | None
+    job: str | None
+    category: str | None
+
+
+class MadeReport(NamedTuple):
+    """A report. ``only``: what it is restricted to, in words."""
+
+    report: "Report[Any]"
+    only: str
+
+
+class Administration(Protocol):
+    """What administrators do. Raises as ``Backend``."""
+
+    def keys(self) -> "list[KeyView]":
+        """Return all API keys, without their secrets."""
+
+    def create_key(
+        self, name: str, role: "Role", categories: Sequence[str] | None, lifetime: float | None
+    ) -> "Created":
+        """Create a key. ``lifetime``: seconds; None: it never expires."""
+
+    def revoke_key(self, key_id: int) -> None:
+        """Revoke a key immediately."""
+
+    def notifications(self, state: "Delivery | None", limit: int) -> "list[NotificationView]":
+        """Return notifications, newest first."""
+
+    def requeue(self, ids: Sequence[int] | None) -> list[int]:
+        """Requeue dead notifications; None: all. Returns the ids of those that were dead."""
+
+    def reports(self, names: Sequence[str], wanted: ReportRequest, spans: int | None) -> list[MadeReport]:
+        """Make reports. ``spans``: `trend` has one row for each job, over so many spans of days."""
+
+    def report_page(self, wanted: ReportRequest) -> str:
+        """Make all reports as an HTML page."""
+
+    def purge(self) -> int:
+        """Remove what is older than its retention. Returns the number of removed runs."""
+
+    def doctor(self) -> "list[Finding]":
+        """Check the database and the factory."""
+
+    def apply(self, files: Sequence[Path], prune: bool, dry_run: bool) -> "AppliedView":
+        """Apply files of definitions, or return what that would change.
+
+        Raises:
+            DefinitionError, Failure: the definitions cannot be used.
+        """
+
+
+class Backend(Administration, Protocol):
     """The operations and queries of the commands.
 
     Raises:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from jobfac.cli.common import USAGE, Json, database, fail, group, local_caller, settings
+from jobfac.cli.client import backend
+from jobfac.cli.common import USAGE, Json, database, fail, group
 from jobfac.cli.rendering.printing import print_json, print_table
 
 if TYPE_CHECKING:
@@ -104,9 +105,6 @@ def config(as_json: Json = False) -> None:
 
 def purge() -> None:
     """Remove finished runs that are older than their job's retention."""
-    from jobfac.operations import retention
-    from jobfac.store.retention import Keep
-
-    with database() as db:
-        count = retention.purge(db, local_caller(), Keep.of(settings()))
+    with backend() as factory:
+        count = factory.purge()
     typer.echo(f"{count} runs were removed")

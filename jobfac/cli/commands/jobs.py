@@ -1,19 +1,17 @@
 """`apply`, `export`, and `jobs list / show / enable / disable / delete`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from jobfac.cli.client import backend
-from jobfac.cli.common import USAGE, Failure, Json, database, group, local_caller
+from jobfac.cli.common import USAGE, Failure, Json, group
 from jobfac.cli.rendering.printing import Columns, note, print_fields, print_json, print_table, print_text
 from jobfac.cli.rendering.text import cell
 from jobfac.views import serialization
 from jobfac.views.jobs import JobView
-
-if TYPE_CHECKING:
-    from jobfac.definitions import Plan
+from jobfac.views.plans import PlanView
 
 app = group("List, show, enable, disable and delete jobs and sequences.")
 
@@ -25,46 +23,37 @@ def apply(
     as_json: Json = False,
 ) -> None:
     """Apply definitions, all of them or none, and show the changes."""
-    from jobfac import definitions as d
-    from jobfac.operations import jobs
+    from jobfac.definitions import DefinitionError
 
-    read = d.reader(*files)
-    with database() as db:
-        try:
-            plan, defaults, wanted = (jobs.plan if dry_run else jobs.apply)(db, local_caller(), read, prune=prune)
-        except d.DefinitionError as error:
-            lines = "\n".join(str(problem) for problem in error.problems)
-            raise Failure(USAGE, f"{lines}\nNothing was changed.") from None
-    for warning in wanted.warnings:
+    try:
+        with backend() as factory:
+            applied = factory.apply(files, prune, dry_run)
+    except (DefinitionError, Failure) as error:
+        if error.exit_code != USAGE:
+            raise
+        raise Failure(USAGE, f"{error}\nNothing was changed.") from None
+    for warning in applied.warnings:
         note(f"warning: {warning}")
     if as_json:
-        print_json(_plan_object(plan) | {"defaults": _plan_object(defaults)})
+        print_json(applied.jobs._asdict() | {"defaults": applied.defaults._asdict()})
     else:
-        _print_changes(defaults, "defaults of ")
-        _print_changes(plan)
-        _print_count(plan, dry_run)
+        _print_changes(applied.defaults, "defaults of ")
+        _print_changes(applied.jobs)
+        _print_count(applied.jobs, dry_run)
 
 
-def _plan_object(plan: "Plan") -> dict[str, Any]:
-    changes = {
-        job: [{"path": change.path, "before": change.before, "after": change.after} for change in changes]
-        for job, changes in plan.change.items()
-    }
-    return {"add": list(plan.add), "change": changes, "remove": list(plan.remove), "same": list(plan.same)}
-
-
-def _print_changes(plan: "Plan", prefix: str = "") -> None:
+def _print_changes(plan: PlanView, prefix: str = "") -> None:
     for name in plan.add:
         typer.secho(f"+ {prefix}{name}", fg="green")
     for name, changes in plan.change.items():
         typer.secho(f"~ {prefix}{name}", fg="yellow")
         for change in changes:
-            typer.echo(f"    {change.path}: {_value(change.before)} -> {_value(change.after)}")
+            typer.echo(f"    {change['path']}: {_value(change['before'])} -> {_value(change['after'])}")
     for name in plan.remove:
         typer.secho(f"- {prefix}{name}", fg="red")
 
 
-def _print_count(plan: "Plan", dry_run: bool) -> None:
+def _print_count(plan: PlanView, dry_run: bool) -> None:
     added, changed, removed = ("to add", "to change", "to remove") if dry_run else ("added", "changed", "removed")
     typer.echo(
         f"{len(plan.add)} {added}, {len(plan.change)} {changed}, {len(plan.remove)} {removed}, "

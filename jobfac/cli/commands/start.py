@@ -29,6 +29,7 @@ PayloadOf = Annotated[
     list[str] | None,
     typer.Option(metavar="JOB=TEXT", help="For a sequence: the payload of a job; may be repeated."),
 ]
+FromStep = Annotated[str | None, typer.Option(metavar="STEP", help="For a sequence: the step to begin with.")]
 NotifyOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -52,9 +53,7 @@ def start(
     count: Annotated[int, typer.Option(min=1, max=1_000_000, help="The number of runs to start.")] = 1,
     arguments_of: ArgumentsOf = None,
     payload_of: PayloadOf = None,
-    from_step: Annotated[
-        str | None, typer.Option(metavar="STEP", help="For a sequence: the step to begin with.")
-    ] = None,
+    from_step: FromStep = None,
     notify: NotifyOption = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end. Exit code 0: it succeeded.")] = False,
     follow: Annotated[
@@ -73,11 +72,7 @@ def start(
     options["payload"] = read_stdin() if payload == "-" else payload
     options["delay"] = None if delay is None else seconds(delay, "--in")
     options["at"] = None if at is None else _understood(at)
-    overrides = _overrides(arguments_of or [], payload_of or [], notify or [])
-    if from_step is not None:
-        overrides["first_step"] = from_step
-    if overrides:
-        options["overrides"] = overrides
+    options["overrides"] = _overrides(arguments_of or [], payload_of or [], notify or [], from_step)
     with backend() as factory:
         runs = factory.start(job, options, key, count)
         denied = any(run.state == RunState.DENIED for run in runs)
@@ -101,8 +96,10 @@ def _understood(at: str) -> datetime:
     return moment
 
 
-def _overrides(arguments_of: list[str], payload_of: list[str], notify: list[str]) -> dict[str, Any]:
-    overrides: dict[str, Any] = {}
+def _overrides(
+    arguments_of: list[str], payload_of: list[str], notify: list[str], from_step: str | None
+) -> dict[str, Any] | None:
+    overrides: dict[str, Any] = {} if from_step is None else {"first_step": from_step}
     for pair in arguments_of:
         job, _, text = pair.partition("=")
         try:
@@ -122,7 +119,7 @@ def _overrides(arguments_of: list[str], payload_of: list[str], notify: list[str]
         overrides.setdefault("payloads", {})[job] = text
     if notify:
         overrides["notify"] = [_notify(text) for text in notify]
-    return overrides
+    return overrides or None
 
 
 def _notify(text: str) -> dict[str, Any]:

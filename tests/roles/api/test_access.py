@@ -35,6 +35,16 @@ ALLOWED: dict[tuple[str, str], Role | None] = {
     ("GET", "/v1/defaults"): VIEWER,
     ("GET", "/v1/runs"): VIEWER,
     ("GET", "/v1/runs/{run:id}"): VIEWER,
+    ("POST", "/v1/definitions:apply"): ADMIN,
+    ("GET", "/v1/keys"): ADMIN,
+    ("POST", "/v1/keys"): ADMIN,
+    ("DELETE", "/v1/keys/{key:id}"): ADMIN,
+    ("GET", "/v1/notifications"): OPERATOR,
+    ("POST", "/v1/notifications:requeue"): OPERATOR,
+    ("GET", "/v1/reports/{report}"): VIEWER,
+    ("GET", "/v1/reports.html"): VIEWER,
+    ("POST", "/v1/purge"): ADMIN,
+    ("GET", "/v1/doctor"): OPERATOR,
     ("POST", "/v1/runs:retry"): OPERATOR,
     ("POST", "/v1/runs:stop"): OPERATOR,
     ("POST", "/v1/runs/{run:id}/stop"): OPERATOR,
@@ -80,7 +90,9 @@ def test_every_role_may_do_what_the_table_says_and_no_more(served: Served) -> No
     served.start("a")
     clients = {None: served.client(None)} | {role: served.client(key) for role, key in served.keys.items()}
     for (method, path), needed in ALLOWED.items():
-        url = path.replace(":id", "").format(job="a", run=1, worker=1, schedule=1) + QUERIES.get(path, "")
+        url = path.replace(":id", "").format(
+            job="a", run=1, worker=1, schedule=1, key=99, report="summary"
+        ) + QUERIES.get(path, "")
         for role, client in clients.items():
             if role is ADMIN and method == "DELETE":
                 continue  # the job is needed; that an admin may delete is seen below

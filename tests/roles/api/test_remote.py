@@ -82,12 +82,6 @@ def test_schedules_are_seen_and_switched(remote: InProcess, sqlite_factory: Fact
         assert remote.run(*words, code=3).stderr == sqlite_factory.run(*words, code=3).stderr
 
 
-def test_what_needs_the_database_says_so(remote: InProcess) -> None:
-    del remote.environment["JOBFAC_DATABASE_URL"]
-    for words in (["apply", "jobs.yaml"], ["keys", "list"], ["purge"], ["notify", "list"], ["db", "check"]):
-        assert "does not work through JOBFAC_API_URL" in remote.run(*words, code=2).stderr, words
-
-
 def test_jobs_are_switched_and_deleted_and_failures_have_their_exit_codes(remote: InProcess) -> None:
     remote.run("jobs", "disable", "hello")
     remote.run("start", "hello", code=4)

@@ -17,7 +17,7 @@ from jobfac.database.dialects.mssql import with_driver
 from jobfac.database.engine import Database
 from jobfac.database.tables import metadata, news, notification, schedule, worker, worker_lease
 from jobfac.database.tables import run as runs
-from jobfac.doctor import engine, machine
+from jobfac.doctor import central, disk, engine, machine
 from jobfac.doctor import factory as checks
 from jobfac.doctor.finding import Finding, State, run
 from jobfac.store.api_keys import Role
@@ -103,7 +103,7 @@ def test_what_stands_still_is_found(db: Database) -> None:
         message = {**told_at, "recipient": "{}", "body": "{}", "tries": 1, "due_at": utcnow()}
         for state in ("dead", "waiting"):
             conn.execute(notification.insert().values({**message, "state": state, "dedupe": state}))
-    found = doctor._of_factory(db)
+    found = central.of_factory(db)
     problems, warnings = "\n".join(told(found, State.PROBLEM)), "\n".join(told(found, State.WARNING))
     for words in (
         "lease expired, for up to 1 minutes: worker w1",
@@ -184,9 +184,9 @@ def test_a_spool_that_cannot_be_written_or_is_full(tmp_path: Path, monkeypatch: 
     assert [one.state for one in machine.spool(tmp_path / "not" / "there" / "yet")] == [State.OK]
     (tmp_path / "file").write_text("")
     assert "cannot be written" in told(machine.spool(tmp_path / "file" / "spool"), State.PROBLEM)[0]
-    monkeypatch.setattr(machine, "LITTLE", 1 << 60)
+    monkeypatch.setattr(disk, "LITTLE", 1 << 60)
     assert "left -> Make room" in told(machine.spool(tmp_path), State.WARNING)[0]
-    monkeypatch.setattr(machine, "TOO_LITTLE", 1 << 60)
+    monkeypatch.setattr(disk, "TOO_LITTLE", 1 << 60)
     assert [one.state for one in machine.spool(tmp_path)] == [State.PROBLEM]
 
 

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jobfac.cli.common import USAGE, Json, database, fail, settings, utc_day
+from jobfac.cli.client import backend
+from jobfac.cli.client.protocol import ReportRequest
+from jobfac.cli.common import USAGE, Json, fail, utc_day
 from jobfac.cli.rendering.printing import note, print_json
 from jobfac.cli.rendering.text import printable
 from jobfac.views.serialization import all_as_json, as_json
 
 if TYPE_CHECKING:
-    from jobfac.reports import Facts, Report
+    from jobfac.reports import Report
 
 NAMES = ("summary", "failures", "slowest", "late", "trend", "utilisation", "all")
 
@@ -45,26 +47,23 @@ def report(
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write all reports to this HTML file.")] = None,
 ) -> None:
     """Report on the last 30 days: counts, failures, times, lateness, and utilisation of the workers."""
-    from jobfac.reports import REPORTS, facts, page, period
-
     if name not in NAMES:
         fail(USAGE, f"'{name}' is not a report; the reports are {', '.join(NAMES)}.")
     if as_csv and name == "all":
         fail(USAGE, "--csv prints one report; name one of " + ", ".join(NAMES[:-1]) + ".")
     if sum((as_json, as_csv, html is not None)) > 1:
         fail(USAGE, "--json, --csv and --html exclude each other; give one of them.")
-    if settings().api_url:
-        fail(USAGE, "A report needs the database; set JOBFAC_DATABASE_URL, and unset JOBFAC_API_URL.")
     begin, end = _day(since, "--since"), _day(until, "--until")
     if begin and end and begin > end:
         fail(USAGE, f"--since ({begin}) must not be later than --until ({end}).")
-    with database() as db:
-        db.check_schema()
-        data = db.query(facts, db.query(period, begin, end), job, category)
-    if html is not None:
-        _write(html, page(data))
-        return
-    reports = [REPORTS[one](data) for one in (NAMES[:-1] if name == "all" else (name,))]
+    wanted = ReportRequest(begin, end, job, category)
+    with backend() as factory:
+        if html is not None:
+            _write(html, factory.report_page(wanted))
+            return
+        spans = None if as_json or as_csv or job else _spans()
+        made = factory.reports(NAMES[:-1] if name == "all" else (name,), wanted, spans)
+    reports = [one.report for one in made]
     if as_json:
         documents = [_document(one) for one in reports]
         print_json(documents if name == "all" else documents[0])
@@ -73,8 +72,8 @@ def report(
         writer.writeheader()
         writer.writerows(all_as_json(reports[0].rows))
     else:
-        for one in reports:
-            _show(one, data, limit)
+        for one in made:
+            _show(one.report, one.only, limit)
 
 
 def _day(text: str | None, option: str) -> date | None:
@@ -95,19 +94,23 @@ def _document(made: "Report[Any]") -> dict[str, Any]:
     return {**head, "rows": all_as_json(made.rows), **total}
 
 
-def _show(made: "Report[Any]", data: "Facts", limit: int) -> None:
+def _spans() -> int:
+    """The number of spans of days that a line of the terminal has room for."""
+    from rich.console import Console
+
+    return 20 if Console(width=None if sys.stdout.isatty() else WIDE).width < NARROW else 30
+
+
+def _show(made: "Report[Any]", only: str, limit: int) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    from jobfac.reports import job_history
     from jobfac.reports.form import NUMBERS, shown
 
     console = Console(width=None if sys.stdout.isatty() else WIDE)
     narrow = console.width < NARROW
-    if made.name == "trend" and not data.only.startswith("job "):
-        made = job_history(data, most=20 if narrow else 30)
-    subtitle = f"{made.period.since} to {made.period.until}, UTC{', ' + data.only if data.only else ''}"
+    subtitle = f"{made.period.since} to {made.period.until}, UTC{', ' + only if only else ''}"
     console.print(Text.assemble((made.title, "bold"), f"  {subtitle}"))
     if not made.rows:
         console.print("No data in this period.\n")
