@@ -5,11 +5,12 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 MINUTES ?= 10
 PROCESSES ?= 4
+PORT ?= 8420
 
 # Where it is set, each of a thousand commands that the tests start would compile the whole program anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test check test-mssql lint format bench chaos reference lock wheel bundle clean
+.PHONY: help setup demo demo-up test check test-mssql lint format client bench chaos reference lock wheel bundle clean
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
 
@@ -30,6 +31,10 @@ setup: $(VENV)/.dev  ## the environment for all of this
 
 demo: $(VENV)/.run   ## real jobs and a sequence, to their end, on SQLite
 	@$(BIN)/python scripts/demo.py
+
+demo-up: $(VENV)/.run ## all roles on what the demo ran, with the link that opens the pages: make demo-up PORT=8420
+	@test -f .build/demo/demo.db || $(BIN)/python scripts/demo.py
+	@cd .build/demo && PATH="$(CURDIR)/$(BIN):$$PATH" JOBFAC_DATABASE_URL=sqlite:///demo.db exec jobfac up --port $(PORT)
 
 test: setup      ## all tests
 	@scripts/odbc.sh
@@ -54,6 +59,9 @@ lint: setup      ## ruff, mypy --strict, import-linter, limits of size
 format: setup    ## let ruff write
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+client: setup    ## generate a client from the OpenAPI document: no operation may be dropped
+	@sh scripts/generated_client.sh
 
 bench: setup     ## speed, as ratios to limits measured in the same run
 	@scripts/odbc.sh

@@ -137,8 +137,11 @@ def main() -> int:
     wrong = check(found, started)
     for one in wrong:
         console.print(f"[red]{one}[/]")
-    console.print(f"{len(found)} runs, all as expected" if not wrong else f"[red]{len(wrong)} things are wrong[/]")
-    return 1 if wrong else 0
+    if wrong:
+        console.print(f"[red]{len(wrong)} things are wrong[/]")
+        return 1
+    console.print(f"\n{len(found)} runs, all as expected. See them in a browser: make demo-up")
+    return 0
 
 
 def watch() -> dict[int, dict[str, Any]]:

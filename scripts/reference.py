@@ -1,7 +1,7 @@
 """Generates the guide's reference pages from the models of definitions and the settings: `make reference`.
 
-The pages are ``jobfac/guide/reference.md`` and ``jobfac/guide/settings.md``. With ``--check`` it writes nothing and
-exits with 1 if a page is stale.
+The pages are ``jobfac/guide/reference.md``, ``jobfac/guide/settings.md`` and the manual page ``jobfac/guide/jobfac.1``.
+With ``--check`` it writes nothing and exits with 1 if a page is stale.
 """
 
 import dataclasses
@@ -17,6 +17,7 @@ from jobfac.definitions.json_schema import COMMON, MODELS, document_schema, prop
 from jobfac.definitions.models import Job, Sequence
 from jobfac.definitions.values import Model
 from jobfac.settings import Settings, wanted
+from scripts import manpage
 
 GUIDE = Path(__file__).parents[1] / "jobfac" / "guide"
 
@@ -95,7 +96,11 @@ def settings_page() -> str:
 
 def pages() -> dict[Path, str]:
     """The text of each generated page, by path."""
-    return {GUIDE / "reference.md": definitions_page(), GUIDE / "settings.md": settings_page()}
+    return {
+        GUIDE / "reference.md": definitions_page(),
+        GUIDE / "settings.md": settings_page(),
+        GUIDE / "jobfac.1": manpage.text(),
+    }
 
 
 def _chapter(title: str, schema: Mapping[str, Any], model: type[Model], keys: set[str] | frozenset[str]) -> str:

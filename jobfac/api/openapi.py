@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import models_json_schema
 
+from jobfac.api.definition_schema import DEFINITION_SCHEMA, Definition, definition_schemas
 from jobfac.api.examples import EXAMPLES, PATH_EXAMPLES
 from jobfac.api.models import ProblemDocument
 from jobfac.api.problems import MEDIA as PROBLEM
@@ -188,6 +189,8 @@ def _problem(kind: Kind) -> dict[str, Any]:
 
 
 def _schema(model: Any) -> dict[str, Any]:
+    if model is Definition:
+        return DEFINITION_SCHEMA
     if isinstance(model, type) and issubclass(model, BaseModel):
         return {"$ref": REF.format(model=model.__name__)}
     return TypeAdapter(model).json_schema(ref_template=REF)
@@ -201,8 +204,7 @@ def _schemas(table: Iterable[Endpoint]) -> dict[str, Any]:
     models: list[Any] = [(model, "validation") for model in bodies]
     models += [(model, "serialization") for model in responses]
     _, schema = models_json_schema(sorted(models, key=lambda entry: entry[0].__name__), ref_template=REF)
-    schemas: dict[str, Any] = schema["$defs"]
-    return schemas
+    return {**schema["$defs"], **definition_schemas()}
 
 
 def _is_model(model: Any) -> bool:

@@ -173,7 +173,7 @@ def _parameters(handler: Handler, path: str) -> Mapping[str, Any]:
         TypeError: the handler does not take an ``ApiRequest`` and the parameters of the path.
     """
     first, *names = inspect.signature(handler).parameters
-    types = get_type_hints(handler)
+    types = get_type_hints(handler, include_extras=True)
     in_path = {name: int if is_id else str for name, is_id in PATH_PARAMETER.findall(path)}
     declared = {name: types[name] for name in names if name not in ("query", "headers", "body")}
     if types[first] is not ApiRequest or declared != in_path:

@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command, get_group, get_install_completion_arguments
 
+from jobfac.cli import examples
 from jobfac.errors import JobfacError, Kind
 
 
@@ -89,11 +90,12 @@ class Listed(TyperCommand):
         module, _, attribute = self._target.partition(":")
         found = getattr(import_module(f"jobfac.cli.commands.{module}"), attribute)
         if isinstance(found, typer.Typer):
-            return get_group(found)
-        if not isinstance(found, TyperCommand | TyperGroup):
+            found = get_group(found)
+        elif not isinstance(found, TyperCommand | TyperGroup):
             single = typer.Typer(**PLAIN)
             single.command(self.name)(found)
             found = get_command(single)
         if not isinstance(found, TyperCommand | TyperGroup):
             raise TypeError(f"{self._target} is not a command.")
+        examples.attach(found, self.name or "")
         return found

@@ -81,7 +81,7 @@ def _finish(schema: dict[str, Any], model: type[Model]) -> None:
     written = model.model_construct().model_dump(mode="json")
     for key, field in mapping["properties"].items():
         field.pop("default", None)
-        if written.get(key) is not None:
+        if written.get(key) not in (None, []):  # an empty list stands for a key that is absent
             field["default"] = _without_null(written[key])
 
 

@@ -3,6 +3,7 @@
 from jobfac import definitions as d
 from jobfac.api import models, parameters
 from jobfac.api.auth import RETRY_FOR
+from jobfac.api.definition_schema import Definition
 from jobfac.api.listing import without_large
 from jobfac.api.routing import ApiRequest, ApiResponse, Endpoint
 from jobfac.operations import jobs as operations
@@ -33,7 +34,7 @@ def get_job(request: ApiRequest, job: str) -> ApiResponse:
     return _job(request.db.query(visible_job, request.caller, job, retry_for=RETRY_FOR))
 
 
-def put_job(request: ApiRequest, job: str, headers: parameters.PutHeaders, body: dict[str, object]) -> ApiResponse:
+def put_job(request: ApiRequest, job: str, headers: parameters.PutHeaders, body: Definition) -> ApiResponse:
     """Create or change a job.
 
     The body is the content of a definition file under the job's id. Without `enabled`, the job keeps its value.

@@ -47,7 +47,10 @@ def stop(
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Stop a run and wait for its end, or stop many runs: --job J --all."""
+    """Stop a run and wait for its end, or stop many.
+
+    Options say which, such as --job J --all; on a terminal the command shows them and asks.
+    """
     wanted = s.selection(job, states, category, worker, since, until, sequence, key, text)
     with backend() as factory:
         if not _is_many(run, wanted, all_active or dry_run):
@@ -79,7 +82,9 @@ def retry(
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Start a new run with the arguments and payload of a finished run, or of many: --state failed --since 2h.
+    """Run a finished run again, or many.
+
+    A new run has the arguments and payload of the former. Options say which, such as --state failed --since 2h.
 
     Of many runs each is retried at most once, oldest first, so the command may be repeated.
     """

@@ -15,7 +15,7 @@ def init(
         Path, typer.Argument(metavar="[FOLDER]", help="Created if it does not exist; default: the current folder.")
     ] = Path(),
 ) -> None:
-    """Create a folder to start from: definitions, settings and their schema. Nothing is overwritten.
+    """Create a folder with definitions and settings to start from. Nothing is overwritten.
 
     Example: jobfac init factory
     """

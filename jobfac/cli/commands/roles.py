@@ -46,7 +46,7 @@ def worker(
 
 
 def scheduler(metrics: Metrics = None) -> None:
-    """Insert due runs, expire dead workers, deliver notifications, purge old runs. Several may run side by side."""
+    """Insert due runs, expire dead workers, notify, purge. Several may run side by side."""
     from jobfac.scheduler import Scheduler
     from jobfac.settings import worker_name
 

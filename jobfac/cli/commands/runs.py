@@ -59,7 +59,7 @@ def _why(run: RunView) -> str:
 
 @app.command("show")
 def show_run(run: RunId, as_json: Json = False) -> None:
-    """Show a run with its attempts and events, and the step history of a sequence."""
+    """Show a run with its attempts, events and steps."""
     with backend() as factory:
         history = factory.run(run)
     if as_json:

@@ -128,7 +128,10 @@ def backfill(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the due times.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Start a run for each due time that has passed without one. May be repeated: no due time gets a second run."""
+    """Start a run for each due time that passed without one.
+
+    The command may be repeated: no due time gets a second run.
+    """
     from jobfac.operations.backfill import BackfillRequest
 
     since, until = instant(begin, "--from", back=True), period_end(end, "--to")

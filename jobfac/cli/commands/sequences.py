@@ -36,7 +36,7 @@ def simulate(
     file: File = None,
     as_json: Json = False,
 ) -> None:
-    """Show which steps a sequence would visit, without running anything."""
+    """Show which steps a sequence would visit. Nothing is run."""
     from jobfac.store.sequences.simulate import simulate
 
     sequence = _sequence(job, file)
@@ -57,7 +57,7 @@ def graph(
     svg: Annotated[Path | None, typer.Option("--svg", metavar="FILE", help="Write an SVG image to this file.")] = None,
     file: File = None,
 ) -> None:
-    """Print a sequence as a Mermaid flowchart, or write it as an SVG image."""
+    """Draw a sequence as a Mermaid flowchart or an SVG image."""
     from jobfac.store.sequences import graph as drawing
 
     sequence = _sequence(job, file)

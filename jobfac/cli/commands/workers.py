@@ -53,7 +53,7 @@ Workers = Annotated[
 
 @app.command()
 def drain(worker: Workers) -> None:
-    """Ask workers to claim no more runs and to exit when their runs have ended. `jobfac up` exits with its worker."""
+    """Drain workers. They claim no more runs and exit when their runs have ended. `jobfac up` exits with its worker."""
     with backend() as factory:
         for worker_id in _ids(factory, worker):
             factory.drain(worker_id)
@@ -62,7 +62,7 @@ def drain(worker: Workers) -> None:
 
 @app.command()
 def undrain(worker: Workers) -> None:
-    """Take a drain back: let workers that still execute runs claim more."""
+    """Take a drain back: let workers claim runs again."""
     with backend() as factory:
         for worker_id in _ids(factory, worker):
             factory.undrain(worker_id)

@@ -1,0 +1,38 @@
+"""The OpenAPI document."""
+
+import jsonschema_rs
+import pytest
+from openapi_spec_validator import validate
+
+from jobfac.api import TABLE, openapi
+
+DOCUMENT = openapi.document(TABLE)
+DEFINITION = {
+    "$ref": "#/components/schemas/DefinedJob",
+    "components": DOCUMENT["components"],
+}
+
+
+def test_it_is_valid() -> None:
+    validate(DOCUMENT)
+
+
+@pytest.mark.parametrize(
+    ("body", "valid"),
+    [
+        ({"command": ["true"], "retry": {"attempts": 3, "delay": "5s"}, "schedules": [{"cron": "0 6 * * *"}]}, True),
+        ({"command": {"a": 1}}, False),
+        ({"command": ["true"], "comand": 1}, False),
+        ({"command": ["true"], "retry": {"attempt": 3}}, False),
+        ({}, False),
+    ],
+)
+def test_the_body_of_a_definition_is_described_wholly(body: dict[str, object], valid: bool) -> None:
+    assert jsonschema_rs.is_valid(DEFINITION, body) is valid
+
+
+def test_bodies_refuse_unknown_keys_and_say_so() -> None:
+    schemas = DOCUMENT["components"]["schemas"]
+    bodies = [name for name in schemas if name.endswith("Body")]
+    assert bodies
+    assert all(schemas[name]["additionalProperties"] is False for name in bodies)
