@@ -13,6 +13,7 @@ from jobfac.cli.common import NOT_FOUND, USAGE, Failure, Json, fail, group, inst
 from jobfac.cli.rendering.printing import Columns, note, print_json, print_table, print_text
 from jobfac.cli.rendering.text import cell
 from jobfac.cli.times import write_time
+from jobfac.definitions.wording import in_words
 from jobfac.views.backfill import BackfillResult, BackfillView
 from jobfac.views.schedules import CandidateView, ScheduleView
 from jobfac.views.serialization import all_as_json
@@ -39,9 +40,9 @@ def list_schedules(
         "JOB": "job",
         "NAME": "name",
         "STATE": _state,
+        "RULE": _rule,
         "NEXT": "next_due_at",
         "LAST": "last_due_at",
-        "RULE": _rule,
     }
     print_table(views, columns, "no schedules; add some to the definition of a job")
 
@@ -57,7 +58,7 @@ def _state(row: ScheduleView) -> str:
 
 
 def _rule(row: ScheduleView) -> str:
-    return cell({key: value for key, value in row.definition.items() if key != "payload"})
+    return cell(in_words(row.definition) if row.definition else "see the definition of the job")
 
 
 @app.command()

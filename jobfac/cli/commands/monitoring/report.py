@@ -11,11 +11,15 @@ import typer
 from jobfac.cli.client import backend
 from jobfac.cli.client.protocol import ReportRequest
 from jobfac.cli.common import USAGE, Json, fail, utc_day
+from jobfac.cli.rendering.fit import fit
 from jobfac.cli.rendering.printing import note, print_json
 from jobfac.cli.rendering.text import printable
 from jobfac.views.serialization import all_as_json, as_json
 
 if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
     from jobfac.reports import Report
 
 NAMES = ("summary", "failures", "slowest", "late", "trend", "utilisation", "all")
@@ -23,8 +27,8 @@ NAMES = ("summary", "failures", "slowest", "late", "trend", "utilisation", "all"
 EARLIEST = date(1970, 1, 1)
 """The earliest first day. There are no runs before it, and a report also reads the period before its own."""
 
-FOLDED = ("job", "category", "worker", "reason")
-"""Columns that may be wrapped."""
+CUT = ("job", "category", "worker", "reason")
+"""Columns whose texts may be cut."""
 
 NARROW = 110
 """The terminal width in columns below which less important columns are left out."""
@@ -96,38 +100,56 @@ def _document(made: "Report[Any]") -> dict[str, Any]:
 
 def _spans() -> int:
     """The number of spans of days that a line of the terminal has room for."""
+    return 20 if _console().width < NARROW else 30
+
+
+def _console() -> "Console":
     from rich.console import Console
 
-    return 20 if Console(width=None if sys.stdout.isatty() else WIDE).width < NARROW else 30
+    console = Console()
+    return console if console.is_terminal else Console(width=WIDE)
 
 
 def _show(made: "Report[Any]", only: str, limit: int) -> None:
-    from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
-    from jobfac.reports.form import NUMBERS, shown
-
-    console = Console(width=None if sys.stdout.isatty() else WIDE)
-    narrow = console.width < NARROW
+    console = _console()
     subtitle = f"{made.period.since} to {made.period.until}, UTC{', ' + only if only else ''}"
     console.print(Text.assemble((made.title, "bold"), f"  {subtitle}"))
     if not made.rows:
         console.print("No data in this period.\n")
         return
-    table = Table(box=None, header_style="bold", pad_edge=False, show_footer=made.total is not None)
-    columns = {key: column for key, column in made.columns.items() if not (narrow and column.spare)}
-    for key, (title, kind, _) in columns.items():
-        table.add_column(
-            title.upper(),
-            footer=shown(getattr(made.total, key), kind) if made.total else "",
-            footer_style="bold",
-            justify="right" if kind in NUMBERS else "left",
-            no_wrap=key not in FOLDED,
-            overflow="fold",
-        )
-    for row in made.rows[:limit]:
-        table.add_row(*(Text(printable(shown(getattr(row, key), kind))) for key, (_, kind, _) in columns.items()))
-    console.print(table)
+    console.print(_table(made, limit, console.width))
     more = f"{len(made.rows) - limit:,} more rows: raise --limit. " if len(made.rows) > limit else ""
     console.print(Text(f"{more}{made.note}\n", style="dim"))
+
+
+def _table(made: "Report[Any]", limit: int, width: int) -> "Table":
+    """Return the rows as a table that fits the width: less important columns are left out, and texts are cut."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from jobfac.reports.form import NUMBERS, shown
+
+    columns = {key: column for key, column in made.columns.items() if not (width < NARROW and column.spare)}
+    lines = [made.rows[:limit], [made.total] if made.total else []]
+    cells, footers = (
+        [[printable(shown(getattr(row, key), kind)) for key, (_, kind, _) in columns.items()] for row in part]
+        for part in lines
+    )
+    longest = [
+        max([len(title), *(len(line[place]) for line in [*cells, *footers])])
+        for place, (title, _, _) in enumerate(columns.values())
+    ]
+    fitted = fit(longest, [key in CUT for key in columns], width)
+    table = Table(box=None, header_style="bold", pad_edge=False, show_footer=bool(footers))
+    places = [place for place, room in enumerate(fitted) if room]
+    for place in places:
+        title, kind, _ = list(columns.values())[place]
+        footer = footers[0][place] if footers else ""
+        justify: Any = "right" if kind in NUMBERS else "left"
+        options: Any = {"no_wrap": True, "overflow": "ellipsis", "width": fitted[place], "footer_style": "bold"}
+        table.add_column(title.upper(), footer=footer, justify=justify, **options)
+    for line in cells:
+        table.add_row(*(Text(line[place]) for place in places))
+    return table
