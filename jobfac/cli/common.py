@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 
+from jobfac.cli import completion
 from jobfac.cli.listing import PLAIN
 from jobfac.errors import DONE as DONE
 from jobfac.errors import NOT_FOUND as NOT_FOUND
@@ -38,7 +39,7 @@ MAX_ID = 2**63 - 1
 NOT_UTF8 = "is not text in UTF-8; pass bytes to a program as base64, or in a file."
 """The end of the error for a payload or an argument that cannot be stored."""
 
-RunId = Annotated[int, typer.Argument(min=1, max=MAX_ID, help="The run's id.")]
+RunId = Annotated[int, typer.Argument(min=1, max=MAX_ID, help="The run's id.", autocompletion=completion.runs)]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 

@@ -4,16 +4,25 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from jobfac.cli import completion
 from jobfac.cli.common import USAGE, fail, instant, period_end
 from jobfac.states import RunState
 
 if TYPE_CHECKING:
     from jobfac.store.history.search import Filter
 
-Job = Annotated[str | None, typer.Option(help="Only runs of this job.")]
-States = Annotated[list[str] | None, typer.Option("--state", help="Only runs in this state; may be repeated.")]
-Category = Annotated[str | None, typer.Option(help="Only runs of jobs of this category.")]
-WorkerName = Annotated[str | None, typer.Option("--worker", help="Only runs that this worker executed last.")]
+Job = Annotated[str | None, typer.Option(help="Only runs of this job.", autocompletion=completion.jobs)]
+States = Annotated[
+    list[str] | None,
+    typer.Option("--state", help="Only runs in this state; may be repeated.", autocompletion=completion.states),
+]
+Category = Annotated[
+    str | None, typer.Option(help="Only runs of jobs of this category.", autocompletion=completion.categories)
+]
+WorkerName = Annotated[
+    str | None,
+    typer.Option("--worker", help="Only runs that this worker executed last.", autocompletion=completion.workers),
+]
 Since = Annotated[str | None, typer.Option(help="Only runs created since this time: 2h, yesterday, a day, or a time.")]
 Until = Annotated[str | None, typer.Option(help="Only runs created before this time, or up to the end of this day.")]
 InSequence = Annotated[

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from jobfac.cli import completion
 from jobfac.cli import selection as s
 from jobfac.cli.client import Backend, backend
 from jobfac.cli.common import MAX_ID, UNSUCCESSFUL, USAGE, Json, Yes, confirm, fail, is_terminal, refuse_denied
@@ -20,7 +21,14 @@ BATCH = 100
 """The maximum number of runs in one request."""
 
 OneRun = Annotated[
-    int | None, typer.Argument(min=1, max=MAX_ID, metavar="[RUN]", help="The run's id; or say which runs by options.")
+    int | None,
+    typer.Argument(
+        min=1,
+        max=MAX_ID,
+        metavar="[RUN]",
+        help="The run's id; or say which runs by options.",
+        autocompletion=completion.runs,
+    ),
 ]
 Limit = Annotated[int, typer.Option(min=1, max=100_000, help="The maximum number of runs that the options choose.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show the runs that the options choose.")]

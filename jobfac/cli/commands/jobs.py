@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from jobfac.cli import completion
 from jobfac.cli.client import backend
 from jobfac.cli.common import USAGE, Failure, Json, group
 from jobfac.cli.rendering.printing import Columns, note, print_fields, print_json, print_table, print_text
@@ -68,7 +69,10 @@ def _value(value: Any) -> str:
 
 
 def export(
-    jobs: Annotated[list[str] | None, typer.Argument(help="Job ids; default: all.")] = None, as_json: Json = False
+    jobs: Annotated[
+        list[str] | None, typer.Argument(help="Job ids; default: all.", autocompletion=completion.jobs)
+    ] = None,
+    as_json: Json = False,
 ) -> None:
     """Print the stored definitions in a form that `apply` reads."""
     with backend() as factory:
@@ -120,7 +124,9 @@ def _program(job: JobView) -> str:
 
 
 @app.command("show")
-def show_job(job: Annotated[str, typer.Argument(help="The job's id.")], as_json: Json = False) -> None:
+def show_job(
+    job: Annotated[str, typer.Argument(help="The job's id.", autocompletion=completion.jobs)], as_json: Json = False
+) -> None:
     """Show a job and its definition."""
     with backend() as factory:
         view = factory.job(job)
@@ -133,7 +139,7 @@ def show_job(job: Annotated[str, typer.Argument(help="The job's id.")], as_json:
 
 
 @app.command()
-def enable(job: Annotated[str, typer.Argument(help="The job's id.")]) -> None:
+def enable(job: Annotated[str, typer.Argument(help="The job's id.", autocompletion=completion.jobs)]) -> None:
     """Enable a job: allow its starts."""
     with backend() as factory:
         factory.enable(job, True)
@@ -141,7 +147,7 @@ def enable(job: Annotated[str, typer.Argument(help="The job's id.")]) -> None:
 
 
 @app.command()
-def disable(job: Annotated[str, typer.Argument(help="The job's id.")]) -> None:
+def disable(job: Annotated[str, typer.Argument(help="The job's id.", autocompletion=completion.jobs)]) -> None:
     """Disable a job: refuse all starts, by schedule or on demand. Running runs continue."""
     with backend() as factory:
         factory.enable(job, False)
@@ -149,7 +155,7 @@ def disable(job: Annotated[str, typer.Argument(help="The job's id.")]) -> None:
 
 
 @app.command()
-def delete(job: Annotated[str, typer.Argument(help="The job's id.")]) -> None:
+def delete(job: Annotated[str, typer.Argument(help="The job's id.", autocompletion=completion.jobs)]) -> None:
     """Delete a job. Its history stays, and its waiting and running runs continue."""
     with backend() as factory:
         factory.delete(job)

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from jobfac.cli import completion
 from jobfac.cli.client import backend
 from jobfac.cli.common import NOT_FOUND, USAGE, Failure, Json, fail, group, instant, period_end
 from jobfac.cli.rendering.printing import Columns, note, print_json, print_table, print_text
@@ -21,13 +22,15 @@ from jobfac.views.serialization import all_as_json
 app = group("List, preview, pause and resume schedules.")
 import_app = group("Convert foreign schedules to definitions, on standard output.")
 
-Job = Annotated[str, typer.Argument(help="The job's id.")]
+Job = Annotated[str, typer.Argument(help="The job's id.", autocompletion=completion.jobs)]
 Name = Annotated[str | None, typer.Argument(help="The schedule's name or position; default: all schedules of the job.")]
 
 
 @app.command("list")
 def list_schedules(
-    job: Annotated[str | None, typer.Argument(help="Only schedules of this job; default: all.")] = None,
+    job: Annotated[
+        str | None, typer.Argument(help="Only schedules of this job; default: all.", autocompletion=completion.jobs)
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """List schedules with their next due times."""

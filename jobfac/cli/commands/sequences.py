@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from jobfac.cli import completion
 from jobfac.cli.client import backend
 from jobfac.cli.common import NOT_FOUND, USAGE, Json, fail, group, instant
 from jobfac.cli.rendering.printing import print_drawn, print_json
@@ -24,7 +25,7 @@ File = Annotated[
 
 @app.command()
 def simulate(
-    job: Annotated[str, typer.Argument(help="The sequence's id.")],
+    job: Annotated[str, typer.Argument(help="The sequence's id.", autocompletion=completion.jobs)],
     outcome: Annotated[
         list[str] | None,
         typer.Option(
@@ -53,7 +54,7 @@ def simulate(
 
 @app.command()
 def graph(
-    job: Annotated[str, typer.Argument(help="The sequence's id.")],
+    job: Annotated[str, typer.Argument(help="The sequence's id.", autocompletion=completion.jobs)],
     svg: Annotated[Path | None, typer.Option("--svg", metavar="FILE", help="Write an SVG image to this file.")] = None,
     file: File = None,
 ) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from jobfac.cli import completion
 from jobfac.cli.client import Backend, backend
 from jobfac.cli.commands.monitoring.logs import follow_run
 from jobfac.cli.common import UNSUCCESSFUL, USAGE, Json, fail, instant, read_stdin, refuse_denied, seconds
@@ -41,7 +42,7 @@ NotifyOption = Annotated[
 
 
 def start(
-    job: Annotated[str, typer.Argument(help="The job's id.")],
+    job: Annotated[str, typer.Argument(help="The job's id.", autocompletion=completion.jobs)],
     argument: Argument = None,
     payload: Annotated[str | None, typer.Option(help="Text for the program; `-` reads standard input.")] = None,
     priority: Annotated[

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from jobfac.cli import completion
 from jobfac.cli.client import Backend, backend
 from jobfac.cli.common import NOT_FOUND, Json, fail, group
 from jobfac.cli.rendering.printing import Columns, print_json, print_table
@@ -47,7 +48,12 @@ def _pools(worker: WorkerView) -> str:
 
 
 Workers = Annotated[
-    list[str], typer.Argument(metavar="WORKER...", help="Names or ids of live workers, from `workers list`.")
+    list[str],
+    typer.Argument(
+        metavar="WORKER...",
+        help="Names or ids of live workers, from `workers list`.",
+        autocompletion=completion.workers,
+    ),
 ]
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from jobfac.cli import completion
 from jobfac.cli.client import backend
 from jobfac.cli.client.protocol import ReportRequest
 from jobfac.cli.common import USAGE, Json, fail, utc_day
@@ -43,7 +44,7 @@ def report(
         str | None, typer.Option(metavar="DAY", help="First day (UTC), yesterday, or a duration: 60d.")
     ] = None,
     until: Annotated[str | None, typer.Option(metavar="DAY", help="Last day; default: today.")] = None,
-    job: Annotated[str | None, typer.Option(help="Only this job.")] = None,
+    job: Annotated[str | None, typer.Option(help="Only this job.", autocompletion=completion.jobs)] = None,
     category: Annotated[str | None, typer.Option(help="Only jobs of this category.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="Maximum rows of a table; JSON and CSV have all rows.")] = 30,
     as_json: Json = False,
