@@ -11,6 +11,7 @@ from jobfac.views.backfill import Backfill as BackfillOfViews
 from jobfac.views.backfill import BackfillView
 from jobfac.views.jobs import JobView
 from jobfac.views.keys import KeyView
+from jobfac.views.load import HourLoad, LoadView, MoveView, PoolLoad
 from jobfac.views.many import ManyView
 from jobfac.views.notifications import NotificationView
 from jobfac.views.overview import DueSchedule, RunLine, WaitingRuns
@@ -187,6 +188,11 @@ Schedules = _page("Schedules", ListedSchedule)
 
 Candidate = model_of("Candidate", CandidateView)
 Candidates = _page("Candidates", Candidate)
+
+HourOfLoad = model_of("HourOfLoad", HourLoad)
+PoolOfLoad = model_of("PoolOfLoad", PoolLoad)
+Move = model_of("Move", MoveView)
+Load = model_of("Load", LoadView)
 
 BackfillTime = model_of("BackfillTime", BackfillView)
 Backfill = model_of("Backfill", BackfillOfViews)

@@ -196,6 +196,10 @@ class PreviewQuery(Parameters):
     explain: bool = Field(False, description="Include times that do not fire, with the reason.")
 
 
+class LoadQuery(Parameters):
+    days: int = Field(7, ge=1, le=31, description="The number of days.")
+
+
 class JobsQuery(Parameters):
     limit: int = Field(100, ge=1, le=500, description="The maximum number of jobs in a page.")
     cursor: str | None = Field(None, min_length=1, max_length=128, description="`next_cursor` of the previous page.")

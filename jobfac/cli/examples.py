@@ -46,6 +46,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "jobfac schedule backfill load --from 2026-11-01 --to 2026-11-24 --dry-run",
         "jobfac schedule backfill load --from 2026-11-01 --to 2026-11-24 --at-most 4",
     ),
+    "schedule load": ("jobfac schedule load", "jobfac schedule load --days 14 --json"),
     "schedule pause": ("jobfac schedule pause report", "jobfac schedule pause report nightly"),
     "schedule resume": ("jobfac schedule resume report",),
     "sequence simulate": (

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from jobfac.store.history.search import Filter
     from jobfac.store.runs import Stopped
     from jobfac.views.backfill import Backfill
+    from jobfac.views.load import LoadView
     from jobfac.views.many import ManyView
     from jobfac.views.overview import Overview
     from jobfac.views.schedules import CandidateView, ScheduleView
@@ -181,6 +182,11 @@ class Local(LocalAdministration):
         from jobfac.operations import backfill
 
         return backfill.backfill(self._db, self._by, wanted, dry_run=dry_run)
+
+    def load(self, days: int) -> "LoadView":
+        from jobfac.store import schedules
+
+        return self._db.query(schedules.read_load, days)
 
     def overview(self) -> "Overview":
         from jobfac.store import overview

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from jobfac.views.backfill import Backfill
     from jobfac.views.jobs import JobView
     from jobfac.views.keys import KeyView
+    from jobfac.views.load import LoadView
     from jobfac.views.many import ManyView
     from jobfac.views.notifications import NotificationView
     from jobfac.views.overview import Overview
@@ -165,6 +166,9 @@ class Backend(Administration, Protocol):
 
     def backfill(self, wanted: "BackfillRequest", dry_run: bool) -> "Backfill":
         """Start runs for due times that have passed, or show them."""
+
+    def load(self, days: int) -> "LoadView":
+        """Return how full the coming days are."""
 
     def overview(self) -> "Overview":
         """Return the current state of the factory."""

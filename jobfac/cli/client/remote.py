@@ -21,6 +21,7 @@ from jobfac.store.history.search import Filter
 from jobfac.store.runs import Stopped
 from jobfac.views.backfill import Backfill
 from jobfac.views.jobs import JobView
+from jobfac.views.load import LoadView
 from jobfac.views.many import ManyView
 from jobfac.views.overview import Overview
 from jobfac.views.runs import AttemptView, EventView, RunHistory, RunView
@@ -190,6 +191,9 @@ class Remote(RemoteAdministration):
         body: Object = {**fields, "schedule": wanted.name, "priority": wanted.priority, "dry_run": dry_run}
         path = f"/v1/jobs/{quote(wanted.job, safe='')}/backfill"
         return from_json(Backfill, self._read(self._send("POST", path, repeatable=True, json=body)))
+
+    def load(self, days: int) -> LoadView:
+        return from_json(LoadView, self._get("/v1/schedules/load", days=days))
 
     def overview(self) -> Overview:
         return from_json(Overview, self._get("/v1/overview"))

@@ -1,8 +1,8 @@
-"""`schedule list / preview / backfill / pause / resume` and `import crontab`."""
+"""`schedule list / preview / backfill / load / pause / resume` and `import crontab`."""
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -11,13 +11,15 @@ import typer
 from jobfac.cli import completion
 from jobfac.cli.client import backend
 from jobfac.cli.common import NOT_FOUND, USAGE, Failure, Json, fail, group, instant, period_end
-from jobfac.cli.rendering.printing import Columns, note, print_json, print_table, print_text
+from jobfac.cli.rendering.printing import Columns, note, print_drawn, print_json, print_table, print_text
 from jobfac.cli.rendering.text import cell
 from jobfac.cli.times import write_time
 from jobfac.definitions.wording import in_words
 from jobfac.views.backfill import BackfillResult, BackfillView
+from jobfac.views.load import LoadView, MoveView
 from jobfac.views.schedules import CandidateView, ScheduleView
 from jobfac.views.serialization import all_as_json
+from jobfac.views.serialization import as_json as serialization_as_json
 
 app = group("List, preview, pause and resume schedules.")
 import_app = group("Convert foreign schedules to definitions, on standard output.")
@@ -154,6 +156,49 @@ def backfill(
     existing = sum(line.result is BackfillResult.EXISTS for line in lines)
     word = "to start" if dry_run else "started"
     note(f"{len(lines) - existing} runs {word}, {existing} due times have a run.")
+
+
+@app.command("load")
+def show_load(
+    days: Annotated[int, typer.Option(min=1, max=31, help="The number of days.")] = 7, as_json: Json = False
+) -> None:
+    """Show how full the coming days are, by hour and pool.
+
+    Runs count with their usual duration. Where slots will not suffice, it says which times to move.
+    """
+    with backend() as factory:
+        found = factory.load(days)
+    if as_json:
+        print_json(serialization_as_json(found))
+        return
+    from jobfac.cli.rendering.heat import heat_map, legend
+
+    for line in heat_map(found):
+        print_drawn(line)
+    if not any(hour.runs for pool in found.pools for hour in pool.hours):
+        note("nothing is due in these days")
+        return
+    print_drawn(legend(found))
+    if found.moves:
+        typer.echo("")
+        columns: Columns[MoveView] = {
+            "MOVE": "job",
+            "SCHEDULE": "schedule",
+            "DUE": "due_at",
+            "TO": "to",
+            "POOL": "pool",
+            "WHY": "reason",
+        }
+        print_table(found.moves, columns, "")
+    for sentence in _remarks(found):
+        note(sentence)
+
+
+def _remarks(found: LoadView) -> Iterator[str]:
+    if found.unknown:
+        yield f"Without statistics, so counted with a minute: {', '.join(found.unknown[:10])}."
+    if found.dense:
+        yield f"Due too often, so only the first due times are counted: {', '.join(found.dense[:10])}."
 
 
 def _due_local(row: BackfillView) -> str:

@@ -60,6 +60,7 @@ ALLOWED: dict[tuple[str, str], Role | None] = {
     ("POST", "/v1/workers/{worker:id}/undrain"): OPERATOR,
     ("GET", "/v1/schedules"): VIEWER,
     ("GET", "/v1/schedules/preview"): VIEWER,
+    ("GET", "/v1/schedules/load"): VIEWER,
     ("POST", "/v1/schedules/{schedule:id}/pause"): OPERATOR,
     ("POST", "/v1/schedules/{schedule:id}/resume"): OPERATOR,
     ("GET", "/metrics"): VIEWER,

@@ -57,6 +57,7 @@ TABLE: dict[str, tuple[Way, list[str]]] = {
     "schedule list": (Way.SAME, ["--json"]),
     "schedule preview": (Way.SAME, ["timed", "--from", "2027-01-01", "--json"]),
     "schedule backfill": (Way.WORKS, ["timed", "--from", "2026-01-01", "--to", "2026-01-02"]),
+    "schedule load": (Way.SAME, ["--json"]),
     "schedule pause": (Way.WORKS, ["timed"]),
     "schedule resume": (Way.WORKS, ["timed"]),
     "sequence simulate": (Way.SAME, ["tree", "--json"]),

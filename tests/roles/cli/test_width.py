@@ -78,3 +78,10 @@ def test_a_short_time_has_its_offset_and_a_rule_is_in_words(narrow: Factory) -> 
     piped = narrow.run("schedule", "list").stdout
     assert "Mon-Fri 06:30, 18:30 America/Argentina/ComodRivadavia, not SAT 22:00 - SUN 06:00" in piped
     assert LONG in piped
+
+
+def test_the_heat_map_has_a_line_a_day(narrow: Factory) -> None:
+    lines = lines_of(narrow.run("schedule", "load", "--days", "3").stdout)
+    assert max(map(len, lines)) <= 80
+    assert sum(bool(re.match(r"(Mon|Tue|Wed|Thu|Fri|Sat|Sun) \d\d ", line)) for line in lines) in (3, 4)
+    assert "!! too few" in lines[-1]
