@@ -14,6 +14,7 @@ from jobfac.views.keys import KeyView
 from jobfac.views.load import HourLoad, LoadView, MoveView, PoolLoad
 from jobfac.views.many import ManyView
 from jobfac.views.notifications import NotificationView
+from jobfac.views.output import OutputMatch
 from jobfac.views.overview import DueSchedule, RunLine, WaitingRuns
 from jobfac.views.overview import Overview as OverviewView
 from jobfac.views.plans import AppliedView, PlanView
@@ -145,6 +146,10 @@ class OutputPage(Shown):
     pieces: list[Piece]
     position: str
     complete: bool
+
+
+OutputLine = model_of("OutputLine", OutputMatch)
+OutputLines = _page("OutputLines", OutputLine, cursor=True)
 
 
 class Stopped(Shown):

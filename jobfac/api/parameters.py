@@ -161,6 +161,15 @@ class RunFilter(Parameters, RunFields):
     cursor: str | None = Field(None, pattern=r"^[1-9][0-9]{0,17}$", description="`next_cursor` of the previous page.")
 
 
+class OutputSearchQuery(Parameters):
+    text: Word = Field(description="The text, in any case, which a line contains.")
+    job: Word | None = Field(None, description="Only output of this job's runs.")
+    since: Moment | None = Field(None, description="Only output of runs that were created at this time or later.")
+    until: Moment | None = Field(None, description="Only output of runs that were created before this time.")
+    limit: int = Field(100, ge=1, le=1000, description="The maximum number of lines in a page.")
+    cursor: str | None = Field(None, pattern=r"^[1-9][0-9]{0,17}$", description="`next_cursor` of the previous page.")
+
+
 class RunQuery(Parameters):
     wait: float = Field(0.0, ge=0, le=60, description="The maximum seconds to wait until the run is final.")
 

@@ -16,7 +16,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "stop": ("jobfac stop 17", "jobfac stop 17 --now", "jobfac stop --job report --all"),
     "retry": ("jobfac retry 17", "jobfac retry 17 --from-failed", "jobfac retry --state failed --since 2h"),
-    "logs": ("jobfac logs 17", "jobfac logs 17 -f", "jobfac logs 17 --stream stderr --attempt 1"),
+    "logs": ("jobfac logs 17", "jobfac logs 17 -f", "jobfac logs --search 'out of memory' --since 1d"),
     "top": ("jobfac top", "jobfac top --interval 5", "jobfac top --once"),
     "doctor": ("jobfac doctor", "jobfac doctor --json"),
     "report": ("jobfac report", "jobfac report jobs --since 2026-11-01 --csv", "jobfac report --html report.html"),

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from jobfac.views.backfill import Backfill
     from jobfac.views.load import LoadView
     from jobfac.views.many import ManyView
+    from jobfac.views.output import OutputMatch
     from jobfac.views.overview import Overview
     from jobfac.views.schedules import CandidateView, ScheduleView
     from jobfac.views.workers import WorkerView
@@ -182,6 +183,17 @@ class Local(LocalAdministration):
         from jobfac.operations import backfill
 
         return backfill.backfill(self._db, self._by, wanted, dry_run=dry_run)
+
+    def search_output(self, wanted: "Filter", text: str, limit: int) -> "list[OutputMatch]":
+        from jobfac.store.history.output import FoundOutput, search_output
+
+        matches: list[OutputMatch] = []
+        found: FoundOutput | None = None
+        while found is None or (found.below is not None and len(matches) < limit):
+            below = wanted.below if found is None else found.below
+            found = self._db.query(search_output, wanted._replace(below=below), text, limit - len(matches))
+            matches += found.matches
+        return matches[:limit]
 
     def load(self, days: int) -> "LoadView":
         from jobfac.store import schedules

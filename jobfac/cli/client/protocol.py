@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from jobfac.views.load import LoadView
     from jobfac.views.many import ManyView
     from jobfac.views.notifications import NotificationView
+    from jobfac.views.output import OutputMatch
     from jobfac.views.overview import Overview
     from jobfac.views.plans import AppliedView
     from jobfac.views.runs import RunHistory, RunView
@@ -166,6 +167,9 @@ class Backend(Administration, Protocol):
 
     def backfill(self, wanted: "BackfillRequest", dry_run: bool) -> "Backfill":
         """Start runs for due times that have passed, or show them."""
+
+    def search_output(self, wanted: "Filter", text: str, limit: int) -> "list[OutputMatch]":
+        """Return up to ``limit`` lines with this text in the output of the runs that match the filter."""
 
     def load(self, days: int) -> "LoadView":
         """Return how full the coming days are."""

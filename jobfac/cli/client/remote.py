@@ -23,6 +23,7 @@ from jobfac.views.backfill import Backfill
 from jobfac.views.jobs import JobView
 from jobfac.views.load import LoadView
 from jobfac.views.many import ManyView
+from jobfac.views.output import OutputMatch
 from jobfac.views.overview import Overview
 from jobfac.views.runs import AttemptView, EventView, RunHistory, RunView
 from jobfac.views.schedules import CandidateView, ScheduleView
@@ -191,6 +192,10 @@ class Remote(RemoteAdministration):
         body: Object = {**fields, "schedule": wanted.name, "priority": wanted.priority, "dry_run": dry_run}
         path = f"/v1/jobs/{quote(wanted.job, safe='')}/backfill"
         return from_json(Backfill, self._read(self._send("POST", path, repeatable=True, json=body)))
+
+    def search_output(self, wanted: Filter, text: str, limit: int) -> list[OutputMatch]:
+        query = _filter(wanted) | {"text": text}
+        return [from_json(OutputMatch, item) for item in self._pages("/v1/output", limit, query)][:limit]
 
     def load(self, days: int) -> LoadView:
         return from_json(LoadView, self._get("/v1/schedules/load", days=days))

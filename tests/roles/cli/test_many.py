@@ -104,3 +104,15 @@ def test_the_time_of_a_start_is_told_as_it_was_understood(sqlite_factory: Factor
     sqlite_factory.apply({"hello": {"command": ["true"]}})
     done = sqlite_factory.run("start", "hello", "--at", "2030-01-31T22:00:00+01:00", "--json")
     assert done.stderr.startswith("--at 2030-01-31T22:00:00+01:00 is Thu 2030-01-31 21:00:00+00:00 (UTC), in ")
+
+
+def test_the_output_of_many_runs_is_searched(remote: InProcess, sqlite_factory: Factory) -> None:
+    sqlite_factory.worker()
+    sqlite_factory.json("start", "hello", "--count", "2", "--wait")
+    for way in (remote, sqlite_factory):
+        found = way.json("logs", "--search", "HELL", "--job", "hello", "--since", "1h")
+        assert [(line["run"], line["line"]) for line in found] == [(2, "hello"), (1, "hello")]
+        assert way.run("logs", "--search", "nothing like it").stderr == "no run wrote 'nothing like it'\n"
+        assert len(way.json("logs", "--search", "hello", "--limit", "1")) == 1
+    assert "instead of a run" in sqlite_factory.run("logs", "1", "--search", "x", code=2).stderr
+    assert "or --search TEXT" in sqlite_factory.run("logs", code=2).stderr

@@ -1,11 +1,12 @@
-"""What administrators do: keys, notifications, reports, definitions as a whole, and upkeep."""
+"""What concerns the whole factory: keys, notifications, reports, searches, definitions as a whole, and upkeep."""
 
-from jobfac.api.resources.admin import definitions, keys, notifications, reports, upkeep
+from jobfac.api.resources.admin import definitions, keys, notifications, reports, search, upkeep
 
 ENDPOINTS = (
     *definitions.ENDPOINTS,
     *keys.ENDPOINTS,
     *notifications.ENDPOINTS,
     *reports.ENDPOINTS,
+    *search.ENDPOINTS,
     *upkeep.ENDPOINTS,
 )
