@@ -72,7 +72,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "notify requeue": ("jobfac notify requeue 12 13", "jobfac notify requeue --all-dead"),
     "db upgrade": ("jobfac db upgrade",),
     "db check": ("jobfac db check",),
-    "db script": ("jobfac db script > schema.sql", "jobfac db script --dialect sqlite"),
+    "db script": ("jobfac db script > schema.sql", "jobfac db script --from 0003 > upgrade.sql"),
     "db backup": ("jobfac db backup /backup/jobfac.db",),
     "init": ("jobfac init", "jobfac init factory"),
     "schema": ("jobfac schema > jobfac.schema.json",),

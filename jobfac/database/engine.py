@@ -189,7 +189,7 @@ class Database:
     def head(self) -> str:
         """The schema's version that this program needs: the last migration's. (Alembic itself is 12 MB of memory and
         a tenth of a second, which no role should pay for a look at a number.)"""
-        return max(_versions())
+        return max(versions())
 
     def version(self) -> str | None:
         """The schema's version in the database, None if there is none.
@@ -245,7 +245,7 @@ class Database:
 
         self.dialect.create()
         self._check_engine()
-        if (found := self.version()) is not None and found not in _versions():
+        if (found := self.version()) is not None and found not in versions():
             raise WrongSchema(
                 f"The database's schema is version {found}, which this program does not know; it needs {self.head()}. "
                 "Use the newer jobfac that made it."
@@ -266,15 +266,21 @@ class Database:
         write_script(self.dialect.name, out)
 
 
-def write_script(engine: str, out: Any) -> None:
-    """Write the SQL of an upgrade from nothing to ``out``; ``engine`` is mssql or sqlite. Needs no driver."""
+def write_script(engine: str, out: Any, since: str | None = None) -> None:
+    """Write the SQL of an upgrade to ``out``; ``engine`` is mssql or sqlite. Needs no driver.
+
+    ``since``: the version from which to upgrade; None: from nothing.
+    """
     from alembic import command
 
     tables = StringIO()
     config = _config(engine)
     config.output_buffer = tables
-    command.upgrade(config, "head", sql=True)
-    out.write(sql_files.script(engine, tables.getvalue()))
+    command.upgrade(config, "head" if since is None else f"{since}:head", sql=True)
+    if since is None:
+        out.write(sql_files.script(engine, tables.getvalue()))
+    else:
+        out.write(sql_files.upgrade_script(engine, tables.getvalue(), since, max(versions())))
 
 
 def _config(engine: str) -> Any:
@@ -287,7 +293,7 @@ def _config(engine: str) -> Any:
     return config
 
 
-def _versions() -> set[str]:
+def versions() -> set[str]:
     """The versions of the schema that this program's migrations know."""
     return {path.name.partition("_")[0] for path in (MIGRATIONS / "versions").glob("[0-9]*.py")}
 

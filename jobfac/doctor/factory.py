@@ -25,8 +25,11 @@ SUBJECTS = 3
 LATE = 600.0
 """Seconds after which a notification that waits is late."""
 
-WHERE = {"lease expired": "workers", "schedule overdue": "schedules"}
+WHERE = {"lease expired": "workers", "schedule overdue": "schedules", "keeps failing": "jobs"}
 """What is said under which check; everything else is of the queue. `no worker` is told more exactly by ``takers``."""
+
+ELSEWHERE = ("no worker", "notification dead")
+"""Kinds of trouble that other checks report more exactly."""
 
 SERIOUS = ("lease expired", "not promoted", "schedule overdue")
 """Kinds of trouble that mean that a role is missing."""
@@ -49,7 +52,7 @@ def now(conn: sa.Connection) -> datetime:
 
 def trouble(conn: sa.Connection) -> list[Finding]:
     """What the view ``v_health`` says, one finding for each kind of trouble."""
-    query = sa.select(_HEALTH).where(_HEALTH.c.problem != "no worker").order_by(_HEALTH.c.problem, _HEALTH.c.since)
+    query = sa.select(_HEALTH).where(_HEALTH.c.problem.not_in(ELSEWHERE)).order_by(_HEALTH.c.problem, _HEALTH.c.since)
     return judge_trouble(conn.execute(query.limit(LINES)).mappings().all(), now(conn))
 
 

@@ -59,4 +59,7 @@ GRANT SELECT ON jobfac.v_events TO jobfac_operator, jobfac_reader, jobfac_worker
 GRANT SELECT ON jobfac.v_output TO jobfac_operator, jobfac_reader, jobfac_worker;
 GRANT SELECT ON jobfac.v_steps TO jobfac_operator, jobfac_reader, jobfac_worker;
 GRANT SELECT ON jobfac.v_health TO jobfac_operator, jobfac_reader, jobfac_worker;
+GRANT SELECT ON jobfac.v_jobs TO jobfac_operator, jobfac_reader, jobfac_worker;
+GRANT SELECT ON jobfac.v_audit TO jobfac_operator, jobfac_reader, jobfac_worker;
+GRANT SELECT ON jobfac.v_notifications TO jobfac_operator, jobfac_reader, jobfac_worker;
 GO
