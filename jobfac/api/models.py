@@ -7,17 +7,17 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from jobfac.doctor.finding import Finding as FindingView
 from jobfac.states import Role, RunState
-from jobfac.views.backfill import Backfill as BackfillOfViews
-from jobfac.views.backfill import BackfillView
 from jobfac.views.jobs import JobView
 from jobfac.views.keys import KeyView
-from jobfac.views.load import HourLoad, LoadView, MoveView, PoolLoad
-from jobfac.views.many import ManyView
 from jobfac.views.notifications import NotificationView
-from jobfac.views.output import OutputMatch
 from jobfac.views.overview import DueSchedule, RunLine, WaitingRuns
 from jobfac.views.overview import Overview as OverviewView
-from jobfac.views.plans import AppliedView, PlanView
+from jobfac.views.results.backfill import Backfill as BackfillOfViews
+from jobfac.views.results.backfill import BackfillView
+from jobfac.views.results.load import HourLoad, LoadView, MoveView, PoolLoad
+from jobfac.views.results.many import ManyView
+from jobfac.views.results.output import OutputMatch
+from jobfac.views.results.plans import AppliedView, PlanView
 from jobfac.views.runs import AttemptView, EventView, RunView
 from jobfac.views.schedules import CandidateView, ScheduleView
 from jobfac.views.sequences import StepRunView, StepVisitView

@@ -13,7 +13,7 @@ from jobfac.operations.caller import Caller, transact, visible_job
 from jobfac.store import audit
 from jobfac.store.schedules import backfilling
 from jobfac.store.schedules.backfilling import DueTime, Period
-from jobfac.views.backfill import Backfill, BackfillResult, BackfillView
+from jobfac.views.results.backfill import Backfill, BackfillResult, BackfillView
 
 TOGETHER = 100
 """The maximum number of runs that one transaction starts."""

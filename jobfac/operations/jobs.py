@@ -13,7 +13,7 @@ from jobfac.definitions.values import read_id
 from jobfac.errors import Forbidden, Outdated
 from jobfac.operations.caller import Caller, transact, visible_job
 from jobfac.store import jobs, schedules
-from jobfac.views.plans import AppliedView, PlanView
+from jobfac.views.results.plans import AppliedView, PlanView
 
 Reader = Callable[[Mapping[str, Mapping[str, Any]]], d.Definitions]
 """Reads definitions and checks them against the known ones. ``definitions.reader`` creates a reader for files."""

@@ -9,7 +9,7 @@ from jobfac.operations.caller import Caller
 from jobfac.states import ACTIVE, FAILURES, FINAL, HELD, RunState
 from jobfac.store import retries
 from jobfac.store.history.search import Filter, Found, of_ids, search
-from jobfac.views.many import ManyView, Result
+from jobfac.views.results.many import ManyView, Result
 from jobfac.views.runs import RunView
 
 RETRIED = frozenset({*FAILURES, RunState.MIXED}) - {RunState.DENIED}

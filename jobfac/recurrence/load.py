@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from jobfac.views.load import HourLoad, MoveView, PoolLoad
+from jobfac.views.results.load import HourLoad, MoveView, PoolLoad
 
 HOUR = timedelta(hours=1)
 TOO_LONG = 60.0

@@ -12,7 +12,7 @@ from jobfac.operations import many
 from jobfac.states import ACTIVE, FINAL, RunState
 from jobfac.store.api_keys import Role
 from jobfac.store.history.search import Filter
-from jobfac.views.many import ManyView
+from jobfac.views.results.many import ManyView
 from jobfac.views.runs import RunView
 from jobfac.views.serialization import all_as_json
 

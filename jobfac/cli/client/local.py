@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from jobfac.operations.backfill import BackfillRequest
     from jobfac.store.history.search import Filter
     from jobfac.store.runs import Stopped
-    from jobfac.views.backfill import Backfill
-    from jobfac.views.load import LoadView
-    from jobfac.views.many import ManyView
-    from jobfac.views.output import OutputMatch
     from jobfac.views.overview import Overview
+    from jobfac.views.results.backfill import Backfill
+    from jobfac.views.results.load import LoadView
+    from jobfac.views.results.many import ManyView
+    from jobfac.views.results.output import OutputMatch
     from jobfac.views.schedules import CandidateView, ScheduleView
     from jobfac.views.workers import WorkerView
 

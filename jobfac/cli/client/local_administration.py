@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from jobfac.store.api_keys import Created, Role
     from jobfac.views.keys import KeyView
     from jobfac.views.notifications import NotificationView
-    from jobfac.views.plans import AppliedView
+    from jobfac.views.results.plans import AppliedView
 
 
 class LocalAdministration:

@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from jobfac.store.api_keys import Created, Role
     from jobfac.store.history.search import Filter
     from jobfac.store.runs import Stopped
-    from jobfac.views.backfill import Backfill
     from jobfac.views.jobs import JobView
     from jobfac.views.keys import KeyView
-    from jobfac.views.load import LoadView
-    from jobfac.views.many import ManyView
     from jobfac.views.notifications import NotificationView
-    from jobfac.views.output import OutputMatch
     from jobfac.views.overview import Overview
-    from jobfac.views.plans import AppliedView
+    from jobfac.views.results.backfill import Backfill
+    from jobfac.views.results.load import LoadView
+    from jobfac.views.results.many import ManyView
+    from jobfac.views.results.output import OutputMatch
+    from jobfac.views.results.plans import AppliedView
     from jobfac.views.runs import RunHistory, RunView
     from jobfac.views.schedules import CandidateView, ScheduleView
     from jobfac.views.workers import WorkerView

@@ -10,7 +10,7 @@ from jobfac.states import Delivery
 from jobfac.store.api_keys import Created, Role
 from jobfac.views.keys import KeyView
 from jobfac.views.notifications import NotificationView
-from jobfac.views.plans import AppliedView
+from jobfac.views.results.plans import AppliedView
 from jobfac.views.serialization import from_json
 
 

@@ -12,7 +12,7 @@ from jobfac.cli.common import MAX_ID, UNSUCCESSFUL, USAGE, Json, Yes, confirm, f
 from jobfac.cli.rendering.printing import Columns, note, print_json, print_table
 from jobfac.states import FINAL
 from jobfac.views import serialization
-from jobfac.views.many import ManyView, Result
+from jobfac.views.results.many import ManyView, Result
 
 if TYPE_CHECKING:
     from jobfac.store.history.search import Filter

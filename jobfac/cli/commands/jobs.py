@@ -12,7 +12,7 @@ from jobfac.cli.rendering.printing import Columns, note, print_fields, print_jso
 from jobfac.cli.rendering.text import cell
 from jobfac.views import serialization
 from jobfac.views.jobs import JobView
-from jobfac.views.plans import PlanView
+from jobfac.views.results.plans import PlanView
 
 app = group("List, show, enable, disable and delete jobs and sequences.")
 

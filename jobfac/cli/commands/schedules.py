@@ -15,8 +15,8 @@ from jobfac.cli.rendering.printing import Columns, note, print_drawn, print_json
 from jobfac.cli.rendering.text import cell
 from jobfac.cli.times import write_time
 from jobfac.definitions.wording import in_words
-from jobfac.views.backfill import BackfillResult, BackfillView
-from jobfac.views.load import LoadView, MoveView
+from jobfac.views.results.backfill import BackfillResult, BackfillView
+from jobfac.views.results.load import LoadView, MoveView
 from jobfac.views.schedules import CandidateView, ScheduleView
 from jobfac.views.serialization import all_as_json
 from jobfac.views.serialization import as_json as serialization_as_json

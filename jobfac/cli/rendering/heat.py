@@ -6,7 +6,7 @@ from datetime import date, datetime
 from rich.text import Text
 
 from jobfac.recurrence.load import TOO_LONG
-from jobfac.views.load import HourLoad, LoadView, PoolLoad
+from jobfac.views.results.load import HourLoad, LoadView, PoolLoad
 
 SIGNS = "·░▒▓█"
 STYLES = ("dim", "green", "green", "yellow", "yellow")

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from jobfac.database.tables import run_output
 from jobfac.store.history.search import Filter, search
-from jobfac.views.output import OutputMatch
+from jobfac.views.results.output import OutputMatch
 from jobfac.views.runs import RunView
 
 RUNS = 200

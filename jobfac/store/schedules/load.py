@@ -16,7 +16,7 @@ from jobfac.recurrence.load import HOUR, Firing, load
 from jobfac.states import WorkerState
 from jobfac.store import jobs, workers
 from jobfac.store.schedules.decision import TICK
-from jobfac.views.load import LoadView
+from jobfac.views.results.load import LoadView
 
 DENSE = 10_000
 """The maximum number of due times of one schedule that are counted."""

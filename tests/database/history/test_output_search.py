@@ -8,7 +8,7 @@ from jobfac.store.history import output as found_output
 from jobfac.store.history.output import search_output
 from jobfac.store.history.search import Filter
 from jobfac.store.output import Stored
-from jobfac.views.output import OutputMatch
+from jobfac.views.results.output import OutputMatch
 from tests.support.database import define, start
 
 

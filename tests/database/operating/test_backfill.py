@@ -14,7 +14,7 @@ from jobfac.operations import jobs as job_operations
 from jobfac.operations.backfill import BackfillRequest
 from jobfac.operations.caller import Caller
 from jobfac.store import schedules
-from jobfac.views.backfill import Backfill, BackfillResult
+from jobfac.views.results.backfill import Backfill, BackfillResult
 from tests.support.database import Hand, get, states, together
 
 ANN = Caller("ann")

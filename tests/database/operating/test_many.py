@@ -10,7 +10,7 @@ from jobfac.operations import many, starting
 from jobfac.operations.caller import Caller
 from jobfac.states import ACTIVE, FINAL, RunState
 from jobfac.store.history.search import Filter
-from jobfac.views.many import ManyView, Result
+from jobfac.views.results.many import ManyView, Result
 from tests.support.database import Hand, define, get, now, start, state, states
 
 ANN = Caller("ann")

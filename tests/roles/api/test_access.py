@@ -18,7 +18,7 @@ from jobfac.api.auth import MAX_FAILURES
 from jobfac.database.engine import Database
 from jobfac.settings import Settings, SettingsError
 from jobfac.store import api_keys
-from tests.support.access import ADMIN, ALLOWED, QUERIES, VIEWER
+from tests.roles.api.allowed import ADMIN, ALLOWED, QUERIES, VIEWER
 from tests.support.api_stage import Served
 
 

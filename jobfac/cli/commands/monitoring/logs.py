@@ -14,7 +14,7 @@ from jobfac.cli.client.protocol import Text
 from jobfac.cli.common import MAX_ID, NOT_FOUND, USAGE, Json, fail
 from jobfac.cli.rendering.printing import Columns, note, print_json, print_table
 from jobfac.states import FINAL
-from jobfac.views.output import OutputMatch
+from jobfac.views.results.output import OutputMatch
 from jobfac.views.runs import AttemptView, RunView
 from jobfac.views.serialization import all_as_json
 
