@@ -4,19 +4,22 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 MINUTES ?= 10
+SECONDS ?= 60
 PROCESSES ?= 4
 PORT ?= 8420
 
 # Where it is set, each of a thousand commands that the tests start would compile the whole program anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo demo-up test check test-mssql lint format client bench chaos reference lock wheel bundle clean
+.PHONY: help setup demo demo-up test check test-mssql lint format client bench chaos fuzz reference lock wheel bundle clean
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
 
 $(VENV)/.run: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "jobfac needs Python 3.11 or newer; say which with make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+		{ echo "$(PYTHON) lacks its venv module; on Debian and Ubuntu: sudo apt-get install python3-venv"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing jobfac into $(VENV)"
 	@$(PIP) install -c constraints.txt -e .
@@ -44,9 +47,10 @@ test: setup      ## all tests
 check: lint      ## lint and the fast tests, for the daily loop: about a minute on 2 cores
 	$(BIN)/pytest -n $(PROCESSES) -q -m "not alone and not slow" -k "not pyodbc and not mssqlpython" tests/unit tests/database
 
-test-mssql: setup ## the same suite on a real server: make test-mssql JOBFAC_TEST_MSSQL_URL=mssql+pyodbc://...
+test-mssql: setup ## five experiments and the same suite on a real server: make test-mssql JOBFAC_TEST_MSSQL_URL=mssql+pyodbc://...
 	@scripts/odbc.sh
 	@test -n "$(JOBFAC_TEST_MSSQL_URL)" || { echo "Say where the server is: make test-mssql JOBFAC_TEST_MSSQL_URL=mssql+pyodbc://USER:PASSWORD@HOST/DATABASE?TrustServerCertificate=yes, or start one with docker compose -f scripts/sqlserver/compose.yaml up -d"; exit 2; }
+	JOBFAC_TEST_MSSQL_URL="$(JOBFAC_TEST_MSSQL_URL)" $(BIN)/python -m tests.real_server.experiments --into experiments.md
 	JOBFAC_TEST_MSSQL_URL="$(JOBFAC_TEST_MSSQL_URL)" $(BIN)/pytest tests/database tests/real_server -k real
 
 lint: setup      ## ruff, mypy --strict, import-linter, limits of size
@@ -69,6 +73,10 @@ bench: setup     ## speed, as ratios to limits measured in the same run
 
 chaos: setup     ## kill, freeze and cut at random, then check: make chaos MINUTES=10
 	$(BIN)/python -m scripts.chaos --minutes $(MINUTES)
+
+fuzz: setup      ## fuzz the readers of definitions and reports, by coverage: make fuzz SECONDS=60
+	@$(PIP) install -c constraints.txt -e '.[fuzz]'
+	$(BIN)/python -m scripts.fuzz --seconds $(SECONDS)
 
 reference: setup ## write the guide's pages of every definition key and every setting
 	$(BIN)/python -m scripts.reference

@@ -65,12 +65,12 @@ def table(found: dict[int, dict[str, Any]]) -> Table:
     made = Table("run", "job", "state", "try", "exit", "why", box=None, header_style="bold")
     for run in found.values():
         job = ("  " if run["sequence_run_id"] else "") + run["job"]
-        told = run["reason"] or run["exit_message"] or run["message"] or ""
+        note = run["reason"] or run["exit_message"] or run["message"] or ""
         if run["state"] == "running" and run["progress"] is not None:
-            told = f"{run['progress']:.0%} {told}"
+            note = f"{run['progress']:.0%} {note}"
         colour = COLOURS.get(run["state"], "red")
         code = "" if run["exit_code"] is None else str(run["exit_code"])
-        made.add_row(str(run["id"]), job, f"[{colour}]{run['state']}[/]", str(run["attempt"]), code, told)
+        made.add_row(str(run["id"]), job, f"[{colour}]{run['state']}[/]", str(run["attempt"]), code, note)
     return made
 
 

@@ -1,4 +1,4 @@
-"""The engines under test, a fresh database for each test on each of them, and the factory's own commands."""
+"""The engines under test, a fresh database for each test, and jobfac's commands."""
 
 import itertools
 import shutil
@@ -20,7 +20,7 @@ _numbers = itertools.count(1)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """A real server that cannot be reached is said once, not by every test."""
+    """Report once that a real server cannot be reached, not in every test."""
     if REAL:
         try:
             db = Database(REAL)
@@ -32,7 +32,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def locks_in_order(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Every transaction of the session takes its locks in the one order that all of them keep."""
+    """Check that every transaction of the session takes its locks in the prescribed order."""
     breaches = lock_order.watch(tmp_path_factory.mktemp("locks"))
     yield
     assert not breaches.exists(), breaches.read_text(encoding="utf-8")[:8000]
@@ -59,10 +59,11 @@ def postgres_dsn() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def tds(postgres_dsn: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """The TDS test server with a template database that has been migrated through it.
+    """The TDS test server with a template database that was migrated through it.
 
-    At the end every distinct statement that came over the wire is parsed by Microsoft's grammar, and none may have come
-    with more than one declaration of its parameters.
+    At the end Microsoft's grammar parses every distinct statement that was sent, and checks that none was sent with
+    several
+    declarations of its parameters.
     """
     from tests.tds_server import grammar, harness
 
@@ -103,7 +104,7 @@ def url(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 def _real_url() -> Iterator[str]:
-    """A real server's database, emptied: its tables stay, so that a test costs no migration."""
+    """Empty a real server's database. Its tables stay, so a test needs no migration."""
     from jobfac.database.tables import metadata
 
     assert REAL is not None
@@ -126,29 +127,28 @@ def db(url: str) -> Iterator[Database]:
 
 @pytest.fixture
 def factory(url: str, tmp_path: Path) -> Iterator[Factory]:
-    """The commands and the roles, as a user types them, on a fresh database of each engine, without the start of a
-    Python for each; what was started ends with it."""
+    """The command line and the roles on a fresh database of each engine, without a new Python process for each."""
     with InProcess(url, tmp_path) as made:
         yield made
 
 
 @pytest.fixture
 def sqlite_factory(sqlite_url: str, tmp_path: Path) -> Iterator[Factory]:
-    """The same on SQLite alone, for what no engine can change."""
+    """The same only on SQLite, for tests that do not depend on the engine."""
     with InProcess(sqlite_url, tmp_path) as made:
         yield made
 
 
 @pytest.fixture
 def cold_factory(sqlite_url: str, tmp_path: Path) -> Iterator[Factory]:
-    """The same with a Python for each command and each role, as it is in earnest."""
+    """The same with a new Python process for each command and role."""
     with Factory(sqlite_url, tmp_path) as made:
         yield made
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    """Settings with short times, for roles that run inside the test."""
+    """Settings with short intervals for roles that run inside the test process."""
     return Settings(
         spool=str(tmp_path / "spool"),
         lease=3.0,
@@ -162,7 +162,7 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say in a line what this run could not test, and how it can be."""
+    """Print one line about what this run could not test, and how to test it."""
     if not REAL:
         terminalreporter.write_line(
             "NOT TESTED here: a real SQL Server (its locking, plans, permissions); "

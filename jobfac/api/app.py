@@ -31,6 +31,7 @@ from jobfac.api.routing import Service, routes
 from jobfac.api.serving.connections import MAX_CONNECTIONS
 from jobfac.api.serving.guard import OriginGuard
 from jobfac.api.serving.proxy import ForwardedHeaders
+from jobfac.api.serving.readiness import Readiness
 from jobfac.database.engine import Database
 from jobfac.telemetry import traces
 from jobfac.web import pages
@@ -87,7 +88,7 @@ def create_app(
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False
-    app.state.service = Service(db, Authenticator(db), live, spans)
+    app.state.service = Service(db, Authenticator(db), live, spans, Readiness(db.check_schema))
     app.state.metrics = Metrics(db)
     app.state.document = openapi.document(TABLE)
     return app

@@ -22,6 +22,7 @@ from jobfac.api import validation
 from jobfac.api.auth import RETRY_FOR, Authenticator
 from jobfac.api.live.feed import LiveFeed
 from jobfac.api.problems import Problem
+from jobfac.api.serving.readiness import Readiness
 from jobfac.api.validation import NoParameters
 from jobfac.database.engine import Database
 from jobfac.operations import caller as operations
@@ -58,6 +59,7 @@ class Service:
     authenticator: Authenticator
     live: LiveFeed
     traces: Traces
+    readiness: Readiness
 
 
 @dataclass(frozen=True)

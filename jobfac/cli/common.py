@@ -84,13 +84,18 @@ def settings(**overrides: Any) -> "Settings":
 
 
 @contextmanager
-def database(program: str = "jobfac") -> "Iterator[Database]":
-    """Open the configured database. ``program``: the program name of its sessions on the server."""
+def database(program: str = "jobfac", lock_wait: float | None = None) -> "Iterator[Database]":
+    """Open the configured database.
+
+    Args:
+        program: the program name of its sessions on the server.
+        lock_wait: as in ``Database``.
+    """
     from jobfac.database.engine import Database
 
     loaded = settings()
     _check_file(loaded)
-    db = Database(loaded.database_url, program)
+    db = Database(loaded.database_url, program, lock_wait)
     try:
         yield db
     finally:

@@ -1,1 +1,1 @@
-"""The engine, its dialects, the tables and their migrations."""
+"""The database: engine and transactions, the two SQL dialects, tables and migrations."""

@@ -23,21 +23,23 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 class Database:
     """One engine and its dialect. Shared by all threads of a process."""
 
-    def __init__(self, url: str, program: str = "") -> None:
+    def __init__(self, url: str, program: str = "", lock_wait: float | None = None) -> None:
         """Connects lazily.
 
         Args:
             program: what a DBA sees in the list of sessions, such as "jobfac worker w1".
+            lock_wait: seconds that a statement waits for a lock; None: as long as is usual for the engine.
 
         Raises:
             Unreachable: jobfac cannot use the URL.
         """
         try:
             self.url = sa.make_url(url)
-            self.dialect = dialects.choose(self.url)
+            self.dialect = dialects.dialect_for(self.url)
             if program:
-                self.url = self.dialect.named(self.url, program)
-            self.engine = self.dialect.engine(self.url)
+                self.url = self.dialect.with_program_name(self.url, program)
+            self._lock_wait = lock_wait
+            self.engine = self.dialect.engine(self.url, lock_wait=lock_wait)
         except (sa.exc.ArgumentError, ValueError) as error:
             raise Unreachable(f"JOBFAC_DATABASE_URL cannot be used: {error}") from None
         except ImportError as error:
@@ -52,7 +54,7 @@ class Database:
     @contextmanager
     def begin(self) -> Iterator[sa.Connection]:
         """One transaction that may write, tried once. SQLite: excludes every other writer from its first moment."""
-        with self.dialect.turn(), self._writing.begin() as conn:
+        with self.dialect.write_turn(), self._writing.begin() as conn:
             yield conn
 
     @contextmanager
@@ -80,10 +82,10 @@ class Database:
         return self.retrying(once, retry_for)
 
     def single(self, work: Callable[..., T], *arguments: Any, within: float | None = None) -> T:
-        """Like ``transact``, tried once, for work of one statement: it saves SQL Server the round trip of a commit.
+        """Do the same as ``transact``, without retries, for one statement. SQL Server then needs no commit round trip.
 
         Args:
-            within: seconds after which to give up SQL Server's answer, if sooner than usual.
+            within: timeout in seconds for SQL Server's answer, if it is shorter than the default.
 
         Raises:
             Unreachable: a transient error.
@@ -103,10 +105,10 @@ class Database:
     @cached_property
     def singles(self) -> sa.Engine:
         """An engine whose connections commit each statement. Kept apart: switching a connection costs a round trip."""
-        return self.dialect.engine(self.url, isolation_level="AUTOCOMMIT")
+        return self.dialect.engine(self.url, "AUTOCOMMIT", self._lock_wait)
 
     def query(self, work: Callable[..., T], *arguments: Any, retry_for: float = 15.0, **named: Any) -> T:
-        """Like ``transact``, for work that only reads."""
+        """Do the same as ``transact`` for work that only reads."""
 
         def once() -> T:
             with self.read() as conn:
@@ -115,14 +117,14 @@ class Database:
         return self.retrying(once, retry_for)
 
     def retrying(self, once: Callable[[], T], retry_for: float) -> T:
-        """Call ``once`` until it does not fail with a transient error, with growing, jittered pauses."""
+        """Call ``once``, and again after transient errors for ``retry_for`` seconds, with growing random pauses."""
         try:
             try:
                 return once()
             except sa.exc.SQLAlchemyError as error:
                 if not retry_for or not self.is_transient(error):
                     raise
-            return self._again(once, retry_for)
+            return self._retry(once, retry_for)
         except sa.exc.ResourceClosedError as error:
             raise Unreachable(self._sentence(error)) from error
         except sa.exc.DBAPIError as error:
@@ -134,23 +136,23 @@ class Database:
                 raise no_schema() from error
             raise
 
-    def _again(self, once: Callable[[], T], retry_for: float) -> T:
+    def _retry(self, once: Callable[[], T], retry_for: float) -> T:
         import tenacity
 
         return tenacity.Retrying(
             retry=tenacity.retry_if_exception(self.is_transient),
             wait=tenacity.wait_random_exponential(multiplier=0.02, max=1.0),
             stop=tenacity.stop_after_delay(retry_for),
-            before=self._retried,
+            before=self._before_retry,
             reraise=True,
         )(once)
 
-    def _retried(self, state: Any) -> None:
-        for tell in self.on_retry:
-            tell()
+    def _before_retry(self, state: Any) -> None:
+        for callback in self.on_retry:
+            callback()
 
     def is_transient(self, error: BaseException) -> bool:
-        """Whether trying the whole transaction again may help."""
+        """Whether a retry of the whole transaction may succeed."""
         if isinstance(error, sa.exc.ResourceClosedError):
             return True  # the connection broke while SQLAlchemy initialised it
         return isinstance(error, sa.exc.DBAPIError) and self.dialect.is_transient(error)
@@ -187,12 +189,14 @@ class Database:
     # The schema
 
     def head(self) -> str:
-        """The schema's version that this program needs: the last migration's. (Alembic itself is 12 MB of memory and
-        a tenth of a second, which no role should pay for a look at a number.)"""
+        """Return the schema version that this program needs: that of the last migration.
+
+        It is read from the file names, because importing Alembic costs 12 MB of memory and 0.1 s.
+        """
         return max(versions())
 
     def version(self) -> str | None:
-        """The schema's version in the database, None if there is none.
+        """Return the schema version of the database, or None if it has no schema.
 
         Raises:
             Unreachable: the database cannot be reached.
@@ -252,7 +256,7 @@ class Database:
             )
         try:
             with self._writing.connect() as conn:
-                self.dialect.give_up_after(conn, 0)  # an index on a large table takes its time
+                self.dialect.give_up_after(conn, 0)  # building an index on a large table takes long
                 config = _config(self.dialect.name)
                 config.attributes["connection"] = conn
                 command.upgrade(config, "head")
@@ -294,7 +298,7 @@ def _config(engine: str) -> Any:
 
 
 def versions() -> set[str]:
-    """The versions of the schema that this program's migrations know."""
+    """Return the schema versions of this program's migrations."""
     return {path.name.partition("_")[0] for path in (MIGRATIONS / "versions").glob("[0-9]*.py")}
 
 
@@ -303,7 +307,7 @@ def _schema(engine: str) -> str | None:
 
 
 UNUSABLE = ("file is not a database", "disk image is malformed", "permission was denied")
-"""What SQLite says of a file that is something else or damaged, and SQL Server of a login that may not do this."""
+"""Texts of errors: SQLite's for a file that is damaged or no database, and SQL Server's for a missing permission."""
 
 
 def _is_unusable(error: sa.exc.DBAPIError) -> bool:

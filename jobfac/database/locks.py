@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import of
+from jobfac.database.dialects import dialect_of
 
 ORDER = ("named locks", "worker", "run", "schedule")
 """The order of locks. Named locks are taken all at once and sorted. Of `run`, a sequence's row comes before the rows
@@ -38,29 +38,29 @@ def take(conn: sa.Connection, names: Iterable[str]) -> None:
     The first call waits for all of its names, in order. A later one takes those that are free.
 
     Raises:
-        sqlalchemy.exc.DBAPIError: a lock was not free in time. The whole transaction may be tried again.
+        sqlalchemy.exc.DBAPIError: a lock was not free in time. The whole transaction may be retried.
     """
     already = held(conn)
     if missing := sorted(set(names) - set(already)):
-        of(conn).lock_names(conn, missing, wait=not already)
+        dialect_of(conn).lock_names(conn, missing, wait=not already)
         _remember(conn, missing)
 
 
 def take_now(conn: sa.Connection, names: Iterable[str]) -> None:
-    """Like ``take``, for a transaction that may have locked rows: it never waits for a named lock.
+    """Do the same as ``take`` in a transaction that may have locked rows. It never waits for a named lock.
 
     Raises:
-        sqlalchemy.exc.DBAPIError: another transaction holds one of them. The whole transaction may be tried again.
+        sqlalchemy.exc.DBAPIError: another transaction holds one of them. The whole transaction may be retried.
     """
     if missing := sorted(set(names) - set(held(conn))):
-        of(conn).lock_names(conn, missing, wait=False)
+        dialect_of(conn).lock_names(conn, missing, wait=False)
         _remember(conn, missing)
 
 
 def take_free(conn: sa.Connection, names: Iterable[str]) -> Collection[str]:
     """Take those of these named locks that are free, without waiting; return all that the transaction now holds."""
     if missing := sorted(set(names) - set(held(conn))):
-        _remember(conn, of(conn).lock_free_names(conn, missing))
+        _remember(conn, dialect_of(conn).lock_free_names(conn, missing))
     return held(conn)
 
 

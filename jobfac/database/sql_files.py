@@ -1,6 +1,6 @@
 """The files under ``sql/``: views for both engines, procedures, roles and maintenance for SQL Server.
 
-They can be run again at any time; every migration is followed by such a run.
+They can be run at any time, any number of times. ``Database.upgrade`` runs them after the migrations.
 """
 
 import re
@@ -11,8 +11,8 @@ import sqlalchemy as sa
 
 _BEGINNING = """\
 -- The whole schema of jobfac for SQL Server 2016 and newer and Azure SQL Database, as `jobfac db script` prints it.
--- Run it as db_owner with sqlcmd -b, which stops at the first error and leaves nothing half done. Where the tables are
--- there already, it makes the views, procedures and roles anew and nothing else.
+-- Run it as db_owner with sqlcmd -b, which stops at the first error. If the tables exist already, it only creates or
+-- alters the views, procedures and roles.
 SET QUOTED_IDENTIFIER ON;
 SET ANSI_NULLS ON;
 SET XACT_ABORT ON;

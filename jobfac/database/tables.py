@@ -1,7 +1,6 @@
-"""The tables, once for both engines. On SQLite they have no schema; on SQL Server the engine's translation puts them
-into the schema ``jobfac`` (see ``database.connect``), so that the statements of the embedded engine pay nothing for it.
+"""The tables, for both engines. On SQL Server ``schema_translate_map`` puts them into the schema ``jobfac``.
 
-Words for states are literals in the SQL, never bound: neither engine matches a filtered index with a parameter.
+State names are literals in SQL, never parameters: neither engine uses a filtered index if its condition is a parameter.
 """
 
 import sqlalchemy as sa
@@ -34,8 +33,8 @@ __all__ = [
     "job",
     "job_version",
     "metadata",
-    "news",
     "notification",
+    "outbox_event",
     "queue",
     "run",
     "run_event",
@@ -47,7 +46,7 @@ __all__ = [
 ]
 
 UNCOUNTED = "ended_at IS NOT NULL AND counted = 0"
-"""Runs that have ended and are not in the table ``daily`` yet: the condition of their filtered index, word for word."""
+"""Condition on runs that have ended and are not in the table ``daily`` yet, exactly as in their filtered index."""
 
 job = sa.Table(
     "job",
@@ -74,7 +73,7 @@ job_version = sa.Table(
 )
 
 queue = sa.Table(
-    "queue",  # a pool and the labels a worker must have: what a worker may claim is a set of these
+    "queue",  # a pool and the labels that a worker must have to claim from this queue
     metadata,
     sa.Column("name", sa.Unicode(400), primary_key=True),
     sa.Column("pool", Name, nullable=False),
@@ -89,10 +88,10 @@ schedule = sa.Table(
     sa.Column("name", Name, nullable=False),  # unique within its job
     sa.Column("definition", Long, nullable=False),  # JSON, canonical
     sa.Column("paused", sa.Boolean, nullable=False),
-    sa.Column("next_due_at", Instant),  # what the calendar says; NULL: never again
-    sa.Column("fire_at", Instant),  # next_due_at plus this schedule's jitter: when a scheduler looks
+    sa.Column("next_due_at", Instant),  # the next due time; NULL: there is none
+    sa.Column("fire_at", Instant),  # next_due_at plus jitter: when a scheduler acts
     sa.Column("last_due_at", Instant),
-    sa.Column("resumed_at", Instant),  # what was due before it and did not run was missed in a pause
+    sa.Column("resumed_at", Instant),  # end of the last pause: earlier due times that did not run count as missed
     sa.Column("updated_at", Instant, nullable=False),
     index("ix_schedule_job", "job", "name", unique=True),
     index("ix_schedule_fire", "fire_at", where="fire_at IS NOT NULL AND paused = 0"),
@@ -114,12 +113,12 @@ run = sa.Table(
     sa.Column("worker", sa.Unicode(200)),
     sa.Column("arguments", Long),  # JSON array; NULL: the definition's
     sa.Column("payload", Long),
-    sa.Column("overrides", Long),  # JSON: a sequence's arguments and payloads by job, an ad hoc notify
-    sa.Column("notify", sa.String(200)),  # the events that somebody wants to hear of, or `all`; NULL: nobody does
-    sa.Column("notify_jobs", sa.String(200)),  # a sequence's: the same for the jobs in it
+    sa.Column("overrides", Long),  # JSON: arguments and payloads by job (of a sequence), notify of this start
+    sa.Column("notify", sa.String(200)),  # subscribed events, separated by blanks, or `all`; NULL: no subscription
+    sa.Column("notify_jobs", sa.String(200)),  # of a sequence: the same for the jobs in it
     sa.Column("created_at", Instant, nullable=False),
     sa.Column("created_by", Name, nullable=False),
-    sa.Column("ready_at", Instant),  # scheduled: when it may be queued
+    sa.Column("ready_at", Instant),  # when a scheduled run may be queued
     sa.Column("queued_at", Instant),
     sa.Column("started_at", Instant),
     sa.Column("ended_at", Instant),
@@ -142,12 +141,12 @@ run = sa.Table(
     sa.Column("sequence_run_id", BigId),
     sa.Column("visit_id", BigId),
     sa.Column("retry_of", BigId),
-    sa.Column("counted", sa.Boolean, nullable=False, server_default=sa.text("0")),  # final, and in the table daily
-    sa.Column("lost", sa.Integer),  # attempts that ended with the death of their worker; NULL: none
+    sa.Column("counted", sa.Boolean, nullable=False, server_default=sa.text("0")),  # included in the table daily
+    sa.Column("lost", sa.Integer),  # attempts lost with their worker; NULL: none
     one_of("kind", JobKind, "kind"),
     one_of("state", RunState, "state"),
     one_of("stop", Stop, "stop"),
-    # Column order is the order of the claim; every other index is off its path.
+    # The columns of ix_run_claim are in the order of the claim. The claim reads no other index.
     index("ix_run_claim", "queue", sa.text("priority DESC"), "id", where=f"state = '{RunState.QUEUED}'"),
     index("ix_run_ready", "ready_at", where=f"state = '{RunState.SCHEDULED}'"),
     index(
@@ -188,16 +187,16 @@ attempt = sa.Table(
     sa.Column("pid", sa.Integer),
     sa.Column("started_at", Instant, nullable=False),
     sa.Column("ended_at", Instant),
-    sa.Column("state", Word),  # how it ended; NULL while it runs. `queued` never stands here: a lost worker is `lost`
+    sa.Column("state", Word),  # how it ended; NULL while it runs; `lost` if its worker died
     sa.Column("exit_code", sa.Integer),
     sa.Column("signal", sa.Integer),
     sa.Column("reason", sa.Unicode(1000)),
-    sa.Column("stdout_path", sa.Unicode(1000)),  # where the definition sent the stream, if to a file
+    sa.Column("stdout_path", sa.Unicode(1000)),  # the file to which the definition redirects the stream
     sa.Column("stderr_path", sa.Unicode(1000)),
 )
 
 run_output = sa.Table(
-    "run_output",  # chunks; a gap between two offsets is output that was cut
+    "run_output",  # chunks of output; a gap between two chunks was cut
     metadata,
     sa.Column("run_id", BigId, primary_key=True, autoincrement=False),
     sa.Column("attempt", sa.Integer, primary_key=True, autoincrement=False),
@@ -208,7 +207,7 @@ run_output = sa.Table(
 )
 
 run_event = sa.Table(
-    "run_event",  # append-only: every transition, who and why
+    "run_event",  # append-only: every transition of a run, its cause and reason
     metadata,
     identity(),
     sa.Column("run_id", BigId, nullable=False),
@@ -222,7 +221,7 @@ run_event = sa.Table(
 )
 
 visit = sa.Table(
-    "visit",  # one row per time that a sequence came to a step; the step's jobs have its id as their visit_id
+    "visit",  # one row per entry of a sequence into a step; the runs of the step's jobs have its id as visit_id
     metadata,
     identity(),
     sa.Column("run_id", BigId, nullable=False),  # the sequence's run
@@ -231,8 +230,8 @@ visit = sa.Table(
     sa.Column("entered_at", Instant, nullable=False),
     sa.Column("start", Word, nullable=False),
     sa.Column("proceed", Word, nullable=False),
-    sa.Column("refused", Long),  # JSON: by job, why it could not be started
-    sa.Column("result", Word),  # NULL: not decided yet
+    sa.Column("refused", Long),  # JSON object: by job, why it could not be started
+    sa.Column("result", Word),  # NULL: the visit is not decided yet
     sa.Column("decided_at", Instant),
     sa.Column("goes_to", Word),  # step, end or end_failed
     sa.Column("next_step", Name),
@@ -265,12 +264,12 @@ worker = sa.Table(
 )
 
 worker_lease = sa.Table(
-    "worker_lease",  # one row per worker, which its heartbeat alone writes while it lives: no turn locks it
+    "worker_lease",  # one row per worker; only the heartbeat writes it while the worker lives, and no turn locks it
     metadata,
     sa.Column("worker_id", BigId, primary_key=True, autoincrement=False),
     sa.Column("seen_at", Instant, nullable=False),  # the last heartbeat
     sa.Column("lease_until", Instant, nullable=False),
-    sa.Column("ended", sa.Boolean, nullable=False, server_default=sa.text("0")),  # the worker left or was declared dead
+    sa.Column("ended", sa.Boolean, nullable=False, server_default=sa.text("0")),  # the worker deregistered or is dead
     index("ix_worker_lease_until", "lease_until", where="ended = 0"),
 )
 
@@ -278,38 +277,38 @@ category = sa.Table(
     "category",
     metadata,
     sa.Column("name", Name, primary_key=True),
-    sa.Column("definition", Long, nullable=False),  # JSON, canonical: what holds for its jobs unless they say it
+    sa.Column("definition", Long, nullable=False),  # JSON, canonical: defaults of the category's jobs
     sa.Column("updated_at", Instant, nullable=False),
     sa.Column("updated_by", Name, nullable=False),
 )
 
-news = sa.Table(
-    "news",  # what happened and somebody wants to hear of; gone as soon as it has become notifications
+outbox_event = sa.Table(
+    "news",  # the outbox: events with a subscription; the scheduler deletes a row when it has made its notifications
     metadata,
     identity(),
-    sa.Column("run_id", BigId),  # NULL: no run, a schedule's time was missed
+    sa.Column("run_id", BigId),  # NULL: an event without a run, such as a missed due time
     sa.Column("attempt", sa.Integer, nullable=False),
     sa.Column("job", Name, nullable=False),
     sa.Column("event", sa.String(32), nullable=False),
     sa.Column("detail", sa.Unicode(1000)),
-    sa.Column("body", Long),  # JSON: the run as it was at that moment; NULL: as it is when the news is read
+    sa.Column("body", Long),  # JSON: the run at the time of the event; NULL: the run when the event is addressed
     sa.Column("created_at", Instant, nullable=False),
     sqlite_autoincrement=True,
 )
 
 notification = sa.Table(
-    "notification",  # the outbox: one message to one recipient
+    "notification",  # one message to one recipient
     metadata,
     identity(),
     sa.Column("run_id", BigId),
     sa.Column("job", Name, nullable=False),
     sa.Column("event", sa.String(32), nullable=False),
-    sa.Column("dedupe", sa.String(100), nullable=False),  # sent along: the same message has the same, however often
+    sa.Column("dedupe", sa.String(100), nullable=False),  # deduplication key, sent with the message
     sa.Column("recipient", Long, nullable=False),  # JSON, as in a definition; secrets are references
     sa.Column("body", Long, nullable=False),  # JSON
     sa.Column("state", Word, nullable=False),
-    sa.Column("tries", sa.Integer, nullable=False),  # also the fence of whoever is delivering it
-    sa.Column("due_at", Instant, nullable=False),  # waiting: when it may be taken, later while somebody delivers it
+    sa.Column("tries", sa.Integer, nullable=False),  # number of tries; fences the result of each try
+    sa.Column("due_at", Instant, nullable=False),  # when it may be taken; moved ahead while it is being delivered
     sa.Column("error", sa.Unicode(1000)),
     sa.Column("created_at", Instant, nullable=False),
     sa.Column("delivered_at", Instant),
@@ -336,7 +335,7 @@ api_key = sa.Table(
 )
 
 audit = sa.Table(
-    "audit",  # everything that changes state: who, when, what, before and after
+    "audit",  # every change of state: who, when, what, before and after
     metadata,
     identity(),
     sa.Column("at", Instant, nullable=False),

@@ -1,4 +1,4 @@
-"""Column types and the building blocks of table definitions, once for both engines."""
+"""Column types, constraints and indexes for the definitions of tables, the same for both engines."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -31,16 +31,16 @@ BigId = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 Blob = sa.LargeBinary().with_variant(mssql.VARBINARY("max"), "mssql")
 Long = sa.Unicode()  # NVARCHAR(max)
 Name = sa.Unicode(128)
-Word = sa.String(16)  # states and other fixed words: ASCII
+Word = sa.String(16)  # a state or another fixed ASCII word
 
 
 def sql_literals(words: Iterable[str]) -> str:
-    """``'a', 'b'``: the words as SQL literals, in a stable order."""
+    """Return the words as SQL literals in a stable order, such as ``'a', 'b'``."""
     return ", ".join(f"'{word}'" for word in sorted(words))
 
 
 def truncate_utf16(text: str, most: int) -> str:
-    """Truncate the text to a column of ``most`` characters: SQL Server counts characters beyond U+FFFF as two."""
+    """Truncate the text to a column of ``most`` characters. SQL Server counts a character beyond U+FFFF as two."""
     return text.encode("utf-16-le", "surrogatepass")[: 2 * most].decode("utf-16-le", "ignore")
 
 

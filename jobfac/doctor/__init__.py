@@ -1,6 +1,6 @@
-"""What is wrong with this installation, and what helps: each check is a small function that returns findings.
+"""Checks of this installation. Each check is a function that returns findings, and each problem names a remedy.
 
-What a check reads and what it concludes are apart: the conclusions (``judge_...``) are pure.
+Checks read; pure functions named ``judge_...`` derive the findings.
 """
 
 import os
@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 
 from jobfac.database.engine import Database
 from jobfac.doctor import machine
-from jobfac.doctor.central import examine_database, is_unreachable, judge_clock, out_of_reach
-from jobfac.doctor.finding import Finding, State, run, said
+from jobfac.doctor.central import examine_database, is_unreachable, judge_clock, unreachable
+from jobfac.doctor.finding import Finding, State, error_text, run_check
 from jobfac.errors import Unreachable
 from jobfac.settings import Settings, SettingsError, load, sqlite_path
 from jobfac.store import workers
@@ -19,22 +19,23 @@ __all__ = ["Finding", "State", "examine", "examine_database", "is_unreachable", 
 
 
 def examine(environment: Mapping[str, str] = os.environ) -> list[Finding]:
-    """Every check that can be made here, whatever is broken."""
+    """Run every check that is possible here. A failing check does not stop the others."""
     try:
-        found = load(environment)
+        loaded = load(environment)
     except SettingsError as error:
         remedy = "Correct it; `jobfac config` lists what there is. Nothing that needs settings was checked."
-        wrong = Finding("settings", State.PROBLEM, said(error), remedy)
-        return [wrong, *run("guardian", machine.guardian), *run("files", lambda: machine.files(_usual_slots()))]
-    findings = run("settings", lambda: machine.settings(environment))
-    if found.api_url:
-        return findings + run("api", lambda: machine.api(found))
-    findings += _drivers(found.database_url)
-    central, slots = _central(found)
-    findings += central
-    findings += run("spool", lambda: machine.spool(found.spool_folder()))
-    findings += run("guardian", machine.guardian)
-    return findings + run("files", lambda: machine.files(slots))
+        wrong = Finding("settings", State.PROBLEM, error_text(error), remedy)
+        files = run_check("files", lambda: machine.files(_default_slots()))
+        return [wrong, *run_check("guardian", machine.guardian), *files]
+    findings = run_check("settings", lambda: machine.settings(environment))
+    if loaded.api_url:
+        return findings + run_check("api", lambda: machine.api(loaded))
+    findings += _drivers(loaded.database_url)
+    of_database, slots = _database(loaded)
+    findings += of_database
+    findings += run_check("spool", lambda: machine.spool(loaded.spool_folder()))
+    findings += run_check("guardian", machine.guardian)
+    return findings + run_check("files", lambda: machine.files(slots))
 
 
 def _drivers(url: str) -> list[Finding]:
@@ -44,34 +45,34 @@ def _drivers(url: str) -> list[Finding]:
         except ImportError as error:
             yield machine.missing_driver(error, url)
 
-    return run("drivers", check)
+    return run_check("drivers", check)
 
 
-def _usual_slots() -> int:
+def _default_slots() -> int:
     return 2 * (os.cpu_count() or 1)
 
 
-def _central(found: Settings) -> tuple[list[Finding], int]:
-    """All about the database, and the most slots that a worker of this machine has."""
-    path = sqlite_path(found.database_url)
-    if path is not None and not path.exists():  # connecting would make an empty one
+def _database(settings: Settings) -> tuple[list[Finding], int]:
+    """Return the findings about the database, and the largest number of slots of a worker on this machine."""
+    path = sqlite_path(settings.database_url)
+    if path is not None and not path.exists():  # connecting would create an empty file
         remedy = "`jobfac db upgrade` or `jobfac up` makes it; or correct JOBFAC_DATABASE_URL."
-        return [Finding("database", State.PROBLEM, f"there is no file {path}", remedy)], _usual_slots()
+        return [Finding("database", State.PROBLEM, f"there is no file {path}", remedy)], _default_slots()
     try:
-        db = Database(found.database_url)
+        db = Database(settings.database_url)
     except Unreachable as error:
-        return [out_of_reach(error)], _usual_slots()
+        return [unreachable(error)], _default_slots()
     try:
         findings = examine_database(db)
-        return findings, _slots(db) if any(found.check == "workers" for found in findings) else _usual_slots()
+        return findings, _slots(db) if any(found.check == "workers" for found in findings) else _default_slots()
     finally:
         db.close()
 
 
 def _slots(db: Database) -> int:
-    """Of the worker of this machine that has most, or of one that is told nothing."""
+    """Return the largest number of slots of a live worker on this machine, or the default if there is none."""
     try:
         rows = db.query(workers.workers, True, retry_for=0)
-    except Exception:  # it was well a moment ago; what is wrong now the other checks say
-        return _usual_slots()
-    return max((row.slots for row in rows if row.host == socket.gethostname()), default=_usual_slots())
+    except Exception:  # the other checks have reported what is wrong
+        return _default_slots()
+    return max((row.slots for row in rows if row.host == socket.gethostname()), default=_default_slots())

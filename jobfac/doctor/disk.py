@@ -5,18 +5,21 @@ from pathlib import Path
 
 from jobfac.doctor.finding import Finding, State
 
-LITTLE, TOO_LITTLE = 1 << 30, 100 << 20
-"""Bytes left on a disk from which it is a warning, and a problem."""
+LOW_SPACE, TOO_LOW_SPACE = 1 << 30, 100 << 20
+"""Free bytes on a disk below which it is a warning, and a problem."""
+
+MIN_FREE_FILES = 1000
+"""Files that a file system must have room for."""
 
 
-def room(check: str, place: Path, remedy: str) -> Finding:
-    """How much is left on the disk of ``place``, in bytes and in files."""
-    disk = os.statvfs(place)
-    left = disk.f_bavail * disk.f_frsize
-    if disk.f_files and disk.f_favail < 1000:
-        return Finding(check, State.PROBLEM, f"{place} has room for {disk.f_favail} more files only", remedy)
-    state = State.PROBLEM if left < TOO_LITTLE else State.WARNING if left < LITTLE else State.OK
-    return Finding(check, state, f"{place} has {_size(left)} left", "" if state is State.OK else remedy)
+def disk_space(check: str, path: Path, remedy: str) -> Finding:
+    """Check the free bytes and the free files of the file system that holds ``path``."""
+    disk = os.statvfs(path)
+    free = disk.f_bavail * disk.f_frsize
+    if disk.f_files and disk.f_favail < MIN_FREE_FILES:
+        return Finding(check, State.PROBLEM, f"{path} has room for {disk.f_favail} more files only", remedy)
+    state = State.PROBLEM if free < TOO_LOW_SPACE else State.WARNING if free < LOW_SPACE else State.OK
+    return Finding(check, state, f"{path} has {_size(free)} left", "" if state is State.OK else remedy)
 
 
 def _size(number: int) -> str:

@@ -1,14 +1,14 @@
-"""How the factory is doing, by what its tables say: workers, queue, schedules, notifications."""
+"""Checks of the factory's tables: workers, queue, schedules, notifications."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import groupby
-from typing import Any
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
 from jobfac.database.dialects import utcnow
-from jobfac.database.tables import news, notification, run, schedule
+from jobfac.database.tables import notification, outbox_event, run, schedule
 from jobfac.database.types import Instant
 from jobfac.doctor.finding import Finding, State
 from jobfac.states import Delivery, RunState, WorkerState
@@ -16,23 +16,23 @@ from jobfac.store import workers as worker_store
 from jobfac.store.jobs import SEQUENCE_QUEUE, matching_queues
 from jobfac.views.workers import WorkerView
 
-LINES = 500
-"""Lines of the view that are read at most."""
+MAX_ROWS = 500
+"""Rows read from ``v_health`` at most."""
 
-SUBJECTS = 3
-"""Of what has the same problem, so many are named."""
+MAX_NAMES = 3
+"""Names listed in one finding; the rest is counted."""
 
 LATE = 600.0
-"""Seconds after which a notification that waits is late."""
+"""Seconds after which a waiting notification is late."""
 
-WHERE = {"lease expired": "workers", "schedule overdue": "schedules", "keeps failing": "jobs"}
-"""What is said under which check; everything else is of the queue. `no worker` is told more exactly by ``takers``."""
+CHECKS = {"lease expired": "workers", "schedule overdue": "schedules", "keeps failing": "jobs"}
+"""The check under which a problem of ``v_health`` is reported; all others belong to ``queue``."""
 
 ELSEWHERE = ("no worker", "notification dead")
 """Kinds of trouble that other checks report more exactly."""
 
 SERIOUS = ("lease expired", "not promoted", "schedule overdue")
-"""Kinds of trouble that mean that a role is missing."""
+"""Problems of ``v_health`` that mean that no worker or no scheduler runs."""
 
 _HEALTH = sa.Table(
     "v_health",
@@ -45,44 +45,57 @@ _HEALTH = sa.Table(
 
 
 def now(conn: sa.Connection) -> datetime:
-    """The database's clock."""
+    """Return the database's current time."""
     moment: datetime = conn.execute(sa.select(utcnow())).scalar_one()
     return moment
 
 
+class Health(NamedTuple):
+    """A row of the view ``v_health``."""
+
+    problem: str
+    subject: str
+    since: datetime
+    remedy: str
+
+
 def trouble(conn: sa.Connection) -> list[Finding]:
-    """What the view ``v_health`` says, one finding for each kind of trouble."""
+    """Report the view ``v_health``, one finding for each kind of problem. ``queues`` reports `no worker` in detail."""
     query = sa.select(_HEALTH).where(_HEALTH.c.problem.not_in(ELSEWHERE)).order_by(_HEALTH.c.problem, _HEALTH.c.since)
-    return judge_trouble(conn.execute(query.limit(LINES)).mappings().all(), now(conn))
+    return judge_trouble([Health(*row) for row in conn.execute(query.limit(MAX_ROWS))], now(conn))
 
 
-def judge_trouble(lines: Sequence[Mapping[Any, Any]], moment: datetime) -> list[Finding]:
-    """One finding for each kind, with the oldest cases first."""
+def judge_trouble(rows: Sequence[Health], moment: datetime) -> list[Finding]:
+    """Return one finding for each kind of problem. ``rows`` are sorted by problem, then by time."""
     findings = []
-    for kind, group in groupby(lines, lambda line: str(line["problem"])):
+    for problem, group in groupby(rows, lambda row: row.problem):
         cases = list(group)
-        named = ", ".join(case["subject"] for case in cases[:SUBJECTS])
-        more = f" and {len(cases) - SUBJECTS} more" if len(cases) > SUBJECTS else ""
-        since = f"{(moment - cases[0]['since']).total_seconds() / 60:,.0f} minutes"
-        state = State.PROBLEM if kind in SERIOUS else State.WARNING
-        found = f"{kind}, for up to {since}: {named}{more}"
-        findings.append(Finding(WHERE.get(kind, "queue"), state, found, cases[0]["remedy"]))
+        minutes = f"{(moment - cases[0].since).total_seconds() / 60:,.0f} minutes"
+        state = State.PROBLEM if problem in SERIOUS else State.WARNING
+        found = f"{problem}, for up to {minutes}: {_names([case.subject for case in cases])}"
+        findings.append(Finding(CHECKS.get(problem, "queue"), state, found, cases[0].remedy))
     return findings
 
 
+def _names(names: Sequence[str]) -> str:
+    """Return the first ``MAX_NAMES`` names, and how many more there are."""
+    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+    return ", ".join(names[:MAX_NAMES]) + more
+
+
 def workers(conn: sa.Connection) -> list[Finding]:
-    """Who is alive, and who has not been heard from."""
+    """Report live workers, and workers whose lease has expired."""
     return judge_workers(worker_store.workers(conn, alive_only=True), now(conn))
 
 
 def judge_workers(rows: Sequence[WorkerView], moment: datetime) -> list[Finding]:
-    """What follows from the workers that have not ended."""
+    """Judge the workers that have not ended."""
     live = [row for row in rows if row.lease_until > moment]
     findings = []
     if silent := [row.name for row in rows if row.lease_until <= moment]:
-        named = ", ".join(silent[:SUBJECTS]) + (f" and {len(silent) - SUBJECTS} more" if len(silent) > SUBJECTS else "")
-        remedy = "Their runs are given back soon by any worker or scheduler; see whether those machines are well."
-        findings.append(Finding("workers", State.WARNING, f"not heard from since their lease ended: {named}", remedy))
+        remedy = "Any worker or scheduler will requeue their runs soon; check those machines."
+        found = f"no heartbeat since the lease expired: {_names(silent)}"
+        findings.append(Finding("workers", State.WARNING, found, remedy))
     if not live:
         findings.append(Finding("workers", State.WARNING, "no worker is alive", "Start one: `jobfac worker`."))
         return findings
@@ -91,34 +104,34 @@ def judge_workers(rows: Sequence[WorkerView], moment: datetime) -> list[Finding]
     return findings
 
 
-def takers(conn: sa.Connection) -> Iterator[Finding]:
-    """Whether there is a worker for every run that is queued: of its pool, and with the labels it asks for."""
+def queues(conn: sa.Connection) -> Iterator[Finding]:
+    """Check that a live worker serves every queue that has queued runs: its pool and its labels match."""
     query = sa.select(run.c.queue, sa.func.count().label("number")).where(sa.text(f"state = '{RunState.QUEUED}'"))
     queued = {row.queue: row.number for row in conn.execute(query.group_by(run.c.queue))}
-    taken = {SEQUENCE_QUEUE}
+    served = {SEQUENCE_QUEUE}
     moment, seen = now(conn), set()
     for row in worker_store.workers(conn, alive_only=True):
         kind = (tuple(row.pools), tuple(row.labels.items()))
         if row.state == WorkerState.ACTIVE and row.lease_until > moment and kind not in seen:
             seen.add(kind)
-            taken.update(matching_queues(conn, row.pools, row.labels))
-    yield from judge_takers(queued, taken)
+            served.update(matching_queues(conn, row.pools, row.labels))
+    yield from judge_queues(queued, served)
 
 
-def judge_takers(queued: Mapping[str, int], taken: Iterable[str]) -> Iterator[Finding]:
-    """What follows from the number of runs in each queue, and the queues that somebody takes from."""
+def judge_queues(queued: Mapping[str, int], served: Iterable[str]) -> Iterator[Finding]:
+    """Judge the number of queued runs in each queue, and the queues that live workers serve."""
     waiting = f"{sum(queued.values()):,} runs queued"
     remedy = "Start a worker with that --pool and those --label, or correct the pool and labels of the jobs."
-    lonely = sorted(set(queued) - set(taken))
-    for name in lonely:
+    unserved = sorted(set(queued) - set(served))
+    for name in unserved:
         found = f"no live worker takes the {queued[name]:,} runs queued in '{name}'"
         yield Finding("queue", State.PROBLEM, found, remedy)
-    if not lonely:
+    if not unserved:
         yield Finding("queue", State.OK, f"{waiting}, each has a worker that may take it" if queued else "empty")
 
 
 def schedules(conn: sa.Connection) -> Iterator[Finding]:
-    """How many schedules there are, and when the next one fires."""
+    """Report the number of active schedules, and the time of the next one."""
     due = sa.text("fire_at IS NOT NULL AND paused = 0")
     count, first = conn.execute(sa.select(sa.func.count(), sa.func.min(schedule.c.fire_at)).where(due)).one()
     found = f"{count:,} in force, the next at {first.astimezone():%Y-%m-%d %H:%M:%S}" if count else "none in force"
@@ -126,31 +139,31 @@ def schedules(conn: sa.Connection) -> Iterator[Finding]:
 
 
 def notifications(conn: sa.Connection) -> Iterator[Finding]:
-    """Messages that were given up, that wait for long, or that nobody has begun to send."""
+    """Check for dead and late notifications, and for outbox events that no scheduler has read."""
     late = utcnow(-LATE * 1000)
     waiting = sa.text(f"notification.state = '{Delivery.WAITING}'")
     counts = sa.select(
         _count(notification, notification.c.state == Delivery.DEAD),
         _count(notification, waiting),
         _count(notification, sa.and_(waiting, notification.c.created_at < late)),
-        _count(news, news.c.created_at < late),
+        _count(outbox_event, outbox_event.c.created_at < late),
     )
     yield from judge_notifications(*conn.execute(counts).one())
 
 
-def judge_notifications(dead: int, waiting: int, long: int, unread: int) -> Iterator[Finding]:
-    """What follows from these numbers; ``unread``: things to tell of that no scheduler has looked at."""
+def judge_notifications(dead: int, waiting: int, late: int, unread: int) -> Iterator[Finding]:
+    """Judge the numbers of dead, waiting and late notifications, and of late outbox events (``unread``)."""
     if dead:
         remedy = "`jobfac notify list --state dead` says why; then `jobfac notify requeue --all-dead`."
         yield Finding("notifications", State.WARNING, f"{dead:,} were given up after many tries", remedy)
-    if long:
+    if late:
         remedy = "`jobfac notify list --state waiting` says why; `jobfac notify test` tries a channel."
-        yield Finding("notifications", State.WARNING, f"{long:,} wait for more than {LATE / 60:.0f} minutes", remedy)
+        yield Finding("notifications", State.WARNING, f"{late:,} wait for more than {LATE / 60:.0f} minutes", remedy)
     if unread:
-        found = f"{unread:,} events of which somebody is to be told wait for more than {LATE / 60:.0f} minutes"
-        yield Finding("notifications", State.PROBLEM, found, "No scheduler is at work: start one.")
-    if not (dead or long or unread):
-        yield Finding("notifications", State.OK, f"{waiting:,} on their way" if waiting else "none wait")
+        found = f"{unread:,} events with subscribers wait for more than {LATE / 60:.0f} minutes"
+        yield Finding("notifications", State.PROBLEM, found, "No scheduler is running: start one.")
+    if not (dead or late or unread):
+        yield Finding("notifications", State.OK, f"{waiting:,} waiting" if waiting else "none wait")
 
 
 def _count(table: sa.Table, condition: sa.ColumnElement[bool] | sa.TextClause) -> sa.ScalarSelect[int]:

@@ -1,4 +1,4 @@
-"""What a check says, and how checks are run so that whatever is broken is a finding too."""
+"""The result of a check, and how checks are run: a check that raises becomes a finding."""
 
 from collections.abc import Callable, Iterable
 from enum import StrEnum
@@ -6,15 +6,15 @@ from typing import NamedTuple
 
 
 class State(StrEnum):
-    """How bad it is."""
+    """The severity of a finding."""
 
     OK = "ok"
-    WARNING = "warning"  # works, and may not for long, or could be better
+    WARNING = "warning"  # it works, but may soon fail or can be improved
     PROBLEM = "problem"  # something does not work
 
 
 class Finding(NamedTuple):
-    """What a check saw. ``remedy``: what helps, empty where nothing needs help."""
+    """What a check found. ``remedy`` says how to correct it; it is empty if all is well."""
 
     check: str
     state: State
@@ -25,16 +25,15 @@ class Finding(NamedTuple):
 Check = Callable[[], Iterable[Finding]]
 
 
-def run(name: str, check: Check) -> list[Finding]:
-    """The findings of a check; one that fails has found something, too."""
+def run_check(name: str, check: Check) -> list[Finding]:
+    """Return the findings of a check. A check that raises becomes a warning named ``name``."""
     try:
         return list(check())
-    except Exception as error:  # a doctor that dies of a disease helps nobody
-        return [
-            Finding(name, State.WARNING, f"not checked: {said(error)}", "Mend what is named here, then look again.")
-        ]
+    except Exception as error:  # a failing check must not stop the report
+        remedy = "Correct this error, then run `jobfac doctor` again."
+        return [Finding(name, State.WARNING, f"not checked: {error_text(error)}", remedy)]
 
 
-def said(error: BaseException) -> str:
-    """The text of an error on one line, of a database's error the driver's own words."""
+def error_text(error: BaseException) -> str:
+    """Return an error's text on one line. For a database error this is the driver's text."""
     return " ".join(str(getattr(error, "orig", None) or error).split()).rstrip(".") or type(error).__name__

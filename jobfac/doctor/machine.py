@@ -1,4 +1,4 @@
-"""What this machine has: settings, drivers, room for output and for open files, a guardian."""
+"""Checks of this machine: settings, drivers, disk space for output, the guardian, the limit of open files, the API."""
 
 import difflib
 import resource
@@ -12,34 +12,34 @@ import httpx
 import sqlalchemy as sa
 
 from jobfac.database.dialects.mssql import odbc_drivers
-from jobfac.doctor.disk import room
-from jobfac.doctor.finding import Finding, State, said
+from jobfac.doctor.disk import disk_space
+from jobfac.doctor.finding import Finding, State, error_text
 from jobfac.programs import Guardian, StartError, private_fault, room_for_programs
 from jobfac.settings import Settings, sources
 
-FILES = ("api_tls_certificate", "api_tls_key", "templates")
-"""Settings that name something that must exist."""
+PATHS = ("api_tls_certificate", "api_tls_key", "templates")
+"""Settings that name a file or folder that must exist."""
 
 
 def settings(environment: Mapping[str, str]) -> Iterator[Finding]:
-    """Names that nothing reads, and files that are not there. The settings themselves could be loaded."""
-    found = sources(environment)
-    known = [f"JOBFAC_{name.upper()}" for name in found]
+    """Check for misspelt variables, and for settings that name a missing file. The settings must be loadable."""
+    loaded = sources(environment)
+    known = [f"JOBFAC_{name.upper()}" for name in loaded]
     for name in sorted(environment):
-        meant = difflib.get_close_matches(name, known, 1, 0.85)
-        if name.startswith("JOBFAC_") and name not in known and meant:
-            yield Finding("settings", State.WARNING, f"nothing reads {name}", f"Did you mean {meant[0]}?")
-    for name in FILES:
-        path = found[name].value
+        similar = difflib.get_close_matches(name, known, 1, 0.85)
+        if name.startswith("JOBFAC_") and name not in known and similar:
+            yield Finding("settings", State.WARNING, f"nothing reads {name}", f"Did you mean {similar[0]}?")
+    for name in PATHS:
+        path = loaded[name].value
         if path and not Path(path).exists():
-            remedy = f"Correct it in {found[name].origin}, or put the file there."
+            remedy = f"Correct it in {loaded[name].origin}, or put the file there."
             yield Finding("settings", State.PROBLEM, f"{name} is {path}, which does not exist", remedy)
-    origins = sorted({source.origin for source in found.values()} - {"default"})
+    origins = sorted({source.origin for source in loaded.values()} - {"default"})
     yield Finding("settings", State.OK, f"defaults, {', '.join(origins)}" if origins else "all are the defaults")
 
 
 def drivers(url: str) -> Iterator[Finding]:
-    """Whether what speaks to the database is installed."""
+    """Check that the driver of this database URL is installed."""
     target = sa.make_url(url)
     match target.drivername:
         case "mssql+pyodbc":
@@ -55,86 +55,87 @@ def drivers(url: str) -> Iterator[Finding]:
 def _pyodbc(target: sa.URL) -> Iterator[Finding]:
     import pyodbc
 
-    named = target.query.get("driver")
-    known = odbc_drivers()
-    if isinstance(named, str):
-        there = Path(named).exists() if named.startswith("/") else named in known
+    driver = target.query.get("driver")
+    installed = odbc_drivers()
+    if isinstance(driver, str):
+        is_installed = Path(driver).exists() if driver.startswith("/") else driver in installed
     else:
-        named = max(
-            (name for name in known if name.endswith("for SQL Server")), default="ODBC Driver 18 for SQL Server"
+        driver = max(
+            (name for name in installed if name.endswith("for SQL Server")), default="ODBC Driver 18 for SQL Server"
         )
-        there = named in known
-    if there:
-        yield Finding("drivers", State.OK, f"pyodbc {pyodbc.version} with {named}")
+        is_installed = driver in installed
+    if is_installed:
+        yield Finding("drivers", State.OK, f"pyodbc {pyodbc.version} with {driver}")
     else:
-        remedy = "Install Microsoft's package msodbcsql18, or name one that is there: ?driver=..."
-        has = f"; there are: {', '.join(known)}" if known else ""
-        yield Finding("drivers", State.PROBLEM, f"the ODBC driver '{named}' is not installed{has}", remedy)
+        remedy = "Install Microsoft's package msodbcsql18, or name an installed driver: ?driver=..."
+        others = f"; there are: {', '.join(installed)}" if installed else ""
+        yield Finding("drivers", State.PROBLEM, f"the ODBC driver '{driver}' is not installed{others}", remedy)
 
 
 def missing_driver(error: ImportError, url: str) -> Finding:
-    """What to install for this URL."""
+    """Return a finding that names the packages to install for this URL."""
     extra = "mssql" if url.startswith("mssql+pyodbc") else "mssql-python"
     system = ", and the system package libodbc2 (unixODBC)" if extra == "mssql" else ""
-    return Finding("drivers", State.PROBLEM, f"it cannot be loaded: {said(error)}", f"Install jobfac[{extra}]{system}.")
+    found = f"it cannot be loaded: {error_text(error)}"
+    return Finding("drivers", State.PROBLEM, found, f"Install jobfac[{extra}]{system}.")
 
 
 def spool(folder: Path) -> Iterator[Finding]:
-    """Whether the output of programs can be written, by this user alone, and how much room is left for it."""
+    """Check that the spool folder is private and writable, and that its disk has space."""
     if folder.is_dir() and (fault := private_fault(folder)):
         yield Finding("spool", State.PROBLEM, f"{folder} is not safe", f"A worker does not use it: {fault}.")
-    place = next(path for path in (folder, *folder.parents) if path.exists())
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
     remedy = "Let the worker's user write there, or set JOBFAC_SPOOL to another folder."
     try:
-        with tempfile.TemporaryFile(dir=place):
+        with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
-        yield Finding("spool", State.PROBLEM, f"{place} cannot be written: {error.strerror}", remedy)
+        yield Finding("spool", State.PROBLEM, f"{existing} cannot be written: {error.strerror}", remedy)
         return
-    yield room("spool", place, "Make room, or set JOBFAC_SPOOL to a folder on another disk.")
+    yield disk_space("spool", existing, "Make room, or set JOBFAC_SPOOL to a folder on another disk.")
 
 
 def guardian() -> Iterator[Finding]:
-    """Whether the process that ends a dead worker's programs can be started."""
-    one = Guardian()
+    """Check that the process that kills a dead worker's programs can be started."""
+    process = Guardian()
     try:
-        one.start()
+        process.start()
     except StartError as error:
-        yield Finding("guardian", State.PROBLEM, said(error), "Without one a worker starts no program; mend the cause.")
+        remedy = "Correct the cause; without a guardian a worker starts no program."
+        yield Finding("guardian", State.PROBLEM, error_text(error), remedy)
         return
     finally:
-        one.close()
+        process.close()
     yield Finding("guardian", State.OK, "it starts")
 
 
 def files(slots: int) -> Iterable[Finding]:
-    """Whether the limit of open files is enough for a worker with so many slots."""
+    """Check that the limit of open files is enough for a worker with this number of slots."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     programs = room_for_programs()
-    shown = "none" if limit == resource.RLIM_INFINITY else f"{limit:,}"
-    found = f"the limit of open files here is {shown}: room for {programs:,} programs at once (slots: {slots:,})"
+    limit_text = "none" if limit == resource.RLIM_INFINITY else f"{limit:,}"
+    found = f"the limit of open files here is {limit_text}: room for {programs:,} programs at once (slots: {slots:,})"
     if programs >= slots:
         return [Finding("files", State.OK, found)]
     remedy = "Raise it for the worker (systemd: LimitNOFILE, a shell: ulimit -n), or give the worker fewer slots."
     return [Finding("files", State.PROBLEM, found, remedy)]
 
 
-def api(found: Settings) -> Iterator[Finding]:
-    """Whether the API that the command line goes through answers, and takes the key."""
-    begun = time.monotonic()
+def api(settings: Settings) -> Iterator[Finding]:
+    """Check that the API at ``api_url`` answers and accepts the key."""
+    url, headers = settings.api_url, {"Authorization": f"Bearer {settings.api_key}"}
+    started = time.monotonic()
     try:
-        answer = httpx.get(
-            f"{found.api_url.rstrip('/')}/v1/workers", headers={"Authorization": f"Bearer {found.api_key}"}, timeout=10
-        )
+        response = httpx.get(f"{url.rstrip('/')}/v1/workers", headers=headers, timeout=10)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         remedy = "Check JOBFAC_API_URL and the server."
-        yield Finding("api", State.PROBLEM, f"{found.api_url} cannot be reached: {said(error)}", remedy)
+        yield Finding("api", State.PROBLEM, f"{url} cannot be reached: {error_text(error)}", remedy)
         return
-    if answer.is_success:
-        yield Finding("api", State.OK, f"{found.api_url} answers in {(time.monotonic() - begun) * 1000:.0f} ms")
-    elif answer.status_code in (401, 403):
+    if response.is_success:
+        yield Finding("api", State.OK, f"{url} answers in {(time.monotonic() - started) * 1000:.0f} ms")
+    elif response.status_code in (401, 403):
         remedy = "Set JOBFAC_API_KEY to a key made by `jobfac keys create`."
-        yield Finding("api key", State.PROBLEM, f"{found.api_url} does not take it", remedy)
+        yield Finding("api key", State.PROBLEM, f"{url} does not accept it", remedy)
     else:
         remedy = "Check JOBFAC_API_URL, and run `jobfac doctor` where the API runs."
-        yield Finding("api", State.PROBLEM, f"{found.api_url} answers {answer.status_code}", remedy)
+        yield Finding("api", State.PROBLEM, f"{url} answers {response.status_code}", remedy)

@@ -1,1 +1,1 @@
-"""Definitions from other schedulers."""
+"""Convert the configuration of other schedulers into job definitions."""

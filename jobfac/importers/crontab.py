@@ -1,7 +1,7 @@
-"""Reads crontabs: those of users, and those of /etc/cron.d and /etc/crontab, whose lines name a user.
+"""Read crontabs: those of users, and those in /etc/cron.d and /etc/crontab, whose lines name a user.
 
-cron's own rules for a file are followed: a variable holds for the lines below it; the command is the rest of the
-line, `#` included; an unescaped `%` ends it and begins its standard input, in which further ones are line ends.
+The syntax is cron's. A variable applies to the lines below it. The command is the rest of the line, including `#`. The
+first unescaped `%` ends the command and begins its standard input; each further one is a line end.
 """
 
 import re
@@ -19,7 +19,7 @@ MAIL_HEADERS = ("MAILFROM", "CONTENT_TYPE", "CONTENT_TRANSFER_ENCODING")
 
 @dataclass
 class _Variables:
-    """What the variables above the current line say."""
+    """The values of the variables above the current line."""
 
     timezone: str
     shell: str = "/bin/sh"
@@ -31,10 +31,15 @@ class _Variables:
 def from_crontab(
     text: str, *, system: bool, filename: str, timezone: str
 ) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """The jobs of a crontab by id, in the form of a definitions file, and warnings that name file and line.
+    """Return the jobs of a crontab by id, in the form of a definitions file, and warnings that name file and line.
 
-    `system` tells that each line names its user. `timezone` is the zone of the machine that the crontab is from.
-    A line that cannot be taken over becomes a warning and no job.
+    A line that cannot be converted causes a warning and no job.
+
+    Args:
+        text: the content of the crontab.
+        system: each line names its user, as in /etc/crontab.
+        filename: for the warnings and the job ids.
+        timezone: the time zone of the machine that the crontab comes from.
     """
     variables = _Variables(timezone)
     jobs: list[dict[str, Any]] = []
@@ -107,7 +112,7 @@ def _job(variables: _Variables, line: str, system: bool) -> tuple[dict[str, Any]
 
 
 def _fields(line: str, system: bool) -> tuple[str, str | None, str]:
-    """The expression, the user, and the rest of the line as cron would hand it to the shell."""
+    """Return the cron expression, the user, and the rest of the line as cron passes it to the shell."""
     if line.lower().startswith("@reboot"):
         raise ValueError("@reboot has no counterpart, since no job belongs to a machine's start")
     before_command = (1 if line.startswith("@") else 5) + system

@@ -68,7 +68,7 @@ def backfill(db: Database, by: Caller, request: BackfillRequest, *, dry_run: boo
     missing = [one for one in times if one.run is None]
     for first in range(0, len(missing), TOGETHER):
         if first:
-            time.sleep(db.dialect.breath)
+            time.sleep(db.dialect.pause_between_writes)
         started = transact(db, by, _insert(by, request, missing[first : first + TOGETHER]))
         lines += [_view(one, BackfillResult.STARTED) for one in started]
     return Backfill(sorted(lines), rest)

@@ -26,11 +26,10 @@ class Applied(NamedTuple):
     defaults: d.Plan
     wanted: d.Definitions
 
-
-def described(applied: Applied) -> AppliedView:
-    """Return the view of what was applied or planned."""
-    warnings = [str(warning) for warning in applied.wanted.warnings]
-    return AppliedView(_plan_view(applied.jobs), _plan_view(applied.defaults), warnings)
+    def view(self) -> AppliedView:
+        """Return what clients are shown."""
+        warnings = [str(warning) for warning in self.wanted.warnings]
+        return AppliedView(_plan_view(self.jobs), _plan_view(self.defaults), warnings)
 
 
 def _plan_view(one: d.Plan) -> PlanView:

@@ -7,7 +7,7 @@ from jobfac.errors import NotFound, Refused
 from jobfac.operations import starting, stopping
 from jobfac.operations.caller import Caller
 from jobfac.states import ACTIVE, FAILURES, FINAL, HELD, RunState
-from jobfac.store import retries
+from jobfac.store.history import retries
 from jobfac.store.history.search import Filter, Found, of_ids, search
 from jobfac.views.results.many import ManyView, Result
 from jobfac.views.runs import RunView

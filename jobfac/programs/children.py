@@ -109,7 +109,7 @@ class Children:
                     del self._orphans[pid]
 
     def orphans(self, owner: str | None) -> list[int]:
-        """The adopted processes of the execution with this marker; with None, those of unknown origin."""
+        """Return the adopted processes of the execution with this marker; with None, those of unknown origin."""
         return [pid for pid, marked in self._orphans.items() if marked == owner]
 
     def _listed(self) -> set[int]:
@@ -120,19 +120,19 @@ class Children:
         return {int(word) for word in text.split()}
 
     def _owner(self, pid: int, session: int) -> str | None:
-        """The marker of the execution that this orphan belongs to: by its marker, its session, or its output file."""
-        carried = marker(pid)
-        if any(program.marker == carried for program in self._programs.values()):
-            return carried
+        """Return the marker of this orphan's execution, found by its marker, its session, or its output file."""
+        own = marker(pid)
+        if any(program.marker == own for program in self._programs.values()):
+            return own
         if session in self._programs:
             return self._programs[session].marker
         held = {file for number in (1, 2) if (file := regular_file(f"/proc/{pid}/fd/{number}"))}
         owners = [program.marker for program in self._programs.values() if program.outputs & held]
-        return owners[0] if len(owners) == 1 else carried
+        return owners[0] if len(owners) == 1 else own
 
 
 def regular_file(file: int | str) -> File | None:
-    """Device and inode of an open file or a path; None if it is not a regular file or does not exist."""
+    """Return device and inode of an open file or a path; None if it is not a regular file or does not exist."""
     try:
         found = os.stat(file)  # noqa: PTH116 (descriptors too)
     except OSError:
@@ -167,7 +167,7 @@ def become_subreaper() -> bool:
 
 
 def unattributed_orphans() -> list[int]:
-    """Living processes that a program left behind and that cannot be attributed to an execution.
+    """Return the living processes that a program left behind and that cannot be attributed to an execution.
 
     Such a process has cleared its environment, opened its own session and closed its output file, and its parent ended
     before a sweep. It is reaped when it ends, but never signalled.

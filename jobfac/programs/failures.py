@@ -28,7 +28,7 @@ MACHINE = {
 def explain(
     argv: Sequence[str], environment: Mapping[str, str], directory: str | None, user: str | None, error: Exception
 ) -> str:
-    """The sentence for an error that the start of `argv` raised. Checks the current state of the file system."""
+    """Return the sentence for an error that the start of `argv` raised. Checks the current state of the file system."""
     name = argv[0]
     if not isinstance(error, OSError):
         return f"{name!r} cannot be started with these arguments or this environment: {error}"
@@ -44,7 +44,7 @@ def explain(
 
 
 def explain_file(purpose: str, path: Path, error: OSError, who: str = "this worker") -> str:
-    """The sentence for a file that `who` could not open. `purpose`: a name of the file, as in 'the spool file'."""
+    """Return the sentence for a file that `who` could not open. `purpose` names the file, as in 'the spool file'."""
     if error.errno in MACHINE:
         remedy = MACHINE[error.errno]
     elif error.errno == errno.ENOENT:

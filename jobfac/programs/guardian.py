@@ -26,10 +26,12 @@ if __name__ == "__main__":
     bare.__path__ = [os.path.dirname(__file__)]  # noqa: PTH120 (pathlib is larger than all of this)
     sys.modules["jobfac.programs"] = bare
 
-from jobfac.programs.tree import Entry, Table, hunt, now
+from jobfac.programs.tree import Entry, Table, kill_found, now
 
 PIPE = 0
-LOOK = 1.0  # seconds between two looks at the clock, because a timeout does not advance while the machine is suspended
+CLOCK_INTERVAL = (
+    1.0  # seconds between two checks of the clock: a timeout does not advance while the machine is suspended
+)
 
 
 def clock() -> float:
@@ -39,15 +41,15 @@ def clock() -> float:
     return time.monotonic()
 
 
-class Ward:
-    """The programs that the guardian knows, and until when the worker may run them."""
+class Guarded:
+    """The programs that the guardian guards, and until when the worker may run them."""
 
     def __init__(self) -> None:
         self.leaders: dict[str, int] = {}  # PID by marker; 0: about to be started
         self.known: dict[str, int] = {}  # by marker: when the worker sent the PID, in clock ticks
         self.until: float | None = None
 
-    def hear(self, line: str) -> bool:
+    def process_line(self, line: str) -> bool:
         """Process one line; returns False after a bye."""
         word, *rest = line.split()
         if word == "bye":
@@ -71,11 +73,11 @@ class Ward:
     def kill(self) -> None:
         """Kill all process trees and forget them."""
         markers = list(self.leaders)
-        hunt(lambda: self._family(Table.read()).values())
+        kill_found(lambda: self._family(Table.read()).values())
         self.forget(markers)
 
     def _family(self, table: Table) -> dict[int, Entry]:
-        seeds = [pid for marker, pids in table.carriers().items() if marker in self.leaders for pid in pids]
+        seeds = [pid for marker, pids in table.pids_by_marker().items() if marker in self.leaders for pid in pids]
         sessions = []
         for marker, known in self.known.items():
             leader = table.entries.get(self.leaders[marker])
@@ -94,23 +96,23 @@ class Ward:
 def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    ward = Ward()
+    guarded = Guarded()
     pipe = select.poll()
     pipe.register(PIPE, select.POLLIN)
     text = b""
     while True:
-        seconds_left = ward.seconds_left
-        if pipe.poll(None if seconds_left is None else 1000 * max(0.0, min(seconds_left, LOOK))):
+        seconds_left = guarded.seconds_left
+        if pipe.poll(None if seconds_left is None else 1000 * max(0.0, min(seconds_left, CLOCK_INTERVAL))):
             part = os.read(PIPE, 1 << 20)
             if not part:
-                ward.kill()
+                guarded.kill()
                 return
             *lines, text = (text + part).split(b"\n")
             for line in lines:
-                if not ward.hear(line.decode()):
+                if not guarded.process_line(line.decode()):
                     return
         elif seconds_left is not None and seconds_left <= 0:
-            ward.kill()
+            guarded.kill()
 
 
 if __name__ == "__main__":

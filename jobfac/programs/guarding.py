@@ -19,7 +19,7 @@ CAPACITY = 1 << 20  # bytes of the pipe; large, because a full pipe counts as a 
 
 
 class Guardian:
-    """A guardian process and a copy of what it knows.
+    """A guardian process, and a copy of its state.
 
     Any thread may call every method. No method blocks longer than the start of a process takes. The next call replaces
     a guardian that has died, or that is stopped and lets the pipe fill up.
@@ -56,7 +56,7 @@ class Guardian:
             self._wanted = True
             self._groups |= dict.fromkeys(fresh, 0)
             try:
-                self._tell(f"+ {marker}" for marker in fresh)
+                self._send(f"+ {marker}" for marker in fresh)
             except StartError:
                 for marker in fresh:
                     del self._groups[marker]
@@ -67,7 +67,7 @@ class Guardian:
         with self._lock, contextlib.suppress(StartError):
             fresh = list(leaders)
             self._groups |= fresh
-            self._tell(f"= {marker} {pid}" for marker, pid in fresh)
+            self._send(f"= {marker} {pid}" for marker, pid in fresh)
 
     def ended(self, markers: Iterable[str]) -> None:
         """Call when these programs and their leftover processes have ended, or when they could not be started."""
@@ -75,13 +75,13 @@ class Guardian:
             gone = list(markers)
             for marker in gone:
                 self._groups.pop(marker, None)
-            self._tell(f"- {marker}" for marker in gone)
+            self._send(f"- {marker}" for marker in gone)
 
     def renewed(self, seconds: float) -> None:
-        """The worker's lease is trusted for ``seconds`` from now."""
+        """Record that the worker trusts its lease for ``seconds`` from now."""
         with self._lock, contextlib.suppress(StartError):
             self._until = clock() + seconds
-            self._tell([f"until {self._until}"])
+            self._send([f"until {self._until}"])
 
     def close(self) -> None:
         """Stop the guardian. It kills no program."""
@@ -93,12 +93,12 @@ class Guardian:
                 os.write(self._pipe, b"bye\n")
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(timeout=1)
-            self._bury()
+            self._discard()
 
-    def _tell(self, lines: Iterable[str]) -> None:
+    def _send(self, lines: Iterable[str]) -> None:
         text = "".join(f"{line}\n" for line in lines).encode()
         if text and self._wanted and (self._process is None or not self._write(text)):
-            self._bury()
+            self._discard()
             self._launch()
 
     def _write(self, text: bytes) -> bool:
@@ -143,7 +143,7 @@ class Guardian:
             lines += [f"+ {marker}"] if leader == 0 else [f"= {marker} {leader}"]
         self._write("".join(f"{line}\n" for line in lines).encode())
 
-    def _bury(self) -> None:
+    def _discard(self) -> None:
         """Kill the guardian before closing the pipe. Otherwise it would treat the closed pipe as the worker's death."""
         if self._process is None:
             return

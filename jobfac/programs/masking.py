@@ -18,7 +18,7 @@ class Mask:
         """Maximum number of bytes that a secret may begin before a position and still cover it."""
 
     def apply(self, data: bytes) -> bytes:
-        """`data` with every occurrence of a secret, even if they overlap, replaced by asterisks of the same length."""
+        """Return `data` with every secret, even if they overlap, replaced by asterisks of the same length."""
         masked: bytearray | None = None
         for secret in self._secrets:
             at = data.find(secret)
@@ -30,7 +30,7 @@ class Mask:
         return data if masked is None else bytes(masked)
 
     def unfinished(self, data: bytes) -> int:
-        """How many bytes at the end of `data` may be the start of an incomplete secret."""
+        """Return how many bytes at the end of `data` may be the start of an incomplete secret."""
         for length in range(min(self.reach, len(data)), 0, -1):
             end = data[-length:]
             if any(len(secret) > length and secret.startswith(end) for secret in self._secrets):
@@ -38,7 +38,7 @@ class Mask:
         return 0
 
     def hide(self, value: Any) -> Any:
-        """A JSON value with every secret in its strings and names masked.
+        """Return a JSON value with every secret in its strings and names masked.
 
         Raises:
             RecursionError: the value is nested too deeply.
@@ -55,7 +55,7 @@ class Mask:
 
 
 def base64_forms(secret: bytes) -> Iterator[bytes]:
-    """The parts of a secret's base64 that are the same in the base64 of any bytes that contain it, in both alphabets.
+    """Yield the parts of a secret's base64 that occur in the base64 of any bytes that contain it, in both alphabets.
 
     Three bytes become four characters, so the form depends on the number of preceding bytes modulo three. Characters
     that depend on the bytes next to the secret are left out.

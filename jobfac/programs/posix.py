@@ -12,7 +12,7 @@ from typing import TypedDict
 
 from jobfac.programs.children import children, regular_file
 from jobfac.programs.failures import StartError, explain
-from jobfac.programs.tree import Entry, Table, entry, hunt, now, send
+from jobfac.programs.tree import Entry, Table, entry, kill_found, now, send
 
 
 @dataclass(frozen=True)
@@ -84,25 +84,25 @@ class Process:
         return self.poll() is None or bool(self.leftovers())
 
     def terminate(self) -> None:
-        """TERM to the whole tree."""
+        """Send TERM to the whole tree."""
         terminate_all([self])
 
     def kill(self) -> None:
-        """KILL to the whole tree, repeated for processes that were forked meanwhile."""
+        """Send KILL to the whole tree, again for processes that were forked meanwhile."""
         kill_all([self])
 
     def _remember(self, pids: Iterable[int]) -> None:
         self._members |= {one.pid: one.start for pid in pids if (one := entry(pid))}
 
-    def _tree(self, table: Table, carriers: Mapping[str, list[int]] | None = None) -> dict[int, Entry]:
-        """The living members of the tree in this table; empty for a detached program that has ended."""
+    def _tree(self, table: Table, by_marker: Mapping[str, list[int]] | None = None) -> dict[int, Entry]:
+        """Return the living members of the tree in this table; empty for a detached program that has ended."""
         if self.exit is not None and self.detach:
             return {}
-        if carriers is None:
-            carriers = table.carriers(self.since)
+        if by_marker is None:
+            by_marker = table.pids_by_marker(self.since)
         self._remember(children.orphans(self.marker))
         seeds = [pid for pid, start in self._members.items() if table.holds(pid, start)]
-        seeds += carriers.get(self.marker, ())
+        seeds += by_marker.get(self.marker, ())
         if children.holds(self):
             return table.family([*seeds, self.pid], sessions=[self.pid])
         return table.family(seeds)
@@ -142,28 +142,28 @@ def start(program: Program, stdout_fd: int, stderr_fd: int) -> Process:
 
 
 def terminate_all(processes: Iterable[Process]) -> None:
-    """TERM to the trees of all these programs, with one read of the process table."""
+    """Send TERM to the trees of all these programs, with one read of the process table."""
     with children.lock:
         _signal_trees(list(processes), signal.SIGTERM)
 
 
 def kill_all(processes: Iterable[Process]) -> None:
-    """KILL to the trees of all these programs, repeated until no new process appears. Takes milliseconds."""
-    victims = list(processes)
+    """Send KILL to the trees of all these programs, until no new process appears. Takes milliseconds."""
+    processes = list(processes)
     with children.lock:
-        _signal_trees(victims, signal.SIGKILL)
-    hunt(lambda: (one for tree in _trees(victims) for one in tree.values()))
+        _signal_trees(processes, signal.SIGKILL)
+    kill_found(lambda: (one for tree in _trees(processes) for one in tree.values()))
 
 
 def _trees(processes: list[Process]) -> list[dict[int, Entry]]:
-    """The living trees of the processes. Records the members, because children cannot be found by a dead parent."""
+    """Return the living trees of the processes. Records the members, because a dead parent cannot lead to them."""
     if not processes:
         return []
     with children.lock:
         children.sweep()
         table = Table.read()
-        carriers = table.carriers(min(process.since for process in processes))
-        found = [process._tree(table, carriers) for process in processes]
+        by_marker = table.pids_by_marker(min(process.since for process in processes))
+        found = [process._tree(table, by_marker) for process in processes]
         for process, tree in zip(processes, found, strict=True):
             process._members |= {one.pid: one.start for one in tree.values()}
         return found

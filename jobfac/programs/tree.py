@@ -17,9 +17,9 @@ else:
     from jobfac.programs.portable import entries, entry, marker, now, send
     from jobfac.programs.procfs import Entry
 
-__all__ = ["Entry", "Table", "entry", "hunt", "kill_marked", "marker", "now", "send"]
+__all__ = ["Entry", "Table", "entry", "kill_found", "kill_marked", "marker", "now", "send"]
 
-PAUSE = 0.005  # seconds after a look that found nothing new
+PAUSE = 0.005  # seconds after a search that found no new process
 
 
 class Table:
@@ -42,16 +42,16 @@ class Table:
         found = self.entries.get(pid)
         return found is not None and found.start == start
 
-    def carriers(self, since: int = 0) -> dict[str, list[int]]:
-        """The processes with a marker, by marker, among those that started at `since` (clock ticks) or later."""
+    def pids_by_marker(self, since: int = 0) -> dict[str, list[int]]:
+        """Return by marker the PIDs of processes with a marker that started at `since` (clock ticks) or later."""
         found: dict[str, list[int]] = {}
         for one in self.entries.values():
-            if one.start >= since and (carried := marker(one.pid)) is not None:
-                found.setdefault(carried, []).append(one.pid)
+            if one.start >= since and (its_marker := marker(one.pid)) is not None:
+                found.setdefault(its_marker, []).append(one.pid)
         return found
 
     def family(self, seeds: Iterable[int], sessions: Iterable[int] = ()) -> dict[int, Entry]:
-        """The living processes among the seeds, their descendants, and the sessions of all of these, by PID.
+        """Return the living processes among the seeds, their descendants, and the sessions of all of these, by PID.
 
         A session does not count if its leader is alive and not in the family: the session was inherited, or its number
         was reused. This process is never included.
@@ -76,26 +76,26 @@ class Table:
                 return {pid: self.entries[pid] for pid in found if not self.entries[pid].dead}
 
 
-def hunt(look: Callable[[], Iterable[Entry]]) -> int:
-    """Kill the processes that `look` finds until two looks in a row find no new one; returns how many were killed.
+def kill_found(find: Callable[[], Iterable[Entry]]) -> int:
+    """Kill the processes that `find` returns, until two calls in a row return no new one; returns how many were killed.
 
-    Two looks are needed, because the first may miss a process that started while the table was read, and that process
-    may fork. A process that has received KILL cannot fork, so the loop ends.
+    One call is not enough, because it may miss a process that started while the table was read, and that process may
+    fork. A process that has received KILL cannot fork, so the loop ends.
     """
     killed: set[tuple[int, int]] = set()
-    done = 0
-    quiet = 0
-    while quiet < 2:
-        fresh = [one for one in look() if (one.pid, one.start) not in killed]
-        for one in fresh:
+    number = 0
+    calls_without_new = 0
+    while calls_without_new < 2:
+        new = [one for one in find() if (one.pid, one.start) not in killed]
+        for one in new:
             killed.add((one.pid, one.start))
-            done += send(one.pid, one.start, signal.SIGKILL)
-        if fresh:
-            quiet = 0
+            number += send(one.pid, one.start, signal.SIGKILL)
+        if new:
+            calls_without_new = 0
         else:
-            quiet += 1
+            calls_without_new += 1
             time.sleep(PAUSE)
-    return done
+    return number
 
 
 def kill_marked(prefix: str) -> int:
@@ -106,9 +106,9 @@ def kill_marked(prefix: str) -> int:
     """
     start = prefix.rstrip("/") + "/"
 
-    def look() -> Iterable[Entry]:
+    def find() -> Iterable[Entry]:
         table = Table.read()
-        marked = [pids for name, pids in table.carriers().items() if f"{name}/".startswith(start)]
+        marked = [pids for name, pids in table.pids_by_marker().items() if f"{name}/".startswith(start)]
         return table.family(pid for pids in marked for pid in pids).values()
 
-    return hunt(look)
+    return kill_found(find)

@@ -22,13 +22,13 @@ class ExitWatcher:
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
         self._descriptors: dict[Process, int] = {}
-        self._asked: set[Process] = set()
+        self._polled: set[Process] = set()
         self._lock = threading.RLock()  # reentrant: a signal handler may call wake() at any time
         self._open = True
-        self._bell, self._button = os.pipe()
-        for end in (self._bell, self._button):
+        self._wake_reader, self._wake_writer = os.pipe()
+        for end in (self._wake_reader, self._wake_writer):
             os.set_blocking(end, False)
-        self._selector.register(self._bell, selectors.EVENT_READ)
+        self._selector.register(self._wake_reader, selectors.EVENT_READ)
 
     def add(self, process: Process) -> None:
         """Watch a process. Its end is reported once, even if it has ended already."""
@@ -36,7 +36,7 @@ class ExitWatcher:
             descriptor = _exit_descriptor(process)
         with self._lock:
             if descriptor is None:
-                self._asked.add(process)
+                self._polled.add(process)
             else:
                 self._descriptors[process] = descriptor
                 self._selector.register(descriptor, selectors.EVENT_READ, process)
@@ -46,7 +46,7 @@ class ExitWatcher:
     def remove(self, process: Process) -> None:
         """Stop watching a process. Does nothing if it is not watched."""
         with self._lock:
-            self._asked.discard(process)
+            self._polled.discard(process)
             descriptor = self._descriptors.pop(process, None)
             if descriptor is not None:
                 self._selector.unregister(descriptor)
@@ -56,7 +56,7 @@ class ExitWatcher:
         """Make the current or the next wait() return at once. Safe for any thread, also after close()."""
         with self._lock, contextlib.suppress(BlockingIOError):  # a full pipe wakes the thread, too
             if self._open:
-                os.write(self._button, b"!")
+                os.write(self._wake_writer, b"!")
 
     def wait(self, timeout: float | None) -> set[Process]:
         """Wait up to `timeout` seconds (None: forever); returns the processes that have ended.
@@ -64,13 +64,13 @@ class ExitWatcher:
         These are reaped and no longer watched. The result is empty after a timeout or a wake(). Also reaps dead
         orphans.
         """
-        if self._asked:
+        if self._polled:
             timeout = POLL if timeout is None else min(timeout, POLL)
-        ended = set(self._asked)
+        ended = set(self._polled)
         for key, _ in self._selector.select(timeout):
             if key.data is None:
                 with contextlib.suppress(BlockingIOError):
-                    os.read(self._bell, 65536)
+                    os.read(self._wake_reader, 65536)
             else:
                 ended.add(key.data)
         ended = {process for process in ended if process.poll() is not None}
@@ -88,8 +88,8 @@ class ExitWatcher:
                 return
             self._open = False
             self._selector.close()
-            os.close(self._bell)
-            os.close(self._button)
+            os.close(self._wake_reader)
+            os.close(self._wake_writer)
 
 
 def _exit_descriptor(process: Process) -> int | None:

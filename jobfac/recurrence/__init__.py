@@ -1,4 +1,4 @@
-"""Calendar arithmetic: when a schedule is due, and why. It is pure: every instant comes in as an argument."""
+"""Compute when a schedule is due, and why. Pure functions: the current time is an argument."""
 
 from jobfac.recurrence.blackout import FOREVER, blackout_end
 from jobfac.recurrence.due import due_times, jitter, missed, next_due

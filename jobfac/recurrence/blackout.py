@@ -9,39 +9,39 @@ from jobfac.recurrence.zones import ONE_DAY, first_instant, last_instant, local
 
 FOREVER = datetime(9999, 1, 1, tzinfo=UTC)
 LONGEST_CHAIN = 1000
-"""Windows that follow each other without a break before the blackout counts as one without an end."""
+"""The maximum number of adjoining windows in one blackout. A longer chain counts as a blackout without end."""
 
 
 def blackout_end(windows: Sequence[Blackout], zone: ZoneInfo, instant: datetime) -> datetime | None:
-    """The end (UTC) of the blackout in which `instant` lies, None when it lies in none.
+    """Return the end (UTC) of the blackout that contains `instant`, or None if no blackout contains it.
 
-    Windows that overlap or touch are one blackout; one that never ends has the end `FOREVER`.
+    Windows that overlap or adjoin are one blackout. The end of a blackout without end is `FOREVER`.
     """
     end = None
     for _ in range(LONGEST_CHAIN):
-        around = _around(windows, zone, instant)
-        if not around:
+        containing = _containing(windows, zone, instant)
+        if not containing:
             return end
-        end = instant = max(stop for _, stop in around)
+        end = instant = max(stop for _, stop in containing)
     return FOREVER
 
 
 def blackout_start(windows: Sequence[Blackout], zone: ZoneInfo, instant: datetime) -> datetime | None:
-    """The start (UTC) of the blackout in which `instant` lies, None when it lies in none."""
+    """Return the start (UTC) of the blackout that contains `instant`, or None if no blackout contains it."""
     start = None
     for _ in range(LONGEST_CHAIN):
-        around = _around(windows, zone, instant)
-        if not around:
+        containing = _containing(windows, zone, instant)
+        if not containing:
             break
-        start = min(begin for begin, _ in around)
+        start = min(begin for begin, _ in containing)
         instant = start - timedelta(microseconds=1)
     return start
 
 
-def _around(windows: Sequence[Blackout], zone: ZoneInfo, instant: datetime) -> list[tuple[datetime, datetime]]:
+def _containing(windows: Sequence[Blackout], zone: ZoneInfo, instant: datetime) -> list[tuple[datetime, datetime]]:
     today = local(zone, instant).date()
     spans = [
-        # Where a clock time comes twice the window is as long as it can be.
+        # If a clock time occurs twice, choose the longest possible window.
         (first_instant(zone, start), last_instant(zone, end))
         for window in windows
         for start, end in _occurrences(window, today)
@@ -50,7 +50,7 @@ def _around(windows: Sequence[Blackout], zone: ZoneInfo, instant: datetime) -> l
 
 
 def _occurrences(window: Blackout, today: date) -> Iterator[tuple[datetime, datetime]]:
-    """The occurrences, by the clock, that can reach into `today`."""
+    """Yield the occurrences, in wall-clock times, that may include a part of `today`."""
     start, end = window
     wraps = end < start
     if window.kind == "once":
@@ -68,12 +68,12 @@ def _occurrences(window: Blackout, today: date) -> Iterator[tuple[datetime, date
 
 
 def _at(edge: Moment, base: date) -> datetime:
-    """The edge by the clock, in the year, in the week or on the day that begins at `base`."""
+    """Return the wall-clock time of an edge, in the year or week or on the day that begins at `base`."""
     match edge.day:
         case MonthDay(month, day):
             try:
                 return datetime.combine(date(base.year, month, day), edge.time)
-            except ValueError:  # February 29 in a common year: the instant at which it would have begun and ended
+            except ValueError:  # February 29 in a common year: the instant at which it would begin and end
                 return datetime.combine(date(base.year, 3, 1), time())
         case int(weekday):
             return datetime.combine(base + ONE_DAY * (weekday - 1), edge.time)

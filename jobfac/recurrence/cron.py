@@ -1,4 +1,4 @@
-"""Cron expressions. cronsim reads the fields and matches days; clock changes are left to `times`."""
+"""Cron expressions. The library cronsim parses the fields and matches days; `times` handles clock changes."""
 
 import re
 from dataclasses import dataclass
@@ -9,15 +9,15 @@ from cronsim import CronSim
 from jobfac.recurrence.days import DayTest
 
 LONE = re.compile(r"\b(\w+)-\1/\d+")
-"""A range of one value with a step, such as 8-8/5: it is this value, but cronsim takes it for 8/5."""
+"""A range of one value with a step, such as 8-8/5. It means this value only, but cronsim reads it as 8/5."""
 
 
 @dataclass(frozen=True)
 class Cron:
     """A parsed expression: the days it matches, and the seconds of the day.
 
-    `wildcard` tells that the minute or the hour field begins with a star. Such a rule takes every minute as it comes;
-    one without asks for certain readings of the clock. Debian's cron draws the same line.
+    `wildcard`: the minute or the hour field begins with a star. When the clocks change, such a rule follows real time;
+    any other rule follows the wall clock. Debian's cron makes the same distinction.
     """
 
     matches: DayTest
@@ -26,7 +26,7 @@ class Cron:
 
 
 def parse(fields: str) -> Cron:
-    """Read five fields that `jobfac.definitions` found valid."""
+    """Parse five fields that `jobfac.definitions` has validated."""
     sim = CronSim(LONE.sub(r"\1", fields), datetime(2000, 1, 1, tzinfo=UTC))
     minute, hour, *_ = fields.split()
 

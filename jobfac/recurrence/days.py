@@ -1,4 +1,4 @@
-"""Which days a rule names, before holidays are looked at."""
+"""The days that a rule matches, before holidays are applied."""
 
 from calendar import monthrange
 from collections.abc import Callable
@@ -14,7 +14,7 @@ def every_day(day: date) -> bool:
 
 
 def day_test(dates: Dates | None) -> DayTest:
-    """A test for the days of `dates`; None is every day."""
+    """Return a test for the days of `dates`; None matches every day."""
     if dates is None:
         return every_day
     tests: list[DayTest] = []

@@ -1,4 +1,4 @@
-"""Why a schedule is due when it is: every time that its rule names, and what becomes of each."""
+"""Explain the due times of a schedule: every time of its rule, whether it fires, and why or why not."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -15,8 +15,14 @@ from jobfac.recurrence.times import Moment
 
 
 class Candidate(NamedTuple):
-    """A time at which a schedule might be due: `due_at` in UTC, the same instant as `local` in the schedule's zone,
-    whether it `fires`, and the `reason` why it does not or why it is at another time than the one written."""
+    """A possible due time of a schedule.
+
+    Attributes:
+        due_at: the instant in UTC.
+        local: the same instant in the schedule's zone.
+        fires: whether the schedule is due then.
+        reason: why it does not fire, or why it differs from the time that the rule specifies.
+    """
 
     due_at: datetime
     local: datetime
@@ -25,10 +31,10 @@ class Candidate(NamedTuple):
 
 
 def explain(schedule: Schedule, start: datetime, count: int) -> Iterator[Candidate]:
-    """The first `count` candidates later than `start` (aware), in order; those that fire are the due times.
+    """Yield the first `count` candidates later than `start` (aware), in order. Those that fire are the due times.
 
-    Of the times before the schedule starts only the first is given, and of those after its end, too. Times more than
-    50 years from `start` are not looked for.
+    Includes only the first of the times before the schedule's start, and only the first of those after its end. Does
+    not search further than 50 years from `start`.
     """
     rule = rule_of(schedule)
     if start >= END:
@@ -47,7 +53,7 @@ def explain(schedule: Schedule, start: datetime, count: int) -> Iterator[Candida
 
 
 def _bounded(schedule: Schedule, rule: Rule, after: datetime) -> Iterator[Moment]:
-    """The rule's moments, each instant firing once, and not outside of the schedule's start and end."""
+    """Yield the rule's moments. Each instant fires once, and none outside the schedule's start and end."""
     starts, ends = schedule.first_instant, schedule.last_instant
     if starts and after < starts:
         first = next(rule.moments(after), None)
@@ -69,7 +75,7 @@ def _bounded(schedule: Schedule, rule: Rule, after: datetime) -> Iterator[Moment
 
 
 def _held_back(schedule: Schedule, zone: ZoneInfo, moments: Iterator[Moment]) -> Iterator[Moment]:
-    """The moments with those in a blackout put off, together, to its end."""
+    """Yield the moments. Those in a blackout do not fire; a single moment at its end fires in their place."""
     windows: tuple[Blackout, ...] = schedule.blackout
     late: Moment | None = None
     for moment in moments:

@@ -1,4 +1,4 @@
-"""A schedule's rule: the instants at which it asks to run, before blackouts are looked at."""
+"""A schedule's rule: the instants at which it fires, before blackouts are applied."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,16 +25,16 @@ from jobfac.recurrence.workdays import Workdays
 from jobfac.recurrence.zones import ONE_DAY, day_start, local, steady_midnight
 
 HORIZON = 50 * 366
-"""Days after which the search for the next due time is given up: the rarest rule, a February 29 that must be a certain
-day of the week, can take 40 years."""
+"""The maximum number of days to search for the next due time. The rarest rule, a February 29 on a certain day of the
+week, may need 40 years."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 END = datetime(9990, 1, 1, tzinfo=UTC)
-"""Nothing is due later: zones, blackouts and holidays look ahead, and the calendar itself ends with 9999."""
+"""The latest due time. Zones, blackouts and holidays are calculated ahead of it, and dates end with the year 9999."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """The days and the times of day of a schedule in its zone. `only` is the one day of a rule that fires once."""
+    """The days and the times of day of a schedule in its zone. `only` is the day of a rule that fires once."""
 
     zone: ZoneInfo
     matches: DayTest
@@ -43,21 +43,21 @@ class Rule:
     only: date | None = None
 
     def next_time(self, after: datetime) -> datetime | None:
-        """The first instant (UTC) later than `after`, None if there is none within the horizon."""
-        # Clocks that go back over midnight show the day before once more.
+        """Return the first instant (UTC) later than `after`, or None if there is none within the horizon."""
+        # Begin one day earlier: clocks that go back over midnight show the previous day again.
         for day in self._firing_days(local(self.zone, after).date() - ONE_DAY):
             found = first_after(self.times, self.zone, day, after)
             if found is None:
                 continue
             if steady_midnight(self.zone, day) is None and self._fires_on(day + ONE_DAY):
-                # And then times of the two days interleave.
+                # When the clocks go back over midnight, the times of the two days interleave.
                 tomorrow = first_after(self.times, self.zone, day + ONE_DAY, after)
                 return min(found, tomorrow or found)
             return found
         return None
 
     def moments(self, after: datetime) -> Iterator[Moment]:
-        """All moments later than `after` in order, those that do not fire included, with their reasons."""
+        """Yield all moments later than `after` in order, including those that do not fire, with their reasons."""
         waiting: list[Moment] = []
         for day in self._days(local(self.zone, after).date() - ONE_DAY):
             if waiting:
@@ -88,7 +88,7 @@ class Rule:
         return any(map(self.matches, self.workdays.replaced(day)))
 
     def _moments_of(self, day: date) -> Iterator[Moment]:
-        """The moments of a day, whichever of them fire."""
+        """Yield the moments of a day, including those that do not fire."""
         if not self.workdays:
             if self.matches(day):
                 yield from self.times.moments(self.zone, day)
@@ -108,7 +108,7 @@ class Rule:
 
 
 def rule_of(schedule: Schedule) -> Rule:
-    """The rule of a schedule. Rules are kept: schedules with the same rule share one."""
+    """Return the rule of a schedule. Rules are cached, so schedules with equal rules share one object."""
     starts = schedule.first_instant if schedule.every else None
     return _rule(
         schedule.cron_fields, schedule.every, schedule.at, schedule.dates, schedule.times, schedule.timezone,
@@ -144,7 +144,7 @@ def _rule(
 
 
 def times_of_day(times: Times, gap: str, overlap: str) -> TimesOfDay:
-    """The rule for the times of a day that `times` writes down."""
+    """Return the rule for the times of day that `times` defines."""
     spans = tuple(Span(second_of_day(start), second_of_day(end)) for start, end in times.between)
     if times.every is not None:
         return FromMidnight(int(times.every), spans)

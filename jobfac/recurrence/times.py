@@ -1,4 +1,4 @@
-"""The times of day of a rule, and what becomes of them when the clocks change.
+"""The times of day of a rule, and their behaviour when the clocks change.
 
 Europe/Berlin, where clocks go from 02:00 to 03:00 on 2027-03-28 and from 03:00 back to 02:00 on 2027-10-31:
 
@@ -13,8 +13,8 @@ Europe/Berlin, where clocks go from 02:00 to 03:00 on 2027-03-28 and from 03:00 
     30 past every hour       01:30+01:00, 03:30+02:00    01:30+02:00, 02:30+02:00, 02:30+01:00, 03:30+01:00
     every 90m from midnight  00:00, 01:30, 04:00+02:00   00:00, 01:30, 02:00+01:00, 03:30+01:00
 
-The first six are fixed times: they ask for a reading of the clock, so one that is jumped over is made up for at the
-instant of the jump, as Debian's cron does. The last two keep real time: 60 and 90 minutes pass between two of them.
+The first six are fixed wall-clock times. A time that the clocks skip fires at the instant of the jump, as in Debian's
+cron. The last two follow real time: 60 and 90 minutes pass between two firings.
 """
 
 from bisect import bisect_right
@@ -31,8 +31,8 @@ SECONDS_PER_DAY = 86_400
 
 
 class Moment(NamedTuple):
-    """A time that a rule names: its instant (UTC), its reading of the clock, whether it fires, and why it does not or
-    why it was moved."""
+    """A time of a rule: its instant (UTC), its wall-clock time, whether it fires, and why it does not fire or was
+    moved."""
 
     instant: datetime
     wall: datetime
@@ -41,20 +41,20 @@ class Moment(NamedTuple):
 
 
 class TimesOfDay(Protocol):
-    """A rule for the times of any one day. It is known by its identity, so that its answers can be kept."""
+    """A rule for the times of one day. It is compared by identity, so that its results can be cached."""
 
     def __hash__(self) -> int: ...
 
     def moments(self, zone: ZoneInfo, day: date) -> Iterable[Moment]:
-        """All moments of a local day."""
+        """Return all moments of a local day."""
 
     def seconds_of(self, midnight: datetime) -> Sequence[int]:
-        """The firing seconds after `midnight` (UTC) of a day on which the clocks run evenly, in ascending order."""
+        """Return the seconds after `midnight` (UTC) at which a day without a clock change fires, in ascending order."""
 
 
 @dataclass(frozen=True, eq=False)
 class Fixed:
-    """Readings of the clock in ascending seconds of the day, with the policies for gaps and overlaps."""
+    """Wall-clock times as ascending seconds of the day, with the policies for gaps and overlaps."""
 
     seconds: tuple[int, ...]
     gap: str
@@ -84,7 +84,7 @@ class Fixed:
 
 @dataclass(frozen=True, eq=False)
 class Wildcard:
-    """Readings of the clock, taken whenever it shows them: never when it jumps over one, twice when it repeats one."""
+    """Wall-clock times that fire whenever the clocks show them: not at all in a gap, twice in an overlap."""
 
     seconds: tuple[int, ...]
 
@@ -97,7 +97,7 @@ class Wildcard:
 
 @dataclass(frozen=True)
 class Span:
-    """Seconds of the day from `start` to before `end`; across midnight when `end` is not after `start`."""
+    """Seconds of the day from `start` to before `end`; across midnight if `end` is not after `start`."""
 
     start: int
     end: int
@@ -110,8 +110,8 @@ class Span:
 
 @dataclass(frozen=True, eq=False)
 class FromMidnight:
-    """Every `step` seconds of real time counted from each local midnight, where the clock is within one of the spans
-    (no spans: all day)."""
+    """Every `step` seconds of real time, counted from each local midnight, if the wall-clock time is in one of the
+    spans (no spans: all day)."""
 
     step: int
     spans: tuple[Span, ...] = ()
@@ -132,7 +132,7 @@ class FromMidnight:
 
 @dataclass(frozen=True, eq=False)
 class Running:
-    """Every `step` seconds of real time, counted from an instant (UTC) both ways."""
+    """Every `step` seconds of real time, before and after the instant `anchor` (UTC)."""
 
     step: int
     anchor: datetime
@@ -151,7 +151,7 @@ class Running:
 
 
 def first_after(times: TimesOfDay, zone: ZoneInfo, day: date, after: datetime) -> datetime | None:
-    """The first firing instant of the local day that is later than `after`."""
+    """Return the first firing instant of the local day that is later than `after`, or None."""
     midnight = steady_midnight(zone, day)
     if midnight is None:
         found = _firing(times, zone, day)
@@ -164,12 +164,12 @@ def first_after(times: TimesOfDay, zone: ZoneInfo, day: date, after: datetime) -
 
 @lru_cache(maxsize=1024)
 def _firing(times: TimesOfDay, zone: ZoneInfo, day: date) -> tuple[datetime, ...]:
-    # Kept, because on the day of a change every dense schedule asks for it every minute.
+    # Cached, because on the day of a clock change every dense schedule needs it every minute.
     return tuple(sorted(moment.instant for moment in times.moments(zone, day) if moment.fires))
 
 
 def narrowed(seconds: Iterable[int], spans: tuple[Span, ...]) -> tuple[int, ...]:
-    """Those of the seconds of the day that lie in one of the spans."""
+    """Return the seconds of the day that are in one of the spans."""
     return tuple(second for second in seconds if any(second in span for span in spans))
 
 

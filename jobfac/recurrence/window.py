@@ -13,10 +13,11 @@ ONE_MINUTE = timedelta(minutes=1)
 
 
 def in_window(dates: Dates | None, times: Times | None, zone: ZoneInfo, instant: datetime) -> bool:
-    """Whether `instant` (aware) lies in the window.
+    """Whether the window contains `instant` (aware).
 
-    A span across midnight belongs to the day on which it begins: "22:00-04:00" on weekdays holds until Saturday,
-    04:00. `hours` alone are whole hours; `at`, `minutes` and `every` are points in time, open for a minute each.
+    A span across midnight belongs to the day on which it begins: "22:00-04:00" on weekdays lasts until Saturday,
+    04:00. `hours` without `minutes` are whole hours. `at`, `minutes` and `every` are points in time; each is open for
+    one minute.
     """
     if times is not None and _is_points(times):
         rule = Rule(zone, day_test(dates), times_of_day(times, "shift", "both"))
@@ -35,9 +36,10 @@ def in_window(dates: Dates | None, times: Times | None, zone: ZoneInfo, instant:
 
 
 def next_window(dates: Dates | None, times: Times | None, zone: ZoneInfo, after: datetime) -> datetime | None:
-    """The first instant (UTC) later than `after` (aware) at which the window opens; None when it never does."""
-    own_dates = times is None or _is_points(times)
-    rule = Rule(zone, day_test(dates if own_dates else None), _openings(times))
+    """Return the first instant (UTC) later than `after` (aware) at which the window opens, or None if it never does."""
+    # An opening after midnight may belong to the previous day, so ``in_window`` tests the dates of spans and hours.
+    by_date = times is None or _is_points(times)
+    rule = Rule(zone, day_test(dates if by_date else None), _openings(times))
     opening = rule.next_time(after)
     while opening is not None and not in_window(dates, times, zone, opening):
         opening = rule.next_time(opening) if opening - after < timedelta(days=HORIZON) else None

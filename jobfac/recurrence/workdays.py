@@ -10,28 +10,28 @@ from jobfac.definitions.schedule import Calendar
 from jobfac.recurrence.zones import ONE_DAY
 
 LONGEST_BREAK = 366
-"""Days after which the search for a working day is given up."""
+"""The maximum number of days to search for a working day."""
 
 
 @dataclass(frozen=True)
 class Workdays:
-    """The calendar of a schedule: what is a holiday, and which day stands in for it."""
+    """The calendar of a schedule: its holidays, and the days to which the times of holidays are moved."""
 
     calendar: Calendar
 
     def holiday(self, day: date) -> str | None:
-        """The holiday's name, or None on any other day."""
+        """Return the holiday's name, or None if the day is no holiday."""
         if day in self.calendar.dates or MonthDay(day.month, day.day) in self.calendar.dates:
             return "a holiday of the calendar"
         names = (_public(region, day.year).get(day) for region in self.calendar.holidays)
         return next((name for name in names if name), None)
 
     def works(self, day: date) -> bool:
-        """Whether the day is neither a holiday nor of the weekend."""
+        """Whether the day is neither a holiday nor part of the weekend."""
         return day.weekday() not in self._weekend() and self.holiday(day) is None
 
     def substitute(self, holiday: date) -> date | None:
-        """The working day to which a holiday's times are moved; None when they are dropped."""
+        """Return the working day to which a holiday's times are moved, or None if they are skipped."""
         if self.calendar.on_holiday == "skip":
             return None
         step = ONE_DAY if self.calendar.on_holiday == "next" else -ONE_DAY
@@ -39,7 +39,7 @@ class Workdays:
         return next((day for day in days if self.works(day)), None)
 
     def replaced(self, day: date) -> Iterator[date]:
-        """The holidays whose times are moved to `day`."""
+        """Yield the holidays whose times are moved to `day`."""
         if self.calendar.on_holiday == "skip" or not self.works(day):
             return
         step = -ONE_DAY if self.calendar.on_holiday == "next" else ONE_DAY
@@ -60,7 +60,7 @@ def _public(region: str, year: int) -> dict[date, str]:
     from holidays import country_holidays
 
     country, _, subdivision = region.partition("-")
-    # In one language, where there is one for all: else the names would be in that of whoever asks.
+    # Always English if available: the default depends on the locale of the process.
     return dict(country_holidays(country, subdiv=subdivision or None, years=year, language="en_US"))
 
 

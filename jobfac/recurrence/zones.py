@@ -1,7 +1,7 @@
-"""Wall-clock times and the instants at which a zone's clocks show them.
+"""Convert between wall-clock times of a zone and instants.
 
-Twice a year most zones change their clocks: some wall-clock times do not exist on that day (a gap), some exist
-twice (an overlap). Everything here takes wall-clock times as naive datetimes and gives instants as aware UTC ones.
+Many zones change their clocks twice a year: some wall-clock times do not exist on that day (a gap), some exist twice
+(an overlap). Here wall-clock times are naive datetimes, and instants are aware datetimes in UTC.
 """
 
 from datetime import UTC, date, datetime, time, timedelta
@@ -13,12 +13,12 @@ ONE_SECOND = timedelta(seconds=1)
 
 
 def local(zone: ZoneInfo, instant: datetime) -> datetime:
-    """The zone's wall-clock time at an instant, as a naive datetime."""
+    """Return the zone's wall-clock time at an instant, as a naive datetime."""
     return instant.astimezone(zone).replace(tzinfo=None)
 
 
 def instants(zone: ZoneInfo, wall: datetime) -> tuple[datetime, ...]:
-    """Every instant at which the zone's clocks show `wall`, in order: none in a gap, two in an overlap, else one."""
+    """Return the instants at which the zone's clocks show `wall`: none in a gap, two in an overlap, otherwise one."""
     before, after = _offsets(zone, wall)
     if before == after:
         return (_utc(wall - before),)
@@ -28,7 +28,7 @@ def instants(zone: ZoneInfo, wall: datetime) -> tuple[datetime, ...]:
 
 
 def gap_end(zone: ZoneInfo, wall: datetime) -> datetime:
-    """The first instant after the gap in which `wall` lies: the instant at which the clocks jump."""
+    """Return the end of the gap that contains `wall`: the instant at which the clocks jump."""
     before, after = _offsets(zone, wall)
     early, late = _utc(wall - after), _utc(wall - before)
     while late - early > ONE_SECOND:
@@ -41,23 +41,23 @@ def gap_end(zone: ZoneInfo, wall: datetime) -> datetime:
 
 
 def first_instant(zone: ZoneInfo, wall: datetime) -> datetime:
-    """The first instant at which the clocks show `wall`, or jump over it."""
+    """Return the first instant at which the clocks show `wall` or, in a gap, jump over it."""
     return next(iter(instants(zone, wall)), None) or gap_end(zone, wall)
 
 
 def last_instant(zone: ZoneInfo, wall: datetime) -> datetime:
-    """The last instant at which the clocks show `wall`, or jump over it."""
+    """Return the last instant at which the clocks show `wall` or, in a gap, jump over it."""
     return next(reversed(instants(zone, wall)), None) or gap_end(zone, wall)
 
 
 def day_start(zone: ZoneInfo, day: date) -> datetime:
-    """The instant at which a local day begins; where midnight is in a gap, when the clocks jump."""
+    """Return the instant at which a local day begins; if midnight is in a gap, the instant of the jump."""
     return first_instant(zone, datetime.combine(day, time()))
 
 
 @lru_cache(maxsize=4096)
 def steady_midnight(zone: ZoneInfo, day: date) -> datetime | None:
-    """The instant of the local day's midnight if the clocks run evenly through all of that day, else None."""
+    """Return the instant of the local day's midnight, or None if the clocks change on that day."""
     midnight = datetime.combine(day, time())
     offset, _ = _offsets(zone, midnight)
     _, offset_at_end = _offsets(zone, midnight + ONE_DAY)
@@ -65,7 +65,7 @@ def steady_midnight(zone: ZoneInfo, day: date) -> datetime | None:
 
 
 def _offsets(zone: ZoneInfo, wall: datetime) -> tuple[timedelta, timedelta]:
-    """The offsets that hold at `wall` before and after a change of the clocks; equal unless it is in one."""
+    """Return the UTC offsets before and after the clock change at `wall`; they are equal unless `wall` is in one."""
     aware = wall.replace(tzinfo=zone)
     before, after = aware.utcoffset(), aware.replace(fold=1).utcoffset()
     assert before is not None

@@ -1,7 +1,7 @@
-"""Reports on what ran: ``facts`` reads what they rest on, the functions of ``REPORTS`` shape it, ``page`` shows it all.
+"""Reports about past runs: ``facts`` reads the data, the functions of ``REPORTS`` compute rows, ``page`` renders HTML.
 
-They read the statistics by day and add what has ended since these were made, so a long history costs them nothing and
-its purge takes nothing away. Days are UTC; a run belongs to the day on which it ended.
+Reports read the daily statistics and add the runs that are not counted there yet. So a long history costs nothing, and
+a purge removes nothing from a report. Days are UTC; a run belongs to the day on which it ended.
 """
 
 from jobfac.reports.facts import EARLIEST, Facts, Period, facts, period

@@ -1,9 +1,8 @@
-"""What the reports rest on, read from the database: one query per function."""
+"""Read the data of the reports from the database, with one query per function."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime, timedelta
-from types import SimpleNamespace
 from typing import NamedTuple
 
 import sqlalchemy as sa
@@ -15,22 +14,22 @@ from jobfac.database.types import sql_literals
 from jobfac.errors import NotFound
 from jobfac.states import FAILURES, FINAL, HELD
 from jobfac.store import statistics
-from jobfac.store.statistics import DailyTotals, Work
+from jobfac.store.statistics import DailyTotals, Presence, Work
 
 EARLIEST = date(1970, 1, 1)
 """The earliest first day. There are no runs before it, and a report also reads the period before its own."""
 
-Wanted = Callable[[str], bool]
+JobFilter = Callable[[str], bool]
 
-NUMBERS = [one.name for one in fields(DailyTotals) if one.name != "states"]
+NUMBERS = [field.name for field in fields(DailyTotals) if field.name != "states"]
 
 TRIES = 10
-"""How often the statistics are read at most, while they are being added to."""
+"""How often the statistics are read at most, if a scheduler adds to them meanwhile."""
 
 
 @dataclass(frozen=True)
 class Period:
-    """The days (UTC) that a report is about, both included, and the moment at which it is made."""
+    """The first and the last day (UTC, both included) of a report, and the time at which it is made."""
 
     since: date
     until: date
@@ -38,17 +37,17 @@ class Period:
 
     @property
     def days(self) -> list[date]:
-        """Every day of it."""
+        """All days of the period, in order."""
         return [self.since + timedelta(days=number) for number in range((self.until - self.since).days + 1)]
 
     @property
     def before(self) -> date:
-        """The first day of the period of the same length that comes before."""
+        """The first day of the preceding period of the same length."""
         return self.since - (self.until - self.since) - timedelta(days=1)
 
 
 class Latest(NamedTuple):
-    """The last of the runs of a job that ended in the same bad way."""
+    """The last run of a job that ended in a certain failure state."""
 
     run_id: int
     ended_at: datetime
@@ -57,94 +56,103 @@ class Latest(NamedTuple):
 
 @dataclass(frozen=True)
 class Facts:
-    """What happened in a period, and by day and job in the one before it."""
+    """The data of all reports about a period.
+
+    Attributes:
+        jobs: the category of each defined job, by job id.
+        runs: totals by day and job.
+        before: the same for the preceding period of the same length.
+        work: by day and worker, for all jobs.
+        latest: the last failures that are still stored, by job and state.
+        filter_text: the filter, such as "job load"; empty: all jobs.
+    """
 
     period: Period
-    jobs: Mapping[str, str | None]  # its category, of each job that is defined
+    jobs: Mapping[str, str | None]
     runs: Mapping[tuple[date, str], DailyTotals]
     before: Mapping[tuple[date, str], DailyTotals]
-    work: Mapping[tuple[date, str], Work]  # by day and worker, of all jobs
-    latest: Mapping[tuple[str, str], Latest]  # by job and state, of runs that are kept
-    only: str = ""  # what was asked for, in words; "": everything
+    work: Mapping[tuple[date, str], Work]
+    latest: Mapping[tuple[str, str], Latest]
+    filter_text: str = ""
 
 
 def period(conn: sa.Connection, since: date | None = None, until: date | None = None) -> Period:
-    """The days from ``since`` (default: 30 days, today included) to ``until`` (default: today)."""
+    """Return the period from ``since`` (default: 29 days before ``until``) to ``until`` (default: today)."""
     now = conn.execute(sa.select(utcnow())).scalar_one()
     until = min(until or now.date(), now.date())
     return Period(min(since or until - timedelta(days=29), until), until, now)
 
 
 def facts(conn: sa.Connection, when: Period, job_id: str | None = None, category: str | None = None) -> Facts:
-    """Everything about the period, of one job or of the jobs of a category if these are given.
+    """Read the data of a period, of all jobs, one job or the jobs of one category.
 
     Raises:
-        NotFound: no such job was ever run or is defined, or no job is of that category.
+        NotFound: the job is not defined and did not run in the period, or no job has the category.
     """
     categories = _categories(conn)
     if category is not None and category not in categories.values():
         raise NotFound(f"No job is of the category '{category}'; `jobfac jobs list` shows the categories.")
 
-    def wanted(name: str) -> bool:
+    def is_included(name: str) -> bool:
         return job_id in (None, name) and category in (None, categories.get(name))
 
-    found, work = _statistics(conn, when, wanted)
-    if job_id is not None and job_id not in categories and not found:
+    totals, work = _statistics(conn, when, is_included)
+    if job_id is not None and job_id not in categories and not totals:
         raise NotFound(f"There is no job '{job_id}', and none of that name ran; `jobfac jobs list` shows the jobs.")
     return Facts(
         period=when,
-        jobs={name: its for name, its in categories.items() if wanted(name)},
-        runs={key: tally for key, tally in found.items() if when.since <= key[0] <= when.until},
-        before={key: tally for key, tally in found.items() if when.before <= key[0] < when.since},
-        work={key: its for key, its in work.items() if when.since <= key[0] <= when.until},
-        latest=_latest(conn, when, wanted),
-        only=f"job {job_id}" if job_id else f"category {category}" if category else "",
+        jobs={name: of_job for name, of_job in categories.items() if is_included(name)},
+        runs={key: of_day for key, of_day in totals.items() if when.since <= key[0] <= when.until},
+        before={key: of_day for key, of_day in totals.items() if when.before <= key[0] < when.since},
+        work={key: of_day for key, of_day in work.items() if when.since <= key[0] <= when.until},
+        latest=_latest(conn, when, is_included),
+        filter_text=f"job {job_id}" if job_id else f"category {category}" if category else "",
     )
 
 
 def _statistics(
-    conn: sa.Connection, when: Period, wanted: Wanted
+    conn: sa.Connection, when: Period, is_included: JobFilter
 ) -> tuple[dict[tuple[date, str], DailyTotals], dict[tuple[date, str], Work]]:
-    """Runs by day and job, and work by day and worker: what is counted, and what is not yet."""
+    """Return totals by day and job, and work by day and worker, including runs that are not counted yet."""
     for _ in range(TRIES):
         recent = conn.execute(statistics.uncounted()).all()
         executions = conn.execute(statistics.uncounted_executions()).all()
-        found, work = _counted(conn, when, wanted), _counted_work(conn, when)
-        # Without snapshots, what is counted between these queries would be in here twice.
-        still = {row.id for row in conn.execute(statistics.uncounted())}
-        if all(row.id in still for row in recent):
+        totals, work = _counted(conn, when, is_included), _counted_work(conn, when)
+        # A run that is counted between these queries would be included twice, unless the transaction is a snapshot.
+        still_uncounted = {row.id for row in conn.execute(statistics.uncounted())}
+        if all(row.id in still_uncounted for row in recent):
             break
-    for key, tally in statistics.tally(row for row in recent if wanted(row.job)).items():
-        found.setdefault(key, DailyTotals()).add(tally)
-    for more in (statistics.work(executions), _going_on(conn, when), statistics.presence(_workers(conn, when))):
-        for key, its in more.items():
-            work.setdefault(key, Work()).add(its)
-    return found, work
+    for key, more in statistics.totals(row for row in recent if is_included(row.job)).items():
+        totals.setdefault(key, DailyTotals()).add(more)
+    for parts in (statistics.work(executions), _running(conn, when), statistics.presence(_workers(conn, when))):
+        for key, part in parts.items():
+            work.setdefault(key, Work()).add(part)
+    return totals, work
 
 
 def _categories(conn: sa.Connection) -> dict[str, str | None]:
     return {row.id: row.category for row in conn.execute(sa.select(job.c.id, job.c.category))}
 
 
-def _counted(conn: sa.Connection, when: Period, wanted: Wanted) -> dict[tuple[date, str], DailyTotals]:
-    """The statistics by day and job, from the beginning of the period before."""
+def _counted(conn: sa.Connection, when: Period, is_included: JobFilter) -> dict[tuple[date, str], DailyTotals]:
+    """Return the stored statistics by day and job, from the beginning of the preceding period."""
     query = sa.select(daily_table).where(daily_table.c.day >= when.before, daily_table.c.day <= when.until)
-    found = {}
+    totals = {}
     for row in conn.execute(query).mappings():
-        if wanted(row["job"]):
+        if is_included(row["job"]):
             states = {state.value: row[state.value] for state in sorted(FINAL)}
-            found[row["day"], row["job"]] = DailyTotals(states, **{name: row[name] for name in NUMBERS})
-    return found
+            totals[row["day"], row["job"]] = DailyTotals(states, **{name: row[name] for name in NUMBERS})
+    return totals
 
 
 def _counted_work(conn: sa.Connection, when: Period) -> dict[tuple[date, str], Work]:
-    """The statistics by day and worker."""
+    """Return the stored statistics by day and worker."""
     query = sa.select(daily_worker).where(daily_worker.c.day >= when.since, daily_worker.c.day <= when.until)
     return {(row.day, row.worker): Work(row.attempts, row.busy_ms, row.slot_ms) for row in conn.execute(query)}
 
 
-def _latest(conn: sa.Connection, when: Period, wanted: Wanted) -> dict[tuple[str, str], Latest]:
-    """The last failure of each kind of each job, of those that are kept."""
+def _latest(conn: sa.Connection, when: Period, is_included: JobFilter) -> dict[tuple[str, str], Latest]:
+    """Return the last stored failure of each job and state."""
     failed = sa.text(f"run.state IN ({sql_literals(FAILURES)})")
     begin, end = _bounds(when)
     last = sa.select(sa.func.max(run.c.id).label("id")).where(failed, run.c.ended_at >= begin, run.c.ended_at < end)
@@ -153,24 +161,24 @@ def _latest(conn: sa.Connection, when: Period, wanted: Wanted) -> dict[tuple[str
     return {
         (row.job, row.state): Latest(row.id, row.ended_at, row.reason)
         for row in conn.execute(query.join(chosen, chosen.c.id == run.c.id))
-        if wanted(row.job)
+        if is_included(row.job)
     }
 
 
-def _going_on(conn: sa.Connection, when: Period) -> dict[tuple[date, str], Work]:
-    """The executions that go on, up to now."""
+def _running(conn: sa.Connection, when: Period) -> dict[tuple[date, str], Work]:
+    """Return the time of running executions until now, by day and worker."""
     query = sa.select(run.c.worker, run.c.started_at).where(
         sa.text(f"run.state IN ({sql_literals(HELD)})"), run.c.worker.is_not(None)
     )
-    found: dict[tuple[date, str], Work] = {}
+    work: dict[tuple[date, str], Work] = {}
     for row in conn.execute(query):
         for day, milliseconds in statistics.shares(row.started_at, when.now):
-            found.setdefault((day, row.worker), Work()).busy_ms += milliseconds
-    return found
+            work.setdefault((day, row.worker), Work()).busy_ms += milliseconds
+    return work
 
 
-def _workers(conn: sa.Connection, when: Period) -> list[SimpleNamespace]:
-    """The workers that were there in the period; one that is silent was there to the end of its lease."""
+def _workers(conn: sa.Connection, when: Period) -> list[Presence]:
+    """Return when each worker was present in the period. A worker without heartbeats counts until its lease ends."""
     columns = (worker.c.name, worker.c.slots, worker.c.started_at, worker.c.ended_at, worker_lease.c.lease_until)
     begin, _ = _bounds(when)
     query = (
@@ -179,17 +187,12 @@ def _workers(conn: sa.Connection, when: Period) -> list[SimpleNamespace]:
         .where(sa.or_(worker.c.ended_at.is_(None), worker.c.ended_at >= begin))
     )
     return [
-        SimpleNamespace(
-            name=row.name,
-            slots=row.slots,
-            started_at=max(row.started_at, begin),
-            ended_at=row.ended_at or min(row.lease_until, when.now),
-        )
+        Presence(row.name, row.slots, max(row.started_at, begin), row.ended_at or min(row.lease_until, when.now))
         for row in conn.execute(query)
     ]
 
 
 def _bounds(when: Period) -> tuple[datetime, datetime]:
-    """When the period begins, and when it is over."""
+    """Return the instants at which the period begins and ends."""
     begin = datetime(when.since.year, when.since.month, when.since.day, tzinfo=UTC)
     return begin, begin + timedelta(days=len(when.days))

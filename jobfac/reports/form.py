@@ -1,4 +1,4 @@
-"""How values are written for people, the same in tables and on the page."""
+"""Format values as text, for tables in the terminal and for the HTML page."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,13 +6,13 @@ from typing import Any
 from jobfac.reports.rows import Kind
 
 NUMBERS = frozenset({Kind.COUNT, Kind.PERCENT, Kind.CHANGE, Kind.SECONDS, Kind.HOURS, Kind.RUN})
-"""What is set to the right."""
+"""Kinds of columns that are aligned to the right."""
 
 BARS = "▁▂▃▄▅▆▇█"
 
 
 def shown(value: Any, kind: Kind) -> str:
-    """A value as text; nothing for None, but where that means something."""
+    """Return a value as text. None is an empty text, except for a category, where it is "none"."""
     if value is None:
         return "none" if kind is Kind.GROUP else ""
     match kind:
@@ -34,7 +34,7 @@ def shown(value: Any, kind: Kind) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Such as 0.4s, 12.0s, 3m05s, 2h05m."""
+    """Return a duration such as 0.4s, 12.0s, 3m05s or 2h05m."""
     if round(seconds, 1) < 60:
         return f"{seconds:.1f}s"
     minutes, left = divmod(round(seconds), 60)
@@ -42,6 +42,6 @@ def duration(seconds: float) -> str:
 
 
 def bars(values: Sequence[float | None]) -> str:
-    """A character for each value, from 0 to the greatest; a blank for nothing."""
+    """Return one bar character for each value, scaled from 0 to the greatest. None and 0 are blanks."""
     most = max((value for value in values if value), default=1)
     return "".join(BARS[min(7, int(8 * value / most))] if value else " " for value in values)

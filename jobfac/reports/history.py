@@ -1,52 +1,52 @@
-"""The history of each job over the period, the same for the terminal and for the page."""
+"""The history of each job over the period, for the terminal and for the HTML page."""
 
 from collections.abc import Mapping, Sequence
 from datetime import date
 
 from jobfac.reports.facts import Facts, Period
-from jobfac.reports.measures import by_job, change, ended, failed, mean, success
+from jobfac.reports.measures import by_job, change, ended, failed, mean, success_percent
 from jobfac.reports.rows import JobHistoryRow, Report
 from jobfac.store.statistics import DailyTotals
 
 
 def spans(when: Period, most: int) -> list[list[date]]:
-    """The days of the period, singly or so many together that there are not more than ``most`` spans."""
+    """Split the period into at most ``most`` spans of equal numbers of days; the last one may be shorter."""
     days = when.days
     step = next((size for size in (1, 2, 3, 7, 30) if len(days) <= size * most), -(-len(days) // most))
     return [days[at : at + step] for at in range(0, len(days), step)]
 
 
-def by_span(found: Mapping[tuple[date, str], DailyTotals], parts: Sequence[Sequence[date]]) -> list[DailyTotals]:
-    """All that happened in each span."""
+def by_span(by_day: Mapping[tuple[date, str], DailyTotals], parts: Sequence[Sequence[date]]) -> list[DailyTotals]:
+    """Return the totals of each span of days, over all jobs in ``by_day``."""
     place = {day: number for number, span in enumerate(parts) for day in span}
     totals = [DailyTotals() for _ in parts]
-    for (day, _), tally in found.items():
-        totals[place[day]].add(tally)
+    for (day, _), of_day in by_day.items():
+        totals[place[day]].add(of_day)
     return totals
 
 
 def job_history(facts: Facts, most: int) -> Report[JobHistoryRow]:
-    """Each job over at most ``most`` spans of days, those with most runs first."""
+    """Return the history of each job over at most ``most`` spans of days, jobs with most runs first."""
     parts = spans(facts.period, most)
     before = by_job(facts.before)
-    of_job: dict[str, dict[tuple[date, str], DailyTotals]] = {}
-    for key, tally in facts.runs.items():
-        of_job.setdefault(key[1], {})[key] = tally
+    days_of_job: dict[str, dict[tuple[date, str], DailyTotals]] = {}
+    for key, of_day in facts.runs.items():
+        days_of_job.setdefault(key[1], {})[key] = of_day
     rows: list[JobHistoryRow] = []
-    for name, whole in by_job(facts.runs).items():
-        steps, former = by_span(of_job[name], parts), before.get(name, DailyTotals())
-        average = mean(whole.run_ms, whole.ran)
+    for name, totals in by_job(facts.runs).items():
+        of_spans, former = by_span(days_of_job[name], parts), before.get(name, DailyTotals())
+        average = mean(totals.run_ms, totals.ran)
         rows.append(
             JobHistoryRow(
                 job=name,
-                runs=ended(whole),
-                failed=failed(whole),
-                success_percent=success(whole),
+                runs=ended(totals),
+                failed=failed(totals),
+                success_percent=success_percent(totals),
                 average_seconds=average,
                 change_percent=change(average, mean(former.run_ms, former.ran)),
-                each=[ended(step) for step in steps],
-                bad=[failed(step) for step in steps],
-                taken=[mean(step.run_ms, step.ran) for step in steps],
+                each=[ended(of_span) for of_span in of_spans],
+                bad=[failed(of_span) for of_span in of_spans],
+                taken=[mean(of_span.run_ms, of_span.ran) for of_span in of_spans],
             )
         )
     rows.sort(key=lambda row: (-row.runs, row.job))

@@ -1,4 +1,4 @@
-"""What can be said of some runs, in plain numbers: pure functions of their tallies."""
+"""Measures of runs, computed from their totals. Pure functions."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -8,61 +8,61 @@ from jobfac.states import FAILURES
 from jobfac.store.statistics import DailyTotals
 
 BROKEN = [state.value for state in sorted(FAILURES) if state.value != "denied"]
-"""What counts as failed; a denied run was refused by its job's rule, and nothing broke."""
+"""States that count as failed. A denied run does not count: the job's own rule refused it."""
 
 
 def percent(part: float, whole: float) -> float | None:
-    """To one decimal; None of nothing."""
+    """Return the percentage with one decimal, or None if ``whole`` is 0."""
     return round(100 * part / whole, 1) if whole else None
 
 
 def mean(milliseconds: int, number: int) -> float | None:
-    """Seconds to three decimals; None of nothing."""
+    """Return the mean in seconds with three decimals, or None if ``number`` is 0."""
     return round(milliseconds / number / 1000, 3) if number else None
 
 
 def seconds(milliseconds: int | None) -> float | None:
-    """Seconds to three decimals."""
+    """Convert milliseconds to seconds."""
     return None if milliseconds is None else milliseconds / 1000
 
 
 def hours(milliseconds: int) -> float:
-    """Hours to two decimals."""
+    """Convert milliseconds to hours with two decimals."""
     return round(milliseconds / 3_600_000, 2)
 
 
-def ended(tally: DailyTotals) -> int:
-    """All the runs."""
-    return sum(tally.states.values())
+def ended(totals: DailyTotals) -> int:
+    """Return the number of runs, in any final state."""
+    return sum(totals.states.values())
 
 
-def failed(tally: DailyTotals) -> int:
-    """Those of them that failed in whatever way."""
-    return sum(tally.states[state] for state in BROKEN)
+def failed(totals: DailyTotals) -> int:
+    """Return the number of failed runs."""
+    return sum(totals.states[state] for state in BROKEN)
 
 
-def success(tally: DailyTotals) -> float | None:
-    """Of those that succeeded, were mixed or failed, how many succeeded, in per cent."""
-    good = tally.states["succeeded"]
-    return percent(good, good + tally.states["mixed"] + failed(tally))
+def success_percent(totals: DailyTotals) -> float | None:
+    """Return the percentage of succeeded runs among those that succeeded, were mixed or failed."""
+    succeeded = totals.states["succeeded"]
+    return percent(succeeded, succeeded + totals.states["mixed"] + failed(totals))
 
 
-def together(tallies: Iterable[DailyTotals]) -> DailyTotals:
-    """All of them as one."""
-    found = DailyTotals()
-    for tally in tallies:
-        found.add(tally)
-    return found
+def add_up(parts: Iterable[DailyTotals]) -> DailyTotals:
+    """Return the sum of several totals."""
+    totals = DailyTotals()
+    for part in parts:
+        totals.add(part)
+    return totals
 
 
-def by_job(found: Mapping[tuple[date, str], DailyTotals]) -> dict[str, DailyTotals]:
-    """The days of a job as one, in the order of the jobs' names."""
+def by_job(by_day: Mapping[tuple[date, str], DailyTotals]) -> dict[str, DailyTotals]:
+    """Return the totals of each job over all days, ordered by job."""
     jobs: defaultdict[str, DailyTotals] = defaultdict(DailyTotals)
-    for (_, name), tally in found.items():
-        jobs[name].add(tally)
+    for (_, name), of_day in by_day.items():
+        jobs[name].add(of_day)
     return dict(sorted(jobs.items()))
 
 
 def change(now: float | None, then: float | None) -> float | None:
-    """How much more ``now`` is, in per cent; None if there is nothing to compare."""
+    """Return the change from ``then`` to ``now`` in per cent, or None if it cannot be computed."""
     return None if now is None or not then else round(100 * (now - then) / then, 1)

@@ -1,4 +1,4 @@
-"""All reports as one page of HTML that loads nothing and runs nothing."""
+"""All reports as one HTML page, which loads no other files and contains no scripts."""
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
@@ -13,16 +13,13 @@ from jobfac.reports.rows import JobHistoryRow, Kind, Report, Row, UtilisationRow
 from jobfac.store.statistics import Work
 
 MOST_COLUMNS = 92
-"""Days that are drawn singly; longer periods are drawn by weeks or by 30 days."""
+"""The maximum number of columns of a chart. In a longer period each column stands for several days."""
 
 MOST_ROWS = 15
-"""Rows of most tables; the other forms of a report have all."""
+"""The maximum number of rows of a table; all rows are in the other formats of a report."""
 
 MOST_JOBS = 100
-"""Jobs of which the course is drawn."""
-
-Cell = tuple[str, str]
-"""The class and the inside, in HTML, of one cell."""
+"""The maximum number of jobs in the table of histories."""
 
 HATCHED = (
     '<svg width="0" height="0" style="position:absolute" aria-hidden="true"><defs><pattern id="hatched" width="6" '
@@ -32,7 +29,7 @@ HATCHED = (
 
 
 def page(facts: Facts) -> str:
-    """The page."""
+    """Return the HTML page."""
     when = facts.period
     days = len(when.days)
     about = f"{day_of(when.since)} to {day_of(when.until)}, {days} {'day' if days == 1 else 'days'}"
@@ -51,7 +48,7 @@ def page(facts: Facts) -> str:
 <body>
 {HATCHED}
 <header>
-<h1>What the factory did{escape(": " + facts.only) if facts.only else ""}</h1>
+<h1>Runs{escape(": " + facts.filter_text) if facts.filter_text else ""}</h1>
 <p>{escape(about)}. Days are UTC; a run belongs to the day on which it ended.
 Before: the same time from {day_of(when.before)} on.</p>
 <nav>{"".join(f'<a href="#{name}">{title}</a>' for name, title in links.items())}</nav>
@@ -67,50 +64,50 @@ Before: the same time from {day_of(when.before)} on.</p>
 
 
 def day_of(day: date) -> str:
-    """Such as 3 March 2027."""
+    """Return a day such as 3 March 2027."""
     return f"{day.day} {day:%B %Y}"
 
 
 def tiles(facts: Facts) -> str:
-    """The figures that matter, and how they stood before."""
-    now, then = measures.together(facts.runs.values()), measures.together(facts.before.values())
+    """Return the key numbers, each with its value in the preceding period."""
+    now, then = measures.add_up(facts.runs.values()), measures.add_up(facts.before.values())
     work = Work()
-    for its in facts.work.values():
-        work.add(its)
+    for of_day in facts.work.values():
+        work.add(of_day)
 
-    def against(value: float, former: float) -> str:
+    def compared(value: float, former: float) -> str:
         return f"before: {shown(former, Kind.COUNT)}" if former or value else "none before"
 
-    success, before = measures.success(now), measures.success(then)
-    figures = [
-        ("Runs", shown(measures.ended(now), Kind.COUNT), against(measures.ended(now), measures.ended(then))),
+    success, before = measures.success_percent(now), measures.success_percent(then)
+    numbers = [
+        ("Runs", shown(measures.ended(now), Kind.COUNT), compared(measures.ended(now), measures.ended(then))),
         ("Succeeded", shown(success, Kind.PERCENT) or "–",
          f"before: {shown(before, Kind.PERCENT)}" if before is not None else "nothing before"),
-        ("Failed", shown(measures.failed(now), Kind.COUNT), against(measures.failed(now), measures.failed(then))),
-        ("Retries", shown(now.retries, Kind.COUNT), against(now.retries, then.retries)),
-        ("Late", shown(now.late, Kind.COUNT), against(now.late, then.late)),
+        ("Failed", shown(measures.failed(now), Kind.COUNT), compared(measures.failed(now), measures.failed(then))),
+        ("Retries", shown(now.retries, Kind.COUNT), compared(now.retries, then.retries)),
+        ("Late", shown(now.late, Kind.COUNT), compared(now.late, then.late)),
         ("Slots busy", shown(measures.percent(work.busy_ms, work.slot_ms), Kind.PERCENT) or "–",
          f"{shown(measures.hours(work.busy_ms), Kind.HOURS)} of executions"),
     ]  # fmt: skip
-    inside = "".join(f"<div><dt>{name}</dt><dd>{value}</dd><dd>{told}</dd></div>" for name, value, told in figures)
+    inside = "".join(f"<div><dt>{name}</dt><dd>{value}</dd><dd>{note}</dd></div>" for name, value, note in numbers)
     return f'<dl class="tiles">{inside}</dl>'
 
 
 def name_of(span: Sequence[date]) -> str:
-    """Such as 3 Mar, or 3 Mar to 9 Mar."""
+    """Return the name of a span, such as 3 Mar, or 3 Mar to 9 Mar."""
     first, last = (f"{day.day} {day:%b}" for day in (span[0], span[-1]))
     return first if first == last else f"{first} to {last}"
 
 
 def runs_by_day(facts: Facts) -> str:
-    """Two charts under each other: the runs, and the few that failed on a scale of their own."""
+    """Return two charts, one above the other: all runs, and the failed runs on their own scale."""
     parts = spans(facts.period, MOST_COLUMNS)
     totals = by_span(facts.runs, parts)
     if not facts.runs:
-        return section("days", "Runs by day", "", '<p class="empty">Nothing ended in this period.</p>')
-    bad = [measures.failed(tally) for tally in totals]
-    good = [tally.states["succeeded"] for tally in totals]
-    other = [measures.ended(tally) - g - b for tally, g, b in zip(totals, good, bad, strict=True)]
+        return section("days", "Runs by day", "", '<p class="empty">No run ended in this period.</p>')
+    bad = [measures.failed(of_span) for of_span in totals]
+    good = [of_span.states["succeeded"] for of_span in totals]
+    other = [measures.ended(of_span) - g - b for of_span, g, b in zip(totals, good, bad, strict=True)]
     names = [name_of(span) for span in parts]
     every = 7 * -(-len(parts) // 42) if len(parts) > 14 else 1 + len(parts) // 7
     marks = [at for at in range(0, len(parts), every) if at + every // 2 < len(parts) or not at]
@@ -119,10 +116,10 @@ def runs_by_day(facts: Facts) -> str:
         f'<span><svg aria-hidden="true"><rect width="14" height="14" rx="2" class="{name}"/></svg>{name}</span>'
         for name in series
     )
-    both = charts.columns(names, series, "Runs by day", _count, 210)
-    alone = charts.columns(names, {"failed": bad}, "Failed runs by day", _count, 110, marks)
+    all_runs = charts.columns(names, series, "Runs by day", _count, 210)
+    failed_runs = charts.columns(names, {"failed": bad}, "Failed runs by day", _count, 110, marks)
     unit = "day" if len(parts[0]) == 1 else f"{len(parts[0])} days"
-    inside = f'<div class="legend">{legend}</div>{both}<h3>Failed, on a scale of their own</h3>{alone}'
+    inside = f'<div class="legend">{legend}</div>{all_runs}<h3>Failed runs, on their own scale</h3>{failed_runs}'
     return section("days", f"Runs by {unit}", "", inside)
 
 
@@ -131,14 +128,14 @@ def _count(value: float) -> str:
 
 
 def section(name: str, title: str, note: str, inside: str) -> str:
-    """A card of the page."""
-    told = f"<p>{escape(note)}</p>" if note else ""
+    """Return a section of the page. ``title`` and ``inside`` are HTML, ``note`` is text."""
+    paragraph = f"<p>{escape(note)}</p>" if note else ""
     head = f'<section id="{name}" aria-labelledby="{name}-title"><h2 id="{name}-title">{title}</h2>'
-    return f"{head}{told}{inside}</section>\n"
+    return f"{head}{paragraph}{inside}</section>\n"
 
 
 def summary(facts: Facts) -> str:
-    """By category, if there are any."""
+    """Return the summary by category, or an empty text if there are fewer than two."""
     report = shaping.summary(facts)
     if len(report.rows) < 2:
         return ""
@@ -146,7 +143,7 @@ def summary(facts: Facts) -> str:
 
 
 def failures(facts: Facts) -> str:
-    """With a bar for the number."""
+    """Return the table of failures, with a bar for the number."""
     report = shaping.failures(facts)
     most = max((row.failures for row in report.rows), default=0)
     return table(
@@ -157,12 +154,12 @@ def failures(facts: Facts) -> str:
 
 
 def slowest(facts: Facts) -> str:
-    """With a bar for the average."""
+    """Return the table of the slowest jobs, with a bar for the average time."""
     report = shaping.slowest(facts)
     most = max((row.average_seconds or 0 for row in report.rows), default=0) or 1
     return table(
         report,
-        "Nothing was executed in this period.",
+        "No run was executed in this period.",
         drawn={
             "average_seconds": (
                 "",
@@ -173,20 +170,20 @@ def slowest(facts: Facts) -> str:
 
 
 def late(facts: Facts) -> str:
-    """With a bar for the share."""
+    """Return the table of late runs, with a bar for their share."""
     return table(
         shaping.late(facts),
-        "Every run began in time.",
+        "Every run began on time.",
         drawn={"late_percent": ("", lambda row: charts.meter((row.late_percent or 0) / 100, f"{row.late_percent} %"))},
     )
 
 
 def jobs(facts: Facts) -> str:
-    """A line for each job: its runs and how long they took, over the time."""
+    """Return the table of jobs, with charts of their runs and average times."""
 
     def runs(row: JobHistoryRow) -> str:
-        told = f"Runs of {row.job}: {min(row.each):,} to {max(row.each):,} at a time"
-        return charts.spark(row.each, row.bad, told)
+        title = f"Runs of {row.job}: {min(row.each):,} to {max(row.each):,} at a time"
+        return charts.spark(row.each, row.bad, title)
 
     def times(row: JobHistoryRow) -> str:
         longest = max((value for value in row.taken if value is not None), default=0.0)
@@ -201,7 +198,7 @@ def jobs(facts: Facts) -> str:
 
 
 def workers(facts: Facts) -> str:
-    """How busy each worker was, over the time."""
+    """Return the table of workers, with charts of how busy they were."""
     parts = spans(facts.period, MOST_COLUMNS)
     report = shaping.utilisation(facts)
 
@@ -209,14 +206,14 @@ def workers(facts: Facts) -> str:
         shares = []
         for span in parts:
             work = [facts.work[day, row.worker] for day in span if (day, row.worker) in facts.work]
-            there = sum(its.slot_ms for its in work)
-            shares.append(sum(its.busy_ms for its in work) / there if there else 0.0)
-        told = f"{row.worker} was busy at most {max(shares):.0%}"
-        return charts.spark(shares, [0.0] * len(shares), told, most=1.0)
+            slot_ms = sum(of_day.slot_ms for of_day in work)
+            shares.append(sum(of_day.busy_ms for of_day in work) / slot_ms if slot_ms else 0.0)
+        title = f"{row.worker} was busy at most {max(shares):.0%}"
+        return charts.spark(shares, [0.0] * len(shares), title, most=1.0)
 
     return table(
         report,
-        "No worker was there in this period.",
+        "No worker ran in this period.",
         drawn={
             "attempts": ("busy, 0 to 100 %", busy),
             "busy_percent": ("", lambda row: charts.meter((row.busy_percent or 0) / 100, "busy")),
@@ -231,12 +228,13 @@ def table(
     title: str = "",
     most: int = MOST_ROWS,
 ) -> str:
-    """A report as a table.
+    """Return a report as a section with a table.
 
     Args:
-        empty: what is said if there is no row.
-        drawn: what is drawn behind a column: its title, and from the row to SVG.
-        most: rows; of the others it is said how many there are.
+        empty: the text if there are no rows.
+        drawn: by column, the title of a chart after the column, and the function that draws it from a row.
+        title: replaces the report's title.
+        most: the maximum number of rows. A note says how many were left out.
     """
     drawn = drawn or {}
     name, title = report.name, title or report.title

@@ -1,4 +1,4 @@
-"""The rows of the reports: typed, each with the titles and kinds of its columns."""
+"""The types of the reports' rows, with the title and kind of each column."""
 
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -10,7 +10,7 @@ from jobfac.views.serialization import fields
 
 
 class Kind(Enum):
-    """What a column holds, which says how it is shown."""
+    """The kind of a column, which determines its format."""
 
     TEXT = "text"
     GROUP = "group"  # a category; None: jobs that have none
@@ -26,7 +26,7 @@ class Kind(Enum):
 
 
 class Column(NamedTuple):
-    """How a field of a row is shown; a narrow place does without the ``spare`` ones."""
+    """The title and kind of a column. A narrow table omits ``spare`` columns."""
 
     title: str
     kind: Kind
@@ -34,7 +34,7 @@ class Column(NamedTuple):
 
 
 class SummaryRow(NamedTuple):
-    """The jobs of a category together; ``category`` None: those that have none."""
+    """The totals of a category; ``category`` None: jobs without a category."""
 
     category: Annotated[str | None, Column("category", Kind.GROUP)]
     jobs: Annotated[int, Column("jobs", Kind.COUNT, spare=True)]
@@ -50,7 +50,7 @@ class SummaryRow(NamedTuple):
 
 
 class FailureRow(NamedTuple):
-    """How often a job ended in one bad way, and the last run of these that is kept."""
+    """How often a job ended in a failure state, and the last such run that is still stored."""
 
     job: Annotated[str, Column("job", Kind.TEXT)]
     state: Annotated[str, Column("ended", Kind.TEXT)]
@@ -62,7 +62,7 @@ class FailureRow(NamedTuple):
 
 
 class SlowestRow(NamedTuple):
-    """How long a job takes, and took in the period before."""
+    """How long a job takes, compared with the preceding period."""
 
     job: Annotated[str, Column("job", Kind.TEXT)]
     runs: Annotated[int, Column("runs", Kind.COUNT)]
@@ -75,7 +75,7 @@ class SlowestRow(NamedTuple):
 
 
 class LateRow(NamedTuple):
-    """How often and how much a job began late."""
+    """How often and by how much a job began late."""
 
     job: Annotated[str, Column("job", Kind.TEXT)]
     runs: Annotated[int, Column("runs", Kind.COUNT)]
@@ -87,7 +87,7 @@ class LateRow(NamedTuple):
 
 
 class TrendRow(NamedTuple):
-    """A job on a day."""
+    """The totals of a job on one day."""
 
     job: Annotated[str, Column("job", Kind.TEXT)]
     day: Annotated[date, Column("day", Kind.DAY)]
@@ -110,8 +110,11 @@ class UtilisationRow(NamedTuple):
 
 
 class JobHistoryRow(NamedTuple):
-    """A job over time. ``each``, ``bad`` and ``taken`` have a value for each span of days: runs,
-    those of them that failed, and the average seconds (None: nothing ran)."""
+    """The history of a job.
+
+    ``each``, ``bad`` and ``taken`` have one value for each span of days: the number of runs, the number of failed runs,
+    and the average time in seconds (None: no run was executed).
+    """
 
     job: Annotated[str, Column("job", Kind.TEXT)]
     runs: Annotated[int, Column("runs", Kind.COUNT)]
@@ -129,7 +132,7 @@ Row = TypeVar("Row", bound=tuple[Any, ...])
 
 @dataclass(frozen=True)
 class Report(Generic[Row]):
-    """Rows of one type; ``total``, where there is one, is all of them together."""
+    """A report. ``total`` is the sum of all rows, if the report has one."""
 
     name: str
     title: str
@@ -141,6 +144,6 @@ class Report(Generic[Row]):
 
     @property
     def columns(self) -> dict[str, Column]:
-        """The fields of a row that are shown, each with its column."""
+        """The shown fields of a row, each with its column."""
         marks = {field.name: get_args(field.kind)[1:] for field in fields(self.row)}
         return {name: mark for name, found in marks.items() for mark in found if isinstance(mark, Column)}

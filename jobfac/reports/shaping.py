@@ -1,4 +1,4 @@
-"""The reports, shaped from the facts: pure functions, each gives typed rows."""
+"""Compute the rows of each report. Pure functions."""
 
 from collections import defaultdict
 from collections.abc import Callable
@@ -7,6 +7,7 @@ from typing import Any
 from jobfac.reports.facts import Facts
 from jobfac.reports.measures import (
     BROKEN,
+    add_up,
     by_job,
     change,
     ended,
@@ -15,83 +16,82 @@ from jobfac.reports.measures import (
     mean,
     percent,
     seconds,
-    success,
-    together,
+    success_percent,
 )
 from jobfac.reports.rows import FailureRow, LateRow, Report, SlowestRow, SummaryRow, TrendRow, UtilisationRow
 from jobfac.store.statistics import LATE, DailyTotals, Work
 
 
 def summary(facts: Facts) -> Report[SummaryRow]:
-    """The jobs of each category together, and all of them."""
+    """Return the totals of each category, and the total of all."""
     groups: defaultdict[str, dict[str, DailyTotals]] = defaultdict(dict)
-    for name, tally in by_job(facts.runs).items():
-        groups[facts.jobs.get(name) or ""][name] = tally
+    for name, totals in by_job(facts.runs).items():
+        groups[facts.jobs.get(name) or ""][name] = totals
 
-    def row(category: str | None, jobs: int, tally: DailyTotals) -> SummaryRow:
-        other = ended(tally) - tally.states["succeeded"] - failed(tally)
+    def row(category: str | None, jobs: int, totals: DailyTotals) -> SummaryRow:
+        other = ended(totals) - totals.states["succeeded"] - failed(totals)
         return SummaryRow(
             category=category,
             jobs=jobs,
-            runs=ended(tally),
-            succeeded=tally.states["succeeded"],
-            failed=failed(tally),
+            runs=ended(totals),
+            succeeded=totals.states["succeeded"],
+            failed=failed(totals),
             other=other,
-            success_percent=success(tally),
-            retries=tally.retries,
-            late=tally.late,
-            hours=hours(tally.run_ms),
-            average_wait_seconds=mean(tally.wait_ms, tally.waited),
+            success_percent=success_percent(totals),
+            retries=totals.retries,
+            late=totals.late,
+            hours=hours(totals.run_ms),
+            average_wait_seconds=mean(totals.wait_ms, totals.waited),
         )
 
-    rows = [row(category or None, len(jobs), together(jobs.values())) for category, jobs in sorted(groups.items())]
-    everything = row("all", sum(len(jobs) for jobs in groups.values()), together(facts.runs.values()))
+    rows = [row(category or None, len(jobs), add_up(jobs.values())) for category, jobs in sorted(groups.items())]
+    everything = row("all", sum(len(jobs) for jobs in groups.values()), add_up(facts.runs.values()))
     note = "Other: stopped, denied, and sequences that were mixed. Wait: from queued to started, on average."
     return Report("summary", "Summary", note, facts.period, SummaryRow, rows, everything)
 
 
 def failures(facts: Facts) -> Report[FailureRow]:
-    """How often a job failed in which way, and what the last of these failures was."""
+    """Return how often each job ended in each failure state, and the last such run."""
     rows: list[FailureRow] = []
-    for name, tally in by_job(facts.runs).items():
+    for name, totals in by_job(facts.runs).items():
         for state in (*BROKEN, "denied"):
-            if times := tally.states[state]:
+            if times := totals.states[state]:
                 last = facts.latest.get((name, state))
                 rows.append(
                     FailureRow(
                         job=name,
                         state=state,
                         failures=times,
-                        share_percent=percent(times, ended(tally)),
+                        share_percent=percent(times, ended(totals)),
                         last_at=last and last.ended_at,
                         last_run=last and last.run_id,
                         reason=last and last.reason,
                     )
                 )
     rows.sort(key=lambda row: (-row.failures, row.job, row.state))
-    note = "The last run and its reason are known while the run is kept."
+    note = "The last run and its reason are shown while the run is kept."
     return Report("failures", "Failures", note, facts.period, FailureRow, rows)
 
 
 def slowest(facts: Facts) -> Report[SlowestRow]:
-    """How long jobs take, the slowest first, and against the period before."""
+    """Return how long each job takes, slowest first, compared with the preceding period."""
     before = by_job(facts.before)
     rows: list[SlowestRow] = []
-    for name, tally in by_job(facts.runs).items():
-        if not tally.ran:
+    for name, totals in by_job(facts.runs).items():
+        if not totals.ran:
             continue
-        average, former = mean(tally.run_ms, tally.ran), before.get(name, DailyTotals())
+        average, former = mean(totals.run_ms, totals.ran), before.get(name, DailyTotals())
         then = mean(former.run_ms, former.ran)
         rows.append(
             SlowestRow(
                 job=name,
-                runs=tally.ran,
+                runs=totals.ran,
                 average_seconds=average,
                 before_seconds=then,
                 change_percent=change(average, then),
-                shortest_seconds=seconds(tally.shortest_ms),
-                longest_seconds=seconds(tally.longest_ms),
-                longest_run=tally.longest_run,
+                shortest_seconds=seconds(totals.shortest_ms),
+                longest_seconds=seconds(totals.longest_ms),
+                longest_run=totals.longest_run,
             )
         )
     rows.sort(key=lambda row: (-(row.average_seconds or 0), row.job))
@@ -100,48 +100,48 @@ def slowest(facts: Facts) -> Report[SlowestRow]:
 
 
 def late(facts: Facts) -> Report[LateRow]:
-    """Which jobs begin long after they are due, or were asked for."""
+    """Return the jobs whose runs begin long after they are due or requested."""
     rows: list[LateRow] = [
         LateRow(
             job=name,
-            runs=tally.ran,
-            late=tally.late,
-            late_percent=percent(tally.late, tally.ran),
-            average_wait_seconds=mean(tally.wait_ms, tally.waited),
-            latest_seconds=seconds(tally.latest_ms),
-            latest_run=tally.latest_run,
+            runs=totals.ran,
+            late=totals.late,
+            late_percent=percent(totals.late, totals.ran),
+            average_wait_seconds=mean(totals.wait_ms, totals.waited),
+            latest_seconds=seconds(totals.latest_ms),
+            latest_run=totals.latest_run,
         )
-        for name, tally in by_job(facts.runs).items()
-        if tally.late
+        for name, totals in by_job(facts.runs).items()
+        if totals.late
     ]
     rows.sort(key=lambda row: (-row.late, -(row.latest_seconds or 0), row.job))
     note = (
-        f"Late: begun more than {LATE // 1000} s after it was due or asked for, whatever held it up. "
+        f"Late: begun more than {LATE // 1000} s after it was due or requested, for any reason. "
         "Wait: from queued to started, on average. Run: the latest."
     )
     return Report("late", "Late runs", note, facts.period, LateRow, rows)
 
 
 def trend(facts: Facts) -> Report[TrendRow]:
-    """Each job day by day."""
+    """Return the totals of each job and day."""
     rows = [
         TrendRow(
             job=name,
             day=day,
-            runs=ended(tally),
-            failed=failed(tally),
-            success_percent=success(tally),
-            average_seconds=mean(tally.run_ms, tally.ran),
-            longest_seconds=seconds(tally.longest_ms),
-            late=tally.late,
+            runs=ended(totals),
+            failed=failed(totals),
+            success_percent=success_percent(totals),
+            average_seconds=mean(totals.run_ms, totals.ran),
+            longest_seconds=seconds(totals.longest_ms),
+            late=totals.late,
         )
-        for (day, name), tally in sorted(facts.runs.items(), key=lambda item: (item[0][1], item[0][0]))
+        for (day, name), totals in sorted(facts.runs.items(), key=lambda item: (item[0][1], item[0][0]))
     ]
     return Report("trend", "Jobs by day", "Days without a run are left out.", facts.period, TrendRow, rows)
 
 
 def utilisation(facts: Facts) -> Report[UtilisationRow]:
-    """How much of the time of its slots each worker was busy."""
+    """Return how busy the slots of each worker were."""
 
     def row(name: str, work: Work) -> UtilisationRow:
         return UtilisationRow(
@@ -159,7 +159,7 @@ def utilisation(facts: Facts) -> Report[UtilisationRow]:
         everything.add(work)
     rows = [row(name, work) for name, work in workers.items() if work.busy_ms or work.slot_ms]
     rows.sort(key=lambda row: (-(row.busy_percent or 0), row.worker))
-    note = "Hours of executions, of the hours that its slots were there. All jobs, whatever was asked for."
+    note = "Hours of executions as a share of the hours of the worker's slots. Covers all jobs, even with a filter."
     return Report("utilisation", "Workers", note, facts.period, UtilisationRow, rows, row("all", everything))
 
 
@@ -167,4 +167,4 @@ REPORTS: dict[str, Callable[[Facts], Report[Any]]] = {
     "summary": summary, "failures": failures, "slowest": slowest, "late": late, "trend": trend,
     "utilisation": utilisation,
 }  # fmt: skip
-"""Every report, by the name that `jobfac report` knows it by."""
+"""All reports, by the name that `jobfac report` accepts."""

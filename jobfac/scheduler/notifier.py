@@ -175,7 +175,7 @@ class Notifier:
 def address_some(conn: sa.Connection) -> int:
     """Create the notifications of up to ``BATCH`` outbox events. Returns the number of events."""
     items = outbox.unaddressed(conn, BATCH)
-    without_body = [item["run_id"] for item in items if item["body"] is None and item["run_id"] is not None]
+    without_body = [item.run_id for item in items if item.body is None and item.run_id is not None]
     bodies = {run_id: as_json(run) for run_id, run in runs.snapshots(conn, without_body).items()}
     for problem in outbox.address(conn, items, bodies):
         log.warning("no notification created", action="not_addressed", reason=problem)

@@ -17,24 +17,18 @@ import sqlalchemy as sa
 
 from jobfac.database.dialects import PASS, utcnow
 from jobfac.database.engine import Database
-from jobfac.database.tables import news, notification, run, schedule, worker, worker_lease
+from jobfac.database.tables import notification, outbox_event, run, schedule, worker, worker_lease
 from jobfac.database.types import sql_literals
 from jobfac.errors import Unreachable
+from jobfac.scheduler.backoff import BACKOFF_FIRST, BACKOFF_LAST, NOTICE_INTERVAL, expiry_pause
 from jobfac.scheduler.notifier import Notifier
 from jobfac.settings import Settings
 from jobfac.states import ALIVE, HELD, Delivery, RunState, WorkerState
 from jobfac.store import jobs, retention, runs, schedules, sequences, statistics
-from jobfac.telemetry.logs import logger, tell_expiry
+from jobfac.telemetry.logs import log_expiry, logger
 from jobfac.telemetry.metrics import Kind, Metric
 
 log = logger("jobfac.scheduler")
-
-BACKOFF_FIRST, BACKOFF_LAST = 0.02, 1.0
-"""Seconds until the next turn of a duty that had work and could do none of it, because another scheduler was faster or
-its rows are locked. They double from turn to turn."""
-
-MAX_EXPIRY_PAUSE = 30.0
-"""The maximum seconds until the next expiry after expiries that found no dead worker."""
 
 REFUSAL_LOG_INTERVAL = 3600.0
 """Seconds for which the log does not repeat why the job of a schedule was not started."""
@@ -187,7 +181,7 @@ class Scheduler:
         except Unreachable as error:
             self._log.warning("poll failed, retrying", action="poll_failed", reason=str(error))
             return FAILURE_PAUSE
-        pause = min(poll.seconds_to_next(), self._settings.sweep_interval, self._db.dialect.look_interval)
+        pause = min(poll.seconds_to_next(), self._settings.sweep_interval, self._db.dialect.poll_interval)
         for duty in self._duties:
             if not duty.has_work(poll):
                 duty.idle_turns = 0
@@ -262,11 +256,12 @@ class Scheduler:
         return 0.0 if self._db.transact(runs.promote_due, self.name, retry_for=2.0) else BACKOFF_FIRST
 
     def _expire(self) -> float:
-        expiry = self._db.transact(
-            sequences.expire, self.name, poison_attempts=self._settings.poison_attempts, retry_for=2.0
-        )
+        poison = self._settings.poison_attempts
+        expiry = self._db.transact(sequences.expire, self.name, poison_attempts=poison, retry_for=2.0)
         self._expired += len(expiry.workers)
-        tell_expiry(self._log, expiry, self.name)
+        log_expiry(self._log, expiry, self.name)
+        if expiry.noticed:  # it ends by itself, by a heartbeat or by an expiry
+            return NOTICE_INTERVAL
         self._empty_expiries = 0 if expiry.workers or expiry.runs or expiry.finished else self._empty_expiries + 1
         pause = expiry_pause(self._empty_expiries)
         if pause >= 1.0 > expiry_pause(self._empty_expiries - 1):
@@ -309,11 +304,6 @@ class Scheduler:
         return STEP_PAUSE
 
 
-def expiry_pause(empty: int) -> float:
-    """Return the seconds until the next expiry. ``empty``: the number of expiries in a row that expired nothing."""
-    return float(min(BACKOFF_FIRST * 2 ** min(empty, 20), MAX_EXPIRY_PAUSE)) if empty > 0 else BACKOFF_FIRST
-
-
 def _log_fields(event: schedules.Refusal | schedules.Miss) -> dict[str, Any]:
     return {name: str(value) for name, value in event._asdict().items() if value is not None}
 
@@ -332,6 +322,7 @@ def _exists(query: sa.Select[Any]) -> sa.ColumnElement[bool]:
     return sa.case((sa.exists(query), sa.true()), else_=sa.false())
 
 
+_UNADDRESSED = sa.select(outbox_event.c.id).with_hint(outbox_event, PASS, "mssql").where(sa.text("news.id > 0"))
 # Without bound parameters, because a parameterised statement costs one more round trip on SQL Server.
 _POLL = sa.select(
     utcnow().label("now"),
@@ -346,5 +337,5 @@ _POLL = sa.select(
     _any(f"state = '{RunState.BLOCKED}'").label("blocked"),
     _any(f"state = '{RunState.QUEUED}' AND queue = '{jobs.SEQUENCE_QUEUE}'").label("queued"),
     _any(f"state IN ({sql_literals(HELD)}) AND worker_id IS NULL").label("under_way"),
-    _exists(sa.select(news.c.id).with_hint(news, PASS, "mssql").where(sa.text("news.id > 0"))).label("outbox"),
+    _exists(_UNADDRESSED).label("outbox"),
 )

@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import CLAIMING, IS_ALIVE, PASS, lease_now, utcnow
+from jobfac.database.dialects import CLAIMING, IS_ALIVE, PASS, dialect_of, lease_now, utcnow
 from jobfac.database.tables import run, worker, worker_lease
 from jobfac.database.types import sql_literals
 from jobfac.states import ALIVE, HELD, RunState, WorkerState
 from jobfac.store import runs
 from jobfac.store.runs import Finished, Rule, requeue
-from jobfac.store.runs.finish import POISON_ATTEMPTS, held
+from jobfac.store.runs.finish import POISON_ATTEMPTS, lock_held
 
 EXPIRY_BATCH = 200
 """The maximum number of workers, and of runs per worker, that one transaction changes."""
@@ -31,11 +31,15 @@ class Returned(NamedTuple):
 
 
 class Expiry(NamedTuple):
-    """The result of an expiry: the names of the dead workers, the runs they held, and the runs that ended."""
+    """The result of an expiry: the names of the dead workers, the runs they held, and the runs that ended.
+
+    ``noticed``: how many workers have run out of their lease, but may not be expired yet.
+    """
 
     workers: list[str]
     runs: list[Returned]
     finished: list[Finished]
+    noticed: int = 0
 
 
 def held_rules(conn: sa.Connection, only: int | None = None) -> list[tuple[Rule, int | None]]:
@@ -61,16 +65,18 @@ def expire(conn: sa.Connection, by: str, only: int | None = None, poison_attempt
             a live worker that lost its lease do not count.
     """
     runs.lock(conn, [rule for rule, _ in held_rules(conn, only)])
-    expiry = Expiry([], [], [])
-    for dead in _take_the_dead(conn, only):
-        rows = held(conn, run.c.worker_id == dead.id, EXPIRY_BATCH)
+    silent = [only] if only is not None else _silent(conn)
+    endable = silent if only is not None or not silent else dialect_of(conn).endable(conn, silent)
+    expiry = Expiry([], [], [], noticed=len(silent) - len(endable))
+    for dead in _take_the_dead(conn, endable, only):
+        rows = lock_held(conn, run.c.worker_id == dead.id, EXPIRY_BATCH)
         poison = poison_attempts if only is None else None
         finished = requeue(conn, rows, f"its worker {dead.name} died", by, poison)
         final = {one.run_id: one.state for one in finished}
         expiry.finished.extend(finished)
         for row in rows:
-            state = final.get(row["id"], RunState.QUEUED)
-            expiry.runs.append(Returned(row["id"], row["attempt"], row["job"], dead.name, state))
+            state = final.get(row.id, RunState.QUEUED)
+            expiry.runs.append(Returned(row.id, row.attempt, row.job, dead.name, state))
         change = worker.update().where(worker.c.id == dead.id)
         conn.execute(change.values(state=WorkerState.DEAD, ended_at=utcnow()))
         expiry.workers.append(dead.name)
@@ -93,9 +99,8 @@ def _silent(conn: sa.Connection) -> Sequence[int]:
     return conn.execute(_SILENT.limit(EXPIRY_BATCH)).scalars().all()
 
 
-def _take_the_dead(conn: sa.Connection, only: int | None) -> list[Any]:
+def _take_the_dead(conn: sa.Connection, silent: Sequence[int], only: int | None) -> list[Any]:
     """Lock the rows of workers whose lease has run out, and end these leases. Skips a worker that is in a turn."""
-    silent = [only] if only is not None else _silent(conn)
     if not silent:
         return []
     query = sa.select(worker.c.id, worker.c.name).with_hint(worker, CLAIMING, "mssql")
@@ -127,4 +132,4 @@ _GONE = (
 
 def requeue_held(conn: sa.Connection, condition: sa.ColumnElement[bool], why: str, by: str) -> list[Finished]:
     """Requeue or end held runs that match ``condition`` and are no longer executed. Returns the runs that ended."""
-    return requeue(conn, held(conn, condition, EXPIRY_BATCH), why, by)
+    return requeue(conn, lock_held(conn, condition, EXPIRY_BATCH), why, by)

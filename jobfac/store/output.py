@@ -1,4 +1,4 @@
-"""Captured output in the database: chunks by (run, attempt, stream, offset). A gap between chunks is a cut."""
+"""Captured output in the database: chunks by (run, attempt, stream, offset). A gap between chunks was cut."""
 
 import heapq
 import itertools
@@ -12,11 +12,11 @@ from jobfac.database.tables import run_output
 
 STREAMS = ("stdout", "stderr")
 PAGE = 256 * 1024
-"""Bytes in one row, and in one answer of ``read``, at most."""
+"""The maximum number of bytes in one row, and in one result of ``read``."""
 
 
 class Stored(NamedTuple):
-    """A piece of a stream: ``data`` begins ``offset`` bytes from the stream's start."""
+    """A chunk of a stream. ``offset``: position of its first byte, in bytes from the stream's start."""
 
     run_id: int
     attempt: int
@@ -36,13 +36,13 @@ _INSERT = run_output.insert().from_select(
 
 
 def append(conn: sa.Connection, chunks: Iterable[Stored]) -> None:
-    """Store new chunks. Safe to repeat: a chunk that is there already is left as it is."""
-    for chunk in chunks:  # one by one: for many rows mssql-python declares bytes as long as the longest of them
+    """Store chunks. Safe to repeat: a chunk that is already stored stays unchanged."""
+    for chunk in chunks:  # one by one: for many rows mssql-python declares all values as long as the longest one
         conn.execute(_INSERT, {f"p_{name}": value for name, value in chunk._asdict().items()})
 
 
 def end_of(conn: sa.Connection, run_id: int, attempt: int, stream: str) -> int:
-    """How far the stream is stored, in bytes from its start."""
+    """Return the end of the stored part of a stream, in bytes from its start."""
     query = (
         sa.select(run_output.c.offset, octets(run_output.c.data))
         .where(run_output.c.run_id == run_id, run_output.c.attempt == attempt, run_output.c.stream == stream)
@@ -54,7 +54,7 @@ def end_of(conn: sa.Connection, run_id: int, attempt: int, stream: str) -> int:
 
 
 def cut(conn: sa.Connection, run_id: int, attempt: int, stream: str, head: int, tail: int) -> None:
-    """Drop the chunks between the head, which ends at ``head``, and the tail, which begins at ``tail``."""
+    """Delete the chunks between the head, which ends at ``head``, and the tail, which begins at ``tail``."""
     conn.execute(
         run_output.delete().where(
             run_output.c.run_id == run_id,
@@ -67,7 +67,7 @@ def cut(conn: sa.Connection, run_id: int, attempt: int, stream: str, head: int, 
 
 
 class Piece(NamedTuple):
-    """What a reader gets: ``skipped`` bytes were cut before ``data``; ``at`` is when it was stored."""
+    """A piece of a stream for a reader. ``skipped``: bytes that were cut before it. ``at``: when it was stored."""
 
     stream: str
     offset: int
@@ -77,17 +77,17 @@ class Piece(NamedTuple):
 
 
 def cut_mark(skipped: int) -> bytes:
-    """What a reader sees in place of so many bytes that were cut; nothing in place of none."""
+    """Return the text that a reader sees in place of ``skipped`` bytes; empty for 0."""
     return f"\n[... {skipped:,} bytes cut ...]\n".encode() if skipped else b""
 
 
 def read(
     conn: sa.Connection, run_id: int, attempt: int, positions: dict[str, int], limit: int = PAGE
 ) -> Sequence[Piece]:
-    """What the streams named in ``positions`` hold beyond those offsets, merged in the order in which it was stored.
+    """Return the output after the offsets ``positions`` (by stream), merged in the order in which it was stored.
 
-    ``positions`` is moved on to where the returned pieces end, so that calling again continues. At least one piece is
-    returned if there is any, and not many more than ``limit`` bytes.
+    Updates ``positions`` to the end of the returned pieces, so the next call continues there. Returns at least one
+    piece if there is any. The result may exceed ``limit`` bytes by less than one row.
     """
     most = max(1, limit // 16384)
     streams = [_beyond(conn, run_id, attempt, stream, position, most) for stream, position in positions.items()]

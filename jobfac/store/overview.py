@@ -40,18 +40,18 @@ def read(conn: sa.Connection, categories: Sequence[str] | None = None) -> Overvi
     """Return the current overview. ``categories`` limits the runs and schedules to jobs of these categories, but not
     the workers."""
     queries = _queries(categories is not None)
-    given = {} if categories is None else {"p_categories": list(categories)}
-    counts = conn.execute(queries.counts, given).one()
+    parameters = {} if categories is None else {"p_categories": list(categories)}
+    counts = conn.execute(queries.counts, parameters).one()
     return Overview(
         counts.now,
         workers.workers(conn, alive_only=True),
-        [_waiting(row, counts.now) for row in conn.execute(queries.queued, given)],
+        [_waiting(row, counts.now) for row in conn.execute(queries.queued, parameters)],
         counts.blocked,
         counts.scheduled,
         counts.held,
-        [from_row(RunLine, row) for row in conn.execute(queries.running, given).mappings()],
-        [from_row(RunLine, row) for row in conn.execute(queries.ended, given).mappings()],
-        [from_row(DueSchedule, row) for row in conn.execute(queries.due, given).mappings()],
+        [from_row(RunLine, row) for row in conn.execute(queries.running, parameters).mappings()],
+        [from_row(RunLine, row) for row in conn.execute(queries.ended, parameters).mappings()],
+        [from_row(DueSchedule, row) for row in conn.execute(queries.due, parameters).mappings()],
     )
 
 

@@ -5,19 +5,21 @@ deleted jobs. A purge reads the runs of each job from the oldest on, so it does 
 is removed only after it was counted in the daily statistics. The statistics stay.
 """
 
+import functools
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
 from jobfac.database import locks
-from jobfac.database.dialects import PASS, SKIP, utcnow
+from jobfac.database.dialects import CLAIMING, FOUND_BY_KEY, PASS, SKIP, utcnow
+from jobfac.database.dialects.rows import deletion, rows_parameter, rows_table
 from jobfac.database.engine import Database
 from jobfac.database.tables import attempt, job_version, run, run_event, run_output, visit, worker, worker_lease
-from jobfac.database.types import sql_literals
+from jobfac.database.types import BigId, sql_literals
 from jobfac.definitions import Retention
 from jobfac.settings import Settings
 from jobfac.states import HELD, WorkerState
@@ -154,7 +156,7 @@ def purge(conn: sa.Connection, job_id: str, keep: Retention) -> Purged:
     unfinished = sa.exists().where(parent.c.id == run.c.sequence_run_id, parent.c.ended_at.is_(None))
     query = (
         sa.select(run.c.id, run.c.ended_at, utcnow().label("now"))
-        .with_hint(run, SKIP, "mssql")
+        .with_hint(run, CLAIMING, "mssql")
         .where(*finished, run.c.counted == sa.true(), ~unfinished)
         .order_by(run.c.id)
         .limit(BATCH)
@@ -171,7 +173,7 @@ def purge(conn: sa.Connection, job_id: str, keep: Retention) -> Purged:
         # Dependent rows go first, so an interrupted purge leaves no orphans.
         if _remove_some(conn, table, ids) == BATCH:
             return Purged(0, True)
-    conn.execute(run.delete().where(run.c.id.in_(ids)))
+    conn.execute(deletion(conn.dialect.name, run), rows_parameter({"id": run_id} for run_id in ids))
     return Purged(len(ids), True, ids[0])
 
 
@@ -181,12 +183,21 @@ def _is_too_old(ended_at: datetime, keep: Retention, now: datetime) -> bool:
 
 def _remove_some(conn: sa.Connection, table: sa.Table, run_ids: list[int]) -> int:
     """Delete up to ``BATCH`` rows of ``table`` that belong to these runs. Returns the number of deleted rows."""
-    key = list(table.primary_key.columns)
-    rows = conn.execute(sa.select(*key).where(table.c.run_id.in_(run_ids)).limit(BATCH)).mappings().all()
-    if rows:
-        this = [column == sa.bindparam(f"p_{column.name}", type_=column.type) for column in key]
-        conn.execute(table.delete().where(*this), [{f"p_{name}": value for name, value in row.items()} for row in rows])
-    return len(rows)
+    engine = conn.dialect.name
+    rows = conn.execute(_dependent(engine, table), rows_parameter({"owner": run_id} for run_id in run_ids))
+    found = rows.mappings().all()
+    if found:
+        conn.execute(deletion(engine, table), rows_parameter(dict(row) for row in found))
+    return len(found)
+
+
+@functools.cache
+def _dependent(engine: str, table: sa.Table) -> sa.Select[Any]:
+    """Return the query of the primary keys of up to ``BATCH`` rows that belong to the runs in the parameter."""
+    given = rows_table(engine, owner=BigId)
+    theirs = table.join(given, table.c.run_id == given.c.owner)
+    found = sa.select(*table.primary_key.columns).select_from(theirs).limit(BATCH)
+    return found.with_hint(table, FOUND_BY_KEY, "mssql")
 
 
 def forget_workers(conn: sa.Connection, age: float) -> bool:
@@ -206,8 +217,10 @@ def forget_workers(conn: sa.Connection, age: float) -> bool:
     locks.take(conn, {locks.DAILY})
     rows = conn.execute(gone.with_hint(worker, SKIP, "mssql")).all()
     if rows:
-        statistics.count_presence(conn, rows)
+        present = [statistics.Presence(row.name, row.slots, row.started_at, row.ended_at) for row in rows]
+        statistics.count_presence(conn, present)
         ids = [row.id for row in rows]
-        conn.execute(worker_lease.delete().where(worker_lease.c.worker_id.in_(ids)))
-        conn.execute(worker.delete().where(worker.c.id.in_(ids)))
+        engine = conn.dialect.name
+        conn.execute(deletion(engine, worker_lease), rows_parameter({"worker_id": one} for one in ids))
+        conn.execute(deletion(engine, worker), rows_parameter({"id": one} for one in ids))
     return len(rows) == BATCH

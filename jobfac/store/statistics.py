@@ -5,16 +5,19 @@ the same time, and any of them may be killed at any point. Only counted runs are
 on which it ended. The time of its executions is divided among the days on which they ran.
 """
 
+import functools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
 from jobfac.database import locks
-from jobfac.database.dialects import SKIP, utcnow
+from jobfac.database.dialects import FOUND_BY_KEY, SKIP, utcnow
+from jobfac.database.dialects.rows import by_primary_key, rows_parameter, rows_table
 from jobfac.database.tables import UNCOUNTED, attempt, daily, daily_worker, run
+from jobfac.database.types import BigId
 from jobfac.states import FINAL
 
 BATCH = 500
@@ -27,7 +30,7 @@ COLUMNS = (
     run.c.id, run.c.job, run.c.state, run.c.attempt, run.c.failures, run.c.created_at, run.c.ready_at, run.c.due_at,
     run.c.queued_at, run.c.started_at, run.c.ended_at,
 )  # fmt: skip
-"""The columns of a run that ``tally`` reads."""
+"""The columns of a run that ``totals`` reads."""
 
 EXECUTION = (attempt.c.worker, attempt.c.started_at, attempt.c.ended_at)
 """The columns of an attempt that ``work`` reads."""
@@ -95,7 +98,7 @@ def _ms(span: timedelta) -> int:
     return max(0, span // timedelta(milliseconds=1))
 
 
-def tally(rows: Iterable[Any]) -> dict[tuple[date, str], DailyTotals]:
+def totals(rows: Iterable[Any]) -> dict[tuple[date, str], DailyTotals]:
     """Return the totals of ended runs, by day and job."""
     found: dict[tuple[date, str], DailyTotals] = {}
     for row in rows:
@@ -131,11 +134,17 @@ def work(rows: Iterable[Any]) -> dict[tuple[date, str], Work]:
     return found
 
 
-def presence(rows: Iterable[Any]) -> dict[tuple[date, str], Work]:
-    """Return the slot time of workers, by day and worker.
+class Presence(NamedTuple):
+    """The time during which a worker was present, and its number of slots."""
 
-    Each row has ``name``, ``slots``, ``started_at`` and ``ended_at``.
-    """
+    name: str
+    slots: int
+    started_at: datetime
+    ended_at: datetime
+
+
+def presence(rows: Iterable[Presence]) -> dict[tuple[date, str], Work]:
+    """Return the slot time of workers, by day and worker."""
     found: dict[tuple[date, str], Work] = {}
     for row in rows:
         for day, milliseconds in shares(row.started_at, row.ended_at):
@@ -172,12 +181,25 @@ def count(conn: sa.Connection) -> int:
     _lock(conn)
     rows = conn.execute(uncounted(BATCH).with_hint(run, SKIP, "mssql")).all()
     if rows:
-        ids = [row.id for row in rows]
-        ended = (attempt.c.run_id.in_(ids), attempt.c.ended_at.is_not(None))
-        _add_runs(conn, tally(rows))
-        _add_work(conn, work(conn.execute(sa.select(*EXECUTION).where(*ended))))
-        conn.execute(run.update().where(run.c.id.in_(ids)).values(counted=True))
+        engine, ids = conn.dialect.name, rows_parameter({"id": row.id} for row in rows)
+        _add_runs(conn, totals(rows))
+        _add_work(conn, work(conn.execute(_executions(engine), ids)))
+        conn.execute(_mark(engine), ids)
     return len(rows)
+
+
+@functools.cache
+def _executions(engine: str) -> sa.Select[Any]:
+    given = rows_table(engine, id=BigId)
+    theirs = attempt.join(given, attempt.c.run_id == given.c.id)
+    found = sa.select(*EXECUTION).select_from(theirs).where(attempt.c.ended_at.is_not(None))
+    return found.with_hint(attempt, FOUND_BY_KEY, "mssql")
+
+
+@functools.cache
+def _mark(engine: str) -> sa.Update:
+    given = rows_table(engine, id=BigId)
+    return by_primary_key(run.update().where(run.c.id == given.c.id).values(counted=True), run)
 
 
 def count_presence(conn: sa.Connection, workers: Iterable[Any]) -> None:
@@ -194,47 +216,49 @@ def _lock(conn: sa.Connection) -> None:
 _STATES = [state.value for state in sorted(FINAL)]
 
 
-def _stands(table: sa.Table) -> list[sa.ColumnElement[bool]]:
+def _has_key(table: sa.Table) -> list[sa.ColumnElement[bool]]:
     return [column == sa.bindparam(f"p_{column.name}") for column in table.primary_key.columns]
 
 
 def _adding(table: sa.Table, names: Iterable[str]) -> sa.Update:
-    return table.update().where(*_stands(table)).values({n: table.c[n] + sa.bindparam(f"p_{n}") for n in names})
+    return table.update().where(*_has_key(table)).values({n: table.c[n] + sa.bindparam(f"p_{n}") for n in names})
 
 
-def _either(condition: sa.ColumnElement[bool], stays: str, comes: str) -> sa.Case[Any]:
-    return sa.case((condition, daily.c[stays]), else_=sa.bindparam(f"p_{comes}", type_=sa.BigInteger))
+def _keep_if(condition: sa.ColumnElement[bool], column: str) -> sa.Case[Any]:
+    """Return the expression for a column that keeps its value under this condition and else gets the new one."""
+    return sa.case((condition, daily.c[column]), else_=sa.bindparam(f"p_{column}", type_=sa.BigInteger))
 
 
 def _greatest(name: str) -> dict[str, sa.Case[Any]]:
-    stays = daily.c[f"{name}_ms"] >= sa.bindparam(f"p_{name}_ms", type_=sa.BigInteger)
-    return {column: _either(stays, column, column) for column in (f"{name}_ms", f"{name}_run")}
+    is_greater = daily.c[f"{name}_ms"] >= sa.bindparam(f"p_{name}_ms", type_=sa.BigInteger)
+    return {column: _keep_if(is_greater, column) for column in (f"{name}_ms", f"{name}_run")}
 
 
-_SHORTER = daily.c.shortest_ms < sa.bindparam("p_shortest_ms", type_=sa.BigInteger)
+_IS_SHORTER = daily.c.shortest_ms < sa.bindparam("p_shortest_ms", type_=sa.BigInteger)
 _ADD_RUNS = _adding(daily, (*_STATES, *SUMS))
 _EXTREMES = (
     daily.update()
-    .where(*_stands(daily))
-    .values(shortest_ms=_either(_SHORTER, "shortest_ms", "shortest_ms"), **_greatest("longest"), **_greatest("latest"))
+    .where(*_has_key(daily))
+    .values(shortest_ms=_keep_if(_IS_SHORTER, "shortest_ms"), **_greatest("longest"), **_greatest("latest"))
 )
 _ADD_WORK = _adding(daily_worker, ("attempts", "busy_ms", "slot_ms"))
 
 
-def _add_runs(conn: sa.Connection, found: Mapping[tuple[date, str], DailyTotals]) -> None:
-    _make_rows(conn, daily, found)
+def _add_runs(conn: sa.Connection, by_day: Mapping[tuple[date, str], DailyTotals]) -> None:
+    _make_rows(conn, daily, by_day)
     rows = [
-        {"p_day": day, "p_job": job, **_bound(its.states), **_bound(vars(its))} for (day, job), its in found.items()
+        {"p_day": day, "p_job": job, **_bound(of_day.states), **_bound(vars(of_day))}
+        for (day, job), of_day in by_day.items()
     ]
     conn.execute(_ADD_RUNS, rows)
     if executed := [row for row in rows if row["p_ran"]]:
         conn.execute(_EXTREMES, executed)
 
 
-def _add_work(conn: sa.Connection, done: Mapping[tuple[date, str], Work]) -> None:
-    if done:
-        _make_rows(conn, daily_worker, done)
-        rows = [{"p_day": day, "p_worker": name, **_bound(vars(its))} for (day, name), its in done.items()]
+def _add_work(conn: sa.Connection, by_day: Mapping[tuple[date, str], Work]) -> None:
+    if by_day:
+        _make_rows(conn, daily_worker, by_day)
+        rows = [{"p_day": day, "p_worker": name, **_bound(vars(of_day))} for (day, name), of_day in by_day.items()]
         conn.execute(_ADD_WORK, rows)
 
 
@@ -242,16 +266,23 @@ def _bound(values: Mapping[str, Any]) -> dict[str, Any]:
     return {f"p_{name}": value for name, value in values.items() if not isinstance(value, dict)}
 
 
+@functools.cache
+def _names_of(table: sa.Table) -> sa.Select[Any]:
+    day, name = table.primary_key.columns
+    return sa.select(day, name).where(day == sa.bindparam("p_day", type_=day.type))
+
+
 def _make_rows(conn: sa.Connection, table: sa.Table, keys: Iterable[tuple[date, str]]) -> None:
     """Insert the missing rows of these keys, with all counters at zero."""
     day, name = table.primary_key.columns
-    days, names = {key[0] for key in keys}, {key[1] for key in keys}
-    there = {tuple(row) for row in conn.execute(sa.select(day, name).where(day.in_(days), name.in_(names)))}
+    # A day's rows are few enough to be read whole, and the statement does not change with the number of names.
+    found = [conn.execute(_names_of(table), {"p_day": one}).all() for one in sorted({key[0] for key in keys})]
+    known = {tuple(row) for rows in found for row in rows}
     zeros: dict[str, Any] = {column.name: sa.literal_column("0") for column in table.c if not column.nullable}
     new = {**zeros, **{column.name: sa.bindparam(f"p_{column.name}", type_=column.type) for column in (day, name)}}
     # The database decides again, because its collation may treat names as equal that differ in case.
-    absent = ~sa.exists().where(*_stands(table))
-    missing = [{f"p_{day.name}": key[0], f"p_{name.name}": key[1]} for key in keys if key not in there]
+    absent = ~sa.exists().where(*_has_key(table))
+    missing = [{f"p_{day.name}": key[0], f"p_{name.name}": key[1]} for key in keys if key not in known]
     if missing:
         conn.execute(table.insert().from_select(list(new), sa.select(*new.values()).where(absent)), missing)
 

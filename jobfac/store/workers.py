@@ -17,6 +17,9 @@ the turn takes the lock after the expiry, reads the state `dead` and raises ``Le
 its condition. The heartbeat requires that the lease has not run out; the expiry requires that it has. The second of the
 two finds its condition false.
 
+**Notice.** On SQLite, an expiry first gives notice (see ``database.dialects.lease_notice``). Until it is over, the
+heartbeat and ``hold`` accept a lease that has run out, because nobody can have ended it.
+
 **Why a stale read of the lease is harmless.** ``hold`` reads ``lease_until`` without a lock. A stale value is too
 early, because a lease only grows. The state of the locked row shows whether an expiry took place.
 
@@ -33,12 +36,11 @@ import sqlalchemy as sa
 from jobfac.database.dialects import (
     DIRTY,
     IS_ALIVE,
-    LOCKED_BY_KEY,
     PASS,
     SURVEY,
     Survey,
+    dialect_of,
     lease_now,
-    of,
     read_survey,
     rows,
     utcnow,
@@ -46,23 +48,19 @@ from jobfac.database.dialects import (
 from jobfac.database.tables import attempt, run, worker, worker_lease
 from jobfac.database.types import BigId, sql_literals, truncate_utf16
 from jobfac.states import ALIVE, HELD, RunState, WorkerState
-from jobfac.store import jobs, runs
 from jobfac.store.expiry import Expiry, Returned, expire, held_rules, requeue_held
+from jobfac.store.leases import Beat, Hold, LeaseLost, hold, promised, renew
 from jobfac.store.runs import Finished, Rule, record
 from jobfac.store.runs.event import Event
-from jobfac.store.runs.finish import held
+from jobfac.store.runs.finish import lock_held
 from jobfac.views.serialization import columns, from_row
 from jobfac.views.workers import WorkerView
 
 __all__ = [
-    "Beat", "Claimed", "Expiry", "Hold", "LeaseLost", "Registration", "Returned", "Survey", "claim", "expire",
-    "give_up", "held_by", "held_rules", "hold", "leave", "register", "renew",
+    "Beat", "Claimed", "Expiry", "Hold", "LeaseLost", "Registration", "Returned", "Survey", "claim", "deregister",
+    "expire", "held_by", "held_rules", "hold", "promised", "register", "renew", "requeue_unknown",
     "set_message", "survey", "unowned", "workers",
 ]  # fmt: skip
-
-
-class LeaseLost(Exception):
-    """The worker's lease ran out, so the worker no longer owns its runs."""
 
 
 class Registration(NamedTuple):
@@ -113,28 +111,11 @@ class Claimed(NamedTuple):
         return self.id, self.attempt
 
 
-class Beat(NamedTuple):
-    """The result of a heartbeat.
+def register(conn: sa.Connection, who: Registration, lease: float, notice: float | None = None) -> int:
+    """Register a worker with a new lease of ``lease`` seconds. Returns the worker's id.
 
-    ``expiry``: seconds until the first lease in the fleet runs out, unless it is renewed. 0 or less: one has run out.
+    ``notice``: how many seconds of notice an expiry of the worker has to give, where the engine gives notice.
     """
-
-    expiry: float
-
-
-class Hold(NamedTuple):
-    """The result of locking a worker's row.
-
-    ``state``: the worker's state. ``due``: a scheduled run is due. ``begin``: a sequence run is queued.
-    """
-
-    state: WorkerState
-    due: bool
-    begin: bool
-
-
-def register(conn: sa.Connection, who: Registration, lease: float) -> int:
-    """Register a worker with a new lease of ``lease`` seconds. Returns the worker's id."""
     values = who._asdict() | {
         "pools": json.dumps(list(who.pools)),
         "labels": json.dumps(dict(who.labels)),
@@ -144,19 +125,9 @@ def register(conn: sa.Connection, who: Registration, lease: float) -> int:
     worker_id = int(conn.execute(insert.returning(worker.c.id)).scalar_one())
     times = {"seen_at": utcnow(), "lease_until": lease_now(lease * 1000)}
     conn.execute(worker_lease.insert().values({"worker_id": worker_id, **times}))
+    if notice is not None:
+        dialect_of(conn).require_notice(conn, worker_id, round(notice * 1000))
     return worker_id
-
-
-def renew(conn: sa.Connection, worker_id: int, lease: float) -> Beat:
-    """Send a heartbeat: renew the lease for ``lease`` seconds. Reads and writes only ``worker_lease``.
-
-    Raises:
-        LeaseLost: the lease had run out, or the worker was declared dead.
-    """
-    row = of(conn).renew(conn, worker_id, round(lease * 1000))
-    if row is None:
-        raise LeaseLost(f"worker {worker_id} has no lease any more")
-    return Beat(lease if row.first_end is None else (row.first_end - row.now).total_seconds())
 
 
 def survey(conn: sa.Connection, worker_id: int) -> Survey | None:
@@ -165,48 +136,6 @@ def survey(conn: sa.Connection, worker_id: int) -> Survey | None:
 
 
 _IS_ALIVE = sa.text(IS_ALIVE)
-_HAS_RUN_OUT = sa.exists(
-    sa.select(worker_lease.c.worker_id)
-    .with_hint(worker_lease, PASS, "mssql")
-    .where(worker_lease.c.worker_id == worker.c.id, worker_lease.c.lease_until <= lease_now())
-    .where(sa.text("ended = 0"))
-)
-"""Condition on a worker: its lease has run out. The condition is false for a lease that is just being renewed, because
-its row is locked and skipped."""
-
-
-_IS_SEQUENCE_QUEUED = sa.exists(
-    sa.select(run.c.id)
-    .with_hint(run, PASS, "mssql")
-    .where(sa.text(f"run.state = '{RunState.QUEUED}' AND run.queue = '{jobs.SEQUENCE_QUEUE}'"))
-)
-
-
-def _flag(condition: sa.ColumnElement[bool]) -> sa.Case[Any]:
-    return sa.case((condition, sa.literal_column("1")), else_=sa.literal_column("0"))
-
-
-@functools.cache
-def _hold(worker_id: int) -> sa.Select[Any]:
-    # The id is part of the SQL text, because it never changes for a worker. With a parameter the statement would take
-    # two round trips to SQL Server, the second one to release the prepared statement.
-    return (
-        sa.select(worker.c.state, _flag(runs.IS_DUE).label("due"), _flag(_IS_SEQUENCE_QUEUED).label("begin_"))
-        .with_hint(worker, LOCKED_BY_KEY, "mssql")
-        .where(worker.c.id == sa.literal_column(f"{worker_id:d}"), _IS_ALIVE, ~_HAS_RUN_OUT)
-    )
-
-
-def hold(conn: sa.Connection, worker_id: int) -> Hold:
-    """Lock the worker's row until the transaction ends. No expiry can change it meanwhile.
-
-    Raises:
-        LeaseLost: the lease has run out.
-    """
-    found = conn.execute(_hold(worker_id)).first()
-    if found is None:
-        raise LeaseLost(f"worker {worker_id} has no lease any more")
-    return Hold(WorkerState(found.state), bool(found.due), bool(found.begin_))
 
 
 def claim(
@@ -228,7 +157,7 @@ def claim(
     taken: list[Claimed] = []
     for queue, number in _by_queue(conn, limits, slots):
         who = {"p_queue": queue, "p_worker_id": worker_id, "p_worker": name}
-        taken += [Claimed(**row) for row in conn.execute(of(conn).claim(number), who).mappings()]
+        taken += [Claimed(**row) for row in conn.execute(dialect_of(conn).claim(number), who).mappings()]
     taken.sort(key=lambda claimed: (-claimed.priority, claimed.id))
     if taken:
         began = [{"run_id": c.id, "number": c.attempt, "worker_id": worker_id, "name": name} for c in taken]
@@ -239,11 +168,11 @@ def claim(
 
 @functools.cache
 def _open(engine: str) -> sa.Insert:
-    given = rows.rows_table(
+    c = rows.rows_table(
         engine, run_id=BigId, number=attempt.c.number.type, worker_id=BigId, name=attempt.c.worker.type
-    )
-    told = (given.c.run_id, given.c.number, given.c.worker_id, given.c.name, utcnow())
-    return attempt.insert().from_select(["run_id", "number", "worker_id", "worker", "started_at"], sa.select(*told))
+    ).c
+    select = sa.select(c.run_id, c.number, c.worker_id, c.name, utcnow())
+    return attempt.insert().from_select(["run_id", "number", "worker_id", "worker", "started_at"], select)
 
 
 def _by_queue(conn: sa.Connection, limits: Mapping[str, int], slots: int) -> list[tuple[str, int]]:
@@ -284,11 +213,11 @@ def unowned(conn: sa.Connection, worker_id: int, keys: Sequence[tuple[int, int]]
     if not keys:
         return []
     these = sa.and_(run.c.id.in_([run_id for run_id, _ in keys]), run.c.worker_id == worker_id)
-    sure = {(row["id"], row["attempt"]) for row in held(conn, these, len(keys))}
-    return [key for key in keys if key not in sure]
+    owned = {(row.id, row.attempt) for row in lock_held(conn, these, len(keys))}
+    return [key for key in keys if key not in owned]
 
 
-def give_up(conn: sa.Connection, run_ids: Collection[int], why: str, by: str) -> list[Finished]:
+def requeue_unknown(conn: sa.Connection, run_ids: Collection[int], why: str, by: str) -> list[Finished]:
     """Requeue or end runs that the worker holds in the database but does not know. Returns the runs that ended.
 
     The caller must have called ``hold``.
@@ -296,7 +225,7 @@ def give_up(conn: sa.Connection, run_ids: Collection[int], why: str, by: str) ->
     return requeue_held(conn, run.c.id.in_(run_ids), why, by) if run_ids else []
 
 
-def leave(conn: sa.Connection, worker_id: int) -> list[Finished]:
+def deregister(conn: sa.Connection, worker_id: int) -> list[Finished]:
     """Deregister a worker and requeue its remaining runs, which must no longer be executing.
 
     Returns the runs that ended.

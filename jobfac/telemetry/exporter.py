@@ -1,6 +1,6 @@
-"""Metrics for Prometheus: the statements of a process, and the endpoint of a role that has no API.
+"""Prometheus metrics: counters of a process's SQL statements, and an endpoint for a role that has no API.
 
-Whoever reaches the endpoint reads it without a key: it tells numbers, and no name but those of states and duties.
+The endpoint needs no key. It exposes numbers only; the only labels are states, SQL verbs and names of duties.
 """
 
 import socket
@@ -26,17 +26,17 @@ from jobfac.telemetry.metrics import BOUNDS, Metric, Timing
 log = logger("jobfac.metrics")
 
 READ_TIMEOUT = 5.0
-"""Seconds for which a client may keep the endpoint waiting."""
+"""Timeout in seconds for a client's request."""
 
 VERBS = ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH", "EXEC", "DECLARE")
 
-disable_created_metrics()  # a second series for each, which nobody asked for
+disable_created_metrics()  # the library would add a ``_created`` series to each counter
 
 
 def count_statements(db: Database, registry: CollectorRegistry) -> None:
-    """From now on count what this process asks of the database, what fails, and what is tried again."""
+    """Register counters of this process's SQL statements, statement errors and transaction retries."""
     statements = Counter("jobfac_statements", "SQL statements of this process", ["verb"], registry=registry)
-    errors = Counter("jobfac_statement_errors", "Of these with an error", registry=registry)
+    errors = Counter("jobfac_statement_errors", "SQL statements that failed", registry=registry)
     by_verb = {verb: statements.labels(verb.lower()) for verb in VERBS}
     other = statements.labels("other")
 
@@ -49,26 +49,26 @@ def count_statements(db: Database, registry: CollectorRegistry) -> None:
     for engine in (db.engine, db.singles):
         sa.event.listen(engine, "after_cursor_execute", count)
         sa.event.listen(engine, "handle_error", count_error)
-    retries = Counter("jobfac_transaction_retries", "Transactions begun anew after an error", registry=registry)
+    retries = Counter("jobfac_transaction_retries", "Transactions retried after an error", registry=registry)
     db.on_retry.append(retries.inc)
 
 
 class Exporter:
-    """Serves the metrics of the roles in this process, from a thread of its own. To be used in a ``with``.
+    """Serves the metrics of the roles in this process from a separate thread. Use it in a ``with`` statement.
 
-    One client at a time and none for long: however it is treated, it takes one thread and two descriptors, so that it
-    cannot keep the roles from anything.
+    It serves one client at a time, each for at most ``READ_TIMEOUT``. So it never uses more than one thread and two
+    file descriptors, whatever its clients do.
     """
 
     def __init__(self, address: str, db: Database, roles: Sequence[Callable[[], Iterable[Metric]]]) -> None:
-        """Listen on ``HOST:PORT`` (port 0: any free one).
+        """Listen on ``HOST:PORT``; port 0 selects a free port.
 
         Raises:
-            SettingsError: that cannot be listened on.
+            SettingsError: the address cannot be listened on.
         """
         registry = CollectorRegistry()
         count_statements(db, registry)
-        registry.register(_Figures(roles))
+        registry.register(_RoleCollector(roles))
         self._server = _listening(address, registry)
         host, port = self._server.socket.getsockname()[:2]
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}/metrics"
@@ -88,7 +88,7 @@ class _Server(socketserver.TCPServer):
     allow_reuse_address = True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that left or stalled is no concern of the role."""
+        """Ignore clients that disconnect or stall; the base class would print a traceback."""
 
 
 def _listening(address: str, registry: CollectorRegistry) -> _Server:
@@ -103,12 +103,12 @@ def _listening(address: str, registry: CollectorRegistry) -> _Server:
     return server
 
 
-class _Figures(Collector):
+class _RoleCollector(Collector):
     def __init__(self, roles: Sequence[Callable[[], Iterable[Metric]]]) -> None:
         self._roles = roles
 
     def describe(self) -> Iterable[Family]:
-        return ()  # nothing is read while it is registered
+        return ()  # so that registering does not collect
 
     def collect(self) -> Iterator[Family]:
         return (_family(metric) for role in self._roles for metric in role())

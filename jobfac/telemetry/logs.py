@@ -1,6 +1,7 @@
-"""Structured logs on the standard library's logging: text on a terminal, JSON lines elsewhere.
+"""Structured logs on top of the standard library's logging: text on a terminal, JSON lines elsewhere.
 
-Every line has a sentence and an ``action``; lines about a run name it by ``run``, ``attempt``, ``job`` and ``worker``.
+Every line has a sentence and an ``action``. Lines about a run have the fields ``run``, ``attempt``, ``job`` and
+``worker``.
 """
 
 import json
@@ -16,22 +17,22 @@ if TYPE_CHECKING:
     from jobfac.store.workers import Expiry
 
 SILENT = ("sqlalchemy.pool",)
-"""Libraries that log tracebacks of an outage, which the roles log in one sentence."""
+"""Loggers that are silenced: they log a traceback for each outage, which the roles log as one sentence."""
 
 
 class Log:
-    """The log of a part of jobfac, with fields that each of its lines carries. It may be used by any thread."""
+    """A logger with fields that are added to each of its lines. It is safe to use from any thread."""
 
     def __init__(self, logger: logging.Logger, fields: Mapping[str, Any]) -> None:
         self._logger = logger
         self._fields = fields
 
     def bind(self, **fields: Any) -> "Log":
-        """The same log with additional fields."""
+        """Return the same logger with additional fields."""
         return Log(self._logger, {**self._fields, **fields})
 
     def debug(self, sentence: str, **fields: Any) -> None:
-        """Log what only a developer needs."""
+        """Log a detail for developers."""
         self._write(logging.DEBUG, sentence, fields)
 
     def info(self, sentence: str, **fields: Any) -> None:
@@ -39,11 +40,11 @@ class Log:
         self._write(logging.INFO, sentence, fields)
 
     def warning(self, sentence: str, *, exc_info: bool = False, **fields: Any) -> None:
-        """Log a problem that jobfac deals with; ``exc_info`` adds the traceback of the current exception."""
+        """Log a problem that jobfac handles itself. ``exc_info`` adds the traceback of the current exception."""
         self._write(logging.WARNING, sentence, fields, exc_info)
 
     def error(self, sentence: str, **fields: Any) -> None:
-        """Log a problem that needs somebody's attention."""
+        """Log a problem that an operator must handle."""
         self._write(logging.ERROR, sentence, fields)
 
     def exception(self, sentence: str, **fields: Any) -> None:
@@ -56,7 +57,7 @@ class Log:
 
 
 def logger(name: str) -> Log:
-    """The log of a part of jobfac, such as ``jobfac.worker``; ``configure`` says where its lines go."""
+    """Return the logger with this name, such as ``jobfac.worker``. ``configure`` sets its output."""
     return Log(logging.getLogger(name), {})
 
 
@@ -67,11 +68,11 @@ def _silence() -> Log:
 
 
 SILENCE = _silence()
-"""A log that drops every line."""
+"""A logger that drops every line."""
 
 
 def configure(settings: Settings) -> None:
-    """Set up logging for a role: its own lines and warnings of libraries go to standard error."""
+    """Configure logging for a role: jobfac's lines and warnings of libraries go to standard error."""
     form = settings.log_format or ("text" if sys.stderr.isatty() else "json")
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Text() if form == "text" else _Json())
@@ -97,7 +98,7 @@ class _Json(logging.Formatter):
 
 
 class _Text(logging.Formatter):
-    """Time, level, sentence and fields; a traceback follows on lines of its own."""
+    """Time, level, sentence and fields on one line. A traceback follows on separate lines."""
 
     def format(self, record: logging.LogRecord) -> str:
         pairs = [f"{name}={_value(value)}" for name, value in _fields(record).items()]
@@ -106,7 +107,7 @@ class _Text(logging.Formatter):
 
 
 def _fields(record: logging.LogRecord) -> Mapping[str, Any]:
-    """The fields of a line; lines of libraries get an action as well."""
+    """Return the fields of a record. Records of libraries get the action ``library``."""
     fields: Mapping[str, Any] | None = getattr(record, "fields", None)
     return {"action": "library", "library": record.name} if fields is None else fields
 
@@ -116,7 +117,7 @@ def _timestamp(record: logging.LogRecord) -> str:
 
 
 def _value(value: object) -> str:
-    """Quoted where a reader, or a terminal, could misunderstand it."""
+    """Return the value as text, quoted if it is ambiguous or contains control characters."""
     text = str(value)
     return text if text and text.isprintable() and not set(' "=') & set(text) else repr(text)
 
@@ -125,12 +126,12 @@ def _printable(text: str) -> str:
     return text if text.isprintable() else repr(text)
 
 
-def tell_expiry(log: Log, expiry: "Expiry", by: str) -> None:
-    """Log which workers' leases ``by`` has expired, and what became of the runs that they held."""
+def log_expiry(log: Log, expiry: "Expiry", by: str) -> None:
+    """Log the workers whose leases ``by`` expired, and the new state of each run that they held."""
     for name in expiry.workers:
         log.warning("a worker died", action="worker_died", worker=name, by=by)
-    for one in expiry.runs:
+    for expired in expiry.runs:
         log.warning(
-            "a run lost its worker", action="run_orphaned", run=one.run, attempt=one.attempt, job=one.job,
-            worker=one.worker, state=one.state, by=by,
+            "a run lost its worker", action="run_orphaned", run=expired.run, attempt=expired.attempt, job=expired.job,
+            worker=expired.worker, state=expired.state, by=by,
         )  # fmt: skip

@@ -1,22 +1,22 @@
-"""What a role counts and measures of itself, as plain numbers: counting costs next to nothing and needs no library."""
+"""Counters and timings of a role as plain numbers. Updating one needs no library and takes no lock."""
 
 from bisect import bisect_left
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
-"""Upper bounds, in seconds, by which durations are told apart; the last class has none."""
+"""Upper bounds of the histogram's buckets, in seconds. One more bucket counts longer durations."""
 
 
 class Timing:
-    """Durations in seconds, by class. One thread adds, others may read."""
+    """A histogram of durations in seconds. One thread may add; any thread may read."""
 
     def __init__(self) -> None:
         self.counts = [0] * (len(BOUNDS) + 1)
         self.total = 0.0
 
     def add(self, seconds: float) -> None:
-        """One more."""
+        """Count one duration."""
         self.counts[bisect_left(BOUNDS, seconds)] += 1
         self.total += seconds
 
@@ -25,9 +25,9 @@ Kind = Literal["gauge", "counter", "timing"]
 
 
 class Metric(NamedTuple):
-    """``value`` with a ``label`` is a number for each of the label's values, of which there are only a few.
+    """One metric. With a ``label``, ``value`` maps each of the label's few values to a number.
 
-    A counter only grows while its process lives.
+    A counter never decreases while the process runs.
     """
 
     kind: Kind

@@ -1,8 +1,8 @@
-"""OpenTelemetry traces, if ``jobfac[otel]`` is installed and the standard ``OTEL_*`` variables ask for them.
+"""OpenTelemetry traces, if ``jobfac[otel]`` is installed and the standard ``OTEL_*`` variables enable them.
 
-All spans of a run are in one trace, whose id follows from the run's id and the time of its creation: so whoever knows
-the run knows the trace, and nothing has to be carried in the database. None of them is the parent of another process's:
-a run may have been started where nobody traces, by a schedule or in T-SQL.
+All spans of a run are in one trace. The trace id is computed from the run's id and creation time, so the database
+stores no trace context. The span of an execution has no parent: a schedule or T-SQL may have started the run without
+tracing.
 """
 
 import hashlib
@@ -20,43 +20,46 @@ if TYPE_CHECKING:
     from jobfac.store.workers import Claimed
     from jobfac.views.runs import RunView
 
-FAREWELL = 2.0
-"""Seconds that the last spans may take to be sent when a process ends."""
+CLOSE_TIMEOUT = 2.0
+"""Timeout in seconds for sending the last spans when a process ends."""
 
 
 def trace_id(run_id: int, created_at: datetime | str) -> int:
-    """The id of a run's trace, of 128 bits. ``created_at``: as in the database, or as in the run's JSON."""
+    """Return the 128-bit id of a run's trace. ``created_at`` is a datetime, or text as in the run's JSON."""
     moment = datetime.fromisoformat(created_at) if isinstance(created_at, str) else created_at
     text = f"jobfac run {run_id} of {round(moment.timestamp() * 1000)}"
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:16])
 
 
 class Traces(Protocol):
-    """The spans of one process. Times are nanoseconds since the epoch. ``wanted``: they are sent somewhere."""
+    """The spans of one process. Times are nanoseconds since the epoch. ``wanted`` says whether spans are exported."""
 
     @property
     def wanted(self) -> bool: ...
 
     def started(self, run: "RunView", since: int, caller: str | None) -> None:
-        """A run was started, which took from ``since`` to now; ``caller``: a traceparent to link to."""
+        """Record the start of a run, from ``since`` to now. ``caller`` is a traceparent to link to."""
 
     def claimed(self, claimed: "Claimed", worker: str, since: int) -> Mapping[str, str]:
-        """An execution begins with its claim, which took from ``since`` to now; variables for the program."""
+        """Open the span of an execution and record its claim, from ``since`` to now.
+
+        Returns the environment variables with which the program continues the trace.
+        """
 
     def ended(self, outcome: "Outcome") -> None:
-        """An execution has ended, and its outcome is stored."""
+        """Close the span of an execution whose outcome is stored."""
 
     def lost(self, run_id: int, attempt: int, why: str) -> None:
-        """An execution is over, and whatever came of it does not count."""
+        """Close the span of an execution whose outcome is discarded, with ``why`` as the error."""
 
     def close(self) -> None:
-        """Send what is left, within ``FAREWELL``."""
+        """Send the remaining spans, within ``CLOSE_TIMEOUT``."""
 
 
 def begin(role: str) -> Traces:
-    """The traces of this process; ``role`` is part of its default service name, ``jobfac-role``.
+    """Return the traces of this process. The default service name is ``jobfac-{role}``.
 
-    Without the variables nothing of OpenTelemetry is imported and nothing is done.
+    Without the variables OpenTelemetry is not imported and no span is recorded.
     """
     if not _is_wanted():
         return NO_TRACES
@@ -71,12 +74,12 @@ def begin(role: str) -> Traces:
 
 
 def _is_wanted() -> bool:
-    said = os.environ.get
-    if said("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+    variable = os.environ.get
+    if variable("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return False
-    if exporter := said("OTEL_TRACES_EXPORTER", "").strip():
+    if exporter := variable("OTEL_TRACES_EXPORTER", "").strip():
         return "otlp" in exporter.split(",")
-    return bool(said("OTEL_EXPORTER_OTLP_ENDPOINT") or said("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"))
+    return bool(variable("OTEL_EXPORTER_OTLP_ENDPOINT") or variable("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"))
 
 
 class _None:
@@ -95,7 +98,7 @@ class _None:
 
 
 NO_TRACES: Traces = _None()
-"""Traces that are sent nowhere."""
+"""Traces that record nothing."""
 
 
 class _Spans:
@@ -108,18 +111,18 @@ class _Spans:
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
         from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 
-        wanted = self._wanted = threading.local()
+        next_trace = self._next_trace = threading.local()
 
-        class OfTheRun(RandomIdGenerator):
+        class TraceIdOfRun(RandomIdGenerator):
             def generate_trace_id(self) -> int:
-                return int(wanted.id)
+                return int(next_trace.id)
 
         resource = Resource.create()
         if "OTEL_SERVICE_NAME" not in os.environ and "service.name" not in os.environ.get(
             "OTEL_RESOURCE_ATTRIBUTES", ""
         ):
             resource = resource.merge(Resource({"service.name": service}))
-        self._provider = TracerProvider(resource=resource, id_generator=OfTheRun(), shutdown_on_exit=False)
+        self._provider = TracerProvider(resource=resource, id_generator=TraceIdOfRun(), shutdown_on_exit=False)
         self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
         self._tracer = self._provider.get_tracer("jobfac")
         self._open: dict[tuple[int, int], Span] = {}
@@ -128,8 +131,8 @@ class _Spans:
         from opentelemetry.trace import Link, SpanKind, get_current_span
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-        found = TraceContextTextMapPropagator().extract({"traceparent": caller} if caller else {})
-        link = get_current_span(found).get_span_context()
+        context = TraceContextTextMapPropagator().extract({"traceparent": caller} if caller else {})
+        link = get_current_span(context).get_span_context()
         span = self._root(
             f"start {run.job}", run.id, run.created_at, since, kind=SpanKind.PRODUCER,
             links=[Link(link)] if link.is_valid else [],
@@ -177,13 +180,13 @@ class _Spans:
             span.end()
 
     def close(self) -> None:
-        # In a thread that may be left behind: a receiver that does not answer must not keep the process.
+        # In a daemon thread: a receiver that does not answer must not delay the end of the process.
         sending = threading.Thread(target=self._provider.shutdown, name="traces", daemon=True)
         sending.start()
-        sending.join(FAREWELL)
+        sending.join(CLOSE_TIMEOUT)
 
     def _root(self, name: str, run_id: int, created_at: datetime | str, since: int, **more: Any) -> Any:
         from opentelemetry.context import Context
 
-        self._wanted.id = trace_id(run_id, created_at)
+        self._next_trace.id = trace_id(run_id, created_at)
         return self._tracer.start_span(name, context=Context(), start_time=since, **more)

@@ -19,7 +19,7 @@ from jobfac.worker.executions.execution import Execution
 RUN = 0
 """The run id that the program sees. No stored run has this id."""
 
-LOOK = 0.1
+POLL_INTERVAL = 0.1
 """Seconds between two polls of the program's output and report."""
 
 
@@ -27,13 +27,13 @@ class Observer(Protocol):
     """Receives the events of a dry run while it runs."""
 
     def output(self, stream: str, data: bytes) -> None:
-        """Bytes of ``stdout`` or ``stderr`` that a worker would store."""
+        """Receive bytes of ``stdout`` or ``stderr`` that a worker would store."""
 
     def report(self, progress: float | None, message: str | None) -> None:
-        """The program's latest progress and message. Earlier ones since the last poll are skipped."""
+        """Receive the program's latest progress and message. Earlier ones since the last poll are skipped."""
 
     def remark(self, sentence: str) -> None:
-        """A sentence about what the worker does or detects."""
+        """Receive a sentence about what the worker does or detects."""
 
 
 class Stream(NamedTuple):
@@ -66,7 +66,12 @@ class DryRun:
         arguments: Sequence[str] | None = None,
         payload: str | None = None,
     ) -> None:
-        """``folder``: holds payload, report and output. ``arguments``: replace those of the definition."""
+        """Prepare a dry run.
+
+        Args:
+            folder: for payload, report and output.
+            arguments: replace the arguments of the definition.
+        """
         now = datetime.now(UTC)
         claimed = Claimed(
             id=RUN, job=job, job_version=0, kind=JobKind.PROGRAM, attempt=1, failures=0, priority=0,
@@ -78,7 +83,7 @@ class DryRun:
         self._watcher = ExitWatcher()
         self._guardian = Guardian()
         self._requested: Stop | None = None
-        self._obeyed: Stop | None = None
+        self._applied: Stop | None = None  # the stop request that was passed on to the execution
         self._shown: dict[str, int] = {}  # by stream, the end offset of the output shown so far
 
     def stop(self, how: Stop) -> None:
@@ -97,8 +102,8 @@ class DryRun:
         try:
             self._begin()
             while not execution.is_over():
-                self._watcher.wait(self._look())
-            self._tell(final=True)
+                self._watcher.wait(self._poll())
+            self._show_new(final=True)
             outcome = execution.outcome(0.5)
             process = execution.process
             seconds = outcome.ended - process.started if process else 0.0
@@ -119,22 +124,22 @@ class DryRun:
             self._guardian.started([(execution.marker, execution.process.pid)])
             self._watcher.add(execution.process)
 
-    def _look(self) -> float:
+    def _poll(self) -> float:
         """Apply a stop request and the timeouts, show new output; returns the seconds until the next poll."""
         execution, now = self._execution, time.monotonic()
-        if (request := self._requested) is not None and request != self._obeyed:
-            self._obeyed = request
+        if (request := self._requested) is not None and request != self._applied:
+            self._applied = request
             grace = write_duration(execution.definition.grace)
             polite = f"the program was asked to stop and has {grace}; interrupt again to end it at once"
             self._observer.remark(polite if request == Stop.POLITE else "the program is ended at once")
-            execution.ask_to_stop(request)
+            execution.request_stop(request)
         if long := execution.runs_long(now):
             self._observer.remark(long)
         due = execution.tick(now)
-        self._tell(final=False)
-        return LOOK if due is None else max(0.0, min(LOOK, due - time.monotonic()))
+        self._show_new(final=False)
+        return POLL_INTERVAL if due is None else max(0.0, min(POLL_INTERVAL, due - time.monotonic()))
 
-    def _tell(self, final: bool) -> None:
+    def _show_new(self, final: bool) -> None:
         execution = self._execution
         while chunks := self._collect(final):
             for chunk in chunks:

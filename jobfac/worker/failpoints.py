@@ -12,14 +12,14 @@ POINTS = (
     "outcomes_written",  # inside the transaction
     "claimed_uncommitted",  # inside the transaction
     "committed",  # outcomes and claims are durable, nothing is started
-    "guardian_told",  # before the first program of the turn is started
+    "guardian_notified",  # before the first program of the turn is started
     "spawned",  # a program runs, the guardian does not know its PID yet
     "started",  # all programs of the turn run
     "exited",  # a program has ended, its outcome is not gathered yet
 )
 
 _SIGNAL = signal.SIGKILL if "JOBFAC_CRASH_AT" in os.environ else signal.SIGSTOP
-_WANTED, _, _TIMES = os.environ.get("JOBFAC_CRASH_AT", os.environ.get("JOBFAC_FREEZE_AT", "")).partition(":")
+_ENABLED, _, _TIMES = os.environ.get("JOBFAC_CRASH_AT", os.environ.get("JOBFAC_FREEZE_AT", "")).partition(":")
 _left = int(_TIMES or 1)
 
 
@@ -29,7 +29,7 @@ def failpoint(point: str) -> None:
     ``JOBFAC_FREEZE_AT`` stops the process (STOP) instead, until it receives CONT.
     """
     global _left
-    if point == _WANTED:
+    if point == _ENABLED:
         _left -= 1
         if _left == 0:
             os.kill(os.getpid(), _SIGNAL)

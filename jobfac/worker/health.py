@@ -62,7 +62,7 @@ class Health:
         return self.condition == Condition.UNHEALTHY
 
     def to_show(self) -> str | None:
-        """The health message to store for this worker, empty if it is healthy; None: it is stored already."""
+        """Return the health message to store for this worker, empty if it is healthy; None: it is stored already."""
         return None if self._message == self._shown else self._message
 
     def shown(self, message: str) -> None:
@@ -70,7 +70,7 @@ class Health:
         self._shown = message
 
     def room(self, free: int, running: int, now: float) -> int:
-        """For how many free slots there are enough file descriptors. ``running``: how many programs run."""
+        """Return for how many free slots there are enough file descriptors. ``running``: how many programs run."""
         room = min(free, room_for_programs()) if free > 0 else free
         if room < free and room + running == 0:
             self.fault("too many open files in this worker", now)
@@ -80,7 +80,7 @@ class Health:
         return room
 
     def slots(self, free: int) -> int:
-        """How many of the free slots may be claimed for."""
+        """Return for how many of the free slots the worker may claim."""
         most = {Condition.UNHEALTHY: 0, Condition.PROBATION: 1}.get(self.condition, free)
         return min(free, most)
 
@@ -117,7 +117,7 @@ class Health:
             self._machine.move(Condition.PROBATION)
             self._message, self.retry_at = "", None
 
-    def look_again(self, folder: Path, now: float) -> bool:
+    def recheck(self, folder: Path, now: float) -> bool:
         """After a fault, examine the machine when it is time; returns whether the worker may claim again.
 
         Args:
@@ -130,7 +130,7 @@ class Health:
 
 
 def machine_fault(error: BaseException, folder: Path) -> str | None:
-    """The machine fault that this error of a start, or its cause, reveals, or None. ``folder``: the spool folder."""
+    """Return the machine's fault that caused this error of a start, or None. ``folder``: the spool folder."""
     cause = error if isinstance(error, OSError) else error.__cause__
     if not isinstance(cause, OSError):
         return None

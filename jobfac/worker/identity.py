@@ -11,7 +11,7 @@ from jobfac.store.workers import Registration
 
 
 def registration(name: str, slots: int, pools: Sequence[str], labels: Mapping[str, str] | None) -> Registration:
-    """The registration of this process, with a new token. ``labels`` override the default labels os and host."""
+    """Return the registration of this process, with a new token. ``labels`` override the default labels os and host."""
     host = socket.gethostname()
     return Registration(
         name=name,

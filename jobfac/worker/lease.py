@@ -15,8 +15,29 @@ from jobfac.telemetry.metrics import Metric
 
 log = logger("jobfac.lease")
 
-SOON = 0.5
+RETRY_INTERVAL = 0.5
 """Seconds until the next heartbeat after a failed one, and while a worker's expired lease is not handled yet."""
+
+
+def lock_wait(settings: Settings) -> float:
+    """Seconds that a statement of a worker waits for a lock: a quarter of the time for which its lease is trusted.
+
+    After it the transaction is rolled back, so a worker that waits for a DBA holds up nobody else for longer.
+    """
+    return max(1.0, (settings.lease - settings.lease_margin) / 4)
+
+
+def trusted_until(known: float, sent: float, promise: float | None, margin: float) -> float:
+    """Until when a lease is trusted, by all that is known. Pure; times are of one clock, in seconds.
+
+    Args:
+        known: until when it was trusted before.
+        sent: when a request was sent that was answered with a promise.
+        promise: for so long after the request nobody can end the lease: the whole lease after a renewal; on SQLite the
+            notice that an expiry has to give, if reading showed that there is none. None: no promise.
+        margin: seconds before the end of the promise at which the worker begins to end its programs.
+    """
+    return known if promise is None else max(known, sent + promise - margin)
 
 
 class Lease:
@@ -31,6 +52,9 @@ class Lease:
     earlier moment. When trust ends, a second thread calls ``on_lost`` at once, because the first may wait for a
     database that does not answer. The argument of ``on_lost`` says whether the call is in time, that is, before the
     guardian has killed anything.
+
+    On SQLite another process may hold the write lock for longer than a lease. Then a read shows that nobody can end the
+    lease (see ``database.dialects.lease_notice``), and prolongs the trust.
     """
 
     def __init__(
@@ -74,17 +98,19 @@ class Lease:
         return not self.lost and clock() < self._trusted_until
 
     def metrics(self) -> list[Metric]:
-        """Metrics of the lease: the age of the last heartbeat, and the time left."""
+        """Return the age of the last heartbeat, and the time for which the lease is still trusted."""
         left = self._trusted_until - clock()
+        age = self.window - left
         return [
-            Metric("gauge", "jobfac_worker_heartbeat_age_seconds", "Since the last heartbeat", self.window - left),
-            Metric("gauge", "jobfac_worker_lease_left_seconds", "Until it ends its programs, without another", left),
+            Metric("gauge", "jobfac_worker_heartbeat_age_seconds", "Time since the last heartbeat", age),
+            Metric("gauge", "jobfac_worker_lease_left_seconds", "Time until the worker kills its programs", left),
         ]
 
     def adopt(self, worker_id: int, sent: float) -> None:
         """Use a new registration. ``sent``: when its request was sent, on ``clock``."""
         self.worker_id = worker_id
-        self._trust(sent)
+        self._trusted_until = 0.0
+        self._trust(sent, self._settings.lease)
         self.lost = False
 
     def start(self) -> None:
@@ -103,8 +129,8 @@ class Lease:
         """Seconds that a live worker acts before its guardian, to detect which programs ended by themselves."""
         return self._settings.lease_margin / 4
 
-    def _trust(self, sent: float) -> None:
-        self._trusted_until = sent + self.window
+    def _trust(self, sent: float, promise: float | None) -> None:
+        self._trusted_until = trusted_until(self._trusted_until, sent, promise, self._settings.lease_margin)
         self._guardian.renewed(self._trusted_until + self._advance - clock())
 
     def _beat_forever(self) -> None:
@@ -112,11 +138,11 @@ class Lease:
         while not self._ended.wait(pause):
             pause = self._settings.heartbeat
             if not self.lost and self._is_stalled():
-                pause = SOON
+                pause = RETRY_INTERVAL
             elif not self.lost:
                 # Another worker's lease may expire before the next heartbeat. Then renew at that time, to detect it.
                 expiry = self._beat()
-                pause = min(pause, SOON if expiry is None else max(SOON, expiry + 0.02))
+                pause = min(pause, RETRY_INTERVAL if expiry is None else max(RETRY_INTERVAL, expiry + 0.02))
 
     def _is_stalled(self) -> bool:
         """Whether the worker's loop no longer turns. Then timeouts and stops have no effect, so the lease must end."""
@@ -149,7 +175,7 @@ class Lease:
             self._log.exception("heartbeat failed", action="heartbeat_failed")
             return None
         if worker_id == self.worker_id and not self.lost:
-            self._trust(sent)
+            self._trust(sent, self._settings.lease)
             self._on_beat(beat)
         return beat.expiry
 
@@ -157,16 +183,37 @@ class Lease:
         while not self._ended.wait(self._until_distrust()):
             self.check()
 
+    def _read_promise(self) -> None:
+        """Read whether an expiry has given notice, while the heartbeat waits for SQLite's lock or fails.
+
+        If it has not, nobody can end the lease as long as a notice lasts, and the worker need not end its programs.
+        """
+        worker_id, sent = self.worker_id, clock()
+        if not self._db.dialect.gives_notice or self._stalled:
+            return
+        try:
+            promise = self._db.query(workers.promised, worker_id, retry_for=0)
+        except Exception as error:  # then trust ends as it would have
+            self._log.debug("cannot read the lease", action="lease_not_read", reason=str(error))
+            return
+        if promise is not None and worker_id == self.worker_id:
+            self._trust(sent, promise)
+
     def check(self) -> None:
         """If trust has ended, ensure that ``on_lost`` has been called when this method returns."""
         with self._losing:
+            if not self.lost and self._trusted_until - clock() < self._advance:
+                self._read_promise()
             if not self.lost and not self.is_trusted():
                 self._log.error("lease not renewed in time", action="self_fence", window=self.window)
                 self._lose()
 
     def _until_distrust(self) -> float:
         left = self._trusted_until - clock()
-        return 0.25 if self.lost else min(max(left, 0.0) + 0.005, 1.0)
+        if self.lost:
+            return 0.25
+        # Before its end there is time to read, which a renewal meanwhile makes unnecessary.
+        return min(left - self._advance, 1.0) if left > self._advance else min(max(left, 0.0) + 0.005, 0.1)
 
     def _lose(self) -> None:
         self.lost = True

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import Found, Survey
+from jobfac.database.dialects import Survey, WorkSignal
 from jobfac.database.engine import Database
 from jobfac.settings import Settings
 from jobfac.store import workers
@@ -17,7 +17,7 @@ log = logger("jobfac.poller")
 BUSY_PAUSE = 0.05
 """Seconds between two polls while no slot is free. Then only stop requests matter."""
 
-TRY_AGAIN = 0.5
+RETRY_INTERVAL = 0.5
 """Seconds until a failed poll is retried."""
 
 FIRST_PAUSE, LAST_PAUSE = 0.05, 0.5
@@ -43,8 +43,7 @@ class Ceiling:
 class WorkPoller:
     """Polls in its own thread. Calls ``on_found`` when there is something to do, and ``on_survey`` with each survey.
 
-    After it has reported work it reports no more work until ``arm``, because a worker with a backlog needs no
-    notification.
+    After it has reported work it reports no more work until ``arm``, because a worker with a backlog needs no signal.
     """
 
     def __init__(
@@ -52,7 +51,7 @@ class WorkPoller:
         db: Database,
         settings: Settings,
         worker: str,
-        on_found: Callable[[Found], None],
+        on_found: Callable[[WorkSignal], None],
         on_survey: Callable[[Survey], None],
     ) -> None:
         self.worker_id = 0
@@ -113,16 +112,16 @@ class WorkPoller:
                 found = self._poll(armed)
             except (sa.exc.DBAPIError, sa.exc.ResourceClosedError) as error:
                 self._log.debug("cannot wait for work", action="wait_failed", reason=str(error))
-                self._ended.wait(TRY_AGAIN)
+                self._ended.wait(RETRY_INTERVAL)
                 continue
             except Exception:  # a worker whose poller ended would stay idle forever
                 self._log.exception("cannot wait for work", action="wait_failed")
-                self._ended.wait(TRY_AGAIN)
+                self._ended.wait(RETRY_INTERVAL)
                 continue
-            if armed and found & Found.STOP:
+            if armed and found & WorkSignal.STOP:
                 self._ended.wait(BUSY_PAUSE)
 
-    def _poll(self, armed: bool) -> Found:
+    def _poll(self, armed: bool) -> WorkSignal:
         """Poll once and report the result."""
         worker_id = self.worker_id
         found = self._waiter.wait(
@@ -131,7 +130,7 @@ class WorkPoller:
             self._known_stops,
             self._longest if armed else min(self._longest, self._waiter.busy_seconds),
         )
-        if found & Found.WORK and armed:
+        if found & WorkSignal.WORK and armed:
             self._armed.clear()
         if found and not self._ended.is_set():
             self._on_found(found)
@@ -141,14 +140,14 @@ class WorkPoller:
             self._on_survey(survey)
         return found
 
-    def _survey(self, worker_id: int, found: Found) -> Survey | None:
-        """The survey of the wait. If the wait returns none, query one, at most once per heartbeat interval."""
+    def _survey(self, worker_id: int, found: WorkSignal) -> Survey | None:
+        """Return the survey of the wait. If the wait returns none, query one, at most once per heartbeat interval."""
         if self._waiter.survey is not None:
             survey, self._waiter.survey = self._waiter.survey, None
             return survey
         if self._db.dialect.name == "mssql":
             return None
-        if not found & Found.STOP and time.monotonic() < self._survey_at + self._settings.heartbeat:
+        if not found & WorkSignal.STOP and time.monotonic() < self._survey_at + self._settings.heartbeat:
             return None
         self._survey_at = time.monotonic()
         with self._db.read() as conn:

@@ -97,14 +97,14 @@ class Shipper:
             behind |= len(chunks) > 0 and execution.unread() > LEAST_SHARE
             behind |= not execution.report.read()
         reported = [e for e in executions if e.report.changed]
-        unnoted = [e for e in executions if not e.noted and e.process is not None]
-        if not written and not reported and not unnoted:
+        unrecorded = [e for e in executions if not e.process_stored and e.process is not None]
+        if not written and not reported and not unrecorded:
             return behind
-        self._db.transact(_store, written, reported, unnoted, retry_for=2.0)
+        self._db.transact(_store, written, reported, unrecorded, retry_for=2.0)
         for execution in reported:
             execution.report.changed = False
-        for execution in unnoted:
-            execution.noted = True
+        for execution in unrecorded:
+            execution.process_stored = True
         for execution, chunks in written:
             with execution.lock:
                 execution.confirm(chunks)
@@ -115,7 +115,7 @@ def _store(
     conn: sa.Connection,
     written: list[tuple[Execution, list[output.Stored]]],
     reported: list[Execution],
-    unnoted: list[Execution],
+    unrecorded: list[Execution],
 ) -> None:
     for execution, chunks in written:
         output.append(conn, chunks)
@@ -123,6 +123,6 @@ def _store(
             output.cut(conn, *execution.key, stream, head, tail)
     for execution in reported:
         report_progress(conn, *execution.key, execution.report.progress, execution.report.message)
-    for execution in unnoted:
+    for execution in unrecorded:
         if execution.process is not None:
             note_program(conn, *execution.key, execution.process.pid, execution.paths)

@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -37,7 +37,7 @@ class SpoolFolder:
         self.token = token
         self.path = spool / token
         self._lock: int | None = None
-        self._passed_over: set[str] = set()  # folders that are already logged as skipped
+        self._logged_as_skipped: set[str] = set()
 
     def clear_dead(self, db: Database) -> None:
         """Kill the programs that dead workers of this machine left running, and store their output.
@@ -52,7 +52,7 @@ class SpoolFolder:
         try:
             spool = open_private(self._spool, "the spool")
         except (UnsafeFolder, OSError) as error:
-            self._pass_over(str(self._spool), error)
+            self._log_skipped(str(self._spool), error)
             return
         try:
             for name in sorted(os.listdir(spool)):  # noqa: PTH208 (a descriptor)
@@ -61,7 +61,7 @@ class SpoolFolder:
                         if is_dead:
                             self._clear(name, spool, db)
                 except OSError as error:
-                    self._pass_over(str(self._spool / name), error)
+                    self._log_skipped(str(self._spool / name), error)
         finally:
             os.close(spool)
 
@@ -99,24 +99,26 @@ class SpoolFolder:
 
     def _clear(self, token: str, spool: int, db: Database) -> None:
         """Kill the programs that a dead worker's guardian may have left running, and store their output."""
-        for who in db.query(_unfinished, token):
-            if killed := kill_marked(f"{token}/{who['run']}/{who['attempt']}"):
-                self._log.warning("a dead worker's programs were killed", action="orphans_killed", count=killed, **who)
+        for lost in db.query(_unfinished, token):
+            if killed := kill_marked(f"{token}/{lost.run}/{lost.attempt}"):
+                self._log.bind(**lost._asdict()).warning(
+                    "a dead worker's programs were killed", action="orphans_killed", count=killed
+                )
         for name, path in recover(self._spool / token):
             try:
                 _recover(db, name, path)
             except (StartError, SecretError, OSError) as error:
-                who = db.query(_who, name)
-                self._log.warning(
-                    "output not recovered", action="output_lost", stream=name.stream, reason=str(error), **who
+                fields = db.query(_log_fields, name)
+                self._log.bind(**fields).warning(
+                    "output not recovered", action="output_lost", stream=name.stream, reason=str(error)
                 )
         shutil.rmtree(token, ignore_errors=True, dir_fd=spool)
 
-    def _pass_over(self, path: str, error: Exception) -> None:
-        if path not in self._passed_over:
-            self._passed_over.add(path)
+    def _log_skipped(self, path: str, error: Exception) -> None:
+        if path not in self._logged_as_skipped:
+            self._logged_as_skipped.add(path)
             reason = f"{path}: {error.strerror}" if isinstance(error, OSError) else str(error)
-            self._log.warning("a spool folder is passed over", action="spool_unreadable", reason=reason)
+            self._log.warning("a spool folder is skipped", action="spool_unreadable", reason=reason)
 
     def size(self) -> int:
         """Bytes of disk space that the folder's files use."""
@@ -132,20 +134,29 @@ class SpoolFolder:
             os.close(self._lock)
 
 
-_WHO = sa.select(
+class _Attempt(NamedTuple):
+    """An execution, with the fields of a log line."""
+
+    run: int
+    attempt: int
+    job: str
+    worker: str
+
+
+_ATTEMPTS = sa.select(
     attempt.c.run_id.label("run"), attempt.c.number.label("attempt"), run.c.job, attempt.c.worker
 ).select_from(attempt.join(run, run.c.id == attempt.c.run_id).join(worker, worker.c.id == attempt.c.worker_id))
 
 
-def _unfinished(conn: sa.Connection, token: str) -> list[dict[str, Any]]:
-    """The executions that the worker with this token did not finish, with the fields of a log line."""
-    query = _WHO.where(worker.c.token == token, sa.or_(attempt.c.ended_at.is_(None), attempt.c.state == RunState.LOST))
-    return [dict(row) for row in conn.execute(query).mappings()]
+def _unfinished(conn: sa.Connection, token: str) -> list[_Attempt]:
+    """Return the executions that the worker with this token did not finish."""
+    is_unfinished = sa.or_(attempt.c.ended_at.is_(None), attempt.c.state == RunState.LOST)
+    return [_Attempt(*row) for row in conn.execute(_ATTEMPTS.where(worker.c.token == token, is_unfinished))]
 
 
-def _who(conn: sa.Connection, name: SpoolName) -> dict[str, Any]:
-    query = _WHO.where(attempt.c.run_id == name.run, attempt.c.number == name.attempt)
-    return dict(conn.execute(query).mappings().first() or {"run": name.run, "attempt": name.attempt})
+def _log_fields(conn: sa.Connection, name: SpoolName) -> dict[str, Any]:
+    row = conn.execute(_ATTEMPTS.where(attempt.c.run_id == name.run, attempt.c.number == name.attempt)).first()
+    return {"run": name.run, "attempt": name.attempt} if row is None else _Attempt(*row)._asdict()
 
 
 def _recover(db: Database, name: SpoolName, path: Path) -> None:

@@ -26,7 +26,7 @@ Key = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Deliveries:
-    """What the turn has to store.
+    """The data that a turn has to store.
 
     Attributes:
         chunks: output.
@@ -149,7 +149,7 @@ class Turn:
         begun = {one.id for one in claimed}
         lost = [run_id for run_id, _ in unknown if run_id not in begun]
         why = "the database forgot how it ended, as after a failover that lost its last commits"
-        sequences.advance_after(conn, workers.give_up(conn, lost, why, request.name), request.name)
+        sequences.advance_after(conn, workers.requeue_unknown(conn, lost, why, request.name), request.name)
         return claimed, unowned
 
 
@@ -176,15 +176,15 @@ def save(conn: sa.Connection, request: TurnRequest) -> list[Finished]:
 
     The caller has called ``lock_rules``. Returns the runs that have finished; the caller advances their sequences.
     """
-    given = request.deliveries
-    sequences.lock(conn, given.sequences)
-    output.append(conn, given.chunks)
-    for cut in given.cuts:
+    deliveries = request.deliveries
+    sequences.lock(conn, deliveries.sequences)
+    output.append(conn, deliveries.chunks)
+    for cut in deliveries.cuts:
         output.cut(conn, *cut)
-    for reported in sorted(given.progress, key=lambda one: one[0]):
+    for reported in sorted(deliveries.progress, key=lambda one: one[0]):
         runs.report_progress(conn, *reported)
-    runs.record(conn, given.events)
-    return runs.finish(conn, request.worker_id, schedules.hold_back(conn, given.outcomes), request.name)
+    runs.record(conn, deliveries.events)
+    return runs.finish(conn, request.worker_id, schedules.hold_back(conn, deliveries.outcomes), request.name)
 
 
 def move_on(db: Database, name: str, result: TurnResult, log: Any) -> int:

@@ -1,16 +1,18 @@
 """The worker: claims, runs and finishes. One turn of its loop stores new outcomes and claims runs for free slots.
 
-Threads: the loop; the heartbeat and its watchdog (``lease``); the poller (``poller``); the thread that ships output
-(``shipping``). They send messages to the loop through its ``Inbox``. The guardian is a separate process.
+Threads: the loop, and one in which its transactions run (``loop.database``); the heartbeat and its watchdog
+(``lease``); the poller (``poller``); the thread that ships output (``shipping``). They send messages to the loop
+through its ``Inbox``. The guardian is a separate process.
 """
 
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import Found, Survey
+from jobfac.database.dialects import Survey, WorkSignal
 from jobfac.database.engine import Database
 from jobfac.definitions import AnyJob
 from jobfac.errors import Unreachable
@@ -30,6 +32,7 @@ from jobfac.worker.health import Health
 from jobfac.worker.identity import registration
 from jobfac.worker.lease import Lease
 from jobfac.worker.loop.agenda import Agenda
+from jobfac.worker.loop.database import LoopDatabase
 from jobfac.worker.loop.inbox import Inbox
 from jobfac.worker.loop.phases import Phases
 from jobfac.worker.loop.pulse import Pulse
@@ -38,10 +41,10 @@ from jobfac.worker.shipping import Shipper
 from jobfac.worker.spool_folder import SpoolFolder
 from jobfac.worker.turn import Turn, TurnRequest, lock_rules, move_on, save
 
-IDLE_LOOK = 5.0
+IDLE_INTERVAL = 5.0
 """Longest time in seconds that the loop waits for an event."""
 
-TRY_AGAIN = 0.25
+RETRY_INTERVAL = 0.25
 """Seconds until the worker retries a turn that failed."""
 
 
@@ -83,6 +86,7 @@ class Worker:
             lambda: self._lease.is_trusted(), self._pulse.beat, self._health, settings,
         )  # fmt: skip
         # A worker that loses its lease kills its programs before another worker may start their runs again.
+        self._database = LoopDatabase(db, self._pulse, self._obey)
         self._lease = Lease(db, self._who, settings, self._guardian, self._on_beat, self._held.kill, self._pulse.age)
         self._poller = WorkPoller(db, settings, name, self._on_found, self._on_survey)
         self._shipper = Shipper(db, settings.ship_interval, name, self._held.living, self._watcher.wake)
@@ -99,8 +103,8 @@ class Worker:
     def _on_survey(self, survey: Survey) -> None:
         self._inbox.put_survey(survey, self._held.number())
 
-    def _on_found(self, found: Found) -> None:
-        if found & Found.WORK:
+    def _on_found(self, found: WorkSignal) -> None:
+        if found & WorkSignal.WORK:
             self._inbox.put_work(reported=True)
 
     @property
@@ -111,9 +115,9 @@ class Worker:
     def metrics(self) -> list[Metric]:
         """The current metrics of this worker. Safe for any thread."""
         return [
-            Metric("gauge", "jobfac_worker_slots", "Programs it runs at once", self._who.slots),
-            Metric("gauge", "jobfac_worker_running", "Programs that it runs", self.running),
-            Metric("gauge", "jobfac_worker_spool_bytes", "Output on its disk", self._spool.size()),
+            Metric("gauge", "jobfac_worker_slots", "Maximum number of programs at once", self._who.slots),
+            Metric("gauge", "jobfac_worker_running", "Running programs", self.running),
+            Metric("gauge", "jobfac_worker_spool_bytes", "Disk space of the spool folder", self._spool.size()),
             *self._lease.metrics(),
             *self._telemetry.metrics(),
         ]
@@ -139,20 +143,20 @@ class Worker:
         try:
             while not self._is_done():
                 self._db.dialect.check_file()
-                self._go_round()
+                self._iterate()
         finally:
             with self._pulse.waiting():
-                self._leave()
+                self._shut_down()
 
-    def _go_round(self) -> None:
+    def _iterate(self) -> None:
         """Do what is due, then wait for the next timer, message or program exit."""
         self._pulse.beat()
         self._read_inbox()
-        if self._health.look_again(self._spool.path, time.monotonic()):
+        if self._health.recheck(self._spool.path, time.monotonic()):
             self._agenda.more = True
         due = self._tick()
         if not self._lease.is_trusted():
-            self._start_anew()
+            self._register_again()
         elif time.monotonic() >= self._agenda.not_before and self._has_to_act():
             if self._agenda.overdue:
                 self._expire_dead()
@@ -174,7 +178,7 @@ class Worker:
         return self._phases.is_leaving and not self._held.live and not self._held.over
 
     def _free(self) -> int:
-        if self._phases.is_leaving or self._held.wants_to_be_alone():
+        if self._phases.is_leaving or self._held.must_run_alone():
             return 0
         return self._health.slots(self._who.slots - len(self._held.live))
 
@@ -184,11 +188,10 @@ class Worker:
 
     def _until_next_timer(self, due: float | None) -> float:
         """Seconds until the next timer."""
-        now = time.monotonic()
-        limit = self._phases.drain_until
+        now, limit = time.monotonic(), self._phases.drain_until
         acts = self._has_to_act() or not self._lease.is_trusted()
         times = (
-            now + min(IDLE_LOOK, self._settings.lease / 4), due, self._health.retry_at, self._agenda.look_at,
+            now + min(IDLE_INTERVAL, self._settings.lease / 4), due, self._health.retry_at, self._agenda.look_at,
             now if self._is_done() else None, self._agenda.not_before if acts else None,
             limit if limit is not None and limit > now else None,
         )  # fmt: skip
@@ -198,6 +201,11 @@ class Worker:
         """Apply timeouts and stop requests to the executions; returns when to call this again (monotonic seconds)."""
         return self._held.tick(self._agenda.stops, requeue=self._phases.is_drain_over(time.monotonic()))
 
+    def _obey(self) -> None:
+        """Enforce timeouts and stop requests while the loop waits for the database."""
+        self._read_inbox()
+        self._held.enforce(self._agenda.stops, requeue=self._phases.is_drain_over(time.monotonic()))
+
     def _turn(self) -> None:
         agenda = self._agenda
         reported, doubtful = agenda.begin_turn()
@@ -206,14 +214,13 @@ class Worker:
         failpoint("gathered")
         began, clock_began = time.time_ns(), time.monotonic()
         try:
-            with self._pulse.waiting():
-                result = self._db.transact(Turn(request, self._definitions).take, retry_for=1.0)
+            result = self._database.transact(Turn(request, self._definitions).take, retry_for=1.0)
         except LeaseLost:
             self._lease.lost = True
             return
         except Unreachable as error:
             self._log.warning("turn failed", action="turn_failed", reason=str(error))
-            agenda.turn_failed(doubtful, time.monotonic() + TRY_AGAIN)
+            agenda.turn_failed(doubtful, time.monotonic() + RETRY_INTERVAL)
             return
         failpoint("committed")
         if request.message is not None:
@@ -222,8 +229,7 @@ class Worker:
         self._held.stored(len(request.deliveries.outcomes))
         self._held.abandon(result.unowned)
         self._held.begin(result.claimed, self._definitions, began)
-        with self._pulse.waiting():
-            moved = move_on(self._db, self.name, result, self._log)
+        moved = self._database.do(lambda: move_on(self._db, self.name, result, self._log))
         is_empty = agenda.turn_done(request.free, len(result.claimed))
         agenda.look_at = agenda.fair.claimed(result.share, request.free, len(result.claimed), time.monotonic())
         if is_empty and moved:
@@ -237,16 +243,10 @@ class Worker:
 
     def _compose(self, free: int, doubtful: bool = False) -> TurnRequest:
         return TurnRequest(
-            worker_id=self._lease.worker_id,
-            name=self.name,
-            queues=self._queues,
-            free=free,
-            deliveries=self._held.deliveries(),
-            uncertain=self._agenda.uncertain,
-            doubtful=doubtful,
-            message=self._health.to_show(),
-            fair=self._agenda.fair.must_look(time.monotonic()),
-        )
+            worker_id=self._lease.worker_id, name=self.name, queues=self._queues, free=free,
+            deliveries=self._held.deliveries(), uncertain=self._agenda.uncertain, doubtful=doubtful,
+            message=self._health.to_show(), fair=self._agenda.fair.must_look(time.monotonic()),
+        )  # fmt: skip
 
     def _read_queues(self) -> None:
         """Read the queues that this worker may claim from, if the number of queues has changed."""
@@ -254,8 +254,7 @@ class Worker:
             return
         try:
             pools = (*self._who.pools, jobs.SEQUENCE_QUEUE)
-            with self._pulse.waiting():
-                self._queues = self._db.query(jobs.matching_queues, pools, self._who.labels, retry_for=1.0)
+            self._queues = self._database.query(jobs.matching_queues, pools, self._who.labels, retry_for=1.0)
             self._agenda.queues_read(number)
         except Unreachable as error:
             self._log.warning("queues not read", action="turn_failed", reason=str(error))
@@ -266,22 +265,19 @@ class Worker:
         """Expire dead workers, which requeues their runs. First kill their programs that survive on this machine."""
         self._agenda.overdue = False  # the next heartbeat sets this if there are more
         try:
-            with self._pulse.waiting():
-                self._spool.clear_dead(self._db)
-                self._telemetry.expired(self._db.transact(self._expire, retry_for=1.0))
+            self._database.do(lambda: self._spool.clear_dead(self._db))
+            expire = partial(sequences.expire, by=self.name, poison_attempts=self._settings.poison_attempts)
+            self._telemetry.expired(self._database.transact(expire, retry_for=1.0))
         except (Unreachable, OSError) as error:
             self._log.warning("cannot expire dead workers", action="expire_failed", reason=str(error))
         self._agenda.more = True
 
-    def _expire(self, conn: sa.Connection) -> workers.Expiry:
-        return sequences.expire(conn, self.name, poison_attempts=self._settings.poison_attempts)
-
-    def _start_anew(self) -> None:
+    def _register_again(self) -> None:
         """After the lease is lost: kill all programs, store the outcomes that came in time, and register again."""
         agenda = self._agenda
-        if time.monotonic() < agenda.not_before:
+        self._lease.check()  # it may find that nobody can have ended the lease
+        if time.monotonic() < agenda.not_before or self._lease.is_trusted():
             return
-        self._lease.check()
         self._phases.fence()
         self._held.kill()
         if not self._held.gather_in_time():
@@ -301,14 +297,14 @@ class Worker:
             self._register(requeue)
         except Unreachable as error:
             self._log.warning("cannot register", action="register_failed", reason=str(error))
-            agenda.not_before = time.monotonic() + TRY_AGAIN
+            agenda.not_before = time.monotonic() + RETRY_INTERVAL
             if self._phases.is_drain_over(time.monotonic()):
                 # The drain is over and the outcomes cannot be stored. The runs are requeued when the lease expires.
                 self._held.forget_all()
             return
-        self._log.info("registered anew", action="worker_registered", id=self._lease.worker_id)
+        self._log.info("registered again after a lost lease", action="worker_registered", id=self._lease.worker_id)
         self._held.stored(len(request.deliveries.outcomes))
-        self._held.cut_off(why)
+        self._held.forget_fenced(why)
         self._health.shown("")
         agenda.registered()
         self._phases.registered()
@@ -321,30 +317,31 @@ class Worker:
             nonlocal sent
             sent = clock()
             first(conn)
-            return workers.register(conn, self._who, self._settings.lease)
+            return workers.register(conn, self._who, self._settings.lease, notice=self._settings.lease / 2)
 
         with self._pulse.waiting():
             worker_id = self._db.transact(work, retry_for=5.0)
         self._lease.adopt(worker_id, sent)
         self._poller.worker_id = worker_id
 
-    def _leave(self) -> None:
+    def _shut_down(self) -> None:
         for execution in self._held.living():  # not empty only after an error in the loop
-            execution.ask_to_stop(Stop.NOW)
+            execution.request_stop(Stop.NOW)
         self._held.kill()
         self._poller.close()
         self._shipper.close()
         try:
             self._db.transact(self._deregister, retry_for=3.0)
         except Unreachable as error:
-            self._log.warning("cannot deregister", action="leave_failed", reason=str(error))
+            self._log.warning("cannot deregister", action="deregister_failed", reason=str(error))
+        self._database.close()
         self._lease.close()
         self._guardian.close()
         self._watcher.close()
         self._spool.close()
         self._telemetry.close()
         self._phases.leave()
-        self._log.info("worker left", action="worker_left")
+        self._log.info("worker stopped", action="worker_stopped")
 
     def _deregister(self, conn: sa.Connection) -> None:
-        sequences.advance_after(conn, workers.leave(conn, self._lease.worker_id), self.name)
+        sequences.advance_after(conn, workers.deregister(conn, self._lease.worker_id), self.name)

@@ -24,7 +24,7 @@ from scripts.bench.site import BUILD, tidy
 
 Figures = dict[str, float]
 LIMIT = 320.0
-"""Seconds after which no further round is begun."""
+"""Seconds after which no further round starts."""
 
 RATIOS = [
     # measure, description, formula, goal
@@ -47,9 +47,9 @@ RATIOS = [
     ("idle", "idle worker, per cent of a core", lambda f: f["worker_cpu_percent"], "<= 0.4"),
     ("idle", "idle worker, MB", lambda f: f["worker_mb"], "< 50"),
     ("idle", "idle worker, MB of its own", lambda f: f["worker_own_mb"], ""),
-    ("idle", "idle worker on mssql, requests a minute", lambda f: f["worker_asked"], "<= 60"),
-    ("idle", "idle scheduler on mssql, requests a minute", lambda f: f["scheduler_asked"], ""),
-    ("idle", "idle API on mssql, requests a minute", lambda f: f["api_asked"], ""),
+    ("idle", "idle worker on mssql, requests a minute", lambda f: f["worker_requests"], "<= 60"),
+    ("idle", "idle scheduler on mssql, requests a minute", lambda f: f["scheduler_requests"], ""),
+    ("idle", "idle API on mssql, requests a minute", lambda f: f["api_requests"], ""),
     ("idle", "idle scheduler, per cent of a core", lambda f: f["scheduler_cpu_percent"], ""),
     ("idle", "idle API, per cent of a core", lambda f: f["api_cpu_percent"], ""),
     ("sleepers", "200 sleepers, MB a run", lambda f: f["memory_mb_a_run"], "< 0.5"),
@@ -81,16 +81,16 @@ def history() -> Figures:
 class Server:
     """The TDS test server.
 
-    ``url`` creates a database and returns its URL. ``asked`` and ``busy`` return the number of requests of a process so
-    far, and the seconds that the server worked for it.
+    ``url`` creates a database and returns its URL. For a process id, ``requests`` returns how many requests the server
+    has received from that process, and ``busy`` the seconds that it has worked for it.
     """
 
     url: Callable[[str], str]
-    asked: Callable[[int], float]
+    requests: Callable[[int], float]
     busy: Callable[[int], float]
 
 
-NOWHERE = Server(lambda name: "", lambda process: 0.0, lambda process: 0.0)
+NO_SERVER = Server(lambda name: "", lambda process: 0.0, lambda process: 0.0)
 
 
 @contextmanager
@@ -100,15 +100,15 @@ def mssql() -> Iterator[Server]:
 
     with harness.running() as server:
 
-        def made(name: str) -> str:
+        def create(name: str) -> str:
             postgres.drop_database(server.dsn, name)
             postgres.create_database(server.dsn, name)
             return harness.url(server.port, "pyodbc", name).render_as_string(hide_password=False)
 
-        def counted(what: str) -> Callable[[int], float]:
+        def counter(what: str) -> Callable[[int], float]:
             return lambda process: float(server.stats()[what].get(str(process), 0))
 
-        yield Server(made, counted("by_process"), counted("busy_by_process"))
+        yield Server(create, counter("by_process"), counter("busy_by_process"))
 
 
 def rounds(wanted: set[str], number: int) -> dict[str, list[Figures]]:
@@ -116,30 +116,32 @@ def rounds(wanted: set[str], number: int) -> dict[str, list[Figures]]:
     preload = slow_fsync() if "slow_disk" in wanted else ""
     needs_server = wanted & {"mssql", "pickup_mssql", "idle"}
     found: dict[str, list[Figures]] = {name: [] for name in wanted}
-    begun = time.monotonic()
-    with mssql() if needs_server else nullcontext(NOWHERE) as far:
+    start = time.monotonic()
+    with mssql() if needs_server else nullcontext(NO_SERVER) as server:
         every: dict[str, Callable[[], Figures]] = {
             "dispatch": lambda: measures.limits() | measures.dispatch("dispatch"),
             "slow_disk": lambda: (
                 measures.limits(500, preload=preload) | measures.dispatch("slow", 500, preload=preload)
             ),
-            "mssql": lambda: measures.limits() | measures.dispatch("mssql", 500, url=far.url("mssql"), busy=far.busy),
+            "mssql": lambda: (
+                measures.limits() | measures.dispatch("mssql", 500, url=server.url("mssql"), busy=server.busy)
+            ),
             "pickup": measures.pickup,
-            "pickup_mssql": lambda: measures.pickup(far.url("pickup"), 30, "pickup-mssql"),
+            "pickup_mssql": lambda: measures.pickup(server.url("pickup"), 30, "pickup-mssql"),
             "submit": measures.submit,
             "output": measures.output_flood,
             "command_line": measures.command_line,
             "sequences": measures.sequences,
             "scheduler": measures.scheduler,
             "sleepers": measures.sleepers,
-            "idle": lambda: measures.idle(far.url("idle"), far.asked),
+            "idle": lambda: measures.idle(server.url("idle"), server.requests),
             "history": history,
         }
         for turn in range(number):
             for name, measure in every.items():
                 if name not in wanted:
                     continue
-                if time.monotonic() - begun > LIMIT and found[name]:
+                if time.monotonic() - start > LIMIT and found[name]:
                     continue
                 Console(stderr=True).print(f"round {turn + 1} of {number}: {name}")
                 found[name].append(measure())
@@ -166,7 +168,7 @@ def summary(found: dict[str, list[Figures]]) -> list[dict[str, object]]:
 
 
 def main() -> None:
-    """Measure, print, write."""
+    """Run the benchmarks, print the table and write the metrics."""
     every = list(dict.fromkeys(row[0] for row in RATIOS))
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)

@@ -19,24 +19,24 @@ Figures = dict[str, float]
 TRUE = {"true": {"command": ["/bin/true"]}}
 
 
-Counted = Callable[[int], float]
-"""Takes the PID of a process; returns what a server has counted for it so far."""
+Counter = Callable[[int], float]
+"""Returns what the server has counted for a process id so far."""
 
 
 def dispatch(
-    name: str, count: int = 1000, slots: int = 8, url: str = "", preload: str = "", busy: Counted = lambda process: 0.0
+    name: str, count: int = 1000, slots: int = 8, url: str = "", preload: str = "", busy: Counter = lambda process: 0.0
 ) -> Figures:
     """Runs per second and CPU per run of ``count`` runs of /bin/true, submitted at once to an idle worker.
 
-    They are submitted in one durable transaction. ``busy``: seconds that a server worked for a process; ``outside``:
-    the share of the time that it did not.
+    They are submitted in one durable transaction. ``busy`` returns the seconds that a server has worked for a process.
+    The metric ``outside`` is the share of the time in which the server did not work.
     """
     with Site(name, url, preload) as site:
         site.apply(TRUE)
         return _dispatch(site, site.worker(slots), count, busy)
 
 
-def _dispatch(site: Site, worker: psutil.Process, count: int, busy: Counted) -> Figures:
+def _dispatch(site: Site, worker: psutil.Process, count: int, busy: Counter) -> Figures:
     before, worked = cpu(worker), busy(worker.pid)
     first = _submit(site, count)
     wait(lambda: site.unfinished() == 0, pause=0.05)
@@ -128,8 +128,11 @@ def _quantiles(values: list[float]) -> Figures:
 
 
 def output_flood(times: int = 3) -> Figures:
-    """One program that prints 100 MB, so often in turn to the database, to a file, and with no factory around it:
-    median seconds against those of `program > file`, and how much memory the worker gained."""
+    """The time of a program that prints 100 MB, as a ratio to `program > file`, and the memory that the worker gained.
+
+    The output goes in turn to the database, to a file of the job, and to a file without jobfac, each ``times`` times.
+    The ratios are those of the medians.
+    """
     flood = ["/bin/sh", "-c", "head -c 100000000 /dev/zero | tr '\\0' x"]
     taken: dict[str, list[float]] = {"database": [], "file": [], "plain": []}
     with Site("output") as site:
@@ -156,19 +159,21 @@ def output_flood(times: int = 3) -> Figures:
     return ratios | {"memory_mb": (most - before) / 1e6}
 
 
-def idle(url: str, asked: Counted, seconds: float = 30.0) -> Figures:
-    """Share of a core in per cent, and memory in MB, of idle roles on SQLite; beside them, of idle roles on the server
-    at ``url``, the requests a minute, which it has counted as ``asked``."""
-    with Site("idle") as site, Site("idle-mssql", url) as far:
-        roles, others = ({name: start() for name, start in _idle_roles(one).items()} for one in (site, far))
+def idle(url: str, requests: Counter, seconds: float = 30.0) -> Figures:
+    """CPU (per cent of a core) and memory (MB) of idle roles on SQLite, and requests per minute of idle roles on mssql.
+
+    ``url``: the database on the server; ``requests`` returns how many requests it has received from a process.
+    """
+    with Site("idle") as site, Site("idle-mssql", url) as remote:
+        roles, others = ({name: start() for name, start in _idle_roles(one).items()} for one in (site, remote))
         time.sleep(4)
         before = {name: cpu(process) for name, process in roles.items()}
-        counted = {name: asked(process.pid) for name, process in others.items()}
+        counted = {name: requests(process.pid) for name, process in others.items()}
         time.sleep(seconds)
         found = {}
         for name, process in roles.items():
             found[f"{name}_cpu_percent"] = 100 * (cpu(process) - before[name]) / seconds
-            found[f"{name}_asked"] = (asked(others[name].pid) - counted[name]) * 60 / seconds
+            found[f"{name}_requests"] = (requests(others[name].pid) - counted[name]) * 60 / seconds
             found[f"{name}_mb"] = process.memory_info().rss / 1e6
             found[f"{name}_own_mb"] = process.memory_full_info().uss / 1e6
     return found
@@ -184,7 +189,7 @@ def _idle_roles(site: Site) -> dict[str, Callable[[], psutil.Process]]:
 
 
 def sleepers(count: int = 200) -> Figures:
-    """Programs sleeping under one worker: memory a run beyond idle, the latest heartbeat, and the stop of all."""
+    """Sleeping programs of one worker: memory per run above idle, the latest heartbeat, and the time to stop all."""
     with Site("sleepers") as site:
         site.apply({"sleep": {"command": ["/bin/sleep", "300"]}})
         worker = site.worker(count)
@@ -230,7 +235,8 @@ def _fill(site: Site, finished: int) -> None:
     if finished:
         with site.db.begin() as conn:
             conn.exec_driver_sql(f"INSERT INTO run ({columns}) {numbers} SELECT {values}")
-        with site.db.singles.connect() as conn:  # real history leaves no such large log
+        # A real history is inserted in small transactions and leaves no write-ahead log of this size.
+        with site.db.singles.connect() as conn:
             conn.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
@@ -238,7 +244,7 @@ def scheduler(count: int = 10_000) -> Figures:
     """Seconds until three schedulers have created the runs of ``count`` schedules that are due at the same moment."""
     with Site("scheduler") as site:
         begun = time.time()
-        site.apply(_jobs_due(begun + 86400.0, "far", 10))
+        site.apply(_jobs_due(begun + 86400.0, "remote", 10))
         # Ten times as many take about ten times as long, and the schedulers two seconds to start.
         due = int(time.time() + 15 * (time.time() - begun)) + 4
         site.apply(_jobs_due(due, "j", count // 100))

@@ -1,6 +1,9 @@
-"""Kill, freeze and disconnect at random while hundreds of runs are executed, then check that every promise held.
+"""Kill, freeze and disconnect at random while hundreds of runs are executed, then check every guarantee.
 
-    python -m scripts.chaos [--minutes 10] [--seed N] [--engine sqlite|mssql|mssqlpython] [--workers 4] [--json]
+    python -m scripts.chaos [--minutes 10] [--seed N] [--engine sqlite|mssql|mssqlpython] [--workers 4] [--only-dba]
+
+Beside the faults a DBA opens transactions on rows and named locks for up to 40 s, rebuilds indexes and kills sessions
+(on SQLite: holds the write lock or a snapshot). No worker may fence itself because of him.
 
 It compares the programs' own journals with the database: every run reached a final state; no two executions of a run
 were alive at once; no program outlived the requeue of its run; every stored outcome is what the program did; a
@@ -25,9 +28,11 @@ from jobfac.database.engine import Database
 from jobfac.database.tables import run
 from jobfac.errors import Unreachable
 from jobfac.store import schedules
-from scripts.chaos.check import read_journal, violations
+from scripts.chaos.check import read_journal, unexcused, violations
+from scripts.chaos.dba import Dba, Excuses
 from scripts.chaos.engines import open_site
-from scripts.chaos.site import Site, jobs
+from scripts.chaos.machine import small_disk
+from scripts.chaos.site import LEASE, Site, jobs
 from tests.support.factory import Factory, wait_for
 
 SETTLE = 180.0
@@ -38,17 +43,26 @@ def chaos(words: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Execute one chaos run; returns its summary."""
     journal = folder / "journal"
     journal.mkdir()
-    with open_site(words.engine, folder, words.seed) as (url, cut), Factory(url, folder) as factory:
-        db = Database(url)
+    with (
+        small_disk(folder / "spool") as disk,
+        open_site(words.engine, folder, words.seed) as means,
+        Factory(means.url, folder) as factory,
+    ):
+        db = Database(means.url)
         db.upgrade()
         _define(db, journal)
-        site = Site(factory, db, random.Random(words.seed), cut, words.workers, words.schedulers)
-        _strike(site, words.minutes * 60)
+        chance, excuses = random.Random(words.seed), Excuses(LEASE)
+        site = Site(factory, db, chance, means.cut, excuses, words.workers, words.schedulers, disk)
+        dba = Dba(means.url, means.kill_sessions, words.seed, words.minutes * 15)
+        dba.start()
+        _strike(site, words.minutes * 60, only_dba=words.only_dba)
+        dba.close()
+        site.done += dba.done
         site.replace_ended()
         wrong = [] if _all_ended(db) else [f"not every run ended within {SETTLE:.0f} s after the last fault"]
         site.terminate()
         found = read_journal(journal)
-        wrong += site.deaths + violations(db, found)
+        wrong += site.deaths + violations(db, found) + unexcused(folder, excuses)
         total = db.query(lambda conn: conn.execute(sa.select(sa.func.count()).select_from(run)).scalar_one())
         db.close()
     return {
@@ -68,8 +82,8 @@ def _define(db: Database, journal: Path) -> None:
     db.transact(schedules.apply, plan, wanted, "chaos")
 
 
-def _strike(site: Site, seconds: float) -> None:
-    """Submit runs and cause faults for ``seconds``."""
+def _strike(site: Site, seconds: float, only_dba: bool) -> None:
+    """Submit runs and cause faults for ``seconds``; ``only_dba``: cause none beside what the DBA does."""
     site.replace_ended()
     over = threading.Event()
     submitter = threading.Thread(target=_submit, args=(site, over), daemon=True)
@@ -78,7 +92,8 @@ def _strike(site: Site, seconds: float) -> None:
     while time.monotonic() < end:
         time.sleep(site.chance.uniform(0.2, 1.6))
         site.thaw()
-        site.strike()
+        if not only_dba:
+            site.strike()
         site.replace_ended()
     over.set()
     # Thaw before the join: on SQL Server the submitter waits for locks that a frozen process holds.
@@ -113,6 +128,7 @@ def main() -> int:
     parser.add_argument("--engine", choices=["sqlite", "mssql", "mssqlpython"], default="sqlite")
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--schedulers", type=int, default=2)
+    parser.add_argument("--only-dba", action="store_true", help="no faults beside what the DBA does")
     parser.add_argument("--json", action="store_true", help="print the summary in one line")
     parser.add_argument("--keep", type=Path, help="a new folder for database, journals and logs")
     words = parser.parse_args()

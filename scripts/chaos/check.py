@@ -1,8 +1,10 @@
-"""Checks after a chaos run that the programs' journals and the database agree, and that every promise was kept."""
+"""Checks after a chaos run that the programs' journals and the database agree, and that every guarantee held."""
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import sqlalchemy as sa
 from jobfac.database.engine import Database
 from jobfac.database.tables import attempt, run
 from jobfac.states import FINAL
+from scripts.chaos.dba import Excuses
 
 MARGIN = 0.25
 """Maximum difference in seconds between the journal's clock and the database's time of a requeue."""
@@ -45,7 +48,7 @@ def read_journal(folder: Path) -> dict[Key, Execution]:
 
 
 def violations(db: Database, journal: dict[Key, Execution]) -> list[str]:
-    """One sentence for each broken promise."""
+    """One sentence for each violated guarantee."""
     with db.read() as conn:
         runs = conn.execute(sa.select(run)).mappings().all()
         attempts = {(row["run_id"], row["number"]): row for row in conn.execute(sa.select(attempt)).mappings()}
@@ -66,6 +69,23 @@ def _disagreements(key: Key, row: sa.RowMapping, one: Execution | None) -> list[
         wrong.append(f"run {run_id}: attempt {number} lived on after it was {row['state']}")
     if row["exit_code"] is not None and (one is None or one.code != row["exit_code"]):
         wrong.append(f"run {run_id}: attempt {number} is stored with exit code {row['exit_code']}, its journal: {one}")
+    return wrong
+
+
+def unexcused(folder: Path, excuses: Excuses) -> list[str]:
+    """Workers that lost their lease although they were not frozen and the database was not away, by their logs."""
+    wrong = []
+    for path in sorted(folder.glob("worker-*.log")):
+        lost = False
+        for line in path.read_text(errors="replace").splitlines():
+            if '"worker_registered"' in line:
+                lost = False
+            if lost or ('"self_fence"' not in line and '"lease_lost"' not in line):
+                continue
+            lost = True  # until it registers anew: a heartbeat that still waits is told later
+            told = json.loads(line)
+            if not excuses.covers(datetime.fromisoformat(told["timestamp"]).timestamp()):
+                wrong.append(f"{path.name}: {told['event']} at {told['timestamp']}, for no reason but the DBA")
     return wrong
 
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from jobfac.database.engine import Database
 
@@ -12,15 +13,23 @@ Cut = Callable[[float], None]
 """Makes the database unreachable for the given seconds, and returns afterwards."""
 
 
-def open_site(engine: str, folder: Path, seed: int) -> AbstractContextManager[tuple[str, Cut]]:
-    """The URL of an empty database of an engine (``sqlite``, ``mssql`` or ``mssqlpython``), and its ``Cut``."""
+class Means(NamedTuple):
+    """An empty database, and what can be done to it. ``kill_sessions``: None on an engine without sessions."""
+
+    url: str
+    cut: Cut
+    kill_sessions: Callable[[], object] | None = None
+
+
+def open_site(engine: str, folder: Path, seed: int) -> AbstractContextManager[Means]:
+    """A database of an engine: ``sqlite``, ``mssql`` or ``mssqlpython``."""
     if engine == "sqlite":
         return _sqlite(folder)
     return _mssql({"mssql": "pyodbc"}.get(engine, engine), seed)
 
 
 @contextmanager
-def _sqlite(folder: Path) -> Iterator[tuple[str, Cut]]:
+def _sqlite(folder: Path) -> Iterator[Means]:
     """A SQLite file. In an outage another connection holds its write lock."""
     path = folder / "jobfac.db"
 
@@ -31,11 +40,11 @@ def _sqlite(folder: Path) -> Iterator[tuple[str, Cut]]:
         other.execute("ROLLBACK")
         other.close()
 
-    yield f"sqlite:///{path}", cut
+    yield Means(f"sqlite:///{path}", cut)
 
 
 @contextmanager
-def _mssql(driver: str, seed: int) -> Iterator[tuple[str, Cut]]:
+def _mssql(driver: str, seed: int) -> Iterator[Means]:
     """The TDS test server. Besides the outages, it makes deadlock victims and loses answers around commits."""
     from tests.tds_server import harness
 
@@ -55,4 +64,4 @@ def _mssql(driver: str, seed: int) -> Iterator[tuple[str, Cut]]:
             server.command(failover=seconds)
             time.sleep(seconds)
 
-        yield url, cut
+        yield Means(url, cut, lambda: server.command(cut=""))

@@ -22,7 +22,9 @@ from jobfac.database.tables import run
 from jobfac.errors import NotFound, Unreachable
 from jobfac.store import runs, sequences
 from jobfac.store.runs import StartRequest
+from scripts.chaos.dba import Excuses
 from scripts.chaos.engines import Cut
+from scripts.chaos.machine import fill, limit_files
 from tests.support.factory import SHORT, Factory, Role
 
 PROGRAM = Path(__file__).with_name("program.py")
@@ -42,6 +44,8 @@ FAULTS = {
     "kill guardian": 8,
     "outage": 12,
     "drain": 10,
+    "few files": 6,
+    "full disk": 4,
     "restart all": 2,
 }
 """The faults with their weights."""
@@ -69,14 +73,18 @@ def jobs(journal: Path) -> dict[str, Any]:
 
 @dataclass
 class Site:
-    """The fleet. ``deaths``: ends of roles that no fault explains; ``frozen``: when each freeze ends."""
+    """The fleet. ``deaths``: ends of roles that no fault explains; ``frozen``: when each freeze ends; ``disk``: the
+    small disk of the spool, if there is one.
+    """
 
     factory: Factory
     db: Database
     chance: random.Random
     cut: Cut
+    excuses: Excuses
     workers: int
     schedulers: int
+    disk: Path | None
     names: int = 0
     done: Counter[str] = field(default_factory=Counter)
     deaths: list[str] = field(default_factory=list)
@@ -115,6 +123,7 @@ class Site:
         for until, process in list(self.frozen):
             if everyone or until <= now:
                 self.frozen.remove((until, process))
+                self.excuses.note(0.0)
                 if process.poll() is None:
                     process.send_signal(signal.SIGCONT)
 
@@ -125,7 +134,10 @@ class Site:
         names = ["quick", "short", "long", "fails", "retried", "escapes", "alone", "once", "chain"]
         for _ in range(BATCH):
             # With a key, a start can be repeated safely if its answer is lost.
-            request = StartRequest(self.chance.choice(names), "chaos", key=f"{self.chance.random():.12f}")
+            job = self.chance.choice(names)
+            # A payload becomes a file, which needs room on the disk.
+            payload = None if job == "chain" else "x" * self.chance.choice([10, 5000])
+            request = StartRequest(job, "chaos", payload=payload, key=f"{self.chance.random():.12f}")
             self._transact(partial(runs.start, request=request))
         if self.chance.random() < 0.3:
             self._transact(self._stop_one)
@@ -151,14 +163,17 @@ class Site:
 
     def strike(self) -> None:
         """Cause one fault."""
-        what = self.chance.choices([*FAULTS], [*FAULTS.values()])[0]
+        faults = {what: weight for what, weight in FAULTS.items() if self.disk is not None or what != "full disk"}
+        what = self.chance.choices([*faults], [*faults.values()])[0]
         victim = self.chance.choice(self.fleet["worker"])
         self.done[what] += 1
         if what == "kill worker":
             victim.kill()
         elif what == "freeze worker":
+            seconds = self.chance.uniform(0.3, 2.2) * LEASE
+            self.excuses.note(seconds + 2.0)  # thawed between two faults
             victim.send_signal(signal.SIGSTOP)
-            self.frozen.append((time.monotonic() + self.chance.uniform(0.3, 2.2) * LEASE, victim))
+            self.frozen.append((time.monotonic() + seconds, victim))
         elif what == "kill scheduler":
             self.chance.choice(self.fleet["scheduler"]).kill()
         elif what == "kill guardian":
@@ -166,12 +181,29 @@ class Site:
         elif what == "outage":
             # In a thread, because a process that was frozen while it held the lock must be thawed meanwhile.
             seconds = self.chance.choice([0.3, 1.0, LEASE * 0.5, LEASE * 1.5])
+            self.excuses.note(seconds)
             threading.Thread(target=self.cut, args=(seconds,), daemon=True).start()
         elif what == "drain":
             victim.terminate()
+        elif what in ("few files", "full disk"):
+            self._starve(what, victim)
         else:
             for process in [*self.fleet["worker"], *self.fleet["scheduler"]]:
                 process.kill()
+
+    def _starve(self, what: str, victim: Role) -> None:
+        """Take room or descriptors away for a while, in a thread."""
+        seconds = self.chance.uniform(0.5, LEASE)
+        self.excuses.note(seconds)
+        if what == "few files" and self._has_started(victim):
+            threading.Thread(target=limit_files, args=(victim.pid, seconds), daemon=True).start()
+        elif what == "full disk" and self.disk is not None:
+            threading.Thread(target=fill, args=(self.disk, seconds), daemon=True).start()
+
+    def _has_started(self, worker: Role) -> bool:
+        """Whether the worker has registered: without files no role can begin, which is no fault of it."""
+        log = self.factory.folder / f"worker-{self.factory.roles.index(worker)}.log"
+        return '"worker_started"' in log.read_text(errors="replace")
 
     def _kill_guardian(self, worker: Role) -> None:
         """Kill the guardian of a running worker only: losing both at once is a documented limit of the guarantees."""

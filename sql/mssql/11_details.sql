@@ -1,8 +1,8 @@
--- Views for a closer look: what happened to one run, what it wrote, and what is wrong at present.
--- Run this file again at any time: it replaces what is there.
+-- Views for details: the events and the output of a run, the steps of a sequence, and current problems.
+-- This file can be run again at any time; it replaces the existing objects.
 
 CREATE OR ALTER VIEW jobfac.v_events AS
--- What happened to a run, in the order of id: every change of its state, who caused it and why.
+-- The events of a run, in the order of id: every change of its state, its cause and reason.
 SELECT
     e.id,
     e.run_id,
@@ -17,8 +17,8 @@ LEFT JOIN jobfac.run AS r ON r.id = e.run_id;
 GO
 
 CREATE OR ALTER VIEW jobfac.v_output AS
--- What a run wrote, in the order of position (bytes from the stream's beginning). The text is read in the database's
--- code page: characters outside ASCII are right if its collation is a UTF-8 one.
+-- The output of a run, in the order of position (bytes from the stream's beginning). The text is decoded with the
+-- database's code page: characters outside ASCII are correct only if its collation is a UTF-8 one.
 SELECT
     o.run_id,
     r.job,
@@ -32,8 +32,8 @@ LEFT JOIN jobfac.run AS r ON r.id = o.run_id;
 GO
 
 CREATE OR ALTER VIEW jobfac.v_steps AS
--- Which way each run of a sequence went, in the order of id: one line each time that it came to a step. refused: the
--- jobs that could not be started, and why.
+-- The step history of each sequence run, in the order of id: one row for each visit of a step. refused: the jobs that
+-- could not be started, with the reasons.
 SELECT
     v.id,
     v.run_id,
@@ -53,12 +53,12 @@ LEFT JOIN jobfac.run AS r ON r.id = v.run_id;
 GO
 
 CREATE OR ALTER VIEW jobfac.v_health AS
--- What is wrong now, one line each; no line: all is well.
+-- Current problems, one row each. No row: there is no problem.
 SELECT
     N'lease expired' AS problem,
     CONCAT(N'worker ', w.name) AS subject,
     e.lease_until AS since,
-    N'No worker or scheduler is alive that would give its runs back: start one.' AS remedy
+    N'No worker or scheduler is alive to requeue its runs: start one.' AS remedy
 FROM jobfac.worker AS w
 JOIN jobfac.worker_lease AS e WITH (NOLOCK) ON e.worker_id = w.id
 WHERE w.state IN ('active', 'draining') AND e.lease_until < DATEADD(SECOND, -30, SYSUTCDATETIME())
@@ -86,7 +86,7 @@ SELECT
     N'not promoted',
     CONCAT(N'run ', r.id),
     r.ready_at,
-    N'Its time has come and nobody queues it: start a worker or a scheduler.'
+    N'It is due, but no process queues it: start a worker or a scheduler.'
 FROM jobfac.run AS r
 WHERE r.state = 'scheduled' AND r.ready_at < DATEADD(SECOND, -60, SYSUTCDATETIME())
 UNION ALL
@@ -94,7 +94,7 @@ SELECT
     N'schedule overdue',
     CONCAT(N'schedule ', s.name, N' of job ', s.job),
     s.fire_at,
-    N'No scheduler is at work: start one.'
+    N'No scheduler is running: start one.'
 FROM jobfac.schedule AS s
 WHERE s.fire_at IS NOT NULL AND s.paused = 0 AND s.fire_at < DATEADD(SECOND, -60, SYSUTCDATETIME())
 UNION ALL

@@ -1,7 +1,7 @@
--- What a start may bring along: checks of the procedures in the next files. Nobody needs a right to them.
--- Run this file again at any time: it replaces what is there.
+-- Checks of the parameters of a start, called by the procedures in the next files. No role needs permission to them.
+-- This file can be run again at any time; it replaces the existing objects.
 
--- Filtered indexes need both in every session that writes, and a procedure keeps what held when it was created.
+-- Writes to tables with filtered indexes need both settings. A procedure keeps the settings of its creation.
 SET QUOTED_IDENTIFIER ON;
 SET ANSI_NULLS ON;
 GO
@@ -11,7 +11,7 @@ CREATE OR ALTER PROCEDURE jobfac.check_inside
     @arguments NVARCHAR(MAX),
     @payload NVARCHAR(MAX)
 AS
--- Refuse arguments and payloads of a sequence that are for a job which is neither in it nor in a sequence within it.
+-- Refuse arguments and payloads for a job that is neither in the sequence nor in a nested sequence.
 BEGIN
     SET NOCOUNT ON;
     DECLARE @inside TABLE (job NVARCHAR(128) NOT NULL PRIMARY KEY);
@@ -51,7 +51,7 @@ BEGIN
         );
         THROW 50007, @sentence, 1;
     END;
-    -- What a start of a sequence hands to the jobs in it, these must take from a start of their own as well.
+    -- A job in the sequence must accept these values from its own start, too.
     DECLARE @closed NVARCHAR(128) = (
         SELECT MIN(j.id)
         FROM OPENJSON(@arguments) AS g
@@ -86,10 +86,10 @@ CREATE OR ALTER PROCEDURE jobfac.check_request
     @payload NVARCHAR(MAX),
     @delay_seconds INT
 AS
--- Refuse what no program could be started with.
+-- Refuse arguments with which no program can be started.
 BEGIN
     SET NOCOUNT ON;
-    -- One IF inside the other: SQL Server may look at both sides of an AND, and OPENJSON fails on what is no JSON.
+    -- Nested IFs: SQL Server may evaluate both sides of an AND, and OPENJSON fails on invalid JSON.
     IF @kind = 'program'
     BEGIN
         IF @arguments IS NOT NULL AND (ISJSON(@arguments) = 0 OR LEFT(LTRIM(@arguments), 1) <> N'[')

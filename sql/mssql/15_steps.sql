@@ -1,7 +1,7 @@
--- Steps of the procedures in the next file. They run in their caller's transaction, and nobody needs a right to them.
--- Run this file again at any time: it replaces what is there.
+-- Steps of the procedures in the next file. They run in the caller's transaction. No role needs permission to them.
+-- This file can be run again at any time; it replaces the existing objects.
 
--- Filtered indexes need both in every session that writes, and a procedure keeps what held when it was created.
+-- Writes to tables with filtered indexes need both settings. A procedure keeps the settings of its creation.
 SET QUOTED_IDENTIFIER ON;
 SET ANSI_NULLS ON;
 GO
@@ -13,7 +13,7 @@ CREATE OR ALTER PROCEDURE jobfac.request_stop
     @before VARCHAR(16) = NULL OUTPUT,
     @after VARCHAR(16) = NULL OUTPUT
 AS
--- Stop a run: a waiting one at once, a running one by asking for it, a sequence with all that it started.
+-- Stop a run: end a waiting run at once, request the stop of a running one. A sequence is stopped with all its runs.
 BEGIN
     SET NOCOUNT ON;
     DECLARE @attempt INT, @stop VARCHAR(16), @kind VARCHAR(16), @sentence NVARCHAR(2000);
@@ -73,7 +73,7 @@ GO
 CREATE OR ALTER PROCEDURE jobfac.lock_rule
     @resource NVARCHAR(255)
 AS
--- Decisions about one job or one concurrency key are made under its named lock, by every program and procedure.
+-- All decisions about one job or one concurrency key are made under its named lock, here and in the programs.
 BEGIN
     SET NOCOUNT ON;
     DECLARE @taken INT;
@@ -86,7 +86,7 @@ GO
 
 CREATE OR ALTER PROCEDURE jobfac.insert_run
     @job NVARCHAR(128),
-    @manual BIT, -- a start by hand, which the definition may forbid
+    @manual BIT, -- a manual start, which the definition may forbid
     @arguments NVARCHAR(MAX) = NULL,
     @payload NVARCHAR(MAX) = NULL,
     @overrides NVARCHAR(MAX) = NULL,
@@ -97,7 +97,7 @@ CREATE OR ALTER PROCEDURE jobfac.insert_run
     @by NVARCHAR(128),
     @run_id BIGINT OUTPUT
 AS
--- What a definition and a request make of each other: a new run, in the state that the job's rules give it.
+-- Insert a new run from a definition and a start request, in the state that admission allows.
 BEGIN
     SET NOCOUNT ON;
     DECLARE @sentence NVARCHAR(2000), @kind VARCHAR(16), @version INT, @enabled BIT, @queue NVARCHAR(400);
@@ -121,7 +121,7 @@ BEGIN
     END;
     IF @enabled = 0
         SET @sentence = CONCAT(N'Job ''', @job, N''' is disabled; EXEC jobfac.enable_job allows it again.');
-    -- A definition leaves its defaults out, so a missing key is the default.
+    -- A definition omits default values, so a missing key means the default.
     IF @enabled = 1 AND @manual = 1 AND JSON_VALUE(@definition, '$.on_demand') = 'false'
         SET @sentence = CONCAT(
             N'Job ''', @job, N''' may not be started by hand: its definition says on_demand: false.'
@@ -142,7 +142,7 @@ BEGIN
     IF @kind = 'sequence'
         SELECT @arguments = NULL, @payload = NULL;
 
-    -- Whether anybody wants to be told of it; of which events, is looked up when there is one.
+    -- Whether there is a subscription. Which events are subscribed is determined when an event occurs.
     IF JSON_QUERY(@definition, '$.notify') IS NOT NULL OR JSON_QUERY(@overrides, '$.notify') IS NOT NULL
         OR EXISTS (SELECT 1 FROM jobfac.category AS c WHERE c.name = @category)
         SET @notify = 'all';
@@ -154,7 +154,7 @@ BEGIN
         SET @limit = COALESCE(CAST(JSON_VALUE(@definition, '$.concurrency.limit') AS INT), 1);
     DECLARE @state VARCHAR(16) = 'queued';
     -- All named locks come before the first row, in the order of their names.
-    DECLARE @resource NVARCHAR(255), @others INT, @other BIGINT = 0;
+    DECLARE @resource NVARCHAR(255), @keyed NVARCHAR(400), @others INT, @other BIGINT = 0;
     IF @delay_seconds > 0
         SET @state = 'scheduled';
     ELSE
@@ -166,7 +166,7 @@ BEGIN
         END;
         IF @shared IS NOT NULL
         BEGIN
-            -- Names of locks are compared byte by byte, keys as the database does: mostly without regard to case.
+            -- Names of locks are compared byte by byte, but most databases compare keys without regard to case.
             SET @resource = CONCAT(N'jobfac:key:', LOWER(@shared COLLATE Latin1_General_BIN2));
             EXEC jobfac.lock_rule @resource = @resource;
         END;
@@ -175,12 +175,10 @@ BEGIN
     BEGIN
         -- Two with the same key: the second waits here for the first. (A lock on the index would be one on the gap into
         -- which all new keys of the job may fall.)
-        SET @resource = CONCAT(
-            N'jobfac:start:',
-            LEFT(LOWER(@job COLLATE Latin1_General_BIN2), 70), N'/',
-            LEFT(RTRIM(LOWER(@key COLLATE Latin1_General_BIN2)), 80),
-            RIGHT(RTRIM(LOWER(@key COLLATE Latin1_General_BIN2)), 80)
+        SET @keyed = CONCAT(
+            LOWER(@job COLLATE Latin1_General_BIN2), N'/', RTRIM(LOWER(@key COLLATE Latin1_General_BIN2))
         );
+        SET @resource = CONCAT(N'jobfac:start:', CONVERT(VARCHAR(64), HASHBYTES('SHA2_256', @keyed), 2));
         EXEC jobfac.lock_rule @resource = @resource;
         SELECT @run_id = r.id
         FROM jobfac.run AS r
@@ -190,7 +188,7 @@ BEGIN
     END;
     IF @state <> 'scheduled'
     BEGIN
-        -- Not a start for a later time: that one has not begun.
+        -- A delayed start does not count, because it is not under way.
         WHILE @rule = 'replace' AND @other IS NOT NULL
         BEGIN
             SET @other = (
@@ -223,7 +221,7 @@ BEGIN
         END;
         IF @rule = 'deny'
         BEGIN
-            -- A run between two of its attempts is still running in the eyes of whoever must not start a second one.
+            -- A run between two attempts counts as under way.
             SELECT @others = COUNT(*)
             FROM jobfac.run AS r
             WHERE r.state IN ('blocked', 'queued', 'running', 'scheduled', 'stopping')

@@ -1,13 +1,13 @@
--- What an operator may do. Each procedure joins the caller's transaction, or has one of its own, and a refusal (THROW)
--- leaves the caller's transaction as it was.
+-- The procedures for operators. Each joins the caller's transaction, or uses its own if there is none. A refusal
+-- (THROW) leaves the caller's transaction unchanged.
 --
 -- Errors: 50001 there is no such job; 50002 the job does not allow it; 50003 there is no such run; 50004 the run has
 -- not ended; 50005 there is no such schedule; 50006 there is no such worker alive; 50007 an argument cannot be used;
--- 51222 a lock could not be had in time (try again).
+-- 51222 a lock was not free in time (retry).
 --
--- Run this file again at any time: it replaces what is there.
+-- This file can be run again at any time; it replaces the existing objects.
 
--- Filtered indexes need both in every session that writes, and a procedure keeps what held when it was created.
+-- Writes to tables with filtered indexes need both settings. A procedure keeps the settings of its creation.
 SET QUOTED_IDENTIFIER ON;
 SET ANSI_NULLS ON;
 GO
@@ -16,18 +16,18 @@ CREATE OR ALTER PROCEDURE jobfac.start_job
     @job NVARCHAR(128),
     @arguments NVARCHAR(MAX) = NULL, -- a JSON array of texts; for a sequence an object of such arrays by job
     @payload NVARCHAR(MAX) = NULL, -- any text; for a sequence a JSON object of texts by job
-    @priority INT = NULL, -- NULL: as the definition says; higher comes first
+    @priority INT = NULL, -- NULL: the definition's; higher values first
     @delay_seconds INT = NULL,
-    @key NVARCHAR(MAX) = NULL, -- at most 200 characters; the same key of the same job gives the same run every time
+    @key NVARCHAR(MAX) = NULL, -- at most 200 characters; the same key of the same job always gives the same run
     @by NVARCHAR(128) = NULL, -- NULL: the login
     @run_id BIGINT = NULL OUTPUT
 AS
--- Start a job. Look at the run's state: the already-running policy may have made it `denied` or `blocked`.
+-- Start a job. Check the run's state: the already-running policy may have made it `denied` or `blocked`.
 BEGIN
     SET NOCOUNT ON;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
     DECLARE @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN());
-    -- A parameter of 200 would cut longer keys silently, and two that differ behind that would give one run.
+    -- A parameter of 200 would truncate longer keys silently, and two keys that differ after that would give one run.
     IF DATALENGTH(@key) > 400
         THROW 50007, N'@key has more than 200 characters; give a shorter one.', 1;
     DECLARE @start_key NVARCHAR(200) = @key;
@@ -42,7 +42,7 @@ BEGIN
             SELECT @run_id = r.id
             FROM jobfac.run AS r
             WHERE r.job = @job AND r.start_key = @start_key;
-        IF @run_id IS NULL -- insert_run looks again, when it holds the lock of the key
+        IF @run_id IS NULL -- insert_run checks again under the key's lock
             EXEC jobfac.insert_run
                 @job = @job,
                 @manual = 1,
@@ -79,7 +79,7 @@ CREATE OR ALTER PROCEDURE jobfac.retry_run
     @by NVARCHAR(128) = NULL,
     @run_id BIGINT = NULL OUTPUT
 AS
--- Run a finished run again, with the same arguments and payload and the job's present definition: a new run.
+-- Start a new run with the arguments and payload of a finished run and the job's current definition.
 BEGIN
     SET NOCOUNT ON;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
@@ -139,11 +139,11 @@ GO
 
 CREATE OR ALTER PROCEDURE jobfac.stop_run
     @run BIGINT,
-    @now BIT = 0, -- 1: without the grace that the job's definition gives
+    @now BIT = 0, -- 1: without the job's grace period
     @by NVARCHAR(128) = NULL
 AS
--- Stop a run, and a sequence with all that it started. What waits ends here; what runs is stopped by its worker, within
--- a heartbeat and the job's grace. What this makes room for is let in by the next sweep of a worker or scheduler.
+-- Stop a run; a sequence with all its runs. A waiting run ends here. A running one is stopped by its worker, within a
+-- heartbeat and the job's grace period. The next sweep of a worker or scheduler admits the runs that waited for it.
 BEGIN
     SET NOCOUNT ON;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
@@ -187,7 +187,7 @@ CREATE OR ALTER PROCEDURE jobfac.disable_job
     @job NVARCHAR(128),
     @by NVARCHAR(128) = NULL
 AS
--- Forbid starts of a job; what runs goes on.
+-- Forbid starts of a job. Its active runs continue.
 BEGIN
     SET NOCOUNT ON;
     EXEC jobfac.set_enabled @job = @job, @enabled = 0, @by = @by;
@@ -199,7 +199,7 @@ CREATE OR ALTER PROCEDURE jobfac.pause_schedule
     @schedule NVARCHAR(128) = NULL, -- NULL: every schedule of the job
     @by NVARCHAR(128) = NULL
 AS
--- Let a schedule start nothing until it is resumed.
+-- Pause a schedule: it starts no runs until it is resumed.
 BEGIN
     SET NOCOUNT ON;
     EXEC jobfac.set_paused @job = @job, @schedule = @schedule, @paused = 1, @by = @by;
@@ -211,8 +211,7 @@ CREATE OR ALTER PROCEDURE jobfac.resume_schedule
     @schedule NVARCHAR(128) = NULL,
     @by NVARCHAR(128) = NULL
 AS
--- Let it start runs again. The times that passed meanwhile are missed: the schedule's `missed` says what becomes of
--- them.
+-- Resume a schedule. The due times during the pause count as missed, and the schedule's `missed` applies to them.
 BEGIN
     SET NOCOUNT ON;
     EXEC jobfac.set_paused @job = @job, @schedule = @schedule, @paused = 0, @by = @by;
@@ -223,7 +222,7 @@ CREATE OR ALTER PROCEDURE jobfac.drain_worker
     @worker BIGINT, -- its id in jobfac.v_fleet
     @by NVARCHAR(128) = NULL
 AS
--- Ask a worker to take nothing more and to leave when its runs have ended.
+-- Ask a worker to claim no more runs and to deregister when its runs have ended.
 BEGIN
     SET NOCOUNT ON;
     DECLARE @sentence NVARCHAR(2000), @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN());

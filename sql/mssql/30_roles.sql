@@ -1,5 +1,5 @@
--- Three roles with the least rights that work; a user gets one by ALTER ROLE jobfac_reader ADD MEMBER [SHOP\reporting].
--- Run this file again at any time: rights that are there already stay.
+-- Three roles with minimal permissions. To add a user: ALTER ROLE jobfac_reader ADD MEMBER [SHOP\reporting].
+-- This file can be run again at any time; existing permissions stay.
 
 IF DATABASE_PRINCIPAL_ID(N'jobfac_worker') IS NULL
     CREATE ROLE jobfac_worker;
@@ -9,8 +9,8 @@ IF DATABASE_PRINCIPAL_ID(N'jobfac_reader') IS NULL
     CREATE ROLE jobfac_reader;
 GO
 
--- jobfac's own programs: worker, scheduler, API and command line. They change rows and never the schema. Table by table,
--- not the schema with a DENY on alembic_version: a DENY would bind a db_owner, too, who is a member of the role.
+-- For jobfac's own processes: worker, scheduler, API and command line. They change rows, but not the schema. The tables
+-- are listed one by one, because a DENY on alembic_version would also apply to a db_owner who is a member of the role.
 REVOKE SELECT, INSERT, UPDATE, DELETE ON SCHEMA::jobfac FROM jobfac_worker;
 REVOKE INSERT, UPDATE, DELETE ON jobfac.alembic_version FROM jobfac_worker;
 GRANT SELECT ON jobfac.alembic_version TO jobfac_worker;
@@ -34,7 +34,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.worker TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.worker_lease TO jobfac_worker;
 GO
 
--- People who start and stop: the procedures do for them what they have no right to do by themselves.
+-- For operators who start and stop runs. They may execute the procedures, but not change the tables.
 GRANT EXECUTE ON jobfac.start_job TO jobfac_operator;
 GRANT EXECUTE ON jobfac.retry_run TO jobfac_operator;
 GRANT EXECUTE ON jobfac.stop_run TO jobfac_operator;
@@ -45,7 +45,7 @@ GRANT EXECUTE ON jobfac.resume_schedule TO jobfac_operator;
 GRANT EXECUTE ON jobfac.drain_worker TO jobfac_operator;
 GO
 
--- People who look. Payloads, arguments and output are among what they see.
+-- For readers. They can read payloads, arguments and output, too.
 GRANT SELECT ON jobfac.v_runs TO jobfac_operator, jobfac_reader, jobfac_worker;
 GRANT SELECT ON jobfac.v_queue TO jobfac_operator, jobfac_reader, jobfac_worker;
 GRANT SELECT ON jobfac.v_fleet TO jobfac_operator, jobfac_reader, jobfac_worker;

@@ -1,5 +1,5 @@
--- Maintenance for whoever owns the database: no role is given a right to it.
--- Run this file again at any time: it replaces what is there.
+-- Maintenance for the owner of the database. No role has permission to it.
+-- This file can be run again at any time; it replaces the existing objects.
 
 SET QUOTED_IDENTIFIER ON;
 SET ANSI_NULLS ON;
@@ -7,14 +7,14 @@ GO
 
 CREATE OR ALTER PROCEDURE jobfac.purge
     @older_than_days INT = 90,
-    @job NVARCHAR(128) = NULL, -- NULL: every job whose definition has no retention of its own
+    @job NVARCHAR(128) = NULL, -- NULL: all jobs whose definition has no retention
     @batch INT = 500,
     @seconds INT = 300, -- no batch begins later than this
     @deleted BIGINT = NULL OUTPUT
 AS
--- Delete finished runs with their attempts, events, visited steps and output. Every batch is a transaction of its own
--- (so call it outside of one), of so few rows that no claim waits for it. A run stays until a scheduler has counted it
--- for v_daily_statistics, which takes a minute.
+-- Delete finished runs with their attempts, events, visited steps and output. Call it outside of a transaction: every
+-- batch is its own transaction, with so few rows that no claim waits for it. A run is deleted only after a scheduler
+-- has counted it for v_daily_statistics, about a minute after its end.
 BEGIN
     SET NOCOUNT ON;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
@@ -23,7 +23,7 @@ BEGIN
         THROW 50007, N'jobfac.purge must be called outside of a transaction: each of its batches commits.', 1;
     IF @batch NOT BETWEEN 1 AND 1000
         THROW 50007, N'@batch must be from 1 to 1000: with more rows SQL Server may lock more than the rows.', 1;
-    SET XACT_ABORT ON; -- not before: a refusal would roll back what the caller has done
+    SET XACT_ABORT ON; -- not earlier: a refusal would roll back the caller's changes
     DECLARE @until DATETIME2(3) = DATEADD(SECOND, @seconds, SYSUTCDATETIME());
     DECLARE @before DATETIME2(3) = DATEADD(DAY, -@older_than_days, SYSUTCDATETIME());
     DECLARE @kept TABLE (job NVARCHAR(128) NOT NULL PRIMARY KEY);
@@ -37,8 +37,8 @@ BEGIN
     WHERE JSON_VALUE(v.definition, '$.retention') IS NOT NULL OR JSON_QUERY(v.definition, '$.retention') IS NOT NULL;
     WHILE @found > 0 AND SYSUTCDATETIME() < @until
     BEGIN
-        -- One walk along the index of ended_at, each batch going on where the last one ended, so that what is kept is
-        -- looked at once.
+        -- Scan the index on ended_at once: each batch continues where the last one ended, so kept runs are read only
+        -- once.
         DELETE FROM @looked;
         INSERT INTO @looked (id, ended_at, doomed)
         SELECT TOP (@batch)
@@ -48,20 +48,20 @@ BEGIN
                 WHEN r.counted = 0 THEN 0
                 WHEN r.job <> COALESCE(@job, r.job) THEN 0
                 WHEN @job IS NULL AND EXISTS (SELECT 1 FROM @kept AS k WHERE k.job = r.job) THEN 0
-                -- A sequence that is under way still needs the outcome of every run that it started.
+                -- An unfinished sequence needs the outcomes of all its runs.
                 WHEN EXISTS (SELECT 1 FROM jobfac.run AS p WHERE p.id = r.sequence_run_id AND p.ended_at IS NULL) THEN 0
                 ELSE 1
             END
         FROM jobfac.run AS r
         WHERE r.ended_at IS NOT NULL AND r.ended_at < @before AND r.ended_at >= @ended
-            AND (r.ended_at > @ended OR r.id > @id) -- which alone would be no beginning for a search of the index
+            AND (r.ended_at > @ended OR r.id > @id) -- alone it would not allow an index seek
         ORDER BY r.ended_at, r.id;
         SET @found = @@ROWCOUNT;
         IF @found > 0
         BEGIN
             SELECT TOP (1) @ended = l.ended_at, @id = l.id FROM @looked AS l ORDER BY l.ended_at DESC, l.id DESC;
             DELETE FROM @looked WHERE doomed = 0;
-            -- Output and visits first and piece by piece: one run may have many of them.
+            -- Output and visits first and in batches: one run may have many.
             SET @pieces = 1;
             WHILE @pieces > 0
             BEGIN
@@ -87,9 +87,9 @@ GO
 
 CREATE OR ALTER PROCEDURE jobfac.blocking
 AS
--- Who holds up whom in this database: a claim or a start that waits shows here with the session at the head of its
--- chain. An empty result: nobody waits. Needs VIEW SERVER STATE (from 2022 on VIEW SERVER PERFORMANCE STATE; Azure SQL
--- Database: VIEW DATABASE STATE).
+-- Show blocked sessions in this database, such as a waiting claim or start, with the session at the head of the
+-- blocking chain. Needs VIEW SERVER STATE (from 2022 on VIEW SERVER PERFORMANCE STATE; Azure SQL Database: VIEW
+-- DATABASE STATE).
 BEGIN
     SET NOCOUNT ON;
     SELECT
@@ -118,9 +118,9 @@ GO
 
 CREATE OR ALTER PROCEDURE jobfac.index_advice
 AS
--- Size, use and state of every index of jobfac, with what to do about it. Needs VIEW SERVER STATE (from 2022 on VIEW
--- SERVER PERFORMANCE STATE; Azure SQL Database: VIEW DATABASE STATE). The small filtered indexes (of the queue, of what
--- runs) turn over all the time: their fragmentation does not matter, dead rows do.
+-- Show size, use and state of every index of jobfac, with a recommendation. Needs VIEW SERVER STATE (from 2022 on VIEW
+-- SERVER PERFORMANCE STATE; Azure SQL Database: VIEW DATABASE STATE). The rows of the small filtered indexes (queued
+-- and running runs) change all the time: their fragmentation does not matter, but their ghost records do.
 BEGIN
     SET NOCOUNT ON;
     SELECT
@@ -138,7 +138,8 @@ BEGIN
             WHEN p.page_count > 1000 AND p.avg_fragmentation_in_percent > 30 AND i.has_filter = 0
                 THEN CONCAT(
                     N'ALTER INDEX ', i.name, N' ON jobfac.', t.name,
-                    -- An index without page locks, as READPAST needs it on jobfac.run, cannot be reorganized (2552).
+                    -- An index without page locks, which READPAST needs on jobfac.run, cannot be reorganized (error
+                    -- 2552).
                     CASE
                         WHEN i.allow_page_locks = 1 THEN N' REORGANIZE;'
                         ELSE N' REBUILD; -- in a quiet hour: it locks the table, unless WITH (ONLINE = ON)'

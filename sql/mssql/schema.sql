@@ -1,6 +1,6 @@
 -- The whole schema of jobfac for SQL Server 2016 and newer and Azure SQL Database, as `jobfac db script` prints it.
--- Run it as db_owner with sqlcmd -b, which stops at the first error and leaves nothing half done. Where the tables are
--- there already, it makes the views, procedures and roles anew and nothing else.
+-- Run it as db_owner with sqlcmd -b, which stops at the first error. If the tables exist already, it only creates or
+-- alters the views, procedures and roles.
 SET QUOTED_IDENTIFIER ON;
 SET ANSI_NULLS ON;
 SET XACT_ABORT ON;
@@ -577,11 +577,11 @@ GO
 SET NOEXEC OFF;
 GO
 
--- Views for reports. Times are UTC; seconds have three decimals; states are the words of the tables.
--- Run this file again at any time: it replaces what is there.
+-- Views for reports. Times are UTC, seconds have three decimals, and states are those of the tables.
+-- This file can be run again at any time; it replaces the existing objects.
 
 CREATE OR ALTER VIEW jobfac.v_runs AS
--- Every run that is kept. wait_seconds and run_seconds are those of the last attempt, and grow while it waits or runs.
+-- All stored runs. wait_seconds and run_seconds are those of the last attempt, and grow while it waits or runs.
 SELECT
     r.id,
     r.job,
@@ -628,8 +628,8 @@ LEFT JOIN jobfac.job AS j ON j.id = r.job;
 GO
 
 CREATE OR ALTER VIEW jobfac.v_queue AS
--- Every run that waits, and what it waits for. place 1 is taken next from its queue. pool_workers are the workers that
--- take from the run's pool at present; whether they have the labels that the run needs is not looked at.
+-- All waiting runs, and what each waits for. The run with place 1 is claimed next from its queue. pool_workers is the
+-- number of workers that claim from the run's pool now, regardless of the labels that the run requires.
 SELECT
     r.id,
     r.job,
@@ -680,8 +680,8 @@ WHERE r.state IN ('queued', 'scheduled', 'blocked');
 GO
 
 CREATE OR ALTER VIEW jobfac.v_fleet AS
--- Every worker process, those that have ended too. alive: it renews its lease. message: why it claims nothing.
--- NOLOCK: a report in a long transaction must not hold up the heartbeats.
+-- All worker processes, including ended ones. alive: it renews its lease. message: why it claims nothing.
+-- NOLOCK: a report in a long transaction must not block heartbeats.
 SELECT
     w.id,
     w.name,
@@ -711,8 +711,8 @@ LEFT JOIN (
 GO
 
 CREATE OR ALTER VIEW jobfac.v_job_statistics AS
--- Every job with its runs that are kept. failed: failed, timed_out, start_failed and lost. success_percent: of the runs
--- that succeeded, were mixed or failed.
+-- All jobs with totals of their stored runs. failed: failed, timed_out, start_failed and lost. success_percent: the
+-- share of succeeded runs among those that succeeded, were mixed or failed.
 SELECT
     j.id AS job,
     j.category,
@@ -759,8 +759,8 @@ LEFT JOIN (
 GO
 
 CREATE OR ALTER VIEW jobfac.v_schedule AS
--- Every schedule: when it is due next (NULL: never again) and what became of its last run. seconds_until is below 0
--- while the schedule is paused past its time, or when no scheduler is at work.
+-- All schedules: the next due time (NULL: none) and the state of the last run. seconds_until is negative while the
+-- schedule is paused after its due time, or if no scheduler runs.
 SELECT
     s.id,
     s.job,
@@ -783,7 +783,7 @@ LEFT JOIN jobfac.run AS r ON r.id = (
 GO
 
 CREATE OR ALTER VIEW jobfac.v_sequence_runs AS
--- Every run of a sequence: the step it is at or ended with, and how many runs it has started, by what became of them.
+-- All runs of sequences: the current or last step, and the numbers of the runs that they started, by state.
 SELECT
     p.id,
     p.job,
@@ -823,7 +823,7 @@ WHERE p.kind = 'sequence';
 GO
 
 CREATE OR ALTER VIEW jobfac.v_failures AS
--- Every run that went wrong or was denied. recovered_at: when a later run of the job succeeded for the first time.
+-- All failed and denied runs. recovered_at: when a later run of the job first succeeded.
 SELECT
     r.id,
     r.job,
@@ -854,8 +854,9 @@ WHERE r.state IN ('failed', 'timed_out', 'start_failed', 'lost', 'denied');
 GO
 
 CREATE OR ALTER VIEW jobfac.v_daily_statistics AS
--- Every job by the day (UTC) on which its runs ended, a minute after their end and long after they are purged.
--- failed: failed, timed_out, start_failed and lost. late: begun more than a minute after it was due or asked for.
+-- Totals by job and day (UTC) on which the runs ended. They include a run about a minute after its end, and stay when
+-- it is purged. failed: failed, timed_out, start_failed and lost. late: began more than a minute after it was due or
+-- requested.
 SELECT
     d.day,
     d.job,
@@ -886,8 +887,8 @@ LEFT JOIN jobfac.job AS j ON j.id = d.job;
 GO
 
 CREATE OR ALTER VIEW jobfac.v_daily_workers AS
--- What each worker did by day (UTC): the executions that ended on it, and how long its slots, added up, were busy on
--- that day with executions that have ended.
+-- The work of each worker by day (UTC): the executions that ended on that day, and the sum of the times that its slots
+-- were busy on that day with executions that have ended.
 SELECT
     d.day,
     d.worker,
@@ -896,11 +897,11 @@ SELECT
 FROM jobfac.daily_worker AS d;
 GO
 
--- Views for a closer look: what happened to one run, what it wrote, and what is wrong at present.
--- Run this file again at any time: it replaces what is there.
+-- Views for details: the events and the output of a run, the steps of a sequence, and current problems.
+-- This file can be run again at any time; it replaces the existing objects.
 
 CREATE OR ALTER VIEW jobfac.v_events AS
--- What happened to a run, in the order of id: every change of its state, who caused it and why.
+-- The events of a run, in the order of id: every change of its state, its cause and reason.
 SELECT
     e.id,
     e.run_id,
@@ -915,8 +916,8 @@ LEFT JOIN jobfac.run AS r ON r.id = e.run_id;
 GO
 
 CREATE OR ALTER VIEW jobfac.v_output AS
--- What a run wrote, in the order of position (bytes from the stream's beginning). The text is read in the database's
--- code page: characters outside ASCII are right if its collation is a UTF-8 one.
+-- The output of a run, in the order of position (bytes from the stream's beginning). The text is decoded with the
+-- database's code page: characters outside ASCII are correct only if its collation is a UTF-8 one.
 SELECT
     o.run_id,
     r.job,
@@ -930,8 +931,8 @@ LEFT JOIN jobfac.run AS r ON r.id = o.run_id;
 GO
 
 CREATE OR ALTER VIEW jobfac.v_steps AS
--- Which way each run of a sequence went, in the order of id: one line each time that it came to a step. refused: the
--- jobs that could not be started, and why.
+-- The step history of each sequence run, in the order of id: one row for each visit of a step. refused: the jobs that
+-- could not be started, with the reasons.
 SELECT
     v.id,
     v.run_id,
@@ -951,12 +952,12 @@ LEFT JOIN jobfac.run AS r ON r.id = v.run_id;
 GO
 
 CREATE OR ALTER VIEW jobfac.v_health AS
--- What is wrong now, one line each; no line: all is well.
+-- Current problems, one row each. No row: there is no problem.
 SELECT
     N'lease expired' AS problem,
     CONCAT(N'worker ', w.name) AS subject,
     e.lease_until AS since,
-    N'No worker or scheduler is alive that would give its runs back: start one.' AS remedy
+    N'No worker or scheduler is alive to requeue its runs: start one.' AS remedy
 FROM jobfac.worker AS w
 JOIN jobfac.worker_lease AS e WITH (NOLOCK) ON e.worker_id = w.id
 WHERE w.state IN ('active', 'draining') AND e.lease_until < DATEADD(SECOND, -30, SYSUTCDATETIME())
@@ -984,7 +985,7 @@ SELECT
     N'not promoted',
     CONCAT(N'run ', r.id),
     r.ready_at,
-    N'Its time has come and nobody queues it: start a worker or a scheduler.'
+    N'It is due, but no process queues it: start a worker or a scheduler.'
 FROM jobfac.run AS r
 WHERE r.state = 'scheduled' AND r.ready_at < DATEADD(SECOND, -60, SYSUTCDATETIME())
 UNION ALL
@@ -992,7 +993,7 @@ SELECT
     N'schedule overdue',
     CONCAT(N'schedule ', s.name, N' of job ', s.job),
     s.fire_at,
-    N'No scheduler is at work: start one.'
+    N'No scheduler is running: start one.'
 FROM jobfac.schedule AS s
 WHERE s.fire_at IS NOT NULL AND s.paused = 0 AND s.fire_at < DATEADD(SECOND, -60, SYSUTCDATETIME())
 UNION ALL
@@ -1195,10 +1196,10 @@ BEGIN
 END;
 GO
 
--- What a start may bring along: checks of the procedures in the next files. Nobody needs a right to them.
--- Run this file again at any time: it replaces what is there.
+-- Checks of the parameters of a start, called by the procedures in the next files. No role needs permission to them.
+-- This file can be run again at any time; it replaces the existing objects.
 
--- Filtered indexes need both in every session that writes, and a procedure keeps what held when it was created.
+-- Writes to tables with filtered indexes need both settings. A procedure keeps the settings of its creation.
 SET QUOTED_IDENTIFIER ON;
 SET ANSI_NULLS ON;
 GO
@@ -1208,7 +1209,7 @@ CREATE OR ALTER PROCEDURE jobfac.check_inside
     @arguments NVARCHAR(MAX),
     @payload NVARCHAR(MAX)
 AS
--- Refuse arguments and payloads of a sequence that are for a job which is neither in it nor in a sequence within it.
+-- Refuse arguments and payloads for a job that is neither in the sequence nor in a nested sequence.
 BEGIN
     SET NOCOUNT ON;
     DECLARE @inside TABLE (job NVARCHAR(128) NOT NULL PRIMARY KEY);
@@ -1248,7 +1249,7 @@ BEGIN
         );
         THROW 50007, @sentence, 1;
     END;
-    -- What a start of a sequence hands to the jobs in it, these must take from a start of their own as well.
+    -- A job in the sequence must accept these values from its own start, too.
     DECLARE @closed NVARCHAR(128) = (
         SELECT MIN(j.id)
         FROM OPENJSON(@arguments) AS g
@@ -1283,10 +1284,10 @@ CREATE OR ALTER PROCEDURE jobfac.check_request
     @payload NVARCHAR(MAX),
     @delay_seconds INT
 AS
--- Refuse what no program could be started with.
+-- Refuse arguments with which no program can be started.
 BEGIN
     SET NOCOUNT ON;
-    -- One IF inside the other: SQL Server may look at both sides of an AND, and OPENJSON fails on what is no JSON.
+    -- Nested IFs: SQL Server may evaluate both sides of an AND, and OPENJSON fails on invalid JSON.
     IF @kind = 'program'
     BEGIN
         IF @arguments IS NOT NULL AND (ISJSON(@arguments) = 0 OR LEFT(LTRIM(@arguments), 1) <> N'[')
@@ -1318,10 +1319,10 @@ BEGIN
 END;
 GO
 
--- Steps of the procedures in the next file. They run in their caller's transaction, and nobody needs a right to them.
--- Run this file again at any time: it replaces what is there.
+-- Steps of the procedures in the next file. They run in the caller's transaction. No role needs permission to them.
+-- This file can be run again at any time; it replaces the existing objects.
 
--- Filtered indexes need both in every session that writes, and a procedure keeps what held when it was created.
+-- Writes to tables with filtered indexes need both settings. A procedure keeps the settings of its creation.
 SET QUOTED_IDENTIFIER ON;
 SET ANSI_NULLS ON;
 GO
@@ -1333,7 +1334,7 @@ CREATE OR ALTER PROCEDURE jobfac.request_stop
     @before VARCHAR(16) = NULL OUTPUT,
     @after VARCHAR(16) = NULL OUTPUT
 AS
--- Stop a run: a waiting one at once, a running one by asking for it, a sequence with all that it started.
+-- Stop a run: end a waiting run at once, request the stop of a running one. A sequence is stopped with all its runs.
 BEGIN
     SET NOCOUNT ON;
     DECLARE @attempt INT, @stop VARCHAR(16), @kind VARCHAR(16), @sentence NVARCHAR(2000);
@@ -1393,7 +1394,7 @@ GO
 CREATE OR ALTER PROCEDURE jobfac.lock_rule
     @resource NVARCHAR(255)
 AS
--- Decisions about one job or one concurrency key are made under its named lock, by every program and procedure.
+-- All decisions about one job or one concurrency key are made under its named lock, here and in the programs.
 BEGIN
     SET NOCOUNT ON;
     DECLARE @taken INT;
@@ -1406,7 +1407,7 @@ GO
 
 CREATE OR ALTER PROCEDURE jobfac.insert_run
     @job NVARCHAR(128),
-    @manual BIT, -- a start by hand, which the definition may forbid
+    @manual BIT, -- a manual start, which the definition may forbid
     @arguments NVARCHAR(MAX) = NULL,
     @payload NVARCHAR(MAX) = NULL,
     @overrides NVARCHAR(MAX) = NULL,
@@ -1417,7 +1418,7 @@ CREATE OR ALTER PROCEDURE jobfac.insert_run
     @by NVARCHAR(128),
     @run_id BIGINT OUTPUT
 AS
--- What a definition and a request make of each other: a new run, in the state that the job's rules give it.
+-- Insert a new run from a definition and a start request, in the state that admission allows.
 BEGIN
     SET NOCOUNT ON;
     DECLARE @sentence NVARCHAR(2000), @kind VARCHAR(16), @version INT, @enabled BIT, @queue NVARCHAR(400);
@@ -1441,7 +1442,7 @@ BEGIN
     END;
     IF @enabled = 0
         SET @sentence = CONCAT(N'Job ''', @job, N''' is disabled; EXEC jobfac.enable_job allows it again.');
-    -- A definition leaves its defaults out, so a missing key is the default.
+    -- A definition omits default values, so a missing key means the default.
     IF @enabled = 1 AND @manual = 1 AND JSON_VALUE(@definition, '$.on_demand') = 'false'
         SET @sentence = CONCAT(
             N'Job ''', @job, N''' may not be started by hand: its definition says on_demand: false.'
@@ -1462,7 +1463,7 @@ BEGIN
     IF @kind = 'sequence'
         SELECT @arguments = NULL, @payload = NULL;
 
-    -- Whether anybody wants to be told of it; of which events, is looked up when there is one.
+    -- Whether there is a subscription. Which events are subscribed is determined when an event occurs.
     IF JSON_QUERY(@definition, '$.notify') IS NOT NULL OR JSON_QUERY(@overrides, '$.notify') IS NOT NULL
         OR EXISTS (SELECT 1 FROM jobfac.category AS c WHERE c.name = @category)
         SET @notify = 'all';
@@ -1474,7 +1475,7 @@ BEGIN
         SET @limit = COALESCE(CAST(JSON_VALUE(@definition, '$.concurrency.limit') AS INT), 1);
     DECLARE @state VARCHAR(16) = 'queued';
     -- All named locks come before the first row, in the order of their names.
-    DECLARE @resource NVARCHAR(255), @others INT, @other BIGINT = 0;
+    DECLARE @resource NVARCHAR(255), @keyed NVARCHAR(400), @others INT, @other BIGINT = 0;
     IF @delay_seconds > 0
         SET @state = 'scheduled';
     ELSE
@@ -1486,7 +1487,7 @@ BEGIN
         END;
         IF @shared IS NOT NULL
         BEGIN
-            -- Names of locks are compared byte by byte, keys as the database does: mostly without regard to case.
+            -- Names of locks are compared byte by byte, but most databases compare keys without regard to case.
             SET @resource = CONCAT(N'jobfac:key:', LOWER(@shared COLLATE Latin1_General_BIN2));
             EXEC jobfac.lock_rule @resource = @resource;
         END;
@@ -1495,12 +1496,10 @@ BEGIN
     BEGIN
         -- Two with the same key: the second waits here for the first. (A lock on the index would be one on the gap into
         -- which all new keys of the job may fall.)
-        SET @resource = CONCAT(
-            N'jobfac:start:',
-            LEFT(LOWER(@job COLLATE Latin1_General_BIN2), 70), N'/',
-            LEFT(RTRIM(LOWER(@key COLLATE Latin1_General_BIN2)), 80),
-            RIGHT(RTRIM(LOWER(@key COLLATE Latin1_General_BIN2)), 80)
+        SET @keyed = CONCAT(
+            LOWER(@job COLLATE Latin1_General_BIN2), N'/', RTRIM(LOWER(@key COLLATE Latin1_General_BIN2))
         );
+        SET @resource = CONCAT(N'jobfac:start:', CONVERT(VARCHAR(64), HASHBYTES('SHA2_256', @keyed), 2));
         EXEC jobfac.lock_rule @resource = @resource;
         SELECT @run_id = r.id
         FROM jobfac.run AS r
@@ -1510,7 +1509,7 @@ BEGIN
     END;
     IF @state <> 'scheduled'
     BEGIN
-        -- Not a start for a later time: that one has not begun.
+        -- A delayed start does not count, because it is not under way.
         WHILE @rule = 'replace' AND @other IS NOT NULL
         BEGIN
             SET @other = (
@@ -1543,7 +1542,7 @@ BEGIN
         END;
         IF @rule = 'deny'
         BEGIN
-            -- A run between two of its attempts is still running in the eyes of whoever must not start a second one.
+            -- A run between two attempts counts as under way.
             SELECT @others = COUNT(*)
             FROM jobfac.run AS r
             WHERE r.state IN ('blocked', 'queued', 'running', 'scheduled', 'stopping')
@@ -1649,16 +1648,16 @@ BEGIN
 END;
 GO
 
--- What an operator may do. Each procedure joins the caller's transaction, or has one of its own, and a refusal (THROW)
--- leaves the caller's transaction as it was.
+-- The procedures for operators. Each joins the caller's transaction, or uses its own if there is none. A refusal
+-- (THROW) leaves the caller's transaction unchanged.
 --
 -- Errors: 50001 there is no such job; 50002 the job does not allow it; 50003 there is no such run; 50004 the run has
 -- not ended; 50005 there is no such schedule; 50006 there is no such worker alive; 50007 an argument cannot be used;
--- 51222 a lock could not be had in time (try again).
+-- 51222 a lock was not free in time (retry).
 --
--- Run this file again at any time: it replaces what is there.
+-- This file can be run again at any time; it replaces the existing objects.
 
--- Filtered indexes need both in every session that writes, and a procedure keeps what held when it was created.
+-- Writes to tables with filtered indexes need both settings. A procedure keeps the settings of its creation.
 SET QUOTED_IDENTIFIER ON;
 SET ANSI_NULLS ON;
 GO
@@ -1667,18 +1666,18 @@ CREATE OR ALTER PROCEDURE jobfac.start_job
     @job NVARCHAR(128),
     @arguments NVARCHAR(MAX) = NULL, -- a JSON array of texts; for a sequence an object of such arrays by job
     @payload NVARCHAR(MAX) = NULL, -- any text; for a sequence a JSON object of texts by job
-    @priority INT = NULL, -- NULL: as the definition says; higher comes first
+    @priority INT = NULL, -- NULL: the definition's; higher values first
     @delay_seconds INT = NULL,
-    @key NVARCHAR(MAX) = NULL, -- at most 200 characters; the same key of the same job gives the same run every time
+    @key NVARCHAR(MAX) = NULL, -- at most 200 characters; the same key of the same job always gives the same run
     @by NVARCHAR(128) = NULL, -- NULL: the login
     @run_id BIGINT = NULL OUTPUT
 AS
--- Start a job. Look at the run's state: the already-running policy may have made it `denied` or `blocked`.
+-- Start a job. Check the run's state: the already-running policy may have made it `denied` or `blocked`.
 BEGIN
     SET NOCOUNT ON;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
     DECLARE @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN());
-    -- A parameter of 200 would cut longer keys silently, and two that differ behind that would give one run.
+    -- A parameter of 200 would truncate longer keys silently, and two keys that differ after that would give one run.
     IF DATALENGTH(@key) > 400
         THROW 50007, N'@key has more than 200 characters; give a shorter one.', 1;
     DECLARE @start_key NVARCHAR(200) = @key;
@@ -1693,7 +1692,7 @@ BEGIN
             SELECT @run_id = r.id
             FROM jobfac.run AS r
             WHERE r.job = @job AND r.start_key = @start_key;
-        IF @run_id IS NULL -- insert_run looks again, when it holds the lock of the key
+        IF @run_id IS NULL -- insert_run checks again under the key's lock
             EXEC jobfac.insert_run
                 @job = @job,
                 @manual = 1,
@@ -1730,7 +1729,7 @@ CREATE OR ALTER PROCEDURE jobfac.retry_run
     @by NVARCHAR(128) = NULL,
     @run_id BIGINT = NULL OUTPUT
 AS
--- Run a finished run again, with the same arguments and payload and the job's present definition: a new run.
+-- Start a new run with the arguments and payload of a finished run and the job's current definition.
 BEGIN
     SET NOCOUNT ON;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
@@ -1790,11 +1789,11 @@ GO
 
 CREATE OR ALTER PROCEDURE jobfac.stop_run
     @run BIGINT,
-    @now BIT = 0, -- 1: without the grace that the job's definition gives
+    @now BIT = 0, -- 1: without the job's grace period
     @by NVARCHAR(128) = NULL
 AS
--- Stop a run, and a sequence with all that it started. What waits ends here; what runs is stopped by its worker, within
--- a heartbeat and the job's grace. What this makes room for is let in by the next sweep of a worker or scheduler.
+-- Stop a run; a sequence with all its runs. A waiting run ends here. A running one is stopped by its worker, within a
+-- heartbeat and the job's grace period. The next sweep of a worker or scheduler admits the runs that waited for it.
 BEGIN
     SET NOCOUNT ON;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
@@ -1838,7 +1837,7 @@ CREATE OR ALTER PROCEDURE jobfac.disable_job
     @job NVARCHAR(128),
     @by NVARCHAR(128) = NULL
 AS
--- Forbid starts of a job; what runs goes on.
+-- Forbid starts of a job. Its active runs continue.
 BEGIN
     SET NOCOUNT ON;
     EXEC jobfac.set_enabled @job = @job, @enabled = 0, @by = @by;
@@ -1850,7 +1849,7 @@ CREATE OR ALTER PROCEDURE jobfac.pause_schedule
     @schedule NVARCHAR(128) = NULL, -- NULL: every schedule of the job
     @by NVARCHAR(128) = NULL
 AS
--- Let a schedule start nothing until it is resumed.
+-- Pause a schedule: it starts no runs until it is resumed.
 BEGIN
     SET NOCOUNT ON;
     EXEC jobfac.set_paused @job = @job, @schedule = @schedule, @paused = 1, @by = @by;
@@ -1862,8 +1861,7 @@ CREATE OR ALTER PROCEDURE jobfac.resume_schedule
     @schedule NVARCHAR(128) = NULL,
     @by NVARCHAR(128) = NULL
 AS
--- Let it start runs again. The times that passed meanwhile are missed: the schedule's `missed` says what becomes of
--- them.
+-- Resume a schedule. The due times during the pause count as missed, and the schedule's `missed` applies to them.
 BEGIN
     SET NOCOUNT ON;
     EXEC jobfac.set_paused @job = @job, @schedule = @schedule, @paused = 0, @by = @by;
@@ -1874,7 +1872,7 @@ CREATE OR ALTER PROCEDURE jobfac.drain_worker
     @worker BIGINT, -- its id in jobfac.v_fleet
     @by NVARCHAR(128) = NULL
 AS
--- Ask a worker to take nothing more and to leave when its runs have ended.
+-- Ask a worker to claim no more runs and to deregister when its runs have ended.
 BEGIN
     SET NOCOUNT ON;
     DECLARE @sentence NVARCHAR(2000), @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN());
@@ -1892,8 +1890,8 @@ BEGIN
 END;
 GO
 
--- Three roles with the least rights that work; a user gets one by ALTER ROLE jobfac_reader ADD MEMBER [SHOP\reporting].
--- Run this file again at any time: rights that are there already stay.
+-- Three roles with minimal permissions. To add a user: ALTER ROLE jobfac_reader ADD MEMBER [SHOP\reporting].
+-- This file can be run again at any time; existing permissions stay.
 
 IF DATABASE_PRINCIPAL_ID(N'jobfac_worker') IS NULL
     CREATE ROLE jobfac_worker;
@@ -1903,8 +1901,8 @@ IF DATABASE_PRINCIPAL_ID(N'jobfac_reader') IS NULL
     CREATE ROLE jobfac_reader;
 GO
 
--- jobfac's own programs: worker, scheduler, API and command line. They change rows and never the schema. Table by table,
--- not the schema with a DENY on alembic_version: a DENY would bind a db_owner, too, who is a member of the role.
+-- For jobfac's own processes: worker, scheduler, API and command line. They change rows, but not the schema. The tables
+-- are listed one by one, because a DENY on alembic_version would also apply to a db_owner who is a member of the role.
 REVOKE SELECT, INSERT, UPDATE, DELETE ON SCHEMA::jobfac FROM jobfac_worker;
 REVOKE INSERT, UPDATE, DELETE ON jobfac.alembic_version FROM jobfac_worker;
 GRANT SELECT ON jobfac.alembic_version TO jobfac_worker;
@@ -1928,7 +1926,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.worker TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.worker_lease TO jobfac_worker;
 GO
 
--- People who start and stop: the procedures do for them what they have no right to do by themselves.
+-- For operators who start and stop runs. They may execute the procedures, but not change the tables.
 GRANT EXECUTE ON jobfac.start_job TO jobfac_operator;
 GRANT EXECUTE ON jobfac.retry_run TO jobfac_operator;
 GRANT EXECUTE ON jobfac.stop_run TO jobfac_operator;
@@ -1939,7 +1937,7 @@ GRANT EXECUTE ON jobfac.resume_schedule TO jobfac_operator;
 GRANT EXECUTE ON jobfac.drain_worker TO jobfac_operator;
 GO
 
--- People who look. Payloads, arguments and output are among what they see.
+-- For readers. They can read payloads, arguments and output, too.
 GRANT SELECT ON jobfac.v_runs TO jobfac_operator, jobfac_reader, jobfac_worker;
 GRANT SELECT ON jobfac.v_queue TO jobfac_operator, jobfac_reader, jobfac_worker;
 GRANT SELECT ON jobfac.v_fleet TO jobfac_operator, jobfac_reader, jobfac_worker;
@@ -1958,8 +1956,8 @@ GRANT SELECT ON jobfac.v_audit TO jobfac_operator, jobfac_reader, jobfac_worker;
 GRANT SELECT ON jobfac.v_notifications TO jobfac_operator, jobfac_reader, jobfac_worker;
 GO
 
--- Maintenance for whoever owns the database: no role is given a right to it.
--- Run this file again at any time: it replaces what is there.
+-- Maintenance for the owner of the database. No role has permission to it.
+-- This file can be run again at any time; it replaces the existing objects.
 
 SET QUOTED_IDENTIFIER ON;
 SET ANSI_NULLS ON;
@@ -1967,14 +1965,14 @@ GO
 
 CREATE OR ALTER PROCEDURE jobfac.purge
     @older_than_days INT = 90,
-    @job NVARCHAR(128) = NULL, -- NULL: every job whose definition has no retention of its own
+    @job NVARCHAR(128) = NULL, -- NULL: all jobs whose definition has no retention
     @batch INT = 500,
     @seconds INT = 300, -- no batch begins later than this
     @deleted BIGINT = NULL OUTPUT
 AS
--- Delete finished runs with their attempts, events, visited steps and output. Every batch is a transaction of its own
--- (so call it outside of one), of so few rows that no claim waits for it. A run stays until a scheduler has counted it
--- for v_daily_statistics, which takes a minute.
+-- Delete finished runs with their attempts, events, visited steps and output. Call it outside of a transaction: every
+-- batch is its own transaction, with so few rows that no claim waits for it. A run is deleted only after a scheduler
+-- has counted it for v_daily_statistics, about a minute after its end.
 BEGIN
     SET NOCOUNT ON;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
@@ -1983,7 +1981,7 @@ BEGIN
         THROW 50007, N'jobfac.purge must be called outside of a transaction: each of its batches commits.', 1;
     IF @batch NOT BETWEEN 1 AND 1000
         THROW 50007, N'@batch must be from 1 to 1000: with more rows SQL Server may lock more than the rows.', 1;
-    SET XACT_ABORT ON; -- not before: a refusal would roll back what the caller has done
+    SET XACT_ABORT ON; -- not earlier: a refusal would roll back the caller's changes
     DECLARE @until DATETIME2(3) = DATEADD(SECOND, @seconds, SYSUTCDATETIME());
     DECLARE @before DATETIME2(3) = DATEADD(DAY, -@older_than_days, SYSUTCDATETIME());
     DECLARE @kept TABLE (job NVARCHAR(128) NOT NULL PRIMARY KEY);
@@ -1997,8 +1995,8 @@ BEGIN
     WHERE JSON_VALUE(v.definition, '$.retention') IS NOT NULL OR JSON_QUERY(v.definition, '$.retention') IS NOT NULL;
     WHILE @found > 0 AND SYSUTCDATETIME() < @until
     BEGIN
-        -- One walk along the index of ended_at, each batch going on where the last one ended, so that what is kept is
-        -- looked at once.
+        -- Scan the index on ended_at once: each batch continues where the last one ended, so kept runs are read only
+        -- once.
         DELETE FROM @looked;
         INSERT INTO @looked (id, ended_at, doomed)
         SELECT TOP (@batch)
@@ -2008,20 +2006,20 @@ BEGIN
                 WHEN r.counted = 0 THEN 0
                 WHEN r.job <> COALESCE(@job, r.job) THEN 0
                 WHEN @job IS NULL AND EXISTS (SELECT 1 FROM @kept AS k WHERE k.job = r.job) THEN 0
-                -- A sequence that is under way still needs the outcome of every run that it started.
+                -- An unfinished sequence needs the outcomes of all its runs.
                 WHEN EXISTS (SELECT 1 FROM jobfac.run AS p WHERE p.id = r.sequence_run_id AND p.ended_at IS NULL) THEN 0
                 ELSE 1
             END
         FROM jobfac.run AS r
         WHERE r.ended_at IS NOT NULL AND r.ended_at < @before AND r.ended_at >= @ended
-            AND (r.ended_at > @ended OR r.id > @id) -- which alone would be no beginning for a search of the index
+            AND (r.ended_at > @ended OR r.id > @id) -- alone it would not allow an index seek
         ORDER BY r.ended_at, r.id;
         SET @found = @@ROWCOUNT;
         IF @found > 0
         BEGIN
             SELECT TOP (1) @ended = l.ended_at, @id = l.id FROM @looked AS l ORDER BY l.ended_at DESC, l.id DESC;
             DELETE FROM @looked WHERE doomed = 0;
-            -- Output and visits first and piece by piece: one run may have many of them.
+            -- Output and visits first and in batches: one run may have many.
             SET @pieces = 1;
             WHILE @pieces > 0
             BEGIN
@@ -2047,9 +2045,9 @@ GO
 
 CREATE OR ALTER PROCEDURE jobfac.blocking
 AS
--- Who holds up whom in this database: a claim or a start that waits shows here with the session at the head of its
--- chain. An empty result: nobody waits. Needs VIEW SERVER STATE (from 2022 on VIEW SERVER PERFORMANCE STATE; Azure SQL
--- Database: VIEW DATABASE STATE).
+-- Show blocked sessions in this database, such as a waiting claim or start, with the session at the head of the
+-- blocking chain. Needs VIEW SERVER STATE (from 2022 on VIEW SERVER PERFORMANCE STATE; Azure SQL Database: VIEW
+-- DATABASE STATE).
 BEGIN
     SET NOCOUNT ON;
     SELECT
@@ -2078,9 +2076,9 @@ GO
 
 CREATE OR ALTER PROCEDURE jobfac.index_advice
 AS
--- Size, use and state of every index of jobfac, with what to do about it. Needs VIEW SERVER STATE (from 2022 on VIEW
--- SERVER PERFORMANCE STATE; Azure SQL Database: VIEW DATABASE STATE). The small filtered indexes (of the queue, of what
--- runs) turn over all the time: their fragmentation does not matter, dead rows do.
+-- Show size, use and state of every index of jobfac, with a recommendation. Needs VIEW SERVER STATE (from 2022 on VIEW
+-- SERVER PERFORMANCE STATE; Azure SQL Database: VIEW DATABASE STATE). The rows of the small filtered indexes (queued
+-- and running runs) change all the time: their fragmentation does not matter, but their ghost records do.
 BEGIN
     SET NOCOUNT ON;
     SELECT
@@ -2098,7 +2096,8 @@ BEGIN
             WHEN p.page_count > 1000 AND p.avg_fragmentation_in_percent > 30 AND i.has_filter = 0
                 THEN CONCAT(
                     N'ALTER INDEX ', i.name, N' ON jobfac.', t.name,
-                    -- An index without page locks, as READPAST needs it on jobfac.run, cannot be reorganized (2552).
+                    -- An index without page locks, which READPAST needs on jobfac.run, cannot be reorganized (error
+                    -- 2552).
                     CASE
                         WHEN i.allow_page_locks = 1 THEN N' REORGANIZE;'
                         ELSE N' REBUILD; -- in a quiet hour: it locks the table, unless WITH (ONLINE = ON)'

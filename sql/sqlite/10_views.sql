@@ -1,9 +1,9 @@
--- Views for reports. Times are UTC; seconds have three decimals; states are the words of the tables.
--- Run this file again at any time: it replaces what is there.
+-- Views for reports. Times are UTC, seconds have three decimals, and states are those of the tables.
+-- This file can be run again at any time; it replaces the existing objects.
 
 DROP VIEW IF EXISTS v_runs;
 CREATE VIEW v_runs AS
--- Every run that is kept. wait_seconds and run_seconds are those of the last attempt, and grow while it waits or runs.
+-- All stored runs. wait_seconds and run_seconds are those of the last attempt, and grow while it waits or runs.
 SELECT
     r.id,
     r.job,
@@ -50,8 +50,8 @@ LEFT JOIN job AS j ON j.id = r.job;
 
 DROP VIEW IF EXISTS v_queue;
 CREATE VIEW v_queue AS
--- Every run that waits, and what it waits for. place 1 is taken next from its queue. pool_workers are the workers that
--- take from the run's pool at present; whether they have the labels that the run needs is not looked at.
+-- All waiting runs, and what each waits for. The run with place 1 is claimed next from its queue. pool_workers is the
+-- number of workers that claim from the run's pool now, regardless of the labels that the run requires.
 SELECT
     r.id,
     r.job,
@@ -102,7 +102,7 @@ WHERE r.state IN ('queued', 'scheduled', 'blocked');
 
 DROP VIEW IF EXISTS v_fleet;
 CREATE VIEW v_fleet AS
--- Every worker process, those that have ended too. alive: it renews its lease. message: why it claims nothing.
+-- All worker processes, including ended ones. alive: it renews its lease. message: why it claims nothing.
 SELECT
     w.id,
     w.name,
@@ -131,8 +131,8 @@ LEFT JOIN (
 
 DROP VIEW IF EXISTS v_job_statistics;
 CREATE VIEW v_job_statistics AS
--- Every job with its runs that are kept. failed: failed, timed_out, start_failed and lost. success_percent: of the runs
--- that succeeded, were mixed or failed.
+-- All jobs with totals of their stored runs. failed: failed, timed_out, start_failed and lost. success_percent: the
+-- share of succeeded runs among those that succeeded, were mixed or failed.
 SELECT
     j.id AS job,
     j.category,
@@ -179,8 +179,8 @@ LEFT JOIN (
 
 DROP VIEW IF EXISTS v_schedule;
 CREATE VIEW v_schedule AS
--- Every schedule: when it is due next (NULL: never again) and what became of its last run. seconds_until is below 0
--- while the schedule is paused past its time, or when no scheduler is at work.
+-- All schedules: the next due time (NULL: none) and the state of the last run. seconds_until is negative while the
+-- schedule is paused after its due time, or if no scheduler runs.
 SELECT
     s.id,
     s.job,
@@ -203,7 +203,7 @@ LEFT JOIN run AS r ON r.id = (
 
 DROP VIEW IF EXISTS v_sequence_runs;
 CREATE VIEW v_sequence_runs AS
--- Every run of a sequence: the step it is at or ended with, and how many runs it has started, by what became of them.
+-- All runs of sequences: the current or last step, and the numbers of the runs that they started, by state.
 SELECT
     p.id,
     p.job,
@@ -243,7 +243,7 @@ WHERE p.kind = 'sequence';
 
 DROP VIEW IF EXISTS v_failures;
 CREATE VIEW v_failures AS
--- Every run that went wrong or was denied. recovered_at: when a later run of the job succeeded for the first time.
+-- All failed and denied runs. recovered_at: when a later run of the job first succeeded.
 SELECT
     r.id,
     r.job,
@@ -275,8 +275,9 @@ WHERE r.state IN ('failed', 'timed_out', 'start_failed', 'lost', 'denied');
 
 DROP VIEW IF EXISTS v_daily_statistics;
 CREATE VIEW v_daily_statistics AS
--- Every job by the day (UTC) on which its runs ended, a minute after their end and long after they are purged.
--- failed: failed, timed_out, start_failed and lost. late: begun more than a minute after it was due or asked for.
+-- Totals by job and day (UTC) on which the runs ended. They include a run about a minute after its end, and stay when
+-- it is purged. failed: failed, timed_out, start_failed and lost. late: began more than a minute after it was due or
+-- requested.
 SELECT
     d.day,
     d.job,
@@ -306,8 +307,8 @@ LEFT JOIN job AS j ON j.id = d.job;
 
 DROP VIEW IF EXISTS v_daily_workers;
 CREATE VIEW v_daily_workers AS
--- What each worker did by day (UTC): the executions that ended on it, and how long its slots, added up, were busy on
--- that day with executions that have ended.
+-- The work of each worker by day (UTC): the executions that ended on that day, and the sum of the times that its slots
+-- were busy on that day with executions that have ended.
 SELECT
     d.day,
     d.worker,

@@ -1,9 +1,9 @@
--- Views for a closer look: what happened to one run, what it wrote, and what is wrong at present.
--- Run this file again at any time: it replaces what is there.
+-- Views for details: the events and the output of a run, the steps of a sequence, and current problems.
+-- This file can be run again at any time; it replaces the existing objects.
 
 DROP VIEW IF EXISTS v_events;
 CREATE VIEW v_events AS
--- What happened to a run, in the order of id: every change of its state, who caused it and why.
+-- The events of a run, in the order of id: every change of its state, its cause and reason.
 SELECT
     e.id,
     e.run_id,
@@ -18,7 +18,7 @@ LEFT JOIN run AS r ON r.id = e.run_id;
 
 DROP VIEW IF EXISTS v_output;
 CREATE VIEW v_output AS
--- What a run wrote, in the order of position (bytes from the stream's beginning).
+-- The output of a run, in the order of position (bytes from the stream's beginning).
 SELECT
     o.run_id,
     r.job,
@@ -32,8 +32,8 @@ LEFT JOIN run AS r ON r.id = o.run_id;
 
 DROP VIEW IF EXISTS v_steps;
 CREATE VIEW v_steps AS
--- Which way each run of a sequence went, in the order of id: one line each time that it came to a step. refused: the
--- jobs that could not be started, and why.
+-- The step history of each sequence run, in the order of id: one row for each visit of a step. refused: the jobs that
+-- could not be started, with the reasons.
 SELECT
     v.id,
     v.run_id,
@@ -53,12 +53,12 @@ LEFT JOIN run AS r ON r.id = v.run_id;
 
 DROP VIEW IF EXISTS v_health;
 CREATE VIEW v_health AS
--- What is wrong now, one line each; no line: all is well.
+-- Current problems, one row each. No row: there is no problem.
 SELECT
     'lease expired' AS problem,
     'worker ' || w.name AS subject,
     e.lease_until AS since,
-    'No worker or scheduler is alive that would give its runs back: start one.' AS remedy
+    'No worker or scheduler is alive to requeue its runs: start one.' AS remedy
 FROM worker AS w
 JOIN worker_lease AS e ON e.worker_id = w.id
 WHERE w.state IN ('active', 'draining') AND e.lease_until < strftime('%Y-%m-%d %H:%M:%f000', 'now', '-30 seconds')
@@ -86,7 +86,7 @@ SELECT
     'not promoted',
     'run ' || r.id,
     r.ready_at,
-    'Its time has come and nobody queues it: start a worker or a scheduler.'
+    'It is due, but no process queues it: start a worker or a scheduler.'
 FROM run AS r
 WHERE r.state = 'scheduled' AND r.ready_at < strftime('%Y-%m-%d %H:%M:%f000', 'now', '-60 seconds')
 UNION ALL
@@ -94,7 +94,7 @@ SELECT
     'schedule overdue',
     'schedule ' || s.name || ' of job ' || s.job,
     s.fire_at,
-    'No scheduler is at work: start one.'
+    'No scheduler is running: start one.'
 FROM schedule AS s
 WHERE s.fire_at IS NOT NULL AND s.paused = 0 AND s.fire_at < strftime('%Y-%m-%d %H:%M:%f000', 'now', '-60 seconds')
 UNION ALL

@@ -1,4 +1,4 @@
-"""What an attacker or a bad night meets: an API and fleets on SQLite, and a place that other users reach."""
+"""Fixtures for tests with attackers and faults: an API, fleets on SQLite, and a folder that others can enter."""
 
 import shutil
 import tempfile
@@ -19,7 +19,7 @@ from tests.support.fleet import Fleet
 def served(sqlite_url: str, settings: Settings) -> Iterator[Served]:
     """The API in this process."""
     db = Database(sqlite_url)
-    # The worker shares this process with everything else: a lease that a busy machine does not end.
+    # The worker shares this process with other roles, so its lease must not expire on a busy machine.
     with Served(db, replace(settings, api_port=0, lease=30.0, lease_margin=3.0)) as served:
         yield served
     db.close()
@@ -27,21 +27,21 @@ def served(sqlite_url: str, settings: Settings) -> Iterator[Served]:
 
 @pytest.fixture
 def real_fleet(sqlite_url: str, tmp_path: Path) -> Iterator[Fleet]:
-    """Roles as processes of their own."""
+    """Roles in separate processes."""
     with Factory(sqlite_url, tmp_path) as factory, Fleet(factory) as fleet:
         yield fleet
 
 
 @pytest.fixture
 def sqlite_fleet(sqlite_factory: Factory) -> Iterator[Fleet]:
-    """On SQLite."""
+    """A fleet on SQLite."""
     with Fleet(sqlite_factory) as made:
         yield made
 
 
 @pytest.fixture
 def crossroads() -> Iterator[Path]:
-    """A folder that other users may enter, unlike those that pytest makes."""
+    """A folder that other users may enter, unlike those of pytest."""
     made = Path(tempfile.mkdtemp(prefix="crossroads-", dir="/tmp"))
     made.chmod(0o711)
     yield made

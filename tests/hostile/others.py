@@ -1,4 +1,4 @@
-"""Another user of this machine, who meddles. Only root can play one."""
+"""Simulates another user of this machine. Only root can do this."""
 
 import os
 import pwd
@@ -13,7 +13,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can play an
 
 
 def as_nobody(act: Callable[[], object]) -> None:
-    """Let `act` be done by a process of nobody's; fails if it fails."""
+    """Run `act` in a process of the user nobody. Fails if it fails."""
     child = os.fork()
     if child == 0:
         try:

@@ -1,4 +1,4 @@
-"""The SQLite file is private, and a process notices when somebody deletes, replaces or locks it away."""
+"""The SQLite file is private, and processes detect that it was deleted, replaced or made unusable."""
 
 import os
 import shutil
@@ -25,7 +25,7 @@ from tests.support.fleet import Fleet
 FILES = ("jobfac.db", "jobfac.db-wal", "jobfac.db-shm")
 
 AT_ONCE = 5.0
-"""Seconds; what is tried again takes 15."""
+"""Seconds within which an error must be reported. Retries take 15."""
 
 
 def mode(path: Path) -> int:
@@ -46,7 +46,7 @@ def test_file_and_log_are_private_under_any_umask(tmp_path: Path, mask: int) -> 
         os.umask(before)
 
 
-def test_the_doctor_says_that_the_file_is_open_to_others(sqlite_factory: Factory) -> None:
+def test_the_doctor_reports_a_file_that_others_can_read(sqlite_factory: Factory) -> None:
     path = sqlite_factory.folder / "jobfac.db"
     path.chmod(0o644)
     said = [one for one in sqlite_factory.json("doctor", code=None) if "open to other users" in one["found"]]
@@ -54,7 +54,7 @@ def test_the_doctor_says_that_the_file_is_open_to_others(sqlite_factory: Factory
     assert f"chmod 600 {path}" in said[0]["remedy"]
 
 
-def test_a_command_makes_no_database_on_the_way(tmp_path: Path) -> None:
+def test_a_command_creates_no_database(tmp_path: Path) -> None:
     db = Database(f"sqlite:///{tmp_path}/jobfac.db")
     assert db.version() is None
     with pytest.raises(WrongSchema, match="jobfac db upgrade"):
@@ -73,7 +73,7 @@ def without_its_log(path: Path) -> None:
 
 
 @pytest.mark.parametrize("harm", [replaced_by_another, without_its_log])
-def test_a_worker_stops_when_its_database_is(harm: object, sqlite_fleet: Fleet) -> None:
+def test_a_worker_stops_when_its_database_is_replaced(harm: object, sqlite_fleet: Fleet) -> None:
     fleet = sqlite_fleet
     fleet.define(long=fleet.journal.job(600))
     (run_id,) = fleet.start("long")
@@ -88,7 +88,7 @@ def test_a_worker_stops_when_its_database_is(harm: object, sqlite_fleet: Fleet) 
     assert not fleet.programs(worker)
 
 
-def test_a_file_that_was_moved_away_may_come_back(sqlite_url: str, tmp_path: Path) -> None:
+def test_a_file_that_was_moved_away_may_return(sqlite_url: str, tmp_path: Path) -> None:
     db = Database(sqlite_url)
     with db.begin() as conn:
         note(conn, "me", "before", "nothing")
@@ -113,7 +113,7 @@ def test_a_log_that_the_last_connection_deleted_is_no_fault(sqlite_url: str) -> 
     db.close()
 
 
-def test_nothing_more_is_written_to_a_file_that_was_replaced(sqlite_url: str, tmp_path: Path) -> None:
+def test_no_more_is_written_after_the_file_was_replaced(sqlite_url: str, tmp_path: Path) -> None:
     db = Database(sqlite_url)
     with db.begin() as conn:
         note(conn, "me", "test", "nothing")
@@ -123,7 +123,7 @@ def test_nothing_more_is_written_to_a_file_that_was_replaced(sqlite_url: str, tm
     db.close()
 
 
-def says_at_once(url: str, why: str) -> None:
+def reports_at_once(url: str, why: str) -> None:
     db = Database(url)
     begun = time.monotonic()
     with pytest.raises(Unreachable, match=why):
@@ -140,12 +140,12 @@ def test_a_file_without_the_right_to_write_is_named_at_once(sqlite_url: str, cro
     (home / "jobfac.db").chmod(0o444)
     os.chown(home, NOBODY.pw_uid, NOBODY.pw_gid)
     os.chown(home / "jobfac.db", NOBODY.pw_uid, NOBODY.pw_gid)
-    as_nobody(lambda: says_at_once(f"sqlite:///{home}/jobfac.db", "may not write"))
+    as_nobody(lambda: reports_at_once(f"sqlite:///{home}/jobfac.db", "may not write"))
 
 
 @contextmanager
 def read_only(folder: Path) -> Iterator[None]:
-    """The folder as a file system of its own, mounted read-only."""
+    """Mount the folder read-only as its own file system."""
     try:
         subprocess.run(["mount", "--bind", folder, folder], check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError) as error:
@@ -162,7 +162,7 @@ def test_a_read_only_file_system_is_named_at_once(sqlite_url: str, tmp_path: Pat
     (tmp_path / "disk").mkdir()
     shutil.copy(str(sa.make_url(sqlite_url).database), tmp_path / "disk/jobfac.db")
     with read_only(tmp_path / "disk"):
-        says_at_once(f"sqlite:///{tmp_path}/disk/jobfac.db", "mounted read-only")
+        reports_at_once(f"sqlite:///{tmp_path}/disk/jobfac.db", "mounted read-only")
 
 
 def rows(path: Path) -> int:
@@ -172,7 +172,7 @@ def rows(path: Path) -> int:
     return count
 
 
-def test_a_backup_holds_what_is_in_the_log_only_and_is_private(sqlite_factory: Factory) -> None:
+def test_a_backup_includes_the_log_and_is_private(sqlite_factory: Factory) -> None:
     db, target = Database(sqlite_factory.url), sqlite_factory.folder / "copy.db"
     with db.begin() as conn:
         note(conn, "me", "test", "nothing")
@@ -198,7 +198,7 @@ def test_a_backup_can_be_made_while_a_worker_works(sqlite_fleet: Fleet) -> None:
 
 
 @pytest.mark.mssql
-def test_sql_server_makes_its_own_backups() -> None:
+def test_a_backup_of_sql_server_is_refused() -> None:
     from jobfac.errors import Refused
 
     db = Database("mssql+mssqlpython://me:secret@server/jobs")

@@ -1,4 +1,4 @@
-"""A definitions file, however it was made, is read or refused in a moment."""
+"""Any definitions file is read or refused within seconds."""
 
 import time
 
@@ -7,7 +7,7 @@ import pytest
 from jobfac import definitions as d
 
 AT_ONCE = 5.0
-"""Seconds; what multiplies would take minutes or all memory."""
+"""Time limit in seconds. Exponential growth would take minutes or all memory."""
 
 
 def refused(text: str, why: str) -> None:
@@ -35,7 +35,7 @@ def test_nested_merges_do_not_multiply(wrong: str) -> None:
     refused("\n".join([*levels, f"jobs: {{one: {{<<: *a26, {wrong}}}}}"]), "merges more than 1,000 mappings")
 
 
-def test_a_chain_of_aliases_is_no_way_round_the_limit_of_depth() -> None:
+def test_a_chain_of_aliases_does_not_circumvent_the_depth_limit() -> None:
     chain = ["a0: &a0 [x]", *(f"a{n}: &a{n} [*a{n - 1}]" for n in range(1, 3000))]
     refused("\n".join([*chain, "jobs: {}"]), "nested deeper than 100 levels")
 
@@ -45,7 +45,7 @@ def test_deep_nesting_is_refused(text: str) -> None:
     refused(text, "nested|not valid YAML")
 
 
-def test_what_a_team_shares_by_aliases_and_merges_is_read() -> None:
+def test_moderate_aliases_and_merges_are_read() -> None:
     shared = "x: &base {pool: etl, retry: {attempts: 3}}\ny: &due [{cron: '0 6 * * *'}, {cron: '0 7 * * *'}]\n"
     jobs = "".join(f"  j{n}: {{<<: *base, command: [echo], schedules: *due}}\n" for n in range(500))
     with pytest.raises(d.DefinitionError) as raised:

@@ -1,6 +1,6 @@
-"""Whatever a program reports, whatever lies in the spool, whatever stands in a file: no traceback, no hang.
+"""Random reports, spool folders and files cause no traceback and no hang.
 
-Short by default; FUZZ_SECONDS=60 goes on for so long.
+Short by default; FUZZ_SECONDS=60 sets the duration.
 """
 
 import json
@@ -46,7 +46,7 @@ lines = st.one_of(
 
 @fuzz
 @given(st.lists(st.tuples(lines, st.sampled_from([b"\n", b"", b"\r\n", b"\0"])), max_size=20), st.booleans())
-def test_whatever_a_program_reports_is_read(said: list[tuple[bytes, bytes]], truncates: bool) -> None:
+def test_random_reports_are_read(said: list[tuple[bytes, bytes]], truncates: bool) -> None:
     with TemporaryDirectory() as folder:
         report = Report(Path(folder, "report"))
         for line, end in said:
@@ -82,7 +82,7 @@ things = st.sampled_from(["file", "folder", "link", "loop", "pipe", "hard link",
 
 
 def put(path: Path, thing: str, content: bytes) -> None:
-    """Something that somebody left in the spool."""
+    """Create an arbitrary object in the spool."""
     if os.path.lexists(path):
         return
     if thing == "folder":
@@ -103,7 +103,7 @@ def put(path: Path, thing: str, content: bytes) -> None:
 
 @fuzz
 @given(st.lists(st.tuples(names, things, st.binary(max_size=100)), max_size=8), st.booleans())
-def test_whatever_lies_in_a_dead_workers_folder_is_passed_over_or_recovered(
+def test_random_content_of_a_dead_workers_folder_is_skipped_or_recovered(
     sqlite: Database, left: list[tuple[str, str, bytes]], with_lock: bool
 ) -> None:
     with TemporaryDirectory() as place:
@@ -154,11 +154,11 @@ def refused_or_read(text: str) -> None:
 
 @fuzz
 @given(st.dictionaries(st.text(max_size=8), shaped, max_size=4))
-def test_whatever_stands_under_jobs_is_read_or_refused(jobs: dict[str, Any]) -> None:
+def test_random_jobs_are_read_or_refused(jobs: dict[str, Any]) -> None:
     refused_or_read(json.dumps({"jobs": jobs}))
 
 
 @fuzz
 @given(st.text(string.printable + "&*<>[]{}:-\t\u0085\ufeff\U0001f600", max_size=200))
-def test_whatever_stands_in_a_file_is_read_or_refused(text: str) -> None:
+def test_random_files_are_read_or_refused(text: str) -> None:
     refused_or_read(text)

@@ -1,4 +1,4 @@
-"""Leases on SQLite count on a clock that does not step, and end with the boot of the machine."""
+"""Leases on SQLite use a clock that does not step, and end with a reboot of the machine."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -17,7 +17,7 @@ HOUR = 3_600_000
 
 
 class Clocks:
-    """The machine's two clocks, to be set."""
+    """The machine's two clocks, which the test sets."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.wall, self.boot, self.id = lease_clock.wall_ms(), lease_clock.boot_ms(), "first"
@@ -26,7 +26,7 @@ class Clocks:
         patch.setattr(lease_clock, "boot_id", lambda: self.id)
 
     def go(self, seconds: float) -> None:
-        """Time passes."""
+        """Let time pass."""
         self.wall += round(seconds * 1000)
         self.boot += round(seconds * 1000)
 
@@ -38,9 +38,9 @@ def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
 
 @pytest.fixture
 def db(sqlite_url: str, clocks: Clocks) -> Iterator[Database]:
-    """On SQLite alone: SQL Server has one clock of its own."""
+    """Only on SQLite: SQL Server has its own clock."""
     made = Database(sqlite_url)
-    with made.begin() as conn:  # whatever the real clocks left in the template
+    with made.begin() as conn:  # remove the values of the real clocks from the template
         conn.exec_driver_sql("DROP TABLE IF EXISTS lease_clock")
     again = Database(sqlite_url)
     made.close()
@@ -53,7 +53,7 @@ def expired(db: Database) -> list[str]:
 
 
 @pytest.mark.parametrize("step", [HOUR, -HOUR, 60_000, 700])
-def test_a_clock_that_is_set_ends_no_lease_and_prolongs_none(db: Database, clocks: Clocks, step: int) -> None:
+def test_setting_the_clock_changes_no_lease(db: Database, clocks: Clocks, step: int) -> None:
     one = Hand(db, "w1")
     clocks.wall += step
     assert expired(db) == []
@@ -78,10 +78,10 @@ def test_the_lease_still_reads_as_a_time_of_day_after_the_clock_was_set(db: Data
     assert ends[0] - ends[1] == timedelta(seconds=45)
 
 
-def test_no_lease_outlives_the_boot_of_the_machine(db: Database, clocks: Clocks, sqlite_url: str) -> None:
+def test_leases_end_with_a_reboot(db: Database, clocks: Clocks, sqlite_url: str) -> None:
     one = Hand(db, "w1")
     clocks.id, clocks.boot = "second", 5_000
-    clocks.wall -= HOUR  # the battery of the machine's clock is empty, too
+    clocks.wall -= HOUR  # the battery of the hardware clock is empty too
     booted = Database(sqlite_url)
     assert expired(booted) == ["w1"]
     with pytest.raises(LeaseLost):
@@ -92,7 +92,7 @@ def test_no_lease_outlives_the_boot_of_the_machine(db: Database, clocks: Clocks,
     booted.close()
 
 
-def test_a_process_with_another_clock_expires_nobody(db: Database, clocks: Clocks, sqlite_url: str) -> None:
+def test_a_process_with_another_clock_expires_no_worker(db: Database, clocks: Clocks, sqlite_url: str) -> None:
     one = Hand(db, "w1")
     clocks.wall += 2 * HOUR
     ahead = Database(sqlite_url)
@@ -103,7 +103,7 @@ def test_a_process_with_another_clock_expires_nobody(db: Database, clocks: Clock
     ahead.close()
 
 
-def test_a_transaction_that_fails_does_not_take_the_clock_with_it(db: Database) -> None:
+def test_a_failed_transaction_leaves_the_clock_intact(db: Database) -> None:
     with pytest.raises(ZeroDivisionError), db.begin():
         raise ZeroDivisionError
     Hand(db, "w1").renew()

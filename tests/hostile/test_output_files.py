@@ -1,4 +1,4 @@
-"""Output files are opened as the run's user, and nobody leads a worker astray by a link, a pipe or a device."""
+"""Output files are opened as the run's user, and links, pipes and devices of other users are not opened."""
 
 import os
 import stat
@@ -19,7 +19,7 @@ KINDS: list[Kind] = ["overwrite", "append", "timestamped"]
 
 @pytest.fixture
 def place(crossroads: Path) -> Path:
-    """A folder of nobody's, beside a secret of root's."""
+    """A folder of the user nobody, beside a secret of root."""
     (crossroads / "secret").write_text("root's own")
     (crossroads / "secret").chmod(0o600)
     theirs = crossroads / "theirs"
@@ -48,7 +48,7 @@ def test_a_link_to_the_file_of_another_user_is_not_followed(place: Path, kind: K
 
 @needs_root
 @pytest.mark.parametrize("user", ["nobody", None])
-def test_a_link_to_a_folder_of_another_user_leads_to_no_file(place: Path, user: str | None) -> None:
+def test_a_link_of_another_user_to_a_folder_is_not_followed(place: Path, user: str | None) -> None:
     (place.parent / "mine").mkdir(mode=0o700)
     as_nobody(lambda: (place / "logs").symlink_to("../mine"))
     with pytest.raises(StartError, match=r"another user's symbolic link|no right to"):
@@ -69,7 +69,7 @@ def test_a_link_that_a_third_user_placed_is_not_followed_by_the_runs_user(place:
 
 @needs_root
 def test_a_hard_link_in_a_folder_of_another_user_is_not_written(place: Path) -> None:
-    os.link(place.parent / "secret", place / "out.log")  # as nobody could where the kernel does not protect links
+    os.link(place.parent / "secret", place / "out.log")  # as nobody could do if the kernel did not protect links
     with pytest.raises(StartError, match="second name"):
         write("overwrite", "out.log", place, None)
     assert (place.parent / "secret").read_text() == "root's own"
@@ -83,13 +83,13 @@ def test_an_output_file_belongs_to_the_runs_user_and_so_do_the_folders_made_for_
 
 
 @needs_root
-def test_what_the_runs_user_may_not_write_is_refused_in_a_sentence(place: Path) -> None:
+def test_a_file_that_the_runs_user_may_not_write_is_refused_in_a_sentence(place: Path) -> None:
     with pytest.raises(StartError, match="user 'nobody' has no right to"):
         write("append", "../secret", place, "nobody")
 
 
 @needs_root
-def test_rotation_follows_no_link_either(place: Path) -> None:
+def test_rotation_follows_no_link(place: Path) -> None:
     (place.parent / "secret").write_text("long" * 100)
     as_nobody(lambda: (place / "out.log").symlink_to("../secret"))
     with pytest.raises(StartError):
@@ -98,7 +98,7 @@ def test_rotation_follows_no_link_either(place: Path) -> None:
 
 
 @needs_root
-def test_old_files_behind_another_users_link_are_left_alone(place: Path) -> None:
+def test_old_files_behind_another_users_link_are_kept(place: Path) -> None:
     (place.parent / "mine").mkdir()
     old = place.parent / "mine/out-20200101T000000Z-5.log"
     old.touch()
@@ -129,7 +129,7 @@ def test_the_users_own_links_to_folders_are_followed(tmp_path: Path) -> None:
     assert write("append", "logs/out.log", tmp_path, None).resolve() == tmp_path / "disk/out.log"
 
 
-def test_a_circle_of_links_ends(tmp_path: Path) -> None:
+def test_a_loop_of_links_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "one").symlink_to("two")
     (tmp_path / "two").symlink_to("one")
     with pytest.raises(StartError, match="cannot be opened"):
@@ -137,7 +137,7 @@ def test_a_circle_of_links_ends(tmp_path: Path) -> None:
 
 
 @needs_root
-def test_opening_as_another_user_leaves_the_threads_of_the_worker_what_they_are(place: Path) -> None:
+def test_opening_as_another_user_does_not_change_the_workers_threads(place: Path) -> None:
     seen: set[int] = set()
     done = threading.Event()
 

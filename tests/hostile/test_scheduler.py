@@ -1,4 +1,4 @@
-"""A scheduler that is told something odd neither hammers the database nor fills the log."""
+"""A scheduler with inconsistent data neither overloads the database nor fills the log."""
 
 import pytest
 import sqlalchemy as sa
@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from jobfac.database.dialects import utcnow
 from jobfac.database.engine import Database
 from jobfac.database.tables import schedule, worker, worker_lease
-from jobfac.scheduler.scheduler import MAX_EXPIRY_PAUSE, expiry_pause
+from jobfac.scheduler.backoff import MAX_EXPIRY_PAUSE, expiry_pause
 from tests.support.database import Hand
 from tests.support.factory import wait_for
 from tests.support.fleet import Fleet
@@ -14,7 +14,7 @@ from tests.support.fleet import Fleet
 HOURS = 2 * 3600 * 1000
 
 
-def test_expiries_that_find_nothing_become_rare() -> None:
+def test_expiries_without_effect_become_rare() -> None:
     pauses = [expiry_pause(number) for number in range(1000)]
     assert pauses[:3] == [0.02, 0.04, 0.08]
     assert pauses[-1] == MAX_EXPIRY_PAUSE
@@ -24,8 +24,8 @@ def test_expiries_that_find_nothing_become_rare() -> None:
     assert number < 15
 
 
-def test_a_scheduler_whose_clock_is_ahead_says_so_and_backs_off(sqlite_fleet: Fleet) -> None:
-    """As one whose wall clock is hours ahead of the lease clock: the lease has ended for the one, not for the other."""
+def test_a_scheduler_whose_clock_is_ahead_logs_it_and_backs_off(sqlite_fleet: Fleet) -> None:
+    """The scheduler's wall clock is hours ahead of the lease clock, so it sees an expired lease that is still valid."""
     fleet = sqlite_fleet
     Hand(fleet.db, "w1")
     with fleet.db.begin() as conn:
@@ -62,5 +62,5 @@ def _next(db: Database) -> float:
 
 
 @pytest.mark.parametrize("number", [-1, 0])
-def test_the_first_expiry_is_never_put_off(number: int) -> None:
+def test_the_first_expiry_is_never_delayed(number: int) -> None:
     assert expiry_pause(number) == 0.02

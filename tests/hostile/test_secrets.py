@@ -1,4 +1,4 @@
-"""A secret that a program reports or prints is not stored, in whatever form."""
+"""A secret that a program reports or prints is not stored in any form."""
 
 import base64
 import json
@@ -49,7 +49,7 @@ def test_what_a_program_reports_and_prints_is_stored_without_its_secrets(
     assert text.count("end") == 3
 
 
-def test_no_base64_of_a_secret_is_left_wherever_it_stands() -> None:
+def test_the_base64_of_a_secret_is_masked_at_any_position() -> None:
     chance = random.Random(7)
     for _ in range(300):
         secret = chance.randbytes(chance.randint(8, 40))
@@ -58,12 +58,12 @@ def test_no_base64_of_a_secret_is_left_wherever_it_stands() -> None:
         for encode in (base64.b64encode, base64.urlsafe_b64encode):
             text = encode(around[0] + secret + around[1])
             masked = mask.apply(text)
-            # At most one character on each side may still depend on the secret.
+            # At most one character on each side may depend on the secret.
             assert masked.count(b"*") >= len(secret) * 8 // 6 - 2
             assert len(masked) == len(text)
 
 
-def test_a_short_secret_hides_nothing_else() -> None:
+def test_a_short_secret_masks_nothing_else() -> None:
     assert Mask([b"ab"]).apply(b"YWI= YWJj") == b"YWI= YWJj"
     assert Mask([b"ab"]).hide({"ab": ["cab", 1, None, True, 1.5]}) == {"**": ["c**", 1, None, True, 1.5]}
     assert Mask([]).hide({"a": "b"}) == {"a": "b"}

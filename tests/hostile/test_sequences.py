@@ -1,4 +1,4 @@
-"""What a job's definition and a key's categories forbid, no sequence around the job allows."""
+"""A sequence cannot do what a job's definition or a key's categories forbid."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ from tests.support.sequences import Player
         ({"payloads": {"timed": "x"}}, "Job 'timed' takes no payloads from a start by hand: .* on_demand: false"),
     ],
 )
-def test_a_sequence_hands_nothing_to_a_job_that_takes_nothing(db: Database, overrides: Any, words: str) -> None:
+def test_a_sequence_passes_no_values_to_a_job_that_takes_none(db: Database, overrides: Any, words: str) -> None:
     jobs: dict[str, dict[str, Any]] = {
         "fixed": {"replace_arguments": False},
         "deep": {"replace_arguments": False},
@@ -34,7 +34,7 @@ def test_a_sequence_hands_nothing_to_a_job_that_takes_nothing(db: Database, over
     define(db, **jobs)
     with pytest.raises(Refused, match=words):
         start(db, "seq", overrides=overrides)
-    start(db, "seq")  # with what its definition says it may be started
+    start(db, "seq")  # may be started with values that its definition allows
     start(db, "seq", overrides={"payloads": {"fixed": "x"}})
 
 
@@ -45,7 +45,7 @@ def _define(served: Served) -> None:
     served.admin.put("/v1/jobs/both", json={"category": "a", "steps": steps}).raise_for_status()
 
 
-def test_a_limited_key_hands_nothing_to_jobs_of_other_categories(served: Served) -> None:
+def test_a_limited_key_passes_no_values_to_jobs_of_other_categories(served: Served) -> None:
     _define(served)
     limited = served.client(served.key(Role.OPERATOR, ["a"]))
     for body in ({"arguments": {"theirs": ["x"]}}, {"payloads": {"theirs": "x"}}):
@@ -72,7 +72,7 @@ def test_a_limited_key_sees_no_outcome_of_jobs_of_other_categories(served: Serve
     assert {one["job"] for one in listed} == {"mine"}
 
 
-def test_the_path_leaves_out_refused_starts_of_other_categories(db: Database) -> None:
+def test_the_step_history_omits_refused_starts_of_other_categories(db: Database) -> None:
     define(
         db, gone={"category": "b", "enabled": False}, seq={"category": "a", "steps": [{"name": "s", "jobs": ["gone"]}]}
     )

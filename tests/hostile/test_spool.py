@@ -1,4 +1,4 @@
-"""The spool is the worker's alone: nobody plants anything there, and nothing there stops a worker."""
+"""The spool belongs to the worker: other users cannot place files there, and no content stops a worker."""
 
 import os
 import stat
@@ -32,7 +32,7 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def test_the_default_spool_is_no_folder_that_others_can_make_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_spool_cannot_be_created_by_others_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("XDG_STATE_HOME", raising=False)
     home = Path("/var/lib/jobfac") if os.geteuid() == 0 else Path.home() / ".local/state/jobfac"
     assert Settings(database_url=SERVER).spool_folder().is_relative_to(home / "spool")
@@ -53,7 +53,7 @@ def test_spool_and_payload_are_private_under_any_umask(tmp_path: Path, mask: int
 
 
 @needs_root
-def test_a_payload_for_another_user_is_that_users_alone_and_within_reach(crossroads: Path) -> None:
+def test_a_payload_for_another_user_is_readable_only_for_that_user(crossroads: Path) -> None:
     folder = SpoolFolder(crossroads / "spool", "token", "w1")
     folder.ensure()
     write_private(folder.path / "1-1.payload", b"secret", "nobody")
@@ -67,7 +67,7 @@ def test_a_payload_for_another_user_is_that_users_alone_and_within_reach(crossro
 
 
 @needs_root
-def test_a_spool_that_another_user_made_first_is_refused(crossroads: Path) -> None:
+def test_a_spool_created_by_another_user_is_refused(crossroads: Path) -> None:
     crossroads.chmod(0o1777)
     as_nobody((crossroads / "spool").mkdir)
     with pytest.raises(UnsafeFolder, match="belongs to user 'nobody'"):
@@ -99,7 +99,7 @@ def test_a_spool_in_a_folder_that_anybody_may_change_is_refused(tmp_path: Path) 
         SpoolFolder(tmp_path / "open/spool", "token", "w1").ensure()
 
 
-def test_a_worker_and_the_doctor_say_so_in_a_sentence(sqlite_factory: Factory) -> None:
+def test_a_worker_and_the_doctor_report_an_unsafe_spool(sqlite_factory: Factory) -> None:
     (sqlite_factory.folder / "spool").mkdir(mode=0o755)
     said = sqlite_factory.run("worker", code=4).stderr
     assert "chmod 700" in said
@@ -110,7 +110,7 @@ def test_a_worker_and_the_doctor_say_so_in_a_sentence(sqlite_factory: Factory) -
 
 @needs_root
 @pytest.mark.parametrize("plant", ["link", "pipe", "theirs", "twice"])
-def test_output_that_somebody_planted_is_not_stored(tmp_path: Path, plant: str) -> None:
+def test_planted_output_is_not_stored(tmp_path: Path, plant: str) -> None:
     path, other = spool_path(tmp_path, 1, 1, "stdout"), tmp_path / "other"
     other.write_text("forged")
     if plant == "link":
@@ -126,14 +126,14 @@ def test_output_that_somebody_planted_is_not_stored(tmp_path: Path, plant: str) 
         Spool(path, 100)
 
 
-def test_unreadable_folders_are_passed_over_with_one_line_and_the_others_are_recovered(sqlite_fleet: Fleet) -> None:
+def test_unreadable_folders_are_skipped_and_the_others_are_recovered(sqlite_fleet: Fleet) -> None:
     fleet = sqlite_fleet
     fleet.define(long=fleet.journal.job(600, later=0))
     (run_id,) = fleet.start("long")
     first = fleet.worker()
     fleet.wait(run_id, "running")
     (dead,) = (fleet.folder / "spool").iterdir()
-    for name in ("0", "g"):  # before and behind it
+    for name in ("0", "g"):  # before and after it in the listing
         (fleet.folder / "spool" / name).mkdir()
         (fleet.folder / "spool" / name / "lock").symlink_to("/etc/passwd")
     if os.geteuid() == 0:
@@ -148,17 +148,17 @@ def test_unreadable_folders_are_passed_over_with_one_line_and_the_others_are_rec
 
 @needs_root
 def test_a_folder_without_rights_stops_no_worker(crossroads: Path, sqlite_url: str) -> None:
-    """As a user who is not root, for whom there are rights."""
+    """As a user other than root, because permissions do not apply to root."""
     home = crossroads / "home"
     home.mkdir(mode=0o700)
     os.chown(home, NOBODY.pw_uid, NOBODY.pw_gid)
     db = Database(sqlite_url)
 
-    def settle() -> None:
+    def recover() -> None:
         folder = SpoolFolder(home / "spool", "mine", "w1")
         folder.ensure()
         (home / "spool/closed").mkdir(mode=0o000)
         folder.clear_dead(db)
 
-    as_nobody(settle)
+    as_nobody(recover)
     db.close()

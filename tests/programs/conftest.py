@@ -1,4 +1,4 @@
-"""The stage, cleared after each test, and this process as a worker."""
+"""The stage, cleaned after each test, and this process as a worker."""
 
 import ctypes
 import os
@@ -14,7 +14,7 @@ from tests.support.process_stage import Stage, finish
 
 @pytest.fixture(autouse=True)
 def subreaper() -> Iterator[None]:
-    """This process adopts orphans during the test, as a worker does for good."""
+    """Let this process adopt orphans during the test, as a worker does."""
     children = children_module.children
     assert become_subreaper()
     yield
@@ -38,7 +38,7 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
 
 @pytest.fixture(params=["adopting", "searching"])
 def either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Trees are found by adoption (Linux), or by searching the whole machine (elsewhere)."""
+    """Find trees by adoption (Linux), or by a search of all processes (other systems)."""
     if request.param == "searching":
         monkeypatch.setattr(children_module.children, "_list", None)
     return str(request.param)

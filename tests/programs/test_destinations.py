@@ -1,4 +1,4 @@
-"""Output to the user's own files."""
+"""Output to files that a definition names."""
 
 import os
 from datetime import UTC, datetime
@@ -19,14 +19,14 @@ def write(folder: Path, kind: Kind, pattern: str, text: bytes, rotate_at: int = 
     return path
 
 
-def test_overwrite_begins_anew_and_makes_folders(tmp_path: Path) -> None:
+def test_overwrite_truncates_the_file_and_creates_folders(tmp_path: Path) -> None:
     write(tmp_path, "overwrite", "logs/new/out.log", b"first run")
     path = write(tmp_path, "overwrite", "logs/new/out.log", b"second")
     assert path == tmp_path / "logs/new/out.log"
     assert path.read_bytes() == b"second"
 
 
-def test_two_streams_in_one_file_do_not_write_over_each_other(tmp_path: Path) -> None:
+def test_two_streams_in_one_file_do_not_overwrite_each_other(tmp_path: Path) -> None:
     one, path = open_destination("overwrite", "both.log", str(tmp_path), 1, NOW)
     two, _ = open_destination("overwrite", "both.log", str(tmp_path), 1, NOW)
     for fd, text in ((one, b"a"), (two, b"b"), (one, b"c")):
@@ -48,14 +48,14 @@ def test_append_rotates_when_the_file_is_too_large(tmp_path: Path) -> None:
     }
 
 
-def test_timestamped_is_a_file_for_each_run(tmp_path: Path) -> None:
+def test_timestamped_creates_a_file_for_each_run(tmp_path: Path) -> None:
     path = write(tmp_path, "timestamped", str(tmp_path / "out-*.log"), b"text")
     assert path == tmp_path / "out-20270304T050607Z-42.log"
     with pytest.raises(StartError, match=r"'out.log' has no '\*'"):
         write(tmp_path, "timestamped", "out.log", b"")
 
 
-def test_a_path_that_cannot_be_opened(tmp_path: Path) -> None:
+def test_a_path_that_cannot_be_opened_is_explained(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(
         StartError, match=r"the output file '.*/file/out.log' cannot be opened: .*/file' is not a folder"
@@ -63,7 +63,7 @@ def test_a_path_that_cannot_be_opened(tmp_path: Path) -> None:
         write(tmp_path, "append", "file/out.log", b"")
 
 
-def test_a_named_pipe_without_a_reader_does_not_hold_the_worker_up(tmp_path: Path) -> None:
+def test_a_named_pipe_without_a_reader_does_not_block_the_worker(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(StartError, match="choose another path"):
         write(tmp_path, "append", "pipe", b"")

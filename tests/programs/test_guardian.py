@@ -1,4 +1,4 @@
-"""No program outlives its worker: killed, frozen, or with its guardian dead."""
+"""No program outlives its worker, whether the worker is killed or frozen, or the guardian has died."""
 
 import os
 import shlex
@@ -17,7 +17,7 @@ from tests.support.process_stage import ZOO, Stage, lives, until
 
 
 class Worker:
-    """The miniature worker of the zoo."""
+    """The minimal worker of the zoo."""
 
     def __init__(self, token: str) -> None:
         self.token = token
@@ -27,7 +27,7 @@ class Worker:
         )
 
     def tell(self, line: str) -> str:
-        """Its answer to one line."""
+        """Send one line; returns its answer."""
         assert self.process.stdin
         assert self.process.stdout
         self.process.stdin.write(line + "\n")
@@ -39,7 +39,7 @@ class Worker:
         return int(self.tell(shlex.join(["start", f"{self.token}/{self.count}/1", *argv])))
 
     def end(self) -> None:
-        """It is killed."""
+        """Kill it."""
         self.process.kill()
         self.process.communicate()
 
@@ -54,12 +54,12 @@ def worker(stage: Stage) -> Iterator[Worker]:
 
 
 def marked(token: str) -> list[int]:
-    """All processes whose marker begins so."""
-    carriers = Table.read().carriers()
-    return [pid for name, pids in carriers.items() if name.startswith(token) for pid in pids]
+    """Return all processes whose marker begins with ``token``."""
+    by_marker = Table.read().pids_by_marker()
+    return [pid for name, pids in by_marker.items() if name.startswith(token) for pid in pids]
 
 
-def test_twenty_trees_are_gone_soon_after_the_workers_death(worker: Worker) -> None:
+def test_twenty_trees_are_killed_soon_after_the_workers_death(worker: Worker) -> None:
     for _ in range(20):
         worker.start("sh", "-c", "setsid sleep 600 & sleep 600 & wait")
     until(lambda: len(marked(worker.token)) == 60)
@@ -70,7 +70,7 @@ def test_twenty_trees_are_gone_soon_after_the_workers_death(worker: Worker) -> N
     assert time.monotonic() - began < 2
 
 
-def test_a_program_that_wiped_its_environment_dies_by_its_session(worker: Worker) -> None:
+def test_a_program_with_a_cleared_environment_is_found_by_its_session(worker: Worker) -> None:
     pid = worker.start("env", "-i", "sh", "-c", "sleep 600 & wait")
     until(lambda: not marked(worker.token))
     children = Path(f"/proc/{pid}/task/{pid}/children")
@@ -80,7 +80,7 @@ def test_a_program_that_wiped_its_environment_dies_by_its_session(worker: Worker
     until(lambda: not lives(pid) and not lives(child))
 
 
-def test_a_frozen_worker_loses_its_programs_and_may_go_on(worker: Worker) -> None:
+def test_a_frozen_worker_loses_its_programs_and_may_continue(worker: Worker) -> None:
     guardian = int(worker.tell("guardian"))
     pids = [worker.start("sleep", "600") for _ in range(3)]
     worker.tell("renew 0.3")
@@ -97,13 +97,13 @@ def test_a_frozen_worker_loses_its_programs_and_may_go_on(worker: Worker) -> Non
     assert lives(fresh)
 
 
-def test_what_is_started_after_the_lease_ran_out_dies_too(worker: Worker) -> None:
+def test_a_program_started_after_the_lease_expired_is_killed(worker: Worker) -> None:
     worker.tell("renew 0")
     pid = worker.start("sleep", "600")
     until(lambda: not lives(pid))
 
 
-def test_a_farewell_kills_nothing(worker: Worker) -> None:
+def test_a_normal_shutdown_kills_nothing(worker: Worker) -> None:
     pid = worker.start("sleep", "600")
     guardian = int(worker.tell("guardian"))
     assert worker.tell("close") == "closed"
@@ -122,7 +122,7 @@ def test_a_program_that_has_ended_is_forgotten(worker: Worker) -> None:
     assert lives(freed)
 
 
-def test_a_dead_guardian_is_replaced_and_knows_everything(worker: Worker) -> None:
+def test_a_new_guardian_gets_the_state_of_a_dead_one(worker: Worker) -> None:
     pid = worker.start("sleep", "600")
     first = int(worker.tell("guardian"))
     os.kill(first, signal.SIGKILL)
@@ -135,7 +135,7 @@ def test_a_dead_guardian_is_replaced_and_knows_everything(worker: Worker) -> Non
     until(lambda: not lives(pid))
 
 
-def test_worker_and_guardian_killed_together_leave_what_a_new_worker_can_kill(worker: Worker) -> None:
+def test_a_new_worker_can_kill_the_programs_of_a_killed_worker_and_guardian(worker: Worker) -> None:
     pids = [worker.start("sleep", "600") for _ in range(3)]
     os.kill(int(worker.tell("guardian")), signal.SIGKILL)
     worker.end()
@@ -147,7 +147,7 @@ def test_worker_and_guardian_killed_together_leave_what_a_new_worker_can_kill(wo
 def test_polite_signals_do_not_reach_the_guardian(worker: Worker) -> None:
     pid = worker.start("sleep", "600")
     guardian = int(worker.tell("guardian"))
-    # Once it has killed something it has surely set itself up.
+    # Once it has killed a program, its set-up is complete.
     worker.tell("renew 0")
     until(lambda: not lives(pid))
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -174,7 +174,7 @@ def test_a_stopped_guardian_never_blocks_the_worker_and_is_replaced() -> None:
     assert entry(first) is None
 
 
-def test_without_a_guardian_nothing_may_start(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_guardian_no_program_may_start(monkeypatch: pytest.MonkeyPatch) -> None:
     guardian = Guardian()
     monkeypatch.setattr(sys, "executable", "/no/such/python")
     with pytest.raises(StartError, match="/no/such/python"):

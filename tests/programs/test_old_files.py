@@ -1,4 +1,4 @@
-"""Files that runs left behind go when they are too old or too many, and nothing else does."""
+"""Output files that are too old or too many are removed, and no other files."""
 
 import os
 import time
@@ -12,7 +12,7 @@ NOW = time.time()
 
 
 def make(folder: Path, days_ago: float, run_id: int, pattern: str = "logs/out-*.log") -> str:
-    """A file as a run leaves it that ended so many days ago."""
+    """Create a file like that of a run that ended ``days_ago``."""
     started = datetime.fromtimestamp(NOW, UTC) - timedelta(days=days_ago)
     fd, path = open_destination("timestamped", pattern, str(folder), run_id, started)
     os.close(fd)
@@ -24,7 +24,7 @@ def left(folder: Path) -> set[str]:
     return {path.name for path in (folder / "logs").iterdir()}
 
 
-def test_files_go_by_age_and_only_those_of_this_pattern(tmp_path: Path) -> None:
+def test_only_old_files_of_the_pattern_are_removed(tmp_path: Path) -> None:
     make(tmp_path, 40, 1)
     young = make(tmp_path, 20, 2)
     others = {make(tmp_path, 400, 3, "logs/other-*.log"), make(tmp_path, 400, 4, "logs/out-*.err"), "out-old.log"}
@@ -37,7 +37,7 @@ def test_files_go_by_age_and_only_those_of_this_pattern(tmp_path: Path) -> None:
     assert remove_timestamped("logs/out-*.log", str(tmp_path), NOW, None, None) == 0
 
 
-def test_files_go_by_number_but_none_that_may_still_be_written(tmp_path: Path) -> None:
+def test_surplus_files_are_removed_unless_recently_written(tmp_path: Path) -> None:
     newest, fresh = make(tmp_path, 0, 11), make(tmp_path, 0.01, 10)
     for run_id in (2, 3, 9):
         make(tmp_path, 1, run_id)
@@ -45,5 +45,5 @@ def test_files_go_by_number_but_none_that_may_still_be_written(tmp_path: Path) -
     assert left(tmp_path) == {newest, fresh}
 
 
-def test_a_folder_that_is_not_there_has_no_old_files(tmp_path: Path) -> None:
+def test_a_missing_folder_has_no_old_files(tmp_path: Path) -> None:
     assert remove_timestamped("logs/out-*.log", str(tmp_path / "gone"), NOW, DAY, 1) == 0

@@ -1,4 +1,4 @@
-"""Where there is no /proc, the same questions get the same answers."""
+"""Without /proc the functions give the same results."""
 
 import os
 import signal
@@ -23,7 +23,7 @@ def test_both_tables_agree(stage: Stage) -> None:
     assert portable.entries().keys() >= {process.pid, child}
 
 
-def test_signals_go_to_the_very_process(stage: Stage) -> None:
+def test_a_signal_reaches_only_the_same_process(stage: Stage) -> None:
     process, _, _ = stage.start("sleep", "600")
     found = portable.entry(process.pid)
     assert found is not None

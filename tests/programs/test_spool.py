@@ -1,4 +1,4 @@
-"""The head and the tail are kept exactly, whatever the order of writes and reads; secrets are never seen."""
+"""Head and tail are kept exactly, whatever the order of writes and reads, and secrets are masked."""
 
 import os
 from itertools import pairwise
@@ -15,7 +15,7 @@ from jobfac.programs.masking import Mask
 
 
 class Store:
-    """Keeps chunks as the database does."""
+    """Stores chunks as the database does."""
 
     def __init__(self, spool: Spool) -> None:
         self.spool = spool
@@ -32,7 +32,7 @@ class Store:
             self.ship(final)
 
     def check(self, written: bytes) -> None:
-        """What is stored agrees with what was written, and nothing of the head or the tail is missing."""
+        """Check that the stored chunks agree with what was written, and that head and tail are complete."""
         covered = set[int]()
         for chunk in self.chunks:
             assert chunk.data == written[chunk.offset : chunk.offset + len(chunk.data)]
@@ -47,17 +47,17 @@ class Store:
 
 
 def small(monkeypatch: pytest.MonkeyPatch, can_punch: bool) -> None:
-    """Such sizes that short examples meet every boundary."""
+    """Set small sizes, so that short examples reach every limit."""
     monkeypatch.setattr(spool_module, "CHUNK", 7)
     monkeypatch.setattr(spool_module, "BATCH", 28)
     monkeypatch.setattr(spool_module, "HOLE", 8)
     monkeypatch.setattr(spool_module, "BLOCK", 4)
-    # The real call frees whole blocks of 4096 bytes; zeros in place of smaller ones show as well that they are gone.
+    # The real call frees only whole blocks of 4096 bytes. Zeros in smaller ones show that they are freed, too.
     monkeypatch.setattr(spool_module, "punch_hole", erase if can_punch else lambda *_: False)
 
 
 def erase(fd: int, start: int, length: int) -> bool:
-    """What PUNCH_HOLE does, for blocks of any size."""
+    """Do the same as PUNCH_HOLE, for blocks of any size."""
     writer = os.open(f"/proc/self/fd/{fd}", os.O_WRONLY)
     try:
         os.pwrite(writer, bytes(length), start)
@@ -97,7 +97,7 @@ secrets = st.lists(st.text("ab", min_size=1, max_size=6).map(str.encode), min_si
 
 
 @pytest.mark.parametrize("can_punch", [True, False], ids=["holes", "truncation"])
-def test_no_secret_is_ever_seen(can_punch: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_secret_is_masked(can_punch: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     small(monkeypatch, can_punch)
 
     @settings(max_examples=500, deadline=None, derandomize=True)
@@ -122,7 +122,7 @@ def test_no_secret_is_ever_seen(can_punch: bool, monkeypatch: pytest.MonkeyPatch
 
 
 def masked(data: bytes, hidden: list[bytes]) -> bytes:
-    """The definition: a byte is hidden if any occurrence of any secret covers it."""
+    """Implement the definition: a byte is masked if any occurrence of any secret covers it."""
     covered = {
         at + i
         for secret in hidden
@@ -149,7 +149,7 @@ def test_a_read_is_bounded_and_continues(tmp_path: Path) -> None:
     assert sizes == [4 << 20, 4 << 20, 2 << 20, 0]
 
 
-def test_the_disk_gets_back_what_was_passed_over(tmp_path: Path) -> None:
+def test_the_disk_space_of_the_cut_is_freed(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "1-1.stdout", 1 << 20)
     for _ in range(20):
         os.write(spool.fd, b"x" * (1 << 20))
@@ -163,7 +163,7 @@ def test_the_disk_gets_back_what_was_passed_over(tmp_path: Path) -> None:
     spool.close(delete=True)
 
 
-def test_a_dead_workers_spools_are_found_and_read_anew(tmp_path: Path) -> None:
+def test_a_dead_workers_spools_are_found_and_read_again(tmp_path: Path) -> None:
     names = [spool_path(tmp_path, run, 2, stream) for run in (10, 9) for stream in ("stdout", "stderr")]
     for path in names:
         spool = Spool(path, 100)

@@ -1,4 +1,4 @@
-"""What cannot be started says why, in a sentence for a person; what is started has a clean slate."""
+"""A program that cannot be started is explained in a sentence. A started program has a clean environment."""
 
 import errno
 import os
@@ -27,7 +27,7 @@ def script(stage: Stage, content: str, mode: int = 0o755) -> str:
     return str(path)
 
 
-def test_a_missing_program(stage: Stage) -> None:
+def test_a_missing_program_is_explained(stage: Stage) -> None:
     assert refusal(stage, "no-such-program").startswith("there is no program 'no-such-program' in PATH (")
     assert (
         refusal(stage, "/no/such") == "there is no program '/no/such' on this worker; install it or correct the command"
@@ -36,28 +36,28 @@ def test_a_missing_program(stage: Stage) -> None:
     assert "the command is empty" in refusal(stage)
 
 
-def test_a_script_without_an_interpreter(stage: Stage) -> None:
+def test_a_script_without_an_interpreter_is_explained(stage: Stage) -> None:
     assert "has no '#!' line" in refusal(stage, script(stage, "echo hello\n"))
     assert "names '/no/such/python' to run it" in refusal(stage, script(stage, "#!/no/such/python -u\n"))
 
 
-def test_a_program_that_may_not_be_executed(stage: Stage) -> None:
+def test_a_program_that_may_not_be_executed_is_explained(stage: Stage) -> None:
     assert "make it executable" in refusal(stage, script(stage, "#!/bin/sh\n", 0o644))
     assert "is a directory" in refusal(stage, str(stage.folder))
 
 
-def test_a_missing_directory(stage: Stage) -> None:
+def test_a_missing_directory_is_explained(stage: Stage) -> None:
     missing = str(stage.folder / "missing")
     assert f"the directory {missing!r} does not exist" in refusal(stage, "true", directory=missing)
     assert "is not a directory" in refusal(stage, "true", directory=script(stage, ""))
 
 
-def test_an_unknown_user(stage: Stage) -> None:
+def test_an_unknown_user_is_explained(stage: Stage) -> None:
     assert refusal(stage, "true", user="no-such-user").startswith("there is no user 'no-such-user' on this worker")
 
 
-def test_another_user(stage: Stage) -> None:
-    """Root becomes that user, with no groups of its own left; everyone else is told that they may not."""
+def test_a_program_runs_as_another_user_only_with_root(stage: Stage) -> None:
+    """Root becomes that user, without root's groups. Other users get an error."""
     if os.geteuid() == 0:
         process, out, _ = stage.start("sh", "-c", "id -un; id -G", user="nobody")
         finish(process)
@@ -66,19 +66,19 @@ def test_another_user(stage: Stage) -> None:
         assert "may not switch to user 'nobody'" in refusal(stage, "true", user="nobody")
 
 
-def test_the_same_user_needs_no_right(stage: Stage) -> None:
+def test_the_same_user_needs_no_permission(stage: Stage) -> None:
     me = pwd.getpwuid(os.geteuid()).pw_name
     process, out, _ = stage.start("id", "-un", user=me)
     finish(process)
     assert text(out) == f"{me}\n".encode()
 
 
-def test_unusable_arguments(stage: Stage) -> None:
+def test_unusable_arguments_are_explained(stage: Stage) -> None:
     assert "embedded null byte" in refusal(stage, "echo", "a\0b")
     assert "too long" in refusal(stage, "echo", "x" * 4_000_000)
 
 
-def test_too_many_open_files(stage: Stage) -> None:
+def test_too_many_open_files_are_explained(stage: Stage) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     null = os.open(os.devnull, os.O_RDWR)
     resource.setrlimit(resource.RLIMIT_NOFILE, (null + 1, hard))
@@ -98,11 +98,11 @@ def test_too_many_open_files(stage: Stage) -> None:
         (errno.ENOSPC, "the disk is full"),
     ],
 )
-def test_what_the_machine_refuses(number: int, remedy: str) -> None:
+def test_faults_of_the_machine_are_explained(number: int, remedy: str) -> None:
     assert remedy in explain(["tar"], {}, None, None, OSError(number, os.strerror(number)))
 
 
-def test_other_errors_are_told_as_they_are() -> None:
+def test_other_errors_keep_their_text() -> None:
     error = OSError(errno.ETXTBSY, "Text file busy")
     assert (
         explain(["/bin/sh"], {}, None, None, error)
@@ -115,7 +115,7 @@ def test_a_program_starts_with_default_signals(stage: Stage) -> None:
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGUSR1})
     try:
         unignore_signals()
-        os.kill(os.getpid(), signal.SIGHUP)  # still harmless to us
+        os.kill(os.getpid(), signal.SIGHUP)  # this process still ignores it
         process, out, _ = stage.start("grep", "-E", "Sig(Blk|Ign)", "/proc/self/status")
         assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) >= {signal.SIGTERM, signal.SIGUSR1}
     finally:
@@ -125,7 +125,7 @@ def test_a_program_starts_with_default_signals(stage: Stage) -> None:
     assert text(out) == b"SigBlk:\t" + b"0" * 16 + b"\nSigIgn:\t" + b"0" * 16 + b"\n"
 
 
-def test_the_spool_folder_is_gone(tmp_path: Path) -> None:
+def test_a_missing_spool_folder_is_explained(tmp_path: Path) -> None:
     stage = Stage(tmp_path / "gone")
     with pytest.raises(
         StartError, match=r"the spool file .* cannot be opened: the folder .* does not exist; create it"

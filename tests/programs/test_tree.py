@@ -1,4 +1,4 @@
-"""Nothing of a program's tree escapes, and nothing else is touched."""
+"""All processes of a program's tree are found, and no others."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ from jobfac.programs.tree import Table, entry, send
 from tests.support.process_stage import Stage, finish, lives, until
 
 
-def test_ignoring_term_does_not_help_against_kill(stage: Stage) -> None:
+def test_a_program_that_ignores_term_is_killed(stage: Stage) -> None:
     process, out, _ = stage.zoo("ignores_term.py")
     until(lambda: out.path.read_bytes() == b"ready\n")
     process.terminate()
@@ -26,7 +26,7 @@ def test_ignoring_term_does_not_help_against_kill(stage: Stage) -> None:
 
 
 @pytest.mark.usefixtures("either_way")
-def test_what_a_program_leaves_behind_is_found_and_killed(stage: Stage) -> None:
+def test_leftover_processes_are_found_and_killed(stage: Stage) -> None:
     process, out, _ = stage.zoo("forks_and_exits.sh")
     bystander, _, _ = stage.start("sleep", "600")
     finish(process)
@@ -41,7 +41,7 @@ def test_what_a_program_leaves_behind_is_found_and_killed(stage: Stage) -> None:
 
 @pytest.mark.usefixtures("either_way")
 @pytest.mark.parametrize("how", ["terminate", "kill"])
-def test_a_daemon_in_a_session_of_its_own_is_found(stage: Stage, how: str) -> None:
+def test_a_daemon_in_its_own_session_is_found(stage: Stage, how: str) -> None:
     process, out, _ = stage.zoo("daemon.py")
     finish(process)
     (daemon,) = stage.numbers(out)
@@ -51,7 +51,7 @@ def test_a_daemon_in_a_session_of_its_own_is_found(stage: Stage, how: str) -> No
     assert not lives(daemon)
 
 
-def test_a_grandchild_that_holds_the_output_holds_nothing_up(stage: Stage) -> None:
+def test_a_grandchild_with_the_output_open_delays_nothing(stage: Stage) -> None:
     process, out, _ = stage.zoo("grandchild_holds_stdout.sh", str(stage.folder / "1-1.stdout"))
     finish(process)
     (grandchild,) = stage.numbers(out)
@@ -61,7 +61,7 @@ def test_a_grandchild_that_holds_the_output_holds_nothing_up(stage: Stage) -> No
 
 
 @pytest.mark.usefixtures("either_way")
-def test_another_process_group_is_no_refuge(stage: Stage) -> None:
+def test_a_process_in_another_group_is_killed(stage: Stage) -> None:
     process, out, _ = stage.zoo("changes_group.py")
     (child,) = stage.numbers(out)
     process.terminate()
@@ -71,7 +71,7 @@ def test_another_process_group_is_no_refuge(stage: Stage) -> None:
     assert process.exit.signal == signal.SIGTERM
 
 
-def test_a_dead_child_that_nobody_asked_for_is_reaped(stage: Stage) -> None:
+def test_an_adopted_zombie_is_reaped(stage: Stage) -> None:
     process, out, _ = stage.zoo("leaves_zombie.py")
     finish(process)
     (zombie,) = stage.numbers(out)
@@ -79,7 +79,7 @@ def test_a_dead_child_that_nobody_asked_for_is_reaped(stage: Stage) -> None:
     assert process.leftovers() == []
 
 
-def test_a_tree_five_deep_with_many_sessions_dies_whole(stage: Stage) -> None:
+def test_a_deep_tree_with_many_sessions_is_killed_completely(stage: Stage) -> None:
     process, out, _ = stage.zoo("deep_tree.py", "5")
     members = stage.numbers(out, 63)
     process.kill()
@@ -88,14 +88,14 @@ def test_a_tree_five_deep_with_many_sessions_dies_whole(stage: Stage) -> None:
 
 
 @pytest.mark.usefixtures("either_way")
-def test_a_wiped_environment_does_not_hide_from_descent(stage: Stage) -> None:
+def test_a_descendant_with_a_cleared_environment_is_found(stage: Stage) -> None:
     process, escaped, _ = let_escape(stage, "holding")
     process.terminate()
     until(lambda: not process.alive())
     assert not lives(escaped)
 
 
-def test_an_orphan_with_a_wiped_environment_is_known_by_the_output_it_holds(stage: Stage) -> None:
+def test_an_orphan_with_a_cleared_environment_is_found_by_its_output_file(stage: Stage) -> None:
     stage.start("sleep", "600")
     process, escaped, go = let_escape(stage, "holding")
     go.touch()
@@ -106,7 +106,7 @@ def test_an_orphan_with_a_wiped_environment_is_known_by_the_output_it_holds(stag
     assert entry(escaped) is None
 
 
-def test_an_orphan_without_any_trace_is_reported_and_left_alone(stage: Stage) -> None:
+def test_an_unattributed_orphan_is_reported_and_not_killed(stage: Stage) -> None:
     process, escaped, go = let_escape(stage, "bare")
     go.touch()
     finish(process)
@@ -118,7 +118,7 @@ def test_an_orphan_without_any_trace_is_reported_and_left_alone(stage: Stage) ->
 
 
 def let_escape(stage: Stage, how: str) -> tuple[Process, int, Path]:
-    """The program, what has escaped from its session and environment, and the file that lets the program end."""
+    """Return the program, its escaped process without session and environment, and the file that ends the program."""
     go = stage.folder / "go"
     process, out, _ = stage.zoo("escapes.sh", how, str(go))
     (escaped,) = stage.numbers(out)
@@ -127,7 +127,7 @@ def let_escape(stage: Stage, how: str) -> tuple[Process, int, Path]:
 
 
 @pytest.mark.usefixtures("either_way")
-def test_a_detached_program_leaves_what_it_wants(stage: Stage) -> None:
+def test_leftovers_of_a_detached_program_are_kept(stage: Stage) -> None:
     process, out, _ = stage.zoo("daemon.py", detach=True)
     finish(process)
     (daemon,) = stage.numbers(out)
@@ -138,7 +138,7 @@ def test_a_detached_program_leaves_what_it_wants(stage: Stage) -> None:
     until(lambda: not lives(daemon))
 
 
-def test_many_are_stopped_at_once(stage: Stage) -> None:
+def test_many_programs_are_stopped_together(stage: Stage) -> None:
     processes = [stage.start("sleep", "600")[0] for _ in range(20)]
     spared, _, _ = stage.start("sleep", "600")
     terminate_all(processes)
@@ -148,7 +148,7 @@ def test_many_are_stopped_at_once(stage: Stage) -> None:
     kill_all([])
 
 
-def test_a_marker_is_matched_by_whole_parts(stage: Stage) -> None:
+def test_a_marker_prefix_matches_whole_parts(stage: Stage) -> None:
     first, _, _ = stage.start("sleep", "600")
     others = [stage.start("sleep", "600")[0] for _ in range(10)]
     assert kill_marked(f"{stage.token}/1") == 1
@@ -176,25 +176,25 @@ def family(rows: list[Entry], seeds: list[int], sessions: list[int] | None = Non
     return set(Table({one.pid: one for one in rows}).family(seeds, sessions or []))
 
 
-BIG = 1_000_000  # above every process number of the real machine
+BIG = 1_000_000  # above all PIDs of the real machine
 
 
 def test_family_follows_descent_and_the_sessions_of_descendants() -> None:
     rows = [
         row(BIG, 1, 1),  # the worker, in an older session
         row(BIG + 1, BIG, BIG + 1),  # the program
-        row(BIG + 2, BIG + 1, BIG + 2),  # its child with a session of its own
+        row(BIG + 2, BIG + 1, BIG + 2),  # its child with its own session
         row(BIG + 3, 1, BIG + 2),  # an orphan in that session
         row(BIG + 4, BIG + 3, BIG + 2, dead=True),
         row(BIG + 5, BIG, BIG + 5),  # another program
         row(BIG + 6, 1, BIG + 1),  # an orphan in the program's session
     ]
     assert family(rows, [BIG + 1]) == {BIG + 1, BIG + 2, BIG + 3, BIG + 6}
-    assert family(rows, [BIG + 6]) == {BIG + 6}  # its session's leader lives and was not given: a stranger's
+    assert family(rows, [BIG + 6]) == {BIG + 6}  # its session's leader lives and is not in the family
     assert family(rows, [BIG + 9]) == set()
 
 
-def test_family_takes_a_session_whose_leader_is_gone_but_not_one_that_a_stranger_leads() -> None:
+def test_family_includes_a_session_only_if_its_leader_is_gone_or_included() -> None:
     rows = [row(BIG + 2, 1, BIG + 1), row(BIG + 3, 1, BIG + 3), row(BIG + 4, BIG + 3, BIG + 3), row(BIG + 5, 1, 0)]
     assert family(rows, [], [BIG + 1]) == {BIG + 2}
     assert family(rows, [BIG + 2]) == {BIG + 2}

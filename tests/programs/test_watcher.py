@@ -1,4 +1,4 @@
-"""The worker's loop hears of every end once, and of every wake."""
+"""The worker's loop is notified of every end once, and of every wake."""
 
 import os
 import resource
@@ -27,7 +27,7 @@ def collect(watcher: ExitWatcher, count: int) -> list[Process]:
     return found
 
 
-def test_each_end_is_told_once(stage: Stage, watcher: ExitWatcher) -> None:
+def test_each_end_is_reported_once(stage: Stage, watcher: ExitWatcher) -> None:
     processes = [stage.start("sh", "-c", f"exit {code}")[0] for code in range(20)]
     sleeper, _, _ = stage.start("sleep", "600")
     for process in [*processes, sleeper]:
@@ -43,14 +43,14 @@ def test_each_end_is_told_once(stage: Stage, watcher: ExitWatcher) -> None:
     assert watcher.wait(0) == set()
 
 
-def test_a_process_that_has_already_ended_is_told_at_once(stage: Stage, watcher: ExitWatcher) -> None:
+def test_a_process_that_has_already_ended_is_reported_at_once(stage: Stage, watcher: ExitWatcher) -> None:
     process, _, _ = stage.start("true")
     finish(process)
     watcher.add(process)
     assert collect(watcher, 1) == [process]
 
 
-def test_without_a_descriptor_a_process_is_asked(stage: Stage, watcher: ExitWatcher) -> None:
+def test_without_a_descriptor_a_process_is_polled(stage: Stage, watcher: ExitWatcher) -> None:
     process, _, _ = stage.start("sh", "-c", "until [ -e go ]; do sleep 0.01; done", directory=str(stage.folder))
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     probe = os.open(os.devnull, os.O_RDONLY)
@@ -78,7 +78,7 @@ def test_any_thread_may_wake_the_loop(stage: Stage, watcher: ExitWatcher) -> Non
 
 
 def test_waking_never_blocks_and_is_harmless_after_the_end(watcher: ExitWatcher) -> None:
-    for _ in range(100_000):  # more than the pipe holds
+    for _ in range(100_000):  # more than the pipe can hold
         watcher.wake()
     assert watcher.wait(None) == set()
     watcher.close()

@@ -1,4 +1,4 @@
-"""Badly behaved programs: how they end and what they print is kept exactly."""
+"""Badly behaved programs: their ends and their output are recorded exactly."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ def ending(process: Process) -> Exit:
     return process.exit
 
 
-def test_every_exit_code(stage: Stage) -> None:
+def test_every_exit_code_is_recorded(stage: Stage) -> None:
     for code in range(256):
         process, out, err = stage.start("sh", "-c", f"exit {code}")
         end = ending(process)
@@ -28,7 +28,7 @@ def test_every_exit_code(stage: Stage) -> None:
         err.close(delete=True)
 
 
-def test_death_by_a_signal(stage: Stage) -> None:
+def test_the_signal_that_ended_a_program_is_recorded(stage: Stage) -> None:
     end = ending(stage.start("sh", "-c", "kill -SEGV $$")[0])
     assert (end.code, end.signal) == (None, signal.SIGSEGV)
 
@@ -43,7 +43,7 @@ def test_death_by_a_signal(stage: Stage) -> None:
     ],
     ids=["silent", "binary", "needs input", "no final newline"],
 )
-def test_what_is_printed(stage: Stage, script: str, printed: bytes) -> None:
+def test_output_is_recorded_exactly(stage: Stage, script: str, printed: bytes) -> None:
     process, out, err = stage.start("sh", "-c", script)
     assert ending(process).code == 0
     assert text(out) == printed
@@ -68,7 +68,7 @@ def test_truncating_the_output_is_allowed(stage: Stage) -> None:
     assert [tuple(chunk) for chunk in out.read(final=True)] == [(11, b"anew\n")]
 
 
-def test_a_path_with_spaces_and_other_letters(stage: Stage) -> None:
+def test_a_path_may_contain_spaces_and_any_letters(stage: Stage) -> None:
     folder = stage.folder / "Übungs Ordner ñ 雪"
     folder.mkdir()
     program = folder / "mon programme é"
@@ -79,7 +79,7 @@ def test_a_path_with_spaces_and_other_letters(stage: Stage) -> None:
     assert os.fsdecode(text(out)) == f"./{program.name}|a b||ß|{folder}\n"
 
 
-def test_the_environment_is_what_was_given_and_the_marker(stage: Stage) -> None:
+def test_the_environment_is_that_of_the_program_and_the_marker(stage: Stage) -> None:
     process, out, _ = stage.start("env")
     ending(process)
     expected = {f"PATH={os.environ['PATH']}", f"JOBFAC_MARKER={process.marker}"}
@@ -96,10 +96,10 @@ def test_a_program_leads_a_session_and_inherits_no_descriptors(stage: Stage) -> 
     ending(process)
     os.close(read_end)
     os.close(write_end)
-    assert text(out) == b"True [0, 1, 2, 3]\n"  # 3 is the listing itself
+    assert text(out) == b"True [0, 1, 2, 3]\n"  # descriptor 3 is that of the listing
 
 
-def test_a_flood_of_a_gigabyte_stays_small_on_disk(stage: Stage) -> None:
+def test_a_flood_of_a_gigabyte_uses_little_disk_space(stage: Stage) -> None:
     process, out, _ = stage.zoo("floods.py", "1024")
     flooded = False
     end = b""

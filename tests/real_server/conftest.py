@@ -1,4 +1,4 @@
-"""Only a real SQL Server can answer these; without JOBFAC_TEST_MSSQL_URL they are not collected; the summary tells."""
+"""Tests that need a real SQL Server. Without JOBFAC_TEST_MSSQL_URL they are not collected; the summary says so."""
 
 import os
 from collections.abc import Iterator

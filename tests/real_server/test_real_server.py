@@ -1,4 +1,4 @@
-"""What no stand-in can show: SQL Server's own locking, plans, escalation, permissions and collation."""
+"""Properties that only a real SQL Server can show: locking, plans, escalation, permissions and collation."""
 
 import re
 import threading
@@ -33,7 +33,7 @@ def _drain(db: Database, worker_id: int, taken: Counter[int]) -> None:
 
 @pytest.fixture(params=["ON", "OFF"])
 def rcsi(real: Database, request: pytest.FixtureRequest) -> str:
-    """READ_COMMITTED_SNAPSHOT switched on and off."""
+    """Run the test with READ_COMMITTED_SNAPSHOT on and off."""
     real.close()
     with real.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as conn:
         name = conn.exec_driver_sql("SELECT DB_NAME()").scalar_one()
@@ -43,7 +43,7 @@ def rcsi(real: Database, request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def test_sixteen_claimers_take_each_run_once_and_none_deadlocks(real: Database, rcsi: str) -> None:
+def test_sixteen_workers_claim_each_run_once_without_deadlocks(real: Database, rcsi: str) -> None:
     define(real, true={})
     ids = real.transact(runs.start_many, StartRequest("true", "test"), 5000)
     workers = [Hand(real, f"w{number}").id for number in range(16)]
@@ -90,7 +90,7 @@ def test_the_claim_is_an_ordered_seek(real: Database) -> None:
     assert "Scan(" not in plan
 
 
-def test_no_table_lock_is_taken_by_the_largest_batch(real: Database) -> None:
+def test_the_largest_batch_takes_no_table_lock(real: Database) -> None:
     define(real, true={})
     with real.begin() as conn:
         runs.start_many(conn, StartRequest("true", "test"), 6000)
@@ -101,7 +101,7 @@ def test_no_table_lock_is_taken_by_the_largest_batch(real: Database) -> None:
     assert locks == 0
 
 
-def test_names_compare_without_case(real: Database) -> None:
+def test_names_are_compared_without_case(real: Database) -> None:
     define(real, Orders={})
     run_id = real.transact(runs.start, StartRequest("orders", "test"))
     assert real.query(runs.get, run_id).job == "Orders"
@@ -118,7 +118,7 @@ ALLOWED = {
 
 
 @pytest.mark.parametrize("role", ALLOWED)
-def test_a_role_may_do_what_it_needs_and_no_more(real: Database, role: str) -> None:
+def test_a_role_has_exactly_its_permissions(real: Database, role: str) -> None:
     define(real, true={})
     user = f"test_{uuid.uuid4().hex[:8]}"
     with real.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as conn:

@@ -19,33 +19,33 @@ TREE = {"steps": [{"name": "one", "jobs": ["hello"]}]}
 
 @pytest.fixture
 def fleet(factory: Factory) -> Iterator[Fleet]:
-    """On each engine in turn."""
+    """A fleet on each engine."""
     with Fleet(factory) as made:
         yield made
 
 
 @pytest.fixture
 def sqlite_fleet(sqlite_factory: Factory) -> Iterator[Fleet]:
-    """On SQLite."""
+    """A fleet on SQLite."""
     with Fleet(sqlite_factory) as made:
         yield made
 
 
 @pytest.fixture
 def served(sqlite_url: str, settings: Settings) -> Iterator[Served]:
-    """On SQLite."""
+    """An API on SQLite."""
     yield from _serve(sqlite_url, settings)
 
 
 @pytest.fixture
 def served_everywhere(url: str, settings: Settings) -> Iterator[Served]:
-    """On every engine."""
+    """An API on each engine."""
     yield from _serve(url, settings)
 
 
 def _serve(url: str, settings: Settings) -> Iterator[Served]:
     db = Database(url)
-    # The worker shares this process with everything else: a lease that a busy machine does not end.
+    # The worker shares this process with other roles, so its lease must not expire on a busy machine.
     with Served(db, replace(settings, api_port=0, lease=30.0, lease_margin=3.0)) as served:
         yield served
     db.close()

@@ -74,7 +74,7 @@ class Served:
 
 
 def events(lines: Iterator[str]) -> Iterator[dict[str, str]]:
-    """The server-sent events of a stream, each with `event`, `data` and an optional `id`. Comments are skipped."""
+    """Yield the server-sent events of a stream, each with `event`, `data` and an optional `id`. Skips comments."""
     found: dict[str, str] = {}
     for line in lines:
         if not line and found:

@@ -28,24 +28,24 @@ def define(db: Database, **jobs: Mapping[str, Any]) -> None:
         db.transact(job_store.put, job, definition, "tester")
 
 
-def start(db: Database, job: str, **wish: Any) -> int:
+def start(db: Database, job: str, **options: Any) -> int:
     """Start one run; returns its id."""
-    return db.transact(runs.start, StartRequest(job, "tester", **wish))
+    return db.transact(runs.start, StartRequest(job, "tester", **options))
 
 
 def get(db: Database, run_id: int) -> sa.RowMapping:
-    """Every column of a run."""
+    """Return all columns of a run."""
     with db.read() as conn:
         return conn.execute(sa.select(run).where(run.c.id == run_id)).mappings().one()
 
 
 def state(db: Database, run_id: int) -> str:
-    """A run's state."""
+    """Return a run's state."""
     return str(get(db, run_id)["state"])
 
 
 def states(db: Database, run_ids: Sequence[int]) -> list[str]:
-    """The states of runs, in the order of ``run_ids``."""
+    """Return the states of runs, in the order of ``run_ids``."""
     with db.read() as conn:
         rows = conn.execute(sa.select(run.c.id, run.c.state).where(run.c.id.in_(run_ids)))
         found = {row.id: row.state for row in rows}
@@ -53,19 +53,19 @@ def states(db: Database, run_ids: Sequence[int]) -> list[str]:
 
 
 def events(db: Database, run_id: int) -> list[str]:
-    """The names of a run's events, oldest first."""
+    """Return the names of a run's events, oldest first."""
     with db.read() as conn:
         return [event.event for event in runs.events_of(conn, run_id)]
 
 
 def attempts(db: Database, run_id: int) -> list[AttemptView]:
-    """A run\'s attempts, oldest first."""
+    """Return a run's attempts, oldest first."""
     with db.read() as conn:
         return runs.attempts(conn, run_id)
 
 
 def now(db: Database) -> Any:
-    """The database's clock."""
+    """Return the database's current time."""
     with db.read() as conn:
         return conn.execute(sa.select(utcnow())).scalar_one()
 
@@ -121,13 +121,13 @@ class Hand:
             )
 
     def die(self) -> list[Finished]:
-        """Let the lease expire, and expire the worker; returns the runs that finish by this."""
+        """Let the lease expire, and expire the worker; returns the runs that ended as a result."""
         self.lapse()
         return self.db.transact(workers.expire, "sweeper").finished
 
 
 def together(number: int, work: Callable[[int], T]) -> list[T]:
-    """Run ``work(0)`` to ``work(number - 1)`` in threads that begin at the same moment; returns their results."""
+    """Run ``work(0)`` to ``work(number - 1)`` in threads that begin at the same time; returns their results."""
     gate = threading.Barrier(number)
 
     def one(position: int) -> T:

@@ -30,7 +30,7 @@ FINAL = {"succeeded", "mixed", "failed", "stopped", "timed_out", "start_failed",
 
 
 def wait_for(condition: Callable[[], T | None], what: str = "the condition", timeout: float = 30.0) -> T:
-    """The first true value of ``condition``. Fails with ``what`` after ``timeout`` seconds."""
+    """Return the first true value of ``condition``. Fails with ``what`` after ``timeout`` seconds."""
     end = time.monotonic() + timeout
     while not (value := condition()):
         if time.monotonic() > end:
@@ -103,7 +103,7 @@ class Factory:
         return int(self.run("start", job, *words).stdout)
 
     def show(self, run: int) -> Any:
-        """A run with attempts and events."""
+        """Return a run with attempts and events."""
         return self.json("runs", "show", str(run))
 
     def wait(self, run: int, timeout: float = 30.0, states: set[str] = FINAL) -> Any:
@@ -116,7 +116,7 @@ class Factory:
         return wait_for(there, f"run {run} in {sorted(states)}", timeout)
 
     def logs(self, run: int, *words: str) -> str:
-        """What a run's program wrote."""
+        """Return the output of a run's program."""
         return self.run("logs", str(run), *words).stdout
 
     def role(self, *words: str, **environment: str) -> Role:
@@ -151,5 +151,5 @@ class Factory:
         return process
 
     def is_registered(self, name: str, pid: int) -> bool:
-        """Whether a live worker of this name and process is in the fleet."""
+        """Whether the fleet contains a live worker with this name and process."""
         return any(w["name"] == name and w["pid"] == pid for w in self.json("workers", "list"))

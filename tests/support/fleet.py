@@ -45,16 +45,16 @@ class Fleet:
         """Store jobs by id."""
         helpers.define(self.db, **jobs)
 
-    def start(self, job: str, count: int = 1, **wish: Any) -> list[int]:
+    def start(self, job: str, count: int = 1, **options: Any) -> list[int]:
         """Start ``count`` runs; returns their ids."""
-        return self.db.transact(runs.start_many, StartRequest(job, "tester", **wish), count)
+        return self.db.transact(runs.start_many, StartRequest(job, "tester", **options), count)
 
     def get(self, run_id: int) -> sa.RowMapping:
-        """A run."""
+        """Return a run."""
         return helpers.get(self.db, run_id)
 
     def states(self) -> dict[str, int]:
-        """How many runs are in each state."""
+        """Return how many runs are in each state."""
         query = sa.select(run.c.state, sa.func.count()).group_by(run.c.state)
         return {row.state: row[1] for row in self.db.query(lambda conn: conn.execute(query).all())}
 
@@ -75,13 +75,13 @@ class Fleet:
         query = query.where(run.c.id.in_(run_ids)) if run_ids else query
         return list(self.db.query(lambda conn: conn.execute(query).mappings().all()))
 
-    def one(self, job: str, **wish: Any) -> sa.RowMapping:
+    def one(self, job: str, **options: Any) -> sa.RowMapping:
         """Start one run, wait until it has ended, and return it."""
-        (run_id,) = self.start(job, **wish)
+        (run_id,) = self.start(job, **options)
         return self.wait(run_id)
 
     def text(self, run_id: int, stream: str = "stdout", attempt: int = 1) -> bytes:
-        """The stored output of a stream."""
+        """Return the stored output of a stream."""
         positions = {stream: 0}
         parts = []
         with self.db.read() as conn:
@@ -90,11 +90,11 @@ class Fleet:
         return b"".join(parts)
 
     def events(self, run_id: int) -> list[str]:
-        """The names of a run's events."""
+        """Return the names of a run's events."""
         return [row.event for row in self.db.query(runs.events_of, run_id)]
 
     def attempts(self, run_id: int) -> list[dict[str, Any]]:
-        """The executions of a run."""
+        """Return the executions of a run."""
         return [row._asdict() for row in self.db.query(runs.attempts, run_id)]
 
     # Workers
@@ -143,18 +143,18 @@ class Fleet:
         return True
 
     def row(self, process: Process) -> dict[str, Any] | None:
-        """The newest registration of a worker process, or None."""
+        """Return the newest registration of a worker process, or None."""
         mine = [one for one in self.db.query(workers.workers) if one.pid == process.pid]
         return mine[0]._asdict() if mine else None
 
     def registration(self, process: Process) -> dict[str, Any]:
-        """The newest registration of a worker process that has registered."""
+        """Return the newest registration of a worker process that has registered."""
         found = self.row(process)
         assert found is not None, self.log(process)
         return found
 
     def log(self, process: Process) -> str:
-        """The log of a role so far."""
+        """Return the log of a role so far."""
         return self.log_of(process).read_text()
 
     def log_of(self, process: Process) -> Path:
@@ -162,26 +162,26 @@ class Fleet:
         return next(self.folder.glob(f"*-{number}.log"))
 
     def programs(self, process: Process) -> list[int]:
-        """PIDs of the living processes of this worker's programs, regardless of their parents."""
+        """Return the PIDs of the living processes of this worker's programs, regardless of their parents."""
         query = sa.select(worker.c.token).where(worker.c.pid == process.pid).order_by(worker.c.id.desc())
         token = self.db.query(lambda conn: conn.execute(query).scalars().first())
         table = Table.read()
-        carriers = table.carriers()
+        by_marker = table.pids_by_marker()
         return [
             pid
-            for marker, pids in carriers.items()
+            for marker, pids in by_marker.items()
             if marker.startswith(f"{token}/")
             for pid in pids
             if not table.entries[pid].dead
         ]
 
     def logs(self) -> str:
-        """The logs of all roles so far."""
+        """Return the logs of all roles so far."""
         return "".join(path.read_text() for path in sorted(self.folder.glob("*.log")))
 
 
 def kill(process: Process) -> None:
-    """``kill -9``."""
+    """Send KILL and wait for the end."""
     process.kill()
     process.wait()
 
@@ -203,7 +203,7 @@ def is_frozen(process: Process) -> bool:
 
 
 def guardian(worker_pid: int) -> int:
-    """The PID of a worker's guardian; 0 if it has none now."""
+    """Return the PID of a worker's guardian; 0 if it has none now."""
     children = psutil.Process(worker_pid).children()
     found = [child.pid for child in children if any(word.endswith("guardian.py") for word in _command(child))]
     return found[0] if found else 0
@@ -217,7 +217,7 @@ def _command(process: psutil.Process) -> list[str]:
 
 
 def kill_with_guardian(process: Process) -> None:
-    """``kill -9`` to a worker and its guardian. The guardian is frozen first, so it cannot act between the kills."""
+    """Send KILL to a worker and its guardian. The guardian is frozen first, so it cannot act between the kills."""
     other = guardian(process.pid)
     os.kill(other, signal.SIGSTOP)
     kill(process)

@@ -52,7 +52,7 @@ class Forked:
         return self._process.exitcode
 
     def poll(self) -> int | None:
-        """The same as ``returncode``."""
+        """Return the same as ``returncode``."""
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
@@ -68,11 +68,11 @@ class Forked:
             os.kill(self.pid, number)
 
     def terminate(self) -> None:
-        """TERM."""
+        """Send TERM."""
         self.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """KILL."""
+        """Send KILL."""
         self.send_signal(signal.SIGKILL)
 
 
@@ -94,7 +94,7 @@ class InProcess(Factory):
     """Runs commands in the test's own process, and roles in forked processes. Captures exit code and output."""
 
     def run(self, *words: str, code: int | None = 0, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-        """As ``Factory.run``. A command in its own process gets no stdin."""
+        """Do the same as ``Factory.run``. A command in its own process gets no stdin."""
         status, out, err = self._apart(words) if APART & set(words[:1]) else self._here(words, stdin or "")
         assert code is None or status == code, f"{words}: exit {status}\n{out}\n{err}"
         return subprocess.CompletedProcess(words, status, out, err)
@@ -119,7 +119,7 @@ class InProcess(Factory):
         return int(status or 0), _text(out), _text(err)
 
     def begin(self, words: tuple[str, ...], environment: dict[str, str], log: Path) -> Forked:
-        """As ``Factory.begin``."""
+        """Do the same as ``Factory.begin``."""
         return Forked(words, environment, self.folder, log, log)
 
 

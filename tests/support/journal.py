@@ -23,23 +23,23 @@ class Journal:
         self.folder = folder
 
     def job(self, seconds: float = 0, code: int = 0, later: float | None = None, **more: Any) -> dict[str, Any]:
-        """The definition of a job that runs ``seconds`` (later attempts: ``later``) and exits with ``code``."""
+        """Return the definition of a job that runs ``seconds`` (later attempts: ``later``) and exits with ``code``."""
         environment = {"JOURNAL": str(self.folder)} | more.pop("environment", {})
         command = [str(WITNESS), f"{seconds:g}", str(code), f"{seconds if later is None else later:g}"]
         return {"command": command, "environment": environment, **more}
 
     def lines(self, word: str = "") -> list[Line]:
-        """All lines so far, in order, or only the lines that begin with ``word``."""
+        """Return all lines so far, in order, or only those that begin with ``word``."""
         path = self.folder / "log"
         text = path.read_text() if path.exists() else ""
         found = [line.split() for line in text.splitlines()]
         return [Line(first, *map(int, rest)) for first, *rest in found if first.startswith(word)]
 
     def count(self) -> int:
-        """The number of lines."""
+        """Return the number of lines."""
         path = self.folder / "log"
         return path.read_bytes().count(b"\n") if path.exists() else 0
 
     def doubled(self) -> list[Line]:
-        """Executions that began while another execution of the same run was alive."""
+        """Return the executions that began while another execution of the same run was alive."""
         return self.lines("overlap")

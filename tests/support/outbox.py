@@ -13,11 +13,12 @@ from jobfac.store import jobs
 OPS = {"email": ["ops@example.org"]}
 
 
-def tell(*events: str, to: Any = OPS, **more: Any) -> dict[str, Any]:
+def on(*events: str, to: Any = OPS, **more: Any) -> dict[str, Any]:
+    """One entry of ``notify``."""
     return {"on": list(events), "to": to, **more}
 
 
-def told(db: Database) -> list[tuple[str, str]]:
+def notified_events(db: Database) -> list[tuple[str, str]]:
     """Address all outbox events; returns job and event of every notification, in order."""
     while db.transact(address_some):
         pass

@@ -68,7 +68,7 @@ class Receiver:
         self._thread.start()
 
     def wrap(self, context: Any) -> None:
-        """Speak TLS from now on."""
+        """Use TLS from now on."""
         self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
 
     def release(self) -> None:

@@ -115,7 +115,7 @@ class Model:
         self.go_on(now)
 
     def shown(self) -> list[Any]:
-        """The step history, for comparison with ``seen``."""
+        """Return the step history, for comparison with ``seen``."""
         return [
             (
                 stay.step,
@@ -132,7 +132,7 @@ class Model:
 
 
 def seen(path: list[dict[str, Any]]) -> list[Any]:
-    """The step history in the database, without the states of runs that have not ended."""
+    """Return the step history in the database, without the states of runs that have not ended."""
     return [
         (v["step"], v["number"], v["result"], v["next"], sorted((run["job"], _seen(run)) for run in v["runs"]))
         for v in path

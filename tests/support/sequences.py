@@ -58,13 +58,13 @@ class Player(Hand):
 
 
 def path(db: Database, run_id: int) -> list[str]:
-    """The step history of a sequence run: ``step:result>next`` for each visit."""
+    """Return the step history of a sequence run: ``step:result>next`` for each visit."""
     with db.read() as conn:
         return [f"{v.step}:{v.result}>{v.next}" for v in sequences.step_history(conn, run_id)]
 
 
 def children(db: Database, run_id: int) -> list[sa.RowMapping]:
-    """The runs of a sequence's jobs, oldest first."""
+    """Return the runs of a sequence's jobs, oldest first."""
     with db.read() as conn:
         found = conn.execute(sa.select(run).where(run.c.sequence_run_id == run_id).order_by(run.c.id))
         return list(found.mappings())

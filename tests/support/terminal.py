@@ -1,4 +1,4 @@
-"""A terminal in which `jobfac top` runs, and bash, into which the commands of the documentation are typed."""
+"""A terminal in which `jobfac top` runs, and a bash in which the commands of the documentation are typed."""
 
 import fcntl
 import os

@@ -39,7 +39,7 @@ def execute(db: Database, procedure: str, **arguments: Any) -> Any:
 
 
 def refusal(db: Database, procedure: str, **arguments: Any) -> tuple[int, str]:
-    """The number and the message of the error that refuses a call."""
+    """Return the number and the message of the error that refuses a call."""
     with pytest.raises(sa.exc.DBAPIError) as caught:
         execute(db, procedure, **arguments)
     text = str(caught.value.orig)

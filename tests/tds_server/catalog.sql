@@ -95,6 +95,15 @@ CREATE FUNCTION dbo.quotename(value text) RETURNS text LANGUAGE sql IMMUTABLE AS
     $$ SELECT '[' || replace(value, ']', ']]') || ']' $$;
 CREATE FUNCTION dbo.parsename(value text, part integer) RETURNS text LANGUAGE sql IMMUTABLE AS
     $$ SELECT parts[cardinality(parts) - part + 1] FROM string_to_array(value, '.') AS parts $$;
+CREATE FUNCTION dbo.utf16(value text) RETURNS bytea LANGUAGE sql IMMUTABLE AS $$
+    SELECT coalesce(string_agg(decode(lpad(to_hex((unit & 255) * 256 + (unit >> 8)), 4, '0'), 'hex'), ''::bytea
+        ORDER BY place, part), ''::bytea)
+    FROM regexp_split_to_table(value, '') WITH ORDINALITY AS c(letter, place)
+    CROSS JOIN LATERAL unnest(CASE WHEN ascii(letter) < 65536 THEN ARRAY[ascii(letter)]
+        ELSE ARRAY[55296 + (ascii(letter) - 65536) / 1024, 56320 + (ascii(letter) - 65536) % 1024] END)
+        WITH ORDINALITY AS u(unit, part)
+    WHERE letter <> ''
+$$;
 CREATE FUNCTION dbo.newid() RETURNS uuid LANGUAGE sql VOLATILE AS $$ SELECT gen_random_uuid() $$;
 
 -- JSON.
@@ -162,6 +171,14 @@ CREATE FUNCTION dbo.suser_sname() RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELE
 CREATE FUNCTION dbo.original_login() RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT 'sa' $$;
 CREATE FUNCTION dbo.host_name() RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT 'testserver' $$;
 CREATE FUNCTION dbo.app_name() RETURNS text LANGUAGE sql STABLE AS $$ SELECT current_setting('application_name') $$;
+
+CREATE TABLE sys.database_options (is_read_committed_snapshot_on boolean NOT NULL);
+INSERT INTO sys.database_options VALUES (true);
+CREATE VIEW sys.databases AS
+    SELECT d.datname::text AS name, d.oid::integer AS database_id, o.is_read_committed_snapshot_on,
+        'DISABLED'::text AS delayed_durability_desc, false AS is_auto_close_on, 160 AS compatibility_level,
+        false AS is_parameterization_forced
+    FROM pg_database AS d CROSS JOIN sys.database_options AS o WHERE d.datname = current_database();
 
 -- Stored procedures are texts, which the server runs by itself.
 CREATE TABLE sys.procedure_text (name text PRIMARY KEY,

@@ -1,4 +1,4 @@
-"""SQL Server's errors: their numbers, what they end, and which of them stands for an error of PostgreSQL."""
+"""SQL Server's errors: their numbers, what each of them ends, and how errors of PostgreSQL are mapped to them."""
 
 import psycopg
 from psycopg import errors as pg
@@ -24,7 +24,7 @@ MESSAGES = {
 
 
 class SqlError(Exception):
-    """An error as the client gets it."""
+    """An error as the client receives it."""
 
     def __init__(self, number: int, message: str, severity: int = 16, state: int = 1) -> None:
         super().__init__(message)
@@ -34,7 +34,7 @@ class SqlError(Exception):
 
     @property
     def ends_batch(self) -> bool:
-        """Whether the rest of the batch is not run. (Some errors end only their statement.)"""
+        """Whether the error ends the batch. Some errors end only their statement."""
         return self.number not in ENDS_STATEMENT
 
     @property
@@ -47,13 +47,13 @@ class SqlError(Exception):
 
 
 class CancelledError(Exception):
-    """The client sent an attention or disconnected: its request is abandoned."""
+    """The client sent an attention or disconnected, so its request is cancelled."""
 
 
 def standard(number: int) -> SqlError:
-    """The error of that number with its usual message, as a fault script has it happen."""
+    """Return the error with this number and its usual message, for fault scripts."""
     severity = {1205: 13, 2627: 14, 40613: 17, 18456: 14}.get(number, 16)
-    return SqlError(number, MESSAGES.get(number, f"Error {number}, as the fault script asked for."), severity)
+    return SqlError(number, MESSAGES.get(number, f"Error {number}, injected by the fault script."), severity)
 
 
 _NUMBERS: list[tuple[type[psycopg.Error], int, int]] = [
@@ -79,9 +79,12 @@ _NUMBERS: list[tuple[type[psycopg.Error], int, int]] = [
 
 
 def from_postgres(error: psycopg.Error, spid: int, key: str, statement: str) -> SqlError:
-    """The error that SQL Server would have given; ``key`` is the kind of constraint whose index refused a row, if any.
+    """Return the error that SQL Server would have reported.
 
-    One for which there is no counterpart becomes 50000, with PostgreSQL's message and the statement it got.
+    Args:
+        key: the kind of constraint that refused a row, if any.
+        statement: the statement that PostgreSQL executed. It is part of the text of error 50000, which stands for all
+            errors without a counterpart.
     """
     diagnostic = error.diag
     table = f"{diagnostic.schema_name}.{diagnostic.table_name}"

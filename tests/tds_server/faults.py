@@ -1,17 +1,19 @@
 r"""Fault injection: a script of rules, one per line, that define the faults and when they occur.
 
-    error 1205 matching "UPDATE next" every 50     the statement is answered with that error
-    stall 2.5 matching "heartbeat" at 1            the answer comes that many seconds late
-    silence 30 matching "heartbeat" at 1           the same, and a cancel request is not answered meanwhile
-    drop before commit at 10                       the connection is cut, and the transaction is rolled back
-    drop after commit every 20                     the commit succeeds, but its answer is lost
-    drop after matching "OUTPUT inserted" at 3     the statement runs, but its answer is lost
-    error 40613 login first 5                      logins that fail
-    failover 3 at 200                              all connections are cut, logins are refused for 3 s
+    error 1205 matching "UPDATE next" every 50     every 50th such statement fails with error 1205
+    stall 2.5 matching "heartbeat" at 1            the answer to the first such statement is 2.5 s late
+    silence 30 matching "heartbeat" at 1           the same, and cancel requests are not answered meanwhile
+    drop before commit at 10                       cut the connection before the 10th commit, which is lost
+    drop after commit every 20                     cut the connection after every 20th commit: only the answer is lost
+    drop after matching "OUTPUT inserted" at 3     execute the 3rd such statement, then cut the connection
+    error 40613 login first 5                      the first 5 logins fail
+    failover 3 at 200                              at the 200th statement, cut all connections; refuse logins for 3 s
 
-A rule is an action; then ``login``, ``commit`` or ``matching "a regular expression"`` (else any statement); then
-``by "program"`` if it is for one program only; then ``at N``, ``every N``, ``first N``, ``chance P`` or ``always``
-(the default). Each rule counts only the events that match it. Errors that roll back on SQL Server roll back here.
+A rule has four parts. The action: ``error NUMBER``, ``stall SECONDS``, ``silence SECONDS``, ``drop before``, ``drop
+after`` or ``failover SECONDS``. The event: ``login``, ``commit``, ``matching "a regular expression"`` (a statement
+whose text matches) or nothing (any statement). The program: ``by "program"`` or nothing (all programs). The
+frequency: ``at N``, ``every N``, ``first N``, ``chance P`` or ``always`` (the default). Each rule counts only its own
+events. Errors that roll back on SQL Server roll back here.
 
 An error affects only requests that can fail on SQL Server. It does not affect the begin or rollback of a transaction,
 nor the release of a prepared statement: these wait for no lock, so the drivers never report errors of them.
@@ -27,7 +29,7 @@ LOGIN, COMMIT, STATEMENT, CONTROL = "login", "commit", "statement", "control"
 
 
 class Event(NamedTuple):
-    """``kind`` is one of LOGIN, COMMIT, STATEMENT, CONTROL: a request that reads and writes no data."""
+    """A request. ``kind`` is LOGIN, COMMIT, STATEMENT or CONTROL; a CONTROL request reads and writes no data."""
 
     kind: str
     text: str
@@ -36,9 +38,9 @@ class Event(NamedTuple):
 
 @dataclass
 class Rule:
-    """One line of a script; ``value`` is its action's number.
+    """One line of a script.
 
-    ``action``: error, stall, silence, drop before, drop after or failover.
+    ``action``: error, stall, silence, drop before, drop after or failover. ``value``: the number of the action.
     """
 
     line: str
@@ -52,7 +54,7 @@ class Rule:
     seen: int = 0
     fired: int = 0
 
-    def strikes(self, event: Event, chance: random.Random) -> bool:
+    def applies_to(self, event: Event, chance: random.Random) -> bool:
         """Count the event; returns whether this rule applies to it."""
         if not self._is_for(event.kind) or (self.program and self.program not in event.program):
             return False
@@ -61,24 +63,24 @@ class Rule:
         self.seen += 1
         match self.when:
             case "at":
-                struck = self.seen == self.number
+                matching = self.seen == self.number
             case "every":
-                struck = self.seen % self.number == 0
+                matching = self.seen % self.number == 0
             case "first":
-                struck = self.seen <= self.number
+                matching = self.seen <= self.number
             case "chance":
-                struck = chance.random() < self.number
+                matching = chance.random() < self.number
             case _:
-                struck = True
-        self.fired += struck
-        return struck
+                matching = True
+        self.fired += matching
+        return matching
 
     def _is_for(self, kind: str) -> bool:
         return kind == self.kind or (kind == CONTROL and self.kind == STATEMENT and self.action != "error")
 
 
 def parse_rule(line: str) -> Rule:
-    """Parse one rule. Raises ValueError that names the invalid word."""
+    """Parse one rule. Raises ValueError, which names the invalid word."""
     words = shlex.split(line)
     action = words.pop(0) if words else ""
     rule = Rule(line, action)
@@ -112,12 +114,12 @@ def _word(words: list[str], line: str, *allowed: str) -> str:
 
 
 class Script:
-    """The rules in force. The same seed gives the same faults for the same order of events."""
+    """The current rules. The same seed produces the same faults for the same order of events."""
 
     def __init__(self, lines: list[str], seed: int = 0) -> None:
         self.rules = [parse_rule(line) for line in lines if line.strip()]
         self._chance = random.Random(seed)
 
-    def struck(self, event: Event) -> list[Rule]:
-        """The rules that apply to the event, in order."""
-        return [rule for rule in self.rules if rule.strikes(event, self._chance)]
+    def matching(self, event: Event) -> list[Rule]:
+        """Return the rules that apply to the event, in order."""
+        return [rule for rule in self.rules if rule.applies_to(event, self._chance)]

@@ -1,6 +1,6 @@
-"""T-SQL against Microsoft's own grammar, of several versions of SQL Server, by the parser in ``maxdop``.
+"""Check T-SQL with Microsoft's own grammar for several versions of SQL Server, with the parser in ``maxdop``.
 
-It knows syntax alone: whether tables, columns, functions and types exist, it does not look at.
+It checks the syntax only, not whether tables, columns, functions and types exist.
 """
 
 import re
@@ -18,7 +18,7 @@ _MESSAGE = re.compile(r"^maxdop: (?P<file>\d+\.sql): (?P<text>.*?)(?=^maxdop: |\
 
 
 class Violation(NamedTuple):
-    """``name`` is the text's; ``message`` says where in it and what."""
+    """A syntax error. ``name`` is the name of the text; ``message`` contains the position and the cause."""
 
     name: str
     version: str
@@ -26,9 +26,10 @@ class Violation(NamedTuple):
 
 
 def check(texts: Mapping[str, str], versions: Iterable[str] = VERSIONS) -> list[Violation]:
-    """Parses texts, given by name, with each version's grammar; question marks stand for parameters.
+    """Parse texts, by name, with the grammar of each version. Question marks stand for parameters.
 
-    Raises RuntimeError if the parser itself fails.
+    Raises:
+        RuntimeError: the parser itself fails.
     """
     prepared = {name: numbered(text) for name, text in texts.items()}
     found = [Violation(name, "any", message) for name, text in prepared.items() for message in unseparated(text)]
@@ -38,12 +39,12 @@ def check(texts: Mapping[str, str], versions: Iterable[str] = VERSIONS) -> list[
 
 
 def check_files(paths: Iterable[Path], versions: Iterable[str] = VERSIONS) -> list[Violation]:
-    """The same for files; their paths are the names."""
+    """Check files, with their paths as names."""
     return check({str(path): path.read_text(encoding="utf-8") for path in paths}, versions)
 
 
 def numbered(text: str) -> str:
-    """``?`` and SQLAlchemy's ``%(name)s`` as the parameters @P1, @P2, ... that the drivers make of them."""
+    """Replace ``?`` and SQLAlchemy's ``%(name)s`` with the parameters @P1, @P2, ... as the drivers do."""
     parts, end, number = [], 0, 0
     tokens = tokenize(text)
     for position, token in enumerate(tokens):
@@ -56,7 +57,7 @@ def numbered(text: str) -> str:
 
 
 def unseparated(text: str) -> list[str]:
-    """What the parser does not mind: a WITH that begins a statement although the one before has no semicolon."""
+    """Find an error that the parser accepts: a statement that begins with WITH after one without a semicolon."""
     tokens = tokenize(text)
     return [
         f"line {text.count(chr(10), 0, token.start) + 1}: WITH begins a statement, so the one before needs a semicolon"
@@ -66,7 +67,7 @@ def unseparated(text: str) -> list[str]:
 
 
 def _begins_statement(tokens: list[Token], at: int) -> bool:
-    """WITH name AS ( and WITH name (columns) AS (, in contrast to hints and options."""
+    """Whether WITH begins a common table expression, and not hints or options."""
     words = tokens[at : at + 3]
     if len(words) < 3 or words[0].upper != "WITH" or words[1].kind not in ("word", "quoted"):
         return False

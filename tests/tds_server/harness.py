@@ -1,4 +1,4 @@
-"""For tests: starts PostgreSQL and the server, gives the URLs of both drivers, speaks to the control port."""
+"""Start PostgreSQL and the server for tests, return URLs for both drivers, and use the control port."""
 
 import contextlib
 import json
@@ -22,7 +22,7 @@ DRIVERS = ("pyodbc", "mssqlpython")
 
 
 def odbc_driver() -> str:
-    """The path of Microsoft's ODBC driver for this machine; raises FileNotFoundError where there is none."""
+    """Return the path of Microsoft's ODBC driver for this machine. Raises FileNotFoundError if it is missing."""
     found = sorted(Path(mssql_python_odbc.get_libs_dir()).glob("linux/debian_ubuntu/*/lib/libmsodbcsql-18*.so*"))
     for path in found:
         if os.uname().machine in path.parts or len(found) == 1:
@@ -31,7 +31,7 @@ def odbc_driver() -> str:
 
 
 def url(port: int, driver: str, database: str = "jobfac", program: str = "", encrypt: str = "no") -> URL:
-    """SQLAlchemy's URL for one of DRIVERS; ``program`` is the name by which round trips are counted."""
+    """Return SQLAlchemy's URL for one of ``DRIVERS``. Round trips are counted by ``program``."""
     options = {"Encrypt": encrypt, "TrustServerCertificate": "yes"}
     if driver == "pyodbc":
         options["driver"] = odbc_driver()
@@ -44,7 +44,7 @@ def url(port: int, driver: str, database: str = "jobfac", program: str = "", enc
 
 @dataclass
 class TestServer:
-    """A running server: ``port`` for clients; the methods speak to its control port."""
+    """A running server. ``port`` is for clients; the methods use its control port."""
 
     __test__ = False
 
@@ -53,7 +53,7 @@ class TestServer:
     _control: socket.socket
 
     def command(self, **command: Any) -> dict[str, Any]:
-        """One command of the control port, see server; raises ValueError if it refuses it."""
+        """Execute a command of the control port (see ``server``). Raises ValueError if the server refuses it."""
         self._control.sendall(json.dumps(command).encode() + b"\n")
         received = bytearray()
         while not received.endswith(b"\n"):
@@ -71,17 +71,21 @@ class TestServer:
         self.command(faults=list(rules), seed=seed)
 
     def stats(self) -> dict[str, Any]:
-        """What was counted since the last reset, and the rules.
+        """Return the counts since the last reset, and the rules.
 
-        Keys: ``round_trips``, ``by_program``, ``by_process`` (by its id as a text), ``busy_by_process`` (seconds from
-        a request until its answer is ready, waits for work left out), ``logins`` (by program), ``connections`` (open
-        now), ``faults`` (``rule``, ``seen``, ``fired``).
+        Keys: ``round_trips``, ``by_program``, ``by_process`` (by process id as text), ``busy_by_process`` (seconds from
+        a request
+        until its answer is ready, without waits for work), ``logins`` (by program), ``connections`` (open now),
+        ``faults``
+        (``rule``, ``seen``, ``fired``).
         """
         return self.command(stats=True)
 
     @contextlib.contextmanager
     def database(self, name: str, template: str = postgres.TEMPLATE) -> Iterator[str]:
-        """A fresh database, dropped at the end; a copy of ``template``, to which nobody may be connected."""
+        """Create a database that is dropped at the end. ``template``: the database to copy, which must have no
+        connections.
+        """
         postgres.create_database(self.dsn, name, template)
         try:
             yield name
@@ -90,13 +94,13 @@ class TestServer:
 
 
 def batches(script: str) -> list[str]:
-    """The batches of a script for sqlcmd: what stands between its lines of GO."""
+    """Split a script for sqlcmd into its batches, at the lines that contain GO."""
     return [part for part in re.split(r"(?im)^[ \t]*GO[ \t]*;?[ \t]*$", script) if part.strip()]
 
 
 @contextlib.contextmanager
 def serving(dsn: str, rules: Sequence[str] = (), capture: Path | None = None) -> Iterator[TestServer]:
-    """Runs the server as a process of its own on a PostgreSQL that runs already."""
+    """Run the server in a separate process on a PostgreSQL that is already running."""
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     if capture is not None:
         environment["JOBFAC_TDS_CAPTURE"] = str(capture)
@@ -120,6 +124,6 @@ def serving(dsn: str, rules: Sequence[str] = (), capture: Path | None = None) ->
 
 @contextlib.contextmanager
 def running() -> Iterator[TestServer]:
-    """PostgreSQL and the server."""
+    """Run PostgreSQL and the server."""
     with postgres.running() as dsn, serving(dsn) as server:
         yield server

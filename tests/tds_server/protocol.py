@@ -79,7 +79,7 @@ class Conversation:
         self.wire.write(transport.ANSWER, tokens.done(tokens.DONE, tokens.ATTENTION))
 
     def _answer(self, message: Message) -> tuple[bytes, bool]:
-        """The answer, and whether the connection goes on after it."""
+        """Answer a message; returns the answer, and whether the connection stays open."""
         answer = Answer()
         if message.reset:
             self.session.reset()
@@ -113,7 +113,7 @@ class Conversation:
             log.exception("an error of the test server's own")
             raise SqlError(50000, f"The test server failed: {type(error).__name__}: {error}") from None
 
-    # Batches and calls.
+    # Batches and calls
 
     def _batch(self, text: str, answer: Answer) -> None:
         self.watcher.record(text, "")
@@ -123,7 +123,7 @@ class Conversation:
         self.watcher.answered()
 
     def _attempt(self, text: str, scope: Scope, answer: Answer) -> None:
-        """Runs a text; its error is part of the answer, unless it ends the connection."""
+        """Execute a text. Its error becomes part of the answer, unless it ends the connection."""
         try:
             self.session.run_batch(text, scope, answer)
         except SqlError as error:
@@ -145,7 +145,7 @@ class Conversation:
         self.watcher.answered()
 
     def _text(self, call: Call) -> str:
-        """What a call runs, for fault scripts."""
+        """Return the text that a call executes, for fault scripts."""
         match call.procedure.lower():
             case "sp_executesql":
                 return str(call.arguments[0].value)
@@ -169,12 +169,12 @@ class Conversation:
                 self.watcher.record(text, declarations)
                 prepared = Prepared(text, parse_declarations(declarations))
                 status = self._execute(prepared, arguments[3:], answer) if how == "sp_prepexec" else 0
-                self._give_handle(arguments[0], prepared, answer)
+                self._return_handle(arguments[0], prepared, answer)
                 return status
             case "sp_prepexecrpc":
                 prepared = Prepared(f"EXEC {arguments[1].value}", procedure=str(arguments[1].value))
                 status = self._execute(prepared, arguments[2:], answer)
-                self._give_handle(arguments[0], prepared, answer)
+                self._return_handle(arguments[0], prepared, answer)
                 return status
             case "sp_execute":
                 known = self._prepared.get(arguments[0].value)
@@ -188,7 +188,7 @@ class Conversation:
                 return self._procedure(call.procedure, arguments, answer)
         return 0
 
-    def _give_handle(self, argument: Argument, prepared: Prepared, answer: Answer) -> None:
+    def _return_handle(self, argument: Argument, prepared: Prepared, answer: Answer) -> None:
         self._handles += 1
         self._prepared[self._handles] = prepared
         answer.add(tokens.return_value(0, argument.name, INT, self._handles))
@@ -200,12 +200,12 @@ class Conversation:
         return 0
 
     def _run(self, text: str, types: dict[str, SqlType], arguments: list[Argument], answer: Answer) -> None:
-        """A parameterized text; arguments without a name are in the order of the declarations."""
+        """Execute a text with parameters. Arguments without a name are in the order of the declarations."""
         scope = Scope(dict(types))
         for declared, argument in zip(types, arguments, strict=False):
             scope.values[argument.name or declared] = argument.value
         self._attempt(text, scope, answer)
-        self._give_outputs(scope, arguments, answer)
+        self._return_outputs(scope, arguments, answer)
 
     def _procedure(self, name: str, arguments: list[Argument], answer: Answer) -> int:
         try:
@@ -214,16 +214,16 @@ class Conversation:
         except SqlError as error:
             self._failed(error, answer)
             return -6
-        self._give_outputs(scope, arguments, answer)
+        self._return_outputs(scope, arguments, answer)
         return scope.status
 
-    def _give_outputs(self, scope: Scope, arguments: list[Argument], answer: Answer) -> None:
+    def _return_outputs(self, scope: Scope, arguments: list[Argument], answer: Answer) -> None:
         for position, argument in enumerate(arguments):
             if argument.output:
                 name = argument.name or list(scope.types)[position]
                 answer.add(tokens.return_value(position, name, scope.types[name].kind, scope.values[name]))
 
-    # Transactions.
+    # Transactions
 
     def _manage(self, request: requests.Transaction, answer: Answer) -> None:
         self.watcher.request("", COMMIT if request.action == requests.COMMIT else CONTROL)
@@ -241,7 +241,7 @@ class Conversation:
         self.watcher.answered()
 
     def _announce(self, answer: Answer) -> None:
-        """Notify the driver of a transaction that has begun or ended, for any reason."""
+        """Notify the driver of every transaction that began or ended."""
         storage = self.session.storage
         if storage.depth and not self._transaction:
             self._transactions += 1

@@ -5,12 +5,13 @@ The control port takes lines of JSON and answers each with one:
 
     {"faults": ["error 1205 every 50", ...], "seed": 1}    the script in force from now on (see faults)
     {"stats": true}         round trips by program and by process id, logins, open connections, rules
-    {"reset": true}         the counts start anew
+    {"reset": true}         sets the counts to zero
     {"cut": ""}             cuts the connections of the programs whose name contains the text (all: "")
     {"failover": 3}         cuts all, and refuses for that many seconds
     {"refuse": true}        refuses new connections until it is false
-    {"stall": 2.5}          for so long nobody is answered
+    {"stall": 2.5}          answers no client for that many seconds
     {"declarations": true}  texts that came with more than one declaration of their parameters, by one program
+    {"declared": "regex"}   texts that match, with the declarations of their parameters
     {"capture": "dir"}      writes every distinct text of T-SQL into that directory (null: ends it)
 
 ``JOBFAC_TDS_CAPTURE`` names such a directory from the start.
@@ -21,6 +22,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import socket
 import socketserver
 import sys
@@ -46,7 +48,7 @@ DEFAULT_DATABASE = "jobfac"
 
 
 class Server:
-    """What the connections share."""
+    """The state that all connections share."""
 
     def __init__(self, dsn: str, rules: list[str], capture: str | None) -> None:
         self.dsn = dsn
@@ -64,13 +66,14 @@ class Server:
         self._captured: set[str] = set()
         self.declared: dict[tuple[str, str], set[str]] = {}
 
-    def struck(self, event: Event) -> list[Rule]:
+    def matching(self, event: Event) -> list[Rule]:
         with self.lock:
-            return self.script.struck(event)
+            return self.script.matching(event)
 
     def record(self, text: str, declarations: str) -> None:
-        """Writes a text to the capture directory, once: the declarations that it first came with, if any, as a first
-        line of comment."""
+        """Write a text to the capture directory once. Its first declarations of parameters are a comment in the first
+        line.
+        """
         if self.capture is None:
             return
         content = f"-- {declarations}\n{text}\n" if declarations else f"{text}\n"
@@ -81,7 +84,7 @@ class Server:
             Path(self.capture, f"{digest}.sql").write_text(content, encoding="utf-8")
 
     def cut(self, program: str = "", but: "Client | None" = None) -> int:
-        """Cuts connections; how many."""
+        """Cut connections; returns how many."""
         with self.lock:
             found = [one for one in self.connections.values() if program in one.program and one is not but]
         for client in found:
@@ -89,7 +92,10 @@ class Server:
         return len(found)
 
     def failover(self, seconds: float, at: "Client | None" = None) -> int:
-        """``at``: whose request it meets; this connection ends by an error, when all others have been cut."""
+        """Cut all connections and refuse logins for ``seconds``.
+
+        ``at``: the connection whose request triggered the failover. It ends last, with an error.
+        """
         self.refused_until = time.monotonic() + seconds
         return self.cut(but=at)
 
@@ -106,7 +112,7 @@ class Server:
             }
 
     def control(self, command: dict[str, Any]) -> dict[str, Any]:
-        """Obeys one command; an unknown one is answered with its error."""
+        """Execute a command of the control port; an unknown command is answered with an error."""
         match command:
             case {"faults": list(rules)}:
                 self.script = Script(rules, command.get("seed", 0))
@@ -128,6 +134,9 @@ class Server:
                 self.stalled_until = time.monotonic() + seconds
             case {"declarations": _}:
                 return {"texts": [[text, sorted(made)] for (_, text), made in self.declared.items() if len(made) > 1]}
+            case {"declared": str(pattern)}:
+                found = [[text, sorted(made)] for (_, text), made in self.declared.items() if re.search(pattern, text)]
+                return {"texts": found}
             case {"capture": directory}:
                 self.capture = directory
                 self._captured.clear()
@@ -137,7 +146,7 @@ class Server:
 
 
 class Client:
-    """One connection, from its first byte to its last."""
+    """One connection from accept to close."""
 
     def __init__(self, server: Server, connection: socket.socket) -> None:
         self.server = server
@@ -146,7 +155,7 @@ class Client:
         self.program = ""
         self.process = 0
         self._dropped_after: list[Rule] = []
-        self._asked_at = 0
+        self._requested_at = 0
         self._storage: Storage | None = None
 
     def cut(self) -> None:
@@ -154,12 +163,12 @@ class Client:
             self.socket.shutdown(socket.SHUT_RDWR)
 
     def serve(self) -> None:
-        """Logs in and converses until the client leaves."""
-        asked = login.receive(self.wire, self.server.certificate)
-        self.program, self.process = asked.program, asked.process
+        """Log in and answer requests until the client disconnects."""
+        request = login.receive(self.wire, self.server.certificate)
+        self.program, self.process = request.program, request.process
         try:
-            self._strike(Event(LOGIN, asked.database, asked.program))
-            self._storage = self._open(asked)
+            self._inject(Event(LOGIN, request.database, request.program))
+            self._storage = self._open(request)
         except SqlError as error:
             login.refuse(self.wire, error.number, str(error))
             return
@@ -167,39 +176,39 @@ class Client:
             with self.server.lock:
                 self.server.connections[id(self)] = self
                 self.server.logins[self.program] += 1
-            login.accept(self.wire, asked.database or DEFAULT_DATABASE, asked.packet_size)
+            login.accept(self.wire, request.database or DEFAULT_DATABASE, request.packet_size)
             Conversation(self.wire, Session(self._storage), self).run()
         finally:
             with self.server.lock:
                 self.server.connections.pop(id(self), None)
             self._storage.close()
 
-    def _open(self, asked: login.Login) -> Storage:
-        if (asked.user, asked.password) != (login.USER, login.PASSWORD):
-            raise SqlError(18456, f"Login failed for user '{asked.user}'.", 14)
-        database = asked.database or DEFAULT_DATABASE
+    def _open(self, request: login.Login) -> Storage:
+        if (request.user, request.password) != (login.USER, login.PASSWORD):
+            raise SqlError(18456, f"Login failed for user '{request.user}'.", 14)
+        database = request.database or DEFAULT_DATABASE
         try:
             return Storage(f"{self.server.dsn} dbname={database}", self.wire.interrupted)
         except psycopg.OperationalError:
             text = f'Cannot open database "{database}" requested by the login. The login failed.'
             raise SqlError(4060, text, 11) from None
 
-    # What the conversation tells, see protocol.Watcher.
+    # The methods of ``protocol.Watcher``
 
     def request(self, text: str, kind: str) -> None:
         with self.server.lock:
             self.server.round_trips[self.program] += 1
             self.server.round_trips_by_process[self.process] += 1
-        # Who waits for work is not kept waiting by this server.
-        self._asked_at = 0 if "WAITFOR" in text else time.perf_counter_ns() // 1000
+        # A request that waits for work is not delayed by this server.
+        self._requested_at = 0 if "WAITFOR" in text else time.perf_counter_ns() // 1000
         self._pause(self.server.stalled_until - time.monotonic())
         self._dropped_after = []
-        self._strike(Event(kind, text, self.program))
+        self._inject(Event(kind, text, self.program))
 
     def answered(self) -> None:
-        if self._asked_at:
+        if self._requested_at:
             with self.server.lock:
-                self.server.busy_by_process[self.process] += time.perf_counter_ns() // 1000 - self._asked_at
+                self.server.busy_by_process[self.process] += time.perf_counter_ns() // 1000 - self._requested_at
         if self._dropped_after:
             raise ConnectionError("a fault rule drops the connection after its work")
 
@@ -209,15 +218,15 @@ class Client:
                 self.server.declared.setdefault((self.program, text), set()).add(declarations)
         self.server.record(text, declarations)
 
-    def _strike(self, event: Event) -> None:
-        for rule in self.server.struck(event):
+    def _inject(self, event: Event) -> None:
+        for rule in self.server.matching(event):
             match rule.action:
                 case "error":
                     raise standard(int(rule.value))
                 case "stall":
                     self._pause(rule.value)
                 case "silence":
-                    self._pause(rule.value, deaf=True)
+                    self._pause(rule.value, ignore_cancel=True)
                 case "drop before":
                     raise ConnectionError("a fault rule drops the connection")
                 case "drop after":
@@ -226,10 +235,10 @@ class Client:
                     self.server.failover(rule.value, self)
                     raise ConnectionError("a fault rule has the server fail over")
 
-    def _pause(self, seconds: float, deaf: bool = False) -> None:
+    def _pause(self, seconds: float, ignore_cancel: bool = False) -> None:
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
-            if self.wire.interrupted() and not deaf:
+            if self.wire.interrupted() and not ignore_cancel:
                 raise CancelledError
             time.sleep(min(left, 0.02))
 
@@ -253,7 +262,7 @@ class ClientHandler(socketserver.BaseRequestHandler):
         try:
             Client(self.server.shared, self.request).serve()  # type: ignore[attr-defined]
         except OSError:
-            pass  # the client left, or was cut off
+            pass  # the client disconnected or was cut off
         except Exception:
             log.exception("a connection ended by an error of the test server's own")
 
@@ -278,9 +287,9 @@ class ControlHandler(socketserver.StreamRequestHandler):
 
 
 def main() -> None:
-    """Serves until standard input ends."""
+    """Serve until standard input ends."""
     logging.basicConfig(level=logging.WARNING)
-    logging.getLogger("psycopg").setLevel(logging.ERROR)  # it warns of every error within a pipeline
+    logging.getLogger("psycopg").setLevel(logging.ERROR)  # psycopg warns of every error in a pipeline
     dsn, *rules = sys.argv[1:]
     server = Server(dsn, rules, os.environ.get("JOBFAC_TDS_CAPTURE"))
     with Listener(server) as listener, Control(server) as control:

@@ -1,4 +1,4 @@
-"""The one table of errors: what the command line and the API make of each."""
+"""The table of errors: the exit code and the problem of each."""
 
 import asyncio
 import importlib
@@ -43,13 +43,13 @@ def test_an_error_has_one_exit_code_and_one_problem(error: JobfacError, code: in
     assert (document["type"], document["status"]) == (f"urn:jobfac:problem:{problem}", status)
 
 
-def test_errors_of_a_machine_have_exit_codes_and_are_no_answer_of_the_api() -> None:
+def test_errors_of_a_machine_have_exit_codes_but_no_problem_type() -> None:
     assert [kind("It is so.").exit_code for kind in (SettingsError, StartError, SecretError)] == [2, 1, 1]
     assert {kind.kind.status for kind in (SettingsError, StartError, SecretError)} == {500}
     assert Failure(4, "No.").exit_code == 4
 
 
-def test_a_status_stands_for_one_kind() -> None:
+def test_a_status_belongs_to_one_kind() -> None:
     assert Kind.of_status(500) is Kind.BUG
     assert Kind.of_status(418) is None
     assert len({kind.problem for kind in Kind}) == len(Kind)
@@ -60,6 +60,6 @@ def test_every_error_that_is_a_sentence_is_in_the_table() -> None:
         if ".migrations" in module.name or module.name.endswith("__main__"):
             continue
         for name, found in vars(importlib.import_module(module.name)).items():
-            # The others are caught by those who call what raises them, and never shown.
+            # All other errors are caught by their callers and never shown.
             if isinstance(found, type) and found.__bases__ == (Exception,) and found.__module__ == module.name:
                 assert name in ("JobfacError", "LeaseLost", "UnknownReference", "IllegalMove"), name

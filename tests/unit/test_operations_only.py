@@ -1,4 +1,4 @@
-"""The command line and HTTP never open a transaction that writes: what changes state is an operation."""
+"""The command line and HTTP open no transaction that writes: every change of state is an operation."""
 
 import ast
 import inspect
@@ -7,14 +7,25 @@ from pathlib import Path
 import pytest
 
 import jobfac
-from jobfac.operations import jobs, keys, notifications, retention, schedules, starting, stopping, workers
+from jobfac.operations import (
+    backfill,
+    jobs,
+    keys,
+    many,
+    notifications,
+    retention,
+    schedules,
+    starting,
+    stopping,
+    workers,
+)
 
 PACKAGE = Path(jobfac.__file__).parent
 DOORS = [path for folder in ("api/resources", "cli/client", "cli/commands") for path in (PACKAGE / folder).glob("*.py")]
 
 
 @pytest.mark.parametrize("path", DOORS, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_a_door_opens_no_transaction_that_writes(path: Path) -> None:
+def test_an_interface_opens_no_transaction_that_writes(path: Path) -> None:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     calls = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
     called = {function.attr for function in calls if isinstance(function, ast.Attribute)}
@@ -22,7 +33,7 @@ def test_a_door_opens_no_transaction_that_writes(path: Path) -> None:
 
 
 def test_every_operation_says_whether_it_may_be_repeated() -> None:
-    modules = (jobs, keys, notifications, retention, schedules, starting, stopping, workers)
+    modules = (backfill, jobs, keys, many, notifications, retention, schedules, starting, stopping, workers)
     found = [
         function
         for module in modules

@@ -1,4 +1,4 @@
-"""Reports are shaped by pure functions, and the page holds everything in itself, escaped."""
+"""The rows of each report, and the HTML page."""
 
 import re
 from dataclasses import replace
@@ -22,7 +22,7 @@ NOW = datetime(2027, 3, 10, 15, 0, tzinfo=UTC)
 MONTH = Period(date(2027, 3, 1), date(2027, 3, 10), NOW)
 
 
-def tally(succeeded: int = 0, failed: int = 0, seconds: float = 10.0, late: int = 0, **states: int) -> DailyTotals:
+def totals(succeeded: int = 0, failed: int = 0, seconds: float = 10.0, late: int = 0, **states: int) -> DailyTotals:
     found = DailyTotals(ran=succeeded + failed, run_ms=round(1000 * seconds) * (succeeded + failed), late=late)
     found.states |= {"succeeded": succeeded, "failed": failed, **states}
     found.longest_ms, found.longest_run, found.latest_ms, found.latest_run = round(2000 * seconds), 7, 90_000, 8
@@ -32,7 +32,7 @@ def tally(succeeded: int = 0, failed: int = 0, seconds: float = 10.0, late: int 
 def facts(
     runs: dict[tuple[int, str], DailyTotals], before: dict[tuple[int, str], DailyTotals] | None = None, **more: Any
 ) -> Facts:
-    """Days of March 2027; ``before`` days of February."""
+    """Return facts about days of March 2027. ``before`` are days of February."""
     return Facts(
         period=MONTH,
         jobs={"a": "etl", "b": None, "c": "etl"},
@@ -42,7 +42,7 @@ def facts(
     )
 
 
-def test_a_run_is_late_and_waits_by_its_last_attempt() -> None:
+def test_lateness_and_waiting_time_are_those_of_the_last_attempt() -> None:
     times = {"created_at": NOW, "ready_at": None, "due_at": NOW - timedelta(seconds=50), "queued_at": NOW}
     row = SimpleNamespace(
         id=5, job="a", state="succeeded", attempt=1, failures=0, started_at=NOW + timedelta(seconds=20),
@@ -64,7 +64,7 @@ def test_a_run_is_late_and_waits_by_its_last_attempt() -> None:
     assert (found.ran, found.longest_ms, found.latest_ms) == (0, None, None)
 
 
-def test_a_span_is_shared_out_among_its_days() -> None:
+def test_a_time_span_is_divided_among_its_days() -> None:
     begin = datetime(2027, 3, 1, 23, 59, 50, tzinfo=UTC)
     assert list(statistics.shares(begin, begin + timedelta(days=1, seconds=15))) == [
         (date(2027, 3, 1), 10_000),
@@ -76,7 +76,7 @@ def test_a_span_is_shared_out_among_its_days() -> None:
 
 def test_the_summary_is_by_category_and_adds_up() -> None:
     found = REPORTS["summary"](
-        facts({(1, "a"): tally(8, 2), (2, "c"): tally(10, late=1), (2, "b"): tally(0, stopped=3)})
+        facts({(1, "a"): totals(8, 2), (2, "c"): totals(10, late=1), (2, "b"): totals(0, stopped=3)})
     )
     assert [(row.category, row.jobs, row.runs, row.failed, row.other) for row in found.rows] == [
         (None, 1, 3, 0, 3),
@@ -94,10 +94,10 @@ def test_the_summary_is_by_category_and_adds_up() -> None:
     ]
 
 
-def test_failures_name_the_last_run_that_is_still_there() -> None:
+def test_failures_name_the_last_run_that_is_still_stored() -> None:
     latest = {("a", "failed"): Latest(77, NOW, "exit code 3")}
     found = REPORTS["failures"](
-        facts({(1, "a"): tally(6, 2, lost=2), (2, "a"): tally(0, 1), (2, "b"): tally(5)}, latest=latest)
+        facts({(1, "a"): totals(6, 2, lost=2), (2, "a"): totals(0, 1), (2, "b"): totals(5)}, latest=latest)
     )
     assert [(row.job, row.state, row.failures, row.share_percent) for row in found.rows] == [
         ("a", "failed", 3, 27.3),
@@ -108,12 +108,12 @@ def test_failures_name_the_last_run_that_is_still_there() -> None:
 
 def test_slowest_compares_with_the_period_before() -> None:
     now = {
-        (1, "a"): tally(1, seconds=10),
-        (2, "a"): tally(3, seconds=20),
-        (1, "b"): tally(1, seconds=40),
-        (3, "c"): tally(),
+        (1, "a"): totals(1, seconds=10),
+        (2, "a"): totals(3, seconds=20),
+        (1, "b"): totals(1, seconds=40),
+        (3, "c"): totals(),
     }
-    found = REPORTS["slowest"](facts(now, {(20, "a"): tally(5, seconds=10)}))
+    found = REPORTS["slowest"](facts(now, {(20, "a"): totals(5, seconds=10)}))
     assert [(row.job, row.average_seconds, row.before_seconds, row.change_percent) for row in found.rows] == [
         ("b", 40.0, None, None),
         ("a", 17.5, 10.0, 75.0),
@@ -121,25 +121,33 @@ def test_slowest_compares_with_the_period_before() -> None:
     assert (found.rows[1].longest_seconds, found.rows[1].longest_run) == (40.0, 7)
 
 
-def test_late_and_trend_and_utilisation() -> None:
-    work = {(date(2027, 3, 1), "w1"): Work(3, 1_800_000, 7_200_000), (date(2027, 3, 2), "w2"): Work(1, 60_000, 0)}
-    known = facts({(2, "a"): tally(4, late=1), (1, "a"): tally(4), (1, "b"): tally(1)}, work=work)
-    late = REPORTS["late"](known)
-    assert [(row.job, row.late, row.late_percent, row.latest_seconds) for row in late.rows] == [("a", 1, 12.5, 90.0)]
-    trend = REPORTS["trend"](known)
-    assert [(row.job, row.day.isoformat()) for row in trend.rows] == [
+THREE_DAYS = {(2, "a"): totals(4, late=1), (1, "a"): totals(4), (1, "b"): totals(1)}
+
+
+def test_late_lists_only_jobs_with_late_runs() -> None:
+    found = REPORTS["late"](facts(THREE_DAYS))
+    assert [(row.job, row.late, row.late_percent, row.latest_seconds) for row in found.rows] == [("a", 1, 12.5, 90.0)]
+
+
+def test_trend_is_ordered_by_job_and_day() -> None:
+    found = REPORTS["trend"](facts(THREE_DAYS))
+    assert [(row.job, row.day.isoformat()) for row in found.rows] == [
         ("a", "2027-03-01"),
         ("a", "2027-03-02"),
         ("b", "2027-03-01"),
     ]
-    used = REPORTS["utilisation"](known)
-    assert [(row.worker, row.busy_percent) for row in used.rows] == [("w1", 25.0), ("w2", None)]
-    assert used.total is not None
-    assert (used.total.attempts, used.total.busy_hours) == (4, 0.52)
 
 
-def test_courses_have_a_value_for_each_span() -> None:
-    found = job_history(facts({(1, "a"): tally(2, 1), (10, "a"): tally(4)}), most=5)
+def test_utilisation_is_the_share_of_each_workers_slots() -> None:
+    work = {(date(2027, 3, 1), "w1"): Work(3, 1_800_000, 7_200_000), (date(2027, 3, 2), "w2"): Work(1, 60_000, 0)}
+    found = REPORTS["utilisation"](facts(THREE_DAYS, work=work))
+    assert [(row.worker, row.busy_percent) for row in found.rows] == [("w1", 25.0), ("w2", None)]
+    assert found.total is not None
+    assert (found.total.attempts, found.total.busy_hours) == (4, 0.52)
+
+
+def test_a_history_has_a_value_for_each_span() -> None:
+    found = job_history(facts({(1, "a"): totals(2, 1), (10, "a"): totals(4)}), most=5)
     (row,) = found.rows
     assert (row.each, row.bad) == ([3, 0, 0, 0, 4], [1, 0, 0, 0, 0])
     assert row.taken == [10.0, None, None, None, 10.0]
@@ -155,22 +163,28 @@ def test_a_long_period_is_drawn_in_spans(days: int, most: int, sizes: int) -> No
     assert (len(parts), sum(map(len, parts)), parts[0][0], parts[-1][-1]) == (sizes, days, period.since, period.until)
 
 
-def test_values_are_written_for_people() -> None:
+def test_durations_have_units() -> None:
     seconds = (0.04, 12, 59.96, 185, 7500)
     assert [duration(one) for one in seconds] == ["0.0s", "12.0s", "1m00s", "3m05s", "2h05m"]
+
+
+def test_changes_have_a_sign() -> None:
     assert [shown(one, Kind.CHANGE) for one in (29.6, -5.0, 0.4, None)] == ["+30 %", "−5 %", "0 %", ""]
+
+
+def test_counts_have_thousands_separators() -> None:
     assert shown(1234567, Kind.COUNT) == "1,234,567"
 
 
 @pytest.mark.parametrize(
     ("most", "expected"), [(0, [0, 1]), (3, [0, 1, 2, 3]), (647, [0, 200, 400, 600, 800]), (40, [0, 10, 20, 30, 40])]
 )
-def test_scales_are_round_and_hold_what_is_drawn(most: float, expected: list[float]) -> None:
+def test_scales_are_round_and_include_the_greatest_value(most: float, expected: list[float]) -> None:
     assert charts.ticks(most) == expected
 
 
 @pytest.mark.parametrize(
-    ("wish", "sentence"),
+    ("options", "sentence"),
     [
         ({"name": "slow"}, "'slow' is not a report"),
         ({"name": "all", "as_csv": True}, "--csv prints one report"),
@@ -179,14 +193,14 @@ def test_scales_are_round_and_hold_what_is_drawn(most: float, expected: list[flo
         ({"since": "2027-02-01", "until": "2027-01-01"}, "must not be later"),
     ],
 )
-def test_a_wish_that_cannot_be_fulfilled_is_refused_in_a_sentence(wish: dict[str, Any], sentence: str) -> None:
+def test_invalid_options_are_refused_with_a_sentence(options: dict[str, Any], sentence: str) -> None:
     with pytest.raises(Failure, match=sentence) as refused:
-        report(**wish)
+        report(**options)
     assert refused.value.code == USAGE
 
 
 class Tags(HTMLParser):
-    """Checks that what is opened is closed, and gathers tags and addresses."""
+    """Checks that every tag is closed, and collects tags and addresses."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -207,12 +221,12 @@ class Tags(HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_the_page_loads_nothing_runs_nothing_and_escapes_everything() -> None:
+def test_the_page_loads_nothing_contains_no_script_and_escapes_all_text() -> None:
     evil = '<script>alert("1")</script>&'
     latest = {(evil, "failed"): Latest(1, NOW, evil)}
     work = {(date(2027, 3, 1), evil): Work(1, 1000, 2000)}
-    known = facts({(1, evil): tally(3, 1, late=1), (2, "a"): tally(1)}, work=work, latest=latest)
-    text = page(replace(known, only=f"category {evil}", jobs={evil: evil, "a": None}))
+    known = facts({(1, evil): totals(3, 1, late=1), (2, "a"): totals(1)}, work=work, latest=latest)
+    text = page(replace(known, filter_text=f"category {evil}", jobs={evil: evil, "a": None}))
     tags = Tags()
     tags.feed(text)
     assert tags.open == []
@@ -224,12 +238,12 @@ def test_the_page_loads_nothing_runs_nothing_and_escapes_everything() -> None:
     assert text.count("&lt;script&gt;") > 5
 
 
-def test_an_empty_period_says_so() -> None:
+def test_each_section_of_an_empty_period_says_that_it_is_empty() -> None:
     text = page(facts({}))
     for sentence in (
-        "Nothing ended in this period.",
+        "No run ended in this period.",
         "No run failed",
-        "Every run began in time.",
-        "No worker was there",
+        "Every run began on time.",
+        "No worker ran",
     ):
         assert sentence in text

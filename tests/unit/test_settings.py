@@ -1,4 +1,4 @@
-"""Settings: where they come from, in which order, and what is said about wrong ones."""
+"""Settings: their sources, their precedence, and the messages about invalid ones."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -10,8 +10,8 @@ from jobfac.settings import Settings, SettingsError, load, sources, sqlite_path,
 
 
 @pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a folder of its own, where no jobfac.toml is but the test's."""
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run in an empty folder, so that no other jobfac.toml is read."""
     monkeypatch.chdir(tmp_path)
 
 
@@ -19,13 +19,13 @@ def write(text: str | bytes, name: str = "jobfac.toml") -> None:
     Path(name).write_bytes(text if isinstance(text, bytes) else text.encode())
 
 
-def test_without_anything_the_defaults_hold() -> None:
+def test_without_sources_the_defaults_apply() -> None:
     assert load({}) == Settings()
     assert {source.origin for source in sources({}).values()} == {"default"}
     assert load({}).database_url == "sqlite:///jobfac.db"
 
 
-def test_the_environment_wins_over_the_file_over_the_default() -> None:
+def test_the_environment_takes_precedence_over_the_file_over_the_default() -> None:
     write('lease = 20\nheartbeat = 2.5\nspool = "/var/spool/ä"\n')
     environment = {"JOBFAC_LEASE": "30", "JOBFAC_API_PORT": "9000", "JOBFAC_SPOOL": ""}
     found = load(environment)
@@ -39,17 +39,17 @@ def test_the_environment_wins_over_the_file_over_the_default() -> None:
     }
 
 
-def test_what_the_command_line_says_wins_over_everything() -> None:
+def test_the_command_line_takes_precedence() -> None:
     assert load({"JOBFAC_API_PORT": "9000"}, api_port=9001).api_port == 9001
     assert load({"JOBFAC_API_PORT": "9000"}, api_port=None).api_port == 9000
 
 
-def test_the_file_may_be_elsewhere() -> None:
+def test_a_variable_may_name_another_file() -> None:
     write("api_port = 1234", "other.toml")
     assert load({"JOBFAC_CONFIG": "other.toml"}).api_port == 1234
 
 
-def test_an_empty_variable_names_no_file_and_an_impossible_name_is_a_sentence() -> None:
+def test_an_empty_variable_names_no_file_and_an_invalid_name_is_explained() -> None:
     assert load({"JOBFAC_CONFIG": ""}) == Settings()
     for name in ("x" * 300, ".", "missing.toml"):
         with pytest.raises(SettingsError, match=name):
@@ -100,7 +100,7 @@ def test_every_setting_has_a_help_and_a_variable(setting: "dataclasses.Field[obj
         ({"JOBFAC_LOG_LEVEL": "loud"}, "", "JOBFAC_LOG_LEVEL must be debug, info, warning or error, not 'loud'."),
     ],
 )
-def test_a_wrong_setting_is_named_with_what_would_be_right(
+def test_an_invalid_setting_is_named_with_the_valid_values(
     environment: Mapping[str, str], file: str | bytes, sentence: str
 ) -> None:
     if file:
@@ -110,7 +110,7 @@ def test_a_wrong_setting_is_named_with_what_would_be_right(
     assert str(caught.value).startswith(sentence)
 
 
-def test_all_that_is_wrong_is_said_at_once() -> None:
+def test_all_invalid_settings_are_reported_together() -> None:
     write("api_port = 1.5\nleese = 1\n")
     with pytest.raises(SettingsError) as caught:
         load({"JOBFAC_WAIT": "dreaming", "JOBFAC_API_PORT": "8420"})
@@ -131,7 +131,7 @@ def test_all_that_is_wrong_is_said_at_once() -> None:
         ("mssql+pyodbc://server/jobs", None),
     ],
 )
-def test_the_file_of_a_sqlite_url(url: str, path: str | None) -> None:
+def test_the_file_of_a_sqlite_url_is_found(url: str, path: str | None) -> None:
     assert sqlite_path(url) == (None if path is None else Path(path))
 
 

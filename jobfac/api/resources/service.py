@@ -14,8 +14,8 @@ async def health(request: ApiRequest) -> ApiResponse:
 
 
 def ready(request: ApiRequest) -> ApiResponse:
-    """Check that the process can serve: that the database can be reached and has the right schema."""
-    request.db.check_schema()
+    """Check that the process can serve: that the database can be reached and has the right schema, a second ago."""
+    request.service.readiness.check()
     return ApiResponse({"status": "ok"})
 
 

@@ -64,7 +64,7 @@ class LocalAdministration:
         made = [
             job_history(data, spans or 1) if as_history and name == "trend" else REPORTS[name](data) for name in names
         ]
-        return [MadeReport(one, data.only) for one in made]
+        return [MadeReport(one, data.filter_text) for one in made]
 
     def report_page(self, wanted: ReportRequest) -> str:
         from jobfac.reports import page
@@ -97,4 +97,4 @@ class LocalAdministration:
         from jobfac.operations import jobs
 
         act = jobs.plan if dry_run else jobs.apply
-        return jobs.described(act(self._db, self._by, d.reader(*files), prune=prune))
+        return act(self._db, self._by, d.reader(*files), prune=prune).view()

@@ -40,9 +40,10 @@ def worker(
 ) -> None:
     """Claim and execute runs until TERM or INT. The first signal drains the worker, a second one stops at once."""
     from jobfac.settings import worker_name
+    from jobfac.worker import lock_wait
 
     loaded = _configured(metrics=metrics)
-    with database(f"jobfac worker {name or worker_name()}") as db:
+    with database(f"jobfac worker {name or worker_name()}", lock_wait(loaded)) as db:
         role = _worker(db, loaded, slots, pool, label, name)
         with _exporter(db, loaded, role):
             on_signal(_drain_on_signal(role, loaded))
@@ -93,11 +94,13 @@ def up(
     from jobfac.api import Server
     from jobfac.scheduler import Scheduler
     from jobfac.settings import worker_name
+    from jobfac.worker import lock_wait
 
     loaded = _configured(api_host=host, api_port=port, metrics=metrics)
-    with database(f"jobfac up {name or worker_name()}") as db, ExitStack() as exporters:
+    with database() as db:
         if db.dialect.name == "sqlite":
             db.upgrade()
+    with database(f"jobfac up {name or worker_name()}", lock_wait(loaded)) as db, ExitStack() as exporters:
         db.check_schema()
         worker_role = _worker(db, loaded, slots, pool, label, name)
         roles: list[Any] = [Scheduler(db, loaded, worker_role.name), Server(db, loaded)]

@@ -1,7 +1,7 @@
-"""The seam between the two engines: what cannot be said in one SQL for both.
+"""The interface of the two engines: everything that needs different SQL or different code.
 
-Everything else is SQLAlchemy Core, written once; lock hints are given with ``with_hint(..., "mssql")``, which SQLite
-never sees because its write transactions exclude each other anyway.
+All other statements are SQLAlchemy Core for both engines. Lock hints are added with ``with_hint(..., "mssql")``. SQLite
+needs no hints, because its write transactions exclude each other.
 """
 
 import enum
@@ -20,36 +20,39 @@ from jobfac.database.types import sql_literals
 from jobfac.states import ALIVE, HELD, RunState, WorkerState
 
 __all__ = [
-    "CLAIMED", "CLAIMING", "CLAIM_VALUES", "DIRTY", "FIRST_END", "IS_ALIVE", "LOCKED", "LOCKED_BY_KEY", "PASS", "RENEW",
-    "SKIP", "SURVEY", "Dialect", "Found", "Survey", "Waiter", "choose", "lease_now", "look", "octets", "of",
-    "read_survey", "utcnow",
+    "CLAIMED", "CLAIMING", "CLAIM_VALUES", "DIRTY", "FIRST_END", "FOUND_BY_KEY", "IS_ALIVE", "LOCKED",
+    "LOCKED_BY_KEY", "PASS", "RENEW", "RENEW_PROMISED", "SKIP", "SURVEY", "Dialect", "Survey", "Waiter", "WorkSignal",
+    "dialect_for", "dialect_of", "lease_now", "octets", "read_survey", "utcnow", "work_expression",
 ]  # fmt: skip
 
 DIRTY = "WITH (NOLOCK)"
-"""Hint for a figure that need not be exact and must wait for nothing (SQL Server)."""
+"""Hint for a number that may be inexact and must not wait for locks (SQL Server)."""
 
 LOCKED = "WITH (ROWLOCK, UPDLOCK)"
-"""Hint for a SELECT whose rows are about to be changed in the same transaction (SQL Server)."""
+"""Hint for a SELECT whose rows the same transaction will change (SQL Server)."""
 
 LOCKED_BY_KEY = "WITH (ROWLOCK, UPDLOCK, FORCESEEK)"
-"""The same for rows whose ids are known: found one by one however small the table is, since a scan would wait for what
-others have locked, and they for what it has (SQL Server)."""
+"""The same for rows whose ids are known. It seeks each row even in a small table, because a scan would wait for the
+locks of other transactions, and they for its locks (SQL Server)."""
+
+FOUND_BY_KEY = "WITH (FORCESEEK)"
+"""Hint for rows that are read by their keys from a table that others lock: a scan would wait for them (SQL Server)."""
 
 IS_ALIVE = f"worker.state IN ({sql_literals(ALIVE)})"
-"""Condition on a worker, sql_literals as the filtered index has it."""
+"""Condition on a worker: it is active or draining."""
 
 SKIP = "WITH (UPDLOCK, READPAST, ROWLOCK, READCOMMITTEDLOCK)"
-"""Hint for taking rows that no other transaction has locked (SQL Server)."""
+"""Hint for locking only the rows that no other transaction has locked (SQL Server)."""
 
 PASS = "WITH (READPAST, ROWLOCK, READCOMMITTEDLOCK)"
-"""Hint for reading without waiting: rows that another transaction has changed are passed over, and a later read finds
-them (SQL Server). Rows that are only locked for a change (UPDLOCK) are read, since that lock admits readers.
+"""Hint for reading without waiting (SQL Server). It skips rows that another transaction has changed; a later read finds
+them. It reads rows that are only locked for a change (UPDLOCK), because that lock admits readers.
 
-READ_COMMITTED_SNAPSHOT takes no locks that could be passed over, so READPAST is refused there unless READCOMMITTEDLOCK
-asks for them. Locks of whole pages are never passed over, hence ROWLOCK. Source: Microsoft, "Table hints"."""
+Under READ_COMMITTED_SNAPSHOT, SQL Server allows READPAST only together with READCOMMITTEDLOCK. READPAST does not skip
+page locks, so ROWLOCK is needed. Source: Microsoft, "Table hints"."""
 
 CLAIMING = "WITH (UPDLOCK, READPAST, ROWLOCK, READCOMMITTEDLOCK, FORCESEEK)"
-"""``SKIP`` for the claim, which seeks its index whatever the statistics say of a queue that was empty a moment ago."""
+"""``SKIP`` with FORCESEEK for the claim: the optimizer's statistics may be from a time when the queue was empty."""
 
 CLAIMED = (
     run.c.id,
@@ -70,7 +73,7 @@ CLAIMED = (
     run.c.concurrency_key,
     run.c.lost,
 )
-"""The columns of a run that its worker needs; what a claim returns."""
+"""The columns of a run that a claim returns."""
 
 
 RENEW = (
@@ -80,7 +83,14 @@ RENEW = (
     )
     .values(seen_at=utcnow(), lease_until=lease_now(sa.bindparam("p_lease", type_=sa.BigInteger)))
 )
-"""The heartbeat: it writes the worker's row of ``worker_lease`` and reads no other table."""
+"""The heartbeat. It writes the worker's row in ``worker_lease`` and reads no other table."""
+
+RENEW_PROMISED = (
+    worker_lease.update()
+    .where(worker_lease.c.worker_id == sa.bindparam("p_id"), sa.text("ended = 0"))
+    .values(seen_at=utcnow(), lease_until=lease_now(sa.bindparam("p_lease", type_=sa.BigInteger)))
+)
+"""The same after a promise that has held up to now: the lease may have run out, but nobody could end it."""
 
 FIRST_END = sa.select(
     lease_now().label("now"),
@@ -129,16 +139,19 @@ SURVEY = (
     )
     .where(worker.c.id == sa.bindparam("p_id", type_=sa.BigInteger, literal_execute=True))
 )
-"""One row for each run that the worker is to stop, or one without a run; no row: there is no such worker, or its row is
-locked."""
+"""One row for each run that the worker must stop, or one row without a run. No row: the worker does not exist, or its
+row is locked."""
 
 
 class Survey(NamedTuple):
-    """What the database says of a worker: its state, what it is to stop, how many queues there are.
+    """The database's information about a worker.
 
-    ``stops``: runs to stop, as (run, attempt, how).
-    ``held``: how many runs the worker holds. It is read without locks, so it may count a change that is not committed.
-    ``fleet``: how many workers take new runs.
+    Attributes:
+        state: the worker's state.
+        stops: runs to stop, as (run, attempt, how).
+        queues: the number of queues, of all workers.
+        held: how many runs the worker holds. It is read without locks, so it may include uncommitted changes.
+        fleet: how many workers take new runs.
     """
 
     state: WorkerState
@@ -149,136 +162,156 @@ class Survey(NamedTuple):
 
 
 def read_survey(rows: Sequence[Any]) -> Survey | None:
-    """The rows of ``SURVEY`` as one object."""
+    """Convert the rows of ``SURVEY``; None: there are no rows."""
     if not rows:
         return None
     stops = [(row.id, row.attempt, row.stop) for row in rows if row.id is not None]
     return Survey(WorkerState(rows[0].state), stops, rows[0].queues, rows[0].held, rows[0].fleet)
 
 
-class Found(enum.IntFlag):
-    """What a wait ended with."""
+class WorkSignal(enum.IntFlag):
+    """Why a wait for work ended."""
 
     NOTHING = 0
-    WORK = 1  # a run is queued that may be claimed, or a scheduled run's time has come
-    STOP = 2  # the number of runs this worker was asked to stop has changed
+    WORK = 1  # a run may be claimed, or a scheduled run is due
+    STOP = 2  # the number of runs that this worker must stop has changed
 
 
 class Waiter(Protocol):
-    """Waits for work on behalf of one worker or scheduler, at next to no cost. Used by one thread at a time."""
+    """Waits for work for one worker. One thread at a time may use it."""
 
     busy_seconds: float
-    """For how long a worker without a free slot waits at once: the shorter it is, the sooner it hears of a slot."""
+    """The maximum duration of one wait while the worker has no free slot. A shorter wait ends sooner after a slot
+    becomes free."""
 
-    def wait(self, queues: Sequence[str], worker_id: int, stopping: int, seconds: float) -> Found:
-        """Return as soon as there is something to do, or ``NOTHING`` after ``seconds``, or earlier if interrupted.
+    def wait(self, queues: Sequence[str], worker_id: int, stopping: int, seconds: float) -> WorkSignal:
+        """Wait until there is something to do, at most ``seconds``, or until interrupted.
 
         Args:
-            queues: in which a queued run is of interest; none: only stops and scheduled runs are.
-            stopping: how many runs ``worker_id`` knows that it has to stop.
+            queues: the queues whose queued runs end the wait; empty: only stops and scheduled runs end it.
+            stopping: how many runs ``worker_id`` already knows that it must stop.
         """
 
     survey: Survey | None
-    """What the last wait brought back about the worker; None: this engine is asked for it separately."""
+    """The survey that the last wait returned; None: this engine needs a separate query for it."""
 
     polls_a_second: float
-    """How many waits may begin in a second at most, on average."""
+    """The maximum number of waits per second, on average."""
 
     def interrupt(self) -> None:
-        """Make a waiting thread return, from another thread, where the engine can; else it returns at its time."""
+        """Make a waiting thread return, if the engine supports it. Safe for any thread."""
 
     def close(self) -> None:
-        """Give back what the waiter holds."""
+        """Release all resources."""
 
 
-def look(schema: str, now: str, hint: str = "") -> str:
-    """The SQL expression, a number as in ``Found``, of what there is to do. Binds queues, worker_id, stopping."""
+def work_expression(schema: str, now: str, hint: str = "") -> str:
+    """Return a SQL expression that yields a ``WorkSignal`` as a number. Binds queues, worker_id and stopping."""
     return f"""\
 CASE WHEN EXISTS (SELECT 1 FROM {schema}run {hint} WHERE state = '{RunState.QUEUED}' AND queue IN :queues)
           OR EXISTS (SELECT 1 FROM {schema}run {hint} WHERE state = '{RunState.SCHEDULED}' AND ready_at <= {now})
-     THEN {Found.WORK:d} ELSE 0 END
+     THEN {WorkSignal.WORK:d} ELSE 0 END
 + CASE WHEN (SELECT COUNT(*) FROM {schema}run {hint}
              WHERE state IN ({sql_literals(HELD)}) AND worker_id = :worker_id
                    AND state = '{RunState.STOPPING}') <> :stopping
-       THEN {Found.STOP:d} ELSE 0 END"""
+       THEN {WorkSignal.STOP:d} ELSE 0 END"""
 
 
 class Dialect(Protocol):
-    """What an engine does in its own way."""
+    """The interface of an engine.
+
+    Attributes:
+        pause_between_writes: seconds between two long transactions of one caller, so that waiting writers proceed.
+        poll_interval: seconds between two polls of an idle scheduler, according to the cost of a poll.
+    """
 
     name: str
-    breath: float  # seconds between two long transactions of one caller, so that others who wait get the lock
-    look_interval: float  # seconds between two looks of an idle scheduler: what one costs differs
+    pause_between_writes: float
+    poll_interval: float
 
-    def engine(self, url: sa.URL, isolation_level: str = "READ COMMITTED") -> sa.Engine:
-        """An engine with everything pinned: isolation level, durability, session settings."""
+    def engine(self, url: sa.URL, isolation_level: str = "READ COMMITTED", lock_wait: float | None = None) -> sa.Engine:
+        """Create an engine with fixed isolation level, durability and session settings.
+
+        ``lock_wait``: seconds that a statement waits for a lock; None: as long as is usual for this engine.
+        """
 
     def create(self) -> None:
-        """Make the database's file, private to this user, where the database is one and is missing."""
+        """Create the database's file, private to this user, if the database is a file and is missing."""
 
     def is_missing(self) -> bool:
-        """Whether the database is a file that is not there, and was not when this process began."""
+        """Whether the database is a file that is missing and that this process never opened."""
 
     def check_file(self) -> None:
-        """Make sure that the file which this process has open is still the database.
+        """Check that the file which this process has open is still the database.
 
         Raises:
-            DatabaseReplaced: it, or its write-ahead log, was deleted or replaced.
+            DatabaseReplaced: the file or its write-ahead log was deleted or replaced.
         """
 
     def back_up(self, url: sa.URL, target: Path) -> None:
         """Copy the database into a new file while it is in use.
 
         Raises:
-            Refused: the engine has means of its own; the text names them.
+            Refused: the engine has its own backups; the text names them.
         """
 
-    def turn(self) -> AbstractContextManager[None]:
-        """Held around each transaction that may write, by one thread of this process at a time where that helps."""
+    def write_turn(self) -> AbstractContextManager[None]:
+        """Return a context for each transaction that may write. It may admit one thread of this process at a time."""
 
     def claim(self, limit: int) -> sa.Executable:
-        """The one statement that takes up to ``limit`` queued runs in order and returns ``CLAIMED`` of each.
+        """Return the statement that claims up to ``limit`` queued runs in order and returns ``CLAIMED`` of each.
 
-        Binds ``p_queue``, ``p_worker_id`` and ``p_worker``; no worker: the runs are sequences, which nobody holds while
-        they run. The statement for a limit is built once: it is the hottest of all.
+        Binds ``p_queue``, ``p_worker_id`` and ``p_worker``. Both are None for sequences, which no worker holds. The
+        statements are cached by limit, because they are the most frequent ones.
         """
 
     def renew(self, conn: sa.Connection, worker_id: int, milliseconds: int) -> Any:
-        """The heartbeat, in one round trip: let the lease end so much from now if it still holds.
+        """Send a heartbeat in one round trip: extend the lease to ``milliseconds`` from now, if it is still valid.
 
         Returns ``now`` and ``first_end``, when the first lease in the fleet ends; None: the lease is lost.
         """
 
-    def lock_names(self, conn: sa.Connection, names: Sequence[str], wait: bool) -> None:
-        """Hold the exclusive locks of these names, taken in this order, until the transaction ends.
+    gives_notice: bool  # whether a worker's lease is ended only after notice (see ``lease_notice``)
 
-        Raises an error that ``is_transient`` where one of them cannot be had; without ``wait`` at once.
+    def require_notice(self, conn: sa.Connection, worker_id: int, milliseconds: int) -> None:
+        """Have this worker's lease ended only so long after notice, where the engine gives notice."""
+
+    def endable(self, conn: sa.Connection, worker_ids: Sequence[int]) -> Sequence[int]:
+        """Those of these workers, whose leases have run out, whose leases may be ended now. The others get notice."""
+
+    def promised(self, conn: sa.Connection, worker_id: int) -> float | None:
+        """Seconds from now within which nobody can end the worker's lease; None: there is no such promise."""
+
+    def lock_names(self, conn: sa.Connection, names: Sequence[str], wait: bool) -> None:
+        """Take the exclusive locks of these names in this order, until the transaction ends.
+
+        Raises a transient error if a lock is not free in time; without ``wait``, at once.
         """
 
     def lock_free_names(self, conn: sa.Connection, names: Sequence[str]) -> Sequence[str]:
-        """The same for those that are free: the names of these. It never waits."""
+        """Take the locks of the names that are free, and return these names. Never waits."""
 
     def is_transient(self, error: BaseException) -> bool:
-        """Whether the whole transaction may be tried again: deadlock, lock timeout, failover, lost connection."""
+        """Whether the whole transaction may be retried: deadlock, lock timeout, failover, lost connection."""
 
     def lasting_fault(self, error: BaseException) -> str | None:
-        """Why trying again does not help although the error is one of those, as a clause with the remedy."""
+        """Return why a retry cannot succeed after this error, as a clause with the remedy; None: it may succeed."""
 
     def unmet_requirement(self, conn: sa.Connection) -> str | None:
-        """What this engine lacks that jobfac needs, as a sentence with the remedy."""
+        """Return which requirement of jobfac the engine does not meet, as a sentence with the remedy, or None."""
 
     def give_up_after(self, conn: sa.Connection, seconds: float) -> None:
-        """In this use of the connection, take an answer that does not come in time for a lost connection; 0: never."""
+        """Treat the connection as lost if an answer takes longer than ``seconds`` (0: never), until it is returned."""
 
     def waiter(self, engine: sa.Engine, how: str) -> Waiter:
-        """A waiter; ``how`` is the setting ``wait``."""
+        """Return a waiter. ``how`` is the setting ``wait``."""
 
-    def named(self, url: sa.URL, program: str) -> sa.URL:
-        """The URL with which a DBA sees this program's name in the list of sessions, where the driver can say it."""
+    def with_program_name(self, url: sa.URL, program: str) -> sa.URL:
+        """Return the URL with a program name for the list of sessions, if the driver supports it."""
 
 
-def choose(url: sa.URL) -> Dialect:
-    """The dialect for a URL.
+def dialect_for(url: sa.URL) -> Dialect:
+    """Return the dialect for a URL.
 
     Raises:
         ValueError: the URL is for another engine.
@@ -301,9 +334,9 @@ def choose(url: sa.URL) -> Dialect:
     )
 
 
-def of(conn: sa.Connection) -> Dialect:
-    """The dialect of a connection."""
-    return choose(conn.engine.url)
+def dialect_of(conn: sa.Connection) -> Dialect:
+    """Return the dialect of a connection."""
+    return dialect_for(conn.engine.url)
 
 
 CLAIM_VALUES: dict[str, Any] = {
@@ -313,4 +346,4 @@ CLAIM_VALUES: dict[str, Any] = {
     "worker": sa.bindparam("p_worker"),
     "started_at": utcnow(),
 }
-"""What a claim writes into each run, the same on every engine."""
+"""The columns that a claim changes, on both engines."""

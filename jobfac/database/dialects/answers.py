@@ -17,16 +17,16 @@ LONGEST_WAIT = 20.0
 """The longest wait for work inside the server, in seconds."""
 
 ANSWER = max(LOCKS, LONGEST_WAIT) + 10.0
-"""Seconds after which the driver gives up an answer; four more if the server does not confirm the cancellation."""
+"""Timeout in seconds for an answer. It is four seconds longer if the server does not confirm the cancellation."""
 
 CONNECTION_TIMEOUT = 113
-"""ODBC's number of the attribute that limits calls other than statements, such as a commit."""
+"""The ODBC attribute for the timeout of calls other than statements, such as a commit."""
 
 
-def bound(engine: sa.Engine) -> None:
+def set_time_limit(engine: sa.Engine) -> None:
     """Make the engine's connections give up an answer after ``ANSWER`` seconds."""
     sa.event.listen(engine, "checkout", lambda connection, record, proxy: give_up_after(connection, ANSWER))
-    sa.event.listen(engine, "handle_error", _throw_away)
+    sa.event.listen(engine, "handle_error", _discard_after_timeout)
 
 
 def give_up_after(connection: Any, seconds: float) -> None:
@@ -40,6 +40,6 @@ def give_up_after(connection: Any, seconds: float) -> None:
         connection.set_attr(CONNECTION_TIMEOUT, whole)
 
 
-def _throw_away(context: sa.ExceptionContext) -> None:
+def _discard_after_timeout(context: sa.ExceptionContext) -> None:
     if "timeout expired" in str(context.original_exception).lower():
         context.is_disconnect = True

@@ -1,4 +1,4 @@
-"""The database's clock as a SQL expression: the only clock whose times are stored."""
+"""The database's clock as a SQL expression. All stored times come from this clock."""
 
 from typing import Any
 
@@ -10,11 +10,11 @@ from sqlalchemy.sql.expression import ColumnElement
 from jobfac.database.types import Instant
 
 SQLITE_NOW = "strftime('%Y-%m-%d %H:%M:%f000', 'now')"
-"""Now as SQLite's tables have it: text with six digits after the second, of which it knows three."""
+"""The current time as SQLite's tables store it: text with six digits after the second, the last three of them 0."""
 
 
 class utcnow(ColumnElement[Any]):  # noqa: N801 - reads like the SQL function it is
-    """Now, in UTC with milliseconds, moved by ``milliseconds`` (a number, a bound parameter or a column) if given."""
+    """The current time in UTC with milliseconds, plus ``milliseconds`` (a number, a bound parameter or a column)."""
 
     type = Instant()
     inherit_cache = True
@@ -46,7 +46,7 @@ def _sqlite(element: utcnow, compiler: SQLCompiler, **kw: Any) -> str:
 def _mssql(element: utcnow, compiler: SQLCompiler, **kw: Any) -> str:
     if not element.moved:
         return "SYSUTCDATETIME()"
-    # DATEADD counts in INT: milliseconds alone would overflow after 24 days, seconds after 68 years.
+    # The number in DATEADD is an INT: milliseconds alone would overflow after 24 days.
     moved = compiler.process(element.milliseconds, **kw)
     minutes = f"DATEADD(MINUTE, CAST({moved} / 60000 AS INT), SYSUTCDATETIME())"
     return f"DATEADD(MILLISECOND, CAST({moved} % 60000 AS INT), {minutes})"

@@ -34,7 +34,7 @@ ALIVE = "ended = 0"
 
 
 class lease_now(utcnow):  # noqa: N801 - reads like the SQL function it is
-    """Now by the lease clock, moved by ``milliseconds`` if given. On SQLite only inside a write transaction."""
+    """The current time of the lease clock, plus ``milliseconds``. On SQLite only inside a write transaction."""
 
     inherit_cache = True
 
@@ -72,24 +72,30 @@ def register(connection: sqlite3.Connection) -> None:
     connection.create_function("boot_ms", 0, lambda: boot_ms())
 
 
+TABLES = {
+    "lease_clock": "one INTEGER PRIMARY KEY CHECK (one = 1), boot TEXT NOT NULL, ahead INTEGER NOT NULL",
+    "lease_notice": (
+        "worker_id INTEGER PRIMARY KEY, period INTEGER NOT NULL, noticed INTEGER NOT NULL DEFAULT 0, until INTEGER"
+    ),
+}
+"""Tables that exist on SQLite only; ``lease_notice`` explains the second one."""
+
+
 def ensure(conn: sa.Connection) -> bool:
-    """Create the table and its row for this boot in this write transaction. True: both existed before it."""
-    tables = conn.exec_driver_sql(
-        "SELECT name FROM sqlite_master WHERE name IN ('worker_lease', 'lease_clock')"
-    ).scalars()
-    known = set(tables)
+    """Create the tables and the clock's row for this boot in this write transaction. True: all existed before it."""
+    names = ", ".join(f"'{name}'" for name in ("worker_lease", *TABLES))
+    known = set(conn.exec_driver_sql(f"SELECT name FROM sqlite_master WHERE name IN ({names})").scalars())
     if "worker_lease" not in known:
         return False  # the schema is not there yet
-    if "lease_clock" not in known:
-        conn.exec_driver_sql(
-            "CREATE TABLE IF NOT EXISTS lease_clock (one INTEGER PRIMARY KEY CHECK (one = 1), boot TEXT NOT NULL, "
-            "ahead INTEGER NOT NULL)"
-        )
+    for name, columns in TABLES.items():
+        if name not in known:
+            conn.exec_driver_sql(f"CREATE TABLE IF NOT EXISTS {name} ({columns})")
     booted = conn.exec_driver_sql("SELECT boot FROM lease_clock").scalar()
     if booted == boot_id():
-        return True
+        return known >= TABLES.keys()
     ahead = wall_ms() - boot_ms()
     conn.exec_driver_sql("INSERT OR REPLACE INTO lease_clock (one, boot, ahead) VALUES (1, ?, ?)", (boot_id(), ahead))
+    conn.exec_driver_sql("DELETE FROM lease_notice")  # of workers from before the boot, none of whom is alive
     if booted is not None:
         conn.exec_driver_sql(
             f"UPDATE worker_lease SET lease_until = strftime({FORMAT}, ? / 1000.0, 'unixepoch') WHERE {ALIVE}",

@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from jobfac.database.dialects import CLAIM_VALUES, CLAIMED, CLAIMING, PASS
-from jobfac.database.dialects.answers import ANSWER, LOCKS, bound, give_up_after
+from jobfac.database.dialects.answers import ANSWER, LOCKS, give_up_after, set_time_limit
 from jobfac.database.dialects.parameter_types import declare_types
 from jobfac.database.dialects.rows import SEEK
 from jobfac.database.dialects.waiting import ChoosingWaiter, PollingWaiter, ServerWaiter, sql_literal
@@ -22,18 +22,18 @@ TRANSIENT = frozenset(
     {
         1205,  # deadlock victim
         1222,  # lock request timeout
-        1204, 8645, 8651,  # no memory for locks, or for the statement, just now
+        1204, 8645, 8651,  # no memory for locks or for the statement at the moment
         3960,  # snapshot update conflict
         -2,  # client timeout
-        233, 10053, 10054, 10060, 10061, 11001,  # the connection broke, or nobody listens
+        233, 10053, 10054, 10060, 10061, 11001,  # the connection broke or was refused
         4060, 4221, 40197, 40501, 40540, 40613, 49918, 49919, 49920,  # Azure: moving, busy, failing over
         10928, 10929, 10936,  # Azure: a limit of the database or its pool is reached
         596, 6005, 18401,  # the session was killed, the server shuts down or is being upgraded
         615, 617, 921, 922, 926, 976, 978, 983, 988, 9001, 9002,  # database closing, recovering, no replica; log full
-        51222,  # our own: a named lock could not be had in time
+        51222,  # thrown by jobfac: a named lock was not free in time
     }
 )  # fmt: skip
-"""Error numbers after which the whole transaction may be tried again.
+"""Error numbers after which the whole transaction may be retried.
 Source: Microsoft, "Troubleshoot transient connection errors" and "Database engine events and errors"."""
 
 PHRASES = (
@@ -59,53 +59,55 @@ PHRASES = (
     "timeout expired",
     "lock could not be had in time",
 )
-"""The same in words: mssql-python's exceptions carry no number."""
+"""Texts of the same errors, because exceptions of mssql-python contain no number."""
 
 BROKEN = ("08001", "08003", "08004", "08007", "08S01", "HYT00", "HYT01", "IMC06")
-"""SQLSTATEs of a connection that is gone or never came."""
+"""SQLSTATEs of a connection that broke or could not be made."""
 
-LOCKED_FOR = f"{LOCKS * 1000:.0f}"
 SESSION = (
-    f"SET XACT_ABORT ON; SET LOCK_TIMEOUT {LOCKED_FOR}; SET NOCOUNT OFF; SET QUOTED_IDENTIFIER ON; SET ANSI_NULLS ON; "
-    "SET NUMERIC_ROUNDABORT OFF; SET LANGUAGE us_english;"
+    "SET XACT_ABORT ON; SET LOCK_TIMEOUT {milliseconds:.0f}; SET NOCOUNT OFF; SET QUOTED_IDENTIFIER ON; "
+    "SET ANSI_NULLS ON; SET NUMERIC_ROUNDABORT OFF; SET LANGUAGE us_english;"
 )
-"""XACT_ABORT: an error ends the whole transaction, so nothing half done can be committed. NOCOUNT: a server may have it
-ON for everybody ('user options'), and then no statement says how many rows it changed. NUMERIC_ROUNDABORT: writes to a
-table with filtered indexes need it OFF. LANGUAGE: ``PHRASES`` are English, and a login may have another language."""
+"""LOCK_TIMEOUT: named locks wait as long, because that is the default of sp_getapplock. XACT_ABORT: an error ends the
+whole transaction, so nothing half done can be committed. NOCOUNT: a server may have it ON for everybody ('user
+options'), and then no statement says how many rows it changed. NUMERIC_ROUNDABORT: writes to a table with filtered
+indexes need it OFF. LANGUAGE: ``PHRASES`` are English, and a login may have another language."""
 
 
 class Mssql:
     """See ``Dialect``."""
 
     name = "mssql"
-    breath = 0.0
-    look_interval = 5.0
+    pause_between_writes = 0.0
+    poll_interval = 5.0
+    gives_notice = False  # a heartbeat waits for nobody: it has a row of its own
 
-    def engine(self, url: sa.URL, isolation_level: str = "READ COMMITTED") -> sa.Engine:
+    def engine(self, url: sa.URL, isolation_level: str = "READ COMMITTED", lock_wait: float | None = None) -> sa.Engine:
         _one_pool(url.get_driver_name())
         engine = sa.create_engine(
             with_driver(url),
             isolation_level=isolation_level,
             paramstyle="qmark",
-            pool_pre_ping=False,  # a broken connection is retried as a whole transaction anyway
+            pool_pre_ping=False,  # after a broken connection the whole transaction is retried
             pool_size=20,
             max_overflow=100,
             execution_options={"schema_translate_map": {None: SCHEMA}},
         )
-        engine.dialect.statement_compiler = _hinting(engine.dialect.statement_compiler)
-        sa.event.listen(engine, "connect", _on_connect)
+        engine.dialect.statement_compiler = _compiler_with_hints(engine.dialect.statement_compiler)
+        settings = SESSION.format(milliseconds=1000 * (LOCKS if lock_wait is None else lock_wait))
+        sa.event.listen(engine, "connect", lambda connection, record: _set_up(connection, settings))
         declare_types(engine)
-        bound(engine)
+        set_time_limit(engine)
         return engine
 
     def create(self) -> None:
-        """Nothing to do: a DBA makes the database."""
+        """Do nothing: a DBA creates the database."""
 
     def is_missing(self) -> bool:
         return False
 
     def check_file(self) -> None:
-        """Nothing to do: the files are the server's."""
+        """Do nothing: the server owns the files."""
 
     def back_up(self, url: sa.URL, target: Path) -> None:
         raise Refused(
@@ -113,8 +115,8 @@ class Mssql:
             "CHECKSUM, and back up the log as the shop's plan says."
         )
 
-    def turn(self) -> contextlib.AbstractContextManager[None]:
-        return contextlib.nullcontext()  # the server queues its writers itself
+    def write_turn(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()  # the server queues its writers
 
     def claim(self, limit: int) -> sa.Executable:
         return _claim(limit)
@@ -122,16 +124,25 @@ class Mssql:
     def renew(self, conn: sa.Connection, worker_id: int, milliseconds: int) -> Any:
         return conn.execute(_RENEW, {"p_id": worker_id, "p_lease": milliseconds}).first()
 
+    def require_notice(self, conn: sa.Connection, worker_id: int, milliseconds: int) -> None:
+        """Nothing to do: see ``gives_notice``."""
+
+    def endable(self, conn: sa.Connection, worker_ids: Sequence[int]) -> Sequence[int]:
+        return worker_ids
+
+    def promised(self, conn: sa.Connection, worker_id: int) -> float | None:
+        return None
+
     def lock_names(self, conn: sa.Connection, names: Sequence[str], wait: bool) -> None:
-        for some in _batches(names):
-            conn.execute(_lock(len(some), wait), {f"name{place}": name[:255] for place, name in enumerate(some)})
+        for batch in _batches(names):
+            conn.execute(_lock(len(batch), wait), {f"name{place}": name[:255] for place, name in enumerate(batch)})
 
     def lock_free_names(self, conn: sa.Connection, names: Sequence[str]) -> Sequence[str]:
         taken: list[str] = []
-        for some in _batches(names):
-            values = {f"name{place}": name[:255] for place, name in enumerate(some)}
-            marks = conn.execute(_lock_free(len(some)), values).scalar_one()
-            taken += [name for name, mark in zip(some, marks, strict=True) if mark == "1"]
+        for batch in _batches(names):
+            values = {f"name{place}": name[:255] for place, name in enumerate(batch)}
+            marks = conn.execute(_lock_free(len(batch)), values).scalar_one()
+            taken += [name for name, mark in zip(batch, marks, strict=True) if mark == "1"]
         return taken
 
     def is_transient(self, error: BaseException) -> bool:
@@ -159,17 +170,20 @@ class Mssql:
     def waiter(self, engine: sa.Engine, how: str) -> ServerWaiter:
         return {"server": ServerWaiter, "polling": PollingWaiter}.get(how, ChoosingWaiter)(engine)
 
-    def named(self, url: sa.URL, program: str) -> sa.URL:
+    def with_program_name(self, url: sa.URL, program: str) -> sa.URL:
         if url.get_driver_name() != "pyodbc" or "odbc_connect" in url.query or {"APP", "app"} & set(url.query):
             return url
         return url.update_query_dict({"APP": program[:128]})
 
 
-def _hinting(usual: type[Any]) -> type[Any]:
-    """A compiler that writes ``SEEK`` in the FROM of an UPDATE alone. SQLAlchemy would repeat it behind UPDATE, where
-    T-SQL knows hints of locking only. Source: Microsoft, "Table hints", table_hint_limited."""
+def _compiler_with_hints(base: type[Any]) -> type[Any]:
+    """Return a compiler that writes ``SEEK`` only in the FROM clause of an UPDATE.
 
-    class Compiler(usual):  # type: ignore[misc]
+    SQLAlchemy would repeat it after UPDATE, where T-SQL allows only locking hints. Source: Microsoft, "Table hints",
+    table_hint_limited.
+    """
+
+    class Compiler(base):  # type: ignore[misc]
         def format_from_hint_text(self, sqltext: str, table: Any, hint: str, iscrud: bool) -> Any:
             return sqltext if iscrud and hint == SEEK else super().format_from_hint_text(sqltext, table, hint, iscrud)
 
@@ -178,7 +192,7 @@ def _hinting(usual: type[Any]) -> type[Any]:
 
 @functools.cache
 def _claim(limit: int) -> sa.Executable:
-    nxt = (
+    following = (
         sa.select(run)
         .with_hint(run, CLAIMING, "mssql")
         .where(sa.text(f"state = '{RunState.QUEUED}'"), run.c.queue == sa.bindparam("p_queue"))
@@ -186,56 +200,57 @@ def _claim(limit: int) -> sa.Executable:
         .limit(limit)
         .cte("next")
     )
-    values = CLAIM_VALUES | {"attempt": nxt.c.attempt + 1}
-    return sa.update(nxt).values(values).returning(*(nxt.c[column.name] for column in CLAIMED))
+    values = CLAIM_VALUES | {"attempt": following.c.attempt + 1}
+    return sa.update(following).values(values).returning(*(following.c[column.name] for column in CLAIMED))
 
 
 NAMES = 8
-"""Named locks taken in one round trip at most; so there are as many statements for it, and no more."""
+"""The maximum number of named locks taken in one round trip. This also bounds the number of different statements."""
 
 
 def _batches(names: Sequence[str]) -> list[Sequence[str]]:
     return [names[at : at + NAMES] for at in range(0, len(names), NAMES)]
 
 
-def _getapplock(place: int, milliseconds: str) -> str:
+def _getapplock(place: int, wait: bool) -> str:
+    timeout = "" if wait else ", @LockTimeout = 0"  # by default it is the session's
     return (
         f"EXEC @taken = sp_getapplock @Resource = :name{place}, @LockMode = N'Exclusive', "
-        f"@LockOwner = N'Transaction', @LockTimeout = {milliseconds};"
+        f"@LockOwner = N'Transaction'{timeout};"
     )
 
 
-def _named(number: int) -> list[sa.BindParameter[str]]:
+def _name_parameters(number: int) -> list[sa.BindParameter[str]]:
     return [sa.bindparam(f"name{place}", type_=sa.Unicode(255)) for place in range(number)]
 
 
 @functools.cache
 def _lock(number: int, wait: bool) -> sa.TextClause:
     throw = "IF @taken < 0 THROW 51222, N'The lock could not be had in time.', 1;"
-    each = [f"{_getapplock(place, LOCKED_FOR if wait else '0')} {throw}" for place in range(number)]
-    return sa.text(f"DECLARE @taken INT; {' '.join(each)}").bindparams(*_named(number))
+    each = [f"{_getapplock(place, wait)} {throw}" for place in range(number)]
+    return sa.text(f"DECLARE @taken INT; {' '.join(each)}").bindparams(*_name_parameters(number))
 
 
 @functools.cache
 def _lock_free(number: int) -> sa.TextClause:
-    """One row of one text: a digit for each name, 1 if its lock is held now."""
+    """Return a statement whose result is one text with a digit for each name: 1 if its lock is held now, else 0."""
     mark = "SET @marks = CONCAT(@marks, CASE WHEN @taken >= 0 THEN '1' ELSE '0' END);"
-    each = [f"{_getapplock(place, '0')} {mark}" for place in range(number)]
+    each = [f"{_getapplock(place, False)} {mark}" for place in range(number)]
     text = f"DECLARE @taken INT, @marks VARCHAR({NAMES}) = ''; {' '.join(each)} SELECT @marks AS marks;"
-    return sa.text(text).bindparams(*_named(number))
+    return sa.text(text).bindparams(*_name_parameters(number))
 
 
 def with_driver(url: sa.URL) -> sa.URL:
-    """The URL with Microsoft's newest installed ODBC driver, if it is for pyodbc and names none."""
+    """Return the URL with Microsoft's newest installed ODBC driver, if it is for pyodbc and names no driver."""
     if url.get_driver_name() != "pyodbc" or "driver" in url.query or "odbc_connect" in url.query or not url.host:
         return url
-    ours = ("ODBC Driver 18 for SQL Server", "ODBC Driver 17 for SQL Server")
-    known = [name for name in odbc_drivers() if name in ours]
-    return url.update_query_dict({"driver": max(known, default="ODBC Driver 18 for SQL Server")})
+    supported = ("ODBC Driver 18 for SQL Server", "ODBC Driver 17 for SQL Server")
+    installed = [name for name in odbc_drivers() if name in supported]
+    return url.update_query_dict({"driver": max(installed, default="ODBC Driver 18 for SQL Server")})
 
 
 def odbc_drivers() -> list[str]:
-    """The names of the ODBC drivers that are installed."""
+    """Return the names of the installed ODBC drivers."""
     import pyodbc
 
     _one_pool("pyodbc")
@@ -243,25 +258,25 @@ def odbc_drivers() -> list[str]:
 
 
 def _one_pool(driver: str) -> None:
-    """SQLAlchemy pools connections; a second pool in the driver would keep dead ones and hand them out again."""
+    """Disable the driver's own connection pool. It would return broken connections to SQLAlchemy's pool."""
     if driver == "pyodbc":
         import pyodbc
 
-        pyodbc.pooling = False  # pyodbc looks at it once, when it is first asked for anything, be it its drivers
+        pyodbc.pooling = False  # pyodbc reads it once, at its first call, even if that call only lists drivers
     else:
         import mssql_python
 
         mssql_python.pooling(enabled=False)
 
 
-def _on_connect(connection: Any, record: Any) -> None:
+def _set_up(connection: Any, settings: str) -> None:
     cursor = connection.cursor()
-    cursor.execute(SESSION)
+    cursor.execute(settings)
     cursor.close()
 
 
 def _error_parts(error: Any) -> tuple[frozenset[int], str, str]:
-    """SQL Server's error numbers and the SQLSTATE, where a driver's exception carries them, and its text."""
+    """Return SQL Server's error numbers, the SQLSTATE, and the text of a driver's exception, as far as it has them."""
     text = " ".join(str(argument) for argument in getattr(error, "args", ()))
     numbers = frozenset(int(found) for found in re.findall(r"\((-?\d+)\)", text))
     state = str(error.args[0]) if getattr(error, "args", ()) else ""

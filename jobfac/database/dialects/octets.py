@@ -1,4 +1,4 @@
-"""How many bytes a value holds, as a SQL expression: LEN of SQL Server would not count the blanks at its end."""
+"""The length of a value in bytes as a SQL expression. (LEN of SQL Server does not count trailing blanks.)"""
 
 from typing import Any
 

@@ -1,12 +1,14 @@
-"""SQL Server: every parameter is declared by the type of its column, whatever its value.
+"""SQL Server: declare every parameter by the type of its column, independent of its value.
 
-SQL Server keeps a plan for each pair of a text and the declarations of its parameters. A driver that declares a value
-as long as it is makes thousands of pairs of the most frequent statements. One that binds NULL has the server describe
-the parameter, a round trip for each, and swallows an error of the answer: if that error has rolled the transaction
-back, what comes next would go on in a new one, without what came before. And a date that is bound as a time converts
-the column that it is compared with.
+By default a driver derives the declaration from the value, which has three disadvantages:
 
-So every statement that SQLAlchemy has compiled tells the driver the types of all its parameters.
+- SQL Server caches one plan for each pair of a statement's text and its declarations. If each text value is declared
+  with its own length, frequent statements get thousands of plans.
+- For NULL the driver queries the server for the parameter's type: one more round trip for each. It ignores an error of
+  that query. If the error has rolled back the transaction, the next statement would run in a new transaction.
+- A date that is bound as a datetime makes the server convert the column in a comparison.
+
+So for every statement that SQLAlchemy compiles, the driver gets the types of all parameters.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,24 +19,27 @@ import sqlalchemy as sa
 from sqlalchemy.engine.interfaces import BindTyping
 
 Declared = tuple[int, int, int]
-"""ODBC's number of a type, its size (0: unbounded) and its decimal digits."""
+"""The ODBC type, its size (0: unbounded) and its number of decimal digits."""
 
 VARCHAR, NVARCHAR = 12, -9
 VARBINARY_MAX: Declared = (-3, 0, 0)
 NVARCHAR_MAX: Declared = (NVARCHAR, 0, 0)
 BIT: Declared = (-7, 1, 0)
-BIGINT: Declared = (-5, 19, 0)  # for every whole number: a comparison with an INT column seeks all the same
+BIGINT: Declared = (-5, 19, 0)  # for all integers: a comparison with an INT column still seeks an index
 DOUBLE: Declared = (8, 15, 0)
 DATE: Declared = (91, 10, 0)
 TIMESTAMP: Declared = (93, 23, 3)
 LONGEST = 4000
-"""Characters of the longest text that is not NVARCHAR(max). The texts of all columns that hold no more are declared so
-long: a value that is longer than its column is compared as it is, and refused by the server, not cut by the driver."""
+"""The maximum length of a text that is not NVARCHAR(max). All texts of shorter columns are declared with this length.
+So the driver does not truncate a value that is longer than its column. The server compares it, or refuses to store
+it."""
 
 
 def declared(kind: sa.types.TypeEngine[Any], values: Sequence[Any]) -> Declared:
-    """What a parameter is to ODBC: as its column is; by its values only where SQLAlchemy knows no type, and where a
-    text has more than ``LONGEST`` characters that belongs to a column of fewer."""
+    """Return the declaration of a parameter, according to the type of its column.
+
+    The values matter only if SQLAlchemy knows no type, or if a text is longer than ``LONGEST``.
+    """
     while isinstance(kind, sa.types.TypeDecorator):
         kind = kind.impl_instance
     match kind:
@@ -73,8 +78,8 @@ def _of_value(value: Any) -> Declared:
 
 
 def _text(kind: sa.String, values: Sequence[Any]) -> Declared:
-    room = kind.length
-    if not isinstance(room, int) or room > LONGEST:
+    length = kind.length
+    if not isinstance(length, int) or length > LONGEST:
         return NVARCHAR_MAX
     if any(isinstance(value, str) and 2 * len(value) > LONGEST and _is_too_long(value) for value in values):
         return NVARCHAR_MAX
@@ -86,26 +91,26 @@ def _is_too_long(text: str) -> bool:
 
 
 def declare_types(engine: sa.Engine) -> None:
-    """Have the engine tell its driver the types of every statement's parameters."""
-    usual = engine.dialect.do_set_input_sizes if engine.dialect.bind_typing is BindTyping.SETINPUTSIZES else None
+    """Make the engine pass the types of every statement's parameters to its driver."""
+    original = engine.dialect.do_set_input_sizes if engine.dialect.bind_typing is BindTyping.SETINPUTSIZES else None
     engine.dialect.bind_typing = BindTyping.SETINPUTSIZES
 
-    def note(cursor: Any, kinds: list[tuple[str, Any, sa.types.TypeEngine[Any]]], context: Any) -> None:
+    def keep_types(cursor: Any, kinds: list[tuple[str, Any, sa.types.TypeEngine[Any]]], context: Any) -> None:
         context.kinds = [kind for _, _, kind in kinds]
-        if usual is not None:
-            usual(cursor, kinds, context)
+        if original is not None:
+            original(cursor, kinds, context)
 
-    engine.dialect.do_set_input_sizes = note  # type: ignore[method-assign, assignment]
+    engine.dialect.do_set_input_sizes = keep_types  # type: ignore[method-assign, assignment]
     sa.event.listen(engine, "before_cursor_execute", _binding(_null(engine.dialect)), retval=True)
 
 
 def _null(dialect: sa.Dialect) -> Any:
-    """What the driver takes for a NULL whose type it has been told."""
+    """Return the value with which the driver binds NULL without querying its type."""
     if dialect.driver != "pyodbc":
         return None
     import pyodbc
 
-    return pyodbc.BinaryNull  # for None it would ask all the same
+    return pyodbc.BinaryNull  # for None it would query the type despite the declaration
 
 
 def _binding(null: Any) -> Callable[..., tuple[str, Any]]:
@@ -113,7 +118,7 @@ def _binding(null: Any) -> Callable[..., tuple[str, Any]]:
         conn: sa.Connection, cursor: Any, statement: str, parameters: Any, context: Any, executemany: bool
     ) -> tuple[str, Any]:
         kinds = getattr(context, "kinds", None) or _of_text(getattr(context, "compiled", None))
-        rows = parameters if isinstance(parameters, list) else [parameters]  # many rows in one INSERT are one
+        rows = parameters if isinstance(parameters, list) else [parameters]  # an INSERT of many rows is one tuple
         if not kinds or not rows or not rows[0]:
             return statement, parameters
         columns = list(zip(kinds, zip(*rows, strict=True), strict=True))
@@ -126,18 +131,18 @@ def _binding(null: Any) -> Callable[..., tuple[str, Any]]:
 
 
 def _of_text(compiled: Any) -> list[sa.types.TypeEngine[Any]] | None:
-    """The types of a ``text()``'s parameters, for which SQLAlchemy asks no driver; None: they cannot be told."""
+    """Return the types of the parameters of a ``text()``, which SQLAlchemy does not pass on; None: they are unknown."""
     keys = getattr(compiled, "positiontup", None)
-    if not keys:  # a text that is given to the driver as it is
+    if not keys:  # a text that is not compiled
         return None
     binds = [compiled.binds[key] for key in keys if compiled.binds[key] not in compiled.literal_execute_params]
     return None if any(bind.expanding for bind in binds) else [bind.type for bind in binds]
 
 
 def _bound(value: Any, kind: Declared, null: Any) -> Any:
-    """The value in the form that goes with its declaration.
+    """Convert a value to the Python type that its declaration requires.
 
-    SQLAlchemy makes a time of a date and a number of a boolean; mssql-python takes only objects of the type declared.
+    SQLAlchemy passes dates as datetimes and booleans as integers. mssql-python accepts only the declared type.
     """
     if value is None:
         return null

@@ -1,4 +1,4 @@
-"""SQLite: the embedded engine. One writer at a time, WAL, every commit durable."""
+"""SQLite, the embedded engine: one writer at a time, WAL mode, durable commits."""
 
 import contextlib
 import ctypes
@@ -16,7 +16,18 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import CLAIM_VALUES, CLAIMED, FIRST_END, RENEW, Found, Survey, lease_clock, look
+from jobfac.database.dialects import (
+    CLAIM_VALUES,
+    CLAIMED,
+    FIRST_END,
+    RENEW,
+    RENEW_PROMISED,
+    Survey,
+    WorkSignal,
+    lease_clock,
+    lease_notice,
+    work_expression,
+)
 from jobfac.database.dialects.clock import SQLITE_NOW
 from jobfac.database.dialects.sqlite_file import DatabaseFile, back_up
 from jobfac.database.tables import run
@@ -24,13 +35,13 @@ from jobfac.errors import no_schema
 from jobfac.states import RunState
 
 BUSY_TIMEOUT = 30.0
-"""Seconds a transaction waits for another writer before SQLite says `database is locked`."""
+"""Seconds that a transaction waits for another writer before SQLite reports `database is locked`."""
 
-TURN = 5.0
-"""Seconds that a thread waits at most for the other writers of its own process before it tries regardless."""
+TURN_TIMEOUT = 5.0
+"""Seconds that a thread waits for other writers of its process. After that it tries without waiting."""
 
 OLDEST = (3, 35)
-"""SQLite's first version with RETURNING."""
+"""The first version of SQLite with RETURNING."""
 
 TRANSIENT = (
     sqlite3.SQLITE_BUSY,
@@ -47,21 +58,22 @@ class Sqlite:
     """See ``Dialect``."""
 
     name = "sqlite"
-    breath = 0.12  # a writer that waits looks every tenth of a second
-    look_interval = 1.0
+    pause_between_writes = 0.12  # a waiting writer polls every 0.1 s
+    poll_interval = 1.0
+    gives_notice = True
 
     def __init__(self) -> None:
         self._turn = threading.Lock()
         self._file: DatabaseFile | None = None
-        self._clock_is_ready = False  # set by any writer; twice does no harm
+        self._clock_is_ready = False  # set by any writer; setting it twice is harmless
 
-    def engine(self, url: sa.URL, isolation_level: str = "READ COMMITTED") -> sa.Engine:
+    def engine(self, url: sa.URL, isolation_level: str = "READ COMMITTED", lock_wait: float | None = None) -> sa.Engine:
         engine = sa.create_engine(
             url,
-            connect_args={"timeout": BUSY_TIMEOUT, "check_same_thread": False},
+            connect_args={"timeout": BUSY_TIMEOUT if lock_wait is None else lock_wait, "check_same_thread": False},
             pool_size=20,
             max_overflow=100,
-            pool_use_lifo=True,  # the last one back is the next one out: so few connections as possible fill up
+            pool_use_lifo=True,  # reuse the most recent connection, so few connections fill their page caches
         )
         self._file = self._file or DatabaseFile(os.path.abspath(str(url.database)))  # noqa: PTH100
         self._file.attach(engine)
@@ -70,13 +82,17 @@ class Sqlite:
         return engine
 
     def _on_begin(self, conn: sa.Connection) -> None:
-        # IMMEDIATE: a transaction that will write takes the lock first and waits for it, instead of failing half way.
+        # IMMEDIATE: a transaction that will write takes the lock at its start, instead of failing in the middle.
         if not conn.get_execution_options().get("write", False):
             conn.exec_driver_sql("BEGIN")
             return
         if self._file is not None:
             self._file.check()
-        conn.exec_driver_sql("BEGIN IMMEDIATE")
+        began = time.monotonic()
+        try:
+            conn.exec_driver_sql("BEGIN IMMEDIATE")
+        finally:
+            lease_notice.contention.note(began, time.monotonic())
         if not self._clock_is_ready:
             self._clock_is_ready = lease_clock.ensure(conn)
 
@@ -97,11 +113,11 @@ class Sqlite:
         back_up(os.path.abspath(str(url.database)), target)  # noqa: PTH100
 
     @contextlib.contextmanager
-    def turn(self) -> Iterator[None]:
-        # SQLite has no queue: who finds the file locked sleeps, longer and longer, and whoever wakes at the right
-        # moment is next, so a heartbeat among busy writers may starve for seconds. What excludes writers is still
-        # BEGIN IMMEDIATE; this keeps the threads of one process from sleeping past each other.
-        taken = self._turn.acquire(timeout=TURN)
+    def write_turn(self) -> Iterator[None]:
+        # SQLite does not queue writers. A writer that finds the file locked sleeps for growing times, and the first one
+        # that wakes at the right moment gets the lock, so a heartbeat among busy writers may starve for seconds. BEGIN
+        # IMMEDIATE excludes writers; this lock only queues the threads of one process.
+        taken = self._turn.acquire(timeout=TURN_TIMEOUT)
         try:
             yield
         finally:
@@ -113,11 +129,22 @@ class Sqlite:
 
     def renew(self, conn: sa.Connection, worker_id: int, milliseconds: int) -> Any:
         lease_clock.follow(conn)
-        renewed = conn.execute(RENEW, {"p_id": worker_id, "p_lease": milliseconds}).rowcount
+        lease_notice.give_early(conn)
+        renew = RENEW_PROMISED if lease_notice.withdraw(conn, worker_id) else RENEW
+        renewed = conn.execute(renew, {"p_id": worker_id, "p_lease": milliseconds}).rowcount
         return conn.execute(FIRST_END).one() if renewed else None
 
+    def require_notice(self, conn: sa.Connection, worker_id: int, milliseconds: int) -> None:
+        lease_notice.require(conn, worker_id, milliseconds)
+
+    def endable(self, conn: sa.Connection, worker_ids: Sequence[int]) -> Sequence[int]:
+        return lease_notice.endable(conn, worker_ids)
+
+    def promised(self, conn: sa.Connection, worker_id: int) -> float | None:
+        return lease_notice.promised(conn, worker_id)
+
     def lock_names(self, conn: sa.Connection, names: Sequence[str], wait: bool) -> None:
-        """Nothing to do: a write transaction already excludes every other."""
+        """Do nothing: a write transaction excludes every other one."""
 
     def lock_free_names(self, conn: sa.Connection, names: Sequence[str]) -> Sequence[str]:
         return names
@@ -141,9 +168,9 @@ class Sqlite:
         return f"SQLite {sqlite3.sqlite_version} is too old, jobfac needs {needed}; use a Python with a newer one."
 
     def give_up_after(self, conn: sa.Connection, seconds: float) -> None:
-        """A file does not vanish on the way."""
+        """Do nothing: there is no network."""
 
-    def named(self, url: sa.URL, program: str) -> sa.URL:
+    def with_program_name(self, url: sa.URL, program: str) -> sa.URL:
         return url
 
     def waiter(self, engine: sa.Engine, how: str) -> "FileWaiter":
@@ -162,28 +189,30 @@ def _claim(limit: int) -> sa.Executable:
 
 
 def _on_connect(connection: sqlite3.Connection, record: Any) -> None:
-    connection.isolation_level = None  # transactions are begun below, never by the driver's guess
+    connection.isolation_level = None  # ``_on_begin`` begins transactions, not the driver
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     lease_clock.register(connection)
 
 
 @functools.cache
-def _look(queues: int) -> str:
-    """The SQL of a look at so many queues: what there is to do, and seconds until the next scheduled run."""
-    found = look("", SQLITE_NOW).replace(":queues", f"({', '.join(f':queue{number}' for number in range(queues))})")
+def _poll_query(queues: int) -> str:
+    """Return the query for this number of queues: the work signal, and seconds until the next scheduled run."""
+    names = ", ".join(f":queue{number}" for number in range(queues))
+    signal = work_expression("", SQLITE_NOW).replace(":queues", f"({names})")
     return f"""\
-SELECT {found} AS found,
+SELECT {signal} AS found,
        (SELECT CAST((julianday(min(ready_at)) - julianday('now')) * 86400.0 AS REAL)
         FROM run WHERE state = '{RunState.SCHEDULED}') AS next"""
 
 
 class FileWaiter:
-    """Looks when somebody has committed: inotify on the write-ahead log tells, elsewhere its size and time."""
+    """Polls after each commit of any process. On Linux inotify reports writes to the write-ahead log; on other systems
+    the log's size and modification time are polled."""
 
     survey: Survey | None = None
     polls_a_second = 200.0
-    busy_seconds = 0.0  # a look costs little, and a wait would end with each commit of the busy worker itself
+    busy_seconds = 0.0  # a poll is cheap, and each commit of the busy worker itself would end a longer wait
     POLL = 0.02
     FIRST_PAUSE = 0.0003
     LAST_PAUSE = 0.25
@@ -203,27 +232,27 @@ class FileWaiter:
         if self._inotify >= 0:
             self._ready.register(self._inotify, select.POLLIN)
 
-    def wait(self, queues: Sequence[str], worker_id: int, stopping: int, seconds: float) -> Found:
+    def wait(self, queues: Sequence[str], worker_id: int, stopping: int, seconds: float) -> WorkSignal:
         end = time.monotonic() + seconds
         values: dict[str, Any] = {"worker_id": worker_id, "stopping": stopping}
         values |= {f"queue{number}": queue for number, queue in enumerate(queues)}
         pause = self.FIRST_PAUSE
         while True:
-            # Drain, look, wait, in this order: what is written after the look ends the wait.
+            # Drain, poll, sleep, in this order, so a write after the poll ends the sleep.
             watched = self._watch()
             interrupted = self._drain()
-            found, until_next = self._see(_look(len(queues)), values)
+            signal, until_next = self._poll(_poll_query(len(queues)), values)
             left = end - time.monotonic()
-            if found or interrupted or left <= 0:
-                return Found(found)
+            if signal or interrupted or left <= 0:
+                return WorkSignal(signal)
             if until_next is not None:
                 left = min(left, max(until_next, 0.001))
-            # The log is written before the commit can be seen: after news look again, less and less soon.
-            news = self._sleep(min(left, pause), watched)
-            pause = self.FIRST_PAUSE if news else pause * 2 if pause < self.LAST_PAUSE else math.inf
+            # The log is written before the commit is visible, so poll again after a write, with growing pauses.
+            written = self._sleep(min(left, pause), watched)
+            pause = self.FIRST_PAUSE if written else pause * 2 if pause < self.LAST_PAUSE else math.inf
 
-    def _see(self, text: str, values: dict[str, Any]) -> tuple[int, float | None]:
-        """One look, past SQLAlchemy: it stands between every new run and its start."""
+    def _poll(self, text: str, values: dict[str, Any]) -> tuple[int, float | None]:
+        """Poll once. It bypasses SQLAlchemy, because a poll precedes the start of every run."""
         pooled = self._engine.raw_connection()
         try:
             found, until_next = pooled.cursor().execute(text, values).fetchone()
@@ -234,7 +263,7 @@ class FileWaiter:
         return found, until_next
 
     def _watch(self) -> bool:
-        """Keep a watch on the log's file, which is another one after the database went away and came back."""
+        """Watch the log's current file; returns whether it is watched. The file changes if the database was closed."""
         if self._inotify < 0:
             return False
         try:
@@ -248,9 +277,9 @@ class FileWaiter:
         return self._inode != 0
 
     def _sleep(self, seconds: float, watched: bool) -> bool:
-        """Sleep until there is news (True) or the time is up."""
+        """Sleep until the log is written or the wait is interrupted (True), or until the time is over (False)."""
         if watched:
-            if seconds < 0.001:  # for less than a millisecond poll() cannot wait
+            if seconds < 0.001:  # the resolution of poll() is one millisecond
                 time.sleep(seconds)
                 seconds = 0.0
             return bool(self._ready.poll(seconds * 1000))
@@ -269,13 +298,13 @@ class FileWaiter:
         return found.st_ino, found.st_size, found.st_mtime_ns
 
     def _drain(self) -> bool:
-        """Take all news in; True if one of them was an interrupt."""
+        """Discard all pending events; returns whether the wait was interrupted."""
         if self._inotify >= 0:
             _empty(self._inotify)
         return _empty(self._reader)
 
     def interrupt(self) -> None:
-        # A full pipe holds interrupts enough.
+        # If the pipe is full, it already contains an interrupt.
         with contextlib.suppress(BlockingIOError):
             os.write(self._writer, b"!")
 

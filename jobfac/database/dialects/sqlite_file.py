@@ -15,7 +15,7 @@ from jobfac.errors import DatabaseReplaced, no_schema
 
 Inode = tuple[int, int]  # device and number
 
-REMOVED = "; stop every jobfac that uses it, then start anew: what was written since may be lost"
+REMOVED = "; stop every jobfac process that uses it and start them again: what was written since may be lost"
 
 
 class DatabaseFile:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import DIRTY, PASS, Found, Survey, look, read_survey
+from jobfac.database.dialects import DIRTY, PASS, Survey, WorkSignal, read_survey, work_expression
 from jobfac.database.dialects.answers import LONGEST_WAIT
 from jobfac.database.tables import SCHEMA
 from jobfac.database.types import sql_literals
@@ -27,7 +27,7 @@ DECLARE @until DATETIME2(3) = DATEADD(MILLISECOND, CAST(:milliseconds AS INT), S
 DECLARE @work INT = 0;
 WHILE @work = 0 AND SYSUTCDATETIME() < @until
 BEGIN
-    SET @work = {look(f"{SCHEMA}.", "SYSUTCDATETIME()", PASS)};
+    SET @work = {work_expression(f"{SCHEMA}.", "SYSUTCDATETIME()", PASS)};
     IF @work = 0 WAITFOR DELAY '{PAUSE}';
 END;
 SET NOCOUNT OFF;
@@ -58,7 +58,7 @@ class ServerWaiter:
         self.survey: Survey | None = None
         self._engine = engine
 
-    def wait(self, queues: Sequence[str], worker_id: int, stopping: int, seconds: float) -> Found:
+    def wait(self, queues: Sequence[str], worker_id: int, stopping: int, seconds: float) -> WorkSignal:
         with self._engine.connect() as conn:
             values = {
                 "milliseconds": int(min(seconds, LONGEST_WAIT) * 1000),
@@ -68,7 +68,7 @@ class ServerWaiter:
             }
             rows = conn.execute(_WAIT, values).all()
             self.survey = None if rows[0].state is None else read_survey(rows)
-            return Found(rows[0].work)
+            return WorkSignal(rows[0].work)
 
     def interrupt(self) -> None:
         """Does nothing: a wait inside the server ends by itself."""
@@ -76,6 +76,8 @@ class ServerWaiter:
     def close(self) -> None:
         """Does nothing: the waiter holds no resources between two waits."""
 
+
+_EDITION = "SELECT CAST(SERVERPROPERTY('EngineEdition') AS INT)"
 
 AZURE_SQL_DATABASE = 5
 """EngineEdition of Azure SQL Database. It allows few waiting batches: each holds one of the database's workers.
@@ -88,7 +90,7 @@ class PollingWaiter(ServerWaiter):
     SHORTEST = 0.05
     LONGEST = 1.0
 
-    def wait(self, queues: Sequence[str], worker_id: int, stopping: int, seconds: float) -> Found:
+    def wait(self, queues: Sequence[str], worker_id: int, stopping: int, seconds: float) -> WorkSignal:
         end = time.monotonic() + seconds
         pause = self.SHORTEST
         while (left := end - time.monotonic()) > 0:
@@ -96,7 +98,7 @@ class PollingWaiter(ServerWaiter):
                 return found
             time.sleep(min(pause, left))
             pause = min(pause * 1.5, self.LONGEST)
-        return Found.NOTHING
+        return WorkSignal.NOTHING
 
 
 class ChoosingWaiter(ServerWaiter):
@@ -104,13 +106,13 @@ class ChoosingWaiter(ServerWaiter):
 
     def __init__(self, engine: sa.Engine) -> None:
         super().__init__(engine)
-        self._choice: ServerWaiter | None = None
+        self.choice: ServerWaiter | None = None  # None: the edition is not known yet
 
-    def wait(self, queues: Sequence[str], worker_id: int, stopping: int, seconds: float) -> Found:
-        if self._choice is None:
+    def wait(self, queues: Sequence[str], worker_id: int, stopping: int, seconds: float) -> WorkSignal:
+        if self.choice is None:
             with self._engine.connect() as conn:
-                edition = conn.exec_driver_sql("SELECT CAST(SERVERPROPERTY('EngineEdition') AS INT)").scalar()
-            self._choice = (PollingWaiter if edition == AZURE_SQL_DATABASE else ServerWaiter)(self._engine)
-        found = self._choice.wait(queues, worker_id, stopping, seconds)
-        self.survey = self._choice.survey
+                edition = conn.exec_driver_sql(_EDITION).scalar()
+            self.choice = (PollingWaiter if edition == AZURE_SQL_DATABASE else ServerWaiter)(self._engine)
+        found = self.choice.wait(queues, worker_id, stopping, seconds)
+        self.survey = self.choice.survey
         return found

@@ -1,4 +1,4 @@
-"""Alembic's entry point: online on the connection that ``Database.upgrade`` gives, offline for ``jobfac db script``."""
+"""Alembic's entry point: online on the connection of ``Database.upgrade``, offline for ``jobfac db script``."""
 
 from alembic import context
 

@@ -13,7 +13,7 @@ NO_ROOM = f"the program was not started: {MACHINE[errno.EMFILE]}"
 
 
 def room_for_programs() -> int:
-    """How many more programs this process can start without using its reserve of descriptors."""
+    """Return how many more programs this process can start without using its reserve of descriptors."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit == resource.RLIM_INFINITY:
         limit = 1 << 20

@@ -30,7 +30,7 @@ SECONDS = 10.0
 
 
 def open_as(user: str, kind: Kind, path: Path, rotate_at: int, keep: int) -> int | None:
-    """The descriptor of the output file, opened as `user`; None if that is this process's own user.
+    """Open the output file as `user`; returns the descriptor, or None if that is this process's own user.
 
     Raises:
         StartError: the user does not exist, this process may not switch to it, or the file cannot be opened.
@@ -46,10 +46,10 @@ def open_as(user: str, kind: Kind, path: Path, rotate_at: int, keep: int) -> int
     ours, theirs = socket.socketpair()
     with ours:
         with theirs, children.lock:
-            words = [str(theirs.fileno()), json.dumps(request | {"identity": identity})]
+            arguments = [str(theirs.fileno()), json.dumps(request | {"identity": identity})]
             try:
                 # The helper stays in this process's session, so the sweep for orphans ignores it.
-                helper = subprocess.Popen([*command, *words], pass_fds=[theirs.fileno()], cwd="/", env={})
+                helper = subprocess.Popen([*command, *arguments], pass_fds=[theirs.fileno()], cwd="/", env={})
             except OSError as error:
                 raise StartError(f"the output file {str(path)!r} cannot be opened: {error.strerror}") from error
         try:

@@ -1,7 +1,7 @@
-"""Opens folders component by component, and never follows another user's symbolic link.
+"""Opens folders and files without following the symbolic links of other users.
 
-The rule is that of ``openat2`` with RESOLVE_NO_SYMLINKS, but links of root and of this process's user are followed: an
-administrator may move a log folder to another disk and leave a link. ``open_regular`` never follows a link.
+A folder is opened one path component at a time. A symbolic link is followed only if root or this process's user owns
+it, so an administrator can move a log folder to another disk and leave a link. ``open_regular`` follows no link.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ def trusted_owners() -> frozenset[int]:
 
 @contextmanager
 def folder(path: Path, make: int | None = None) -> Iterator[int]:
-    """A descriptor of the folder ``path``, open inside the ``with``.
+    """Open the folder ``path`` and yield its descriptor, which is closed at the end of the ``with``.
 
     Args:
         make: mode of missing folders, which are created; None: a missing folder is an error.
@@ -67,7 +67,7 @@ def folder(path: Path, make: int | None = None) -> Iterator[int]:
 
 
 def _enter(at: int, part: str, make: int | None) -> int | None:
-    """A descriptor of the folder ``part`` in the folder ``at``; None: ``part`` is a symbolic link."""
+    """Open the folder ``part`` in the folder ``at``; returns its descriptor, or None if ``part`` is a symbolic link."""
     for missing in (True, False):
         try:
             return os.open(part, _FOLDER, dir_fd=at)
@@ -86,7 +86,7 @@ def _enter(at: int, part: str, make: int | None) -> int | None:
 
 
 def _target(at: int, part: str, path: Path) -> str:
-    """The target of the symbolic link ``part``. With O_PATH, owner and target are read from the same link."""
+    """Return the target of the symbolic link ``part``. With O_PATH, owner and target are read from the same link."""
     if not hasattr(os, "O_PATH"):
         owner, target = os.stat(part, dir_fd=at, follow_symlinks=False).st_uid, os.readlink(part, dir_fd=at)
     else:
@@ -96,7 +96,7 @@ def _target(at: int, part: str, path: Path) -> str:
         finally:
             os.close(link)
     if owner not in trusted_owners():
-        raise ForeignLink(errno.ELOOP, f"'{part}' on the way is another user's symbolic link", str(path))
+        raise ForeignLink(errno.ELOOP, f"'{part}' in its path is another user's symbolic link", str(path))
     return target
 
 
@@ -127,6 +127,6 @@ def _check(found: os.stat_result, at: int, name: str) -> None:
     if not stat.S_ISREG(found.st_mode):
         raise OSError(errno.EINVAL, "it is not a regular file", name)
     if found.st_nlink > 1:
-        around = os.fstat(at)
-        if around.st_uid not in trusted_owners() or around.st_mode & 0o022:
+        parent = os.fstat(at)
+        if parent.st_uid not in trusted_owners() or parent.st_mode & 0o022:
             raise OSError(errno.EMLINK, "it has a second name, in a folder that other users may change", name)

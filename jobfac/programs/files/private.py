@@ -19,7 +19,7 @@ class UnsafeFolder(StartError, Refused):
 
 
 def open_private(path: Path, purpose: str) -> int:
-    """A descriptor of the folder ``path``, which is created with mode 0700 if it is missing.
+    """Open the folder ``path``, and create it with mode 0700 if it is missing; returns its descriptor.
 
     Args:
         purpose: a name of the folder for messages, as in 'the spool'.
@@ -37,7 +37,7 @@ def open_private(path: Path, purpose: str) -> int:
     try:
         if not before:
             os.fchmod(handle, 0o700)  # a strict umask may have removed this user's own rights
-        fault = _fault(os.fstat(handle)) or _fault_of_way(path)
+        fault = _fault(os.fstat(handle)) or _fault_above(path)
     except BaseException:
         os.close(handle)
         raise
@@ -48,8 +48,8 @@ def open_private(path: Path, purpose: str) -> int:
 
 
 def private_fault(path: Path) -> str | None:
-    """What makes an existing folder unsafe, as a clause with the remedy; None: it is safe."""
-    return _fault(path.stat()) or _fault_of_way(path)
+    """Return what makes an existing folder unsafe, as a clause with the remedy; None: it is safe."""
+    return _fault(path.stat()) or _fault_above(path)
 
 
 def _fault(found: os.stat_result) -> str | None:
@@ -60,7 +60,7 @@ def _fault(found: os.stat_result) -> str | None:
     return None
 
 
-def _fault_of_way(path: Path) -> str | None:
+def _fault_above(path: Path) -> str | None:
     """Find a folder above that every user may write to. In it, any user could replace the folder below it."""
     for above in Path(os.path.realpath(path)).parents:
         mode = above.stat().st_mode
@@ -90,7 +90,7 @@ def write_private(path: Path, data: bytes, user: str | None) -> None:
         file.flush()
         identity = account(user)
         if user is not None and identity:
-            _let_pass(path.parent)
+            _allow_entry(path.parent)
             try:
                 os.fchown(handle, identity["user"], identity["group"])
             except PermissionError:
@@ -98,9 +98,9 @@ def write_private(path: Path, data: bytes, user: str | None) -> None:
                 raise StartError(message) from None
 
 
-def _let_pass(inside: Path) -> None:
+def _allow_entry(folder: Path) -> None:
     """Let other users open their files by name in a folder of the spool. They cannot list or change the folder."""
-    for one in (inside, inside.parent):
-        found = one.stat()
+    for path in (folder, folder.parent):
+        found = path.stat()
         if found.st_uid == os.geteuid() and not found.st_mode & 0o001:
-            one.chmod(stat.S_IMODE(found.st_mode) | ENTER)
+            path.chmod(stat.S_IMODE(found.st_mode) | ENTER)

@@ -71,7 +71,7 @@ class Spool:
 
     @property
     def size(self) -> int:
-        """Bytes that the program had written at the last look."""
+        """Bytes that the program had written when the file was last checked."""
         return self._base + self._length
 
     @property
@@ -83,18 +83,18 @@ class Spool:
     @property
     def unread(self) -> int:
         """Bytes written so far that have to be stored and were not returned yet."""
-        self._look()
+        self._update_length()
         start = self._position
         head = max(0, min(self.head, self.size) - start)
         return head + max(0, self.size - max(start, self.head, self.size - self.tail))
 
     def read(self, final: bool = False, most: int = BATCH) -> list[Chunk]:
-        """The new bytes to store since the last call, with masked secrets, at most `most`. Repeat until it is empty.
+        """Return at most `most` new bytes to store, with masked secrets. Repeat until the result is empty.
 
         Bytes at the end that may be the start of a secret are held back, unless the program has ended (`final`).
         """
         before = self.size
-        self._look()
+        self._update_length()
         self.flooding = self.size - before >= FLOOD
         chunks: list[Chunk] = []
         if self._position < self.head:
@@ -114,7 +114,7 @@ class Spool:
                 with contextlib.suppress(OSError):  # missing, or replaced by the program with something else
                     self.path.unlink()
 
-    def _look(self) -> None:
+    def _update_length(self) -> None:
         """Update the length of the file. If the program truncated the file, all of its content counts as new."""
         length = os.fstat(self.fd).st_size
         if length < self._length:
@@ -136,7 +136,7 @@ class Spool:
         return [Chunk(start + at, data[at : at + CHUNK]) for at in range(0, len(data), CHUNK)]
 
     def _raw(self, start: int, stop: int) -> bytes:
-        """The stream's bytes in [start, stop). Zeros replace bytes that are no longer known."""
+        """Return the stream's bytes in [start, stop). Zeros replace bytes that are no longer known."""
         known = self._base - len(self._carry)
         parts = [bytes(max(0, min(known, stop) - start)), self._carry[max(0, start - known) : max(0, stop - known)]]
         start = max(start, self._base)
@@ -184,18 +184,18 @@ class SpoolName(NamedTuple):
 
 
 def spool_path(folder: Path, run: int, attempt: int, stream: str) -> Path:
-    """The spool file of a stream ('stdout' or 'stderr')."""
+    """Return the path of the spool file of a stream ('stdout' or 'stderr')."""
     return folder / f"{run}-{attempt}.{stream}"
 
 
 def parse_name(path: Path) -> SpoolName | None:
-    """The inverse of `spool_path`; None for any other name, including numbers that no run can have."""
+    """Do the inverse of `spool_path`. Returns None for any other name, including numbers that no run can have."""
     found = re.fullmatch(r"([1-9][0-9]{0,17})-([1-9][0-9]{0,8})\.(stdout|stderr)", path.name)
     return SpoolName(int(found[1]), int(found[2]), found[3]) if found else None
 
 
 def recover(folder: Path) -> list[tuple[SpoolName, Path]]:
-    """The spool files that a dead worker left in its folder, ordered by run; empty if the folder does not exist.
+    """Return the spool files that a dead worker left in its folder, ordered by run; empty if there is no folder.
 
     A `Spool` on such a path reads the file from its start. Head and tail are still in the file.
     """

@@ -4,53 +4,74 @@ import functools
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from datetime import datetime
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
 from jobfac.database.dialects import SKIP, rows, utcnow
-from jobfac.database.tables import news, notification, run
+from jobfac.database.tables import notification, outbox_event, run
 from jobfac.definitions import AnyJob, DefinitionError, Notify, Recipient, read_notify
 from jobfac.states import Delivery
 from jobfac.store import jobs
 from jobfac.store.outbox.subscriptions import event_name_for
 
 ALL = 2**31 - 1
-_GIVEN = ("run_id", "job", "event", "dedupe", "recipient", "body")
+_INPUT = ("run_id", "job", "event", "dedupe", "recipient", "body")
+
+
+class StoredEvent(NamedTuple):
+    """A row of the outbox. ``body``: JSON of the run at the time of the event; None: the run's current state."""
+
+    id: int
+    run_id: int | None
+    attempt: int
+    job: str
+    event: str
+    detail: str | None
+    body: str | None
+    created_at: datetime
+
+
+class _RunOfEvent(NamedTuple):
+    """The columns of a run that determine who is notified of its events."""
+
+    job: str
+    job_version: int
+    overrides: str | None
+    sequence_run_id: int | None
 
 
 @functools.cache
 def _insert(engine: str) -> sa.Insert:
-    given = rows.rows_table(engine, **{name: notification.c[name].type for name in _GIVEN}, place=sa.Integer())
-    known = sa.exists().where(notification.c.dedupe == given.c.dedupe).select_from(notification)
+    input_rows = rows.rows_table(engine, **{name: notification.c[name].type for name in _INPUT}, place=sa.Integer())
+    known = sa.exists().where(notification.c.dedupe == input_rows.c.dedupe).select_from(notification)
     select = sa.select(
-        *(given.c[name] for name in _GIVEN),
+        *(input_rows.c[name] for name in _INPUT),
         sa.literal_column(f"'{Delivery.WAITING}'"),
         sa.literal_column("0"),
         utcnow(),
         utcnow(),
     )
-    # Their ids follow the order of the entries. SQL Server orders what it inserts only where it may cut it off.
+    # The ids must follow the order of the rows. SQL Server respects ORDER BY in an INSERT only together with a limit.
     return notification.insert().from_select(
-        [*_GIVEN, "state", "tries", "due_at", "created_at"],
-        select.where(~known).order_by(given.c.place).limit(ALL),
+        [*_INPUT, "state", "tries", "due_at", "created_at"],
+        select.where(~known).order_by(input_rows.c.place).limit(ALL),
         include_defaults=False,
     )
 
 
-def unaddressed(conn: sa.Connection, limit: int) -> Sequence[sa.RowMapping]:
+def unaddressed(conn: sa.Connection, limit: int) -> list[StoredEvent]:
     """Lock and return the oldest outbox events, up to ``limit``. Skips events that another scheduler has locked."""
-    query = sa.select(news).with_hint(news, SKIP, "mssql").order_by(news.c.id).limit(limit)
-    return conn.execute(query).mappings().all()
+    query = sa.select(outbox_event).with_hint(outbox_event, SKIP, "mssql").order_by(outbox_event.c.id).limit(limit)
+    return [StoredEvent(*row) for row in conn.execute(query)]
 
 
-def address(
-    conn: sa.Connection, items: Sequence[Mapping[Any, Any]], bodies: Mapping[int, Mapping[str, Any]]
-) -> list[str]:
+def address(conn: sa.Connection, items: Sequence[StoredEvent], bodies: Mapping[int, Mapping[str, Any]]) -> list[str]:
     """Turn outbox events into notifications and delete the events. Existing notifications stay unchanged.
 
     Args:
-        items: events as ``unaddressed`` returns them.
+        items: events as ``unaddressed`` returns them in this transaction.
         bodies: by run id, the body of notifications for events that have no body.
 
     Returns:
@@ -59,21 +80,22 @@ def address(
     problems: list[str] = []
     found: dict[str, dict[str, Any]] = {}
     for item in items:
-        body = json.loads(item["body"]) if item["body"] else bodies.get(item["run_id"], {"job": item["job"]})
+        body = json.loads(item.body) if item.body else bodies.get(item.run_id or 0, {"job": item.job})
         for entry in _entries(conn, item, problems):
-            event = event_name_for(entry.on, item["event"])
+            event = event_name_for(entry.on, item.event)
             if event is None:
                 continue
-            told = json.dumps({**body, "event": event, "detail": item["detail"]}, ensure_ascii=False)
+            text = json.dumps({**body, "event": event, "detail": item.detail}, ensure_ascii=False)
             for recipient in _each(entry.to):
-                values = {"run_id": item["run_id"], "job": item["job"], "event": event, "recipient": recipient}
+                values = {"run_id": item.run_id, "job": item.job, "event": event, "recipient": recipient}
                 dedupe = _dedupe(item, entry, recipient)
-                found.setdefault(dedupe, {**values, "dedupe": dedupe, "body": told})
+                found.setdefault(dedupe, {**values, "dedupe": dedupe, "body": text})
     if found:
         numbered = [{**row, "place": place} for place, row in enumerate(found.values())]
         conn.execute(_insert(conn.dialect.name), rows.rows_parameter(numbered))
     if items:
-        conn.execute(news.delete().where(news.c.id.in_([item["id"] for item in items])))
+        ids = rows.rows_parameter({"id": item.id} for item in items)
+        conn.execute(rows.deletion(conn.dialect.name, outbox_event), ids)
     return problems
 
 
@@ -83,48 +105,50 @@ def _each(recipient: Recipient) -> Iterator[str]:
         yield json.dumps(single.model_dump(mode="json", exclude_defaults=True), ensure_ascii=False, sort_keys=True)
 
 
-def _dedupe(item: Mapping[Any, Any], entry: Notify, recipient: str) -> str:
+def _dedupe(item: StoredEvent, entry: Notify, recipient: str) -> str:
     """Return the deduplication key of a notification. It depends on the event and the recipient only.
 
     So several subscriptions of one recipient to one event cause one notification.
     """
-    who = hashlib.sha256(recipient.encode()).hexdigest()[:12]
-    if item["run_id"] is None:
-        return f"news{item['id']}.{item['event']}.{who}"
-    once = entry.once and item["event"] == "running_long"
-    return f"{item['run_id']}.{'' if once else item['attempt']}.{item['event']}.{who}"
+    digest = hashlib.sha256(recipient.encode()).hexdigest()[:12]
+    if item.run_id is None:
+        return f"news{item.id}.{item.event}.{digest}"
+    once = entry.once and item.event == "running_long"
+    return f"{item.run_id}.{'' if once else item.attempt}.{item.event}.{digest}"
 
 
-def _entries(conn: sa.Connection, item: Mapping[Any, Any], problems: list[str]) -> Iterator[Notify]:
+def _entries(conn: sa.Connection, item: StoredEvent, problems: list[str]) -> Iterator[Notify]:
     """Yield the ``notify`` entries that apply to an event.
 
     For an event of a run these are the entries of its job, its category and its start, and then those of the sequences
     that contain it. For an event without a run these are the entries of the job's current version.
     """
-    place = _place(conn, item["run_id"])
-    if place is None:
-        yield from _of_job(conn, item["job"], problems)
+    source = _run(conn, item.run_id)
+    if source is None:
+        yield from _of_job(conn, item.job, problems)
         return
-    wanted = ("sequence", "both")
-    while place is not None:
-        definition = _definition(conn, place, problems)
-        said = [*(definition.notify if definition else ()), *_of_category(conn, definition)]
-        said += read_notify(json.loads(place.overrides).get("notify", ())) if place.overrides else ()
-        yield from (entry for entry in said if entry.of in wanted)
-        wanted = ("jobs", "both")
-        place = _place(conn, place.sequence_run_id)
+    applicable = ("sequence", "both")
+    while source is not None:
+        definition = _definition(conn, source, problems)
+        entries = [*(definition.notify if definition else ()), *_of_category(conn, definition)]
+        entries += read_notify(json.loads(source.overrides).get("notify", ())) if source.overrides else ()
+        yield from (entry for entry in entries if entry.of in applicable)
+        applicable = ("jobs", "both")
+        source = _run(conn, source.sequence_run_id)
 
 
-def _place(conn: sa.Connection, run_id: int | None) -> Any:
-    query = sa.select(run.c.job, run.c.job_version, run.c.overrides, run.c.sequence_run_id)
-    return None if run_id is None else conn.execute(query.where(run.c.id == run_id)).first()
+def _run(conn: sa.Connection, run_id: int | None) -> _RunOfEvent | None:
+    if run_id is None:
+        return None
+    row = conn.execute(sa.select(*(run.c[name] for name in _RunOfEvent._fields)).where(run.c.id == run_id)).first()
+    return None if row is None else _RunOfEvent(*row)
 
 
-def _definition(conn: sa.Connection, place: Any, problems: list[str]) -> AnyJob | None:
+def _definition(conn: sa.Connection, source: _RunOfEvent, problems: list[str]) -> AnyJob | None:
     try:
-        return jobs.load_version(conn, place.job, place.job_version)
+        return jobs.load_version(conn, source.job, source.job_version)
     except DefinitionError as error:
-        problems.append(f"version {place.job_version} of job '{place.job}' cannot be read: {error}")
+        problems.append(f"version {source.job_version} of job '{source.job}' cannot be read: {error}")
         return None
 
 
@@ -135,8 +159,8 @@ def _of_job(conn: sa.Connection, job_id: str, problems: list[str]) -> Iterator[N
         problems.append(f"job '{job_id}' cannot be read: {error}")
         return
     if stored is not None:
-        said = (*stored.definition.notify, *stored.defaults.notify)
-        yield from (entry for entry in said if entry.of != "jobs")
+        entries = (*stored.definition.notify, *stored.defaults.notify)
+        yield from (entry for entry in entries if entry.of != "jobs")
 
 
 def _of_category(conn: sa.Connection, definition: AnyJob | None) -> Sequence[Notify]:

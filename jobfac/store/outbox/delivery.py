@@ -3,6 +3,7 @@
 A dead notification stays until it is requeued or removed.
 """
 
+import functools
 import json
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -10,8 +11,9 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from jobfac.database.dialects import SKIP, utcnow
+from jobfac.database.dialects.rows import by_primary_key, deletion, rows_parameter, rows_table
 from jobfac.database.tables import notification
-from jobfac.database.types import truncate_utf16
+from jobfac.database.types import BigId, truncate_utf16
 from jobfac.definitions import Recipient
 from jobfac.states import Delivery
 from jobfac.store import audit
@@ -65,6 +67,14 @@ _TAKE = (
 )
 
 
+@functools.cache
+def _count_try(engine: str) -> sa.Update:
+    given = rows_table(engine, id=BigId, lease=BigId)
+    change = notification.update().where(notification.c.id == given.c.id)
+    change = change.values(tries=notification.c.tries + 1, due_at=utcnow(given.c.lease))
+    return by_primary_key(change, notification)
+
+
 def take(conn: sa.Connection, limit: int, lease: float) -> list[Taken]:
     """Take up to ``limit`` due notifications.
 
@@ -72,8 +82,8 @@ def take(conn: sa.Connection, limit: int, lease: float) -> list[Taken]:
     """
     rows = conn.execute(_TAKE.limit(limit)).mappings().all()
     if rows:
-        change = notification.update().where(notification.c.id.in_([row["id"] for row in rows]))
-        conn.execute(change.values(tries=notification.c.tries + 1, due_at=utcnow(lease * 1000)))
+        taken = rows_parameter({"id": row["id"], "lease": round(lease * 1000)} for row in rows)
+        conn.execute(_count_try(conn.dialect.name), taken)
     return [
         Taken(
             **{
@@ -160,5 +170,5 @@ def forget(conn: sa.Connection, age: float) -> bool:
     )
     ids = [row.id for row in conn.execute(first) if row.created_at < row.oldest]
     if ids:
-        conn.execute(notification.delete().where(notification.c.id.in_(ids)))
+        conn.execute(deletion(conn.dialect.name, notification), rows_parameter({"id": one} for one in ids))
     return len(ids) == BATCH

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from jobfac.database.dialects import utcnow
-from jobfac.database.tables import news
+from jobfac.database.tables import outbox_event
 from jobfac.database.types import truncate_utf16
 
-_INSERT = news.insert().values(created_at=utcnow())
+_INSERT = outbox_event.insert().values(created_at=utcnow())
 
 
 class OutboxEvent(NamedTuple):

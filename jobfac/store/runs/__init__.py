@@ -1,4 +1,4 @@
-"""Start, list, stop and finish runs. Only this package and the claim and expiry in ``leases`` write ``run.state``.
+"""Start, list, stop and finish runs. Only this package and the claim in ``store.workers`` write ``run.state``.
 
 Every function takes a ``Connection`` as its first argument. The code that opens the transaction decides what is atomic.
 """

@@ -7,7 +7,7 @@ The columns of a run's rule (``Rule``) never change. So a transaction reads them
 that it may need with ``lock``, and only then locks rows (see ``database.locks``).
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -56,9 +56,14 @@ class Rule(NamedTuple):
     concurrency_key: str | None
 
     @classmethod
-    def of(cls, row: Mapping[Any, Any]) -> "Rule":
-        """Return the rule of a run's row."""
-        return cls(row["job"], row["already_running"], row["concurrency_key"])
+    def of(cls, values: Mapping[str, Any]) -> "Rule":
+        """Return the rule of a run that is not inserted yet, from the values of its columns."""
+        return cls(values["job"], values["already_running"], values["concurrency_key"])
+
+    @property
+    def has_limits(self) -> bool:
+        """Whether the run's admission depends on other runs. Most runs have no limits and skip all checks."""
+        return self.already_running != "start" or self.concurrency_key is not None
 
     @property
     def names(self) -> set[str]:
@@ -79,9 +84,25 @@ RULE = (run.c.job, run.c.already_running, run.c.concurrency_key)
 """The columns of a ``Rule``."""
 
 
-def has_limits(values: Mapping[Any, Any]) -> bool:
-    """Whether a run's admission depends on other runs. Most runs have no limits and skip all checks."""
-    return bool(Rule.of(values).names)
+class Candidate(NamedTuple):
+    """A run that is ready for the queue, with the columns that decide its admission. ``id`` 0: not inserted yet."""
+
+    id: int
+    notify: str | None
+    job: str
+    attempt: int
+    already_running: str
+    concurrency_key: str | None
+    concurrency_limit: int | None
+
+    @property
+    def rule(self) -> Rule:
+        """The run's rule."""
+        return Rule(self.job, self.already_running, self.concurrency_key)
+
+
+CANDIDATE = tuple(run.c[name] for name in Candidate._fields)
+"""The columns of a ``Candidate``."""
 
 
 def names_of(rules: Iterable[Rule]) -> set[str]:
@@ -95,7 +116,7 @@ def lock(conn: sa.Connection, rules: Iterable[Rule], more: Collection[str] = ())
     Must be called before the transaction locks a row. A run that ends or is stopped admits blocked runs, and these may
     share a second rule with other runs.
     """
-    limited = {rule for rule in rules if rule.names}
+    limited = {rule for rule in rules if rule.has_limits}
     names = names_of(limited) | set(more)
     if names <= set(locks.held(conn)):
         return
@@ -123,17 +144,16 @@ def rules_of(conn: sa.Connection, condition: sa.ColumnElement[bool]) -> list[Rul
     return [Rule(*row) for row in conn.execute(sa.select(*RULE).distinct().where(condition))]
 
 
-def admit(conn: sa.Connection, values: Mapping[Any, Any], run_id: int | None = None) -> RunState:
-    """Decide about one run (``run_id`` None: not inserted yet). The caller must hold its named locks."""
-    if not has_limits(values):
+def admit(conn: sa.Connection, candidate: Candidate) -> RunState:
+    """Decide about one run. The caller must hold its named locks."""
+    if not candidate.rule.has_limits:
         return RunState.QUEUED
-    retrying = values.get("attempt", 0) > 0
     return decide(
-        values["already_running"],
-        others_of_job=_others_of_job(conn, values, run_id) if values["already_running"] != "start" else 0,
-        others_of_key=_others_of_key(conn, values["concurrency_key"], run_id) if values["concurrency_key"] else 0,
-        limit=values["concurrency_limit"],
-        retrying=retrying,
+        candidate.already_running,
+        others_of_job=_others_of_job(conn, candidate) if candidate.already_running != "start" else 0,
+        others_of_key=_others_of_key(conn, candidate) if candidate.concurrency_key else 0,
+        limit=candidate.concurrency_limit,
+        retrying=candidate.attempt > 0,
     )
 
 
@@ -146,25 +166,21 @@ def on_entry(state: RunState) -> dict[str, Any]:
     return {}
 
 
-def _others_of_job(conn: sa.Connection, values: Mapping[Any, Any], run_id: int | None) -> int:
-    query = sa.select(sa.func.count()).where(_ACTIVE, run.c.job == values["job"], run.c.id != (run_id or 0))
-    which = UNDER_WAY if values["already_running"] == "deny" else run.c.state.in_(OCCUPYING)
+def _others_of_job(conn: sa.Connection, candidate: Candidate) -> int:
+    query = sa.select(sa.func.count()).where(_ACTIVE, run.c.job == candidate.job, run.c.id != candidate.id)
+    which = UNDER_WAY if candidate.already_running == "deny" else run.c.state.in_(OCCUPYING)
     return conn.execute(query.where(which)).scalar_one()
 
 
-def _others_of_key(conn: sa.Connection, key: str, run_id: int | None) -> int:
+def _others_of_key(conn: sa.Connection, candidate: Candidate) -> int:
     query = sa.select(sa.func.count()).where(
-        run.c.concurrency_key == key, run.c.state.in_(OCCUPYING), run.c.id != (run_id or 0)
+        run.c.concurrency_key == candidate.concurrency_key, run.c.state.in_(OCCUPYING), run.c.id != candidate.id
     )
     return conn.execute(query).scalar_one()
 
 
-_RULE = (run.c.job, run.c.attempt, run.c.already_running, run.c.concurrency_key, run.c.concurrency_limit)
-RULES = (run.c.id, run.c.notify, *_RULE)
-"""The columns of a run that ``move`` reads."""
-
 _BLOCKED_RUNS = (
-    sa.select(*RULES)
+    sa.select(*CANDIDATE)
     .with_hint(run, PASS, "mssql")
     .where(_BLOCKED)
     .order_by(run.c.priority.desc(), run.c.id)
@@ -182,46 +198,45 @@ def _waits_for(rules: Collection[Rule]) -> sa.ColumnElement[bool]:
     )
 
 
-def release_blocked(conn: sa.Connection, freed: Iterable[Mapping[Any, Any]] | None, by: str) -> int:
-    """Admit blocked runs that wait for the rules of ``freed`` (None: all blocked runs). Returns how many were moved.
+def release_blocked(conn: sa.Connection, freed: Iterable[Rule] | None, by: str) -> int:
+    """Admit blocked runs that wait for the rules ``freed`` (None: all blocked runs). Returns how many were moved.
 
     Does not wait for locks. A run whose named lock another transaction holds is left to that transaction, or to the
     next sweep.
     """
     query = _BLOCKED_RUNS
     if freed is not None:
-        rules = {Rule.of(row) for row in freed if has_limits(row)}
+        rules = {rule for rule in freed if rule.has_limits}
         if not rules:
             return 0
         query = query.where(_waits_for(rules))
-    return move_free(conn, conn.execute(query).mappings().all(), RunState.BLOCKED, by)
+    return move_free(conn, [Candidate(*row) for row in conn.execute(query)], RunState.BLOCKED, by)
 
 
-def move_free(conn: sa.Connection, rows: Iterable[Mapping[Any, Any]], before: RunState, by: str) -> int:
+def move_free(conn: sa.Connection, candidates: Sequence[Candidate], before: RunState, by: str) -> int:
     """Call ``move`` for the runs whose named locks are free or already held by this transaction."""
-    rows = list(rows)
-    held = set(locks.take_free(conn, names_of(Rule.of(row) for row in rows)))
-    return move(conn, [row for row in rows if Rule.of(row).names <= held], before, by)
+    held = set(locks.take_free(conn, names_of(candidate.rule for candidate in candidates)))
+    return move(conn, [candidate for candidate in candidates if candidate.rule.names <= held], before, by)
 
 
-def move(conn: sa.Connection, rows: Iterable[Mapping[Any, Any]], before: RunState, by: str) -> int:
+def move(conn: sa.Connection, candidates: Iterable[Candidate], before: RunState, by: str) -> int:
     """Move runs from the state ``before`` to the state that admission decides. Returns the number of moved runs.
 
     Skips runs that are no longer in ``before``. The caller must hold the named locks of their rules.
     """
     moved = []
-    closed: set[tuple[Any, ...]] = set()
+    closed: set[Candidate] = set()
     # One by one: each decision must see the one before it.
-    for row in rows:
-        rule = tuple(row[column.name] for column in _RULE)
-        if rule in closed:
+    for candidate in candidates:
+        alike = candidate._replace(id=0, notify=None)
+        if alike in closed:
             continue
-        after = admit(conn, row, row["id"])
+        after = admit(conn, candidate)
         if after == before:
-            closed.add(rule)  # other runs with the same rule must wait too
+            closed.add(alike)  # other runs for which the same decision would be made must wait too
             continue
-        change = run.update().where(run.c.id == row["id"], run.c.state == before)
+        change = run.update().where(run.c.id == candidate.id, run.c.state == before)
         if conn.execute(change.values({"state": after, **on_entry(after)})).rowcount:
-            moved.append(Event(row["id"], row["attempt"], after, by, notify=row["notify"]))
+            moved.append(Event(candidate.id, candidate.attempt, after, by, notify=candidate.notify))
     record(conn, moved)
     return len(moved)

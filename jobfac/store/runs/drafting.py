@@ -39,7 +39,7 @@ def checked_row(conn: sa.Connection, request: StartRequest) -> dict[str, Any]:
         return values
     by_job = {name: (request.overrides or {}).get(name) for name in ("arguments", "payloads")}
     if values["kind"] == JobKind.PROGRAM:
-        if any(given is not None for given in by_job.values()):
+        if any(values is not None for values in by_job.values()):
             raise _misfit(request, "arguments", "is a program, which takes a list of arguments and one payload")
     elif request.arguments is not None or request.payload is not None:
         raise _misfit(request, "arguments", "is a sequence, which takes arguments and payloads by job id")
@@ -69,21 +69,22 @@ def _check_inside(
         for child, stored in inside.items()
         if request.categories is None or getattr(stored, "category", None) in request.categories
     }
-    for name, given in by_job.items():
-        for child, values in (given or {}).items():
+    for name, values_by_job in by_job.items():
+        for child, value in (values_by_job or {}).items():
             if child not in seen:
                 raise _misfit(request, name, f"has no job '{child}' inside{suggestion(child, seen)}")
-            if not _is_text(values, several=name == "arguments"):
-                wanted = "a list of texts as arguments" if name == "arguments" else "a text as payload"
-                raise _misfit(request, name, f"takes {wanted} of '{child}'")
-            says = None
+            if not _is_text(value, several=name == "arguments"):
+                expected = "a list of texts as arguments" if name == "arguments" else "a text as payload"
+                raise _misfit(request, name, f"takes {expected} of '{child}'")
+            forbidden_by = None
             if name == "arguments" and not getattr(seen[child], "replace_arguments", True):
-                says = "replace_arguments: false"
+                forbidden_by = "replace_arguments: false"
             if not getattr(seen[child], "on_demand", True):
-                says = "on_demand: false"
-            if says is not None:
-                raise Refused(f"Job '{child}' takes no {name} from a start by hand: its definition says {says}.")
-            texts = [values] if isinstance(values, str) else values
+                forbidden_by = "on_demand: false"
+            if forbidden_by is not None:
+                reason = f"its definition says {forbidden_by}"
+                raise Refused(f"Job '{child}' takes no {name} from a start by hand: {reason}.")
+            texts = [value] if isinstance(value, str) else value
             if len(seen) < len(inside) and any("${steps." in text for text in texts):
                 raise _misfit(request, name, "has jobs that this key may not see, so outputs cannot be referred to")
 
@@ -128,14 +129,15 @@ def new_row(stored: jobs.Stored | DefinitionError | None, request: StartRequest)
         raise Refused(f"Job '{request.job}' is disabled; `jobfac jobs enable {request.job}` allows it again.")
     if request.manual and not job.on_demand:
         raise Refused(f"Job '{request.job}' may not be started by hand: its definition says on_demand: false.")
-    others = request.arguments if request.arguments is not None else (request.overrides or {}).get("arguments")
-    if others is not None and request.manual and not job.replace_arguments:
+    arguments = request.arguments if request.arguments is not None else (request.overrides or {}).get("arguments")
+    if arguments is not None and request.manual and not job.replace_arguments:
         raise Refused(f"Job '{request.job}' takes no other arguments: its definition says replace_arguments: false.")
     if request.payload is not None and len(request.payload) > PAYLOAD_LIMIT:
         raise Refused(f"The payload has {len(request.payload):,} characters; {PAYLOAD_LIMIT:,} is the most.")
     if request.key is not None and request.key != truncate_utf16(request.key, KEY_LIMIT):
         raise Refused(f"The key has {len(request.key)} characters; {KEY_LIMIT} is the most.")
-    told = outbox.subscription([*job.notify, *stored.defaults.notify, *_ad_hoc(request)], request.inherited_events)
+    entries = [*job.notify, *stored.defaults.notify, *_ad_hoc(request)]
+    subscription = outbox.subscription(entries, request.inherited_events)
     return {
         "job": stored.id,
         "job_version": stored.version,
@@ -145,8 +147,8 @@ def new_row(stored: jobs.Stored | DefinitionError | None, request: StartRequest)
         "arguments": None if request.arguments is None else json.dumps(list(request.arguments), ensure_ascii=False),
         "payload": request.payload,
         "overrides": None if request.overrides is None else json.dumps(request.overrides, ensure_ascii=False),
-        "notify": told.notify,
-        "notify_jobs": told.notify_jobs if stored.kind == JobKind.SEQUENCE else None,
+        "notify": subscription.notify,
+        "notify_jobs": subscription.notify_jobs if stored.kind == JobKind.SEQUENCE else None,
         "created_by": truncate_utf16(request.by, 128),
         "restartable": getattr(job, "restartable", True),
         **limits(stored.id, job, request.at_most),

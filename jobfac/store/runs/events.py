@@ -9,7 +9,7 @@ from jobfac.database.dialects import rows, utcnow
 from jobfac.database.tables import run_event
 from jobfac.database.types import BigId, truncate_utf16
 from jobfac.store.runs.event import Event
-from jobfac.store.runs.subscribers import tell
+from jobfac.store.runs.subscribers import record_subscribed
 from jobfac.views.runs import EventView
 from jobfac.views.serialization import columns, from_row
 
@@ -23,10 +23,10 @@ _KINDS = {
 
 @functools.cache
 def _insert(engine: str) -> sa.Insert:
-    given = rows.rows_table(engine, **_KINDS)
-    told = (given.c.run_id, given.c.attempt, utcnow(), given.c.word, given.c.who, given.c.detail)
+    input_rows = rows.rows_table(engine, **_KINDS)
+    c = input_rows.c
     # The ids must follow the order of the events. SQL Server respects ORDER BY in an INSERT only together with a limit.
-    select = sa.select(*told).order_by(given.c.place).limit(ALL)
+    select = sa.select(c.run_id, c.attempt, utcnow(), c.word, c.who, c.detail).order_by(c.place).limit(ALL)
     return run_event.insert().from_select(["run_id", "attempt", "at", "event", "by", "detail"], select)
 
 
@@ -37,7 +37,7 @@ def record(conn: sa.Connection, events: Sequence[Event]) -> None:
     """
     if not events:
         return
-    told = [
+    values = [
         {
             "run_id": event.run_id,
             "attempt": event.attempt,
@@ -48,8 +48,8 @@ def record(conn: sa.Connection, events: Sequence[Event]) -> None:
         }
         for place, event in enumerate(events)
     ]
-    conn.execute(_insert(conn.dialect.name), rows.rows_parameter(told))
-    tell(conn, events)
+    conn.execute(_insert(conn.dialect.name), rows.rows_parameter(values))
+    record_subscribed(conn, events)
 
 
 _EVENT_COLUMNS = [run_event.c[name] for name in columns(EventView)]

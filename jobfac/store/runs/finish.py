@@ -57,11 +57,35 @@ class Finished(NamedTuple):
     visit_id: int | None
 
 
-_HELD_COLUMNS = (
-    run.c.id, run.c.job, run.c.state, run.c.attempt, run.c.worker_id, run.c.failures, run.c.restartable,
-    run.c.already_running, run.c.concurrency_key, run.c.sequence_run_id, run.c.visit_id, run.c.stop_by,
-    run.c.notify, run.c.lost,
-)  # fmt: skip
+class HeldRun(NamedTuple):
+    """A locked row of a run, with the columns that its end needs. ``lost``: attempts lost with their worker."""
+
+    id: int
+    job: str
+    state: str
+    attempt: int
+    worker_id: int | None
+    failures: int
+    restartable: bool
+    already_running: str
+    concurrency_key: str | None
+    sequence_run_id: int | None
+    visit_id: int | None
+    stop_by: str | None
+    notify: str | None
+    lost: int | None
+
+    @property
+    def rule(self) -> admission.Rule:
+        """The run's rule."""
+        return admission.Rule(self.job, self.already_running, self.concurrency_key)
+
+    def finished(self, state: RunState) -> Finished:
+        """Return the run as finished in this state."""
+        return Finished(self.id, self.job, state, self.sequence_run_id, self.visit_id)
+
+
+_HELD_COLUMNS = tuple(run.c[name] for name in HeldRun._fields)
 
 _LOCK = (
     sa.select(*_HELD_COLUMNS)
@@ -79,50 +103,52 @@ _ENDED = {
 """The columns that ``_values`` returns."""
 
 
-def _fence(given: sa.Subquery) -> tuple[sa.ColumnElement[bool], ...]:
+def _fence(input_rows: sa.Subquery) -> tuple[sa.ColumnElement[bool], ...]:
     """Return the fence: the condition that matches only the execution that has ended."""
-    return run.c.id == given.c.run_id, run.c.attempt == given.c.fence, run.c.worker_id == given.c.holder
+    c = input_rows.c
+    return run.c.id == c.run_id, run.c.attempt == c.fence, run.c.worker_id == c.holder
 
 
 @functools.cache
 def _end(engine: str) -> sa.Update:
-    given = rows.rows_table(engine, **_ENDED)
-    told = ("state", "exit_code", "signal", "reason", "exit_message", "outputs")
-    values: dict[str, Any] = {name: given.c[name] for name in told}
-    values |= {"ended_at": utcnow(given.c.ago), "failures": run.c.failures + given.c.failed}
-    change = run.update().where(*_fence(given), sa.text(f"given.state IN ({sql_literals(FINAL)})"))
+    input_rows = rows.rows_table(engine, **_ENDED)
+    names = ("state", "exit_code", "signal", "reason", "exit_message", "outputs")
+    values: dict[str, Any] = {name: input_rows.c[name] for name in names}
+    values |= {"ended_at": utcnow(input_rows.c.ago), "failures": run.c.failures + input_rows.c.failed}
+    change = run.update().where(*_fence(input_rows), sa.text(f"input_rows.state IN ({sql_literals(FINAL)})"))
     return rows.by_primary_key(change.values(values), run)
 
 
 @functools.cache
-def _go_on(engine: str) -> sa.Update:
-    given = rows.rows_table(engine, **_ENDED)
-    values: dict[str, Any] = {name: given.c[name] for name in ("state", "reason", "exit_code", "signal")}
-    values |= {"ready_at": utcnow(given.c.again_in), "queued_at": utcnow(), "failures": run.c.failures + given.c.failed}
+def _requeue(engine: str) -> sa.Update:
+    input_rows = rows.rows_table(engine, **_ENDED)
+    c = input_rows.c
+    values: dict[str, Any] = {name: c[name] for name in ("state", "reason", "exit_code", "signal")}
+    values |= {"ready_at": utcnow(c.again_in), "queued_at": utcnow(), "failures": run.c.failures + c.failed}
     values |= dict.fromkeys(("worker_id", "worker", "progress", "message"), sa.null())
-    change = run.update().where(*_fence(given), sa.text(f"given.state NOT IN ({sql_literals(FINAL)})"))
+    change = run.update().where(*_fence(input_rows), sa.text(f"input_rows.state NOT IN ({sql_literals(FINAL)})"))
     return rows.by_primary_key(change.values(values), run)
 
 
 @functools.cache
-def _close(engine: str) -> sa.Update:
-    given = rows.rows_table(engine, **_ENDED)
-    told = ("exit_code", "signal", "reason", "pid", "stdout_path", "stderr_path")
-    values = {"state": given.c.state_after, "ended_at": utcnow(given.c.ago), **{name: given.c[name] for name in told}}
-    change = attempt.update().where(attempt.c.run_id == given.c.run_id, attempt.c.number == given.c.fence)
+def _close_attempts(engine: str) -> sa.Update:
+    c = rows.rows_table(engine, **_ENDED).c
+    names = ("exit_code", "signal", "reason", "pid", "stdout_path", "stderr_path")
+    values = {"state": c.state_after, "ended_at": utcnow(c.ago), **{name: c[name] for name in names}}
+    change = attempt.update().where(attempt.c.run_id == c.run_id, attempt.c.number == c.fence)
     return rows.by_primary_key(change.values(values), attempt)
 
 
 def _write(conn: sa.Connection, ends: Sequence[Mapping[str, Any]]) -> None:
-    """End or continue runs, and close their attempts. Each of the three takes one statement for all runs together."""
+    """End or requeue runs, and close their attempts: three statements at most, whatever the number of runs."""
     if not ends:
         return
-    engine, handed = conn.dialect.name, rows.rows_parameter(ends)
+    engine, parameter = conn.dialect.name, rows.rows_parameter(ends)
     if any(values["state"] in FINAL for values in ends):
-        conn.execute(_end(engine), handed)
+        conn.execute(_end(engine), parameter)
     if any(values["state"] not in FINAL for values in ends):
-        conn.execute(_go_on(engine), handed)
-    conn.execute(_close(engine), handed)
+        conn.execute(_requeue(engine), parameter)
+    conn.execute(_close_attempts(engine), parameter)
 
 
 def rules_of(conn: sa.Connection, outcomes: Sequence[Outcome]) -> list[admission.Rule]:
@@ -141,11 +167,12 @@ def finish(conn: sa.Connection, worker_id: int, outcomes: Sequence[Outcome], by:
         return []
     # Before any row lock. Other transactions that decide about the same rule see all of these changes or none.
     admission.lock(conn, rules_of(conn, outcomes))
-    found = {row["id"]: row for row in conn.execute(_LOCK, {"ids": [o.run_id for o in outcomes]}).mappings()}
+    rows_found = conn.execute(_LOCK, {"ids": [o.run_id for o in outcomes]})
+    found = {row.id: row for row in (HeldRun(*columns) for columns in rows_found)}
     ends: list[dict[str, Any]] = []
     events: list[Event] = []
     finished: list[Finished] = []
-    freed: list[Mapping[Any, Any]] = []
+    freed: list[admission.Rule] = []
     known = [o for o in outcomes if o.run_id in found]
     mine = [o for o in known if _is_mine(found[o.run_id], o, worker_id)]
     late = [o for o in known if not _is_mine(found[o.run_id], o, worker_id)]
@@ -153,17 +180,17 @@ def finish(conn: sa.Connection, worker_id: int, outcomes: Sequence[Outcome], by:
     for outcome in mine:
         row = found[outcome.run_id]
         state, failed = _next_state(row, outcome)
-        if outcome.state == RunState.STOPPED and row["stop_by"]:
-            outcome = replace(outcome, reason=f"{outcome.reason or 'stopped'} by {row['stop_by']}")
+        if outcome.state == RunState.STOPPED and row.stop_by:
+            outcome = replace(outcome, reason=f"{outcome.reason or 'stopped'} by {row.stop_by}")
         ends.append(_values(outcome, worker_id, state, failed))
         detail = outcome.reason
         if state == RunState.SCHEDULED:
             detail = f"{outcome.state}: {outcome.reason or 'no reason given'}; again in {outcome.retry_after:.1f} s"
-        events.append(Event(outcome.run_id, outcome.attempt, state, by, detail, row["notify"]))
+        events.append(Event(outcome.run_id, outcome.attempt, state, by, detail, row.notify))
         if state in FINAL:
-            finished.append(Finished(row["id"], row["job"], state, row["sequence_run_id"], row["visit_id"]))
+            finished.append(row.finished(state))
         if state != RunState.QUEUED:
-            freed.append(row)
+            freed.append(row.rule)
     _write(conn, ends)
     record(conn, events)
     admission.release_blocked(conn, freed, by)
@@ -171,45 +198,45 @@ def finish(conn: sa.Connection, worker_id: int, outcomes: Sequence[Outcome], by:
 
 
 def requeue(
-    conn: sa.Connection, lost: Sequence[Mapping[Any, Any]], why: str, by: str, poison_attempts: int | None = None
+    conn: sa.Connection, lost: Sequence[HeldRun], why: str, by: str, poison_attempts: int | None = None
 ) -> list[Finished]:
     """Requeue held runs whose worker is gone, or end them: ``stopped`` if a stop was requested, else ``lost``.
 
     Returns the runs that ended.
 
     Args:
-        lost: rows as ``held`` returns them, locked in this transaction.
+        lost: runs as ``lock_held`` returns them in this transaction.
         why: the attempt's reason, such as "its worker died".
         poison_attempts: count the loss, because the worker died; a run ends as lost at this count. None: do not count.
     """
     ends: list[dict[str, Any]] = []
     events: list[Event] = []
     finished: list[Finished] = []
-    freed: list[Mapping[Any, Any]] = []
-    admission.lock_late(conn, map(admission.Rule.of, lost))
+    freed: list[admission.Rule] = []
+    admission.lock_late(conn, [row.rule for row in lost])
     for row in lost:
         state, reason = _after_loss(row, why, poison_attempts)
-        outcome = Outcome(row["id"], row["attempt"], RunState.LOST, reason=reason)
-        ends.append(_values(outcome, row["worker_id"], state, failed=0))
-        events.append(Event(row["id"], row["attempt"], state, by, reason, row["notify"]))
+        outcome = Outcome(row.id, row.attempt, RunState.LOST, reason=reason)
+        ends.append(_values(outcome, row.worker_id, state, failed=0))
+        events.append(Event(row.id, row.attempt, state, by, reason, row.notify))
         if state in FINAL:
-            finished.append(Finished(row["id"], row["job"], state, row["sequence_run_id"], row["visit_id"]))
-            freed.append(row)
+            finished.append(row.finished(state))
+            freed.append(row.rule)
     _write(conn, ends)
     if poison_attempts is not None and lost:
-        _count_loss(conn, [row["id"] for row in lost])
+        _count_loss(conn, [row.id for row in lost])
     record(conn, events)
     admission.release_blocked(conn, freed, by)
     return finished
 
 
-def _after_loss(row: Mapping[Any, Any], why: str, poison_attempts: int | None) -> tuple[RunState, str]:
+def _after_loss(row: HeldRun, why: str, poison_attempts: int | None) -> tuple[RunState, str]:
     """Return the next state of a run whose worker is gone, and the reason to show."""
-    if row["state"] == RunState.STOPPING:
+    if row.state == RunState.STOPPING:
         return RunState.STOPPED, why
-    if not row["restartable"]:
+    if not row.restartable:
         return RunState.LOST, why
-    times = (row["lost"] or 0) + 1
+    times = (row.lost or 0) + 1
     if poison_attempts is not None and times >= poison_attempts:
         words = {1: "once", 2: "twice", 3: "three times", 4: "four times", 5: "five times"}
         return RunState.LOST, f"its worker died {words.get(times, f'{times} times')} while it ran"
@@ -223,16 +250,16 @@ def _count_loss(conn: sa.Connection, run_ids: Sequence[int]) -> None:
 
 def end(conn: sa.Connection, run_id: int, state: RunState, reason: str | None, by: str) -> Finished:
     """End a running sequence, which no worker holds. The caller must have locked its row and checked that it runs."""
-    row = conn.execute(sa.select(*_HELD_COLUMNS).where(run.c.id == run_id)).mappings().one()
-    admission.lock_late(conn, [admission.Rule.of(row)])
+    row = HeldRun(*conn.execute(sa.select(*_HELD_COLUMNS).where(run.c.id == run_id)).one())
+    admission.lock_late(conn, [row.rule])
     conn.execute(run.update().where(run.c.id == run_id).values(state=state, reason=_cut(reason), ended_at=utcnow()))
-    record(conn, [Event(run_id, row["attempt"], state, by, reason, row["notify"])])
-    admission.release_blocked(conn, [row], by)
-    return Finished(run_id, row["job"], state, row["sequence_run_id"], row["visit_id"])
+    record(conn, [Event(run_id, row.attempt, state, by, reason, row.notify)])
+    admission.release_blocked(conn, [row.rule], by)
+    return row.finished(state)
 
 
-def held(conn: sa.Connection, condition: sa.ColumnElement[bool], limit: int) -> Sequence[sa.RowMapping]:
-    """Lock and return the running and stopping runs that match ``condition``, as ``requeue`` needs them."""
+def lock_held(conn: sa.Connection, condition: sa.ColumnElement[bool], limit: int) -> list[HeldRun]:
+    """Lock and return up to ``limit`` running and stopping runs that match ``condition``."""
     query = (
         sa.select(*_HELD_COLUMNS)
         .with_hint(run, LOCKED_BY_KEY, "mssql")
@@ -240,7 +267,7 @@ def held(conn: sa.Connection, condition: sa.ColumnElement[bool], limit: int) -> 
         .order_by(run.c.id)
         .limit(limit)
     )
-    return conn.execute(query).mappings().all()
+    return [HeldRun(*row) for row in conn.execute(query)]
 
 
 def note_program(conn: sa.Connection, run_id: int, number: int, pid: int | None, paths: Mapping[str, str]) -> None:
@@ -252,12 +279,8 @@ def note_program(conn: sa.Connection, run_id: int, number: int, pid: int | None,
     )
 
 
-def _is_mine(row: Mapping[Any, Any], outcome: Outcome, worker_id: int) -> bool:
-    return (
-        row["attempt"] == outcome.attempt
-        and row["worker_id"] == worker_id
-        and row["state"] in (RunState.RUNNING, RunState.STOPPING)
-    )
+def _is_mine(row: HeldRun, outcome: Outcome, worker_id: int) -> bool:
+    return row.attempt == outcome.attempt and row.worker_id == worker_id and row.state in HELD
 
 
 def _not_stored(conn: sa.Connection, outcomes: Sequence[Outcome], worker_id: int) -> list[Outcome]:
@@ -278,18 +301,18 @@ def _discarded(outcome: Outcome, by: str) -> Event:
     return Event(outcome.run_id, outcome.attempt, "discarded", by, what)
 
 
-def _next_state(row: Mapping[Any, Any], outcome: Outcome) -> tuple[RunState, int]:
+def _next_state(row: HeldRun, outcome: Outcome) -> tuple[RunState, int]:
     """Return the next state of the run, and how many retries (0 or 1) it uses."""
-    stopping = row["state"] == RunState.STOPPING
+    stopping = row.state == RunState.STOPPING
     if outcome.state == RunState.QUEUED:
-        again = row["restartable"] or outcome.pid is None  # without a process id nothing was started
+        again = row.restartable or outcome.pid is None  # without a process id nothing was started
         return (RunState.STOPPED if stopping else RunState.QUEUED if again else RunState.LOST), 0
     if outcome.retry_after is not None and not stopping:
         return RunState.SCHEDULED, 1
     return outcome.state, 0
 
 
-def _values(outcome: Outcome, worker_id: int, state: RunState, failed: int) -> dict[str, Any]:
+def _values(outcome: Outcome, worker_id: int | None, state: RunState, failed: int) -> dict[str, Any]:
     state_after = RunState.STOPPED if outcome.state == RunState.QUEUED else outcome.state
     return {
         "run_id": outcome.run_id,

@@ -20,7 +20,7 @@ IS_DUE = sa.exists(sa.select(run.c.id).with_hint(run, PASS, "mssql").where(*_SCH
 
 @functools.cache
 def _due(limit: int) -> sa.Select[Any]:
-    query = sa.select(*admission.RULES).with_hint(run, PASS, "mssql").where(*_SCHEDULED)
+    query = sa.select(*admission.CANDIDATE).with_hint(run, PASS, "mssql").where(*_SCHEDULED)
     return query.order_by(run.c.ready_at).limit(limit)
 
 
@@ -31,21 +31,20 @@ def promote_due(conn: sa.Connection, by: str, limit: int = admission.BATCH) -> i
     holds, but leaves it to a later call. It reads the due runs without locks, takes the free named locks, and then the
     free rows. It waits only for the runs that a run with ``already_running: replace`` stops.
     """
-    rows = conn.execute(_due(limit)).mappings().all()
-    if not rows:
+    due = [admission.Candidate(*row) for row in conn.execute(_due(limit))]
+    if not due:
         return 0
-    rules = {row["id"]: admission.Rule.of(row) for row in rows}
-    replacing = {row["id"] for row in rows if row["already_running"] == "replace" and row["attempt"] == 0}
-    wanted = [rules[run_id] for run_id in replacing]
-    stopped = admission.rules_of(conn, is_active_of({rule.job for rule in wanted})) if wanted else []
-    held = set(locks.take_free(conn, admission.names_of([*rules.values(), *stopped])))
-    free = _locked(conn, [run_id for run_id, rule in rules.items() if rule.names <= held])
-    chosen = [row for row in rows if row["id"] in free]
-    moved = admission.move(conn, [row for row in chosen if row["id"] not in replacing], RunState.SCHEDULED, by)
-    for row in chosen:
-        if row["id"] in replacing:
-            make_room(conn, row["job"], by)
-            moved += admission.move(conn, [row], RunState.SCHEDULED, by)
+    replacing = {one.id for one in due if one.already_running == "replace" and one.attempt == 0}
+    jobs = {one.job for one in due if one.id in replacing}
+    stopped = admission.rules_of(conn, is_active_of(jobs)) if jobs else []
+    held = set(locks.take_free(conn, admission.names_of([*(one.rule for one in due), *stopped])))
+    free = _locked(conn, [one.id for one in due if one.rule.names <= held])
+    chosen = [one for one in due if one.id in free]
+    moved = admission.move(conn, [one for one in chosen if one.id not in replacing], RunState.SCHEDULED, by)
+    for one in chosen:
+        if one.id in replacing:
+            make_room(conn, one.job, by)
+            moved += admission.move(conn, [one], RunState.SCHEDULED, by)
     return moved
 
 

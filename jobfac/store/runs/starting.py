@@ -8,9 +8,8 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import utcnow
+from jobfac.database.dialects import FOUND_BY_KEY, utcnow
 from jobfac.database.tables import run
-from jobfac.database.types import truncate_utf16
 from jobfac.errors import NotFound, Refused, no_run
 from jobfac.states import ACTIVE, RunState
 from jobfac.store import jobs
@@ -67,20 +66,19 @@ def _started_with(conn: sa.Connection, request: StartRequest) -> Started | None:
 
 
 def _name_of_key(request: StartRequest) -> str:
-    """Return the named lock of a start's key. The procedure ``start_job`` uses the same name.
+    """Return the named lock of a start's key: a hash of job and key. The procedure ``start_job`` uses the same name.
 
-    Different keys may share a lock. Keys that the database treats as equal (it ignores case and trailing blanks) always
-    share one.
+    Keys that the database treats as equal (it ignores case and trailing blanks) have the same lock.
     """
-    job, key = request.job.lower(), (request.key or "").lower().rstrip(" ")
-    end = key.encode("utf-16-le", "surrogatepass")[-160:].decode("utf-16-le", "ignore")
-    return f"jobfac:start:{truncate_utf16(job, 70)}/{truncate_utf16(key, 80)}{end}"
+    text = f"{request.job.lower()}/{(request.key or '').lower().rstrip(' ')}"
+    digest = hashlib.sha256(text.encode("utf-16-le", "surrogatepass")).hexdigest().upper()
+    return f"jobfac:start:{digest}"
 
 
 def start_many(conn: sa.Connection, request: StartRequest, count: int) -> list[int]:
     """Insert ``count`` equal runs, all or none. Returns their ids in order. Raises as ``start`` does."""
     values = checked_row(conn, request)
-    if admission.has_limits(values):
+    if admission.Rule.of(values).has_limits:
         return [_insert(conn, request, values, 1)[0] for _ in range(count)]
     ids: list[int] = []
     while len(ids) < count:
@@ -114,7 +112,7 @@ def start_numbered(conn: sa.Connection, request: StartRequest, first: int, count
     found = _started_with_any(conn, request.job, keys)
     if missing := [key for key in keys if key not in found]:
         rows = [{**values, "start_key": key} for key in missing]
-        step = 1 if admission.has_limits(values) else admission.BATCH
+        step = 1 if admission.Rule.of(values).has_limits else admission.BATCH
         ids = [one for at in range(0, len(rows), step) for one in _insert_all(conn, request, rows[at : at + step])]
         found |= dict(zip(missing, ids, strict=True))
     return Numbered([found[key] for key in keys], len(missing))
@@ -125,7 +123,7 @@ def _started_with_any(conn: sa.Connection, job: str, keys: Sequence[str]) -> dic
     found: dict[str, int] = {}
     for at in range(0, len(keys), admission.BATCH):
         these = run.c.start_key.in_(keys[at : at + admission.BATCH])
-        query = sa.select(run.c.start_key, run.c.id).with_hint(run, "WITH (FORCESEEK)", "mssql")
+        query = sa.select(run.c.start_key, run.c.id).with_hint(run, FOUND_BY_KEY, "mssql")
         found |= {row.start_key: row.id for row in conn.execute(query.where(run.c.job == job, these))}
     return found
 
@@ -155,7 +153,7 @@ def start_each(conn: sa.Connection, requests: Sequence[StartRequest]) -> list[in
             rows[position] = new_row(stored.get(request.job), request)
         except (NotFound, Refused) as error:
             answers[position] = error
-    free = {position: values for position, values in rows.items() if not admission.has_limits(values)}
+    free = {position: values for position, values in rows.items() if not admission.Rule.of(values).has_limits}
     admission.lock_late(conn, map(admission.Rule.of, rows.values()))
     for position, values in rows.items():
         if position not in free:
@@ -177,20 +175,20 @@ def retry(
         NotFound: there is no such run, or its job is gone.
         Refused: the run has not ended yet, or the job is disabled.
     """
-    row = conn.execute(sa.select(run).where(run.c.id == run_id)).mappings().first()
+    row = conn.execute(sa.select(run).where(run.c.id == run_id)).first()
     if row is None:
         raise no_run(run_id)
-    if row["state"] in ACTIVE:
-        raise Refused(f"Run {run_id} is still {row['state']}; stop it first, or wait for its end.")
-    said = {**(json.loads(row["overrides"]) if row["overrides"] else {}), **(overrides or {})}
+    if row.state in ACTIVE:
+        raise Refused(f"Run {run_id} is still {row.state}; stop it first, or wait for its end.")
+    combined = {**(json.loads(row.overrides) if row.overrides else {}), **(overrides or {})}
     request = StartRequest(
-        job=row["job"],
+        job=row.job,
         by=by,
-        arguments=None if row["arguments"] is None else json.loads(row["arguments"]),
-        payload=row["payload"],
-        priority=row["priority"],
+        arguments=None if row.arguments is None else json.loads(row.arguments),
+        payload=row.payload,
+        priority=row.priority,
         key=key,
-        overrides=said or None,
+        overrides=combined or None,
         manual=False,
         retry_of=run_id,
     )
@@ -212,10 +210,12 @@ def _insert_all(conn: sa.Connection, request: StartRequest, rows: Sequence[Mappi
     if later:
         state = RunState.SCHEDULED
     else:
-        admission.lock(conn, [admission.Rule.of(values)])
-        if values["already_running"] == "replace":
+        rule = admission.Rule.of(values)
+        admission.lock(conn, [rule])
+        if rule.already_running == "replace":
             make_room(conn, values["job"], request.by)
-        state = admission.admit(conn, values)
+        limit = values["concurrency_limit"]
+        state = admission.admit(conn, admission.Candidate(0, None, values["job"], 0, *rule[1:], limit))
     ready_at = None
     if later:
         ready_at = utcnow((request.delay or 0) * 1000) if request.at is None else request.at

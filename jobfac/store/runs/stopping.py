@@ -36,15 +36,16 @@ def request_stop(conn: sa.Connection, run_id: int, *, now: bool, by: str, locked
     if not locked:
         admission.lock(conn, rules_to_stop(conn, run.c.id == run_id))
     query = sa.select(run.c.state, run.c.attempt, run.c.stop, *admission.RULE, run.c.notify).where(run.c.id == run_id)
-    row = conn.execute(query.with_hint(run, LOCKED_BY_KEY, "mssql")).mappings().first()
+    row = conn.execute(query.with_hint(run, LOCKED_BY_KEY, "mssql")).first()
     if row is None:
         raise no_run(run_id)
-    before = RunState(row["state"])
+    before = RunState(row.state)
+    rule = admission.Rule(row.job, row.already_running, row.concurrency_key)
     how = Stop.NOW if now else Stop.POLITE
-    if before in FINAL or (before == RunState.STOPPING and row["stop"] in (how, Stop.NOW)):
+    if before in FINAL or (before == RunState.STOPPING and row.stop in (how, Stop.NOW)):
         return Stopped(before, before)
     if before == RunState.QUEUED:
-        admission.lock_late(conn, [admission.Rule.of(row)])
+        admission.lock_late(conn, [rule])
     values = {"stop": how, "stop_by": truncate_utf16(by, 128)}
     if before in WAITING:
         after = RunState.STOPPED
@@ -60,9 +61,9 @@ def request_stop(conn: sa.Connection, run_id: int, *, now: bool, by: str, locked
         after = RunState.STOPPING
         change = run.update().values({**values, "state": after})
     conn.execute(change.where(run.c.id == run_id, run.c.state == before))
-    record(conn, [Event(run_id, row["attempt"], after, by, "at once" if now else None, row["notify"])])
+    record(conn, [Event(run_id, row.attempt, after, by, "at once" if now else None, row.notify)])
     if before == RunState.QUEUED:
-        admission.release_blocked(conn, [row], by)
+        admission.release_blocked(conn, [rule], by)
     return Stopped(before, after)
 
 

@@ -41,23 +41,23 @@ def outbox_event_name(event: str, attempt: int) -> str | None:
     return "retry" if event == RunState.SCHEDULED and attempt > 0 else None
 
 
-def tell(conn: sa.Connection, events: Sequence[Event]) -> None:
-    """Record the subscribed events among ``events``, with the present state of their runs.
+def record_subscribed(conn: sa.Connection, events: Sequence[Event]) -> None:
+    """Record outbox events for the subscribed events among ``events``, with the current state of their runs.
 
     Sends no query if no event is subscribed.
     """
-    told = [(event, name) for event in events if (name := outbox_event_name(event.event, event.attempt))]
-    told = [(event, name) for event, name in told if outbox.wants(event.notify, name) or _may_recover(event, name)]
-    if not told:
+    named = [(event, name) for event in events if (name := outbox_event_name(event.event, event.attempt))]
+    named = [(event, name) for event, name in named if outbox.wants(event.notify, name) or _may_recover(event, name)]
+    if not named:
         return
-    bodies = snapshots(conn, {event.run_id for event, _ in told})
-    better = _recovered(conn, {event.run_id for event, name in told if _may_recover(event, name)})
+    runs = snapshots(conn, {event.run_id for event, _ in named})
+    recovered = _recovered(conn, {event.run_id for event, name in named if _may_recover(event, name)})
     items = []
-    for event, name in told:
-        happened = RECOVERED if event.run_id in better and _may_recover(event, name) else name
-        body = bodies.get(event.run_id)
-        if body is not None and outbox.wants(event.notify, happened):
-            items.append(OutboxEvent(body.job, happened, as_json(body), event.run_id, event.attempt, event.detail))
+    for event, name in named:
+        name = RECOVERED if event.run_id in recovered and _may_recover(event, name) else name
+        view = runs.get(event.run_id)
+        if view is not None and outbox.wants(event.notify, name):
+            items.append(OutboxEvent(view.job, name, as_json(view), event.run_id, event.attempt, event.detail))
     outbox.record(conn, items)
 
 

@@ -87,7 +87,7 @@ def insert(
     missing = [one for one in times if (one.schedule.id, one.due_at) not in known and one.schedule.id in ids]
     level = max(LEAST, job.priority - BELOW) if priority is None else priority
     requests = [
-        replace(request(one.schedule.rule, one.schedule._asdict(), one.due_at), by=by, priority=level, at_most=at_most)
+        replace(request(one.schedule.rule, one.schedule, one.due_at), by=by, priority=level, at_most=at_most)
         for one in missing
     ]
     for one, answer in zip(missing, runs.start_each(conn, requests) if requests else [], strict=True):

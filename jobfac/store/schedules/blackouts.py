@@ -18,21 +18,21 @@ def hold_back(conn: sa.Connection, outcomes: Sequence[Outcome]) -> list[Outcome]
 
     A retry in a blackout without end never happens. Its outcome loses ``retry_after``, so the run ends.
     """
-    again = {outcome.run_id: outcome.retry_after for outcome in outcomes if outcome.retry_after is not None}
-    if not again:
+    delays = {outcome.run_id: outcome.retry_after for outcome in outcomes if outcome.retry_after is not None}
+    if not delays:
         return list(outcomes)
     query = (
         sa.select(run.c.id, schedule.c.definition, utcnow().label("now"))
         .join(schedule, schedule.c.id == run.c.schedule_id)
-        .where(run.c.id.in_(again), schedule.c.definition.contains('"blackout"'))
+        .where(run.c.id.in_(delays), schedule.c.definition.contains('"blackout"'))
     )
-    put_off: dict[int, float | None] = {}
+    delayed: dict[int, float | None] = {}
     for row in conn.execute(query):
         rule = read(row.definition)
-        ready_at = row.now + timedelta(seconds=again[row.id] or 0.0)
+        ready_at = row.now + timedelta(seconds=delays[row.id])
         if end := blackout_end(rule.blackout, rule.zone, ready_at):
-            put_off[row.id] = None if end == FOREVER else (end - row.now).total_seconds()
+            delayed[row.id] = None if end == FOREVER else (end - row.now).total_seconds()
     return [
-        replace(outcome, retry_after=put_off[outcome.run_id]) if outcome.run_id in put_off else outcome
+        replace(outcome, retry_after=delayed[outcome.run_id]) if outcome.run_id in delayed else outcome
         for outcome in outcomes
     ]

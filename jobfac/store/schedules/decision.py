@@ -1,11 +1,10 @@
 """Decide which due times of a schedule run now. Pure functions: the clock and the schedule's row are arguments."""
 
 import json
-from collections.abc import Mapping
 from datetime import datetime, timedelta
 from functools import lru_cache
 from itertools import takewhile
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from jobfac.definitions import Schedule
 from jobfac.recurrence import blackout_end, jitter, missed, next_due
@@ -17,6 +16,35 @@ RUNS = 500
 
 TICK = timedelta(milliseconds=1)
 """The time resolution of the database."""
+
+
+class ScheduleRow(NamedTuple):
+    """A row of a due schedule. ``definition`` is the text of ``write``; ``now`` is the database's time."""
+
+    id: int
+    job: str
+    name: str
+    definition: str
+    next_due_at: datetime
+    last_due_at: datetime | None
+    resumed_at: datetime | None
+    now: datetime
+
+
+class ScheduleKey(Protocol):
+    """What identifies a schedule."""
+
+    @property
+    def id(self) -> int:
+        """The id of its row."""
+
+    @property
+    def job(self) -> str:
+        """The job's id."""
+
+    @property
+    def name(self) -> str:
+        """Its name within the job."""
 
 
 class Decision(NamedTuple):
@@ -31,25 +59,21 @@ class Decision(NamedTuple):
     missed: tuple[datetime, datetime] | None = None
 
 
-def decide(schedule: Schedule, row: Mapping[Any, Any], now: datetime) -> Decision:
-    """Decide which due times run at ``now``, and when the schedule is due next.
-
-    Args:
-        row: the schedule's ``id``, ``next_due_at``, ``last_due_at`` and ``resumed_at``.
-    """
-    due = row["next_due_at"]
+def decide(schedule: Schedule, row: ScheduleRow) -> Decision:
+    """Decide which due times run now, and when the schedule is due next. ``schedule``: the row's definition."""
+    due, now = row.next_due_at, row.now
     if held_until := blackout_end(schedule.blackout, schedule.zone, now):
         return Decision([], due, held_until)
-    after = due - TICK if row["last_due_at"] is None else max(due - TICK, row["last_due_at"])
-    times = missed(schedule, after, now, _grace(schedule, row["resumed_at"], now))
+    after = due - TICK if row.last_due_at is None else max(due - TICK, row.last_due_at)
+    times = missed(schedule, after, now, _grace(schedule, row.resumed_at, now))
     first = times[0] if times else now
     # Keep the order: a due time with a short jitter must not start before the previous one.
-    ready = list(takewhile(lambda time: fire_time(schedule, row["id"], time) <= now, times))[:RUNS]
+    ready = list(takewhile(lambda time: fire_time(schedule, row.id, time) <= now, times))[:RUNS]
     following = times[len(ready)] if len(ready) < len(times) else next_due(schedule, max(now, after))
     return Decision(
         times=ready,
         next_due_at=following,
-        fire_at=None if following is None else fire_time(schedule, row["id"], following),
+        fire_at=None if following is None else fire_time(schedule, row.id, following),
         missed=(due, first) if first - due >= TICK and due > after else None,
     )
 
@@ -68,8 +92,8 @@ def fire_time(schedule: Schedule, schedule_id: int, due: datetime) -> datetime:
     return due if blackout_end(schedule.blackout, schedule.zone, later) else later
 
 
-def request(schedule: Schedule, row: Mapping[Any, Any], due: datetime) -> StartRequest:
-    """Return the start request of a due time. ``row``: the schedule's ``id``, ``job`` and ``name``."""
+def request(schedule: Schedule, row: ScheduleKey, due: datetime) -> StartRequest:
+    """Return the start request of a due time."""
     overrides: dict[str, Any] = {}
     arguments = schedule.arguments
     if isinstance(arguments, dict):  # a sequence's
@@ -77,13 +101,13 @@ def request(schedule: Schedule, row: Mapping[Any, Any], due: datetime) -> StartR
     if schedule.payloads:
         overrides["payloads"] = schedule.payloads
     return StartRequest(
-        job=row["job"],
-        by=f"schedule {row['name']}",
+        job=row.job,
+        by=f"schedule {row.name}",
         arguments=arguments,
         payload=schedule.payload,
         overrides=overrides or None,
         manual=False,
-        schedule_id=row["id"],
+        schedule_id=row.id,
         due_at=due,
     )
 

@@ -1,7 +1,7 @@
 """Insert the runs of due schedules, exactly one for each due time."""
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -13,12 +13,12 @@ from jobfac.database.types import BigId
 from jobfac.store import audit, outbox, runs
 from jobfac.store.outbox import OutboxEvent
 from jobfac.store.runs import StartRequest
-from jobfac.store.schedules.decision import RUNS, Decision, decide, read, request
+from jobfac.store.schedules.decision import RUNS, Decision, ScheduleRow, decide, read, request
 
 BATCH = 200
 """The maximum number of schedules in one transaction. A small number keeps other schedulers from waiting long."""
 
-PUT_OFF = timedelta(minutes=1)
+RETRY_AFTER = timedelta(minutes=1)
 """The delay until a schedule that could not be used is tried again."""
 
 
@@ -50,16 +50,7 @@ class Inserted(NamedTuple):
 
 
 _DUE = (
-    sa.select(
-        schedule.c.id,
-        schedule.c.job,
-        schedule.c.name,
-        schedule.c.definition,
-        schedule.c.next_due_at,
-        schedule.c.last_due_at,
-        schedule.c.resumed_at,
-        utcnow().label("now"),
-    )
+    sa.select(*(utcnow().label("now") if name == "now" else schedule.c[name] for name in ScheduleRow._fields))
     .with_hint(schedule, SKIP, "mssql")
     .where(sa.text("fire_at IS NOT NULL AND paused = 0"), schedule.c.fire_at <= utcnow())
     .order_by(schedule.c.fire_at)
@@ -77,8 +68,8 @@ _MOVED = ("next_due_at", "fire_at", "last_due_at")
 
 @functools.cache
 def _advance(engine: str) -> sa.Update:
-    given = rows.rows_table(engine, id=BigId, **{name: schedule.c[name].type for name in _MOVED})
-    change = schedule.update().where(schedule.c.id == given.c.id).values({name: given.c[name] for name in _MOVED})
+    c = rows.rows_table(engine, id=BigId, **{name: schedule.c[name].type for name in _MOVED}).c
+    change = schedule.update().where(schedule.c.id == c.id).values({name: c[name] for name in _MOVED})
     return rows.by_primary_key(change, schedule)
 
 
@@ -93,22 +84,22 @@ def insert_due(conn: sa.Connection, by: str, limit: int = BATCH) -> Inserted:
     if not due:
         return Inserted(0, [], [], [])
     runs.lock(conn, runs.rules_of_jobs(conn, set(due)))
-    for row in conn.execute(_DUE.limit(limit)).mappings().all():
+    for row in [ScheduleRow(*columns) for columns in conn.execute(_DUE.limit(limit))]:
         if len(requests) >= RUNS:
             break
         try:
-            rule = read(row["definition"])
-            decision = decide(rule, row, row["now"])
+            rule = read(row.definition)
+            decision = decide(rule, row)
             requests += [request(rule, row, due) for due in decision.times]
         except (ValueError, LookupError, ArithmeticError) as error:
-            decision = Decision([], row["next_due_at"], row["now"] + PUT_OFF)
-            refusals.append(Refusal(row["job"], row["name"], None, f"the schedule cannot be used: {error}"))
+            decision = Decision([], row.next_due_at, row.now + RETRY_AFTER)
+            refusals.append(Refusal(row.job, row.name, None, f"the schedule cannot be used: {error}"))
         moves.append(_move(row, decision))
         if decision.missed is not None:
-            misses.append(Miss(row["job"], row["name"], *decision.missed))
+            misses.append(Miss(row.job, row.name, *decision.missed))
     if not moves:
         return Inserted(0, [], [], [])
-    requests = _without_twins(conn, requests)
+    requests = _without_duplicates(conn, requests)
     started = runs.start_each(conn, requests)
     conn.execute(_advance(conn.dialect.name), rows.rows_parameter(moves))
     for miss in misses:
@@ -130,16 +121,16 @@ def _missed_event(miss: Miss) -> OutboxEvent:
     return OutboxEvent(miss.job, "missed", body, detail=why)
 
 
-def _move(row: Mapping[Any, Any], decision: Decision) -> dict[str, Any]:
+def _move(row: ScheduleRow, decision: Decision) -> dict[str, Any]:
     return {
-        "id": row["id"],
+        "id": row.id,
         "next_due_at": decision.next_due_at,
         "fire_at": decision.fire_at,
-        "last_due_at": decision.times[-1] if decision.times else row["last_due_at"],
+        "last_due_at": decision.times[-1] if decision.times else row.last_due_at,
     }
 
 
-def _without_twins(conn: sa.Connection, requests: Sequence[StartRequest]) -> list[StartRequest]:
+def _without_duplicates(conn: sa.Connection, requests: Sequence[StartRequest]) -> list[StartRequest]:
     """Return the requests whose run does not exist yet.
 
     The lock on the schedule normally prevents duplicates. They occur only if someone sets a row back by hand. Then the

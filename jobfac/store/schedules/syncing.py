@@ -1,19 +1,28 @@
 """Keep the rows of schedules in step with the definitions. All callers store definitions through this module."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import functools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
 from jobfac import definitions as d
-from jobfac.database.dialects import LOCKED, utcnow
+from jobfac.database.dialects import LOCKED_BY_KEY, utcnow
+from jobfac.database.dialects.rows import by_primary_key, deletion, joined, members, rows_parameter, rows_table
 from jobfac.database.tables import schedule
+from jobfac.database.types import BigId
 from jobfac.definitions import Schedule, checks
 from jobfac.errors import Refused
 from jobfac.recurrence import next_due
 from jobfac.store import jobs
 from jobfac.store.schedules.decision import TICK, fire_time, write
+
+T = TypeVar("T")
+
+BATCH = 500
+"""The maximum number of rows that one statement changes."""
 
 
 class Prepared:
@@ -31,6 +40,15 @@ class Prepared:
         rules = [rule for one in self._kept for rule in one.schedules]
         self._texts = {id(rule): write(rule) for rule in rules}
         self._due = {} if now is None else {id(rule): _first_due(rule, now) for rule in rules}
+        self._values = {} if now is None else {id(rule): self._written(rule, self._due[id(rule)]) for rule in rules}
+
+    def _written(self, rule: Schedule, due: datetime | None) -> str:
+        return members({"definition": self.text(rule), "next_due_at": due, "fire_at": due})
+
+    def values(self, rule: Schedule, due: datetime | None) -> str:
+        """Return text and due times of a rule without jitter, as a statement's parameter has them."""
+        known = self._values.get(id(rule))
+        return known if known is not None and due == self._due[id(rule)] else self._written(rule, due)
 
     def text(self, rule: Schedule) -> str:
         """Return the rule in its stored form."""
@@ -52,11 +70,12 @@ def apply(
 ) -> None:
     """Apply a plan, as ``jobs.apply`` does, and synchronise the schedules."""
     jobs.apply(conn, plan, wanted, by, bodies)
-    prepared = prepared or Prepared()
+    changes = _Changes()
     for job_id in plan.remove:
-        sync(conn, job_id, None)
-    new = [row for job_id in [*plan.add, *plan.change] for row in _sync(conn, job_id, wanted[job_id], prepared)]
-    _insert_all(conn, new)
+        _sync(conn, job_id, None, prepared or Prepared(), changes)
+    for job_id in [*plan.add, *plan.change]:
+        _sync(conn, job_id, wanted[job_id], prepared or Prepared(), changes)
+    _write(conn, changes)
 
 
 def put(conn: sa.Connection, job_id: str, definition: d.AnyJob, by: str) -> int:
@@ -87,34 +106,58 @@ def sync(conn: sa.Connection, job_id: str, definition: d.AnyJob | None) -> None:
     An unchanged schedule keeps its row, even if its position changed. A changed schedule is next due later than the due
     times of all its earlier runs, and it stays paused if it was paused.
     """
-    _insert_all(conn, _sync(conn, job_id, definition, Prepared()))
+    changes = _Changes()
+    _sync(conn, job_id, definition, Prepared(), changes)
+    _write(conn, changes)
 
 
-def _sync(
-    conn: sa.Connection, job_id: str, definition: d.AnyJob | None, prepared: Prepared
-) -> list[tuple[Schedule, dict[str, Any]]]:
-    """Do the same as ``sync``, but return the new rows with their rules instead of inserting them."""
+@dataclass
+class _Changes:
+    """Changes of many jobs' schedules, which are written together.
+
+    Attributes:
+        gone: ids to delete.
+        changed, new: values of rows to update and to insert, as ``members`` writes them.
+        jittered: rows to insert one by one, because their time to fire depends on the id.
+    """
+
+    gone: list[int] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+    new: list[str] = field(default_factory=list)
+    jittered: list[tuple[Schedule, dict[str, Any]]] = field(default_factory=list)
+
+
+def _sync(conn: sa.Connection, job_id: str, definition: d.AnyJob | None, prepared: Prepared, changes: _Changes) -> None:
+    """Do the same as ``sync``, but add most changes to ``changes``. Those that free a name are made at once."""
     found = conn.execute(_ROWS, {"p_job": job_id}).mappings().all()
-    wanted = {} if definition is None else dict(zip(definition.schedule_names(), definition.schedules, strict=True))
+    if definition is None:
+        changes.gone += [row["id"] for row in found]
+        return
+    wanted = dict(zip(definition.schedule_names(), definition.schedules, strict=True))
     texts = {name: prepared.text(rule) for name, rule in wanted.items()}
     pairs = _matched({row["name"]: row["definition"] for row in found}, texts)
     rows = {row["name"]: row for row in found}
-    gone = [row["id"] for name, row in rows.items() if name not in pairs.values()]
-    if gone:
-        conn.execute(schedule.delete().where(schedule.c.id.in_(gone)))
+    kept = set(pairs.values())
+    _delete(conn, [row["id"] for name, row in rows.items() if name not in kept])
     renamed = {new: rows[old] for new, old in pairs.items() if old is not None and new != old}
     for row in renamed.values():  # temporary names first, because names are unique
-        conn.execute(schedule.update().where(schedule.c.id == row["id"]).values(name=f"#{row['id']}"))
+        conn.execute(schedule.update().where(schedule.c.id == row.id).values(name=f"#{row.id}"))
     for new, row in renamed.items():
-        conn.execute(schedule.update().where(schedule.c.id == row["id"]).values(name=new))
+        conn.execute(schedule.update().where(schedule.c.id == row.id).values(name=new))
     for new, old in pairs.items():
         if old is not None and rows[old]["definition"] != texts[new]:
-            _change(conn, rows[old], wanted[new])
-    fresh = [name for name, old in pairs.items() if old is None]
+            changes.changed.append(_changed(rows[old], wanted[new], prepared))
+    fresh = {name: wanted[name] for name, old in pairs.items() if old is None}
     if not fresh:
-        return []
+        return
     now: datetime = conn.execute(sa.select(utcnow())).scalar_one()
-    return [(wanted[name], _row(job_id, name, wanted[name], prepared, now)) for name in fresh]
+    for name, rule in fresh.items():
+        due = prepared.first_due(rule, now)
+        if rule.jitter:
+            changes.jittered.append((rule, _row(job_id, name, prepared.text(rule), due)))
+        else:
+            keys = members({"job": job_id, "name": name, "paused": False})
+            changes.new.append(f"{keys}, {prepared.values(rule, due)}")
 
 
 _ROWS = (
@@ -126,7 +169,7 @@ _ROWS = (
         schedule.c.last_due_at,
         utcnow().label("now"),
     )
-    .with_hint(schedule, LOCKED, "mssql")
+    .with_hint(schedule, LOCKED_BY_KEY, "mssql")
     .where(schedule.c.job == sa.bindparam("p_job"))
 )
 
@@ -139,46 +182,78 @@ def _matched(stored: Mapping[str, str], wanted: Mapping[str, str]) -> dict[str, 
     its row when another schedule is inserted before it.
     """
     pairs: dict[str, str | None] = {name: name for name, text in wanted.items() if stored.get(name) == text}
+    free: dict[str, list[str]] = {}  # stored names by their rules, first ones last
+    for old in reversed([name for name in stored if name not in pairs]):
+        free.setdefault(stored[old], []).append(old)
     for name, text in wanted.items():
-        if name not in pairs:
-            same = (old for old in stored if stored[old] == text and old not in pairs.values())
-            if (old := next(same, None)) is not None:
-                pairs[name] = old
+        if name not in pairs and (same := free.get(text)):
+            pairs[name] = same.pop()
+    used = set(pairs.values())
     for name in wanted:
         if name not in pairs:
-            pairs[name] = name if name in stored and name not in pairs.values() else None
+            pairs[name] = name if name in stored and name not in used else None
     return pairs
 
 
-def _row(job_id: str, name: str, rule: Schedule, prepared: Prepared, now: datetime) -> dict[str, Any]:
-    due = prepared.first_due(rule, now)
-    values = {"job": job_id, "name": name, "definition": prepared.text(rule), "paused": False}
+def _row(job_id: str, name: str, text: str, due: datetime | None) -> dict[str, Any]:
+    values = {"job": job_id, "name": name, "definition": text, "paused": False}
     return {**values, "next_due_at": due, "fire_at": due}
 
 
-def _insert_all(conn: sa.Connection, new: Sequence[tuple[Schedule, dict[str, Any]]]) -> None:
-    insert = schedule.insert().values(updated_at=utcnow())
-    if plain := [row for rule, row in new if not rule.jitter]:
-        conn.execute(insert, plain)
-    for rule, row in new:
-        if not rule.jitter:
-            continue
-        schedule_id = conn.execute(insert.returning(schedule.c.id), row).scalar_one()
+def _changed(row: Mapping[Any, Any], rule: Schedule, prepared: Prepared) -> str:
+    """Return the new values of a changed schedule. A pending due time stays due if the new rule has it too."""
+    pending = row["next_due_at"]
+    after = row["now"] if pending is None else min(row["now"], pending - TICK)
+    if row["last_due_at"] is not None:
+        after = max(after, row["last_due_at"])
+    due = prepared.first_due(rule, after) if after == row["now"] else _first_due(rule, after)
+    if due is None or not rule.jitter:
+        return f"{members({'id': row['id']})}, {prepared.values(rule, due)}"
+    fire_at = fire_time(rule, row["id"], due)
+    values = {"id": row["id"], "definition": prepared.text(rule), "next_due_at": due, "fire_at": fire_at}
+    return members(values)
+
+
+def _write(conn: sa.Connection, changes: _Changes) -> None:
+    engine = conn.dialect.name
+    _delete(conn, changes.gone)
+    for some in _batches(changes.changed):
+        conn.execute(_update(engine), joined(some))
+    for some in _batches(changes.new):
+        conn.execute(_insert(engine), joined(some))
+    insert = schedule.insert().values(updated_at=utcnow()).returning(schedule.c.id)
+    for rule, row in changes.jittered:
+        schedule_id = conn.execute(insert, row).scalar_one()
         if (due := row["next_due_at"]) is not None:  # the jitter depends on the id
             fire_at = fire_time(rule, schedule_id, due)
             conn.execute(schedule.update().where(schedule.c.id == schedule_id).values(fire_at=fire_at))
 
 
-def _change(conn: sa.Connection, row: Mapping[Any, Any], rule: Schedule) -> None:
-    """Update a changed schedule. A pending due time stays due if the new rule has it too."""
-    pending = row["next_due_at"]
-    after = row["now"] if pending is None else min(row["now"], pending - TICK)
-    if row["last_due_at"] is not None:
-        after = max(after, row["last_due_at"])
-    due = _first_due(rule, after)
-    fire_at = None if due is None else fire_time(rule, row["id"], due)
-    values = {"definition": write(rule), "next_due_at": due, "fire_at": fire_at, "updated_at": utcnow()}
-    conn.execute(schedule.update().where(schedule.c.id == row["id"]).values(values))
+def _delete(conn: sa.Connection, schedule_ids: Sequence[int]) -> None:
+    for some in _batches(schedule_ids):
+        conn.execute(deletion(conn.dialect.name, schedule), rows_parameter({"id": one} for one in some))
+
+
+def _batches(rows: Sequence[T]) -> Iterator[Sequence[T]]:
+    return (rows[at : at + BATCH] for at in range(0, len(rows), BATCH))
+
+
+_TOLD = {name: schedule.c[name].type for name in ("definition", "next_due_at", "fire_at")}
+
+
+@functools.cache
+def _update(engine: str) -> sa.Update:
+    given = rows_table(engine, id=BigId, **_TOLD)
+    change = schedule.update().where(schedule.c.id == given.c.id)
+    return by_primary_key(change.values(updated_at=utcnow(), **{name: given.c[name] for name in _TOLD}), schedule)
+
+
+@functools.cache
+def _insert(engine: str) -> sa.Insert:
+    names = ("job", "name", "definition", "paused", "next_due_at", "fire_at")
+    given = rows_table(engine, **{name: schedule.c[name].type for name in names})
+    told = sa.select(*(given.c[name] for name in names), utcnow())
+    return schedule.insert().from_select([*names, "updated_at"], told)
 
 
 def _first_due(rule: Schedule, after: datetime) -> datetime | None:

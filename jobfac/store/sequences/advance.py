@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import LOCKED_BY_KEY, PASS, of
+from jobfac.database.dialects import LOCKED_BY_KEY, PASS, dialect_of
 from jobfac.database.tables import run
 from jobfac.definitions import DefinitionError
 from jobfac.definitions import Sequence as Definition
@@ -50,10 +50,10 @@ def begin(conn: sa.Connection, by: str, limit: int = BEGINNINGS) -> Begun:
     if not waiting:
         return Begun(0, [])
     lock_rules(conn, (), waiting)
-    nobody = {"p_queue": jobs.SEQUENCE_QUEUE, "p_worker_id": None, "p_worker": None}
-    begun = sorted(conn.execute(of(conn).claim(limit), nobody).mappings(), key=lambda row: row["id"])
-    runs.record(conn, [Event(row["id"], row["attempt"], RunState.RUNNING, by, notify=row["notify"]) for row in begun])
-    return Begun(len(begun), advance_all(conn, [row["id"] for row in begun], by))
+    no_worker = {"p_queue": jobs.SEQUENCE_QUEUE, "p_worker_id": None, "p_worker": None}
+    begun = sorted(conn.execute(dialect_of(conn).claim(limit), no_worker), key=lambda row: row.id)
+    runs.record(conn, [Event(row.id, row.attempt, RunState.RUNNING, by, notify=row.notify) for row in begun])
+    return Begun(len(begun), advance_all(conn, [row.id for row in begun], by))
 
 
 _QUEUED = (
@@ -76,7 +76,7 @@ def expire(
     finished: Iterable[Finished] = (),
     poison_attempts: int = POISON_ATTEMPTS,
 ) -> workers.Expiry:
-    """Do the same as ``leases.expire``, and advance the sequences of the expired runs and of ``finished``."""
+    """Do the same as ``workers.expire``, and advance the sequences of the expired runs and of ``finished``."""
     held = workers.held_rules(conn, only)
     lock_rules(conn, [rule for rule, _ in held], {run_id for _, run_id in held if run_id is not None})
     expiry = workers.expire(conn, by, only, poison_attempts)
@@ -127,11 +127,11 @@ def advance_all(conn: sa.Connection, run_ids: Iterable[int], by: str) -> list[Fi
     while waiting:
         innermost = max(waiting)  # a nested sequence starts after the sequence that contains it
         waiting.remove(innermost)
-        over = _advance(conn, innermost, by)
-        if over is not None:
-            ended.append(over)
-            if over.sequence_run_id is not None:
-                waiting.add(over.sequence_run_id)
+        finished = _advance(conn, innermost, by)
+        if finished is not None:
+            ended.append(finished)
+            if finished.sequence_run_id is not None:
+                waiting.add(finished.sequence_run_id)
     return ended
 
 
@@ -166,20 +166,20 @@ def _advance(conn: sa.Connection, run_id: int, by: str) -> Finished | None:
 
 
 def _move(conn: sa.Connection, parent: SequenceRun) -> Finished | None:
-    place = visits.last(conn, parent.run_id)
+    latest = visits.last(conn, parent.run_id)
     for _ in range(MOVES):
-        goal = place.visit.to.step if place is not None and place.visit.to is not None else None
+        goal = latest.visit.to.step if latest is not None and latest.visit.to is not None else None
         entered = 0 if goal is None else visits.count(conn, parent.run_id, goal)
-        match decide(parent.sequence, place.visit if place else None, entered, parent.first):
+        match decide(parent.sequence, latest.visit if latest else None, entered, parent.first):
             case None:
                 return None
             case Enter(step):
                 enter(conn, parent, step, entered + 1)
-                place = visits.last(conn, parent.run_id)
+                latest = visits.last(conn, parent.run_id)
             case Leave() as left:
-                assert place is not None
-                visits.leave(conn, place.id, left)
-                place = place._replace(visit=place.visit._replace(result=left.result, to=left.to))
+                assert latest is not None
+                visits.leave(conn, latest.id, left)
+                latest = latest._replace(visit=latest.visit._replace(result=left.result, to=left.to))
             case finish:
                 if visits.is_busy(conn, parent.run_id):
                     return None

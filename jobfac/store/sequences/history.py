@@ -4,9 +4,9 @@ from collections.abc import Collection, Iterator, Sequence
 
 import sqlalchemy as sa
 
-from jobfac.database.tables import job, run, visit
+from jobfac.database.tables import job, run
 from jobfac.states import JobKind, RunState
-from jobfac.store.sequences.visits import refusals
+from jobfac.store.sequences.visits import VisitRow, rows_of
 from jobfac.views.sequences import StepRunView, StepVisitView
 from jobfac.views.serialization import columns, from_row
 
@@ -25,12 +25,12 @@ def step_history(conn: sa.Connection, run_id: int, categories: Sequence[str] | N
     if categories is not None:
         query = query.where(run.c.job.in_(sa.select(job.c.id).where(job.c.category.in_(categories))))
     for row in conn.execute(query).mappings().all():
-        shown = from_row(StepRunView, row)
-        if shown.kind is JobKind.SEQUENCE:
-            shown = shown._replace(path=step_history(conn, row["id"], categories))
-        children.setdefault(row["visit_id"], []).append(shown)
-    visits = conn.execute(sa.select(visit).where(visit.c.run_id == run_id).order_by(visit.c.id)).mappings().all()
-    return [_visit(row, [*_refused(row, seen), *children.get(row["id"], [])]) for row in visits]
+        child = from_row(StepRunView, row)
+        if child.kind is JobKind.SEQUENCE:
+            child = child._replace(path=step_history(conn, row["id"], categories))
+        children.setdefault(row["visit_id"], []).append(child)
+    rows = rows_of(conn, run_id)
+    return [_visit(row, [*_refused(row, seen), *children.get(row.id, [])]) for row in rows]
 
 
 def _seen(conn: sa.Connection, categories: Sequence[str]) -> frozenset[str]:
@@ -38,12 +38,12 @@ def _seen(conn: sa.Connection, categories: Sequence[str]) -> frozenset[str]:
     return frozenset(conn.execute(sa.select(job.c.id).where(job.c.category.in_(categories))).scalars())
 
 
-def _visit(row: sa.RowMapping, started: list[StepRunView]) -> StepVisitView:
-    return from_row(StepVisitView, {**row, "next": row["next_step"] or row["goes_to"], "runs": started})
+def _visit(row: VisitRow, runs: list[StepRunView]) -> StepVisitView:
+    return from_row(StepVisitView, {**row._asdict(), "next": row.next_step or row.goes_to, "runs": runs})
 
 
-def _refused(row: sa.RowMapping, seen: Collection[str] | None) -> Iterator[StepRunView]:
-    nothing = dict.fromkeys(columns(StepRunView))
-    for name, why in refusals(row).items():
+def _refused(row: VisitRow, seen: Collection[str] | None) -> Iterator[StepRunView]:
+    empty = dict.fromkeys(columns(StepRunView))
+    for name, why in row.refusals.items():
         if seen is None or name in seen:
-            yield from_row(StepRunView, {**nothing, "job": name, "state": RunState.DENIED, "reason": why})
+            yield from_row(StepRunView, {**empty, "job": name, "state": RunState.DENIED, "reason": why})

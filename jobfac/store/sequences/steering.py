@@ -18,7 +18,7 @@ from jobfac.store.sequences import visits
 from jobfac.store.sequences.advance import advance_all, lock, lock_rules
 from jobfac.store.sequences.decide import failed_step
 
-_PLACE = sa.select(run.c.job, run.c.kind, run.c.state, run.c.sequence_run_id)
+_RUN = sa.select(run.c.job, run.c.kind, run.c.state, run.c.sequence_run_id)
 
 
 def stop(conn: sa.Connection, run_id: int, *, now: bool, by: str) -> Stopped:
@@ -30,17 +30,17 @@ def stop(conn: sa.Connection, run_id: int, *, now: bool, by: str) -> Stopped:
     Raises:
         NotFound: there is no such run.
     """
-    place = conn.execute(_PLACE.where(run.c.id == run_id)).first()
-    if place is None:
+    row = conn.execute(_RUN.where(run.c.id == run_id)).first()
+    if row is None:
         raise errors.no_run(run_id)
-    concerned = {run_id if place.kind == JobKind.SEQUENCE else place.sequence_run_id, place.sequence_run_id} - {None}
-    inside = _inside(conn, run_id) if place.kind == JobKind.SEQUENCE else {run_id}
-    lock_rules(conn, runs.rules_to_stop(conn, run.c.id.in_(inside)), concerned)
-    lock(conn, concerned)
+    sequences = {run_id if row.kind == JobKind.SEQUENCE else row.sequence_run_id, row.sequence_run_id} - {None}
+    inside = _inside(conn, run_id) if row.kind == JobKind.SEQUENCE else {run_id}
+    lock_rules(conn, runs.rules_to_stop(conn, run.c.id.in_(inside)), sequences)
+    lock(conn, sequences)
     before = runs.request_stop(conn, run_id, now=now, by=by, locked=True).before
-    if place.kind == JobKind.SEQUENCE:
+    if row.kind == JobKind.SEQUENCE:
         stop_jobs(conn, run_id, now=now, by=by)
-    advance_all(conn, concerned, by)
+    advance_all(conn, sequences, by)
     after = conn.execute(sa.select(run.c.state).where(run.c.id == run_id)).scalar_one()
     return Stopped(before, RunState(after))
 

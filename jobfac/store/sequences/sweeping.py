@@ -29,14 +29,14 @@ _UNDECIDED = sa.and_(
         )
     ),
 )
-_UNHEARD = sa.and_(
+_STOP_NOT_REQUESTED = sa.and_(
     run.c.state == RunState.STOPPING, sa.exists().where(_of_sequence, _is_active, _child.c.stop.is_(None))
 )
-STANDING = (
+STALLED = (
     sa.select(run.c.id, run.c.state, run.c.stop, run.c.stop_by)
     # No worker holds a running sequence, so the index of held runs finds all of them by ``worker_id``.
     .where(sa.text(f"run.state IN ({sql_literals(HELD)})"), run.c.worker_id.is_(None))
-    .where(sa.or_(_FINISHED, _UNDECIDED, _UNHEARD))
+    .where(sa.or_(_FINISHED, _UNDECIDED, _STOP_NOT_REQUESTED))
 )
 """Running sequences that do not wait for anything.
 
@@ -52,10 +52,10 @@ def sweep(conn: sa.Connection, by: str) -> list[Finished]:
     It is needed for runs that a DBA's statements or the T-SQL procedures ended, for runs that were replaced
     (``already_running: replace``), and for sequences that reached the limit of moves in one transaction.
     """
-    standing = conn.execute(STANDING.order_by(run.c.id).limit(BATCH)).all()
-    lock_to_stop(conn, [one.id for one in standing])
-    lock(conn, [one.id for one in standing])
-    for one in standing:
-        if one.state == RunState.STOPPING:
-            stop_jobs(conn, one.id, now=one.stop == Stop.NOW, by=one.stop_by or by)
-    return advance_all(conn, [one.id for one in standing], by)
+    stalled = conn.execute(STALLED.order_by(run.c.id).limit(BATCH)).all()
+    lock_to_stop(conn, [row.id for row in stalled])
+    lock(conn, [row.id for row in stalled])
+    for row in stalled:
+        if row.state == RunState.STOPPING:
+            stop_jobs(conn, row.id, now=row.stop == Stop.NOW, by=row.stop_by or by)
+    return advance_all(conn, [row.id for row in stalled], by)

@@ -2,7 +2,8 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from datetime import datetime
+from typing import Any, Literal, NamedTuple
 
 import sqlalchemy as sa
 
@@ -14,50 +15,73 @@ from jobfac.states import ACTIVE, FINAL, RunState, StepResult, StepStart
 from jobfac.store.sequences.decide import Leave, Visit
 
 
-class Place(NamedTuple):
-    """The latest visit of a sequence run, and the id of the visit's row."""
+class VisitRow(NamedTuple):
+    """A row of a visit. ``refused``: JSON, by job, why it could not be started."""
+
+    id: int
+    run_id: int
+    step: str
+    number: int
+    entered_at: datetime
+    start: str
+    proceed: str
+    refused: str | None
+    result: str | None
+    decided_at: datetime | None
+    goes_to: Literal["step", "end", "end_failed"] | None
+    next_step: str | None
+    reason: str | None
+
+    @property
+    def refusals(self) -> dict[str, str]:
+        """The jobs that could not be started, with the reasons."""
+        return json.loads(self.refused) if self.refused else {}
+
+
+class StoredVisit(NamedTuple):
+    """A visit, and the id of its row."""
 
     id: int
     visit: Visit
 
 
-def last(conn: sa.Connection, run_id: int) -> Place | None:
+def last(conn: sa.Connection, run_id: int) -> StoredVisit | None:
     """Return the latest visit of a sequence run, or None before the first visit."""
     query = sa.select(visit).where(visit.c.run_id == run_id).order_by(visit.c.id.desc()).limit(1)
-    row = conn.execute(query).mappings().first()
-    return None if row is None else Place(row["id"], _visits(conn, [row])[0])
+    row = conn.execute(query).first()
+    return None if row is None else StoredVisit(row.id, _visits(conn, [VisitRow(*row)])[0])
+
+
+def rows_of(conn: sa.Connection, run_id: int) -> list[VisitRow]:
+    """Return the rows of all visits of a sequence run, oldest first."""
+    query = sa.select(visit).where(visit.c.run_id == run_id).order_by(visit.c.id)
+    return [VisitRow(*row) for row in conn.execute(query)]
 
 
 def all_of(conn: sa.Connection, run_id: int) -> list[Visit]:
     """Return all visits of a sequence run, oldest first."""
-    query = sa.select(visit).where(visit.c.run_id == run_id).order_by(visit.c.id)
-    return _visits(conn, conn.execute(query).mappings().all())
+    return _visits(conn, rows_of(conn, run_id))
 
 
-def _visits(conn: sa.Connection, rows: Sequence[Mapping[Any, Any]]) -> list[Visit]:
+def _visits(conn: sa.Connection, rows: Sequence[VisitRow]) -> list[Visit]:
     if not rows:
         return []
-    states: dict[int, list[RunState]] = {row["id"]: [RunState.DENIED] * len(refusals(row)) for row in rows}
+    states: dict[int, list[RunState]] = {row.id: [RunState.DENIED] * len(row.refusals) for row in rows}
     query = sa.select(run.c.visit_id, run.c.state).order_by(run.c.ended_at, run.c.id)
     if len(rows) == 1:
-        query = query.where(run.c.visit_id == rows[0]["id"])
+        query = query.where(run.c.visit_id == rows[0].id)
     else:
-        query = query.where(run.c.sequence_run_id == rows[0]["run_id"])
+        query = query.where(run.c.sequence_run_id == rows[0].run_id)
     for child in conn.execute(query):
         states[child.visit_id].append(RunState(child.state))
-    return [_visit(row, states[row["id"]]) for row in rows]
+    return [_visit(row, states[row.id]) for row in rows]
 
 
-def _visit(row: Mapping[Any, Any], states: Sequence[RunState]) -> Visit:
+def _visit(row: VisitRow, states: Sequence[RunState]) -> Visit:
     ended = [state for state in states if state in FINAL]
-    result = None if row["result"] is None else StepResult(row["result"])
-    to = None if row["goes_to"] is None else Go(kind=row["goes_to"], step=row["next_step"])
-    return Visit(row["step"], ended, len(states) - len(ended), result, to)
-
-
-def refusals(row: Mapping[Any, Any]) -> dict[str, str]:
-    """Return the jobs of a visit that could not be started, with the reasons."""
-    return json.loads(row["refused"]) if row["refused"] else {}
+    result = None if row.result is None else StepResult(row.result)
+    to = None if row.goes_to is None else Go(kind=row.goes_to, step=row.next_step)
+    return Visit(row.step, ended, len(states) - len(ended), result, to)
 
 
 def count(conn: sa.Connection, run_id: int, step: str) -> int:

@@ -17,13 +17,13 @@ PAYLOAD_IN_ENVIRONMENT = 32 * 1024
 
 @cache
 def base_environment() -> Mapping[str, str]:
-    """The worker's environment, reduced to the allow-list."""
+    """Return the worker's environment, reduced to the allow-list."""
     kept = {name: value for name, value in os.environ.items() if name in ALLOWED or name.startswith("LC_")}
     return MappingProxyType({"PATH": os.defpath, **kept})
 
 
 def home_of(user: str) -> Mapping[str, str]:
-    """The variables that name a user's home and login.
+    """Return the variables that name a user's home and login.
 
     Raises:
         StartError: there is no such user.

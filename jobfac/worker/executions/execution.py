@@ -34,9 +34,9 @@ class Execution:
         spools, paths: by stream, the captured output and the file it is redirected to; written once, by the loop.
         pending: output read from the spool but not stored yet; written by the holder of ``shipping``.
         report: read by the holder of ``shipping``.
-        noted: the process is stored in the database; written by the shipping thread.
+        process_stored: the process is stored in the database; written by the shipping thread.
         ended_in_time: the execution ended by itself before the lease was lost, but its outcome was not gathered.
-            Written by the thread that detects the loss, before the loop learns of it.
+            Written by the thread that detects the loss, before it reports the loss to the loop.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Execution:
         self.paths: dict[str, str] = {}
         self.pending: list[Stored] = []
         self.report = Report(folder / f"{claimed.id}-{claimed.attempt}.report", report_limit)
-        self.noted = False
+        self.process_stored = False
         self.ended_in_time = False
         self._launch = Launch(claimed, definition, self.marker, folder, self.report, environment)
         self._folder = folder
@@ -88,13 +88,13 @@ class Execution:
 
     # Starting
 
-    def refuse(self, why: str) -> None:
-        """The run itself cannot be started: its outcome is a failed start."""
+    def fail_start(self, why: str) -> None:
+        """End the execution as a failed start, because the run itself cannot be started."""
         self._error = why
         self._life.over()
 
-    def give_back(self, why: str) -> None:
-        """Requeue the run without starting it, because the run is not at fault."""
+    def requeue(self, why: str) -> None:
+        """End the execution without a start and requeue the run, because the run is not at fault."""
         self._not_started = f"not started: {why}"
         self._life.over()
 
@@ -107,9 +107,9 @@ class Execution:
             why = f"the worker could not prepare the start: {error}" if isinstance(error, OSError) else str(error)
             fault = machine_fault(error, self._folder)
             if fault is None:
-                self.refuse(why)
+                self.fail_start(why)
             else:
-                self.give_back(why)
+                self.requeue(why)
         else:
             self.process = process
             self._life.started(time.monotonic())
@@ -129,12 +129,12 @@ class Execution:
         return self._life.next_time(now, ended)
 
     def runs_long(self, now: float) -> str | None:
-        """A sentence that the run takes long, returned once when its warning time has passed; otherwise None."""
+        """Return a sentence that the run takes long, once after its warning time; otherwise None."""
         if not self._life.runs_long(now):
             return None
         return f"still running after {write_duration(self.definition.warn_after or 0)}"
 
-    def ask_to_stop(self, how: Stop, requeue: bool = False) -> None:
+    def request_stop(self, how: Stop, requeue: bool = False) -> None:
         """Stop the program, politely or at once. ``requeue``: requeue its run."""
         ended = self.process is not None and self.process.poll() is not None
         self._act(self._life.request_stop(how, requeue, time.monotonic(), ended))
@@ -157,7 +157,7 @@ class Execution:
     # Ending
 
     def outcome(self, chance: float) -> Outcome:
-        """The outcome, with the retry delay of the definition. Call it after ``report`` was read to its end.
+        """Return the outcome, with the retry delay of the definition. Call it after ``report`` was read to its end.
 
         Args:
             chance: a random number from 0 to 1 for the jitter of the retry.
@@ -190,7 +190,7 @@ class Execution:
         if self._error is not None:
             return RunState.START_FAILED, self._error
         if self.process is None or self.process.exit is None:
-            return RunState.QUEUED, self._not_started or "not started: its worker was asked to leave"
+            return RunState.QUEUED, self._not_started or "not started: its worker was drained"
         if cause is not None and cause.requeues:
             return RunState.QUEUED, "its worker was drained"
         if cause == Cause.TIMED_OUT:
@@ -202,7 +202,7 @@ class Execution:
         return judge(self.process.exit.code, self.process.exit.signal, self.definition)
 
     def collect(self, final: bool, most: int | None = None) -> list[Stored]:
-        """Output that is not stored yet. It stays pending until ``confirm``. The caller holds ``lock``.
+        """Return the output that is not stored yet. It stays pending until ``confirm``. The caller holds ``lock``.
 
         Args:
             most: maximum pending bytes, to bound the memory when the output limit is large; None: everything.
@@ -219,7 +219,7 @@ class Execution:
         return list(self.pending)
 
     def unread(self) -> int:
-        """Bytes of output that are not collected yet."""
+        """Return the number of bytes of output that are not collected yet."""
         with self.lock:
             return sum(spool.unread for spool in self.spools.values())
 
@@ -229,7 +229,7 @@ class Execution:
         self.pending = [chunk for chunk in self.pending if (chunk.stream, chunk.offset) not in stored]
 
     def cuts(self) -> list[tuple[str, int, int]]:
-        """For each stream that exceeded its limit: (stream, end of the head, current start of the tail)."""
+        """Return for each stream that exceeded its limit: (stream, end of the head, current start of the tail)."""
         with self.lock:
             return [(name, s.head, s.keep_from) for name, s in self.spools.items() if s.keep_from is not None]
 

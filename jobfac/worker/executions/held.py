@@ -81,11 +81,11 @@ class Executions:
         self._stored: deque[tuple[int, int]] = deque(maxlen=MEMORY)
 
     def number(self) -> int:
-        """How many runs the database should count for this worker. Safe for any thread."""
+        """Return how many runs the database should count for this worker. Safe for any thread."""
         return len(self.live) + len(self.over)
 
     def living(self) -> list[Execution]:
-        """The executions under way."""
+        """Return the executions under way."""
         return list(self.live.values())
 
     def kill(self, in_time: bool = False) -> None:
@@ -111,9 +111,9 @@ class Executions:
         for claimed in claims:
             definition = definitions[claimed.job, claimed.job_version]
             assert isinstance(definition, Job)
-            given = self._telemetry.begins(claimed, since)
+            variables = self._telemetry.begins(claimed, since)
             path, log, limit = self._spool.path, self._telemetry.log, self._settings.report_limit
-            prepared.append(Execution(claimed, definition, self._spool.token, path, log, given, limit))
+            prepared.append(Execution(claimed, definition, self._spool.token, path, log, variables, limit))
         suspected = [one for one in prepared if is_suspected(one.claimed, self._settings.poison_attempts)]
         self._suspected.update(one.key for one in suspected)
         for execution in prepared:
@@ -123,7 +123,7 @@ class Executions:
             for execution in suspected:
                 self._note_waiting(execution)
 
-    def wants_to_be_alone(self) -> bool:
+    def must_run_alone(self) -> bool:
         """Whether this worker holds a suspected run, which has to run alone."""
         return any(key in self.live for key in self._suspected)
 
@@ -151,11 +151,11 @@ class Executions:
         except (StartError, OSError) as error:
             self._note_fault(machine_fault(error, self._spool.path) or str(error), str(error), fresh)
             fresh = []
-        failpoint("guardian_told")
+        failpoint("guardian_notified")
         for number, execution in enumerate(fresh):
             # The worker may have been frozen since the claim. Without a lease, another worker may own the run by now.
             if not self._is_trusted():
-                execution.give_back("its worker lost its lease")
+                execution.requeue("its worker lost its lease")
             elif fault := execution.begin():
                 self._note_fault(fault, fault, fresh[number + 1 :])
                 break
@@ -171,7 +171,7 @@ class Executions:
         """Record a fault of the machine, and requeue the runs that were to start next."""
         self._health.fault(what, time.monotonic())
         for execution in others:
-            execution.give_back(why)
+            execution.requeue(why)
 
     # While they run
 
@@ -183,12 +183,7 @@ class Executions:
             requeue: stop and requeue every run.
         """
         now = time.monotonic()
-        for run_id, attempt, how in stops:
-            if execution := self.live.get((run_id, attempt)):
-                execution.ask_to_stop(Stop(how))
-        if requeue:
-            for execution in self.live.values():
-                execution.ask_to_stop(Stop.POLITE, requeue=True)
+        self._request_stops(stops, requeue)
         due = None
         room = REPORT_READ
         for key, execution in list(self.live.items()):
@@ -205,6 +200,25 @@ class Executions:
                 due = next_time if due is None else min(due, next_time)
         self._start_suspected()
         return due
+
+    def _request_stops(self, stops: Iterable[tuple[int, int, str]], requeue: bool) -> None:
+        for run_id, attempt, how in stops:
+            if execution := self.live.get((run_id, attempt)):
+                execution.request_stop(Stop(how))
+        if requeue:
+            for execution in self.live.values():
+                execution.request_stop(Stop.POLITE, requeue=True)
+
+    def enforce(self, stops: Iterable[tuple[int, int, str]], requeue: bool) -> None:
+        """Apply timeouts and stop requests, as ``tick`` does, but gather nothing.
+
+        The loop calls it while a transaction of its own uses the lists of executions and events.
+        """
+        self._request_stops(stops, requeue)
+        for execution in self.live.values():
+            if execution.process is not None:
+                execution.process.poll()
+            execution.tick(time.monotonic())
 
     def _gather(self, execution: Execution, room: int) -> bool:
         """Take the outcome of an ended execution. ``room``: maximum bytes of its report to read.
@@ -232,12 +246,12 @@ class Executions:
         for key in unowned:
             if execution := self.live.get(key):
                 self._telemetry.fenced(execution.log, execution.key, "the database does not know that it runs here")
-                execution.ask_to_stop(Stop.NOW, requeue=True)
+                execution.request_stop(Stop.NOW, requeue=True)
 
     # Storing and ending
 
     def deliveries(self) -> Deliveries:
-        """What the next turn has to store."""
+        """Return the data that the next turn has to store."""
         over = [execution for execution, _ in self.over]
         chunks: list[output.Stored] = []
         cuts = []
@@ -273,7 +287,7 @@ class Executions:
                 self._gather(execution, REPORT_READ)
         return all((e.is_over() and not e.ended_in_time) or e.process is None for e in self.living())
 
-    def cut_off(self, why: str) -> None:
+    def forget_fenced(self, why: str) -> None:
         """Forget the executions left after a lost lease. They have ended; other workers may own their runs by now."""
         for execution in self.living():
             self._telemetry.fenced(execution.log, execution.key, why)

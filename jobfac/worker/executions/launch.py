@@ -1,4 +1,4 @@
-"""From a definition to a started program: its command, environment, payload and output files."""
+"""Start the program of a definition: prepare its command, environment, payload and output files."""
 
 import contextlib
 import errno
@@ -44,7 +44,7 @@ class Launch:
         self._marker = marker
         self._folder = folder
         self._report = report
-        self._given = environment
+        self._worker_variables = environment
 
     def start(self) -> Process:
         """Start the program. After a failure only ``spools`` and the payload file are left; the caller removes them.
@@ -71,17 +71,17 @@ class Launch:
 
     def _program(self) -> tuple[Program, list[bytes]]:
         job, claimed = self._definition, self._claimed
-        given = job.arguments if claimed.arguments is None else tuple(json.loads(claimed.arguments))
-        argv = ("/bin/sh", "-c", job.command[0], "sh", *given) if job.shell else (*job.command, *given)
+        arguments = job.arguments if claimed.arguments is None else tuple(json.loads(claimed.arguments))
+        argv = ("/bin/sh", "-c", job.command[0], "sh", *arguments) if job.shell else (*job.command, *arguments)
         environment, secrets = self._environment()
         if job.user:
             self._report.create_for(job.user)
         return Program(argv, self._marker, environment, job.directory, job.user, job.detach), secrets
 
     def _environment(self) -> tuple[dict[str, str], list[bytes]]:
-        """The complete environment of the program, and its secret values."""
+        """Return the complete environment of the program, and its secret values."""
         job, claimed = self._definition, self._claimed
-        environment = {**base_environment(), **self._given}
+        environment = {**base_environment(), **self._worker_variables}
         if job.user:
             environment |= home_of(job.user)
         secrets: list[bytes] = []
@@ -99,29 +99,31 @@ class Launch:
         if claimed.sequence_run_id is not None:
             environment["JOBFAC_SEQUENCE_RUN_ID"] = str(claimed.sequence_run_id)
         if claimed.payload is not None:
-            environment |= self._hand_over(claimed.payload)
+            environment |= self._write_payload(claimed.payload)
         return environment, secrets
 
-    def _hand_over(self, payload: str) -> Mapping[str, str]:
+    def _write_payload(self, payload: str) -> Mapping[str, str]:
+        """Write the payload file; returns the variables that pass the payload to the program."""
         write_private(self.payload, payload.encode(), self._definition.user)
-        named = {"JOBFAC_PAYLOAD_FILE": str(self.payload)}
+        variables = {"JOBFAC_PAYLOAD_FILE": str(self.payload)}
         if len(payload) <= PAYLOAD_IN_ENVIRONMENT and "\0" not in payload:
-            named["JOBFAC_PAYLOAD"] = payload
-        return named
+            variables["JOBFAC_PAYLOAD"] = payload
+        return variables
 
     def _open(self, stream: str, secrets: list[bytes]) -> int:
         output = self._definition.output
-        wanted = getattr(output, stream)
-        if wanted.kind == "none":
+        destination = getattr(output, stream)
+        if destination.kind == "none":
             return os.open(os.devnull, os.O_WRONLY)
-        if wanted.kind == "database":
+        if destination.kind == "database":
             path = spool_path(self._folder, *self._claimed.key, stream)
             self.spools[stream] = spool = Spool(path, max(1, output.limit), secrets)
             return spool.fd
         try:
             handle, path = open_destination(
-                wanted.kind, wanted.path, self._definition.directory, self._claimed.id, self._claimed.started_at,
-                rotate_at=output.rotate.size, keep=output.rotate.keep, user=self._definition.user,
+                destination.kind, destination.path, self._definition.directory, self._claimed.id,
+                self._claimed.started_at, rotate_at=output.rotate.size, keep=output.rotate.keep,
+                user=self._definition.user,
             )  # fmt: skip
         except StartError as error:
             if _errno(error) in (errno.ENOSPC, errno.EDQUOT):

@@ -46,7 +46,7 @@ class Cause(StrEnum):
 
 
 def merged(before: Cause | None, how: Stop, requeue: bool) -> Cause:
-    """The cause after a further request. A kill stays a kill, and a stopped run is not requeued."""
+    """Return the cause after a further request. A kill stays a kill, and a stopped run is not requeued."""
     if before is not None and before.is_now:
         return before
     requeue = requeue and before in (None, Cause.TIMED_OUT, Cause.REQUEUED)
@@ -65,7 +65,7 @@ class Action(StrEnum):
 KILL_AGAIN = 1.0
 """Seconds between two KILLs: a process may have forked meanwhile."""
 
-LOOK = 0.05
+LEFTOVER_INTERVAL = 0.05
 """Seconds between two polls for processes that a program left running. The kernel does not report their end."""
 
 
@@ -148,12 +148,12 @@ class Lifecycle:
         return actions
 
     def next_time(self, now: float, ended: bool) -> float | None:
-        """When ``tick`` is due next; None: not before the program ends."""
+        """Return when ``tick`` is due next; None: not before the program ends."""
         if self.stage in (Stage.PREPARED, Stage.OVER):
             return None
         times = [self._kill_at]
         if ended:
-            times.append(now + LOOK)
+            times.append(now + LEFTOVER_INTERVAL)
         else:
             times.append(self.began + self._timeout if self._timeout and self.cause is None else None)
             times.append(self.warn_at)

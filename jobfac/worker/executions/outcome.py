@@ -7,7 +7,7 @@ from jobfac.states import RunState
 
 
 def judge(code: int | None, by_signal: int | None, job: Job) -> tuple[RunState, str | None]:
-    """The state for an exit code or a signal of this job, and the reason to show (None: plain success)."""
+    """Return the state for an exit code or a signal, and the reason to show (None: plain success)."""
     if by_signal is not None:
         return RunState.FAILED, f"killed by signal {by_signal} ({signal_name(by_signal)})"
     if code in job.success_codes:
@@ -18,7 +18,7 @@ def judge(code: int | None, by_signal: int | None, job: Job) -> tuple[RunState, 
 
 
 def judge_report(result: str, message: str | None) -> tuple[RunState, str | None]:
-    """The state for the result that a program reported, and the reason to show, with the program's own message.
+    """Return the state for the result that a program reported, and the reason to show, with the program's own message.
 
     Any result other than `succeeded` counts as a failure.
     """
@@ -32,7 +32,7 @@ def judge_report(result: str, message: str | None) -> tuple[RunState, str | None
 def with_remarks(
     state: RunState, reason: str | None, incomplete: str | None, refused: str | None, aware: bool
 ) -> tuple[RunState, str | None]:
-    """The state and the reason, extended by the problems of the program's report.
+    """Return the state and the reason, extended by the problems of the program's report.
 
     Args:
         incomplete: why a part of the report was not read. Then the success of an ``aware`` job becomes a failure,
@@ -45,7 +45,7 @@ def with_remarks(
 
 
 def signal_name(number: int) -> str:
-    """The name of a signal, as ``SIGKILL`` for 9; ``signal N`` if it has no name."""
+    """Return the name of a signal, such as ``SIGKILL`` for 9; ``signal N`` if it has no name."""
     try:
         return signal.Signals(number).name
     except ValueError:

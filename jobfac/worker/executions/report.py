@@ -111,7 +111,7 @@ class Report:
         finally:
             os.close(handle)
         if final:
-            self._take(self._line)
+            self._parse(self._line)
             self._line = b""
         return True
 
@@ -133,39 +133,39 @@ class Report:
             self._skipping = False
             del lines[0]
         for line in lines:
-            self._take(line)
+            self._parse(line)
         if self._skipping or len(self._line) > LONGEST_LINE:
             self._skipping, self._line = True, b""
             self._note_long_line()
 
     def _note_long_line(self) -> None:
-        self.incomplete = f"a line of its report is longer than {write_size(LONGEST_LINE)} and was passed over"
+        self.incomplete = f"a line of its report is longer than {write_size(LONGEST_LINE)} and was skipped"
 
-    def _take(self, line: bytes) -> None:
+    def _parse(self, line: bytes) -> None:
         if len(line) > LONGEST_LINE:
             self._note_long_line()
             return
         # RecursionError: nested too deeply. OverflowError: a number too large.
         with contextlib.suppress(ValueError, RecursionError, OverflowError):
-            said = json.loads(line)
-            if isinstance(said, dict):
-                self._take_in(self.mask.hide(said))
+            values = json.loads(line)
+            if isinstance(values, dict):
+                self._apply(self.mask.hide(values))
 
-    def _take_in(self, said: dict[str, Any]) -> None:
-        progress = said.get("progress")
+    def _apply(self, values: dict[str, Any]) -> None:
+        progress = values.get("progress")
         if isinstance(progress, int | float) and not isinstance(progress, bool) and math.isfinite(progress):
             self.progress = min(1.0, max(0.0, float(progress)))
             self.changed = True
         for name in ("message", "result", "exit_message"):
-            if isinstance(said.get(name), str):
-                setattr(self, name, truncate_utf16(_whole(said[name]), 1000))
+            if isinstance(values.get(name), str):
+                setattr(self, name, truncate_utf16(_without_surrogates(values[name]), 1000))
                 self.changed = self.changed or name == "message"
-        if isinstance(said.get("outputs"), dict):
-            self._merge(said["outputs"])
+        if isinstance(values.get("outputs"), dict):
+            self._merge(values["outputs"])
 
     def _merge(self, more: dict[str, Any]) -> None:
         """Add all outputs of this line, or none. The cost depends on the line only, not on earlier outputs."""
-        fresh = {_whole(name): _encoded(value) for name, value in more.items()}
+        fresh = {_without_surrogates(name): _encoded(value) for name, value in more.items()}
         size = self._outputs_size
         for name, value in fresh.items():
             size += len(value.encode()) - len(self._outputs.get(name, "").encode())
@@ -185,9 +185,9 @@ class Report:
 
 def _encoded(value: Any) -> str:
     """Encode as JSON that every database can store. Raises ValueError for NaN and infinity."""
-    return _whole(json.dumps(value, ensure_ascii=False, allow_nan=False))
+    return _without_surrogates(json.dumps(value, ensure_ascii=False, allow_nan=False))
 
 
-def _whole(text: str) -> str:
+def _without_surrogates(text: str) -> str:
     """Replace lone surrogates with question marks. JSON can contain them, but no database can store them."""
     return text.encode(errors="replace").decode()

@@ -1,4 +1,4 @@
-"""What the worker's loop has to do, and when. Pure decisions: no threads, processes or database."""
+"""The pending work of the worker's loop. Pure decisions: no threads, processes or database."""
 
 from jobfac.worker.loop.fair_share import FairClaims
 from jobfac.worker.loop.inbox import Messages
@@ -69,13 +69,18 @@ class Agenda:
         return reported, doubtful
 
     def turn_failed(self, doubtful: bool, again: float) -> None:
-        """The database did not answer. ``doubtful``: the value of the turn; ``again``: when to retry (monotonic)."""
+        """Record that the database did not answer.
+
+        Args:
+            doubtful: the value of the turn.
+            again: when to retry, in monotonic seconds.
+        """
         self.uncertain = self.more = True
         self.doubtful |= doubtful
         self.not_before = again
 
     def turn_done(self, free: int, claimed: int) -> bool:
-        """A turn was committed; returns whether the queues are empty. Then the worker waits for new work.
+        """Record a committed turn; returns whether the queues are empty. Then the worker waits for new work.
 
         Args:
             free: how many slots it claimed for.
@@ -86,7 +91,7 @@ class Agenda:
         return free > claimed
 
     def registered(self) -> None:
-        """The worker has a new lease. Discard the state that belongs to the old one."""
+        """Record a new lease, and discard the state that belongs to the old one."""
         self.stops = []
         self.uncertain = False
         self.more = True
@@ -97,5 +102,5 @@ class Agenda:
         return None if self._queues_read == self._queues else self._queues
 
     def queues_read(self, number: int) -> None:
-        """The queues were read when there were ``number`` of them."""
+        """Record that the queues were read when there were ``number`` of them."""
         self._queues_read = number

@@ -1,4 +1,4 @@
-"""How many queued runs a worker may claim, to spread a burst over the fleet. Pure decisions.
+"""Limit how many queued runs a worker claims, to spread a burst over the fleet. Pure decisions.
 
 There is no coordinator. Every worker computes the same assignment from the same data and claims only its own share.
 Each run is assigned to the worker with the lowest resulting load. So a worker gets no more runs while another worker
@@ -20,7 +20,7 @@ FIRST_PAUSE = 0.005
 
 
 class Share(NamedTuple):
-    """What a worker may claim now.
+    """The limits of a worker's next claim.
 
     Attributes:
         most: by queue, how many runs at most.
@@ -34,7 +34,7 @@ class Share(NamedTuple):
 
 
 def share_of(worker_id: int, fleet: Iterable[Load], queued: Mapping[str, int]) -> Share:
-    """The part of the queued runs that ``worker_id`` may claim.
+    """Return the part of the queued runs that ``worker_id`` may claim.
 
     Args:
         fleet: every live worker that claims runs, including this one.
@@ -46,33 +46,33 @@ def share_of(worker_id: int, fleet: Iterable[Load], queued: Mapping[str, int]) -
     most: dict[str, int] = {}
     left, is_long = 0, True
     for queue, number in queued.items():
-        takers = [load for load in workers.values() if queue in load.queues]
-        dealt = _deal(worker_id, takers, busy, number)
-        most[queue] = dealt.get(worker_id, 0)
-        left += sum(dealt.values()) - most[queue]
-        is_long = is_long and number > sum(load.free for load in takers)
-        for who, runs in dealt.items():
-            busy[who] += runs
+        serving = [load for load in workers.values() if queue in load.queues]
+        assigned = _assign(worker_id, serving, busy, number)
+        most[queue] = assigned.get(worker_id, 0)
+        left += sum(assigned.values()) - most[queue]
+        is_long = is_long and number > sum(load.free for load in serving)
+        for worker, runs in assigned.items():
+            busy[worker] += runs
     return Share(most, left, is_long)
 
 
-def _deal(me: int, takers: Sequence[Load], busy: Mapping[int, int], number: int) -> dict[int, int]:
+def _assign(me: int, serving: Sequence[Load], busy: Mapping[int, int], number: int) -> dict[int, int]:
     """Assign ``number`` runs one by one to the worker with the lowest resulting load; ties go to worker ``me``."""
     heap = [
         ((busy[one.worker_id] + 1) / one.slots, one.worker_id != me, one.worker_id, one.slots, busy[one.worker_id])
-        for one in takers
+        for one in serving
         if busy[one.worker_id] < one.slots
     ]
     heapq.heapify(heap)
-    dealt: dict[int, int] = {}
+    assigned: dict[int, int] = {}
     for _ in range(number):
         if not heap:
             break
-        _, other, who, slots, used = heapq.heappop(heap)
-        dealt[who] = dealt.get(who, 0) + 1
+        _, other, worker, slots, used = heapq.heappop(heap)
+        assigned[worker] = assigned.get(worker, 0) + 1
         if used + 1 < slots:
-            heapq.heappush(heap, ((used + 2) / slots, other, who, slots, used + 1))
-    return dealt
+            heapq.heappush(heap, ((used + 2) / slots, other, worker, slots, used + 1))
+    return assigned
 
 
 class FairClaims:
@@ -97,15 +97,17 @@ class FairClaims:
         waited = self._take_all_at is not None and now >= self._take_all_at
         return self.fleet > 1 and not self._is_long and not waited
 
-    def claimed(self, share: Share | None, asked: int, taken: int, now: float) -> float | None:
-        """A claim of up to ``asked`` runs took ``taken``; returns when to recheck, None: not before there is new work.
+    def claimed(self, share: Share | None, requested: int, taken: int, now: float) -> float | None:
+        """Record that a claim of up to ``requested`` runs took ``taken``.
+
+        Returns when to recheck; None: not before there is new work.
 
         Args:
             share: the limit of the claim; None: the claim was not limited.
         """
         if share is not None:
             self._is_long = share.is_long
-        elif taken < asked:
+        elif taken < requested:
             self._is_long = False
         if share is None or share.is_long or not share.left:
             self._take_all_at, self._pause = None, FIRST_PAUSE

@@ -63,7 +63,7 @@ class Inbox:
         self._wake = wake
 
     def put_work(self, reported: bool = False) -> None:
-        """There may be something to claim. ``reported``: the poller found it."""
+        """Record that there may be something to claim. ``reported``: the poller found it."""
         with self._lock:
             self._messages.work = True
             self._messages.reported |= reported
@@ -76,14 +76,14 @@ class Inbox:
         self._wake()
 
     def put_beat(self, beat: Beat) -> None:
-        """A heartbeat succeeded."""
+        """Record a successful heartbeat."""
         with self._lock:
             self._messages.beat = beat
         if beat.expiry <= 0:
             self._wake()
 
     def put_survey(self, survey: Survey, held: int) -> None:
-        """A survey succeeded. ``held``: how many runs this worker held when the answer arrived."""
+        """Record a survey. ``held``: how many runs this worker held when the answer arrived."""
         with self._lock:
             new_queues, self._queues = survey.queues != self._queues, survey.queues
             result = SurveyResult(survey, survey.held != held)

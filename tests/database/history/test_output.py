@@ -1,4 +1,4 @@
-"""Captured output: any bytes, in order, each once, with its gaps marked."""
+"""Captured output: any bytes, in order, each chunk once, with marked gaps."""
 
 from jobfac.database.dialects import utcnow
 from jobfac.database.engine import Database
@@ -22,38 +22,38 @@ def read(
         return [piece[:4] for piece in output.read(conn, 1, attempt, at, limit)]
 
 
-def test_any_bytes_come_back(db: Database) -> None:
+def test_any_bytes_are_read_back_unchanged(db: Database) -> None:
     append(db, ("stdout", 0, BYTES), ("stderr", 0, b"\x00"), ("stdout", len(BYTES), b"\xff\xfe no newline"))
     assert read(db, "stdout") == [("stdout", 0, BYTES, 0), ("stdout", len(BYTES), b"\xff\xfe no newline", 0)]
     assert read(db, "stderr") == [("stderr", 0, b"\x00", 0)]
 
 
-def test_a_large_chunk_comes_back(db: Database) -> None:
+def test_a_large_chunk_is_read_back_unchanged(db: Database) -> None:
     data = (BYTES * (output.PAGE // len(BYTES) + 1))[: output.PAGE]
     append(db, ("stdout", 0, data))
     assert read(db, "stdout") == [("stdout", 0, data, 0)]
 
 
-def test_appending_twice_is_appending_once(db: Database) -> None:
+def test_appending_a_chunk_twice_stores_it_once(db: Database) -> None:
     append(db, ("stdout", 0, b"one"))
     append(db, ("stdout", 0, b"one"), ("stdout", 3, b"two"))
     assert read(db, "stdout") == [("stdout", 0, b"one", 0), ("stdout", 3, b"two", 0)]
     append(db)
 
 
-def test_streams_come_in_the_order_in_which_they_were_stored(db: Database) -> None:
+def test_streams_are_merged_in_the_order_of_storage(db: Database) -> None:
     wanted = []
     for number in range(3):
         for stream in ("stdout", "stderr"):
             before = now(db)
-            while now(db) == before:  # the order of one millisecond is the streams' own
+            while now(db) == before:  # within one millisecond the order of the streams decides
                 pass
             append(db, (stream, number, b"%d" % number))
             wanted.append((stream, number, b"%d" % number, 0))
     assert read(db) == wanted
 
 
-def test_a_clock_that_is_set_back_loses_nothing(db: Database) -> None:
+def test_no_output_is_lost_when_the_clock_is_set_back(db: Database) -> None:
     append(db, *(("stdout", number * 3, b"%03d" % number) for number in range(40)))
     with db.begin() as conn:
         late = run_output.c.offset >= 60
@@ -66,7 +66,7 @@ def test_a_clock_that_is_set_back_loses_nothing(db: Database) -> None:
     assert text == b"".join(b"%03d" % number for number in range(40))
 
 
-def test_attempts_are_apart(db: Database) -> None:
+def test_attempts_have_separate_output(db: Database) -> None:
     append(db, ("stdout", 0, b"first"))
     append(db, ("stdout", 0, b"second"), attempt=2)
     assert read(db, attempt=2) == [("stdout", 0, b"second", 0)]
@@ -94,7 +94,7 @@ def test_a_cut_keeps_head_and_tail(db: Database) -> None:
     assert len(read(db, "stderr")) == 1
 
 
-def test_the_end_is_where_the_next_byte_belongs(db: Database) -> None:
+def test_the_end_of_a_stream_is_the_offset_of_its_next_byte(db: Database) -> None:
     def end(stream: str) -> int:
         with db.read() as conn:
             return output.end_of(conn, 1, 1, stream)
@@ -104,7 +104,7 @@ def test_the_end_is_where_the_next_byte_belongs(db: Database) -> None:
     assert (end("stdout"), end("stderr")) == (5, 0)
 
 
-def test_reading_goes_on_where_it_stopped(db: Database) -> None:
+def test_reading_continues_at_the_returned_positions(db: Database) -> None:
     size = 20_000
     append(db, *(("stdout", number * size, bytes([number]) * size) for number in range(10)))
     positions = {"stdout": 0, "stderr": 0}
@@ -120,6 +120,6 @@ def test_reading_goes_on_where_it_stopped(db: Database) -> None:
         assert [piece.data for piece in output.read(conn, 1, 1, positions)] == [b"more"]
 
 
-def test_a_small_limit_still_brings_something(db: Database) -> None:
+def test_a_small_limit_still_returns_one_piece(db: Database) -> None:
     append(db, ("stdout", 0, b"a" * 1000), ("stdout", 1000, b"b"))
     assert len(read(db, "stdout", limit=1)) == 1

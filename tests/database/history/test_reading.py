@@ -1,4 +1,4 @@
-"""Finding runs, and the one form in which they are shown."""
+"""Finding runs, and the view of a run."""
 
 import json
 from datetime import timedelta
@@ -22,7 +22,7 @@ def find(db: Database, limit: int = 50, **filters: Any) -> list[int]:
         return [row.id for row in search.find_all(conn, search.Filter(**filters), limit)]
 
 
-def test_every_filter_and_all_together(db: Database) -> None:
+def test_find_applies_each_filter_and_all_together(db: Database) -> None:
     define(db, a={"category": "red"}, b={"category": "blue"}, c={})
     ids = [start(db, job) for job in "abcab"]
     hand = Hand(db)
@@ -83,7 +83,7 @@ def test_a_search_reads_a_bounded_number_of_runs_and_continues(db: Database, mon
     assert len(find(db, limit=4, text="many")) == 4
 
 
-def test_runs_of_a_sequence(db: Database) -> None:
+def test_find_returns_the_runs_of_a_sequence(db: Database) -> None:
     define(db, a={})
     start(db, "a")
     child = start(db, "a", sequence_run_id=7)
@@ -99,7 +99,7 @@ def test_a_page_continues_below_the_last(db: Database) -> None:
     assert find(db, limit=2, below=ids[0]) == []
 
 
-def test_what_is_not_there_is_not_found(db: Database) -> None:
+def test_an_unknown_run_is_not_found(db: Database) -> None:
     with (
         db.read() as conn,
         pytest.raises(NotFound, match="There is no run 99999; `jobfac runs list` shows what there is"),

@@ -1,4 +1,4 @@
-"""Retention: finished runs are purged with all their rows as their job defines, and nothing else is purged."""
+"""Retention: a job's retention determines which finished runs are purged, with all their rows."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -18,7 +18,7 @@ DAY = 86400.0
 
 
 def finish(db: Database, job: str, days_ago: Sequence[float]) -> list[int]:
-    """Runs of the job, in order, that ended so many days ago."""
+    """Create runs of the job, in order, that ended ``days_ago``."""
     ids = [start(db, job) for _ in days_ago]
     hand = Hand(db, slots=len(ids))
     for claimed in hand.claim():
@@ -36,30 +36,30 @@ def left(db: Database) -> list[int]:
         return list(conn.execute(sa.select(run.c.id).order_by(run.c.id)).scalars())
 
 
-def hanging(db: Database) -> set[int]:
+def orphans(db: Database) -> set[int]:
     with db.read() as conn:
         tables = (attempt, run_event, run_output)
         return {run_id for table in tables for run_id in conn.execute(sa.select(table.c.run_id)).scalars()}
 
 
-def test_runs_go_when_they_are_older_than_their_job_keeps_them(db: Database) -> None:
+def test_runs_older_than_their_jobs_retention_are_purged(db: Database) -> None:
     define(db, short={"retention": "5d"}, default={}, long={"retention": "100d"})
     short, default, long = (finish(db, job, [200, 50, 20, 3]) for job in ("short", "default", "long"))
     waiting = start(db, "short")
     assert retention.purge_all(db, Keep(30 * DAY)) == 3 + 2 + 1
     assert left(db) == sorted([*short[3:], *default[2:], *long[1:], waiting])
-    assert hanging(db) == set(left(db))
+    assert orphans(db) == set(left(db))
     assert retention.purge_all(db, Keep(30 * DAY)) == 0
 
 
-def test_runs_go_when_there_are_more_than_their_job_keeps(db: Database) -> None:
+def test_surplus_runs_of_a_job_are_purged(db: Database) -> None:
     define(db, few={"retention": {"count": 2}}, both={"retention": {"count": 3, "age": "10d"}})
     few, both = finish(db, "few", [500, 400, 2, 1]), finish(db, "both", [12, 11, 9, 1])
     assert retention.purge_all(db, Keep(30 * DAY)) == 4
     assert left(db) == [*few[2:], *both[2:]]
 
 
-def test_the_runs_of_a_job_that_is_gone_are_kept_as_long_as_the_setting_says(db: Database) -> None:
+def test_the_settings_apply_to_runs_of_a_deleted_job(db: Database) -> None:
     define(db, a={"retention": "5d"})
     ids = finish(db, "a", [40, 20])
     with db.begin() as conn:
@@ -68,7 +68,7 @@ def test_the_runs_of_a_job_that_is_gone_are_kept_as_long_as_the_setting_says(db:
     assert left(db) == ids[1:]
 
 
-def test_runs_of_a_sequence_that_is_not_over_stay(db: Database) -> None:
+def test_runs_of_an_unfinished_sequence_are_kept(db: Database) -> None:
     define(db, a={"retention": {"count": 1}}, s={"steps": [{"name": "one", "jobs": ["a"]}]})
     parent = start(db, "s")
     ids = finish(db, "a", [3, 2, 1])
@@ -82,7 +82,7 @@ def test_runs_of_a_sequence_that_is_not_over_stay(db: Database) -> None:
     assert left(db) == [parent, ids[2]]
 
 
-def test_many_rows_go_in_small_batches(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_rows_are_removed_in_small_batches(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retention, "BATCH", 3)
     monkeypatch.setattr(retention, "PAGE", 2)
     jobs = ["a", "b", "c", "d", "e"]
@@ -93,10 +93,10 @@ def test_many_rows_go_in_small_batches(db: Database, monkeypatch: pytest.MonkeyP
     assert sum(counts) == 20
     assert max(counts) <= 3
     assert len(left(db)) == 5
-    assert hanging(db) == set(left(db))
+    assert orphans(db) == set(left(db))
 
 
-def test_workers_that_are_gone_for_long_are_forgotten(db: Database) -> None:
+def test_workers_that_ended_long_ago_are_removed(db: Database) -> None:
     define(db, a={})
     gone, holding, alive = Hand(db), Hand(db), Hand(db)
     start(db, "a")
@@ -110,7 +110,7 @@ def test_workers_that_are_gone_for_long_are_forgotten(db: Database) -> None:
         assert list(conn.execute(sa.select(worker.c.id).order_by(worker.c.id)).scalars()) == [holding.id, alive.id]
 
 
-def test_the_audit_is_kept_as_long_as_the_setting_says(db: Database) -> None:
+def test_old_audit_entries_are_removed(db: Database) -> None:
     moment = now(db)
     for days in (40, 31, 29, 0):
         db.transact(audit.note, "me", "apply", f"{days} days ago")
@@ -123,7 +123,7 @@ def test_the_audit_is_kept_as_long_as_the_setting_says(db: Database) -> None:
         assert list(kept) == ["29 days ago", "0 days ago"]
 
 
-def test_a_run_that_is_under_way_is_never_removed(db: Database) -> None:
+def test_an_unfinished_run_is_never_removed(db: Database) -> None:
     define(db, a={"retention": {"count": 1}})
     start(db, "a")
     running = Hand(db).take()

@@ -21,7 +21,7 @@ DAY = 86400.0
 
 
 def history(db: Database, job: str, *runs: tuple[datetime, float], state: RunState = RunState.SUCCEEDED) -> list[int]:
-    """Runs that were queued and started at these moments and took so many seconds."""
+    """Create ended runs with these start times and durations in seconds."""
     ids = [start(db, job) for _ in runs]
     hand = Hand(db, f"w-{job}", slots=len(ids))
     for claimed in hand.claim():
@@ -52,7 +52,7 @@ def rows(db: Database, what: sa.Table, *columns: str) -> list[tuple[Any, ...]]:
         return [tuple(row) for row in conn.execute(query)]
 
 
-def test_a_run_is_counted_on_the_day_on_which_it_ended_and_its_time_on_the_days_on_which_it_went_on(
+def test_a_run_counts_on_the_day_of_its_end_and_its_time_on_each_day_of_its_execution(
     db: Database,
 ) -> None:
     define(db, a={}, b={}, waiting={"pool": "none"})
@@ -81,7 +81,7 @@ def test_a_run_is_counted_on_the_day_on_which_it_ended_and_its_time_on_the_days_
     assert third
 
 
-def test_runs_that_were_never_executed_are_counted_too(db: Database) -> None:
+def test_runs_without_an_execution_are_counted(db: Database) -> None:
     define(db, a={"already_running": "deny"})
     start(db, "a")
     start(db, "a")
@@ -95,7 +95,7 @@ def test_runs_that_were_never_executed_are_counted_too(db: Database) -> None:
     assert longest is not None
 
 
-def test_many_who_count_at_the_same_time_count_each_run_once(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_concurrent_counting_counts_each_run_once(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(statistics, "BATCH", 7)
     define(db, a={}, b={})
     history(db, "a", *[(at(1 + n % 3), 1.0) for n in range(40)])
@@ -105,7 +105,7 @@ def test_many_who_count_at_the_same_time_count_each_run_once(db: Database, monke
     assert sum(row[0] for row in rows(db, daily_worker, "busy_ms")) == 60_000
 
 
-def test_what_was_not_committed_was_not_counted(db: Database) -> None:
+def test_an_uncommitted_count_is_counted_again(db: Database) -> None:
     define(db, a={})
     history(db, "a", (at(1), 1))
     with db.engine.connect() as conn:
@@ -116,7 +116,7 @@ def test_what_was_not_committed_was_not_counted(db: Database) -> None:
     assert rows(db, table, "succeeded") == [(1,)]
 
 
-def test_the_statistics_outlive_their_runs_and_no_run_is_purged_uncounted(db: Database) -> None:
+def test_only_counted_runs_are_purged_and_their_statistics_stay(db: Database) -> None:
     define(db, a={"retention": {"count": 1}})
     history(db, "a", (at(1), 1), (at(1), 2))
     with db.begin() as conn:
@@ -127,7 +127,7 @@ def test_the_statistics_outlive_their_runs_and_no_run_is_purged_uncounted(db: Da
     assert rows(db, table, "succeeded") == rows(db, daily_worker, "busy_ms") == []
 
 
-def test_a_worker_that_is_forgotten_leaves_its_presence(db: Database) -> None:
+def test_the_presence_of_a_removed_worker_is_counted(db: Database) -> None:
     hand = Hand(db, "w1", slots=4)
     begin = now(db) - timedelta(days=50)
     with db.begin() as conn:
@@ -139,7 +139,7 @@ def test_a_worker_that_is_forgotten_leaves_its_presence(db: Database) -> None:
     assert sum(row[3] for row in found) == 4 * 86_400_000
 
 
-def test_the_count_as_default_bounds_jobs_that_say_nothing(db: Database) -> None:
+def test_the_default_count_applies_to_jobs_without_retention(db: Database) -> None:
     define(db, a={}, b={"retention": "1000d"})
     moment = now(db)
     for job in ("a", "b"):
@@ -147,7 +147,7 @@ def test_the_count_as_default_bounds_jobs_that_say_nothing(db: Database) -> None
     assert retention.purge_all(db, Keep(30 * DAY, count=1)) == 3
 
 
-def test_a_report_sees_what_is_counted_and_what_is_not_yet(db: Database) -> None:
+def test_a_report_includes_counted_and_uncounted_runs(db: Database) -> None:
     define(db, a={"category": "x"}, b={})
     today = now(db).replace(hour=0, minute=0, second=0, microsecond=0)
     history(db, "a", (today - timedelta(days=3), 10), (today - timedelta(days=40), 10))
@@ -159,7 +159,7 @@ def test_a_report_sees_what_is_counted_and_what_is_not_yet(db: Database) -> None
     when = db.query(reports.period)
     assert len(when.days) == 30
     found = db.query(reports.facts, when)
-    assert {key: tally.states["succeeded"] for key, tally in found.runs.items()} == {
+    assert {key: totals.states["succeeded"] for key, totals in found.runs.items()} == {
         (today.date() - timedelta(days=3), "a"): 1,
         (today.date() - timedelta(days=2), "b"): 0,
         (today.date() - timedelta(days=1), "a"): 1,

@@ -1,4 +1,4 @@
-"""The views under sql/: each gives the right rows after a small history that was really made, on every engine."""
+"""The views under sql/, on every engine, after a small history."""
 
 import re
 from collections.abc import Mapping
@@ -39,7 +39,7 @@ def jobs(db: Database) -> Database:
 
 
 def view(db: Database, name: str, **where: Any) -> list[Mapping[Any, Any]]:
-    """The rows of a view that have these values, by their first column."""
+    """Return the rows of a view that have these values, by their first column."""
     table = sa.table(name, *(sa.column(column) for column in where), schema=None if _is_sqlite(db) else "jobfac")
     query = sa.select(sa.text("*")).select_from(table)
     with db.read() as conn:
@@ -57,8 +57,8 @@ def _is_sqlite(db: Database) -> bool:
     return db.dialect.name == "sqlite"
 
 
-def start(db: Database, job: str, **wish: Any) -> int:
-    return db.transact(runs.start, StartRequest(job, "me", **wish))
+def start(db: Database, job: str, **options: Any) -> int:
+    return db.transact(runs.start, StartRequest(job, "me", **options))
 
 
 def register(db: Database, name: str = "w1", slots: int = 4, lease: float = 60) -> int:
@@ -74,8 +74,8 @@ def finish(db: Database, worker_id: int, run_id: int, state: RunState, **outcome
     db.transact(runs.finish, worker_id, [Outcome(run_id, 1, state, **outcome)], "w1")
 
 
-def put_back(db: Database, table: sa.Table, row: int, seconds: int, *columns: str) -> None:
-    """As if it had happened so many seconds earlier."""
+def move_to_the_past(db: Database, table: sa.Table, row: int, seconds: int, *columns: str) -> None:
+    """Change the times of a row, as if it had happened ``seconds`` earlier."""
     (key,) = table.primary_key.columns
     change = table.update().where(key == row)
     db.transact(lambda conn: conn.execute(change.values(dict.fromkeys(columns, utcnow(-1000 * seconds)))))
@@ -94,13 +94,13 @@ def test_both_engines_have_the_same_views_and_columns(db: Database, sqlite_url: 
     assert written == VIEWS
 
 
-def test_runs(jobs: Database) -> None:
+def test_v_runs(jobs: Database) -> None:
     done = start(jobs, "load", arguments=["--full"], payload="p")
     queued = start(jobs, "elsewhere")
     worker_id = register(jobs)
     claim(jobs, worker_id)
-    put_back(jobs, run, done, 60, "created_at", "queued_at")
-    put_back(jobs, run, done, 40, "started_at")
+    move_to_the_past(jobs, run, done, 60, "created_at", "queued_at")
+    move_to_the_past(jobs, run, done, 40, "started_at")
     running = one(jobs, "v_runs", id=done)
     assert (running["state"], running["worker"], running["category"]) == ("running", "w1", "etl")
     assert float(running["wait_seconds"]) == pytest.approx(20, abs=0.1)
@@ -110,13 +110,13 @@ def test_runs(jobs: Database) -> None:
     assert (row["state"], row["exit_code"], row["exit_message"], row["priority"]) == ("succeeded", 0, "12 files", 5)
     assert (row["arguments"], row["payload"], row["created_by"]) == ('["--full"]', "p", "me")
     assert 40 <= float(row["run_seconds"]) < 100
-    put_back(jobs, run, queued, 10, "queued_at")
+    move_to_the_past(jobs, run, queued, 10, "queued_at")
     waiting = one(jobs, "v_runs", id=queued)
     assert float(waiting["wait_seconds"]) >= 10
     assert waiting["run_seconds"] is None
 
 
-def test_queue(jobs: Database) -> None:
+def test_v_queue(jobs: Database) -> None:
     low = start(jobs, "load", priority=1)
     high = start(jobs, "load", priority=9)
     first, second = start(jobs, "alone"), start(jobs, "alone")
@@ -124,7 +124,7 @@ def test_queue(jobs: Database) -> None:
     unwanted = start(jobs, "elsewhere")
     sequence = start(jobs, "all")
     register(jobs)
-    put_back(jobs, run, low, 30, "queued_at")
+    move_to_the_past(jobs, run, low, 30, "queued_at")
     found = {row["id"]: row for row in view(jobs, "v_queue")}
     assert {found[high]["place"], found[low]["place"], found[first]["place"]} == {1, 2, 3}
     assert (found[high]["place"], found[low]["place"]) == (1, 2)
@@ -141,14 +141,14 @@ def test_queue(jobs: Database) -> None:
     assert found[later]["place"] is None
 
 
-def test_fleet(jobs: Database) -> None:
+def test_v_fleet(jobs: Database) -> None:
     busy, idle = register(jobs, "busy"), register(jobs, "idle")
     start(jobs, "load")
     claim(jobs, busy, "busy")
     dead = register(jobs, "dead")
     jobs.transact(workers.expire, "w", only=dead)
     late = register(jobs, "late")
-    put_back(jobs, worker_lease, late, 5, "lease_until")
+    move_to_the_past(jobs, worker_lease, late, 5, "lease_until")
     fleet = {row["name"]: row for row in view(jobs, "v_fleet")}
     assert (fleet["busy"]["busy"], fleet["busy"]["slots"], fleet["idle"]["busy"]) == (1, 4, 0)
     assert {name: bool(row["alive"]) for name, row in fleet.items()} == {
@@ -161,12 +161,12 @@ def test_fleet(jobs: Database) -> None:
     assert idle == fleet["idle"]["id"]
 
 
-def test_job_statistics(jobs: Database) -> None:
+def test_v_job_statistics(jobs: Database) -> None:
     ids = [start(jobs, "load") for _ in range(4)]
     worker_id = register(jobs)
     claim(jobs, worker_id)
     for run_id, seconds in zip(ids, (10, 20, 30, 40), strict=True):
-        put_back(jobs, run, run_id, seconds, "started_at", "queued_at")
+        move_to_the_past(jobs, run, run_id, seconds, "started_at", "queued_at")
     finish(jobs, worker_id, ids[0], RunState.SUCCEEDED)
     finish(jobs, worker_id, ids[1], RunState.TIMED_OUT)
     finish(jobs, worker_id, ids[2], RunState.SUCCEEDED)
@@ -185,11 +185,11 @@ def test_job_statistics(jobs: Database) -> None:
     assert (never["runs"], never["success_percent"], never["last_state"]) == (0, None, None)
 
 
-def test_schedule(jobs: Database) -> None:
+def test_v_schedule(jobs: Database) -> None:
     first = one(jobs, "v_schedule", job="load")
     assert (first["name"], first["last_run_id"], bool(first["paused"])) == ("often", None, False)
     assert 0 < float(first["seconds_until"]) <= 60
-    put_back(jobs, schedule, first["id"], 90, "next_due_at", "fire_at")
+    move_to_the_past(jobs, schedule, first["id"], 90, "next_due_at", "fire_at")
     assert float(one(jobs, "v_schedule", job="load")["seconds_until"]) <= -90
     jobs.transact(schedules.insert_due, "s1")
     after = one(jobs, "v_schedule", job="load")
@@ -197,7 +197,7 @@ def test_schedule(jobs: Database) -> None:
     assert one(jobs, "v_runs", id=after["last_run_id"])["schedule_id"] == first["id"]
 
 
-def test_sequence_runs_and_steps(jobs: Database) -> None:
+def test_v_sequence_runs_and_v_steps(jobs: Database) -> None:
     parent = start(jobs, "all")
     worker_id = register(jobs)
     entered = {"run_id": parent, "step": "first", "number": 1, "start": "started", "proceed": "when_all"}
@@ -214,7 +214,7 @@ def test_sequence_runs_and_steps(jobs: Database) -> None:
     assert [step[name] for name in ("run_id", "job", "step", "number", "result")] == [parent, "all", "first", 1, None]
 
 
-def test_failures(jobs: Database) -> None:
+def test_v_failures(jobs: Database) -> None:
     broken, good = start(jobs, "load"), start(jobs, "load")
     worker_id = register(jobs)
     claim(jobs, worker_id)
@@ -228,7 +228,7 @@ def test_failures(jobs: Database) -> None:
     assert one(jobs, "v_failures")["recovered_at"] == one(jobs, "v_runs", id=good)["ended_at"]
 
 
-def test_daily_statistics(jobs: Database) -> None:
+def test_v_daily_statistics(jobs: Database) -> None:
     good, bad = start(jobs, "load"), start(jobs, "load")
     worker_id = register(jobs)
     claim(jobs, worker_id)
@@ -252,7 +252,7 @@ def test_daily_statistics(jobs: Database) -> None:
     assert (work["executions"], float(work["busy_seconds"])) == (2, 30)
 
 
-def test_events(jobs: Database) -> None:
+def test_v_events(jobs: Database) -> None:
     run_id = start(jobs, "load")
     jobs.transact(runs.request_stop, run_id, now=False, by="boss")
     events = view(jobs, "v_events", run_id=run_id)
@@ -262,7 +262,7 @@ def test_events(jobs: Database) -> None:
     ]
 
 
-def test_output(jobs: Database) -> None:
+def test_v_output(jobs: Database) -> None:
     run_id = start(jobs, "load")
     jobs.transact(output.append, [output.Stored(run_id, 1, "stdout", 0, b"hello\n")])
     row = one(jobs, "v_output", run_id=run_id)
@@ -271,25 +271,25 @@ def test_output(jobs: Database) -> None:
     ]  # fmt: skip
 
 
-def test_health_has_nothing_to_say_when_all_is_well(jobs: Database) -> None:
+def test_v_health_is_empty_without_problems(jobs: Database) -> None:
     start(jobs, "load")
     register(jobs)
     assert view(jobs, "v_health") == []
 
 
-def test_health_finds_what_is_wrong(jobs: Database) -> None:
+def test_v_health_lists_each_problem(jobs: Database) -> None:
     gone, awake = register(jobs, "gone"), register(jobs, "awake")
     long, unwanted, overdue = start(jobs, "load"), start(jobs, "elsewhere"), start(jobs, "load", delay=3600)
     stubborn = start(jobs, "load", priority=100)
     leases_taken = jobs.transact(workers.claim, awake, "awake", ["default"], 1)
     assert [claimed.id for claimed in leases_taken] == [stubborn]
     jobs.transact(runs.request_stop, stubborn, now=False, by="me")
-    asked = next(row["id"] for row in view(jobs, "v_events", run_id=stubborn) if row["event"] == "stopping")
-    put_back(jobs, run_event, asked, 700, "at")
-    put_back(jobs, worker_lease, gone, 60, "lease_until")
-    put_back(jobs, run, long, 400, "queued_at")
-    put_back(jobs, run, overdue, 90, "ready_at")
-    put_back(jobs, schedule, one(jobs, "v_schedule", job="load")["id"], 90, "fire_at")
+    requested = next(row["id"] for row in view(jobs, "v_events", run_id=stubborn) if row["event"] == "stopping")
+    move_to_the_past(jobs, run_event, requested, 700, "at")
+    move_to_the_past(jobs, worker_lease, gone, 60, "lease_until")
+    move_to_the_past(jobs, run, long, 400, "queued_at")
+    move_to_the_past(jobs, run, overdue, 90, "ready_at")
+    move_to_the_past(jobs, schedule, one(jobs, "v_schedule", job="load")["id"], 90, "fire_at")
     assert [(row["problem"], row["subject"]) for row in view(jobs, "v_health")] == [
         ("lease expired", "worker gone"),
         ("long queue", "queue default"),

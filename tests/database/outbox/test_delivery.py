@@ -13,16 +13,16 @@ from jobfac.store import outbox, runs
 from jobfac.store.outbox.delivery import TRIES
 from jobfac.store.output import Stored, append
 from tests.support.database import Hand, define, get, now, start, together
-from tests.support.outbox import OPS, apply_defaults, rows, tell, told
+from tests.support.outbox import OPS, apply_defaults, notified_events, on, rows
 from tests.support.tsql import THROUGH_TSQL, execute
 
 
 def waiting(db: Database, count: int) -> None:
-    """So many notifications, due one after the other."""
-    define(db, a={"notify": [tell("stopped")]})
+    """Create ``count`` notifications, due one after the other."""
+    define(db, a={"notify": [on("stopped")]})
     for _ in range(count):
         db.transact(runs.request_stop, start(db, "a"), now=False, by="me")
-    told(db)
+    notified_events(db)
 
 
 def due(db: Database) -> None:
@@ -30,7 +30,7 @@ def due(db: Database) -> None:
         conn.execute(notification.update().values(due_at=utcnow(-1)))
 
 
-def test_what_is_taken_is_nobody_elses_for_a_while(db: Database) -> None:
+def test_a_taken_notification_is_not_taken_again_during_its_lease(db: Database) -> None:
     waiting(db, 3)
     first = db.transact(outbox.take, 2, 60.0)
     assert len(first) == 2
@@ -44,12 +44,12 @@ def test_what_is_taken_is_nobody_elses_for_a_while(db: Database) -> None:
     due(db)
     again = db.transact(outbox.take, 9, 60.0)
     assert [(one.id, one.tries, one.dedupe) for one in again] == [(one.id, 2, one.dedupe) for one in first]
-    assert not db.transact(outbox.delivered, first[0])  # too late: another notifier has claimed it
+    assert not db.transact(outbox.delivered, first[0])  # too late: another notifier has taken it
     assert db.transact(outbox.delivered, again[0])
     assert not db.transact(outbox.delivered, again[0])
 
 
-def test_many_take_at_once_and_none_takes_the_same(db: Database) -> None:
+def test_concurrent_notifiers_take_each_notification_once(db: Database) -> None:
     waiting(db, 24)
     taken = together(6, lambda _: [db.transact(outbox.take, 3, 60.0) for _ in range(4)])
     ids = [one.id for batches in taken for batch in batches for one in batch]
@@ -57,15 +57,15 @@ def test_many_take_at_once_and_none_takes_the_same(db: Database) -> None:
     assert len(ids) + len(db.transact(outbox.take, 24, 60.0)) == 24
 
 
-def test_many_address_at_once_and_none_twice(db: Database) -> None:
-    define(db, a={"notify": [tell("stopped")]})
+def test_concurrent_schedulers_address_each_event_once(db: Database) -> None:
+    define(db, a={"notify": [on("stopped")]})
     for _ in range(12):
         db.transact(runs.request_stop, start(db, "a"), now=False, by="me")
     together(4, lambda _: db.transact(address_some))
-    assert told(db) == [("a", "stopped")] * 12
+    assert notified_events(db) == [("a", "stopped")] * 12
 
 
-def test_a_failure_is_tried_again_later_until_it_is_dead_and_requeued(db: Database) -> None:
+def test_a_failed_notification_is_retried_then_dead_and_can_be_requeued(db: Database) -> None:
     waiting(db, 1)
     for tries in range(1, TRIES + 1):
         due(db)
@@ -90,7 +90,7 @@ def test_a_failure_is_tried_again_later_until_it_is_dead_and_requeued(db: Databa
     assert (taken.tries, taken.dedupe) == (1, row["dedupe"])
 
 
-def test_what_is_settled_is_forgotten_after_a_while(db: Database) -> None:
+def test_old_delivered_and_dead_notifications_are_removed(db: Database) -> None:
     waiting(db, 3)
     taken = db.transact(outbox.take, 2, 60.0)
     db.transact(outbox.delivered, taken[0])
@@ -102,7 +102,7 @@ def test_what_is_settled_is_forgotten_after_a_while(db: Database) -> None:
     assert [row["state"] for row in rows(db)] == ["waiting", "waiting"]
 
 
-def test_the_tail_of_the_output(db: Database) -> None:
+def test_the_tail_of_the_output_begins_at_a_line(db: Database) -> None:
     text = b"".join(b"line %d of many\n" % number for number in range(1000))
     chunks = [Stored(1, 1, "stdout", offset, text[offset : offset + 50]) for offset in range(10_000, len(text), 50)]
     db.transact(append, [*chunks, Stored(1, 1, "stderr", 0, "oops ü\n".encode())])
@@ -120,8 +120,8 @@ class TestThroughTsql:
 
     pytestmark = THROUGH_TSQL
 
-    def test_a_denied_start_and_a_stop_are_told(self, db: Database) -> None:
-        define(db, a={"already_running": "deny", "notify": [tell("denied", "stopped")]}, quiet={})
+    def test_a_denied_start_and_a_stop_are_notified(self, db: Database) -> None:
+        define(db, a={"already_running": "deny", "notify": [on("denied", "stopped")]}, quiet={})
         first = execute(db, "start_job", job="a", by="dba")
         assert get(db, first)["notify"] == "all"
         execute(db, "start_job", job="a", by="dba")
@@ -129,13 +129,13 @@ class TestThroughTsql:
         quiet = execute(db, "start_job", job="quiet", by="dba")
         execute(db, "stop_run", run=quiet, by="dba")
         assert get(db, quiet)["notify"] is None
-        assert told(db) == [("a", "denied"), ("a", "stopped")]
+        assert notified_events(db) == [("a", "denied"), ("a", "stopped")]
         assert json.loads(rows(db)[1]["body"])["reason"] == "stopped by dba before it began"
 
-    def test_a_run_of_a_category_with_defaults_is_told(self, db: Database) -> None:
-        apply_defaults(db, money={"notify": [tell("failed")]})
+    def test_the_defaults_of_a_category_apply_to_a_run_from_t_sql(self, db: Database) -> None:
+        apply_defaults(db, money={"notify": [on("failed")]})
         define(db, a={"category": "money"})
         execute(db, "start_job", job="a")
         hand = Hand(db)
         hand.end(hand.take(), RunState.FAILED)
-        assert told(db) == [("a", "failed")]
+        assert notified_events(db) == [("a", "failed")]

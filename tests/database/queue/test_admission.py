@@ -17,12 +17,12 @@ from tests.support.database import Hand, attempts, define, events, get, make_due
 ALONE = {"already_running": "queue"}
 
 
-def test_start_lets_everybody_in(db: Database) -> None:
+def test_start_admits_every_run(db: Database) -> None:
     define(db, job={})
     assert states(db, [start(db, "job") for _ in range(3)]) == ["queued"] * 3
 
 
-def test_deny_refuses_while_another_is_active(db: Database) -> None:
+def test_deny_refuses_while_another_run_is_active(db: Database) -> None:
     define(db, job={"already_running": "deny"})
     first, second = start(db, "job"), start(db, "job")
     assert states(db, [first, second]) == ["queued", "denied"]
@@ -38,7 +38,7 @@ def test_deny_refuses_while_another_is_active(db: Database) -> None:
     assert state(db, start(db, "job")) == "queued"
 
 
-def test_deny_sees_a_run_between_two_attempts_but_no_start_of_tomorrow(db: Database) -> None:
+def test_deny_counts_a_run_between_two_attempts_but_not_a_delayed_start(db: Database) -> None:
     define(db, job={"already_running": "deny"})
     start(db, "job", delay=86400.0)
     first = start(db, "job")
@@ -51,7 +51,7 @@ def test_deny_sees_a_run_between_two_attempts_but_no_start_of_tomorrow(db: Datab
     assert state(db, first) == "queued"
 
 
-def test_a_delayed_start_is_denied_when_its_time_comes(db: Database) -> None:
+def test_a_delayed_start_is_denied_when_it_is_due(db: Database) -> None:
     define(db, job={"already_running": "deny"})
     later = start(db, "job", delay=3600.0)
     start(db, "job")
@@ -61,7 +61,7 @@ def test_a_delayed_start_is_denied_when_its_time_comes(db: Database) -> None:
     assert get(db, later)["reason"] == "another run of the job is still active"
 
 
-def test_queue_lets_one_after_the_other_in_the_best_first(db: Database) -> None:
+def test_queue_admits_one_run_at_a_time_by_priority(db: Database) -> None:
     define(db, job=ALONE)
     ids = [start(db, "job", priority=priority) for priority in (0, 1, 5, 1)]
     assert states(db, ids) == ["queued", "blocked", "blocked", "blocked"]
@@ -76,7 +76,7 @@ def test_queue_lets_one_after_the_other_in_the_best_first(db: Database) -> None:
     assert events(db, ids[1]) == ["blocked", "queued", "running", "succeeded"]
 
 
-def test_replace_stops_the_others_first(db: Database) -> None:
+def test_replace_stops_the_other_runs(db: Database) -> None:
     define(db, job={"already_running": "replace"})
     first = start(db, "job")
     hand = Hand(db)
@@ -90,7 +90,7 @@ def test_replace_stops_the_others_first(db: Database) -> None:
     assert states(db, [first, second, third]) == ["stopped", "stopped", "queued"]
 
 
-def test_replace_spares_a_start_for_later_until_its_time_comes(db: Database) -> None:
+def test_replace_does_not_stop_a_delayed_start(db: Database) -> None:
     define(db, job={"already_running": "replace"})
     later = start(db, "job", delay=3600.0)
     first = start(db, "job")
@@ -115,7 +115,7 @@ def test_replace_stops_a_run_between_two_attempts(db: Database) -> None:
     assert states(db, [first, second]) == ["stopped", "queued"]
 
 
-def test_a_concurrency_key_counts_across_jobs(db: Database) -> None:
+def test_a_concurrency_key_is_shared_by_jobs(db: Database) -> None:
     limit = {"concurrency": {"limit": 2, "key": "orders"}}
     define(db, a=limit, b=limit, c={"concurrency": {"limit": 1, "key": "other"}})
     ids = [start(db, job) for job in "abbac"]
@@ -126,7 +126,7 @@ def test_a_concurrency_key_counts_across_jobs(db: Database) -> None:
     assert states(db, ids)[1:] == ["running", "queued", "blocked", "running"]
 
 
-def test_a_key_and_a_policy_hold_together(db: Database) -> None:
+def test_a_key_and_a_policy_apply_together(db: Database) -> None:
     define(db, a={**ALONE, "concurrency": {"key": "k"}}, b={"concurrency": {"key": "k"}})
     ids = [start(db, job) for job in "aab"]
     assert states(db, ids) == ["queued", "blocked", "blocked"]
@@ -154,16 +154,16 @@ def lost_with_its_worker(db: Database, hand: Hand) -> None:
     hand.die()
 
 
-def given_back_and_not_restartable(db: Database, hand: Hand) -> None:
+def requeued_and_not_restartable(db: Database, hand: Hand) -> None:
     hand.end(hand.take(), RunState.QUEUED, pid=1)
 
 
 @pytest.mark.parametrize(
     "way",
-    [retried, stopped_in_the_queue, lost_with_its_worker, given_back_and_not_restartable],
+    [retried, stopped_in_the_queue, lost_with_its_worker, requeued_and_not_restartable],
     ids=lambda f: f.__name__,
 )
-def test_whatever_ends_a_run_frees_who_waits(db: Database, way: Any) -> None:
+def test_every_end_of_a_run_admits_a_waiting_run(db: Database, way: Any) -> None:
     define(db, job={**ALONE, "restartable": False})
     waiting = [start(db, "job"), start(db, "job")][1]
     assert state(db, waiting) == "blocked"
@@ -171,7 +171,7 @@ def test_whatever_ends_a_run_frees_who_waits(db: Database, way: Any) -> None:
     assert state(db, waiting) == "queued"
 
 
-def test_a_run_that_is_given_back_keeps_its_place(db: Database) -> None:
+def test_a_requeued_run_keeps_its_place(db: Database) -> None:
     define(db, job=ALONE)
     ids = [start(db, "job"), start(db, "job")]
     hand = Hand(db)
@@ -181,7 +181,7 @@ def test_a_run_that_is_given_back_keeps_its_place(db: Database) -> None:
     assert Hand(db, "w2").take().id == ids[0]
 
 
-def test_a_retry_waits_for_who_came_between(db: Database) -> None:
+def test_a_retry_waits_for_runs_admitted_meanwhile(db: Database) -> None:
     define(db, job=ALONE)
     ids = [start(db, "job"), start(db, "job")]
     hand = Hand(db)
@@ -195,7 +195,7 @@ def test_a_retry_waits_for_who_came_between(db: Database) -> None:
     assert len(attempts(db, ids[0])) == 1
 
 
-def test_the_sweep_finds_what_nobody_freed(db: Database) -> None:
+def test_the_sweep_admits_waiting_runs(db: Database) -> None:
     define(db, job=ALONE)
     first, waiting = start(db, "job"), start(db, "job")
     with db.begin() as conn:
@@ -205,8 +205,8 @@ def test_the_sweep_finds_what_nobody_freed(db: Database) -> None:
     assert db.transact(runs.release_blocked, None, "sweeper") == 0
 
 
-def test_a_long_line_costs_a_few_statements(db: Database) -> None:
-    """Whoever has the same rule as one who must wait is not asked about again."""
+def test_many_waiting_runs_cost_few_statements(db: Database) -> None:
+    """Admission is decided once for all waiting runs with the same rule."""
     define(db, job=ALONE)
     db.transact(runs.start_many, StartRequest("job", "tester"), 40)
     hand = Hand(db)
@@ -225,20 +225,20 @@ def test_a_long_line_costs_a_few_statements(db: Database) -> None:
     ("policy", "others"),
     [({"already_running": "deny"}, "denied"), (ALONE, "blocked"), ({"concurrency": {"key": "k"}}, "blocked")],
 )
-def test_of_many_that_start_at_once_one_gets_in(db: Database, policy: dict[str, Any], others: str) -> None:
+def test_of_many_concurrent_starts_one_is_admitted(db: Database, policy: dict[str, Any], others: str) -> None:
     define(db, job=policy)
     ids = together(8, lambda _: start(db, "job"))
     assert sorted(states(db, ids)) == [others] * 7 + ["queued"]
 
 
-def test_of_many_that_replace_each_other_one_remains(db: Database) -> None:
+def test_of_many_runs_that_replace_each_other_one_remains(db: Database) -> None:
     define(db, job={"already_running": "replace"})
     ids = together(8, lambda _: start(db, "job"))
     assert sorted(states(db, ids)) == ["queued"] + ["stopped"] * 7
 
 
-def test_starts_and_ends_at_once_leave_nobody_waiting(db: Database) -> None:
-    """Whoever starts just while the last run ends either sees the end or is seen by it."""
+def test_concurrent_starts_and_ends_leave_no_run_waiting(db: Database) -> None:
+    """A start that is concurrent with the last run's end either sees the end, or the end sees the start."""
     define(db, job=ALONE)
     hands = [Hand(db, f"w{number}") for number in range(3)]
     running: list[int] = []
@@ -259,7 +259,7 @@ def test_starts_and_ends_at_once_leave_nobody_waiting(db: Database) -> None:
     assert together(6, work) == [8] * 6
 
 
-def test_a_start_sees_the_end_that_is_being_committed(db: Database) -> None:
+def test_a_start_waits_for_a_concurrent_end(db: Database) -> None:
     define(db, job=ALONE)
     start(db, "job")
     hand = Hand(db)
@@ -272,7 +272,7 @@ def test_a_start_sees_the_end_that_is_being_committed(db: Database) -> None:
         assert state(db, later.result(30)) == "queued"
 
 
-def test_an_end_sees_the_start_that_is_being_committed(db: Database) -> None:
+def test_an_end_waits_for_a_concurrent_start(db: Database) -> None:
     define(db, job=ALONE)
     start(db, "job")
     hand = Hand(db)
@@ -286,7 +286,7 @@ def test_an_end_sees_the_start_that_is_being_committed(db: Database) -> None:
     assert state(db, waiting) == "queued"
 
 
-def test_after_a_crash_of_the_whole_fleet_the_limit_still_holds(db: Database) -> None:
+def test_the_limit_holds_after_a_crash_of_all_workers(db: Database) -> None:
     define(db, job={"concurrency": {"limit": 2, "key": "k"}})
     ids = [start(db, "job") for _ in range(4)]
     hands = [Hand(db, "w1"), Hand(db, "w2")]

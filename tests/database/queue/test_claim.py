@@ -11,7 +11,7 @@ from jobfac.store.runs import StartRequest
 from tests.support.database import Hand, attempts, define, events, get, start, together
 
 
-def test_the_highest_priority_first_then_the_oldest(db: Database) -> None:
+def test_a_claim_takes_the_highest_priority_first_then_the_oldest(db: Database) -> None:
     define(db, job={})
     priorities = [0, 5, -5, 5, 0, 9, -5, 0]
     ids = [start(db, "job", priority=priority) for priority in priorities]
@@ -22,7 +22,7 @@ def test_the_highest_priority_first_then_the_oldest(db: Database) -> None:
     assert hand.claim(100) == []
 
 
-def test_a_claim_brings_everything_a_worker_needs(db: Database) -> None:
+def test_a_claim_returns_all_columns_that_a_worker_needs(db: Database) -> None:
     define(db, job={"priority": 2})
     run_id = start(db, "job", arguments=["ä"], payload="p", sequence_run_id=77)
     hand = Hand(db, "w1")
@@ -38,14 +38,14 @@ def test_a_claim_brings_everything_a_worker_needs(db: Database) -> None:
     assert events(db, run_id) == ["queued", "running"]
 
 
-def test_no_slot_and_no_queue_take_nothing(db: Database) -> None:
+def test_without_slots_or_queues_nothing_is_claimed(db: Database) -> None:
     define(db, job={})
     start(db, "job")
     hand = Hand(db)
     assert hand.claim(0) == hand.claim(-1) == hand.claim(5, []) == hand.claim(5, ["another"]) == []
 
 
-def test_the_best_of_several_queues_come_first(db: Database) -> None:
+def test_the_best_runs_of_several_queues_come_first(db: Database) -> None:
     define(db, a={}, b={"pool": "big"}, c={"pool": "big", "labels": {"os": "linux"}})
     queues = ["default", "big", "big[os=linux]"]
     ids = {p: start(db, job, priority=p) for p, job in [(1, "a"), (5, "b"), (3, "c"), (4, "a"), (2, "b"), (6, "c")]}
@@ -54,7 +54,7 @@ def test_the_best_of_several_queues_come_first(db: Database) -> None:
     assert [c.id for c in hand.claim(4, queues)] == [ids[p] for p in (2, 1)]
 
 
-def test_each_pool_and_labels_have_a_queue_of_their_own_that_fits_its_column(db: Database) -> None:
+def test_each_combination_of_pool_and_labels_has_a_queue_name_that_fits_its_column(db: Database) -> None:
     long = {f"{letter}{'x' * 120}": "y" * 120 for letter in "abc"}
     labels: list[dict[str, str]] = [
         {"a": "x,b=y"}, {"a": "x", "b": "y"}, {"a": "x\\", "b": "y"}, {"a": "x\\,b=y"}, long, {**long, "d": "z"},
@@ -67,7 +67,7 @@ def test_each_pool_and_labels_have_a_queue_of_their_own_that_fits_its_column(db:
     start(db, "a")
 
 
-def test_a_worker_takes_from_the_queues_of_its_pools_and_labels(db: Database) -> None:
+def test_a_worker_claims_from_the_queues_of_its_pools_and_labels(db: Database) -> None:
     define(
         db,
         plain={},
@@ -76,21 +76,21 @@ def test_a_worker_takes_from_the_queues_of_its_pools_and_labels(db: Database) ->
         other={"pool": "big"},
     )
 
-    def truncate_utf16(pools: list[str], **labels: str) -> set[str]:
+    def queues_of(pools: list[str], **labels: str) -> set[str]:
         with db.read() as conn:
             return set(jobs.matching_queues(conn, pools, labels))
 
-    assert truncate_utf16(["default"]) == {"default"}
-    assert truncate_utf16(["default"], os="linux") == {"default", "default[os=linux]"}
-    assert truncate_utf16(["default"], os="linux", gpu="yes", disk="ssd") == {
+    assert queues_of(["default"]) == {"default"}
+    assert queues_of(["default"], os="linux") == {"default", "default[os=linux]"}
+    assert queues_of(["default"], os="linux", gpu="yes", disk="ssd") == {
         "default", "default[os=linux]", "default[gpu=yes,os=linux]",
     }  # fmt: skip
-    assert truncate_utf16(["default"], os="windows") == {"default"}
-    assert truncate_utf16(["big"], os="linux") == {"big"}
-    assert truncate_utf16(["nowhere"]) == set()
+    assert queues_of(["default"], os="windows") == {"default"}
+    assert queues_of(["big"], os="linux") == {"big"}
+    assert queues_of(["nowhere"]) == set()
 
 
-def test_scheduled_blocked_and_ended_runs_are_never_taken(db: Database) -> None:
+def test_scheduled_blocked_and_ended_runs_are_never_claimed(db: Database) -> None:
     define(db, job={}, one={"already_running": "queue"})
     start(db, "job", delay=1000.0)
     first, blocked = start(db, "one"), start(db, "one")
@@ -99,7 +99,7 @@ def test_scheduled_blocked_and_ended_runs_are_never_taken(db: Database) -> None:
     assert get(db, blocked)["state"] == "blocked"
 
 
-def test_many_workers_take_every_run_once(db: Database) -> None:
+def test_concurrent_workers_claim_every_run_once(db: Database) -> None:
     define(db, job={})
     ids = db.transact(runs.start_many, StartRequest("job", "tester"), 300)
     hands = [Hand(db, f"w{number}") for number in range(8)]
@@ -118,7 +118,7 @@ def test_many_workers_take_every_run_once(db: Database) -> None:
         assert len(search.find_all(conn, search.Filter(states=[RunState.SUCCEEDED]), 1000)) == 300
 
 
-def test_after_a_lost_answer_the_database_says_what_was_taken(db: Database) -> None:
+def test_after_a_lost_answer_the_claims_are_read_from_the_database(db: Database) -> None:
     define(db, job={})
     start(db, "job"), start(db, "job"), start(db, "job")
     hand, other = Hand(db, "w1"), Hand(db, "w2")

@@ -1,4 +1,4 @@
-"""How an execution ends: stored once, under its fence, at the database's time."""
+"""The end of an execution: stored once, under its fence, with the database's time."""
 
 import json
 import time
@@ -29,7 +29,7 @@ def claimed(db: Database, hand: Hand) -> Claimed:
     return hand.take()
 
 
-def test_a_success_is_stored_with_everything_that_is_known(db: Database, hand: Hand, claimed: Claimed) -> None:
+def test_a_success_is_stored_with_all_its_fields(db: Database, hand: Hand, claimed: Claimed) -> None:
     (finished,) = hand.end(
         claimed,
         exit_code=0,
@@ -61,7 +61,7 @@ def test_a_failure_is_stored_with_its_reason(db: Database, hand: Hand, claimed: 
 ODD = "\"quoted\" 'too' \\n\\ \t\n\u2028 \x01\x7f \ufeff ${x} %s ? :y 🙂"
 
 
-def test_texts_are_stored_as_they_are_whatever_stands_in_them(db: Database, hand: Hand, claimed: Claimed) -> None:
+def test_texts_are_stored_unchanged(db: Database, hand: Hand, claimed: Claimed) -> None:
     hand.end(
         claimed, exit_message=ODD, reason=ODD * 2, outputs=f'{{"x": {json.dumps(ODD * 3000)}}}', paths={"stdout": ODD}
     )
@@ -70,7 +70,7 @@ def test_texts_are_stored_as_they_are_whatever_stands_in_them(db: Database, hand
     assert attempts(db, claimed.id)[0].stdout_path == ODD
 
 
-def test_the_end_is_as_long_ago_as_the_worker_says(db: Database, hand: Hand, claimed: Claimed) -> None:
+def test_the_end_is_stored_relative_to_the_databases_time(db: Database, hand: Hand, claimed: Claimed) -> None:
     before = now(db)
     hand.end(claimed, ended=time.monotonic() - 2 * 86400.0 - 1.5)
     ended = get(db, claimed.id)["ended_at"] + timedelta(days=2, seconds=1.5)
@@ -100,14 +100,14 @@ def test_a_retry_waits_and_counts_as_a_failure(db: Database, hand: Hand, claimed
     assert [(one.number, one.state) for one in attempts(db, claimed.id)] == [(1, "failed"), (2, "succeeded")]
 
 
-def test_a_run_that_is_to_stop_is_not_retried(db: Database, hand: Hand, claimed: Claimed) -> None:
+def test_a_stopping_run_is_not_retried(db: Database, hand: Hand, claimed: Claimed) -> None:
     db.transact(runs.request_stop, claimed.id, now=False, by="me")
     (finished,) = hand.end(claimed, RunState.FAILED, retry_after=1.0)
     assert finished.state == RunState.FAILED
     assert get(db, claimed.id)["failures"] == 0
 
 
-def test_a_run_is_given_back_unharmed(db: Database, hand: Hand, claimed: Claimed) -> None:
+def test_a_requeued_run_is_unchanged(db: Database, hand: Hand, claimed: Claimed) -> None:
     assert hand.end(claimed, RunState.QUEUED, reason="its worker is shutting down") == []
     row = get(db, claimed.id)
     assert (row["state"], row["attempt"], row["failures"], row["worker"]) == ("queued", 1, 0, None)
@@ -115,14 +115,14 @@ def test_a_run_is_given_back_unharmed(db: Database, hand: Hand, claimed: Claimed
     assert Hand(db, "w2").take().attempt == 2
 
 
-def test_a_run_that_may_not_run_twice_is_lost_when_given_back(db: Database, hand: Hand) -> None:
+def test_a_requeue_of_a_run_that_is_not_restartable_ends_it_as_lost(db: Database, hand: Hand) -> None:
     define(db, once={"restartable": False})
     start(db, "once")
     (finished,) = hand.end(hand.take(), RunState.QUEUED, pid=1)
     assert finished.state == RunState.LOST
 
 
-def test_a_run_that_is_to_stop_is_stopped_when_given_back(db: Database, hand: Hand, claimed: Claimed) -> None:
+def test_a_requeue_of_a_stopping_run_ends_it_as_stopped(db: Database, hand: Hand, claimed: Claimed) -> None:
     db.transact(runs.request_stop, claimed.id, now=False, by="me")
     (finished,) = hand.end(claimed, RunState.QUEUED)
     assert finished.state == RunState.STOPPED
@@ -136,9 +136,9 @@ def test_a_run_that_is_to_stop_is_stopped_when_given_back(db: Database, hand: Ha
         {"state": RunState.QUEUED},
         {"state": RunState.STOPPED},
     ],
-    ids=["an end", "a retry", "given back", "stopped"],
+    ids=["an end", "a retry", "requeued", "stopped"],
 )
-def test_storing_an_outcome_twice_is_storing_it_once(
+def test_storing_an_outcome_twice_stores_it_once(
     db: Database, hand: Hand, claimed: Claimed, outcome: dict[str, Any]
 ) -> None:
     hand.end(claimed, **outcome)
@@ -155,7 +155,7 @@ def test_storing_an_outcome_twice_is_storing_it_once(
 
 @pytest.mark.parametrize("restartable", [True, False])
 @pytest.mark.parametrize("stopping", [True, False])
-def test_a_late_result_is_discarded_visibly(db: Database, hand: Hand, restartable: bool, stopping: bool) -> None:
+def test_a_late_result_is_discarded_with_an_event(db: Database, hand: Hand, restartable: bool, stopping: bool) -> None:
     define(db, job={"restartable": restartable})
     run_id = start(db, "job")
     claimed = hand.take()
@@ -172,7 +172,7 @@ def test_a_late_result_is_discarded_visibly(db: Database, hand: Hand, restartabl
     assert last.detail == "attempt 1 ended succeeded after its lease was lost; the result was discarded"
 
 
-def test_a_late_result_does_not_touch_the_next_attempt(db: Database, hand: Hand, claimed: Claimed) -> None:
+def test_a_late_result_does_not_change_the_next_attempt(db: Database, hand: Hand, claimed: Claimed) -> None:
     hand.die()
     heir = Hand(db, "w2")
     again = heir.take()
@@ -206,12 +206,12 @@ def test_outcomes_of_one_turn_are_stored_together_or_not_at_all(db: Database, ha
     assert [state(db, c.id) for c in taken] == ["succeeded", "failed", "queued", "scheduled"]
 
 
-def test_a_purged_run_is_nobodys_concern(db: Database, hand: Hand) -> None:
+def test_an_outcome_of_a_purged_run_is_ignored(db: Database, hand: Hand) -> None:
     assert db.transact(runs.finish, hand.id, [Outcome(99999, 1, RunState.SUCCEEDED)], "w1") == []
     assert events(db, 99999) == []
 
 
-def test_progress_and_the_process_are_seen_while_it_runs(db: Database, hand: Hand, claimed: Claimed) -> None:
+def test_progress_and_process_are_stored_while_the_run_executes(db: Database, hand: Hand, claimed: Claimed) -> None:
     db.transact(runs.report_progress, claimed.id, 1, 0.25, "ein Viertel ½")
     db.transact(runs.note_program, claimed.id, 1, 4711, {"stderr": "/tmp/err"})
     row = get(db, claimed.id)
@@ -222,7 +222,7 @@ def test_progress_and_the_process_are_seen_while_it_runs(db: Database, hand: Han
     assert get(db, claimed.id)["progress"] is None
 
 
-def test_a_late_result_beside_a_good_one_of_the_same_run_changes_nothing(
+def test_a_late_result_beside_a_current_one_of_the_same_run_changes_nothing(
     db: Database, hand: Hand, claimed: Claimed
 ) -> None:
     hand.end(claimed, RunState.QUEUED)

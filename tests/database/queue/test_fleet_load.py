@@ -1,4 +1,4 @@
-"""How loaded the fleet is and how much is queued, as a fair claim reads it."""
+"""The load of the fleet and the number of queued runs, as a fair claim reads them."""
 
 import sqlalchemy as sa
 
@@ -8,7 +8,7 @@ from jobfac.store.fleet_load import Load
 from tests.support.database import Hand, define, start
 
 
-def test_the_load_of_every_live_worker(db: Database) -> None:
+def test_the_load_of_every_live_worker_is_read(db: Database) -> None:
     define(db, a={}, b={"pool": "big", "labels": {"zone": "x"}})
     first, second = Hand(db, "w1", slots=4), Hand(db, "w2", slots=2, pools=["default", "big"], labels={"zone": "x"})
     gone = Hand(db, "w3")
@@ -25,7 +25,7 @@ def test_the_load_of_every_live_worker(db: Database) -> None:
     assert found[first.id].free == 1
 
 
-def test_what_is_queued_is_counted_up_to_a_bound(db: Database) -> None:
+def test_queued_runs_are_counted_up_to_a_limit(db: Database) -> None:
     define(db, a={}, b={"pool": "big"})
     for job in ("a", "a", "a", "b"):
         start(db, job)

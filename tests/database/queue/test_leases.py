@@ -19,17 +19,17 @@ def fleet(db: Database) -> dict[str, dict[str, Any]]:
         return {worker.name: worker._asdict() for worker in workers.workers(conn)}
 
 
-def test_a_worker_registers_with_a_fresh_lease(db: Database) -> None:
+def test_a_worker_registers_with_a_new_lease(db: Database) -> None:
     hand = Hand(db, "w1", slots=4, pools=["default", "big"], labels={"os": "linux"})
     found = fleet(db)["w1"]
     assert (found["id"], found["state"], found["slots"], found["busy"]) == (hand.id, "active", 4, 0)
-    lease = found["lease_until"] - found["seen_at"]  # by two clocks on SQLite, which agree to milliseconds
+    lease = found["lease_until"] - found["seen_at"]  # SQLite uses two clocks here, which agree to milliseconds
     assert abs(lease - timedelta(seconds=60)) < timedelta(milliseconds=100)
     assert (found["pools"], found["labels"]) == (["default", "big"], {"os": "linux"})
     assert "token" not in found
 
 
-def test_the_heartbeat_renews_and_a_survey_brings_the_stops(db: Database) -> None:
+def test_a_heartbeat_renews_the_lease_and_a_survey_returns_the_stops(db: Database) -> None:
     define(db, job={})
     ids = [start(db, "job") for _ in range(3)]
     hand = Hand(db)
@@ -45,7 +45,7 @@ def test_the_heartbeat_renews_and_a_survey_brings_the_stops(db: Database) -> Non
     assert sorted(hand.survey().stops) == [(ids[1], 1, "polite"), (ids[2], 1, "now")]
 
 
-def test_a_lease_that_ran_out_is_lost(db: Database) -> None:
+def test_an_expired_lease_is_lost(db: Database) -> None:
     define(db, job={})
     start(db, "job")
     hand = Hand(db)
@@ -61,7 +61,7 @@ def test_a_lease_that_ran_out_is_lost(db: Database) -> None:
         db.transact(workers.renew, 99999, 15.0)
 
 
-def test_the_runs_of_a_dead_worker_go_back_to_the_queue(db: Database) -> None:
+def test_the_runs_of_a_dead_worker_are_requeued(db: Database) -> None:
     define(db, job={})
     run_id = start(db, "job")
     hand, heir = Hand(db, "w1"), Hand(db, "w2")
@@ -77,7 +77,7 @@ def test_the_runs_of_a_dead_worker_go_back_to_the_queue(db: Database) -> None:
     assert events(db, run_id) == ["queued", "running", "queued", "running"]
 
 
-def test_a_run_that_is_not_restartable_ends_lost(db: Database) -> None:
+def test_a_run_that_is_not_restartable_ends_as_lost(db: Database) -> None:
     define(db, job={"restartable": False})
     run_id = start(db, "job")
     hand = Hand(db)
@@ -89,7 +89,7 @@ def test_a_run_that_is_not_restartable_ends_lost(db: Database) -> None:
     assert row["ended_at"] is not None
 
 
-def test_a_run_that_was_to_stop_ends_stopped(db: Database) -> None:
+def test_a_stopping_run_of_a_dead_worker_ends_as_stopped(db: Database) -> None:
     define(db, job={})
     run_id = start(db, "job")
     hand = Hand(db)
@@ -101,7 +101,7 @@ def test_a_run_that_was_to_stop_ends_stopped(db: Database) -> None:
     assert attempts(db, run_id)[0].state == "lost"
 
 
-def test_only_leases_that_ran_out_expire(db: Database) -> None:
+def test_only_expired_leases_are_ended(db: Database) -> None:
     define(db, job={})
     start(db, "job"), start(db, "job")
     hand, other = Hand(db, "w1"), Hand(db, "w2")
@@ -112,7 +112,7 @@ def test_only_leases_that_ran_out_expire(db: Database) -> None:
     assert other.survey().state == WorkerState.ACTIVE
 
 
-def test_many_notice_an_expiry_and_one_settles_it(db: Database) -> None:
+def test_concurrent_expiries_expire_a_worker_once(db: Database) -> None:
     define(db, job={})
     ids = db.transact(runs.start_many, StartRequest("job", "tester"), 20)
     hand = Hand(db, slots=20)
@@ -123,7 +123,7 @@ def test_many_notice_an_expiry_and_one_settles_it(db: Database) -> None:
     assert all(events(db, run_id) == ["queued", "running", "queued"] for run_id in ids)
 
 
-def test_a_large_holding_is_given_back_in_batches(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_held_runs_are_requeued_in_batches(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     assert expiry.EXPIRY_BATCH <= 1000
     monkeypatch.setattr(expiry, "EXPIRY_BATCH", 10)
     define(db, job={})
@@ -139,21 +139,21 @@ def test_a_large_holding_is_given_back_in_batches(db: Database, monkeypatch: pyt
     assert all(later - earlier <= 20 for earlier, later in itertools.pairwise(counts))
 
 
-def test_a_worker_settles_its_own_former_self(db: Database) -> None:
+def test_a_worker_expires_its_own_former_registration(db: Database) -> None:
     define(db, job={})
     run_id = start(db, "job")
     hand, other = Hand(db, "w1"), Hand(db, "w2")
     hand.take()
     found = db.transact(workers.expire, "w1", only=hand.id)
-    assert found == (["w1"], [(run_id, 1, "job", "w1", "queued")], [])
+    assert found == (["w1"], [(run_id, 1, "job", "w1", "queued")], [], 0)
     assert state(db, run_id) == "queued"
     assert {name: row["state"] for name, row in fleet(db).items()} == {"w1": "dead", "w2": "active"}
-    assert db.transact(workers.expire, "w1", only=hand.id) == ([], [], [])
+    assert db.transact(workers.expire, "w1", only=hand.id) == ([], [], [], 0)
     other.renew()
     assert other.survey().state == WorkerState.ACTIVE
 
 
-def test_a_draining_worker_learns_of_it_and_keeps_its_lease(db: Database) -> None:
+def test_a_survey_reports_a_drain_and_the_lease_stays_valid(db: Database) -> None:
     hand = Hand(db)
     assert db.transact(draining.drain, hand.id)
     hand.renew()
@@ -162,12 +162,12 @@ def test_a_draining_worker_learns_of_it_and_keeps_its_lease(db: Database) -> Non
     assert not db.transact(draining.drain, 99999)
 
 
-def test_a_worker_says_goodbye_and_what_it_left_is_given_back(db: Database) -> None:
+def test_a_deregistered_workers_runs_are_requeued(db: Database) -> None:
     define(db, job={})
     run_id = start(db, "job")
     hand = Hand(db)
     hand.take()
-    db.transact(workers.leave, hand.id)
+    db.transact(workers.deregister, hand.id)
     found = fleet(db)["w1"]
     assert (found["state"], found["ended_at"] is not None) == ("stopped", True)
     assert not db.transact(draining.drain, hand.id)
@@ -178,8 +178,8 @@ def test_a_worker_says_goodbye_and_what_it_left_is_given_back(db: Database) -> N
     assert fleet(db)["w1"]["state"] == "stopped"
 
 
-def test_an_expiry_and_a_finish_at_once_agree(db: Database) -> None:
-    """Either the result came first and stands, or the expiry did and the result is discarded, visibly."""
+def test_a_concurrent_expiry_and_finish_agree(db: Database) -> None:
+    """Either the result is stored first, or the expiry comes first and the result is discarded with an event."""
     define(db, job={})
     for number in range(10):
         run_id = start(db, "job")
@@ -204,11 +204,11 @@ def test_an_expiry_and_a_finish_at_once_agree(db: Database) -> None:
             db.transact(runs.request_stop, run_id, now=False, by="me")
 
 
-def test_the_lease_counts_from_the_database_clock(db: Database) -> None:
+def test_the_lease_is_counted_on_the_databases_clock(db: Database) -> None:
     hand = Hand(db)
     before = now(db)
     db.transact(workers.renew, hand.id, 15.0)
     after = now(db)
-    apart = timedelta(milliseconds=10)  # of the two clocks on SQLite
+    apart = timedelta(milliseconds=10)  # SQLite uses two clocks here
     lease_until = fleet(db)["w1"]["lease_until"] - timedelta(seconds=15)
     assert before - apart <= lease_until <= after + apart

@@ -1,4 +1,4 @@
-"""A run whose workers die: it is retried up to a limit."""
+"""A run whose workers die is retried up to a limit."""
 
 import pytest
 
@@ -8,16 +8,16 @@ from jobfac.store import workers
 from tests.support.database import Hand, attempts, define, events, get, start
 
 
-def lose(db: Database, run_id: int, number: int, **given: int) -> None:
-    """A worker claims the run and dies; another notices."""
+def lose(db: Database, run_id: int, number: int, **options: int) -> None:
+    """Let a worker claim the run and die, and expire it."""
     hand = Hand(db, f"w{number}")
     (claimed,) = hand.claim()
     assert (claimed.id, claimed.lost or 0) == (run_id, number)
     hand.lapse()
-    db.transact(workers.expire, "another", **given)
+    db.transact(workers.expire, "another", **options)
 
 
-def test_after_three_lost_attempts_a_run_ends(db: Database) -> None:
+def test_a_run_ends_after_three_lost_attempts(db: Database) -> None:
     define(db, job={})
     run_id = start(db, "job")
     for number in range(3):
@@ -33,7 +33,7 @@ def test_after_three_lost_attempts_a_run_ends(db: Database) -> None:
 @pytest.mark.parametrize(
     ("most", "reason"), [(1, "its worker died once while it ran"), (2, "its worker died twice while it ran")]
 )
-def test_how_many_is_a_setting(db: Database, most: int, reason: str) -> None:
+def test_poison_attempts_is_a_setting(db: Database, most: int, reason: str) -> None:
     define(db, job={})
     run_id = start(db, "job")
     for number in range(most):
@@ -41,7 +41,7 @@ def test_how_many_is_a_setting(db: Database, most: int, reason: str) -> None:
     assert (get(db, run_id)["state"], get(db, run_id)["reason"]) == (RunState.LOST, reason)
 
 
-def test_a_worker_that_lives_and_lost_its_lease_does_not_count(db: Database) -> None:
+def test_a_lost_lease_of_a_live_worker_does_not_count(db: Database) -> None:
     define(db, job={})
     run_id = start(db, "job")
     for number in range(4):
@@ -53,7 +53,7 @@ def test_a_worker_that_lives_and_lost_its_lease_does_not_count(db: Database) -> 
     assert get(db, run_id)["state"] == RunState.QUEUED
 
 
-def test_what_was_not_started_goes_back_even_if_it_is_not_restartable(db: Database) -> None:
+def test_a_run_that_was_not_started_is_requeued_even_if_not_restartable(db: Database) -> None:
     define(db, job={"restartable": False})
     ids = [start(db, "job") for _ in range(2)]
     hand = Hand(db)
@@ -64,11 +64,11 @@ def test_what_was_not_started_goes_back_even_if_it_is_not_restartable(db: Databa
     assert get(db, ids[0])["failures"] == 0
 
 
-def test_a_worker_says_in_the_fleet_why_it_claims_nothing(db: Database) -> None:
+def test_the_message_of_a_worker_is_shown_in_the_fleet(db: Database) -> None:
     hand = Hand(db)
-    said = []
+    messages = []
     for message in ("unhealthy: no space in /spool", "x" * 500, None):
         db.transact(workers.set_message, hand.id, message)
         with db.read() as conn:
-            said.append(workers.workers(conn)[0].message)
-    assert said == ["unhealthy: no space in /spool", "x" * 400, None]
+            messages.append(workers.workers(conn)[0].message)
+    assert messages == ["unhealthy: no space in /spool", "x" * 400, None]

@@ -1,4 +1,4 @@
-"""A start and what the definition makes of it."""
+"""Starts: the new run that a definition and a request produce."""
 
 import json
 import re
@@ -16,7 +16,7 @@ from jobfac.store.runs import StartRequest, admission
 from tests.support.database import Hand, define, events, get, make_due, now, start, states, together
 
 
-def test_a_run_records_what_it_was_asked_for(db: Database) -> None:
+def test_a_run_stores_the_values_of_its_request(db: Database) -> None:
     define(db, job={"priority": 3, "labels": {"os": "linux"}, "restartable": False})
     before = now(db)
     found = get(db, start(db, "job", arguments=["--full", "Ärger 'x' 漢"], payload='{"a": "ß"}'))
@@ -29,20 +29,20 @@ def test_a_run_records_what_it_was_asked_for(db: Database) -> None:
     assert found["started_at"] is found["ended_at"] is found["ready_at"] is None
 
 
-def test_without_wishes_the_definition_holds(db: Database) -> None:
+def test_the_definition_provides_defaults(db: Database) -> None:
     define(db, job={"arguments": ["--short"]})
     found = get(db, start(db, "job"))
     assert found["arguments"] is found["payload"] is found["start_key"] is None
     assert found["priority"] == 0
 
 
-def test_the_priority_of_the_start_wins(db: Database) -> None:
+def test_the_priority_of_the_start_takes_precedence(db: Database) -> None:
     define(db, job={"priority": 3})
     assert get(db, start(db, "job", priority=-7))["priority"] == -7
     assert get(db, start(db, "job", priority=0))["priority"] == 0
 
 
-def test_a_large_payload_comes_through(db: Database) -> None:
+def test_a_large_payload_is_stored_unchanged(db: Database) -> None:
     define(db, job={})
     payload = "Zeile ✓ 😀\n" * 50_000
     assert get(db, start(db, "job", payload=payload))["payload"] == payload
@@ -50,7 +50,7 @@ def test_a_large_payload_comes_through(db: Database) -> None:
         start(db, "job", payload="x" * (runs.drafting.PAYLOAD_LIMIT + 1))
 
 
-def test_a_delayed_start_waits_in_scheduled(db: Database) -> None:
+def test_a_delayed_start_is_scheduled(db: Database) -> None:
     define(db, job={})
     run_id = start(db, "job", delay=90.0)
     found = get(db, run_id)
@@ -60,7 +60,7 @@ def test_a_delayed_start_waits_in_scheduled(db: Database) -> None:
     assert events(db, run_id) == ["scheduled"]
 
 
-def test_a_delay_of_many_days_is_no_overflow(db: Database) -> None:
+def test_a_delay_of_many_days_does_not_overflow(db: Database) -> None:
     define(db, job={})
     found = get(db, start(db, "job", delay=400 * 86400.0))
     assert abs(found["ready_at"] - found["created_at"] - timedelta(days=400)) < timedelta(milliseconds=500)
@@ -111,7 +111,7 @@ def test_a_key_that_is_too_long_is_refused(db: Database) -> None:
         start(db, "job", key="k" * 201)
 
 
-def test_the_same_key_at_once_gives_one_run(db: Database) -> None:
+def test_concurrent_starts_with_the_same_key_give_one_run(db: Database) -> None:
     define(db, job={})
     found = together(8, lambda _: [start(db, "job", key=f"k{number}") for number in range(5)])
     assert all(one == found[0] for one in found)
@@ -145,7 +145,7 @@ def test_an_unknown_job_is_not_found(db: Database) -> None:
         db.transact(runs.start_many, StartRequest("nothing", "tester"), 3)
 
 
-def test_a_disabled_job_refuses(db: Database) -> None:
+def test_a_disabled_job_is_not_started(db: Database) -> None:
     define(db, job={"enabled": False})
     with pytest.raises(Refused, match="'job' is disabled; `jobfac jobs enable job`"):
         start(db, "job")
@@ -153,7 +153,7 @@ def test_a_disabled_job_refuses(db: Database) -> None:
         start(db, "job", manual=False)
 
 
-def test_on_demand_false_refuses_people_only(db: Database) -> None:
+def test_on_demand_false_refuses_only_manual_starts(db: Database) -> None:
     define(db, job={"on_demand": False})
     with pytest.raises(Refused, match="may not be started by hand: its definition says on_demand: false"):
         start(db, "job")
@@ -177,7 +177,7 @@ def test_a_run_keeps_the_version_it_was_started_with(db: Database) -> None:
     assert {(c.id, c.job_version) for c in Hand(db).claim()} == {(first, 1), (second, 2)}
 
 
-def test_many_different_wishes_are_answered_in_place(db: Database) -> None:
+def test_many_different_requests_are_answered_in_order(db: Database) -> None:
     define(db, free={}, single={"already_running": "deny"}, off={"enabled": False})
     jobs = ["free", "nothing", "single", "free", "off", "single"]
     answers = db.transact(runs.start_each, [StartRequest(job, "tester", manual=False) for job in jobs])
@@ -188,7 +188,7 @@ def test_many_different_wishes_are_answered_in_place(db: Database) -> None:
     assert [get(db, one)["job"] for one in started] == ["free", "single", "free", "single"]
 
 
-def test_a_finished_run_is_run_again(db: Database) -> None:
+def test_a_finished_run_is_retried(db: Database) -> None:
     define(db, job={"on_demand": False, "replace_arguments": False})
     first = start(db, "job", manual=False, arguments=["x"], payload="p", priority=4)
     with pytest.raises(Refused, match=f"Run {first} is still queued; stop it first, or wait for its end"):

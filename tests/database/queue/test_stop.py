@@ -14,7 +14,7 @@ def stop(db: Database, run_id: int, now: bool = False) -> Stopped:
     return db.transact(runs.request_stop, run_id, now=now, by="me")
 
 
-def test_what_waits_ends_at_once(db: Database) -> None:
+def test_a_waiting_run_ends_at_once(db: Database) -> None:
     define(db, job={}, one={"already_running": "queue"})
     start(db, "one")
     waiting = {"queued": start(db, "job"), "scheduled": start(db, "job", delay=60.0), "blocked": start(db, "one")}
@@ -27,7 +27,7 @@ def test_what_waits_ends_at_once(db: Database) -> None:
         assert events(db, run_id) == [word, "stopped"]
 
 
-def test_what_runs_is_asked_and_asked_again_more_firmly(db: Database) -> None:
+def test_a_stop_of_a_running_run_can_be_escalated(db: Database) -> None:
     define(db, job={})
     run_id = start(db, "job")
     hand = Hand(db)
@@ -45,7 +45,7 @@ def test_what_runs_is_asked_and_asked_again_more_firmly(db: Database) -> None:
     assert (state(db, run_id), get(db, run_id)["reason"]) == ("stopped", "stopped by me")
 
 
-def test_what_has_ended_stays_as_it_is(db: Database) -> None:
+def test_an_ended_run_stays_unchanged(db: Database) -> None:
     define(db, job={})
     run_id = start(db, "job")
     hand = Hand(db)
@@ -55,7 +55,7 @@ def test_what_has_ended_stays_as_it_is(db: Database) -> None:
     assert events(db, run_id) == ["queued", "running", "succeeded"]
 
 
-def test_what_is_not_there_is_not_found(db: Database) -> None:
+def test_an_unknown_run_is_not_found(db: Database) -> None:
     with pytest.raises(NotFound, match="There is no run 99999; `jobfac runs list` shows what there is"):
         stop(db, 99999)
 

@@ -1,4 +1,4 @@
-"""Every path that a run can take, and that each of its steps is one that ``states`` allows."""
+"""All transitions of runs, compared with the table in ``states``."""
 
 from datetime import UTC, timedelta
 from itertools import pairwise
@@ -17,8 +17,8 @@ def stop(db: Database, run_id: int) -> None:
     db.transact(runs.request_stop, run_id, now=False, by="me")
 
 
-def drive_everything(db: Database) -> None:
-    """Take runs through every step that programs' jobs know."""
+def make_every_transition(db: Database) -> None:
+    """Make runs of programs pass through every transition."""
     define(
         db,
         plain={},
@@ -32,9 +32,9 @@ def drive_everything(db: Database) -> None:
         start(db, "plain")
         hand.end(hand.take(), ending)
         stop(db, start(db, "plain"))
-        asked = start(db, "plain")
+        stopped_by_request = start(db, "plain")
         claimed = hand.take()
-        stop(db, asked)
+        stop(db, stopped_by_request)
         hand.end(claimed, ending)
     start(db, "plain")
     hand.end(hand.take(), RunState.FAILED, retry_after=1.0)
@@ -47,7 +47,7 @@ def drive_everything(db: Database) -> None:
     start(db, "key"), start(db, "deny", delay=60.0), start(db, "deny"), start(db, "deny")
     make_due(db)
     db.transact(runs.promote_due, "w1")
-    change_the_policy_of_who_waits(db)
+    change_the_policy_of_a_waiting_run(db)
     while taken := hand.claim():
         for claimed in taken:
             hand.end(claimed)
@@ -58,15 +58,15 @@ def drive_everything(db: Database) -> None:
     hand.die()
 
 
-def change_the_policy_of_who_waits(db: Database) -> None:
-    """``deny`` waits for its key; meanwhile its definition changes, and another run of it gets in before."""
+def change_the_policy_of_a_waiting_run(db: Database) -> None:
+    """A run with ``deny`` waits for its key. Then its definition changes, and another run of the job is admitted."""
     define(db, deny={})
     start(db, "deny")
     db.transact(runs.release_blocked, None, "w1")
 
 
-def test_every_step_of_every_run_is_legal(db: Database) -> None:
-    drive_everything(db)
+def test_every_transition_is_legal(db: Database) -> None:
+    make_every_transition(db)
     seen: set[tuple[str, str]] = set()
     with db.read() as conn:
         for row in conn.execute(sa.select(run.c.id, run.c.state)).all():
@@ -80,9 +80,9 @@ def test_every_step_of_every_run_is_legal(db: Database) -> None:
     assert legal - seen == of_sequences | {("stopping", "lost")}
 
 
-def test_an_event_for_every_step_at_its_time_in_its_order(db: Database) -> None:
+def test_every_transition_has_an_event_in_order(db: Database) -> None:
     before = now(db)
-    drive_everything(db)
+    make_every_transition(db)
     with db.read() as conn:
         found = conn.execute(sa.select(run_event).order_by(run_event.c.id)).all()
     assert all(event.at.tzinfo is UTC and event.at.microsecond % 1000 == 0 for event in found)
@@ -93,7 +93,7 @@ def test_an_event_for_every_step_at_its_time_in_its_order(db: Database) -> None:
 
 
 def test_times_are_in_utc_and_in_order(db: Database) -> None:
-    drive_everything(db)
+    make_every_transition(db)
     with db.read() as conn:
         ids = conn.execute(sa.select(run.c.id)).scalars().all()
     some = 0
@@ -103,7 +103,7 @@ def test_times_are_in_utc_and_in_order(db: Database) -> None:
         assert all(time.tzinfo is UTC for time in times)
         if row["attempt"] == 1 and row["state"] == "succeeded":
             some += 1
-            slack = timedelta(milliseconds=2)  # an end is now minus its age
+            slack = timedelta(milliseconds=2)  # an end is computed as now minus its age
             assert all(earlier <= later + slack for earlier, later in pairwise(times))
         with db.read() as conn:
             assert as_json(runs.get(conn, run_id))["created_at"].endswith("+00:00")

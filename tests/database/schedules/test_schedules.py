@@ -46,8 +46,8 @@ def rows(db: Database, job: str = "a") -> dict[str, Any]:
         return {row["name"]: row for row in conn.execute(query).mappings()}
 
 
-def turn_back(db: Database, since: datetime, job: str = "a") -> None:
-    """As if no scheduler had run since ``since``, when the job's schedules were due."""
+def simulate_outage_since(db: Database, since: datetime, job: str = "a") -> None:
+    """Simulate that no scheduler has run since ``since``, when the job's schedules were due."""
     with db.begin() as conn:
         change = schedule.update().where(schedule.c.job == job)
         conn.execute(change.values(next_due_at=since, fire_at=since, last_due_at=None))
@@ -70,7 +70,7 @@ def test_a_due_time_becomes_a_run(db: Database) -> None:
     due = now_of(db) - timedelta(seconds=20)
     apply(db, {"a": {"schedules": [every(10, due, arguments=["x"], payload="p")]}})
     assert rows(db)["1"]["next_due_at"] == due + 10 * MINUTE
-    turn_back(db, due)
+    simulate_outage_since(db, due)
     done = insert(db)
     assert (done.schedules, len(done.runs), done.refusals, done.misses) == (1, 1, [], [])
     with db.read() as conn:
@@ -94,10 +94,10 @@ def test_a_due_time_becomes_a_run(db: Database) -> None:
         ({"policy": "all", "window": "30m"}, [25, 15, 5]),
     ],
 )
-def test_what_was_missed_is_run_as_the_policy_says(db: Database, policy: Any, minutes_ago: list[int]) -> None:
+def test_missed_times_run_according_to_the_policy(db: Database, policy: Any, minutes_ago: list[int]) -> None:
     now = now_of(db)
     apply(db, {"a": {"schedules": [every(10, now - 65 * MINUTE, missed=policy)]}})
-    turn_back(db, now - 65 * MINUTE)
+    simulate_outage_since(db, now - 65 * MINUTE)
     misses = insert(db).misses
     assert due_times(db) == [now - ago * MINUTE for ago in minutes_ago]
     assert rows(db)["1"]["next_due_at"] == now + 5 * MINUTE
@@ -109,13 +109,13 @@ def test_what_was_missed_is_run_as_the_policy_says(db: Database, policy: Any, mi
         assert misses[0].since == now - 65 * MINUTE
 
 
-def test_what_passes_in_a_pause_is_missed_however_short_it_was(db: Database) -> None:
+def test_a_time_in_a_pause_is_missed_however_short_the_pause(db: Database) -> None:
     due = now_of(db) - timedelta(seconds=30)
     jobs = {name: {"schedules": [every(10, due, missed=policy)]} for name, policy in (("a", "skip"), ("b", "once"))}
     apply(db, jobs)
     for job in jobs:
         assert db.transact(schedules.pause, job, None, "me") == ["1"]
-        turn_back(db, due, job)
+        simulate_outage_since(db, due, job)
     assert insert(db).schedules == 0
     for job in jobs:
         assert db.transact(schedules.resume, job, "1", "me") == ["1"]
@@ -127,7 +127,7 @@ def test_what_passes_in_a_pause_is_missed_however_short_it_was(db: Database) -> 
         assert noted.scalars().all() == ["pause", "resume", "missed"]
 
 
-def test_pausing_what_is_not_there_is_refused(db: Database) -> None:
+def test_pausing_an_unknown_schedule_is_refused(db: Database) -> None:
     apply(db, {"a": {"schedules": [{"cron": "@daily", "name": "night"}]}, "c": {}})
     with pytest.raises(NotFound, match="Job 'a' has no schedule 'day'; its schedules are: night"):
         db.transact(schedules.pause, "a", "day", "me")
@@ -137,12 +137,12 @@ def test_pausing_what_is_not_there_is_refused(db: Database) -> None:
         db.transact(schedules.resume, "b", None, "me")
 
 
-def test_an_edit_never_fires_a_time_twice_and_keeps_the_pause(db: Database) -> None:
+def test_an_edit_fires_no_time_twice_and_keeps_the_pause(db: Database) -> None:
     due = now_of(db) - timedelta(seconds=30)
     apply(db, {"a": {"schedules": [every(10, due)]}})
-    turn_back(db, due)
+    simulate_outage_since(db, due)
     insert(db)
-    # A rule that was due in the very second of the last run, and every second since.
+    # A rule that was due in the second of the last run, and in every second since.
     apply(db, {"a": {"schedules": [{"every": 1, "starts": (due - MINUTE).isoformat()}]}})
     assert rows(db)["1"]["next_due_at"] > due
     insert(db)
@@ -153,10 +153,10 @@ def test_an_edit_never_fires_a_time_twice_and_keeps_the_pause(db: Database) -> N
     assert times == sorted(set(times))
 
 
-def test_a_time_that_is_due_and_not_yet_run_survives_an_edit(db: Database) -> None:
+def test_a_pending_due_time_survives_an_edit(db: Database) -> None:
     due = now_of(db) - timedelta(seconds=30)
     apply(db, {"a": {"schedules": [every(10, due)]}})
-    turn_back(db, due)
+    simulate_outage_since(db, due)
     apply(db, {"a": {"schedules": [every(10, due, payload="new")]}})
     insert(db)
     assert due_times(db) == [due]
@@ -185,7 +185,7 @@ def test_a_refused_start_does_not_stop_the_others(db: Database) -> None:
     one = {"schedules": [every(10, due)]}
     apply(db, {"a": one, "off": {**one, "enabled": False}, "broken": one, "alien": one})
     for job in ("a", "off", "broken", "alien"):
-        turn_back(db, due, job)
+        simulate_outage_since(db, due, job)
     with db.begin() as conn:
         conn.execute(schedule.update().where(schedule.c.job == "broken").values(definition='{"cron": "of later"}'))
         conn.execute(sa.text("DELETE FROM job WHERE id = 'alien'") if db.dialect.name == "sqlite" else
@@ -195,30 +195,30 @@ def test_a_refused_start_does_not_stop_the_others(db: Database) -> None:
     why = {refusal.job: refusal.why for refusal in done.refusals}
     assert set(why) == {"off", "broken", "alien"}
     assert "Job 'off' is disabled" in why["off"]
-    assert rows(db, "off")["1"]["next_due_at"] == due + 10 * MINUTE  # its times pass
-    assert rows(db, "broken")["1"]["next_due_at"] == due  # a scheduler that understands the rule may still run it
+    assert rows(db, "off")["1"]["next_due_at"] == due + 10 * MINUTE  # its due times pass
+    assert rows(db, "broken")["1"]["next_due_at"] == due  # a scheduler that can read the rule may still run it
     assert insert(db).schedules == 0
 
 
-def test_a_row_that_was_set_back_by_hand_runs_nothing_twice(db: Database) -> None:
+def test_a_manually_reset_row_starts_no_run_twice(db: Database) -> None:
     due = now_of(db) - timedelta(seconds=20)
     apply(db, {"a": {"schedules": [every(10, due)]}, "b": {"schedules": [every(10, due)]}})
     for _ in range(2):
-        turn_back(db, due, "a")
-        turn_back(db, due, "b")
+        simulate_outage_since(db, due, "a")
+        simulate_outage_since(db, due, "b")
         insert(db)
     assert (due_times(db, "a"), due_times(db, "b")) == ([due], [due])
 
 
-def test_the_job_s_own_policy_holds_for_its_schedules(db: Database) -> None:
+def test_the_jobs_policy_applies_to_its_schedules(db: Database) -> None:
     due = now_of(db) - timedelta(seconds=50)
     rule = {"every": 20, "starts": due.isoformat(), "missed": "all"}
     apply(
         db,
         {"a": {"already_running": "deny", "schedules": [rule]}, "b": {"already_running": "queue", "schedules": [rule]}},
     )
-    turn_back(db, due, "a")
-    turn_back(db, due, "b")
+    simulate_outage_since(db, due, "a")
+    simulate_outage_since(db, due, "b")
     insert(db)
     with db.read() as conn:
         found = {job: search.find_all(conn, search.Filter(job=job)) for job in ("a", "b")}
@@ -234,7 +234,7 @@ def test_a_sequence_gets_its_arguments_by_job(db: Database) -> None:
         wanted = d.from_data({"jobs": {"a": {"command": ["true"]}, "s": {"steps": steps, "schedules": [rule]}}}).jobs
         for job, definition in wanted.items():
             schedules.put(conn, job, definition, "me")
-    turn_back(db, due, "s")
+    simulate_outage_since(db, due, "s")
     insert(db)
     with db.read() as conn:
         found = conn.execute(sa.select(run.c.kind, run.c.queue, run.c.arguments, run.c.overrides)).one()
@@ -242,7 +242,7 @@ def test_a_sequence_gets_its_arguments_by_job(db: Database) -> None:
     assert json.loads(found.overrides) == {"arguments": {"a": ["--full"]}, "payloads": {"a": "p"}}
 
 
-def test_jitter_puts_a_time_off_within_its_limit_and_always_alike(db: Database) -> None:
+def test_jitter_is_deterministic_and_within_its_limit(db: Database) -> None:
     apply(db, {"a": {"schedules": [{"cron": f"{minute} 3 * * *", "jitter": "10m"} for minute in range(20)]}})
     delays = [(row["fire_at"] - row["next_due_at"]).total_seconds() for row in rows(db).values()]
     assert all(0 <= delay <= 600 for delay in delays)
@@ -253,10 +253,10 @@ def test_jitter_puts_a_time_off_within_its_limit_and_always_alike(db: Database) 
     assert after == {row["next_due_at"]: row["fire_at"] for row in before.values()}
 
 
-def test_a_crash_before_the_commit_leaves_everything_as_it_was(db: Database) -> None:
+def test_a_crash_before_the_commit_changes_nothing(db: Database) -> None:
     due = now_of(db) - timedelta(seconds=20)
     apply(db, {"a": {"schedules": [every(10, due)]}})
-    turn_back(db, due)
+    simulate_outage_since(db, due)
     with db.engine.execution_options(write=True).connect() as conn:
         assert len(schedules.insert_due(conn, "s1").runs) == 1
         conn.rollback()
@@ -265,12 +265,12 @@ def test_a_crash_before_the_commit_leaves_everything_as_it_was(db: Database) -> 
     assert due_times(db) == [due]
 
 
-def test_what_is_held_by_a_blackout_waits_for_its_end(db: Database) -> None:
+def test_a_due_time_in_a_blackout_waits_for_its_end(db: Database) -> None:
     now = now_of(db)
     windows = [f"{now - 60 * MINUTE:%Y-%m-%d %H:%M} - {now + 60 * MINUTE:%Y-%m-%d %H:%M}"]
     end = (now + 60 * MINUTE).replace(second=0)
     apply(db, {"a": {"schedules": [every(10, now - 90 * MINUTE, missed="once", blackout=windows)]}})
-    turn_back(db, now - 90 * MINUTE)  # missed before the blackout began
+    simulate_outage_since(db, now - 90 * MINUTE)  # missed before the blackout began
     insert(db)
     assert due_times(db) == []
     assert rows(db)["1"]["fire_at"] == end
@@ -283,7 +283,7 @@ def test_what_is_held_by_a_blackout_waits_for_its_end(db: Database) -> None:
     assert free.retry_after == 10.0
 
 
-def test_schedulers_side_by_side_insert_everything_once(db: Database) -> None:
+def test_concurrent_schedulers_insert_every_due_time_once(db: Database) -> None:
     count = 60
     due = now_of(db) - timedelta(seconds=20)
     jobs = {f"j{number}": {"schedules": [every(10, due), every(20, due)]} for number in range(count // 2)}

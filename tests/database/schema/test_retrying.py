@@ -32,7 +32,7 @@ ON_MSSQL = pytest.mark.parametrize("url", [e for e in ENGINES if e not in ("sqli
 
 @pytest.fixture
 def faults(tds: Any) -> Iterator[Faults]:
-    """What goes wrong from now on, in the words of the test server's script; nothing after the test."""
+    """A function that sets the fault rules of the test server; they are removed after the test."""
     yield tds.faults
     tds.faults()
 
@@ -55,7 +55,7 @@ ANY_FAULT = pytest.mark.parametrize(
 
 
 @pytest.mark.parametrize(
-    "told",
+    "text",
     [
         "Resource ID : 1. The request limit for the database is 400 and has been reached. See '' for assistance.",
         "Cannot continue the execution because the session is in the kill state.",
@@ -66,15 +66,15 @@ ANY_FAULT = pytest.mark.parametrize(
         "SECONDARY role.",
     ],
 )
-def test_what_passes_by_itself_is_tried_again(told: str) -> None:
-    """By its words: mssql-python tells no numbers."""
-    assert Mssql().is_transient(Exception(f"[Microsoft][SQL Server]{told}"))
+def test_transient_errors_are_recognised_by_their_text(text: str) -> None:
+    """By their texts, because errors of mssql-python contain no number."""
+    assert Mssql().is_transient(Exception(f"[Microsoft][SQL Server]{text}"))
     assert not Mssql().is_transient(Exception("[Microsoft][SQL Server]Invalid object name 'jobfac.run'."))
 
 
 @ON_MSSQL
 @ANY_FAULT
-def test_a_start_with_a_key_happens_once_whatever_breaks(db: Database, faults: Faults, fault: str) -> None:
+def test_a_start_with_a_key_happens_once_despite_any_fault(db: Database, faults: Faults, fault: str) -> None:
     define(db, job={})
     if "login" in fault:
         db.close()
@@ -87,7 +87,7 @@ def test_a_start_with_a_key_happens_once_whatever_breaks(db: Database, faults: F
 
 
 @ON_MSSQL
-def test_a_transaction_is_whole_whichever_statement_is_the_victim(db: Database, tds: Any, faults: Faults) -> None:
+def test_a_transaction_is_atomic_whichever_statement_is_the_victim(db: Database, tds: Any, faults: Faults) -> None:
     define(db, job={})
     ids: list[int] = []
     fired, number = 1, 0
@@ -96,7 +96,7 @@ def test_a_transaction_is_whole_whichever_statement_is_the_victim(db: Database, 
         faults(f"error 1205 at {number}", 'stall 0 matching "describe"')
         ids += db.transact(runs.start_many, StartRequest("job", "tester"), 2)
         fired, described = (rule[what] for rule, what in zip(tds.stats()["faults"], ("fired", "seen"), strict=True))
-        assert described == 0, "a NULL without a type, whose question to the server nobody would see fail"
+        assert described == 0, "a NULL was sent without a type, so the driver asked the server for it"
     faults()
     assert number > 3
     with db.read() as conn:
@@ -105,7 +105,7 @@ def test_a_transaction_is_whole_whichever_statement_is_the_victim(db: Database, 
 
 
 @ON_MSSQL
-def test_after_a_claim_whose_answer_was_lost_nothing_is_taken_twice(db: Database, faults: Faults) -> None:
+def test_a_claim_with_a_lost_answer_claims_nothing_twice(db: Database, faults: Faults) -> None:
     define(db, job={})
     ids = db.transact(runs.start_many, StartRequest("job", "tester"), 6)
     hand = Hand(db)
@@ -124,7 +124,7 @@ def test_after_a_claim_whose_answer_was_lost_nothing_is_taken_twice(db: Database
 
 @ON_MSSQL
 @pytest.mark.parametrize("retry_after", [None, 60.0])
-def test_a_finish_whose_answer_was_lost_is_stored_once(db: Database, faults: Faults, retry_after: float | None) -> None:
+def test_a_finish_with_a_lost_answer_is_stored_once(db: Database, faults: Faults, retry_after: float | None) -> None:
     define(db, job={})
     run_id = start(db, "job")
     hand = Hand(db)
@@ -137,7 +137,7 @@ def test_a_finish_whose_answer_was_lost_is_stored_once(db: Database, faults: Fau
 
 
 @ON_MSSQL
-def test_with_no_end_in_sight_it_is_given_up_with_a_sentence(db: Database, faults: Faults) -> None:
+def test_a_persistent_fault_ends_in_a_sentence(db: Database, faults: Faults) -> None:
     define(db, job={})
     faults('error 1205 matching "INSERT INTO jobfac.run "')
     began = time.monotonic()
@@ -158,7 +158,7 @@ def test_with_no_end_in_sight_it_is_given_up_with_a_sentence(db: Database, fault
     assert len(calls) == 1
 
 
-def test_what_is_wrong_for_good_is_not_tried_again(db: Database) -> None:
+def test_a_permanent_error_is_not_retried(db: Database) -> None:
     define(db, job={})
     calls = []
 
@@ -172,7 +172,7 @@ def test_what_is_wrong_for_good_is_not_tried_again(db: Database) -> None:
     assert len(calls) == 1
 
 
-def test_a_broken_transaction_leaves_nothing(db: Database) -> None:
+def test_a_failed_transaction_leaves_no_changes(db: Database) -> None:
     define(db, job={})
 
     def work(conn: sa.Connection) -> None:
@@ -185,7 +185,7 @@ def test_a_broken_transaction_leaves_nothing(db: Database) -> None:
         assert search.find_all(conn) == []
 
 
-def test_work_of_one_statement_is_committed_by_itself(db: Database) -> None:
+def test_a_single_statement_is_committed(db: Database) -> None:
     hand = Hand(db)
     assert db.single(workers.renew, hand.id, 30.0).expiry > 20
     assert db.single(draining.drain, hand.id)
@@ -193,19 +193,19 @@ def test_work_of_one_statement_is_committed_by_itself(db: Database) -> None:
     assert hand.survey().state == "draining"
 
 
-def test_a_file_without_a_schema_says_so(tmp_path: Path) -> None:
-    says_so(Database(f"sqlite:///{tmp_path / 'empty.db'}"))
+def test_a_file_without_a_schema_is_reported(tmp_path: Path) -> None:
+    is_reported(Database(f"sqlite:///{tmp_path / 'empty.db'}"))
 
 
 @pytest.mark.parametrize("driver", [e for e in ENGINES if e not in ("sqlite", "real")])
-def test_a_server_without_a_schema_says_so(tds: Any, driver: str) -> None:
+def test_a_server_without_a_schema_is_reported(tds: Any, driver: str) -> None:
     from tests.tds_server import harness
 
     with tds.database(f"empty_{driver}") as name:
-        says_so(Database(harness.url(tds.port, driver, name).render_as_string(hide_password=False)))
+        is_reported(Database(harness.url(tds.port, driver, name).render_as_string(hide_password=False)))
 
 
-def says_so(db: Database) -> None:
+def is_reported(db: Database) -> None:
     assert db.version() is None
     with pytest.raises(WrongSchema, match="has no jobfac schema yet; run `jobfac db upgrade`"):
         db.check_schema()
@@ -227,7 +227,7 @@ def test_a_schema_of_another_version_is_refused(db: Database) -> None:
         db.check_schema()
     with pytest.raises(WrongSchema, match="version 9999, which this program does not know; it needs "):
         db.upgrade()
-    pretend(db.head())  # a real server's database goes on to the next test
+    pretend(db.head())  # a real server's database is used by the next test
 
 
 def test_a_sqlite_that_is_too_old_is_refused(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -261,10 +261,10 @@ def test_a_url_that_cannot_be_used_is_refused_in_a_sentence(url: str, sentence: 
         Database(url)
 
 
-# SQLite: a file, and other processes that write it too.
+# SQLite: a file, and other processes that write it
 
 
-def test_a_file_that_is_busy_for_long_is_waited_for(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_busy_file_is_awaited(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", 0.01)
     db = Database(sqlite_url)
     other = sqlite3.connect(db.url.database or "", isolation_level=None, check_same_thread=False)
@@ -280,7 +280,7 @@ def test_a_file_that_is_busy_for_long_is_waited_for(sqlite_url: str, monkeypatch
 
 
 def test_the_writers_of_one_process_take_turns(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", 0.0)  # who meets another's lock fails at once
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", 0.0)  # a writer that meets another process's lock fails at once
     db = Database(sqlite_url)
 
     def write(number: int) -> None:
@@ -291,9 +291,9 @@ def test_the_writers_of_one_process_take_turns(sqlite_url: str, monkeypatch: pyt
     db.close()
 
 
-def test_a_turn_that_does_not_end_is_not_waited_for_for_ever(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_writer_waits_only_a_limited_time_for_its_turn(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", 0.01)
-    monkeypatch.setattr(sqlite, "TURN", 0.01)
+    monkeypatch.setattr(sqlite, "TURN_TIMEOUT", 0.01)
     db = Database(sqlite_url)
     with db.begin(), pytest.raises(Unreachable, match="database is locked"):
         db.transact(lambda conn: None, retry_for=0)
@@ -301,7 +301,7 @@ def test_a_turn_that_does_not_end_is_not_waited_for_for_ever(sqlite_url: str, mo
     db.close()
 
 
-def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     db = Database(f"sqlite:///{tmp_path}/missing/jobfac.db")
     with pytest.raises(Unreachable, match=r"missing/jobfac.db cannot be reached: there is no folder \S+/missing;"):
         db.query(search.find_all)
@@ -321,7 +321,7 @@ db.close()
 
 
 @pytest.mark.slow
-def test_processes_that_write_at_once_all_succeed(sqlite_url: str) -> None:
+def test_concurrent_processes_can_all_write(sqlite_url: str) -> None:
     writers = [subprocess.Popen([sys.executable, "-c", WRITER, sqlite_url, name]) for name in ("a", "b", "c")]
     assert [writer.wait(60) for writer in writers] == [0, 0, 0]
     db = Database(sqlite_url)
@@ -331,7 +331,7 @@ def test_processes_that_write_at_once_all_succeed(sqlite_url: str) -> None:
 
 
 @ON_MSSQL
-def test_a_login_that_may_not_do_this_is_a_sentence(db: Database, faults: Faults) -> None:
+def test_a_missing_permission_is_reported_in_a_sentence(db: Database, faults: Faults) -> None:
     faults('error 229 matching "jobfac.job" at 1')
     with pytest.raises(Unreachable, match="permission was denied"):
         db.query(lambda conn: conn.execute(sa.select(job.c.id)).all())

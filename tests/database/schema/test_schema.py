@@ -1,4 +1,4 @@
-"""The migrations make the schema that the tables describe, on every engine."""
+"""The migrations create the schema that ``tables`` describes, on every engine."""
 
 import io
 import re
@@ -16,7 +16,7 @@ from jobfac.store import workers
 
 
 def _made(text: str) -> dict[str, frozenset[str]]:
-    """What is there after a script: for each table its columns and constraints, for each index its definition."""
+    """Return what a script creates: for each table its columns and constraints, for each index its definition."""
     text = "\n".join(line for line in text.splitlines() if not line.startswith("--") and line.strip() != "GO")
     made: dict[str, frozenset[str]] = {}
     for one in text.split(";"):
@@ -35,7 +35,7 @@ def _made(text: str) -> dict[str, frozenset[str]]:
 
 
 def _parts(body: str) -> list[str]:
-    """The columns and constraints in a table's definition, which commas outside of brackets part."""
+    """Split a table's definition into columns and constraints, at the commas outside of brackets."""
     parts, depth = [""], 0
     for letter in body:
         depth += {"(": 1, ")": -1}.get(letter, 0)
@@ -53,7 +53,7 @@ def _parts(body: str) -> list[str]:
         ("mssql+pyodbc://", mssql.dialect(deprecate_large_types=True), tables.SCHEMA),
     ],
 )
-def test_the_migrations_make_the_tables(url: str, dialect: sa.Dialect, schema: str | None) -> None:
+def test_the_migrations_create_the_described_tables(url: str, dialect: sa.Dialect, schema: str | None) -> None:
     script = io.StringIO()
     Database(url).script(script)
     wanted = sa.MetaData(naming_convention=tables.metadata.naming_convention)
@@ -66,7 +66,7 @@ def test_the_migrations_make_the_tables(url: str, dialect: sa.Dialect, schema: s
     assert made == _made(";\n".join(text))
 
 
-def test_an_upgrade_keeps_the_leases_of_the_workers_that_are_there(tmp_path: Path) -> None:
+def test_an_upgrade_keeps_the_leases_of_workers(tmp_path: Path) -> None:
     db = Database(f"sqlite:///{tmp_path / 'old.db'}")
     db.dialect.create()
     with db._writing.connect() as conn:
@@ -91,7 +91,7 @@ def test_an_upgrade_keeps_the_leases_of_the_workers_that_are_there(tmp_path: Pat
     db.close()
 
 
-def test_every_table_and_index_is_there_after_an_upgrade(db: Database) -> None:
+def test_an_upgrade_creates_every_table_and_index(db: Database) -> None:
     schema = tables.SCHEMA if db.dialect.name == "mssql" else None
     with db.read() as conn:
         inspector = sa.inspect(conn)
@@ -103,14 +103,14 @@ def test_every_table_and_index_is_there_after_an_upgrade(db: Database) -> None:
             assert columns == set(table.c.keys())
 
 
-def test_a_state_that_does_not_exist_is_refused(db: Database) -> None:
+def test_an_unknown_state_is_refused(db: Database) -> None:
     values = {"job": "a", "job_version": 1, "kind": "program", "state": "runing", "queue": "default", "priority": 0}
     values |= {"created_by": "me", "restartable": True, "already_running": "start"}
     with pytest.raises(sa.exc.IntegrityError), db.begin() as conn:
         conn.execute(tables.run.insert().values(**values, created_at=sa.func.current_timestamp()))
 
 
-def test_the_version_needed_is_that_of_the_last_migration() -> None:
+def test_the_required_version_is_that_of_the_last_migration() -> None:
     from alembic.script import ScriptDirectory
 
     from jobfac.database.engine import MIGRATIONS

@@ -1,4 +1,4 @@
-"""The shape of the SQL statements: the indexes that they use, the rows that they lock, and no scans of the history."""
+"""Properties of the SQL statements: the indexes that they use, the rows that they lock, and no scans of the history."""
 
 import re
 from collections.abc import Iterator
@@ -38,7 +38,7 @@ FROM numbers, (SELECT '2026-01-01 00:00:00.000000' AS moment)"""
 
 @contextmanager
 def sent(db: Database) -> Iterator[list[tuple[str, Any]]]:
-    """Every statement that goes to the database meanwhile, with its parameters."""
+    """Yield a list of all statements sent meanwhile, with their parameters."""
     statements: list[tuple[str, Any]] = []
 
     def listen(conn: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> None:
@@ -50,7 +50,7 @@ def sent(db: Database) -> Iterator[list[tuple[str, Any]]]:
 
 
 def a_day(db: Database) -> None:
-    """Everything that happens to runs on a busy day, once."""
+    """Make every kind of event of a busy day happen once."""
     define(
         db, job={}, one={"already_running": "queue", "concurrency": {"key": "k"}}, fresh={"already_running": "replace"}
     )
@@ -90,14 +90,14 @@ def old(sqlite_url: str) -> Iterator[Database]:
 
 
 def plan(db: Database, statement: str, parameters: Any) -> list[str]:
-    """How SQLite goes about a statement, a line for each step."""
+    """Return SQLite's query plan, one line for each step."""
     with db.read() as conn:
         return [row[3] for row in conn.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("analyzed", [False, True])
-def test_after_100_000_runs_the_claim_is_an_ordered_search_of_its_index(old: Database, analyzed: bool) -> None:
+def test_after_100_000_runs_the_claim_is_an_ordered_index_search(old: Database, analyzed: bool) -> None:
     if analyzed:
         with old.begin() as conn:
             conn.exec_driver_sql("ANALYZE")
@@ -129,7 +129,7 @@ def test_after_100_000_runs_nothing_reads_the_history(old: Database) -> None:
     assert seen > 30
 
 
-def test_the_claim_names_its_index_in_order_and_takes_row_locks_past_others() -> None:
+def test_the_claim_seeks_in_index_order_and_skips_locked_rows() -> None:
     statement = Mssql().claim(5)
     assert isinstance(statement, sa.ClauseElement)
     text = re.sub(r"\s+", " ", str(statement.compile(dialect=mssql.dialect())))
@@ -143,13 +143,13 @@ def test_the_claim_names_its_index_in_order_and_takes_row_locks_past_others() ->
     assert "attempt=(next.attempt + " in cte[2]
 
 
-def test_many_outcomes_take_no_more_statements_than_a_few(db: Database) -> None:
-    """Each of them is a round trip to SQL Server, or two; and what came row by row could be cut off in between."""
+def test_many_outcomes_take_as_many_statements_as_few(db: Database) -> None:
+    """Each statement is one or two round trips to SQL Server. A failure between two could lose the rest."""
     define(db, job={})
     db.transact(runs.start_many, StartRequest("job", "me"), 22)
     hand = Hand(db, slots=22)
     taken = hand.claim()
-    told = []
+    counts = []
     for few in (taken[:2], taken[2:]):
         outcomes = [
             Outcome(one.id, 1, RunState.FAILED, retry_after=None if number % 2 else 1.0)
@@ -157,13 +157,13 @@ def test_many_outcomes_take_no_more_statements_than_a_few(db: Database) -> None:
         ]
         with sent(db) as statements:
             db.transact(runs.finish, hand.id, outcomes, "w1")
-        told.append(len(statements))
+        counts.append(len(statements))
         changes = [statement for statement, _ in statements if statement.startswith("UPDATE")]
         assert len(changes) == 3
         if db.dialect.name == "mssql":
             assert all("WITH (ROWLOCK, FORCESEEK), (SELECT * FROM OPENJSON(?) WITH" in change for change in changes)
             assert not any(re.match(r"UPDATE \S+ WITH", change) for change in changes)
-    assert told[0] == told[1]
+    assert counts[0] == counts[1]
     with db.read() as conn:
         ended = conn.execute(sa.select(run.c.state, sa.func.count()).group_by(run.c.state)).all()
     assert sorted(map(tuple, ended)) == [("failed", 11), ("scheduled", 11)]
@@ -183,7 +183,7 @@ def test_no_function_is_wrapped_around_an_indexed_column(db: Database) -> None:
 
 
 @ON_MSSQL
-def test_what_is_locked_is_bounded_and_locked_by_row(db: Database) -> None:
+def test_locking_statements_are_bounded_and_lock_rows(db: Database) -> None:
     with sent(db) as statements:
         a_day(db)
     locking = [statement for statement, _ in statements if "UPDLOCK" in statement]
@@ -194,15 +194,15 @@ def test_what_is_locked_is_bounded_and_locked_by_row(db: Database) -> None:
         assert "SELECT TOP" in statement or by_key, statement
         assert "ROWLOCK" in hint or "HOLDLOCK" in hint, statement
         assert "FORCESEEK" in hint or "run.id IN" not in statement, statement
-        # What is sorted or joined is locked before it is known to be wanted.
+        # A sorted or joined query locks rows before it knows whether it returns them.
         assert "READPAST" in hint or "priority DESC" not in statement, statement
         assert "IN (SELECT" not in statement, statement
     assert sum("READPAST" in statement for statement in locking) >= 4
 
 
 @ON_MSSQL
-def test_what_passes_over_locked_rows_asks_for_locks(db: Database) -> None:
-    """Else SQL Server refuses it in a database with READ_COMMITTED_SNAPSHOT, or reads versions of the rows."""
+def test_readpast_is_combined_with_readcommittedlock(db: Database) -> None:
+    """Otherwise SQL Server refuses the hint in a database with READ_COMMITTED_SNAPSHOT, or reads row versions."""
     with sent(db) as statements:
         a_day(db)
         db.query(overview.read)
@@ -216,7 +216,7 @@ def test_what_passes_over_locked_rows_asks_for_locks(db: Database) -> None:
 
 
 @ON_MSSQL
-def test_two_keys_that_differ_in_case_have_one_lock(db: Database) -> None:
+def test_keys_that_differ_in_case_share_a_lock(db: Database) -> None:
     define(db, a={"concurrency": {"key": "ERP"}}, b={"concurrency": {"key": "erp"}})
     with sent(db) as statements:
         start(db, "a")
@@ -226,8 +226,8 @@ def test_two_keys_that_differ_in_case_have_one_lock(db: Database) -> None:
 
 
 @ON_MSSQL
-def test_each_statement_has_one_declaration_whatever_its_values(db: Database, tds: Any) -> None:
-    """Else SQL Server would compile the statement anew for every length, and keep a plan of each."""
+def test_each_statement_has_one_declaration_for_all_values(db: Database, tds: Any) -> None:
+    """Otherwise SQL Server would compile the statement again for every length, and cache a plan for each."""
     define(db, job={}, other={"concurrency": {"key": "k"}})
     hand = Hand(db)
     for number in (1, 300, 70_000, 2**40):
@@ -248,7 +248,7 @@ def test_each_statement_has_one_declaration_whatever_its_values(db: Database, td
     assert seen == []
 
 
-def test_what_a_parameter_is_declared_as_comes_from_its_column() -> None:
+def test_a_parameter_is_declared_by_its_column() -> None:
     day = datetime(2027, 1, 31)
     assert parameter_types.declared(tables.daily.c.day.type, [day]) == parameter_types.DATE
     assert parameter_types.declared(run.c.state.type, ["queued", None]) == (parameter_types.VARCHAR, 4000, 0)
@@ -259,7 +259,7 @@ def test_what_a_parameter_is_declared_as_comes_from_its_column() -> None:
     assert parameter_types._bound(day, parameter_types.DATE, None) == date(2027, 1, 31)
 
 
-def test_a_hundred_years_are_not_too_long(db: Database) -> None:
+def test_a_time_shift_of_a_hundred_years_does_not_overflow(db: Database) -> None:
     define(db, job={})
     century = 36525 * 86400.0
     assert not db.transact(audit.forget, century)
@@ -268,8 +268,8 @@ def test_a_hundred_years_are_not_too_long(db: Database) -> None:
 
 
 @ON_MSSQL
-def test_states_of_filtered_indexes_are_spelled_out(db: Database) -> None:
-    """The engine matches a filtered index with a literal only, never with a parameter."""
+def test_states_of_filtered_indexes_are_literals(db: Database) -> None:
+    """The engine uses a filtered index only if the condition contains a literal, not a parameter."""
     with sent(db) as statements:
         a_day(db)
     searching = [

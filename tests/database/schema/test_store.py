@@ -34,7 +34,7 @@ def audited(db: Database) -> list[tuple[str, str, str, str | None, str | None]]:
         return [(row.by, row.action, row.subject, row.before, row.after) for row in rows]
 
 
-def test_what_is_stored_is_read_back(db: Database) -> None:
+def test_a_stored_definition_is_read_back(db: Database) -> None:
     wanted = job(command=["echo", "Grüße 'n' \"x\" 漢"], category="c", pool="big", labels={"os": "linux"}, timeout="5m")
     assert db.transact(jobs.put, "job", wanted, "me") == 1
     found = load(db)
@@ -44,7 +44,7 @@ def test_what_is_stored_is_read_back(db: Database) -> None:
     assert load(db, "nothing") is None
 
 
-def test_a_change_is_a_new_version_and_the_same_is_none(db: Database) -> None:
+def test_only_a_change_creates_a_new_version(db: Database) -> None:
     assert [put(db), put(db), put(db, priority=1), put(db, priority=1), put(db)] == [1, 1, 2, 2, 3]
     with db.read() as conn:
         assert [jobs.load_version(conn, "job", version).priority for version in (1, 2, 3)] == [0, 1, 0]
@@ -52,7 +52,7 @@ def test_a_change_is_a_new_version_and_the_same_is_none(db: Database) -> None:
             jobs.load_version(conn, "job", 4)
 
 
-def test_enabling_and_disabling_make_no_version(db: Database) -> None:
+def test_enabling_and_disabling_create_no_version(db: Database) -> None:
     put(db)
     assert db.transact(jobs.enable, "job", False, "me")
     found = load(db)
@@ -67,7 +67,7 @@ def test_enabling_and_disabling_make_no_version(db: Database) -> None:
     assert [action for _, action, *_ in audited(db)] == ["apply", "disable", "enable", "disable"]
 
 
-def test_a_job_that_was_deleted_goes_on_counting(db: Database) -> None:
+def test_a_deleted_job_continues_its_version_numbers(db: Database) -> None:
     put(db)
     put(db, priority=1)
     run_id = start(db, "job")
@@ -96,7 +96,7 @@ def test_every_step_is_audited_with_before_and_after(db: Database) -> None:
     ]
 
 
-def test_a_note_is_cut_to_what_the_audit_holds(db: Database) -> None:
+def test_an_audit_entry_is_truncated_to_its_columns(db: Database) -> None:
     before = now(db)
     db.transact(audit.note, "b" * 300, "a" * 40, "s" * 300, None, "nach her ✓")
     assert audited(db) == [("b" * 200, "a" * 32, "s" * 200, None, "nach her ✓")]
@@ -104,7 +104,7 @@ def test_a_note_is_cut_to_what_the_audit_holds(db: Database) -> None:
         assert before <= conn.execute(sa.select(audit_table.c.at)).scalar_one() <= now(db)
 
 
-def test_a_plan_is_carried_out_whole_or_not_at_all(db: Database) -> None:
+def test_a_plan_is_applied_completely_or_not_at_all(db: Database) -> None:
     define(db, stays={}, goes={}, changes={})
     bodies = {"stays": {}, "changes": {"priority": 5}, "comes": {}}
     wanted = d.from_data({"jobs": {name: {"command": ["true"], **body} for name, body in bodies.items()}}).jobs
@@ -129,7 +129,7 @@ def test_a_plan_is_carried_out_whole_or_not_at_all(db: Database) -> None:
         assert {one.id: one.version for one in jobs.load_all(conn)} == {"changes": 2, "comes": 1, "stays": 1}
 
 
-def test_every_queue_that_ever_was_is_known(db: Database) -> None:
+def test_every_queue_ever_used_is_known(db: Database) -> None:
     define(
         db,
         plain={},
@@ -145,7 +145,7 @@ def test_every_queue_that_ever_was_is_known(db: Database) -> None:
         ]
 
 
-def test_many_jobs_are_loaded_at_once_and_an_unreadable_one_stands_as_its_error(db: Database) -> None:
+def test_load_many_returns_an_error_for_an_unreadable_job(db: Database) -> None:
     define(db, a={}, b={}, c={})
     with db.begin() as conn:
         future = {"definition": '{"command": ["true"], "from_the_future": 1}'}
@@ -157,7 +157,7 @@ def test_many_jobs_are_loaded_at_once_and_an_unreadable_one_stands_as_its_error(
     assert isinstance(found["b"], d.DefinitionError)
 
 
-def test_two_that_apply_the_same_at_once_agree(db: Database) -> None:
+def test_concurrent_applies_of_the_same_definition_agree(db: Database) -> None:
     versions = together(6, lambda position: put(db, priority=position % 2, pool="new"))
     assert set(versions) <= set(range(1, 7))
     with db.read() as conn:

@@ -1,4 +1,4 @@
-"""Random sequences, outcomes, orders of arrival, stops and crashes: the database always shows the path of the model."""
+"""Random sequences, outcomes, event orders, stops and crashes: the step history is always that of the model."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -36,11 +36,11 @@ JOBS = ["a", "b", "c", "a", "b", "c", "inner", "inner", REFUSED]
 INNER = {"steps": [{"name": "i", "jobs": ["a", "b"], "on_mixed": "end"}]}
 ENDS = [RunState.SUCCEEDED, RunState.SUCCEEDED, RunState.FAILED, RunState.TIMED_OUT, RunState.LOST, RunState.STOPPED]
 KINDS = ["end", "end", "end", "end unsettled", "end unsettled", "begin", "begin", "sweep", "stop"]
-"""What happens, as often as it is named; one rule for all, since hypothesis likes to switch rules off."""
+"""The kinds of actions with their weights. They are one rule, because hypothesis may switch rules off."""
 
 
 def bodies(closed_day: str) -> st.SearchStrategy[dict[str, Any]]:
-    """Sequences of up to four steps; a step may have a condition that does not hold."""
+    """Generate sequences of up to four steps. A step may have a condition that does not hold."""
     steps = st.integers(1, 4).flatmap(
         lambda number: st.tuples(*(_step(name, number, closed_day) for name in STEPS[:number]))
     )
@@ -69,7 +69,7 @@ def _is_valid(body: dict[str, Any]) -> bool:
 
 
 class Crash(Exception):
-    """The process is gone."""
+    """Simulates the death of the process."""
 
 
 @contextmanager
@@ -92,12 +92,12 @@ names = itertools.count(1)
 
 
 class Sequences(RuleBasedStateMachine):
-    """Two workers' worth of transactions on one database, and the models of all sequence runs."""
+    """The transactions of two workers on one database, and the models of all sequence runs."""
 
     def __init__(self, db: Database) -> None:
         super().__init__()
         self.db = db
-        with db.begin() as conn:  # what a failed example left
+        with db.begin() as conn:  # left by a failed example
             conn.execute(run.update().where(run.c.ended_at.is_(None)).values(state="stopped", ended_at=utcnow()))
         self.now = now(db)
         self.other_day = (self.now + timedelta(days=100)).strftime("%m/%d")
@@ -105,16 +105,16 @@ class Sequences(RuleBasedStateMachine):
         self.models: dict[int, Model] = {}
         self.looked_at: set[int] = set()
         self.definitions: dict[str, d.Sequence] = {}
-        self._know("inner", INNER)
+        self._define_in_model("inner", INNER)
 
-    def _know(self, name: str, body: dict[str, Any]) -> None:
+    def _define_in_model(self, name: str, body: dict[str, Any]) -> None:
         known = {job: {"command": ["true"]} for job in JOBS}
         definition = d.from_data({"jobs": {name: body}}, known=known).jobs[name]
         assert isinstance(definition, d.Sequence)
         self.definitions[name] = definition
 
     def _try(self, crash: int | None, work: Callable[..., Any], *arguments: Any, **named: Any) -> bool:
-        """One transaction; False: it died, and the sweep came by afterwards."""
+        """Run one transaction. Returns False if it crashed; then the sweep has run."""
         try:
             with crashing(self.db, crash), self.db.begin() as conn:
                 work(conn, *arguments, **named)
@@ -141,7 +141,7 @@ class Sequences(RuleBasedStateMachine):
     def start(self, definitions: list[dict[str, Any]]) -> None:
         for body in definitions:
             name = f"seq-{next(names)}"
-            self._know(name, body)
+            self._define_in_model(name, body)
             self.db.transact(jobs.put, name, self.definitions[name], "tester")
             self.models[start(self.db, name)] = Model(name, self.definitions)
         self.begin(None)
@@ -153,7 +153,7 @@ class Sequences(RuleBasedStateMachine):
             model.begin(self.now)
 
     def end(self, chosen: list[Claimed], ends: list[RunState], crash: int | None, settled: bool) -> None:
-        """End runs in one turn, the first one longest ago; not ``settled``: as a program that knows no sequences."""
+        """End runs in one turn, the first one longest ago. Not ``settled``: without advancing their sequences."""
         first = Outcome(0, 0, RunState.FAILED).ended - 0.05 * len(chosen)
         outcomes = [
             Outcome(claimed.id, claimed.attempt, end, ended=first + 0.02 * place)
@@ -177,7 +177,7 @@ class Sequences(RuleBasedStateMachine):
             model.go_on(self.now)
 
     def _place(self, claimed: Claimed) -> tuple[Model, Stay]:
-        """The model and the visit to which a run belongs."""
+        """Return the model and the visit to which a run belongs."""
         with self.db.read() as conn:
             row = conn.execute(sa.select(run.c.sequence_run_id, run.c.visit_id).where(run.c.id == claimed.id)).one()
             chain = [(row.visit_id, claimed.job)]
@@ -212,8 +212,8 @@ class Sequences(RuleBasedStateMachine):
             return all_as_json(sequences.step_history(conn, run_id))
 
     @invariant()
-    def the_paths_are_those_of_the_models(self) -> None:
-        """Those that are over are looked at once, and again in the end."""
+    def histories_match_the_models(self) -> None:
+        """Compare finished sequences once, and again at the end."""
         over = {run_id for run_id, model in self.models.items() if model.state is not None}
         self.compare(set(self.models) - self.looked_at)
         self.looked_at |= over
@@ -226,7 +226,7 @@ class Sequences(RuleBasedStateMachine):
             assert (found if found in FINAL else None) == model.state
 
     def teardown(self) -> None:
-        """Every sequence run ends."""
+        """End every sequence run."""
         for _ in range(200):
             self.begin(None)
             if not self.player.held:
@@ -237,7 +237,7 @@ class Sequences(RuleBasedStateMachine):
 
 
 @pytest.mark.slow
-def test_every_path_is_that_of_the_model(sqlite_url: str) -> None:
+def test_every_step_history_is_that_of_the_model(sqlite_url: str) -> None:
     db = Database(sqlite_url)
 
     class OnThisDatabase(Sequences):

@@ -7,19 +7,19 @@ import pytest
 from jobfac.database.engine import Database
 from jobfac.database.tables import run
 from jobfac.store import sequences
-from jobfac.store.sequences.sweeping import STANDING
+from jobfac.store.sequences.sweeping import STALLED
 from tests.support.database import Hand, define, events, now, start, state, together
 from tests.support.sequences import Player, children, path
 
 
-def test_two_ends_at_the_same_moment_advance_it_once(db: Database) -> None:
+def test_concurrent_ends_advance_a_sequence_once(db: Database) -> None:
     steps = [{"name": "one", "jobs": ["a", "b", "c"]}, {"name": "two", "jobs": "d"}]
     define(db, a={}, b={}, c={}, d={}, seq={"steps": steps})
     ids = [start(db, "seq") for _ in range(4)]
     players = [Player(db) for _ in range(3)]
     players[0].look()
     held = players[0].held
-    with db.begin() as conn:  # one job of every sequence for each player
+    with db.begin() as conn:  # each player holds one job of every sequence
         for player, job in zip(players, "abc", strict=True):
             conn.execute(run.update().where(run.c.job == job).values(worker_id=player.id))
             player.held = [claimed for claimed in held if claimed.job == job]
@@ -45,7 +45,7 @@ def test_a_lost_job_advances_its_sequence(db: Database) -> None:
     assert path(db, run_id) == ["one:failure>two", "two:None>None"]
 
 
-def test_two_begin_the_same_sequences_only_once(db: Database) -> None:
+def test_concurrent_workers_begin_a_sequence_once(db: Database) -> None:
     define(db, a={}, seq={"steps": [{"name": "one", "jobs": "a"}]})
     ids = [start(db, "seq") for _ in range(12)]
     together(3, lambda position: db.transact(sequences.begin_queued, f"w{position}"))
@@ -54,7 +54,7 @@ def test_two_begin_the_same_sequences_only_once(db: Database) -> None:
         assert [child["job"] for child in children(db, run_id)] == ["a"]
 
 
-def test_many_steps_that_wait_for_nothing_are_taken_in_several_transactions(db: Database) -> None:
+def test_many_steps_that_wait_for_nothing_need_several_transactions(db: Database) -> None:
     closed = {"times": {"hours": [(now(db).hour + 12) % 24]}, "otherwise": {"step": "loop"}}
     define(db, a={}, seq={"steps": [{"name": "loop", "jobs": "a", "start_if": closed}], "maximum_visits": 120})
     run_id = start(db, "seq")
@@ -69,7 +69,7 @@ def test_many_steps_that_wait_for_nothing_are_taken_in_several_transactions(db: 
     assert state(db, run_id) == "failed"
 
 
-def test_what_waits_for_its_jobs_is_not_swept(db: Database) -> None:
+def test_the_sweep_skips_sequences_that_wait_for_jobs(db: Database) -> None:
     steps = [{"name": "one", "jobs": ["a", "b"]}]
     define(db, a={}, b={}, seq={"steps": steps}, other={"steps": [{**steps[0], "proceed": "when_any"}]})
     start(db, "seq")
@@ -78,17 +78,17 @@ def test_what_waits_for_its_jobs_is_not_swept(db: Database) -> None:
     player.look()
     player.finish("a")
 
-    def standing() -> list[Any]:
+    def stalled() -> list[Any]:
         with db.read() as conn:
-            return list(conn.execute(STANDING).all())
+            return list(conn.execute(STALLED).all())
 
-    assert standing() == []
+    assert stalled() == []
     player.finish("a")
-    assert standing() == []
+    assert stalled() == []
 
 
 @pytest.mark.parametrize("proceed", ["when_all", "when_any"])
-def test_the_sweep_goes_on_where_others_ended_a_run(db: Database, proceed: str) -> None:
+def test_the_sweep_advances_a_sequence_whose_run_was_ended_elsewhere(db: Database, proceed: str) -> None:
     steps = [{"name": "one", "jobs": ["a", "b"], "proceed": proceed}, {"name": "two", "jobs": "c"}]
     define(db, a={}, b={}, c={}, seq={"steps": steps})
     run_id = start(db, "seq")
@@ -119,7 +119,7 @@ def test_the_sweep_does_not_wait_for_the_jobs_of_other_steps(db: Database) -> No
     assert path(db, run_id) == ["one:at_once>two", "two:success>end", "end:None>None"]
 
 
-def test_only_a_worker_that_lives_may_end_a_job(db: Database) -> None:
+def test_only_a_live_worker_may_end_a_job(db: Database) -> None:
     define(db, a={}, seq={"steps": [{"name": "one", "jobs": "a"}]})
     run_id = start(db, "seq")
     player = Player(db)

@@ -1,4 +1,4 @@
-"""How a sequence advances through its steps: in the same transaction that ends one of its jobs."""
+"""Sequences advance through their steps in the transaction that ends one of their jobs."""
 
 import pytest
 import sqlalchemy as sa
@@ -11,7 +11,7 @@ from tests.support.database import attempts, define, events, get, make_due, now,
 from tests.support.sequences import Player, children, path
 
 
-def test_steps_follow_one_another_and_the_sequence_ends(db: Database) -> None:
+def test_a_sequence_visits_its_steps_in_order_and_ends(db: Database) -> None:
     define(db, a={}, b={}, c={}, seq={"steps": [{"name": "one", "jobs": ["a", "b"]}, {"name": "two", "jobs": "c"}]})
     run_id = start(db, "seq", priority=7)
     assert state(db, run_id) == "queued"
@@ -52,7 +52,9 @@ BRANCHES = {
         (["b"], "half", "mixed", "mixed"),
     ],
 )
-def test_all_of_a_step_decide_where_it_goes(db: Database, bad: list[str], step: str, result: str, outcome: str) -> None:
+def test_with_when_all_the_results_of_all_jobs_decide(
+    db: Database, bad: list[str], step: str, result: str, outcome: str
+) -> None:
     ends = [{"name": name, "jobs": name, "on_success": "end"} for name in ("good", "bad", "half")]
     define(db, a={}, b={}, good={}, bad={}, half={}, seq={"steps": [BRANCHES, *ends]})
     run_id = start(db, "seq")
@@ -67,7 +69,7 @@ def test_all_of_a_step_decide_where_it_goes(db: Database, bad: list[str], step: 
 
 
 @pytest.mark.parametrize("word", ["timed_out", "start_failed", "lost", "stopped"])
-def test_whatever_did_not_succeed_is_a_failure(sqlite_url: str, word: str) -> None:
+def test_every_other_final_state_counts_as_a_failure(sqlite_url: str, word: str) -> None:
     db = Database(sqlite_url)
     define(db, a={}, seq={"steps": [{"name": "one", "jobs": "a"}]})
     run_id = start(db, "seq")
@@ -80,7 +82,7 @@ def test_whatever_did_not_succeed_is_a_failure(sqlite_url: str, word: str) -> No
     db.close()
 
 
-def test_the_first_end_decides_and_the_rest_change_nothing(db: Database) -> None:
+def test_with_when_any_the_first_end_decides(db: Database) -> None:
     first = {"name": "one", "jobs": ["a", "b", "c"], "proceed": "when_any"}
     define(db, a={}, b={}, c={}, d={}, seq={"steps": [first, {"name": "two", "jobs": "d"}]})
     run_id = start(db, "seq")
@@ -97,7 +99,7 @@ def test_the_first_end_decides_and_the_rest_change_nothing(db: Database) -> None
     assert path(db, run_id) == ["one:success>two", "two:success>end"]
 
 
-def test_of_two_ends_in_one_turn_the_earlier_decides(db: Database) -> None:
+def test_of_two_ends_in_one_turn_the_earlier_one_decides(db: Database) -> None:
     define(db, a={}, b={}, seq={"steps": [{"name": "one", "jobs": ["a", "b"], "proceed": "when_any"}]})
     run_id = start(db, "seq")
     player = Player(db)
@@ -114,7 +116,7 @@ def test_of_two_ends_in_one_turn_the_earlier_decides(db: Database) -> None:
     assert state(db, run_id) == "succeeded"
 
 
-def test_a_step_that_goes_on_at_once_is_judged_in_the_end(db: Database) -> None:
+def test_an_at_once_step_is_judged_at_the_end_of_the_sequence(db: Database) -> None:
     steps = [{"name": "one", "jobs": ["a", "b"], "proceed": "at_once"}, {"name": "two", "jobs": "c"}]
     define(db, a={}, b={}, c={}, seq={"steps": steps})
     run_id = start(db, "seq")
@@ -127,7 +129,7 @@ def test_a_step_that_goes_on_at_once_is_judged_in_the_end(db: Database) -> None:
     assert get(db, run_id)["reason"] == "did not succeed: 'one' (mixed)"
 
 
-def test_a_step_whose_time_it_is_not_is_skipped(db: Database) -> None:
+def test_a_step_whose_start_if_does_not_hold_is_skipped(db: Database) -> None:
     hour = now(db).hour
     closed = {"times": {"hours": [(hour + 12) % 24]}, "otherwise": {"step": "three"}}
     still_open = {"times": {"hours": [hour, (hour + 1) % 24]}, "otherwise": "end_failed"}
@@ -148,7 +150,7 @@ def test_a_step_whose_time_it_is_not_is_skipped(db: Database) -> None:
     assert state(db, run_id) == "succeeded"
 
 
-def test_a_step_may_be_visited_again_and_its_last_visit_counts(db: Database) -> None:
+def test_the_last_visit_of_a_step_counts(db: Database) -> None:
     steps = [
         {"name": "load", "jobs": "a", "on_success": "end", "on_failure": "next"},
         {"name": "repair", "jobs": "b", "on_success": {"step": "load"}},
@@ -166,7 +168,7 @@ def test_a_step_may_be_visited_again_and_its_last_visit_counts(db: Database) -> 
     assert state(db, run_id) == "succeeded"
 
 
-def test_past_the_maximum_of_visits_it_has_failed(db: Database) -> None:
+def test_more_than_maximum_visits_fail_the_sequence(db: Database) -> None:
     step = {"name": "poll", "jobs": "a", "on_failure": {"step": "poll"}, "on_success": "end"}
     define(db, a={}, seq={"steps": [step], "maximum_visits": 3})
     run_id = start(db, "seq")
@@ -180,7 +182,7 @@ def test_past_the_maximum_of_visits_it_has_failed(db: Database) -> None:
     assert (row["state"], row["reason"]) == ("failed", "step 'poll' would be visited more than 3 times")
 
 
-def test_a_sequence_in_a_sequence(db: Database) -> None:
+def test_a_nested_sequence_advances_the_outer_one(db: Database) -> None:
     inner = {"steps": [{"name": "i", "jobs": ["a", "b"], "on_mixed": "end"}]}
     middle = {"steps": [{"name": "m", "jobs": "inner", "on_mixed": "end"}]}
     outer = {"steps": [{"name": "o", "jobs": ["middle", "c"], "on_mixed": "next"}, {"name": "p", "jobs": "a"}]}
@@ -202,7 +204,7 @@ def test_a_sequence_in_a_sequence(db: Database) -> None:
     assert player.finish("a")[0].state == RunState.MIXED
 
 
-def test_a_retry_within_a_step_is_waited_for(db: Database) -> None:
+def test_a_step_waits_for_a_retry_of_its_job(db: Database) -> None:
     define(db, a={}, seq={"steps": [{"name": "one", "jobs": "a"}]})
     run_id = start(db, "seq")
     player = Player(db)
@@ -216,7 +218,7 @@ def test_a_retry_within_a_step_is_waited_for(db: Database) -> None:
     assert state(db, run_id) == "succeeded"
 
 
-def test_a_sequence_obeys_the_rules_of_its_job(db: Database) -> None:
+def test_the_admission_rule_of_a_sequence_applies(db: Database) -> None:
     define(db, a={}, seq={"steps": [{"name": "one", "jobs": "a"}], "already_running": "queue"})
     first, second = start(db, "seq"), start(db, "seq")
     player = Player(db)

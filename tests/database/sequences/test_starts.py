@@ -11,7 +11,7 @@ from tests.support.database import define, start, state
 from tests.support.sequences import Player, children, path
 
 
-def test_jobs_that_cannot_be_started_are_failures_with_reasons(db: Database) -> None:
+def test_refused_starts_are_failures_with_reasons(db: Database) -> None:
     steps = [{"name": "one", "jobs": ["a", "off", "gone"], "on_mixed": "next"}, {"name": "two", "jobs": ["off"]}]
     define(db, a={}, off={}, gone={}, seq={"steps": steps})
     with db.begin() as conn:
@@ -40,7 +40,7 @@ def test_a_denied_job_is_a_failure(db: Database) -> None:
     assert state(db, run_id) == "failed"
 
 
-def test_outputs_are_handed_on(db: Database) -> None:
+def test_outputs_are_passed_to_later_steps(db: Database) -> None:
     steps = [
         {"name": "x", "jobs": ["a", "b.c"]},
         {"name": "y", "jobs": "a", "arguments": {"a": ["--rows=${steps.x.a.outputs.rows}", "${HOME}"]},
@@ -89,7 +89,7 @@ def test_an_unknown_reference_fails_the_step(sqlite_url: str, reference: str, wo
     db.close()
 
 
-def test_a_start_may_replace_what_steps_hand_over(db: Database) -> None:
+def test_values_of_the_start_override_those_of_the_step(db: Database) -> None:
     inner = {"steps": [{"name": "i", "jobs": ["a", "b"], "arguments": {"b": ["own"]}}]}
     steps = [{"name": "o", "jobs": ["a", "inner"], "arguments": {"a": ["own"]}, "payloads": {"a": "own"}}]
     define(db, a={}, b={"replace_arguments": False}, inner=inner, seq={"steps": steps})
@@ -98,12 +98,12 @@ def test_a_start_may_replace_what_steps_hand_over(db: Database) -> None:
     Player(db).look()
     a, nested = children(db, run_id)
     assert (a["arguments"], a["payload"], a["overrides"]) == ('["other"]', "own", None)
-    handed = [(child["job"], child["arguments"], child["payload"]) for child in children(db, nested["id"])]
-    assert handed == [("a", '["other"]', None), ("b", '["own"]', "deep")]
+    received = [(child["job"], child["arguments"], child["payload"]) for child in children(db, nested["id"])]
+    assert received == [("a", '["other"]', None), ("b", '["own"]', "deep")]
 
 
 @pytest.mark.parametrize(
-    ("job", "wish", "words"),
+    ("job", "options", "words"),
     [
         ("seq", {"overrides": {"arguments": {"bb": ["x"]}}}, "has no job 'bb' inside; did you mean 'b'?"),
         ("seq", {"overrides": {"payloads": {"other": "x"}}}, "has no job 'other' inside"),
@@ -112,10 +112,10 @@ def test_a_start_may_replace_what_steps_hand_over(db: Database) -> None:
         ("a", {"overrides": {"payloads": {"a": "x"}}}, "is a program, which takes a list of arguments and one payload"),
     ],
 )
-def test_what_nobody_would_get_is_refused(db: Database, job: str, wish: dict[str, Any], words: str) -> None:
+def test_values_for_unknown_jobs_are_refused(db: Database, job: str, options: dict[str, Any], words: str) -> None:
     inner = {"steps": [{"name": "i", "jobs": ["b"]}]}
     define(db, a={}, b={}, other={}, inner=inner, seq={"steps": [{"name": "o", "jobs": ["a", "inner"]}]})
     with pytest.raises(DefinitionError) as caught:
-        start(db, job, **wish)
+        start(db, job, **options)
     assert words in str(caught.value)
     start(db, "seq", overrides={"arguments": {"b": ["x"]}, "payloads": {"a": "x"}})

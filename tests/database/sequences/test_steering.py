@@ -1,4 +1,4 @@
-"""Stopping and retrying sequences, and what is in them."""
+"""Stopping and retrying sequences and their jobs."""
 
 import pytest
 import sqlalchemy as sa
@@ -22,7 +22,7 @@ def retry(db: Database, run_id: int, from_failed: bool = True) -> int:
 
 
 def jobs_of(db: Database, run_id: int) -> dict[str, tuple[str, str | None]]:
-    """The runs of a sequence's jobs: state and how they were asked to stop."""
+    """Return the runs of a sequence's jobs: state and requested stop."""
     with db.read() as conn:
         found = conn.execute(sa.select(run.c.job, run.c.state, run.c.stop).where(run.c.sequence_run_id == run_id))
         return {row.job: (row.state, row.stop) for row in found}
@@ -50,7 +50,7 @@ def test_a_stopped_sequence_stops_its_jobs_and_starts_nothing_more(db: Database)
     assert stop(db, run_id) == (RunState.STOPPED, RunState.STOPPED)
 
 
-def test_it_is_stopped_although_its_last_job_succeeded(db: Database) -> None:
+def test_a_stopping_sequence_ends_as_stopped_even_if_its_last_job_succeeds(db: Database) -> None:
     define(db, a={}, seq={"steps": [{"name": "one", "jobs": "a"}]})
     run_id = start(db, "seq")
     player = Player(db)
@@ -68,7 +68,7 @@ def test_a_sequence_whose_jobs_all_wait_ends_at_once(db: Database) -> None:
     assert jobs_of(db, run_id) == {"a": ("stopped", "polite"), "b": ("stopped", "polite")}
 
 
-def test_a_sequence_that_waits_ends_at_once(db: Database) -> None:
+def test_a_waiting_sequence_ends_at_once(db: Database) -> None:
     define(db, a={}, b={}, c={}, seq=TWO)
     run_id = start(db, "seq")
     assert stop(db, run_id) == (RunState.QUEUED, RunState.STOPPED)
@@ -76,7 +76,7 @@ def test_a_sequence_that_waits_ends_at_once(db: Database) -> None:
     assert path(db, run_id) == []
 
 
-def test_stopping_reaches_the_innermost_jobs(db: Database) -> None:
+def test_a_stop_reaches_the_innermost_jobs(db: Database) -> None:
     inner = {"steps": [{"name": "i", "jobs": "a"}]}
     middle = {"steps": [{"name": "m", "jobs": ["inner", "b"]}]}
     define(db, a={}, b={}, inner=inner, middle=middle, seq={"steps": [{"name": "o", "jobs": "middle"}]})
@@ -90,7 +90,7 @@ def test_stopping_reaches_the_innermost_jobs(db: Database) -> None:
     assert [(one.job, one.state) for one in ended] == [(job, "stopped") for job in ("inner", "middle", "seq")]
 
 
-def test_stopping_one_job_is_a_failure_in_its_sequence(db: Database) -> None:
+def test_a_stopped_job_counts_as_a_failure_in_its_sequence(db: Database) -> None:
     define(db, a={}, b={}, c={}, seq=TWO)
     run_id = start(db, "seq")
     db.transact(sequences.begin_queued, "w1")
@@ -100,7 +100,7 @@ def test_stopping_one_job_is_a_failure_in_its_sequence(db: Database) -> None:
     assert state(db, run_id) == "running"
 
 
-def test_stopping_a_nested_sequence_lets_the_outer_one_go_on(db: Database) -> None:
+def test_the_outer_sequence_continues_after_a_nested_one_is_stopped(db: Database) -> None:
     inner = {"steps": [{"name": "i", "jobs": "a"}]}
     steps = [{"name": "o", "jobs": "inner", "on_failure": "next"}, {"name": "p", "jobs": "b"}]
     define(db, a={}, b={}, inner=inner, seq={"steps": steps})
@@ -111,7 +111,7 @@ def test_stopping_a_nested_sequence_lets_the_outer_one_go_on(db: Database) -> No
     assert path(db, run_id) == ["o:failure>p", "p:None>None"]
 
 
-def test_stopping_any_other_run_is_as_before(db: Database) -> None:
+def test_a_run_outside_of_a_sequence_is_stopped(db: Database) -> None:
     define(db, a={})
     run_id = start(db, "a")
     assert stop(db, run_id) == (RunState.QUEUED, RunState.STOPPED)
@@ -149,7 +149,7 @@ LOADED = {
 
 
 def failed_load(db: Database) -> int:
-    """A run of the sequence above whose second step failed and caused an alert."""
+    """A run of the sequence above whose second step failed and led to an alert."""
     define(db, a={}, b={}, c={}, seq=LOADED)
     run_id = start(db, "seq", overrides={"arguments": {"c": ["x"]}}, priority=3)
     player = Player(db)
@@ -163,7 +163,7 @@ def failed_load(db: Database) -> int:
     return run_id
 
 
-def test_a_retry_goes_on_from_the_failed_step(db: Database) -> None:
+def test_a_retry_continues_from_the_failed_step(db: Database) -> None:
     run_id = failed_load(db)
     again = retry(db, run_id)
     row = get(db, again)
@@ -184,13 +184,13 @@ def test_a_retry_goes_on_from_the_failed_step(db: Database) -> None:
     assert state(db, third) == "succeeded"
 
 
-def test_a_retry_may_start_anew(db: Database) -> None:
+def test_a_retry_may_begin_with_the_first_step(db: Database) -> None:
     again = retry(db, failed_load(db), from_failed=False)
     Player(db).look()
     assert path(db, again) == ["extract:None>None"]
 
 
-def test_a_stopped_sequence_goes_on_where_it_was(db: Database) -> None:
+def test_a_retry_of_a_stopped_sequence_continues_at_its_step(db: Database) -> None:
     define(db, a={}, b={}, c={}, seq=LOADED)
     run_id = start(db, "seq")
     player = Player(db)
@@ -203,7 +203,7 @@ def test_a_stopped_sequence_goes_on_where_it_was(db: Database) -> None:
     assert path(db, again) == ["load:None>None"]
 
 
-def test_what_has_no_failed_step_is_refused(db: Database) -> None:
+def test_a_retry_without_a_failed_step_is_refused(db: Database) -> None:
     run_id = failed_load(db)
     with pytest.raises(NotFound, match="no run 4711"):
         retry(db, 4711)
@@ -221,7 +221,7 @@ def test_what_has_no_failed_step_is_refused(db: Database) -> None:
         retry(db, again)
 
 
-def test_a_step_that_is_gone_cannot_be_retried(db: Database) -> None:
+def test_a_retry_from_a_removed_step_is_refused(db: Database) -> None:
     run_id = failed_load(db)
     define(db, a={}, seq={"steps": [{"name": "extract", "jobs": "a"}]})
     with pytest.raises(Refused, match="The step 'load', which failed in run"):

@@ -1,4 +1,4 @@
-"""The guide for DBAs: what it shows with a sample result runs as it stands, and gives the columns that it shows."""
+"""The guide for DBAs: every statement with a sample result runs, and returns the columns of the sample."""
 
 import itertools
 import re
@@ -19,13 +19,13 @@ SHOWN = re.findall(r"```sql\n([^`]*)```\s+```text\n([^`]*)```", GUIDE)
 
 
 def headings(sample: str) -> list[list[str]]:
-    """The column names of each result: what stands above a line of dashes."""
+    """Return the column names of each sample result: the line above the dashes."""
     lines = sample.splitlines()
     return [above.split() for above, below in itertools.pairwise(lines) if re.fullmatch(r"[- ]+", below)]
 
 
 def results(db: Database, text: str) -> list[list[str]]:
-    """The column names of each result that a batch gives."""
+    """Return the column names of each result of a batch."""
     with db.singles.connect() as conn:
         cursor = conn.connection.cursor()
         cursor.execute(text)
@@ -41,7 +41,7 @@ def results(db: Database, text: str) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("url", DRIVERS[:1], indirect=True)
-def test_every_sample_has_the_columns_that_its_statements_give(db: Database) -> None:
+def test_every_sample_shows_the_columns_of_its_statements(db: Database) -> None:
     nightly = [{"name": "nightly", "cron": "30 2 * * *"}]
     jobs = {"orders-export": {"command": ["true"]}, "crm-sync": {"command": ["true"], "schedules": nightly}}
     for job, definition in d.from_data({"jobs": jobs}).jobs.items():

@@ -1,4 +1,4 @@
-"""The procedures that stop, steer and purge: they do what the program does, through both drivers."""
+"""The procedures that stop, steer and purge do the same as the program, through both drivers."""
 
 import sqlalchemy as sa
 
@@ -12,10 +12,10 @@ from tests.support.tsql import THROUGH_TSQL, audited, call, define, events, exec
 
 pytestmark = THROUGH_TSQL
 
-# Stopping and retrying.
+# Stopping and retrying
 
 
-def test_stop(db: Database) -> None:
+def test_stop_run(db: Database) -> None:
     define(db, a={})
     running = execute(db, "start_job", job="a")
     take(db)
@@ -29,9 +29,9 @@ def test_stop(db: Database) -> None:
         "boss",
         None,
     )
-    execute(db, "stop_run", run=running, by="boss")  # asked for already
+    execute(db, "stop_run", run=running, by="boss")  # the stop was already requested
     execute(db, "stop_run", run=running, now=True, by="boss")
-    execute(db, "stop_run", run=waiting, now=True, by="boss")  # ended already
+    execute(db, "stop_run", run=waiting, now=True, by="boss")  # the run has already ended
     assert row(db, running)["stop"] == "now"
     assert events(db, running)[-2:] == [("stopping", "boss"), ("stopping", "boss")]
     assert len(events(db, running)) == 4
@@ -40,7 +40,7 @@ def test_stop(db: Database) -> None:
     assert refusal(db, "stop_run", run=99)[1] == "There is no run 99; jobfac.v_runs shows what there is."
 
 
-def test_stopping_a_sequence_stops_what_it_started(db: Database) -> None:
+def test_stop_run_stops_the_runs_of_a_sequence(db: Database) -> None:
     define(db, a={}, all={"steps": [{"name": "one", "jobs": ["a"]}]})
     parent = execute(db, "start_job", job="all")
     child = db.transact(runs.start, StartRequest("a", "me", manual=False, sequence_run_id=parent))
@@ -49,7 +49,7 @@ def test_stopping_a_sequence_stops_what_it_started(db: Database) -> None:
     assert states(db, [parent, child]) == ["stopping", "stopped"]
 
 
-def test_retry(db: Database) -> None:
+def test_retry_run(db: Database) -> None:
     define(db, a={"on_demand": False})
     first = db.transact(runs.start, StartRequest("a", "me", manual=False, arguments=["x"], payload="p", priority=4))
     assert refusal(db, "retry_run", run=first)[1] == f"Run {first} is still queued; stop it first, or wait for its end."
@@ -64,10 +64,10 @@ def test_retry(db: Database) -> None:
     assert refusal(db, "retry_run", run=99)[1] == "There is no run 99; jobfac.v_runs shows what there is."
 
 
-# Steering.
+# Steering
 
 
-def test_enable_and_disable(db: Database) -> None:
+def test_enable_job_and_disable_job(db: Database) -> None:
     define(db, a={})
     execute(db, "disable_job", job="a", by="boss")
     assert refusal(db, "start_job", job="a")[1] == "Job 'a' is disabled; EXEC jobfac.enable_job allows it again."
@@ -78,7 +78,7 @@ def test_enable_and_disable(db: Database) -> None:
     assert refusal(db, "disable_job", job="b")[1] == sentence
 
 
-def test_pause_and_resume(db: Database) -> None:
+def test_pause_schedule_and_resume_schedule(db: Database) -> None:
     define(db, a={"schedules": [{"name": "one", "cron": "* * * * *"}, {"name": "two", "cron": "* * * * *"}]})
 
     def paused() -> dict[str, bool]:
@@ -107,7 +107,7 @@ def test_pause_and_resume(db: Database) -> None:
     )
 
 
-def test_drain(db: Database) -> None:
+def test_drain_worker(db: Database) -> None:
     worker_id = take(db)
     execute(db, "drain_worker", worker=worker_id, by="boss")
     with db.read() as conn:
@@ -116,7 +116,7 @@ def test_drain(db: Database) -> None:
     assert refusal(db, "drain_worker", worker=99)[1] == "There is no live worker 99; jobfac.v_fleet shows the fleet."
 
 
-# Purging.
+# Purging
 
 
 def test_purge(db: Database) -> None:
@@ -147,7 +147,7 @@ def test_purge(db: Database) -> None:
 
     db.transact(age)
     with db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as conn:
-        assert call(conn, "purge", batch=2) == 0  # no scheduler has counted it yet
+        assert call(conn, "purge", batch=2) == 0  # no scheduler has counted the run yet
         db.transact(statistics.count)
         assert call(conn, "purge", batch=2) == 1
         assert call(conn, "purge", batch=2) == 0

@@ -1,4 +1,4 @@
-"""jobfac.start_job: it makes the run that the program would make, in the caller's transaction, through both drivers."""
+"""``jobfac.start_job`` creates the same run as the program, in the caller's transaction, through both drivers."""
 
 import json
 import threading
@@ -18,7 +18,7 @@ pytestmark = THROUGH_TSQL
 SAME: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "plain": ({}, {}),
     "priority": ({"priority": 7, "restartable": False}, {}),
-    "given": ({}, {"arguments": ["--full", "ü"], "payload": "text", "priority": -3}),
+    "other values": ({}, {"arguments": ["--full", "ü"], "payload": "text", "priority": -3}),
     "limited": ({"concurrency": {"limit": 2, "key": "printer"}, "labels": {"os": "linux"}, "pool": "gpu"}, {}),
     "denying": ({"already_running": "deny"}, {}),
     "delayed": ({"already_running": "queue"}, {"delay": 60}),
@@ -28,12 +28,12 @@ SAME: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("case", SAME)
-def test_start_makes_the_same_run_as_the_program(db: Database, case: str) -> None:
-    body, wish = SAME[case]
+def test_start_job_creates_the_same_run_as_the_program(db: Database, case: str) -> None:
+    body, options = SAME[case]
     define(db, other={}, ours=body, theirs={**body})
-    theirs = db.transact(runs.start, StartRequest("theirs", "me", **wish))
-    db.transact(runs.request_stop, theirs, now=False, by="me")  # so that no rule of the one touches the other
-    arguments = dict(wish)
+    theirs = db.transact(runs.start, StartRequest("theirs", "me", **options))
+    db.transact(runs.request_stop, theirs, now=False, by="me")  # so that the rules of one do not affect the other
+    arguments = dict(options)
     if "arguments" in arguments:
         arguments["arguments"] = json.dumps(arguments["arguments"], ensure_ascii=False)
     if "delay" in arguments:
@@ -69,7 +69,7 @@ def test_start_joins_the_callers_transaction(db: Database) -> None:
         assert conn.execute(sa.select(sa.func.count()).select_from(run_event)).scalar_one() == 0
 
 
-def test_a_refusal_leaves_the_callers_transaction_as_it_was(db: Database) -> None:
+def test_a_refusal_leaves_the_callers_transaction_unchanged(db: Database) -> None:
     define(db, a={})
     batch = """
         SET XACT_ABORT OFF; SET NOCOUNT ON;
@@ -126,14 +126,14 @@ REFUSED: list[tuple[str, dict[str, Any], int, str]] = [
 ]
 
 
-def test_what_cannot_be_started_is_refused_in_a_plain_sentence(db: Database) -> None:
+def test_an_invalid_start_is_refused_in_a_sentence(db: Database) -> None:
     fixed = {"replace_arguments": False}
     steps = [{"name": "one", "jobs": ["a"]}]
     define(db, a={}, off={"enabled": False}, scheduled={"on_demand": False}, fixed=fixed, all={"steps": steps})
     for job, arguments, number, sentence in REFUSED:
         found = refusal(db, "start_job", job=job, **arguments)
         assert found[1] == sentence
-        assert found[0] in (number, 0)  # not every driver tells the number
+        assert found[0] in (number, 0)  # not every driver returns the number
     with db.read() as conn:
         assert conn.execute(sa.select(sa.func.count()).select_from(run)).scalar_one() == 0
 
@@ -154,7 +154,7 @@ def test_the_same_key_gives_the_same_run(db: Database) -> None:
     assert execute(db, "start_job", job="b", key="k") != first
 
 
-def test_the_already_running_rule_holds(db: Database) -> None:
+def test_the_already_running_policy_applies(db: Database) -> None:
     define(
         db,
         denying={"already_running": "deny"},
@@ -169,7 +169,7 @@ def test_the_already_running_rule_holds(db: Database) -> None:
     assert states(db, [execute(db, "start_job", job="limited") for _ in range(2)]) == ["queued", "blocked"]
 
 
-def test_replacing_stops_the_others(db: Database) -> None:
+def test_replace_stops_the_other_runs(db: Database) -> None:
     define(db, a={"already_running": "replace"})
     running = execute(db, "start_job", job="a")
     take(db)
@@ -179,7 +179,7 @@ def test_replacing_stops_the_others(db: Database) -> None:
     assert events(db, waiting) == [("blocked", "first"), ("stopped", "last (replaced)")]
 
 
-def test_replacing_leaves_a_start_for_a_later_time(db: Database) -> None:
+def test_replace_does_not_stop_a_delayed_start(db: Database) -> None:
     define(db, a={"already_running": "replace"})
     later = execute(db, "start_job", job="a", delay_seconds=60)
     first = execute(db, "start_job", job="a")
@@ -187,7 +187,7 @@ def test_replacing_leaves_a_start_for_a_later_time(db: Database) -> None:
     assert states(db, [later, first, last]) == ["scheduled", "stopped", "queued"]
 
 
-def test_a_key_that_is_too_long_is_refused_and_not_cut(db: Database) -> None:
+def test_a_key_that_is_too_long_is_refused(db: Database) -> None:
     define(db, a={})
     longest = execute(db, "start_job", job="a", key="k" * 200)
     assert execute(db, "start_job", job="a", key="k" * 200) == longest
@@ -195,7 +195,7 @@ def test_a_key_that_is_too_long_is_refused_and_not_cut(db: Database) -> None:
     assert sentence == "@key has more than 200 characters; give a shorter one."
 
 
-def test_of_many_that_start_at_once_one_is_let_in(db: Database) -> None:
+def test_of_many_concurrent_starts_one_is_admitted(db: Database) -> None:
     define(db, a={"already_running": "deny"})
     ids: list[int] = []
 

@@ -1,4 +1,4 @@
-"""One table of starts, accepted and refused, for the program and for T-SQL: both must give the same answer."""
+"""One table of accepted and refused starts, for the program and for T-SQL: both must give the same answer."""
 
 import json
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ JOBS: dict[str, Any] = {
 
 
 class Case(NamedTuple):
-    """A start, and whether it is accepted. Of a sequence ``arguments`` and ``payload`` are by job."""
+    """A start, and whether it is accepted. For a sequence ``arguments`` and ``payload`` are by job."""
 
     job: str
     accepted: bool
@@ -85,18 +85,18 @@ def runs_of(db: Database) -> int:
         return int(conn.execute(sa.select(sa.func.count()).select_from(run)).scalar_one())
 
 
-def test_the_program_answers_as_the_table_says(db: Database) -> None:
+def test_the_program_gives_the_expected_answer(db: Database) -> None:
     define(db, **JOBS)
     for case in CASES:
         by_job = case.job in ("inner", "outer", "wraps", "closed", "sealed") or isinstance(case.arguments, dict)
         overrides = {"arguments": case.arguments, "payloads": case.payload}
-        given = {name: value for name, value in overrides.items() if isinstance(value, dict)}
+        passed = {name: value for name, value in overrides.items() if isinstance(value, dict)}
         request = StartRequest(
             case.job,
             "me",
-            arguments=None if "arguments" in given else case.arguments,
-            payload=None if "payloads" in given else case.payload,
-            overrides=given if by_job and given else None,
+            arguments=None if "arguments" in passed else case.arguments,
+            payload=None if "payloads" in passed else case.payload,
+            overrides=passed if by_job and passed else None,
         )
         before = runs_of(db)
         if case.accepted:
@@ -109,19 +109,19 @@ def test_the_program_answers_as_the_table_says(db: Database) -> None:
 
 @pytest.mark.mssql
 @pytest.mark.parametrize("url", ENGINES[1:], indirect=True)
-def test_t_sql_answers_as_the_table_says(db: Database) -> None:
+def test_t_sql_gives_the_expected_answer(db: Database) -> None:
     define(db, **JOBS)
     for case in CASES:
-        given: dict[str, Any] = {}
+        passed: dict[str, Any] = {}
         if case.arguments is not None:
-            given["arguments"] = json.dumps(case.arguments, ensure_ascii=False)
+            passed["arguments"] = json.dumps(case.arguments, ensure_ascii=False)
         if case.payload is not None:
-            given["payload"] = case.payload if isinstance(case.payload, str) else json.dumps(case.payload)
+            passed["payload"] = case.payload if isinstance(case.payload, str) else json.dumps(case.payload)
         before = runs_of(db)
         if case.accepted:
-            execute(db, "start_job", job=case.job, **given)
+            execute(db, "start_job", job=case.job, **passed)
         else:
-            assert refusal(db, "start_job", job=case.job, **given), case
+            assert refusal(db, "start_job", job=case.job, **passed), case
         assert runs_of(db) == before + case.accepted, case
 
 

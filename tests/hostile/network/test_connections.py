@@ -1,4 +1,4 @@
-"""Idle, slow and endless clients: the API answers others meanwhile, and the roles beside it work on."""
+"""Idle, slow and endless clients: the API answers other clients meanwhile, and the other roles continue."""
 
 import re
 import resource
@@ -21,7 +21,7 @@ IDLE = 1000
 
 @contextmanager
 def descriptors(soft: int) -> Iterator[None]:
-    """The limit on open files that processes started meanwhile inherit."""
+    """Set the limit of open files for processes that are started inside the block."""
     before, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     try:
@@ -35,9 +35,9 @@ def connect(port: int, stack: ExitStack) -> socket.socket:
 
 
 def is_closed(client: socket.socket) -> bool:
-    """Whether the server has closed it; waits for at most its timeout."""
+    """Whether the server has closed the connection. Waits at most for its timeout."""
     try:
-        while client.recv(65536):  # the end of an answer, perhaps
+        while client.recv(65536):  # perhaps the end of an answer
             pass
     except ConnectionError:
         return True
@@ -46,8 +46,8 @@ def is_closed(client: socket.socket) -> bool:
     return True
 
 
-def test_idle_connections_stop_no_run_and_no_answer(real_fleet: Fleet) -> None:
-    """All roles in one process with few descriptors, and more connections than it has."""
+def test_idle_connections_block_no_run_and_no_answer(real_fleet: Fleet) -> None:
+    """All roles in one process with few descriptors, and more connections than descriptors."""
     fleet = real_fleet
     fleet.define(job={"command": ["echo", "made"]})
     with descriptors(256):
@@ -84,7 +84,7 @@ def test_a_client_that_sends_no_header_is_closed(served: Served, monkeypatch: py
         slow.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Slow: ")
         second.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert second.recv(65536).startswith(b"HTTP/1.1 200")
-        second.sendall(b"GET /healthz HT")  # the header of a further request counts as well
+        second.sendall(b"GET /healthz HT")  # the header of a further request counts too
         assert is_closed(silent)
         assert is_closed(slow)
         assert is_closed(second)
@@ -99,16 +99,16 @@ def is_healthy(client: socket.socket) -> bool:
     return answer.startswith(b"HTTP/1.1 200")
 
 
-def test_a_kept_connection_may_be_silent_for_longer(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kept_alive_connection_may_be_silent_for_longer(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "HEADER_TIMEOUT", 0.2)
     with ExitStack() as stack:
         kept, silent = connect(served.server.port, stack), connect(served.server.port, stack)
         assert is_healthy(kept)
-        assert is_closed(silent)  # so that the time is up
+        assert is_closed(silent)  # so that the timeout is over
         assert is_healthy(kept)
 
 
-def test_a_body_that_does_not_come_is_answered(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_body_is_answered(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(validation, "BODY_TIMEOUT", 0.2)
     served.define("a")
     with ExitStack() as stack:
@@ -119,7 +119,7 @@ def test_a_body_that_does_not_come_is_answered(served: Served, monkeypatch: pyte
         assert client.recv(65536).startswith(b"HTTP/1.1 408")
 
 
-def test_the_longest_silent_connection_makes_room_for_a_new_one_and_busy_ones_stay(served: Served) -> None:
+def test_the_longest_silent_connection_is_closed_for_a_new_one(served: Served) -> None:
     limits = served.server.connections
     limits.limit = 4
     key = served.viewer.headers["authorization"]

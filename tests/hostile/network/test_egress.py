@@ -1,4 +1,4 @@
-"""Notifications reach no metadata service, however the address is reached, start no program, and frame no request."""
+"""Notifications reach no metadata service by any address, start no program, and cannot inject a request."""
 
 import os
 import socket
@@ -35,7 +35,7 @@ def failure(to: dict[str, Any], settings: Settings | None = None) -> str:
 
 @pytest.fixture
 def redirecting() -> Iterator[int]:
-    """The port of a server that sends everybody to the metadata service."""
+    """The port of a server that redirects every request to the metadata service."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -46,7 +46,7 @@ def redirecting() -> Iterator[int]:
             self.end_headers()
 
         def log_message(self, *arguments: Any) -> None:
-            """Nothing."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
@@ -69,20 +69,20 @@ def redirecting() -> Iterator[int]:
         "json://169.254.169.254/",
     ],
 )
-def test_no_service_reaches_the_metadata(url: str) -> None:
+def test_no_service_reaches_a_metadata_address(url: str) -> None:
     assert failure({"apprise": url}).startswith("it leads to 169.254.169.254, a link-local or metadata address; set")
 
 
 @APPRISE
-def test_no_redirect_leads_to_the_metadata(redirecting: int) -> None:
-    told = failure({"apprise": f"json://127.0.0.1:{redirecting}/?redirect=yes"})
-    assert told.startswith("it leads to 169.254.169.254, a link-local or metadata address")
+def test_a_redirect_to_a_metadata_address_is_refused(redirecting: int) -> None:
+    error = failure({"apprise": f"json://127.0.0.1:{redirecting}/?redirect=yes"})
+    assert error.startswith("it leads to 169.254.169.254, a link-local or metadata address")
     assert failure({"webhook": f"http://127.0.0.1:{redirecting}/"}).endswith("redirects are not followed")
 
 
 @APPRISE
-def test_no_name_leads_to_the_metadata_when_it_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """There is no such name server here, so it is played."""
+def test_a_name_that_resolves_to_a_metadata_address_the_second_time_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The resolver is simulated, because there is no such name server here."""
     real, asked = socket.getaddrinfo, []
 
     def play(host: Any, *more: Any, **named: Any) -> Any:
@@ -97,7 +97,7 @@ def test_no_name_leads_to_the_metadata_when_it_is_asked_for_again(monkeypatch: p
 
 
 @APPRISE
-def test_a_setting_keeps_messages_out_of_private_networks() -> None:
+def test_a_setting_refuses_private_addresses() -> None:
     strict = Settings(webhook_allow_private=False)
     with receiving() as receiver:
         place = f"127.0.0.1:{receiver.port}"
@@ -123,7 +123,7 @@ def test_only_allowed_services_are_used(url: str) -> None:
     )
 
 
-def test_a_datagram_keeps_to_the_rule() -> None:
+def test_the_rule_applies_to_datagrams() -> None:
     with (
         socket.socket(type=socket.SOCK_DGRAM) as sender,
         pytest.raises(DeliveryError, match=r"leads to 169\.254\.0\.1"),
@@ -134,7 +134,7 @@ def test_a_datagram_keeps_to_the_rule() -> None:
 
 def test_a_channel_starts_no_program_and_no_thread() -> None:
     acts: list[Callable[[], Any]] = [lambda: subprocess.run(["true"], check=True), lambda: os.system("true")]
-    if sys.version_info >= (3, 12):  # before, the interpreter does not tell of threads
+    if sys.version_info >= (3, 12):  # earlier versions of the interpreter do not report new threads
         acts.append(lambda: threading.Thread(target=print).start())
     for act in acts:
         with pytest.raises(DeliveryError, match="would start a program or a thread"), egress.guarded(Settings()):
@@ -142,7 +142,7 @@ def test_a_channel_starts_no_program_and_no_thread() -> None:
     subprocess.run(["true"], check=True)  # the rule has ended
 
 
-def test_other_threads_are_not_held_to_the_rule() -> None:
+def test_the_rule_does_not_apply_to_other_threads() -> None:
     with receiving() as receiver, egress.guarded(Settings(webhook_allow_private=False)):
         pass
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -151,13 +151,13 @@ def test_other_threads_are_not_held_to_the_rule() -> None:
 
 
 @pytest.mark.parametrize("name", ["Transfer-Encoding", "content-length", "Connection", "TE", "Upgrade", "a b", "a\nb"])
-def test_a_webhook_frames_no_request(name: str) -> None:
+def test_a_header_cannot_change_the_framing_of_a_webhook(name: str) -> None:
     entry = {"on": ["failed"], "to": {"webhook": "http://hook.example/", "headers": {name: "chunked"}}}
     with pytest.raises(DefinitionError, match="must"):
         read_notify([entry])
 
 
-def test_a_start_notifies_few(db: Database) -> None:
+def test_the_recipients_of_a_start_are_limited(db: Database) -> None:
     define(db, job={})
     many = [f"a{number}@example.org" for number in range(21)]
     notify = [{"on": ["failed"], "to": {"email": many[:10]}}, {"on": ["failed"], "to": {"email": many[10:]}}]
@@ -167,7 +167,7 @@ def test_a_start_notifies_few(db: Database) -> None:
     db.transact(runs.start, StartRequest("job", "tester", overrides={"notify": notify}))
 
 
-def test_a_start_over_http_notifies_few(served: Served) -> None:
+def test_the_recipients_of_a_start_over_http_are_limited(served: Served) -> None:
     served.define("a")
     entry = {"on": ["failed"], "to": {"webhook": "http://hook.example/"}}
     assert served.operator.post("/v1/jobs/a/runs", json={"notify": [entry] * 21}).status_code == 422

@@ -1,4 +1,4 @@
-"""Lists cost little, however large the values in them are, and what is left out is named and found elsewhere."""
+"""Lists are cheap, however large the values are. Omitted values are named and can be read separately."""
 
 import re
 import threading
@@ -21,7 +21,7 @@ LARGE = "x" * 4097
 FITS = "x" * 4096
 
 
-def test_a_list_of_runs_leaves_large_values_out_and_names_them(db: Database) -> None:
+def test_a_list_of_runs_omits_large_values_and_names_them(db: Database) -> None:
     define(db, job={})
     large = start(db, "job", payload=LARGE, arguments=["a" * 5000])
     blank = start(db, "job", payload=" " * 5000)
@@ -37,7 +37,7 @@ def test_a_list_of_runs_leaves_large_values_out_and_names_them(db: Database) -> 
     assert db.query(runs.get, large).payload == LARGE
 
 
-def test_lists_over_http_leave_large_definitions_out_and_the_thing_itself_has_them(served: Served) -> None:
+def test_lists_over_http_omit_large_definitions(served: Served) -> None:
     served.define("small", description="d", schedules=[{"cron": "0 6 * * *"}])
     served.define("large", description=LARGE, schedules=[{"cron": "0 6 * * *", "payload": LARGE}])
     jobs = {one["id"]: one for one in served.viewer.get("/v1/jobs").json()["items"]}
@@ -54,7 +54,7 @@ def test_lists_over_http_leave_large_definitions_out_and_the_thing_itself_has_th
 
 
 def test_many_lists_at_once_take_little_memory(real_fleet: Fleet) -> None:
-    """Twenty runs with payloads of 4 MB, listed by four clients at once."""
+    """Twenty runs with payloads of 4 MB, listed by four clients at the same time."""
 
     fleet = real_fleet
     fleet.define(job={"pool": "none"})

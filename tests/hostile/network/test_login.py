@@ -1,4 +1,4 @@
-"""Guessers, proxies, link previews and other origins: nobody is locked out, and nothing is opened by a trick."""
+"""Guessed keys, proxies, link previews and other origins: valid users are not locked out, and tricks give no access."""
 
 import httpx
 import pytest
@@ -12,7 +12,7 @@ from jobfac.store.api_keys import Role
 from tests.support.api_stage import Served
 
 
-def test_a_valid_key_passes_however_many_wrong_ones_were_sent(served: Served) -> None:
+def test_a_valid_key_is_accepted_after_many_wrong_ones(served: Served) -> None:
     key = served.keys[Role.VIEWER]
     wrong = "_".join([*key.split("_")[:2], "guess"])
     for bad in (wrong, "jf_000000000000_guess", "nonsense"):
@@ -37,13 +37,13 @@ def test_a_valid_key_passes_however_many_wrong_ones_were_sent(served: Served) ->
         ([], 1, None),
     ],
 )
-def test_what_the_client_itself_forwards_does_not_count(forwarded: list[str], hops: int, address: str | None) -> None:
+def test_forwarded_addresses_of_the_client_itself_are_ignored(
+    forwarded: list[str], hops: int, address: str | None
+) -> None:
     assert client(forwarded, hops) == address
 
 
-def test_the_log_of_a_failed_login_names_the_address_that_the_proxy_saw(
-    sqlite_url: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_log_of_a_failed_login_names_the_clients_address(sqlite_url: str, caplog: pytest.LogCaptureFixture) -> None:
     db = Database(sqlite_url)
     with Served(db, Settings(api_port=0), behind_proxy=True) as served:
         headers = {"X-Forwarded-For": "203.0.113.5, 198.51.100.7"}
@@ -52,7 +52,7 @@ def test_the_log_of_a_failed_login_names_the_address_that_the_proxy_saw(
     db.close()
     everything: list[dict[str, object]] = [getattr(record, "fields", {}) for record in caplog.records]
     lines = [fields for fields in everything if fields.get("action") == "login_failed"]
-    assert len(lines) == 1, caplog.text  # a minute's only line
+    assert len(lines) == 1, caplog.text  # the only line in a minute
     assert lines[0]["address"] == "198.51.100.7"
     assert "203.0.113.5" not in str(lines)
 
@@ -74,7 +74,7 @@ def test_the_login_link_expires(served: Served, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("authorization", ["Basic eDp5", "Digest x", "x"])
-def test_a_session_changes_nothing_from_elsewhere_whatever_else_is_sent(served: Served, authorization: str) -> None:
+def test_a_session_allows_no_change_from_another_origin(served: Served, authorization: str) -> None:
     browser = served.client(None)
     browser.get(served.server.link())
     answer = browser.put("/v1/jobs/a", json={"command": ["true"]}, headers={"Authorization": authorization})
@@ -82,7 +82,7 @@ def test_a_session_changes_nothing_from_elsewhere_whatever_else_is_sent(served: 
     assert served.viewer.get("/v1/jobs/a").status_code == 404
 
 
-def test_the_streams_of_one_key_shut_out_nobody_else(served: Served) -> None:
+def test_the_streams_of_one_key_do_not_block_other_keys(served: Served) -> None:
     live = served.server.app.state.service.live
     live.limit = 10
     headers = {"Accept": "text/event-stream"}

@@ -1,4 +1,4 @@
-"""A start's key names one start: used again for another, it is refused and not answered with the first one's run."""
+"""A start's key identifies one start: a different start with the same key is refused."""
 
 from typing import Any
 
@@ -33,7 +33,7 @@ def test_a_key_that_is_used_for_another_start_is_refused(db: Database, change: d
         start(db, "job", key="k", **{**FIRST, **change})
 
 
-def test_over_http_it_is_the_request_that_is_not_valid(served: Served) -> None:
+def test_over_http_a_reused_key_is_an_invalid_request(served: Served) -> None:
     served.define("a")
     headers = {"Idempotency-Key": "k"}
     first = served.operator.post("/v1/jobs/a/runs", json={"arguments": ["x"]}, headers=headers)
@@ -47,7 +47,7 @@ def test_over_http_it_is_the_request_that_is_not_valid(served: Served) -> None:
     assert served.operator.post("/v1/jobs/b/runs", json={"arguments": ["y"]}, headers=headers).status_code == 201
 
 
-def test_a_definition_that_is_not_valid_is_told_before_a_condition_that_does_not_hold(served: Served) -> None:
+def test_an_invalid_definition_is_reported_before_a_failed_precondition(served: Served) -> None:
     served.define("a")
     headers = {"If-None-Match": "*"}
     assert served.admin.put("/v1/jobs/a", json={"nonsense": 1}, headers=headers).status_code == 422

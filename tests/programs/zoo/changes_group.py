@@ -1,4 +1,4 @@
-"""Starts a child in a process group of its own."""
+"""Starts a child in its own process group."""
 
 import os
 import time

@@ -1,4 +1,4 @@
-"""Closes its output and goes on for a while."""
+"""Closes its output and continues for a while."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""Becomes a daemon as the books say: fork, new session, fork again, outputs closed; prints the daemon's number."""
+"""Becomes a daemon in the usual way: fork, new session, fork again, closed outputs. Prints the daemon's PID."""
 
 import os
 import sys

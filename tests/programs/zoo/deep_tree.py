@@ -1,4 +1,4 @@
-"""A tree five deep: each level starts the next twice, in a session of its own every other time."""
+"""Starts a tree of depth five: each level starts the next one twice, every second time in its own session."""
 
 import os
 import subprocess

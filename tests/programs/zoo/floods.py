@@ -1,4 +1,4 @@
-"""Prints as many MiB as it is told, as fast as it can; each begins with its number."""
+"""Prints the given number of MiB as fast as possible; each begins with its number."""
 
 import os
 import sys

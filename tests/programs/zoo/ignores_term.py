@@ -1,4 +1,4 @@
-"""Ignores every polite request to end."""
+"""Ignores all signals that it can ignore."""
 
 import signal
 import time

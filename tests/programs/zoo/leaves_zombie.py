@@ -1,4 +1,4 @@
-"""Ends without ever asking for its dead child."""
+"""Ends without waiting for its dead child."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""A worker in miniature: obeys one line at a time, so that a test can kill or freeze it wherever it likes."""
+"""A minimal worker: executes one line at a time, so that a test can kill or freeze it at any point."""
 
 import contextlib
 import os

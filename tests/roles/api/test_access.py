@@ -20,6 +20,7 @@ from jobfac.settings import Settings, SettingsError
 from jobfac.store import api_keys
 from tests.roles.api.allowed import ADMIN, ALLOWED, QUERIES, VIEWER
 from tests.support.api_stage import Served
+from tests.support.factory import wait_for
 
 
 @pytest.fixture
@@ -30,11 +31,11 @@ def served(sqlite_url: str) -> Iterator[Served]:
     db.close()
 
 
-def test_every_call_is_in_the_table_of_what_is_allowed() -> None:
+def test_every_call_is_in_the_table_of_permissions() -> None:
     assert sorted((call.method, call.path) for call in TABLE) == sorted(ALLOWED)
 
 
-def test_every_role_may_do_what_the_table_says_and_no_more(served: Served) -> None:
+def test_every_role_has_exactly_its_permissions(served: Served) -> None:
     served.define("a", schedules=[{"cron": "0 6 * * *"}])
     served.start("a")
     clients = {None: served.client(None)} | {role: served.client(key) for role, key in served.keys.items()}
@@ -44,7 +45,7 @@ def test_every_role_may_do_what_the_table_says_and_no_more(served: Served) -> No
         ) + QUERIES.get(path, "")
         for role, client in clients.items():
             if role is ADMIN and method == "DELETE":
-                continue  # the job is needed; that an admin may delete is seen below
+                continue  # the job is needed later; another test covers the deletion by an admin
             body = {"command": ["true"]} if method == "PUT" else None
             status = client.request(method, url, json=body).status_code
             if needed is None:
@@ -66,7 +67,7 @@ def test_a_wrong_key_is_refused(served: Served) -> None:
         assert answer.headers["content-type"] == "application/problem+json"
 
 
-def test_a_key_ends_when_it_is_revoked_or_expires(served: Served) -> None:
+def test_a_revoked_or_expired_key_is_refused(served: Served) -> None:
     expired = served.client(served.key(ADMIN, lifetime=0.0))
     assert expired.get("/v1/jobs").status_code == 401
     made = served.db.transact(api_keys.create, "short", VIEWER, "tests")
@@ -88,7 +89,7 @@ def test_a_key_is_not_stored(served: Served) -> None:
     assert secret not in dump
 
 
-def test_guessing_is_slowed_down(served: Served) -> None:
+def test_guesses_of_keys_are_limited(served: Served) -> None:
     guesser = served.client("jf_000000000000_guess")
     statuses = [guesser.get("/v1/jobs").status_code for _ in range(MAX_FAILURES + 1)]
     assert statuses == [401] * MAX_FAILURES + [429]
@@ -98,7 +99,7 @@ def test_guessing_is_slowed_down(served: Served) -> None:
     assert served.client(None).get("/healthz").status_code == 200
 
 
-def test_the_link_logs_one_browser_in_once(served: Served) -> None:
+def test_the_login_link_works_once_for_one_browser(served: Served) -> None:
     link = served.server.link()
     browser = served.client(None)
     answer = browser.get(link)
@@ -108,8 +109,8 @@ def test_the_link_logs_one_browser_in_once(served: Served) -> None:
     assert "SameSite=strict" in cookie
     assert browser.get("/v1/jobs").status_code == 200
     assert served.client(None).get(link).status_code == 403
-    assert browser.get(link).status_code == 200  # it was this browser's
-    # What a session changes must come from the server's own pages.
+    assert browser.get(link).status_code == 200  # the link was opened by this browser
+    # Only the server's own pages may make changes with a session.
 
     def put(headers: dict[str, str]) -> httpx.Response:
         return browser.put("/v1/jobs/a", json={"command": ["true"]}, headers=headers)
@@ -122,21 +123,21 @@ def test_the_link_logs_one_browser_in_once(served: Served) -> None:
     assert served.client(None, cookies=forged).get("/v1/jobs").status_code == 401
 
 
-def test_another_host_name_is_not_answered(served: Served) -> None:
+def test_another_host_name_is_refused(served: Served) -> None:
     for host in ("evil.example", f"evil.example:{served.server.port}", "127.0.0.1.evil.example", "[", ""):
         assert served.viewer.get("/v1/jobs", headers={"Host": host}).status_code == 421, host
     for host in ("localhost", f"127.0.0.1:{served.server.port}", "[::1]:80", "LOCALHOST"):
         assert served.viewer.get("/v1/jobs", headers={"Host": host}).status_code == 200, host
 
 
-def test_another_origin_is_not_answered(served: Served) -> None:
+def test_another_origin_is_refused(served: Served) -> None:
     for origin in ("http://evil.example", "null", "http://127.0.0.1", "http://["):
         assert served.admin.get("/v1/jobs", headers={"Origin": origin}).status_code == 403, origin
     assert served.admin.get("/v1/jobs", headers={"Origin": served.url}).status_code == 200
     assert "access-control-allow-origin" not in served.admin.get("/v1/jobs").headers
 
 
-def test_the_pages_load_nothing_from_elsewhere(served: Served) -> None:
+def test_the_pages_load_nothing_from_other_origins(served: Served) -> None:
     browser = served.client(None)
     paths, read = {"/", "/docs"}, set[str]()
     while paths - read:
@@ -154,7 +155,7 @@ def test_the_pages_load_nothing_from_elsewhere(served: Served) -> None:
 def test_a_body_that_is_too_large_is_refused(served: Served) -> None:
     served.define("a")
     assert served.operator.post("/v1/jobs/a/runs", json={"payload": "x" * 2**22}).status_code == 201
-    for size in (2**22 + 2**19, 2**26):  # the second is more than all buffers on the way hold
+    for size in (2**22 + 2**19, 2**26):  # the second one exceeds all buffers between client and server
         answer = served.operator.post("/v1/jobs/a/runs", content=b"x" * size)
         assert answer.status_code == 413
         assert answer.headers["content-type"] == "application/problem+json"
@@ -192,7 +193,7 @@ SENTENCES = [
 ]
 
 
-def test_a_problem_says_in_a_sentence_what_is_wrong(served: Served) -> None:
+def test_a_problem_has_a_sentence(served: Served) -> None:
     served.define("a")
     for body, sentence in SENTENCES:
         assert served.operator.post("/v1/jobs/a/runs", json=body).json()["detail"].startswith(sentence)
@@ -229,13 +230,14 @@ def test_every_error_is_a_problem_document(served: Served) -> None:
         assert (status == 405) == ("allow" in answer.headers)
 
 
-def test_without_its_database_it_says_so(sqlite_url: str, tmp_path: Path) -> None:
+def test_an_unreachable_database_is_a_problem(sqlite_url: str, tmp_path: Path) -> None:
     db = Database(sqlite_url)
     with Served(db, Settings(api_port=0)) as served:
         assert served.client(None).get("/readyz").status_code == 200
         db.close()
         for file in tmp_path.glob("jobfac.db*"):
             file.unlink()
+        wait_for(lambda: served.viewer.get("/readyz").status_code == 503, "the next look at the database")
         paths = ("/readyz", "/v1/jobs", "/v1/runs/1", "/metrics")
         with ThreadPoolExecutor(len(paths)) as clients:  # each is tried again for some seconds before it is answered
             answers = list(clients.map(served.viewer.get, paths))
@@ -247,7 +249,7 @@ def test_without_its_database_it_says_so(sqlite_url: str, tmp_path: Path) -> Non
     db.close()
 
 
-def test_it_listens_on_other_addresses_only_with_tls(sqlite_url: str) -> None:
+def test_the_server_listens_on_other_addresses_only_with_tls(sqlite_url: str) -> None:
     db = Database(sqlite_url)
     with pytest.raises(SettingsError, match="without TLS"):
         Server(db, Settings(api_host="0.0.0.0", api_port=0))
@@ -263,7 +265,7 @@ def test_it_listens_on_other_addresses_only_with_tls(sqlite_url: str) -> None:
     db.close()
 
 
-def test_it_speaks_tls(sqlite_url: str, tmp_path: Path) -> None:
+def test_the_server_supports_tls(sqlite_url: str, tmp_path: Path) -> None:
     certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
     subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
     make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *subject]
@@ -285,7 +287,7 @@ def test_it_speaks_tls(sqlite_url: str, tmp_path: Path) -> None:
     db.close()
 
 
-def test_a_port_that_is_taken_is_named(sqlite_url: str) -> None:
+def test_a_port_in_use_is_named(sqlite_url: str) -> None:
     db = Database(sqlite_url)
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))

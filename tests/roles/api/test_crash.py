@@ -16,7 +16,7 @@ ANSWERS = 40
 
 
 def serve(factory: Factory) -> tuple[Role, str]:
-    """Start `jobfac api` on a free port; the process and its URL."""
+    """Start `jobfac api` on a free port; returns the process and its URL."""
     process = factory.role("api", "--port", "0")
     log: Path = factory.folder / f"api-{len(factory.roles) - 1}.log"
 
@@ -29,7 +29,7 @@ def serve(factory: Factory) -> tuple[Role, str]:
 
 
 @pytest.mark.parametrize("url", EACH_DIALECT, indirect=True)
-def test_no_answered_start_is_lost_and_none_happens_twice(factory: Factory) -> None:
+def test_every_answered_start_happens_exactly_once(factory: Factory) -> None:
     factory.apply({"a": {"command": ["true"]}})
     key = factory.json("keys", "create", "--role", "operator")["key"]
     headers = {"Authorization": f"Bearer {key}"}
@@ -59,7 +59,7 @@ def test_no_answered_start_is_lost_and_none_happens_twice(factory: Factory) -> N
     process.kill()
     for thread in threads:
         thread.join()
-    assert len(tried) > len(answered)  # it died amidst some
+    assert len(tried) > len(answered)  # killed during some starts
 
     _, url = serve(factory)
     with httpx.Client(base_url=url, headers=headers, timeout=30) as api:

@@ -25,14 +25,14 @@ from jobfac.store.api_keys import Role
 from tests.support.api_stage import Served
 
 KEY = f"jf_{secrets.token_hex(6)}_{secrets.token_urlsafe(32)}"
-"""Known before there is a database: the requests are made when the tests are collected."""
+"""The settings are known before there is a database, because the requests are created during collection."""
 
 STORED = {"prefix": KEY.split("_")[1], "hash": hashlib.sha256(KEY.encode()).hexdigest()}
 
 CONFIG = SchemathesisConfig.from_dict(
     {
         "operations": [
-            # A definition and a notification have rules that no JSON schema can say, such as what a cron line means.
+            # A definition and a notification have rules that JSON Schema cannot express, such as the syntax of cron.
             {
                 "include-operation-id": ["put_job", "start"],
                 "checks": {
@@ -53,8 +53,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     db = Database(f"sqlite:///{folder / 'jobfac.db'}")
     db.upgrade()
     with pytest.MonkeyPatch.context() as patch, Served(db, Settings(api_port=0)) as served:
-        patch.setattr(feed, "INTERVAL", 0.01)  # each of many event streams begins with a look
-        # What the examples speak of is there.
+        patch.setattr(feed, "INTERVAL", 0.01)  # each of many event streams begins with a poll
+        # Create the objects that the examples refer to.
         served.define(
             "nightly", schedules=[{"cron": f"{minute} 6 * * *"} for minute in range(PATH_EXAMPLES["schedule"])]
         )
@@ -63,7 +63,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         who = workers.Registration("w1", "localhost", 1, "token", "0.1.0", 4, ["default"], {})
         for _ in range(PATH_EXAMPLES["worker"]):
             db.transact(workers.register, who, 600)
-        # Wrong keys are tried as well, more than a client is given in a minute.
+        # Wrong keys are tried too, more than a client may send in a minute.
         served.server.app.state.service.authenticator.failures = FailedLogins(limit=1_000_000)
         with db.begin() as conn:
             conn.execute(api_key.insert().values(created_at=utcnow(), name="tests", role=Role.ADMIN, **STORED))
@@ -76,7 +76,7 @@ schema = schemathesis.openapi.from_dict(openapi.document(TABLE), config=CONFIG)
 
 @schema.auth()
 class Key:
-    """In every request that a check does not take it away from."""
+    """Adds the key to every request, unless a check removes it."""
 
     def get(self, case: schemathesis.Case[Any], context: schemathesis.AuthContext) -> str:
         return KEY
@@ -94,7 +94,7 @@ def example_job(served: Served) -> None:
 @schema.parametrize()
 @seed(int(os.environ.get("JOBFAC_TEST_SEED", "1")))
 @settings(max_examples=8, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-def test_what_is_documented_is_what_happens(case: schemathesis.Case[Any], served: Served) -> None:
+def test_the_api_conforms_to_its_document(case: schemathesis.Case[Any], served: Served) -> None:
     case.call_and_validate(base_url=served.url, timeout=20)
 
 

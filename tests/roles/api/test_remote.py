@@ -18,8 +18,8 @@ def test_runs_are_started_followed_and_shown(remote: InProcess, sqlite_factory: 
     remote.run("start", "bad", "--wait", code=1)
     tree = remote.json("start", "tree", "--wait")["id"]
     assert remote.logs(2) == "hello\n"
-    told = remote.run("logs", str(tree))
-    assert (told.stdout, told.stderr.startswith(f"Run {tree} is a sequence; ")) == ("", True)
+    logs = remote.run("logs", str(tree))
+    assert (logs.stdout, logs.stderr.startswith(f"Run {tree} is a sequence; ")) == ("", True)
     for words in (
         ["runs", "list", "--job", "hello", "--state", "succeeded", "--limit", "3"],
         ["runs", "show", str(tree)],
@@ -44,7 +44,7 @@ def test_runs_are_stopped_and_retried(remote: InProcess, sqlite_factory: Factory
     assert worker.wait(30) == 0
 
 
-def test_a_start_may_have_somebody_told(remote: InProcess, sqlite_factory: Factory) -> None:
+def test_a_start_may_name_recipients(remote: InProcess, sqlite_factory: Factory) -> None:
     for way in (remote, sqlite_factory):
         run = way.start("long", "--in", "1h", "--notify", "failed,lost=email:ops@example.org")
         assert way.run("stop", str(run)).stdout
@@ -55,12 +55,12 @@ def test_a_start_may_have_somebody_told(remote: InProcess, sqlite_factory: Facto
     assert rows[0] == rows[1]
     assert json.loads(rows[0].overrides)["notify"] == [{"on": ["failed", "lost"], "to": {"email": ["ops@example.org"]}}]
     for wrong in ("failed", "failed=ops@example.org", "lst=email:ops@example.org", "failed=webhook:ops"):
-        told = remote.run("start", "long", "--notify", wrong, code=2).stderr
-        assert told.startswith("--notify ")
-        assert told.count("\n") == 1
+        errors = remote.run("start", "long", "--notify", wrong, code=2).stderr
+        assert errors.startswith("--notify ")
+        assert errors.count("\n") == 1
 
 
-def test_schedules_are_seen_and_switched(remote: InProcess, sqlite_factory: Factory) -> None:
+def test_schedules_are_listed_paused_and_resumed(remote: InProcess, sqlite_factory: Factory) -> None:
     for words in (
         ["schedule", "list"],
         ["schedule", "list", "timed"],
@@ -82,7 +82,7 @@ def test_schedules_are_seen_and_switched(remote: InProcess, sqlite_factory: Fact
         assert remote.run(*words, code=3).stderr == sqlite_factory.run(*words, code=3).stderr
 
 
-def test_jobs_are_switched_and_deleted_and_failures_have_their_exit_codes(remote: InProcess) -> None:
+def test_jobs_are_enabled_disabled_and_deleted_and_errors_have_exit_codes(remote: InProcess) -> None:
     remote.run("jobs", "disable", "hello")
     remote.run("start", "hello", code=4)
     remote.run("jobs", "enable", "hello")

@@ -14,7 +14,7 @@ from tests.support.factory import wait_for
 SSE = {"Accept": "text/event-stream"}
 
 
-def test_a_start_answers_with_the_run_and_where_it_is(served: Served) -> None:
+def test_a_start_returns_the_run_and_its_location(served: Served) -> None:
     served.define("a", priority=5)
     answer = served.operator.post("/v1/jobs/a/runs", json={"arguments": ["x", "ü"], "payload": "p"})
     run = answer.json()
@@ -53,7 +53,7 @@ def test_a_denied_start_names_the_run(served: Served) -> None:
     assert served.viewer.get(f"/v1/runs/{answer.json()['run_id']}").json()["state"] == "denied"
 
 
-def test_a_disabled_job_refuses(served: Served) -> None:
+def test_a_disabled_job_is_not_started(served: Served) -> None:
     served.define("a")
     assert served.operator.post("/v1/jobs/a/disable").json()["enabled"] is False
     answer = served.operator.post("/v1/jobs/a/runs")
@@ -62,7 +62,7 @@ def test_a_disabled_job_refuses(served: Served) -> None:
     served.start("a")
 
 
-def test_pages_stay_right_while_runs_arrive(served: Served) -> None:
+def test_pages_are_stable_while_runs_are_added(served: Served) -> None:
     served.define("a")
     known = [served.start("a") for _ in range(9)]
     seen: list[int] = []
@@ -96,7 +96,7 @@ def test_runs_are_filtered(served_everywhere: Served) -> None:
     assert ids(f"since={since}") == [later, second, first]
 
 
-def test_who_waits_is_answered_at_the_end(served: Served) -> None:
+def test_a_waiting_request_is_answered_at_the_end_of_the_run(served: Served) -> None:
     served.define("a", command=["sh", "-c", "sleep 0.3; exit 3"])
     begin = time.monotonic()
     run = served.start("a")
@@ -122,7 +122,7 @@ def test_a_run_is_stopped_and_retried(served: Served) -> None:
     assert ("retry", "operator") in [tuple(row) for row in noted]
 
 
-def test_a_retry_with_a_key_happens_once_and_is_no_start_with_that_key(served: Served) -> None:
+def test_a_retry_with_a_key_happens_once(served: Served) -> None:
     served.define("a")
     key = {"Idempotency-Key": "k"}
     run = served.operator.post("/v1/jobs/a/runs", headers=key).json()["id"]
@@ -146,14 +146,14 @@ def test_definitions_have_etags(served: Served) -> None:
     assert served.admin.put("/v1/jobs/a", json={"command": ["true"]}, headers={"If-Match": '"1"'}).status_code == 412
     disabled = served.operator.post("/v1/jobs/a/disable")
     assert disabled.headers["etag"] not in ('"1"', '"2"')
-    # Leaving `enabled` out changes the definition alone.
+    # Without `enabled` only the definition changes.
     assert served.admin.put("/v1/jobs/a", json={"command": ["y"]}).json()["enabled"] is False
     assert served.admin.delete("/v1/jobs/a", headers={"If-Match": '"2"'}).status_code == 412
     assert served.admin.delete("/v1/jobs/a").status_code == 204
     assert served.viewer.get("/v1/jobs/a").status_code == 404
 
 
-def test_a_wrong_definition_names_every_problem(served: Served) -> None:
+def test_an_invalid_definition_names_every_problem(served: Served) -> None:
     answer = served.admin.put("/v1/jobs/a", json={"comand": ["true"], "timeout": "soon"})
     assert answer.status_code == 422
     assert answer.headers["content-type"] == "application/problem+json"
@@ -197,7 +197,7 @@ def test_the_fleet_is_listed_and_drained(served: Served) -> None:
     assert served.operator.post(f"/v1/workers/{found[0]['id']}/drain").status_code == 404
 
 
-def test_metrics_tell_of_queue_runs_and_fleet(served_everywhere: Served) -> None:
+def test_metrics_contain_queue_runs_and_fleet(served_everywhere: Served) -> None:
     served = served_everywhere
     served.define("a")
     served.viewer.get("/metrics").raise_for_status()
@@ -212,7 +212,7 @@ def test_metrics_tell_of_queue_runs_and_fleet(served_everywhere: Served) -> None
     assert "jobfac_slots 4.0" in text
 
 
-def test_a_limited_key_sees_and_touches_its_categories_alone(served_everywhere: Served) -> None:
+def test_a_limited_key_can_access_only_its_categories(served_everywhere: Served) -> None:
     served = served_everywhere
     served.define("hers", category="shop")
     served.define("theirs", category="bank")

@@ -11,7 +11,7 @@ from tests.support.factory import wait_for
 SSE = {"Accept": "text/event-stream"}
 
 
-def test_output_as_text_and_as_pieces(served: Served) -> None:
+def test_output_is_returned_as_text_or_pieces(served: Served) -> None:
     served.define("a", command=["sh", "-c", "printf 'h\\303\\244llo\\n\\377'; echo no >&2"])
     run = served.start("a")
     with served.worker():
@@ -45,44 +45,44 @@ def test_output_is_followed_to_the_end_and_resumed(served_everywhere: Served, tm
         first = next(stream)
         assert json.loads(first["data"]) == {"attempt": 1, "stream": "stdout", "skipped": 0, "text": "one\n"}
         (tmp_path / "go").touch()
-        told = list(stream)
-    assert "".join(json.loads(one["data"])["text"] for one in told[:-1]) == "ä\n"
-    assert (told[-1]["event"], json.loads(told[-1]["data"])["state"]) == ("end", "succeeded")
-    # Whoever lost the connection after any event hears the rest, and no half characters.
-    for number, one in enumerate([first, *told[:-1]]):
+        sent = list(stream)
+    assert "".join(json.loads(one["data"])["text"] for one in sent[:-1]) == "ä\n"
+    assert (sent[-1]["event"], json.loads(sent[-1]["data"])["state"]) == ("end", "succeeded")
+    # A client that lost the connection after any event gets the rest, without partial characters.
+    for number, one in enumerate([first, *sent[:-1]]):
         headers = {**SSE, "Last-Event-ID": one["id"]}
         with served.viewer.stream("GET", f"/v1/runs/{run}/output", headers=headers) as answer:
             resumed = list(events(answer.iter_lines()))
-        rest = "".join(json.loads(two["data"])["text"] for two in told[number:-1])
+        rest = "".join(json.loads(two["data"])["text"] for two in sent[number:-1])
         assert "".join(json.loads(two["data"])["text"] for two in resumed[:-1]) == rest
         assert resumed[-1]["event"] == "end"
 
 
-def test_following_goes_on_to_the_next_attempt(served: Served) -> None:
+def test_following_continues_with_the_next_attempt(served: Served) -> None:
     served.define("a", command=["sh", "-c", "echo try $JOBFAC_ATTEMPT; exit 1"], retry={"attempts": 2, "delay": "0.2s"})
     run = served.start("a")
     with served.worker(), served.viewer.stream("GET", f"/v1/runs/{run}/output", headers=SSE) as answer:
-        told = [json.loads(one["data"]) for one in events(answer.iter_lines())]
-    assert [(one["attempt"], one["text"]) for one in told[:-1]] == [(1, "try 1\n"), (2, "try 2\n")]
-    assert told[-1]["state"] == "failed"
+        sent = [json.loads(one["data"]) for one in events(answer.iter_lines())]
+    assert [(one["attempt"], one["text"]) for one in sent[:-1]] == [(1, "try 1\n"), (2, "try 2\n")]
+    assert sent[-1]["state"] == "failed"
 
 
-def test_events_come_live_and_are_resumed(served_everywhere: Served) -> None:
+def test_events_are_streamed_live_and_resumed(served_everywhere: Served) -> None:
     served = served_everywhere
     served.define("a")
     served.define("b")
     with served.viewer.stream("GET", "/v1/events", headers=SSE) as answer:
         stream = events(answer.iter_lines())
         run = served.start("a")
-        told = []
-        thread = threading.Thread(target=lambda: told.append(next(stream)))
+        sent = []
+        thread = threading.Thread(target=lambda: sent.append(next(stream)))
         thread.start()
-        # Whoever listens from now on may have come after that start; he hears of the next ones.
+        # A client that connects now may be later than that start. It gets the next ones.
         while thread.is_alive():
             served.start("a")
             thread.join(0.2)
-    first = json.loads(told[0]["data"])
-    assert (told[0]["event"], first["job"], first["event"], first["by"]) == ("run", "a", "queued", "operator")
+    first = json.loads(sent[0]["data"])
+    assert (sent[0]["event"], first["job"], first["event"], first["by"]) == ("run", "a", "queued", "operator")
     served.start("b")
     with served.worker():
         served.viewer.get(f"/v1/runs/{run}?wait=20")
@@ -99,11 +99,11 @@ def test_events_come_live_and_are_resumed(served_everywhere: Served) -> None:
     assert resumed == [one["id"] for one in everything][len(everything) // 2 + 1 :]
 
 
-def test_workers_come_and_go_among_the_events(served: Served) -> None:
+def test_registrations_of_workers_are_events(served: Served) -> None:
     found: list[dict[str, object]] = []
     listening = threading.Event()
 
-    def listen() -> None:
+    def read_events() -> None:
         with served.viewer.stream("GET", "/v1/events?seconds=30", headers=SSE) as answer:
             for one in events(answer.iter_lines()):
                 found.append(json.loads(one["data"]))
@@ -111,19 +111,19 @@ def test_workers_come_and_go_among_the_events(served: Served) -> None:
                 if found[-1].get("state") == "stopped":
                     return
 
-    thread = threading.Thread(target=listen)
+    thread = threading.Thread(target=read_events)
     thread.start()
     served.define("a")
     while not listening.wait(0.2):
         served.start("a")
     with served.worker():
-        wait_for(lambda: any(one.get("state") == "active" for one in found), "the worker is told of")
+        wait_for(lambda: any(one.get("state") == "active" for one in found), "the worker is sent")
     thread.join()
     assert [one["state"] for one in found if one.get("name") == "w1"][-1] == "stopped"
     assert "token" not in {name for one in found for name in one}
 
 
-def test_no_more_streams_are_opened_than_can_be_served(served: Served) -> None:
+def test_the_number_of_streams_is_limited(served: Served) -> None:
     served.server.app.state.service.live.limit = 2
     served.define("a")
     run = served.start("a")
@@ -143,7 +143,7 @@ def test_no_more_streams_are_opened_than_can_be_served(served: Served) -> None:
     )
 
 
-def test_stopping_the_server_ends_what_is_open(served: Served) -> None:
+def test_stopping_the_server_ends_open_streams(served: Served) -> None:
     served.define("a")
     run = served.start("a")
     waited: list[int] = []

@@ -1,4 +1,4 @@
-"""The promises of the command line: its output, its JSON, its exit codes, and one sentence for every error."""
+"""The command line: its output, its JSON, its exit codes, and one sentence for every error."""
 
 import json
 import os
@@ -45,7 +45,7 @@ def test_a_run_from_definition_to_outcome(sqlite_factory: Factory) -> None:
     assert factory.wait(again)["retry_of"] == 2
 
 
-def test_texts_of_a_program_are_shown_as_they_are_but_for_escape_sequences(sqlite_factory: Factory) -> None:
+def test_texts_of_a_program_are_shown_without_escape_sequences(sqlite_factory: Factory) -> None:
     factory = sqlite_factory
     script = r"""
     printf '%s' '{"exit_message": "2027-01-31T22:00:00 step 3", "message": "\u001b[2J2027-01-31T22:00:00"}' \
@@ -92,7 +92,7 @@ def test_plans_prune_and_export(sqlite_factory: Factory) -> None:
     assert factory.json("jobs", "show", "two")["version"] == 2
 
 
-def test_wrong_definitions_change_nothing_and_are_all_named(sqlite_factory: Factory) -> None:
+def test_invalid_definitions_change_nothing_and_are_all_named(sqlite_factory: Factory) -> None:
     factory = sqlite_factory
     (factory.folder / "bad.yaml").write_text(
         "jobs:\n  good: {command: [echo]}\n  bad: {comand: [x], timeout: soon}\n  worse: {command: [x], pool: 'a b'}\n"
@@ -150,7 +150,7 @@ MISTAKES: dict[tuple[str, ...], int] = {
 """Commands with their exit codes, while the run of `alone` waits."""
 
 
-def test_every_mistake_is_one_sentence_and_its_exit_code(sqlite_factory: Factory) -> None:
+def test_every_error_is_one_sentence_and_an_exit_code(sqlite_factory: Factory) -> None:
     factory = sqlite_factory
     factory.apply(
         {
@@ -169,7 +169,7 @@ def test_every_mistake_is_one_sentence_and_its_exit_code(sqlite_factory: Factory
         assert "\n" not in done.stderr.strip() or words[0] == "apply", (words, done.stderr)
 
 
-def test_with_json_there_is_one_document_whatever_else_is_said(sqlite_factory: Factory) -> None:
+def test_with_json_standard_output_is_one_document(sqlite_factory: Factory) -> None:
     factory = sqlite_factory
     factory.apply(
         {
@@ -201,24 +201,24 @@ def followed(factory: Factory, *words: str) -> Iterator[tuple[IO[bytes], Callabl
     factory.worker()
     run = factory.start("slow")
 
-    def go_on() -> None:
+    def continue_program() -> None:
         factory.wait(run, states={"running"})
         (factory.folder / "fifo").write_text("go\n")
 
     command = [sys.executable, "-m", "jobfac", "logs", str(run), "-f", *words]
     with subprocess.Popen(command, env=factory.environment, cwd=factory.folder, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
-        yield process.stdout, go_on
+        yield process.stdout, continue_program
         assert process.wait(10) == 0
 
 
 def test_logs_with_json_and_follow_wait_for_the_end(sqlite_factory: Factory) -> None:
-    with followed(sqlite_factory, "--json") as (out, go_on):
-        go_on()
+    with followed(sqlite_factory, "--json") as (out, continue_program):
+        continue_program()
         assert json.loads(out.read())["stdout"] == "first\nlast\n"
 
 
-def test_whatever_the_terminal_can_spell(cold_factory: Factory) -> None:
+def test_output_suits_the_encoding_of_the_terminal(cold_factory: Factory) -> None:
     factory = cold_factory
     body = {"name": "Köln 東京", "command": ["echo", "Köln"]}
     factory.apply({"far": body})
@@ -252,16 +252,14 @@ def test_standard_streams_may_be_closed(sqlite_factory: Factory, closed: str) ->
 @pytest.mark.parametrize(
     "url", ["sqlite:////no/such/folder/x.db", "mysql://x", "nonsense", "mssql+pyodbc://u:p@127.0.0.1:1/x?timeout=1"]
 )
-def test_a_database_that_cannot_be_reached_is_exit_code_5(sqlite_factory: Factory, url: str) -> None:
+def test_an_unreachable_database_is_exit_code_5(sqlite_factory: Factory, url: str) -> None:
     sqlite_factory.environment["JOBFAC_DATABASE_URL"] = url
     done = sqlite_factory.run("db", "check", code=5)
     assert "Traceback" not in done.stderr
     assert "JOBFAC_DATABASE_URL" in done.stderr or "driver" in done.stderr
 
 
-def test_a_database_that_may_not_be_read_fails_at_once(
-    sqlite_factory: Factory, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unreadable_database_fails_at_once(sqlite_factory: Factory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may read everything
     said = sqlite_factory.run("runs", "list", code=5).stderr
     assert re.search(r"cannot be reached: \S+ may not read /\S+/jobfac.db; allow it.$", said)
@@ -279,7 +277,7 @@ def test_a_file_that_is_no_database_is_exit_code_5(sqlite_factory: Factory, tmp_
     assert f"{tmp_path} is a folder" in sqlite_factory.run("runs", "list", code=5).stderr
 
 
-def test_without_a_schema_it_says_what_to_do(sqlite_factory: Factory, tmp_path: Path) -> None:
+def test_a_missing_schema_is_reported_with_the_remedy(sqlite_factory: Factory, tmp_path: Path) -> None:
     sqlite_factory.environment["JOBFAC_DATABASE_URL"] = f"sqlite:///{tmp_path / 'new.db'}"
     for words in (("jobs", "list"), ("worker",), ("scheduler",), ("api",)):
         assert "jobfac db upgrade" in sqlite_factory.run(*words, code=5).stderr, words
@@ -293,9 +291,9 @@ def test_keys_make_a_start_repeatable(sqlite_factory: Factory) -> None:
 
 
 def test_logs_follow_a_running_program(sqlite_factory: Factory) -> None:
-    with followed(sqlite_factory) as (out, go_on):
+    with followed(sqlite_factory) as (out, continue_program):
         assert out.readline() == b"first\n"
-        go_on()
+        continue_program()
         assert out.read() == b"last\n"
 
 
@@ -312,7 +310,7 @@ def test_up_is_all_roles_in_one_process(cold_factory: Factory, tmp_path: Path) -
     assert process.wait(20) == 0
 
 
-def test_settings_say_where_they_came_from(sqlite_factory: Factory) -> None:
+def test_settings_are_shown_with_their_sources(sqlite_factory: Factory) -> None:
     factory = sqlite_factory
     (factory.folder / "jobfac.toml").write_text('drain_limit = 7\napi_key = "s3cret"\n')
     rows = {row["name"]: row for row in factory.json("config")}
@@ -324,7 +322,7 @@ def test_settings_say_where_they_came_from(sqlite_factory: Factory) -> None:
     assert "drain_limt" in factory.run("config", code=2).stderr
 
 
-def test_a_full_disk_behind_the_output_is_a_sentence() -> None:
+def test_a_full_disk_of_the_output_is_reported_in_a_sentence() -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run([sys.executable, "-m", "jobfac", "--version"], stdout=full, stderr=subprocess.PIPE)
     assert (done.returncode, done.stderr) == (1, b"There is no room for the output: the disk is full.\n")

@@ -1,4 +1,4 @@
-"""`init`, `schema`, `help` and `-h`: what a new user meets first."""
+"""`init`, `schema`, `help` and `-h`: the first commands of a new user."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from tests.support.terminal import environment, type_into_bash
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="the commands are typed into bash")
-def test_what_init_writes_applies_and_runs_by_the_commands_that_it_prints(tmp_path: Path) -> None:
+def test_the_commands_that_init_prints_work(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
     made = type_into_bash("jobfac init 'my factory'", tmp_path)
@@ -56,7 +56,7 @@ def test_help_lists_the_topics_with_a_line_each(sqlite_factory: Factory) -> None
 
 
 @pytest.mark.parametrize("topic", TOPICS)
-def test_a_page_goes_into_a_pipe_as_it_is(sqlite_factory: Factory, topic: str) -> None:
+def test_a_page_is_unchanged_in_a_pipe(sqlite_factory: Factory, topic: str) -> None:
     text = sqlite_factory.run("help", topic).stdout
     assert text == page(topic)
     assert text.startswith(f"# {text[2:].partition(':')[0]}: ")
@@ -71,11 +71,11 @@ def test_a_page_goes_into_a_pipe_as_it_is(sqlite_factory: Factory, topic: str) -
         ("start", "There is no help topic 'start'; `jobfac start --help` shows how the command is used.\n"),
     ],
 )
-def test_an_unknown_topic_is_a_sentence(sqlite_factory: Factory, topic: str, sentence: str) -> None:
+def test_an_unknown_topic_is_reported_in_a_sentence(sqlite_factory: Factory, topic: str, sentence: str) -> None:
     assert sqlite_factory.run("help", topic, code=3).stderr == sentence
 
 
-def test_on_a_terminal_a_page_is_drawn() -> None:
+def test_on_a_terminal_a_page_is_rendered() -> None:
     reader, writer = pty.openpty()
     words = ["jobfac", "help", "glossary"]
     with subprocess.Popen(words, stdout=writer, env=environment(TERM="xterm", COLUMNS="80")) as process:
@@ -100,5 +100,5 @@ def test_h_is_help(sqlite_factory: Factory, words: tuple[str, ...]) -> None:
     assert sqlite_factory.run(*words, "-h").stdout == sqlite_factory.run(*words, "--help").stdout
 
 
-def test_h_behind_try_is_the_programs(sqlite_factory: Factory) -> None:
+def test_h_after_try_belongs_to_the_program(sqlite_factory: Factory) -> None:
     assert sqlite_factory.run("try", "echo", "-h").stdout == "-h\n"

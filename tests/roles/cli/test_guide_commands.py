@@ -1,4 +1,4 @@
-"""The commands of the guide, word for word, each page in a folder of its own."""
+"""The commands of the guide, executed exactly, each page in its own folder."""
 
 import re
 import shutil
@@ -24,11 +24,11 @@ EXPECTED = {
     "bulk": ["nothing was changed"],
     "http": ["shop"],
 }
-"""What each page's commands print, besides other things."""
+"""Texts that the commands of each page must print."""
 
 
 def script(text: str) -> str:
-    """The page as a script: a YAML block becomes jobs.yaml, and the lines of a console block are typed."""
+    """Convert a page to a script: YAML blocks become jobs.yaml, and the lines of console blocks are typed."""
     parts = ["set -e", "jobfac db upgrade"]
     for kind, block in BLOCKS.findall(text):
         parts.append(f"cat > jobs.yaml <<'END'\n{block}END" if kind == "yaml" else typed(block))
@@ -37,12 +37,12 @@ def script(text: str) -> str:
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="the commands are typed into bash")
 @pytest.mark.parametrize("topic", PAGES)
-def test_the_commands_of_a_page_work_word_for_word(topic: str, tmp_path: Path) -> None:
+def test_the_commands_of_a_page_work(topic: str, tmp_path: Path) -> None:
     done = type_into_bash(script(page(topic)), tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     for part in EXPECTED.get(topic, []):
         assert part in done.stdout + done.stderr, done.stdout + done.stderr
 
 
-def test_every_page_with_commands_says_what_is_expected() -> None:
+def test_every_page_with_commands_has_expected_texts() -> None:
     assert set(EXPECTED) == set(PAGES)

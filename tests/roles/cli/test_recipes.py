@@ -1,4 +1,4 @@
-"""The recipes of CONTRIBUTING, followed in a copy of the package: they name every file that has to change."""
+"""The recipes of CONTRIBUTING, executed in a copy of the package: they name every file that has to change."""
 
 import json
 import os
@@ -68,7 +68,7 @@ RULE = """
 
 
 class Copy:
-    """A copy of the package, with a database beside it."""
+    """A copy of the package with its own database."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -77,20 +77,20 @@ class Copy:
         self.changed: set[str] = set()
 
     def append(self, path: str, text: str) -> None:
-        """Add text at the end of a file, which may be new."""
+        """Append text to a file, which is created if it is missing."""
         with (self.folder / path).open("a", encoding="utf-8") as file:
             file.write(text)
         self.changed.add(path)
 
     def insert(self, path: str, anchor: str, text: str) -> None:
-        """Add text behind an anchor in a file."""
+        """Insert text after an anchor in a file."""
         before = (self.folder / path).read_text(encoding="utf-8")
         assert anchor in before, f"{path} has no {anchor!r}"
         (self.folder / path).write_text(before.replace(anchor, anchor + text, 1), encoding="utf-8")
         self.changed.add(path)
 
     def python(self, *words: str) -> str:
-        """Standard output of this Python with the copy as its package."""
+        """Run this Python with the copy as its package; returns standard output."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith("JOBFAC_")}
         done = subprocess.run(
             [sys.executable, *words], cwd=self.folder, env=kept | {"PYTHONPATH": str(self.folder)},
@@ -108,7 +108,7 @@ def copy(tmp_path: Path) -> Copy:
     return Copy(tmp_path)
 
 
-def test_an_endpoint_with_its_command_is_three_files(copy: Copy) -> None:
+def test_an_endpoint_with_its_command_needs_three_files(copy: Copy) -> None:
     copy.append("jobfac/operations/workers.py", OPERATION)
     copy.append("jobfac/api/resources/workers.py", HANDLER)
     copy.append("jobfac/cli/commands/workers.py", COMMAND)
@@ -119,7 +119,7 @@ def test_an_endpoint_with_its_command_is_three_files(copy: Copy) -> None:
     assert document["paths"]["/v1/workers/count"]["get"]["security"] == [{"key": []}]
 
 
-def test_a_column_of_a_run_is_three_files(copy: Copy) -> None:
+def test_a_column_of_a_run_needs_three_files(copy: Copy) -> None:
     versions = sorted((copy.folder / "jobfac/database/migrations/versions").glob("*.py"))
     head = re.search(r'^revision = "(\w+)"', versions[-1].read_text(encoding="utf-8"), re.MULTILINE)
     assert head is not None
@@ -139,7 +139,7 @@ def test_a_column_of_a_run_is_three_files(copy: Copy) -> None:
     assert json.loads(copy.jobfac("runs", "show", "1", "--json"))["ticket"] == "INC-4711"
 
 
-def test_a_form_of_schedule_is_two_files(copy: Copy) -> None:
+def test_a_form_of_schedule_needs_two_files(copy: Copy) -> None:
     schedule = "jobfac/definitions/schedule.py"
     copy.insert(schedule, "    name: Id | None = Field(", "default=None)\n    hourly: Minute | None = Field(")
     copy.insert(schedule, '"every": self.every,', ' "hourly": self.hourly,')

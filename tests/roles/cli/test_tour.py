@@ -1,4 +1,4 @@
-"""The commands of README, word for word, in an empty folder."""
+"""The commands of README, executed exactly, in an empty folder."""
 
 import re
 import shutil
@@ -16,13 +16,13 @@ needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="the tour u
 
 
 def console(chapter: str) -> str:
-    """The typed lines of a chapter."""
+    """Return the typed lines of a chapter."""
     text = README.read_text(encoding="utf-8").partition(f"## {chapter}\n")[2].partition("\n## ")[0]
     return "".join(map(typed, re.findall(r"```console\n(.*?)```", text, re.DOTALL)))
 
 
 @needs_bash
-def test_the_tour_works_word_for_word(tmp_path: Path) -> None:
+def test_the_commands_of_the_tour_work(tmp_path: Path) -> None:
     done = type_into_bash(console("A tour of ten minutes"), tmp_path)
     said = [line for line in done.stderr.splitlines() if not line.startswith("{")]
     assert (done.returncode, len(said)) == (0, 1), done.stderr
@@ -33,7 +33,7 @@ def test_the_tour_works_word_for_word(tmp_path: Path) -> None:
 
 @needs_bash
 @needs_curl
-def test_the_tour_with_curl_works_word_for_word_but_for_the_port(tmp_path: Path) -> None:
+def test_the_curl_commands_of_the_tour_work_with_another_port(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
     beginning = console("A tour of ten minutes").partition("jobfac worker")[0]
@@ -46,7 +46,7 @@ def test_the_tour_with_curl_works_word_for_word_but_for_the_port(tmp_path: Path)
     assert done.stdout.endswith("hello\n"), done.stdout
 
 
-def test_readme_is_short_and_its_links_lead_somewhere() -> None:
+def test_readme_is_short_and_its_links_are_valid() -> None:
     text = README.read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 180
     assert "## Guarantees\n" in text

@@ -25,7 +25,7 @@ class Done(NamedTuple):
 
 @pytest.fixture
 def try_(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Try]:
-    """The command in this process, in an empty folder, of which it makes sure that nothing was left there."""
+    """The command in this process, in an empty folder. Checks that it leaves no files."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     folder = tmp_path / "empty"
     folder.mkdir()
@@ -44,13 +44,13 @@ def try_(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.
     assert list(folder.iterdir()) == []
 
 
-def told(done: Done) -> dict[str, str]:
-    """The facts at the end, as `jobfac: NAME  VALUE`."""
+def summary_of(done: Done) -> dict[str, str]:
+    """Return the values at the end, which are printed as `jobfac: NAME VALUE`."""
     lines = [line.removeprefix("jobfac: ").split(maxsplit=1) for line in done.stderr.splitlines()]
     return {line[0]: line[1] for line in lines if len(line) == 2}
 
 
-def test_a_program_sees_what_a_run_would_and_what_came_of_it_is_told(try_: Try) -> None:
+def test_a_program_runs_as_in_a_worker_and_its_outcome_is_printed(try_: Try) -> None:
     script = """
     echo "$JOBFAC_RUN_ID $JOBFAC_ATTEMPT $JOBFAC_JOB $MODE $HIDDEN|$JOBFAC_PAYLOAD|$(cat "$JOBFAC_PAYLOAD_FILE")|$*"
     echo '{"progress": 0.25, "message": "on the way"}' >>"$JOBFAC_REPORT"
@@ -62,20 +62,20 @@ def test_a_program_sees_what_a_run_would_and_what_came_of_it_is_told(try_: Try) 
     assert done.stdout == "0 1 sh nightly |hällo|hällo|-n --rows=3\n"
     assert "complaint\n" in done.stderr
     assert "jobfac: 25% on the way\n" in done.stderr
-    assert (done.returncode, told(done)["state"], told(done)["exit_message"]) == (0, "succeeded", "no rows")
+    assert (done.returncode, summary_of(done)["state"], summary_of(done)["exit_message"]) == (0, "succeeded", "no rows")
     aware = try_(*words, "--aware")
-    assert (aware.returncode, told(aware)["state"]) == (1, "failed")
-    assert told(aware)["reason"] == "the program reported failure: no rows"
+    assert (aware.returncode, summary_of(aware)["state"]) == (1, "failed")
+    assert summary_of(aware)["reason"] == "the program reported failure: no rows"
 
 
-def test_what_a_program_reports_is_no_time_and_no_escape_sequence(try_: Try) -> None:
+def test_reported_texts_are_shown_unchanged_without_escape_sequences(try_: Try) -> None:
     done = try_(
         "sh", "-c", r"""printf '%s' '{"exit_message": "2027-01-31T22:00:00 \u001b[2Jstep 3"}' >>"$JOBFAC_REPORT" """
     )
-    assert (done.returncode, told(done)["exit_message"]) == (0, "2027-01-31T22:00:00  [2Jstep 3")
+    assert (done.returncode, summary_of(done)["exit_message"]) == (0, "2027-01-31T22:00:00  [2Jstep 3")
 
 
-def test_behind_two_dashes_every_option_is_the_program_s(try_: Try) -> None:
+def test_options_after_two_dashes_belong_to_the_program(try_: Try) -> None:
     assert try_("--", "printf", "%s ", "--timeout", "--json").stdout == "--timeout --json "
 
 
@@ -87,10 +87,10 @@ def test_behind_two_dashes_every_option_is_the_program_s(try_: Try) -> None:
         (["/no/such"], 1, {"state": "start_failed"}),
     ],
 )
-def test_other_ends(try_: Try, words: list[str], code: int, facts: dict[str, str]) -> None:
+def test_each_kind_of_end_is_printed(try_: Try, words: list[str], code: int, facts: dict[str, str]) -> None:
     done = try_(*words)
     assert done.returncode == code
-    assert facts.items() <= told(done).items()
+    assert facts.items() <= summary_of(done).items()
 
 
 @pytest.mark.parametrize(
@@ -107,14 +107,14 @@ def test_other_ends(try_: Try, words: list[str], code: int, facts: dict[str, str
         ),
     ],
 )
-def test_wrong_usage_is_told_in_a_sentence(try_: Try, words: list[str], code: int, sentence: str) -> None:
+def test_wrong_usage_is_reported_in_a_sentence(try_: Try, words: list[str], code: int, sentence: str) -> None:
     done = try_(*words)
     assert (done.returncode, done.stdout) == (code, "")
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_a_job_from_a_file_runs_as_it_is_defined(try_: Try, tmp_path: Path) -> None:
+def test_a_job_from_a_file_runs_according_to_its_definition(try_: Try, tmp_path: Path) -> None:
     file = tmp_path / "jobs.yaml"
     file.write_text("""
     jobs:
@@ -134,7 +134,7 @@ def test_a_job_from_a_file_runs_as_it_is_defined(try_: Try, tmp_path: Path) -> N
     assert (missing.returncode, missing.stderr) == (3, f"{file} has no job 'import'; it has all, export.\n")
 
 
-def test_what_would_not_be_stored_is_not_shown(try_: Try, tmp_path: Path) -> None:
+def test_output_that_would_not_be_stored_is_not_shown(try_: Try, tmp_path: Path) -> None:
     file = tmp_path / "jobs.yaml"
     file.write_text("jobs: {flood: {command: [sh, -c, 'printf %09d 1; head -c 5000000 /dev/zero; printf %09d 2'], "
                     "output: {limit: 20}}}")  # fmt: skip
@@ -142,7 +142,7 @@ def test_what_would_not_be_stored_is_not_shown(try_: Try, tmp_path: Path) -> Non
     assert done.stdout.startswith("000000001\0")
     assert done.stdout.endswith("\x00000000002")
     assert "bytes cut ...]" in done.stdout
-    assert told(done)["stdout"] == "5,000,018 bytes, 4,999,998 of them removed"
+    assert summary_of(done)["stdout"] == "5,000,018 bytes, 4,999,998 of them removed"
 
 
 LOOP = "while :; do sleep 0.05; done"
@@ -159,7 +159,7 @@ def start(tmp_path: Path, trap: str) -> "tuple[subprocess.Popen[str], int]":
     return trial, int(pid.read_text())
 
 
-def test_an_interrupt_stops_the_program_politely_and_a_second_one_at_once(tmp_path: Path) -> None:
+def test_the_first_interrupt_stops_the_program_politely_the_second_at_once(tmp_path: Path) -> None:
     polite, _ = start(tmp_path, "trap 'echo bye; exit 0' TERM")
     polite.send_signal(signal.SIGINT)
     out, said = polite.communicate(timeout=30)
@@ -177,7 +177,7 @@ def test_an_interrupt_stops_the_program_politely_and_a_second_one_at_once(tmp_pa
     assert not lives(program)
 
 
-def test_a_trial_that_is_killed_leaves_no_program_behind(tmp_path: Path) -> None:
+def test_a_killed_dry_run_leaves_no_program(tmp_path: Path) -> None:
     trial, program = start(tmp_path, "trap '' TERM")
     trial.kill()
     trial.communicate()

@@ -9,7 +9,7 @@ from tests.support.factory import wait_for
 from tests.support.fleet import Fleet
 
 
-def test_up_makes_the_schema_serves_the_api_runs_what_is_started_and_leaves_on_term(sqlite_fleet: Fleet) -> None:
+def test_up_creates_the_schema_serves_the_api_executes_runs_and_stops_on_term(sqlite_fleet: Fleet) -> None:
     fleet = sqlite_fleet
     fleet.factory.environment["JOBFAC_DATABASE_URL"] = f"sqlite:///{fleet.folder / 'fresh.db'}"
     up = fleet.factory.role("up", "--slots", "2", "--port", "0")

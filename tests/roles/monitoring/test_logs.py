@@ -1,4 +1,4 @@
-"""What the roles log: lines that name the run, its attempt, its job and its worker, and no tracebacks of libraries."""
+"""The logs of the roles: lines name the run, attempt, job and worker, and libraries log no tracebacks."""
 
 import json
 import subprocess
@@ -29,28 +29,28 @@ def test_every_line_about_a_run_names_run_attempt_job_and_worker(sqlite_fleet: F
     fleet.factory.run("stop", str(ids["stopped"]))
     for job in ("good", "bad", "absent", "slow"):
         fleet.wait(ids[job])
-    wait_for(lambda: any(line.get("state") == "timed_out" for line in lines(fleet, worker)), "the last is told")
+    wait_for(lambda: any(line.get("state") == "timed_out" for line in lines(fleet, worker)), "the last is lines_of")
     kill_with_guardian(worker)
     other = fleet.worker("w2")
     fleet.wait(ids["lost"])
-    wait_for(lambda: "run_orphaned" in fleet.log(other), "the loss is told")
+    wait_for(lambda: "run_orphaned" in fleet.log(other), "the loss is lines_of")
     about = [line for line in lines(fleet, worker) + lines(fleet, other) if "run" in line]
     assert all({"attempt", "job", "worker", "action", "level", "timestamp"} <= line.keys() for line in about)
     assert all(line["worker"] == "w1" and ids[str(line["job"])] == line["run"] for line in about)
 
-    def told(job: str) -> list[tuple[object, ...]]:
+    def lines_of(job: str) -> list[tuple[object, ...]]:
         return [(line["action"], line["attempt"], line.get("state")) for line in about if line["job"] == job]
 
     ended = "run_ended"
-    assert told("good") == [("run_started", 1, None), (ended, 1, "succeeded")]
-    assert [told("bad")[place] for place in (1, 3)] == [(ended, 1, "failed"), (ended, 2, "failed")]
-    assert told("absent") == [(ended, 1, "start_failed")]
-    assert told("slow") == [("run_started", 1, None), ("run_long", 1, None), (ended, 1, "timed_out")]
-    assert told("stopped") == [("run_started", 1, None), (ended, 1, "stopped")]
-    assert ("run_orphaned", 1, "lost") in told("lost")
+    assert lines_of("good") == [("run_started", 1, None), (ended, 1, "succeeded")]
+    assert [lines_of("bad")[place] for place in (1, 3)] == [(ended, 1, "failed"), (ended, 2, "failed")]
+    assert lines_of("absent") == [(ended, 1, "start_failed")]
+    assert lines_of("slow") == [("run_started", 1, None), ("run_long", 1, None), (ended, 1, "timed_out")]
+    assert lines_of("stopped") == [("run_started", 1, None), (ended, 1, "stopped")]
+    assert ("run_orphaned", 1, "lost") in lines_of("lost")
 
 
-def test_what_libraries_say_is_a_line_too_but_not_their_tracebacks_of_an_outage() -> None:
+def test_libraries_log_lines_but_no_tracebacks_of_an_outage() -> None:
     script = """
 import logging
 from jobfac.telemetry.logs import configure

@@ -23,12 +23,12 @@ class Scraped(dict[str, float]):
 def url_of(fleet: Fleet, process: Process) -> str:
     """The URL of a role's metrics, read from its log."""
 
-    def said() -> str | None:
+    def read_url() -> str | None:
         assert process.poll() is None, fleet.log(process)
         lines = (json.loads(line) for line in fleet.log(process).splitlines() if line.startswith("{"))
         return next((line["url"] for line in lines if line["action"] == "metrics_started"), None)
 
-    return str(wait_for(said, "metrics are served"))
+    return str(wait_for(read_url, "metrics are served"))
 
 
 def scrape(url: str) -> Scraped:
@@ -49,7 +49,7 @@ def silent() -> Iterator[ExitStack]:
         yield stack
 
 
-def test_a_worker_and_a_scheduler_tell_how_they_do(sqlite_fleet: Fleet) -> None:
+def test_a_worker_and_a_scheduler_export_their_metrics(sqlite_fleet: Fleet) -> None:
     fleet = sqlite_fleet
     with receiving() as receiver:
         fleet.define(
@@ -95,9 +95,7 @@ def test_a_worker_and_a_scheduler_tell_how_they_do(sqlite_fleet: Fleet) -> None:
     assert len(found) < 150, "the number of series has a bound"
 
 
-def test_clients_that_say_nothing_keep_neither_the_worker_nor_the_next_scrape(
-    sqlite_fleet: Fleet, silent: ExitStack
-) -> None:
+def test_silent_clients_block_neither_the_worker_nor_the_next_scrape(sqlite_fleet: Fleet, silent: ExitStack) -> None:
     fleet = sqlite_fleet
     fleet.define(job={"command": ["true"]})
     url = url_of(fleet, fleet.worker("w1", "--metrics", "127.0.0.1:0"))
@@ -109,8 +107,8 @@ def test_clients_that_say_nothing_keep_neither_the_worker_nor_the_next_scrape(
     assert scrape(url)["jobfac_worker_finished_total{succeeded}"] == 1
 
 
-def test_a_port_that_is_taken_is_told_in_a_sentence(sqlite_fleet: Fleet) -> None:
+def test_a_port_in_use_is_reported_in_a_sentence(sqlite_fleet: Fleet) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         place = f"127.0.0.1:{taken.getsockname()[1]}"
-        said = sqlite_fleet.factory.run("scheduler", "--metrics", place, code=2).stderr
-    assert said == f"Metrics cannot be served on {place}: Address already in use.\n"
+        read_url = sqlite_fleet.factory.run("scheduler", "--metrics", place, code=2).stderr
+    assert read_url == f"Metrics cannot be served on {place}: Address already in use.\n"

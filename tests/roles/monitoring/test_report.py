@@ -9,7 +9,7 @@ import time
 from tests.support.factory import Factory, wait_for
 
 
-def test_every_form_of_a_report(sqlite_factory: Factory) -> None:
+def test_a_report_in_every_format(sqlite_factory: Factory) -> None:
     factory = sqlite_factory
     factory.apply({"good": {"command": ["true"], "category": "etl"}, "bad": {"command": ["false"]}})
     factory.worker()

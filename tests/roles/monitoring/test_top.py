@@ -31,7 +31,7 @@ from tests.support.terminal import terminal
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 
 
-# What it reads
+# The data
 
 
 def history(db: Database) -> None:
@@ -53,7 +53,7 @@ def history(db: Database) -> None:
     start(db, "load", delay=3600.0)
 
 
-def test_an_overview_has_all_that_stands_in_six_statements(db: Database) -> None:
+def test_an_overview_takes_six_statements(db: Database) -> None:
     history(db)
     with sent(db) as statements:
         found = db.query(overview.read)
@@ -78,7 +78,7 @@ def _plan(db: Database, statement: str, parameters: Any) -> list[str]:
         return [row[-1] for row in conn.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)]
 
 
-def test_over_the_api_it_is_the_same(served: Served) -> None:
+def test_the_api_returns_the_same_overview(served: Served) -> None:
     history(served.db)
     near = served.db.query(overview.read)
     with Remote(served.url, served.key(Role.VIEWER)) as remote:
@@ -93,7 +93,7 @@ def test_over_the_api_it_is_the_same(served: Served) -> None:
     ]
 
 
-def test_a_key_that_is_limited_to_categories_sees_their_jobs_alone(served: Served) -> None:
+def test_a_limited_key_sees_only_the_jobs_of_its_categories(served: Served) -> None:
     history(served.db)
     define(served.db, mine={"category": "etl"}, mine_too={"category": "etl", "already_running": "queue"})
     hand = Hand(served.db, "w2")
@@ -124,7 +124,7 @@ def test_a_key_that_is_limited_to_categories_sees_their_jobs_alone(served: Serve
     )
 
 
-# The picture
+# The screen
 
 
 def moment(seconds: float) -> datetime:
@@ -168,7 +168,7 @@ def picture(shown: Overview | None, width: int, height: int | None, trouble: str
 
 @pytest.mark.parametrize(("width", "height"), [(80, 24), (160, 50), (100, 30), (60, 16)])
 @pytest.mark.parametrize("trouble", ["", "the database is away"])
-def test_a_frame_fills_its_terminal_and_no_more(width: int, height: int, trouble: str) -> None:
+def test_a_frame_fits_its_terminal(width: int, height: int, trouble: str) -> None:
     lines = picture(BUSY, width, height, trouble)
     assert len(lines) == height
     assert max(map(len, lines)) <= width
@@ -178,7 +178,7 @@ def test_a_frame_fills_its_terminal_and_no_more(width: int, height: int, trouble
         assert any(title in line for line in lines), title
 
 
-def test_a_frame_of_nothing_says_so_and_what_to_do() -> None:
+def test_an_empty_frame_says_what_to_do() -> None:
     lines = picture(IDLE, 80, 24)
     text = "\n".join(lines)
     for words in ("`jobfac worker` starts one", "no queued runs", "no running runs", "no ended runs", "no schedule"):
@@ -188,7 +188,7 @@ def test_a_frame_of_nothing_says_so_and_what_to_do() -> None:
     assert "connecting to" in picture(None, 80, 24)[1]
 
 
-def test_what_needs_an_eye_is_in_words_too() -> None:
+def test_problems_are_shown_in_words_not_only_colours() -> None:
     shown = IDLE._replace(
         workers=[
             a_worker(1, lease_until=moment(-3), seen_at=moment(-18)),
@@ -221,7 +221,7 @@ def test_what_needs_an_eye_is_in_words_too() -> None:
     ]
 
 
-def test_room_is_shared_and_failures_keep_half_of_theirs() -> None:
+def test_space_is_shared_and_failures_keep_half_of_theirs() -> None:
     assert share(18, (30, 250, 100), (2, 4, 3)) == [5, 7, 6]
     assert share(100, (3, 1, 12), (2, 4, 3)) == [3, 1, 12]
     shown = pick(BUSY.ended, 6)
@@ -232,10 +232,10 @@ def test_room_is_shared_and_failures_keep_half_of_theirs() -> None:
     ]  # fmt: skip
 
 
-# A terminal
+# The terminal
 
 
-def test_in_a_terminal_it_follows_a_fleet_and_q_leaves(sqlite_fleet: Fleet) -> None:
+def test_in_a_terminal_it_follows_a_fleet_until_q(sqlite_fleet: Fleet) -> None:
     fleet = sqlite_fleet
     report = """echo '{"progress": 0.25, "message": "a quarter"}' >> "$JOBFAC_REPORT"; read x < fifo"""
     os.mkfifo(fleet.folder / "fifo")
@@ -247,7 +247,7 @@ def test_in_a_terminal_it_follows_a_fleet_and_q_leaves(sqlite_fleet: Fleet) -> N
         slow = fleet.start("slow")[0]
         shown.shows("a quarter")
         shown.resize(160, 50)
-        shown.shows("took")  # which only a wide terminal shows
+        shown.shows("took")  # shown only on a wide terminal
         (fleet.folder / "fifo").write_text("go on\n")
         fleet.wait(slow)
         shown.shows("no running runs")
@@ -257,7 +257,7 @@ def test_in_a_terminal_it_follows_a_fleet_and_q_leaves(sqlite_fleet: Fleet) -> N
     assert "\x1b" not in once.stdout
 
 
-def test_a_signal_gives_the_terminal_back(sqlite_factory: Factory) -> None:
+def test_a_signal_restores_the_terminal(sqlite_factory: Factory) -> None:
     with terminal(sqlite_factory) as shown:
         shown.shows("no schedule is due")
         shown.process.terminate()
@@ -267,7 +267,7 @@ def test_a_signal_gives_the_terminal_back(sqlite_factory: Factory) -> None:
         assert termios.tcgetattr(shown.screen)[3] & termios.ICANON
 
 
-def test_it_waits_for_a_database_that_is_away(sqlite_factory: Factory) -> None:
+def test_it_waits_for_an_unreachable_database(sqlite_factory: Factory) -> None:
     factory = sqlite_factory
     factory.environment["JOBFAC_DATABASE_URL"] = factory.url.replace("jobfac.db", "later.db")
     assert "jobfac db upgrade" in factory.run("top", "--once", code=5).stderr

@@ -20,7 +20,7 @@ CALLER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 @dataclass(frozen=True)
 class Span:
-    """A span as it was received."""
+    """A received span."""
 
     service: str
     name: str
@@ -77,7 +77,7 @@ def test_start_claim_execution_and_program_are_in_one_trace(receiver: Receiver, 
     answer = served.operator.post("/v1/jobs/job/runs", json={}, headers={"traceparent": CALLER})
     run = answer.json()
     with served.worker():
-        text = wait_for(lambda: served.viewer.get(f"/v1/runs/{run['id']}/output").text, "what the program was told")
+        text = wait_for(lambda: served.viewer.get(f"/v1/runs/{run['id']}/output").text, "the output of the program")
         found = wait_spans(receiver, 3)
     start, execution, claim = (
         found[name] for name in ("jobfac-api: start job", "jobfac-worker: run job", "jobfac-worker: claim")
@@ -86,15 +86,15 @@ def test_start_claim_execution_and_program_are_in_one_trace(receiver: Receiver, 
     assert (start.parent, start.links, execution.parent) == ("", [CALLER.split("-")[1]], "")
     assert claim.parent == execution.id
     assert re.fullmatch(rf"00-{execution.trace}-{execution.id}-0[13]\n", text)
-    told = {"run": run["id"], "attempt": 1, "job": "job", "worker": "w1", "state": "failed"}
-    assert {f"jobfac.{name}": value for name, value in told.items()}.items() <= execution.known.items()
+    attributes = {"run": run["id"], "attempt": 1, "job": "job", "worker": "w1", "state": "failed"}
+    assert {f"jobfac.{name}": value for name, value in attributes.items()}.items() <= execution.known.items()
     assert execution.known["process.exit.code"] == 3
     assert (start.failed, execution.failed) == (False, True)
     assert 0 < claim.seconds < execution.seconds
     assert 0.2 < execution.seconds < 20
 
 
-def test_the_command_line_sends_its_span_before_it_leaves(receiver: Receiver, cold_factory: Factory) -> None:
+def test_the_command_line_sends_its_span_before_it_exits(receiver: Receiver, cold_factory: Factory) -> None:
     cold_factory.apply({"job": {"command": ["true"]}})
     environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url, "OTEL_SERVICE_NAME": "nightly"}
     cold_factory.environment |= environment
@@ -113,7 +113,7 @@ def test_the_command_line_sends_its_span_before_it_leaves(receiver: Receiver, co
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "OTEL_SDK_DISABLED": "true"}, False),
     ],
 )
-def test_the_standard_variables_alone_decide(
+def test_only_the_standard_variables_enable_traces(
     monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], wanted: bool
 ) -> None:
     for name, value in environment.items():
@@ -131,7 +131,7 @@ def python(script: str, **environment: str) -> str:
 BEGIN = "from jobfac.telemetry import traces; traces.begin('worker')"
 
 
-def test_nothing_is_imported_for_nothing_and_what_is_missing_is_told() -> None:
+def test_opentelemetry_is_imported_only_if_enabled_and_a_missing_package_is_logged() -> None:
     idle = f"import sys; {BEGIN}; print('opentelemetry' in sys.modules)"
     assert python(idle) == "False\n"
     bare = f"import sys; sys.modules['opentelemetry'] = None; {BEGIN}"

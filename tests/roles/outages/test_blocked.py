@@ -21,31 +21,31 @@ from tests.support.fleet import Fleet
 pytestmark = pytest.mark.mssql
 
 HELD = 5.0
-"""Seconds for which a transaction is held open: more than a lease of the fleet lasts (3 s)."""
+"""Seconds for which a transaction stays open: longer than a lease of the fleet (3 s)."""
 
 SPIN = 40
-"""Requests of an idle worker in a second at most, while what it could do is blocked: a poll and a turn each time."""
+"""The maximum requests per second of an idle worker whose work is blocked: a poll and a turn each time."""
 
 EVERYTHING = (
-    "EXEC jobfac.start_job @job = N'limited'",  # the named locks of a job's rules, and a row of the queue
+    "EXEC jobfac.start_job @job = N'limited'",  # the named locks of a job's rule, and a row of the queue
     "SELECT id FROM jobfac.worker WITH (UPDLOCK, HOLDLOCK)",
     "SELECT id FROM jobfac.run WITH (UPDLOCK, HOLDLOCK)",
     "SELECT run_id FROM jobfac.attempt WITH (UPDLOCK)",
     "SELECT id FROM jobfac.schedule WITH (UPDLOCK)",
     "SELECT id FROM jobfac.job WITH (UPDLOCK)",
 )
-"""All that a turn may want."""
+"""All locks that a turn may need."""
 
 REBUILDS = tuple(
     f"ALTER INDEX {index} REBUILD"
     for index in ("ix_run_claim ON jobfac.run", "pk_queue ON jobfac.queue", "pk_worker ON jobfac.worker")
 )
-"""Sch-M on what a worker reads, as an offline rebuild takes it."""
+"""Sch-M on a table that a worker reads, as during an offline rebuild."""
 
 
 @contextmanager
 def held(fleet: Fleet, *statements: str) -> Iterator[None]:
-    """A DBA's transaction in which these were executed, open meanwhile and committed at the end."""
+    """Execute statements in a DBA's transaction that stays open inside the block and is committed at its end."""
     engine = Mssql().engine(sa.make_url(fleet.factory.url))
     with engine.connect() as conn:
         for statement in statements:
@@ -67,7 +67,9 @@ def fleet(tds: Any, tmp_path: Path) -> Iterator[Fleet]:
 
 
 @pytest.mark.parametrize("statements", [EVERYTHING, REBUILDS], ids=["rows and named locks", "rebuilt indexes"])
-def test_an_open_transaction_of_a_dba_ends_no_program_and_no_lease(fleet: Fleet, statements: tuple[str, ...]) -> None:
+def test_an_open_transaction_of_a_dba_kills_no_program_and_ends_no_lease(
+    fleet: Fleet, statements: tuple[str, ...]
+) -> None:
     worker = fleet.worker()
     registered = fleet.row(worker)
     assert registered is not None
@@ -94,16 +96,18 @@ def test_an_open_transaction_of_a_dba_ends_no_program_and_no_lease(fleet: Fleet,
     assert "heartbeat failed" not in said
 
 
-def _asked(tds: Any, process: Any) -> int:
+def _requests(tds: Any, process: Any) -> int:
     return int(tds.stats()["by_process"].get(str(process.pid), 0))
 
 
 def _is_under_way(tds: Any, process: Any) -> bool:
-    return _asked(tds, process) > 2
+    return _requests(tds, process) > 2
 
 
 @pytest.mark.parametrize("blocked", ["a promotion", "a queued run"])
-def test_an_idle_worker_does_not_spin_while_its_work_is_blocked(tds: Any, fleet: Fleet, blocked: str) -> None:
+def test_an_idle_worker_does_not_poll_constantly_while_its_work_is_blocked(
+    tds: Any, fleet: Fleet, blocked: str
+) -> None:
     (limited,) = fleet.start("later", delay=600.0 if blocked == "a promotion" else None)
     lock = {
         "a promotion": "EXEC sp_getapplock N'jobfac:job:later', N'Exclusive', N'Transaction'",
@@ -116,11 +120,11 @@ def test_an_idle_worker_does_not_spin_while_its_work_is_blocked(tds: Any, fleet:
         roles.append(fleet.factory.role("scheduler"))
         for role in roles:
             wait_for(partial(_is_under_way, tds, role), "it is under way")
-        before = [_asked(tds, role) for role in roles]
+        before = [_requests(tds, role) for role in roles]
         began = time.monotonic()
         threading.Event().wait(3.0)
         passed = time.monotonic() - began
-        asked = [(_asked(tds, role) - so_far) / passed for role, so_far in zip(roles, before, strict=True)]
+        asked = [(_requests(tds, role) - so_far) / passed for role, so_far in zip(roles, before, strict=True)]
     freed = time.monotonic()
     fleet.wait(limited)
     assert time.monotonic() - freed < 2.0

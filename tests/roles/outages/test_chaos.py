@@ -1,4 +1,4 @@
-"""The short chaos run: twenty seconds of kills, freezes and outages, without a violation."""
+"""A chaos run of twenty seconds with kills, freezes and outages, without a violation."""
 
 import json
 import subprocess
@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[3]
 
 
 @pytest.mark.parametrize(("engine", "seed", "minutes"), [("sqlite", 7, 0.2), ("mssql", 8, 0.13)])
-def test_nothing_is_violated(engine: str, seed: int, minutes: float) -> None:
+def test_a_chaos_run_has_no_violations(engine: str, seed: int, minutes: float) -> None:
     words = ["--minutes", str(minutes), "--seed", str(seed), "--engine", engine, "--workers", "3", "--json"]
     done = subprocess.run([sys.executable, "-m", "scripts.chaos", *words], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode in (0, 1), done.stderr

@@ -10,7 +10,7 @@ SHORTER = {"JOBFAC_LEASE": "1.5", "JOBFAC_LEASE_MARGIN": "0.5"}
 
 
 def crash(fleet: Fleet, point: str) -> None:
-    """Six runs on a worker that dies at the point, and then on another."""
+    """Execute six runs on a worker that dies at the failpoint, and then on another one."""
     fleet.define(brief=fleet.journal.job(0.1), bad=fleet.journal.job(0.1, code=3))
     ids = fleet.start("brief", 5) + fleet.start("bad")
     first = fleet.factory.role("worker", "--name", "first", "--slots", "3", JOBFAC_CRASH_AT=point, **SHORTER)
@@ -31,10 +31,10 @@ def crash(fleet: Fleet, point: str) -> None:
 
 
 @pytest.mark.parametrize("point", POINTS)
-def test_on_sqlite(sqlite_fleet: Fleet, point: str) -> None:
+def test_a_crash_at_each_failpoint_on_sqlite(sqlite_fleet: Fleet, point: str) -> None:
     crash(sqlite_fleet, point)
 
 
 @pytest.mark.parametrize("point", ["claimed_uncommitted:2", "committed:2"])
-def test_on_every_engine(fleet: Fleet, point: str) -> None:
+def test_a_crash_at_main_failpoints_on_every_engine(fleet: Fleet, point: str) -> None:
     crash(fleet, point)

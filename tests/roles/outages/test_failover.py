@@ -16,7 +16,7 @@ SETSID = {"command": ["sh", "-c", "setsid sleep 600 & env -i setsid sleep 600 & 
 
 
 @pytest.mark.alone
-def test_the_programs_of_a_killed_worker_are_gone_in_2_s_and_its_runs_go_on_within_the_lease_plus_2(
+def test_a_killed_workers_programs_end_within_2_s_and_its_runs_restart_within_the_lease_plus_2_s(
     fleet: Fleet,
 ) -> None:
     fleet.define(tree=SETSID)
@@ -38,7 +38,7 @@ def test_the_programs_of_a_killed_worker_are_gone_in_2_s_and_its_runs_go_on_with
     assert "first died" in fleet.attempts(ids[0])[0]["reason"]
 
 
-def test_what_is_not_restartable_ends_as_lost(sqlite_fleet: Fleet) -> None:
+def test_a_run_that_is_not_restartable_ends_as_lost(sqlite_fleet: Fleet) -> None:
     fleet = sqlite_fleet
     fleet.define(fragile={"command": ["sleep", "600"], "restartable": False})
     (run_id,) = fleet.start("fragile")
@@ -50,7 +50,7 @@ def test_what_is_not_restartable_ends_as_lost(sqlite_fleet: Fleet) -> None:
     assert "first died" in fleet.get(run_id)["reason"]
 
 
-def test_what_a_killed_worker_had_captured_is_stored_by_its_neighbour(sqlite_fleet: Fleet) -> None:
+def test_the_output_of_a_killed_worker_is_stored_by_another_one(sqlite_fleet: Fleet) -> None:
     fleet = sqlite_fleet
     fleet.define(speaks={"command": ["sh", "-c", "echo last words; sleep 600"], "restartable": False})
     (run_id,) = fleet.start("speaks")
@@ -65,7 +65,7 @@ def test_what_a_killed_worker_had_captured_is_stored_by_its_neighbour(sqlite_fle
 
 
 @pytest.mark.parametrize("url", EACH_DIALECT, indirect=True)
-def test_a_frozen_worker_loses_its_programs_before_its_lease_and_starts_anew_when_it_thaws(fleet: Fleet) -> None:
+def test_a_frozen_worker_loses_its_programs_before_its_lease_and_registers_again(fleet: Fleet) -> None:
     fleet.define(long=fleet.journal.job(600), here=fleet.journal.job(0, labels={"only": "first"}))
     ids = fleet.start("long", 3)
     first = fleet.worker("first", "--label", "only=first")
@@ -78,7 +78,7 @@ def test_a_frozen_worker_loses_its_programs_before_its_lease_and_starts_anew_whe
     wait_for(lambda: len(fleet.journal.lines("start")) == 6, "going on elsewhere", timeout=LEASE + 2)
     wait_for(lambda: time.monotonic() - frozen > 2 * LEASE, "twice the lease")
     thaw(first)
-    wait_for(lambda: fleet.registration(first)["id"] != former["id"], "registered anew")
+    wait_for(lambda: fleet.registration(first)["id"] != former["id"], "registered again")
     assert fleet.registration(first)["state"] == "active"
     assert {fleet.get(run_id)["worker"] for run_id in ids} == {"second"}
     assert all(fleet.events(run_id).count("running") == 2 for run_id in ids)
@@ -86,10 +86,8 @@ def test_a_frozen_worker_loses_its_programs_before_its_lease_and_starts_anew_whe
     assert not fleet.journal.doubled()
 
 
-@pytest.mark.parametrize("point", ["committed", "guardian_told"])
-def test_a_worker_that_froze_between_claim_and_start_starts_nothing_when_it_thaws(
-    sqlite_fleet: Fleet, point: str
-) -> None:
+@pytest.mark.parametrize("point", ["committed", "guardian_notified"])
+def test_a_worker_frozen_between_claim_and_start_starts_nothing_later(sqlite_fleet: Fleet, point: str) -> None:
     fleet = sqlite_fleet
     fleet.define(long=fleet.journal.job(600))
     (run_id,) = fleet.start("long")
@@ -99,12 +97,12 @@ def test_a_worker_that_froze_between_claim_and_start_starts_nothing_when_it_thaw
     wait_for(lambda: fleet.journal.lines("start"), "started by the second", timeout=LEASE + 5)
     former = fleet.row(first)
     thaw(first)
-    wait_for(lambda: fleet.row(first) != former and "registered anew" in fleet.log(first), "registered anew")
+    wait_for(lambda: fleet.row(first) != former and "registered again" in fleet.log(first), "registered again")
     assert [line.attempt for line in fleet.journal.lines("start")] == [2]
     assert fleet.get(run_id)["worker"] == "second"
 
 
-def test_orphans_of_a_worker_and_a_guardian_killed_together_end_before_their_run_starts_again_here(
+def test_orphans_of_a_killed_worker_and_guardian_end_before_their_run_restarts_here(
     sqlite_fleet: Fleet,
 ) -> None:
     fleet = sqlite_fleet
@@ -121,7 +119,7 @@ def test_orphans_of_a_worker_and_a_guardian_killed_together_end_before_their_run
     assert fleet.get(run_id)["worker"] == "second"
 
 
-def test_orphans_of_a_worker_and_a_guardian_killed_together_end_when_a_worker_starts_here(sqlite_fleet: Fleet) -> None:
+def test_orphans_of_a_killed_worker_and_guardian_end_when_a_worker_starts_here(sqlite_fleet: Fleet) -> None:
     fleet = sqlite_fleet
     fleet.define(tree=SETSID)
     fleet.start("tree")
@@ -133,7 +131,7 @@ def test_orphans_of_a_worker_and_a_guardian_killed_together_end_when_a_worker_st
     assert not fleet.programs(first)
 
 
-def test_a_guardian_that_dies_is_replaced_and_does_its_duty(sqlite_fleet: Fleet) -> None:
+def test_a_dead_guardian_is_replaced_by_a_working_one(sqlite_fleet: Fleet) -> None:
     fleet = sqlite_fleet
     fleet.define(tree=SETSID)
     fleet.start("tree")

@@ -1,6 +1,6 @@
 """A database that lost its last commits while the workers stay alive, as after a forced failover to a lagging replica.
 
-The executions of the workers and the database agree again within a heartbeat.
+The workers' executions and the database agree again within a heartbeat.
 """
 
 import pytest
@@ -14,8 +14,8 @@ from tests.support.process_stage import lives
 pytestmark = pytest.mark.parametrize("url", EACH_DIALECT, indirect=True)
 
 
-def forget_claim(fleet: Fleet, run_id: int, **more: str) -> None:
-    """As if the first claim of a run had never been committed."""
+def lose_claim(fleet: Fleet, run_id: int, **more: str) -> None:
+    """Change the database as if the first claim of a run had not been committed."""
     with fleet.db.begin() as conn:
         queued = {**more, "state": "queued", "attempt": 0, "worker_id": None, "worker": None, "started_at": None}
         conn.execute(run.update().where(run.c.id == run_id).values(queued))
@@ -23,8 +23,8 @@ def forget_claim(fleet: Fleet, run_id: int, **more: str) -> None:
         conn.execute(run_event.delete().where(run_event.c.run_id == run_id, run_event.c.event == "running"))
 
 
-def forget_end(fleet: Fleet, run_id: int) -> None:
-    """As if the end of a run had never been committed."""
+def lose_end(fleet: Fleet, run_id: int) -> None:
+    """Change the database as if the end of a run had not been committed."""
     open_again = {"state": None, "ended_at": None, "exit_code": None}
     with fleet.db.begin() as conn:
         conn.execute(run.update().where(run.c.id == run_id).values({**open_again, "state": "running"}))
@@ -32,26 +32,26 @@ def forget_end(fleet: Fleet, run_id: int) -> None:
         conn.execute(run_event.delete().where(run_event.c.run_id == run_id, run_event.c.event == "succeeded"))
 
 
-def test_a_program_whose_claim_is_forgotten_goes_on_when_its_worker_claims_again(fleet: Fleet) -> None:
+def test_a_program_with_a_lost_claim_continues_when_its_worker_claims_again(fleet: Fleet) -> None:
     fleet.define(job=fleet.journal.job(2))
     (run_id,) = fleet.start("job")
     fleet.worker("first")
     (begun,) = wait_for(lambda: fleet.journal.lines("start"), "running")
-    forget_claim(fleet, run_id)
+    lose_claim(fleet, run_id)
     done = fleet.wait(run_id)
     assert (done["state"], done["attempt"], done["worker"]) == ("succeeded", 1, "first")
     assert [(line.word, line.run) for line in fleet.journal.lines()] == [("start", run_id), ("end", run_id)]
     assert fleet.attempts(run_id)[0]["pid"] == begun.value
 
 
-def test_a_program_whose_claim_is_forgotten_ends_when_another_worker_has_the_run(fleet: Fleet) -> None:
+def test_a_program_with_a_lost_claim_ends_when_another_worker_has_the_run(fleet: Fleet) -> None:
     there = {"command": ["true"], "labels": {"only": "second"}}
     fleet.define(job=fleet.journal.job(600), brief={"command": ["true"]}, there=there)
     (run_id,) = fleet.start("job")
     first = fleet.worker("first", slots=1)
     (begun,) = wait_for(lambda: fleet.journal.lines("start"), "running")
     fleet.worker("second", "--label", "only=second", slots=1)
-    forget_claim(fleet, run_id, queue=fleet.one("there")["queue"])  # the first one shall not come before
+    lose_claim(fleet, run_id, queue=fleet.one("there")["queue"])  # the first worker must not claim earlier
     wait_for(lambda: len(fleet.journal.lines("start")) == 2, "running at the second")
     wait_for(lambda: not lives(begun.value), "the first one's program has ended")
     wait_for(lambda: "discarded" in fleet.events(run_id), "its result discarded")
@@ -62,11 +62,11 @@ def test_a_program_whose_claim_is_forgotten_ends_when_another_worker_has_the_run
 
 
 @pytest.mark.parametrize("restartable", [True, False])
-def test_a_run_whose_end_is_forgotten_does_not_run_for_ever(fleet: Fleet, restartable: bool) -> None:
+def test_a_run_with_a_lost_end_does_not_run_forever(fleet: Fleet, restartable: bool) -> None:
     fleet.define(job=fleet.journal.job(0, restartable=restartable))
     fleet.worker("first")
     run_id = fleet.one("job")["id"]
-    forget_end(fleet, run_id)
+    lose_end(fleet, run_id)
     done = fleet.wait(run_id)
     assert (done["state"], done["attempt"]) == (("succeeded", 2) if restartable else ("lost", 1))
     closed = fleet.attempts(run_id)[0]

@@ -25,13 +25,16 @@ USUAL = {
 
 RUNS, WORKERS = 2500, 8
 WINDOW = 10.0
-"""Seconds in which an idle fleet is listened to, again if it asked too much: it may be that old runs were purged, as
-every ten minutes, or ended ones counted, as every minute. On the average the two cost six requests a minute."""
+"""Seconds of one measurement of an idle fleet.
+
+It is repeated after too many requests, because old runs may have been purged (every ten minutes) or ended runs counted
+(every minute). On average both cost six requests a minute.
+"""
 
 
 @contextmanager
 def fleet_on(tds: Any, driver: str, folder: Path) -> Iterator[Fleet]:
-    """A fleet on a fresh database of the test server."""
+    """Run a fleet on a fresh database of the test server."""
     from tests.tds_server import harness
 
     folder.mkdir()
@@ -43,13 +46,13 @@ def fleet_on(tds: Any, driver: str, folder: Path) -> Iterator[Fleet]:
 
 @pytest.fixture
 def faults(tds: Any) -> Iterator[Callable[..., None]]:
-    """What goes wrong from now on; nothing after the test."""
+    """A function that sets the fault rules; they are removed after the test."""
     yield tds.faults
     tds.faults()
 
 
 @pytest.mark.alone
-def test_eight_workers_drain_a_failing_queue_and_every_run_happens_once(
+def test_eight_workers_execute_every_run_once_despite_faults(
     tds: Any, faults: Callable[..., None], tmp_path: Path
 ) -> None:
     with fleet_on(tds, DRIVERS[0], tmp_path / "drain") as fleet:
@@ -57,13 +60,13 @@ def test_eight_workers_drain_a_failing_queue_and_every_run_happens_once(
         fleet.define(brief={"command": ["sh", "-c", says], "environment": {"JOURNAL": str(fleet.journal.folder)}})
         ids = [run_id for _ in range(RUNS // 500) for run_id in fleet.start("brief", 500)]
         faults("error 1205 chance 0.005", "drop before commit chance 0.01", "drop after commit chance 0.01")
-        # A lease that a busy machine does not end: what is looked for here are faults of transactions.
+        # A lease that does not expire on a busy machine, because this test is about faults of transactions.
         patient = {**USUAL, "JOBFAC_LEASE": "40"}
         workers = [
             fleet.factory.role("worker", "--name", f"w{number}", "--slots", "16", **patient)
             for number in range(WORKERS)
         ]
-        # Only the journal is looked at meanwhile: it costs the server nothing.
+        # Poll only the journal meanwhile, because that costs the server nothing.
         wait_for(lambda: fleet.journal.count() >= RUNS, "all have run", timeout=200)
         fired = {rule["rule"]: rule["fired"] for rule in tds.stats()["faults"]}
         faults()
@@ -79,7 +82,7 @@ def test_eight_workers_drain_a_failing_queue_and_every_run_happens_once(
 
 @pytest.fixture
 def idle(tds: Any, tmp_path: Path) -> Iterator[tuple[dict[str, Fleet], dict[str, list[Any]]]]:
-    """A fleet through each driver that has done something and is idle now, and the roles of each."""
+    """An idle fleet through each driver that has executed a run, and the roles of each."""
     with ExitStack() as stack:
         fleets = {driver: stack.enter_context(fleet_on(tds, driver, tmp_path / driver)) for driver in DRIVERS}
         roles = {}
@@ -92,26 +95,24 @@ def idle(tds: Any, tmp_path: Path) -> Iterator[tuple[dict[str, Fleet], dict[str,
         yield fleets, roles
 
 
-def test_an_idle_fleet_asks_little(tds: Any, idle: tuple[dict[str, Fleet], dict[str, list[Any]]]) -> None:
+def test_an_idle_fleet_sends_few_requests(tds: Any, idle: tuple[dict[str, Fleet], dict[str, list[Any]]]) -> None:
     fleets, roles = idle
     for fleet in fleets.values():
         fleet.db.close()
-    _settle(tds, roles)
-    first = _listen(tds, roles)
-    second = _listen(tds, roles) if max(first.values()) > 60 else first
+    _wait_until_quiet(tds, roles)
+    first = _request_rates(tds, roles)
+    second = _request_rates(tds, roles) if max(first.values()) > 60 else first
     assert all(min(first[driver], second[driver]) <= 60 for driver in roles), (first, second)
 
 
 @pytest.mark.alone
-def test_an_idle_fleet_picks_a_new_run_up_at_once(idle: tuple[dict[str, Fleet], dict[str, list[Any]]]) -> None:
+def test_an_idle_fleet_picks_up_a_new_run_at_once(idle: tuple[dict[str, Fleet], dict[str, list[Any]]]) -> None:
     for driver, fleet in idle[0].items():
         waits = [_pickup(fleet) for _ in range(15)]
         assert statistics.median(waits) < 0.1, (driver, waits)
 
 
-def test_a_heartbeat_that_vanishes_on_the_way_is_sent_again_in_time(
-    tds: Any, faults: Callable[..., None], tmp_path: Path
-) -> None:
+def test_a_lost_heartbeat_is_sent_again_in_time(tds: Any, faults: Callable[..., None], tmp_path: Path) -> None:
     lease = {"JOBFAC_LEASE": "9", "JOBFAC_LEASE_MARGIN": "1"}
     with ExitStack() as stack:
         fleets = {driver: stack.enter_context(fleet_on(tds, driver, tmp_path / driver)) for driver in DRIVERS}
@@ -129,32 +130,32 @@ def test_a_heartbeat_that_vanishes_on_the_way_is_sent_again_in_time(
             assert "lease not renewed in time" not in said
 
 
-def _asked(tds: Any, roles: dict[str, list[Any]]) -> dict[str, int]:
-    """The requests of each fleet's roles so far, as the server counted them on the wire."""
+def _requests(tds: Any, roles: dict[str, list[Any]]) -> dict[str, int]:
+    """Return the requests of each fleet's roles so far, as the server counted them."""
     counted = tds.stats()["by_process"]
     return {driver: sum(counted.get(str(role.pid), 0) for role in both) for driver, both in roles.items()}
 
 
-def _listen(tds: Any, roles: dict[str, list[Any]]) -> dict[str, float]:
-    """The requests of each fleet's roles, a minute."""
-    before = _asked(tds, roles)
+def _request_rates(tds: Any, roles: dict[str, list[Any]]) -> dict[str, float]:
+    """Return the requests per minute of each fleet's roles."""
+    before = _requests(tds, roles)
     time.sleep(WINDOW)
-    return {driver: (asked - before[driver]) * 60 / WINDOW for driver, asked in _asked(tds, roles).items()}
+    return {driver: (asked - before[driver]) * 60 / WINDOW for driver, asked in _requests(tds, roles).items()}
 
 
-def _settle(tds: Any, roles: dict[str, list[Any]]) -> None:
-    """Wait until what came with the start is over: for two seconds nobody asks more than a wait and a heartbeat."""
+def _wait_until_quiet(tds: Any, roles: dict[str, list[Any]]) -> None:
+    """Wait until the fleets are idle: for two seconds no role sends more than a wait and a heartbeat."""
 
     def is_quiet() -> bool:
-        before = _asked(tds, roles)
+        before = _requests(tds, roles)
         time.sleep(2)
-        return all(asked - before[driver] <= 4 for driver, asked in _asked(tds, roles).items())
+        return all(asked - before[driver] <= 4 for driver, asked in _requests(tds, roles).items())
 
     wait_for(is_quiet, "the fleets settled", timeout=60)
 
 
 def _pickup(fleet: Fleet) -> float:
-    """Seconds from the commit of a start until its program says that it runs, by this machine's clock."""
+    """Return the seconds from the commit of a start to the first action of its program, by this machine's clock."""
     (run_id,) = fleet.start("brief")
     committed = time.time()
     assert fleet.wait(run_id)["state"] in FINAL

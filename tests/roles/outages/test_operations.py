@@ -37,7 +37,7 @@ CHANGED = {"command": ["false"], "enabled": True}
 
 @dataclass(frozen=True)
 class Case:
-    """An operation, and how it is asked for at each door; ``n`` is the name of its job, ``i`` the id it is about."""
+    """An operation, and how each interface requests it. ``n``: the name of its job; ``i``: the id of its object."""
 
     definition: dict[str, Any]
     prepare: Callable[[Database, str], int]
@@ -171,7 +171,7 @@ CASES: dict[str, Case] = {
 
 
 def facts(db: Database, n: str, since: int) -> dict[str, list[Any]]:
-    """Everything in the database that concerns the job, key and worker of this name, without its times and ids."""
+    """Return everything in the database that belongs to the job, key and worker of this name, without times and ids."""
 
     def of(*columns: Any, where: Any) -> list[Any]:
         return sorted(tuple(row) for row in conn.execute(sa.select(*columns).where(where)))
@@ -191,13 +191,13 @@ def facts(db: Database, n: str, since: int) -> dict[str, list[Any]]:
 
 
 class Stage:
-    """Plays a case on a job of its own, and tells what was answered and what came of it."""
+    """Runs each case with its own job, and returns the answer and its effects."""
 
     def __init__(self, db: Database, tds: Any) -> None:
         self.db, self.tds, self.number = db, tds, 0
 
     def play(self, case: Case, act: Callable[[str, int], Any], *faults: str) -> tuple[Any, dict[str, list[Any]], bool]:
-        """The answer, the facts, and whether the last of the faults struck; every name is ``name`` in them."""
+        """Return the answer, the effects, and whether the last fault occurred. Names are replaced with ``name``."""
         self.number += 1
         n = f"job{self.number:04}"
         definition = d.from_data({"jobs": {n: {"command": ["true"], **case.definition}}}).jobs[n]
@@ -216,18 +216,18 @@ class Stage:
 
 @pytest.fixture
 def stage(db: Database, tds: Any) -> Iterator[Stage]:
-    with db.begin() as conn:  # ids of two digits and more cannot be taken for counts
+    with db.begin() as conn:  # ids of two or more digits cannot be confused with counts
         conn.execute(audit.insert().values(at=utcnow()), [{"by": "me", "action": "x", "subject": "x"}] * 2)
     yield Stage(db, tds)
     tds.faults()
 
 
 AT_ONCE = 6
-"""Statements whose answers are lost one after the other within one call: as many tries have short pauses."""
+"""The number of statements whose answers are lost in one call. Retries of this many have short pauses."""
 
 
 def losing(first: int) -> list[str]:
-    """Faults that lose the answer of one more statement in each try, from the ``first`` on, and then of the commit."""
+    """Return rules that lose one answer in each try: of statement ``first``, the next one, ..., and of the commit."""
     rules, seen = [], 0
     for number in range(first, first + AT_ONCE):
         seen += number
@@ -252,17 +252,17 @@ def test_an_operation_happens_once_whichever_answer_is_lost(stage: Stage) -> Non
             first += AT_ONCE
 
 
-def test_both_doors_do_it_once_and_say_so(stage: Stage, url: str, tmp_path: Path) -> None:
+def test_command_line_and_http_do_an_operation_once(stage: Stage, url: str, tmp_path: Path) -> None:
     with Served(stage.db, Settings(api_port=0)) as served, InProcess(url, tmp_path) as factory:
         for name, case in CASES.items():
-            for act in _doors(case, served, factory):
+            for act in _interfaces(case, served, factory):
                 expected = stage.play(case, act)
                 lost = stage.play(case, act, "drop after commit at 1")
                 assert lost[2], name
                 assert lost[:2] == expected[:2], name
 
 
-def _doors(case: Case, served: Served, factory: Factory) -> Iterator[Callable[[str, int], Any]]:
+def _interfaces(case: Case, served: Served, factory: Factory) -> Iterator[Callable[[str, int], Any]]:
     def command(n: str, i: int) -> Any:
         (factory.folder / f"{n}.yaml").write_text(json.dumps({"jobs": {n: CHANGED}}), encoding="utf-8")
         done = factory.run(*(word.format(n=n, i=i) for word in case.command), code=None)
@@ -281,11 +281,11 @@ def _doors(case: Case, served: Served, factory: Factory) -> Iterator[Callable[[s
 
 
 def _blank(text: str) -> str:
-    """Without ids and secrets."""
+    """Remove ids and secrets."""
     return re.sub(r"jf_\S+|(?<!job)\b\d+\b", "#", text)
 
 
-def test_a_purge_counts_what_it_removed_though_an_answer_was_lost(stage: Stage) -> None:
+def test_a_purge_counts_all_removed_runs_despite_a_lost_answer(stage: Stage) -> None:
     case = Case({"retention": "1h"}, an_old_run, lambda db, n, i: None)
     # The first commit is that of the statistics, the second that of the batch, the eighth that of the audit.
     for faults in ((), ("drop after commit at 2",), ("drop after commit at 8",)):
@@ -294,7 +294,7 @@ def test_a_purge_counts_what_it_removed_though_an_answer_was_lost(stage: Stage) 
         assert struck == bool(faults)
 
 
-def test_what_did_not_happen_is_not_in_the_audit(stage: Stage, factory: Factory) -> None:
+def test_an_operation_without_effect_is_not_in_the_audit(stage: Stage, factory: Factory) -> None:
     define(stage.db, a={})
     run_id = an_ended_run(stage.db, "a")
     moment = now(stage.db)

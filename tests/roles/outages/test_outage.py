@@ -26,10 +26,19 @@ def sqlite_file(fleet: Fleet) -> Path:
 
 
 @contextmanager
-def locked(fleet: Fleet) -> Iterator[None]:
-    """Block all other writers, as a backup or a forgotten shell does that holds the file."""
+def locked(fleet: Fleet, noticed: bool = False) -> Iterator[None]:
+    """Block all other writers, as a backup or a forgotten shell does that holds the file.
+
+    ``noticed``: somebody has given notice of expiry to every worker just before.
+    """
     connection = sqlite3.connect(sqlite_file(fleet), isolation_level=None)
-    connection.execute("BEGIN EXCLUSIVE")
+    while True:
+        connection.execute("BEGIN EXCLUSIVE")
+        (withdrawn,) = connection.execute("SELECT count(*) FROM lease_notice WHERE noticed = 0").fetchone()
+        if not noticed or not withdrawn:
+            break
+        connection.execute("UPDATE lease_notice SET noticed = 1")
+        connection.execute("COMMIT")
     try:
         yield
     finally:
@@ -43,14 +52,14 @@ def outlast(seconds: float) -> None:
     wait_for(lambda: time.monotonic() > end, "the time", timeout=seconds + 5)
 
 
-def test_an_outage_shorter_than_the_trust_harms_no_run(sqlite_fleet: Fleet) -> None:
+def test_an_outage_shorter_than_the_trust_affects_no_run(sqlite_fleet: Fleet) -> None:
     fleet = sqlite_fleet
     fleet.define(brief=fleet.journal.job(0.5), long=fleet.journal.job(3))
     ids = fleet.start("brief", 3) + fleet.start("long")
     fleet.worker(environment=PATIENT)
     wait_for(lambda: len(fleet.journal.lines("start")) == 4, "all running")
     with locked(fleet):
-        wait_for(lambda: len(fleet.journal.lines("end")) == 3, "ended while nobody could be told")
+        wait_for(lambda: len(fleet.journal.lines("end")) == 3, "ended during the outage")
         outlast(1)
     found = fleet.finish(*ids)
     assert [(row["state"], row["attempt"]) for row in found] == [("succeeded", 1)] * 4
@@ -58,7 +67,7 @@ def test_an_outage_shorter_than_the_trust_harms_no_run(sqlite_fleet: Fleet) -> N
     assert took < 1.4, "the end is when the program ended, not when it could be said"
 
 
-def test_a_database_file_that_is_moved_away_and_back_harms_no_run(sqlite_fleet: Fleet) -> None:
+def test_a_database_file_that_is_moved_away_and_back_affects_no_run(sqlite_fleet: Fleet) -> None:
     fleet = sqlite_fleet
     fleet.define(brief=fleet.journal.job(1))
     ids = fleet.start("brief", 3)
@@ -78,13 +87,13 @@ def test_a_database_file_that_is_moved_away_and_back_harms_no_run(sqlite_fleet: 
     assert {(row["state"], row["attempt"]) for row in fleet.finish(*ids)} == {("succeeded", 1)}
 
 
-def test_in_a_longer_outage_a_worker_ends_its_programs_in_time_and_comes_back_by_itself(sqlite_fleet: Fleet) -> None:
+def test_in_a_longer_outage_a_worker_kills_its_programs_in_time_and_recovers(sqlite_fleet: Fleet) -> None:
     fleet = sqlite_fleet
     fleet.define(brief=fleet.journal.job(0.5), long=fleet.journal.job(600, later=0))
     brief, long = fleet.start("brief") + fleet.start("long")
     worker = fleet.worker()
     wait_for(lambda: len(fleet.journal.lines("start")) == 2, "both running")
-    with locked(fleet):
+    with locked(fleet, noticed=True):
         began = time.monotonic()
         wait_for(lambda: not fleet.programs(worker), "its programs ended", timeout=LEASE)
         assert time.monotonic() - began < LEASE
@@ -94,12 +103,12 @@ def test_in_a_longer_outage_a_worker_ends_its_programs_in_time_and_comes_back_by
     assert fleet.get(long)["attempt"] == 2
     assert "fenced" in fleet.events(long)
     assert not fleet.journal.doubled()
-    assert "registered anew" in fleet.log(worker)
+    assert "registered again" in fleet.log(worker)
 
 
 @pytest.fixture(params=DRIVERS)
 def server_fleet(request: pytest.FixtureRequest, tds: Any, tmp_path: Path) -> Iterator[Fleet]:
-    """A fleet on the test server, which takes orders to fail."""
+    """A fleet on the test server, whose fault rules the test sets."""
     from tests.tds_server import harness
 
     name = f"outage{request.param}{time.monotonic_ns()}"
@@ -113,7 +122,7 @@ def server_fleet(request: pytest.FixtureRequest, tds: Any, tmp_path: Path) -> It
             tds.command(refuse=False)
 
 
-def test_a_failover_of_the_server_harms_no_run(server_fleet: Fleet, tds: Any) -> None:
+def test_a_failover_of_the_server_affects_no_run(server_fleet: Fleet, tds: Any) -> None:
     fleet = server_fleet
     fleet.define(brief=fleet.journal.job(0.5), long=fleet.journal.job(3))
     ids = fleet.start("brief", 3) + fleet.start("long")
@@ -124,7 +133,7 @@ def test_a_failover_of_the_server_harms_no_run(server_fleet: Fleet, tds: Any) ->
     assert {(row["state"], row["attempt"]) for row in fleet.finish(*ids)} == {("succeeded", 1)}
 
 
-def test_a_server_that_stalls_longer_than_the_lease_costs_a_restart_but_no_run(server_fleet: Fleet, tds: Any) -> None:
+def test_a_stall_longer_than_the_lease_restarts_a_run_but_loses_none(server_fleet: Fleet, tds: Any) -> None:
     fleet = server_fleet
     fleet.define(long=fleet.journal.job(600, later=0))
     (run_id,) = fleet.start("long")
@@ -137,10 +146,10 @@ def test_a_server_that_stalls_longer_than_the_lease_costs_a_restart_but_no_run(s
     found = fleet.wait(run_id)
     assert (found["state"], found["attempt"]) == ("succeeded", 2)
     assert not fleet.journal.doubled()
-    assert "registered anew" in fleet.log(worker)
+    assert "registered again" in fleet.log(worker)
 
 
-def test_a_connection_that_breaks_while_it_is_being_made_is_made_again(server_fleet: Fleet, tds: Any) -> None:
+def test_a_connection_that_breaks_during_its_set_up_is_retried(server_fleet: Fleet, tds: Any) -> None:
     tds.faults('drop before matching "test max support" first 2')
     server_fleet.worker()
     assert tds.stats()["faults"][0]["fired"] == 2
@@ -155,7 +164,7 @@ def test_a_connection_that_breaks_while_it_is_being_made_is_made_again(server_fl
         "error 40613 login every 2",
     ],
 )
-def test_answers_that_are_lost_are_looked_up_and_never_guessed(server_fleet: Fleet, tds: Any, rule: str) -> None:
+def test_after_a_lost_answer_the_result_is_read_from_the_database(server_fleet: Fleet, tds: Any, rule: str) -> None:
     fleet = server_fleet
     fleet.define(good=fleet.journal.job(0), bad=fleet.journal.job(0, code=4, retry={"attempts": 2, "delay": "0.1s"}))
     good, bad = fleet.start("good", 40), fleet.start("bad", 5)
@@ -172,7 +181,7 @@ def test_answers_that_are_lost_are_looked_up_and_never_guessed(server_fleet: Fle
     assert worker.poll() is None
 
 
-def test_the_lock_on_a_spool_folder_is_the_sign_of_life(sqlite_fleet: Fleet) -> None:
+def test_the_lock_on_a_spool_folder_shows_whether_its_worker_lives(sqlite_fleet: Fleet) -> None:
     fleet = sqlite_fleet
     worker = fleet.worker()
     (folder,) = (fleet.folder / "spool").iterdir()

@@ -20,7 +20,7 @@ LIBC = ctypes.CDLL(None, use_errno=True)
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 256 KiB; as root it is mounted here, as anybody else in a user's namespace of a helper."""
+    """A file system of 256 KiB. Root mounts it here; other users mount it in the user namespace of a helper process."""
     folder = tmp_path / "disk"
     folder.mkdir()
     if LIBC.mount(b"none", bytes(folder), b"tmpfs", 0, b"size=256k,mode=0700") == 0:
@@ -39,7 +39,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def fill(folder: Path) -> Path:
-    """Write until nothing more fits."""
+    """Write until the file system is full."""
     path = folder / "ballast"
     with path.open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while True:
@@ -48,19 +48,19 @@ def fill(folder: Path) -> Path:
 
 
 def message(fleet: Fleet, name: str) -> str:
-    """What the fleet says of a worker."""
+    """Return the message of a worker in the fleet."""
     (found,) = [one for one in fleet.db.query(workers.workers) if one.name == name]
     return found.message or ""
 
 
-def test_a_full_disk_gives_runs_back_until_there_is_space(sqlite_factory: Factory, small_disk: Path) -> None:
+def test_with_a_full_disk_runs_are_requeued_until_there_is_space(sqlite_factory: Factory, small_disk: Path) -> None:
     sqlite_factory.environment["JOBFAC_SPOOL"] = str(small_disk)
     with Fleet(sqlite_factory) as fleet:
         command = {"command": ["cat"], "retry": {"attempts": 2}, "restartable": False}
         fleet.define(job=command, writes={"command": ["sh", "-c", "head -c 100000 /dev/zero"]})
         worker = fleet.worker("sick")
         ballast = fill(small_disk)
-        assert fleet.one("writes")["state"] == "failed", "the program was told that it cannot write"
+        assert fleet.one("writes")["state"] == "failed", "the program got the error that it cannot write"
         ids = fleet.start("job", 3, payload="x" * 10000)
         wait_for(lambda: message(fleet, "sick").startswith("unhealthy: no space in"), "it says so")
         found = fleet.get(ids[0])
@@ -73,7 +73,7 @@ def test_a_full_disk_gives_runs_back_until_there_is_space(sqlite_factory: Factor
         assert worker.poll() is None
 
 
-def test_a_worker_that_was_ill_claims_again(sqlite_factory: Factory, small_disk: Path) -> None:
+def test_a_worker_claims_again_after_a_fault_of_the_machine(sqlite_factory: Factory, small_disk: Path) -> None:
     sqlite_factory.environment["JOBFAC_SPOOL"] = str(small_disk)
     with Fleet(sqlite_factory) as fleet:
         fleet.define(job={"command": ["cat"]})
@@ -85,7 +85,7 @@ def test_a_worker_that_was_ill_claims_again(sqlite_factory: Factory, small_disk:
         assert {row["state"] for row in fleet.finish(*ids)} == {"succeeded"}
 
 
-def test_a_spool_that_is_removed_meanwhile_is_made_again(sqlite_fleet: Fleet) -> None:
+def test_a_removed_spool_is_created_again(sqlite_fleet: Fleet) -> None:
     fleet = sqlite_fleet
     fleet.define(job={"command": ["sh", "-c", "sleep 0.5; echo done"]})
     worker = fleet.worker()
@@ -108,7 +108,7 @@ def test_with_few_open_files_fewer_programs_run_at_once(sqlite_fleet: Fleet) -> 
     assert worker.poll() is None
 
 
-def test_without_any_open_files_nothing_is_claimed_and_the_fleet_says_why(sqlite_fleet: Fleet) -> None:
+def test_without_free_descriptors_nothing_is_claimed_and_the_fleet_shows_why(sqlite_fleet: Fleet) -> None:
     fleet = sqlite_fleet
     fleet.define(job={"command": ["true"]})
     worker = fleet.worker("w1")

@@ -38,13 +38,13 @@ def box() -> Iterator[Mailbox]:
 
 
 def states(db: Database) -> dict[str, int]:
-    """How many notifications are in each state."""
+    """Return how many notifications are in each state."""
     with db.read() as conn:
         rows = conn.execute(sa.select(notification.c.state, sa.func.count()).group_by(notification.c.state))
         return {row.state: row[1] for row in rows}
 
 
-def hurry(db: Database, taken_too: bool = True) -> None:
+def make_due(db: Database, taken_too: bool = True) -> None:
     """Make postponed notifications due, and let the claims of notifiers expire."""
     where = [notification.c.state == "waiting"]
     if not taken_too:
@@ -65,7 +65,7 @@ def ids_of(posts: list[Post]) -> list[str]:
     return [post.headers["jobfac-id"] for post in posts]
 
 
-def test_from_a_failing_program_to_mail_and_webhook(factory: Factory, receiver: Receiver, box: Mailbox) -> None:
+def test_a_failing_program_causes_a_mail_and_a_webhook(factory: Factory, receiver: Receiver, box: Mailbox) -> None:
     text = """
 defaults:
   money:
@@ -105,9 +105,11 @@ jobs:
 
 
 @pytest.mark.parametrize("url", EACH_DIALECT, indirect=True)
-def test_schedulers_that_are_killed_lose_nothing(factory: Factory, receiver: Receiver) -> None:
-    """Killed at random moments, while the receiver fails and answers late: everything arrives, and what comes twice
-    has the same id."""
+def test_killed_schedulers_lose_no_notification(factory: Factory, receiver: Receiver) -> None:
+    """Schedulers are killed at random moments, while the receiver fails and answers late.
+
+    Every notification arrives, and repeated ones have the same id.
+    """
     db = Database(factory.url)
     count = 40 if db.dialect.name == "sqlite" else 16
     define(db, a={"notify": [{"on": ["stopped"], "to": {"webhook": receiver.url}}]})
@@ -119,17 +121,17 @@ def test_schedulers_that_are_killed_lose_nothing(factory: Factory, receiver: Rec
         posts = len(receiver.posts) + chance.randrange(1, count // 3)
 
         def some_posts(posts: int = posts) -> bool:
-            hurry(db, taken_too=False)
+            make_due(db, taken_too=False)
             return len(receiver.posts) >= posts or states(db) == {"delivered": count}
 
         wait_for(some_posts, "some posts")
         scheduler.kill()
         scheduler.wait()
-        hurry(db)
+        make_due(db)
     factory.role("scheduler")
 
     def all_delivered() -> bool:
-        hurry(db, taken_too=False)
+        make_due(db, taken_too=False)
         return states(db) == {"delivered": count}
 
     wait_for(all_delivered, "all delivered")
@@ -140,7 +142,7 @@ def test_schedulers_that_are_killed_lose_nothing(factory: Factory, receiver: Rec
     db.close()
 
 
-def test_a_receiver_that_stalls_holds_up_nothing_else(db: Database, settings: Settings, receiver: Receiver) -> None:
+def test_a_stalled_receiver_delays_no_other_notification(db: Database, settings: Settings, receiver: Receiver) -> None:
     with receiving() as quick:
         define(
             db,
@@ -160,7 +162,7 @@ def test_a_receiver_that_stalls_holds_up_nothing_else(db: Database, settings: Se
             wait_for(lambda: states(db) == {"delivered": 5}, "all delivered")
 
 
-def test_an_answer_that_comes_too_late_is_followed_by_the_same_again(
+def test_after_a_late_answer_the_same_notification_is_sent_again(
     db: Database, settings: Settings, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(webhook, "TIMEOUT", 0.3)
@@ -170,7 +172,7 @@ def test_an_answer_that_comes_too_late_is_followed_by_the_same_again(
         stop_runs(db, "a", 1)
         wait_for(lambda: errors(db) == ["127.0.0.1 did not answer in time"], "the first try given up")
         receiver.release()
-        hurry(db)
+        make_due(db)
         wait_for(lambda: states(db) == {"delivered": 1}, "delivered")
     assert len(receiver.posts) == 2
     assert len(set(ids_of(receiver.posts))) == 1
@@ -181,7 +183,9 @@ def errors(db: Database) -> list[str | None]:
         return list(conn.execute(sa.select(notification.c.error).order_by(notification.c.id)).scalars())
 
 
-def test_several_schedulers_deliver_each_once(db: Database, settings: Settings, receiver: Receiver) -> None:
+def test_several_schedulers_deliver_each_notification_once(
+    db: Database, settings: Settings, receiver: Receiver
+) -> None:
     define(db, a={"notify": [{"on": ["stopped"], "to": {"webhook": receiver.url}}]})
     with scheduling(db, settings, count=3):
         stop_runs(db, "a", 12)
@@ -189,7 +193,7 @@ def test_several_schedulers_deliver_each_once(db: Database, settings: Settings, 
     assert len(receiver.posts) == len(set(ids_of(receiver.posts))) == 12
 
 
-def test_the_dead_are_listed_and_requeued(sqlite_factory: Factory, receiver: Receiver) -> None:
+def test_dead_notifications_are_listed_and_requeued(sqlite_factory: Factory, receiver: Receiver) -> None:
     factory, db = sqlite_factory, Database(sqlite_factory.url)
     define(db, a={"notify": [{"on": ["failed"], "to": {"webhook": f"{receiver.url}/t0ken"}}]})
     receiver.answer = lambda post: 500
@@ -215,7 +219,7 @@ def test_the_dead_are_listed_and_requeued(sqlite_factory: Factory, receiver: Rec
     db.close()
 
 
-def test_a_sample_shows_whether_it_arrives(
+def test_a_test_notification_shows_whether_it_arrives(
     sqlite_factory: Factory, receiver: Receiver, box: Mailbox, tmp_path: Path
 ) -> None:
     factory = sqlite_factory

@@ -1,4 +1,4 @@
-"""The scheduler role: on time, beside other schedulers, killed and restarted, and cheap when idle."""
+"""The scheduler role: punctual, concurrent with other schedulers, after kills, and cheap when idle."""
 
 import json
 import threading
@@ -26,7 +26,7 @@ FAR = timedelta(days=3000)
 
 @contextmanager
 def scheduling(db: Database, settings: Settings, count: int = 1) -> Iterator[None]:
-    """Schedulers at work, in threads of this process."""
+    """Run schedulers in threads of this process."""
     roles = [Scheduler(db, settings, f"s{number}") for number in range(count)]
     threads = [threading.Thread(target=role.run) for role in roles]
     for thread in threads:
@@ -46,7 +46,7 @@ def put(db: Database, job: str, **body: Any) -> None:
 
 
 def add_rows(db: Database, job: str, count: int, due: datetime) -> None:
-    """So many schedules of a job, each due at this moment and every hour after it."""
+    """Create ``count`` schedules of a job that are due now and every hour after that."""
     definition = json.dumps({"every": "1h", "starts": due.isoformat()})
     rule = {"job": job, "definition": definition, "paused": False, "updated_at": due}
     rows = [{**rule, "name": f"{job}-{number}", "next_due_at": due, "fire_at": due} for number in range(count)]
@@ -60,7 +60,7 @@ def runs_of(db: Database, *where: Any) -> int:
 
 
 @pytest.mark.parametrize("url", EACH_DIALECT, indirect=True)
-def test_schedulers_that_are_killed_insert_every_due_time_once(factory: Factory) -> None:
+def test_killed_schedulers_insert_every_due_time_once(factory: Factory) -> None:
     db = Database(factory.url)
     count, jobs = (10_000, 20) if db.dialect.name == "sqlite" else (400, 4)
     define(db, **{f"j{number}": {} for number in range(jobs)})
@@ -70,7 +70,7 @@ def test_schedulers_that_are_killed_insert_every_due_time_once(factory: Factory)
     for number in range(jobs):
         add_rows(db, f"j{number}", count // jobs, due)
     first = run.c.due_at == due
-    for eighth in range(5):  # at several moments of the work, the first of them soon after it began
+    for eighth in range(5):  # at several moments of the work, the first one soon after its beginning
 
         def inserted(mark: float = eighth * count / 8) -> bool:
             return runs_of(db, first) > mark
@@ -110,7 +110,7 @@ def test_an_idle_scheduler_does_nothing_for_each_schedule(db: Database, settings
         assert not [step for step in plan if step.startswith("SCAN") and "INDEX" not in step and "CONSTANT" not in step]
 
 
-def test_it_is_on_time_and_several_do_not_double(db: Database, settings: Settings) -> None:
+def test_several_schedulers_insert_each_due_time_once_and_on_time(db: Database, settings: Settings) -> None:
     put(db, "a", schedules=[{"every": 1}])
     with scheduling(db, settings, count=3):
         wait_for(lambda: runs_of(db, run.c.job == "a") >= 3, "three runs")
@@ -121,14 +121,14 @@ def test_it_is_on_time_and_several_do_not_double(db: Database, settings: Setting
     assert all(timedelta() <= row.created_at - row.due_at < timedelta(seconds=5) for row in found)
 
 
-def test_a_schedule_that_is_applied_meanwhile_is_noticed(db: Database, settings: Settings) -> None:
+def test_a_newly_applied_schedule_fires(db: Database, settings: Settings) -> None:
     put(db, "a", schedules=[{"cron": "0 0 1 1 *"}])
     with scheduling(db, settings):
         put(db, "a", schedules=[{"every": 1}])
         wait_for(lambda: runs_of(db, run.c.job == "a"), "a run")
 
 
-def test_it_promotes_releases_begins_and_expires(db: Database, settings: Settings) -> None:
+def test_the_sweep_promotes_releases_begins_and_expires(db: Database, settings: Settings) -> None:
     define(db, a={}, queued={"already_running": "queue"}, s={"steps": [{"name": "one", "jobs": ["a"]}]})
     held = start(db, "a")
     dead = Hand(db, "dead")
@@ -148,7 +148,7 @@ def test_it_promotes_releases_begins_and_expires(db: Database, settings: Setting
     assert get(db, held)["worker_id"] is None
 
 
-def test_duties_take_turns_and_keep_their_own_pace(db: Database, settings: Settings) -> None:
+def test_duties_alternate_and_keep_their_intervals(db: Database, settings: Settings) -> None:
     turns: list[str] = []
 
     def duty(name: str, pause: float) -> Duty:
@@ -165,12 +165,10 @@ def test_duties_take_turns_and_keep_their_own_pace(db: Database, settings: Setti
     assert turns == ["endless", "slow", "other", *["endless", "other"] * 4]
 
 
-def test_a_duty_that_fails_holds_up_no_other(
-    db: Database, settings: Settings, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_failing_duty_delays_no_other(db: Database, settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
     define(db, a={}, s={"steps": [{"name": "one", "jobs": ["a"]}]})
     start(db, "s")
-    with db.begin() as conn:  # a sequence that nobody can begin
+    with db.begin() as conn:  # a sequence that cannot be begun
         conn.execute(job_version.delete().where(job_version.c.job == "s"))
     put(db, "a", schedules=[{"every": 1}])
     with scheduling(db, settings):

@@ -23,7 +23,7 @@ from tests.support.engines import EACH_DIALECT
 from tests.support.factory import FINAL, Factory, wait_for
 
 NUMBER = int(os.environ.get("JOBFAC_TEST_SEQUENCES", "24"))
-"""How many sequence runs; `JOBFAC_TEST_SEQUENCES=500` is the long form of this test."""
+"""The number of sequence runs. `JOBFAC_TEST_SEQUENCES=500` is the long form of this test."""
 
 MOST_KILLS = NUMBER // 8
 LIMIT = 60 + NUMBER
@@ -43,7 +43,7 @@ PLACES = [(step["name"], job) for step in STEPS for job in step["jobs"]]
 
 @pytest.mark.parametrize("url", EACH_DIALECT, indirect=True)
 @pytest.mark.timeout(LIMIT + 60)
-def test_every_path_is_right_although_workers_die(factory: Factory) -> None:
+def test_every_step_history_is_right_although_workers_die(factory: Factory) -> None:
     program = {"command": ["sh", "-c", 'sleep 0.1; exit "$1"', "sh"]}
     factory.apply(dict.fromkeys(JOBS, program) | {"seq": {"steps": STEPS}})
     dice = random.Random(7)
@@ -55,7 +55,7 @@ def test_every_path_is_right_although_workers_die(factory: Factory) -> None:
     plans: dict[int, dict[str, str]] = {}
     for _ in range(NUMBER):
         codes = {job: dice.choice("001") for job in JOBS}
-        codes["e"] = codes["d"]  # whichever of them ends first
+        codes["e"] = codes["d"]  # whichever ends first
         overrides = {"arguments": {job: [code] for job, code in codes.items()}}
         plans[db.transact(runs.start, StartRequest("seq", "tester", overrides=overrides))] = codes
 
@@ -67,7 +67,7 @@ def test_every_path_is_right_although_workers_die(factory: Factory) -> None:
         if busy and killed < MOST_KILLS:
             os.kill(dice.choice(busy), signal.SIGKILL)
             killed += 1
-            # It comes at once and finds what its forerunner left only when the lease is over.
+            # It starts at once, but takes over its predecessor's runs only after the lease.
             factory.role("worker", "--name", f"heir-{killed}", "--slots", "4")
     assert are_over(db, plans)
     assert killed
@@ -86,7 +86,7 @@ def test_every_path_is_right_although_workers_die(factory: Factory) -> None:
 
 
 def fleet(db: Database) -> dict[int, int]:
-    """The processes of workers whose lease holds, each with how many runs it has."""
+    """Return the processes of the workers with a valid lease, each with its number of runs."""
     with db.read() as conn:
         return {one.pid: one.busy for one in workers.workers(conn, alive_only=True) if _exists(one.pid)}
 

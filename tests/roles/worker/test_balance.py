@@ -1,18 +1,16 @@
 """A burst spreads over the idle workers of a fleet, and a frozen worker delays no run."""
 
-import os
-import signal
 import time
 from collections import Counter
 
-from tests.support.fleet import Fleet
+from tests.support.fleet import Fleet, thaw
 
 SLEEP = ["sleep", "0.4"]
 BURSTS = 5
 
 
 def spread(fleet: Fleet, names: list[str], count: int) -> list[int]:
-    """Start a burst and return how many of its runs each worker executed."""
+    """Start a burst; returns how many runs each worker executed."""
     ids = fleet.start("nap", count)
     done = fleet.finish(*ids)
     counts = Counter(str(row["worker"]) for row in done)
@@ -29,7 +27,7 @@ def test_a_burst_spreads_over_idle_workers(fleet: Fleet) -> None:
     assert len(even) >= BURSTS - 1, found
 
 
-def test_unequal_workers_take_by_their_slots(fleet: Fleet) -> None:
+def test_unequal_workers_share_a_burst_by_their_slots(fleet: Fleet) -> None:
     fleet.define(nap={"command": SLEEP})
     fleet.worker("small", slots=4)
     fleet.worker("large", slots=12)
@@ -38,13 +36,13 @@ def test_unequal_workers_take_by_their_slots(fleet: Fleet) -> None:
     assert len(even) >= BURSTS - 1, found
 
 
-def test_a_frozen_worker_holds_nothing_up(fleet: Fleet) -> None:
+def test_a_frozen_worker_delays_no_run(fleet: Fleet) -> None:
     fleet.define(nap={"command": ["true"]})
     workers = {name: fleet.worker(name, slots=8, JOBFAC_LEASE="30") for name in ("w1", "w2", "w3")}
-    os.kill(workers["w3"].pid, signal.SIGSTOP)
+    fleet.freeze(workers["w3"])
     try:
         began = time.monotonic()
         assert sum(spread(fleet, ["w1", "w2"], 9)) == 9
         assert time.monotonic() - began < 3.0
     finally:
-        os.kill(workers["w3"].pid, signal.SIGCONT)
+        thaw(workers["w3"])

@@ -10,7 +10,7 @@ from tests.support.factory import wait_for
 from tests.support.fleet import Fleet, leave
 
 
-def test_term_lets_runs_finish_and_takes_nothing_more(fleet: Fleet) -> None:
+def test_term_lets_runs_finish_and_claims_no_more(fleet: Fleet) -> None:
     fleet.define(job=fleet.journal.job(1))
     ids = fleet.start("job", 4)
     worker = fleet.worker(slots=2)
@@ -23,7 +23,7 @@ def test_term_lets_runs_finish_and_takes_nothing_more(fleet: Fleet) -> None:
     assert row["state"] == "stopped"
 
 
-def test_what_outlasts_the_limit_is_stopped_and_given_back(sqlite_fleet: Fleet) -> None:
+def test_runs_beyond_the_drain_limit_are_stopped_and_requeued(sqlite_fleet: Fleet) -> None:
     fleet = sqlite_fleet
     fleet.define(long=fleet.journal.job(600), fragile=fleet.journal.job(600, restartable=False))
     ids = fleet.start("long") + fleet.start("fragile")
@@ -38,7 +38,7 @@ def test_what_outlasts_the_limit_is_stopped_and_given_back(sqlite_fleet: Fleet) 
     assert not fleet.journal.doubled()
 
 
-def test_a_second_term_does_not_wait(sqlite_fleet: Fleet) -> None:
+def test_a_second_term_ends_the_drain_at_once(sqlite_fleet: Fleet) -> None:
     fleet = sqlite_fleet
     fleet.define(long=fleet.journal.job(600))
     (run_id,) = fleet.start("long")
@@ -57,7 +57,7 @@ def test_a_second_term_does_not_wait(sqlite_fleet: Fleet) -> None:
     assert fleet.get(run_id)["state"] == "queued"
 
 
-def test_drain_from_afar(sqlite_fleet: Fleet) -> None:
+def test_a_worker_is_drained_by_a_command(sqlite_fleet: Fleet) -> None:
     fleet = sqlite_fleet
     fleet.define(job=fleet.journal.job(1))
     worker = fleet.worker()
@@ -72,7 +72,7 @@ def test_drain_from_afar(sqlite_fleet: Fleet) -> None:
 
 
 @pytest.mark.parametrize("url", EACH_DIALECT, indirect=True)
-def test_a_rolling_restart_of_three_under_load_loses_and_doubles_nothing(fleet: Fleet) -> None:
+def test_a_rolling_restart_under_load_executes_every_run_once(fleet: Fleet) -> None:
     fleet.define(job=fleet.journal.job(0.02))
     workers = [fleet.worker(f"w{number}", slots=3) for number in range(3)]
     for number, old in enumerate(workers):

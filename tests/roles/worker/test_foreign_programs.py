@@ -1,4 +1,4 @@
-"""Programs that know nothing of jobfac but the file to report to: in C and in shell, through a worker and a trial."""
+"""Programs in C and shell that use only the report file, executed by a worker and by a dry run."""
 
 import json
 import subprocess
@@ -15,7 +15,7 @@ PROGRAMS = Path(__file__).parent / "programs"
 
 @pytest.fixture(params=["sh", *(["c"] if CC else [])])
 def program(request: pytest.FixtureRequest, tmp_path: Path) -> list[str]:
-    """The command of the program, which was compiled if need be."""
+    """The command of the program, which is compiled if necessary."""
     if request.param == "sh":
         return ["sh", str(PROGRAMS / "reports.sh")]
     assert CC is not None
@@ -24,7 +24,7 @@ def program(request: pytest.FixtureRequest, tmp_path: Path) -> list[str]:
     return [str(made)]
 
 
-def test_what_it_reports_is_seen_while_it_runs_and_kept(sqlite_fleet: Fleet, program: list[str]) -> None:
+def test_reports_are_visible_during_the_run_and_stored(sqlite_fleet: Fleet, program: list[str]) -> None:
     fleet, gate = sqlite_fleet, sqlite_fleet.folder / "gate"
     fleet.define(job={"command": [*program, str(gate)]})
     fleet.worker()
@@ -41,7 +41,7 @@ def test_what_it_reports_is_seen_while_it_runs_and_kept(sqlite_fleet: Fleet, pro
     assert fleet.text(run_id) == b"done\n"
 
 
-def test_a_trial_says_the_same(sqlite_fleet: Fleet, program: list[str]) -> None:
+def test_a_dry_run_shows_the_same(sqlite_fleet: Fleet, program: list[str]) -> None:
     said = sqlite_fleet.factory.json("try", "--json", *program)
     names = ("state", "exit_code", "progress", "message", "outputs", "exit_message")
     assert [said[name] for name in names] == ["succeeded", 0, 0.5, "half way", {"rows": 12}, "12 rows"]

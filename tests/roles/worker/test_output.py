@@ -15,7 +15,7 @@ def python(text: str) -> list[str]:
     return [PYTHON, "-S", "-c", text]
 
 
-def test_each_stream_goes_where_the_definition_says(sqlite_fleet: Fleet) -> None:
+def test_each_stream_goes_to_its_destination(sqlite_fleet: Fleet) -> None:
     fleet = sqlite_fleet
     both = ["sh", "-c", 'echo "out $JOBFAC_RUN_ID"; echo err >&2']
     there = {"directory": str(fleet.folder), "command": both}
@@ -37,8 +37,8 @@ def test_each_stream_goes_where_the_definition_says(sqlite_fleet: Fleet) -> None
     stamped = sorted(path.name for path in logs.glob("run-*.log"))
     assert [bool(re.fullmatch(rf"run-\d{{8}}T\d{{6}}Z-{run_id}\.log", name)) for run_id, name in zip(ids[2:], stamped, strict=True)] == [True, True]  # fmt: skip  # noqa: E501
     assert fleet.attempts(ids[0])[0]["stdout_path"] == str(logs / "over.log")
-    told = fleet.factory.run("logs", str(ids[0])).stderr
-    assert f"The stdout of attempt 1 goes to {logs / 'over.log'} on w1." in told
+    errors = fleet.factory.run("logs", str(ids[0])).stderr
+    assert f"The stdout of attempt 1 goes to {logs / 'over.log'} on w1." in errors
 
 
 def test_an_appended_file_is_rotated(sqlite_fleet: Fleet) -> None:
@@ -56,7 +56,7 @@ def test_an_appended_file_is_rotated(sqlite_fleet: Fleet) -> None:
     assert sorted(found.name for found in fleet.folder.glob("app.log*")) == ["app.log", "app.log.1", "app.log.2"]
 
 
-def test_any_bytes_survive(fleet: Fleet) -> None:
+def test_any_bytes_are_stored_unchanged(fleet: Fleet) -> None:
     data = bytes(range(256)) * 40 + b"no newline at the end \xff\xfe\x00"
     fleet.define(job={"command": python(f"import os; os.write(1, {data!r}); os.write(2, b'\\n  \\n ')")})
     fleet.worker()
@@ -77,7 +77,7 @@ def test_beyond_the_limit_head_and_tail_are_kept_and_the_cut_is_marked(fleet: Fl
     assert 10000 < len(head) + len(tail) < 11000
 
 
-def test_one_line_of_50_mb(sqlite_fleet: Fleet) -> None:
+def test_one_line_of_50_mb_is_stored(sqlite_fleet: Fleet) -> None:
     fleet = sqlite_fleet
     write = "import sys\nfor _ in range(50): sys.stdout.write('x' * 1_000_000)\nprint('end')"
     fleet.define(job={"command": python(write)}, whole={"command": python(write), "output": {"limit": "60MiB"}})

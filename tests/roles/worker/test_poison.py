@@ -8,7 +8,7 @@ from tests.support.fleet import Fleet
 
 
 def suspect(fleet: Fleet, job: str) -> int:
-    """A run of this job that has killed two workers."""
+    """Create a run of this job that has killed two workers."""
     (run_id,) = fleet.start(job, delay=3600)
     with fleet.db.begin() as conn:
         conn.execute(run.update().where(run.c.id == run_id).values(lost=2))
@@ -20,7 +20,7 @@ def release(fleet: Fleet, run_id: int) -> None:
         conn.execute(run.update().where(run.c.id == run_id).values(state="queued", ready_at=None))
 
 
-def test_a_run_that_kills_a_third_worker_is_tried_no_more(sqlite_fleet: Fleet) -> None:
+def test_a_run_that_kills_a_third_worker_is_not_retried(sqlite_fleet: Fleet) -> None:
     fleet = sqlite_fleet
     fleet.define(poison={"command": ["sh", "-c", "kill -9 $PPID; sleep 600"]})
     run_id = suspect(fleet, "poison")

@@ -11,7 +11,7 @@ from tests.support.fleet import Fleet
 
 
 def reporting(folder: Path, *lines: str) -> list[str]:
-    """The command of a program that reports these Python expressions of lines, in one write."""
+    """Return the command of a program that reports lines, given as Python expressions, in one write."""
     script = folder / f"reports{len(list(folder.glob('reports*')))}.py"
     body = "import os, json\nfile = open(os.environ['JOBFAC_REPORT'], 'a')\n"
     script.write_text(body + "".join(f"file.write({line})\n" for line in lines))
@@ -33,7 +33,7 @@ def test_a_failure_reported_after_much_progress_is_a_failure(sqlite_fleet: Fleet
     assert found["message"] == "row 29999"
 
 
-def test_a_report_beyond_the_limit_fails_an_aware_run_and_is_named_by_any(sqlite_fleet: Fleet) -> None:
+def test_a_report_beyond_the_limit_fails_an_aware_run_and_is_named_in_the_reason(sqlite_fleet: Fleet) -> None:
     fleet = sqlite_fleet
     command = reporting(fleet.folder, PROGRESS, FAILED)
     fleet.define(aware={"command": command, "aware": True}, plain={"command": command})
@@ -44,7 +44,7 @@ def test_a_report_beyond_the_limit_fails_an_aware_run_and_is_named_by_any(sqlite
     ]  # fmt: skip
 
 
-def test_many_outputs_hold_up_no_neighbour(sqlite_fleet: Fleet) -> None:
+def test_many_outputs_delay_no_other_run(sqlite_fleet: Fleet) -> None:
     fleet = sqlite_fleet
     fleet.define(
         chatty={"command": reporting(fleet.folder, OUTPUTS)},

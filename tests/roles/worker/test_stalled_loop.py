@@ -6,7 +6,7 @@ from tests.support.factory import wait_for
 from tests.support.fleet import Fleet
 
 
-def test_the_runs_of_a_worker_whose_loop_hangs_go_on_elsewhere(sqlite_fleet: Fleet) -> None:
+def test_the_runs_of_a_worker_with_a_stalled_loop_restart_elsewhere(sqlite_fleet: Fleet) -> None:
     fleet = sqlite_fleet
     pipe = fleet.folder / "pipe"
     os.mkfifo(pipe)  # no writer: reading the secret never ends
@@ -24,5 +24,5 @@ def test_the_runs_of_a_worker_whose_loop_hangs_go_on_elsewhere(sqlite_fleet: Fle
     assert '"action": "loop_stalled"' in fleet.log(first)
     with pipe.open("w") as file:
         file.write("secret")
-    wait_for(lambda: "registered anew" in fleet.log(first), "well again")
+    wait_for(lambda: "registered again" in fleet.log(first), "well again")
     assert fleet.get(run_id)["worker"] == "second"

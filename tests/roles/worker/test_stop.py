@@ -9,7 +9,7 @@ LEASE = float(SHORT["JOBFAC_LEASE"])
 STUBBORN = {"command": ["sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.1; done"], "grace": "600s"}
 
 
-def test_what_has_not_begun_ends_at_once(sqlite_fleet: Fleet) -> None:
+def test_a_waiting_run_ends_at_once(sqlite_fleet: Fleet) -> None:
     fleet = sqlite_fleet
     fleet.define(job={"already_running": "queue", "command": ["sleep", "600"]})
     (queued,) = fleet.start("job")
@@ -22,7 +22,7 @@ def test_what_has_not_begun_ends_at_once(sqlite_fleet: Fleet) -> None:
     assert fleet.states() == {"stopped": 3}
 
 
-def test_a_running_program_gets_term_and_the_command_says_what_happened(fleet: Fleet) -> None:
+def test_a_running_program_gets_term_and_the_command_prints_the_result(fleet: Fleet) -> None:
     fleet.define(job={"command": ["sleep", "600"]})
     worker = fleet.worker()
     (run_id,) = fleet.start("job")
@@ -47,7 +47,7 @@ def test_a_program_that_ignores_term_ends_after_its_grace(sqlite_fleet: Fleet) -
     assert (found["state"], found["signal"]) == ("stopped", 9)
 
 
-def test_now_does_not_wait_even_when_a_polite_stop_is_under_way(sqlite_fleet: Fleet) -> None:
+def test_now_kills_at_once_even_after_a_polite_stop(sqlite_fleet: Fleet) -> None:
     fleet = sqlite_fleet
     fleet.define(job=STUBBORN)
     worker = fleet.worker()
@@ -62,7 +62,7 @@ def test_now_does_not_wait_even_when_a_polite_stop_is_under_way(sqlite_fleet: Fl
 
 
 @pytest.mark.parametrize("how", ["killed", "frozen"])
-def test_a_run_whose_worker_is_gone_is_settled_by_the_lease(sqlite_fleet: Fleet, how: str) -> None:
+def test_a_stopping_run_without_a_worker_ends_with_the_lease(sqlite_fleet: Fleet, how: str) -> None:
     fleet = sqlite_fleet
     fleet.define(job={"command": ["sleep", "600"]})
     worker = fleet.worker("first")
@@ -78,7 +78,7 @@ def test_a_run_whose_worker_is_gone_is_settled_by_the_lease(sqlite_fleet: Fleet,
         thaw(worker)
 
 
-def test_a_stop_beats_the_retry(sqlite_fleet: Fleet) -> None:
+def test_a_stopped_run_is_not_retried(sqlite_fleet: Fleet) -> None:
     fleet = sqlite_fleet
     fleet.define(job={"command": ["sleep", "600"], "retry": {"attempts": 5, "delay": "0s", "on": ["failed"]}})
     worker = fleet.worker()

@@ -48,7 +48,7 @@ def test_one_slot_takes_the_highest_priority_first_then_the_oldest(fleet: Fleet)
     assert [line.run for line in fleet.journal.lines("start")] == ids[7] + ids[0] + ids[-3]
 
 
-def test_pools_and_labels_decide_who_may_take_a_run(sqlite_fleet: Fleet) -> None:
+def test_pools_and_labels_decide_which_worker_claims_a_run(sqlite_fleet: Fleet) -> None:
     fleet = sqlite_fleet
     fleet.define(
         plain=fleet.journal.job(0),
@@ -73,7 +73,7 @@ def test_a_job_for_a_queue_that_did_not_exist_when_the_worker_started_is_run(fle
     assert fleet.one("job")["state"] == "succeeded"
 
 
-def test_exit_codes_signals_and_what_they_mean(sqlite_fleet: Fleet) -> None:
+def test_exit_codes_and_signals_determine_the_state(sqlite_fleet: Fleet) -> None:
     fleet = sqlite_fleet
     fleet.define(
         fails={"command": script("exit 3")},
@@ -121,7 +121,7 @@ def test_exit_codes_signals_and_what_they_mean(sqlite_fleet: Fleet) -> None:
         ({"command": ["true", "x" * 300000]}, "are too long"),
     ],
 )
-def test_what_cannot_start_says_why(sqlite_fleet: Fleet, body: dict[str, object], sentence: str) -> None:
+def test_a_failed_start_has_a_reason(sqlite_fleet: Fleet, body: dict[str, object], sentence: str) -> None:
     fleet = sqlite_fleet
     fleet.define(job=body, after={})
     fleet.worker()
@@ -131,7 +131,7 @@ def test_what_cannot_start_says_why(sqlite_fleet: Fleet, body: dict[str, object]
     assert fleet.one("after")["state"] == "succeeded"
 
 
-def test_a_run_that_takes_long_is_reported_and_let_run(sqlite_fleet: Fleet) -> None:
+def test_a_long_run_is_reported_and_continues(sqlite_fleet: Fleet) -> None:
     fleet = sqlite_fleet
     gate = fleet.folder / "gate"
     fleet.define(job={"command": script(f"until [ -e {gate} ]; do sleep 0.02; done"), "warn_after": "0.2s"})
@@ -144,7 +144,7 @@ def test_a_run_that_takes_long_is_reported_and_let_run(sqlite_fleet: Fleet) -> N
     assert fleet.events(found["id"]) == ["queued", "running", "running_long", "succeeded"]
 
 
-def test_the_environment_is_an_allow_list_and_the_job_s_own(sqlite_fleet: Fleet) -> None:
+def test_the_environment_is_the_allow_list_and_the_jobs_variables(sqlite_fleet: Fleet) -> None:
     fleet = sqlite_fleet
     fleet.define(job={"command": ["env"], "environment": {"MODE": "nightly"}, "directory": str(fleet.folder)})
     fleet.worker(UNKNOWN_TO_JOBS="1", LC_TIME="C", TZ="UTC")
@@ -159,7 +159,7 @@ def test_the_environment_is_an_allow_list_and_the_job_s_own(sqlite_fleet: Fleet)
     assert (seen["JOBFAC_RUN_ID"], seen["JOBFAC_ATTEMPT"], seen["JOBFAC_JOB"]) == (str(found["id"]), "1", "job")
 
 
-def test_payloads_come_in_a_file_and_small_ones_in_the_environment(fleet: Fleet) -> None:
+def test_payloads_are_passed_in_a_file_and_small_ones_in_the_environment_too(fleet: Fleet) -> None:
     fleet.define(job={"command": script('cat "$JOBFAC_PAYLOAD_FILE"; echo; printf %s "$JOBFAC_PAYLOAD" | wc -c')})
     fleet.worker()
     text = 'größer "zitiert" \n zweite Zeile 🙂'
@@ -167,7 +167,7 @@ def test_payloads_come_in_a_file_and_small_ones_in_the_environment(fleet: Fleet)
     assert fleet.text(small["id"]).decode() == f"{text}\n{len(text.encode())}\n"
     large = fleet.one("job", payload="x" * 200_000)
     assert fleet.text(large["id"]) == b"x" * 200_000 + b"\n0\n"
-    # The outcome is durable, and seen, a moment before its files go.
+    # The outcome is durable and visible shortly before the files are removed.
     wait_for(lambda: not list((fleet.folder / "spool").glob("*/*.payload")), "the payloads gone")
 
 
@@ -186,7 +186,7 @@ def test_arguments_a_shell_only_when_asked_for_and_detached_programs(sqlite_flee
     assert fleet.text(fleet.one("split")["id"]) == b"one argument $HOME\n"
     assert fleet.text(fleet.one("shell", arguments=["x y"])["id"]) == b"42 x y\n"
     assert fleet.one("detach")["state"] == "succeeded"
-    os.kill(int(pid.read_text()), 9)  # it lives, or this fails
+    os.kill(int(pid.read_text()), 9)  # fails if the process does not exist
     assert fleet.one("leaves")["state"] == "succeeded"
     assert not lives(int(pid.read_text()))
 
@@ -216,7 +216,7 @@ def test_a_program_reports_its_progress_and_its_outputs(fleet: Fleet) -> None:
     assert (aware["state"], aware["reason"]) == ("failed", "the program reported failure: no rows")
 
 
-def test_no_program_harms_its_worker_by_what_it_leaves_in_its_files(fleet: Fleet) -> None:
+def test_no_content_of_a_programs_files_harms_the_worker(fleet: Fleet) -> None:
     half = r"""printf '%s\n' '{"exit_message": "a\ud800", "message": "\udfff", "outputs": {"a": "\ud800"}}' """
     fleet.define(
         half={"command": script(half + '>> "$JOBFAC_REPORT"')},
@@ -271,7 +271,9 @@ def test_a_program_runs_as_another_user(sqlite_fleet: Fleet) -> None:
         }
     )
     for folder in (fleet.folder, *fleet.folder.parents):
-        if Path(tempfile.gettempdir()) in folder.parents:  # nobody may pass through it, as long as only we may
+        if (
+            Path(tempfile.gettempdir()) in folder.parents
+        ):  # another user cannot enter the folder while only this user may
             folder.chmod(0o711)
     fleet.worker()
     found = fleet.one("job", payload="for nobody")

@@ -1,4 +1,4 @@
-"""A batch of T-SQL into its statements: control of flow becomes nodes, what is left is texts for the database."""
+"""Parse a batch of T-SQL into statements: control flow becomes nodes, all other statements remain texts."""
 
 import re
 from functools import lru_cache
@@ -33,7 +33,7 @@ from tests.tds_server.language.nodes import (
 
 @lru_cache(maxsize=4096)
 def parse(text: str) -> tuple[Node, ...]:
-    """The batch's statements; raises SqlError 102 where it cannot be read."""
+    """Return the batch's statements. Raises SqlError 102 for a syntax error."""
     return _Parser(text).batch()
 
 
@@ -67,12 +67,17 @@ class _Parser(Cursor):
 
     def _query(self) -> Node:
         first = self.peek()
-        if first.kind == "word" and first.upper not in STARTERS:  # a procedure's name begins a batch without EXEC
+        # A batch may begin with a procedure's name without EXEC.
+        if first.kind == "word" and first.upper not in STARTERS:
             return self._call()
         start = self.at
         self.next()
-        rights = first.upper in ("GRANT", "DENY", "REVOKE")  # of which EXECUTE is one
-        rest = self.until(FLOW - {"EXECUTE"} if rights else FLOW)
+        inside = set()
+        if first.upper in ("GRANT", "DENY", "REVOKE"):
+            inside = {"EXECUTE"}  # a right
+        elif first.upper == "ALTER" and self.peek().upper == "DATABASE":
+            inside = {"ROLLBACK"}  # WITH ROLLBACK IMMEDIATE
+        rest = self.until(FLOW - inside)
         text = f"{first.text} {rest}".strip()
         if self.at == start + 1 and first.text == ")":
             raise SqlError(102, "Incorrect syntax near ')'.", 15)
@@ -217,7 +222,9 @@ class _Parser(Cursor):
         return token.kind != "end" and token.text != ";" and token.upper not in STARTERS
 
     def _create(self) -> Node | None:
-        """A procedure's definition, which takes the rest of the batch; None for any other."""
+        """Parse the definition of a procedure, which is the rest of the batch; None: it is the definition of something
+        else.
+        """
         mark, replace = self.at, False
         start = self.next()
         if self.accept("OR", "ALTER"):
@@ -246,7 +253,7 @@ class _Parser(Cursor):
 
 
 def delay_seconds(text: str) -> float:
-    """How long 'hh:mm:ss.fff' is; raises SqlError 148 for anything else."""
+    """Return the seconds of 'hh:mm:ss.fff'. Raises SqlError 148 for any other text."""
     match = re.fullmatch(r"(\d+):(\d+)(?::(\d+(?:\.\d+)?))?", text.strip())
     if not match:
         raise SqlError(148, f"Incorrect time syntax in time string '{text}' used with WAITFOR.", 15)

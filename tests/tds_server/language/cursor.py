@@ -1,4 +1,4 @@
-"""Where a parser of batches stands, and how far a statement or an expression goes."""
+"""The position of a parser of batches, and the extent of statements and expressions."""
 
 from tests.tds_server.errors import SqlError
 from tests.tds_server.language.lexer import Token, closing, tokenize
@@ -15,7 +15,7 @@ DROPPABLE = frozenset({"TABLE", "VIEW", "INDEX", "PROCEDURE", "PROC", "SCHEMA", 
 
 
 class Cursor:
-    """A place in a batch's words."""
+    """A position in the tokens of a batch."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -33,7 +33,7 @@ class Cursor:
         return token
 
     def accept(self, *words: str) -> bool:
-        """Steps over these words if they come next, all of them."""
+        """Skip these words if they all come next; returns whether they did."""
         if all(self.peek(ahead).upper == word for ahead, word in enumerate(words)):
             self.at += len(words)
             return True
@@ -44,7 +44,7 @@ class Cursor:
             raise SqlError(102, f"Incorrect syntax near '{self.peek().text}': expected {word}.", 15)
 
     def until(self, stop: frozenset[str], separators: str = ";") -> str:
-        """The text up to one of these words or signs, at the same depth of brackets and CASE."""
+        """Return the text up to one of these words or signs outside of brackets and CASE."""
         start, cases = self.peek().start, 0
         end = start
         while (token := self.peek()).kind != "end":
@@ -63,7 +63,7 @@ class Cursor:
         return self.at > 0 and self.peek().upper == "IF" and self.tokens[self.at - 1].upper in DROPPABLE
 
     def name(self) -> str:
-        """A name of one or more parts, joined by dots, in lower case."""
+        """Read a name of one or more parts with dots; returns it in lower case."""
         parts = [self.next().name]
         while self.accept("."):
             parts.append(self.next().name)

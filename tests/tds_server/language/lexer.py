@@ -1,4 +1,4 @@
-"""T-SQL into words, for what is decided before any grammar: where statements end, and what to rewrite beforehand."""
+"""Split T-SQL into tokens. They are enough to find the ends of statements and to rewrite simple forms."""
 
 import re
 from typing import NamedTuple
@@ -16,7 +16,7 @@ _TOKEN = re.compile(
 
 
 class Token(NamedTuple):
-    """A word of the text: ``upper`` is the word in capitals, and empty for texts and quoted names."""
+    """A token. ``upper`` is the word in capitals; it is empty for texts and quoted names."""
 
     kind: str
     text: str
@@ -26,12 +26,12 @@ class Token(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The identifier without its quotes, in lower case: names compare without regard to case."""
+        """The identifier without quotes in lower case. Names are compared without regard to case."""
         return (self.text[1:-1] if self.kind == "quoted" else self.text).replace("]]", "]").lower()
 
 
 def tokenize(text: str) -> list[Token]:
-    """The words of a text, without spaces and comments."""
+    """Return the tokens of a text, without spaces and comments."""
     tokens = []
     for match in _TOKEN.finditer(text):
         kind = match.lastgroup or ""
@@ -42,12 +42,12 @@ def tokenize(text: str) -> list[Token]:
 
 
 def literal(token: Token) -> str:
-    """The value of a text token."""
+    """Return the value of a text token."""
     return token.text.removeprefix("N").removeprefix("n")[1:-1].replace("''", "'")
 
 
 def closing(tokens: list[Token], at: int) -> int:
-    """Where the bracket that opens at ``at`` closes; the end of the list if it does not."""
+    """Return the position at which the bracket at ``at`` closes, or the end of the list."""
     depth = 0
     for position in range(at, len(tokens)):
         depth += {"(": 1, ")": -1}.get(tokens[position].text, 0)

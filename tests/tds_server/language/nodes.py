@@ -1,11 +1,11 @@
-"""The statements of a batch, as ``batches`` finds them and ``executor`` runs them; expressions are texts of T-SQL."""
+"""The statements of a batch, produced by ``batches`` and executed by ``executor``. Expressions are T-SQL texts."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Query:
-    """One statement of data or its definition."""
+    """A statement that reads or changes data, or defines an object."""
 
     text: str
 
@@ -62,7 +62,7 @@ class Try:
 
 @dataclass(frozen=True)
 class Throw:
-    """Number, message and state as expressions; none of them: the error at hand again."""
+    """Number, message and state as expressions. Without them it throws the caught error again."""
 
     arguments: tuple[str, ...]
 
@@ -89,14 +89,14 @@ class Continue:
 
 @dataclass(frozen=True)
 class WaitFor:
-    """The delay as an expression: a text 'hh:mm:ss.fff' or a variable that holds one."""
+    """The delay as an expression: a text 'hh:mm:ss.fff', or a variable with such a text."""
 
     delay: str
 
 
 @dataclass(frozen=True)
 class Execute:
-    """A procedure's call: arguments as (name or "", expression, wants the output back)."""
+    """A procedure call. Arguments: (name or "", expression, whether it is an OUTPUT argument)."""
 
     procedure: str
     arguments: tuple[tuple[str, str, bool], ...]

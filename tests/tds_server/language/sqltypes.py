@@ -1,4 +1,4 @@
-"""Which type of PostgreSQL stands for a type of T-SQL, and how the client is told of it."""
+"""Map the types of T-SQL to types of PostgreSQL and to types on the wire."""
 
 import decimal
 import re
@@ -35,14 +35,14 @@ _CLOCKS = {"datetime2": "timestamp", "datetimeoffset": "timestamptz", "time": "t
 
 
 class SqlType(NamedTuple):
-    """A declared type: its name in lower case and what is in its brackets, such as ("nvarchar", ("128",))."""
+    """A declared type: its name in lower case and its arguments, such as ("nvarchar", ("128",))."""
 
     name: str
     sizes: tuple[str, ...]
 
     @property
     def postgres(self) -> str:
-        """The type of a column."""
+        """The PostgreSQL type of a column."""
         if self.name in _TEXTS:
             if self.sizes == ("max",):
                 return "text"
@@ -57,7 +57,7 @@ class SqlType(NamedTuple):
 
     @property
     def parameter(self) -> str:
-        """The type of a parameter or variable: texts have no limit, so that a value too long is refused, not cut."""
+        """The PostgreSQL type of a parameter or variable. Texts have no limit, so too long values are refused."""
         return "text" if self.name in (*_TEXTS, "sysname") else self.postgres
 
     @property
@@ -66,7 +66,7 @@ class SqlType(NamedTuple):
 
     @property
     def kind(self) -> Kind:
-        """How a value of it is written to the client."""
+        """The type on the wire."""
         match self.name:
             case "bigint":
                 return values.integer(8)
@@ -101,7 +101,7 @@ class SqlType(NamedTuple):
 
 
 def parse_type(text: str) -> SqlType:
-    """Reads a type such as ``NVARCHAR(128)``, ``[int]`` or ``sys.sysname``."""
+    """Parse a type such as ``NVARCHAR(128)``, ``[int]`` or ``sys.sysname``."""
     match = re.match(r"(?:\[?sys\]?\.)?\[?(\w+)\]?\s*(?:\(([^)]*)\))?", text.strip())
     if not match:
         return SqlType("nvarchar", ("max",))
@@ -110,19 +110,19 @@ def parse_type(text: str) -> SqlType:
 
 
 def parse_declarations(text: str) -> dict[str, SqlType]:
-    """The parameters of a prepared statement, ``@P1 nvarchar(4000),@P2 decimal(10,2)``, by name in lower case."""
+    """Parse the declarations ``@P1 nvarchar(4000),@P2 decimal(10,2)``; returns the types by name in lower case."""
     parts = re.split(r",(?![^(]*\))", text or "")
     declared = (part.strip().split(None, 1) for part in parts if part.strip())
     return {name.lower(): parse_type(kind.removesuffix(" OUTPUT").removesuffix(" output")) for name, kind in declared}
 
 
 def to_postgres(value: Any) -> Any:
-    """A parameter's value, so that its type does not depend on how large it is."""
+    """Convert a parameter's value, so that its PostgreSQL type does not depend on its size."""
     return Int8(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def column(name: str, described: Any, rows: Sequence[Sequence[Any]], position: int) -> Column:
-    """A result's column out of PostgreSQL's description of it."""
+    """Return a column of a result from PostgreSQL's description of it."""
     return Column(name, _kind(described, rows, position))
 
 

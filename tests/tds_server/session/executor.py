@@ -1,4 +1,4 @@
-"""Runs batches and procedures for one session: control of flow, transactions, errors that can be caught."""
+"""Execute batches and procedures of one session: control flow, transactions, errors that can be caught."""
 
 import re
 import time
@@ -31,7 +31,7 @@ class _LoopContinued(Exception):
 
 
 class Session:
-    """One connection's interpreter."""
+    """The interpreter of one connection."""
 
     def __init__(self, storage: Storage) -> None:
         self.storage = storage
@@ -39,12 +39,12 @@ class Session:
         self._trying = 0
 
     def reset(self) -> None:
-        """As after a login."""
+        """Reset the session to its state after a login."""
         self.storage.reset()
         self.statements = Statements(self.storage)
 
     def run_batch(self, text: str, scope: Scope, output: Output) -> None:
-        """Runs a batch to its end; the error that ends it is raised, others go to the output."""
+        """Execute a batch. Raises the error that ends it; other errors go to the output."""
         try:
             for node in batches.parse(text):
                 self._run(node, scope, output)
@@ -61,16 +61,16 @@ class Session:
             raise SqlError(3998, "Uncommittable transaction is detected at the end of the batch. It is rolled back.")
 
     def call(self, procedure: str, arguments: Sequence[tuple[str, Any]], depth: int, output: Output) -> Scope:
-        """Calls a procedure; ``arguments`` as (name or "", value). Its scope holds the outputs and the status."""
+        """Call a procedure; returns its scope with outputs and status. ``arguments``: (name or "", value)."""
         if depth >= NESTING:
             raise SqlError(217, f"Maximum stored procedure nesting level exceeded (limit {NESTING}).")
         if builtin := system.PROCEDURES.get(procedure.rsplit(".", 1)[-1].lower()):
             return builtin(self, arguments, output)
         definition = system.definition(self.storage, procedure)
         scope = Scope(depth=depth + 1)
-        given = system.named(definition, arguments)
+        values = system.by_parameter_name(definition, arguments)
         for parameter in definition.parameters:
-            value = given[parameter.name] if parameter.name in given else self._default(definition.name, parameter)
+            value = values[parameter.name] if parameter.name in values else self._default(definition.name, parameter)
             scope.declare(parameter.name, parse_type(parameter.type), value)
         options, transactions = dict(self.statements.options), self.storage.depth
         try:
@@ -145,7 +145,7 @@ class Session:
             case nodes.DefineProcedure():
                 system.define(self.storage, node)
 
-    # Statements and errors.
+    # Statements and errors
 
     def _statement(self, text: str, scope: Scope, output: Output) -> None:
         try:
@@ -194,7 +194,7 @@ class Session:
                 raise error
             output.error(error)
 
-    # Variables, settings and control of flow.
+    # Variables, settings and control flow
 
     def _assign(self, name: str, value: str, scope: Scope) -> None:
         if name not in scope.types:
@@ -222,7 +222,7 @@ class Session:
                 continue
 
     def _wait(self, seconds: float) -> None:
-        """WAITFOR DELAY: no snapshot is held meanwhile; it ends early if the client gives up."""
+        """Execute WAITFOR DELAY. It holds no snapshot, and it ends early if the client cancels or disconnects."""
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
             if self.storage.connection.is_abandoned():
@@ -241,7 +241,7 @@ class Session:
             scope.values[node.result] = called.status
 
     def transaction(self, action: str, name: str) -> None:
-        """BEGIN, COMMIT, ROLLBACK or SAVE; raises SqlError 3930 for a commit of what can only be rolled back."""
+        """Execute BEGIN, COMMIT, ROLLBACK or SAVE. Raises SqlError 3930 for the commit of a doomed transaction."""
         match action:
             case "BEGIN":
                 self.storage.begin()

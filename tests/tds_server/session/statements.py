@@ -1,4 +1,4 @@
-"""Single statements and expressions of a session, with the variables of their scope."""
+"""Execute single statements and expressions of a session, with the variables of their scope."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from tests.tds_server.wire.values import Column
 
 
 class Output(Protocol):
-    """Where results go, in the order in which they come."""
+    """Receives results in their order."""
 
     def rows(self, columns: Sequence[Column], rows: Sequence[Sequence[Any]], counted: bool) -> None: ...
     def count(self, affected: int) -> None: ...
@@ -23,7 +23,7 @@ class Output(Protocol):
 
 @dataclass
 class Scope:
-    """The variables of a batch or of one call of a procedure; ``depth`` is how deep the calls are nested."""
+    """The variables of a batch or of a procedure call. ``depth``: the nesting depth of calls."""
 
     types: dict[str, SqlType] = field(default_factory=dict)
     values: dict[str, Any] = field(default_factory=dict)
@@ -37,18 +37,18 @@ class Scope:
 
 
 class Statements:
-    """Runs statements, and keeps what a session knows of the last one."""
+    """Executes statements and keeps the session's state of the last one."""
 
     def __init__(self, storage: Storage) -> None:
         self.storage = storage
         self.row_count = 0
         self.last_error = 0
-        self.caught: list[SqlError] = []  # the errors of the CATCH blocks that are running, the innermost last
+        self.caught: list[SqlError] = []  # the errors of the active CATCH blocks, innermost last
         self.doomed = False
         self.options = {"NOCOUNT": False, "XACT_ABORT": False, "IMPLICIT_TRANSACTIONS": False}
 
     def run(self, text: str, scope: Scope, output: Output) -> None:
-        """Runs a statement of data or its definition; raises SqlError."""
+        """Execute a statement that reads or changes data, or defines an object. Raises SqlError."""
         if self.doomed:
             raise SqlError(
                 3930, "The current transaction cannot be committed and cannot support operations that write."
@@ -77,7 +77,7 @@ class Statements:
         output.rows(shape, found, counted=not self.options["NOCOUNT"])
 
     def evaluate(self, expression: str, scope: Scope, kind: str | None = None) -> Any:
-        """The value of an expression, converted to the declared type of the variable that it is for."""
+        """Return the value of an expression, converted to the declared type of its variable."""
         declared = parse_type(kind) if kind else None
         tokens = tokenize(expression)
         if len(tokens) == 1 and tokens[0].kind == "text" and (declared is None or declared.parameter == "text"):

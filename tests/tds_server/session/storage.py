@@ -1,4 +1,4 @@
-"""The PostgreSQL connection behind one session: transactions that survive a failed statement, and their errors."""
+"""The PostgreSQL connection of one session: transactions that survive a failed statement, and mapped errors."""
 
 import contextlib
 from collections.abc import Callable, Generator, Sequence
@@ -10,12 +10,12 @@ from psycopg import errors as pg
 from tests.tds_server.errors import CancelledError, SqlError, from_postgres
 
 Cursor = psycopg.Cursor[Any]
-STATEMENT = "the statement"  # the savepoint around each statement within a transaction
+STATEMENT = "the statement"  # the savepoint around each statement inside a transaction
 POSTGRES_ISOLATION = {"READ UNCOMMITTED": "READ COMMITTED", "SNAPSHOT": "REPEATABLE READ"}
 
 
 class WatchedConnection(psycopg.Connection[Any]):
-    """Checks during a long statement whether the client still waits. If not, cancels the statement."""
+    """Checks during a long statement whether the client still waits for it, and cancels the statement if not."""
 
     interrupted: Callable[[], bool]
 
@@ -37,15 +37,16 @@ class WatchedConnection(psycopg.Connection[Any]):
         """Whether the client has cancelled its request or disconnected."""
         try:
             return self.interrupted()
-        except OSError:  # the client is gone; the session learns of it when it answers
+        except OSError:  # the client has disconnected; the session detects this when it answers
             return True
 
 
 class Storage:
-    """Runs statements, inside the transaction if there is one.
+    """Executes statements, inside the transaction if there is one.
 
-    PostgreSQL's transaction begins with the first statement. Every later statement has a savepoint of its own, since a
-    failed statement does not end a transaction of SQL Server.
+    PostgreSQL's transaction begins with the first statement. Every later statement has its own savepoint, because on
+    SQL
+    Server a failed statement does not end a transaction.
     """
 
     def __init__(self, dsn: str, interrupted: Callable[[], bool]) -> None:
@@ -63,12 +64,14 @@ class Storage:
     def close(self) -> None:
         self.connection.close()
 
-    # Statements.
+    # Statements
 
     def run(self, sql: str, arguments: Sequence[Any] = ()) -> Cursor:
-        """Runs one statement; raises SqlError, or CancelledError if the client gave up.
+        """Execute one statement.
 
-        After an error that ends the transaction there is none any more.
+        Raises:
+            SqlError: the statement failed. If the error ends the transaction, it is rolled back.
+            CancelledError: the client cancelled or disconnected.
         """
         try:
             if not self.depth:
@@ -109,20 +112,20 @@ class Storage:
         return from_postgres(error, self.spid, key, sql)
 
     def _key(self, name: str) -> str:
-        """What a unique index is for: PRIMARY KEY, UNIQUE KEY, or "" for no constraint."""
+        """Return the kind of a unique index: PRIMARY KEY, UNIQUE KEY, or "" if it belongs to no constraint."""
         if name not in self._constraints:
             query = "SELECT contype FROM pg_constraint WHERE conname = $1 AND contype IN ('p', 'u')"
             found = self.connection.execute(query, [name]).fetchone()
             self._constraints[name] = "" if found is None else "PRIMARY KEY" if found[0] == "p" else "UNIQUE KEY"
         return self._constraints[name]
 
-    # Transactions.
+    # Transactions
 
     def begin(self) -> None:
         self.depth += 1
 
     def commit(self) -> None:
-        """Raises SqlError 3902 where there is none."""
+        """Commit one level. Raises SqlError 3902 outside a transaction."""
         if not self.depth:
             raise SqlError(3902, "The COMMIT TRANSACTION request has no corresponding BEGIN TRANSACTION.")
         self.depth -= 1
@@ -130,7 +133,7 @@ class Storage:
             self._finish("COMMIT")
 
     def rollback(self) -> None:
-        """Ends every level; raises SqlError 3903 where there is none."""
+        """Roll back all levels. Raises SqlError 3903 outside a transaction."""
         if not self.depth:
             raise SqlError(3903, "The ROLLBACK TRANSACTION request has no corresponding BEGIN TRANSACTION.")
         self.depth = 0
@@ -146,11 +149,11 @@ class Storage:
             self.connection.execute(how)
         except psycopg.Error as error:
             raise self._translated(error, how) from None
-        if how == "ROLLBACK" and self.lock_timeout >= 0:  # PostgreSQL has rolled the setting back as well
+        if how == "ROLLBACK" and self.lock_timeout >= 0:  # PostgreSQL has rolled back the setting too
             self.run(f"SET lock_timeout = {_lock_timeout(self.lock_timeout)}")
 
     def save(self, name: str) -> None:
-        """A savepoint of the client's; raises SqlError 628 outside a transaction."""
+        """Create a savepoint of the client. Raises SqlError 628 outside a transaction."""
         if not self.depth:
             raise SqlError(628, "Cannot issue SAVE TRANSACTION when there is no active transaction.")
         if not self._begun:
@@ -160,15 +163,15 @@ class Storage:
         self._saved.add(name)
 
     def rollback_to(self, name: str) -> None:
-        """Raises SqlError 6401 for a savepoint that does not exist; the transaction goes on."""
+        """Roll back to a savepoint. Raises SqlError 6401 for an unknown savepoint; the transaction continues."""
         if name not in self._saved:
             raise SqlError(6401, f"Cannot roll back {name}. No transaction or savepoint of that name was found.")
         self.connection.execute(f'ROLLBACK TO SAVEPOINT "{name}"')
 
-    # Settings and locks.
+    # Settings and locks
 
     def reset(self) -> None:
-        """As new, for the next user of a pooled connection."""
+        """Reset the connection for the next user of a pool."""
         if self.depth:
             self.rollback()
         self.isolation = "READ COMMITTED"
@@ -176,13 +179,13 @@ class Storage:
         self.run("SELECT pg_advisory_unlock_all()")
 
     def set_lock_timeout(self, milliseconds: int) -> None:
-        """-1 waits without end, 0 does not wait."""
+        """Set the lock timeout: -1 waits forever, 0 does not wait."""
         if milliseconds != self.lock_timeout:
             self.run(f"SET lock_timeout = {_lock_timeout(milliseconds)}")
             self.lock_timeout = milliseconds
 
     def lock(self, resource: str, shared: bool, whole_session: bool, milliseconds: int) -> int:
-        """An application lock: 0 granted, -1 timed out, -3 was the victim of a deadlock."""
+        """Take an application lock. Returns 0: granted; -1: timed out; -3: deadlock victim."""
         if not self.depth and not whole_session:
             return -999
         usual = self.lock_timeout
@@ -200,7 +203,7 @@ class Storage:
         return 0
 
     def unlock(self, resource: str) -> bool:
-        """Gives up a session's application lock; whether it was held."""
+        """Release a session's application lock; returns whether it was held."""
         return bool(self.run("SELECT pg_advisory_unlock(hashtextextended($1, 0))", [resource]).fetchone()[0])  # type: ignore[index]
 
 

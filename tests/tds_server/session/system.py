@@ -1,4 +1,4 @@
-"""Procedures: those of the server itself, and where the stored ones are kept."""
+"""System procedures, and the storage of stored procedures."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -18,24 +18,24 @@ if TYPE_CHECKING:
 Arguments = Sequence[tuple[str, Any]]
 
 
-def named(definition: DefineProcedure, arguments: Arguments) -> dict[str, Any]:
-    """The arguments by the names of their parameters; raises SqlError 8144 or 8145 for one too many or unknown."""
+def by_parameter_name(definition: DefineProcedure, arguments: Arguments) -> dict[str, Any]:
+    """Return the arguments by parameter name. Raises SqlError 8144 for too many, 8145 for an unknown name."""
     names = [parameter.name for parameter in definition.parameters]
-    given = {}
+    values = {}
     for position, (name, value) in enumerate(arguments):
         if not name and position >= len(names):
             raise SqlError(8144, f"Procedure {definition.name} has too many arguments specified.")
         if name and name not in names:
             raise SqlError(8145, f"{name} is not a parameter for procedure {definition.name}.")
-        given[name or names[position]] = value
-    return given
+        values[name or names[position]] = value
+    return values
 
 
-# Stored procedures.
+# Stored procedures
 
 
 def define(storage: Storage, procedure: DefineProcedure) -> None:
-    """Stores a procedure's text; raises SqlError 2714 where CREATE finds one of that name."""
+    """Store a procedure. Raises SqlError 2714 if CREATE finds one with this name."""
     name = _full(procedure.name)
     schema = name.split(".")[0]
     if storage.run("SELECT 1 FROM pg_namespace WHERE nspname = $1", [schema]).fetchone() is None:
@@ -50,7 +50,7 @@ def define(storage: Storage, procedure: DefineProcedure) -> None:
 
 
 def definition(storage: Storage, name: str) -> DefineProcedure:
-    """The stored procedure of that name; raises SqlError 2812 where there is none."""
+    """Return a stored procedure. Raises SqlError 2812 if there is none with this name."""
     text = _stored(storage, _full(name))
     if text is None:
         raise SqlError(2812, f"Could not find stored procedure '{name}'.")
@@ -69,30 +69,30 @@ def _stored(storage: Storage, name: str) -> str | None:
     return row[0] if row else None
 
 
-# The server's own.
+# System procedures
 
 
 def _get_lock(session: "Session", arguments: Arguments, output: Output) -> Scope:
-    given = _by_name(arguments, ("@resource", "@lockmode", "@lockowner", "@locktimeout"))
-    timeout = given.get("@locktimeout")
-    whole_session = str(given.get("@lockowner") or "Transaction").lower() == "session"
-    shared = "shared" in str(given.get("@lockmode") or "").lower()
+    values = _by_name(arguments, ("@resource", "@lockmode", "@lockowner", "@locktimeout"))
+    timeout = values.get("@locktimeout")
+    whole_session = str(values.get("@lockowner") or "Transaction").lower() == "session"
+    shared = "shared" in str(values.get("@lockmode") or "").lower()
     milliseconds = session.storage.lock_timeout if timeout is None else int(timeout)
-    return Scope(status=session.storage.lock(str(given["@resource"]), shared, whole_session, milliseconds))
+    return Scope(status=session.storage.lock(str(values["@resource"]), shared, whole_session, milliseconds))
 
 
 def _release_lock(session: "Session", arguments: Arguments, output: Output) -> Scope:
-    """A transaction's lock stays until the transaction ends: PostgreSQL cannot give it back earlier."""
-    given = _by_name(arguments, ("@resource", "@lockowner"))
-    whole_session = str(given.get("@lockowner") or "Transaction").lower() == "session"
-    resource = str(given["@resource"])
+    """Release a session's lock. PostgreSQL cannot release a transaction's lock before the transaction ends."""
+    values = _by_name(arguments, ("@resource", "@lockowner"))
+    whole_session = str(values.get("@lockowner") or "Transaction").lower() == "session"
+    resource = str(values["@resource"])
     if whole_session and not session.storage.unlock(resource):
         raise SqlError(1223, f"Cannot release the application lock '{resource}' because it is not currently held.")
     return Scope()
 
 
 def _execute_text(session: "Session", arguments: Arguments, output: Output) -> Scope:
-    """sp_executesql, as it is called in T-SQL."""
+    """Execute sp_executesql, called from T-SQL."""
     texts = [value for _, value in arguments[:2]]
     types = parse_declarations(texts[1] if len(texts) > 1 else "")
     scope = Scope(types, {}, depth=1)
@@ -102,7 +102,7 @@ def _execute_text(session: "Session", arguments: Arguments, output: Output) -> S
     return scope
 
 
-TYPES = {  # by ODBC's number: name, precision, the prefix of a literal
+TYPES = {  # by ODBC type: name, precision, prefix of a literal
     -9: ("nvarchar", 4000),
     12: ("varchar", 8000),
     -3: ("varbinary", 8000),
@@ -121,14 +121,14 @@ TYPES = {  # by ODBC's number: name, precision, the prefix of a literal
 
 
 def _type_information(session: "Session", arguments: Arguments, output: Output) -> Scope:
-    """sp_datatype_info_100: the driver sends as many digits of a second as the precision leaves room for."""
-    asked = arguments[0][1] if arguments else 0
+    """Execute sp_datatype_info_100. The driver derives the digits of a second from the precision."""
+    wanted = arguments[0][1] if arguments else 0
     shape = [
         Column("TYPE_NAME", values.nvarchar(128)),
         Column("DATA_TYPE", values.integer(2)),
         Column("PRECISION", values.integer(4)),
     ]
-    found = [(name, number, precision) for number, (name, precision) in TYPES.items() if asked in (0, number)]
+    found = [(name, number, precision) for number, (name, precision) in TYPES.items() if wanted in (0, number)]
     output.rows(shape, found, counted=True)
     return Scope()
 

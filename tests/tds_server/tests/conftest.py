@@ -1,4 +1,4 @@
-"""One server and one database for the session, emptied after each test; an engine with each of the drivers."""
+"""One server and one database for the session, emptied after each test, and an engine for each driver."""
 
 from collections.abc import Iterator
 
@@ -12,40 +12,40 @@ from tests.tds_server.harness import TestServer
 try:
     import pyodbc
 
-    pyodbc.pooling = False  # else connections stay open behind a closed engine
+    pyodbc.pooling = False  # else connections stay open after the engine is closed
 except ImportError:
-    collect_ignore_glob = ["test_server_*.py"]  # the summary of the run says so
+    collect_ignore_glob = ["test_server_*.py"]  # the summary of the test run lists skipped drivers
 
 
 @pytest.fixture(scope="session")
 def server(postgres_dsn: str) -> Iterator[TestServer]:
-    """A TDS server of its own: what it is asked here is not for the grammar."""
+    """A separate TDS server, whose statements are not checked with the grammar."""
     with harness.serving(postgres_dsn) as serving:
         yield serving
 
 
 @pytest.fixture(scope="session")
 def database(server: TestServer) -> Iterator[str]:
-    """A database with nothing in it."""
+    """An empty database."""
     with server.database("tests") as name:
         yield name
 
 
 @pytest.fixture(params=harness.DRIVERS)
 def driver(request: pytest.FixtureRequest) -> str:
-    """Each of the drivers in turn."""
+    """Each driver."""
     return str(request.param)
 
 
 @pytest.fixture
 def url(server: TestServer, database: str, driver: str) -> sa.URL:
-    """Where the database is."""
+    """The URL of the database."""
     return harness.url(server.port, driver, database)
 
 
 @pytest.fixture
 def engine(url: sa.URL, server: TestServer) -> Iterator[sa.Engine]:
-    """An engine on the database. After the test no fault and nothing in the schema ``jobfac`` is left of it."""
+    """An engine on the database. After the test, faults and the schema ``jobfac`` are removed."""
     made = sa.create_engine(url)
     yield made
     made.dispose()

@@ -1,4 +1,4 @@
-"""A small queue for the tests of the server, with what SQL Server's own queue has: identity, filtered index, checks."""
+"""A small queue table for the server's tests, with identity, filtered index and check constraints."""
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.mssql import DATETIME2
@@ -50,7 +50,7 @@ OUTPUT inserted.id, deleted.attempt AS attempt_before, inserted.attempt"""
 
 
 def create(engine: sa.Engine, rows: int = 0) -> None:
-    """The schema, the tables, and that many queued rows."""
+    """Create the schema and the tables, with this number of queued rows."""
     with engine.begin() as conn:
         conn.execute(sa.text("IF SCHEMA_ID(N'jobfac') IS NULL EXEC(N'CREATE SCHEMA jobfac')"))
         metadata.create_all(conn)

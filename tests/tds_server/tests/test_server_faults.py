@@ -1,4 +1,4 @@
-"""Faults happen as their rules say, and round trips are counted where they pass."""
+"""Fault rules, and the counts of round trips."""
 
 import os
 import random
@@ -15,13 +15,13 @@ from tests.tds_server.harness import TestServer
 from tests.tds_server.tests import queue_table
 from tests.tds_server.tests.queue_table import run
 
-# Rules, without a server.
+# Rules, without a server
 
 
 def fired(rule: str, events: list[Event], seed: int = 0) -> list[int]:
-    """Which of the events a rule spoils."""
+    """Return for each event whether the rule applies to it."""
     script = Script([rule], seed)
-    return [number for number, event in enumerate(events, start=1) if script.struck(event)]
+    return [number for number, event in enumerate(events, start=1) if script.matching(event)]
 
 
 TEN = [Event(STATEMENT, "UPDATE next SET state = N'running'", "worker one")] * 10
@@ -42,21 +42,21 @@ TEN = [Event(STATEMENT, "UPDATE next SET state = N'running'", "worker one")] * 1
         ("failover 2", list(range(1, 11))),
     ],
 )
-def test_a_rule_says_when(rule: str, expected: list[int]) -> None:
+def test_a_rule_applies_at_its_frequency(rule: str, expected: list[int]) -> None:
     assert fired(rule, TEN) == expected
 
 
-def test_chance_is_the_same_for_the_same_seed() -> None:
+def test_the_same_seed_gives_the_same_chance() -> None:
     chosen = fired("error 1205 chance 0.5", TEN * 20, seed=5)
     assert chosen == fired("error 1205 chance 0.5", TEN * 20, seed=5)
     assert chosen != fired("error 1205 chance 0.5", TEN * 20, seed=6)
     assert 60 < len(chosen) < 140
 
 
-def test_every_rule_counts_what_fits_it() -> None:
+def test_each_rule_counts_only_its_events() -> None:
     script = Script(["error 1205 commit at 2", "stall 1 login at 1"])
     kinds = [COMMIT, STATEMENT, LOGIN, COMMIT]
-    assert [[rule.action for rule in script.struck(Event(kind, "", ""))] for kind in kinds] == [
+    assert [[rule.action for rule in script.matching(Event(kind, "", ""))] for kind in kinds] == [
         [],
         [],
         ["stall"],
@@ -64,24 +64,24 @@ def test_every_rule_counts_what_fits_it() -> None:
     ]
 
 
-def test_an_error_is_never_the_answer_to_what_touches_no_data() -> None:
+def test_an_error_does_not_affect_requests_without_data() -> None:
     events = [Event(CONTROL, "", ""), Event(STATEMENT, "", "")]
     assert fired("error 1205", events) == [2]
     assert fired("drop before", events) == [1, 2]
 
 
 @pytest.mark.parametrize("rule", ["explode", "drop", "drop sideways", "error", "error 1205 at", "error 1205 often"])
-def test_a_rule_that_means_nothing_is_refused(rule: str) -> None:
+def test_an_invalid_rule_is_refused(rule: str) -> None:
     with pytest.raises(ValueError, match=f"fault rule '{rule}'"):
         parse_rule(rule)
 
 
-# Faults on the wire.
+# Faults on the wire
 
 
 @pytest.fixture
 def queue(engine: sa.Engine) -> sa.Engine:
-    """The queue's tables with one row, and a connection in the pool."""
+    """The queue's tables with one row. A connection is in the pool."""
     queue_table.create(engine, 1)
     return engine
 
@@ -96,7 +96,7 @@ def raise_attempt(engine: sa.Engine) -> None:
         conn.execute(run.update().values(attempt=run.c.attempt + 1))
 
 
-def test_an_error_strikes_one_statement(server: TestServer, queue: sa.Engine) -> None:
+def test_an_error_affects_one_statement(server: TestServer, queue: sa.Engine) -> None:
     server.faults('error 1222 matching "UPDATE jobfac.run" at 2')
     raise_attempt(queue)
     with pytest.raises(sa.exc.DBAPIError, match="Lock request time out"):
@@ -106,7 +106,7 @@ def test_an_error_strikes_one_statement(server: TestServer, queue: sa.Engine) ->
     assert server.stats()["faults"] == [{"rule": 'error 1222 matching "UPDATE jobfac.run" at 2', "seen": 3, "fired": 1}]
 
 
-def test_a_deadlock_on_order_rolls_back(server: TestServer, queue: sa.Engine) -> None:
+def test_an_injected_deadlock_rolls_back(server: TestServer, queue: sa.Engine) -> None:
     with queue.connect() as conn:
         conn.execute(run.update().values(attempt=5))
         server.faults("error 1205 at 1")
@@ -123,21 +123,21 @@ def test_a_drop_before_the_commit_loses_the_transaction(server: TestServer, queu
     assert attempts(queue) == 0
 
 
-def test_a_drop_after_the_commit_loses_the_answer_alone(server: TestServer, queue: sa.Engine) -> None:
+def test_a_drop_after_the_commit_loses_only_the_answer(server: TestServer, queue: sa.Engine) -> None:
     server.faults("drop after commit at 1")
     with pytest.raises(sa.exc.DBAPIError):
         raise_attempt(queue)
     assert attempts(queue) == 1
 
 
-def test_a_drop_after_a_statement_of_its_own(server: TestServer, queue: sa.Engine) -> None:
+def test_a_drop_after_an_autocommitted_statement_loses_only_the_answer(server: TestServer, queue: sa.Engine) -> None:
     server.faults('drop after matching "UPDATE jobfac.run" at 1')
     with queue.connect().execution_options(isolation_level="AUTOCOMMIT") as conn, pytest.raises(sa.exc.DBAPIError):
         conn.execute(run.update().values(attempt=7))
     assert attempts(queue) == 7
 
 
-def test_a_stalled_answer_comes_late(server: TestServer, queue: sa.Engine) -> None:
+def test_a_stalled_answer_is_late(server: TestServer, queue: sa.Engine) -> None:
     server.faults('stall 0.3 matching "SELECT 1" at 1')
     with queue.connect() as conn:
         started = time.monotonic()
@@ -156,7 +156,7 @@ def test_an_error_of_a_failing_database_ends_the_connection(server: TestServer, 
     assert attempts(queue) == 0
 
 
-def test_logins_fail(server: TestServer, url: sa.URL) -> None:
+def test_a_login_error_refuses_logins(server: TestServer, url: sa.URL) -> None:
     server.faults("error 40613 login first 2")
     fresh = sa.create_engine(url)
     for _ in range(2):
@@ -167,7 +167,7 @@ def test_logins_fail(server: TestServer, url: sa.URL) -> None:
 
 
 def until(condition: Any) -> None:
-    """Waits for a condition, which tells its own failures from those it waits through."""
+    """Wait for a condition, which handles the errors that it expects."""
     end = time.monotonic() + 15
     while not condition():
         assert time.monotonic() < end
@@ -182,7 +182,7 @@ def answers(engine: sa.Engine) -> bool:
         return False
 
 
-def test_a_failover_cuts_all_and_refuses_for_a_while(server: TestServer, queue: sa.Engine) -> None:
+def test_a_failover_cuts_all_connections_and_refuses_logins(server: TestServer, queue: sa.Engine) -> None:
     with queue.connect() as one, queue.connect() as two:
         two.exec_driver_sql("SELECT 1")
         server.faults('failover 0.5 matching "SELECT 2" at 1')
@@ -194,7 +194,7 @@ def test_a_failover_cuts_all_and_refuses_for_a_while(server: TestServer, queue: 
     until(lambda: answers(queue))
 
 
-def test_new_connections_are_refused_until_told_otherwise(server: TestServer, url: sa.URL) -> None:
+def test_new_connections_are_refused_until_allowed_again(server: TestServer, url: sa.URL) -> None:
     fresh = sa.create_engine(url)
     server.command(refuse=True)
     try:
@@ -212,7 +212,7 @@ def test_an_unknown_command_is_refused(server: TestServer) -> None:
         server.faults("explode")
 
 
-# Counting and recording.
+# Counting and recording
 
 
 def test_round_trips_are_counted_by_program_and_process(server: TestServer, queue: sa.Engine) -> None:
@@ -227,7 +227,7 @@ def test_round_trips_are_counted_by_program_and_process(server: TestServer, queu
     assert sum(found["by_program"].values()) == 5
 
 
-def test_a_program_has_its_name(server: TestServer, database: str) -> None:
+def test_round_trips_are_counted_under_the_program_name(server: TestServer, database: str) -> None:
     engine = sa.create_engine(harness.url(server.port, "pyodbc", database, program=f"program {random.random()}"))
     with engine.connect() as conn:
         assert conn.dialect.name == "mssql"

@@ -1,4 +1,4 @@
-"""What is broken is found by Microsoft's grammar, and what is right is not."""
+"""Microsoft's grammar finds invalid T-SQL and accepts valid T-SQL."""
 
 import pytest
 
@@ -24,12 +24,12 @@ WRONG = {
 }
 
 
-def test_what_is_right_passes() -> None:
+def test_valid_statements_pass() -> None:
     assert grammar.check(RIGHT) == []
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_what_is_wrong_is_found(name: str) -> None:
+def test_an_invalid_statement_is_found(name: str) -> None:
     found = grammar.check(RIGHT | {f"broken {name}": WRONG[name]})
     assert {violation.name for violation in found} == {f"broken {name}"}
 
@@ -39,6 +39,6 @@ def test_a_newer_form_is_refused_by_an_older_version() -> None:
     assert {violation.version for violation in grammar.check(option)} == {"2016"}
 
 
-def test_the_line_is_told() -> None:
+def test_a_violation_names_its_line() -> None:
     (found,) = grammar.check({"a": "SELECT 1;\nSELECT 2\nWITH a AS (SELECT 1 AS x) SELECT x FROM a;"}, ["2022"])
     assert found.message.startswith("line 3:")

@@ -1,4 +1,4 @@
-"""Batches with control of flow, and stored procedures, through both drivers."""
+"""Batches with control flow, and stored procedures, through both drivers."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -51,7 +51,7 @@ END;
 
 @pytest.fixture
 def queue(engine: sa.Engine) -> sa.Engine:
-    """The queue's tables, empty, and the procedures."""
+    """The empty tables of the queue, and the procedures."""
     queue_table.create(engine)
     with engine.begin() as conn:
         conn.exec_driver_sql(START)
@@ -69,7 +69,7 @@ def queues(engine: sa.Engine) -> list[str]:
         return list(conn.execute(sa.select(run.c.queue).order_by(run.c.id)).scalars())
 
 
-# Control of flow.
+# Control flow
 
 
 @pytest.mark.parametrize(
@@ -110,12 +110,12 @@ def queues(engine: sa.Engine) -> list[str]:
         ),
     ],
 )
-def test_a_batch(engine: sa.Engine, batch: str, expected: Any) -> None:
+def test_a_batch_returns_its_rows(engine: sa.Engine, batch: str, expected: Any) -> None:
     assert fetch(engine, f"SET NOCOUNT ON; {batch}") == [(expected,)]
 
 
 def exhaust(cursor: Any) -> None:
-    """Goes through all results."""
+    """Read all results."""
     while cursor.nextset():
         pass
 
@@ -143,7 +143,7 @@ WHILE SYSUTCDATETIME() < @until AND NOT EXISTS (SELECT 1 FROM jobfac.run WITH (R
 SELECT CASE WHEN EXISTS (SELECT 1 FROM jobfac.run WHERE state = N'queued') THEN 1 ELSE 0 END"""
 
 
-def test_waiting_ends_when_there_is_work_or_the_time_is_up(queue: sa.Engine) -> None:
+def test_waiting_ends_with_work_or_after_the_time_limit(queue: sa.Engine) -> None:
     with ThreadPoolExecutor(1) as pool, queue.connect().execution_options(isolation_level="AUTOCOMMIT") as conn:
         assert fetch(queue, WAIT, patience=100) == [(0,)]
         waiting = pool.submit(fetch, queue, WAIT, patience=15_000)
@@ -154,10 +154,10 @@ def test_waiting_ends_when_there_is_work_or_the_time_is_up(queue: sa.Engine) -> 
     assert time.monotonic() - started < 5
 
 
-# Procedures.
+# Procedures
 
 
-def test_a_procedure_gives_its_output_and_its_status(queue: sa.Engine) -> None:
+def test_a_procedure_returns_output_and_status(queue: sa.Engine) -> None:
     call = "SET NOCOUNT ON; DECLARE @n BIGINT, @s INT; EXEC @s = jobfac.start {}; SELECT @n, @s"
     assert fetch(queue, call.format("@queue = :q, @id = @n OUTPUT"), q="a") == [(1, 7)]
     assert fetch(queue, call.format(":q, 9, @n OUTPUT"), q="b") == [(2, 7)]
@@ -180,7 +180,7 @@ def test_a_refusal_reaches_the_client(queue: sa.Engine, call: str, message: str)
         conn.exec_driver_sql(call)
 
 
-def test_a_call_by_the_drivers_own_syntax(queue: sa.Engine) -> None:
+def test_a_call_with_the_drivers_escape_syntax(queue: sa.Engine) -> None:
     connection = queue.raw_connection()
     connection.cursor().execute("{CALL jobfac.start(?, ?)}", ("called", 2))
     connection.commit()
@@ -195,7 +195,7 @@ def test_a_procedure_joins_the_callers_transaction(queue: sa.Engine) -> None:
     assert queues(queue) == []
 
 
-def test_a_refusal_leaves_the_callers_transaction_as_it_was(queue: sa.Engine) -> None:
+def test_a_refusal_leaves_the_callers_transaction_unchanged(queue: sa.Engine) -> None:
     with queue.begin() as conn:
         conn.execute(run.insert().values(queue="mine"))
         with pytest.raises(sa.exc.DBAPIError):
@@ -204,7 +204,7 @@ def test_a_refusal_leaves_the_callers_transaction_as_it_was(queue: sa.Engine) ->
     assert queues(queue) == ["mine", "first", "second"]
 
 
-def test_without_a_transaction_it_has_its_own(queue: sa.Engine) -> None:
+def test_without_a_transaction_a_procedure_begins_its_own(queue: sa.Engine) -> None:
     with queue.connect().execution_options(isolation_level="AUTOCOMMIT") as conn:
         with pytest.raises(sa.exc.DBAPIError):
             conn.exec_driver_sql("EXEC jobfac.safe N'nothing'")
@@ -225,7 +225,7 @@ def test_with_xact_abort_a_caught_error_can_only_be_rolled_back(queue: sa.Engine
             conn.exec_driver_sql(batch.replace("ROLLBACK;", "COMMIT;"))
 
 
-def test_a_procedure_that_leaves_a_transaction_open_is_told_so(queue: sa.Engine) -> None:
+def test_a_procedure_that_leaves_a_transaction_open_is_an_error(queue: sa.Engine) -> None:
     with queue.connect().execution_options(isolation_level="AUTOCOMMIT") as conn:
         conn.exec_driver_sql("CREATE PROCEDURE jobfac.leaves AS BEGIN TRANSACTION")
         with pytest.raises(sa.exc.DBAPIError, match="Transaction count after EXECUTE"):

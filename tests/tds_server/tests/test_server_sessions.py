@@ -29,7 +29,7 @@ def count(conn: sa.Connection) -> int:
 
 @contextmanager
 def in_background(work: Any) -> Iterator[list[BaseException | None]]:
-    """Runs ``work`` in a thread, which has ended when the block has; what it raised is in the list."""
+    """Run ``work`` in a thread and join it at the end of the block; yields a list for its exception."""
     raised: list[BaseException | None] = []
 
     def catching() -> None:
@@ -47,7 +47,7 @@ def in_background(work: Any) -> Iterator[list[BaseException | None]]:
         assert not thread.is_alive()
 
 
-# Logins.
+# Logins
 
 
 @pytest.mark.parametrize(
@@ -60,10 +60,10 @@ def test_a_login_is_refused(url: sa.URL, changes: dict[str, str], message: str) 
     refused.dispose()
 
 
-# Transactions.
+# Transactions
 
 
-def test_a_rollback_takes_all_back(queue: sa.Engine) -> None:
+def test_a_rollback_undoes_all_changes(queue: sa.Engine) -> None:
     with queue.connect() as conn:
         conn.execute(run.delete())
         assert count(conn) == 0
@@ -71,7 +71,7 @@ def test_a_rollback_takes_all_back(queue: sa.Engine) -> None:
         assert count(conn) == 2
 
 
-def test_others_see_a_transaction_when_it_is_committed(queue: sa.Engine) -> None:
+def test_changes_are_visible_after_the_commit(queue: sa.Engine) -> None:
     with queue.connect() as writer, queue.connect() as reader:
         writer.execute(run.insert().values(queue="new"))
         assert count(reader) == 2
@@ -80,7 +80,7 @@ def test_others_see_a_transaction_when_it_is_committed(queue: sa.Engine) -> None
         assert count(reader) == 3
 
 
-def test_a_savepoint_takes_a_part_back(queue: sa.Engine) -> None:
+def test_a_rollback_to_a_savepoint_undoes_later_changes(queue: sa.Engine) -> None:
     with queue.begin() as conn:
         conn.execute(run.insert().values(queue="kept"))
         part = conn.begin_nested()
@@ -94,7 +94,7 @@ def test_a_savepoint_takes_a_part_back(queue: sa.Engine) -> None:
     assert found == ["default", "default", "kept", "kept too"]
 
 
-def test_a_savepoint_that_is_not_there_leaves_the_transaction_as_it_is(queue: sa.Engine) -> None:
+def test_an_unknown_savepoint_leaves_the_transaction_unchanged(queue: sa.Engine) -> None:
     with queue.begin() as conn:
         conn.execute(run.insert().values(queue="kept"))
         with pytest.raises(sa.exc.DBAPIError, match="No transaction or savepoint of that name"):
@@ -113,7 +113,7 @@ def test_a_failed_statement_leaves_its_transaction_open(queue: sa.Engine) -> Non
         assert count(conn) == 4
 
 
-def test_with_xact_abort_it_does_not(queue: sa.Engine) -> None:
+def test_with_xact_abort_a_failed_statement_ends_its_transaction(queue: sa.Engine) -> None:
     with queue.connect() as conn:
         conn.exec_driver_sql("SET XACT_ABORT ON")
         conn.execute(run.insert().values(queue="a"))
@@ -122,7 +122,7 @@ def test_with_xact_abort_it_does_not(queue: sa.Engine) -> None:
         assert count(conn) == 2
 
 
-def test_the_isolation_level_is_the_sessions(queue: sa.Engine) -> None:
+def test_the_isolation_level_belongs_to_the_session(queue: sa.Engine) -> None:
     with queue.connect().execution_options(isolation_level="SERIALIZABLE") as conn:
         assert conn.get_isolation_level() == "SERIALIZABLE"
         assert count(conn) == 2
@@ -138,7 +138,7 @@ def test_without_transactions_each_statement_is_committed(queue: sa.Engine) -> N
         assert count(conn) == 3
 
 
-def test_a_closed_connection_takes_its_transaction_back(queue: sa.Engine) -> None:
+def test_a_closed_connection_rolls_back(queue: sa.Engine) -> None:
     conn = queue.connect()
     conn.execute(run.delete())
     conn.invalidate()
@@ -147,14 +147,14 @@ def test_a_closed_connection_takes_its_transaction_back(queue: sa.Engine) -> Non
         assert count(other) == 2
 
 
-# Locks.
+# Locks
 
 
 def change(conn: sa.Connection, number: int) -> None:
     conn.execute(run.update().where(run.c.id == number).values(attempt=run.c.attempt + 1))
 
 
-def test_a_deadlock_has_one_victim_whose_transaction_is_gone(queue: sa.Engine) -> None:
+def test_a_deadlock_rolls_back_one_victim(queue: sa.Engine) -> None:
     met = threading.Barrier(2)
     victims = []
 
@@ -166,7 +166,7 @@ def test_a_deadlock_has_one_victim_whose_transaction_is_gone(queue: sa.Engine) -
                 change(conn, second)
             except sa.exc.DBAPIError as error:
                 victims.append(str(error))
-                change(conn, second)  # nothing is held any more, so this waits for the other's commit and goes on
+                change(conn, second)  # the victim holds no lock any more, so this waits for the other's commit
             conn.commit()
 
     with in_background(lambda: cross(1, 2)) as raised:
@@ -178,7 +178,7 @@ def test_a_deadlock_has_one_victim_whose_transaction_is_gone(queue: sa.Engine) -
         assert sorted(conn.execute(sa.select(run.c.attempt)).scalars()) == [1, 2]
 
 
-def test_a_lock_is_waited_for_as_long_as_the_session_says(queue: sa.Engine) -> None:
+def test_the_lock_timeout_limits_the_wait_for_a_lock(queue: sa.Engine) -> None:
     with queue.begin() as holder, queue.begin() as waiter:
         change(holder, 1)
         waiter.exec_driver_sql("SET LOCK_TIMEOUT 50")
@@ -190,7 +190,7 @@ def test_a_lock_is_waited_for_as_long_as_the_session_says(queue: sa.Engine) -> N
         assert conn.execute(sa.select(run.c.attempt)).scalars().all() == [1, 1]
 
 
-def test_updlock_holds_rows_until_the_end(queue: sa.Engine) -> None:
+def test_updlock_locks_rows_until_the_transaction_ends(queue: sa.Engine) -> None:
     locking = sa.text("SELECT id FROM jobfac.run WITH (UPDLOCK, ROWLOCK) WHERE id = 1")
     with queue.connect() as holder, queue.connect() as other:
         holder.execute(locking).all()
@@ -218,12 +218,12 @@ def test_an_application_lock_excludes_others_until_the_transaction_ends(queue: s
         assert take(two, "leader") == 0
 
 
-# Cancelling.
+# Cancelling
 
 
 @contextmanager
-def impatient(engine: sa.Engine) -> Iterator[Any]:
-    """A cursor whose statements are cancelled after a second."""
+def cursor_with_timeout(engine: sa.Engine) -> Iterator[Any]:
+    """A cursor whose statements are cancelled after one second."""
     connection = engine.raw_connection()
     driver_connection: Any = connection.driver_connection
     driver_connection.timeout = 1
@@ -235,8 +235,8 @@ def impatient(engine: sa.Engine) -> Iterator[Any]:
         connection.invalidate()
 
 
-def test_a_statement_that_takes_too_long_is_cancelled(engine: sa.Engine) -> None:
-    with impatient(engine) as cursor:
+def test_a_statement_that_exceeds_the_timeout_is_cancelled(engine: sa.Engine) -> None:
+    with cursor_with_timeout(engine) as cursor:
         started = time.monotonic()
         with pytest.raises(Exception, match=r"(?i)timeout"):
             cursor.execute("WAITFOR DELAY '00:00:20'")
@@ -244,8 +244,8 @@ def test_a_statement_that_takes_too_long_is_cancelled(engine: sa.Engine) -> None
         assert cursor.execute("SELECT 1").fetchall()[0][0] == 1
 
 
-def test_a_wait_for_a_lock_is_cancelled_and_the_transaction_goes_on(queue: sa.Engine) -> None:
-    with queue.begin() as holder, impatient(queue) as cursor:
+def test_a_cancelled_wait_for_a_lock_leaves_the_transaction_open(queue: sa.Engine) -> None:
+    with queue.begin() as holder, cursor_with_timeout(queue) as cursor:
         change(holder, 1)
         cursor.execute("UPDATE jobfac.run SET attempt = 5 WHERE id = 2")
         with pytest.raises(Exception, match=r"(?i)timeout"):
@@ -256,12 +256,12 @@ def test_a_wait_for_a_lock_is_cancelled_and_the_transaction_goes_on(queue: sa.En
         assert conn.execute(sa.select(run.c.attempt).order_by(run.c.id)).scalars().all() == [1, 6]
 
 
-def lock_is_waited_for(server: TestServer) -> bool:
+def is_lock_awaited(server: TestServer) -> bool:
     with psycopg.connect(f"{server.dsn} dbname=postgres") as conn:
         return conn.execute("SELECT 1 FROM pg_locks WHERE NOT granted").fetchone() is not None
 
 
-def test_a_client_that_dies_while_it_waits_leaves_nothing_behind(server: TestServer, queue: sa.Engine) -> None:
+def test_the_locks_of_a_client_that_dies_are_released(server: TestServer, queue: sa.Engine) -> None:
     dying = sa.create_engine(harness.url(server.port, "pyodbc", queue.url.database or "", program="dying"))
     with queue.begin() as holder:
         change(holder, 1)
@@ -272,7 +272,7 @@ def test_a_client_that_dies_while_it_waits_leaves_nothing_behind(server: TestSer
                 change(conn, 1)
 
         with in_background(wait) as raised:
-            while not lock_is_waited_for(server):
+            while not is_lock_awaited(server):
                 time.sleep(0.02)
             assert server.command(cut="dying") == {"cut": 1}
         assert len(raised) == 1

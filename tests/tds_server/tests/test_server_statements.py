@@ -1,4 +1,4 @@
-"""The statements that a queue on SQL Server is made of, through both drivers."""
+"""Statements that a queue on SQL Server uses, through both drivers."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from tests.tds_server.tests.queue_table import output, run
 
 @pytest.fixture
 def queue(engine: sa.Engine) -> sa.Engine:
-    """The queue's tables with six queued rows, of which the fourth is of high priority."""
+    """The queue's tables with six queued rows. The fourth has a high priority."""
     queue_table.create(engine, 6)
     with engine.begin() as conn:
         conn.execute(run.update().where(run.c.id == 4).values(priority=5))
@@ -25,13 +25,13 @@ def fetch(engine: sa.Engine, statement: str, **values: Any) -> list[tuple[Any, .
         return [tuple(row) for row in result] if result.returns_rows else [(result.rowcount,)]
 
 
-def test_claiming_takes_the_first_in_order(queue: sa.Engine) -> None:
+def test_a_claim_takes_the_first_rows_in_order(queue: sa.Engine) -> None:
     claimed = fetch(queue, queue_table.CLAIM, n=2, queue="default", worker="w")
     assert sorted(claimed) == [(1, 0, 1), (4, 0, 1)]
     assert fetch(queue, "SELECT id FROM jobfac.run WHERE worker = N'w' ORDER BY id") == [(1,), (4,)]
 
 
-def test_claiming_as_sqlalchemy_writes_it(queue: sa.Engine) -> None:
+def test_a_claim_written_by_sqlalchemy(queue: sa.Engine) -> None:
     chosen = (
         sa.select(run)
         .with_hint(run, "WITH (ROWLOCK, UPDLOCK, READPAST)", "mssql")
@@ -45,7 +45,7 @@ def test_claiming_as_sqlalchemy_writes_it(queue: sa.Engine) -> None:
         assert sorted(conn.execute(claim).scalars()) == [1, 2, 4]
 
 
-def test_claiming_passes_locked_rows_by(queue: sa.Engine) -> None:
+def test_a_claim_skips_locked_rows(queue: sa.Engine) -> None:
     with queue.begin() as first, queue.begin() as second:
         values = {"n": 2, "queue": "default", "worker": "w"}
         mine = first.execute(sa.text(queue_table.CLAIM), values).scalars().all()
@@ -122,13 +122,13 @@ def test_claiming_passes_locked_rows_by(queue: sa.Engine) -> None:
         ),
     ],
 )
-def test_a_statement(queue: sa.Engine, statement: str, expected: list[tuple[Any, ...]]) -> None:
+def test_a_statement_returns_its_rows(queue: sa.Engine, statement: str, expected: list[tuple[Any, ...]]) -> None:
     with queue.begin() as conn:
         conn.execute(output.insert().values(id=1, run_id=1, text="x"))
     assert fetch(queue, statement) == expected
 
 
-def test_written_rows_go_to_a_table_variable(queue: sa.Engine) -> None:
+def test_output_into_a_table_variable(queue: sa.Engine) -> None:
     found = fetch(
         queue,
         "SET NOCOUNT ON; DECLARE @t TABLE (id BIGINT, was NVARCHAR(20)); "
@@ -174,7 +174,7 @@ def test_arrays_of_parameters(queue: sa.Engine, fast: bool) -> None:
     assert found == [None, "eins", None, "zeile 3é"]
 
 
-def test_tables_are_found_again(queue: sa.Engine) -> None:
+def test_tables_are_reflected(queue: sa.Engine) -> None:
     inspector = sa.inspect(queue)
     columns = {column["name"]: column for column in inspector.get_columns("run", schema="jobfac")}
     assert isinstance(columns["id"]["type"], sa.BigInteger)
@@ -194,7 +194,7 @@ def test_tables_are_found_again(queue: sa.Engine) -> None:
     assert not inspector.has_table("nothing", schema="jobfac")
 
 
-def test_definitions_change(queue: sa.Engine) -> None:
+def test_definitions_can_be_altered(queue: sa.Engine) -> None:
     for statement in (
         "ALTER TABLE jobfac.run SET (LOCK_ESCALATION = DISABLE)",
         "ALTER INDEX ix_run_claim ON jobfac.run SET (ALLOW_PAGE_LOCKS = OFF)",

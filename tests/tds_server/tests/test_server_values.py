@@ -1,4 +1,4 @@
-"""Values go to the server and come back the same, through both drivers."""
+"""Values return unchanged from the server, through both drivers."""
 
 import datetime as dt
 import decimal
@@ -38,17 +38,17 @@ VALUES = [
 
 
 def stored(engine: sa.Engine, kind: str, value: Any) -> Any:
-    """The value after it was in a table's column of that type."""
+    """Store a value in a column of this type; returns the value that is read back."""
     column = sa.Column("v", sa.types.NULLTYPE)
     table = sa.Table("kept", sa.MetaData(), column)
-    with engine.connect() as conn:  # and is rolled back
+    with engine.connect() as conn:  # the transaction is rolled back
         conn.execute(sa.text(f"CREATE TABLE kept (v {kind} NULL)"))
         conn.exec_driver_sql("INSERT INTO kept (v) VALUES (?)", (value,))
         return conn.execute(sa.select(table.c.v)).scalar_one()
 
 
 @pytest.mark.parametrize(("kind", "value"), VALUES)
-def test_a_value_comes_back(engine: sa.Engine, kind: str, value: Any) -> None:
+def test_a_value_is_read_back(engine: sa.Engine, kind: str, value: Any) -> None:
     found = stored(engine, kind, value)
     assert (uuid.UUID(found) if kind == "UNIQUEIDENTIFIER" and isinstance(found, str) else found) == value
     assert isinstance(found, bool) == isinstance(value, bool)
@@ -57,7 +57,7 @@ def test_a_value_comes_back(engine: sa.Engine, kind: str, value: Any) -> None:
 @pytest.mark.parametrize(
     "kind", ["BIGINT", "BIT", "FLOAT", "DECIMAL(9, 2)", "NVARCHAR(9)", "NVARCHAR(MAX)", "DATETIME2(3)", "DATE"]
 )
-def test_null_comes_back(engine: sa.Engine, kind: str) -> None:
+def test_null_is_read_back(engine: sa.Engine, kind: str) -> None:
     assert stored(engine, kind, None) is None
 
 
@@ -102,7 +102,7 @@ def test_a_time_is_rounded_to_the_columns_digits(engine: sa.Engine) -> None:
         ("SUM(v)", 3),
     ],
 )
-def test_an_expression(engine: sa.Engine, expression: str, expected: Any) -> None:
+def test_an_expression_has_its_value(engine: sa.Engine, expression: str, expected: Any) -> None:
     with engine.connect() as conn:
         found = conn.exec_driver_sql(f"SELECT {expression} AS found FROM (VALUES (3)) AS given(v)").scalar_one()
     assert found == expected

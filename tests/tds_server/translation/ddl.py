@@ -1,8 +1,9 @@
-"""Definitions of tables, indexes, views and schemas: T-SQL's words into PostgreSQL's.
+"""Translate definitions of tables, indexes, views and schemas to PostgreSQL.
 
-Rights, roles, lock escalation, index options and statistics are accepted and have no effect.
+Permissions, roles, lock escalation, index options and statistics are accepted and ignored.
 """
 
+import re
 from collections.abc import Iterator
 from functools import lru_cache
 
@@ -18,6 +19,7 @@ TYPES = frozenset({
     "binary", "decimal", "numeric", "sysname", "text", "ntext", "rowversion", "money", "xml",
 })  # fmt: skip
 WITHOUT_EFFECT = frozenset({"ROLE", "USER", "LOGIN", "DATABASE", "STATISTICS", "AUTHORIZATION"})
+SNAPSHOT = re.compile(r"\bSET\s+READ_COMMITTED_SNAPSHOT\s+(ON|OFF)\b", re.IGNORECASE)
 KEYWORDS = frozenset({
     "CREATE", "TABLE", "ALTER", "COLUMN", "ADD", "DROP", "CONSTRAINT", "PRIMARY", "KEY", "UNIQUE", "CHECK",
     "DEFAULT", "FOREIGN", "REFERENCES", "ON", "DELETE", "UPDATE", "CASCADE", "SET", "NULL", "NOT", "IN", "AND",
@@ -28,10 +30,14 @@ KEYWORDS = frozenset({
 
 @lru_cache(maxsize=1024)
 def translate(text: str) -> tuple[str, ...]:
-    """The statements that do it, none for what has no effect; raises SqlError 102 for what is not known here."""
+    """Return the PostgreSQL statements, none if the definition is ignored. Raises SqlError 102 for an unknown
+    definition.
+    """
     tokens = tokenize(text)
     verb = tokens[0].upper
     words = [token.upper for token in tokens[1:4]]
+    if words[0] == "DATABASE" and (option := SNAPSHOT.search(text)):
+        return (f"UPDATE sys.database_options SET is_read_committed_snapshot_on = {option[1].upper() == 'ON'}",)
     if verb in ("GRANT", "DENY", "REVOKE") or words[0] in WITHOUT_EFFECT:
         return ()
     if "VIEW" in words and verb != "DROP":
@@ -52,15 +58,15 @@ def translate(text: str) -> tuple[str, ...]:
 
 
 def table_variable(name: str, definition: str) -> str:
-    """DECLARE @t TABLE (...): a temporary table of that name."""
+    """Translate DECLARE @t TABLE (...) to a temporary table with this name."""
     return f'CREATE TEMPORARY TABLE "{name}" {" ".join(_words(tokenize(definition)))}'
 
 
-# Words.
+# Words
 
 
 def _words(tokens: list[Token]) -> Iterator[str]:
-    """The same words for PostgreSQL; what has no counterpart goes: WITH (options), CLUSTERED, a file group's name."""
+    """Translate words. Words without a counterpart are removed: WITH (options), CLUSTERED, the name of a file group."""
     at = 0
     while at < len(tokens):
         token = tokens[at]
@@ -92,7 +98,7 @@ def _words(tokens: list[Token]) -> Iterator[str]:
 
 
 def _is_type(tokens: list[Token], at: int) -> bool:
-    """A type's name stands behind a column's name, or behind AS within CAST."""
+    """Whether this word is a type: it follows a column's name, or AS inside CAST."""
     token = tokens[at]
     if token.name not in TYPES or token.kind not in ("word", "quoted") or at == 0:
         return False
@@ -111,13 +117,13 @@ def _word(token: Token, following: Token) -> str:
 
 
 def _key_columns(tokens: list[Token], opening: int) -> Iterator[str]:
-    """Columns of a constraint: without their order, which PostgreSQL does not take there."""
+    """Return the columns of a constraint without ASC and DESC, which PostgreSQL does not accept there."""
     for token in tokens[opening : closing(tokens, opening) + 1]:
         if token.upper not in ("ASC", "DESC"):
             yield f'"{token.name}"' if token.kind in ("word", "quoted") else token.text
 
 
-# Statements.
+# Statements
 
 
 def _view(text: str, tokens: list[Token]) -> tuple[str, ...]:
@@ -129,7 +135,7 @@ def _view(text: str, tokens: list[Token]) -> tuple[str, ...]:
 
 
 def _index(tokens: list[Token]) -> str:
-    """The order of NULLs is SQL Server's, so that ORDER BY can use the index."""
+    """Translate CREATE INDEX. NULLs sort as on SQL Server, so that ORDER BY can use the index."""
     unique = "UNIQUE " if any(token.upper == "UNIQUE" for token in tokens[:4]) else ""
     at = next(i for i, token in enumerate(tokens) if token.upper == "INDEX")
     opening = next(i for i, token in enumerate(tokens) if token.text == "(")
@@ -146,8 +152,10 @@ def _index(tokens: list[Token]) -> str:
 
 
 def _change_index(tokens: list[Token], verb: str) -> tuple[str, ...]:
-    """DROP INDEX ix ON schema.table, or schema.table.ix. Rebuilding takes Sch-M on the table, which not even a reader
-    passes, until the transaction ends; other changes have no effect."""
+    """Translate DROP INDEX and ALTER INDEX.
+
+    A rebuild takes Sch-M on the table until the transaction ends, which blocks even readers. Other changes are ignored.
+    """
     if verb != "DROP":
         at = next((i for i, token in enumerate(tokens) if token.upper == "REBUILD"), None)
         return () if at is None else (f"LOCK TABLE {''.join(_words(tokens[at - 3 : at]))} IN ACCESS EXCLUSIVE MODE",)
@@ -191,7 +199,7 @@ def _alter_column(head: str, tokens: list[Token]) -> tuple[str, ...]:
 
 
 def _split(tokens: list[Token]) -> list[list[Token]]:
-    """Parts between commas that are in no bracket."""
+    """Split at the commas outside of brackets."""
     parts: list[list[Token]] = [[]]
     depth = 0
     for token in tokens:

@@ -1,7 +1,8 @@
-"""Statements of data, T-SQL into PostgreSQL's SQL.
+"""Translate statements that read or change data to PostgreSQL.
 
-What the rules below know: hints become row locks, OUTPUT becomes RETURNING, a write to a common table expression
-becomes a write to its table by row address, and parameters become numbered ones with their declared types.
+Hints become row locks. OUTPUT becomes RETURNING. A write to a common table expression becomes a write to its table by
+row
+address. Parameters become numbered parameters with their declared types.
 """
 
 from collections.abc import Iterator
@@ -20,7 +21,9 @@ from tests.tds_server.translation import functions
 from tests.tds_server.translation.functions import SESSION
 from tests.tds_server.translation.rewrite import rewrite
 
-TARGET, KEY = "target_", "key_"  # the written table, and the address of a row chosen by a common table expression
+TARGET, KEY = "target_", "key_"
+"""Aliases of the written table, and of the address of a row that a common table expression selects."""
+
 LOCKING = frozenset({"UPDLOCK", "XLOCK"})
 SERIAL = frozenset({"HOLDLOCK", "SERIALIZABLE", "TABLOCKX"})
 
@@ -30,7 +33,7 @@ def _but_kept(parsers: dict[str, Any]) -> dict[str, Any]:
 
 
 class Dialect(TSQL):
-    """T-SQL whose functions are left as they are written, for ``functions`` and the catalog to deal with."""
+    """T-SQL whose functions stay unchanged. ``functions`` and the catalog translate them."""
 
     class Parser(TSQLParser):
         FUNCTIONS: ClassVar = _but_kept(TSQLParser.FUNCTIONS)
@@ -38,9 +41,15 @@ class Dialect(TSQL):
 
 
 class Translated(NamedTuple):
-    """``parameters`` are the variables in the order of ``$1`` and on; ``names`` the columns' names as they were written
-    (None: as the database says); ``assigned`` the variables that the row's values go to; ``serial`` the tables under
-    HOLDLOCK; ``writes``: the statement has a count of rows affected."""
+    """A translated statement.
+
+    Attributes:
+        parameters: the variables in the order of ``$1``, ``$2``, ...
+        names: the names of the columns as they were written; None: the database's.
+        assigned: the variables to which the row's values are assigned.
+        serial: the tables under HOLDLOCK.
+        writes: the statement has a number of affected rows.
+    """
 
     sql: str
     parameters: tuple[str, ...]
@@ -52,9 +61,10 @@ class Translated(NamedTuple):
 
 @lru_cache(maxsize=4096)
 def translate(text: str, types: tuple[tuple[str, SqlType], ...]) -> Translated:
-    """Translates one statement; ``types`` are those of its variables.
+    """Translate one statement. ``types``: the types of its variables.
 
-    Raises SqlError: 102 where the statement cannot be parsed, 137 for a variable that was not declared.
+    Raises:
+        SqlError: 102 for a syntax error, 137 for an undeclared variable.
     """
     try:
         tree = sqlglot.parse_one(rewrite(text), read=Dialect)
@@ -84,7 +94,7 @@ def _generate(tree: exp.Expr) -> str:
     return tree.sql("postgres", unsupported_level=ErrorLevel.RAISE)
 
 
-# Results.
+# Results
 
 
 def _names(tree: exp.Expr) -> tuple[str, ...] | None:
@@ -98,7 +108,7 @@ def _names(tree: exp.Expr) -> tuple[str, ...] | None:
 
 
 def _assignments(tree: exp.Expr) -> tuple[str, ...]:
-    """SELECT @a = x, @b = y: the variables; the tree becomes SELECT x, y."""
+    """Translate SELECT @a = x, @b = y to SELECT x, y; returns the variables."""
     if not isinstance(tree, exp.Select):
         return ()
     assigned = []
@@ -110,7 +120,7 @@ def _assignments(tree: exp.Expr) -> tuple[str, ...]:
 
 
 def _with_output_into(tree: exp.Expr) -> str:
-    """OUTPUT ... INTO: the written rows go to another table."""
+    """Translate OUTPUT ... INTO: insert the written rows into another table."""
     returning = tree.args.get("returning")
     if returning is None or not returning.args.get("into"):
         return _generate(tree)
@@ -119,7 +129,7 @@ def _with_output_into(tree: exp.Expr) -> str:
     return f"WITH written AS ({_generate(tree)}) INSERT INTO {_generate(into)} SELECT * FROM written"
 
 
-# Locks.
+# Locks
 
 
 def _hints(table: exp.Table) -> set[str]:
@@ -129,7 +139,7 @@ def _hints(table: exp.Table) -> set[str]:
 
 
 def _lock_rows(tree: exp.Expr) -> Iterator[str]:
-    """Turns hints into locks of rows, and yields the tables of which one statement at a time may read a range."""
+    """Translate hints to row locks; yields the tables whose ranges only one statement at a time may read."""
     for table in list(tree.find_all(exp.Table)):
         hints = _hints(table)
         if hints & SERIAL:
@@ -141,13 +151,13 @@ def _lock_rows(tree: exp.Expr) -> Iterator[str]:
 
 
 def _add_lock(select: exp.Select, table: exp.Table, wait: bool | None) -> None:
-    """``wait``: False skips locked rows, True is an error at once, None waits."""
+    """Lock rows. ``wait``: False skips locked rows, True fails at once, None waits."""
     lock = exp.Lock(update=True, expressions=[exp.to_identifier(table.alias_or_name)], wait=wait)
     select.set("locks", [lock])
 
 
 def _lockable(select: exp.Select, table: exp.Table) -> exp.Select:
-    """Rows that are summed up cannot be locked; they are read and locked by a query inside."""
+    """Move the rows into a subquery if the query aggregates them, because aggregated rows cannot be locked."""
     summed = (
         select.args.get("group")
         or select.args.get("distinct")
@@ -162,7 +172,7 @@ def _lockable(select: exp.Select, table: exp.Table) -> exp.Select:
     return inner
 
 
-# Writes.
+# Writes
 
 
 def _write_through(tree: exp.Expr) -> exp.Expr:
@@ -184,7 +194,7 @@ def _write_through(tree: exp.Expr) -> exp.Expr:
 
 
 def _chosen_by(tree: exp.Update | exp.Delete) -> exp.CTE | None:
-    """A write to a common table expression: its rows are chosen and locked first, then written by their address."""
+    """Translate a write to a common table expression: select and lock its rows, then write them by their address."""
     tables = tree.args.get("tables")
     written = tree.this or (tables[0] if tables else None)
     common = tree.args.get("with_")
@@ -221,7 +231,7 @@ def _chosen_by(tree: exp.Update | exp.Delete) -> exp.CTE | None:
 
 
 def _update_joined(tree: exp.Update) -> None:
-    """UPDATE r ... FROM t AS r JOIN ...: PostgreSQL does not name the target again among the sources."""
+    """Translate UPDATE r ... FROM t AS r JOIN ...: PostgreSQL does not repeat the target among the sources."""
     source = tree.args.get("from_")
     if source is None:
         return
@@ -256,7 +266,7 @@ def _is_same(target: exp.Table, source: exp.Table) -> bool:
     return source.name.lower() == name and (not target.db or source.db.lower() == target.db.lower())
 
 
-# Parameters.
+# Parameters
 
 
 def _number_parameters(tree: exp.Expr, types: dict[str, SqlType]) -> tuple[str, ...]:
@@ -277,7 +287,7 @@ def _number_parameters(tree: exp.Expr, types: dict[str, SqlType]) -> tuple[str, 
 
 
 def _meets_column(parameter: exp.Parameter) -> bool:
-    """Compared with a column, a text takes the column's type."""
+    """Whether the parameter is compared with a column. A text then takes the column's type."""
     parent = parameter.parent
     if isinstance(parent, exp.In):
         return isinstance(parent.this, exp.Column)

@@ -1,4 +1,4 @@
-"""Functions, literals and types of T-SQL, as PostgreSQL has them; what is not here is a function in catalog.sql."""
+"""Translate functions, literals and types of T-SQL to PostgreSQL. All other functions are in catalog.sql."""
 
 import sqlglot
 from sqlglot import exp
@@ -11,7 +11,7 @@ KEPT = frozenset({
     "ISJSON", "CHARINDEX", "SYSDATETIME", "SYSDATETIMEOFFSET", "GETDATE", "NEWID", "COUNT_BIG", "EOMONTH",
     "REPLICATE", "PARSENAME", "FORMAT",
 })  # fmt: skip
-"""Functions that keep their names: catalog.sql has them."""
+"""Functions that keep their names, because catalog.sql defines them."""
 
 UNITS = {
     "yy": "year",
@@ -59,11 +59,11 @@ SESSION: dict[str, SqlType] = {
     "@__error_line": _INT,
     "@__error_procedure": _TEXT,
 }
-"""What the session knows, as variables."""
+"""Variables with the session's state."""
 
 
 def apply(tree: exp.Expr) -> exp.Expr:
-    """The tree with its functions, literals and types replaced."""
+    """Return the tree with translated functions, literals and types."""
     return tree.transform(_replaced)
 
 
@@ -79,9 +79,12 @@ def _replaced(node: exp.Expr) -> exp.Expr:
             return _counted(node)
         case exp.Convert():
             return _converted(node)
+        case exp.SHA2():
+            encoded = exp.Anonymous(this="dbo.utf16", expressions=[node.this])
+            return exp.Anonymous(this="sha256", expressions=[encoded])
         case exp.SetOperation():
             for column in (node.args.get("order") or exp.Order()).find_all(exp.Column):
-                column.set("table", None)  # PostgreSQL orders a union by the names of its columns alone
+                column.set("table", None)  # PostgreSQL sorts a union only by column names
         case exp.TryCast():
             return _attempted(node)
         case exp.Cast():
@@ -98,7 +101,7 @@ def _replaced(node: exp.Expr) -> exp.Expr:
 
 
 def _recordset(node: exp.OpenJSON, name: str) -> exp.Expr:
-    """OPENJSON ... WITH (...), without paths: the members of an array of objects as rows, what is missing as NULL."""
+    """Translate OPENJSON ... WITH (...) without paths: the objects of an array as rows, missing members as NULL."""
     if node.args.get("path") or any(column.args.get("path") for column in node.expressions):
         raise SqlError(102, "OPENJSON with paths is not played here.", 15)
     columns = ", ".join(f"{column.name} {_type(column.args['kind']).sql('postgres')}" for column in node.expressions)
@@ -111,7 +114,7 @@ def _recordset(node: exp.OpenJSON, name: str) -> exp.Expr:
 
 
 def _type(declared: exp.DataType) -> exp.DataType:
-    """The type of a conversion, in which a text without a size has 30 characters."""
+    """Return the type of a conversion. A text without a size has 30 characters."""
     kind = parse_type(declared.sql("tsql"))
     if kind.name in ("varchar", "nvarchar") and not kind.sizes:
         kind = kind._replace(sizes=("30",))
@@ -119,8 +122,12 @@ def _type(declared: exp.DataType) -> exp.DataType:
 
 
 def _converted(node: exp.Convert) -> exp.Expr:
-    """CONVERT, to a text in one of the known styles of a date."""
+    """CONVERT, to a text in one of the known styles of a date, or of bytes in hexadecimal digits (2)."""
     style = node.args.get("style")
+    if style and style.name == "2":
+        octets = node.expression.copy().transform(_replaced)
+        digits = exp.Anonymous(this="ENCODE", expressions=[octets, exp.Literal.string("hex")])
+        return exp.Upper(this=digits)
     if style and style.name in DATE_STYLES:
         style_format = exp.Literal.string(DATE_STYLES[style.name])
         return exp.Anonymous(this="TO_CHAR", expressions=[node.expression, style_format])
@@ -128,7 +135,7 @@ def _converted(node: exp.Convert) -> exp.Expr:
 
 
 def _counted(node: exp.Count) -> exp.Expr:
-    """COUNT is an INT."""
+    """Return COUNT as an INT."""
     if isinstance(node.parent, exp.Window) or node.meta.get("counted"):
         return node
     node.meta["counted"] = True
@@ -136,7 +143,7 @@ def _counted(node: exp.Count) -> exp.Expr:
 
 
 def _attempted(node: exp.TryCast) -> exp.Expr:
-    """TRY_CAST: NULL for what cannot be converted."""
+    """Translate TRY_CAST: NULL for a value that cannot be converted."""
     target = _type(node.args["to"])
     text = exp.cast(node.this, "text", dialect="postgres")
     valid = exp.func("pg_input_is_valid", text, exp.Literal.string(target.sql("postgres")))
@@ -145,7 +152,7 @@ def _attempted(node: exp.TryCast) -> exp.Expr:
 
 def _anonymous(node: exp.Anonymous) -> exp.Expr:
     name = node.name.upper()
-    if name in ("JSON_VALUE", "JSON_QUERY"):  # PostgreSQL's own would be taken, which writes booleans as t and f
+    if name in ("JSON_VALUE", "JSON_QUERY"):  # PostgreSQL's own function writes booleans as t and f
         node.set("this", f"dbo.{name.lower()}")
         return node
     if name == "COUNT_BIG":
@@ -154,7 +161,8 @@ def _anonymous(node: exp.Anonymous) -> exp.Expr:
         unit = node.expressions[0]
         if not isinstance(unit, exp.Literal):
             word = unit.name.lower()
-            unit.replace(exp.Literal.string(UNITS.get(word, word)))  # in place: what stands inside is looked at too
+            # In place, so the inner expressions are visited too.
+            unit.replace(exp.Literal.string(UNITS.get(word, word)))
     if f"@__{name.lower()}" in SESSION:
         return exp.Parameter(this=exp.Var(this=f"__{name.lower()}"))
     return node

@@ -13,7 +13,7 @@ COMPOUND = frozenset(("+=", "-=", "*=", "/=", "%="))
 
 
 def rewrite(text: str) -> str:
-    """The statement in the forms that the parser knows."""
+    """Return the statement in forms that the parser knows."""
     tokens = tokenize(text)
     first = tokens[0].upper if tokens else ""
     if first in ("UPDATE", "DELETE"):
@@ -58,7 +58,7 @@ def _name_before(words: list[str]) -> str:
 
 
 def _clause_end(tokens: list[Token], at: int) -> int:
-    """Where an assigned expression ends."""
+    """Return the position at which an assigned expression ends."""
     cases = 0
     while at < len(tokens):
         if not cases and _begins(tokens, at, (",", "WHERE", "OUTPUT", "FROM", "WHEN", ";")):
@@ -69,12 +69,12 @@ def _clause_end(tokens: list[Token], at: int) -> int:
 
 
 def _begins(tokens: list[Token], at: int, words: tuple[str, ...]) -> bool:
-    """Whether one of these clauses begins; as the second part of a name, the word is no clause."""
+    """Whether one of these clauses begins here. The second part of a dotted name is no clause."""
     return tokens[at].upper in words and tokens[at - 1].text != "."
 
 
 def _clauses(text: str, tokens: list[Token], at: int) -> dict[str, str]:
-    """What follows a written table: its own words under "", then each clause under its first word."""
+    """Split the text after a written table: its own words under "", then each clause under its first word."""
     found: dict[str, str] = {}
     name, start = "", at
     while at < len(tokens):
@@ -91,7 +91,7 @@ def _slice(text: str, tokens: list[Token], start: int, end: int) -> str:
 
 
 def _limited(text: str, tokens: list[Token]) -> str:
-    """UPDATE TOP (n) and DELETE TOP (n)."""
+    """Rewrite UPDATE TOP (n) and DELETE TOP (n)."""
     opening = 2
     end = closing(tokens, opening) if tokens[opening].text == "(" else opening
     limit = _slice(text, tokens, opening, end + 1)
@@ -105,7 +105,7 @@ def _limited(text: str, tokens: list[Token]) -> str:
 
 
 def _joined_delete(text: str, tokens: list[Token]) -> str | None:
-    """DELETE with a FROM of its own behind the target."""
+    """Rewrite DELETE with a FROM clause after the target."""
     at = 2 if tokens[1].upper == "FROM" else 1
     parts = _clauses(text, tokens, at)
     if "FROM" not in parts:

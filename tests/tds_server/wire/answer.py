@@ -1,4 +1,4 @@
-"""One answer, token by token, as its statements give results."""
+"""Build an answer, token by token, as statements return results."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +11,7 @@ DONE_SIZE = 13
 
 
 class Answer:
-    """What a request is answered; every end of a statement says that more follows, until ``finish``."""
+    """The answer to a request. The end of each statement announces further tokens, except for the last one."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
@@ -19,7 +19,7 @@ class Answer:
         self.failed = False
 
     def within_procedure(self) -> None:
-        """The statements that follow are those of a call."""
+        """Mark the following statements as those of a procedure call."""
         self._ends = tokens.DONE_IN_PROCEDURE
         self.failed = False
 
@@ -39,19 +39,19 @@ class Answer:
         self._parts.append(tokens.done(self._ends, tokens.MORE | tokens.ERROR))
 
     def end_call(self, status: int) -> None:
-        """The end of one call of a procedure."""
+        """End a procedure call."""
         self._parts.insert(self._status_position(), tokens.return_status(status))
         self._parts.append(tokens.done(tokens.DONE_PROCEDURE, tokens.MORE | (tokens.ERROR if self.failed else 0)))
 
     def _status_position(self) -> int:
-        """The status stands before the values that the call gives back."""
+        """Return the position of the status, which precedes the output values of the call."""
         position = len(self._parts)
         while position and self._parts[position - 1][:1] in (b"\xac", b"\xe3"):
             position -= 1
         return position
 
     def finish(self) -> bytes:
-        """The whole answer; its last token says that nothing more follows."""
+        """Return the whole answer. Its last token announces no further tokens."""
         last = self._parts[-1] if self._parts else b""
         if len(last) == DONE_SIZE and last[0] in (tokens.DONE, tokens.DONE_PROCEDURE):
             self._parts[-1] = bytes([last[0], last[1] & ~tokens.MORE]) + last[2:]

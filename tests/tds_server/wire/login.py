@@ -1,4 +1,4 @@
-"""From the first byte to a session: encryption is agreed on, the login is read and answered."""
+"""Begin a session: negotiate encryption, read the login and answer it."""
 
 from dataclasses import dataclass
 
@@ -24,7 +24,7 @@ USER, PASSWORD = "sa", "Passw0rd!"
 
 @dataclass(frozen=True)
 class Login:
-    """Who logged in: ``process`` is the client's process id."""
+    """A login. ``process`` is the client's process id."""
 
     user: str
     password: str
@@ -35,17 +35,17 @@ class Login:
 
 
 def receive(transport: Transport, certificate: Certificate) -> Login:
-    """Answers the prelogin, runs the TLS handshake and reads the login; raises ConnectionError for anything else.
+    """Answer the prelogin, do the TLS handshake and read the login. Raises ConnectionError for any other message.
 
-    Without encryption only the login goes through the tunnel, and the session after it is in the clear.
+    Without encryption only the login is encrypted, and the rest of the session is in plain text.
     """
     message = transport.read()
     if message.type != PRELOGIN:
         raise ConnectionError("the client did not begin with a prelogin")
-    asked = Prelogin.parse(message.payload)
-    encrypted = asked.encryption in (Encryption.ON, Encryption.REQUIRED)
+    prelogin = Prelogin.parse(message.payload)
+    encrypted = prelogin.encryption in (Encryption.ON, Encryption.REQUIRED)
     agreed = Encryption.ON if encrypted else Encryption.OFF
-    transport.write(ANSWER, server_response(version=VERSION, encryption=agreed, asked=asked).build())
+    transport.write(ANSWER, server_response(version=VERSION, encryption=agreed, asked=prelogin).build())
     tunnel = TlsTunnel(server_context(certificate))
     while not tunnel.handshake_complete:
         if records := tunnel.advance_handshake(transport.read().payload):

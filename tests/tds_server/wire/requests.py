@@ -1,11 +1,11 @@
-"""What a client asks for once it is logged in: a batch, calls of procedures, or a transaction's begin and end."""
+"""The requests of a client after the login: a batch, procedure calls, or the begin and end of a transaction."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from tests.tds_server.wire.values import Reader, read_value
 
-PROCEDURES = {  # the well-known procedures that are called by number
+PROCEDURES = {  # well-known procedures that are called by number
     10: "sp_executesql",
     11: "sp_prepare",
     12: "sp_execute",
@@ -16,7 +16,7 @@ PROCEDURES = {  # the well-known procedures that are called by number
 SEPARATORS = (0xFF, 0xFE, 0x80)
 BEGIN, COMMIT, ROLLBACK, SAVE = 5, 7, 8, 9
 ISOLATION = (None, "READ UNCOMMITTED", "READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE", "SNAPSHOT")
-"""Levels by their numbers; 0 leaves the level as it is."""
+"""Isolation levels by number; 0 keeps the current level."""
 
 
 class Argument(NamedTuple):
@@ -27,7 +27,7 @@ class Argument(NamedTuple):
 
 @dataclass(frozen=True)
 class Call:
-    """A procedure's name as it was sent, in lower case where it is well known, and its arguments in order."""
+    """A procedure call: the name (in lower case if it is well known) and the arguments in order."""
 
     procedure: str
     arguments: list[Argument]
@@ -35,7 +35,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Transaction:
-    """``action`` is one of BEGIN, COMMIT, ROLLBACK, SAVE; ``then_begin``: a new transaction follows at once."""
+    """A transaction request. ``action``: BEGIN, COMMIT, ROLLBACK or SAVE. ``then_begin``: begin a new one at once."""
 
     action: int
     name: str = ""
@@ -48,13 +48,13 @@ def _after_headers(payload: bytes) -> Reader:
 
 
 def parse_batch(payload: bytes) -> str:
-    """The batch's text."""
+    """Return the text of the batch."""
     reader = _after_headers(payload)
     return reader.data[reader.at :].decode("utf-16-le")
 
 
 def parse_calls(payload: bytes) -> list[Call]:
-    """The calls of one message; arrays of parameters come as many calls. Raises ValueError where it is malformed."""
+    """Return the calls of one message; an array of parameters is many calls. Raises ValueError if it is malformed."""
     reader = _after_headers(payload)
     calls = []
     while not reader.exhausted:
@@ -81,7 +81,7 @@ def _parse_call(reader: Reader) -> Call:
 
 
 def parse_transaction(payload: bytes) -> Transaction:
-    """A request to the transaction manager; raises ValueError for a distributed transaction."""
+    """Parse a request to the transaction manager. Raises ValueError for a distributed transaction."""
     reader = _after_headers(payload)
     action = reader.number(2)
     match action:

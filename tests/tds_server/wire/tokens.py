@@ -1,4 +1,4 @@
-"""The tokens of the server's answers, as bytes."""
+"""The tokens of the server's answers as bytes."""
 
 import struct
 from collections.abc import Iterable, Sequence
@@ -8,7 +8,7 @@ from tests.tds_server.wire.values import Column, Kind
 
 DONE, DONE_PROCEDURE, DONE_IN_PROCEDURE = 0xFD, 0xFE, 0xFF
 MORE, ERROR, COUNT, ATTENTION = 0x01, 0x02, 0x10, 0x20
-BEGAN, COMMITTED, ROLLED_BACK, RESET = 8, 9, 10, 18  # kinds of environment change
+BEGAN, COMMITTED, ROLLED_BACK, RESET = 8, 9, 10, 18  # types of environment changes
 NULLABLE = 0x0001
 
 
@@ -21,26 +21,26 @@ def _counted(token: int, body: bytes) -> bytes:
 
 
 def done(token: int, status: int = 0, rows: int | None = None) -> bytes:
-    """The end of a statement, of a procedure or of a statement within one; ``rows`` is the number of rows affected."""
+    """The end of a statement, of a procedure, or of a statement in a procedure. ``rows``: affected rows."""
     if rows is not None:
         status |= COUNT
     return bytes([token]) + struct.pack("<HHQ", status, 0, rows or 0)
 
 
 def error(number: int, message: str, severity: int = 16, state: int = 1, procedure: str = "") -> bytes:
-    """An error of that number; the message is cut at 4,000 characters."""
-    text = message[:4000]
-    body = struct.pack("<IBBH", number, state, severity, len(text)) + text.encode("utf-16-le")
+    """An error of that number; the message is cut at 2,000 characters."""
+    text = message[:2000].encode("utf-16-le")  # of which a character beyond U+FFFF takes two units
+    body = struct.pack("<IBBH", number, state, severity, len(text) // 2) + text
     return _counted(0xAA, body + _short_text("testserver") + _short_text(procedure) + struct.pack("<I", 1))
 
 
 def environment(kind: int, new: bytes = b"", old: bytes = b"") -> bytes:
-    """A change of the session that the driver must know of; the values are bytes, such as a transaction's number."""
+    """A change of the session that the driver must know. The values are bytes, such as a transaction's number."""
     return _counted(0xE3, bytes([kind, len(new)]) + new + bytes([len(old)]) + old)
 
 
 def return_status(status: int) -> bytes:
-    """What a procedure returned."""
+    """The return status of a procedure."""
     return b"\x79" + struct.pack("<i", status)
 
 
@@ -51,13 +51,13 @@ def return_value(ordinal: int, name: str, kind: Kind, value: Any) -> bytes:
 
 
 def columns(shape: Sequence[Column]) -> bytes:
-    """The shape of the rows that follow."""
+    """The columns of the following rows."""
     described = (struct.pack("<IH", 0, NULLABLE) + kind.info + _short_text(name[:128]) for name, kind in shape)
     return b"\x81" + struct.pack("<H", len(shape)) + b"".join(described)
 
 
 def rows(shape: Sequence[Column], values: Iterable[Sequence[Any]]) -> bytes:
-    """Rows of that shape."""
+    """Rows with these columns."""
     encoders = [column.kind.encode for column in shape]
     return b"".join(
         b"\xd1" + b"".join([encode(value) for encode, value in zip(encoders, row, strict=True)]) for row in values

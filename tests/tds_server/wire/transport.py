@@ -16,11 +16,11 @@ BATCH, CALL, ANSWER, ATTENTION, TRANSACTION, LOGIN, PRELOGIN = 0x01, 0x03, 0x04,
 class Message(NamedTuple):
     type: int
     payload: bytes
-    reset: bool  # the session is to be reset first: the connection comes out of a pool
+    reset: bool  # reset the session first, because the connection comes from a pool
 
 
 class Transport:
-    """Whole messages in and out of one socket; a tunnel, once set, covers everything after it."""
+    """Reads and writes whole messages. ``tunnel``, once set, encrypts all messages."""
 
     def __init__(self, connection: socket.socket) -> None:
         self.socket = connection
@@ -29,12 +29,12 @@ class Transport:
         self._received = bytearray()
 
     def enter(self, tunnel: TlsTunnel) -> None:
-        """From here on everything is encrypted; what has come in behind the handshake already is."""
+        """Encrypt from now on. Data received after the handshake is encrypted already."""
         self._tunnel = tunnel
         self._received = bytearray(tunnel.unwrap(bytes(self._received)))
 
     def leave_tunnel(self) -> None:
-        """From here on nothing is encrypted."""
+        """Stop encrypting."""
         self._tunnel = None
 
     def _receive(self) -> None:
@@ -51,7 +51,7 @@ class Transport:
         return taken
 
     def read(self) -> Message:
-        """The next message, waited for; raises ConnectionError where the client is gone."""
+        """Wait for the next message. Raises ConnectionError if the client disconnects."""
         chunks = []
         while True:
             kind, status, length, *_ = HEADER.unpack(self._take(HEADER.size))
@@ -60,13 +60,15 @@ class Transport:
                 return Message(kind, b"".join(chunks), bool(status & RESET))
 
     def interrupted(self) -> bool:
-        """Whether the client has sent an attention while it waits for an answer; raises ConnectionError if it left."""
+        """Whether the client has sent an attention while it waits for an answer. Raises ConnectionError if it
+        disconnected.
+        """
         while select.select([self.socket], [], [], 0)[0]:
             self._receive()
         return len(self._received) > 0 and self._received[0] == ATTENTION
 
     def write(self, kind: int, payload: bytes) -> None:
-        """Sends one message, in as many packets as it needs."""
+        """Send one message in as many packets as necessary."""
         room = self.packet_size - HEADER.size
         packets = []
         for number, start in enumerate(range(0, max(len(payload), 1), room), start=1):
@@ -77,5 +79,5 @@ class Transport:
         self.socket.sendall(self._tunnel.wrap(data) if self._tunnel else data)
 
     def close(self) -> None:
-        """Cuts the connection at once: a reset on the client's side if it still had something to say."""
+        """Reset the connection, without sending pending data."""
         self.socket.close()

@@ -1,4 +1,4 @@
-"""How values travel in TDS: parameters of calls are read here, columns of results and output parameters are written."""
+"""Read parameter values, and write the values of result columns and output parameters."""
 
 import datetime as dt
 import decimal
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 DAY_ONE = dt.date(1, 1, 1)
 COLLATION = bytes.fromhex("0904d00034")  # SQL_Latin1_General_CP1_CI_AS
-MAX = 0xFFFF  # as a declared size: the (max) types, whose values come in chunks
+MAX = 0xFFFF  # declared size of the (max) types, whose values are sent in chunks
 NULL_CHUNKS = b"\xff" * 8
 CHUNKS_END = bytes(4)
 
@@ -22,7 +22,7 @@ LOBS = {0x22: "image", 0x23: "text", 0x63: "ntext"}
 
 
 class Kind(NamedTuple):
-    """A type as the server declares it: its TYPE_INFO, and how one of its values is written."""
+    """A type as the server declares it: its TYPE_INFO, and the function that writes a value."""
 
     info: bytes
     encode: Callable[[Any], bytes]
@@ -33,11 +33,11 @@ class Column(NamedTuple):
     kind: Kind
 
 
-# Reading.
+# Reading
 
 
 class Reader:
-    """A cursor over a message's bytes."""
+    """A cursor over the bytes of a message."""
 
     def __init__(self, data: bytes, at: int = 0) -> None:
         self.data = data
@@ -48,7 +48,7 @@ class Reader:
         return self.at >= len(self.data)
 
     def take(self, count: int) -> bytes:
-        """The next ``count`` bytes; raises ValueError where the message ends before them."""
+        """Return the next ``count`` bytes. Raises ValueError if the message is shorter."""
         taken = self.data[self.at : self.at + count]
         if len(taken) != count:
             raise ValueError(f"the message ends {count - len(taken)} bytes too early")
@@ -66,7 +66,7 @@ class Reader:
 
 
 def read_value(reader: Reader) -> Any:
-    """A parameter's TYPE_INFO and value, as a Python object; raises ValueError for a type that is not known here."""
+    """Read a parameter's TYPE_INFO and value. Raises ValueError for an unknown type."""
     kind = reader.number(1)
     if kind in FIXED_INTS:
         return int.from_bytes(reader.take(FIXED_INTS[kind]), "little", signed=kind != 0x30)
@@ -160,7 +160,7 @@ def _read_moment(raw: bytes, kind: int, scale: int) -> Any:
     return (day(raw[-5:-2]) + clock(raw[:-5]) + offset).replace(tzinfo=dt.timezone(offset))
 
 
-# Writing.
+# Writing
 
 
 def _nullable(width: int, write: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
@@ -210,7 +210,7 @@ def _variable(kind: int, size: int | None, collation: bytes, write: Callable[[An
 
 
 def nvarchar(characters: int | None) -> Kind:
-    """NVARCHAR of at most that many characters (up to 4,000), or NVARCHAR(MAX) for None."""
+    """NVARCHAR of at most ``characters`` (up to 4,000), or NVARCHAR(MAX) for None."""
     size = None if characters is None or characters > 4000 else 2 * characters
     return _variable(NVARCHARS[0], size, COLLATION, lambda value: str(value).encode("utf-16-le", "surrogatepass"))
 

@@ -1,4 +1,4 @@
-"""The forms of the API: the guard, the limit on failures, the document, the models."""
+"""Building blocks of the API: the guard, the limit on failures, the document, the models."""
 
 import json
 import re
@@ -19,16 +19,16 @@ from jobfac.views.runs import RunView
 from jobfac.views.serialization import columns
 
 
-def test_a_run_is_described_as_it_is_shown() -> None:
+def test_the_model_of_a_run_describes_its_view() -> None:
     assert tuple(models.Run.model_fields) == columns(RunView)
 
 
 @pytest.mark.parametrize("name", [name for name in EXAMPLES if hasattr(models, name)])
-def test_the_examples_are_what_they_are_examples_of(name: str) -> None:
+def test_the_examples_are_valid(name: str) -> None:
     getattr(models, name).model_validate_json(json.dumps(EXAMPLES[name]))
 
 
-def test_the_document_has_every_call_with_its_errors() -> None:
+def test_the_document_contains_every_call_with_its_errors() -> None:
     document = openapi.document(TABLE)
     for call in TABLE:
         operation = document["paths"][re.sub(r":\w+}", "}", call.path)][call.method.lower()]
@@ -53,7 +53,7 @@ def test_a_handler_must_take_the_parameters_of_its_path() -> None:
             Endpoint(method="GET", path=path, handler=show)
 
 
-def test_failed_logins_are_counted_by_key_prefix_and_forgotten() -> None:
+def test_failed_logins_are_counted_by_key_prefix_for_a_time() -> None:
     failures = FailedLogins(limit=2, window=60.0)
     failures.note("a", 0.0)
     assert failures.wait("a", 1.0) == 0.0
@@ -80,21 +80,21 @@ def test_failed_logins_are_counted_by_key_prefix_and_forgotten() -> None:
         ("GET", {"host": "[::1"}, 421),
     ],
 )
-def test_the_guard(method: str, headers: dict[str, str], status: int | None) -> None:
+def test_the_guard_checks_origin_and_host(method: str, headers: dict[str, str], status: int | None) -> None:
     found = refusal(method, Headers(headers), LOOPBACK)
     assert (found and found.status) == status
 
 
-def test_characters_that_are_cut_wait_for_their_other_half() -> None:
+def test_a_partial_character_waits_for_its_rest() -> None:
     reader = Reader(1, 1, False, "utf-8", {"stdout": 0, "stderr": 0})
     text = "aä€😀".encode()
-    told = ""
+    decoded = ""
     for offset in range(len(text)):
-        told += reader.decode(Piece("stdout", offset, text[offset : offset + 1], 0, None))
-        assert reader.position() == f"1:{len(told.encode())}:0"
-    assert told == "aä€😀"
+        decoded += reader.decode(Piece("stdout", offset, text[offset : offset + 1], 0, None))
+        assert reader.position() == f"1:{len(decoded.encode())}:0"
+    assert decoded == "aä€😀"
     assert reader.decode(Piece("stdout", 10, b"\xe2", 0, None)) == ""
-    assert reader.decode(Piece("stdout", 20, b"z", 9, None)) == "\ufffdz"  # a half character, and then a cut
+    assert reader.decode(Piece("stdout", 20, b"z", 9, None)) == "\ufffdz"  # half a character, and then a cut
     assert reader.rest("stdout") == ""
 
 
@@ -103,7 +103,7 @@ def test_an_event_is_one_line_of_data() -> None:
 
 
 @pytest.mark.parametrize("number", [0, 1, 2, 3, 200, queries.BATCH, queries.BATCH + 1, 3 * queries.BATCH])
-def test_ids_go_into_statements_in_few_lengths(number: int) -> None:
+def test_lists_of_ids_have_few_lengths(number: int) -> None:
     batches = list(queries.batches(range(number)))
     assert {one for batch in batches for one in batch} == set(range(number))
     assert all(len(batch).bit_count() == 1 and len(batch) <= queries.BATCH for batch in batches)

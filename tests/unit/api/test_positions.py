@@ -1,4 +1,4 @@
-"""Which events were seen, when ids become visible out of order."""
+"""The positions of events that were seen, if ids become visible out of order."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from jobfac.api.live.positions import GAP_TIMEOUT, MAX_MISSING, Positions, resume_points
 
 
-def test_a_late_event_is_looked_for_until_it_comes() -> None:
+def test_a_late_event_is_searched_until_it_appears() -> None:
     positions = Positions([5], 0.0)
     positions.see([6, 8], 1.0)
     assert (positions.last, set(positions.missing), positions.contiguous) == (8, {7}, 6)
@@ -14,14 +14,14 @@ def test_a_late_event_is_looked_for_until_it_comes() -> None:
     assert (positions.missing, positions.contiguous) == ({}, 8)
 
 
-def test_what_never_comes_is_given_up() -> None:
+def test_the_search_for_a_missing_event_ends() -> None:
     positions = Positions([1, 3], 0.0)
     assert positions.contiguous == 1
     positions.see([], GAP_TIMEOUT + 1)
     assert positions.contiguous == 3
 
 
-def test_a_jump_of_the_numbers_does_not_grow_without_bound() -> None:
+def test_a_jump_of_ids_uses_bounded_memory() -> None:
     positions = Positions([1], 0.0)
     positions.see([1_000_000], 1.0)
     positions.see([2_000_000], 1.0)
@@ -29,7 +29,7 @@ def test_a_jump_of_the_numbers_does_not_grow_without_bound() -> None:
     assert positions.last == 2_000_000
 
 
-def test_without_events_everything_is_ahead() -> None:
+def test_without_events_the_position_is_the_beginning() -> None:
     positions = Positions([], 0.0)
     assert (positions.last, positions.contiguous) == (0, 0)
     positions.see([1], 1.0)
@@ -41,11 +41,11 @@ def test_without_events_everything_is_ahead() -> None:
         lambda order: st.lists(st.integers(1, 6), min_size=29, max_size=29).map(lambda sizes: (order, sizes))
     )
 )
-def test_who_resumes_anywhere_misses_nothing(made: tuple[list[int], list[int]]) -> None:
-    """Events become visible in any order, in batches; after each told event a reader may resume from its position."""
+def test_a_reader_that_resumes_at_any_position_misses_no_event(made: tuple[list[int], list[int]]) -> None:
+    """Events become visible in any order, in batches. A reader may resume from the position of each event."""
     order, sizes = made
     positions = Positions([], 0.0)
-    told: set[int] = set()
+    sent: set[int] = set()
     resumed = 0
     rest = list(order)
     while rest:
@@ -53,8 +53,8 @@ def test_who_resumes_anywhere_misses_nothing(made: tuple[list[int], list[int]]) 
         batch, rest = sorted(rest[:size]), rest[size:]
         positions.see(batch, 0.0)
         for event, position in zip(batch, resume_points(batch, positions.contiguous), strict=True):
-            told.add(event)
+            sent.add(event)
             assert position >= resumed
-            assert set(range(1, position + 1)) <= told
+            assert set(range(1, position + 1)) <= sent
             resumed = position
     assert resumed == 29

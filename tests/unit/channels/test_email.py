@@ -21,7 +21,7 @@ TO = Recipient.model_validate({"email": ["ops@example.org"]})
 
 
 APPRISE = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
-"""The library looks for a module that newer Pythons do not have."""
+"""The library imports a module that newer versions of Python do not have."""
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def failure(settings: Settings, to: Recipient = TO) -> str:
     return str(caught.value)
 
 
-def test_a_mail_has_text_html_and_the_end_of_the_output(box: Mailbox) -> None:
+def test_a_mail_contains_text_html_and_the_end_of_the_output(box: Mailbox) -> None:
     deliver(MESSAGE, TO, through(box))
     (mail,) = box.mails
     assert mail["Subject"] == "[jobfac] orders-export failed: exit code 3"
@@ -57,46 +57,46 @@ def test_a_mail_has_text_html_and_the_end_of_the_output(box: Mailbox) -> None:
     assert "&lt;b&gt;last&lt;/b&gt; line: $HOME Ärger" in page
 
 
-def test_a_mail_that_comes_again_has_the_same_id(box: Mailbox) -> None:
+def test_a_repeated_mail_has_the_same_id(box: Mailbox) -> None:
     for _ in range(2):
         deliver(MESSAGE, TO, through(box))
     assert len({mail["Message-ID"] for mail in box.mails}) == 1
 
 
-def test_no_line_end_gets_into_the_header(box: Mailbox) -> None:
+def test_a_header_contains_no_line_end(box: Mailbox) -> None:
     reason = "two\r\nBcc: all@example.org\nlines"
     deliver(Message("x", "failed", {**BODY, "reason": reason}), TO, through(box))
     assert box.mails[0]["Subject"] == "[jobfac] orders-export failed: two Bcc: all@example.org lines"
     assert box.mails[0]["Bcc"] is None
 
 
-def test_a_refused_address_is_told(box: Mailbox) -> None:
+def test_a_refused_address_is_named(box: Mailbox) -> None:
     box.answer = lambda address: "550 no such mailbox"
     assert failure(through(box)) == f"127.0.0.1:{box.port} refused ops@example.org: 550 no such mailbox"
 
 
-def test_a_server_that_is_away_or_unknown(box: Mailbox) -> None:
+def test_an_unreachable_or_unknown_server_is_named(box: Mailbox) -> None:
     assert failure(Settings()) == "no mail server is known; set JOBFAC_SMTP_HOST where the scheduler runs"
     settings = through(box)
     box.close()
     assert "cannot be used" in failure(settings)
 
 
-def test_mail_goes_in_the_clear_only_where_that_is_asked_for(box: Mailbox) -> None:
+def test_mail_is_sent_unencrypted_only_if_configured(box: Mailbox) -> None:
     assert "offers no STARTTLS; set smtp_tls to none" in failure(through(box, smtp_tls="starttls"))
     assert "cannot be used" in failure(through(box, smtp_tls="tls"))
     assert box.mails == []
 
 
-def test_it_logs_in_and_tells_no_password(tmp_path: Path) -> None:
+def test_a_failed_login_does_not_reveal_the_password(tmp_path: Path) -> None:
     def check(server: Any, session: Any, envelope: Any, mechanism: str, data: Any) -> AuthResult:
         return AuthResult(success=(data.login, data.password) == (b"me", b"s3cret"), handled=False)
 
     (tmp_path / "password").write_text("s3cret\n")
     with mailbox(authenticator=check, auth_require_tls=False) as box:
-        told = failure(through(box, smtp_user="me", smtp_password="wrong-one"))
-        assert "does not let smtp_user 'me' in (535)" in told
-        assert "wrong-one" not in told
+        expected = failure(through(box, smtp_user="me", smtp_password="wrong-one"))
+        assert "does not let smtp_user 'me' in (535)" in expected
+        assert "wrong-one" not in expected
         deliver(MESSAGE, TO, through(box, smtp_user="me", smtp_password=f"file:{tmp_path}/password"))
         assert len(box.mails) == 1
 
@@ -112,11 +112,11 @@ def test_templates_can_be_replaced_one_by_one(box: Mailbox, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("template", "told"), [("$nothing", r"has \$nothing; it may have \$about, "), ("$", "cannot be used")]
+    ("template", "expected"), [("$nothing", r"has \$nothing; it may have \$about, "), ("$", "cannot be used")]
 )
-def test_a_template_that_is_wrong_is_named(template: str, told: str, tmp_path: Path) -> None:
+def test_an_invalid_template_is_named(template: str, expected: str, tmp_path: Path) -> None:
     (tmp_path / "body.txt").write_text(template)
-    with pytest.raises(DeliveryError, match=rf"the template {tmp_path}/body\.txt {told}"):
+    with pytest.raises(DeliveryError, match=rf"the template {tmp_path}/body\.txt {expected}"):
         render.text(MESSAGE, str(tmp_path))
 
 
@@ -128,7 +128,7 @@ def test_there_is_a_sentence_for_every_event_but_finished() -> None:
     assert set(render.SENTENCES) == set(get_args(Event)) - {"finished"}
 
 
-def test_what_was_missed_reads_well() -> None:
+def test_a_missed_time_has_a_sentence() -> None:
     body = {"job": "nightly", "schedule": "1", "since": "a", "until": "b", "event": "missed", "detail": "why"}
     text = render.text(Message("news1.missed.x", "missed", body), "")
     assert text.startswith("nightly missed its time: why\n\njob nightly\n")
@@ -149,7 +149,7 @@ def test_apprise_sends_title_and_text() -> None:
 
 @APPRISE
 @pytest.mark.parametrize(
-    ("url", "told"),
+    ("url", "expected"),
     [
         ("nosuch://token", "nosuch:// is not among the allowed services; add it to apprise_schemes"),
         ("gotify://host", "apprise cannot use this gotify:// URL"),
@@ -157,8 +157,8 @@ def test_apprise_sends_title_and_text() -> None:
         ("jsons://[fe80::1]/", "link-local or metadata address"),
     ],
 )
-def test_an_apprise_url_that_cannot_be_used(url: str, told: str) -> None:
-    assert told in failure(Settings(), Recipient.model_validate({"apprise": url}))
+def test_an_unusable_apprise_url_is_explained(url: str, expected: str) -> None:
+    assert expected in failure(Settings(), Recipient.model_validate({"apprise": url}))
 
 
 def test_settings_of_notifications_are_checked() -> None:

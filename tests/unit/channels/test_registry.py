@@ -1,4 +1,4 @@
-"""A channel is one module and one entry: a key of ``Recipient``. Nothing else names it."""
+"""A channel is one module and one entry, a key of ``Recipient``. No other code names it."""
 
 import importlib
 import sys
@@ -48,7 +48,7 @@ def pager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("pager")
-def test_a_new_channel_is_one_module_and_one_entry(tmp_path: Path) -> None:
+def test_a_new_channel_needs_one_module_and_one_entry(tmp_path: Path) -> None:
     to = WithPager.model_validate({"pager": str(tmp_path / "out")})
     assert WithPager.channels() == (*Recipient.channels(), "pager")
     assert (to.channel, shown(to), takes_output(to), to.each()) == ("pager", str(tmp_path / "out"), True, [to])
@@ -59,7 +59,7 @@ def test_a_new_channel_is_one_module_and_one_entry(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", Recipient.channels())
-def test_each_channel_has_a_module_with_all_that_a_channel_needs(name: str) -> None:
+def test_each_channel_module_implements_the_protocol(name: str) -> None:
     module = importlib.import_module(f"jobfac.channels.{name}")
     assert callable(module.send)
     assert callable(module.shown)

@@ -1,4 +1,4 @@
-"""Webhooks: what is posted, what counts as delivered, and where nothing is posted to."""
+"""Webhooks: the posted request, the answers that count as delivered, and the refused addresses."""
 
 import hashlib
 import hmac
@@ -54,7 +54,7 @@ def test_the_run_is_posted_as_json(receiver: Receiver, monkeypatch: pytest.Monke
     assert "jobfac-signature" not in post.headers
 
 
-def test_a_receiver_can_check_the_signature(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_receiver_can_verify_the_signature(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOOK_KEY", "k")
     send(receiver.url, secret="env:HOOK_KEY")
     (post,) = receiver.posts
@@ -65,7 +65,7 @@ def test_a_receiver_can_check_the_signature(receiver: Receiver, monkeypatch: pyt
     assert match[2] != webhook.sign("other", int(match[1]), post.body).partition("v1=")[2]
 
 
-def test_without_a_body_nothing_is_posted_but_the_headers(receiver: Receiver) -> None:
+def test_without_a_body_only_headers_are_posted(receiver: Receiver) -> None:
     send(receiver.url, body="none")
     (post,) = receiver.posts
     assert post.body == b""
@@ -73,39 +73,39 @@ def test_without_a_body_nothing_is_posted_but_the_headers(receiver: Receiver) ->
     assert "content-type" not in post.headers
 
 
-def test_a_user_in_the_url_logs_in(receiver: Receiver) -> None:
+def test_the_user_of_the_url_is_sent_as_basic_authentication(receiver: Receiver) -> None:
     send(f"http://me:pass@127.0.0.1:{receiver.port}/")
     assert receiver.posts[0].headers["authorization"].startswith("Basic ")
     assert receiver.posts[0].headers["host"] == f"127.0.0.1:{receiver.port}"
 
 
 @pytest.mark.parametrize("status", [200, 201, 299])
-def test_any_2xx_is_an_arrival(receiver: Receiver, status: int) -> None:
+def test_any_2xx_is_a_delivery(receiver: Receiver, status: int) -> None:
     receiver.answer = lambda post: status
     send(receiver.url)
 
 
 @pytest.mark.parametrize("status", [302, 307, 400, 404, 410, 500, 503])
-def test_any_other_answer_is_a_failure_and_redirects_lead_nowhere(receiver: Receiver, status: int) -> None:
+def test_any_other_status_is_a_failure_and_redirects_are_not_followed(receiver: Receiver, status: int) -> None:
     receiver.answer = lambda post: status
     assert failure(receiver.url).startswith(f"127.0.0.1 answered {status}")
     assert [post.path for post in receiver.posts] == ["/"]
 
 
-def test_a_receiver_that_stalls_is_left(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stalled_receiver_times_out(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(webhook, "TIMEOUT", httpx.Timeout(0.2))
     receiver.answer = lambda post: None
     assert failure(receiver.url) == "127.0.0.1 did not answer in time"
     assert len(receiver.posts) == 1
 
 
-def test_a_port_that_nobody_listens_on() -> None:
+def test_a_refused_connection_is_explained() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         assert "127.0.0.1 cannot be connected to" in failure(f"http://127.0.0.1:{free.getsockname()[1]}/")
 
 
-def test_a_connection_that_is_broken_off() -> None:
+def test_a_broken_connection_is_explained() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(10)
 
@@ -135,17 +135,17 @@ def test_link_local_and_metadata_addresses_are_refused(address: str) -> None:
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "10.1.2.3", "192.168.0.1", "::1", "fd12::1", "8.8.8.8"])
-def test_addresses_on_premises_are_allowed(address: str) -> None:
+def test_private_addresses_are_allowed_by_default(address: str) -> None:
     assert addresses.resolve(address, 80, allow_local=False) == [address]
 
 
 @pytest.mark.parametrize("written", ["0xA9FEA9FE", "2852039166", "169.254.43518"])
-def test_other_spellings_of_a_refused_address_are_refused_too(written: str) -> None:
+def test_other_notations_of_a_refused_address_are_refused(written: str) -> None:
     assert "link-local or metadata address" in failure(f"http://{written}/")
 
 
-def test_the_address_that_was_checked_is_connected_to(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name that leads elsewhere when it is asked for again. There is no such name server here, so it is played."""
+def test_the_checked_address_is_used(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second lookup of a name returns another address. The name server is simulated."""
     real, asked = socket.getaddrinfo, []
 
     def play(host: Any, port: Any, *more: Any, **named: Any) -> Any:
@@ -160,9 +160,7 @@ def test_the_address_that_was_checked_is_connected_to(receiver: Receiver, monkey
     assert receiver.posts[0].headers["host"] == f"rebinding.example:{receiver.port}"
 
 
-def test_a_name_with_a_refused_and_an_allowed_address_goes_to_the_allowed_one(
-    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_of_several_addresses_only_allowed_ones_are_used(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     real = socket.getaddrinfo
 
     def play(host: Any, port: Any, *more: Any, **named: Any) -> Any:
@@ -175,16 +173,18 @@ def test_a_name_with_a_refused_and_an_allowed_address_goes_to_the_allowed_one(
     assert len(receiver.posts) == 1
 
 
-def test_localhost_is_reached_by_whichever_of_its_addresses_answers(receiver: Receiver) -> None:
+def test_the_next_address_of_a_host_is_tried(receiver: Receiver) -> None:
     send(f"http://localhost:{receiver.port}/")
     assert len(receiver.posts) == 1
 
 
-def test_a_name_that_is_unknown() -> None:
+def test_an_unknown_host_is_explained() -> None:
     assert "the host nothing.invalid cannot be found" in failure("http://nothing.invalid/")
 
 
-def test_the_certificate_must_be_the_names(receiver: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_certificate_must_match_the_host_name(
+    receiver: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1",
@@ -208,11 +208,11 @@ def test_proxies_of_the_environment_are_not_used(receiver: Receiver, monkeypatch
 
 
 @pytest.mark.parametrize("value", ["two\r\nlines", "ünicode ✓", "nul\0"])
-def test_no_error_tells_a_secret(receiver: Receiver, tmp_path: Path, value: str) -> None:
+def test_no_error_contains_a_secret(receiver: Receiver, tmp_path: Path, value: str) -> None:
     file = tmp_path / "secret"
     file.write_bytes(value.encode())
-    told = failure(receiver.url, headers={"X-Token": {"secret": f"file:{file}"}})
-    assert not [word for word in re.findall(r"\w{3,}", value) if word in told]
+    error = failure(receiver.url, headers={"X-Token": {"secret": f"file:{file}"}})
+    assert not [word for word in re.findall(r"\w{3,}", value) if word in error]
     assert receiver.posts == []
 
 
@@ -242,5 +242,5 @@ def test_a_url_can_be_a_secret(receiver: Receiver, monkeypatch: pytest.MonkeyPat
         ({"email": ["a@b.org"]}, "a@b.org"),
     ],
 )
-def test_what_is_shown_of_a_recipient(to: Any, word: str) -> None:
+def test_a_recipient_is_shown_without_secrets(to: Any, word: str) -> None:
     assert shown(Recipient.model_validate(to)) == word

@@ -1,4 +1,4 @@
-"""What the commands share: reading durations and moments."""
+"""Shared code of the commands: reading durations and times."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -14,7 +14,7 @@ def test_a_duration_is_read_in_seconds(text: str, wanted: float) -> None:
 
 
 @pytest.mark.parametrize("text", ["soon", "-1", "10 minutes or so", ""])
-def test_a_wrong_duration_names_its_option(text: str) -> None:
+def test_an_invalid_duration_names_its_option(text: str) -> None:
     with pytest.raises(Failure, match=r"^--in .*\.$") as caught:
         seconds(text, "--in")
     assert caught.value.code == common.USAGE

@@ -1,4 +1,4 @@
-"""The list of commands: quick because nothing is imported for it, and true to what it lists."""
+"""The list of commands is fast, because nothing is imported for it, and it agrees with the commands."""
 
 import subprocess
 import sys
@@ -24,7 +24,7 @@ print(*{name.partition(".")[0] for name in sys.modules}, file=sys.stderr)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_line_of_the_list_says_what_the_command_says(name: str) -> None:
+def test_a_line_of_the_list_agrees_with_the_command(name: str) -> None:
     listed = app.commands[name]
     assert isinstance(listed, Listed)
     assert (listed.load().help or "").startswith(COMMANDS[name][1].rstrip("."))

@@ -17,7 +17,7 @@ class Span(NamedTuple):
 
 class Line(NamedTuple):
     id: int
-    told: str
+    text: str
 
 
 @pytest.mark.parametrize(
@@ -32,17 +32,17 @@ class Line(NamedTuple):
         (RunState.FAILED, "failed"),
     ],
 )
-def test_values_are_shown_for_people(value: object, wanted: str) -> None:
+def test_values_are_formatted_by_their_type(value: object, wanted: str) -> None:
     assert text_of(value) == wanted
 
 
-def test_a_time_is_shown_locally() -> None:
+def test_a_time_is_shown_in_the_local_zone() -> None:
     local = datetime(2027, 1, 31, 22, 0, 5).astimezone()
     assert text_of(local.astimezone(UTC)) == local.isoformat(" ")
 
 
 @pytest.mark.parametrize("text", ["2027-01-31T22:00:05.000+00:00", "2027-01-31T22:00:00 step 3", "2027-13-99T99:99:99"])
-def test_a_text_that_looks_like_a_time_stays_as_it_is(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_text_that_looks_like_a_time_stays_unchanged(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert text_of(text) == text
     print_fields({"payload": text})
     assert capsys.readouterr().out == f"payload  {text}\n"
@@ -52,55 +52,55 @@ def test_a_text_that_looks_like_a_time_stays_as_it_is(text: str, capsys: pytest.
     ("span", "wanted"),
     [(0, "0.0s"), (1.25, "1.2s"), (59.9, "59.9s"), (61, "1m01s"), (3723, "1h02m03s"), (360000, "100h00m00s")],
 )
-def test_how_long_a_run_took(span: float, wanted: str) -> None:
+def test_the_duration_of_a_run(span: float, wanted: str) -> None:
     begin = datetime(2027, 1, 1, tzinfo=UTC)
     assert duration(Span(begin, begin + timedelta(seconds=span))) == wanted
 
 
-def test_a_run_that_runs_has_lasted_until_now_and_one_that_waits_not_at_all() -> None:
+def test_the_duration_of_a_running_run_ends_now_and_a_waiting_one_has_none() -> None:
     assert duration(Span(datetime.now(UTC) - timedelta(minutes=5))).startswith("5m0")
     assert duration(Span(None)) == ""
 
 
-def test_states_have_colours_and_texts_none() -> None:
+def test_states_have_colours_and_texts_have_none() -> None:
     assert (styled("failed"), styled("queued")) == ("[red]failed[/]", "queued")
     assert (cell(RunState.FAILED), cell("failed"), cell("[red]x")) == ("[red]failed[/]", "failed", "\\[red]x")
 
 
-def test_json_is_one_document_that_keeps_its_letters(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_is_one_document_without_escaped_letters(capsys: pytest.CaptureFixture[str]) -> None:
     print_json({"name": "Ärger"})
     assert capsys.readouterr().out == '{\n  "name": "Ärger"\n}\n'
 
 
-def test_a_table_has_a_line_for_each_row_and_none_says_so(capsys: pytest.CaptureFixture[str]) -> None:
-    columns: Columns[Line] = {"id": "id", "what": lambda line: line.told.upper()}
+def test_a_table_has_a_line_for_each_row_or_says_that_it_is_empty(capsys: pytest.CaptureFixture[str]) -> None:
+    columns: Columns[Line] = {"id": "id", "what": lambda line: line.text.upper()}
     print_table([Line(1, "one"), Line(2, "two")], columns, "nothing there")
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert lines == [["id", "what"], ["1", "ONE"], ["2", "TWO"]]
     print_table([], columns, "nothing there")
-    told = capsys.readouterr()
-    assert (told.out, told.err) == ("", "nothing there\n")
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "nothing there\n")
 
 
 def test_a_table_in_a_pipe_has_one_line_for_each_row_however_long(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "40")
-    told = "x" * 300 + " [/red] [bold]\nand\x1b[2J more"
-    print_table([Line(1, told), Line(2, "short")], {"id": "id", "told": "told"}, "")
+    text = "x" * 300 + " [/red] [bold]\nand\x1b[2J more"
+    print_table([Line(1, text), Line(2, "short")], {"id": "id", "text": "text"}, "")
     assert capsys.readouterr().out.splitlines() == [
-        "id  told",
+        "id  text",
         "1   " + "x" * 300 + " [/red] [bold] and [2J more",
         "2   short",
     ]
 
 
-def test_fields_without_a_value_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+def test_fields_without_a_value_are_omitted(capsys: pytest.CaptureFixture[str]) -> None:
     print_fields({"id": 1, "reason": None, "exit_code": 0})
     assert capsys.readouterr().out == "id         1\nexit_code  0\n"
 
 
-def test_fields_have_no_escape_sequences_and_their_lines_are_no_fields(capsys: pytest.CaptureFixture[str]) -> None:
+def test_fields_contain_no_escape_sequences_and_their_lines_are_indented(capsys: pytest.CaptureFixture[str]) -> None:
     print_fields({"exit_message": "\x1b]0;title\x07\x1b[2Jdone\nstate  succeeded\u2028\rx"})
     assert capsys.readouterr().out == (
         "exit_message   ]0;title  [2Jdone\n              state  succeeded\n              \n              x\n"

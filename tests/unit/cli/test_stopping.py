@@ -1,4 +1,4 @@
-"""What a role says when it is asked to stop."""
+"""The messages of a role that is asked to stop."""
 
 import pytest
 
@@ -21,5 +21,5 @@ from jobfac.cli.commands.roles import stop_sentence
         ),
     ],
 )  # fmt: skip
-def test_what_it_waits_for(running: int, limit: float, first: bool, sentence: str) -> None:
+def test_the_message_names_what_the_role_waits_for(running: int, limit: float, first: bool, sentence: str) -> None:
     assert stop_sentence(running, limit, first) == sentence

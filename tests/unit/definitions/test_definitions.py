@@ -1,4 +1,4 @@
-"""What definitions mean once they are read: values, defaults, forms, and what YAML 1.2 makes of words."""
+"""The meaning of definitions: values, defaults, forms, and the types of YAML 1.2."""
 
 import json
 import subprocess
@@ -27,13 +27,13 @@ def schedule(body: str) -> Schedule:
     return job(f"{{command: x, schedules: [{body}]}}").schedules[0]
 
 
-def test_every_key_of_the_manual_is_read_and_written_back() -> None:
+def test_every_key_is_read_and_written_back() -> None:
     definitions = load(SAMPLES / "every_key.yaml")
     assert loads(dump(definitions)) == definitions
     assert not definitions.warnings
 
 
-def test_a_program_has_the_values_that_were_written() -> None:
+def test_the_values_of_a_program_are_read() -> None:
     orders = load(SAMPLES / "every_key.yaml").jobs["orders-export"]
     assert isinstance(orders, Job)
     assert orders.command == ("python3", "export.py", "--full")
@@ -50,7 +50,7 @@ def test_a_program_has_the_values_that_were_written() -> None:
     assert orders.notify[0].to.email == ("ops@example.org",)
 
 
-def test_a_sequence_has_the_values_that_were_written() -> None:
+def test_the_values_of_a_sequence_are_read() -> None:
     month_end = load(SAMPLES / "every_key.yaml").jobs["month-end"]
     assert isinstance(month_end, Sequence)
     extract = month_end.steps[0]
@@ -60,7 +60,7 @@ def test_a_sequence_has_the_values_that_were_written() -> None:
     assert extract.on_failure == Go(kind="step", step="alert")
 
 
-def test_defaults_are_those_that_are_promised() -> None:
+def test_defaults_are_as_documented() -> None:
     plain = job("{command: [x]}")
     assert canonical(plain) == {"command": ["x"]}
     assert (plain.enabled, plain.on_demand, plain.replace_arguments, plain.restartable) == (True, True, True, True)
@@ -70,17 +70,17 @@ def test_defaults_are_those_that_are_promised() -> None:
     assert (plain.success_codes, plain.warning_codes, plain.encoding) == ((0,), (), "utf-8")
 
 
-def test_words_of_yaml_1_1_are_text() -> None:
+def test_booleans_of_yaml_1_1_are_text() -> None:
     words = job("{command: [x, on, no, yes, 06:30, 010, 0x1F, 1_000, 2027-01-01, 12]}").command
     assert words == ("x", "on", "no", "yes", "06:30", "010", "0x1F", "1_000", "2027-01-01", "12")
 
 
-def test_a_directive_for_yaml_1_1_changes_no_word() -> None:
+def test_a_directive_for_yaml_1_1_changes_no_value() -> None:
     definitions = loads("%YAML 1.1\n---\njobs: {j: {command: [x, no, 06:30, 010]}}")
     assert definitions.jobs["j"] == job("{command: [x, 'no', '06:30', '010']}")
 
 
-def test_anchors_and_merges_are_followed() -> None:
+def test_anchors_and_merges_are_resolved() -> None:
     definitions = loads("""
         jobs:
           a: &base {command: x, timeout: 1m, environment: {A: '1'}}
@@ -126,7 +126,7 @@ def test_a_shell_command_stays_one_text() -> None:
         ("1.0005", 1.0005, 1.0005),
     ],
 )
-def test_durations(written: str, seconds: float, short: str | float) -> None:
+def test_durations_are_read_and_written(written: str, seconds: float, short: str | float) -> None:
     timed = job(f"{{command: x, timeout: {written}}}")
     assert timed.timeout == seconds
     assert canonical(timed)["timeout"] == short
@@ -136,13 +136,13 @@ def test_durations(written: str, seconds: float, short: str | float) -> None:
     ("written", "size", "short"),
     [("10 MB", 10_000_000, "10MB"), ("2MiB", 2_097_152, "2MiB"), ("512", 512, 512), ("3 kb", 3000, "3kB")],
 )
-def test_sizes(written: str, size: int, short: str | int) -> None:
+def test_sizes_are_read_and_written(written: str, size: int, short: str | int) -> None:
     limited = job(f"{{command: x, output: {{limit: {written}}}}}")
     assert limited.output.limit == size
     assert canonical(limited)["output"]["limit"] == short
 
 
-def test_dates_and_times_of_a_schedule() -> None:
+def test_dates_and_times_of_a_schedule_are_read() -> None:
     rule = schedule(
         "{dates: {days_of_week: [mon, Sunday, 3], days_of_month: [first, last], on: 2/29, between: 12/10-01/05},"
         " times: {minutes: [0, 30], hours: 8, between: ['08:00-24:00']}}"
@@ -172,14 +172,14 @@ def test_dates_and_times_of_a_schedule() -> None:
         ),
     ],
 )
-def test_blackout_windows(written: str, kind: str, window: Blackout) -> None:
+def test_blackout_windows_are_read(written: str, kind: str, window: Blackout) -> None:
     rule = schedule(f"{{cron: '@daily', blackout: '{written}'}}")
     assert rule.blackout == (window,)
     assert window.kind == kind
     assert rule.model_dump(mode="json")["blackout"] == [written]
 
 
-def test_starts_and_ends_are_local_and_days_are_whole() -> None:
+def test_starts_and_ends_are_local_times_or_whole_days() -> None:
     rule = schedule("{cron: '@daily', timezone: Europe/Berlin, starts: 2027-01-01, ends: 2027-06-30}")
     assert rule.first_instant == datetime(2026, 12, 31, 23, tzinfo=UTC)
     assert rule.last_instant == datetime(2027, 6, 30, 21, 59, 59, 999_999, tzinfo=UTC)
@@ -192,30 +192,30 @@ def test_names_of_cron_are_kept_and_understood() -> None:
     assert (rule.cron, rule.cron_fields) == ("@hourly", "0 * * * *")
 
 
-def test_schedules_have_names_by_their_own_or_their_position() -> None:
+def test_schedules_are_named_explicitly_or_by_position() -> None:
     named = job("{command: x, schedules: [{cron: '@daily'}, {name: late, cron: '0 22 * * *'}]}")
     assert named.schedule_names() == ["1", "late"]
 
 
-def test_equal_schedules_hash_alike() -> None:
+def test_equal_schedules_have_equal_hashes() -> None:
     one = Schedule.model_validate({"cron": "0 6 * * *", "arguments": {"a": ["b"]}})
     assert hash(one) == hash(one.model_copy(deep=True))
 
 
-def test_enabled_is_no_part_of_the_stored_form_but_of_the_written_one() -> None:
+def test_enabled_is_written_to_yaml_but_not_stored() -> None:
     off = loads("jobs: {j: {command: x, enabled: false}}")
     assert canonical(off.jobs["j"]) == {"command": ["x"]}
     assert from_canonical("j", {"command": ["x"]}, enabled=False) == off.jobs["j"]
     assert loads(dump(off)) == off
 
 
-def test_defaults_of_a_category() -> None:
+def test_defaults_of_a_category_are_read() -> None:
     definitions = loads("jobs: {}\ndefaults: {finance: {notify: [{on: failed, to: {email: a@example.org}}]}}")
     assert definitions.defaults["finance"].notify[0].on == ("failed",)
     assert loads(dump(definitions)) == definitions
 
 
-def test_steps_may_name_jobs_that_are_stored() -> None:
+def test_steps_may_name_stored_jobs() -> None:
     body = {"jobs": {"s": {"steps": [{"name": "a", "jobs": ["stored"]}]}}}
     assert list(from_data(body, known={"stored": {"command": ["x"]}}).jobs) == ["s"]
 
@@ -233,7 +233,7 @@ def test_an_unreachable_step_is_a_warning() -> None:
 @pytest.mark.parametrize(
     ("jobs", "warned"), [("p", True), ("[p, q]", False), ("[p, q], proceed: when_any", True), ("inner", False)]
 )
-def test_mixed_is_a_way_only_where_it_can_be(jobs: str, warned: bool) -> None:
+def test_on_mixed_without_effect_is_a_warning(jobs: str, warned: bool) -> None:
     steps = f"[{{name: a, jobs: {jobs}, on_success: end, on_mixed: {{step: b}}}}, {{name: b, jobs: p}}]"
     inner = "inner: {steps: [{name: i, jobs: p}]}"
     found = loads(f"jobs: {{p: {{command: x}}, q: {{command: x}}, {inner}, s: {{steps: {steps}}}}}")
@@ -245,7 +245,7 @@ def test_a_step_may_be_visited_again() -> None:
     assert not loads(f"jobs: {{p: {{command: x}}, s: {{steps: {loop}}}}}").warnings
 
 
-def test_the_import_loads_nothing_that_only_some_commands_need() -> None:
+def test_the_import_loads_no_rarely_needed_modules() -> None:
     program = "import sys, jobfac.definitions; print(*{name.partition('.')[0] for name in sys.modules})"
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
     assert not {"ruamel", "holidays", "cronsim", "sqlalchemy"} & set(loaded)

@@ -1,4 +1,4 @@
-"""Everything that is wrong is said at once, in sentences that name the place and the remedy."""
+"""All errors are reported together, in sentences that name the place and the remedy."""
 
 from pathlib import Path
 from typing import Any
@@ -20,19 +20,19 @@ def sentences(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("case", WRONG["programs"] + WRONG["sequences"], ids=lambda case: case["wrong"])
-def test_wrong_jobs(case: dict[str, str]) -> None:
+def test_invalid_jobs_are_explained(case: dict[str, str]) -> None:
     text = f"jobs:\n  j: {case['wrong']}\n  p: {{command: x}}\n"
     assert sentences(text) == [f"line 2: job 'j': {case['says']}"]
 
 
 @pytest.mark.parametrize("case", WRONG["schedules"], ids=lambda case: case["wrong"])
-def test_wrong_schedules(case: dict[str, str]) -> None:
+def test_invalid_schedules_are_explained(case: dict[str, str]) -> None:
     text = f"jobs:\n  j:\n    command: x\n    schedules:\n      - {case['wrong']}\n"
     assert sentences(text) == [f"line 5: job 'j': {case['says']}"]
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "sentence"),
     [
         ("", "must be a mapping with the key jobs, not nothing"),
         ("jobs:", "line 1: jobs must be a mapping, not nothing"),
@@ -84,12 +84,12 @@ def test_wrong_schedules(case: dict[str, str]) -> None:
         ("a: {<<: 3}", "line 1: << can only merge mappings"),
     ],
 )
-def test_wrong_files(text: str, says: str) -> None:
-    (said,) = sentences(text)
-    assert said == says or (says.endswith(" ") and said.startswith(says))
+def test_invalid_files_are_explained(text: str, sentence: str) -> None:
+    (actual,) = sentences(text)
+    assert actual == sentence or (sentence.endswith(" ") and actual.startswith(sentence))
 
 
-def test_everything_is_said_at_once_with_the_line_of_each(tmp_path: Path) -> None:
+def test_all_errors_are_reported_together_with_their_lines(tmp_path: Path) -> None:
     file = tmp_path / "jobs.yaml"
     file.write_text(
         "jobs:\n"
@@ -149,7 +149,7 @@ def test_an_unreadable_file_hides_no_other_problem_and_invents_none(tmp_path: Pa
     ]
 
 
-def test_a_circle_through_stored_sequences_is_refused() -> None:
+def test_a_cycle_through_stored_sequences_is_refused() -> None:
     stored = {"b": {"steps": [{"name": "x", "jobs": ["a"]}]}}
     with pytest.raises(DefinitionError, match="steps run in a circle: a -> b -> a; a sequence cannot contain itself"):
         from_data({"jobs": {"a": {"steps": [{"name": "x", "jobs": ["b"]}]}}}, known=stored)
@@ -171,6 +171,6 @@ def test_schedules_of_the_same_name_are_refused() -> None:
     assert sentences(text) == ["line 2: job 'j': schedules[1] has the name '2' of schedules[0]; rename it"]
 
 
-def test_a_stored_definition_that_is_wrong_names_its_job() -> None:
+def test_an_invalid_stored_definition_names_its_job() -> None:
     with pytest.raises(DefinitionError, match=r"^job 'j': priority must be a whole number"):
         from_canonical("j", {"command": ["x"], "priority": "high"})

@@ -1,4 +1,4 @@
-"""What applying definitions would do."""
+"""The plan for applying definitions."""
 
 from jobfac.definitions import Difference, plan
 
@@ -6,7 +6,7 @@ A = {"command": ["a"], "retry": {"attempts": 3}, "schedules": [{"cron": "@daily"
 B = {"command": ["b"]}
 
 
-def test_add_change_remove_and_same() -> None:
+def test_a_plan_adds_changes_removes_and_keeps() -> None:
     result = plan(stored={"a": A, "gone": B, "b": B}, wanted={"new": B, "b": B, "a": A | {"timeout": "1m"}}, prune=True)
     assert result.add == ("new",)
     assert result.remove == ("gone",)
@@ -14,7 +14,7 @@ def test_add_change_remove_and_same() -> None:
     assert result.change == {"a": (Difference("timeout", None, "1m"),)}
 
 
-def test_nothing_is_removed_unless_pruning() -> None:
+def test_jobs_are_removed_only_with_prune() -> None:
     assert plan(stored={"gone": B}, wanted={}, prune=False).remove == ()
 
 
@@ -32,7 +32,7 @@ def test_differences_are_the_innermost_ones() -> None:
     )
 
 
-def test_a_list_that_grows_is_shown_whole() -> None:
+def test_a_longer_list_is_shown_completely() -> None:
     grown = A | {"schedules": [{"cron": "@daily"}]}
     assert plan(stored={"a": grown}, wanted={"a": A}, prune=False).change["a"] == (
         Difference("schedules", grown["schedules"], A["schedules"]),

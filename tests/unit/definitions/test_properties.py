@@ -1,4 +1,4 @@
-"""Whatever can be said in a definition survives being stored and being written as YAML."""
+"""Any definition survives being stored and being written as YAML."""
 
 import json
 from typing import Any
@@ -10,7 +10,7 @@ from jobfac.definitions import canonical, dump, from_canonical, from_data, loads
 from jobfac.definitions.document import read_document, write_document
 from jobfac.definitions.values import read_duration, read_size, write_duration, write_size
 
-# Any text, and often such as YAML gives a meaning to. Surrogates are no text, and nothing may hold a NUL.
+# Any text, often one that has a meaning in YAML. Surrogates are no text, and NUL is not allowed.
 texts = st.one_of(
     st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20),
     st.text("ab1 ?-:#,[]{}&*!|>'\"%@`\n\\~=<.\t", max_size=8),
@@ -128,18 +128,18 @@ values = st.recursive(
 
 @settings(deadline=None, max_examples=200)
 @given(values)
-def test_any_json_value_is_written_as_yaml_that_reads_the_same(value: Any) -> None:
+def test_any_json_value_is_read_back_from_yaml(value: Any) -> None:
     assert read_document(write_document(value)).value == value
 
 
 @settings(deadline=None)
 @given(values)
-def test_json_is_yaml(value: Any) -> None:
+def test_json_is_read_as_yaml(value: Any) -> None:
     assert read_document(json.dumps(value)).value == value
 
 
 @given(st.floats(0, 3e9))
-def test_a_duration_is_written_so_that_it_reads_the_same(seconds: float) -> None:
+def test_a_written_duration_is_read_back(seconds: float) -> None:
     assert read_duration(write_duration(seconds)) == seconds
 
 
@@ -151,5 +151,5 @@ def test_whole_milliseconds_have_a_short_form(seconds: float) -> None:
 
 
 @given(st.one_of(st.integers(0, 2**50), st.integers(0, 2000).map(lambda size: size * 1024)))
-def test_a_size_is_written_so_that_it_reads_the_same(size: int) -> None:
+def test_a_written_size_is_read_back(size: int) -> None:
     assert read_size(write_size(size)) == size

@@ -18,7 +18,7 @@ def test_a_file_that_contributing_names_exists(path: str) -> None:
         assert (ROOT / path).exists()
 
 
-def test_five_files_are_to_be_read() -> None:
+def test_contributing_lists_five_files_to_read() -> None:
     chapter = TEXT.partition("## Read these five files")[2].partition("\n## ")[0]
     assert len(re.findall(r"^\d\. `", chapter, re.MULTILINE)) == 5
 

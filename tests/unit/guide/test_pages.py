@@ -1,4 +1,4 @@
-"""The guide names everything that a user can use, and uses no word of the list of old words."""
+"""The guide names everything that a user can use, and contains none of the old words."""
 
 import re
 from importlib.resources import files
@@ -36,7 +36,7 @@ def test_every_page_is_in_the_list_of_topics() -> None:
 
 
 @pytest.mark.parametrize("topic", TOPICS)
-def test_a_page_begins_with_its_task(topic: str) -> None:
+def test_a_page_begins_with_its_purpose(topic: str) -> None:
     title, empty, first = page(topic).split("\n")[:3]
     assert (title.startswith("# "), empty) == (True, "")
     assert 10 < len(summary(topic)) < 62

@@ -23,7 +23,7 @@ SAMPLES = [
 
 
 def blocks() -> list[tuple[str, str]]:
-    """Every YAML block of the guide and the README, with its page."""
+    """Return every YAML block of the guide and the README, with its page."""
     pages = {topic: page(topic) for topic in TOPICS} | {"README": (ROOT / "README.md").read_text(encoding="utf-8")}
     return [
         (name, block) for name, text in pages.items() for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
@@ -34,12 +34,12 @@ def wrong(document: Any) -> list[str]:
     return [f"{list(error.instance_path)}: {error.message}" for error in VALIDATOR.iter_errors(document)]
 
 
-def test_the_reference_pages_are_what_the_models_say() -> None:
+def test_the_reference_pages_are_current() -> None:
     for path, text in reference.pages().items():
         assert path.read_text(encoding="utf-8") == text, f"{path.name} is stale; run make reference"
 
 
-def test_every_key_has_a_description_and_examples_that_are_right() -> None:
+def test_every_key_has_a_description_and_valid_examples() -> None:
     schema = document_schema()
     for model in MODELS:
         for key, field in properties(schema, model).items():
@@ -51,18 +51,18 @@ def test_every_key_has_a_description_and_examples_that_are_right() -> None:
 
 
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.name)
-def test_the_samples_are_right_by_the_schema(path: Path) -> None:
+def test_the_samples_are_valid_by_the_schema(path: Path) -> None:
     assert wrong(read_document(path.read_text(encoding="utf-8")).value) == []
 
 
-def test_the_first_definitions_are_right_by_the_schema() -> None:
+def test_the_first_definitions_are_valid_by_the_schema() -> None:
     document = read_document(example("jobs.yaml")).value
     assert wrong(document) == []
     assert len(from_data(document).jobs) == 4
 
 
 @pytest.mark.parametrize(("name", "block"), blocks())
-def test_every_definition_in_the_guide_is_right(name: str, block: str) -> None:
+def test_every_definition_in_the_guide_is_valid(name: str, block: str) -> None:
     document = read_document(block).value
     assert wrong(document) == []
     from_data(document)
@@ -82,14 +82,14 @@ def test_every_definition_in_the_guide_is_right(name: str, block: str) -> None:
         "job: {}",
     ],
 )
-def test_the_schema_refuses_what_the_models_refuse(text: str) -> None:
+def test_the_schema_refuses_invalid_definitions(text: str) -> None:
     document = read_document(text).value
     assert wrong(document) != []
     with pytest.raises(DefinitionError):
         from_data(document)
 
 
-def test_the_schema_accepts_what_the_models_write() -> None:
+def test_the_schema_accepts_written_definitions() -> None:
     text = (ROOT / "tests/unit/definitions/samples/every_key.yaml").read_text(encoding="utf-8")
     assert wrong(read_document(dump(loads(text))).value) == []
     assert json.loads(json.dumps(document_schema())) == document_schema()

@@ -1,6 +1,6 @@
-"""Forty schedules of all kinds, each with its source; the files in `due_times/` hold their due times of 2027.
+"""Forty schedules of all kinds, each with its source; the files in `due_times/` contain their due times of 2027.
 
-`python -m tests.unit.recurrence.previews` writes the files anew, from the sources alone.
+`python -m tests.unit.recurrence.previews` writes the files again from the sources.
 """
 
 import json
@@ -40,7 +40,7 @@ class Preview(NamedTuple):
 
 
 def workday(position: int) -> dict[str, Any]:
-    """The first (1) or last (-1) weekday of the month, as a rule of dateutil."""
+    """Return the first (1) or last (-1) weekday of the month, as a rule of dateutil."""
     return {"freq": MONTHLY, "byweekday": WORKDAYS, "bysetpos": position}
 
 
@@ -69,7 +69,7 @@ BERLIN = [
 NEW_YORK = [
     Preview("cron every three hours, by the star", {"cron": "0 */3 * * *"}, cron("0 */3 * * *")),
     Preview("cron second Friday", {"cron": "15 6 * * FRI#2"}, days("06:15", freq=MONTHLY, byweekday=FR(2))),
-    # Both days are restricted, so either will do.
+    # Both days are restricted, so either of them matches.
     Preview("cron the 13th or a Friday", {"cron": "0 1 13 * FRI"}, cron("0 1 13 * FRI")),
     Preview("US holidays moved on",
             {"dates": {"days_of_week": ["mon", "fri"]}, "times": {"at": "06:30"},
@@ -167,7 +167,7 @@ def path(zone: str) -> Path:
 
 
 def written(instants: Iterable[datetime], zone: str) -> list[str]:
-    """One line for each local day: its date and its times; an offset holds for the times after it."""
+    """Return one line for each local day: its date and times. An offset applies to the times after it."""
     lines: dict[date, str] = {}
     offset = ""
     for instant in sorted(instants):
@@ -182,13 +182,13 @@ def written(instants: Iterable[datetime], zone: str) -> list[str]:
 
 
 def year_of(zone: str) -> tuple[datetime, datetime]:
-    """The last instant before 2027 and the last of it."""
+    """Return the last instant before 2027 and the last of 2027."""
     start, end = (datetime(year, 1, 1, tzinfo=ZoneInfo(zone)).astimezone(UTC) for year in (YEAR, YEAR + 1))
     return start - timedelta(seconds=1), end - timedelta(seconds=1)
 
 
 def expected(preview: Preview, zone: str) -> list[str]:
-    """What the source says."""
+    """Return the due times of the source."""
     after, until = year_of(zone)
     return written((due for due in preview.source(zone) if after < due <= until), zone)
 

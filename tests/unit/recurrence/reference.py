@@ -1,6 +1,6 @@
-"""The same rules again, the slow way: minute by minute, without code of jobfac.recurrence.
+"""A slow implementation of the same rules, minute by minute, without code of jobfac.recurrence.
 
-Only rules of whole minutes are known here, and of cron only numbers, names, lists, ranges and steps.
+It supports only rules of whole minutes, and of cron only numbers, names, lists, ranges and steps.
 """
 
 from calendar import monthrange
@@ -21,7 +21,7 @@ NAMES = {name: number for names in (WEEKDAYS, MONTHS) for number, name in enumer
 
 
 def due_in(schedule: Schedule, after: datetime, until: datetime) -> list[datetime]:
-    """The due times later than `after`, up to and including `until`: every minute of the time around is looked at."""
+    """Return the due times later than `after`, up to and including `until`, by a check of every minute."""
     zone = ZoneInfo(schedule.timezone)
     if schedule.at:
         named = [schedule.at.astimezone(UTC)]
@@ -44,7 +44,7 @@ def due_in(schedule: Schedule, after: datetime, until: datetime) -> list[datetim
 
 
 def interval_times(schedule: Schedule, zone: ZoneInfo, after: datetime, until: datetime) -> list[datetime]:
-    """The times of a schedule that counts real minutes; a day that began goes on when clocks go back over midnight."""
+    """Return the times of a schedule that counts real minutes. A day continues when clocks go back over midnight."""
     found = []
     shown = minutes(zone, *days_around(after, until))
     today, start = shown[0][1].date(), None
@@ -54,7 +54,7 @@ def interval_times(schedule: Schedule, zone: ZoneInfo, after: datetime, until: d
         if schedule.every:
             counted = instant - (schedule.first_instant or datetime(1970, 1, 1, tzinfo=UTC))
             fires = counted % timedelta(seconds=schedule.every) == timedelta(0)
-        else:  # the first day is only partly in view
+        else:  # the range contains only a part of the first day
             step = timedelta(seconds=schedule.times.every) if schedule.times and schedule.times.every else None
             fires = start is not None and step is not None and (instant - start) % step == timedelta(0)
             fires = fires and minute_named(schedule, wall.time(), every=True)
@@ -64,7 +64,7 @@ def interval_times(schedule: Schedule, zone: ZoneInfo, after: datetime, until: d
 
 
 def clock_times(schedule: Schedule, zone: ZoneInfo, after: datetime, until: datetime) -> list[datetime]:
-    """The times of a schedule that reads the clock."""
+    """Return the times of a schedule that follows the wall clock."""
     shown = readings(zone, *days_around(after, until))
     named = [clock for clock in CLOCKS if minute_named(schedule, clock)]
     found = []
@@ -86,14 +86,14 @@ def clock_times(schedule: Schedule, zone: ZoneInfo, after: datetime, until: date
 
 
 def days_around(after: datetime, until: datetime) -> tuple[date, date]:
-    """The first day, a Monday, and the last one to look at: few pairs, so that each need not be computed often."""
+    """Return the first day, a Monday, and the last one to check. Few different pairs allow caching."""
     first = (after - MARGIN).date()
     return first - first.weekday() * DAY, (until + MARGIN).date()
 
 
 @cache
 def minutes(zone: ZoneInfo, first: date, last: date) -> list[tuple[datetime, datetime]]:
-    """The instants of the minutes of the UTC days, each with what the clock shows then."""
+    """Yield the instants of the minutes of the UTC days, each with its wall-clock time."""
     begin, number = datetime.combine(first, time(), UTC), ((last - first).days + 1) * 1440
     instants = (begin + minute * MINUTE for minute in range(number))
     return [(instant, instant.astimezone(zone).replace(tzinfo=None, fold=0)) for instant in instants]
@@ -101,7 +101,7 @@ def minutes(zone: ZoneInfo, first: date, last: date) -> list[tuple[datetime, dat
 
 @cache
 def readings(zone: ZoneInfo, first: date, last: date) -> dict[datetime, list[datetime]]:
-    """What the clock shows at each minute of the UTC days, and at which instants it does."""
+    """Return by wall-clock time the instants of the minutes of the UTC days."""
     shown = defaultdict(list)
     for instant, wall in minutes(zone, first, last):
         shown[wall].append(instant)
@@ -130,7 +130,7 @@ def minute_named(schedule: Schedule, clock: time, every: bool = False) -> bool:
 
 
 def runs_on(schedule: Schedule, day: date) -> bool:
-    """Whether the schedule fires on the day, holidays considered."""
+    """Whether the schedule fires on the day, with holidays."""
     calendar = schedule.calendar
     if calendar is None:
         return day_named(schedule, day)
@@ -183,7 +183,7 @@ def day_named(schedule: Schedule, day: date) -> bool:
 
 
 def in_blackout(schedule: Schedule, wall: datetime) -> bool:
-    """Whether a daily or weekly window is over the clock's reading."""
+    """Whether a daily or weekly window contains the wall-clock time."""
 
     def position(day: object, clock: time) -> float:
         return (day if isinstance(day, int) else 0) * 1440 + clock.hour * 60 + clock.minute
@@ -198,7 +198,7 @@ def in_blackout(schedule: Schedule, wall: datetime) -> bool:
 
 @cache
 def cron_sets(text: str) -> tuple[set[int], ...]:
-    """The numbers that the five fields name; days of the week from 0, Sunday, to 6."""
+    """Return the numbers that the five fields match; days of the week from 0 (Sunday) to 6."""
     fields = [cron_field(field, *limits) for field, limits in zip(text.lower().split(), FIELDS, strict=True)]
     return (*fields[:4], {number % 7 for number in fields[4]})
 

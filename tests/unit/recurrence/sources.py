@@ -1,6 +1,7 @@
-"""Where the expected previews come from: dateutil, cronsim, plain loops and hand-written lists, not jobfac.recurrence.
+"""Sources of the expected previews: dateutil, cronsim, simple loops and lists written by hand, not jobfac.recurrence.
 
-Every source gives the instants of 2027 in a zone. Zones are dateutil's here, which reads them by its own code.
+Every source returns the instants of 2027 in a zone. The zones are those of dateutil, which reads them with its own
+code.
 """
 
 from collections.abc import Callable, Iterable
@@ -14,18 +15,18 @@ from dateutil.easter import easter
 
 Source = Callable[[str], set[datetime]]
 Move = Callable[[date], date | None]
-"""Gives the day to which a day's times are moved, or None to drop them."""
+"""Returns the day to which a day's times are moved, or None to drop them."""
 
 YEAR = 2027
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
 EASTER = easter(YEAR)
 
-# Public holidays of 2027, from the laws: Easter is 28 March.
+# Public holidays of 2027 by law: Easter is 28 March.
 BAVARIA = {date(YEAR, *day) for day in [(1, 1), (1, 6), (5, 1), (10, 3), (11, 1), (12, 25), (12, 26)]} | {
     EASTER + DAY * number for number in (-2, 1, 39, 50, 60)
 }
-# The third Monday of January and February, the last of May, ... ; 4 July is a Sunday, kept on Monday; 19 June and
-# 25 December are Saturdays, kept on Friday, as is New Year's Day of 2028.
+# The third Monday of January and February, the last of May, ... ; 4 July is a Sunday, observed on Monday; 19 June and
+# 25 December are Saturdays, observed on Friday, as is New Year's Day of 2028.
 UNITED_STATES = {
     date(YEAR, *day)
     for day in [(1, 1), (1, 18), (2, 15), (5, 31), (6, 18), (6, 19), (7, 4), (7, 5), (9, 6), (10, 11), (11, 11)]
@@ -33,7 +34,7 @@ UNITED_STATES = {
 
 
 def cron(expression: str) -> Source:
-    """cronsim alone, with its own way through changes of the clocks, which is Debian's."""
+    """cronsim alone, with its own handling of clock changes, which is that of Debian."""
 
     def source(zone: str) -> set[datetime]:
         found: set[datetime] = set()
@@ -96,7 +97,7 @@ def moving(holidays: set[date], step: timedelta) -> Move:
 
 
 def real_minutes(step: int, anchor: datetime) -> Source:
-    """Every so many minutes after an instant."""
+    """Times every ``step`` minutes after an instant."""
 
     def source(zone: str) -> set[datetime]:
         start, end = (datetime(year, 1, 1, tzinfo=tz.gettz(zone)).astimezone(UTC) for year in (YEAR, YEAR + 1))
@@ -113,7 +114,7 @@ def real_minutes(step: int, anchor: datetime) -> Source:
 
 
 def from_midnight(step: int) -> Source:
-    """Every so many minutes of each local day: half hours are counted until the date changes."""
+    """Times every ``step`` minutes of each local day: half hours are counted until the date changes."""
 
     def source(zone: str) -> set[datetime]:
         instant = datetime(YEAR, 1, 1, tzinfo=tz.gettz(zone)).astimezone(UTC)
@@ -130,7 +131,7 @@ def from_midnight(step: int) -> Source:
 
 
 def held(source: Source, *windows: tuple[str, str]) -> Source:
-    """The times of a source, those within a window put off to its end."""
+    """The times of a source. Those in a window are delayed to its end."""
 
     def held_back(zone: str) -> set[datetime]:
         local = tz.gettz(zone)
@@ -142,5 +143,5 @@ def held(source: Source, *windows: tuple[str, str]) -> Source:
 
 
 def by_hand(*lines: str) -> Source:
-    """Instants written out, with offsets."""
+    """Instants written by hand, with offsets."""
     return lambda zone: {datetime.fromisoformat(line).astimezone(UTC) for line in lines}

@@ -1,4 +1,4 @@
-"""Crontabs become definitions that are due when cron would start them."""
+"""Converted crontabs are due when cron would start them."""
 
 import json
 import subprocess
@@ -15,7 +15,7 @@ from jobfac.recurrence import due_times
 from tests.unit.recurrence.previews import written
 from tests.unit.recurrence.reference import due_in
 
-# The tables that Debian packages put into /etc/cron.d and /etc/crontab: their times and users, commands cut short.
+# Tables of Debian packages in /etc/cron.d and /etc/crontab: their times and users, with shortened commands.
 DEBIAN = {
     "e2scrub_all": """
         30 3 * * 0 root test -e /run/systemd/system || SERVICE_MODE=1 /usr/libexec/e2fsprogs/e2scrub_all_cron
@@ -67,8 +67,11 @@ CRON_LINES = [
 ]
 BERLIN = "Europe/Berlin"
 RAN = json.loads(Path(__file__).with_name("debian_cron.json").read_text())
-"""What Debian's own cron (3.0pl1-197) ran in Berlin, with a clock that its sleeping moved on: from 22:00 to 04:00 UTC
-when the clocks changed in 2027, and on which days of June and July. Minutes that are jumped over are one time here."""
+"""The runs of Debian's own cron (3.0pl1-197) in Berlin, with a clock that its sleeps moved on.
+
+They cover 22:00 to 04:00 UTC at the clock changes of 2027, and the days of June and July. Skipped minutes are one time
+here.
+"""
 
 
 def read(
@@ -112,7 +115,7 @@ def test_the_days_are_those_of_debians_cron(line: str) -> None:
     assert " ".join(f"{due:%m-%d}" for due in times_of(line, ("05-31T22:00", "07-31T22:00"))) == RAN["days"][line]
 
 
-def test_variables_hold_for_the_lines_below_them() -> None:
+def test_variables_apply_to_the_lines_below_them() -> None:
     jobs, warnings = read(
         """
 0 1 * * * first
@@ -177,14 +180,14 @@ def test_input_reaches_the_program(tmp_path: Path) -> None:
         ("MAILFROM=cron@example.org", "MAILFROM has no counterpart; how mail is sent is a setting"),
     ],
 )
-def test_what_cannot_be_taken_over_is_a_warning_with_its_line(line: str, warning: str) -> None:
+def test_an_unsupported_line_is_a_warning_with_its_number(line: str, warning: str) -> None:
     jobs, warnings = read(f"# a table\n\n{line}\n")
     assert jobs == {}
     assert len(warnings) == 1
     assert warnings[0].startswith(f"table, line 3: {warning}")
 
 
-def test_a_command_relative_to_home_is_warned_about() -> None:
+def test_a_command_relative_to_home_is_a_warning() -> None:
     jobs, warnings = read("0 1 * * * bin/backup --all\nHOME=/srv\n0 2 * * * bin/other\n", filename="my jobs.tab")
     assert list(jobs) == ["my-jobs.tab-1", "my-jobs.tab-2"]
     assert warnings == [
@@ -192,11 +195,11 @@ def test_a_command_relative_to_home_is_warned_about() -> None:
     ]
 
 
-def test_a_system_line_without_a_user() -> None:
+def test_a_system_line_without_a_user_is_a_warning() -> None:
     assert read("@daily command", system=True)[1] == [
         "table, line 1: '@daily command' is too short: it needs times, user and command; the line was left out"
     ]
 
 
-def test_an_empty_table() -> None:
+def test_an_empty_table_has_no_jobs() -> None:
     assert read("\n# nothing\n") == ({}, [])

@@ -1,4 +1,4 @@
-"""Random schedules around changes of the clocks, against a scan of every minute."""
+"""Random schedules around clock changes, compared with a scan of every minute."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -125,7 +125,7 @@ def test_due_times_are_those_of_a_scan_of_every_minute(drawn: tuple[Schedule, da
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(schedules(), st.integers(-2880, 0))
-def test_the_sequence_is_the_same_at_once_and_step_by_step(drawn: tuple[Schedule, datetime], minutes: int) -> None:
+def test_due_times_are_the_same_together_and_one_by_one(drawn: tuple[Schedule, datetime], minutes: int) -> None:
     schedule, middle = drawn
     start = middle + timedelta(minutes=minutes)
     candidates = list(explain(schedule, start, 100))

@@ -1,4 +1,4 @@
-"""Twelve months of due times of forty schedules: the files, their independent sources and jobfac agree."""
+"""Due times of forty schedules in twelve months: the files, their independent sources and jobfac agree."""
 
 import json
 
@@ -19,7 +19,7 @@ def test_there_are_forty_in_six_zones() -> None:
 
 
 @pytest.mark.parametrize(("zone", "preview"), CASES)
-def test_a_year(zone: str, preview: Preview) -> None:
+def test_the_due_times_of_a_year_agree(zone: str, preview: Preview) -> None:
     lines = json.loads(path(zone).read_text())[preview.name]
     schedule = Schedule.model_validate({**preview.schedule, "timezone": zone})
     after, until = year_of(zone)

@@ -1,4 +1,4 @@
-"""The decisions of the calendar, one by one, worked out by hand."""
+"""Single rules of the recurrence, with results worked out by hand."""
 
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
@@ -21,7 +21,7 @@ def at(text: str, zone: str = "UTC") -> datetime:
 
 
 def shown(rule: Schedule, day: str, days: int = 1) -> list[str]:
-    """The due times of a local day, as the clock shows them, with the offset's hours."""
+    """Return the due times of a local day in wall-clock time, with the offset's hours."""
     start = at(day, rule.timezone)
     found = due_times(rule, start - timedelta(seconds=1), at(day, rule.timezone) + timedelta(hours=25 * days))
     local = [due.astimezone(rule.zone) for due in found]
@@ -48,13 +48,13 @@ def shown(rule: Schedule, day: str, days: int = 1) -> list[str]:
         ),
     ],
 )
-def test_the_table_of_changes_of_the_clock(fields: dict[str, Any], spring: list[str], autumn: list[str]) -> None:
+def test_the_documented_table_of_clock_changes(fields: dict[str, Any], spring: list[str], autumn: list[str]) -> None:
     rule = schedule(timezone="Europe/Berlin", **fields)
     assert shown(rule, "2027-03-28") == spring
     assert shown(rule, "2027-10-31") == autumn
 
 
-def test_clocks_that_go_back_over_midnight_mix_two_days() -> None:
+def test_times_of_two_days_interleave_when_clocks_go_back_over_midnight() -> None:
     # In 2010 Newfoundland's clocks went from 00:01 on 7 November, a Sunday, back to 23:01 on Saturday.
     rule = schedule(times={"at": ["00:00", "23:30"]}, timezone="America/St_Johns", overlap="both")
     found = due_times(rule, at("2010-11-07T01:00"), at("2010-11-07T04:00"))
@@ -67,7 +67,7 @@ def test_clocks_that_go_back_over_midnight_mix_two_days() -> None:
 
 
 @pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kathmandu"])
-def test_intervals_keep_real_time(zone: str) -> None:
+def test_intervals_follow_real_time(zone: str) -> None:
     year = at("2027-01-01"), at("2028-01-01")
     for rule, minutes in ((schedule(cron="*/15 * * * *", timezone=zone), 15), (schedule(every="45m"), 45)):
         found = list(due_times(rule, *year))
@@ -91,13 +91,13 @@ def test_every_n_minutes_restarts_at_midnight() -> None:
         ("2027-01-01T00:00:00+01:00", {}, "2026-12-31T23:00"),
         ("2027-10-31T02:30:00+01:00", {}, "2027-10-31T01:30"),
         ("2027-10-31T02:30:00+02:00", {}, "2027-10-31T00:30"),
-        ("2027-10-31T02:30:00", {"overlap": "both"}, "2027-10-31T00:30"),  # it is still once
+        ("2027-10-31T02:30:00", {"overlap": "both"}, "2027-10-31T00:30"),  # counted only once
         ("2027-10-31T02:30:00", {"overlap": "second"}, "2027-10-31T01:30"),
         ("2027-03-28T02:30:00", {}, "2027-03-28T01:00"),
         ("2999-12-31T23:00:00", {}, "2999-12-31T22:00"),
     ],
 )
-def test_once(moment: str, fields: dict[str, Any], expected: str) -> None:
+def test_a_single_time_fires_once(moment: str, fields: dict[str, Any], expected: str) -> None:
     rule = schedule(at=moment, timezone="Europe/Berlin", **fields)
     due = next_due(rule, at("2026-01-01"))
     assert due is not None
@@ -105,11 +105,11 @@ def test_once(moment: str, fields: dict[str, Any], expected: str) -> None:
     assert next_due(rule, due) is None
 
 
-def test_rare_and_impossible_days_are_found_out() -> None:
+def test_rare_days_are_found_and_impossible_ones_are_not() -> None:
     leap = schedule(cron="0 0 29 2 *")
     assert next_due(leap, at("2096-03-01")) == at("2104-02-29")  # 2100 is no leap year
     rare = schedule(dates={"on": "02/29", "days_of_week": "mon"}, times={"at": "06:30"})
-    assert next_due(rare, at("2072-03-01")) == at("2112-02-29T06:30")  # forty years
+    assert next_due(rare, at("2072-03-01")) == at("2112-02-29T06:30")  # forty years later
     assert (
         next_due(schedule(dates={"on": "02/28", "days_of_month": 27}, times={"at": "06:30"}), at("2027-01-01")) is None
     )
@@ -122,7 +122,7 @@ def test_start_and_end_are_included() -> None:
     assert list(due_times(whole_day, at("2026-01-01"), at("2028-01-01"))) == [at("2027-01-02"), at("2027-01-02T12:00")]
 
 
-def test_cron_takes_last_and_nth_days() -> None:
+def test_cron_supports_last_and_nth_days() -> None:
     for cron, days in (("0 0 L * *", [31, 28, 31]), ("0 0 * * FRI#2", [8, 12, 12]), ("0 0 * * 5L", [29, 26, 26])):
         found = due_times(schedule(cron=cron), at("2026-12-31T12:00"), at("2027-03-31"))
         assert [due.day for due in found] == days
@@ -136,8 +136,8 @@ def test_cron_takes_last_and_nth_days() -> None:
     ("on_holiday", "expected"),
     [("skip", ["04-01", "04-02"]), ("previous", ["03-25", "04-01", "04-02"]), ("next", ["03-30", "04-01", "04-02"])],
 )
-def test_holidays_are_dropped_or_moved_once(on_holiday: str, expected: list[str]) -> None:
-    # Good Friday is 26 March, Easter Monday 29 March; both are named, and so is the Tuesday or Thursday beside them.
+def test_times_of_holidays_are_skipped_or_moved_once(on_holiday: str, expected: list[str]) -> None:
+    # Good Friday is 26 March, Easter Monday 29 March. Both are listed, and so is the Tuesday or Thursday beside them.
     rule = schedule(
         dates={"between": ["03/26-03/26", "03/29-03/29", "04/01-04/02"]},
         times={"at": "06:30"},
@@ -146,7 +146,7 @@ def test_holidays_are_dropped_or_moved_once(on_holiday: str, expected: list[str]
     assert [f"{due:%m-%d}" for due in due_times(rule, at("2027-03-01"), at("2027-05-01"))] == expected
 
 
-def test_holidays_are_named_in_one_language_whoever_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_holidays_are_named_in_english_in_any_locale(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LANGUAGE", "de")
     _public.cache_clear()
     assert _public("DE", 2031)[date(2031, 4, 11)] == "Good Friday"
@@ -180,11 +180,11 @@ def test_times_in_a_blackout_are_due_once_at_its_end() -> None:
         ("2027-06-01 00:00 - 2027-07-01 00:00", "2027-06-12T04:00", "2027-07-01T00:00"),
         ("02/28 18:00 - 02/29 06:00", "2027-02-28T20:00", "2027-03-01T00:00"),  # no leap year
         ("02/29 06:00 - 02/29 12:00", "2027-03-01T00:00", None),
-        ("01:00 - 02:30", "2027-10-31T01:30", "2027-10-31T02:30+01:00"),  # 02:30 comes twice: until the second
-        ("01:00 - 02:30", "2027-03-28T01:30", "2027-03-28T03:00"),  # 02:30 does not come: until the jump
+        ("01:00 - 02:30", "2027-10-31T01:30", "2027-10-31T02:30+01:00"),  # 02:30 occurs twice: until the second one
+        ("01:00 - 02:30", "2027-03-28T01:30", "2027-03-28T03:00"),  # 02:30 does not exist: until the jump
     ],
 )
-def test_the_end_of_a_blackout(window: str, instant: str, end: str | None) -> None:
+def test_the_end_of_a_blackout_is_found(window: str, instant: str, end: str | None) -> None:
     berlin = ZoneInfo("Europe/Berlin")
     windows = schedule(cron="@daily", blackout=window).blackout
     expected = datetime.fromisoformat(end) if end else None
@@ -260,7 +260,7 @@ def test_explain_shows_moved_and_repeated_times() -> None:
         {"at": "2027-01-01T00:00:00+01:00"},
     ],
 )
-def test_the_calendar_has_an_end(fields: dict[str, Any]) -> None:
+def test_no_time_is_due_after_the_latest_date(fields: dict[str, Any]) -> None:
     rule = schedule(**fields)
     for zone in ("UTC", "Pacific/Auckland", "America/New_York"):
         late = datetime(9999, 12, 31, 23, 59, 59, tzinfo=ZoneInfo(zone))
@@ -285,7 +285,9 @@ LAST, NOW = at("2027-06-01T00:00"), at("2027-06-01T06:00:20")
         ({"policy": "once", "window": "10m"}, 30, []),
     ],
 )
-def test_missed_times(policy: str | dict[str, Any], minute: int, expected: list[str]) -> None:
+def test_missed_times_run_according_to_the_policy(
+    policy: str | dict[str, Any], minute: int, expected: list[str]
+) -> None:
     rule = schedule(cron=f"{minute} * * * *", missed=policy)
     assert [f"{due:%H:%M}" for due in missed(rule, LAST, NOW)] == expected
 

@@ -1,4 +1,4 @@
-"""Windows of a step's start, against a scan of every minute, and by example."""
+"""Windows of a step's start, compared with a scan of every minute, and by example."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -45,14 +45,14 @@ def test_a_span_across_midnight_belongs_to_the_day_it_begins_on(instant: str, ex
         ({"between": "02:30-03:30"}, "2027-03-28T00:00+01:00", "2027-03-28T03:00+02:00"),
     ],
 )
-def test_the_next_window(times: dict[str, Any], after: str, expected: str) -> None:
+def test_the_next_window_is_found(times: dict[str, Any], after: str, expected: str) -> None:
     opening = next_window(None, Times.model_validate(times), BERLIN, datetime.fromisoformat(after))
     assert opening is not None
     assert opening == datetime.fromisoformat(expected)
     assert in_window(None, Times.model_validate(times), BERLIN, opening)
 
 
-def test_days_alone_open_at_midnight() -> None:
+def test_days_without_times_open_at_midnight() -> None:
     dates = Dates.model_validate({"days_of_month": "last"})
     opening = next_window(dates, None, BERLIN, datetime(2027, 6, 12, tzinfo=UTC))
     assert opening == datetime(2027, 6, 30, tzinfo=BERLIN)
@@ -60,7 +60,7 @@ def test_days_alone_open_at_midnight() -> None:
     assert not in_window(dates, None, BERLIN, datetime(2027, 7, 1, tzinfo=BERLIN))
 
 
-def test_a_window_that_never_opens() -> None:
+def test_a_window_that_never_opens_has_no_next() -> None:
     never = Times.model_validate({"hours": 3, "between": "22:00-23:00"})
     assert next_window(None, never, BERLIN, datetime(2027, 1, 1, tzinfo=UTC)) is None
 

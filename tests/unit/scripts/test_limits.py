@@ -1,4 +1,4 @@
-"""The check of the limits of size, on files made for it."""
+"""The check of the size limits, on files created for it."""
 
 from pathlib import Path
 
@@ -22,12 +22,12 @@ def write(root: Path, name: str, lines: int) -> None:
         ("tests/a.json", 351, []),
     ],
 )
-def test_the_lines_of_a_file(tmp_path: Path, name: str, lines: int, wheres: list[str]) -> None:
+def test_the_lines_of_a_file_are_limited(tmp_path: Path, name: str, lines: int, wheres: list[str]) -> None:
     write(tmp_path, name, lines)
     assert [one.where for one in excesses(tmp_path, [name])] == wheres
 
 
-def test_the_lines_of_a_function(tmp_path: Path) -> None:
+def test_the_lines_of_a_function_are_limited(tmp_path: Path) -> None:
     body = "    x = 1\n" * 50
     (tmp_path / "a.py").write_text(f"def long():\n{body}\nclass A:\n    async def short(self):\n        pass\n")
     (found,) = excesses(tmp_path, ["a.py"])
@@ -44,7 +44,7 @@ def test_the_lines_of_a_function(tmp_path: Path) -> None:
         ("jobfac", 8, []),
     ],
 )
-def test_the_files_of_a_folder(tmp_path: Path, folder: str, number: int, wheres: list[str]) -> None:
+def test_the_files_of_a_folder_are_limited(tmp_path: Path, folder: str, number: int, wheres: list[str]) -> None:
     names = [f"{folder}/m{position}.py" for position in range(number)]
     for name in names:
         write(tmp_path, name, 1)

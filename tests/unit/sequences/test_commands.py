@@ -1,4 +1,4 @@
-"""Pictures and simulations of sequences, and the references of their arguments."""
+"""Graphs and simulations of sequences, and references in arguments."""
 
 import json
 import re
@@ -69,12 +69,12 @@ def test_an_unknown_reference_is_named(text: str, words: str) -> None:
     assert text in str(caught.value)
 
 
-def test_what_was_filled_in_is_not_filled_again() -> None:
+def test_a_replaced_value_is_not_replaced_again() -> None:
     tricky = {"rows": "${steps.extract.a.outputs.rows}"}
     assert fill("${steps.extract.a.outputs.rows}", SEQUENCE, lambda step, job: tricky) == tricky["rows"]
 
 
-def test_edges_join_the_results_that_go_the_same_way() -> None:
+def test_results_with_the_same_target_share_an_edge() -> None:
     found = {(edge.source, edge.target): edge.label for edge in graph.edges(SEQUENCE)}
     assert found == {
         (0, 1): "success", (0, 3): "failure", (0, 0): "mixed", (1, 2): "at once",
@@ -82,7 +82,7 @@ def test_edges_join_the_results_that_go_the_same_way() -> None:
     }  # fmt: skip
 
 
-def test_mermaid_shows_every_step_and_way() -> None:
+def test_mermaid_shows_every_step_and_edge() -> None:
     text = graph.mermaid(SEQUENCE)
     assert text.startswith("flowchart TD\n")
     assert '    n0["<b>extract</b><br/>a<br/>b"]\n' in text
@@ -125,7 +125,7 @@ def call(*words: str) -> str:
     return done.stdout
 
 
-def test_simulate_prints_the_way(file: str) -> None:
+def test_simulate_prints_the_visited_steps(file: str) -> None:
     said = call(
         "simulate", "close", "--file", file, "--at", "2027-01-01T03:30:00+00:00",
         "--outcome", "extract.a=failed,succeeded", "--outcome", "x.y.b.c=timed_out",
@@ -167,7 +167,7 @@ def test_graph_prints_mermaid_or_writes_svg(file: str, tmp_path: Path) -> None:
         (["graph", "close", "--svg", "/no/such/folder/x.svg"], USAGE, "/no/such/folder/x.svg cannot be written"),
     ],
 )
-def test_mistakes_are_explained(file: str, words: list[str], code: int, sentence: str) -> None:
+def test_errors_are_explained(file: str, words: list[str], code: int, sentence: str) -> None:
     with pytest.raises(Failure, match=re.escape(sentence)) as caught:
         call(*words, "--file", file)
     assert caught.value.code == code

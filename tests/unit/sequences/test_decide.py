@@ -1,4 +1,4 @@
-"""Which way a sequence goes, and how it ends: the pure decisions."""
+"""Pure decisions about the next step and the end of a sequence."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -51,11 +51,11 @@ def step(name: str, *jobs: str, **more: Any) -> dict[str, Any]:
         ([RunState.TIMED_OUT, RunState.LOST, RunState.START_FAILED, RunState.DENIED, RunState.STOPPED], FAILURE),
     ],
 )
-def test_final_states_together(ended: list[RunState], result: StepResult) -> None:
+def test_final_states_are_combined(ended: list[RunState], result: StepResult) -> None:
     assert judge(ended) == result
 
 
-def test_every_final_state_counts_as_something() -> None:
+def test_every_final_state_has_a_result() -> None:
     assert {judge([state]) for state in FINAL} == {SUCCESS, FAILURE, MIXED}
 
 
@@ -72,12 +72,14 @@ def test_every_final_state_counts_as_something() -> None:
         ("at_once", [BAD, BAD], 0, StepResult.AT_ONCE),
     ],
 )
-def test_when_a_visit_is_decided(proceed: str, ended: list[RunState], running: int, result: StepResult | None) -> None:
+def test_a_visit_is_decided_according_to_proceed(
+    proceed: str, ended: list[RunState], running: int, result: StepResult | None
+) -> None:
     only = sequence(step("one", "a", "b", proceed=proceed)).steps[0]
     assert result_of(only, ended, running) == result
 
 
-def test_it_begins_with_the_first_step_or_another() -> None:
+def test_a_sequence_begins_with_the_first_or_the_given_step() -> None:
     definition = sequence(step("one"), step("two"))
     assert decide(definition, None) == Enter("one")
     assert decide(definition, None, first="two") == Enter("two")
@@ -91,7 +93,7 @@ def test_next_is_the_following_step_and_then_the_end() -> None:
     assert decide(definition, Visit("two", [], 1)) is None
 
 
-def test_a_decided_visit_leads_on() -> None:
+def test_a_decided_visit_leads_to_the_next_move() -> None:
     definition = sequence(step("one", on_success={"step": "two"}), step("two"), maximum_visits=3)
     to_two = Visit("one", [GOOD], 0, SUCCESS, Go(kind="step", step="two"))
     assert decide(definition, to_two, entered=2) == Enter("two")
@@ -120,7 +122,7 @@ def visits(*results: tuple[str, StepResult | None], ended: list[RunState] | None
         (visits(("a", StepResult.AT_ONCE), ended=[GOOD]), "succeeded"),
     ],
 )
-def test_how_a_sequence_ends(path: list[Visit], state: str) -> None:
+def test_the_outcome_of_a_sequence(path: list[Visit], state: str) -> None:
     found, reason = outcome(Finish(False, None), path)
     assert found == state
     assert (reason is None) == (state == "succeeded")
@@ -141,7 +143,7 @@ def test_end_failed_is_failed_whatever_the_steps_were() -> None:
         ([Visit("one", [GOOD], 0, SUCCESS, Go(kind="step", step="two"))], "two"),
     ],
 )
-def test_where_a_retry_goes_on(path: list[Visit], name: str | None) -> None:
+def test_the_step_from_which_a_retry_continues(path: list[Visit], name: str | None) -> None:
     assert failed_step(sequence(step("one"), step("two")), path) == name
 
 
@@ -167,21 +169,21 @@ NIGHT = sequence(
 )
 
 
-def test_without_outcomes_all_goes_well() -> None:
+def test_without_outcomes_all_jobs_succeed() -> None:
     walk = simulate(NIGHT, {}, NOW)
     assert way(walk) == ["extract:success", "load:success", "close:success"]
     assert (walk.state, walk.reason) == (RunState.SUCCEEDED, None)
     assert walk.stops[0].jobs == {"a": "succeeded", "b": "succeeded"}
 
 
-def test_outcomes_are_given_visit_by_visit() -> None:
+def test_outcomes_apply_visit_by_visit() -> None:
     walk = simulate(NIGHT, {("extract", "b"): [BAD, GOOD]}, NOW.replace(hour=13))
     assert way(walk) == ["extract:mixed", "repair:success", "extract:success", "load:skipped", "close:success"]
     assert [stop.number for stop in walk.stops] == [1, 1, 2, 1, 1]
     assert walk.state == RunState.SUCCEEDED
 
 
-def test_the_last_outcome_holds_for_all_that_follow() -> None:
+def test_the_last_outcome_applies_to_all_later_visits() -> None:
     walk = simulate(NIGHT, {("extract", "b"): [BAD]}, NOW)
     assert way(walk) == ["extract:mixed", "repair:success"] * 3
     assert (walk.state, walk.reason) == (RunState.FAILED, "step 'extract' would be visited more than 3 times")

@@ -1,8 +1,8 @@
-"""Where a run goes that would like to be queued, as a table."""
+"""A table of admission decisions."""
 
 import pytest
 
-from jobfac.store.runs.admission import decide, has_limits
+from jobfac.store.runs.admission import Rule, decide
 
 
 @pytest.mark.parametrize(
@@ -24,11 +24,13 @@ from jobfac.store.runs.admission import decide, has_limits
         ("replace", 0, 0, 1, False, "queued"),
     ],
 )
-def test_the_decision(policy: str, of_job: int, of_key: int, limit: int | None, retrying: bool, wanted: str) -> None:
+def test_admission_decides_by_policy_and_limits(
+    policy: str, of_job: int, of_key: int, limit: int | None, retrying: bool, wanted: str
+) -> None:
     assert decide(policy, others_of_job=of_job, others_of_key=of_key, limit=limit, retrying=retrying) == wanted
 
 
-def test_a_run_without_rules_depends_on_nobody() -> None:
-    assert not has_limits({"job": "a", "already_running": "start", "concurrency_key": None})
-    assert has_limits({"job": "a", "already_running": "deny", "concurrency_key": None})
-    assert has_limits({"job": "a", "already_running": "start", "concurrency_key": "k"})
+def test_a_run_without_limits_depends_on_no_other() -> None:
+    assert not Rule("a", "start", None).has_limits
+    assert Rule("a", "deny", None).has_limits
+    assert Rule("a", "start", "k").has_limits

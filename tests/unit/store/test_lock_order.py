@@ -1,23 +1,23 @@
-"""The recorder of lock orders finds what it is there for."""
+"""The recorder of lock orders finds violations."""
 
 from tests.support.lock_order import Order
 
 WAITING = (
-    "DECLARE @taken INT; EXEC @taken = sp_getapplock @Resource = ?, @LockTimeout = 20000; "
+    "DECLARE @taken INT; EXEC @taken = sp_getapplock @Resource = ?, @LockOwner = N'Transaction'; "
     "IF @taken < 0 THROW 5, N'', 1;"
 )
-TRYING = WAITING.replace("20000", "0")
+TRYING = WAITING.replace("N'Transaction';", "N'Transaction', @LockTimeout = 0;")
 UPDATE = "UPDATE jobfac.run SET state = 'queued' WHERE jobfac.run.id = ?"
 
 
-def test_a_named_lock_that_is_waited_for_after_a_row_is_a_breach() -> None:
+def test_waiting_for_a_named_lock_after_a_row_is_a_violation() -> None:
     order = Order()
     assert order.breach(UPDATE, []) is None
     assert order.breach(TRYING, ["a"]) is None
     assert order.breach(WAITING, ["b"]) is not None
 
 
-def test_waves_of_named_locks_that_are_not_sorted_together_are_a_breach() -> None:
+def test_unsorted_named_locks_are_a_violation() -> None:
     order = Order()
     assert order.breach(WAITING, ["b"]) is None
     assert order.breach(WAITING, ["c"]) is None
@@ -25,7 +25,7 @@ def test_waves_of_named_locks_that_are_not_sorted_together_are_a_breach() -> Non
     assert Order().breach(WAITING, ["b", "a"]) is not None
 
 
-def test_tables_are_locked_in_the_one_order() -> None:
+def test_tables_must_be_locked_in_order() -> None:
     order = Order()
     held = "SELECT jobfac.worker.state FROM jobfac.worker WITH (ROWLOCK, UPDLOCK, FORCESEEK) WHERE jobfac.worker.id = 1"
     due = "SELECT TOP 5 id FROM jobfac.schedule WITH (UPDLOCK, READPAST) WHERE 1 = 1"

@@ -1,4 +1,4 @@
-"""Who wants to hear of what, decided without a database."""
+"""Subscriptions, without a database."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ def entries(*bodies: Any) -> Any:
     return read_notify([{"to": {"email": "a@b"}, **body} for body in bodies])
 
 
-def test_interest_gathers_what_all_entries_say() -> None:
+def test_a_subscription_combines_all_entries() -> None:
     assert subscription([]) == (None, None)
     assert subscription(entries({"on": ["lost", "failed"]}, {"on": "failed"})) == ("failed lost", None)
     assert subscription(entries({"on": "failed", "of": "jobs"})) == (None, "failed")
@@ -20,7 +20,7 @@ def test_interest_gathers_what_all_entries_say() -> None:
     assert whole == "denied failed lost mixed start_failed started stopped succeeded timed_out"
 
 
-def test_wants() -> None:
+def test_wants_checks_the_subscribed_events() -> None:
     assert not wants(None, "failed")
     assert wants("failed lost", "lost")
     assert not wants("start_failed", "failed")
@@ -28,7 +28,7 @@ def test_wants() -> None:
     assert not wants("recovered", "succeeded")
 
 
-def test_an_entry_hears_of_a_recovery_by_the_name_that_it_knows() -> None:
+def test_a_recovery_is_notified_under_the_subscribed_name() -> None:
     assert event_name_for(("recovered", "succeeded"), "recovered") == "recovered"
     assert event_name_for(("succeeded",), "recovered") == "succeeded"
     assert event_name_for(("finished",), "recovered") == "succeeded"

@@ -1,4 +1,4 @@
-"""Whether and when a failed run is tried again."""
+"""Whether and when a failed run is retried."""
 
 from typing import Literal, get_args
 
@@ -25,7 +25,7 @@ POLICIES = st.builds(
 
 
 @given(POLICIES, st.integers(0, 2000), CHANCES)
-def test_attempts_are_all_there_are(policy: Retry, failures: int, chance: float) -> None:
+def test_attempts_limits_all_executions(policy: Retry, failures: int, chance: float) -> None:
     delay = retry_delay(policy, RunState.FAILED, failures, chance)
     assert (delay is None) == (failures + 1 >= policy.attempts)
 
@@ -57,12 +57,12 @@ def test_chance_moves_the_delay_up(policy: Retry, failures: int, one: float, oth
 
 
 @given(st.sampled_from(sorted(FINAL)), st.sets(st.sampled_from(RETRIED), min_size=1))
-def test_only_what_is_named_is_tried_again(state: RunState, on: set[Retried]) -> None:
+def test_only_listed_states_are_retried(state: RunState, on: set[Retried]) -> None:
     delay = retry_delay(Retry(attempts=9, on=tuple(sorted(on))), state, 0, 0.5)
     assert (delay is not None) == (state in on)
 
 
-def test_the_documented_series() -> None:
+def test_delays_are_as_documented() -> None:
     policy = Retry(attempts=6, delay=10, backoff=2, maximum_delay=60, jitter=0.1)
     assert [retry_delay(policy, RunState.FAILED, failures, 0.5) for failures in range(6)] == [10, 20, 40, 60, 60, None]
     assert retry_delay(policy, RunState.FAILED, 0, 0.0) == 9

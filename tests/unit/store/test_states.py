@@ -1,4 +1,4 @@
-"""The page from which everything else about states is derived."""
+"""The tables of states."""
 
 import pytest
 from hypothesis import given
@@ -21,7 +21,7 @@ def test_every_state_is_either_active_or_final() -> None:
 
 
 @given(BOTH, BOTH)
-def test_nothing_leaves_a_final_state_and_nothing_stays_where_it_is(before: RunState, after: RunState) -> None:
+def test_no_transition_leaves_a_final_state_or_keeps_the_state(before: RunState, after: RunState) -> None:
     if is_legal(before, after):
         assert before in ACTIVE
         assert before != after
@@ -37,7 +37,7 @@ def test_every_active_state_can_be_reached_and_ended(state: RunState) -> None:
     assert RunState.SUCCEEDED in reached
 
 
-def test_whatever_is_active_can_be_stopped_in_at_most_two_steps() -> None:
+def test_every_active_state_can_be_stopped_in_two_transitions() -> None:
     assert all(is_legal(state, RunState.STOPPED) for state in ACTIVE)
     assert is_legal(RunState.RUNNING, RunState.STOPPING)
 

@@ -1,4 +1,4 @@
-"""The form of log lines, as JSON and as text, and what the module costs to import."""
+"""The format of log lines as JSON and as text, and the cost of importing the module."""
 
 import json
 import logging
@@ -14,7 +14,7 @@ from jobfac.telemetry.logs import SILENCE, configure, logger
 
 @pytest.fixture(autouse=True)
 def _restored() -> Iterator[None]:
-    """Logging as it was before the test."""
+    """Restore the configuration of logging after the test."""
     root, own = logging.getLogger(), logging.getLogger("jobfac")
     before = (root.handlers[:], root.level, own.level)
     yield
@@ -47,7 +47,7 @@ def test_a_traceback_is_a_field(capsys: pytest.CaptureFixture[str]) -> None:
     assert "ValueError: invalid literal" in found["exception"]
 
 
-def test_text_quotes_what_could_be_misread(capsys: pytest.CaptureFixture[str]) -> None:
+def test_text_quotes_ambiguous_values(capsys: pytest.CaptureFixture[str]) -> None:
     configure(Settings(log_format="text"))
     logger("jobfac.test").warning("turn failed", action="turn_failed", reason="no\x1b[2J host", left_out=0)
     (line,) = capsys.readouterr().err.splitlines()

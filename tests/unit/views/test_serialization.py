@@ -1,4 +1,4 @@
-"""Views: one list of columns each, from which rows, JSON and the API's models follow by type."""
+"""Views: rows, JSON and the API's models follow from one list of columns by type."""
 
 import json
 from datetime import UTC, datetime
@@ -40,7 +40,7 @@ RUN: dict[str, Any] = dict.fromkeys(columns(RunView)) | {
 """A row of the table."""
 
 
-def test_a_row_becomes_typed_by_what_its_view_declares() -> None:
+def test_a_row_is_converted_to_the_types_of_its_view() -> None:
     run = from_row(RunView, RUN)
     assert (run.state, run.kind) == (RunState.FAILED, JobKind.SEQUENCE)
     assert isinstance(run.state, RunState)
@@ -48,7 +48,7 @@ def test_a_row_becomes_typed_by_what_its_view_declares() -> None:
     assert (run.arguments, run.outputs) == (["--x", "2027-01-31T22:00:00"], {"at": "2027-01-31T22:00:00+01:00"})
 
 
-def test_json_follows_the_types_and_not_the_text() -> None:
+def test_json_is_written_by_type_and_not_by_text() -> None:
     shown = as_json(from_row(RunView, RUN))
     assert list(shown) == list(columns(RunView))
     assert shown["created_at"] == "2027-01-31T12:00:00.005+00:00"
@@ -57,7 +57,7 @@ def test_json_follows_the_types_and_not_the_text() -> None:
     assert type(shown["state"]) is str
 
 
-def test_json_comes_back_as_the_same_view() -> None:
+def test_json_is_read_back_as_the_same_view() -> None:
     run = from_row(RunView, RUN)
     document = json.loads(json.dumps(as_json(run))) | {"added_later": 1}
     assert from_json(RunView, document) == run
@@ -67,7 +67,7 @@ def test_json_comes_back_as_the_same_view() -> None:
         from_json(RunView, document | {"state": "no_such_state"})
 
 
-def test_nested_views_keep_their_types_and_a_default_is_left_out() -> None:
+def test_nested_views_keep_their_types_and_defaults_are_omitted() -> None:
     line = from_row(StepRunView, dict.fromkeys(columns(StepRunView)) | {"job": "a", "state": "succeeded"})
     visit = StepVisitView("one", 1, NOON, StepStart.STARTED, None, None, None, None, [line])
     outer = line._replace(job="inner", kind=JobKind.SEQUENCE, path=[visit])
@@ -95,7 +95,7 @@ def test_an_overview_is_one_document() -> None:
     assert (worker.pools, worker.labels, worker.state) == (["default"], {"os": "linux"}, WorkerState.ACTIVE)
 
 
-def test_times_of_a_preview_are_whole_seconds() -> None:
+def test_times_of_a_preview_have_whole_seconds() -> None:
     shown = as_json(CandidateView(NOON.replace(microsecond=0), "1", NOON.replace(microsecond=0), True, None))
     assert (shown["due_at"], shown["local"]) == ("2027-01-31T12:00:00+00:00",) * 2
 
@@ -115,7 +115,9 @@ def test_times_of_a_preview_are_whole_seconds() -> None:
         (JobView, tables.job, ("definition",)),
     ],
 )
-def test_the_fields_of_a_view_are_columns(view: type[tuple[Any, ...]], table: Any, besides: tuple[str, ...]) -> None:
+def test_the_fields_of_a_view_are_columns_of_its_table(
+    view: type[tuple[Any, ...]], table: Any, besides: tuple[str, ...]
+) -> None:
     """Whether a field may be None agrees with the table, too."""
     for field in fields(view):
         if field.is_column and field.name not in besides:
@@ -141,7 +143,7 @@ def test_the_models_of_the_api_have_the_fields_of_the_views(view: type[tuple[Any
     assert model.__doc__ == view.__doc__
 
 
-def test_one_more_field_of_a_view_is_all_that_another_column_needs() -> None:
+def test_another_column_needs_only_a_field_of_the_view() -> None:
     """Selection, typed row, JSON and the API's model follow from the field that is added to the view."""
 
     class WithPid(NamedTuple):
@@ -161,7 +163,7 @@ def test_one_more_field_of_a_view_is_all_that_another_column_needs() -> None:
     assert model.model_validate(shown).model_dump(mode="json").keys() == row.keys()
 
 
-def test_words_are_enums() -> None:
+def test_states_are_enums() -> None:
     assert (from_row(KeyView, dict.fromkeys(columns(KeyView)) | {"role": "admin"}).role) is Role.ADMIN
     found = from_row(NotificationView, dict.fromkeys(columns(NotificationView)) | {"state": "dead"})
     assert found.state is Delivery.DEAD

@@ -1,4 +1,4 @@
-"""A burst spreads over idle workers, by their slots, and a long queue is taken as fast as it can be."""
+"""A burst spreads over idle workers by their slots, and a long queue is claimed without limits."""
 
 import random
 
@@ -13,7 +13,7 @@ DEFAULT = frozenset({"default"})
 
 
 def take_in_turn(slots: list[int], queued: int, order: list[int], busy: list[int] | None = None) -> list[int]:
-    """Let workers claim their share one after another, each seeing what those before it took."""
+    """Let workers claim their shares one after another. Each sees the earlier claims."""
     taken = [0] * len(slots)
     for me in order:
         fleet = [
@@ -29,11 +29,11 @@ def test_nine_runs_on_three_idle_workers_are_three_each() -> None:
     assert take_in_turn([8, 8, 8], 9, [0, 1, 2]) == [3, 3, 3]
 
 
-def test_who_comes_back_first_takes_nothing_more() -> None:
+def test_a_worker_that_claims_again_first_gets_no_more() -> None:
     assert take_in_turn([8, 8, 8], 9, [0, 0, 0, 1, 0, 2]) == [3, 3, 3]
 
 
-def test_unequal_workers_take_by_their_slots() -> None:
+def test_unequal_workers_share_by_their_slots() -> None:
     assert take_in_turn([4, 12], 8, [0, 1]) == [2, 6]
     assert take_in_turn([4, 12], 8, [1, 0]) == [2, 6]
 
@@ -68,7 +68,7 @@ def test_runs_of_several_queues_share_the_same_slots() -> None:
     queued=st.integers(0, 100),
     seed=st.integers(0, 1000),
 )
-def test_in_any_order_everything_is_taken_and_evenly(slots: list[int], queued: int, seed: int) -> None:
+def test_in_any_order_all_runs_are_claimed_evenly(slots: list[int], queued: int, seed: int) -> None:
     order = random.Random(seed).choices(range(len(slots)), k=3 * len(slots))
     order += list(range(len(slots)))
     taken = take_in_turn(slots, queued, order)
@@ -82,14 +82,14 @@ LEFT = Share({"default": 3}, left=6, is_long=False)
 TAKEN = Share({"default": 3}, left=0, is_long=False)
 
 
-def test_a_worker_that_is_alone_never_looks() -> None:
+def test_a_single_worker_claims_without_limit() -> None:
     claims = FairClaims()
     assert claims.must_look(0.0)
     claims.fleet = 1
     assert not claims.must_look(0.0)
 
 
-def test_what_was_left_to_others_is_looked_at_soon_and_taken_after_the_grace() -> None:
+def test_runs_left_to_others_are_rechecked_and_claimed_after_the_grace() -> None:
     claims = FairClaims()
     now, looks = 100.0, []
     while claims.must_look(now):
@@ -103,14 +103,14 @@ def test_what_was_left_to_others_is_looked_at_soon_and_taken_after_the_grace() -
     assert claims.must_look(now)
 
 
-def test_nothing_left_means_to_wait_for_new_work() -> None:
+def test_without_runs_left_to_others_the_worker_waits() -> None:
     claims = FairClaims()
     claims.claimed(LEFT, 8, 3, 100.0)
     assert claims.claimed(TAKEN, 5, 0, 100.01) is None
     assert claims.must_look(200.0)
 
 
-def test_a_long_queue_is_claimed_without_a_look_until_it_ends() -> None:
+def test_a_long_queue_is_claimed_without_limit_until_it_ends() -> None:
     claims = FairClaims()
     claims.claimed(Share({"default": 8}, left=8, is_long=True), 8, 8, 0.0)
     assert not claims.must_look(0.0)

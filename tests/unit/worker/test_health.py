@@ -1,4 +1,4 @@
-"""A worker on a machine that lets nothing start: what it does, and what it takes for the machine's fault."""
+"""The reaction of a worker to faults of the machine that prevent starts."""
 
 import errno
 import os
@@ -60,7 +60,7 @@ def test_the_pauses_grow_until_a_program_starts() -> None:
         (errno.E2BIG, None),
     ],
 )
-def test_which_errors_are_the_machine_s(number: int, fault: str | None) -> None:
+def test_errors_of_the_machine_are_recognised(number: int, fault: str | None) -> None:
     error = OSError(number, os.strerror(number))
     assert machine_fault(error, Path("/spool")) == fault
     wrapped = StartError("it cannot start")
@@ -77,11 +77,11 @@ def few_descriptors() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_a_well_machine_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_an_examination_leaves_no_files(tmp_path: Path) -> None:
     assert examine(tmp_path) is None
     assert list(tmp_path.iterdir()) == []
     assert examine(tmp_path / "gone") is None, "the next start makes the folder"
 
 
-def test_few_descriptors_are_seen(tmp_path: Path, few_descriptors: None) -> None:
+def test_a_lack_of_descriptors_is_found(tmp_path: Path, few_descriptors: None) -> None:
     assert examine(tmp_path) == "too many open files in this worker"

@@ -1,4 +1,4 @@
-"""The inbox of the worker's loop, and what the loop makes of its messages: no process, no database."""
+"""The inbox of the worker's loop, and the loop's reaction to its messages, without processes or a database."""
 
 import signal
 import threading
@@ -32,7 +32,7 @@ def woken() -> Woken:
     return Woken()
 
 
-def test_it_is_emptied_at_once(woken: Woken) -> None:
+def test_the_inbox_is_emptied_at_once(woken: Woken) -> None:
     woken.inbox.put_work()
     woken.inbox.put_drain(5.0)
     woken.inbox.put_drain(3.0)
@@ -44,7 +44,7 @@ def test_it_is_emptied_at_once(woken: Woken) -> None:
     assert woken.inbox.take() == Messages()
 
 
-def test_of_several_surveys_and_heartbeats_the_last_counts(woken: Woken) -> None:
+def test_the_last_survey_and_heartbeat_count(woken: Woken) -> None:
     woken.inbox.put_survey(survey(stops=[(1, 1, "now")]), held=1)
     woken.inbox.put_survey(survey(), held=0)
     woken.inbox.put_beat(Beat(-1.0))
@@ -79,7 +79,7 @@ def test_a_survey_wakes_the_loop_only_if_there_is_something_to_do(
     assert woken.times - before == wakes
 
 
-def test_nothing_is_lost_between_threads(woken: Woken) -> None:
+def test_no_message_is_lost_between_threads(woken: Woken) -> None:
     number, count = 4, 2000
 
     def put(first: int) -> None:
@@ -139,7 +139,7 @@ def test_the_agenda_follows_the_last_survey_and_heartbeat(woken: Woken) -> None:
     assert (agenda.stops, agenda.overdue) == ([], False)
 
 
-def test_one_difference_is_looked_into_once_a_heartbeat(woken: Woken) -> None:
+def test_a_difference_is_compared_once_per_heartbeat(woken: Woken) -> None:
     agenda = Agenda(heartbeat=5.0)
     for now, doubtful in ((100.0, True), (104.9, False), (105.0, True)):
         woken.inbox.put_survey(survey(held=1), held=0)
@@ -147,7 +147,7 @@ def test_one_difference_is_looked_into_once_a_heartbeat(woken: Woken) -> None:
         assert agenda.begin_turn() == (False, doubtful)
 
 
-def test_when_a_turn_is_due() -> None:
+def test_a_turn_is_due_if_there_is_work_or_something_to_store() -> None:
     agenda = Agenda(5.0)
     assert agenda.has_to_act(free=1, to_store=False)
     assert not agenda.has_to_act(free=0, to_store=False)
@@ -177,7 +177,7 @@ def test_work_that_arrives_during_a_turn_is_not_forgotten(woken: Woken) -> None:
     assert agenda.begin_turn() == (True, False)
 
 
-def test_a_turn_that_failed_is_tried_again_and_compares() -> None:
+def test_a_failed_turn_is_retried_with_a_comparison() -> None:
     agenda = Agenda(5.0)
     agenda.begin_turn()
     agenda.turn_failed(doubtful=True, again=7.0)

@@ -1,4 +1,4 @@
-"""The start of a program that cannot start: nothing stays open, and whose fault it was."""
+"""Programs that cannot be started: nothing stays open, and the fault is attributed to the run or the machine."""
 
 import os
 import resource
@@ -50,13 +50,13 @@ def test_no_descriptor_is_left_when_the_second_stream_cannot_be_opened(tmp_path:
 @pytest.fixture
 def no_descriptors() -> Iterator[None]:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))  # what is open stays so
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))  # open descriptors stay open
     yield
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.mark.parametrize("payload", ["text", None])
-def test_a_start_that_the_machine_refuses_gives_the_run_back(
+def test_a_start_that_fails_because_of_the_machine_requeues_the_run(
     tmp_path: Path, no_descriptors: None, payload: str | None
 ) -> None:
     job = Job.model_validate({"command": ["true"]})

@@ -1,4 +1,4 @@
-"""The phases of a worker and the life of an execution: legal moves, timeouts and stops; no process, no clock."""
+"""The phases of a worker and the stages of an execution: legal moves, timeouts and stops. Uses no process or clock."""
 
 from itertools import product
 
@@ -15,14 +15,14 @@ TERM, KILL = (Action.TERMINATE,), (Action.KILL,)
 
 
 def running(timeout: float | None = None, grace: float = 10.0, warn_after: float | None = None) -> Lifecycle:
-    """A program that was started at 100."""
+    """Return the lifecycle of a program that was started at 100."""
     life = Lifecycle(timeout, grace, warn_after, now=99.0)
     life.started(100.0)
     return life
 
 
 @pytest.mark.parametrize(("before", "after"), list(product(Stage, Stage)))
-def test_only_moves_of_the_table_are_made(before: Stage, after: Stage) -> None:
+def test_only_legal_moves_are_possible(before: Stage, after: Stage) -> None:
     machine = Machine(before, lifecycle.MOVES)
     if after == before or after in lifecycle.MOVES[before]:
         machine.move(after)
@@ -32,14 +32,14 @@ def test_only_moves_of_the_table_are_made(before: Stage, after: Stage) -> None:
             machine.move(after)
 
 
-def test_every_state_has_its_moves_and_each_life_ends() -> None:
+def test_every_state_has_moves_and_reaches_an_end() -> None:
     assert set(lifecycle.MOVES) == set(Stage)
     assert set(phases.MOVES) == set(Phase)
     assert all(Stage.OVER in after for stage, after in lifecycle.MOVES.items() if stage != Stage.OVER)
     assert all(Phase.LEFT in after for phase, after in phases.MOVES.items() if phase != Phase.LEFT)
 
 
-def test_an_undisturbed_program() -> None:
+def test_an_undisturbed_program_runs_until_its_end() -> None:
     life = running(timeout=50.0)
     assert (life.stage, life.next_time(100.0, ended=False)) == (Stage.RUNNING, 150.0)
     assert life.tick(120.0, ended=False, leftovers=False) == ()
@@ -47,7 +47,7 @@ def test_an_undisturbed_program() -> None:
     assert (life.stage, life.cause, life.next_time(121.0, ended=True)) == (Stage.OVER, None, None)
 
 
-def test_a_timeout_ends_it_politely_and_then_kills_it_again_and_again() -> None:
+def test_a_timeout_terminates_and_then_kills_repeatedly() -> None:
     life = running(timeout=50.0, grace=10.0)
     assert life.tick(150.0, ended=False, leftovers=False) == TERM
     assert (life.stage, life.cause, life.next_time(150.0, ended=False)) == (Stage.ENDING, Cause.TIMED_OUT, 160.0)
@@ -57,11 +57,11 @@ def test_a_timeout_ends_it_politely_and_then_kills_it_again_and_again() -> None:
     assert life.tick(161.0, ended=False, leftovers=False) == KILL
 
 
-def test_without_grace_both_signals_come_at_once() -> None:
+def test_without_grace_both_signals_are_sent_at_once() -> None:
     assert running(timeout=1.0, grace=0.0).tick(101.0, ended=False, leftovers=False) == TERM + KILL
 
 
-def test_what_it_leaves_running_is_ended() -> None:
+def test_leftovers_are_ended() -> None:
     life = running()
     assert life.tick(110.0, ended=True, leftovers=True) == TERM
     assert (life.stage, life.cause) == (Stage.LINGERING, None)
@@ -71,14 +71,14 @@ def test_what_it_leaves_running_is_ended() -> None:
     assert life.stage == Stage.OVER
 
 
-def test_leftovers_of_a_program_that_was_ended_have_no_second_grace() -> None:
+def test_leftovers_of_a_stopped_program_get_no_second_grace() -> None:
     life = running(grace=10.0)
     assert life.request_stop(Stop.POLITE, False, 105.0, ended=False) == TERM
     assert life.tick(106.0, ended=True, leftovers=True) == ()
     assert (life.stage, life.next_time(115.2, ended=True)) == (Stage.LINGERING, 115.0)
 
 
-def test_a_stop_ends_it_once_and_no_timeout_follows() -> None:
+def test_a_stop_terminates_once_and_no_timeout_follows() -> None:
     life = running(timeout=50.0, grace=100.0)
     assert life.request_stop(Stop.POLITE, False, 110.0, ended=False) == TERM
     assert life.request_stop(Stop.POLITE, False, 111.0, ended=False) == ()
@@ -86,7 +86,7 @@ def test_a_stop_ends_it_once_and_no_timeout_follows() -> None:
     assert (life.cause, life.next_time(150.0, ended=False)) == (Cause.STOPPED, 210.0)
 
 
-def test_a_kill_comes_at_the_next_tick() -> None:
+def test_a_kill_is_sent_at_the_next_tick() -> None:
     life = running()
     assert life.request_stop(Stop.NOW, False, 110.0, ended=False) == ()
     assert life.next_time(110.0, ended=False) == 110.0
@@ -94,14 +94,14 @@ def test_a_kill_comes_at_the_next_tick() -> None:
     assert (life.stage, life.cause) == (Stage.ENDING, Cause.STOPPED_NOW)
 
 
-def test_its_own_end_comes_before_a_stop_but_what_it_left_is_killed() -> None:
+def test_a_programs_own_end_precedes_a_stop_but_its_leftovers_are_killed() -> None:
     life = running()
     assert life.request_stop(Stop.NOW, False, 110.0, ended=True) == ()
     assert life.cause is None
     assert life.tick(110.0, ended=True, leftovers=True) == KILL
 
 
-def test_a_stop_of_what_is_not_started_is_its_end() -> None:
+def test_a_stop_before_the_start_ends_the_execution() -> None:
     life = Lifecycle(None, 10.0, None, now=0.0)
     assert life.request_stop(Stop.POLITE, True, 1.0, ended=False) == ()
     assert (life.stage, life.cause) == (Stage.OVER, Cause.REQUEUED)
@@ -130,7 +130,7 @@ def test_of_two_requests_the_stricter_counts(before: Cause | None, how: Stop, re
     assert merged(before, how, requeue) == after
 
 
-def test_that_it_runs_long_is_said_once() -> None:
+def test_a_long_run_is_reported_once() -> None:
     life = running(warn_after=5.0)
     assert (life.next_time(100.0, ended=False), life.runs_long(104.9)) == (105.0, False)
     assert life.runs_long(105.0)
@@ -138,7 +138,7 @@ def test_that_it_runs_long_is_said_once() -> None:
     assert life.next_time(106.0, ended=False) is None
 
 
-def test_a_worker_that_lost_its_lease_goes_on_as_before() -> None:
+def test_after_a_lost_lease_the_worker_returns_to_its_phase() -> None:
     one = Phases()
     seen = [(one.phase, one.is_leaving)]
     one.fence()
@@ -152,7 +152,7 @@ def test_a_worker_that_lost_its_lease_goes_on_as_before() -> None:
     assert seen == [(Phase.ACTIVE, False), (Phase.ACTIVE, False), (Phase.FENCED, True), (Phase.DRAINING, True)]
 
 
-def test_of_two_drains_the_earlier_limit_holds() -> None:
+def test_the_earlier_limit_of_two_drains_applies() -> None:
     one = Phases()
     one.drain(20.0)
     one.drain(10.0)

@@ -1,4 +1,4 @@
-"""What a program's report means for its run."""
+"""The state that a program's report gives its run."""
 
 import pytest
 
@@ -21,7 +21,9 @@ from jobfac.worker.executions.outcome import judge_report, with_remarks
         ("", None, "failed", "the program reported the result '', which is neither succeeded nor failed"),
     ],
 )
-def test_a_reported_result(result: str, message: str | None, state: str, reason: str | None) -> None:
+def test_a_reported_result_determines_the_state(
+    result: str, message: str | None, state: str, reason: str | None
+) -> None:
     assert judge_report(result, message) == (state, reason)
 
 
@@ -36,7 +38,7 @@ def test_a_reported_result(result: str, message: str | None, state: str, reason:
         ("succeeded", None, None, "refused", True, ("succeeded", "refused")),
     ],
 )
-def test_what_was_not_taken_of_a_report_is_said(
+def test_unread_parts_of_a_report_are_named_in_the_reason(
     state: str, reason: str | None, incomplete: str | None, refused: str | None, aware: bool, expected: object
 ) -> None:
     assert with_remarks(RunState(state), reason, incomplete, refused, aware) == expected

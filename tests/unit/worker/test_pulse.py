@@ -5,7 +5,7 @@ import pytest
 from jobfac.worker.loop.pulse import Pulse
 
 
-def test_it_grows_old_unless_it_beats_or_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_age_grows_unless_the_loop_beats_or_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr("time.monotonic", lambda: now)
     pulse = Pulse()

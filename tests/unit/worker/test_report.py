@@ -1,4 +1,4 @@
-"""The report file: what a program may say in it, and that nothing in it harms the worker."""
+"""The report file: its values, and that no content harms the worker."""
 
 import json
 import os
@@ -17,13 +17,13 @@ def report(tmp_path: Path) -> Report:
     return Report(tmp_path / "1-1.report")
 
 
-def said(report: Report, *lines: str) -> Report:
+def read_lines(report: Report, *lines: str) -> Report:
     report.path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
     report.read(final=True)
     return report
 
 
-def test_only_root_makes_it_for_another_user(report: Report, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_root_creates_the_file_for_another_user(report: Report, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: object) -> None:
         raise PermissionError
 
@@ -32,9 +32,9 @@ def test_only_root_makes_it_for_another_user(report: Report, monkeypatch: pytest
         report.create_for("nobody")
 
 
-def test_reports_are_taken_in_as_they_come(report: Report) -> None:
+def test_reports_are_read_as_they_are_appended(report: Report) -> None:
     report.read()
-    said(report, '{"progress": 0.5, "message": "half way"}', '{"outputs": {"rows": 1}}')
+    read_lines(report, '{"progress": 0.5, "message": "half way"}', '{"outputs": {"rows": 1}}')
     with report.path.open("a") as file:
         file.write('{"outputs": {"files": 2}, "result": "failed", "exit_message": "no rows"}')
     report.read(final=True)
@@ -62,24 +62,24 @@ def test_reports_are_taken_in_as_they_come(report: Report) -> None:
         '"text"',
     ],
 )
-def test_what_is_no_report_is_passed_over(report: Report, line: str) -> None:
-    said(report, line, '{"message": "after"}')
+def test_invalid_lines_are_skipped(report: Report, line: str) -> None:
+    read_lines(report, line, '{"message": "after"}')
     assert (report.progress, report.outputs, report.message) == (None, None, "after")
 
 
 def test_half_a_character_becomes_a_question_mark(report: Report) -> None:
-    said(report, r'{"exit_message": "a\ud800b", "message": "\udfff", "outputs": {"a": ["\ud800"]}}')
+    read_lines(report, r'{"exit_message": "a\ud800b", "message": "\udfff", "outputs": {"a": ["\ud800"]}}')
     assert (report.exit_message, report.message, report.outputs) == ("a?b", "?", '{"a": ["?"]}')
 
 
-def test_a_message_is_cut_to_what_its_column_holds(report: Report) -> None:
-    said(report, json.dumps({"message": "x" + "\U0001f600" * 1000}))
+def test_a_message_is_truncated_to_its_column(report: Report) -> None:
+    read_lines(report, json.dumps({"message": "x" + "\U0001f600" * 1000}))
     assert report.message == "x" + "\U0001f600" * 499
     assert (truncate_utf16("abc", 2), truncate_utf16("ab", 2), truncate_utf16("\U0001f600", 1)) == ("ab", "ab", "")
 
 
 @pytest.mark.parametrize("thing", ["folder", "pipe", "link"])
-def test_another_thing_in_its_place_is_no_report(report: Report, thing: str, tmp_path: Path) -> None:
+def test_another_object_in_place_of_the_file_is_ignored(report: Report, thing: str, tmp_path: Path) -> None:
     if thing == "folder":
         report.path.mkdir()
     elif thing == "pipe":
@@ -103,7 +103,7 @@ def test_a_report_of_any_length_is_read_to_its_end(report: Report) -> None:
     assert times >= 2, "no call takes in more than its share"
 
 
-def test_no_call_takes_in_more_than_it_may(report: Report) -> None:
+def test_each_call_reads_at_most_its_limit(report: Report) -> None:
     report.path.write_text('{"progress": 0.5}\n' * 60_000)
     assert not report.read(most=0)
     assert report.taken == 0
@@ -111,7 +111,7 @@ def test_no_call_takes_in_more_than_it_may(report: Report) -> None:
     assert report.taken == PIECE
 
 
-def test_beyond_the_limit_nothing_is_read_and_that_is_said(report: Report) -> None:
+def test_beyond_the_limit_nothing_is_read_and_the_reason_says_so(report: Report) -> None:
     small = Report(report.path, limit=1024)
     small.path.write_text('{"message": "early"}\n' + " " * 2000 + '\n{"message": "late"}\n')
     assert small.read(final=True)
@@ -127,25 +127,25 @@ def test_a_report_as_long_as_the_limit_is_complete(report: Report, limit: int) -
     assert (exact.message, exact.incomplete) == ("early", None)
 
 
-def test_a_line_that_is_too_long_is_passed_over_and_that_is_said(report: Report) -> None:
+def test_a_line_that_is_too_long_is_skipped_and_the_reason_says_so(report: Report) -> None:
     long = json.dumps({"result": "failed", "exit_message": "x" * LONGEST_LINE})
-    said(report, '{"message": "before"}', long, '{"progress": 0.5}')
+    read_lines(report, '{"message": "before"}', long, '{"progress": 0.5}')
     assert (report.result, report.message, report.progress) == (None, "before", 0.5)
-    assert report.incomplete == "a line of its report is longer than 512KiB and was passed over"
+    assert report.incomplete == "a line of its report is longer than 512KiB and was skipped"
 
 
 def test_outputs_beyond_the_limit_are_refused_and_the_earlier_ones_stay(report: Report) -> None:
     large = "ä" * (LONGEST_OUTPUTS // 4)
-    said(report, '{"outputs": {"rows": 1}}', *(json.dumps({"outputs": {name: large}}) for name in "abc"))
+    read_lines(report, '{"outputs": {"rows": 1}}', *(json.dumps({"outputs": {name: large}}) for name in "abc"))
     kept = json.loads(report.outputs or "")
     assert (sorted(kept), report.refused) == (["a", "rows"], "outputs beyond 256KiB were refused")
     assert len((report.outputs or "").encode()) <= LONGEST_OUTPUTS
-    said(report, json.dumps({"outputs": {"a": "short"}}), json.dumps({"outputs": {"b": large}}))
+    read_lines(report, json.dumps({"outputs": {"a": "short"}}), json.dumps({"outputs": {"b": large}}))
     assert sorted(json.loads(report.outputs or "")) == ["a", "b", "rows"]
 
 
-def test_many_outputs_take_time_in_proportion(report: Report) -> None:
-    """15,000 lines took half a minute when each encoded all that came before it."""
+def test_the_time_for_many_outputs_is_proportional(report: Report) -> None:
+    """15,000 lines took half a minute when each line encoded all earlier ones."""
 
     def seconds(lines: int) -> float:
         one = Report(report.path.with_suffix(f".{lines}"))
@@ -160,13 +160,13 @@ def test_many_outputs_take_time_in_proportion(report: Report) -> None:
 
 
 @pytest.mark.parametrize("how", ["truncate", "shorter", "same length", "longer", "another file"])
-def test_a_report_that_is_written_anew_is_read_from_its_beginning(report: Report, how: str) -> None:
-    said(report, '{"message": "one"}', '{"outputs": {"rows": 1}}', '{"progress": 0.5}')
+def test_a_rewritten_report_is_read_from_its_beginning(report: Report, how: str) -> None:
+    read_lines(report, '{"message": "one"}', '{"outputs": {"rows": 1}}', '{"progress": 0.5}')
     if how == "truncate":
         os.truncate(report.path, 0)
         report.read()
     if how == "another file":
         report.path.rename(report.path.with_suffix(".old"))
     message = {"shorter": "2", "longer": "two" * 100}.get(how, "two")
-    said(report, json.dumps({"message": message}), '{"outputs": {"rows": 1}}', '{"progress": 0.7}')
+    read_lines(report, json.dumps({"message": message}), '{"outputs": {"rows": 1}}', '{"progress": 0.7}')
     assert (report.message, report.progress, report.outputs) == (message, 0.7, '{"rows": 1}')

@@ -9,7 +9,6 @@ from jobfac.api import models, parameters
 from jobfac.api.problems import Problem
 from jobfac.api.routing import ApiRequest, ApiResponse, Endpoint
 from jobfac.operations import jobs as operations
-from jobfac.operations.jobs import described
 from jobfac.store.api_keys import Role
 from jobfac.views.serialization import as_json
 
@@ -37,7 +36,7 @@ def apply_definitions(request: ApiRequest, body: ApplyBody) -> ApiResponse:
     try:
         read = d.text_reader({file.name: file.text for file in body.files})
         act = operations.plan if body.dry_run else operations.apply
-        return ApiResponse(as_json(described(act(request.db, request.by, read, prune=body.prune))))
+        return ApiResponse(as_json(act(request.db, request.by, read, prune=body.prune).view()))
     except d.DefinitionError as error:
         found = [{"field": problem.field, "message": str(problem)} for problem in error.problems]
         raise Problem(422, str(error), errors=found) from None

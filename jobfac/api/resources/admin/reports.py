@@ -30,7 +30,7 @@ def get_report(request: ApiRequest, report: str, query: ReportQuery) -> ApiRespo
     made = (
         reports.job_history(data, query.spans) if query.spans and report == "trend" else reports.REPORTS[report](data)
     )
-    return ApiResponse(document(made, data.only))
+    return ApiResponse(document(made, data.filter_text))
 
 
 def get_report_page(request: ApiRequest, query: ReportQuery) -> HTMLResponse:

@@ -367,13 +367,13 @@ def upgrade() -> None:
 
 
 def _tune() -> None:
-    """What only SQL Server knows. Escalation to a table lock would stop every claim; batches stay below it anyway."""
+    """Set options of SQL Server. A lock on the whole table would block every claim, so escalation is disabled."""
     for table in ("run", "attempt", "run_event", "run_output", "worker"):
         op.execute(f"ALTER TABLE jobfac.{table} SET (LOCK_ESCALATION = DISABLE)")
-    # Page locks are not skipped by READPAST, so the claim's index takes none.
+    # READPAST does not skip page locks, so they are off on the indexes of the claim.
     op.execute("ALTER INDEX ix_run_claim ON jobfac.run SET (ALLOW_PAGE_LOCKS = OFF)")
     op.execute("ALTER INDEX pk_run ON jobfac.run SET (ALLOW_PAGE_LOCKS = OFF)")
-    # Many sessions insert at the end of these at once; servers before 2019 do not know the option.
+    # Many sessions insert at the end of these tables at the same time. Servers before 2019 do not have the option.
     for table in ("run", "run_event"):
         op.execute(
             "IF CAST(PARSENAME(CAST(SERVERPROPERTY('ProductVersion') AS NVARCHAR(128)), 4) AS INT) >= 15 "

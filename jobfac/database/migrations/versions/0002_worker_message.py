@@ -1,4 +1,4 @@
-"""What a worker says of its machine, and how many attempts of a run were lost with their worker.
+"""Add the health message of a worker, and the number of attempts of a run that were lost with their worker.
 
 Revision: 0002
 """
@@ -14,6 +14,6 @@ depends_on = None
 
 def upgrade() -> None:
     schema = "jobfac" if op.get_context().dialect.name == "mssql" else None
-    # Both without a default: SQL Server then changes no row, however many there are.
+    # Both are nullable and have no default, so SQL Server changes only metadata and no rows.
     op.add_column("worker", sa.Column("message", sa.Unicode(400), nullable=True), schema=schema)
     op.add_column("run", sa.Column("lost", sa.Integer(), nullable=True), schema=schema)

@@ -1,4 +1,4 @@
-"""The lease has a table of its own, and the indexes of runs hold what their searches need.
+"""Move the lease to its own table, and let two indexes of runs cover their queries.
 
 Revision: 0003
 """
@@ -18,7 +18,7 @@ INSTANT = sa.DateTime().with_variant(mssql.DATETIME2(precision=3), "mssql")
 BIG_ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 VIEWS = ("v_health", "v_queue", "v_fleet")
-"""Views that read the columns which go; they are made anew after the migrations."""
+"""Views that read the dropped columns. They are created again after the migrations."""
 
 
 def _schema() -> str | None:
@@ -45,7 +45,7 @@ def upgrade() -> None:
         op.execute(f"DROP VIEW IF EXISTS {'jobfac.' if schema else ''}{view}")
     _move_the_lease(schema)
     if schema:
-        # Azure SQL Database (5) and Managed Instance (8) know the option and call themselves version 12.
+        # Azure SQL Database (5) and Managed Instance (8) have the option, but report version 12.
         for table in ("run", "run_event"):
             op.execute(
                 "IF CAST(SERVERPROPERTY('EngineEdition') AS INT) IN (5, 8) "
@@ -80,7 +80,7 @@ def _move_the_lease(schema: str | None) -> None:
         sa.PrimaryKeyConstraint("worker_id", name="pk_worker_lease"),
         schema=schema,
     )
-    # SQL Server compiles a whole batch before it runs it, and in a script the columns may be gone: hence the text.
+    # EXEC, because SQL Server compiles a whole batch before it runs it, and in a script the columns may not exist.
     copy = (
         f"INSERT INTO {prefix}worker_lease (worker_id, seen_at, lease_until, ended) "
         f"SELECT id, seen_at, lease_until, CASE WHEN state IN ('active', 'draining') THEN 0 ELSE 1 END "

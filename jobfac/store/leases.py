@@ -1,0 +1,104 @@
+"""A worker's lease: its heartbeat, and the lock on the worker's row that a turn holds (see ``store.workers``)."""
+
+import functools
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from jobfac.database.dialects import IS_ALIVE, LOCKED_BY_KEY, PASS, dialect_of, lease_now
+from jobfac.database.tables import run, worker, worker_lease
+from jobfac.states import RunState, WorkerState
+from jobfac.store import jobs, runs
+
+
+class LeaseLost(Exception):
+    """The worker's lease ran out, so the worker no longer owns its runs."""
+
+
+class Beat(NamedTuple):
+    """The result of a heartbeat.
+
+    ``expiry``: seconds until the first lease in the fleet runs out, unless it is renewed. 0 or less: one has run out.
+    """
+
+    expiry: float
+
+
+class Hold(NamedTuple):
+    """The result of locking a worker's row.
+
+    ``state``: the worker's state. ``due``: a scheduled run is due. ``begin``: a sequence run is queued.
+    """
+
+    state: WorkerState
+    due: bool
+    begin: bool
+
+
+def renew(conn: sa.Connection, worker_id: int, lease: float) -> Beat:
+    """Send a heartbeat: renew the lease for ``lease`` seconds. Reads and writes only ``worker_lease``.
+
+    Raises:
+        LeaseLost: the lease had run out, or the worker was declared dead.
+    """
+    row = dialect_of(conn).renew(conn, worker_id, round(lease * 1000))
+    if row is None:
+        raise LeaseLost(f"worker {worker_id} has no lease any more")
+    return Beat(lease if row.first_end is None else (row.first_end - row.now).total_seconds())
+
+
+def promised(conn: sa.Connection, worker_id: int) -> float | None:
+    """Return the seconds from now within which nobody can end the worker's lease, or None. Waits for no lock."""
+    return dialect_of(conn).promised(conn, worker_id)
+
+
+_HAS_RUN_OUT = sa.exists(
+    sa.select(worker_lease.c.worker_id)
+    .with_hint(worker_lease, PASS, "mssql")
+    .where(worker_lease.c.worker_id == worker.c.id, worker_lease.c.lease_until <= lease_now())
+    .where(sa.text("ended = 0"))
+)
+"""Condition on a worker: its lease has run out. The condition is false for a lease that is just being renewed, because
+its row is locked and skipped."""
+
+
+_IS_SEQUENCE_QUEUED = sa.exists(
+    sa.select(run.c.id)
+    .with_hint(run, PASS, "mssql")
+    .where(sa.text(f"run.state = '{RunState.QUEUED}' AND run.queue = '{jobs.SEQUENCE_QUEUE}'"))
+)
+
+
+def _flag(condition: sa.ColumnElement[bool]) -> sa.Case[Any]:
+    return sa.case((condition, sa.literal_column("1")), else_=sa.literal_column("0"))
+
+
+_IS_PROMISED = sa.text(
+    "EXISTS (SELECT 1 FROM lease_notice AS n WHERE n.worker_id = worker.id "
+    "AND (n.until IS NULL OR n.until > boot_ms()))"
+)
+"""Condition on a worker (SQLite): nobody could have ended its lease, although it may have run out."""
+
+
+@functools.cache
+def _hold(worker_id: int, gives_notice: bool) -> sa.Select[Any]:
+    # The id is part of the SQL text, because it never changes for a worker. With a parameter the statement would take
+    # two round trips to SQL Server, the second one to release the prepared statement.
+    return (
+        sa.select(worker.c.state, _flag(runs.IS_DUE).label("due"), _flag(_IS_SEQUENCE_QUEUED).label("begin_"))
+        .with_hint(worker, LOCKED_BY_KEY, "mssql")
+        .where(worker.c.id == sa.literal_column(f"{worker_id:d}"), sa.text(IS_ALIVE))
+        .where(sa.or_(~_HAS_RUN_OUT, _IS_PROMISED) if gives_notice else ~_HAS_RUN_OUT)
+    )
+
+
+def hold(conn: sa.Connection, worker_id: int) -> Hold:
+    """Lock the worker's row until the transaction ends. No expiry can change it meanwhile.
+
+    Raises:
+        LeaseLost: the lease has run out.
+    """
+    found = conn.execute(_hold(worker_id, dialect_of(conn).gives_notice)).first()
+    if found is None:
+        raise LeaseLost(f"worker {worker_id} has no lease any more")
+    return Hold(WorkerState(found.state), bool(found.due), bool(found.begin_))
