@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from jobfac.errors import JobfacError, Kind
+from jobfac.passwords import without_password
 
 CENTURY = 100 * 365 * 86400
 """The longest retention allowed, in seconds."""
@@ -57,6 +58,17 @@ class Settings:
     )
     poison_attempts: int = field(
         default=3, metadata={"help": "attempts lost with their worker after which a run ends lost", "least": 1}
+    )
+    max_cpu_pressure: float = field(
+        default=0.0,
+        metadata={
+            "help": "percent of time in which work waits for a processor, above which a worker claims nothing; 0: any",
+            "least": 0,
+            "most": 100,
+        },
+    )
+    min_free_memory: int = field(
+        default=0, metadata={"help": "bytes of free memory below which a worker claims nothing; 0: any", "least": 0}
     )
     wait: str = field(
         default="auto",
@@ -184,19 +196,6 @@ def sqlite_path(url: str) -> Path | None:
     """The database file of a SQLite URL, absolute; None for any other engine or an in-memory database."""
     found = re.fullmatch(r"sqlite(?:\+pysqlite)?:///([^?]+)(?:\?.*)?", url)
     return None if found is None or found[1] == ":memory:" else Path(found[1]).absolute()
-
-
-_SECRET = re.compile(
-    r"(//[^:/@]*:)[^@]*(?=@)|((?:pwd|password)\s*(?:=|%3d))(?:%7b(?:%7d%7d|(?!%7d).)*%7d|\{(?:\}\}|[^}])*\}|.*?)(?=%3b|[;&]|$)",
-    re.IGNORECASE,
-)
-"""Matches the password in a URL: before the host, or in the query (in ``odbc_connect`` URL-encoded or not, in braces or
-not)."""
-
-
-def without_password(url: str) -> str:
-    """The URL with its password replaced by ``***``, safe to show."""
-    return _SECRET.sub(lambda found: f"{found[1] or found[2]}***", url)
 
 
 @dataclass(frozen=True)

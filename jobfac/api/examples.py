@@ -33,6 +33,10 @@ RUN: dict[str, Any] = {
     "stop": None,
     "stop_by": None,
     "retry_of": None,
+    "slots": None,
+    "for_worker": None,
+    "cpu_seconds": 6.41,
+    "peak_memory": 91226112,
 }
 DEFINITION: dict[str, Any] = {
     "command": ["python3", "export.py"],
@@ -65,6 +69,8 @@ WORKER: dict[str, Any] = {
     "ended_at": None,
     "busy": 1,
     "message": None,
+    "cpu_pressure": 3.5,
+    "free_memory": 6442450944,
 }
 SCHEDULE: dict[str, Any] = {
     "id": 5,
@@ -91,6 +97,8 @@ ATTEMPT: dict[str, Any] = {
     "reason": None,
     "stdout_path": None,
     "stderr_path": None,
+    "cpu_seconds": 6.41,
+    "peak_memory": 91226112,
 }
 EVENT: dict[str, Any] = {
     "id": 130,
@@ -138,6 +146,7 @@ PATH_EXAMPLES = {
 
 EXAMPLES: dict[str, Any] = {
     "Run": RUN,
+    "StartedRun": RUN,
     "Runs": {"items": [{**RUN, "truncated": []}], "next_cursor": "42"},
     "Attempts": {"items": [ATTEMPT]},
     "RunEvents": {"items": [EVENT]},

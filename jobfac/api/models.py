@@ -96,6 +96,13 @@ ListedRun = _listed(
     "A run in a list. ``truncated``: the fields of ``arguments``, ``payload`` and ``outputs`` that are null because\n"
     "they are larger than 4 KiB; ``GET /v1/runs/{run}`` returns them.",
 )
+_ALL: Any = list[Run] | None  # type: ignore[valid-type]
+StartedRun = create_model(
+    "StartedRun",
+    __base__=Run,
+    __doc__="The run that a start made; of a job with `each_worker` the first, and `runs` has those of all workers.",
+    runs=(_ALL, None),
+)
 Runs = _page("Runs", ListedRun, cursor=True)
 
 

@@ -24,6 +24,8 @@ daily = sa.Table(
     sa.Column("late", sa.Integer, nullable=False),  # runs that began more than a minute after they were due
     sa.Column("latest_ms", sa.BigInteger),
     sa.Column("latest_run", BigId),
+    sa.Column("cpu_ms", sa.BigInteger),  # of the last attempts, all together; NULL: not known
+    sa.Column("peak_memory", sa.BigInteger),  # the largest, in bytes
 )
 
 daily_worker = sa.Table(

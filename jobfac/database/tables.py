@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from jobfac.database.metadata import SCHEMA, metadata
 from jobfac.database.statistics_tables import daily, daily_worker
 from jobfac.database.types import BigId, Blob, Instant, Long, Name, Word, identity, index, one_of, sql_literals
+from jobfac.database.worker_tables import worker, worker_lease
 from jobfac.states import (
     ACTIVE,
     FAILURES,
@@ -18,7 +19,6 @@ from jobfac.states import (
     StepResult,
     StepStart,
     Stop,
-    WorkerState,
 )
 
 __all__ = [
@@ -73,11 +73,12 @@ job_version = sa.Table(
 )
 
 queue = sa.Table(
-    "queue",  # a pool and the labels that a worker must have to claim from this queue
+    "queue",  # a pool, the labels that a worker must have to claim from this queue, and the slots of each of its runs
     metadata,
     sa.Column("name", sa.Unicode(400), primary_key=True),
     sa.Column("pool", Name, nullable=False),
     sa.Column("labels", Long, nullable=False),  # JSON object
+    sa.Column("slots", sa.Integer),  # how many slots each run of the queue takes; NULL: one
 )
 
 schedule = sa.Table(
@@ -143,6 +144,10 @@ run = sa.Table(
     sa.Column("retry_of", BigId),
     sa.Column("counted", sa.Boolean, nullable=False, server_default=sa.text("0")),  # included in the table daily
     sa.Column("lost", sa.Integer),  # attempts lost with their worker; NULL: none
+    sa.Column("slots", sa.Integer),  # how many of its worker's slots it takes; NULL: one
+    sa.Column("for_worker", sa.Unicode(200)),  # the name of the only worker that may claim it; NULL: any
+    sa.Column("cpu_seconds", sa.Float),  # what its last attempt used (see the guide, operating)
+    sa.Column("peak_memory", BigId),  # bytes
     one_of("kind", JobKind, "kind"),
     one_of("state", RunState, "state"),
     one_of("stop", Stop, "stop"),
@@ -163,7 +168,7 @@ run = sa.Table(
         "worker_id",
         "id",
         where=f"state IN ({sql_literals(HELD)})",
-        include=("state", "attempt", "stop"),
+        include=("state", "attempt", "stop", "slots"),
     ),
     index("ix_run_concurrency", "concurrency_key", "state", where="concurrency_key IS NOT NULL"),
     index("ix_run_job", "job", "id"),
@@ -193,6 +198,8 @@ attempt = sa.Table(
     sa.Column("reason", sa.Unicode(1000)),
     sa.Column("stdout_path", sa.Unicode(1000)),  # the file to which the definition redirects the stream
     sa.Column("stderr_path", sa.Unicode(1000)),
+    sa.Column("cpu_seconds", sa.Float),
+    sa.Column("peak_memory", BigId),  # bytes
 )
 
 run_output = sa.Table(
@@ -241,36 +248,6 @@ visit = sa.Table(
     index("ix_visit_run", "run_id", "id"),
     index("ix_visit_step", "run_id", "step", "number", unique=True),
     sqlite_autoincrement=True,
-)
-
-worker = sa.Table(
-    "worker",
-    metadata,
-    identity(),
-    sa.Column("name", sa.Unicode(200), nullable=False),
-    sa.Column("host", sa.Unicode(200), nullable=False),
-    sa.Column("pid", sa.Integer, nullable=False),
-    sa.Column("token", sa.String(64), nullable=False),  # marks this worker's processes on its machine
-    sa.Column("version", sa.String(32), nullable=False),
-    sa.Column("slots", sa.Integer, nullable=False),
-    sa.Column("pools", Long, nullable=False),  # JSON array
-    sa.Column("labels", Long, nullable=False),  # JSON object
-    sa.Column("state", Word, nullable=False),
-    sa.Column("started_at", Instant, nullable=False),
-    sa.Column("ended_at", Instant),
-    sa.Column("message", sa.Unicode(400)),  # why it claims nothing, such as `unhealthy: no space in /spool`
-    one_of("state", WorkerState, "state"),
-    sqlite_autoincrement=True,
-)
-
-worker_lease = sa.Table(
-    "worker_lease",  # one row per worker; only the heartbeat writes it while the worker lives, and no turn locks it
-    metadata,
-    sa.Column("worker_id", BigId, primary_key=True, autoincrement=False),
-    sa.Column("seen_at", Instant, nullable=False),  # the last heartbeat
-    sa.Column("lease_until", Instant, nullable=False),
-    sa.Column("ended", sa.Boolean, nullable=False, server_default=sa.text("0")),  # the worker deregistered or is dead
-    index("ix_worker_lease_until", "lease_until", where="ended = 0"),
 )
 
 category = sa.Table(

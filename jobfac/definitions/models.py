@@ -20,6 +20,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema
 
+from jobfac.definitions.limits import Limits
 from jobfac.definitions.notify import Notify, TextOrSecret
 from jobfac.definitions.output import Output
 from jobfac.definitions.schedule import Schedule
@@ -219,6 +220,17 @@ class Job(Definition):
     labels: dict[Id, Text] = Field(
         default={}, description="Labels that a worker must have.", examples=[{"os": "linux", "zone": "a"}]
     )
+    slots: Annotated[int, whole(1, 1000)] = Field(
+        default=1, description="How many of its worker's slots a run takes. A worker with fewer never takes it."
+    )
+    each_worker: Flag = Field(
+        default=False, description="A start makes one run for each live worker that may take it, pinned to that worker."
+    )
+    limits: Limits | None = Field(
+        default=None,
+        description="Limits of memory, CPU and processes.",
+        examples=[{"memory": "2GiB", "cpu": 1.5, "processes": 200}],
+    )
     timeout: PositiveDuration | None = Field(
         default=None, description="Stop an attempt that runs longer; it ends as timed_out.", examples=["30m"]
     )
@@ -264,6 +276,11 @@ class Job(Definition):
             raise ValueError(f"has {both[0]} in success_codes and in warning_codes; keep it in one of them")
         if self.timeout is not None and self.warn_after is not None and self.warn_after >= self.timeout:
             raise ValueError("has a warn_after that is not before its timeout, so it would never warn")
+        if self.each_worker and self.already_running != "start":
+            raise ValueError(
+                f"has each_worker and already_running: {self.already_running}, which would let one of its runs keep "
+                "out the others; use concurrency with a key to run them one after another"
+            )
         return self
 
 

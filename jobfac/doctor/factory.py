@@ -14,6 +14,7 @@ from jobfac.doctor.finding import Finding, State
 from jobfac.states import Delivery, RunState, WorkerState
 from jobfac.store import workers as worker_store
 from jobfac.store.jobs import SEQUENCE_QUEUE, matching_queues
+from jobfac.store.runs import queue_of_worker
 from jobfac.views.workers import WorkerView
 
 MAX_ROWS = 500
@@ -105,23 +106,24 @@ def judge_workers(rows: Sequence[WorkerView], moment: datetime) -> list[Finding]
 
 
 def queues(conn: sa.Connection) -> Iterator[Finding]:
-    """Check that a live worker serves every queue that has queued runs: its pool and its labels match."""
+    """Check that a live worker serves every queue that has queued runs: its pool, labels and slots match."""
     query = sa.select(run.c.queue, sa.func.count().label("number")).where(sa.text(f"state = '{RunState.QUEUED}'"))
     queued = {row.queue: row.number for row in conn.execute(query.group_by(run.c.queue))}
     served = {SEQUENCE_QUEUE}
     moment, seen = now(conn), set()
     for row in worker_store.workers(conn, alive_only=True):
-        kind = (tuple(row.pools), tuple(row.labels.items()))
+        kind = (tuple(row.pools), tuple(row.labels.items()), row.slots)
         if row.state == WorkerState.ACTIVE and row.lease_until > moment and kind not in seen:
             seen.add(kind)
-            served.update(matching_queues(conn, row.pools, row.labels))
+            served.update(matching_queues(conn, row.pools, row.labels, row.slots))
+        served.add(queue_of_worker(row.name))
     yield from judge_queues(queued, served)
 
 
 def judge_queues(queued: Mapping[str, int], served: Iterable[str]) -> Iterator[Finding]:
     """Judge the number of queued runs in each queue, and the queues that live workers serve."""
     waiting = f"{sum(queued.values()):,} runs queued"
-    remedy = "Start a worker with that --pool and those --label, or correct the pool and labels of the jobs."
+    remedy = "Start a worker with that --pool, those --label and as many --slots, or correct those keys of the jobs."
     unserved = sorted(set(queued) - set(served))
     for name in unserved:
         found = f"no live worker takes the {queued[name]:,} runs queued in '{name}'"

@@ -22,11 +22,12 @@ PAGE = 500
 """The maximum number of runs that one query reads."""
 
 
-def start(db: Database, by: Caller, request: StartRequest) -> RunView:
+def start(db: Database, by: Caller, request: StartRequest) -> list[RunView]:
     """Start a job. Returns the run. Check its state: it may be ``denied``.
 
-    May be repeated by the caller if the request has a key: the same key of the same job gives the same run. Without a
-    key each call starts a run.
+    If the job has ``each_worker``, it returns one run for each live worker that fits, and ``for_worker`` names it.
+    May be repeated by the caller if the request has a key: the same key of the same job gives the same runs, whichever
+    workers are alive then. Without a key each call starts runs.
 
     Raises:
         NotFound: there is no such job, or the caller may not see it.
@@ -34,19 +35,22 @@ def start(db: Database, by: Caller, request: StartRequest) -> RunView:
     """
     request = replace(request, by=by.name, categories=by.categories)
 
-    def work(conn: sa.Connection) -> RunView:
+    def work(conn: sa.Connection) -> list[RunView]:
         if by.categories is not None:
             visible_job(conn, by, request.job)
         started = runs.start_once(conn, request)
-        row = runs.get(conn, started.run_id)
+        rows = [runs.get(conn, run_id) for run_id in (started.run_id, *started.others)]
         if started.is_new:
-            audit.note(conn, by.name, "start", f"run {row.id}", after=row.job)
-        return row
+            first, last = rows[0], rows[-1]
+            subject = f"run {first.id}" if len(rows) == 1 else f"runs {first.id} to {last.id} ({len(rows)})"
+            audit.note(conn, by.name, "start", subject, after=first.job)
+        return rows
 
     since = time.time_ns()
-    row = transact(db, by, work)
-    by.traces.started(row, since, by.traceparent)
-    return row
+    rows = transact(db, by, work)
+    for row in rows:
+        by.traces.started(row, since, by.traceparent)
+    return rows
 
 
 def start_many(db: Database, by: Caller, request: StartRequest, count: int) -> list[int]:

@@ -3,6 +3,7 @@
 It uses no SQL. It is made for Linux; docstrings say what other systems lack.
 """
 
+from jobfac.programs.cgroup import Limits
 from jobfac.programs.children import become_subreaper, unattributed_orphans, unignore_signals
 from jobfac.programs.failures import StartError
 from jobfac.programs.files.descriptors import NO_ROOM, room_for_programs
@@ -13,6 +14,7 @@ from jobfac.programs.files.spool import BATCH, Chunk, Spool, SpoolName, parse_na
 from jobfac.programs.guarding import Guardian
 from jobfac.programs.posix import Exit, Process, Program, kill_all, start, terminate_all
 from jobfac.programs.tree import kill_marked
+from jobfac.programs.usage import Usage
 from jobfac.programs.watcher import ExitWatcher
 
 __all__ = [
@@ -22,12 +24,14 @@ __all__ = [
     "Exit",
     "ExitWatcher",
     "Guardian",
+    "Limits",
     "Process",
     "Program",
     "Spool",
     "SpoolName",
     "StartError",
     "UnsafeFolder",
+    "Usage",
     "become_subreaper",
     "kill_all",
     "kill_marked",

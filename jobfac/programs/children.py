@@ -12,8 +12,10 @@ import stat
 import sys
 import threading
 from typing import Protocol
+from weakref import WeakValueDictionary
 
 from jobfac.programs.tree import marker
+from jobfac.programs.usage import Meter
 
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -26,6 +28,7 @@ class Started(Protocol):
     pid: int
     marker: str
     outputs: frozenset[File]
+    meter: Meter
 
 
 class Children:
@@ -41,6 +44,8 @@ class Children:
         self._helpers: set[int] = set()
         self._earlier: set[int] = set()  # children that existed before the adoption began
         self._orphans: dict[int, str | None] = {}
+        # Orphans may outlive their program. A meter lasts as long as its owner, a ``Process``.
+        self._meters: WeakValueDictionary[str, Meter] = WeakValueDictionary()
         self._list: int | None = None
 
     @property
@@ -69,6 +74,7 @@ class Children:
 
     def add_program(self, program: Started) -> None:
         self._programs[program.pid] = program
+        self._meters[program.marker] = program.meter
 
     def remove_program(self, program: Started) -> None:
         self._programs.pop(program.pid, None)
@@ -102,11 +108,14 @@ class Children:
                     self._orphans[pid] = self._owner(pid, session)
             for pid in list(self._orphans):
                 try:
-                    gone = os.waitpid(pid, os.WNOHANG)[0] == pid
+                    done, _, used = os.wait4(pid, os.WNOHANG)
                 except ChildProcessError:
-                    gone = True
-                if gone:
                     del self._orphans[pid]
+                    continue
+                if done == pid:
+                    meter = self._meters.get(self._orphans.pop(pid) or "")
+                    if meter is not None:
+                        meter.add_orphan(used)
 
     def orphans(self, owner: str | None) -> list[int]:
         """Return the adopted processes of the execution with this marker; with None, those of unknown origin."""

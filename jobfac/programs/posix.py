@@ -10,9 +10,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypedDict
 
+from jobfac.programs.cgroup import Group, Limits
 from jobfac.programs.children import children, regular_file
 from jobfac.programs.failures import StartError, explain
+from jobfac.programs.gate import Gate
 from jobfac.programs.tree import Entry, Table, entry, kill_found, now, send
+from jobfac.programs.usage import Meter, Usage
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,7 @@ class Program:
     """A program to start. `environment` is complete, except for JOBFAC_MARKER, which is added from `marker`.
 
     marker: unique to the execution, without spaces. detach: do not end the processes that it leaves running.
+    limits: of its whole tree, by a cgroup.
     """
 
     argv: tuple[str, ...]
@@ -28,6 +32,7 @@ class Program:
     directory: str | None = None
     user: str | None = None
     detach: bool = False
+    limits: Limits | None = None
 
 
 @dataclass(frozen=True)
@@ -42,20 +47,24 @@ class Exit:
 class Process:
     """A started program with its process tree. Any thread may call every method."""
 
-    def __init__(self, program: Program, pid: int, since: int, outputs: Iterable[int]) -> None:
+    def __init__(
+        self, program: Program, pid: int, since: int, outputs: Iterable[int], group: Group | None = None
+    ) -> None:
         self.pid = pid
+        self.group = group
         self.marker = program.marker
         self.started = time.monotonic()
         self.exit: Exit | None = None
         self.detach = program.detach
         self.since = since
+        self.meter = Meter()
         self.outputs = frozenset(file for number in outputs if (file := regular_file(number)))
         self._members: dict[int, int] = {}  # known processes of the tree: PID -> start
 
     def poll(self) -> Exit | None:
         """Reap the main program if it has ended. Never blocks."""
         with children.lock:
-            if self.exit is None and (ended := _reap(self.pid)):
+            if self.exit is None and (ended := _reap(self.pid, self.meter)):
                 self.exit = ended
                 # Its PID still identifies its orphans at this moment, so record them now.
                 if children.adopting:
@@ -78,6 +87,19 @@ class Process:
                 children.sweep()
                 self._members = {one.pid: one.start for one in self._tree(Table.read()).values()}
             return sorted(self._members)
+
+    def sample(self) -> None:
+        """Sample the memory of the main program, if it is alive and it is time for a sample."""
+        with children.lock:
+            if self.exit is None:
+                self.meter.sample(self.pid, time.monotonic() - self.started)
+
+    def usage(self) -> Usage:
+        """What the tree has used: the main program, what it waited for, and orphans that were reaped."""
+        with children.lock:
+            children.sweep()
+            used = self.meter.usage()
+        return used if self.group is None else self.group.usage(used)
 
     def alive(self) -> bool:
         """Whether the main program or a leftover is alive."""
@@ -120,11 +142,12 @@ def start(program: Program, stdout_fd: int, stderr_fd: int) -> Process:
         raise StartError("the command is empty; give a program to run")
     environment = {**program.environment, "JOBFAC_MARKER": program.marker}
     since = now()
-    with children.lock, _nothing_blocked():
+    with children.lock, _nothing_blocked(), Gate(program.argv, program.limits, program.marker) as gate:
         try:
+            gate.check(environment, program.directory)
             handle = subprocess.Popen(
-                program.argv,
-                stdin=subprocess.DEVNULL,
+                gate.argv,
+                stdin=gate.stdin,
                 stdout=stdout_fd,
                 stderr=stderr_fd,
                 cwd=program.directory,
@@ -136,8 +159,15 @@ def start(program: Program, stdout_fd: int, stderr_fd: int) -> Process:
             sentence = explain(program.argv, environment, program.directory, program.user, error)
             raise StartError(sentence) from error
         handle.returncode = 0  # prevents Popen from reaping the process; poll() does that
-        process = Process(program, handle.pid, since, (stdout_fd, stderr_fd))
+        process = Process(program, handle.pid, since, (stdout_fd, stderr_fd), gate.group)
         children.add_program(process)
+        try:
+            gate.open(handle.pid)
+        except OSError as error:
+            os.kill(handle.pid, signal.SIGKILL)
+            os.waitpid(handle.pid, 0)
+            children.remove_program(process)
+            raise StartError(f"{program.argv[0]!r} cannot be put into its cgroup: {error.strerror}") from error
     return process
 
 
@@ -185,13 +215,14 @@ def _signal_trees(processes: list[Process], number: signal.Signals) -> None:
                 send(one.pid, one.start, number)
 
 
-def _reap(pid: int) -> Exit | None:
+def _reap(pid: int, meter: Meter) -> Exit | None:
     try:
-        done, status = os.waitpid(pid, os.WNOHANG)
+        done, status, used = os.wait4(pid, os.WNOHANG)
     except ChildProcessError:  # already reaped elsewhere
         return Exit(None, None, time.monotonic())
     if done == 0:
         return None
+    meter.add_main(used)
     code = os.waitstatus_to_exitcode(status)
     return Exit(code if code >= 0 else None, -code if code < 0 else None, time.monotonic())
 

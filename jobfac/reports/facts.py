@@ -141,7 +141,8 @@ def _counted(conn: sa.Connection, when: Period, is_included: JobFilter) -> dict[
     for row in conn.execute(query).mappings():
         if is_included(row["job"]):
             states = {state.value: row[state.value] for state in sorted(FINAL)}
-            totals[row["day"], row["job"]] = DailyTotals(states, **{name: row[name] for name in NUMBERS})
+            known = {name: row[name] for name in NUMBERS if row[name] is not None}
+            totals[row["day"], row["job"]] = DailyTotals(states, **known)
     return totals
 
 
@@ -167,13 +168,13 @@ def _latest(conn: sa.Connection, when: Period, is_included: JobFilter) -> dict[t
 
 def _running(conn: sa.Connection, when: Period) -> dict[tuple[date, str], Work]:
     """Return the time of running executions until now, by day and worker."""
-    query = sa.select(run.c.worker, run.c.started_at).where(
+    query = sa.select(run.c.worker, run.c.started_at, run.c.slots).where(
         sa.text(f"run.state IN ({sql_literals(HELD)})"), run.c.worker.is_not(None)
     )
     work: dict[tuple[date, str], Work] = {}
     for row in conn.execute(query):
         for day, milliseconds in statistics.shares(row.started_at, when.now):
-            work.setdefault((day, row.worker), Work()).busy_ms += milliseconds
+            work.setdefault((day, row.worker), Work()).busy_ms += (row.slots or 1) * milliseconds
     return work
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from jobfac.reports.rows import Kind
 
-NUMBERS = frozenset({Kind.COUNT, Kind.PERCENT, Kind.CHANGE, Kind.SECONDS, Kind.HOURS, Kind.RUN})
+NUMBERS = frozenset({Kind.COUNT, Kind.PERCENT, Kind.CHANGE, Kind.SECONDS, Kind.HOURS, Kind.MEMORY, Kind.RUN})
 """Kinds of columns that are aligned to the right."""
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -26,6 +26,8 @@ def shown(value: Any, kind: Kind) -> str:
             return duration(value)
         case Kind.HOURS:
             return f"{value:,.1f} h"
+        case Kind.MEMORY:
+            return f"{value / (1 << 20):,.0f} MiB"
         case Kind.MOMENT:
             return f"{value:%Y-%m-%d %H:%M}"
         case Kind.SERIES:

@@ -33,9 +33,11 @@ def page(facts: Facts) -> str:
     when = facts.period
     days = len(when.days)
     about = f"{day_of(when.since)} to {day_of(when.until)}, {days} {'day' if days == 1 else 'days'}"
-    sections = (runs_by_day(facts), summary(facts), failures(facts), slowest(facts), late(facts), jobs(facts))
+    shapes = (runs_by_day, summary, failures, slowest, late, usage, jobs)
+    sections = [shape(facts) for shape in shapes]
     style = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
-    links = {"failures": "Failures", "slowest": "Slowest", "late": "Late", "trend": "Jobs", "utilisation": "Workers"}
+    links = {"failures": "Failures", "slowest": "Slowest", "late": "Late", "usage": "CPU", "trend": "Jobs"}
+    links["utilisation"] = "Workers"
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -175,6 +177,17 @@ def late(facts: Facts) -> str:
         shaping.late(facts),
         "Every run began on time.",
         drawn={"late_percent": ("", lambda row: charts.meter((row.late_percent or 0) / 100, f"{row.late_percent} %"))},
+    )
+
+
+def usage(facts: Facts) -> str:
+    """With a bar for the CPU time."""
+    report = shaping.usage(facts)
+    most = max((row.cpu_hours for row in report.rows), default=0) or 1
+    return table(
+        report,
+        "No usage was recorded in this period.",
+        drawn={"cpu_hours": ("", lambda row: charts.meter(row.cpu_hours / most, f"{row.cpu_hours} h"))},
     )
 
 

@@ -19,6 +19,7 @@ class Kind(Enum):
     CHANGE = "change"  # per cent more or less than in the period before
     SECONDS = "seconds"
     HOURS = "hours"
+    MEMORY = "memory"  # bytes
     DAY = "day"  # a date
     MOMENT = "moment"  # a time
     RUN = "run"  # a run's id
@@ -84,6 +85,18 @@ class LateRow(NamedTuple):
     average_wait_seconds: Annotated[float | None, Column("wait", Kind.SECONDS)]
     latest_seconds: Annotated[float | None, Column("latest", Kind.SECONDS)]
     latest_run: Annotated[int | None, Column("run", Kind.RUN)]
+
+
+class UsageRow(NamedTuple):
+    """What the runs of a job used, and what they used in the period before."""
+
+    job: Annotated[str, Column("job", Kind.TEXT)]
+    runs: Annotated[int, Column("runs", Kind.COUNT)]
+    cpu_hours: Annotated[float, Column("CPU", Kind.HOURS)]
+    average_cpu_seconds: Annotated[float | None, Column("average", Kind.SECONDS)]
+    before_cpu_seconds: Annotated[float | None, Column("before", Kind.SECONDS, spare=True)]
+    change_percent: Annotated[float | None, Column("change", Kind.CHANGE)]
+    peak_memory: Annotated[int | None, Column("peak memory", Kind.MEMORY)]
 
 
 class TrendRow(NamedTuple):

@@ -18,7 +18,7 @@ from jobfac.reports.measures import (
     seconds,
     success_percent,
 )
-from jobfac.reports.rows import FailureRow, LateRow, Report, SlowestRow, SummaryRow, TrendRow, UtilisationRow
+from jobfac.reports.rows import FailureRow, LateRow, Report, SlowestRow, SummaryRow, TrendRow, UsageRow, UtilisationRow
 from jobfac.store.statistics import LATE, DailyTotals, Work
 
 
@@ -122,6 +122,31 @@ def late(facts: Facts) -> Report[LateRow]:
     return Report("late", "Late runs", note, facts.period, LateRow, rows)
 
 
+def usage(facts: Facts) -> Report[UsageRow]:
+    """What jobs use, those with the most CPU time first."""
+    before = by_job(facts.before)
+    rows: list[UsageRow] = []
+    for name, totals in by_job(facts.runs).items():
+        if not totals.cpu_ms and totals.peak_memory is None:
+            continue
+        average, former = mean(totals.cpu_ms, totals.ran), before.get(name, DailyTotals())
+        then = mean(former.cpu_ms, former.ran) or None
+        rows.append(
+            UsageRow(
+                job=name,
+                runs=totals.ran,
+                cpu_hours=hours(totals.cpu_ms),
+                average_cpu_seconds=average,
+                before_cpu_seconds=then,
+                change_percent=change(average, then),
+                peak_memory=totals.peak_memory,
+            )
+        )
+    rows.sort(key=lambda row: (-row.cpu_hours, -(row.average_cpu_seconds or 0), row.job))
+    note = "CPU time of the last attempts. Peak memory: of the largest process, or of the cgroup of a job with limits."
+    return Report("usage", "CPU and memory", note, facts.period, UsageRow, rows)
+
+
 def trend(facts: Facts) -> Report[TrendRow]:
     """Return the totals of each job and day."""
     rows = [
@@ -164,7 +189,7 @@ def utilisation(facts: Facts) -> Report[UtilisationRow]:
 
 
 REPORTS: dict[str, Callable[[Facts], Report[Any]]] = {
-    "summary": summary, "failures": failures, "slowest": slowest, "late": late, "trend": trend,
+    "summary": summary, "failures": failures, "slowest": slowest, "late": late, "usage": usage, "trend": trend,
     "utilisation": utilisation,
 }  # fmt: skip
 """All reports, by the name that `jobfac report` accepts."""

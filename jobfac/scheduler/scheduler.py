@@ -10,21 +10,15 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
-import sqlalchemy as sa
-
-from jobfac.database.dialects import PASS, utcnow
 from jobfac.database.engine import Database
-from jobfac.database.tables import notification, outbox_event, run, schedule, worker, worker_lease
-from jobfac.database.types import sql_literals
 from jobfac.errors import Unreachable
 from jobfac.scheduler.backoff import BACKOFF_FIRST, BACKOFF_LAST, NOTICE_INTERVAL, expiry_pause
 from jobfac.scheduler.notifier import Notifier
+from jobfac.scheduler.poll import POLL, Poll
 from jobfac.settings import Settings
-from jobfac.states import ALIVE, HELD, Delivery, RunState, WorkerState
-from jobfac.store import jobs, retention, runs, schedules, sequences, statistics
+from jobfac.store import retention, runs, schedules, sequences, statistics
 from jobfac.telemetry.logs import log_expiry, logger
 from jobfac.telemetry.metrics import Kind, Metric
 
@@ -47,43 +41,6 @@ STEP_PAUSE = 0.1
 
 WAKE_INTERVAL = 1.0
 """Seconds until the notifier is woken again if notifications are still due."""
-
-
-class Poll(NamedTuple):
-    """The work that exists at one time of the database's clock.
-
-    Attributes:
-        now: the time of the database.
-        fire_at: when the next schedule is due.
-        ready_at: when the next scheduled run may be queued.
-        lease_until: when the next lease expires unless it is renewed.
-        deliver_at: when the next notification is due.
-        orphaned: runs are held by workers that have ended.
-        blocked: runs wait for a concurrency limit.
-        queued: sequences wait for their start.
-        under_way: sequences are running.
-        outbox: outbox events are not yet addressed.
-    """
-
-    now: datetime
-    fire_at: datetime | None
-    ready_at: datetime | None
-    lease_until: datetime | None
-    deliver_at: datetime | None
-    orphaned: bool
-    blocked: bool
-    queued: bool
-    under_way: bool
-    outbox: bool
-
-    def is_past(self, moment: datetime | None) -> bool:
-        return moment is not None and moment <= self.now
-
-    def seconds_to_next(self) -> float:
-        """Return the seconds until the first of the times that are in the future; infinite: there is none."""
-        moments = (self.fire_at, self.ready_at, self.lease_until, self.deliver_at)
-        waits = [(moment - self.now).total_seconds() for moment in moments if moment and moment > self.now]
-        return min(waits, default=float("inf"))
 
 
 @dataclass
@@ -140,7 +97,7 @@ class Scheduler:
             Duty("expire", lambda poll: poll.is_past(poll.lease_until) or poll.orphaned, self._expire),
             Duty("release", lambda poll: poll.blocked, self._release),
             Duty("begin", lambda poll: poll.queued, self._begin),
-            Duty("sweep", lambda poll: poll.under_way, self._sweep),
+            Duty("sweep", lambda poll: poll.under_way or poll.pinned, self._sweep),
             Duty("deliver", lambda poll: poll.outbox or poll.is_past(poll.deliver_at), self._deliver),
             Duty("count", lambda poll: True, self._count, time.monotonic() + random.random() * COUNT_INTERVAL / 10),
             Duty("purge", lambda poll: True, self._purge, time.monotonic() + random.random() * PURGE_INTERVAL / 10),
@@ -200,7 +157,7 @@ class Scheduler:
 
     def _poll(self) -> Poll:
         with self._db.singles.connect() as conn:  # one round trip, no transaction
-            return Poll(*conn.execute(_POLL).one())
+            return Poll(*conn.execute(POLL).one())
 
     def _do(self, duty: Duty) -> float:
         """Do one turn of a duty. A failure is logged, and the duty is tried again after ``FAILURE_PAUSE``."""
@@ -280,6 +237,7 @@ class Scheduler:
         return 0.0 if self._db.transact(sequences.begin, self.name, retry_for=2.0).number else BACKOFF_FIRST
 
     def _sweep(self) -> float:
+        self._db.transact(runs.end_unserved, self.name, retry_for=2.0)
         self._db.transact(sequences.sweep, self.name, retry_for=2.0)
         return self._settings.sweep_interval
 
@@ -306,36 +264,3 @@ class Scheduler:
 
 def _log_fields(event: schedules.Refusal | schedules.Miss) -> dict[str, Any]:
     return {name: str(value) for name, value in event._asdict().items() if value is not None}
-
-
-def _least(column: sa.Column[datetime], where: str) -> sa.ScalarSelect[datetime]:
-    """The least value, read from the start of the filtered index."""
-    query = sa.select(sa.func.min(column)).where(sa.text(where))
-    return query.with_hint(column.table, PASS, "mssql").scalar_subquery()
-
-
-def _any(where: str, source: sa.FromClause = run) -> sa.ColumnElement[bool]:
-    return _exists(sa.select(run.c.id).select_from(source).with_hint(run, PASS, "mssql").where(sa.text(where)))
-
-
-def _exists(query: sa.Select[Any]) -> sa.ColumnElement[bool]:
-    return sa.case((sa.exists(query), sa.true()), else_=sa.false())
-
-
-_UNADDRESSED = sa.select(outbox_event.c.id).with_hint(outbox_event, PASS, "mssql").where(sa.text("news.id > 0"))
-# Without bound parameters, because a parameterised statement costs one more round trip on SQL Server.
-_POLL = sa.select(
-    utcnow().label("now"),
-    _least(schedule.c.fire_at, "fire_at IS NOT NULL AND paused = 0").label("fire_at"),
-    _least(run.c.ready_at, f"state = '{RunState.SCHEDULED}'").label("ready_at"),
-    _least(worker_lease.c.lease_until, "ended = 0").label("lease_until"),
-    _least(notification.c.due_at, f"state = '{Delivery.WAITING}'").label("deliver_at"),
-    _any(
-        f"run.state IN ({sql_literals(HELD)}) AND worker.state IN ({sql_literals(set(WorkerState) - ALIVE)})",
-        run.join(worker, worker.c.id == run.c.worker_id),
-    ).label("orphaned"),
-    _any(f"state = '{RunState.BLOCKED}'").label("blocked"),
-    _any(f"state = '{RunState.QUEUED}' AND queue = '{jobs.SEQUENCE_QUEUE}'").label("queued"),
-    _any(f"state IN ({sql_literals(HELD)}) AND worker_id IS NULL").label("under_way"),
-    _exists(_UNADDRESSED).label("outbox"),
-)

@@ -2,7 +2,7 @@
 
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -11,7 +11,7 @@ from jobfac.database.dialects import DIRTY, PASS, lease_now
 from jobfac.database.tables import run, worker, worker_lease
 from jobfac.database.types import sql_literals
 from jobfac.states import HELD, RunState, WorkerState
-from jobfac.store.jobs import known_queues
+from jobfac.store.jobs import known_queues, serves
 
 
 class Load(NamedTuple):
@@ -29,7 +29,9 @@ class Load(NamedTuple):
 
 
 _BUSY = (
-    sa.select(sa.func.count())
+    sa.select(
+        sa.func.coalesce(sa.func.sum(sa.func.coalesce(run.c.slots, sa.literal_column("1"))), sa.literal_column("0"))
+    )
     .select_from(run)
     .with_hint(run, PASS, "mssql")
     .where(sa.text(f"run.state IN ({sql_literals(HELD)})"), run.c.worker_id == worker.c.id)
@@ -40,25 +42,32 @@ _WORKERS = (
     .join(worker_lease, worker_lease.c.worker_id == worker.c.id)
     .with_hint(worker, PASS, "mssql")
     .with_hint(worker_lease, DIRTY, "mssql")
-    .where(sa.text(f"worker.state = '{WorkerState.ACTIVE}'"), worker_lease.c.lease_until > lease_now())
+    .where(
+        sa.text(f"worker.state = '{WorkerState.ACTIVE}'"),
+        worker.c.message.is_(None),
+        worker_lease.c.lease_until > lease_now(),
+    )
 )
+"""The message of a worker says why it claims nothing, such as `unhealthy: no space in /spool`."""
 
 
-def fleet(conn: sa.Connection, queues: Sequence[str]) -> list[Load]:
+def fleet(conn: sa.Connection, queues: Collection[str]) -> list[Load]:
     """Return every live worker that takes new runs, with the queues among ``queues`` that it serves.
+
+    A worker that has said why it claims nothing is left out: runs must not wait for it.
 
     Skips rows that another transaction has locked, so claims count only after their commit.
     """
-    needs = [(name, pool, labels.items()) for name, pool, labels in known_queues(conn) if name in queues]
+    wanted = [one for one in known_queues(conn) if one.name in queues]
     found = []
     for row in conn.execute(_WORKERS):
         pools, labels = json.loads(row.pools), json.loads(row.labels)
-        served = {name for name, pool, needed in needs if pool in pools and needed <= labels.items()}
+        served = {one.name for one in wanted if serves(pools, labels, row.slots, one)}
         found.append(Load(row.id, row.slots, row.busy, frozenset(served)))
     return found
 
 
-def queued(conn: sa.Connection, queues: Sequence[str], most: int) -> dict[str, int]:
+def queued(conn: sa.Connection, queues: Collection[str], most: int) -> dict[str, int]:
     """Return the number of queued runs for each of ``queues``. The count of a queue stops at ``most``."""
     counts = conn.execute(_counts(len(queues), most), {f"queue{place}": name for place, name in enumerate(queues)})
     by_place = {row.place: row.number for row in counts}

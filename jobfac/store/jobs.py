@@ -111,18 +111,29 @@ def _parsed_defaults(text: str | None) -> d.Defaults:
     return d.Defaults(notify=() if text is None else d.read_notify(json.loads(text).get("notify", [])))
 
 
-def queue_of(definition: d.AnyJob) -> tuple[str, str, dict[str, str]]:
-    """Return the queue in which a job's runs wait: its name, its pool, and the labels that a worker must have."""
+class Queue(NamedTuple):
+    """A queue: its name, its pool, the labels that a worker must have, and how many slots each of its runs takes."""
+
+    name: str
+    pool: str
+    labels: dict[str, str]
+    slots: int = 1
+
+
+def queue_of(definition: d.AnyJob) -> Queue:
+    """Return the queue in which a job's runs wait. All runs of a queue take the same number of slots."""
     if isinstance(definition, d.Sequence):
-        return SEQUENCE_QUEUE, SEQUENCE_QUEUE, {}
+        return Queue(SEQUENCE_QUEUE, SEQUENCE_QUEUE, {})
     labels = dict(sorted(definition.labels.items()))
     name = definition.pool
     if labels:
         escaped = {key: value.replace("\\", "\\\\").replace(",", "\\,") for key, value in labels.items()}
         name += "[" + ",".join(f"{key}={value}" for key, value in escaped.items()) + "]"
+    if definition.slots > 1:
+        name += f"*{definition.slots}"
     if name != truncate_utf16(name, QUEUE_LENGTH):
         name = truncate_utf16(name, QUEUE_LENGTH - 72) + "... " + hashlib.sha256(name.encode()).hexdigest()
-    return name, definition.pool, labels
+    return Queue(name, definition.pool, labels, definition.slots)
 
 
 def apply(
@@ -165,14 +176,14 @@ def put(
             job_version.insert().values(created_at=utcnow()),
             {"job": job_id, "version": version, "definition": body, "created_by": by},
         )
-    name, pool, labels = queue_of(definition)
-    _know_queue(conn, name, pool, labels)
+    waits_in = queue_of(definition)
+    _know_queue(conn, waits_in)
     values = {
         "kind": definition.kind,
         "version": version,
         "enabled": definition.enabled,
         "category": definition.category,
-        "queue": name,
+        "queue": waits_in.name,
         "updated_by": by,
     }
     if row is None:
@@ -206,24 +217,29 @@ def enable(conn: sa.Connection, job_id: str, enabled: bool, by: str) -> bool:
     return conn.execute(sa.select(job.c.id).where(job.c.id == job_id)).first() is not None
 
 
-def known_queues(conn: sa.Connection) -> list[tuple[str, str, dict[str, str]]]:
-    """Return every queue that was ever used: its name, its pool, and the labels that a worker must have."""
-    rows = conn.execute(sa.select(queue.c.name, queue.c.pool, queue.c.labels))
-    return [(row.name, row.pool, json.loads(row.labels)) for row in rows]
+def known_queues(conn: sa.Connection) -> list[Queue]:
+    """Return every queue that was ever used."""
+    rows = conn.execute(sa.select(queue.c.name, queue.c.pool, queue.c.labels, queue.c.slots))
+    return [Queue(row.name, row.pool, json.loads(row.labels), row.slots or 1) for row in rows]
 
 
-def matching_queues(conn: sa.Connection, pools: Sequence[str], labels: Mapping[str, str]) -> list[str]:
-    """Return the queues from which a worker with these pools and labels may claim."""
-    return [
-        name
-        for name, pool, needed in known_queues(conn)
-        if pool in pools and all(labels.get(key) == value for key, value in needed.items())
-    ]
+def serves(pools: Collection[str], labels: Mapping[str, str], slots: int, one: Queue) -> bool:
+    """Whether a worker with these pools, labels and slots may claim from a queue."""
+    return one.pool in pools and one.labels.items() <= labels.items() and one.slots <= slots
 
 
-def _know_queue(conn: sa.Connection, name: str, pool: str, labels: Mapping[str, str]) -> None:
-    if conn.execute(sa.select(queue.c.name).where(queue.c.name == name)).first() is None:
-        conn.execute(queue.insert(), {"name": name, "pool": pool, "labels": json.dumps(labels)})
+def matching_queues(
+    conn: sa.Connection, pools: Collection[str], labels: Mapping[str, str], slots: int
+) -> dict[str, int]:
+    """Return the queues from which such a worker may claim, each with the slots that its runs take."""
+    return {one.name: one.slots for one in known_queues(conn) if serves(pools, labels, slots, one)}
+
+
+def _know_queue(conn: sa.Connection, one: Queue) -> None:
+    if conn.execute(sa.select(queue.c.name).where(queue.c.name == one.name)).first() is None:
+        slots = one.slots if one.slots > 1 else None
+        values = {"name": one.name, "pool": one.pool, "labels": json.dumps(one.labels), "slots": slots}
+        conn.execute(queue.insert(), values)
 
 
 def ids(conn: sa.Connection) -> Sequence[str]:

@@ -28,20 +28,34 @@ class Hold(NamedTuple):
     """The result of locking a worker's row.
 
     ``state``: the worker's state. ``due``: a scheduled run is due. ``begin``: a sequence run is queued.
+    ``pinned``: a run that is pinned to this worker is queued.
     """
 
     state: WorkerState
     due: bool
     begin: bool
+    pinned: bool = False
 
 
-def renew(conn: sa.Connection, worker_id: int, lease: float) -> Beat:
-    """Send a heartbeat: renew the lease for ``lease`` seconds. Reads and writes only ``worker_lease``.
+class MachineLoad(NamedTuple):
+    """What a worker reports of its machine: CPU pressure in percent, free memory in bytes; None: not known."""
+
+    cpu_pressure: float | None = None
+    free_memory: int | None = None
+
+
+UNKNOWN_LOAD = MachineLoad()
+
+
+def renew(conn: sa.Connection, worker_id: int, lease: float, load: MachineLoad = UNKNOWN_LOAD) -> Beat:
+    """Send a heartbeat: renew the lease for ``lease`` seconds, and store the load of the worker's machine.
+
+    Reads and writes only ``worker_lease``.
 
     Raises:
         LeaseLost: the lease had run out, or the worker was declared dead.
     """
-    row = dialect_of(conn).renew(conn, worker_id, round(lease * 1000))
+    row = dialect_of(conn).renew(conn, worker_id, round(lease * 1000), *load)
     if row is None:
         raise LeaseLost(f"worker {worker_id} has no lease any more")
     return Beat(lease if row.first_end is None else (row.first_end - row.now).total_seconds())
@@ -69,6 +83,16 @@ _IS_SEQUENCE_QUEUED = sa.exists(
 )
 
 
+_IS_PINNED_QUEUED = sa.exists(
+    sa.select(run.c.id)
+    .with_hint(run, PASS, "mssql")
+    .where(
+        sa.text(f"run.state = '{RunState.QUEUED}'"),
+        run.c.queue == sa.literal_column(f"'{runs.queue_of_worker('')}'", sa.Unicode()) + worker.c.name,
+    )
+)
+
+
 def _flag(condition: sa.ColumnElement[bool]) -> sa.Case[Any]:
     return sa.case((condition, sa.literal_column("1")), else_=sa.literal_column("0"))
 
@@ -85,7 +109,12 @@ def _hold(worker_id: int, gives_notice: bool) -> sa.Select[Any]:
     # The id is part of the SQL text, because it never changes for a worker. With a parameter the statement would take
     # two round trips to SQL Server, the second one to release the prepared statement.
     return (
-        sa.select(worker.c.state, _flag(runs.IS_DUE).label("due"), _flag(_IS_SEQUENCE_QUEUED).label("begin_"))
+        sa.select(
+            worker.c.state,
+            _flag(runs.IS_DUE).label("due"),
+            _flag(_IS_SEQUENCE_QUEUED).label("begin_"),
+            _flag(_IS_PINNED_QUEUED).label("pinned"),
+        )
         .with_hint(worker, LOCKED_BY_KEY, "mssql")
         .where(worker.c.id == sa.literal_column(f"{worker_id:d}"), sa.text(IS_ALIVE))
         .where(sa.or_(~_HAS_RUN_OUT, _IS_PROMISED) if gives_notice else ~_HAS_RUN_OUT)
@@ -101,4 +130,4 @@ def hold(conn: sa.Connection, worker_id: int) -> Hold:
     found = conn.execute(_hold(worker_id, dialect_of(conn).gives_notice)).first()
     if found is None:
         raise LeaseLost(f"worker {worker_id} has no lease any more")
-    return Hold(WorkerState(found.state), bool(found.due), bool(found.begin_))
+    return Hold(WorkerState(found.state), bool(found.due), bool(found.begin_), bool(found.pinned))

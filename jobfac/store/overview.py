@@ -91,14 +91,15 @@ def _queued(seen: Sequence[sa.ColumnElement[bool]]) -> sa.Select[Any]:
         .group_by(run.c.queue)
         .subquery("waiting")
     )
+    pool = sa.func.coalesce(queue.c.pool, first.c.queue)  # runs that are pinned to a worker have its queue alone
     return (
         sa.select(
-            queue.c.pool, sa.func.sum(first.c.number).label("number"), sa.func.min(run.c.queued_at).label("since")
+            pool.label("pool"), sa.func.sum(first.c.number).label("number"), sa.func.min(run.c.queued_at).label("since")
         )
-        .select_from(first.join(queue, queue.c.name == first.c.queue).join(run, run.c.id == first.c.first))
+        .select_from(first.outerjoin(queue, queue.c.name == first.c.queue).join(run, run.c.id == first.c.first))
         .with_hint(run, PASS, "mssql")
-        .group_by(queue.c.pool)
-        .order_by(queue.c.pool)
+        .group_by(pool)
+        .order_by(pool)
     )
 
 

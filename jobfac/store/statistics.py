@@ -28,12 +28,12 @@ LATE = 60_000
 
 COLUMNS = (
     run.c.id, run.c.job, run.c.state, run.c.attempt, run.c.failures, run.c.created_at, run.c.ready_at, run.c.due_at,
-    run.c.queued_at, run.c.started_at, run.c.ended_at,
+    run.c.queued_at, run.c.started_at, run.c.ended_at, run.c.cpu_seconds, run.c.peak_memory,
 )  # fmt: skip
 """The columns of a run that ``totals`` reads."""
 
-EXECUTION = (attempt.c.worker, attempt.c.started_at, attempt.c.ended_at)
-"""The columns of an attempt that ``work`` reads."""
+EXECUTION = (attempt.c.worker, attempt.c.started_at, attempt.c.ended_at, run.c.slots)
+"""The columns of an attempt and its run that ``work`` reads."""
 
 
 @dataclass
@@ -53,6 +53,8 @@ class DailyTotals:
     late: int = 0
     latest_ms: int | None = None
     latest_run: int | None = None
+    cpu_ms: int = 0
+    peak_memory: int | None = None  # bytes
 
     def add(self, other: "DailyTotals") -> None:
         """Add the totals of ``other``."""
@@ -66,9 +68,11 @@ class DailyTotals:
             self.longest_ms, self.longest_run = other.longest_ms, other.longest_run
         if other.latest_ms is not None and (self.latest_ms is None or other.latest_ms > self.latest_ms):
             self.latest_ms, self.latest_run = other.latest_ms, other.latest_run
+        if other.peak_memory is not None:
+            self.peak_memory = max(self.peak_memory or 0, other.peak_memory)
 
 
-SUMS = ("attempts", "retries", "ran", "run_ms", "waited", "wait_ms", "late")
+SUMS = ("attempts", "retries", "ran", "run_ms", "waited", "wait_ms", "late", "cpu_ms")
 
 
 def of_run(row: Any) -> DailyTotals:
@@ -84,6 +88,7 @@ def of_run(row: Any) -> DailyTotals:
         found.waited, found.wait_ms = 1, _ms(row.started_at - row.queued_at)
     found.latest_ms = _ms(row.started_at - _time_to_begin(row))
     found.late = int(found.latest_ms > LATE)
+    found.cpu_ms, found.peak_memory = round(1000 * (row.cpu_seconds or 0)), row.peak_memory
     return found
 
 
@@ -110,7 +115,8 @@ def totals(rows: Iterable[Any]) -> dict[tuple[date, str], DailyTotals]:
 class Work:
     """The work of a worker on one day.
 
-    ``busy_ms``: milliseconds of its executions. ``slot_ms``: milliseconds of its presence, times its slots.
+    ``busy_ms``: milliseconds of its executions, times the slots that each took.
+    ``slot_ms``: milliseconds of its presence, times its slots.
     """
 
     attempts: int = 0
@@ -129,7 +135,7 @@ def work(rows: Iterable[Any]) -> dict[tuple[date, str], Work]:
     found: dict[tuple[date, str], Work] = {}
     for row in rows:
         for day, milliseconds in shares(row.started_at, row.ended_at):
-            found.setdefault((day, row.worker), Work()).busy_ms += milliseconds
+            found.setdefault((day, row.worker), Work()).busy_ms += (row.slots or 1) * milliseconds
         found[row.ended_at.date(), row.worker].attempts += 1
     return found
 
@@ -190,10 +196,10 @@ def count(conn: sa.Connection) -> int:
 
 @functools.cache
 def _executions(engine: str) -> sa.Select[Any]:
-    given = rows_table(engine, id=BigId)
-    theirs = attempt.join(given, attempt.c.run_id == given.c.id)
+    input_rows = rows_table(engine, id=BigId)
+    theirs = attempt.join(input_rows, attempt.c.run_id == input_rows.c.id).join(run, run.c.id == input_rows.c.id)
     found = sa.select(*EXECUTION).select_from(theirs).where(attempt.c.ended_at.is_not(None))
-    return found.with_hint(attempt, FOUND_BY_KEY, "mssql")
+    return found.with_hint(attempt, FOUND_BY_KEY, "mssql").with_hint(run, FOUND_BY_KEY, "mssql")
 
 
 @functools.cache
@@ -221,7 +227,12 @@ def _has_key(table: sa.Table) -> list[sa.ColumnElement[bool]]:
 
 
 def _adding(table: sa.Table, names: Iterable[str]) -> sa.Update:
-    return table.update().where(*_has_key(table)).values({n: table.c[n] + sa.bindparam(f"p_{n}") for n in names})
+    values = {name: _known(table.c[name]) + sa.bindparam(f"p_{name}") for name in names}
+    return table.update().where(*_has_key(table)).values(values)
+
+
+def _known(column: sa.Column[int]) -> sa.ColumnElement[int]:
+    return sa.func.coalesce(column, 0) if column.nullable else column
 
 
 def _keep_if(condition: sa.ColumnElement[bool], column: str) -> sa.Case[Any]:
@@ -234,12 +245,19 @@ def _greatest(name: str) -> dict[str, sa.Case[Any]]:
     return {column: _keep_if(is_greater, column) for column in (f"{name}_ms", f"{name}_run")}
 
 
+_PEAK = sa.bindparam("p_peak_memory", type_=sa.BigInteger)
+_IS_LOWER = sa.or_(_PEAK.is_(None), daily.c.peak_memory >= _PEAK)
 _IS_SHORTER = daily.c.shortest_ms < sa.bindparam("p_shortest_ms", type_=sa.BigInteger)
 _ADD_RUNS = _adding(daily, (*_STATES, *SUMS))
 _EXTREMES = (
     daily.update()
     .where(*_has_key(daily))
-    .values(shortest_ms=_keep_if(_IS_SHORTER, "shortest_ms"), **_greatest("longest"), **_greatest("latest"))
+    .values(
+        shortest_ms=_keep_if(_IS_SHORTER, "shortest_ms"),
+        peak_memory=_keep_if(_IS_LOWER, "peak_memory"),
+        **_greatest("longest"),
+        **_greatest("latest"),
+    )
 )
 _ADD_WORK = _adding(daily_worker, ("attempts", "busy_ms", "slot_ms"))
 

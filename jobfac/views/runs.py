@@ -9,7 +9,11 @@ from jobfac.views.serialization import as_json
 
 
 class RunView(NamedTuple):
-    """A run. Times are RFC 3339 with offset. ``arguments`` null: the run uses the definition's arguments."""
+    """A run. Times are RFC 3339 with offset. ``arguments`` null: the run uses the definition's arguments.
+
+    ``slots``: how many slots it takes, null: one. ``for_worker``: the only worker that may take it, null: any.
+    ``cpu_seconds``, ``peak_memory`` (bytes): what the last attempt used.
+    """
 
     id: int
     job: str
@@ -41,6 +45,10 @@ class RunView(NamedTuple):
     stop: Stop | None
     stop_by: str | None
     retry_of: int | None
+    slots: int | None
+    for_worker: str | None
+    cpu_seconds: float | None
+    peak_memory: int | None
     truncated: list[str] | None = None  # in lists: the names of large values that were left out
 
 
@@ -60,6 +68,8 @@ class AttemptView(NamedTuple):
     reason: str | None
     stdout_path: str | None
     stderr_path: str | None
+    cpu_seconds: float | None
+    peak_memory: int | None
 
 
 class EventView(NamedTuple):

@@ -7,7 +7,10 @@ from jobfac.states import WorkerState
 
 
 class WorkerView(NamedTuple):
-    """A worker process. ``busy``: the number of its runs. ``message``: why it claims no runs; null: it claims runs."""
+    """A worker process. ``busy``: the slots that its runs take. ``message``: why it claims no runs; null: it does.
+
+    ``cpu_pressure``: percent of the last ten seconds in which work waited for a processor. ``free_memory``: bytes.
+    """
 
     id: int
     name: str
@@ -24,3 +27,5 @@ class WorkerView(NamedTuple):
     ended_at: datetime | None
     busy: int
     message: str | None
+    cpu_pressure: float | None
+    free_memory: int | None

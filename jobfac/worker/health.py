@@ -47,7 +47,8 @@ class Health:
         self._log = log
         self._machine = Machine(Condition.WELL, MOVES)
         self._pause = FIRST_PAUSE
-        self._message = ""  # the message to store; empty: the worker is healthy
+        self._message = ""  # the fault to store; empty: the worker is healthy
+        self._overload = ""  # why the machine is too loaded for more programs; empty: it is not
         self._shown = ""  # the message that is stored
         self._warned = False
 
@@ -62,15 +63,19 @@ class Health:
         return self.condition == Condition.UNHEALTHY
 
     def to_show(self) -> str | None:
-        """Return the health message to store for this worker, empty if it is healthy; None: it is stored already."""
-        return None if self._message == self._shown else self._message
+        """Return why this worker claims nothing, to be stored; empty: it claims. None: it is stored already."""
+        message = self._message or self._overload
+        return None if message == self._shown else message
 
     def shown(self, message: str) -> None:
         """Record that this message is stored."""
         self._shown = message
 
     def room(self, free: int, running: int, now: float) -> int:
-        """Return for how many free slots there are enough file descriptors. ``running``: how many programs run."""
+        """Return for how many of ``free`` more programs there are enough file descriptors.
+
+        ``running``: how many programs run.
+        """
         room = min(free, room_for_programs()) if free > 0 else free
         if room < free and room + running == 0:
             self.fault("too many open files in this worker", now)
@@ -79,10 +84,11 @@ class Health:
             self._log.warning("not all slots can be used", action="few_descriptors", reason=NO_ROOM, slots=free)
         return room
 
-    def slots(self, free: int) -> int:
-        """Return for how many of the free slots the worker may claim."""
-        most = {Condition.UNHEALTHY: 0, Condition.PROBATION: 1}.get(self.condition, free)
-        return min(free, most)
+    def starts(self, most: int) -> int:
+        """Return how many of up to ``most`` runs the worker may claim."""
+        if self._overload:
+            return 0
+        return min(most, {Condition.UNHEALTHY: 0, Condition.PROBATION: 1}.get(self.condition, most))
 
     def fault(self, what: str, now: float) -> None:
         """Record that a start failed because of the machine. ``what``: the fault, such as `no space in /spool`."""
@@ -98,6 +104,14 @@ class Health:
         self._machine.move(Condition.UNHEALTHY)
         self.retry_at = now + self._pause
         self._pause = min(2 * self._pause, LONGEST_PAUSE)
+
+    def loaded(self, overload: str) -> None:
+        """Record why the machine is too loaded for more programs; empty: it is not. The first reason is kept."""
+        if overload and not self._overload:
+            self._log.warning(overload, action="worker_overloaded")
+        elif self._overload and not overload:
+            self._log.info("the machine has room again", action="worker_relieved")
+        self._overload = overload and (self._overload or overload)
 
     def started(self) -> None:
         """Record that a program was started. This ends a probation."""

@@ -9,9 +9,10 @@ from jobfac.programs import Guardian
 from jobfac.programs.guardian import clock
 from jobfac.settings import Settings
 from jobfac.store import workers
-from jobfac.store.workers import Beat, LeaseLost, Registration
+from jobfac.store.workers import Beat, LeaseLost, MachineLoad, Registration
 from jobfac.telemetry.logs import logger
 from jobfac.telemetry.metrics import Metric
+from jobfac.worker.load import measure
 
 log = logger("jobfac.lease")
 
@@ -63,7 +64,7 @@ class Lease:
         who: Registration,
         settings: Settings,
         guardian: Guardian,
-        on_beat: Callable[[Beat], None],
+        on_beat: Callable[[Beat, MachineLoad], None],
         on_lost: Callable[[bool], None],
         loop_age: Callable[[], float] = lambda: 0.0,
     ) -> None:
@@ -161,7 +162,8 @@ class Lease:
         worker_id, sent = self.worker_id, clock()
         try:
             # The time limit leaves enough time to renew the lease on another connection before trust ends.
-            beat = self._db.single(workers.renew, worker_id, self._settings.lease, within=self.window / 4)
+            load = measure()
+            beat = self._db.single(workers.renew, worker_id, self._settings.lease, load, within=self.window / 4)
         except LeaseLost as error:
             with self._losing:
                 if worker_id == self.worker_id:
@@ -176,7 +178,7 @@ class Lease:
             return None
         if worker_id == self.worker_id and not self.lost:
             self._trust(sent, self._settings.lease)
-            self._on_beat(beat)
+            self._on_beat(beat, load)
         return beat.expiry
 
     def _watch(self) -> None:

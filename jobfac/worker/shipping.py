@@ -61,6 +61,9 @@ class Shipper:
             executions = self._live()
             behind = False
             try:
+                for execution in executions:
+                    if execution.process is not None:
+                        execution.process.sample()
                 behind = self.ship(executions)
             except Unreachable as error:
                 self._log.warning("output waits", action="ship_failed", reason=str(error))

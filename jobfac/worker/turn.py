@@ -3,7 +3,7 @@
 Due scheduled runs and queued sequences are moved in separate transactions, because these take other named locks.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ from jobfac.definitions import AnyJob
 from jobfac.errors import Unreachable
 from jobfac.states import WorkerState
 from jobfac.store import fleet_load, jobs, output, runs, schedules, sequences, workers
+from jobfac.store.claiming import Room
 from jobfac.store.runs import Finished, Outcome
 from jobfac.store.runs.event import Event
 from jobfac.store.workers import Claimed
@@ -54,23 +55,27 @@ class TurnRequest:
     """The input of one turn.
 
     Attributes:
-        queues: the queues that this worker may claim from.
-        free: how many runs it may claim at most.
+        queues: the queues that this worker may claim from, each with the slots that its runs take.
+        free: how many slots are free.
+        most: how many runs it may claim at most.
         uncertain: the answer to an earlier commit was lost, so the database may hold claims unknown to this worker.
         doubtful: the database counted a different number of runs for this worker than the worker held. This happens
             after a failover that lost its last commits.
         fair: claim at most this worker's share of the queued runs.
+        alone: no other worker is alive.
         message: the health message of this worker to store; empty clears it, None keeps it.
     """
 
     worker_id: int
     name: str
-    queues: Sequence[str]
+    queues: Mapping[str, int]
     free: int
+    most: int
     deliveries: Deliveries
     uncertain: bool = False
     doubtful: bool = False
     fair: bool = False
+    alone: bool = False
     message: str | None = None
 
 
@@ -111,7 +116,7 @@ class Turn:
         """
         request = self.request
         lock_rules(conn, request)
-        state, due, begin = workers.hold(conn, request.worker_id)
+        state, due, begin, pinned = workers.hold(conn, request.worker_id)
         failpoint("turn_began")
         if request.message is not None:
             workers.set_message(conn, request.worker_id, request.message or None)
@@ -124,7 +129,7 @@ class Turn:
             claimed, unowned = self._compare(conn)
         self._tried = True
         if state == WorkerState.ACTIVE:
-            share, taken = _claim(conn, request, request.free - len(claimed))
+            share, taken = _claim(conn, request, claimed, pinned)
             # A failover may have lost the commit of an earlier claim. If that execution still runs here, it continues
             # and is not started again.
             again = {one.key for one in taken if one.key in request.deliveries.live}
@@ -153,16 +158,34 @@ class Turn:
         return claimed, unowned
 
 
-def _claim(conn: sa.Connection, request: TurnRequest, free: int) -> tuple[Share | None, list[Claimed]]:
-    """Claim runs for the free slots. If the request is fair, claim at most this worker's share of the queued runs."""
-    programs = [queue for queue in request.queues if queue != jobs.SEQUENCE_QUEUE]
+def _claim(
+    conn: sa.Connection, request: TurnRequest, already: Sequence[Claimed], pinned: bool
+) -> tuple[Share | None, list[Claimed]]:
+    """Claim runs for the free slots. If the request is fair, claim at most this worker's share of the queued runs.
+
+    Runs that are pinned to this worker come first. While one of them waits for slots, nothing else is claimed.
+    The result has a share only if it limited the claim. ``already``: runs that take free slots of the request.
+    """
+    first: list[Claimed] = []
+    free, most = request.free - sum(one.weight for one in already), request.most - len(already)
+    if pinned and min(free, most) > 0:
+        first, waits = workers.claim_pinned(conn, request.worker_id, request.name, Room(free, most))
+        if waits:
+            return None, first
+        free, most = free - sum(one.weight for one in first), most - len(first)
+    queues = {queue: slots for queue, slots in request.queues.items() if queue != jobs.SEQUENCE_QUEUE}
+    if min(free, most) <= 0 or not queues:
+        return None, first
+    heavy = {queue for queue, slots in queues.items() if slots > 1}
     share = None
-    if request.fair and programs and free > 0:
-        fleet = fleet_load.fleet(conn, programs)
-        most = sum(load.slots for load in fleet) + 1
-        share = share_of(request.worker_id, fleet, fleet_load.queued(conn, programs, most))
-    limits = None if share is None else share.most
-    return share, workers.claim(conn, request.worker_id, request.name, programs, free, limits)
+    if request.fair or (heavy and not request.alone):
+        fleet = fleet_load.fleet(conn, queues)
+        number = sum(load.slots for load in fleet) + 1
+        share = share_of(request.worker_id, fleet, fleet_load.queued(conn, queues, number), queues)
+    room = Room(free, most, heavy if share is None else share.holds)
+    limit = share if request.fair else None
+    limits = None if limit is None else limit.most
+    return limit, first + workers.claim(conn, request.worker_id, request.name, queues, room, limits)
 
 
 def lock_rules(conn: sa.Connection, request: TurnRequest) -> None:

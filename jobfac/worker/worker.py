@@ -20,9 +20,9 @@ from jobfac.programs import ExitWatcher, Guardian, become_subreaper
 from jobfac.programs.guardian import clock
 from jobfac.settings import Settings
 from jobfac.states import Stop
-from jobfac.store import jobs, sequences, workers
+from jobfac.store import sequences, workers
 from jobfac.store.runs.event import Event
-from jobfac.store.workers import Beat, LeaseLost
+from jobfac.store.workers import Beat, LeaseLost, MachineLoad
 from jobfac.telemetry.metrics import Metric
 from jobfac.telemetry.worker import WorkerTelemetry
 from jobfac.worker.executions.held import Executions
@@ -31,12 +31,14 @@ from jobfac.worker.failpoints import failpoint
 from jobfac.worker.health import Health
 from jobfac.worker.identity import registration
 from jobfac.worker.lease import Lease
+from jobfac.worker.load import LoadLimits, measure
 from jobfac.worker.loop.agenda import Agenda
 from jobfac.worker.loop.database import LoopDatabase
 from jobfac.worker.loop.inbox import Inbox
 from jobfac.worker.loop.phases import Phases
 from jobfac.worker.loop.pulse import Pulse
 from jobfac.worker.poller import WorkPoller
+from jobfac.worker.queues import ServedQueues
 from jobfac.worker.shipping import Shipper
 from jobfac.worker.spool_folder import SpoolFolder
 from jobfac.worker.turn import Turn, TurnRequest, lock_rules, move_on, save
@@ -72,11 +74,11 @@ class Worker:
         self._log = self._telemetry.log
         self._who = registration(name, slots, pools, labels)
         self._definitions: dict[tuple[str, int], AnyJob] = {}
-        self._queues: list[str] = []
         self._agenda = Agenda(settings.heartbeat)
         self._phases = Phases()
         self._pulse = Pulse()
         self._health = Health(self._log)
+        self._limits = LoadLimits(settings.max_cpu_pressure, settings.min_free_memory)
         self._guardian = Guardian()
         self._watcher = ExitWatcher()
         self._inbox = Inbox(self._watcher.wake)
@@ -87,6 +89,7 @@ class Worker:
         )  # fmt: skip
         # A worker that loses its lease kills its programs before another worker may start their runs again.
         self._database = LoopDatabase(db, self._pulse, self._obey)
+        self._queues = ServedQueues(self._database, self._who, self._log)
         self._lease = Lease(db, self._who, settings, self._guardian, self._on_beat, self._held.kill, self._pulse.age)
         self._poller = WorkPoller(db, settings, name, self._on_found, self._on_survey)
         self._shipper = Shipper(db, settings.ship_interval, name, self._held.living, self._watcher.wake)
@@ -97,7 +100,8 @@ class Worker:
         """Stop claiming, let runs finish for ``limit`` seconds (default: the setting), then requeue the rest."""
         self._inbox.put_drain(time.monotonic() + (self._settings.drain_limit if limit is None else limit))
 
-    def _on_beat(self, beat: Beat) -> None:
+    def _on_beat(self, beat: Beat, load: MachineLoad) -> None:
+        self._inbox.put_load(self._limits.exceeded(load))
         self._inbox.put_beat(beat)
 
     def _on_survey(self, survey: Survey) -> None:
@@ -136,6 +140,7 @@ class Worker:
         self._spool.clear_dead(self._db)
         self._spool.ensure()
         self._guardian.start()
+        self._inbox.put_load(self._limits.exceeded(measure()))
         self._register(lambda conn: None)
         for thread in (self._lease, self._shipper, self._poller):
             thread.start()
@@ -172,15 +177,18 @@ class Worker:
             self._phases.signal(until)
         until = time.monotonic() + self._settings.drain_limit
         self._agenda.more |= self._phases.follow(messages.state, until)
+        if messages.overload is not None:
+            self._health.loaded(messages.overload)
         self._agenda.absorb(messages, time.monotonic())
 
     def _is_done(self) -> bool:
         return self._phases.is_leaving and not self._held.live and not self._held.over
 
     def _free(self) -> int:
-        if self._phases.is_leaving or self._held.must_run_alone():
+        """Return for how many slots the worker may claim runs."""
+        if self._phases.is_leaving or self._held.must_run_alone() or not self._health.starts(1):
             return 0
-        return self._health.slots(self._who.slots - len(self._held.live))
+        return max(0, self._who.slots - self._held.slots())
 
     def _has_to_act(self) -> bool:
         to_store = bool(self._held.over or self._held.events) or self._health.to_show() is not None
@@ -209,8 +217,11 @@ class Worker:
     def _turn(self) -> None:
         agenda = self._agenda
         reported, doubtful = agenda.begin_turn()
-        self._read_queues()
-        request = self._compose(self._health.room(self._free(), len(self._held.live), time.monotonic()), doubtful)
+        if (number := agenda.queues_to_read) is not None and self._queues.read():
+            agenda.queues_read(number)
+        free = self._free()
+        most = self._health.starts(self._health.room(free, len(self._held.live), time.monotonic()))
+        request = self._compose(free, most, doubtful)
         failpoint("gathered")
         began, clock_began = time.time_ns(), time.monotonic()
         try:
@@ -230,34 +241,23 @@ class Worker:
         self._held.abandon(result.unowned)
         self._held.begin(result.claimed, self._definitions, began)
         moved = self._database.do(lambda: move_on(self._db, self.name, result, self._log))
-        is_empty = agenda.turn_done(request.free, len(result.claimed))
-        agenda.look_at = agenda.fair.claimed(result.share, request.free, len(result.claimed), time.monotonic())
+        taken = sum(one.weight for one in result.claimed)
+        is_empty = agenda.turn_done(len(result.claimed), taken >= free or len(result.claimed) >= most)
+        agenda.look_at = agenda.fair.claimed(result.share, free, taken, time.monotonic())
         if is_empty and moved:
             agenda.more = True
-        elif agenda.look_at is not None:
-            self._poller.disarm()
-        elif is_empty:
-            self._poller.arm(self._queues, in_vain=reported and not result.claimed)
+        elif is_empty and agenda.look_at is None:
+            self._poller.arm(self._queues.names, in_vain=reported and not result.claimed)
         else:
             self._poller.disarm()
 
-    def _compose(self, free: int, doubtful: bool = False) -> TurnRequest:
+    def _compose(self, free: int, most: int, doubtful: bool = False) -> TurnRequest:
         return TurnRequest(
-            worker_id=self._lease.worker_id, name=self.name, queues=self._queues, free=free,
+            worker_id=self._lease.worker_id, name=self.name, queues=self._queues.slots, free=free, most=most,
             deliveries=self._held.deliveries(), uncertain=self._agenda.uncertain, doubtful=doubtful,
             message=self._health.to_show(), fair=self._agenda.fair.must_look(time.monotonic()),
+            alone=self._agenda.fair.fleet <= 1,
         )  # fmt: skip
-
-    def _read_queues(self) -> None:
-        """Read the queues that this worker may claim from, if the number of queues has changed."""
-        if (number := self._agenda.queues_to_read) is None:
-            return
-        try:
-            pools = (*self._who.pools, jobs.SEQUENCE_QUEUE)
-            self._queues = self._database.query(jobs.matching_queues, pools, self._who.labels, retry_for=1.0)
-            self._agenda.queues_read(number)
-        except Unreachable as error:
-            self._log.warning("queues not read", action="turn_failed", reason=str(error))
 
     # Dead workers, a lost lease, deregistration
 
@@ -286,7 +286,7 @@ class Worker:
         former = self._lease.worker_id
         why = "its worker could not renew its lease in time and ended it"
         fenced = [Event(*key, "fenced", self.name, why) for key in self._held.live]
-        request = self._compose(free=0)
+        request = self._compose(free=0, most=0)
         request = replace(request, deliveries=replace(request.deliveries, events=[*self._held.events, *fenced]))
 
         def requeue(conn: sa.Connection) -> None:

@@ -19,6 +19,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from jobfac.database.engine import Database
+from jobfac.database.tables import metadata
 from scripts.bench import measures
 from scripts.bench.site import BUILD, tidy
 
@@ -93,6 +95,21 @@ class Server:
 NO_SERVER = Server(lambda name: "", lambda process: 0.0, lambda process: 0.0)
 
 
+def real(url: str) -> Server:
+    """A real SQL Server. Every measure empties the database of the URL."""
+
+    def empty(name: str) -> str:
+        db = Database(url)
+        db.upgrade()
+        with db.begin() as conn:
+            for table in metadata.sorted_tables:
+                conn.execute(table.delete())
+        db.close()
+        return url
+
+    return Server(empty, lambda process: 0.0, lambda process: 0.0)
+
+
 @contextmanager
 def mssql() -> Iterator[Server]:
     """Run the TDS test server inside this block."""
@@ -111,13 +128,16 @@ def mssql() -> Iterator[Server]:
         yield Server(create, counter("by_process"), counter("busy_by_process"))
 
 
-def rounds(wanted: set[str], number: int) -> dict[str, list[Figures]]:
-    """Run each measure ``number`` times, interleaved. A measure that fails is reported and omitted."""
+def rounds(wanted: set[str], number: int, url: str) -> dict[str, list[Figures]]:
+    """Run each measure ``number`` times, interleaved. A measure that fails is reported and omitted.
+
+    ``url``: a real SQL Server for the measures of mssql; empty: the TDS test server.
+    """
     preload = slow_fsync() if "slow_disk" in wanted else ""
     needs_server = wanted & {"mssql", "pickup_mssql", "idle"}
     found: dict[str, list[Figures]] = {name: [] for name in wanted}
     start = time.monotonic()
-    with mssql() if needs_server else nullcontext(NO_SERVER) as server:
+    with nullcontext(real(url)) if url else mssql() if needs_server else nullcontext(NO_SERVER) as server:
         every: dict[str, Callable[[], Figures]] = {
             "dispatch": lambda: measures.limits() | measures.dispatch("dispatch"),
             "slow_disk": lambda: (
@@ -173,10 +193,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", default=",".join(every))
+    parser.add_argument("--url", default="", help="a database on a real SQL Server, which is emptied, for mssql")
     words = parser.parse_args()
     BUILD.mkdir(parents=True, exist_ok=True)
     try:
-        found = rounds(set(words.only.split(",")), words.rounds)
+        found = rounds(set(words.only.split(",")), words.rounds, words.url)
     finally:
         tidy()
     rows = summary(found)

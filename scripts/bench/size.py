@@ -15,8 +15,9 @@ from jobfac.operations import jobs
 from jobfac.operations.caller import Caller
 from jobfac.states import RunState
 from jobfac.store import output, runs, statistics, workers
+from jobfac.store.claiming import Claimed, Room
 from jobfac.store.runs import Outcome, StartRequest
-from jobfac.store.workers import Claimed, Registration
+from jobfac.store.workers import Registration
 
 TOGETHER = 500
 WHO = Registration("batch-1", "batch-1.example.org", 1, "token", "0", TOGETHER, ["default"], {})
@@ -45,7 +46,7 @@ def _execute(db: Database, worker_id: int, text: bytes) -> None:
 
     def claim(conn: sa.Connection) -> list[Claimed]:
         workers.hold(conn, worker_id)
-        return workers.claim(conn, worker_id, WHO.name, ["default"], TOGETHER)
+        return workers.claim(conn, worker_id, WHO.name, {"default": 1}, Room(TOGETHER, TOGETHER))
 
     request = StartRequest("orders-export", "schedule nightly", arguments=["--day", "2027-01-31"])
     db.transact(runs.start_many, request, TOGETHER)

@@ -45,7 +45,7 @@ def chaos(words: argparse.Namespace, folder: Path) -> dict[str, Any]:
     journal.mkdir()
     with (
         small_disk(folder / "spool") as disk,
-        open_site(words.engine, folder, words.seed) as means,
+        open_site(words.engine, folder, words.seed, words.url) as means,
         Factory(means.url, folder) as factory,
     ):
         db = Database(means.url)
@@ -67,7 +67,7 @@ def chaos(words: argparse.Namespace, folder: Path) -> dict[str, Any]:
         db.close()
     return {
         "seed": words.seed,
-        "engine": words.engine,
+        "engine": sa.make_url(words.url).drivername if words.url else words.engine,
         "minutes": words.minutes,
         "runs": total,
         "executions": len(found),
@@ -126,6 +126,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     parser.add_argument("--engine", choices=["sqlite", "mssql", "mssqlpython"], default="sqlite")
+    parser.add_argument("--url", default="", help="a database on a real SQL Server, which is emptied first")
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--schedulers", type=int, default=2)
     parser.add_argument("--only-dba", action="store_true", help="no faults beside what the DBA does")

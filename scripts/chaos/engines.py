@@ -7,7 +7,11 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+import sqlalchemy as sa
+
 from jobfac.database.engine import Database
+from jobfac.database.tables import metadata
+from scripts.chaos.proxy import Proxy
 
 Cut = Callable[[float], None]
 """Makes the database unreachable for the given seconds, and returns afterwards."""
@@ -21,8 +25,10 @@ class Means(NamedTuple):
     kill_sessions: Callable[[], object] | None = None
 
 
-def open_site(engine: str, folder: Path, seed: int) -> AbstractContextManager[Means]:
-    """A database of an engine: ``sqlite``, ``mssql`` or ``mssqlpython``."""
+def open_site(engine: str, folder: Path, seed: int, url: str = "") -> AbstractContextManager[Means]:
+    """A database of an engine: ``sqlite``, ``mssql`` or ``mssqlpython``; or that of a URL, which is emptied."""
+    if url:
+        return _real(url)
     if engine == "sqlite":
         return _sqlite(folder)
     return _mssql({"mssql": "pyodbc"}.get(engine, engine), seed)
@@ -65,3 +71,21 @@ def _mssql(driver: str, seed: int) -> Iterator[Means]:
             time.sleep(seconds)
 
         yield Means(url, cut, lambda: server.command(cut=""))
+
+
+@contextmanager
+def _real(url: str) -> Iterator[Means]:
+    """A SQL Server. Workers, schedulers and the DBA reach it through a proxy, which is cut in an outage."""
+    parts = sa.make_url(url)
+    db = Database(url)
+    db.upgrade()
+    with db.begin() as conn:
+        for table in metadata.sorted_tables:
+            conn.execute(table.delete())
+    db.close()
+    proxy = Proxy((parts.host or "localhost", parts.port or 1433))
+    through = parts.set(host="127.0.0.1", port=proxy.port).render_as_string(hide_password=False)
+    try:
+        yield Means(through, proxy.cut, proxy.kill)
+    finally:
+        proxy.close()

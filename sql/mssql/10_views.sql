@@ -30,6 +30,10 @@ SELECT
         WHEN r.state IN ('running', 'stopping') THEN DATEDIFF_BIG(MILLISECOND, r.started_at, SYSUTCDATETIME())
         ELSE DATEDIFF_BIG(MILLISECOND, r.started_at, r.ended_at)
     END / 1000.0 AS DECIMAL(18, 3)) AS run_seconds,
+    r.for_worker,
+    r.cpu_seconds,
+    r.peak_memory,
+    COALESCE(r.slots, 1) AS slots,
     r.exit_code,
     r.signal,
     r.reason,
@@ -50,7 +54,8 @@ GO
 
 CREATE OR ALTER VIEW jobfac.v_queue AS
 -- All waiting runs, and what each waits for. The run with place 1 is claimed next from its queue. pool_workers is the
--- number of workers that claim from the run's pool now, regardless of the labels that the run requires.
+-- number of workers that claim from the run's pool now and have its slots, regardless of the labels that the run
+-- requires.
 SELECT
     r.id,
     r.job,
@@ -71,10 +76,15 @@ SELECT
         WHEN r.state = 'blocked' AND r.already_running <> 'start' THEN N'another run of the job'
         WHEN r.state = 'blocked' THEN CONCAT(N'the concurrency key ', r.concurrency_key)
         WHEN r.kind = 'sequence' THEN N'a worker or scheduler to begin it'
+        WHEN r.for_worker IS NOT NULL THEN CONCAT(N'the worker ', r.for_worker)
+        WHEN f.workers = 0 AND f.slots > 1
+            THEN CONCAT(N'a worker of the pool ', f.pool, N' with ', f.slots, N' slots')
         WHEN f.workers = 0 THEN CONCAT(N'a worker of the pool ', f.pool)
+        WHEN f.slots > 1 THEN CONCAT(CAST(f.slots AS NVARCHAR(10)), N' free slots')
         ELSE N'a free slot'
     END AS waits_for,
     f.workers AS pool_workers,
+    COALESCE(r.slots, 1) AS slots,
     r.concurrency_key,
     r.concurrency_limit,
     r.created_at,
@@ -88,12 +98,14 @@ LEFT JOIN (
     SELECT
         q.name,
         q.pool,
+        q.slots,
         (
             SELECT COUNT(*)
             FROM jobfac.worker AS w
             JOIN jobfac.worker_lease AS e WITH (NOLOCK) ON e.worker_id = w.id
             WHERE w.state = 'active' AND e.lease_until > SYSUTCDATETIME()
                 AND (q.pool = N'@sequences' OR CHARINDEX(CONCAT(N'"', q.pool, N'"'), w.pools) > 0)
+                AND (q.slots IS NULL OR w.slots >= q.slots)
         ) AS workers
     FROM jobfac.queue AS q
 ) AS f ON f.name = r.queue
@@ -101,7 +113,8 @@ WHERE r.state IN ('queued', 'scheduled', 'blocked');
 GO
 
 CREATE OR ALTER VIEW jobfac.v_fleet AS
--- All worker processes, including ended ones. alive: it renews its lease. message: why it claims nothing.
+-- All worker processes, including ended ones. alive: it renews its lease. busy: slots in use. message: why it claims
+-- nothing. cpu_pressure: percent of time in which work waited for a processor. free_memory: bytes.
 -- NOLOCK: a report in a long transaction must not block heartbeats.
 SELECT
     w.id,
@@ -120,11 +133,13 @@ SELECT
     e.seen_at,
     e.lease_until,
     w.ended_at,
-    w.message
+    w.message,
+    e.cpu_pressure,
+    e.free_memory
 FROM jobfac.worker AS w
 JOIN jobfac.worker_lease AS e WITH (NOLOCK) ON e.worker_id = w.id
 LEFT JOIN (
-    SELECT r.worker_id, COUNT(*) AS busy
+    SELECT r.worker_id, SUM(COALESCE(r.slots, 1)) AS busy
     FROM jobfac.run AS r
     WHERE r.state IN ('running', 'stopping')
     GROUP BY r.worker_id
@@ -302,7 +317,9 @@ SELECT
     CAST(d.wait_ms / 1000.0 / NULLIF(d.waited, 0) AS DECIMAL(18, 3)) AS average_wait_seconds,
     d.late,
     CAST(d.latest_ms / 1000.0 AS DECIMAL(18, 3)) AS latest_seconds,
-    d.latest_run
+    d.latest_run,
+    CAST(d.cpu_ms / 1000.0 AS DECIMAL(18, 3)) AS cpu_seconds,
+    d.peak_memory
 FROM jobfac.daily AS d
 LEFT JOIN jobfac.job AS j ON j.id = d.job;
 GO

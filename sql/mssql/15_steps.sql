@@ -131,6 +131,10 @@ BEGIN
         SET @sentence = CONCAT(
             N'Job ''', @job, N''' takes no other arguments: its definition says replace_arguments: false.'
         );
+    IF @enabled = 1 AND JSON_VALUE(@definition, '$.each_worker') = 'true'
+        SET @sentence = CONCAT(
+            N'Job ''', @job, N''' makes one run for each worker, which T-SQL cannot do; use jobfac start or HTTP.'
+        );
     IF @sentence IS NOT NULL
         THROW 50002, @sentence, 1;
     EXEC jobfac.check_request
@@ -235,7 +239,7 @@ BEGIN
     INSERT INTO jobfac.run (
         job, job_version, kind, state, queue, priority, arguments, payload, overrides, notify, notify_jobs, created_at,
         created_by, ready_at, queued_at, ended_at, reason, restartable, already_running, concurrency_key,
-        concurrency_limit, start_key, retry_of
+        concurrency_limit, start_key, retry_of, slots
     )
     VALUES (
         @job,
@@ -260,7 +264,8 @@ BEGIN
         @shared,
         @limit,
         @key,
-        @retry_of
+        @retry_of,
+        CAST(JSON_VALUE(@definition, '$.slots') AS INT)
     );
     SET @run_id = CAST(SCOPE_IDENTITY() AS BIGINT);
     INSERT INTO jobfac.run_event (run_id, attempt, at, event, [by])

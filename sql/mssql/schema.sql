@@ -574,6 +574,70 @@ COMMIT;
 
 GO
 
+BEGIN TRANSACTION;
+
+-- Running upgrade 0003 -> 0004
+
+ALTER TABLE jobfac.run ADD slots INTEGER NULL;
+
+GO
+
+ALTER TABLE jobfac.queue ADD slots INTEGER NULL;
+
+GO
+
+ALTER TABLE jobfac.run ADD for_worker NVARCHAR(200) NULL;
+
+GO
+
+ALTER TABLE jobfac.run ADD cpu_seconds FLOAT NULL;
+
+GO
+
+ALTER TABLE jobfac.run ADD peak_memory BIGINT NULL;
+
+GO
+
+ALTER TABLE jobfac.attempt ADD cpu_seconds FLOAT NULL;
+
+GO
+
+ALTER TABLE jobfac.attempt ADD peak_memory BIGINT NULL;
+
+GO
+
+ALTER TABLE jobfac.daily ADD cpu_ms BIGINT NULL;
+
+GO
+
+ALTER TABLE jobfac.daily ADD peak_memory BIGINT NULL;
+
+GO
+
+ALTER TABLE jobfac.worker_lease ADD cpu_pressure FLOAT NULL;
+
+GO
+
+ALTER TABLE jobfac.worker_lease ADD free_memory BIGINT NULL;
+
+GO
+
+DROP INDEX ix_run_held ON jobfac.run;
+
+GO
+
+CREATE INDEX ix_run_held ON jobfac.run (worker_id, id) INCLUDE (state, attempt, stop, slots) WHERE state IN ('running', 'stopping');
+
+GO
+
+UPDATE jobfac.alembic_version SET version_num='0004' WHERE jobfac.alembic_version.version_num = '0003';
+
+GO
+
+COMMIT;
+
+GO
+
 SET NOEXEC OFF;
 GO
 
@@ -609,6 +673,10 @@ SELECT
         WHEN r.state IN ('running', 'stopping') THEN DATEDIFF_BIG(MILLISECOND, r.started_at, SYSUTCDATETIME())
         ELSE DATEDIFF_BIG(MILLISECOND, r.started_at, r.ended_at)
     END / 1000.0 AS DECIMAL(18, 3)) AS run_seconds,
+    r.for_worker,
+    r.cpu_seconds,
+    r.peak_memory,
+    COALESCE(r.slots, 1) AS slots,
     r.exit_code,
     r.signal,
     r.reason,
@@ -629,7 +697,8 @@ GO
 
 CREATE OR ALTER VIEW jobfac.v_queue AS
 -- All waiting runs, and what each waits for. The run with place 1 is claimed next from its queue. pool_workers is the
--- number of workers that claim from the run's pool now, regardless of the labels that the run requires.
+-- number of workers that claim from the run's pool now and have its slots, regardless of the labels that the run
+-- requires.
 SELECT
     r.id,
     r.job,
@@ -650,10 +719,15 @@ SELECT
         WHEN r.state = 'blocked' AND r.already_running <> 'start' THEN N'another run of the job'
         WHEN r.state = 'blocked' THEN CONCAT(N'the concurrency key ', r.concurrency_key)
         WHEN r.kind = 'sequence' THEN N'a worker or scheduler to begin it'
+        WHEN r.for_worker IS NOT NULL THEN CONCAT(N'the worker ', r.for_worker)
+        WHEN f.workers = 0 AND f.slots > 1
+            THEN CONCAT(N'a worker of the pool ', f.pool, N' with ', f.slots, N' slots')
         WHEN f.workers = 0 THEN CONCAT(N'a worker of the pool ', f.pool)
+        WHEN f.slots > 1 THEN CONCAT(CAST(f.slots AS NVARCHAR(10)), N' free slots')
         ELSE N'a free slot'
     END AS waits_for,
     f.workers AS pool_workers,
+    COALESCE(r.slots, 1) AS slots,
     r.concurrency_key,
     r.concurrency_limit,
     r.created_at,
@@ -667,12 +741,14 @@ LEFT JOIN (
     SELECT
         q.name,
         q.pool,
+        q.slots,
         (
             SELECT COUNT(*)
             FROM jobfac.worker AS w
             JOIN jobfac.worker_lease AS e WITH (NOLOCK) ON e.worker_id = w.id
             WHERE w.state = 'active' AND e.lease_until > SYSUTCDATETIME()
                 AND (q.pool = N'@sequences' OR CHARINDEX(CONCAT(N'"', q.pool, N'"'), w.pools) > 0)
+                AND (q.slots IS NULL OR w.slots >= q.slots)
         ) AS workers
     FROM jobfac.queue AS q
 ) AS f ON f.name = r.queue
@@ -680,7 +756,8 @@ WHERE r.state IN ('queued', 'scheduled', 'blocked');
 GO
 
 CREATE OR ALTER VIEW jobfac.v_fleet AS
--- All worker processes, including ended ones. alive: it renews its lease. message: why it claims nothing.
+-- All worker processes, including ended ones. alive: it renews its lease. busy: slots in use. message: why it claims
+-- nothing. cpu_pressure: percent of time in which work waited for a processor. free_memory: bytes.
 -- NOLOCK: a report in a long transaction must not block heartbeats.
 SELECT
     w.id,
@@ -699,11 +776,13 @@ SELECT
     e.seen_at,
     e.lease_until,
     w.ended_at,
-    w.message
+    w.message,
+    e.cpu_pressure,
+    e.free_memory
 FROM jobfac.worker AS w
 JOIN jobfac.worker_lease AS e WITH (NOLOCK) ON e.worker_id = w.id
 LEFT JOIN (
-    SELECT r.worker_id, COUNT(*) AS busy
+    SELECT r.worker_id, SUM(COALESCE(r.slots, 1)) AS busy
     FROM jobfac.run AS r
     WHERE r.state IN ('running', 'stopping')
     GROUP BY r.worker_id
@@ -881,7 +960,9 @@ SELECT
     CAST(d.wait_ms / 1000.0 / NULLIF(d.waited, 0) AS DECIMAL(18, 3)) AS average_wait_seconds,
     d.late,
     CAST(d.latest_ms / 1000.0 AS DECIMAL(18, 3)) AS latest_seconds,
-    d.latest_run
+    d.latest_run,
+    CAST(d.cpu_ms / 1000.0 AS DECIMAL(18, 3)) AS cpu_seconds,
+    d.peak_memory
 FROM jobfac.daily AS d
 LEFT JOIN jobfac.job AS j ON j.id = d.job;
 GO
@@ -1452,6 +1533,10 @@ BEGIN
         SET @sentence = CONCAT(
             N'Job ''', @job, N''' takes no other arguments: its definition says replace_arguments: false.'
         );
+    IF @enabled = 1 AND JSON_VALUE(@definition, '$.each_worker') = 'true'
+        SET @sentence = CONCAT(
+            N'Job ''', @job, N''' makes one run for each worker, which T-SQL cannot do; use jobfac start or HTTP.'
+        );
     IF @sentence IS NOT NULL
         THROW 50002, @sentence, 1;
     EXEC jobfac.check_request
@@ -1556,7 +1641,7 @@ BEGIN
     INSERT INTO jobfac.run (
         job, job_version, kind, state, queue, priority, arguments, payload, overrides, notify, notify_jobs, created_at,
         created_by, ready_at, queued_at, ended_at, reason, restartable, already_running, concurrency_key,
-        concurrency_limit, start_key, retry_of
+        concurrency_limit, start_key, retry_of, slots
     )
     VALUES (
         @job,
@@ -1581,7 +1666,8 @@ BEGIN
         @shared,
         @limit,
         @key,
-        @retry_of
+        @retry_of,
+        CAST(JSON_VALUE(@definition, '$.slots') AS INT)
     );
     SET @run_id = CAST(SCOPE_IDENTITY() AS BIGINT);
     INSERT INTO jobfac.run_event (run_id, attempt, at, event, [by])

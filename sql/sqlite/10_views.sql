@@ -31,6 +31,10 @@ SELECT
         WHEN r.state IN ('running', 'stopping') THEN (julianday('now') - julianday(r.started_at)) * 86400.0
         ELSE (julianday(r.ended_at) - julianday(r.started_at)) * 86400.0
     END, 3) AS run_seconds,
+    r.for_worker,
+    r.cpu_seconds,
+    r.peak_memory,
+    coalesce(r.slots, 1) AS slots,
     r.exit_code,
     r.signal,
     r.reason,
@@ -51,7 +55,8 @@ LEFT JOIN job AS j ON j.id = r.job;
 DROP VIEW IF EXISTS v_queue;
 CREATE VIEW v_queue AS
 -- All waiting runs, and what each waits for. The run with place 1 is claimed next from its queue. pool_workers is the
--- number of workers that claim from the run's pool now, regardless of the labels that the run requires.
+-- number of workers that claim from the run's pool now and have its slots, regardless of the labels that the run
+-- requires.
 SELECT
     r.id,
     r.job,
@@ -72,10 +77,14 @@ SELECT
         WHEN r.state = 'blocked' AND r.already_running <> 'start' THEN 'another run of the job'
         WHEN r.state = 'blocked' THEN 'the concurrency key ' || r.concurrency_key
         WHEN r.kind = 'sequence' THEN 'a worker or scheduler to begin it'
+        WHEN r.for_worker IS NOT NULL THEN 'the worker ' || r.for_worker
+        WHEN f.workers = 0 AND f.slots > 1 THEN 'a worker of the pool ' || f.pool || ' with ' || f.slots || ' slots'
         WHEN f.workers = 0 THEN 'a worker of the pool ' || f.pool
+        WHEN f.slots > 1 THEN f.slots || ' free slots'
         ELSE 'a free slot'
     END AS waits_for,
     f.workers AS pool_workers,
+    coalesce(r.slots, 1) AS slots,
     r.concurrency_key,
     r.concurrency_limit,
     r.created_at,
@@ -89,12 +98,14 @@ LEFT JOIN (
     SELECT
         q.name,
         q.pool,
+        q.slots,
         (
             SELECT COUNT(*)
             FROM worker AS w
             JOIN worker_lease AS e ON e.worker_id = w.id
             WHERE w.state = 'active' AND e.lease_until > strftime('%Y-%m-%d %H:%M:%f000', 'now')
                 AND (q.pool = '@sequences' OR instr(w.pools, '"' || q.pool || '"') > 0)
+                AND (q.slots IS NULL OR w.slots >= q.slots)
         ) AS workers
     FROM queue AS q
 ) AS f ON f.name = r.queue
@@ -102,7 +113,8 @@ WHERE r.state IN ('queued', 'scheduled', 'blocked');
 
 DROP VIEW IF EXISTS v_fleet;
 CREATE VIEW v_fleet AS
--- All worker processes, including ended ones. alive: it renews its lease. message: why it claims nothing.
+-- All worker processes, including ended ones. alive: it renews its lease. busy: slots in use. message: why it claims
+-- nothing. cpu_pressure: percent of time in which work waited for a processor. free_memory: bytes.
 SELECT
     w.id,
     w.name,
@@ -119,11 +131,13 @@ SELECT
     e.seen_at,
     e.lease_until,
     w.ended_at,
-    w.message
+    w.message,
+    e.cpu_pressure,
+    e.free_memory
 FROM worker AS w
 JOIN worker_lease AS e ON e.worker_id = w.id
 LEFT JOIN (
-    SELECT r.worker_id, COUNT(*) AS busy
+    SELECT r.worker_id, sum(coalesce(r.slots, 1)) AS busy
     FROM run AS r
     WHERE r.state IN ('running', 'stopping')
     GROUP BY r.worker_id
@@ -301,7 +315,9 @@ SELECT
     round(d.wait_ms / 1000.0 / nullif(d.waited, 0), 3) AS average_wait_seconds,
     d.late,
     round(d.latest_ms / 1000.0, 3) AS latest_seconds,
-    d.latest_run
+    d.latest_run,
+    round(d.cpu_ms / 1000.0, 3) AS cpu_seconds,
+    d.peak_memory
 FROM daily AS d
 LEFT JOIN job AS j ON j.id = d.job;
 

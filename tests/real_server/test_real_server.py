@@ -12,6 +12,7 @@ from sqlalchemy.dialects import mssql
 from jobfac.database.engine import Database
 from jobfac.states import RunState
 from jobfac.store import runs, workers
+from jobfac.store.claiming import Room
 from jobfac.store.runs import Outcome, StartRequest
 from tests.support.database import Hand, define
 
@@ -22,7 +23,7 @@ def _drain(db: Database, worker_id: int, taken: Counter[int]) -> None:
     def turn(conn: sa.Connection, outcomes: list[Outcome]) -> list[workers.Claimed]:
         workers.hold(conn, worker_id)
         runs.finish(conn, worker_id, outcomes, "w")
-        return workers.claim(conn, worker_id, "w", ["default"], 5)
+        return workers.claim(conn, worker_id, "w", {"default": 1}, Room(5, 5))
 
     claimed = db.transact(turn, [], retry_for=60.0)
     while claimed:

@@ -14,6 +14,7 @@ from jobfac.database.tables import run, worker_lease
 from jobfac.states import RunState
 from jobfac.store import jobs as job_store
 from jobfac.store import runs, workers
+from jobfac.store.claiming import Room
 from jobfac.store.runs import Finished, Outcome, StartRequest
 from jobfac.store.workers import Beat, Claimed, Registration
 from jobfac.views.runs import AttemptView
@@ -84,12 +85,16 @@ class Hand:
         self.db, self.name, self.slots = db, name, slots
         self.id = db.transact(workers.register, Registration(name, "host", 1, name, "0", slots, **who), 60.0)
 
-    def claim(self, slots: int | None = None, queues: Sequence[str] = ("default",)) -> list[Claimed]:
-        """Claim runs as a turn of the worker's loop does."""
+    def claim(
+        self, slots: int | None = None, queues: Sequence[str] | Mapping[str, int] = ("default",), **room: Any
+    ) -> list[Claimed]:
+        """Claim runs as a turn of the worker's loop does. ``queues``: by name, or with the slots of their runs."""
+        weights = queues if isinstance(queues, Mapping) else dict.fromkeys(queues, 1)
+        free = self.slots if slots is None else slots
 
         def work(conn: sa.Connection) -> list[Claimed]:
             workers.hold(conn, self.id)
-            return workers.claim(conn, self.id, self.name, queues, self.slots if slots is None else slots)
+            return workers.claim(conn, self.id, self.name, weights, Room(free, **{"runs": free, **room}))
 
         return self.db.transact(work)
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from jobfac.programs import Process, Program, Spool, start
+from jobfac.programs import Limits, Process, Program, Spool, start
 from jobfac.programs.tree import entry
 
 ZOO = Path(__file__).parents[1] / "programs" / "zoo"
@@ -36,7 +36,12 @@ class Stage:
         self.processes: list[Process] = []
 
     def start(
-        self, *argv: str, directory: str | None = None, user: str | None = None, detach: bool = False
+        self,
+        *argv: str,
+        directory: str | None = None,
+        user: str | None = None,
+        detach: bool = False,
+        limits: Limits | None = None,
     ) -> tuple[Process, Spool, Spool]:
         """Start a program; returns the process and the spools of its stdout and stderr."""
         self.count += 1
@@ -44,7 +49,7 @@ class Stage:
         out = Spool(self.folder / f"{self.count}-1.stdout", 1 << 20)
         err = Spool(self.folder / f"{self.count}-1.stderr", 1 << 20)
         self.spools += [out, err]
-        program = Program(argv, marker, {"PATH": os.environ["PATH"]}, directory, user, detach)
+        program = Program(argv, marker, {"PATH": os.environ["PATH"]}, directory, user, detach, limits)
         process = start(program, out.fd, err.fd)
         self.processes.append(process)
         return process, out, err

@@ -11,6 +11,7 @@ from jobfac import definitions as d
 from jobfac.database.engine import Database
 from jobfac.database.tables import audit, run
 from jobfac.store import runs, schedules, workers
+from jobfac.store.claiming import Room
 from jobfac.store.workers import Registration
 from tests.support.engines import ENGINES
 
@@ -80,5 +81,5 @@ def take(db: Database, *, name: str = "w1") -> int:
     """Register a worker that claims up to nine runs; returns its id."""
     who = Registration(name, "host", 1, "token", "0", 9, ["default"], {})
     worker_id = db.transact(workers.register, who, 60)
-    db.transact(workers.claim, worker_id, name, ["default"], 9)
+    db.transact(workers.claim, worker_id, name, {"default": 1}, Room(9, 9))
     return worker_id

@@ -46,7 +46,7 @@ def test_lateness_and_waiting_time_are_those_of_the_last_attempt() -> None:
     times = {"created_at": NOW, "ready_at": None, "due_at": NOW - timedelta(seconds=50), "queued_at": NOW}
     row = SimpleNamespace(
         id=5, job="a", state="succeeded", attempt=1, failures=0, started_at=NOW + timedelta(seconds=20),
-        ended_at=NOW + timedelta(seconds=25), **times,
+        ended_at=NOW + timedelta(seconds=25), cpu_seconds=1.5, peak_memory=7, **times,
     )  # fmt: skip
     found = statistics.of_run(row)
     assert (found.latest_ms, found.late, found.wait_ms, found.run_ms, found.longest_run) == (
@@ -56,6 +56,7 @@ def test_lateness_and_waiting_time_are_those_of_the_last_attempt() -> None:
         5_000,
         5,
     )
+    assert (found.cpu_ms, found.peak_memory) == (1500, 7)
     row.attempt, row.failures, row.ready_at = 2, 1, NOW + timedelta(seconds=15)
     found = statistics.of_run(row)
     assert (found.latest_ms, found.late, found.attempts, found.retries) == (5_000, 0, 2, 1)
@@ -119,6 +120,26 @@ def test_slowest_compares_with_the_period_before() -> None:
         ("a", 17.5, 10.0, 75.0),
     ]
     assert (found.rows[1].longest_seconds, found.rows[1].longest_run) == (40.0, 7)
+
+
+def test_usage_is_cpu_time_and_the_largest_peak() -> None:
+    def used(cpu_ms: int, peak: int | None, runs: int = 2) -> DailyTotals:
+        found = totals(runs)
+        found.cpu_ms, found.peak_memory = cpu_ms, peak
+        return found
+
+    now = {
+        (1, "a"): used(3_600_000, 5 << 20),
+        (2, "a"): used(0, 9 << 20),
+        (2, "b"): used(0, None),
+        (3, "c"): used(9, 1),
+    }
+    found = REPORTS["usage"](facts(now, {(20, "a"): used(1_800_000, None)}))
+    assert [tuple(row) for row in found.rows] == [
+        ("a", 4, 1.0, 900.0, 900.0, 0.0, 9 << 20),
+        ("c", 2, 0.0, 0.004, None, None, 1),
+    ]
+    assert shown(9 << 20, Kind.MEMORY) == "9 MiB"
 
 
 THREE_DAYS = {(2, "a"): totals(4, late=1), (1, "a"): totals(4), (1, "b"): totals(1)}

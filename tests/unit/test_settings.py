@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from jobfac.settings import Settings, SettingsError, load, sources, sqlite_path, without_password
+from jobfac.passwords import without_password
+from jobfac.settings import Settings, SettingsError, load, sources, sqlite_path
 
 
 @pytest.fixture(autouse=True)

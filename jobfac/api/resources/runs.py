@@ -26,7 +26,8 @@ from jobfac.views.serialization import all_as_json, as_json
 def start(request: ApiRequest, job: str, headers: parameters.KeyHeaders, body: parameters.StartBody) -> ApiResponse:
     """Start a job.
 
-    409: the job's definition denies the start (`run_id` is the denied run, if one was recorded).
+    409: the job's definition denies the start (`run_id` is the denied run, if one was recorded). A job with
+    `each_worker` makes a run for each worker: the response is the first one, and `runs` has all of them.
     """
     overrides: dict[str, Any] = {}
     if isinstance(body.arguments, dict):
@@ -48,7 +49,11 @@ def start(request: ApiRequest, job: str, headers: parameters.KeyHeaders, body: p
         key=headers.key,
         overrides=overrides or None,
     )
-    return _started(starting.start(request.db, request.by, start_request))
+    started = starting.start(request.db, request.by, start_request)
+    response = _started(started[0])
+    if started[0].for_worker is None:
+        return response
+    return response._replace(content={**as_json(started[0]), "runs": all_as_json(started)})
 
 
 def _started(run: RunView) -> ApiResponse:
@@ -141,7 +146,7 @@ ENDPOINTS = (
         handler=start,
         role=Role.OPERATOR,
         body_required=False,
-        responses={201: models.Run},
+        responses={201: models.StartedRun},
         errors=(404, 409),
     ),
     Endpoint(

@@ -52,7 +52,7 @@ class Local(LocalAdministration):
         request = StartRequest(job=job, by=self._by.name, key=key, **options)
         with self._traced() as by:
             if count == 1:
-                return [starting.start(self._db, by, request)]
+                return starting.start(self._db, by, request)
             ids = starting.start_many(self._db, by, request, count)
         by_id: dict[int, RunView] = {}
         for first in range(0, len(ids), PAGE):

@@ -54,17 +54,18 @@ class Remote(RemoteAdministration):
             body["at"] = options["at"].isoformat()
         body |= overrides
         keys = [key or uuid4().hex for _ in range(count)] if key is None or count == 1 else _numbered(key, count)
-        return [self._start(job, body, run_key) for run_key in keys]
+        return [run for run_key in keys for run in self._start(job, body, run_key)]
 
-    def _start(self, job: str, body: Object, key: str) -> RunView:
+    def _start(self, job: str, body: Object, key: str) -> list[RunView]:
         path, headers = f"/v1/jobs/{quote(job, safe='')}/runs", {"Idempotency-Key": key}
         return self._started(self._send("POST", path, repeatable=True, json=body, headers=headers))
 
-    def _started(self, response: httpx.Response) -> RunView:
-        """Return the run that a request started, or its denied run."""
+    def _started(self, response: httpx.Response) -> list[RunView]:
+        """Return the run that a request started, or its denied run; of a job with ``each_worker`` all runs."""
         if response.status_code == 409 and (denied := response.json().get("run_id")):
-            return self.wait(denied, 0)
-        return from_json(RunView, self._read(response))
+            return [self.wait(denied, 0)]
+        first = self._read(response)
+        return [from_json(RunView, run) for run in first.get("runs", [first])]
 
     def run(self, run_id: int) -> RunHistory:
         run = self.wait(run_id, 0)
@@ -119,9 +120,8 @@ class Remote(RemoteAdministration):
 
     def retry(self, run_id: int, from_failed: bool) -> RunView:
         body, headers = {"from_failed": from_failed}, {"Idempotency-Key": uuid4().hex}
-        return self._started(
-            self._send("POST", f"/v1/runs/{run_id}/retry", repeatable=True, json=body, headers=headers)
-        )
+        response = self._send("POST", f"/v1/runs/{run_id}/retry", repeatable=True, json=body, headers=headers)
+        return self._started(response)[0]
 
     def output(self, run_id: int, attempt: int, positions: dict[str, int]) -> Sequence[Text]:
         query: Object = {"after": f"{attempt}:{positions.get('stdout', 0)}:{positions.get('stderr', 0)}"}

@@ -98,7 +98,8 @@ def config(as_json: Json = False) -> None:
     """Show the settings and where each comes from."""
     import dataclasses
 
-    from jobfac.settings import Settings, SettingsError, sources, without_password
+    from jobfac.passwords import without_password
+    from jobfac.settings import Settings, SettingsError, sources
 
     try:
         loaded = sources()

@@ -32,17 +32,33 @@ Host = Annotated[str | None, typer.Option(help="Address to listen on.")]
 Metrics = Annotated[
     str | None, typer.Option(metavar="HOST:PORT", help="Serve metrics for Prometheus here; default: not served.")
 ]
+Pressure = Annotated[
+    float | None,
+    typer.Option(
+        min=0, max=100, metavar="PERCENT", help="Claim nothing while work waits for a processor longer; default: any."
+    ),
+]
+Memory = Annotated[
+    str | None,
+    typer.Option(metavar="SIZE", help="Claim nothing while less memory is free, such as 2GiB; default: any."),
+]
 Port = Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen on.")]
 
 
 def worker(
-    slots: Slots = None, pool: Pools = None, label: Labels = None, name: Name = None, metrics: Metrics = None
+    slots: Slots = None,
+    pool: Pools = None,
+    label: Labels = None,
+    name: Name = None,
+    max_cpu_pressure: Pressure = None,
+    min_free_memory: Memory = None,
+    metrics: Metrics = None,
 ) -> None:
     """Claim and execute runs until TERM or INT. The first signal drains the worker, a second one stops at once."""
     from jobfac.settings import worker_name
     from jobfac.worker import lock_wait
 
-    loaded = _configured(metrics=metrics)
+    loaded = _configured(metrics=metrics, **_limits(max_cpu_pressure, min_free_memory))
     with database(f"jobfac worker {name or worker_name()}", lock_wait(loaded)) as db:
         role = _worker(db, loaded, slots, pool, label, name)
         with _exporter(db, loaded, role):
@@ -86,6 +102,8 @@ def up(
     pool: Pools = None,
     label: Labels = None,
     name: Name = None,
+    max_cpu_pressure: Pressure = None,
+    min_free_memory: Memory = None,
     host: Host = None,
     port: Port = None,
     metrics: Metrics = None,
@@ -96,7 +114,7 @@ def up(
     from jobfac.settings import worker_name
     from jobfac.worker import lock_wait
 
-    loaded = _configured(api_host=host, api_port=port, metrics=metrics)
+    loaded = _configured(api_host=host, api_port=port, metrics=metrics, **_limits(max_cpu_pressure, min_free_memory))
     with database() as db:
         if db.dialect.name == "sqlite":
             db.upgrade()
@@ -185,6 +203,17 @@ def _exporter(db: "Database", loaded: "Settings", *roles: Any) -> AbstractContex
     from jobfac.telemetry.exporter import Exporter
 
     return Exporter(loaded.metrics, db, [role.metrics for role in roles])
+
+
+def _limits(pressure: float | None, memory: str | None) -> dict[str, Any]:
+    """The settings of ``--max-cpu-pressure`` and ``--min-free-memory``."""
+    from jobfac.definitions.values import read_size
+
+    try:
+        size = None if memory is None else read_size(memory)
+    except ValueError as error:
+        fail(USAGE, f"--min-free-memory {error}.")
+    return {"max_cpu_pressure": pressure, "min_free_memory": size}
 
 
 def _configured(**overrides: Any) -> "Settings":

@@ -8,7 +8,7 @@ from jobfac.cli import selection as s
 from jobfac.cli.client import backend
 from jobfac.cli.common import Json, RunId, group
 from jobfac.cli.rendering.printing import Columns, print_drawn, print_fields, print_json, print_table
-from jobfac.cli.rendering.text import cell, duration
+from jobfac.cli.rendering.text import cell, duration, memory_text
 from jobfac.states import HELD
 from jobfac.views import serialization
 from jobfac.views.runs import AttemptView, RunView, history_as_json
@@ -72,6 +72,8 @@ def show_run(run: RunId, as_json: Json = False) -> None:
         "STATE": _attempt_state,
         "STARTED": "started_at",
         "TOOK": duration,
+        "CPU": _cpu,
+        "MEMORY": _memory,
         "PID": "pid",
         "WORKER": "worker",
         "EXIT": "exit_code",
@@ -87,6 +89,14 @@ def show_run(run: RunId, as_json: Json = False) -> None:
 
         typer.echo("")
         print_drawn(history_tree(history.run, history.path))
+
+
+def _cpu(attempt: AttemptView) -> str:
+    return "" if attempt.cpu_seconds is None else f"{attempt.cpu_seconds:.2f}s"
+
+
+def _memory(attempt: AttemptView) -> str:
+    return "" if attempt.peak_memory is None else memory_text(attempt.peak_memory)
 
 
 def _attempt_state(attempt: AttemptView) -> str:

@@ -14,7 +14,7 @@ from jobfac.cli.common import NOT_FOUND, USAGE, Failure, Json, fail, group, inst
 from jobfac.cli.rendering.printing import Columns, note, print_drawn, print_json, print_table, print_text
 from jobfac.cli.rendering.text import cell
 from jobfac.cli.times import write_time
-from jobfac.definitions.wording import in_words
+from jobfac.recurrence.wording import in_words
 from jobfac.views.results.backfill import BackfillResult, BackfillView
 from jobfac.views.results.load import LoadView, MoveView
 from jobfac.views.schedules import CandidateView, ScheduleView

@@ -62,7 +62,7 @@ def start(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Start a job and print the run's id."""
+    """Start a job and print the run's id, or those of all workers if it runs on each worker."""
     if delay is not None and at is not None:
         fail(USAGE, "--in and --at exclude each other; give one of them.")
     if count > 1 and follow:
@@ -76,6 +76,9 @@ def start(
     options["overrides"] = _overrides(arguments_of or [], payload_of or [], notify or [], from_step)
     with backend() as factory:
         runs = factory.start(job, options, key, count)
+        several = count > 1 or runs[0].for_worker is not None
+        if follow and len(runs) > 1:
+            fail(USAGE, f"Job '{job}' started runs {runs[0].id} to {runs[-1].id}; follow each with `jobfac logs -f`.")
         denied = any(run.state == RunState.DENIED for run in runs)
         if not as_json and not follow:
             typer.echo("\n".join(str(run.id) for run in runs))
@@ -84,7 +87,7 @@ def start(
         elif wait and not denied:
             runs = _wait(factory, runs)
         if as_json:
-            print_json(serialization.all_as_json(runs) if count > 1 else serialization.as_json(runs[0]))
+            print_json(serialization.all_as_json(runs) if several else serialization.as_json(runs[0]))
         refuse_denied(runs)
         if wait or follow:
             _fail_unless_succeeded(runs)

@@ -8,7 +8,7 @@ from jobfac.cli import completion
 from jobfac.cli.client import Backend, backend
 from jobfac.cli.common import NOT_FOUND, Json, fail, group
 from jobfac.cli.rendering.printing import Columns, print_json, print_table
-from jobfac.cli.rendering.text import cell
+from jobfac.cli.rendering.text import cell, memory_text
 from jobfac.views.serialization import all_as_json
 from jobfac.views.workers import WorkerView
 
@@ -35,12 +35,23 @@ def list_workers(
         "POOLS": _pools,
         "STARTED": "started_at",
         "SEEN": "seen_at",
+        "CPU WAIT": _pressure,
+        "FREE MEMORY": _memory,
+        "MESSAGE": "message",
     }
     print_table(views, columns, "no workers; `jobfac worker` starts one")
 
 
 def _busy(worker: WorkerView) -> str:
     return f"{worker.busy} of {worker.slots}"
+
+
+def _pressure(worker: WorkerView) -> str:
+    return "" if worker.cpu_pressure is None else f"{worker.cpu_pressure:.0f} %"
+
+
+def _memory(worker: WorkerView) -> str:
+    return "" if worker.free_memory is None else memory_text(worker.free_memory)
 
 
 def _pools(worker: WorkerView) -> str:

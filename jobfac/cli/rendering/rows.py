@@ -67,6 +67,8 @@ def worker(worker: WorkerView, now: datetime, wide: bool) -> list[RenderableType
     colour, word = STYLES["active"], f"seen {span(silent)}"
     if worker.state == "draining":
         colour, word = "yellow", "draining"
+    elif worker.message:
+        colour, word = "yellow", "claims nothing"
     if left < 0:
         colour, word = "red", f"silent {span(silent)}"
     elif left < silent:

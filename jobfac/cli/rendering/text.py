@@ -61,6 +61,14 @@ def cell(value: object) -> str:
     return styled(value) if isinstance(value, Enum) else escape(text_of(value))
 
 
+def memory_text(size: int) -> str:
+    """Return an amount of memory with one decimal."""
+    for unit, bits in (("GiB", 30), ("MiB", 20), ("KiB", 10)):
+        if size >= 1 << bits:
+            return f"{size / (1 << bits):.1f} {unit}"
+    return f"{size} B"
+
+
 def duration(row: Timed) -> str:
     """Return the time from the start to the end, or to now, such as 0.4s or 2h10m00s."""
     if row.started_at is None:

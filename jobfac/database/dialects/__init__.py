@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 import sqlalchemy as sa
 
 from jobfac.database.dialects.clock import utcnow
+from jobfac.database.dialects.hints import CLAIMING, DIRTY, FOUND_BY_KEY, LOCKED, LOCKED_BY_KEY, PASS, SKIP
 from jobfac.database.dialects.lease_clock import lease_now
 from jobfac.database.dialects.octets import octets
 from jobfac.database.tables import queue, run, worker, worker_lease
@@ -20,39 +21,13 @@ from jobfac.database.types import sql_literals
 from jobfac.states import ALIVE, HELD, RunState, WorkerState
 
 __all__ = [
-    "CLAIMED", "CLAIMING", "CLAIM_VALUES", "DIRTY", "FIRST_END", "FOUND_BY_KEY", "IS_ALIVE", "LOCKED",
-    "LOCKED_BY_KEY", "PASS", "RENEW", "RENEW_PROMISED", "SKIP", "SURVEY", "Dialect", "Survey", "Waiter", "WorkSignal",
-    "dialect_for", "dialect_of", "lease_now", "octets", "read_survey", "utcnow", "work_expression",
+    "CLAIMED", "CLAIMING", "CLAIM_VALUES", "DIRTY", "FIRST_END", "FITS", "FOUND_BY_KEY", "IS_ALIVE", "LOCKED",
+    "LOCKED_BY_KEY", "PASS", "RENEW", "RENEW_PROMISED", "SKIP", "SURVEY", "Dialect", "Survey", "Waiter",
+    "WorkSignal", "dialect_for", "dialect_of", "lease_now", "octets", "read_survey", "utcnow", "work_expression",
 ]  # fmt: skip
-
-DIRTY = "WITH (NOLOCK)"
-"""Hint for a number that may be inexact and must not wait for locks (SQL Server)."""
-
-LOCKED = "WITH (ROWLOCK, UPDLOCK)"
-"""Hint for a SELECT whose rows the same transaction will change (SQL Server)."""
-
-LOCKED_BY_KEY = "WITH (ROWLOCK, UPDLOCK, FORCESEEK)"
-"""The same for rows whose ids are known. It seeks each row even in a small table, because a scan would wait for the
-locks of other transactions, and they for its locks (SQL Server)."""
-
-FOUND_BY_KEY = "WITH (FORCESEEK)"
-"""Hint for rows that are read by their keys from a table that others lock: a scan would wait for them (SQL Server)."""
 
 IS_ALIVE = f"worker.state IN ({sql_literals(ALIVE)})"
 """Condition on a worker: it is active or draining."""
-
-SKIP = "WITH (UPDLOCK, READPAST, ROWLOCK, READCOMMITTEDLOCK)"
-"""Hint for locking only the rows that no other transaction has locked (SQL Server)."""
-
-PASS = "WITH (READPAST, ROWLOCK, READCOMMITTEDLOCK)"
-"""Hint for reading without waiting (SQL Server). It skips rows that another transaction has changed; a later read finds
-them. It reads rows that are only locked for a change (UPDLOCK), because that lock admits readers.
-
-Under READ_COMMITTED_SNAPSHOT, SQL Server allows READPAST only together with READCOMMITTEDLOCK. READPAST does not skip
-page locks, so ROWLOCK is needed. Source: Microsoft, "Table hints"."""
-
-CLAIMING = "WITH (UPDLOCK, READPAST, ROWLOCK, READCOMMITTEDLOCK, FORCESEEK)"
-"""``SKIP`` with FORCESEEK for the claim: the optimizer's statistics may be from a time when the queue was empty."""
 
 CLAIMED = (
     run.c.id,
@@ -72,25 +47,25 @@ CLAIMED = (
     run.c.already_running,
     run.c.concurrency_key,
     run.c.lost,
+    run.c.slots,
 )
 """The columns of a run that a claim returns."""
 
 
-RENEW = (
-    worker_lease.update()
-    .where(
-        worker_lease.c.worker_id == sa.bindparam("p_id"), sa.text("ended = 0"), worker_lease.c.lease_until > lease_now()
-    )
-    .values(seen_at=utcnow(), lease_until=lease_now(sa.bindparam("p_lease", type_=sa.BigInteger)))
-)
-"""The heartbeat. It writes the worker's row in ``worker_lease`` and reads no other table."""
-
 RENEW_PROMISED = (
     worker_lease.update()
     .where(worker_lease.c.worker_id == sa.bindparam("p_id"), sa.text("ended = 0"))
-    .values(seen_at=utcnow(), lease_until=lease_now(sa.bindparam("p_lease", type_=sa.BigInteger)))
+    .values(
+        seen_at=utcnow(),
+        lease_until=lease_now(sa.bindparam("p_lease", type_=sa.BigInteger)),
+        cpu_pressure=sa.bindparam("p_pressure"),
+        free_memory=sa.bindparam("p_memory"),
+    )
 )
-"""The same after a promise that has held up to now: the lease may have run out, but nobody could end it."""
+"""The heartbeat after a promise that has held up to now: the lease may have run out, but nobody could end it."""
+
+RENEW = RENEW_PROMISED.where(worker_lease.c.lease_until > lease_now())
+"""The heartbeat. It writes the worker's row in ``worker_lease`` and reads no other table."""
 
 FIRST_END = sa.select(
     lease_now().label("now"),
@@ -258,15 +233,20 @@ class Dialect(Protocol):
     def write_turn(self) -> AbstractContextManager[None]:
         """Return a context for each transaction that may write. It may admit one thread of this process at a time."""
 
-    def claim(self, limit: int) -> sa.Executable:
+    def claim(self, limit: int, fits: bool = False) -> sa.Executable:
         """Return the statement that claims up to ``limit`` queued runs in order and returns ``CLAIMED`` of each.
 
-        Binds ``p_queue``, ``p_worker_id`` and ``p_worker``. Both are None for sequences, which no worker holds. The
-        statements are cached by limit, because they are the most frequent ones.
+        Binds ``p_queue``, ``p_worker_id`` and ``p_worker``. The last two are None for sequences, which no worker holds.
+        With ``fits`` it also binds ``p_free`` and claims only runs that take at most so many slots. The statements are
+        cached by limit, because they are the most frequent ones.
         """
 
-    def renew(self, conn: sa.Connection, worker_id: int, milliseconds: int) -> Any:
+    def renew(
+        self, conn: sa.Connection, worker_id: int, milliseconds: int, pressure: float | None, memory: int | None
+    ) -> Any:
         """Send a heartbeat in one round trip: extend the lease to ``milliseconds`` from now, if it is still valid.
+
+        Also stores the CPU pressure (percent) and the free memory (bytes) of the worker's machine.
 
         Returns ``now`` and ``first_end``, when the first lease in the fleet ends; None: the lease is lost.
         """
@@ -338,6 +318,9 @@ def dialect_of(conn: sa.Connection) -> Dialect:
     """Return the dialect of a connection."""
     return dialect_for(conn.engine.url)
 
+
+FITS = sa.func.coalesce(run.c.slots, sa.literal_column("1")) <= sa.bindparam("p_free", type_=sa.Integer)
+"""Condition on a run: it takes at most ``p_free`` slots."""
 
 CLAIM_VALUES: dict[str, Any] = {
     "state": RunState.RUNNING.value,

@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import CLAIM_VALUES, CLAIMED, CLAIMING, PASS
+from jobfac.database.dialects import CLAIM_VALUES, CLAIMED, CLAIMING, FITS, PASS
 from jobfac.database.dialects.answers import ANSWER, LOCKS, give_up_after, set_time_limit
 from jobfac.database.dialects.parameter_types import declare_types
 from jobfac.database.dialects.rows import SEEK
@@ -118,11 +118,14 @@ class Mssql:
     def write_turn(self) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext()  # the server queues its writers
 
-    def claim(self, limit: int) -> sa.Executable:
-        return _claim(limit)
+    def claim(self, limit: int, fits: bool = False) -> sa.Executable:
+        return _claim(limit, fits)
 
-    def renew(self, conn: sa.Connection, worker_id: int, milliseconds: int) -> Any:
-        return conn.execute(_RENEW, {"p_id": worker_id, "p_lease": milliseconds}).first()
+    def renew(
+        self, conn: sa.Connection, worker_id: int, milliseconds: int, pressure: float | None, memory: int | None
+    ) -> Any:
+        values = {"p_id": worker_id, "p_lease": milliseconds, "p_pressure": pressure, "p_memory": memory}
+        return conn.execute(_RENEW, values).first()
 
     def require_notice(self, conn: sa.Connection, worker_id: int, milliseconds: int) -> None:
         """Nothing to do: see ``gives_notice``."""
@@ -191,11 +194,13 @@ def _compiler_with_hints(base: type[Any]) -> type[Any]:
 
 
 @functools.cache
-def _claim(limit: int) -> sa.Executable:
+def _claim(limit: int, fits: bool) -> sa.Executable:
     following = (
         sa.select(run)
         .with_hint(run, CLAIMING, "mssql")
-        .where(sa.text(f"state = '{RunState.QUEUED}'"), run.c.queue == sa.bindparam("p_queue"))
+        .where(
+            sa.text(f"state = '{RunState.QUEUED}'"), run.c.queue == sa.bindparam("p_queue"), *([FITS] if fits else [])
+        )
         .order_by(run.c.priority.desc(), run.c.id)
         .limit(limit)
         .cte("next")
@@ -287,7 +292,8 @@ _RENEW = sa.text(
     f"""\
 SET NOCOUNT ON;
 DECLARE @renewed INT;
-UPDATE l SET seen_at = SYSUTCDATETIME(), lease_until = DATEADD(MILLISECOND, CAST(:p_lease AS INT), SYSUTCDATETIME())
+UPDATE l SET seen_at = SYSUTCDATETIME(), lease_until = DATEADD(MILLISECOND, CAST(:p_lease AS INT), SYSUTCDATETIME()),
+    cpu_pressure = :p_pressure, free_memory = :p_memory
 FROM {SCHEMA}.worker_lease AS l {SEEK}
 WHERE l.worker_id = :p_id AND l.ended = 0 AND l.lease_until > SYSUTCDATETIME();
 SET @renewed = @@ROWCOUNT;
@@ -295,4 +301,10 @@ SET NOCOUNT OFF; -- else the next statements of this connection would not say ho
 SELECT SYSUTCDATETIME() AS now, (SELECT MIN(e.lease_until) FROM {SCHEMA}.worker_lease AS e {PASS} WHERE e.ended = 0)
     AS first_end
 WHERE @renewed = 1;"""
-).bindparams(sql_literal("p_id"), sql_literal("p_lease"))
+).bindparams(
+    sql_literal("p_id"),
+    sql_literal("p_lease"),
+    # Not literals: each value would leave a plan of its own in the server's cache.
+    sa.bindparam("p_pressure", type_=sa.Float()),
+    sa.bindparam("p_memory", type_=sa.BigInteger()),
+)

@@ -20,6 +20,7 @@ from jobfac.database.dialects import (
     CLAIM_VALUES,
     CLAIMED,
     FIRST_END,
+    FITS,
     RENEW,
     RENEW_PROMISED,
     Survey,
@@ -124,14 +125,17 @@ class Sqlite:
             if taken:
                 self._turn.release()
 
-    def claim(self, limit: int) -> sa.Executable:
-        return _claim(limit)
+    def claim(self, limit: int, fits: bool = False) -> sa.Executable:
+        return _claim(limit, fits)
 
-    def renew(self, conn: sa.Connection, worker_id: int, milliseconds: int) -> Any:
+    def renew(
+        self, conn: sa.Connection, worker_id: int, milliseconds: int, pressure: float | None, memory: int | None
+    ) -> Any:
         lease_clock.follow(conn)
         lease_notice.give_early(conn)
         renew = RENEW_PROMISED if lease_notice.withdraw(conn, worker_id) else RENEW
-        renewed = conn.execute(renew, {"p_id": worker_id, "p_lease": milliseconds}).rowcount
+        values = {"p_id": worker_id, "p_lease": milliseconds, "p_pressure": pressure, "p_memory": memory}
+        renewed = conn.execute(renew, values).rowcount
         return conn.execute(FIRST_END).one() if renewed else None
 
     def require_notice(self, conn: sa.Connection, worker_id: int, milliseconds: int) -> None:
@@ -178,10 +182,12 @@ class Sqlite:
 
 
 @functools.cache
-def _claim(limit: int) -> sa.Executable:
+def _claim(limit: int, fits: bool) -> sa.Executable:
     first = (
         sa.select(run.c.id)
-        .where(sa.text(f"state = '{RunState.QUEUED}'"), run.c.queue == sa.bindparam("p_queue"))
+        .where(
+            sa.text(f"state = '{RunState.QUEUED}'"), run.c.queue == sa.bindparam("p_queue"), *([FITS] if fits else [])
+        )
         .order_by(run.c.priority.desc(), run.c.id)
         .limit(limit)
     )

@@ -14,7 +14,7 @@ from jobfac.database.tables import job as job_table
 from jobfac.database.tables import run
 from jobfac.database.types import BigId, sql_literals
 from jobfac.states import ACTIVE, FAILURES, RunState
-from jobfac.store.runs.listing import listed, without_large
+from jobfac.store.runs.reading import listed, without_large
 from jobfac.views.runs import RunView
 from jobfac.views.serialization import columns
 

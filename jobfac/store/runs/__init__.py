@@ -6,6 +6,7 @@ Every function takes a ``Connection`` as its first argument. The code that opens
 from jobfac.store.runs.admission import Rule, lock, release_blocked
 from jobfac.store.runs.events import events_of, record
 from jobfac.store.runs.finish import Finished, Outcome, end, finish, note_program, report_progress, requeue, rules_of
+from jobfac.store.runs.pinning import end_unserved, queue_of_worker
 from jobfac.store.runs.promotion import IS_DUE, promote_due
 from jobfac.store.runs.reading import attempts, get
 from jobfac.store.runs.repeats import check_repeat
@@ -25,12 +26,14 @@ __all__ = [
     "attempts",
     "check_repeat",
     "end",
+    "end_unserved",
     "events_of",
     "finish",
     "get",
     "lock",
     "note_program",
     "promote_due",
+    "queue_of_worker",
     "record",
     "release_blocked",
     "report_progress",

@@ -13,6 +13,7 @@ from jobfac.definitions.values import suggestion
 from jobfac.errors import Refused, no_job
 from jobfac.states import JobKind
 from jobfac.store import jobs, outbox
+from jobfac.store.runs.pinning import EACH
 from jobfac.store.runs.request import FIRST, StartRequest
 
 PAYLOAD_LIMIT = 4 * 1024 * 1024
@@ -114,7 +115,7 @@ def _inside(conn: sa.Connection, sequence: str) -> dict[str, jobs.Stored | Defin
 
 
 def new_row(stored: jobs.Stored | DefinitionError | None, request: StartRequest) -> dict[str, Any]:
-    """Return the row of a new run, without its state.
+    """Return the row of a new run, without its state. ``pinning.expand`` makes the rows to insert of it.
 
     Raises:
         NotFound: ``stored`` is None: there is no such job.
@@ -152,12 +153,14 @@ def new_row(stored: jobs.Stored | DefinitionError | None, request: StartRequest)
         "created_by": truncate_utf16(request.by, 128),
         "restartable": getattr(job, "restartable", True),
         **limits(stored.id, job, request.at_most),
+        "slots": slots if (slots := getattr(job, "slots", 1)) > 1 else None,
         "start_key": request.key,
         "schedule_id": request.schedule_id,
         "due_at": request.due_at,
         "sequence_run_id": request.sequence_run_id,
         "visit_id": request.visit_id,
         "retry_of": request.retry_of,
+        "for_worker": request.for_worker or (EACH if getattr(job, "each_worker", False) else None),
     }
 
 

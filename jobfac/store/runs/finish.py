@@ -30,6 +30,7 @@ class Outcome:
             the database's clock.
         retry_after: seconds until the next attempt; None: no retry.
         rule: the run's rule, if the worker knows it; None: it is read from the database.
+        cpu_seconds, peak_memory: what the program used; bytes.
     """
 
     run_id: int
@@ -45,6 +46,8 @@ class Outcome:
     ended: float = field(default_factory=time.monotonic)
     retry_after: float | None = None
     rule: admission.Rule | None = None
+    cpu_seconds: float | None = None
+    peak_memory: int | None = None
 
 
 class Finished(NamedTuple):
@@ -99,6 +102,7 @@ _ENDED = {
     "again_in": BigId, "failed": run.c.failures.type, "exit_code": run.c.exit_code.type, "signal": run.c.signal.type,
     "reason": run.c.reason.type, "exit_message": run.c.exit_message.type, "outputs": run.c.outputs.type,
     "pid": attempt.c.pid.type, "stdout_path": attempt.c.stdout_path.type, "stderr_path": attempt.c.stderr_path.type,
+    "cpu_seconds": attempt.c.cpu_seconds.type, "peak_memory": BigId,
 }  # fmt: skip
 """The columns that ``_values`` returns."""
 
@@ -112,7 +116,7 @@ def _fence(input_rows: sa.Subquery) -> tuple[sa.ColumnElement[bool], ...]:
 @functools.cache
 def _end(engine: str) -> sa.Update:
     input_rows = rows.rows_table(engine, **_ENDED)
-    names = ("state", "exit_code", "signal", "reason", "exit_message", "outputs")
+    names = ("state", "exit_code", "signal", "reason", "exit_message", "outputs", "cpu_seconds", "peak_memory")
     values: dict[str, Any] = {name: input_rows.c[name] for name in names}
     values |= {"ended_at": utcnow(input_rows.c.ago), "failures": run.c.failures + input_rows.c.failed}
     change = run.update().where(*_fence(input_rows), sa.text(f"input_rows.state IN ({sql_literals(FINAL)})"))
@@ -123,7 +127,8 @@ def _end(engine: str) -> sa.Update:
 def _requeue(engine: str) -> sa.Update:
     input_rows = rows.rows_table(engine, **_ENDED)
     c = input_rows.c
-    values: dict[str, Any] = {name: c[name] for name in ("state", "reason", "exit_code", "signal")}
+    names = ("state", "reason", "exit_code", "signal", "cpu_seconds", "peak_memory")
+    values: dict[str, Any] = {name: c[name] for name in names}
     values |= {"ready_at": utcnow(c.again_in), "queued_at": utcnow(), "failures": run.c.failures + c.failed}
     values |= dict.fromkeys(("worker_id", "worker", "progress", "message"), sa.null())
     change = run.update().where(*_fence(input_rows), sa.text(f"input_rows.state NOT IN ({sql_literals(FINAL)})"))
@@ -133,7 +138,7 @@ def _requeue(engine: str) -> sa.Update:
 @functools.cache
 def _close_attempts(engine: str) -> sa.Update:
     c = rows.rows_table(engine, **_ENDED).c
-    names = ("exit_code", "signal", "reason", "pid", "stdout_path", "stderr_path")
+    names = ("exit_code", "signal", "reason", "pid", "stdout_path", "stderr_path", "cpu_seconds", "peak_memory")
     values = {"state": c.state_after, "ended_at": utcnow(c.ago), **{name: c[name] for name in names}}
     change = attempt.update().where(attempt.c.run_id == c.run_id, attempt.c.number == c.fence)
     return rows.by_primary_key(change.values(values), attempt)
@@ -167,8 +172,7 @@ def finish(conn: sa.Connection, worker_id: int, outcomes: Sequence[Outcome], by:
         return []
     # Before any row lock. Other transactions that decide about the same rule see all of these changes or none.
     admission.lock(conn, rules_of(conn, outcomes))
-    rows_found = conn.execute(_LOCK, {"ids": [o.run_id for o in outcomes]})
-    found = {row.id: row for row in (HeldRun(*columns) for columns in rows_found)}
+    found = {row.id: HeldRun(*row) for row in conn.execute(_LOCK, {"ids": [o.run_id for o in outcomes]})}
     ends: list[dict[str, Any]] = []
     events: list[Event] = []
     finished: list[Finished] = []
@@ -224,7 +228,8 @@ def requeue(
             freed.append(row.rule)
     _write(conn, ends)
     if poison_attempts is not None and lost:
-        _count_loss(conn, [row.id for row in lost])
+        more = sa.func.coalesce(run.c.lost, 0) + 1
+        conn.execute(run.update().where(run.c.id.in_([row.id for row in lost])).values(lost=more))
     record(conn, events)
     admission.release_blocked(conn, freed, by)
     return finished
@@ -241,11 +246,6 @@ def _after_loss(row: HeldRun, why: str, poison_attempts: int | None) -> tuple[Ru
         words = {1: "once", 2: "twice", 3: "three times", 4: "four times", 5: "five times"}
         return RunState.LOST, f"its worker died {words.get(times, f'{times} times')} while it ran"
     return RunState.QUEUED, why
-
-
-def _count_loss(conn: sa.Connection, run_ids: Sequence[int]) -> None:
-    more = sa.func.coalesce(run.c.lost, 0) + 1
-    conn.execute(run.update().where(run.c.id.in_(run_ids)).values(lost=more))
 
 
 def end(conn: sa.Connection, run_id: int, state: RunState, reason: str | None, by: str) -> Finished:
@@ -313,13 +313,12 @@ def _next_state(row: HeldRun, outcome: Outcome) -> tuple[RunState, int]:
 
 
 def _values(outcome: Outcome, worker_id: int | None, state: RunState, failed: int) -> dict[str, Any]:
-    state_after = RunState.STOPPED if outcome.state == RunState.QUEUED else outcome.state
     return {
         "run_id": outcome.run_id,
         "fence": outcome.attempt,
         "holder": worker_id,
         "state": state,
-        "state_after": state_after,
+        "state_after": RunState.STOPPED if outcome.state == RunState.QUEUED else outcome.state,
         "ago": -round((time.monotonic() - outcome.ended) * 1000),
         "again_in": round((outcome.retry_after or 0.0) * 1000),
         "failed": failed,
@@ -331,6 +330,8 @@ def _values(outcome: Outcome, worker_id: int | None, state: RunState, failed: in
         "pid": outcome.pid,
         "stdout_path": _cut(outcome.paths.get("stdout")),
         "stderr_path": _cut(outcome.paths.get("stderr")),
+        "cpu_seconds": outcome.cpu_seconds,
+        "peak_memory": outcome.peak_memory,
     }
 
 

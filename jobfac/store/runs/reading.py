@@ -1,4 +1,6 @@
-"""Read runs and their attempts."""
+"""Read runs and their attempts. A list leaves large values out, so a page is cheap even if the values are large."""
+
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -6,6 +8,28 @@ from jobfac.database.tables import attempt, run
 from jobfac.errors import no_run
 from jobfac.views.runs import AttemptView, RunView
 from jobfac.views.serialization import columns, from_row
+
+LIMIT = 4096
+"""The maximum length of a value in a list, in characters."""
+
+LARGE = ("arguments", "payload", "outputs")
+"""The columns of a run that may exceed ``LIMIT``."""
+
+
+def listed(name: str) -> sa.ColumnElement[Any]:
+    """Return a column of a run for a list. For a large value the database returns only the beginning."""
+    column = run.c[name]
+    if name not in LARGE:
+        return column
+    place: sa.ColumnElement[Any] = sa.literal_column(f"1, {LIMIT + 1}")
+    return sa.func.substring(column, place, type_=sa.Text()).label(name)
+
+
+def without_large(row: sa.RowMapping) -> RunView:
+    """Return the view of a run, with None in place of each large value. ``truncated`` names these columns."""
+    truncated = [name for name in LARGE if row[name] is not None and len(row[name]) > LIMIT]
+    return from_row(RunView, {**row, **dict.fromkeys(truncated)})._replace(truncated=truncated)
+
 
 RUN_COLUMNS = [run.c[name] for name in columns(RunView)]
 """The columns that a statement selects to read a ``RunView``."""

@@ -22,6 +22,7 @@ class StartRequest:
         manual: a person or a program starts the run, which ``on_demand`` may forbid. False for schedules and sequences.
         categories: inside a sequence the request may pass values only to jobs of these categories; None: to all.
         at_most: how many runs of this kind, a backfill of the job, may run at a time; None: as the definition says.
+        for_worker: the name of the only worker that may take the run; None: as the definition says.
         inherited_events: the subscribed events that a job of a sequence inherits from the sequence.
     """
 
@@ -43,3 +44,4 @@ class StartRequest:
     at_most: int | None = None
     inherited_events: str | None = None
     retry_of: int | None = None
+    for_worker: str | None = None

@@ -17,16 +17,21 @@ from jobfac.store.runs import admission
 from jobfac.store.runs.drafting import checked_row, new_row
 from jobfac.store.runs.event import Event
 from jobfac.store.runs.events import record
+from jobfac.store.runs.pinning import expand, others
 from jobfac.store.runs.repeats import check_repeat
 from jobfac.store.runs.request import StartRequest
 from jobfac.store.runs.stopping import make_room
 
 
 class Started(NamedTuple):
-    """A requested run. ``is_new``: this transaction inserts it; otherwise its key was used before."""
+    """A requested run. ``is_new``: this transaction inserts it; otherwise its key was used before.
+
+    ``others``: the runs of the other workers, if the job has ``each_worker``.
+    """
 
     run_id: int
     is_new: bool
+    others: Sequence[int] = ()
 
 
 def start(conn: sa.Connection, request: StartRequest) -> int:
@@ -45,24 +50,30 @@ def start(conn: sa.Connection, request: StartRequest) -> int:
 def start_once(conn: sa.Connection, request: StartRequest) -> Started:
     """Do the same as ``start``, and also return whether the run is new."""
     if request.key is None:
-        return Started(_insert(conn, request, checked_row(conn, request), 1)[0], True)
+        return _started(conn, request, checked_row(conn, request))
     if (found := _started_with(conn, request)) is not None:
         return found
     values = checked_row(conn, request)
     # Of two starts with the same key, the second waits here for the first. A lock on the index instead would lock the
     # gap into which all new keys of the job may fall.
     admission.lock(conn, [] if _is_later(request) else [admission.Rule.of(values)], {_name_of_key(request)})
-    return _started_with(conn, request) or Started(_insert(conn, request, values, 1)[0], True)
+    return _started_with(conn, request) or _started(conn, request, values)
+
+
+def _started(conn: sa.Connection, request: StartRequest, values: Mapping[str, Any]) -> Started:
+    first, *others = _insert_apart(conn, request, expand(conn, values))
+    return Started(first, True, others)
 
 
 def _started_with(conn: sa.Connection, request: StartRequest) -> Started | None:
     """Return the run that was started with the request's key, or None."""
-    query = sa.select(run.c.id).where(run.c.job == request.job, run.c.start_key == request.key)
-    found = conn.execute(query).scalar()
+    query = sa.select(run.c.id, run.c.for_worker).where(run.c.job == request.job, run.c.start_key == request.key)
+    found = conn.execute(query).first()
     if found is None:
         return None
-    check_repeat(conn, int(found), request)
-    return Started(int(found), False)
+    check_repeat(conn, int(found.id), request)
+    pinned = found.for_worker is not None and request.key is not None
+    return Started(int(found.id), False, others(conn, request.job, request.key or "") if pinned else ())
 
 
 def _name_of_key(request: StartRequest) -> str:
@@ -77,13 +88,20 @@ def _name_of_key(request: StartRequest) -> str:
 
 def start_many(conn: sa.Connection, request: StartRequest, count: int) -> list[int]:
     """Insert ``count`` equal runs, all or none. Returns their ids in order. Raises as ``start`` does."""
-    values = checked_row(conn, request)
+    values = _single(checked_row(conn, request))
     if admission.Rule.of(values).has_limits:
         return [_insert(conn, request, values, 1)[0] for _ in range(count)]
     ids: list[int] = []
     while len(ids) < count:
         ids += _insert(conn, request, values, min(admission.BATCH, count - len(ids)))
     return ids
+
+
+def _single(values: dict[str, Any]) -> dict[str, Any]:
+    """Raises ``Refused`` for a job with ``each_worker``, whose starts cannot be multiplied."""
+    if values["for_worker"] is not None:
+        raise Refused(f"Job '{values['job']}' makes one run for each worker; start it without a count.")
+    return values
 
 
 class Numbered(NamedTuple):
@@ -105,7 +123,7 @@ def start_numbered(conn: sa.Connection, request: StartRequest, first: int, count
     found = _started_with_any(conn, request.job, keys)
     if len(found) == count:
         return Numbered([found[key] for key in keys], 0)
-    values = checked_row(conn, request)
+    values = _single(checked_row(conn, request))
     # Of two calls with the same key, the second waits here for the first.
     rules = [] if _is_later(request) else [admission.Rule.of(values)]
     admission.lock(conn, rules, {_name_of_key(replace(request, key=keys[0]))})
@@ -147,19 +165,21 @@ def start_each(conn: sa.Connection, requests: Sequence[StartRequest]) -> list[in
     """
     stored = jobs.load_many(conn, {request.job for request in requests})
     answers: dict[int, int | NotFound | Refused] = {}
-    rows: dict[int, dict[str, Any]] = {}
+    rows: dict[int, list[dict[str, Any]]] = {}
     for position, request in enumerate(requests):
         try:
-            rows[position] = new_row(stored.get(request.job), request)
+            rows[position] = expand(conn, new_row(stored.get(request.job), request))
         except (NotFound, Refused) as error:
             answers[position] = error
-    free = {position: values for position, values in rows.items() if not admission.Rule.of(values).has_limits}
-    admission.lock_late(conn, map(admission.Rule.of, rows.values()))
-    for position, values in rows.items():
+    free = {position: its for position, its in rows.items() if not admission.Rule.of(its[0]).has_limits}
+    admission.lock_late(conn, (admission.Rule.of(its[0]) for its in rows.values()))
+    for position, its in rows.items():
         if position not in free:
-            answers[position] = _insert(conn, requests[position], values, 1)[0]
-    ids = _write(conn, list(free.values()), RunState.QUEUED) if free else []
-    answers.update(zip(free, ids, strict=True))
+            answers[position] = _insert_apart(conn, requests[position], its)[0]
+    together = [(position, row) for position, its in free.items() for row in its]
+    ids = _write(conn, [row for _, row in together], RunState.QUEUED) if together else []
+    for (position, _), run_id in zip(together, ids, strict=True):
+        answers.setdefault(position, run_id)
     return [answers[position] for position in range(len(requests))]
 
 
@@ -191,6 +211,7 @@ def retry(
         overrides=combined or None,
         manual=False,
         retry_of=run_id,
+        for_worker=row.for_worker,
     )
     return start_once(conn, request)
 
@@ -203,8 +224,15 @@ def _insert(conn: sa.Connection, request: StartRequest, values: Mapping[str, Any
     return _insert_all(conn, request, [values] * count)
 
 
+def _insert_apart(conn: sa.Connection, request: StartRequest, rows: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Insert rows one by one if each must see the one before it, else together."""
+    if len(rows) > 1 and admission.Rule.of(rows[0]).has_limits:
+        return [_insert_all(conn, request, [row])[0] for row in rows]
+    return _insert_all(conn, request, rows)
+
+
 def _insert_all(conn: sa.Connection, request: StartRequest, rows: Sequence[Mapping[str, Any]]) -> list[int]:
-    """Insert rows that differ only in their start keys."""
+    """Insert rows that differ only in their start keys and workers."""
     values = rows[0]
     later = _is_later(request)
     if later:

@@ -17,7 +17,7 @@ from jobfac.store.runs import Outcome, retry_delay
 from jobfac.store.workers import Claimed
 from jobfac.worker.executions.launch import Launch
 from jobfac.worker.executions.lifecycle import Action, Cause, Lifecycle, Stage
-from jobfac.worker.executions.outcome import judge, judge_report, with_remarks
+from jobfac.worker.executions.outcome import judge, judge_report, out_of_memory, with_remarks
 from jobfac.worker.executions.report import LIMIT, Report
 from jobfac.worker.health import machine_fault
 
@@ -168,6 +168,7 @@ class Execution:
             report = self.report
             state, reason = with_remarks(state, reason, report.incomplete, report.refused, self.definition.aware)
         over = self.process.exit if self.process else None
+        used = self.process.usage() if self.process else None
         stopped = self._life.cause not in (None, Cause.TIMED_OUT)
         return Outcome(
             run_id=self.claimed.id,
@@ -182,6 +183,8 @@ class Execution:
             paths=self.paths,
             ended=over.at if over else self._life.began,
             rule=self.claimed.rule,
+            cpu_seconds=used.cpu_seconds if used else None,
+            peak_memory=used.peak_memory if used else None,
             retry_after=None if stopped else retry_delay(self.definition.retry, state, self.claimed.failures, chance),
         )
 
@@ -197,9 +200,15 @@ class Execution:
             return RunState.TIMED_OUT, f"ran longer than its timeout of {write_duration(self.definition.timeout or 0)}"
         if cause is not None:
             return RunState.STOPPED, "stopped at once" if cause.is_now else "stopped"
+        group, limits = self.process.group, self.definition.limits
+        if group is not None and limits is not None and limits.memory is not None and group.hit_memory_limit():
+            return RunState.FAILED, out_of_memory(limits.memory)
         if self.definition.aware and self.report.result is not None:
             return judge_report(self.report.result, self.report.exit_message)
-        return judge(self.process.exit.code, self.process.exit.signal, self.definition)
+        state, reason = judge(self.process.exit.code, self.process.exit.signal, self.definition)
+        if state == RunState.FAILED and group is not None and (refused := group.refused_processes()):
+            reason = f"{reason}; its limit of processes was reached {refused} times"
+        return state, reason
 
     def collect(self, final: bool, most: int | None = None) -> list[Stored]:
         """Return the output that is not stored yet. It stays pending until ``confirm``. The caller holds ``lock``.
@@ -243,6 +252,8 @@ class Execution:
                 spool.close(delete=True)
             self.spools.clear()
         self.report.close()
+        if self.process is not None and self.process.group is not None:
+            self.process.group.remove()
         if self.claimed.payload is not None:
             with contextlib.suppress(OSError):  # missing, or replaced by the program with something else
                 self._launch.payload.unlink()

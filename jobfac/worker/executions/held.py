@@ -84,6 +84,10 @@ class Executions:
         """Return how many runs the database should count for this worker. Safe for any thread."""
         return len(self.live) + len(self.over)
 
+    def slots(self) -> int:
+        """How many slots the executions under way take."""
+        return sum(one.claimed.weight for one in self.live.values())
+
     def living(self) -> list[Execution]:
         """Return the executions under way."""
         return list(self.live.values())

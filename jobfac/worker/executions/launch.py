@@ -8,7 +8,17 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from jobfac.definitions import Job
-from jobfac.programs import Process, Program, Spool, StartError, open_destination, spool_path, start, write_private
+from jobfac.programs import (
+    Limits,
+    Process,
+    Program,
+    Spool,
+    StartError,
+    open_destination,
+    spool_path,
+    start,
+    write_private,
+)
 from jobfac.programs.masking import Mask
 from jobfac.secret_references import resolve
 from jobfac.store.output import STREAMS
@@ -76,7 +86,9 @@ class Launch:
         environment, secrets = self._environment()
         if job.user:
             self._report.create_for(job.user)
-        return Program(argv, self._marker, environment, job.directory, job.user, job.detach), secrets
+        given_limits = job.limits
+        limits = None if given_limits is None else Limits(given_limits.memory, given_limits.cpu, given_limits.processes)
+        return Program(argv, self._marker, environment, job.directory, job.user, job.detach, limits), secrets
 
     def _environment(self) -> tuple[dict[str, str], list[bytes]]:
         """Return the complete environment of the program, and its secret values."""

@@ -1,8 +1,10 @@
 """Derives the state of a run from the end of its program."""
 
 import signal
+from string import ascii_letters
 
 from jobfac.definitions import Job
+from jobfac.definitions.values import write_size
 from jobfac.states import RunState
 
 
@@ -15,6 +17,13 @@ def judge(code: int | None, by_signal: int | None, job: Job) -> tuple[RunState, 
     if code in job.warning_codes:
         return RunState.SUCCEEDED, f"exit code {code} (a warning)"
     return RunState.FAILED, f"exit code {code}"
+
+
+def out_of_memory(limit: int) -> str:
+    """The reason of a run that was killed at its memory limit, in bytes."""
+    written = str(write_size(limit))
+    number = written.rstrip(ascii_letters)
+    return f"out of memory (limit {number} {written[len(number) :] or 'bytes'})"
 
 
 def judge_report(result: str, message: str | None) -> tuple[RunState, str | None]:

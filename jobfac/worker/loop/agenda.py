@@ -79,16 +79,16 @@ class Agenda:
         self.doubtful |= doubtful
         self.not_before = again
 
-    def turn_done(self, free: int, claimed: int) -> bool:
+    def turn_done(self, claimed: int, is_full: bool) -> bool:
         """Record a committed turn; returns whether the queues are empty. Then the worker waits for new work.
 
         Args:
-            free: how many slots it claimed for.
             claimed: how many runs it claimed.
+            is_full: it claimed all that it had room for.
         """
         self.uncertain = False
-        self.more |= 0 < free <= claimed
-        return free > claimed
+        self.more |= is_full and claimed > 0
+        return not is_full
 
     def registered(self) -> None:
         """Record a new lease, and discard the state that belongs to the old one."""

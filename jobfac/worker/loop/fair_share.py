@@ -4,10 +4,15 @@ There is no coordinator. Every worker computes the same assignment from the same
 Each run is assigned to the worker with the lowest resulting load. So a worker gets no more runs while another worker
 is less loaded. Runs that another worker does not claim, because it is frozen or slow, are claimed by the others after
 ``GRACE``.
+
+A run may take several slots. If no worker has so many free, the worker with the most free slots holds them: it claims
+nothing that comes after that run, until its own runs have ended and the run fits. All other workers go on with lighter
+runs. So a heavy run waits at most until the runs of one worker have ended.
 """
 
 import heapq
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from jobfac.store.fleet_load import Load
@@ -26,42 +31,52 @@ class Share(NamedTuple):
         most: by queue, how many runs at most.
         left: how many queued runs are left to other workers.
         is_long: more runs are queued than there are free slots, so no share is needed.
+        holds: queues with a heavy run for which this worker holds its free slots.
     """
 
     most: Mapping[str, int]
     left: int
     is_long: bool
+    holds: frozenset[str] = frozenset()
 
 
-def share_of(worker_id: int, fleet: Iterable[Load], queued: Mapping[str, int]) -> Share:
+def share_of(
+    worker_id: int, fleet: Iterable[Load], queued: Mapping[str, int], weights: Mapping[str, int] = MappingProxyType({})
+) -> Share:
     """Return the part of the queued runs that ``worker_id`` may claim.
 
     Args:
         fleet: every live worker that claims runs, including this one.
         queued: number of queued runs by queue, in this worker's claim order. Counts above the number of free slots
             need not be exact.
+        weights: by queue, how many slots each of its runs takes, if not one.
     """
     workers = {load.worker_id: load for load in fleet}
     busy = {load.worker_id: load.busy for load in workers.values()}
     most: dict[str, int] = {}
+    holds = set()
     left, is_long = 0, True
     for queue, number in queued.items():
+        weight = weights.get(queue, 1)
         serving = [load for load in workers.values() if queue in load.queues]
-        assigned = _assign(worker_id, serving, busy, number)
+        assigned = _assign(worker_id, serving, busy, number, weight)
         most[queue] = assigned.get(worker_id, 0)
         left += sum(assigned.values()) - most[queue]
-        is_long = is_long and number > sum(load.free for load in serving)
+        is_long = is_long and number > sum(load.free // weight for load in serving)
         for worker, runs in assigned.items():
-            busy[worker] += runs
-    return Share(most, left, is_long)
+            busy[worker] += runs * weight
+        if weight > 1 and sum(assigned.values()) < number and _holder(serving) == worker_id:
+            holds.add(queue)
+            most[queue] += 1
+    return Share(most, left, is_long, frozenset(holds))
 
 
-def _assign(me: int, serving: Sequence[Load], busy: Mapping[int, int], number: int) -> dict[int, int]:
+def _assign(me: int, serving: Sequence[Load], busy: Mapping[int, int], number: int, weight: int) -> dict[int, int]:
     """Assign ``number`` runs one by one to the worker with the lowest resulting load; ties go to worker ``me``."""
     heap = [
-        ((busy[one.worker_id] + 1) / one.slots, one.worker_id != me, one.worker_id, one.slots, busy[one.worker_id])
+        ((busy[one.worker_id] + weight) / one.slots, one.worker_id != me, one.worker_id, one.slots, busy[one.worker_id])
         for one in serving
-        if busy[one.worker_id] < one.slots
+        if busy[one.worker_id] + weight <= one.slots
     ]
     heapq.heapify(heap)
     assigned: dict[int, int] = {}
@@ -70,9 +85,18 @@ def _assign(me: int, serving: Sequence[Load], busy: Mapping[int, int], number: i
             break
         _, other, worker, slots, used = heapq.heappop(heap)
         assigned[worker] = assigned.get(worker, 0) + 1
-        if used + 1 < slots:
-            heapq.heappush(heap, ((used + 2) / slots, other, worker, slots, used + 1))
+        used += weight
+        if used + weight <= slots:
+            heapq.heappush(heap, ((used + weight) / slots, other, worker, slots, used))
     return assigned
+
+
+def _holder(serving: Sequence[Load]) -> int | None:
+    """The worker that holds its free slots for a heavy run: the one with the most, of several the oldest.
+
+    While it holds, its free slots only grow, and the others' do not grow beyond them without taking its part.
+    """
+    return max(serving, key=lambda one: (one.free, -one.worker_id)).worker_id if serving else None
 
 
 class FairClaims:
@@ -98,7 +122,7 @@ class FairClaims:
         return self.fleet > 1 and not self._is_long and not waited
 
     def claimed(self, share: Share | None, requested: int, taken: int, now: float) -> float | None:
-        """Record that a claim of up to ``requested`` runs took ``taken``.
+        """Record that a claim for up to ``requested`` slots took ``taken``.
 
         Returns when to recheck; None: not before there is new work.
 

@@ -30,6 +30,7 @@ class Messages:
         work: there may be something to claim.
         reported: the poller found work.
         beat: the answer to the last heartbeat.
+        overload: why the machine is too loaded for more programs, empty if it is not; None: not measured again.
         survey: the result of the last survey.
         drains: deadlines of the requests to drain, in monotonic seconds.
     """
@@ -37,6 +38,7 @@ class Messages:
     work: bool = False
     reported: bool = False
     beat: Beat | None = None
+    overload: str | None = None
     survey: SurveyResult | None = None
     drains: list[float] = field(default_factory=list)
 
@@ -60,6 +62,7 @@ class Inbox:
         self._lock = threading.RLock()
         self._messages = Messages()
         self._queues = 0  # written by put_survey alone
+        self._is_overloaded = False  # written by put_load alone
         self._wake = wake
 
     def put_work(self, reported: bool = False) -> None:
@@ -80,6 +83,15 @@ class Inbox:
         with self._lock:
             self._messages.beat = beat
         if beat.expiry <= 0:
+            self._wake()
+
+    def put_load(self, overload: str) -> None:
+        """The machine's load was measured. ``overload``: why it is too high for more programs; empty: it is not."""
+        with self._lock:
+            changed, self._is_overloaded = bool(overload) != self._is_overloaded, bool(overload)
+            self._messages.overload = overload
+            self._messages.work |= changed and not overload
+        if changed:
             self._wake()
 
     def put_survey(self, survey: Survey, held: int) -> None:

@@ -35,6 +35,17 @@ def history(db: Database, job: str, *runs: tuple[datetime, float], state: RunSta
     return ids
 
 
+def test_usage_is_added_up_and_the_largest_peak_stays(db: Database) -> None:
+    define(db, a={})
+    for cpu, peak in ((1.5, 1 << 40), (None, None), (0.25, 7)):
+        (run_id,) = history(db, "a", (at(1), 10))
+        with db.begin() as conn:
+            conn.execute(run.update().where(run.c.id == run_id).values(cpu_seconds=cpu, peak_memory=peak, slots=3))
+        count_all(db)
+    assert rows(db, table, "cpu_ms", "peak_memory") == [(1750, 1 << 40)]
+    assert {busy for (busy,) in rows(db, daily_worker, "busy_ms")} == {3 * 3 * 10_000}
+
+
 def at(day: int, hour: int = 12, minute: int = 0) -> datetime:
     return datetime(2026, 3, day, hour, minute, tzinfo=UTC)
 

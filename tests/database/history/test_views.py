@@ -15,6 +15,7 @@ from jobfac.database.engine import Database
 from jobfac.database.tables import attempt, run, run_event, schedule, visit, worker_lease
 from jobfac.states import RunState
 from jobfac.store import output, runs, schedules, statistics, workers
+from jobfac.store.claiming import Room
 from jobfac.store.runs import Outcome, StartRequest
 from jobfac.store.workers import Registration
 
@@ -67,7 +68,7 @@ def register(db: Database, name: str = "w1", slots: int = 4, lease: float = 60) 
 
 
 def claim(db: Database, worker_id: int, name: str = "w1") -> list[int]:
-    return [claimed.id for claimed in db.transact(workers.claim, worker_id, name, ["default"], 10)]
+    return [claimed.id for claimed in db.transact(workers.claim, worker_id, name, {"default": 1}, Room(10, 10))]
 
 
 def finish(db: Database, worker_id: int, run_id: int, state: RunState, **outcome: Any) -> None:
@@ -281,7 +282,7 @@ def test_v_health_lists_each_problem(jobs: Database) -> None:
     gone, awake = register(jobs, "gone"), register(jobs, "awake")
     long, unwanted, overdue = start(jobs, "load"), start(jobs, "elsewhere"), start(jobs, "load", delay=3600)
     stubborn = start(jobs, "load", priority=100)
-    leases_taken = jobs.transact(workers.claim, awake, "awake", ["default"], 1)
+    leases_taken = jobs.transact(workers.claim, awake, "awake", {"default": 1}, Room(1, 1))
     assert [claimed.id for claimed in leases_taken] == [stubborn]
     jobs.transact(runs.request_stop, stubborn, now=False, by="me")
     requested = next(row["id"] for row in view(jobs, "v_events", run_id=stubborn) if row["event"] == "stopping")

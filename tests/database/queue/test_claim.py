@@ -5,7 +5,7 @@ import random
 from jobfac.database.engine import Database
 from jobfac.definitions import Job
 from jobfac.states import RunState
-from jobfac.store import jobs, runs, workers
+from jobfac.store import fleet_load, jobs, runs, workers
 from jobfac.store.history import search
 from jobfac.store.runs import StartRequest
 from tests.support.database import Hand, attempts, define, events, get, start, together
@@ -78,7 +78,7 @@ def test_a_worker_claims_from_the_queues_of_its_pools_and_labels(db: Database) -
 
     def queues_of(pools: list[str], **labels: str) -> set[str]:
         with db.read() as conn:
-            return set(jobs.matching_queues(conn, pools, labels))
+            return set(jobs.matching_queues(conn, pools, labels, 8))
 
     assert queues_of(["default"]) == {"default"}
     assert queues_of(["default"], os="linux") == {"default", "default[os=linux]"}
@@ -127,3 +127,23 @@ def test_after_a_lost_answer_the_claims_are_read_from_the_database(db: Database)
     hand.end(claimed[0])
     with db.read() as conn:
         assert workers.held_by(conn, hand.id) == claimed[1:]
+
+
+def test_a_heavy_run_waits_in_a_queue_of_its_weight_and_is_claimed_if_it_fits(db: Database) -> None:
+    define(db, light={}, heavy={"slots": 3}, huge={"slots": 9})
+    first, heavy, last, _ = (start(db, job) for job in ("light", "heavy", "light", "huge"))
+    assert get(db, heavy)["queue"] == "default*3"
+    with db.read() as conn:
+        queues = jobs.matching_queues(conn, ["default"], {}, 4)
+    assert queues == {"default": 1, "default*3": 3}, "this worker is too small for the third queue"
+    hand = Hand(db, slots=4)
+    taken = hand.claim(4, queues)
+    assert [(claimed.id, claimed.weight) for claimed in taken] == [(first, 1), (heavy, 3)]
+    (seen,) = db.query(workers.workers)
+    assert seen.busy == 4
+    assert [load.busy for load in db.query(fleet_load.fleet, queues)] == [4]
+    again = start(db, "heavy")
+    assert [claimed.id for claimed in hand.claim(2, queues)] == [last], "the heavy run is passed over"
+    other = start(db, "light")
+    assert hand.claim(2, queues, holds={"default*3"}) == []
+    assert {claimed.id for claimed in hand.claim(4, queues, holds={"default*3"})} == {again, other}

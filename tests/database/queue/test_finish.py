@@ -37,6 +37,8 @@ def test_a_success_is_stored_with_all_its_fields(db: Database, hand: Hand, claim
         outputs='{"file": "ä"}',
         pid=4711,
         paths={"stdout": "/tmp/ä.log"},
+        cpu_seconds=1.25,
+        peak_memory=5 << 30,
     )
     assert finished == (claimed.id, "job", RunState.SUCCEEDED, None, None)
     row = get(db, claimed.id)
@@ -45,6 +47,7 @@ def test_a_success_is_stored_with_all_its_fields(db: Database, hand: Hand, claim
     (attempt,) = attempts(db, claimed.id)
     assert (attempt.state, attempt.exit_code, attempt.pid) == ("succeeded", 0, 4711)
     assert (attempt.stdout_path, attempt.stderr_path) == ("/tmp/ä.log", None)
+    assert (attempt.cpu_seconds, attempt.peak_memory) == (row["cpu_seconds"], row["peak_memory"]) == (1.25, 5 << 30)
     assert abs(attempt.ended_at - row["ended_at"]) < timedelta(seconds=1)
     assert events(db, claimed.id) == ["queued", "running", "succeeded"]
 
@@ -79,12 +82,13 @@ def test_the_end_is_stored_relative_to_the_databases_time(db: Database, hand: Ha
 
 def test_a_retry_waits_and_counts_as_a_failure(db: Database, hand: Hand, claimed: Claimed) -> None:
     before = now(db)
-    assert hand.end(claimed, RunState.FAILED, exit_code=3, reason="exit code 3", retry_after=90.0) == []
+    used = {"cpu_seconds": 0.5, "peak_memory": 1000}
+    assert hand.end(claimed, RunState.FAILED, exit_code=3, reason="exit code 3", retry_after=90.0, **used) == []
     row = get(db, claimed.id)
     assert (row["state"], row["failures"], row["attempt"], row["worker_id"]) == ("scheduled", 1, 1, None)
     assert before <= row["ready_at"] - timedelta(seconds=90) <= now(db)
     assert row["ended_at"] is None
-    assert (row["exit_code"], row["reason"]) == (3, "exit code 3")
+    assert (row["exit_code"], row["reason"], row["cpu_seconds"]) == (3, "exit code 3", 0.5)
     assert attempts(db, claimed.id)[0].state == "failed"
     with db.read() as conn:
         last = runs.events_of(conn, claimed.id)[-1]

@@ -3,8 +3,9 @@
 import sqlalchemy as sa
 
 from jobfac.database.engine import Database
-from jobfac.store import fleet_load
+from jobfac.store import fleet_load, workers
 from jobfac.store.fleet_load import Load
+from jobfac.worker.loop.fair_share import Share, share_of
 from tests.support.database import Hand, define, start
 
 
@@ -37,3 +38,14 @@ def test_queued_runs_are_counted_up_to_a_limit(db: Database) -> None:
 
     assert db.query(read) == {"default": 2, "big": 1, "none": 0}
     assert db.query(fleet_load.queued, ["default"], 1) == {"default": 1}
+
+
+def test_a_worker_that_says_why_it_claims_nothing_gets_no_share(db: Database) -> None:
+    define(db, a={})
+    well, sick = Hand(db, "w1", slots=4), Hand(db, "w2", slots=8)
+    db.transact(workers.set_message, sick.id, "unhealthy: no space in /spool")
+    found = db.query(fleet_load.fleet, ["default"])
+    assert [load.worker_id for load in found] == [well.id]
+    assert share_of(well.id, found, {"default": 3}) == Share({"default": 3}, 0, False)
+    db.transact(workers.set_message, sick.id, None)
+    assert {load.worker_id for load in db.query(fleet_load.fleet, ["default"])} == {well.id, sick.id}

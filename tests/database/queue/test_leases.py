@@ -10,7 +10,7 @@ from jobfac.database.engine import Database
 from jobfac.states import RunState, WorkerState
 from jobfac.store import draining, expiry, runs, workers
 from jobfac.store.runs import StartRequest
-from jobfac.store.workers import LeaseLost
+from jobfac.store.workers import LeaseLost, MachineLoad
 from tests.support.database import Hand, attempts, define, events, get, now, start, state, states, together
 
 
@@ -212,3 +212,11 @@ def test_the_lease_is_counted_on_the_databases_clock(db: Database) -> None:
     apart = timedelta(milliseconds=10)  # SQLite uses two clocks here
     lease_until = fleet(db)["w1"]["lease_until"] - timedelta(seconds=15)
     assert before - apart <= lease_until <= after + apart
+
+
+def test_a_heartbeat_stores_the_load_of_the_machine(db: Database) -> None:
+    hand = Hand(db)
+    for load in (MachineLoad(12.5, 3 << 30), MachineLoad(), MachineLoad(0.0, 0)):
+        db.single(workers.renew, hand.id, 60.0, load)
+        (seen,) = db.query(workers.workers)
+        assert (seen.cpu_pressure, seen.free_memory) == load

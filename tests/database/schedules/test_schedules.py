@@ -19,6 +19,7 @@ from jobfac.store import jobs as job_store
 from jobfac.store import runs, schedules
 from jobfac.store.history import search
 from jobfac.views.serialization import all_as_json
+from tests.support.database import Hand
 
 MINUTE = timedelta(minutes=1)
 
@@ -324,3 +325,16 @@ def test_listing_and_preview(db: Database) -> None:
         ("2027-01-04T06:00:00+00:00", "early"),
         ("2027-01-05T06:00:00+00:00", "early"),
     ]
+
+
+def test_a_due_job_that_runs_on_each_worker_gets_a_run_for_each(db: Database) -> None:
+    for name in ("w1", "w2"):
+        Hand(db, name)
+    apply(db, {"a": {"each_worker": True, "schedules": [{"cron": "* * * * *"}]}})
+    due = now_of(db).replace(second=0)
+    simulate_outage_since(db, due)
+    assert (len(insert(db).runs), insert(db).runs) == (1, [])
+    with db.read() as conn:
+        found = conn.execute(sa.select(run.c.for_worker, run.c.schedule_id, run.c.due_at).order_by(run.c.id)).all()
+    (one,) = rows(db).values()
+    assert [tuple(row) for row in found] == [("w1", one["id"], due), ("w2", None, due)]

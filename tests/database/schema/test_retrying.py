@@ -20,6 +20,7 @@ from jobfac.database.tables import audit, job
 from jobfac.errors import Unreachable, WrongSchema
 from jobfac.states import RunState
 from jobfac.store import draining, runs, workers
+from jobfac.store.claiming import Room
 from jobfac.store.history import search
 from jobfac.store.runs import StartRequest
 from jobfac.store.workers import Claimed
@@ -113,7 +114,7 @@ def test_a_claim_with_a_lost_answer_claims_nothing_twice(db: Database, faults: F
     def turn(conn: sa.Connection) -> list[Claimed]:
         workers.hold(conn, hand.id)
         held = workers.held_by(conn, hand.id)
-        return held + workers.claim(conn, hand.id, "w1", ["default"], 3 - len(held))
+        return held + workers.claim(conn, hand.id, "w1", {"default": 1}, Room(3 - len(held), 3))
 
     faults("drop after commit at 1")
     taken = db.transact(turn)

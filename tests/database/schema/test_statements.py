@@ -10,12 +10,12 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.dialects import mssql
 
-from jobfac import scheduler
 from jobfac.database import tables
 from jobfac.database.dialects import parameter_types
 from jobfac.database.dialects.mssql import Mssql
 from jobfac.database.engine import Database
 from jobfac.database.tables import run
+from jobfac.scheduler.poll import POLL
 from jobfac.states import RunState
 from jobfac.store import audit, output, overview, retention, runs, statistics, workers
 from jobfac.store.output import Stored
@@ -206,7 +206,7 @@ def test_readpast_is_combined_with_readcommittedlock(db: Database) -> None:
     with sent(db) as statements:
         a_day(db)
         db.query(overview.read)
-        db.query(lambda conn: conn.execute(scheduler.scheduler._POLL).one())
+        db.query(lambda conn: conn.execute(POLL).one())
         db.dialect.waiter(db.engine, "server").wait(["default"], 1, 0, 0.01)
     hints = [hint for text, _ in statements for hint in re.findall(r"WITH \(([^)]*READPAST[^)]*)\)", text)]
     assert len(hints) > 20

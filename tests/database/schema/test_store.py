@@ -139,9 +139,9 @@ def test_every_queue_ever_used_is_known(db: Database) -> None:
     db.transact(jobs.remove, "picky", "me")
     with db.read() as conn:
         assert sorted(jobs.known_queues(conn)) == [
-            ("@sequences", "@sequences", {}),
-            ("big[gpu=yes,os=linux]", "big", {"gpu": "yes", "os": "linux"}),
-            ("default", "default", {}),
+            ("@sequences", "@sequences", {}, 1),
+            ("big[gpu=yes,os=linux]", "big", {"gpu": "yes", "os": "linux"}, 1),
+            ("default", "default", {}, 1),
         ]
 
 

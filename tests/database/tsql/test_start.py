@@ -93,6 +93,12 @@ def test_a_refusal_leaves_the_callers_transaction_unchanged(db: Database) -> Non
 REFUSED: list[tuple[str, dict[str, Any], int, str]] = [
     ("nothing", {}, 50001, "There is no job 'nothing'; jobfac.v_job_statistics shows what there is."),
     ("off", {}, 50002, "Job 'off' is disabled; EXEC jobfac.enable_job allows it again."),
+    (
+        "each",
+        {},
+        50002,
+        "Job 'each' makes one run for each worker, which T-SQL cannot do; use jobfac start or HTTP.",
+    ),
     ("scheduled", {}, 50002, "Job 'scheduled' may not be started by hand: its definition says on_demand: false."),
     (
         "fixed",
@@ -129,7 +135,15 @@ REFUSED: list[tuple[str, dict[str, Any], int, str]] = [
 def test_an_invalid_start_is_refused_in_a_sentence(db: Database) -> None:
     fixed = {"replace_arguments": False}
     steps = [{"name": "one", "jobs": ["a"]}]
-    define(db, a={}, off={"enabled": False}, scheduled={"on_demand": False}, fixed=fixed, all={"steps": steps})
+    define(
+        db,
+        a={},
+        off={"enabled": False},
+        scheduled={"on_demand": False},
+        each={"each_worker": True},
+        fixed=fixed,
+        all={"steps": steps},
+    )
     for job, arguments, number, sentence in REFUSED:
         found = refusal(db, "start_job", job=job, **arguments)
         assert found[1] == sentence

@@ -8,8 +8,8 @@ from xml.etree import ElementTree
 
 import sqlalchemy as sa
 
-from jobfac import scheduler
 from jobfac.database.tables import run
+from jobfac.scheduler.poll import POLL
 from jobfac.states import RunState
 from jobfac.store import output, overview, retention, runs, statistics, workers
 from jobfac.store.output import Stored
@@ -165,7 +165,7 @@ def _work(place: Place) -> None:
     db.single(workers.renew, hand.id, 60.0)
     db.dialect.waiter(db.singles, "server").wait(["default"], hand.id, 0, 0.05)
     db.query(overview.read)
-    db.query(lambda conn: conn.execute(scheduler.scheduler._POLL).one())
+    db.query(lambda conn: conn.execute(POLL).one())
     db.query(lambda conn: conn.exec_driver_sql("SELECT * FROM jobfac.v_queue").all())
     db.transact(statistics.count)
     db.query(retention.overdue_jobs, "", Keep(86400.0 * 30))

@@ -12,6 +12,7 @@ from jobfac.errors import Unreachable
 from jobfac.settings import Settings
 from jobfac.states import Role, RunState
 from tests.support.api_stage import Served
+from tests.support.database import Hand
 
 
 @pytest.fixture
@@ -131,3 +132,19 @@ def test_the_environment_says_where_it_is(served: Served, monkeypatch: pytest.Mo
     monkeypatch.setenv("JOBFAC_API_KEY", served.keys[Role.VIEWER])
     with Client() as client, pytest.raises(ProblemError, match="There is no run 1"):
         client.run(1)
+
+
+def test_a_start_on_each_worker_gives_the_runs_of_all(served: Served, client: Client) -> None:
+    served.define("each", each_worker=True)
+    refused = served.operator.post("/v1/jobs/each/runs")
+    assert refused.status_code == 409
+    assert "no live worker takes runs of the queue 'default'" in refused.json()["detail"]
+    for name in ("w1", "w2"):
+        Hand(served.db, name)
+    answer = served.operator.post("/v1/jobs/each/runs", headers={"Idempotency-Key": "k"})
+    assert answer.status_code == 201
+    runs = answer.json()["runs"]
+    assert [run["for_worker"] for run in runs] == ["w1", "w2"]
+    assert answer.json()["id"] == runs[0]["id"] == client.start("each", idempotency_key="k").id
+    served.define("a")
+    assert "runs" not in served.operator.post("/v1/jobs/a/runs").json()

@@ -34,7 +34,7 @@ CONFIG = SchemathesisConfig.from_dict(
         "operations": [
             # A definition and a notification have rules that JSON Schema cannot express, such as the syntax of cron.
             {
-                "include-operation-id": ["put_job", "start"],
+                "include-operation-id": ["put_job", "start", "apply_definitions"],
                 "checks": {
                     "positive_data_acceptance": {"expected-statuses": ["2xx", "401", "403", "404", "409", "412", "422"]}
                 },

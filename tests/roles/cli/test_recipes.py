@@ -17,6 +17,8 @@ OPERATION = '''
 
 def count(db: Database, by: Caller) -> int:
     """How many workers are alive. Changes nothing, so it may be repeated."""
+    from jobfac.store import workers
+
     return len(db.query(workers.workers, True))
 '''
 
@@ -143,7 +145,7 @@ def test_a_form_of_schedule_needs_two_files(copy: Copy) -> None:
     schedule = "jobfac/definitions/schedule.py"
     copy.insert(schedule, "    name: Id | None = Field(", "default=None)\n    hourly: Minute | None = Field(")
     copy.insert(schedule, '"every": self.every,', ' "hourly": self.hourly,')
-    copy.insert("jobfac/recurrence/rule.py", 'share one."""', RULE)
+    copy.insert("jobfac/recurrence/rule.py", 'share one object."""', RULE)
     assert len(copy.changed) == 2
     copy.append("jobs.yaml", "jobs: {hello: {command: [echo, hello], schedules: [{hourly: 15}]}}")
     copy.jobfac("db", "upgrade")

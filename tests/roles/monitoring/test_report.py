@@ -16,7 +16,7 @@ def test_a_report_in_every_format(sqlite_factory: Factory) -> None:
     factory.run("start", "good", "--wait")
     factory.run("start", "bad", "--wait", code=1)
     every = {one["report"]: one for one in factory.json("report", "all", "--since", "2d")}
-    assert list(every) == ["summary", "failures", "slowest", "late", "trend", "utilisation"]
+    assert list(every) == ["summary", "failures", "slowest", "late", "usage", "trend", "utilisation"]
     assert {row["category"]: row["runs"] for row in every["summary"]["rows"]} == {"etl": 1, None: 1}
     assert every["summary"]["total"]["failed"] == 1
     rows = list(csv.DictReader(io.StringIO(factory.run("report", "failures", "--csv").stdout)))

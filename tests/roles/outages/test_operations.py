@@ -99,15 +99,15 @@ def read(n: str) -> jobs.Reader:
 
 CASES: dict[str, Case] = {
     "start": Case(
-        {}, nothing, lambda db, n, i: starting.start(db, BY, request(n)).state,
+        {}, nothing, lambda db, n, i: starting.start(db, BY, request(n))[0].state,
         ("start", "{n}"), ("POST", "/v1/jobs/{n}/runs", {}),
     ),
     "start with a key": Case(
-        {}, nothing, lambda db, n, i: starting.start(db, BY, request(n, key="k")).state,
+        {}, nothing, lambda db, n, i: starting.start(db, BY, request(n, key="k"))[0].state,
         ("start", "{n}", "--key", "k"),
     ),
     "start of what may not run twice": Case(
-        {"already_running": "deny"}, nothing, lambda db, n, i: starting.start(db, BY, request(n)).state,
+        {"already_running": "deny"}, nothing, lambda db, n, i: starting.start(db, BY, request(n))[0].state,
         ("start", "{n}"), ("POST", "/v1/jobs/{n}/runs", {}),
     ),
     "start three": Case(

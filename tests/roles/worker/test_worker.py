@@ -103,6 +103,7 @@ def test_exit_codes_and_signals_determine_the_state(sqlite_fleet: Fleet) -> None
     assert (fleet.one("gives_up")["state"], fleet.get(again["id"] + 1)["attempt"]) == ("failed", 3)
     slow = fleet.one("slow")
     assert (slow["state"], slow["attempt"]) == ("timed_out", 1)
+    assert all(attempt["cpu_seconds"] >= 0 for attempt in fleet.attempts(slow["id"]))
     assert slow["reason"] == "ran longer than its timeout of 300ms"
 
 

@@ -108,7 +108,7 @@ def test_times_of_a_preview_have_whole_seconds() -> None:
         (AttemptView, tables.attempt, ()),
         (EventView, tables.run_event, ()),
         (StepRunView, tables.run, ()),
-        (WorkerView, tables.worker, ("busy", "seen_at", "lease_until")),
+        (WorkerView, tables.worker, ("busy", "seen_at", "lease_until", "cpu_pressure", "free_memory")),
         (ScheduleView, tables.schedule, ("job_enabled",)),
         (NotificationView, tables.notification, ("channel", "to")),
         (KeyView, tables.api_key, ()),

@@ -15,15 +15,15 @@ from jobfac.worker.health import LONGEST_PAUSE, Condition, Health, examine, mach
 
 def test_a_fault_stops_the_claims_until_the_machine_is_well() -> None:
     health = Health(SILENCE)
-    assert (health.slots(4), health.to_show(), health.retry_at) == (4, None, None)
+    assert (health.starts(4), health.to_show(), health.retry_at) == (4, None, None)
     health.fault("no space in /spool", 100.0)
-    assert (health.slots(4), health.to_show(), health.retry_at) == (0, "unhealthy: no space in /spool", 101.0)
+    assert (health.starts(4), health.to_show(), health.retry_at) == (0, "unhealthy: no space in /spool", 101.0)
     health.shown("unhealthy: no space in /spool")
     assert health.to_show() is None
     health.examined(None, 101.0)
-    assert (health.slots(4), health.slots(0), health.to_show(), health.retry_at) == (1, 0, "", None)
+    assert (health.starts(4), health.starts(0), health.to_show(), health.retry_at) == (1, 0, "", None)
     health.started()
-    assert (health.slots(4), health.condition) == (4, Condition.WELL)
+    assert (health.starts(4), health.condition) == (4, Condition.WELL)
 
 
 def test_the_pauses_grow_until_a_program_starts() -> None:

@@ -153,17 +153,17 @@ def test_a_turn_is_due_if_there_is_work_or_something_to_store() -> None:
     assert not agenda.has_to_act(free=0, to_store=False)
     assert agenda.has_to_act(free=0, to_store=True)
     assert agenda.begin_turn() == (False, False)
-    assert agenda.turn_done(free=2, claimed=1), "the queues are empty"
+    assert agenda.turn_done(claimed=1, is_full=False), "the queues are empty"
     assert not agenda.has_to_act(free=1, to_store=False)
     agenda.absorb(Messages(work=True), 0.0)
     assert agenda.has_to_act(free=1, to_store=False)
 
 
-@pytest.mark.parametrize(("free", "claimed", "more"), [(2, 2, True), (2, 1, False), (0, 0, False), (2, 3, True)])
-def test_after_a_full_claim_there_may_be_more(free: int, claimed: int, more: bool) -> None:
+@pytest.mark.parametrize(("claimed", "is_full", "more"), [(2, True, True), (1, False, False), (0, True, False)])
+def test_after_a_full_claim_there_may_be_more(claimed: int, is_full: bool, more: bool) -> None:
     agenda = Agenda(5.0)
     agenda.begin_turn()
-    assert agenda.turn_done(free, claimed) == (free > claimed)
+    assert agenda.turn_done(claimed, is_full) != is_full
     assert agenda.more == more
 
 
@@ -171,7 +171,7 @@ def test_work_that_arrives_during_a_turn_is_not_forgotten(woken: Woken) -> None:
     agenda = Agenda(5.0)
     agenda.begin_turn()
     woken.inbox.put_work(reported=True)
-    agenda.turn_done(free=2, claimed=0)
+    agenda.turn_done(claimed=0, is_full=False)
     agenda.absorb(woken.inbox.take(), 0.0)
     assert agenda.more
     assert agenda.begin_turn() == (True, False)

@@ -1,9 +1,11 @@
 """`/v1/reports`: statistics of runs."""
 
+import re
 from datetime import date
+from typing import Annotated, Any
 
 import sqlalchemy as sa
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from starlette.responses import HTMLResponse
 
 from jobfac import reports
@@ -14,9 +16,19 @@ from jobfac.api.routing import ApiRequest, ApiResponse, Endpoint
 from jobfac.reports.document import document
 
 
+def _read_day(value: Any) -> Any:
+    """Return the day of a text such as 2027-01-31, and nothing else that might be taken for one."""
+    if isinstance(value, str) and not re.fullmatch(r"\d{4}-\d\d-\d\d", value, re.ASCII):
+        raise ValueError("must be a day such as 2027-01-31")
+    return value
+
+
+Day = Annotated[date, BeforeValidator(_read_day)]
+
+
 class ReportQuery(parameters.Parameters):
-    since: date | None = Field(None, description="The first day (UTC); default: 30 days, including the last.")
-    until: date | None = Field(None, description="The last day; default: today.")
+    since: Day | None = Field(None, description="The first day (UTC); default: 30 days, including the last.")
+    until: Day | None = Field(None, description="The last day; default: today.")
     job: parameters.Word | None = Field(None, description="Only this job.")
     category: parameters.Word | None = Field(None, description="Only jobs of this category.")
     spans: int | None = Field(None, ge=1, le=100, description="For `trend`: one row for each job, over so many spans.")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from jobfac.reports import Report
 
-NAMES = ("summary", "failures", "slowest", "late", "trend", "utilisation", "all")
+NAMES = ("summary", "failures", "slowest", "late", "usage", "trend", "utilisation", "all")
 
 EARLIEST = date(1970, 1, 1)
 """The earliest first day. There are no runs before it, and a report also reads the period before its own."""

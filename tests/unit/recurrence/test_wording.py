@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from jobfac.definitions import Schedule
-from jobfac.definitions.wording import in_words
+from jobfac.recurrence.wording import in_words
 from jobfac.store.schedules.decision import write
 
 RULES: list[tuple[dict[str, Any], str]] = [

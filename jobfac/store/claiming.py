@@ -1,0 +1,215 @@
+"""Claims: a worker takes queued runs for its free slots.
+
+All runs of a queue take the same number of slots (``store.jobs.queue_of``), so a claim from a queue stays one ordered
+seek: as many runs as fit. The best runs of several queues come first, by priority and age.
+
+**Heavy runs do not starve.** A run that takes more slots than are free now is passed over, so a worker does not idle
+for it, except on the worker that holds its free slots for it: there nothing that comes after the run is claimed. See
+``worker.loop.fair_share`` for which worker that is.
+"""
+
+import functools
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from jobfac.database.dialects import PASS, dialect_of, rows, utcnow
+from jobfac.database.tables import attempt, run
+from jobfac.database.types import BigId, sql_literals
+from jobfac.states import HELD, RunState
+from jobfac.store.runs import Rule, queue_of_worker, record
+from jobfac.store.runs.event import Event
+from jobfac.store.runs.finish import lock_held
+
+
+class Claimed(NamedTuple):
+    """A run that this worker claimed.
+
+    ``attempt`` fences every later write about the run. ``lost``: how many attempts were lost with their worker.
+    ``slots``: how many slots it takes, None: one.
+    """
+
+    id: int
+    job: str
+    job_version: int
+    kind: str
+    attempt: int
+    failures: int
+    priority: int
+    arguments: str | None
+    payload: str | None
+    sequence_run_id: int | None
+    queue: str
+    created_at: Any
+    started_at: Any
+    notify: str | None
+    already_running: str = "start"
+    concurrency_key: str | None = None
+    lost: int | None = None
+    slots: int | None = None
+
+    @property
+    def rule(self) -> Rule:
+        """The run's admission rule. It also determines which blocked runs its end admits."""
+        return Rule(self.job, self.already_running, self.concurrency_key)
+
+    @property
+    def weight(self) -> int:
+        """How many slots the run takes."""
+        return self.slots or 1
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """Run and attempt: the fence."""
+        return self.id, self.attempt
+
+
+class Room(NamedTuple):
+    """What a worker can take.
+
+    Attributes:
+        slots: its free slots.
+        runs: how many runs at most.
+        holds: queues whose next run is waited for if it needs more slots than are free.
+    """
+
+    slots: int
+    runs: int
+    holds: Collection[str] = ()
+
+
+def claim(
+    conn: sa.Connection,
+    worker_id: int,
+    name: str,
+    queues: Mapping[str, int],
+    room: Room,
+    most: Mapping[str, int] | None = None,
+) -> list[Claimed]:
+    """Claim runs that fit into ``room``, highest priority first, then oldest. The caller must have called ``hold``.
+
+    Args:
+        queues: the queues to claim from, each with the slots that its runs take.
+        most: the maximum number of runs for each queue; None: no maximum.
+    """
+    if min(room.slots, room.runs) <= 0:
+        return []
+    limits = {
+        queue: min(room.runs, max(1, room.slots // slots), room.runs if most is None else most[queue])
+        for queue, slots in queues.items()
+        if slots <= room.slots or queue in room.holds
+    }
+    limits = {queue: limit for queue, limit in limits.items() if limit > 0}
+    taken: list[Claimed] = []
+    for queue, number in _by_queue(conn, limits, queues, room):
+        who = {"p_queue": queue, "p_worker_id": worker_id, "p_worker": name}
+        taken += [Claimed(**row) for row in conn.execute(dialect_of(conn).claim(number), who).mappings()]
+    taken.sort(key=lambda claimed: (-claimed.priority, claimed.id))
+    _begin(conn, worker_id, name, taken)
+    return taken
+
+
+class Pinned(NamedTuple):
+    """The runs claimed that are pinned to a worker. ``waits``: another one is queued and does not fit yet."""
+
+    taken: list[Claimed]
+    waits: bool
+
+
+def claim_pinned(conn: sa.Connection, worker_id: int, name: str, room: Room) -> Pinned:
+    """Claim the runs that are pinned to this worker, as many as fit, one by one, because they differ in their slots.
+
+    The caller must have called ``hold``.
+    """
+    taken: list[Claimed] = []
+    queue, left = queue_of_worker(name), room.slots
+    while left > 0 and len(taken) < room.runs:
+        who = {"p_queue": queue, "p_worker_id": worker_id, "p_worker": name, "p_free": left}
+        found = conn.execute(dialect_of(conn).claim(1, fits=True), who).mappings().first()
+        if found is None:
+            break
+        taken.append(Claimed(**found))
+        left -= taken[-1].weight
+    _begin(conn, worker_id, name, taken)
+    rest = sa.select(run.c.id).where(sa.text(f"state = '{RunState.QUEUED}'"), run.c.queue == queue).limit(1)
+    return Pinned(taken, conn.execute(rest.with_hint(run, PASS, "mssql")).first() is not None)
+
+
+def _begin(conn: sa.Connection, worker_id: int, name: str, taken: Sequence[Claimed]) -> None:
+    """Record the attempts of claimed runs."""
+    if taken:
+        began = [{"run_id": c.id, "number": c.attempt, "worker_id": worker_id, "name": name} for c in taken]
+        conn.execute(_open(conn.dialect.name), rows.rows_parameter(began))
+        record(conn, [Event(c.id, c.attempt, RunState.RUNNING, name, notify=c.notify) for c in taken])
+
+
+@functools.cache
+def _open(engine: str) -> sa.Insert:
+    c = rows.rows_table(
+        engine, run_id=BigId, number=attempt.c.number.type, worker_id=BigId, name=attempt.c.worker.type
+    ).c
+    select = sa.select(c.run_id, c.number, c.worker_id, c.name, utcnow())
+    return attempt.insert().from_select(["run_id", "number", "worker_id", "worker", "started_at"], select)
+
+
+def _by_queue(
+    conn: sa.Connection, limits: Mapping[str, int], weights: Mapping[str, int], room: Room
+) -> list[tuple[str, int]]:
+    """Return how many runs to claim from each queue, so the best runs of all queues come first.
+
+    A single queue needs no query.
+    """
+    if len(limits) == 1:
+        ((queue, limit),) = limits.items()
+        number = min(limit, room.slots // weights[queue])
+        return [(queue, number)] if number else []
+    heads = []
+    for queue, limit in limits.items():
+        query = (
+            sa.select(run.c.priority, run.c.id)
+            .with_hint(run, PASS, "mssql")
+            .where(sa.text(f"state = '{RunState.QUEUED}'"), run.c.queue == queue)
+            .order_by(run.c.priority.desc(), run.c.id)
+            .limit(limit)
+        )
+        heads += [(-row.priority, row.id, queue) for row in conn.execute(query)]
+    return pick([queue for _, _, queue in sorted(heads)], weights, room)
+
+
+def pick(heads: Sequence[str], weights: Mapping[str, int], room: Room) -> list[tuple[str, int]]:
+    """Return how many runs to claim from each queue, given the queues of the best runs in order. Pure.
+
+    A run that needs more slots than are left is passed over, unless the worker holds its slots for that queue.
+    """
+    left, taken = room.slots, dict.fromkeys(heads, 0)
+    for queue in heads:
+        if sum(taken.values()) == room.runs or left == 0:
+            break
+        if weights[queue] <= left:
+            taken[queue] += 1
+            left -= weights[queue]
+        elif queue in room.holds:
+            break
+    return [(queue, number) for queue, number in taken.items() if number]
+
+
+def held_by(conn: sa.Connection, worker_id: int) -> list[Claimed]:
+    """Return the runs that this worker holds in the database. Used when the answer to a claim was lost."""
+    query = sa.select(*(run.c[name] for name in Claimed._fields)).where(
+        sa.text(f"state IN ({sql_literals(HELD)})"), run.c.worker_id == worker_id
+    )
+    return [Claimed(**row) for row in conn.execute(query).mappings()]
+
+
+def unowned(conn: sa.Connection, worker_id: int, keys: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return the executions among ``keys`` (run, attempt) that the worker does not hold.
+
+    Each run is read by its key and locked. A search for all runs of the worker could miss a run whose state is just
+    changing because a stop was requested.
+    """
+    if not keys:
+        return []
+    these = sa.and_(run.c.id.in_([run_id for run_id, _ in keys]), run.c.worker_id == worker_id)
+    owned = {(row.id, row.attempt) for row in lock_held(conn, these, len(keys))}
+    return [key for key in keys if key not in owned]

@@ -1,0 +1,115 @@
+"""Runs that are pinned to one worker: a job with ``each_worker`` gets one for each live worker that fits.
+
+A pinned run waits in a queue of its worker's name, from which no other worker claims. The name is that of ``--name``,
+so a worker that restarts under the same name takes the run.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from jobfac.database.dialects import DIRTY, LOCKED_BY_KEY, PASS, lease_now
+from jobfac.database.tables import run, worker, worker_lease
+from jobfac.errors import Refused
+from jobfac.states import RunState, WorkerState
+from jobfac.store import jobs
+from jobfac.store.runs.finish import Finished, end
+
+PREFIX = "@worker:"
+"""The beginning of the queue of a worker; the worker's name follows."""
+
+EACH = "*"
+"""In place of a worker's name in a row that is not expanded yet: the job has ``each_worker``."""
+
+BATCH = 200
+"""The maximum number of runs that one transaction ends."""
+
+
+def queue_of_worker(name: str) -> str:
+    """The queue of the runs that are pinned to a worker."""
+    return f"{PREFIX}{name}"
+
+
+_ACTIVE = (
+    sa.select(worker.c.name, worker.c.pools, worker.c.labels, worker.c.slots)
+    .join(worker_lease, worker_lease.c.worker_id == worker.c.id)
+    .with_hint(worker_lease, DIRTY, "mssql")
+    .where(sa.text(f"worker.state = '{WorkerState.ACTIVE}'"), worker_lease.c.lease_until > lease_now())
+    .order_by(worker.c.id)
+)
+
+
+def expand(conn: sa.Connection, values: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the rows to insert for a new run: one for each worker if its job has ``each_worker``, else the row itself.
+
+    The first row has the start key, the schedule and the due time; the others have a key made of it.
+
+    Raises:
+        Refused: no live worker fits, or the one that the run is for is gone.
+    """
+    wanted = values["for_worker"]
+    if wanted is None:
+        return [dict(values)]
+    waits_in = next(one for one in jobs.known_queues(conn) if one.name == values["queue"])
+    names = [
+        row.name
+        for row in conn.execute(_ACTIVE)
+        if wanted in (EACH, row.name)
+        and jobs.serves(json.loads(row.pools), json.loads(row.labels), row.slots, waits_in)
+    ]
+    names = list(dict.fromkeys(names))
+    if not names:
+        which = f"no live worker takes runs of the queue '{waits_in.name}'"
+        if wanted != EACH:
+            which = f"the worker '{wanted}' is not alive or does not take its runs any more"
+        raise Refused(f"Job '{values['job']}' runs on each worker, but {which}; `jobfac workers list` shows them.")
+    rows = [{**values, "queue": queue_of_worker(name), "for_worker": name} for name in names]
+    for number, row in enumerate(rows[1:], start=2):
+        row |= {"schedule_id": None, "start_key": None}
+        if values["start_key"] is not None:
+            row["start_key"] = f"{key_prefix(values['start_key'])}{number}"
+    return rows
+
+
+def key_prefix(key: str) -> str:
+    """The beginning of the start keys of all runs but the first that a start with this key made."""
+    return f"each {hashlib.sha256(key.encode()).hexdigest()} "
+
+
+def others(conn: sa.Connection, job: str, key: str) -> Sequence[int]:
+    """Return the ids of all runs but the first that a start with this key made, in order."""
+    theirs = run.c.start_key.like(f"{key_prefix(key)}%")
+    return conn.execute(sa.select(run.c.id).where(run.c.job == job, theirs).order_by(run.c.id)).scalars().all()
+
+
+_LEFT = (
+    sa.select(run.c.id, run.c.for_worker)
+    .with_hint(run, PASS, "mssql")
+    .where(sa.text(f"run.state = '{RunState.QUEUED}'"), run.c.queue.like(f"{PREFIX}%"))
+    .where(~sa.exists().where(_ACTIVE.subquery("active").c.name == run.c.for_worker))
+    .order_by(run.c.id)
+    .limit(BATCH)
+)
+
+
+def end_unserved(conn: sa.Connection, by: str) -> list[Finished]:
+    """End the queued runs whose worker is no longer alive, as stopped. Returns the runs that ended.
+
+    Their sequences are left to the sweep.
+    """
+    found = {row.id: row.for_worker for row in conn.execute(_LEFT)}
+    if not found:
+        return []
+    still = (
+        sa.select(run.c.id)
+        .with_hint(run, LOCKED_BY_KEY, "mssql")
+        .where(sa.text(f"state = '{RunState.QUEUED}'"), run.c.id.in_(found))
+        .order_by(run.c.id)
+    )
+    return [
+        end(conn, run_id, RunState.STOPPED, f"its worker '{found[run_id]}' left before it began", by)
+        for run_id in conn.execute(still).scalars().all()
+    ]

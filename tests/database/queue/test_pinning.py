@@ -1,0 +1,147 @@
+"""A job with `each_worker`: one run for each live worker that fits, which no other worker takes."""
+
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from jobfac.database.engine import Database
+from jobfac.definitions import DefinitionError, from_data
+from jobfac.errors import Refused
+from jobfac.operations import starting
+from jobfac.operations.caller import Caller
+from jobfac.states import RunState
+from jobfac.store import draining, overview, runs, sequences, workers
+from jobfac.store.claiming import Claimed, Room
+from jobfac.store.runs import StartRequest
+from jobfac.views.runs import RunView
+from tests.support.database import Hand, define, get, state, states
+
+ME = Caller("me")
+EACH: dict[str, dict[str, Any]] = {"each": {"each_worker": True, "labels": {"zone": "x"}, "slots": 2}}
+
+
+def start(db: Database, job: str = "each", key: str | None = None) -> list[RunView]:
+    return starting.start(db, ME, StartRequest(job, "me", key=key))
+
+
+def claim(db: Database, hand: Hand, slots: int = 4) -> list[Claimed]:
+    """Claim what is pinned to a worker, as a turn of its loop does."""
+
+    def work(conn: sa.Connection) -> list[Claimed]:
+        if not workers.hold(conn, hand.id).pinned:
+            return []
+        return workers.claim_pinned(conn, hand.id, hand.name, Room(slots, slots)).taken
+
+    return db.transact(work)
+
+
+@pytest.fixture
+def fleet(db: Database) -> list[Hand]:
+    """Two workers that fit, one without the label, one with too few slots, one whose lease ran out, one draining."""
+    define(db, **EACH)
+    zone = {"zone": "x"}
+    hands = [Hand(db, "w1", labels=zone, slots=2), Hand(db, "w2", labels=zone, slots=8)]
+    Hand(db, "other", slots=8)
+    Hand(db, "small", labels=zone, slots=1)
+    Hand(db, "gone", labels=zone).lapse()
+    db.transact(draining.drain, Hand(db, "leaves", labels=zone).id)
+    return hands
+
+
+def test_one_run_for_each_worker_that_fits_and_only_that_worker_takes_it(db: Database, fleet: list[Hand]) -> None:
+    started = start(db)
+    assert [(row.for_worker, row.queue, row.slots, row.state) for row in started] == [
+        ("w1", "@worker:w1", 2, "queued"),
+        ("w2", "@worker:w2", 2, "queued"),
+    ]
+    assert [one.claim(9, ["default", "default[zone=x]*2"]) for one in fleet] == [[], []]
+    for hand, row in zip(fleet, started, strict=True):
+        assert [claimed.id for claimed in claim(db, hand)] == [row.id]
+        assert claim(db, hand) == []
+
+
+def test_what_does_not_fit_yet_waits(db: Database, fleet: list[Hand]) -> None:
+    for _ in range(3):
+        start(db)
+
+    def work(conn: sa.Connection) -> workers.Pinned:
+        workers.hold(conn, fleet[1].id)
+        return workers.claim_pinned(conn, fleet[1].id, "w2", Room(5, 5))
+
+    taken, waits = db.transact(work)
+    assert ([claimed.weight for claimed in taken], waits) == ([2, 2], True)
+
+
+def test_the_same_key_gives_the_same_runs_whoever_is_alive(db: Database, fleet: list[Hand]) -> None:
+    first = start(db, key="k")
+    Hand(db, "w3", labels={"zone": "x"})
+    assert [row.id for row in start(db, key="k")] == [row.id for row in first]
+    assert [row.for_worker for row in start(db, key="another")] == ["w1", "w2", "w3"]
+
+
+def test_without_a_worker_that_fits_a_start_is_refused(db: Database) -> None:
+    define(db, each={"each_worker": True})
+    Hand(db, "w1", pools=["other"])
+    with pytest.raises(Refused, match="runs on each worker, but no live worker takes runs of the queue 'default'"):
+        start(db)
+    Hand(db, "w2")
+    with pytest.raises(Refused, match="start it without a count"):
+        starting.start_many(db, ME, StartRequest("each", "me"), 2)
+
+
+def test_a_run_whose_worker_left_is_stopped(db: Database, fleet: list[Hand]) -> None:
+    kept, left = start(db)
+    assert db.transact(runs.end_unserved, "s1") == []
+    db.transact(workers.deregister, fleet[1].id)
+    (ended,) = db.transact(runs.end_unserved, "s1")
+    assert (ended.run_id, ended.state) == (left.id, RunState.STOPPED)
+    assert get(db, left.id)["reason"] == "its worker 'w2' left before it began"
+    assert state(db, kept.id) == "queued"
+
+
+def test_a_retry_is_for_the_same_worker(db: Database, fleet: list[Hand]) -> None:
+    first, second = start(db)
+    for hand in fleet:
+        (claimed,) = claim(db, hand)
+        hand.end(claimed, RunState.FAILED)
+    assert starting.retry(db, ME, second.id).for_worker == "w2"
+    db.transact(workers.deregister, fleet[0].id)
+    with pytest.raises(Refused, match="but the worker 'w1' is not alive or does not take its runs any more"):
+        starting.retry(db, ME, first.id)
+
+
+def test_runs_that_share_a_key_run_one_after_another(db: Database) -> None:
+    define(db, each={"each_worker": True, "concurrency": {"key": "reboot"}})
+    hands = [Hand(db, "w1"), Hand(db, "w2")]
+    ids = [row.id for row in start(db)]
+    assert states(db, ids) == ["queued", "blocked"]
+    (claimed,) = claim(db, hands[0])
+    hands[0].end(claimed)
+    assert states(db, ids) == ["succeeded", "queued"]
+
+
+def test_a_step_waits_for_all_of_them(db: Database, fleet: list[Hand]) -> None:
+    define(db, **EACH, series={"steps": [{"name": "all", "jobs": ["each"]}]})
+    (parent,) = start(db, "series")
+    db.transact(sequences.begin_queued, "s1")
+    for hand in fleet:
+        assert state(db, parent.id) == "running"
+        (claimed,) = claim(db, hand)
+        db.transact(sequences.advance_after, hand.end(claimed), "s1")
+    assert state(db, parent.id) == "succeeded"
+
+
+def test_the_overview_and_the_queue_name_the_worker(db: Database, fleet: list[Hand]) -> None:
+    start(db)
+    assert [(one.pool, one.number) for one in db.query(overview.read).queued] == [("@worker:w1", 1), ("@worker:w2", 1)]
+    schema = "jobfac." if db.dialect.name == "mssql" else ""
+    with db.read() as conn:
+        waits = conn.exec_driver_sql(f"SELECT waits_for FROM {schema}v_queue ORDER BY id").scalars().all()
+        kept = conn.exec_driver_sql(f"SELECT for_worker FROM {schema}v_runs ORDER BY id").scalars().all()
+    assert (waits, kept) == (["the worker w1", "the worker w2"], ["w1", "w2"])
+
+
+def test_a_rule_that_would_keep_the_others_out_is_refused() -> None:
+    with pytest.raises(DefinitionError, match=r"has each_worker and already_running: deny, .* use concurrency with"):
+        from_data({"jobs": {"a": {"command": ["x"], "each_worker": True, "already_running": "deny"}}})

@@ -1,0 +1,61 @@
+"""The load of the machine: how it is read, and when a worker claims nothing because of it."""
+
+import os
+
+import pytest
+
+from jobfac.store.workers import MachineLoad
+from jobfac.telemetry.logs import SILENCE
+from jobfac.worker.health import Health
+from jobfac.worker.load import LoadLimits, estimate_pressure, measure, read_available, read_pressure
+
+PRESSURE = "some avg10=29.21 avg60=47.21 avg300=33.90 total=156197692\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n"
+MEMORY = "MemTotal:        8152240 kB\nMemFree:          102400 kB\nMemAvailable:    2097152 kB\n"
+
+
+def test_the_kernels_figures_are_read() -> None:
+    assert read_pressure(PRESSURE) == 29.21
+    assert read_available(MEMORY) == 2 << 30
+    for text in ("", "full avg10=1.00", "some avg60=1.00"):
+        with pytest.raises(ValueError, match=r".*"):
+            read_pressure(text)
+    with pytest.raises(ValueError, match="MemAvailable"):
+        read_available("MemFree: 1 kB\n")
+
+
+@pytest.mark.parametrize(("load", "processors", "pressure"), [(0.0, 2, 0.0), (1.5, 2, 0.0), (4.0, 2, 50.0)])
+def test_without_them_the_load_average_tells_how_much_work_waits(load: float, processors: int, pressure: float) -> None:
+    assert estimate_pressure(load, processors) == pressure
+
+
+def test_this_machine_is_measured() -> None:
+    pressure, free = measure()
+    assert pressure is not None
+    assert 0 <= pressure <= 100
+    assert free is not None
+    assert 0 < free < os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def test_a_limit_that_is_exceeded_is_told_with_both_figures() -> None:
+    limits = LoadLimits(80, 2 << 30)
+    assert limits.exceeded(MachineLoad(79.9, 3 << 30)) == limits.exceeded(MachineLoad()) == ""
+    assert limits.exceeded(MachineLoad(85.2, 3 << 30)) == "claims nothing: CPU pressure of 85 % is above 80 %"
+    assert limits.exceeded(MachineLoad(0.0, 1 << 30)) == (
+        "claims nothing: 1,024 MiB of memory are free, less than 2,048 MiB"
+    )
+    assert LoadLimits().exceeded(MachineLoad(100.0, 0)) == ""
+
+
+def test_an_overloaded_worker_claims_nothing_and_says_why_once() -> None:
+    health = Health(SILENCE)
+    health.loaded("claims nothing: CPU pressure of 85 % is above 80 %")
+    health.loaded("claims nothing: CPU pressure of 93 % is above 80 %")
+    assert (health.starts(4), health.to_show()) == (0, "claims nothing: CPU pressure of 85 % is above 80 %")
+    health.shown(health.to_show() or "")
+    assert health.to_show() is None
+    health.fault("no space in /spool", 0.0)
+    assert health.to_show() == "unhealthy: no space in /spool"
+    health.examined(None, 1.0)
+    assert health.starts(4) == 0
+    health.loaded("")
+    assert (health.starts(4), health.to_show()) == (1, "")
