@@ -35,8 +35,7 @@ class Settings:
 
     database_url: str = field(default="sqlite:///jobfac.db", metadata={"help": "SQLAlchemy URL of the database"})
     spool: str = field(
-        default="",
-        metadata={"help": "private folder for the output of running programs; default: one per database"},
+        default="", metadata={"help": "private folder for the output of running programs; default: one per database"}
     )
     lease: float = field(
         default=15.0, metadata={"help": "seconds a worker is trusted after its last heartbeat", "above": 0}
@@ -157,8 +156,10 @@ class Settings:
         metadata={"help": "schemes that apprise URLs of notifications may have, separated by commas; *: all"},
     )
     templates: str = field(
-        default="",
-        metadata={"help": "folder with subject.txt, body.txt, body.html for notifications"},
+        default="", metadata={"help": "folder with subject.txt, body.txt, body.html for notifications"}
+    )
+    heartbeat_url: str = field(
+        default="", metadata={"help": "URL a scheduler calls each minute while all is well", "secret": True}
     )
     log_format: str = field(
         default="", metadata={"help": "`text` or `json`; default: text on a terminal", "words": ("", "text", "json")}

@@ -10,7 +10,7 @@ class RunState(StrEnum):
     """The state of a run. The values are stored in the tables."""
 
     SCHEDULED = "scheduled"  # waits for its time: a delayed start, or a retry
-    BLOCKED = "blocked"  # waits for a concurrency limit
+    BLOCKED = "blocked"  # waits for a concurrency limit, or for the end of a hold
     QUEUED = "queued"  # any suitable worker may claim it
     RUNNING = "running"  # a worker claimed it and holds it under its lease
     STOPPING = "stopping"  # a stop was requested; the worker stops it, or it ends when the lease expires
@@ -36,10 +36,13 @@ OCCUPYING = frozenset({RunState.QUEUED, RunState.RUNNING, RunState.STOPPING})
 FAILURES = FINAL - {RunState.SUCCEEDED, RunState.MIXED, RunState.STOPPED}
 """Final states that a sequence counts as failures."""
 
+TO_ACKNOWLEDGE = FAILURES - {RunState.DENIED}
+"""Final states that ask for a person's attention until somebody, or a later success of the job, acknowledges them."""
+
 TRANSITIONS: dict[RunState, frozenset[RunState]] = {
     RunState.SCHEDULED: frozenset({RunState.QUEUED, RunState.BLOCKED, RunState.STOPPED, RunState.DENIED}),
     RunState.BLOCKED: frozenset({RunState.QUEUED, RunState.STOPPED, RunState.DENIED}),
-    RunState.QUEUED: frozenset({RunState.RUNNING, RunState.STOPPED}),
+    RunState.QUEUED: frozenset({RunState.RUNNING, RunState.STOPPED, RunState.BLOCKED}),
     RunState.RUNNING: frozenset({RunState.STOPPING, RunState.QUEUED, RunState.SCHEDULED}) | (FINAL - {RunState.DENIED}),
     RunState.STOPPING: FINAL - {RunState.DENIED},
 } | {state: frozenset() for state in FINAL}

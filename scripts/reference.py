@@ -34,6 +34,8 @@ PLACES = {
     "Retry": "`retry`",
     "Concurrency": "`concurrency`",
     "Retention": "`retention`",
+    "Expect": "`expect`",
+    "Usual": "`warn_after`",
     "Output": "`output`",
     "Rotate": "`rotate`",
     "Notify": "`notify`",

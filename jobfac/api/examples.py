@@ -37,6 +37,8 @@ RUN: dict[str, Any] = {
     "for_worker": None,
     "cpu_seconds": 6.41,
     "peak_memory": 91226112,
+    "acknowledged_at": None,
+    "acknowledged_by": None,
 }
 DEFINITION: dict[str, Any] = {
     "command": ["python3", "export.py"],
@@ -126,16 +128,43 @@ SUMMARY: dict[str, Any] = {
 OVERVIEW: dict[str, Any] = {
     "now": "2027-01-31T22:00:10.000+00:00",
     "workers": [WORKER],
-    "queued": [{"pool": "default", "number": 3, "seconds": 1.5}],
+    "queued": [{"pool": "default", "number": 3, "seconds": 1.5, "hold": None}],
     "blocked": 0,
     "scheduled": 2,
     "held": 0,
     "running": [],
     "ended": [SUMMARY],
     "due": [{"job": SCHEDULE["job"], "name": SCHEDULE["name"], "fire_at": SCHEDULE["fire_at"]}],
+    "failures": [],
+    "holds": [],
+    "overdue": [],
 }
 
+HOLD: dict[str, Any] = {
+    "id": 3,
+    "pool": "etl",
+    "category": None,
+    "job": None,
+    "reason": "the database moves",
+    "until": "2027-02-01T06:00:00.000+00:00",
+    "created_at": "2027-01-31T22:00:00.000+00:00",
+    "created_by": "ann",
+    "released_at": None,
+    "released_by": None,
+}
+NOTE: dict[str, Any] = {"id": 8, "run_id": 42, "at": RUN["ended_at"], "by": "ann", "text": "the share was full"}
+VERSION: dict[str, Any] = {
+    "job": "orders-export",
+    "version": 3,
+    "current": True,
+    "created_at": "2027-01-30T09:00:00.000+00:00",
+    "created_by": "ann",
+    "definition": DEFINITION,
+}
+CHANGE: dict[str, Any] = {"path": "timeout", "before": None, "after": "30m"}
+
 PATH_EXAMPLES = {
+    "hold": 3,
     "key": 1,
     "report": "summary",
     "job": JOB["id"],
@@ -164,6 +193,12 @@ EXAMPLES: dict[str, Any] = {
     "Schedules": {"items": [{**SCHEDULE, "truncated": []}]},
     "Candidates": {"items": [CANDIDATE]},
     "Overview": OVERVIEW,
+    "Hold": HOLD,
+    "Holds": {"items": [HOLD]},
+    "Note": NOTE,
+    "Notes": {"items": [NOTE]},
+    "Versions": {"items": [VERSION]},
+    "Changes": {"items": [CHANGE]},
     "put_job": DEFINITION,
     "Backfill": {
         "items": [
@@ -187,6 +222,9 @@ EXAMPLES: dict[str, Any] = {
     },
     "retry_runs": {"filter": {"job": "orders-export", "since": "2027-01-31T00:00:00Z"}, "dry_run": True},
     "stop_runs": {"filter": {"job": "orders-export"}},
+    "rollback": {"version": 2},
+    "hold": {"pool": "etl", "reason": "the database moves", "until": "2027-02-01T06:00:00Z"},
+    "add_note": {"text": "the share was full", "acknowledge": True},
     "start": {"arguments": ["--full"], "priority": 10},
     "stop": {"now": False},
     "retry": {"from_failed": False},

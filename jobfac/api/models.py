@@ -7,8 +7,11 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from jobfac.doctor.finding import Finding as FindingView
 from jobfac.states import Role, RunState
-from jobfac.views.jobs import JobView
+from jobfac.views.expectations import OverdueView
+from jobfac.views.holds import HoldView
+from jobfac.views.jobs import ChangeView, JobView, VersionView
 from jobfac.views.keys import KeyView
+from jobfac.views.notes import NoteView
 from jobfac.views.notifications import NotificationView
 from jobfac.views.overview import DueSchedule, RunLine, WaitingRuns
 from jobfac.views.overview import Overview as OverviewView
@@ -117,6 +120,19 @@ class ManyRuns(Shown):
     next_cursor: str | None
 
 
+Note = model_of("Note", NoteView)
+Notes = _page("Notes", Note)
+
+Hold = model_of("Hold", HoldView)
+Holds = _page("Holds", Hold)
+
+JobVersion = model_of("JobVersion", VersionView)
+Versions = _page("Versions", JobVersion)
+
+Change = model_of("Change", ChangeView)
+Changes = _page("Changes", Change)
+
+
 Attempt = model_of("Attempt", AttemptView)
 Attempts = _page("Attempts", Attempt)
 
@@ -212,6 +228,7 @@ Backfill = model_of("Backfill", BackfillOfViews)
 Waiting = model_of("Waiting", WaitingRuns)
 RunSummary = model_of("RunSummary", RunLine)
 NextDue = model_of("NextDue", DueSchedule)
+Overdue = model_of("Overdue", OverdueView)
 Overview = model_of("Overview", OverviewView)
 
 

@@ -135,6 +135,33 @@ class RetryBody(Body):
     from_failed: bool = False
 
 
+class HoldBody(Body):
+    """What is held: at most one of ``pool``, ``category`` and ``job``; none of them: everything."""
+
+    pool: Plain | None = None
+    category: Plain | None = None
+    job: JobId | None = None
+    reason: Annotated[str, Field(min_length=1, max_length=1000, pattern=r"^[^\x00]*$")]
+    until: Moment | None = None
+
+
+class NoteBody(Body):
+    """``acknowledge``: of a failure, acknowledge it, too."""
+
+    text: Annotated[str, Field(min_length=1, max_length=4000, pattern=r"^[^\x00]*$")]
+    acknowledge: bool = False
+
+
+class RollbackBody(Body):
+    """``version``: the one to return to."""
+
+    version: Annotated[int, Field(ge=1, lt=2**31), Whole]
+
+
+class HoldsQuery(Parameters):
+    all: bool = Field(False, description="Also those that have ended.")
+
+
 class RunFields(BaseModel):
     """Which runs. A field that is not given matches all runs."""
 

@@ -29,6 +29,10 @@ SENTENCES = {
     "running_long": "$job is running long",
     "retry": "$job failed and is tried again",
     "missed": "$job missed its time",
+    "overdue": "$job is overdue",
+    "on_time_again": "$job is on time again",
+    "paused": "$job has failed too often, its schedules are paused",
+    "held": "$job is held",
 }
 
 FACTS = (

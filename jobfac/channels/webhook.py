@@ -64,7 +64,22 @@ def send(message: Message, recipient: Recipient, settings: Settings) -> None:
     names = {name.lower() for name in ours} | HOP_BY_HOP
     kept = {name: value for name, value in headers.items() if name.lower() not in names}
     with egress.guarded(settings):
-        status = _post(url, kept | ours, body, settings)
+        status = _send("POST", url, kept | ours, body, settings)
+    _check(url, status)
+
+
+def call(text: str, settings: Settings) -> None:
+    """Call a URL, by GET or, where the answer is that this method is not allowed, by POST. Raises as ``send``."""
+    url = _url(text)
+    headers = {"Host": url.netloc.decode(), "User-Agent": f"jobfac/{version('jobfac')}"}
+    with egress.guarded(settings):
+        status = _send("GET", url, headers, b"", settings)
+        if status in (405, 501):
+            status = _send("POST", url, headers, b"", settings)
+    _check(url, status)
+
+
+def _check(url: httpx.URL, status: int) -> None:
     if not 200 <= status < 300:
         why = "; redirects are not followed" if 300 <= status < 400 else ""
         raise DeliveryError(f"{url.host} answered {status}{why}")
@@ -80,7 +95,7 @@ def _url(text: str) -> httpx.URL:
     return url
 
 
-def _post(url: httpx.URL, headers: dict[str, str], body: bytes, settings: Settings) -> int:
+def _send(method: str, url: httpx.URL, headers: dict[str, str], body: bytes, settings: Settings) -> int:
     """Return the HTTP status from the first reachable address of the host."""
     port = url.port or (443 if url.scheme == "https" else 80)
     # Ignore proxies and other environment settings, so that the client connects to the checked address.
@@ -88,7 +103,7 @@ def _post(url: httpx.URL, headers: dict[str, str], body: bytes, settings: Settin
         found = addresses.resolve(url.host, port, settings.webhook_allow_local, settings.webhook_allow_private)
         for address in found:
             try:
-                return _answer(client, url, address, headers, body)
+                return _answer(client, method, url, address, headers, body)
             except (httpx.ConnectError, httpx.ConnectTimeout) as error:
                 if address == found[-1]:
                     raise DeliveryError(f"{url.host} cannot be connected to: {_cause(error)}") from None
@@ -99,11 +114,13 @@ def _post(url: httpx.URL, headers: dict[str, str], body: bytes, settings: Settin
     raise AssertionError("a host has addresses")
 
 
-def _answer(client: httpx.Client, url: httpx.URL, address: str, headers: dict[str, str], body: bytes) -> int:
+def _answer(
+    client: httpx.Client, method: str, url: httpx.URL, address: str, headers: dict[str, str], body: bytes
+) -> int:
     extensions: dict[str, Any] = {"sni_hostname": url.host}  # verify the certificate against the host name
     target = url.copy_with(host=address, username=None, password=None)
     auth = httpx.BasicAuth(url.username, url.password) if url.userinfo else None
-    request = client.build_request("POST", target, headers=headers, content=body, extensions=extensions)
+    request = client.build_request(method, target, headers=headers, content=body, extensions=extensions)
     answer = client.send(request, auth=auth, stream=True)
     answer.close()  # only the status counts
     return answer.status_code

@@ -6,6 +6,7 @@ State names are literals in SQL, never parameters: neither engine uses a filtere
 import sqlalchemy as sa
 
 from jobfac.database.metadata import SCHEMA, metadata
+from jobfac.database.operating_tables import api_key, audit, expectation, note, start_hold
 from jobfac.database.statistics_tables import daily, daily_worker
 from jobfac.database.types import BigId, Blob, Instant, Long, Name, Word, identity, index, one_of, sql_literals
 from jobfac.database.worker_tables import worker, worker_lease
@@ -13,6 +14,7 @@ from jobfac.states import (
     ACTIVE,
     FAILURES,
     HELD,
+    TO_ACKNOWLEDGE,
     Delivery,
     JobKind,
     RunState,
@@ -30,9 +32,11 @@ __all__ = [
     "category",
     "daily",
     "daily_worker",
+    "expectation",
     "job",
     "job_version",
     "metadata",
+    "note",
     "notification",
     "outbox_event",
     "queue",
@@ -40,6 +44,7 @@ __all__ = [
     "run_event",
     "run_output",
     "schedule",
+    "start_hold",
     "visit",
     "worker",
     "worker_lease",
@@ -148,6 +153,8 @@ run = sa.Table(
     sa.Column("for_worker", sa.Unicode(200)),  # the name of the only worker that may claim it; NULL: any
     sa.Column("cpu_seconds", sa.Float),  # what its last attempt used (see the guide, operating)
     sa.Column("peak_memory", BigId),  # bytes
+    sa.Column("acknowledged_at", Instant),  # a failure: when a person, or a later success of the job, acknowledged it
+    sa.Column("acknowledged_by", Name),
     one_of("kind", JobKind, "kind"),
     one_of("state", RunState, "state"),
     one_of("stop", Stop, "stop"),
@@ -175,6 +182,12 @@ run = sa.Table(
     index("ix_run_ended", "ended_at", where="ended_at IS NOT NULL"),
     index("ix_run_uncounted", "ended_at", where=UNCOUNTED),
     index("ix_run_failed", "ended_at", "job", "state", where=f"state IN ({sql_literals(FAILURES)})"),
+    index(
+        "ix_run_unacknowledged",
+        "id",
+        where=f"state IN ({sql_literals(TO_ACKNOWLEDGE)}) AND acknowledged_at IS NULL",
+        include=("job",),
+    ),
     index("ix_run_sequence", "sequence_run_id", "state", where="sequence_run_id IS NOT NULL"),
     index("ix_run_visit", "visit_id", where="visit_id IS NOT NULL"),
     index("ix_run_start_key", "job", "start_key", where="start_key IS NOT NULL", unique=True),
@@ -293,33 +306,4 @@ notification = sa.Table(
     index("ix_notification_due", "due_at", where=f"state = '{Delivery.WAITING}'"),
     index("ix_notification_dedupe", "dedupe", unique=True),
     sqlite_autoincrement=True,
-)
-
-api_key = sa.Table(
-    "api_key",
-    metadata,
-    identity(),
-    sa.Column("name", Name, nullable=False),
-    sa.Column("role", Word, nullable=False),
-    sa.Column("categories", Long),  # JSON array; NULL: all
-    sa.Column("prefix", sa.String(16), nullable=False),
-    sa.Column("hash", sa.String(64), nullable=False),
-    sa.Column("created_at", Instant, nullable=False),
-    sa.Column("expires_at", Instant),
-    sa.Column("revoked_at", Instant),
-    one_of("role", ("viewer", "operator", "admin"), "role"),
-    index("ix_api_key_prefix", "prefix", unique=True),
-)
-
-audit = sa.Table(
-    "audit",  # every change of state: who, when, what, before and after
-    metadata,
-    identity(),
-    sa.Column("at", Instant, nullable=False),
-    sa.Column("by", sa.Unicode(200), nullable=False),
-    sa.Column("action", sa.String(32), nullable=False),
-    sa.Column("subject", sa.Unicode(200), nullable=False),
-    sa.Column("before", Long),
-    sa.Column("after", Long),
-    index("ix_audit_at", "at"),
 )

@@ -48,6 +48,11 @@ def one_of(column: str, words: Iterable[str], name: str) -> sa.CheckConstraint:
     return sa.CheckConstraint(f"{column} IN ({sql_literals(words)})", name=name)
 
 
+def flag(condition: sa.ColumnElement[bool]) -> sa.Case[int]:
+    """A condition as a column: 1 or 0."""
+    return sa.case((condition, sa.literal_column("1")), else_=sa.literal_column("0"))
+
+
 def index(name: str, *columns: Any, where: str | None = None, unique: bool = False, include: Any = ()) -> sa.Index:
     condition = None if where is None else sa.text(where)
     return sa.Index(

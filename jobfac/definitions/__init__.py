@@ -19,11 +19,12 @@ from jobfac.definitions.parse import (
     reader,
     text_reader,
 )
-from jobfac.definitions.plan import Difference, Plan, plan
+from jobfac.definitions.plan import Difference, Plan, losses, plan
 from jobfac.definitions.problems import DefinitionError, Problem
 from jobfac.definitions.schedule import Schedule
 from jobfac.definitions.steps import Go, Step
 from jobfac.definitions.values import read_duration, read_size, write_duration, write_size
+from jobfac.definitions.watching import Expect, Usual
 
 __all__ = [
     "AnyJob",
@@ -32,6 +33,7 @@ __all__ = [
     "Definitions",
     "Destination",
     "Difference",
+    "Expect",
     "Go",
     "Job",
     "Notify",
@@ -45,12 +47,14 @@ __all__ = [
     "Secret",
     "Sequence",
     "Step",
+    "Usual",
     "canonical",
     "dump",
     "from_canonical",
     "from_data",
     "load",
     "loads",
+    "losses",
     "plan",
     "read_duration",
     "read_notify",

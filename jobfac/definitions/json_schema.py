@@ -15,10 +15,11 @@ from jobfac.definitions.output import Output, Rotate
 from jobfac.definitions.schedule import Calendar, Dates, Missed, Schedule, Times
 from jobfac.definitions.steps import StartIf, Step
 from jobfac.definitions.values import Model
+from jobfac.definitions.watching import Expect, Usual
 
 MODELS: tuple[type[Model], ...] = (
-    Job, Sequence, Schedule, Dates, Times, Missed, Calendar, Step, StartIf, Retry, Concurrency, Retention, Output,
-    Rotate, Notify, Recipient, Secret, Defaults,
+    Job, Sequence, Schedule, Dates, Times, Missed, Calendar, Step, StartIf, Retry, Concurrency, Retention, Expect,
+    Usual, Output, Rotate, Notify, Recipient, Secret, Defaults,
 )  # fmt: skip
 """Every model of a definition, in the order in which the reference explains them."""
 

@@ -42,6 +42,7 @@ from jobfac.definitions.values import (
     whole,
     write_duration,
 )
+from jobfac.definitions.watching import Expect, Usual, WarnAfter
 from jobfac.states import JobKind
 
 RESERVED = frozenset(
@@ -187,6 +188,16 @@ class Definition(Model):
     retention: Retention | None = Field(
         default=None, description="How long finished runs are kept; default: the setting retention.", examples=["30d"]
     )
+    expect: Expect | None = Field(
+        default=None,
+        description="The expected success; without it the job is overdue.",
+        examples=[{"success_by": "06:00", "timezone": "Europe/Berlin", "days": "weekdays"}],
+    )
+    pause_after: Annotated[int, whole(1, 1000)] | None = Field(
+        default=None,
+        description="Pause the schedules after this many failures in a row, and send the event paused.",
+        examples=[5],
+    )
     schedules: tuple[Schedule, ...] = Field(default=(), description="When the job is due.")
     notify: tuple[Notify, ...] = Field(default=(), description="Which events are sent to whom.")
 
@@ -234,8 +245,17 @@ class Job(Definition):
     timeout: PositiveDuration | None = Field(
         default=None, description="Stop an attempt that runs longer; it ends as timed_out.", examples=["30m"]
     )
-    warn_after: PositiveDuration | None = Field(
-        default=None, description="Send the event running_long after this time; the run continues.", examples=["20m"]
+    silent_timeout: PositiveDuration | None = Field(
+        default=None,
+        description="Stop an attempt that writes nothing for this long, neither output nor reports; it ends as "
+        "timed_out.",
+        examples=["15m"],
+    )
+    warn_after: WarnAfter | None = Field(
+        default=None,
+        description="Send the event running_long after this time, or after a multiple of the usual time; the run "
+        "continues.",
+        examples=["20m"],
     )
     grace: Duration = Field(default=10.0, description="The time between the stop request (TERM) and the kill.")
     detach: Flag = Field(
@@ -274,7 +294,8 @@ class Job(Definition):
         both = sorted(set(self.success_codes) & set(self.warning_codes))
         if both:
             raise ValueError(f"has {both[0]} in success_codes and in warning_codes; keep it in one of them")
-        if self.timeout is not None and self.warn_after is not None and self.warn_after >= self.timeout:
+        warn_at = self.warn_after.least if isinstance(self.warn_after, Usual) else self.warn_after
+        if self.timeout is not None and warn_at is not None and warn_at >= self.timeout:
             raise ValueError("has a warn_after that is not before its timeout, so it would never warn")
         if self.each_worker and self.already_running != "start":
             raise ValueError(

@@ -1,5 +1,6 @@
 """The plan of applying definitions: which jobs are added, changed and removed. Pure."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -51,6 +52,20 @@ def differences(before: Any, after: Any, path: str = "") -> Iterator[Difference]
             yield from differences(old, new, f"{path}[{position}]")
     else:
         yield Difference(path, before, after)
+
+
+def losses(plan: Plan) -> list[str]:
+    """What a plan takes away, each as a clause: jobs that it removes or disables, and schedules likewise."""
+    found = [f"removes '{job}'" for job in plan.remove]
+    for job, changes in plan.change.items():
+        for one in changes:
+            if one.path == "enabled" and one.after is False:
+                found.append(f"disables '{job}'")
+            elif re.fullmatch(r"schedules\[\d+\]\.enabled", one.path) and one.after is False:
+                found.append(f"disables a schedule of '{job}'")
+            elif one.path == "schedules" and len(one.after or ()) < len(one.before or ()):
+                found.append(f"removes schedules of '{job}'")
+    return found
 
 
 def _entries(value: Any) -> bool:

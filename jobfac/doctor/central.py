@@ -108,6 +108,7 @@ def factory_findings(db: Database) -> list[Finding]:
     checks: dict[str, Callable[[sa.Connection], Iterable[Finding]]] = {
         "workers": factory.workers,
         "queue": factory.queues,
+        "holds": factory.holds,
         "schedules": factory.schedules,
         "notifications": factory.notifications,
         "trouble": factory.trouble,

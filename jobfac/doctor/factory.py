@@ -12,7 +12,9 @@ from jobfac.database.tables import notification, outbox_event, run, schedule
 from jobfac.database.types import Instant
 from jobfac.doctor.finding import Finding, State
 from jobfac.states import Delivery, RunState, WorkerState
+from jobfac.store import expectations
 from jobfac.store import workers as worker_store
+from jobfac.store.holds import reading
 from jobfac.store.jobs import SEQUENCE_QUEUE, matching_queues
 from jobfac.store.runs import queue_of_worker
 from jobfac.views.workers import WorkerView
@@ -130,6 +132,16 @@ def judge_queues(queued: Mapping[str, int], served: Iterable[str]) -> Iterator[F
         yield Finding("queue", State.PROBLEM, found, remedy)
     if not unserved:
         yield Finding("queue", State.OK, f"{waiting}, each has a worker that may take it" if queued else "empty")
+
+
+def holds(conn: sa.Connection) -> Iterator[Finding]:
+    """Report the active holds and the overdue jobs."""
+    for hold in reading.active(conn)[:MAX_NAMES]:
+        remedy = f"`jobfac release {hold.id}` ends it, if it is no longer needed."
+        yield Finding("holds", State.WARNING, f"{hold.sentence} (by {hold.created_by})", remedy)
+    for late in expectations.overdue(conn)[:MAX_NAMES]:
+        found = f"job '{late.job}' is overdue: it should have succeeded by {late.due_at.astimezone():%Y-%m-%d %H:%M:%S}"
+        yield Finding("overdue", State.WARNING, found, f"`jobfac runs list --job {late.job}` shows what became of it.")
 
 
 def schedules(conn: sa.Connection) -> Iterator[Finding]:

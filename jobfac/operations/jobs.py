@@ -1,6 +1,7 @@
 """Define, delete, enable and disable jobs."""
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -19,17 +20,32 @@ Reader = Callable[[Mapping[str, Mapping[str, Any]]], d.Definitions]
 """Reads definitions and checks them against the known ones. ``definitions.reader`` creates a reader for files."""
 
 
+class Kept(NamedTuple):
+    """Operating state that stays although the definitions do not ask for it.
+
+    ``disabled``: jobs that stay disabled. ``paused``: schedules that stay paused, as (job, schedule).
+    """
+
+    disabled: tuple[str, ...]
+    paused: tuple[tuple[str, str], ...]
+
+
 class Applied(NamedTuple):
     """The changes that applying definitions makes: the plans for jobs and for defaults of categories."""
 
     jobs: d.Plan
     defaults: d.Plan
     wanted: d.Definitions
+    kept: Kept
 
     def view(self) -> AppliedView:
         """Return what clients are shown."""
         warnings = [str(warning) for warning in self.wanted.warnings]
-        return AppliedView(_plan_view(self.jobs), _plan_view(self.defaults), warnings)
+        losses = d.losses(self.jobs) + [f"{one} (defaults)" for one in d.losses(self.defaults)]
+        paused = [list(pair) for pair in self.kept.paused]
+        return AppliedView(
+            _plan_view(self.jobs), _plan_view(self.defaults), list(self.kept.disabled), paused, losses, warnings
+        )
 
 
 def _plan_view(one: d.Plan) -> PlanView:
@@ -50,6 +66,9 @@ class Written(NamedTuple):
 
 def plan(db: Database, by: Caller, read: Reader, *, prune: bool = False) -> Applied:
     """Return what ``apply`` would change. Changes nothing, so it may be repeated.
+
+    Whether a job is enabled, and which schedules are paused, is operating state: it stays as it is, except that a
+    definition may say ``enabled``.
 
     Raises:
         DefinitionError: the definitions cannot be used.
@@ -93,11 +112,28 @@ def _now(conn: sa.Connection) -> datetime:
 def _plan(conn: sa.Connection, read: Reader, prune: bool) -> Applied:
     stored = {job.id: job.definition for job in jobs.load_all(conn)}
     wanted = read({} if prune else {job_id: d.canonical(definition) for job_id, definition in stored.items()})
+    wanted, disabled = _with_state(wanted, stored)
     before = {job_id: _comparable(definition) for job_id, definition in stored.items()}
     after = {job_id: _comparable(definition) for job_id, definition in wanted.jobs.items()}
     defaults = {name: d.canonical(entry) for name, entry in jobs.load_defaults(conn).items()}
     wanted_defaults = {name: d.canonical(entry) for name, entry in wanted.defaults.items()}
-    return Applied(d.plan(before, after, prune), d.plan(defaults, wanted_defaults, prune), wanted)
+    kept = Kept(disabled, _paused(conn, wanted))
+    return Applied(d.plan(before, after, prune), d.plan(defaults, wanted_defaults, prune), wanted, kept)
+
+
+def _with_state(wanted: d.Definitions, stored: Mapping[str, d.AnyJob]) -> tuple[d.Definitions, tuple[str, ...]]:
+    """Return the definitions with the ``enabled`` of jobs that do not say it, and which of these stay disabled."""
+    silent = [
+        job_id for job_id, one in wanted.jobs.items() if job_id in stored and "enabled" not in one.model_fields_set
+    ]
+    off = tuple(job_id for job_id in silent if not stored[job_id].enabled)
+    kept = {job_id: wanted.jobs[job_id].model_copy(update={"enabled": False}) for job_id in off}
+    return replace(wanted, jobs={**wanted.jobs, **kept}), off
+
+
+def _paused(conn: sa.Connection, wanted: d.Definitions) -> tuple[tuple[str, str], ...]:
+    names = {job_id: set(one.schedule_names()) for job_id, one in wanted.jobs.items()}
+    return tuple(pair for pair in schedules.paused(conn) if pair[1] in names.get(pair[0], ()))
 
 
 def _comparable(definition: d.AnyJob) -> dict[str, Any]:

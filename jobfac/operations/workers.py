@@ -6,7 +6,8 @@ from jobfac.database.engine import Database
 from jobfac.errors import no_worker
 from jobfac.operations.caller import Caller, transact
 from jobfac.states import WorkerState
-from jobfac.store import audit, draining
+from jobfac.store import audit
+from jobfac.store.workers import draining
 
 
 def drain(db: Database, by: Caller, worker_id: int) -> None:

@@ -1,4 +1,4 @@
-"""The poll: one query that tells a scheduler which duties have work."""
+"""The poll of a scheduler: one query that shows which duties have work."""
 
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -6,10 +6,20 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from jobfac.database.dialects import PASS, utcnow
-from jobfac.database.tables import notification, outbox_event, run, schedule, worker, worker_lease
+from jobfac.database.tables import (
+    expectation,
+    notification,
+    outbox_event,
+    run,
+    schedule,
+    start_hold,
+    worker,
+    worker_lease,
+)
 from jobfac.database.types import sql_literals
 from jobfac.states import ALIVE, HELD, Delivery, RunState, WorkerState
 from jobfac.store import jobs, runs
+from jobfac.store.holds.conditions import EVERYTHING
 
 
 class Poll(NamedTuple):
@@ -21,12 +31,17 @@ class Poll(NamedTuple):
         ready_at: when the next scheduled run may be queued.
         lease_until: when the next lease expires unless it is renewed.
         deliver_at: when the next notification is due.
+        hold_until: when the next hold ends by itself.
+        expected_at: when the next success is expected at the latest.
         orphaned: runs are held by workers that have ended.
         blocked: runs wait for a concurrency limit.
         queued: sequences wait for their start.
         under_way: sequences are running.
         pinned: runs wait for one worker each.
         outbox: outbox events are not yet addressed.
+        released: a hold has ended, and what it held is not freed yet.
+        overdue: a job is overdue.
+        alive_until: when the last of the valid leases expires unless it is renewed.
     """
 
     now: datetime
@@ -34,31 +49,54 @@ class Poll(NamedTuple):
     ready_at: datetime | None
     lease_until: datetime | None
     deliver_at: datetime | None
+    hold_until: datetime | None
+    expected_at: datetime | None
     orphaned: bool
     blocked: bool
     queued: bool
     under_way: bool
     pinned: bool
     outbox: bool
+    released: bool
+    overdue: bool
+    alive_until: datetime | None
 
     def is_past(self, moment: datetime | None) -> bool:
         return moment is not None and moment <= self.now
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether a worker is alive."""
+        return self.alive_until is not None and self.alive_until > self.now
+
     def seconds_to_next(self) -> float:
         """Return the seconds until the first of the times that are in the future; infinite: there is none."""
-        moments = (self.fire_at, self.ready_at, self.lease_until, self.deliver_at)
+        moments = (
+            self.fire_at, self.ready_at, self.lease_until, self.deliver_at, self.hold_until, self.expected_at,
+        )  # fmt: skip
         waits = [(moment - self.now).total_seconds() for moment in moments if moment and moment > self.now]
         return min(waits, default=float("inf"))
 
 
-def _least(column: sa.Column[datetime], where: str) -> sa.ScalarSelect[datetime]:
-    """The least value, read from the start of the filtered index."""
-    query = sa.select(sa.func.min(column)).where(sa.text(where))
+def _least(column: sa.Column[datetime], where: str | None = None) -> sa.ScalarSelect[datetime]:
+    """The least value, read from the start of the index."""
+    query = sa.select(sa.func.min(column))
+    if where is not None:
+        query = query.where(sa.text(where))
     return query.with_hint(column.table, PASS, "mssql").scalar_subquery()
 
 
 def _any(where: str, source: sa.FromClause = run) -> sa.ColumnElement[bool]:
     return _exists(sa.select(run.c.id).select_from(source).with_hint(run, PASS, "mssql").where(sa.text(where)))
+
+
+def _is_sequence_queued() -> sa.ColumnElement[bool]:
+    queued = sa.text(f"state = '{RunState.QUEUED}' AND queue = '{jobs.SEQUENCE_QUEUE}'")
+    return sa.exists(sa.select(run.c.id).with_hint(run, PASS, "mssql").where(queued))
+
+
+def _both(first: sa.ColumnElement[bool], second: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
+    return sa.case((sa.and_(first, second), sa.true()), else_=sa.false())
 
 
 def _exists(query: sa.Select[Any]) -> sa.ColumnElement[bool]:
@@ -73,13 +111,30 @@ POLL = sa.select(
     _least(run.c.ready_at, f"state = '{RunState.SCHEDULED}'").label("ready_at"),
     _least(worker_lease.c.lease_until, "ended = 0").label("lease_until"),
     _least(notification.c.due_at, f"state = '{Delivery.WAITING}'").label("deliver_at"),
+    _least(start_hold.c.until, "freed = 0").label("hold_until"),
+    _least(expectation.c.due_at).label("expected_at"),
     _any(
         f"run.state IN ({sql_literals(HELD)}) AND worker.state IN ({sql_literals(set(WorkerState) - ALIVE)})",
         run.join(worker, worker.c.id == run.c.worker_id),
     ).label("orphaned"),
     _any(f"state = '{RunState.BLOCKED}'").label("blocked"),
-    _any(f"state = '{RunState.QUEUED}' AND queue = '{jobs.SEQUENCE_QUEUE}'").label("queued"),
+    _both(_is_sequence_queued(), ~EVERYTHING).label("queued"),
     _any(f"state IN ({sql_literals(HELD)}) AND worker_id IS NULL").label("under_way"),
     _any(f"state = '{RunState.QUEUED}' AND queue LIKE '{runs.queue_of_worker('')}%'").label("pinned"),
-    _exists(_UNADDRESSED).label("outbox"),
+    _exists(sa.select(outbox_event.c.id).with_hint(outbox_event, PASS, "mssql").where(sa.text("news.id > 0"))).label(
+        "outbox"
+    ),
+    _exists(
+        sa.select(start_hold.c.id)
+        .with_hint(start_hold, PASS, "mssql")
+        .where(sa.text("start_hold.freed = 0"), start_hold.c.released_at.is_not(None))
+    ).label("released"),
+    _exists(
+        sa.select(expectation.c.job).with_hint(expectation, PASS, "mssql").where(sa.text("overdue_at IS NOT NULL"))
+    ).label("overdue"),
+    sa.select(sa.func.max(worker_lease.c.lease_until))
+    .with_hint(worker_lease, PASS, "mssql")
+    .where(sa.text("ended = 0"))
+    .scalar_subquery()
+    .label("alive_until"),
 )

@@ -15,10 +15,12 @@ from typing import Any
 from jobfac.database.engine import Database
 from jobfac.errors import Unreachable
 from jobfac.scheduler.backoff import BACKOFF_FIRST, BACKOFF_LAST, NOTICE_INTERVAL, expiry_pause
+from jobfac.scheduler.heartbeat import Heartbeat
 from jobfac.scheduler.notifier import Notifier
 from jobfac.scheduler.poll import POLL, Poll
 from jobfac.settings import Settings
-from jobfac.store import retention, runs, schedules, sequences, statistics
+from jobfac.store import retention, runs, schedules, sequences, statistics, watching
+from jobfac.store.holds import moving
 from jobfac.telemetry.logs import log_expiry, logger
 from jobfac.telemetry.metrics import Kind, Metric
 
@@ -91,10 +93,14 @@ class Scheduler:
         self._empty_expiries = 0  # expiries in a row that expired nothing
         self._refused: dict[tuple[str, str, str], float] = {}  # until when not to log it again, in monotonic seconds
         self._notifier = Notifier(db, settings, name)
+        self._heartbeat = Heartbeat(settings, name)
         self._duties = [
             Duty("insert", lambda poll: poll.is_past(poll.fire_at), self._insert),
             Duty("promote", lambda poll: poll.is_past(poll.ready_at), self._promote),
             Duty("expire", lambda poll: poll.is_past(poll.lease_until) or poll.orphaned, self._expire),
+            Duty("heartbeat", lambda poll: poll.is_alive and self._heartbeat.is_wanted, self._heartbeat.beat),
+            Duty("unhold", lambda poll: poll.released or poll.is_past(poll.hold_until), self._unhold),
+            Duty("watch", lambda poll: poll.overdue or poll.is_past(poll.expected_at), self._watch),
             Duty("release", lambda poll: poll.blocked, self._release),
             Duty("begin", lambda poll: poll.queued, self._begin),
             Duty("sweep", lambda poll: poll.under_way or poll.pinned, self._sweep),
@@ -228,6 +234,12 @@ class Scheduler:
                 action="clocks_disagree",
             )
         return pause if self._empty_expiries else 0.0
+
+    def _watch(self) -> float:
+        return 0.0 if self._db.transact(watching.watch, retry_for=2.0) else self._settings.sweep_interval
+
+    def _unhold(self) -> float:
+        return 0.0 if self._db.transact(moving.free_ended, self.name, retry_for=2.0) else BACKOFF_FIRST
 
     def _release(self) -> float:
         self._db.transact(runs.release_blocked, None, self.name, retry_for=2.0)

@@ -12,10 +12,10 @@ from jobfac import definitions as d
 from jobfac.database import locks
 from jobfac.database.dialects import utcnow
 from jobfac.database.tables import category, job, job_version, queue
-from jobfac.database.types import truncate_utf16
+from jobfac.database.types import flag, truncate_utf16
 from jobfac.states import JobKind
-from jobfac.store import audit
-from jobfac.views.jobs import JobView
+from jobfac.store import audit, expectations
+from jobfac.views.jobs import JobView, VersionView
 from jobfac.views.serialization import from_row
 
 SEQUENCE_QUEUE = "@sequences"
@@ -93,6 +93,20 @@ def load_version(conn: sa.Connection, job_id: str, version: int) -> d.AnyJob:
     """Return one version of a definition. A run records which version it uses."""
     query = sa.select(job_version.c.definition).where(job_version.c.job == job_id, job_version.c.version == version)
     return _parsed(job_id, conn.execute(query).scalar_one(), True)
+
+
+def versions(conn: sa.Connection, job_id: str, only: int | None = None) -> list[VersionView]:
+    """Return the versions of a job, newest first. ``only``: just this one and the current one."""
+    query = (
+        sa.select(job_version, flag(job.c.version == job_version.c.version).label("current"))
+        .join(job, job.c.id == job_version.c.job)
+        .where(job_version.c.job == job_id)
+        .order_by(job_version.c.version.desc())
+    )
+    if only is not None:
+        query = query.where(sa.or_(job_version.c.version == only, job_version.c.version == job.c.version))
+    found = conn.execute(query).mappings()
+    return [from_row(VersionView, {**row, "current": bool(row["current"])}) for row in found]
 
 
 def _stored(row: Mapping[Any, Any]) -> Stored:
@@ -190,6 +204,8 @@ def put(
         conn.execute(job.insert().values({**values, "id": job_id, "updated_at": utcnow()}))
     else:
         conn.execute(job.update().values({**values, "updated_at": utcnow()}).where(job.c.id == job_id))
+    if definition.expect is not None or "expect" in json.loads(before or "{}"):
+        expectations.sync(conn, job_id, definition.expect)
     if changed:
         audit.note(conn, by, "apply", job_id, before, body)
     if row is not None and row["enabled"] != definition.enabled:
@@ -204,6 +220,7 @@ def remove(conn: sa.Connection, job_id: str, by: str) -> bool:
         return False
     if not conn.execute(job.delete().where(job.c.id == job_id)).rowcount:
         return False
+    expectations.sync(conn, job_id, None)
     audit.note(conn, by, "delete", job_id, json.dumps(d.canonical(stored.definition), ensure_ascii=False))
     return True
 

@@ -1,4 +1,4 @@
-"""The overview of the current state, read with six statements.
+"""The overview of the current state, read with six statements, and one more each for holds, failures and overdue jobs.
 
 Each statement reads the beginning of a filtered index, or one row per live worker and held run. So neither a
 long queue nor a long history makes an overview expensive.
@@ -12,15 +12,19 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from jobfac.database.dialects import PASS, utcnow
-from jobfac.database.tables import job, queue, run, schedule
-from jobfac.database.types import sql_literals
+from jobfac.database.tables import expectation, job, queue, run, schedule
+from jobfac.database.types import flag, sql_literals
 from jobfac.states import HELD, RunState
-from jobfac.store import workers
+from jobfac.store import expectations, notes, workers
+from jobfac.store.holds import reading as holds
+from jobfac.store.holds.conditions import ANY
+from jobfac.views.expectations import OverdueView
+from jobfac.views.holds import HoldView, first_over
 from jobfac.views.overview import DueSchedule, Overview, RunLine, WaitingRuns
 from jobfac.views.serialization import columns, from_row
 
-RUNNING, ENDED, DUE = 200, 100, 50
-"""The maximum number of running runs, ended runs and due schedules in an overview."""
+RUNNING, ENDED, DUE, FAILED = 200, 100, 50, 50
+"""The maximum number of running runs, ended runs, due schedules and unacknowledged failures in an overview."""
 
 RECENT = 2000
 """How many of the latest ended runs are searched for the runs of a limited caller. This bounds the cost."""
@@ -34,6 +38,8 @@ class Queries(NamedTuple):
     running: sa.Select[Any]
     ended: sa.Select[Any]
     due: sa.Select[Any]
+    failures: sa.Select[Any]
+    overdue: sa.Select[Any]
 
 
 def read(conn: sa.Connection, categories: Sequence[str] | None = None) -> Overview:
@@ -42,21 +48,29 @@ def read(conn: sa.Connection, categories: Sequence[str] | None = None) -> Overvi
     queries = _queries(categories is not None)
     parameters = {} if categories is None else {"p_categories": list(categories)}
     counts = conn.execute(queries.counts, parameters).one()
+    holding = holds.active(conn) if counts.held_back else []
+    failures = conn.execute(queries.failures, parameters).mappings().all() if counts.failed else []
+    overdue = conn.execute(queries.overdue, parameters).mappings().all() if counts.overdue else []
     return Overview(
         counts.now,
         workers.workers(conn, alive_only=True),
-        [_waiting(row, counts.now) for row in conn.execute(queries.queued, parameters)],
+        [_waiting(row, counts.now, holding) for row in conn.execute(queries.queued, parameters)],
         counts.blocked,
         counts.scheduled,
         counts.held,
         [from_row(RunLine, row) for row in conn.execute(queries.running, parameters).mappings()],
         [from_row(RunLine, row) for row in conn.execute(queries.ended, parameters).mappings()],
         [from_row(DueSchedule, row) for row in conn.execute(queries.due, parameters).mappings()],
+        [from_row(RunLine, row) for row in failures],
+        holding,
+        [from_row(OverdueView, row) for row in overdue],
     )
 
 
-def _waiting(row: Any, now: datetime) -> WaitingRuns:
-    return WaitingRuns(row.pool, row.number, max(0.0, (now - row.since).total_seconds()))
+def _waiting(row: Any, now: datetime, holding: list[HoldView]) -> WaitingRuns:
+    hold = first_over([one for one in holding if one.job is None and one.category is None], "", None, row.pool)
+    seconds = max(0.0, (now - row.since).total_seconds())
+    return WaitingRuns(row.pool, row.number, seconds, None if hold is None else hold.sentence)
 
 
 _RUN = [run.c[name] for name in columns(RunLine)]
@@ -66,7 +80,9 @@ _SEEN = job.c.category.in_(sa.bindparam("p_categories", expanding=True))
 @functools.cache
 def _queries(limited: bool) -> Queries:
     seen = [run.c.job.in_(sa.select(job.c.id).where(_SEEN))] if limited else []
-    return Queries(_counts(seen), _queued(seen), _running(seen), _ended(limited), _due(limited))
+    return Queries(
+        _counts(seen), _queued(seen), _running(seen), _ended(limited), _due(limited), _failures(seen), _overdue(limited)
+    )
 
 
 def _counts(seen: Sequence[sa.ColumnElement[bool]]) -> sa.Select[Any]:
@@ -79,7 +95,14 @@ def _counts(seen: Sequence[sa.ColumnElement[bool]]) -> sa.Select[Any]:
         count(f"state = '{RunState.BLOCKED}'").label("blocked"),
         count(f"state = '{RunState.SCHEDULED}'").label("scheduled"),
         count(f"state IN ({sql_literals(HELD)})").label("held"),
+        flag(ANY).label("held_back"),
+        flag(sa.exists(_first(run).where(sa.text(notes.UNACKNOWLEDGED)))).label("failed"),
+        flag(sa.exists(_first(expectation).where(sa.text("overdue_at IS NOT NULL")))).label("overdue"),
     )
+
+
+def _first(table: sa.Table) -> sa.Select[Any]:
+    return sa.select(sa.literal_column("1")).select_from(table).with_hint(table, PASS, "mssql")
 
 
 def _queued(seen: Sequence[sa.ColumnElement[bool]]) -> sa.Select[Any]:
@@ -138,3 +161,31 @@ def _due(limited: bool) -> sa.Select[Any]:
         .order_by(schedule.c.fire_at)
         .limit(DUE)
     )
+
+
+def _failures(seen: Sequence[sa.ColumnElement[bool]]) -> sa.Select[Any]:
+    """The latest failures that nobody has acknowledged. A later success counts before it is recorded."""
+    later = run.alias("later")
+    recovered = sa.exists(
+        sa.select(later.c.id)
+        .with_hint(later, PASS, "mssql")
+        .where(later.c.job == run.c.job, later.c.id > run.c.id, later.c.state == RunState.SUCCEEDED)
+    )
+    return (
+        sa.select(*_RUN)
+        .with_hint(run, PASS, "mssql")
+        .where(sa.text(notes.UNACKNOWLEDGED), ~recovered, *seen)
+        .order_by(run.c.id.desc())
+        .limit(FAILED)
+    )
+
+
+def _overdue(limited: bool) -> sa.Select[Any]:
+    query = (
+        sa.select(*expectations.OVERDUE_COLUMNS)
+        .with_hint(expectation, PASS, "mssql")
+        .where(expectation.c.overdue_at.is_not(None))
+        .order_by(expectation.c.overdue_at)
+        .limit(DUE)
+    )
+    return query.join(job, job.c.id == expectation.c.job).where(_SEEN) if limited else query

@@ -18,7 +18,7 @@ from jobfac.database import locks
 from jobfac.database.dialects import CLAIMING, FOUND_BY_KEY, PASS, SKIP, utcnow
 from jobfac.database.dialects.rows import deletion, rows_parameter, rows_table
 from jobfac.database.engine import Database
-from jobfac.database.tables import attempt, job_version, run, run_event, run_output, visit, worker, worker_lease
+from jobfac.database.tables import attempt, job_version, note, run, run_event, run_output, visit, worker, worker_lease
 from jobfac.database.types import BigId, sql_literals
 from jobfac.definitions import Retention
 from jobfac.settings import Settings
@@ -169,7 +169,7 @@ def purge(conn: sa.Connection, job_id: str, keep: Retention) -> Purged:
     ids = [row.id for row in rows if row.id <= too_many or _is_too_old(row.ended_at, keep, row.now)]
     if not ids:
         return Purged(0, False)
-    for table in (run_output, run_event, attempt, visit):
+    for table in (run_output, run_event, attempt, visit, note):
         # Dependent rows go first, so an interrupted purge leaves no orphans.
         if _remove_some(conn, table, ids) == BATCH:
             return Purged(0, True)

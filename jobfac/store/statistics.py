@@ -9,16 +9,18 @@ import functools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from statistics import median
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
 from jobfac.database import locks
-from jobfac.database.dialects import FOUND_BY_KEY, SKIP, utcnow
+from jobfac.database.dialects import FOUND_BY_KEY, PASS, SKIP, utcnow
 from jobfac.database.dialects.rows import by_primary_key, rows_parameter, rows_table
 from jobfac.database.tables import UNCOUNTED, attempt, daily, daily_worker, run
 from jobfac.database.types import BigId
-from jobfac.states import FINAL
+from jobfac.states import FINAL, RunState
+from jobfac.store import notes
 
 BATCH = 500
 """The maximum number of runs that one transaction counts."""
@@ -191,6 +193,8 @@ def count(conn: sa.Connection) -> int:
         _add_runs(conn, totals(rows))
         _add_work(conn, work(conn.execute(_executions(engine), ids)))
         conn.execute(_mark(engine), ids)
+        successes = sorted((row.id, row.job) for row in rows if row.state == RunState.SUCCEEDED)
+        notes.acknowledge_recovered(conn, {job: run_id for run_id, job in successes})
     return len(rows)
 
 
@@ -208,8 +212,33 @@ def _mark(engine: str) -> sa.Update:
     return by_primary_key(run.update().where(run.c.id == given.c.id).values(counted=True), run)
 
 
-def count_presence(conn: sa.Connection, workers: Iterable[Any]) -> None:
-    """Add the presence of workers whose rows this transaction removes. The rows have the columns of ``presence``."""
+USUAL, SEARCHED = 30, 300
+"""The usual duration is that of so many successes, searched among so many of the job's latest runs."""
+
+_latest = (
+    sa.select(run.c.id, run.c.state, run.c.started_at, run.c.ended_at)
+    .with_hint(run, PASS, "mssql")
+    .where(run.c.job == sa.bindparam("p_job"))
+    .order_by(run.c.id.desc())
+    .limit(SEARCHED)
+    .subquery("latest")
+)
+_SUCCESSES = (
+    sa.select(_latest.c.started_at, _latest.c.ended_at)
+    .where(_latest.c.state == RunState.SUCCEEDED, _latest.c.started_at.is_not(None))
+    .order_by(_latest.c.id.desc())
+    .limit(USUAL)
+)
+
+
+def usual_seconds(conn: sa.Connection, job: str) -> float | None:
+    """Return the median duration of a job's last 30 successes in seconds, or None if it has not succeeded lately."""
+    found = conn.execute(_SUCCESSES, {"p_job": job}).all()
+    return median((row.ended_at - row.started_at).total_seconds() for row in found) if found else None
+
+
+def count_presence(conn: sa.Connection, workers: Iterable[Presence]) -> None:
+    """Add the presence of workers whose rows this transaction removes."""
     _lock(conn)
     _add_work(conn, presence(workers))
 

@@ -1,5 +1,6 @@
 """The view of a job."""
 
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from jobfac.states import JobKind
@@ -15,3 +16,22 @@ class JobView(NamedTuple):
     category: str | None
     queue: str
     definition: dict[str, Any]
+
+
+class VersionView(NamedTuple):
+    """A version of a job's definition, as it was stored. ``current``: it is in force."""
+
+    job: str
+    version: int
+    current: bool
+    created_at: datetime
+    created_by: str
+    definition: dict[str, Any]
+
+
+class ChangeView(NamedTuple):
+    """A value that differs between two versions. Null stands for a value that is not given: the default holds."""
+
+    path: str
+    before: Any
+    after: Any

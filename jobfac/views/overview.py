@@ -4,15 +4,20 @@ from datetime import datetime
 from typing import NamedTuple
 
 from jobfac.states import JobKind, RunState
+from jobfac.views.expectations import OverdueView
+from jobfac.views.holds import HoldView
 from jobfac.views.workers import WorkerView
 
 
 class WaitingRuns(NamedTuple):
-    """Queued runs of a pool. ``seconds``: how long the first of them has waited."""
+    """Queued runs of a pool. ``seconds``: how long the first of them has waited. ``hold``: the hold of the pool, or of
+    everything, that they wait for.
+    """
 
     pool: str
     number: int
     seconds: float
+    hold: str | None
 
 
 class RunLine(NamedTuple):
@@ -48,12 +53,15 @@ class Overview(NamedTuple):
         now: the time of the database.
         workers: the live workers, newest first.
         queued: the queued runs by pool.
-        blocked: the number of runs that wait for a concurrency limit.
+        blocked: the number of runs that wait for a concurrency limit or for the end of a hold.
         scheduled: the number of runs that wait for their start time.
         held: the number of runs that workers execute.
         running: the longest of them.
         ended: the runs that ended last, latest first.
         due: the schedules that are due next, soonest first.
+        failures: the failures that nobody has acknowledged, latest first.
+        holds: the active holds, oldest first.
+        overdue: the jobs whose expected success is missing, the longest first.
     """
 
     now: datetime
@@ -65,3 +73,6 @@ class Overview(NamedTuple):
     running: list[RunLine]
     ended: list[RunLine]
     due: list[DueSchedule]
+    failures: list[RunLine]
+    holds: list[HoldView]
+    overdue: list[OverdueView]

@@ -4,6 +4,8 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from jobfac.states import JobKind, RunState, Stop
+from jobfac.views.jobs import ChangeView
+from jobfac.views.notes import NoteView
 from jobfac.views.sequences import StepVisitView
 from jobfac.views.serialization import as_json
 
@@ -13,6 +15,7 @@ class RunView(NamedTuple):
 
     ``slots``: how many slots it takes, null: one. ``for_worker``: the only worker that may take it, null: any.
     ``cpu_seconds``, ``peak_memory`` (bytes): what the last attempt used.
+    ``acknowledged_at``: of a failure, when a person or a later success of the job acknowledged it.
     """
 
     id: int
@@ -49,6 +52,9 @@ class RunView(NamedTuple):
     for_worker: str | None
     cpu_seconds: float | None
     peak_memory: int | None
+    acknowledged_at: datetime | None
+    acknowledged_by: str | None
+    held: str | None = None  # while the run waits for the end of a hold: the hold in a sentence
     truncated: list[str] | None = None  # in lists: the names of large values that were left out
 
 
@@ -84,15 +90,23 @@ class EventView(NamedTuple):
 
 
 class RunHistory(NamedTuple):
-    """A run with its attempts and events. ``path``: the steps that a sequence visited, None for a program."""
+    """A run with its attempts and events.
+
+    Attributes:
+        path: the steps that a sequence visited; None for a program.
+        notes: what people wrote about the run; None: nothing.
+        changes: what is different in the job's current version; None: nothing.
+    """
 
     run: RunView
     attempts: list[AttemptView]
     events: list[EventView]
     path: list[StepVisitView] | None = None
+    notes: list[NoteView] | None = None
+    changes: list[ChangeView] | None = None
 
 
 def history_as_json(history: RunHistory) -> dict[str, Any]:
-    """Return a run's JSON object, with ``attempts``, ``events`` and, for a sequence, ``path``."""
+    """Return a run's JSON object, with ``attempts``, ``events`` and what else there is of it."""
     document = as_json(history)
     return {**document.pop("run"), **document}

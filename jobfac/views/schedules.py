@@ -9,6 +9,8 @@ from jobfac.views.serialization import WholeSecond
 class ScheduleView(NamedTuple):
     """A schedule. ``next_due_at`` is the next time of the calendar; ``fire_at`` adds the schedule's jitter."""
 
+    # ``held`` is set only while a hold covers the job: the hold in a sentence.
+
     id: int
     job: str
     name: str
@@ -18,6 +20,7 @@ class ScheduleView(NamedTuple):
     fire_at: datetime | None
     last_due_at: datetime | None
     definition: dict[str, Any]
+    held: str | None = None
 
 
 class CandidateView(NamedTuple):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jobfac.errors import Unreachable
-from jobfac.store import jobs
+from jobfac.store.holds.reading import claimable_queues
 from jobfac.store.runs import queue_of_worker
 from jobfac.store.workers import Registration
 from jobfac.worker.loop.database import LoopDatabase
@@ -14,27 +14,29 @@ class ServedQueues:
     """The queues that a worker serves, by its pools, labels and slots. Only the worker's loop uses it.
 
     Attributes:
-        slots: by queue, how many slots each of its runs takes.
+        slots: by queue, how many slots each of its runs takes. Queues that a hold closes are left out.
+        closed: whether a hold closes one.
     """
 
     def __init__(self, database: LoopDatabase, who: Registration, log: Any) -> None:
         """``log``: the worker's logger."""
         self.slots: dict[str, int] = {}
+        self.closed = False
         self._database = database
         self._who = who
         self._log = log
 
     @property
     def names(self) -> Sequence[str]:
-        """The names of the queues, and of the queue of runs that are pinned to this worker."""
-        return [*self.slots, queue_of_worker(self._who.name)]
+        """The names of the queues, and of the queue of runs that are pinned to this worker unless a hold closes one."""
+        return list(self.slots) if self.closed else [*self.slots, queue_of_worker(self._who.name)]
 
     def read(self) -> bool:
         """Read the queues from the database. False: it did not answer, and the known queues stay."""
         who = self._who
-        pools = (*who.pools, jobs.SEQUENCE_QUEUE)
         try:
-            self.slots = self._database.query(jobs.matching_queues, pools, who.labels, who.slots, retry_for=1.0)
+            found = self._database.query(claimable_queues, who.pools, who.labels, who.slots, retry_for=1.0)
+            self.slots, self.closed = found
         except Unreachable as error:
             self._log.warning("queues not read", action="turn_failed", reason=str(error))
             return False

@@ -10,14 +10,15 @@ from typing import Any
 import sqlalchemy as sa
 
 from jobfac.database.engine import Database
-from jobfac.definitions import AnyJob
+from jobfac.definitions import AnyJob, Usual
 from jobfac.errors import Unreachable
 from jobfac.states import WorkerState
-from jobfac.store import fleet_load, jobs, output, runs, schedules, sequences, workers
-from jobfac.store.claiming import Room
+from jobfac.store import jobs, output, runs, schedules, sequences, statistics, workers
+from jobfac.store.holds import moving
 from jobfac.store.runs import Finished, Outcome
 from jobfac.store.runs.event import Event
-from jobfac.store.workers import Claimed
+from jobfac.store.workers import Claimed, fleet_load
+from jobfac.store.workers.claiming import Room
 from jobfac.worker.failpoints import failpoint
 from jobfac.worker.loop.fair_share import Share, share_of
 
@@ -56,6 +57,7 @@ class TurnRequest:
 
     Attributes:
         queues: the queues that this worker may claim from, each with the slots that its runs take.
+        closed: a hold closes others of its queues.
         free: how many slots are free.
         most: how many runs it may claim at most.
         uncertain: the answer to an earlier commit was lost, so the database may hold claims unknown to this worker.
@@ -69,6 +71,7 @@ class TurnRequest:
     worker_id: int
     name: str
     queues: Mapping[str, int]
+    closed: bool
     free: int
     most: int
     deliveries: Deliveries
@@ -90,6 +93,7 @@ class TurnResult:
         due: there are scheduled runs to promote.
         begin: there are queued sequences to begin.
         share: the limit of the claim; None: the claim was not limited.
+        usual: by job, what it usually takes, in seconds, of claimed jobs whose definition asks for it.
     """
 
     state: WorkerState
@@ -98,6 +102,7 @@ class TurnResult:
     due: bool = False
     begin: bool = False
     share: Share | None = None
+    usual: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -116,20 +121,26 @@ class Turn:
         """
         request = self.request
         lock_rules(conn, request)
-        state, due, begin, pinned = workers.hold(conn, request.worker_id)
+        state, due, begin, pinned, held = workers.hold(conn, request.worker_id)
         failpoint("turn_began")
         if request.message is not None:
             workers.set_message(conn, request.worker_id, request.message or None)
-        sequences.advance_after(conn, save(conn, request), request.name)
+        finished = save(conn, request)
+        finished += sequences.advance_after(conn, finished, request.name)
         failpoint("outcomes_written")
         claimed: list[Claimed] = []
         unowned: list[Key] = []
         share: Share | None = None
         if self._tried or request.uncertain or request.doubtful:
-            claimed, unowned = self._compare(conn)
+            claimed, unowned = self._compare(conn, finished)
         self._tried = True
+        queues = request.queues
         if state == WorkerState.ACTIVE:
-            share, taken = _claim(conn, request, claimed, pinned)
+            if held:
+                queues = {name: queues[name] for name in moving.claimable(conn, queues, request.name)}
+            # Runs that are pinned to this worker may be of any pool that it serves, so a closed queue holds them, too.
+            pinned = pinned and not request.closed and len(queues) == len(request.queues)
+            share, taken = _claim(conn, request, queues, claimed, pinned)
             # A failover may have lost the commit of an earlier claim. If that execution still runs here, it continues
             # and is not started again.
             again = {one.key for one in taken if one.key in request.deliveries.live}
@@ -139,11 +150,25 @@ class Turn:
             key = (one.job, one.job_version)
             if key not in self.definitions:
                 self.definitions[key] = jobs.load_version(conn, *key)
+        schedules.pause_failing(conn, finished)
         failpoint("claimed_uncommitted")
-        return TurnResult(state, claimed, unowned, due, begin, share)
+        return TurnResult(state, claimed, unowned, due, begin, share, self._usual(conn, claimed))
 
-    def _compare(self, conn: sa.Connection) -> tuple[list[Claimed], list[Key]]:
-        """Compare the claims in the database with the executions here; returns runs to start and executions to end."""
+    def _usual(self, conn: sa.Connection, claimed: Sequence[Claimed]) -> dict[str, float]:
+        """What claimed jobs usually take, if their definition compares with it."""
+        compared = {
+            one.job
+            for one in claimed
+            if isinstance(getattr(self.definitions[one.job, one.job_version], "warn_after", None), Usual)
+        }
+        found = {job: statistics.usual_seconds(conn, job) for job in sorted(compared)}
+        return {job: seconds for job, seconds in found.items() if seconds is not None}
+
+    def _compare(self, conn: sa.Connection, finished: list[Finished]) -> tuple[list[Claimed], list[Key]]:
+        """Compare the claims in the database with the executions here; returns runs to start and executions to end.
+
+        Adds the runs that end to ``finished``.
+        """
         request, live = self.request, self.request.deliveries.live
         ours = {claimed.key: claimed for claimed in workers.held_by(conn, request.worker_id)}
         unowned = workers.unowned(conn, request.worker_id, [key for key in live if key not in ours])
@@ -154,12 +179,13 @@ class Turn:
         begun = {one.id for one in claimed}
         lost = [run_id for run_id, _ in unknown if run_id not in begun]
         why = "the database forgot how it ended, as after a failover that lost its last commits"
-        sequences.advance_after(conn, workers.requeue_unknown(conn, lost, why, request.name), request.name)
+        ended = workers.requeue_unknown(conn, lost, why, request.name)
+        finished += [*ended, *sequences.advance_after(conn, ended, request.name)]
         return claimed, unowned
 
 
 def _claim(
-    conn: sa.Connection, request: TurnRequest, already: Sequence[Claimed], pinned: bool
+    conn: sa.Connection, request: TurnRequest, queues: Mapping[str, int], already: Sequence[Claimed], pinned: bool
 ) -> tuple[Share | None, list[Claimed]]:
     """Claim runs for the free slots. If the request is fair, claim at most this worker's share of the queued runs.
 
@@ -173,7 +199,7 @@ def _claim(
         if waits:
             return None, first
         free, most = free - sum(one.weight for one in first), most - len(first)
-    queues = {queue: slots for queue, slots in request.queues.items() if queue != jobs.SEQUENCE_QUEUE}
+    queues = {queue: slots for queue, slots in queues.items() if queue != jobs.SEQUENCE_QUEUE}
     if min(free, most) <= 0 or not queues:
         return None, first
     heavy = {queue for queue, slots in queues.items() if slots > 1}

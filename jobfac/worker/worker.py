@@ -239,7 +239,7 @@ class Worker:
         self._telemetry.turned(len(result.claimed), time.monotonic() - clock_began)
         self._held.stored(len(request.deliveries.outcomes))
         self._held.abandon(result.unowned)
-        self._held.begin(result.claimed, self._definitions, began)
+        self._held.begin(result.claimed, self._definitions, began, result.usual)
         moved = self._database.do(lambda: move_on(self._db, self.name, result, self._log))
         taken = sum(one.weight for one in result.claimed)
         is_empty = agenda.turn_done(len(result.claimed), taken >= free or len(result.claimed) >= most)
@@ -253,7 +253,8 @@ class Worker:
 
     def _compose(self, free: int, most: int, doubtful: bool = False) -> TurnRequest:
         return TurnRequest(
-            worker_id=self._lease.worker_id, name=self.name, queues=self._queues.slots, free=free, most=most,
+            worker_id=self._lease.worker_id, name=self.name, queues=self._queues.slots, closed=self._queues.closed,
+            free=free, most=most,
             deliveries=self._held.deliveries(), uncertain=self._agenda.uncertain, doubtful=doubtful,
             message=self._health.to_show(), fair=self._agenda.fair.must_look(time.monotonic()),
             alone=self._agenda.fair.fleet <= 1,
@@ -344,4 +345,4 @@ class Worker:
         self._log.info("worker stopped", action="worker_stopped")
 
     def _deregister(self, conn: sa.Connection) -> None:
-        sequences.advance_after(conn, workers.deregister(conn, self._lease.worker_id), self.name)
+        sequences.deregister(conn, self._lease.worker_id, self.name)

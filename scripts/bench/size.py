@@ -15,9 +15,9 @@ from jobfac.operations import jobs
 from jobfac.operations.caller import Caller
 from jobfac.states import RunState
 from jobfac.store import output, runs, statistics, workers
-from jobfac.store.claiming import Claimed, Room
 from jobfac.store.runs import Outcome, StartRequest
 from jobfac.store.workers import Registration
+from jobfac.store.workers.claiming import Claimed, Room
 
 TOGETHER = 500
 WHO = Registration("batch-1", "batch-1.example.org", 1, "token", "0", TOGETHER, ["default"], {})

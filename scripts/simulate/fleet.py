@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from itertools import count
 
 from jobfac.database.dialects.waiting import PAUSE
-from jobfac.store.fleet_load import Load
+from jobfac.store.workers.fleet_load import Load
 from jobfac.worker.loop.agenda import Agenda
 from jobfac.worker.loop.fair_share import Share, share_of
 from jobfac.worker.loop.inbox import Messages

@@ -55,7 +55,7 @@ GO
 CREATE OR ALTER VIEW jobfac.v_queue AS
 -- All waiting runs, and what each waits for. The run with place 1 is claimed next from its queue. pool_workers is the
 -- number of workers that claim from the run's pool now and have its slots, regardless of the labels that the run
--- requires.
+-- requires. hold_id: the hold that the run waits for (v_holds).
 SELECT
     r.id,
     r.job,
@@ -73,6 +73,7 @@ SELECT
     CASE
         WHEN r.state = 'scheduled' AND r.attempt > 0 THEN N'its next attempt'
         WHEN r.state = 'scheduled' THEN N'its time'
+        WHEN h.id IS NOT NULL THEN CONCAT(N'hold ', h.id, N': ', h.reason)
         WHEN r.state = 'blocked' AND r.already_running <> 'start' THEN N'another run of the job'
         WHEN r.state = 'blocked' THEN CONCAT(N'the concurrency key ', r.concurrency_key)
         WHEN r.kind = 'sequence' THEN N'a worker or scheduler to begin it'
@@ -85,6 +86,7 @@ SELECT
     END AS waits_for,
     f.workers AS pool_workers,
     COALESCE(r.slots, 1) AS slots,
+    h.id AS hold_id,
     r.concurrency_key,
     r.concurrency_limit,
     r.created_at,
@@ -109,6 +111,15 @@ LEFT JOIN (
         ) AS workers
     FROM jobfac.queue AS q
 ) AS f ON f.name = r.queue
+LEFT JOIN jobfac.job AS j ON j.id = r.job
+LEFT JOIN jobfac.start_hold AS h ON r.state <> 'scheduled' AND h.id = (
+    SELECT MIN(x.id)
+    FROM jobfac.start_hold AS x
+    WHERE x.freed = 0 AND x.released_at IS NULL AND (x.until IS NULL OR x.until > SYSUTCDATETIME())
+        AND (x.pool IS NULL OR x.pool = f.pool)
+        AND (x.category IS NULL OR x.category = j.category)
+        AND (x.job IS NULL OR x.job = r.job)
+)
 WHERE r.state IN ('queued', 'scheduled', 'blocked');
 GO
 
@@ -196,13 +207,14 @@ GO
 
 CREATE OR ALTER VIEW jobfac.v_schedule AS
 -- All schedules: the next due time (NULL: none) and the state of the last run. seconds_until is negative while the
--- schedule is paused after its due time, or if no scheduler runs.
+-- schedule is paused after its due time, or if no scheduler runs. hold_id: the hold that covers its job.
 SELECT
     s.id,
     s.job,
     s.name,
     j.enabled AS job_enabled,
     s.paused,
+    h.id AS hold_id,
     s.next_due_at,
     CAST(DATEDIFF_BIG(MILLISECOND, SYSUTCDATETIME(), s.fire_at) / 1000.0 AS DECIMAL(18, 3)) AS seconds_until,
     s.last_due_at,
@@ -213,6 +225,15 @@ SELECT
     s.definition
 FROM jobfac.schedule AS s
 LEFT JOIN jobfac.job AS j ON j.id = s.job
+LEFT JOIN jobfac.queue AS q ON q.name = j.queue
+LEFT JOIN jobfac.start_hold AS h ON h.id = (
+    SELECT MIN(x.id)
+    FROM jobfac.start_hold AS x
+    WHERE x.freed = 0 AND x.released_at IS NULL AND (x.until IS NULL OR x.until > SYSUTCDATETIME())
+        AND (x.pool IS NULL OR x.pool = q.pool)
+        AND (x.category IS NULL OR x.category = j.category)
+        AND (x.job IS NULL OR x.job = s.job)
+)
 LEFT JOIN jobfac.run AS r ON r.id = (
     SELECT TOP (1) l.id FROM jobfac.run AS l WHERE l.schedule_id = s.id ORDER BY l.due_at DESC
 );
@@ -259,7 +280,9 @@ WHERE p.kind = 'sequence';
 GO
 
 CREATE OR ALTER VIEW jobfac.v_failures AS
--- All failed and denied runs. recovered_at: when a later run of the job first succeeded.
+-- All failed and denied runs. recovered_at: when a later run of the job first succeeded. acknowledged_at and
+-- acknowledged_by: by a person, or by that success. unacknowledged 1: neither has acknowledged it yet, so
+-- ORDER BY unacknowledged DESC, ended_at DESC shows those first. last_note: the latest note.
 SELECT
     r.id,
     r.job,
@@ -274,18 +297,27 @@ SELECT
     r.reason,
     r.exit_message,
     CAST(DATEDIFF_BIG(MILLISECOND, r.started_at, r.ended_at) / 1000.0 AS DECIMAL(18, 3)) AS run_seconds,
-    (
-        SELECT TOP (1) s.ended_at
-        FROM jobfac.run AS s
-        WHERE s.job = r.job AND s.id > r.id AND s.state = 'succeeded'
-        ORDER BY s.id
-    ) AS recovered_at,
+    u.ended_at AS recovered_at,
+    COALESCE(r.acknowledged_at, u.ended_at) AS acknowledged_at,
+    CASE
+        WHEN r.acknowledged_at IS NOT NULL THEN r.acknowledged_by
+        WHEN u.id IS NOT NULL THEN CONCAT(N'run ', u.id, N' succeeded')
+    END AS acknowledged_by,
+    CASE WHEN r.state <> 'denied' AND COALESCE(r.acknowledged_at, u.ended_at) IS NULL THEN 1 ELSE 0 END
+        AS unacknowledged,
+    (SELECT TOP (1) t.text FROM jobfac.note AS t WHERE t.run_id = r.id ORDER BY t.id DESC) AS last_note,
     r.created_at,
     r.created_by,
     r.schedule_id,
     r.sequence_run_id
 FROM jobfac.run AS r
 LEFT JOIN jobfac.job AS j ON j.id = r.job
+LEFT JOIN jobfac.run AS u ON u.id = (
+    SELECT TOP (1) s.id
+    FROM jobfac.run AS s
+    WHERE s.job = r.job AND s.id > r.id AND s.state = 'succeeded'
+    ORDER BY s.id
+)
 WHERE r.state IN ('failed', 'timed_out', 'start_failed', 'lost', 'denied');
 GO
 

@@ -69,7 +69,7 @@ SELECT
     MIN(q.queued_at),
     N'No active worker takes from this pool: start one, or correct the pool of its jobs.'
 FROM jobfac.v_queue AS q
-WHERE q.state = 'queued' AND q.kind = 'program' AND q.pool_workers = 0
+WHERE q.state = 'queued' AND q.kind = 'program' AND q.pool_workers = 0 AND q.hold_id IS NULL
 GROUP BY q.queue
 UNION ALL
 SELECT
@@ -78,7 +78,7 @@ SELECT
     MIN(q.queued_at),
     N'Runs wait for more than five minutes: add workers or slots, or check the labels that the jobs ask for.'
 FROM jobfac.v_queue AS q
-WHERE q.state = 'queued' AND q.pool_workers > 0
+WHERE q.state = 'queued' AND q.pool_workers > 0 AND q.hold_id IS NULL
 GROUP BY q.queue
 HAVING MIN(q.queued_at) < DATEADD(MINUTE, -5, SYSUTCDATETIME())
 UNION ALL
@@ -133,4 +133,55 @@ WHERE j.enabled = 1
     AND r.id > COALESCE((SELECT MAX(s.id) FROM jobfac.run AS s WHERE s.job = j.id AND s.state = 'succeeded'), 0)
 GROUP BY j.id
 HAVING COUNT(*) >= 3;
+GO
+
+CREATE OR ALTER VIEW jobfac.v_holds AS
+-- Every hold: nothing new starts in its pool, in its category or of its job; all three NULL: nothing at all.
+-- active 1: it holds now. waiting: the runs that wait for it and for no earlier one.
+SELECT
+    h.id,
+    h.pool,
+    h.category,
+    h.job,
+    h.reason,
+    h.until,
+    CAST(CASE WHEN h.released_at IS NULL AND (h.until IS NULL OR h.until > SYSUTCDATETIME()) THEN 1 ELSE 0 END AS BIT)
+        AS active,
+    (SELECT COUNT(*) FROM jobfac.v_queue AS q WHERE q.hold_id = h.id) AS waiting,
+    h.created_at,
+    h.created_by,
+    h.released_at,
+    h.released_by
+FROM jobfac.start_hold AS h;
+GO
+
+CREATE OR ALTER VIEW jobfac.v_notes AS
+-- What people wrote about runs, in the order of id.
+SELECT
+    n.id,
+    n.run_id,
+    r.job,
+    r.state,
+    n.at,
+    n.[by] AS who,
+    n.text
+FROM jobfac.note AS n
+LEFT JOIN jobfac.run AS r ON r.id = n.run_id;
+GO
+
+CREATE OR ALTER VIEW jobfac.v_overdue AS
+-- Every job that has not succeeded in time, as its `expect` says. due_at: when it should have. since: its success had
+-- to be later than this. last_success_at: of the runs that are kept.
+SELECT
+    e.job,
+    j.category,
+    e.overdue_due_at AS due_at,
+    e.overdue_at,
+    CAST(DATEDIFF_BIG(MILLISECOND, e.overdue_due_at, SYSUTCDATETIME()) / 1000.0 AS DECIMAL(18, 3)) AS overdue_seconds,
+    e.since,
+    (SELECT MAX(r.ended_at) FROM jobfac.run AS r WHERE r.job = e.job AND r.state = 'succeeded') AS last_success_at,
+    e.definition
+FROM jobfac.expectation AS e
+LEFT JOIN jobfac.job AS j ON j.id = e.job
+WHERE e.overdue_at IS NOT NULL;
 GO

@@ -120,3 +120,41 @@ BEGIN
         THROW 50007, N'@delay_seconds must not be negative.', 1;
 END;
 GO
+
+CREATE OR ALTER PROCEDURE jobfac.check_hold
+    @pool NVARCHAR(128),
+    @category NVARCHAR(128),
+    @job NVARCHAR(128),
+    @until DATETIME2(3),
+    @reason NVARCHAR(1000)
+AS
+-- Refuse a hold of what is not there, or without a reason.
+BEGIN
+    SET NOCOUNT ON;
+    DECLARE @sentence NVARCHAR(2000);
+    DECLARE @scopes INT = CASE WHEN @pool IS NULL THEN 0 ELSE 1 END + CASE WHEN @category IS NULL THEN 0 ELSE 1 END
+        + CASE WHEN @job IS NULL THEN 0 ELSE 1 END;
+    IF @scopes > 1
+        THROW 50007, N'A hold is of one pool, of one category or of one job; place several holds for more.', 1;
+    IF COALESCE(LTRIM(RTRIM(@reason)), N'') = N''
+        THROW 50007, N'A hold needs a reason, which everybody sees who waits for it; give @reason.', 1;
+    IF @until <= SYSUTCDATETIME()
+        THROW 50007, N'The hold would have ended already; give a later @until, in UTC.', 1;
+    IF @job IS NOT NULL AND NOT EXISTS (SELECT 1 FROM jobfac.job AS j WHERE j.id = @job)
+    BEGIN
+        SET @sentence = CONCAT(N'There is no job ''', @job, N'''; jobfac.v_job_statistics shows what there is.');
+        THROW 50001, @sentence, 1;
+    END;
+    IF @category IS NOT NULL AND NOT EXISTS (SELECT 1 FROM jobfac.job AS j WHERE j.category = @category)
+    BEGIN
+        SET @sentence = CONCAT(N'No job has the category ''', @category, N'''; jobfac.v_job_statistics shows them.');
+        THROW 50001, @sentence, 1;
+    END;
+    IF @pool IS NOT NULL
+        AND NOT EXISTS (SELECT 1 FROM jobfac.queue AS q WHERE q.pool = @pool AND q.pool <> N'@sequences')
+    BEGIN
+        SET @sentence = CONCAT(N'No job has the pool ''', @pool, N'''; jobfac.v_queue shows where runs wait.');
+        THROW 50001, @sentence, 1;
+    END;
+END;
+GO

@@ -3,7 +3,7 @@
 --
 -- Errors: 50001 there is no such job; 50002 the job does not allow it; 50003 there is no such run; 50004 the run has
 -- not ended; 50005 there is no such schedule; 50006 there is no such worker alive; 50007 an argument cannot be used;
--- 51222 a lock was not free in time (retry).
+-- 50008 there is no such hold; 51222 a lock was not free in time (retry).
 --
 -- This file can be run again at any time; it replaces the existing objects.
 
@@ -237,5 +237,174 @@ BEGIN
     INSERT INTO jobfac.audit (at, [by], action, subject)
     VALUES (SYSUTCDATETIME(), @who, 'drain', CONCAT(N'worker ', @worker));
     COMMIT TRANSACTION;
+END;
+GO
+
+CREATE OR ALTER PROCEDURE jobfac.hold
+    @pool NVARCHAR(128) = NULL,
+    @category NVARCHAR(128) = NULL,
+    @job NVARCHAR(128) = NULL, -- one of the three; none: everything
+    @until DATETIME2(3) = NULL, -- UTC; NULL: until it is released
+    @reason NVARCHAR(1000) = NULL, -- everybody sees it who waits
+    @by NVARCHAR(128) = NULL,
+    @hold_id BIGINT = NULL OUTPUT
+AS
+-- Let nothing new start in a pool, in a category, of a job, or at all. What runs goes on; what waits keeps its place.
+BEGIN
+    SET NOCOUNT ON;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+    DECLARE @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN()), @sentence NVARCHAR(2000);
+    EXEC jobfac.check_hold @pool = @pool, @category = @category, @job = @job, @until = @until, @reason = @reason;
+    DECLARE @outer INT = @@TRANCOUNT;
+    IF @outer = 0
+        BEGIN TRANSACTION;
+    ELSE
+        SAVE TRANSACTION jobfac_hold;
+    BEGIN TRY
+        INSERT INTO jobfac.start_hold (pool, category, job, reason, until, created_at, created_by)
+        VALUES (@pool, @category, @job, LTRIM(RTRIM(@reason)), @until, SYSUTCDATETIME(), @who);
+        SET @hold_id = CAST(SCOPE_IDENTITY() AS BIGINT);
+        SET @sentence = CONCAT(
+            COALESCE(N'pool ' + @pool, N'category ' + @category, N'job ' + @job, N'everything'), N': ', @reason
+        );
+        INSERT INTO jobfac.audit (at, [by], action, subject, [after])
+        VALUES (SYSUTCDATETIME(), @who, 'hold', CONCAT(N'hold ', @hold_id), @sentence);
+        -- Who is told of `held` is looked up when it is delivered; what names the event nowhere is left out here.
+        INSERT INTO jobfac.news (attempt, job, event, detail, created_at)
+        SELECT 0, j.id, 'held', LEFT(CONCAT(N'hold ', @hold_id, N' of ', @sentence), 1000), SYSUTCDATETIME()
+        FROM jobfac.job AS j
+        JOIN jobfac.job_version AS v ON v.job = j.id AND v.version = j.version
+        LEFT JOIN jobfac.queue AS q ON q.name = j.queue
+        LEFT JOIN jobfac.category AS c ON c.name = j.category
+        WHERE (@pool IS NULL OR q.pool = @pool)
+            AND (@category IS NULL OR j.category = @category)
+            AND (@job IS NULL OR j.id = @job)
+            AND (CHARINDEX(N'"held"', v.definition) > 0 OR CHARINDEX(N'"held"', c.definition) > 0);
+        IF @outer = 0
+            COMMIT TRANSACTION;
+    END TRY
+    BEGIN CATCH
+        IF @outer = 0 AND XACT_STATE() <> 0
+            ROLLBACK TRANSACTION;
+        IF @outer > 0 AND XACT_STATE() = 1
+            ROLLBACK TRANSACTION jobfac_hold;
+        THROW;
+    END CATCH;
+END;
+GO
+
+CREATE OR ALTER PROCEDURE jobfac.release
+    @hold BIGINT, -- its id in jobfac.v_holds
+    @by NVARCHAR(128) = NULL
+AS
+-- End a hold. A scheduler queues again what it held.
+BEGIN
+    SET NOCOUNT ON;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+    DECLARE @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN()), @sentence NVARCHAR(2000);
+    IF NOT EXISTS (SELECT 1 FROM jobfac.start_hold AS h WHERE h.id = @hold)
+    BEGIN
+        SET @sentence = CONCAT(N'There is no hold ', @hold, N'; jobfac.v_holds shows what there is.');
+        THROW 50008, @sentence, 1;
+    END;
+    DECLARE @outer INT = @@TRANCOUNT;
+    IF @outer = 0
+        BEGIN TRANSACTION;
+    ELSE
+        SAVE TRANSACTION jobfac_release;
+    BEGIN TRY
+        UPDATE jobfac.start_hold
+        SET released_at = SYSUTCDATETIME(), released_by = @who
+        WHERE id = @hold AND released_at IS NULL;
+        IF @@ROWCOUNT > 0
+        BEGIN
+            INSERT INTO jobfac.audit (at, [by], action, subject)
+            VALUES (SYSUTCDATETIME(), @who, 'release', CONCAT(N'hold ', @hold));
+            -- Schedules that the hold put off: schedulers look at them at once.
+            UPDATE jobfac.schedule
+            SET fire_at = next_due_at
+            WHERE next_due_at <= resumed_at AND fire_at > SYSUTCDATETIME();
+        END;
+        IF @outer = 0
+            COMMIT TRANSACTION;
+    END TRY
+    BEGIN CATCH
+        IF @outer = 0 AND XACT_STATE() <> 0
+            ROLLBACK TRANSACTION;
+        IF @outer > 0 AND XACT_STATE() = 1
+            ROLLBACK TRANSACTION jobfac_release;
+        THROW;
+    END CATCH;
+END;
+GO
+
+CREATE OR ALTER PROCEDURE jobfac.add_note
+    @run BIGINT,
+    @text NVARCHAR(MAX) = NULL, -- NULL: only acknowledge
+    @acknowledge BIT = 0, -- 1: acknowledge the run's failure, too
+    @by NVARCHAR(128) = NULL,
+    @note_id BIGINT = NULL OUTPUT
+AS
+-- Write a note about a run, and acknowledge its failure.
+BEGIN
+    SET NOCOUNT ON;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+    DECLARE @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN()), @sentence NVARCHAR(2000);
+    IF NOT EXISTS (SELECT 1 FROM jobfac.run AS r WHERE r.id = @run)
+    BEGIN
+        SET @sentence = CONCAT(N'There is no run ', @run, N'; jobfac.v_runs shows what there is.');
+        THROW 50003, @sentence, 1;
+    END;
+    IF @acknowledge = 0 AND COALESCE(LTRIM(RTRIM(@text)), N'') = N''
+        THROW 50007, N'@text must not be empty: write what you found, or give @acknowledge = 1.', 1;
+    IF DATALENGTH(@text) > 8000
+        THROW 50007, N'@text has more than 4,000 characters; write less.', 1;
+    IF @acknowledge = 1 AND NOT EXISTS (
+        SELECT 1 FROM jobfac.run AS r
+        WHERE r.id = @run AND r.state IN ('failed', 'lost', 'start_failed', 'timed_out')
+    )
+    BEGIN
+        SET @sentence = CONCAT(
+            N'Run ', @run, N' has not failed, so there is nothing to acknowledge; give @acknowledge = 0.'
+        );
+        THROW 50002, @sentence, 1;
+    END;
+    DECLARE @outer INT = @@TRANCOUNT;
+    IF @outer = 0
+        BEGIN TRANSACTION;
+    ELSE
+        SAVE TRANSACTION jobfac_note;
+    BEGIN TRY
+        IF @acknowledge = 1
+        BEGIN
+            UPDATE jobfac.run
+            SET acknowledged_at = SYSUTCDATETIME(), acknowledged_by = @who
+            WHERE id = @run AND acknowledged_at IS NULL;
+            IF @@ROWCOUNT > 0
+            BEGIN
+                INSERT INTO jobfac.run_event (run_id, attempt, at, event, [by])
+                SELECT r.id, r.attempt, SYSUTCDATETIME(), 'acknowledged', @who FROM jobfac.run AS r WHERE r.id = @run;
+                INSERT INTO jobfac.audit (at, [by], action, subject)
+                VALUES (SYSUTCDATETIME(), @who, 'acknowledge', CONCAT(N'run ', @run));
+            END;
+        END;
+        IF COALESCE(LTRIM(RTRIM(@text)), N'') <> N''
+        BEGIN
+            INSERT INTO jobfac.note (run_id, at, [by], [text])
+            VALUES (@run, SYSUTCDATETIME(), @who, @text);
+            SET @note_id = CAST(SCOPE_IDENTITY() AS BIGINT);
+            INSERT INTO jobfac.audit (at, [by], action, subject, [after])
+            VALUES (SYSUTCDATETIME(), @who, 'note', CONCAT(N'run ', @run), @text);
+        END;
+        IF @outer = 0
+            COMMIT TRANSACTION;
+    END TRY
+    BEGIN CATCH
+        IF @outer = 0 AND XACT_STATE() <> 0
+            ROLLBACK TRANSACTION;
+        IF @outer > 0 AND XACT_STATE() = 1
+            ROLLBACK TRANSACTION jobfac_note;
+        THROW;
+    END CATCH;
 END;
 GO

@@ -20,15 +20,18 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.audit TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.category TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.daily TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.daily_worker TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.expectation TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.job TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.job_version TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.news TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.note TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.notification TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.queue TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.run TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.run_event TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.run_output TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.schedule TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.start_hold TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.visit TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.worker TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.worker_lease TO jobfac_worker;
@@ -43,6 +46,9 @@ GRANT EXECUTE ON jobfac.disable_job TO jobfac_operator;
 GRANT EXECUTE ON jobfac.pause_schedule TO jobfac_operator;
 GRANT EXECUTE ON jobfac.resume_schedule TO jobfac_operator;
 GRANT EXECUTE ON jobfac.drain_worker TO jobfac_operator;
+GRANT EXECUTE ON jobfac.hold TO jobfac_operator;
+GRANT EXECUTE ON jobfac.release TO jobfac_operator;
+GRANT EXECUTE ON jobfac.add_note TO jobfac_operator;
 GO
 
 -- For readers. They can read payloads, arguments and output, too.
@@ -59,6 +65,9 @@ GRANT SELECT ON jobfac.v_events TO jobfac_operator, jobfac_reader, jobfac_worker
 GRANT SELECT ON jobfac.v_output TO jobfac_operator, jobfac_reader, jobfac_worker;
 GRANT SELECT ON jobfac.v_steps TO jobfac_operator, jobfac_reader, jobfac_worker;
 GRANT SELECT ON jobfac.v_health TO jobfac_operator, jobfac_reader, jobfac_worker;
+GRANT SELECT ON jobfac.v_holds TO jobfac_operator, jobfac_reader, jobfac_worker;
+GRANT SELECT ON jobfac.v_notes TO jobfac_operator, jobfac_reader, jobfac_worker;
+GRANT SELECT ON jobfac.v_overdue TO jobfac_operator, jobfac_reader, jobfac_worker;
 GRANT SELECT ON jobfac.v_jobs TO jobfac_operator, jobfac_reader, jobfac_worker;
 GRANT SELECT ON jobfac.v_audit TO jobfac_operator, jobfac_reader, jobfac_worker;
 GRANT SELECT ON jobfac.v_notifications TO jobfac_operator, jobfac_reader, jobfac_worker;

@@ -77,6 +77,7 @@ BEGIN
             BEGIN TRANSACTION;
             DELETE FROM jobfac.run_event WHERE run_id IN (SELECT l.id FROM @looked AS l);
             DELETE FROM jobfac.attempt WHERE run_id IN (SELECT l.id FROM @looked AS l);
+            DELETE FROM jobfac.note WHERE run_id IN (SELECT l.id FROM @looked AS l);
             DELETE FROM jobfac.run WHERE id IN (SELECT l.id FROM @looked AS l);
             SET @deleted = @deleted + @@ROWCOUNT;
             COMMIT TRANSACTION;

@@ -638,6 +638,107 @@ COMMIT;
 
 GO
 
+BEGIN TRANSACTION;
+
+-- Running upgrade 0004 -> 0005
+
+ALTER TABLE jobfac.run ADD acknowledged_at DATETIME2(3) NULL;
+
+GO
+
+ALTER TABLE jobfac.run ADD acknowledged_by NVARCHAR(128) NULL;
+
+GO
+
+CREATE INDEX ix_run_unacknowledged ON jobfac.run (id) INCLUDE (job) WHERE state IN ('failed', 'lost', 'start_failed', 'timed_out') AND acknowledged_at IS NULL;
+
+GO
+
+CREATE TABLE jobfac.start_hold (
+    id BIGINT NOT NULL IDENTITY(1,1),
+    pool NVARCHAR(128) NULL,
+    category NVARCHAR(128) NULL,
+    job NVARCHAR(128) NULL,
+    reason NVARCHAR(1000) NOT NULL,
+    until DATETIME2(3) NULL,
+    created_at DATETIME2(3) NOT NULL,
+    created_by NVARCHAR(128) NOT NULL,
+    released_at DATETIME2(3) NULL,
+    released_by NVARCHAR(128) NULL,
+    freed BIT NOT NULL DEFAULT 0,
+    CONSTRAINT pk_start_hold PRIMARY KEY (id),
+    CONSTRAINT ck_start_hold_scope CHECK (CASE WHEN pool IS NULL THEN 0 ELSE 1 END + CASE WHEN category IS NULL THEN 0 ELSE 1 END + CASE WHEN job IS NULL THEN 0 ELSE 1 END <= 1)
+);
+
+GO
+
+CREATE INDEX ix_start_hold_open ON jobfac.start_hold (id) WHERE freed = 0;
+
+GO
+
+CREATE TABLE jobfac.note (
+    id BIGINT NOT NULL IDENTITY(1,1),
+    run_id BIGINT NOT NULL,
+    at DATETIME2(3) NOT NULL,
+    [by] NVARCHAR(128) NOT NULL,
+    text NVARCHAR(max) NOT NULL,
+    CONSTRAINT pk_note PRIMARY KEY (id)
+);
+
+GO
+
+CREATE INDEX ix_note_run ON jobfac.note (run_id, id);
+
+GO
+
+CREATE TABLE jobfac.expectation (
+    job NVARCHAR(128) NOT NULL,
+    definition NVARCHAR(max) NOT NULL,
+    since DATETIME2(3) NOT NULL,
+    due_at DATETIME2(3) NOT NULL,
+    overdue_at DATETIME2(3) NULL,
+    overdue_due_at DATETIME2(3) NULL,
+    CONSTRAINT pk_expectation PRIMARY KEY (job)
+);
+
+GO
+
+CREATE INDEX ix_expectation_due ON jobfac.expectation (due_at);
+
+GO
+
+CREATE INDEX ix_expectation_overdue ON jobfac.expectation (overdue_at) WHERE overdue_at IS NOT NULL;
+
+GO
+
+ALTER TABLE jobfac.start_hold SET (LOCK_ESCALATION = DISABLE);
+
+GO
+
+ALTER TABLE jobfac.note SET (LOCK_ESCALATION = DISABLE);
+
+GO
+
+ALTER TABLE jobfac.expectation SET (LOCK_ESCALATION = DISABLE);
+
+GO
+
+ALTER INDEX pk_start_hold ON jobfac.start_hold SET (ALLOW_PAGE_LOCKS = OFF);
+
+GO
+
+ALTER INDEX ix_start_hold_open ON jobfac.start_hold SET (ALLOW_PAGE_LOCKS = OFF);
+
+GO
+
+UPDATE jobfac.alembic_version SET version_num='0005' WHERE jobfac.alembic_version.version_num = '0004';
+
+GO
+
+COMMIT;
+
+GO
+
 SET NOEXEC OFF;
 GO
 
@@ -698,7 +799,7 @@ GO
 CREATE OR ALTER VIEW jobfac.v_queue AS
 -- All waiting runs, and what each waits for. The run with place 1 is claimed next from its queue. pool_workers is the
 -- number of workers that claim from the run's pool now and have its slots, regardless of the labels that the run
--- requires.
+-- requires. hold_id: the hold that the run waits for (v_holds).
 SELECT
     r.id,
     r.job,
@@ -716,6 +817,7 @@ SELECT
     CASE
         WHEN r.state = 'scheduled' AND r.attempt > 0 THEN N'its next attempt'
         WHEN r.state = 'scheduled' THEN N'its time'
+        WHEN h.id IS NOT NULL THEN CONCAT(N'hold ', h.id, N': ', h.reason)
         WHEN r.state = 'blocked' AND r.already_running <> 'start' THEN N'another run of the job'
         WHEN r.state = 'blocked' THEN CONCAT(N'the concurrency key ', r.concurrency_key)
         WHEN r.kind = 'sequence' THEN N'a worker or scheduler to begin it'
@@ -728,6 +830,7 @@ SELECT
     END AS waits_for,
     f.workers AS pool_workers,
     COALESCE(r.slots, 1) AS slots,
+    h.id AS hold_id,
     r.concurrency_key,
     r.concurrency_limit,
     r.created_at,
@@ -752,6 +855,15 @@ LEFT JOIN (
         ) AS workers
     FROM jobfac.queue AS q
 ) AS f ON f.name = r.queue
+LEFT JOIN jobfac.job AS j ON j.id = r.job
+LEFT JOIN jobfac.start_hold AS h ON r.state <> 'scheduled' AND h.id = (
+    SELECT MIN(x.id)
+    FROM jobfac.start_hold AS x
+    WHERE x.freed = 0 AND x.released_at IS NULL AND (x.until IS NULL OR x.until > SYSUTCDATETIME())
+        AND (x.pool IS NULL OR x.pool = f.pool)
+        AND (x.category IS NULL OR x.category = j.category)
+        AND (x.job IS NULL OR x.job = r.job)
+)
 WHERE r.state IN ('queued', 'scheduled', 'blocked');
 GO
 
@@ -839,13 +951,14 @@ GO
 
 CREATE OR ALTER VIEW jobfac.v_schedule AS
 -- All schedules: the next due time (NULL: none) and the state of the last run. seconds_until is negative while the
--- schedule is paused after its due time, or if no scheduler runs.
+-- schedule is paused after its due time, or if no scheduler runs. hold_id: the hold that covers its job.
 SELECT
     s.id,
     s.job,
     s.name,
     j.enabled AS job_enabled,
     s.paused,
+    h.id AS hold_id,
     s.next_due_at,
     CAST(DATEDIFF_BIG(MILLISECOND, SYSUTCDATETIME(), s.fire_at) / 1000.0 AS DECIMAL(18, 3)) AS seconds_until,
     s.last_due_at,
@@ -856,6 +969,15 @@ SELECT
     s.definition
 FROM jobfac.schedule AS s
 LEFT JOIN jobfac.job AS j ON j.id = s.job
+LEFT JOIN jobfac.queue AS q ON q.name = j.queue
+LEFT JOIN jobfac.start_hold AS h ON h.id = (
+    SELECT MIN(x.id)
+    FROM jobfac.start_hold AS x
+    WHERE x.freed = 0 AND x.released_at IS NULL AND (x.until IS NULL OR x.until > SYSUTCDATETIME())
+        AND (x.pool IS NULL OR x.pool = q.pool)
+        AND (x.category IS NULL OR x.category = j.category)
+        AND (x.job IS NULL OR x.job = s.job)
+)
 LEFT JOIN jobfac.run AS r ON r.id = (
     SELECT TOP (1) l.id FROM jobfac.run AS l WHERE l.schedule_id = s.id ORDER BY l.due_at DESC
 );
@@ -902,7 +1024,9 @@ WHERE p.kind = 'sequence';
 GO
 
 CREATE OR ALTER VIEW jobfac.v_failures AS
--- All failed and denied runs. recovered_at: when a later run of the job first succeeded.
+-- All failed and denied runs. recovered_at: when a later run of the job first succeeded. acknowledged_at and
+-- acknowledged_by: by a person, or by that success. unacknowledged 1: neither has acknowledged it yet, so
+-- ORDER BY unacknowledged DESC, ended_at DESC shows those first. last_note: the latest note.
 SELECT
     r.id,
     r.job,
@@ -917,18 +1041,27 @@ SELECT
     r.reason,
     r.exit_message,
     CAST(DATEDIFF_BIG(MILLISECOND, r.started_at, r.ended_at) / 1000.0 AS DECIMAL(18, 3)) AS run_seconds,
-    (
-        SELECT TOP (1) s.ended_at
-        FROM jobfac.run AS s
-        WHERE s.job = r.job AND s.id > r.id AND s.state = 'succeeded'
-        ORDER BY s.id
-    ) AS recovered_at,
+    u.ended_at AS recovered_at,
+    COALESCE(r.acknowledged_at, u.ended_at) AS acknowledged_at,
+    CASE
+        WHEN r.acknowledged_at IS NOT NULL THEN r.acknowledged_by
+        WHEN u.id IS NOT NULL THEN CONCAT(N'run ', u.id, N' succeeded')
+    END AS acknowledged_by,
+    CASE WHEN r.state <> 'denied' AND COALESCE(r.acknowledged_at, u.ended_at) IS NULL THEN 1 ELSE 0 END
+        AS unacknowledged,
+    (SELECT TOP (1) t.text FROM jobfac.note AS t WHERE t.run_id = r.id ORDER BY t.id DESC) AS last_note,
     r.created_at,
     r.created_by,
     r.schedule_id,
     r.sequence_run_id
 FROM jobfac.run AS r
 LEFT JOIN jobfac.job AS j ON j.id = r.job
+LEFT JOIN jobfac.run AS u ON u.id = (
+    SELECT TOP (1) s.id
+    FROM jobfac.run AS s
+    WHERE s.job = r.job AND s.id > r.id AND s.state = 'succeeded'
+    ORDER BY s.id
+)
 WHERE r.state IN ('failed', 'timed_out', 'start_failed', 'lost', 'denied');
 GO
 
@@ -1049,7 +1182,7 @@ SELECT
     MIN(q.queued_at),
     N'No active worker takes from this pool: start one, or correct the pool of its jobs.'
 FROM jobfac.v_queue AS q
-WHERE q.state = 'queued' AND q.kind = 'program' AND q.pool_workers = 0
+WHERE q.state = 'queued' AND q.kind = 'program' AND q.pool_workers = 0 AND q.hold_id IS NULL
 GROUP BY q.queue
 UNION ALL
 SELECT
@@ -1058,7 +1191,7 @@ SELECT
     MIN(q.queued_at),
     N'Runs wait for more than five minutes: add workers or slots, or check the labels that the jobs ask for.'
 FROM jobfac.v_queue AS q
-WHERE q.state = 'queued' AND q.pool_workers > 0
+WHERE q.state = 'queued' AND q.pool_workers > 0 AND q.hold_id IS NULL
 GROUP BY q.queue
 HAVING MIN(q.queued_at) < DATEADD(MINUTE, -5, SYSUTCDATETIME())
 UNION ALL
@@ -1113,6 +1246,57 @@ WHERE j.enabled = 1
     AND r.id > COALESCE((SELECT MAX(s.id) FROM jobfac.run AS s WHERE s.job = j.id AND s.state = 'succeeded'), 0)
 GROUP BY j.id
 HAVING COUNT(*) >= 3;
+GO
+
+CREATE OR ALTER VIEW jobfac.v_holds AS
+-- Every hold: nothing new starts in its pool, in its category or of its job; all three NULL: nothing at all.
+-- active 1: it holds now. waiting: the runs that wait for it and for no earlier one.
+SELECT
+    h.id,
+    h.pool,
+    h.category,
+    h.job,
+    h.reason,
+    h.until,
+    CAST(CASE WHEN h.released_at IS NULL AND (h.until IS NULL OR h.until > SYSUTCDATETIME()) THEN 1 ELSE 0 END AS BIT)
+        AS active,
+    (SELECT COUNT(*) FROM jobfac.v_queue AS q WHERE q.hold_id = h.id) AS waiting,
+    h.created_at,
+    h.created_by,
+    h.released_at,
+    h.released_by
+FROM jobfac.start_hold AS h;
+GO
+
+CREATE OR ALTER VIEW jobfac.v_notes AS
+-- What people wrote about runs, in the order of id.
+SELECT
+    n.id,
+    n.run_id,
+    r.job,
+    r.state,
+    n.at,
+    n.[by] AS who,
+    n.text
+FROM jobfac.note AS n
+LEFT JOIN jobfac.run AS r ON r.id = n.run_id;
+GO
+
+CREATE OR ALTER VIEW jobfac.v_overdue AS
+-- Every job that has not succeeded in time, as its `expect` says. due_at: when it should have. since: its success had
+-- to be later than this. last_success_at: of the runs that are kept.
+SELECT
+    e.job,
+    j.category,
+    e.overdue_due_at AS due_at,
+    e.overdue_at,
+    CAST(DATEDIFF_BIG(MILLISECOND, e.overdue_due_at, SYSUTCDATETIME()) / 1000.0 AS DECIMAL(18, 3)) AS overdue_seconds,
+    e.since,
+    (SELECT MAX(r.ended_at) FROM jobfac.run AS r WHERE r.job = e.job AND r.state = 'succeeded') AS last_success_at,
+    e.definition
+FROM jobfac.expectation AS e
+LEFT JOIN jobfac.job AS j ON j.id = e.job
+WHERE e.overdue_at IS NOT NULL;
 GO
 
 -- Views of what administrators ask for: the jobs, the audit and the notifications.
@@ -1397,6 +1581,44 @@ BEGIN
         THROW 50007, N'The payload has more than 4,194,304 characters; keep it elsewhere and pass its place.', 1;
     IF @delay_seconds < 0
         THROW 50007, N'@delay_seconds must not be negative.', 1;
+END;
+GO
+
+CREATE OR ALTER PROCEDURE jobfac.check_hold
+    @pool NVARCHAR(128),
+    @category NVARCHAR(128),
+    @job NVARCHAR(128),
+    @until DATETIME2(3),
+    @reason NVARCHAR(1000)
+AS
+-- Refuse a hold of what is not there, or without a reason.
+BEGIN
+    SET NOCOUNT ON;
+    DECLARE @sentence NVARCHAR(2000);
+    DECLARE @scopes INT = CASE WHEN @pool IS NULL THEN 0 ELSE 1 END + CASE WHEN @category IS NULL THEN 0 ELSE 1 END
+        + CASE WHEN @job IS NULL THEN 0 ELSE 1 END;
+    IF @scopes > 1
+        THROW 50007, N'A hold is of one pool, of one category or of one job; place several holds for more.', 1;
+    IF COALESCE(LTRIM(RTRIM(@reason)), N'') = N''
+        THROW 50007, N'A hold needs a reason, which everybody sees who waits for it; give @reason.', 1;
+    IF @until <= SYSUTCDATETIME()
+        THROW 50007, N'The hold would have ended already; give a later @until, in UTC.', 1;
+    IF @job IS NOT NULL AND NOT EXISTS (SELECT 1 FROM jobfac.job AS j WHERE j.id = @job)
+    BEGIN
+        SET @sentence = CONCAT(N'There is no job ''', @job, N'''; jobfac.v_job_statistics shows what there is.');
+        THROW 50001, @sentence, 1;
+    END;
+    IF @category IS NOT NULL AND NOT EXISTS (SELECT 1 FROM jobfac.job AS j WHERE j.category = @category)
+    BEGIN
+        SET @sentence = CONCAT(N'No job has the category ''', @category, N'''; jobfac.v_job_statistics shows them.');
+        THROW 50001, @sentence, 1;
+    END;
+    IF @pool IS NOT NULL
+        AND NOT EXISTS (SELECT 1 FROM jobfac.queue AS q WHERE q.pool = @pool AND q.pool <> N'@sequences')
+    BEGIN
+        SET @sentence = CONCAT(N'No job has the pool ''', @pool, N'''; jobfac.v_queue shows where runs wait.');
+        THROW 50001, @sentence, 1;
+    END;
 END;
 GO
 
@@ -1739,7 +1961,7 @@ GO
 --
 -- Errors: 50001 there is no such job; 50002 the job does not allow it; 50003 there is no such run; 50004 the run has
 -- not ended; 50005 there is no such schedule; 50006 there is no such worker alive; 50007 an argument cannot be used;
--- 51222 a lock was not free in time (retry).
+-- 50008 there is no such hold; 51222 a lock was not free in time (retry).
 --
 -- This file can be run again at any time; it replaces the existing objects.
 
@@ -1976,6 +2198,175 @@ BEGIN
 END;
 GO
 
+CREATE OR ALTER PROCEDURE jobfac.hold
+    @pool NVARCHAR(128) = NULL,
+    @category NVARCHAR(128) = NULL,
+    @job NVARCHAR(128) = NULL, -- one of the three; none: everything
+    @until DATETIME2(3) = NULL, -- UTC; NULL: until it is released
+    @reason NVARCHAR(1000) = NULL, -- everybody sees it who waits
+    @by NVARCHAR(128) = NULL,
+    @hold_id BIGINT = NULL OUTPUT
+AS
+-- Let nothing new start in a pool, in a category, of a job, or at all. What runs goes on; what waits keeps its place.
+BEGIN
+    SET NOCOUNT ON;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+    DECLARE @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN()), @sentence NVARCHAR(2000);
+    EXEC jobfac.check_hold @pool = @pool, @category = @category, @job = @job, @until = @until, @reason = @reason;
+    DECLARE @outer INT = @@TRANCOUNT;
+    IF @outer = 0
+        BEGIN TRANSACTION;
+    ELSE
+        SAVE TRANSACTION jobfac_hold;
+    BEGIN TRY
+        INSERT INTO jobfac.start_hold (pool, category, job, reason, until, created_at, created_by)
+        VALUES (@pool, @category, @job, LTRIM(RTRIM(@reason)), @until, SYSUTCDATETIME(), @who);
+        SET @hold_id = CAST(SCOPE_IDENTITY() AS BIGINT);
+        SET @sentence = CONCAT(
+            COALESCE(N'pool ' + @pool, N'category ' + @category, N'job ' + @job, N'everything'), N': ', @reason
+        );
+        INSERT INTO jobfac.audit (at, [by], action, subject, [after])
+        VALUES (SYSUTCDATETIME(), @who, 'hold', CONCAT(N'hold ', @hold_id), @sentence);
+        -- Who is told of `held` is looked up when it is delivered; what names the event nowhere is left out here.
+        INSERT INTO jobfac.news (attempt, job, event, detail, created_at)
+        SELECT 0, j.id, 'held', LEFT(CONCAT(N'hold ', @hold_id, N' of ', @sentence), 1000), SYSUTCDATETIME()
+        FROM jobfac.job AS j
+        JOIN jobfac.job_version AS v ON v.job = j.id AND v.version = j.version
+        LEFT JOIN jobfac.queue AS q ON q.name = j.queue
+        LEFT JOIN jobfac.category AS c ON c.name = j.category
+        WHERE (@pool IS NULL OR q.pool = @pool)
+            AND (@category IS NULL OR j.category = @category)
+            AND (@job IS NULL OR j.id = @job)
+            AND (CHARINDEX(N'"held"', v.definition) > 0 OR CHARINDEX(N'"held"', c.definition) > 0);
+        IF @outer = 0
+            COMMIT TRANSACTION;
+    END TRY
+    BEGIN CATCH
+        IF @outer = 0 AND XACT_STATE() <> 0
+            ROLLBACK TRANSACTION;
+        IF @outer > 0 AND XACT_STATE() = 1
+            ROLLBACK TRANSACTION jobfac_hold;
+        THROW;
+    END CATCH;
+END;
+GO
+
+CREATE OR ALTER PROCEDURE jobfac.release
+    @hold BIGINT, -- its id in jobfac.v_holds
+    @by NVARCHAR(128) = NULL
+AS
+-- End a hold. A scheduler queues again what it held.
+BEGIN
+    SET NOCOUNT ON;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+    DECLARE @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN()), @sentence NVARCHAR(2000);
+    IF NOT EXISTS (SELECT 1 FROM jobfac.start_hold AS h WHERE h.id = @hold)
+    BEGIN
+        SET @sentence = CONCAT(N'There is no hold ', @hold, N'; jobfac.v_holds shows what there is.');
+        THROW 50008, @sentence, 1;
+    END;
+    DECLARE @outer INT = @@TRANCOUNT;
+    IF @outer = 0
+        BEGIN TRANSACTION;
+    ELSE
+        SAVE TRANSACTION jobfac_release;
+    BEGIN TRY
+        UPDATE jobfac.start_hold
+        SET released_at = SYSUTCDATETIME(), released_by = @who
+        WHERE id = @hold AND released_at IS NULL;
+        IF @@ROWCOUNT > 0
+        BEGIN
+            INSERT INTO jobfac.audit (at, [by], action, subject)
+            VALUES (SYSUTCDATETIME(), @who, 'release', CONCAT(N'hold ', @hold));
+            -- Schedules that the hold put off: schedulers look at them at once.
+            UPDATE jobfac.schedule
+            SET fire_at = next_due_at
+            WHERE next_due_at <= resumed_at AND fire_at > SYSUTCDATETIME();
+        END;
+        IF @outer = 0
+            COMMIT TRANSACTION;
+    END TRY
+    BEGIN CATCH
+        IF @outer = 0 AND XACT_STATE() <> 0
+            ROLLBACK TRANSACTION;
+        IF @outer > 0 AND XACT_STATE() = 1
+            ROLLBACK TRANSACTION jobfac_release;
+        THROW;
+    END CATCH;
+END;
+GO
+
+CREATE OR ALTER PROCEDURE jobfac.add_note
+    @run BIGINT,
+    @text NVARCHAR(MAX) = NULL, -- NULL: only acknowledge
+    @acknowledge BIT = 0, -- 1: acknowledge the run's failure, too
+    @by NVARCHAR(128) = NULL,
+    @note_id BIGINT = NULL OUTPUT
+AS
+-- Write a note about a run, and acknowledge its failure.
+BEGIN
+    SET NOCOUNT ON;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+    DECLARE @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN()), @sentence NVARCHAR(2000);
+    IF NOT EXISTS (SELECT 1 FROM jobfac.run AS r WHERE r.id = @run)
+    BEGIN
+        SET @sentence = CONCAT(N'There is no run ', @run, N'; jobfac.v_runs shows what there is.');
+        THROW 50003, @sentence, 1;
+    END;
+    IF @acknowledge = 0 AND COALESCE(LTRIM(RTRIM(@text)), N'') = N''
+        THROW 50007, N'@text must not be empty: write what you found, or give @acknowledge = 1.', 1;
+    IF DATALENGTH(@text) > 8000
+        THROW 50007, N'@text has more than 4,000 characters; write less.', 1;
+    IF @acknowledge = 1 AND NOT EXISTS (
+        SELECT 1 FROM jobfac.run AS r
+        WHERE r.id = @run AND r.state IN ('failed', 'lost', 'start_failed', 'timed_out')
+    )
+    BEGIN
+        SET @sentence = CONCAT(
+            N'Run ', @run, N' has not failed, so there is nothing to acknowledge; give @acknowledge = 0.'
+        );
+        THROW 50002, @sentence, 1;
+    END;
+    DECLARE @outer INT = @@TRANCOUNT;
+    IF @outer = 0
+        BEGIN TRANSACTION;
+    ELSE
+        SAVE TRANSACTION jobfac_note;
+    BEGIN TRY
+        IF @acknowledge = 1
+        BEGIN
+            UPDATE jobfac.run
+            SET acknowledged_at = SYSUTCDATETIME(), acknowledged_by = @who
+            WHERE id = @run AND acknowledged_at IS NULL;
+            IF @@ROWCOUNT > 0
+            BEGIN
+                INSERT INTO jobfac.run_event (run_id, attempt, at, event, [by])
+                SELECT r.id, r.attempt, SYSUTCDATETIME(), 'acknowledged', @who FROM jobfac.run AS r WHERE r.id = @run;
+                INSERT INTO jobfac.audit (at, [by], action, subject)
+                VALUES (SYSUTCDATETIME(), @who, 'acknowledge', CONCAT(N'run ', @run));
+            END;
+        END;
+        IF COALESCE(LTRIM(RTRIM(@text)), N'') <> N''
+        BEGIN
+            INSERT INTO jobfac.note (run_id, at, [by], [text])
+            VALUES (@run, SYSUTCDATETIME(), @who, @text);
+            SET @note_id = CAST(SCOPE_IDENTITY() AS BIGINT);
+            INSERT INTO jobfac.audit (at, [by], action, subject, [after])
+            VALUES (SYSUTCDATETIME(), @who, 'note', CONCAT(N'run ', @run), @text);
+        END;
+        IF @outer = 0
+            COMMIT TRANSACTION;
+    END TRY
+    BEGIN CATCH
+        IF @outer = 0 AND XACT_STATE() <> 0
+            ROLLBACK TRANSACTION;
+        IF @outer > 0 AND XACT_STATE() = 1
+            ROLLBACK TRANSACTION jobfac_note;
+        THROW;
+    END CATCH;
+END;
+GO
+
 -- Three roles with minimal permissions. To add a user: ALTER ROLE jobfac_reader ADD MEMBER [SHOP\reporting].
 -- This file can be run again at any time; existing permissions stay.
 
@@ -1998,15 +2389,18 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.audit TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.category TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.daily TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.daily_worker TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.expectation TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.job TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.job_version TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.news TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.note TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.notification TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.queue TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.run TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.run_event TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.run_output TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.schedule TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.start_hold TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.visit TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.worker TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.worker_lease TO jobfac_worker;
@@ -2021,6 +2415,9 @@ GRANT EXECUTE ON jobfac.disable_job TO jobfac_operator;
 GRANT EXECUTE ON jobfac.pause_schedule TO jobfac_operator;
 GRANT EXECUTE ON jobfac.resume_schedule TO jobfac_operator;
 GRANT EXECUTE ON jobfac.drain_worker TO jobfac_operator;
+GRANT EXECUTE ON jobfac.hold TO jobfac_operator;
+GRANT EXECUTE ON jobfac.release TO jobfac_operator;
+GRANT EXECUTE ON jobfac.add_note TO jobfac_operator;
 GO
 
 -- For readers. They can read payloads, arguments and output, too.
@@ -2037,6 +2434,9 @@ GRANT SELECT ON jobfac.v_events TO jobfac_operator, jobfac_reader, jobfac_worker
 GRANT SELECT ON jobfac.v_output TO jobfac_operator, jobfac_reader, jobfac_worker;
 GRANT SELECT ON jobfac.v_steps TO jobfac_operator, jobfac_reader, jobfac_worker;
 GRANT SELECT ON jobfac.v_health TO jobfac_operator, jobfac_reader, jobfac_worker;
+GRANT SELECT ON jobfac.v_holds TO jobfac_operator, jobfac_reader, jobfac_worker;
+GRANT SELECT ON jobfac.v_notes TO jobfac_operator, jobfac_reader, jobfac_worker;
+GRANT SELECT ON jobfac.v_overdue TO jobfac_operator, jobfac_reader, jobfac_worker;
 GRANT SELECT ON jobfac.v_jobs TO jobfac_operator, jobfac_reader, jobfac_worker;
 GRANT SELECT ON jobfac.v_audit TO jobfac_operator, jobfac_reader, jobfac_worker;
 GRANT SELECT ON jobfac.v_notifications TO jobfac_operator, jobfac_reader, jobfac_worker;
@@ -2121,6 +2521,7 @@ BEGIN
             BEGIN TRANSACTION;
             DELETE FROM jobfac.run_event WHERE run_id IN (SELECT l.id FROM @looked AS l);
             DELETE FROM jobfac.attempt WHERE run_id IN (SELECT l.id FROM @looked AS l);
+            DELETE FROM jobfac.note WHERE run_id IN (SELECT l.id FROM @looked AS l);
             DELETE FROM jobfac.run WHERE id IN (SELECT l.id FROM @looked AS l);
             SET @deleted = @deleted + @@ROWCOUNT;
             COMMIT TRANSACTION;

@@ -56,7 +56,7 @@ DROP VIEW IF EXISTS v_queue;
 CREATE VIEW v_queue AS
 -- All waiting runs, and what each waits for. The run with place 1 is claimed next from its queue. pool_workers is the
 -- number of workers that claim from the run's pool now and have its slots, regardless of the labels that the run
--- requires.
+-- requires. hold_id: the hold that the run waits for (v_holds).
 SELECT
     r.id,
     r.job,
@@ -74,6 +74,7 @@ SELECT
     CASE
         WHEN r.state = 'scheduled' AND r.attempt > 0 THEN 'its next attempt'
         WHEN r.state = 'scheduled' THEN 'its time'
+        WHEN h.id IS NOT NULL THEN 'hold ' || h.id || ': ' || h.reason
         WHEN r.state = 'blocked' AND r.already_running <> 'start' THEN 'another run of the job'
         WHEN r.state = 'blocked' THEN 'the concurrency key ' || r.concurrency_key
         WHEN r.kind = 'sequence' THEN 'a worker or scheduler to begin it'
@@ -85,6 +86,7 @@ SELECT
     END AS waits_for,
     f.workers AS pool_workers,
     coalesce(r.slots, 1) AS slots,
+    h.id AS hold_id,
     r.concurrency_key,
     r.concurrency_limit,
     r.created_at,
@@ -109,6 +111,15 @@ LEFT JOIN (
         ) AS workers
     FROM queue AS q
 ) AS f ON f.name = r.queue
+LEFT JOIN job AS j ON j.id = r.job
+LEFT JOIN start_hold AS h ON r.state <> 'scheduled' AND h.id = (
+    SELECT MIN(x.id)
+    FROM start_hold AS x
+    WHERE x.freed = 0 AND x.released_at IS NULL AND (x.until IS NULL OR x.until > strftime('%Y-%m-%d %H:%M:%f000', 'now'))
+        AND (x.pool IS NULL OR x.pool = f.pool)
+        AND (x.category IS NULL OR x.category = j.category)
+        AND (x.job IS NULL OR x.job = r.job)
+)
 WHERE r.state IN ('queued', 'scheduled', 'blocked');
 
 DROP VIEW IF EXISTS v_fleet;
@@ -194,13 +205,14 @@ LEFT JOIN (
 DROP VIEW IF EXISTS v_schedule;
 CREATE VIEW v_schedule AS
 -- All schedules: the next due time (NULL: none) and the state of the last run. seconds_until is negative while the
--- schedule is paused after its due time, or if no scheduler runs.
+-- schedule is paused after its due time, or if no scheduler runs. hold_id: the hold that covers its job.
 SELECT
     s.id,
     s.job,
     s.name,
     j.enabled AS job_enabled,
     s.paused,
+    h.id AS hold_id,
     s.next_due_at,
     round((julianday(s.fire_at) - julianday('now')) * 86400.0, 3) AS seconds_until,
     s.last_due_at,
@@ -211,6 +223,15 @@ SELECT
     s.definition
 FROM schedule AS s
 LEFT JOIN job AS j ON j.id = s.job
+LEFT JOIN queue AS q ON q.name = j.queue
+LEFT JOIN start_hold AS h ON h.id = (
+    SELECT MIN(x.id)
+    FROM start_hold AS x
+    WHERE x.freed = 0 AND x.released_at IS NULL AND (x.until IS NULL OR x.until > strftime('%Y-%m-%d %H:%M:%f000', 'now'))
+        AND (x.pool IS NULL OR x.pool = q.pool)
+        AND (x.category IS NULL OR x.category = j.category)
+        AND (x.job IS NULL OR x.job = s.job)
+)
 LEFT JOIN run AS r ON r.id = (
     SELECT l.id FROM run AS l WHERE l.schedule_id = s.id ORDER BY l.due_at DESC LIMIT 1
 );
@@ -257,7 +278,9 @@ WHERE p.kind = 'sequence';
 
 DROP VIEW IF EXISTS v_failures;
 CREATE VIEW v_failures AS
--- All failed and denied runs. recovered_at: when a later run of the job first succeeded.
+-- All failed and denied runs. recovered_at: when a later run of the job first succeeded. acknowledged_at and
+-- acknowledged_by: by a person, or by that success. unacknowledged 1: neither has acknowledged it yet, so
+-- ORDER BY unacknowledged DESC, ended_at DESC shows those first. last_note: the latest note.
 SELECT
     r.id,
     r.job,
@@ -272,19 +295,28 @@ SELECT
     r.reason,
     r.exit_message,
     round((julianday(r.ended_at) - julianday(r.started_at)) * 86400.0, 3) AS run_seconds,
-    (
-        SELECT s.ended_at
-        FROM run AS s
-        WHERE s.job = r.job AND s.id > r.id AND s.state = 'succeeded'
-        ORDER BY s.id
-        LIMIT 1
-    ) AS recovered_at,
+    u.ended_at AS recovered_at,
+    COALESCE(r.acknowledged_at, u.ended_at) AS acknowledged_at,
+    CASE
+        WHEN r.acknowledged_at IS NOT NULL THEN r.acknowledged_by
+        WHEN u.id IS NOT NULL THEN 'run ' || u.id || ' succeeded'
+    END AS acknowledged_by,
+    CASE WHEN r.state <> 'denied' AND COALESCE(r.acknowledged_at, u.ended_at) IS NULL THEN 1 ELSE 0 END
+        AS unacknowledged,
+    (SELECT t.text FROM note AS t WHERE t.run_id = r.id ORDER BY t.id DESC LIMIT 1) AS last_note,
     r.created_at,
     r.created_by,
     r.schedule_id,
     r.sequence_run_id
 FROM run AS r
 LEFT JOIN job AS j ON j.id = r.job
+LEFT JOIN run AS u ON u.id = (
+    SELECT s.id
+    FROM run AS s
+    WHERE s.job = r.job AND s.id > r.id AND s.state = 'succeeded'
+    ORDER BY s.id
+    LIMIT 1
+)
 WHERE r.state IN ('failed', 'timed_out', 'start_failed', 'lost', 'denied');
 
 DROP VIEW IF EXISTS v_daily_statistics;

@@ -69,7 +69,7 @@ SELECT
     MIN(q.queued_at),
     'No active worker takes from this pool: start one, or correct the pool of its jobs.'
 FROM v_queue AS q
-WHERE q.state = 'queued' AND q.kind = 'program' AND q.pool_workers = 0
+WHERE q.state = 'queued' AND q.kind = 'program' AND q.pool_workers = 0 AND q.hold_id IS NULL
 GROUP BY q.queue
 UNION ALL
 SELECT
@@ -78,7 +78,7 @@ SELECT
     MIN(q.queued_at),
     'Runs wait for more than five minutes: add workers or slots, or check the labels that the jobs ask for.'
 FROM v_queue AS q
-WHERE q.state = 'queued' AND q.pool_workers > 0
+WHERE q.state = 'queued' AND q.pool_workers > 0 AND q.hold_id IS NULL
 GROUP BY q.queue
 HAVING MIN(q.queued_at) < strftime('%Y-%m-%d %H:%M:%f000', 'now', '-5 minutes')
 UNION ALL
@@ -133,3 +133,55 @@ WHERE j.enabled = 1
     AND r.id > COALESCE((SELECT MAX(s.id) FROM run AS s WHERE s.job = j.id AND s.state = 'succeeded'), 0)
 GROUP BY j.id
 HAVING COUNT(*) >= 3;
+
+
+DROP VIEW IF EXISTS v_holds;
+CREATE VIEW v_holds AS
+-- Every hold: nothing new starts in its pool, in its category or of its job; all three NULL: nothing at all.
+-- active 1: it holds now. waiting: the runs that wait for it and for no earlier one.
+SELECT
+    h.id,
+    h.pool,
+    h.category,
+    h.job,
+    h.reason,
+    h.until,
+    CASE WHEN h.released_at IS NULL AND (h.until IS NULL OR h.until > strftime('%Y-%m-%d %H:%M:%f000', 'now')) THEN 1 ELSE 0 END
+        AS active,
+    (SELECT COUNT(*) FROM v_queue AS q WHERE q.hold_id = h.id) AS waiting,
+    h.created_at,
+    h.created_by,
+    h.released_at,
+    h.released_by
+FROM start_hold AS h;
+
+DROP VIEW IF EXISTS v_notes;
+CREATE VIEW v_notes AS
+-- What people wrote about runs, in the order of id.
+SELECT
+    n.id,
+    n.run_id,
+    r.job,
+    r.state,
+    n.at,
+    n."by" AS who,
+    n.text
+FROM note AS n
+LEFT JOIN run AS r ON r.id = n.run_id;
+
+DROP VIEW IF EXISTS v_overdue;
+CREATE VIEW v_overdue AS
+-- Every job that has not succeeded in time, as its `expect` says. due_at: when it should have. since: its success had
+-- to be later than this. last_success_at: of the runs that are kept.
+SELECT
+    e.job,
+    j.category,
+    e.overdue_due_at AS due_at,
+    e.overdue_at,
+    round((julianday('now') - julianday(e.overdue_due_at)) * 86400.0, 3) AS overdue_seconds,
+    e.since,
+    (SELECT MAX(r.ended_at) FROM run AS r WHERE r.job = e.job AND r.state = 'succeeded') AS last_success_at,
+    e.definition
+FROM expectation AS e
+LEFT JOIN job AS j ON j.id = e.job
+WHERE e.overdue_at IS NOT NULL;

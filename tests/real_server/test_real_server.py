@@ -12,8 +12,8 @@ from sqlalchemy.dialects import mssql
 from jobfac.database.engine import Database
 from jobfac.states import RunState
 from jobfac.store import runs, workers
-from jobfac.store.claiming import Room
 from jobfac.store.runs import Outcome, StartRequest
+from jobfac.store.workers.claiming import Room
 from tests.support.database import Hand, define
 
 

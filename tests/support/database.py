@@ -14,9 +14,9 @@ from jobfac.database.tables import run, worker_lease
 from jobfac.states import RunState
 from jobfac.store import jobs as job_store
 from jobfac.store import runs, workers
-from jobfac.store.claiming import Room
 from jobfac.store.runs import Finished, Outcome, StartRequest
 from jobfac.store.workers import Beat, Claimed, Registration
+from jobfac.store.workers.claiming import Room
 from jobfac.views.runs import AttemptView
 
 T = TypeVar("T")

@@ -11,8 +11,8 @@ from jobfac import definitions as d
 from jobfac.database.engine import Database
 from jobfac.database.tables import audit, run
 from jobfac.store import runs, schedules, workers
-from jobfac.store.claiming import Room
 from jobfac.store.workers import Registration
+from jobfac.store.workers.claiming import Room
 from tests.support.engines import ENGINES
 
 THROUGH_TSQL = [
@@ -21,7 +21,13 @@ THROUGH_TSQL = [
 ]
 """For tests of features that SQLite lacks: they run with each driver, and on a real server if there is one."""
 
-OUTPUTS = {"start_job": "@run_id", "retry_run": "@run_id", "purge": "@deleted"}
+OUTPUTS = {
+    "start_job": "@run_id",
+    "retry_run": "@run_id",
+    "purge": "@deleted",
+    "hold": "@hold_id",
+    "add_note": "@note_id",
+}
 
 
 def call(conn: sa.Connection, procedure: str, **arguments: Any) -> Any:

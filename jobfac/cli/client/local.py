@@ -26,7 +26,11 @@ from jobfac.views.runs import RunHistory, RunView
 if TYPE_CHECKING:
     from jobfac.operations.backfill import BackfillRequest
     from jobfac.store.history.search import Filter
+    from jobfac.store.holds.placing import Scope
     from jobfac.store.runs import Stopped
+    from jobfac.views.holds import HoldView
+    from jobfac.views.jobs import VersionView
+    from jobfac.views.notes import NoteView
     from jobfac.views.overview import Overview
     from jobfac.views.results.backfill import Backfill
     from jobfac.views.results.load import LoadView
@@ -69,12 +73,15 @@ class Local(LocalAdministration):
             spans.close()
 
     def run(self, run_id: int) -> RunHistory:
-        from jobfac.store import sequences
+        from jobfac.operations import versions
+        from jobfac.store import notes, sequences
 
         def read(conn: sa.Connection) -> RunHistory:
             run = runs.get(conn, run_id)
             path = sequences.step_history(conn, run_id) if run.kind is JobKind.SEQUENCE else None
-            return RunHistory(run, runs.attempts(conn, run_id), runs.events_of(conn, run_id), path)
+            changes = versions.changes_since(conn, run.job, run.job_version)
+            attempts, events = runs.attempts(conn, run_id), runs.events_of(conn, run_id)
+            return RunHistory(run, attempts, events, path, notes.of_run(conn, run_id) or None, changes or None)
 
         return self._db.query(read)
 
@@ -199,6 +206,41 @@ class Local(LocalAdministration):
         from jobfac.store import schedules
 
         return self._db.query(schedules.read_load, days)
+
+    def hold(self, scope: "Scope", reason: str, until: datetime | None) -> "HoldView":
+        from jobfac.operations import holds
+
+        return holds.hold(self._db, self._by, scope, reason, until)
+
+    def release(self, hold_id: int) -> "HoldView":
+        from jobfac.operations import holds
+
+        return holds.release(self._db, self._by, hold_id)
+
+    def holds(self, ended: bool) -> "list[HoldView]":
+        from jobfac.operations import holds
+
+        return self._db.query(holds.list_holds, self._by, ended)
+
+    def note(self, run_id: int, text: str, acknowledge: bool) -> "NoteView":
+        from jobfac.operations import notes
+
+        return notes.add(self._db, self._by, run_id, text, acknowledge=acknowledge)
+
+    def acknowledge(self, run_ids: Sequence[int]) -> list[RunView]:
+        from jobfac.operations import notes
+
+        return notes.acknowledge(self._db, self._by, run_ids)
+
+    def versions(self, job_id: str) -> "list[VersionView]":
+        from jobfac.operations import versions
+
+        return self._db.query(versions.history, self._by, job_id)
+
+    def rollback(self, job_id: str, version: int) -> JobView:
+        from jobfac.operations import versions
+
+        return jobs.view(versions.rollback(self._db, self._by, job_id, version))
 
     def overview(self) -> "Overview":
         from jobfac.store import overview

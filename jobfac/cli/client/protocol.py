@@ -12,9 +12,12 @@ if TYPE_CHECKING:
     from jobfac.states import Delivery
     from jobfac.store.api_keys import Created, Role
     from jobfac.store.history.search import Filter
+    from jobfac.store.holds.placing import Scope
     from jobfac.store.runs import Stopped
-    from jobfac.views.jobs import JobView
+    from jobfac.views.holds import HoldView
+    from jobfac.views.jobs import JobView, VersionView
     from jobfac.views.keys import KeyView
+    from jobfac.views.notes import NoteView
     from jobfac.views.notifications import NotificationView
     from jobfac.views.overview import Overview
     from jobfac.views.results.backfill import Backfill
@@ -173,6 +176,27 @@ class Backend(Administration, Protocol):
 
     def load(self, days: int) -> "LoadView":
         """Return how full the coming days are."""
+
+    def hold(self, scope: "Scope", reason: str, until: datetime | None) -> "HoldView":
+        """Let nothing new start there."""
+
+    def release(self, hold_id: int) -> "HoldView":
+        """End a hold."""
+
+    def holds(self, ended: bool) -> "list[HoldView]":
+        """The active holds, oldest first; with ``ended`` also those that have ended, newest first."""
+
+    def note(self, run_id: int, text: str, acknowledge: bool) -> "NoteView":
+        """Write a note about a run; with ``acknowledge`` also acknowledge its failure."""
+
+    def acknowledge(self, run_ids: Sequence[int]) -> "list[RunView]":
+        """Acknowledge failures."""
+
+    def versions(self, job_id: str) -> "list[VersionView]":
+        """The versions of a job, newest first, each with its definition."""
+
+    def rollback(self, job_id: str, version: int) -> "JobView":
+        """Make an earlier version of a job the current one again, as a new version."""
 
     def overview(self) -> "Overview":
         """Return the current state of the factory."""

@@ -18,8 +18,11 @@ from jobfac.cli.common import USAGE, Failure
 from jobfac.operations.backfill import BackfillRequest
 from jobfac.states import FINAL, JobKind
 from jobfac.store.history.search import Filter
+from jobfac.store.holds.placing import Scope
 from jobfac.store.runs import Stopped
-from jobfac.views.jobs import JobView
+from jobfac.views.holds import HoldView
+from jobfac.views.jobs import ChangeView, JobView, VersionView
+from jobfac.views.notes import NoteView
 from jobfac.views.overview import Overview
 from jobfac.views.results.backfill import Backfill
 from jobfac.views.results.load import LoadView
@@ -73,7 +76,9 @@ class Remote(RemoteAdministration):
         events = self._list(EventView, f"/v1/runs/{run_id}/events")
         is_sequence = run.kind is JobKind.SEQUENCE
         path = self._list(StepVisitView, f"/v1/runs/{run_id}/path") if is_sequence else None
-        return RunHistory(run, attempts, events, path)
+        notes = self._list(NoteView, f"/v1/runs/{run_id}/notes")
+        changes = self._list(ChangeView, f"/v1/runs/{run_id}/changes")
+        return RunHistory(run, attempts, events, path, notes or None, changes or None)
 
     def wait(self, run_id: int, seconds: float) -> RunView:
         end = time.monotonic() + seconds
@@ -199,6 +204,35 @@ class Remote(RemoteAdministration):
 
     def load(self, days: int) -> LoadView:
         return from_json(LoadView, self._get("/v1/schedules/load", days=days))
+
+    def hold(self, scope: Scope, reason: str, until: datetime | None) -> HoldView:
+        body = {name: value for name, value in scope._asdict().items() if value is not None} | {"reason": reason}
+        if until is not None:
+            body["until"] = until.isoformat()
+        return from_json(HoldView, self._read(self._send("POST", "/v1/holds", repeatable=False, json=body)))
+
+    def release(self, hold_id: int) -> HoldView:
+        return from_json(HoldView, self._read(self._send("DELETE", f"/v1/holds/{hold_id}", repeatable=True)))
+
+    def holds(self, ended: bool) -> list[HoldView]:
+        return self._list(HoldView, "/v1/holds", all="true" if ended else "false")
+
+    def note(self, run_id: int, text: str, acknowledge: bool) -> NoteView:
+        body = {"text": text, "acknowledge": acknowledge}
+        return from_json(
+            NoteView, self._read(self._send("POST", f"/v1/runs/{run_id}/notes", repeatable=False, json=body))
+        )
+
+    def acknowledge(self, run_ids: Sequence[int]) -> list[RunView]:
+        answers = (self._send("POST", f"/v1/runs/{run_id}/acknowledge", repeatable=True) for run_id in run_ids)
+        return [from_json(RunView, self._read(answer)) for answer in answers]
+
+    def versions(self, job_id: str) -> list[VersionView]:
+        return self._list(VersionView, f"/v1/jobs/{quote(job_id, safe='')}/versions")
+
+    def rollback(self, job_id: str, version: int) -> JobView:
+        call = f"/v1/jobs/{quote(job_id, safe='')}/rollback"
+        return from_json(JobView, self._read(self._send("POST", call, repeatable=True, json={"version": version})))
 
     def overview(self) -> Overview:
         return from_json(Overview, self._get("/v1/overview"))

@@ -1,5 +1,6 @@
 """`apply`, `export`, and `jobs list / show / enable / disable / delete`."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -7,27 +8,34 @@ import typer
 
 from jobfac.cli import completion
 from jobfac.cli.client import backend
-from jobfac.cli.common import USAGE, Failure, Json, group
+from jobfac.cli.common import USAGE, Failure, Json, Yes, confirm, group, is_terminal
 from jobfac.cli.rendering.printing import Columns, note, print_fields, print_json, print_table, print_text
-from jobfac.cli.rendering.text import cell
+from jobfac.cli.rendering.text import cell, changed_value
 from jobfac.views import serialization
-from jobfac.views.jobs import JobView
-from jobfac.views.results.plans import PlanView
+from jobfac.views.jobs import JobView, VersionView
+from jobfac.views.results.plans import AppliedView, PlanView
 
-app = group("List, show, enable, disable and delete jobs and sequences.")
+app = group("List, show, enable, delete, compare and roll back jobs.")
 
 
 def apply(
     files: Annotated[list[Path], typer.Argument(help="Files of definitions in YAML or JSON.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and change nothing.")] = False,
     prune: Annotated[bool, typer.Option("--prune", help="Also remove jobs that no file defines.")] = False,
+    yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Apply definitions, all of them or none, and show the changes."""
+    """Apply definitions, all of them or none, and show the changes.
+
+    A disabled job and a paused schedule stay so; only `enabled: true` in the file enables a job. On a terminal the
+    command asks before it removes or disables anything.
+    """
     from jobfac.definitions import DefinitionError
 
     try:
         with backend() as factory:
+            if not dry_run and not yes and is_terminal():
+                _ask(factory.apply(files, prune, True))
             applied = factory.apply(files, prune, dry_run)
     except (DefinitionError, Failure) as error:
         if error.exit_code != USAGE:
@@ -36,11 +44,30 @@ def apply(
     for warning in applied.warnings:
         note(f"warning: {warning}")
     if as_json:
-        print_json(applied.jobs._asdict() | {"defaults": applied.defaults._asdict()})
+        kept = {"disabled": applied.kept_disabled, "paused": applied.kept_paused}
+        print_json(applied.jobs._asdict() | {"defaults": applied.defaults._asdict(), "kept": kept})
     else:
         _print_changes(applied.defaults, "defaults of ")
         _print_changes(applied.jobs)
+        _print_kept(applied)
         _print_count(applied.jobs, dry_run)
+
+
+def _ask(applied: AppliedView) -> None:
+    """Show the plan and ask, if it takes anything away."""
+    if applied.losses:
+        for one in applied.losses:
+            note(f"this {one}")
+        confirm("Apply it?", yes=False)
+
+
+def _print_kept(applied: AppliedView) -> None:
+    for job in applied.kept_disabled:
+        typer.echo(
+            f"= {job} stays disabled; `enabled: true` in its definition or `jobfac jobs enable {job}` enables it"
+        )
+    for job, name in applied.kept_paused:
+        typer.echo(f"= schedule '{name}' of {job} stays paused; `jobfac schedule resume {job} {name}` resumes it")
 
 
 def _print_changes(plan: PlanView, prefix: str = "") -> None:
@@ -49,7 +76,7 @@ def _print_changes(plan: PlanView, prefix: str = "") -> None:
     for name, changes in plan.change.items():
         typer.secho(f"~ {prefix}{name}", fg="yellow")
         for change in changes:
-            typer.echo(f"    {change['path']}: {_value(change['before'])} -> {_value(change['after'])}")
+            typer.echo(f"    {change['path']}: {changed_value(change['before'])} -> {changed_value(change['after'])}")
     for name in plan.remove:
         typer.secho(f"- {prefix}{name}", fg="red")
 
@@ -60,12 +87,6 @@ def _print_count(plan: PlanView, dry_run: bool) -> None:
         f"{len(plan.add)} {added}, {len(plan.change)} {changed}, {len(plan.remove)} {removed}, "
         f"{len(plan.same)} unchanged" + ("; nothing was changed" if dry_run else "")
     )
-
-
-def _value(value: Any) -> str:
-    import json
-
-    return "(default)" if value is None else json.dumps(value, ensure_ascii=False)
 
 
 def export(
@@ -155,11 +176,83 @@ def disable(job: Annotated[str, typer.Argument(help="The job's id.", autocomplet
 
 
 @app.command()
-def delete(job: Annotated[str, typer.Argument(help="The job's id.", autocompletion=completion.jobs)]) -> None:
+def delete(
+    job: Annotated[str, typer.Argument(help="The job's id.", autocompletion=completion.jobs)], yes: Yes = False
+) -> None:
     """Delete a job. Its history stays, and its waiting and running runs continue."""
     with backend() as factory:
+        factory.job(job)  # which raises if there is none
+        confirm(f"Delete the job '{job}' and its schedules?", yes)
         factory.delete(job)
     typer.echo(f"job '{job}' is deleted")
+
+
+@app.command()
+def history(job: Annotated[str, typer.Argument(help="The job's id.")], as_json: Json = False) -> None:
+    """List the versions of a job, newest first."""
+    with backend() as factory:
+        found = factory.versions(job)
+    if as_json:
+        print_json(serialization.all_as_json(found))
+        return
+    before = {one.version: older.definition for one, older in pairwise(found)}
+    columns: Columns[VersionView] = {
+        "VERSION": "version",
+        "WHEN": "created_at",
+        "BY": "created_by",
+        "IN FORCE": lambda one: "[green]yes[/]" if one.current else "",
+        "CHANGED": lambda one: cell(", ".join(_paths(before.get(one.version), one.definition))),
+    }
+    print_table(found, columns, "no versions")
+
+
+def _paths(before: dict[str, Any] | None, after: dict[str, Any]) -> list[str]:
+    from jobfac.definitions.plan import differences
+
+    return ["(first)"] if before is None else [one.path for one in differences(before, after)]
+
+
+@app.command()
+def diff(
+    job: Annotated[str, typer.Argument(help="The job's id.")],
+    first: Annotated[int | None, typer.Argument(min=1, help="A version; default: the one before the current.")] = None,
+    second: Annotated[int | None, typer.Argument(min=1, help="Another one; default: the current.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare two versions of a job."""
+    from jobfac.operations.versions import difference, no_version
+
+    with backend() as factory:
+        found = {one.version: one for one in factory.versions(job)}
+    current = next(version for version, one in found.items() if one.current)
+    after = current if second is None else second
+    before = max((one for one in found if one < after), default=after) if first is None else first
+    for version in (before, after):
+        if version not in found:
+            raise no_version(job, version)
+    changes = difference(found[before], found[after])
+    if as_json:
+        print_json(serialization.all_as_json(changes))
+        return
+    if not changes:
+        note(f"Versions {before} and {after} of job '{job}' are the same.")
+    for one in changes:
+        typer.echo(f"{one.path}: {changed_value(one.before)} -> {changed_value(one.after)}")
+
+
+@app.command()
+def rollback(
+    job: Annotated[str, typer.Argument(help="The job's id.")],
+    version: Annotated[int, typer.Argument(min=1, help="The version to return to, as `jobs history` shows it.")],
+    as_json: Json = False,
+) -> None:
+    """Return to an earlier version of a job. It becomes a new version."""
+    with backend() as factory:
+        found = factory.rollback(job, version)
+    if as_json:
+        print_json(serialization.as_json(found))
+    else:
+        typer.echo(f"job '{job}' is as in version {version} again; this is version {found.version}")
 
 
 def _body(job: JobView) -> dict[str, Any]:

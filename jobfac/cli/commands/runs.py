@@ -8,7 +8,7 @@ from jobfac.cli import selection as s
 from jobfac.cli.client import backend
 from jobfac.cli.common import Json, RunId, group
 from jobfac.cli.rendering.printing import Columns, print_drawn, print_fields, print_json, print_table
-from jobfac.cli.rendering.text import cell, duration, memory_text
+from jobfac.cli.rendering.text import cell, changed_value, duration, memory_text
 from jobfac.states import HELD
 from jobfac.views import serialization
 from jobfac.views.runs import AttemptView, RunView, history_as_json
@@ -54,7 +54,7 @@ def list_runs(
 def _why(run: RunView) -> str:
     if run.state in HELD and run.progress is not None:
         return cell(f"{run.progress:.0%} {run.message or ''}")
-    return cell(run.reason or run.exit_message or run.message)
+    return cell(run.held or run.reason or run.exit_message or run.message)
 
 
 @app.command("show")
@@ -84,6 +84,13 @@ def show_run(run: RunId, as_json: Json = False) -> None:
         print_table(history.attempts, columns, "")
         typer.echo("")
     print_table(history.events, {"WHEN": "at", "TRY": "attempt", "WHAT": "event", "BY": "by", "DETAIL": "detail"}, "")
+    if history.notes:
+        typer.echo("")
+        print_table(history.notes, {"WHEN": "at", "BY": "by", "NOTE": "text"}, "")
+    if history.changes:
+        typer.echo(f"\nSince version {history.run.job_version}, which this run used, the job has changed:")
+        for change in history.changes:
+            typer.echo(f"  {change.path}: {changed_value(change.before)} -> {changed_value(change.after)}")
     if history.path:
         from jobfac.cli.rendering.tree import history_tree
 

@@ -55,6 +55,8 @@ def list_schedules(
 def _state(row: ScheduleView) -> str:
     if row.paused:
         return "[yellow]paused[/]"
+    if row.held:
+        return "[yellow]held[/]"
     if not row.job_enabled:
         return "[yellow]job disabled[/]"
     if row.definition.get("enabled") is False:

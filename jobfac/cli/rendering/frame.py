@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jobfac.cli.rendering import rows
+from jobfac.cli.rendering.text import printable, text_of
 from jobfac.cli.times import write_time
 from jobfac.states import FAILURES
 from jobfac.store.jobs import SEQUENCE_QUEUE
@@ -20,8 +21,11 @@ WIDE = 120
 AIRY = 30
 """The height in rows from which empty lines separate the sections."""
 
-LEAST = (2, 4, 3)
-"""The minimum rows of the sections Fleet, Running and Ended, if they have as many entries."""
+LEAST = (2, 4, 3, 2)
+"""The minimum rows of the sections Fleet, Running, Ended and Failed, if they have as many entries."""
+
+NOTICES = 3
+"""The maximum number of lines for holds, and for overdue jobs."""
 
 UNLIMITED = 1000
 """The height in rows of a frame without a screen."""
@@ -41,13 +45,15 @@ def draw(overview: Overview | None, source: str, width: int, height: int | None,
     if overview is None:
         return Group(*lines, *([] if trouble else [Text(f" connecting to {source} …", style="dim")]))
     wide, airy = width >= WIDE, height is None or height >= AIRY
-    lines.append(_counters(overview))
+    lines += [_counters(overview), *_notices(overview)]
+    failed = overview.failures
     wanted = (
         max(len(overview.workers), len(overview.queued), 1),
         max(overview.held, 1),
         max(len(overview.ended), len(overview.due), 1),
+        len(failed),
     )
-    taken = len(lines) + 3 + (3 if airy else 0)
+    taken = len(lines) + (4 if failed else 3) * (2 if airy else 1)
     room = share((UNLIMITED if height is None else height) - taken, wanted, LEAST)
     if height is None:
         room[2] = min(room[2], 12)
@@ -67,6 +73,9 @@ def draw(overview: Overview | None, source: str, width: int, height: int | None,
     ended = _section("Ended", rows.end_columns(wide), recent, room[2], "no ended runs", remark)
     upcoming = [rows.due(schedule, now) for schedule in overview.due[: room[2]]]
     due = _section("Next", rows.DUE, upcoming, room[2], "no schedule is due", "by schedule")
+    if failed:
+        to_do = [rows.failure(run, now) for run in failed]
+        lines += [*gap, _section("Failed", rows.FAILURE, to_do, room[3], "", _TO_DO)]
     lines += [*gap, _beside(fleet, queue, width), *gap, under_way, *gap, _beside(ended, due, width)]
     return Group(*lines)
 
@@ -121,9 +130,23 @@ def _counters(overview: Overview) -> RenderableType:
     return line
 
 
+def _notices(overview: Overview) -> list[RenderableType]:
+    """What is held and what is overdue, a line each."""
+    held = [f"{one.sentence}{'' if one.until is None else f', until {text_of(one.until)}'}" for one in overview.holds]
+    late = [f"{one.job} is overdue: it should have succeeded by {text_of(one.due_at)}" for one in overview.overdue]
+    lines: list[RenderableType] = []
+    for texts, style in ((held, "yellow"), (late, "bold red")):
+        shown = texts if len(texts) <= NOTICES else [*texts[: NOTICES - 1], f"… and {len(texts) - NOTICES + 1:,} more"]
+        lines += [Text(f" {printable(text)}", style=style, no_wrap=True, overflow="ellipsis") for text in shown]
+    return lines
+
+
 def _failed(ended: Sequence[RunLine]) -> str:
     failed = sum(run.state in FAILURES for run in ended)
     return f"{failed} of the last {len(ended)} failed" if failed else "recently"
+
+
+_TO_DO = "`jobfac ack RUN` acknowledges"
 
 
 def _section(

@@ -41,6 +41,7 @@ _RIGHT: Mapping[str, Any] = {"justify": "right", "overflow": "crop"}
 _REST: Mapping[str, Any] = {"ratio": 1}
 FLEET: Columns = (_FIXED, _REST, _FIXED, _RIGHT, _RIGHT)
 QUEUE: Columns = (_REST, _RIGHT, _RIGHT)
+FAILURE: Columns = (_RIGHT, {"max_width": 32}, _REST, _RIGHT)
 DUE: Columns = (_RIGHT, {}, _REST)
 
 
@@ -87,8 +88,14 @@ def queue(waiting: WaitingRuns, taken: bool) -> list[RenderableType]:
     return [
         Text("sequences" if waiting.pool == SEQUENCE_QUEUE else waiting.pool),
         Text(f"{waiting.number:,}", style=f"bold {wait_style(waiting.seconds) if taken else 'red'}"),
-        Text(f"for {span(waiting.seconds)}", style="dim") if taken else Text("no worker", style="red"),
+        _state_of_queue(waiting, taken),
     ]
+
+
+def _state_of_queue(waiting: WaitingRuns, taken: bool) -> Text:
+    if waiting.hold is not None:
+        return Text("held", style="yellow")
+    return Text(f"for {span(waiting.seconds)}", style="dim") if taken else Text("no worker", style="red")
 
 
 def wait_style(seconds: float) -> str:
@@ -126,6 +133,17 @@ def ended(run: RunLine, now: datetime, wide: bool) -> list[RenderableType]:
         _job(run),
         Text(reason, style=colour if run.state in FAILURES else "dim"),
         *([Text(f"took {took}", style="dim")] if wide else []),
+        Text(f"{span(_since(run.ended_at, now))} ago", style="dim"),
+    ]
+
+
+def failure(run: RunLine, now: datetime) -> list[RenderableType]:
+    """A failure that nobody has acknowledged."""
+    why = _plain(run.reason or run.exit_message) or run.state.replace("_", " ")
+    return [
+        Text(str(run.id), style="bold"),
+        _job(run),
+        Text(why, style="red"),
         Text(f"{span(_since(run.ended_at, now))} ago", style="dim"),
     ]
 

@@ -38,6 +38,11 @@ def text_of(value: object) -> str:
     return str(value)
 
 
+def changed_value(value: object) -> str:
+    """A value of a definition that differs, as JSON."""
+    return "(default)" if value is None else json.dumps(value, ensure_ascii=False)
+
+
 def printable(text: str) -> str:
     """Replace line ends and control characters, so that a text cannot control the terminal."""
     return "".join(character if character.isprintable() else " " for character in text)

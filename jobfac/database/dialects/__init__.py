@@ -16,7 +16,7 @@ from jobfac.database.dialects.clock import utcnow
 from jobfac.database.dialects.hints import CLAIMING, DIRTY, FOUND_BY_KEY, LOCKED, LOCKED_BY_KEY, PASS, SKIP
 from jobfac.database.dialects.lease_clock import lease_now
 from jobfac.database.dialects.octets import octets
-from jobfac.database.tables import queue, run, worker, worker_lease
+from jobfac.database.tables import queue, run, start_hold, worker, worker_lease
 from jobfac.database.types import sql_literals
 from jobfac.states import ALIVE, HELD, RunState, WorkerState
 
@@ -92,11 +92,25 @@ _FLEET = (
     .where(sa.text(f"active.state = '{WorkerState.ACTIVE}'"))
     .scalar_subquery()
 )
+HOLD_WEIGHT = 1_000_000
+"""Times the sum of the ids of the active holds, plus the number of queues: changes when either does."""
+
+_QUEUES = sa.select(sa.func.count()).select_from(queue).with_hint(queue, PASS, "mssql").scalar_subquery()
+_HOLDS = (
+    sa.select(sa.func.coalesce(sa.func.sum(start_hold.c.id), sa.literal_column("0")))
+    .with_hint(start_hold, PASS, "mssql")
+    .where(
+        sa.text("start_hold.freed = 0"),
+        start_hold.c.released_at.is_(None),
+        sa.or_(start_hold.c.until.is_(None), start_hold.c.until > utcnow()),
+    )
+    .scalar_subquery()
+)
 SURVEY = (
     sa.select(
         worker.c.state,
         _FLEET.label("fleet"),
-        sa.select(sa.func.count()).select_from(queue).with_hint(queue, PASS, "mssql").scalar_subquery().label("queues"),
+        (_QUEUES + _HOLDS * sa.literal_column(f"{HOLD_WEIGHT}")).label("queues"),
         _HELD.label("held"),
         run.c.id,
         run.c.attempt,
@@ -124,7 +138,7 @@ class Survey(NamedTuple):
     Attributes:
         state: the worker's state.
         stops: runs to stop, as (run, attempt, how).
-        queues: the number of queues, of all workers.
+        queues: a number that changes with the number of queues and with the active holds, of all workers.
         held: how many runs the worker holds. It is read without locks, so it may include uncommitted changes.
         fleet: how many workers take new runs.
     """

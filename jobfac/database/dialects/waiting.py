@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import DIRTY, PASS, Survey, WorkSignal, read_survey, work_expression
+from jobfac.database.dialects import DIRTY, HOLD_WEIGHT, PASS, Survey, WorkSignal, read_survey, work_expression
 from jobfac.database.dialects.answers import LONGEST_WAIT
 from jobfac.database.tables import SCHEMA
 from jobfac.database.types import sql_literals
@@ -31,7 +31,9 @@ BEGIN
     IF @work = 0 WAITFOR DELAY '{PAUSE}';
 END;
 SET NOCOUNT OFF;
-SELECT @work AS work, w.state, (SELECT COUNT(*) FROM {SCHEMA}.queue {PASS}) AS queues,
+SELECT @work AS work, w.state, (SELECT COUNT(*) FROM {SCHEMA}.queue {PASS})
+    + {HOLD_WEIGHT} * (SELECT COALESCE(SUM(h.id), 0) FROM {SCHEMA}.start_hold AS h {PASS}
+        WHERE h.freed = 0 AND h.released_at IS NULL AND (h.until IS NULL OR h.until > SYSUTCDATETIME())) AS queues,
     (SELECT COUNT(*) FROM {SCHEMA}.run {DIRTY} WHERE worker_id = :worker_id AND state IN ({sql_literals(HELD)}))
         AS held,
     (SELECT COUNT(*) FROM {SCHEMA}.worker {DIRTY} WHERE state = '{WorkerState.ACTIVE}') AS fleet,

@@ -14,7 +14,7 @@ from jobfac.database.tables import job as job_table
 from jobfac.database.tables import run
 from jobfac.database.types import BigId, sql_literals
 from jobfac.states import ACTIVE, FAILURES, RunState
-from jobfac.store.runs.reading import listed, without_large
+from jobfac.store.runs.reading import listed, with_holds, without_large
 from jobfac.views.runs import RunView
 from jobfac.views.serialization import columns
 
@@ -83,7 +83,7 @@ def search(conn: sa.Connection, wanted: Filter, limit: int) -> Found:
     seen = inner.subquery("seen")
     matching = sa.select(seen.c.id).where(*_conditions(seen.c, wanted)).order_by(seen.c.id.desc()).limit(limit + 1)
     query = sa.select(*SHOWN).where(run.c.id.in_(matching)).order_by(run.c.id.desc())
-    runs = [without_large(row) for row in conn.execute(query).mappings()]
+    runs = with_holds(conn, [without_large(row) for row in conn.execute(query).mappings()])
     if len(runs) > limit:
         return Found(runs[:limit], runs[limit - 1].id, False)
     ids = inner.with_only_columns(run.c.id).subquery("ids")

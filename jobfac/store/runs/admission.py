@@ -7,16 +7,18 @@ The columns of a run's rule (``Rule``) never change. So a transaction reads them
 that it may need with ``lock``, and only then locks rows (see ``database.locks``).
 """
 
+import functools
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
 from jobfac.database import locks
-from jobfac.database.dialects import PASS, utcnow
+from jobfac.database.dialects import CLAIMING, PASS, rows, utcnow
 from jobfac.database.tables import run
-from jobfac.database.types import sql_literals
+from jobfac.database.types import BigId, sql_literals
 from jobfac.states import ACTIVE, OCCUPYING, RunState
+from jobfac.store.holds.conditions import IS_JOB_HELD
 from jobfac.store.runs.event import Event
 from jobfac.store.runs.events import record
 
@@ -182,11 +184,12 @@ def _others_of_key(conn: sa.Connection, candidate: Candidate) -> int:
 _BLOCKED_RUNS = (
     sa.select(*CANDIDATE)
     .with_hint(run, PASS, "mssql")
-    .where(_BLOCKED)
+    .where(_BLOCKED, ~IS_JOB_HELD)
     .order_by(run.c.priority.desc(), run.c.id)
     .limit(BATCH)
 )
-"""Read without locks. SQL Server sorts all blocked runs to find the first ones, so it would lock all of them."""
+"""Blocked runs that no hold covers. Read without locks: SQL Server sorts all blocked runs to find the first ones, so it
+would lock all of them."""
 
 
 def _waits_for(rules: Collection[Rule]) -> sa.ColumnElement[bool]:
@@ -213,6 +216,12 @@ def release_blocked(conn: sa.Connection, freed: Iterable[Rule] | None, by: str) 
     return move_free(conn, [Candidate(*row) for row in conn.execute(query)], RunState.BLOCKED, by)
 
 
+def release_jobs(conn: sa.Connection, condition: sa.ColumnElement[bool], by: str) -> int:
+    """Admit up to ``BATCH`` blocked runs that match ``condition``, on their job. Returns the number of moved runs."""
+    query = _BLOCKED_RUNS.where(_ACTIVE, condition)
+    return move_free(conn, [Candidate(*row) for row in conn.execute(query)], RunState.BLOCKED, by)
+
+
 def move_free(conn: sa.Connection, candidates: Sequence[Candidate], before: RunState, by: str) -> int:
     """Call ``move`` for the runs whose named locks are free or already held by this transaction."""
     held = set(locks.take_free(conn, names_of(candidate.rule for candidate in candidates)))
@@ -224,10 +233,15 @@ def move(conn: sa.Connection, candidates: Iterable[Candidate], before: RunState,
 
     Skips runs that are no longer in ``before``. The caller must hold the named locks of their rules.
     """
-    moved = []
+    candidates = list(candidates)
+    plain = [candidate for candidate in candidates if not candidate.rule.has_limits]
+    queued = change_state(conn, [candidate.id for candidate in plain], before, RunState.QUEUED)
+    moved = [_moved(candidate, RunState.QUEUED, by) for candidate in plain if candidate.id in queued]
     closed: set[Candidate] = set()
     # One by one: each decision must see the one before it.
     for candidate in candidates:
+        if not candidate.rule.has_limits:
+            continue
         alike = candidate._replace(id=0, notify=None)
         if alike in closed:
             continue
@@ -237,6 +251,40 @@ def move(conn: sa.Connection, candidates: Iterable[Candidate], before: RunState,
             continue
         change = run.update().where(run.c.id == candidate.id, run.c.state == before)
         if conn.execute(change.values({"state": after, **on_entry(after)})).rowcount:
-            moved.append(Event(candidate.id, candidate.attempt, after, by, notify=candidate.notify))
+            moved.append(_moved(candidate, after, by))
     record(conn, moved)
     return len(moved)
+
+
+def _moved(candidate: Candidate, after: RunState, by: str) -> Event:
+    return Event(candidate.id, candidate.attempt, after, by, notify=candidate.notify)
+
+
+def change_state(conn: sa.Connection, run_ids: Collection[int], before: RunState, after: RunState) -> set[int]:
+    """Move up to ``BATCH`` runs that depend on no other run from one waiting state to another, in one statement.
+
+    Returns the ids of the moved runs. Passes over runs that are no longer in ``before`` or that another transaction has
+    locked.
+    """
+    if not run_ids:
+        return set()
+    engine, given = conn.dialect.name, [{"id": run_id} for run_id in sorted(run_ids)]
+    locked = {row.id for row in conn.execute(_locked(engine, before), rows.rows_parameter(given))}
+    if locked:
+        conn.execute(_changed(engine, after), rows.rows_parameter({"id": run_id} for run_id in sorted(locked)))
+    return locked
+
+
+@functools.cache
+def _locked(engine: str, before: RunState) -> sa.Select[tuple[int]]:
+    given = rows.rows_table(engine, id=BigId)
+    query = sa.select(run.c.id).with_hint(run, CLAIMING, "mssql")
+    these = (run.c.id == given.c.id, sa.text(f"run.state = '{before}'"))
+    return query.where(*these).order_by(run.c.id).limit(BATCH)
+
+
+@functools.cache
+def _changed(engine: str, after: RunState) -> sa.Update:
+    given = rows.rows_table(engine, id=BigId)
+    change = run.update().where(run.c.id == given.c.id).values({"state": after, **on_entry(after)})
+    return rows.by_primary_key(change, run)

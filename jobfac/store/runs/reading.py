@@ -5,7 +5,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from jobfac.database.tables import attempt, run
+from jobfac.database.types import flag
 from jobfac.errors import no_run
+from jobfac.store.holds import reading as holds
+from jobfac.store.holds.conditions import ANY
 from jobfac.views.runs import AttemptView, RunView
 from jobfac.views.serialization import columns, from_row
 
@@ -43,10 +46,20 @@ def get(conn: sa.Connection, run_id: int) -> RunView:
     Raises:
         NotFound: there is no run with this id.
     """
-    row = conn.execute(sa.select(*RUN_COLUMNS).where(run.c.id == run_id)).mappings().first()
+    query = sa.select(*RUN_COLUMNS, flag(ANY).label("holds")).where(run.c.id == run_id)
+    row = conn.execute(query).mappings().first()
     if row is None:
         raise no_run(run_id)
-    return from_row(RunView, row)
+    view = from_row(RunView, row)
+    return with_holds(conn, [view])[0] if row["holds"] else view
+
+
+def with_holds(conn: sa.Connection, views: list[RunView]) -> list[RunView]:
+    """Add the hold that each run waits for."""
+    over = holds.over_runs(conn, views)
+    return (
+        [view._replace(held=over[view.id].sentence) if view.id in over else view for view in views] if over else views
+    )
 
 
 def attempts(conn: sa.Connection, run_id: int) -> list[AttemptView]:

@@ -17,6 +17,9 @@ RUNS = 500
 TICK = timedelta(milliseconds=1)
 """The time resolution of the database."""
 
+RETRY_AFTER = timedelta(minutes=1)
+"""The delay until a schedule that is held, or that could not be used, is tried again."""
+
 
 class ScheduleRow(NamedTuple):
     """A row of a due schedule. ``definition`` is the text of ``write``; ``now`` is the database's time."""
@@ -51,12 +54,14 @@ class Decision(NamedTuple):
     """A decision about a due schedule.
 
     ``times``: due times that run now. ``missed``: due times from the first instant to before the second one do not run.
+    ``held_at``: a hold covered the job at this time, so the due times up to it are missed, as in a pause.
     """
 
     times: list[datetime]
     next_due_at: datetime | None
     fire_at: datetime | None
     missed: tuple[datetime, datetime] | None = None
+    held_at: datetime | None = None
 
 
 def decide(schedule: Schedule, row: ScheduleRow) -> Decision:
@@ -76,6 +81,15 @@ def decide(schedule: Schedule, row: ScheduleRow) -> Decision:
         fire_at=None if following is None else fire_time(schedule, row.id, following),
         missed=(due, first) if first - due >= TICK and due > after else None,
     )
+
+
+def postpone(row: ScheduleRow, until: datetime | None) -> Decision:
+    """Postpone a due schedule whose job is held until ``until`` (None: until a release).
+
+    After the hold its due times are missed, and the schedule's ``missed`` decides which of them run.
+    """
+    later = row.now + RETRY_AFTER
+    return Decision([], row.next_due_at, later if until is None else min(later, until), held_at=row.now)
 
 
 def _grace(schedule: Schedule, resumed_at: datetime | None, now: datetime) -> timedelta:

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -11,15 +11,13 @@ from jobfac.database.dialects import PASS, SKIP, rows, utcnow
 from jobfac.database.tables import run, schedule
 from jobfac.database.types import BigId
 from jobfac.store import audit, outbox, runs
+from jobfac.store.holds import reading
 from jobfac.store.outbox import OutboxEvent
 from jobfac.store.runs import StartRequest
-from jobfac.store.schedules.decision import RUNS, Decision, ScheduleRow, decide, read, request
+from jobfac.store.schedules.decision import RETRY_AFTER, RUNS, Decision, ScheduleRow, decide, postpone, read, request
 
 BATCH = 200
 """The maximum number of schedules in one transaction. A small number keeps other schedulers from waiting long."""
-
-RETRY_AFTER = timedelta(minutes=1)
-"""The delay until a schedule that could not be used is tried again."""
 
 
 class Refusal(NamedTuple):
@@ -63,7 +61,7 @@ _DUE_JOBS = (
     .order_by(schedule.c.fire_at)
 )
 
-_MOVED = ("next_due_at", "fire_at", "last_due_at")
+_MOVED = ("next_due_at", "fire_at", "last_due_at", "resumed_at")
 
 
 @functools.cache
@@ -83,13 +81,15 @@ def insert_due(conn: sa.Connection, by: str, limit: int = BATCH) -> Inserted:
     due = conn.execute(_DUE_JOBS.limit(limit)).scalars().all()
     if not due:
         return Inserted(0, [], [], [])
+    held = reading.over_jobs(conn, set(due))
     runs.lock(conn, runs.rules_of_jobs(conn, set(due)))
     for row in [ScheduleRow(*columns) for columns in conn.execute(_DUE.limit(limit))]:
         if len(requests) >= RUNS:
             break
         try:
             rule = read(row.definition)
-            decision = decide(rule, row)
+            hold = None if rule.missed.policy == "all" else held.get(row.job)  # with `all` each time queues up
+            decision = decide(rule, row) if hold is None else postpone(row, hold.until)
             requests += [request(rule, row, due) for due in decision.times]
         except (ValueError, LookupError, ArithmeticError) as error:
             decision = Decision([], row.next_due_at, row.now + RETRY_AFTER)
@@ -127,6 +127,7 @@ def _move(row: ScheduleRow, decision: Decision) -> dict[str, Any]:
         "next_due_at": decision.next_due_at,
         "fire_at": decision.fire_at,
         "last_due_at": decision.times[-1] if decision.times else row.last_due_at,
+        "resumed_at": decision.held_at or row.resumed_at,
     }
 
 

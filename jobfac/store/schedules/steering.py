@@ -15,6 +15,7 @@ from jobfac.definitions import Schedule
 from jobfac.errors import NotFound, no_job
 from jobfac.recurrence import explain
 from jobfac.store import audit, jobs
+from jobfac.store.holds import reading as holds
 from jobfac.views.schedules import CandidateView, ScheduleView
 from jobfac.views.serialization import columns, from_row
 
@@ -31,7 +32,13 @@ def list_schedules(
         query = query.where(schedule.c.job == job_id)
     if categories is not None:
         query = query.where(job.c.category.in_(categories))
-    return [from_row(ScheduleView, row) for row in conn.execute(query).mappings()]
+    return _with_holds(conn, [from_row(ScheduleView, row) for row in conn.execute(query).mappings()])
+
+
+def _with_holds(conn: sa.Connection, views: list[ScheduleView]) -> list[ScheduleView]:
+    """Add the hold that covers the job of each schedule."""
+    over = holds.over_jobs(conn, {view.job for view in views}) if views else {}
+    return [view._replace(held=over[view.job].sentence) if view.job in over else view for view in views]
 
 
 def get(conn: sa.Connection, schedule_id: int) -> ScheduleView:
@@ -43,7 +50,7 @@ def get(conn: sa.Connection, schedule_id: int) -> ScheduleView:
     row = conn.execute(_SHOWN.where(schedule.c.id == schedule_id)).mappings().first()
     if row is None:
         raise NotFound(f"There is no schedule {schedule_id}; `jobfac schedule list` shows what there is.")
-    return from_row(ScheduleView, row)
+    return _with_holds(conn, [from_row(ScheduleView, row)])[0]
 
 
 _SELECTED = {"job_enabled": job.c.enabled.label("job_enabled")}
@@ -67,6 +74,12 @@ def resume(conn: sa.Connection, job_id: str, name: str | None, by: str) -> list[
     Returns the names of the resumed schedules. Raises as ``pause``.
     """
     return _switch(conn, job_id, name, by, "resume", {"paused": False, "resumed_at": utcnow()})
+
+
+def paused(conn: sa.Connection) -> list[tuple[str, str]]:
+    """Return the paused schedules, as (job, name)."""
+    query = sa.select(schedule.c.job, schedule.c.name).where(schedule.c.paused == sa.true())
+    return [(row.job, row.name) for row in conn.execute(query.order_by(schedule.c.job, schedule.c.id))]
 
 
 def _switch(

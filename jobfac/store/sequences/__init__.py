@@ -5,7 +5,7 @@ scheduler begins it (``begin_queued``). The transaction that finishes a run of o
 (``advance_after``). The module ``decide`` chooses the next step without a database.
 """
 
-from jobfac.store.sequences.advance import advance_after, begin, begin_queued, expire, lock, lock_rules
+from jobfac.store.sequences.advance import advance_after, begin, begin_queued, deregister, expire, lock, lock_rules
 from jobfac.store.sequences.history import step_history
 from jobfac.store.sequences.steering import retry, stop
 from jobfac.store.sequences.sweeping import sweep
@@ -14,6 +14,7 @@ __all__ = [
     "advance_after",
     "begin",
     "begin_queued",
+    "deregister",
     "expire",
     "lock",
     "lock_rules",

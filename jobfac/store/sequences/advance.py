@@ -17,7 +17,8 @@ from jobfac.database.tables import run
 from jobfac.definitions import DefinitionError
 from jobfac.definitions import Sequence as Definition
 from jobfac.states import HELD, RunState
-from jobfac.store import jobs, runs, workers
+from jobfac.store import jobs, runs, schedules, workers
+from jobfac.store.holds import moving, reading
 from jobfac.store.runs import Finished, Rule
 from jobfac.store.runs.event import Event
 from jobfac.store.runs.finish import POISON_ATTEMPTS
@@ -47,13 +48,16 @@ def begin_queued(conn: sa.Connection, by: str, limit: int = BEGINNINGS) -> list[
 def begin(conn: sa.Connection, by: str, limit: int = BEGINNINGS) -> Begun:
     """Do the same as ``begin_queued``, and also return how many sequences were begun."""
     waiting = conn.execute(_QUEUED.limit(limit)).scalars().all()
-    if not waiting:
+    # After it has set runs aside, which locks them, the transaction must not wait for named locks.
+    if not waiting or moving.set_aside(conn, by) or not reading.open_queues(conn, [jobs.SEQUENCE_QUEUE]):
         return Begun(0, [])
     lock_rules(conn, (), waiting)
     no_worker = {"p_queue": jobs.SEQUENCE_QUEUE, "p_worker_id": None, "p_worker": None}
     begun = sorted(conn.execute(dialect_of(conn).claim(limit), no_worker), key=lambda row: row.id)
     runs.record(conn, [Event(row.id, row.attempt, RunState.RUNNING, by, notify=row.notify) for row in begun])
-    return Begun(len(begun), advance_all(conn, [row.id for row in begun], by))
+    ended = advance_all(conn, [row.id for row in begun], by)
+    schedules.pause_failing(conn, ended)
+    return Begun(len(begun), ended)
 
 
 _QUEUED = (
@@ -80,8 +84,15 @@ def expire(
     held = workers.held_rules(conn, only)
     lock_rules(conn, [rule for rule, _ in held], {run_id for _, run_id in held if run_id is not None})
     expiry = workers.expire(conn, by, only, poison_attempts)
-    advance_after(conn, [*finished, *expiry.finished], by)
+    ended = [*finished, *expiry.finished]
+    schedules.pause_failing(conn, [*ended, *advance_after(conn, ended, by)])
     return expiry
+
+
+def deregister(conn: sa.Connection, worker_id: int, by: str) -> None:
+    """Do the same as ``workers.deregister``, and advance the sequences of the runs that ended."""
+    ended = workers.deregister(conn, worker_id)
+    schedules.pause_failing(conn, [*ended, *advance_after(conn, ended, by)])
 
 
 def lock_rules(conn: sa.Connection, rules: Iterable[Rule], run_ids: Iterable[int]) -> None:

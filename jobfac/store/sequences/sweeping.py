@@ -5,6 +5,7 @@ import sqlalchemy as sa
 from jobfac.database.tables import run, visit
 from jobfac.database.types import sql_literals
 from jobfac.states import ACTIVE, FINAL, HELD, RunState, Stop
+from jobfac.store import schedules
 from jobfac.store.runs import Finished
 from jobfac.store.sequences.advance import advance_all, lock
 from jobfac.store.sequences.steering import lock_to_stop, stop_jobs
@@ -58,4 +59,6 @@ def sweep(conn: sa.Connection, by: str) -> list[Finished]:
     for row in stalled:
         if row.state == RunState.STOPPING:
             stop_jobs(conn, row.id, now=row.stop == Stop.NOW, by=row.stop_by or by)
-    return advance_all(conn, [row.id for row in stalled], by)
+    ended = advance_all(conn, [row.id for row in stalled], by)
+    schedules.pause_failing(conn, ended)
+    return ended

@@ -13,8 +13,18 @@ class PlanView(NamedTuple):
 
 
 class AppliedView(NamedTuple):
-    """What applying definitions changed, or would change. ``warnings``: sentences about what is probably unintended."""
+    """What applying definitions changed, or would change.
+
+    Attributes:
+        kept_disabled: jobs that stay disabled although the definitions do not ask for it.
+        kept_paused: schedules that stay paused, each as its job and its name.
+        losses: what is taken away, in words.
+        warnings: sentences about what is probably unintended.
+    """
 
     jobs: PlanView
     defaults: PlanView
+    kept_disabled: list[str]
+    kept_paused: list[list[str]]
+    losses: list[str]
     warnings: list[str]

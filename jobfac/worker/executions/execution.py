@@ -1,6 +1,7 @@
 """One execution of a run: starts the program of its definition and turns the program's end into an outcome. No SQL."""
 
 import contextlib
+import os
 import threading
 import time
 from collections.abc import Mapping
@@ -19,6 +20,8 @@ from jobfac.worker.executions.launch import Launch
 from jobfac.worker.executions.lifecycle import Action, Cause, Lifecycle, Stage
 from jobfac.worker.executions.outcome import judge, judge_report, out_of_memory, with_remarks
 from jobfac.worker.executions.report import LIMIT, Report
+from jobfac.worker.executions.silence import Silence
+from jobfac.worker.executions.warning import warning_of
 from jobfac.worker.health import machine_fault
 
 
@@ -48,6 +51,7 @@ class Execution:
         log: Any,
         environment: Mapping[str, str] = MappingProxyType({}),
         report_limit: int = LIMIT,
+        usual: float | None = None,
     ) -> None:
         """
         Args:
@@ -56,6 +60,7 @@ class Execution:
             log: the worker's logger.
             environment: variables that the worker sets for the program. Those of the definition take precedence.
             report_limit: maximum bytes of the report to read.
+            usual: what the job usually takes, in seconds; None: not known or not needed.
         """
         self.claimed = claimed
         self.definition = definition
@@ -72,7 +77,9 @@ class Execution:
         self.ended_in_time = False
         self._launch = Launch(claimed, definition, self.marker, folder, self.report, environment)
         self._folder = folder
-        self._life = Lifecycle(definition.timeout, definition.grace, definition.warn_after, time.monotonic())
+        self._warning = warning_of(definition.warn_after, usual)
+        self._life = Lifecycle(definition.timeout, definition.grace, self._warning.after, time.monotonic())
+        self._silence = None if definition.silent_timeout is None else Silence(definition.silent_timeout)
         self._error: str | None = None
         self._not_started: str | None = None
 
@@ -126,13 +133,28 @@ class Execution:
             return None
         ended = process.exit is not None
         self._act(self._life.tick(now, ended, ended and bool(process.leftovers())))
-        return self._life.next_time(now, ended)
+        next_time = self._life.next_time(now, ended)
+        if self._silence is None or ended or self._life.cause is not None:
+            return next_time
+        if self._silence.is_too_long(now, self._written()):
+            self._act(self._life.silent(now))
+            return self._life.next_time(now, ended)
+        look_at = self._silence.next_time()
+        return look_at if next_time is None else min(look_at, next_time)
+
+    def _written(self) -> tuple[tuple[int, int], ...]:
+        """Size and time of everything that the program writes to: captured output, files and the report."""
+        found = [os.fstat(spool.fd) for spool in self.spools.values()]
+        for path in (*map(Path, self.paths.values()), self.report.path):
+            with contextlib.suppress(OSError):  # not there yet, or removed by the program
+                found.append(path.stat())
+        return tuple((one.st_size, one.st_mtime_ns) for one in found)
 
     def runs_long(self, now: float) -> str | None:
         """Return a sentence that the run takes long, once after its warning time; otherwise None."""
         if not self._life.runs_long(now):
             return None
-        return f"still running after {write_duration(self.definition.warn_after or 0)}"
+        return self._warning.sentence
 
     def request_stop(self, how: Stop, requeue: bool = False) -> None:
         """Stop the program, politely or at once. ``requeue``: requeue its run."""
@@ -169,7 +191,7 @@ class Execution:
             state, reason = with_remarks(state, reason, report.incomplete, report.refused, self.definition.aware)
         over = self.process.exit if self.process else None
         used = self.process.usage() if self.process else None
-        stopped = self._life.cause not in (None, Cause.TIMED_OUT)
+        stopped = self._life.cause is not None and not self._life.cause.is_timeout
         return Outcome(
             run_id=self.claimed.id,
             attempt=self.claimed.attempt,
@@ -198,6 +220,9 @@ class Execution:
             return RunState.QUEUED, "its worker was drained"
         if cause == Cause.TIMED_OUT:
             return RunState.TIMED_OUT, f"ran longer than its timeout of {write_duration(self.definition.timeout or 0)}"
+        if cause == Cause.SILENT:
+            silence = write_duration(self.definition.silent_timeout or 0)
+            return RunState.TIMED_OUT, f"wrote nothing for its silent_timeout of {silence}"
         if cause is not None:
             return RunState.STOPPED, "stopped at once" if cause.is_now else "stopped"
         group, limits = self.process.group, self.definition.limits

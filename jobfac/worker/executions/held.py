@@ -102,12 +102,19 @@ class Executions:
 
     # Starting
 
-    def begin(self, claims: Sequence[Claimed], definitions: Mapping[tuple[str, int], AnyJob], since: int) -> None:
+    def begin(
+        self,
+        claims: Sequence[Claimed],
+        definitions: Mapping[tuple[str, int], AnyJob],
+        since: int,
+        usual: Mapping[str, float],
+    ) -> None:
         """Start the programs of new claims. A run suspected of killing its workers waits until it can run alone.
 
         Args:
             definitions: by job and version.
             since: when the claiming transaction began, in nanoseconds since the epoch.
+            usual: by job, what it usually takes, in seconds.
         """
         if not claims:
             return
@@ -117,7 +124,8 @@ class Executions:
             assert isinstance(definition, Job)
             variables = self._telemetry.begins(claimed, since)
             path, log, limit = self._spool.path, self._telemetry.log, self._settings.report_limit
-            prepared.append(Execution(claimed, definition, self._spool.token, path, log, variables, limit))
+            takes = usual.get(claimed.job)
+            prepared.append(Execution(claimed, definition, self._spool.token, path, log, variables, limit, takes))
         suspected = [one for one in prepared if is_suspected(one.claimed, self._settings.poison_attempts)]
         self._suspected.update(one.key for one in suspected)
         for execution in prepared:

@@ -29,6 +29,7 @@ class Cause(StrEnum):
     """Why the worker ends a program."""
 
     TIMED_OUT = "timed_out"
+    SILENT = "silent"  # it wrote nothing for too long
     STOPPED = "stopped"
     STOPPED_NOW = "stopped_now"
     REQUEUED = "requeued"  # ended to requeue the run
@@ -40,6 +41,11 @@ class Cause(StrEnum):
         return self in (Cause.STOPPED_NOW, Cause.REQUEUED_NOW)
 
     @property
+    def is_timeout(self) -> bool:
+        """Whether the definition limits the time that has passed."""
+        return self in (Cause.TIMED_OUT, Cause.SILENT)
+
+    @property
     def requeues(self) -> bool:
         """Whether the run is requeued."""
         return self in (Cause.REQUEUED, Cause.REQUEUED_NOW)
@@ -49,7 +55,7 @@ def merged(before: Cause | None, how: Stop, requeue: bool) -> Cause:
     """Return the cause after a further request. A kill stays a kill, and a stopped run is not requeued."""
     if before is not None and before.is_now:
         return before
-    requeue = requeue and before in (None, Cause.TIMED_OUT, Cause.REQUEUED)
+    requeue = requeue and before in (None, Cause.TIMED_OUT, Cause.SILENT, Cause.REQUEUED)
     if how == Stop.NOW:
         return Cause.REQUEUED_NOW if requeue else Cause.STOPPED_NOW
     return Cause.REQUEUED if requeue else Cause.STOPPED
@@ -119,6 +125,13 @@ class Lifecycle:
             return ()
         before, self.cause = self.cause, merged(self.cause, how, requeue)
         return self._end(now) if how == Stop.POLITE and before is None else ()
+
+    def silent(self, now: float) -> tuple[Action, ...]:
+        """End a running program that has written nothing for too long; returns the signals to send."""
+        if self.stage != Stage.RUNNING or self.cause is not None:
+            return ()
+        self.cause = Cause.SILENT
+        return self._end(now)
 
     def tick(self, now: float, ended: bool, leftovers: bool) -> tuple[Action, ...]:
         """Apply timeout and grace period; returns the signals to send.

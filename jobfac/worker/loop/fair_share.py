@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
-from jobfac.store.fleet_load import Load
+from jobfac.store.workers.fleet_load import Load
 
 GRACE = 0.1
 """Seconds that a run is left to a less loaded worker before any worker with a free slot may claim it."""

@@ -15,9 +15,9 @@ from jobfac.database.engine import Database
 from jobfac.database.tables import attempt, run, run_event, schedule, visit, worker_lease
 from jobfac.states import RunState
 from jobfac.store import output, runs, schedules, statistics, workers
-from jobfac.store.claiming import Room
 from jobfac.store.runs import Outcome, StartRequest
 from jobfac.store.workers import Registration
+from jobfac.store.workers.claiming import Room
 
 VIEWS = re.findall(r"^CREATE VIEW (\w+)", "\n".join(sql_files.texts("sqlite")), flags=re.MULTILINE)
 

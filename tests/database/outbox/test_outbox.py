@@ -12,7 +12,8 @@ from jobfac.database.tables import outbox_event, schedule
 from jobfac.definitions import DefinitionError
 from jobfac.errors import Refused
 from jobfac.states import RunState
-from jobfac.store import jobs, runs, schedules, sequences
+from jobfac.store import jobs, outbox, runs, schedules, sequences
+from jobfac.store.outbox import OutboxEvent
 from jobfac.store.runs.event import Event
 from jobfac.views.serialization import as_json
 from tests.support.database import Hand, define, make_due, now, start, state
@@ -137,6 +138,16 @@ def test_a_denial_is_notified_at_the_start_and_at_the_due_time(db: Database) -> 
     db.transact(runs.promote_due, "w")
     assert state(db, later) == "denied"
     assert notified_events(db) == [("a", "denied")] * 2
+
+
+def test_events_of_a_job_are_delivered_to_whom_they_concern(db: Database) -> None:
+    def item(job: str, event: str) -> OutboxEvent:
+        return OutboxEvent(job, event, {"job": job}, detail="why")
+
+    every = ("overdue", "on_time_again", "paused", "held")
+    define(db, a={"notify": [on(*every)]}, b={"notify": [on("failed")]})
+    db.transact(outbox.record, [item(job, event) for job in "ab" for event in every])
+    assert sorted(notified_events(db)) == sorted(("a", event) for event in every)
 
 
 def test_running_long_is_notified_for_each_attempt_or_once(db: Database) -> None:

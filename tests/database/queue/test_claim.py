@@ -5,9 +5,10 @@ import random
 from jobfac.database.engine import Database
 from jobfac.definitions import Job
 from jobfac.states import RunState
-from jobfac.store import fleet_load, jobs, runs, workers
+from jobfac.store import jobs, runs, workers
 from jobfac.store.history import search
 from jobfac.store.runs import StartRequest
+from jobfac.store.workers import fleet_load
 from tests.support.database import Hand, attempts, define, events, get, start, together
 
 

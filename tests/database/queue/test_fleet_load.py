@@ -3,8 +3,9 @@
 import sqlalchemy as sa
 
 from jobfac.database.engine import Database
-from jobfac.store import fleet_load, workers
-from jobfac.store.fleet_load import Load
+from jobfac.store import workers
+from jobfac.store.workers import fleet_load
+from jobfac.store.workers.fleet_load import Load
 from jobfac.worker.loop.fair_share import Share, share_of
 from tests.support.database import Hand, define, start
 

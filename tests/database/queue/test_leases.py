@@ -8,9 +8,9 @@ import pytest
 
 from jobfac.database.engine import Database
 from jobfac.states import RunState, WorkerState
-from jobfac.store import draining, expiry, runs, workers
+from jobfac.store import runs, workers
 from jobfac.store.runs import StartRequest
-from jobfac.store.workers import LeaseLost, MachineLoad
+from jobfac.store.workers import LeaseLost, MachineLoad, draining, expiry
 from tests.support.database import Hand, attempts, define, events, get, now, start, state, states, together
 
 

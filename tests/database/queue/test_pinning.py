@@ -11,9 +11,10 @@ from jobfac.errors import Refused
 from jobfac.operations import starting
 from jobfac.operations.caller import Caller
 from jobfac.states import RunState
-from jobfac.store import draining, overview, runs, sequences, workers
-from jobfac.store.claiming import Claimed, Room
+from jobfac.store import overview, runs, sequences, workers
 from jobfac.store.runs import StartRequest
+from jobfac.store.workers import draining
+from jobfac.store.workers.claiming import Claimed, Room
 from jobfac.views.runs import RunView
 from tests.support.database import Hand, define, get, state, states
 

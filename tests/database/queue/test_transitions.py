@@ -7,8 +7,11 @@ import sqlalchemy as sa
 
 from jobfac.database.engine import Database
 from jobfac.database.tables import run, run_event
+from jobfac.operations import holds
+from jobfac.operations.caller import Caller
 from jobfac.states import FINAL, TRANSITIONS, RunState
 from jobfac.store import runs
+from jobfac.store.holds.placing import Scope
 from jobfac.views.serialization import as_json
 from tests.support.database import Hand, attempts, define, get, make_due, now, start
 
@@ -58,6 +61,14 @@ def make_every_transition(db: Database) -> None:
     hand.die()
 
 
+def hold_a_queued_run(db: Database) -> None:
+    """A run is queued, held, and queued again."""
+    define(db, job={})
+    start(db, "job")
+    placed = holds.hold(db, Caller("boss"), Scope(job="job"), "why")
+    holds.release(db, Caller("boss"), placed.id)
+
+
 def change_the_policy_of_a_waiting_run(db: Database) -> None:
     """A run with ``deny`` waits for its key. Then its definition changes, and another run of the job is admitted."""
     define(db, deny={})
@@ -67,6 +78,7 @@ def change_the_policy_of_a_waiting_run(db: Database) -> None:
 
 def test_every_transition_is_legal(db: Database) -> None:
     make_every_transition(db)
+    hold_a_queued_run(db)
     seen: set[tuple[str, str]] = set()
     with db.read() as conn:
         for row in conn.execute(sa.select(run.c.id, run.c.state)).all():

@@ -19,11 +19,11 @@ from jobfac.database.engine import Database
 from jobfac.database.tables import audit, job
 from jobfac.errors import Unreachable, WrongSchema
 from jobfac.states import RunState
-from jobfac.store import draining, runs, workers
-from jobfac.store.claiming import Room
+from jobfac.store import runs, workers
 from jobfac.store.history import search
 from jobfac.store.runs import StartRequest
-from jobfac.store.workers import Claimed
+from jobfac.store.workers import Claimed, draining
+from jobfac.store.workers.claiming import Room
 from tests.support.database import Hand, define, events, start, state, states
 from tests.support.engines import ENGINES
 

@@ -2,6 +2,7 @@
 
 import io
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,14 @@ from alembic import command
 from sqlalchemy.dialects import mssql, sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable
 
+from jobfac import definitions
 from jobfac.database import tables
 from jobfac.database.engine import Database, _config
-from jobfac.store import workers
+from jobfac.operations import holds, notes
+from jobfac.operations.caller import Caller
+from jobfac.store import jobs, runs, workers
+from jobfac.store.history import search
+from jobfac.store.holds.placing import Scope
 
 
 def _made(text: str) -> dict[str, frozenset[str]]:
@@ -89,6 +95,65 @@ def test_an_upgrade_keeps_the_leases_of_workers(tmp_path: Path) -> None:
         ]
         assert [one.name for one in workers.workers(conn)] == ["gone", "alive"]
     db.close()
+
+
+LANDED = "0003"
+"""The version of the schema before holds, notes and expectations."""
+
+RUNS = """\
+INSERT INTO {schema}run (job, job_version, kind, state, queue, priority, created_at, created_by, ended_at, restartable,
+    already_running, counted)
+VALUES ('a', 1, 'program', 'failed', 'default', 0, '2026-01-01 00:00:00.000', 'me', '2026-01-01 00:00:01.000', 1,
+    'start', 1), ('a', 1, 'program', 'queued', 'default', 0, '2026-01-01 00:00:00.000', 'me', NULL, 1, 'start', 0)"""
+
+
+@pytest.fixture
+def landed(url: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """An empty database of each engine with the schema ``LANDED``."""
+    if url.startswith("sqlite"):
+        db = Database(f"sqlite:///{tmp_path / 'landed.db'}")
+        db.dialect.create()
+        _upgrade_to(db, LANDED)
+        yield db
+        db.close()
+        return
+    from tests.tds_server import harness
+
+    server = request.getfixturevalue("tds")
+    driver = "pyodbc" if "pyodbc" in url else "mssqlpython"
+    with server.database("landed") as name:
+        db = Database(harness.url(server.port, driver, name).render_as_string(hide_password=False))
+        _upgrade_to(db, LANDED)
+        yield db
+        db.close()
+
+
+def _upgrade_to(db: Database, version: str) -> None:
+    with db._writing.connect() as conn:
+        config = _config(db.dialect.name)
+        config.attributes["connection"] = conn
+        if db.dialect.name == "mssql":
+            conn.exec_driver_sql("IF SCHEMA_ID(N'jobfac') IS NULL EXEC(N'CREATE SCHEMA jobfac')")
+        command.upgrade(config, version)
+        conn.commit()
+
+
+def test_an_upgrade_from_the_landed_schema_keeps_runs_and_they_can_be_held_and_acknowledged(landed: Database) -> None:
+    schema = "" if landed.dialect.name == "sqlite" else "jobfac."
+    with landed.begin() as conn:
+        conn.exec_driver_sql(RUNS.format(schema=schema))
+    landed.upgrade()
+    me = Caller("me")
+    with landed.begin() as conn:
+        jobs.put(conn, "a", definitions.from_data({"jobs": {"a": {"command": ["x"]}}}).jobs["a"], "me")
+    found = {str(run.state): run for run in landed.query(search.find_all)}
+    assert (found["failed"].acknowledged_at, found["queued"].held) == (None, None)
+    placed = holds.hold(landed, me, Scope(job="a"), "why")
+    assert landed.query(runs.get, found["queued"].id).state == "blocked"
+    holds.release(landed, me, placed.id)
+    assert landed.query(runs.get, found["queued"].id).state == "queued"
+    notes.add(landed, me, found["failed"].id, "seen", acknowledge=True)
+    assert landed.query(runs.get, found["failed"].id).acknowledged_by == "me"
 
 
 def test_an_upgrade_creates_every_table_and_index(db: Database) -> None:

@@ -100,3 +100,26 @@ def test_jobs_are_enabled_disabled_and_deleted_and_errors_have_exit_codes(remote
     assert "unknown, revoked or expired" in remote.run("jobs", "list", code=4).stderr
     remote.environment["JOBFAC_API_KEY"] = ""
     assert "JOBFAC_API_KEY" in remote.run("jobs", "list", code=2).stderr
+
+
+def test_holds_notes_and_versions_go_through_the_api(remote: InProcess, sqlite_factory: Factory) -> None:
+    sqlite_factory.worker()
+    placed = remote.json("hold", "--job", "hello", "--reason", "why", "--until", "2h")
+    assert (placed["created_by"], remote.json("holds")) == ("ann", [placed])
+    held = remote.json("start", "hello")
+    assert held["held"] == f"hold {placed['id']} of job hello: why"
+    remote.run("release", str(placed["id"]))
+    assert [one["id"] for one in remote.json("holds", "--all")] == [placed["id"]]
+    assert remote.wait(held["id"])["state"] == "succeeded"
+    bad = remote.json("start", "bad", "--wait", code=1)["id"]
+    remote.run("note", str(bad), "seen", "--ack")
+    assert remote.json("ack", str(bad))[0]["acknowledged_by"] == "ann"
+    shown = remote.json("runs", "show", str(bad))
+    assert ([one["text"] for one in shown["notes"]], "changes" in shown) == (["seen"], False)
+    sqlite_factory.apply({"bad": {"command": ["false"], "priority": 3}})
+    assert [one["version"] for one in remote.json("jobs", "history", "bad")] == [2, 1]
+    assert remote.json("jobs", "diff", "bad") == [{"path": "priority", "before": None, "after": 3}]
+    assert remote.json("runs", "show", str(bad))["changes"] == [{"path": "priority", "before": None, "after": 3}]
+    assert remote.json("jobs", "rollback", "bad", "1")["version"] == 3
+    assert "no hold 99" in remote.run("release", "99", code=3).stderr
+    assert "no failure" in remote.run("ack", str(held["id"]), code=4).stderr

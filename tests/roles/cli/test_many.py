@@ -44,7 +44,7 @@ def test_unclear_choices_are_refused(sqlite_factory: Factory, words: tuple[str, 
 def test_a_person_is_asked(sqlite_factory: Factory, monkeypatch: pytest.MonkeyPatch) -> None:
     sqlite_factory.apply({"hello": {"command": ["true"]}})
     run = sqlite_factory.start("hello")
-    monkeypatch.setattr("jobfac.cli.commands.controlling.is_terminal", lambda: True)
+    monkeypatch.setattr("jobfac.cli.commands.duty.controlling.is_terminal", lambda: True)
     monkeypatch.setattr(common, "is_terminal", lambda: True)
     asked = sqlite_factory.run("stop", "--job", "hello", "--all", code=1, stdin="n\n")
     assert "Stop these 1 runs?" in asked.stderr

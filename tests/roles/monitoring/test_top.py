@@ -18,6 +18,8 @@ from jobfac.database.engine import Database
 from jobfac.states import RunState
 from jobfac.store import overview, runs, schedules
 from jobfac.store.api_keys import Role
+from jobfac.views.expectations import OverdueView
+from jobfac.views.holds import HoldView
 from jobfac.views.overview import DueSchedule, Overview, RunLine, WaitingRuns
 from jobfac.views.serialization import columns, from_row
 from jobfac.views.workers import WorkerView
@@ -53,11 +55,12 @@ def history(db: Database) -> None:
     start(db, "load", delay=3600.0)
 
 
-def test_an_overview_takes_six_statements(db: Database) -> None:
+def test_an_overview_takes_few_statements(db: Database) -> None:
     history(db)
     with sent(db) as statements:
         found = db.query(overview.read)
-    assert len([text for text, _ in statements if text.startswith("SELECT")]) == 6
+    assert len([text for text, _ in statements if text.startswith("SELECT")]) == 7, "one for the failure"
+    assert [(run.job, run.reason) for run in found.failures] == [("load", "exit code 3")]
     assert [(worker.name, worker.busy, worker.slots) for worker in found.workers] == [("w1", 2, 10)]
     assert [(one.pool, one.number) for one in found.queued] == [("gpu", 2)]
     assert 0 <= found.queued[0].seconds < 60
@@ -148,15 +151,18 @@ def a_worker(number: int, **more: Any) -> WorkerView:
 BUSY = Overview(
     NOW,
     [a_worker(number) for number in range(30)],
-    [WaitingRuns(f"pool-{number}", 1000 * number, 60.0 * number) for number in range(1, 9)],
+    [WaitingRuns(f"pool-{number}", 1000 * number, 60.0 * number, None) for number in range(1, 9)],
     3,
     4,
     250,
     [a_run(number, progress=number / 200, message="some words that are long " * 5) for number in range(200)],
     [a_run(number, "failed" if number % 10 == 9 else "succeeded") for number in range(100)],
     [DueSchedule(f"job-{number}", "daily", moment(3600 * number)) for number in range(50)],
+    [],
+    [],
+    [],
 )
-IDLE = Overview(NOW, [], [], 0, 0, 0, [], [], [])
+IDLE = Overview(NOW, [], [], 0, 0, 0, [], [], [], [], [], [])
 
 
 def picture(shown: Overview | None, width: int, height: int | None, trouble: str = "") -> list[str]:
@@ -178,6 +184,27 @@ def test_a_frame_fits_its_terminal(width: int, height: int, trouble: str) -> Non
         assert any(title in line for line in lines), title
 
 
+def test_what_is_held_late_or_failed_comes_first() -> None:
+    hold = HoldView(3, "etl", None, None, "the \x1bwarehouse moves", None, NOW, "ann", None, None)
+    late = OverdueView("load", moment(-60), moment(-1), moment(-9000))
+    shown = BUSY._replace(
+        holds=[hold] * 9,
+        overdue=[late],
+        failures=[a_run(number, "failed", reason="exit code 3") for number in range(50)],
+        queued=[WaitingRuns("etl", 7, 5.0, hold.sentence)],
+    )
+    for width, height in ((80, 24), (160, 50)):
+        lines = picture(shown, width, height)
+        assert len(lines) == height
+        assert max(map(len, lines)) <= width
+        text = "\n".join(lines)
+        order = ["hold 3 of pool etl: the  warehouse moves", "… and 7 more", "load is overdue", "Failed", "Fleet"]
+        places = [text.index(words) for words in order]
+        assert places == sorted(places)
+        assert "exit code 3" in text
+        assert " held" in text
+
+
 def test_an_empty_frame_says_what_to_do() -> None:
     lines = picture(IDLE, 80, 24)
     text = "\n".join(lines)
@@ -195,7 +222,7 @@ def test_problems_are_shown_in_words_not_only_colours() -> None:
             a_worker(2, state="draining"),
             a_worker(3, pools=["gpu"]),
         ],
-        queued=[WaitingRuns("gpu", 1, 5.0), WaitingRuns("nobody", 7, 5.0)],
+        queued=[WaitingRuns("gpu", 1, 5.0, None), WaitingRuns("nobody", 7, 5.0, None)],
         held=3,
         running=[
             a_run(1, progress=0.5, message="\x1b[2Jhalf\nway", attempt=2),

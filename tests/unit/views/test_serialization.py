@@ -9,6 +9,8 @@ import pytest
 from jobfac.api import models
 from jobfac.database import tables
 from jobfac.states import Delivery, JobKind, Role, RunState, StepStart, WorkerState
+from jobfac.views.expectations import OverdueView
+from jobfac.views.holds import HoldView
 from jobfac.views.jobs import JobView
 from jobfac.views.keys import KeyView
 from jobfac.views.notifications import NotificationView
@@ -89,8 +91,10 @@ def test_an_overview_is_one_document() -> None:
     )
     run = from_row(RunLine, RUN)
     overview = Overview(
-        NOON, [worker], [WaitingRuns("default", 2, 0.5)], 0, 1, 2, [run], [run], [DueSchedule("load", "1", NOON)]
-    )
+        NOON, [worker], [WaitingRuns("default", 2, 0.5, None)], 0, 1, 2, [run], [run], [DueSchedule("load", "1", NOON)],
+        [run], [HoldView(1, "etl", None, None, "why", NOON, NOON, "ann", None, None)],
+        [OverdueView("load", NOON, NOON, NOON)],
+    )  # fmt: skip
     assert from_json(Overview, json.loads(json.dumps(as_json(overview)))) == overview
     assert (worker.pools, worker.labels, worker.state) == (["default"], {"os": "linux"}, WorkerState.ACTIVE)
 

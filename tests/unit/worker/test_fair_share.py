@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobfac.store.fleet_load import Load
+from jobfac.store.workers.fleet_load import Load
 from jobfac.worker.loop.fair_share import FIRST_PAUSE, GRACE, FairClaims, Share, share_of
 
 DEFAULT = frozenset({"default"})

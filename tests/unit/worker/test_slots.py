@@ -1,7 +1,7 @@
 """Runs that take several slots: what a worker picks, and which worker keeps its slots free for a heavy run."""
 
-from jobfac.store.claiming import Room, pick
-from jobfac.store.fleet_load import Load
+from jobfac.store.workers.claiming import Room, pick
+from jobfac.store.workers.fleet_load import Load
 from jobfac.worker.loop.fair_share import share_of
 
 WEIGHTS = {"default": 1, "default*4": 4}

@@ -45,10 +45,10 @@ from jobfac.database.dialects import (
 from jobfac.database.tables import run, worker, worker_lease
 from jobfac.database.types import sql_literals, truncate_utf16
 from jobfac.states import ALIVE, HELD, WorkerState
-from jobfac.store.claiming import Claimed, Pinned, claim, claim_pinned, held_by, unowned
-from jobfac.store.expiry import Expiry, Returned, expire, held_rules, requeue_held
-from jobfac.store.leases import Beat, Hold, LeaseLost, MachineLoad, hold, promised, renew
 from jobfac.store.runs import Finished
+from jobfac.store.workers.claiming import Claimed, Pinned, claim, claim_pinned, held_by, unowned
+from jobfac.store.workers.expiry import Expiry, Returned, expire, held_rules, requeue_held
+from jobfac.store.workers.leases import Beat, Hold, LeaseLost, MachineLoad, hold, promised, renew
 from jobfac.views.serialization import columns, from_row
 from jobfac.views.workers import WorkerView
 

@@ -7,8 +7,10 @@ import sqlalchemy as sa
 
 from jobfac.database.dialects import IS_ALIVE, LOCKED_BY_KEY, PASS, dialect_of, lease_now
 from jobfac.database.tables import run, worker, worker_lease
+from jobfac.database.types import flag
 from jobfac.states import RunState, WorkerState
 from jobfac.store import jobs, runs
+from jobfac.store.holds.conditions import ANY, EVERYTHING
 
 
 class LeaseLost(Exception):
@@ -28,13 +30,15 @@ class Hold(NamedTuple):
     """The result of locking a worker's row.
 
     ``state``: the worker's state. ``due``: a scheduled run is due. ``begin``: a sequence run is queued.
-    ``pinned``: a run that is pinned to this worker is queued.
+    ``pinned``: a run that is pinned to this worker is queued. ``held``: there is an active hold, so the worker may not
+    claim from all of its queues.
     """
 
     state: WorkerState
     due: bool
     begin: bool
     pinned: bool = False
+    held: bool = False
 
 
 class MachineLoad(NamedTuple):
@@ -93,9 +97,7 @@ _IS_PINNED_QUEUED = sa.exists(
 )
 
 
-def _flag(condition: sa.ColumnElement[bool]) -> sa.Case[Any]:
-    return sa.case((condition, sa.literal_column("1")), else_=sa.literal_column("0"))
-
+_BEGIN = flag(sa.and_(_IS_SEQUENCE_QUEUED, ~EVERYTHING))
 
 _IS_PROMISED = sa.text(
     "EXISTS (SELECT 1 FROM lease_notice AS n WHERE n.worker_id = worker.id "
@@ -111,9 +113,10 @@ def _hold(worker_id: int, gives_notice: bool) -> sa.Select[Any]:
     return (
         sa.select(
             worker.c.state,
-            _flag(runs.IS_DUE).label("due"),
-            _flag(_IS_SEQUENCE_QUEUED).label("begin_"),
-            _flag(_IS_PINNED_QUEUED).label("pinned"),
+            flag(runs.IS_DUE).label("due"),
+            _BEGIN.label("begin_"),
+            flag(_IS_PINNED_QUEUED).label("pinned"),
+            flag(ANY).label("held"),
         )
         .with_hint(worker, LOCKED_BY_KEY, "mssql")
         .where(worker.c.id == sa.literal_column(f"{worker_id:d}"), sa.text(IS_ALIVE))
@@ -130,4 +133,4 @@ def hold(conn: sa.Connection, worker_id: int) -> Hold:
     found = conn.execute(_hold(worker_id, dialect_of(conn).gives_notice)).first()
     if found is None:
         raise LeaseLost(f"worker {worker_id} has no lease any more")
-    return Hold(WorkerState(found.state), bool(found.due), bool(found.begin_), bool(found.pinned))
+    return Hold(WorkerState(found.state), bool(found.due), bool(found.begin_), bool(found.pinned), bool(found.held))

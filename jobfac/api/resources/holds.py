@@ -1,0 +1,56 @@
+"""`/v1/holds`."""
+
+from jobfac.api import models, parameters
+from jobfac.api.auth import RETRY_FOR
+from jobfac.api.routing import ApiRequest, ApiResponse, Endpoint
+from jobfac.operations import holds as operations
+from jobfac.store.api_keys import Role
+from jobfac.store.holds.placing import Scope
+from jobfac.views.serialization import all_as_json, as_json
+
+
+def list_holds(request: ApiRequest, query: parameters.HoldsQuery) -> ApiResponse:
+    """List holds."""
+    found = request.db.query(operations.list_holds, request.by, query.all, retry_for=RETRY_FOR)
+    return ApiResponse({"items": all_as_json(found)})
+
+
+def hold(request: ApiRequest, body: parameters.HoldBody) -> ApiResponse:
+    """Let nothing new start in a pool, in a category, of a job, or at all.
+
+    What runs goes on, and what waits keeps its place.
+    """
+    scope = Scope(body.pool, body.category, body.job)
+    placed = operations.hold(request.db, request.by, scope, body.reason, body.until)
+    return ApiResponse(as_json(placed), 201)
+
+
+def release(request: ApiRequest, hold: int) -> ApiResponse:
+    """End a hold."""
+    return ApiResponse(as_json(operations.release(request.db, request.by, hold)))
+
+
+ENDPOINTS = (
+    Endpoint(
+        method="GET",
+        path="/v1/holds",
+        handler=list_holds,
+        responses={200: models.Holds},
+    ),
+    Endpoint(
+        method="POST",
+        path="/v1/holds",
+        handler=hold,
+        role=Role.OPERATOR,
+        responses={201: models.Hold},
+        errors=(404, 409),
+    ),
+    Endpoint(
+        method="DELETE",
+        path="/v1/holds/{hold:id}",
+        handler=release,
+        role=Role.OPERATOR,
+        responses={200: models.Hold},
+        errors=(404,),
+    ),
+)

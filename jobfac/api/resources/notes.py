@@ -1,0 +1,65 @@
+"""`/v1/runs/{run}/notes` and `/acknowledge`: what people did about a run."""
+
+import sqlalchemy as sa
+
+from jobfac.api import models, parameters
+from jobfac.api.auth import RETRY_FOR
+from jobfac.api.routing import ApiRequest, ApiResponse, Endpoint
+from jobfac.operations import notes as operations
+from jobfac.operations.caller import visible_run
+from jobfac.store import notes
+from jobfac.store.api_keys import Role
+from jobfac.views.notes import NoteView
+from jobfac.views.serialization import all_as_json, as_json
+
+
+def list_notes(request: ApiRequest, run: int) -> ApiResponse:
+    """List the notes about a run."""
+
+    def read(conn: sa.Connection) -> list[NoteView]:
+        visible_run(conn, request.caller, run)
+        return notes.of_run(conn, run)
+
+    return ApiResponse({"items": all_as_json(request.db.query(read, retry_for=RETRY_FOR))})
+
+
+def add_note(request: ApiRequest, run: int, body: parameters.NoteBody) -> ApiResponse:
+    """Write a note about a run."""
+    written = operations.add(request.db, request.by, run, body.text, acknowledge=body.acknowledge)
+    return ApiResponse(as_json(written), 201)
+
+
+def acknowledge(request: ApiRequest, run: int) -> ApiResponse:
+    """Acknowledge a failure.
+
+    The first acknowledgement stays. A later success of the job acknowledges by itself.
+    """
+    (acknowledged,) = operations.acknowledge(request.db, request.by, [run])
+    return ApiResponse(as_json(acknowledged))
+
+
+ENDPOINTS = (
+    Endpoint(
+        method="GET",
+        path="/v1/runs/{run:id}/notes",
+        handler=list_notes,
+        responses={200: models.Notes},
+        errors=(404,),
+    ),
+    Endpoint(
+        method="POST",
+        path="/v1/runs/{run:id}/notes",
+        handler=add_note,
+        role=Role.OPERATOR,
+        responses={201: models.Note},
+        errors=(404, 409),
+    ),
+    Endpoint(
+        method="POST",
+        path="/v1/runs/{run:id}/acknowledge",
+        handler=acknowledge,
+        role=Role.OPERATOR,
+        responses={200: models.Run},
+        errors=(404, 409),
+    ),
+)

@@ -1,0 +1,65 @@
+"""`/v1/jobs/{job}/versions` and `/rollback`, and what has changed since a run."""
+
+import sqlalchemy as sa
+
+from jobfac.api import models, parameters
+from jobfac.api.auth import RETRY_FOR
+from jobfac.api.routing import ApiRequest, ApiResponse, Endpoint
+from jobfac.operations import jobs as jobs_operations
+from jobfac.operations import versions as operations
+from jobfac.operations.caller import visible_run
+from jobfac.store import jobs
+from jobfac.store.api_keys import Role
+from jobfac.views.jobs import ChangeView
+from jobfac.views.serialization import all_as_json, as_json
+
+
+def list_versions(request: ApiRequest, job: str) -> ApiResponse:
+    """List the versions of a job, newest first."""
+    found = request.db.query(operations.history, request.by, job, retry_for=RETRY_FOR)
+    return ApiResponse({"items": all_as_json(found)})
+
+
+def rollback(request: ApiRequest, job: str, body: parameters.RollbackBody) -> ApiResponse:
+    """Make an earlier version of a job the current one again.
+
+    It becomes a new version. Whether the job is enabled, and which of its schedules are paused, stays as it is.
+    """
+    stored = operations.rollback(request.db, request.by, job, body.version)
+    return ApiResponse(as_json(jobs.view(stored)), headers={"ETag": jobs_operations.etag(stored)})
+
+
+def changes(request: ApiRequest, run: int) -> ApiResponse:
+    """Show what is different between the version that a run used and the job's current version."""
+
+    def read(conn: sa.Connection) -> list[ChangeView]:
+        found = visible_run(conn, request.caller, run)
+        return operations.changes_since(conn, found.job, found.job_version)
+
+    return ApiResponse({"items": all_as_json(request.db.query(read, retry_for=RETRY_FOR))})
+
+
+ENDPOINTS = (
+    Endpoint(
+        method="GET",
+        path="/v1/jobs/{job}/versions",
+        handler=list_versions,
+        responses={200: models.Versions},
+        errors=(404,),
+    ),
+    Endpoint(
+        method="POST",
+        path="/v1/jobs/{job}/rollback",
+        handler=rollback,
+        role=Role.ADMIN,
+        responses={200: models.Job},
+        errors=(404, 409),
+    ),
+    Endpoint(
+        method="GET",
+        path="/v1/runs/{run:id}/changes",
+        handler=changes,
+        responses={200: models.Changes},
+        errors=(404,),
+    ),
+)

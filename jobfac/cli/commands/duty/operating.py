@@ -1,0 +1,109 @@
+"""hold, release, holds, note, ack: what the people on duty do."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+import typer
+
+from jobfac.cli.client import backend
+from jobfac.cli.common import MAX_ID, USAGE, Json, RunId, fail, instant, seconds
+from jobfac.cli.rendering.printing import Columns, print_json, print_table
+from jobfac.cli.rendering.text import cell, text_of
+from jobfac.views.holds import HoldView
+from jobfac.views.serialization import all_as_json, as_json
+
+HoldId = Annotated[int, typer.Argument(min=1, max=MAX_ID, help="The hold's id, as `jobfac holds` shows it.")]
+
+
+def hold(
+    reason: Annotated[str, typer.Option(help="Why; everybody sees it who waits.")],
+    pool: Annotated[str | None, typer.Option(help="Only runs of this pool.")] = None,
+    category: Annotated[str | None, typer.Option(help="Only jobs of this category.")] = None,
+    job: Annotated[str | None, typer.Option(help="Only this job.")] = None,
+    until: Annotated[
+        str | None, typer.Option(metavar="TIME", help="When it ends by itself: a time, or so long from now (2h).")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Hold a pool, a category, a job or everything: no new starts. Running programs continue."""
+    from jobfac.store.holds.placing import Scope
+
+    scope = Scope(pool, category, job)
+    if sum(one is not None for one in scope) > 1:
+        fail(USAGE, "Give one of --pool, --category and --job; place several holds for more.")
+    with backend() as factory:
+        placed = factory.hold(scope, reason, None if until is None else _ahead(until))
+    if json:
+        print_json(as_json(placed))
+        return
+    ends = "until it is released" if placed.until is None else f"until {text_of(placed.until)}"
+    typer.echo(f"hold {placed.id} of {placed.scope} is placed, {ends}: `jobfac release {placed.id}` ends it")
+
+
+def _ahead(text: str) -> datetime:
+    """A time, or a duration from now."""
+    if re.fullmatch(r"[\d.]+[a-z]+.*", text):
+        return datetime.now(UTC) + timedelta(seconds=seconds(text, "--until"))
+    return instant(text, "--until")
+
+
+def release(hold: HoldId, json: Json = False) -> None:
+    """End a hold. The runs that it held start as soon as there are free slots."""
+    with backend() as factory:
+        released = factory.release(hold)
+    print_json(as_json(released)) if json else typer.echo(f"hold {hold} of {released.scope} is released")
+
+
+def list_holds(
+    ended: Annotated[bool, typer.Option("--all", help="Also those that have ended.")] = False, json: Json = False
+) -> None:
+    """List the active holds, oldest first."""
+    with backend() as factory:
+        found = factory.holds(ended)
+    if json:
+        print_json(all_as_json(found))
+        return
+    columns: Columns[HoldView] = {
+        "HOLD": "id",
+        "OF": _scope,
+        "UNTIL": "until",
+        "BY": "created_by",
+        "SINCE": "created_at",
+        "REASON": "reason",
+    }
+    if ended:
+        columns = {**columns, "RELEASED": "released_at"}
+    print_table(found, columns, "nothing is held")
+
+
+def _scope(hold: HoldView) -> str:
+    return cell(hold.scope)
+
+
+def note_run(
+    run: RunId,
+    text: Annotated[str, typer.Argument(help="What you found or did.")],
+    ack: Annotated[bool, typer.Option("--ack", help="Acknowledge its failure, too.")] = False,
+    json: Json = False,
+) -> None:
+    """Write a note about a run."""
+    with backend() as factory:
+        written = factory.note(run, text, ack)
+    if json:
+        print_json(as_json(written))
+    else:
+        typer.echo(f"note {written.id} about run {run} is written" + (", its failure is acknowledged" if ack else ""))
+
+
+def acknowledge(
+    runs: Annotated[list[int], typer.Argument(min=1, max=MAX_ID, help="Runs that failed.")], json: Json = False
+) -> None:
+    """Acknowledge failures, so that `top` and v_failures no longer show them first."""
+    with backend() as factory:
+        found = factory.acknowledge(runs)
+    if json:
+        print_json(all_as_json(found))
+        return
+    for run in found:
+        typer.echo(f"run {run.id} of job '{run.job}' is acknowledged by {run.acknowledged_by}")

@@ -1,0 +1,109 @@
+"""Hold starts and release them."""
+
+import time
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from jobfac.database.dialects import utcnow
+from jobfac.database.engine import Database
+from jobfac.errors import Forbidden, NotFound, Refused
+from jobfac.operations.caller import Caller, transact, visible_job
+from jobfac.store import jobs
+from jobfac.store.holds import moving, placing, reading
+from jobfac.store.holds.placing import Scope
+from jobfac.views.holds import HoldView
+
+
+def hold(db: Database, by: Caller, scope: Scope, reason: str, until: datetime | None = None) -> HoldView:
+    """Let nothing new start in a pool, in a category, of a job, or, with an empty scope, at all. Returns the hold.
+
+    What runs goes on, and what waits keeps its place. Claims that are under way at this instant may still succeed. Each
+    call places a hold, so the caller must not repeat it.
+
+    Args:
+        until: when the hold ends by itself; None: when it is released.
+
+    Raises:
+        NotFound: there is no such job, category or pool, or the caller may not see it.
+        Forbidden: the caller is limited to categories and may not hold so much.
+        Refused: there is no reason, there is more than one scope, or ``until`` has passed.
+    """
+    if sum(one is not None for one in scope) > 1:
+        raise Refused("A hold is of one pool, of one category or of one job; place several holds for more.")
+    if not reason.strip():
+        raise Refused("A hold needs a reason, which everybody sees who waits for it; give one.")
+
+    def work(conn: sa.Connection) -> HoldView:
+        _check(conn, by, scope)
+        if until is not None and until <= conn.execute(sa.select(utcnow())).scalar_one():
+            raise Refused(f"The hold would have ended at {until.isoformat()} already; give a later time.")
+        return placing.place(conn, scope, reason.strip(), until, by.name)
+
+    placed = transact(db, by, work)
+    # In batches of their own. A worker sets aside what is left before it claims.
+    while db.transact(moving.set_aside, by.name, retry_for=by.retry_for) == moving.BATCH:
+        time.sleep(db.dialect.pause_between_writes)
+    return placed
+
+
+def _check(conn: sa.Connection, by: Caller, scope: Scope) -> None:
+    """Check that what is to be held exists, and that the caller may hold it."""
+    if by.categories is not None and scope.job is None and scope.category is None:
+        raise Forbidden(f"The key '{by.name}' may only hold jobs of {', '.join(by.categories)}.")
+    if scope.job is not None:
+        visible_job(conn, by, scope.job)
+    elif scope.category is not None and not (
+        by.sees(scope.category) and reading.is_known(conn, "category", scope.category)
+    ):
+        raise NotFound(f"No job has the category '{scope.category}'; `jobfac jobs list` shows what there is.")
+    elif scope.pool is not None and (
+        scope.pool == jobs.SEQUENCE_QUEUE or not reading.is_known(conn, "pool", scope.pool)
+    ):
+        raise NotFound(f"No job has the pool '{scope.pool}'; `jobfac jobs list` shows what there is.")
+
+
+def release(db: Database, by: Caller, hold_id: int) -> HoldView:
+    """End a hold. What it held starts as soon as there are slots. Returns the hold. May be repeated.
+
+    Raises:
+        NotFound: there is no such hold, or the caller may not see what it holds.
+        Forbidden: the caller is limited to categories, and the hold is of more.
+    """
+
+    def work(conn: sa.Connection) -> HoldView:
+        found = reading.get(conn, hold_id)
+        _check_release(conn, by, found)
+        placing.release(conn, hold_id, by.name)
+        return reading.get(conn, hold_id)
+
+    released = transact(db, by, work)
+    while db.transact(moving.free, released, by.name, retry_for=by.retry_for):
+        time.sleep(db.dialect.pause_between_writes)
+    return released
+
+
+def _check_release(conn: sa.Connection, by: Caller, found: HoldView) -> None:
+    if by.categories is None:
+        return
+    if found.job is None and found.category is None:
+        raise Forbidden(f"The key '{by.name}' may only release holds of {', '.join(by.categories)}.")
+    if not is_visible(conn, by, found):
+        raise reading.no_hold(found.id)
+
+
+def is_visible(conn: sa.Connection, by: Caller, found: HoldView) -> bool:
+    """Whether the caller may see a hold: of their categories and jobs, and those of pools, which concern everybody."""
+    if found.job is not None:
+        try:
+            visible_job(conn, by, found.job)
+        except NotFound:
+            return by.categories is None
+        return True
+    return found.category is None or by.sees(found.category)
+
+
+def list_holds(conn: sa.Connection, by: Caller, ended: bool = False) -> list[HoldView]:
+    """Return the active holds that the caller may see, oldest first; with ``ended`` also ended ones, newest first."""
+    found = reading.every(conn) if ended else reading.active(conn)
+    return found if by.categories is None else [one for one in found if is_visible(conn, by, one)]

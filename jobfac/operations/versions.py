@@ -1,0 +1,79 @@
+"""The versions of a job: history, difference and rollback."""
+
+import sqlalchemy as sa
+
+from jobfac import definitions as d
+from jobfac.database.engine import Database
+from jobfac.definitions.plan import differences
+from jobfac.errors import Forbidden, NotFound, Refused
+from jobfac.operations.caller import Caller, Limits, transact, visible_job
+from jobfac.store import audit, jobs, schedules
+from jobfac.views.jobs import ChangeView, VersionView
+
+
+def history(conn: sa.Connection, by: Limits, job_id: str) -> list[VersionView]:
+    """Return the versions of a job, newest first.
+
+    Raises:
+        NotFound: there is no such job, or the caller may not see it.
+    """
+    visible_job(conn, by, job_id)
+    return jobs.versions(conn, job_id)
+
+
+def changes_since(conn: sa.Connection, job_id: str, version: int) -> list[ChangeView]:
+    """Return what is different between a version of a job and its current version. Empty if the job is deleted."""
+    found = {one.version: one for one in jobs.versions(conn, job_id, only=version)}
+    current = next((one for one in found.values() if one.current), None)
+    if current is None or version not in found:
+        return []
+    return difference(found[version], current)
+
+
+def difference(before: VersionView, after: VersionView) -> list[ChangeView]:
+    """Return the values that differ between two versions."""
+    return [ChangeView(one.path, one.before, one.after) for one in differences(before.definition, after.definition)]
+
+
+def rollback(db: Database, by: Caller, job_id: str, version: int) -> jobs.Stored:
+    """Make an earlier version of a job the current one again, as a new version. Returns the job.
+
+    Whether the job is enabled, and which of its schedules are paused, stays as it is. May be repeated: a second call
+    makes no new version.
+
+    Raises:
+        NotFound: there is no such job or version, or the caller may not see the job.
+        Refused: the version no longer fits the other jobs, or this version of jobfac cannot read it.
+        Forbidden: the version has a category that the caller may not touch.
+    """
+
+    def work(conn: sa.Connection) -> jobs.Stored:
+        before = visible_job(conn, by, job_id)
+        wanted = next((one for one in jobs.versions(conn, job_id, only=version) if one.version == version), None)
+        if wanted is None:
+            raise no_version(job_id, version)
+        definition = _checked(conn, wanted, before.enabled)
+        if not by.sees(definition.category):
+            raise Forbidden(f"The key '{by.name}' may only define jobs of {', '.join(by.categories or ())}.")
+        schedules.put(conn, job_id, definition, by.name)
+        after = visible_job(conn, by, job_id)
+        if after.version != before.version:
+            audit.note(conn, by.name, "rollback", job_id, f"version {before.version}", f"version {version}")
+        return after
+
+    return transact(db, by, work)
+
+
+def _checked(conn: sa.Connection, wanted: VersionView, enabled: bool) -> d.AnyJob:
+    """Return the definition of a version, checked against the other jobs as they are now."""
+    known = {one.id: d.canonical(one.definition) for one in jobs.load_all(conn) if one.id != wanted.job}
+    body = {**wanted.definition, "enabled": enabled}
+    try:
+        return d.from_data({"jobs": {wanted.job: body}}, known=known).jobs[wanted.job]
+    except d.DefinitionError as error:
+        raise Refused(f"Version {wanted.version} of job '{wanted.job}' no longer fits: {error}") from None
+
+
+def no_version(job_id: str, version: int) -> NotFound:
+    """Return the error for a version that does not exist."""
+    return NotFound(f"Job '{job_id}' has no version {version}; `jobfac jobs history {job_id}` shows its versions.")

@@ -1,0 +1,83 @@
+"""Whether a job has the success that is expected of it. Pure: the clock and the successes are arguments."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Literal, NamedTuple
+
+from jobfac.definitions.watching import Expect
+from jobfac.recurrence.due import next_due
+
+FAR = timedelta(days=36525)
+"""Later than anything that a person waits for."""
+
+
+class Expectation(NamedTuple):
+    """What is expected of a job at present.
+
+    Attributes:
+        since: only a success that ends later than this counts.
+        due_at: when it must have happened. While the job is overdue: when to look again at the latest.
+        overdue_at: since when the job is known to be overdue; None: it is not.
+        missed_at: the time that passed without a success; None: the job is not overdue.
+    """
+
+    since: datetime
+    due_at: datetime
+    overdue_at: datetime | None = None
+    missed_at: datetime | None = None
+
+
+Event = Literal["overdue", "on_time_again"]
+
+
+def begin(expect: Expect, since: datetime) -> Expectation:
+    """Return what is expected of a job that is watched from ``since`` on, or that succeeded then."""
+    return Expectation(since, _deadline(expect, since))
+
+
+def advance(
+    expect: Expect, before: Expectation, now: datetime, successes: Sequence[datetime], is_enabled: bool = True
+) -> tuple[Expectation, Event | None]:
+    """Return what is expected at ``now``, and the event that this brings.
+
+    A job that was late and has succeeded since brings no event if nobody has looked in between.
+
+    Args:
+        successes: when the latest successes ended, in order.
+        is_enabled: nothing is expected of a disabled job.
+    """
+    state = before
+    if not is_enabled:
+        due = state.overdue_at is not None or state.due_at <= now
+        return (begin(expect, now) if due else state), None
+    while True:
+        if state.missed_at is not None:
+            success = next((one for one in successes if one > state.since), None)
+            if success is None:
+                break
+            state = begin(expect, success)
+        elif state.due_at > now:
+            break
+        else:
+            state = _passed(expect, state, now, successes)
+    if state.missed_at is not None and state.due_at <= now:
+        state = state._replace(due_at=_deadline(expect, now))
+    was, is_now = before.missed_at is not None, state.missed_at is not None
+    if was == is_now:
+        return state, None
+    return state, "overdue" if is_now else "on_time_again"
+
+
+def _passed(expect: Expect, state: Expectation, now: datetime, successes: Sequence[datetime]) -> Expectation:
+    """Return what is expected after the time ``state.due_at`` has passed."""
+    met = [one for one in successes if state.since < one <= state.due_at]
+    if not met:
+        return Expectation(state.since, state.due_at, now, state.due_at)
+    return begin(expect, met[-1] if expect.every is not None else state.due_at)
+
+
+def _deadline(expect: Expect, after: datetime) -> datetime:
+    """Return the first time later than ``after`` by which a success is expected."""
+    if expect.every is not None:
+        return after + timedelta(seconds=expect.every)
+    return next_due(expect.schedule(), after) or after + FAR

@@ -1,0 +1,47 @@
+"""Expectations: a row for each job that says what success is expected of it. ``watching`` looks at these rows."""
+
+import json
+from functools import lru_cache
+
+import sqlalchemy as sa
+
+from jobfac.database.dialects import utcnow
+from jobfac.database.tables import expectation
+from jobfac.definitions.watching import Expect
+from jobfac.recurrence import expected
+from jobfac.views.expectations import OverdueView
+from jobfac.views.serialization import columns, from_row
+
+_SAID = {"due_at": expectation.c.overdue_due_at.label("due_at")}
+OVERDUE_COLUMNS = [_SAID[name] if name in _SAID else expectation.c[name] for name in columns(OverdueView)]
+"""The columns that a statement selects to read an ``OverdueView``."""
+
+
+def sync(conn: sa.Connection, job_id: str, expect: Expect | None) -> None:
+    """Make the row of a job match its definition. An unchanged expectation keeps its row."""
+    text = None if expect is None else _write(expect)
+    mine = expectation.c.job == job_id
+    stored = conn.execute(sa.select(expectation.c.definition).where(mine)).scalar()
+    if stored == text:
+        return
+    conn.execute(expectation.delete().where(mine))
+    if expect is not None:
+        begun = expected.begin(expect, conn.execute(sa.select(utcnow())).scalar_one())
+        values = {"job": job_id, "definition": text, "since": begun.since, "due_at": begun.due_at}
+        conn.execute(expectation.insert().values(values))
+
+
+def _write(expect: Expect) -> str:
+    return json.dumps(expect.model_dump(mode="json", exclude_defaults=True), ensure_ascii=False, sort_keys=True)
+
+
+@lru_cache(maxsize=2000)
+def read(text: str) -> Expect:
+    """Parse the stored form of an expectation."""
+    return Expect.model_validate(json.loads(text))
+
+
+def overdue(conn: sa.Connection) -> list[OverdueView]:
+    """Return the jobs that are overdue, the longest first."""
+    query = sa.select(*OVERDUE_COLUMNS).where(expectation.c.overdue_at.is_not(None)).order_by(expectation.c.overdue_at)
+    return [from_row(OverdueView, row) for row in conn.execute(query).mappings()]

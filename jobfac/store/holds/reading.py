@@ -1,0 +1,115 @@
+"""Read holds."""
+
+import functools
+from collections.abc import Collection, Mapping, Sequence
+
+import sqlalchemy as sa
+
+from jobfac.database.dialects import PASS, rows
+from jobfac.database.tables import job, queue, start_hold
+from jobfac.errors import NotFound
+from jobfac.states import RunState
+from jobfac.store import jobs
+from jobfac.store.holds.conditions import is_active
+from jobfac.views.holds import HoldView, first_over
+from jobfac.views.runs import RunView
+from jobfac.views.serialization import columns, from_row
+
+LIST = 1000
+"""The maximum number of holds in a list."""
+
+_SHOWN = sa.select(*(start_hold.c[name] for name in columns(HoldView)))
+_ACTIVE = _SHOWN.with_hint(start_hold, PASS, "mssql").where(is_active()).order_by(start_hold.c.id)
+
+
+def active(conn: sa.Connection) -> list[HoldView]:
+    """Return the holds that hold now, oldest first."""
+    return [from_row(HoldView, row) for row in conn.execute(_ACTIVE).mappings()]
+
+
+def every(conn: sa.Connection) -> list[HoldView]:
+    """Return up to ``LIST`` holds, ended ones included, newest first."""
+    query = _SHOWN.order_by(start_hold.c.id.desc()).limit(LIST)
+    return [from_row(HoldView, row) for row in conn.execute(query).mappings()]
+
+
+def get(conn: sa.Connection, hold_id: int) -> HoldView:
+    """Return a hold.
+
+    Raises:
+        NotFound: there is no hold with this id.
+    """
+    row = conn.execute(_SHOWN.where(start_hold.c.id == hold_id)).mappings().first()
+    if row is None:
+        raise no_hold(hold_id)
+    return from_row(HoldView, row)
+
+
+def no_hold(hold_id: int) -> NotFound:
+    """Return the error for a hold that does not exist."""
+    return NotFound(f"There is no hold {hold_id}; `jobfac holds` shows what there is.")
+
+
+def over_jobs(conn: sa.Connection, job_ids: Collection[str]) -> Mapping[str, HoldView]:
+    """Return the held jobs among ``job_ids``, each with the oldest hold that covers it. Costs one query without holds.
+
+    A sequence has no pool of its own: only holds of everything, of its category and of itself cover it.
+    """
+    holds = active(conn)
+    if not holds:
+        return {}
+    given = rows.rows_table(conn.dialect.name, job=job.c.id.type)
+    query = (
+        sa.select(job.c.id, job.c.category, queue.c.pool)
+        .outerjoin(queue, queue.c.name == job.c.queue)
+        .where(job.c.id.in_(sa.select(given.c.job)))
+    )
+    found = conn.execute(query, rows.rows_parameter({"job": one} for one in sorted(job_ids)))
+    covered = {row.id: first_over(holds, row.id, row.category, row.pool) for row in found}
+    return {job_id: one for job_id, one in covered.items() if one is not None}
+
+
+def over_runs(conn: sa.Connection, runs: Collection[RunView]) -> Mapping[int, HoldView]:
+    """Return by id the runs that wait for the end of a hold, each with the oldest hold that covers it."""
+    waiting = [one for one in runs if one.state in (RunState.QUEUED, RunState.BLOCKED)]
+    holds = active(conn) if waiting else []
+    if not holds:
+        return {}
+    names = rows.rows_parameter({"job": one} for one in {one.job for one in waiting})
+    categories = {row.id: row.category for row in conn.execute(_categories(conn.dialect.name), names)}
+    pools = {one.name: one.pool for one in jobs.known_queues(conn)}
+    covered = {one.id: first_over(holds, one.job, categories.get(one.job), pools.get(one.queue)) for one in waiting}
+    return {run_id: one for run_id, one in covered.items() if one is not None}
+
+
+@functools.cache
+def _categories(engine: str) -> sa.Select[tuple[str, str | None]]:
+    given = rows.rows_table(engine, job=job.c.id.type)
+    return sa.select(job.c.id, job.c.category).where(job.c.id.in_(sa.select(given.c.job)))
+
+
+def claimable_queues(
+    conn: sa.Connection, pools: Sequence[str], labels: Mapping[str, str], slots: int
+) -> tuple[dict[str, int], bool]:
+    """Return the queues from which such a worker may claim now, each with the slots that its runs take.
+
+    The queue of sequences is among them. The second value: whether a hold closes others of its queues.
+    """
+    served = jobs.matching_queues(conn, [*pools, jobs.SEQUENCE_QUEUE], labels, slots)
+    claimable = {name: served[name] for name in open_queues(conn, list(served))}
+    return claimable, len(claimable) < len(served)
+
+
+def open_queues(conn: sa.Connection, queues: Collection[str]) -> list[str]:
+    """Return those of ``queues`` that no hold of a pool, or of everything, closes."""
+    holds = [one for one in active(conn) if one.category is None and one.job is None]
+    if not holds:
+        return list(queues)
+    pools = {one.name: one.pool for one in jobs.known_queues(conn)}
+    return [name for name in queues if first_over(holds, "", None, pools.get(name)) is None]
+
+
+def is_known(conn: sa.Connection, scope: str, name: str) -> bool:
+    """Whether there is a job, category or pool (``scope``) of this name."""
+    column = {"job": job.c.id, "category": job.c.category, "pool": queue.c.pool}[scope]
+    return conn.execute(sa.select(column).where(column == name).limit(1)).first() is not None

@@ -1,0 +1,95 @@
+"""Notes about runs, and the acknowledgement of failures.
+
+A failure is acknowledged by a person, or by a later success of its job. The views under ``sql/`` and the overview see
+such a success at once; ``acknowledge_recovered`` records it within a minute, when the success is counted for the
+statistics, so that the transaction in which a run ends does not have to.
+"""
+
+import functools
+from collections.abc import Mapping, Sequence
+
+import sqlalchemy as sa
+
+from jobfac.database.dialects import PASS, rows, utcnow
+from jobfac.database.tables import note, run
+from jobfac.database.types import BigId, sql_literals, truncate_utf16
+from jobfac.states import TO_ACKNOWLEDGE
+from jobfac.store import audit
+from jobfac.store.runs.event import Event
+from jobfac.store.runs.events import record
+from jobfac.views.notes import NoteView
+from jobfac.views.serialization import columns, from_row
+
+LIMIT = 4000
+"""The maximum length of a note, in characters."""
+
+BATCH = 500
+"""The maximum number of failures that one transaction acknowledges for successes."""
+
+_BARE = f"state IN ({sql_literals(TO_ACKNOWLEDGE)}) AND acknowledged_at IS NULL"
+UNACKNOWLEDGED = f"run.state IN ({sql_literals(TO_ACKNOWLEDGE)}) AND run.acknowledged_at IS NULL"
+"""Condition of the filtered index of the failures that nobody has acknowledged."""
+
+_SHOWN = sa.select(*(note.c[name] for name in columns(NoteView)))
+
+
+def add(conn: sa.Connection, run_id: int, text: str, by: str) -> NoteView:
+    """Write a note about a run."""
+    values = {"run_id": run_id, "by": truncate_utf16(by, 128), "text": text}
+    note_id = conn.execute(note.insert().values(at=utcnow()).returning(note.c.id), values).scalar_one()
+    audit.note(conn, by, "note", f"run {run_id}", after=text)
+    return from_row(NoteView, conn.execute(_SHOWN.where(note.c.id == note_id)).mappings().one())
+
+
+def of_run(conn: sa.Connection, run_id: int) -> list[NoteView]:
+    """Return the notes about a run, oldest first."""
+    query = _SHOWN.where(note.c.run_id == run_id).order_by(note.c.id)
+    return [from_row(NoteView, row) for row in conn.execute(query).mappings()]
+
+
+def acknowledge(conn: sa.Connection, run_id: int, by: str) -> bool:
+    """Acknowledge a failure. Returns False if it was acknowledged before, or has not failed."""
+    change = run.update().where(run.c.id == run_id, sa.text(_BARE))
+    if not conn.execute(change.values(acknowledged_at=utcnow(), acknowledged_by=truncate_utf16(by, 128))).rowcount:
+        return False
+    attempt = conn.execute(sa.select(run.c.attempt).where(run.c.id == run_id)).scalar_one()
+    record(conn, [Event(run_id, attempt, "acknowledged", by)])
+    audit.note(conn, by, "acknowledge", f"run {run_id}")
+    return True
+
+
+def acknowledge_recovered(conn: sa.Connection, successes: Mapping[str, int]) -> int:
+    """Acknowledge up to ``BATCH`` failures that were followed by a success. Returns how many.
+
+    ``successes``: by job, the id of a successful run.
+    """
+    if not successes:
+        return 0
+    engine = conn.dialect.name
+    given = rows.rows_parameter({"job": job, "success": run_id} for job, run_id in successes.items())
+    found: Sequence[sa.Row[tuple[int, int, int]]] = conn.execute(_recovered(engine), given).all()
+    if found:
+        changes = [{"id": row.id, "who": f"run {row.success} succeeded"} for row in found]
+        conn.execute(_acknowledge_all(engine), rows.rows_parameter(changes))
+        record(conn, [Event(row.id, row.attempt, "acknowledged", f"run {row.success} succeeded") for row in found])
+    return len(found)
+
+
+@functools.cache
+def _recovered(engine: str) -> sa.Select[tuple[int, int, int]]:
+    given = rows.rows_table(engine, job=run.c.job.type, success=BigId)
+    return (
+        sa.select(run.c.id, run.c.attempt, given.c.success)
+        .join(given, (given.c.job == run.c.job) & (given.c.success > run.c.id))
+        .with_hint(run, PASS, "mssql")
+        .where(sa.text(UNACKNOWLEDGED))
+        .order_by(run.c.id)
+        .limit(BATCH)
+    )
+
+
+@functools.cache
+def _acknowledge_all(engine: str) -> sa.Update:
+    given = rows.rows_table(engine, id=BigId, who=run.c.acknowledged_by.type)
+    change = run.update().where(run.c.id == given.c.id, run.c.acknowledged_at.is_(None))
+    return rows.by_primary_key(change.values(acknowledged_at=utcnow(), acknowledged_by=given.c.who), run)

@@ -1,0 +1,83 @@
+"""Watch expectations: which jobs have not succeeded in time, and which have succeeded again."""
+
+import sqlalchemy as sa
+
+from jobfac.database.dialects import PASS, SKIP, utcnow
+from jobfac.database.tables import expectation, job, run
+from jobfac.recurrence import expected
+from jobfac.recurrence.expected import Expectation
+from jobfac.states import RunState
+from jobfac.store import expectations, outbox
+from jobfac.store.outbox import OutboxEvent
+from jobfac.views.expectations import OverdueView
+from jobfac.views.serialization import as_json
+
+BATCH = 100
+"""The maximum number of jobs that one transaction watches."""
+
+LATEST = 200
+"""How many of a job's latest runs are searched for its successes."""
+
+_enabled = sa.select(job.c.enabled).where(job.c.id == expectation.c.job).scalar_subquery()
+_TO_WATCH = (
+    sa.select(expectation, utcnow().label("now"), _enabled.label("enabled"))
+    .with_hint(expectation, SKIP, "mssql")
+    .where(sa.or_(expectation.c.due_at <= utcnow(), expectation.c.overdue_at.is_not(None)))
+    .order_by(expectation.c.due_at)
+    .limit(BATCH)
+)
+
+_runs = (
+    sa.select(run.c.state, run.c.ended_at)
+    .with_hint(run, PASS, "mssql")
+    .where(run.c.job == sa.bindparam("p_job"))
+    .order_by(run.c.id.desc())
+    .limit(LATEST)
+    .subquery("latest")
+)
+_SUCCESSES = sa.select(_runs.c.ended_at).where(_runs.c.state == RunState.SUCCEEDED).order_by(_runs.c.ended_at)
+
+
+def watch(conn: sa.Connection) -> int:
+    """Look at the jobs whose success is due now, and at those that are overdue. Returns how many changed.
+
+    Records the event ``overdue`` once for each delay, and ``on_time_again`` when the success has come.
+    """
+    changed = 0
+    events = []
+    for row in conn.execute(_TO_WATCH).mappings().all():
+        successes = conn.execute(_SUCCESSES, {"p_job": row["job"]}).scalars().all()
+        before = Expectation(row["since"], row["due_at"], row["overdue_at"], row["overdue_due_at"])
+        expect, is_enabled = expectations.read(row["definition"]), bool(row["enabled"])
+        after, event = expected.advance(expect, before, row["now"], successes, is_enabled)
+        if after == before:
+            continue
+        changed += 1
+        _write_state(conn, row["job"], after)
+        if event == "overdue":
+            events.append(_overdue(row["job"], after))
+        elif event == "on_time_again":
+            events.append(_on_time_again(row["job"], before, after))
+    outbox.record(conn, events)
+    return changed
+
+
+def _write_state(conn: sa.Connection, job_id: str, state: Expectation) -> None:
+    change = expectation.update().where(expectation.c.job == job_id)
+    overdue = {"overdue_at": state.overdue_at, "overdue_due_at": state.missed_at}
+    conn.execute(change.values(since=state.since, due_at=state.due_at, **overdue))
+
+
+def _on_time_again(job_id: str, before: Expectation, after: Expectation) -> OutboxEvent:
+    assert before.missed_at is not None
+    why = f"it succeeded at {after.since.isoformat()}, and should have by {before.missed_at.isoformat()}"
+    body = {"job": job_id, "since": before.missed_at.isoformat(), "until": after.since.isoformat()}
+    return OutboxEvent(job_id, "on_time_again", body, detail=why)
+
+
+def _overdue(job_id: str, state: Expectation) -> OutboxEvent:
+    assert state.missed_at is not None
+    assert state.overdue_at is not None
+    view = OverdueView(job_id, state.missed_at, state.overdue_at, state.since)
+    why = f"it has not succeeded since {state.since.isoformat()}, and should have by {state.missed_at.isoformat()}"
+    return OutboxEvent(job_id, "overdue", as_json(view), detail=why)

@@ -1,0 +1,108 @@
+"""Jobs that are overdue: told once, told again when they have succeeded, and shown."""
+
+from datetime import timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from jobfac import definitions as d
+from jobfac.database.dialects import utcnow
+from jobfac.database.engine import Database
+from jobfac.database.tables import expectation, outbox_event
+from jobfac.scheduler.poll import POLL, Poll
+from jobfac.states import RunState
+from jobfac.store import expectations, jobs, overview, watching
+from tests.support.database import Hand, define, now, start
+
+TO = {"email": "ops@example.org"}
+
+
+def late(db: Database, **body: Any) -> None:
+    """A job whose success was due a second ago."""
+    define(db, a={"expect": {"every": "1h"}, "notify": [{"on": ["overdue", "on_time_again"], "to": TO}], **body})
+    with db.begin() as conn:
+        conn.execute(expectation.update().values(since=utcnow(-3_601_000), due_at=utcnow(-1000)))
+
+
+def told(db: Database) -> list[tuple[str, str]]:
+    with db.read() as conn:
+        return [(row.job, row.event) for row in conn.execute(sa.select(outbox_event).order_by(outbox_event.c.id))]
+
+
+def poll(db: Database) -> Poll:
+    with db.singles.connect() as conn:
+        return Poll(*conn.execute(POLL).one())
+
+
+def succeed(db: Database) -> None:
+    hand = Hand(db)
+    start(db, "a")
+    (claimed,) = hand.claim()
+    hand.end(claimed, RunState.SUCCEEDED)
+
+
+def test_it_is_told_once_and_again_when_it_has_succeeded(db: Database) -> None:
+    late(db)
+    found = poll(db)
+    assert (found.is_past(found.expected_at), found.overdue) == (True, False)
+    assert db.transact(watching.watch) == 1
+    found = poll(db)
+    assert (found.is_past(found.expected_at), found.overdue) == (False, True)
+    assert db.transact(watching.watch) == 0
+    assert told(db) == [("a", "overdue")]
+    (row,) = db.query(expectations.overdue)
+    assert row.due_at <= row.overdue_at
+    assert db.query(overview.read).overdue == [row]
+    schema = "" if db.dialect.name == "sqlite" else "jobfac."
+    with db.read() as conn:
+        (shown,) = conn.execute(sa.text(f"SELECT job, overdue_seconds, last_success_at FROM {schema}v_overdue")).all()
+    assert (shown.job, shown.last_success_at) == ("a", None)
+    assert 0.9 < shown.overdue_seconds < 60
+    succeed(db)
+    assert db.transact(watching.watch) == 1
+    assert told(db) == [("a", "overdue"), ("a", "on_time_again")]
+    assert db.query(expectations.overdue) == []
+    found = poll(db)
+    assert not found.overdue
+    assert found.expected_at is not None
+    assert timedelta(minutes=59) < found.expected_at - now(db) < timedelta(minutes=61)
+
+
+def test_a_success_in_time_says_nothing(db: Database) -> None:
+    late(db)
+    with db.begin() as conn:
+        conn.execute(expectation.update().values(due_at=utcnow(3_600_000)))
+    succeed(db)
+    with db.begin() as conn:
+        conn.execute(expectation.update().values(due_at=utcnow()))
+    db.transact(watching.watch)
+    assert told(db) == []
+
+
+def test_a_disabled_job_is_not_expected_to_succeed(db: Database) -> None:
+    late(db)
+    db.transact(jobs.enable, "a", False, "me")
+    assert db.transact(watching.watch) == 1
+    assert told(db) == []
+    late_again = db.query(expectations.overdue)
+    assert late_again == []
+
+
+def test_the_row_follows_the_definition(db: Database) -> None:
+    def rows() -> dict[str, Any]:
+        with db.read() as conn:
+            return {row.job: row.due_at for row in conn.execute(sa.select(expectation))}
+
+    define(db, a={"expect": {"every": "1h"}}, b={})
+    first = rows()
+    assert set(first) == {"a"}
+    define(db, a={"expect": {"every": "1h"}, "priority": 3})
+    assert rows() == first, "an unchanged expectation keeps its time"
+    define(db, a={"expect": {"success_by": "06:00", "timezone": "Europe/Berlin", "days": "weekdays"}})
+    assert rows() != first
+    define(db, a={}, b={"expect": {"every": "24h"}})
+    assert set(rows()) == {"b"}
+    definition = d.loads("jobs: {c: {command: [x], expect: {every: 5m}}}").jobs["c"]
+    db.transact(jobs.put, "c", definition, "me")
+    db.transact(jobs.remove, "c", "me")
+    assert set(rows()) == {"b"}

@@ -1,0 +1,100 @@
+"""A stop by hand outlives a deployment: disabled jobs and paused schedules are operating state, not definition."""
+
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from jobfac import definitions as d
+from jobfac.database.engine import Database
+from jobfac.database.tables import audit, schedule
+from jobfac.definitions import Difference, losses
+from jobfac.operations import jobs, schedules
+from jobfac.operations.caller import Caller
+from jobfac.operations.jobs import Applied
+from jobfac.store import jobs as job_store
+
+ME = Caller("me")
+TEXT = "jobs:\n  a: {command: [x], schedules: [{name: s, cron: '* * * * *'}]}\n  b: {command: [y]}\n"
+
+
+def apply(db: Database, folder: Path, text: str, dry_run: bool = False, prune: bool = False) -> Applied:
+    file = folder / "jobs.yaml"
+    file.write_text(text, encoding="utf-8")
+    return (jobs.plan if dry_run else jobs.apply)(db, ME, d.reader(file), prune=prune)
+
+
+def is_enabled(db: Database, job: str) -> bool:
+    stored = db.query(job_store.load, job)
+    assert stored is not None
+    return stored.enabled
+
+
+def is_paused(db: Database) -> bool:
+    with db.read() as conn:
+        return bool(conn.execute(sa.select(schedule.c.paused)).scalar_one())
+
+
+def actions(db: Database) -> list[str]:
+    with db.read() as conn:
+        return list(conn.execute(sa.select(audit.c.action).order_by(audit.c.id)).scalars())
+
+
+def test_apply_keeps_what_an_operator_switched_off_and_says_so(db: Database, tmp_path: Path) -> None:
+    apply(db, tmp_path, TEXT)
+    jobs.disable(db, ME, "a")
+    schedules.pause(db, ME, ("a", None))
+    before = actions(db)
+    for text in (TEXT, TEXT.replace("[x]", "[z]"), TEXT.replace("'* * * * *'", "'5 * * * *'")):
+        for dry_run in (True, False):
+            found = apply(db, tmp_path, text, dry_run)
+            assert found.kept == jobs.Kept(("a",), (("a", "s"),))
+            assert losses(found.jobs) == []
+        assert not is_enabled(db, "a")
+        assert is_paused(db)
+    assert "enable" not in actions(db)[len(before) :]
+    assert apply(db, tmp_path, TEXT).kept.disabled == ("a",)
+
+
+def test_only_an_explicit_true_turns_it_on(db: Database, tmp_path: Path) -> None:
+    apply(db, tmp_path, TEXT)
+    jobs.disable(db, ME, "b")
+    explicit = TEXT.replace("[y]", "[y], enabled: true")
+    planned = apply(db, tmp_path, explicit, dry_run=True)
+    assert planned.jobs.change == {"b": (Difference("enabled", False, None),)}
+    assert not is_enabled(db, "b")
+    assert apply(db, tmp_path, explicit).kept.disabled == ()
+    assert is_enabled(db, "b")
+    assert actions(db)[-1] == "enable"
+    off = apply(db, tmp_path, TEXT.replace("[y]", "[y], enabled: false"))
+    assert losses(off.jobs) == ["disables 'b'"]
+    assert not is_enabled(db, "b")
+
+
+@pytest.mark.parametrize(
+    ("text", "prune", "wanted"),
+    [
+        ("jobs:\n  b: {command: [y]}\n", True, ["removes 'a'"]),
+        ("jobs:\n  b: {command: [y]}\n", False, []),
+        ("jobs:\n  a: {command: [x]}\n", False, ["removes schedules of 'a'"]),
+        (TEXT.replace("name: s", "enabled: false, name: s"), False, ["disables a schedule of 'a'"]),
+        (TEXT.replace("[x]", "[x], enabled: false"), False, ["disables 'a'"]),
+        (TEXT.replace("[x]", "[z]"), False, []),
+    ],
+)
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_what_a_plan_takes_away(db: Database, tmp_path: Path, text: str, prune: bool, wanted: list[str]) -> None:
+    apply(db, tmp_path, TEXT)
+    assert losses(apply(db, tmp_path, text, dry_run=True, prune=prune).jobs) == wanted
+
+
+def test_a_rollback_keeps_it_too(db: Database, tmp_path: Path) -> None:
+    from jobfac.operations import versions
+
+    apply(db, tmp_path, TEXT)
+    apply(db, tmp_path, TEXT.replace("[x]", "[z]"))
+    jobs.disable(db, ME, "a")
+    schedules.pause(db, ME, ("a", None))
+    assert versions.rollback(db, ME, "a", 1).version == 3
+    assert not is_enabled(db, "a")
+    assert is_paused(db)

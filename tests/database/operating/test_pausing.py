@@ -1,0 +1,84 @@
+"""Schedules that pause after failures in a row, and what a job usually takes."""
+
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from jobfac import definitions as d
+from jobfac.database.dialects import utcnow
+from jobfac.database.engine import Database
+from jobfac.database.tables import audit, outbox_event, run, schedule
+from jobfac.states import RunState
+from jobfac.store import schedules, sequences, statistics
+from tests.support.database import Hand, start
+
+S, F, T, L, X = RunState.SUCCEEDED, RunState.FAILED, RunState.TIMED_OUT, RunState.LOST, RunState.STOPPED
+
+
+def define(db: Database, **jobs: dict[str, Any]) -> None:
+    wanted = d.from_data({"jobs": {job: {"command": ["x"], **body} for job, body in jobs.items()}}).jobs
+    for job, definition in wanted.items():
+        db.transact(schedules.put, job, definition, "me")
+
+
+def ends(db: Database, hand: Hand, *states: RunState, job: str = "a") -> list[list[str]]:
+    """Let runs end so, one after the other; which jobs each of them paused."""
+    paused = []
+    for state in states:
+        start(db, job)
+        (claimed,) = hand.claim()
+        finished = hand.end(claimed, state)
+        paused.append(db.transact(schedules.pause_failing, finished))
+    return paused
+
+
+EVERY = {"schedules": [{"cron": "0 6 * * *"}, {"cron": "0 7 * * *", "name": "late"}]}
+TOLD = {"notify": [{"on": "paused", "to": {"email": "ops@example.org"}}]}
+
+
+def test_after_so_many_failures_in_a_row_its_schedules_pause_and_somebody_is_told(db: Database) -> None:
+    define(db, a={"pause_after": 3, **EVERY, **TOLD}, b={**EVERY})
+    hand = Hand(db)
+    assert ends(db, hand, F, F, S, F, T, X, L, F) == [[], [], [], [], [], [], ["a"], []]
+    with db.read() as conn:
+        paused = conn.execute(sa.select(schedule.c.job).where(schedule.c.paused == sa.true())).scalars().all()
+        (item,) = conn.execute(sa.select(outbox_event)).all()
+        noted = conn.execute(sa.select(audit.c.by, audit.c.subject).where(audit.c.action == "pause")).all()
+    assert paused == ["a", "a"]
+    assert (item.job, item.event, item.detail) == ("a", "paused", "it has failed 3 times in a row")
+    assert [tuple(row) for row in noted] == [("pause_after", "a/1"), ("pause_after", "a/late")]
+    assert ends(db, hand, F, F, F, F, job="b") == [[]] * 4
+    db.transact(schedules.resume, "a", None, "me")
+    assert ends(db, hand, F, F, F) == [[], [], ["a"]], "it counts anew after it was resumed"
+
+
+def test_a_job_without_schedules_has_nothing_to_pause(db: Database) -> None:
+    define(db, a={"pause_after": 1})
+    assert ends(db, Hand(db), F) == [[]]
+
+
+def test_a_worker_that_dies_counts_as_a_failure(db: Database) -> None:
+    define(db, a={"pause_after": 1, "restartable": False, **EVERY})
+    hand = Hand(db)
+    start(db, "a")
+    hand.claim()
+    hand.lapse()
+    db.transact(sequences.expire, "sweeper")
+    with db.read() as conn:
+        assert set(conn.execute(sa.select(schedule.c.paused)).scalars()) == {True}
+
+
+def test_the_usual_duration_is_the_median_of_the_last_30_successes(db: Database) -> None:
+    define(db, a={})
+    assert db.query(statistics.usual_seconds, "a") is None
+    hand = Hand(db)
+    ends(db, hand, *[S] * 32, F)
+    with db.read() as conn:
+        ids = list(conn.execute(sa.select(run.c.id).order_by(run.c.id)).scalars())
+    with db.begin() as conn:
+        for place, run_id in enumerate(ids):
+            seconds = 10_000 if place in (0, 1, 32) else place  # two that are too old, and the failure
+            change = run.update().where(run.c.id == run_id)
+            conn.execute(change.values(started_at=utcnow(-seconds * 1000), ended_at=utcnow()))
+    assert db.query(statistics.usual_seconds, "a") == pytest.approx(16.5, abs=0.5)

@@ -1,0 +1,102 @@
+"""The procedures of operating: hold, release and add_note do what the program does, through both drivers."""
+
+import sqlalchemy as sa
+
+from jobfac.database.dialects import utcnow
+from jobfac.database.engine import Database
+from jobfac.database.tables import note, outbox_event, run, schedule, start_hold
+from jobfac.states import RunState
+from jobfac.store import runs
+from jobfac.store.holds import moving, reading
+from jobfac.store.runs import Outcome
+from tests.support.tsql import THROUGH_TSQL, audited, call, define, events, execute, refusal, row, states, take
+
+pytestmark = THROUGH_TSQL
+
+TOLD = {"notify": [{"on": "held", "to": {"email": "ops@example.org"}}]}
+
+
+def test_hold_and_release(db: Database) -> None:
+    define(db, a={"category": "etl", **TOLD}, b={"pool": "big"})
+    waiting = execute(db, "start_job", job="a")
+    held = execute(db, "hold", job="a", reason="the disk is full", by="boss")
+    assert db.transact(moving.set_aside, "w1") == 1
+    assert states(db, [waiting]) == ["blocked"]
+    (placed,) = db.query(reading.active)
+    assert (placed.id, placed.job, placed.created_by, placed.sentence) == (
+        held, "a", "boss", f"hold {held} of job a: the disk is full",
+    )  # fmt: skip
+    with db.read() as conn:
+        (item,) = conn.execute(sa.select(outbox_event)).all()
+    assert (item.job, item.event, item.detail) == ("a", "held", f"hold {held} of job a: the disk is full")
+    execute(db, "release", hold=held, by="boss")
+    execute(db, "release", hold=held, by="boss")  # already
+    while db.transact(moving.free_ended, "s"):
+        pass
+    assert states(db, [waiting]) == ["queued"]
+    assert audited(db) == [("boss", "hold", f"hold {held}"), ("boss", "release", f"hold {held}")]
+    everything = execute(db, "hold", reason="r")
+    assert db.query(reading.open_queues, ["default", "big"]) == []
+    assert execute(db, "hold", pool="big", reason="r") > everything
+
+
+def test_a_hold_joins_the_transaction_of_its_caller(db: Database) -> None:
+    define(db, a={})
+    with db.read() as conn:
+        call(conn, "hold", job="a", reason="r")
+        conn.rollback()
+    assert db.query(reading.active) == []
+
+
+def test_a_release_wakes_the_schedules_that_were_put_off(db: Database) -> None:
+    define(db, a={"schedules": [{"cron": "* * * * *", "missed": "once"}]})
+    held = execute(db, "hold", reason="r")
+    with db.begin() as conn:
+        put_off = {"next_due_at": utcnow(-60_000), "fire_at": utcnow(60_000), "resumed_at": utcnow(-1000)}
+        conn.execute(schedule.update().values(**put_off))
+    execute(db, "release", hold=held)
+    with db.read() as conn:
+        found = conn.execute(sa.select(schedule)).one()
+    assert found.fire_at == found.next_due_at
+
+
+def test_what_cannot_be_held_is_refused(db: Database) -> None:
+    define(db, a={"category": "etl"})
+    assert refusal(db, "hold", job="zz", reason="r")[1].startswith("There is no job 'zz'")
+    assert refusal(db, "hold", category="zz", reason="r")[1].startswith("No job has the category 'zz'")
+    assert refusal(db, "hold", pool="zz", reason="r")[1].startswith("No job has the pool 'zz'")
+    assert refusal(db, "hold", job="a")[1].startswith("A hold needs a reason")
+    assert refusal(db, "hold", job="a", category="etl", reason="r")[1].startswith("A hold is of one pool")
+    assert refusal(db, "hold", until="2020-01-01", reason="r")[1].startswith("The hold would have ended already")
+    assert refusal(db, "release", hold=99)[1] == "There is no hold 99; jobfac.v_holds shows what there is."
+    with db.read() as conn:
+        assert conn.execute(sa.select(sa.func.count()).select_from(start_hold)).scalar() == 0
+
+
+def test_add_note(db: Database) -> None:
+    define(db, a={})
+    failed, good = execute(db, "start_job", job="a"), execute(db, "start_job", job="a")
+    worker_id = take(db)
+    ends = [Outcome(failed, 1, RunState.FAILED), Outcome(good, 1, RunState.STOPPED)]
+    db.transact(runs.finish, worker_id, ends, "w1")
+    written = execute(db, "add_note", run=failed, text="the share was full", by="boss")
+    with db.read() as conn:
+        (stored,) = conn.execute(sa.select(note)).all()
+        shown = conn.execute(sa.text("SELECT unacknowledged, last_note FROM jobfac.v_failures")).one()
+    assert (stored.id, stored.run_id, stored.by, stored.text) == (written, failed, "boss", "the share was full")
+    assert tuple(shown) == (1, "the share was full")
+    assert row(db, failed)["acknowledged_at"] is None
+    execute(db, "add_note", run=failed, acknowledge=True, by="boss")
+    execute(db, "add_note", run=failed, acknowledge=True, by="other")  # already
+    assert row(db, failed)["acknowledged_by"] == "boss"
+    assert events(db, failed)[-1] == ("acknowledged", "boss")
+    with db.read() as conn:
+        noted = conn.execute(sa.text("SELECT run_id, job, who, text FROM jobfac.v_notes")).all()
+        assert [tuple(one) for one in noted] == [(failed, "a", "boss", "the share was full")]
+        assert conn.execute(sa.text("SELECT unacknowledged FROM jobfac.v_failures")).scalar() == 0
+    assert refusal(db, "add_note", run=99, text="x")[1].startswith("There is no run 99")
+    assert refusal(db, "add_note", run=good, acknowledge=True)[1].startswith(f"Run {good} has not failed")
+    assert refusal(db, "add_note", run=good)[1].startswith("@text must not be empty")
+    assert [action for _, action, _ in audited(db)] == ["note", "acknowledge"]
+    with db.begin() as conn:
+        conn.execute(run.update().values(counted=True))

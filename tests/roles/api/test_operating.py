@@ -1,0 +1,84 @@
+"""Holds, notes, acknowledgement and versions over HTTP, on every engine."""
+
+import sqlalchemy as sa
+
+from jobfac.database.tables import audit
+from jobfac.store.api_keys import Role
+from tests.support.api_stage import Served
+from tests.support.factory import wait_for
+
+
+def test_a_hold_is_placed_listed_and_released(served_everywhere: Served) -> None:
+    served = served_everywhere
+    served.define("a", category="etl")
+    served.define("b", pool="big")
+    placed = served.operator.post("/v1/holds", json={"job": "a", "reason": "why", "until": "2999-01-01T00:00:00Z"})
+    assert placed.status_code == 201
+    hold = placed.json()
+    assert (hold["job"], hold["until"], hold["created_by"]) == ("a", "2999-01-01T00:00:00.000+00:00", "operator")
+    run = served.start("a")
+    assert served.viewer.get(f"/v1/runs/{run}").json()["held"] == f"hold {hold['id']} of job a: why"
+    (listed,) = served.viewer.get("/v1/runs").json()["items"]
+    assert listed["held"] == f"hold {hold['id']} of job a: why"
+    assert served.viewer.get("/v1/holds").json()["items"] == [hold]
+    assert served.viewer.get("/v1/overview").json()["holds"] == [hold]
+    released = served.operator.delete(f"/v1/holds/{hold['id']}").json()
+    assert released["released_by"] == "operator"
+    assert served.operator.delete(f"/v1/holds/{hold['id']}").json() == released
+    assert "held" not in served.viewer.get(f"/v1/runs/{run}").json()
+    assert served.viewer.get("/v1/holds").json()["items"] == []
+    assert served.viewer.get("/v1/holds?all=true").json()["items"] == [released]
+    for body, status in (
+        ({"reason": "r", "job": "zz"}, 404),
+        ({"reason": "r", "pool": "big", "job": "a"}, 409),
+        ({"job": "a"}, 422),
+        ({"reason": " "}, 409),
+        ({"reason": "r", "until": "2020-01-01T00:00:00Z"}, 409),
+    ):
+        assert served.operator.post("/v1/holds", json=body).status_code == status, body
+    assert served.operator.delete("/v1/holds/99").status_code == 404
+    limited = served.client(served.key(Role.OPERATOR, ["etl"]))
+    assert limited.post("/v1/holds", json={"reason": "r"}).status_code == 403
+    assert limited.post("/v1/holds", json={"reason": "r", "category": "etl"}).status_code == 201
+
+
+def test_a_failure_is_noted_and_acknowledged(served: Served) -> None:
+    served.define("bad", command=["false"])
+    run = served.start("bad")
+    assert served.operator.post(f"/v1/runs/{run}/acknowledge").status_code == 409
+    with served.worker():
+        wait_for(lambda: served.viewer.get(f"/v1/runs/{run}").json()["state"] == "failed", "it fails")
+    assert [one["id"] for one in served.viewer.get("/v1/overview").json()["failures"]] == [run]
+    written = served.operator.post(f"/v1/runs/{run}/notes", json={"text": "disk full"})
+    assert (written.status_code, written.json()["by"]) == (201, "operator")
+    assert served.viewer.get(f"/v1/runs/{run}/notes").json()["items"] == [written.json()]
+    assert served.viewer.get(f"/v1/runs/{run}").json()["acknowledged_at"] is None
+    acked = served.operator.post(f"/v1/runs/{run}/acknowledge").json()
+    assert acked["acknowledged_by"] == "operator"
+    assert served.operator.post(f"/v1/runs/{run}/acknowledge").json() == acked
+    assert served.viewer.get("/v1/overview").json()["failures"] == []
+    assert served.operator.post(f"/v1/runs/{run}/notes", json={"text": ""}).status_code == 422
+    assert served.operator.post("/v1/runs/99/notes", json={"text": "x"}).status_code == 404
+    with served.db.read() as conn:
+        noted = conn.execute(sa.select(audit.c.action).where(audit.c.subject == f"run {run}")).scalars().all()
+    assert noted == ["start", "note", "acknowledge"]
+
+
+def test_versions_are_listed_and_rolled_back(served_everywhere: Served) -> None:
+    served = served_everywhere
+    served.define("a")
+    run = served.start("a")
+    served.define("a", priority=7)
+    listed = served.viewer.get("/v1/jobs/a/versions").json()["items"]
+    assert [(one["version"], one["current"], one["definition"]) for one in listed] == [
+        (2, True, {"priority": 7, "command": ["true"]}),
+        (1, False, {"command": ["true"]}),
+    ]
+    changes = served.viewer.get(f"/v1/runs/{run}/changes").json()["items"]
+    assert changes == [{"path": "priority", "before": None, "after": 7}]
+    back = served.admin.post("/v1/jobs/a/rollback", json={"version": 1})
+    assert (back.json()["version"], back.headers["etag"]) == (3, '"3"')
+    assert served.admin.post("/v1/jobs/a/rollback", json={"version": 1}).json()["version"] == 3
+    assert served.viewer.get(f"/v1/runs/{run}/changes").json()["items"] == []
+    assert served.admin.post("/v1/jobs/a/rollback", json={"version": 9}).status_code == 404
+    assert served.viewer.get("/v1/jobs/zz/versions").status_code == 404

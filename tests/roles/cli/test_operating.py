@@ -1,0 +1,107 @@
+"""The commands of the people on duty: holds, notes, versions, and questions before something is taken away."""
+
+import json
+
+import pytest
+
+from jobfac.cli import common
+from tests.support.factory import Factory, wait_for
+
+
+def test_a_hold_from_its_command_to_its_release(sqlite_factory: Factory) -> None:
+    factory = sqlite_factory
+    factory.apply({"a": {"command": ["true"]}, "b": {"command": ["true"]}})
+    placed = factory.json("hold", "--job", "a", "--reason", "the disk is full", "--until", "2h")
+    assert (placed["job"], placed["reason"], placed["released_at"]) == ("a", "the disk is full", None)
+    assert [one["id"] for one in factory.json("holds")] == [placed["id"]]
+    factory.worker()
+    held = factory.json("start", "a")
+    assert held["held"] == f"hold {placed['id']} of job a: the disk is full"
+    assert factory.json("start", "b", "--wait")["state"] == "succeeded"
+    assert "held" in factory.run("runs", "show", str(held["id"])).stdout
+    assert "the disk is full" in factory.run("runs", "list").stdout
+    assert "hold 1 of job a: the disk is full" in factory.run("top", "--once").stdout
+    assert factory.show(held["id"])["started_at"] is None
+    assert factory.run("release", str(placed["id"])).stdout == f"hold {placed['id']} of job a is released\n"
+    wait_for(lambda: factory.show(held["id"])["state"] == "succeeded", "it runs")
+    assert factory.json("holds") == []
+    assert len(factory.json("holds", "--all")) == 1
+    assert "no hold 9" in factory.run("release", "9", code=3).stderr
+    assert "--reason" in factory.run("hold", code=2).stderr
+    assert "no job 'zz'" in factory.run("hold", "--job", "zz", "--reason", "r", code=3).stderr
+
+
+def test_a_failure_is_first_until_it_is_acknowledged(sqlite_factory: Factory) -> None:
+    factory = sqlite_factory
+    factory.apply({"bad": {"command": ["false"]}, "good": {"command": ["true"]}})
+    factory.worker()
+    first, second = (
+        factory.json("start", "bad", "--wait", code=1)["id"],
+        factory.json("start", "bad", "--wait", code=1)["id"],
+    )
+    good = factory.json("start", "good", "--wait")["id"]
+    top = factory.run("top", "--once").stdout
+    assert top.index("Failed") < top.index("Running")
+    note = factory.json("note", str(first), "it was the network", "--ack")
+    assert (note["run_id"], note["text"]) == (first, "it was the network")
+    (acked,) = factory.json("ack", str(second))
+    assert acked["acknowledged_by"] == note["by"]
+    shown = factory.show(first)
+    assert [one["text"] for one in shown["notes"]] == ["it was the network"]
+    assert shown["acknowledged_by"] == note["by"]
+    assert "acknowledged" in [event["event"] for event in shown["events"]]
+    assert "it was the network" in factory.run("runs", "show", str(first)).stdout
+    assert "Failed " not in factory.run("top", "--once").stdout
+    assert "no failure" in factory.run("ack", str(good), code=4).stderr
+    assert "There is no run 99" in factory.run("note", "99", "x", code=3).stderr
+
+
+def test_versions_are_listed_compared_and_rolled_back(sqlite_factory: Factory) -> None:
+    factory = sqlite_factory
+    factory.apply({"a": {"command": ["true"]}})
+    factory.worker()
+    run = factory.json("start", "a", "--wait")["id"]
+    factory.apply({"a": {"command": ["true"], "priority": 5, "timeout": "10m"}})
+    history = factory.json("jobs", "history", "a")
+    assert [(one["version"], one["current"]) for one in history] == [(2, True), (1, False)]
+    wanted = [
+        {"path": "priority", "before": None, "after": 5},
+        {"path": "timeout", "before": None, "after": "10m"},
+    ]
+    assert factory.json("jobs", "diff", "a") == factory.json("jobs", "diff", "a", "1", "2") == wanted
+    assert factory.show(run)["changes"] == wanted
+    assert "priority: (default) -> 5" in factory.run("runs", "show", str(run)).stdout
+    back = factory.json("jobs", "rollback", "a", "1")
+    assert (back["version"], "priority" in back["definition"]) == (3, False)
+    assert "changes" not in factory.show(run)
+    assert factory.run("jobs", "diff", "a", "1", "3").stdout == ""
+    assert "no version 9" in factory.run("jobs", "rollback", "a", "9", code=3).stderr
+    assert "no version 9" in factory.run("jobs", "diff", "a", "9", code=3).stderr
+    assert "no job 'zz'" in factory.run("jobs", "history", "zz", code=3).stderr
+
+
+def test_on_a_terminal_it_asks_before_it_takes_away(sqlite_factory: Factory, monkeypatch: pytest.MonkeyPatch) -> None:
+    factory = sqlite_factory
+    factory.apply({"a": {"command": ["true"]}, "b": {"command": ["true"]}})
+    (factory.folder / "less.json").write_text(json.dumps({"jobs": {"a": {"command": ["true"]}}}))
+    (factory.folder / "off.json").write_text(json.dumps({"jobs": {"a": {"command": ["true"], "enabled": False}}}))
+
+    def jobs() -> list[str]:
+        return [one["id"] for one in factory.json("jobs", "list")]
+
+    monkeypatch.setattr(common, "is_terminal", lambda: True)
+    monkeypatch.setattr("jobfac.cli.commands.jobs.is_terminal", lambda: True)
+    refused = factory.run("apply", "less.json", "--prune", code=1, stdin="n\n")
+    assert "this removes 'b'" in refused.stderr
+    assert jobs() == ["a", "b"]
+    assert "this disables 'a'" in factory.run("apply", "off.json", code=1, stdin="n\n").stderr
+    factory.run("jobs", "delete", "b", code=1, stdin="n\n")
+    assert jobs() == ["a", "b"]
+    factory.run("apply", "less.json", stdin="")  # takes nothing away, so nothing is asked
+    factory.run("jobs", "delete", "b", stdin="y\n")
+    factory.run("apply", "off.json", "--yes")
+    assert jobs() == ["a"]
+    kept = factory.run("apply", "less.json")
+    assert kept.stdout.startswith("= a stays disabled; ")
+    factory.run("jobs", "delete", "a", "--yes")
+    assert jobs() == []

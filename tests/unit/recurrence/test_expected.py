@@ -1,0 +1,124 @@
+"""When a job is overdue: compared with a slow reference, around changes of the clock."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jobfac.definitions.watching import Expect
+from jobfac.recurrence.expected import Expectation, advance, begin
+from tests.unit.recurrence.reference import due_in
+
+MINUTE = timedelta(minutes=1)
+CHANGES = [datetime(2027, 3, 27, tzinfo=UTC), datetime(2027, 10, 30, tzinfo=UTC), datetime(2027, 6, 4, tzinfo=UTC)]
+ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe"]
+
+
+def reference(
+    expect: Expect, start: datetime, end: datetime, successes: Sequence[datetime]
+) -> list[tuple[str, datetime]]:
+    """What happens, minute by minute: the time that passed for ``overdue``, the success for ``on_time_again``."""
+    deadlines = set() if expect.success_by is None else set(due_in(expect.schedule(), start, end))
+    told: list[tuple[str, datetime]] = []
+    since, late, last = start, False, start
+    now = start
+    while now < end:
+        now += MINUTE
+        for one in successes:
+            if now - MINUTE < one <= now:
+                if late:
+                    told.append(("on_time_again", one))
+                    since, late = one, False
+                last = one
+        is_due = now in deadlines if expect.every is None else now - since == timedelta(seconds=expect.every)
+        if is_due and not late:
+            if last > since:
+                since = now if expect.every is None else last
+            else:
+                told.append(("overdue", now))
+                late = True
+    return told
+
+
+def watched(
+    expect: Expect, start: datetime, end: datetime, successes: Sequence[datetime], pauses: Sequence[int]
+) -> list[tuple[str, datetime]]:
+    """The same by ``advance``, which looks after these pauses (minutes) again and again."""
+    told: list[tuple[str, datetime]] = []
+    state = begin(expect, start)
+    now, place = start, 0
+    while now < end:
+        now = min(end, now + MINUTE * pauses[place % len(pauses)])
+        place += 1
+        before = state
+        state, event = advance(expect, state, now, [one for one in successes if one <= now])
+        if event == "overdue":
+            assert state.missed_at is not None
+            told.append((event, state.missed_at))
+        elif event is not None:
+            assert before.missed_at is not None
+            told.append((event, state.since))
+    return told
+
+
+expectations = st.one_of(
+    st.builds(
+        Expect,
+        success_by=st.builds("{:02}:{:02}".format, st.integers(0, 23), st.sampled_from([0, 15, 30, 59])),
+        timezone=st.sampled_from(ZONES),
+        days=st.sampled_from(["weekdays", "weekends", ["mon", "sun"], ["sat"], [1, 2, 3, 4, 5, 6, 7]]),
+    ),
+    st.builds(Expect, every=st.sampled_from(["30m", "3h", "24h", "25h"])),
+)
+minutes = st.lists(st.integers(1, 4 * 1440), max_size=12)
+
+
+@settings(max_examples=60, deadline=None)
+@given(expectations, st.sampled_from(CHANGES), minutes)
+def test_every_minute_it_says_what_the_reference_says(expect: Expect, start: datetime, when: list[int]) -> None:
+    end = start + timedelta(days=4)
+    successes = sorted({start + MINUTE * number for number in when})
+    assert watched(expect, start, end, successes, [1]) == reference(expect, start, end, successes)
+
+
+@settings(max_examples=60, deadline=None)
+@given(expectations, st.sampled_from(CHANGES), minutes, st.lists(st.integers(1, 900), min_size=1, max_size=5))
+def test_however_rarely_anybody_looks_it_ends_the_same(
+    expect: Expect, start: datetime, when: list[int], pauses: list[int]
+) -> None:
+    end = start + timedelta(days=4)
+    successes = sorted({start + MINUTE * number for number in when})
+    told, wanted = watched(expect, start, end, successes, pauses), reference(expect, start, end, successes)
+    assert [event for event, _ in told] == ["overdue", "on_time_again"] * (len(told) // 2) + ["overdue"] * (
+        len(told) % 2
+    )
+    assert set(told) <= set(wanted), "nothing is said that did not happen"
+    assert len(told) % 2 == len(wanted) % 2, "at the end it is overdue, or not, as the reference"
+
+
+BERLIN = Expect(success_by="06:00", timezone="Europe/Berlin", days="weekdays")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("since", "due"),
+    [
+        ("2027-03-25T05:00:00", "2027-03-26T05:00:00"),  # Thursday to Friday, winter
+        ("2027-03-26T05:00:00", "2027-03-29T04:00:00"),  # over the weekend into summer
+        ("2027-10-29T04:00:00", "2027-11-01T05:00:00"),
+    ],
+)
+def test_the_time_is_that_of_its_zone(since: str, due: str) -> None:
+    begun = begin(BERLIN, datetime.fromisoformat(since).replace(tzinfo=UTC))
+    assert begun.due_at == datetime.fromisoformat(due).replace(tzinfo=UTC)
+
+
+def test_nothing_is_expected_of_a_disabled_job() -> None:
+    now = datetime(2027, 6, 4, 12, tzinfo=UTC)
+    late = Expectation(now - timedelta(days=2), now, now, now)
+    for before in (begin(BERLIN, now - timedelta(days=5)), late):
+        after, event = advance(BERLIN, before, now, [], is_enabled=False)
+        assert (after, event) == (begin(BERLIN, now), None)
+    waiting = begin(BERLIN, now)
+    assert advance(BERLIN, waiting, now, [], is_enabled=False) == (waiting, None)
