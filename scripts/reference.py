@@ -23,6 +23,7 @@ GUIDE = Path(__file__).parents[1] / "jobfac" / "guide"
 
 PLACES = {
     "Job": "a job",
+    "Sql": "`sql`",
     "Sequence": "a sequence",
     "Schedule": "`schedules`",
     "Dates": "`dates`",
@@ -49,8 +50,8 @@ INTRODUCTION = """\
 # Reference: every key of a definition
 
 You write a definition and need the exact name, form and default of a key. A file has `jobs`, a mapping of job ids to
-definitions, and may have `defaults`, a mapping of categories. A definition with `command` is a job; one with `steps` is
-a sequence. `jobfac schema` prints the same as a JSON Schema for editors.
+definitions, and may have `defaults`, a mapping of categories. A definition with `command` or `sql` is a job; one with
+`steps` is a sequence. `jobfac schema` prints the same as a JSON Schema for editors.
 
 A duration is `30m`, `1h30m`, `500ms` or a number of seconds. A size is `1MiB`, `500kB` or a number of bytes. An id has
 letters, digits, `.`, `_` and `-`, at most 128. "One or a list" means that a single value needs no brackets.

@@ -40,7 +40,7 @@ COMMANDS = {
     "workers": ("workers:app", "List and drain workers, or take a drain back."),
     "schedule": ("schedules:app", "List, preview, pause and resume schedules."),
     "sequence": ("sequences:app", "Simulate and draw sequences."),
-    "import": ("schedules:import_app", "Convert foreign schedules to definitions, on standard output."),
+    "import": ("importing:app", "Convert foreign schedules to definitions, on standard output."),
     "keys": ("keys:app", "Create, list and revoke API keys."),
     "notify": ("notify:app", "Test, list and requeue notifications."),
     "db": ("database:app", "Upgrade, check and back up the database."),

@@ -8,7 +8,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "scheduler": ("jobfac scheduler", "jobfac scheduler --metrics 127.0.0.1:9421"),
     "api": ("jobfac api", "jobfac api --host 0.0.0.0 --behind-proxy"),
     "apply": ("jobfac apply jobs.yaml", "jobfac apply --dry-run jobs/", "jobfac apply --prune jobs.yaml"),
-    "export": ("jobfac export > jobs.yaml", "jobfac export nightly report"),
+    "export": ("jobfac export > jobs.yaml", "jobfac export nightly report", "jobfac export crontab | crontab -"),
     "start": (
         "jobfac start report --wait",
         "jobfac start report --argument /etc --in 10m",
@@ -66,9 +66,14 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "jobfac sequence simulate nightly --outcome extract=failed",
     ),
     "sequence graph": ("jobfac sequence graph nightly", "jobfac sequence graph nightly --svg nightly.svg"),
+    "import agent": (
+        "jobfac import agent jobs.sql > jobs.yaml",
+        "jobfac import agent --url env:SQL_AGENT_URL --compare",
+    ),
     "import crontab": (
         "jobfac import crontab /etc/crontab --system > jobs.yaml",
-        "crontab -l | jobfac import crontab - > jobs.yaml",
+        "jobfac import crontab --user backup > jobs.yaml",
+        "jobfac import crontab /etc/cron.d > jobs.yaml",
     ),
     "keys create": (
         "jobfac keys create --role operator --name shop",

@@ -4,9 +4,11 @@
 stored, ``from_canonical`` reads it. ``plan`` compares stored and wanted definitions.
 """
 
-from jobfac.definitions.models import AnyJob, Defaults, Job, Retention, Retry, Sequence, canonical
+from jobfac.definitions.execution.output import Destination, Output
+from jobfac.definitions.execution.policies import Retention, Retry
+from jobfac.definitions.execution.watching import Expect, Usual
+from jobfac.definitions.models import AnyJob, Defaults, Job, Sequence, canonical
 from jobfac.definitions.notify import Notify, Recipient, Secret
-from jobfac.definitions.output import Destination, Output
 from jobfac.definitions.parse import (
     Definitions,
     dump,
@@ -24,7 +26,6 @@ from jobfac.definitions.problems import DefinitionError, Problem
 from jobfac.definitions.schedule import Schedule
 from jobfac.definitions.steps import Go, Step
 from jobfac.definitions.values import read_duration, read_size, write_duration, write_size
-from jobfac.definitions.watching import Expect, Usual
 
 __all__ = [
     "AnyJob",

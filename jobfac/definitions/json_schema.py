@@ -9,16 +9,18 @@ from typing import Any
 
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
-from jobfac.definitions.models import Concurrency, Defaults, Definition, Job, Retention, Retry, Sequence
+from jobfac.definitions.execution.output import Output, Rotate
+from jobfac.definitions.execution.policies import Concurrency, Retention, Retry
+from jobfac.definitions.execution.sql import Sql
+from jobfac.definitions.execution.watching import Expect, Usual
+from jobfac.definitions.models import Defaults, Definition, Job, Sequence
 from jobfac.definitions.notify import Notify, Recipient, Secret
-from jobfac.definitions.output import Output, Rotate
 from jobfac.definitions.schedule import Calendar, Dates, Missed, Schedule, Times
 from jobfac.definitions.steps import StartIf, Step
 from jobfac.definitions.values import Model
-from jobfac.definitions.watching import Expect, Usual
 
 MODELS: tuple[type[Model], ...] = (
-    Job, Sequence, Schedule, Dates, Times, Missed, Calendar, Step, StartIf, Retry, Concurrency, Retention, Expect,
+    Job, Sql, Sequence, Schedule, Dates, Times, Missed, Calendar, Step, StartIf, Retry, Concurrency, Retention, Expect,
     Usual, Output, Rotate, Notify, Recipient, Secret, Defaults,
 )  # fmt: skip
 """Every model of a definition, in the order in which the reference explains them."""
@@ -42,6 +44,7 @@ def document_schema() -> dict[str, Any]:
     definitions = schema["$defs"]
     for model in MODELS:
         _finish(definitions[model.__name__], model)
+    definitions[Job.__name__]["oneOf"] = [{"required": ["command"]}, {"required": ["sql"]}]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Definitions of jobfac",

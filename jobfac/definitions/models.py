@@ -9,20 +9,19 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     Field,
-    GetJsonSchemaHandler,
     PlainValidator,
-    SerializerFunctionWrapHandler,
     ValidationInfo,
     field_serializer,
     field_validator,
-    model_serializer,
     model_validator,
 )
-from pydantic_core import CoreSchema
 
-from jobfac.definitions.limits import Limits
+from jobfac.definitions.execution.limits import Limits
+from jobfac.definitions.execution.output import Output
+from jobfac.definitions.execution.policies import Concurrency, Retention, Retry, Short
+from jobfac.definitions.execution.sql import ONLY_FOR_COMMANDS, Sql
+from jobfac.definitions.execution.watching import Expect, Usual, WarnAfter
 from jobfac.definitions.notify import Notify, TextOrSecret
-from jobfac.definitions.output import Output
 from jobfac.definitions.schedule import Schedule
 from jobfac.definitions.steps import Step
 from jobfac.definitions.values import (
@@ -35,18 +34,26 @@ from jobfac.definitions.values import (
     PositiveDuration,
     Text,
     Word,
-    decimal,
     read_text,
     read_word,
     shown,
     whole,
-    write_duration,
 )
-from jobfac.definitions.watching import Expect, Usual, WarnAfter
 from jobfac.states import JobKind
 
 RESERVED = frozenset(
-    f"JOBFAC_{name}" for name in ("RUN_ID", "ATTEMPT", "JOB", "SEQUENCE_RUN_ID", "PAYLOAD", "PAYLOAD_FILE", "REPORT")
+    f"JOBFAC_{name}"
+    for name in (
+        "RUN_ID",
+        "ATTEMPT",
+        "JOB",
+        "SEQUENCE_RUN_ID",
+        "PAYLOAD",
+        "PAYLOAD_FILE",
+        "REPORT",
+        "SQL_FILE",
+        "SQL_URL",
+    )
 )
 """Environment variables that a job program receives from its worker."""
 
@@ -58,14 +65,6 @@ def _read_variable(value: Any) -> str:
     if name in RESERVED:
         raise ValueError(f"must not be {name}, which is set for each run; choose another name")
     return name
-
-
-def _read_short(value: Any) -> str:
-    text = read_word(value)
-    length = len(text.encode("utf-16-le")) // 2  # SQL Server counts UTF-16 code units
-    if length > 128:
-        raise ValueError(f"must be at most 128 characters, not {length}")
-    return text
 
 
 def _read_encoding(value: Any) -> str:
@@ -89,82 +88,9 @@ def _split(command: Any) -> list[Any] | tuple[Any, ...]:
 
 
 Variable = Annotated[str, PlainValidator(_read_variable, json_schema_input_type=str)]
-Short = Annotated[
-    str,
-    PlainValidator(_read_short, json_schema_input_type=Annotated[str, Field(max_length=128)] | int),
-    Field(title="text"),
-]
-"""Text of at most 128 characters."""
-
 Encoding = Annotated[str, PlainValidator(_read_encoding, json_schema_input_type=str), Field(title="encoding")]
 ExitCode = Annotated[int, whole(0, 255)]
 Priority = Annotated[int, whole(-1000, 1000)]
-
-
-class Retry(Model):
-    """When a failed attempt is retried. The n-th retry waits ``delay * backoff ** (n - 1)`` seconds, at most
-    ``maximum_delay``, varied by a random share of up to ``jitter``."""
-
-    attempts: Annotated[int, whole(1, 1000)] = Field(
-        default=1, description="The maximum number of attempts, including the first one."
-    )
-    delay: Duration = Field(default=10.0, description="The delay before the first retry.")
-    backoff: Annotated[float, decimal(1, 100)] = Field(
-        default=2.0, description="The factor by which each delay is longer than the previous one."
-    )
-    maximum_delay: Duration = Field(default=600.0, description="The longest delay.")
-    jitter: Annotated[float, decimal(0, 1)] = Field(
-        default=0.1, description="The share by which a delay varies at random."
-    )
-    on: Many[Literal["failed", "timed_out", "start_failed"]] = Field(
-        default=("failed", "timed_out"), description="The outcomes that are retried."
-    )
-
-    @model_validator(mode="after")
-    def _reachable(self) -> Self:
-        if self.delay > self.maximum_delay:
-            longest = write_duration(self.maximum_delay)
-            raise ValueError(f"has a delay longer than its maximum_delay ({longest}); raise maximum_delay")
-        return self
-
-
-class Concurrency(Model):
-    """At most ``limit`` runs at a time of all jobs that share the ``key``."""
-
-    limit: Annotated[int, whole(1, 100_000)] = Field(default=1, description="The maximum number of runs at a time.")
-    key: Short = Field(description="The name of the limit. Jobs with the same key share it.", examples=["ledger"])
-
-
-class Retention(Model):
-    """How long finished runs are kept: until they are older than ``age`` or ``count`` newer ones exist."""
-
-    age: PositiveDuration | None = Field(
-        default=None, description="Keep a run for this time after its end.", examples=["30d"]
-    )
-    count: Annotated[int, whole(1, 1_000_000_000)] | None = Field(
-        default=None, description="The maximum number of finished runs to keep.", examples=[1000]
-    )
-
-    @classmethod
-    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        """Allow a duration in place of the mapping."""
-        return {"anyOf": [{"type": ["string", "number"], "title": "duration"}, handler(core)]}
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_age(cls, value: Any) -> Any:
-        return {"age": value} if isinstance(value, str | int | float) else value
-
-    @model_serializer(mode="wrap")
-    def _to_age(self, write: SerializerFunctionWrapHandler) -> Any:
-        written = write(self)
-        return written["age"] if set(written) == {"age"} else written
-
-    @model_validator(mode="after")
-    def _bounded(self) -> Self:
-        if self.age is None and self.count is None:
-            raise ValueError("must have age (such as 30d) or count")
-        return self
 
 
 class Definition(Model):
@@ -207,15 +133,22 @@ class Definition(Model):
 
 
 class Job(Definition):
-    """A console program. Its argument list is ``command`` followed by ``arguments``. With ``shell`` the command is one
-    text for the shell, the only entry of the tuple."""
+    """A console program, or a SQL script. A program's argument list is ``command`` followed by ``arguments``. With
+    ``shell`` the command is one text for the shell, the only entry of the tuple. With ``sql`` the command is empty."""
 
     kind: ClassVar[JobKind] = JobKind.PROGRAM
 
     shell: Flag = Field(default=False, description="Run the command, as one text, with the shell.")
     command: tuple[str, ...] = Field(
+        default=(),
+        exclude_if=lambda command: not command,
         description="The program and its fixed arguments: a list, or text that is split as by a shell.",
         examples=[["python3", "export.py", "--full"]],
+    )
+    sql: Sql | None = Field(
+        default=None,
+        description="A SQL script in place of command.",
+        examples=[{"connection": {"secret": "env:DW_URL"}, "text": "EXEC dbo.refresh"}],
     )
     arguments: tuple[Text, ...] = Field(
         default=(), description="Appended to the command. A start or a schedule may replace them.", examples=[["/etc"]]
@@ -271,6 +204,11 @@ class Job(Definition):
     encoding: Encoding = Field(default="utf-8", description="The encoding of the output.", examples=["cp1252"])
     aware: Flag = Field(default=False, description="The program reports its own result; the exit code is ignored.")
 
+    @property
+    def reports(self) -> bool:
+        """Whether the result that the program reports counts, not its exit code."""
+        return self.aware or self.sql is not None
+
     @field_validator("command", mode="plain", json_schema_input_type=Plain | list[Plain])
     @classmethod
     def _command(cls, value: Any, info: ValidationInfo) -> tuple[str, ...]:
@@ -291,6 +229,14 @@ class Job(Definition):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if self.sql is None and not self.command:
+            raise ValueError("command must be given, or sql")
+        if self.sql is not None:
+            if self.command:
+                raise ValueError("has both command and sql; a job runs a program or a script")
+            for key in ONLY_FOR_COMMANDS:
+                if getattr(self, key) != type(self).model_fields[key].default:
+                    raise ValueError(f"has {key}, which is only for a command")
         both = sorted(set(self.success_codes) & set(self.warning_codes))
         if both:
             raise ValueError(f"has {both[0]} in success_codes and in warning_codes; keep it in one of them")

@@ -219,16 +219,19 @@ def _id_problems(place: _Place, places: dict[str, _Place], ids: dict[str, str]) 
 
 
 def _model_for(body: Any) -> type[AnyJob]:
-    """Return ``Sequence`` for a body with steps. A body without steps and command is what its most similar key says."""
+    """Return ``Sequence`` for a body with steps. A body without steps, command and sql is what its most similar key
+    says."""
     keys = body if isinstance(body, Mapping) else {}
-    if "command" in keys or "steps" in keys:
-        return Job if "command" in keys else Sequence
+    runs = "command" in keys or "sql" in keys
+    if runs or "steps" in keys:
+        return Job if runs else Sequence
     return Sequence if any("'steps'" in suggestion(key, ("command", "steps")) for key in keys) else Job
 
 
 def _validated(model: type[Model], body: Any, place: _Place, prefix: str = "") -> tuple[Model | None, list[Problem]]:
     if isinstance(body, dict) and model is Job and "steps" in body:
-        message = "has both command and steps; a job either runs a program or is a sequence"
+        runs = "command" if "command" in body else "sql"
+        message = f"has both {runs} and steps; a job either runs something or is a sequence"
         return None, [place.problem(Finding(("steps",), message))]
     try:
         return model.model_validate(body), []

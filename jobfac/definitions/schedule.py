@@ -16,18 +16,9 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema
 
-from jobfac.definitions.moments import (
-    Clock,
-    DateOrInstant,
-    Days,
-    Holiday,
-    Hours,
-    Instant,
-    MonthDate,
-    Weekday,
-    Window,
-    YearlyDay,
-)
+from jobfac.definitions.patterns import Dates as Dates
+from jobfac.definitions.patterns import Times as Times
+from jobfac.definitions.patterns.moments import DateOrInstant, Holiday, Instant, Window
 from jobfac.definitions.values import (
     Duration,
     Flag,
@@ -105,58 +96,11 @@ def read_holidays(value: Any) -> str:
 Cron = Annotated[str, PlainValidator(read_cron, json_schema_input_type=str), Field(title="cron expression")]
 Zone = Annotated[str, PlainValidator(read_zone, json_schema_input_type=str), Field(title="time zone")]
 HolidayRegion = Annotated[str, PlainValidator(read_holidays, json_schema_input_type=str), Field(title="country")]
-Minute = Annotated[int, whole(0, 59)]
-Hour = Annotated[int, whole(0, 23)]
 Arguments = Annotated[
     Annotated[tuple[Text, ...], Tag("list")] | Annotated[dict[Id, tuple[Text, ...]], Tag("by job")],
     Discriminator(lambda value: "by job" if isinstance(value, dict) else "list"),
 ]
 """The arguments of a program, or, for a sequence, of its jobs by their ids."""
-
-
-class Dates(Model):
-    """A set of days. The entries of one key are alternatives. A day must match every given key. Without a key, every
-    day matches."""
-
-    days_of_week: Many[Weekday] = Field(default=(), description="Days of the week: mon to sun, or 1 (Monday) to 7.")
-    days_of_month: Many[MonthDate] = Field(default=(), description="Days of the month: 1 to 31, first or last.")
-    on: Many[YearlyDay] = Field(default=(), description="Days of every year, as MM/DD.", examples=[["12/24"]])
-    between: Many[Days] = Field(
-        default=(), description="Periods of every year, including both days.", examples=[["12/10-01/05"]]
-    )
-    weekdays: Many[Literal["first", "last", "weekday", "weekend"]] = Field(
-        default=(),
-        description="The first or last weekday (Monday to Friday) of the month, any weekday, or any day of the "
-        "weekend.",
-    )
-
-
-class Times(Model):
-    """A set of times of day: at, minutes and hours, or every. ``between`` restricts it. In ``start_if`` of a step,
-    ``hours`` alone means these whole hours, and ``between`` may be the only key."""
-
-    at: Many[Clock] = Field(default=(), description="These times of day.", examples=[["06:30", "18:00"]])
-    minutes: Many[Minute] = Field(default=(), description="These minutes of every hour, or of the given hours.")
-    hours: Many[Hour] = Field(default=(), description="These hours; without minutes, on the full hour.")
-    every: PositiveDuration | None = Field(
-        default=None, description="The interval, in whole minutes, counted from each midnight.", examples=["45m"]
-    )
-    between: Many[Hours] = Field(
-        default=(), description="Only times in one of these periods, including its start but not its end.",
-        examples=[["22:00-04:00"]],
-    )  # fmt: skip
-
-    @model_validator(mode="after")
-    def _one_form(self) -> Self:
-        forms = [("at", self.at), ("minutes and hours", self.minutes or self.hours), ("every", self.every)]
-        given = [name for name, value in forms if value]
-        if len(given) > 1:
-            raise ValueError(f"has both {given[0]} and {given[1]}; give one of them, or write two schedules")
-        if not given and not self.between:
-            raise ValueError("must have at, minutes, hours or every")
-        if self.every is not None and (self.every % 60 or self.every > 86400):
-            raise ValueError("must have an every of whole minutes, at most a day")
-        return self
 
 
 class Calendar(Model):

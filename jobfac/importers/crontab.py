@@ -1,15 +1,27 @@
-"""Read crontabs: those of users, and those in /etc/cron.d and /etc/crontab, whose lines name a user.
+"""Read crontabs, those of users and those in /etc/cron.d and /etc/crontab, with python-crontab.
 
-The syntax is cron's. A variable applies to the lines below it. The command is the rest of the line, including `#`. The
-first unescaped `%` ends the command and begins its standard input; each further one is a line end.
+python-crontab reads the tables of users, tells entries from comments and disabled lines, and finds the user of a line
+of a system table. The syntax is cron's. The rules that python-crontab lacks or handles differently are followed here:
+
+- The command is the rest of the line, including ``#``.
+- The first unescaped ``%`` ends the command and begins its standard input; each further one is a line end.
+- A variable applies to the lines below it. Its name and value may be in quotes, its value may be empty, and space is
+  allowed around ``=``.
+- ``CRON_TZ`` and ``RANDOM_DELAY``.
+- The time fields are kept as written, because a range over all values is not ``*`` to cron.
+- Line numbers, for warnings.
 """
 
+import logging
 import re
 from dataclasses import dataclass, field
 from pathlib import PurePath
-from typing import Any
+from typing import Any, NamedTuple
+
+from crontab import CronItem, CronTab
 
 from jobfac.definitions.schedule import read_cron
+from jobfac.errors import JobfacError
 
 VARIABLE = re.compile(r"""(["']?)([A-Za-z_]\w*)\1\s*=\s*(.*)""")
 PERCENT = re.compile(r"(?<!\\)%")
@@ -28,6 +40,50 @@ class _Variables:
     environment: dict[str, str] = field(default_factory=dict)
 
 
+class Entry(NamedTuple):
+    """A line that is neither blank nor a remark. ``item``: what python-crontab made of it."""
+
+    number: int
+    line: str
+    item: CronItem
+
+
+class CrontabError(JobfacError):
+    """A table that cannot be read."""
+
+
+class Table(CronTab):  # type: ignore[misc]  # python-crontab has no types
+    """A crontab as python-crontab reads it, line by line."""
+
+    def __init__(self, **source: Any) -> None:
+        self.entries: list[Entry] = []
+        self._number = 0
+        logging.getLogger("crontab").setLevel(logging.CRITICAL)  # wrong lines become warnings of ours
+        super().__init__(**source)
+
+    def append(self, item: CronItem, line: str = "", read: bool = False, before: Any = None) -> None:
+        """Take a line that was read. (Adding variables to items, as python-crontab does, would lose some.)"""
+        if not read:
+            super().append(item, line, read, before)
+            return
+        self._number += 1
+        text = line.strip()
+        if text and not text.startswith("#"):
+            self.entries.append(Entry(self._number, text, item))
+
+
+def user_table(user: str) -> Table:
+    """The crontab of a user of this machine; only root may read that of another one.
+
+    Raises:
+        CrontabError: it cannot be read.
+    """
+    try:
+        return Table(user=user)
+    except (OSError, UnicodeDecodeError) as error:
+        raise CrontabError(f"the crontab of '{user}' cannot be read: {' '.join(str(error).split())}") from None
+
+
 def from_crontab(
     text: str, *, system: bool, filename: str, timezone: str
 ) -> tuple[dict[str, dict[str, Any]], list[str]]:
@@ -41,22 +97,26 @@ def from_crontab(
         filename: for the warnings and the job ids.
         timezone: the time zone of the machine that the crontab comes from.
     """
+    table = Table(tab=text.replace("\r\n", "\n"), user=False if system else None)
+    return from_table(table, system=system, name=filename, timezone=timezone)
+
+
+def from_table(table: Table, *, system: bool, name: str, timezone: str) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """As ``from_crontab``, of a table that was read."""
     variables = _Variables(timezone)
     jobs: list[dict[str, Any]] = []
     warnings: list[str] = []
-    for number, line in enumerate(map(str.strip, text.splitlines()), start=1):
-        if not line or line.startswith("#"):
-            continue
+    for entry in table.entries:
         try:
-            if match := VARIABLE.fullmatch(line):
+            if match := VARIABLE.fullmatch(entry.line):
                 notes = _assign(variables, match[2], _unquoted(match[3]))
             else:
-                job, notes = _job(variables, line, system)
+                job, notes = _job(variables, entry, system)
                 jobs.append(job)
         except ValueError as error:
             notes = [f"{error}; the line was left out"]
-        warnings += [f"{filename}, line {number}: {note}" for note in notes]
-    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", PurePath(filename).name).strip("-.")[:120] or "crontab"
+        warnings += [f"{name}, line {entry.number}: {note}" for note in notes]
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", PurePath(name).name).strip("-.")[:120] or "crontab"
     ids = [stem] if len(jobs) == 1 else [f"{stem}-{number}" for number in range(1, len(jobs) + 1)]
     return dict(zip(ids, jobs, strict=True)), warnings
 
@@ -85,8 +145,8 @@ def _assign(variables: _Variables, name: str, value: str) -> list[str]:
     return notes
 
 
-def _job(variables: _Variables, line: str, system: bool) -> tuple[dict[str, Any], list[str]]:
-    expression, user, command = _fields(line, system)
+def _job(variables: _Variables, entry: Entry, system: bool) -> tuple[dict[str, Any], list[str]]:
+    expression, user, command = _fields(entry, system)
     command, *lines = [part.replace(r"\%", "%") for part in PERCENT.split(command)]
     notes = []
     if not command.startswith("/") and re.match(r"[\w.-]+/", command) and "HOME" not in variables.environment:
@@ -111,8 +171,9 @@ def _job(variables: _Variables, line: str, system: bool) -> tuple[dict[str, Any]
     return job, notes
 
 
-def _fields(line: str, system: bool) -> tuple[str, str | None, str]:
+def _fields(entry: Entry, system: bool) -> tuple[str, str | None, str]:
     """Return the cron expression, the user, and the rest of the line as cron passes it to the shell."""
+    line, item = entry.line, entry.item
     if line.lower().startswith("@reboot"):
         raise ValueError("@reboot has no counterpart, since no job belongs to a machine's start")
     before_command = (1 if line.startswith("@") else 5) + system
@@ -123,7 +184,8 @@ def _fields(line: str, system: bool) -> tuple[str, str | None, str]:
         expression = read_cron(" ".join(parts[: before_command - system]))
     except ValueError as error:
         raise ValueError(f"the schedule {error}") from error
-    return expression, parts[-2] if system else None, parts[-1]
+    user = None if not system else item.user or parts[-2]
+    return expression, user, parts[-1]
 
 
 def _with_input(command: str, lines: list[str]) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
-from jobfac.definitions.moments import Blackout, Moment, MonthDay
+from jobfac.definitions.patterns.moments import Blackout, Moment, MonthDay
 from jobfac.recurrence.zones import ONE_DAY, first_instant, last_instant, local
 
 FOREVER = datetime(9999, 1, 1, tzinfo=UTC)

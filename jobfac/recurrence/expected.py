@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Literal, NamedTuple
 
-from jobfac.definitions.watching import Expect
+from jobfac.definitions.execution.watching import Expect
 from jobfac.recurrence.due import next_due
 
 FAR = timedelta(days=36525)

@@ -6,7 +6,7 @@ from itertools import islice
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from jobfac.definitions.moments import Blackout
+from jobfac.definitions.patterns.moments import Blackout
 from jobfac.definitions.schedule import Schedule
 from jobfac.recurrence.blackout import FOREVER, blackout_end, blackout_start
 from jobfac.recurrence.due import TICK

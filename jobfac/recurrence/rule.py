@@ -12,6 +12,7 @@ from jobfac.recurrence.days import DayTest, day_test, every_day
 from jobfac.recurrence.times import (
     Fixed,
     FromMidnight,
+    FromSpans,
     Moment,
     Running,
     Span,
@@ -34,16 +35,35 @@ END = datetime(9990, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Rule:
-    """The days and the times of day of a schedule in its zone. `only` is the day of a rule that fires once."""
+    """The days and the times of day of a schedule in its zone. `only` is the day of a rule that fires once.
+
+    `overnight` are the times after the midnight that a day's spans cross: they belong to that day and come on the next
+    one.
+    """
 
     zone: ZoneInfo
     matches: DayTest
     times: TimesOfDay
     workdays: Workdays | None = None
     only: date | None = None
+    overnight: TimesOfDay | None = None
 
     def next_time(self, after: datetime) -> datetime | None:
         """Return the first instant (UTC) later than `after`, or None if there is none within the horizon."""
+        found = self._next_of_day(after)
+        if self.overnight is None:
+            return found
+        later = self._next_overnight(self.overnight, after)
+        return min((one for one in (found, later) if one is not None), default=None)
+
+    def _next_overnight(self, times: TimesOfDay, after: datetime) -> datetime | None:
+        for day in self._firing_days(local(self.zone, after).date() - 2 * ONE_DAY):
+            found = first_after(times, self.zone, day + ONE_DAY, after)
+            if found is not None:
+                return found
+        return None
+
+    def _next_of_day(self, after: datetime) -> datetime | None:
         # Begin one day earlier: clocks that go back over midnight show the previous day again.
         for day in self._firing_days(local(self.zone, after).date() - ONE_DAY):
             found = first_after(self.times, self.zone, day, after)
@@ -65,7 +85,10 @@ class Rule:
                 ready = [moment for moment in waiting if moment.instant < start]
                 yield from ready
                 waiting = waiting[len(ready) :]
-            found = [moment for moment in self._moments_of(day) if moment.instant > after]
+            found = [moment for moment in self._moments_of(day, self.times, day) if moment.instant > after]
+            if self.overnight is not None:
+                crossing = self._moments_of(day - ONE_DAY, self.overnight, day)
+                found += [moment for moment in crossing if moment.instant > after]
             if found:
                 waiting = sorted(waiting + found)
         yield from waiting
@@ -87,23 +110,23 @@ class Rule:
             return True
         return any(map(self.matches, self.workdays.replaced(day)))
 
-    def _moments_of(self, day: date) -> Iterator[Moment]:
-        """Yield the moments of a day, including those that do not fire."""
+    def _moments_of(self, day: date, times: TimesOfDay, shown: date) -> Iterator[Moment]:
+        """Yield the moments of a day that come on the local day `shown`, including those that do not fire."""
         if not self.workdays:
             if self.matches(day):
-                yield from self.times.moments(self.zone, day)
+                yield from times.moments(self.zone, shown)
             return
         holiday = self.workdays.holiday(day)
         if self.matches(day) and holiday:
             moved = self.workdays.substitute(day)
             reason = holiday + (f"; moved to {moved}" if moved else "")
-            for moment in self.times.moments(self.zone, day):
+            for moment in times.moments(self.zone, shown):
                 yield moment._replace(fires=False, reason=reason)
         elif self.matches(day):
-            yield from self.times.moments(self.zone, day)
+            yield from times.moments(self.zone, shown)
         elif origin := next(filter(self.matches, self.workdays.replaced(day)), None):
             reason = f"moved from {origin}, {self.workdays.holiday(origin)}"
-            for moment in self.times.moments(self.zone, day):
+            for moment in times.moments(self.zone, shown):
                 yield moment._replace(reason=moment.reason or reason)
 
 
@@ -140,12 +163,15 @@ def _rule(
     if at is not None:
         return _once(zone, at, gap, overlap, workdays)
     assert times is not None
-    return Rule(zone, day_test(dates), times_of_day(times, gap, overlap), workdays)
+    overnight = FromSpans(int(times.every or 0), _spans(times), overnight=True) if _crosses_midnight(times) else None
+    return Rule(zone, day_test(dates), times_of_day(times, gap, overlap), workdays, overnight=overnight)
 
 
 def times_of_day(times: Times, gap: str, overlap: str) -> TimesOfDay:
     """Return the rule for the times of day that `times` defines."""
-    spans = tuple(Span(second_of_day(start), second_of_day(end)) for start, end in times.between)
+    spans = _spans(times)
+    if times.every is not None and times.count_from == "span":
+        return FromSpans(int(times.every), spans)
     if times.every is not None:
         return FromMidnight(int(times.every), spans)
     if times.at:
@@ -159,6 +185,15 @@ def times_of_day(times: Times, gap: str, overlap: str) -> TimesOfDay:
     if times.at or times.hours:
         return Fixed(chosen, gap, overlap)
     return Wildcard(chosen)
+
+
+def _spans(times: Times) -> tuple[Span, ...]:
+    return tuple(Span(second_of_day(start), second_of_day(end)) for start, end in times.between)
+
+
+def _crosses_midnight(times: Times) -> bool:
+    """Whether times that are counted from their spans go on after midnight."""
+    return times.count_from == "span" and any(end <= start and end > 0 for start, end in _spans(times))
 
 
 def _once(zone: ZoneInfo, at: datetime, gap: str, overlap: str, workdays: Workdays | None) -> Rule:

@@ -25,7 +25,7 @@ from functools import cached_property, lru_cache
 from typing import NamedTuple, Protocol
 from zoneinfo import ZoneInfo
 
-from jobfac.recurrence.zones import ONE_DAY, day_start, gap_end, instants, local, steady_midnight
+from jobfac.recurrence.zones import ONE_DAY, day_start, first_instant, gap_end, instants, local, steady_midnight
 
 SECONDS_PER_DAY = 86_400
 
@@ -95,14 +95,13 @@ class Wildcard:
         return (Moment(instant, wall) for wall in _walls(day, self.seconds) for instant in instants(zone, wall))
 
 
-@dataclass(frozen=True)
-class Span:
+class Span(NamedTuple):
     """Seconds of the day from `start` to before `end`; across midnight if `end` is not after `start`."""
 
     start: int
     end: int
 
-    def __contains__(self, second: int) -> bool:
+    def includes(self, second: int) -> bool:
         if self.start < self.end:
             return self.start <= second < self.end
         return second >= self.start or second < self.end
@@ -131,6 +130,42 @@ class FromMidnight:
 
 
 @dataclass(frozen=True, eq=False)
+class FromSpans:
+    """Every `step` seconds of real time counted from the start of each span, until the span ends: the part of a span
+    up to midnight or, with `overnight`, the part after the midnight that a span of the day before crosses."""
+
+    step: int
+    spans: tuple[Span, ...]
+    overnight: bool = False
+
+    @cached_property
+    def _seconds(self) -> Sequence[int]:
+        found: set[int] = set()
+        for start, end in self.spans:
+            if not self.overnight:
+                found.update(range(start, end if start < end else SECONDS_PER_DAY, self.step))
+            elif start >= end:
+                found.update(range((start - SECONDS_PER_DAY) % self.step, end, self.step))
+        return tuple(sorted(found))
+
+    def seconds_of(self, midnight: datetime) -> Sequence[int]:
+        return self._seconds
+
+    def moments(self, zone: ZoneInfo, day: date) -> Iterable[Moment]:
+        found: set[Moment] = set()
+        for start, end in self.spans:
+            if self.overnight and start < end:
+                continue
+            until = end if self.overnight or start < end else SECONDS_PER_DAY
+            began = datetime.combine(day - ONE_DAY * self.overnight, time()) + timedelta(seconds=start)
+            for moment in Running(self.step, first_instant(zone, began)).moments(zone, day):
+                second = second_of_day(moment.wall.time())
+                if second < until and (self.overnight or second >= start):
+                    found.add(moment)
+        return sorted(found)
+
+
+@dataclass(frozen=True, eq=False)
 class Running:
     """Every `step` seconds of real time, before and after the instant `anchor` (UTC)."""
 
@@ -153,6 +188,8 @@ class Running:
 def first_after(times: TimesOfDay, zone: ZoneInfo, day: date, after: datetime) -> datetime | None:
     """Return the first firing instant of the local day that is later than `after`, or None."""
     midnight = steady_midnight(zone, day)
+    if isinstance(times, FromSpans) and times.overnight and steady_midnight(zone, day - ONE_DAY) is None:
+        midnight = None  # the count began on a day on which the clocks change
     if midnight is None:
         found = _firing(times, zone, day)
         index = bisect_right(found, after)
@@ -170,7 +207,7 @@ def _firing(times: TimesOfDay, zone: ZoneInfo, day: date) -> tuple[datetime, ...
 
 def narrowed(seconds: Iterable[int], spans: tuple[Span, ...]) -> tuple[int, ...]:
     """Return the seconds of the day that are in one of the spans."""
-    return tuple(second for second in seconds if any(second in span for span in spans))
+    return tuple(second for second in seconds if any(span.includes(second) for span in spans))
 
 
 def second_of_day(clock: time) -> int:

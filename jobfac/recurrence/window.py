@@ -31,7 +31,7 @@ def in_window(dates: Dates | None, times: Times | None, zone: ZoneInfo, instant:
         return False
     if not times.between:
         return named(wall.date())
-    began = [wall.date() - ONE_DAY * (second < span.start) for span in _spans(times) if second in span]
+    began = [wall.date() - ONE_DAY * (second < span.start) for span in _spans(times) if span.includes(second)]
     return any(map(named, began))
 
 

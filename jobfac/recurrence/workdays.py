@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
 
-from jobfac.definitions.moments import MonthDay
+from jobfac.definitions.patterns.moments import MonthDay
 from jobfac.definitions.schedule import Calendar
 from jobfac.recurrence.zones import ONE_DAY
 

@@ -4,22 +4,12 @@ from collections.abc import Mapping
 from datetime import date, datetime
 from typing import Any
 
+from jobfac.reports import rows as kinds
 from jobfac.reports.facts import Period
-from jobfac.reports.rows import (
-    FailureRow,
-    JobHistoryRow,
-    LateRow,
-    Report,
-    SlowestRow,
-    SummaryRow,
-    TrendRow,
-    UtilisationRow,
-)
-from jobfac.views.serialization import all_as_json, as_json, from_json
+from jobfac.reports.rows import Report
+from jobfac.views.serialization import all_as_json, as_json, from_json, is_view
 
-ROWS: dict[str, type[tuple[Any, ...]]] = {
-    row.__name__: row for row in (SummaryRow, FailureRow, SlowestRow, LateRow, TrendRow, UtilisationRow, JobHistoryRow)
-}
+ROWS: dict[str, type[tuple[Any, ...]]] = {name: kind for name, kind in vars(kinds).items() if is_view(kind)}
 """The types of rows by their names."""
 
 

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from jobfac.database.dialects import utcnow
 from jobfac.database.tables import expectation
-from jobfac.definitions.watching import Expect
+from jobfac.definitions.execution.watching import Expect
 from jobfac.recurrence import expected
 from jobfac.views.expectations import OverdueView
 from jobfac.views.serialization import columns, from_row

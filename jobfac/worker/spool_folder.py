@@ -18,6 +18,7 @@ from jobfac.secret_references import SecretError, resolve
 from jobfac.states import RunState
 from jobfac.store import jobs, output
 from jobfac.telemetry.logs import logger
+from jobfac.worker.executions.connections import secrets_of
 
 log = logger("jobfac.spool")
 
@@ -168,6 +169,8 @@ def _recover(db: Database, name: SpoolName, path: Path) -> None:
     if job is None:
         return  # purged
     secrets = [resolve(value).encode() for value in job.environment.values() if not isinstance(value, str)]
+    if job.sql is not None:
+        secrets += secrets_of(resolve(job.sql.connection))
     stored = db.query(output.end_of, *name)
     spool = Spool(path, max(1, job.output.limit), secrets)
     try:

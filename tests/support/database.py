@@ -23,8 +23,9 @@ T = TypeVar("T")
 
 
 def define(db: Database, **jobs: Mapping[str, Any]) -> None:
-    """Store jobs by id; a body without steps and command runs ``true``."""
-    bodies = {job: dict(body) if "steps" in body else {"command": ["true"], **body} for job, body in jobs.items()}
+    """Store jobs by id; a body without steps, sql and command runs ``true``."""
+    runs = {"steps", "sql"}
+    bodies = {job: dict(body) if runs & set(body) else {"command": ["true"], **body} for job, body in jobs.items()}
     for job, definition in d.from_data({"jobs": bodies}).jobs.items():
         db.transact(job_store.put, job, definition, "tester")
 

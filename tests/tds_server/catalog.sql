@@ -281,3 +281,5 @@ CREATE VIEW sys.check_constraints AS
         conrelid::integer AS parent_object_id,
         pg_get_expr(conbin, conrelid) AS definition
     FROM pg_constraint WHERE contype = 'c';
+
+CREATE FUNCTION dbo.suser_sname(bytea) RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT convert_from($1, 'UTF8') $$;

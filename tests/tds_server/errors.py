@@ -12,6 +12,7 @@ DEADLOCK_MESSAGE = (
 )
 MESSAGES = {
     1205: DEADLOCK_MESSAGE.format(spid=0),
+    102: "Incorrect syntax near 'END'.",
     1222: "Lock request time out period exceeded.",
     40613: "Database 'jobfac' on server 'testserver' is not currently available. Please retry the connection later.",
     3960: "Snapshot isolation transaction aborted due to update conflict. Retry the transaction.",
@@ -31,6 +32,9 @@ class SqlError(Exception):
         self.number = number
         self.severity = severity
         self.state = state
+        self.line = 0
+        """The line of its statement, from 1 in its batch or procedure; 0: not known yet."""
+        self.procedure = ""
 
     @property
     def ends_batch(self) -> bool:

@@ -80,7 +80,7 @@ class Conversation:
 
     def _answer(self, message: Message) -> tuple[bytes, bool]:
         """Answer a message; returns the answer, and whether the connection stays open."""
-        answer = Answer()
+        answer = Answer(lambda part: self.wire.write(transport.ANSWER, part, whole=False))
         if message.reset:
             self.session.reset()
             self._prepared.clear()

@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -91,19 +91,38 @@ def _print_count(plan: PlanView, dry_run: bool) -> None:
 
 def export(
     jobs: Annotated[
-        list[str] | None, typer.Argument(help="Job ids; default: all.", autocompletion=completion.jobs)
+        list[str] | None,
+        typer.Argument(help="Job ids; default: all. `crontab` first: as a crontab.", autocompletion=completion.jobs),
+    ] = None,
+    form: Annotated[
+        Literal["yaml", "crontab"] | None, typer.Option("--as", help="The form; with it, every word is a job id.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Print the stored definitions in a form that `apply` reads."""
+    """Print the stored definitions in a form that `apply` reads, or as a crontab."""
+    wanted = list(jobs or [])
+    if form is None and wanted[:1] == ["crontab"]:
+        form, wanted = "crontab", wanted[1:]
     with backend() as factory:
-        views = [factory.job(job) for job in jobs] if jobs else factory.jobs()
-        defaults = {} if jobs else factory.defaults()
+        views = [factory.job(job) for job in wanted] if wanted else factory.jobs()
+        defaults = {} if wanted else factory.defaults()
     bodies = {job.id: _body(job) for job in views}
-    if as_json:
+    if form == "crontab":
+        _print_crontab(bodies)
+    elif as_json:
         print_json({"jobs": bodies} | ({"defaults": defaults} if defaults else {}))
     else:
         print_text(_yaml(bodies, defaults))
+
+
+def _print_crontab(bodies: dict[str, Any]) -> None:
+    from jobfac import definitions as d
+    from jobfac.importers.to_crontab import to_crontab
+
+    written = to_crontab({job: d.from_canonical(job, body, body.pop("enabled", True)) for job, body in bodies.items()})
+    for sentence in written.left_out:
+        note(f"warning: {sentence}")
+    print_text(written.text)
 
 
 @app.command("list")
@@ -140,6 +159,8 @@ def _program(job: JobView) -> str:
     body = job.definition
     if "steps" in body:
         return cell(" > ".join(step["name"] for step in body["steps"]))
+    if "sql" in body:
+        return cell("sql: " + " ".join(body["sql"].get("text", body["sql"].get("file", "")).split()))
     command = body["command"]
     return cell(command if isinstance(command, str) else shlex.join(command))
 

@@ -1,17 +1,14 @@
-"""`schedule list / preview / backfill / load / pause / resume` and `import crontab`."""
+"""`schedule list / preview / backfill / load / pause / resume`."""
 
-import os
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from jobfac.cli import completion
 from jobfac.cli.client import backend
-from jobfac.cli.common import NOT_FOUND, USAGE, Failure, Json, fail, group, instant, period_end
-from jobfac.cli.rendering.printing import Columns, note, print_drawn, print_json, print_table, print_text
+from jobfac.cli.common import Json, group, instant, period_end
+from jobfac.cli.rendering.printing import Columns, note, print_drawn, print_json, print_table
 from jobfac.cli.rendering.text import cell
 from jobfac.cli.times import write_time
 from jobfac.recurrence.wording import in_words
@@ -22,7 +19,6 @@ from jobfac.views.serialization import all_as_json
 from jobfac.views.serialization import as_json as serialization_as_json
 
 app = group("List, preview, pause and resume schedules.")
-import_app = group("Convert foreign schedules to definitions, on standard output.")
 
 Job = Annotated[str, typer.Argument(help="The job's id.", autocompletion=completion.jobs)]
 Name = Annotated[str | None, typer.Argument(help="The schedule's name or position; default: all schedules of the job.")]
@@ -205,43 +201,3 @@ def _remarks(found: LoadView) -> Iterator[str]:
 
 def _due_local(row: BackfillView) -> str:
     return f"{row.local:%a} {row.local.isoformat(' ', 'seconds')}"
-
-
-@import_app.command()
-def crontab(
-    file: Annotated[Path, typer.Argument(help="A user's crontab or a file of /etc/cron.d; `-` reads standard input.")],
-    system: Annotated[
-        bool | None,
-        typer.Option("--system/--user", help="Whether each line names a user; default: yes for files below /etc."),
-    ] = None,
-    timezone: Annotated[
-        str | None, typer.Option(metavar="ZONE", help="The time zone; default: that of this machine.")
-    ] = None,
-) -> None:
-    """Print a crontab as definitions. Lines that cannot be converted cause warnings."""
-    from jobfac import definitions as d
-    from jobfac.importers.crontab import from_crontab
-
-    text = sys.stdin.read() if str(file) == "-" else _text(file)
-    filename = "crontab" if str(file) == "-" else str(file)
-    names_users = file.absolute().is_relative_to("/etc") if system is None else system
-    jobs, warnings = from_crontab(text, system=names_users, filename=filename, timezone=timezone or _machine_zone())
-    for warning in warnings:
-        note(f"warning: {warning}")
-    try:
-        print_text(d.dump(d.from_data({"jobs": jobs})))
-    except d.DefinitionError as error:
-        raise Failure(USAGE, "\n".join(str(problem) for problem in error.problems)) from None
-
-
-def _text(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8", errors="surrogateescape")
-    except OSError as error:
-        fail(NOT_FOUND, f"{file} cannot be read: {error.strerror}.")
-
-
-def _machine_zone() -> str:
-    """Return the time zone of cron on this machine."""
-    link = os.path.realpath("/etc/localtime")
-    return os.environ.get("TZ") or (link.partition("/zoneinfo/")[2] or "UTC")

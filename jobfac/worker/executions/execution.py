@@ -188,7 +188,7 @@ class Execution:
         state, reason = self._final_state()
         if self.process is not None:
             report = self.report
-            state, reason = with_remarks(state, reason, report.incomplete, report.refused, self.definition.aware)
+            state, reason = with_remarks(state, reason, report.incomplete, report.refused, self.definition.reports)
         over = self.process.exit if self.process else None
         used = self.process.usage() if self.process else None
         stopped = self._life.cause is not None and not self._life.cause.is_timeout
@@ -228,7 +228,9 @@ class Execution:
         group, limits = self.process.group, self.definition.limits
         if group is not None and limits is not None and limits.memory is not None and group.hit_memory_limit():
             return RunState.FAILED, out_of_memory(limits.memory)
-        if self.definition.aware and self.report.result is not None:
+        if self.definition.sql is not None and self.report.result == "failed" and self.report.exit_message:
+            return RunState.FAILED, self.report.exit_message
+        if self.definition.reports and self.report.result is not None:
             return judge_report(self.report.result, self.report.exit_message)
         state, reason = judge(self.process.exit.code, self.process.exit.signal, self.definition)
         if state == RunState.FAILED and group is not None and (refused := group.refused_processes()):
@@ -279,6 +281,8 @@ class Execution:
         self.report.close()
         if self.process is not None and self.process.group is not None:
             self.process.group.remove()
-        if self.claimed.payload is not None:
+        files = [] if self.claimed.payload is None else [self._launch.payload]
+        files += [] if self.definition.sql is None else [self._launch.script]
+        for file in files:
             with contextlib.suppress(OSError):  # missing, or replaced by the program with something else
-                self._launch.payload.unlink()
+                file.unlink()

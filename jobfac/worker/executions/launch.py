@@ -4,10 +4,12 @@ import contextlib
 import errno
 import json
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from jobfac.definitions import Job
+from jobfac.definitions.execution.sql import Sql
 from jobfac.programs import (
     Limits,
     Process,
@@ -23,8 +25,12 @@ from jobfac.programs.masking import Mask
 from jobfac.secret_references import resolve
 from jobfac.store.output import STREAMS
 from jobfac.store.workers import Claimed
+from jobfac.worker.executions.connections import secrets_of
 from jobfac.worker.executions.environment import PAYLOAD_IN_ENVIRONMENT, base_environment, home_of
 from jobfac.worker.executions.report import Report
+
+SQL_PROGRAM = (sys.executable, "-P", "-m", "jobfac.sqljob")
+"""Runs the script of a ``sql`` job. Without -P, modules in the job's directory would come before those of Python."""
 
 
 class Launch:
@@ -34,6 +40,7 @@ class Launch:
         spools: by stream, the captured output.
         paths: by stream, the file that the definition redirects it to.
         payload: path of the payload file, which exists only if the run has a payload.
+        script: path of the file with the script of a ``sql`` job, which exists only for one.
     """
 
     def __init__(
@@ -49,6 +56,7 @@ class Launch:
         self.spools: dict[str, Spool] = {}
         self.paths: dict[str, str] = {}
         self.payload = folder / f"{claimed.id}-{claimed.attempt}.payload"
+        self.script = folder / f"{claimed.id}-{claimed.attempt}.script"
         self._claimed = claimed
         self._definition = definition
         self._marker = marker
@@ -82,8 +90,16 @@ class Launch:
     def _program(self) -> tuple[Program, list[bytes]]:
         job, claimed = self._definition, self._claimed
         arguments = job.arguments if claimed.arguments is None else tuple(json.loads(claimed.arguments))
-        argv = ("/bin/sh", "-c", job.command[0], "sh", *arguments) if job.shell else (*job.command, *arguments)
         environment, secrets = self._environment()
+        if job.sql is not None:
+            if arguments:
+                raise StartError("a sql job takes no arguments; start it without them, or use parameters")
+            argv: tuple[str, ...] = SQL_PROGRAM
+            environment |= self._write_script(job.sql, secrets)
+        elif job.shell:
+            argv = ("/bin/sh", "-c", job.command[0], "sh", *arguments)
+        else:
+            argv = (*job.command, *arguments)
         if job.user:
             self._report.create_for(job.user)
         given_limits = job.limits
@@ -121,6 +137,14 @@ class Launch:
         if len(payload) <= PAYLOAD_IN_ENVIRONMENT and "\0" not in payload:
             variables["JOBFAC_PAYLOAD"] = payload
         return variables
+
+    def _write_script(self, sql: Sql, secrets: list[bytes]) -> Mapping[str, str]:
+        """Write the file of a ``sql`` job; returns the variables for its program. Its URL and password are secrets."""
+        url = resolve(sql.connection)
+        secrets += secrets_of(url)
+        body = sql.model_dump(exclude_none=True, exclude={"connection"})
+        write_private(self.script, json.dumps(body).encode(), self._definition.user)
+        return {"JOBFAC_SQL_FILE": str(self.script), "JOBFAC_SQL_URL": url}
 
     def _open(self, stream: str, secrets: list[bytes]) -> int:
         output = self._definition.output

@@ -24,8 +24,8 @@ class Way(Enum):
     ALONE = auto()  # it needs neither
 
 
-RUN, WAITS = "1", "2"
-"""A run that has ended, and one that waits for an hour."""
+RUN, FAILED = "1", "2"
+"""A run that succeeded, and one that failed."""
 
 TABLE: dict[str, tuple[Way, list[str]]] = {
     "up": (Way.REFUSES, []),
@@ -37,6 +37,11 @@ TABLE: dict[str, tuple[Way, list[str]]] = {
     "start": (Way.WORKS, ["hello"]),
     "stop": (Way.WORKS, ["--job", "hello", "--all"]),
     "retry": (Way.WORKS, [RUN]),
+    "hold": (Way.WORKS, ["--job", "bad", "--reason", "why"]),
+    "release": (Way.WORKS, ["1"]),
+    "holds": (Way.SAME, ["--json"]),
+    "note": (Way.WORKS, [RUN, "what was done"]),
+    "ack": (Way.WORKS, [FAILED]),
     "logs": (Way.SAME, [RUN, "--json"]),
     "top": (Way.WORKS, ["--once"]),
     "doctor": (Way.WORKS, []),
@@ -48,6 +53,9 @@ TABLE: dict[str, tuple[Way, list[str]]] = {
     "jobs show": (Way.SAME, ["hello", "--json"]),
     "jobs enable": (Way.WORKS, ["hello"]),
     "jobs disable": (Way.WORKS, ["bad"]),
+    "jobs history": (Way.SAME, ["hello", "--json"]),
+    "jobs diff": (Way.SAME, ["hello", "1", "1", "--json"]),
+    "jobs rollback": (Way.WORKS, ["hello", "1"]),
     "jobs delete": (Way.WORKS, ["long"]),
     "runs list": (Way.SAME, ["--json"]),
     "runs show": (Way.SAME, [RUN, "--json"]),
@@ -63,6 +71,7 @@ TABLE: dict[str, tuple[Way, list[str]]] = {
     "sequence simulate": (Way.SAME, ["tree", "--json"]),
     "sequence graph": (Way.SAME, ["tree"]),
     "import crontab": (Way.ALONE, ["crontab"]),
+    "import agent": (Way.ALONE, ["agent.sql"]),
     "keys create": (Way.WORKS, ["--role", "viewer"]),
     "keys list": (Way.SAME, ["--json"]),
     "keys revoke": (Way.WORKS, ["2"]),
@@ -78,6 +87,10 @@ TABLE: dict[str, tuple[Way, list[str]]] = {
     "help": (Way.ALONE, []),
 }
 """By the words of each command: how it behaves, and arguments with which it succeeds."""
+
+
+AGENT = (Path(__file__).parents[2] / "unit/importers/agent/corpus/daily/script.sql").read_text(encoding="utf-8")
+"""A script of SQL Server Agent."""
 
 
 def commands(group: TyperGroup = app, prefix: str = "") -> Iterator[str]:
@@ -98,10 +111,12 @@ def far(remote: InProcess, sqlite_factory: Factory) -> InProcess:
     """A user with only the API, and a factory in which something has happened."""
     worker = sqlite_factory.worker("mill")
     sqlite_factory.json("start", "hello", "--wait")
+    sqlite_factory.run("start", "bad", "--wait", code=1)
     sqlite_factory.start("hello", "--in", "1h")
     sqlite_factory.json("keys", "create", "--role", "viewer")
     (remote.folder / "more.yaml").write_text("jobs: {more: {command: [echo]}}")
     (remote.folder / "crontab").write_text("0 6 * * * true\n")
+    (remote.folder / "agent.sql").write_text(AGENT)
     del remote.environment["JOBFAC_DATABASE_URL"]
     # A database that lies there by chance must not be used.
     (remote.folder / "jobfac.db").write_bytes(b"not a database")

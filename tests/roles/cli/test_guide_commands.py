@@ -17,6 +17,7 @@ EXPECTED = {
     "definitions": ["2 to add", "2 added", "Export orders"],
     "programs": ["half way", "working", "exit_code  0"],
     "schedules": ["3 added", "IN ITS ZONE"],
+    "sql": ["   1   1200", "succeeded"],
     "sequences": ["7 added", "flowchart", "repair"],
     "output": ["one line"],
     "secrets": ["token is ***"],

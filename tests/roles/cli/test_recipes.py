@@ -143,7 +143,8 @@ def test_a_column_of_a_run_needs_three_files(copy: Copy) -> None:
 
 def test_a_form_of_schedule_needs_two_files(copy: Copy) -> None:
     schedule = "jobfac/definitions/schedule.py"
-    copy.insert(schedule, "    name: Id | None = Field(", "default=None)\n    hourly: Minute | None = Field(")
+    key = "hourly: Annotated[int, whole(0, 59)] | None = Field("
+    copy.insert(schedule, "    name: Id | None = Field(", f"default=None)\n    {key}")
     copy.insert(schedule, '"every": self.every,', ' "hourly": self.hourly,')
     copy.insert("jobfac/recurrence/rule.py", 'share one object."""', RULE)
     assert len(copy.changed) == 2

@@ -81,7 +81,10 @@ class _Parser(Cursor):
         text = f"{first.text} {rest}".strip()
         if self.at == start + 1 and first.text == ")":
             raise SqlError(102, "Incorrect syntax near ')'.", 15)
-        return Query(text)
+        return Query(text, self._line(first))
+
+    def _line(self, token: Token) -> int:
+        return self.text.count("\n", 0, token.start) + 1
 
     def _declare(self) -> Node:
         self.expect("DECLARE")
@@ -145,16 +148,22 @@ class _Parser(Cursor):
     _commit = _rollback = _save = _end_of_transaction
 
     def _throw(self) -> Node:
+        line = self._line(self.peek())
         self.expect("THROW")
-        return Throw(self._list())
+        return Throw(self._list(), line)
 
     def _raiserror(self) -> Node:
+        line = self._line(self.peek())
         self.expect("RAISERROR")
         self.expect("(")
         arguments = self._list()
         self.expect(")")
-        self.until(STARTERS)
-        return RaiseError(arguments)
+        options = []
+        if self.accept("WITH"):
+            while self.peek().upper in ("NOWAIT", "LOG", "SETERROR"):
+                options.append(self.next().upper)
+                self.accept(",")
+        return RaiseError(arguments, "NOWAIT" in options, line)
 
     def _list(self) -> tuple[str, ...]:
         items = []

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Query:
-    """A statement that reads or changes data, or defines an object."""
+    """A statement that reads or changes data, or defines an object. ``line``: where it begins in its batch, from 1."""
 
     text: str
+    line: int = 1
 
 
 @dataclass(frozen=True)
@@ -65,11 +66,16 @@ class Throw:
     """Number, message and state as expressions. Without them it throws the caught error again."""
 
     arguments: tuple[str, ...]
+    line: int = 1
 
 
 @dataclass(frozen=True)
 class RaiseError:
+    """``at_once``: WITH NOWAIT, so the client has it before the batch ends."""
+
     arguments: tuple[str, ...]
+    at_once: bool = False
+    line: int = 1
 
 
 @dataclass(frozen=True)

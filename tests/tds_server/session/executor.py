@@ -67,7 +67,7 @@ class Session:
         if builtin := system.PROCEDURES.get(procedure.rsplit(".", 1)[-1].lower()):
             return builtin(self, arguments, output)
         definition = system.definition(self.storage, procedure)
-        scope = Scope(depth=depth + 1)
+        scope = Scope(depth=depth + 1, procedure=procedure.lower())
         values = system.by_parameter_name(definition, arguments)
         for parameter in definition.parameters:
             value = values[parameter.name] if parameter.name in values else self._default(definition.name, parameter)
@@ -97,8 +97,8 @@ class Session:
 
     def _run(self, node: Node, scope: Scope, output: Output) -> None:
         match node:
-            case nodes.Query(text):
-                self._statement(text, scope, output)
+            case nodes.Query(text, line):
+                self._statement(text, line, scope, output)
             case nodes.Block(body):
                 for part in body:
                     self._run(part, scope, output)
@@ -122,10 +122,8 @@ class Session:
                 self._loop(condition, body, scope, output)
             case nodes.Try(body, handler):
                 self._try(body, handler, scope, output)
-            case nodes.Throw(arguments):
-                raise self._thrown(arguments, scope)
-            case nodes.RaiseError(arguments):
-                self._raise_error(arguments, scope, output)
+            case nodes.Print() | nodes.Throw() | nodes.RaiseError():
+                self._say(node, scope, output)
             case nodes.Return(value):
                 scope.status = 0 if value is None else int(self.statements.evaluate(value, scope) or 0)
                 raise _Returned
@@ -147,16 +145,26 @@ class Session:
 
     # Statements and errors
 
-    def _statement(self, text: str, scope: Scope, output: Output) -> None:
+    def _statement(self, text: str, line: int, scope: Scope, output: Output) -> None:
         try:
             self.statements.run(text, scope, output)
             self.statements.last_error = 0
         except SqlError as error:
             self.statements.last_error = error.number
             self.statements.row_count = 0
+            _placed(error, line, scope)
             if error.ends_batch or self._trying or self.statements.options["XACT_ABORT"]:
                 raise
             output.error(error)
+
+    def _say(self, node: nodes.Print | nodes.Throw | nodes.RaiseError, scope: Scope, output: Output) -> None:
+        match node:
+            case nodes.Print(expression):
+                output.message(0, str(self.statements.evaluate(expression, scope)), 0, 1, at_once=False)
+            case nodes.Throw(arguments, line):
+                raise _placed(self._thrown(arguments, scope), line, scope)
+            case nodes.RaiseError():
+                self._raise_error(node, scope, output)
 
     def _try(self, body: nodes.Block, handler: nodes.Block, scope: Scope, output: Output) -> None:
         self._trying += 1
@@ -186,12 +194,16 @@ class Session:
             return SqlError(10704, "To rethrow an error, a THROW statement must be used inside a CATCH block.", 15)
         return self.statements.caught[-1]
 
-    def _raise_error(self, arguments: tuple[str, ...], scope: Scope, output: Output) -> None:
-        message, severity, state, *rest = (self.statements.evaluate(argument, scope) for argument in arguments)
-        error = SqlError(50000, re.sub(r"%[sd]", "{}", str(message)).format(*rest), int(severity), int(state))
-        if error.severity > 10:
-            if self._trying:
-                raise error
+    def _raise_error(self, node: nodes.RaiseError, scope: Scope, output: Output) -> None:
+        message, severity, state, *rest = (self.statements.evaluate(argument, scope) for argument in node.arguments)
+        values = iter(rest)
+        text = re.sub(r"%[sd%]", lambda found: "%" if found[0] == "%%" else str(next(values)), str(message))
+        error = _placed(SqlError(50000, text, int(severity), int(state)), node.line, scope)
+        if error.severity <= 10:
+            output.message(50000, text, error.severity, error.state, node.at_once)
+        elif self._trying:
+            raise error
+        else:
             output.error(error)
 
     # Variables, settings and control flow
@@ -260,3 +272,10 @@ class Session:
     def _rollback(self) -> None:
         self.statements.doomed = False
         self.storage.rollback()
+
+
+def _placed(error: SqlError, line: int, scope: Scope) -> SqlError:
+    """The error with the place where it happened, unless it has one."""
+    if not error.line:
+        error.line, error.procedure = line, scope.procedure
+    return error

@@ -19,17 +19,22 @@ class Output(Protocol):
     def rows(self, columns: Sequence[Column], rows: Sequence[Sequence[Any]], counted: bool) -> None: ...
     def count(self, affected: int) -> None: ...
     def error(self, error: SqlError) -> None: ...
+    def message(self, number: int, text: str, severity: int, state: int, at_once: bool) -> None: ...
 
 
 @dataclass
 class Scope:
-    """The variables of a batch or of a procedure call. ``depth``: the nesting depth of calls."""
+    """The variables of a batch or of a procedure call. ``depth``: the nesting depth of calls.
+
+    ``procedure``: the name of the called procedure.
+    """
 
     types: dict[str, SqlType] = field(default_factory=dict)
     values: dict[str, Any] = field(default_factory=dict)
     tables: list[str] = field(default_factory=list)
     depth: int = 0
     status: int = 0
+    procedure: str = ""
 
     def declare(self, name: str, kind: SqlType, value: Any = None) -> None:
         self.types[name] = kind
@@ -139,4 +144,8 @@ class Statements:
                 return caught and caught.severity
             case "@__error_state":
                 return caught and caught.state
+            case "@__error_line":
+                return caught and caught.line
+            case "@__error_procedure":
+                return (caught and caught.procedure) or None
         return None

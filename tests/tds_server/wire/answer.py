@@ -1,6 +1,6 @@
 """Build an answer, token by token, as statements return results."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tests.tds_server.errors import SqlError
@@ -11,9 +11,13 @@ DONE_SIZE = 13
 
 
 class Answer:
-    """The answer to a request. The end of each statement announces further tokens, except for the last one."""
+    """The answer to a request. The end of each statement announces further tokens, except for the last one.
 
-    def __init__(self) -> None:
+    ``send``: takes a part of the answer that the client is to have at once.
+    """
+
+    def __init__(self, send: Callable[[bytes], None]) -> None:
+        self._send = send
         self._parts: list[bytes] = []
         self._ends = tokens.DONE
         self.failed = False
@@ -35,8 +39,16 @@ class Answer:
 
     def error(self, error: SqlError) -> None:
         self.failed = True
-        self._parts.append(tokens.error(error.number, str(error), error.severity, error.state))
+        said = (error.number, str(error), error.severity, error.state, error.procedure, error.line or 1)
+        self._parts.append(tokens.error(*said))
         self._parts.append(tokens.done(self._ends, tokens.MORE | tokens.ERROR))
+
+    def message(self, number: int, text: str, severity: int, state: int, at_once: bool) -> None:
+        self._parts.append(tokens.information(number, text, severity, state))
+        self._parts.append(tokens.done(self._ends, tokens.MORE))
+        if at_once:
+            self._send(b"".join(self._parts))
+            self._parts.clear()
 
     def end_call(self, status: int) -> None:
         """End a procedure call."""

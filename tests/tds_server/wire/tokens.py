@@ -27,11 +27,20 @@ def done(token: int, status: int = 0, rows: int | None = None) -> bytes:
     return bytes([token]) + struct.pack("<HHQ", status, 0, rows or 0)
 
 
-def error(number: int, message: str, severity: int = 16, state: int = 1, procedure: str = "") -> bytes:
+def error(number: int, message: str, severity: int = 16, state: int = 1, procedure: str = "", line: int = 1) -> bytes:
     """An error of that number; the message is cut at 2,000 characters."""
-    text = message[:2000].encode("utf-16-le")  # of which a character beyond U+FFFF takes two units
+    return _counted(0xAA, _message(number, message[:2000], severity, state, procedure, line))
+
+
+def information(number: int, message: str, severity: int, state: int) -> bytes:
+    """A message that is not an error, as PRINT sends it; it is cut at 4,000 characters."""
+    return _counted(0xAB, _message(number, message[:4000], severity, state, "", 1))
+
+
+def _message(number: int, message: str, severity: int, state: int, procedure: str, line: int) -> bytes:
+    text = message.encode("utf-16-le")  # of which a character beyond U+FFFF takes two units
     body = struct.pack("<IBBH", number, state, severity, len(text) // 2) + text
-    return _counted(0xAA, body + _short_text("testserver") + _short_text(procedure) + struct.pack("<I", 1))
+    return body + _short_text("testserver") + _short_text(procedure) + struct.pack("<I", line)
 
 
 def environment(kind: int, new: bytes = b"", old: bytes = b"") -> bytes:

@@ -67,13 +67,13 @@ class Transport:
             self._receive()
         return len(self._received) > 0 and self._received[0] == ATTENTION
 
-    def write(self, kind: int, payload: bytes) -> None:
-        """Send one message in as many packets as necessary."""
+    def write(self, kind: int, payload: bytes, whole: bool = True) -> None:
+        """Send one message, or a part of one that is not ``whole``, in as many packets as necessary."""
         room = self.packet_size - HEADER.size
         packets = []
         for number, start in enumerate(range(0, max(len(payload), 1), room), start=1):
             chunk = payload[start : start + room]
-            status = END_OF_MESSAGE if start + room >= len(payload) else 0
+            status = END_OF_MESSAGE if whole and start + room >= len(payload) else 0
             packets.append(HEADER.pack(kind, status, HEADER.size + len(chunk), 0, number % 256, 0) + chunk)
         data = b"".join(packets)
         self.socket.sendall(self._tunnel.wrap(data) if self._tunnel else data)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from jobfac.definitions import Job, Secret, Sequence, canonical, dump, from_canonical, from_data, load, loads
-from jobfac.definitions.moments import Blackout, DateSpan, Moment, MonthDay, TimeSpan
-from jobfac.definitions.output import Destination
+from jobfac.definitions.execution.output import Destination
+from jobfac.definitions.patterns.moments import Blackout, DateSpan, Moment, MonthDay, TimeSpan
 from jobfac.definitions.schedule import Schedule, Times
 from jobfac.definitions.steps import Go
 

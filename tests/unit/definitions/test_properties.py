@@ -39,12 +39,20 @@ dates = mapping(
         "on": some(month_days),
         "between": some(st.tuples(month_days, month_days).map("-".join)),
         "weekdays": some(st.sampled_from(["first", "last", "weekday", "weekend"])),
+        "nth": some(st.sampled_from(["first mon", "Second TUESDAY", "last weekday", "third weekend", "fourth day"])),
     },
+) | st.fixed_dictionaries(
+    {
+        "every": st.builds("{} {}".format, st.integers(1, 99), st.sampled_from(["day", "days", "weeks", "Months"])),
+        "since": st.dates().filter(lambda day: 1970 <= day.year <= 2999).map(str),
+        "days_of_week": st.just(["mon"]),
+    }
 )
 times = st.one_of(
     mapping({"at": some(clocks)}, {"between": some(spans)}),
     mapping({"hours": some(st.integers(0, 23))}, {"minutes": some(st.integers(0, 59))}),
-    mapping({"every": st.integers(1, 1440).map(lambda minutes: minutes * 60)}, {}),
+    mapping({"every": st.integers(1, 86400)}, {}),
+    mapping({"every": st.integers(1, 86400), "between": some(spans), "count_from": st.just("span")}, {}),
 )
 instants = st.datetimes(timezones=st.timezones()).filter(lambda moment: 1970 <= moment.year <= 2999)
 common = {
@@ -83,22 +91,32 @@ recipients = st.one_of(
     ),
     st.fixed_dictionaries({"apprise": secrets}),
 )
-jobs = mapping(
-    {"command": st.lists(words, min_size=1, max_size=3)},
+scripts = mapping(
+    {"connection": secrets, "text": words},
     {
-        "name": words,
-        "description": texts,
-        "environment": st.dictionaries(ids, st.one_of(texts, secrets), max_size=3),
-        "labels": st.dictionaries(ids, texts, max_size=3),
-        "priority": st.integers(-1000, 1000),
-        "grace": durations,
-        "retry": mapping({}, {"attempts": st.integers(1, 5), "jitter": st.floats(0, 1)}),
-        "output": mapping({}, {"stdout": streams, "limit": st.integers(0, 2**40)}),
-        "retention": st.one_of(durations, mapping({"count": st.integers(1, 1000)}, {"age": durations})),
-        "schedules": st.lists(schedules, max_size=3),
-        "notify": st.lists(st.fixed_dictionaries({"on": st.just("failed"), "to": recipients}), max_size=2),
-        "enabled": st.booleans(),
+        "database": words,
+        "on_error": st.sampled_from(["stop", "continue"]),
+        "timeout": durations,
+        "isolation": st.sampled_from(["snapshot", "read committed"]),
+        "result": st.sampled_from(["rows", "json", "none"]),
     },
+)
+OPTIONAL: dict[str, Any] = {
+    "name": words,
+    "description": texts,
+    "environment": st.dictionaries(ids, st.one_of(texts, secrets), max_size=3),
+    "labels": st.dictionaries(ids, texts, max_size=3),
+    "priority": st.integers(-1000, 1000),
+    "grace": durations,
+    "retry": mapping({}, {"attempts": st.integers(1, 5), "jitter": st.floats(0, 1)}),
+    "output": mapping({}, {"stdout": streams, "limit": st.integers(0, 2**40)}),
+    "retention": st.one_of(durations, mapping({"count": st.integers(1, 1000)}, {"age": durations})),
+    "schedules": st.lists(schedules, max_size=3),
+    "notify": st.lists(st.fixed_dictionaries({"on": st.just("failed"), "to": recipients}), max_size=2),
+    "enabled": st.booleans(),
+}
+jobs = st.one_of(
+    mapping({"command": st.lists(words, min_size=1, max_size=3)}, OPTIONAL), mapping({"sql": scripts}, OPTIONAL)
 )
 
 

@@ -25,6 +25,8 @@ def due_in(schedule: Schedule, after: datetime, until: datetime) -> list[datetim
     zone = ZoneInfo(schedule.timezone)
     if schedule.at:
         named = [schedule.at.astimezone(UTC)]
+    elif schedule.times and schedule.times.count_from == "span":
+        named = span_times(schedule, zone, after, until)
     elif schedule.every or (schedule.times and schedule.times.every):
         named = interval_times(schedule, zone, after, until)
     else:
@@ -60,6 +62,34 @@ def interval_times(schedule: Schedule, zone: ZoneInfo, after: datetime, until: d
             fires = fires and minute_named(schedule, wall.time(), every=True)
         if fires and runs_on(schedule, today):
             found.append(instant)
+    return found
+
+
+def span_times(schedule: Schedule, zone: ZoneInfo, after: datetime, until: datetime) -> list[datetime]:
+    """The times of a schedule that counts real minutes from the start of each span of a day."""
+    assert schedule.times is not None
+    assert schedule.times.every is not None
+    step, around = timedelta(seconds=schedule.times.every), days_around(after, until)
+    shown, walls = readings(zone, *around), dict(minutes(zone, *around))
+    found = []
+    day = (after - MARGIN).date() + 2 * DAY
+    while day < (until + MARGIN).date() - 2 * DAY:
+        for start, end in schedule.times.between if runs_on(schedule, day) else ():
+            wall = datetime.combine(day, start)
+            while wall not in shown:
+                wall += MINUTE
+            instant, past_midnight, crossing = shown[wall][0], wall.date() > day, end <= start
+            scanned = instant
+            while (clock := walls[scanned]).date() <= day + DAY * crossing or past_midnight:
+                past_midnight = past_midnight or clock.date() > day
+                if clock.date() > day + DAY or (past_midnight and not crossing):
+                    break
+                inside = clock.time() < end if past_midnight or not crossing else True
+                inside = inside and (past_midnight or clock.time() >= start)
+                if inside and (scanned - instant) % step == timedelta(0):
+                    found.append(scanned)
+                scanned += MINUTE
+        day += DAY
     return found
 
 
@@ -178,8 +208,38 @@ def day_named(schedule: Schedule, day: date) -> bool:
             or ("last" in dates.weekdays and day.day == workdays[-1])
             or ("weekday" in dates.weekdays and day.day in workdays)
             or ("weekend" in dates.weekdays and day.day not in workdays),
+            not dates.nth or any(day.day in ordinal_days(day, *entry) for entry in dates.nth),
+            dates.every is None or dates.since is None or counted(day, *dates.every, dates.since),
         )
     )
+
+
+def ordinal_days(day: date, number: int, kind: int | str) -> list[int]:
+    """The n-th (-1: the last) day of a kind in the month, if there is one."""
+    month = [date(day.year, day.month, n) for n in range(1, monthrange(day.year, day.month)[1] + 1)]
+    kinds = {"day": range(1, 8), "weekday": range(1, 6), "weekend": (6, 7)}
+    wanted = (kind,) if isinstance(kind, int) else kinds[kind]
+    same = [one.day for one in month if one.isoweekday() in wanted]
+    return same[-1:] if number == -1 else same[number - 1 : number]
+
+
+def counted(day: date, number: int, unit: str, since: date) -> bool:
+    """Whether the day is in one of the counted units: each is walked to, one after the other."""
+    if unit == "months":
+        month = since.replace(day=1)
+        step = 1 if day >= month else -1
+        passed = 0
+        while (month.year, month.month) != (day.year, day.month):
+            month = (month + 31 * DAY).replace(day=1) if step == 1 else (month - DAY).replace(day=1)
+            passed += 1
+        return passed % number == 0
+    length = number * (1 if unit == "days" else 7)
+    first = since
+    while first > day:
+        first -= length * DAY
+    while first + length * DAY <= day:
+        first += length * DAY
+    return day < first + (1 if unit == "days" else 7) * DAY
 
 
 def in_blackout(schedule: Schedule, wall: datetime) -> bool:

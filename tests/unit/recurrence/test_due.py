@@ -58,15 +58,29 @@ times: SearchStrategy[dict[str, Any]] = st.one_of(
     st.fixed_dictionaries({"hours": some(range(24))}),
     st.fixed_dictionaries({"every": st.integers(1, 1440).map("{}m".format)}),
 )
-dates: SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
+ordinals = st.builds(
+    "{} {}".format,
+    st.sampled_from(["first", "second", "third", "fourth", "fifth", "last"]),
+    st.sampled_from(["mon", "fri", "sun", "day", "weekday", "weekend"]),
+)
+counts = st.fixed_dictionaries(
+    {
+        "every": st.builds("{} {}".format, st.integers(2, 9), st.sampled_from(["days", "weeks", "months"])),
+        "since": st.dates(datetime(2009, 1, 1).date(), datetime(2028, 1, 1).date()).map(str),
+        "days_of_week": some(range(1, 8), 7),
+    }
+)
+days: SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
     {},
     optional={
+        "nth": st.lists(ordinals, min_size=1, max_size=6),
         "days_of_week": some(range(1, 8)),
         "days_of_month": some([*range(1, 32), "first", "last"], 20),
         "between": st.just(["02/20-04/05"]),
         "weekdays": some(["first", "last", "weekday", "weekend"]),
     },
 )
+dates = st.one_of(days, counts)
 quiet = st.sampled_from(["05:00", "09:00", "12:00", "21:00"])  # no clock changes at these times
 blackouts = st.one_of(
     st.tuples(quiet, quiet).filter(lambda edges: edges[0] != edges[1]).map(" - ".join),
@@ -89,6 +103,8 @@ def schedules(draw: st.DrawFn) -> tuple[Schedule, datetime]:
         schedule["times"] = draw(times)
         if draw(st.booleans()):
             schedule["times"]["between"] = draw(st.lists(spans, min_size=1, max_size=2))
+            if "every" in schedule["times"] and draw(st.booleans()):
+                schedule["times"]["count_from"] = "span"
         if draw(st.booleans()):
             schedule["dates"] = draw(dates)
     else:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobfac.definitions.watching import Expect
+from jobfac.definitions.execution.watching import Expect
 from jobfac.recurrence.expected import Expectation, advance, begin
 from tests.unit.recurrence.reference import due_in
 

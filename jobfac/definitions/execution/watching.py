@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, PlainSerializer, PlainValidator, Tag, model_validator
 
-from jobfac.definitions.moments import Clock, read_weekday, write_weekday
+from jobfac.definitions.patterns.moments import Clock, read_weekday, write_weekday
 from jobfac.definitions.schedule import Dates, Schedule, Times, Zone
 from jobfac.definitions.values import Duration, Model, PositiveDuration, decimal
 

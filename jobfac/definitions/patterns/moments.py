@@ -298,6 +298,7 @@ MonthDate = Annotated[
     Field(title="day of the month"),
 ]
 Holiday = Annotated[date | MonthDay, *_as_text(read_holiday, write_holiday, "date or day of the year")]
+FullDate = Annotated[date, *_as_text(read_date, date.isoformat, "date")]
 Instant = Annotated[datetime, *_as_text(read_instant, datetime.isoformat, "date and time")]
 DateOrInstant = Annotated[date, *_as_text(read_date_or_instant, write_date_or_instant, "date, or date and time")]
 Window = Annotated[Blackout, *_as_text(read_blackout, write_blackout, "window")]

@@ -1,0 +1,94 @@
+"""`import crontab`: tables of users and of the system."""
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+
+from jobfac.cli.commands.importing.zones import Zone, zone_of
+from jobfac.cli.common import NOT_FOUND, USAGE, Failure, fail
+from jobfac.cli.rendering.printing import note, print_text
+
+if TYPE_CHECKING:
+    from jobfac.importers.crontab import Table
+
+
+class _Found(NamedTuple):
+    name: str
+    table: "Table"
+    system: bool
+
+
+def crontab(
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Crontabs, or folders such as /etc/cron.d; `-` reads standard input.", show_default=False),
+    ] = None,
+    user: Annotated[str | None, typer.Option(metavar="NAME", help="Read the crontab of this user instead.")] = None,
+    system: Annotated[
+        bool | None,
+        typer.Option("--system/--no-system", help="Whether each line names a user; default: yes for files below /etc."),
+    ] = None,
+    timezone: Zone = None,
+) -> None:
+    """Print crontabs as definitions. Lines that cannot be converted cause warnings."""
+    from jobfac import definitions as d
+    from jobfac.importers.crontab import from_table
+
+    if bool(files) == (user is not None):
+        fail(USAGE, "Give either files or --user.")
+    zone = zone_of(timezone)
+    jobs: dict[str, Any] = {}
+    for found in _tables(files or [], user, system):
+        read, warnings = from_table(found.table, system=found.system, name=found.name, timezone=zone)
+        for name, body in read.items():
+            jobs[_free(name, jobs)] = body
+        for warning in warnings:
+            note(f"warning: {warning}")
+    try:
+        print_text(d.dump(d.from_data({"jobs": jobs})))
+    except d.DefinitionError as error:
+        raise Failure(USAGE, "\n".join(str(problem) for problem in error.problems)) from None
+
+
+def _tables(files: list[Path], user: str | None, system: bool | None) -> Iterator[_Found]:
+    from jobfac.importers.crontab import CrontabError, Table, user_table
+
+    if user is not None:
+        try:
+            yield _Found(user, user_table(user), False)
+        except CrontabError as error:
+            fail(NOT_FOUND, f"{error}.")
+    for file in files:
+        for path in _inside(file):
+            text = sys.stdin.read() if str(path) == "-" else _text(path)
+            names_users = path.absolute().is_relative_to("/etc") if system is None else system
+            name = "crontab" if str(path) == "-" else str(path)
+            yield _Found(name, Table(tab=text, user=False if names_users else None), names_users)
+
+
+def _inside(file: Path) -> list[Path]:
+    """The file, or the files of a folder that cron would read: others, such as x.dpkg-old, have a dot in their name."""
+    if not file.is_dir():
+        return [file]
+    return sorted(path for path in file.iterdir() if path.is_file() and re.fullmatch(r"[A-Za-z0-9_-]+", path.name))
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError as error:
+        fail(NOT_FOUND, f"{file} cannot be read: {error.strerror}.")
+
+
+def _free(name: str, taken: dict[str, Any]) -> str:
+    """The name, or the name with the first number that no other job has."""
+    lower = {one.lower() for one in taken}
+    found, number = name, 1
+    while found.lower() in lower:
+        number += 1
+        found = f"{name}-{number}"
+    return found

@@ -1,0 +1,1 @@
+"""The parts of a job's definition that govern its execution."""

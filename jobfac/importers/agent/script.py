@@ -1,0 +1,270 @@
+"""From the calls in scripts to Agent's jobs: what sp_add_job, sp_add_jobstep, sp_add_schedule and the others say."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+
+from jobfac.importers.agent import parameters
+from jobfac.importers.agent.calls import Call, Handle, JobName, Script, Unknown, Value
+from jobfac.importers.agent.model import Agent, Job, Operator, Place, Remark, Schedule, Step
+
+IGNORED = frozenset(
+    {
+        "sp_add_category", "sp_add_proxy", "sp_grant_login_to_proxy", "sp_grant_proxy_to_subsystem", "sp_delete_job",
+        "sp_delete_schedule", "sp_delete_jobserver", "sp_delete_category", "sp_delete_operator", "sp_executesql",
+        "sp_revoke_login_from_proxy", "sp_update_category", "sp_help_job", "sp_addrolemember", "sp_addmessage",
+    }
+)  # fmt: skip
+"""Procedures that say nothing about a job that its own calls do not say."""
+
+REMEDIES = {
+    "sp_add_alert": "jobfac has no alerts; let what finds the condition start the job",
+    "sp_update_alert": "jobfac has no alerts; let what finds the condition start the job",
+    "sp_add_notification": "jobfac has no alerts; let what finds the condition start the job",
+    "sp_start_job": "an import starts nothing; use jobfac start",
+    "sp_stop_job": "an import stops nothing; use jobfac stop",
+}
+"""Procedures that are known to have no counterpart, with what to do instead."""
+
+
+def decode(data: bytes) -> tuple[str, str | None]:
+    """The text of a script as SSMS and others save it, with line feeds, and what is doubtful about its encoding."""
+    for mark, encoding in ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16")):
+        if data.startswith(mark):
+            return _lines(data.decode(encoding, errors="replace")), None
+    if b"\0" in data[:2]:
+        return _lines(data.decode("utf-16-le" if data[1:2] == b"\0" else "utf-16-be", errors="replace")), None
+    try:
+        return _lines(data.decode("utf-8")), None
+    except UnicodeDecodeError:
+        doubt = "it is neither UTF-8 nor UTF-16, so it was read as Windows-1252; check names with special letters"
+        return _lines(data.decode("cp1252", errors="replace")), doubt
+
+
+def _lines(text: str) -> str:
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+class ScriptReader:
+    """Reads scripts, one after the other, into ``agent``. Schedules and operators are known to later scripts too."""
+
+    def __init__(self) -> None:
+        self.agent = Agent()
+        self._schedules: list[Schedule] = []
+        self._place = Place("")
+        self._procedures: dict[str, Callable[[Call, Script], None]] = {
+            "sp_add_job": self._add_job,
+            "sp_update_job": self._update_job,
+            "sp_add_jobstep": self._add_step,
+            "sp_update_jobstep": self._update_step,
+            "sp_add_jobschedule": self._add_job_schedule,
+            "sp_add_schedule": self._add_schedule,
+            "sp_update_schedule": self._update_schedule,
+            "sp_attach_schedule": self._attach_schedule,
+            "sp_add_jobserver": self._add_server,
+            "sp_add_operator": self._add_operator,
+            "sp_update_operator": self._add_operator,
+        }
+
+    def read(self, source: str, data: bytes) -> None:
+        """Read one script. ``source``: its name in warnings."""
+        text, doubt = decode(data)
+        if doubt is not None:
+            self._warn(Place(source), doubt)
+        script = Script(text)
+        for call in script.calls():
+            self._place = Place(source, call.line)
+            self._handle(call, script)
+        if script.broken is not None:
+            message = f"{script.broken}; the script was read up to here: complete it and import it again"
+            self._warn(Place(source, script.broken.line), message)
+
+    def finish(self) -> None:
+        """Remark on schedules that no job uses."""
+        used = {id(schedule) for job in self.agent.jobs for schedule in job.schedules}
+        for schedule in self._schedules:
+            if id(schedule) not in used:
+                message = f"the schedule '{schedule.name}' is used by no job in the scripts; script its jobs too"
+                self._warn(schedule.place, message)
+
+    def _handle(self, call: Call, script: Script) -> None:
+        if call.problem is not None:
+            self._warn(self._place, f"{call.problem}; it was left out, so write it out")
+            return
+        if call.procedure in self._procedures:
+            if (missing := parameters.name_positional(call)) is not None:
+                self._warn(self._place, missing)
+                return
+            self._procedures[call.procedure](call, script)
+        elif call.procedure in REMEDIES:
+            self._warn(self._place, f"{call.procedure} was left out: {REMEDIES[call.procedure]}")
+        elif call.procedure not in IGNORED:
+            self._warn(self._place, f"the procedure '{call.procedure}' is unknown; its call was left out")
+
+    # Jobs and steps
+
+    def _add_job(self, call: Call, script: Script) -> None:
+        name = self._text(call, "job_name")
+        if not name:
+            self._warn(self._place, "sp_add_job has no @job_name that can be read; the job was left out")
+            return
+        job = Job(self._place, name)
+        self.agent.jobs.append(job)
+        script.returns(call, "job_id", Handle("job", len(self.agent.jobs) - 1))
+        self._set_job(job, call)
+
+    def _update_job(self, call: Call, script: Script) -> None:
+        if (job := self._job(call)) is not None:
+            self._set_job(job, call)
+            job.name = self._text(call, "new_name") or job.name
+
+    def _set_job(self, job: Job, call: Call) -> None:
+        self._set(job, call, parameters.JOB, job.name)
+
+    def _add_step(self, call: Call, script: Script) -> None:
+        if (job := self._job(call)) is None:
+            return
+        step = Step(self._place, max((one.step_id for one in job.steps), default=0) + 1)
+        self._set(step, call, parameters.STEP, job.name)
+        if any(one.step_id == step.step_id for one in job.steps):
+            for other in job.steps:  # the server makes room, too
+                other.step_id += other.step_id >= step.step_id
+        job.steps.append(step)
+        job.steps.sort(key=lambda one: one.step_id)
+
+    def _update_step(self, call: Call, script: Script) -> None:
+        if (job := self._job(call)) is None:
+            return
+        wanted = call.arguments.get("step_id")
+        step = next((one for one in job.steps if one.step_id == wanted), None)
+        if step is None:
+            self._warn(self._place, "sp_update_jobstep names a step that the scripts do not add; add it first", job)
+        else:
+            self._set(step, call, parameters.STEP, job.name)
+
+    def _add_server(self, call: Call, script: Script) -> None:
+        if (job := self._job(call)) is not None and (server := self._text(call, "server_name")):
+            job.servers.append(server)
+
+    # Schedules
+
+    def _add_job_schedule(self, call: Call, script: Script) -> None:
+        if (job := self._job(call)) is not None:
+            schedule = self._new_schedule(call, script, job)
+            job.schedules.append(schedule)
+
+    def _add_schedule(self, call: Call, script: Script) -> None:
+        self._new_schedule(call, script, None)
+
+    def _new_schedule(self, call: Call, script: Script, job: Job | None) -> Schedule:
+        schedule = Schedule(self._place)
+        self._schedules.append(schedule)
+        script.returns(call, "schedule_id", Handle("schedule", len(self._schedules) - 1))
+        self._set(schedule, call, parameters.SCHEDULE, _name(job))
+        return schedule
+
+    def _update_schedule(self, call: Call, script: Script) -> None:
+        if (schedule := self._schedule(call)) is not None:
+            self._set(schedule, call, parameters.SCHEDULE, None)
+            schedule.name = self._text(call, "new_name") or schedule.name
+
+    def _attach_schedule(self, call: Call, script: Script) -> None:
+        job = self._job(call)
+        if job is not None and (schedule := self._schedule(call, job)) is not None:
+            job.schedules.append(schedule)
+
+    def _schedule(self, call: Call, job: Job | None = None) -> Schedule | None:
+        given = call.arguments.get("schedule_id")
+        if isinstance(given, Handle) and given.kind == "schedule":
+            return self._schedules[given.number]
+        name = self._text(call, "schedule_name") or self._text(call, "name")
+        found = [one for one in self._schedules if name and one.name.lower() == name.lower()]
+        if not found:
+            shown = f"'{name}'" if name else f"with the id {_shown(given)}"
+            message = f"the schedule {shown} is in none of the scripts; script it with the job, or give the job one"
+            self._warn(self._place, message, job)
+            return None
+        return found[-1]
+
+    # Operators
+
+    def _add_operator(self, call: Call, script: Script) -> None:
+        name = self._text(call, "name")
+        if name:
+            operator = self.agent.operators.setdefault(name.lower(), Operator(name))
+            operator.email_address = self._text(call, "email_address") or operator.email_address
+            operator.pager_address = self._text(call, "pager_address") or operator.pager_address
+
+    # Arguments
+
+    def _job(self, call: Call) -> Job | None:
+        given, name = call.arguments.get("job_id"), call.arguments.get("job_name")
+        if isinstance(given, Handle) and given.kind == "job":
+            return self.agent.jobs[given.number]
+        if isinstance(given, JobName):
+            name = given.name
+        if isinstance(name, str):
+            found = [job for job in self.agent.jobs if job.name.lower() == name.lower()]
+            if found:
+                return found[-1]
+        shown = f"'{name}'" if isinstance(name, str) else f"with the id {_shown(given)}"
+        message = f"{call.procedure} is for the job {shown}, which no script before adds; script the job with it"
+        self._warn(self._place, message)
+        return None
+
+    def _text(self, call: Call, parameter: str) -> str | None:
+        value = call.arguments.get(parameter)
+        return value if isinstance(value, str) else None
+
+    def _set(self, target: Job | Step | Schedule, call: Call, names: dict[str, str], job: str | None) -> None:
+        """Set the fields of a model to the arguments; ``names``: the field of each parameter."""
+        kinds = {one.name: one.type for one in fields(target)}
+        wrong = []
+        for parameter, value in call.arguments.items():
+            field = names.get(parameter)
+            if field is None:
+                if parameter not in parameters.SILENT:
+                    wrong.append(f"{call.procedure} has no parameter @{parameter}; it was left out")
+                continue
+            read = _read(value, kinds[field] in ("int", int))
+            if isinstance(read, Unknown):
+                wrong.append(f"the value of @{parameter} ({read.what}) cannot be read; write it out in the script")
+            elif read is not None:
+                setattr(target, field, read)
+        step = target.shown if isinstance(target, Step) else None
+        self.agent.remarks += [Remark(self._place, message, job, step) for message in wrong]
+
+    def _warn(self, place: Place, message: str, job: Job | None = None) -> None:
+        self.agent.remarks.append(Remark(place, message, _name(job)))
+
+
+def read_scripts(scripts: Iterator[tuple[str, bytes]]) -> Agent:
+    """Agent's jobs in scripts, each given with its name in warnings."""
+    reader = ScriptReader()
+    for source, data in scripts:
+        reader.read(source, data)
+    reader.finish()
+    return reader.agent
+
+
+def _name(job: Job | None) -> str | None:
+    return None if job is None else job.name
+
+
+def _read(value: Value, number: bool) -> int | str | Unknown | None:
+    """The value as the field needs it; None: the field keeps its default."""
+    if isinstance(value, Handle | JobName):
+        return Unknown("a job or schedule")
+    if value is None or isinstance(value, Unknown):
+        return value
+    if not number:
+        return str(value)
+    try:
+        return int(value)
+    except ValueError:
+        return Unknown(repr(value[:40]) if isinstance(value, str) else str(value))
+
+
+def _shown(value: Value) -> str:
+    if isinstance(value, Unknown):
+        return value.what
+    return "that is not given" if value is None else str(value)

@@ -1,0 +1,107 @@
+"""From the steps of an Agent job with their actions to the steps of a sequence."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from jobfac.importers.agent.model import Job, Step
+
+SUCCEED, FAIL, NEXT, GO = 1, 2, 3, 4
+"""What a step does after it succeeded or failed: quit with success, quit with failure, go to the next, go to one."""
+
+Target = str | dict[str, str]
+Warn = Callable[[str], None]
+
+
+def is_single(job: Job) -> bool:
+    """Whether the job is one step that ends as it ends: a job of its own here."""
+    return len(job.steps) == 1 and job.steps[0].on_success_action in (SUCCEED, NEXT)
+
+
+def convert(job: Job, names: Mapping[int, str], jobs: Mapping[int, str], warn: Warn) -> list[dict[str, Any]]:
+    """The steps, the start step first.
+
+    Args:
+        names: by step id, the name of the step here.
+        jobs: by step id, the job that the step starts.
+    """
+    order = _order(job, warn)
+    going_on = [step.shown for step in job.steps if step.on_fail_action in (SUCCEED, NEXT, GO)]
+    if going_on:
+        warn(
+            f"it goes on after a failure of {', '.join(going_on)}: Agent then reports what the last step reports, and "
+            "here the run ends as mixed or failed; check who is notified"
+        )
+    ways = {step.step_id: _ways(step, job.steps, names, warn) for step in job.steps}
+    _break_circles(order, ways, names, warn)
+    written = []
+    for step, following in zip(order, [*order[1:], None], strict=True):
+        success, failure = ways[step.step_id]
+        body: dict[str, Any] = {"name": names[step.step_id], "jobs": [jobs[step.step_id]]}
+        if (target := _short(success, following, names)) != "next":
+            body["on_success"] = target
+        if (target := _short(failure, following, names)) != "end_failed":
+            body["on_failure"] = target
+        written.append(body)
+    return written
+
+
+def _order(job: Job, warn: Warn) -> list[Step]:
+    """The steps with the start step first; the order of the others stays."""
+    start = next((place for place, step in enumerate(job.steps) if step.step_id == job.start_step_id), None)
+    if start is None:
+        warn(f"its start step {job.start_step_id} does not exist; it starts with the first one")
+    start = start or 0
+    return job.steps[start:] + job.steps[:start]
+
+
+def _ways(step: Step, steps: Sequence[Step], names: Mapping[int, str], warn: Warn) -> tuple[Target, Target]:
+    following = next((other for other in steps if other.step_id > step.step_id), None)
+
+    def target(action: int, to: int, what: str, fallback: Target) -> Target:
+        match action:
+            case 1:
+                return "end"
+            case 2:
+                return "end_failed"
+            case 3:
+                return "end" if following is None else {"step": names[following.step_id]}
+            case 4 if to in names:
+                return {"step": names[to]}
+        shown = f"goes to step {to}, which does not exist" if action == GO else f"has the unknown action {action}"
+        warn(f"after {what} {step.shown} {shown}; here it goes to {fallback}")
+        return fallback
+
+    return (
+        target(step.on_success_action, step.on_success_step_id, "a success", "end_failed"),
+        target(step.on_fail_action, step.on_fail_step_id, "a failure", "end_failed"),
+    )
+
+
+def _break_circles(
+    order: Sequence[Step], ways: dict[int, tuple[Target, Target]], names: Mapping[int, str], warn: Warn
+) -> None:
+    """Give steps that lead to no end one: a sequence must have a way to its end."""
+    ids = {name: step_id for step_id, name in names.items()}
+    while True:
+        ending = {step_id for step_id, both in ways.items() if any(isinstance(target, str) for target in both)}
+        before = -1
+        while before != len(ending):
+            before = len(ending)
+            leads = [
+                step_id
+                for step_id, both in ways.items()
+                if any(isinstance(target, dict) and ids[target["step"]] in ending for target in both)
+            ]
+            ending.update(leads)
+        stuck = next((step for step in order if step.step_id not in ending), None)
+        if stuck is None:
+            return
+        ways[stuck.step_id] = (ways[stuck.step_id][0], "end_failed")
+        warn(f"{stuck.shown} leads to no end of the job; after a failure it ends as failed here")
+
+
+def _short(target: Target, following: Step | None, names: Mapping[int, str]) -> Target:
+    """The target in the words of a definition: "next" where it is the step below, or the end after the last one."""
+    if following is None:
+        return "next" if target == "end" else target
+    return "next" if target == {"step": names[following.step_id]} else target

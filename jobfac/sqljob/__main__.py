@@ -1,0 +1,59 @@
+"""``python -m jobfac.sqljob``: run the script, cancel it when a stop is requested, report the result."""
+
+import os
+import signal
+import sys
+import threading
+
+from jobfac import job
+from jobfac.sqljob.request import read_parameters, read_request
+from jobfac.sqljob.runner import Runner, say
+from jobfac.sqljob.scripts import ScriptError
+
+LOOK = 0.2
+"""Seconds between two attempts to cancel, and the longest time by which a batch passes its timeout unnoticed."""
+
+
+def main() -> None:
+    """Run until the script has ended. A first TERM or INT cancels; the process waits for the rollback."""
+    stop_wanted = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, frame: stop_wanted.set())
+    try:
+        runner = Runner(read_request(), read_parameters())
+    except (ScriptError, OSError, ValueError) as error:
+        say(str(error), error=True)
+        job.exit(str(error), result="failed")
+    threading.Thread(target=runner.run, daemon=True).start()
+    while not runner.done.wait(LOOK):
+        if stop_wanted.is_set():
+            _stop(runner)
+        runner.cancel_late()
+    say_ended(runner)
+
+
+def _stop(runner: Runner) -> None:
+    if not runner.can_cancel:
+        sentence = "stopped: this driver cannot cancel, so the connection was closed, and the server rolls back"
+        say(sentence, error=True)
+        _leave(1, sentence)
+    runner.stop()
+
+
+def say_ended(runner: Runner) -> None:
+    """Report the result and end the process, whatever the driver's own threads still do."""
+    ended = runner.ended
+    _leave(0 if ended.succeeded else 1, ended.message)
+
+
+def _leave(code: int, message: str) -> None:
+    try:
+        job.exit(message, result="succeeded" if code == 0 else "failed")
+    except SystemExit:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    main()

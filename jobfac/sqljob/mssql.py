@@ -1,0 +1,109 @@
+"""SQL Server: with pyodbc, whose cursors can cancel (an attention to the server), or with mssql-python.
+
+Neither driver tells the line and the procedure of an error, and mssql-python not even its number. So a batch is sent
+inside of TRY ... CATCH, whose handler sends these as a message and throws the error on. Where the server does not
+accept that, because a statement must stand alone, the batch is sent as it is: nothing of it has been executed then.
+"""
+
+import re
+from typing import Any
+
+import sqlalchemy as sa
+
+from jobfac.sqljob.scripts import Batch
+from jobfac.sqljob.servers import Failure, Say, Server
+
+MARK = "jobfac-error"
+"""Begins the message of the handler, which is not for readers."""
+
+HANDLER = f"""
+END TRY
+BEGIN CATCH
+DECLARE @jobfac_number__ int = ERROR_NUMBER(), @jobfac_line__ int = ERROR_LINE();
+DECLARE @jobfac_procedure__ nvarchar(300) = COALESCE(ERROR_PROCEDURE(), N'');
+RAISERROR(N'{MARK} %d %d %s', 0, 1, @jobfac_number__, @jobfac_line__, @jobfac_procedure__) WITH NOWAIT;
+THROW;
+END CATCH"""
+
+_ALONE = frozenset({"PROC", "PROCEDURE", "FUNCTION", "VIEW", "TRIGGER", "SCHEMA", "DEFAULT", "RULE"})
+_SEVERAL_ERRORS = re.compile(r"\b(?:BACKUP|RESTORE|DBCC)\b", re.IGNORECASE)
+_REFUSED = re.compile(
+    r"incorrect syntax near|must be the (?:first|only) statement|unclosed quotation mark", re.IGNORECASE
+)
+_MARK = re.compile(rf"{MARK} (\d+) (\d+) ([^\r\n;]*?)(?= \(\d+\)|[\r\n;]|$)")
+_SOURCE = re.compile(r"(?:\[(?:Microsoft|SQL Server|ODBC [^\]]*|unixODBC|[0-9A-Z]{5})\] ?)+")
+_BETWEEN = re.compile(r"; (?=\[[0-9A-Z]{5}\] \[)")
+_NUMBER = re.compile(r" \((-?\d+)\)(?: \(SQL\w+\))?$")
+
+
+class SqlServer(Server):
+    """A connection to SQL Server or Azure SQL Database."""
+
+    def __init__(self, connection: Any, dialect: sa.Dialect, say: Say) -> None:
+        super().__init__(connection, dialect, say)
+        self.style = "qmark"
+        self.cancels = dialect.driver == "pyodbc"
+        self._mark: re.Match[str] | None = None
+
+    def prepare(self, isolation: str | None) -> None:
+        if isolation is not None:
+            self.execute(f"SET TRANSACTION ISOLATION LEVEL {isolation.upper()}")
+
+    def wrap(self, text: str, batch: Batch) -> str:
+        """The batch inside of TRY ... CATCH, its lines where they were.
+
+        BACKUP, RESTORE and DBCC report several errors, of which CATCH would keep the last one alone, the least telling.
+        """
+        self._mark = None
+        defines = bool(batch.words) and batch.words[0] in ("CREATE", "ALTER") and bool(_ALONE & set(batch.words[1:4]))
+        if not batch.words or defines or _SEVERAL_ERRORS.search(text):
+            return text
+        return f"BEGIN TRY ;{text}{HANDLER}"  # a WITH needs the semicolon
+
+    def misread(self, error: Exception) -> bool:
+        return self._mark is None and _MARK.search(str(error)) is None and _REFUSED.search(str(error)) is not None
+
+    def messages(self, cursor: Any) -> bool:
+        found = list(cursor.messages or ())
+        for _, text in found:
+            plain = _SOURCE.sub("", text, count=1)
+            if (mark := _MARK.search(plain)) is not None:
+                self._mark = mark
+            else:
+                self.say(plain)
+        if found:
+            del cursor.messages[:]
+        return bool(found)
+
+    def _cancel(self) -> None:
+        if self.cancels:
+            self.cursor.cancel()
+
+    def open_transaction(self) -> bool:
+        cursor = self.connection.cursor()
+        cursor.execute("SELECT @@TRANCOUNT")
+        row = None if cursor.description is None else cursor.fetchone()  # a script may have SET NOEXEC ON
+        cursor.close()
+        return row is not None and bool(row[0])
+
+    def rollback(self) -> None:
+        self.execute("IF @@TRANCOUNT > 0 ROLLBACK")
+
+    def explain(self, error: Exception, batch: Batch) -> Failure:
+        text = str(getattr(error, "ddbc_error", "") or (error.args[1] if len(error.args) > 1 else error))
+        mark = self._mark or _MARK.search(text)
+        number, records = None, []
+        for record in _BETWEEN.split(text):
+            plain = _SOURCE.sub("", record, count=1).strip()
+            found = _NUMBER.search(plain)
+            if MARK not in plain:
+                number = number or (found and found[1])
+                records.append(_NUMBER.sub("", plain))
+        message = "; ".join(records) or text
+        if mark is None:
+            return Failure(message, number if number != "0" else None)
+        procedure = mark[3].strip() or None
+        line = int(mark[2]) or None  # 0: the server does not know
+        if line is not None and procedure is None:
+            line += batch.line - 1
+        return Failure(message, mark[1], line, procedure)

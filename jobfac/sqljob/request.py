@@ -1,0 +1,69 @@
+"""What the worker asks for: read from the file and the environment that it hands over."""
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from jobfac.sqljob.scripts import ScriptError
+
+
+@dataclass(frozen=True)
+class Request:
+    """A script to run. ``url`` has the password, so it is never shown."""
+
+    url: sa.URL = field(repr=False)
+    script: str
+    database: str | None = None
+    on_error: str = "stop"
+    timeout: float | None = None
+    isolation: str | None = None
+    result: str = "rows"
+
+    def hide(self, text: str) -> str:
+        """The text without the password."""
+        password = self.url.password
+        return text.replace(str(password), "***") if password else text
+
+
+def read_request() -> Request:
+    """The request of the worker that started this process.
+
+    Raises:
+        ScriptError: it is not complete, or the script cannot be read.
+    """
+    path, url = os.environ.get("JOBFAC_SQL_FILE"), os.environ.pop("JOBFAC_SQL_URL", None)
+    if path is None or url is None:
+        raise ScriptError("this program is started by a worker for a sql job; use jobfac start or jobfac try")
+    body: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
+    file = body.pop("file", None)
+    script = body.pop("text", None) if file is None else _read_script(file)
+    try:
+        made = sa.make_url(url)
+    except sa.exc.ArgumentError:
+        raise ScriptError("sql.connection is no URL of SQLAlchemy, such as mssql+pyodbc://host/database") from None
+    return Request(made, script, **body)
+
+
+def read_parameters() -> dict[str, Any]:
+    """The parameters of the run by name; none if it has none."""
+    path = os.environ.get("JOBFAC_PARAMETERS_FILE")
+    if path is None:
+        return {}
+    found: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
+    return found
+
+
+def _read_script(file: str) -> str:
+    try:
+        data = Path(file).read_bytes()
+    except OSError as error:
+        raise ScriptError(f"the script {file} cannot be read: {error.strerror}") from None
+    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError:
+        raise ScriptError(f"the script {file} is not text in UTF-8 or UTF-16; save it as one of them") from None

@@ -1,0 +1,310 @@
+"""Runs the batches of a script on one connection, and reports what came of them."""
+
+import re
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, NamedTuple, TypeVar
+
+from jobfac import job
+from jobfac.definitions import write_duration
+from jobfac.sqljob.connection import connect
+from jobfac.sqljob.request import Request
+from jobfac.sqljob.results import Table, column_names, json_line, outputs
+from jobfac.sqljob.scripts import Batch, ScriptError, bind, split
+from jobfac.sqljob.servers import Failure, Server, server
+
+T = TypeVar("T")
+
+FIRST_ROWS = 100
+"""Rows that are read before the first one is written, to know the widths of the columns."""
+
+PIECE = 256 * 1024
+"""About how many bytes of rows are read at once: a row may have one cell of megabytes."""
+
+REPORT_EVERY = 1.0
+"""Seconds between two reports of progress."""
+
+PROGRESS = re.compile(r"\s*(\d{1,3}(?:\.\d+)?)\s*%")
+"""A message that begins so reports progress: "40 % done"."""
+
+
+class Ended(NamedTuple):
+    """How a script ended: whether it succeeded, and in a sentence why not, or what was done."""
+
+    succeeded: bool
+    message: str
+
+
+class Runner:
+    """Runs one script. ``run`` belongs to one thread; ``stop`` and ``cancel_late`` may be called by another.
+
+    Attributes:
+        done: set when ``run`` has returned; ``ended`` is there then.
+        deadline: when the batch that runs now must have ended (monotonic seconds); None: never. Written by the thread
+            of ``run``.
+        stopping: a stop was requested. Written by the other thread.
+        late: the batch that runs now has passed its deadline. Written by the other thread, reset by that of ``run``.
+    """
+
+    def __init__(self, request: Request, parameters: Mapping[str, Any]) -> None:
+        self.request = request
+        self.parameters = parameters
+        self.done = threading.Event()
+        self.ended = Ended(False, "the script did not run")
+        self.deadline: float | None = None
+        self.stopping = False
+        self.late = False
+        self._server: Server | None = None
+        self._first_row: tuple[list[str], Any] | None = None
+        self._failures: list[str] = []
+        self._batches = 0
+        self._next_report = 0.0
+
+    # Called by the main thread
+
+    @property
+    def can_cancel(self) -> bool:
+        """Whether a statement can be cancelled: before there is a connection, nothing runs."""
+        return self._server is None or self._server.cancels
+
+    def stop(self) -> None:
+        """Cancel the statement in the server, and run no further one. Repeat it until ``done``: a statement may only
+        just have begun."""
+        self.stopping = True
+        self._cancel()
+
+    def cancel_late(self) -> None:
+        """Cancel the batch that runs now if it has passed its deadline. Repeat it."""
+        deadline = self.deadline
+        if deadline is not None and time.monotonic() >= deadline:
+            self.late = True
+            self._cancel()
+
+    def _cancel(self) -> None:
+        if self._server is not None:
+            with suppress(Exception):  # the statement has just ended; if not, this is tried again
+                self._server.cancel()
+
+    # Called by the thread that runs
+
+    def run(self) -> None:
+        """Run the script to its end."""
+        try:
+            self.ended = self._run()
+        except ScriptError as error:
+            self._fail(self.request.hide(str(error)))
+            self.ended = self._summary()
+        except Exception as error:  # of a driver: it must not end this thread without a word
+            self._fail(self.request.hide(f"{type(error).__name__}: {' '.join(str(error).split())}"))
+            self.ended = self._summary()
+        finally:
+            self.done.set()
+
+    def _run(self) -> Ended:
+        with connect(self.request) as (connection, dialect):
+            batches = split(self.request.script, dialect.name)
+            self._server = server(connection, dialect, self._message)
+            for batch in batches:  # before anything runs
+                bind(batch, self.parameters, self._server.style)
+            try:
+                self._server.prepare(self.request.isolation)
+                self._run_all(batches)
+            except dialect.loaded_dbapi.Error as error:
+                if not self._server.is_lost(error):
+                    raise ScriptError(f"the connection could not be prepared: {error}") from None
+                self._lost(error)
+        if self._first_row is not None and not self.stopping:
+            self._report_outputs(*self._first_row)
+        return self._summary()
+
+    def _run_all(self, batches: list[Batch]) -> None:
+        assert self._server is not None
+        for batch in batches:
+            for _ in range(batch.repeats):
+                if self.stopping:
+                    return
+                self._batches += 1
+                failed = not self._run_batch(self._server, batch)
+                if failed and (self.stopping or self.request.on_error == "stop"):
+                    return
+                if self._server.dialect.name == "mssql" and not failed:
+                    failed = not self._close_transaction(self._server, f"batch {self._batches}")
+                if failed and self.request.on_error == "stop":
+                    return
+        self._close_transaction(self._server, "the script")
+
+    def _close_transaction(self, at: Server, who: str) -> bool:
+        """Roll back what is still open; whether nothing was."""
+        if not at.open_transaction():
+            return True
+        at.rollback()
+        self._fail(f"{who} left a transaction open, which was rolled back; end it with COMMIT or ROLLBACK")
+        return False
+
+    def _run_batch(self, at: Server, batch: Batch) -> bool:
+        """Run a batch once; whether it succeeded. A lost connection is raised."""
+        self.late = False
+        self.deadline = None if self.request.timeout is None else time.monotonic() + self.request.timeout
+        try:
+            self._send(at, batch)
+        except at.dialect.loaded_dbapi.Error as error:
+            self.deadline = None
+            self._explain(at, batch, error)
+            return False
+        finally:
+            self.deadline = None
+        if self.late:
+            self._explain_late(at)
+        elif self.stopping and at.open_transaction():  # a driver may report a cancelled statement as an ended one
+            at.rollback()
+        return not self.late and not self.stopping
+
+    def _send(self, at: Server, batch: Batch) -> None:
+        text, values = bind(batch, self.parameters, at.style)
+        wrapped = at.wrap(text, batch)
+        try:
+            self._execute(at, wrapped, values)
+        except at.dialect.loaded_dbapi.Error as error:
+            if wrapped == text or not at.misread(error):
+                raise
+            self._execute(at, text, values)
+
+    def _execute(self, at: Server, text: str, values: Any) -> None:
+        cursor = at.connection.cursor()
+        at.cursor = cursor
+        try:
+            self._call(at, cursor.execute, text, *([values] if values else []))
+            while True:
+                talked = at.messages(cursor)
+                if cursor.description is not None:
+                    self._rows(at, cursor)
+                elif cursor.rowcount >= 0 and self.request.result != "none" and not talked:  # then it is an old count
+                    say(f"({cursor.rowcount:,} {'row' if cursor.rowcount == 1 else 'rows'} affected)")
+                if not hasattr(cursor, "nextset") or not self._call(at, cursor.nextset):
+                    break
+            at.messages(cursor)
+        except at.dialect.loaded_dbapi.Error:
+            at.messages(cursor)
+            raise
+        finally:
+            at.cursor = None
+            at.settle()
+            cursor.close()
+
+    def _call(self, at: Server, function: Callable[..., T], *arguments: Any) -> T:
+        """Call the driver. Another thread may cancel meanwhile; it has finished when this returns."""
+        try:
+            return function(*arguments)
+        finally:
+            at.settle()
+
+    def _rows(self, at: Server, cursor: Any) -> None:
+        names = column_names([column[0] for column in cursor.description])
+        kind, table, count, size = self.request.result, None, 0, 1
+        kept = self._first_row
+        while not self.stopping and not self.late and (rows := self._call(at, cursor.fetchmany, size)):
+            if count == 0:
+                kept = (names, rows[0])
+                if kind == "rows" and _bytes(rows) < PIECE:
+                    rows += self._call(at, cursor.fetchmany, FIRST_ROWS - 1)
+            count += len(rows)
+            if kind == "json":
+                write("".join(json_line(names, row) for row in rows))
+            elif kind == "rows":
+                first, table = table is None, table or Table(names, rows)
+                write(table.head() if first else table.rows(rows))
+            size = max(1, min(1000, PIECE * len(rows) // max(1, _bytes(rows))))
+        self._first_row = kept if count else None
+        if kind == "rows":
+            write(Table(names, []).head() if table is None else "")
+            say(f"({count:,} {'row' if count == 1 else 'rows'})")
+
+    # What is said
+
+    def _message(self, text: str) -> None:
+        """A message of the server."""
+        plain = self.request.hide(text.rstrip())
+        say(plain)
+        if (found := PROGRESS.match(plain)) is not None and float(found[1]) <= 100:
+            self._progress(float(found[1]) / 100, plain.strip()[:200])
+
+    def _progress(self, fraction: float, message: str) -> None:
+        """Report progress, at most once a second: a script that talks much must not fill the report."""
+        now = time.monotonic()
+        if fraction == 1 or now >= self._next_report:
+            self._next_report = now + REPORT_EVERY
+            job.progress(fraction, message)
+
+    def _explain(self, at: Server, batch: Batch, error: Exception) -> None:
+        if at.is_lost(error) and not self.stopping:
+            raise error
+        if self.stopping or self.late:
+            if self.late and not self.stopping:
+                self._explain_late(at)
+            elif at.open_transaction():
+                at.rollback()
+            return
+        failure: Failure = at.explain(error, batch)
+        sentence = self.request.hide(str(failure))
+        if at.open_transaction():
+            at.rollback()
+            sentence += "; its transaction was rolled back"
+        self._fail(sentence)
+
+    def _explain_late(self, at: Server) -> None:
+        limit = write_duration(self.request.timeout or 0)
+        undone = ""
+        if at.open_transaction():
+            at.rollback()
+            undone = " and rolled back"
+        self._fail(f"batch {self._batches} ran longer than its timeout of {limit} and was cancelled{undone}")
+
+    def _lost(self, error: Exception) -> None:
+        why = self.request.hide(" ".join(str(error).split()))
+        self._fail(
+            f"the connection to the database was lost in batch {self._batches}; the server rolls back what was open "
+            f"({why})"
+        )
+
+    def _fail(self, sentence: str) -> None:
+        self._failures.append(sentence)
+        say(sentence, error=True)
+
+    def _report_outputs(self, names: list[str], row: Any) -> None:
+        found, left_out = outputs(names, row)
+        for sentence in left_out:
+            say(sentence, error=True)
+        if found:
+            job.outputs(**found)
+
+    def _summary(self) -> Ended:
+        if self._failures:
+            more = len(self._failures) - 1
+            others = f" (and {more} more {'failure' if more == 1 else 'failures'})" if more else ""
+            return Ended(False, self._failures[0] + others)
+        if self.stopping:
+            sentence = f"stopped in batch {self._batches}: it was cancelled in the server and rolled back"
+            say(sentence, error=True)
+            return Ended(False, sentence)
+        return Ended(True, f"{self._batches} {'batch' if self._batches == 1 else 'batches'}")
+
+
+def write(text: str) -> None:
+    """Write to standard output, at once."""
+    sys.stdout.buffer.write(text.encode(errors="backslashreplace"))
+    sys.stdout.buffer.flush()
+
+
+def say(text: str, error: bool = False) -> None:
+    """Write a line to standard output, or to standard error."""
+    stream = sys.stderr if error else sys.stdout
+    stream.buffer.write(text.encode(errors="backslashreplace") + b"\n")
+    stream.buffer.flush()
+
+
+def _bytes(rows: Any) -> int:
+    """About how much memory rows take."""
+    return sum(len(value) if isinstance(value, str | bytes | bytearray) else 8 for row in rows for value in row)

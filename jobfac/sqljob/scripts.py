@@ -1,0 +1,237 @@
+"""Splits a script into batches and finds the parameters in it. Pure.
+
+T-SQL is split at GO, which may have a count; a script for another database at semicolons. What stands in texts, quoted
+names and comments neither separates nor is a parameter.
+"""
+
+import re
+import sqlite3
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from jobfac.errors import JobfacError
+
+MOST_REPEATS = 100_000
+
+
+class ScriptError(JobfacError):
+    """A script that cannot be run as it is written."""
+
+
+class Placeholder(NamedTuple):
+    """``${parameters.NAME}`` at these positions of a batch's text."""
+
+    name: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A part of a script that is sent to the server at once.
+
+    ``line``: where it begins in the script, from 1. ``repeats``: how often it runs, as GO says. ``words``: the first
+    words of its code, in upper case.
+    """
+
+    text: str
+    line: int
+    repeats: int = 1
+    placeholders: tuple[Placeholder, ...] = ()
+    words: tuple[str, ...] = ()
+
+
+_QUOTED = {
+    "mssql": r"""'[^']*+(?:''[^']*+)*+(?:'|\Z)|"[^"]*+(?:""[^"]*+)*+(?:"|\Z)|\[[^\]]*+(?:\]\][^\]]*+)*+(?:\]|\Z)""",
+    "postgresql": r"""(?<!\w)[eE]'(?:[^'\\]|\\.|'')*+(?:'|\Z)|'[^']*+(?:''[^']*+)*+(?:'|\Z)|"[^"]*+(?:"|\Z)"""
+    r"""|(?<!\w)\$(?P<tag>(?:[A-Za-z_]\w*)?)\$(?:(?!\$(?P=tag)\$).)*+(?:\$(?P=tag)\$|\Z)""",
+    "sqlite": r"""'[^']*+(?:'|\Z)|"[^"]*+(?:"|\Z)|`[^`]*+(?:`|\Z)|\[[^\]]*+(?:\]|\Z)""",
+    "mysql": r"""'(?:[^'\\]|\\.|'')*+(?:'|\Z)|"(?:[^"\\]|\\.)*+(?:"|\Z)|`[^`]*+(?:`|\Z)""",
+}
+_OTHER = r"""'[^']*+(?:'|\Z)|"[^"]*+(?:"|\Z)"""
+_PARAMETER = re.compile(r"\$\{\s*parameters\.([^{}]*?)\s*\}")
+_GO = re.compile(r"go(?:[ \t]+(\d+))?[ \t]*;?[ \t]*(?:--[^\n]*+)?(?:\n|\Z)", re.IGNORECASE)
+_WORD = re.compile(r"[^\W\d]\w*")
+_EDGE = re.compile(r"/\*|\*/")
+_ATOMIC = re.compile(r"\bBEGIN\s+ATOMIC\b", re.IGNORECASE)
+NESTING = ("mssql", "postgresql")
+"""Dialects whose comments nest."""
+
+
+class _Piece(NamedTuple):
+    kind: str
+    start: int
+    end: int
+
+
+def split(text: str, dialect: str) -> list[Batch]:
+    """The batches of a script that have any code.
+
+    Raises:
+        ScriptError: a parameter stands inside of quotes, something else than a parameter is to be bound, or a count
+            after GO is too large.
+    """
+    text = text.replace("\r\n", "\n")
+    pieces = list(_pieces(text, dialect))
+    cuts = _go_cuts(text, pieces) if dialect == "mssql" else _semicolon_cuts(text, pieces, dialect)
+    batches = []
+    start = first = counted = 0
+    line = 1
+    for cut in cuts:
+        last = first
+        while last < len(pieces) and pieces[last].start < cut.end:
+            last += 1
+        code = cut.end - len(text[start : cut.end].lstrip())
+        line += text.count("\n", counted, code)
+        counted = code
+        batch = _batch(text, code, cut, line, [piece for piece in pieces[first:last] if code <= piece.start])
+        if batch is not None:
+            batches.append(batch)
+        start, first = cut.after, last
+    return batches
+
+
+class _Cut(NamedTuple):
+    """The end of a batch, the beginning of the next one, and how often the batch runs."""
+
+    end: int
+    after: int
+    repeats: int
+
+
+def _go_cuts(text: str, pieces: list[_Piece]) -> Iterator[_Cut]:
+    for piece in pieces:
+        if piece.kind == "go":
+            count = _GO.match(text, piece.start)
+            repeats = int(count[1]) if count is not None and count[1] else 1
+            if repeats > MOST_REPEATS:
+                line = text.count("\n", 0, piece.start) + 1
+                raise ScriptError(f"line {line}: GO {repeats} repeats too often; at most {MOST_REPEATS:,} are possible")
+            yield _Cut(piece.start, piece.end, repeats)
+    yield _Cut(len(text), len(text), 1)
+
+
+def _semicolon_cuts(text: str, pieces: list[_Piece], dialect: str) -> Iterator[_Cut]:
+    start = 0
+    for piece in pieces:
+        if piece.kind != "semicolon":
+            continue
+        statement = text[start : piece.end]
+        if dialect == "sqlite" and not sqlite3.complete_statement(statement):
+            continue  # the body of a trigger
+        if dialect == "postgresql" and _ATOMIC.search(statement) and not _ends_body(statement):
+            continue
+        yield _Cut(piece.start, piece.end, 1)
+        start = piece.end
+    yield _Cut(len(text), len(text), 1)
+
+
+def _ends_body(statement: str) -> bool:
+    return statement.rstrip("; \t\n").upper().endswith("END")
+
+
+def _batch(text: str, start: int, cut: _Cut, line: int, pieces: list[_Piece]) -> Batch | None:
+    """The batch from ``start``, which is the first thing that is not space; None: it has no code."""
+    placeholders: list[Placeholder] = []
+    words: list[str] = []
+    coded = False
+    for piece in pieces:
+        content = text[piece.start : piece.end]
+        if piece.kind == "parameter":
+            found = _PARAMETER.match(text, piece.start)
+            assert found is not None
+            placeholders.append(Placeholder(found[1], piece.start - start, piece.end - start))
+        elif piece.kind == "quoted" and (inside := _PARAMETER.search(content)):
+            where = line + text.count("\n", start, piece.start + inside.start())
+            raise ScriptError(
+                f"line {where}: {inside[0]} stands inside of quotes, where nothing can be bound; write it without them"
+            )
+        elif piece.kind == "other":
+            where = line + text.count("\n", start, piece.start)
+            raise ScriptError(
+                f"line {where}: {content} cannot be bound in a script; give the job a parameter with it as default"
+            )
+        elif piece.kind == "word" and len(words) < 8:
+            words.append(content.upper())
+        coded = coded or piece.kind not in ("comment", "semicolon")
+    if not coded:
+        return None
+    return Batch(text[start : cut.end].rstrip(), line, cut.repeats, tuple(placeholders), tuple(words))
+
+
+def _pieces(text: str, dialect: str) -> Iterator[_Piece]:
+    """What is to be told apart, in order; the code in between is left out but for words and signs."""
+    token = re.compile(
+        rf"(?P<space>\s++)|(?P<comment>--[^\n]*+)|(?P<block>/\*)|(?P<quoted>{_QUOTED.get(dialect, _OTHER)})"
+        r"|(?P<parameter>\$\{\s*parameters\.[^{}]*\})|(?P<other>\$\{\s*(?:due|run|previous|trigger)\.[^{}]*\})|(?P<semicolon>;)|(?P<word>[^\W\d][\w$\#@]*+)|(?P<code>.)",
+        re.DOTALL,
+    )
+    at = 0
+    fresh = True  # nothing but space stands before this place in its line
+    while at < len(text):
+        found = token.match(text, at)
+        assert found is not None  # the last alternative takes any character
+        kind, end = str(found.lastgroup), found.end()
+        if kind == "block":
+            kind, end = "comment", _comment_end(text, at, dialect)
+        elif kind == "word" and fresh and dialect == "mssql" and (separator := _GO.match(text, at)):
+            kind, end = "go", separator.end()
+        elif kind == "tag":
+            kind = "quoted"
+        if kind != "space":
+            yield _Piece(kind, at, end)
+        broken = "\n" in found[0] if kind == "space" else kind == "go"
+        fresh = (fresh and kind == "space") or broken
+        at = end
+
+
+def _comment_end(text: str, at: int, dialect: str) -> int:
+    if dialect not in NESTING:
+        end = text.find("*/", at + 2)
+        return len(text) if end < 0 else end + 2
+    depth = 0
+    for edge in _EDGE.finditer(text, at):
+        depth += 1 if edge[0] == "/*" else -1
+        if depth == 0:
+            return edge.end()
+    return len(text)
+
+
+class Bound(NamedTuple):
+    """A batch's text in the driver's form, and the values to bind: by position, or by name for ``named``."""
+
+    text: str
+    values: list[Any] | dict[str, Any]
+
+
+def bind(batch: Batch, values: Mapping[str, Any], style: str) -> Bound:
+    """Put the driver's placeholders (``style``: the paramstyle of the DB-API) in place of the parameters.
+
+    Raises:
+        ScriptError: the run has no such parameter.
+    """
+    if not batch.placeholders:
+        return Bound(batch.text, [])
+    parts, found, at = [], [], 0
+    percent = style in ("format", "pyformat")
+    for number, (name, start, end) in enumerate(batch.placeholders, start=1):
+        if name not in values:
+            known = ", ".join(sorted(values)) or "none"
+            raise ScriptError(f"the parameter '{name}' is not one of the run's, which are: {known}; define it")
+        signs = {
+            "qmark": "?",
+            "format": "%s",
+            "pyformat": "%s",
+            "numeric": f":{number}",
+            "numeric_dollar": f"${number}",
+        }
+        code = batch.text[at:start]
+        parts += [code.replace("%", "%%") if percent else code, signs.get(style, f":p{number}")]
+        found.append(values[name])
+        at = end
+    code = batch.text[at:]
+    parts.append(code.replace("%", "%%") if percent else code)
+    if style == "named":
+        return Bound("".join(parts), {f"p{number}": value for number, value in enumerate(found, start=1)})
+    return Bound("".join(parts), found)

@@ -1,0 +1,170 @@
+"""What differs between databases: messages, errors, open transactions, isolation, and how a statement is cancelled."""
+
+import re
+import threading
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from jobfac.sqljob.scripts import Batch, ScriptError
+
+Say = Callable[[str], None]
+
+
+class Failure(NamedTuple):
+    """An error of a batch. ``line``: within the procedure if there is one, else within the script."""
+
+    message: str
+    number: str | None = None
+    line: int | None = None
+    procedure: str | None = None
+
+    def __str__(self) -> str:
+        where = [
+            f"{'Msg' if self.number.isdigit() else 'Error'} {self.number}" if self.number else None,
+            f"line {self.line}" if self.line else None,
+            self.procedure,
+        ]
+        named = ", ".join(part for part in where if part)
+        return f"{named}: {self.message}" if named else self.message
+
+
+class Server:
+    """A connection to a database of any kind. Only ``cancel`` may be called from another thread.
+
+    Attributes:
+        style: the paramstyle of its driver.
+        cancels: whether the driver can cancel a statement.
+        cursor: what executes now; written by the thread that runs the script.
+    """
+
+    cancels = False
+
+    def __init__(self, connection: Any, dialect: sa.Dialect, say: Say) -> None:
+        self.connection = connection
+        self.dialect = dialect
+        self.style: str = dialect.paramstyle
+        self.say = say
+        self.cursor: Any = None
+        # Held while a statement is cancelled. A driver frees memory that its cancel still uses if the statement is
+        # closed meanwhile.
+        self._cancelling = threading.Lock()
+
+    def prepare(self, isolation: str | None) -> None:
+        """Set the isolation level."""
+        if isolation is not None:
+            self.execute(f"SET SESSION TRANSACTION ISOLATION LEVEL {isolation.upper()}")
+
+    def execute(self, text: str) -> None:
+        """Run a statement of our own."""
+        cursor = self.connection.cursor()
+        cursor.execute(text)
+        cursor.close()
+
+    def wrap(self, text: str, batch: Batch) -> str:
+        """The batch as it is sent."""
+        return text
+
+    def misread(self, error: Exception) -> bool:
+        """Whether the server refused a wrapped batch as a whole, so that it may be sent as it is."""
+        return False
+
+    def messages(self, cursor: Any) -> bool:
+        """Say what the server has sent besides rows; whether there was anything."""
+        return False
+
+    def cancel(self) -> None:
+        """Cancel the statement that runs now, if any."""
+        with self._cancelling:
+            if self.cursor is not None:
+                self._cancel()
+
+    def settle(self) -> None:
+        """Wait until nobody is cancelling. Call it whenever a call of the cursor has returned."""
+        with self._cancelling:
+            pass
+
+    def _cancel(self) -> None:
+        """Cancel what ``cursor`` executes."""
+
+    def open_transaction(self) -> bool:
+        """Whether a transaction is open that a batch has begun."""
+        return False
+
+    def rollback(self) -> None:
+        """Roll back what is open."""
+        self.connection.rollback()
+
+    def explain(self, error: Exception, batch: Batch) -> Failure:
+        """The error in words."""
+        return Failure(" ".join(str(error).split()))
+
+    def is_lost(self, error: Exception) -> bool:
+        """Whether the connection is gone."""
+        base = self.dialect.loaded_dbapi.Error
+        return isinstance(error, base) and self.dialect.is_disconnect(error, self.connection, self.cursor)
+
+
+class Sqlite(Server):
+    """SQLite."""
+
+    cancels = True
+
+    def prepare(self, isolation: str | None) -> None:
+        if isolation not in (None, "serializable"):
+            raise ScriptError(f"SQLite has no isolation level '{isolation}'; leave isolation out")
+
+    def _cancel(self) -> None:
+        self.connection.interrupt()
+
+    def open_transaction(self) -> bool:
+        return bool(self.connection.in_transaction)
+
+    def explain(self, error: Exception, batch: Batch) -> Failure:
+        return Failure(str(error), getattr(error, "sqlite_errorname", None), batch.line)
+
+
+class Postgres(Server):
+    """PostgreSQL with psycopg."""
+
+    cancels = True
+
+    def __init__(self, connection: Any, dialect: sa.Dialect, say: Say) -> None:
+        super().__init__(connection, dialect, say)
+        connection.add_notice_handler(lambda diagnostic: say(diagnostic.message_primary or ""))
+
+    def prepare(self, isolation: str | None) -> None:
+        if isolation == "snapshot":
+            raise ScriptError("PostgreSQL has no isolation level 'snapshot'; use 'repeatable read', which is one")
+        if isolation is not None:
+            self.execute(f"SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL {isolation.upper()}")
+
+    def _cancel(self) -> None:
+        self.connection.cancel_safe(timeout=5)
+
+    def open_transaction(self) -> bool:
+        return bool(self.connection.info.transaction_status.name != "IDLE")
+
+    def explain(self, error: Exception, batch: Batch) -> Failure:
+        found = getattr(error, "diag", None)
+        if found is None or not found.message_primary:
+            return super().explain(error, batch)
+        context = re.search(r"(?m)^(?:PL/pgSQL|SQL) function (\S+?)\(.*?\)(?: line (\d+) at)?", found.context or "")
+        if context is not None:
+            line = int(context[2]) if context[2] else None
+            return Failure(found.message_primary, found.sqlstate, line, context[1])
+        position = int(found.statement_position) - 1 if found.statement_position else 0
+        return Failure(found.message_primary, found.sqlstate, batch.line + batch.text.count("\n", 0, position))
+
+    def is_lost(self, error: Exception) -> bool:
+        return bool(self.connection.closed) or super().is_lost(error)
+
+
+def server(connection: Any, dialect: sa.Dialect, say: Say) -> Server:
+    """The server at the other end of a DB-API connection."""
+    from jobfac.sqljob.mssql import SqlServer
+
+    known: dict[str, type[Server]] = {"sqlite": Sqlite, "postgresql+psycopg": Postgres, "mssql": SqlServer}
+    kind = known.get(f"{dialect.name}+{dialect.driver}") or known.get(dialect.name) or Server
+    return kind(connection, dialect, say)

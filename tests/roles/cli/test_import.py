@@ -1,0 +1,156 @@
+"""`jobfac import`: what it prints can be applied; msdb is read through Microsoft's drivers."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from tests.support.engines import DRIVERS
+from tests.support.factory import Factory
+from tests.tds_server import harness
+from tests.tds_server.harness import TestServer
+from tests.unit.importers.agent.cases import CORPUS
+
+TABLES = [
+    "CREATE TABLE dbo.sysjobs (job_id UNIQUEIDENTIFIER, name NVARCHAR(128), enabled TINYINT, description NVARCHAR(512),"
+    " start_step_id INT, category_id INT, owner_sid VARBINARY(85), notify_level_eventlog INT, notify_level_email INT,"
+    " notify_level_netsend INT, notify_level_page INT, notify_email_operator_id INT, notify_netsend_operator_id INT,"
+    " notify_page_operator_id INT, delete_level INT)",
+    "CREATE TABLE dbo.sysjobsteps (job_id UNIQUEIDENTIFIER, step_id INT, step_name NVARCHAR(128), subsystem"
+    " NVARCHAR(40), command NVARCHAR(MAX), flags INT, cmdexec_success_code INT, on_success_action TINYINT,"
+    " on_success_step_id INT, on_fail_action TINYINT, on_fail_step_id INT, server NVARCHAR(128), database_name"
+    " NVARCHAR(128), database_user_name NVARCHAR(128), retry_attempts INT, retry_interval INT, os_run_priority INT,"
+    " output_file_name NVARCHAR(200), proxy_id INT)",
+    "CREATE TABLE dbo.sysjobschedules (schedule_id INT, job_id UNIQUEIDENTIFIER, next_run_date INT, next_run_time INT)",
+    "CREATE TABLE dbo.sysschedules (schedule_id INT, name NVARCHAR(128), enabled INT, freq_type INT, freq_interval INT,"
+    " freq_subday_type INT, freq_subday_interval INT, freq_relative_interval INT, freq_recurrence_factor INT,"
+    " active_start_date INT, active_end_date INT, active_start_time INT, active_end_time INT)",
+    "CREATE TABLE dbo.sysoperators (id INT, name NVARCHAR(128), email_address NVARCHAR(100), pager_address"
+    " NVARCHAR(100))",
+    "CREATE TABLE dbo.syscategories (category_id INT, name NVARCHAR(128))",
+    "CREATE TABLE dbo.sysproxies (proxy_id INT, name NVARCHAR(128))",
+    "INSERT INTO dbo.sysoperators VALUES (1, N'DBA team', N'dba@example.org', NULL)",
+    "INSERT INTO dbo.syscategories VALUES (101, N'Data Loads')",
+    "INSERT INTO dbo.sysproxies VALUES (5, N'ETL')",
+    "INSERT INTO dbo.sysjobs VALUES ('6f9619ff-8b86-d011-b42d-00c04fc964ff', N'Nightly', 1, N'Loads.', 1, 101, 0x7361,"
+    " 0, 2, 0, 0, 1, 0, 0, 0)",
+    "INSERT INTO dbo.sysjobsteps VALUES ('6f9619ff-8b86-d011-b42d-00c04fc964ff', 1, N'Load', N'TSQL',"
+    " N'EXEC dbo.load', 0, 0, 3, 0, 2, 0, NULL, N'dw', NULL, 1, 5, 0, NULL, NULL)",
+    "INSERT INTO dbo.sysjobsteps VALUES ('6f9619ff-8b86-d011-b42d-00c04fc964ff', 2, N'Copy', N'CmdExec', N'cp a b', 0,"
+    " 0, 1, 0, 2, 0, NULL, NULL, NULL, 0, 0, 0, NULL, 5)",
+    "INSERT INTO dbo.sysschedules VALUES (7, N'Every night', 1, 4, 1, 1, 0, 0, 0, 20260101, 99991231, 13000, 235959)",
+]
+
+
+@pytest.fixture(params=DRIVERS)
+def msdb(request: pytest.FixtureRequest, tds: TestServer) -> Iterator[sa.URL]:
+    """A server with one Agent job, which is due at 01:30 every day."""
+    with tds.database("msdb") as name:
+        url = harness.url(tds.port, request.param, name)
+        due = datetime.now(UTC).replace(hour=1, minute=30, second=0)
+        due += timedelta(days=due < datetime.now(UTC))
+        engine = sa.create_engine(url)
+        with engine.begin() as conn:
+            for statement in TABLES:
+                conn.exec_driver_sql(statement)
+            conn.exec_driver_sql(
+                "INSERT INTO dbo.sysjobschedules VALUES (7, '6f9619ff-8b86-d011-b42d-00c04fc964ff', "
+                f"{due:%Y%m%d}, 13000)"
+            )
+        engine.dispose()
+        yield url
+
+
+def test_msdb_is_read_and_compared(sqlite_factory: Factory, msdb: sa.URL) -> None:
+    sqlite_factory.environment["AGENT"] = msdb.render_as_string(hide_password=False)
+    words = ("import", "agent", "--url", "env:AGENT", "--timezone", "UTC")
+    printed = sqlite_factory.run(*words, "--connection", "env:DW_URL")
+    assert printed.stderr.splitlines() == [
+        "warning: msdb: job 'Nightly', step 2 'Copy': it runs as the proxy 'ETL'; set user, or choose workers by pool "
+        "or labels",
+        "warning: T-SQL steps connect with the URL in env:DW_URL; set it where workers run, or use --connection",
+    ]
+    (sqlite_factory.folder / "jobs.yaml").write_text(printed.stdout, encoding="utf-8")
+    assert sqlite_factory.run("apply", "jobs.yaml").stdout.endswith("3 added, 0 changed, 0 removed, 0 unchanged\n")
+    nightly = sqlite_factory.json("jobs", "show", "Nightly")
+    assert (nightly["enabled"], nightly["category"]) == (False, "Data Loads")
+    assert nightly["definition"]["notify"][0]["to"] == {"email": ["dba@example.org"]}
+    compared = sqlite_factory.run(*words, "--compare").stdout.splitlines()
+    assert compared[0].split() == ["JOB", "SCHEDULE", "AGENT", "JOBFAC", "SAME"]
+    assert compared[1].split()[-1] == "yes"
+    assert sqlite_factory.run(*words).stdout.replace("SQL_AGENT_URL", "DW_URL") == printed.stdout
+
+
+def test_the_whole_corpus_in_one_import_can_be_applied(sqlite_factory: Factory) -> None:
+    scripts = sorted(str(path) for path in CORPUS.glob("*/script.sql"))
+    printed = sqlite_factory.run("import", "agent", *scripts, "--timezone", "Europe/Berlin")
+    assert printed.stdout == sqlite_factory.run("import", "agent", *scripts, "--timezone", "Europe/Berlin").stdout
+    (sqlite_factory.folder / "jobs.yaml").write_text(printed.stdout, encoding="utf-8")
+    applied = sqlite_factory.run("apply", "jobs.yaml").stdout
+    again = sqlite_factory.run("apply", "jobs.yaml").stdout
+    assert again.splitlines()[-1].startswith("0 added, 0 changed")
+    assert int(applied.splitlines()[-1].split()[0]) > 100
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "sentence"),
+    [
+        ([], 2, "Give either files or --url; --compare needs --url, since scripts hold no run times.\n"),
+        (["x.sql", "--compare"], 2, "Give either files or --url"),
+        (["nowhere.sql"], 3, "nowhere.sql cannot be read: No such file or directory.\n"),
+        (["/dev/null"], 2, "There is no job of SQL Server Agent in it that can be taken over.\n"),
+        (["x.sql", "--connection", "DW_URL"], 2, "--connection must be env:NAME, file:/path or keyring:service/user"),
+        (["x.sql", "--timezone", "Mars"], 2, "--timezone names the unknown time zone 'Mars'"),
+        (["--url", "oracle://x"], 2, "--url must name a SQL Server"),
+        (["--url", "mssql+pyodbc://x@h:no/msdb"], 5, "--url cannot be used"),
+        (["--url", "env:NOT_SET_HERE"], 1, "the secret env:NOT_SET_HERE is not in this role's environment"),
+    ],
+)
+def test_what_cannot_be_imported_ends_in_a_sentence(
+    sqlite_factory: Factory, words: list[str], code: int, sentence: str
+) -> None:
+    failed = sqlite_factory.run("import", "agent", *words, code=code)
+    assert failed.stderr.startswith(sentence)
+    assert failed.stderr.count("\n") == 1
+
+
+def test_the_crontab_of_a_user_and_a_folder_of_tables(
+    sqlite_factory: Factory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "crontab"
+    lines = "MAILTO=\\nA = 'b c'\\n#0 1 * * * off\\n30 2 * * * echo %s\\n"
+    program.write_text(f'''#!/bin/sh
+[ "$2" = root ] || {{ echo "must be privileged to use -u" >&2; exit 1; }}
+printf "{lines}" "it # is"
+''')
+    program.chmod(0o755)
+    monkeypatch.setattr("crontab.CRON_COMMAND", f"{program} -u root")
+    printed = sqlite_factory.run("import", "crontab", "--user", "backup", "--timezone", "UTC").stdout
+    assert "backup:\n" in printed
+    assert "command: 'echo it # is'" in printed
+    assert "environment: {A: b c}" in printed
+    monkeypatch.setattr("crontab.CRON_COMMAND", f"{program} -u nobody")
+    refused = sqlite_factory.run("import", "crontab", "--user", "backup", code=3)
+    assert refused.stderr.startswith("the crontab of 'backup' cannot be read: ")
+    folder = tmp_path / "cron.d"
+    folder.mkdir()
+    (folder / "b").write_text("@daily root second\n")
+    (folder / "a").write_text("@daily root first\n")
+    (folder / "a.dpkg-old").write_text("@daily root never\n")
+    printed = sqlite_factory.run("import", "crontab", str(folder), "--system", "--timezone", "UTC").stdout
+    assert [line for line in printed.splitlines() if "command" in line] == ["    command: first", "    command: second"]
+    assert sqlite_factory.run("import", "crontab", code=2).stderr == "Give either files or --user.\n"
+
+
+def test_a_crontab_comes_back_out(sqlite_factory: Factory) -> None:
+    table = "CRON_TZ=Europe/Berlin\n30 6 * * MON-FRI ./report.sh # report\n\n"
+    job = {"command": "./report.sh", "schedules": [{"cron": "30 6 * * MON-FRI", "timezone": "Europe/Berlin"}]}
+    sqlite_factory.apply({"report": job, "ping": {"command": "ping", "schedules": [{"every": "90m"}]}})
+    exported = sqlite_factory.run("export", "crontab")
+    assert exported.stdout.split() == table.split()
+    assert exported.stderr.startswith("warning: schedule '1' of job 'ping' is left out: cron has no intervals")
+    assert sqlite_factory.run("export", "--as", "yaml", "crontab", code=3).stderr.startswith(
+        "There is no job 'crontab'"
+    )

@@ -1,0 +1,144 @@
+"""Scripts through Microsoft's drivers, on the TDS test server."""
+
+import threading
+import time
+from urllib.parse import quote_plus
+
+import pytest
+import sqlalchemy as sa
+
+from tests.sqljob.conftest import Stage
+from tests.tds_server.harness import TestServer
+
+TABLE = "CREATE TABLE dbo.t (a INT PRIMARY KEY, b NVARCHAR(20))"
+PROCEDURE = (
+    "CREATE PROCEDURE dbo.load @n INT AS\nBEGIN\n  PRINT 'loading';\n  INSERT INTO dbo.t VALUES (@n, N'x');\nEND"
+)
+
+
+def test_messages_counts_and_rows_in_order(mssql: Stage) -> None:
+    script = (
+        f"{TABLE}\nGO\nINSERT INTO dbo.t VALUES (1, N'ä'), (2, NULL);\n"
+        "PRINT 'begin'; SELECT a, b FROM dbo.t ORDER BY a;\n"
+        "RAISERROR('40 %% done', 0, 1) WITH NOWAIT\nSELECT 5 AS x\nGO 2\n"
+    ).replace("INSERT", "IF NOT EXISTS (SELECT 1 FROM dbo.t) INSERT")
+    done = mssql.run(script)
+    table = "a  b\n-  ----\n1  ä\n2  NULL\n(2 rows)\n40 % done\nx\n-\n5\n(1 row)\n"
+    assert done.message == "3 batches"
+    assert done.out == f"(2 rows affected)\nbegin\n{table}begin\n{table}"
+    assert (done.succeeded, done.message) == (True, "3 batches")
+    assert done.progress == [0.4]
+    assert done.outputs == {"x": 5}
+
+
+def test_messages_come_while_the_batch_runs(mssql: Stage) -> None:
+    script = "RAISERROR('10 %% done', 0, 1) WITH NOWAIT; WAITFOR DELAY '00:01:00'"
+    with mssql.begin(script) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "10 % done\n"
+        process.kill()
+
+
+def test_an_error_names_number_line_and_procedure(mssql: Stage) -> None:
+    assert mssql.run(f"{TABLE}\nGO\n{PROCEDURE}\nGO\nEXEC dbo.load 1").succeeded
+    inside = mssql.run("PRINT 'first'\nGO\n\nEXEC dbo.load @n = 1\nPRINT 'not reached'")
+    assert inside.message.startswith("Msg 2627, line 4, dbo.load: Violation of PRIMARY KEY constraint")
+    assert inside.out == "first\nloading\n"
+    outside = mssql.run("PRINT 'first'\nGO\n\nPRINT 'second'\nINSERT INTO dbo.t VALUES (1, N'y')")
+    assert outside.message.startswith("Msg 2627, line 5: Violation of PRIMARY KEY constraint")
+
+
+def test_a_batch_that_is_refused_as_a_whole_is_sent_as_it_is(mssql: Stage, tds: TestServer) -> None:
+    tds.faults('error 102 matching "BEGIN TRY ;SELECT 7"')
+    try:
+        assert mssql.run("SELECT 7 AS a\nGO\nSELECT 8 AS a").outputs == {"a": 8}
+        assert tds.stats()["faults"][0]["fired"] == 1
+    finally:
+        tds.faults()
+    missing = mssql.run("SELECT * FROM dbo.nowhere")
+    assert missing.message == "Msg 208, line 1: Invalid object name 'dbo.nowhere'."
+
+
+def test_continue_goes_to_the_next_batch_and_ends_failed(mssql: Stage) -> None:
+    done = mssql.run(f"{TABLE}\nGO\nTHROW 50001, 'no rows', 1\nGO\nSELECT 'reached' AS x", on_error="continue")
+    assert done.message == "Msg 50001, line 3: no rows"
+    assert not done.succeeded
+    assert done.outputs == {"x": "reached"}
+
+
+def test_a_batch_that_leaves_a_transaction_open_fails(mssql: Stage) -> None:
+    done = mssql.run(f"{TABLE}\nGO\nBEGIN TRANSACTION; INSERT INTO dbo.t VALUES (1, N'x')\nGO\nCOMMIT")
+    assert done.message == "batch 2 left a transaction open, which was rolled back; end it with COMMIT or ROLLBACK"
+    assert mssql.run("SELECT COUNT(*) AS n FROM dbo.t").outputs == {"n": 0}
+    failed = mssql.run("BEGIN TRAN; INSERT INTO dbo.t VALUES (1, N'x'); THROW 50001, 'no', 1; COMMIT")
+    assert failed.message == "Msg 50001, line 1: no; its transaction was rolled back"
+
+
+def test_parameters_are_bound(mssql: Stage) -> None:
+    calls = "EXEC dbo.load @n = ${parameters.n}\nGO\nSELECT a, ${parameters.t} AS t FROM dbo.t"
+    script = f"{TABLE}\nGO\n{PROCEDURE}\nGO\n{calls}"
+    assert mssql.run(script, {"n": 7, "t": "x'y"}).outputs == {"a": 7, "t": "x'y"}
+
+
+def test_isolation_and_database(mssql: Stage) -> None:
+    script = "SELECT transaction_isolation_level AS level FROM sys.dm_exec_sessions WHERE session_id = @@SPID"
+    assert mssql.run(script, isolation="serializable").outputs == {"level": 4}
+    absent = mssql.run("SELECT 1", database="absent")
+    assert absent.message.startswith("the database (mssql on 127.0.0.1) cannot be reached: ")
+
+
+def test_a_timeout_cancels_in_the_server(mssql: Stage) -> None:
+    runner = mssql.runner("BEGIN TRAN; WAITFOR DELAY '00:01:00'; COMMIT", timeout=0.4)
+    thread = threading.Thread(target=runner.run, daemon=True)
+    began = time.monotonic()
+    thread.start()
+    while not runner.done.wait(0.05):
+        runner.cancel_late()
+        if not runner.can_cancel and runner.late:
+            return  # mssql-python cannot cancel; the process ends instead, as the next test shows
+    assert time.monotonic() - began < 20
+    done = mssql.done(runner)
+    assert done.message == "batch 1 ran longer than its timeout of 400ms and was cancelled and rolled back"
+
+
+def test_a_stop_ends_the_statement_in_the_server(mssql: Stage) -> None:
+    mssql.run(TABLE)
+    script = (
+        "BEGIN TRAN; INSERT INTO dbo.t VALUES (1, N'x'); RAISERROR('now', 0, 1) WITH NOWAIT; WAITFOR DELAY '00:01:00'"
+    )
+    with mssql.begin(script) as process:
+        assert process.stdout is not None
+        while process.stdout.readline() != "now\n":
+            pass
+        process.terminate()
+        began = time.monotonic()
+        _, err = process.communicate(timeout=20)
+    assert time.monotonic() - began < 10
+    assert err in (
+        "stopped in batch 1: it was cancelled in the server and rolled back\n",
+        "stopped: this driver cannot cancel, so the connection was closed, and the server rolls back\n",
+    )
+    assert mssql.run("SELECT COUNT(*) AS n FROM dbo.t").outputs == {"n": 0}
+
+
+def test_a_server_that_goes_away_is_said(mssql: Stage, tds: TestServer) -> None:
+    mssql.run(TABLE)
+    tds.faults('drop before matching "SELECT 77"')
+    try:
+        done = mssql.run("INSERT INTO dbo.t VALUES (1, N'x')\nGO\nSELECT 77\nGO\nSELECT 'never'", on_error="continue")
+    finally:
+        tds.faults()
+    assert done.message.startswith("the connection to the database was lost in batch 2; the server rolls back what was")
+    assert "never" not in done.out
+
+
+def test_a_connection_string_of_odbc_takes_another_database(mssql: Stage) -> None:
+    url = sa.make_url(mssql.url)
+    if url.get_driver_name() != "pyodbc":
+        pytest.skip("only pyodbc takes a connection string of ODBC")
+    text = (
+        f"DRIVER={url.query['driver']};SERVER={url.host},{url.port};UID={url.username};PWD={{{url.password}}};"
+        f"DATABASE={url.database};Encrypt=no;TrustServerCertificate=yes"
+    )
+    mssql.url = f"mssql+pyodbc:///?odbc_connect={quote_plus(text)}"
+    assert mssql.run("SELECT 5 AS x", database="other]one").outputs == {"x": 5}

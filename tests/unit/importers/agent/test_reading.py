@@ -1,0 +1,112 @@
+"""Whatever a script holds, reading it ends in jobs and sentences; and the parts of the reading, one by one."""
+
+from datetime import date
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from jobfac.definitions import loads
+from jobfac.importers.agent import Converter, Options, read_scripts, write
+from jobfac.importers.agent.calls import Script
+from jobfac.importers.agent.commands import expand, split
+from jobfac.importers.agent.lexer import Broken, tokens
+from tests.unit.importers.agent.cases import CASES
+from tests.unit.importers.agent.reference import relative_day
+
+OPTIONS = Options("UTC", "env:SQL_AGENT_URL")
+SCRIPTS = [script if isinstance(script, bytes) else script.encode() for script in CASES.values()]
+
+
+def convert(data: bytes) -> list[str]:
+    converter = Converter(read_scripts(iter([("x.sql", data)])), OPTIONS)
+    if defined := converter.convert():
+        loads(write(defined))
+    return [str(remark) for remark in converter.remarks]
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.sampled_from(SCRIPTS), st.data())
+def test_a_damaged_script_gives_sentences(script: bytes, data: st.DataObject) -> None:
+    start = data.draw(st.integers(0, len(script)))
+    end = data.draw(st.integers(start, min(len(script), start + 200)))
+    piece = data.draw(
+        st.one_of(st.binary(max_size=8), st.sampled_from([b"'", b"/*", b"[", b"\nGO\n", b"@", b",", b"("]))
+    )
+    for sentence in convert(script[:start] + piece + script[end:]):
+        assert sentence.startswith("x.sql")
+        assert "\n" not in sentence.partition(": ")[0]
+
+
+@settings(deadline=None)
+@given(st.text())
+@example("EXEC sp_add_job @job_name = N'a'; EXEC sp_add_jobstep @job_name = N'a', @step_id = 99999999999999999999")
+@example("EXEC sp_add_job 'a', @job_name = 'b'")
+@example("EXEC sp_add_job @job_name = 'a', @enabled = 1.5, @job_name = 'b'")
+@example("EXEC")
+@example("EXEC @r = ")
+@example("DECLARE @x int = (((((")
+def test_any_text_gives_sentences(text: str) -> None:
+    convert(text.encode(errors="surrogatepass"))
+
+
+@pytest.mark.parametrize(
+    "piece", ["'", "''", "/*", "(", "EXEC sp_add_job ", "GO ", "SELECT @a = (", "@x,", "[[", "+ N'a' "]
+)
+def test_hostile_repetition_comes_to_an_end(piece: str) -> None:
+    convert(f"DECLARE @x nvarchar(max) = {piece * 20_000}".encode())
+
+
+def test_go_separates_only_where_it_has_the_line_to_itself() -> None:
+    script = "SELECT 'a\nGO\nb' /*\nGO\n*/ -- x\n  go 3 -- again\nGO;\nSELECT go\nGOTO x"
+    assert [token.line for token in tokens(script) if token.kind == "go"] == [6, 7]
+
+
+def test_comments_nest() -> None:
+    assert [token.value for token in tokens("a /* b /* c */ d */ e")] == ["a", "e"]
+    with pytest.raises(Broken, match="a comment that begins here has no end"):
+        list(tokens("\n/* b /* c */ d"))
+
+
+def test_a_call_in_full_words_and_a_call_in_one_line_are_the_same() -> None:
+    for text in (
+        "execute [msdb] . [dbo] . [sp_add_job] @job_name = N'a', @enabled = 0;",
+        'DECLARE @r int EXEC @r=msdb..sp_add_job @JOB_NAME="a",@Enabled=0 IF @r<>0 RETURN',
+    ):
+        [call] = Script(text).calls()
+        assert (call.procedure, call.arguments) == ("sp_add_job", {"job_name": "a", "enabled": 0})
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        # The examples of Microsoft's page about the arguments of C programs.
+        ('x "a b c" d e', ["x", "a b c", "d", "e"]),
+        (r'x "ab\"c" "\\" d', ["x", 'ab"c', "\\", "d"]),
+        (r"x a\\\b d\"e f\"g h".replace('d\\"e f\\"g', 'd"e f"g'), ["x", "a\\\\\\b", "de fg", "h"]),
+        (r"x a\\\"b c d", ["x", r"a\"b", "c", "d"]),
+        (r'x a\\\\"b c" d e', ["x", r"a\\b c", "d", "e"]),
+        ('x a"b"" c d', ["x", 'ab" c d']),
+        (r'"C:\a b\" c', ["C:\\a b\\", "c"]),
+        ("", []),
+        ('x ""', ["x", ""]),
+        ("x\t\n y ", ["x", "y"]),
+    ],
+)
+def test_windows_command_lines(line: str, words: list[str]) -> None:
+    assert split(line) == words
+
+
+def test_tokens_are_escaped_as_agent_does_it() -> None:
+    text = (
+        "$(ESCAPE_SQUOTE(JOBNAME)) $(ESCAPE_RBRACKET(JOBNAME)) $(ESCAPE_NONE(STEPID)) $(STEPNAME) $(WMI(x)) $(Get-Date)"
+    )
+    found = expand(text, "a'b]c", "s", 7)
+    assert found.text == "a''b]c a'b]]c 7 s $(WMI(x)) $(Get-Date)"
+    assert list(found.unknown) == ["WMI"]
+
+
+def test_the_reference_knows_the_calendar() -> None:
+    assert relative_day(date(2026, 2, 1), 10, 16) == date(2026, 2, 28)
+    assert relative_day(date(2026, 2, 1), 1, 1) == date(2026, 2, 1)
+    assert relative_day(date(2026, 2, 1), 9, 1) == date(2026, 2, 2)

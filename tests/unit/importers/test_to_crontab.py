@@ -1,0 +1,87 @@
+"""Jobs with simple schedules become a crontab that starts them at the same times."""
+
+import subprocess
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from jobfac.definitions import Job, from_data
+from jobfac.importers.crontab import from_crontab
+from jobfac.importers.to_crontab import to_crontab
+from jobfac.recurrence import due_times
+
+SPAN = datetime(2027, 3, 20, tzinfo=UTC), datetime(2027, 5, 2, tzinfo=UTC)
+
+
+def written(schedule: dict[str, Any], **body: Any) -> tuple[str, list[str]]:
+    return tuple(to_crontab(from_data({"jobs": {"j": {"command": "true", "schedules": [schedule], **body}}}).jobs))  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        {"cron": "*/15 8-18 * * mon-fri"},
+        {"cron": "@daily"},
+        {"cron": "5 4 1,15 * sun"},
+        {"times": {"at": ["06:30", "18:30", "12:00"]}},
+        {"times": {"at": "06:30"}, "dates": {"days_of_week": ["mon", "sun"]}},
+        {"times": {"minutes": [0, 20]}, "dates": {"weekdays": ["weekday"]}},
+        {"times": {"hours": [1, 2], "minutes": 5}, "dates": {"days_of_month": [1, 31]}},
+        {"times": {"every": "10m"}, "dates": {"weekdays": ["weekend"]}},
+        {"times": {"every": "1h"}},
+        {"times": {"every": "1d"}},
+        {"times": {"every": "6h"}, "timezone": "UTC"},
+    ],
+)
+def test_the_times_are_the_same(schedule: dict[str, Any]) -> None:
+    body = {"jobs": {"j": {"command": "true", "schedules": [{"timezone": "Europe/Berlin", **schedule}]}}}
+    text, left_out = to_crontab(from_data(body).jobs)
+    assert left_out == []
+    assert text.startswith(f"CRON_TZ={schedule.get('timezone', 'Europe/Berlin')}\n")
+    back, warnings = from_crontab(text, system=False, filename="t", timezone="UTC")
+    assert warnings == []
+    found = {due for one in from_data({"jobs": back}).jobs.values() for due in due_times(one.schedules[0], *SPAN)}
+    assert sorted(found) == list(due_times(from_data(body).jobs["j"].schedules[0], *SPAN))
+
+
+def test_the_command_does_the_same(tmp_path: Any) -> None:
+    job = {
+        "command": ["sh", "-c", 'printf "%s|" "$A" "$@"; pwd', "sh"],
+        "arguments": ["it's", "100%"],
+        "environment": {"A": "b c"},
+        "directory": str(tmp_path),
+    }
+    text, _ = written({"cron": "0 6 * * *"}, **job)
+    [entry] = from_crontab(text, system=False, filename="t", timezone="UTC")[0].values()
+    done = subprocess.run(entry["command"], shell=True, capture_output=True, text=True, check=True)
+    assert done.stdout == f"b c|it's|100%|{tmp_path}\n"
+    assert isinstance(from_data({"jobs": {"t": entry}}).jobs["t"], Job)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "body", "why"),
+    [
+        ({"every": "90m"}, {}, "cron has no intervals of real time and no single dates"),
+        ({"times": {"every": "6h"}, "timezone": "Europe/Berlin"}, {}, "cron has no such interval"),
+        ({"times": {"every": "50m"}}, {}, "cron has no such interval"),
+        ({"times": {"at": "06:30:15"}}, {}, "cron knows no seconds"),
+        ({"times": {"at": "06:30"}, "dates": {"nth": "second tue"}}, {}, "cron cannot name these days"),
+        ({"cron": "0 6 1-31 * 1"}, {}, "'0 6 1-31 * 1' cannot be written so that it means the same"),
+        ({"cron": "0 6 * * *", "jitter": "1m"}, {}, "cron has nothing like jitter"),
+        ({"cron": "0 6 * * *"}, {"user": "batch"}, "it runs as 'batch', and a user's crontab has one user"),
+        ({"cron": "0 6 * * *"}, {"environment": {"T": {"secret": "env:T"}}}, "its variable T is a secret"),
+        ({"cron": "0 6 * * *"}, {"shell": True, "command": "a\nb"}, "its command has several lines or a #"),
+    ],
+)
+def test_what_cron_cannot_say_is_left_out_with_a_sentence(
+    schedule: dict[str, Any], body: dict[str, Any], why: str
+) -> None:
+    text, [sentence] = written(schedule, **body)
+    assert text == ""
+    assert sentence.startswith(f"schedule '1' of job 'j' is left out: {why}")
+
+
+def test_what_is_switched_off_is_a_remark() -> None:
+    text, _ = written({"cron": "0 6 * * *", "enabled": False})
+    assert text == "CRON_TZ=UTC\n# 0 6 * * * true # j\n"

@@ -1,0 +1,90 @@
+"""Errors of drivers in words: their texts as the drivers make them, also where several come at once."""
+
+from typing import Any, NamedTuple
+
+import pytest
+from sqlalchemy.dialects import mssql
+
+from jobfac.sqljob.mssql import SqlServer
+from jobfac.sqljob.scripts import split
+from jobfac.worker.executions.connections import secrets_of
+
+PREFIX = "[Microsoft][ODBC Driver 18 for SQL Server][SQL Server]"
+
+
+class Cursor(NamedTuple):
+    messages: list[tuple[str, str]]
+
+
+def server() -> tuple[SqlServer, list[str]]:
+    said: list[str] = []
+    return SqlServer(None, mssql.dialect(), said.append), said
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (f"[23000] {PREFIX}Violation of KEY 'a'. (2627) (SQLExecDirectW)", "Msg 2627: Violation of KEY 'a'."),
+        (
+            f"[42000] {PREFIX}Cannot open backup device 'x'. (3201) (SQLExecDirectW); "
+            f"[42000] {PREFIX}BACKUP DATABASE is terminating abnormally. (3013)",
+            "Msg 3201: Cannot open backup device 'x'.; BACKUP DATABASE is terminating abnormally.",
+        ),
+        (
+            f"[23000] {PREFIX}Violation (of a key); [x]. (2627) (SQLExecDirectW); "
+            f"[01000] {PREFIX}jobfac-error 2627 12 dbo.load (50000)",
+            "Msg 2627, line 12, dbo.load: Violation (of a key); [x].",
+        ),
+        (
+            f"[01000] {PREFIX}jobfac-error 8134 2  (50000) (SQLExecDirectW); [22012] {PREFIX}Divide by zero. (8134)",
+            "Msg 8134, line 5: Divide by zero.",
+        ),
+        ("no such thing", "no such thing"),
+    ],
+)
+def test_texts_of_pyodbc(text: str, sentence: str) -> None:
+    [batch] = split("\n\n\nSELECT 1\nFROM x", "mssql")
+    assert str(server()[0].explain(Exception("42000", text), batch)) == sentence
+
+
+def test_a_message_of_the_handler_is_not_shown_and_places_the_next_error() -> None:
+    [batch] = split("SELECT 1", "mssql")
+    made, said = server()
+    made.wrap(batch.text, batch)
+    found = [("[01000] (0)", f"{PREFIX}[x] hello"), ("[01000] (50000)", f"{PREFIX}jobfac-error 50001 3 dbo.p")]
+    assert made.messages(Cursor(found))
+    assert said == ["[x] hello"]
+    error: Any = Exception("Driver Error: General error; DDBC Error: [Microsoft][SQL Server]no rows")
+    error.ddbc_error = "[Microsoft][SQL Server]no rows"
+    assert str(made.explain(error, batch)) == "Msg 50001, line 3, dbo.p: no rows"
+    assert not made.misread(Exception("Incorrect syntax near 'x'.")), "the batch has run"
+
+
+@pytest.mark.parametrize(
+    ("script", "wrapped"),
+    [
+        ("SELECT 1", True),
+        ("-- a remark\nINSERT INTO t VALUES (1)", True),
+        ("CREATE TABLE t (a int)", True),
+        ("/* x */ CREATE OR ALTER PROCEDURE p AS SELECT 1", False),
+        ("alter view v as select 1 as a", False),
+        ("BACKUP DATABASE d TO DISK = 'x'", False),
+        ("IF 1 = 1 DBCC CHECKDB", False),
+    ],
+)
+def test_what_is_sent_inside_of_try(script: str, wrapped: bool) -> None:
+    [batch] = split(script, "mssql")
+    assert (server()[0].wrap(batch.text, batch) != batch.text) == wrapped
+
+
+@pytest.mark.parametrize(
+    ("url", "passwords"),
+    [
+        ("mssql+pyodbc://sa:p%40ss@h/d", {"p@ss"}),
+        ("mssql+pyodbc:///?odbc_connect=UID%3Dsa%3BPWD%3D%7Ba%3Bb%7D%3BServer%3Dx", {"a;b"}),
+        ("sqlite:///x.db", set()),
+        ("no url", set()),
+    ],
+)
+def test_the_passwords_of_a_url_are_secrets(url: str, passwords: set[str]) -> None:
+    assert {secret.decode() for secret in secrets_of(url)} == {url, *passwords}
