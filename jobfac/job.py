@@ -56,6 +56,20 @@ def payload_json(default: Any = None) -> Any:
     return default if text is None else json.loads(text)
 
 
+def parameters() -> dict[str, Any]:
+    """The values of the parameters by name; empty if the job declares none.
+
+    Raises:
+        OSError: the file of the parameters cannot be read.
+    """
+    path = os.environ.get("JOBFAC_PARAMETERS_FILE")
+    if path is None:
+        return {}
+    with open(path, encoding="utf-8") as file:  # noqa: PTH123 - pathlib is slow to import
+        found: dict[str, Any] = json.load(file)
+    return found
+
+
 def progress(fraction: float, message: str | None = None) -> None:
     """Report progress, from 0 to 1, with an optional message; both are shown live."""
     report = {"progress": round(float(fraction), 4)}

@@ -55,6 +55,9 @@ class Settings:
     report_limit: int = field(
         default=16 * 1024 * 1024, metadata={"help": "bytes of a program's report file that are read", "least": 1}
     )
+    sequence_limit: int = field(
+        default=10_000, metadata={"help": "visits of steps, and runs of jobs, of one sequence run at most", "least": 1}
+    )
     poison_attempts: int = field(
         default=3, metadata={"help": "attempts lost with their worker after which a run ends lost", "least": 1}
     )
@@ -104,9 +107,7 @@ class Settings:
             "most": 10,
         },
     )
-    api_url: str = field(
-        default="", metadata={"help": "URL of an API that the command line uses instead of the database"}
-    )
+    api_url: str = field(default="", metadata={"help": "URL of an API that commands use instead of the database"})
     api_key: str = field(default="", metadata={"help": "key for api_url", "secret": True})
     retention: float = field(
         default=90 * 86400.0,

@@ -97,6 +97,22 @@ class StepResult(StrEnum):
     AT_ONCE = "at_once"  # it did not wait for its jobs
 
 
+class Waiting(StrEnum):
+    """What a visit of a step waits for, if not for runs."""
+
+    APPROVAL = "approval"
+    TIME = "time"
+
+
+class Decision(StrEnum):
+    """How the waiting of a visit ended."""
+
+    APPROVED = "approved"
+    REJECTED = "rejected"
+    EXPIRED = "expired"  # nobody decided in time
+    ELAPSED = "elapsed"  # the time that it waited for has come
+
+
 class Delivery(StrEnum):
     """The delivery state of a notification."""
 

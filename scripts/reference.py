@@ -25,12 +25,17 @@ PLACES = {
     "Job": "a job",
     "Sql": "`sql`",
     "Sequence": "a sequence",
+    "Parameter": "`parameters`",
     "Schedule": "`schedules`",
     "Dates": "`dates`",
     "Times": "`times`",
     "Missed": "`missed`",
     "Calendar": "`calendar`",
+    "After": "`after`",
+    "Upstream": "a job in `after`",
     "Step": "`steps`",
+    "Approve": "`approve`",
+    "Wait": "`wait`",
     "StartIf": "`start_if`",
     "Retry": "`retry`",
     "Concurrency": "`concurrency`",
@@ -186,7 +191,8 @@ def _mapping(field: Mapping[str, Any]) -> str:
     words = names.get("enum", [names["const"]] if "const" in names else [])
     if words:
         return _alternatives([f"`{{{word}: ...}}`" for word in words])
-    return "mapping to " + _form(field["additionalProperties"])
+    values = field.get("additionalProperties") or next(iter(field["patternProperties"].values()))
+    return "mapping to " + _form(values)
 
 
 def _range(field: Mapping[str, Any]) -> str:

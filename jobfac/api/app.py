@@ -16,6 +16,7 @@ from jobfac.api.metrics import Metrics
 from jobfac.api.problems import HANDLERS
 from jobfac.api.resources import (
     admin,
+    approvals,
     backfill,
     events,
     holds,
@@ -46,6 +47,7 @@ TABLE = (
     *runs.ENDPOINTS,
     *many.ENDPOINTS,
     *notes.ENDPOINTS,
+    *approvals.ENDPOINTS,
     *output.ENDPOINTS,
     *events.ENDPOINTS,
     *workers.ENDPOINTS,

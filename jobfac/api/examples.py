@@ -30,6 +30,7 @@ RUN: dict[str, Any] = {
     "ready_at": None,
     "queued_at": "2027-01-31T21:59:58.120+00:00",
     "outputs": {"files": "12"},
+    "parameters": {"day": "2027-01-30"},
     "stop": None,
     "stop_by": None,
     "retry_of": None,
@@ -171,6 +172,7 @@ PATH_EXAMPLES = {
     "run": RUN["id"],
     "worker": WORKER["id"],
     "schedule": SCHEDULE["id"],
+    "step": "release",
 }
 
 EXAMPLES: dict[str, Any] = {
@@ -185,6 +187,7 @@ EXAMPLES: dict[str, Any] = {
         "position": "1:9:0",
         "complete": False,
     },
+    "Approval": {"run": 42, "step": "release", "decision": "approved"},
     "Stopped": {"before": "running", "after": "stopping"},
     "Job": JOB,
     "Jobs": {"items": [{**JOB, "truncated": []}], "next_cursor": None},
@@ -227,5 +230,6 @@ EXAMPLES: dict[str, Any] = {
     "add_note": {"text": "the share was full", "acknowledge": True},
     "start": {"arguments": ["--full"], "priority": 10},
     "stop": {"now": False},
+    "approve": {"approved": True, "reason": "checked the totals"},
     "retry": {"from_failed": False},
 }

@@ -95,9 +95,9 @@ Run = model_of("Run", RunView)
 ListedRun = _listed(
     "ListedRun",
     RunView,
-    ("arguments", "payload", "outputs"),
-    "A run in a list. ``truncated``: the fields of ``arguments``, ``payload`` and ``outputs`` that are null because\n"
-    "they are larger than 4 KiB; ``GET /v1/runs/{run}`` returns them.",
+    ("arguments", "payload", "outputs", "parameters"),
+    "A run in a list. ``truncated``: the fields of ``arguments``, ``payload``, ``outputs`` and ``parameters`` that\n"
+    "are null because they are larger than 4 KiB; ``GET /v1/runs/{run}`` returns them.",
 )
 _ALL: Any = list[Run] | None  # type: ignore[valid-type]
 StartedRun = create_model(
@@ -180,6 +180,14 @@ class Stopped(Shown):
 
     before: RunState
     after: RunState
+
+
+class Approval(Shown):
+    """What was decided about a step."""
+
+    run: int
+    step: str
+    decision: Literal["approved", "rejected"]
 
 
 Job = model_of("Job", JobView)

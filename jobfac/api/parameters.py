@@ -78,6 +78,14 @@ def _read_arguments(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
         raise ValueError("must be a list of texts; for a sequence an object with such a list by job id") from None
 
 
+Scalar = Plain | int | float | bool
+ParameterValue = Scalar | list[Scalar] | None
+"""A value of a parameter; null: its default."""
+
+Pair = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}=[^\x00]*$")]
+"""NAME=VALUE."""
+
+
 class Parameters(BaseModel):
     """A query or headers. Unknown names are errors."""
 
@@ -110,6 +118,7 @@ class StartBody(Body):
     arguments: Annotated[list[Plain] | dict[JobId, list[Plain]] | None, WrapValidator(_read_arguments)] = None
     payload: Plain | None = None
     payloads: dict[JobId, Plain] | None = None
+    parameters: dict[str, ParameterValue] | None = None
     priority: Annotated[int, Field(ge=-1000, le=1000)] | None = None
     delay: Duration | None = None
     at: Moment | None = None
@@ -129,10 +138,18 @@ class StopBody(Body):
     now: bool = False
 
 
+class ApproveBody(Body):
+    """``approved``: false rejects, and the step fails. ``reason`` is shown with the run."""
+
+    approved: bool = True
+    reason: Annotated[Plain, Field(max_length=1000)] | None = None
+
+
 class RetryBody(Body):
-    """``from_failed``: a sequence continues from the step that failed."""
+    """``from_failed``: a sequence continues from the step that failed. ``parameters``: replace the former values."""
 
     from_failed: bool = False
+    parameters: dict[str, ParameterValue] | None = None
 
 
 class HoldBody(Body):
@@ -177,10 +194,15 @@ class RunFields(BaseModel):
         None, description="Only runs with this text in the job, the reason, a message or the key, in any case."
     )
 
+    parameter: list[Pair] = Field(
+        [], description="Only runs with this value of a parameter, NAME=VALUE; may be repeated."
+    )
+
     def wanted(self) -> Filter:
         """The filter in the form of the store."""
-        fields = {name: getattr(self, name) for name in RunFields.model_fields if name != "state"}
-        return Filter(**fields, states=self.state)
+        fields = {name: getattr(self, name) for name in RunFields.model_fields if name not in ("state", "parameter")}
+        pairs = tuple(pair.partition("=")[::2] for pair in self.parameter)
+        return Filter(**fields, states=self.state, parameters=pairs)
 
 
 class RunFilter(Parameters, RunFields):

@@ -84,6 +84,7 @@ class ApiRequest:
             RETRY_FOR,
             self.service.traces,
             self.http.headers.get("traceparent"),
+            self.caller.role,
         )
 
 

@@ -33,6 +33,7 @@ SENTENCES = {
     "on_time_again": "$job is on time again",
     "paused": "$job has failed too often, its schedules are paused",
     "held": "$job is held",
+    "approval_wanted": "$job waits for an approval",
 }
 
 FACTS = (

@@ -28,6 +28,7 @@ COMMANDS = {
     "holds": ("duty.operating:list_holds", "List the active holds."),
     "note": ("duty.operating:note_run", "Write a note about a run."),
     "ack": ("duty.operating:acknowledge", "Acknowledge failures."),
+    "approve": ("duty.operating:approve", "Decide about a step that waits for a person."),
     "logs": ("monitoring.logs:logs", "Show the output of a run, byte for byte."),
     "top": ("monitoring.top:top", "Watch the fleet, the queue and the runs."),
     "doctor": ("monitoring.doctor:doctor", "Check this machine, the database and the factory."),

@@ -95,7 +95,7 @@ def database(program: str = "jobfac", lock_wait: float | None = None) -> "Iterat
 
     loaded = settings()
     _check_file(loaded)
-    db = Database(loaded.database_url, program, lock_wait)
+    db = Database(loaded.database_url, program, lock_wait, loaded.sequence_limit)
     try:
         yield db
     finally:

@@ -15,7 +15,6 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "jobfac start load --payload - --key orders-2026-11-25 < orders.json",
     ),
     "stop": ("jobfac stop 17", "jobfac stop 17 --now", "jobfac stop --job report --all"),
-    "retry": ("jobfac retry 17", "jobfac retry 17 --from-failed", "jobfac retry --state failed --since 2h"),
     "hold": (
         'jobfac hold --pool etl --reason "the disk is full" --until 2h',
         'jobfac hold --job report --reason "wrong figures"',
@@ -25,6 +24,8 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "holds": ("jobfac holds", "jobfac holds --all"),
     "note": ('jobfac note 17 "the share was full" --ack',),
     "ack": ("jobfac ack 17 18",),
+    "retry": ("jobfac retry 17", "jobfac retry 17 --set limit=5", "jobfac retry --state failed --since 2h"),
+    "approve": ("jobfac approve 17 release", "jobfac approve 17 release --reject --reason 'totals differ'"),
     "logs": ("jobfac logs 17", "jobfac logs 17 -f", "jobfac logs --search 'out of memory' --since 1d"),
     "top": ("jobfac top", "jobfac top --interval 5", "jobfac top --once"),
     "doctor": ("jobfac doctor", "jobfac doctor --json"),

@@ -20,13 +20,20 @@ T = TypeVar("T")
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
+SEQUENCE_LIMIT = 10_000
+"""By default one sequence run has at most so many visits of steps, and so many runs of jobs."""
+
+
 class Database:
     """One engine and its dialect. Shared by all threads of a process."""
 
-    def __init__(self, url: str, program: str = "", lock_wait: float | None = None) -> None:
+    def __init__(
+        self, url: str, program: str = "", lock_wait: float | None = None, sequence_limit: int = SEQUENCE_LIMIT
+    ) -> None:
         """Connects lazily.
 
         Args:
+            sequence_limit: how many visits of steps, and how many runs of jobs, one sequence run may have.
             program: what a DBA sees in the list of sessions, such as "jobfac worker w1".
             lock_wait: seconds that a statement waits for a lock; None: as long as is usual for the engine.
 
@@ -39,7 +46,8 @@ class Database:
             if program:
                 self.url = self.dialect.with_program_name(self.url, program)
             self._lock_wait = lock_wait
-            self.engine = self.dialect.engine(self.url, lock_wait=lock_wait)
+            engine = self.dialect.engine(self.url, lock_wait=lock_wait)
+            self.engine = engine.execution_options(sequence_limit=sequence_limit)
         except (sa.exc.ArgumentError, ValueError) as error:
             raise Unreachable(f"JOBFAC_DATABASE_URL cannot be used: {error}") from None
         except ImportError as error:

@@ -7,7 +7,9 @@ import sqlalchemy as sa
 
 from jobfac.database.metadata import SCHEMA, metadata
 from jobfac.database.operating_tables import api_key, audit, expectation, note, start_hold
+from jobfac.database.sequence_tables import visit
 from jobfac.database.statistics_tables import daily, daily_worker
+from jobfac.database.trigger_tables import upstream, upstream_end
 from jobfac.database.types import BigId, Blob, Instant, Long, Name, Word, identity, index, one_of, sql_literals
 from jobfac.database.worker_tables import worker, worker_lease
 from jobfac.states import (
@@ -18,8 +20,6 @@ from jobfac.states import (
     Delivery,
     JobKind,
     RunState,
-    StepResult,
-    StepStart,
     Stop,
 )
 
@@ -45,6 +45,8 @@ __all__ = [
     "run_output",
     "schedule",
     "start_hold",
+    "upstream",
+    "upstream_end",
     "visit",
     "worker",
     "worker_lease",
@@ -119,6 +121,9 @@ run = sa.Table(
     sa.Column("worker", sa.Unicode(200)),
     sa.Column("arguments", Long),  # JSON array; NULL: the definition's
     sa.Column("payload", Long),
+    sa.Column("parameters", Long),  # JSON object by name, sensitive values masked; NULL: the job has none
+    sa.Column("sensitive", Long),  # JSON object: the values that are masked in `parameters`
+    sa.Column("origin", Long),  # JSON object: what started it, for placeholders such as ${trigger.path}
     sa.Column("overrides", Long),  # JSON: arguments and payloads by job (of a sequence), notify of this start
     sa.Column("notify", sa.String(200)),  # subscribed events, separated by blanks, or `all`; NULL: no subscription
     sa.Column("notify_jobs", sa.String(200)),  # of a sequence: the same for the jobs in it
@@ -146,6 +151,7 @@ run = sa.Table(
     sa.Column("due_at", Instant),
     sa.Column("sequence_run_id", BigId),
     sa.Column("visit_id", BigId),
+    sa.Column("item", sa.Integer),  # with for_each: its place among the runs of the visit, from 0
     sa.Column("retry_of", BigId),
     sa.Column("counted", sa.Boolean, nullable=False, server_default=sa.text("0")),  # included in the table daily
     sa.Column("lost", sa.Integer),  # attempts lost with their worker; NULL: none
@@ -237,29 +243,6 @@ run_event = sa.Table(
     sa.Column("by", sa.Unicode(200), nullable=False),
     sa.Column("detail", sa.Unicode(1000)),
     index("ix_run_event_run", "run_id", "id"),
-    sqlite_autoincrement=True,
-)
-
-visit = sa.Table(
-    "visit",  # one row per entry of a sequence into a step; the runs of the step's jobs have its id as visit_id
-    metadata,
-    identity(),
-    sa.Column("run_id", BigId, nullable=False),  # the sequence's run
-    sa.Column("step", Name, nullable=False),
-    sa.Column("number", sa.Integer, nullable=False),  # 1 for the first visit of this step
-    sa.Column("entered_at", Instant, nullable=False),
-    sa.Column("start", Word, nullable=False),
-    sa.Column("proceed", Word, nullable=False),
-    sa.Column("refused", Long),  # JSON object: by job, why it could not be started
-    sa.Column("result", Word),  # NULL: the visit is not decided yet
-    sa.Column("decided_at", Instant),
-    sa.Column("goes_to", Word),  # step, end or end_failed
-    sa.Column("next_step", Name),
-    sa.Column("reason", sa.Unicode(1000)),
-    one_of("start", StepStart, "start"),
-    one_of("result", StepResult, "result"),
-    index("ix_visit_run", "run_id", "id"),
-    index("ix_visit_step", "run_id", "step", "number", unique=True),
     sqlite_autoincrement=True,
 )
 

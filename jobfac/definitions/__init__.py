@@ -9,6 +9,7 @@ from jobfac.definitions.execution.policies import Retention, Retry
 from jobfac.definitions.execution.watching import Expect, Usual
 from jobfac.definitions.models import AnyJob, Defaults, Job, Sequence, canonical
 from jobfac.definitions.notify import Notify, Recipient, Secret
+from jobfac.definitions.parameters import Parameter
 from jobfac.definitions.parse import (
     Definitions,
     dump,
@@ -39,6 +40,7 @@ __all__ = [
     "Job",
     "Notify",
     "Output",
+    "Parameter",
     "Plan",
     "Problem",
     "Recipient",

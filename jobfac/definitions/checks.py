@@ -4,8 +4,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from jobfac.definitions.models import AnyJob, Job, Sequence
+from jobfac.definitions.parameters.uses import Declarations, check_parameters
 from jobfac.definitions.problems import Finding, Path, field_path
 from jobfac.definitions.steps import Go, Step
+from jobfac.definitions.triggers.checks import Links, check_after
 from jobfac.definitions.values import suggestion
 
 Children = Mapping[str, frozenset[str]]
@@ -17,7 +19,8 @@ END = None
 def children(jobs: Mapping[str, AnyJob], known: Mapping[str, Mapping[str, Any]]) -> Children:
     """Return the children of ``jobs`` and of the canonical definitions ``known``. ``jobs`` replace known ones."""
     result = {
-        job: frozenset(child for step in body.get("steps", ()) for child in step["jobs"]) for job, body in known.items()
+        job: frozenset(child for step in body.get("steps", ()) for child in step.get("jobs", ()))
+        for job, body in known.items()
     }
     for job, definition in jobs.items():
         steps = definition.steps if isinstance(definition, Sequence) else ()
@@ -25,9 +28,13 @@ def children(jobs: Mapping[str, AnyJob], known: Mapping[str, Mapping[str, Any]])
     return result
 
 
-def check(job: str, definition: AnyJob, tree: Children) -> Iterator[Finding]:
+def check(
+    job: str, definition: AnyJob, tree: Children, declarations: Declarations, following: Links
+) -> Iterator[Finding]:
     """Return the problems of a definition. ``tree``: the children of all jobs, including this one."""
     yield from _schedules(job, definition, tree)
+    yield from check_parameters(definition, declarations)
+    yield from check_after(job, definition, tree, following)
     if isinstance(definition, Job):
         for position, entry in enumerate(definition.notify):
             if entry.of != "sequence":
@@ -147,7 +154,8 @@ def _ways(steps: tuple[Step, ...], tree: Children) -> dict[str | None, set[str |
 
 def _may_be_mixed(step: Step, tree: Children) -> bool:
     """Whether the outcome can be mixed: the step waits for several jobs or runs a sequence."""
-    return (step.proceed == "when_all" and len(step.jobs) > 1) or any(tree.get(job) for job in step.jobs)
+    several = len(step.jobs) > 1 or bool(step.for_each)
+    return (step.proceed == "when_all" and several) or any(tree.get(job) for job in step.jobs)
 
 
 def _closure(start: Iterable[Any], ways: Mapping[Any, Iterable[Any]]) -> set[Any]:

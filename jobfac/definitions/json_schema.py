@@ -15,13 +15,15 @@ from jobfac.definitions.execution.sql import Sql
 from jobfac.definitions.execution.watching import Expect, Usual
 from jobfac.definitions.models import Defaults, Definition, Job, Sequence
 from jobfac.definitions.notify import Notify, Recipient, Secret
+from jobfac.definitions.parameters import Parameter
 from jobfac.definitions.schedule import Calendar, Dates, Missed, Schedule, Times
-from jobfac.definitions.steps import StartIf, Step
+from jobfac.definitions.steps import Approve, StartIf, Step, Wait
+from jobfac.definitions.triggers import After, Upstream
 from jobfac.definitions.values import Model
 
 MODELS: tuple[type[Model], ...] = (
-    Job, Sql, Sequence, Schedule, Dates, Times, Missed, Calendar, Step, StartIf, Retry, Concurrency, Retention, Expect,
-    Usual, Output, Rotate, Notify, Recipient, Secret, Defaults,
+    Job, Sql, Sequence, Parameter, Schedule, Dates, Times, Missed, Calendar, After, Upstream, Step, Approve, Wait,
+    StartIf, Retry, Concurrency, Retention, Expect, Usual, Output, Rotate, Notify, Recipient, Secret, Defaults,
 )  # fmt: skip
 """Every model of a definition, in the order in which the reference explains them."""
 

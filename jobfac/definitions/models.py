@@ -22,6 +22,8 @@ from jobfac.definitions.execution.policies import Concurrency, Retention, Retry,
 from jobfac.definitions.execution.sql import ONLY_FOR_COMMANDS, Sql
 from jobfac.definitions.execution.watching import Expect, Usual, WarnAfter
 from jobfac.definitions.notify import Notify, TextOrSecret
+from jobfac.definitions.parameters import Declared, Parameter
+from jobfac.definitions.parameters.checks import RESERVED
 from jobfac.definitions.schedule import Schedule
 from jobfac.definitions.steps import Step
 from jobfac.definitions.values import (
@@ -41,28 +43,12 @@ from jobfac.definitions.values import (
 )
 from jobfac.states import JobKind
 
-RESERVED = frozenset(
-    f"JOBFAC_{name}"
-    for name in (
-        "RUN_ID",
-        "ATTEMPT",
-        "JOB",
-        "SEQUENCE_RUN_ID",
-        "PAYLOAD",
-        "PAYLOAD_FILE",
-        "REPORT",
-        "SQL_FILE",
-        "SQL_URL",
-    )
-)
-"""Environment variables that a job program receives from its worker."""
-
 
 def _read_variable(value: Any) -> str:
     name = read_text(value)
     if not name or "=" in name:
         raise ValueError(f"must be the name of an environment variable, not {shown(name)}")
-    if name in RESERVED:
+    if name.upper() in RESERVED or name.upper().startswith("JOBFAC_PARAM_"):
         raise ValueError(f"must not be {name}, which is set for each run; choose another name")
     return name
 
@@ -124,8 +110,23 @@ class Definition(Model):
         description="Pause the schedules after this many failures in a row, and send the event paused.",
         examples=[5],
     )
+    parameters: Declared = Field(
+        default={},
+        description="Values that a start may give, by name: typed, checked, and shown with the run.",
+        examples=[{"day": {"type": "date", "default": "${due.date}"}}],
+    )
     schedules: tuple[Schedule, ...] = Field(default=(), description="When the job is due.")
     notify: tuple[Notify, ...] = Field(default=(), description="Which events are sent to whom.")
+
+    @field_validator("parameters")
+    @classmethod
+    def _parameters(cls, declared: dict[str, Parameter]) -> dict[str, Parameter]:
+        known: dict[str, str] = {}
+        for name in declared:
+            twin = known.setdefault(name.upper(), name)
+            if twin != name:
+                raise ValueError(f"has '{name}' and '{twin}', which differ only in case; rename one of them")
+        return declared
 
     def schedule_names(self) -> list[str]:
         """Return the names of ``schedules``, in order. The name of an unnamed schedule is its position, from 1."""

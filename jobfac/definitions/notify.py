@@ -26,11 +26,13 @@ Event = Literal[
     "on_time_again",
     "paused",
     "held",
+    "approval_wanted",
 ]
 """The start and the final states of a run, and: ``finished`` (any final state), ``recovered`` (the first success after
 failures), ``retry`` (an attempt failed and is retried), ``running_long`` (a run exceeds its ``warn_after``), ``missed``
 (a due time passed without a run), ``overdue`` (the expected success is missing), ``on_time_again`` (it has come),
-``paused`` (the schedules were paused after failures), ``held`` (the job is held)."""
+``paused`` (the schedules were paused after failures), ``held`` (the job is held), ``approval_wanted`` (a step of a
+sequence waits for a person)."""
 
 _REFERENCE = re.compile(r"env:[^=\0]+|file:/.+|keyring:[^/]+/.+")
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
@@ -206,7 +208,8 @@ class Notify(Model):
         description="The events: states of a run; finished is any final state, recovered the first success after "
         "failures, retry a failed attempt that is retried, running_long a run that exceeds its warn_after, missed a "
         "due time that passed without a run, overdue a missing success that was expected, on_time_again the success "
-        "that ends this, paused a pause of the schedules after failures, held a hold of the job."
+        "that ends this, paused a pause of the schedules after failures, held a hold of the job, approval_wanted a "
+        "step that waits for a person."
     )
     to: Recipient = Field(description="The recipient.")
     once: Flag = Field(default=False, description="For running_long: only the first notification of a run.")

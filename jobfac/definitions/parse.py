@@ -11,7 +11,10 @@ from jobfac.definitions.checks import check, children, unreachable
 from jobfac.definitions.document import Document, read_document, write_document
 from jobfac.definitions.models import AnyJob, Defaults, Job, Sequence, canonical
 from jobfac.definitions.notify import Notify
+from jobfac.definitions.parameters import Parameter
+from jobfac.definitions.parameters.uses import Declarations
 from jobfac.definitions.problems import DefinitionError, Finding, Path, Problem, explain, field_path
+from jobfac.definitions.triggers.checks import followers
 from jobfac.definitions.values import Model, read_id, shown, suggestion
 
 Known = Mapping[str, Mapping[str, Any]]
@@ -171,7 +174,11 @@ def _assemble(documents: list[Document], known: Known, problems: list[Problem]) 
                 defaults[category] = entry
     if not unreadable:  # the jobs of an unreadable file would be reported as unknown
         tree = children(jobs, {**known, **{job: {} for job in places}})
-        problems.extend(places[job].problem(found) for job in jobs for found in check(job, jobs[job], tree))
+        declared = _declarations(jobs, known)
+        following = followers(jobs, known)
+        problems.extend(
+            places[job].problem(found) for job in jobs for found in check(job, jobs[job], tree, declared, following)
+        )
     problems.extend(_limits(jobs, places))
     if problems:
         raise DefinitionError(problems)
@@ -180,6 +187,20 @@ def _assemble(documents: list[Document], known: Known, problems: list[Problem]) 
         places[job].problem(found) for job, sequence in sequences.items() for found in unreachable(sequence, tree)
     )
     return Definitions(jobs, defaults, warnings)
+
+
+def _declarations(jobs: Mapping[str, AnyJob], known: Known) -> Declarations:
+    """The parameters of a job by its id: those of its new definition, else of the stored one."""
+
+    def declared(job: str) -> Mapping[str, Parameter] | None:
+        if job in jobs:
+            return jobs[job].parameters
+        if job not in known:
+            return None
+        body = known[job].get("parameters", {})
+        return {name: Parameter.model_validate(one) for name, one in body.items()}
+
+    return declared
 
 
 def _sections(document: Document) -> tuple[dict[str, Any], dict[str, Any], list[Problem]]:

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal, Self
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
 from pydantic import (
     Discriminator,
@@ -16,9 +16,12 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema
 
+from jobfac.definitions.parameters.model import Given, ParameterName
 from jobfac.definitions.patterns import Dates as Dates
 from jobfac.definitions.patterns import Times as Times
 from jobfac.definitions.patterns.moments import DateOrInstant, Holiday, Instant, Window
+from jobfac.definitions.patterns.moments import Zone as Zone
+from jobfac.definitions.triggers.after import After
 from jobfac.definitions.values import (
     Duration,
     Flag,
@@ -29,7 +32,6 @@ from jobfac.definitions.values import (
     Text,
     read_text,
     shown,
-    suggestion,
     whole,
 )
 
@@ -67,17 +69,6 @@ def read_cron(value: Any) -> str:
     return text
 
 
-def read_zone(value: Any) -> str:
-    """Return the name of a time zone of the IANA database."""
-    try:
-        return ZoneInfo(value).key
-    except (KeyError, ValueError, OSError, TypeError) as error:
-        hint = suggestion(value, available_timezones()) if isinstance(value, str) else ""
-        raise ValueError(
-            f"names the unknown time zone {shown(value)}{hint or '; use a name such as Europe/Berlin'}"
-        ) from error
-
-
 def read_holidays(value: Any) -> str:
     """Return a country or subdivision with known public holidays, such as "US" or "US-NY"."""
     import holidays
@@ -94,7 +85,6 @@ def read_holidays(value: Any) -> str:
 
 
 Cron = Annotated[str, PlainValidator(read_cron, json_schema_input_type=str), Field(title="cron expression")]
-Zone = Annotated[str, PlainValidator(read_zone, json_schema_input_type=str), Field(title="time zone")]
 HolidayRegion = Annotated[str, PlainValidator(read_holidays, json_schema_input_type=str), Field(title="country")]
 Arguments = Annotated[
     Annotated[tuple[Text, ...], Tag("list")] | Annotated[dict[Id, tuple[Text, ...]], Tag("by job")],
@@ -155,9 +145,13 @@ class Missed(Model):
         return written["policy"] if set(written) == {"policy"} else written
 
 
+_OF_CALENDARS = ("starts", "ends", "gap", "overlap", "calendar", "blackout", "jitter")
+"""Keys of a schedule whose runs the clock causes."""
+
+
 class Schedule(Model):
     """A rule for the due times of a job; a job may have several. It has exactly one form: ``cron``, ``every``, ``at``,
-    or ``times`` with or without ``dates``."""
+    ``times`` with or without ``dates``, or ``after``."""
 
     name: Id | None = Field(
         default=None,
@@ -180,6 +174,16 @@ class Schedule(Model):
     )
     dates: Dates | None = Field(default=None, description="The days; requires times.")
     times: Times | None = Field(default=None, description="The times on these days; without dates, on every day.")
+    after: After | None = Field(
+        default=None,
+        description="After other jobs: one, or all or any of several.",
+        examples=[{"job": "extract", "on": ["succeeded"]}],
+    )
+    within: PositiveDuration | None = Field(
+        default=None,
+        description="With after: ignore ends that are older; with all, those that ended so long before the last one.",
+        examples=["6h"],
+    )
     timezone: Zone = Field(default="UTC", description="The time zone of the rule.", examples=["Europe/Berlin"])
     starts: DateOrInstant | None = Field(
         default=None, description="Not due before this date or instant.", examples=["2027-01-01"]
@@ -217,6 +221,9 @@ class Schedule(Model):
     )
     payload: Text | None = Field(default=None, description="Text for the program. Not for a sequence.")
     payloads: dict[Id, Text] | None = Field(default=None, description="Texts for the jobs of a sequence, by job id.")
+    parameters: dict[ParameterName, Given] = Field(
+        default={}, description="Values for the parameters of the job.", examples=[{"region": "eu"}]
+    )
     enabled: Flag = Field(default=True, description="Whether the schedule fires.")
 
     def __hash__(self) -> int:
@@ -231,6 +238,11 @@ class Schedule(Model):
     def cron_fields(self) -> str | None:
         """The five fields of ``cron``. A name such as "@daily" is replaced."""
         return None if self.cron is None else CRON_NAMES.get(self.cron, self.cron)
+
+    @property
+    def is_calendar(self) -> bool:
+        """Whether the clock causes its runs."""
+        return self.after is None
 
     @property
     def first_instant(self) -> datetime | None:
@@ -249,12 +261,19 @@ class Schedule(Model):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         calendar_form = self.dates or self.times
-        forms = {"cron": self.cron, "every": self.every, "at": self.at, "dates/times": calendar_form}
+        clock = {"cron": self.cron, "every": self.every, "at": self.at, "dates/times": calendar_form}
+        forms: dict[str, object] = {**clock, "after": self.after}
         given = [name for name, value in forms.items() if value is not None]
         if not given:
-            raise ValueError("must have cron, every, at, or dates and times")
+            raise ValueError("must have cron, every, at, after, or dates and times")
         if len(given) > 1:
             raise ValueError(f"has both {given[0]} and {given[1]}; give one of them, or write two schedules")
+        if not self.is_calendar:
+            for key in _OF_CALENDARS:
+                if getattr(self, key) != type(self).model_fields[key].default:
+                    raise ValueError(f"has {key}, which only a schedule with times takes; remove it")
+        elif self.within is not None:
+            raise ValueError("has within, which only a schedule with after takes; remove it")
         if self.dates is not None and self.times is None:
             raise ValueError('has dates but no times; add times, such as {at: ["06:30"]}')
         if self.times is not None and not (self.times.at or self.times.minutes or self.times.hours or self.times.every):

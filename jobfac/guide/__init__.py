@@ -3,8 +3,9 @@
 from importlib.resources import files
 
 TOPICS = (
-    "definitions", "programs", "sql", "schedules", "sequences", "output", "secrets", "notifications", "monitoring",
-    "duty", "history", "bulk", "http", "tsql", "guarantees", "security", "operating", "deploying", "sqlserver", "agent",
+    "definitions", "parameters", "programs", "sql", "schedules", "sequences", "output", "secrets", "notifications",
+    "monitoring", "duty", "history", "bulk", "http", "tsql", "guarantees", "security", "operating", "deploying",
+    "sqlserver", "agent",
     "troubleshooting", "glossary", "reference", "settings",
 )  # fmt: skip
 """The topics in the order in which a new user reads them."""

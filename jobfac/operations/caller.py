@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from jobfac import errors
 from jobfac.database.engine import Database
+from jobfac.states import Role
 from jobfac.store import audit, jobs
 from jobfac.store.runs import reading
 from jobfac.telemetry.traces import NO_TRACES, Traces
@@ -36,6 +37,7 @@ class Caller:
         categories: the only categories whose jobs and runs the caller may access; None: all.
         retry_for: seconds for which an operation is repeated after a transient error.
         traces: where the spans of started runs go.
+        role: what the caller may do. Whoever can use the database is an admin.
         traceparent: the W3C trace context that the request came with.
     """
 
@@ -44,6 +46,7 @@ class Caller:
     retry_for: float = 15.0
     traces: Traces = NO_TRACES
     traceparent: str | None = None
+    role: Role = Role.ADMIN
 
     def sees(self, category: str | None) -> bool:
         """Whether the caller may see and touch jobs of this category."""

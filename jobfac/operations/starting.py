@@ -3,8 +3,9 @@
 import hashlib
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -106,11 +107,20 @@ def _trace(db: Database, by: Caller, ids: Sequence[int], since: int) -> None:
             by.traces.started(run, since, by.traceparent)
 
 
-def retry(db: Database, by: Caller, run_id: int, *, from_failed: bool = False, key: str | None = None) -> RunView:
-    """Start a new run with the arguments and payload of a finished run. Returns the new run.
+def retry(
+    db: Database,
+    by: Caller,
+    run_id: int,
+    *,
+    from_failed: bool = False,
+    key: str | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> RunView:
+    """Start a new run with the arguments, payload and parameters of a finished run. Returns the new run.
 
     May be repeated by the caller with a ``key``: the same key of the same run gives the same new run. Without a key
-    each call starts a run. ``from_failed``: a sequence continues from the step that failed.
+    each call starts a run. ``from_failed``: a sequence continues from the step that failed. ``changes``: values in
+    place of those that the parameters of the finished run have.
 
     Raises:
         NotFound: there is no such run, its job is gone, or the caller may not see it.
@@ -120,7 +130,7 @@ def retry(db: Database, by: Caller, run_id: int, *, from_failed: bool = False, k
 
     def work(conn: sa.Connection) -> RunView:
         visible_run(conn, by, run_id)
-        started = sequences.retry(conn, run_id, by.name, from_failed=from_failed, key=start_key)
+        started = sequences.retry(conn, run_id, by.name, from_failed=from_failed, key=start_key, changes=changes)
         if started.is_new:
             audit.note(conn, by.name, "retry", f"run {run_id}", after=f"run {started.run_id}")
         return runs.get(conn, started.run_id)

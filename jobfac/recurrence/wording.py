@@ -13,6 +13,8 @@ MONTHS = ("", "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oc
 def in_words(rule: Mapping[str, Any]) -> str:
     """Return a rule in words. ``rule``: a schedule in its canonical form, as definitions store it."""
     zone = rule.get("timezone", "UTC")
+    if "after" in rule:
+        return _after(rule)
     if "cron" in rule:
         parts = [_cron(CRON_NAMES.get(rule["cron"], rule["cron"])), zone]
     elif "every" in rule:
@@ -24,6 +26,15 @@ def in_words(rule: Mapping[str, Any]) -> str:
     else:
         return _unknown(rule)
     return ", ".join([" ".join(filter(None, parts)), *_limits(rule)])
+
+
+def _after(rule: Mapping[str, Any]) -> str:
+    """Return the jobs after which a rule starts a run. Several are joined by `and` if all of them must have ended."""
+    after = rule["after"]
+    upstream = [after] if "job" in after else after.get("all") or after["any"]
+    words = [f"{one['job']} ({_list(one['on'])})" if "on" in one else str(one["job"]) for one in upstream]
+    text = (" and " if "all" in after else " or ").join(words)
+    return f"after {text}, within {rule['within']}" if "within" in rule else f"after {text}"
 
 
 def _unknown(rule: Mapping[str, Any]) -> str:

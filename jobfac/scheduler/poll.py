@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from jobfac.database.dialects import PASS, utcnow
+from jobfac.database.sequence_tables import WAKES
 from jobfac.database.tables import (
     expectation,
     notification,
@@ -13,12 +14,13 @@ from jobfac.database.tables import (
     run,
     schedule,
     start_hold,
+    visit,
     worker,
     worker_lease,
 )
 from jobfac.database.types import sql_literals
 from jobfac.states import ALIVE, HELD, Delivery, RunState, WorkerState
-from jobfac.store import jobs, runs
+from jobfac.store import jobs, runs, schedules
 from jobfac.store.holds.conditions import EVERYTHING
 
 
@@ -42,6 +44,8 @@ class Poll(NamedTuple):
         released: a hold has ended, and what it held is not freed yet.
         overdue: a job is overdue.
         alive_until: when the last of the valid leases expires unless it is renewed.
+        ends: runs have ended after which others start.
+        wake_at: when the next step of a sequence has waited long enough.
     """
 
     now: datetime
@@ -60,6 +64,8 @@ class Poll(NamedTuple):
     released: bool
     overdue: bool
     alive_until: datetime | None
+    ends: bool
+    wake_at: datetime | None
 
     def is_past(self, moment: datetime | None) -> bool:
         return moment is not None and moment <= self.now
@@ -73,6 +79,7 @@ class Poll(NamedTuple):
         """Return the seconds until the first of the times that are in the future; infinite: there is none."""
         moments = (
             self.fire_at, self.ready_at, self.lease_until, self.deliver_at, self.hold_until, self.expected_at,
+            self.wake_at,
         )  # fmt: skip
         waits = [(moment - self.now).total_seconds() for moment in moments if moment and moment > self.now]
         return min(waits, default=float("inf"))
@@ -137,4 +144,6 @@ POLL = sa.select(
     .where(sa.text("ended = 0"))
     .scalar_subquery()
     .label("alive_until"),
+    _exists(schedules.WAITING).label("ends"),
+    _least(visit.c.wake_at, WAKES).label("wake_at"),
 )

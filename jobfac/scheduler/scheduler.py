@@ -96,6 +96,7 @@ class Scheduler:
         self._heartbeat = Heartbeat(settings, name)
         self._duties = [
             Duty("insert", lambda poll: poll.is_past(poll.fire_at), self._insert),
+            Duty("follow", lambda poll: poll.ends, self._follow),
             Duty("promote", lambda poll: poll.is_past(poll.ready_at), self._promote),
             Duty("expire", lambda poll: poll.is_past(poll.lease_until) or poll.orphaned, self._expire),
             Duty("heartbeat", lambda poll: poll.is_alive and self._heartbeat.is_wanted, self._heartbeat.beat),
@@ -103,6 +104,7 @@ class Scheduler:
             Duty("watch", lambda poll: poll.overdue or poll.is_past(poll.expected_at), self._watch),
             Duty("release", lambda poll: poll.blocked, self._release),
             Duty("begin", lambda poll: poll.queued, self._begin),
+            Duty("wake", lambda poll: poll.is_past(poll.wake_at), self._wake),
             Duty("sweep", lambda poll: poll.under_way or poll.pinned, self._sweep),
             Duty("deliver", lambda poll: poll.outbox or poll.is_past(poll.deliver_at), self._deliver),
             Duty("count", lambda poll: True, self._count, time.monotonic() + random.random() * COUNT_INTERVAL / 10),
@@ -198,7 +200,12 @@ class Scheduler:
         ]
 
     def _insert(self) -> float:
-        inserted = self._db.transact(schedules.insert_due, self.name, retry_for=2.0)
+        return self._log_inserted(self._db.transact(schedules.insert_due, self.name, retry_for=2.0))
+
+    def _follow(self) -> float:
+        return self._log_inserted(self._db.transact(schedules.insert_followers, self.name, retry_for=2.0))
+
+    def _log_inserted(self, inserted: schedules.Inserted) -> float:
         for refusal in inserted.refusals:
             self._log_refusal(refusal)
         for miss in inserted.misses:
@@ -247,6 +254,10 @@ class Scheduler:
 
     def _begin(self) -> float:
         return 0.0 if self._db.transact(sequences.begin, self.name, retry_for=2.0).number else BACKOFF_FIRST
+
+    def _wake(self) -> float:
+        ended = self._db.transact(sequences.wake, self.name, retry_for=2.0)
+        return 0.0 if ended else BACKOFF_FIRST
 
     def _sweep(self) -> float:
         self._db.transact(runs.end_unserved, self.name, retry_for=2.0)

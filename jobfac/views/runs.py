@@ -14,7 +14,7 @@ class RunView(NamedTuple):
     """A run. Times are RFC 3339 with offset. ``arguments`` null: the run uses the definition's arguments.
 
     ``slots``: how many slots it takes, null: one. ``for_worker``: the only worker that may take it, null: any.
-    ``cpu_seconds``, ``peak_memory`` (bytes): what the last attempt used.
+    ``parameters``: sensitive values are masked. ``cpu_seconds``, ``peak_memory`` (bytes): what the last attempt used.
     ``acknowledged_at``: of a failure, when a person or a later success of the job acknowledged it.
     """
 
@@ -45,6 +45,7 @@ class RunView(NamedTuple):
     ready_at: datetime | None
     queued_at: datetime | None
     outputs: dict[str, Any] | None
+    parameters: dict[str, Any] | None
     stop: Stop | None
     stop_by: str | None
     retry_of: int | None

@@ -24,10 +24,14 @@ class ScheduleView(NamedTuple):
 
 
 class CandidateView(NamedTuple):
-    """A time of a schedule. ``reason``: why it does not fire, or does not fire at the time in the definition."""
+    """A time of a schedule. ``reason``: why it does not fire, or does not fire at the time in the definition.
+
+    ``parameters``: the values that its run would have, sensitive ones masked.
+    """
 
     due_at: WholeSecond
     schedule: str
     local: WholeSecond
     fires: bool
     reason: str | None
+    parameters: dict[str, Any] | None = None

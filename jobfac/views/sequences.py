@@ -3,12 +3,12 @@
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from jobfac.states import JobKind, RunState, StepResult, StepStart
+from jobfac.states import Decision, JobKind, RunState, StepResult, StepStart, Waiting
 
 
 class StepRunView(NamedTuple):
     """A job's run in a visit. A job whose start was refused has the state ``denied`` and no id. ``path``: the visits
-    of a nested sequence, None for a program."""
+    of a nested sequence, None for a program. ``item``: with ``for_each``, the place of its values, from 0."""
 
     id: int | None
     job: str
@@ -21,12 +21,19 @@ class StepRunView(NamedTuple):
     reason: str | None
     exit_message: str | None
     outputs: dict[str, Any] | None
+    item: int | None
     path: list["StepVisitView"] | None = None
 
 
 class StepVisitView(NamedTuple):
     """One visit of a step. ``number``: 1 for the first visit of this step; ``result``: None while it is undecided;
-    ``reason``: why its start was skipped or failed; ``next``: the step chosen, "end" or "end_failed"."""
+    ``reason``: why its start was skipped or failed, or what a person said; ``next``: the step chosen, "end" or
+    "end_failed".
+
+    ``waits_for``: a person (``approval``) or a ``time``, until ``wake_at``; ``decision`` and ``decided_by`` say how
+    that ended. ``children``: with ``for_each``, how many runs it has in all; ``counts`` has them by state, and
+    ``runs`` the first hundred, failures first.
+    """
 
     step: str
     number: int
@@ -36,4 +43,10 @@ class StepVisitView(NamedTuple):
     decided_at: datetime | None
     reason: str | None
     next: str | None
+    waits_for: Waiting | None
+    wake_at: datetime | None
+    decision: Decision | None
+    decided_by: str | None
+    children: int | None
     runs: list[StepRunView]
+    counts: dict[str, int] | None = None

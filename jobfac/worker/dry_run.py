@@ -2,10 +2,10 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from jobfac.definitions import Job, write_duration
 from jobfac.programs import BATCH, ExitWatcher, Guardian, become_subreaper, kill_all
@@ -65,6 +65,7 @@ class DryRun:
         observer: Observer,
         arguments: Sequence[str] | None = None,
         payload: str | None = None,
+        parameters: Mapping[str, Any] | None = None,
     ) -> None:
         """Prepare a dry run.
 
@@ -77,6 +78,7 @@ class DryRun:
             id=RUN, job=job, job_version=0, kind=JobKind.PROGRAM, attempt=1, failures=0, priority=0,
             arguments=None if arguments is None else json.dumps(list(arguments)), payload=payload,
             sequence_run_id=None, queue="", created_at=now, started_at=now, notify=None,
+            parameters=json.dumps(dict(parameters)) if parameters else None,
         )  # fmt: skip
         self._execution = Execution(claimed, definition, folder.name, folder, SILENCE)
         self._observer = observer

@@ -13,7 +13,7 @@ from jobfac.database.engine import Database
 from jobfac.definitions import AnyJob, Usual
 from jobfac.errors import Unreachable
 from jobfac.states import WorkerState
-from jobfac.store import jobs, output, runs, schedules, sequences, statistics, workers
+from jobfac.store import jobs, output, parameters, runs, schedules, sequences, statistics, workers
 from jobfac.store.holds import moving
 from jobfac.store.runs import Finished, Outcome
 from jobfac.store.runs.event import Event
@@ -146,10 +146,12 @@ class Turn:
             again = {one.key for one in taken if one.key in request.deliveries.live}
             unowned = [key for key in unowned if key not in again]
             claimed += [one for one in taken if one.key not in again]
-        for one in claimed:
+        for place, one in enumerate(claimed):
             key = (one.job, one.job_version)
             if key not in self.definitions:
                 self.definitions[key] = jobs.load_version(conn, *key)
+            row = parameters.complete(conn, parameters.row_of(one), self.definitions[key])
+            claimed[place] = one._replace(parameters=row.parameters, sensitive=row.sensitive)
         schedules.pause_failing(conn, finished)
         failpoint("claimed_uncommitted")
         return TurnResult(state, claimed, unowned, due, begin, share, self._usual(conn, claimed))

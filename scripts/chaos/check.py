@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
@@ -11,7 +11,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from jobfac.database.engine import Database
-from jobfac.database.tables import attempt, run
+from jobfac.database.tables import attempt, run, upstream_end
 from jobfac.states import FINAL
 from scripts.chaos.dba import Excuses
 
@@ -51,6 +51,7 @@ def violations(db: Database, journal: dict[Key, Execution]) -> list[str]:
     """One sentence for each violated guarantee."""
     with db.read() as conn:
         runs = conn.execute(sa.select(run)).mappings().all()
+        pending = conn.execute(sa.select(upstream_end.c.run_id)).scalars().all()
         attempts = {(row["run_id"], row["number"]): row for row in conn.execute(sa.select(attempt)).mappings()}
     unfinished = Counter(row["state"] for row in runs if row["state"] not in FINAL)
     wrong = [f"{number} runs are still {state}" for state, number in unfinished.items()]
@@ -59,7 +60,16 @@ def violations(db: Database, journal: dict[Key, Execution]) -> list[str]:
         wrong += _disagreements(key, row, journal.get(key))
     wrong += [f"run {run_id}: the database has no attempt {number}" for run_id, number in journal.keys() - attempts]
     wrong += _over_the_limit(runs, journal)
+    wrong += _followers(runs, pending)
     return wrong
+
+
+def _followers(runs: Sequence[sa.RowMapping], pending: Collection[int]) -> list[str]:
+    """Ends of the job 'short' that started not exactly one run of 'follows'."""
+    causes = Counter(json.loads(row["origin"])["run"]["id"] for row in runs if row["job"] == "follows")
+    ends = {row["id"] for row in runs if row["job"] == "short"} - set(pending)
+    wrong = [run_id for run_id in ends if causes[run_id] != 1]
+    return [f"the end of run {run_id} started {causes[run_id]} runs of 'follows'" for run_id in wrong]
 
 
 def _disagreements(key: Key, row: sa.RowMapping, one: Execution | None) -> list[str]:

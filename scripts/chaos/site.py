@@ -52,7 +52,8 @@ FAULTS = {
 
 
 def jobs(journal: Path) -> dict[str, Any]:
-    """Definitions of jobs: short and long, failing, retried, with a child that escapes, limited, not restartable."""
+    """Definitions of jobs: short and long, failing, retried, with a child that escapes, limited, not restartable, and
+    one that starts after each end of another."""
 
     def job(seconds: float, code: int = 0, *words: str, **more: Any) -> dict[str, Any]:
         command = [sys.executable, "-I", "-S", str(PROGRAM), str(seconds), str(code), *words]
@@ -67,6 +68,7 @@ def jobs(journal: Path) -> dict[str, Any]:
         "escapes": job(0.4, 0, "child"),
         "alone": job(0.3, concurrency={"limit": 1, "key": "alone"}),
         "once": job(0.8, restartable=False),
+        "follows": job(0, schedules=[{"after": {"job": "short", "on": "finished"}}]),
         "chain": {"steps": [{"name": "a", "jobs": ["quick", "short"]}, {"name": "b", "jobs": ["short"]}]},
     }
 

@@ -47,7 +47,12 @@ SELECT
     v.goes_to,
     v.next_step,
     v.reason,
-    v.refused
+    v.refused,
+    v.children,
+    v.waits_for,
+    v.wake_at,
+    v.decision,
+    v.decided_by
 FROM jobfac.visit AS v
 LEFT JOIN jobfac.run AS r ON r.id = v.run_id;
 GO

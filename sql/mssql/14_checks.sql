@@ -158,3 +158,64 @@ BEGIN
     END;
 END;
 GO
+
+CREATE OR ALTER PROCEDURE jobfac.check_parameters
+    @job NVARCHAR(128),
+    @definition NVARCHAR(MAX),
+    @parameters NVARCHAR(MAX)
+AS
+-- Refuse parameters that the job cannot take. The worker that claims the run checks all of it, patterns and lists too,
+-- and fills in the defaults; a run with a wrong value ends there as start_failed.
+BEGIN
+    SET NOCOUNT ON;
+    DECLARE @name NVARCHAR(4000), @sentence NVARCHAR(2000);
+    -- One IF after the other: SQL Server may look at both sides of an AND, and OPENJSON fails on what is no JSON.
+    IF @parameters IS NOT NULL AND ISJSON(@parameters) = 0
+        THROW 50007, N'@parameters must be a JSON object such as {"day": "2027-01-31"}.', 1;
+    IF @parameters IS NOT NULL AND LEFT(LTRIM(@parameters), 1) <> N'{'
+        THROW 50007, N'@parameters must be a JSON object such as {"day": "2027-01-31"}.', 1;
+    SET @name = (
+        SELECT MIN(g.[key]) FROM OPENJSON(@parameters) AS g
+        WHERE NOT EXISTS (SELECT 1 FROM OPENJSON(@definition, '$.parameters') AS p WHERE p.[key] = g.[key])
+    );
+    IF @name IS NOT NULL
+    BEGIN
+        SET @sentence = CONCAT(N'Job ''', @job, N''' has no parameter ''', LEFT(@name, 128), N'''; see its definition.');
+        THROW 50007, @sentence, 1;
+    END;
+    SET @name = (
+        SELECT MIN(p.[key]) FROM OPENJSON(@definition, '$.parameters') AS p
+        WHERE JSON_VALUE(p.[value], '$.required') = 'true'
+            AND NOT EXISTS (SELECT 1 FROM OPENJSON(@parameters) AS g WHERE g.[key] = p.[key] AND g.[type] <> 0)
+    );
+    IF @name IS NOT NULL
+    BEGIN
+        SET @sentence = CONCAT(N'Job ''', @job, N''' needs the parameter ''', @name, N'''; give it in @parameters.');
+        THROW 50007, @sentence, 1;
+    END;
+    SELECT TOP (1) @name = g.[key]
+    FROM OPENJSON(@parameters) AS g
+    JOIN OPENJSON(@definition, '$.parameters') AS p ON p.[key] = g.[key]
+    WHERE g.[type] <> 0
+        AND JSON_VALUE(p.[value], '$.many') IS NULL
+        AND (
+            g.[type] IN (4, 5)
+            OR (JSON_VALUE(p.[value], '$.type') = 'integer' AND TRY_CAST(g.[value] AS BIGINT) IS NULL)
+            OR (JSON_VALUE(p.[value], '$.type') = 'number' AND TRY_CAST(g.[value] AS FLOAT) IS NULL)
+            OR (JSON_VALUE(p.[value], '$.type') = 'date' AND TRY_CAST(g.[value] AS DATE) IS NULL)
+            OR (JSON_VALUE(p.[value], '$.type') = 'boolean' AND g.[value] NOT IN (N'true', N'false'))
+            OR (
+                JSON_VALUE(p.[value], '$.type') = 'choice'
+                AND NOT EXISTS (SELECT 1 FROM OPENJSON(p.[value], '$.choices') AS c WHERE c.[value] = g.[value])
+            )
+        )
+    ORDER BY g.[key];
+    IF @name IS NOT NULL
+    BEGIN
+        SET @sentence = CONCAT(
+            N'The parameter ''', @name, N''' of job ''', @job, N''' cannot have this value; see its definition.'
+        );
+        THROW 50007, @sentence, 1;
+    END;
+END;
+GO

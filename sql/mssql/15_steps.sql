@@ -6,6 +6,20 @@ SET QUOTED_IDENTIFIER ON;
 SET ANSI_NULLS ON;
 GO
 
+CREATE OR ALTER PROCEDURE jobfac.record_end
+    @run BIGINT
+AS
+-- Record the end of a run for the schedules that start something after it, in the transaction that ends it.
+BEGIN
+    SET NOCOUNT ON;
+    INSERT INTO jobfac.upstream_end (schedule_id, run_id, job, state, ended_at)
+    SELECT u.schedule_id, r.id, r.job, r.state, r.ended_at
+    FROM jobfac.run AS r
+    JOIN jobfac.upstream AS u ON u.job = r.job AND u.state = r.state
+    WHERE r.id = @run;
+END;
+GO
+
 CREATE OR ALTER PROCEDURE jobfac.request_stop
     @run BIGINT,
     @now BIT,
@@ -54,6 +68,8 @@ BEGIN
         UPDATE jobfac.run SET state = 'stopping', stop = @how, stop_by = @by WHERE id = @run;
     INSERT INTO jobfac.run_event (run_id, attempt, at, event, [by], detail)
     VALUES (@run, @attempt, SYSUTCDATETIME(), @after, @by, CASE WHEN @now = 1 THEN N'at once' END);
+    IF @after = 'stopped'
+        EXEC jobfac.record_end @run = @run;
     IF @after = 'stopped' AND @notify IS NOT NULL
         INSERT INTO jobfac.news (run_id, attempt, job, event, created_at)
         VALUES (@run, @attempt, @job, @after, SYSUTCDATETIME());
@@ -89,6 +105,8 @@ CREATE OR ALTER PROCEDURE jobfac.insert_run
     @manual BIT, -- a manual start, which the definition may forbid
     @arguments NVARCHAR(MAX) = NULL,
     @payload NVARCHAR(MAX) = NULL,
+    @parameters NVARCHAR(MAX) = NULL, -- a JSON object: values by name
+    @former BIGINT = NULL, -- a run whose parameters this one has, too
     @overrides NVARCHAR(MAX) = NULL,
     @priority INT = NULL,
     @delay_seconds INT = NULL,
@@ -139,6 +157,21 @@ BEGIN
         THROW 50002, @sentence, 1;
     EXEC jobfac.check_request
         @job = @job, @kind = @kind, @arguments = @arguments, @payload = @payload, @delay_seconds = @delay_seconds;
+    DECLARE @shown NVARCHAR(MAX) = @parameters, @sensitive NVARCHAR(MAX), @origin NVARCHAR(MAX);
+    IF @former IS NULL
+    BEGIN
+        EXEC jobfac.check_parameters @job = @job, @definition = @definition, @parameters = @parameters;
+        -- With a sensitive one among them, none is shown until the worker has told them apart.
+        IF EXISTS (
+            SELECT 1 FROM OPENJSON(@definition, '$.parameters') AS p
+            WHERE JSON_VALUE(p.[value], '$.sensitive') = 'true'
+        )
+            SELECT @shown = NULL, @sensitive = @parameters;
+    END
+    ELSE
+        SELECT @shown = r.parameters, @sensitive = r.sensitive, @origin = r.origin
+        FROM jobfac.run AS r
+        WHERE r.id = @former;
     IF @kind = 'sequence' AND @overrides IS NULL AND COALESCE(@arguments, @payload) IS NOT NULL
         SET @overrides = CONCAT(
             N'{"arguments": ', COALESCE(@arguments, N'{}'), N', "payloads": ', COALESCE(@payload, N'{}'), N'}'
@@ -237,9 +270,9 @@ BEGIN
 
     DECLARE @at DATETIME2(3) = SYSUTCDATETIME();
     INSERT INTO jobfac.run (
-        job, job_version, kind, state, queue, priority, arguments, payload, overrides, notify, notify_jobs, created_at,
-        created_by, ready_at, queued_at, ended_at, reason, restartable, already_running, concurrency_key,
-        concurrency_limit, start_key, retry_of, slots
+        job, job_version, kind, state, queue, priority, arguments, payload, parameters, sensitive, origin, overrides,
+        notify, notify_jobs, created_at, created_by, ready_at, queued_at, ended_at, reason, restartable,
+        already_running, concurrency_key, concurrency_limit, start_key, retry_of, slots
     )
     VALUES (
         @job,
@@ -250,6 +283,9 @@ BEGIN
         COALESCE(@priority, CAST(JSON_VALUE(@definition, '$.priority') AS INT), 0),
         @arguments,
         @payload,
+        @shown,
+        @sensitive,
+        @origin,
         @overrides,
         @notify,
         CASE WHEN @kind = 'sequence' THEN @notify END,
@@ -270,6 +306,8 @@ BEGIN
     SET @run_id = CAST(SCOPE_IDENTITY() AS BIGINT);
     INSERT INTO jobfac.run_event (run_id, attempt, at, event, [by])
     VALUES (@run_id, 0, SYSUTCDATETIME(), @state, @by);
+    IF @state = 'denied'
+        EXEC jobfac.record_end @run = @run_id;
     IF @state = 'denied' AND @notify IS NOT NULL
         INSERT INTO jobfac.news (run_id, attempt, job, event, created_at)
         VALUES (@run_id, 0, @job, @state, SYSUTCDATETIME());

@@ -3,7 +3,8 @@
 --
 -- Errors: 50001 there is no such job; 50002 the job does not allow it; 50003 there is no such run; 50004 the run has
 -- not ended; 50005 there is no such schedule; 50006 there is no such worker alive; 50007 an argument cannot be used;
--- 50008 there is no such hold; 51222 a lock was not free in time (retry).
+-- 50008 there is no such hold; 50009 the step does not wait for an approval; 50010 somebody else must approve it;
+-- 51222 a lock was not free in time (retry).
 --
 -- This file can be run again at any time; it replaces the existing objects.
 
@@ -20,7 +21,8 @@ CREATE OR ALTER PROCEDURE jobfac.start_job
     @delay_seconds INT = NULL,
     @key NVARCHAR(MAX) = NULL, -- at most 200 characters; the same key of the same job always gives the same run
     @by NVARCHAR(128) = NULL, -- NULL: the login
-    @run_id BIGINT = NULL OUTPUT
+    @run_id BIGINT = NULL OUTPUT,
+    @parameters NVARCHAR(MAX) = NULL -- a JSON object: values for the job's parameters, by name
 AS
 -- Start a job. Check the run's state: the already-running policy may have made it `denied` or `blocked`.
 BEGIN
@@ -48,6 +50,7 @@ BEGIN
                 @manual = 1,
                 @arguments = @arguments,
                 @payload = @payload,
+                @parameters = @parameters,
                 @priority = @priority,
                 @delay_seconds = @delay_seconds,
                 @key = @start_key,
@@ -79,7 +82,7 @@ CREATE OR ALTER PROCEDURE jobfac.retry_run
     @by NVARCHAR(128) = NULL,
     @run_id BIGINT = NULL OUTPUT
 AS
--- Start a new run with the arguments and payload of a finished run and the job's current definition.
+-- Start a new run with the arguments, payload and parameters of a finished run and the job's current definition.
 BEGIN
     SET NOCOUNT ON;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
@@ -118,6 +121,7 @@ BEGIN
             @arguments = @arguments,
             @payload = @payload,
             @overrides = @overrides,
+            @former = @run,
             @priority = @priority,
             @retry_of = @run,
             @by = @who,
@@ -404,6 +408,87 @@ BEGIN
             ROLLBACK TRANSACTION;
         IF @outer > 0 AND XACT_STATE() = 1
             ROLLBACK TRANSACTION jobfac_note;
+        THROW;
+    END CATCH;
+END;
+GO
+
+CREATE OR ALTER PROCEDURE jobfac.approve
+    @run BIGINT, -- a run of a sequence
+    @step NVARCHAR(128), -- its step that waits for a person
+    @reject BIT = 0, -- 1: reject it, and the step fails
+    @reason NVARCHAR(1000) = NULL,
+    @by NVARCHAR(128) = NULL
+AS
+-- Decide about a step that waits for a person. The next sweep of a worker or scheduler lets the sequence go on.
+BEGIN
+    SET NOCOUNT ON;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+    DECLARE @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN());
+    DECLARE @state VARCHAR(16), @attempt INT, @starter NVARCHAR(128), @definition NVARCHAR(MAX), @wanted NVARCHAR(MAX);
+    DECLARE @visit BIGINT, @before VARCHAR(16), @sentence NVARCHAR(2000);
+    DECLARE @decision VARCHAR(16) = CASE WHEN @reject = 1 THEN 'rejected' ELSE 'approved' END;
+    DECLARE @outer INT = @@TRANCOUNT;
+    IF @outer = 0
+        BEGIN TRANSACTION;
+    ELSE
+        SAVE TRANSACTION jobfac_approve;
+    BEGIN TRY
+        SELECT
+            @state = r.state,
+            @attempt = r.attempt,
+            @starter = r.created_by,
+            @definition = v.definition
+        FROM jobfac.run AS r
+        JOIN jobfac.job_version AS v ON v.job = r.job AND v.version = r.job_version
+        WHERE r.id = @run;
+        IF @state IS NULL
+        BEGIN
+            SET @sentence = CONCAT(N'There is no run ', @run, N'; jobfac.v_runs shows what there is.');
+            THROW 50003, @sentence, 1;
+        END;
+        SELECT TOP (1) @visit = v.id, @before = v.decision
+        FROM jobfac.visit AS v
+        WHERE v.run_id = @run AND v.step = @step AND v.waits_for = 'approval'
+        ORDER BY v.id DESC;
+        IF @visit IS NULL OR @before IS NOT NULL OR @state <> 'running'
+        BEGIN
+            SET @sentence = CONCAT(
+                N'Step ''', @step, N''' of run ', @run, N' does not wait for an approval; jobfac.v_steps shows its steps.'
+            );
+            THROW 50009, @sentence, 1;
+        END;
+        SELECT @wanted = JSON_QUERY(s.[value], '$.approve')
+        FROM OPENJSON(@definition, '$.steps') AS s
+        WHERE JSON_VALUE(s.[value], '$.name') = @step;
+        SET @sentence = CASE
+            WHEN JSON_VALUE(@wanted, '$.not_by_starter') = 'true' AND @starter IN (@who, ORIGINAL_LOGIN())
+                THEN CONCAT(N'Step ''', @step, N''' must be approved by somebody else than ', @starter, N'.')
+            WHEN JSON_VALUE(@wanted, '$.by') = 'admin' AND COALESCE(IS_ROLEMEMBER(N'db_owner'), 0) = 0
+                THEN CONCAT(N'Step ''', @step, N''' must be approved by an admin, a member of db_owner.')
+        END;
+        IF @sentence IS NOT NULL
+            THROW 50010, @sentence, 1;
+        UPDATE jobfac.visit
+        SET decision = @decision, decided_by = @who, reason = @reason
+        WHERE id = @visit AND decision IS NULL AND result IS NULL;
+        IF @@ROWCOUNT = 0
+            THROW 50009, N'The step was decided at this moment; jobfac.v_steps shows how.', 1;
+        INSERT INTO jobfac.run_event (run_id, attempt, at, event, [by], detail)
+        VALUES (
+            @run, @attempt, SYSUTCDATETIME(), @decision, @who,
+            LEFT(CONCAT(N'step ''', @step, N'''', N': ' + @reason), 1000)
+        );
+        INSERT INTO jobfac.audit (at, [by], action, subject, [after])
+        VALUES (SYSUTCDATETIME(), @who, @decision, LEFT(CONCAT(N'run ', @run, N', step ', @step), 200), @reason);
+        IF @outer = 0
+            COMMIT TRANSACTION;
+    END TRY
+    BEGIN CATCH
+        IF @outer = 0 AND XACT_STATE() <> 0
+            ROLLBACK TRANSACTION;
+        IF @outer > 0 AND XACT_STATE() = 1
+            ROLLBACK TRANSACTION jobfac_approve;
         THROW;
     END CATCH;
 END;

@@ -32,6 +32,8 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.run_event TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.run_output TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.schedule TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.start_hold TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.upstream TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.upstream_end TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.visit TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.worker TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.worker_lease TO jobfac_worker;
@@ -49,6 +51,7 @@ GRANT EXECUTE ON jobfac.drain_worker TO jobfac_operator;
 GRANT EXECUTE ON jobfac.hold TO jobfac_operator;
 GRANT EXECUTE ON jobfac.release TO jobfac_operator;
 GRANT EXECUTE ON jobfac.add_note TO jobfac_operator;
+GRANT EXECUTE ON jobfac.approve TO jobfac_operator;
 GO
 
 -- For readers. They can read payloads, arguments and output, too.

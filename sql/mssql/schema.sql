@@ -739,6 +739,102 @@ COMMIT;
 
 GO
 
+BEGIN TRANSACTION;
+
+-- Running upgrade 0005 -> 0006
+
+ALTER TABLE jobfac.run ADD parameters NVARCHAR(max) NULL;
+
+GO
+
+ALTER TABLE jobfac.run ADD sensitive NVARCHAR(max) NULL;
+
+GO
+
+ALTER TABLE jobfac.run ADD origin NVARCHAR(max) NULL;
+
+GO
+
+CREATE TABLE jobfac.upstream (
+    job NVARCHAR(128) NOT NULL,
+    state VARCHAR(16) NOT NULL,
+    schedule_id BIGINT NOT NULL,
+    CONSTRAINT pk_upstream PRIMARY KEY (job, state, schedule_id)
+);
+
+GO
+
+CREATE TABLE jobfac.upstream_end (
+    schedule_id BIGINT NOT NULL,
+    run_id BIGINT NOT NULL,
+    job NVARCHAR(128) NOT NULL,
+    state VARCHAR(16) NOT NULL,
+    ended_at DATETIME2(3) NOT NULL,
+    CONSTRAINT pk_upstream_end PRIMARY KEY (schedule_id, run_id)
+);
+
+GO
+
+ALTER TABLE jobfac.run ADD item INTEGER NULL;
+
+GO
+
+ALTER TABLE jobfac.visit ADD children INTEGER NULL;
+
+GO
+
+ALTER TABLE jobfac.visit ADD at_most INTEGER NULL;
+
+GO
+
+ALTER TABLE jobfac.visit ADD for_each NVARCHAR(max) NULL;
+
+GO
+
+ALTER TABLE jobfac.visit ADD waits_for VARCHAR(16) NULL;
+
+GO
+
+ALTER TABLE jobfac.visit ADD wake_at DATETIME2(3) NULL;
+
+GO
+
+ALTER TABLE jobfac.visit ADD decision VARCHAR(16) NULL;
+
+GO
+
+ALTER TABLE jobfac.visit ADD decided_by NVARCHAR(128) NULL;
+
+GO
+
+CREATE INDEX ix_visit_wake ON jobfac.visit (wake_at) WHERE wake_at IS NOT NULL AND result IS NULL;
+
+GO
+
+ALTER TABLE jobfac.upstream SET (LOCK_ESCALATION = DISABLE);
+
+GO
+
+ALTER INDEX pk_upstream ON jobfac.upstream SET (ALLOW_PAGE_LOCKS = OFF);
+
+GO
+
+ALTER TABLE jobfac.upstream_end SET (LOCK_ESCALATION = DISABLE);
+
+GO
+
+ALTER INDEX pk_upstream_end ON jobfac.upstream_end SET (ALLOW_PAGE_LOCKS = OFF);
+
+GO
+
+UPDATE jobfac.alembic_version SET version_num='0006' WHERE jobfac.alembic_version.version_num = '0005';
+
+GO
+
+COMMIT;
+
+GO
+
 SET NOEXEC OFF;
 GO
 
@@ -760,6 +856,7 @@ SELECT
     r.worker,
     r.arguments,
     r.payload,
+    r.parameters,
     r.created_at,
     r.created_by,
     r.ready_at,
@@ -1160,7 +1257,12 @@ SELECT
     v.goes_to,
     v.next_step,
     v.reason,
-    v.refused
+    v.refused,
+    v.children,
+    v.waits_for,
+    v.wake_at,
+    v.decision,
+    v.decided_by
 FROM jobfac.visit AS v
 LEFT JOIN jobfac.run AS r ON r.id = v.run_id;
 GO
@@ -1622,12 +1724,87 @@ BEGIN
 END;
 GO
 
+CREATE OR ALTER PROCEDURE jobfac.check_parameters
+    @job NVARCHAR(128),
+    @definition NVARCHAR(MAX),
+    @parameters NVARCHAR(MAX)
+AS
+-- Refuse parameters that the job cannot take. The worker that claims the run checks all of it, patterns and lists too,
+-- and fills in the defaults; a run with a wrong value ends there as start_failed.
+BEGIN
+    SET NOCOUNT ON;
+    DECLARE @name NVARCHAR(4000), @sentence NVARCHAR(2000);
+    -- One IF after the other: SQL Server may look at both sides of an AND, and OPENJSON fails on what is no JSON.
+    IF @parameters IS NOT NULL AND ISJSON(@parameters) = 0
+        THROW 50007, N'@parameters must be a JSON object such as {"day": "2027-01-31"}.', 1;
+    IF @parameters IS NOT NULL AND LEFT(LTRIM(@parameters), 1) <> N'{'
+        THROW 50007, N'@parameters must be a JSON object such as {"day": "2027-01-31"}.', 1;
+    SET @name = (
+        SELECT MIN(g.[key]) FROM OPENJSON(@parameters) AS g
+        WHERE NOT EXISTS (SELECT 1 FROM OPENJSON(@definition, '$.parameters') AS p WHERE p.[key] = g.[key])
+    );
+    IF @name IS NOT NULL
+    BEGIN
+        SET @sentence = CONCAT(N'Job ''', @job, N''' has no parameter ''', LEFT(@name, 128), N'''; see its definition.');
+        THROW 50007, @sentence, 1;
+    END;
+    SET @name = (
+        SELECT MIN(p.[key]) FROM OPENJSON(@definition, '$.parameters') AS p
+        WHERE JSON_VALUE(p.[value], '$.required') = 'true'
+            AND NOT EXISTS (SELECT 1 FROM OPENJSON(@parameters) AS g WHERE g.[key] = p.[key] AND g.[type] <> 0)
+    );
+    IF @name IS NOT NULL
+    BEGIN
+        SET @sentence = CONCAT(N'Job ''', @job, N''' needs the parameter ''', @name, N'''; give it in @parameters.');
+        THROW 50007, @sentence, 1;
+    END;
+    SELECT TOP (1) @name = g.[key]
+    FROM OPENJSON(@parameters) AS g
+    JOIN OPENJSON(@definition, '$.parameters') AS p ON p.[key] = g.[key]
+    WHERE g.[type] <> 0
+        AND JSON_VALUE(p.[value], '$.many') IS NULL
+        AND (
+            g.[type] IN (4, 5)
+            OR (JSON_VALUE(p.[value], '$.type') = 'integer' AND TRY_CAST(g.[value] AS BIGINT) IS NULL)
+            OR (JSON_VALUE(p.[value], '$.type') = 'number' AND TRY_CAST(g.[value] AS FLOAT) IS NULL)
+            OR (JSON_VALUE(p.[value], '$.type') = 'date' AND TRY_CAST(g.[value] AS DATE) IS NULL)
+            OR (JSON_VALUE(p.[value], '$.type') = 'boolean' AND g.[value] NOT IN (N'true', N'false'))
+            OR (
+                JSON_VALUE(p.[value], '$.type') = 'choice'
+                AND NOT EXISTS (SELECT 1 FROM OPENJSON(p.[value], '$.choices') AS c WHERE c.[value] = g.[value])
+            )
+        )
+    ORDER BY g.[key];
+    IF @name IS NOT NULL
+    BEGIN
+        SET @sentence = CONCAT(
+            N'The parameter ''', @name, N''' of job ''', @job, N''' cannot have this value; see its definition.'
+        );
+        THROW 50007, @sentence, 1;
+    END;
+END;
+GO
+
 -- Steps of the procedures in the next file. They run in the caller's transaction. No role needs permission to them.
 -- This file can be run again at any time; it replaces the existing objects.
 
 -- Writes to tables with filtered indexes need both settings. A procedure keeps the settings of its creation.
 SET QUOTED_IDENTIFIER ON;
 SET ANSI_NULLS ON;
+GO
+
+CREATE OR ALTER PROCEDURE jobfac.record_end
+    @run BIGINT
+AS
+-- Record the end of a run for the schedules that start something after it, in the transaction that ends it.
+BEGIN
+    SET NOCOUNT ON;
+    INSERT INTO jobfac.upstream_end (schedule_id, run_id, job, state, ended_at)
+    SELECT u.schedule_id, r.id, r.job, r.state, r.ended_at
+    FROM jobfac.run AS r
+    JOIN jobfac.upstream AS u ON u.job = r.job AND u.state = r.state
+    WHERE r.id = @run;
+END;
 GO
 
 CREATE OR ALTER PROCEDURE jobfac.request_stop
@@ -1678,6 +1855,8 @@ BEGIN
         UPDATE jobfac.run SET state = 'stopping', stop = @how, stop_by = @by WHERE id = @run;
     INSERT INTO jobfac.run_event (run_id, attempt, at, event, [by], detail)
     VALUES (@run, @attempt, SYSUTCDATETIME(), @after, @by, CASE WHEN @now = 1 THEN N'at once' END);
+    IF @after = 'stopped'
+        EXEC jobfac.record_end @run = @run;
     IF @after = 'stopped' AND @notify IS NOT NULL
         INSERT INTO jobfac.news (run_id, attempt, job, event, created_at)
         VALUES (@run, @attempt, @job, @after, SYSUTCDATETIME());
@@ -1713,6 +1892,8 @@ CREATE OR ALTER PROCEDURE jobfac.insert_run
     @manual BIT, -- a manual start, which the definition may forbid
     @arguments NVARCHAR(MAX) = NULL,
     @payload NVARCHAR(MAX) = NULL,
+    @parameters NVARCHAR(MAX) = NULL, -- a JSON object: values by name
+    @former BIGINT = NULL, -- a run whose parameters this one has, too
     @overrides NVARCHAR(MAX) = NULL,
     @priority INT = NULL,
     @delay_seconds INT = NULL,
@@ -1763,6 +1944,21 @@ BEGIN
         THROW 50002, @sentence, 1;
     EXEC jobfac.check_request
         @job = @job, @kind = @kind, @arguments = @arguments, @payload = @payload, @delay_seconds = @delay_seconds;
+    DECLARE @shown NVARCHAR(MAX) = @parameters, @sensitive NVARCHAR(MAX), @origin NVARCHAR(MAX);
+    IF @former IS NULL
+    BEGIN
+        EXEC jobfac.check_parameters @job = @job, @definition = @definition, @parameters = @parameters;
+        -- With a sensitive one among them, none is shown until the worker has told them apart.
+        IF EXISTS (
+            SELECT 1 FROM OPENJSON(@definition, '$.parameters') AS p
+            WHERE JSON_VALUE(p.[value], '$.sensitive') = 'true'
+        )
+            SELECT @shown = NULL, @sensitive = @parameters;
+    END
+    ELSE
+        SELECT @shown = r.parameters, @sensitive = r.sensitive, @origin = r.origin
+        FROM jobfac.run AS r
+        WHERE r.id = @former;
     IF @kind = 'sequence' AND @overrides IS NULL AND COALESCE(@arguments, @payload) IS NOT NULL
         SET @overrides = CONCAT(
             N'{"arguments": ', COALESCE(@arguments, N'{}'), N', "payloads": ', COALESCE(@payload, N'{}'), N'}'
@@ -1861,9 +2057,9 @@ BEGIN
 
     DECLARE @at DATETIME2(3) = SYSUTCDATETIME();
     INSERT INTO jobfac.run (
-        job, job_version, kind, state, queue, priority, arguments, payload, overrides, notify, notify_jobs, created_at,
-        created_by, ready_at, queued_at, ended_at, reason, restartable, already_running, concurrency_key,
-        concurrency_limit, start_key, retry_of, slots
+        job, job_version, kind, state, queue, priority, arguments, payload, parameters, sensitive, origin, overrides,
+        notify, notify_jobs, created_at, created_by, ready_at, queued_at, ended_at, reason, restartable,
+        already_running, concurrency_key, concurrency_limit, start_key, retry_of, slots
     )
     VALUES (
         @job,
@@ -1874,6 +2070,9 @@ BEGIN
         COALESCE(@priority, CAST(JSON_VALUE(@definition, '$.priority') AS INT), 0),
         @arguments,
         @payload,
+        @shown,
+        @sensitive,
+        @origin,
         @overrides,
         @notify,
         CASE WHEN @kind = 'sequence' THEN @notify END,
@@ -1894,6 +2093,8 @@ BEGIN
     SET @run_id = CAST(SCOPE_IDENTITY() AS BIGINT);
     INSERT INTO jobfac.run_event (run_id, attempt, at, event, [by])
     VALUES (@run_id, 0, SYSUTCDATETIME(), @state, @by);
+    IF @state = 'denied'
+        EXEC jobfac.record_end @run = @run_id;
     IF @state = 'denied' AND @notify IS NOT NULL
         INSERT INTO jobfac.news (run_id, attempt, job, event, created_at)
         VALUES (@run_id, 0, @job, @state, SYSUTCDATETIME());
@@ -1961,7 +2162,8 @@ GO
 --
 -- Errors: 50001 there is no such job; 50002 the job does not allow it; 50003 there is no such run; 50004 the run has
 -- not ended; 50005 there is no such schedule; 50006 there is no such worker alive; 50007 an argument cannot be used;
--- 50008 there is no such hold; 51222 a lock was not free in time (retry).
+-- 50008 there is no such hold; 50009 the step does not wait for an approval; 50010 somebody else must approve it;
+-- 51222 a lock was not free in time (retry).
 --
 -- This file can be run again at any time; it replaces the existing objects.
 
@@ -1978,7 +2180,8 @@ CREATE OR ALTER PROCEDURE jobfac.start_job
     @delay_seconds INT = NULL,
     @key NVARCHAR(MAX) = NULL, -- at most 200 characters; the same key of the same job always gives the same run
     @by NVARCHAR(128) = NULL, -- NULL: the login
-    @run_id BIGINT = NULL OUTPUT
+    @run_id BIGINT = NULL OUTPUT,
+    @parameters NVARCHAR(MAX) = NULL -- a JSON object: values for the job's parameters, by name
 AS
 -- Start a job. Check the run's state: the already-running policy may have made it `denied` or `blocked`.
 BEGIN
@@ -2006,6 +2209,7 @@ BEGIN
                 @manual = 1,
                 @arguments = @arguments,
                 @payload = @payload,
+                @parameters = @parameters,
                 @priority = @priority,
                 @delay_seconds = @delay_seconds,
                 @key = @start_key,
@@ -2037,7 +2241,7 @@ CREATE OR ALTER PROCEDURE jobfac.retry_run
     @by NVARCHAR(128) = NULL,
     @run_id BIGINT = NULL OUTPUT
 AS
--- Start a new run with the arguments and payload of a finished run and the job's current definition.
+-- Start a new run with the arguments, payload and parameters of a finished run and the job's current definition.
 BEGIN
     SET NOCOUNT ON;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
@@ -2076,6 +2280,7 @@ BEGIN
             @arguments = @arguments,
             @payload = @payload,
             @overrides = @overrides,
+            @former = @run,
             @priority = @priority,
             @retry_of = @run,
             @by = @who,
@@ -2367,6 +2572,87 @@ BEGIN
 END;
 GO
 
+CREATE OR ALTER PROCEDURE jobfac.approve
+    @run BIGINT, -- a run of a sequence
+    @step NVARCHAR(128), -- its step that waits for a person
+    @reject BIT = 0, -- 1: reject it, and the step fails
+    @reason NVARCHAR(1000) = NULL,
+    @by NVARCHAR(128) = NULL
+AS
+-- Decide about a step that waits for a person. The next sweep of a worker or scheduler lets the sequence go on.
+BEGIN
+    SET NOCOUNT ON;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+    DECLARE @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN());
+    DECLARE @state VARCHAR(16), @attempt INT, @starter NVARCHAR(128), @definition NVARCHAR(MAX), @wanted NVARCHAR(MAX);
+    DECLARE @visit BIGINT, @before VARCHAR(16), @sentence NVARCHAR(2000);
+    DECLARE @decision VARCHAR(16) = CASE WHEN @reject = 1 THEN 'rejected' ELSE 'approved' END;
+    DECLARE @outer INT = @@TRANCOUNT;
+    IF @outer = 0
+        BEGIN TRANSACTION;
+    ELSE
+        SAVE TRANSACTION jobfac_approve;
+    BEGIN TRY
+        SELECT
+            @state = r.state,
+            @attempt = r.attempt,
+            @starter = r.created_by,
+            @definition = v.definition
+        FROM jobfac.run AS r
+        JOIN jobfac.job_version AS v ON v.job = r.job AND v.version = r.job_version
+        WHERE r.id = @run;
+        IF @state IS NULL
+        BEGIN
+            SET @sentence = CONCAT(N'There is no run ', @run, N'; jobfac.v_runs shows what there is.');
+            THROW 50003, @sentence, 1;
+        END;
+        SELECT TOP (1) @visit = v.id, @before = v.decision
+        FROM jobfac.visit AS v
+        WHERE v.run_id = @run AND v.step = @step AND v.waits_for = 'approval'
+        ORDER BY v.id DESC;
+        IF @visit IS NULL OR @before IS NOT NULL OR @state <> 'running'
+        BEGIN
+            SET @sentence = CONCAT(
+                N'Step ''', @step, N''' of run ', @run, N' does not wait for an approval; jobfac.v_steps shows its steps.'
+            );
+            THROW 50009, @sentence, 1;
+        END;
+        SELECT @wanted = JSON_QUERY(s.[value], '$.approve')
+        FROM OPENJSON(@definition, '$.steps') AS s
+        WHERE JSON_VALUE(s.[value], '$.name') = @step;
+        SET @sentence = CASE
+            WHEN JSON_VALUE(@wanted, '$.not_by_starter') = 'true' AND @starter IN (@who, ORIGINAL_LOGIN())
+                THEN CONCAT(N'Step ''', @step, N''' must be approved by somebody else than ', @starter, N'.')
+            WHEN JSON_VALUE(@wanted, '$.by') = 'admin' AND COALESCE(IS_ROLEMEMBER(N'db_owner'), 0) = 0
+                THEN CONCAT(N'Step ''', @step, N''' must be approved by an admin, a member of db_owner.')
+        END;
+        IF @sentence IS NOT NULL
+            THROW 50010, @sentence, 1;
+        UPDATE jobfac.visit
+        SET decision = @decision, decided_by = @who, reason = @reason
+        WHERE id = @visit AND decision IS NULL AND result IS NULL;
+        IF @@ROWCOUNT = 0
+            THROW 50009, N'The step was decided at this moment; jobfac.v_steps shows how.', 1;
+        INSERT INTO jobfac.run_event (run_id, attempt, at, event, [by], detail)
+        VALUES (
+            @run, @attempt, SYSUTCDATETIME(), @decision, @who,
+            LEFT(CONCAT(N'step ''', @step, N'''', N': ' + @reason), 1000)
+        );
+        INSERT INTO jobfac.audit (at, [by], action, subject, [after])
+        VALUES (SYSUTCDATETIME(), @who, @decision, LEFT(CONCAT(N'run ', @run, N', step ', @step), 200), @reason);
+        IF @outer = 0
+            COMMIT TRANSACTION;
+    END TRY
+    BEGIN CATCH
+        IF @outer = 0 AND XACT_STATE() <> 0
+            ROLLBACK TRANSACTION;
+        IF @outer > 0 AND XACT_STATE() = 1
+            ROLLBACK TRANSACTION jobfac_approve;
+        THROW;
+    END CATCH;
+END;
+GO
+
 -- Three roles with minimal permissions. To add a user: ALTER ROLE jobfac_reader ADD MEMBER [SHOP\reporting].
 -- This file can be run again at any time; existing permissions stay.
 
@@ -2401,6 +2687,8 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.run_event TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.run_output TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.schedule TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.start_hold TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.upstream TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.upstream_end TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.visit TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.worker TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.worker_lease TO jobfac_worker;
@@ -2418,6 +2706,7 @@ GRANT EXECUTE ON jobfac.drain_worker TO jobfac_operator;
 GRANT EXECUTE ON jobfac.hold TO jobfac_operator;
 GRANT EXECUTE ON jobfac.release TO jobfac_operator;
 GRANT EXECUTE ON jobfac.add_note TO jobfac_operator;
+GRANT EXECUTE ON jobfac.approve TO jobfac_operator;
 GO
 
 -- For readers. They can read payloads, arguments and output, too.

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from jobfac.definitions import Sequence
-from jobfac.states import FINAL, RunState, StepResult
-from jobfac.store.sequences.decide import Enter, Leave, Visit, decide, is_open, leave, outcome, step_of
+from jobfac.definitions import Sequence, Step
+from jobfac.states import FINAL, Decision, RunState, StepResult
+from jobfac.store.sequences.decide import Enter, Leave, Visit, decide, is_open, leave, outcome, step_of, to_start
 
 REFUSED = "off"
 """The job whose starts are always refused."""
@@ -13,11 +13,15 @@ REFUSED = "off"
 class Stay:
     """A visit of a step.
 
-    ``jobs``: by job, its final state, None if it has not ended, or the model of a nested sequence run. ``ended``: the
-    states of the ended jobs, in order.
+    ``jobs``: by job, its final state, None if it has not ended, or the model of a nested sequence run; with
+    ``for_each`` by ``JOB[PLACE]``. ``ended``: the states of the ended jobs, in order. ``waits``: it waits for a
+    person or a time.
     """
 
-    def __init__(self, step: str, number: int) -> None:
+    def __init__(self, step: str, number: int, waits: str | None = None) -> None:
+        self.waits = waits
+        self.decision: Decision | None = None
+        self.unstarted = 0
         self.step = step
         self.number = number
         self.jobs: dict[str, RunState | Model | None] = {}
@@ -25,7 +29,9 @@ class Stay:
         self.left: Leave | None = None
 
     def visit(self) -> Visit:
-        return Visit(self.step, self.ended, len(self.jobs) - len(self.ended), *(self.left or (None, None)))
+        result, to = self.left or (None, None)
+        running = len(self.jobs) - len(self.ended)
+        return Visit(self.step, self.ended, running, result, to, self.unstarted, self.decision)
 
 
 class Model:
@@ -60,6 +66,8 @@ class Model:
         """Advance as far as possible."""
         sequence = self.definitions[self.name]
         while self.begun and self.state is None and not self.stopping:
+            if self.stays:
+                self._start_more(self.stays[-1], step_of(sequence, self.stays[-1].step))
             last = self.stays[-1].visit() if self.stays else None
             goal = last.to.step if last is not None and last.to is not None else None
             move = decide(sequence, last, sum(stay.step == goal for stay in self.stays))
@@ -78,15 +86,40 @@ class Model:
 
     def _enter(self, sequence: Sequence, name: str, now: Any) -> None:
         step = step_of(sequence, name)
-        stay = Stay(name, 1 + sum(one.step == name for one in self.stays))
+        waits = "approval" if step.approve is not None else "time" if step.wait is not None else None
+        stay = Stay(name, 1 + sum(one.step == name for one in self.stays), waits)
         self.stays.append(stay)
         if not is_open(step, now):
             stay.left = leave(sequence, step, StepResult.SKIPPED)
+            return
+        if step.for_each:
+            (values,) = step.for_each.values()
+            stay.unstarted = len(values) * len(step.jobs)
             return
         for job in step.jobs:
             stay.jobs[job] = Model(job, self.definitions, (self, stay)) if job in self.definitions else None
             if job == REFUSED:
                 self.end(stay, job, RunState.DENIED)
+
+    def _start_more(self, stay: Stay, step: Step) -> None:
+        """Start the next runs of a step with ``for_each``."""
+        if not step.for_each or stay.left is not None:
+            return
+        for _ in range(to_start(step, stay.visit())):
+            at, job = divmod(len(stay.jobs), len(step.jobs))
+            stay.jobs[f"{step.jobs[job]}[{at}]"] = None
+            stay.unstarted -= 1
+
+    def decided(self, decision: Decision, now: Any) -> None:
+        """Apply how the waiting of the current step ended."""
+        self.stays[-1].decision = decision
+        self.go_on(now)
+
+    def waits_for(self) -> str | None:
+        """What the current step waits for, if not for runs."""
+        if self.state is not None or self.stopping or not self.stays or self.stays[-1].decision is not None:
+            return None
+        return self.stays[-1].waits if self.stays[-1].left is None else None
 
     def _busy(self) -> bool:
         return any(len(stay.ended) < len(stay.jobs) for stay in self.stays)
@@ -103,7 +136,7 @@ class Model:
         self.stopping = True
         for stay, shown in zip(self.stays, path, strict=True):
             for one in shown["runs"]:
-                mine = stay.jobs[one["job"]]
+                mine = stay.jobs[key_of(one)]
                 if isinstance(mine, Model) and mine.state is None:
                     if mine.begun:
                         mine.stopped(one["path"], now)
@@ -111,7 +144,7 @@ class Model:
                         mine.state = RunState.STOPPED
                         stay.ended.append(RunState.STOPPED)
                 elif mine is None and one["state"] in FINAL:
-                    self.end(stay, one["job"], RunState(one["state"]))
+                    self.end(stay, key_of(one), RunState(one["state"]))
         self.go_on(now)
 
     def shown(self) -> list[Any]:
@@ -122,6 +155,7 @@ class Model:
                 stay.number,
                 stay.left and stay.left.result,
                 stay.left and (stay.left.to.step or stay.left.to.kind),
+                stay.decision,
                 sorted((job, self._job(mine)) for job, mine in stay.jobs.items()),
             )
             for stay in self.stays
@@ -134,9 +168,21 @@ class Model:
 def seen(path: list[dict[str, Any]]) -> list[Any]:
     """Return the step history in the database, without the states of runs that have not ended."""
     return [
-        (v["step"], v["number"], v["result"], v["next"], sorted((run["job"], _seen(run)) for run in v["runs"]))
+        (
+            v["step"],
+            v["number"],
+            v["result"],
+            v["next"],
+            v["decision"],
+            sorted((key_of(run), _seen(run)) for run in v["runs"]),
+        )
         for v in path
     ]
+
+
+def key_of(run: dict[str, Any]) -> str:
+    """The name of a run in its visit."""
+    return str(run["job"]) if run["item"] is None else f"{run['job']}[{run['item']}]"
 
 
 def _seen(run: dict[str, Any]) -> Any:

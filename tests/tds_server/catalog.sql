@@ -106,6 +106,9 @@ CREATE FUNCTION dbo.utf16(value text) RETURNS bytea LANGUAGE sql IMMUTABLE AS $$
 $$;
 CREATE FUNCTION dbo.newid() RETURNS uuid LANGUAGE sql VOLATILE AS $$ SELECT gen_random_uuid() $$;
 
+-- Rights: the tests log in as the owner of the database.
+CREATE FUNCTION dbo.is_rolemember(role text) RETURNS integer LANGUAGE sql IMMUTABLE AS $$ SELECT (role = 'db_owner')::integer $$;
+
 -- JSON.
 CREATE FUNCTION dbo.isjson(value text) RETURNS integer LANGUAGE sql IMMUTABLE AS $$ SELECT (value IS JSON)::integer $$;
 CREATE FUNCTION dbo.json_value(document text, path text) RETURNS text LANGUAGE sql IMMUTABLE AS $$

@@ -62,4 +62,11 @@ def test_every_error_that_is_a_sentence_is_in_the_table() -> None:
         for name, found in vars(importlib.import_module(module.name)).items():
             # All other errors are caught by their callers and never shown.
             if isinstance(found, type) and found.__bases__ == (Exception,) and found.__module__ == module.name:
-                assert name in ("JobfacError", "LeaseLost", "UnknownReference", "IllegalMove"), name
+                assert name in (
+                    "JobfacError",
+                    "LeaseLost",
+                    "UnknownReference",
+                    "UnresolvedError",
+                    "StepError",
+                    "IllegalMove",
+                ), name

@@ -8,10 +8,8 @@ import pytest
 
 import jobfac
 from jobfac.operations import (
-    backfill,
     jobs,
     keys,
-    many,
     notifications,
     retention,
     schedules,
@@ -19,6 +17,7 @@ from jobfac.operations import (
     stopping,
     workers,
 )
+from jobfac.operations.bulk import backfill, many
 
 PACKAGE = Path(jobfac.__file__).parent
 DOORS = [path for folder in ("api/resources", "cli/client", "cli/commands") for path in (PACKAGE / folder).glob("*.py")]

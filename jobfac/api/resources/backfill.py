@@ -6,7 +6,7 @@ from pydantic import ConfigDict, Field
 
 from jobfac.api import models, parameters
 from jobfac.api.routing import ApiRequest, ApiResponse, Endpoint
-from jobfac.operations import backfill as operations
+from jobfac.operations.bulk import backfill as operations
 from jobfac.store.api_keys import Role
 from jobfac.views.serialization import as_json
 

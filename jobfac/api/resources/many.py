@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from jobfac.api import models, parameters
 from jobfac.api.routing import ApiRequest, ApiResponse, Endpoint
 from jobfac.errors import Refused
-from jobfac.operations import many
+from jobfac.operations.bulk import many
 from jobfac.states import ACTIVE, FINAL, RunState
 from jobfac.store.api_keys import Role
 from jobfac.store.history.search import Filter

@@ -13,8 +13,9 @@ from jobfac.api.routing import ApiRequest, ApiResponse, Endpoint
 from jobfac.operations import starting, stopping
 from jobfac.operations.caller import visible_run
 from jobfac.states import FINAL, JobKind, RunState
+from jobfac.store import parameters as store_parameters
 from jobfac.store import runs, sequences
-from jobfac.store.api_keys import Role
+from jobfac.store.api_keys import Caller, Role
 from jobfac.store.history.search import search
 from jobfac.store.runs import StartRequest
 from jobfac.store.runs.request import FIRST
@@ -48,6 +49,7 @@ def start(request: ApiRequest, job: str, headers: parameters.KeyHeaders, body: p
         at=body.at,
         key=headers.key,
         overrides=overrides or None,
+        parameters=body.parameters,
     )
     started = starting.start(request.db, request.by, start_request)
     response = _started(started[0])
@@ -83,7 +85,7 @@ async def get_run(request: ApiRequest, run: int, query: parameters.RunQuery) -> 
     end = time.monotonic() + query.wait
 
     async def read() -> RunView:
-        return await run_in_threadpool(request.db.query, visible_run, request.caller, run, retry_for=RETRY_FOR)
+        return await run_in_threadpool(request.db.query, _shown, request.caller, run, retry_for=RETRY_FOR)
 
     row = await read()
     if query.wait and row.state not in FINAL:
@@ -92,6 +94,14 @@ async def get_run(request: ApiRequest, run: int, query: parameters.RunQuery) -> 
                 await watch.wait(end - time.monotonic())
                 row = await read()
     return ApiResponse(as_json(row))
+
+
+def _shown(conn: sa.Connection, caller: Caller, run_id: int) -> RunView:
+    """Return the run. An operator also sees the values of sensitive parameters."""
+    row = visible_run(conn, caller, run_id)
+    if row.parameters is None or not caller.role.allows(Role.OPERATOR):
+        return row
+    return row._replace(parameters={**row.parameters, **store_parameters.sensitive_of(conn, run_id)})
 
 
 def stop(request: ApiRequest, run: int, body: parameters.StopBody) -> ApiResponse:
@@ -104,8 +114,10 @@ def stop(request: ApiRequest, run: int, body: parameters.StopBody) -> ApiRespons
 
 
 def retry(request: ApiRequest, run: int, headers: parameters.KeyHeaders, body: parameters.RetryBody) -> ApiResponse:
-    """Start a new run with the arguments and payload of a finished run."""
-    retried = starting.retry(request.db, request.by, run, from_failed=body.from_failed, key=headers.key)
+    """Start a new run with the arguments, payload and parameters of a finished run."""
+    retried = starting.retry(
+        request.db, request.by, run, from_failed=body.from_failed, key=headers.key, changes=body.parameters
+    )
     return _started(retried)
 
 

@@ -24,7 +24,7 @@ from jobfac.views.jobs import JobView
 from jobfac.views.runs import RunHistory, RunView
 
 if TYPE_CHECKING:
-    from jobfac.operations.backfill import BackfillRequest
+    from jobfac.operations.bulk.backfill import BackfillRequest
     from jobfac.store.history.search import Filter
     from jobfac.store.holds.placing import Scope
     from jobfac.store.runs import Stopped
@@ -74,10 +74,12 @@ class Local(LocalAdministration):
 
     def run(self, run_id: int) -> RunHistory:
         from jobfac.operations import versions
-        from jobfac.store import notes, sequences
+        from jobfac.store import notes, parameters, sequences
 
         def read(conn: sa.Connection) -> RunHistory:
             run = runs.get(conn, run_id)
+            if run.parameters is not None:  # who can use the database is an operator
+                run = run._replace(parameters={**run.parameters, **parameters.sensitive_of(conn, run_id)})
             path = sequences.step_history(conn, run_id) if run.kind is JobKind.SEQUENCE else None
             changes = versions.changes_since(conn, run.job, run.job_version)
             attempts, events = runs.attempts(conn, run_id), runs.events_of(conn, run_id)
@@ -99,23 +101,23 @@ class Local(LocalAdministration):
         return self._db.query(find_all, wanted, limit)
 
     def choose_to_retry(self, wanted: "Filter", limit: int) -> "list[ManyView]":
-        from jobfac.operations import many
+        from jobfac.operations.bulk import many
 
         return many.retry(self._db, self._by, many.choose_all(self._db, self._by, wanted, limit, FINAL), dry_run=True)
 
     def choose_to_stop(self, wanted: "Filter", limit: int) -> "list[ManyView]":
-        from jobfac.operations import many
+        from jobfac.operations.bulk import many
 
         return many.stop(self._db, self._by, many.choose_all(self._db, self._by, wanted, limit, ACTIVE), dry_run=True)
 
     def retry_many(self, run_ids: Sequence[int]) -> "list[ManyView]":
-        from jobfac.operations import many
+        from jobfac.operations.bulk import many
 
         with self._traced() as by:
             return many.retry(self._db, by, many.find(self._db, by, run_ids))
 
     def stop_many(self, run_ids: Sequence[int], now: bool) -> "list[ManyView]":
-        from jobfac.operations import many
+        from jobfac.operations.bulk import many
 
         return many.stop(self._db, self._by, many.find(self._db, self._by, run_ids), now=now)
 
@@ -124,9 +126,14 @@ class Local(LocalAdministration):
 
         return stopping.stop(self._db, self._by, run_id, now=now)
 
-    def retry(self, run_id: int, from_failed: bool) -> RunView:
+    def retry(self, run_id: int, from_failed: bool, changes: Mapping[str, Any]) -> RunView:
         with self._traced() as by:
-            return starting.retry(self._db, by, run_id, from_failed=from_failed)
+            return starting.retry(self._db, by, run_id, from_failed=from_failed, changes=changes)
+
+    def approve(self, run_id: int, step: str, approved: bool, reason: str | None) -> str:
+        from jobfac.operations import approvals
+
+        return str(approvals.approve(self._db, self._by, run_id, step, approved=approved, reason=reason).decision)
 
     def output(self, run_id: int, attempt: int, positions: dict[str, int]) -> Sequence[Text]:
         from jobfac.store import output
@@ -187,7 +194,7 @@ class Local(LocalAdministration):
         return (schedules.pause if paused else schedules.resume)(self._db, self._by, (job, name))
 
     def backfill(self, wanted: "BackfillRequest", dry_run: bool) -> "Backfill":
-        from jobfac.operations import backfill
+        from jobfac.operations.bulk import backfill
 
         return backfill.backfill(self._db, self._by, wanted, dry_run=dry_run)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from jobfac.doctor import Finding
-    from jobfac.operations.backfill import BackfillRequest
+    from jobfac.operations.bulk.backfill import BackfillRequest
     from jobfac.reports import Report
     from jobfac.states import Delivery
     from jobfac.store.api_keys import Created, Role
@@ -129,8 +129,11 @@ class Backend(Administration, Protocol):
     def stop(self, run_id: int, now: bool) -> "Stopped":
         """Request the stop of a run. ``now``: without the grace period. Returns the states before and after."""
 
-    def retry(self, run_id: int, from_failed: bool) -> "RunView":
-        """Start a new run with the arguments and payload of a finished run. Returns the new run."""
+    def retry(self, run_id: int, from_failed: bool, changes: Mapping[str, Any]) -> "RunView":
+        """Start a new run as a finished run was started, with changed parameters. Returns the new run."""
+
+    def approve(self, run_id: int, step: str, approved: bool, reason: str | None) -> str:
+        """Decide about a step that waits for a person. Returns the decision."""
 
     def output(self, run_id: int, attempt: int, positions: dict[str, int]) -> Sequence[Text]:
         """Return the next output after ``positions`` (bytes by stream), and advance them."""

@@ -15,7 +15,7 @@ from jobfac.cli.client.http import HEADER_VALUE, MAX_WAIT, PAGE, Object
 from jobfac.cli.client.protocol import Text
 from jobfac.cli.client.remote_administration import RemoteAdministration
 from jobfac.cli.common import USAGE, Failure
-from jobfac.operations.backfill import BackfillRequest
+from jobfac.operations.bulk.backfill import BackfillRequest
 from jobfac.states import FINAL, JobKind
 from jobfac.store.history.search import Filter
 from jobfac.store.holds.placing import Scope
@@ -50,7 +50,7 @@ class Remote(RemoteAdministration):
             overrides["from_step"] = overrides.pop("first_step")
         body = {
             name: options[name]
-            for name in ("arguments", "payload", "priority", "delay")
+            for name in ("arguments", "payload", "parameters", "priority", "delay")
             if options.get(name) is not None
         }
         if options.get("at") is not None:
@@ -123,10 +123,16 @@ class Remote(RemoteAdministration):
         response = self._send("POST", f"/v1/runs/{run_id}/stop", repeatable=True, json={"now": now})
         return from_json(Stopped, self._read(response))
 
-    def retry(self, run_id: int, from_failed: bool) -> RunView:
-        body, headers = {"from_failed": from_failed}, {"Idempotency-Key": uuid4().hex}
+    def retry(self, run_id: int, from_failed: bool, changes: Mapping[str, Any]) -> RunView:
+        body: Object = {"from_failed": from_failed, **({"parameters": changes} if changes else {})}
+        headers = {"Idempotency-Key": uuid4().hex}
         response = self._send("POST", f"/v1/runs/{run_id}/retry", repeatable=True, json=body, headers=headers)
         return self._started(response)[0]
+
+    def approve(self, run_id: int, step: str, approved: bool, reason: str | None) -> str:
+        path = f"/v1/runs/{run_id}/steps/{quote(step, safe='')}/approve"
+        body: Object = {"approved": approved, **({} if reason is None else {"reason": reason})}
+        return str(self._read(self._send("POST", path, repeatable=True, json=body))["decision"])
 
     def output(self, run_id: int, attempt: int, positions: dict[str, int]) -> Sequence[Text]:
         query: Object = {"after": f"{attempt}:{positions.get('stdout', 0)}:{positions.get('stderr', 0)}"}
@@ -240,9 +246,10 @@ class Remote(RemoteAdministration):
 
 def _filter(wanted: Filter) -> Object:
     """Return the fields of a filter as parameters of a query or fields of a body."""
-    fields = {name: value for name, value in wanted._asdict().items() if value and name != "states"}
+    fields = {name: value for name, value in wanted._asdict().items() if value and name not in ("states", "parameters")}
     written = {name: value.isoformat() if isinstance(value, datetime) else value for name, value in fields.items()}
-    return written | ({"state": list(wanted.states)} if wanted.states else {})
+    pairs = {"parameter": [f"{name}={value}" for name, value in wanted.parameters]} if wanted.parameters else {}
+    return written | ({"state": list(wanted.states)} if wanted.states else {}) | pairs
 
 
 def _numbered(key: str, count: int) -> list[str]:

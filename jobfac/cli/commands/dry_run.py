@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.main import get_command
 
+from jobfac.cli.commands.start import SetFileOption, SetOption
 from jobfac.cli.common import NOT_FOUND, NOT_UTF8, UNSUCCESSFUL, USAGE, Json, fail, on_signal, read_stdin, seconds
 from jobfac.cli.listing import PLAIN
+from jobfac.cli.parameters import read_settings
 from jobfac.cli.rendering.printing import note, print_fields, print_json
 from jobfac.cli.rendering.text import printable
 
@@ -31,6 +33,8 @@ def try_program(
     ],
     payload: Annotated[str | None, typer.Option(help="Text for the program; `-` reads standard input.")] = None,
     payload_file: Annotated[Path | None, typer.Option(metavar="FILE", help="Read the payload from a file.")] = None,
+    set_: SetOption = None,
+    set_file: SetFileOption = None,
     timeout: Annotated[str | None, typer.Option(metavar="30m", help="Stop the program after this duration.")] = None,
     grace: Annotated[str | None, typer.Option(metavar="10s", help="The time to exit after a stop.")] = None,
     aware: Annotated[
@@ -55,20 +59,19 @@ def try_program(
     options: dict[str, Any] = {"aware": aware or None, "directory": directory}
     for option, value in {"timeout": timeout, "grace": grace}.items():
         options[option] = None if value is None else seconds(value, f"--{option}")
+    options["environment"] = _variables(environment or []) or None
     changes = {name: value for name, value in options.items() if value is not None}
-    if variables := _variables(environment or []):
-        changes["environment"] = variables
     job, definition, arguments = _definition(program, file, changes)
-    text = _payload(payload, payload_file)
+    texts = _payload(payload, payload_file), read_settings(set_ or [], set_file)
     with tempfile.TemporaryDirectory(prefix="jobfac-try-") as name:
         folder = Path(name)
         folder.chmod(0o711)  # the program may run as another user
         screen = _Screen(quiet=as_json)
-        dry_run = DryRun(job, definition, folder, screen, arguments, text)
+        dry_run = DryRun(job, definition, folder, screen, arguments, *texts)
         on_signal(lambda first: dry_run.stop(Stop.POLITE if first else Stop.NOW))
         result = dry_run.run()
     document = _document(job, result)
-    print_json(document | {"reports": screen.reports}) if as_json else _print(document)
+    print_json({**document, "reports": screen.reports}) if as_json else _print(document)
     if document["state"] != "succeeded":
         raise typer.Exit(UNSUCCESSFUL)
 

@@ -7,6 +7,7 @@ import typer
 from jobfac.cli import selection as s
 from jobfac.cli.client import backend
 from jobfac.cli.common import Json, RunId, group
+from jobfac.cli.parameters import read_pairs
 from jobfac.cli.rendering.printing import Columns, print_drawn, print_fields, print_json, print_table
 from jobfac.cli.rendering.text import cell, changed_value, duration, memory_text
 from jobfac.states import HELD
@@ -27,13 +28,18 @@ def list_runs(
     sequence: s.InSequence = None,
     key: s.Key = None,
     text: s.TextOption = None,
+    parameter: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="Only runs with this value of a parameter; may be repeated."),
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="The maximum number of runs.")] = 50,
     as_json: Json = False,
 ) -> None:
     """List runs, newest first."""
+    values = tuple((name, str(value)) for name, value in read_pairs(parameter or [], "--parameter").items())
     wanted = s.selection(job, states, category, worker, since, until, sequence, key, text)
     with backend() as factory:
-        views = factory.runs(wanted, limit)
+        views = factory.runs(wanted._replace(parameters=values), limit)
     if as_json:
         print_json(serialization.all_as_json(views))
         return

@@ -57,6 +57,8 @@ def _state(row: ScheduleView) -> str:
         return "[yellow]job disabled[/]"
     if row.definition.get("enabled") is False:
         return "[yellow]off[/]"
+    if "after" in row.definition:
+        return "waiting"
     return "active" if row.next_due_at else "over"
 
 
@@ -91,6 +93,8 @@ def preview(
     if explain:
         columns["FIRES"] = lambda row: "yes" if row.fires else "[yellow]no[/]"
     empty = f"job '{job}' is {'never due by itself' if begin is None else f'not due by itself after {begin}'}"
+    if any(one.parameters for one in candidates):
+        columns["PARAMETERS"] = "parameters"
     print_table(candidates, {**columns, "WHY": "reason"}, empty)
 
 
@@ -136,7 +140,7 @@ def backfill(
 
     The command may be repeated: no due time gets a second run.
     """
-    from jobfac.operations.backfill import BackfillRequest
+    from jobfac.operations.bulk.backfill import BackfillRequest
 
     since, until = instant(begin, "--from", back=True), period_end(end, "--to")
     lines: list[BackfillView] = []

@@ -1,5 +1,6 @@
 """`sequence simulate / graph`: predict and draw the steps of a sequence."""
 
+from collections.abc import Collection
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,13 +9,15 @@ import typer
 
 from jobfac.cli import completion
 from jobfac.cli.client import backend
+from jobfac.cli.commands.start import SetOption
 from jobfac.cli.common import NOT_FOUND, USAGE, Json, fail, group, instant
+from jobfac.cli.parameters import read_pairs
 from jobfac.cli.rendering.printing import print_drawn, print_json
-from jobfac.states import FINAL, RunState
+from jobfac.states import FINAL, Decision, RunState
 
 if TYPE_CHECKING:
     from jobfac.definitions import Sequence
-    from jobfac.store.sequences.simulate import Outcomes, Walk
+    from jobfac.store.sequences.simulate import Decisions, Outcomes, Walk
 
 app = group("Simulate and draw sequences.")
 
@@ -33,16 +36,23 @@ def simulate(
             help="How a job ends at each visit of its step; may be repeated. Jobs end in this order; others succeed.",
         ),
     ] = None,
+    set_: SetOption = None,
     at: Annotated[str | None, typer.Option(metavar="TIME", help="The time of the start; default: now.")] = None,
     file: File = None,
     as_json: Json = False,
 ) -> None:
-    """Show which steps a sequence would visit. Nothing is run."""
+    """Show which steps a sequence would visit. Nothing is run.
+
+    With for_each, STEP.JOB[2]=failed is the run of the third value. STEP=approved, rejected or expired is the decision
+    about a step that waits for a person.
+    """
     from jobfac.store.sequences.simulate import simulate
 
     sequence = _sequence(job, file)
     begin = datetime.now(UTC) if at is None else instant(at, "--at")
-    walk = simulate(sequence, _outcomes(sequence, outcome or []), begin)
+    jobs, decisions = _outcomes(sequence, outcome or [])
+    values = _values(job, sequence, begin, read_pairs(set_ or [], "--set"))
+    walk = simulate(sequence, jobs, begin, decisions, values)
     if as_json:
         print_json(_document(job, walk))
         return
@@ -86,18 +96,44 @@ def _sequence(job: str, file: Path | None) -> "Sequence":
     return definition
 
 
-def _outcomes(sequence: "Sequence", options: list[str]) -> "Outcomes":
+def _values(job: str, sequence: "Sequence", moment: datetime, given: dict[str, Any]) -> dict[str, Any]:
+    """The values of the sequence's parameters, as a start at that moment would have them."""
+    from jobfac.definitions.parameters import Context, read_parameters
+
+    wanted = {name: one for name, one in sequence.parameters.items() if name in given or not one.required}
+    unknown = {name: value for name, value in given.items() if name not in sequence.parameters}
+    known = {name: one for name, one in wanted.items() if name in given or one.many}
+    return read_parameters(job, known, {**given, **unknown}, Context(due=moment, run_id=0, previous=moment))
+
+
+def _outcomes(sequence: "Sequence", given: list[str]) -> "tuple[Outcomes, Decisions]":
     places = {f"{step.name}.{job}": (step.name, job) for step in sequence.steps for job in step.jobs}
-    outcomes: dict[tuple[str, str], list[RunState]] = {}
-    for option in options:
-        place, _, words = option.partition("=")
-        if place not in places:
-            fail(USAGE, f"--outcome {option} must name a step and its job: one of {', '.join(places)}.")
-        for word in words.split(","):
-            if word not in FINAL:
-                fail(USAGE, f"--outcome {option} must give one of {', '.join(sorted(FINAL))}, not '{word}'.")
-            outcomes.setdefault(places[place], []).append(RunState(word))
-    return outcomes
+    fans = {step.name for step in sequence.steps if step.for_each}
+    people = [step.name for step in sequence.steps if step.approve is not None]
+    found: dict[tuple[str, str], list[RunState]] = {}
+    decided: dict[str, list[Decision]] = {}
+    for one in given:
+        place, _, words = one.partition("=")
+        if place in people:
+            decided[place] = [Decision(_word(one, word, _DECISIONS)) for word in words.split(",")]
+            continue
+        whole, bracket, number = place.removesuffix("]").partition("[")
+        is_one = place.endswith("]") and number.isdecimal()
+        if whole not in places or (bracket and not (is_one and places[whole][0] in fans)):
+            fail(USAGE, f"--outcome {one} must name a step and its job: one of {', '.join([*places, *people])}.")
+        step, job = places[whole]
+        name = f"{job}[{int(number)}]" if bracket else job
+        found[step, name] = [RunState(_word(one, word, FINAL)) for word in words.split(",")]
+    return found, decided
+
+
+_DECISIONS = frozenset({Decision.APPROVED, Decision.REJECTED, Decision.EXPIRED})
+
+
+def _word(option: str, word: str, known: Collection[str]) -> str:
+    if word not in known:
+        fail(USAGE, f"--outcome {option} must give one of {', '.join(sorted(known))}, not '{word}'.")
+    return word
 
 
 def _document(job: str, walk: "Walk") -> dict[str, Any]:
@@ -107,6 +143,7 @@ def _document(job: str, walk: "Walk") -> dict[str, Any]:
             "step": stop.visit.step,
             "number": stop.number,
             "result": stop.visit.result,
+            **({} if stop.visit.decision is None else {"decision": stop.visit.decision}),
             "next": None if stop.visit.to is None else stop.visit.to.step or stop.visit.to.kind,
             "runs": [{"job": step_job, "state": state} for step_job, state in stop.jobs.items()],
         }

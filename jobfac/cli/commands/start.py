@@ -11,6 +11,7 @@ from jobfac.cli import completion
 from jobfac.cli.client import Backend, backend
 from jobfac.cli.commands.monitoring.logs import follow_run
 from jobfac.cli.common import UNSUCCESSFUL, USAGE, Json, fail, instant, read_stdin, refuse_denied, seconds
+from jobfac.cli.parameters import read_settings
 from jobfac.cli.rendering.printing import note, print_json
 from jobfac.cli.rendering.text import printable
 from jobfac.cli.times import describe
@@ -31,6 +32,16 @@ PayloadOf = Annotated[
     typer.Option(metavar="JOB=TEXT", help="For a sequence: the payload of a job; may be repeated."),
 ]
 FromStep = Annotated[str | None, typer.Option(metavar="STEP", help="For a sequence: the step to begin with.")]
+Priority = Annotated[int | None, typer.Option(min=-1000, max=1000, help="Runs with a higher priority start first.")]
+Follow = Annotated[bool, typer.Option("--follow", help="Wait and show the output; with --json on standard error.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="A parameter; may be repeated. The same name again makes a list."),
+]
+SetFileOption = Annotated[
+    str | None,
+    typer.Option("--set-file", metavar="FILE", help="Parameters from a YAML or JSON file; `-` reads standard input."),
+]
 NotifyOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -45,9 +56,9 @@ def start(
     job: Annotated[str, typer.Argument(help="The job's id.", autocompletion=completion.jobs)],
     argument: Argument = None,
     payload: Annotated[str | None, typer.Option(help="Text for the program; `-` reads standard input.")] = None,
-    priority: Annotated[
-        int | None, typer.Option(min=-1000, max=1000, help="Runs with a higher priority start first.")
-    ] = None,
+    set_: SetOption = None,
+    set_file: SetFileOption = None,
+    priority: Priority = None,
     delay: Annotated[str | None, typer.Option("--in", metavar="10m", help="Start after this duration.")] = None,
     at: Annotated[str | None, typer.Option(metavar="TIME", help="Start at this time.")] = None,
     key: Annotated[str | None, typer.Option(help="Repeated starts with the same key return the same runs.")] = None,
@@ -57,9 +68,7 @@ def start(
     from_step: FromStep = None,
     notify: NotifyOption = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end. Exit code 0: it succeeded.")] = False,
-    follow: Annotated[
-        bool, typer.Option("--follow", help="Wait and show the output; with --json on standard error.")
-    ] = False,
+    follow: Follow = False,
     as_json: Json = False,
 ) -> None:
     """Start a job and print the run's id, or those of all workers if it runs on each worker."""
@@ -71,6 +80,7 @@ def start(
         fail(USAGE, "--key must not be empty: all starts with an empty key would return the same run.")
     options: dict[str, Any] = {"arguments": argument or None, "priority": priority}
     options["payload"] = read_stdin() if payload == "-" else payload
+    options["parameters"] = read_settings(set_ or [], set_file) or None
     options["delay"] = None if delay is None else seconds(delay, "--in")
     options["at"] = None if at is None else _understood(at)
     options["overrides"] = _overrides(arguments_of or [], payload_of or [], notify or [], from_step)

@@ -8,11 +8,19 @@ from rich.tree import Tree
 
 from jobfac.cli.rendering.text import cell, duration, printable, styled
 from jobfac.cli.times import write_short
+from jobfac.states import FAILURES, Waiting
 from jobfac.views.runs import RunView
 from jobfac.views.sequences import StepRunView, StepVisitView
 
 if TYPE_CHECKING:
     from jobfac.store.sequences.simulate import Walk
+
+
+MANY = 20
+"""How many runs of a simulated step the tree shows."""
+
+FEW = 10
+"""How many failures of a step with ``for_each`` the tree shows."""
 
 
 def history_tree(run: RunView, path: Sequence[StepVisitView]) -> Tree:
@@ -28,16 +36,31 @@ def walk_tree(job: str, walk: "Walk") -> Tree:
     for stop in walk.stops:
         following = None if stop.visit.to is None else stop.visit.to.step or stop.visit.to.kind
         branch = top.add(_visit(stop.visit.step, stop.number, stop.visit.result, following, None))
-        for step_job, state in stop.jobs.items():
+        if stop.visit.decision is not None:
+            branch.add(str(stop.visit.decision))
+        for step_job, state in list(stop.jobs.items())[:MANY]:
             branch.add(f"{cell(step_job)} {styled(state)}")
+        if len(stop.jobs) > MANY:
+            branch.add(f"and {len(stop.jobs) - MANY} more")
     return top
 
 
 def _add_visits(tree: Tree, path: Sequence[StepVisitView]) -> None:
     for visit in path:
         branch = tree.add(_visit(visit.step, visit.number, visit.result, visit.next, visit.reason))
-        for run in visit.runs:
+        if visit.waits_for is not None:
+            branch.add(_waiting(visit))
+        if visit.counts is not None:
+            branch.add(", ".join(f"{number} {styled(state)}" for state, number in visit.counts.items()))
+        for run in visit.runs if visit.counts is None else [run for run in visit.runs if run.state in FAILURES][:FEW]:
             _add_visits(branch.add(_run(run)), run.path or ())
+
+
+def _waiting(visit: StepVisitView) -> str:
+    if visit.decision is not None:
+        return f"{visit.decision}{f' by {cell(printable(visit.decided_by))}' if visit.decided_by else ''}"
+    until = "" if visit.wake_at is None else f" until {visit.wake_at.astimezone():%Y-%m-%d %H:%M:%S}"
+    return f"waits for {'an approval' if visit.waits_for == Waiting.APPROVAL else 'its time'}{until}"
 
 
 def _visit(step: str, number: int, result: str | None, following: str | None, reason: str | None) -> str:

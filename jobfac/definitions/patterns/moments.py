@@ -8,10 +8,11 @@ import re
 from collections.abc import Callable
 from datetime import date, datetime, time
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import Field, PlainSerializer, PlainValidator
 
-from jobfac.definitions.values import shown
+from jobfac.definitions.values import shown, suggestion
 
 WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 """Names of the ISO days 1 to 7."""
@@ -302,3 +303,17 @@ FullDate = Annotated[date, *_as_text(read_date, date.isoformat, "date")]
 Instant = Annotated[datetime, *_as_text(read_instant, datetime.isoformat, "date and time")]
 DateOrInstant = Annotated[date, *_as_text(read_date_or_instant, write_date_or_instant, "date, or date and time")]
 Window = Annotated[Blackout, *_as_text(read_blackout, write_blackout, "window")]
+
+
+def read_zone(value: Any) -> str:
+    """The name of a time zone of the IANA database."""
+    try:
+        return ZoneInfo(value).key
+    except (KeyError, ValueError, OSError, TypeError) as error:
+        hint = suggestion(value, available_timezones()) if isinstance(value, str) else ""
+        raise ValueError(
+            f"names the unknown time zone {shown(value)}{hint or '; use a name such as Europe/Berlin'}"
+        ) from error
+
+
+Zone = Annotated[str, PlainValidator(read_zone, json_schema_input_type=str), Field(title="time zone")]

@@ -14,6 +14,7 @@ from jobfac.database.tables import job as job_table
 from jobfac.database.tables import run
 from jobfac.database.types import BigId, sql_literals
 from jobfac.states import ACTIVE, FAILURES, RunState
+from jobfac.store.parameters import is_value
 from jobfac.store.runs.reading import listed, with_holds, without_large
 from jobfac.views.runs import RunView
 from jobfac.views.serialization import columns
@@ -34,6 +35,7 @@ class Filter(NamedTuple):
         until: only runs that were created before this time.
         key: the key with which the run was started.
         text: a part of the job, the reason, a message or the key, in any case.
+        parameters: names and values, as texts.
         categories: the categories that the caller may see.
         below: only runs with lower ids, to continue after a page.
     """
@@ -48,6 +50,7 @@ class Filter(NamedTuple):
     key: str | None = None
     sequence_run_id: int | None = None
     categories: Sequence[str] | None = None
+    parameters: Sequence[tuple[str, str]] = ()
     below: int | None = None
 
 
@@ -117,6 +120,8 @@ def _scanned(conn: sa.Connection, wanted: Filter) -> sa.Select[Any]:
             query = query.where(sa.text(f"state IN ({sql_literals(group)})"))
     if wanted.below is not None:
         query = query.where(run.c.id < wanted.below)
+    for name, value in wanted.parameters:
+        query = query.where(is_value(conn.dialect.name, name, value))
     if wanted.since is not None:
         query = query.where(run.c.id >= first_since(conn, wanted.since - SLACK))
     if wanted.until is not None:

@@ -4,6 +4,7 @@ Every function takes a ``Connection`` as its first argument. The code that opens
 """
 
 from jobfac.store.runs.admission import Rule, lock, release_blocked
+from jobfac.store.runs.drafting import new_row
 from jobfac.store.runs.events import events_of, record
 from jobfac.store.runs.finish import Finished, Outcome, end, finish, note_program, report_progress, requeue, rules_of
 from jobfac.store.runs.pinning import end_unserved, queue_of_worker
@@ -31,6 +32,7 @@ __all__ = [
     "finish",
     "get",
     "lock",
+    "new_row",
     "note_program",
     "promote_due",
     "queue_of_worker",

@@ -12,7 +12,7 @@ from jobfac.definitions import AnyJob, DefinitionError, Notify, Problem, Sequenc
 from jobfac.definitions.values import suggestion
 from jobfac.errors import Refused, no_job
 from jobfac.states import JobKind
-from jobfac.store import jobs, outbox
+from jobfac.store import jobs, outbox, parameters
 from jobfac.store.runs.pinning import EACH
 from jobfac.store.runs.request import FIRST, StartRequest
 
@@ -33,7 +33,7 @@ def checked_row(conn: sa.Connection, request: StartRequest) -> dict[str, Any]:
         NotFound, Refused, DefinitionError: as ``starting.start``.
     """
     stored = jobs.load(conn, request.job)
-    values = new_row(stored, request)
+    values = new_row(conn, stored, request)
     if stored is not None:
         _check_first(request, stored.definition)
     if not request.manual:
@@ -114,13 +114,49 @@ def _inside(conn: sa.Connection, sequence: str) -> dict[str, jobs.Stored | Defin
     return inside
 
 
-def new_row(stored: jobs.Stored | DefinitionError | None, request: StartRequest) -> dict[str, Any]:
+def new_row(conn: sa.Connection, stored: jobs.Stored | DefinitionError | None, request: StartRequest) -> dict[str, Any]:
     """Return the row of a new run, without its state. ``pinning.expand`` makes the rows to insert of it.
 
     Raises:
         NotFound: ``stored`` is None: there is no such job.
         Refused: the job cannot be read or is disabled, or it does not accept this start.
+        DefinitionError: the parameters do not fit the job.
     """
+    stored = _allowed(stored, request)
+    job = stored.definition
+    said = parameters.prepare(conn, job, _said(request, stored.id))
+    told = outbox.subscription([*job.notify, *stored.defaults.notify, *_ad_hoc(request)], request.inherited_events)
+    return {
+        "job": stored.id,
+        "job_version": stored.version,
+        "kind": stored.kind,
+        "queue": stored.queue,
+        "priority": job.priority if request.priority is None else request.priority,
+        "arguments": None if said["arguments"] is None else json.dumps(list(said["arguments"]), ensure_ascii=False),
+        "payload": said["payload"],
+        "overrides": None if said["overrides"] is None else json.dumps(said["overrides"], ensure_ascii=False),
+        "parameters": said["parameters"],
+        "sensitive": said["sensitive"],
+        "origin": said["origin"],
+        "notify": told.notify,
+        "notify_jobs": told.notify_jobs if stored.kind == JobKind.SEQUENCE else None,
+        "created_by": truncate_utf16(request.by, 128),
+        "restartable": getattr(job, "restartable", True),
+        **limits(stored.id, job, request.at_most),
+        "slots": slots if (slots := getattr(job, "slots", 1)) > 1 else None,
+        "start_key": request.key,
+        "schedule_id": request.schedule_id,
+        "due_at": request.due_at,
+        "sequence_run_id": request.sequence_run_id,
+        "visit_id": request.visit_id,
+        "item": request.item,
+        "retry_of": request.retry_of,
+        "for_worker": request.for_worker or (EACH if getattr(job, "each_worker", False) else None),
+    }
+
+
+def _allowed(stored: jobs.Stored | DefinitionError | None, request: StartRequest) -> jobs.Stored:
+    """Return the job if it allows this start. Raises as ``new_row``."""
     if stored is None:
         raise no_job(request.job)
     if isinstance(stored, DefinitionError):
@@ -137,31 +173,20 @@ def new_row(stored: jobs.Stored | DefinitionError | None, request: StartRequest)
         raise Refused(f"The payload has {len(request.payload):,} characters; {PAYLOAD_LIMIT:,} is the most.")
     if request.key is not None and request.key != truncate_utf16(request.key, KEY_LIMIT):
         raise Refused(f"The key has {len(request.key)} characters; {KEY_LIMIT} is the most.")
-    entries = [*job.notify, *stored.defaults.notify, *_ad_hoc(request)]
-    subscription = outbox.subscription(entries, request.inherited_events)
-    return {
-        "job": stored.id,
-        "job_version": stored.version,
-        "kind": stored.kind,
-        "queue": stored.queue,
-        "priority": job.priority if request.priority is None else request.priority,
-        "arguments": None if request.arguments is None else json.dumps(list(request.arguments), ensure_ascii=False),
-        "payload": request.payload,
-        "overrides": None if request.overrides is None else json.dumps(request.overrides, ensure_ascii=False),
-        "notify": subscription.notify,
-        "notify_jobs": subscription.notify_jobs if stored.kind == JobKind.SEQUENCE else None,
-        "created_by": truncate_utf16(request.by, 128),
-        "restartable": getattr(job, "restartable", True),
-        **limits(stored.id, job, request.at_most),
-        "slots": slots if (slots := getattr(job, "slots", 1)) > 1 else None,
-        "start_key": request.key,
-        "schedule_id": request.schedule_id,
-        "due_at": request.due_at,
-        "sequence_run_id": request.sequence_run_id,
-        "visit_id": request.visit_id,
-        "retry_of": request.retry_of,
-        "for_worker": request.for_worker or (EACH if getattr(job, "each_worker", False) else None),
-    }
+    return stored
+
+
+def _said(request: StartRequest, job: str) -> parameters.Start:
+    return parameters.Start(
+        job=job,
+        parameters=request.parameters or {},
+        origin=request.origin or {},
+        is_template=request.is_template,
+        arguments=request.arguments,
+        payload=request.payload,
+        overrides=request.overrides,
+        due=request.due_at or request.at,
+    )
 
 
 def limits(job_id: str, job: AnyJob, at_most: int | None = None) -> dict[str, Any]:

@@ -8,6 +8,8 @@ import sqlalchemy as sa
 from jobfac.database.dialects import rows, utcnow
 from jobfac.database.tables import run_event
 from jobfac.database.types import BigId, truncate_utf16
+from jobfac.states import FINAL
+from jobfac.store import upstream
 from jobfac.store.runs.event import Event
 from jobfac.store.runs.subscribers import record_subscribed
 from jobfac.views.runs import EventView
@@ -49,6 +51,7 @@ def record(conn: sa.Connection, events: Sequence[Event]) -> None:
         for place, event in enumerate(events)
     ]
     conn.execute(_insert(conn.dialect.name), rows.rows_parameter(values))
+    upstream.record(conn, [event.run_id for event in events if event.event in FINAL])
     record_subscribed(conn, events)
 
 

@@ -15,7 +15,7 @@ from jobfac.views.serialization import columns, from_row
 LIMIT = 4096
 """The maximum length of a value in a list, in characters."""
 
-LARGE = ("arguments", "payload", "outputs")
+LARGE = ("arguments", "payload", "outputs", "parameters")
 """The columns of a run that may exceed ``LIMIT``."""
 
 

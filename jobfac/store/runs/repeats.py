@@ -8,6 +8,8 @@ import sqlalchemy as sa
 
 from jobfac.database.tables import run
 from jobfac.definitions import DefinitionError, Problem
+from jobfac.definitions.parameters import constants
+from jobfac.store import jobs, parameters
 from jobfac.store.runs.request import StartRequest
 
 NEAR = timedelta(seconds=1)
@@ -20,8 +22,8 @@ def check_repeat(conn: sa.Connection, run_id: int, request: StartRequest) -> Non
     Raises:
         DefinitionError: the request differs in arguments, payload, priority, time or overrides.
     """
-    columns = (run.c.arguments, run.c.payload, run.c.overrides, run.c.priority, run.c.attempt)
-    row = conn.execute(sa.select(*columns, run.c.created_at, run.c.ready_at).where(run.c.id == run_id)).one()
+    columns = (run.c.arguments, run.c.payload, run.c.overrides, run.c.priority, run.c.attempt, run.c.ready_at)
+    row = conn.execute(sa.select(*columns, run.c.job_version, *parameters.COLUMNS).where(run.c.id == run_id)).one()
     pairs = {
         "arguments": (None if request.arguments is None else list(request.arguments), _decoded(row.arguments)),
         "payload": (request.payload, row.payload),
@@ -29,11 +31,26 @@ def check_repeat(conn: sa.Connection, run_id: int, request: StartRequest) -> Non
         "priority": (row.priority if request.priority is None else request.priority, row.priority),
     }
     differs = [name for name, (wanted, stored) in pairs.items() if wanted != stored]
+    if _differs_in_parameters(conn, request, row):
+        differs.append("parameters")
     if _differs_in_time(request, row):
         differs.append("time")
     if differs:
         message = f"the key '{request.key}' was used for run {run_id}, which differs in {', '.join(differs)}"
         raise DefinitionError([Problem(f"{message}; give each start a key of its own", "key")])
+
+
+def _differs_in_parameters(conn: sa.Connection, request: StartRequest, row: Any) -> bool:
+    """Whether the run has other values than this start would have; defaults that depend on the time do not count."""
+    if not request.parameters and row.parameters is None:
+        return False
+    declared = jobs.load_version(conn, row.job, row.job_version).parameters
+    stored = parameters.row_of(row).given
+    wanted: dict[str, Any] = constants(declared)
+    for name, value in (request.parameters or {}).items():
+        if value is not None:
+            wanted[name] = declared[name].read(value) if name in declared else value
+    return any(stored.get(name) != value for name, value in wanted.items())
 
 
 def _differs_in_time(request: StartRequest, row: Any) -> bool:

@@ -19,9 +19,14 @@ class StartRequest:
         key: makes the start idempotent: the same key of the same job always gives the same run.
         overrides: per-run overrides: ``arguments`` and ``payloads`` by job for a sequence, and ``notify`` as in a
             definition.
+        parameters: values for the job's parameters; the others have their defaults.
+        origin: what started the run, for placeholders: ``due`` (a time with the offset of the zone that counts), a
+            file's ``path``, ``name`` and ``size``, or a ``run`` with its outputs.
+        is_template: arguments, payload and parameters are texts of a definition, whose placeholders are filled in.
         manual: a person or a program starts the run, which ``on_demand`` may forbid. False for schedules and sequences.
         categories: inside a sequence the request may pass values only to jobs of these categories; None: to all.
         at_most: how many runs of this kind, a backfill of the job, may run at a time; None: as the definition says.
+        item: with ``for_each``, the place of its values among those of the visit.
         for_worker: the name of the only worker that may take the run; None: as the definition says.
         inherited_events: the subscribed events that a job of a sequence inherits from the sequence.
     """
@@ -35,6 +40,9 @@ class StartRequest:
     at: datetime | None = None
     key: str | None = None
     overrides: Mapping[str, Any] | None = None
+    parameters: Mapping[str, Any] | None = None
+    origin: Mapping[str, Any] | None = None
+    is_template: bool = False
     manual: bool = True
     categories: Sequence[str] | None = None
     schedule_id: int | None = None
@@ -42,6 +50,7 @@ class StartRequest:
     sequence_run_id: int | None = None
     visit_id: int | None = None
     at_most: int | None = None
+    item: int | None = None
     inherited_events: str | None = None
     retry_of: int | None = None
     for_worker: str | None = None

@@ -10,9 +10,10 @@ import sqlalchemy as sa
 
 from jobfac.database.dialects import FOUND_BY_KEY, utcnow
 from jobfac.database.tables import run
+from jobfac.definitions import DefinitionError
 from jobfac.errors import NotFound, Refused, no_run
 from jobfac.states import ACTIVE, RunState
-from jobfac.store import jobs
+from jobfac.store import jobs, parameters
 from jobfac.store.runs import admission
 from jobfac.store.runs.drafting import checked_row, new_row
 from jobfac.store.runs.event import Event
@@ -21,6 +22,9 @@ from jobfac.store.runs.pinning import expand, others
 from jobfac.store.runs.repeats import check_repeat
 from jobfac.store.runs.request import StartRequest
 from jobfac.store.runs.stopping import make_room
+
+StartError = NotFound | Refused | DefinitionError
+"""Why a job was not started."""
 
 
 class Started(NamedTuple):
@@ -157,19 +161,19 @@ def rules_of_jobs(conn: sa.Connection, job_ids: Collection[str]) -> list[admissi
     return found
 
 
-def start_each(conn: sa.Connection, requests: Sequence[StartRequest]) -> list[int | NotFound | Refused]:
+def start_each(conn: sa.Connection, requests: Sequence[StartRequest]) -> list[int | StartError]:
     """Start each of many different requests, in as few statements as possible. No request may have a key or a delay.
 
     The caller must have taken the named locks of their rules (``rules_of_jobs``). A missing lock is taken if it is
     free. Returns one run id or error for each request, in order. A refused request does not stop the others.
     """
     stored = jobs.load_many(conn, {request.job for request in requests})
-    answers: dict[int, int | NotFound | Refused] = {}
+    answers: dict[int, int | StartError] = {}
     rows: dict[int, list[dict[str, Any]]] = {}
     for position, request in enumerate(requests):
         try:
-            rows[position] = expand(conn, new_row(stored.get(request.job), request))
-        except (NotFound, Refused) as error:
+            rows[position] = expand(conn, new_row(conn, stored.get(request.job), request))
+        except (NotFound, Refused, DefinitionError) as error:
             answers[position] = error
     free = {position: its for position, its in rows.items() if not admission.Rule.of(its[0]).has_limits}
     admission.lock_late(conn, (admission.Rule.of(its[0]) for its in rows.values()))
@@ -184,12 +188,17 @@ def start_each(conn: sa.Connection, requests: Sequence[StartRequest]) -> list[in
 
 
 def retry(
-    conn: sa.Connection, run_id: int, by: str, overrides: Mapping[str, Any] | None = None, key: str | None = None
+    conn: sa.Connection,
+    run_id: int,
+    by: str,
+    overrides: Mapping[str, Any] | None = None,
+    key: str | None = None,
+    changes: Mapping[str, Any] | None = None,
 ) -> Started:
-    """Start a new run with the arguments and payload of a finished run and the job's current definition.
+    """Start a new run with the arguments, payload and parameters of a finished run and the job's current definition.
 
-    ``overrides`` replace the overrides of the finished run, key by key. ``key``: the new run's start key, as in
-    ``start``.
+    ``overrides`` replace the overrides of the finished run, key by key, and ``changes`` its parameters. ``key``: the
+    new run's start key, as in ``start``.
 
     Raises:
         NotFound: there is no such run, or its job is gone.
@@ -209,11 +218,21 @@ def retry(
         priority=row.priority,
         key=key,
         overrides=combined or None,
+        parameters={**_former_parameters(conn, parameters.row_of(row)), **(changes or {})},
+        origin=json.loads(row.origin) if row.origin else None,
         manual=False,
         retry_of=run_id,
         for_worker=row.for_worker,
     )
     return start_once(conn, request)
+
+
+def _former_parameters(conn: sa.Connection, row: parameters.Row) -> dict[str, Any]:
+    """Return the values of a finished run for the parameters that its job still has."""
+    stored = jobs.load(conn, row.job) if row.given else None
+    if stored is None:
+        return {}
+    return {name: value for name, value in row.given.items() if name in stored.definition.parameters}
 
 
 def _is_later(request: StartRequest) -> bool:

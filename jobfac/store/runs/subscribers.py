@@ -34,7 +34,7 @@ _LAST_STATES = sa.select(run.c.id, _LAST.label("last")).where(run.c.id.in_(sa.bi
 
 def outbox_event_name(event: str, attempt: int) -> str | None:
     """Return the ``notify`` name of a run's event, or None if ``notify`` has no such event."""
-    if event in FINAL or event == "running_long":
+    if event in FINAL or event in ("running_long", "approval_wanted"):
         return event
     if event == RunState.RUNNING:
         return "started" if attempt == 1 else None

@@ -5,6 +5,7 @@ schedule's runs and its next due time, under a lock on the schedule's row.
 """
 
 from jobfac.store.schedules.blackouts import hold_back
+from jobfac.store.schedules.following import WAITING, insert_followers
 from jobfac.store.schedules.inserting import Inserted, Miss, Refusal, insert_due
 from jobfac.store.schedules.load import read_load
 from jobfac.store.schedules.pausing import pause_failing
@@ -12,6 +13,7 @@ from jobfac.store.schedules.steering import get, list_schedules, no_schedule, pa
 from jobfac.store.schedules.syncing import Prepared, apply, put, remove, sync
 
 __all__ = [
+    "WAITING",
     "Inserted",
     "Miss",
     "Prepared",
@@ -20,6 +22,7 @@ __all__ = [
     "get",
     "hold_back",
     "insert_due",
+    "insert_followers",
     "list_schedules",
     "no_schedule",
     "pause",

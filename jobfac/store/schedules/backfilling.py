@@ -106,7 +106,7 @@ def _schedules(conn: sa.Connection, period: Period, *, lock: bool) -> list[Store
     chosen = [one for one in found if period.name in (None, one.name)]
     if not chosen and not lock:
         raise no_schedule(period.job, period.name, [one.name for one in found])
-    return [one for one in chosen if one.rule.enabled]
+    return [one for one in chosen if one.rule.enabled and one.rule.is_calendar]
 
 
 def _times(stored: Stored, since: datetime, until: datetime) -> Iterator[DueTime]:

@@ -1,6 +1,7 @@
 """Decide which due times of a schedule run now. Pure functions: the clock and the schedule's row are arguments."""
 
 import json
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from functools import lru_cache
 from itertools import takewhile
@@ -106,8 +107,15 @@ def fire_time(schedule: Schedule, schedule_id: int, due: datetime) -> datetime:
     return due if blackout_end(schedule.blackout, schedule.zone, later) else later
 
 
-def request(schedule: Schedule, row: ScheduleKey, due: datetime) -> StartRequest:
-    """Return the start request of a due time."""
+def request(
+    schedule: Schedule, row: ScheduleKey, due: datetime, origin: Mapping[str, Any] | None = None
+) -> StartRequest:
+    """Return the start request of a due time.
+
+    ``origin``: what caused the run, if not the clock, with its time.
+    """
+    if origin is None and schedule.timezone != "UTC":
+        origin = {"due": due.astimezone(schedule.zone).isoformat()}
     overrides: dict[str, Any] = {}
     arguments = schedule.arguments
     if isinstance(arguments, dict):  # a sequence's
@@ -120,6 +128,9 @@ def request(schedule: Schedule, row: ScheduleKey, due: datetime) -> StartRequest
         arguments=arguments,
         payload=schedule.payload,
         overrides=overrides or None,
+        parameters=schedule.parameters or None,
+        origin=origin,
+        is_template=True,
         manual=False,
         schedule_id=row.id,
         due_at=due,

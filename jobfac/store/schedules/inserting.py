@@ -105,7 +105,7 @@ def insert_due(conn: sa.Connection, by: str, limit: int = BATCH) -> Inserted:
     for miss in misses:
         span = f"{miss.since.isoformat()} to {miss.until.isoformat()}"
         audit.note(conn, by, "missed", f"{miss.job}/{miss.name}", after=span)
-    outbox.record(conn, map(_missed_event, misses))
+    outbox.record(conn, map(missed_event, misses))
     refusals += [
         Refusal(start.job, start.by.removeprefix("schedule "), start.due_at, str(answer))
         for start, answer in zip(requests, started, strict=True)
@@ -114,7 +114,8 @@ def insert_due(conn: sa.Connection, by: str, limit: int = BATCH) -> Inserted:
     return Inserted(len(moves), [answer for answer in started if isinstance(answer, int)], refusals, misses)
 
 
-def _missed_event(miss: Miss) -> OutboxEvent:
+def missed_event(miss: Miss) -> OutboxEvent:
+    """Return the event that times of a schedule were missed."""
     since, until = miss.since.isoformat(), miss.until.isoformat()
     body = {"job": miss.job, "schedule": miss.name, "since": since, "until": until}
     why = f"times of the schedule '{miss.name}' from {since} to before {until} passed without a run"

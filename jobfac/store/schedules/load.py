@@ -76,7 +76,7 @@ def _rules(conn: sa.Connection, stored: Mapping[str, jobs.Stored]) -> Iterator[t
     for one in stored.values():
         definition = one.definition
         for name, rule in zip(definition.schedule_names(), definition.schedules, strict=True):
-            if one.enabled and rule.enabled and (one.id, name) not in paused:
+            if one.enabled and rule.enabled and rule.is_calendar and (one.id, name) not in paused:
                 yield one.id, name, rule
 
 

@@ -1,5 +1,6 @@
 """List, pause, resume and preview schedules."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from heapq import merge
@@ -11,11 +12,12 @@ import sqlalchemy as sa
 
 from jobfac.database.dialects import utcnow
 from jobfac.database.tables import job, schedule
-from jobfac.definitions import Schedule
-from jobfac.errors import NotFound, no_job
+from jobfac.definitions import DefinitionError, Schedule
+from jobfac.errors import NotFound, Refused, no_job
 from jobfac.recurrence import explain
-from jobfac.store import audit, jobs
+from jobfac.store import audit, jobs, runs
 from jobfac.store.holds import reading as holds
+from jobfac.store.schedules import decision
 from jobfac.views.schedules import CandidateView, ScheduleView
 from jobfac.views.serialization import columns, from_row
 
@@ -130,9 +132,27 @@ def preview(
     streams = [
         _candidates(name, rule, begin, every_candidate)
         for name, rule in zip(definition.schedule_names(), definition.schedules, strict=True)
-        if rule.enabled
+        if rule.enabled and rule.is_calendar
     ]
-    return list(islice(merge(*streams, key=attrgetter("due_at")), count))
+    found = list(islice(merge(*streams, key=attrgetter("due_at")), count))
+    rules = dict(zip(definition.schedule_names(), definition.schedules, strict=True))
+    return [_with_parameters(conn, stored, rules[one.schedule], one) for one in found]
+
+
+def _with_parameters(
+    conn: sa.Connection, stored: jobs.Stored, rule: Schedule, candidate: CandidateView
+) -> CandidateView:
+    """Return the candidate with the parameters that its run would have, or why they would be refused."""
+    if not stored.definition.parameters or not candidate.fires:
+        return candidate
+    due = candidate.due_at
+    row = decision.ScheduleRow(0, stored.id, candidate.schedule, "", due, None, None, due)
+    start = decision.request(rule, row, candidate.due_at)
+    try:
+        values = runs.new_row(conn, stored._replace(enabled=True), start)
+    except (Refused, DefinitionError) as error:
+        return candidate._replace(reason=f"its start would be refused: {error}")
+    return candidate._replace(parameters=json.loads(values["parameters"]))
 
 
 def _candidates(name: str, rule: Schedule, start: datetime, every_candidate: bool) -> Iterator[CandidateView]:

@@ -14,10 +14,12 @@ from jobfac.database.dialects.rows import by_primary_key, deletion, joined, memb
 from jobfac.database.tables import schedule
 from jobfac.database.types import BigId
 from jobfac.definitions import Schedule, checks
+from jobfac.definitions.triggers import After
+from jobfac.definitions.triggers.checks import followers as followers_of
 from jobfac.errors import Refused
 from jobfac.recurrence import next_due
-from jobfac.store import jobs
-from jobfac.store.schedules.decision import TICK, fire_time, write
+from jobfac.store import jobs, upstream
+from jobfac.store.schedules.decision import TICK, fire_time, read, write
 
 T = TypeVar("T")
 
@@ -89,12 +91,14 @@ def remove(conn: sa.Connection, job_id: str, by: str) -> bool:
     """Delete a job and its schedules. Returns False if there was no such job.
 
     Raises:
-        Refused: a sequence runs it.
+        Refused: a sequence runs it, or another job starts after it.
     """
     known = {one.id: d.canonical(one.definition) for one in jobs.load_all(conn)}
     users = sorted(user for user, inside in checks.children({}, known).items() if job_id in inside)
     if users:
         raise Refused(f"Job '{job_id}' is used by the sequence '{users[0]}'; change that first.")
+    if followers := sorted(followers_of({}, known).get(job_id, frozenset()) - {job_id}):
+        raise Refused(f"Job '{followers[0]}' starts after the job '{job_id}'; change that first.")
     found = jobs.remove(conn, job_id, by)
     sync(conn, job_id, None)
     return found
@@ -118,13 +122,15 @@ class _Changes:
     Attributes:
         gone: ids to delete.
         changed, new: values of rows to update and to insert, as ``members`` writes them.
-        jittered: rows to insert one by one, because their time to fire depends on the id.
+        single: rows to insert one by one, because their time to fire, or what they wait for, depends on the id.
+        waiting: changed schedules that wait for other jobs, or did, each with what it waits for now.
     """
 
     gone: list[int] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
     new: list[str] = field(default_factory=list)
-    jittered: list[tuple[Schedule, dict[str, Any]]] = field(default_factory=list)
+    single: list[tuple[Schedule, dict[str, Any]]] = field(default_factory=list)
+    waiting: list[tuple[int, After | None]] = field(default_factory=list)
 
 
 def _sync(conn: sa.Connection, job_id: str, definition: d.AnyJob | None, prepared: Prepared, changes: _Changes) -> None:
@@ -147,14 +153,16 @@ def _sync(conn: sa.Connection, job_id: str, definition: d.AnyJob | None, prepare
     for new, old in pairs.items():
         if old is not None and rows[old]["definition"] != texts[new]:
             changes.changed.append(_changed(rows[old], wanted[new], prepared))
+            if not wanted[new].is_calendar or not read(rows[old]["definition"]).is_calendar:
+                changes.waiting.append((rows[old]["id"], wanted[new].after if wanted[new].enabled else None))
     fresh = {name: wanted[name] for name, old in pairs.items() if old is None}
     if not fresh:
         return
     now: datetime = conn.execute(sa.select(utcnow())).scalar_one()
     for name, rule in fresh.items():
         due = prepared.first_due(rule, now)
-        if rule.jitter:
-            changes.jittered.append((rule, _row(job_id, name, prepared.text(rule), due)))
+        if rule.jitter or not rule.is_calendar:
+            changes.single.append((rule, _row(job_id, name, prepared.text(rule), due)))
         else:
             keys = members({"job": job_id, "name": name, "paused": False})
             changes.new.append(f"{keys}, {prepared.values(rule, due)}")
@@ -222,8 +230,12 @@ def _write(conn: sa.Connection, changes: _Changes) -> None:
     for some in _batches(changes.new):
         conn.execute(_insert(engine), joined(some))
     insert = schedule.insert().values(updated_at=utcnow()).returning(schedule.c.id)
-    for rule, row in changes.jittered:
+    for schedule_id, after in changes.waiting:
+        upstream.sync(conn, schedule_id, after)
+    for rule, row in changes.single:
         schedule_id = conn.execute(insert, row).scalar_one()
+        if not rule.is_calendar:
+            upstream.sync(conn, schedule_id, rule.after if rule.enabled else None)
         if (due := row["next_due_at"]) is not None:  # the jitter depends on the id
             fire_at = fire_time(rule, schedule_id, due)
             conn.execute(schedule.update().where(schedule.c.id == schedule_id).values(fire_at=fire_at))
@@ -231,6 +243,7 @@ def _write(conn: sa.Connection, changes: _Changes) -> None:
 
 def _delete(conn: sa.Connection, schedule_ids: Sequence[int]) -> None:
     for some in _batches(schedule_ids):
+        upstream.forget(conn, some)
         conn.execute(deletion(conn.dialect.name, schedule), rows_parameter({"id": one} for one in some))
 
 
@@ -257,4 +270,4 @@ def _insert(engine: str) -> sa.Insert:
 
 
 def _first_due(rule: Schedule, after: datetime) -> datetime | None:
-    return next_due(rule, after) if rule.enabled else None
+    return next_due(rule, after) if rule.enabled and rule.is_calendar else None

@@ -6,12 +6,14 @@ scheduler begins it (``begin_queued``). The transaction that finishes a run of o
 """
 
 from jobfac.store.sequences.advance import advance_after, begin, begin_queued, deregister, expire, lock, lock_rules
+from jobfac.store.sequences.approvals import approve, waiting_for
 from jobfac.store.sequences.history import step_history
 from jobfac.store.sequences.steering import retry, stop
-from jobfac.store.sequences.sweeping import sweep
+from jobfac.store.sequences.sweeping import sweep, wake
 
 __all__ = [
     "advance_after",
+    "approve",
     "begin",
     "begin_queued",
     "deregister",
@@ -22,4 +24,6 @@ __all__ = [
     "step_history",
     "stop",
     "sweep",
+    "waiting_for",
+    "wake",
 ]

@@ -14,17 +14,19 @@ import sqlalchemy as sa
 
 from jobfac.database.dialects import LOCKED_BY_KEY, PASS, dialect_of
 from jobfac.database.tables import run
+from jobfac.database.types import sql_literals
 from jobfac.definitions import DefinitionError
 from jobfac.definitions import Sequence as Definition
-from jobfac.states import HELD, RunState
-from jobfac.store import jobs, runs, schedules, workers
+from jobfac.states import ACTIVE, HELD, Decision, RunState
+from jobfac.store import jobs, parameters, runs, schedules, workers
 from jobfac.store.holds import moving, reading
 from jobfac.store.runs import Finished, Rule
 from jobfac.store.runs.event import Event
 from jobfac.store.runs.finish import POISON_ATTEMPTS
 from jobfac.store.sequences import visits
-from jobfac.store.sequences.decide import Enter, Leave, decide, outcome
-from jobfac.store.sequences.stepping import SequenceRun, enter
+from jobfac.store.sequences.decide import Enter, Leave, decide, is_given_up, outcome, step_of, to_start
+from jobfac.store.sequences.stepping import SequenceRun, enter, limit, start_more
+from jobfac.store.sequences.visits import StoredVisit
 
 BEGINNINGS = 20
 """The maximum number of sequences that one transaction begins."""
@@ -147,15 +149,16 @@ def advance_all(conn: sa.Connection, run_ids: Iterable[int], by: str) -> list[Fi
 
 
 _RUN = (
-    run.c.id,
-    run.c.job,
+    *parameters.COLUMNS,
     run.c.job_version,
     run.c.state,
     run.c.stop_by,
     run.c.priority,
     run.c.overrides,
+    run.c.notify,
     run.c.notify_jobs,
     run.c.retry_of,
+    run.c.attempt,
 )
 
 
@@ -167,23 +170,65 @@ def _advance(conn: sa.Connection, run_id: int, by: str) -> Finished | None:
     if row.state == RunState.STOPPING:
         if visits.is_busy(conn, run_id):
             return None
-        return runs.end(conn, run_id, RunState.STOPPED, f"stopped by {row.stop_by}", by)
+        return _end(conn, run_id, RunState.STOPPED, f"stopped by {row.stop_by}", by)
     try:
         sequence = jobs.load_version(conn, row.job, row.job_version)
     except DefinitionError as error:
-        return runs.end(conn, run_id, RunState.FAILED, f"its definition cannot be read: {error}", by)
+        return _end(conn, run_id, RunState.FAILED, f"its definition cannot be read: {error}", by)
     assert isinstance(sequence, Definition)
-    return _move(conn, SequenceRun(row, sequence, by))
+    own = parameters.complete(conn, parameters.row_of(row), sequence)
+    try:
+        values = parameters.values_of(own, sequence)
+    except DefinitionError as error:
+        return _end(conn, run_id, RunState.FAILED, str(error), by)
+    return _move(conn, SequenceRun(row, sequence, by, parameters.context_of(own, values)))
+
+
+def _end(conn: sa.Connection, run_id: int, state: RunState, reason: str | None, by: str) -> Finished:
+    """End a sequence run. A step that still waits for a person or a time waits no more."""
+    visits.abandon(conn, run_id)
+    return runs.end(conn, run_id, state, reason, by)
+
+
+def _tend(conn: sa.Connection, parent: SequenceRun, place: StoredVisit | None) -> StoredVisit | None:
+    """Do what the current visit needs: start or stop runs of ``for_each``, and end a waiting whose time is over."""
+    if place is None or place.visit.to is not None:
+        return place
+    step = step_of(parent.sequence, place.visit.step)
+    if step.waits and place.visit.decision is None and place.is_ripe:
+        visits.decide(conn, place.id, Decision.EXPIRED if step.approve is not None else Decision.ELAPSED)
+    elif step.for_each and is_given_up(step, place.visit.ended) and place.visit.running:
+        _stop_others(conn, place.id, parent.by)
+    elif step.for_each and (number := to_start(step, place.visit)):
+        start_more(conn, parent, step, place.id, number)
+    else:
+        return place
+    return visits.last(conn, parent.run_id)
+
+
+def _stop_others(conn: sa.Connection, visit_id: int, by: str) -> None:
+    """Stop the runs of a step after a failure. The sweep stops what a nested sequence among them has started."""
+    active = sa.select(run.c.id).where(
+        run.c.visit_id == visit_id, run.c.stop.is_(None), sa.text(f"state IN ({sql_literals(ACTIVE)})")
+    )
+    for child in conn.execute(active.order_by(run.c.id)).scalars().all():
+        runs.request_stop(conn, child, now=False, by=f"{by} (stop_on_failure)", locked=True)
 
 
 def _move(conn: sa.Connection, parent: SequenceRun) -> Finished | None:
     latest = visits.last(conn, parent.run_id)
     for _ in range(MOVES):
+        latest = _tend(conn, parent, latest)
         goal = latest.visit.to.step if latest is not None and latest.visit.to is not None else None
         entered = 0 if goal is None else visits.count(conn, parent.run_id, goal)
         match decide(parent.sequence, latest.visit if latest else None, entered, parent.first):
             case None:
                 return None
+            case Enter() if visits.number(conn, parent.run_id) >= (most := limit(conn)):
+                if visits.is_busy(conn, parent.run_id):
+                    return None
+                why = f"it has visited {most:,} steps, which the setting sequence_limit allows; check it for loops"
+                return _end(conn, parent.run_id, RunState.FAILED, why, parent.by)
             case Enter(step):
                 enter(conn, parent, step, entered + 1)
                 latest = visits.last(conn, parent.run_id)
@@ -195,5 +240,5 @@ def _move(conn: sa.Connection, parent: SequenceRun) -> Finished | None:
                 if visits.is_busy(conn, parent.run_id):
                     return None
                 state, reason = outcome(finish, visits.all_of(conn, parent.run_id))
-                return runs.end(conn, parent.run_id, state, reason, parent.by)
+                return _end(conn, parent.run_id, state, reason, parent.by)
     return None

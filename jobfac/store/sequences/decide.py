@@ -8,6 +8,9 @@ a failure. The final state of the run counts, not the state of an attempt.
 - ``when_any`` decides when the first job ends, by its result alone. The other jobs continue and change nothing.
 - ``at_once`` does not wait for jobs and continues as ``on_success`` says.
 
+A step with ``for_each`` decides when all of its runs have ended, as ``when_all``; without any value it is a success. A
+step with ``approve`` or ``wait`` starts nothing and decides when a person decides or its time has come.
+
 A step whose ``start_if`` does not hold is skipped and continues as ``otherwise`` says. A step with an unknown reference
 in its arguments or payloads cannot start and ends in failure.
 
@@ -32,7 +35,7 @@ from zoneinfo import ZoneInfo
 from jobfac import recurrence
 from jobfac.definitions import Go, Step
 from jobfac.definitions import Sequence as Definition
-from jobfac.states import RunState, StepResult
+from jobfac.states import Decision, RunState, StepResult
 
 END = Go(kind="end")
 
@@ -41,7 +44,8 @@ class Visit(NamedTuple):
     """A visit of a step.
 
     ``ended``: the final states of its jobs, in the order of their ends. ``running``: how many jobs have not ended.
-    ``result`` and ``to`` (never "next") are None until the visit is decided.
+    ``result`` and ``to`` (never "next") are None until the visit is decided. ``unstarted``: with ``for_each``, how many
+    of its runs have not been started yet. ``decision``: how a step that waits for a person or a time went on.
     """
 
     step: str
@@ -49,6 +53,8 @@ class Visit(NamedTuple):
     running: int
     result: StepResult | None = None
     to: Go | None = None
+    unstarted: int = 0
+    decision: Decision | None = None
 
 
 class Enter(NamedTuple):
@@ -86,7 +92,7 @@ def decide(sequence: Definition, last: Visit | None, entered: int = 0, first: st
         return Enter(first or sequence.steps[0].name)
     if last.to is None:
         step = step_of(sequence, last.step)
-        result = result_of(step, last.ended, last.running)
+        result = result_of(step, last.ended, last.running, last.unstarted, last.decision)
         return None if result is None else leave(sequence, step, result)
     if last.to.step is not None:
         if entered < sequence.maximum_visits:
@@ -97,13 +103,45 @@ def decide(sequence: Definition, last: Visit | None, entered: int = 0, first: st
     return Finish(False, None)
 
 
-def result_of(step: Step, ended: Sequence[RunState], running: int) -> StepResult | None:
+def result_of(
+    step: Step, ended: Sequence[RunState], running: int, unstarted: int = 0, decision: Decision | None = None
+) -> StepResult | None:
     """Return the result of a started visit, or None if it is not decided yet."""
+    if step.waits:
+        return None if decision is None else _of_decision(step, decision)
+    if step.for_each:
+        open_ = 0 if is_given_up(step, ended) else unstarted
+        return None if running or open_ else judge(ended) if ended else StepResult.SUCCESS
     if step.proceed == "at_once":
         return StepResult.AT_ONCE
     if step.proceed == "when_any":
         return judge(ended[:1]) if ended else None
     return None if running else judge(ended)
+
+
+def _of_decision(step: Step, decision: Decision) -> StepResult:
+    if decision == Decision.EXPIRED:
+        is_good = step.approve is not None and step.approve.otherwise == "succeed"
+    else:
+        is_good = decision in (Decision.APPROVED, Decision.ELAPSED)
+    return StepResult.SUCCESS if is_good else StepResult.FAILURE
+
+
+def is_given_up(step: Step, ended: Sequence[RunState]) -> bool:
+    """Whether a step with ``for_each`` and ``stop_on_failure`` has had a failure: then it starts no more runs."""
+    return step.stop_on_failure and any(state != RunState.SUCCEEDED for state in ended)
+
+
+FAN_OUT = 500
+"""The maximum number of runs of one step that one transaction starts, and that wait or run at a time by default."""
+
+
+def to_start(step: Step, visit: Visit) -> int:
+    """Return how many more runs of a step with ``for_each`` to start now."""
+    if visit.to is not None or is_given_up(step, visit.ended):
+        return 0
+    room = (FAN_OUT if step.at_most is None else step.at_most) - visit.running
+    return max(0, min(visit.unstarted, room, FAN_OUT))
 
 
 def judge(ended: Iterable[RunState]) -> StepResult:

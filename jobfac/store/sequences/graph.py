@@ -50,8 +50,9 @@ def _results(step: Step) -> Iterator[StepResult]:
         yield StepResult.AT_ONCE
     else:
         yield StepResult.SUCCESS
-        yield StepResult.FAILURE
-        if (len(step.jobs) > 1 and step.proceed == "when_all") or "on_mixed" in step.model_fields_set:
+        if step.wait is None:
+            yield StepResult.FAILURE
+        if step.for_each or (len(step.jobs) > 1 and step.proceed == "when_all") or "on_mixed" in step.model_fields_set:
             yield StepResult.MIXED
     if step.start_if is not None:
         yield StepResult.SKIPPED
@@ -72,6 +73,12 @@ def mermaid(sequence: Definition) -> str:
 
 def _notes(step: Step) -> list[str]:
     waits = [] if step.proceed == "when_all" else [f"({step.proceed.replace('_', ' ')})"]
+    if step.for_each:
+        waits.append(f"(for each {', '.join(step.for_each)})")
+    if step.approve is not None:
+        waits.append(f"(approval by {step.approve.by})")
+    if step.wait is not None:
+        waits.append("(waits for a time)")
     return [*step.jobs, *waits]
 
 

@@ -1,14 +1,18 @@
 """The step history of a sequence run."""
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 
 import sqlalchemy as sa
 
 from jobfac.database.tables import job, run
-from jobfac.states import JobKind, RunState
+from jobfac.states import FAILURES, JobKind, RunState
 from jobfac.store.sequences.visits import VisitRow, rows_of
 from jobfac.views.sequences import StepRunView, StepVisitView
 from jobfac.views.serialization import columns, from_row
+
+SHOWN = 100
+"""How many runs of a step with ``for_each`` its history has."""
 
 _RUN_COLUMNS = [run.c[name] for name in columns(StepRunView)]
 
@@ -39,11 +43,18 @@ def _seen(conn: sa.Connection, categories: Sequence[str]) -> frozenset[str]:
 
 
 def _visit(row: VisitRow, runs: list[StepRunView]) -> StepVisitView:
-    return from_row(StepVisitView, {**row._asdict(), "next": row.next_step or row.goes_to, "runs": runs})
+    shown = from_row(StepVisitView, {**row._asdict(), "next": row.next_step or row.goes_to, "runs": runs})
+    if shown.children is None:
+        return shown
+    counts = Counter(str(run.state) for run in runs)
+    if (unstarted := shown.children - len(runs)) > 0 and shown.result is None:
+        counts["unstarted"] = unstarted
+    failures_first = sorted(runs, key=lambda run: run.state not in FAILURES)
+    return shown._replace(runs=failures_first[:SHOWN], counts=dict(sorted(counts.items())))
 
 
 def _refused(row: VisitRow, seen: Collection[str] | None) -> Iterator[StepRunView]:
     empty = dict.fromkeys(columns(StepRunView))
     for name, why in row.refusals.items():
-        if seen is None or name in seen:
+        if seen is None or name.partition("[")[0] in seen:
             yield from_row(StepRunView, {**empty, "job": name, "state": RunState.DENIED, "reason": why})

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from jobfac.definitions import Sequence as Definition
+from jobfac.definitions import parameters
+from jobfac.definitions.parameters import Context
 
 Outputs = Callable[[str, str], Mapping[str, Any] | None]
 """Returns the outputs of the last run of a job in a step, by step and job; None: the job has not ended there yet."""
@@ -21,24 +23,55 @@ class UnknownReference(Exception):
     """A reference that cannot be resolved. The message names the reference and says what is missing."""
 
 
-def fill(text: str, sequence: Definition, outputs: Outputs) -> str:
-    """Return the text with every reference replaced.
+def fill(text: str, sequence: Definition, outputs: Outputs, context: Context | None = None) -> str:
+    """Return the text with every reference replaced, in one pass: a value that looks like a reference stays as it is.
+
+    ``context``: the values of the sequence's placeholders; None: the text is the caller's, who may not use them.
 
     Raises:
         UnknownReference: there is no such step, job or output.
     """
 
     def value(match: re.Match[str]) -> str:
-        step, job, key = _parse(match[1], sequence)
-        found = outputs(step, job)
-        if found is None:
-            raise UnknownReference(f"${{{match[1]}}} is unknown: job '{job}' of step '{step}' has not ended before")
-        if key not in found:
-            known = f"only {', '.join(map(repr, found))}" if found else "nothing"
-            raise UnknownReference(f"${{{match[1]}}} is unknown: job '{job}' of step '{step}' reported {known}")
-        return found[key] if isinstance(found[key], str) else json.dumps(found[key], ensure_ascii=False)
+        found = _value(match[1], sequence, outputs)
+        return found if isinstance(found, str) else json.dumps(found, ensure_ascii=False)
 
-    return _REFERENCE.sub(value, text)
+    if context is None:
+        return _REFERENCE.sub(value, text)
+    pieces: list[str] = []
+    end = 0
+    for match in _REFERENCE.finditer(text):
+        pieces += [parameters.fill(text[end : match.start()], context), value(match)]
+        end = match.end()
+    return "".join([*pieces, parameters.fill(text[end:], context)])
+
+
+def _value(reference: str, sequence: Definition, outputs: Outputs) -> Any:
+    step, job, key = _parse(reference, sequence)
+    found = outputs(step, job)
+    if found is None:
+        raise UnknownReference(f"${{{reference}}} is unknown: job '{job}' of step '{step}' has not ended before")
+    if key not in found:
+        known = f"only {', '.join(map(repr, found))}" if found else "nothing"
+        raise UnknownReference(f"${{{reference}}} is unknown: job '{job}' of step '{step}' reported {known}")
+    return found[key]
+
+
+def fill_typed(value: Any, sequence: Definition, outputs: Outputs, context: Context) -> Any:
+    """Return a value of a step's parameters. A text that is one reference keeps the type of what it refers to.
+
+    Raises:
+        UnknownReference, UnresolvedError: as ``fill``.
+    """
+    if isinstance(value, list | tuple):
+        return [fill_typed(one, sequence, outputs, context) for one in value]
+    if not isinstance(value, str):
+        return value
+    if (placeholder := parameters.whole(value)) is not None:
+        return parameters.resolve(placeholder, context)
+    if (match := _REFERENCE.fullmatch(value)) is not None:
+        return _value(match[1], sequence, outputs)
+    return fill(value, sequence, outputs, context)
 
 
 def _parse(reference: str, sequence: Definition) -> tuple[str, str, str]:

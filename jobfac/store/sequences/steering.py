@@ -1,6 +1,7 @@
 """Stop and retry a sequence or any other run."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -79,7 +80,15 @@ def stop_jobs(conn: sa.Connection, run_id: int, *, now: bool, by: str) -> None:
             advance_all(conn, [child.id], by)
 
 
-def retry(conn: sa.Connection, run_id: int, by: str, *, from_failed: bool = False, key: str | None = None) -> Started:
+def retry(
+    conn: sa.Connection,
+    run_id: int,
+    by: str,
+    *,
+    from_failed: bool = False,
+    key: str | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> Started:
     """Start a new run from a finished one, as ``runs.retry`` does. ``key``: the new run's start key.
 
     With ``from_failed`` a sequence begins with the step that failed or was mixed most recently. All jobs of this step
@@ -90,7 +99,7 @@ def retry(conn: sa.Connection, run_id: int, by: str, *, from_failed: bool = Fals
         Refused: the run has not ended, its job is disabled, or there is no failed step to continue from.
     """
     if not from_failed:
-        return runs.retry(conn, run_id, by, key=key)
+        return runs.retry(conn, run_id, by, key=key, changes=changes)
     row = conn.execute(
         sa.select(run.c.job, run.c.job_version, run.c.kind, run.c.state).where(run.c.id == run_id)
     ).first()
@@ -107,4 +116,4 @@ def retry(conn: sa.Connection, run_id: int, by: str, *, from_failed: bool = Fals
     present = stored.definition if stored is not None else None
     if isinstance(present, Definition) and step not in {one.name for one in present.steps}:
         raise Refused(f"The step '{step}', which failed in run {run_id}, is gone; retry it without --from-failed.")
-    return runs.retry(conn, run_id, by, overrides={FIRST: step}, key=key)
+    return runs.retry(conn, run_id, by, overrides={FIRST: step}, key=key, changes=changes)

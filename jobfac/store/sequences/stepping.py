@@ -1,37 +1,57 @@
 """Enter a step: check its condition, fill in the arguments and payloads of its jobs, and start them."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
+from itertools import product
+from math import prod
 from typing import Any
 
 import sqlalchemy as sa
 
 from jobfac.database.dialects import utcnow
+from jobfac.database.engine import SEQUENCE_LIMIT
 from jobfac.database.tables import run
 from jobfac.definitions import Sequence as Definition
 from jobfac.definitions import Step
-from jobfac.states import JobKind, StepResult, StepStart
+from jobfac.definitions.parameters import Context, UnresolvedError
+from jobfac.states import JobKind, StepResult, StepStart, Waiting
 from jobfac.store import jobs, runs
 from jobfac.store.runs import StartRequest
+from jobfac.store.runs.event import Event
 from jobfac.store.runs.request import FIRST
 from jobfac.store.sequences import visits
-from jobfac.store.sequences.decide import is_open, leave, step_of
-from jobfac.store.sequences.references import UnknownReference, fill
+from jobfac.store.sequences.decide import FAN_OUT, is_open, leave, step_of
+from jobfac.store.sequences.references import Outputs, UnknownReference, fill, fill_typed
 
 ANCESTORS = 20
 """The maximum length of a chain of retried runs that is searched for outputs."""
 
 
-class SequenceRun:
-    """A running sequence: its definition and the values from its start. ``by`` is the name that advances it."""
+class StepError(Exception):
+    """A step that cannot start. The message says why."""
 
-    def __init__(self, row: Any, sequence: Definition, by: str) -> None:
+
+def limit(conn: sa.Connection) -> int:
+    """Return how many visits of steps, and how many runs of jobs, one sequence run may have: a setting."""
+    return int(conn.get_execution_options().get("sequence_limit", SEQUENCE_LIMIT))
+
+
+class SequenceRun:
+    """A running sequence: its definition and the values from its start. ``by`` is the name that advances it.
+
+    ``context``: the values of the sequence's placeholders.
+    """
+
+    def __init__(self, row: Any, sequence: Definition, by: str, context: Context) -> None:
         overrides = json.loads(row.overrides) if row.overrides else {}
         self.run_id: int = row.id
+        self.attempt: int = row.attempt
+        self.notify: str | None = row.notify
         self.sequence = sequence
         self.by = by
+        self.context = context
         self.priority: int = row.priority
         self.retry_of: int | None = row.retry_of
         self.inherited_events: str | None = row.notify_jobs
@@ -47,9 +67,16 @@ def enter(conn: sa.Connection, parent: SequenceRun, name: str, number: int) -> N
         left = leave(sequence, step, StepResult.SKIPPED)
         visits.enter(conn, parent.run_id, step, number, StepStart.SKIPPED, left, "its start_if did not hold")
         return
+    if step.waits:
+        _wait(conn, parent, step, number)
+        return
     try:
+        if step.for_each:
+            _fan_out(conn, parent, step, number)
+            return
+        _check_limit(conn, parent, len(step.jobs))
         requests = [_start_request(conn, parent, step, job) for job in step.jobs]
-    except UnknownReference as error:
+    except (UnknownReference, UnresolvedError, StepError) as error:
         left = leave(sequence, step, StepResult.FAILURE)
         visits.enter(conn, parent.run_id, step, number, StepStart.FAILED, left, str(error))
         return
@@ -57,6 +84,80 @@ def enter(conn: sa.Connection, parent: SequenceRun, name: str, number: int) -> N
     answers = runs.start_each(conn, [replace(request, visit_id=visit_id) for request in requests])
     reasons = {
         job: str(answer) for job, answer in zip(step.jobs, answers, strict=True) if isinstance(answer, Exception)
+    }
+    if reasons:
+        visits.refuse(conn, visit_id, reasons)
+
+
+def _wait(conn: sa.Connection, parent: SequenceRun, step: Step, number: int) -> None:
+    """Begin to wait for a person or a time."""
+    now = _now(conn)
+    if step.wait is not None:
+        visits.enter(
+            conn, parent.run_id, step, number, StepStart.STARTED, waits_for=Waiting.TIME, wake_at=step.wait.end(now)
+        )
+        return
+    assert step.approve is not None
+    wanted = step.approve
+    wake_at = None if wanted.timeout is None else now + timedelta(seconds=wanted.timeout)
+    visits.enter(conn, parent.run_id, step, number, StepStart.STARTED, waits_for=Waiting.APPROVAL, wake_at=wake_at)
+    what = f": {wanted.message}" if wanted.message else ""
+    detail = (
+        f"step '{step.name}' waits for an approval by {wanted.by}{what}; `jobfac approve {parent.run_id} {step.name}`"
+    )
+    runs.record(conn, [Event(parent.run_id, parent.attempt, "approval_wanted", parent.by, detail, parent.notify)])
+
+
+def _fan_out(conn: sa.Connection, parent: SequenceRun, step: Step, number: int) -> None:
+    """Begin a step with ``for_each``: find its values, and start its first runs.
+
+    Raises:
+        UnknownReference, UnresolvedError: a reference has no value, or what it refers to is no list.
+        StepError: the step would have too many runs.
+    """
+    for job, stored in jobs.load_many(conn, step.jobs).items():
+        if isinstance(stored, jobs.Stored) and getattr(stored.definition, "each_worker", False):
+            raise StepError(f"for_each cannot start the job '{job}', which has each_worker: true")
+    lists = {name: _values(conn, parent, name, values) for name, values in step.for_each.items()}
+    total = prod(map(len, lists.values())) * len(step.jobs)
+    _check_limit(conn, parent, total)
+    items = [dict(zip(lists, values, strict=True)) for values in product(*lists.values())]
+    visit_id = visits.enter(conn, parent.run_id, step, number, StepStart.STARTED, items=items)
+    start_more(conn, parent, step, visit_id, min(total, FAN_OUT if step.at_most is None else step.at_most))
+
+
+def _values(conn: sa.Connection, parent: SequenceRun, name: str, values: Any) -> Sequence[Any]:
+    found = fill_typed(values, parent.sequence, _outputs_of(conn, parent), parent.context)
+    if not isinstance(found, list):
+        raise StepError(f"for_each.{name} needs a list, but {values} is none")
+    return found
+
+
+def _check_limit(conn: sa.Connection, parent: SequenceRun, more: int) -> None:
+    most = limit(conn)
+    before = visits.children(conn, parent.run_id)
+    if before + more > most:
+        raise StepError(f"the run would have {before + more:,} runs of jobs; the setting sequence_limit is {most:,}")
+
+
+def start_more(conn: sa.Connection, parent: SequenceRun, step: Step, visit_id: int, number: int) -> None:
+    """Start the next ``number`` runs of a visit of a step with ``for_each``. Those that are refused count as ended."""
+    if number <= 0:
+        return
+    items, first = visits.items(conn, visit_id), visits.started(conn, visit_id)
+    places = range(first, min(first + number, len(items) * len(step.jobs)))
+    jobs_of = {job: _start_request(conn, parent, step, job) for job in step.jobs}
+    requests = []
+    for place in places:
+        at, job = divmod(place, len(step.jobs))
+        common = jobs_of[step.jobs[job]]
+        values = {**(common.parameters or {}), **items[at]}
+        requests.append(replace(common, parameters=values, visit_id=visit_id, item=at))
+    answers = runs.start_each(conn, requests)
+    reasons = {
+        f"{request.job}[{request.item}]": str(answer)
+        for request, answer in zip(requests, answers, strict=True)
+        if isinstance(answer, Exception)
     }
     if reasons:
         visits.refuse(conn, visit_id, reasons)
@@ -71,25 +172,38 @@ def _start_request(conn: sa.Connection, parent: SequenceRun, step: Step, job: st
     """Return the start request of a job of a step. Values from the sequence's start override those of the step.
 
     Raises:
-        UnknownReference: a reference in the arguments or the payload cannot be resolved.
+        UnknownReference, UnresolvedError: a reference in the arguments, the payload or the parameters has no value.
     """
 
-    def filled(text: Any) -> str:
-        return fill(str(text), parent.sequence, lambda *place: visits.outputs(conn, _lineage(conn, parent), *place))
+    outputs = _outputs_of(conn, parent)
+
+    def text(text: Any, is_callers: bool) -> str:
+        return fill(str(text), parent.sequence, outputs, None if is_callers else parent.context)
 
     arguments = parent.arguments.get(job, step.arguments.get(job))
     payload = parent.payloads.get(job, step.payloads.get(job))
     return StartRequest(
         job=job,
         by=f"run {parent.run_id}",
-        arguments=None if arguments is None else [filled(one) for one in arguments],
-        payload=None if payload is None else filled(payload),
+        arguments=None if arguments is None else [text(one, job in parent.arguments) for one in arguments],
+        payload=None if payload is None else text(payload, job in parent.payloads),
+        parameters={
+            name: fill_typed(value, parent.sequence, outputs, parent.context)
+            for name, value in step.parameters.get(job, {}).items()
+        },
         priority=parent.priority,
         overrides=_inherited(conn, parent, job),
         manual=False,
         sequence_run_id=parent.run_id,
         inherited_events=parent.inherited_events,
     )
+
+
+def _outputs_of(conn: sa.Connection, parent: SequenceRun) -> Outputs:
+    def outputs(of_step: str, of_job: str) -> Mapping[str, Any] | None:
+        return visits.outputs(conn, _lineage(conn, parent), of_step, of_job)
+
+    return outputs
 
 
 def _inherited(conn: sa.Connection, parent: SequenceRun, job: str) -> Mapping[str, Any] | None:

@@ -2,6 +2,8 @@
 
 import sqlalchemy as sa
 
+from jobfac.database.dialects import PASS, utcnow
+from jobfac.database.sequence_tables import WAKES
 from jobfac.database.tables import run, visit
 from jobfac.database.types import sql_literals
 from jobfac.states import ACTIVE, FINAL, HELD, RunState, Stop
@@ -17,11 +19,20 @@ _child = run.alias("child")
 _is_active = sa.text(f"child.state IN ({sql_literals(ACTIVE)})")
 _of_sequence = _child.c.sequence_run_id == run.c.id
 _of_visit = _child.c.visit_id == visit.c.id
-_FINISHED = ~sa.exists().where(_of_sequence, _is_active)
+_is_waiting = sa.and_(
+    visit.c.result.is_(None),
+    visit.c.waits_for.is_not(None),
+    visit.c.decision.is_(None),
+    sa.or_(visit.c.wake_at.is_(None), visit.c.wake_at > utcnow()),
+)
+_FINISHED = sa.and_(
+    ~sa.exists().where(_of_sequence, _is_active),
+    sa.or_(run.c.state == RunState.STOPPING, ~sa.exists().where(visit.c.run_id == run.c.id, _is_waiting)),
+)
 _UNDECIDED = sa.and_(
     run.c.state == RunState.RUNNING,
     sa.exists()
-    .where(visit.c.run_id == run.c.id, visit.c.result.is_(None))
+    .where(visit.c.run_id == run.c.id, visit.c.result.is_(None), ~_is_waiting)
     .where(
         sa.or_(
             ~sa.exists().where(_of_visit, _is_active),
@@ -30,6 +41,20 @@ _UNDECIDED = sa.and_(
         )
     ),
 )
+_count = sa.select(sa.func.count()).where(_of_visit).scalar_subquery()
+_active_count = sa.select(sa.func.count()).where(_of_visit, _is_active).scalar_subquery()
+_WITH_ROOM = sa.and_(
+    run.c.state == RunState.RUNNING,
+    sa.exists().where(
+        visit.c.run_id == run.c.id,
+        visit.c.result.is_(None),
+        visit.c.refused.is_(None),
+        visit.c.children > _count,
+        visit.c.at_most > _active_count,
+    ),
+)
+"""A step with ``for_each`` may start more runs: something that knows no sequences has ended one of them."""
+
 _STOP_NOT_REQUESTED = sa.and_(
     run.c.state == RunState.STOPPING, sa.exists().where(_of_sequence, _is_active, _child.c.stop.is_(None))
 )
@@ -37,12 +62,13 @@ STALLED = (
     sa.select(run.c.id, run.c.state, run.c.stop, run.c.stop_by)
     # No worker holds a running sequence, so the index of held runs finds all of them by ``worker_id``.
     .where(sa.text(f"run.state IN ({sql_literals(HELD)})"), run.c.worker_id.is_(None))
-    .where(sa.or_(_FINISHED, _UNDECIDED, _STOP_NOT_REQUESTED))
+    .where(sa.or_(_FINISHED, _UNDECIDED, _WITH_ROOM, _STOP_NOT_REQUESTED))
 )
 """Running sequences that do not wait for anything.
 
-Either no job of the sequence is active, or enough jobs ended to decide the current visit but it is undecided, or the
-sequence is stopping and the stop was not yet requested for one of its jobs.
+Either no job of the sequence is active and no step waits for a person or a time, or enough jobs ended to decide the
+current visit but it is undecided, or a step with ``for_each`` may start more runs, or the sequence is stopping and the
+stop was not yet requested for one of its jobs.
 """
 
 
@@ -62,3 +88,21 @@ def sweep(conn: sa.Connection, by: str) -> list[Finished]:
     ended = advance_all(conn, [row.id for row in stalled], by)
     schedules.pause_failing(conn, ended)
     return ended
+
+
+_RIPE = (
+    sa.select(visit.c.run_id)
+    .join(run, run.c.id == visit.c.run_id)
+    .with_hint(visit, PASS, "mssql")
+    .with_hint(run, PASS, "mssql")
+    .where(sa.text(WAKES), visit.c.wake_at <= utcnow(), sa.text(f"run.state IN ({sql_literals(HELD)})"))
+    .order_by(visit.c.wake_at)
+)
+
+
+def wake(conn: sa.Connection, by: str) -> int:
+    """Advance up to ``BATCH`` sequences whose step has waited long enough. Returns how many there were."""
+    ripe = conn.execute(_RIPE.limit(BATCH)).scalars().all()
+    lock_to_stop(conn, ripe)
+    advance_all(conn, ripe, by)
+    return len(ripe)

@@ -11,12 +11,12 @@ from jobfac.database.dialects import utcnow
 from jobfac.database.tables import run, visit
 from jobfac.database.types import sql_literals, truncate_utf16
 from jobfac.definitions import Go, Step
-from jobfac.states import ACTIVE, FINAL, RunState, StepResult, StepStart
-from jobfac.store.sequences.decide import Leave, Visit
+from jobfac.states import ACTIVE, FINAL, Decision, RunState, StepResult, StepStart, Waiting
+from jobfac.store.sequences.decide import FAN_OUT, Leave, Visit
 
 
 class VisitRow(NamedTuple):
-    """A row of a visit. ``refused``: JSON, by job, why it could not be started."""
+    """A row of a visit. ``refused``: JSON, by job, why it could not be started; with ``for_each`` by ``JOB[PLACE]``."""
 
     id: int
     run_id: int
@@ -31,6 +31,11 @@ class VisitRow(NamedTuple):
     goes_to: Literal["step", "end", "end_failed"] | None
     next_step: str | None
     reason: str | None
+    children: int | None
+    waits_for: str | None
+    wake_at: datetime | None
+    decision: str | None
+    decided_by: str | None
 
     @property
     def refusals(self) -> dict[str, str]:
@@ -38,23 +43,32 @@ class VisitRow(NamedTuple):
         return json.loads(self.refused) if self.refused else {}
 
 
+_COLUMNS = tuple(visit.c[name] for name in VisitRow._fields)
+
+
 class StoredVisit(NamedTuple):
-    """A visit, and the id of its row."""
+    """A visit, and the id of its row. ``is_ripe``: its waiting time is over."""
 
     id: int
     visit: Visit
+    is_ripe: bool = False
+
+
+_IS_RIPE = sa.case((visit.c.wake_at <= utcnow(), 1), else_=0).label("is_ripe")
 
 
 def last(conn: sa.Connection, run_id: int) -> StoredVisit | None:
     """Return the latest visit of a sequence run, or None before the first visit."""
-    query = sa.select(visit).where(visit.c.run_id == run_id).order_by(visit.c.id.desc()).limit(1)
+    query = sa.select(*_COLUMNS, _IS_RIPE).where(visit.c.run_id == run_id).order_by(visit.c.id.desc()).limit(1)
     row = conn.execute(query).first()
-    return None if row is None else StoredVisit(row.id, _visits(conn, [VisitRow(*row)])[0])
+    if row is None:
+        return None
+    return StoredVisit(row.id, _visits(conn, [VisitRow(*row[:-1])])[0], bool(row.is_ripe))
 
 
 def rows_of(conn: sa.Connection, run_id: int) -> list[VisitRow]:
     """Return the rows of all visits of a sequence run, oldest first."""
-    query = sa.select(visit).where(visit.c.run_id == run_id).order_by(visit.c.id)
+    query = sa.select(*_COLUMNS).where(visit.c.run_id == run_id).order_by(visit.c.id)
     return [VisitRow(*row) for row in conn.execute(query)]
 
 
@@ -67,13 +81,16 @@ def _visits(conn: sa.Connection, rows: Sequence[VisitRow]) -> list[Visit]:
     if not rows:
         return []
     states: dict[int, list[RunState]] = {row.id: [RunState.DENIED] * len(row.refusals) for row in rows}
-    query = sa.select(run.c.visit_id, run.c.state).order_by(run.c.ended_at, run.c.id)
-    if len(rows) == 1:
-        query = query.where(run.c.visit_id == rows[0].id)
-    else:
-        query = query.where(run.c.sequence_run_id == rows[0].run_id)
-    for child in conn.execute(query):
-        states[child.visit_id].append(RunState(child.state))
+    where = run.c.visit_id == rows[0].id if len(rows) == 1 else run.c.sequence_run_id == rows[0].run_id
+    fans = [row for row in rows if row.children is not None]
+    if len(fans) < len(rows):
+        query = sa.select(run.c.visit_id, run.c.state).where(where, run.c.item.is_(None))
+        for child in conn.execute(query.order_by(run.c.ended_at, run.c.id)):
+            states[child.visit_id].append(RunState(child.state))
+    if fans:  # counted by the database: a step may have thousands of runs
+        counts = sa.select(run.c.visit_id, run.c.state, sa.func.count().label("number")).where(where)
+        for found in conn.execute(counts.where(run.c.item.is_not(None)).group_by(run.c.visit_id, run.c.state)):
+            states[found.visit_id] += [RunState(found.state)] * found.number
     return [_visit(row, states[row.id]) for row in rows]
 
 
@@ -81,13 +98,27 @@ def _visit(row: VisitRow, states: Sequence[RunState]) -> Visit:
     ended = [state for state in states if state in FINAL]
     result = None if row.result is None else StepResult(row.result)
     to = None if row.goes_to is None else Go(kind=row.goes_to, step=row.next_step)
-    return Visit(row.step, ended, len(states) - len(ended), result, to)
+    unstarted = 0 if row.children is None else row.children - len(states)
+    decision = None if row.decision is None else Decision(row.decision)
+    return Visit(row.step, ended, len(states) - len(ended), result, to, unstarted, decision)
 
 
 def count(conn: sa.Connection, run_id: int, step: str) -> int:
     """Return how often a sequence run has entered a step."""
     query = sa.select(sa.func.max(visit.c.number)).where(visit.c.run_id == run_id, visit.c.step == step)
     return conn.execute(query).scalar() or 0
+
+
+def number(conn: sa.Connection, run_id: int) -> int:
+    """Return how many visits a sequence run has had."""
+    query = sa.select(sa.func.count()).select_from(visit).where(visit.c.run_id == run_id)
+    return int(conn.execute(query).scalar_one())
+
+
+def children(conn: sa.Connection, run_id: int) -> int:
+    """Return how many runs a sequence run has started."""
+    query = sa.select(sa.func.count()).select_from(run).where(run.c.sequence_run_id == run_id)
+    return int(conn.execute(query).scalar_one())
 
 
 def is_busy(conn: sa.Connection, run_id: int) -> bool:
@@ -104,12 +135,23 @@ def enter(
     start: StepStart,
     left: Leave | None = None,
     reason: str | None = None,
+    items: Sequence[Mapping[str, Any]] | None = None,
+    waits_for: Waiting | None = None,
+    wake_at: datetime | None = None,
 ) -> int:
     """Record that the sequence entered a step for the ``number``-th time. Returns the id of the visit.
 
-    ``left``: the result, if the visit is already decided.
+    Args:
+        left: the result, if the visit is already decided.
+        items: with ``for_each``, the parameters of each of its runs; each job of the step has one run for each.
+        waits_for: what it waits for, if not for runs, and until when.
     """
     values = {
+        "children": None if items is None else len(items) * len(step.jobs),
+        "at_most": None if items is None else step.at_most or FAN_OUT,
+        "for_each": None if items is None else json.dumps(items, ensure_ascii=False),
+        "waits_for": waits_for,
+        "wake_at": wake_at,
         "run_id": run_id,
         "step": step.name,
         "number": number,
@@ -124,8 +166,44 @@ def enter(
     return int(conn.execute(visit.insert().values({**values, **times}).returning(visit.c.id)).scalar_one())
 
 
+def items(conn: sa.Connection, visit_id: int) -> list[dict[str, Any]]:
+    """Return the parameters of the runs of a visit of a step with ``for_each``."""
+    found: list[dict[str, Any]] = json.loads(
+        conn.execute(sa.select(visit.c.for_each).where(visit.c.id == visit_id)).scalar_one()
+    )
+    return found
+
+
+def started(conn: sa.Connection, visit_id: int) -> int:
+    """Return how many runs of a visit of a step with ``for_each`` were started or refused: the next one's place."""
+    refused = conn.execute(sa.select(visit.c.refused).where(visit.c.id == visit_id)).scalar()
+    number = conn.execute(sa.select(sa.func.count()).select_from(run).where(run.c.visit_id == visit_id)).scalar_one()
+    return len(json.loads(refused) if refused else {}) + int(number)
+
+
+def decide(
+    conn: sa.Connection, visit_id: int, decision: Decision, by: str | None = None, reason: str | None = None
+) -> bool:
+    """Record how the waiting of a visit ended. Returns False if that was decided before."""
+    values = {
+        "decision": decision,
+        "decided_by": by,
+        "reason": None if reason is None else truncate_utf16(reason, 1000),
+    }
+    change = visit.update().where(visit.c.id == visit_id, visit.c.decision.is_(None), visit.c.result.is_(None))
+    return bool(conn.execute(change.values(values)).rowcount)
+
+
+def abandon(conn: sa.Connection, run_id: int) -> None:
+    """Let the steps of a sequence run that ends wait no more."""
+    change = visit.update().where(visit.c.run_id == run_id, visit.c.result.is_(None), visit.c.wake_at.is_not(None))
+    conn.execute(change.values(wake_at=None))
+
+
 def refuse(conn: sa.Connection, visit_id: int, reasons: Mapping[str, str]) -> None:
-    """Record which jobs of a visit could not be started, and why."""
+    """Record which jobs of a visit could not be started, and why, beside those recorded before."""
+    before = conn.execute(sa.select(visit.c.refused).where(visit.c.id == visit_id)).scalar()
+    reasons = {**(json.loads(before) if before else {}), **reasons}
     conn.execute(
         visit.update().where(visit.c.id == visit_id).values(refused=json.dumps(dict(reasons), ensure_ascii=False))
     )
@@ -147,13 +225,23 @@ def outputs(conn: sa.Connection, run_ids: Iterable[int], step: str, job: str) ->
     """
     for run_id in run_ids:
         query = (
-            sa.select(run.c.outputs)
+            sa.select(run.c.outputs, run.c.item, run.c.visit_id)
             .join(visit, visit.c.id == run.c.visit_id)
             .where(visit.c.run_id == run_id, visit.c.step == step, run.c.job == job, run.c.ended_at.is_not(None))
             .order_by(visit.c.id.desc())
             .limit(1)
         )
         row = conn.execute(query).first()
+        if row is not None and row.item is not None:
+            return _collected(conn, row.visit_id, job)
         if row is not None:
             return json.loads(row.outputs) if row.outputs else {}
     return None
+
+
+def _collected(conn: sa.Connection, visit_id: int, job: str) -> dict[str, list[Any]]:
+    """Return the outputs of the runs of a step with ``for_each``: by key, a list in the order of its values."""
+    query = sa.select(run.c.outputs).where(run.c.visit_id == visit_id, run.c.job == job).order_by(run.c.item)
+    each = [json.loads(text) if text else {} for text in conn.execute(query).scalars()]
+    keys = dict.fromkeys(key for found in each for key in found)
+    return {key: [found.get(key) for found in each] for key in keys}

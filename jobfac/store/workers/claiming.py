@@ -10,6 +10,7 @@ for it, except on the worker that holds its free slots for it: there nothing tha
 
 import functools
 from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -48,6 +49,10 @@ class Claimed(NamedTuple):
     concurrency_key: str | None = None
     lost: int | None = None
     slots: int | None = None
+    parameters: str | None = None
+    sensitive: str | None = None
+    origin: str | None = None
+    due_at: datetime | None = None
 
     @property
     def rule(self) -> Rule:

@@ -119,6 +119,7 @@ class Execution:
                 self.requeue(why)
         else:
             self.process = process
+            self.definition = self._launch.definition
             self._life.started(time.monotonic())
             self.log.debug("a program was started", action="run_started", pid=process.pid)
         self.spools, self.paths = self._launch.spools, self._launch.paths
@@ -282,6 +283,7 @@ class Execution:
         if self.process is not None and self.process.group is not None:
             self.process.group.remove()
         files = [] if self.claimed.payload is None else [self._launch.payload]
+        files += [self._launch.parameters] if self.definition.parameters else []
         files += [] if self.definition.sql is None else [self._launch.script]
         for file in files:
             with contextlib.suppress(OSError):  # missing, or replaced by the program with something else

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from jobfac.definitions import Job
 from jobfac.definitions.execution.sql import Sql
+from jobfac.definitions.parameters import Values
 from jobfac.programs import (
     Limits,
     Process,
@@ -27,6 +28,7 @@ from jobfac.store.output import STREAMS
 from jobfac.store.workers import Claimed
 from jobfac.worker.executions.connections import secrets_of
 from jobfac.worker.executions.environment import PAYLOAD_IN_ENVIRONMENT, base_environment, home_of
+from jobfac.worker.executions.filling import fill_job, origin_variables, parameter_variables
 from jobfac.worker.executions.report import Report
 
 SQL_PROGRAM = (sys.executable, "-P", "-m", "jobfac.sqljob")
@@ -41,6 +43,8 @@ class Launch:
         paths: by stream, the file that the definition redirects it to.
         payload: path of the payload file, which exists only if the run has a payload.
         script: path of the file with the script of a ``sql`` job, which exists only for one.
+        parameters: path of the file of parameters, which exists only if the job declares some.
+        definition: the job; after ``start`` without placeholders.
     """
 
     def __init__(
@@ -57,8 +61,10 @@ class Launch:
         self.paths: dict[str, str] = {}
         self.payload = folder / f"{claimed.id}-{claimed.attempt}.payload"
         self.script = folder / f"{claimed.id}-{claimed.attempt}.script"
+        self.parameters = folder / f"{claimed.id}-{claimed.attempt}.parameters"
+        self.definition = definition
         self._claimed = claimed
-        self._definition = definition
+        self._values: Values = {}
         self._marker = marker
         self._folder = folder
         self._report = report
@@ -72,7 +78,9 @@ class Launch:
             SecretError: a secret cannot be resolved.
             OSError: the payload or report file cannot be created.
         """
+        self.definition, self._values, hidden = fill_job(self.definition, self._claimed)
         program, secrets = self._program()
+        secrets += [text.encode() for text in hidden]
         self._report.mask = Mask(secrets)
         with contextlib.ExitStack() as opened:
             handles = []
@@ -88,7 +96,7 @@ class Launch:
                 raise
 
     def _program(self) -> tuple[Program, list[bytes]]:
-        job, claimed = self._definition, self._claimed
+        job, claimed = self.definition, self._claimed
         arguments = job.arguments if claimed.arguments is None else tuple(json.loads(claimed.arguments))
         environment, secrets = self._environment()
         if job.sql is not None:
@@ -108,7 +116,7 @@ class Launch:
 
     def _environment(self) -> tuple[dict[str, str], list[bytes]]:
         """Return the complete environment of the program, and its secret values."""
-        job, claimed = self._definition, self._claimed
+        job, claimed = self.definition, self._claimed
         environment = {**base_environment(), **self._worker_variables}
         if job.user:
             environment |= home_of(job.user)
@@ -123,16 +131,22 @@ class Launch:
             "JOBFAC_ATTEMPT": str(claimed.attempt),
             "JOBFAC_JOB": claimed.job,
             "JOBFAC_REPORT": str(self._report.path),
+            **dict(origin_variables(claimed)),
         }
         if claimed.sequence_run_id is not None:
             environment["JOBFAC_SEQUENCE_RUN_ID"] = str(claimed.sequence_run_id)
         if claimed.payload is not None:
             environment |= self._write_payload(claimed.payload)
+        if job.parameters:
+            environment |= dict(parameter_variables(self._values))
+            environment["JOBFAC_PARAMETERS_FILE"] = str(self.parameters)
+            text = json.dumps(self._values, ensure_ascii=False, indent=2)
+            write_private(self.parameters, text.encode(), job.user)
         return environment, secrets
 
     def _write_payload(self, payload: str) -> Mapping[str, str]:
         """Write the payload file; returns the variables that pass the payload to the program."""
-        write_private(self.payload, payload.encode(), self._definition.user)
+        write_private(self.payload, payload.encode(), self.definition.user)
         variables = {"JOBFAC_PAYLOAD_FILE": str(self.payload)}
         if len(payload) <= PAYLOAD_IN_ENVIRONMENT and "\0" not in payload:
             variables["JOBFAC_PAYLOAD"] = payload
@@ -143,11 +157,11 @@ class Launch:
         url = resolve(sql.connection)
         secrets += secrets_of(url)
         body = sql.model_dump(exclude_none=True, exclude={"connection"})
-        write_private(self.script, json.dumps(body).encode(), self._definition.user)
+        write_private(self.script, json.dumps(body).encode(), self.definition.user)
         return {"JOBFAC_SQL_FILE": str(self.script), "JOBFAC_SQL_URL": url}
 
     def _open(self, stream: str, secrets: list[bytes]) -> int:
-        output = self._definition.output
+        output = self.definition.output
         destination = getattr(output, stream)
         if destination.kind == "none":
             return os.open(os.devnull, os.O_WRONLY)
@@ -157,9 +171,9 @@ class Launch:
             return spool.fd
         try:
             handle, path = open_destination(
-                destination.kind, destination.path, self._definition.directory, self._claimed.id,
+                destination.kind, destination.path, self.definition.directory, self._claimed.id,
                 self._claimed.started_at, rotate_at=output.rotate.size, keep=output.rotate.keep,
-                user=self._definition.user,
+                user=self.definition.user,
             )  # fmt: skip
         except StartError as error:
             if _errno(error) in (errno.ENOSPC, errno.EDQUOT):

@@ -9,9 +9,9 @@ from jobfac.database.dialects import utcnow
 from jobfac.database.engine import Database
 from jobfac.database.tables import run, schedule
 from jobfac.errors import NotFound, Refused
-from jobfac.operations import backfill as operations
 from jobfac.operations import jobs as job_operations
-from jobfac.operations.backfill import BackfillRequest
+from jobfac.operations.bulk import backfill as operations
+from jobfac.operations.bulk.backfill import BackfillRequest
 from jobfac.operations.caller import Caller
 from jobfac.store import schedules
 from jobfac.views.results.backfill import Backfill, BackfillResult

@@ -6,7 +6,8 @@ import pytest
 
 from jobfac.database.engine import Database
 from jobfac.errors import Refused
-from jobfac.operations import many, starting
+from jobfac.operations import starting
+from jobfac.operations.bulk import many
 from jobfac.operations.caller import Caller
 from jobfac.states import ACTIVE, FINAL, RunState
 from jobfac.store.history.search import Filter

@@ -1,6 +1,8 @@
 """Random sequences, outcomes, event orders, stops and crashes: the step history is always that of the model."""
 
 import itertools
+import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -20,10 +22,10 @@ from hypothesis.stateful import (
 from jobfac import definitions as d
 from jobfac.database.dialects import utcnow
 from jobfac.database.engine import Database
-from jobfac.database.tables import run, visit
+from jobfac.database.tables import run, upstream_end, visit
 from jobfac.definitions import DefinitionError
-from jobfac.states import FINAL, RunState
-from jobfac.store import jobs, runs, sequences
+from jobfac.states import FINAL, Decision, RunState
+from jobfac.store import jobs, runs, schedules, sequences
 from jobfac.store.runs import Outcome
 from jobfac.store.workers import Claimed
 from jobfac.views.serialization import all_as_json
@@ -33,9 +35,14 @@ from tests.support.sequences import Player
 
 STEPS = ["s1", "s2", "s3", "s4"]
 JOBS = ["a", "b", "c", "a", "b", "c", "inner", "inner", REFUSED]
+FAN = {"parameters": {"n": {"type": "integer", "required": True}}}
+KNOWN = {job: {"command": ["true"], **(FAN if job.startswith("fan") else {})} for job in [*JOBS, "fan", "fan2"]}
+ECHO = {"pool": "elsewhere", "schedules": [{"after": {"any": [{"job": "a", "on": "finished"}, {"job": "fan"}]}}]}
+"""A job that nobody claims: it starts after each end of the job ``a`` and each success of ``fan``."""
+
 INNER = {"steps": [{"name": "i", "jobs": ["a", "b"], "on_mixed": "end"}]}
 ENDS = [RunState.SUCCEEDED, RunState.SUCCEEDED, RunState.FAILED, RunState.TIMED_OUT, RunState.LOST, RunState.STOPPED]
-KINDS = ["end", "end", "end", "end unsettled", "end unsettled", "begin", "begin", "sweep", "stop"]
+KINDS = [*["end"] * 3, *["end unsettled"] * 2, *["begin"] * 2, *["decide"] * 2, "sweep", "stop", "follow"]
 """The kinds of actions with their weights. They are one rule, because hypothesis may switch rules off."""
 
 
@@ -50,19 +57,28 @@ def bodies(closed_day: str) -> st.SearchStrategy[dict[str, Any]]:
 def _step(name: str, number: int, closed_day: str) -> st.SearchStrategy[dict[str, Any]]:
     goes = st.sampled_from(["next", "next", "end", "end_failed", *({"step": other} for other in STEPS[:number])])
     closed = st.builds(lambda go: {"dates": {"on": [closed_day]}, "otherwise": go}, goes)
+    waiting = {"name": st.just(name), "on_success": goes, "on_failure": goes}
+    fans = {"at_most": st.integers(1, 3), "on_success": goes, "on_failure": goes, "on_mixed": goes}
+    fan = {
+        "name": st.just(name),
+        "jobs": st.sampled_from([["fan"], ["fan", "fan2"]]),
+        "for_each": st.fixed_dictionaries({"n": st.lists(st.integers(1, 9), min_size=1, max_size=4)}),
+    }
     common = {"name": st.just(name), "jobs": st.lists(st.sampled_from(JOBS), min_size=1, max_size=3, unique=True)}
     waits = {"proceed": st.sampled_from(["when_all", "when_any"]), "on_failure": goes, "on_mixed": goes}
     optional = {"start_if": closed, "on_success": goes}
     return st.one_of(
         st.fixed_dictionaries({**common, **waits}, optional=optional),
         st.fixed_dictionaries({**common, "proceed": st.just("at_once")}, optional=optional),
+        st.fixed_dictionaries(fan, optional=fans),
+        st.fixed_dictionaries({**waiting, "approve": st.sampled_from([{}, {"timeout": "1h", "otherwise": "succeed"}])}),
+        st.fixed_dictionaries({**waiting, "wait": st.just({"duration": "1h"})}),
     )
 
 
 def _is_valid(body: dict[str, Any]) -> bool:
-    known = {job: {"command": ["true"]} for job in JOBS}
     try:
-        d.from_data({"jobs": {"seq": body}}, known=known)
+        d.from_data({"jobs": {"seq": body}}, known=KNOWN)
     except DefinitionError:
         return False
     return True
@@ -108,8 +124,7 @@ class Sequences(RuleBasedStateMachine):
         self._define_in_model("inner", INNER)
 
     def _define_in_model(self, name: str, body: dict[str, Any]) -> None:
-        known = {job: {"command": ["true"]} for job in JOBS}
-        definition = d.from_data({"jobs": {name: body}}, known=known).jobs[name]
+        definition = d.from_data({"jobs": {name: body}}, known=KNOWN).jobs[name]
         assert isinstance(definition, d.Sequence)
         self.definitions[name] = definition
 
@@ -131,6 +146,10 @@ class Sequences(RuleBasedStateMachine):
             self.begin(crash)
         elif kind == "sweep":
             self.db.transact(sequences.sweep, "sweeper")
+        elif kind == "follow":
+            self._try(crash, schedules.insert_followers, "s1")
+        elif kind == "decide":
+            self.decide(data, crash)
         elif kind == "stop":
             self.stop(data.draw(st.sampled_from(sorted(self.models))), crash)
         elif self.player.held:
@@ -145,6 +164,39 @@ class Sequences(RuleBasedStateMachine):
             self.db.transact(jobs.put, name, self.definitions[name], "tester")
             self.models[start(self.db, name)] = Model(name, self.definitions)
         self.begin(None)
+
+    def decide(self, data: st.DataObject, crash: int | None) -> None:
+        """A person decides, or time passes."""
+        waiting = {run_id: what for run_id, model in self.models.items() if (what := model.waits_for()) is not None}
+        if not waiting:
+            return
+        run_id = data.draw(st.sampled_from(sorted(waiting)))
+        step = self.models[run_id].stays[-1].step
+        if waiting[run_id] == "approval" and data.draw(st.booleans()):
+            approved = data.draw(st.booleans())
+            self._approve(run_id, step, approved, crash)
+        else:
+            self._let_time_pass(run_id, crash)
+
+    def _approve(self, run_id: int, step: str, approved: bool, crash: int | None) -> None:
+        def work(conn: sa.Connection) -> None:
+            found = sequences.waiting_for(conn, run_id, step)
+            sequences.approve(conn, found, "ann", approved=approved, reason=None)
+
+        if self._try(crash, work):
+            self.models[run_id].decided(Decision.APPROVED if approved else Decision.REJECTED, self.now)
+
+    def _let_time_pass(self, run_id: int, crash: int | None) -> None:
+        model = self.models[run_id]
+        with self.db.begin() as conn:
+            last = sa.select(sa.func.max(visit.c.id)).where(visit.c.run_id == run_id).scalar_subquery()
+            ripe = visit.update().where(visit.c.id == last, visit.c.wake_at.is_not(None))
+            if not conn.execute(ripe.values(wake_at=utcnow(-1000))).rowcount:
+                return  # it waits without a limit
+        if not self._try(crash, sequences.wake, "s1"):
+            self.db.transact(sequences.wake, "s1")  # what a crash left undone, the next look does
+        expired = model.waits_for() == "approval"
+        model.decided(Decision.EXPIRED if expired else Decision.ELAPSED, self.now)
 
     def begin(self, crash: int | None) -> None:
         self._try(crash, sequences.begin_queued, "w1")
@@ -171,15 +223,17 @@ class Sequences(RuleBasedStateMachine):
         if not settled:
             self.db.transact(sequences.sweep, "sweeper")
         self.player.held = [one for one in self.player.held if one not in chosen]
-        for (model, stay), claimed, end in zip(places, chosen, ends, strict=True):
-            model.end(stay, claimed.job, end)
-        for model, _ in places:
+        for (model, stay, key), end in zip(places, ends, strict=True):
+            model.end(stay, key, end)
+        for model, _, _ in places:
             model.go_on(self.now)
 
-    def _place(self, claimed: Claimed) -> tuple[Model, Stay]:
-        """Return the model and the visit to which a run belongs."""
+    def _place(self, claimed: Claimed) -> tuple[Model, Stay, str]:
+        """The model and the visit to which a run belongs, and its name there."""
         with self.db.read() as conn:
-            row = conn.execute(sa.select(run.c.sequence_run_id, run.c.visit_id).where(run.c.id == claimed.id)).one()
+            columns = (run.c.sequence_run_id, run.c.visit_id, run.c.item)
+            row = conn.execute(sa.select(*columns).where(run.c.id == claimed.id)).one()
+            key = claimed.job if row.item is None else f"{claimed.job}[{row.item}]"
             chain = [(row.visit_id, claimed.job)]
             sequence_run = row.sequence_run_id
             while sequence_run not in self.models:
@@ -193,7 +247,7 @@ class Sequences(RuleBasedStateMachine):
                 place = sa.select(sa.func.count()).where(visit.c.run_id == own, visit.c.id < visit_id)
                 stay = model.stays[conn.execute(place).scalar_one()]
                 if not chain:
-                    return model, stay
+                    return model, stay, key
                 nested = stay.jobs[job]
                 assert isinstance(nested, Model)
                 model = nested
@@ -229,24 +283,54 @@ class Sequences(RuleBasedStateMachine):
         """End every sequence run."""
         for _ in range(200):
             self.begin(None)
-            if not self.player.held:
+            for run_id, model in self.models.items():
+                if (what := model.waits_for()) == "approval":
+                    self._approve(run_id, model.stays[-1].step, True, None)
+                elif what is not None:
+                    self._let_time_pass(run_id, None)
+            self.player.look()
+            if self.player.held:
+                self.end(self.player.held[:1], [RunState.SUCCEEDED], None, settled=True)
+            elif all(model.state is not None for model in self.models.values()):
                 break
-            self.end(self.player.held[:1], [RunState.SUCCEEDED], None, settled=True)
         self.compare(set(self.models))
+        self._compare_followers()
         assert all(model.state is not None for model in self.models.values())
+
+    def _compare_followers(self) -> None:
+        """Each end that counts has started one run, or is recorded and waits."""
+        with self.db.read() as conn:
+            ended = run.c.ended_at.is_not(None)
+            counts = sa.or_(run.c.job == "a", sa.and_(run.c.job == "fan", run.c.state == RunState.SUCCEEDED))
+            ends = conn.execute(sa.select(run.c.id).where(ended, counts)).scalars().all()
+            pending = conn.execute(sa.select(upstream_end.c.run_id)).scalars().all()
+            echoes = conn.execute(sa.select(run.c.origin).where(run.c.job == "echo")).scalars().all()
+        causes = [json.loads(origin)["run"]["id"] for origin in echoes]
+        assert sorted([*pending, *causes]) == sorted(ends)
+
+
+EXAMPLES = int(os.environ.get("JOBFAC_TEST_MODEL", "0"))
+"""Random examples on each engine; 0: as many as the suite has time for."""
 
 
 @pytest.mark.slow
-def test_every_step_history_is_that_of_the_model(sqlite_url: str) -> None:
-    db = Database(sqlite_url)
+def test_every_step_history_is_that_of_the_model(db: Database) -> None:
 
     class OnThisDatabase(Sequences):
         def __init__(self) -> None:
             super().__init__(db)
 
-    define(db, a={}, b={}, c={}, inner=INNER, **{REFUSED: {"enabled": False}})
-    checked = settings(max_examples=20, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck))
-    try:
-        run_state_machine_as_test(OnThisDatabase, settings=checked)
-    finally:
-        db.close()
+    define(db, a={}, b={}, c={}, fan=FAN, fan2=FAN, inner=INNER, **{REFUSED: {"enabled": False}})
+    known = {job: d.canonical(stored.definition) for job, stored in _stored(db).items()}
+    echo = d.from_data({"jobs": {"echo": {"command": ["true"], **ECHO}}}, known=known).jobs["echo"]
+    db.transact(schedules.put, "echo", echo, "tester")
+    number = EXAMPLES or (20 if db.engine.dialect.name == "sqlite" else 2)
+    checked = settings(
+        max_examples=number, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+    )
+    run_state_machine_as_test(OnThisDatabase, settings=checked)
+
+
+def _stored(db: Database) -> dict[str, jobs.Stored]:
+    with db.read() as conn:
+        return {one.id: one for one in jobs.load_all(conn)}

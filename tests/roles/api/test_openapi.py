@@ -32,9 +32,9 @@ STORED = {"prefix": KEY.split("_")[1], "hash": hashlib.sha256(KEY.encode()).hexd
 CONFIG = SchemathesisConfig.from_dict(
     {
         "operations": [
-            # A definition and a notification have rules that JSON Schema cannot express, such as the syntax of cron.
+            # Definitions, notifications and parameters have rules that no JSON schema can say, such as a cron line.
             {
-                "include-operation-id": ["put_job", "start", "apply_definitions"],
+                "include-operation-id": ["put_job", "start", "retry", "apply_definitions"],
                 "checks": {
                     "positive_data_acceptance": {"expected-statuses": ["2xx", "401", "403", "404", "409", "412", "422"]}
                 },

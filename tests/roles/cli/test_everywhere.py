@@ -42,6 +42,7 @@ TABLE: dict[str, tuple[Way, list[str]]] = {
     "holds": (Way.SAME, ["--json"]),
     "note": (Way.WORKS, [RUN, "what was done"]),
     "ack": (Way.WORKS, [FAILED]),
+    "approve": (Way.WORKS, ["1", "release"]),
     "logs": (Way.SAME, [RUN, "--json"]),
     "top": (Way.WORKS, ["--once"]),
     "doctor": (Way.WORKS, []),
@@ -91,6 +92,10 @@ TABLE: dict[str, tuple[Way, list[str]]] = {
 
 AGENT = (Path(__file__).parents[2] / "unit/importers/agent/corpus/daily/script.sql").read_text(encoding="utf-8")
 """A script of SQL Server Agent."""
+
+
+EXITS = {"approve": 4}
+"""Commands whose answer is a refusal: no step of the run waits."""
 
 
 def commands(group: TyperGroup = app, prefix: str = "") -> Iterator[str]:
@@ -143,7 +148,8 @@ def test_what_is_read_is_the_same_at_home_and_over_http(far: InProcess, sqlite_f
 def test_what_changes_something_works_over_http(far: InProcess) -> None:
     for command, (way, words) in TABLE.items():
         if way is Way.WORKS:
-            far.run(*command.split(), *words)
+            done = far.run(*command.split(), *words, code=None)
+            assert done.returncode == EXITS.get(command, 0), (command, done.stderr)
 
 
 def test_what_needs_the_database_says_so(far: InProcess) -> None:

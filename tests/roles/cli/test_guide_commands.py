@@ -15,6 +15,7 @@ PAGES = [topic for topic in TOPICS if "```console" in page(topic)]
 
 EXPECTED = {
     "definitions": ["2 to add", "2 added", "Export orders"],
+    "parameters": ["2027-01-31 of us, at most 1000", "IN ITS ZONE"],
     "programs": ["half way", "working", "exit_code  0"],
     "schedules": ["3 added", "IN ITS ZONE"],
     "sql": ["   1   1200", "succeeded"],

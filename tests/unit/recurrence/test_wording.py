@@ -54,4 +54,13 @@ def test_a_rule_is_in_words(rule: dict[str, Any], words: str) -> None:
 
 
 def test_a_rule_of_an_unknown_form_is_shown_as_it_is() -> None:
-    assert in_words({"after": {"job": "a"}, "within": "6h", "payload": "x"}) == "after {'job': 'a'}, within 6h"
+    assert in_words({"file": "/in/*.csv", "stable": "30s", "payload": "x"}) == "file /in/*.csv, stable 30s"
+
+
+def test_a_start_after_other_jobs_names_them() -> None:
+    one = {"after": {"job": "extract", "on": ["failed"]}, "within": "6h"}
+    both = {"after": {"all": [{"job": "a"}, {"job": "b"}]}}
+    assert [in_words(json.loads(write(Schedule.model_validate(rule)))) for rule in (one, both)] == [
+        "after extract (failed), within 6h",
+        "after a and b",
+    ]

@@ -71,7 +71,8 @@ def test_json_is_read_back_as_the_same_view() -> None:
 
 def test_nested_views_keep_their_types_and_defaults_are_omitted() -> None:
     line = from_row(StepRunView, dict.fromkeys(columns(StepRunView)) | {"job": "a", "state": "succeeded"})
-    visit = StepVisitView("one", 1, NOON, StepStart.STARTED, None, None, None, None, [line])
+    values: dict[str, Any] = dict.fromkeys(columns(StepVisitView)) | {"step": "one", "number": 1, "entered_at": NOON}
+    visit = StepVisitView(**{**values, "start": StepStart.STARTED, "runs": [line]})
     outer = line._replace(job="inner", kind=JobKind.SEQUENCE, path=[visit])
     assert "path" not in as_json(line)
     document = json.loads(json.dumps(as_json(outer)))

@@ -8,7 +8,9 @@ import typer
 from jobfac.cli import completion
 from jobfac.cli import selection as s
 from jobfac.cli.client import Backend, backend
+from jobfac.cli.commands.start import SetFileOption, SetOption
 from jobfac.cli.common import MAX_ID, UNSUCCESSFUL, USAGE, Json, Yes, confirm, fail, is_terminal, refuse_denied
+from jobfac.cli.parameters import read_settings
 from jobfac.cli.rendering.printing import Columns, note, print_json, print_table
 from jobfac.states import FINAL
 from jobfac.views import serialization
@@ -76,6 +78,8 @@ def retry(
     from_failed: Annotated[
         bool, typer.Option("--from-failed", help="Continue a sequence from the step that failed.")
     ] = False,
+    set_: SetOption = None,
+    set_file: SetFileOption = None,
     job: s.Job = None,
     states: s.States = None,
     category: s.Category = None,
@@ -92,20 +96,22 @@ def retry(
 ) -> None:
     """Run a finished run again, or many.
 
-    A new run has the arguments and payload of the former. Options say which, such as --state failed --since 2h.
+    A new run has the arguments, payload and parameters of the former; `--set` changes a parameter.
+    Options say which, such as --state failed --since 2h.
 
     Of many runs each is retried at most once, oldest first, so the command may be repeated.
     """
     wanted = s.selection(job, states, category, worker, since, until, sequence, key, text)
+    changes = read_settings(set_ or [], set_file)
     with backend() as factory:
         if not _is_many(run, wanted, dry_run):
             assert run is not None
-            new = factory.retry(run, from_failed)
+            new = factory.retry(run, from_failed, changes)
             print_json(serialization.as_json(new)) if as_json else typer.echo(new.id)
             refuse_denied([new])
             return
-        if from_failed:
-            fail(USAGE, "--from-failed is for one run; give its id.")
+        if from_failed or changes:
+            fail(USAGE, "--from-failed, --set and --set-file are for one run; give its id.")
         shown = factory.choose_to_retry(wanted, limit)
         _act(shown, "retry", dry_run, yes, as_json, factory.retry_many)
 

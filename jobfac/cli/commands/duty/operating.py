@@ -1,4 +1,4 @@
-"""hold, release, holds, note, ack: what the people on duty do."""
+"""hold, release, holds, note, ack, approve: what the people on duty do."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -107,3 +107,19 @@ def acknowledge(
         return
     for run in found:
         typer.echo(f"run {run.id} of job '{run.job}' is acknowledged by {run.acknowledged_by}")
+
+
+def approve(
+    run: RunId,
+    step: Annotated[str, typer.Argument(help="The step that waits.")],
+    reject: Annotated[bool, typer.Option("--reject", help="Reject it: the step fails.")] = False,
+    reason: Annotated[str | None, typer.Option(help="Why; shown with the run.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Decide about a step that waits for a person."""
+    with backend() as factory:
+        decision = factory.approve(run, step, not reject, reason)
+    if as_json:
+        print_json({"run": run, "step": step, "decision": decision})
+    else:
+        typer.echo(f"step '{step}' of run {run} is {decision}")

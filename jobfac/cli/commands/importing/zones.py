@@ -16,7 +16,7 @@ def zone_of(given: str | None) -> str:
     """The zone that is given, or the one that schedulers on this machine go by."""
     link = os.path.realpath("/etc/localtime")
     zone = given or os.environ.get("TZ") or (link.partition("/zoneinfo/")[2] or "UTC")
-    from jobfac.definitions.schedule import read_zone
+    from jobfac.definitions.patterns.moments import read_zone
 
     try:
         return read_zone(zone)

@@ -1,0 +1,41 @@
+"""The table of the steps that sequences visited."""
+
+import sqlalchemy as sa
+
+from jobfac.database.metadata import metadata
+from jobfac.database.types import BigId, Instant, Long, Name, Word, identity, index, one_of
+from jobfac.states import StepResult, StepStart
+
+WAKES = "wake_at IS NOT NULL AND result IS NULL"
+"""Visits whose waiting ends by itself: the condition of their filtered index, word for word."""
+
+visit = sa.Table(
+    "visit",  # one row per time that a sequence came to a step; the step's jobs have its id as their visit_id
+    metadata,
+    identity(),
+    sa.Column("run_id", BigId, nullable=False),  # the sequence's run
+    sa.Column("step", Name, nullable=False),
+    sa.Column("number", sa.Integer, nullable=False),  # 1 for the first visit of this step
+    sa.Column("entered_at", Instant, nullable=False),
+    sa.Column("start", Word, nullable=False),
+    sa.Column("proceed", Word, nullable=False),
+    sa.Column("refused", Long),  # JSON: by job, why it could not be started
+    sa.Column("result", Word),  # NULL: not decided yet
+    sa.Column("decided_at", Instant),
+    sa.Column("goes_to", Word),  # step, end or end_failed
+    sa.Column("next_step", Name),
+    sa.Column("reason", sa.Unicode(1000)),
+    sa.Column("children", sa.Integer),  # with for_each: how many runs it will have in all
+    sa.Column("at_most", sa.Integer),  # with for_each: how many of them at a time
+    sa.Column("for_each", Long),  # JSON array: the parameters of each of them
+    sa.Column("waits_for", Word),  # a person or a time; NULL: its runs
+    sa.Column("wake_at", Instant),  # when the waiting ends without a decision; NULL: never
+    sa.Column("decision", Word),
+    sa.Column("decided_by", Name),
+    one_of("start", StepStart, "start"),
+    one_of("result", StepResult, "result"),
+    index("ix_visit_run", "run_id", "id"),
+    index("ix_visit_wake", "wake_at", where=WAKES),
+    index("ix_visit_step", "run_id", "step", "number", unique=True),
+    sqlite_autoincrement=True,
+)

@@ -1,0 +1,123 @@
+"""Placeholders in the fields of a definition: what they may refer to, and where a value could become program text."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import PurePosixPath
+from typing import NamedTuple
+
+from jobfac.definitions.parameters.model import Parameter
+from jobfac.definitions.parameters.placeholders import Placeholder, UnresolvedError, placeholders
+from jobfac.definitions.problems import Finding, Path, field_path
+from jobfac.definitions.values import suggestion
+
+IN_FIELDS = ("parameters", "due", "run", "trigger")
+"""What a command, an argument, an environment variable, a directory or a path may refer to."""
+
+IN_STARTS = ("parameters", "due", "trigger", "previous")
+"""What the values that a schedule or a step gives may refer to: they are filled in before the run has an id."""
+
+RESERVED = frozenset(
+    f"JOBFAC_{name}"
+    for name in (
+        "RUN_ID", "ATTEMPT", "JOB", "SEQUENCE_RUN_ID", "PAYLOAD", "PAYLOAD_FILE", "REPORT", "PARAMETERS_FILE", "DUE_AT",
+        "TRIGGER_RUN_ID", "TRIGGER_PATH", "SQL_FILE", "SQL_URL",
+    )
+)  # fmt: skip
+"""Environment variables that a job program receives from its worker, beside ``JOBFAC_PARAM_`` and a name."""
+
+_SHELLS = re.compile(r"(ba|rba|da|k|z|c|tc|fi|a|mk|pdk)?sh|su|runuser|busybox")
+_OPEN_SHELLS = re.compile(r"(cmd|powershell|pwsh)(\.exe)?|ssh|eval")
+"""Programs that read all of their arguments as text of a shell, or may do so."""
+
+_INTERPRETERS = {
+    r"python[0-9.]*": r"-[A-Za-z]*c",
+    r"perl[0-9.]*": r"-[A-Za-z]*[eE]",
+    r"(ruby|lua)[0-9.]*": r"-[A-Za-z]*e",
+    r"(node|nodejs|deno|bun)": r"-[ep]|--eval|--print|eval",
+    r"php[0-9.]*": r"-r",
+    r"[gmn]?awk": r".*",
+    r"g?sed": r".*",
+    r"(psql|sqlcmd|mysql|sqlite3)": r"-c|--command|-q|-Q|-e|--execute",
+}
+"""By program, the option whose argument is text of a program."""
+
+
+class TextField(NamedTuple):
+    """A text of a definition with its place."""
+
+    path: Path
+    text: str
+
+
+def check_texts(
+    fields: Iterable[TextField], declared: Mapping[str, Parameter], spaces: Iterable[str] = IN_FIELDS
+) -> Iterator[Finding]:
+    """Yield what is wrong with the placeholders of these texts."""
+    allowed = tuple(spaces)
+    for path, text in fields:
+        place = field_path(path)
+        try:
+            found = placeholders(text)
+        except UnresolvedError as error:
+            yield Finding(path, f"{place} {error}")
+            continue
+        for one in found:
+            if one.space not in allowed:
+                yield Finding(path, f"{place} has {one}, which is not known there; {_remedy(one)}")
+            elif one.parameter is not None and one.parameter not in declared:
+                known = suggestion(one.parameter, declared) or "; declare it under parameters"
+                yield Finding(path, f"{place} names the unknown parameter '{one.parameter}'{known}")
+
+
+def _remedy(one: Placeholder) -> str:
+    if one.space == "run":
+        return "use it in the job's own command or environment"
+    return f'declare a parameter with the default "{one}" and refer to that'
+
+
+def variable(name: str) -> str:
+    """Return the environment variable of a parameter."""
+    return f"JOBFAC_PARAM_{name.upper()}"
+
+
+def check_command(command: tuple[str, ...], is_shell: bool) -> Iterator[Finding]:
+    """Yield where a value would become the text of a program, or choose the program."""
+    for position, text in enumerate(command):
+        try:
+            found = placeholders(text)
+        except UnresolvedError:
+            continue
+        if not found:
+            continue
+        path: Path = ("command",) if is_shell else ("command", position)
+        remedy = f'write "${variable(found[0].parameter)}"' if found[0].parameter else "use an environment variable"
+        if is_shell:
+            yield Finding(
+                path, f"command has {found[0]}, but with shell: true a value would become program text; {remedy}"
+            )
+        elif position == 0:
+            yield Finding(path, f"{field_path(path)} has {found[0]}, but a value must not choose the program; name it")
+        elif _is_program_text(command, position):
+            yield Finding(path, f"{field_path(path)} has {found[0]} in the text of a program; {remedy} in that text")
+
+
+def _is_program_text(command: tuple[str, ...], position: int) -> bool:
+    """Whether an interpreter reads this argument as a program."""
+    for at in range(position):
+        name = PurePosixPath(command[at].replace("\\", "/")).name.lower()
+        if _OPEN_SHELLS.fullmatch(name):
+            return True
+        if _SHELLS.fullmatch(name) and _shell_text(command, at) == position:
+            return True
+        for known, option in _INTERPRETERS.items():
+            if re.fullmatch(known, name) and re.fullmatch(option, command[position - 1]):
+                return True
+    return False
+
+
+def _shell_text(command: tuple[str, ...], at: int) -> int | None:
+    """Return the place of the text that a shell runs: what follows it are arguments, as in `sh -c 'echo "$1"' sh X`."""
+    code = next((place for place in range(at + 1, len(command)) if re.fullmatch(r"-[a-z]*c", command[place])), None)
+    if code is None:
+        return None
+    return next((place for place in range(code + 1, len(command)) if command[place][:1] not in ("-", "+")), None)

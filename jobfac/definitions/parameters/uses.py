@@ -1,0 +1,127 @@
+"""Where parameters and placeholders stand in a definition, and what is wrong with them."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from jobfac.definitions.models import AnyJob, Job, Sequence
+from jobfac.definitions.parameters import Parameter, UnresolvedError, fill_value
+from jobfac.definitions.parameters.checks import IN_FIELDS, IN_STARTS, TextField, check_command, check_texts
+from jobfac.definitions.parameters.placeholders import SAMPLE, has_placeholder
+from jobfac.definitions.problems import Finding, Path, field_path
+from jobfac.definitions.steps import Step
+from jobfac.definitions.values import suggestion
+
+Declarations = Callable[[str], Mapping[str, Parameter] | None]
+"""Returns the parameters of a job; None: there is no such job."""
+
+
+def check_parameters(definition: AnyJob, declarations: Declarations) -> Iterator[Finding]:
+    """Yield what is wrong with the parameters and placeholders of a definition."""
+    declared = definition.parameters
+    yield from check_texts(_schedule_texts(definition), declared, IN_STARTS)
+    for place in range(len(definition.schedules)):
+        own = _texts(("schedules", place, "parameters"), definition.schedules[place].parameters)
+        yield from check_texts(own, declared, [space for space in IN_STARTS if space != "parameters"])
+    for position, schedule in enumerate(definition.schedules):
+        path: Path = ("schedules", position, "parameters")
+        yield from _check_given(path, schedule.parameters, declared, f"{field_path(path[:2])} must give")
+    if isinstance(definition, Job):
+        yield from check_command(definition.command, definition.shell)
+        yield from check_texts(job_texts(definition), declared, IN_FIELDS)
+        return
+    yield from check_texts(_step_texts(definition), declared, IN_STARTS)
+    for position, step in enumerate(definition.steps):
+        yield from _check_step(position, step, declarations)
+
+
+def job_texts(job: Job) -> Iterator[TextField]:
+    """Yield the texts of a program's definition that its worker fills in."""
+    for name in ("command", "arguments"):
+        texts = getattr(job, name)
+        for position, text in enumerate(texts):
+            yield TextField((name,) if job.shell and name == "command" else (name, position), text)
+    for name, value in job.environment.items():
+        if isinstance(value, str):
+            yield TextField(("environment", name), value)
+    if job.directory is not None:
+        yield TextField(("directory",), job.directory)
+    for stream in ("stdout", "stderr"):
+        destination = getattr(job.output, stream)
+        if destination.path is not None:
+            yield TextField(("output", stream, destination.kind), destination.path)
+
+
+def _schedule_texts(definition: AnyJob) -> Iterator[TextField]:
+    for position, schedule in enumerate(definition.schedules):
+        given = {"arguments": schedule.arguments, "payload": schedule.payload, "payloads": schedule.payloads}
+        for field, value in given.items():
+            yield from _texts(("schedules", position, field), value)
+
+
+def _step_texts(sequence: Sequence) -> Iterator[TextField]:
+    for position, step in enumerate(sequence.steps):
+        for field in ("arguments", "payloads", "parameters", "for_each"):
+            yield from _texts(("steps", position, field), getattr(step, field))
+
+
+def _texts(path: Path, value: Any) -> Iterator[TextField]:
+    if isinstance(value, str):
+        yield TextField(path, value)
+    elif isinstance(value, Mapping):
+        for key, one in value.items():
+            yield from _texts((*path, key), one)
+    elif isinstance(value, list | tuple):
+        for place, one in enumerate(value):
+            yield from _texts((*path, place), one)
+
+
+def _check_step(position: int, step: Step, declarations: Declarations) -> Iterator[Finding]:
+    for job in step.jobs:
+        declared = declarations(job)
+        if declared is not None:
+            path: Path = ("steps", position, "parameters", job)
+            given = dict(step.parameters.get(job, {}))
+            yield from _check_for_each(position, step, job, declared)
+            given |= {name: "${steps.}" for name in step.for_each if name in declared}
+            yield from _check_given(path, given, declared, f"{field_path(path)} must give")
+
+
+def _check_for_each(position: int, step: Step, job: str, declared: Mapping[str, Parameter]) -> Iterator[Finding]:
+    """Yield what is wrong with the values for which a step starts a job."""
+    for name, values in step.for_each.items():
+        path: Path = ("steps", position, "for_each", name)
+        if name not in declared:
+            message = f"{field_path(path)} is no parameter of the job '{job}'{suggestion(name, declared)}"
+            yield Finding(path, f"{message}; declare it there")
+            continue
+        for value in values if isinstance(values, tuple) else ():
+            try:
+                if not _is_open(value):
+                    declared[name].read(value)
+            except ValueError as error:
+                yield Finding(path, f"{field_path(path)} {error}")
+
+
+def _check_given(
+    path: Path, given: Mapping[str, Any], declared: Mapping[str, Parameter], must_give: str
+) -> Iterator[Finding]:
+    """Yield what is wrong with the values that a schedule or a step gives to a job."""
+    for name, value in given.items():
+        if name not in declared:
+            known = suggestion(name, declared) or (f"; known are {', '.join(declared)}" if declared else "")
+            yield Finding((*path, name), f"{field_path(path)} names the unknown parameter '{name}'{known}")
+            continue
+        try:
+            if not _is_open(value):
+                declared[name].read(fill_value(value, SAMPLE))
+        except (ValueError, UnresolvedError) as error:
+            yield Finding((*path, name), f"{field_path((*path, name))} {error}")
+    for name, parameter in declared.items():
+        if parameter.required and name not in given:
+            yield Finding(path, f"{must_give} '{name}', which is required")
+
+
+def _is_open(value: Any) -> bool:
+    """Whether the value is known only when a run starts: it refers to a parameter, a trigger or an earlier step."""
+    texts = value if isinstance(value, list | tuple) else (value,)
+    return any(isinstance(text, str) and (has_placeholder(text) or "${steps." in text) for text in texts)

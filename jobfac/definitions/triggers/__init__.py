@@ -1,0 +1,5 @@
+"""Starts that no clock causes: after another job has ended."""
+
+from jobfac.definitions.triggers.after import After, Upstream
+
+__all__ = ["After", "Upstream"]

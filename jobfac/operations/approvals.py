@@ -1,0 +1,38 @@
+"""Approve or reject a step of a sequence that waits for a person."""
+
+import sqlalchemy as sa
+
+from jobfac.database.engine import Database
+from jobfac.errors import Forbidden
+from jobfac.operations.caller import Caller, transact, visible_run
+from jobfac.states import Role
+from jobfac.store import audit, sequences
+from jobfac.store.sequences.approvals import Approval
+
+
+def approve(
+    db: Database, by: Caller, run_id: int, step: str, *, approved: bool = True, reason: str | None = None
+) -> Approval:
+    """Decide about the step of a sequence run that waits for a person, and let the sequence go on.
+
+    May be repeated: the same decision by the same caller changes nothing more.
+
+    Raises:
+        NotFound: there is no such run or step, or the caller may not see it.
+        Refused: the step does not wait for an approval, or it was decided before.
+        Forbidden: the caller's role is too low, or the caller started the run and the step says not_by_starter.
+    """
+
+    def work(conn: sa.Connection) -> Approval:
+        visible_run(conn, by, run_id)
+        waiting = sequences.waiting_for(conn, run_id, step)
+        if not by.role.allows(Role(waiting.wanted.by)):
+            raise Forbidden(f"Step '{step}' of run {run_id} needs the role {waiting.wanted.by} to approve it.")
+        if waiting.wanted.not_by_starter and waiting.started_by == by.name:
+            raise Forbidden(f"Step '{step}' of run {run_id} must be approved by somebody else than its starter.")
+        done = sequences.approve(conn, waiting, by.name, approved=approved, reason=reason)
+        if done.is_new:
+            audit.note(conn, by.name, str(done.decision), f"run {run_id}, step {step}", after=reason)
+        return done
+
+    return transact(db, by, work)

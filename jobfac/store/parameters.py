@@ -1,0 +1,210 @@
+"""The parameters of runs: read when a run starts, completed when it begins, kept in its row."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
+
+import sqlalchemy as sa
+
+from jobfac.database.dialects import PASS, utcnow
+from jobfac.database.tables import run
+from jobfac.definitions import AnyJob, DefinitionError, Job, Problem
+from jobfac.definitions.parameters import (
+    Context,
+    UnresolvedError,
+    Values,
+    fill,
+    fill_value,
+    needs_previous,
+    read_parameters,
+    split,
+)
+from jobfac.definitions.parameters.uses import job_texts
+from jobfac.states import RunState
+
+
+class Start(NamedTuple):
+    """What a start says that has to do with parameters; see ``StartRequest``."""
+
+    job: str
+    parameters: Mapping[str, Any]
+    origin: Mapping[str, Any]
+    is_template: bool
+    arguments: Sequence[str] | None
+    payload: str | None
+    overrides: Mapping[str, Any] | None
+    due: datetime | None
+
+
+def prepare(conn: sa.Connection, definition: AnyJob, start: Start) -> dict[str, Any]:
+    """Return columns of the new run: its parameters, its origin, and the texts with filled placeholders.
+
+    Raises:
+        DefinitionError: the parameters do not fit the definition, or a placeholder has no value.
+    """
+    declared = definition.parameters
+    texts = {"arguments": start.arguments, "payload": start.payload, "overrides": start.overrides}
+    origin = dict(start.origin)
+    shown: Values | None = None
+    secret: Values | None = None
+    if declared or start.parameters or _uses_time(definition) or (start.is_template and _has_dollar(texts)):
+        context = _context(conn, definition, start, texts)
+        origin["due"] = context.due.isoformat()
+        given = start.parameters
+        try:
+            if start.is_template:
+                given = {name: fill_value(value, context) for name, value in given.items()}
+            values = read_parameters(start.job, declared, given, context)
+            if start.is_template:
+                texts = _filled(texts, replace(context, values=values))
+        except UnresolvedError as error:
+            raise DefinitionError([Problem(f"a value of its start {error}", "parameters", start.job)]) from error
+        shown, secret = split(declared, values)
+    return {**texts, "parameters": _written(shown), "sensitive": _written(secret), "origin": _written(origin)}
+
+
+def _context(conn: sa.Connection, definition: AnyJob, start: Start, texts: Mapping[str, Any]) -> Context:
+    if "due" in start.origin:
+        due = datetime.fromisoformat(start.origin["due"])
+    else:
+        moment: datetime = start.due or conn.execute(sa.select(utcnow())).scalar_one()
+        due = moment.astimezone(zone_of(definition))
+    wanted = needs_previous(definition.parameters, start.parameters)
+    wanted = wanted or (start.is_template and "${previous." in json.dumps([texts, start.parameters], default=str))
+    previous = previous_success(conn, start.job) if wanted else None
+    return Context(due=due, previous=previous, trigger=start.origin)
+
+
+def zone_of(definition: AnyJob) -> ZoneInfo:
+    """Return the time zone in which a start by hand is dated: that of the job's first schedule, else UTC."""
+    return definition.schedules[0].zone if definition.schedules else ZoneInfo("UTC")
+
+
+def _uses_time(definition: AnyJob) -> bool:
+    return isinstance(definition, Job) and any("${" in field.text for field in job_texts(definition))
+
+
+def _has_dollar(texts: Mapping[str, Any]) -> bool:
+    return any(value is not None and "${" in json.dumps(value) for value in texts.values())
+
+
+def _filled(value: Any, context: Context) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _filled(one, context) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_filled(one, context) for one in value]
+    return fill(value, context) if isinstance(value, str) else value
+
+
+def _written(values: Mapping[str, Any] | None) -> str | None:
+    return json.dumps(values, ensure_ascii=False) if values else None
+
+
+def previous_success(conn: sa.Connection, job: str) -> datetime | None:
+    """Return when the job's last successful run was due or, without a schedule, was started; None: there is none."""
+    query = (
+        sa.select(run.c.origin, run.c.due_at, run.c.created_at)
+        .with_hint(run, PASS, "mssql")
+        .where(run.c.job == job, sa.text(f"state = '{RunState.SUCCEEDED}'"))
+        .order_by(run.c.id.desc())
+        .limit(1)
+    )
+    row = conn.execute(query).first()
+    return None if row is None else due_of(row.origin, row.due_at, row.created_at)
+
+
+def due_of(origin: str | None, due_at: datetime | None, created_at: datetime) -> datetime:
+    """Return the time for whose date a run stands, with the offset of the zone that counts."""
+    said = json.loads(origin).get("due") if origin else None
+    if said is not None:
+        return datetime.fromisoformat(said)
+    return (due_at or created_at).astimezone(UTC)
+
+
+class Row(NamedTuple):
+    """The columns of a run that its placeholders need."""
+
+    id: int
+    job: str
+    parameters: str | None
+    sensitive: str | None
+    origin: str | None
+    due_at: datetime | None
+    created_at: datetime
+
+    @property
+    def given(self) -> Values:
+        """The stored values, the sensitive ones included."""
+        return {**_read(self.parameters), **_read(self.sensitive)}
+
+
+def row_of(found: Any) -> Row:
+    """Return the columns in a row that a statement or a claim returned, which may have more."""
+    return Row(*(getattr(found, name) for name in Row._fields))
+
+
+def _read(text: str | None) -> Values:
+    found: Values = json.loads(text) if text else {}
+    return found
+
+
+COLUMNS = tuple(run.c[name] for name in Row._fields)
+
+
+def context_of(row: Row, values: Values | None = None, previous: datetime | None = None) -> Context:
+    """Return what the placeholders in the texts of a run's definition stand for."""
+    origin = json.loads(row.origin) if row.origin else {}
+    due = due_of(row.origin, row.due_at, row.created_at)
+    return Context(due=due, values=values or {}, run_id=row.id, previous=previous, trigger=origin)
+
+
+def values_of(row: Row, definition: AnyJob, previous: datetime | None = None) -> Values:
+    """Return all values of a run, checked by the function that checks every start.
+
+    Raises:
+        DefinitionError: values that a statement of T-SQL stored do not fit the definition.
+    """
+    declared = definition.parameters
+    return read_parameters(row.job, declared, row.given, context_of(row, previous=previous)) if declared else {}
+
+
+def complete(conn: sa.Connection, row: Row, definition: AnyJob) -> Row:
+    """Store the values that are still missing: those that need the run's id, and all that T-SQL did not fill in.
+
+    The caller has locked the run. Values that do not fit are left as they are: the start of the run refuses them.
+    """
+    declared = definition.parameters
+    if not declared or declared.keys() <= row.given.keys():
+        return row
+    previous = previous_success(conn, row.job) if needs_previous(declared, row.given) else None
+    try:
+        shown, secret = split(declared, values_of(row, definition, previous))
+    except DefinitionError:
+        return row
+    row = row._replace(parameters=_written(shown), sensitive=_written(secret))
+    change = {"parameters": row.parameters, "sensitive": row.sensitive}
+    conn.execute(run.update().where(run.c.id == row.id).values(change))
+    return row
+
+
+def is_value(engine: str, name: str, value: str) -> sa.ColumnElement[bool]:
+    """Condition on a run: the parameter has this value, written as JSON without quotes. Masked values never match."""
+    if engine == "mssql":
+        text = "EXISTS (SELECT 1 FROM OPENJSON(run.parameters) AS p WHERE p.[key] = :p_name AND p.[value] = :p_value)"
+        text = text.replace("run.parameters", "jobfac.run.parameters")
+    else:
+        shown = "CASE p.type WHEN 'true' THEN 'true' WHEN 'false' THEN 'false' ELSE CAST(p.value AS TEXT) END"
+        text = f"EXISTS (SELECT 1 FROM json_each(run.parameters) AS p WHERE p.key = :p_name AND {shown} = :p_value)"
+    condition: sa.ColumnElement[bool] = sa.text(text).bindparams(  # type: ignore[assignment]
+        sa.bindparam("p_name", name, type_=sa.Unicode(64), unique=True),
+        sa.bindparam("p_value", value, type_=sa.UnicodeText(), unique=True),
+    )
+    return condition
+
+
+def sensitive_of(conn: sa.Connection, run_id: int) -> Values:
+    """Return the sensitive values of a run, which only an operator may see."""
+    return _read(conn.execute(sa.select(run.c.sensitive).where(run.c.id == run_id)).scalar())

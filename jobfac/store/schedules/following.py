@@ -1,0 +1,168 @@
+"""Start the jobs that run after others: each recorded end becomes one run, or all of several ends become one."""
+
+import json
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from jobfac.database.dialects import PASS, SKIP, utcnow
+from jobfac.database.tables import run, schedule, upstream_end
+from jobfac.definitions import Schedule
+from jobfac.store import audit, outbox, runs, upstream
+from jobfac.store.runs import StartRequest
+from jobfac.store.schedules.decision import TICK, ScheduleRow, read, request
+from jobfac.store.schedules.inserting import Inserted, Miss, Refusal, missed_event
+from jobfac.store.upstream import End
+
+SCHEDULES = 50
+"""The maximum number of schedules in one transaction."""
+
+ENDS = 500
+"""The maximum number of ends of one schedule in one transaction. The next transaction handles the others."""
+
+OUTPUTS = 64 * 1024
+"""The maximum length of the outputs of an upstream run that its followers may refer to, in characters."""
+
+
+class Decision(NamedTuple):
+    """A decision about recorded ends.
+
+    ``starts``: for each run to start, the ends that cause it, the last one last. ``used``: the ends that are done.
+    ``missed``: ends that start nothing, because they are too old or the schedule was paused.
+    """
+
+    starts: list[list[End]]
+    used: list[End]
+    missed: list[End]
+
+
+def decide(rule: Schedule, ends: Sequence[End], now: datetime, resumed_at: datetime | None) -> Decision:
+    """Decide what these ends (oldest first) start. A pure function.
+
+    Without ``all`` each end starts a run. With ``all`` one run starts as soon as each job has ended since the last
+    start; further ends of a job until then count as one.
+    """
+    assert rule.after is not None
+    paused = [end for end in ends if resumed_at is not None and end.ended_at < resumed_at]
+    fresh = [end for end in ends if end not in paused]
+    span = None if rule.within is None else timedelta(seconds=rule.within)
+    if rule.after.all is not None:
+        return _decide_all(rule, [*paused, *fresh], span)
+    late = [end for end in fresh if span is not None and now - end.ended_at > span]
+    starts = [[end] for end in fresh if end not in late]
+    missed = sorted([*paused, *late], key=lambda end: end.ended_at)
+    again = {"skip": [], "once": missed[-1:], "all": missed[-rule.missed.maximum :]}[rule.missed.policy]
+    caught_up = [[end] for end in again]
+    return Decision([*caught_up, *starts], list(ends), [end for end in missed if end not in again])
+
+
+def _decide_all(rule: Schedule, ends: Sequence[End], span: timedelta | None) -> Decision:
+    assert rule.after is not None
+    newest = ends[-1].ended_at
+    old = [end for end in ends if span is not None and newest - end.ended_at > span]
+    current = [end for end in ends if end not in old]
+    latest = {end.job: end for end in current}
+    if set(latest) < {one.job for one in rule.after.upstream}:
+        return Decision([], old, old)
+    causes = sorted(latest.values(), key=lambda end: (end.ended_at, end.run_id))
+    return Decision([causes], list(ends), old)
+
+
+_IS_WANTED = sa.exists(
+    sa.select(schedule.c.id)
+    .with_hint(schedule, PASS, "mssql")
+    .where(schedule.c.id == upstream_end.c.schedule_id, sa.text("paused = 0"))
+)
+WAITING = (
+    # From the recorded ends to their schedules: there are none, most of the time.
+    sa.select(upstream_end.c.schedule_id).with_hint(upstream_end, PASS, "mssql").where(_IS_WANTED)
+)
+"""Schedules with recorded ends. A schedule with ``all`` may be among them and still wait for other ends."""
+
+_JOBS = sa.select(schedule.c.id, schedule.c.job).with_hint(schedule, PASS, "mssql").order_by(schedule.c.id)
+
+_ROW = sa.select(
+    *(utcnow().label("now") if name == "now" else schedule.c[name] for name in ScheduleRow._fields)
+).with_hint(schedule, SKIP, "mssql")
+
+
+def insert_followers(conn: sa.Connection, by: str) -> Inserted:
+    """Start what the recorded ends cause, for up to ``SCHEDULES`` schedules. Safe to repeat."""
+    # Named locks come before row locks, so read without locks first.
+    done = Inserted(0, [], [], [])
+    ids = conn.execute(WAITING.distinct().order_by(upstream_end.c.schedule_id).limit(SCHEDULES)).scalars().all()
+    if not ids:
+        return done
+    waiting = conn.execute(_JOBS.where(schedule.c.id.in_(ids))).all()
+    runs.lock(conn, runs.rules_of_jobs(conn, {one.job for one in waiting}))
+    for one in waiting:
+        # Another scheduler that holds the row is just handling it.
+        found = conn.execute(_ROW.where(schedule.c.id == one.id, sa.text("paused = 0"))).first()
+        if found is not None and (ends := upstream.pending(conn, found.id, ENDS)):
+            done = _merged(done, _follow(conn, by, ScheduleRow(*found), ends))
+    return done
+
+
+def _merged(one: Inserted, other: Inserted) -> Inserted:
+    return Inserted(
+        one.schedules + other.schedules,
+        one.runs + other.runs,
+        one.refusals + other.refusals,
+        one.misses + other.misses,
+    )
+
+
+def _follow(conn: sa.Connection, by: str, row: ScheduleRow, ends: Sequence[End]) -> Inserted:
+    rule = read(row.definition)
+    decision = decide(rule, ends, row.now, row.resumed_at)
+    if not decision.used:
+        return Inserted(0, [], [], [])
+    requests, last = _requests(conn, rule, row, decision.starts)
+    answers = runs.start_each(conn, requests)
+    upstream.done(conn, row.id, [end.run_id for end in decision.used])
+    if last is not None:
+        conn.execute(schedule.update().where(schedule.c.id == row.id).values(last_due_at=last))
+    misses = [Miss(row.job, row.name, end.ended_at, end.ended_at + TICK) for end in decision.missed[-1:]]
+    for miss in misses:
+        text = f"{len(decision.missed)} ends of other jobs, the last one at {miss.since.isoformat()}"
+        audit.note(conn, by, "missed", f"{miss.job}/{miss.name}", after=text)
+    outbox.record(conn, map(missed_event, misses))
+    refusals = [
+        Refusal(row.job, row.name, request.due_at, str(answer))
+        for request, answer in zip(requests, answers, strict=True)
+        if isinstance(answer, Exception)
+    ]
+    return Inserted(1, [answer for answer in answers if isinstance(answer, int)], refusals, misses)
+
+
+def _requests(
+    conn: sa.Connection, rule: Schedule, row: ScheduleRow, starts: Sequence[Sequence[End]]
+) -> tuple[list[StartRequest], datetime | None]:
+    """Return the start requests, and the time of the last one. Each has a time of its own, as an index demands."""
+    found = _outputs(conn, [causes[-1].run_id for causes in starts])
+    requests: list[StartRequest] = []
+    due: datetime | None = row.last_due_at
+    for causes in starts:
+        last = causes[-1]
+        due = last.ended_at if due is None else max(last.ended_at, due + TICK)
+        origin: dict[str, Any] = {
+            "due": due.astimezone(rule.zone).isoformat(),
+            "run": {"id": last.run_id, "job": last.job, "state": last.state, "outputs": found.get(last.run_id, {})},
+        }
+        if len(causes) > 1:
+            origin["runs"] = [{"id": end.run_id, "job": end.job, "state": end.state} for end in causes]
+        requests.append(request(rule, row, due, origin))
+    return requests, due
+
+
+def _outputs(conn: sa.Connection, run_ids: Sequence[int]) -> dict[int, dict[str, Any]]:
+    """Return the outputs of runs. Very long ones are left out, because every follower would store them."""
+    found: dict[int, dict[str, Any]] = {}
+    for at in range(0, len(run_ids), ENDS):
+        query = sa.select(run.c.id, run.c.outputs).where(run.c.id.in_(run_ids[at : at + ENDS]))
+        for row in conn.execute(query.where(run.c.outputs.is_not(None))):
+            if len(row.outputs) <= OUTPUTS:
+                found[row.id] = json.loads(row.outputs)
+    return found

@@ -1,0 +1,87 @@
+"""Steps that wait for a person."""
+
+from typing import NamedTuple
+
+import sqlalchemy as sa
+
+from jobfac import errors
+from jobfac.database.tables import run, visit
+from jobfac.definitions import Sequence as Definition
+from jobfac.definitions.steps import Approve
+from jobfac.errors import NotFound, Refused
+from jobfac.states import FINAL, Decision, JobKind
+from jobfac.store import jobs, runs
+from jobfac.store.runs.event import Event
+from jobfac.store.sequences import visits
+from jobfac.store.sequences.advance import advance_all, lock, lock_rules
+
+
+class WaitingStep(NamedTuple):
+    """A step of a sequence run that waits for a person, or did. ``decision``: None while it waits."""
+
+    run_id: int
+    step: str
+    visit_id: int
+    wanted: Approve
+    started_by: str
+    decision: Decision | None
+    decided_by: str | None
+
+
+class Approval(NamedTuple):
+    """A decision. ``is_new``: this call made it; otherwise the same caller had decided so before."""
+
+    decision: Decision
+    is_new: bool
+
+
+def waiting_for(conn: sa.Connection, run_id: int, step: str) -> WaitingStep:
+    """Return the latest visit of a step that waits for a person.
+
+    Raises:
+        NotFound: there is no such run or step.
+        Refused: the step waits for no person, or the run has ended.
+    """
+    columns = (run.c.job, run.c.job_version, run.c.kind, run.c.state, run.c.created_by)
+    row = conn.execute(sa.select(*columns).where(run.c.id == run_id)).first()
+    if row is None:
+        raise errors.no_run(run_id)
+    if row.kind != JobKind.SEQUENCE:
+        raise Refused(f"Run {run_id} of job '{row.job}' is no sequence, so it has no step to approve.")
+    definition = jobs.load_version(conn, row.job, row.job_version)
+    assert isinstance(definition, Definition)
+    wanted = {one.name: one.approve for one in definition.steps if one.approve is not None}
+    if step not in wanted:
+        known = ", ".join(wanted) or "none"
+        raise NotFound(f"Sequence '{row.job}' has no step '{step}' that waits for an approval; such steps: {known}.")
+    query = sa.select(visit.c.id, visit.c.decision, visit.c.decided_by, visit.c.result)
+    found = conn.execute(
+        query.where(visit.c.run_id == run_id, visit.c.step == step).order_by(visit.c.id.desc()).limit(1)
+    ).first()
+    if found is None or (row.state in FINAL and found.decision is None):
+        raise Refused(f"Run {run_id} is {row.state} and does not wait at the step '{step}'.")
+    decision = None if found.decision is None else Decision(found.decision)
+    return WaitingStep(run_id, step, found.id, wanted[step], row.created_by, decision, found.decided_by)
+
+
+def approve(conn: sa.Connection, waiting: WaitingStep, by: str, *, approved: bool, reason: str | None) -> Approval:
+    """Record a person's decision, and advance the sequence.
+
+    Raises:
+        Refused: it was decided before, in another way or by somebody else.
+    """
+    decision = Decision.APPROVED if approved else Decision.REJECTED
+    lock_rules(conn, (), [waiting.run_id])
+    lock(conn, [waiting.run_id])
+    if not visits.decide(conn, waiting.visit_id, decision, by, reason):
+        query = sa.select(visit.c.decision, visit.c.decided_by).where(visit.c.id == waiting.visit_id)
+        row = conn.execute(query).one()
+        if (row.decision, row.decided_by) == (decision, by):
+            return Approval(decision, False)
+        who = f" by {row.decided_by}" if row.decided_by else ""
+        raise Refused(f"Step '{waiting.step}' of run {waiting.run_id} is {row.decision}{who} already.")
+    detail = f"step '{waiting.step}'" + (f": {reason}" if reason else "")
+    attempt = conn.execute(sa.select(run.c.attempt).where(run.c.id == waiting.run_id)).scalar_one()
+    runs.record(conn, [Event(waiting.run_id, attempt, str(decision), by, detail)])
+    advance_all(conn, [waiting.run_id], by)
+    return Approval(decision, True)

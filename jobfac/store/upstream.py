@@ -1,0 +1,90 @@
+"""Runs whose end starts other jobs: recorded in the transaction in which they end, so no crash loses or doubles one."""
+
+import functools
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+import sqlalchemy as sa
+
+from jobfac.database.dialects import rows
+from jobfac.database.tables import run, upstream, upstream_end
+from jobfac.database.types import BigId
+from jobfac.definitions.triggers import After
+
+
+class End(NamedTuple):
+    """The end of a run that a schedule waits for."""
+
+    schedule_id: int
+    run_id: int
+    job: str
+    state: str
+    ended_at: datetime
+
+
+@functools.cache
+def _insert(engine: str) -> sa.Insert:
+    given = rows.rows_table(engine, run_id=BigId)
+    ends = (
+        sa.select(upstream.c.schedule_id, run.c.id, run.c.job, run.c.state, run.c.ended_at)
+        .with_hint(run, rows.SEEK, "mssql")
+        .select_from(given)
+        .join(run, run.c.id == given.c.run_id)
+        .join(upstream, sa.and_(upstream.c.job == run.c.job, upstream.c.state == run.c.state))
+    )
+    return upstream_end.insert().from_select(list(End._fields), ends)
+
+
+def record(conn: sa.Connection, run_ids: Sequence[int]) -> None:
+    """Record the ends of these runs for the schedules that wait for them. The caller has stored the final states."""
+    if run_ids:
+        conn.execute(_insert(conn.dialect.name), rows.rows_parameter({"run_id": run_id} for run_id in run_ids))
+
+
+def sync(conn: sa.Connection, schedule_id: int, after: After | None) -> None:
+    """Make a schedule wait for these ends. None: for none; then what it waited for is forgotten."""
+    forget(conn, [schedule_id])
+    if after is not None:
+        new = [
+            {"job": one.job, "state": str(state), "schedule_id": schedule_id}
+            for one in after.upstream
+            for state in sorted(one.states)
+        ]
+        conn.execute(upstream.insert(), new)
+
+
+def forget(conn: sa.Connection, schedule_ids: Collection[int]) -> None:
+    """Remove what these schedules wait for, and the ends that have not become runs yet."""
+    given = rows.rows_parameter({"id": schedule_id} for schedule_id in schedule_ids)
+    for statement in _forget(conn.dialect.name):
+        conn.execute(statement, given)
+
+
+@functools.cache
+def _forget(engine: str) -> tuple[sa.Delete, ...]:
+    these = sa.select(rows.rows_table(engine, id=BigId).c.id)
+    return tuple(table.delete().where(table.c.schedule_id.in_(these)) for table in (upstream, upstream_end))
+
+
+def pending(conn: sa.Connection, schedule_id: int, limit: int) -> list[End]:
+    """Return ends that have not become runs yet, oldest first."""
+    query = sa.select(*upstream_end.c).where(upstream_end.c.schedule_id == schedule_id)
+    found = conn.execute(query.order_by(upstream_end.c.ended_at, upstream_end.c.run_id).limit(limit))
+    return [End(**row) for row in found.mappings()]
+
+
+@functools.cache
+def _delete(engine: str) -> sa.Delete:
+    given = rows.rows_table(engine, run_id=BigId)
+    these = sa.select(given.c.run_id)
+    return upstream_end.delete().where(
+        upstream_end.c.schedule_id == sa.bindparam("p_schedule"), upstream_end.c.run_id.in_(these)
+    )
+
+
+def done(conn: sa.Connection, schedule_id: int, run_ids: Sequence[int]) -> None:
+    """Remove ends that have become runs or will not."""
+    if run_ids:
+        given = rows.rows_parameter({"run_id": run_id} for run_id in run_ids)
+        conn.execute(_delete(conn.dialect.name), {**given, "p_schedule": schedule_id})

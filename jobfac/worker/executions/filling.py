@@ -1,0 +1,106 @@
+"""Puts the values of a run into the texts of its definition: each value stays inside its own argument."""
+
+import json
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from jobfac.definitions import DefinitionError, Job
+from jobfac.definitions.execution.output import Destination
+from jobfac.definitions.parameters import (
+    Context,
+    UnresolvedError,
+    Values,
+    as_text,
+    fill,
+    fill_path,
+    secrets,
+    split,
+    variable,
+)
+from jobfac.programs import StartError
+from jobfac.store import parameters
+from jobfac.store.workers.claiming import Claimed
+from jobfac.worker.executions.environment import PAYLOAD_IN_ENVIRONMENT
+
+
+class Filled(NamedTuple):
+    """A definition without placeholders, the run's values, and the texts among them that output must not show."""
+
+    job: Job
+    values: Values
+    secrets: list[str]
+
+
+def fill_job(job: Job, claimed: Claimed) -> Filled:
+    """Return the definition for one run.
+
+    Raises:
+        StartError: a value does not fit, or a placeholder has no value.
+    """
+    row = parameters.row_of(claimed)
+    try:
+        values = parameters.values_of(row, job)
+        filled = _filled(job, parameters.context_of(row, values))
+    except DefinitionError as error:
+        raise StartError("; ".join(problem.message for problem in error.problems)) from None
+    except UnresolvedError as error:
+        raise StartError(str(error)) from None
+    return Filled(filled, values, list(secrets(split(job.parameters, values)[1])))
+
+
+def _filled(job: Job, context: Context) -> Job:
+    changes: dict[str, object] = {"arguments": _texts("arguments", job.arguments, context)}
+    if not job.shell:  # the text for a shell has no placeholders, and $$ is the shell's
+        changes["command"] = _texts("command", job.command, context)
+    changes["environment"] = {
+        name: _text(f"environment.{name}", value, context) if isinstance(value, str) else value
+        for name, value in job.environment.items()
+    }
+    if job.directory is not None:
+        changes["directory"] = _path("directory", job.directory, context)
+    streams = {name: _destination(name, getattr(job.output, name), context) for name in ("stdout", "stderr")}
+    changes["output"] = job.output.model_copy(update=streams)
+    return job.model_copy(update=changes)
+
+
+def _texts(field: str, texts: tuple[str, ...], context: Context) -> tuple[str, ...]:
+    return tuple(_text(f"{field}[{place}]", text, context) for place, text in enumerate(texts))
+
+
+def _text(field: str, text: str, context: Context) -> str:
+    try:
+        return fill(text, context)
+    except UnresolvedError as error:
+        raise UnresolvedError(f"{field} {error}") from None
+
+
+def _destination(stream: str, destination: Destination, context: Context) -> Destination:
+    if destination.path is None:
+        return destination
+    return destination.model_copy(update={"path": _path(f"output.{stream}", destination.path, context)})
+
+
+def _path(field: str, path: str, context: Context) -> str:
+    try:
+        return fill_path(path, context)
+    except UnresolvedError as error:
+        raise UnresolvedError(f"{field} {error}") from None
+
+
+def parameter_variables(values: Values) -> Iterator[tuple[str, str]]:
+    """Yield the environment variables of the values. Long texts stand only in the file of the parameters."""
+    for name, value in values.items():
+        text = as_text(value)
+        if value is not None and len(text) <= PAYLOAD_IN_ENVIRONMENT:
+            yield variable(name), text
+
+
+def origin_variables(claimed: Claimed) -> Iterator[tuple[str, str]]:
+    """Yield when a schedule's run was due, in the schedule's time zone, and what else caused the run."""
+    origin = json.loads(claimed.origin) if claimed.origin else {}
+    if claimed.due_at is not None:
+        yield "JOBFAC_DUE_AT", parameters.due_of(claimed.origin, claimed.due_at, claimed.created_at).isoformat()
+    if "run" in origin:
+        yield "JOBFAC_TRIGGER_RUN_ID", str(origin["run"]["id"])
+    if "path" in origin:
+        yield "JOBFAC_TRIGGER_PATH", origin["path"]

@@ -1,0 +1,216 @@
+"""Parameters of runs, on every engine: checked at each start, kept, completed at the claim, searched, and retried."""
+
+import json
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from jobfac.database.engine import Database
+from jobfac.database.tables import schedule
+from jobfac.definitions import DefinitionError, from_data
+from jobfac.operations import starting
+from jobfac.operations.caller import Caller
+from jobfac.states import RunState
+from jobfac.store import parameters, runs, schedules, sequences
+from jobfac.store.history import search
+from jobfac.store.runs import StartRequest
+from jobfac.worker.turn import Deliveries, Turn, TurnRequest
+from tests.support.database import Hand, define, get, now, start
+from tests.support.sequences import Player, children, path
+
+LOAD: dict[str, Any] = {
+    "command": ["load", "${parameters.day}"],
+    "parameters": {
+        "day": {"type": "date", "default": "${due.date - 1d}"},
+        "region": {"type": "choice", "choices": ["eu", "us"], "required": True},
+        "limit": {"type": "integer", "minimum": 1, "default": 1000},
+        "batch": {"default": "b-${run.id}"},
+        "token": {"sensitive": True},
+    },
+}
+
+
+def values(db: Database, run_id: int) -> dict[str, Any]:
+    """The values of a run, as everybody may see them."""
+    with db.read() as conn:
+        return runs.get(conn, run_id).parameters or {}
+
+
+def take(hand: Hand) -> list[Any]:
+    """Claim all runs as a worker's turn does."""
+    nothing = Deliveries([], [], [], [], set(), [], set(), set())
+    turn = Turn(TurnRequest(hand.id, hand.name, {"default": 1}, False, 10, 10, nothing), {})
+    return list(hand.db.transact(turn.take).claimed)
+
+
+def test_a_run_keeps_its_values(db: Database) -> None:
+    define(db, load=LOAD)
+    run_id = start(db, "load", parameters={"region": "eu", "limit": "5", "token": "geheim"})
+    day = (now(db) - timedelta(days=1)).date().isoformat()
+    kept = {"day": day, "region": "eu", "limit": 5, "token": "***"}
+    assert values(db, run_id) == kept
+    assert json.loads(get(db, run_id)["sensitive"]) == {"token": "geheim"}
+    (claimed,) = take(Hand(db))
+    assert json.loads(claimed.parameters) == {**kept, "batch": f"b-{run_id}"}
+    assert values(db, run_id) == {**kept, "batch": f"b-{run_id}"}
+    with db.read() as conn:
+        assert parameters.sensitive_of(conn, run_id) == {"token": "geheim"}
+
+
+def test_a_start_with_a_mistake_starts_nothing(db: Database) -> None:
+    define(db, load=LOAD)
+    with pytest.raises(DefinitionError, match=r"parameters\.region must be given"):
+        start(db, "load")
+    with pytest.raises(DefinitionError, match=r"parameters\.limit must be a whole number of at least 1, not 0"):
+        starting.start(db, Caller("me"), StartRequest("load", "me", parameters={"region": "eu", "limit": 0}))
+    with db.read() as conn:
+        assert search.find_all(conn) == []
+
+
+def test_runs_are_found_by_their_values(db: Database) -> None:
+    define(db, load=LOAD, flags={"parameters": {"on": {"type": "boolean"}, "x": {"type": "number"}}})
+    eu, us = (start(db, "load", parameters={"region": region, "token": "t"}) for region in ("eu", "us"))
+    flagged = start(db, "flags", parameters={"on": True, "x": 0.5})
+
+    def found(**wanted: str) -> list[int]:
+        with db.read() as conn:
+            return [run.id for run in search.find_all(conn, search.Filter(parameters=tuple(wanted.items())))]
+
+    assert found(region="eu") == [eu]
+    assert found(limit="1000", region="us") == [us]
+    assert found(limit="1000") == [us, eu]
+    assert found(on="true") == found(x="0.5") == [flagged]
+    assert found(token="t") == found(region="' OR 1=1 --") == []
+
+
+def test_a_retry_has_the_same_values_unless_it_changes_them(db: Database) -> None:
+    define(db, load=LOAD)
+    first = start(db, "load", parameters={"region": "eu", "day": "2027-01-31", "token": "geheim"})
+    hand = Hand(db)
+    hand.end(take(hand)[0], RunState.FAILED)
+    again = db.transact(sequences.retry, first, "me").run_id
+    changed = db.transact(sequences.retry, first, "me", changes={"region": "us"}).run_id
+    assert values(db, again) == values(db, first)
+    assert values(db, changed) == {**values(db, first), "region": "us"}
+    assert json.loads(get(db, changed)["sensitive"]) == {"token": "geheim"}
+    define(db, load={**LOAD, "parameters": {"region": LOAD["parameters"]["region"]}, "command": ["load"]})
+    assert values(db, db.transact(sequences.retry, first, "me").run_id) == {"region": "eu"}
+
+
+def test_a_key_stands_for_its_values(db: Database) -> None:
+    define(db, load=LOAD)
+    first = start(db, "load", key="k", parameters={"region": "eu", "limit": 5})
+    assert start(db, "load", key="k", parameters={"region": "eu", "limit": "5"}) == first
+    for other in ({"region": "us", "limit": 5}, {"region": "eu"}, {"region": "eu", "limit": 5, "token": "x"}):
+        with pytest.raises(DefinitionError, match="differs in parameters"):
+            start(db, "load", key="k", parameters=other)
+
+
+def test_the_last_success_counts(db: Database) -> None:
+    define(db, load={"parameters": {"since": {"type": "datetime", "default": "${previous.success.at}"}}})
+    with pytest.raises(DefinitionError, match="has not succeeded before; give a value"):
+        start(db, "load")
+    hand = Hand(db)
+    first = start(db, "load", parameters={"since": "2027-01-01T00:00:00Z"})
+    hand.end(hand.take())
+    start(db, "load", parameters={"since": "2027-01-01T00:00:00Z"})
+    hand.end(hand.take(), RunState.FAILED)
+    run_id = start(db, "load")
+    assert datetime.fromisoformat(values(db, run_id)["since"]) == datetime.fromisoformat(
+        json.loads(get(db, first)["origin"])["due"]
+    )
+
+
+def test_a_schedule_gives_values_and_dates_in_its_zone(db: Database) -> None:
+    rule = {
+        "every": "1m",
+        "timezone": "Asia/Tokyo",
+        "missed": "once",
+        "parameters": {"region": "eu", "limit": 7},
+        "payload": "${due.date} ${parameters.region}",
+        "arguments": ["${due.at}", "$${due.at}"],
+    }
+    db.transact(schedules.put, "load", from_data({"jobs": {"load": {**LOAD, "schedules": [rule]}}}).jobs["load"], "me")
+    due = now(db) - timedelta(hours=1)
+    with db.begin() as conn:
+        conn.execute(schedule.update().values(next_due_at=due, fire_at=due))
+    (run_id,) = db.transact(schedules.insert_due, "s1").runs
+    row = get(db, run_id)
+    local = json.loads(row["origin"])["due"]
+    assert local.endswith("+09:00")
+    assert datetime.fromisoformat(local) == row["due_at"]
+    day = datetime.fromisoformat(local).date()
+    assert values(db, run_id) == {
+        "day": (day - timedelta(days=1)).isoformat(), "region": "eu", "limit": 7, "token": None,
+    }  # fmt: skip
+    assert row["payload"] == f"{day.isoformat()} eu"
+    assert json.loads(row["arguments"]) == [local, "${due.at}"]
+
+
+def test_a_preview_shows_the_values(db: Database) -> None:
+    rules = [
+        {"cron": "0 6 * * *", "parameters": {"region": "eu"}},
+        {"cron": "0 7 * * *", "parameters": {"region": "us"}},
+    ]
+    define(db, load={**LOAD, "schedules": rules}, since={
+        "parameters": {"d": {"default": "${previous.success.date}"}}, "schedules": [{"cron": "0 6 * * *"}],
+    })  # fmt: skip
+    with db.read() as conn:
+        six, seven = schedules.preview(conn, "load", 2, datetime.fromisoformat("2027-01-31T00:00:00+00:00"))
+        (never,) = schedules.preview(conn, "since", 1)
+    assert (six.parameters or {})["day"] == "2027-01-30"
+    assert [(one.parameters or {})["region"] for one in (six, seven)] == ["eu", "us"]
+    assert "has not succeeded before" in (never.reason or "")
+
+
+def test_the_steps_of_a_sequence_pass_values_on(db: Database) -> None:
+    steps = [
+        {"name": "one", "jobs": ["first"]},
+        {
+            "name": "two",
+            "jobs": ["load"],
+            "parameters": {"load": {
+                "day": "${parameters.day}", "region": "${parameters.region}",
+                "limit": "${steps.one.first.outputs.rows}",
+            }},
+            "arguments": {"load": ["${parameters.region}-${due.date}", "${steps.one.first.outputs.text}"]},
+        },
+    ]  # fmt: skip
+    own = {"day": {"type": "date", "default": "${due.date}"}, "region": {"default": "eu"}}
+    define(db, load=LOAD, first={}, seq={"steps": steps, "parameters": own})
+    player = Player(db)
+    run_id = start(db, "seq", parameters={"day": "2027-01-31"})
+    player.look()
+    player.finish("first", outputs=json.dumps({"rows": 12, "text": "${parameters.region}"}))
+    child = children(db, run_id)[1]
+    assert json.loads(child["parameters"]) == {"day": "2027-01-31", "region": "eu", "limit": 12, "token": None}
+    today = json.loads(get(db, run_id)["origin"])["due"][:10]
+    assert json.loads(child["arguments"]) == [f"eu-{today}", "${parameters.region}"]
+
+
+def test_a_step_with_a_wrong_value_fails(db: Database) -> None:
+    step = {"name": "one", "jobs": ["load"], "parameters": {"load": {"region": "${parameters.region}"}}}
+    define(db, load=LOAD, seq={"steps": [step], "parameters": {"region": {}}})
+    player = Player(db)
+    run_id = start(db, "seq", parameters={"region": "asia"})
+    player.look()
+    assert path(db, run_id) == ["one:failure>end_failed"]
+    with db.read() as conn:
+        (visit,) = sequences.step_history(conn, run_id)
+    assert visit.runs[0].reason == "job 'load': parameters.region must be one of eu, us, not 'asia'"
+
+
+def test_a_statement_that_changes_a_definition_later_does_not_hurt_a_waiting_run(db: Database) -> None:
+    define(db, load=LOAD)
+    run_id = start(db, "load", parameters={"region": "eu"})
+    define(db, load={**LOAD, "parameters": {"other": {"required": True}}, "command": ["load"]})
+    (claimed,) = take(Hand(db))
+    assert (claimed.job_version, json.loads(claimed.parameters)["batch"]) == (1, f"b-{run_id}")
+
+
+def test_nothing_is_stored_for_jobs_without_parameters(db: Database) -> None:
+    define(db, plain={}, dated={"command": ["x", "${due.date}"]})
+    row, dated = (get(db, start(db, job)) for job in ("plain", "dated"))
+    assert (row["parameters"], row["sensitive"], row["origin"]) == (None, None, None)
+    assert (dated["parameters"], "due" in json.loads(dated["origin"])) == (None, True)

@@ -1,0 +1,185 @@
+"""Steps that start their jobs for each value of a list, on every engine."""
+
+import json
+from typing import Any
+
+from jobfac.database.engine import Database
+from jobfac.states import RunState
+from jobfac.store import sequences
+from jobfac.views.sequences import StepVisitView
+from tests.support.database import define, get, start
+from tests.support.sequences import Player, children, path
+
+LOAD = {
+    "command": ["load", "${parameters.region}"],
+    "parameters": {"region": {"required": True}, "day": {"type": "date", "default": "2027-01-01"}},
+}
+
+
+def fan(db: Database, *more: dict[str, Any], own: dict[str, Any] | None = None, **step: Any) -> int:
+    """Start a sequence whose first step fans out; returns its run."""
+    first = {"name": "fan", "jobs": ["load"], **step}
+    define(db, load=LOAD, after={}, seq={"steps": [first, *more], "parameters": own or {}})
+    return start(db, "seq")
+
+
+def values(db: Database, run_id: int) -> list[Any]:
+    """The parameters of the children, oldest first."""
+    return [json.loads(child["parameters"]) for child in children(db, run_id)]
+
+
+def history(db: Database, run_id: int) -> list[StepVisitView]:
+    with db.read() as conn:
+        return sequences.step_history(conn, run_id)
+
+
+def test_one_run_for_each_combination_in_order(db: Database) -> None:
+    own = {"days": {"type": "date", "many": True, "default": ["2027-01-02", "2027-01-03"]}}
+    run_id = fan(db, own=own, for_each={"region": ["eu", "us"], "day": "${parameters.days}"})
+    player = Player(db)
+    assert player.look() == ["load"] * 4
+    assert values(db, run_id) == [
+        {"region": region, "day": day} for region in ("eu", "us") for day in ("2027-01-02", "2027-01-03")
+    ]
+    assert [child["item"] for child in children(db, run_id)] == [0, 1, 2, 3]
+    (visit,) = history(db, run_id)
+    assert (visit.children, visit.counts) == (4, {"running": 4})
+    player.finish("load", "load", "load")
+    player.fail("load")
+    assert path(db, run_id) == ["fan:mixed>end_failed"]
+    assert history(db, run_id)[0].counts == {"failed": 1, "succeeded": 3}
+
+
+def test_outputs_are_collected_in_order(db: Database) -> None:
+    second = {"name": "sum", "jobs": ["after"], "arguments": {"after": ["${steps.fan.load.outputs.rows}"]}}
+    run_id = fan(db, second, for_each={"region": ["a", "b", "c"]})
+    player = Player(db)
+    player.look()
+    held = list(player.held)
+    for rows, claimed in ((3, held[2]), (1, held[0]), (None, held[1])):
+        player.held = [claimed, *[one for one in player.held if one is not claimed]]
+        player.finish("load", outputs=None if rows is None else json.dumps({"rows": rows}))
+    assert json.loads(children(db, run_id)[3]["arguments"]) == ["[1, null, 3]"]
+
+
+def test_a_later_step_fans_out_over_an_output(db: Database) -> None:
+    steps = [
+        {"name": "list", "jobs": ["after"]},
+        {"name": "fan", "jobs": ["load"], "for_each": {"region": "${steps.list.after.outputs.regions}"}},
+    ]
+    define(db, load=LOAD, after={}, seq={"steps": steps})
+    player = Player(db)
+    ok = start(db, "seq")
+    player.look()
+    player.finish("after", outputs=json.dumps({"regions": ["x", "y"]}))
+    wrong = start(db, "seq")
+    player.look()
+    player.finish("after", outputs=json.dumps({"regions": "x"}))
+    assert [json.loads(child["parameters"])["region"] for child in children(db, ok)[1:]] == ["x", "y"]
+    assert path(db, wrong) == ["list:success>fan", "fan:failure>end_failed"]
+    assert history(db, wrong)[1].reason == (
+        "for_each.region needs a list, but ${steps.list.after.outputs.regions} is none"
+    )
+
+
+def test_at_most_so_many_run_at_a_time(db: Database) -> None:
+    run_id = fan(db, for_each={"region": list("abcde")}, at_most=2)
+    player = Player(db)
+    for ended in range(5):
+        assert len(player.look()) == min(2, 5 - ended)
+        player.finish("load")
+    assert get(db, run_id)["state"] == "succeeded"
+    assert [one["region"] for one in values(db, run_id)] == list("abcde")
+
+
+def test_a_failure_stops_the_others(db: Database) -> None:
+    run_id = fan(db, for_each={"region": list("abcd")}, at_most=3, stop_on_failure=True)
+    player = Player(db)
+    player.look()
+    player.fail("load")
+    states = [child["state"] for child in children(db, run_id)]
+    assert states == ["failed", "stopping", "stopping"]
+    player.finish("load", "load", state=RunState.STOPPED)
+    assert path(db, run_id) == ["fan:failure>end_failed"]
+    assert len(children(db, run_id)) == 3
+
+
+def test_no_value_is_a_success_and_a_wrong_one_a_refusal(db: Database) -> None:
+    each = {"region": "${parameters.regions}", "day": "${parameters.days}"}
+    own = {name: {"many": True, "default": ["2027-01-01"]} for name in ("regions", "days")}
+    define(db, load=LOAD, seq={"parameters": own, "steps": [{"name": "fan", "jobs": ["load"], "for_each": each}]})
+    player = Player(db)
+    empty = start(db, "seq", parameters={"regions": []})
+    player.look()
+    assert path(db, empty) == ["fan:success>end"]
+    mixed = start(db, "seq", parameters={"regions": ["a", "b"], "days": ["2027-01-01", "x"]})
+    player.look()
+    player.finish("load", "load")
+    assert path(db, mixed) == ["fan:mixed>end_failed"]
+    visit = history(db, mixed)[0]
+    assert (visit.counts, sorted(run.job for run in visit.runs if run.id is None)) == (
+        {"denied": 2, "succeeded": 2}, ["load[1]", "load[3]"],
+    )  # fmt: skip
+
+
+def test_nested_sequences_fan_out_too(db: Database) -> None:
+    inner = {"parameters": {"region": {}}, "steps": [{"name": "one", "jobs": ["load"], "parameters": {
+        "load": {"region": "${parameters.region}"}}}]}  # fmt: skip
+    define(
+        db,
+        load=LOAD,
+        inner=inner,
+        seq={"steps": [{"name": "fan", "jobs": ["inner"], "for_each": {"region": ["a", "b"]}}]},
+    )
+    player = Player(db)
+    run_id = start(db, "seq")
+    assert player.look() == ["load", "load"]
+    player.finish("load", "load")
+    assert get(db, run_id)["state"] == "succeeded"
+
+
+def test_a_thousand_children(db: Database) -> None:
+    run_id = fan(db, for_each={"region": [f"r{number}" for number in range(1000)]})
+    player = Player(db)
+    player.look()
+    assert len(children(db, run_id)) == 500  # in one transaction
+    while get(db, run_id)["state"] == "running":
+        player.look()
+        player.finish(*["load"] * min(200, len(player.held)))
+    assert get(db, run_id)["state"] == "succeeded"
+    assert [child["item"] for child in children(db, run_id)] == list(range(1000))
+    (visit,) = history(db, run_id)
+    assert (visit.children, visit.counts, len(visit.runs)) == (1000, {"succeeded": 1000}, 100)
+
+
+def test_a_retry_from_the_failed_step_runs_all_of_it(db: Database) -> None:
+    run_id = fan(db, for_each={"region": ["a", "b"]})
+    player = Player(db)
+    player.look()
+    player.finish("load")
+    player.fail("load")
+    again = db.transact(sequences.retry, run_id, "me", from_failed=True).run_id
+    player.look()
+    assert len(children(db, again)) == 2
+
+
+def test_limits_end_a_sequence_with_a_sentence(db: Database) -> None:
+    limited = Database(str(db.url.render_as_string(hide_password=False)), sequence_limit=4)
+    over = fan(db, for_each={"region": list("abcde")})
+    wait = {"name": "b", "wait": {"duration": "1ms"}, "on_success": {"step": "a"}, "on_failure": "end"}
+    loop = {"steps": [{"name": "a", "jobs": ["after"], "on_success": {"step": "b"}}, wait]}
+    define(db, loop=loop, after={})
+    looping = start(db, "loop")
+    player = Player(limited)
+    player.look()
+    (visit,) = history(db, over)
+    assert visit.reason == "the run would have 5 runs of jobs; the setting sequence_limit is 4"
+    while get(db, looping)["state"] == "running":
+        if player.held:
+            player.finish("after")
+        limited.transact(sequences.sweep, "sweeper")
+        player.look()
+    assert get(db, looping)["reason"] == (
+        "it has visited 4 steps, which the setting sequence_limit allows; check it for loops"
+    )
+    limited.close()

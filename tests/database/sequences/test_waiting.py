@@ -1,0 +1,146 @@
+"""Steps that wait for a person or a time, on every engine: no slot, no worker, and the sequence goes on by itself."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from jobfac.database.engine import Database
+from jobfac.database.tables import audit, outbox_event, visit
+from jobfac.errors import Forbidden, NotFound, Refused
+from jobfac.operations import approvals
+from jobfac.operations.caller import Caller
+from jobfac.states import Decision, Role
+from jobfac.store import sequences
+from tests.support.database import define, events, get, now, start, together
+from tests.support.sequences import Player, path
+
+ANN = Caller("ann", role=Role.OPERATOR)
+STEPS: list[dict[str, Any]] = [
+    {"name": "check", "jobs": ["a"]},
+    {"name": "release", "approve": {"timeout": "4h", "message": "Publish?"}, "on_failure": {"step": "undo"}},
+    {"name": "publish", "jobs": ["b"], "on_success": "end"},
+    {"name": "undo", "jobs": ["c"], "on_success": "end_failed"},
+]
+
+
+def waiting(db: Database, **approve: Any) -> tuple[Player, int]:
+    """A sequence run that waits at its step ``release``."""
+    steps = [*STEPS[:1], {**STEPS[1], "approve": {"timeout": "4h", "message": "Publish?", **approve}}, *STEPS[2:]]
+    notify = [{"on": ["approval_wanted"], "to": {"email": "ops@example.org"}}]
+    define(db, a={}, b={}, c={}, seq={"steps": steps, "notify": notify})
+    player = Player(db)
+    run_id = start(db, "seq")
+    player.look()
+    player.finish("a")
+    return player, run_id
+
+
+def ripen(db: Database) -> None:
+    """Let every time that is waited for be past."""
+    with db.begin() as conn:
+        past = now(db) - timedelta(seconds=1)
+        conn.execute(visit.update().where(visit.c.wake_at.is_not(None)).values(wake_at=past))
+
+
+def sweep(db: Database) -> None:
+    db.transact(sequences.sweep, "sweeper")
+
+
+def test_a_step_waits_until_somebody_approves(db: Database) -> None:
+    player, run_id = waiting(db)
+    assert (path(db, run_id), player.look()) == (["check:success>release", "release:None>None"], [])
+    sweep(db)
+    assert get(db, run_id)["state"] == "running"
+    with db.read() as conn:
+        (told,) = conn.execute(sa.select(outbox_event.c.event, outbox_event.c.detail)).all()
+    assert tuple(told) == (
+        "approval_wanted",
+        f"step 'release' waits for an approval by operator: Publish?; `jobfac approve {run_id} release`",
+    )
+    done = approvals.approve(db, ANN, run_id, "release", reason="looks right")
+    assert (done.decision, done.is_new) == (Decision.APPROVED, True)
+    assert approvals.approve(db, ANN, run_id, "release").is_new is False
+    assert player.look() == ["b"]
+    player.finish("b")
+    assert get(db, run_id)["state"] == "succeeded"
+    assert events(db, run_id)[-2:] == ["approved", "succeeded"]
+    with db.read() as conn:
+        (seen,) = [one for one in sequences.step_history(conn, run_id) if one.step == "release"]
+        noted = conn.execute(sa.select(audit.c.by, audit.c.action, audit.c.subject, audit.c.after)).all()
+    assert (seen.decision, seen.decided_by, seen.reason) == (Decision.APPROVED, "ann", "looks right")
+    assert ("ann", "approved", f"run {run_id}, step release", "looks right") in [tuple(one) for one in noted]
+
+
+def test_a_rejection_is_a_failure(db: Database) -> None:
+    player, run_id = waiting(db)
+    approvals.approve(db, ANN, run_id, "release", approved=False)
+    assert player.look() == ["c"]
+    with pytest.raises(Refused, match=f"Step 'release' of run {run_id} is rejected by ann already"):
+        approvals.approve(db, Caller("bob"), run_id, "release")
+
+
+@pytest.mark.parametrize(("otherwise", "job"), [("fail", "c"), ("succeed", "b")])
+def test_time_runs_out(db: Database, otherwise: str, job: str) -> None:
+    player, run_id = waiting(db, otherwise=otherwise)
+    ripen(db)
+    assert db.transact(sequences.wake, "s1") == 1
+    assert db.transact(sequences.wake, "s1") == 0
+    assert player.look() == [job]
+    with pytest.raises(Refused, match="is expired already"):
+        approvals.approve(db, ANN, run_id, "release")
+
+
+def test_who_may_approve(db: Database) -> None:
+    _, run_id = waiting(db, by="admin", not_by_starter=True)
+    with pytest.raises(Forbidden, match="needs the role admin"):
+        approvals.approve(db, ANN, run_id, "release")
+    with pytest.raises(Forbidden, match="by somebody else than its starter"):
+        approvals.approve(db, Caller("tester"), run_id, "release")
+    with pytest.raises(NotFound, match="no step 'check' that waits for an approval; such steps: release"):
+        approvals.approve(db, ANN, run_id, "check")
+    assert approvals.approve(db, Caller("bob"), run_id, "release").is_new
+
+
+def test_a_stop_ends_the_waiting(db: Database) -> None:
+    _, run_id = waiting(db)
+    db.transact(sequences.stop, run_id, now=False, by="me")
+    assert get(db, run_id)["state"] == "stopped"
+    with pytest.raises(Refused, match="is stopped and does not wait at the step 'release'"):
+        approvals.approve(db, ANN, run_id, "release")
+    ripen(db)
+    assert db.transact(sequences.wake, "s1") == 0
+
+
+def test_of_two_who_decide_at_once_one_is_right(db: Database) -> None:
+    player, run_id = waiting(db)
+
+    def decide(place: int) -> str:
+        try:
+            return str(approvals.approve(db, Caller(f"p{place}"), run_id, "release", approved=place % 2 == 0).decision)
+        except Refused:
+            return "refused"
+
+    answers = together(4, decide)
+    assert sorted(answers)[1:] == ["refused"] * 3 or answers.count("refused") == 3
+    assert len(player.look()) == 1
+
+
+def test_a_step_waits_for_a_time(db: Database) -> None:
+    steps = [{"name": "pause", "wait": {"duration": "1h"}}, {"name": "night", "wait": {"until": "03:00"}}, STEPS[2]]
+    define(db, b={}, seq={"steps": steps})
+    player = Player(db)
+    run_id = start(db, "seq")
+    player.look()
+    with db.read() as conn:
+        (seen,) = sequences.step_history(conn, run_id)
+    assert abs((seen.wake_at or now(db)) - now(db) - timedelta(hours=1)) < timedelta(minutes=1)
+    sweep(db)
+    assert db.transact(sequences.wake, "s1") == 0
+    ripen(db)
+    sweep(db)  # a sweep does it, too
+    assert path(db, run_id) == ["pause:success>night", "night:None>None"]
+    ripen(db)
+    assert db.transact(sequences.wake, "s1") == 1
+    assert player.look() == ["b"]

@@ -1,0 +1,71 @@
+"""Parameters through T-SQL: checked as far as it can, the rest by the worker that claims the run."""
+
+import json
+from typing import Any
+
+import pytest
+
+from jobfac.database.engine import Database
+from jobfac.store import runs
+from tests.database.parameters.test_parameters import LOAD, take
+from tests.support.database import Hand
+from tests.support.tsql import THROUGH_TSQL, define, execute, refusal, row
+
+pytestmark = THROUGH_TSQL
+
+UNFIT = "The parameter '{}' of job 'load' cannot have this value; see its definition."
+
+
+def started(db: Database, **given: Any) -> int:
+    return int(execute(db, "start_job", job="load", parameters=json.dumps(given)))
+
+
+def test_the_worker_completes_what_t_sql_started(db: Database) -> None:
+    define(db, load=LOAD)
+    run_id = started(db, region="eu", limit="5", token="geheim")
+    assert row(db, run_id)["parameters"] is None  # one of them is sensitive
+    (claimed,) = take(Hand(db))
+    with db.read() as conn:
+        shown = runs.get(conn, run_id).parameters or {}
+    assert json.loads(claimed.parameters) == shown
+    assert {**shown, "day": "x"} == {
+        "day": "x", "region": "eu", "limit": 5, "batch": f"b-{run_id}", "token": "***",
+    }  # fmt: skip
+    assert json.loads(row(db, run_id)["sensitive"]) == {"token": "geheim"}
+
+
+def test_what_t_sql_cannot_check_the_worker_refuses(db: Database) -> None:
+    define(db, load={"parameters": {"code": {"pattern": "[A-Z]+"}}, "command": ["x"]})
+    run_id = started(db, code="abc")
+    (claimed,) = take(Hand(db))
+    assert json.loads(claimed.parameters) == {"code": "abc"}
+    assert row(db, run_id)["state"] == "running"  # its start fails with the sentence of the check
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({}, "Job 'load' needs the parameter 'region'; give it in @parameters."),
+        ({"region": None}, "Job 'load' needs the parameter 'region'; give it in @parameters."),
+        ({"region": "eu", "x": 1}, "Job 'load' has no parameter 'x'; see its definition."),
+        ({"region": "asia"}, UNFIT.format("region")),
+        ({"region": "eu", "limit": "x"}, UNFIT.format("limit")),
+        ({"region": "eu", "day": "2027-02-30"}, UNFIT.format("day")),
+        ({"region": ["eu"]}, UNFIT.format("region")),
+        ([1], '@parameters must be a JSON object such as {"day": "2027-01-31"}.'),
+    ],
+)  # fmt: skip
+def test_mistakes_are_refused(db: Database, given: Any, says: str) -> None:
+    define(db, load=LOAD)
+    assert refusal(db, "start_job", job="load", parameters=json.dumps(given))[1] == says
+    assert "@parameters must be a JSON object" in refusal(db, "start_job", job="load", parameters="x{")[1]
+
+
+def test_a_retry_has_the_same_values(db: Database) -> None:
+    define(db, load=LOAD)
+    run_id = started(db, region="eu", day="2027-01-31", token="geheim")
+    hand = Hand(db)
+    hand.end(take(hand)[0])
+    again = int(execute(db, "retry_run", run=run_id))
+    for name in ("parameters", "sensitive", "origin"):
+        assert row(db, again)[name] == row(db, run_id)[name]

@@ -1,0 +1,182 @@
+"""Placeholders in the texts of a definition: where they may stand, and what a value can and cannot do."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobfac.definitions import DefinitionError, from_data
+from jobfac.definitions.parameters import Context, UnresolvedError, bind, fill, fill_path
+
+DUE = datetime(2027, 1, 31, 6, 30, tzinfo=UTC)
+texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
+hostile = texts | st.sampled_from(
+    ["'; rm -rf / #", '"$(id)"', "`id`", "${parameters.b}", "$${run.id}", "a b", "--", "-rf", "\n", "%s", "{}", "\\"]
+)
+
+
+def wrong(**body: Any) -> list[str]:
+    with pytest.raises(DefinitionError) as caught:
+        from_data({"jobs": {"j": {"command": ["true"], **body}}})
+    return [problem.message for problem in caught.value.problems]
+
+
+@given(hostile, hostile)
+def test_whatever_the_value_it_stays_inside_its_own_argument(a: str, b: str) -> None:
+    context = Context(due=DUE, values={"a": a, "b": b}, run_id=7)
+    command = ("load", "--a", "${parameters.a}", "x=${parameters.b};${parameters.a}", "${HOME}", "$${parameters.a}")
+    assert [fill(one, context) for one in command] == [
+        "load", "--a", a, f"x={b};{a}", "${HOME}", "${parameters.a}",
+    ]  # fmt: skip
+
+
+@given(hostile)
+def test_whatever_the_value_a_file_stays_in_its_folder(value: str) -> None:
+    context = Context(due=DUE, values={"a": value})
+    for path, folder in (("logs/${parameters.a}.log", "logs/"), ("/var/log/x-${parameters.a}/out", "/var/log/")):
+        try:
+            found = fill_path(path, context)
+        except UnresolvedError:
+            continue
+        assert found.startswith(folder)
+        assert ".." not in found.split("/")
+
+
+@pytest.mark.parametrize("value", ["../x", "a/../../x", "/etc/passwd", "a\\..\\..\\x", "..", "x*", "a\nb", "~root"])
+def test_a_value_cannot_lead_a_path_elsewhere(value: str) -> None:
+    with pytest.raises(UnresolvedError, match="give a plain name"):
+        fill_path("logs/${parameters.a}", Context(due=DUE, values={"a": value}))
+
+
+def test_a_path_takes_names_and_folders() -> None:
+    context = Context(due=DUE, values={"a": "2027/jan", "b": None})
+    assert fill_path("logs/${parameters.a}/${due.date}-*.log", context) == "logs/2027/jan/2027-01-31-*.log"
+    assert fill_path("${parameters.a}${parameters.b}.log", context) == "2027/jan.log"
+    assert fill_path("/plain/$${due.date}", context) == "/plain/${due.date}"
+
+
+TEXT = 'command[{}] has ${{parameters.a}} in the text of a program; write "$JOBFAC_PARAM_A" in that text'
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        (["${parameters.a}"], "command[0] has ${parameters.a}, but a value must not choose the program; name it"),
+        (["sh", "-c", "echo ${parameters.a}"], TEXT.format(2)),
+        (["env", "X=1", "bash", "-lc", "${parameters.a}"], TEXT.format(4)),
+        (["sh", "-c", "-e", "${parameters.a}"], TEXT.format(3)),
+        (["python3.11", "-c", "print(${parameters.a})"], TEXT.format(2)),
+        (["awk", "{print ${parameters.a}}"], TEXT.format(1)),
+        (["ssh", "host", "ls", "${parameters.a}"], TEXT.format(3)),
+        (["cmd.exe", "/c", "dir", "${parameters.a}"], TEXT.format(3)),
+    ],
+)  # fmt: skip
+def test_a_value_is_never_text_of_a_program(command: list[str], says: str) -> None:
+    assert wrong(command=command, parameters={"a": {}}) == [says]
+
+
+def test_a_shell_gets_values_as_variables_and_as_arguments() -> None:
+    says = (
+        'command has ${parameters.a}, but with shell: true a value would become program text; write "$JOBFAC_PARAM_A"'
+    )
+    assert wrong(shell=True, command="echo ${parameters.a}", parameters={"a": {}}) == [says]
+    for body in (
+        {"shell": True, "command": 'echo "$JOBFAC_PARAM_A" "$1"', "arguments": ["${parameters.a}"]},
+        {"command": ["sh", "-c", 'echo "$1"', "sh", "${parameters.a}"]},
+    ):
+        from_data({"jobs": {"j": {**body, "parameters": {"a": {}}}}})
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (
+            {"arguments": ["${parameters.dya}"], "parameters": {"day": {}}},
+            "arguments[0] names the unknown parameter 'dya'; did you mean 'day'?",
+        ),
+        (
+            {"environment": {"X": "${due.dat}"}},
+            "environment.X has the unknown ${due.dat}; known are ${parameters.NAME}, ${due.date}, ${due.at}, "
+            "${previous.success.date}, ${previous.success.at}, ${run.id}, ${trigger.path}, ${trigger.name}, "
+            "${trigger.size}, ${trigger.run.id}, ${trigger.run.job}, ${trigger.run.state}",
+        ),
+        (
+            {"directory": "/data/${previous.success.date}"},
+            "directory has ${previous.success.date}, which is not known there; declare a parameter with the default "
+            '"${previous.success.date}" and refer to that',
+        ),
+        (
+            {"output": {"stdout": {"append": "x-${run.id - 1d}"}}},
+            "output.stdout.append has an offset in ${run.id - 1d}, which only due.date, due.at, "
+            "previous.success.date, previous.success.at take",
+        ),
+        (
+            {"schedules": [{"cron": "@daily", "payload": "${run.id}"}]},
+            "schedules[0].payload has ${run.id}, which is not known there; use it in the job's own command or "
+            "environment",
+        ),
+        (
+            {"schedules": [{"cron": "@daily", "parameters": {"n": "x"}}], "parameters": {"n": {"type": "integer"}}},
+            "schedules[0].parameters.n must be a whole number, not 'x'",
+        ),
+        (
+            {"schedules": [{"cron": "@daily"}], "parameters": {"n": {"required": True}}},
+            "schedules[0] must give 'n', which is required",
+        ),
+        (
+            {"schedules": [{"cron": "@daily", "parameters": {"m": 1}}], "parameters": {"n": {}}},
+            "schedules[0].parameters names the unknown parameter 'm'; known are n",
+        ),
+        ({"environment": {"JOBFAC_PARAM_X": "1"}}, "environment has a wrong key: it must not be JOBFAC_PARAM_X, which "
+         "is set for each run; choose another name"),
+        ({"parameters": {"n": {"type": "choice"}}}, "parameters.n is a choice without choices; list them, such as "
+         "choices: [eu, us]"),
+        ({"parameters": {"n": {"minimum": 1}}}, "parameters.n has minimum, which only the type integer or "
+         "number takes"),
+        ({"parameters": {"n": {"required": True, "default": "x"}}}, "parameters.n is required and has a default; "
+         "remove one of them"),
+        ({"parameters": {"n": {"type": "integer", "default": "x"}}}, "parameters.n has a default that must be a whole "
+         "number, not 'x'"),
+        ({"parameters": {"n": {"type": "date", "default": "${due.at}"}}}, "parameters.n has a default that must be a "
+         "date that exists, as YYYY-MM-DD, not '2027-01-31T06:30:00+00:00'"),
+        ({"parameters": {"n": {"default": "${parameters.m}"}, "m": {}}}, "parameters.n has a default with "
+         "${parameters.m}; a default may refer to due, run, previous, trigger only"),
+        ({"parameters": {"n": {"pattern": "["}}}, "parameters.n.pattern must be a regular expression, not '[': "
+         "unterminated character set at position 0"),
+        ({"parameters": {"n-m": {}}}, "parameters has a wrong key: it must be a letter and up to 63 letters, digits "
+         "or '_', not 'n-m'"),
+        ({"parameters": {"n": {}, "N": {}}}, "parameters has 'N' and 'n', which differ only in case; rename one of "
+         "them"),
+        ({"parameters": {"n": {"minimum": 5, "maximum": 1, "type": "integer"}}}, "parameters.n has a minimum (5) above "
+         "its maximum (1)"),
+    ],
+)  # fmt: skip
+def test_a_wrong_definition_is_explained(body: dict[str, Any], says: str) -> None:
+    assert wrong(**body) == [says]
+
+
+def test_a_step_must_give_what_its_jobs_require() -> None:
+    load = {"command": ["true"], "parameters": {"n": {"type": "integer", "required": True}}}
+
+    def said(step: dict[str, Any]) -> list[str]:
+        sequence = {"parameters": {"x": {}}, "steps": [{"name": "s", "jobs": ["load"], **step}]}
+        with pytest.raises(DefinitionError) as caught:
+            from_data({"jobs": {"seq": sequence}}, known={"load": load})
+        return [problem.message for problem in caught.value.problems]
+
+    assert said({}) == ["steps[0].parameters.load must give 'n', which is required"]
+    assert said({"parameters": {"load": {"n": "x"}}}) == ["steps[0].parameters.load.n must be a whole number, not 'x'"]
+    assert said({"parameters": {"load": {"n": "${parameters.y}"}}}) == [
+        "steps[0].parameters.load.n names the unknown parameter 'y'; declare it under parameters"
+    ]
+    fits = {"steps": [{"name": "s", "jobs": "load", "parameters": {"load": {"n": "${parameters.x}"}}}]}
+    from_data({"jobs": {"seq": {"parameters": {"x": {}}, **fits}}}, known={"load": load})
+
+
+def test_sql_text_gets_bound_parameters() -> None:
+    context = Context(due=DUE, values={"day": "'; DROP TABLE x --"}, run_id=7)
+    text, bound = bind("EXEC p @a = ${parameters.day}, @b = ${run.id}, @c = ${parameters.day}", context, ":{}".format)
+    assert text == "EXEC p @a = :p1, @b = :p2, @c = :p1"
+    assert {name: str(one) for name, one in bound.items()} == {"p1": "${parameters.day}", "p2": "${run.id}"}

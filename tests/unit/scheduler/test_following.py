@@ -1,0 +1,65 @@
+"""Which recorded ends start runs: pure decisions."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobfac.definitions import Schedule
+from jobfac.store.schedules.following import decide
+from jobfac.store.upstream import End
+
+NOW = datetime(2027, 1, 31, 12, tzinfo=UTC)
+
+
+def rule(**more: Any) -> Schedule:
+    return Schedule.model_validate({"after": {"job": "a"}, **more})
+
+
+def ends(*ago: tuple[str, float]) -> list[End]:
+    """Ends of these jobs, so many minutes ago, oldest first."""
+    return [
+        End(1, number, job, "succeeded", NOW - timedelta(minutes=minutes))
+        for number, (job, minutes) in enumerate(ago, 1)
+    ]
+
+
+def test_each_end_starts_a_run() -> None:
+    found = ends(("a", 5), ("a", 1))
+    decision = decide(rule(), found, NOW, None)
+    assert decision.starts == [[found[0]], [found[1]]]
+    assert (decision.used, decision.missed) == (found, [])
+
+
+def test_what_is_too_old_is_missed_as_the_policy_says() -> None:
+    found = ends(("a", 90), ("a", 70), ("a", 1))
+    for policy, started in (("skip", [3]), ("once", [2, 3]), ("all", [1, 2, 3])):
+        decision = decide(rule(within="1h", missed=policy), found, NOW, None)
+        assert [one.run_id for (one,) in decision.starts] == started
+        assert len(decision.missed) == 3 - len(started)
+        assert decision.used == found
+
+
+def test_ends_in_a_pause_are_missed() -> None:
+    found = ends(("a", 30), ("a", 1))
+    decision = decide(rule(), found, NOW, NOW - timedelta(minutes=10))
+    assert (decision.starts, decision.missed) == ([[found[1]]], [found[0]])
+
+
+BOTH = {"all": [{"job": "a"}, {"job": "b"}]}
+
+
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 200)), min_size=1, max_size=8), st.booleans())
+def test_all_starts_one_run_when_all_are_there_and_near(ago: list[tuple[str, int]], near: bool) -> None:
+    found = ends(*sorted(ago, key=lambda one: -one[1]))
+    decision = decide(rule(after=BOTH, **({"within": "1h"} if near else {})), found, NOW, None)
+    counted = [one for one in found if not near or found[-1].ended_at - one.ended_at <= timedelta(hours=1)]
+    if {one.job for one in counted} == {"a", "b"}:
+        (causes,) = decision.starts
+        assert sorted(one.job for one in causes) == ["a", "b"]
+        assert causes[-1].ended_at == found[-1].ended_at
+        assert decision.used == found
+    else:
+        assert decision.starts == []
+    assert decision.missed == [one for one in found if one not in counted]
