@@ -17,6 +17,8 @@ OPERATION = '''
 
 def count(db: Database, by: Caller) -> int:
     """How many workers are alive. Changes nothing, so it may be repeated."""
+    from jobfac.store import workers
+
     return len(db.query(workers.workers, True))
 '''
 
