@@ -38,6 +38,7 @@ ALLOWED: dict[tuple[str, str], Role | None] = {
     ("GET", "/v1/runs/{run:id}/notes"): VIEWER,
     ("POST", "/v1/runs/{run:id}/notes"): OPERATOR,
     ("POST", "/v1/runs/{run:id}/acknowledge"): OPERATOR,
+    ("POST", "/v1/runs/{run:id}/steps/{step}/approve"): OPERATOR,
     ("GET", "/v1/holds"): VIEWER,
     ("POST", "/v1/holds"): OPERATOR,
     ("DELETE", "/v1/holds/{hold:id}"): OPERATOR,
