@@ -19,10 +19,13 @@ from jobfac.api.live.feed import LiveFeed
 from jobfac.api.metrics import Metrics
 from jobfac.api.problems import HANDLERS
 from jobfac.api.resources import (
+    admin,
     approvals,
+    backfill,
     events,
     holds,
     jobs,
+    many,
     notes,
     output,
     overview,
@@ -43,8 +46,10 @@ from jobfac.telemetry import traces
 
 TABLE = (
     *jobs.ENDPOINTS,
+    *backfill.ENDPOINTS,
     *versions.ENDPOINTS,
     *runs.ENDPOINTS,
+    *many.ENDPOINTS,
     *notes.ENDPOINTS,
     *approvals.ENDPOINTS,
     *output.ENDPOINTS,
@@ -53,6 +58,7 @@ TABLE = (
     *schedules.ENDPOINTS,
     *holds.ENDPOINTS,
     *overview.ENDPOINTS,
+    *admin.ENDPOINTS,
     *service.ENDPOINTS,
 )
 """Every endpoint of the API. The pages are not part of it."""

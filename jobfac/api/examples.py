@@ -166,6 +166,8 @@ CHANGE: dict[str, Any] = {"path": "timeout", "before": None, "after": "30m"}
 
 PATH_EXAMPLES = {
     "hold": 3,
+    "key": 1,
+    "report": "summary",
     "job": JOB["id"],
     "run": RUN["id"],
     "worker": WORKER["id"],
@@ -201,6 +203,28 @@ EXAMPLES: dict[str, Any] = {
     "Versions": {"items": [VERSION]},
     "Changes": {"items": [CHANGE]},
     "put_job": DEFINITION,
+    "Backfill": {
+        "items": [
+            {
+                "due_at": CANDIDATE["due_at"],
+                "schedule": "1",
+                "local": CANDIDATE["local"],
+                "result": "started",
+                "run": 57,
+            }
+        ],
+        "next_from": None,
+    },
+    "backfill": {"from": "2027-01-01T00:00:00Z", "to": "2027-02-01T00:00:00Z", "at_most": 2, "dry_run": True},
+    "ManyRuns": {
+        "dry_run": False,
+        "items": [
+            {"id": 42, "job": "orders-export", "state": "failed", "result": "done", "new_run": 57, "reason": None}
+        ],
+        "next_cursor": None,
+    },
+    "retry_runs": {"filter": {"job": "orders-export", "since": "2027-01-31T00:00:00Z"}, "dry_run": True},
+    "stop_runs": {"filter": {"job": "orders-export"}},
     "rollback": {"version": 2},
     "hold": {"pool": "etl", "reason": "the database moves", "until": "2027-02-01T06:00:00Z"},
     "add_note": {"text": "the share was full", "acknowledge": True},

@@ -1,16 +1,26 @@
 """Models of response bodies, for the OpenAPI document. Models of rows are derived from their views."""
 
+from datetime import date, datetime
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from jobfac.states import RunState
+from jobfac.doctor.finding import Finding as FindingView
+from jobfac.states import Role, RunState
 from jobfac.views.expectations import OverdueView
 from jobfac.views.holds import HoldView
 from jobfac.views.jobs import ChangeView, JobView, VersionView
+from jobfac.views.keys import KeyView
 from jobfac.views.notes import NoteView
+from jobfac.views.notifications import NotificationView
 from jobfac.views.overview import DueSchedule, RunLine, WaitingRuns
 from jobfac.views.overview import Overview as OverviewView
+from jobfac.views.results.backfill import Backfill as BackfillOfViews
+from jobfac.views.results.backfill import BackfillView
+from jobfac.views.results.load import HourLoad, LoadView, MoveView, PoolLoad
+from jobfac.views.results.many import ManyView
+from jobfac.views.results.output import OutputMatch
+from jobfac.views.results.plans import AppliedView, PlanView
 from jobfac.views.runs import AttemptView, EventView, RunView
 from jobfac.views.schedules import CandidateView, ScheduleView
 from jobfac.views.sequences import StepRunView, StepVisitView
@@ -105,6 +115,17 @@ StartedRun = create_model(
 Runs = _page("Runs", ListedRun, cursor=True)
 
 
+ManyRun = model_of("ManyRun", ManyView)
+
+
+class ManyRuns(Shown):
+    """What happened to each run, or would happen. ``next_cursor``: where to continue; null: these were all."""
+
+    dry_run: bool
+    items: list[ManyRun]  # type: ignore[valid-type]
+    next_cursor: str | None
+
+
 Note = model_of("Note", NoteView)
 Notes = _page("Notes", Note)
 
@@ -154,6 +175,10 @@ class OutputPage(Shown):
     pieces: list[Piece]
     position: str
     complete: bool
+
+
+OutputLine = model_of("OutputLine", OutputMatch)
+OutputLines = _page("OutputLines", OutputLine, cursor=True)
 
 
 class Stopped(Shown):
@@ -206,11 +231,71 @@ Schedules = _page("Schedules", ListedSchedule)
 Candidate = model_of("Candidate", CandidateView)
 Candidates = _page("Candidates", Candidate)
 
+HourOfLoad = model_of("HourOfLoad", HourLoad)
+PoolOfLoad = model_of("PoolOfLoad", PoolLoad)
+Move = model_of("Move", MoveView)
+Load = model_of("Load", LoadView)
+
+BackfillTime = model_of("BackfillTime", BackfillView)
+Backfill = model_of("Backfill", BackfillOfViews)
+
 Waiting = model_of("Waiting", WaitingRuns)
 RunSummary = model_of("RunSummary", RunLine)
 NextDue = model_of("NextDue", DueSchedule)
 Overdue = model_of("Overdue", OverdueView)
 Overview = model_of("Overview", OverviewView)
+
+
+Key = model_of("Key", KeyView)
+Keys = _page("Keys", Key)
+
+
+class NewKey(Shown):
+    """``key``: its text, which cannot be shown again."""
+
+    id: int
+    role: Role
+    key: str
+
+
+Notification = model_of("Notification", NotificationView)
+Notifications = _page("Notifications", Notification)
+
+
+class Requeued(Shown):
+    """The ids of the notifications that were dead and are delivered again."""
+
+    requeued: list[int]
+
+
+class ReportDocument(Shown):
+    """A report. ``row``: the name of the kind of its rows, whose keys follow from it. ``total``: all rows together."""
+
+    report: str
+    since: date
+    until: date
+    made_at: datetime
+    title: str
+    note: str
+    only: str
+    row: str
+    rows: list[dict[str, Any]]
+    total: dict[str, Any] | None
+
+
+DefinitionPlan = model_of("DefinitionPlan", PlanView)
+AppliedDefinitions = model_of("AppliedDefinitions", AppliedView)
+
+
+class PurgeResult(Shown):
+    """``removed``: the number of runs. ``more``: there may be more to remove."""
+
+    removed: int
+    more: bool
+
+
+Finding = model_of("Finding", FindingView, remedy=(str, ""))
+Findings = _page("Findings", Finding)
 
 
 class Health(Shown):

@@ -19,6 +19,7 @@ from pydantic import (
 from jobfac.definitions import Notify
 from jobfac.definitions.values import LONGEST, read_duration
 from jobfac.states import RunState
+from jobfac.store.history.search import Filter
 from jobfac.store.runs.drafting import RECIPIENTS
 
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
@@ -47,6 +48,15 @@ Moment = Annotated[datetime, BeforeValidator(_read_moment), WithJsonSchema({"typ
 Plain = Annotated[str, Field(pattern=r"^[^\x00]*$")]
 """Text without NUL characters, which an argument of a program cannot contain."""
 
+
+def read_whole(value: Any) -> Any:
+    """Return a whole number that JSON writes as 3.0 as 3."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = BeforeValidator(read_whole)
+RunNumber = Annotated[int, Field(ge=1, lt=10**18), Whole]
+Word = Annotated[str, Field(min_length=1, max_length=400, pattern=r"^[^\x00]*$")]
 JobId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,128}$")]
 _SHORT = {"type": "string", "pattern": "^[0-9]{1,4}(ms|s|m|h|d)$"}
 Duration = Annotated[
@@ -92,7 +102,7 @@ class StartBody(Body):
     """Overrides for one run of the job.
 
     ``delay`` (seconds, or a text such as 10m) and ``at`` exclude each other. For a sequence ``arguments`` and
-    ``payloads`` are by job id.
+    ``payloads`` are by job id, and ``from_step`` names the step to begin with.
     """
 
     model_config = ConfigDict(
@@ -113,6 +123,7 @@ class StartBody(Body):
     delay: Duration | None = None
     at: Moment | None = None
     notify: Annotated[list[Notify], Field(max_length=RECIPIENTS)] | None = None
+    from_step: Word | None = None
 
     @model_validator(mode="after")
     def _one_time(self) -> "StartBody":
@@ -158,30 +169,53 @@ class NoteBody(Body):
     acknowledge: bool = False
 
 
-def _read_whole(value: Any) -> Any:
-    """A number that JSON may write as 3.0."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
 class RollbackBody(Body):
     """``version``: the one to return to."""
 
-    version: Annotated[int, Field(ge=1, lt=2**31), BeforeValidator(_read_whole)]
+    version: Annotated[int, Field(ge=1, lt=2**31), Whole]
 
 
 class HoldsQuery(Parameters):
     all: bool = Field(False, description="Also those that have ended.")
 
 
-class RunFilter(Parameters):
-    job: str | None = Field(None, description="Only runs of this job.")
-    state: list[RunState] = Field([], description="Only runs in this state; may be repeated.")
+class RunFields(BaseModel):
+    """Which runs. A field that is not given matches all runs."""
+
+    job: Word | None = Field(None, description="Only runs of this job.")
+    state: list[RunState] = Field([], description="Only runs in one of these states.")
+    category: Word | None = Field(None, description="Only runs of jobs that have this category now.")
+    worker: Word | None = Field(None, description="Only runs whose last worker had this name.")
     since: Moment | None = Field(None, description="Only runs that were created at this time or later.")
-    sequence_run_id: int | None = Field(None, ge=1, lt=10**18, description="Only runs of this sequence run.")
+    until: Moment | None = Field(None, description="Only runs that were created before this time.")
+    sequence_run_id: RunNumber | None = Field(None, description="Only runs of this sequence run.")
+    key: Word | None = Field(None, description="Only runs that were started with this key.")
+    text: Word | None = Field(
+        None, description="Only runs with this text in the job, the reason, a message or the key, in any case."
+    )
+
     parameter: list[Pair] = Field(
         [], description="Only runs with this value of a parameter, NAME=VALUE; may be repeated."
     )
+
+    def wanted(self) -> Filter:
+        """The filter in the form of the store."""
+        fields = {name: getattr(self, name) for name in RunFields.model_fields if name not in ("state", "parameter")}
+        pairs = tuple(pair.partition("=")[::2] for pair in self.parameter)
+        return Filter(**fields, states=self.state, parameters=pairs)
+
+
+class RunFilter(Parameters, RunFields):
     limit: int = Field(50, ge=1, le=500, description="The maximum number of runs in a page.")
+    cursor: str | None = Field(None, pattern=r"^[1-9][0-9]{0,17}$", description="`next_cursor` of the previous page.")
+
+
+class OutputSearchQuery(Parameters):
+    text: Word = Field(description="The text, in any case, which a line contains.")
+    job: Word | None = Field(None, description="Only output of this job's runs.")
+    since: Moment | None = Field(None, description="Only output of runs that were created at this time or later.")
+    until: Moment | None = Field(None, description="Only output of runs that were created before this time.")
+    limit: int = Field(100, ge=1, le=1000, description="The maximum number of lines in a page.")
     cursor: str | None = Field(None, pattern=r"^[1-9][0-9]{0,17}$", description="`next_cursor` of the previous page.")
 
 
@@ -218,6 +252,10 @@ class PreviewQuery(Parameters):
     count: int = Field(10, ge=1, le=200, description="The number of due times.")
     start: Moment | None = Field(None, alias="from", description="Due times after this; default: now.")
     explain: bool = Field(False, description="Include times that do not fire, with the reason.")
+
+
+class LoadQuery(Parameters):
+    days: int = Field(7, ge=1, le=31, description="The number of days.")
 
 
 class JobsQuery(Parameters):

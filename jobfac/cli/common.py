@@ -8,12 +8,13 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 
+from jobfac.cli import completion
 from jobfac.cli.listing import PLAIN
 from jobfac.errors import DONE as DONE
 from jobfac.errors import NOT_FOUND as NOT_FOUND
@@ -30,13 +31,15 @@ if TYPE_CHECKING:
     from jobfac.settings import Settings
     from jobfac.views.runs import RunView
 
+T = TypeVar("T")
+
 MAX_ID = 2**63 - 1
 """The greatest id."""
 
 NOT_UTF8 = "is not text in UTF-8; pass bytes to a program as base64, or in a file."
 """The end of the error for a payload or an argument that cannot be stored."""
 
-RunId = Annotated[int, typer.Argument(min=1, max=MAX_ID, help="The run's id.")]
+RunId = Annotated[int, typer.Argument(min=1, max=MAX_ID, help="The run's id.", autocompletion=completion.runs)]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 
@@ -107,18 +110,18 @@ def _check_file(loaded: "Settings") -> None:
     path = sqlite_path(url)
     if path is not None and os.path.isdir(path):  # noqa: PTH112 - returns False for an impossible name
         fail(UNREACHABLE, f"The database {url} cannot be reached: {path} is a folder. Check JOBFAC_DATABASE_URL.")
-    if path is None:
-        return
-    if os.path.exists(path):  # noqa: PTH110 - as above
-        if not os.access(path, os.R_OK):
-            fail(UNREACHABLE, f"The database {url} cannot be reached: {caller()} may not read {path}; allow it.")
-        return
     if loaded.api_url and url == Settings.database_url:
         fail(
             USAGE,
             "This command needs the database and does not work through JOBFAC_API_URL: set JOBFAC_DATABASE_URL, "
             "or unset JOBFAC_API_URL.",
         )
+    if path is None:
+        return
+    if os.path.exists(path):  # noqa: PTH110 - as above
+        if not os.access(path, os.R_OK):
+            fail(UNREACHABLE, f"The database {url} cannot be reached: {caller()} may not read {path}; allow it.")
+        return
     if not os.path.isdir(path.parent):  # noqa: PTH112 - as above
         fail(
             UNREACHABLE,
@@ -152,14 +155,31 @@ def seconds(text: str, option: str) -> float:
 
 
 def instant(text: str, option: str, back: bool = False) -> datetime:
-    """Parse a time: RFC 3339, or local time without an offset. ``back``: also a duration before now, such as 2h."""
-    if back and re.fullmatch(r"[\d.]+[a-z]+.*", text):
-        return datetime.now(UTC) - timedelta(seconds=seconds(text, option))
+    """Parse a time as ``times.read_time`` does. ``back``: also a duration before now (2h), or a word for a day."""
+    from jobfac.cli.times import read_time
+
+    return _time(option, lambda now: read_time(text, now, back=back))
+
+
+def period_end(text: str, option: str) -> datetime:
+    """Parse the end of a period. The end of a day is meant by a day."""
+    from jobfac.cli.times import read_end
+
+    return _time(option, lambda now: read_end(text, now))
+
+
+def utc_day(text: str, option: str) -> date:
+    """Parse a day in UTC: a date, a word for a day, or a time or duration in it."""
+    from jobfac.cli.times import read_day
+
+    return _time(option, lambda now: read_day(text, now))
+
+
+def _time(option: str, read: Callable[[datetime], T]) -> T:
     try:
-        # Converted to UTC first: times at the ends of the calendar fail here and not later.
-        return datetime.fromisoformat(text).astimezone(UTC).astimezone()
-    except (ValueError, OverflowError):
-        fail(USAGE, f"{option} must be a time such as 2027-01-31T22:00:00+01:00 or '2027-01-31 22:00', not '{text}'.")
+        return read(datetime.now(UTC))
+    except ValueError as error:
+        fail(USAGE, f"{option} {error}.")
 
 
 def is_terminal() -> bool:
@@ -168,7 +188,7 @@ def is_terminal() -> bool:
 
 
 def confirm(question: str, yes: bool) -> None:
-    """Ask a person before something is removed or disabled. A script is not asked. ``yes``: the option ``--yes``.
+    """Ask a person before something is taken away. ``yes``: it was answered on the command line. A script is not asked.
 
     Raises:
         typer.Abort: the answer is no.

@@ -201,7 +201,7 @@ class Database:
 
         It is read from the file names, because importing Alembic costs 12 MB of memory and 0.1 s.
         """
-        return max(_versions())
+        return max(versions())
 
     def version(self) -> str | None:
         """Return the schema version of the database, or None if it has no schema.
@@ -257,7 +257,7 @@ class Database:
 
         self.dialect.create()
         self._check_engine()
-        if (found := self.version()) is not None and found not in _versions():
+        if (found := self.version()) is not None and found not in versions():
             raise WrongSchema(
                 f"The database's schema is version {found}, which this program does not know; it needs {self.head()}. "
                 "Use the newer jobfac that made it."
@@ -278,15 +278,21 @@ class Database:
         write_script(self.dialect.name, out)
 
 
-def write_script(engine: str, out: Any) -> None:
-    """Write the SQL of an upgrade from nothing to ``out``; ``engine`` is mssql or sqlite. Needs no driver."""
+def write_script(engine: str, out: Any, since: str | None = None) -> None:
+    """Write the SQL of an upgrade to ``out``; ``engine`` is mssql or sqlite. Needs no driver.
+
+    ``since``: the version from which to upgrade; None: from nothing.
+    """
     from alembic import command
 
     tables = StringIO()
     config = _config(engine)
     config.output_buffer = tables
-    command.upgrade(config, "head", sql=True)
-    out.write(sql_files.script(engine, tables.getvalue()))
+    command.upgrade(config, "head" if since is None else f"{since}:head", sql=True)
+    if since is None:
+        out.write(sql_files.script(engine, tables.getvalue()))
+    else:
+        out.write(sql_files.upgrade_script(engine, tables.getvalue(), since, max(versions())))
 
 
 def _config(engine: str) -> Any:
@@ -299,7 +305,7 @@ def _config(engine: str) -> Any:
     return config
 
 
-def _versions() -> set[str]:
+def versions() -> set[str]:
     """Return the schema versions of this program's migrations."""
     return {path.name.partition("_")[0] for path in (MIGRATIONS / "versions").glob("[0-9]*.py")}
 

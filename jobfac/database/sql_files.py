@@ -4,7 +4,7 @@ They can be run at any time, any number of times. ``Database.upgrade`` runs them
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -52,6 +52,62 @@ def install(conn: sa.Connection) -> None:
     """Create the views, and on SQL Server the procedures and roles, from the files."""
     for statement in statements(conn.dialect.name):
         conn.exec_driver_sql(statement)
+
+
+_UPGRADE = """\
+-- Brings the schema of jobfac from version {since} to {until}, as `jobfac db script --from {since}` prints it. Stop all
+-- workers, schedulers and APIs first. Run it as db_owner with sqlcmd -b, which stops at the first error.
+"""
+_RIGHT_VERSION = """\
+SET QUOTED_IDENTIFIER ON;
+SET ANSI_NULLS ON;
+SET XACT_ABORT ON;
+GO
+IF NOT EXISTS (SELECT 1 FROM jobfac.alembic_version WHERE version_num = '{since}')
+BEGIN
+    RAISERROR(N'The schema of jobfac is not of version {since}; nothing was changed.', 16, 1);
+    SET NOEXEC ON;
+END;
+GO
+"""
+_REMOVAL = """\
+-- Removes jobfac from a SQL Server database: procedures, views, tables, roles and the schema, with everything in them,
+-- as `jobfac db script --uninstall` prints it. Stop all workers, schedulers and APIs first, and make a backup: nothing
+-- brings the history back. Run it as db_owner with sqlcmd -b, which stops at the first error. It may be run again.
+SET XACT_ABORT ON;
+GO
+"""
+_ROLES = """\
+DECLARE @leave NVARCHAR(MAX) = N'';
+SELECT @leave = @leave + CONCAT(N'ALTER ROLE ', QUOTENAME(r.name), N' DROP MEMBER ', QUOTENAME(m.name), N'; ')
+FROM sys.database_role_members AS x
+JOIN sys.database_principals AS r ON r.principal_id = x.role_principal_id
+JOIN sys.database_principals AS m ON m.principal_id = x.member_principal_id
+WHERE r.name IN (N'jobfac_worker', N'jobfac_operator', N'jobfac_reader');
+EXEC sys.sp_executesql @leave;
+DROP ROLE IF EXISTS jobfac_worker;
+DROP ROLE IF EXISTS jobfac_operator;
+DROP ROLE IF EXISTS jobfac_reader;
+DROP SCHEMA IF EXISTS jobfac;
+GO
+"""
+
+
+def upgrade_script(engine: str, tables: str, since: str, until: str) -> str:
+    """The script that upgrades a database from the version ``since``; ``tables`` is the part from the migrations."""
+    tables = re.sub(r"[ \t]+$", "", tables, flags=re.MULTILINE).strip() + "\n"
+    beginning = [_UPGRADE.format(since=since, until=until)]
+    if engine == "mssql":
+        beginning = [beginning[0] + _RIGHT_VERSION.format(since=since)]
+    return "\n".join([*beginning, tables, *([_TABLES_DONE] if engine == "mssql" else []), *texts(engine)])
+
+
+def uninstall_script(tables: Iterable[str]) -> str:
+    """The script that removes everything from a SQL Server database, with these ``tables``."""
+    made = re.findall(r"CREATE OR ALTER (PROCEDURE|VIEW) (jobfac\.\w+)", "".join(texts("mssql")))
+    drops = [f"DROP {kind} IF EXISTS {name};" for kind, name in reversed(made)]
+    tables = [f"DROP TABLE IF EXISTS jobfac.{name};" for name in (*sorted(tables), "alembic_version")]
+    return "\n".join([_REMOVAL, *drops, "GO", *tables, "GO", _ROLES])
 
 
 def script(engine: str, tables: str) -> str:

@@ -10,7 +10,18 @@ from jobfac.definitions.execution.watching import Expect, Usual
 from jobfac.definitions.models import AnyJob, Defaults, Job, Sequence, canonical
 from jobfac.definitions.notify import Notify, Recipient, Secret
 from jobfac.definitions.parameters import Parameter
-from jobfac.definitions.parse import Definitions, dump, from_canonical, from_data, load, loads, read_notify, reader
+from jobfac.definitions.parse import (
+    Definitions,
+    dump,
+    from_canonical,
+    from_data,
+    load,
+    loads,
+    read_notify,
+    read_texts,
+    reader,
+    text_reader,
+)
 from jobfac.definitions.plan import Difference, Plan, losses, plan
 from jobfac.definitions.problems import DefinitionError, Problem
 from jobfac.definitions.schedule import Schedule
@@ -51,7 +62,9 @@ __all__ = [
     "read_duration",
     "read_notify",
     "read_size",
+    "read_texts",
     "reader",
+    "text_reader",
     "write_duration",
     "write_size",
 ]

@@ -1,6 +1,6 @@
 """Read definitions from files or text, check them, and write them as YAML."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import Any
@@ -57,15 +57,45 @@ def load(*files: str | FilePath, known: Known | None = None) -> Definitions:
 
 def reader(*files: str | FilePath) -> Callable[[Known], Definitions]:
     """Read the files once, and return a function that checks them as ``load`` does. It may be called repeatedly."""
-    documents: list[Document] = []
+    texts, problems = _read_files(files)
+    return _reader_of(texts, problems)
+
+
+def read_texts(*files: str | FilePath) -> dict[str, str]:
+    """Return the texts of files by their names.
+
+    Raises:
+        DefinitionError: a file cannot be read or is not UTF-8 text.
+    """
+    texts, problems = _read_files(files)
+    if problems:
+        raise DefinitionError(problems)
+    return texts
+
+
+def text_reader(texts: Mapping[str, str]) -> Callable[[Known], Definitions]:
+    """As ``reader``, for texts by the names of their files."""
+    return _reader_of(texts, [])
+
+
+def _read_files(files: Iterable[str | FilePath]) -> tuple[dict[str, str], list[Problem]]:
+    texts: dict[str, str] = {}
     problems: list[Problem] = []
     for file in files:
         try:
-            documents.append(read_document(FilePath(file).read_text(encoding="utf-8-sig"), str(file)))
+            texts[str(file)] = FilePath(file).read_text(encoding="utf-8-sig")
         except OSError as error:
             problems.append(Problem(f"cannot be read: {error.strerror}", file=str(file)))
         except UnicodeDecodeError as error:
             problems.append(Problem(f"is not UTF-8 text (byte {error.start}); save it as UTF-8", file=str(file)))
+    return texts, problems
+
+
+def _reader_of(texts: Mapping[str, str], problems: list[Problem]) -> Callable[[Known], Definitions]:
+    documents: list[Document] = []
+    for name, text in texts.items():
+        try:
+            documents.append(read_document(text, name))
         except DefinitionError as error:
             problems.extend(error.problems)
     return lambda known: _assemble(documents, known, list(problems))

@@ -10,8 +10,8 @@ import psutil
 import sqlalchemy as sa
 
 from jobfac.database.tables import SCHEMA, metadata
+from jobfac.doctor.disk import disk_space
 from jobfac.doctor.finding import Finding, State
-from jobfac.doctor.machine import disk_space
 
 NETWORK = ("nfs", "cifs", "smb", "9p", "afs", "ceph", "fuse.", "glusterfs", "lustre", "gpfs", "beegfs")
 """Prefixes of file system types that other machines may share."""

@@ -28,8 +28,11 @@ MAX_NAMES = 3
 LATE = 600.0
 """Seconds after which a waiting notification is late."""
 
-CHECKS = {"lease expired": "workers", "schedule overdue": "schedules"}
+CHECKS = {"lease expired": "workers", "schedule overdue": "schedules", "keeps failing": "jobs"}
 """The check under which a problem of ``v_health`` is reported; all others belong to ``queue``."""
+
+ELSEWHERE = ("no worker", "notification dead")
+"""Kinds of trouble that other checks report more exactly."""
 
 SERIOUS = ("lease expired", "not promoted", "schedule overdue")
 """Problems of ``v_health`` that mean that no worker or no scheduler runs."""
@@ -61,7 +64,7 @@ class Health(NamedTuple):
 
 def trouble(conn: sa.Connection) -> list[Finding]:
     """Report the view ``v_health``, one finding for each kind of problem. ``queues`` reports `no worker` in detail."""
-    query = sa.select(_HEALTH).where(_HEALTH.c.problem != "no worker").order_by(_HEALTH.c.problem, _HEALTH.c.since)
+    query = sa.select(_HEALTH).where(_HEALTH.c.problem.not_in(ELSEWHERE)).order_by(_HEALTH.c.problem, _HEALTH.c.since)
     return judge_trouble([Health(*row) for row in conn.execute(query.limit(MAX_ROWS))], now(conn))
 
 

@@ -1,7 +1,6 @@
 """Checks of this machine: settings, drivers, disk space for output, the guardian, the limit of open files, the API."""
 
 import difflib
-import os
 import resource
 import sqlite3
 import tempfile
@@ -13,15 +12,10 @@ import httpx
 import sqlalchemy as sa
 
 from jobfac.database.dialects.mssql import odbc_drivers
+from jobfac.doctor.disk import disk_space
 from jobfac.doctor.finding import Finding, State, error_text
 from jobfac.programs import Guardian, StartError, private_fault, room_for_programs
 from jobfac.settings import Settings, sources
-
-LOW_SPACE, TOO_LOW_SPACE = 1 << 30, 100 << 20
-"""Free bytes on a disk below which it is a warning, and a problem."""
-
-MIN_FREE_FILES = 1000
-"""Files that a file system must have room for."""
 
 PATHS = ("api_tls_certificate", "api_tls_key", "templates")
 """Settings that name a file or folder that must exist."""
@@ -99,20 +93,6 @@ def spool(folder: Path) -> Iterator[Finding]:
         yield Finding("spool", State.PROBLEM, f"{existing} cannot be written: {error.strerror}", remedy)
         return
     yield disk_space("spool", existing, "Make room, or set JOBFAC_SPOOL to a folder on another disk.")
-
-
-def disk_space(check: str, path: Path, remedy: str) -> Finding:
-    """Check the free bytes and the free files of the file system that holds ``path``."""
-    disk = os.statvfs(path)
-    free = disk.f_bavail * disk.f_frsize
-    if disk.f_files and disk.f_favail < MIN_FREE_FILES:
-        return Finding(check, State.PROBLEM, f"{path} has room for {disk.f_favail} more files only", remedy)
-    state = State.PROBLEM if free < TOO_LOW_SPACE else State.WARNING if free < LOW_SPACE else State.OK
-    return Finding(check, state, f"{path} has {_size(free)} left", "" if state is State.OK else remedy)
-
-
-def _size(number: int) -> str:
-    return f"{number / (1 << 30):,.1f} GiB" if number >= 1 << 30 else f"{number / (1 << 20):,.0f} MiB"
 
 
 def guardian() -> Iterator[Finding]:

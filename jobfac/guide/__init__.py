@@ -4,8 +4,8 @@ from importlib.resources import files
 
 TOPICS = (
     "definitions", "parameters", "programs", "sql", "schedules", "sequences", "output", "secrets", "notifications",
-    "monitoring", "duty", "history", "http", "tsql", "guarantees", "security", "operating", "deploying", "sqlserver",
-    "agent",
+    "monitoring", "duty", "history", "bulk", "http", "tsql", "guarantees", "security", "operating", "deploying",
+    "sqlserver", "agent",
     "troubleshooting", "glossary", "reference", "settings",
 )  # fmt: skip
 """The topics in the order in which a new user reads them."""

@@ -1,6 +1,6 @@
 """Define, delete, enable and disable jobs."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -14,6 +14,7 @@ from jobfac.definitions.values import read_id
 from jobfac.errors import Forbidden, Outdated
 from jobfac.operations.caller import Caller, transact, visible_job
 from jobfac.store import jobs, schedules
+from jobfac.views.results.plans import AppliedView, PlanView
 
 Reader = Callable[[Mapping[str, Mapping[str, Any]]], d.Definitions]
 """Reads definitions and checks them against the known ones. ``definitions.reader`` creates a reader for files."""
@@ -36,6 +37,24 @@ class Applied(NamedTuple):
     defaults: d.Plan
     wanted: d.Definitions
     kept: Kept
+
+    def view(self) -> AppliedView:
+        """Return what clients are shown."""
+        warnings = [str(warning) for warning in self.wanted.warnings]
+        losses = d.losses(self.jobs) + [f"{one} (defaults)" for one in d.losses(self.defaults)]
+        paused = [list(pair) for pair in self.kept.paused]
+        return AppliedView(
+            _plan_view(self.jobs), _plan_view(self.defaults), list(self.kept.disabled), paused, losses, warnings
+        )
+
+
+def _plan_view(one: d.Plan) -> PlanView:
+    change = {name: _changes(found) for name, found in one.change.items()}
+    return PlanView(list(one.add), change, list(one.remove), list(one.same))
+
+
+def _changes(found: Iterable[d.Difference]) -> list[dict[str, Any]]:
+    return [{"path": one.path, "before": one.before, "after": one.after} for one in found]
 
 
 class Written(NamedTuple):

@@ -3,7 +3,7 @@
 from jobfac.database.engine import Database
 from jobfac.operations.caller import Caller, transact
 from jobfac.store import audit, retention
-from jobfac.store.retention import Keep
+from jobfac.store.retention import Keep, Removed
 
 
 def purge(db: Database, by: Caller, keep: Keep) -> int:
@@ -11,6 +11,15 @@ def purge(db: Database, by: Caller, keep: Keep) -> int:
 
     Works in many small transactions with pauses between them. May be repeated: a second call continues.
     """
-    removed = retention.purge_all(db, keep)
-    transact(db, by, lambda conn: audit.note(conn, by.name, "purge", f"{removed} runs"))
-    return removed
+    return _purge(db, by, keep, None).removed
+
+
+def purge_for(db: Database, by: Caller, keep: Keep, seconds: float) -> Removed:
+    """As ``purge``, for at most about so many seconds. May be repeated: a second call continues."""
+    return _purge(db, by, keep, seconds)
+
+
+def _purge(db: Database, by: Caller, keep: Keep, seconds: float | None) -> Removed:
+    done = retention.purge_for(db, keep, seconds)
+    transact(db, by, lambda conn: audit.note(conn, by.name, "purge", f"{done.removed} runs"))
+    return done

@@ -1,4 +1,4 @@
-"""Drain workers."""
+"""Drain workers, and let drained ones work again."""
 
 import sqlalchemy as sa
 
@@ -6,7 +6,8 @@ from jobfac.database.engine import Database
 from jobfac.errors import no_worker
 from jobfac.operations.caller import Caller, transact
 from jobfac.states import WorkerState
-from jobfac.store import audit, workers
+from jobfac.store import audit
+from jobfac.store.workers import draining
 
 
 def drain(db: Database, by: Caller, worker_id: int) -> None:
@@ -19,10 +20,30 @@ def drain(db: Database, by: Caller, worker_id: int) -> None:
     """
 
     def work(conn: sa.Connection) -> None:
-        before = workers.drain(conn, worker_id)
+        before = draining.drain(conn, worker_id)
         if before is None:
             raise no_worker(worker_id)
         if before == WorkerState.ACTIVE:
             audit.note(conn, by.name, "drain", f"worker {worker_id}")
+
+    transact(db, by, work)
+
+
+def undrain(db: Database, by: Caller, worker_id: int) -> None:
+    """Let a draining worker claim runs again.
+
+    Only a drain by ``drain`` can be taken back; a worker that a signal drains leaves. May be repeated as long as the
+    worker is alive.
+
+    Raises:
+        NotFound: there is no live worker with this id.
+    """
+
+    def work(conn: sa.Connection) -> None:
+        before = draining.undrain(conn, worker_id)
+        if before is None:
+            raise no_worker(worker_id)
+        if before == WorkerState.DRAINING:
+            audit.note(conn, by.name, "undrain", f"worker {worker_id}")
 
     transact(db, by, work)

@@ -4,10 +4,10 @@ Reports read the daily statistics and add the runs that are not counted there ye
 a purge removes nothing from a report. Days are UTC; a run belongs to the day on which it ended.
 """
 
-from jobfac.reports.facts import Facts, Period, facts, period
+from jobfac.reports.facts import EARLIEST, Facts, Period, facts, period
 from jobfac.reports.history import job_history
 from jobfac.reports.page import page
 from jobfac.reports.rows import Kind, Report
 from jobfac.reports.shaping import REPORTS
 
-__all__ = ["REPORTS", "Facts", "Kind", "Period", "Report", "facts", "job_history", "page", "period"]
+__all__ = ["EARLIEST", "REPORTS", "Facts", "Kind", "Period", "Report", "facts", "job_history", "page", "period"]

@@ -16,6 +16,9 @@ from jobfac.states import FAILED, FAILURES, FINAL, HELD
 from jobfac.store import statistics
 from jobfac.store.statistics import DailyTotals, Presence, Work
 
+EARLIEST = date(1970, 1, 1)
+"""The earliest first day. There are no runs before it, and a report also reads the period before its own."""
+
 JobFilter = Callable[[str], bool]
 
 NUMBERS = [field.name for field in fields(DailyTotals) if field.name != "states"]

@@ -64,14 +64,28 @@ class Keep:
 
 def purge_all(db: Database, keep: Keep) -> int:
     """Remove everything whose retention is over, with a pause after each step. Returns the number of removed runs."""
+    return purge_for(db, keep, None).removed
+
+
+class Removed(NamedTuple):
+    """The number of removed runs, and whether there may be more."""
+
+    removed: int
+    more: bool
+
+
+def purge_for(db: Database, keep: Keep, seconds: float | None) -> Removed:
+    """As ``purge_all``, for at most about so many seconds; None: to the end."""
     removed = 0
-    begun = time.monotonic()
+    began = begun = time.monotonic()
     for runs in steps(db, keep):
         removed += runs
+        if seconds is not None and time.monotonic() - began > seconds:
+            return Removed(removed, True)
         # SQLite does not queue its writers. Without a pause, a claim would rarely get the write lock.
         time.sleep(REST * (time.monotonic() - begun))
         begun = time.monotonic()
-    return removed
+    return Removed(removed, False)
 
 
 def steps(db: Database, keep: Keep) -> Iterator[int]:

@@ -174,9 +174,9 @@ class Worker:
     def _read_inbox(self) -> None:
         messages = self._inbox.take()
         for until in messages.drains:
-            self._phases.drain(until)
-        if messages.is_drain_requested and not self._phases.is_leaving:
-            self._phases.drain(time.monotonic() + self._settings.drain_limit)
+            self._phases.signal(until)
+        until = time.monotonic() + self._settings.drain_limit
+        self._agenda.more |= self._phases.follow(messages.state, until)
         if messages.overload is not None:
             self._health.loaded(messages.overload)
         self._agenda.absorb(messages, time.monotonic())

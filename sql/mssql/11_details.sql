@@ -116,7 +116,28 @@ FROM (
     FROM jobfac.run AS r
     WHERE r.state IN ('running', 'stopping') AND r.state = 'stopping' AND r.kind = 'program'
 ) AS s
-WHERE s.asked_at < DATEADD(MINUTE, -10, SYSUTCDATETIME());
+WHERE s.asked_at < DATEADD(MINUTE, -10, SYSUTCDATETIME())
+UNION ALL
+SELECT
+    N'notification dead',
+    CONCAT(N'job ', n.job, N', ', COUNT(*), N' of the event ', n.event),
+    MIN(n.created_at),
+    N'Delivery was given up: see `error` in jobfac.v_notifications, mend it, then run `jobfac notify requeue --all-dead`.'
+FROM jobfac.notification AS n
+WHERE n.state = 'dead'
+GROUP BY n.job, n.event
+UNION ALL
+SELECT
+    N'keeps failing',
+    CONCAT(N'job ', j.id, N', ', COUNT(*), N' times since its last success'),
+    MIN(r.ended_at),
+    N'See its last failures in jobfac.v_failures, and disable it until it is mended.'
+FROM jobfac.job AS j
+JOIN jobfac.run AS r ON r.job = j.id AND r.state IN ('failed', 'timed_out', 'start_failed', 'lost')
+WHERE j.enabled = 1
+    AND r.id > COALESCE((SELECT MAX(s.id) FROM jobfac.run AS s WHERE s.job = j.id AND s.state = 'succeeded'), 0)
+GROUP BY j.id
+HAVING COUNT(*) >= 3;
 GO
 
 CREATE OR ALTER VIEW jobfac.v_holds AS

@@ -56,6 +56,14 @@ BEGIN
                 @key = @start_key,
                 @by = @who,
                 @run_id = @run_id OUTPUT;
+        IF @start_key IS NOT NULL
+            EXEC jobfac.check_repeat
+                @run = @run_id,
+                @key = @start_key,
+                @arguments = @arguments,
+                @payload = @payload,
+                @priority = @priority,
+                @delay_seconds = @delay_seconds;
         IF @outer = 0
             COMMIT TRANSACTION;
     END TRY

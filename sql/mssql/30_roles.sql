@@ -72,4 +72,7 @@ GRANT SELECT ON jobfac.v_health TO jobfac_operator, jobfac_reader, jobfac_worker
 GRANT SELECT ON jobfac.v_holds TO jobfac_operator, jobfac_reader, jobfac_worker;
 GRANT SELECT ON jobfac.v_notes TO jobfac_operator, jobfac_reader, jobfac_worker;
 GRANT SELECT ON jobfac.v_overdue TO jobfac_operator, jobfac_reader, jobfac_worker;
+GRANT SELECT ON jobfac.v_jobs TO jobfac_operator, jobfac_reader, jobfac_worker;
+GRANT SELECT ON jobfac.v_audit TO jobfac_operator, jobfac_reader, jobfac_worker;
+GRANT SELECT ON jobfac.v_notifications TO jobfac_operator, jobfac_reader, jobfac_worker;
 GO

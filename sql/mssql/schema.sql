@@ -764,6 +764,10 @@ CREATE TABLE jobfac.upstream (
 
 GO
 
+CREATE INDEX ix_upstream_schedule ON jobfac.upstream (schedule_id);
+
+GO
+
 CREATE TABLE jobfac.upstream_end (
     schedule_id BIGINT NOT NULL,
     run_id BIGINT NOT NULL,
@@ -1409,7 +1413,28 @@ FROM (
     FROM jobfac.run AS r
     WHERE r.state IN ('running', 'stopping') AND r.state = 'stopping' AND r.kind = 'program'
 ) AS s
-WHERE s.asked_at < DATEADD(MINUTE, -10, SYSUTCDATETIME());
+WHERE s.asked_at < DATEADD(MINUTE, -10, SYSUTCDATETIME())
+UNION ALL
+SELECT
+    N'notification dead',
+    CONCAT(N'job ', n.job, N', ', COUNT(*), N' of the event ', n.event),
+    MIN(n.created_at),
+    N'Delivery was given up: see `error` in jobfac.v_notifications, mend it, then run `jobfac notify requeue --all-dead`.'
+FROM jobfac.notification AS n
+WHERE n.state = 'dead'
+GROUP BY n.job, n.event
+UNION ALL
+SELECT
+    N'keeps failing',
+    CONCAT(N'job ', j.id, N', ', COUNT(*), N' times since its last success'),
+    MIN(r.ended_at),
+    N'See its last failures in jobfac.v_failures, and disable it until it is mended.'
+FROM jobfac.job AS j
+JOIN jobfac.run AS r ON r.job = j.id AND r.state IN ('failed', 'timed_out', 'start_failed', 'lost')
+WHERE j.enabled = 1
+    AND r.id > COALESCE((SELECT MAX(s.id) FROM jobfac.run AS s WHERE s.job = j.id AND s.state = 'succeeded'), 0)
+GROUP BY j.id
+HAVING COUNT(*) >= 3;
 GO
 
 CREATE OR ALTER VIEW jobfac.v_holds AS
@@ -1461,6 +1486,168 @@ SELECT
 FROM jobfac.expectation AS e
 LEFT JOIN jobfac.job AS j ON j.id = e.job
 WHERE e.overdue_at IS NOT NULL;
+GO
+
+-- Views of what administrators ask for: the jobs, the audit and the notifications.
+-- Run this file again at any time: it replaces what is there.
+
+CREATE OR ALTER VIEW jobfac.v_jobs AS
+-- Every job with its definition in force, its schedules and its last run. next_due_at: of the schedules not paused.
+SELECT
+    j.id AS job,
+    j.kind,
+    j.category,
+    j.queue,
+    j.enabled,
+    j.version,
+    v.created_at AS defined_at,
+    v.created_by AS defined_by,
+    j.updated_at,
+    j.updated_by,
+    (SELECT COUNT(*) FROM jobfac.schedule AS s WHERE s.job = j.id) AS schedules,
+    (SELECT COUNT(*) FROM jobfac.schedule AS s WHERE s.job = j.id AND s.paused = 1) AS paused_schedules,
+    (SELECT MIN(s.next_due_at) FROM jobfac.schedule AS s WHERE s.job = j.id AND s.paused = 0) AS next_due_at,
+    r.id AS last_run_id,
+    r.state AS last_run_state,
+    r.created_at AS last_run_at,
+    v.definition
+FROM jobfac.job AS j
+JOIN jobfac.job_version AS v ON v.job = j.id AND v.version = j.version
+LEFT JOIN jobfac.run AS r ON r.id = (SELECT MAX(l.id) FROM jobfac.run AS l WHERE l.job = j.id);
+GO
+
+CREATE OR ALTER VIEW jobfac.v_audit AS
+-- Who changed what, in the order of id. was and is_now: the text before and after, where there is one.
+SELECT
+    a.id,
+    a.at,
+    a.[by] AS who,
+    a.action,
+    a.subject,
+    a.[before] AS was,
+    a.[after] AS is_now
+FROM jobfac.audit AS a;
+GO
+
+CREATE OR ALTER VIEW jobfac.v_notifications AS
+-- Every message to one recipient. The recipient itself is not shown, since its address may hold a secret:
+-- `jobfac notify list` shows it without. due_at: when a waiting one may be delivered.
+SELECT
+    n.id,
+    n.run_id,
+    n.job,
+    n.event,
+    n.state,
+    n.tries,
+    n.created_at,
+    n.due_at,
+    n.delivered_at,
+    n.error
+FROM jobfac.notification AS n;
+GO
+
+-- A start with a key that was used before must be the same start: a step of start_job. Nobody needs a right to it.
+-- Run this file again at any time: it replaces what is there.
+
+-- Filtered indexes need both in every session that writes, and a procedure keeps what held when it was created.
+SET QUOTED_IDENTIFIER ON;
+SET ANSI_NULLS ON;
+GO
+
+CREATE OR ALTER PROCEDURE jobfac.check_repeat
+    @run BIGINT, -- the run that the key gave
+    @key NVARCHAR(200),
+    @arguments NVARCHAR(MAX),
+    @payload NVARCHAR(MAX),
+    @priority INT,
+    @delay_seconds INT
+AS
+-- Refuse a start that differs in arguments, payload, priority or time from the run that its key gave.
+BEGIN
+    SET NOCOUNT ON;
+    DECLARE @kind VARCHAR(16), @was_arguments NVARCHAR(MAX), @was_payload NVARCHAR(MAX), @overrides NVARCHAR(MAX);
+    DECLARE @was_priority INT, @attempt INT, @created_at DATETIME2(3), @ready_at DATETIME2(3);
+    DECLARE @differs NVARCHAR(100), @sentence NVARCHAR(2000), @delay INT = COALESCE(@delay_seconds, 0);
+    SELECT
+        @kind = r.kind,
+        @was_arguments = r.arguments,
+        @was_payload = r.payload,
+        @overrides = r.overrides,
+        @was_priority = r.priority,
+        @attempt = r.attempt,
+        @created_at = r.created_at,
+        @ready_at = r.ready_at
+    FROM jobfac.run AS r
+    WHERE r.id = @run;
+    IF @kind = 'sequence'
+        SELECT
+            @was_arguments = JSON_QUERY(@overrides, '$.arguments'),
+            @was_payload = JSON_QUERY(@overrides, '$.payloads'),
+            @arguments = COALESCE(@arguments, CASE WHEN @overrides IS NOT NULL THEN N'{}' END),
+            @payload = COALESCE(@payload, CASE WHEN @overrides IS NOT NULL THEN N'{}' END);
+    IF ISJSON(@arguments) = 0 OR (@kind = 'sequence' AND ISJSON(@payload) = 0)
+        SET @differs = N'arguments or payload';
+    -- A first start of a sequence may have been without one of the two.
+    IF @kind = 'sequence'
+        SELECT @was_arguments = COALESCE(@was_arguments, N'{}'), @was_payload = COALESCE(@was_payload, N'{}'),
+            @arguments = COALESCE(@arguments, N'{}'), @payload = COALESCE(@payload, N'{}');
+    DECLARE @asked TABLE (place NVARCHAR(400) NOT NULL, said NVARCHAR(MAX) NOT NULL);
+    DECLARE @stored TABLE (place NVARCHAR(400) NOT NULL, said NVARCHAR(MAX) NOT NULL);
+    IF @differs IS NULL AND @kind = 'program'
+    BEGIN
+        INSERT INTO @asked (place, said) SELECT a.[key], a.[value] FROM OPENJSON(@arguments) AS a;
+        INSERT INTO @stored (place, said) SELECT a.[key], a.[value] FROM OPENJSON(@was_arguments) AS a;
+        IF COALESCE(ISJSON(@arguments), -1) <> COALESCE(ISJSON(@was_arguments), -1)
+            SET @differs = N'arguments';
+        IF DATALENGTH(COALESCE(@payload, N'')) <> DATALENGTH(COALESCE(@was_payload, N''))
+            OR COALESCE(@payload, N'') COLLATE Latin1_General_BIN2 <> COALESCE(@was_payload, N'')
+            OR (@payload IS NULL AND @was_payload IS NOT NULL)
+            OR (@payload IS NOT NULL AND @was_payload IS NULL)
+            SET @differs = N'payload';
+    END;
+    IF @differs IS NULL AND @kind = 'sequence'
+    BEGIN
+        INSERT INTO @asked (place, said)
+        SELECT CONCAT(a.[key], N'/', t.[key]), t.[value]
+        FROM OPENJSON(@arguments) AS a CROSS APPLY OPENJSON(a.[value]) AS t;
+        INSERT INTO @stored (place, said)
+        SELECT CONCAT(a.[key], N'/', t.[key]), t.[value]
+        FROM OPENJSON(@was_arguments) AS a CROSS APPLY OPENJSON(a.[value]) AS t;
+        INSERT INTO @asked (place, said) SELECT CONCAT(N'payload/', p.[key]), p.[value] FROM OPENJSON(@payload) AS p;
+        INSERT INTO @stored (place, said)
+        SELECT CONCAT(N'payload/', p.[key]), p.[value] FROM OPENJSON(@was_payload) AS p;
+    END;
+    IF @differs IS NULL
+        AND (
+            (SELECT COUNT(*) FROM @asked) <> (SELECT COUNT(*) FROM @stored)
+            OR EXISTS (
+                SELECT 1 FROM @asked AS a
+                WHERE NOT EXISTS (
+                    SELECT 1 FROM @stored AS s
+                    WHERE s.place = a.place
+                        AND s.said COLLATE Latin1_General_BIN2 = a.said
+                        AND DATALENGTH(s.said) = DATALENGTH(a.said)
+                )
+            )
+        )
+        SET @differs = CASE WHEN @kind = 'sequence' THEN N'arguments or payload' ELSE N'arguments' END;
+    IF @differs IS NULL AND @priority <> @was_priority
+        SET @differs = N'priority';
+    -- A retry may have changed the time of a run that has been executed.
+    IF @differs IS NULL AND @delay > 0 AND @ready_at IS NULL
+        SET @differs = N'time';
+    IF @differs IS NULL AND @ready_at IS NOT NULL AND @attempt = 0
+        AND (@delay = 0 OR ABS(DATEDIFF_BIG(MILLISECOND, DATEADD(SECOND, @delay, @created_at), @ready_at)) > 1000)
+        SET @differs = N'time';
+    IF @differs IS NOT NULL
+    BEGIN
+        SET @sentence = CONCAT(
+            N'The key ''', @key, N''' was used for run ', @run, N', which differs in ', @differs,
+            N'; give each start a key of its own.'
+        );
+        THROW 50007, @sentence, 1;
+    END;
+END;
 GO
 
 -- Checks of the parameters of a start, called by the procedures in the next files. No role needs permission to them.
@@ -2115,6 +2302,14 @@ BEGIN
                 @key = @start_key,
                 @by = @who,
                 @run_id = @run_id OUTPUT;
+        IF @start_key IS NOT NULL
+            EXEC jobfac.check_repeat
+                @run = @run_id,
+                @key = @start_key,
+                @arguments = @arguments,
+                @payload = @payload,
+                @priority = @priority,
+                @delay_seconds = @delay_seconds;
         IF @outer = 0
             COMMIT TRANSACTION;
     END TRY
@@ -2619,6 +2814,9 @@ GRANT SELECT ON jobfac.v_health TO jobfac_operator, jobfac_reader, jobfac_worker
 GRANT SELECT ON jobfac.v_holds TO jobfac_operator, jobfac_reader, jobfac_worker;
 GRANT SELECT ON jobfac.v_notes TO jobfac_operator, jobfac_reader, jobfac_worker;
 GRANT SELECT ON jobfac.v_overdue TO jobfac_operator, jobfac_reader, jobfac_worker;
+GRANT SELECT ON jobfac.v_jobs TO jobfac_operator, jobfac_reader, jobfac_worker;
+GRANT SELECT ON jobfac.v_audit TO jobfac_operator, jobfac_reader, jobfac_worker;
+GRANT SELECT ON jobfac.v_notifications TO jobfac_operator, jobfac_reader, jobfac_worker;
 GO
 
 -- Maintenance for the owner of the database. No role has permission to it.

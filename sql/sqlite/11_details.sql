@@ -116,7 +116,29 @@ FROM (
     FROM run AS r
     WHERE r.state IN ('running', 'stopping') AND r.state = 'stopping' AND r.kind = 'program'
 ) AS s
-WHERE s.asked_at < strftime('%Y-%m-%d %H:%M:%f000', 'now', '-10 minutes');
+WHERE s.asked_at < strftime('%Y-%m-%d %H:%M:%f000', 'now', '-10 minutes')
+UNION ALL
+SELECT
+    'notification dead',
+    'job ' || n.job || ', ' || COUNT(*) || ' of the event ' || n.event,
+    MIN(n.created_at),
+    'Delivery was given up: see `jobfac notify list --state dead`, mend it, then `jobfac notify requeue --all-dead`.'
+FROM notification AS n
+WHERE n.state = 'dead'
+GROUP BY n.job, n.event
+UNION ALL
+SELECT
+    'keeps failing',
+    'job ' || j.id || ', ' || COUNT(*) || ' times since its last success',
+    MIN(r.ended_at),
+    'See its last failures (jobfac runs list --job), and disable it until it is mended.'
+FROM job AS j
+JOIN run AS r ON r.job = j.id AND r.state IN ('failed', 'timed_out', 'start_failed', 'lost')
+WHERE j.enabled = 1
+    AND r.id > COALESCE((SELECT MAX(s.id) FROM run AS s WHERE s.job = j.id AND s.state = 'succeeded'), 0)
+GROUP BY j.id
+HAVING COUNT(*) >= 3;
+
 
 DROP VIEW IF EXISTS v_holds;
 CREATE VIEW v_holds AS

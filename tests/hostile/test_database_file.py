@@ -16,8 +16,8 @@ import sqlalchemy as sa
 from jobfac.database.engine import Database
 from jobfac.database.tables import audit
 from jobfac.errors import DatabaseReplaced, Unreachable, WrongSchema
-from jobfac.store import runs
 from jobfac.store.audit import note
+from jobfac.store.history import search
 from tests.hostile.others import NOBODY, as_nobody, needs_root
 from tests.support.factory import Factory, wait_for
 from tests.support.fleet import Fleet
@@ -58,7 +58,7 @@ def test_a_command_creates_no_database(tmp_path: Path) -> None:
     db = Database(f"sqlite:///{tmp_path}/jobfac.db")
     assert db.version() is None
     with pytest.raises(WrongSchema, match="jobfac db upgrade"):
-        db.query(runs.find)
+        db.query(search.find_all)
     assert list(tmp_path.iterdir()) == []
     db.close()
 

@@ -1,15 +1,20 @@
 """Fleets and APIs on every engine, or on SQLite only for tests that do not depend on the engine."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from jobfac.database.engine import Database
 from jobfac.settings import Settings
 from tests.support.api_stage import Served
-from tests.support.factory import Factory
+from tests.support.factory import Factory, wait_for
 from tests.support.fleet import Fleet
+from tests.support.inprocess import InProcess
+
+TREE = {"steps": [{"name": "one", "jobs": ["hello"]}]}
 
 
 @pytest.fixture
@@ -44,3 +49,31 @@ def _serve(url: str, settings: Settings) -> Iterator[Served]:
     with Served(db, replace(settings, api_port=0, lease=30.0, lease_margin=3.0)) as served:
         yield served
     db.close()
+
+
+@pytest.fixture
+def remote(sqlite_factory: Factory, tmp_path: Path) -> Iterator[InProcess]:
+    """A user without access to the database, with only the API's address and an admin key."""
+    sqlite_factory.apply(
+        {
+            "hello": {"command": ["sh", "-c", "echo hello; printf '\\377' >&2"]},
+            "bad": {"command": ["false"]},
+            "long": {"command": ["sleep", "600"], "already_running": "deny"},
+            "tree": TREE,
+            "timed": {"command": ["true"], "schedules": [{"cron": "0 6 * * *"}, {"cron": "0 7 * * *", "name": "late"}]},
+        }
+    )
+    key = sqlite_factory.json("keys", "create", "--role", "admin", "--name", "ann")["key"]
+    process = sqlite_factory.role("api", "--port", "0")
+
+    def url() -> str | None:
+        text = (sqlite_factory.folder / "api-0.log").read_text()
+        assert process.poll() is None, text
+        found = re.search(r"http://127\.0\.0\.1:\d+", text)
+        return found[0] if found else None
+
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    with InProcess("sqlite:////nowhere/jobfac.db", folder) as far:
+        far.environment |= {"JOBFAC_API_URL": wait_for(url, "the API listens"), "JOBFAC_API_KEY": key}
+        yield far

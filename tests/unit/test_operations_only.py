@@ -7,7 +7,17 @@ from pathlib import Path
 import pytest
 
 import jobfac
-from jobfac.operations import jobs, keys, notifications, retention, schedules, starting, stopping, workers
+from jobfac.operations import (
+    jobs,
+    keys,
+    notifications,
+    retention,
+    schedules,
+    starting,
+    stopping,
+    workers,
+)
+from jobfac.operations.bulk import backfill, many
 
 PACKAGE = Path(jobfac.__file__).parent
 DOORS = [path for folder in ("api/resources", "cli/client", "cli/commands") for path in (PACKAGE / folder).glob("*.py")]
@@ -22,7 +32,7 @@ def test_an_interface_opens_no_transaction_that_writes(path: Path) -> None:
 
 
 def test_every_operation_says_whether_it_may_be_repeated() -> None:
-    modules = (jobs, keys, notifications, retention, schedules, starting, stopping, workers)
+    modules = (backfill, jobs, keys, many, notifications, retention, schedules, starting, stopping, workers)
     found = [
         function
         for module in modules

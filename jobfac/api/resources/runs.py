@@ -17,7 +17,9 @@ from jobfac.store import parameters as store_parameters
 from jobfac.store import runs, sequences
 from jobfac.store.api_keys import Caller, Role
 from jobfac.store.history import waiting
+from jobfac.store.history.search import Filter, Found, search
 from jobfac.store.runs import StartRequest
+from jobfac.store.runs.request import FIRST
 from jobfac.views.runs import AttemptView, EventView, RunView
 from jobfac.views.sequences import StepVisitView
 from jobfac.views.serialization import all_as_json, as_json
@@ -34,6 +36,8 @@ def start(request: ApiRequest, job: str, headers: parameters.KeyHeaders, body: p
         overrides["arguments"] = body.arguments
     if body.payloads is not None:
         overrides["payloads"] = body.payloads
+    if body.from_step is not None:
+        overrides[FIRST] = body.from_step
     if body.notify is not None:
         overrides["notify"] = [entry.model_dump(mode="json", exclude_defaults=True) for entry in body.notify]
     start_request = StartRequest(
@@ -64,26 +68,21 @@ def _started(run: RunView) -> ApiResponse:
 
 
 def list_runs(request: ApiRequest, query: parameters.RunFilter) -> ApiResponse:
-    """List runs, newest first."""
-    rows = request.db.query(
-        _found,
-        job=query.job,
-        states=query.state,
-        since=query.since,
-        sequence_run_id=query.sequence_run_id,
-        categories=request.caller.categories,
-        parameters=dict(pair.partition("=")[::2] for pair in query.parameter),
-        below=None if query.cursor is None else int(query.cursor),
-        limit=query.limit + 1,
-        retry_for=RETRY_FOR,
-    )
-    page = rows[: query.limit]
-    next_cursor = str(page[-1].id) if len(rows) > query.limit else None
-    return ApiResponse({"items": all_as_json(page), "next_cursor": next_cursor})
+    """List runs, newest first.
+
+    A search that must read very many runs stops early: a page may have fewer items than `limit`, or none, and
+    `next_cursor` continues it.
+    """
+    below = None if query.cursor is None else int(query.cursor)
+    wanted = query.wanted()._replace(categories=request.caller.categories, below=below)
+    found = request.db.query(_found, wanted, query.limit, retry_for=RETRY_FOR)
+    next_cursor = None if found.below is None else str(found.below)
+    return ApiResponse({"items": all_as_json(found.runs), "next_cursor": next_cursor})
 
 
-def _found(conn: sa.Connection, **wanted: Any) -> list[RunView]:
-    return waiting.explained(conn, runs.find(conn, **wanted))
+def _found(conn: sa.Connection, wanted: Filter, limit: int) -> Found:
+    found = search(conn, wanted, limit)
+    return found._replace(runs=waiting.explained(conn, found.runs))
 
 
 async def get_run(request: ApiRequest, run: int, query: parameters.RunQuery) -> ApiResponse:

@@ -31,6 +31,14 @@ def preview(request: ApiRequest, query: parameters.PreviewQuery) -> ApiResponse:
     return ApiResponse({"items": all_as_json(request.db.query(read, retry_for=RETRY_FOR))})
 
 
+def get_load(request: ApiRequest, query: parameters.LoadQuery) -> ApiResponse:
+    """Show how full the coming days are.
+
+    The runs of each hour by pool, with usual durations, against the slots of the live workers; and which times to move.
+    """
+    return ApiResponse(as_json(request.db.query(schedules.read_load, query.days, retry_for=RETRY_FOR)))
+
+
 def pause(request: ApiRequest, schedule: int) -> ApiResponse:
     """Pause a schedule: it starts no runs until it is resumed."""
     operations.pause(request.db, request.by, schedule)
@@ -63,6 +71,13 @@ ENDPOINTS = (
         handler=preview,
         responses={200: models.Candidates},
         errors=(404,),
+    ),
+    Endpoint(
+        method="GET",
+        path="/v1/schedules/load",
+        handler=get_load,
+        unrestricted=True,
+        responses={200: models.Load},
     ),
     Endpoint(
         method="POST",

@@ -1,4 +1,4 @@
-"""`/v1/workers`: list workers, drain one."""
+"""`/v1/workers`: list workers, drain one and take a drain back."""
 
 from jobfac.api import models, parameters
 from jobfac.api.auth import RETRY_FOR
@@ -20,6 +20,12 @@ def drain(request: ApiRequest, worker: int) -> ApiResponse:
     return ApiResponse(None, 204)
 
 
+def undrain(request: ApiRequest, worker: int) -> ApiResponse:
+    """Let a draining worker claim runs again."""
+    operations.undrain(request.db, request.by, worker)
+    return ApiResponse(None, 204)
+
+
 ENDPOINTS = (
     Endpoint(
         method="GET",
@@ -31,6 +37,15 @@ ENDPOINTS = (
         method="POST",
         path="/v1/workers/{worker:id}/drain",
         handler=drain,
+        role=Role.OPERATOR,
+        unrestricted=True,
+        responses={204: None},
+        errors=(404,),
+    ),
+    Endpoint(
+        method="POST",
+        path="/v1/workers/{worker:id}/undrain",
+        handler=undrain,
         role=Role.OPERATOR,
         unrestricted=True,
         responses={204: None},

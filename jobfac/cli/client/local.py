@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from jobfac import errors
-from jobfac.cli.client.protocol import RunFilter, Text
-from jobfac.database.engine import Database
+from jobfac.cli.client.local_administration import LocalAdministration
+from jobfac.cli.client.protocol import Text
 from jobfac.definitions import canonical
 from jobfac.operations import starting
 from jobfac.operations.caller import Caller
-from jobfac.states import FINAL, JobKind
+from jobfac.states import ACTIVE, FINAL, JobKind
 from jobfac.store import jobs, runs
 from jobfac.store.runs import StartRequest
 from jobfac.telemetry import traces
@@ -24,12 +24,18 @@ from jobfac.views.jobs import JobView
 from jobfac.views.runs import RunHistory, RunView
 
 if TYPE_CHECKING:
+    from jobfac.operations.bulk.backfill import BackfillRequest
+    from jobfac.store.history.search import Filter
     from jobfac.store.holds.placing import Scope
     from jobfac.store.runs import Stopped
     from jobfac.views.holds import HoldView
     from jobfac.views.jobs import VersionView
     from jobfac.views.notes import NoteView
     from jobfac.views.overview import Overview
+    from jobfac.views.results.backfill import Backfill
+    from jobfac.views.results.load import LoadView
+    from jobfac.views.results.many import ManyView
+    from jobfac.views.results.output import OutputMatch
     from jobfac.views.schedules import CandidateView, ScheduleView
     from jobfac.views.workers import WorkerView
 
@@ -43,12 +49,8 @@ OVERVIEW_RETRY_FOR = 2.0
 """Seconds for which an overview is retried: short, so that `jobfac top` soon shows that the database is unreachable."""
 
 
-class Local:
+class Local(LocalAdministration):
     """The ``Backend`` over the database. Changes are operations, reads are queries."""
-
-    def __init__(self, db: Database, by: Caller) -> None:
-        self._db = db
-        self._by = by
 
     def start(self, job: str, options: Mapping[str, Any], key: str | None, count: int) -> list[RunView]:
         request = StartRequest(job=job, by=self._by.name, key=key, **options)
@@ -94,21 +96,32 @@ class Local:
                 return run
             time.sleep(POLL_INTERVAL)
 
-    def runs(self, filters: RunFilter) -> list[RunView]:
+    def runs(self, wanted: "Filter", limit: int) -> list[RunView]:
         from jobfac.store.history import waiting
+        from jobfac.store.history.search import find_all
 
-        def read(conn: sa.Connection) -> list[RunView]:
-            found = runs.find(
-                conn,
-                job=filters.job,
-                states=filters.states,
-                since=filters.since,
-                parameters=filters.parameters,
-                limit=filters.limit,
-            )
-            return waiting.explained(conn, found)
+        return self._db.query(lambda conn: waiting.explained(conn, find_all(conn, wanted, limit)))
 
-        return self._db.query(read)
+    def choose_to_retry(self, wanted: "Filter", limit: int) -> "list[ManyView]":
+        from jobfac.operations.bulk import many
+
+        return many.retry(self._db, self._by, many.choose_all(self._db, self._by, wanted, limit, FINAL), dry_run=True)
+
+    def choose_to_stop(self, wanted: "Filter", limit: int) -> "list[ManyView]":
+        from jobfac.operations.bulk import many
+
+        return many.stop(self._db, self._by, many.choose_all(self._db, self._by, wanted, limit, ACTIVE), dry_run=True)
+
+    def retry_many(self, run_ids: Sequence[int]) -> "list[ManyView]":
+        from jobfac.operations.bulk import many
+
+        with self._traced() as by:
+            return many.retry(self._db, by, many.find(self._db, by, run_ids))
+
+    def stop_many(self, run_ids: Sequence[int], now: bool) -> "list[ManyView]":
+        from jobfac.operations.bulk import many
+
+        return many.stop(self._db, self._by, many.find(self._db, self._by, run_ids), now=now)
 
     def stop(self, run_id: int, now: bool) -> "Stopped":
         from jobfac.operations import stopping
@@ -162,6 +175,11 @@ class Local:
 
         workers.drain(self._db, self._by, worker_id)
 
+    def undrain(self, worker_id: int) -> None:
+        from jobfac.operations import workers
+
+        workers.undrain(self._db, self._by, worker_id)
+
     def schedules(self, job: str | None) -> "list[ScheduleView]":
         from jobfac.store import schedules
 
@@ -176,6 +194,27 @@ class Local:
         from jobfac.operations import schedules
 
         return (schedules.pause if paused else schedules.resume)(self._db, self._by, (job, name))
+
+    def backfill(self, wanted: "BackfillRequest", dry_run: bool) -> "Backfill":
+        from jobfac.operations.bulk import backfill
+
+        return backfill.backfill(self._db, self._by, wanted, dry_run=dry_run)
+
+    def search_output(self, wanted: "Filter", text: str, limit: int) -> "list[OutputMatch]":
+        from jobfac.store.history.output import FoundOutput, search_output
+
+        matches: list[OutputMatch] = []
+        found: FoundOutput | None = None
+        while found is None or (found.below is not None and len(matches) < limit):
+            below = wanted.below if found is None else found.below
+            found = self._db.query(search_output, wanted._replace(below=below), text, limit - len(matches))
+            matches += found.matches
+        return matches[:limit]
+
+    def load(self, days: int) -> "LoadView":
+        from jobfac.store import schedules
+
+        return self._db.query(schedules.read_load, days)
 
     def hold(self, scope: "Scope", reason: str, until: datetime | None) -> "HoldView":
         from jobfac.operations import holds

@@ -1,18 +1,30 @@
 """The interface of the clients over the database and over the API. Both return the same views."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from jobfac.states import RunState
-
 if TYPE_CHECKING:
+    from jobfac.doctor import Finding
+    from jobfac.operations.bulk.backfill import BackfillRequest
+    from jobfac.reports import Report
+    from jobfac.states import Delivery
+    from jobfac.store.api_keys import Created, Role
+    from jobfac.store.history.search import Filter
     from jobfac.store.holds.placing import Scope
     from jobfac.store.runs import Stopped
     from jobfac.views.holds import HoldView
     from jobfac.views.jobs import JobView, VersionView
+    from jobfac.views.keys import KeyView
     from jobfac.views.notes import NoteView
+    from jobfac.views.notifications import NotificationView
     from jobfac.views.overview import Overview
+    from jobfac.views.results.backfill import Backfill
+    from jobfac.views.results.load import LoadView
+    from jobfac.views.results.many import ManyView
+    from jobfac.views.results.output import OutputMatch
+    from jobfac.views.results.plans import AppliedView
     from jobfac.views.runs import RunHistory, RunView
     from jobfac.views.schedules import CandidateView, ScheduleView
     from jobfac.views.workers import WorkerView
@@ -26,17 +38,63 @@ class Text(NamedTuple):
     skipped: int
 
 
-class RunFilter(NamedTuple):
-    """A filter of runs. A field that is None or empty matches all runs. ``limit``: the maximum number of runs."""
+class ReportRequest(NamedTuple):
+    """What a report is about. ``since`` and ``until``: days in UTC, both included; None: the last 30 days."""
 
+    since: date | None
+    until: date | None
     job: str | None
-    states: Sequence[RunState]
-    since: datetime | None
-    limit: int
-    parameters: Mapping[str, str] = {}
+    category: str | None
 
 
-class Backend(Protocol):
+class MadeReport(NamedTuple):
+    """A report. ``only``: what it is restricted to, in words."""
+
+    report: "Report[Any]"
+    only: str
+
+
+class Administration(Protocol):
+    """What administrators do. Raises as ``Backend``."""
+
+    def keys(self) -> "list[KeyView]":
+        """Return all API keys, without their secrets."""
+
+    def create_key(
+        self, name: str, role: "Role", categories: Sequence[str] | None, lifetime: float | None
+    ) -> "Created":
+        """Create a key. ``lifetime``: seconds; None: it never expires."""
+
+    def revoke_key(self, key_id: int) -> None:
+        """Revoke a key immediately."""
+
+    def notifications(self, state: "Delivery | None", limit: int) -> "list[NotificationView]":
+        """Return notifications, newest first."""
+
+    def requeue(self, ids: Sequence[int] | None) -> list[int]:
+        """Requeue dead notifications; None: all. Returns the ids of those that were dead."""
+
+    def reports(self, names: Sequence[str], wanted: ReportRequest, spans: int | None) -> list[MadeReport]:
+        """Make reports. ``spans``: `trend` has one row for each job, over so many spans of days."""
+
+    def report_page(self, wanted: ReportRequest) -> str:
+        """Make all reports as an HTML page."""
+
+    def purge(self) -> int:
+        """Remove what is older than its retention. Returns the number of removed runs."""
+
+    def doctor(self) -> "list[Finding]":
+        """Check the database and the factory."""
+
+    def apply(self, files: Sequence[Path], prune: bool, dry_run: bool) -> "AppliedView":
+        """Apply files of definitions, or return what that would change.
+
+        Raises:
+            DefinitionError, Failure: the definitions cannot be used.
+        """
+
+
+class Backend(Administration, Protocol):
     """The operations and queries of the commands.
 
     Raises:
@@ -53,8 +111,20 @@ class Backend(Protocol):
     def wait(self, run_id: int, seconds: float) -> "RunView":
         """Wait until the run is final, at most ``seconds``, and return it."""
 
-    def runs(self, filters: "RunFilter") -> "list[RunView]":
-        """Return the runs that match the filter, newest first."""
+    def runs(self, wanted: "Filter", limit: int) -> "list[RunView]":
+        """Return up to ``limit`` runs that match the filter, newest first."""
+
+    def choose_to_retry(self, wanted: "Filter", limit: int) -> "list[ManyView]":
+        """Return the runs that a retry of all that match the filter would be of. Changes nothing."""
+
+    def choose_to_stop(self, wanted: "Filter", limit: int) -> "list[ManyView]":
+        """Return the runs that a stop of all that match the filter would be of. Changes nothing."""
+
+    def retry_many(self, run_ids: Sequence[int]) -> "list[ManyView]":
+        """Retry each of these runs, at most once."""
+
+    def stop_many(self, run_ids: Sequence[int], now: bool) -> "list[ManyView]":
+        """Request a stop of each of these runs."""
 
     def stop(self, run_id: int, now: bool) -> "Stopped":
         """Request the stop of a run. ``now``: without the grace period. Returns the states before and after."""
@@ -89,6 +159,9 @@ class Backend(Protocol):
     def drain(self, worker_id: int) -> None:
         """Ask a worker to claim no more runs and to exit when its runs have ended."""
 
+    def undrain(self, worker_id: int) -> None:
+        """Let a draining worker claim runs again."""
+
     def schedules(self, job: str | None) -> "list[ScheduleView]":
         """Return the schedules of a job; None: of all jobs."""
 
@@ -97,6 +170,15 @@ class Backend(Protocol):
 
     def pause(self, job: str, name: str | None, paused: bool) -> list[str]:
         """Pause or resume a schedule; ``name`` None: all of the job. Returns the names of those that changed."""
+
+    def backfill(self, wanted: "BackfillRequest", dry_run: bool) -> "Backfill":
+        """Start runs for due times that have passed, or show them."""
+
+    def search_output(self, wanted: "Filter", text: str, limit: int) -> "list[OutputMatch]":
+        """Return up to ``limit`` lines with this text in the output of the runs that match the filter."""
+
+    def load(self, days: int) -> "LoadView":
+        """Return how full the coming days are."""
 
     def hold(self, scope: "Scope", reason: str, until: datetime | None) -> "HoldView":
         """Let nothing new start there."""

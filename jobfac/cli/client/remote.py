@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import re
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -12,61 +11,32 @@ from uuid import uuid4
 
 import httpx
 
-from jobfac.cli.client.protocol import RunFilter, Text
+from jobfac.cli.client.http import HEADER_VALUE, MAX_WAIT, PAGE, Object
+from jobfac.cli.client.protocol import Text
+from jobfac.cli.client.remote_administration import RemoteAdministration
 from jobfac.cli.common import USAGE, Failure
-from jobfac.errors import Kind, NotFound, Refused, Unreachable
+from jobfac.operations.bulk.backfill import BackfillRequest
 from jobfac.states import FINAL, JobKind
+from jobfac.store.history.search import Filter
 from jobfac.store.holds.placing import Scope
 from jobfac.store.runs import Stopped
 from jobfac.views.holds import HoldView
 from jobfac.views.jobs import ChangeView, JobView, VersionView
 from jobfac.views.notes import NoteView
 from jobfac.views.overview import Overview
+from jobfac.views.results.backfill import Backfill
+from jobfac.views.results.load import LoadView
+from jobfac.views.results.many import ManyView
+from jobfac.views.results.output import OutputMatch
 from jobfac.views.runs import AttemptView, EventView, RunHistory, RunView
 from jobfac.views.schedules import CandidateView, ScheduleView
 from jobfac.views.sequences import StepVisitView
-from jobfac.views.serialization import View, from_json
+from jobfac.views.serialization import from_json
 from jobfac.views.workers import WorkerView
 
-Object = dict[str, Any]
-"""A JSON object."""
 
-MAX_WAIT = 30.0
-"""The maximum seconds for which one request waits for the end of a run."""
-
-RETRY_FOR = 15.0
-"""Seconds for which a request that is safe to repeat is repeated while the API is unreachable or busy."""
-
-RETRY_DELAY = 0.5
-"""Seconds between two tries."""
-
-HEADER_VALUE = re.compile(r"[\x21-\x7e]+")
-"""A key that can be the value of a header."""
-
-PAGE = 500
-"""The maximum number of runs or jobs in one request."""
-
-
-class Remote:
+class Remote(RemoteAdministration):
     """The ``Backend`` over the HTTP API."""
-
-    def __init__(self, url: str, key: str) -> None:
-        if not url.startswith(("http://", "https://")):
-            raise Failure(USAGE, f"JOBFAC_API_URL must begin with https:// or http://, not '{url}'.")
-        if not key:
-            raise Failure(USAGE, "JOBFAC_API_URL is set, so set JOBFAC_API_KEY to a key made by `jobfac keys create`.")
-        if not HEADER_VALUE.fullmatch(key):
-            raise Failure(USAGE, "JOBFAC_API_KEY is not a key made by `jobfac keys create`; set it to such a key.")
-        self._url = url
-        self._http = httpx.Client(
-            base_url=url.rstrip("/"), headers={"Authorization": f"Bearer {key}"}, timeout=httpx.Timeout(MAX_WAIT + 30)
-        )
-
-    def __enter__(self) -> "Remote":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._http.close()
 
     def start(self, job: str, options: Mapping[str, Any], key: str | None, count: int) -> list[RunView]:
         if key is not None and not (HEADER_VALUE.fullmatch(key) and len(key) <= 200):
@@ -75,7 +45,9 @@ class Remote:
                 "--key must be at most 200 ASCII characters without spaces, because the API takes it as a header, "
                 f"not '{key}'.",
             )
-        overrides = options.get("overrides") or {}
+        overrides = dict(options.get("overrides") or {})
+        if "first_step" in overrides:
+            overrides["from_step"] = overrides.pop("first_step")
         body = {
             name: options[name]
             for name in ("arguments", "payload", "parameters", "priority", "delay")
@@ -116,12 +88,36 @@ class Remote:
             if run.state in FINAL or left <= MAX_WAIT:
                 return run
 
-    def runs(self, filters: RunFilter) -> list[RunView]:
-        since = None if filters.since is None else filters.since.isoformat()
-        pairs = [f"{name}={value}" for name, value in filters.parameters.items()]
-        parameters = {"job": filters.job, "state": list(filters.states), "since": since, "parameter": pairs}
-        query = {name: value for name, value in parameters.items() if value}
-        return [from_json(RunView, item) for item in self._pages("/v1/runs", filters.limit, query)]
+    def runs(self, wanted: Filter, limit: int) -> list[RunView]:
+        return [from_json(RunView, item) for item in self._pages("/v1/runs", limit, _filter(wanted))]
+
+    def choose_to_retry(self, wanted: Filter, limit: int) -> list[ManyView]:
+        return self._choose("/v1/runs:retry", wanted, limit)
+
+    def choose_to_stop(self, wanted: Filter, limit: int) -> list[ManyView]:
+        return self._choose("/v1/runs:stop", wanted, limit)
+
+    def _choose(self, path: str, wanted: Filter, limit: int) -> list[ManyView]:
+        items: list[Object] = []
+        body: Object = {"filter": _filter(wanted), "dry_run": True}
+        while len(items) < limit:
+            body["limit"] = min(PAGE, limit - len(items))
+            page = self._read(self._send("POST", path, repeatable=True, json=body))
+            items += page["items"]
+            if page["next_cursor"] is None:
+                break
+            body["cursor"] = page["next_cursor"]
+        return [from_json(ManyView, item) for item in items]
+
+    def retry_many(self, run_ids: Sequence[int]) -> list[ManyView]:
+        return self._many("/v1/runs:retry", {"runs": list(run_ids)})
+
+    def stop_many(self, run_ids: Sequence[int], now: bool) -> list[ManyView]:
+        return self._many("/v1/runs:stop", {"runs": list(run_ids), "now": now})
+
+    def _many(self, path: str, body: Object) -> list[ManyView]:
+        page = self._read(self._send("POST", path, repeatable=True, json=body))
+        return [from_json(ManyView, item) for item in page["items"]]
 
     def stop(self, run_id: int, now: bool) -> Stopped:
         response = self._send("POST", f"/v1/runs/{run_id}/stop", repeatable=True, json={"now": now})
@@ -175,6 +171,9 @@ class Remote:
     def drain(self, worker_id: int) -> None:
         self._read(self._send("POST", f"/v1/workers/{worker_id}/drain", repeatable=True))
 
+    def undrain(self, worker_id: int) -> None:
+        self._read(self._send("POST", f"/v1/workers/{worker_id}/undrain", repeatable=True))
+
     def schedules(self, job: str | None) -> list[ScheduleView]:
         items = self._get("/v1/schedules", **({} if job is None else {"job": job}))["items"]
         return [from_json(ScheduleView, item | {"definition": {}} if item["truncated"] else item) for item in items]
@@ -198,6 +197,19 @@ class Remote:
             path = f"/v1/schedules/{schedule.id}/{'pause' if paused else 'resume'}"
             self._read(self._send("POST", path, repeatable=True))
         return [schedule.name for schedule in changing]
+
+    def backfill(self, wanted: BackfillRequest, dry_run: bool) -> Backfill:
+        fields = {"from": wanted.since.isoformat(), "to": wanted.until.isoformat(), "at_most": wanted.at_most}
+        body: Object = {**fields, "schedule": wanted.name, "priority": wanted.priority, "dry_run": dry_run}
+        path = f"/v1/jobs/{quote(wanted.job, safe='')}/backfill"
+        return from_json(Backfill, self._read(self._send("POST", path, repeatable=True, json=body)))
+
+    def search_output(self, wanted: Filter, text: str, limit: int) -> list[OutputMatch]:
+        query = _filter(wanted) | {"text": text}
+        return [from_json(OutputMatch, item) for item in self._pages("/v1/output", limit, query)][:limit]
+
+    def load(self, days: int) -> LoadView:
+        return from_json(LoadView, self._get("/v1/schedules/load", days=days))
 
     def hold(self, scope: Scope, reason: str, until: datetime | None) -> HoldView:
         body = {name: value for name, value in scope._asdict().items() if value is not None} | {"reason": reason}
@@ -231,59 +243,13 @@ class Remote:
     def overview(self) -> Overview:
         return from_json(Overview, self._get("/v1/overview"))
 
-    def _pages(self, path: str, limit: int | None, query: Mapping[str, Any]) -> list[Object]:
-        """Return all items, or the first ``limit``, page by page."""
-        items: list[Object] = []
-        page: Object = {"next_cursor": None}
-        while limit is None or len(items) < limit:
-            size = PAGE if limit is None else min(PAGE, limit - len(items))
-            cursor = {} if page["next_cursor"] is None else {"cursor": page["next_cursor"]}
-            page = self._get(path, **query, **cursor, limit=size)
-            items += page["items"]
-            if page["next_cursor"] is None:
-                break
-        return items
 
-    def _list(self, view: type[View], path: str, **query: Any) -> list[View]:
-        return [from_json(view, item) for item in self._get(path, **query)["items"]]
-
-    def _get(self, path: str, **query: Any) -> Object:
-        return self._read(self._send("GET", path, repeatable=True, params=query))
-
-    def _send(self, method: str, path: str, repeatable: bool, **options: Any) -> httpx.Response:
-        """Send a request. A ``repeatable`` one is repeated while the API or its database is unreachable.
-
-        Raises:
-            Unreachable: the API is still unreachable after ``RETRY_FOR``.
-        """
-        end = time.monotonic() + (RETRY_FOR if repeatable else 0.0)
-        while True:
-            try:
-                response = self._http.request(method, path, **options)
-            except httpx.TransportError as error:
-                if time.monotonic() >= end:
-                    raise Unreachable(
-                        f"The API at {self._url} cannot be reached: {error}. Check JOBFAC_API_URL and the server."
-                    ) from None
-            else:
-                if response.status_code != 503 or time.monotonic() >= end:
-                    return response
-            time.sleep(RETRY_DELAY)
-
-    def _read(self, response: httpx.Response) -> Object:
-        """Return the JSON object of a response, empty if it has no body, or raise the error of its problem."""
-        if response.is_success:
-            return dict(response.json()) if response.content else {}
-        status = response.status_code
-        try:
-            detail = str(response.json()["detail"])
-        except (ValueError, KeyError, TypeError):
-            detail = f"{self._url} answered {status} and may not be the API of jobfac; check JOBFAC_API_URL."
-        if status >= 500:
-            raise Unreachable(detail)
-        kind = Kind.of_status(status) or Kind.INVALID
-        errors = {error.kind: error for error in (NotFound, Refused)}
-        raise errors[kind](detail) if kind in errors else Failure(kind.exit_code, detail)
+def _filter(wanted: Filter) -> Object:
+    """Return the fields of a filter as parameters of a query or fields of a body."""
+    fields = {name: value for name, value in wanted._asdict().items() if value and name not in ("states", "parameters")}
+    written = {name: value.isoformat() if isinstance(value, datetime) else value for name, value in fields.items()}
+    pairs = {"parameter": [f"{name}={value}" for name, value in wanted.parameters]} if wanted.parameters else {}
+    return written | ({"state": list(wanted.states)} if wanted.states else {}) | pairs
 
 
 def _numbered(key: str, count: int) -> list[str]:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from jobfac.cli.common import USAGE, Json, database, fail, group, local_caller, settings
+from jobfac.cli.client import backend
+from jobfac.cli.common import USAGE, Json, database, fail, group
 from jobfac.cli.rendering.printing import print_json, print_table
 
 if TYPE_CHECKING:
@@ -50,13 +51,30 @@ def check(as_json: Json = False) -> None:
 @app.command()
 def script(
     dialect: Annotated[str, typer.Option(help="mssql or sqlite.")] = "mssql",
+    since: Annotated[
+        str | None, typer.Option("--from", metavar="VERSION", help="Upgrade from this version; default: from nothing.")
+    ] = None,
+    uninstall: Annotated[bool, typer.Option("--uninstall", help="Print what removes jobfac from SQL Server.")] = False,
 ) -> None:
-    """Print the SQL that creates the schema, for a DBA to run. The database is not accessed."""
-    from jobfac.database.engine import write_script
+    """Print the SQL that creates or upgrades the schema.
+
+    It is for a DBA to run. The database is not accessed. `jobfac db check` shows the version that a database has.
+    """
+    from jobfac.database import sql_files
+    from jobfac.database.engine import versions, write_script
+    from jobfac.database.tables import metadata
 
     if dialect not in ("mssql", "sqlite"):
         fail(USAGE, f"--dialect must be mssql or sqlite, not '{dialect}'.")
-    write_script(dialect, sys.stdout)
+    if uninstall:
+        if since is not None or dialect != "mssql":
+            fail(USAGE, "--uninstall is for SQL Server, without --from; a SQLite database is a file: delete it.")
+        sys.stdout.write(sql_files.uninstall_script(metadata.tables))
+        return
+    begin = None if since is None else since.zfill(4)
+    if begin is not None and begin not in versions():
+        fail(USAGE, f"--from must be one of {', '.join(sorted(versions()))}, not '{since}'.")
+    write_script(dialect, sys.stdout, begin)
 
 
 @app.command()
@@ -105,9 +123,6 @@ def config(as_json: Json = False) -> None:
 
 def purge() -> None:
     """Remove finished runs that are older than their job's retention."""
-    from jobfac.operations import retention
-    from jobfac.store.retention import Keep
-
-    with database() as db:
-        count = retention.purge(db, local_caller(), Keep.of(settings()))
+    with backend() as factory:
+        count = factory.purge()
     typer.echo(f"{count} runs were removed")

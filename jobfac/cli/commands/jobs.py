@@ -2,20 +2,18 @@
 
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
+from jobfac.cli import completion
 from jobfac.cli.client import backend
-from jobfac.cli.common import USAGE, Failure, Json, Yes, confirm, database, group, is_terminal, local_caller
+from jobfac.cli.common import USAGE, Failure, Json, Yes, confirm, group, is_terminal
 from jobfac.cli.rendering.printing import Columns, note, print_fields, print_json, print_table, print_text
 from jobfac.cli.rendering.text import cell, changed_value
 from jobfac.views import serialization
 from jobfac.views.jobs import JobView, VersionView
-
-if TYPE_CHECKING:
-    from jobfac.definitions import Plan
-    from jobfac.operations.jobs import Applied
+from jobfac.views.results.plans import AppliedView, PlanView
 
 app = group("List, show, enable, delete, compare and roll back jobs.")
 
@@ -32,23 +30,22 @@ def apply(
     A disabled job and a paused schedule stay so; only `enabled: true` in the file enables a job. On a terminal the
     command asks before it removes or disables anything.
     """
-    from jobfac import definitions as d
-    from jobfac.operations import jobs
+    from jobfac.definitions import DefinitionError
 
-    read = d.reader(*files)
-    with database() as db:
-        try:
+    try:
+        with backend() as factory:
             if not dry_run and not yes and is_terminal():
-                _ask(jobs.plan(db, local_caller(), read, prune=prune))
-            applied = (jobs.plan if dry_run else jobs.apply)(db, local_caller(), read, prune=prune)
-        except d.DefinitionError as error:
-            lines = "\n".join(str(problem) for problem in error.problems)
-            raise Failure(USAGE, f"{lines}\nNothing was changed.") from None
-    for warning in applied.wanted.warnings:
+                _ask(factory.apply(files, prune, True))
+            applied = factory.apply(files, prune, dry_run)
+    except (DefinitionError, Failure) as error:
+        if error.exit_code != USAGE:
+            raise
+        raise Failure(USAGE, f"{error}\nNothing was changed.") from None
+    for warning in applied.warnings:
         note(f"warning: {warning}")
     if as_json:
-        kept = {"disabled": list(applied.kept.disabled), "paused": [list(pair) for pair in applied.kept.paused]}
-        print_json(_plan_object(applied.jobs) | {"defaults": _plan_object(applied.defaults), "kept": kept})
+        kept = {"disabled": applied.kept_disabled, "paused": applied.kept_paused}
+        print_json(applied.jobs._asdict() | {"defaults": applied.defaults._asdict(), "kept": kept})
     else:
         _print_changes(applied.defaults, "defaults of ")
         _print_changes(applied.jobs)
@@ -56,46 +53,35 @@ def apply(
         _print_count(applied.jobs, dry_run)
 
 
-def _ask(applied: "Applied") -> None:
+def _ask(applied: AppliedView) -> None:
     """Show the plan and ask, if it takes anything away."""
-    from jobfac.definitions import losses
-
-    lost = losses(applied.jobs) + [f"{one} (defaults)" for one in losses(applied.defaults)]
-    if lost:
-        for one in lost:
+    if applied.losses:
+        for one in applied.losses:
             note(f"this {one}")
         confirm("Apply it?", yes=False)
 
 
-def _print_kept(applied: "Applied") -> None:
-    for job in applied.kept.disabled:
+def _print_kept(applied: AppliedView) -> None:
+    for job in applied.kept_disabled:
         typer.echo(
             f"= {job} stays disabled; `enabled: true` in its definition or `jobfac jobs enable {job}` enables it"
         )
-    for job, name in applied.kept.paused:
+    for job, name in applied.kept_paused:
         typer.echo(f"= schedule '{name}' of {job} stays paused; `jobfac schedule resume {job} {name}` resumes it")
 
 
-def _plan_object(plan: "Plan") -> dict[str, Any]:
-    changes = {
-        job: [{"path": change.path, "before": change.before, "after": change.after} for change in changes]
-        for job, changes in plan.change.items()
-    }
-    return {"add": list(plan.add), "change": changes, "remove": list(plan.remove), "same": list(plan.same)}
-
-
-def _print_changes(plan: "Plan", prefix: str = "") -> None:
+def _print_changes(plan: PlanView, prefix: str = "") -> None:
     for name in plan.add:
         typer.secho(f"+ {prefix}{name}", fg="green")
     for name, changes in plan.change.items():
         typer.secho(f"~ {prefix}{name}", fg="yellow")
         for change in changes:
-            typer.echo(f"    {change.path}: {changed_value(change.before)} -> {changed_value(change.after)}")
+            typer.echo(f"    {change['path']}: {changed_value(change['before'])} -> {changed_value(change['after'])}")
     for name in plan.remove:
         typer.secho(f"- {prefix}{name}", fg="red")
 
 
-def _print_count(plan: "Plan", dry_run: bool) -> None:
+def _print_count(plan: PlanView, dry_run: bool) -> None:
     added, changed, removed = ("to add", "to change", "to remove") if dry_run else ("added", "changed", "removed")
     typer.echo(
         f"{len(plan.add)} {added}, {len(plan.change)} {changed}, {len(plan.remove)} {removed}, "
@@ -105,7 +91,8 @@ def _print_count(plan: "Plan", dry_run: bool) -> None:
 
 def export(
     jobs: Annotated[
-        list[str] | None, typer.Argument(help="Job ids; default: all. `crontab` first: as a crontab.")
+        list[str] | None,
+        typer.Argument(help="Job ids; default: all. `crontab` first: as a crontab.", autocompletion=completion.jobs),
     ] = None,
     form: Annotated[
         Literal["yaml", "crontab"] | None, typer.Option("--as", help="The form; with it, every word is a job id.")
@@ -179,7 +166,9 @@ def _program(job: JobView) -> str:
 
 
 @app.command("show")
-def show_job(job: Annotated[str, typer.Argument(help="The job's id.")], as_json: Json = False) -> None:
+def show_job(
+    job: Annotated[str, typer.Argument(help="The job's id.", autocompletion=completion.jobs)], as_json: Json = False
+) -> None:
     """Show a job and its definition."""
     with backend() as factory:
         view = factory.job(job)
@@ -192,7 +181,7 @@ def show_job(job: Annotated[str, typer.Argument(help="The job's id.")], as_json:
 
 
 @app.command()
-def enable(job: Annotated[str, typer.Argument(help="The job's id.")]) -> None:
+def enable(job: Annotated[str, typer.Argument(help="The job's id.", autocompletion=completion.jobs)]) -> None:
     """Enable a job: allow its starts."""
     with backend() as factory:
         factory.enable(job, True)
@@ -200,7 +189,7 @@ def enable(job: Annotated[str, typer.Argument(help="The job's id.")]) -> None:
 
 
 @app.command()
-def disable(job: Annotated[str, typer.Argument(help="The job's id.")]) -> None:
+def disable(job: Annotated[str, typer.Argument(help="The job's id.", autocompletion=completion.jobs)]) -> None:
     """Disable a job: refuse all starts, by schedule or on demand. Running runs continue."""
     with backend() as factory:
         factory.enable(job, False)
@@ -208,7 +197,9 @@ def disable(job: Annotated[str, typer.Argument(help="The job's id.")]) -> None:
 
 
 @app.command()
-def delete(job: Annotated[str, typer.Argument(help="The job's id.")], yes: Yes = False) -> None:
+def delete(
+    job: Annotated[str, typer.Argument(help="The job's id.", autocompletion=completion.jobs)], yes: Yes = False
+) -> None:
     """Delete a job. Its history stays, and its waiting and running runs continue."""
     with backend() as factory:
         factory.job(job)  # which raises if there is none

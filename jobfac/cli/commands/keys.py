@@ -1,10 +1,11 @@
-"""`keys create / list / revoke`: API keys. These commands need the database; the API cannot create keys."""
+"""`keys create / list / revoke`: API keys."""
 
 from typing import Annotated
 
 import typer
 
-from jobfac.cli.common import MAX_ID, USAGE, Json, database, fail, group, local_caller
+from jobfac.cli.client import backend
+from jobfac.cli.common import MAX_ID, USAGE, Json, fail, group
 from jobfac.cli.common import seconds as read_seconds
 from jobfac.cli.rendering.printing import Columns, note, print_json, print_table
 from jobfac.views.keys import KeyView
@@ -28,7 +29,6 @@ def create(
     as_json: Json = False,
 ) -> None:
     """Create a key and print it. It cannot be shown again."""
-    from jobfac.operations import keys
     from jobfac.store import api_keys
 
     if role not in list(api_keys.Role):
@@ -38,10 +38,8 @@ def create(
     lifetime = None if expires is None else read_seconds(expires, "--expires")
     if lifetime == 0:
         fail(USAGE, "--expires must be longer than 0; without it the key never expires.")
-    with database() as db:
-        created = keys.create(
-            db, local_caller(), name or role, api_keys.Role(role), categories=category or None, lifetime=lifetime
-        )
+    with backend() as factory:
+        created = factory.create_key(name or role, api_keys.Role(role), category or None, lifetime)
     if as_json:
         print_json({"id": created.id, "role": role, "key": created.key})
     else:
@@ -52,10 +50,8 @@ def create(
 @app.command("list")
 def list_keys(as_json: Json = False) -> None:
     """List all keys, without their secrets."""
-    from jobfac.store import api_keys
-
-    with database() as db:
-        views = db.query(api_keys.list_keys)
+    with backend() as factory:
+        views = factory.keys()
     if as_json:
         print_json(all_as_json(views))
         return
@@ -77,8 +73,6 @@ def revoke(
     key: Annotated[int, typer.Argument(min=1, max=MAX_ID, help="The key's id, from `keys list`.")],
 ) -> None:
     """Revoke a key immediately."""
-    from jobfac.operations import keys
-
-    with database() as db:
-        keys.revoke(db, local_caller(), key)
+    with backend() as factory:
+        factory.revoke_key(key)
     typer.echo(f"key {key} is revoked")

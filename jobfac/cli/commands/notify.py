@@ -4,16 +4,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from jobfac.cli.client import backend
 from jobfac.cli.common import (
     MAX_ID,
     NOT_FOUND,
     UNSUCCESSFUL,
     USAGE,
     Json,
-    database,
     fail,
     group,
-    local_caller,
     settings,
 )
 from jobfac.cli.rendering.printing import Columns, note, print_json, print_table
@@ -102,14 +101,12 @@ def list_notifications(
     as_json: Json = False,
 ) -> None:
     """List notifications, newest first. Delivery of a dead one was given up after many tries."""
-    from jobfac.channels import shown
     from jobfac.states import Delivery
-    from jobfac.store import outbox
 
     if state is not None and state not in list(Delivery):
         fail(USAGE, f"--state must be one of {', '.join(Delivery)}, not '{state}'.")
-    with database() as db:
-        views = db.query(outbox.find, shown, None if state is None else Delivery(state), limit)
+    with backend() as factory:
+        views = factory.notifications(None if state is None else Delivery(state), limit)
     if as_json:
         print_json(all_as_json(views))
         return
@@ -139,12 +136,10 @@ def requeue(
     all_dead: Annotated[bool, typer.Option("--all-dead", help="All dead notifications.")] = False,
 ) -> None:
     """Requeue dead notifications for delivery."""
-    from jobfac.operations import notifications
-
     if bool(notification) == all_dead:
         fail(USAGE, "Give the ids of notifications, or --all-dead.")
-    with database() as db:
-        requeued = notifications.requeue(db, local_caller(), notification or None)
+    with backend() as factory:
+        requeued = factory.requeue(notification or None)
     if missing := sorted(set(notification or ()) - set(requeued)):
         note(f"Not dead, so not requeued: {', '.join(map(str, missing))}; `jobfac notify list` shows their states.")
     if notification and not requeued:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from jobfac.cli import completion
 from jobfac.cli.common import USAGE, caller, database, fail, on_signal, settings
 from jobfac.cli.rendering.printing import note
 
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
 Slots = Annotated[
     int | None, typer.Option(min=1, max=1000, help="Programs that run at once; default: twice the processors.")
 ]
-Pools = Annotated[list[str] | None, typer.Option("--pool", help="Claim runs of this pool; may be repeated.")]
+Pools = Annotated[
+    list[str] | None,
+    typer.Option("--pool", help="Claim runs of this pool; may be repeated.", autocompletion=completion.pools),
+]
 Labels = Annotated[
     list[str] | None, typer.Option("--label", metavar="K=V", help="A label of this worker; may be repeated.")
 ]

@@ -1,26 +1,34 @@
-"""`schedule list / preview / pause / resume`."""
+"""`schedule list / preview / backfill / load / pause / resume`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Annotated
 
 import typer
 
+from jobfac.cli import completion
 from jobfac.cli.client import backend
-from jobfac.cli.common import Json, group, instant
-from jobfac.cli.rendering.printing import Columns, note, print_json, print_table
+from jobfac.cli.common import Json, group, instant, period_end
+from jobfac.cli.rendering.printing import Columns, note, print_drawn, print_json, print_table
 from jobfac.cli.rendering.text import cell
+from jobfac.cli.times import write_time
+from jobfac.recurrence.wording import in_words
+from jobfac.views.results.backfill import BackfillResult, BackfillView
+from jobfac.views.results.load import LoadView, MoveView
 from jobfac.views.schedules import CandidateView, ScheduleView
 from jobfac.views.serialization import all_as_json
+from jobfac.views.serialization import as_json as serialization_as_json
 
 app = group("List, preview, pause and resume schedules.")
 
-Job = Annotated[str, typer.Argument(help="The job's id.")]
+Job = Annotated[str, typer.Argument(help="The job's id.", autocompletion=completion.jobs)]
 Name = Annotated[str | None, typer.Argument(help="The schedule's name or position; default: all schedules of the job.")]
 
 
 @app.command("list")
 def list_schedules(
-    job: Annotated[str | None, typer.Argument(help="Only schedules of this job; default: all.")] = None,
+    job: Annotated[
+        str | None, typer.Argument(help="Only schedules of this job; default: all.", autocompletion=completion.jobs)
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """List schedules with their next due times."""
@@ -33,9 +41,9 @@ def list_schedules(
         "JOB": "job",
         "NAME": "name",
         "STATE": _state,
+        "RULE": _rule,
         "NEXT": "next_due_at",
         "LAST": "last_due_at",
-        "RULE": _rule,
     }
     print_table(views, columns, "no schedules; add some to the definition of a job")
 
@@ -55,7 +63,7 @@ def _state(row: ScheduleView) -> str:
 
 
 def _rule(row: ScheduleView) -> str:
-    return cell({key: value for key, value in row.definition.items() if key != "payload"})
+    return cell(in_words(row.definition) if row.definition else "see the definition of the job")
 
 
 @app.command()
@@ -113,3 +121,87 @@ def _print_changed(job: str, names: list[str], state: str) -> None:
         note(f"Nothing changed: these schedules were already {state}.")
     for name in names:
         typer.echo(f"schedule '{name}' of job '{job}' is {state}")
+
+
+@app.command()
+def backfill(
+    job: Job,
+    begin: Annotated[str, typer.Option("--from", metavar="TIME", help="The first due time: a day, or a time.")],
+    end: Annotated[str, typer.Option("--to", metavar="TIME", help="Due times before this, or up to this day's end.")],
+    schedule: Annotated[str | None, typer.Option(help="Only this schedule of the job.")] = None,
+    at_most: Annotated[int, typer.Option(min=1, max=1000, help="How many of the runs may run at a time.")] = 1,
+    priority: Annotated[
+        int | None, typer.Option(min=-1000, max=1000, help="Of the runs; default: 100 below that of the job.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the due times.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Start a run for each due time that passed without one.
+
+    The command may be repeated: no due time gets a second run.
+    """
+    from jobfac.operations.bulk.backfill import BackfillRequest
+
+    since, until = instant(begin, "--from", back=True), period_end(end, "--to")
+    lines: list[BackfillView] = []
+    with backend() as factory:
+        wanted: BackfillRequest | None = BackfillRequest(job, since, until, schedule, at_most, priority)
+        while wanted is not None:
+            page = factory.backfill(wanted, dry_run)
+            lines += page.items
+            wanted = None if page.next_from is None else wanted._replace(since=page.next_from)
+    if as_json:
+        print_json(all_as_json(lines))
+        return
+    columns: Columns[BackfillView] = {"DUE": _due_local, "SCHEDULE": "schedule", "RESULT": "result", "RUN": "run"}
+    print_table(lines, columns, f"job '{job}' was not due from {write_time(since)} to {write_time(until)}")
+    existing = sum(line.result is BackfillResult.EXISTS for line in lines)
+    word = "to start" if dry_run else "started"
+    note(f"{len(lines) - existing} runs {word}, {existing} due times have a run.")
+
+
+@app.command("load")
+def show_load(
+    days: Annotated[int, typer.Option(min=1, max=31, help="The number of days.")] = 7, as_json: Json = False
+) -> None:
+    """Show how full the coming days are, by hour and pool.
+
+    Runs count with their usual duration. Where slots will not suffice, it says which times to move.
+    """
+    with backend() as factory:
+        found = factory.load(days)
+    if as_json:
+        print_json(serialization_as_json(found))
+        return
+    from jobfac.cli.rendering.heat import heat_map, legend
+
+    for line in heat_map(found):
+        print_drawn(line)
+    if not any(hour.runs for pool in found.pools for hour in pool.hours):
+        note("nothing is due in these days")
+        return
+    print_drawn(legend(found))
+    if found.moves:
+        typer.echo("")
+        columns: Columns[MoveView] = {
+            "MOVE": "job",
+            "SCHEDULE": "schedule",
+            "DUE": "due_at",
+            "TO": "to",
+            "POOL": "pool",
+            "WHY": "reason",
+        }
+        print_table(found.moves, columns, "")
+    for sentence in _remarks(found):
+        note(sentence)
+
+
+def _remarks(found: LoadView) -> Iterator[str]:
+    if found.unknown:
+        yield f"Without statistics, so counted with a minute: {', '.join(found.unknown[:10])}."
+    if found.dense:
+        yield f"Due too often, so only the first due times are counted: {', '.join(found.dense[:10])}."
+
+
+def _due_local(row: BackfillView) -> str:
+    return f"{row.local:%a} {row.local.isoformat(' ', 'seconds')}"

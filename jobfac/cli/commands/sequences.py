@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from jobfac.cli import completion
 from jobfac.cli.client import backend
 from jobfac.cli.commands.start import SetOption
 from jobfac.cli.common import NOT_FOUND, USAGE, Json, fail, group, instant
@@ -27,7 +28,7 @@ File = Annotated[
 
 @app.command()
 def simulate(
-    job: Annotated[str, typer.Argument(help="The sequence's id.")],
+    job: Annotated[str, typer.Argument(help="The sequence's id.", autocompletion=completion.jobs)],
     outcome: Annotated[
         list[str] | None,
         typer.Option(
@@ -63,7 +64,7 @@ def simulate(
 
 @app.command()
 def graph(
-    job: Annotated[str, typer.Argument(help="The sequence's id.")],
+    job: Annotated[str, typer.Argument(help="The sequence's id.", autocompletion=completion.jobs)],
     svg: Annotated[Path | None, typer.Option("--svg", metavar="FILE", help="Write an SVG image to this file.")] = None,
     file: File = None,
 ) -> None:

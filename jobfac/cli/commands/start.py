@@ -2,16 +2,19 @@
 
 import json
 import re
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
 
+from jobfac.cli import completion
 from jobfac.cli.client import Backend, backend
 from jobfac.cli.commands.monitoring.logs import follow_run
 from jobfac.cli.common import UNSUCCESSFUL, USAGE, Json, fail, instant, read_stdin, refuse_denied, seconds
 from jobfac.cli.parameters import read_settings
 from jobfac.cli.rendering.printing import note, print_json
 from jobfac.cli.rendering.text import printable
+from jobfac.cli.times import describe
 from jobfac.states import FINAL, RunState
 from jobfac.views import serialization
 from jobfac.views.runs import RunView
@@ -28,6 +31,7 @@ PayloadOf = Annotated[
     list[str] | None,
     typer.Option(metavar="JOB=TEXT", help="For a sequence: the payload of a job; may be repeated."),
 ]
+FromStep = Annotated[str | None, typer.Option(metavar="STEP", help="For a sequence: the step to begin with.")]
 Priority = Annotated[int | None, typer.Option(min=-1000, max=1000, help="Runs with a higher priority start first.")]
 Follow = Annotated[bool, typer.Option("--follow", help="Wait and show the output; with --json on standard error.")]
 SetOption = Annotated[
@@ -49,7 +53,7 @@ NotifyOption = Annotated[
 
 
 def start(
-    job: Annotated[str, typer.Argument(help="The job's id.")],
+    job: Annotated[str, typer.Argument(help="The job's id.", autocompletion=completion.jobs)],
     argument: Argument = None,
     payload: Annotated[str | None, typer.Option(help="Text for the program; `-` reads standard input.")] = None,
     set_: SetOption = None,
@@ -61,6 +65,7 @@ def start(
     count: Annotated[int, typer.Option(min=1, max=1_000_000, help="The number of runs to start.")] = 1,
     arguments_of: ArgumentsOf = None,
     payload_of: PayloadOf = None,
+    from_step: FromStep = None,
     notify: NotifyOption = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end. Exit code 0: it succeeded.")] = False,
     follow: Follow = False,
@@ -77,9 +82,8 @@ def start(
     options["payload"] = read_stdin() if payload == "-" else payload
     options["parameters"] = read_settings(set_ or [], set_file) or None
     options["delay"] = None if delay is None else seconds(delay, "--in")
-    options["at"] = None if at is None else instant(at, "--at")
-    if overrides := _overrides(arguments_of or [], payload_of or [], notify or []):
-        options["overrides"] = overrides
+    options["at"] = None if at is None else _understood(at)
+    options["overrides"] = _overrides(arguments_of or [], payload_of or [], notify or [], from_step)
     with backend() as factory:
         runs = factory.start(job, options, key, count)
         several = count > 1 or runs[0].for_worker is not None
@@ -99,8 +103,17 @@ def start(
             _fail_unless_succeeded(runs)
 
 
-def _overrides(arguments_of: list[str], payload_of: list[str], notify: list[str]) -> dict[str, Any]:
-    overrides: dict[str, Any] = {}
+def _understood(at: str) -> datetime:
+    """Parse the time of a start, and say on standard error how it was understood."""
+    moment = instant(at, "--at")
+    note(f"--at {at} is {describe(moment, datetime.now(UTC))}.")
+    return moment
+
+
+def _overrides(
+    arguments_of: list[str], payload_of: list[str], notify: list[str], from_step: str | None
+) -> dict[str, Any] | None:
+    overrides: dict[str, Any] = {} if from_step is None else {"first_step": from_step}
     for pair in arguments_of:
         job, _, text = pair.partition("=")
         try:
@@ -120,7 +133,7 @@ def _overrides(arguments_of: list[str], payload_of: list[str], notify: list[str]
         overrides.setdefault("payloads", {})[job] = text
     if notify:
         overrides["notify"] = [_notify(text) for text in notify]
-    return overrides
+    return overrides or None
 
 
 def _notify(text: str) -> dict[str, Any]:

@@ -1,17 +1,18 @@
-"""`workers list / drain`: the workers of the fleet."""
+"""`workers list / drain / undrain`: the workers of the fleet."""
 
 from typing import Annotated
 
 import typer
 
-from jobfac.cli.client import backend
-from jobfac.cli.common import MAX_ID, Json, group
+from jobfac.cli import completion
+from jobfac.cli.client import Backend, backend
+from jobfac.cli.common import NOT_FOUND, Json, fail, group
 from jobfac.cli.rendering.printing import Columns, print_json, print_table
 from jobfac.cli.rendering.text import cell, memory_text
 from jobfac.views.serialization import all_as_json
 from jobfac.views.workers import WorkerView
 
-app = group("List and drain workers.")
+app = group("List and drain workers, or take a drain back.")
 
 
 @app.command("list")
@@ -57,12 +58,44 @@ def _pools(worker: WorkerView) -> str:
     return cell(", ".join(worker.pools))
 
 
+Workers = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="WORKER...",
+        help="Names or ids of live workers, from `workers list`.",
+        autocompletion=completion.workers,
+    ),
+]
+
+
 @app.command()
-def drain(
-    worker: Annotated[list[int], typer.Argument(min=1, max=MAX_ID, help="Worker ids, from `workers list`.")],
-) -> None:
+def drain(worker: Workers) -> None:
     """Drain workers. They claim no more runs and exit when their runs have ended. `jobfac up` exits with its worker."""
     with backend() as factory:
-        for worker_id in worker:
+        for worker_id in _ids(factory, worker):
             factory.drain(worker_id)
             typer.echo(f"worker {worker_id} is draining")
+
+
+@app.command()
+def undrain(worker: Workers) -> None:
+    """Take a drain back: let workers claim runs again."""
+    with backend() as factory:
+        for worker_id in _ids(factory, worker):
+            factory.undrain(worker_id)
+            typer.echo(f"worker {worker_id} is active")
+
+
+def _ids(factory: Backend, words: list[str]) -> list[int]:
+    """Return the ids of workers that are named or given by id. A name means all live workers of this name."""
+    if all(word.isdecimal() for word in words):
+        return [int(word) for word in words]
+    live = factory.workers(alive_only=True)
+    ids: list[int] = []
+    for word in words:
+        found = [view.id for view in live if view.name == word] or ([int(word)] if word.isdecimal() else [])
+        if not found:
+            names = ", ".join(sorted({view.name for view in live})[:10])
+            fail(NOT_FOUND, f"There is no live worker '{word}'; {f'live are {names}' if names else 'none is alive'}.")
+        ids += found
+    return ids

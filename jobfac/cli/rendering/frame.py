@@ -10,6 +10,7 @@ from rich.text import Text
 
 from jobfac.cli.rendering import rows
 from jobfac.cli.rendering.text import printable, text_of
+from jobfac.cli.times import write_time
 from jobfac.states import FAILED
 from jobfac.store.jobs import SEQUENCE_QUEUE
 from jobfac.views.overview import Overview, RunLine
@@ -128,7 +129,7 @@ def _headline(overview: Overview | None, source: str, width: int) -> RenderableT
     line = Table.grid(expand=True)
     line.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
     line.add_column(no_wrap=True, justify="right")
-    clock = "" if overview is None else f"{overview.now.astimezone():%Y-%m-%d %H:%M:%S}"
+    clock = "" if overview is None else write_time(overview.now)
     line.add_row(
         Text.assemble((" jobfac ", "bold reverse"), f" {source}"), Text(f"{clock}  ↑↓ ↵ output  q quits ", style="dim")
     )

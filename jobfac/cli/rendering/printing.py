@@ -3,15 +3,20 @@
 import io
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
+from jobfac.cli.rendering.fit import GAP, fit
 from jobfac.cli.rendering.text import cell, printable, printable_lines, text_of
+from jobfac.cli.times import write_short
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.table import Table
+    from rich.text import Text
 
 Row = TypeVar("Row", bound=tuple[Any, ...])
 Columns = Mapping[str, str | Callable[[Row], str]]
@@ -36,23 +41,65 @@ def note(text: str) -> None:
 
 
 def print_table(rows: Iterable[Row], columns: Columns[Row], empty: str) -> None:
-    """Print a table of views. ``empty``: the note if there are none."""
-    from rich.markup import render
-    from rich.table import Table
+    """Print a table of views, one line for each. ``empty``: the note if there are none.
+
+    On a terminal the table fits its width: times are written short, long texts are cut, and the last columns are left
+    out where there is no room.
+    """
+    from rich.console import Console
 
     rows = list(rows)
     if not rows:
         note(empty)
         return
+    console = Console()
+    width = console.width if console.is_terminal else None
+    whole = [[_whole(row, shown) for shown in columns.values()] for row in rows]
+    widths = _widths(columns, whole)
+    if width is None or sum(widths) + GAP * (len(widths) - 1) <= width:
+        print_drawn(_table(columns, whole, widths))
+        return
+    now = datetime.now(UTC)
+    short = [[_short(row, shown, now) for shown in columns.values()] for row in rows]
+    cuttable = [any(_is_text(row, shown) for row in rows) for shown in columns.values()]
+    print_drawn(_table(columns, short, fit(_widths(columns, short), cuttable, width)))
+
+
+def _whole(row: Row, shown: "str | Callable[[Row], str]") -> "Text":
+    from rich.markup import render
+
+    text = render(shown(row) if callable(shown) else cell(getattr(row, shown)))
+    text.plain = printable(text.plain)
+    return text
+
+
+def _short(row: Row, shown: "str | Callable[[Row], str]", now: datetime) -> "Text":
+    """Return the cell with a short time."""
+    from rich.text import Text
+
+    value = None if callable(shown) else getattr(row, shown)
+    return Text(write_short(value, now)) if isinstance(value, datetime) else _whole(row, shown)
+
+
+def _is_text(row: Row, shown: "str | Callable[[Row], str]") -> bool:
+    return callable(shown) or isinstance(getattr(row, shown), str | list | dict)
+
+
+def _widths(columns: Columns[Row], cells: "Sequence[Sequence[Text]]") -> list[int]:
+    return [max(len(title), *(line[place].cell_len for line in cells)) for place, title in enumerate(columns)]
+
+
+def _table(columns: Columns[Row], cells: "Sequence[Sequence[Text]]", widths: Sequence[int]) -> "Table":
+    from rich.table import Table
+
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for title in columns:
-        table.add_column(title, overflow="fold")
-    for row in rows:
-        texts = [render(shown(row) if callable(shown) else cell(getattr(row, shown))) for shown in columns.values()]
-        for text in texts:
-            text.plain = printable(text.plain)
-        table.add_row(*texts)
-    print_drawn(table)
+    places = [place for place, width in enumerate(widths) if width]
+    titles = list(columns)
+    for place in places:
+        table.add_column(titles[place], no_wrap=True, overflow="ellipsis", width=widths[place])
+    for line in cells:
+        table.add_row(*(line[place] for place in places))
+    return table
 
 
 def print_drawn(drawing: "RenderableType") -> None:

@@ -5,6 +5,8 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import Any, Protocol
 
+from jobfac.cli.times import write_time
+
 STYLES = {
     "succeeded": "green", "failed": "red", "timed_out": "red", "start_failed": "red", "lost": "red", "mixed": "yellow",
     "stopped": "yellow", "denied": "yellow", "running": "cyan", "stopping": "cyan", "active": "green", "dead": "red",
@@ -26,11 +28,11 @@ class Timed(Protocol):
 
 
 def text_of(value: object) -> str:
-    """Return a value as text: a time as local time in seconds, a list or dict as JSON, None as an empty text."""
+    """Return a value as text: a time as local time with its offset, a list or dict as JSON, None as an empty text."""
     if value is None:
         return ""
     if isinstance(value, datetime):
-        return f"{value.astimezone():%Y-%m-%d %H:%M:%S}"
+        return write_time(value)
     if isinstance(value, list | dict):
         return json.dumps(value, ensure_ascii=False)
     return str(value)

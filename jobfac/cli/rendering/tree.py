@@ -1,11 +1,13 @@
 """The step history of a sequence as a tree: the visits, and under each the runs of its jobs."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from rich.tree import Tree
 
 from jobfac.cli.rendering.text import cell, duration, printable, styled
+from jobfac.cli.times import write_short
 from jobfac.states import FAILURES, Waiting
 from jobfac.views.runs import RunView
 from jobfac.views.sequences import StepRunView, StepVisitView
@@ -70,7 +72,7 @@ def _visit(step: str, number: int, result: str | None, following: str | None, re
 
 def _run(run: RunView | StepRunView) -> str:
     number = f"  run {run.id}" if run.id else ""
-    times = "" if run.started_at is None else f"  {run.started_at.astimezone():%H:%M:%S} for {duration(run)}"
+    times = "" if run.started_at is None else f"  {write_short(run.started_at, datetime.now(UTC))} for {duration(run)}"
     return f"{cell(run.job)} {styled(run.state)}{number}{times}{_reason(run.reason, '  ')}"
 
 

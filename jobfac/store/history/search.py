@@ -4,21 +4,26 @@ A search without a fitting index reads a bounded number of runs, newest first, a
 """
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import PASS
+from jobfac.database.dialects import DIRTY, rows
 from jobfac.database.tables import job as job_table
 from jobfac.database.tables import run
-from jobfac.database.types import sql_literals
+from jobfac.database.types import BigId, sql_literals
 from jobfac.states import ACTIVE, FAILURES, RunState
-from jobfac.views.runs import RunRow
-from jobfac.views.serialization import columns, from_row
+from jobfac.store.parameters import is_value
+from jobfac.store.runs.reading import listed, with_holds, without_large
+from jobfac.views.runs import RunView
+from jobfac.views.serialization import columns
 
 SCAN = 20_000
-"""Runs that one search reads at most."""
+"""Runs that one statement of a search reads at most."""
+
+SLACK = timedelta(minutes=1)
+"""By how much the order of ids and that of ``created_at`` may differ: a clock that is set back, or a long statement."""
 
 
 class Filter(NamedTuple):
@@ -26,7 +31,11 @@ class Filter(NamedTuple):
 
     Attributes:
         category: of the run's job, as the job is now.
-        text: a part of the job, the reason, a message or the key that made the start repeatable.
+        since: only runs that were created at this time or later.
+        until: only runs that were created before this time.
+        key: the key with which the run was started.
+        text: a part of the job, the reason, a message or the key, in any case.
+        parameters: names and values, as texts.
         categories: the categories that the caller may see.
         below: only runs with lower ids, to continue after a page.
     """
@@ -38,55 +47,85 @@ class Filter(NamedTuple):
     since: datetime | None = None
     until: datetime | None = None
     text: str | None = None
+    key: str | None = None
     sequence_run_id: int | None = None
     categories: Sequence[str] | None = None
+    parameters: Sequence[tuple[str, str]] = ()
     below: int | None = None
+
+
+ANY_RUN = Filter()
+"""Matches all runs."""
 
 
 class Found(NamedTuple):
     """Some runs, newest first. ``below``: where to continue, None: there are no more. ``partial``: the search stopped
     after ``SCAN`` runs, so older ones may match."""
 
-    runs: list[RunRow]
+    runs: list[RunView]
     below: int | None
     partial: bool
 
 
-SHOWN = [run.c[name] for name in columns(RunRow)]
+SHOWN = [listed(name) for name in columns(RunView)]
+
+
+def find_all(conn: sa.Connection, wanted: Filter = ANY_RUN, limit: int = 50) -> list[RunView]:
+    """Return up to ``limit`` runs that match, newest first, however many runs must be read."""
+    runs: list[RunView] = []
+    found = Found([], None, True)
+    while len(runs) < limit and (found.partial or found.below is not None):
+        found = search(conn, wanted._replace(below=found.below or wanted.below), min(limit - len(runs), SCAN))
+        runs += found.runs
+    return runs
 
 
 def search(conn: sa.Connection, wanted: Filter, limit: int) -> Found:
-    """Return up to ``limit`` runs that match."""
+    """Return up to ``limit`` runs that match. Large values are None, and ``truncated`` names them."""
     inner = _scanned(conn, wanted)
     seen = inner.subquery("seen")
     matching = sa.select(seen.c.id).where(*_conditions(seen.c, wanted)).order_by(seen.c.id.desc()).limit(limit + 1)
     query = sa.select(*SHOWN).where(run.c.id.in_(matching)).order_by(run.c.id.desc())
-    rows = [from_row(RunRow, row) for row in conn.execute(query).mappings()]
-    if len(rows) > limit:
-        return Found(rows[:limit], rows[limit - 1].id, False)
+    runs = with_holds(conn, [without_large(row) for row in conn.execute(query).mappings()])
+    if len(runs) > limit:
+        return Found(runs[:limit], runs[limit - 1].id, False)
     ids = inner.with_only_columns(run.c.id).subquery("ids")
     number, last = conn.execute(sa.select(sa.func.count(), sa.func.min(ids.c.id)).select_from(ids)).one()
-    return Found(rows, last, True) if number == SCAN else Found(rows, None, False)
+    return Found(runs, last, True) if number == SCAN else Found(runs, None, False)
+
+
+def of_ids(conn: sa.Connection, run_ids: Sequence[int], categories: Sequence[str] | None = None) -> list[RunView]:
+    """Return the runs with these ids that a caller with these categories may see, newest first."""
+    given = rows.rows_table(conn.dialect.name, id=BigId)
+    query = sa.select(*SHOWN).join(given, given.c.id == run.c.id).order_by(run.c.id.desc())
+    if categories is not None:
+        query = query.where(run.c.job.in_(sa.select(job_table.c.id).where(job_table.c.category.in_(categories))))
+    found = conn.execute(query, rows.rows_parameter({"id": run_id} for run_id in run_ids))
+    return [without_large(row) for row in found.mappings()]
 
 
 def _scanned(conn: sa.Connection, wanted: Filter) -> sa.Select[Any]:
     """Return the query of the runs to read: what an index finds, newest first."""
-    needed = (run.c.id, run.c.job, run.c.state, run.c.worker, run.c.created_at)
-    texts = (run.c.reason, run.c.message, run.c.exit_message, run.c.start_key) if wanted.text else ()
-    query = sa.select(*needed, *texts).with_hint(run, PASS, "mssql").order_by(run.c.id.desc()).limit(SCAN)
+    needed = (run.c.id, run.c.job, run.c.state, run.c.worker, run.c.created_at, run.c.start_key)
+    texts = (run.c.reason, run.c.message, run.c.exit_message) if wanted.text else ()
+    query = sa.select(*needed, *texts).order_by(run.c.id.desc()).limit(SCAN)
     if wanted.job is not None:
         query = query.where(run.c.job == wanted.job)
+    if wanted.key is not None:
+        query = query.where(sa.text("start_key IS NOT NULL"), run.c.start_key == wanted.key)
     if wanted.sequence_run_id is not None:
-        query = query.where(run.c.sequence_run_id == wanted.sequence_run_id)
+        query = query.where(sa.text("sequence_run_id IS NOT NULL"), run.c.sequence_run_id == wanted.sequence_run_id)
     for group in (ACTIVE, FAILURES):
         if wanted.states and group.issuperset(wanted.states):  # the condition of a filtered index, word for word
             query = query.where(sa.text(f"state IN ({sql_literals(group)})"))
     if wanted.below is not None:
         query = query.where(run.c.id < wanted.below)
+    for name, value in wanted.parameters:
+        query = query.where(is_value(conn.dialect.name, name, value))
     if wanted.since is not None:
-        query = query.where(run.c.id >= first_since(conn, wanted.since))
+        query = query.where(run.c.id >= first_since(conn, wanted.since - SLACK))
     if wanted.until is not None:
-        query = query.where(run.c.id < first_since(conn, wanted.until))
+        query = query.where(run.c.id < first_since(conn, wanted.until + SLACK))
     return query
 
 
@@ -94,6 +133,10 @@ def _conditions(seen: Any, wanted: Filter) -> list[sa.ColumnElement[bool]]:
     found: list[sa.ColumnElement[bool]] = []
     if wanted.states:
         found.append(seen.state.in_([sa.literal_column(f"'{RunState(state)}'") for state in wanted.states]))
+    if wanted.since is not None:
+        found.append(seen.created_at >= wanted.since)
+    if wanted.until is not None:
+        found.append(seen.created_at < wanted.until)
     if wanted.worker is not None:
         found.append(seen.worker == wanted.worker)
     if wanted.category is not None:
@@ -109,7 +152,7 @@ def _conditions(seen: Any, wanted: Filter) -> list[sa.ColumnElement[bool]]:
 
 _AT = (
     sa.select(run.c.id, run.c.created_at)
-    .with_hint(run, PASS, "mssql")
+    .with_hint(run, DIRTY, "mssql")  # neither column ever changes
     .where(run.c.id >= sa.bindparam("p_id"))
     .order_by(run.c.id)
     .limit(1)

@@ -9,7 +9,7 @@ from jobfac.store.runs.events import events_of, record
 from jobfac.store.runs.finish import Finished, Outcome, end, finish, note_program, report_progress, requeue, rules_of
 from jobfac.store.runs.pinning import end_unserved, queue_of_worker
 from jobfac.store.runs.promotion import IS_DUE, promote_due
-from jobfac.store.runs.reading import attempts, find, get
+from jobfac.store.runs.reading import attempts, get
 from jobfac.store.runs.repeats import check_repeat
 from jobfac.store.runs.request import StartRequest
 from jobfac.store.runs.retry import retry_delay
@@ -29,7 +29,6 @@ __all__ = [
     "end",
     "end_unserved",
     "events_of",
-    "find",
     "finish",
     "get",
     "lock",

@@ -1,19 +1,20 @@
 """Build the row of a new run from a definition and a start request, or refuse the request."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from collections.abc import Sequence as List
 from typing import Any
 
 import sqlalchemy as sa
 
 from jobfac.database.types import truncate_utf16
-from jobfac.definitions import DefinitionError, Notify, Problem, read_notify
+from jobfac.definitions import AnyJob, DefinitionError, Notify, Problem, Sequence, read_notify
 from jobfac.definitions.values import suggestion
 from jobfac.errors import Refused, no_job
 from jobfac.states import JobKind
 from jobfac.store import jobs, outbox, parameters
 from jobfac.store.runs.pinning import EACH
-from jobfac.store.runs.request import StartRequest
+from jobfac.store.runs.request import FIRST, StartRequest
 
 PAYLOAD_LIMIT = 4 * 1024 * 1024
 """The maximum length of a payload, in characters."""
@@ -31,7 +32,10 @@ def checked_row(conn: sa.Connection, request: StartRequest) -> dict[str, Any]:
     Raises:
         NotFound, Refused, DefinitionError: as ``starting.start``.
     """
-    values = new_row(conn, jobs.load(conn, request.job), request)
+    stored = jobs.load(conn, request.job)
+    values = new_row(conn, stored, request)
+    if stored is not None:
+        _check_first(request, stored.definition)
     if not request.manual:
         return values
     by_job = {name: (request.overrides or {}).get(name) for name in ("arguments", "payloads")}
@@ -43,6 +47,18 @@ def checked_row(conn: sa.Connection, request: StartRequest) -> dict[str, Any]:
     elif any(by_job.values()):
         _check_inside(request, by_job, _inside(conn, request.job))
     return values
+
+
+def _check_first(request: StartRequest, definition: AnyJob) -> None:
+    """Check that the step to begin with exists."""
+    step = (request.overrides or {}).get(FIRST)
+    if step is None:
+        return
+    if not isinstance(definition, Sequence):
+        raise _misfit(request, "from_step", "is a program, which has no steps")
+    names = [one.name for one in definition.steps]
+    if step not in names:
+        raise _misfit(request, "from_step", f"has no step '{step}'{suggestion(step, names)}")
 
 
 def _check_inside(
@@ -126,9 +142,7 @@ def new_row(conn: sa.Connection, stored: jobs.Stored | DefinitionError | None, r
         "notify_jobs": told.notify_jobs if stored.kind == JobKind.SEQUENCE else None,
         "created_by": truncate_utf16(request.by, 128),
         "restartable": getattr(job, "restartable", True),
-        "already_running": job.already_running,
-        "concurrency_key": job.concurrency.key if job.concurrency else None,
-        "concurrency_limit": job.concurrency.limit if job.concurrency else None,
+        **limits(stored.id, job, request.at_most),
         "slots": slots if (slots := getattr(job, "slots", 1)) > 1 else None,
         "start_key": request.key,
         "schedule_id": request.schedule_id,
@@ -175,7 +189,21 @@ def _said(request: StartRequest, job: str) -> parameters.Start:
     )
 
 
-def _ad_hoc(request: StartRequest) -> Sequence[Notify]:
+def limits(job_id: str, job: AnyJob, at_most: int | None = None) -> dict[str, Any]:
+    """Return the columns of a new run that limit its admission.
+
+    A run of a backfill (``at_most``) waits for others instead of being denied or replacing them. It counts against the
+    job's concurrency key, or against a key that only the backfill's runs have.
+    """
+    key, limit = (job.concurrency.key, job.concurrency.limit) if job.concurrency else (None, None)
+    policy = job.already_running
+    if at_most is not None:
+        policy = "start" if policy == "start" else "queue"
+        key, limit = key or truncate_utf16(f"backfill {job_id}", 128), at_most if limit is None else min(limit, at_most)
+    return {"already_running": policy, "concurrency_key": key, "concurrency_limit": limit}
+
+
+def _ad_hoc(request: StartRequest) -> List[Notify]:
     """Return the ``notify`` entries of the start itself. They must not refer to secrets.
 
     Secrets belong to definitions. A caller who may only start jobs must not be able to send them anywhere.

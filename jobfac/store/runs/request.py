@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+FIRST = "first_step"
+"""The key among the overrides of a sequence's run that names the step to begin with."""
+
 
 @dataclass(frozen=True)
 class StartRequest:
@@ -22,6 +25,7 @@ class StartRequest:
         is_template: arguments, payload and parameters are texts of a definition, whose placeholders are filled in.
         manual: a person or a program starts the run, which ``on_demand`` may forbid. False for schedules and sequences.
         categories: inside a sequence the request may pass values only to jobs of these categories; None: to all.
+        at_most: how many runs of this kind, a backfill of the job, may run at a time; None: as the definition says.
         item: with ``for_each``, the place of its values among those of the visit.
         for_worker: the name of the only worker that may take the run; None: as the definition says.
         inherited_events: the subscribed events that a job of a sequence inherits from the sequence.
@@ -45,6 +49,7 @@ class StartRequest:
     due_at: datetime | None = None
     sequence_run_id: int | None = None
     visit_id: int | None = None
+    at_most: int | None = None
     item: int | None = None
     inherited_events: str | None = None
     retry_of: int | None = None

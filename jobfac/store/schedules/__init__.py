@@ -7,6 +7,7 @@ schedule's runs and its next due time, under a lock on the schedule's row.
 from jobfac.store.schedules.blackouts import hold_back
 from jobfac.store.schedules.following import WAITING, insert_followers
 from jobfac.store.schedules.inserting import Inserted, Miss, Refusal, insert_due
+from jobfac.store.schedules.load import read_load
 from jobfac.store.schedules.pausing import pause_failing
 from jobfac.store.schedules.steering import get, list_schedules, no_schedule, pause, paused, preview, resume
 from jobfac.store.schedules.syncing import Prepared, apply, put, remove, sync
@@ -29,6 +30,7 @@ __all__ = [
     "paused",
     "preview",
     "put",
+    "read_load",
     "remove",
     "resume",
     "sync",

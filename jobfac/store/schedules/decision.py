@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from functools import lru_cache
 from itertools import takewhile
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from jobfac.definitions import Schedule
 from jobfac.recurrence import blackout_end, jitter, missed, next_due
@@ -33,6 +33,22 @@ class ScheduleRow(NamedTuple):
     last_due_at: datetime | None
     resumed_at: datetime | None
     now: datetime
+
+
+class ScheduleKey(Protocol):
+    """What identifies a schedule."""
+
+    @property
+    def id(self) -> int:
+        """The id of its row."""
+
+    @property
+    def job(self) -> str:
+        """The job's id."""
+
+    @property
+    def name(self) -> str:
+        """Its name within the job."""
 
 
 class Decision(NamedTuple):
@@ -92,7 +108,7 @@ def fire_time(schedule: Schedule, schedule_id: int, due: datetime) -> datetime:
 
 
 def request(
-    schedule: Schedule, row: ScheduleRow, due: datetime, origin: Mapping[str, Any] | None = None
+    schedule: Schedule, row: ScheduleKey, due: datetime, origin: Mapping[str, Any] | None = None
 ) -> StartRequest:
     """Return the start request of a due time.
 

@@ -13,11 +13,11 @@ from jobfac.errors import Refused
 from jobfac.states import ACTIVE, JobKind, RunState
 from jobfac.store import jobs, runs
 from jobfac.store.runs import Stopped
+from jobfac.store.runs.request import FIRST
 from jobfac.store.runs.starting import Started
 from jobfac.store.sequences import visits
 from jobfac.store.sequences.advance import advance_all, lock, lock_rules
 from jobfac.store.sequences.decide import failed_step
-from jobfac.store.sequences.stepping import FIRST
 
 _RUN = sa.select(run.c.job, run.c.kind, run.c.state, run.c.sequence_run_id)
 

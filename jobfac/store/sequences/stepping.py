@@ -20,12 +20,10 @@ from jobfac.states import JobKind, StepResult, StepStart, Waiting
 from jobfac.store import jobs, runs
 from jobfac.store.runs import StartRequest
 from jobfac.store.runs.event import Event
+from jobfac.store.runs.request import FIRST
 from jobfac.store.sequences import visits
 from jobfac.store.sequences.decide import FAN_OUT, is_open, leave, step_of
 from jobfac.store.sequences.references import Outputs, UnknownReference, fill, fill_typed
-
-FIRST = "first_step"
-"""The key in a run's overrides that names the step to begin with."""
 
 ANCESTORS = 20
 """The maximum length of a chain of retried runs that is searched for outputs."""

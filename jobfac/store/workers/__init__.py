@@ -54,7 +54,7 @@ from jobfac.views.workers import WorkerView
 
 __all__ = [
     "Beat", "Claimed", "Expiry", "Hold", "LeaseLost", "MachineLoad", "Pinned", "Registration", "Returned", "Survey",
-    "claim", "claim_pinned", "deregister", "drain", "expire", "held_by", "held_rules", "hold", "promised", "register",
+    "claim", "claim_pinned", "deregister", "expire", "held_by", "held_rules", "hold", "promised", "register",
     "renew", "requeue_unknown", "set_message", "survey", "unowned", "workers",
 ]  # fmt: skip
 
@@ -105,18 +105,6 @@ def requeue_unknown(conn: sa.Connection, run_ids: Collection[int], why: str, by:
     The caller must have called ``hold``.
     """
     return requeue_held(conn, run.c.id.in_(run_ids), why, by) if run_ids else []
-
-
-def drain(conn: sa.Connection, worker_id: int) -> WorkerState | None:
-    """Ask a worker to claim no more runs and to deregister when its runs have ended.
-
-    Returns the worker's previous state, or None if it is not alive.
-    """
-    change = worker.update().where(worker.c.id == worker_id, worker.c.state == WorkerState.ACTIVE)
-    if conn.execute(change.values(state=WorkerState.DRAINING)).rowcount:
-        return WorkerState.ACTIVE
-    found = conn.execute(sa.select(worker.c.state).where(worker.c.id == worker_id, _IS_ALIVE)).scalar()
-    return None if found is None else WorkerState(found)
 
 
 def deregister(conn: sa.Connection, worker_id: int) -> list[Finished]:

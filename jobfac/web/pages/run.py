@@ -23,8 +23,8 @@ from jobfac.views.notifications import NotificationView
 from jobfac.views.runs import AttemptView, EventView, RunView
 from jobfac.views.sequences import StepVisitView
 from jobfac.web.drawing import bars, graph
+from jobfac.web.output_places import places
 from jobfac.web.page import Page, get
-from jobfac.web.pages.output import places
 from jobfac.web.visit import Visit
 
 EVENTS = 300

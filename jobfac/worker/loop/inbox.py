@@ -43,9 +43,9 @@ class Messages:
     drains: list[float] = field(default_factory=list)
 
     @property
-    def is_drain_requested(self) -> bool:
-        """Whether an operator has requested a drain of this worker through the database."""
-        return self.survey is not None and self.survey.survey.state == WorkerState.DRAINING
+    def state(self) -> WorkerState | None:
+        """This worker's state in the database, which an operator may change; None: it was not read."""
+        return None if self.survey is None else self.survey.survey.state
 
 
 class Inbox:

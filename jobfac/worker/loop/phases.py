@@ -2,6 +2,7 @@
 
 from enum import StrEnum
 
+from jobfac.states import WorkerState
 from jobfac.worker.machine import Machine
 
 
@@ -16,7 +17,7 @@ class Phase(StrEnum):
 
 MOVES: dict[Phase, frozenset[Phase]] = {
     Phase.ACTIVE: frozenset({Phase.DRAINING, Phase.FENCED, Phase.LEFT}),
-    Phase.DRAINING: frozenset({Phase.FENCED, Phase.LEFT}),
+    Phase.DRAINING: frozenset({Phase.ACTIVE, Phase.FENCED, Phase.LEFT}),
     Phase.FENCED: frozenset({Phase.ACTIVE, Phase.DRAINING, Phase.LEFT}),
     Phase.LEFT: frozenset(),
 }
@@ -28,11 +29,13 @@ class Phases:
     Attributes:
         drain_until: when a draining worker stops waiting for its runs (monotonic seconds); None: no drain was
             requested. The deadline is kept when the lease is lost.
+        is_signalled: a signal or this process requested the drain, so no operator can take it back.
     """
 
     def __init__(self) -> None:
         self._machine = Machine(Phase.ACTIVE, MOVES)
         self.drain_until: float | None = None
+        self.is_signalled = False
 
     @property
     def phase(self) -> Phase:
@@ -54,12 +57,34 @@ class Phases:
         if self.phase == Phase.ACTIVE:
             self._machine.move(Phase.DRAINING)
 
+    def signal(self, until: float) -> None:
+        """Drain as ``drain`` does, without a way back."""
+        self.is_signalled = True
+        self.drain(until)
+
+    def follow(self, state: WorkerState | None, until: float) -> bool:
+        """Do what an operator requested through the database: drain until ``until``, or stop draining.
+
+        Args:
+            state: the worker's state in the database; None: it was not read.
+
+        Returns whether the worker may claim runs again.
+        """
+        if state == WorkerState.DRAINING and not self.is_leaving:
+            self.drain(until)
+        elif state == WorkerState.ACTIVE and self.phase == Phase.DRAINING and not self.is_signalled:
+            self.drain_until = None
+            self._machine.move(Phase.ACTIVE)
+            return True
+        return False
+
     def fence(self) -> None:
         """The lease was lost."""
         self._machine.move(Phase.FENCED)
 
     def registered(self) -> None:
         """The worker has a new lease: return to the phase before the loss."""
+        self.is_signalled |= self.is_leaving  # the drain was of the row before, so the new one's state says nothing
         self._machine.move(Phase.DRAINING if self.is_leaving else Phase.ACTIVE)
 
     def leave(self) -> None:

@@ -2,20 +2,24 @@
 
 import json
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
+from jobfac.database.dialects import utcnow
 from jobfac.database.engine import Database
+from jobfac.database.tables import run
 from jobfac.errors import NotFound
 from jobfac.states import RunState
 from jobfac.store import runs
+from jobfac.store.history import search
 from jobfac.views.serialization import as_json
 from tests.support.database import Hand, define, get, now, start
 
 
-def find(db: Database, **filters: object) -> list[int]:
+def find(db: Database, limit: int = 50, **filters: Any) -> list[int]:
     with db.read() as conn:
-        return [row.id for row in runs.find(conn, **filters)]  # type: ignore[arg-type]
+        return [row.id for row in search.find_all(conn, search.Filter(**filters), limit)]
 
 
 def test_find_applies_each_filter_and_all_together(db: Database) -> None:
@@ -33,6 +37,50 @@ def test_find_applies_each_filter_and_all_together(db: Database) -> None:
     assert find(db, job="a", states=[RunState.QUEUED], categories=["red"], limit=9, below=ids[4]) == [ids[3]]
     assert find(db, since=now(db) - timedelta(hours=1)) == ids[::-1]
     assert find(db, since=now(db) + timedelta(hours=1)) == []
+    assert find(db, until=now(db) - timedelta(hours=1)) == []
+    assert find(db, until=now(db) + timedelta(hours=1), since=now(db) - timedelta(hours=1)) == ids[::-1]
+    assert find(db, category="red") == [ids[3], ids[0]]
+    assert find(db, worker="w1") == [ids[1], ids[0]]
+    assert find(db, worker="w2") == []
+
+
+def test_a_period_is_exact(db: Database) -> None:
+    define(db, a={})
+    ids = [start(db, "a") for _ in range(6)]
+    with db.begin() as conn:
+        for number, run_id in enumerate(ids):
+            conn.execute(run.update().where(run.c.id == run_id).values(created_at=utcnow(number * 3_600_000)))
+    third = get(db, ids[2])["created_at"]
+    assert find(db, since=third) == ids[:1:-1]
+    assert find(db, until=third) == ids[1::-1]
+    assert find(db, since=third, until=third + timedelta(hours=2)) == [ids[3], ids[2]]
+
+
+def test_a_text_is_found_in_any_case_and_a_key_exactly(db: Database) -> None:
+    define(db, load={}, other={})
+    failed = start(db, "other", key="order 100%_[x]")
+    hand = Hand(db)
+    hand.end(hand.take(), RunState.FAILED, reason="The Share was full")
+    plain = start(db, "load")
+    assert find(db, text="share WAS") == [failed]
+    assert find(db, text="100%_[X]") == [failed]
+    assert find(db, text="%") == [failed]
+    assert find(db, text="LOAD") == [plain]
+    assert find(db, key="order 100%_[x]") == [failed]
+    assert find(db, key="order") == []
+
+
+def test_a_search_reads_a_bounded_number_of_runs_and_continues(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "SCAN", 3)
+    define(db, rare={}, many={})
+    rare = start(db, "rare")
+    for _ in range(7):
+        start(db, "many")
+    wanted = search.Filter(text="rare")
+    first = db.query(search.search, wanted, 5)
+    assert (first.runs, first.partial) == ([], True)
+    assert find(db, text="rare") == [rare]
+    assert len(find(db, limit=4, text="many")) == 4
 
 
 def test_find_returns_the_runs_of_a_sequence(db: Database) -> None:

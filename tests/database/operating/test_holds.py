@@ -18,6 +18,7 @@ from jobfac.operations import holds
 from jobfac.operations.caller import Caller
 from jobfac.scheduler.poll import POLL, Poll
 from jobfac.store import jobs, overview, runs, schedules, sequences
+from jobfac.store.history import search
 from jobfac.store.holds import moving, reading
 from jobfac.store.holds.placing import Scope
 from jobfac.store.runs import StartRequest
@@ -81,7 +82,7 @@ def test_nothing_new_starts_until_the_release(factory: Database, scope: dict[str
     assert sorted(taken) == sorted(one[job] for one in (before, after) for job in before if job not in held)
     for job in before:
         assert bool(get(factory, after[job])["started_at"]) is (job not in held)
-    shown = {one.id: one.held for one in factory.query(runs.find)}
+    shown = {one.id: one.held for one in factory.query(search.find_all)}
     assert {job for job in before if shown[after[job]]} == held
     assert {one for one in shown.values() if one} == {f"hold {placed.id} of {placed.scope}: why"}
     assert factory.query(runs.get, after["a"]).held == shown[after["a"]]

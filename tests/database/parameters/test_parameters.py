@@ -13,6 +13,7 @@ from jobfac.operations import starting
 from jobfac.operations.caller import Caller
 from jobfac.states import RunState
 from jobfac.store import parameters, runs, schedules, sequences
+from jobfac.store.history import search
 from jobfac.store.runs import StartRequest
 from jobfac.worker.turn import Deliveries, Turn, TurnRequest
 from tests.support.database import Hand, define, get, now, start
@@ -64,7 +65,7 @@ def test_a_start_with_a_mistake_starts_nothing(db: Database) -> None:
     with pytest.raises(DefinitionError, match=r"parameters\.limit must be a whole number of at least 1, not 0"):
         starting.start(db, Caller("me"), StartRequest("load", "me", parameters={"region": "eu", "limit": 0}))
     with db.read() as conn:
-        assert runs.find(conn) == []
+        assert search.find_all(conn) == []
 
 
 def test_runs_are_found_by_their_values(db: Database) -> None:
@@ -74,7 +75,7 @@ def test_runs_are_found_by_their_values(db: Database) -> None:
 
     def found(**wanted: str) -> list[int]:
         with db.read() as conn:
-            return [run.id for run in runs.find(conn, parameters=wanted)]
+            return [run.id for run in search.find_all(conn, search.Filter(parameters=tuple(wanted.items())))]
 
     assert found(region="eu") == [eu]
     assert found(limit="1000", region="us") == [us]

@@ -10,6 +10,7 @@ from jobfac.database.engine import Database
 from jobfac.database.tables import run
 from jobfac.states import RunState
 from jobfac.store import runs, workers
+from jobfac.store.history import search
 from jobfac.store.runs import Outcome, StartRequest
 from tests.support.database import Hand, attempts, define, events, get, make_due, start, state, states, together
 
@@ -144,7 +145,7 @@ def retried(db: Database, hand: Hand) -> None:
 
 def stopped_in_the_queue(db: Database, hand: Hand) -> None:
     with db.read() as conn:
-        (first,) = [row.id for row in runs.find(conn, states=[RunState.QUEUED])]
+        (first,) = [row.id for row in search.find_all(conn, search.Filter(states=[RunState.QUEUED]), 50)]
     db.transact(runs.request_stop, first, now=False, by="me")
 
 

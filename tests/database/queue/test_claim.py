@@ -6,6 +6,7 @@ from jobfac.database.engine import Database
 from jobfac.definitions import Job
 from jobfac.states import RunState
 from jobfac.store import jobs, runs, workers
+from jobfac.store.history import search
 from jobfac.store.runs import StartRequest
 from jobfac.store.workers import fleet_load
 from tests.support.database import Hand, attempts, define, events, get, start, together
@@ -115,7 +116,7 @@ def test_concurrent_workers_claim_every_run_once(db: Database) -> None:
     taken = [one for part in together(8, work) for one in part]
     assert sorted(taken) == [(run_id, 1) for run_id in ids]
     with db.read() as conn:
-        assert len(runs.find(conn, states=[RunState.SUCCEEDED], limit=1000)) == 300
+        assert len(search.find_all(conn, search.Filter(states=[RunState.SUCCEEDED]), 1000)) == 300
 
 
 def test_after_a_lost_answer_the_claims_are_read_from_the_database(db: Database) -> None:

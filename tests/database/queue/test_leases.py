@@ -10,7 +10,7 @@ from jobfac.database.engine import Database
 from jobfac.states import RunState, WorkerState
 from jobfac.store import runs, workers
 from jobfac.store.runs import StartRequest
-from jobfac.store.workers import LeaseLost, MachineLoad, expiry
+from jobfac.store.workers import LeaseLost, MachineLoad, draining, expiry
 from tests.support.database import Hand, attempts, define, events, get, now, start, state, states, together
 
 
@@ -155,11 +155,11 @@ def test_a_worker_expires_its_own_former_registration(db: Database) -> None:
 
 def test_a_survey_reports_a_drain_and_the_lease_stays_valid(db: Database) -> None:
     hand = Hand(db)
-    assert db.transact(workers.drain, hand.id)
+    assert db.transact(draining.drain, hand.id)
     hand.renew()
     assert hand.survey().state == WorkerState.DRAINING
     assert db.transact(workers.hold, hand.id).state == WorkerState.DRAINING
-    assert not db.transact(workers.drain, 99999)
+    assert not db.transact(draining.drain, 99999)
 
 
 def test_a_deregistered_workers_runs_are_requeued(db: Database) -> None:
@@ -170,7 +170,7 @@ def test_a_deregistered_workers_runs_are_requeued(db: Database) -> None:
     db.transact(workers.deregister, hand.id)
     found = fleet(db)["w1"]
     assert (found["state"], found["ended_at"] is not None) == ("stopped", True)
-    assert not db.transact(workers.drain, hand.id)
+    assert not db.transact(draining.drain, hand.id)
     with db.read() as conn:
         assert workers.workers(conn, alive_only=True) == []
     db.transact(workers.expire, "sweeper")

@@ -13,6 +13,7 @@ from jobfac.operations.caller import Caller
 from jobfac.states import RunState
 from jobfac.store import overview, runs, sequences, workers
 from jobfac.store.runs import StartRequest
+from jobfac.store.workers import draining
 from jobfac.store.workers.claiming import Claimed, Room
 from jobfac.views.runs import RunView
 from tests.support.database import Hand, define, get, state, states
@@ -45,7 +46,7 @@ def fleet(db: Database) -> list[Hand]:
     Hand(db, "other", slots=8)
     Hand(db, "small", labels=zone, slots=1)
     Hand(db, "gone", labels=zone).lapse()
-    db.transact(workers.drain, Hand(db, "leaves", labels=zone).id)
+    db.transact(draining.drain, Hand(db, "leaves", labels=zone).id)
     return hands
 
 

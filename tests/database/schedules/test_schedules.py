@@ -17,6 +17,7 @@ from jobfac.errors import NotFound
 from jobfac.states import RunState
 from jobfac.store import jobs as job_store
 from jobfac.store import runs, schedules
+from jobfac.store.history import search
 from jobfac.views.serialization import all_as_json
 from tests.support.database import Hand
 
@@ -59,7 +60,7 @@ def insert(db: Database) -> schedules.Inserted:
 
 def due_times(db: Database, job: str = "a") -> list[datetime]:
     with db.read() as conn:
-        return [row.due_at for row in reversed(runs.find(conn, job=job, limit=1000))]
+        return [row.due_at for row in reversed(search.find_all(conn, search.Filter(job=job), 1000))]
 
 
 def every(minutes: int, since: datetime, **more: Any) -> dict[str, Any]:
@@ -221,7 +222,8 @@ def test_the_jobs_policy_applies_to_its_schedules(db: Database) -> None:
     simulate_outage_since(db, due, "b")
     insert(db)
     with db.read() as conn:
-        states = {job: [row.state for row in reversed(runs.find(conn, job=job))][:3] for job in ("a", "b")}
+        found = {job: search.find_all(conn, search.Filter(job=job)) for job in ("a", "b")}
+    states = {job: [row.state for row in reversed(rows)][:3] for job, rows in found.items()}
     assert states == {"a": ["queued", "denied", "denied"], "b": ["queued", "blocked", "blocked"]}
 
 

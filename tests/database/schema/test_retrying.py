@@ -20,8 +20,9 @@ from jobfac.database.tables import audit, job
 from jobfac.errors import Unreachable, WrongSchema
 from jobfac.states import RunState
 from jobfac.store import runs, workers
+from jobfac.store.history import search
 from jobfac.store.runs import StartRequest
-from jobfac.store.workers import Claimed
+from jobfac.store.workers import Claimed, draining
 from jobfac.store.workers.claiming import Room
 from tests.support.database import Hand, define, events, start, state, states
 from tests.support.engines import ENGINES
@@ -82,7 +83,7 @@ def test_a_start_with_a_key_happens_once_despite_any_fault(db: Database, faults:
     run_id = start(db, "job", key="k")
     faults()
     with db.read() as conn:
-        assert [row.id for row in runs.find(conn)] == [run_id]
+        assert [row.id for row in search.find_all(conn)] == [run_id]
     assert events(db, run_id) == ["queued"]
 
 
@@ -100,7 +101,7 @@ def test_a_transaction_is_atomic_whichever_statement_is_the_victim(db: Database,
     faults()
     assert number > 3
     with db.read() as conn:
-        assert sorted(row.id for row in runs.find(conn)) == ids
+        assert sorted(row.id for row in search.find_all(conn)) == ids
     assert [events(db, run_id) for run_id in ids] == [["queued"]] * len(ids)
 
 
@@ -182,13 +183,13 @@ def test_a_failed_transaction_leaves_no_changes(db: Database) -> None:
     with pytest.raises(ZeroDivisionError):
         db.transact(work)
     with db.read() as conn:
-        assert runs.find(conn) == []
+        assert search.find_all(conn) == []
 
 
 def test_a_single_statement_is_committed(db: Database) -> None:
     hand = Hand(db)
     assert db.single(workers.renew, hand.id, 30.0).expiry > 20
-    assert db.single(workers.drain, hand.id)
+    assert db.single(draining.drain, hand.id)
     hand.renew()
     assert hand.survey().state == "draining"
 
@@ -210,7 +211,7 @@ def is_reported(db: Database) -> None:
     with pytest.raises(WrongSchema, match="has no jobfac schema yet; run `jobfac db upgrade`"):
         db.check_schema()
     with pytest.raises(WrongSchema, match="has no jobfac schema yet"):
-        db.query(runs.find)
+        db.query(search.find_all)
     db.close()
 
 
@@ -304,13 +305,14 @@ def test_a_writer_waits_only_a_limited_time_for_its_turn(sqlite_url: str, monkey
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     db = Database(f"sqlite:///{tmp_path}/missing/jobfac.db")
     with pytest.raises(Unreachable, match=r"missing/jobfac.db cannot be reached: there is no folder \S+/missing;"):
-        db.query(runs.find)
+        db.query(search.find_all)
     db.close()
 
 
 WRITER = """\
 import sys
 from jobfac.store import audit
+from jobfac.store.history import search
 from jobfac.database.engine import Database
 db = Database(sys.argv[1])
 for number in range(150):

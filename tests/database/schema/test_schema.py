@@ -17,6 +17,7 @@ from jobfac.database.engine import Database, _config
 from jobfac.operations import holds, notes
 from jobfac.operations.caller import Caller
 from jobfac.store import jobs, runs, workers
+from jobfac.store.history import search
 from jobfac.store.holds.placing import Scope
 
 
@@ -145,7 +146,7 @@ def test_an_upgrade_from_the_landed_schema_keeps_runs_and_they_can_be_held_and_a
     me = Caller("me")
     with landed.begin() as conn:
         jobs.put(conn, "a", definitions.from_data({"jobs": {"a": {"command": ["x"]}}}).jobs["a"], "me")
-    found = {str(run.state): run for run in landed.query(runs.find)}
+    found = {str(run.state): run for run in landed.query(search.find_all)}
     assert (found["failed"].acknowledged_at, found["queued"].held) == (None, None)
     placed = holds.hold(landed, me, Scope(job="a"), "why")
     assert landed.query(runs.get, found["queued"].id).state == "blocked"

@@ -2,13 +2,17 @@
 
 import io
 import re
+import sqlite3
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
+from alembic import command
 
 from jobfac.database import sql_files
-from jobfac.database.engine import Database
+from jobfac.database.engine import Database, _config, versions, write_script
 from jobfac.database.tables import metadata
+from tests.support.engines import ENGINES
 from tests.tds_server import grammar
 
 FILES = sorted(sql_files.folder("mssql").glob("*.sql"))
@@ -41,9 +45,68 @@ def test_the_generated_schema_is_current() -> None:
     )
 
 
+@pytest.mark.parametrize("since", sorted(versions())[:-1])
+def test_an_upgrade_from_each_version_is_valid(since: str) -> None:
+    made = io.StringIO()
+    write_script("mssql", made, since)
+    assert f"WHERE version_num = '{since}')" in made.getvalue()
+    assert "CREATE TABLE jobfac.run (" not in made.getvalue()
+    assert grammar.check({since: made.getvalue()}) == []
+
+
+def test_an_upgrade_by_script_makes_what_an_upgrade_makes(tmp_path: Path) -> None:
+    made = io.StringIO()
+    write_script("sqlite", made, "0001")
+    schemas = []
+    for name in ("scripted", "upgraded"):
+        db = Database(f"sqlite:///{tmp_path}/{name}.db")
+        db.dialect.create()
+        with db._writing.connect() as conn:
+            config = _config("sqlite")
+            config.attributes["connection"] = conn
+            command.upgrade(config, "0001")
+            conn.commit()
+        if name == "upgraded":
+            db.upgrade()
+        db.close()
+        with sqlite3.connect(tmp_path / f"{name}.db") as raw:
+            if name == "scripted":
+                raw.executescript(made.getvalue())
+            rows = raw.execute("SELECT name, type, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'").fetchall()
+            # Each process makes these two where they are missing.
+            schemas.append({name: " ".join(str(sql).split()) for name, _, sql in rows if "lease_" not in name[:6]})
+        raw.close()
+    assert schemas[0] == schemas[1]
+
+
+def test_the_generated_removal_is_current_and_names_everything() -> None:
+    made = sql_files.uninstall_script(metadata.tables)
+    place = sql_files.folder("mssql") / "uninstall.sql"
+    assert place.read_text(encoding="utf-8") == made, "run: jobfac db script --uninstall > sql/mssql/uninstall.sql"
+    created = re.findall(r"CREATE OR ALTER (?:PROCEDURE|VIEW) (jobfac\.\w+)", "".join(sql_files.texts("mssql")))
+    assert set(created) <= set(re.findall(r"DROP \w+ IF EXISTS (jobfac\.\w+);", made))
+
+
+@pytest.mark.mssql
+@pytest.mark.parametrize("url", ENGINES[1:2], indirect=True)
+def test_the_removal_leaves_nothing_and_may_be_run_again(db: Database) -> None:
+    made = sql_files.uninstall_script(metadata.tables)
+    drops = re.findall(r"^DROP (?:PROCEDURE|VIEW|TABLE) IF EXISTS .*;$", made, re.MULTILINE)
+    assert len(drops) > 40
+    for _ in range(2):
+        with db.begin() as conn:
+            for drop in drops:
+                conn.exec_driver_sql(drop)
+    with db.read() as conn:
+        assert sa.inspect(conn).get_table_names(schema="jobfac") == []
+
+
 def test_roles_have_permission_to_every_view_and_operator_procedure() -> None:
     text = dict(zip((path.name for path in FILES), sql_files.texts("mssql"), strict=False))
-    views = re.findall(r"CREATE OR ALTER VIEW jobfac\.(\w+)", text["10_views.sql"] + text["11_details.sql"])
+    views = re.findall(
+        r"CREATE OR ALTER VIEW jobfac\.(\w+)",
+        "".join(text[name] for name in sorted(text) if name[:2] in ("10", "11", "12")),
+    )
     procedures = re.findall(r"CREATE OR ALTER PROCEDURE jobfac\.(\w+)", text["20_procedures.sql"])
     rights = text["30_roles.sql"]
     assert (

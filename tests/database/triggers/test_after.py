@@ -13,7 +13,8 @@ from jobfac.database.tables import audit, run, schedule, upstream, upstream_end
 from jobfac.errors import Refused
 from jobfac.states import RunState
 from jobfac.store import jobs as job_store
-from jobfac.store import runs, schedules, sequences
+from jobfac.store import schedules, sequences
+from jobfac.store.history import search
 from tests.support.database import Hand, get, start, together
 from tests.support.sequences import Player
 
@@ -230,4 +231,4 @@ def test_nothing_is_previewed_and_nothing_is_due(db: Database) -> None:
     with db.read() as conn:
         assert schedules.preview(conn, "load", 5) == []
         (shown,) = schedules.list_schedules(conn, "load")
-        assert (shown.next_due_at, runs.find(conn)) == (None, [])
+        assert (shown.next_due_at, search.find_all(conn)) == (None, [])

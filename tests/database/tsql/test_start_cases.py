@@ -1,6 +1,7 @@
 """One table of accepted and refused starts, for the program and for T-SQL: both must give the same answer."""
 
 import json
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import pytest
@@ -122,3 +123,80 @@ def test_t_sql_gives_the_expected_answer(db: Database) -> None:
         else:
             assert refusal(db, "start_job", job=case.job, **passed), case
         assert runs_of(db) == before + case.accepted, case
+
+
+class Repeat(NamedTuple):
+    """A second start with the key of a first one, which had the values of ``first``."""
+
+    job: str
+    accepted: bool
+    first: Mapping[str, Any]
+    second: Mapping[str, Any]
+
+
+REPEATS = [
+    Repeat("load", True, {}, {}),
+    Repeat("load", True, {"arguments": ["a", "ü"]}, {"arguments": ["a", "ü"]}),
+    Repeat("load", False, {"arguments": ["a"]}, {"arguments": ["A"]}),
+    Repeat("load", False, {"arguments": ["a"]}, {"arguments": ["a "]}),
+    Repeat("load", False, {"arguments": ["a", "b"]}, {"arguments": ["b", "a"]}),
+    Repeat("load", False, {"arguments": ["a"]}, {"arguments": ["a", "b"]}),
+    Repeat("load", False, {"arguments": ["a"]}, {}),
+    Repeat("load", False, {}, {"arguments": []}),
+    Repeat("load", True, {"payload": "x"}, {"payload": "x"}),
+    Repeat("load", False, {"payload": "x"}, {"payload": "X"}),
+    Repeat("load", False, {"payload": "x"}, {"payload": "x "}),
+    Repeat("load", False, {"payload": ""}, {}),
+    Repeat("load", True, {"priority": 5}, {"priority": 5}),
+    Repeat("load", True, {"priority": 5}, {}),
+    Repeat("load", False, {}, {"priority": 5}),
+    Repeat("load", True, {"delay": 600}, {"delay": 600}),
+    Repeat("load", False, {"delay": 600}, {}),
+    Repeat("load", False, {}, {"delay": 600}),
+    Repeat("load", False, {"delay": 600}, {"delay": 700}),
+    Repeat("inner", True, {}, {}),
+    Repeat("inner", True, {"arguments": {"load": ["a"]}}, {"arguments": {"load": ["a"]}}),
+    Repeat("inner", False, {"arguments": {"load": ["a"]}}, {"arguments": {"load": ["b"]}}),
+    Repeat("inner", False, {"arguments": {"load": ["a"]}}, {"payload": {"load": "a"}}),
+    Repeat("inner", True, {"payload": {"load": "x"}}, {"payload": {"load": "x"}}),
+    Repeat("inner", False, {"payload": {"load": "x"}}, {}),
+]
+
+
+def test_the_program_refuses_a_different_start_with_the_same_key(db: Database) -> None:
+    define(db, **JOBS)
+    for number, case in enumerate(REPEATS):
+        requests = []
+        for values in (case.first, case.second):
+            by_job = {name: values[name] for name in ("arguments", "payload") if isinstance(values.get(name), dict)}
+            plain = {name: value for name, value in values.items() if name not in by_job}
+            overrides = {"payloads" if name == "payload" else name: value for name, value in by_job.items()}
+            key = f"key {number}"
+            requests.append(StartRequest(case.job, "me", key=key, overrides=overrides or None, **plain))
+        (first,) = starting.start(db, Caller("me"), requests[0])
+        if case.accepted:
+            assert [run.id for run in starting.start(db, Caller("me"), requests[1])] == [first.id], case
+        else:
+            with pytest.raises(DefinitionError, match="was used for run"):
+                starting.start(db, Caller("me"), requests[1])
+
+
+@pytest.mark.mssql
+@pytest.mark.parametrize("url", ENGINES[1:], indirect=True)
+def test_t_sql_refuses_a_different_start_with_the_same_key(db: Database) -> None:
+    define(db, **JOBS)
+    for number, case in enumerate(REPEATS):
+        calls = []
+        for values in (case.first, case.second):
+            given = {"delay_seconds" if name == "delay" else name: value for name, value in values.items()}
+            for name in ("arguments", "payload"):
+                if isinstance(given.get(name), list | dict):
+                    given[name] = json.dumps(given[name], ensure_ascii=False)
+            calls.append({**given, "job": case.job, "key": f"key {number}"})
+        execute(db, "start_job", **calls[0])
+        before = runs_of(db)
+        if case.accepted:
+            execute(db, "start_job", **calls[1])
+        else:
+            assert "was used for run" in str(refusal(db, "start_job", **calls[1])), case
+        assert runs_of(db) == before, case

@@ -10,6 +10,7 @@ import psutil
 from jobfac.database.engine import Database
 from jobfac.database.tables import run
 from jobfac.store import runs
+from jobfac.store.history import search
 from jobfac.views.serialization import as_json
 from tests.support.api_stage import Served
 from tests.support.database import define, start
@@ -27,7 +28,7 @@ def test_a_list_of_runs_omits_large_values_and_names_them(db: Database) -> None:
     fits = start(db, "job", payload=FITS, arguments=["a"])
     with db.begin() as conn:
         conn.execute(run.update().where(run.c.id == fits).values(outputs='{"a": "' + "b" * 5000 + '"}'))
-    found = {run.id: as_json(run) for run in db.query(runs.find)}
+    found = {run.id: as_json(run) for run in db.query(search.find_all)}
     assert (found[large]["payload"], found[large]["arguments"]) == (None, None)
     assert found[large]["truncated"] == ["arguments", "payload"]
     assert (found[blank]["payload"], found[blank]["truncated"]) == (None, ["payload"])

@@ -16,55 +16,9 @@ from jobfac.api.auth import MAX_FAILURES
 from jobfac.database.engine import Database
 from jobfac.settings import Settings, SettingsError
 from jobfac.store import api_keys
-from jobfac.store.api_keys import Role
+from tests.roles.api.allowed import ADMIN, ALLOWED, QUERIES, VIEWER
 from tests.support.api_stage import Served
 from tests.support.factory import wait_for
-
-VIEWER, OPERATOR, ADMIN = Role
-
-ALLOWED: dict[tuple[str, str], Role | None] = {
-    ("GET", "/v1/jobs"): VIEWER,
-    ("GET", "/v1/jobs/{job}"): VIEWER,
-    ("PUT", "/v1/jobs/{job}"): ADMIN,
-    ("DELETE", "/v1/jobs/{job}"): ADMIN,
-    ("POST", "/v1/jobs/{job}/enable"): OPERATOR,
-    ("POST", "/v1/jobs/{job}/disable"): OPERATOR,
-    ("POST", "/v1/jobs/{job}/runs"): OPERATOR,
-    ("GET", "/v1/defaults"): VIEWER,
-    ("GET", "/v1/runs"): VIEWER,
-    ("GET", "/v1/runs/{run:id}"): VIEWER,
-    ("POST", "/v1/runs/{run:id}/steps/{step}/approve"): OPERATOR,
-    ("POST", "/v1/runs/{run:id}/stop"): OPERATOR,
-    ("POST", "/v1/runs/{run:id}/retry"): OPERATOR,
-    ("GET", "/v1/runs/{run:id}/attempts"): VIEWER,
-    ("GET", "/v1/runs/{run:id}/events"): VIEWER,
-    ("GET", "/v1/runs/{run:id}/path"): VIEWER,
-    ("GET", "/v1/runs/{run:id}/output"): VIEWER,
-    ("GET", "/v1/runs/{run:id}/changes"): VIEWER,
-    ("GET", "/v1/runs/{run:id}/notes"): VIEWER,
-    ("POST", "/v1/runs/{run:id}/notes"): OPERATOR,
-    ("POST", "/v1/runs/{run:id}/acknowledge"): OPERATOR,
-    ("GET", "/v1/holds"): VIEWER,
-    ("POST", "/v1/holds"): OPERATOR,
-    ("DELETE", "/v1/holds/{hold:id}"): OPERATOR,
-    ("GET", "/v1/jobs/{job}/versions"): VIEWER,
-    ("POST", "/v1/jobs/{job}/rollback"): ADMIN,
-    ("GET", "/v1/events"): VIEWER,
-    ("GET", "/v1/overview"): VIEWER,
-    ("GET", "/v1/workers"): VIEWER,
-    ("POST", "/v1/workers/{worker:id}/drain"): OPERATOR,
-    ("GET", "/v1/schedules"): VIEWER,
-    ("GET", "/v1/schedules/preview"): VIEWER,
-    ("POST", "/v1/schedules/{schedule:id}/pause"): OPERATOR,
-    ("POST", "/v1/schedules/{schedule:id}/resume"): OPERATOR,
-    ("GET", "/metrics"): VIEWER,
-    ("GET", "/healthz"): None,
-    ("GET", "/readyz"): None,
-    ("GET", "/openapi.json"): None,
-}
-"""The minimal role of each call; None: no key is needed. Not derived from the code, so that a mistake shows."""
-
-QUERIES = {"/v1/events": "?seconds=0", "/v1/schedules/preview": "?job=a"}
 
 
 @pytest.fixture
@@ -84,9 +38,9 @@ def test_every_role_has_exactly_its_permissions(served: Served) -> None:
     served.start("a")
     clients = {None: served.client(None)} | {role: served.client(key) for role, key in served.keys.items()}
     for (method, path), needed in ALLOWED.items():
-        url = path.replace(":id", "").format(step="x", job="a", run=1, worker=1, schedule=1, hold=1) + QUERIES.get(
-            path, ""
-        )
+        url = path.replace(":id", "").format(
+            job="a", run=1, worker=1, schedule=1, hold=1, key=99, report="summary", step="release"
+        ) + QUERIES.get(path, "")
         for role, client in clients.items():
             if role is ADMIN and method == "DELETE":
                 continue  # the job is needed later; another test covers the deletion by an admin

@@ -34,7 +34,7 @@ CONFIG = SchemathesisConfig.from_dict(
         "operations": [
             # Definitions, notifications and parameters have rules that no JSON schema can say, such as a cron line.
             {
-                "include-operation-id": ["put_job", "start", "retry"],
+                "include-operation-id": ["put_job", "start", "retry", "apply_definitions"],
                 "checks": {
                     "positive_data_acceptance": {"expected-statuses": ["2xx", "401", "403", "404", "409", "412", "422"]}
                 },

@@ -1,46 +1,12 @@
 """The command line through the API: the same commands, the same documents, the same exit codes."""
 
 import json
-import re
-from collections.abc import Iterator
-from pathlib import Path
 
-import pytest
 import sqlalchemy as sa
 
 from jobfac.database.engine import Database
-from tests.support.factory import Factory, wait_for
+from tests.support.factory import Factory
 from tests.support.inprocess import InProcess
-
-TREE = {"steps": [{"name": "one", "jobs": ["hello"]}]}
-
-
-@pytest.fixture
-def remote(sqlite_factory: Factory, tmp_path: Path) -> Iterator[InProcess]:
-    """A user without access to the database, with only the API's address and an admin key."""
-    sqlite_factory.apply(
-        {
-            "hello": {"command": ["sh", "-c", "echo hello; printf '\\377' >&2"]},
-            "bad": {"command": ["false"]},
-            "long": {"command": ["sleep", "600"], "already_running": "deny"},
-            "tree": TREE,
-            "timed": {"command": ["true"], "schedules": [{"cron": "0 6 * * *"}, {"cron": "0 7 * * *", "name": "late"}]},
-        }
-    )
-    key = sqlite_factory.json("keys", "create", "--role", "admin", "--name", "ann")["key"]
-    process = sqlite_factory.role("api", "--port", "0")
-
-    def url() -> str | None:
-        text = (sqlite_factory.folder / "api-0.log").read_text()
-        assert process.poll() is None, text
-        found = re.search(r"http://127\.0\.0\.1:\d+", text)
-        return found[0] if found else None
-
-    folder = tmp_path / "elsewhere"
-    folder.mkdir()
-    with InProcess("sqlite:////nowhere/jobfac.db", folder) as far:
-        far.environment |= {"JOBFAC_API_URL": wait_for(url, "the API listens"), "JOBFAC_API_KEY": key}
-        yield far
 
 
 def test_runs_are_started_followed_and_shown(remote: InProcess, sqlite_factory: Factory) -> None:
@@ -114,12 +80,6 @@ def test_schedules_are_listed_paused_and_resumed(remote: InProcess, sqlite_facto
         ["schedule", "preview", "none"],
     ):
         assert remote.run(*words, code=3).stderr == sqlite_factory.run(*words, code=3).stderr
-
-
-def test_commands_that_need_the_database_are_refused(remote: InProcess) -> None:
-    del remote.environment["JOBFAC_DATABASE_URL"]
-    for words in (["apply", "jobs.yaml"], ["keys", "list"], ["purge"], ["notify", "list"], ["db", "check"]):
-        assert "does not work through JOBFAC_API_URL" in remote.run(*words, code=2).stderr, words
 
 
 def test_jobs_are_enabled_disabled_and_deleted_and_errors_have_exit_codes(remote: InProcess) -> None:

@@ -59,7 +59,7 @@ def test_texts_of_a_program_are_shown_without_escape_sequences(sqlite_factory: F
     assert fields["payload"] == "2027-01-31T22:00:00+00:00"
     assert fields["exit_message"] == "2027-01-31T22:00:00 step 3"
     assert fields["message"] == "[2J2027-01-31T22:00:00"
-    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", fields["created_at"])
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[+-]\d\d:\d\d", fields["created_at"])
     assert "\x1b" not in shown
     assert "2027-01-31T22:00:00 step 3" in factory.run("runs", "list").stdout
 

@@ -23,6 +23,7 @@ EXPECTED = {
     "output": ["one line"],
     "secrets": ["token is ***"],
     "history": ["Summary"],
+    "bulk": ["nothing was changed"],
     "http": ["shop"],
 }
 """Texts that the commands of each page must print."""

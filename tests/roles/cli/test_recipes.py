@@ -17,6 +17,8 @@ OPERATION = '''
 
 def count(db: Database, by: Caller) -> int:
     """How many workers are alive. Changes nothing, so it may be repeated."""
+    from jobfac.store import workers
+
     return len(db.query(workers.workers, True))
 '''
 
@@ -144,7 +146,7 @@ def test_a_form_of_schedule_needs_two_files(copy: Copy) -> None:
     key = "hourly: Annotated[int, whole(0, 59)] | None = Field("
     copy.insert(schedule, "    name: Id | None = Field(", f"default=None)\n    {key}")
     copy.insert(schedule, '"every": self.every,', ' "hourly": self.hourly,')
-    copy.insert("jobfac/recurrence/rule.py", 'share one."""', RULE)
+    copy.insert("jobfac/recurrence/rule.py", 'share one object."""', RULE)
     assert len(copy.changed) == 2
     copy.append("jobs.yaml", "jobs: {hello: {command: [echo, hello], schedules: [{hourly: 15}]}}")
     copy.jobfac("db", "upgrade")

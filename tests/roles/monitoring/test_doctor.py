@@ -17,7 +17,7 @@ from jobfac.database.dialects.mssql import with_driver
 from jobfac.database.engine import Database
 from jobfac.database.tables import metadata, notification, outbox_event, schedule, worker, worker_lease
 from jobfac.database.tables import run as runs
-from jobfac.doctor import engine, machine
+from jobfac.doctor import central, disk, engine, machine
 from jobfac.doctor import factory as checks
 from jobfac.doctor.finding import Finding, State, run_check
 from jobfac.store.api_keys import Role
@@ -31,6 +31,7 @@ CREATE TABLE dbo.denied (name text);
 CREATE FUNCTION dbo.has_perms_by_name(name text, kind text, permission text) RETURNS integer LANGUAGE sql STABLE AS
     $$ SELECT (NOT EXISTS (SELECT 1 FROM dbo.denied AS d
         WHERE d.name = has_perms_by_name.permission || ' ' || has_perms_by_name.name))::integer $$;
+DROP VIEW IF EXISTS sys.databases;
 CREATE TABLE sys.databases (name text, is_read_committed_snapshot_on boolean, is_auto_close_on boolean,
     delayed_durability_desc text, compatibility_level integer, is_parameterization_forced boolean);
 INSERT INTO sys.databases VALUES (current_database(), true, false, 'DISABLED', 150, false);
@@ -101,7 +102,7 @@ def test_every_problem_of_the_factory_is_found(db: Database) -> None:
         message = {**event, "recipient": "{}", "body": "{}", "tries": 1, "due_at": utcnow()}
         for state in ("dead", "waiting"):
             conn.execute(notification.insert().values({**message, "state": state, "dedupe": state}))
-    found = doctor.factory_findings(db)
+    found = central.factory_findings(db)
     problems, warnings = "\n".join(texts(found, State.PROBLEM)), "\n".join(texts(found, State.WARNING))
     for words in (
         "lease expired, for up to 1 minutes: worker w1",
@@ -180,9 +181,9 @@ def test_a_spool_without_write_permission_or_space_is_found(tmp_path: Path, monk
     assert [one.state for one in machine.spool(tmp_path / "not" / "there" / "yet")] == [State.OK]
     (tmp_path / "file").write_text("")
     assert "cannot be written" in texts(machine.spool(tmp_path / "file" / "spool"), State.PROBLEM)[0]
-    monkeypatch.setattr(machine, "LOW_SPACE", 1 << 60)
+    monkeypatch.setattr(disk, "LOW_SPACE", 1 << 60)
     assert "left -> Make room" in texts(machine.spool(tmp_path), State.WARNING)[0]
-    monkeypatch.setattr(machine, "TOO_LOW_SPACE", 1 << 60)
+    monkeypatch.setattr(disk, "TOO_LOW_SPACE", 1 << 60)
     assert [one.state for one in machine.spool(tmp_path)] == [State.PROBLEM]
 
 

@@ -52,6 +52,8 @@ def translate(text: str) -> tuple[str, ...]:
         tokens = tokens[:3]
     if words[0] not in ("TABLE", "SCHEMA", "VIEW"):
         raise SqlError(102, f"Incorrect syntax: the test server does not know {text[:100]}", 15)
+    if verb == "DROP" and words[1:] == ["IF", "EXISTS"]:
+        return (f"DROP {words[0]} IF EXISTS {' '.join(_words(tokens[4:]))}",)
     return (" ".join(_words(tokens)),)
 
 

@@ -58,7 +58,9 @@ def test_the_page_of_notifications_names_every_event() -> None:
 
 
 def test_the_page_of_tsql_names_every_view_and_every_procedure_for_users() -> None:
-    sql = "".join((ROOT / "sql" / "mssql" / f"{name}.sql").read_text() for name in ("10_views", "11_details"))
+    sql = "".join(
+        (ROOT / "sql" / "mssql" / f"{name}.sql").read_text() for name in ("10_views", "11_details", "12_administration")
+    )
     procedures = (ROOT / "sql" / "mssql" / "20_procedures.sql").read_text()
     views = re.findall(r"CREATE OR ALTER VIEW jobfac\.(\w+)", sql)
     granted = re.findall(r"CREATE OR ALTER PROCEDURE jobfac\.(\w+)", procedures)

@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from jobfac.cli.client import backend
 from jobfac.cli.common import DONE, UNREACHABLE, UNSUCCESSFUL, Json
 from jobfac.cli.rendering.printing import print_drawn, print_json
+from jobfac.errors import JobfacError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -19,6 +21,8 @@ def doctor(as_json: Json = False) -> None:
     from jobfac.doctor import State, examine, is_unreachable
 
     findings = examine()
+    if any(finding.check == "api" and finding.state is State.OK for finding in findings):
+        findings += _of_server()
     if as_json:
         print_json([finding._asdict() for finding in findings])
     else:
@@ -26,6 +30,18 @@ def doctor(as_json: Json = False) -> None:
     if is_unreachable(findings):
         raise typer.Exit(UNREACHABLE)
     raise typer.Exit(UNSUCCESSFUL if any(finding.state is State.PROBLEM for finding in findings) else DONE)
+
+
+def _of_server() -> "Sequence[Finding]":
+    """Return what the server finds in the database and in the factory."""
+    from jobfac.doctor import Finding, State
+
+    try:
+        with backend() as factory:
+            return factory.doctor()
+    except JobfacError as error:
+        remedy = "Use a key of an operator, or run `jobfac doctor` where the API runs."
+        return [Finding("factory", State.WARNING, f"not checked: {str(error).rstrip('.')}", remedy)]
 
 
 def _table(findings: "Sequence[Finding]") -> "RenderableType":

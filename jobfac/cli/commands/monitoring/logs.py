@@ -1,31 +1,74 @@
-"""`logs`: show or follow the output of a run."""
+"""`logs`: show or follow the output of a run, or search that of many."""
 
 import sys
 import time
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from jobfac.cli import completion
+from jobfac.cli import selection as s
 from jobfac.cli.client import Backend, backend
 from jobfac.cli.client.protocol import Text
-from jobfac.cli.common import NOT_FOUND, USAGE, Json, RunId, fail
-from jobfac.cli.rendering.printing import note, print_json
+from jobfac.cli.common import MAX_ID, NOT_FOUND, USAGE, Json, fail
+from jobfac.cli.rendering.printing import Columns, note, print_json, print_table
 from jobfac.states import FINAL
+from jobfac.views.results.output import OutputMatch
 from jobfac.views.runs import AttemptView, RunView
+from jobfac.views.serialization import all_as_json
+
+if TYPE_CHECKING:
+    from jobfac.store.history.search import Filter
+
+OneRun = Annotated[
+    int | None,
+    typer.Argument(min=1, max=MAX_ID, metavar="[RUN]", help="The run's id.", autocompletion=completion.runs),
+]
 
 POLL_INTERVAL = 0.2
 """Seconds between two polls of the output of a running program."""
 
 
 def logs(
-    run: RunId,
+    run: OneRun = None,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Continue until the run ends.")] = False,
     stream: Annotated[str | None, typer.Option(metavar="stdout|stderr", help="Only this stream.")] = None,
     attempt: Annotated[int | None, typer.Option(help="The attempt; default: the latest.")] = None,
+    search: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Search the output of many runs for this text, in any case.")
+    ] = None,
+    job: s.Job = None,
+    since: s.Since = None,
+    until: s.Until = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="With --search: the maximum number of lines.")] = 100,
     as_json: Json = False,
 ) -> None:
-    """Show the output of a run, byte for byte."""
+    """Show the output of a run, byte for byte.
+
+    With --search, show the lines of many runs that contain a text, those of the newest runs first.
+    """
+    if search is not None:
+        if run is not None or follow:
+            fail(USAGE, "--search looks into many runs; give --job and --since instead of a run.")
+        _search(s.selection(job, None, None, None, since, until, None, None, None), search, limit, as_json)
+        return
+    if run is None:
+        fail(USAGE, "Give the id of a run, or --search TEXT.")
+    _show_run(run, follow, stream, attempt, as_json)
+
+
+def _search(wanted: "Filter", text: str, limit: int, as_json: bool) -> None:
+    with backend() as factory:
+        matches = factory.search_output(wanted, text, limit)
+    if as_json:
+        print_json(all_as_json(matches))
+        return
+    columns: Columns[OutputMatch] = {"RUN": "run", "JOB": "job", "STREAM": "stream", "LINE": "number", "TEXT": "line"}
+    print_table(matches, columns, f"no run wrote '{text}'")
+
+
+def _show_run(run: int, follow: bool, stream: str | None, attempt: int | None, as_json: bool) -> None:
     if stream not in (None, "stdout", "stderr"):
         fail(USAGE, f"--stream must be stdout or stderr, not '{stream}'.")
     streams = ["stdout", "stderr"] if stream is None else [stream]

@@ -1,0 +1,72 @@
+"""`/v1/keys`: list, create and revoke API keys."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from jobfac.api import models, parameters
+from jobfac.api.auth import RETRY_FOR
+from jobfac.api.routing import ApiRequest, ApiResponse, Endpoint
+from jobfac.operations import keys as operations
+from jobfac.store import api_keys
+from jobfac.store.api_keys import Role
+from jobfac.views.serialization import all_as_json
+
+
+class KeyBody(parameters.Body):
+    """``name``: in events and in the audit; null: the role. ``categories``: the only ones that the key may access.
+    ``lifetime``: seconds, or a text such as 90d, until it expires; null: never."""
+
+    role: Role
+    name: Annotated[str, Field(max_length=128, pattern=r"^[^\x00]*$")] | None = None
+    categories: Annotated[list[parameters.Word], Field(min_length=1)] | None = None
+    lifetime: parameters.Duration | None = None
+
+
+def list_keys(request: ApiRequest) -> ApiResponse:
+    """List keys, without their secrets."""
+    return ApiResponse({"items": all_as_json(request.db.query(api_keys.list_keys, retry_for=RETRY_FOR))})
+
+
+def create_key(request: ApiRequest, body: KeyBody) -> ApiResponse:
+    """Create a key. Its text cannot be shown again."""
+    name, categories = body.name or body.role.value, body.categories
+    created = operations.create(
+        request.db, request.by, name, body.role, categories=categories, lifetime=body.lifetime or None
+    )
+    return ApiResponse({"id": created.id, "role": str(body.role), "key": created.key}, 201)
+
+
+def revoke_key(request: ApiRequest, key: int) -> ApiResponse:
+    """Revoke a key immediately."""
+    operations.revoke(request.db, request.by, key)
+    return ApiResponse(None, 204)
+
+
+ENDPOINTS = (
+    Endpoint(
+        method="GET",
+        path="/v1/keys",
+        handler=list_keys,
+        role=Role.ADMIN,
+        unrestricted=True,
+        responses={200: models.Keys},
+    ),
+    Endpoint(
+        method="POST",
+        path="/v1/keys",
+        handler=create_key,
+        role=Role.ADMIN,
+        unrestricted=True,
+        responses={201: models.NewKey},
+    ),
+    Endpoint(
+        method="DELETE",
+        path="/v1/keys/{key:id}",
+        handler=revoke_key,
+        role=Role.ADMIN,
+        unrestricted=True,
+        responses={204: None},
+        errors=(404,),
+    ),
+)

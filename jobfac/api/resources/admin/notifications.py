@@ -1,0 +1,58 @@
+"""`/v1/notifications`: list notifications, requeue dead ones."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from jobfac.api import models, parameters
+from jobfac.api.auth import RETRY_FOR
+from jobfac.api.routing import ApiRequest, ApiResponse, Endpoint
+from jobfac.channels import shown
+from jobfac.operations import notifications as operations
+from jobfac.states import Delivery
+from jobfac.store import outbox
+from jobfac.store.api_keys import Role
+from jobfac.views.serialization import all_as_json
+
+
+class NotificationsQuery(parameters.Parameters):
+    state: Delivery | None = Field(None, description="Only notifications in this state.")
+    limit: int = Field(50, ge=1, le=10_000, description="The maximum number of notifications.")
+
+
+class RequeueBody(parameters.Body):
+    """``ids``: null: all dead notifications."""
+
+    ids: Annotated[list[parameters.RunNumber], Field(min_length=1, max_length=500)] | None = None
+
+
+def list_notifications(request: ApiRequest, query: NotificationsQuery) -> ApiResponse:
+    """List notifications, newest first. Recipients are shown without their secrets."""
+    views = request.db.query(outbox.find, shown, query.state, query.limit, retry_for=RETRY_FOR)
+    return ApiResponse({"items": all_as_json(views)})
+
+
+def requeue_notifications(request: ApiRequest, body: RequeueBody) -> ApiResponse:
+    """Deliver dead notifications again."""
+    return ApiResponse({"requeued": operations.requeue(request.db, request.by, body.ids)})
+
+
+ENDPOINTS = (
+    Endpoint(
+        method="GET",
+        path="/v1/notifications",
+        handler=list_notifications,
+        role=Role.OPERATOR,
+        unrestricted=True,
+        responses={200: models.Notifications},
+    ),
+    Endpoint(
+        method="POST",
+        path="/v1/notifications:requeue",
+        handler=requeue_notifications,
+        role=Role.OPERATOR,
+        unrestricted=True,
+        body_required=False,
+        responses={200: models.Requeued},
+    ),
+)

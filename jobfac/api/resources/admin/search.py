@@ -1,0 +1,29 @@
+"""`/v1/output`: search the output of many runs."""
+
+from jobfac.api import models, parameters
+from jobfac.api.auth import RETRY_FOR
+from jobfac.api.routing import ApiRequest, ApiResponse, Endpoint
+from jobfac.store.history.output import search_output
+from jobfac.store.history.search import Filter
+from jobfac.views.serialization import all_as_json
+
+
+def search_lines(request: ApiRequest, query: parameters.OutputSearchQuery) -> ApiResponse:
+    """Search the output of runs, newest first.
+
+    One request reads the output of at most 200 runs: a page may have fewer lines than `limit`, or none, and
+    `next_cursor` continues it. The first 100 lines of a run stay together, so a page may also have more.
+    """
+    wanted = Filter(
+        job=query.job,
+        since=query.since,
+        until=query.until,
+        categories=request.caller.categories,
+        below=None if query.cursor is None else int(query.cursor),
+    )
+    found = request.db.query(search_output, wanted, query.text, query.limit, retry_for=RETRY_FOR)
+    cursor = None if found.below is None else str(found.below)
+    return ApiResponse({"items": all_as_json(found.matches), "next_cursor": cursor})
+
+
+ENDPOINTS = (Endpoint(method="GET", path="/v1/output", handler=search_lines, responses={200: models.OutputLines}),)

@@ -1,0 +1,104 @@
+"""`/v1/runs:retry` and `/v1/runs:stop`: retry and stop many runs."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from pydantic import Field, model_validator
+
+from jobfac.api import models, parameters
+from jobfac.api.routing import ApiRequest, ApiResponse, Endpoint
+from jobfac.errors import Refused
+from jobfac.operations.bulk import many
+from jobfac.states import ACTIVE, FINAL, RunState
+from jobfac.store.api_keys import Role
+from jobfac.store.history.search import Filter
+from jobfac.views.results.many import ManyView
+from jobfac.views.runs import RunView
+from jobfac.views.serialization import all_as_json
+
+LIMIT = 500
+"""The maximum number of runs in one request."""
+
+
+class SelectedRuns(parameters.Body, parameters.RunFields):
+    """Which runs. At least one field besides ``state`` is needed."""
+
+
+class ManyBody(parameters.Body):
+    """``filter`` or ``runs``: which runs; the fields of the filter may also stand beside it. ``dry_run``: change
+    nothing, only list what would be done. ``cursor``: ``next_cursor`` of the previous response, to continue."""
+
+    filter: SelectedRuns | None = None
+    runs: Annotated[list[parameters.RunNumber], Field(min_length=1, max_length=LIMIT)] | None = None
+    limit: Annotated[int, Field(ge=1, le=LIMIT), parameters.Whole] = 100
+    cursor: Annotated[str, Field(pattern=r"^[1-9][0-9]{0,17}$")] | None = None
+    dry_run: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        beside = {name: data[name] for name in data if name in parameters.RunFields.model_fields}
+        if not beside:
+            return data
+        rest = {name: value for name, value in data.items() if name not in beside}
+        given = rest.get("filter")
+        return {**rest, "filter": {**beside, **(given if isinstance(given, dict) else {})}}
+
+
+class StopManyBody(ManyBody):
+    """As for a retry. ``now``: kill the programs at once, without the grace period of their jobs."""
+
+    now: bool = False
+
+
+def retry_runs(request: ApiRequest, body: ManyBody) -> ApiResponse:
+    """Retry many runs, each at most once.
+
+    A filter without `state` means runs that failed, timed out, could not start, were lost or are mixed. Runs that were
+    retried before are skipped, so the request may be repeated. The runs of one page are retried oldest first.
+    """
+    chosen, cursor = _chosen(request, body, FINAL)
+    return _response(body, many.retry(request.db, request.by, chosen, dry_run=body.dry_run), cursor)
+
+
+def stop_runs(request: ApiRequest, body: StopManyBody) -> ApiResponse:
+    """Stop many runs. A filter without `state` means all that have not ended."""
+    chosen, cursor = _chosen(request, body, ACTIVE)
+    return _response(body, many.stop(request.db, request.by, chosen, now=body.now, dry_run=body.dry_run), cursor)
+
+
+def _chosen(request: ApiRequest, body: ManyBody, states: frozenset[RunState]) -> tuple[Sequence[RunView], str | None]:
+    if body.runs is not None:
+        if body.filter is not None:
+            raise Refused("A filter and runs exclude each other; give one of them.")
+        return many.find(request.db, request.by, body.runs), None
+    below = None if body.cursor is None else int(body.cursor)
+    wanted = (Filter() if body.filter is None else body.filter.wanted())._replace(below=below)
+    found = many.choose(request.db, request.by, wanted, body.limit, states)
+    return found.runs, None if found.below is None else str(found.below)
+
+
+def _response(body: ManyBody, lines: Sequence[ManyView], cursor: str | None) -> ApiResponse:
+    return ApiResponse({"dry_run": body.dry_run, "items": all_as_json(lines), "next_cursor": cursor})
+
+
+ENDPOINTS = (
+    Endpoint(
+        method="POST",
+        path="/v1/runs:retry",
+        handler=retry_runs,
+        role=Role.OPERATOR,
+        responses={200: models.ManyRuns},
+        errors=(409,),
+    ),
+    Endpoint(
+        method="POST",
+        path="/v1/runs:stop",
+        handler=stop_runs,
+        role=Role.OPERATOR,
+        responses={200: models.ManyRuns},
+        errors=(409,),
+    ),
+)

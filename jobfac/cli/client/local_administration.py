@@ -1,0 +1,100 @@
+"""Administration over the database. Modules that other commands do not need are imported where they are used."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from jobfac.cli.client.protocol import MadeReport, ReportRequest
+from jobfac.cli.common import settings
+from jobfac.database.engine import Database
+from jobfac.operations.caller import Caller
+
+if TYPE_CHECKING:
+    from jobfac.doctor import Finding
+    from jobfac.reports import Facts
+    from jobfac.states import Delivery
+    from jobfac.store.api_keys import Created, Role
+    from jobfac.views.keys import KeyView
+    from jobfac.views.notifications import NotificationView
+    from jobfac.views.results.plans import AppliedView
+
+
+class LocalAdministration:
+    """What administrators do, over the database."""
+
+    def __init__(self, db: Database, by: Caller) -> None:
+        self._db = db
+        self._by = by
+
+    def keys(self) -> "list[KeyView]":
+        from jobfac.store import api_keys
+
+        return self._db.query(api_keys.list_keys)
+
+    def create_key(
+        self, name: str, role: "Role", categories: Sequence[str] | None, lifetime: float | None
+    ) -> "Created":
+        from jobfac.operations import keys
+
+        return keys.create(self._db, self._by, name, role, categories=categories, lifetime=lifetime)
+
+    def revoke_key(self, key_id: int) -> None:
+        from jobfac.operations import keys
+
+        keys.revoke(self._db, self._by, key_id)
+
+    def notifications(self, state: "Delivery | None", limit: int) -> "list[NotificationView]":
+        from jobfac.channels import shown
+        from jobfac.store import outbox
+
+        return self._db.query(outbox.find, shown, state, limit)
+
+    def requeue(self, ids: Sequence[int] | None) -> list[int]:
+        from jobfac.operations import notifications
+
+        return notifications.requeue(self._db, self._by, ids)
+
+    def reports(self, names: Sequence[str], wanted: ReportRequest, spans: int | None) -> list[MadeReport]:
+        from jobfac.reports import REPORTS, job_history
+
+        data = self._facts(wanted)
+        as_history = spans is not None
+        made = [
+            job_history(data, spans or 1) if as_history and name == "trend" else REPORTS[name](data) for name in names
+        ]
+        return [MadeReport(one, data.filter_text) for one in made]
+
+    def report_page(self, wanted: ReportRequest) -> str:
+        from jobfac.reports import page
+
+        return page(self._facts(wanted))
+
+    def _facts(self, wanted: ReportRequest) -> "Facts":
+        from jobfac.reports import facts, period
+
+        self._db.check_schema()
+
+        def read(conn: sa.Connection) -> "Facts":
+            return facts(conn, period(conn, wanted.since, wanted.until), wanted.job, wanted.category)
+
+        return self._db.query(read)
+
+    def purge(self) -> int:
+        from jobfac.operations import retention
+        from jobfac.store.retention import Keep
+
+        return retention.purge(self._db, self._by, Keep.of(settings()))
+
+    def doctor(self) -> "list[Finding]":
+        from jobfac.doctor import examine_database
+
+        return examine_database(self._db)
+
+    def apply(self, files: Sequence[Path], prune: bool, dry_run: bool) -> "AppliedView":
+        from jobfac import definitions as d
+        from jobfac.operations import jobs
+
+        act = jobs.plan if dry_run else jobs.apply
+        return act(self._db, self._by, d.reader(*files), prune=prune).view()

@@ -1,0 +1,1 @@
+"""Commands of those on duty: stop, retry, hold, note and acknowledge."""

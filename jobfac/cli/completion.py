@@ -1,0 +1,70 @@
+"""What the shell completes: jobs, runs, workers, pools, categories and states. A failure completes nothing."""
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from jobfac.states import RunState
+
+if TYPE_CHECKING:
+    from jobfac.cli.client import Backend
+
+Offers = list[tuple[str, str]]
+"""Words with their explanations."""
+
+RUNS = 50
+"""How many of the latest runs are offered."""
+
+
+def _offered(incomplete: str, read: "Callable[[Backend], Iterable[tuple[str, str]]]") -> Offers:
+    """Return what the factory offers and begins with ``incomplete``."""
+    from jobfac.cli.client import backend
+
+    try:
+        with backend() as factory:
+            offers = dict(read(factory))
+    except Exception:  # a shell that waits for completions must see no error
+        return []
+    return [(word, about) for word, about in sorted(offers.items()) if word.startswith(incomplete)]
+
+
+def jobs(incomplete: str) -> Offers:
+    """Complete the id of a job."""
+    return _offered(incomplete, lambda factory: ((job.id, job.definition.get("name") or "") for job in factory.jobs()))
+
+
+def runs(incomplete: str) -> Offers:
+    """Complete the id of a run: the latest ones, newest first."""
+    from jobfac.cli.client import backend
+    from jobfac.store.history.search import Filter
+
+    try:
+        with backend() as factory:
+            found = factory.runs(Filter(), RUNS)
+    except Exception:  # as above
+        return []
+    return [(str(run.id), f"{run.job} {run.state}") for run in found if str(run.id).startswith(incomplete)]
+
+
+def workers(incomplete: str) -> Offers:
+    """Complete the name of a live worker."""
+    return _offered(incomplete, lambda factory: ((worker.name, worker.state) for worker in factory.workers(True)))
+
+
+def pools(incomplete: str) -> Offers:
+    """Complete a pool: of the jobs and of the live workers."""
+
+    def read(factory: "Backend") -> Iterable[tuple[str, str]]:
+        yield from ((str(job.definition.get("pool", "default")), "") for job in factory.jobs())
+        yield from ((pool, "") for worker in factory.workers(True) for pool in worker.pools)
+
+    return _offered(incomplete, read)
+
+
+def categories(incomplete: str) -> Offers:
+    """Complete the category of a job."""
+    return _offered(incomplete, lambda factory: ((job.category, "") for job in factory.jobs() if job.category))
+
+
+def states(incomplete: str) -> Offers:
+    """Complete the state of a run."""
+    return [(state.value, "") for state in RunState if state.startswith(incomplete)]

@@ -1,0 +1,132 @@
+"""Retry and stop many runs: those that a filter finds, each in a transaction of its own."""
+
+from collections.abc import Collection, Mapping, Sequence
+
+from jobfac.database.engine import Database
+from jobfac.errors import NotFound, Refused
+from jobfac.operations import starting, stopping
+from jobfac.operations.caller import Caller
+from jobfac.states import ACTIVE, FAILURES, FINAL, HELD, RunState
+from jobfac.store.history import retries
+from jobfac.store.history.search import Filter, Found, of_ids, search
+from jobfac.views.results.many import ManyView, Result
+from jobfac.views.runs import RunView
+
+RETRIED = frozenset({*FAILURES, RunState.MIXED}) - {RunState.DENIED}
+"""The states that a filter without states means, for a retry."""
+
+
+def choose(db: Database, by: Caller, wanted: Filter, limit: int, states: frozenset[RunState]) -> Found:
+    """Return the runs that match a filter, newest first. Changes nothing, so it may be repeated.
+
+    Args:
+        states: those of which the operation may be; a filter without states means all of them.
+
+    Raises:
+        Refused: the filter says nothing but states, or a state that the operation cannot be of.
+    """
+    if not any(wanted._replace(states=(), below=None)):
+        raise Refused("Say which runs: give a job, a category, a worker, a time, a sequence, a key or a text.")
+    if wrong := sorted(set(wanted.states) - states):
+        raise Refused(f"This cannot be done to a run that is {wrong[0]}; it can to one that is {_either(states)}.")
+    wanted = wanted._replace(states=wanted.states or sorted(RETRIED & states or states), categories=by.categories)
+    return db.query(search, wanted, limit, retry_for=by.retry_for)
+
+
+def choose_all(db: Database, by: Caller, wanted: Filter, limit: int, states: frozenset[RunState]) -> list[RunView]:
+    """Return up to ``limit`` runs as ``choose`` does, page by page. Changes nothing, so it may be repeated."""
+    runs: list[RunView] = []
+    below = wanted.below
+    while len(runs) < limit:
+        found = choose(db, by, wanted._replace(below=below), limit - len(runs), states)
+        runs += found.runs
+        if (below := found.below) is None:
+            break
+    return runs
+
+
+def _either(states: frozenset[RunState]) -> str:
+    *some, last = sorted(states)
+    return f"{', '.join(some)} or {last}"
+
+
+def find(db: Database, by: Caller, run_ids: Sequence[int]) -> list[RunView]:
+    """Return those of these runs that the caller may see. Changes nothing, so it may be repeated."""
+    return db.query(of_ids, run_ids, by.categories, retry_for=by.retry_for)
+
+
+def retry(db: Database, by: Caller, chosen: Sequence[RunView], *, dry_run: bool = False) -> list[ManyView]:
+    """Retry runs, oldest first, each at most once. Returns one line for each run.
+
+    May be repeated: a run that was retried before, by this operation or by hand, is skipped. The runs of a sequence's
+    jobs are skipped, unless they are all from one sequence, because a retry of the sequence starts them.
+    """
+    if not chosen:
+        return []
+    former = db.query(retries.of_runs, min(run.id for run in chosen), retry_for=by.retry_for)
+    inside = {run.sequence_run_id for run in chosen}
+    lines = []
+    for run in sorted(chosen, key=lambda run: run.id):
+        if reason := _why_not(run, former, inside):
+            lines.append(_line(run, Result.SKIPPED, reason))
+        elif dry_run:
+            lines.append(_line(run, Result.CHOSEN))
+        else:
+            lines.append(_retried(db, by, run, former))
+    return lines
+
+
+def _why_not(run: RunView, former: Mapping[int, retries.Retry], inside: Collection[int | None]) -> str | None:
+    if run.state not in FINAL:
+        return f"it is {run.state}"
+    if run.id in former and former[run.id].state != RunState.DENIED:
+        return f"it was retried as run {former[run.id].id}"
+    if run.sequence_run_id is not None and inside != {run.sequence_run_id}:
+        return f"it belongs to the sequence run {run.sequence_run_id}; retry that"
+    return None
+
+
+def _retried(db: Database, by: Caller, run: RunView, former: Mapping[int, retries.Retry]) -> ManyView:
+    # The key makes a second call find the run of the first one. After a retry that was denied it is another key.
+    key = f"many {former[run.id].id}" if run.id in former else "many"
+    try:
+        new = starting.retry(db, by, run.id, key=key)
+    except (NotFound, Refused) as error:
+        return _line(run, Result.REFUSED, str(error))
+    if new.state == RunState.DENIED:
+        return _line(run, Result.REFUSED, new.reason, new.id)
+    return _line(run, Result.DONE, new_run=new.id)
+
+
+def stop(
+    db: Database, by: Caller, chosen: Sequence[RunView], *, now: bool = False, dry_run: bool = False
+) -> list[ManyView]:
+    """Stop runs, each at most once. Returns one line for each run.
+
+    Waiting runs are stopped first, so that the end of a running one does not start them. May be repeated: a run that
+    has ended, or that is being stopped, is skipped.
+    """
+    lines = []
+    for run in sorted(chosen, key=lambda run: (run.state in HELD, run.id)):
+        if run.state not in ACTIVE:
+            lines.append(_line(run, Result.SKIPPED, f"it had ended: {run.state}"))
+        elif dry_run:
+            lines.append(_line(run, Result.CHOSEN))
+        else:
+            lines.append(_stopped(db, by, run, now))
+    return lines
+
+
+def _stopped(db: Database, by: Caller, run: RunView, now: bool) -> ManyView:
+    try:
+        stopped = stopping.stop(db, by, run.id, now=now)
+    except NotFound as error:
+        return _line(run, Result.REFUSED, str(error))
+    if stopped.before == stopped.after:
+        word = "it had ended" if stopped.before in FINAL else "it is being stopped"
+        return _line(run, Result.SKIPPED, f"{word}: {stopped.before}")
+    return _line(run, Result.DONE)
+
+
+def _line(run: RunView, result: Result, reason: str | None = None, new_run: int | None = None) -> ManyView:
+    return ManyView(run.id, run.job, run.state, result, new_run, reason)

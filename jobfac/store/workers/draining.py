@@ -1,0 +1,29 @@
+"""Drain workers, and take a drain back."""
+
+import sqlalchemy as sa
+
+from jobfac.database.tables import worker
+from jobfac.database.types import sql_literals
+from jobfac.states import ALIVE, WorkerState
+
+
+def drain(conn: sa.Connection, worker_id: int) -> WorkerState | None:
+    """Ask a worker to claim no more runs and to deregister when its runs have ended.
+
+    Returns the worker's previous state, or None if it is not alive.
+    """
+    return _switch(conn, worker_id, WorkerState.ACTIVE, WorkerState.DRAINING)
+
+
+def undrain(conn: sa.Connection, worker_id: int) -> WorkerState | None:
+    """Let a draining worker claim runs again. Returns the same as ``drain``."""
+    return _switch(conn, worker_id, WorkerState.DRAINING, WorkerState.ACTIVE)
+
+
+def _switch(conn: sa.Connection, worker_id: int, before: WorkerState, after: WorkerState) -> WorkerState | None:
+    change = worker.update().where(worker.c.id == worker_id, worker.c.state == before)
+    if conn.execute(change.values(state=after)).rowcount:
+        return before
+    is_alive = sa.text(f"state IN ({sql_literals(ALIVE)})")
+    found = conn.execute(sa.select(worker.c.state).where(worker.c.id == worker_id, is_alive)).scalar()
+    return None if found is None else WorkerState(found)

@@ -1,0 +1,49 @@
+"""The view of how full the coming days are."""
+
+from datetime import datetime
+from typing import NamedTuple
+
+
+class HourLoad(NamedTuple):
+    """One hour of a pool. ``runs``: due times in it. ``busy_percent``: of the time of the pool's slots; null: it has
+    none. ``wait_seconds``: how long the last of its runs would wait for a slot."""
+
+    at: datetime
+    runs: int
+    busy_percent: float | None
+    wait_seconds: float
+
+
+class PoolLoad(NamedTuple):
+    """A pool. ``slots``: of the live workers that serve it."""
+
+    pool: str
+    slots: int
+    hours: list[HourLoad]
+
+
+class MoveView(NamedTuple):
+    """A due time that would better be another one. ``to``: the beginning of a quiet hour; null: there is none."""
+
+    pool: str
+    job: str
+    schedule: str
+    due_at: datetime
+    to: datetime | None
+    reason: str
+
+
+class LoadView(NamedTuple):
+    """How full the coming hours are, by pool.
+
+    Attributes:
+        unknown: jobs without statistics, which count with a minute.
+        dense: schedules that are due so often that only their first due times are counted.
+    """
+
+    since: datetime
+    until: datetime
+    pools: list[PoolLoad]
+    moves: list[MoveView]
+    unknown: list[str]
+    dense: list[str]

@@ -1,0 +1,120 @@
+"""Runs for due times that have passed: one each, a few at a time, below the normal priority."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import sqlalchemy as sa
+
+from jobfac.database.dialects import utcnow
+from jobfac.database.engine import Database
+from jobfac.database.tables import run, schedule
+from jobfac.errors import NotFound, Refused
+from jobfac.operations import jobs as job_operations
+from jobfac.operations.bulk import backfill as operations
+from jobfac.operations.bulk.backfill import BackfillRequest
+from jobfac.operations.caller import Caller
+from jobfac.store import schedules
+from jobfac.views.results.backfill import Backfill, BackfillResult
+from tests.support.database import Hand, get, states, together
+
+ANN = Caller("ann")
+DAY = datetime(2026, 3, 2, tzinfo=UTC)
+WEEK = BackfillRequest("load", DAY, DAY + timedelta(days=7))
+
+
+def put(db: Database, **body: object) -> None:
+    job_operations.put(db, ANN, "load", {"command": ["true"], "schedules": [{"cron": "0 6 * * *"}], **body})
+
+
+def fill(db: Database, wanted: BackfillRequest = WEEK, dry_run: bool = False) -> Backfill:
+    return operations.backfill(db, ANN, wanted, dry_run=dry_run)
+
+
+def test_each_due_time_gets_one_run_however_often_it_is_asked_for(db: Database) -> None:
+    put(db, priority=5)
+    shown = fill(db, dry_run=True)
+    assert [line.due_at for line in shown.items] == [DAY + timedelta(days=n, hours=6) for n in range(7)]
+    assert {(line.result, line.run) for line in shown.items} == {(BackfillResult.CHOSEN, None)}
+    few = fill(db, WEEK._replace(until=DAY + timedelta(days=3)))
+    assert [line.result for line in few.items] == [BackfillResult.STARTED] * 3
+    rest = fill(db)
+    assert [line.result for line in rest.items] == [BackfillResult.EXISTS] * 3 + [BackfillResult.STARTED] * 4
+    assert [line.run for line in rest.items[:3]] == [line.run for line in few.items]
+    rows = [get(db, line.run) for line in rest.items if line.run]
+    assert [row["due_at"] for row in rows] == [line.due_at for line in rest.items]
+    assert {(row["priority"], row["created_by"]) for row in rows} == {(-95, "ann")}
+    assert {line.result for line in fill(db).items} == {BackfillResult.EXISTS}
+
+
+def test_only_so_many_run_at_a_time(db: Database) -> None:
+    put(db)
+    ids = [line.run or 0 for line in fill(db, WEEK._replace(at_most=2)).items]
+    assert states(db, ids) == ["queued", "queued", *["blocked"] * 5]
+    hand = Hand(db)
+    for left in range(7, 0, -1):
+        assert len([state for state in states(db, ids) if state in ("queued", "running")]) == min(2, left)
+        hand.end(hand.take())
+    assert states(db, ids) == ["succeeded"] * 7
+
+
+@pytest.mark.parametrize("policy", ["deny", "queue", "replace"])
+def test_a_job_that_runs_alone_is_caught_up_one_after_another(db: Database, policy: str) -> None:
+    put(db, already_running=policy, concurrency={"key": "erp", "limit": 3})
+    ids = [line.run or 0 for line in fill(db, WEEK._replace(at_most=2)).items]
+    assert states(db, ids) == ["queued", *["blocked"] * 6]
+    assert (get(db, ids[0])["concurrency_key"], get(db, ids[0])["concurrency_limit"]) == ("erp", 2)
+
+
+def test_two_at_once_and_a_scheduler_start_no_time_twice(db: Database) -> None:
+    put(db, schedules=[{"cron": "* * * * *", "missed": "all"}])
+    with db.begin() as conn:
+        past = utcnow(-600_000)
+        conn.execute(schedule.update().values(next_due_at=past, fire_at=past))
+        now = conn.execute(sa.select(utcnow())).scalar_one()
+    wanted = BackfillRequest("load", now - timedelta(minutes=30), now)
+
+    def work(number: int) -> object:
+        return db.transact(schedules.insert_due, "s") if number == 2 else fill(db, wanted)
+
+    together(3, work)
+    with db.read() as conn:
+        times = conn.execute(sa.select(run.c.due_at)).scalars().all()
+    assert len(times) == len(set(times)) >= 30
+
+
+def test_times_to_come_are_left_to_the_scheduler(db: Database) -> None:
+    put(db)
+    now = datetime.now(UTC)
+    lines = fill(db, BackfillRequest("load", now - timedelta(days=2), now + timedelta(days=5))).items
+    assert len(lines) == 2
+    assert all(line.due_at <= now + timedelta(seconds=5) for line in lines)
+
+
+def test_one_of_several_schedules_and_a_long_period_in_parts(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(operations, "MOST", 4)
+    put(db, schedules=[{"cron": "0 6 * * *", "name": "early"}, {"cron": "0 6,18 * * *", "name": "twice"}])
+    assert len(fill(db, WEEK._replace(name="early", until=DAY + timedelta(days=3))).items) == 3
+    wanted, found = WEEK, []
+    while True:
+        page = fill(db, wanted)
+        found += page.items
+        if page.next_from is None:
+            break
+        wanted = wanted._replace(since=page.next_from)
+    assert len(found) == 21
+    assert sum(line.result is BackfillResult.EXISTS for line in found) == 3
+
+
+def test_what_cannot_be_is_refused(db: Database) -> None:
+    put(db)
+    with pytest.raises(NotFound, match="no schedule 'none'"):
+        fill(db, WEEK._replace(name="none"))
+    with pytest.raises(NotFound, match="no job 'none'"):
+        fill(db, WEEK._replace(job="none"))
+    with pytest.raises(Refused, match="The period is empty"):
+        fill(db, WEEK._replace(until=DAY))
+    job_operations.disable(db, ANN, "load")
+    with pytest.raises(Refused, match="is disabled"):
+        fill(db)
+    with pytest.raises(NotFound, match="no job 'load'"):
+        operations.backfill(db, Caller("x", categories=("red",)), WEEK)

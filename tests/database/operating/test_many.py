@@ -1,0 +1,112 @@
+"""Retry and stop many runs: each at most once, however often it is asked for."""
+
+from datetime import timedelta
+
+import pytest
+
+from jobfac.database.engine import Database
+from jobfac.errors import Refused
+from jobfac.operations import starting
+from jobfac.operations.bulk import many
+from jobfac.operations.caller import Caller
+from jobfac.states import ACTIVE, FINAL, RunState
+from jobfac.store.history.search import Filter
+from jobfac.views.results.many import ManyView, Result
+from tests.support.database import Hand, define, get, now, start, state, states
+
+ANN = Caller("ann")
+
+
+def retry(db: Database, wanted: Filter, by: Caller = ANN, dry_run: bool = False) -> list[ManyView]:
+    return many.retry(db, by, many.choose_all(db, by, wanted, 100, FINAL), dry_run=dry_run)
+
+
+def stop(db: Database, wanted: Filter, by: Caller = ANN, dry_run: bool = False) -> list[ManyView]:
+    return many.stop(db, by, many.choose_all(db, by, wanted, 100, ACTIVE), dry_run=dry_run)
+
+
+def failed(db: Database, job: str, number: int) -> list[int]:
+    ids = [start(db, job) for _ in range(number)]
+    hand = Hand(db)
+    for claimed in hand.claim():
+        hand.end(claimed, RunState.FAILED, reason="exit code 1")
+    return ids
+
+
+def test_failures_are_retried_once_oldest_first(db: Database) -> None:
+    define(db, a={}, b={})
+    ids = failed(db, "a", 3)
+    failed(db, "b", 1)
+    wanted = Filter(job="a", since=now(db) - timedelta(hours=1))
+    assert [(line.id, line.result) for line in retry(db, wanted, dry_run=True)] == [(id, Result.CHOSEN) for id in ids]
+    assert len(many.choose_all(db, ANN, Filter(job="a"), 100, FINAL)) == 3
+    lines = retry(db, wanted)
+    assert [line.id for line in lines] == ids
+    new = [line.new_run for line in lines if line.new_run is not None]
+    assert new == sorted(new)
+    assert [get(db, run_id)["retry_of"] for run_id in new] == ids
+    again = retry(db, wanted)
+    assert {line.result for line in again} == {Result.SKIPPED}
+    assert again[0].reason == f"it was retried as run {new[0]}"
+
+
+def test_what_was_retried_by_hand_is_not_retried_again(db: Database) -> None:
+    define(db, a={})
+    (run_id,) = failed(db, "a", 1)
+    starting.retry(db, ANN, run_id)
+    assert retry(db, Filter(job="a"))[0].result is Result.SKIPPED
+
+
+def test_a_denied_retry_may_be_tried_again(db: Database) -> None:
+    define(db, a={"already_running": "deny"})
+    (run_id,) = failed(db, "a", 1)
+    busy = start(db, "a")
+    (denied,) = retry(db, Filter(job="a", states=[RunState.FAILED]))
+    assert (denied.result, denied.reason) == (Result.REFUSED, "another run of the job is still active")
+    stop(db, Filter(job="a"))
+    assert state(db, busy) == "stopped"
+    (done,) = retry(db, Filter(job="a", states=[RunState.FAILED]))
+    assert (done.id, done.result) == (run_id, Result.DONE)
+
+
+def test_the_runs_of_a_sequence_are_left_to_its_own_retry(db: Database) -> None:
+    define(db, a={})
+    lone = start(db, "a")
+    inside = start(db, "a", sequence_run_id=77)
+    hand = Hand(db)
+    for claimed in hand.claim():
+        hand.end(claimed, RunState.FAILED)
+    lines = {line.id: line for line in retry(db, Filter(job="a"), dry_run=True)}
+    assert lines[lone].result is Result.CHOSEN
+    assert lines[inside].reason == "it belongs to the sequence run 77; retry that"
+    assert retry(db, Filter(sequence_run_id=77), dry_run=True)[0].result is Result.CHOSEN
+
+
+def test_all_runs_of_a_job_are_stopped_waiting_ones_first(db: Database) -> None:
+    define(db, a={"concurrency": {"limit": 1, "key": "k"}}, b={})
+    ids = [start(db, "a") for _ in range(3)]
+    other = start(db, "b")
+    Hand(db).claim(1)
+    assert states(db, ids) == ["running", "blocked", "blocked"]
+    assert [line.result for line in stop(db, Filter(job="a"), dry_run=True)] == [Result.CHOSEN] * 3
+    assert [line.id for line in stop(db, Filter(job="a"))] == [ids[1], ids[2], ids[0]]
+    assert states(db, [*ids, other]) == ["stopping", "stopped", "stopped", "queued"]
+    assert [line.result for line in stop(db, Filter(job="a"))] == [Result.SKIPPED]
+
+
+def test_a_filter_must_say_which_and_only_what_can_be_done(db: Database) -> None:
+    with pytest.raises(Refused, match="Say which runs"):
+        stop(db, Filter(states=[RunState.QUEUED]))
+    with pytest.raises(Refused, match="This cannot be done to a run that is queued"):
+        retry(db, Filter(job="a", states=[RunState.QUEUED]))
+
+
+def test_a_limited_caller_reaches_only_its_categories(db: Database) -> None:
+    define(db, a={"category": "red"}, b={"category": "blue"})
+    ids = [start(db, "a"), start(db, "b")]
+    limited = Caller("red", categories=("red",))
+    assert [line.id for line in stop(db, Filter(since=now(db) - timedelta(hours=1)), limited)] == [ids[0]]
+    assert many.stop(db, limited, many.find(db, limited, ids)) == [
+        ManyView(ids[0], "a", RunState.STOPPED, Result.SKIPPED, None, "it had ended: stopped")
+    ]
+    assert states(db, ids) == ["stopped", "queued"]

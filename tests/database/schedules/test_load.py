@@ -1,0 +1,71 @@
+"""The load of the coming days as the database knows it: schedules, usual durations, slots."""
+
+from datetime import timedelta
+
+import sqlalchemy as sa
+
+from jobfac.database.engine import Database
+from jobfac.database.tables import daily
+from jobfac.operations import jobs, schedules
+from jobfac.operations.caller import Caller
+from jobfac.states import FINAL
+from jobfac.store.schedules import read_load
+from tests.support.database import Hand, now
+
+ANN = Caller("ann")
+
+
+def put(db: Database, job: str, **body: object) -> None:
+    jobs.put(db, ANN, job, {"command": ["true"], **body} if "steps" not in body else body)
+
+
+def took(db: Database, job: str, seconds: float, runs: int = 4) -> None:
+    """Let a job have this average duration."""
+    zeros = {column.name: 0 for column in daily.c if not column.nullable} | dict.fromkeys(map(str, FINAL), 0)
+    row = zeros | {"day": now(db).date(), "job": job, "ran": runs, "run_ms": int(seconds * 1000 * runs)}
+    with db.begin() as conn:
+        conn.execute(daily.insert(), row)
+
+
+def test_the_hours_of_a_pool_with_usual_durations(db: Database) -> None:
+    put(db, "load", schedules=[{"cron": "0 * * * *"}])
+    put(db, "new", pool="gpu", schedules=[{"cron": "30 * * * *"}])
+    put(db, "off", enabled=False, schedules=[{"cron": "0 * * * *"}])
+    put(db, "held", schedules=[{"cron": "0 * * * *"}])
+    schedules.pause(db, ANN, ("held", None))
+    took(db, "load", 1800)
+    Hand(db, slots=2, pools=["default", "other"])
+    found = db.query(read_load, 2)
+    pools = {pool.pool: pool for pool in found.pools}
+    assert {name: pool.slots for name, pool in pools.items()} == {"default": 2, "other": 2, "gpu": 0}
+    assert found.until - found.since == timedelta(days=2)
+    assert [(hour.runs, hour.busy_percent) for hour in pools["default"].hours[1:]] == [(1, 25.0)] * 47
+    assert {hour.busy_percent for hour in pools["gpu"].hours} == {None}
+    assert found.unknown == ["new"]
+    assert found.moves == []
+
+
+def test_the_steps_of_a_sequence_count_one_after_another(db: Database) -> None:
+    put(db, "a")
+    put(db, "b", pool="etl")
+    put(db, "inner", steps=[{"name": "only", "jobs": ["b"]}])
+    put(
+        db,
+        "all",
+        steps=[{"name": "one", "jobs": ["a"]}, {"name": "two", "jobs": ["inner"]}],
+        schedules=[{"cron": "0 12 * * *"}],
+    )
+    took(db, "a", 7200)
+    took(db, "b", 600)
+    Hand(db, pools=["default", "etl"])
+    pools = {pool.pool: [hour.at.hour for hour in pool.hours if hour.runs] for pool in db.query(read_load, 1).pools}
+    assert pools["default"] == [12]
+    assert pools["etl"] in ([14], [])  # the day may end between the two
+
+
+def test_a_dense_schedule_is_counted_in_part(db: Database) -> None:
+    put(db, "often", schedules=[{"every": "2s"}])
+    found = db.query(read_load, 1)
+    assert found.dense == ["often/1"]
+    with db.read() as conn:
+        assert conn.execute(sa.select(sa.func.count()).select_from(daily)).scalar_one() == 0

@@ -1,0 +1,49 @@
+"""The shell completes jobs, runs, workers, pools and states, at home and over HTTP, and never shows an error."""
+
+import pytest
+
+from tests.support.factory import Factory
+from tests.support.inprocess import InProcess
+
+CASES = {
+    "start ti": ["timed"],
+    "jobs show b": ["bad"],
+    "export h": ["hello"],
+    "schedule pause ": ["bad", "hello", "long", "timed", "tree"],
+    "runs list --job lo": ["long"],
+    "runs list --state st": ["stopping", "stopped", "start_failed"],
+    "runs list --category sa": ["sales"],
+    "logs ": ["2", "1"],
+    "retry 1": ["1"],
+    "workers drain m": ["mill"],
+    "worker --pool ": ["default", "gpu"],
+    "schedule back": ["backfill"],
+}
+
+
+def completed(factory: Factory, words: str) -> list[str]:
+    typed = f"jobfac {words}"
+    shell = {"_JOBFAC_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(len(typed.split(" ")) - 1)}
+    factory.environment |= shell
+    done = factory.run(code=None)
+    for name in shell:
+        del factory.environment[name]
+    assert done.stderr == ""
+    return done.stdout.split()
+
+
+def test_names_are_completed(remote: InProcess, sqlite_factory: Factory) -> None:
+    sqlite_factory.apply({"long": {"command": ["true"], "pool": "gpu", "category": "sales"}})
+    sqlite_factory.start("hello", "--in", "1h")
+    sqlite_factory.start("bad", "--in", "1h")
+    sqlite_factory.worker("mill")
+    for words, wanted in CASES.items():
+        assert completed(sqlite_factory, words) == wanted, words
+    for words in ("start ti", "logs ", "workers drain m"):
+        assert completed(remote, words) == CASES[words], words
+
+
+@pytest.mark.parametrize("url", ["sqlite:////nowhere/at/all.db", "nonsense"])
+def test_without_a_database_nothing_is_completed(sqlite_factory: Factory, url: str) -> None:
+    sqlite_factory.environment["JOBFAC_DATABASE_URL"] = url
+    assert completed(sqlite_factory, "start ti") == []

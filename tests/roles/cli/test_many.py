@@ -1,0 +1,118 @@
+"""Many runs at once on the command line, at home and over HTTP."""
+
+import pytest
+
+from jobfac.cli import common
+from tests.support.factory import Factory, wait_for
+from tests.support.fleet import Fleet
+from tests.support.inprocess import InProcess
+
+
+def test_stop_and_retry_show_first_and_then_do_exactly_that(remote: InProcess, sqlite_factory: Factory) -> None:
+    for way in (remote, sqlite_factory):
+        ids = [way.start("hello") for _ in range(3)]
+        other = way.start("bad")
+        shown = way.json("stop", "--job", "hello", "--all", "--dry-run")
+        assert [(line["id"], line["result"]) for line in shown] == [(run, "chosen") for run in ids]
+        done = way.run("stop", "--job", "hello", "--all")
+        assert "3 stopped, 0 skipped, 0 refused." in done.stderr
+        assert [line["result"] for line in way.json("retry", "--job", "hello", "--state", "stopped", "--since", "1h")][
+            -3:
+        ] == ["done"] * 3
+        again = way.json("retry", "--job", "hello", "--state", "stopped", "--since", "yesterday")
+        assert {line["result"] for line in again} == {"skipped"}
+        assert way.json("runs", "list", "--job", "bad", "--until", "today")[0]["id"] == other
+        way.run("stop", "--since", "1h", "--all")
+    assert remote.json("runs", "list", "--text", "HELL") == sqlite_factory.json("runs", "list", "--text", "HELL")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("stop",), "Give the id of a run, or options"),
+        (("stop", "1", "--job", "a"), "exclude each other"),
+        (("stop", "--job", "a"), "Say which runs to stop: --all"),
+        (("retry", "--state", "failed", "--from-failed", "--job", "a"), "are for one run; give its id"),
+        (("retry", "--state", "asleep"), "--state must be one of"),
+        (("runs", "list", "--until", "soon"), "--until must be a time such as 2h, yesterday"),
+    ],
+)
+def test_unclear_choices_are_refused(sqlite_factory: Factory, words: tuple[str, ...], told: str) -> None:
+    assert told in sqlite_factory.run(*words, code=2).stderr
+
+
+def test_a_person_is_asked(sqlite_factory: Factory, monkeypatch: pytest.MonkeyPatch) -> None:
+    sqlite_factory.apply({"hello": {"command": ["true"]}})
+    run = sqlite_factory.start("hello")
+    monkeypatch.setattr("jobfac.cli.commands.duty.controlling.is_terminal", lambda: True)
+    monkeypatch.setattr(common, "is_terminal", lambda: True)
+    asked = sqlite_factory.run("stop", "--job", "hello", "--all", code=1, stdin="n\n")
+    assert "Stop these 1 runs?" in asked.stderr
+    assert sqlite_factory.show(run)["state"] == "queued"
+    sqlite_factory.run("stop", "--job", "hello", "--all", "--yes")
+    assert sqlite_factory.show(run)["state"] == "stopped"
+
+
+def test_workers_are_drained_by_name_and_undrained(sqlite_fleet: Fleet) -> None:
+    fleet = sqlite_fleet
+    fleet.define(long=fleet.journal.job(600))
+    fleet.start("long", 2)
+    worker = fleet.worker("mill", slots=1)
+    wait_for(lambda: fleet.journal.lines("start"), "running")
+    (row,) = fleet.factory.json("workers", "list")
+    assert fleet.factory.run("workers", "drain", "mill").stdout == f"worker {row['id']} is draining\n"
+    wait_for(lambda: fleet.factory.json("workers", "list")[0]["state"] == "draining", "draining")
+    assert fleet.factory.run("workers", "undrain", "mill").stdout == f"worker {row['id']} is active\n"
+    fleet.factory.run("stop", "1", "--now")
+    wait_for(lambda: len(fleet.journal.lines("start")) == 2, "it claims again")
+    assert worker.poll() is None
+    told = fleet.factory.run("workers", "drain", "mills", code=3).stderr
+    assert told == "There is no live worker 'mills'; live are mill.\n"
+
+
+def test_due_times_are_caught_up_at_home_and_over_http(remote: InProcess, sqlite_factory: Factory) -> None:
+    period = ("--from", "2026-03-02", "--to", "2026-03-04")
+    shown = remote.json("schedule", "backfill", "timed", *period, "--dry-run", "--schedule", "late")
+    assert shown == sqlite_factory.json("schedule", "backfill", "timed", *period, "--dry-run", "--schedule", "late")
+    assert [line["due_at"] for line in shown] == [f"2026-03-0{day}T07:00:00+00:00" for day in (2, 3, 4)]
+    done = remote.run("schedule", "backfill", "timed", *period, "--at-most", "2")
+    assert done.stderr == "6 runs started, 0 due times have a run.\n"
+    again = sqlite_factory.run("schedule", "backfill", "timed", *period)
+    assert again.stderr == "0 runs started, 6 due times have a run.\n"
+    assert [run["state"] for run in remote.json("runs", "list", "--job", "timed")] == ["blocked"] * 4 + ["queued"] * 2
+    wrong = remote.run("schedule", "backfill", "timed", "--from", "2026-03-02", "--to", "2026-03-01", code=4).stderr
+    assert wrong.startswith("The period is empty")
+
+
+def test_a_sequence_begins_with_a_step(remote: InProcess, sqlite_factory: Factory) -> None:
+    sqlite_factory.apply(
+        {"two": {"steps": [{"name": "first", "jobs": ["bad"]}, {"name": "second", "jobs": ["hello"]}]}}
+    )
+    sqlite_factory.worker()
+    for way in (remote, sqlite_factory):
+        run = way.json("start", "two", "--from-step", "second", "--wait")
+        assert run["state"] == "succeeded"
+        assert [visit["step"] for visit in way.show(run["id"])["path"]] == ["second"]
+        assert (
+            "has no step 'secnd'; did you mean 'second'?"
+            in way.run("start", "two", "--from-step", "secnd", code=2).stderr
+        )
+        assert "is a program" in way.run("start", "hello", "--from-step", "second", code=2).stderr
+
+
+def test_the_time_of_a_start_is_told_as_it_was_understood(sqlite_factory: Factory) -> None:
+    sqlite_factory.apply({"hello": {"command": ["true"]}})
+    done = sqlite_factory.run("start", "hello", "--at", "2030-01-31T22:00:00+01:00", "--json")
+    assert done.stderr.startswith("--at 2030-01-31T22:00:00+01:00 is Thu 2030-01-31 21:00:00+00:00 (UTC), in ")
+
+
+def test_the_output_of_many_runs_is_searched(remote: InProcess, sqlite_factory: Factory) -> None:
+    sqlite_factory.worker()
+    sqlite_factory.json("start", "hello", "--count", "2", "--wait")
+    for way in (remote, sqlite_factory):
+        found = way.json("logs", "--search", "HELL", "--job", "hello", "--since", "1h")
+        assert [(line["run"], line["line"]) for line in found] == [(2, "hello"), (1, "hello")]
+        assert way.run("logs", "--search", "nothing like it").stderr == "no run wrote 'nothing like it'\n"
+        assert len(way.json("logs", "--search", "hello", "--limit", "1")) == 1
+    assert "instead of a run" in sqlite_factory.run("logs", "1", "--search", "x", code=2).stderr
+    assert "or --search TEXT" in sqlite_factory.run("logs", code=2).stderr

@@ -1,0 +1,71 @@
+"""One way to read times and one way to write them, in a zone with clock changes."""
+
+import time
+from collections.abc import Iterator
+from datetime import UTC, date, datetime
+
+import pytest
+
+from jobfac.cli.times import describe, read_day, read_end, read_time, write_short, write_time
+
+NOW = datetime(2027, 3, 28, 10, 30, tzinfo=UTC)  # 12:30 in Berlin, whose clocks went forward in the night before
+
+
+@pytest.fixture(autouse=True)
+def berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.parametrize(
+    ("text", "back", "wanted"),
+    [
+        ("2h", True, "2027-03-28 10:30:00+02:00"),
+        ("1d", True, "2027-03-27 11:30:00+01:00"),
+        ("yesterday", True, "2027-03-27 00:00:00+01:00"),
+        ("today", True, "2027-03-28 00:00:00+01:00"),
+        ("06:00", True, "2027-03-28 06:00:00+02:00"),
+        ("22:00", True, "2027-03-27 22:00:00+01:00"),
+        ("22:00", False, "2027-03-28 22:00:00+02:00"),
+        ("6:00", False, "2027-03-29 06:00:00+02:00"),
+        ("2027-03-27", True, "2027-03-27 00:00:00+01:00"),
+        ("2027-03-27 22:00", False, "2027-03-27 22:00:00+01:00"),
+        ("2027-06-01T12:00:00Z", False, "2027-06-01 14:00:00+02:00"),
+    ],
+)
+def test_a_time_is_local_unless_it_says_otherwise(text: str, back: bool, wanted: str) -> None:
+    assert write_time(read_time(text, NOW, back=back)) == wanted
+
+
+@pytest.mark.parametrize("text", ["yesterday", "2h", "soon", "", "25:00", "0001-01-01"])
+def test_what_is_no_time_to_come_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="must be a time such as"):
+        read_time(text, NOW)
+
+
+def test_the_end_of_a_period_includes_its_day() -> None:
+    assert write_time(read_end("2027-03-27", NOW)) == "2027-03-28 00:00:00+01:00"
+    assert write_time(read_end("today", NOW)) == "2027-03-29 00:00:00+02:00"
+    assert write_time(read_end("12:00", NOW)) == "2027-03-28 12:00:00+02:00"
+
+
+def test_days_of_reports_are_utc() -> None:
+    late = datetime(2027, 3, 28, 23, 0, tzinfo=UTC)  # the next day in Berlin
+    assert read_day("yesterday", late) == date(2027, 3, 27)
+    assert read_day("30d", late) == date(2027, 2, 27)
+    assert read_day("2027-01-31", late) == date(2027, 1, 31)
+    assert read_day("2027-01-31T23:30:00-02:00", late) == date(2027, 2, 1)
+
+
+def test_a_short_time_keeps_its_offset() -> None:
+    assert write_short(NOW, NOW) == "12:30:00+02:00"
+    assert write_short(datetime(2027, 1, 31, 22, tzinfo=UTC), NOW) == "01-31 23:00+01:00"
+    assert write_short(datetime(2026, 7, 31, 22, tzinfo=UTC), NOW) == "2026-08-01 00:00+02:00"
+
+
+def test_a_time_is_told_as_it_was_understood() -> None:
+    assert describe(read_time("22:00", NOW), NOW) == "Sun 2027-03-28 22:00:00+02:00 (CEST), in 9:30:00"
+    assert describe(read_time("2027-03-28 12:00", NOW), NOW).endswith("(CEST), 0:30:00 ago")
