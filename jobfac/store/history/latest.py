@@ -13,7 +13,7 @@ from jobfac.states import RunState
 from jobfac.views.runs import PastRun, RunRow
 from jobfac.views.serialization import columns, from_row
 
-JOBS = 64
+JOBS = 16
 """The maximum number of jobs in one statement."""
 
 LATER = 5
