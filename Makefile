@@ -41,6 +41,7 @@ demo-up: $(VENV)/.run ## all roles on what the demo ran, with the link that open
 
 test: setup      ## all tests
 	@scripts/odbc.sh
+	@scripts/browser.sh
 	$(BIN)/pytest -n $(PROCESSES) -m "not alone"
 	$(BIN)/pytest -m alone
 

@@ -88,6 +88,12 @@ class Forbidden(JobfacError):
     kind = Kind.FORBIDDEN
 
 
+class Invalid(JobfacError):
+    """A value that a person gave cannot be used; the text says which, and what to give."""
+
+    kind = Kind.INVALID
+
+
 class Outdated(JobfacError):
     """The caller's condition no longer holds, because something was changed; the text says what there is now."""
 

@@ -1,12 +1,9 @@
 """Settings: defaults, ``jobfac.toml`` and the environment, in rising precedence, in one frozen object."""
 
 import dataclasses
-import json
-import math
 import os
 import re
 import socket
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +11,7 @@ from typing import Any
 
 from jobfac.errors import JobfacError, Kind
 from jobfac.passwords import without_password
+from jobfac.setting_values import checked
 
 CENTURY = 100 * 365 * 86400
 """The longest retention allowed, in seconds."""
@@ -106,6 +104,21 @@ class Settings:
             "least": 1,
             "most": 10,
         },
+    )
+    proxy_user_header: str = field(
+        default="",
+        metadata={"help": "header in which a proxy names the person that it logged in; default: none"},
+    )
+    proxy_groups_header: str = field(
+        default="", metadata={"help": "header in which the proxy names the person's groups, separated by commas"}
+    )
+    proxy_roles: str = field(
+        default="",
+        metadata={"help": "roles by group, such as dba=admin,ops=operator,*=viewer; * is everybody"},
+    )
+    proxy_addresses: str = field(
+        default="",
+        metadata={"help": "addresses or networks of the proxies that may name a person, separated by commas"},
     )
     api_url: str = field(default="", metadata={"help": "URL of an API that commands use instead of the database"})
     api_key: str = field(default="", metadata={"help": "key for api_url", "secret": True})
@@ -223,7 +236,7 @@ def sources(environment: Mapping[str, str] = os.environ, **overrides: Any) -> di
 
     def take(key: str, origin: str, name: str, given: Any, text: bool = False) -> None:
         try:
-            found[key] = Source(_checked(fields[key], given, text), origin)
+            found[key] = Source(checked(fields[key], given, text), origin)
         except ValueError as error:
             wrong.append(f"{name} {error}")
 
@@ -273,51 +286,6 @@ def _file(path: Path, required: bool) -> dict[str, Any]:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{path} cannot be read: {error}.") from None
-
-
-def _checked(setting: "dataclasses.Field[Any]", given: Any, text: bool = False) -> Any:
-    """The value, checked against the setting's type and limits; ``text``: it comes from an environment variable.
-
-    Raises:
-        ValueError: the type or range is wrong. The text says which values are accepted.
-    """
-    kind, limits = type(setting.default), setting.metadata
-    value = _read(given, kind) if text else given
-    if isinstance(value, str) and "words" in limits:
-        value = value.lower()
-    if kind is float and type(value) is int:
-        value = float(value)
-    right = type(value) is kind and value in limits.get("words", (value,))
-    if right and kind in (int, float):
-        right = limits.get("least", -math.inf) <= value <= limits.get("most", sys.float_info.max)
-        right = right and value > limits.get("above", -math.inf)
-    if not right:
-        shown = f"'{given}'" if isinstance(given, str) else json.dumps(given, default=str, ensure_ascii=False)
-        raise ValueError(f"must be {wanted(kind, limits)}" + ("." if limits.get("secret") else f", not {shown}."))
-    return value
-
-
-def _read(text: str, kind: type) -> Any:
-    """The text of an environment variable converted to ``kind``, or unchanged if it cannot be converted."""
-    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-    try:
-        return words.get(text.lower(), text) if kind is bool else kind(text)
-    except ValueError:
-        return text
-
-
-def wanted(kind: type, limits: Mapping[str, Any]) -> str:
-    """The values a setting accepts, as a phrase for error messages."""
-    if words := [word for word in limits.get("words", ()) if word]:
-        return f"{', '.join(words[:-1])} or {words[-1]}"
-    wanted = {bool: "true or false", int: "a whole number", float: "a number"}.get(kind, "text in quotes")
-    if "above" in limits:
-        wanted += f" greater than {limits['above']}"
-    if "least" in limits:
-        wanted += f" from {limits['least']}" if "most" in limits else f" of at least {limits['least']}"
-    if "most" in limits:
-        wanted += f" {'to' if 'least' in limits else 'and at most'} {limits['most']}"
-    return wanted
 
 
 def read_address(text: str, name: str) -> tuple[str, int]:

@@ -33,10 +33,13 @@ FINAL = frozenset(RunState) - ACTIVE
 OCCUPYING = frozenset({RunState.QUEUED, RunState.RUNNING, RunState.STOPPING})
 """States that count against a concurrency limit: started, or free to start at any moment."""
 
-FAILURES = FINAL - {RunState.SUCCEEDED, RunState.MIXED, RunState.STOPPED}
-"""Final states that a sequence counts as failures."""
+FAILED = frozenset({RunState.FAILED, RunState.TIMED_OUT, RunState.START_FAILED, RunState.LOST})
+"""The one meaning of 'failed' in headers, filters, reports, metrics and views: it was to run, and it went wrong."""
 
-TO_ACKNOWLEDGE = FAILURES - {RunState.DENIED}
+FAILURES = FAILED | {RunState.DENIED}
+"""Final states after which a sequence goes on as ``on_failure`` says: a start that was denied is a failure there."""
+
+TO_ACKNOWLEDGE = FAILED
 """Final states that ask for a person's attention until somebody, or a later success of the job, acknowledges them."""
 
 TRANSITIONS: dict[RunState, frozenset[RunState]] = {

@@ -11,6 +11,7 @@ import pytest
 from jobfac.database.engine import Database
 from jobfac.errors import Unreachable
 from jobfac.settings import Settings
+from tests.roles.pages.browser.executable import executable
 from tests.support import lock_order
 from tests.support.engines import CC, DRIVERS, ENGINES, HAS_ODBC, REAL
 from tests.support.factory import Factory
@@ -172,6 +173,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(
             "NOT TESTED here: the mssql dialect through pyodbc, because libodbc is missing; "
             "sudo apt-get install libodbc2 libltdl7"
+        )
+    if executable() is None:
+        terminalreporter.write_line(
+            "NOT TESTED here: the pages in a real browser, because there is no Chromium; sudo apt-get install chromium"
         )
     if CC is None:
         terminalreporter.write_line("NOT TESTED here: a job program in C, because there is no cc; install a C compiler")

@@ -1,13 +1,17 @@
 """The table of all endpoints, and the ASGI application."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from typing import Any, NamedTuple
 
 from anyio.to_thread import current_default_thread_limiter
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute
 
 from jobfac.api import openapi
 from jobfac.api.auth import Authenticator
@@ -36,9 +40,9 @@ from jobfac.api.serving.connections import MAX_CONNECTIONS
 from jobfac.api.serving.guard import OriginGuard
 from jobfac.api.serving.proxy import ForwardedHeaders
 from jobfac.api.serving.readiness import Readiness
+from jobfac.api.single_sign_on import SingleSignOn
 from jobfac.database.engine import Database
 from jobfac.telemetry import traces
-from jobfac.web import pages
 
 TABLE = (
     *jobs.ENDPOINTS,
@@ -59,6 +63,14 @@ TABLE = (
 )
 """Every endpoint of the API. The pages are not part of it."""
 
+
+class Site(NamedTuple):
+    """The pages that an API serves beside its endpoints. ``handlers``: the responses to exceptions outside of these."""
+
+    routes: Sequence[BaseRoute] = ()
+    handlers: Mapping[Any, Callable[[Request, Exception], Awaitable[Response]]] = {}
+
+
 THREADS = 16
 """Requests that run at once; others wait. Each thread holds a database connection with its prepared statements and part
 of the heap, so memory grows with the number of threads. More threads did not shorten response times.
@@ -66,7 +78,12 @@ of the heap, so memory grows with the number of threads. More threads did not sh
 
 
 def create_app(
-    db: Database, hosts: Collection[str] | None = None, hops: int = 0, connections: int = MAX_CONNECTIONS
+    db: Database,
+    hosts: Collection[str] | None = None,
+    hops: int = 0,
+    connections: int = MAX_CONNECTIONS,
+    site: Site | None = None,
+    single_sign_on: SingleSignOn | None = None,
 ) -> Starlette:
     """Create the application.
 
@@ -74,7 +91,11 @@ def create_app(
         hosts: the accepted names in the Host header; None: any.
         hops: how many trusted proxies a request passes.
         connections: the maximum number of open connections. Event streams may use half of them.
+        site: the pages; None: the API alone.
+        single_sign_on: how a trusted proxy names a person; None: no proxy does.
     """
+    site = site or Site()
+    person = "" if single_sign_on is None else single_sign_on.header
     live = LiveFeed(db, connections // 2)
     spans = traces.begin("api")
 
@@ -90,13 +111,13 @@ def create_app(
         await run_in_threadpool(spans.close)
 
     app = Starlette(
-        routes=[*routes(TABLE), *pages.ROUTES],
-        middleware=[Middleware(ForwardedHeaders, hops=hops), Middleware(OriginGuard, hosts=hosts)],
-        exception_handlers=HANDLERS,
+        routes=[*routes(TABLE), *site.routes],
+        middleware=[Middleware(ForwardedHeaders, hops=hops), Middleware(OriginGuard, hosts=hosts, person=person)],
+        exception_handlers={**HANDLERS, **site.handlers},
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False
-    app.state.service = Service(db, Authenticator(db), live, spans, Readiness(db.check_schema))
+    app.state.service = Service(db, Authenticator(db, single_sign_on), live, spans, Readiness(db.check_schema))
     app.state.metrics = Metrics(db)
     app.state.document = openapi.document(TABLE)
     return app

@@ -1,4 +1,4 @@
-"""Authentication: API keys, the login link of `jobfac up`, and the rate limit of failed logins."""
+"""Authentication: API keys, sessions of browsers, the login link of `jobfac up`, the rate limit of failed logins."""
 
 import hashlib
 import secrets
@@ -7,9 +7,12 @@ import time
 from collections import OrderedDict, deque
 
 from starlette.requests import Request
+from starlette.responses import Response
 
 from jobfac.api.problems import Problem
 from jobfac.api.serving.log_throttle import LogThrottle
+from jobfac.api.sessions import Session, Sessions
+from jobfac.api.single_sign_on import SingleSignOn
 from jobfac.database.engine import Database
 from jobfac.store import api_keys
 from jobfac.store.api_keys import Caller, Role
@@ -37,6 +40,13 @@ SESSION_LIFETIME = 7 * 86400.0
 
 PREFIX_LENGTH = 12
 """Characters of a key's prefix."""
+
+
+class SessionOver(Problem):
+    """The browser sent a session that is no longer valid."""
+
+    def __init__(self) -> None:
+        super().__init__(401, "The session has ended, or its key was revoked: log in again.")
 
 
 class FailedLogins:
@@ -67,31 +77,55 @@ class FailedLogins:
 
 
 class Authenticator:
-    """Authenticates requests by key or session. Thread-safe. Links and sessions are lost when the process ends."""
+    """Authenticates requests by key or session. Thread-safe. Login links are lost when the process ends."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, single_sign_on: SingleSignOn | None = None) -> None:
+        self._single_sign_on = single_sign_on
         self.failures = FailedLogins()
+        self.sessions = Sessions(db)
         self._db = db
         self._lock = threading.Lock()
-        self._links: dict[str, float] = {}  # digest of the token -> monotonic time at which it expires
-        self._sessions: dict[str, float] = {}
+        self._links: dict[str, tuple[float, str]] = {}  # digest of the token -> monotonic time of expiry, who made it
         self._throttle = LogThrottle()
 
     def caller(self, request: Request) -> Caller:
         """Return the caller of a request. A valid key is accepted even after too many failures with its prefix.
 
         Raises:
+            SessionOver: the browser's session is no longer valid.
             Problem: 401 without a valid key; 429 with a wrong key after too many failures with its prefix.
         """
         scheme, key = credentials(request.headers.get("authorization", ""))
-        if scheme != "bearer":
-            if self.has_session(request):
-                return Caller("link", Role.ADMIN)
+        if scheme == "bearer":
+            return self.check(request, key)
+        person = self._single_sign_on.caller(request) if self._single_sign_on is not None else None
+        if person is not None:
+            return person
+        if (cookie := request.cookies.get(cookie_name(request))) is None:
             raise _unauthorized("Send a key: `Authorization: Bearer KEY`; `jobfac keys create` makes one.")
+        caller = self._of_session(cookie)
+        if caller is None:
+            raise SessionOver
+        return caller
+
+    def check(self, request: Request, key: str) -> Caller:
+        """Return the owner of a key that came with this request.
+
+        Raises:
+            Problem: 401 for a wrong key; 429 after too many failures with its prefix.
+        """
         caller = self._db.query(api_keys.check, key, retry_for=RETRY_FOR)
         if caller is None:
             raise self._failed(request, prefix_of(key))
         return caller
+
+    def _of_session(self, cookie: str) -> Caller | None:
+        session = self.sessions.read(cookie)
+        if session is None:
+            return None
+        if session.key_id is None:
+            return Caller(session.name, session.role, session.categories)
+        return self._db.query(api_keys.get, session.key_id, retry_for=RETRY_FOR)
 
     def _failed(self, request: Request, prefix: str) -> Problem:
         now = time.monotonic()
@@ -108,29 +142,33 @@ class Authenticator:
             return Problem(429, detail, {"Retry-After": str(seconds)})
         return _unauthorized("This key is unknown, revoked or expired; `jobfac keys list` shows the keys.")
 
-    def new_link(self) -> str:
-        """Create a token that logs one browser in, once, within ``LINK_LIFETIME`` seconds."""
+    def new_link(self, name: str) -> str:
+        """Create a token that logs one browser in as administrator ``name``, once, within ``LINK_LIFETIME`` seconds."""
         token = secrets.token_urlsafe(32)
         with self._lock:
-            self._links[_digest(token)] = time.monotonic() + LINK_LIFETIME
+            self._links[_digest(token)] = time.monotonic() + LINK_LIFETIME, name
         return token
 
-    def open_session(self, token: str) -> str | None:
-        """Exchange the token of a link for that of a session. None: the link was used, has expired or is unknown."""
-        now = time.monotonic()
-        with self._lock:
-            if self._links.pop(_digest(token), 0.0) <= now:
-                return None
-            session = secrets.token_urlsafe(32)
-            self._sessions = {key: end for key, end in self._sessions.items() if end > now}
-            self._sessions[_digest(session)] = now + SESSION_LIFETIME
-        return session
-
-    def has_session(self, request: Request) -> bool:
-        """Whether the request has the cookie of a session that has not expired."""
+    def use_link(self, token: str) -> Caller | None:
+        """Return whom the token of a link logs in. None: the link was used, has expired or is unknown."""
         # A search by digest: its duration reveals nothing about the token.
-        session = request.cookies.get(cookie_name(request))
-        return session is not None and self._sessions.get(_digest(session), 0.0) > time.monotonic()
+        with self._lock:
+            end, name = self._links.pop(_digest(token), (0.0, ""))
+        return Caller(name, Role.ADMIN) if end > time.monotonic() else None
+
+    def open_session(self, request: Request, response: Response, caller: Caller) -> None:
+        """Let the response log the browser in as ``caller``."""
+        end = time.time() + SESSION_LIFETIME
+        session = Session(caller.name, caller.role, caller.categories, caller.key_id, end)
+        # Lax, not strict: a link to a page that a colleague sent must find the session.
+        response.set_cookie(
+            cookie_name(request),
+            self.sessions.write(session),
+            max_age=int(SESSION_LIFETIME),
+            httponly=True,
+            samesite="lax",
+            secure=request.url.scheme == "https",
+        )
 
 
 def credentials(authorization: str) -> tuple[str, str]:

@@ -57,7 +57,7 @@ class Metrics:
         )
         self._duration = Histogram(
             "jobfac_run_seconds",
-            "Time from the last claim to the end",
+            "Time from the first start to the end",
             ["state"],
             buckets=DURATION_BUCKETS,
             registry=self.registry,
@@ -89,8 +89,8 @@ class Metrics:
                 return
 
     def _count(self, row: Mapping[Any, Any]) -> None:
-        if row["event"] == RunState.RUNNING and row["started_at"] and row["queued_at"]:
-            self._pickup.observe(max(0.0, (row["started_at"] - row["queued_at"]).total_seconds()))
+        if row["event"] == RunState.RUNNING and row["queued_at"] and row["at"] >= row["queued_at"]:
+            self._pickup.observe((row["at"] - row["queued_at"]).total_seconds())
         if row["event"] in FINAL:
             self._finished.labels(self._label(row["job"] or OTHERS), row["event"]).inc()
             if row["started_at"] and row["ended_at"]:
@@ -104,7 +104,8 @@ class Metrics:
 
 
 def _transitions(conn: sa.Connection, after: int, missing: list[int]) -> list[sa.RowMapping]:
-    columns = (run_event.c.id, run_event.c.event, run.c.job, run.c.queued_at, run.c.started_at, run.c.ended_at)
+    times = (run_event.c.at, run.c.queued_at, run.c.started_at, run.c.ended_at)
+    columns = (run_event.c.id, run_event.c.event, run.c.job, *times)
     query = (
         sa.select(*columns)
         .select_from(run_event.outerjoin(run, run.c.id == run_event.c.run_id))

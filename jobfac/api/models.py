@@ -52,7 +52,9 @@ def _model_type(kind: Any) -> Any:
     return kind if model is None else list[model]
 
 
-def _listed(name: str, view: type[tuple[Any, ...]], large: tuple[str, ...], description: str) -> type[Shown]:
+def _listed(
+    name: str, view: type[tuple[Any, ...]], large: tuple[str, ...], description: str, **more: Any
+) -> type[Shown]:
     """Create the model of a view in a list, where ``large`` fields may be left out; ``truncated`` names them."""
     declared: dict[str, Any] = {
         field.name: (field.kind | None if field.name in large else field.kind, ...)
@@ -60,7 +62,7 @@ def _listed(name: str, view: type[tuple[Any, ...]], large: tuple[str, ...], desc
         if field.is_column
     }
     declared["truncated"] = (list[Literal[large]], ...)  # type: ignore[valid-type]
-    return create_model(name, __base__=Shown, __doc__=description, **declared)
+    return create_model(name, __base__=Shown, __doc__=description, **declared, **more)
 
 
 def _page(name: str, item: type[Shown], cursor: bool = False) -> type[Shown]:
@@ -69,6 +71,9 @@ def _page(name: str, item: type[Shown], cursor: bool = False) -> type[Shown]:
     if cursor:
         declared["next_cursor"] = (str | None, ...)
     return create_model(name, __base__=Shown, **declared)
+
+
+WAITS_FOR = (Annotated[str, Field(description="Why a waiting run has not started; other runs lack it.")], "")
 
 
 class FieldError(Shown):
@@ -89,7 +94,7 @@ class ProblemDocument(Shown):
     run_id: int | None = None
 
 
-Run = model_of("Run", RunView)
+Run = model_of("Run", RunView, waits_for=WAITS_FOR)
 
 
 ListedRun = _listed(
@@ -98,6 +103,7 @@ ListedRun = _listed(
     ("arguments", "payload", "outputs", "parameters"),
     "A run in a list. ``truncated``: the fields of ``arguments``, ``payload``, ``outputs`` and ``parameters`` that\n"
     "are null because they are larger than 4 KiB; ``GET /v1/runs/{run}`` returns them.",
+    waits_for=WAITS_FOR,
 )
 _ALL: Any = list[Run] | None  # type: ignore[valid-type]
 StartedRun = create_model(

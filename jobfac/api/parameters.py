@@ -263,10 +263,6 @@ class JobsQuery(Parameters):
     cursor: str | None = Field(None, min_length=1, max_length=128, description="`next_cursor` of the previous page.")
 
 
-class LinkQuery(Parameters):
-    token: str = Field(description="The token of the link, which can be used once.")
-
-
 class KeyHeaders(Parameters):
     key: str | None = Field(
         None, alias="Idempotency-Key", min_length=1, max_length=200, pattern=r"^[\x21-\x7e]+$",

@@ -17,7 +17,7 @@ COMMANDS = {
     "up": ("roles:up", "Run all roles in one process on the configured database."),
     "worker": ("roles:worker", "Claim and execute runs until TERM or INT."),
     "scheduler": ("roles:scheduler", "Insert due runs, expire dead workers, notify, purge."),
-    "api": ("roles:api", "Serve the HTTP API."),
+    "api": ("roles:api", "Serve the pages and the HTTP API."),
     "apply": ("jobs:apply", "Apply definitions, all of them or none."),
     "export": ("jobs:export", "Print the stored definitions."),
     "start": ("start:start", "Start a job and print the run's id."),

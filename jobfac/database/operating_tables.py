@@ -81,3 +81,11 @@ audit = sa.Table(
     sa.Column("after", Long),
     index("ix_audit_at", "at"),
 )
+
+session_key = sa.Table(
+    "session_key",  # one row: what signs the cookies of browsers
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("secret", sa.String(64), nullable=False),
+    sa.Column("created_at", Instant, nullable=False),
+)

@@ -14,8 +14,8 @@ daily = sa.Table(
     *(sa.Column(state, sa.Integer, nullable=False) for state in RunState if state in FINAL),
     sa.Column("attempts", sa.Integer, nullable=False),  # executions
     sa.Column("retries", sa.Integer, nullable=False),
-    sa.Column("ran", sa.Integer, nullable=False),  # runs with at least one execution; times refer to their last attempt
-    sa.Column("run_ms", sa.BigInteger, nullable=False),  # sum over these runs
+    sa.Column("ran", sa.Integer, nullable=False),  # runs with at least one execution
+    sa.Column("run_ms", sa.BigInteger, nullable=False),  # sum over these runs, from their first start
     sa.Column("shortest_ms", sa.BigInteger),
     sa.Column("longest_ms", sa.BigInteger),
     sa.Column("longest_run", BigId),

@@ -6,7 +6,7 @@ State names are literals in SQL, never parameters: neither engine uses a filtere
 import sqlalchemy as sa
 
 from jobfac.database.metadata import SCHEMA, metadata
-from jobfac.database.operating_tables import api_key, audit, expectation, note, start_hold
+from jobfac.database.operating_tables import api_key, audit, expectation, note, session_key, start_hold
 from jobfac.database.sequence_tables import visit
 from jobfac.database.statistics_tables import daily, daily_worker
 from jobfac.database.trigger_tables import upstream, upstream_end
@@ -44,6 +44,7 @@ __all__ = [
     "run_event",
     "run_output",
     "schedule",
+    "session_key",
     "start_hold",
     "upstream",
     "upstream_end",
@@ -288,5 +289,6 @@ notification = sa.Table(
     one_of("state", Delivery, "state"),
     index("ix_notification_due", "due_at", where=f"state = '{Delivery.WAITING}'"),
     index("ix_notification_dedupe", "dedupe", unique=True),
+    index("ix_notification_run", "run_id", where="run_id IS NOT NULL"),
     sqlite_autoincrement=True,
 )

@@ -11,6 +11,7 @@ upstream = sa.Table(
     sa.Column("job", Name, primary_key=True),
     sa.Column("state", Word, primary_key=True),
     sa.Column("schedule_id", BigId, primary_key=True, autoincrement=False),
+    sa.Index("ix_upstream_schedule", "schedule_id"),
 )
 
 upstream_end = sa.Table(

@@ -4,11 +4,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from datetime import date
 
-from jobfac.states import FAILURES
+from jobfac.states import FAILED
 from jobfac.store.statistics import DailyTotals
 
-BROKEN = [state.value for state in sorted(FAILURES) if state.value != "denied"]
-"""States that count as failed. A denied run does not count: the job's own rule refused it."""
+BROKEN = [state.value for state in sorted(FAILED)]
+"""States that count as failed."""
 
 
 def percent(part: float, whole: float) -> float | None:

@@ -19,15 +19,17 @@ from jobfac.store import audit
 from jobfac.views.keys import KeyView
 from jobfac.views.serialization import columns, from_row
 
-__all__ = ["Caller", "Created", "Role", "check", "create", "list_keys", "revoke"]
+__all__ = ["Caller", "Created", "Role", "check", "create", "get", "list_keys", "revoke"]
 
 
 class Caller(NamedTuple):
-    """The owner of a key. ``categories``: the only categories whose jobs and runs the key may access; None: all."""
+    """The owner of a key, or a person. ``categories``: the only categories whose jobs and runs the key may access;
+    None: all. ``key_id``: the key, None for a person."""
 
     name: str
     role: Role
     categories: tuple[str, ...] | None = None
+    key_id: int | None = None
 
     def sees(self, category: str | None) -> bool:
         """Whether the caller may access jobs of this category."""
@@ -78,15 +80,26 @@ def check(conn: sa.Connection, key: str) -> Caller | None:
     row = conn.execute(_VALID, {"p_prefix": prefix}).mappings().first()
     if not secrets.compare_digest(_hash(key), row["hash"] if row else _hash("")) or row is None:
         return None
+    return _caller(row)
+
+
+def get(conn: sa.Connection, key_id: int) -> Caller | None:
+    """Return the owner of the key with this id, or None if the key is revoked or expired."""
+    row = conn.execute(_VALID_ID, {"p_id": key_id}).mappings().first()
+    return None if row is None else _caller(row)
+
+
+def _caller(row: sa.RowMapping) -> Caller:
     categories = None if row["categories"] is None else tuple(json.loads(row["categories"]))
-    return Caller(row["name"], Role(row["role"]), categories)
+    return Caller(row["name"], Role(row["role"]), categories, row["id"])
 
 
-_VALID = sa.select(api_key.c.name, api_key.c.role, api_key.c.categories, api_key.c.hash).where(
-    api_key.c.prefix == sa.bindparam("p_prefix"),
+_IN_USE = sa.select(api_key.c.id, api_key.c.name, api_key.c.role, api_key.c.categories, api_key.c.hash).where(
     api_key.c.revoked_at.is_(None),
     sa.or_(api_key.c.expires_at.is_(None), api_key.c.expires_at > utcnow()),
 )
+_VALID = _IN_USE.where(api_key.c.prefix == sa.bindparam("p_prefix"))
+_VALID_ID = _IN_USE.where(api_key.c.id == sa.bindparam("p_id"))
 
 
 def revoke(conn: sa.Connection, key_id: int, by: str) -> bool:

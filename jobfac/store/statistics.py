@@ -40,7 +40,7 @@ EXECUTION = (attempt.c.worker, attempt.c.started_at, attempt.c.ended_at, run.c.s
 
 @dataclass
 class DailyTotals:
-    """Totals of some runs. Times are in milliseconds and refer to the last attempt; None: no run has the value."""
+    """Totals of some runs. Times are in milliseconds, from the first start to the end; None: no run has the value."""
 
     states: dict[str, int] = field(default_factory=lambda: {state.value: 0 for state in sorted(FINAL)})
     attempts: int = 0
@@ -95,9 +95,9 @@ def of_run(row: Any) -> DailyTotals:
 
 
 def _time_to_begin(row: Any) -> datetime:
-    """Return when the last attempt should have begun. A later attempt should begin when its run becomes ready again."""
-    first = row.attempt <= 1
-    found: datetime = (first and row.due_at) or row.ready_at or row.created_at
+    """Return when the run should have begun. A retry overwrites ``ready_at``, so then only a due time is known."""
+    otherwise = (row.ready_at or row.created_at) if row.attempt <= 1 else row.started_at
+    found: datetime = row.due_at or otherwise
     return found
 
 

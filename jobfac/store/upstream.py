@@ -56,15 +56,14 @@ def sync(conn: sa.Connection, schedule_id: int, after: After | None) -> None:
 
 def forget(conn: sa.Connection, schedule_ids: Collection[int]) -> None:
     """Remove what these schedules wait for, and the ends that have not become runs yet."""
-    given = rows.rows_parameter({"id": schedule_id} for schedule_id in schedule_ids)
+    given = rows.rows_parameter({"schedule_id": schedule_id} for schedule_id in schedule_ids)
     for statement in _forget(conn.dialect.name):
         conn.execute(statement, given)
 
 
 @functools.cache
 def _forget(engine: str) -> tuple[sa.Delete, ...]:
-    these = sa.select(rows.rows_table(engine, id=BigId).c.id)
-    return tuple(table.delete().where(table.c.schedule_id.in_(these)) for table in (upstream, upstream_end))
+    return tuple(rows.deletion(engine, table, table.c.schedule_id) for table in (upstream, upstream_end))
 
 
 def pending(conn: sa.Connection, schedule_id: int, limit: int) -> list[End]:

@@ -76,3 +76,16 @@ class Overview(NamedTuple):
     failures: list[RunLine]
     holds: list[HoldView]
     overdue: list[OverdueView]
+
+
+class Counts(NamedTuple):
+    """How the factory stands, in numbers. ``failed``: runs that failed within the last day; ``now``: the database's
+    clock; ``workers``: those that are alive."""
+
+    now: datetime
+    failed: int
+    running: int
+    queued: int
+    blocked: int
+    scheduled: int
+    workers: int

@@ -57,6 +57,44 @@ class RunView(NamedTuple):
     acknowledged_by: str | None
     held: str | None = None  # while the run waits for the end of a hold: the hold in a sentence
     truncated: list[str] | None = None  # in lists: the names of large values that were left out
+    waits_for: str | None = None  # why a waiting run has not started, where that was read
+
+
+class RunRow(NamedTuple):
+    """A run in a list. ``started_at``: the first start; ``attempt``: the number of executions."""
+
+    id: int
+    job: str
+    kind: JobKind
+    state: RunState
+    attempt: int
+    worker: str | None
+    queue: str
+    created_at: datetime
+    created_by: str
+    ready_at: datetime | None
+    started_at: datetime | None
+    ended_at: datetime | None
+    due_at: datetime | None
+    exit_code: int | None
+    signal: int | None
+    progress: float | None
+    message: str | None
+    reason: str | None
+    exit_message: str | None
+    sequence_run_id: int | None
+    schedule_id: int | None
+
+
+class PastRun(NamedTuple):
+    """A run in a strip or a chart."""
+
+    id: int
+    job: str
+    state: RunState
+    worker: str | None
+    started_at: datetime | None
+    ended_at: datetime | None
 
 
 class AttemptView(NamedTuple):

@@ -764,6 +764,10 @@ CREATE TABLE jobfac.upstream (
 
 GO
 
+CREATE INDEX ix_upstream_schedule ON jobfac.upstream (schedule_id);
+
+GO
+
 CREATE TABLE jobfac.upstream_end (
     schedule_id BIGINT NOT NULL,
     run_id BIGINT NOT NULL,
@@ -835,6 +839,31 @@ COMMIT;
 
 GO
 
+BEGIN TRANSACTION;
+
+-- Running upgrade 0006 -> 0007
+
+CREATE TABLE jobfac.session_key (
+    id INTEGER NOT NULL,
+    secret VARCHAR(64) NOT NULL,
+    created_at DATETIME2(3) NOT NULL,
+    CONSTRAINT pk_session_key PRIMARY KEY (id)
+);
+
+GO
+
+CREATE INDEX ix_notification_run ON jobfac.notification (run_id) WHERE run_id IS NOT NULL;
+
+GO
+
+UPDATE jobfac.alembic_version SET version_num='0007' WHERE jobfac.alembic_version.version_num = '0006';
+
+GO
+
+COMMIT;
+
+GO
+
 SET NOEXEC OFF;
 GO
 
@@ -842,7 +871,8 @@ GO
 -- This file can be run again at any time; it replaces the existing objects.
 
 CREATE OR ALTER VIEW jobfac.v_runs AS
--- All stored runs. wait_seconds and run_seconds are those of the last attempt, and grow while it waits or runs.
+-- All stored runs. run_seconds is the time from the first start to the end, wait_seconds the time in the queue before that
+-- start. Both grow while the run waits or runs.
 SELECT
     r.id,
     r.job,
@@ -894,9 +924,9 @@ LEFT JOIN jobfac.job AS j ON j.id = r.job;
 GO
 
 CREATE OR ALTER VIEW jobfac.v_queue AS
--- All waiting runs, and what each waits for. The run with place 1 is claimed next from its queue. pool_workers is the
--- number of workers that claim from the run's pool now and have its slots, regardless of the labels that the run
--- requires. hold_id: the hold that the run waits for (v_holds).
+-- All waiting runs, and what each waits for, in the words of the pages and of `jobfac runs list`. The run with place 1 is
+-- claimed next from its queue. pool_workers: the workers that claim from the run's pool now and have its labels and slots.
+-- hold_id: the hold that the run waits for (v_holds).
 SELECT
     r.id,
     r.job,
@@ -912,20 +942,34 @@ SELECT
         MILLISECOND, CASE WHEN r.state = 'queued' THEN r.queued_at ELSE r.created_at END, SYSUTCDATETIME()
     ) / 1000.0 AS DECIMAL(18, 3)) AS waiting_seconds,
     CASE
-        WHEN r.state = 'scheduled' AND r.attempt > 0 THEN N'its next attempt'
-        WHEN r.state = 'scheduled' THEN N'its time'
-        WHEN h.id IS NOT NULL THEN CONCAT(N'hold ', h.id, N': ', h.reason)
-        WHEN r.state = 'blocked' AND r.already_running <> 'start' THEN N'another run of the job'
-        WHEN r.state = 'blocked' THEN CONCAT(N'the concurrency key ', r.concurrency_key)
-        WHEN r.kind = 'sequence' THEN N'a worker or scheduler to begin it'
-        WHEN r.for_worker IS NOT NULL THEN CONCAT(N'the worker ', r.for_worker)
-        WHEN f.workers = 0 AND f.slots > 1
-            THEN CONCAT(N'a worker of the pool ', f.pool, N' with ', f.slots, N' slots')
-        WHEN f.workers = 0 THEN CONCAT(N'a worker of the pool ', f.pool)
-        WHEN f.slots > 1 THEN CONCAT(CAST(f.slots AS NVARCHAR(10)), N' free slots')
-        ELSE N'a free slot'
+        WHEN r.state = 'scheduled' THEN CONCAT(
+            CASE WHEN r.attempt > 0 THEN N'its next attempt at ' ELSE N'scheduled until ' END,
+            CONVERT(NVARCHAR(19), r.ready_at, 120), N' UTC'
+        )
+        WHEN h.id IS NOT NULL THEN CONCAT(N'hold ', h.id, N' of ', CASE
+            WHEN h.pool IS NOT NULL THEN CONCAT(N'pool ', h.pool)
+            WHEN h.category IS NOT NULL THEN CONCAT(N'category ', h.category)
+            WHEN h.job IS NOT NULL THEN CONCAT(N'job ', h.job)
+            ELSE N'everything'
+        END, N': ', h.reason)
+        WHEN r.state = 'blocked' AND r.already_running <> 'start' AND b.same IS NOT NULL
+            THEN CONCAT(N'run ', b.same, N' of the job has not ended')
+        WHEN r.state = 'blocked' AND r.concurrency_key IS NULL THEN N'another run of the job has not ended'
+        WHEN r.state = 'blocked' THEN CONCAT(
+            N'concurrency limit ', r.concurrency_limit, N' of ''', r.concurrency_key, N'''',
+            CASE WHEN b.holders > 0 THEN CONCAT(N': run ', b.first_holder, N' of ', c.job) END,
+            CASE WHEN b.holders > 1 THEN CONCAT(N' and ', b.holders - 1, N' more') END
+        )
+        WHEN r.kind = 'sequence' THEN N'a worker or scheduler begins it'
+        WHEN r.for_worker IS NOT NULL THEN CONCAT(N'worker ', r.for_worker, N', which alone may claim it')
+        WHEN COALESCE(f.workers, 0) = 0 THEN CONCAT(N'no live worker serves ', f.needed)
+        WHEN f.healthy = 0 THEN CONCAT(N'worker ', i.name, N' claims nothing: ', i.message)
+        WHEN f.free < f.taken AND f.taken > 1 THEN CONCAT(f.taken, N' free slots of one worker of ', f.needed)
+        WHEN f.free < 1 AND f.slots = 1 THEN CONCAT(N'the only slot of ', f.needed, N' is busy')
+        WHEN f.free < 1 THEN CONCAT(N'all ', f.slots, N' slots of ', f.needed, N' are busy')
+        ELSE N'its turn: a slot is free'
     END AS waits_for,
-    f.workers AS pool_workers,
+    COALESCE(f.workers, 0) AS pool_workers,
     COALESCE(r.slots, 1) AS slots,
     h.id AS hold_id,
     r.concurrency_key,
@@ -937,21 +981,64 @@ SELECT
     r.sequence_run_id,
     r.schedule_id
 FROM jobfac.run AS r
+OUTER APPLY (
+    SELECT
+        (
+            SELECT MIN(o.id) FROM jobfac.run AS o
+            WHERE o.state IN ('queued', 'running', 'stopping') AND o.job = r.job AND o.id <> r.id
+        ) AS same,
+        MIN(k.id) AS first_holder,
+        COUNT(*) AS holders
+    FROM jobfac.run AS k
+    WHERE r.state = 'blocked' AND k.concurrency_key = r.concurrency_key
+        AND k.state IN ('queued', 'running', 'stopping') AND k.id <> r.id
+) AS b
+LEFT JOIN jobfac.run AS c ON c.id = b.first_holder
 LEFT JOIN (
     SELECT
         q.name,
         q.pool,
-        q.slots,
-        (
-            SELECT COUNT(*)
-            FROM jobfac.worker AS w
-            JOIN jobfac.worker_lease AS e WITH (NOLOCK) ON e.worker_id = w.id
-            WHERE w.state = 'active' AND e.lease_until > SYSUTCDATETIME()
-                AND (q.pool = N'@sequences' OR CHARINDEX(CONCAT(N'"', q.pool, N'"'), w.pools) > 0)
-                AND (q.slots IS NULL OR w.slots >= q.slots)
-        ) AS workers
+        CONCAT(N'pool ''', q.pool, N'''', CASE
+            WHEN q.labels <> N'{}' THEN CONCAT(N' (labels ', SUBSTRING(
+                q.name,
+                LEN(q.pool) + 2,
+                LEN(q.name) - LEN(q.pool) - 2
+                    - CASE WHEN q.slots > 1 THEN 1 + LEN(CAST(q.slots AS NVARCHAR(10))) ELSE 0 END
+            ), N')')
+        END, CASE WHEN q.slots > 1 THEN CONCAT(N' with ', q.slots, N' slots') END) AS needed,
+        COALESCE(q.slots, 1) AS taken,
+        COUNT(w.id) AS workers,
+        SUM(CASE WHEN w.id IS NOT NULL AND w.message IS NULL THEN 1 ELSE 0 END) AS healthy,
+        SUM(CASE WHEN w.message IS NULL THEN w.slots END) AS slots,
+        MAX(CASE WHEN w.message IS NULL THEN w.slots - w.busy END) AS free,
+        MAX(w.id) AS newest
     FROM jobfac.queue AS q
+    LEFT JOIN (
+        SELECT
+            v.id,
+            v.pools,
+            v.labels,
+            v.slots,
+            v.message,
+            COALESCE((
+                SELECT SUM(COALESCE(h.slots, 1)) FROM jobfac.run AS h
+                WHERE h.state IN ('running', 'stopping') AND h.worker_id = v.id
+            ), 0) AS busy
+        FROM jobfac.worker AS v
+        JOIN jobfac.worker_lease AS e WITH (NOLOCK) ON e.worker_id = v.id
+        WHERE v.state = 'active' AND e.lease_until > SYSUTCDATETIME()
+    ) AS w
+        ON (q.pool = N'@sequences' OR CHARINDEX(CONCAT(N'"', q.pool, N'"'), w.pools) > 0)
+        AND (q.slots IS NULL OR w.slots >= q.slots)
+        AND NOT EXISTS (
+            SELECT 1 FROM OPENJSON(q.labels) AS n
+            WHERE NOT EXISTS (
+                SELECT 1 FROM OPENJSON(w.labels) AS m WHERE m.[key] = n.[key] AND m.[value] = n.[value]
+            )
+        )
+    GROUP BY q.name, q.pool, q.labels, q.slots
 ) AS f ON f.name = r.queue
+LEFT JOIN jobfac.worker AS i ON i.id = f.newest
 LEFT JOIN jobfac.job AS j ON j.id = r.job
 LEFT JOIN jobfac.start_hold AS h ON r.state <> 'scheduled' AND h.id = (
     SELECT MIN(x.id)
@@ -1111,7 +1198,7 @@ LEFT JOIN (
         COUNT(*) AS jobs,
         SUM(CASE WHEN r.ended_at IS NULL THEN 1 ELSE 0 END) AS active,
         SUM(CASE WHEN r.state IN ('succeeded', 'mixed') THEN 1 ELSE 0 END) AS succeeded,
-        SUM(CASE WHEN r.state IN ('failed', 'timed_out', 'start_failed', 'lost', 'denied') THEN 1 ELSE 0 END) AS failed,
+        SUM(CASE WHEN r.state IN ('failed', 'timed_out', 'start_failed', 'lost') THEN 1 ELSE 0 END) AS failed,
         SUM(CASE WHEN r.state = 'stopped' THEN 1 ELSE 0 END) AS stopped
     FROM jobfac.run AS r
     WHERE r.sequence_run_id IS NOT NULL
@@ -1121,7 +1208,7 @@ WHERE p.kind = 'sequence';
 GO
 
 CREATE OR ALTER VIEW jobfac.v_failures AS
--- All failed and denied runs. recovered_at: when a later run of the job first succeeded. acknowledged_at and
+-- All failed runs: failed, timed_out, start_failed and lost. recovered_at: when a later run of the job first succeeded. acknowledged_at and
 -- acknowledged_by: by a person, or by that success. unacknowledged 1: neither has acknowledged it yet, so
 -- ORDER BY unacknowledged DESC, ended_at DESC shows those first. last_note: the latest note.
 SELECT
@@ -1159,7 +1246,7 @@ LEFT JOIN jobfac.run AS u ON u.id = (
     WHERE s.job = r.job AND s.id > r.id AND s.state = 'succeeded'
     ORDER BY s.id
 )
-WHERE r.state IN ('failed', 'timed_out', 'start_failed', 'lost', 'denied');
+WHERE r.state IN ('failed', 'timed_out', 'start_failed', 'lost');
 GO
 
 CREATE OR ALTER VIEW jobfac.v_daily_statistics AS
@@ -2686,6 +2773,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.run TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.run_event TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.run_output TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.schedule TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.session_key TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.start_hold TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.upstream TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.upstream_end TO jobfac_worker;

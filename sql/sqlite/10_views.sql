@@ -3,7 +3,8 @@
 
 DROP VIEW IF EXISTS v_runs;
 CREATE VIEW v_runs AS
--- All stored runs. wait_seconds and run_seconds are those of the last attempt, and grow while it waits or runs.
+-- All stored runs. run_seconds is the time from the first start to the end, wait_seconds the time in the queue before that
+-- start. Both grow while the run waits or runs.
 SELECT
     r.id,
     r.job,
@@ -55,9 +56,9 @@ LEFT JOIN job AS j ON j.id = r.job;
 
 DROP VIEW IF EXISTS v_queue;
 CREATE VIEW v_queue AS
--- All waiting runs, and what each waits for. The run with place 1 is claimed next from its queue. pool_workers is the
--- number of workers that claim from the run's pool now and have its slots, regardless of the labels that the run
--- requires. hold_id: the hold that the run waits for (v_holds).
+-- All waiting runs, and what each waits for, in the words of the pages and of `jobfac runs list`. The run with place 1 is
+-- claimed next from its queue. pool_workers: the workers that claim from the run's pool now and have its labels and slots.
+-- hold_id: the hold that the run waits for (v_holds).
 SELECT
     r.id,
     r.job,
@@ -73,19 +74,41 @@ SELECT
         (julianday('now') - julianday(CASE WHEN r.state = 'queued' THEN r.queued_at ELSE r.created_at END)) * 86400.0, 3
     ) AS waiting_seconds,
     CASE
-        WHEN r.state = 'scheduled' AND r.attempt > 0 THEN 'its next attempt'
-        WHEN r.state = 'scheduled' THEN 'its time'
-        WHEN h.id IS NOT NULL THEN 'hold ' || h.id || ': ' || h.reason
-        WHEN r.state = 'blocked' AND r.already_running <> 'start' THEN 'another run of the job'
-        WHEN r.state = 'blocked' THEN 'the concurrency key ' || r.concurrency_key
-        WHEN r.kind = 'sequence' THEN 'a worker or scheduler to begin it'
-        WHEN r.for_worker IS NOT NULL THEN 'the worker ' || r.for_worker
-        WHEN f.workers = 0 AND f.slots > 1 THEN 'a worker of the pool ' || f.pool || ' with ' || f.slots || ' slots'
-        WHEN f.workers = 0 THEN 'a worker of the pool ' || f.pool
-        WHEN f.slots > 1 THEN f.slots || ' free slots'
-        ELSE 'a free slot'
+        WHEN r.state = 'scheduled'
+            THEN CASE WHEN r.attempt > 0 THEN 'its next attempt at ' ELSE 'scheduled until ' END
+                || substr(r.ready_at, 1, 19) || ' UTC'
+        WHEN h.id IS NOT NULL THEN 'hold ' || h.id || ' of ' || coalesce(
+            'pool ' || h.pool, 'category ' || h.category, 'job ' || h.job, 'everything'
+        ) || ': ' || h.reason
+        WHEN r.state = 'blocked' THEN coalesce(
+            CASE WHEN r.already_running <> 'start' THEN 'run ' || (
+                SELECT MIN(o.id) FROM run AS o
+                WHERE o.state IN ('queued', 'running', 'stopping') AND o.job = r.job AND o.id <> r.id
+            ) || ' of the job has not ended' END,
+            'concurrency limit ' || r.concurrency_limit || ' of ''' || r.concurrency_key || '''' || coalesce((
+                SELECT ': run ' || h.id || ' of ' || h.job
+                    || CASE WHEN k.holders > 1 THEN ' and ' || (k.holders - 1) || ' more' ELSE '' END
+                FROM (
+                    SELECT MIN(o.id) AS id, COUNT(*) AS holders FROM run AS o
+                    WHERE o.concurrency_key = r.concurrency_key AND o.state IN ('queued', 'running', 'stopping')
+                        AND o.id <> r.id
+                ) AS k
+                JOIN run AS h ON h.id = k.id
+            ), ''),
+            'another run of the job has not ended'
+        )
+        WHEN r.kind = 'sequence' THEN 'a worker or scheduler begins it'
+        WHEN r.for_worker IS NOT NULL THEN 'worker ' || r.for_worker || ', which alone may claim it'
+        WHEN coalesce(f.workers, 0) = 0 THEN 'no live worker serves ' || f.needed
+        WHEN f.healthy = 0 THEN (
+            SELECT 'worker ' || w.name || ' claims nothing: ' || w.message FROM worker AS w WHERE w.id = f.newest
+        )
+        WHEN f.free < f.taken AND f.taken > 1 THEN f.taken || ' free slots of one worker of ' || f.needed
+        WHEN f.free < 1 AND f.slots = 1 THEN 'the only slot of ' || f.needed || ' is busy'
+        WHEN f.free < 1 THEN 'all ' || f.slots || ' slots of ' || f.needed || ' are busy'
+        ELSE 'its turn: a slot is free'
     END AS waits_for,
-    f.workers AS pool_workers,
+    coalesce(f.workers, 0) AS pool_workers,
     coalesce(r.slots, 1) AS slots,
     h.id AS hold_id,
     r.concurrency_key,
@@ -101,16 +124,43 @@ LEFT JOIN (
     SELECT
         q.name,
         q.pool,
-        q.slots,
-        (
-            SELECT COUNT(*)
-            FROM worker AS w
-            JOIN worker_lease AS e ON e.worker_id = w.id
-            WHERE w.state = 'active' AND e.lease_until > strftime('%Y-%m-%d %H:%M:%f000', 'now')
-                AND (q.pool = '@sequences' OR instr(w.pools, '"' || q.pool || '"') > 0)
-                AND (q.slots IS NULL OR w.slots >= q.slots)
-        ) AS workers
+        'pool ''' || q.pool || '''' || CASE
+            WHEN q.labels = '{}' THEN ''
+            ELSE ' (labels ' || substr(
+                q.name,
+                length(q.pool) + 2,
+                length(q.name) - length(q.pool) - 2 - CASE WHEN q.slots > 1 THEN 1 + length(q.slots) ELSE 0 END
+            ) || ')'
+        END || CASE WHEN q.slots > 1 THEN ' with ' || q.slots || ' slots' ELSE '' END AS needed,
+        coalesce(q.slots, 1) AS taken,
+        COUNT(w.id) AS workers,
+        SUM(CASE WHEN w.id IS NOT NULL AND w.message IS NULL THEN 1 ELSE 0 END) AS healthy,
+        SUM(CASE WHEN w.message IS NULL THEN w.slots END) AS slots,
+        MAX(CASE WHEN w.message IS NULL THEN w.slots - w.busy END) AS free,
+        MAX(w.id) AS newest
     FROM queue AS q
+    LEFT JOIN (
+        SELECT
+            v.id,
+            v.pools,
+            v.labels,
+            v.slots,
+            v.message,
+            coalesce((
+                SELECT SUM(coalesce(h.slots, 1)) FROM run AS h
+                WHERE h.state IN ('running', 'stopping') AND h.worker_id = v.id
+            ), 0) AS busy
+        FROM worker AS v
+        JOIN worker_lease AS e ON e.worker_id = v.id
+        WHERE v.state = 'active' AND e.lease_until > strftime('%Y-%m-%d %H:%M:%f000', 'now')
+    ) AS w
+        ON (q.pool = '@sequences' OR instr(w.pools, '"' || q.pool || '"') > 0)
+        AND (q.slots IS NULL OR w.slots >= q.slots)
+        AND NOT EXISTS (
+            SELECT 1 FROM json_each(q.labels) AS n
+            WHERE NOT EXISTS (SELECT 1 FROM json_each(w.labels) AS m WHERE m.key = n.key AND m.value = n.value)
+        )
+    GROUP BY q.name, q.pool, q.labels, q.slots
 ) AS f ON f.name = r.queue
 LEFT JOIN job AS j ON j.id = r.job
 LEFT JOIN start_hold AS h ON r.state <> 'scheduled' AND h.id = (
@@ -269,7 +319,7 @@ LEFT JOIN (
         COUNT(*) AS jobs,
         SUM(CASE WHEN r.ended_at IS NULL THEN 1 ELSE 0 END) AS active,
         SUM(CASE WHEN r.state IN ('succeeded', 'mixed') THEN 1 ELSE 0 END) AS succeeded,
-        SUM(CASE WHEN r.state IN ('failed', 'timed_out', 'start_failed', 'lost', 'denied') THEN 1 ELSE 0 END) AS failed,
+        SUM(CASE WHEN r.state IN ('failed', 'timed_out', 'start_failed', 'lost') THEN 1 ELSE 0 END) AS failed,
         SUM(CASE WHEN r.state = 'stopped' THEN 1 ELSE 0 END) AS stopped
     FROM run AS r
     WHERE r.sequence_run_id IS NOT NULL
@@ -279,7 +329,7 @@ WHERE p.kind = 'sequence';
 
 DROP VIEW IF EXISTS v_failures;
 CREATE VIEW v_failures AS
--- All failed and denied runs. recovered_at: when a later run of the job first succeeded. acknowledged_at and
+-- All failed runs: failed, timed_out, start_failed and lost. recovered_at: when a later run of the job first succeeded. acknowledged_at and
 -- acknowledged_by: by a person, or by that success. unacknowledged 1: neither has acknowledged it yet, so
 -- ORDER BY unacknowledged DESC, ended_at DESC shows those first. last_note: the latest note.
 SELECT
@@ -318,7 +368,7 @@ LEFT JOIN run AS u ON u.id = (
     ORDER BY s.id
     LIMIT 1
 )
-WHERE r.state IN ('failed', 'timed_out', 'start_failed', 'lost', 'denied');
+WHERE r.state IN ('failed', 'timed_out', 'start_failed', 'lost');
 
 DROP VIEW IF EXISTS v_daily_statistics;
 CREATE VIEW v_daily_statistics AS

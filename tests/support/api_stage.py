@@ -13,6 +13,7 @@ from jobfac.database.engine import Database
 from jobfac.settings import Settings
 from jobfac.store import api_keys
 from jobfac.store.api_keys import Role
+from jobfac.web import site
 from jobfac.worker import Worker
 from tests.support.factory import wait_for
 
@@ -23,7 +24,7 @@ class Served:
     def __init__(self, db: Database, settings: Settings, behind_proxy: bool = False) -> None:
         self.db = db
         self.settings = settings
-        self.server = Server(db, settings, behind_proxy)
+        self.server = Server(db, settings, behind_proxy, site())
         self.url = self.server.url
         self.keys = {role: self.key(role) for role in Role}
         self._stack = ExitStack()
@@ -45,7 +46,7 @@ class Served:
 
     def client(self, key: str | None, **options: Any) -> httpx.Client:
         """A client with this key."""
-        headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+        headers = {**({} if key is None else {"Authorization": f"Bearer {key}"}), **options.pop("headers", {})}
         return self._stack.enter_context(httpx.Client(base_url=self.url, headers=headers, timeout=30, **options))
 
     def define(self, job: str, **definition: Any) -> None:

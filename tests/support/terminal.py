@@ -54,6 +54,10 @@ class Terminal:
                 break
         return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.painted.decode(errors="replace"))
 
+    def type(self, keys: bytes) -> None:
+        """Press keys."""
+        os.write(self.screen, keys)
+
     def press(self, key: bytes) -> int:
         """Press a key that ends the command; returns the exit code."""
         os.write(self.screen, key)

@@ -42,7 +42,7 @@ def facts(
     )
 
 
-def test_lateness_and_waiting_time_are_those_of_the_last_attempt() -> None:
+def test_lateness_and_waiting_time_are_those_of_the_first_start() -> None:
     times = {"created_at": NOW, "ready_at": None, "due_at": NOW - timedelta(seconds=50), "queued_at": NOW}
     row = SimpleNamespace(
         id=5, job="a", state="succeeded", attempt=1, failures=0, started_at=NOW + timedelta(seconds=20),
@@ -59,7 +59,9 @@ def test_lateness_and_waiting_time_are_those_of_the_last_attempt() -> None:
     assert (found.cpu_ms, found.peak_memory) == (1500, 7)
     row.attempt, row.failures, row.ready_at = 2, 1, NOW + timedelta(seconds=15)
     found = statistics.of_run(row)
-    assert (found.latest_ms, found.late, found.attempts, found.retries) == (5_000, 0, 2, 1)
+    assert (found.latest_ms, found.late, found.attempts, found.retries) == (70_000, 1, 2, 1)
+    row.due_at = None  # the retry has overwritten when it was ready
+    assert statistics.of_run(row).late == 0
     row.started_at = None
     found = statistics.of_run(row)
     assert (found.ran, found.longest_ms, found.latest_ms) == (0, None, None)

@@ -16,7 +16,8 @@ from jobfac.states import FINAL, JobKind, RunState
 from jobfac.store import parameters as store_parameters
 from jobfac.store import runs, sequences
 from jobfac.store.api_keys import Caller, Role
-from jobfac.store.history.search import search
+from jobfac.store.history import waiting
+from jobfac.store.history.search import Filter, Found, search
 from jobfac.store.runs import StartRequest
 from jobfac.store.runs.request import FIRST
 from jobfac.views.runs import AttemptView, EventView, RunView
@@ -74,9 +75,14 @@ def list_runs(request: ApiRequest, query: parameters.RunFilter) -> ApiResponse:
     """
     below = None if query.cursor is None else int(query.cursor)
     wanted = query.wanted()._replace(categories=request.caller.categories, below=below)
-    found = request.db.query(search, wanted, query.limit, retry_for=RETRY_FOR)
+    found = request.db.query(_found, wanted, query.limit, retry_for=RETRY_FOR)
     next_cursor = None if found.below is None else str(found.below)
     return ApiResponse({"items": all_as_json(found.runs), "next_cursor": next_cursor})
+
+
+def _found(conn: sa.Connection, wanted: Filter, limit: int) -> Found:
+    found = search(conn, wanted, limit)
+    return found._replace(runs=waiting.explained(conn, found.runs))
 
 
 async def get_run(request: ApiRequest, run: int, query: parameters.RunQuery) -> ApiResponse:
@@ -98,7 +104,7 @@ async def get_run(request: ApiRequest, run: int, query: parameters.RunQuery) -> 
 
 def _shown(conn: sa.Connection, caller: Caller, run_id: int) -> RunView:
     """Return the run. An operator also sees the values of sensitive parameters."""
-    row = visible_run(conn, caller, run_id)
+    (row,) = waiting.explained(conn, [visible_run(conn, caller, run_id)])
     if row.parameters is None or not caller.role.allows(Role.OPERATOR):
         return row
     return row._replace(parameters={**row.parameters, **store_parameters.sensitive_of(conn, run_id)})

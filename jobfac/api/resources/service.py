@@ -1,10 +1,8 @@
-"""Health, metrics, the OpenAPI document, and the login of a browser."""
+"""Health, metrics and the OpenAPI document."""
 
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import Response
 
-from jobfac.api import metrics, models, parameters
-from jobfac.api.auth import SESSION_LIFETIME, cookie_name
-from jobfac.api.problems import Problem
+from jobfac.api import metrics, models
 from jobfac.api.routing import ApiRequest, ApiResponse, Endpoint
 
 
@@ -30,30 +28,6 @@ def scrape(request: ApiRequest) -> Response:
 def document(request: ApiRequest) -> ApiResponse:
     """Read this document."""
     return ApiResponse(request.http.app.state.document)
-
-
-def login(request: ApiRequest, query: parameters.LinkQuery) -> Response:
-    """Log a browser in with the link that `jobfac up` printed."""
-    # A page instead of a redirect: after a redirect from another site the browser would not send a strict cookie.
-    page = HTMLResponse('<!doctype html><meta http-equiv="refresh" content="0; url=/"><a href="/">Go on</a>')
-    if request.http.method == "HEAD":  # a mail or chat program that previews the link must not use it up
-        return page
-    session = request.service.authenticator.open_session(query.token)
-    if session is None and request.service.authenticator.has_session(request.http):
-        return page
-    if session is None:
-        raise Problem(
-            403, "This link was used, has expired, or is not of this process; start `jobfac up` again for a new one."
-        )
-    page.set_cookie(
-        cookie_name(request.http),
-        session,
-        max_age=int(SESSION_LIFETIME),
-        httponly=True,
-        samesite="strict",
-        secure=request.http.url.scheme == "https",
-    )
-    return page
 
 
 ENDPOINTS = (
@@ -84,13 +58,5 @@ ENDPOINTS = (
         handler=document,
         role=None,
         responses={200: dict},
-    ),
-    Endpoint(
-        method="GET",
-        path="/login",
-        handler=login,
-        role=None,
-        media_types={"text/html": "A page that opens the dashboard."},
-        errors=(403,),
     ),
 )

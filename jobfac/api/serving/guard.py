@@ -29,8 +29,10 @@ class OriginGuard:
     of this origin.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Collection[str] | None = None) -> None:
+    def __init__(self, app: ASGIApp, hosts: Collection[str] | None = None, person: str = "") -> None:
+        """``person``: the header in which a trusted proxy names a person, who is then at a browser."""
         self._app = app
+        self._person = person
         self._hosts = None if hosts is None else frozenset(hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -45,14 +47,14 @@ class OriginGuard:
                     headers.setdefault(name, value)
             await send(message)
 
-        problem = refusal(scope["method"], Headers(scope=scope), self._hosts)
+        problem = refusal(scope["method"], Headers(scope=scope), self._hosts, self._person)
         if problem is None:
             await self._app(scope, receive, with_headers)
         else:
             await response(problem)(scope, receive, with_headers)
 
 
-def refusal(method: str, headers: Headers, hosts: Collection[str] | None) -> Problem | None:
+def refusal(method: str, headers: Headers, hosts: Collection[str] | None, person: str = "") -> Problem | None:
     """Return the problem that refuses a request; None: the request is accepted."""
     host = headers.get("host", "")
     if hosts is not None and _name(host) not in hosts:
@@ -61,7 +63,8 @@ def refusal(method: str, headers: Headers, hosts: Collection[str] | None) -> Pro
     if origin is not None and origin.partition("://")[2] != host:
         return Problem(403, f"Pages of {origin} may not use this API.")
     # Only a key replaces the cookie, because browsers may add an Authorization of type Basic without asking.
-    by_browser = "cookie" in headers and credentials(headers.get("authorization", ""))[0] != "bearer"
+    is_person = "cookie" in headers or (person != "" and person in headers)
+    by_browser = is_person and credentials(headers.get("authorization", ""))[0] != "bearer"
     if by_browser and origin is None and method not in ("GET", "HEAD", "OPTIONS"):
         return Problem(403, "A session may only change something from this server's own pages; use a key.")
     return None

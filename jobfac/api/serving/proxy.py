@@ -5,6 +5,8 @@ import ipaddress
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from jobfac.api.single_sign_on import PEER
+
 
 class ForwardedHeaders:
     """Replaces the address of the nearest proxy by that of the client.
@@ -18,6 +20,7 @@ class ForwardedHeaders:
         self._hops = hops
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope[PEER] = scope.get("client")
         if scope["type"] == "http" and self._hops:
             headers = Headers(scope=scope)
             address = client(headers.getlist("x-forwarded-for"), self._hops)

@@ -7,10 +7,11 @@ from typing import Any
 
 import uvicorn
 
-from jobfac.api.app import create_app
+from jobfac.api.app import Site, create_app
 from jobfac.api.serving.connections import BATCH, LimitedListener, connection_limit, protocol
 from jobfac.api.serving.guard import LOOPBACK
 from jobfac.api.serving.log_throttle import OncePerMinute
+from jobfac.api.single_sign_on import SingleSignOn
 from jobfac.database.engine import Database
 from jobfac.settings import Settings, SettingsError
 from jobfac.telemetry.logs import logger
@@ -31,12 +32,13 @@ connection that is being closed."""
 class Server:
     """Listens from its creation on; serves in ``run`` until ``stop``."""
 
-    def __init__(self, db: Database, settings: Settings, behind_proxy: bool = False) -> None:
+    def __init__(self, db: Database, settings: Settings, behind_proxy: bool = False, site: Site | None = None) -> None:
         """Listen on the configured address and port (0: any free port).
 
         Args:
             behind_proxy: a proxy terminates TLS and sets X-Forwarded-For, and clients cannot bypass it. The setting
                 ``api_proxy_hops`` says how many proxies a request passes.
+            site: the pages; None: it serves the API alone.
 
         Raises:
             SettingsError: the address cannot be used, or needs TLS.
@@ -48,6 +50,7 @@ class Server:
                 f"The API does not listen on {host} without TLS, since keys would cross the network in the clear: set "
                 "api_tls_certificate and api_tls_key, or use --behind-proxy if a proxy terminates TLS."
             )
+        single_sign_on = SingleSignOn(settings)
         connections = connection_limit(settings.api_connections)
         self._socket = _listen(host, settings.api_port, connections)
         self.connections = self._socket.connections
@@ -59,6 +62,8 @@ class Server:
             hosts={*LOOPBACK, host} if local and not behind_proxy else None,
             hops=settings.api_proxy_hops if behind_proxy else 0,
             connections=connections,
+            site=site,
+            single_sign_on=single_sign_on,
         )
         config = self._config(settings)
         try:
@@ -90,9 +95,9 @@ class Server:
             timeout_keep_alive=KEEP_ALIVE,
         )
 
-    def link(self) -> str:
-        """Create a link that logs one browser in, once."""
-        return f"{self.url}/login?token={self.app.state.service.authenticator.new_link()}"
+    def link(self, name: str) -> str:
+        """Create a link that logs one browser in, once, as the administrator ``name``."""
+        return f"{self.url}/login?token={self.app.state.service.authenticator.new_link(name)}"
 
     def run(self) -> None:
         """Serve until ``stop`` is called."""

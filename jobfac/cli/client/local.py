@@ -75,9 +75,10 @@ class Local(LocalAdministration):
     def run(self, run_id: int) -> RunHistory:
         from jobfac.operations import versions
         from jobfac.store import notes, parameters, sequences
+        from jobfac.store.history import waiting
 
         def read(conn: sa.Connection) -> RunHistory:
-            run = runs.get(conn, run_id)
+            (run,) = waiting.explained(conn, [runs.get(conn, run_id)])
             if run.parameters is not None:  # who can use the database is an operator
                 run = run._replace(parameters={**run.parameters, **parameters.sensitive_of(conn, run_id)})
             path = sequences.step_history(conn, run_id) if run.kind is JobKind.SEQUENCE else None
@@ -96,9 +97,10 @@ class Local(LocalAdministration):
             time.sleep(POLL_INTERVAL)
 
     def runs(self, wanted: "Filter", limit: int) -> list[RunView]:
+        from jobfac.store.history import waiting
         from jobfac.store.history.search import find_all
 
-        return self._db.query(find_all, wanted, limit)
+        return self._db.query(lambda conn: waiting.explained(conn, find_all(conn, wanted, limit)))
 
     def choose_to_retry(self, wanted: "Filter", limit: int) -> "list[ManyView]":
         from jobfac.operations.bulk import many

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jobfac.cli import completion
-from jobfac.cli.common import USAGE, database, fail, on_signal, settings
+from jobfac.cli.common import USAGE, caller, database, fail, on_signal, settings
 from jobfac.cli.rendering.printing import note
 
 if TYPE_CHECKING:
@@ -86,13 +86,14 @@ def api(
         bool, typer.Option("--behind-proxy", help="A proxy terminates TLS: allow any address without TLS.")
     ] = False,
 ) -> None:
-    """Serve the HTTP API."""
+    """Serve the pages and the HTTP API."""
     from jobfac.api import Server
+    from jobfac.web import site
 
     loaded = _configured(api_host=host, api_port=port)
     with database("jobfac api") as db:
         db.check_schema()
-        server = Server(db, loaded, behind_proxy=behind_proxy)
+        server = Server(db, loaded, behind_proxy=behind_proxy, site=site())
         on_signal(lambda first: server.stop())
         server.run()
 
@@ -112,6 +113,7 @@ def up(
     from jobfac.api import Server
     from jobfac.scheduler import Scheduler
     from jobfac.settings import worker_name
+    from jobfac.web import site
     from jobfac.worker import lock_wait
 
     loaded = _configured(api_host=host, api_port=port, metrics=metrics, **_limits(max_cpu_pressure, min_free_memory))
@@ -121,7 +123,7 @@ def up(
     with database(f"jobfac up {name or worker_name()}", lock_wait(loaded)) as db, ExitStack() as exporters:
         db.check_schema()
         worker_role = _worker(db, loaded, slots, pool, label, name)
-        roles: list[Any] = [Scheduler(db, loaded, worker_role.name), Server(db, loaded)]
+        roles: list[Any] = [Scheduler(db, loaded, worker_role.name), Server(db, loaded, site=site())]
         exporters.enter_context(_exporter(db, loaded, worker_role, roles[0]))
         failures: list[BaseException] = []
 
@@ -136,7 +138,7 @@ def up(
         on_signal(_drain_on_signal(worker_role, loaded))
         for thread in threads:
             thread.start()
-        note(f"The factory is up: {roles[1].link()}")
+        note(f"The factory is up: {roles[1].link(caller())}")
         try:
             worker_role.run()
         finally:

@@ -60,6 +60,8 @@ def list_runs(
 def _why(run: RunView) -> str:
     if run.state in HELD and run.progress is not None:
         return cell(f"{run.progress:.0%} {run.message or ''}")
+    if run.waits_for is not None:
+        return cell(f"waits: {run.waits_for}")
     return cell(run.held or run.reason or run.exit_message or run.message)
 
 

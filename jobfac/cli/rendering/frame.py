@@ -11,7 +11,7 @@ from rich.text import Text
 from jobfac.cli.rendering import rows
 from jobfac.cli.rendering.text import printable, text_of
 from jobfac.cli.times import write_time
-from jobfac.states import FAILURES
+from jobfac.states import FAILED
 from jobfac.store.jobs import SEQUENCE_QUEUE
 from jobfac.views.overview import Overview, RunLine
 
@@ -31,13 +31,21 @@ UNLIMITED = 1000
 """The height in rows of a frame without a screen."""
 
 
-def draw(overview: Overview | None, source: str, width: int, height: int | None, trouble: str = "") -> RenderableType:
+def draw(
+    overview: Overview | None,
+    source: str,
+    width: int,
+    height: int | None,
+    trouble: str = "",
+    chosen: int | None = None,
+) -> RenderableType:
     """Draw a frame of this size; ``height`` None: as high as necessary.
 
     Args:
         overview: the state to show; None: it has not been read yet.
         source: the URL of the database or the API, for the first line.
         trouble: why the state is missing or old, for the second line.
+        chosen: the run that is marked.
     """
     lines: list[RenderableType] = [_headline(overview, source, width)]
     if trouble:
@@ -47,16 +55,7 @@ def draw(overview: Overview | None, source: str, width: int, height: int | None,
     wide, airy = width >= WIDE, height is None or height >= AIRY
     lines += [_counters(overview), *_notices(overview)]
     failed = overview.failures
-    wanted = (
-        max(len(overview.workers), len(overview.queued), 1),
-        max(overview.held, 1),
-        max(len(overview.ended), len(overview.due), 1),
-        len(failed),
-    )
-    taken = len(lines) + (4 if failed else 3) * (2 if airy else 1)
-    room = share((UNLIMITED if height is None else height) - taken, wanted, LEAST)
-    if height is None:
-        room[2] = min(room[2], 12)
+    room = _rooms(overview, height, len(lines))
     gap = [Text()] if airy else []
     now, by_name = overview.now, sorted(overview.workers, key=lambda worker: worker.name)
     pools = {pool for worker in overview.workers for pool in worker.pools} | {SEQUENCE_QUEUE}
@@ -67,10 +66,12 @@ def draw(overview: Overview | None, source: str, width: int, height: int | None,
     queue = _section("Queue", rows.QUEUE, queued, room[0], "no queued runs")
     running = [rows.running(run, now, wide, reporting) for run in overview.running]
     columns = rows.run_columns(wide, reporting)
-    under_way = _section("Running", columns, running, room[1], "no running runs", total=overview.held)
-    recent = [rows.ended(run, now, wide) for run in pick(overview.ended, room[2])]
-    remark = _failed(overview.ended)
-    ended = _section("Ended", rows.end_columns(wide), recent, room[2], "no ended runs", remark)
+    marked = _place(overview.running, chosen)
+    under_way = _section("Running", columns, running, room[1], "no running runs", total=overview.held, marked=marked)
+    picked = pick(overview.ended, room[2])
+    recent = [rows.ended(run, now, wide) for run in picked]
+    remark, marked = _failed(overview), _place(picked, chosen)
+    ended = _section("Ended", rows.end_columns(wide), recent, room[2], "no ended runs", remark, marked=marked)
     upcoming = [rows.due(schedule, now) for schedule in overview.due[: room[2]]]
     due = _section("Next", rows.DUE, upcoming, room[2], "no schedule is due", "by schedule")
     if failed:
@@ -78,6 +79,31 @@ def draw(overview: Overview | None, source: str, width: int, height: int | None,
         lines += [*gap, _section("Failed", rows.FAILURE, to_do, room[3], "", _TO_DO)]
     lines += [*gap, _beside(fleet, queue, width), *gap, under_way, *gap, _beside(ended, due, width)]
     return Group(*lines)
+
+
+def listed(overview: Overview, height: int, trouble: str = "") -> list[int]:
+    """Return the ids of the runs in a frame of this height, from the top down."""
+    room = _rooms(overview, height, (3 if trouble else 2) + len(_notices(overview)))
+    running = overview.running[: room[1] if overview.held <= room[1] else room[1] - 1]
+    return [run.id for run in (*running, *pick(overview.ended, room[2]))]
+
+
+def _rooms(overview: Overview, height: int | None, head: int) -> list[int]:
+    """Return how many rows the fleet, the running, the ended and the failed runs get, below so many lines."""
+    wanted = (
+        max(len(overview.workers), len(overview.queued), 1),
+        max(overview.held, 1),
+        max(len(overview.ended), len(overview.due), 1),
+        len(overview.failures),
+    )
+    airy = height is None or height >= AIRY
+    taken = head + (4 if overview.failures else 3) * (2 if airy else 1)
+    room = share((UNLIMITED if height is None else height) - taken, wanted, LEAST)
+    return [*room[:2], min(room[2], 12), room[3]] if height is None else room
+
+
+def _place(runs: Sequence[RunLine], chosen: int | None) -> int | None:
+    return next((place for place, run in enumerate(runs) if run.id == chosen), None)
 
 
 def share(total: int, wanted: Sequence[int], least: Sequence[int]) -> list[int]:
@@ -94,7 +120,7 @@ def share(total: int, wanted: Sequence[int], least: Sequence[int]) -> list[int]:
 
 def pick(ended: Sequence[RunLine], room: int) -> list[RunLine]:
     """Return the latest runs for which there is room. Half of the room is reserved for failures."""
-    failures = [run.id for run in ended if run.state in FAILURES][: room - room // 2]
+    failures = [run.id for run in ended if run.state in FAILED][: room - room // 2]
     others = [run.id for run in ended if run.id not in failures][: room - len(failures)]
     return [run for run in ended if run.id in failures or run.id in others]
 
@@ -104,7 +130,9 @@ def _headline(overview: Overview | None, source: str, width: int) -> RenderableT
     line.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
     line.add_column(no_wrap=True, justify="right")
     clock = "" if overview is None else write_time(overview.now)
-    line.add_row(Text.assemble((" jobfac ", "bold reverse"), f" {source}"), Text(f"{clock}  q quits ", style="dim"))
+    line.add_row(
+        Text.assemble((" jobfac ", "bold reverse"), f" {source}"), Text(f"{clock}  ↑↓ ↵ output  q quits ", style="dim")
+    )
     return line
 
 
@@ -113,14 +141,14 @@ def _counters(overview: Overview) -> RenderableType:
     busy = sum(worker.busy for worker in overview.workers)
     queued = sum(waiting.number for waiting in overview.queued)
     oldest = max((waiting.seconds for waiting in overview.queued), default=0.0)
-    failed = sum(run.state in FAILURES for run in overview.ended)
+    failed = sum(run.state in FAILED for run in overview.ended)
     counters = [
         (len(overview.workers), "worker" if len(overview.workers) == 1 else "workers", "green"),
         (busy, f"of {slots:,} slots", "cyan"),
         (queued, "queued", rows.wait_style(oldest)),
         (overview.blocked, "blocked", "yellow"),
         (overview.scheduled, "scheduled", "blue"),
-        (failed, "failed", "red"),
+        (failed, f"failed {_span_of(overview)}".rstrip(), "red"),
     ]
     line = Text(no_wrap=True, overflow="ellipsis")
     for number, what, style in counters:
@@ -141,9 +169,15 @@ def _notices(overview: Overview) -> list[RenderableType]:
     return lines
 
 
-def _failed(ended: Sequence[RunLine]) -> str:
-    failed = sum(run.state in FAILURES for run in ended)
-    return f"{failed} of the last {len(ended)} failed" if failed else "recently"
+def _failed(overview: Overview) -> str:
+    failed = sum(run.state in FAILED for run in overview.ended)
+    return f"{failed} of the last {len(overview.ended)} failed, {_span_of(overview)}" if failed else "recently"
+
+
+def _span_of(overview: Overview) -> str:
+    """Return the time that the listed ended runs span, such as "in 12m05s": failures before it are not counted."""
+    moments = [run.ended_at for run in overview.ended if run.ended_at is not None]
+    return f"in {rows.span((overview.now - min(moments)).total_seconds())}" if moments else ""
 
 
 _TO_DO = "`jobfac ack RUN` acknowledges"
@@ -157,6 +191,7 @@ def _section(
     empty: str,
     remark: str = "",
     total: int | None = None,
+    marked: int | None = None,
 ) -> RenderableType:
     """A titled list in ``room`` rows. If ``total`` entries do not fit, the last row says how many are not shown."""
     total = len(entries) if total is None else total
@@ -168,8 +203,8 @@ def _section(
     for column in columns:
         table.add_column(no_wrap=True, **{"overflow": "ellipsis", **column})
     shown = entries[:room] if total <= min(room, len(entries)) else entries[: room - 1]
-    for entry in shown:
-        table.add_row(*entry)
+    for place, entry in enumerate(shown):
+        table.add_row(*entry, style="reverse" if place == marked else None)
     rest = [Text(f"  … and {total - len(shown):,} more", style="dim")] if total > len(shown) else []
     return Group(rule, Padding(table, (0, 0, 0, 1)), *rest)
 

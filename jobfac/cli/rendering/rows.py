@@ -9,7 +9,7 @@ from rich.progress_bar import ProgressBar
 from rich.text import Text
 
 from jobfac.cli.rendering.text import STYLES, printable
-from jobfac.states import FAILURES
+from jobfac.states import FAILED
 from jobfac.store.jobs import SEQUENCE_QUEUE
 from jobfac.views.overview import DueSchedule, RunLine, WaitingRuns
 from jobfac.views.workers import WorkerView
@@ -53,7 +53,7 @@ def run_columns(wide: bool, reporting: bool) -> Columns:
 
 def end_columns(wide: bool) -> Columns:
     """The columns of ended runs."""
-    return (_FIXED, {"max_width": 32 if wide else 14}, _REST, *((_RIGHT, _RIGHT) if wide else (_RIGHT,)))
+    return (_FIXED, _RIGHT, {"max_width": 32 if wide else 14}, _REST, *((_RIGHT, _RIGHT) if wide else (_RIGHT,)))
 
 
 def worker(worker: WorkerView, now: datetime, wide: bool) -> list[RenderableType]:
@@ -123,15 +123,16 @@ def running(run: RunLine, now: datetime, wide: bool, reporting: bool) -> list[Re
 def ended(run: RunLine, now: datetime, wide: bool) -> list[RenderableType]:
     """The row of an ended run."""
     colour = STYLES.get(run.state, "")
-    sign = "✔" if run.state == "succeeded" else "✘" if run.state in FAILURES else "●"
+    sign = "✔" if run.state == "succeeded" else "✘" if run.state in FAILED else "●"
     reason = _plain(run.reason or run.exit_message)
     if run.state not in ("succeeded", "failed"):
         reason = f"{run.state.replace('_', ' ')}{': ' if reason else ''}{reason}"
     took = span(_since(run.started_at, run.ended_at)) if run.started_at and run.ended_at else "-"
     return [
         Text(sign, style=colour),
+        Text(str(run.id), style="dim"),
         _job(run),
-        Text(reason, style=colour if run.state in FAILURES else "dim"),
+        Text(reason, style=colour if run.state in FAILED else "dim"),
         *([Text(f"took {took}", style="dim")] if wide else []),
         Text(f"{span(_since(run.ended_at, now))} ago", style="dim"),
     ]

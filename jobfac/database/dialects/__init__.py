@@ -345,6 +345,6 @@ CLAIM_VALUES: dict[str, Any] = {
     "attempt": run.c.attempt + 1,
     "worker_id": sa.bindparam("p_worker_id"),
     "worker": sa.bindparam("p_worker"),
-    "started_at": utcnow(),
+    "started_at": sa.func.coalesce(run.c.started_at, utcnow()),
 }
-"""The columns that a claim changes, on both engines."""
+"""The columns that a claim changes, on both engines. ``started_at`` stays that of the first start."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import CLAIM_VALUES, CLAIMED, CLAIMING, FITS, PASS
+from jobfac.database.dialects import CLAIM_VALUES, CLAIMED, CLAIMING, FITS, PASS, utcnow
 from jobfac.database.dialects.answers import ANSWER, LOCKS, give_up_after, set_time_limit
 from jobfac.database.dialects.parameter_types import declare_types
 from jobfac.database.dialects.rows import SEEK
@@ -205,7 +205,8 @@ def _claim(limit: int, fits: bool) -> sa.Executable:
         .limit(limit)
         .cte("next")
     )
-    values = CLAIM_VALUES | {"attempt": following.c.attempt + 1}
+    first = sa.func.coalesce(following.c.started_at, utcnow())
+    values = CLAIM_VALUES | {"attempt": following.c.attempt + 1, "started_at": first}
     return sa.update(following).values(values).returning(*(following.c[column.name] for column in CLAIMED))
 
 

@@ -39,9 +39,12 @@ def by_primary_key(change: sa.Update, changed: sa.Table) -> sa.Update:
 
 
 @functools.cache
-def deletion(engine: str, table: sa.Table) -> sa.Delete:
-    """The statement that deletes the rows whose primary keys are in the parameter ``rows``, by the key's columns."""
-    key = list(table.primary_key.columns)
+def deletion(engine: str, table: sa.Table, *columns: sa.Column[Any]) -> sa.Delete:
+    """Return the statement that deletes the rows whose keys are in the parameter ``rows``.
+
+    ``columns``: columns with which an index begins; none: those of the primary key.
+    """
+    key = columns or tuple(table.primary_key.columns)
     given = rows_table(engine, **{column.name: column.type for column in key})
     if engine == "sqlite":  # it knows no joined DELETE
         return table.delete().where(sa.tuple_(*key).in_(sa.select(given)))

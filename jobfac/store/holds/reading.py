@@ -14,6 +14,7 @@ from jobfac.store.holds.conditions import is_active
 from jobfac.views.holds import HoldView, first_over
 from jobfac.views.runs import RunView
 from jobfac.views.serialization import columns, from_row
+from jobfac.views.waiting import WaitingRun
 
 LIST = 1000
 """The maximum number of holds in a list."""
@@ -69,7 +70,7 @@ def over_jobs(conn: sa.Connection, job_ids: Collection[str]) -> Mapping[str, Hol
     return {job_id: one for job_id, one in covered.items() if one is not None}
 
 
-def over_runs(conn: sa.Connection, runs: Collection[RunView]) -> Mapping[int, HoldView]:
+def over_runs(conn: sa.Connection, runs: Collection[RunView] | Collection[WaitingRun]) -> Mapping[int, HoldView]:
     """Return by id the runs that wait for the end of a hold, each with the oldest hold that covers it."""
     waiting = [one for one in runs if one.state in (RunState.QUEUED, RunState.BLOCKED)]
     holds = active(conn) if waiting else []

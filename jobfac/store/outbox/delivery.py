@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from jobfac.database.dialects import SKIP, utcnow
 from jobfac.database.dialects.rows import by_primary_key, deletion, rows_parameter, rows_table
-from jobfac.database.tables import notification
+from jobfac.database.tables import job, notification
 from jobfac.database.types import BigId, truncate_utf16
 from jobfac.definitions import Recipient
 from jobfac.states import Delivery
@@ -126,12 +126,32 @@ def _record_result(conn: sa.Connection, taken: Taken, values: dict[str, Any]) ->
 
 
 def find(
-    conn: sa.Connection, describe: Callable[[Recipient], str], state: Delivery | None = None, limit: int = 100
+    conn: sa.Connection,
+    describe: Callable[[Recipient], str],
+    state: Delivery | None = None,
+    limit: int = 100,
+    *,
+    run_id: int | None = None,
+    below: int | None = None,
+    categories: Sequence[str] | None = None,
 ) -> list[NotificationView]:
-    """Return up to ``limit`` notifications, newest first. ``describe`` names a recipient without its secrets."""
+    """Return up to ``limit`` notifications, newest first.
+
+    Args:
+        describe: names a recipient without its secrets.
+        run_id: only those of this run.
+        below: only those with lower ids, to continue after a page.
+        categories: only those of jobs of these categories; None: all.
+    """
     query = sa.select(*_SHOWN).order_by(notification.c.id.desc()).limit(limit)
     if state is not None:
         query = query.where(notification.c.state == state)
+    if run_id is not None:
+        query = query.where(notification.c.run_id == run_id)
+    if below is not None:
+        query = query.where(notification.c.id < below)
+    if categories is not None:
+        query = query.where(notification.c.job.in_(sa.select(job.c.id).where(job.c.category.in_(categories))))
     return [_view(row, describe) for row in conn.execute(query).mappings()]
 
 

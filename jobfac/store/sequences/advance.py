@@ -239,6 +239,7 @@ def _move(conn: sa.Connection, parent: SequenceRun) -> Finished | None:
             case finish:
                 if visits.is_busy(conn, parent.run_id):
                     return None
-                state, reason = outcome(finish, visits.all_of(conn, parent.run_id))
+                cause = visits.first_cause(conn, parent.run_id)
+                state, reason = outcome(finish, visits.all_of(conn, parent.run_id), cause)
                 return _end(conn, parent.run_id, state, reason, parent.by)
     return None

@@ -35,7 +35,7 @@ from zoneinfo import ZoneInfo
 from jobfac import recurrence
 from jobfac.definitions import Go, Step
 from jobfac.definitions import Sequence as Definition
-from jobfac.states import Decision, RunState, StepResult
+from jobfac.states import FAILURES, Decision, RunState, StepResult
 
 END = Go(kind="end")
 
@@ -176,19 +176,37 @@ def is_open(step: Step, instant: datetime) -> bool:
     return when is None or recurrence.in_window(when.dates, when.times, ZoneInfo(when.timezone), instant)
 
 
-def outcome(finish: Finish, visits: Iterable[Visit]) -> tuple[RunState, str | None]:
+def outcome(finish: Finish, visits: Iterable[Visit], cause: str | None = None) -> tuple[RunState, str | None]:
     """Return the final state of the sequence, and the reason if it did not succeed.
 
-    ``visits``: oldest first, with at least the last visit of each step.
+    Args:
+        visits: oldest first, with at least the last visit of each step.
+        cause: the first step and job that did not succeed, in words (``cause``); None: there is none.
     """
+    visits = list(visits)
     if finish.failed:
-        return RunState.FAILED, finish.reason
+        last = visits[-1].to if visits else None
+        by_end = last is not None and last.kind == "end_failed"
+        return RunState.FAILED, "; ".join(filter(None, ["" if by_end and cause else finish.reason, cause]))
     results = {step: result for step, result in step_results(visits).items() if result != StepResult.SKIPPED}
     bad = ", ".join(f"'{step}' ({result})" for step, result in results.items() if result != StepResult.SUCCESS)
     if not bad:
         return RunState.SUCCEEDED, None
     all_failed = set(results.values()) == {StepResult.FAILURE}
-    return RunState.FAILED if all_failed else RunState.MIXED, f"did not succeed: {bad}"
+    return RunState.FAILED if all_failed else RunState.MIXED, cause or f"did not succeed: {bad}"
+
+
+def cause(step: str, job: str | None, state: RunState | None, what: str | None) -> str:
+    """Return why a sequence did not succeed: "step 'extract' failed: etl-orders, exit code 2".
+
+    Args:
+        job: the step's job that did not succeed; None: the step itself could not start.
+        what: the reason of the job's run or of the step.
+    """
+    word = "failed" if state is None or state in FAILURES else str(state)
+    word = "was denied" if state == RunState.DENIED else f"was {word}" if word in ("mixed", "stopped") else word
+    said = what or (str(state).replace("_", " ") if state is not None else None)
+    return f"step '{step}' {word}: {', '.join(part for part in (job, said) if part)}"
 
 
 def step_results(visits: Iterable[Visit]) -> dict[str, StepResult]:

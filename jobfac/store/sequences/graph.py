@@ -94,14 +94,37 @@ LINE, PADDING, GAP, LANE, LETTER = 18, 10, 46, 26, 7.2
 two lanes of edges, and the width of a letter."""
 
 
-class _Box(NamedTuple):
+class Box(NamedTuple):
+    """A node: its lines of text, the first of which is the name, and its place in pixels."""
+
     lines: list[str]
     top: int
     height: int
 
 
-def svg(title: str, sequence: Definition) -> str:
-    """Return the sequence as an SVG document. Steps are stacked, with jumps ahead on the right and back on the left."""
+class Course(NamedTuple):
+    """The course of an edge as an SVG path, and the place of its label."""
+
+    edge: Edge
+    path: str
+    x: int
+    y: int
+    anchor: str
+
+
+class Layout(NamedTuple):
+    """Where everything is drawn, in pixels. ``boxes``: by node number; all begin at ``left`` and are ``wide``."""
+
+    boxes: dict[int, Box]
+    courses: list[Course]
+    left: int
+    wide: int
+    width: int
+    height: int
+
+
+def layout(sequence: Definition) -> Layout:
+    """Return the layout: steps are stacked, with jumps ahead on the right and back on the left."""
     ways = edges(sequence)
     boxes = _boxes(sequence, ways)
     order = {number: place for place, number in enumerate(boxes)}
@@ -113,14 +136,11 @@ def svg(title: str, sequence: Definition) -> str:
     wide = int(max(len(line) for box in boxes.values() for line in box.lines) * LETTER) + 4 * PADDING
     width = left + wide + int(LANE * len(ahead) + longest) + PADDING * 2
     height = max(box.top + box.height for box in boxes.values()) + PADDING * 2
-    nodes = [_node(box, left, wide, number < len(sequence.steps)) for number, box in boxes.items()]
-    lines: list[str] = []
-    labels: list[str] = []
+    courses: list[Course] = []
     for edge in straight:
         source, target, x = boxes[edge.source], boxes[edge.target], left + wide // 2
         start, end = source.top + source.height, target.top
-        lines.append(_line(edge, f"M{x},{start} V{end - 1}"))
-        labels.append(_label(edge, x + 6, (start + end) // 2 + 4, "start"))
+        courses.append(Course(edge, f"M{x},{start} V{end - 1}", x + 6, (start + end) // 2 + 4, "start"))
     for side, group in ((1, ahead), (-1, back)):
         x = left + wide if side > 0 else left
         group = sorted(group, key=lambda way: abs(order[way.target] - order[way.source]))
@@ -128,13 +148,23 @@ def svg(title: str, sequence: Definition) -> str:
         for lane, edge in enumerate(group):
             start, end = heights[lane, True], heights[lane, False]
             far = x + side * LANE * (lane + 1)
-            lines.append(_line(edge, f"M{x},{start} H{far} V{end} H{x + side}"))
-            labels.append(_label(edge, far + 5 * side, start + (end - start) // 3, "start" if side > 0 else "end"))
+            path, anchor = f"M{x},{start} H{far} V{end} H{x + side}", "start" if side > 0 else "end"
+            courses.append(Course(edge, path, far + 5 * side, start + (end - start) // 3, anchor))
+    return Layout(boxes, courses, left, wide, width, height)
+
+
+def svg(title: str, sequence: Definition) -> str:
+    """Return the sequence as an SVG document."""
+    found = layout(sequence)
+    nodes = [_node(box, found.left, found.wide, number < len(sequence.steps)) for number, box in found.boxes.items()]
+    lines = [_line(course.edge, course.path) for course in found.courses]
+    labels = [_label(course.edge, course.x, course.y, course.anchor) for course in found.courses]
     marks = "".join(
         f'<marker id="{result}" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="8" markerHeight="8" orient="auto">'
         f'<path d="M0,0 L8,4 L0,8 z" fill="{colour}"/></marker>'
         for result, colour in COLOURS.items()
     )
+    width, height = found.width, found.height
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
         f'font-family="sans-serif" font-size="13" role="img">\n<title>{escape(title)}</title>\n<defs>{marks}</defs>\n'
@@ -142,18 +172,18 @@ def svg(title: str, sequence: Definition) -> str:
     )
 
 
-def _boxes(sequence: Definition, ways: list[Edge]) -> dict[int, _Box]:
+def _boxes(sequence: Definition, ways: list[Edge]) -> dict[int, Box]:
     texts = {number: [step.name, *_notes(step)] for number, step in enumerate(sequence.steps)}
     texts |= {number: [words] for number, words in _ends(sequence, ways).items()}
-    boxes: dict[int, _Box] = {}
+    boxes: dict[int, Box] = {}
     top = PADDING * 2
     for number, lines in texts.items():
-        boxes[number] = _Box(lines, top, LINE * len(lines) + PADDING * 2)
+        boxes[number] = Box(lines, top, LINE * len(lines) + PADDING * 2)
         top += boxes[number].height + GAP
     return boxes
 
 
-def _heights(boxes: dict[int, _Box], lanes: list[Edge], side: int) -> dict[tuple[int, bool], int]:
+def _heights(boxes: dict[int, Box], lanes: list[Edge], side: int) -> dict[tuple[int, bool], int]:
     """Return the heights at which the edge of each lane leaves its box (True) and meets the other box (False).
 
     All heights differ, and outer lanes lie around inner ones, so the edges of a box do not cross.
@@ -168,7 +198,7 @@ def _heights(boxes: dict[int, _Box], lanes: list[Edge], side: int) -> dict[tuple
     return heights
 
 
-def _node(box: _Box, left: int, wide: int, is_step: bool) -> str:
+def _node(box: Box, left: int, wide: int, is_step: bool) -> str:
     round_by = 6 if is_step else box.height // 2
     shape = (
         f'<rect x="{left}" y="{box.top}" width="{wide}" height="{box.height}" rx="{round_by}" fill="#f5f7fa" '

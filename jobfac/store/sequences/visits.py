@@ -12,7 +12,7 @@ from jobfac.database.tables import run, visit
 from jobfac.database.types import sql_literals, truncate_utf16
 from jobfac.definitions import Go, Step
 from jobfac.states import ACTIVE, FINAL, Decision, RunState, StepResult, StepStart, Waiting
-from jobfac.store.sequences.decide import FAN_OUT, Leave, Visit
+from jobfac.store.sequences.decide import FAN_OUT, Leave, Visit, cause
 
 
 class VisitRow(NamedTuple):
@@ -101,6 +101,31 @@ def _visit(row: VisitRow, states: Sequence[RunState]) -> Visit:
     unstarted = 0 if row.children is None else row.children - len(states)
     decision = None if row.decision is None else Decision(row.decision)
     return Visit(row.step, ended, len(states) - len(ended), result, to, unstarted, decision)
+
+
+def first_cause(conn: sa.Connection, run_id: int) -> str | None:
+    """Return the first step and job of a sequence run that did not succeed, in words; None: all succeeded."""
+    bad = FINAL - {RunState.SUCCEEDED}
+    first = (
+        sa.select(run.c.visit_id, visit.c.step, run.c.job, run.c.state, run.c.reason, run.c.exit_message)
+        .join(visit, visit.c.id == run.c.visit_id)
+        .where(run.c.sequence_run_id == run_id, sa.text(f"state IN ({sql_literals(bad)})"))
+        .order_by(run.c.visit_id, run.c.ended_at, run.c.id)
+        .limit(1)
+    )
+    row = conn.execute(first).first()
+    unstarted = sa.select(visit).where(
+        visit.c.run_id == run_id,
+        sa.or_(visit.c.refused.is_not(None), sa.text(f"visit.start = '{StepStart.FAILED}'")),
+    )
+    found = conn.execute(unstarted.order_by(visit.c.id).limit(1)).first()
+    if found is not None and (row is None or found.id <= row.visit_id):
+        other = VisitRow(*found)
+        job, why = next(iter(other.refusals.items()), (None, other.reason))
+        return cause(other.step, job, RunState.DENIED if job else None, why)
+    if row is None:
+        return None
+    return cause(row.step, row.job, RunState(row.state), row.reason or row.exit_message)
 
 
 def count(conn: sa.Connection, run_id: int, step: str) -> int:

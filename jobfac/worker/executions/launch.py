@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 from jobfac.definitions import Job
@@ -152,6 +153,11 @@ class Launch:
             variables["JOBFAC_PAYLOAD"] = payload
         return variables
 
+    def _started_at(self) -> datetime:
+        """Return when this attempt started. The run's own time is that of its first start."""
+        first: datetime = self._claimed.started_at
+        return first if self._claimed.attempt == 1 else datetime.now(UTC)
+
     def _write_script(self, sql: Sql, secrets: list[bytes]) -> Mapping[str, str]:
         """Write the file of a ``sql`` job; returns the variables for its program. Its URL and password are secrets."""
         url = resolve(sql.connection)
@@ -172,7 +178,7 @@ class Launch:
         try:
             handle, path = open_destination(
                 destination.kind, destination.path, self.definition.directory, self._claimed.id,
-                self._claimed.started_at, rotate_at=output.rotate.size, keep=output.rotate.keep,
+                self._started_at(), rotate_at=output.rotate.size, keep=output.rotate.keep,
                 user=self.definition.user,
             )  # fmt: skip
         except StartError as error:

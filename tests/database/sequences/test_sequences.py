@@ -78,7 +78,10 @@ def test_every_other_final_state_counts_as_a_failure(sqlite_url: str, word: str)
     player.finish("a", state=RunState(word))
     assert path(db, run_id) == ["one:failure>end_failed"]
     row = get(db, run_id)
-    assert (row["state"], row["reason"]) == ("failed", "step 'one' (failure) leads to end_failed")
+    assert (row["state"], row["reason"]) == (
+        "failed",
+        f"step 'one' {'was stopped' if word == 'stopped' else 'failed'}: a, {word.replace('_', ' ')}",
+    )
     db.close()
 
 
@@ -126,7 +129,7 @@ def test_an_at_once_step_is_judged_at_the_end_of_the_sequence(db: Database) -> N
     player.fail("a")
     assert player.finish("b")[0].state == RunState.MIXED
     assert path(db, run_id) == ["one:at_once>two", "two:success>end"]
-    assert get(db, run_id)["reason"] == "did not succeed: 'one' (mixed)"
+    assert get(db, run_id)["reason"] == "step 'one' failed: a, failed"
 
 
 def test_a_step_whose_start_if_does_not_hold_is_skipped(db: Database) -> None:
@@ -179,7 +182,10 @@ def test_more_than_maximum_visits_fail_the_sequence(db: Database) -> None:
     assert player.look() == []
     assert path(db, run_id) == ["poll:failure>poll"] * 3
     row = get(db, run_id)
-    assert (row["state"], row["reason"]) == ("failed", "step 'poll' would be visited more than 3 times")
+    assert (row["state"], row["reason"]) == (
+        "failed",
+        "step 'poll' would be visited more than 3 times; step 'poll' failed: a, failed",
+    )
 
 
 def test_a_nested_sequence_advances_the_outer_one(db: Database) -> None:

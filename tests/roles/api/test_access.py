@@ -1,6 +1,5 @@
 """Access control: the role that each call needs, and protection from web pages and guessed keys."""
 
-import re
 import socket
 import ssl
 import subprocess
@@ -8,7 +7,6 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from urllib.parse import urljoin
 
 import httpx
 import pytest
@@ -100,16 +98,16 @@ def test_guesses_of_keys_are_limited(served: Served) -> None:
 
 
 def test_the_login_link_works_once_for_one_browser(served: Served) -> None:
-    link = served.server.link()
+    link = served.server.link("anna")
     browser = served.client(None)
     answer = browser.get(link)
-    assert answer.status_code == 200
+    assert answer.status_code == 303
     cookie = answer.headers["set-cookie"]
     assert "HttpOnly" in cookie
-    assert "SameSite=strict" in cookie
+    assert "SameSite=lax" in cookie
     assert browser.get("/v1/jobs").status_code == 200
     assert served.client(None).get(link).status_code == 403
-    assert browser.get(link).status_code == 200  # the link was opened by this browser
+    assert browser.get(link).status_code == 303  # the link was opened by this browser
     # Only the server's own pages may make changes with a session.
 
     def put(headers: dict[str, str]) -> httpx.Response:
@@ -135,21 +133,6 @@ def test_another_origin_is_refused(served: Served) -> None:
         assert served.admin.get("/v1/jobs", headers={"Origin": origin}).status_code == 403, origin
     assert served.admin.get("/v1/jobs", headers={"Origin": served.url}).status_code == 200
     assert "access-control-allow-origin" not in served.admin.get("/v1/jobs").headers
-
-
-def test_the_pages_load_nothing_from_other_origins(served: Served) -> None:
-    browser = served.client(None)
-    paths, read = {"/", "/docs"}, set[str]()
-    while paths - read:
-        path = min(paths - read)
-        answer = browser.get(path)
-        read.add(path)
-        assert answer.status_code == 200, path
-        assert "default-src 'none'" in answer.headers["content-security-policy"]
-        assert not re.search(r"""["'`(]\s*(https?:)?//|url\(|@import""", answer.text), path
-        loaded = re.findall(r"""(?:<link[^>]*href|<script[^>]*src)="([^"]+)"|from "([^"]+)\"""", answer.text)
-        paths |= {urljoin(path, one or other) for one, other in loaded if one != "data:,"}
-    assert {"/static/page.css", "/static/element.js", "/static/factory.js", "/static/docs.js"} <= read
 
 
 def test_a_body_that_is_too_large_is_refused(served: Served) -> None:

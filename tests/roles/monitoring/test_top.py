@@ -12,8 +12,9 @@ from rich.console import Console
 
 from jobfac import definitions as d
 from jobfac.cli.client.remote import Remote
-from jobfac.cli.rendering.frame import draw, pick, share
+from jobfac.cli.rendering.frame import draw, listed, pick, share
 from jobfac.cli.rendering.rows import span
+from jobfac.cli.rendering.selection import Selection, react, read_keys
 from jobfac.database.engine import Database
 from jobfac.states import RunState
 from jobfac.store import overview, runs, schedules
@@ -264,7 +265,8 @@ def test_space_is_shared_and_failures_keep_half_of_theirs() -> None:
 
 def test_in_a_terminal_it_follows_a_fleet_until_q(sqlite_fleet: Fleet) -> None:
     fleet = sqlite_fleet
-    report = """echo '{"progress": 0.25, "message": "a quarter"}' >> "$JOBFAC_REPORT"; read x < fifo"""
+    said = """echo '{"progress": 0.25, "message": "a quarter"}' >> "$JOBFAC_REPORT"; echo said in its output; """
+    report = f"{said} read x < fifo"
     os.mkfifo(fleet.folder / "fifo")
     fleet.define(slow={"command": ["sh", "-c", report], "directory": str(fleet.folder)}, bad={"command": ["false"]})
     fleet.worker("w1", slots=3)
@@ -278,9 +280,14 @@ def test_in_a_terminal_it_follows_a_fleet_until_q(sqlite_fleet: Fleet) -> None:
         (fleet.folder / "fifo").write_text("go on\n")
         fleet.wait(slow)
         shown.shows("no running runs")
+        shown.type(b"j\r")  # the first of the ended runs
+        shown.shows(f"run {slow} ")
+        shown.shows("said in its output")
+        shown.type(b"b")
+        shown.shows("no running runs")
         assert shown.press(b"q") == 0
     once = fleet.factory.run("top")
-    assert re.search(r"✔ slow", once.stdout)
+    assert re.search(r"✔ \d+ slow", once.stdout)
     assert "\x1b" not in once.stdout
 
 
@@ -311,3 +318,33 @@ def test_it_waits_for_an_unreachable_database(sqlite_factory: Factory) -> None:
         later.close()
         shown.shows("no schedule is due")
         assert shown.press(b"\x03") == 0
+
+
+# The keys
+
+
+def test_keys_choose_a_run_and_open_its_output() -> None:
+    assert read_keys(b"jK\x1b[A\x1b[B\r?\x1bq") == ["down", "up", "up", "down", "open", "back", "quit"]
+    runs_ = [5, 4, 9]
+    nothing = Selection()
+    assert react(nothing, "down", runs_) == Selection(5)
+    assert react(nothing, "up", runs_) == Selection(9)
+    assert react(nothing, "open", runs_) == nothing
+    assert react(Selection(5), "down", runs_) == Selection(4)
+    assert react(Selection(9), "down", runs_) == Selection(9)
+    assert react(Selection(7), "down", runs_) == Selection(5)  # it is no longer on the screen
+    opened = react(Selection(4), "open", runs_)
+    assert opened == Selection(4, 4)
+    assert react(opened, "down", runs_) == opened
+    assert react(opened, "back", runs_) == Selection(4)
+    assert react(opened, "quit", runs_) is None
+    assert react(nothing, "down", []) == nothing
+
+
+def test_every_list_shows_run_ids_and_failures_have_a_span() -> None:
+    ids = listed(BUSY, 40)
+    shown = "\n".join(picture(BUSY, 120, 40))
+    assert ids
+    for run_id in ids:
+        assert re.search(rf"\b{run_id}\b", shown), run_id
+    assert re.search(r"failed in \d+", shown)

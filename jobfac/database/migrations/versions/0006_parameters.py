@@ -44,6 +44,7 @@ def _upstream(schema: str | None) -> None:
         sa.PrimaryKeyConstraint("job", "state", "schedule_id", name="pk_upstream"),
         schema=schema,
     )
+    op.create_index("ix_upstream_schedule", "upstream", ["schedule_id"], unique=False, schema=schema)
     op.create_table(
         "upstream_end",
         sa.Column("schedule_id", BIG_ID, autoincrement=False, nullable=False),

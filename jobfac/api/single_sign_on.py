@@ -1,0 +1,83 @@
+"""Single sign-on: a trusted reverse proxy has logged a person in and names the person and the groups in headers."""
+
+import ipaddress
+from collections.abc import Mapping, Sequence
+
+from starlette.requests import Request
+
+from jobfac.api.problems import Problem
+from jobfac.settings import Settings, SettingsError
+from jobfac.states import Role
+from jobfac.store.api_keys import Caller
+
+PEER = "jobfac.peer"
+"""Where a request's scope has the address of the connection's peer, before a proxy's headers replace it."""
+
+EVERYBODY = "*"
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class SingleSignOn:
+    """Reads who a proxy says the caller is. Off unless the setting ``proxy_user_header`` names a header."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Read the settings.
+
+        Raises:
+            SettingsError: a setting that it needs is missing, or an address or a role cannot be read.
+        """
+        if settings.proxy_user_header and not (settings.proxy_addresses and settings.proxy_roles):
+            raise SettingsError(
+                "proxy_user_header needs proxy_addresses, the proxies that may name a person, and proxy_roles, such as "
+                "dba=admin,*=viewer."
+            )
+        self.header = settings.proxy_user_header.lower()
+        self._groups = settings.proxy_groups_header.lower()
+        self._roles = _roles(settings.proxy_roles)
+        self._proxies = _networks(settings.proxy_addresses)
+
+    def caller(self, request: Request) -> Caller | None:
+        """Return whom the proxy names; None: single sign-on is off, or the request names nobody.
+
+        Raises:
+            Problem: 403 if the peer is no configured proxy, or no group of the person has a role.
+        """
+        names = request.headers.getlist(self.header) if self.header else []
+        if not names:
+            return None
+        peer = (request.scope.get(PEER) or ("", 0))[0]
+        if not self._is_proxy(peer):
+            raise Problem(
+                403, f"The header {self.header} is taken only from a proxy of proxy_addresses, not from {peer}."
+            )
+        if len(names) != 1 or not names[0].strip():
+            raise Problem(403, f"The header {self.header} must name one person.")
+        name = names[0].strip()
+        groups = [one.strip() for value in request.headers.getlist(self._groups) for one in value.split(",")]
+        granted = [self._roles[group] for group in (*groups, EVERYBODY) if group in self._roles]
+        if not granted:
+            raise Problem(403, f"No group of '{name}' has a role; the setting proxy_roles says which groups have one.")
+        return Caller(name[:128], max(granted, key=list(Role).index))
+
+    def _is_proxy(self, peer: str) -> bool:
+        try:
+            address = ipaddress.ip_address(peer)
+        except ValueError:
+            return False
+        return any(address in network for network in self._proxies)
+
+
+def _roles(text: str) -> Mapping[str, Role]:
+    pairs = [pair.partition("=") for pair in text.split(",") if pair.strip()]
+    for group, _, role in pairs:
+        if not group.strip() or role.strip() not in list(Role):
+            raise SettingsError(f"proxy_roles must be pairs such as dba=admin,*=viewer, not '{group}={role}'.")
+    return {group.strip(): Role(role.strip()) for group, _, role in pairs}
+
+
+def _networks(text: str) -> Sequence[Network]:
+    try:
+        return [ipaddress.ip_network(one.strip()) for one in text.split(",") if one.strip()]
+    except ValueError as error:
+        raise SettingsError(f"proxy_addresses must be addresses or networks such as 10.0.0.0/8: {error}.") from None

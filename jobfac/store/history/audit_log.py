@@ -1,0 +1,70 @@
+"""Read the audit."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+import sqlalchemy as sa
+
+from jobfac.database.tables import audit
+from jobfac.views.serialization import columns, from_row
+
+SCAN = 5000
+"""Entries that one search reads at most."""
+
+
+class AuditView(NamedTuple):
+    """Who did what, with the state before and after where there is one."""
+
+    id: int
+    at: datetime
+    by: str
+    action: str
+    subject: str
+    before: str | None
+    after: str | None
+
+
+_SHOWN = [audit.c[name] for name in columns(AuditView)]
+
+
+class Found(NamedTuple):
+    """Some entries, newest first. ``below``: where to continue, None: there are no more."""
+
+    entries: list[AuditView]
+    below: int | None
+
+
+def find(
+    conn: sa.Connection, limit: int, *, text: str | None = None, action: str | None = None, below: int | None = None
+) -> Found:
+    """Return up to ``limit`` entries among the newest ``SCAN``, newest first.
+
+    Args:
+        text: a part of the name or of the subject.
+        action: only this action.
+        below: only entries with lower ids, to continue after a page.
+    """
+    newest = sa.select(*_SHOWN).order_by(audit.c.id.desc()).limit(SCAN)
+    if below is not None:
+        newest = newest.where(audit.c.id < below)
+    seen = newest.subquery("seen")
+    query = sa.select(seen).order_by(seen.c.id.desc()).limit(limit + 1)
+    if text:
+        contains = seen.c.by.icontains(text, autoescape=True) | seen.c.subject.icontains(text, autoescape=True)
+        query = query.where(contains)
+    if action:
+        query = query.where(seen.c.action == action)
+    entries = [from_row(AuditView, row) for row in conn.execute(query).mappings()]
+    if len(entries) > limit:
+        return Found(entries[:limit], entries[limit - 1].id)
+    ids = newest.with_only_columns(audit.c.id).subquery("ids")
+    number, last = conn.execute(sa.select(sa.func.count(), sa.func.min(ids.c.id)).select_from(ids)).one()
+    return Found(entries, last if number == SCAN else None)
+
+
+def about(conn: sa.Connection, subjects: Sequence[str], limit: int) -> list[AuditView]:
+    """Return the newest entries about exactly these subjects, newest first."""
+    newest = sa.select(*_SHOWN).order_by(audit.c.id.desc()).limit(SCAN).subquery("seen")
+    query = sa.select(newest).where(newest.c.subject.in_(subjects)).order_by(newest.c.id.desc()).limit(limit)
+    return [from_row(AuditView, row) for row in conn.execute(query).mappings()]

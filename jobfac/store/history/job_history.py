@@ -1,0 +1,59 @@
+"""The history of one job: its versions, and what became of its runs by day."""
+
+import json
+from collections.abc import Sequence
+from datetime import date, datetime
+from typing import NamedTuple
+
+import sqlalchemy as sa
+
+from jobfac.database.dialects import PASS, rows
+from jobfac.database.tables import UNCOUNTED, daily, job_version, run
+from jobfac.database.types import sql_literals
+from jobfac.states import FAILED, FINAL
+from jobfac.store.statistics import COLUMNS, totals
+from jobfac.views.serialization import columns, from_row
+
+UNCOUNTED_RUNS = 5000
+"""Runs of the job that are not in the daily statistics yet and are read at most."""
+
+
+class VersionRow(NamedTuple):
+    """A version of a definition: its canonical JSON text."""
+
+    version: int
+    created_at: datetime
+    created_by: str
+    definition: str
+
+
+def versions(conn: sa.Connection, job_id: str, limit: int) -> list[VersionRow]:
+    """Return the newest versions of a job, newest first."""
+    shown = (job_version.c[name] for name in columns(VersionRow))
+    query = sa.select(*shown).where(job_version.c.job == job_id).order_by(job_version.c.version.desc()).limit(limit)
+    return [from_row(VersionRow, row) for row in conn.execute(query).mappings()]
+
+
+def by_day(conn: sa.Connection, job_id: str, days: Sequence[date]) -> dict[date, tuple[int, int]]:
+    """Return how many of the job's runs succeeded and failed on each of these days (UTC)."""
+    found = {day: [0, 0] for day in days}
+    given = rows.rows_table(conn.dialect.name, day=daily.c.day.type)
+    query = sa.select(daily).join(given, given.c.day == daily.c.day).where(daily.c.job == job_id)
+    for row in conn.execute(query, _days(days)).mappings():
+        found[row["day"]][0] += row["succeeded"]
+        found[row["day"]][1] += sum(row[state.value] for state in FAILED)
+    for (day, _), its in totals(conn.execute(_uncounted(job_id))).items():
+        if day in found:
+            found[day][0] += its.states["succeeded"]
+            found[day][1] += sum(its.states[state] for state in FAILED)
+    return {day: (good, bad) for day, (good, bad) in found.items()}
+
+
+def _days(days: Sequence[date]) -> dict[str, str]:
+    return {"rows": json.dumps([{"day": day.isoformat()} for day in days])}
+
+
+def _uncounted(job_id: str) -> sa.Select[object]:
+    final = sa.text(f"run.state IN ({sql_literals(FINAL)})")
+    query = sa.select(*COLUMNS).with_hint(run, PASS, "mssql").where(sa.text(UNCOUNTED), run.c.job == job_id, final)
+    return query.order_by(run.c.ended_at).limit(UNCOUNTED_RUNS)

@@ -1,0 +1,64 @@
+"""The latest runs of some jobs, for strips and charts: one seek of an index for each job."""
+
+import functools
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from jobfac.database.dialects import PASS
+from jobfac.database.tables import run
+from jobfac.states import RunState
+from jobfac.views.runs import PastRun, RunRow
+from jobfac.views.serialization import columns, from_row
+
+JOBS = 64
+"""The maximum number of jobs in one statement."""
+
+LATER = 5
+"""Runs of a job that are looked at for a success after a failure."""
+
+_COLUMNS = [run.c[name] for name in columns(PastRun)]
+
+
+def of_jobs(conn: sa.Connection, job_ids: Sequence[str], limit: int) -> dict[str, list[PastRun]]:
+    """Return the last ``limit`` runs of each job, oldest first, by job. Jobs without runs are left out."""
+    found: defaultdict[str, list[PastRun]] = defaultdict(list)
+    for start in range(0, len(job_ids), JOBS):
+        names = list(job_ids[start : start + JOBS])
+        names += names[-1:] * ((1 << (len(names) - 1).bit_length()) - len(names))  # few lengths, few statements
+        given = {f"job{place}": name for place, name in enumerate(names)}
+        seen: set[int] = set()
+        for row in conn.execute(_latest(len(names), limit), given).mappings():
+            if row["id"] not in seen:
+                seen.add(row["id"])
+                found[row["job"]].append(from_row(PastRun, row))
+    return {name: sorted(runs, key=lambda one: one.id) for name, runs in found.items()}
+
+
+@functools.cache
+def _latest(jobs: int, limit: int) -> sa.Select[Any] | sa.CompoundSelect[Any]:
+    arms = []
+    for place in range(jobs):
+        newest = (
+            sa.select(*_COLUMNS)
+            .with_hint(run, PASS, "mssql")
+            .where(run.c.job == sa.bindparam(f"job{place}", type_=run.c.job.type))
+            .order_by(run.c.id.desc())
+            .limit(limit)
+        )
+        arms.append(sa.select(newest.subquery(f"latest{place}")))
+    return sa.union_all(*arms)
+
+
+def recovered(conn: sa.Connection, failed: Sequence[RunRow]) -> set[int]:
+    """Return the ids of those of the runs after which a run of the same job succeeded."""
+    newest: dict[str, int] = {}
+    for one in failed:
+        newest[one.job] = max(one.id, newest.get(one.job, 0))
+    later = of_jobs(conn, list(newest), LATER)
+    good = {
+        job: max((run.id for run in runs if run.state == RunState.SUCCEEDED), default=0) for job, runs in later.items()
+    }
+    return {one.id for one in failed if good.get(one.job, 0) > one.id}

@@ -1,0 +1,1 @@
+"""Drawings as SVG. Colours come from the style sheet; every text is escaped."""

@@ -1,0 +1,50 @@
+"""The last runs of a job as a strip of columns: the colour is the state, the height is the duration."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from markupsafe import Markup, escape
+
+from jobfac.views.runs import PastRun
+from jobfac.web.templating import span
+
+RUNS = 30
+"""Runs in a strip."""
+
+WIDTH, HEIGHT, LEAST = 6, 26, 5
+"""Pixels: of a run, of the strip, and of the column of the shortest run."""
+
+
+def seconds(run: PastRun) -> float | None:
+    """Return how long the run took from its first start to its end; None: it did not."""
+    if run.started_at is None or run.ended_at is None:
+        return None
+    return max(0.0, (run.ended_at - run.started_at).total_seconds())
+
+
+def strip(runs: Sequence[PastRun]) -> Markup:
+    """Return the runs, oldest first, as a strip."""
+    longest = max((seconds(run) or 0.0 for run in runs), default=0.0) or 1.0
+    rects = []
+    first = RUNS - len(runs)
+    for place, run in enumerate(runs[-RUNS:], start=max(0, first)):
+        taken = seconds(run)
+        height = HEIGHT if taken is None else LEAST + (HEIGHT - LEAST) * taken / longest
+        told = f"run {run.id}: {str(run.state).replace('_', ' ')}{'' if taken is None else f', {span(taken)}'}"
+        rects.append(
+            f'<rect class="{run.state}" x="{place * WIDTH}" y="{HEIGHT - height:.1f}" width="{WIDTH - 1.5}" '
+            f'height="{height:.1f}" rx="1"><title>{told}</title></rect>'
+        )
+    width = RUNS * WIDTH
+    return Markup(
+        f'<svg class="strip" width="{width}" height="{HEIGHT}" viewBox="0 0 {width} {HEIGHT}" role="img" '
+        f'aria-label="{escape(summary(runs))}">{"".join(rects)}</svg>'
+    )
+
+
+def summary(runs: Sequence[PastRun]) -> str:
+    """Return the strip in words."""
+    if not runs:
+        return "No runs yet"
+    counted = Counter(str(run.state).replace("_", " ") for run in runs)
+    return f"Last {len(runs)} runs: " + ", ".join(f"{number} {word}" for word, number in counted.most_common())

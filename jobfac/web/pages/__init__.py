@@ -1,0 +1,36 @@
+"""The modules of the pages; ``ALL`` is their route table."""
+
+from jobfac.web.pages import (
+    audit,
+    docs,
+    fleet,
+    guide,
+    job,
+    jobs,
+    login,
+    notifications,
+    now,
+    operating,
+    reports,
+    run,
+    runs,
+    timeline,
+)
+
+ALL = (
+    *now.PAGES,
+    *runs.PAGES,
+    *run.PAGES,
+    *jobs.PAGES,
+    *job.PAGES,
+    *timeline.PAGES,
+    *fleet.PAGES,
+    *reports.PAGES,
+    *notifications.PAGES,
+    *audit.PAGES,
+    *guide.PAGES,
+    *docs.PAGES,
+    *operating.PAGES,
+    *login.PAGES,
+)
+"""Every page and every act of a button, in one table."""

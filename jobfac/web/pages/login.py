@@ -1,0 +1,74 @@
+"""`/login`, `/logout`: by key, or by the link that `jobfac up` printed; and `/theme`, light or dark."""
+
+from starlette.responses import Response
+
+from jobfac.api.auth import cookie_name
+from jobfac.api.problems import Problem
+from jobfac.store.api_keys import Role
+from jobfac.web.page import Page, act, get
+from jobfac.web.visit import Notice, Visit, local_path
+
+USED = (
+    "This link was used before or is too old. Log in with a key, or start `jobfac up` again for another link; "
+    "`jobfac keys create --role operator` makes a key."
+)
+ENDED = "Your session has ended, or its key was revoked. Log in again."
+
+
+def login(visit: Visit) -> Response:
+    """Show the form, or use a link."""
+    goal = local_path(visit.query.get("next", "")) or "/"
+    token = visit.query.get("token")
+    if token is None:
+        ended = ENDED if cookie_name(visit.request) in visit.request.cookies and not _is_in(visit) else ""
+        return visit.render("login.html", next=goal, problem=ended)
+    if visit.request.method == "HEAD":  # a preview of the link by a mail or chat program must not use it up
+        return Response()
+    caller = visit.service.authenticator.use_link(token)
+    if caller is None:
+        return visit.go("/") if _is_in(visit) else visit.render("login.html", 403, next=goal, problem=USED)
+    answer = visit.go("/")
+    visit.service.authenticator.open_session(visit.request, answer, caller)
+    return answer
+
+
+def _is_in(visit: Visit) -> bool:
+    try:
+        visit.service.authenticator.caller(visit.request)
+    except Problem:
+        return False
+    return True
+
+
+def enter(visit: Visit) -> Response:
+    """Log in with a key."""
+    goal = local_path(visit.field("next")) or "/"
+    try:
+        caller = visit.service.authenticator.check(visit.request, visit.field("key").strip())
+    except Problem as problem:
+        return visit.render("login.html", problem.status, next=goal, problem=problem.detail)
+    answer = visit.go(goal)
+    visit.service.authenticator.open_session(visit.request, answer, caller)
+    return answer
+
+
+def leave(visit: Visit) -> Response:
+    """Log out."""
+    answer = visit.go("/login", Notice("You are logged out."))
+    answer.delete_cookie(cookie_name(visit.request))
+    return answer
+
+
+def theme(visit: Visit) -> Response:
+    """Keep the theme that the browser's user chose."""
+    answer = visit.back()
+    answer.set_cookie("jobfac-theme", visit.field("theme"), max_age=365 * 86400, samesite="lax")
+    return answer
+
+
+PAGES: tuple[Page, ...] = (
+    get("/login", login, None),
+    act("/login", enter, None),
+    act("/logout", leave, None),
+    act("/theme", theme, Role.VIEWER),
+)

@@ -1,0 +1,86 @@
+"""What the night shift does about a run or the factory: acknowledge, note, hold, release, approve, roll back."""
+
+from datetime import UTC, datetime, timedelta
+
+from starlette.responses import Response
+
+from jobfac.definitions.values import read_duration
+from jobfac.errors import Invalid
+from jobfac.operations import approvals, holds, notes, versions
+from jobfac.store.api_keys import Role
+from jobfac.store.holds.placing import Scope
+from jobfac.web import commands
+from jobfac.web.page import Page, act
+from jobfac.web.visit import Notice, Visit
+
+
+def acknowledge(visit: Visit) -> Response:
+    """Acknowledge a failure."""
+    run_id = visit.path("run")
+    (run,) = notes.acknowledge(visit.service.db, visit.by, [run_id])
+    return visit.back(
+        Notice(f"The failure of run {run_id} of {run.job} is acknowledged.", commands.line("ack", run_id))
+    )
+
+
+def note(visit: Visit) -> Response:
+    """Write a note about a run, and acknowledge its failure if that was ticked."""
+    run_id, text, ack = visit.path("run"), visit.field("text").strip(), bool(visit.field("acknowledge"))
+    notes.add(visit.service.db, visit.by, run_id, text, acknowledge=ack)
+    words = commands.line("note", run_id, text, *(["--ack"] if ack else []))
+    return visit.back(Notice(f"The note about run {run_id} is written.", words), f"/runs/{run_id}")
+
+
+def hold(visit: Visit) -> Response:
+    """Hold a pool, a category, a job, or everything."""
+    scope, name = visit.field("scope"), visit.field("name").strip()
+    if scope not in ("everything", *Scope._fields) or (scope != "everything" and not name):
+        raise Invalid("A hold is of a pool, a category, a job or of everything; say which.")
+    reason, lasts = visit.field("reason"), visit.field("lasts").strip()
+    try:
+        until = datetime.now(UTC) + timedelta(seconds=float(read_duration(lasts))) if lasts else None
+    except (ValueError, OverflowError):
+        raise Invalid(f"'{lasts}' is no duration: write 2h, or leave it empty.") from None
+    limited = Scope() if scope == "everything" else Scope(**{scope: name})
+    placed = holds.hold(visit.service.db, visit.by, limited, reason, until)
+    words = [] if scope == "everything" else [f"--{scope}", name]
+    line = commands.line("hold", *words, *(["--until", lasts] if lasts else []), "--reason", reason)
+    return visit.back(Notice(f"Nothing new starts in {placed.scope} until hold {placed.id} ends.", line), "/fleet")
+
+
+def release(visit: Visit) -> Response:
+    """End a hold."""
+    ended = holds.release(visit.service.db, visit.by, visit.path("hold"))
+    text = f"Hold {ended.id} of {ended.scope} has ended."
+    return visit.back(Notice(text, commands.line("release", ended.id)), "/fleet")
+
+
+def approve(visit: Visit) -> Response:
+    """Approve or reject a step that waits for a person."""
+    run_id, step = visit.path("run"), visit.path("step")
+    approved, reason = visit.field("decision") != "reject", visit.field("reason").strip() or None
+    approvals.approve(visit.service.db, visit.by, run_id, step, approved=approved, reason=reason)
+    words = [*([] if approved else ["--reject"]), *(["--reason", reason] if reason else [])]
+    done = "approved" if approved else "rejected"
+    text = f"Step {step} of run {run_id} is {done}."
+    return visit.back(Notice(text, commands.line("approve", run_id, step, *words)), f"/runs/{run_id}")
+
+
+def rollback(visit: Visit) -> Response:
+    """Make an earlier version of a job the current one again."""
+    job_id, version = visit.path("job"), visit.field("version")
+    if not version.isdecimal() or len(version) > 9:
+        raise Invalid(f"'{version}' is no version; choose one of the list.")
+    stored = versions.rollback(visit.service.db, visit.by, job_id, int(version))
+    text = f"Version {version} of {job_id} is in force again, as version {stored.version}."
+    return visit.go(f"/jobs/{stored.id}", Notice(text, commands.line("jobs", "rollback", job_id, version)))
+
+
+PAGES: tuple[Page, ...] = (
+    act("/runs/{run:id}/acknowledge", acknowledge),
+    act("/runs/{run:id}/notes", note),
+    act("/runs/{run:id}/steps/{step}/approve", approve),
+    act("/holds", hold),
+    act("/holds/{hold:id}/release", release),
+    act("/jobs/{job}/rollback", rollback, Role.ADMIN),
+)

@@ -1,0 +1,137 @@
+"""`/runs/ID`: one run, its output as it comes, its attempts and what happened to it."""
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from markupsafe import Markup
+from starlette.responses import Response
+
+from jobfac import definitions as d
+from jobfac.channels import shown as described
+from jobfac.errors import JobfacError, NotFound
+from jobfac.operations import versions
+from jobfac.operations.caller import visible_run
+from jobfac.states import FINAL, JobKind
+from jobfac.store import jobs, notes, outbox, parameters, runs, sequences
+from jobfac.store.history import counts, waiting
+from jobfac.views.jobs import ChangeView
+from jobfac.views.notes import NoteView
+from jobfac.views.notifications import NotificationView
+from jobfac.views.runs import AttemptView, EventView, RunView
+from jobfac.views.sequences import StepVisitView
+from jobfac.web.drawing import bars, graph
+from jobfac.web.output_places import places
+from jobfac.web.page import Page, get
+from jobfac.web.visit import Visit
+
+EVENTS = 300
+"""Events of a run that the page shows at most."""
+
+NOTIFICATIONS = 50
+
+
+class Facts(NamedTuple):
+    """What the database says of a run. ``definition``: the version that ran, None if it cannot be read."""
+
+    run: RunView
+    attempts: list[AttemptView]
+    events: list[EventView]
+    path: list[StepVisitView]
+    definition: d.AnyJob | None
+    notifications: list[NotificationView]
+    notes: list[NoteView]
+    changes: list[ChangeView]
+    is_known: bool
+    now: datetime
+
+
+def _read(conn: sa.Connection, visit: Visit) -> Facts:
+    seen = visible_run(conn, visit.caller, visit.path("run"))
+    (run,) = waiting.explained(conn, [seen])
+    if run.parameters is not None and visit.may():
+        run = run._replace(parameters={**run.parameters, **parameters.sensitive_of(conn, run.id)})
+    is_sequence = run.kind == JobKind.SEQUENCE
+    return Facts(
+        run,
+        runs.attempts(conn, run.id),
+        runs.events_of(conn, run.id),
+        sequences.step_history(conn, run.id, visit.caller.categories) if is_sequence else [],
+        _definition(conn, run),
+        outbox.find(conn, described, limit=NOTIFICATIONS, run_id=run.id),
+        notes.of_run(conn, run.id),
+        versions.changes_since(conn, run.job, run.job_version),
+        jobs.load(conn, run.job) is not None,
+        counts.now(conn),
+    )
+
+
+def _definition(conn: sa.Connection, run: RunView) -> d.AnyJob | None:
+    try:
+        return jobs.load_version(conn, run.job, run.job_version)
+    except (JobfacError, d.DefinitionError, sa.exc.NoResultFound):
+        return None
+
+
+def show(visit: Visit) -> Response:
+    """Show a run."""
+    numbers, facts = visit.together(lambda conn: _read(conn, visit))
+    run = facts.run
+    number = _attempt(visit, run)
+    where = places(facts.definition, run, facts.attempts, number)
+    return visit.render(
+        "run.html",
+        active="runs",
+        counts=numbers,
+        over=run.state in FINAL,
+        number=number,
+        places=where,
+        output=f"/v1/runs/{run.id}/output" + (f"?attempt={number}" if "attempt" in visit.query else ""),
+        lanes=bars.attempts(facts.attempts, facts.now) if len(facts.attempts) > 1 else None,
+        drawing=_drawing(facts),
+        arguments=_arguments(facts),
+        environment=sorted(getattr(facts.definition, "environment", {})),
+        payload=_payload(run.payload),
+        outputs=None if run.outputs is None else json.dumps(run.outputs, indent=2, ensure_ascii=False),
+        hidden=max(0, len(facts.events) - EVENTS),
+        **{**facts._asdict(), "events": facts.events[-EVENTS:]},
+    )
+
+
+def _attempt(visit: Visit, run: RunView) -> int:
+    text = visit.query.get("attempt", "")
+    number = int(text) if text.isdecimal() and len(text) < 9 else max(1, run.attempt)
+    if not 1 <= number <= max(1, run.attempt):
+        raise NotFound(f"Run {run.id} has no attempt {number}; it has {run.attempt}.")
+    return number
+
+
+def _drawing(facts: Facts) -> Markup | None:
+    if not isinstance(facts.definition, d.Sequence):
+        return None
+    title = f"Run {facts.run.id} of {facts.run.job}"
+    return graph.graph(title, facts.definition, graph.progress(facts.path), graph.taken(facts.path))
+
+
+def _arguments(facts: Facts) -> Sequence[str] | None:
+    """Return the whole argument list of a program; None of a sequence."""
+    if not isinstance(facts.definition, d.Job):
+        return None
+    given = facts.definition.arguments if facts.run.arguments is None else facts.run.arguments
+    return [*facts.definition.command, *given]
+
+
+def _payload(text: str | None) -> str | None:
+    """Return the payload; JSON is laid out."""
+    if text is None:
+        return None
+    try:
+        found: Any = json.loads(text)
+    except ValueError:
+        return text
+    return json.dumps(found, indent=2, ensure_ascii=False) if isinstance(found, dict | list) else text
+
+
+PAGES: tuple[Page, ...] = (get("/runs/{run:id}", show),)

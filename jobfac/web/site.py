@@ -1,0 +1,144 @@
+"""The site: the routes of the pages, who is admitted to them, and what becomes of errors."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from http import HTTPStatus
+from itertools import groupby
+
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from jobfac.api import Site
+from jobfac.api.auth import SessionOver
+from jobfac.api.problems import HANDLERS, RETRY_AFTER, Problem
+from jobfac.api.validation import BODY_LIMIT, BODY_TIMEOUT
+from jobfac.definitions import DefinitionError
+from jobfac.errors import JobfacError, Unreachable
+from jobfac.store.api_keys import Caller, Role
+from jobfac.telemetry.logs import logger
+from jobfac.web import assets, live
+from jobfac.web.page import Page
+from jobfac.web.pages import ALL
+from jobfac.web.visit import HEADERS, Form, Notice, Visit, login_path, read_form
+
+log = logger("jobfac.web")
+
+FORM = "application/x-www-form-urlencoded"
+
+
+def site() -> Site:
+    """The pages."""
+    changes = live.Changes()
+    routes = [
+        Route("/static/{name}", assets.serve),
+        Route("/live", changes.serve),
+        *_routes(ALL),
+    ]
+    return Site(routes, {HTTPException: _http})
+
+
+def _routes(table: Iterable[Page]) -> list[Route]:
+    found = []
+    for path, group in groupby(sorted(table, key=lambda one: one.path), key=lambda one: one.path):
+        pages = {one.method: one for one in group}
+        found.append(Route(path, _endpoint(pages), methods=list(pages)))
+    return sorted(found, key=lambda route: "{" in route.path)
+
+
+def _endpoint(pages: Mapping[str, Page]) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(request: Request) -> Response:
+        page = pages["GET" if request.method == "HEAD" else request.method]
+        try:
+            form = await _form(request) if page.method == "POST" else {}
+            return await run_in_threadpool(_answer, page, request, form)
+        except Problem as error:
+            return await run_in_threadpool(failed, request, error.status, error.detail)
+
+    return endpoint
+
+
+def _answer(page: Page, request: Request, form: Form) -> Response:
+    service = request.app.state.service
+    caller: Caller | None = None
+    try:
+        if page.role is not None:
+            caller = service.authenticator.caller(request)
+            _admit(page, page.role, caller)
+        return page.handler(Visit(request, service, caller, form))
+    except SessionOver:
+        return _to_login(request)
+    except Problem as error:
+        if error.status == 401 and "authorization" not in request.headers:
+            return _to_login(request)
+        return _refused(request, caller, form, error.status, error.detail)
+    except Unreachable as error:
+        log.warning("database unreachable", action="api_unreachable", path=request.url.path, reason=str(error))
+        return failed(request, 503, "The database cannot be reached right now. This page tries again by itself.")
+    except DefinitionError as error:
+        return _refused(request, caller, form, 422, str(error))
+    except JobfacError as error:
+        return _refused(request, caller, form, error.kind.status, str(error))
+    except Exception as error:
+        log.exception("a page failed", action="page_failed", path=request.url.path, reason=str(error))
+        return failed(request, 500, "This is a bug; the server's log has its trace.")
+
+
+def _admit(page: Page, role: Role, caller: Caller) -> None:
+    if not caller.role.allows(role):
+        raise Problem(403, f"This needs the role {role}; '{caller.name}' has the role {caller.role}.")
+    if page.everywhere and caller.categories is not None:
+        raise Problem(403, f"This concerns all jobs; '{caller.name}' is limited to some categories.")
+
+
+def _to_login(request: Request) -> Response:
+    if "hx-request" in request.headers:  # a part of a page cannot show the login; the whole page goes there
+        return Response(status_code=401, headers={**HEADERS, "HX-Refresh": "true"})
+    return RedirectResponse(login_path(request), 303, HEADERS)
+
+
+def _refused(request: Request, caller: Caller | None, form: Form, status: int, sentence: str) -> Response:
+    """A form that was refused leads back to its page, which says why; anything else is a page of its own."""
+    visit = Visit(request, request.app.state.service, caller, form)
+    if request.method == "POST" and caller is not None and visit.came_from():
+        return visit.back(Notice(sentence, bad=True))
+    return failed(request, status, sentence, caller)
+
+
+def failed(request: Request, status: int, sentence: str, caller: Caller | None = None) -> Response:
+    """Return the page that says what went wrong."""
+    visit = Visit(request, request.app.state.service, caller, {})
+    title = HTTPStatus(status).phrase
+    answer = visit.render("failed.html", status, status=status, title=title, sentence=sentence)
+    if status == 503:
+        answer.headers["Refresh"] = str(RETRY_AFTER)
+    return answer
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if "text/html" not in request.headers.get("accept", "") or request.url.path.startswith("/v1/"):
+        return await HANDLERS[HTTPException](request, error)
+    sentence = f"There is no page {request.url.path[:200]}." if error.status_code == 404 else f"{error.detail}."
+    return await run_in_threadpool(failed, request, error.status_code, sentence)
+
+
+async def _form(request: Request) -> Form:
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    body = bytearray()
+    pieces = request.stream()
+    try:
+        while (piece := await asyncio.wait_for(anext(pieces, None), BODY_TIMEOUT)) is not None:
+            body += piece
+            if len(body) > BODY_LIMIT:
+                raise Problem(413, f"A form may have {BODY_LIMIT:,} bytes at most.")
+    except TimeoutError:
+        raise Problem(408, f"No more of the form came within {BODY_TIMEOUT:g} s; send it again.") from None
+    if body and media != FORM:
+        raise Problem(415, f"Send the form as {FORM}, not as '{media or 'nothing'}'.")
+    try:
+        return read_form(bytes(body))
+    except ValueError:
+        raise Problem(400, "The form cannot be read; send it as a browser does.") from None

@@ -1,0 +1,144 @@
+"use strict";
+// Everything else is HTML and htmx: this file keeps times, the connection and the keys.
+const find = (selector, root = document) => root.querySelector(selector);
+const all = (selector, root = document) => [...root.querySelectorAll(selector)];
+
+const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+if (zone) document.cookie = `jobfac-zone=${encodeURIComponent(zone)}; path=/; max-age=31536000; samesite=lax`;
+
+// Times
+
+function span(seconds) {
+  if (seconds < 10) return `${Math.max(0, seconds).toFixed(1)} s`;
+  const minutes = Math.floor(seconds / 60), hours = Math.floor(minutes / 60), days = Math.floor(hours / 24);
+  if (days) return `${days} d ${hours % 24} h`;
+  if (hours) return `${hours} h ${minutes % 60} min`;
+  return minutes ? `${minutes} min ${Math.floor(seconds) % 60} s` : `${Math.floor(seconds)} s`;
+}
+
+const offset = Date.parse(document.body.dataset.now) - Date.now(); // the server's clock counts
+function tick() {
+  const now = Date.now() + offset;
+  for (const time of all("time[data-ago], time[data-since]")) {
+    const age = (now - Date.parse(time.dateTime)) / 1000;
+    const words = "since" in time.dataset ? span(age) : age >= 0 ? `${span(age)} ago` : `in ${span(-age)}`;
+    if (time.textContent !== words) time.textContent = words;
+  }
+}
+setInterval(tick, 1000);
+
+// The connection: the page is read again when something changed, but not while somebody works with it.
+
+const offline = find("#offline");
+let source = null, stale = false, last = 0, lost = false;
+
+function busy() {
+  const selection = getSelection();
+  const field = document.activeElement?.matches?.("#page input, #page select, #page textarea");
+  return field || (selection && !selection.isCollapsed) || find("[popover]:popover-open") || find("#page details[data-menu][open]")
+    || find("#page input:checked:not([data-keep])") || all("#page form[data-form] :is(input, textarea)").some((one) => one.value !== one.defaultValue);
+}
+
+function refresh() {
+  if (!stale || document.hidden || busy() || Date.now() - last < 2000) return;
+  stale = false;
+  last = Date.now();
+  htmx.trigger("#refresh", "changed");
+}
+
+function connect() {
+  if (source || document.hidden || !find("#refresh")) return;
+  source = new EventSource("/live");
+  source.addEventListener("connected", () => {
+    if (lost) { stale = true; last = 0; refresh(); }
+    lost = false;
+    offline.hidden = true;
+  });
+  source.addEventListener("changed", (event) => setTimeout(() => { stale = true; refresh(); }, JSON.parse(event.data).wait * 500));
+  source.onerror = () => {
+    lost = true;
+    offline.hidden = false;
+    if (source.readyState === EventSource.CLOSED) { disconnect(); setTimeout(connect, 3000); }
+  };
+}
+
+function disconnect() {
+  source?.close();
+  source = null;
+}
+
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) disconnect(); // a browser holds few connections to one server
+  else { stale = true; connect(); refresh(); }
+});
+addEventListener("pagehide", disconnect);
+addEventListener("pageshow", connect);
+setInterval(refresh, 1000);
+document.addEventListener("htmx:sendError", () => { stale = true; lost = true; offline.hidden = false; });
+document.addEventListener("htmx:afterSettle", () => { tick(); if (chosen) choose(find(`[data-row="${CSS.escape(chosen)}"]`), false); });
+
+// Keys
+
+let chosen = null;
+function choose(row, scroll = true) {
+  all(".current[data-row]").forEach((one) => one.classList.remove("current"));
+  if (!row) return;
+  chosen = row.dataset.row;
+  row.classList.add("current");
+  if (scroll) row.scrollIntoView({ block: "nearest" });
+}
+
+function move(step) {
+  const rows = all("[data-row]").filter((one) => one.offsetParent);
+  const at = rows.findIndex((one) => one.classList.contains("current"));
+  choose(rows[Math.min(rows.length - 1, Math.max(0, at + step))]);
+}
+
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
+  if (event.target.matches("input:not([type=checkbox]), select, textarea")) {
+    if (event.key === "Escape") event.target.blur();
+    return;
+  }
+  if (find("[popover]:popover-open")) return;
+  const row = find(".current[data-row]"), place = row || document;
+  const press = (selector) => { const target = find(selector, place); target?.focus(); target?.click(); return Boolean(target); };
+  const keys = {
+    "/": () => { find("#q")?.focus(); return true; },
+    j: () => { move(1); return true; },
+    k: () => { move(-1); return true; },
+    r: () => press("[data-key=r]"),
+    s: () => press("[data-key=s]"),
+    "?": () => { find("#keys")?.showPopover(); return true; },
+    Enter: () => row && !event.target.matches("a, button, summary, input") && press("a[data-open]"),
+  };
+  if (keys[event.key]?.()) event.preventDefault();
+});
+
+// Small helps: copying, selecting all, the menu of narrow screens, the theme
+
+document.addEventListener("click", async (event) => {
+  const target = event.target.closest("[data-copy], [data-menu-button], [data-theme-to]");
+  if (!target) return;
+  if ("copy" in target.dataset) {
+    const before = target.textContent;
+    try { await navigator.clipboard.writeText(target.dataset.copy); target.textContent = "Copied"; } catch { target.textContent = "Select and copy"; }
+    setTimeout(() => { target.textContent = before; }, 1500);
+  } else if ("menuButton" in target.dataset) {
+    target.setAttribute("aria-expanded", target.getAttribute("aria-expanded") !== "true");
+  }
+});
+
+document.addEventListener("change", (event) => {
+  if (event.target.matches("[data-all]")) all("input[name=run]", event.target.form).forEach((one) => { one.checked = event.target.checked; });
+  if (event.target.matches("input[name=run], [data-all]")) {
+    const number = all("input[name=run]:checked", event.target.form).length;
+    all("[data-selected]", event.target.form).forEach((one) => { one.textContent = `${number} run${number === 1 ? "" : "s"}`; });
+  }
+  if (event.target.matches("select[data-go]")) event.target.form.requestSubmit();
+});
+// A form that was sent is not sent again by a second click.
+document.addEventListener("submit", (event) => setTimeout(() => all("button", event.target).forEach((one) => { one.disabled = true; }), 0));
+addEventListener("pageshow", () => all("form button[disabled]").forEach((one) => { one.disabled = false; }));
+
+connect();

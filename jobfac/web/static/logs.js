@@ -1,0 +1,158 @@
+"use strict";
+// The output of a run, as it comes. Everything is put in as text, never as HTML.
+(() => {
+  const log = document.querySelector(".log");
+  if (!log) return;
+  const bar = document.querySelector(".logbar"), count = document.querySelector("#lines"), news = document.querySelector("#news");
+  const part = (name) => bar.querySelector(`[data-log=${name}]`);
+  const MOST = 50000; // lines kept; older ones go
+  let number = 0, open = { stdout: null, stderr: null }, styles = { stdout: {}, stderr: {} }, pending = [], unseen = 0, following = log.dataset.over !== "true" || !location.hash;
+
+  // Select Graphic Rendition; every other escape sequence is left out.
+  const SEQUENCE = /\x1b\[([0-9;:]*)m|\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b[@-Z\\-_]|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f]/g;
+
+  function restyle(style, codes) {
+    const found = (codes || "0").split(/[;:]/).map(Number);
+    for (let at = 0; at < found.length; at += 1) {
+      const code = found[at];
+      if (code === 0) Object.keys(style).forEach((key) => delete style[key]);
+      else if (code >= 1 && code <= 4) style[`a${code}`] = `a${code}`;
+      else if (code === 22) { delete style.a1; delete style.a2; }
+      else if (code === 23 || code === 24) delete style[`a${code - 20}`];
+      else if ((code >= 30 && code <= 37) || (code >= 90 && code <= 97)) style.f = `f${code % 10}`;
+      else if ((code >= 40 && code <= 47) || (code >= 100 && code <= 107)) style.b = `b${code % 10}`;
+      else if (code === 39) delete style.f;
+      else if (code === 49) delete style.b;
+      else if (code === 38 || code === 48) at += found[at + 1] === 5 ? 2 : 4;
+    }
+  }
+
+  function write(line, text, style) {
+    let at = 0;
+    const put = (piece) => {
+      if (!piece) return;
+      const names = Object.values(style);
+      if (!names.length) { line.append(piece); return; }
+      const made = document.createElement("span");
+      made.className = names.join(" ");
+      made.textContent = piece;
+      line.append(made);
+    };
+    for (const found of text.matchAll(SEQUENCE)) {
+      put(text.slice(at, found.index));
+      if (found[1] !== undefined) restyle(style, found[1]);
+      at = found.index + found[0].length;
+    }
+    put(text.slice(at));
+  }
+
+  function newLine(stream) {
+    number += 1;
+    const line = document.createElement("div"), link = document.createElement("a"), text = document.createElement("span");
+    line.className = `ln ${stream}`;
+    line.id = `L${number}`;
+    link.href = `#L${number}`;
+    link.textContent = number;
+    link.tabIndex = -1;
+    line.append(link, text);
+    pending.push(line);
+    return { line, text };
+  }
+
+  function add(stream, text) {
+    const pieces = text.replaceAll("\r\n", "\n").split("\n");
+    pieces.forEach((piece, place) => {
+      if (place > 0) open[stream] = null;
+      if (place === pieces.length - 1 && piece === "") return;
+      open[stream] ??= newLine(stream);
+      const last = piece.lastIndexOf("\r");
+      if (last >= 0) { open[stream].text.textContent = ""; piece = piece.slice(last + 1); } // a progress bar draws over its line
+      write(open[stream].text, piece, styles[stream]);
+    });
+  }
+
+  function mark(words) {
+    open = { stdout: null, stderr: null };
+    const line = document.createElement("div");
+    line.className = "cut";
+    line.textContent = words;
+    pending.push(line);
+  }
+
+  const atEnd = () => log.scrollHeight - log.scrollTop - log.clientHeight < 24;
+
+  function flush() {
+    if (!pending.length) return;
+    unseen += pending.length;
+    pending.forEach(check);
+    log.append(...pending);
+    pending = [];
+    let height = 0;
+    while (log.childElementCount > MOST) { height += following ? 0 : log.firstChild.offsetHeight; log.firstChild.remove(); }
+    if (height) log.scrollTop -= height;
+    count.textContent = `${number.toLocaleString()} line${number === 1 ? "" : "s"}`;
+    if (following) log.scrollTop = log.scrollHeight;
+    else if (unseen) { news.hidden = false; news.textContent = `${unseen.toLocaleString()} new line${unseen === 1 ? "" : "s"} ↓`; }
+    if (location.hash.startsWith("#L") && !jumped) jump();
+  }
+
+  let jumped = false;
+  function jump() {
+    const line = document.getElementById(location.hash.slice(1));
+    if (!line || !log.contains(line)) return;
+    jumped = true;
+    following = false;
+    log.querySelectorAll(".at").forEach((one) => one.classList.remove("at"));
+    line.classList.add("at");
+    log.scrollTop = line.offsetTop - log.clientHeight / 3;
+  }
+  addEventListener("hashchange", () => { jumped = false; jump(); });
+
+  // Reading upwards ends the following, the end begins it again.
+  let before = 0;
+  log.addEventListener("scroll", () => {
+    if (log.scrollTop < before && !atEnd()) following = false;
+    if (atEnd()) { following = true; unseen = 0; news.hidden = true; }
+    before = log.scrollTop;
+  });
+  news.addEventListener("click", () => { following = true; unseen = 0; news.hidden = true; log.scrollTop = log.scrollHeight; });
+  setInterval(flush, 100);
+
+  // Streams, search, wrap
+  const stream = part("stream"), search = part("search"), hits = part("hits");
+  function check(line) {
+    const words = search.value.toLowerCase();
+    line.hidden = stream.value !== "" && line.classList.contains("ln") && !line.classList.contains(stream.value);
+    const hit = words !== "" && !line.hidden && line.lastChild.textContent.toLowerCase().includes(words);
+    line.classList.toggle("hit", hit);
+    return hit;
+  }
+  function show() {
+    const found = [...log.children].filter(check).length;
+    hits.textContent = search.value ? `${found.toLocaleString()} found` : "";
+  }
+  stream.addEventListener("change", show);
+  search.addEventListener("input", show);
+  function next(step) {
+    const found = [...log.querySelectorAll(".hit")];
+    if (!found.length) return;
+    const at = found.findIndex((one) => one.classList.contains("at"));
+    const line = found[(at + step + found.length) % found.length];
+    log.querySelectorAll(".at").forEach((one) => one.classList.remove("at"));
+    line.classList.add("at");
+    following = false;
+    log.scrollTop = line.offsetTop - log.clientHeight / 3;
+  }
+  search.addEventListener("keydown", (event) => { if (event.key === "Enter") { event.preventDefault(); next(event.shiftKey ? -1 : 1); } });
+  part("wrap").addEventListener("change", (event) => log.classList.toggle("wrap", event.target.checked));
+
+  const source = new EventSource(log.dataset.output);
+  source.addEventListener("output", (event) => {
+    const said = JSON.parse(event.data);
+    if (said.skipped) mark(`… ${said.skipped.toLocaleString()} bytes were cut here; the head and the tail are kept …`);
+    if (log.dataset.attempt && said.attempt !== Number(log.dataset.attempt)) { mark(`attempt ${said.attempt}`); log.dataset.attempt = said.attempt; }
+    add(said.stream, said.text);
+  });
+  source.addEventListener("end", () => { source.close(); flush(); document.querySelector("#livemark").textContent = number ? "complete" : "It wrote nothing."; });
+  addEventListener("pagehide", () => source.close());
+})();

@@ -1,0 +1,146 @@
+"""The templates, and how values are written in them. Everything is escaped unless it is ``Markup``."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import jinja2
+from jinja2 import pass_context
+from jinja2.runtime import Context
+from markupsafe import Markup
+
+from jobfac.states import ACTIVE, FAILED, FINAL, HELD, WAITING, RunState
+from jobfac.web import assets, commands
+
+GLYPHS = {
+    "succeeded": "✓", "failed": "✕", "timed_out": "✕", "start_failed": "✕", "lost": "✕", "mixed": "◑", "stopped": "■",
+    "denied": "⊘", "running": "▶", "stopping": "◼", "queued": "◔", "blocked": "‖", "scheduled": "◷", "active": "●",
+    "draining": "◌", "dead": "✕", "waiting": "◔", "delivered": "✓",
+}  # fmt: skip
+"""A sign for each state, so that the colour is not all that tells them apart."""
+
+PAGES = (
+    ("/", "Now", "now"),
+    ("/runs", "Runs", "runs"),
+    ("/jobs", "Jobs", "jobs"),
+    ("/timeline", "Timeline", "timeline"),
+    ("/fleet", "Fleet", "fleet"),
+    ("/reports", "Reports", "reports"),
+    ("/notifications", "Notifications", "notifications"),
+    ("/audit", "Audit", "audit"),
+    ("/guide", "Guide", "guide"),
+)
+"""The pages that the navigation shows: path, title, icon."""
+
+
+@cache
+def environment() -> jinja2.Environment:
+    """Return the templates with their filters."""
+    found = jinja2.Environment(
+        loader=jinja2.PackageLoader("jobfac.web"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    found.filters |= {
+        "when": when, "ago": ago, "span": span, "took": took, "clock": clock, "state": state, "count": count,
+        "memory": memory, "urlpart": lambda text: quote(str(text), safe=""),
+        "word": lambda text: str(text).replace("_", " "),
+    }  # fmt: skip
+    found.globals |= {
+        "asset": assets.address, "pages": PAGES, "with_query": with_query, "command": commands,
+        "FAILED": FAILED, "FINAL": FINAL, "ACTIVE": ACTIVE, "WAITING": WAITING, "HELD": HELD, "STATES": list(RunState),
+    }  # fmt: skip
+    return found
+
+
+def count(number: float) -> str:
+    """Such as 12,345."""
+    return f"{number:,.0f}"
+
+
+def span(seconds: float | None) -> str:
+    """Such as 0.4 s, 12 s, 3 min 5 s, 2 h 10 min, 4 d 3 h; nothing for None."""
+    if seconds is None:
+        return ""
+    if seconds < 10:
+        return f"{max(0.0, seconds):.1f} s"
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days} d {hours} h"
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def memory(size: int | None) -> str:
+    """Such as 512 MiB or 3.2 GiB; nothing for None."""
+    if size is None:
+        return ""
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"
+
+
+def _utc(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _stamp(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+@pass_context
+def when(context: Context, moment: datetime | None) -> Markup:
+    """A time: the clock's if it is of today, else with the date, in the visitor's zone; UTC on hover."""
+    if moment is None:
+        return Markup("")
+    local = moment.astimezone(context["visit"].zone)
+    today = datetime.now(context["visit"].zone).date()
+    form = "%H:%M:%S" if local.date() == today else "%Y-%m-%d %H:%M:%S"
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(_stamp(moment), _utc(moment), f"{local:{form}}")
+
+
+@pass_context
+def clock(context: Context, moment: datetime) -> str:
+    """A time of day, such as 06:30, in the visitor's zone."""
+    return f"{moment.astimezone(context['visit'].zone):%H:%M}"
+
+
+@pass_context
+def ago(context: Context, moment: datetime | None) -> Markup:
+    """How long ago, or until when; a script keeps it up to date."""
+    if moment is None:
+        return Markup("")
+    left = (datetime.now(UTC) - moment).total_seconds()
+    words = f"{span(left)} ago" if left >= 0 else f"in {span(-left)}"
+    title = f"{moment.astimezone(context['visit'].zone):%Y-%m-%d %H:%M:%S}, {_utc(moment)}"
+    return Markup('<time datetime="{}" title="{}" data-ago>{}</time>').format(_stamp(moment), title, words)
+
+
+def took(row: Any) -> Markup:
+    """How long a run took from its first start to its end, or has taken so far."""
+    if row.started_at is None:
+        return Markup("")
+    if row.ended_at is not None:
+        return Markup("{}").format(span((row.ended_at - row.started_at) / timedelta(seconds=1)))
+    so_far = span((datetime.now(UTC) - row.started_at) / timedelta(seconds=1))
+    return Markup('<time datetime="{}" data-since>{}</time>').format(_stamp(row.started_at), so_far)
+
+
+def state(word: object) -> Markup:
+    """A state as a badge."""
+    name = str(word)
+    html = '<span class="state {}"><span aria-hidden="true">{}</span> {}</span>'
+    return Markup(html).format(name, GLYPHS.get(name, "●"), name.replace("_", " "))
+
+
+def with_query(query: Mapping[str, Any], **changes: Any) -> str:
+    """Return the query of a URL with some names changed, or left out where the value is None or empty."""
+    merged = {**query, **changes}
+    found = urlencode({name: value for name, value in merged.items() if value not in (None, "")}, doseq=True)
+    return f"?{found}" if found else "?"

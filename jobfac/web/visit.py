@@ -1,0 +1,195 @@
+"""A visit: one request for a page, by somebody who is logged in, and the answers to it."""
+
+import gzip
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeVar
+from urllib.parse import parse_qs, quote, urlsplit
+from zoneinfo import ZoneInfo
+
+import sqlalchemy as sa
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from jobfac.api.auth import RETRY_FOR, cookie_name
+from jobfac.api.routing import Service
+from jobfac.operations import caller as operations
+from jobfac.store.api_keys import Caller, Role
+from jobfac.store.history import counts
+from jobfac.views.overview import Counts
+from jobfac.web import assets, templating
+
+T = TypeVar("T")
+
+POLICY = (
+    "default-src 'none'; img-src 'self' data:; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    # Browsers send `Origin: null` with forms of pages that allow no referrer at all.
+    "Referrer-Policy": "same-origin",
+    "Vary": "Accept, Cookie, HX-Request, Accept-Encoding",
+}
+
+NOTICE_AGE = 60
+"""Seconds for which a notice waits for the page that shows it."""
+
+Form = Mapping[str, Sequence[str]]
+
+
+class Query(dict[str, str]):
+    """The parameters of a URL; one that is not there is an empty text."""
+
+    def __missing__(self, name: str) -> str:
+        return ""
+
+
+@dataclass(frozen=True)
+class Notice:
+    """What the page says about the act that came before it. ``command``: what does the same in a shell."""
+
+    text: str
+    command: str = ""
+    bad: bool = False
+
+
+@dataclass(frozen=True)
+class Visit:
+    """One request. ``caller`` None: nobody is logged in, which only the pages of login allow."""
+
+    request: Request
+    service: Service
+    who: Caller | None
+    body: Form
+
+    @property
+    def caller(self) -> Caller:
+        """Who is logged in."""
+        assert self.who is not None
+        return self.who
+
+    @property
+    def by(self) -> operations.Caller:
+        """The caller as the operations know it."""
+        return operations.Caller(
+            self.caller.name, self.caller.categories, RETRY_FOR, self.service.traces, None, self.caller.role
+        )
+
+    @cached_property
+    def zone(self) -> ZoneInfo:
+        """The time zone of the browser, UTC if it has not said it."""
+        name = self.request.cookies.get("jobfac-zone", "")
+        try:
+            return ZoneInfo(name.replace("%2F", "/")) if name else ZoneInfo("UTC")
+        except (ValueError, KeyError, OSError):
+            return ZoneInfo("UTC")
+
+    @property
+    def theme(self) -> str:
+        """``light``, ``dark``, or empty: as the system says."""
+        word = self.request.cookies.get("jobfac-theme", "")
+        return word if word in ("light", "dark") else ""
+
+    @property
+    def query(self) -> Query:
+        """The parameters of the URL; the last value of a name counts, and empty ones are left out."""
+        return Query({name: value.strip() for name, value in self.request.query_params.items() if value.strip()})
+
+    def path(self, name: str) -> Any:
+        """A part of the URL's path."""
+        return self.request.path_params[name]
+
+    def field(self, name: str) -> str:
+        """A field of the form, empty if it was not sent."""
+        values = self.body.get(name)
+        return values[-1] if values else ""
+
+    def may(self, role: str = Role.OPERATOR, everywhere: bool = False) -> bool:
+        """Whether the caller has this role; ``everywhere``: for all categories."""
+        return self.caller.role.allows(Role(role)) and not (everywhere and self.caller.categories is not None)
+
+    def read(self, work: Callable[..., T], *arguments: Any, **named: Any) -> T:
+        """Read from the database: ``work`` gets a connection and the arguments."""
+        return self.service.db.query(work, *arguments, retry_for=RETRY_FOR, **named)
+
+    def together(self, work: Callable[[sa.Connection], T]) -> tuple[Counts, T]:
+        """Read what a page shows, and the numbers of its head, on one connection."""
+
+        def both(conn: sa.Connection) -> tuple[Counts, T]:
+            return counts.read(conn, self.caller.categories), work(conn)
+
+        return self.service.db.query(both, retry_for=RETRY_FOR)
+
+    def render(self, template: str, status: int = 200, /, **context: Any) -> Response:
+        """Return a page made from a template."""
+        notice = None if "hx-request" in self.request.headers else self._notice()
+        html = templating.environment().get_template(template).render(visit=self, notice=notice, **context).encode()
+        headers = dict(HEADERS)
+        if len(html) >= assets.LEAST and assets.takes_gzip(self.request):
+            html = gzip.compress(html, 3, mtime=0)
+            headers["Content-Encoding"] = "gzip"
+        answer = Response(html, status, headers, "text/html; charset=utf-8")
+        if notice is not None:
+            answer.delete_cookie(self._notice_name)
+        return answer
+
+    def go(self, path: str, notice: Notice | None = None) -> Response:
+        """Return a redirect to a page of this site, which shows the notice."""
+        answer = RedirectResponse(path, 303, HEADERS)
+        if notice is not None:
+            # Cut, because browsers drop a cookie of more than 4 KiB.
+            words = json.dumps([notice.text[:600], notice.command[:600], notice.bad])
+            value = self.service.authenticator.sessions.sign("notice", words)
+            answer.set_cookie(self._notice_name, value, max_age=NOTICE_AGE, httponly=True, samesite="lax")
+        return answer
+
+    def back(self, notice: Notice | None = None, otherwise: str = "/") -> Response:
+        """Return a redirect to the page from which a form was sent."""
+        return self.go(local_path(self.field("back")) or self.came_from() or otherwise, notice)
+
+    def came_from(self) -> str:
+        """The path of the page of this site that led here, empty if none did."""
+        before = urlsplit(self.request.headers.get("referer", ""))
+        if before.netloc != self.request.headers.get("host", "") or not before.path:
+            return ""
+        return before.path + (f"?{before.query}" if before.query else "")
+
+    @property
+    def here(self) -> str:
+        """The path and query of this page."""
+        url = self.request.url
+        return url.path + (f"?{url.query}" if url.query else "")
+
+    @property
+    def _notice_name(self) -> str:
+        return f"{cookie_name(self.request)}-notice"
+
+    def _notice(self) -> Notice | None:
+        cookie = self.request.cookies.get(self._notice_name)
+        words = None if cookie is None else self.service.authenticator.sessions.verify("notice", cookie)
+        return None if words is None else Notice(*json.loads(words))
+
+
+def local_path(text: str) -> str:
+    """Return the path if it leads to a page of this site, else an empty text."""
+    return text if text.startswith("/") and not text.startswith(("//", "/\\")) and "\\" not in text else ""
+
+
+def login_path(visit_or_request: Request) -> str:
+    """Return the path of the login page, which leads back to where the request went."""
+    url = visit_or_request.url
+    here = url.path + (f"?{url.query}" if url.query else "")
+    return "/login" if here == "/" else f"/login?next={quote(here, safe='')}"
+
+
+def read_form(body: bytes) -> Form:
+    """Return the fields of a form that a browser sent.
+
+    Raises:
+        ValueError: it is no form in UTF-8, or has too many fields.
+    """
+    return parse_qs(body.decode(), keep_blank_values=True, max_num_fields=5000, errors="strict")

@@ -1,0 +1,214 @@
+"""What the night shift does, in a real browser."""
+
+import re
+import threading
+import time
+from dataclasses import replace
+
+import sqlalchemy as sa
+from playwright.sync_api import Browser as Chromium
+from playwright.sync_api import expect
+
+from jobfac.database.tables import run
+from jobfac.store.api_keys import Role
+from tests.roles.pages.browser.window import Window
+from tests.roles.pages.stage import Stage, write
+from tests.support.api_stage import Served
+from tests.support.database import start
+
+
+def test_log_in_by_link_and_with_a_wrong_key(chromium: Chromium, shared: tuple[Served, Stage]) -> None:
+    served, _ = shared
+    with Window(chromium, served) as window:
+        page = window.page
+        page.get_by_role("button", name="Log out").click()
+        expect(page.get_by_role("status")).to_have_text("You are logged out.")
+        page.fill("#key", "jf_000000000000_wrong")
+        page.get_by_role("button", name="Log in").click()
+        expect(page.get_by_role("alert")).to_contain_text("unknown, revoked or expired")
+        page.goto(served.server.link("anna"))
+        expect(page.locator(".who")).to_contain_text("anna")
+        window.complaints = [one for one in window.complaints if "401" not in one]
+
+
+def test_find_a_failed_run_among_thousands_and_retry_twenty(chromium: Chromium, shared: tuple[Served, Stage]) -> None:
+    served, _ = shared
+    with served.db.begin() as conn:
+        conn.exec_driver_sql(
+            "INSERT INTO run (job, job_version, kind, state, queue, priority, attempt, failures, created_at, "
+            "created_by, queued_at, started_at, ended_at, worker, reason, restartable, already_running) "
+            "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 4999) SELECT 'export', 1, "
+            "'program', CASE WHEN i % 100 = 7 THEN 'failed' ELSE 'succeeded' END, 'default', 0, 1, 0, at, 'me', at, "
+            "at, at, 'w9', CASE WHEN i = 1207 THEN 'needle in the haystack' WHEN i % 100 = 7 THEN 'hay' END, 1, "
+            "'start' FROM (SELECT i, strftime('%Y-%m-%d %H:%M:%f000', 'now', (i / 100.0 - 51.0) || ' minutes') AS at "
+            "FROM n)"
+        )
+    with Window(chromium, served) as window:
+        page = window.open("/runs")
+        page.get_by_role("link", name="Failed", exact=True).click()
+        page.get_by_label("Text").fill("NEEDLE")
+        page.get_by_label("Since").fill("2h")
+        page.get_by_role("button", name="Search").click()
+        expect(page.locator("[data-row]")).to_have_count(1)
+        page.keyboard.press("j")
+        page.keyboard.press("Enter")
+        expect(page.locator("h1")).to_contain_text("of export")
+        expect(page.locator("#facts")).to_contain_text("needle in the haystack")
+        page.go_back()
+        expect(page.locator("[data-row]")).to_have_count(1)
+        page = window.open("/runs?state=failed&worker=w9&q=hay")
+        for box in page.locator("input[name=run]").all()[:20]:
+            box.check()
+        expect(page.locator(".bulk")).to_contain_text("20 runs")
+        page.locator(".bulk").get_by_role("button", name="Retry…").click()
+        page.locator("#retry-them").get_by_role("button", name="Retry").click()
+        expect(page.get_by_role("status")).to_contain_text("20 runs were started again.")
+
+
+def test_start_with_a_wrong_value_and_then_a_right_one(window: Window) -> None:
+    page = window.open("/jobs")
+    page.get_by_role("link", name="Start export").click()
+    page.get_by_label("Arguments").fill("--part\n7")
+    page.get_by_label("Delay").fill("soon")
+    page.get_by_role("button", name="Start export").click()
+    expect(page.get_by_role("alert")).to_contain_text("The delay must be")
+    expect(page.get_by_label("Arguments")).to_have_value("--part\n7")
+    page.get_by_label("Delay").fill("10m")
+    page.get_by_role("button", name="Start export").click()
+    expect(page.locator("h1")).to_contain_text("scheduled")
+    expect(page.get_by_role("status").first).to_contain_text("jobfac start export --argument --part")
+    window.complaints = [one for one in window.complaints if "422" not in one]
+
+
+def test_follow_output_without_jumping_and_at_the_end(window: Window, shared: tuple[Served, Stage]) -> None:
+    served, stage = shared
+    for number in range(200):
+        write(served.db, stage.running, f"line {number}\n")
+    page = window.open(f"/runs/{stage.running}")
+    log = page.locator(".log")
+    expect(log).to_contain_text("line 199")
+    log.evaluate("log => { log.scrollTop = 300; }")
+    page.wait_for_timeout(200)
+    before = log.evaluate("log => log.scrollTop")
+    over = threading.Event()
+
+    def go_on() -> None:
+        for number in range(30):
+            write(served.db, stage.running, f"more {number}\n")
+            over.wait(0.1)
+
+    writer = threading.Thread(target=go_on)
+    writer.start()
+    expect(page.locator("#news")).to_contain_text("30 new lines")
+    writer.join()
+    assert log.evaluate("log => log.scrollTop") == before
+    page.locator("#news").click()
+    began = time.monotonic()
+    write(served.db, stage.running, "\x1b[31mthe last line\x1b[0m\n", "stderr")
+    expect(log.locator(".stderr .f1")).to_have_text("the last line")
+    window.until(lambda: log.evaluate("log => log.scrollHeight - log.scrollTop - log.clientHeight < 4"), "at the end")
+    assert time.monotonic() - began < 1.0
+    page.get_by_label("Search in the output").fill("more 2")
+    expect(page.locator("[data-log=hits]")).to_have_text("11 found")
+    page.get_by_label("Stream").select_option("stderr")
+    expect(log.locator(".ln:visible")).to_have_count(1)
+    page.goto(page.url.partition("#")[0] + "#L120")
+    page.reload()
+    expect(log.locator(".at")).to_contain_text("line 119")
+
+
+def test_what_a_program_says_stays_text(window: Window, shared: tuple[Served, Stage]) -> None:
+    page = window.open(f"/runs/{shared[1].failed}")
+    expect(page.locator(".log")).to_contain_text('<script>alert("x")</script>red')
+    assert page.locator(".log script, .log a[href^=http]").count() == 0
+    assert "\x1b" not in page.locator(".log").inner_text()
+
+
+def test_stop_asks_and_names_the_job(window: Window, shared: tuple[Served, Stage]) -> None:
+    served, _ = shared
+    run_id = start(served.db, "unwanted")
+    page = window.open(f"/runs/{run_id}")
+    page.keyboard.press("s")
+    ask = page.locator(f"#stop-{run_id}")
+    expect(ask).to_contain_text(f"Stop run {run_id} of unwanted?")
+    expect(ask).to_contain_text(f"jobfac stop {run_id}")
+    page.keyboard.press("Escape")
+    expect(ask).not_to_be_visible()
+    page.keyboard.press("s")
+    ask.get_by_role("button", name="Stop politely").click()
+    expect(page.get_by_role("status").first).to_contain_text(f"Run {run_id} of unwanted was queued and is now stopped.")
+
+
+def test_the_graph_leads_to_the_failed_step(window: Window, shared: tuple[Served, Stage]) -> None:
+    page = window.open(f"/runs/{shared[1].sequence}")
+    page.locator("#graph a:has(.node.failure)").click()
+    expect(page.locator("h1")).to_contain_text("of broken")
+    expect(page.locator("#facts")).to_contain_text("exit code 3")
+
+
+def test_pause_a_schedule_and_drain_a_worker(window: Window, shared: tuple[Served, Stage]) -> None:
+    page = window.open("/jobs/export")
+    page.get_by_role("button", name="Pause…").click()
+    page.locator("[popover]:popover-open").get_by_role("button", name="Pause").click()
+    expect(page.get_by_role("status").first).to_contain_text("Schedule nightly of export is paused.")
+    page.get_by_role("button", name="Resume").click()
+    page = window.open("/fleet")
+    page.get_by_role("button", name="Drain…").click()
+    page.locator("[popover]:popover-open").get_by_role("button", name="Drain").click()
+    expect(page.locator("table .state.draining")).to_be_visible()
+
+
+def test_a_viewer_has_no_buttons(chromium: Chromium, shared: tuple[Served, Stage]) -> None:
+    served, stage = shared
+    with Window(chromium, served, Role.VIEWER) as window:
+        for path in ("/", "/runs", f"/runs/{stage.running}", "/jobs/export", "/fleet", "/notifications"):
+            page = window.open(path)
+            words = page.locator("#page button").all_inner_texts()
+            assert not [word for word in words if re.match(r"Retry|Stop|Start|Pause|Drain|Disable|Deliver", word)], path
+
+
+def test_an_open_page_hears_of_changes_but_not_while_text_is_selected(
+    window: Window, shared: tuple[Served, Stage]
+) -> None:
+    served, _ = shared
+    page = window.open("/runs?job=slow")
+    rows = page.locator("[data-row]")
+    number = rows.count()
+    page.wait_for_timeout(300)
+    page.evaluate("getSelection().selectAllChildren(document.querySelector('h1'))")
+    start(served.db, "slow")
+    page.wait_for_timeout(3500)
+    expect(rows).to_have_count(number)
+    page.evaluate("getSelection().removeAllRanges()")
+    expect(rows).to_have_count(number + 1)
+
+
+def test_the_server_goes_away_and_comes_back(chromium: Chromium, shared: tuple[Served, Stage]) -> None:
+    served, _ = shared
+    with Served(served.db, served.settings) as first:
+        window = Window(chromium, first)
+        window.__enter__()
+        page = window.open("/runs?job=unwanted")
+        rows = page.locator("[data-row]")
+        number = rows.count()
+        page.wait_for_timeout(300)
+        port = first.server.port
+    expect(page.locator("#offline")).to_be_visible()
+    start(served.db, "unwanted")
+    with Served(served.db, replace(served.settings, api_port=port)):
+        expect(page.locator("#offline")).not_to_be_visible()
+        expect(rows).to_have_count(number + 1)
+        window.__exit__(None, None, None)
+
+
+def test_the_keys_are_listed(window: Window, shared: tuple[Served, Stage]) -> None:
+    page = window.open("/jobs")
+    page.keyboard.press("?")
+    expect(page.locator("#keys")).to_be_visible()
+    page.keyboard.press("Escape")
+    page.keyboard.press("/")
+    page.keyboard.type("month-end")
+    page.keyboard.press("Enter")
+    expect(page.locator("h1")).to_contain_text("month-end")
+    with shared[0].db.read() as conn:
+        assert conn.execute(sa.select(sa.func.count()).select_from(run)).scalar_one() > 0

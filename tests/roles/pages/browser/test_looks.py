@@ -1,0 +1,39 @@
+"""Every page in a real browser: no complaint, nothing for axe to find, no sideways scroll from 360 px on."""
+
+import pytest
+from playwright.sync_api import Browser as Chromium
+
+from tests.roles.pages.browser.window import Window
+from tests.roles.pages.stage import Stage
+from tests.support.api_stage import Served
+
+PATHS = (
+    "/", "/runs", "/runs/{failed}", "/runs/{sequence}", "/jobs", "/jobs/export", "/jobs/export/start",
+    "/jobs/month-end", "/timeline", "/fleet", "/reports", "/notifications", "/audit", "/guide/sequences",
+    "/guide?q=lease", "/docs", "/login", "/nowhere",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_nothing(chromium: Chromium, shared: tuple[Served, Stage], theme: str) -> None:
+    served, stage = shared
+    found: dict[str, list[str]] = {}
+    with Window(chromium, served, color_scheme=theme, bypass_csp=True) as window:
+        for path in PATHS:
+            window.open(path.format(**stage._asdict()))
+            if problems := window.axe(*(() if theme == "light" else ("color-contrast",))):
+                found[path] = problems
+        window.complaints = [one for one in window.complaints if "404" not in one]
+    assert found == {}, found
+
+
+def test_no_page_complains_or_scrolls_sideways(chromium: Chromium, shared: tuple[Served, Stage]) -> None:
+    served, stage = shared
+    with Window(chromium, served, viewport={"width": 360, "height": 740}) as window:
+        for path in PATHS:
+            page = window.open(path.format(**stage._asdict()))
+            assert page.evaluate("document.documentElement.scrollWidth") <= 360, path
+        window.complaints = [one for one in window.complaints if "404" not in one]
+    with Window(chromium, served) as window:
+        for path in PATHS[:-1]:
+            window.open(path.format(**stage._asdict()))
