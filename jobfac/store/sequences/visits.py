@@ -114,7 +114,7 @@ def first_cause(conn: sa.Connection, run_id: int) -> str | None:
         .limit(1)
     )
     row = conn.execute(first).first()
-    unstarted = sa.select(visit).where(
+    unstarted = sa.select(*_COLUMNS).where(
         visit.c.run_id == run_id,
         sa.or_(visit.c.refused.is_not(None), sa.text(f"visit.start = '{StepStart.FAILED}'")),
     )

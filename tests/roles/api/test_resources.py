@@ -22,7 +22,8 @@ def test_a_start_returns_the_run_and_its_location(served: Served) -> None:
     assert answer.headers["location"] == f"/v1/runs/{run['id']}"
     assert (run["state"], run["priority"], run["arguments"], run["payload"]) == ("queued", 5, ["x", "ü"], "p")
     assert run["created_by"] == "operator"
-    assert served.viewer.get(answer.headers["location"]).json() == run
+    shown = served.viewer.get(answer.headers["location"]).json()
+    assert shown == {**run, "waits_for": "no live worker serves pool 'default'"}
 
 
 def test_the_same_key_gives_the_same_run(served_everywhere: Served) -> None:
