@@ -40,6 +40,7 @@ PAGES = (
     "/runs?worker=worker-7", "/runs?category=group-3", "/runs?job=job-00042&state=failed", "/runs?until=20d",
     "/runs/{run}", "/runs/{failed}", "/jobs", "/jobs?q=0042", "/jobs?state=failing", "/jobs?category=group-3",
     "/jobs/job-00042", "/jobs/job-00042/start", "/timeline", "/timeline?span=day", "/timeline?span=week&by=worker",
+    "/timeline/load",
     "/fleet", "/reports", "/reports?days=30", "/notifications", "/audit", "/audit?q=job-00042", "/guide",
     "/search?q=job-00042",
 )  # fmt: skip

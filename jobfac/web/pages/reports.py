@@ -2,8 +2,6 @@
 
 import csv
 import io
-import threading
-import time
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 from typing import Any, NamedTuple
@@ -18,6 +16,7 @@ from jobfac.reports.page import runs_by_day, tiles
 from jobfac.reports.rows import Kind
 from jobfac.store.history import directory
 from jobfac.views.serialization import all_as_json
+from jobfac.web.kept import Kept
 from jobfac.web.page import Page, get
 from jobfac.web.visit import HEADERS, Visit
 
@@ -29,9 +28,6 @@ ROWS = 50
 
 AGE = 120.0
 """Seconds for which shaped reports are shown again; the page says of when they are."""
-
-KEPT = 20
-"""Periods and categories that are kept."""
 
 
 class Shaped(NamedTuple):
@@ -52,27 +48,7 @@ class Chosen(NamedTuple):
     category: str | None
 
 
-class Kept:
-    """What was shaped lately. One thread at a time reads more. Used by several threads."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._found: dict[tuple[Any, ...], tuple[float, Shaped]] = {}
-
-    def shaped(self, visit: Visit, chosen: Chosen) -> Shaped:
-        """Return the reports of a period."""
-        key = (id(visit.service.db), chosen)
-        with self._lock:
-            known = self._found.get(key)
-            if known is None or known[0] < time.monotonic():
-                known = time.monotonic() + AGE, _shaped(_facts(visit, chosen))
-                self._found[key] = known
-                while len(self._found) > KEPT:
-                    del self._found[next(iter(self._found))]
-        return known[1]
-
-
-_KEPT = Kept()
+_KEPT: Kept[Shaped] = Kept(AGE)
 
 
 def _chosen(visit: Visit) -> Chosen:
@@ -95,7 +71,7 @@ def _shaped(found: Facts) -> Shaped:
 def reports(visit: Visit) -> Response:
     """Show all reports of a period."""
     chosen = _chosen(visit)
-    shaped = _KEPT.shaped(visit, chosen)
+    shaped = _KEPT.get((id(visit.service.db), chosen), lambda: _shaped(_facts(visit, chosen)))
     numbers, categories = visit.together(directory.categories)
     return visit.render(
         "reports.html", active="reports", counts=numbers, query=visit.query, days=chosen.days, periods=PERIODS,

@@ -13,7 +13,8 @@ from tests.support.database import start
 PATHS = (
     "/", "/runs", "/runs?state=failed&since=24h", "/runs/{failed}", "/runs/{running}", "/runs/{sequence}",
     "/runs/{to_file}", "/runs/{blocked}", "/jobs", "/jobs/export", "/jobs/month-end", "/timeline",
-    "/timeline?span=day&by=worker", "/fleet", "/reports", "/notifications", "/audit", "/guide", "/guide/sequences",
+    "/timeline?span=day&by=worker",
+    "/timeline/load", "/fleet", "/reports", "/notifications", "/audit", "/guide", "/guide/sequences",
     "/guide?q=lease", "/docs", "/login",
 )  # fmt: skip
 
@@ -226,6 +227,13 @@ def test_a_version_is_rolled_back(place: Served, stage: Stage) -> None:
     assert "Roll back to version 1" in admin.get("/jobs/export?version=1")
     assert "Version 1 of export is in force again, as version 3." in admin.act("/jobs/export/rollback", version="1")
     assert "Roll back" not in Browser(place, place.keys[Role.OPERATOR]).get("/jobs/export?version=1")
+
+
+def test_the_load_of_the_coming_days_is_drawn(operator: Browser) -> None:
+    text = operator.get("/timeline/load?days=1")
+    assert "Pool default" in text
+    assert re.search(r"\d\d:00: 1 runs", text)
+    assert "jobfac schedule load --days 1" in text
 
 
 def test_reports_are_csv_too(operator: Browser) -> None:

@@ -9,7 +9,8 @@ from tests.support.api_stage import Served
 
 PATHS = (
     "/", "/runs", "/runs/{failed}", "/runs/{sequence}", "/jobs", "/jobs/export", "/jobs/export/start",
-    "/jobs/month-end", "/timeline", "/fleet", "/reports", "/notifications", "/audit", "/guide/sequences",
+    "/jobs/month-end", "/timeline", "/timeline/load",
+    "/fleet", "/reports", "/notifications", "/audit", "/guide/sequences",
     "/guide?q=lease", "/docs", "/login", "/nowhere",
 )  # fmt: skip
 
