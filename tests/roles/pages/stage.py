@@ -22,6 +22,7 @@ JOBS: dict[str, dict[str, Any]] = {
         "name": "Export orders", "category": "finance", "description": "Writes orders.", "arguments": ["--full"],
         "schedules": [{"name": "nightly", "cron": "0 3 * * *"}], "environment": {"MODE": "nightly"},
     },
+    "quiet": {},
     "broken": {"category": "finance", "command": ["python3", "-c", "import sys; sys.exit(3)"]},
     "unwanted": {"pool": "etl", "labels": {"zone": "a"}},
     "to-file": {"output": {"stdout": {"append": "/var/log/export.log"}, "stderr": "none"}},
@@ -66,6 +67,7 @@ def furnish(db: Database) -> Stage:
     player = Player(db)
     good, bad = start(db, "export", payload='{"day": 1}'), start(db, "broken")
     to_file, running = start(db, "to-file"), start(db, "slow")
+    start(db, "quiet")  # it fails without a reason
     blocked, unserved, sequence = start(db, "slow"), start(db, "unwanted"), start(db, "month-end")
     scheduled = start(db, "export", delay=3600)
     player.look()
@@ -74,6 +76,7 @@ def furnish(db: Database) -> Stage:
     player.finish("export", exit_code=0, exit_message="12 files")
     write(db, bad, NASTY + "\n")
     player.finish("broken", state=RunState.FAILED, exit_code=3, reason="exit code 3", exit_message=NASTY)
+    player.finish("quiet", state=RunState.LOST)
     player.finish("to-file", paths={"stdout": "/var/log/export.log"}, pid=7)
     db.transact(runs.report_progress, running, 1, 0.4, f"half way {NASTY}")
     player.finish("broken", state=RunState.FAILED, exit_code=3, reason="exit code 3")

@@ -72,7 +72,7 @@ def test_a_run_tells_its_facts(operator: Browser, stage: Stage) -> None:
 
 
 FOUND: tuple[tuple[str, set[str]], ...] = (
-    ("state=failed", {"failed"}),
+    ("state=failed&job=broken", {"failed"}),
     ("state=waiting", {"blocked", "unserved", "scheduled"}),
     ("state=failed&q=SCRIPT", {"failed"}),
     ("q=half+way", {"running"}),
