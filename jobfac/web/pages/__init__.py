@@ -2,9 +2,7 @@
 
 from jobfac.web.pages import (
     audit,
-    docs,
     fleet,
-    guide,
     job,
     jobs,
     load,
@@ -17,6 +15,7 @@ from jobfac.web.pages import (
     runs,
     timeline,
 )
+from jobfac.web.pages.documents import docs, guide
 
 ALL = (
     *now.PAGES,

@@ -247,9 +247,9 @@ def test_the_overview_and_the_views_show_it(factory: Database) -> None:
         waits = {row.job: row.waits_for for row in conn.execute(sa.text(f"SELECT job, waits_for FROM {schema}v_queue"))}
         rows = conn.execute(sa.text(f"SELECT id, active, waiting, reason FROM {schema}v_holds ORDER BY id")).all()
         problems = conn.execute(sa.text(f"SELECT problem, subject FROM {schema}v_health")).all()
-    assert waits["a"] == f"hold {of_job.id}: why"
-    assert waits["big"] == f"hold {of_pool.id}: why"
-    assert waits["c"].startswith("a worker of the pool")
+    assert waits["a"] == f"hold {of_job.id} of job a: why"
+    assert waits["big"] == f"hold {of_pool.id} of pool big: why"
+    assert waits["c"].startswith("no live worker serves pool")
     assert [tuple(row) for row in rows] == [(of_job.id, 1, 1, "why"), (of_pool.id, 1, 1, "why")]
     assert ("no worker", "queue big") not in [tuple(row) for row in problems]
 

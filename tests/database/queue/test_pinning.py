@@ -140,7 +140,10 @@ def test_the_overview_and_the_queue_name_the_worker(db: Database, fleet: list[Ha
     with db.read() as conn:
         waits = conn.exec_driver_sql(f"SELECT waits_for FROM {schema}v_queue ORDER BY id").scalars().all()
         kept = conn.exec_driver_sql(f"SELECT for_worker FROM {schema}v_runs ORDER BY id").scalars().all()
-    assert (waits, kept) == (["the worker w1", "the worker w2"], ["w1", "w2"])
+    assert (waits, kept) == (
+        ["worker w1, which alone may claim it", "worker w2, which alone may claim it"],
+        ["w1", "w2"],
+    )
 
 
 def test_a_rule_that_would_keep_the_others_out_is_refused() -> None:
