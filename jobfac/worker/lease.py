@@ -1,5 +1,6 @@
 """A worker's lease: the heartbeat that renews it, and the trust in it, which ends before the lease does."""
 
+import math
 import threading
 from collections.abc import Callable
 
@@ -10,9 +11,10 @@ from jobfac.programs.guardian import clock
 from jobfac.settings import Settings
 from jobfac.store import workers
 from jobfac.store.workers import Beat, LeaseLost, MachineLoad, Registration
+from jobfac.store.workers.leases import UNKNOWN_LOAD
 from jobfac.telemetry.logs import logger
 from jobfac.telemetry.metrics import Metric
-from jobfac.worker.load import measure
+from jobfac.worker.load import is_worth_storing, measure
 
 log = logger("jobfac.lease")
 
@@ -79,6 +81,7 @@ class Lease:
         self._on_lost = on_lost
         self._loop_age = loop_age
         self._trusted_until = 0.0
+        self._stored_load, self._stored_at = UNKNOWN_LOAD, -math.inf  # written by the heartbeat's thread
         self._stalled = False  # written by the heartbeat's thread
         # One thread at a time kills programs. A second one could not tell which programs ended by themselves.
         self._losing = threading.Lock()
@@ -110,6 +113,7 @@ class Lease:
     def adopt(self, worker_id: int, sent: float) -> None:
         """Use a new registration. ``sent``: when its request was sent, on ``clock``."""
         self.worker_id = worker_id
+        self._stored_at = -math.inf
         self._trusted_until = 0.0
         self._trust(sent, self._settings.lease)
         self.lost = False
@@ -163,7 +167,8 @@ class Lease:
         try:
             # The time limit leaves enough time to renew the lease on another connection before trust ends.
             load = measure()
-            beat = self._db.single(workers.renew, worker_id, self._settings.lease, load, within=self.window / 4)
+            stored = load if is_worth_storing(self._stored_load, load, sent - self._stored_at) else UNKNOWN_LOAD
+            beat = self._db.single(workers.renew, worker_id, self._settings.lease, stored, within=self.window / 4)
         except LeaseLost as error:
             with self._losing:
                 if worker_id == self.worker_id:
@@ -179,6 +184,8 @@ class Lease:
         if worker_id == self.worker_id and not self.lost:
             self._trust(sent, self._settings.lease)
             self._on_beat(beat, load)
+            if stored is load:
+                self._stored_load, self._stored_at = load, sent
         return beat.expiry
 
     def _watch(self) -> None:

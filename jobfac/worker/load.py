@@ -31,6 +31,19 @@ class LoadLimits(NamedTuple):
         return ""
 
 
+REPORT_INTERVAL = 30.0
+"""Seconds after which a heartbeat stores the load again although it is much the same."""
+
+
+def is_worth_storing(stored: MachineLoad, load: MachineLoad, age: float) -> bool:
+    """Whether a heartbeat stores the load: it differs by 10 points or 10 %, or the stored one is ``age`` seconds old."""
+    if age >= REPORT_INTERVAL or (stored.cpu_pressure is None) != (load.cpu_pressure is None):
+        return True
+    if abs((load.cpu_pressure or 0.0) - (stored.cpu_pressure or 0.0)) >= 10.0:
+        return True
+    return abs((load.free_memory or 0) - (stored.free_memory or 0)) * 10 >= (stored.free_memory or 1)
+
+
 def measure() -> MachineLoad:
     """Measure the load of this machine. Takes well under a millisecond."""
     return MachineLoad(_cpu_pressure(), _free_memory())

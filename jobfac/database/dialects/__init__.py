@@ -62,8 +62,8 @@ RENEW_PROMISED = (
     .values(
         seen_at=utcnow(),
         lease_until=lease_now(sa.bindparam("p_lease", type_=sa.BigInteger)),
-        cpu_pressure=sa.bindparam("p_pressure"),
-        free_memory=sa.bindparam("p_memory"),
+        cpu_pressure=sa.func.coalesce(sa.bindparam("p_pressure", type_=sa.Float), worker_lease.c.cpu_pressure),
+        free_memory=sa.func.coalesce(sa.bindparam("p_memory", type_=sa.BigInteger), worker_lease.c.free_memory),
     )
 )
 """The heartbeat after a promise that has held up to now: the lease may have run out, but nobody could end it."""
@@ -264,7 +264,7 @@ class Dialect(Protocol):
     ) -> Any:
         """Send a heartbeat in one round trip: extend the lease to ``milliseconds`` from now, if it is still valid.
 
-        Also stores the CPU pressure (percent) and the free memory (bytes) of the worker's machine.
+        Also stores the CPU pressure (percent) and the free memory (bytes) of the worker's machine, if they are given.
 
         Returns ``now`` and ``first_end``, when the first lease in the fleet ends; None: the lease is lost.
         """

@@ -124,8 +124,10 @@ class Mssql:
     def renew(
         self, conn: sa.Connection, worker_id: int, milliseconds: int, pressure: float | None, memory: int | None
     ) -> Any:
-        values = {"p_id": worker_id, "p_lease": milliseconds, "p_pressure": pressure, "p_memory": memory}
-        return conn.execute(_RENEW, values).first()
+        values = {"p_id": worker_id, "p_lease": milliseconds}
+        if pressure is None and memory is None:
+            return conn.execute(_RENEW, values).first()
+        return conn.execute(_RENEW_WITH_LOAD, {**values, "p_pressure": pressure, "p_memory": memory}).first()
 
     def require_notice(self, conn: sa.Connection, worker_id: int, milliseconds: int) -> None:
         """Nothing to do: see ``gives_notice``."""
@@ -289,12 +291,10 @@ def _error_parts(error: Any) -> tuple[frozenset[int], str, str]:
     return numbers, state, text
 
 
-_RENEW = sa.text(
-    f"""\
+_RENEW_TEXT = f"""\
 SET NOCOUNT ON;
 DECLARE @renewed INT;
-UPDATE l SET seen_at = SYSUTCDATETIME(), lease_until = DATEADD(MILLISECOND, CAST(:p_lease AS INT), SYSUTCDATETIME()),
-    cpu_pressure = :p_pressure, free_memory = :p_memory
+UPDATE l SET seen_at = SYSUTCDATETIME(), lease_until = DATEADD(MILLISECOND, CAST(:p_lease AS INT), SYSUTCDATETIME())
 FROM {SCHEMA}.worker_lease AS l {SEEK}
 WHERE l.worker_id = :p_id AND l.ended = 0 AND l.lease_until > SYSUTCDATETIME();
 SET @renewed = @@ROWCOUNT;
@@ -302,6 +302,12 @@ SET NOCOUNT OFF; -- else the next statements of this connection would not say ho
 SELECT SYSUTCDATETIME() AS now, (SELECT MIN(e.lease_until) FROM {SCHEMA}.worker_lease AS e {PASS} WHERE e.ended = 0)
     AS first_end
 WHERE @renewed = 1;"""
+
+_RENEW = sa.text(_RENEW_TEXT).bindparams(sql_literal("p_id"), sql_literal("p_lease"))
+"""Without parameters: the drivers release a parameterised statement in one more round trip."""
+
+_RENEW_WITH_LOAD = sa.text(
+    _RENEW_TEXT.replace("\nFROM", ",\n    cpu_pressure = :p_pressure, free_memory = :p_memory\nFROM", 1)
 ).bindparams(
     sql_literal("p_id"),
     sql_literal("p_lease"),

@@ -52,7 +52,7 @@ UNKNOWN_LOAD = MachineLoad()
 
 
 def renew(conn: sa.Connection, worker_id: int, lease: float, load: MachineLoad = UNKNOWN_LOAD) -> Beat:
-    """Send a heartbeat: renew the lease for ``lease`` seconds, and store the load of the worker's machine.
+    """Send a heartbeat: renew the lease for ``lease`` seconds, and store the load of the worker's machine, if given.
 
     Reads and writes only ``worker_lease``.
 

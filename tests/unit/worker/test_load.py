@@ -7,7 +7,7 @@ import pytest
 from jobfac.store.workers import MachineLoad
 from jobfac.telemetry.logs import SILENCE
 from jobfac.worker.health import Health
-from jobfac.worker.load import LoadLimits, estimate_pressure, measure, read_available, read_pressure
+from jobfac.worker.load import LoadLimits, estimate_pressure, is_worth_storing, measure, read_available, read_pressure
 
 PRESSURE = "some avg10=29.21 avg60=47.21 avg300=33.90 total=156197692\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n"
 MEMORY = "MemTotal:        8152240 kB\nMemFree:          102400 kB\nMemAvailable:    2097152 kB\n"
@@ -59,3 +59,18 @@ def test_an_overloaded_worker_claims_nothing_and_says_why_once() -> None:
     assert health.starts(4) == 0
     health.loaded("")
     assert (health.starts(4), health.to_show()) == (1, "")
+
+
+@pytest.mark.parametrize(
+    ("load", "age", "worth"),
+    [
+        (MachineLoad(20.0, 1000), 3.0, False),
+        (MachineLoad(29.0, 1099), 29.0, False),
+        (MachineLoad(30.0, 1000), 3.0, True),
+        (MachineLoad(20.0, 900), 3.0, True),
+        (MachineLoad(None, 1000), 3.0, True),
+        (MachineLoad(20.0, 1000), 30.0, True),
+    ],
+)
+def test_a_heartbeat_stores_a_load_that_has_changed_or_is_old(load: MachineLoad, age: float, worth: bool) -> None:
+    assert is_worth_storing(MachineLoad(20.0, 1000), load, age) is worth
