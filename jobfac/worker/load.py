@@ -36,7 +36,7 @@ REPORT_INTERVAL = 30.0
 
 
 def is_worth_storing(stored: MachineLoad, load: MachineLoad, age: float) -> bool:
-    """Whether a heartbeat stores the load: it differs by 10 points or 10 %, or the stored one is ``age`` seconds old."""
+    """Whether a heartbeat stores the load: it differs by 10 points or 10 %, or ``age`` (seconds) is great."""
     if age >= REPORT_INTERVAL or (stored.cpu_pressure is None) != (load.cpu_pressure is None):
         return True
     if abs((load.cpu_pressure or 0.0) - (stored.cpu_pressure or 0.0)) >= 10.0:
