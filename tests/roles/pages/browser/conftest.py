@@ -17,9 +17,10 @@ from tests.roles.pages.stage import Stage, furnish
 from tests.support.api_stage import Served
 
 
-@pytest.fixture(scope="session")
+# Not for longer: Playwright runs an event loop in this thread, where other tests run theirs.
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Chromium]:
-    """One browser for all tests; each has a context of its own."""
+    """One browser for the tests of a module; each has a context of its own."""
     path = executable()
     if path is None:
         pytest.skip("there is no Chromium; scripts/browser.sh says how to get one")
