@@ -16,8 +16,8 @@ from typing import Any
 from jobfac.definitions.json_schema import COMMON, MODELS, document_schema, properties
 from jobfac.definitions.models import Job, Sequence
 from jobfac.definitions.values import Model
-from jobfac.setting_values import wanted
 from jobfac.settings import Settings
+from jobfac.settings.values import wanted
 from scripts import manpage
 
 GUIDE = Path(__file__).parents[1] / "jobfac" / "guide"

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from jobfac.database import dialects, sql_files
 from jobfac.database.tables import SCHEMA
 from jobfac.errors import Refused, Unreachable, WrongSchema, no_schema
-from jobfac.passwords import without_password
+from jobfac.settings.passwords import without_password
 
 T = TypeVar("T")
 

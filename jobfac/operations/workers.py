@@ -1,5 +1,7 @@
 """Drain workers, and let drained ones work again."""
 
+from collections.abc import Callable
+
 import sqlalchemy as sa
 
 from jobfac.database.engine import Database
@@ -18,15 +20,7 @@ def drain(db: Database, by: Caller, worker_id: int) -> None:
     Raises:
         NotFound: there is no live worker with this id.
     """
-
-    def work(conn: sa.Connection) -> None:
-        before = draining.drain(conn, worker_id)
-        if before is None:
-            raise no_worker(worker_id)
-        if before == WorkerState.ACTIVE:
-            audit.note(conn, by.name, "drain", f"worker {worker_id}")
-
-    transact(db, by, work)
+    _change(db, by, worker_id, draining.drain, WorkerState.ACTIVE, "drain")
 
 
 def undrain(db: Database, by: Caller, worker_id: int) -> None:
@@ -38,12 +32,24 @@ def undrain(db: Database, by: Caller, worker_id: int) -> None:
     Raises:
         NotFound: there is no live worker with this id.
     """
+    _change(db, by, worker_id, draining.undrain, WorkerState.DRAINING, "undrain")
+
+
+def _change(
+    db: Database,
+    by: Caller,
+    worker_id: int,
+    change: Callable[[sa.Connection, int], WorkerState | None],
+    changes: WorkerState,
+    action: str,
+) -> None:
+    """Change a worker's state. The audit records it only if the worker was in the state that ``change`` changes."""
 
     def work(conn: sa.Connection) -> None:
-        before = draining.undrain(conn, worker_id)
+        before = change(conn, worker_id)
         if before is None:
             raise no_worker(worker_id)
-        if before == WorkerState.DRAINING:
-            audit.note(conn, by.name, "undrain", f"worker {worker_id}")
+        if before == changes:
+            audit.note(conn, by.name, action, f"worker {worker_id}")
 
     transact(db, by, work)

@@ -128,9 +128,7 @@ POLL = sa.select(
     _both(_is_sequence_queued(), ~EVERYTHING).label("queued"),
     _any(f"state IN ({sql_literals(HELD)}) AND worker_id IS NULL").label("under_way"),
     _any(f"state = '{RunState.QUEUED}' AND queue LIKE '{runs.queue_of_worker('')}%'").label("pinned"),
-    _exists(sa.select(outbox_event.c.id).with_hint(outbox_event, PASS, "mssql").where(sa.text("news.id > 0"))).label(
-        "outbox"
-    ),
+    _exists(_UNADDRESSED).label("outbox"),
     _exists(
         sa.select(start_hold.c.id)
         .with_hint(start_hold, PASS, "mssql")

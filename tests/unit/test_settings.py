@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from jobfac.passwords import without_password
 from jobfac.settings import Settings, SettingsError, load, sources, sqlite_path
+from jobfac.settings.passwords import without_password
 
 
 @pytest.fixture(autouse=True)

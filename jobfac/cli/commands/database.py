@@ -98,8 +98,8 @@ def config(as_json: Json = False) -> None:
     """Show the settings and where each comes from."""
     import dataclasses
 
-    from jobfac.passwords import without_password
     from jobfac.settings import Settings, SettingsError, sources
+    from jobfac.settings.passwords import without_password
 
     try:
         loaded = sources()

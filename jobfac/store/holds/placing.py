@@ -35,11 +35,11 @@ def place(conn: sa.Connection, scope: Scope, reason: str, until: datetime | None
     placed = reading.get(conn, hold_id)
     ends = "" if until is None else f", until {until.isoformat()}"
     audit.note(conn, by, "hold", f"hold {hold_id}", after=f"{placed.scope}: {reason}{ends}")
-    told = [
+    held_events = [
         OutboxEvent(job_id, "held", {"job": job_id, "hold": as_json(placed)}, detail=placed.sentence)
         for job_id in _subscribers(conn, placed)
     ]
-    outbox.record(conn, told)
+    outbox.record(conn, held_events)
     return placed
 
 

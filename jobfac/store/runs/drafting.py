@@ -125,7 +125,9 @@ def new_row(conn: sa.Connection, stored: jobs.Stored | DefinitionError | None, r
     stored = _allowed(stored, request)
     job = stored.definition
     said = parameters.prepare(conn, job, _said(request, stored.id))
-    told = outbox.subscription([*job.notify, *stored.defaults.notify, *_ad_hoc(request)], request.inherited_events)
+    subscribed = outbox.subscription(
+        [*job.notify, *stored.defaults.notify, *_ad_hoc(request)], request.inherited_events
+    )
     return {
         "job": stored.id,
         "job_version": stored.version,
@@ -138,8 +140,8 @@ def new_row(conn: sa.Connection, stored: jobs.Stored | DefinitionError | None, r
         "parameters": said["parameters"],
         "sensitive": said["sensitive"],
         "origin": said["origin"],
-        "notify": told.notify,
-        "notify_jobs": told.notify_jobs if stored.kind == JobKind.SEQUENCE else None,
+        "notify": subscribed.notify,
+        "notify_jobs": subscribed.notify_jobs if stored.kind == JobKind.SEQUENCE else None,
         "created_by": truncate_utf16(request.by, 128),
         "restartable": getattr(job, "restartable", True),
         **limits(stored.id, job, request.at_most),

@@ -251,22 +251,24 @@ def _batches(rows: Sequence[T]) -> Iterator[Sequence[T]]:
     return (rows[at : at + BATCH] for at in range(0, len(rows), BATCH))
 
 
-_TOLD = {name: schedule.c[name].type for name in ("definition", "next_due_at", "fire_at")}
+_CHANGING = {name: schedule.c[name].type for name in ("definition", "next_due_at", "fire_at")}
 
 
 @functools.cache
 def _update(engine: str) -> sa.Update:
-    given = rows_table(engine, id=BigId, **_TOLD)
-    change = schedule.update().where(schedule.c.id == given.c.id)
-    return by_primary_key(change.values(updated_at=utcnow(), **{name: given.c[name] for name in _TOLD}), schedule)
+    input_rows = rows_table(engine, id=BigId, **_CHANGING)
+    change = schedule.update().where(schedule.c.id == input_rows.c.id)
+    return by_primary_key(
+        change.values(updated_at=utcnow(), **{name: input_rows.c[name] for name in _CHANGING}), schedule
+    )
 
 
 @functools.cache
 def _insert(engine: str) -> sa.Insert:
     names = ("job", "name", "definition", "paused", "next_due_at", "fire_at")
-    given = rows_table(engine, **{name: schedule.c[name].type for name in names})
-    told = sa.select(*(given.c[name] for name in names), utcnow())
-    return schedule.insert().from_select([*names, "updated_at"], told)
+    input_rows = rows_table(engine, **{name: schedule.c[name].type for name in names})
+    values = sa.select(*(input_rows.c[name] for name in names), utcnow())
+    return schedule.insert().from_select([*names, "updated_at"], values)
 
 
 def _first_due(rule: Schedule, after: datetime) -> datetime | None:

@@ -79,8 +79,8 @@ def _node(box: Box, left: int, wide: int, word: str, link: str, is_step: bool) -
         f'text-anchor="middle">{escape(line)}</text>'
         for place, line in enumerate(box.lines)
     )
-    told = f"{box.lines[0]}: {word.replace('_', ' ')}"
-    node = f'<g class="node {word}"><title>{escape(told)}</title>{shape}{texts}</g>'
+    title = f"{box.lines[0]}: {word.replace('_', ' ')}"
+    node = f'<g class="node {word}"><title>{escape(title)}</title>{shape}{texts}</g>'
     return f'<a href="{escape(link)}">{node}</a>' if link else node
 
 

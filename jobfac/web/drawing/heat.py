@@ -29,10 +29,10 @@ def day_of_hours(title: str, hours: Sequence[HourLoad | None]) -> Markup:
             continue
         busy = "no slots" if hour.busy_percent is None else f"{hour.busy_percent:.0f} % of the slots' time"
         waits = f", the last waits {span(hour.wait_seconds)}" if hour.wait_seconds >= 1 else ""
-        told = f"{place:02}:00: {hour.runs} runs, {busy}{waits}"
+        title = f"{place:02}:00: {hour.runs} runs, {busy}{waits}"
         rects.append(
             f'<rect class="{level(hour)}" x="{place * part + part * 0.04:.2f}%" width="{part * 0.92:.2f}%" y="2" '
-            f'height="{HEIGHT - 4}" rx="2"><title>{told}</title></rect>'
+            f'height="{HEIGHT - 4}" rx="2"><title>{title}</title></rect>'
         )
     number = sum(hour.runs for hour in hours if hour is not None)
     label = escape(f"{title}: {number} runs")

@@ -30,10 +30,10 @@ def strip(runs: Sequence[PastRun]) -> Markup:
     for place, run in enumerate(runs[-RUNS:], start=max(0, first)):
         taken = seconds(run)
         height = HEIGHT if taken is None else LEAST + (HEIGHT - LEAST) * taken / longest
-        told = f"run {run.id}: {str(run.state).replace('_', ' ')}{'' if taken is None else f', {span(taken)}'}"
+        title = f"run {run.id}: {str(run.state).replace('_', ' ')}{'' if taken is None else f', {span(taken)}'}"
         rects.append(
             f'<rect class="{run.state}" x="{place * WIDTH}" y="{HEIGHT - height:.1f}" width="{WIDTH - 1.5}" '
-            f'height="{height:.1f}" rx="1"><title>{told}</title></rect>'
+            f'height="{height:.1f}" rx="1"><title>{title}</title></rect>'
         )
     width = RUNS * WIDTH
     return Markup(

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from jobfac.errors import JobfacError, Kind
-from jobfac.passwords import without_password
-from jobfac.setting_values import checked
+from jobfac.settings.passwords import without_password
+from jobfac.settings.values import checked
 
 CENTURY = 100 * 365 * 86400
 """The longest retention allowed, in seconds."""
