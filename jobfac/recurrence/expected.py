@@ -27,7 +27,11 @@ class Expectation(NamedTuple):
     missed_at: datetime | None = None
 
 
-Event = Literal["overdue", "on_time_again"]
+class Event(NamedTuple):
+    """What has changed: ``at`` is the time that passed without a success, or the end of the success that came late."""
+
+    kind: Literal["overdue", "on_time_again"]
+    at: datetime
 
 
 def begin(expect: Expect, since: datetime) -> Expectation:
@@ -46,7 +50,7 @@ def advance(
         successes: when the latest successes ended, in order.
         is_enabled: nothing is expected of a disabled job.
     """
-    state = before
+    state, recovered_at = before, None
     if not is_enabled:
         due = state.overdue_at is not None or state.due_at <= now
         return (begin(expect, now) if due else state), None
@@ -55,17 +59,18 @@ def advance(
             success = next((one for one in successes if one > state.since), None)
             if success is None:
                 break
-            state = begin(expect, success)
+            state, recovered_at = begin(expect, success), recovered_at or success
         elif state.due_at > now:
             break
         else:
             state = _passed(expect, state, now, successes)
     if state.missed_at is not None and state.due_at <= now:
         state = state._replace(due_at=_deadline(expect, now))
-    was, is_now = before.missed_at is not None, state.missed_at is not None
-    if was == is_now:
-        return state, None
-    return state, "overdue" if is_now else "on_time_again"
+    if before.missed_at is None and state.missed_at is not None:
+        return state, Event("overdue", state.missed_at)
+    if before.missed_at is not None and state.missed_at is None and recovered_at is not None:
+        return state, Event("on_time_again", recovered_at)
+    return state, None
 
 
 def _passed(expect: Expect, state: Expectation, now: datetime, successes: Sequence[datetime]) -> Expectation:

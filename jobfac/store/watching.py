@@ -1,5 +1,7 @@
 """Watch expectations: which jobs have not succeeded in time, and which have succeeded again."""
 
+from datetime import datetime
+
 import sqlalchemy as sa
 
 from jobfac.database.dialects import PASS, SKIP, utcnow
@@ -54,10 +56,12 @@ def watch(conn: sa.Connection) -> int:
             continue
         changed += 1
         _write_state(conn, row["job"], after)
-        if event == "overdue":
+        if event is None:
+            continue
+        if event.kind == "overdue":
             events.append(_overdue(row["job"], after))
-        elif event == "on_time_again":
-            events.append(_on_time_again(row["job"], before, after))
+        else:
+            events.append(_on_time_again(row["job"], before, event.at))
     outbox.record(conn, events)
     return changed
 
@@ -68,10 +72,10 @@ def _write_state(conn: sa.Connection, job_id: str, state: Expectation) -> None:
     conn.execute(change.values(since=state.since, due_at=state.due_at, **overdue))
 
 
-def _on_time_again(job_id: str, before: Expectation, after: Expectation) -> OutboxEvent:
+def _on_time_again(job_id: str, before: Expectation, success_at: datetime) -> OutboxEvent:
     assert before.missed_at is not None
-    why = f"it succeeded at {after.since.isoformat()}, and should have by {before.missed_at.isoformat()}"
-    body = {"job": job_id, "since": before.missed_at.isoformat(), "until": after.since.isoformat()}
+    why = f"it succeeded at {success_at.isoformat()}, and should have by {before.missed_at.isoformat()}"
+    body = {"job": job_id, "since": before.missed_at.isoformat(), "until": success_at.isoformat()}
     return OutboxEvent(job_id, "on_time_again", body, detail=why)
 
 

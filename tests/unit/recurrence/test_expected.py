@@ -52,14 +52,9 @@ def watched(
     while now < end:
         now = min(end, now + MINUTE * pauses[place % len(pauses)])
         place += 1
-        before = state
         state, event = advance(expect, state, now, [one for one in successes if one <= now])
-        if event == "overdue":
-            assert state.missed_at is not None
-            told.append((event, state.missed_at))
-        elif event is not None:
-            assert before.missed_at is not None
-            told.append((event, state.since))
+        if event is not None:
+            told.append((event.kind, event.at))
     return told
 
 
@@ -96,6 +91,15 @@ def test_however_rarely_anybody_looks_it_ends_the_same(
     )
     assert set(told) <= set(wanted), "nothing is said that did not happen"
     assert len(told) % 2 == len(wanted) % 2, "at the end it is overdue, or not, as the reference"
+
+
+def test_the_success_that_ended_the_delay_is_named_and_not_a_later_one() -> None:
+    start = datetime(2027, 6, 1, tzinfo=UTC)
+    expect = Expect(every="3h")  # type: ignore[arg-type]
+    late, _ = advance(expect, begin(expect, start), start + timedelta(hours=4), [])
+    successes = [start + timedelta(hours=5), start + timedelta(hours=6)]
+    _, event = advance(expect, late, start + timedelta(hours=8, minutes=30), successes)
+    assert event == ("on_time_again", successes[0])
 
 
 BERLIN = Expect(success_by="06:00", timezone="Europe/Berlin", days="weekdays")  # type: ignore[arg-type]
