@@ -17,7 +17,16 @@ PARTS = 2
 
 @pytest.mark.parametrize("part", range(PARTS))
 def test_the_api_conforms_to_its_document(part: int, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", f"--basetemp={tmp_path / 'pytest'}", CONFORMANCE]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:xdist",
+        f"--basetemp={tmp_path / 'pytest'}",
+        str(CONFORMANCE),
+    ]
     env = os.environ | {"JOBFAC_TEST_PART": f"{part}/{PARTS}"}
     done = subprocess.run(command, capture_output=True, text=True, env=env)
     assert done.returncode == 0, done.stdout[-20_000:] + done.stderr
