@@ -48,7 +48,7 @@ def _several(engine: str, names: Sequence[str], state: RunState, ready_at: Any) 
     values |= {"state": sa.literal_column(f"'{state}'"), "created_at": utcnow(), **admission.on_entry(state)}
     if ready_at is not None:
         values["ready_at"] = ready_at
-    chosen = [
+    chosen: list[Any] = [
         sa.literal(value, run.c[name].type) if not isinstance(value, sa.ClauseElement) else value
         for name, value in values.items()
     ]
