@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import PASS
+from jobfac.database.dialects import PASS, lists
 from jobfac.database.tables import job, run, schedule
 from jobfac.database.types import sql_literals
 from jobfac.states import HELD
@@ -41,7 +41,7 @@ def _conditions(wanted: Filter) -> list[sa.ColumnElement[bool]]:
         contains = (column.icontains(wanted.text, autoescape=True) for column in (run.c.job, run.c.worker))
         found.append(sa.or_(*contains))
     if wanted.categories is not None:
-        found.append(run.c.job.in_(sa.select(job.c.id).where(job.c.category.in_(wanted.categories))))
+        found.append(run.c.job.in_(sa.select(job.c.id).where(lists.among(job.c.category, wanted.categories))))
     return found
 
 
@@ -59,5 +59,5 @@ def due(conn: sa.Connection, begin: datetime, end: datetime, wanted: Filter, lim
     if wanted.text:
         query = query.where(schedule.c.job.icontains(wanted.text, autoescape=True))
     if wanted.categories is not None:
-        query = query.where(job.c.category.in_(wanted.categories))
+        query = query.where(lists.among(job.c.category, wanted.categories))
     return [from_row(DueSchedule, row) for row in conn.execute(query).mappings()]
