@@ -14,6 +14,7 @@ from jobfac.database.tables import job as job_table
 from jobfac.database.tables import run
 from jobfac.database.types import BigId, sql_literals
 from jobfac.states import ACTIVE, FAILURES, RunState
+from jobfac.store.notes import UNACKNOWLEDGED
 from jobfac.store.parameters import is_value
 from jobfac.store.runs.reading import listed, with_holds, without_large
 from jobfac.views.runs import RunView
@@ -36,6 +37,7 @@ class Filter(NamedTuple):
         key: the key with which the run was started.
         text: a part of the job, the reason, a message or the key, in any case.
         parameters: names and values, as texts.
+        unacknowledged: only failures that nobody has acknowledged.
         categories: the categories that the caller may see.
         below: only runs with lower ids, to continue after a page.
     """
@@ -51,6 +53,7 @@ class Filter(NamedTuple):
     sequence_run_id: int | None = None
     categories: Sequence[str] | None = None
     parameters: Sequence[tuple[str, str]] = ()
+    unacknowledged: bool = False
     below: int | None = None
 
 
@@ -118,6 +121,8 @@ def _scanned(conn: sa.Connection, wanted: Filter) -> sa.Select[Any]:
     for group in (ACTIVE, FAILURES):
         if wanted.states and group.issuperset(wanted.states):  # the condition of a filtered index, word for word
             query = query.where(sa.text(f"state IN ({sql_literals(group)})"))
+    if wanted.unacknowledged:
+        query = query.where(sa.text(UNACKNOWLEDGED))
     if wanted.below is not None:
         query = query.where(run.c.id < wanted.below)
     for name, value in wanted.parameters:

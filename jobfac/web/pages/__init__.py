@@ -7,6 +7,7 @@ from jobfac.web.pages import (
     jobs,
     load,
     login,
+    many,
     notifications,
     now,
     operating,
@@ -20,6 +21,7 @@ from jobfac.web.pages.documents import docs, guide
 ALL = (
     *now.PAGES,
     *runs.PAGES,
+    *many.PAGES,
     *run.PAGES,
     *jobs.PAGES,
     *job.PAGES,

@@ -81,6 +81,8 @@ FOUND: tuple[tuple[str, set[str]], ...] = (
     ("worker=w1&state=succeeded", {"succeeded", "to_file"}),
     ("since=2027-01-01", set()),
     ("until=1h", set()),
+    ("since=yesterday&until=today&state=running", {"running"}),
+    ("state=unacknowledged&job=broken", {"failed"}),
     ("since=1h&state=running", {"running"}),
 )
 """The runs that a search finds, by what is in its URL."""
@@ -94,9 +96,17 @@ def test_runs_are_found(operator: Browser, stage: Stage) -> None:
 
 
 def test_a_wrong_filter_says_what_is_wrong(operator: Browser) -> None:
-    assert "is no time: write 2h" in operator.get("/runs?since=yesterday")
+    assert "&#39;since&#39; must be a time such as 2h, yesterday" in operator.get("/runs?since=soon")
     assert "There is no state &#39;broken&#39;" in operator.get("/runs?state=broken")
-    assert "jobfac runs list --job export --state failed" in operator.get("/runs?job=export&state=failed")
+
+
+def test_a_filter_is_shown_as_a_command(operator: Browser, stage: Stage) -> None:
+    text = operator.get("/runs?job=export&state=stopped&q=a+b&category=ops&worker=w1&since=2h&sequence=7")
+    line = "--job export --state stopped --category ops --worker w1 --since 2h --sequence 7 --text &#39;a b&#39;"
+    assert f"jobfac runs list {line}" in text
+    operator.client.cookies.set("jobfac-zone", "Asia%2FTokyo")
+    assert "--until 2027-02-01T00:00:00+09:00" in operator.get("/runs?until=2027-01-31")
+    assert "--unacknowledged" in operator.get("/runs?state=unacknowledged")
 
 
 def test_a_page_of_runs_leads_to_the_next(place: Served, operator: Browser) -> None:
@@ -124,11 +134,37 @@ def test_runs_are_retried_and_stopped(operator: Browser, stage: Stage) -> None:
     assert f"jobfac retry {stage.failed}" in text
     text = operator.act(f"/runs/{stage.running}/stop", f"/runs/{stage.running}")
     assert f"Run {stage.running} of slow was running and is now stopping." in text
-    text = operator.act("/runs/selected", "/runs", run=[str(stage.failed), str(stage.running)], do="retry")
-    assert "1 run was started again. 1 refused:" in text
+    text = operator.act("/runs/selected", "/runs", run=[str(stage.succeeded), str(stage.running)], do="retry")
+    assert f"1 run was started again. 1 skipped: run {stage.running}, it is stopping." in text
+    assert f"for run in {stage.succeeded} {stage.running}; do jobfac retry $run; done" in text
+    assert "0 runs were started again. 1 skipped" in operator.act(
+        "/runs/selected", "/runs", run=str(stage.failed), do="retry"
+    )
     text = operator.act("/runs/selected", "/runs", run=[str(stage.blocked), str(stage.unserved)], do="stop")
     assert "2 runs were asked to stop." in text
     assert "No run is selected." in operator.act("/runs/selected", "/runs", do="stop")
+
+
+def test_all_runs_of_a_filter_are_shown_and_then_changed(operator: Browser, stage: Stage) -> None:
+    assert "/runs/all?" not in operator.get("/runs?state=failed")  # it says not which
+    listed = operator.get("/runs?state=failed&q=exit+code")
+    link = re.findall(r'href="(/runs/all\?[^"]*do=acknowledge)"', listed)[0].replace("&amp;", "&")
+    assert "do=retry" in listed
+    assert "do=stop" not in listed
+    shown = operator.get(link)
+    ids = re.findall(r'name="run" value="(\d+)"', shown)
+    assert (len(ids), "Acknowledge 2 runs?" in shown) == (2, True)
+    assert "jobfac ack --state failed --state lost --state start_failed --state timed_out --text" in shown
+    assert "is acknowledged" in operator.act(f"/runs/{ids[0]}/acknowledge", "/")
+    text = operator.act("/runs/selected", link, run=ids, do="acknowledge", filter="state=failed&q=exit+code")
+    assert f"1 run was acknowledged. 1 skipped: run {ids[0]}, it was acknowledged: operator." in text
+    assert "jobfac ack --state failed" in text
+    assert "No run matches." in operator.get(link)
+    shown = operator.get("/runs/all?do=stop&category=ops")
+    assert "jobfac stop --category ops --all" in shown
+    assert "Stop 2 runs?" in shown
+    assert "Say which runs" in operator.get("/runs/all?do=stop&state=running")
+    assert "none of these" in operator.client.get("/runs/all?do=delete&job=a").text
 
 
 def test_a_job_is_started_with_a_form(operator: Browser, stage: Stage) -> None:
@@ -258,6 +294,7 @@ def test_a_viewer_sees_no_button_and_may_do_nothing(viewer: Browser, stage: Stag
             answer = viewer.client.post(path, headers={"Origin": viewer.served.url})
             assert answer.status_code == 403, path
     assert viewer.client.get("/jobs/export/start").status_code == 403
+    assert viewer.client.get("/runs/all?do=stop&job=export").status_code == 403
 
 
 def test_a_limited_key_sees_its_categories_alone(place: Served, stage: Stage) -> None:
