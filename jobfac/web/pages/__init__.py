@@ -7,16 +7,15 @@ from jobfac.web.pages import (
     jobs,
     load,
     login,
-    many,
     notifications,
     now,
     operating,
     reports,
-    run,
-    runs,
+    start,
     timeline,
 )
 from jobfac.web.pages.documents import docs, guide
+from jobfac.web.pages.history import many, run, runs
 
 ALL = (
     *now.PAGES,
@@ -25,6 +24,7 @@ ALL = (
     *run.PAGES,
     *jobs.PAGES,
     *job.PAGES,
+    *start.PAGES,
     *load.PAGES,
     *timeline.PAGES,
     *fleet.PAGES,

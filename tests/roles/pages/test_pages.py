@@ -181,6 +181,29 @@ def test_a_job_is_started_with_a_form(operator: Browser, stage: Stage) -> None:
     assert "jobfac start export --argument --part --argument 7 --payload x --priority 5 --in 600s" in text
 
 
+def test_a_run_is_started_again_with_changes(operator: Browser, stage: Stage) -> None:
+    assert f"/jobs/export/start?like={stage.succeeded}" in operator.get(f"/runs/{stage.succeeded}")
+    form = operator.get(f"/jobs/export/start?like={stage.succeeded}")
+    assert "{&#34;day&#34;: 1}</textarea>" in form
+    assert operator.client.get("/jobs/export/start?like=999999").status_code == 404
+
+
+def test_a_sequence_is_started_at_a_step(place: Served, operator: Browser, stage: Stage) -> None:
+    link = f"/jobs/month-end/start?like={stage.sequence}&from_step=extract"
+    assert link.replace("&", "&amp;") in operator.get(f"/runs/{stage.sequence}")
+    form = operator.get("/jobs/month-end/start?from_step=close")
+    assert '<option value="close" selected>close</option>' in form
+    text = operator.act("/jobs/month-end/start", from_step="close")
+    assert "of month-end is queued" in text
+    assert "jobfac start month-end --from-step close" in text
+    place.db.transact(sequences.begin_queued, "w1")
+    run_id = max(int(one) for one in re.findall(r"Run (\d+) of month-end", text))
+    steps = re.findall(r'data-row="step-\d+"><td class="job">(\w+)', operator.get(f"/runs/{run_id}"))
+    assert steps == ["close"]
+    answer = operator.post("/jobs/month-end/start", "/jobs/month-end/start", from_step="clse")
+    assert (answer.status_code, "did you mean" in answer.text) == (422, True)
+
+
 def test_jobs_schedules_workers_and_notifications_are_steered(operator: Browser, stage: Stage) -> None:
     assert "is paused" in operator.act("/jobs/export/pause", "/jobs/export", schedule="nightly")
     assert "Resume" in operator.get("/jobs/export")

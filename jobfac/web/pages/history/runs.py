@@ -14,7 +14,7 @@ from jobfac.store.api_keys import Role
 from jobfac.store.history import counts, directory, search, waiting
 from jobfac.web import commands, run_filter
 from jobfac.web.page import Page, act, get
-from jobfac.web.pages import many
+from jobfac.web.pages.history import many
 from jobfac.web.templating import with_query
 from jobfac.web.visit import Notice, Visit
 
