@@ -3,7 +3,7 @@
 import re
 from urllib.parse import urljoin
 
-from jobfac.store import sequences
+from jobfac.store import schedulers, sequences
 from jobfac.store.api_keys import Role
 from jobfac.web.pages import ALL
 from tests.roles.pages.stage import NASTY, Browser, Stage
@@ -80,6 +80,10 @@ def test_jobs_schedules_workers_and_notifications_are_steered(operator: Browser,
     assert "may start again" in operator.act("/jobs/export/enable", "/jobs/export")
     assert "claims nothing more" in operator.act(f"/fleet/{stage.worker}/drain", "/fleet")
     assert "draining" in operator.get("/fleet")
+    assert "claims runs again" in operator.act(f"/fleet/{stage.worker}/undrain", "/fleet")
+    assert "No scheduler runs" in operator.get("/fleet")
+    operator.served.db.transact(schedulers.register, "mill-17")
+    assert "mill-17" in operator.get("/fleet")
     assert "1 notification waits for delivery again" in operator.act("/notifications/requeue", "/notifications")
     audit = operator.get("/audit")
     for word in ("pause", "resume", "disable", "enable", "drain", "requeue"):
