@@ -6,7 +6,7 @@ State names are literals in SQL, never parameters: neither engine uses a filtere
 import sqlalchemy as sa
 
 from jobfac.database.metadata import SCHEMA, metadata
-from jobfac.database.operating_tables import api_key, audit, expectation, note, session_key, start_hold
+from jobfac.database.operating_tables import api_key, audit, expectation, note, session_end, session_key, start_hold
 from jobfac.database.sequence_tables import visit
 from jobfac.database.statistics_tables import daily, daily_worker
 from jobfac.database.trigger_tables import upstream, upstream_end
@@ -45,6 +45,7 @@ __all__ = [
     "run_output",
     "schedule",
     "scheduler",
+    "session_end",
     "session_key",
     "start_hold",
     "upstream",

@@ -1,4 +1,4 @@
-"""The running schedulers, for the page of the fleet.
+"""The running schedulers, for the page of the fleet, and the sessions of browsers that were logged out.
 
 Revision: 0010
 """
@@ -16,6 +16,7 @@ INSTANT = sa.DateTime().with_variant(mssql.DATETIME2(precision=3), "mssql")
 
 
 def upgrade() -> None:
+    schema = "jobfac" if op.get_context().dialect.name == "mssql" else None
     op.create_table(
         "scheduler",
         sa.Column("name", sa.Unicode(length=200), nullable=False),
@@ -23,5 +24,12 @@ def upgrade() -> None:
         sa.Column("started_at", INSTANT, nullable=False),
         sa.Column("seen_at", INSTANT, nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_scheduler")),
-        schema="jobfac" if op.get_context().dialect.name == "mssql" else None,
+        schema=schema,
+    )
+    op.create_table(
+        "session_end",
+        sa.Column("id", sa.String(length=32), nullable=False),
+        sa.Column("expires_at", INSTANT, nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_session_end")),
+        schema=schema,
     )
