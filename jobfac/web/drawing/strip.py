@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from markupsafe import Markup, escape
 
+from jobfac.views.durations import spaced_duration
 from jobfac.views.runs import PastRun
-from jobfac.web.templating import span
 
 RUNS = 30
 """Runs in a strip."""
@@ -30,7 +30,9 @@ def strip(runs: Sequence[PastRun]) -> Markup:
     for place, run in enumerate(runs[-RUNS:], start=max(0, first)):
         taken = seconds(run)
         height = HEIGHT if taken is None else LEAST + (HEIGHT - LEAST) * taken / longest
-        title = f"run {run.id}: {str(run.state).replace('_', ' ')}{'' if taken is None else f', {span(taken)}'}"
+        title = (
+            f"run {run.id}: {str(run.state).replace('_', ' ')}{'' if taken is None else f', {spaced_duration(taken)}'}"
+        )
         rects.append(
             f'<rect class="{run.state}" x="{place * WIDTH}" y="{HEIGHT - height:.1f}" width="{WIDTH - 1.5}" '
             f'height="{height:.1f}" rx="1"><title>{title}</title></rect>'

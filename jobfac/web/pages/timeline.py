@@ -9,12 +9,12 @@ from starlette.responses import Response
 
 from jobfac.states import ACTIVE
 from jobfac.store.history import counts, spans
+from jobfac.views.durations import spaced_duration
 from jobfac.views.overview import DueSchedule
 from jobfac.views.runs import PastRun
 from jobfac.web.drawing import bars
 from jobfac.web.drawing.bars import Bar, Lane
 from jobfac.web.page import Page, get
-from jobfac.web.templating import span
 from jobfac.web.visit import Visit
 
 SPANS = {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(days=7)}
@@ -93,7 +93,7 @@ def _draw(
         name = (run.worker or "no worker") if by == "worker" else run.job
         assert run.started_at is not None
         until = now if run.state in ACTIVE or run.ended_at is None else run.ended_at
-        taken = span((until - run.started_at) / timedelta(seconds=1))
+        taken = spaced_duration((until - run.started_at) / timedelta(seconds=1))
         title = f"run {run.id} of {run.job}: {str(run.state).replace('_', ' ')}, {taken}"
         found.setdefault(name, []).append(Bar(run.started_at, until, run.state, title, f"/runs/{run.id}"))
     for one in due:
