@@ -14,7 +14,7 @@ from jobfac.database.types import sql_literals
 from jobfac.errors import NotFound
 from jobfac.states import FAILED, FAILURES, FINAL, HELD
 from jobfac.store import statistics
-from jobfac.store.statistics import DailyTotals, Presence, Work
+from jobfac.store.statistics import DailyTotals, EndedRun, Execution, Presence, Work
 
 EARLIEST = date(1970, 1, 1)
 """The earliest first day. There are no runs before it, and a report also reads the period before its own."""
@@ -115,8 +115,8 @@ def _statistics(
 ) -> tuple[dict[tuple[date, str], DailyTotals], dict[tuple[date, str], Work]]:
     """Return totals by day and job, and work by day and worker, including runs that are not counted yet."""
     for _ in range(TRIES):
-        recent = conn.execute(statistics.uncounted()).all()
-        executions = conn.execute(statistics.uncounted_executions()).all()
+        recent = [EndedRun(*row) for row in conn.execute(statistics.uncounted())]
+        executions = [Execution(*row) for row in conn.execute(statistics.uncounted_executions())]
         totals, work = _counted(conn, when, is_included), _counted_work(conn, when)
         # A run that is counted between these queries would be included twice, unless the transaction is a snapshot.
         still_uncounted = {row.id for row in conn.execute(statistics.uncounted())}

@@ -28,14 +28,39 @@ BATCH = 500
 LATE = 60_000
 """A run is late if it begins more than this many milliseconds after its time."""
 
-COLUMNS = (
-    run.c.id, run.c.job, run.c.state, run.c.attempt, run.c.failures, run.c.created_at, run.c.ready_at, run.c.due_at,
-    run.c.queued_at, run.c.started_at, run.c.ended_at, run.c.cpu_seconds, run.c.peak_memory,
-)  # fmt: skip
-"""The columns of a run that ``totals`` reads."""
+
+class EndedRun(NamedTuple):
+    """The columns of an ended run that the statistics need."""
+
+    id: int
+    job: str
+    state: str
+    attempt: int
+    failures: int
+    created_at: datetime
+    ready_at: datetime | None
+    due_at: datetime | None
+    queued_at: datetime | None
+    started_at: datetime | None
+    ended_at: datetime
+    cpu_seconds: float | None
+    peak_memory: int | None
+
+
+class Execution(NamedTuple):
+    """An ended execution: its worker, its time, and how many slots it took."""
+
+    worker: str
+    started_at: datetime
+    ended_at: datetime
+    slots: int | None
+
+
+COLUMNS = tuple(run.c[name] for name in EndedRun._fields)
+"""The columns of ``EndedRun``."""
 
 EXECUTION = (attempt.c.worker, attempt.c.started_at, attempt.c.ended_at, run.c.slots)
-"""The columns of an attempt and its run that ``work`` reads."""
+"""The columns of ``Execution``."""
 
 
 @dataclass
@@ -77,8 +102,8 @@ class DailyTotals:
 SUMS = ("attempts", "retries", "ran", "run_ms", "waited", "wait_ms", "late", "cpu_ms")
 
 
-def of_run(row: Any) -> DailyTotals:
-    """Return the totals of one ended run. ``row`` has ``COLUMNS``."""
+def of_run(row: EndedRun) -> DailyTotals:
+    """Return the totals of one ended run."""
     found = DailyTotals(attempts=row.attempt, retries=row.failures)
     found.states[row.state] = 1
     if row.started_at is None:
@@ -88,24 +113,22 @@ def of_run(row: Any) -> DailyTotals:
     found.longest_run = found.latest_run = row.id
     if row.queued_at is not None and row.started_at >= row.queued_at:
         found.waited, found.wait_ms = 1, _ms(row.started_at - row.queued_at)
-    found.latest_ms = _ms(row.started_at - _time_to_begin(row))
+    found.latest_ms = _ms(row.started_at - (_time_to_begin(row) or row.started_at))
     found.late = int(found.latest_ms > LATE)
     found.cpu_ms, found.peak_memory = round(1000 * (row.cpu_seconds or 0)), row.peak_memory
     return found
 
 
-def _time_to_begin(row: Any) -> datetime:
+def _time_to_begin(row: EndedRun) -> datetime | None:
     """Return when the run should have begun. A retry overwrites ``ready_at``, so then only a due time is known."""
-    otherwise = (row.ready_at or row.created_at) if row.attempt <= 1 else row.started_at
-    found: datetime = row.due_at or otherwise
-    return found
+    return row.due_at or ((row.ready_at or row.created_at) if row.attempt <= 1 else None)
 
 
 def _ms(span: timedelta) -> int:
     return max(0, span // timedelta(milliseconds=1))
 
 
-def totals(rows: Iterable[Any]) -> dict[tuple[date, str], DailyTotals]:
+def totals(rows: Iterable[EndedRun]) -> dict[tuple[date, str], DailyTotals]:
     """Return the totals of ended runs, by day and job."""
     found: dict[tuple[date, str], DailyTotals] = {}
     for row in rows:
@@ -132,8 +155,8 @@ class Work:
         self.slot_ms += other.slot_ms
 
 
-def work(rows: Iterable[Any]) -> dict[tuple[date, str], Work]:
-    """Return the work of ended executions, by day and worker. Each row has ``EXECUTION``."""
+def work(rows: Iterable[Execution]) -> dict[tuple[date, str], Work]:
+    """Return the work of ended executions, by day and worker."""
     found: dict[tuple[date, str], Work] = {}
     for row in rows:
         for day, milliseconds in shares(row.started_at, row.ended_at):
@@ -187,11 +210,11 @@ def count(conn: sa.Connection) -> int:
     Fewer than ``BATCH``: there are no more to count.
     """
     _lock(conn)
-    rows = conn.execute(uncounted(BATCH).with_hint(run, SKIP, "mssql")).all()
+    rows = [EndedRun(*row) for row in conn.execute(uncounted(BATCH).with_hint(run, SKIP, "mssql"))]
     if rows:
         engine, ids = conn.dialect.name, rows_parameter({"id": row.id} for row in rows)
         _add_runs(conn, totals(rows))
-        _add_work(conn, work(conn.execute(_executions(engine), ids)))
+        _add_work(conn, work(Execution(*row) for row in conn.execute(_executions(engine), ids)))
         conn.execute(_mark(engine), ids)
         successes = sorted((row.id, row.job) for row in rows if row.state == RunState.SUCCEEDED)
         notes.acknowledge_recovered(conn, {job: run_id for run_id, job in successes})

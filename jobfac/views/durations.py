@@ -1,5 +1,20 @@
 """Durations as short texts, for the terminal and the pages."""
 
+from datetime import datetime
+from typing import Protocol
+
+
+class Timed(Protocol):
+    """A view with a start and an end, such as a run or an attempt."""
+
+    @property
+    def started_at(self) -> datetime | None:
+        """The time of the start; None: it has not started."""
+
+    @property
+    def ended_at(self) -> datetime | None:
+        """The time of the end; None: it has not ended."""
+
 
 def short_duration(seconds: float) -> str:
     """Return seconds in one or two units: 0.4s, 12s, 3m05s, 2h10m, 4d3h. Negative seconds are shown as 0.0s."""

@@ -12,7 +12,7 @@ from jinja2.runtime import Context
 from markupsafe import Markup
 
 from jobfac.states import ACTIVE, FAILED, FINAL, HELD, WAITING, RunState
-from jobfac.views.durations import spaced_duration
+from jobfac.views.durations import Timed, spaced_duration
 from jobfac.web import assets, commands
 
 GLYPHS = {
@@ -112,7 +112,7 @@ def ago(context: Context, moment: datetime | None) -> Markup:
     return Markup('<time datetime="{}" title="{}" data-ago>{}</time>').format(_stamp(moment), title, words)
 
 
-def took(row: Any) -> Markup:
+def took(row: Timed) -> Markup:
     """How long a run took from its first start to its end, or has taken so far."""
     if row.started_at is None:
         return Markup("")

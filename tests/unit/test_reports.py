@@ -4,7 +4,6 @@ import re
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from html.parser import HTMLParser
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -43,10 +42,10 @@ def facts(
 
 
 def test_lateness_and_waiting_time_are_those_of_the_first_start() -> None:
-    times = {"created_at": NOW, "ready_at": None, "due_at": NOW - timedelta(seconds=50), "queued_at": NOW}
-    row = SimpleNamespace(
+    row = statistics.EndedRun(
         id=5, job="a", state="succeeded", attempt=1, failures=0, started_at=NOW + timedelta(seconds=20),
-        ended_at=NOW + timedelta(seconds=25), cpu_seconds=1.5, peak_memory=7, **times,
+        ended_at=NOW + timedelta(seconds=25), cpu_seconds=1.5, peak_memory=7,
+        created_at=NOW, ready_at=None, due_at=NOW - timedelta(seconds=50), queued_at=NOW,
     )  # fmt: skip
     found = statistics.of_run(row)
     assert (found.latest_ms, found.late, found.wait_ms, found.run_ms, found.longest_run) == (
@@ -57,12 +56,12 @@ def test_lateness_and_waiting_time_are_those_of_the_first_start() -> None:
         5,
     )
     assert (found.cpu_ms, found.peak_memory) == (1500, 7)
-    row.attempt, row.failures, row.ready_at = 2, 1, NOW + timedelta(seconds=15)
+    row = row._replace(attempt=2, failures=1, ready_at=NOW + timedelta(seconds=15))
     found = statistics.of_run(row)
     assert (found.latest_ms, found.late, found.attempts, found.retries) == (70_000, 1, 2, 1)
-    row.due_at = None  # the retry has overwritten when it was ready
+    row = row._replace(due_at=None)  # the retry has overwritten when it was ready
     assert statistics.of_run(row).late == 0
-    row.started_at = None
+    row = row._replace(started_at=None)
     found = statistics.of_run(row)
     assert (found.ran, found.longest_ms, found.latest_ms) == (0, None, None)
 

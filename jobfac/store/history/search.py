@@ -84,7 +84,7 @@ def search(conn: sa.Connection, wanted: Filter, limit: int) -> Found:
     """Return up to ``limit`` runs that match. Large values are None, and ``truncated`` names them."""
     inner = _scanned(conn, wanted)
     seen = inner.subquery("seen")
-    matching = sa.select(seen.c.id).where(*_conditions(seen.c, wanted)).order_by(seen.c.id.desc()).limit(limit + 1)
+    matching = sa.select(seen.c.id).where(*_conditions(seen, wanted)).order_by(seen.c.id.desc()).limit(limit + 1)
     query = sa.select(*SHOWN).where(run.c.id.in_(matching)).order_by(run.c.id.desc())
     runs = with_holds(conn, [without_large(row) for row in conn.execute(query).mappings()])
     if len(runs) > limit:
@@ -129,7 +129,8 @@ def _scanned(conn: sa.Connection, wanted: Filter) -> sa.Select[Any]:
     return query
 
 
-def _conditions(seen: Any, wanted: Filter) -> list[sa.ColumnElement[bool]]:
+def _conditions(subquery: sa.Subquery, wanted: Filter) -> list[sa.ColumnElement[bool]]:
+    seen = subquery.c
     found: list[sa.ColumnElement[bool]] = []
     if wanted.states:
         found.append(seen.state.in_([sa.literal_column(f"'{RunState(state)}'") for state in wanted.states]))
