@@ -11,6 +11,7 @@ import typer
 
 from jobfac.cli.rendering.fit import GAP, fit
 from jobfac.cli.rendering.text import cell, printable, printable_lines, text_of
+from jobfac.cli.streams import note as note
 from jobfac.cli.times import write_short
 from jobfac.views.serialization import all_as_json
 
@@ -34,11 +35,6 @@ def print_text(text: str) -> None:
 def print_json(document: Any) -> None:
     """Print an indented JSON document."""
     print_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
-
-
-def note(text: str) -> None:
-    """Print a line on standard error."""
-    sys.stderr.write(text + "\n")
 
 
 def print_list(rows: Sequence[Row], columns: Columns[Row], empty: str, as_json: bool) -> None:
