@@ -864,6 +864,36 @@ COMMIT;
 
 GO
 
+BEGIN TRANSACTION;
+
+-- Running upgrade 0007 -> 0010
+
+CREATE TABLE jobfac.scheduler (
+    name NVARCHAR(200) NOT NULL,
+    version VARCHAR(32) NOT NULL,
+    started_at DATETIME2(3) NOT NULL,
+    seen_at DATETIME2(3) NOT NULL,
+    CONSTRAINT pk_scheduler PRIMARY KEY (name)
+);
+
+GO
+
+CREATE TABLE jobfac.session_end (
+    id VARCHAR(32) NOT NULL,
+    expires_at DATETIME2(3) NOT NULL,
+    CONSTRAINT pk_session_end PRIMARY KEY (id)
+);
+
+GO
+
+UPDATE jobfac.alembic_version SET version_num='0010' WHERE jobfac.alembic_version.version_num = '0007';
+
+GO
+
+COMMIT;
+
+GO
+
 SET NOEXEC OFF;
 GO
 
@@ -2775,6 +2805,8 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.run TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.run_event TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.run_output TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.schedule TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.scheduler TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.session_end TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.session_key TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.start_hold TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.upstream TO jobfac_worker;
