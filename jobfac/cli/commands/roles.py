@@ -1,5 +1,6 @@
 """The roles: `worker`, `scheduler` and `api`, and `up`, which runs all of them."""
 
+import gc
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
@@ -95,6 +96,8 @@ def api(
         db.check_schema()
         server = Server(db, loaded, behind_proxy=behind_proxy, site=site())
         on_signal(lambda first: server.stop())
+        # What was imported lives as long as the process, so a full collection, which delays a page, skips it.
+        gc.freeze()
         server.run()
 
 
@@ -136,6 +139,7 @@ def up(
 
         threads = [threading.Thread(target=run, args=(role,), name=type(role).__name__.lower()) for role in roles]
         on_signal(_drain_on_signal(worker_role, loaded))
+        gc.freeze()  # as in ``api``
         for thread in threads:
             thread.start()
         note(f"The factory is up: {roles[1].link(caller())}")
