@@ -129,6 +129,16 @@ document.addEventListener("click", async (event) => {
   }
 });
 
+// One question for all rows: it is filled with the row's job before it opens.
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("[data-fill]");
+  if (!button) return;
+  for (const one of all("[data-of]", document.getElementById(button.getAttribute("popovertarget")))) {
+    if (one.matches("form")) one.action = one.dataset.of.replace("JOB", encodeURIComponent(button.dataset.fill));
+    else one.textContent = one.dataset.of.replace("JOB", () => button.dataset.fill);
+  }
+}, true);
+
 document.addEventListener("change", (event) => {
   if (event.target.matches("[data-all]")) all("input[name=run]", event.target.form).forEach((one) => { one.checked = event.target.checked; });
   if (event.target.matches("input[name=run], [data-all]")) {
