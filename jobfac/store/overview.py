@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import PASS, utcnow
+from jobfac.database.dialects import PASS, lists, utcnow
 from jobfac.database.tables import expectation, job, queue, run, schedule
 from jobfac.database.types import flag, sql_literals
 from jobfac.states import HELD, RunState
@@ -46,7 +46,7 @@ def read(conn: sa.Connection, categories: Sequence[str] | None = None) -> Overvi
     """Return the current overview. ``categories`` limits the runs and schedules to jobs of these categories, but not
     the workers."""
     queries = _queries(categories is not None)
-    parameters = {} if categories is None else {"p_categories": list(categories)}
+    parameters = {} if categories is None else {"p_categories": lists.as_list(categories)}
     counts = conn.execute(queries.counts, parameters).one()
     holding = holds.active(conn) if counts.held_back else []
     failures = conn.execute(queries.failures, parameters).all() if counts.failed else []
@@ -74,7 +74,7 @@ def _waiting(row: Any, now: datetime, holding: list[HoldView]) -> WaitingRuns:
 
 
 _RUN = [run.c[name] for name in columns(RunLine)]
-_SEEN = job.c.category.in_(sa.bindparam("p_categories", expanding=True))
+_SEEN = job.c.category.in_(sa.select(lists.names("p_categories").c.value))
 
 
 @functools.cache

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import PASS
+from jobfac.database.dialects import PASS, lists
 from jobfac.database.tables import job, job_version, run, schedule
 from jobfac.database.types import contains, sql_literals
 from jobfac.states import FAILED, JobKind
@@ -90,7 +90,7 @@ def _contains(engine: str, text: str) -> sa.ColumnElement[bool]:
 
 
 def _seen(categories: Sequence[str] | None) -> list[sa.ColumnElement[bool]]:
-    return [] if categories is None else [job.c.category.in_(categories)]
+    return [] if categories is None else [lists.among(job.c.category, categories)]
 
 
 def matching(conn: sa.Connection, text: str, categories: Sequence[str] | None = None) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import DIRTY, rows
+from jobfac.database.dialects import DIRTY, lists, rows
 from jobfac.database.tables import job as job_table
 from jobfac.database.tables import run
 from jobfac.database.types import BigId, contains, sql_literals
@@ -107,7 +107,8 @@ def of_ids(conn: sa.Connection, run_ids: Sequence[int], categories: Sequence[str
     given = rows.rows_table(conn.dialect.name, id=BigId)
     query = sa.select(*SHOWN).join(given, given.c.id == run.c.id).order_by(run.c.id.desc())
     if categories is not None:
-        query = query.where(run.c.job.in_(sa.select(job_table.c.id).where(job_table.c.category.in_(categories))))
+        allowed = sa.select(job_table.c.id).where(lists.among(job_table.c.category, categories))
+        query = query.where(run.c.job.in_(allowed))
     found = conn.execute(query, rows.rows_parameter({"id": run_id} for run_id in run_ids))
     return [without_large(row) for row in found.mappings()]
 
@@ -152,7 +153,7 @@ def _conditions(engine: str, seen: Any, wanted: Filter) -> list[sa.ColumnElement
     if wanted.category is not None:
         found.append(seen.job.in_(sa.select(job_table.c.id).where(job_table.c.category == wanted.category)))
     if wanted.categories is not None:
-        allowed = sa.select(job_table.c.id).where(job_table.c.category.in_(wanted.categories))
+        allowed = sa.select(job_table.c.id).where(lists.among(job_table.c.category, wanted.categories))
         found.append(seen.job.in_(allowed))
     if wanted.text:
         texts = (seen.job, seen.reason, seen.message, seen.exit_message, seen.start_key)

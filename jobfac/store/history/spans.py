@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import PASS
+from jobfac.database.dialects import PASS, lists
 from jobfac.database.dialects.rows import rows_parameter, rows_table
 from jobfac.database.tables import job, run, schedule
 from jobfac.database.types import BigId, contains, sql_literals
@@ -62,7 +62,7 @@ def _conditions(engine: str, wanted: Filter) -> list[sa.ColumnElement[bool]]:
     if wanted.text:
         found.append(sa.or_(*(contains(engine, column, wanted.text) for column in (run.c.job, run.c.worker))))
     if wanted.categories is not None:
-        found.append(run.c.job.in_(sa.select(job.c.id).where(job.c.category.in_(wanted.categories))))
+        found.append(run.c.job.in_(sa.select(job.c.id).where(lists.among(job.c.category, wanted.categories))))
     return found
 
 
@@ -80,7 +80,7 @@ def due(conn: sa.Connection, begin: datetime, end: datetime, wanted: Filter, lim
     if wanted.text:
         query = query.where(contains(conn.dialect.name, schedule.c.job, wanted.text))
     if wanted.categories is not None:
-        query = query.where(job.c.category.in_(wanted.categories))
+        query = query.where(lists.among(job.c.category, wanted.categories))
     return from_rows(DueSchedule, conn.execute(query))
 
 
