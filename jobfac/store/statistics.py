@@ -66,14 +66,8 @@ class DailyTotals:
         """Add the totals of ``other``."""
         for state, number in other.states.items():
             self.states[state] += number
-        self.attempts += other.attempts  # written out, because a report adds hundreds of thousands
-        self.retries += other.retries
-        self.ran += other.ran
-        self.run_ms += other.run_ms
-        self.waited += other.waited
-        self.wait_ms += other.wait_ms
-        self.late += other.late
-        self.cpu_ms += other.cpu_ms
+        for name in SUMS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
         if other.shortest_ms is not None and (self.shortest_ms is None or other.shortest_ms < self.shortest_ms):
             self.shortest_ms = other.shortest_ms
         if other.longest_ms is not None and (self.longest_ms is None or other.longest_ms > self.longest_ms):

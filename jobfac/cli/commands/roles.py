@@ -2,7 +2,7 @@
 
 import gc
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -139,9 +139,7 @@ def up(
 
         threads = [threading.Thread(target=run, args=(role,), name=type(role).__name__.lower()) for role in roles]
         on_signal(_drain_on_signal(worker_role, loaded))
-        gc.freeze()  # as in ``api``
-        for thread in threads:
-            thread.start()
+        _begin(threads)
         note(f"The factory is up: {roles[1].link(caller())}")
         try:
             worker_role.run()
@@ -152,6 +150,12 @@ def up(
                 thread.join()
         if failures:
             raise failures[0]
+
+
+def _begin(threads: Sequence[threading.Thread]) -> None:
+    gc.freeze()  # as in ``api``
+    for thread in threads:
+        thread.start()
 
 
 def _drain_on_signal(worker: "Worker", loaded: "Settings") -> Callable[[bool], None]:
