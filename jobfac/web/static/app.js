@@ -16,12 +16,17 @@ function span(seconds) {
   return minutes ? `${minutes} min ${Math.floor(seconds) % 60} s` : `${Math.floor(seconds)} s`;
 }
 
+function rough(seconds) { // how long ago: without seconds after the first minute
+  if (seconds < 60) return `${Math.floor(seconds)} s`;
+  return seconds < 3600 ? `${Math.floor(seconds / 60)} min` : span(seconds);
+}
+
 const offset = Date.parse(document.body.dataset.now) - Date.now(); // the server's clock counts
 function tick() {
   const now = Date.now() + offset;
   for (const time of all("time[data-ago], time[data-since]")) {
     const age = (now - Date.parse(time.dateTime)) / 1000;
-    const words = "since" in time.dataset ? span(age) : age >= 0 ? `${span(age)} ago` : `in ${span(-age)}`;
+    const words = "since" in time.dataset ? span(age) : age >= 0 ? `${rough(age)} ago` : `in ${rough(-age)}`;
     if (time.textContent !== words) time.textContent = words;
   }
 }
