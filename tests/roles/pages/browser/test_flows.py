@@ -147,7 +147,7 @@ def test_the_graph_leads_to_the_failed_step(window: Window, shared: tuple[Served
     expect(page.locator("h1")).to_contain_text("of broken")
     expect(page.locator("#facts")).to_contain_text("exit code 3")
     page.go_back()
-    page.get_by_role("link", name="Start at step extract").click()
+    page.get_by_role("link", name="at step extract").click()
     expect(page.get_by_label("Begin with step")).to_have_value("")
     page.get_by_label("Begin with step").select_option("close")
     page.get_by_role("button", name="Start month-end").click()
