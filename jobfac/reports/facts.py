@@ -139,9 +139,10 @@ def _counted(conn: sa.Connection, when: Period, is_included: JobFilter) -> dict[
     """Return the stored statistics by day and job, from the beginning of the preceding period."""
     query = sa.select(daily_table).where(daily_table.c.day >= when.before, daily_table.c.day <= when.until)
     totals = {}
+    words = [state.value for state in sorted(FINAL)]
     for row in conn.execute(query).mappings():
         if is_included(row["job"]):
-            states = {state.value: row[state.value] for state in sorted(FINAL)}
+            states = {word: row[word] for word in words}
             known = {name: row[name] for name in NUMBERS if row[name] is not None}
             totals[row["day"], row["job"]] = DailyTotals(states, **known)
     return totals

@@ -101,13 +101,20 @@ def clock(context: Context, moment: datetime) -> str:
     return f"{moment.astimezone(context['visit'].zone):%H:%M}"
 
 
+def rough(seconds: float) -> str:
+    """Such as 12 s, 3 min, 2 h 10 min: how long ago something was, without seconds after the first minute."""
+    if seconds < 3600:
+        return f"{int(seconds)} s" if seconds < 60 else f"{int(seconds) // 60} min"
+    return spaced_duration(seconds)
+
+
 @pass_context
 def ago(context: Context, moment: datetime | None) -> Markup:
     """How long ago, or until when; a script keeps it up to date."""
     if moment is None:
         return Markup("")
     left = (datetime.now(UTC) - moment).total_seconds()
-    words = f"{spaced_duration(left)} ago" if left >= 0 else f"in {spaced_duration(-left)}"
+    words = f"{rough(left)} ago" if left >= 0 else f"in {rough(-left)}"
     title = f"{moment.astimezone(context['visit'].zone):%Y-%m-%d %H:%M:%S}, {_utc(moment)}"
     return Markup(f'<time datetime="{_stamp(moment)}" title="{title}" data-ago>{words}</time>')
 

@@ -1,7 +1,8 @@
 """The roles: `worker`, `scheduler` and `api`, and `up`, which runs all of them."""
 
+import gc
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -95,6 +96,8 @@ def api(
         db.check_schema()
         server = Server(db, loaded, behind_proxy=behind_proxy, site=site())
         on_signal(lambda first: server.stop())
+        # What was imported lives as long as the process, so a full collection, which delays a page, skips it.
+        gc.freeze()
         server.run()
 
 
@@ -136,8 +139,7 @@ def up(
 
         threads = [threading.Thread(target=run, args=(role,), name=type(role).__name__.lower()) for role in roles]
         on_signal(_drain_on_signal(worker_role, loaded))
-        for thread in threads:
-            thread.start()
+        _begin(threads)
         note(f"The factory is up: {roles[1].link(caller())}")
         try:
             worker_role.run()
@@ -148,6 +150,12 @@ def up(
                 thread.join()
         if failures:
             raise failures[0]
+
+
+def _begin(threads: Sequence[threading.Thread]) -> None:
+    gc.freeze()  # as in ``api``
+    for thread in threads:
+        thread.start()
 
 
 def _drain_on_signal(worker: "Worker", loaded: "Settings") -> Callable[[bool], None]:

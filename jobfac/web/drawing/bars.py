@@ -3,9 +3,10 @@
 import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from html import escape
 from typing import NamedTuple
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from jobfac.reports.charts import ticks
 from jobfac.views.durations import spaced_duration

@@ -13,7 +13,7 @@ RUNS = 30
 """Runs in a strip."""
 
 WIDTH, HEIGHT, LEAST = 6, 26, 5
-"""Pixels: of a run, of the strip, and of the column of the shortest run."""
+"""Pixels: of a run, of the strip, and of the column of the shortest run. The style sheet has the columns' width."""
 
 
 def seconds(run: PastRun) -> float | None:
@@ -31,11 +31,11 @@ def strip(runs: Sequence[PastRun]) -> Markup:
     rects = []
     left = (RUNS - len(shown)) * WIDTH
     for run, taken in zip(shown, durations, strict=True):
-        height = HEIGHT if taken is None else LEAST + (HEIGHT - LEAST) * taken / longest
+        height = HEIGHT if taken is None else int(LEAST + (HEIGHT - LEAST) * taken / longest)
         title = f"run {run.id}: {words(run.state)}{'' if taken is None else f', {spaced_duration(taken)}'}"
         rects.append(
-            f'<rect class="{run.state}" x="{left}" y="{HEIGHT - height:.1f}" width="{WIDTH - 1.5}" '
-            f'height="{height:.1f}" rx="1"><title>{title}</title></rect>'
+            f'<rect class="{run.state}" x="{left}" y="{HEIGHT - height}" height="{height}">'
+            f"<title>{title}</title></rect>"
         )
         left += WIDTH
     width = RUNS * WIDTH

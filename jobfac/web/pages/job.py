@@ -13,6 +13,7 @@ from jobfac import definitions as d
 from jobfac.definitions.document import write_document
 from jobfac.operations import schedules as steering
 from jobfac.operations.caller import visible_job
+from jobfac.recurrence.wording import in_words
 from jobfac.store import jobs, schedules
 from jobfac.store.history import audit_log, counts, job_history, latest
 from jobfac.store.history.audit_log import AuditView
@@ -86,6 +87,7 @@ def show(visit: Visit) -> Response:
         ended=good + bad,
         schedules=facts.schedules,
         due=facts.due,
+        in_words=in_words,
         drawing=drawing,
         versions=facts.versions,
         chosen=chosen,

@@ -29,6 +29,7 @@ class Situation(NamedTuple):
     """What the page shows."""
 
     failures: list[RunLine]
+    open: int
     holds: list[HoldView]
     overdue: list[OverdueView]
     running: list[RunLine]
@@ -52,6 +53,7 @@ def now(visit: Visit) -> Response:
         active = [one for one in seen.workers if one.state == WorkerState.ACTIVE]
         return Situation(
             seen.failures[:FAILURES],
+            len(seen.failures),
             holds.list_holds(conn, visit.by),
             seen.overdue,
             seen.running[:RUNNING],
@@ -64,7 +66,7 @@ def now(visit: Visit) -> Response:
         )
 
     numbers, found = visit.together(read)
-    return visit.render("now.html", active="now", counts=numbers, **found._asdict())
+    return visit.render("now.html", active="now", counts=numbers, most=overview.FAILED, **found._asdict())
 
 
 def _due(due: Sequence[DueSchedule], moment: datetime) -> tuple[list[DueSchedule], list[DueSchedule]]:
