@@ -95,7 +95,7 @@ class Approve(Model):
         default="fail", description="What the step does when nobody has decided in time."
     )
     not_by_starter: Flag = Field(default=False, description="Nobody approves a run that they started.")
-    message: Text | None = Field(default=None, description="What is to be decided.", examples=["Publish the prices?"])
+    message: Text | None = Field(default=None, description="The question to decide.", examples=["Publish the prices?"])
 
 
 class Wait(Model):

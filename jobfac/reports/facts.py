@@ -14,7 +14,8 @@ from jobfac.database.types import sql_literals
 from jobfac.errors import NotFound
 from jobfac.states import FAILED, FAILURES, FINAL, HELD
 from jobfac.store import statistics
-from jobfac.store.statistics import DailyTotals, EndedRun, Execution, Presence, Work
+from jobfac.store.statistics import DailyTotals, Presence, Work
+from jobfac.views.runs import EndedRun, Execution
 
 EARLIEST = date(1970, 1, 1)
 """The earliest first day. There are no runs before it, and a report also reads the period before its own."""
@@ -24,7 +25,7 @@ JobFilter = Callable[[str], bool]
 NUMBERS = [field.name for field in fields(DailyTotals) if field.name != "states"]
 
 TRIES = 10
-"""How often the statistics are read at most, if a scheduler adds to them meanwhile."""
+"""The maximum number of times that the statistics are read because a scheduler is adding to them."""
 
 
 @dataclass(frozen=True)

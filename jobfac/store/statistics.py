@@ -21,40 +21,13 @@ from jobfac.database.tables import UNCOUNTED, attempt, daily, daily_worker, run
 from jobfac.database.types import BigId
 from jobfac.states import FINAL, RunState
 from jobfac.store import notes
+from jobfac.views.runs import EndedRun, Execution
 
 BATCH = 500
 """The maximum number of runs that one transaction counts."""
 
 LATE = 60_000
 """A run is late if it begins more than this many milliseconds after its time."""
-
-
-class EndedRun(NamedTuple):
-    """The columns of an ended run that the statistics need."""
-
-    id: int
-    job: str
-    state: str
-    attempt: int
-    failures: int
-    created_at: datetime
-    ready_at: datetime | None
-    due_at: datetime | None
-    queued_at: datetime | None
-    started_at: datetime | None
-    ended_at: datetime
-    cpu_seconds: float | None
-    peak_memory: int | None
-
-
-class Execution(NamedTuple):
-    """An ended execution: its worker, its time, and how many slots it took."""
-
-    worker: str
-    started_at: datetime
-    ended_at: datetime
-    slots: int | None
-
 
 COLUMNS = tuple(run.c[name] for name in EndedRun._fields)
 """The columns of ``EndedRun``."""

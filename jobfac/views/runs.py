@@ -97,6 +97,33 @@ class PastRun(NamedTuple):
     ended_at: datetime | None
 
 
+class EndedRun(NamedTuple):
+    """The columns of an ended run that the statistics need."""
+
+    id: int
+    job: str
+    state: str
+    attempt: int
+    failures: int
+    created_at: datetime
+    ready_at: datetime | None
+    due_at: datetime | None
+    queued_at: datetime | None
+    started_at: datetime | None
+    ended_at: datetime
+    cpu_seconds: float | None
+    peak_memory: int | None
+
+
+class Execution(NamedTuple):
+    """An ended execution: its worker, its time, and how many slots it took."""
+
+    worker: str
+    started_at: datetime
+    ended_at: datetime
+    slots: int | None
+
+
 class AttemptView(NamedTuple):
     """An attempt of a run. ``stdout_path`` and ``stderr_path``: the files on the worker, if the stream goes to one."""
 

@@ -16,6 +16,7 @@ from jobfac.reports.form import duration, shown
 from jobfac.reports.history import spans
 from jobfac.store import statistics
 from jobfac.store.statistics import DailyTotals, Work
+from jobfac.views.runs import EndedRun
 
 NOW = datetime(2027, 3, 10, 15, 0, tzinfo=UTC)
 MONTH = Period(date(2027, 3, 1), date(2027, 3, 10), NOW)
@@ -42,7 +43,7 @@ def facts(
 
 
 def test_lateness_and_waiting_time_are_those_of_the_first_start() -> None:
-    row = statistics.EndedRun(
+    row = EndedRun(
         id=5, job="a", state="succeeded", attempt=1, failures=0, started_at=NOW + timedelta(seconds=20),
         ended_at=NOW + timedelta(seconds=25), cpu_seconds=1.5, peak_memory=7,
         created_at=NOW, ready_at=None, due_at=NOW - timedelta(seconds=50), queued_at=NOW,

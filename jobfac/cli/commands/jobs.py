@@ -53,7 +53,7 @@ def apply(
 
 
 def _ask(applied: AppliedView) -> None:
-    """Show the plan and ask, if it takes anything away."""
+    """Show the plan and ask, if it removes or disables anything."""
     if applied.losses:
         for one in applied.losses:
             note(f"this {one}")

@@ -85,7 +85,7 @@ def preview(
     }
     if explain:
         columns["FIRES"] = lambda row: "yes" if row.fires else "[yellow]no[/]"
-    empty = f"job '{job}' is {'never due by itself' if begin is None else f'not due by itself after {begin}'}"
+    empty = f"job '{job}' is {'never due by the clock' if begin is None else f'not due by the clock after {begin}'}"
     if any(one.parameters for one in candidates):
         columns["PARAMETERS"] = "parameters"
     print_list(candidates, {**columns, "WHY": "reason"}, empty, as_json)

@@ -10,7 +10,7 @@ from jobfac.definitions.values import Model, PositiveDuration, Word
 Isolation = Literal["read uncommitted", "read committed", "repeatable read", "snapshot", "serializable"]
 
 ONLY_FOR_COMMANDS = ("shell", "arguments", "success_codes", "warning_codes", "encoding", "aware")
-"""Keys of a job that say how a program is started or judged, which a script has no use for."""
+"""Keys about starting and judging a program. A script must not have them."""
 
 
 class Sql(Model):

@@ -10,7 +10,7 @@ from jobfac.database.tables import audit
 from jobfac.views.serialization import columns, from_row
 
 SCAN = 5000
-"""Entries that one search reads at most."""
+"""The maximum number of entries that one search reads."""
 
 
 class AuditView(NamedTuple):

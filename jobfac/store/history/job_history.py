@@ -1,4 +1,4 @@
-"""The history of one job: its versions, and what became of its runs by day."""
+"""The history of one job: its versions, and the outcomes of its runs by day."""
 
 import json
 from collections.abc import Sequence
@@ -11,11 +11,12 @@ from jobfac.database.dialects import PASS, rows
 from jobfac.database.tables import UNCOUNTED, daily, job_version, run
 from jobfac.database.types import sql_literals
 from jobfac.states import FAILED, FINAL
-from jobfac.store.statistics import COLUMNS, EndedRun, totals
+from jobfac.store.statistics import COLUMNS, totals
+from jobfac.views.runs import EndedRun
 from jobfac.views.serialization import columns, from_row
 
 UNCOUNTED_RUNS = 5000
-"""Runs of the job that are not in the daily statistics yet and are read at most."""
+"""The maximum number of the job's runs that are read because the daily statistics do not include them yet."""
 
 
 class VersionRow(NamedTuple):

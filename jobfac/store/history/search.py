@@ -1,6 +1,6 @@
-"""Search runs by everything that a person may remember of one.
+"""Search runs by any property that a person may remember.
 
-A search without a fitting index reads a bounded number of runs, newest first, and says how far it came.
+A search without a suitable index reads a limited number of runs, newest first, and returns how far it got.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from jobfac.views.runs import RunView
 from jobfac.views.serialization import columns
 
 SCAN = 20_000
-"""Runs that one statement of a search reads at most."""
+"""The maximum number of runs that one statement of a search reads."""
 
 SLACK = timedelta(minutes=1)
 """By how much the order of ids and that of ``created_at`` may differ: a clock that is set back, or a long statement."""

@@ -36,7 +36,7 @@ def fleet(visit: Visit) -> Response:
 
 
 def drain(visit: Visit) -> Response:
-    """Ask a worker to leave when its runs have ended."""
+    """Ask a worker to claim no more runs and to exit when its runs have ended."""
     worker_id = visit.path("worker")
     operations.drain(visit.service.db, visit.by, worker_id)
     text = f"Worker {worker_id} claims nothing more and leaves when its runs have ended."

@@ -31,11 +31,11 @@ from jobfac.web.templating import with_query
 from jobfac.web.visit import Notice, Visit
 
 RUNS, DAYS, NEXT, VERSIONS, CHANGES = 100, 30, 3, 20, 20
-"""Runs of the chart, days of the rates, due times of each schedule, versions and changes that are shown."""
+"""How many runs, days, due times of each schedule, versions and changes the page shows."""
 
 
 class Facts(NamedTuple):
-    """What the database says of a job."""
+    """What the page shows of a job."""
 
     stored: jobs.Stored
     runs: list[PastRun]
@@ -128,7 +128,7 @@ def _diff(facts: Facts, chosen: job_history.VersionRow | None) -> list[tuple[str
 # Starting
 
 PARAMETER = "parameter."
-"""What the name of a parameter's field begins with."""
+"""The prefix of the names of parameter fields in the form."""
 
 
 def form(visit: Visit) -> Response:
@@ -151,7 +151,7 @@ def _form(visit: Visit, values: dict[str, str], problem: str) -> Response:
 
 
 def start(visit: Visit) -> Response:
-    """Start a job with what the form says."""
+    """Start a job with the values of the form."""
     values = {name: visit.field(name) for name in ("arguments", "payload", "priority", "delay", "at")}
     values |= {name: visit.field(name) for name in visit.body if name.startswith(PARAMETER)}
     job_id = visit.path("job")
@@ -196,7 +196,7 @@ def _request(visit: Visit, job_id: str, values: dict[str, str], definition: d.An
 
 
 def _parameters(definition: d.AnyJob, values: dict[str, str]) -> dict[str, Any]:
-    """Return the values that were given, by parameter. The operation checks them."""
+    """Return the submitted values by parameter. The operation checks them."""
     given: dict[str, Any] = {}
     for name, parameter in definition.parameters.items():
         text = values.get(PARAMETER + name, "").strip()

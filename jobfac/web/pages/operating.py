@@ -1,4 +1,4 @@
-"""What the night shift does about a run or the factory: acknowledge, note, hold, release, approve, roll back."""
+"""What people on duty do about a run or the factory: acknowledge, note, hold, release, approve, roll back."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -24,7 +24,7 @@ def acknowledge(visit: Visit) -> Response:
 
 
 def note(visit: Visit) -> Response:
-    """Write a note about a run, and acknowledge its failure if that was ticked."""
+    """Write a note about a run, and acknowledge its failure if that box was ticked."""
     run_id, text, ack = visit.path("run"), visit.field("text").strip(), bool(visit.field("acknowledge"))
     notes.add(visit.service.db, visit.by, run_id, text, acknowledge=ack)
     words = commands.line("note", run_id, text, *(["--ack"] if ack else []))

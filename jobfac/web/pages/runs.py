@@ -1,4 +1,4 @@
-"""`/runs`: history with every filter in the URL, and what is done with many runs at once. `/search` finds the page."""
+"""`/runs`: history with every filter in the URL, and actions on many runs. `/search` finds a run or job."""
 
 import re
 from collections.abc import Sequence
@@ -21,10 +21,10 @@ from jobfac.web.templating import with_query
 from jobfac.web.visit import Notice, Visit
 
 LIMIT = 50
-"""Runs on one page."""
+"""The number of runs on one page."""
 
 SELECTED = 200
-"""Runs that one act may concern."""
+"""The maximum number of runs in one action."""
 
 GROUPS = (
     ("", "All", ()),
@@ -36,7 +36,7 @@ GROUPS = (
     ("stopped", "Stopped", (RunState.STOPPED,)),
     ("denied", "Denied", (RunState.DENIED,)),
 )
-"""What can be chosen: the word in the URL, its title, the states that it stands for."""
+"""The selectable states: the word in the URL, its title, and the states that it includes."""
 
 
 def states_of(word: str) -> tuple[RunState, ...]:
@@ -54,7 +54,7 @@ def states_of(word: str) -> tuple[RunState, ...]:
 
 
 def read_moment(visit: Visit, name: str, now: datetime) -> datetime | None:
-    """Return the time of a filter: so long ago (2h), or a local time.
+    """Return the time of a filter: a duration before now (2h), or a local time.
 
     Raises:
         Invalid: it is neither.
@@ -75,7 +75,7 @@ def read_moment(visit: Visit, name: str, now: datetime) -> datetime | None:
 
 
 DONE = {"stop": "asked to stop", "retry": "started again", "acknowledge": "acknowledged"}
-"""What was done to the runs, by the word of the button."""
+"""What was done to the runs, by the name of the action."""
 
 
 class Listed(NamedTuple):
@@ -131,7 +131,7 @@ def runs(visit: Visit) -> Response:
 
 
 def selected(visit: Visit) -> Response:
-    """Retry, stop or acknowledge the selected runs, one by one; each takes effect or not for itself."""
+    """Retry, stop or acknowledge the selected runs, one by one. Each one succeeds or fails on its own."""
     wanted = [int(text) for text in visit.body.get("run", ()) if text.isdecimal() and len(text) < 19]
     if not wanted:
         return visit.back(Notice("No run is selected.", bad=True), "/runs")

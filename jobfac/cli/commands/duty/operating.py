@@ -22,7 +22,8 @@ def hold(
     category: Annotated[str | None, typer.Option(help="Only jobs of this category.")] = None,
     job: Annotated[str | None, typer.Option(help="Only this job.")] = None,
     until: Annotated[
-        str | None, typer.Option(metavar="TIME", help="When it ends by itself: a time, or so long from now (2h).")
+        str | None,
+        typer.Option(metavar="TIME", help="When it ends automatically: a time or a duration (2h)."),
     ] = None,
     json: Json = False,
 ) -> None:

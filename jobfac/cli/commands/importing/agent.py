@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Compared(NamedTuple):
-    """The next run of a schedule, as Agent has it and here; None: none."""
+    """The next run of a schedule in Agent and in jobfac; None: there is none."""
 
     job: str
     schedule: str
