@@ -140,7 +140,7 @@ class Step(Model):
         examples=[{"region": ["eu", "us"]}],
     )
     at_most: Annotated[int, whole(1, 10_000)] | None = Field(
-        default=None, description="With for_each: so many of these runs at a time.", examples=[4]
+        default=None, description="With for_each: the maximum number of these runs at a time.", examples=[4]
     )
     stop_on_failure: Flag = Field(
         default=False, description="With for_each: after a failure stop the other runs and start no more."

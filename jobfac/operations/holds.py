@@ -30,9 +30,9 @@ def hold(db: Database, by: Caller, scope: Scope, reason: str, until: datetime | 
         Refused: there is no reason, there is more than one scope, or ``until`` has passed.
     """
     if sum(one is not None for one in scope) > 1:
-        raise Refused("A hold is of one pool, of one category or of one job; place several holds for more.")
+        raise Refused("A hold applies to one pool, one category or one job; place several holds for more.")
     if not reason.strip():
-        raise Refused("A hold needs a reason, which everybody sees who waits for it; give one.")
+        raise Refused("A hold needs a reason, which is shown to everybody who waits; give one.")
 
     def work(conn: sa.Connection) -> HoldView:
         _check(conn, by, scope)

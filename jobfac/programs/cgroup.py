@@ -22,7 +22,7 @@ PREFIX = "jobfac-run-"
 CONTROLLERS = {"memory": "memory", "cpu": "cpu", "processes": "pids"}
 """By limit, the controller that it needs."""
 
-REFUSED = "this worker cannot keep the job's limits: {why}; {remedy}, or remove limits from the job"
+REFUSED = "this worker cannot enforce the job's limits: {why}; {remedy}, or remove limits from the job"
 DELEGATE = "set Delegate=yes in the [Service] section of the worker's systemd unit and restart it"
 PERIOD = 100_000  # microseconds in which a program may use its share of CPU time
 REMOVE_FOR = 0.2  # seconds to wait until the kernel has removed the last process

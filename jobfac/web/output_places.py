@@ -29,7 +29,7 @@ def places(definition: AnyJob | None, run: RunView, attempts: Sequence[AttemptVi
             continue
         path = None if attempt is None else getattr(attempt, f"{stream}_path")
         where = f"in the file {path} on worker {attempt.worker}" if path and attempt else ""
-        planned = "kept nowhere, as the definition says" if wanted.kind == "none" else f"written to {wanted.path}"
+        planned = "discarded, as the definition says" if wanted.kind == "none" else f"written to {wanted.path}"
         found.append(Place(stream, False, f"{stream} is {where or planned}."))
     if run.state in WAITING and not attempts:
         return [one._replace(words=f"{one.stream} will come when the run has started.") for one in found]

@@ -266,7 +266,7 @@ def rollback(
     if as_json:
         print_json(serialization.as_json(found))
     else:
-        typer.echo(f"job '{job}' is as in version {version} again; this is version {found.version}")
+        typer.echo(f"job '{job}' has the definition of version {version} again, as version {found.version}")
 
 
 def _body(job: JobView) -> dict[str, Any]:

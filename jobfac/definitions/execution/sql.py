@@ -17,7 +17,7 @@ class Sql(Model):
     """A script, as ``text`` or in a ``file``, for a database that SQLAlchemy reaches."""
 
     connection: Secret = Field(
-        description="Where the database's URL is kept; the URL itself is stored nowhere.",
+        description="A reference to the database's URL; the URL itself is not stored.",
         examples=[{"secret": "env:DW_URL"}],
     )
     database: Word | None = Field(

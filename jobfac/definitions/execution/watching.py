@@ -74,8 +74,8 @@ class Expect(Model):
 class Usual(Model):
     """A duration relative to the job's usual duration, which is the median of its last 30 successes."""
 
-    usual: Annotated[float, decimal(1, 1000)] = Field(description="So many times the usual duration.", examples=[1.5])
-    least: Duration = Field(default=0.0, description="But not less than this.", examples=["10m"])
+    usual: Annotated[float, decimal(1, 1000)] = Field(description="The multiple of the usual duration.", examples=[1.5])
+    least: Duration = Field(default=0.0, description="The minimum, if the multiple is shorter.", examples=["10m"])
 
 
 WarnAfter = Annotated[

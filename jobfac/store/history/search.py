@@ -34,7 +34,7 @@ class Filter(NamedTuple):
         since: only runs that were created at this time or later.
         until: only runs that were created before this time.
         key: the key with which the run was started.
-        text: a part of the job, the reason, a message or the key, in any case.
+        text: a part of the job, the reason, a message or the key, ignoring case.
         parameters: names and values, as texts.
         categories: the categories that the caller may see.
         below: only runs with lower ids, to continue after a page.

@@ -71,7 +71,7 @@ def read_moment(visit: Visit, name: str, now: datetime) -> datetime | None:
         moment = datetime.fromisoformat(text)
         return (moment if moment.tzinfo else moment.replace(tzinfo=visit.zone)).astimezone(UTC)
     except (ValueError, OverflowError):
-        raise Invalid(f"'{text}' is no time: write 2h for two hours ago, or 2027-01-31 22:00.") from None
+        raise Invalid(f"'{text}' is not a time: write 2h for two hours ago, or 2027-01-31 22:00.") from None
 
 
 DONE = {"stop": "asked to stop", "retry": "started again", "acknowledge": "acknowledged"}

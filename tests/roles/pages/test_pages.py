@@ -94,7 +94,7 @@ def test_runs_are_found(operator: Browser, stage: Stage) -> None:
 
 
 def test_a_wrong_filter_says_what_is_wrong(operator: Browser) -> None:
-    assert "is no time: write 2h" in operator.get("/runs?since=yesterday")
+    assert "is not a time: write 2h" in operator.get("/runs?since=yesterday")
     assert "There is no state &#39;broken&#39;" in operator.get("/runs?state=broken")
     assert "jobfac runs list --job export --state failed" in operator.get("/runs?job=export&state=failed")
 
@@ -225,7 +225,7 @@ def test_a_version_is_rolled_back(place: Served, stage: Stage) -> None:
     place.define("export", command=["python3", "export.py"])
     admin = Browser(place, place.keys[Role.ADMIN])
     assert "Roll back to version 1" in admin.get("/jobs/export?version=1")
-    assert "Version 1 of export is in force again, as version 3." in admin.act("/jobs/export/rollback", version="1")
+    assert "Version 1 of export is current again, as version 3." in admin.act("/jobs/export/rollback", version="1")
     assert "Roll back" not in Browser(place, place.keys[Role.OPERATOR]).get("/jobs/export?version=1")
 
 
