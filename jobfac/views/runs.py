@@ -5,9 +5,18 @@ from typing import Any, NamedTuple
 
 from jobfac.states import JobKind, RunState, Stop
 from jobfac.views.jobs import ChangeView
-from jobfac.views.notes import NoteView
 from jobfac.views.sequences import StepVisitView
 from jobfac.views.serialization import as_json
+
+
+class NoteView(NamedTuple):
+    """What somebody wrote about a run."""
+
+    id: int
+    run_id: int
+    at: datetime
+    by: str
+    text: str
 
 
 class RunView(NamedTuple):
@@ -95,33 +104,6 @@ class PastRun(NamedTuple):
     worker: str | None
     started_at: datetime | None
     ended_at: datetime | None
-
-
-class EndedRun(NamedTuple):
-    """The columns of an ended run that the statistics need."""
-
-    id: int
-    job: str
-    state: str
-    attempt: int
-    failures: int
-    created_at: datetime
-    ready_at: datetime | None
-    due_at: datetime | None
-    queued_at: datetime | None
-    started_at: datetime | None
-    ended_at: datetime
-    cpu_seconds: float | None
-    peak_memory: int | None
-
-
-class Execution(NamedTuple):
-    """An ended execution: its worker, its time, and how many slots it took."""
-
-    worker: str
-    started_at: datetime
-    ended_at: datetime
-    slots: int | None
 
 
 class AttemptView(NamedTuple):

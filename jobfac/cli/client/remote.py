@@ -24,13 +24,12 @@ from jobfac.store.holds.placing import Scope
 from jobfac.store.runs import Stopped
 from jobfac.views.holds import HoldView
 from jobfac.views.jobs import ChangeView, JobView, VersionView
-from jobfac.views.notes import NoteView
 from jobfac.views.overview import Overview
 from jobfac.views.results.backfill import Backfill
 from jobfac.views.results.load import LoadView
 from jobfac.views.results.many import ManyView
 from jobfac.views.results.output import OutputMatch
-from jobfac.views.runs import AttemptView, EventView, RunHistory, RunView
+from jobfac.views.runs import AttemptView, EventView, NoteView, RunHistory, RunView
 from jobfac.views.schedules import CandidateView, ScheduleView
 from jobfac.views.sequences import StepVisitView
 from jobfac.views.serialization import from_json
@@ -99,6 +98,9 @@ class Remote(RemoteAdministration):
     def choose_to_stop(self, wanted: Filter, limit: int) -> list[ManyView]:
         return self._choose("/v1/runs:stop", wanted, limit)
 
+    def choose_to_acknowledge(self, wanted: Filter, limit: int) -> list[ManyView]:
+        return self._choose("/v1/runs:acknowledge", wanted, limit)
+
     def _choose(self, path: str, wanted: Filter, limit: int) -> list[ManyView]:
         items: list[Object] = []
         body: Object = {"filter": _filter(wanted), "dry_run": True}
@@ -116,6 +118,9 @@ class Remote(RemoteAdministration):
 
     def stop_many(self, run_ids: Sequence[int], now: bool) -> list[ManyView]:
         return self._many("/v1/runs:stop", {"runs": list(run_ids), "now": now})
+
+    def acknowledge_many(self, run_ids: Sequence[int]) -> list[ManyView]:
+        return self._many("/v1/runs:acknowledge", {"runs": list(run_ids)})
 
     def _many(self, path: str, body: Object) -> list[ManyView]:
         page = self._api.call("POST", path, repeatable=True, json=body)

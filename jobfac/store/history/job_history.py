@@ -11,8 +11,8 @@ from jobfac.database.dialects import PASS, rows
 from jobfac.database.tables import UNCOUNTED, daily, job_version, run
 from jobfac.database.types import sql_literals
 from jobfac.states import FAILED, FINAL
-from jobfac.store.statistics import COLUMNS, totals
-from jobfac.views.runs import EndedRun
+from jobfac.store.history.totals import EndedRun, totals
+from jobfac.store.statistics import COLUMNS
 from jobfac.views.serialization import columns, from_row
 
 UNCOUNTED_RUNS = 5000
