@@ -1,4 +1,4 @@
-"""Errors that a caller is told about, and the one table of what each edge makes of them.
+"""Errors that callers see, and the one table of their exit codes and HTTP statuses.
 
 Each error is one sentence that names the thing and the remedy. Its class has a ``Kind``, a row of the table: the exit
 code of the command line, the HTTP status and the problem type of the API.
@@ -46,7 +46,7 @@ class Kind(Enum):
 
 
 class JobfacError(Exception):
-    """The base of every error that a caller is told about; ``str()`` is the sentence."""
+    """The base of every error that callers see. ``str()`` is the sentence."""
 
     kind: ClassVar[Kind] = Kind.FAILED
 

@@ -7,9 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from jobfac.doctor.finding import Finding as FindingView
 from jobfac.states import Role, RunState
-from jobfac.views.expectations import OverdueView
 from jobfac.views.holds import HoldView
-from jobfac.views.jobs import ChangeView, JobView, VersionView
+from jobfac.views.jobs import ChangeView, JobView, OverdueView, VersionView
 from jobfac.views.keys import KeyView
 from jobfac.views.notifications import NotificationView
 from jobfac.views.overview import DueSchedule, RunLine, WaitingRuns

@@ -142,7 +142,7 @@ def holds(conn: sa.Connection) -> Iterator[Finding]:
         yield Finding("holds", State.WARNING, f"{hold.sentence} (by {hold.created_by})", remedy)
     for late in expectations.overdue(conn)[:MAX_NAMES]:
         found = f"job '{late.job}' is overdue: it should have succeeded by {late.due_at.astimezone():%Y-%m-%d %H:%M:%S}"
-        yield Finding("overdue", State.WARNING, found, f"`jobfac runs list --job {late.job}` shows what became of it.")
+        yield Finding("overdue", State.WARNING, found, f"`jobfac runs list --job {late.job}` shows its runs.")
 
 
 def schedules(conn: sa.Connection) -> Iterator[Finding]:

@@ -25,7 +25,7 @@ JobFilter = Callable[[str], bool]
 NUMBERS = [field.name for field in fields(DailyTotals) if field.name != "states"]
 
 TRIES = 10
-"""How often the statistics are read at most, if a scheduler adds to them meanwhile."""
+"""The maximum number of times that the statistics are read because a scheduler is adding to them."""
 
 
 @dataclass(frozen=True)

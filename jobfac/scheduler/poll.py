@@ -34,7 +34,7 @@ class Poll(NamedTuple):
         ready_at: when the next scheduled run may be queued.
         lease_until: when the next lease expires unless it is renewed.
         deliver_at: when the next notification is due.
-        hold_until: when the next hold ends by itself.
+        hold_until: when the next hold ends automatically.
         expected_at: when the next success is expected at the latest.
         orphaned: runs are held by workers that have ended.
         blocked: runs wait for a concurrency limit.

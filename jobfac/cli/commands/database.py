@@ -54,7 +54,7 @@ def script(
     since: Annotated[
         str | None, typer.Option("--from", metavar="VERSION", help="Upgrade from this version; default: from nothing.")
     ] = None,
-    uninstall: Annotated[bool, typer.Option("--uninstall", help="Print what removes jobfac from SQL Server.")] = False,
+    uninstall: Annotated[bool, typer.Option("--uninstall", help="Print the SQL that removes jobfac.")] = False,
 ) -> None:
     """Print the SQL that creates or upgrades the schema.
 

@@ -36,12 +36,15 @@ Metrics = Annotated[
 Pressure = Annotated[
     float | None,
     typer.Option(
-        min=0, max=100, metavar="PERCENT", help="Claim nothing while work waits for a processor longer; default: any."
+        min=0,
+        max=100,
+        metavar="PERCENT",
+        help="Claim nothing above this CPU pressure; default: no limit.",
     ),
 ]
 Memory = Annotated[
     str | None,
-    typer.Option(metavar="SIZE", help="Claim nothing while less memory is free, such as 2GiB; default: any."),
+    typer.Option(metavar="SIZE", help="Claim nothing below this much free memory, such as 2GiB; default: no limit."),
 ]
 Port = Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen on.")]
 

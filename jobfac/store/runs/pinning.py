@@ -64,7 +64,7 @@ def expand(conn: sa.Connection, values: Mapping[str, Any]) -> list[dict[str, Any
     if not names:
         which = f"no live worker takes runs of the queue '{waits_in.name}'"
         if wanted != EACH:
-            which = f"the worker '{wanted}' is not alive or does not take its runs any more"
+            which = f"the worker '{wanted}' is not alive or no longer takes its runs"
         raise Refused(f"Job '{values['job']}' runs on each worker, but {which}; `jobfac workers list` shows them.")
     rows = [{**values, "queue": queue_of_worker(name), "for_worker": name} for name in names]
     for number, row in enumerate(rows[1:], start=2):

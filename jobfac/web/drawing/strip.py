@@ -10,14 +10,14 @@ from jobfac.views.durations import spaced_duration
 from jobfac.views.runs import PastRun
 
 RUNS = 30
-"""Runs in a strip."""
+"""The number of runs in a strip."""
 
 WIDTH, HEIGHT, LEAST = 6, 26, 5
-"""Pixels: of a run, of the strip, and of the column of the shortest run. The style sheet has the columns' width."""
+"""Pixels: the widths of a run and heights of the strip and of the shortest run. The style sheet repeats the width."""
 
 
 def seconds(run: PastRun) -> float | None:
-    """Return how long the run took from its first start to its end; None: it did not."""
+    """Return how long the run took from its first start to its end; None: it did not start."""
     if run.started_at is None or run.ended_at is None:
         return None
     return max(0.0, (run.ended_at - run.started_at).total_seconds())
@@ -52,7 +52,7 @@ def words(state: str) -> str:
 
 
 def summary(runs: Sequence[PastRun]) -> str:
-    """Return the strip in words."""
+    """Return a description of the strip for screen readers."""
     if not runs:
         return "No runs yet"
     counted = Counter(words(run.state) for run in runs)

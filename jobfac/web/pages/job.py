@@ -25,11 +25,11 @@ from jobfac.web.page import Page, act, get
 from jobfac.web.visit import Notice, Visit
 
 RUNS, DAYS, NEXT, VERSIONS, CHANGES = 100, 30, 3, 20, 20
-"""Runs of the chart, days of the rates, due times of each schedule, versions and changes that are shown."""
+"""How many runs, days, due times of each schedule, versions and changes the page shows."""
 
 
 class Facts(NamedTuple):
-    """What the database says of a job."""
+    """What the page shows of a job."""
 
     stored: jobs.Stored
     runs: list[PastRun]

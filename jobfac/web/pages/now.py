@@ -11,15 +11,15 @@ from jobfac.operations import holds
 from jobfac.states import WAITING, WorkerState
 from jobfac.store import overview
 from jobfac.store.history import waiting
-from jobfac.views.expectations import OverdueView
 from jobfac.views.holds import HoldView
+from jobfac.views.jobs import OverdueView
 from jobfac.views.overview import DueSchedule, RunLine
 from jobfac.views.runs import RunRow
 from jobfac.web.page import Page, get
 from jobfac.web.visit import Visit
 
 FAILURES, RUNNING, QUEUE = 20, 50, 15
-"""Rows of each list at most."""
+"""The maximum number of rows in each list."""
 
 LATE = timedelta(seconds=60)
 SOON = timedelta(hours=1)
