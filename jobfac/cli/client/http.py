@@ -96,7 +96,10 @@ class HttpApi:
             return dict(response.json()) if response.content else {}
         status = response.status_code
         try:
-            detail = str(response.json()["detail"])
+            problem = response.json()
+            detail = str(problem["detail"])
+            if advice := problem.get("advice"):
+                detail = detail.replace(advice["http"], advice["command"])
         except (ValueError, KeyError, TypeError):
             detail = f"{self._url} answered {status} and may not be the API of jobfac; check JOBFAC_API_URL."
         if status >= 500:
