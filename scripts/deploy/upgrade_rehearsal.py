@@ -216,9 +216,8 @@ def check(fleet: Fleet, starter: Starter) -> None:
     journal = (fleet.folder / "journal").read_text()
     ended = {line.split()[0] for line in journal.splitlines() if " ends " in line}
     attempts = sum(int(str(run["attempt"])) for run in found.values())
-    print(
-        f"{len(found)} runs, {attempts} executions, {len(starter.started)} starts, refused starts: {set(starter.refusals)}"
-    )
+    print(f"{len(found)} runs, {attempts} executions, {len(starter.started)} starts with keys")
+    print(f"{len(starter.refusals)} starts were refused and repeated: {set(starter.refusals)}")
     assert len(set(starter.started.values())) == len(starter.started), "two keys gave one run"
     assert set(starter.started.values()) <= set(found), "a run is gone"
     assert {run["state"] for run in found.values()} == {"succeeded"}, found
