@@ -7,16 +7,15 @@ lose its lease and stop its programs, so an upgrade waits until such workers are
 import sqlalchemy as sa
 
 from jobfac.database.dialects import lease_now, utcnow
-from jobfac.database.tables import SCHEMA, worker, worker_lease
+from jobfac.database.tables import worker, worker_lease
 from jobfac.errors import Refused
 
 LEASE_IN_WORKER = ("0001", "0002")
 """Versions of the schema in which the lease is a column of ``worker``."""
 
 _FORMER = sa.table(
-    "worker", sa.column("name"), sa.column("state"), sa.column("lease_until", worker_lease.c.lease_until.type),
-    schema=SCHEMA,
-)  # fmt: skip
+    "worker", sa.column("name"), sa.column("state"), sa.column("lease_until", worker_lease.c.lease_until.type)
+)
 
 
 def refuse_while_workers_live(conn: sa.Connection, found: str, needed: str) -> None:

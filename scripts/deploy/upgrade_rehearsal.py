@@ -186,9 +186,18 @@ def upgrade(fleet: Fleet, starter: Starter) -> None:
         role.send_signal(signal.SIGTERM)
         role.wait(30)
     print(f"old roles have ended; new db upgrade: {fleet.do(fleet.after, 'db', 'upgrade').strip()}")
+    protect_spool(fleet)
     done = fleet.run(fleet.before, "start", "short", "--key", "old-client")
     print(f"old client on the new schema: exit {done.returncode}: {(done.stdout + done.stderr).strip()}")
     starter.program = fleet.after
+
+
+def protect_spool(fleet: Fleet) -> None:
+    """Workers refuse a spool that other users may read, as early versions left it."""
+    spool = fleet.folder / "jobfac.db-spool"
+    if spool.exists():
+        print(f"chmod 700 of the spool, which had the mode {spool.stat().st_mode & 0o777:o}")
+        spool.chmod(0o700)
 
 
 def change_unasked(fleet: Fleet, url: str) -> None:
@@ -245,6 +254,7 @@ def main() -> None:
         refused(fleet)
         if options.unasked:
             change_unasked(fleet, url)
+            protect_spool(fleet)
             starter.program = fleet.after
         else:
             upgrade(fleet, starter)
