@@ -34,6 +34,7 @@ SERVED = ("errors.py", "api", "operations", "store", "reports", "definitions", "
 ON_THE_SERVER = {
     "`jobfac db upgrade`",  # the API does not start on such a database, and hides the sentence if it changes later
     "`jobfac db script`",
+    "`jobfac worker`",  # a worker is started on its machine
     "`jobfac keys create`",  # the first key cannot be made over HTTP
     "`jobfac approve ",  # the reason of a run, which every edge shows
     "`jobfac report`",  # a docstring of a table
