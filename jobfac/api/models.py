@@ -79,8 +79,19 @@ class FieldError(Shown):
     message: str
 
 
+class Advice(Shown):
+    """What to do, over HTTP and as a command."""
+
+    http: str
+    command: str
+
+
 class ProblemDocument(Shown):
-    """RFC 9457. ``errors``: the invalid fields (422). ``run_id``: the run that was denied (409)."""
+    """RFC 9457.
+
+    ``errors``: the invalid fields (422). ``run_id``: the run that was denied (409). ``advice``: the remedy in
+    ``detail`` as HTTP says it, and as a command of jobfac.
+    """
 
     model_config = ConfigDict(title="Problem")
 
@@ -90,6 +101,7 @@ class ProblemDocument(Shown):
     detail: str
     errors: list[FieldError] = []
     run_id: int | None = None
+    advice: Advice | None = None
 
 
 Run = model_of("Run", RunView, waits_for=WAITS_FOR)

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from jobfac.database.dialects import utcnow
 from jobfac.database.engine import Database
-from jobfac.errors import Forbidden, NotFound, Refused
+from jobfac.errors import LIST_JOBS, Forbidden, NotFound, Refused
 from jobfac.operations.caller import Caller, transact, visible_job
 from jobfac.store import jobs
 from jobfac.store.holds import moving, placing, reading
@@ -56,11 +56,11 @@ def _check(conn: sa.Connection, by: Caller, scope: Scope) -> None:
     elif scope.category is not None and not (
         by.sees(scope.category) and reading.is_known(conn, "category", scope.category)
     ):
-        raise NotFound(f"No job has the category '{scope.category}'; `jobfac jobs list` shows what there is.")
+        raise NotFound(f"No job has the category '{scope.category}'; {{way}} shows what there is.", LIST_JOBS)
     elif scope.pool is not None and (
         scope.pool == jobs.SEQUENCE_QUEUE or not reading.is_known(conn, "pool", scope.pool)
     ):
-        raise NotFound(f"No job has the pool '{scope.pool}'; `jobfac jobs list` shows what there is.")
+        raise NotFound(f"No job has the pool '{scope.pool}'; {{way}} shows what there is.", LIST_JOBS)
 
 
 def release(db: Database, by: Caller, hold_id: int) -> HoldView:

@@ -79,7 +79,7 @@ def start_many(db: Database, by: Caller, request: StartRequest, count: int) -> l
             if not ids:
                 raise
             rest = f"{len(ids)} of {count} runs were started; the key '{key}' with the same count starts the others."
-            raise type(error)(f"{error} {rest}") from error
+            raise error.with_more(rest) from error
         if len(ids) < count:
             time.sleep(db.dialect.pause_between_writes)
     _trace(db, by, ids, since)

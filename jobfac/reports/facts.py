@@ -11,7 +11,7 @@ from jobfac.database.dialects import utcnow
 from jobfac.database.tables import daily as daily_table
 from jobfac.database.tables import daily_worker, job, run, worker, worker_lease
 from jobfac.database.types import sql_literals
-from jobfac.errors import NotFound
+from jobfac.errors import LIST_JOBS, NotFound
 from jobfac.states import FAILED, FAILURES, FINAL, HELD
 from jobfac.store import statistics
 from jobfac.store.history import totals as by_day
@@ -92,14 +92,14 @@ def facts(conn: sa.Connection, when: Period, job_id: str | None = None, category
     """
     categories = _categories(conn)
     if category is not None and category not in categories.values():
-        raise NotFound(f"No job is of the category '{category}'; `jobfac jobs list` shows the categories.")
+        raise NotFound(f"No job is of the category '{category}'; {{way}} shows the categories.", LIST_JOBS)
 
     def is_included(name: str) -> bool:
         return job_id in (None, name) and category in (None, categories.get(name))
 
     totals, work = _statistics(conn, when, is_included)
     if job_id is not None and job_id not in categories and not totals:
-        raise NotFound(f"There is no job '{job_id}', and none of that name ran; `jobfac jobs list` shows the jobs.")
+        raise NotFound(f"There is no job '{job_id}', and none of that name ran; {{way}} shows the jobs.", LIST_JOBS)
     return Facts(
         period=when,
         jobs={name: of_job for name, of_job in categories.items() if is_included(name)},

@@ -118,7 +118,12 @@ def config(as_json: Json = False) -> None:
     if as_json:
         print_json([row._asdict() for row in rows])
         return
-    print_table(rows, {"SETTING": "name", "VALUE": "value", "FROM": "origin", "WHAT": "help"}, "")
+    if sys.stdout.isatty():
+        print_table(rows, {"SETTING": "name", "VALUE": "value", "FROM": "origin", "WHAT": "help"}, "")
+        return
+    # In a pipe nothing is cut, and one long value must not make every line as long.
+    for row in [ShownSetting("SETTING", "VALUE", "FROM", "WHAT"), *rows]:
+        typer.echo(f"{row.name:<22} {'' if row.value is None else row.value!s:<24} {row.origin:<12} {row.help}")
 
 
 def purge() -> None:

@@ -201,9 +201,9 @@ def _announce(sentence: str, loaded: "Settings") -> None:
     from datetime import UTC, datetime
 
     if (loaded.log_format or ("text" if sys.stderr.isatty() else "json")) == "json":
-        now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+        now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
         sentence = json.dumps(
-            {"event": sentence, "action": "stop_requested", "level": "info", "timestamp": now}, ensure_ascii=False
+            {"timestamp": now, "level": "info", "event": sentence, "action": "stop_requested"}, ensure_ascii=False
         )
     with suppress(OSError):  # the reader has closed the pipe
         os.write(2, f"{sentence}\n".encode())

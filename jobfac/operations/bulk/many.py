@@ -92,7 +92,7 @@ def _retried(db: Database, by: Caller, run: RunView, former: Mapping[int, retrie
     try:
         new = starting.retry(db, by, run.id, key=key)
     except (NotFound, Refused) as error:
-        return _line(run, Result.REFUSED, str(error))
+        return _line(run, Result.REFUSED, error.fact)
     if new.state == RunState.DENIED:
         return _line(run, Result.REFUSED, new.reason, new.id)
     return _line(run, Result.DONE, new_run=new.id)
@@ -121,7 +121,7 @@ def _stopped(db: Database, by: Caller, run: RunView, now: bool) -> ManyView:
     try:
         stopped = stopping.stop(db, by, run.id, now=now)
     except NotFound as error:
-        return _line(run, Result.REFUSED, str(error))
+        return _line(run, Result.REFUSED, error.fact)
     if stopped.before == stopped.after:
         word = "it had ended" if stopped.before in FINAL else "it is being stopped"
         return _line(run, Result.SKIPPED, f"{word}: {stopped.before}")
