@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jobfac.cli import completion
-from jobfac.cli.common import USAGE, caller, database, fail, on_signal, settings
+from jobfac.cli.common import REFUSED, USAGE, caller, database, fail, on_signal, settings
 from jobfac.cli.rendering.printing import note
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ def worker(
     from jobfac.worker import lock_wait
 
     loaded = _configured(metrics=metrics, **_limits(max_cpu_pressure, min_free_memory))
+    _check_owner(loaded)
     with database(f"jobfac worker {name or worker_name()}", lock_wait(loaded)) as db:
         role = _worker(db, loaded, slots, pool, label, name)
         with _exporter(db, loaded, role):
@@ -117,6 +118,7 @@ def up(
     from jobfac.worker import lock_wait
 
     loaded = _configured(api_host=host, api_port=port, metrics=metrics, **_limits(max_cpu_pressure, min_free_memory))
+    _check_owner(loaded)
     with database() as db:
         if db.dialect.name == "sqlite":
             db.upgrade()
@@ -225,6 +227,16 @@ def _configured(**overrides: Any) -> "Settings":
     loaded = settings(**overrides)
     configure(loaded)
     return loaded
+
+
+def _check_owner(loaded: "Settings") -> None:
+    """Fail if another user decides what the database contains, before it is opened: a worker runs what it says."""
+    from jobfac.settings import sqlite_path
+    from jobfac.settings.ownership import database_fault
+
+    path = sqlite_path(loaded.database_url)
+    if path is not None and (fault := database_fault(path)) is not None:
+        fail(REFUSED, fault)
 
 
 def _worker(
