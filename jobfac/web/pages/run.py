@@ -50,7 +50,7 @@ class Facts(NamedTuple):
 
 def _read(conn: sa.Connection, visit: Visit) -> Facts:
     seen = visible_run(conn, visit.caller, visit.path("run"))
-    (run,) = waiting.explained(conn, [seen])
+    (run,) = waiting.explained(conn, [seen], visit.caller.categories)
     if run.parameters is not None and visit.may():
         run = run._replace(parameters={**run.parameters, **parameters.sensitive_of(conn, run.id)})
     is_sequence = run.kind == JobKind.SEQUENCE

@@ -114,8 +114,8 @@ def runs(visit: Visit) -> Response:
             found = search.search(conn, _filter(visit, counts.now(conn)), LIMIT)
         except Invalid as error:
             problem = str(error)
-        waits = waiting.reasons(conn, [one.id for one in found.runs if one.state in WAITING])
         limited = visit.caller.categories
+        waits = waiting.reasons(conn, [one.id for one in found.runs if one.state in WAITING], limited)
         return Listed(found, waits, directory.categories(conn, limited), directory.names(conn, limited), problem)
 
     numbers, listed = visit.together(read)
