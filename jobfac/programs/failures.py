@@ -45,7 +45,9 @@ def explain(
 
 def explain_file(purpose: str, path: Path, error: OSError, who: str = "this worker") -> str:
     """Return the sentence for a file that `who` could not open. `purpose` names the file, as in 'the spool file'."""
-    if error.errno in MACHINE:
+    if error.errno == errno.EAGAIN:
+        remedy = "another program, such as a file server, has reserved it; close it there"
+    elif error.errno in MACHINE:
         remedy = MACHINE[error.errno]
     elif error.errno == errno.ENOENT:
         remedy = f"the folder {str(path.parent)!r} does not exist; create it"
