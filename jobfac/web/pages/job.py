@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import re
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, NamedTuple
@@ -178,10 +179,8 @@ def _request(visit: Visit, job_id: str, values: dict[str, str], definition: d.An
     if given != "\n".join(getattr(definition, "arguments", ())):
         arguments = given.split("\n") if given else []
     priority = values["priority"].strip()
-    if priority and not priority.lstrip("-").isdecimal():
-        raise Invalid(f"The priority must be a whole number from -1000 to 1000, not '{priority}'.")
-    if priority and not -1000 <= int(priority) <= 1000:
-        raise Invalid(f"The priority must be from -1000 to 1000, not {priority}.")
+    if priority and not (re.fullmatch(r"-?[0-9]{1,4}", priority) and -1000 <= int(priority) <= 1000):
+        raise Invalid(f"The priority must be a whole number from -1000 to 1000, not '{priority[:50]}'.")
     return StartRequest(
         job=job_id,
         by=visit.by.name,

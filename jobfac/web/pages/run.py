@@ -101,8 +101,7 @@ def show(visit: Visit) -> Response:
 
 
 def _attempt(visit: Visit, run: RunView) -> int:
-    text = visit.query.get("attempt", "")
-    number = int(text) if text.isdecimal() and len(text) < 9 else max(1, run.attempt)
+    number = visit.number("attempt") or max(1, run.attempt)
     if not 1 <= number <= max(1, run.attempt):
         raise NotFound(f"Run {run.id} has no attempt {number}; it has {run.attempt}.")
     return number

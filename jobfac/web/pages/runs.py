@@ -18,7 +18,7 @@ from jobfac.store.history import counts, directory, search, waiting
 from jobfac.web import commands
 from jobfac.web.page import Page, act, get
 from jobfac.web.templating import with_query
-from jobfac.web.visit import Notice, Visit
+from jobfac.web.visit import Notice, Visit, read_number
 
 LIMIT = 50
 """Runs on one page."""
@@ -90,7 +90,6 @@ class Listed(NamedTuple):
 
 def _filter(visit: Visit, now: datetime) -> search.Filter:
     query = visit.query
-    below = query.get("below", "")
     return search.Filter(
         job=query.get("job"),
         states=states_of(query.get("state", "")),
@@ -99,9 +98,9 @@ def _filter(visit: Visit, now: datetime) -> search.Filter:
         since=read_moment(visit, "since", now),
         until=read_moment(visit, "until", now),
         text=query.get("q"),
-        sequence_run_id=int(query["sequence"]) if query.get("sequence", "").isdecimal() else None,
+        sequence_run_id=visit.number("sequence"),
         categories=visit.caller.categories,
-        below=int(below) if below.isdecimal() and len(below) < 19 else None,
+        below=visit.number("below"),
     )
 
 
@@ -132,7 +131,7 @@ def runs(visit: Visit) -> Response:
 
 def selected(visit: Visit) -> Response:
     """Retry, stop or acknowledge the selected runs, one by one; each takes effect or not for itself."""
-    wanted = [int(text) for text in visit.body.get("run", ()) if text.isdecimal() and len(text) < 19]
+    wanted = [number for text in visit.body.get("run", ()) if (number := read_number(text)) is not None]
     if not wanted:
         return visit.back(Notice("No run is selected.", bad=True), "/runs")
     if len(wanted) > SELECTED:
@@ -167,10 +166,10 @@ def find(visit: Visit) -> Response:
     text = visit.query.get("q", "")
 
     def place(conn: sa.Connection) -> str:
-        number = text.removeprefix("#")
-        if number.isdecimal() and len(number) < 19:
+        number = read_number(text.removeprefix("#"))
+        if number is not None:
             try:
-                return f"/runs/{visible_run(conn, visit.caller, int(number)).id}"
+                return f"/runs/{visible_run(conn, visit.caller, number).id}"
             except NotFound:
                 pass
         try:
