@@ -58,8 +58,7 @@ def worker(
     from jobfac.settings import worker_name
     from jobfac.worker import lock_wait
 
-    loaded = _configured(metrics=metrics, **_limits(max_cpu_pressure, min_free_memory))
-    _check_owner(loaded)
+    loaded = _executing(metrics=metrics, **_limits(max_cpu_pressure, min_free_memory))
     with database(f"jobfac worker {name or worker_name()}", lock_wait(loaded)) as db:
         role = _worker(db, loaded, slots, pool, label, name)
         with _exporter(db, loaded, role):
@@ -117,8 +116,7 @@ def up(
     from jobfac.web import site
     from jobfac.worker import lock_wait
 
-    loaded = _configured(api_host=host, api_port=port, metrics=metrics, **_limits(max_cpu_pressure, min_free_memory))
-    _check_owner(loaded)
+    loaded = _executing(api_host=host, api_port=port, metrics=metrics, **_limits(max_cpu_pressure, min_free_memory))
     with database() as db:
         if db.dialect.name == "sqlite":
             db.upgrade()
@@ -229,14 +227,16 @@ def _configured(**overrides: Any) -> "Settings":
     return loaded
 
 
-def _check_owner(loaded: "Settings") -> None:
-    """Fail if another user decides what the database contains, before it is opened: a worker runs what it says."""
+def _executing(**overrides: Any) -> "Settings":
+    """Do what ``_configured`` does, for a role that runs programs. Fails if another user decides which ones."""
     from jobfac.settings import sqlite_path
     from jobfac.settings.ownership import database_fault
 
+    loaded = _configured(**overrides)
     path = sqlite_path(loaded.database_url)
     if path is not None and (fault := database_fault(path)) is not None:
         fail(REFUSED, fault)
+    return loaded
 
 
 def _worker(
