@@ -53,10 +53,17 @@ def _read_variable(value: Any) -> str:
     return name
 
 
+NOT_FOR_OUTPUT = frozenset({"idna", "punycode", "unicode_escape", "raw_unicode_escape"})
+"""Encodings of names and literals. Their decoders fail on other bytes, or take a time that is quadratic in them."""
+
+
 def _read_encoding(value: Any) -> str:
     name = read_word(value)
     try:
-        "".encode(codecs.lookup(name).name)
+        known = codecs.lookup(name).name
+        "".encode(known)
+        if known.replace("-", "_") in NOT_FOR_OUTPUT:
+            raise LookupError(known)
     except LookupError as error:
         raise ValueError(f"must be a text encoding such as utf-8 or cp1252, not {shown(name)}") from error
     return name
