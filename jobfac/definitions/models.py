@@ -60,12 +60,12 @@ NOT_FOR_OUTPUT = frozenset({"idna", "punycode", "unicode_escape", "raw_unicode_e
 def _read_encoding(value: Any) -> str:
     name = read_word(value)
     try:
-        known = codecs.lookup(name).name
-        "".encode(known)
-        if known.replace("-", "_") in NOT_FOR_OUTPUT:
-            raise LookupError(known)
-    except LookupError as error:
-        raise ValueError(f"must be a text encoding such as utf-8 or cp1252, not {shown(name)}") from error
+        known = codecs.lookup(name).name.replace("-", "_")
+        is_fit = known not in NOT_FOR_OUTPUT and "".encode(name) is not None
+    except LookupError:
+        is_fit = False
+    if not is_fit:
+        raise ValueError(f"must be a text encoding such as utf-8 or cp1252, not {shown(name)}")
     return name
 
 

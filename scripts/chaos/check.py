@@ -94,6 +94,8 @@ def unexcused(folder: Path, excuses: Excuses) -> list[str]:
         for line in path.read_text(errors="replace").splitlines():
             if '"worker_registered"' in line:
                 lost = False
+            if '"stop_requested"' in line:  # a heartbeat may find that its worker has just deregistered
+                break
             if lost or ('"self_fence"' not in line and '"lease_lost"' not in line):
                 continue
             lost = True  # until it registers anew: a heartbeat that still waits is told later

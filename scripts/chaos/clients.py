@@ -1,11 +1,13 @@
 """Slow clients of the API: they send headers and bodies byte by byte, or read nothing of what they asked for."""
 
 import contextlib
+import http.client
 import random
 import socket
 import threading
 import time
 import urllib.request
+from collections.abc import Callable
 
 NUMBER = 120
 """Connections of one fault. The API of a chaos run takes fewer (``CONNECTIONS``)."""
@@ -32,29 +34,37 @@ class Clients:
         self._key = key
         self._chance = random.Random(seed)
 
-    def press(self, seconds: float) -> None:
-        """Occupy the API for so long, in a thread."""
-        threading.Thread(target=self._press, args=(seconds,), daemon=True).start()
+    def press(self, seconds: float, is_alive: Callable[[], bool]) -> None:
+        """Occupy the API for so long, in a thread. ``is_alive``: whether its process is still alive."""
+        threading.Thread(target=self._press, args=(seconds, is_alive), daemon=True).start()
 
-    def check(self) -> None:
-        """Record it if the API does not answer within ``PATIENCE``. It may have been killed, and be starting."""
-        end = time.monotonic() + PATIENCE
-        while time.monotonic() < end:
-            with contextlib.suppress(OSError):
-                url = f"http://127.0.0.1:{self._port}/healthz"
-                with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
-                    if answer.status == 200:
-                        return
+    def _answers(self, seconds: float) -> bool:
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            url = f"http://127.0.0.1:{self._port}/healthz"
+            with (
+                contextlib.suppress(OSError, http.client.HTTPException),
+                urllib.request.urlopen(url, timeout=left) as answer,
+            ):
+                if answer.status == 200:
+                    return True
             time.sleep(0.2)
-        self.refused.append(f"beside {NUMBER} slow clients the API did not answer within {PATIENCE:.0f} s")
+        return False
 
-    def _press(self, seconds: float) -> None:
+    def _check(self, is_alive: Callable[[], bool]) -> None:
+        """Record it if the API does not answer within ``PATIENCE``, although nobody has killed it."""
+        if not self._answers(PATIENCE) and is_alive():
+            self.refused.append(f"beside {NUMBER} slow clients the API did not answer within {PATIENCE:.0f} s")
+
+    def _press(self, seconds: float, is_alive: Callable[[], bool]) -> None:
+        if not self._answers(PATIENCE):  # it is starting
+            return
         end = time.monotonic() + seconds
         with contextlib.ExitStack() as opened:
             connections = [one for _ in range(NUMBER) if (one := self._connect()) is not None]
             for one in connections:
                 opened.enter_context(one)
-            checking = threading.Thread(target=self.check, daemon=True)
+            checking = threading.Thread(target=self._check, args=(is_alive,), daemon=True)
             checking.start()
             while time.monotonic() < end or checking.is_alive():
                 for one in connections:

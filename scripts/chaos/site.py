@@ -213,7 +213,8 @@ class Site:
         elif what == "clock step":
             self.clock.step(self.chance.choice(STEPS), self.chance.uniform(1.0, 3 * LEASE))
         elif what == "slow clients":
-            self.clients.press(self.chance.uniform(2.0, PATIENCE))
+            api = self.fleet["api"][0]
+            self.clients.press(self.chance.uniform(2.0, PATIENCE), lambda: api.poll() is None)
         elif what == "kill api":
             self.fleet["api"][0].kill()
         elif what in ("few files", "full disk"):
