@@ -1,10 +1,15 @@
 """Resolve secret references on the machine that needs the secret. jobfac never stores the value."""
 
+import errno
 import os
 from pathlib import Path
 
 from jobfac.definitions import Secret
 from jobfac.errors import JobfacError
+from jobfac.trusted_paths import open_trusted
+
+LARGEST = 1024 * 1024
+"""Bytes of a secret at most."""
 
 
 class SecretError(JobfacError):
@@ -13,6 +18,8 @@ class SecretError(JobfacError):
 
 def resolve(secret: Secret | str) -> str:
     """The value of a reference: ``env:NAME``, ``file:/path`` (without its last line end), ``keyring:service/user``.
+
+    A file is regular, and the symbolic links in its path belong to root or to this process's user.
 
     Raises:
         SecretError: the secret cannot be found or read here.
@@ -26,11 +33,24 @@ def resolve(secret: Secret | str) -> str:
         return value
     if kind == "file":
         try:
-            return Path(name).read_text(encoding="utf-8").removesuffix("\n")
+            return _read(Path(name)).decode().removesuffix("\n")
         except (OSError, UnicodeDecodeError) as error:
             why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
             raise SecretError(f"the secret {reference} cannot be read: {why}") from None
     return _from_keyring(reference, name)
+
+
+def _read(path: Path) -> bytes:
+    """Read a regular file. Links of other users, pipes and devices could lead elsewhere, or never end.
+
+    Raises:
+        OSError: it cannot be read, is another kind of file, or is too large.
+    """
+    with open(open_trusted(path), "rb") as file:  # noqa: PTH123 (a descriptor)
+        content = file.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        raise OSError(errno.EFBIG, f"it has more than {LARGEST:,} bytes")
+    return content
 
 
 def resolve_setting(value: str) -> str:

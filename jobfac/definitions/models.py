@@ -53,12 +53,19 @@ def _read_variable(value: Any) -> str:
     return name
 
 
+NOT_FOR_OUTPUT = frozenset({"idna", "punycode", "unicode_escape", "raw_unicode_escape"})
+"""Encodings of names and literals. Their decoders fail on other bytes, or take a time that is quadratic in them."""
+
+
 def _read_encoding(value: Any) -> str:
     name = read_word(value)
     try:
-        "".encode(codecs.lookup(name).name)
-    except LookupError as error:
-        raise ValueError(f"must be a text encoding such as utf-8 or cp1252, not {shown(name)}") from error
+        known = codecs.lookup(name).name.replace("-", "_")
+        is_fit = known not in NOT_FOR_OUTPUT and "".encode(name) is not None
+    except LookupError:
+        is_fit = False
+    if not is_fit:
+        raise ValueError(f"must be a text encoding such as utf-8 or cp1252, not {shown(name)}")
     return name
 
 

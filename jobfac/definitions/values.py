@@ -125,6 +125,8 @@ def read_id(value: Any) -> str:
     text = read_text(value)
     if not _ID.fullmatch(text):
         raise ValueError(f"must be made of 1 to 128 letters, digits, '.', '_' or '-', not {shown(value)}")
+    if text in (".", ".."):
+        raise ValueError(f"must not be {shown(value)}, which names a folder in paths and URLs")
     return text
 
 

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from jobfac.database.tables import SCHEMA, metadata
 from jobfac.doctor.disk import disk_space
 from jobfac.doctor.finding import Finding, State
+from jobfac.settings.ownership import database_fault
 
 NETWORK = ("nfs", "cifs", "smb", "9p", "afs", "ceph", "fuse.", "glusterfs", "lustre", "gpfs", "beegfs")
 """Prefixes of file system types that other machines may share."""
@@ -30,6 +31,8 @@ def sqlite_file(path: Path) -> Iterator[Finding]:
             remedy = f"Let the user who runs jobfac write {place}; SQLite writes beside the file, too."
             yield Finding("database file", State.PROBLEM, f"{place} cannot be written", remedy)
     yield from file_modes(path)
+    if (fault := database_fault(path)) is not None:
+        yield Finding("database file", State.PROBLEM, fault, "A worker does not use it.")
     kind = file_system(path, [(part.mountpoint, part.fstype) for part in psutil.disk_partitions(all=True)])
     if kind.startswith(NETWORK):
         remedy = "Move it to a local disk: the write-ahead log needs memory that all processes on the file share."

@@ -20,7 +20,8 @@ def approve(
     Raises:
         NotFound: there is no such run or step, or the caller may not see it.
         Refused: the step does not wait for an approval, or it was decided before.
-        Forbidden: the caller's role is too low, or the caller started the run and the step says not_by_starter.
+        Forbidden: the caller's role is too low, or the step says not_by_starter and the caller started the run or
+            a sequence around it.
     """
 
     def work(conn: sa.Connection) -> Approval:
@@ -28,8 +29,13 @@ def approve(
         waiting = sequences.waiting_for(conn, run_id, step)
         if not by.role.allows(Role(waiting.wanted.by)):
             raise Forbidden(f"Step '{step}' of run {run_id} needs the role {waiting.wanted.by} to approve it.")
+<<<<<<< HEAD
         if waiting.wanted.not_by_starter and waiting.started_by == by.name:
             raise Forbidden(f"Step '{step}' of run {run_id} must be approved by somebody other than its starter.")
+=======
+        if waiting.wanted.not_by_starter and by.name in waiting.started_by:
+            raise Forbidden(f"Step '{step}' of run {run_id} must be approved by somebody else than its starter.")
+>>>>>>> f14
         done = sequences.approve(conn, waiting, by.name, approved=approved, reason=reason)
         if done.is_new:
             audit.note(conn, by.name, str(done.decision), f"run {run_id}, step {step}", after=reason)

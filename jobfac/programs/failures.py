@@ -45,7 +45,9 @@ def explain(
 
 def explain_file(purpose: str, path: Path, error: OSError, who: str = "this worker") -> str:
     """Return the sentence for a file that `who` could not open. `purpose` names the file, as in 'the spool file'."""
-    if error.errno in MACHINE:
+    if error.errno == errno.EAGAIN:
+        remedy = "another program, such as a file server, has reserved it; close it there"
+    elif error.errno in MACHINE:
         remedy = MACHINE[error.errno]
     elif error.errno == errno.ENOENT:
         remedy = f"the folder {str(path.parent)!r} does not exist; create it"
@@ -56,6 +58,17 @@ def explain_file(purpose: str, path: Path, error: OSError, who: str = "this work
     else:
         remedy = f"{error.strerror}; choose another path"
     return f"{purpose} {str(path)!r} cannot be opened: {remedy}"
+
+
+def explain_directory(directory: str, error: OSError, who: str) -> str:
+    """Return the sentence for a directory that `who` could not enter."""
+    if error.errno == errno.ENOENT:
+        return f"the directory {directory!r} does not exist on this worker; create it or correct the job's directory"
+    if error.errno == errno.ENOTDIR:
+        return f"{directory!r} is not a directory; correct the job's directory"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return f"the directory {directory!r} may not be entered by {who}; grant it the right"
+    return f"the directory {directory!r} cannot be entered: {error.strerror}; correct the job's directory"
 
 
 def _directory_fault(directory: str) -> str | None:

@@ -5,14 +5,17 @@ import os
 import pwd
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypedDict
 
 from jobfac.programs.cgroup import Group, Limits
 from jobfac.programs.children import children, regular_file
 from jobfac.programs.failures import StartError, explain
+from jobfac.programs.files.opening import enter_as
 from jobfac.programs.gate import Gate
 from jobfac.programs.tree import Entry, Table, entry, kill_found, now, send
 from jobfac.programs.usage import Meter, Usage
@@ -142,7 +145,12 @@ def start(program: Program, stdout_fd: int, stderr_fd: int) -> Process:
         raise StartError("the command is empty; give a program to run")
     environment = {**program.environment, "JOBFAC_MARKER": program.marker}
     since = now()
-    with children.lock, _nothing_blocked(), Gate(program.argv, program.limits, program.marker) as gate:
+    with (
+        _directory(program) as directory,
+        children.lock,
+        _nothing_blocked(),
+        Gate(program.argv, program.limits, program.marker) as gate,
+    ):
         try:
             gate.check(environment, program.directory)
             handle = subprocess.Popen(
@@ -150,7 +158,7 @@ def start(program: Program, stdout_fd: int, stderr_fd: int) -> Process:
                 stdin=gate.stdin,
                 stdout=stdout_fd,
                 stderr=stderr_fd,
-                cwd=program.directory,
+                cwd=directory,
                 env=environment,
                 start_new_session=True,
                 **account(program.user),
@@ -169,6 +177,21 @@ def start(program: Program, stdout_fd: int, stderr_fd: int) -> Process:
             children.remove_program(process)
             raise StartError(f"{program.argv[0]!r} cannot be put into its cgroup: {error.strerror}") from error
     return process
+
+
+@contextlib.contextmanager
+def _directory(program: Program) -> Iterator[str | None]:
+    """Yield the path to start the program in. For another user it leads to a directory that this user could enter."""
+    entered = None
+    if program.user is not None and program.directory is not None and sys.platform == "linux":
+        entered = enter_as(program.user, Path(program.directory))
+    if entered is None:
+        yield program.directory
+        return
+    try:
+        yield f"/proc/self/fd/{entered}"  # the new process has a copy of the descriptor until it executes the program
+    finally:
+        os.close(entered)
 
 
 def terminate_all(processes: Iterable[Process]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jobfac.errors import JobfacError, Kind
+from jobfac.settings.ownership import foreign_owner
 from jobfac.settings.passwords import without_password
 from jobfac.settings.values import checked
 
@@ -270,6 +271,11 @@ def worker_name() -> str:
 
 
 def _file(path: Path, required: bool) -> dict[str, Any]:
+    if not required and (owner := foreign_owner(path)) is not None:
+        raise SettingsError(
+            f"{path} in this folder belongs to {owner} and could run any program here: remove it, or name it in "
+            "JOBFAC_CONFIG if you trust it."
+        )
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:

@@ -40,10 +40,11 @@ class Serving(NamedTuple):
 
 
 class Holder(NamedTuple):
-    """A run that counts against a limit."""
+    """A run that counts against a limit. ``category``: that of its job."""
 
     id: int
     job: str
+    category: str | None = None
 
 
 class Needed(NamedTuple):

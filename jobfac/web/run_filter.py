@@ -6,7 +6,7 @@ from jobfac.errors import Invalid
 from jobfac.states import FAILED, HELD, WAITING, RunState
 from jobfac.store.history.search import Filter
 from jobfac.times import read_end, read_time
-from jobfac.web.visit import Query, Visit
+from jobfac.web.visit import Query, Visit, read_number
 
 UNACKNOWLEDGED = "unacknowledged"
 """The word of the failures that nobody has acknowledged."""
@@ -50,7 +50,6 @@ def of(visit: Visit, query: Query, now: datetime) -> Filter:
     Raises:
         Invalid: a state or a time cannot be read.
     """
-    below, sequence = query["below"], query["sequence"]
     return Filter(
         job=query.get("job"),
         states=states_of(query["state"]),
@@ -59,10 +58,10 @@ def of(visit: Visit, query: Query, now: datetime) -> Filter:
         since=_moment(visit, query, "since", now),
         until=_moment(visit, query, "until", now),
         text=query.get("q"),
-        sequence_run_id=int(sequence) if sequence.isdecimal() and len(sequence) < 19 else None,
+        sequence_run_id=read_number(query["sequence"]),
         categories=visit.caller.categories,
         unacknowledged=query["state"] == UNACKNOWLEDGED,
-        below=int(below) if below.isdecimal() and len(below) < 19 else None,
+        below=read_number(query["below"]),
     )
 
 

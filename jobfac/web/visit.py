@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -103,6 +104,10 @@ class Visit:
         """Return a parameter of the path."""
         return self.request.path_params[name]
 
+    def number(self, name: str) -> int | None:
+        """A number in the URL; None if it is missing, or no number that the database could hold."""
+        return read_number(self.query[name])
+
     def field(self, name: str) -> str:
         """Return a field of the form; empty if it is missing."""
         values = self.body.get(name)
@@ -156,7 +161,7 @@ class Visit:
         before = urlsplit(self.request.headers.get("referer", ""))
         if before.netloc != self.request.headers.get("host", "") or not before.path:
             return ""
-        return before.path + (f"?{before.query}" if before.query else "")
+        return local_path(before.path + (f"?{before.query}" if before.query else ""))
 
     @property
     def here(self) -> str:
@@ -179,6 +184,11 @@ def local_path(text: str) -> str:
     return text if text.startswith("/") and not text.startswith(("//", "/\\")) and "\\" not in text else ""
 
 
+def read_number(text: str) -> int | None:
+    """Return the number of a text; None if it is none, or none that the database could hold."""
+    return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else None
+
+
 def login_path(visit_or_request: Request) -> str:
     """Return the path of the login page, which leads back to the requested page."""
     url = visit_or_request.url
@@ -190,6 +200,13 @@ def read_form(body: bytes) -> Form:
     """Return the fields of a form that a browser sent.
 
     Raises:
+<<<<<<< HEAD
         ValueError: it is not a form in UTF-8, or has too many fields.
+=======
+        ValueError: it is no form in UTF-8, has too many fields, or a NUL, which no command line can hold.
+>>>>>>> f14
     """
-    return parse_qs(body.decode(), keep_blank_values=True, max_num_fields=5000, errors="strict")
+    form = parse_qs(body.decode(), keep_blank_values=True, max_num_fields=5000, errors="strict")
+    if any("\0" in text for name, values in form.items() for text in (name, *values)):
+        raise ValueError("it has a NUL")
+    return form

@@ -19,6 +19,10 @@ PROBE = 64 * 1024
 """Bytes that must fit into the spool folder for the worker to be healthy."""
 
 
+DISK = frozenset({errno.EROFS, errno.EIO, errno.ESTALE})
+"""Faults of the disk on which the spool folder lies. ``examine`` finds them, too."""
+
+
 class Condition(StrEnum):
     """The condition of the machine."""
 
@@ -144,10 +148,18 @@ class Health:
 
 
 def machine_fault(error: BaseException, folder: Path) -> str | None:
-    """Return the machine's fault that caused this error of a start, or None. ``folder``: the spool folder."""
+    """Return the machine's fault that caused this error of a start, or None.
+
+    Args:
+        error: an OSError concerns a file in the spool folder; that of a program or of a file that the job names is the
+            cause of another error.
+        folder: the spool folder.
+    """
     cause = error if isinstance(error, OSError) else error.__cause__
     if not isinstance(cause, OSError):
         return None
+    if cause is error and cause.errno in DISK:
+        return f"{os.strerror(cause.errno).lower()} in {folder}"
     return {
         errno.ENOSPC: f"no space in {folder}",
         errno.EDQUOT: f"no space in {folder} (quota)",

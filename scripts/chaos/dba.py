@@ -9,7 +9,7 @@ import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import sqlalchemy as sa
@@ -114,9 +114,14 @@ class Dba:
 class Excuses:
     """Times in which a worker may lose its lease without the DBA: it was frozen, or the database was away."""
 
-    def __init__(self, margin: float) -> None:
-        """``margin``: seconds after a reason ended, in which its effect may still show."""
+    def __init__(self, margin: float, true_times: Callable[[float], Iterable[float]] = lambda at: (at,)) -> None:
+        """
+        Args:
+            margin: seconds after a reason ended, in which its effect may still show.
+            true_times: the true times at which a role could have read a time on its clock.
+        """
         self._margin = margin
+        self._true_times = true_times
         self._known: list[tuple[float, float]] = []
 
     def note(self, seconds: float) -> None:
@@ -125,5 +130,5 @@ class Excuses:
         self._known.append((now, now + seconds + self._margin))
 
     def covers(self, moment: float) -> bool:
-        """Whether there was a reason at this time, in seconds since the epoch."""
-        return any(begin <= moment <= end for begin, end in self._known)
+        """Whether there was a reason when a role read this time, in seconds since the epoch."""
+        return any(begin <= at <= end for at in self._true_times(moment) for begin, end in self._known)

@@ -22,6 +22,8 @@ from jobfac.database.tables import run
 from jobfac.errors import NotFound, Unreachable
 from jobfac.store import runs, sequences
 from jobfac.store.runs import StartRequest
+from scripts.chaos.clients import CONNECTIONS, PATIENCE, Clients
+from scripts.chaos.clock import STEPS, Clock
 from scripts.chaos.dba import Excuses
 from scripts.chaos.engines import Cut
 from scripts.chaos.machine import fill, limit_files
@@ -47,6 +49,9 @@ FAULTS = {
     "few files": 6,
     "full disk": 4,
     "restart all": 2,
+    "clock step": 8,
+    "slow clients": 6,
+    "kill api": 3,
 }
 """The faults with their weights."""
 
@@ -76,7 +81,7 @@ def jobs(journal: Path) -> dict[str, Any]:
 @dataclass
 class Site:
     """The fleet. ``deaths``: ends of roles that no fault explains; ``frozen``: when each freeze ends; ``disk``: the
-    small disk of the spool, if there is one.
+    small disk of the spool, if there is one; ``more``: further jobs that are submitted.
     """
 
     factory: Factory
@@ -87,23 +92,40 @@ class Site:
     workers: int
     schedulers: int
     disk: Path | None
+    clock: Clock
+    port: int
+    clients: Clients
+    more: tuple[str, ...] = ()
     names: int = 0
     done: Counter[str] = field(default_factory=Counter)
     deaths: list[str] = field(default_factory=list)
     frozen: list[tuple[float, Role]] = field(default_factory=list)
-    fleet: dict[str, list[Role]] = field(default_factory=lambda: {"worker": [], "scheduler": []})
+    fleet: dict[str, list[Role]] = field(default_factory=lambda: {"worker": [], "scheduler": [], "api": []})
 
     def replace_ended(self) -> None:
         """Start a new process for each role that has ended."""
-        for role, wanted in (("worker", self.workers), ("scheduler", self.schedulers)):
+        for role, wanted in (("worker", self.workers), ("scheduler", self.schedulers), ("api", 1)):
             for process in self.fleet[role]:
                 self.check_end(process)
             living = [process for process in self.fleet[role] if process.returncode is None]
             while len(living) < wanted:
-                self.names += 1
-                words = ["worker", "--name", f"w{self.names}", "--slots", "4"] if role == "worker" else ["scheduler"]
-                living.append(self.factory.role(*words))
+                living.append(self._begin(role))
             self.fleet[role] = living
+
+    def _begin(self, role: str) -> Role:
+        """Start a process of a role."""
+        words = [role]
+        if role == "worker":
+            self.names += 1
+            words += ["--name", f"w{self.names}", "--slots", "4"]
+        elif role == "api":
+            words += ["--port", str(self.port)]
+        return self.factory.role(*words, JOBFAC_API_CONNECTIONS=str(CONNECTIONS), **self.clock.environment)
+
+    @property
+    def everyone(self) -> list[Role]:
+        """All processes of the fleet."""
+        return [process for role in self.fleet.values() for process in role]
 
     def check_end(self, process: Role) -> None:
         """Record the end of a role if no fault explains it."""
@@ -112,16 +134,16 @@ class Site:
 
     def terminate(self) -> None:
         """End every role and wait for it."""
-        everyone = [*self.fleet["worker"], *self.fleet["scheduler"]]
-        for process in everyone:
+        for process in self.everyone:
             process.terminate()
-        for process in everyone:
+        for process in self.everyone:
             process.wait(60)
             self.check_end(process)
 
     def thaw(self, everyone: bool = False) -> None:
         """Continue the processes whose freeze is over."""
         now = time.monotonic()
+        self.clock.restore(force=everyone)
         for until, process in list(self.frozen):
             if everyone or until <= now:
                 self.frozen.remove((until, process))
@@ -133,7 +155,7 @@ class Site:
         """Start some runs, and perhaps stop one. The backlog is bounded, since all of it must end after the faults."""
         if self._unfinished() > BACKLOG:
             return
-        names = ["quick", "short", "long", "fails", "retried", "escapes", "alone", "once", "chain"]
+        names = ["quick", "short", "long", "fails", "retried", "escapes", "alone", "once", "chain", *self.more]
         for _ in range(BATCH):
             # With a key, a start can be repeated safely if its answer is lost.
             job = self.chance.choice(names)
@@ -165,7 +187,8 @@ class Site:
 
     def strike(self) -> None:
         """Cause one fault."""
-        faults = {what: weight for what, weight in FAULTS.items() if self.disk is not None or what != "full disk"}
+        impossible = {"full disk": self.disk is None, "clock step": not self.clock.is_there}
+        faults = {what: weight for what, weight in FAULTS.items() if not impossible.get(what)}
         what = self.chance.choices([*faults], [*faults.values()])[0]
         victim = self.chance.choice(self.fleet["worker"])
         self.done[what] += 1
@@ -187,10 +210,17 @@ class Site:
             threading.Thread(target=self.cut, args=(seconds,), daemon=True).start()
         elif what == "drain":
             victim.terminate()
+        elif what == "clock step":
+            self.clock.step(self.chance.choice(STEPS), self.chance.uniform(1.0, 3 * LEASE))
+        elif what == "slow clients":
+            api = self.fleet["api"][0]
+            self.clients.press(self.chance.uniform(2.0, PATIENCE), lambda: api.poll() is None)
+        elif what == "kill api":
+            self.fleet["api"][0].kill()
         elif what in ("few files", "full disk"):
             self._starve(what, victim)
         else:
-            for process in [*self.fleet["worker"], *self.fleet["scheduler"]]:
+            for process in self.everyone:
                 process.kill()
 
     def _starve(self, what: str, victim: Role) -> None:

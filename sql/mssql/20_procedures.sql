@@ -428,7 +428,7 @@ BEGIN
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
     DECLARE @who NVARCHAR(128) = COALESCE(@by, ORIGINAL_LOGIN());
     DECLARE @state VARCHAR(16), @attempt INT, @starter NVARCHAR(128), @definition NVARCHAR(MAX), @wanted NVARCHAR(MAX);
-    DECLARE @visit BIGINT, @before VARCHAR(16), @sentence NVARCHAR(2000);
+    DECLARE @visit BIGINT, @before VARCHAR(16), @sentence NVARCHAR(2000), @around BIGINT = @run, @above BIGINT;
     DECLARE @decision VARCHAR(16) = CASE WHEN @reject = 1 THEN 'rejected' ELSE 'approved' END;
     DECLARE @outer INT = @@TRANCOUNT;
     IF @outer = 0
@@ -439,7 +439,6 @@ BEGIN
         SELECT
             @state = r.state,
             @attempt = r.attempt,
-            @starter = r.created_by,
             @definition = v.definition
         FROM jobfac.run AS r
         JOIN jobfac.job_version AS v ON v.job = r.job AND v.version = r.job_version
@@ -460,12 +459,28 @@ BEGIN
             );
             THROW 50009, @sentence, 1;
         END;
+        -- A sequence inside another one is started by that: who started the outer one has started it, too.
+        WHILE @around IS NOT NULL
+        BEGIN
+            SET @above = NULL;
+            SELECT
+                @above = r.sequence_run_id,
+                @starter = CASE WHEN r.created_by IN (@who, ORIGINAL_LOGIN()) THEN r.created_by ELSE @starter END
+            FROM jobfac.run AS r
+            WHERE r.id = @around;
+            SET @around = @above;
+        END;
         SELECT @wanted = JSON_QUERY(s.[value], '$.approve')
         FROM OPENJSON(@definition, '$.steps') AS s
         WHERE JSON_VALUE(s.[value], '$.name') = @step;
         SET @sentence = CASE
+<<<<<<< HEAD
             WHEN JSON_VALUE(@wanted, '$.not_by_starter') = 'true' AND @starter IN (@who, ORIGINAL_LOGIN())
                 THEN CONCAT(N'Step ''', @step, N''' must be approved by somebody other than ', @starter, N'.')
+=======
+            WHEN JSON_VALUE(@wanted, '$.not_by_starter') = 'true' AND @starter IS NOT NULL
+                THEN CONCAT(N'Step ''', @step, N''' must be approved by somebody else than ', @starter, N'.')
+>>>>>>> f14
             WHEN JSON_VALUE(@wanted, '$.by') = 'admin' AND COALESCE(IS_ROLEMEMBER(N'db_owner'), 0) = 0
                 THEN CONCAT(N'Step ''', @step, N''' must be approved by an admin, a member of db_owner.')
         END;

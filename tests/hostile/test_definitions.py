@@ -54,3 +54,13 @@ def test_moderate_aliases_and_merges_are_read() -> None:
         "line 1: unknown key 'x'; the keys are jobs and defaults",
         "line 2: unknown key 'y'; the keys are jobs and defaults",
     }
+
+
+@pytest.mark.parametrize("job", [".", ".."])
+def test_no_id_is_the_name_of_a_folder(job: str) -> None:
+    refused(f"jobs: {{'{job}': {{command: [echo]}}}}", "names a folder in paths and URLs")
+
+
+@pytest.mark.parametrize("name", ["punycode", "idna", "unicode_escape", "zip"])
+def test_an_encoding_decodes_every_output_in_linear_time(name: str) -> None:
+    refused(f"jobs: {{one: {{command: [echo], encoding: {name}}}}}", "must be a text encoding")

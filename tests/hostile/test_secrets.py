@@ -2,11 +2,15 @@
 
 import base64
 import json
+import os
 import random
+from pathlib import Path
 
 import pytest
 
 from jobfac.programs.masking import Mask, base64_forms
+from jobfac.secret_references import SecretError, resolve
+from tests.hostile.others import NOBODY, as_nobody, needs_root
 from tests.support.api_stage import Served
 from tests.support.factory import wait_for
 
@@ -67,3 +71,42 @@ def test_a_short_secret_masks_nothing_else() -> None:
     assert Mask([b"ab"]).apply(b"YWI= YWJj") == b"YWI= YWJj"
     assert Mask([b"ab"]).hide({"ab": ["cab", 1, None, True, 1.5]}) == {"**": ["c**", 1, None, True, 1.5]}
     assert Mask([]).hide({"a": "b"}) == {"a": "b"}
+
+
+@needs_root
+def test_a_secret_behind_another_users_link_is_not_read(crossroads: Path) -> None:
+    """Otherwise the user of a job could have any file of root passed to its program."""
+    (crossroads / "root").write_text("root's own")
+    (crossroads / "root").chmod(0o600)
+    theirs = crossroads / "theirs"
+    theirs.mkdir()
+    os.chown(theirs, NOBODY.pw_uid, NOBODY.pw_gid)
+    as_nobody(lambda: (theirs / "token").symlink_to("../root"))
+    as_nobody(lambda: (theirs / "folder").symlink_to(".."))
+    os.link(crossroads / "root", theirs / "twice")
+    for name, why in (("token", "symbolic link"), ("folder/root", "symbolic link"), ("twice", "second name")):
+        with pytest.raises(SecretError, match=why):
+            resolve(f"file:{theirs / name}")
+
+
+def test_a_pipe_or_a_device_is_no_secret_and_stops_no_worker(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "large").write_bytes(bytes(2 * 1024 * 1024))
+    for name, why in (
+        (tmp_path / "pipe", "not a regular file"),
+        ("/dev/zero", "not a regular file"),
+        (tmp_path / "large", "more than 1,048,576 bytes"),
+        (tmp_path / "missing", "No such file"),
+    ):
+        with pytest.raises(SecretError, match=why):
+            resolve(f"file:{name}")
+
+
+def test_a_secret_behind_links_of_the_user_is_read(tmp_path: Path) -> None:
+    """As Kubernetes mounts secrets: token -> ..data/token, ..data -> ..2027."""
+    (tmp_path / "..2027").mkdir()
+    (tmp_path / "..2027/token").write_text("geheim\n")
+    (tmp_path / "..data").symlink_to("..2027")
+    (tmp_path / "token").symlink_to("..data/token")
+    (tmp_path / "absolute").symlink_to(tmp_path / "token")
+    assert resolve(f"file:{tmp_path}/token") == resolve(f"file:{tmp_path}/absolute") == "geheim"

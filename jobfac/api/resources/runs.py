@@ -82,7 +82,7 @@ def list_runs(request: ApiRequest, query: parameters.RunFilter) -> ApiResponse:
 
 def _found(conn: sa.Connection, wanted: Filter, limit: int) -> Found:
     found = search(conn, wanted, limit)
-    return found._replace(runs=waiting.explained(conn, found.runs))
+    return found._replace(runs=waiting.explained(conn, found.runs, wanted.categories))
 
 
 async def get_run(request: ApiRequest, run: int, query: parameters.RunQuery) -> ApiResponse:
@@ -104,7 +104,7 @@ async def get_run(request: ApiRequest, run: int, query: parameters.RunQuery) -> 
 
 def _shown(conn: sa.Connection, caller: Caller, run_id: int) -> RunView:
     """Return the run. An operator also sees the values of sensitive parameters."""
-    (row,) = waiting.explained(conn, [visible_run(conn, caller, run_id)])
+    (row,) = waiting.explained(conn, [visible_run(conn, caller, run_id)], caller.categories)
     if row.parameters is None or not caller.role.allows(Role.OPERATOR):
         return row
     return row._replace(parameters={**row.parameters, **store_parameters.sensitive_of(conn, run_id)})

@@ -56,6 +56,9 @@ class OriginGuard:
 
 def refusal(method: str, headers: Headers, hosts: Collection[str] | None, person: str = "") -> Problem | None:
     """Return the problem that refuses a request; None: the request is accepted."""
+    if "content-length" in headers and "transfer-encoding" in headers:
+        # A proxy that believes the other header sees the end of this request elsewhere.
+        return Problem(400, "Send Content-Length or Transfer-Encoding, not both.", {"Connection": "close"})
     host = headers.get("host", "")
     if hosts is not None and _name(host) not in hosts:
         return Problem(421, f"This server listens on the loopback address and does not answer for '{host}'.")

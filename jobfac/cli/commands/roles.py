@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jobfac.cli import completion
-from jobfac.cli.common import USAGE, caller, database, fail, on_signal, settings
+from jobfac.cli.common import REFUSED, USAGE, caller, database, fail, on_signal, settings
 from jobfac.cli.rendering.printing import note
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def worker(
     from jobfac.settings import worker_name
     from jobfac.worker import lock_wait
 
-    loaded = _configured(metrics=metrics, **_limits(max_cpu_pressure, min_free_memory))
+    loaded = _executing(metrics=metrics, **_limits(max_cpu_pressure, min_free_memory))
     with database(f"jobfac worker {name or worker_name()}", lock_wait(loaded)) as db:
         role = _worker(db, loaded, slots, pool, label, name)
         with _exporter(db, loaded, role):
@@ -122,7 +122,7 @@ def up(
     from jobfac.web import site
     from jobfac.worker import lock_wait
 
-    loaded = _configured(api_host=host, api_port=port, metrics=metrics, **_limits(max_cpu_pressure, min_free_memory))
+    loaded = _executing(api_host=host, api_port=port, metrics=metrics, **_limits(max_cpu_pressure, min_free_memory))
     with database() as db:
         if db.dialect.name == "sqlite":
             db.upgrade()
@@ -235,6 +235,18 @@ def _configured(**overrides: Any) -> "Settings":
 
     loaded = settings(**overrides)
     configure(loaded)
+    return loaded
+
+
+def _executing(**overrides: Any) -> "Settings":
+    """Do what ``_configured`` does, for a role that runs programs. Fails if another user decides which ones."""
+    from jobfac.settings import sqlite_path
+    from jobfac.settings.ownership import database_fault
+
+    loaded = _configured(**overrides)
+    path = sqlite_path(loaded.database_url)
+    if path is not None and (fault := database_fault(path)) is not None:
+        fail(REFUSED, fault)
     return loaded
 
 

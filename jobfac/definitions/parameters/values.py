@@ -10,6 +10,7 @@ from collections.abc import Callable
 from datetime import date, datetime
 from typing import Any, Literal, NamedTuple
 
+from jobfac.definitions.parameters.matching import SECONDS, TooSlowError, first_mismatch
 from jobfac.definitions.values import read_duration, read_flag, read_text, shown, suggestion, write_duration
 
 Kind = Literal["text", "integer", "number", "boolean", "date", "datetime", "duration", "choice"]
@@ -47,7 +48,9 @@ def read_value(limits: Limits, value: Any) -> Value:
         ValueError: the value does not fit; the text says what would.
     """
     if not limits.many:
-        return _READ[limits.kind](limits, value)
+        single = _READ[limits.kind](limits, value)
+        _check_pattern(limits, [single])
+        return single
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
             value = json.loads(value)
@@ -56,7 +59,23 @@ def read_value(limits: Limits, value: Any) -> Value:
     entries = list(value) if isinstance(value, list | tuple) else [value]
     if len(entries) > MOST_ITEMS:
         raise ValueError(f"must have at most {MOST_ITEMS:,} entries, not {len(entries):,}")
-    return [_READ[limits.kind](limits, one) for one in entries]
+    found = [_READ[limits.kind](limits, one) for one in entries]
+    _check_pattern(limits, found)
+    return found
+
+
+def _check_pattern(limits: Limits, texts: list[Any]) -> None:
+    """Raise ValueError if a text does not match the pattern, or if the match takes too long."""
+    if limits.pattern is None:
+        return
+    try:
+        wrong = first_mismatch(limits.pattern, texts)
+    except TooSlowError:
+        raise ValueError(
+            f"cannot be matched with {limits.pattern} within {SECONDS} s; give a shorter value, or simplify the pattern"
+        ) from None
+    if wrong is not None:
+        raise ValueError(f"must match {limits.pattern}, not {shown(wrong)}")
 
 
 def _text(limits: Limits, value: Any) -> str:
@@ -68,8 +87,6 @@ def _text(limits: Limits, value: Any) -> str:
     length = len(text)
     if limits.most is not None and length > limits.most:
         raise ValueError(f"must be at most {limits.most} characters, not {length}")
-    if limits.pattern is not None and not re.fullmatch(limits.pattern, text):
-        raise ValueError(f"must match {limits.pattern}, not {shown(text)}")
     return text
 
 

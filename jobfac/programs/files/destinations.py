@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from jobfac.programs.failures import StartError, explain_file
-from jobfac.programs.files.paths import folder, open_regular
+from jobfac.trusted_paths import folder, open_regular
 
 Kind = Literal["overwrite", "append", "timestamped"]
 

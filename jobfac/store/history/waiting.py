@@ -24,8 +24,12 @@ BATCH = 500
 """The maximum number of runs in one statement."""
 
 
-def reasons(conn: sa.Connection, run_ids: Sequence[int]) -> dict[int, str]:
-    """Return why each of these runs waits, by id. Runs that do not wait are left out."""
+def reasons(conn: sa.Connection, run_ids: Sequence[int], categories: Sequence[str] | None = None) -> dict[int, str]:
+    """Return why each of these runs waits, by id. Runs that do not wait are left out.
+
+    ``categories``: those whose jobs the reader may see; runs of others, which share a concurrency key, are not named.
+    None: all.
+    """
     waiting = [one for start in range(0, len(run_ids), BATCH) for one in _waiting(conn, run_ids[start : start + BATCH])]
     if not waiting:
         return {}
@@ -40,13 +44,16 @@ def reasons(conn: sa.Connection, run_ids: Sequence[int]) -> dict[int, str]:
             continue
         same = of_job[one.job] if one.already_running != "start" else []
         holders = [*same, *of_key[(one.concurrency_key or "").lower()]]
-        found[one.id] = waits_for(one, queues[one.queue], fleet, [holder for holder in holders if holder.id != one.id])
+        others = [holder for holder in holders if holder.id != one.id]
+        if categories is not None:
+            others = [holder for holder in others if holder.category in categories]
+        found[one.id] = waits_for(one, queues[one.queue], fleet, others)
     return found
 
 
-def explained(conn: sa.Connection, runs: Sequence[RunView]) -> list[RunView]:
-    """Return the runs, each waiting one with ``waits_for``."""
-    found = reasons(conn, [one.id for one in runs if one.state in WAITING])
+def explained(conn: sa.Connection, runs: Sequence[RunView], categories: Sequence[str] | None = None) -> list[RunView]:
+    """Return the runs, each waiting one with ``waits_for``. ``categories``: as for ``reasons``."""
+    found = reasons(conn, [one.id for one in runs if one.state in WAITING], categories)
     return [one._replace(waits_for=found[one.id]) if one.id in found else one for one in runs]
 
 
@@ -79,7 +86,7 @@ def _of_keys(conn: sa.Connection, blocked: Sequence[WaitingRun]) -> defaultdict[
     if keys:
         held = conn.execute(_holders(conn.dialect.name, "concurrency_key"), _names(keys))
         for row in held:
-            found[row.name].append(Holder(row.id, row.job))
+            found[row.name].append(Holder(row.id, row.job, row.category))
     return found
 
 
@@ -89,7 +96,7 @@ def _of_jobs(conn: sa.Connection, blocked: Sequence[WaitingRun]) -> defaultdict[
     names = {one.job for one in blocked if one.already_running != "start"}
     if names:
         for row in conn.execute(_holders(conn.dialect.name, "job"), _names(names)):
-            found[row.job].append(Holder(row.id, row.job))
+            found[row.job].append(Holder(row.id, row.job, row.category))
     return found
 
 
@@ -103,9 +110,10 @@ def _holders(engine: str, by: str) -> sa.Select[Any]:
     given = rows.rows_table(engine, name=run.c[by].type)
     column = run.c.job if by == "job" else sa.func.lower(run.c.concurrency_key)
     # The first condition is that of a filtered index, word for word.
-    states = sa.text(f"state IN ({sql_literals(ACTIVE)}) AND state IN ({sql_literals(OCCUPYING)})")
-    query = sa.select(run.c.id, run.c.job, given.c.name).with_hint(run, PASS, "mssql")
-    return query.join(given, given.c.name == column).where(states).order_by(run.c.id).limit(HOLDERS)
+    states = sa.text(f"run.state IN ({sql_literals(ACTIVE)}) AND run.state IN ({sql_literals(OCCUPYING)})")
+    query = sa.select(run.c.id, run.c.job, job.c.category, given.c.name).with_hint(run, PASS, "mssql")
+    held = run.join(given, given.c.name == column).outerjoin(job, job.c.id == run.c.job)
+    return query.select_from(held).where(states).order_by(run.c.id).limit(HOLDERS)
 
 
 _ROW = [run.c[name] for name in columns(RunRow)]

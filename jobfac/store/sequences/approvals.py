@@ -17,13 +17,18 @@ from jobfac.store.sequences.advance import advance_all, lock, lock_rules
 
 
 class WaitingStep(NamedTuple):
-    """A step of a sequence run that waits for a person, or did. ``decision``: None while it waits."""
+    """A step of a sequence run that waits for a person, or did.
+
+    Attributes:
+        started_by: who started the run, and the sequences around it.
+        decision: None while it waits.
+    """
 
     run_id: int
     step: str
     visit_id: int
     wanted: Approve
-    started_by: str
+    started_by: frozenset[str]
     decision: Decision | None
     decided_by: str | None
 
@@ -42,7 +47,7 @@ def waiting_for(conn: sa.Connection, run_id: int, step: str) -> WaitingStep:
         NotFound: there is no such run or step.
         Refused: the step waits for no person, or the run has ended.
     """
-    columns = (run.c.job, run.c.job_version, run.c.kind, run.c.state, run.c.created_by)
+    columns = (run.c.job, run.c.job_version, run.c.kind, run.c.state)
     row = conn.execute(sa.select(*columns).where(run.c.id == run_id)).first()
     if row is None:
         raise errors.no_run(run_id)
@@ -61,7 +66,20 @@ def waiting_for(conn: sa.Connection, run_id: int, step: str) -> WaitingStep:
     if found is None or (row.state in FINAL and found.decision is None):
         raise Refused(f"Run {run_id} is {row.state} and does not wait at the step '{step}'.")
     decision = None if found.decision is None else Decision(found.decision)
-    return WaitingStep(run_id, step, found.id, wanted[step], row.created_by, decision, found.decided_by)
+    return WaitingStep(run_id, step, found.id, wanted[step], _starters(conn, run_id), decision, found.decided_by)
+
+
+def _starters(conn: sa.Connection, run_id: int) -> frozenset[str]:
+    """Return who started a run and each sequence run around it. A sequence inside another one is started by that."""
+    found = set()
+    above: int | None = run_id
+    while above is not None:
+        row = conn.execute(sa.select(run.c.created_by, run.c.sequence_run_id).where(run.c.id == above)).first()
+        if row is None:
+            break
+        found.add(row.created_by)
+        above = row.sequence_run_id
+    return frozenset(found)
 
 
 def approve(conn: sa.Connection, waiting: WaitingStep, by: str, *, approved: bool, reason: str | None) -> Approval:

@@ -16,12 +16,11 @@ LIMIT = 100
 def audit(visit: Visit) -> Response:
     """List the audit."""
     query = visit.query
-    below = query.get("below", "")
 
     def read(conn: sa.Connection) -> audit_log.Found:
         return audit_log.find(
             conn, LIMIT, text=query.get("q"), action=query.get("action"),
-            below=int(below) if below.isdecimal() and len(below) < 19 else None,
+            below=visit.number("below"),
         )  # fmt: skip
 
     numbers, found = visit.together(read)

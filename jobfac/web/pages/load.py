@@ -35,8 +35,8 @@ class Day(NamedTuple):
 
 def load(visit: Visit) -> Response:
     """Show the load of the coming days."""
-    text = visit.query["days"]
-    days = int(text) if text.isdecimal() and int(text) in DAYS else DAYS[1]
+    wanted = visit.number("days")
+    days = wanted if wanted in DAYS else DAYS[1]
     found = _KEPT.get((id(visit.service.db), days), lambda: visit.read(schedules.read_load, days))
     numbers = visit.read(counts.read, visit.caller.categories)
     busiest = max((hour.runs for pool in found.pools for hour in pool.hours), default=0)

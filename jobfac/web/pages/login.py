@@ -8,6 +8,8 @@ from jobfac.store.api_keys import Role
 from jobfac.web.page import Page, act, get
 from jobfac.web.visit import Notice, Visit, local_path
 
+THEMES = ("", "light", "dark")
+
 USED = (
     "This link was used before or is too old. Log in with a key, or start `jobfac up` again for another link; "
     "`jobfac keys create --role operator` makes a key. If somebody else used the link, `jobfac keys list` shows the "
@@ -64,7 +66,8 @@ def leave(visit: Visit) -> Response:
 def theme(visit: Visit) -> Response:
     """Store the chosen theme in a cookie."""
     answer = visit.back()
-    answer.set_cookie("jobfac-theme", visit.field("theme"), max_age=365 * 86400, samesite="lax")
+    if (chosen := visit.field("theme")) in THEMES:
+        answer.set_cookie("jobfac-theme", chosen, max_age=365 * 86400, samesite="lax")
     return answer
 
 

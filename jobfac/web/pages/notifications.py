@@ -4,13 +4,14 @@ import sqlalchemy as sa
 from starlette.responses import Response
 
 from jobfac.channels import shown
+from jobfac.errors import Invalid
 from jobfac.operations import notifications as operations
 from jobfac.states import Delivery
 from jobfac.store import outbox
 from jobfac.views.notifications import NotificationView
 from jobfac.web import commands
 from jobfac.web.page import Page, act, get
-from jobfac.web.visit import Notice, Visit
+from jobfac.web.visit import Notice, Visit, read_number
 
 LIMIT = 50
 """The number of notifications on one page."""
@@ -19,13 +20,13 @@ LIMIT = 50
 def notifications(visit: Visit) -> Response:
     """List notifications."""
     query = visit.query
-    word, below = query.get("state", ""), query.get("below", "")
+    word = query.get("state", "")
     state = Delivery(word) if word in list(Delivery) else None
 
     def read(conn: sa.Connection) -> list[NotificationView]:
         return outbox.find(
             conn, shown, state, LIMIT + 1, categories=visit.caller.categories,
-            below=int(below) if below.isdecimal() and len(below) < 19 else None,
+            below=visit.number("below"),
         )  # fmt: skip
 
     numbers, found = visit.together(read)
@@ -38,11 +39,14 @@ def notifications(visit: Visit) -> Response:
 def requeue(visit: Visit) -> Response:
     """Deliver a dead notification again, or all of them."""
     chosen = visit.field("id")
-    ids = [int(chosen)] if chosen.isdecimal() and len(chosen) < 19 else None
+    number = read_number(chosen)
+    if chosen and number is None:
+        raise Invalid(f"'{chosen[:50]}' is no notification; choose one of the list.")
+    ids = None if number is None else [number]
     done = operations.requeue(visit.service.db, visit.by, ids)
-    number = "1 notification waits" if len(done) == 1 else f"{len(done)} notifications wait"
+    told = "1 notification waits" if len(done) == 1 else f"{len(done)} notifications wait"
     words = commands.line("notify", "requeue", *map(str, ids or ()), *([] if ids else ["--all-dead"]))
-    return visit.back(Notice(f"{number} for delivery again.", words), "/notifications")
+    return visit.back(Notice(f"{told} for delivery again.", words), "/notifications")
 
 
 PAGES: tuple[Page, ...] = (

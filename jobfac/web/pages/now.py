@@ -48,7 +48,7 @@ def now(visit: Visit) -> Response:
     def read(conn: sa.Connection) -> Situation:
         seen = overview.read(conn, categories)
         queue = waiting.queue(conn, QUEUE, categories)
-        waits = waiting.reasons(conn, [run.id for run in queue if run.state in WAITING])
+        waits = waiting.reasons(conn, [run.id for run in queue if run.state in WAITING], categories)
         late, due = _due(seen.due, seen.now)
         active = [one for one in seen.workers if one.state == WorkerState.ACTIVE]
         return Situation(

@@ -1,6 +1,5 @@
 """`/reports`: the reports by period, and the same as CSV."""
 
-import csv
 import io
 from dataclasses import replace
 from datetime import date, datetime, timedelta
@@ -14,6 +13,7 @@ from jobfac.reports import REPORTS, Facts, Report, facts, period
 from jobfac.reports.form import NUMBERS, shown
 from jobfac.reports.page import runs_by_day, tiles
 from jobfac.reports.rows import Kind
+from jobfac.reports.table import write_csv
 from jobfac.store.history import directory
 from jobfac.views.serialization import all_as_json
 from jobfac.web.kept import Kept
@@ -52,8 +52,8 @@ _KEPT: Kept[Shaped] = Kept(AGE)
 
 
 def _chosen(visit: Visit) -> Chosen:
-    days = visit.query["days"]
-    number = int(days) if days.isdecimal() and int(days) in PERIODS else PERIODS[1]
+    days = visit.number("days")
+    number = days if days in PERIODS else PERIODS[1]
     until = visit.read(period).until
     return Chosen(until - timedelta(days=number - 1), until, number, visit.query.get("category"))
 
@@ -104,9 +104,7 @@ def as_csv(visit: Visit) -> Response:
         raise NotFound(f"There is no report '{name}'; there are {', '.join(REPORTS)}.")
     made = REPORTS[name](_facts(visit, _chosen(visit)))
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(made.columns), lineterminator="\r\n", extrasaction="ignore")
-    writer.writeheader()
-    writer.writerows(all_as_json(made.rows))
+    write_csv(text, list(made.columns), all_as_json(made.rows), "\r\n")
     headers = {**HEADERS, "Content-Disposition": f'attachment; filename="{made.name}.csv"'}
     return Response(text.getvalue(), headers=headers, media_type="text/csv; charset=utf-8")
 

@@ -1,5 +1,6 @@
 """`/jobs/ID/start`: the form that starts a job, empty or with what an earlier run was given."""
 
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -31,9 +32,9 @@ PARAMETER = "parameter."
 
 def form(visit: Visit) -> Response:
     """Show the form that starts a job. The URL may name a run `like` which to start, and a step to begin with."""
-    values, like = {"from_step": visit.query["from_step"]}, visit.query["like"]
-    if like.isdecimal() and len(like) < 19:
-        values |= _given(visit.read(visible_run, visit.caller, int(like)))
+    values, like = {"from_step": visit.query["from_step"]}, visit.number("like")
+    if like is not None:
+        values |= _given(visit.read(visible_run, visit.caller, like))
     return _form(visit, values, "")
 
 
@@ -87,10 +88,8 @@ def _request(visit: Visit, job_id: str, values: dict[str, str], definition: d.An
     if given != "\n".join(getattr(definition, "arguments", ())):
         arguments = given.split("\n") if given else []
     priority = values["priority"].strip()
-    if priority and not priority.lstrip("-").isdecimal():
-        raise Invalid(f"The priority must be a whole number from -1000 to 1000, not '{priority}'.")
-    if priority and not -1000 <= int(priority) <= 1000:
-        raise Invalid(f"The priority must be from -1000 to 1000, not {priority}.")
+    if priority and not (re.fullmatch(r"-?[0-9]{1,4}", priority) and -1000 <= int(priority) <= 1000):
+        raise Invalid(f"The priority must be a whole number from -1000 to 1000, not '{priority[:50]}'.")
     return StartRequest(
         job=job_id,
         by=visit.by.name,

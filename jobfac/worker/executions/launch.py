@@ -77,7 +77,7 @@ class Launch:
         Raises:
             StartError: the program cannot start. Its cause is an OSError only if the machine may be at fault.
             SecretError: a secret cannot be resolved.
-            OSError: the payload or report file cannot be created.
+            OSError: a file in the worker's spool cannot be created.
         """
         self.definition, self._values, hidden = fill_job(self.definition, self._claimed)
         program, secrets = self._program()
@@ -173,7 +173,10 @@ class Launch:
             return os.open(os.devnull, os.O_WRONLY)
         if destination.kind == "database":
             path = spool_path(self._folder, *self._claimed.key, stream)
-            self.spools[stream] = spool = Spool(path, max(1, output.limit), secrets)
+            try:
+                self.spools[stream] = spool = Spool(path, max(1, output.limit), secrets)
+            except StartError as error:
+                raise error.__cause__ or error from None  # an OSError, as of the other files in the worker's spool
             return spool.fd
         try:
             handle, path = open_destination(
@@ -182,8 +185,8 @@ class Launch:
                 user=self.definition.user,
             )  # fmt: skip
         except StartError as error:
-            if _errno(error) in (errno.ENOSPC, errno.EDQUOT):
-                raise StartError(str(error)) from None  # the job chose this disk, so the machine is not at fault
+            if _errno(error) not in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+                raise StartError(str(error)) from None  # the job chose this file, so the machine is not at fault
             raise
         self.paths[stream] = str(path)
         return handle

@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 
 from jobfac.database.engine import Database
-from jobfac.database.tables import audit, outbox_event, visit
+from jobfac.database.tables import audit, outbox_event, run, visit
 from jobfac.errors import Forbidden, NotFound, Refused
 from jobfac.operations import approvals
 from jobfac.operations.caller import Caller
@@ -101,6 +101,23 @@ def test_who_may_approve(db: Database) -> None:
     with pytest.raises(NotFound, match="no step 'check' that waits for an approval; such steps: release"):
         approvals.approve(db, ANN, run_id, "check")
     assert approvals.approve(db, Caller("bob"), run_id, "release").is_new
+
+
+def nested(db: Database) -> int:
+    """A sequence run that waits for somebody else than its starter, in a sequence that 'tester' started."""
+    inner = {"steps": [{"name": "release", "approve": {"not_by_starter": True}}]}
+    define(db, inner=inner, outer={"steps": [{"name": "all", "jobs": ["inner"]}]})
+    outer = start(db, "outer")
+    Player(db).look()
+    with db.read() as conn:
+        return int(conn.execute(sa.select(run.c.id).where(run.c.sequence_run_id == outer)).scalar_one())
+
+
+def test_nobody_approves_a_sequence_inside_the_one_that_they_started(db: Database) -> None:
+    inner = nested(db)
+    with pytest.raises(Forbidden, match="by somebody else than its starter"):
+        approvals.approve(db, Caller("tester"), inner, "release")
+    assert approvals.approve(db, ANN, inner, "release").is_new
 
 
 def test_a_stop_ends_the_waiting(db: Database) -> None:

@@ -1,7 +1,7 @@
 """Approvals by T-SQL; the next sweep lets the sequence go on."""
 
 from jobfac.database.engine import Database
-from tests.database.sequences.test_waiting import sweep, waiting
+from tests.database.sequences.test_waiting import nested, sweep, waiting
 from tests.support.database import events
 from tests.support.sequences import path
 from tests.support.tsql import THROUGH_TSQL, audited, execute, refusal
@@ -33,3 +33,10 @@ def test_nobody_approves_what_they_started(db: Database) -> None:
     told = refusal(db, "approve", run=run_id, step="release", by="tester")[1]
     assert told == "Step 'release' must be approved by somebody other than tester."
     assert "There is no run 99" in refusal(db, "approve", run=99, step="release")[1]
+
+
+def test_nobody_approves_a_sequence_inside_the_one_that_they_started(db: Database) -> None:
+    inner = nested(db)
+    told = refusal(db, "approve", run=inner, step="release", by="tester")[1]
+    assert told == "Step 'release' must be approved by somebody else than tester."
+    execute(db, "approve", run=inner, step="release", by="boss")

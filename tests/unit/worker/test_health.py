@@ -69,6 +69,22 @@ def test_errors_of_the_machine_are_recognised(number: int, fault: str | None) ->
     assert machine_fault(StartError("no cause"), Path("/spool")) is None
 
 
+@pytest.mark.parametrize(
+    ("number", "fault"),
+    [
+        (errno.EROFS, "read-only file system in /spool"),
+        (errno.EIO, "input/output error in /spool"),
+        (errno.ESTALE, "stale file handle in /spool"),
+    ],
+)
+def test_a_faulty_disk_is_a_fault_of_the_machine_only_if_the_spool_lies_on_it(number: int, fault: str) -> None:
+    error = OSError(number, "test")
+    assert machine_fault(error, Path("/spool")) == fault
+    wrapped = StartError("a program or a file of the job")
+    wrapped.__cause__ = error
+    assert machine_fault(wrapped, Path("/spool")) is None
+
+
 @pytest.fixture
 def few_descriptors() -> Iterator[None]:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -1,6 +1,5 @@
 """`report`: statistics of runs as tables, JSON, CSV or an HTML page."""
 
-import csv
 import sys
 from datetime import date
 from pathlib import Path
@@ -73,9 +72,9 @@ def report(
         documents = [_document(one) for one in reports]
         print_json(documents if name == "all" else documents[0])
     elif as_csv:
-        writer = csv.DictWriter(sys.stdout, list(reports[0].columns), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(all_as_json(reports[0].rows))
+        from jobfac.reports.table import write_csv
+
+        write_csv(sys.stdout, list(reports[0].columns), all_as_json(reports[0].rows), "\n")
     else:
         for one in made:
             _show(one.report, one.only, limit)

@@ -15,7 +15,7 @@ from jobfac.store.history import counts
 from jobfac.views.results.many import ManyView, Result
 from jobfac.web import commands, run_filter
 from jobfac.web.page import Page, act, get
-from jobfac.web.visit import Notice, Query, Visit
+from jobfac.web.visit import Notice, Query, Visit, read_number
 
 LIMIT = 500
 """Runs that one act may concern."""
@@ -83,7 +83,7 @@ def show(visit: Visit) -> Response:
 
 def selected(visit: Visit) -> Response:
     """Retry, stop or acknowledge the runs of the form, one by one; each takes effect or not for itself."""
-    wanted = [int(text) for text in visit.body.get("run", ()) if text.isdecimal() and len(text) < 19]
+    wanted = [number for text in visit.body.get("run", ()) if (number := read_number(text)) is not None]
     if not wanted:
         return visit.back(Notice("No run is selected.", bad=True), "/runs")
     if len(wanted) > LIMIT:

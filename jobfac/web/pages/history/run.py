@@ -49,7 +49,7 @@ class Facts(NamedTuple):
 
 def _read(conn: sa.Connection, visit: Visit) -> Facts:
     seen = visible_run(conn, visit.caller, visit.path("run"))
-    (run,) = waiting.explained(conn, [seen])
+    (run,) = waiting.explained(conn, [seen], visit.caller.categories)
     if run.parameters is not None and visit.may():
         run = run._replace(parameters={**run.parameters, **parameters.sensitive_of(conn, run.id)})
     is_sequence = run.kind == JobKind.SEQUENCE
@@ -100,8 +100,7 @@ def show(visit: Visit) -> Response:
 
 
 def _attempt(visit: Visit, run: RunView) -> int:
-    text = visit.query.get("attempt", "")
-    number = int(text) if text.isdecimal() and len(text) < 9 else max(1, run.attempt)
+    number = visit.number("attempt") or max(1, run.attempt)
     if not 1 <= number <= max(1, run.attempt):
         raise NotFound(f"Run {run.id} has no attempt {number}; it has {run.attempt}.")
     return number

@@ -16,7 +16,7 @@ from jobfac.web import commands, run_filter
 from jobfac.web.page import Page, act, get
 from jobfac.web.pages.history import many
 from jobfac.web.templating import with_query
-from jobfac.web.visit import Notice, Visit
+from jobfac.web.visit import Notice, Visit, read_number
 
 LIMIT = 50
 """Runs on one page."""
@@ -43,8 +43,8 @@ def runs(visit: Visit) -> Response:
             found = search.search(conn, wanted, LIMIT)
         except Invalid as error:
             problem = str(error)
-        waits = waiting.reasons(conn, [one.id for one in found.runs if one.state in WAITING])
         limited = visit.caller.categories
+        waits = waiting.reasons(conn, [one.id for one in found.runs if one.state in WAITING], limited)
         categories, names = directory.categories(conn, limited), directory.names(conn, limited)
         return Listed(found, wanted, waits, categories, names, problem)
 
@@ -64,10 +64,10 @@ def find(visit: Visit) -> Response:
     text = visit.query.get("q", "")
 
     def place(conn: sa.Connection) -> str:
-        number = text.removeprefix("#")
-        if number.isdecimal() and len(number) < 19:
+        number = read_number(text.removeprefix("#"))
+        if number is not None:
             try:
-                return f"/runs/{visible_run(conn, visit.caller, int(number)).id}"
+                return f"/runs/{visible_run(conn, visit.caller, number).id}"
             except NotFound:
                 pass
         try:

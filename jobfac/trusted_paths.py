@@ -8,12 +8,16 @@ import contextlib
 import errno
 import os
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 LINKS = 40
 """Maximum number of symbolic links in one path, as in the kernel."""
+
+LEASE = 0.5
+"""Seconds to wait for another process to return its lease on a file. The first attempt to open the file asks for it."""
 
 # O_PATH also opens a folder that may be entered but not read.
 _FOLDER = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -111,7 +115,7 @@ def open_regular(name: str, at: int, flags: int, mode: int = 0o600) -> int:
     """
     with contextlib.suppress(FileNotFoundError):
         _check(os.stat(name, dir_fd=at, follow_symlinks=False), at, name)
-    handle = os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, mode, dir_fd=at)
+    handle = _open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, mode, at)
     try:
         _check(os.fstat(handle), at, name)  # check again what was actually opened
     except OSError:
@@ -119,6 +123,34 @@ def open_regular(name: str, at: int, flags: int, mode: int = 0o600) -> int:
         raise
     os.set_blocking(handle, True)
     return handle
+
+
+def open_trusted(path: Path) -> int:
+    """Open a regular file to read it, and follow the symbolic links of root and of this process's user.
+
+    Raises:
+        ForeignLink: the path contains another user's symbolic link.
+        OSError: the file cannot be opened, or is not a regular one.
+    """
+    for _ in range(LINKS):
+        with folder(path.parent) as at:
+            if not stat.S_ISLNK(os.stat(path.name, dir_fd=at, follow_symlinks=False).st_mode):
+                return open_regular(path.name, at, os.O_RDONLY)
+            target = _target(at, path.name, path)
+        path = path.parent / target
+    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+
+
+def _open(name: str, flags: int, mode: int, at: int) -> int:
+    """Open a file. If another process has a lease on it, as file servers do, give it a moment to return the lease."""
+    end = time.monotonic() + LEASE
+    while True:
+        try:
+            return os.open(name, flags, mode, dir_fd=at)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.02)
 
 
 def _check(found: os.stat_result, at: int, name: str) -> None:

@@ -1,0 +1,47 @@
+"""Whose files decide which programs run: a ``jobfac.toml`` that was found, and the file of a SQLite database."""
+
+import os
+import pwd
+import stat
+from pathlib import Path
+
+
+def foreign_owner(path: Path) -> str | None:
+    """Return the owner of a file that neither this user, nor root, nor the owner of its folder owns; otherwise None.
+
+    In a folder such as /tmp, another user can leave a file for whoever works there.
+    """
+    try:
+        owner, folder = path.stat().st_uid, path.absolute().parent.stat().st_uid
+    except OSError:  # it does not exist, or opening it reports why not
+        return None
+    return None if owner in (0, os.geteuid(), folder) else _user(owner)
+
+
+def database_fault(path: Path) -> str | None:
+    """Return why other users could decide what a SQLite database contains, as a sentence; None: they could not.
+
+    SQLite takes the files beside a database whose names begin with its name for its own journals, and copies their
+    content into the database.
+    """
+    if (owner := foreign_owner(path)) is not None:
+        return (
+            f"The database {path} belongs to {owner}, who could run any program here: use another, or run jobfac as "
+            "that user."
+        )
+    for place in dict.fromkeys((path.absolute(), Path(os.path.realpath(path)))):
+        for above in place.parents:
+            mode = above.stat().st_mode if above.is_dir() else 0
+            if mode & 0o002 and (above == place.parent or not mode & stat.S_ISVTX):
+                return (
+                    f"The database {path} is not used: anybody may change '{above}', in which it lies, and so place a "
+                    "journal beside it. Choose a folder of your own."
+                )
+    return None
+
+
+def _user(number: int) -> str:
+    try:
+        return f"user '{pwd.getpwuid(number).pw_name}'"
+    except KeyError:
+        return f"user {number}"

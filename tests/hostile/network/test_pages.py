@@ -1,0 +1,89 @@
+"""What a browser sends to the pages: no input is a fault of the server, and none leads to another site."""
+
+import io
+import socket
+
+import pytest
+
+from jobfac.reports.table import write_csv
+from tests.support.api_stage import Served
+
+HUGE = "9" * 5000
+LARGE = "9" * 25
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/runs?sequence=", "/runs?below=", "/runs/1?attempt=", "/timeline/load?days=", "/reports?days=",
+        "/audit?below=", "/notifications?below=", "/search?q=", "/jobs/job?version=",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("number", [HUGE, LARGE, "٣", "-1"])
+def test_a_number_that_is_none_is_no_fault_of_the_server(served: Served, path: str, number: str) -> None:
+    served.define("job", command=["true"])
+    served.operator.post("/v1/jobs/job/runs").raise_for_status()
+    answer = served.admin.get(path + number, headers={"Accept": "text/html"})
+    assert answer.status_code < 500
+
+
+@pytest.mark.parametrize(
+    ("path", "form"),
+    [
+        ("/jobs/job/start", {"priority": "--5"}),
+        ("/jobs/job/start", {"priority": HUGE}),
+        ("/jobs/job/start", {"arguments": "a\0b"}),
+        ("/jobs/job/rollback", {"version": HUGE}),
+        ("/notifications/requeue", {"id": HUGE}),  # without an id it would concern all
+        ("/notifications/requeue", {"id": "all"}),
+    ],
+)
+def test_a_form_that_cannot_be_used_is_refused(served: Served, path: str, form: dict[str, str]) -> None:
+    served.define("job", command=["true"])
+    assert served.admin.post(path, data=form).status_code in (400, 422)
+
+
+@pytest.mark.parametrize("theme", ["☃", "dark\r\nX: 1", "x" * 100_000])
+def test_only_a_theme_becomes_a_cookie(served: Served, theme: str) -> None:
+    answer = served.viewer.post("/theme", data={"theme": theme})
+    assert (answer.status_code, answer.headers.get("set-cookie")) == (303, None)
+
+
+@pytest.mark.parametrize("page", ["//evil.example/x", "/\\evil.example", "//evil.example?q=1"])
+def test_no_form_leads_to_another_site(served: Served, page: str) -> None:
+    for answer in (
+        served.viewer.post("/theme", data={"theme": "dark", "back": page}),
+        served.viewer.post("/theme", data={"theme": "dark"}, headers={"Referer": served.url + page}),
+    ):
+        assert (answer.status_code, answer.headers["location"]) == (303, "/")
+
+
+def test_a_request_with_two_lengths_is_refused_and_what_follows_it_is_not_read(served: Served) -> None:
+    host, port = served.url.removeprefix("http://").split(":")
+    both = "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    with socket.create_connection((host, int(port)), 10) as connection:
+        connection.sendall(f"GET /healthz HTTP/1.1\r\nHost: {host}:{port}\r\n{both}".encode())
+        connection.sendall(f"GET /openapi.json HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode())
+        received = b""
+        while data := connection.recv(65536):
+            received += data
+    assert received.startswith(b"HTTP/1.1 400")
+    assert received.count(b"HTTP/1.1 ") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("=HYPERLINK(1)", "'=HYPERLINK(1)"),
+        ("@SUM(1)", "'@SUM(1)"),
+        ("+1+cmd", "'+1+cmd"),
+        ("-1+cmd|' /C calc'!A0", "'-1+cmd|' /C calc'!A0"),
+        ("-my.job_2", "-my.job_2"),
+        ("exit code 3", "exit code 3"),
+        (-1.5, "-1.5"),
+    ],
+)
+def test_no_text_of_a_report_is_a_formula(text: object, written: str) -> None:
+    file = io.StringIO()
+    write_csv(file, ["reason"], [{"reason": text, "other": 1}], "\n")
+    assert file.getvalue() == f"reason\n{written}\n"

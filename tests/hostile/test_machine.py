@@ -1,0 +1,76 @@
+"""A file server, or a disk that became read-only, is not taken for what it is not."""
+
+import fcntl
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobfac import trusted_paths
+from jobfac.definitions import Job
+from jobfac.programs import open_destination
+from jobfac.states import JobKind, RunState
+from jobfac.store.workers import Claimed
+from jobfac.telemetry.logs import SILENCE
+from jobfac.worker.executions.execution import Execution
+from tests.hostile.others import needs_root
+
+NOW = datetime(2027, 3, 4, 5, 6, 7, tzinfo=UTC)
+
+
+def execution(folder: Path, output: Any) -> Execution:
+    job = Job.model_validate({"command": ["true"], "output": output})
+    claimed = Claimed(
+        id=1, job="job", job_version=1, kind=JobKind.PROGRAM, attempt=1, failures=0, priority=0, arguments=None,
+        payload=None, sequence_run_id=None, queue="", created_at=NOW, started_at=NOW, notify=None,
+    )  # fmt: skip
+    return Execution(claimed, job, "token", folder, SILENCE)
+
+
+@pytest.fixture
+def leased(tmp_path: Path) -> Iterator[tuple[Path, Any]]:
+    """A log on which this process has a lease, as Samba has on a file that a client reads; and the open file."""
+    before = signal.signal(signal.SIGIO, signal.SIG_IGN)  # the kernel asks for the lease with this signal
+    path = tmp_path / "out.log"
+    with path.open("w") as file:
+        fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        yield path, file
+    signal.signal(signal.SIGIO, before)
+
+
+def test_an_output_file_that_is_reserved_does_not_make_the_worker_unhealthy(
+    leased: tuple[Path, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trusted_paths, "LEASE", 0.05)
+    one = execution(tmp_path, {"stdout": {"append": str(leased[0])}})
+    assert one.begin() is None
+    outcome = one.outcome(0.5)
+    assert outcome.state == RunState.START_FAILED
+    assert "another program, such as a file server, has reserved it" in str(outcome.reason)
+
+
+def test_an_output_file_is_opened_when_the_lease_is_returned(
+    leased: tuple[Path, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trusted_paths, "LEASE", 10.0)
+    path, file = leased
+    threading.Timer(0.1, fcntl.fcntl, (file, fcntl.F_SETLEASE, fcntl.F_UNLCK)).start()
+    handle, _ = open_destination("append", str(path), None, 1, NOW)
+    assert handle > 0
+
+
+@needs_root
+def test_a_spool_that_became_read_only_requeues_the_run(tmp_path: Path) -> None:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", tmp_path], check=False).returncode:
+        pytest.skip("this machine does not let root mount")
+    try:
+        one = execution(tmp_path, {})
+        assert one.begin() == f"read-only file system in {tmp_path}"
+        assert one.outcome(0.5).state == RunState.QUEUED
+    finally:
+        subprocess.run(["umount", "-l", tmp_path], check=True)

@@ -1,0 +1,61 @@
+"""A program's directory is entered with the rights of its user, not with those of the worker."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from jobfac.programs import Program, StartError, start
+from tests.hostile.others import NOBODY, as_nobody, needs_root
+
+
+@pytest.fixture
+def place(crossroads: Path) -> Path:
+    """A folder of the user nobody, beside a closed folder of root that holds an open one."""
+    inside = crossroads / "closed/inside"
+    inside.mkdir(parents=True)
+    (inside / "secret").write_text("root's own")
+    (crossroads / "closed").chmod(0o700)
+    theirs = crossroads / "theirs"
+    theirs.mkdir(mode=0o700)
+    os.chown(theirs, NOBODY.pw_uid, NOBODY.pw_gid)
+    return theirs
+
+
+def run(directory: Path, command: str) -> str:
+    """Run a shell command as nobody in this directory; returns its output."""
+    output = directory.parent / "output"
+    with output.open("w+b") as file:
+        environment = {"PATH": os.defpath}
+        program = Program(("/bin/sh", "-c", command), "m/1/1", environment, str(directory), "nobody")
+        process = start(program, file.fileno(), file.fileno())
+        while process.poll() is None:
+            time.sleep(0.01)
+    return output.read_text().strip()
+
+
+@needs_root
+def test_a_link_of_the_user_leads_to_no_directory_that_it_may_not_enter(place: Path) -> None:
+    as_nobody(lambda: (place / "work").symlink_to("../closed/inside"))
+    with pytest.raises(StartError, match="may not be entered by user 'nobody'"):
+        run(place / "work", "cat secret")
+
+
+@needs_root
+def test_the_users_own_links_and_closed_folders_are_entered(place: Path) -> None:
+    as_nobody(lambda: (place / "release").mkdir(mode=0o700))
+    as_nobody(lambda: (place / "current").symlink_to("release"))
+    before = sorted(Path("/proc/self/fd").iterdir())
+    assert run(place / "current", "pwd; id -u; ls -l /proc/self/fd | grep -c release").split() == [
+        str(place / "release"), str(NOBODY.pw_uid), "0",
+    ]  # fmt: skip
+    assert sorted(Path("/proc/self/fd").iterdir()) == before
+
+
+@needs_root
+@pytest.mark.parametrize(("name", "words"), [("missing", "does not exist"), ("file", "is not a directory")])
+def test_a_directory_that_cannot_be_entered_is_named(place: Path, name: str, words: str) -> None:
+    (place / "file").touch()
+    with pytest.raises(StartError, match=f"{place / name}' {words}"):
+        run(place / name, "true")

@@ -1,0 +1,66 @@
+"""Files that another user left in a folder do not decide which programs a worker runs."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from jobfac.settings import SettingsError, load
+from jobfac.settings.ownership import database_fault
+from tests.hostile.others import NOBODY, as_nobody, needs_root
+from tests.support.factory import Factory
+
+
+@needs_root
+def test_settings_that_another_user_left_are_refused(crossroads: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    crossroads.chmod(0o1777)
+    as_nobody(lambda: (crossroads / "jobfac.toml").write_text('database_url = "sqlite:////tmp/theirs.db"'))
+    monkeypatch.chdir(crossroads)
+    with pytest.raises(SettingsError, match=r"jobfac\.toml in this folder belongs to user 'nobody'"):
+        load({})
+    named = load({"JOBFAC_CONFIG": str(crossroads / "jobfac.toml")})
+    assert named.database_url == "sqlite:////tmp/theirs.db"
+
+
+@needs_root
+def test_settings_of_the_folders_owner_are_used(crossroads: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (crossroads / "jobfac.toml").write_text("lease = 20")
+    for path in (crossroads, crossroads / "jobfac.toml"):
+        os.chown(path, NOBODY.pw_uid, NOBODY.pw_gid)
+    monkeypatch.chdir(crossroads)
+    assert load({}).lease == 20
+
+
+@needs_root
+def test_a_database_of_another_user_is_refused(crossroads: Path) -> None:
+    path = crossroads / "jobfac.db"
+    path.touch()
+    assert database_fault(path) is None
+    os.chown(path, NOBODY.pw_uid, NOBODY.pw_gid)
+    assert "belongs to user 'nobody'" in str(database_fault(path))
+    os.chown(crossroads, NOBODY.pw_uid, NOBODY.pw_gid)
+    assert database_fault(path) is None  # the folder is its owner's
+
+
+@pytest.mark.parametrize("bits", [0o777, 0o1777, 0o703])
+def test_a_database_beside_which_anybody_may_place_a_journal_is_refused(tmp_path: Path, bits: int) -> None:
+    place = tmp_path / "open"
+    place.mkdir()
+    place.chmod(bits)
+    assert f"anybody may change '{place}'" in str(database_fault(place / "jobfac.db"))
+    below = place / "below"
+    below.mkdir(mode=0o700)
+    fault = database_fault(below / "jobfac.db")
+    assert (fault is None) == bool(bits & 0o1000)  # in a sticky folder nobody else can rename what lies there
+    (tmp_path / "link.db").symlink_to(place / "jobfac.db")
+    assert database_fault(tmp_path / "link.db") is not None
+
+
+def test_a_worker_and_the_doctor_report_an_unsafe_database(sqlite_factory: Factory) -> None:
+    sqlite_factory.folder.chmod(0o1777)
+    for command in ("worker", "up"):
+        said = sqlite_factory.run(command, code=4).stderr
+        assert "so place a journal beside it" in said
+        assert "Traceback" not in said
+    found = sqlite_factory.json("doctor", code=None)
+    assert [one for one in found if "journal" in one["found"]]
