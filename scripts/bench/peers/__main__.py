@@ -3,9 +3,9 @@
 python -m scripts.bench.peers [--rounds 3] [--runs 1000] [--only jobfac,huey,...]
 
 Each submits runs of /bin/true durably, one by one, then starts a worker for eight at once. The rate and the CPU are
-those from the first start to the last end (for jobfac, from the first stored claim to the last stored outcome). The CPU is that
-of the worker, its programs and its database server. A pickup is the time from before a submission until the first act of
-its program, on an idle worker.
+those from the first start to the last end (for jobfac, from the first stored claim to the last stored outcome). The CPU
+is that of the worker, its programs and its database server. A pickup is the time from before a submission until the
+first act of its program, on an idle worker.
 """
 
 import argparse
