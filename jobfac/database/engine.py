@@ -3,7 +3,7 @@
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from io import StringIO
 from pathlib import Path
 from typing import Any, TypeVar
@@ -63,12 +63,14 @@ class Database:
     def begin(self) -> Iterator[sa.Connection]:
         """One transaction that may write, tried once. SQLite: excludes every other writer from its first moment."""
         with self.dialect.write_turn(), self._writing.begin() as conn:
+            self.dialect.begin(conn, write=True)
             yield conn
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
         """One transaction that only reads."""
         with self.engine.connect() as conn:
+            self.dialect.begin(conn, write=False)
             yield conn
 
     def transact(self, work: Callable[..., T], *arguments: Any, retry_for: float = 15.0, **named: Any) -> T:
@@ -114,6 +116,13 @@ class Database:
     def singles(self) -> sa.Engine:
         """An engine whose connections commit each statement. Kept apart: switching a connection costs a round trip."""
         return self.dialect.engine(self.url, "AUTOCOMMIT", self._lock_wait)
+
+    @cached_property
+    def _migrating(self) -> sa.Engine:
+        """The engine of migrations: Alembic begins several transactions on one connection."""
+        engine = self.engine.execution_options()
+        sa.event.listen(engine, "begin", partial(self.dialect.begin, write=True))
+        return engine
 
     def query(self, work: Callable[..., T], *arguments: Any, retry_for: float = 15.0, **named: Any) -> T:
         """Do the same as ``transact`` for work that only reads."""
@@ -263,7 +272,7 @@ class Database:
                 "Use the newer jobfac that made it."
             )
         try:
-            with self._writing.connect() as conn:
+            with self._migrating.connect() as conn:
                 self.dialect.give_up_after(conn, 0)  # building an index on a large table takes long
                 config = _config(self.dialect.name)
                 config.attributes["connection"] = conn
