@@ -46,8 +46,8 @@ class Database:
             if program:
                 self.url = self.dialect.with_program_name(self.url, program)
             self._lock_wait = lock_wait
-            engine = self.dialect.engine(self.url, lock_wait=lock_wait)
-            self.engine = engine.execution_options(sequence_limit=sequence_limit)
+            self.engine = self.dialect.engine(self.url, lock_wait=lock_wait)
+            self.engine.update_execution_options(sequence_limit=sequence_limit)
         except (sa.exc.ArgumentError, ValueError) as error:
             raise Unreachable(f"JOBFAC_DATABASE_URL cannot be used: {error}") from None
         except ImportError as error:
@@ -55,14 +55,13 @@ class Database:
                 f"The driver for {url.split(':', 1)[0]} cannot be loaded ({error}); install jobfac[mssql] or "
                 "jobfac[mssql-python], and for pyodbc the system package libodbc2 (unixODBC)."
             ) from None
-        self._writing = self.engine.execution_options(write=True)
         self.on_retry: list[Callable[[], None]] = []
         """Called before each retry of a transaction, from any thread."""
 
     @contextmanager
     def begin(self) -> Iterator[sa.Connection]:
         """One transaction that may write, tried once. SQLite: excludes every other writer from its first moment."""
-        with self.dialect.write_turn(), self._writing.begin() as conn:
+        with self.dialect.write_turn(), self.engine.begin() as conn:
             self.dialect.begin(conn, write=True)
             yield conn
 

@@ -272,7 +272,7 @@ def _insert_all(conn: sa.Connection, request: StartRequest, rows: Sequence[Mappi
 def _write(conn: sa.Connection, rows: Sequence[Mapping[str, Any]], state: RunState, ready_at: Any = None) -> list[int]:
     """Insert runs that all begin in ``state``, with ``ready_at`` if given. Returns their ids in order."""
     statement = _ENTRY[state] if ready_at is None else _entry(state, ready_at=ready_at)
-    ids = [int(found) for found in conn.execute(statement, [{**row, "state": state} for row in rows]).scalars()]
+    ids = [int(found) for (found,) in conn.execute(statement, [{**row, "state": state} for row in rows])]
     pairs = zip(ids, rows, strict=True)
     record(conn, [Event(found, 0, state, row["created_by"], notify=row["notify"]) for found, row in pairs])
     return ids
