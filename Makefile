@@ -11,7 +11,7 @@ PORT ?= 8420
 # Where it is set, each of a thousand commands that the tests start would compile the whole program anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo demo-up test check test-mssql lint format client bench chaos fuzz reference lock wheel bundle clean
+.PHONY: help setup demo demo-up test check test-mssql lint format client bench bench-peers chaos fuzz reference lock wheel bundle clean
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
 
@@ -71,6 +71,9 @@ client: setup    ## generate a client from the OpenAPI document: no operation ma
 bench: setup     ## speed, as ratios to limits measured in the same run
 	@scripts/odbc.sh
 	$(BIN)/python -m scripts.bench
+
+bench-peers: setup ## four other queues at the same work, interleaved with jobfac; installs them into .build/peers
+	$(BIN)/python -m scripts.bench.peers
 
 chaos: setup     ## kill, freeze and cut at random, then check: make chaos MINUTES=10
 	$(BIN)/python -m scripts.chaos --minutes $(MINUTES)

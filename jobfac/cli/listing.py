@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from importlib import import_module
-from importlib.metadata import version
 from typing import Any
 
 import typer
@@ -65,6 +64,8 @@ class Commands(Group):
         if "_JOBFAC_COMPLETE" in os.environ:  # the shell asks for completions
             return self.main(words, prog_name="jobfac", standalone_mode=False)
         if words == ["--version"]:
+            from importlib.metadata import version
+
             typer.echo(f"jobfac {version('jobfac')}")
             return None
         try:

@@ -3,7 +3,7 @@
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from io import StringIO
 from pathlib import Path
 from typing import Any, TypeVar
@@ -47,8 +47,8 @@ class Database:
             if program:
                 self.url = self.dialect.with_program_name(self.url, program)
             self._lock_wait = lock_wait
-            engine = self.dialect.engine(self.url, lock_wait=lock_wait)
-            self.engine = engine.execution_options(sequence_limit=sequence_limit)
+            self.engine = self.dialect.engine(self.url, lock_wait=lock_wait)
+            self.engine.update_execution_options(sequence_limit=sequence_limit)
         except (sa.exc.ArgumentError, ValueError) as error:
             raise Unreachable(f"JOBFAC_DATABASE_URL cannot be used: {error}") from None
         except ImportError as error:
@@ -56,20 +56,21 @@ class Database:
                 f"The driver for {url.split(':', 1)[0]} cannot be loaded ({error}); install jobfac[mssql] or "
                 "jobfac[mssql-python], and for pyodbc the system package libodbc2 (unixODBC)."
             ) from None
-        self._writing = self.engine.execution_options(write=True)
         self.on_retry: list[Callable[[], None]] = []
         """Called before each retry of a transaction, from any thread."""
 
     @contextmanager
     def begin(self) -> Iterator[sa.Connection]:
         """One transaction that may write, tried once. SQLite: excludes every other writer from its first moment."""
-        with self.dialect.write_turn(), self._writing.begin() as conn:
+        with self.dialect.write_turn(), self.engine.begin() as conn:
+            self.dialect.begin(conn, write=True)
             yield conn
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
         """One transaction that only reads."""
         with self.engine.connect() as conn:
+            self.dialect.begin(conn, write=False)
             yield conn
 
     def transact(self, work: Callable[..., T], *arguments: Any, retry_for: float = 15.0, **named: Any) -> T:
@@ -115,6 +116,13 @@ class Database:
     def singles(self) -> sa.Engine:
         """An engine whose connections commit each statement. Kept apart: switching a connection costs a round trip."""
         return self.dialect.engine(self.url, "AUTOCOMMIT", self._lock_wait)
+
+    @cached_property
+    def _migrating(self) -> sa.Engine:
+        """The engine of migrations: Alembic begins several transactions on one connection."""
+        engine = self.engine.execution_options()
+        sa.event.listen(engine, "begin", partial(self.dialect.begin, write=True))
+        return engine
 
     def query(self, work: Callable[..., T], *arguments: Any, retry_for: float = 15.0, **named: Any) -> T:
         """Do the same as ``transact`` for work that only reads."""
@@ -265,7 +273,7 @@ class Database:
                 "Use the newer jobfac that made it."
             )
         try:
-            with self._writing.connect() as conn:
+            with self._migrating.connect() as conn:
                 if found is not None and found != (needed := self.head()):
                     refuse_while_workers_live(conn, found, needed)
                 self.dialect.give_up_after(conn, 0)  # building an index on a large table takes long

@@ -62,18 +62,18 @@ def view(stored: Stored) -> JobView:
 
 def load(conn: sa.Connection, job_id: str) -> Stored | None:
     """Return the current version of the job, or None if there is no such job."""
-    row = conn.execute(_ONE, {"p_job": job_id}).mappings().first()
+    row = conn.execute(_ONE, {"p_job": job_id}).first()
     return None if row is None else _stored(row)
 
 
 def load_many(conn: sa.Connection, job_ids: Collection[str]) -> dict[str, Stored | d.DefinitionError]:
     """Return the jobs that exist, by id. The value is an error if this version of jobfac cannot read the definition."""
     found: dict[str, Stored | d.DefinitionError] = {}
-    for row in conn.execute(_CURRENT.where(lists.among(job.c.id, job_ids))).mappings():
+    for row in conn.execute(_CURRENT.where(lists.among(job.c.id, job_ids))):
         try:
-            found[row["id"]] = _stored(row)
+            found[row.id] = _stored(row)
         except d.DefinitionError as error:
-            found[row["id"]] = error
+            found[row.id] = error
     return found
 
 
@@ -86,7 +86,7 @@ def state(conn: sa.Connection) -> tuple[Any, ...]:
 
 def load_all(conn: sa.Connection) -> list[Stored]:
     """Return the current version of every job, ordered by id."""
-    return [_stored(row) for row in conn.execute(_CURRENT.order_by(job.c.id)).mappings()]
+    return [_stored(row) for row in conn.execute(_CURRENT.order_by(job.c.id))]
 
 
 def load_version(conn: sa.Connection, job_id: str, version: int) -> d.AnyJob:
@@ -109,10 +109,10 @@ def versions(conn: sa.Connection, job_id: str, only: int | None = None) -> list[
     return [from_row(VersionView, {**row, "current": bool(row["current"])}) for row in found]
 
 
-def _stored(row: Mapping[Any, Any]) -> Stored:
-    definition = _parsed(row["id"], row["definition"], row["enabled"])
-    defaults = _parsed_defaults(row["defaults"])
-    return Stored(**{**row, "kind": JobKind(row["kind"]), "definition": definition, "defaults": defaults})
+def _stored(row: Any) -> Stored:
+    job_id, version, kind, enabled, in_category, waits_in, definition, defaults = row
+    parsed = _parsed(job_id, definition, enabled), _parsed_defaults(defaults)
+    return Stored(job_id, version, JobKind(kind), enabled, in_category, waits_in, *parsed)
 
 
 @lru_cache(maxsize=2000)

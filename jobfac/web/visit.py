@@ -200,11 +200,7 @@ def read_form(body: bytes) -> Form:
     """Return the fields of a form that a browser sent.
 
     Raises:
-<<<<<<< HEAD
-        ValueError: it is not a form in UTF-8, or has too many fields.
-=======
-        ValueError: it is no form in UTF-8, has too many fields, or a NUL, which no command line can hold.
->>>>>>> f14
+        ValueError: it is not a form in UTF-8, has too many fields, or has a NUL, which no command line can hold.
     """
     form = parse_qs(body.decode(), keep_blank_values=True, max_num_fields=5000, errors="strict")
     if any("\0" in text for name, values in form.items() for text in (name, *values)):

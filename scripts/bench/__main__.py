@@ -47,7 +47,7 @@ RATIOS = [
     ("output", "100 MB to a file, of `program > file`", lambda f: f["file"], "<= 1.2"),
     ("output", "worker's memory gained, MB", lambda f: f["memory_mb"], "< 10"),
     ("idle", "idle worker, per cent of a core", lambda f: f["worker_cpu_percent"], "<= 0.4"),
-    ("idle", "idle worker, MB", lambda f: f["worker_mb"], "< 50"),
+    ("idle", "idle worker, MB", lambda f: f["worker_mb"], "<= 45"),
     ("idle", "idle worker, MB of its own", lambda f: f["worker_own_mb"], ""),
     ("idle", "idle worker on mssql, requests a minute", lambda f: f["worker_requests"], "<= 60"),
     ("idle", "idle scheduler on mssql, requests a minute", lambda f: f["scheduler_requests"], ""),

@@ -95,10 +95,16 @@ def submit() -> Figures:
 
 
 def pickup(url: str = "", singles: int = 60, name: str = "pickup") -> Figures:
+    """The pickup of single runs by an idle worker, and of bare programs."""
+    bare = {f"bare_{name}": value for name, value in bare_pickup(singles).items()}
+    return pickup_of(name, singles, url) | bare
+
+
+def pickup_of(name: str, singles: int, url: str = "", slots: int = 2) -> Figures:
     """Milliseconds from a durable single start to the first action of its program, on an idle worker."""
     with Site(name, url) as site:
         site.apply({"stamp": {"command": ["/bin/sh", "-c", "date +%s%N"]}})
-        site.worker(2)
+        site.worker(slots)
         taken = []
         for number in range(singles):
             time.sleep(0.05 + number % 7 * 0.01)
@@ -106,23 +112,25 @@ def pickup(url: str = "", singles: int = 60, name: str = "pickup") -> Figures:
             run_id = site.db.transact(runs.start, StartRequest("stamp", "bench"))
             wait(lambda: site.unfinished() == 0, pause=0.005)
             taken.append((_stamp(site, run_id) - before) / 1e6)
-    return {**_quantiles(taken), **_bare_pickup(singles)}
+    return quantiles(taken)
 
 
 def _stamp(site: Site, run_id: int) -> int:
     return int(site.db.query(output.read, run_id, 1, {"stdout": 0})[0].data)
 
 
-def _bare_pickup(singles: int) -> Figures:
+def bare_pickup(singles: int) -> Figures:
+    """The same of a program that is started without jobfac."""
     taken = []
     for _ in range(singles):
         before = time.time_ns()
         found = subprocess.run(["/bin/sh", "-c", "date +%s%N"], capture_output=True, check=True).stdout
         taken.append((int(found) - before) / 1e6)
-    return {f"bare_{name}": value for name, value in _quantiles(taken).items()}
+    return quantiles(taken)
 
 
-def _quantiles(values: list[float]) -> Figures:
+def quantiles(values: list[float]) -> Figures:
+    """The median, the 95th percentile and the maximum."""
     values = sorted(values)
     return {"p50": statistics.median(values), "p95": values[int(len(values) * 0.95)], "max": values[-1]}
 

@@ -59,10 +59,13 @@ def worker(
     metrics: Metrics = None,
 ) -> None:
     """Claim and execute runs until TERM or INT. The first signal drains the worker, a second one stops at once."""
+    from jobfac.database.without_asyncio import import_sqlalchemy
     from jobfac.settings import worker_name
-    from jobfac.worker import lock_wait
 
     loaded = _executing(metrics=metrics, **_limits(max_cpu_pressure, min_free_memory))
+    import_sqlalchemy(loaded.database_url)  # before the imports that follow
+    from jobfac.worker import lock_wait
+
     with database(f"jobfac worker {name or worker_name()}", lock_wait(loaded)) as db:
         role = _worker(db, loaded, slots, pool, label, name)
         with _exporter(db, loaded, role):

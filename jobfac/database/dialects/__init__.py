@@ -174,8 +174,7 @@ class Waiter(Protocol):
     """Waits for work for one worker. One thread at a time may use it."""
 
     busy_seconds: float
-    """The maximum duration of one wait while the worker has no free slot. A shorter wait ends sooner after a slot
-    becomes free."""
+    """The maximum duration of one wait while the worker has no free slot; it may not end when a slot becomes free."""
 
     def wait(self, queues: Sequence[str], worker_id: int, stopping: int, seconds: float) -> WorkSignal:
         """Wait until there is something to do, at most ``seconds``, or until interrupted.
@@ -248,15 +247,17 @@ class Dialect(Protocol):
             Refused: the engine has its own backups; the text names them.
         """
 
+    def begin(self, conn: sa.Connection, write: bool) -> None:
+        """Begin a transaction, before its first statement."""
+
     def write_turn(self) -> AbstractContextManager[None]:
-        """Return a context for each transaction that may write. It may admit one thread of this process at a time."""
+        """Return a context for each transaction that may write. It may admit one thread at a time."""
 
     def claim(self, limit: int, fits: bool = False) -> sa.Executable:
         """Return the statement that claims up to ``limit`` queued runs in order and returns ``CLAIMED`` of each.
 
         Binds ``p_queue``, ``p_worker_id`` and ``p_worker``. The last two are None for sequences, which no worker holds.
-        With ``fits`` it also binds ``p_free`` and claims only runs that take at most so many slots. The statements are
-        cached by limit, because they are the most frequent ones.
+        With ``fits`` it also binds ``p_free`` and claims only runs that take at most so many slots.
         """
 
     def renew(
@@ -265,7 +266,6 @@ class Dialect(Protocol):
         """Send a heartbeat in one round trip: extend the lease to ``milliseconds`` from now, if it is still valid.
 
         Also stores the CPU pressure (percent) and the free memory (bytes) of the worker's machine, if they are given.
-
         Returns ``now`` and ``first_end``, when the first lease in the fleet ends; None: the lease is lost.
         """
 

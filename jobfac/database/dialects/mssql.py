@@ -115,6 +115,9 @@ class Mssql:
             "CHECKSUM, and back up the log as the shop's plan says."
         )
 
+    def begin(self, conn: sa.Connection, write: bool) -> None:
+        """Do nothing: the driver begins a transaction with its first statement."""
+
     def write_turn(self) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext()  # the server queues its writers
 

@@ -69,18 +69,11 @@ def approve(visit: Visit) -> Response:
 def rollback(visit: Visit) -> Response:
     """Make an earlier version of a job the current one again."""
     job_id, version = visit.path("job"), visit.field("version")
-<<<<<<< HEAD
-    if not version.isdecimal() or len(version) > 9:
-        raise Invalid(f"'{version}' is not a version; choose one of the list.")
-    stored = versions.rollback(visit.service.db, visit.by, job_id, int(version))
-    text = f"Version {version} of {job_id} is current again, as version {stored.version}."
-=======
     number = read_number(version)
     if number is None:
-        raise Invalid(f"'{version[:50]}' is no version; choose one of the list.")
+        raise Invalid(f"'{version[:50]}' is not a version; choose one of the list.")
     stored = versions.rollback(visit.service.db, visit.by, job_id, number)
-    text = f"Version {version} of {job_id} is in force again, as version {stored.version}."
->>>>>>> f14
+    text = f"Version {version} of {job_id} is current again, as version {stored.version}."
     return visit.go(f"/jobs/{stored.id}", Notice(text, commands.line("jobs", "rollback", job_id, version)))
 
 

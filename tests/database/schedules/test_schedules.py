@@ -258,7 +258,7 @@ def test_a_crash_before_the_commit_changes_nothing(db: Database) -> None:
     due = now_of(db) - timedelta(seconds=20)
     apply(db, {"a": {"schedules": [every(10, due)]}})
     simulate_outage_since(db, due)
-    with db.engine.execution_options(write=True).connect() as conn:
+    with db._migrating.connect() as conn:
         assert len(schedules.insert_due(conn, "s1").runs) == 1
         conn.rollback()
     assert due_times(db) == []

@@ -77,7 +77,7 @@ def test_the_migrations_create_the_described_tables(url: str, dialect: sa.Dialec
 def test_an_upgrade_keeps_the_leases_of_workers(tmp_path: Path) -> None:
     db = Database(f"sqlite:///{tmp_path / 'old.db'}")
     db.dialect.create()
-    with db._writing.connect() as conn:
+    with db._migrating.connect() as conn:
         config = _config("sqlite")
         config.attributes["connection"] = conn
         command.upgrade(config, "0001")
@@ -131,7 +131,7 @@ def landed(url: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator
 
 
 def _upgrade_to(db: Database, version: str) -> None:
-    with db._writing.connect() as conn:
+    with db._migrating.connect() as conn:
         config = _config(db.dialect.name)
         config.attributes["connection"] = conn
         if db.dialect.name == "mssql":

@@ -83,7 +83,7 @@ def test_an_upgrade_by_script_makes_what_an_upgrade_makes(tmp_path: Path) -> Non
     for name in ("scripted", "upgraded"):
         db = Database(f"sqlite:///{tmp_path}/{name}.db")
         db.dialect.create()
-        with db._writing.connect() as conn:
+        with db._migrating.connect() as conn:
             config = _config("sqlite")
             config.attributes["connection"] = conn
             command.upgrade(config, "0001")

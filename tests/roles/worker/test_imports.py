@@ -10,29 +10,37 @@ from jobfac.database.engine import Database
 SCRIPT = """
 import sys
 from jobfac.cli import main
-from jobfac.worker.worker import Worker
+from jobfac.cli.commands import roles
 
-wait = Worker._until_next_timer
-
-
-def tell(self, due):
-    if self._lease.worker_id and not self._agenda.more:
-        print(*sorted({name.partition(".")[0] for name in sys.modules}))
-        self.drain(0.0)
-    return wait(self, due)
+make = roles._worker
 
 
-Worker._until_next_timer = tell
+def made(*words):
+    worker = make(*words)
+    wait = worker._until_next_timer
+
+    def tell(due):
+        if worker._lease.worker_id and not worker._agenda.more:
+            print(*sorted({name.partition(".")[0] for name in sys.modules}))
+            worker.drain(0.0)
+        return wait(due)
+
+    worker._until_next_timer = tell
+    return worker
+
+
+roles._worker = made
 sys.argv = ["jobfac", "worker"]
 main()
 """
 
 OTHERS = {
-    "alembic", "apprise", "crontab", "holidays", "httpcore", "httpx", "jinja2", "keyring", "mssql_python",
-    "prometheus_client", "pyodbc", "requests", "rich", "ruamel", "starlette", "structlog", "tenacity", "uvicorn",
+    "alembic", "apprise", "asyncio", "crontab", "holidays", "httpcore", "httpx", "jinja2", "keyring", "mssql_python",
+    "prometheus_client", "pyodbc", "requests", "rich", "ruamel", "ssl", "starlette", "structlog", "tenacity", "uvicorn",
     "yaml",
 }  # fmt: skip
-"""What others need: YAML, HTTP servers and clients, pages, notifications, migrations, the other engine's drivers."""
+"""What others need: YAML, HTTP servers and clients with asyncio and TLS, pages, notifications, migrations, the other
+engine's drivers."""
 
 
 def test_an_idle_worker_has_imported_only_what_it_needs(tmp_path: Path) -> None:
@@ -47,3 +55,21 @@ def test_an_idle_worker_has_imported_only_what_it_needs(tmp_path: Path) -> None:
     modules = set(done.stdout.split())
     assert {"sqlalchemy", "sqlite3"} <= modules
     assert modules & OTHERS == set()
+
+
+def test_sqlalchemy_finds_asyncio_when_it_uses_it() -> None:
+    script = """
+import sys
+from jobfac.database.without_asyncio import import_sqlalchemy
+import_sqlalchemy("sqlite://")
+from sqlalchemy.util import concurrency
+early = "asyncio" in sys.modules
+async def nothing(): pass
+waits = nothing()
+found = concurrency.iscoroutine(waits), concurrency.is_exit_exception(ValueError()), concurrency.iscoroutine(1)
+waits.close()
+import asyncio
+print(early, found, concurrency.is_exit_exception(asyncio.CancelledError()), "asyncio.events" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "False (True, False, False) True True"
