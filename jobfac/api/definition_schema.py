@@ -1,5 +1,7 @@
-"""The definition of a job as a request body, with the schema of the definition models in the OpenAPI document."""
+"""The definition of a job as a request body and in lists, with the schema of its models in the OpenAPI document."""
 
+import json
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from jobfac.definitions.json_schema import document_schema
@@ -28,3 +30,13 @@ def _renamed(value: Any) -> Any:
     if isinstance(name := value.get("$ref"), str):
         return value | {"$ref": f"{PREFIX}Defined{name.rpartition('/')[2]}"}
     return {key: _renamed(one) for key, one in value.items()}
+
+
+LIMIT = 4096
+"""The maximum size of a definition in a list, in characters."""
+
+
+def without_large(item: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an item of a list with null in place of a large ``definition``, which ``truncated`` then names."""
+    large = len(json.dumps(item["definition"], ensure_ascii=False)) > LIMIT
+    return {**item, **({"definition": None} if large else {}), "truncated": ["definition"] if large else []}

@@ -3,8 +3,7 @@
 from jobfac import definitions as d
 from jobfac.api import models, parameters
 from jobfac.api.auth import RETRY_FOR
-from jobfac.api.definition_schema import Definition
-from jobfac.api.listing import without_large
+from jobfac.api.definition_schema import Definition, without_large
 from jobfac.api.routing import ApiRequest, ApiResponse, Endpoint
 from jobfac.operations import jobs as operations
 from jobfac.operations.caller import visible_job

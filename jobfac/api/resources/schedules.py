@@ -4,7 +4,7 @@ import sqlalchemy as sa
 
 from jobfac.api import models, parameters
 from jobfac.api.auth import RETRY_FOR
-from jobfac.api.listing import without_large
+from jobfac.api.definition_schema import without_large
 from jobfac.api.routing import ApiRequest, ApiResponse, Endpoint
 from jobfac.operations import schedules as operations
 from jobfac.operations.caller import visible_job
