@@ -224,6 +224,7 @@ EXAMPLES: dict[str, Any] = {
     },
     "retry_runs": {"filter": {"job": "orders-export", "since": "2027-01-31T00:00:00Z"}, "dry_run": True},
     "stop_runs": {"filter": {"job": "orders-export"}},
+    "acknowledge_runs": {"filter": {"job": "orders-export"}},
     "rollback": {"version": 2},
     "backfill": {"from": "2026-01-01T00:00:00Z", "to": "2026-02-01T00:00:00Z", "dry_run": True},
     "apply_definitions": {

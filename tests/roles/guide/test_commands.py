@@ -126,5 +126,6 @@ def test_an_unknown_command_or_option_is_found() -> None:
 def test_a_page_begins_with_a_task(topic: str) -> None:
     """The first word of the title is what the reader wants to do."""
     assert summary(topic).partition(" ")[0].strip(":,") in {
-        "describe", "find", "get", "give", "hold", "know", "look", "move", "put", "read", "report", "run", "say", "see", "start",
+        "describe", "find", "get", "give", "hold", "know", "look", "move", "put", "read", "report", "run", "say", "see",
+        "start",
     }  # fmt: skip
