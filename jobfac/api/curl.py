@@ -38,7 +38,7 @@ def sample(endpoint: Endpoint) -> str:
         parts.append(f"-H 'Idempotency-Key: {KEYS[name]}'")
     if endpoint.body is not None:
         parts.append("-H 'Content-Type: application/json'")
-        parts.append(f"-d {shlex.quote(json.dumps(EXAMPLES[name]))}")
+        parts.append(f"-d {shlex.quote(json.dumps(EXAMPLES.get(name, {})))}")
     parts.append(shlex.quote(SERVER + _target(endpoint)))
     short = " ".join(parts)
     return short if len(short) <= 100 else " \\\n  ".join(parts)
