@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from jobfac.database.dialects import PASS, utcnow
-from jobfac.database.sequence_tables import WAKES
+from jobfac.database.sequence_tables import ASKED, WAKES
 from jobfac.database.tables import (
     expectation,
     notification,
@@ -46,6 +46,7 @@ class Poll(NamedTuple):
         alive_until: when the last of the valid leases expires unless it is renewed.
         ends: runs have ended after which others start.
         wake_at: when the next step of a sequence has waited long enough.
+        look_at: when the next address for which a step waits is asked.
     """
 
     now: datetime
@@ -66,6 +67,7 @@ class Poll(NamedTuple):
     alive_until: datetime | None
     ends: bool
     wake_at: datetime | None
+    look_at: datetime | None
 
     def is_past(self, moment: datetime | None) -> bool:
         return moment is not None and moment <= self.now
@@ -79,7 +81,7 @@ class Poll(NamedTuple):
         """Return the seconds until the first of the times that are in the future; infinite: there is none."""
         moments = (
             self.fire_at, self.ready_at, self.lease_until, self.deliver_at, self.hold_until, self.expected_at,
-            self.wake_at,
+            self.wake_at, self.look_at,
         )  # fmt: skip
         waits = [(moment - self.now).total_seconds() for moment in moments if moment and moment > self.now]
         return min(waits, default=float("inf"))
@@ -144,4 +146,5 @@ POLL = sa.select(
     .label("alive_until"),
     _exists(schedules.WAITING).label("ends"),
     _least(visit.c.wake_at, WAKES).label("wake_at"),
+    _least(visit.c.look_at, ASKED).label("look_at"),
 )

@@ -24,6 +24,7 @@ from jobfac.definitions import Retention
 from jobfac.settings import Settings
 from jobfac.states import HELD, WorkerState
 from jobfac.store import audit, jobs, outbox, statistics
+from jobfac.store.schedules import arriving
 
 PAGE = 100
 """The number of jobs that one query reads."""
@@ -102,8 +103,8 @@ def steps(db: Database, keep: Keep) -> Iterator[int]:
                 runs, more = _purge(db, job_id, its)
                 yield runs
     for forget, age in (
-        (forget_workers, keep.age), (outbox.forget, keep.age), (statistics.forget, keep.statistics),
-        (audit.forget, keep.audit),
+        (forget_workers, keep.age), (outbox.forget, keep.age), (arriving.forget, keep.age),
+        (statistics.forget, keep.statistics), (audit.forget, keep.audit),
     ):  # fmt: skip
         more = True
         while more:

@@ -59,11 +59,17 @@ def _state(row: ScheduleView) -> str:
         return "[yellow]off[/]"
     if "after" in row.definition:
         return "waiting"
+    if "file" in row.definition:
+        return "watching"
     return "active" if row.next_due_at else "over"
 
 
 def _rule(row: ScheduleView) -> str:
     return cell(in_words(row.definition) if row.definition else "see the definition of the job")
+
+
+_TRIGGERS = {"after", "file"}
+"""Keys of schedules that have no times."""
 
 
 @app.command()
@@ -82,6 +88,11 @@ def preview(
     start = None if begin is None else instant(begin, "--from")
     with backend() as factory:
         candidates = factory.preview(job, count, start, explain)
+        triggers = (
+            []
+            if as_json
+            else [one for one in factory.schedules(job) if not one.definition.keys().isdisjoint(_TRIGGERS)]
+        )
     if as_json:
         print_json(all_as_json(candidates))
         return
@@ -96,6 +107,8 @@ def preview(
     if any(one.parameters for one in candidates):
         columns["PARAMETERS"] = "parameters"
     print_table(candidates, {**columns, "WHY": "reason"}, empty)
+    for one in triggers:
+        note(f"schedule {one.name} starts it without a clock: {in_words(one.definition)}")
 
 
 def _local(row: CandidateView) -> str:
