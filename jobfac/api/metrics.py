@@ -6,7 +6,6 @@ The number of series is bounded: after ``MAX_JOBS`` jobs, the runs of further jo
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -17,12 +16,13 @@ from prometheus_client.registry import Collector
 
 from jobfac.api.live import queries
 from jobfac.api.live.positions import Positions
-from jobfac.database.dialects import PASS, utcnow
+from jobfac.database.dialects import PASS, lists, utcnow
 from jobfac.database.engine import Database
-from jobfac.database.tables import notification, queue, run, run_event
+from jobfac.database.tables import expectation, notification, queue, run, run_event, start_hold
 from jobfac.database.types import sql_literals
 from jobfac.states import ACTIVE, FINAL, Delivery, RunState, WorkerState
 from jobfac.store import workers as worker_store
+from jobfac.store.holds.conditions import is_active
 from jobfac.telemetry.exporter import count_statements
 from jobfac.views.workers import WorkerView
 
@@ -112,9 +112,7 @@ def _transitions(conn: sa.Connection, after: int, missing: list[int]) -> list[sa
         .order_by(run_event.c.id)
         .limit(queries.PAGE)
     )
-    late = [
-        row for ids in queries.batches(missing) for row in conn.execute(query.where(run_event.c.id.in_(ids))).mappings()
-    ]
+    late = conn.execute(query.where(lists.by_id(run_event.c.id, missing))).mappings().all() if missing else []
     return [*late, *conn.execute(query.where(run_event.c.id > after)).mappings()]
 
 
@@ -128,16 +126,16 @@ class _CurrentState(Collector):
         return ()  # the registry calls it at registration, which must not read the database
 
     def collect(self) -> Iterator[Metric]:
-        def read(conn: sa.Connection) -> tuple[Sequence[Any], Sequence[Any], list[WorkerView], int, datetime]:
+        def read(conn: sa.Connection) -> tuple[Sequence[Any], Sequence[Any], list[WorkerView], Any]:
             return (
                 conn.execute(_QUEUED).all(),
                 conn.execute(_ACTIVE).all(),
                 worker_store.workers(conn, alive_only=True),
-                conn.execute(_NOTIFICATIONS).scalar_one(),
-                conn.execute(sa.select(utcnow())).scalar_one(),
+                conn.execute(_NUMBERS).one(),
             )
 
-        queued, active, workers, notifications, now = self._db.query(read, retry_for=0)
+        queued, active, workers, numbers = self._db.query(read, retry_for=0)
+        now = numbers.now
         depth = GaugeMetricFamily("jobfac_queue_runs", "Runs that wait for a worker", labels=["pool"])
         age = GaugeMetricFamily("jobfac_queue_age_seconds", "How long the oldest of them has waited", labels=["pool"])
         for row in queued:
@@ -155,7 +153,9 @@ class _CurrentState(Collector):
         yield GaugeMetricFamily("jobfac_slots_busy", "Slots in use", sum(w.busy for w in workers))
         silent = max(((now - worker.seen_at).total_seconds() for worker in workers), default=0.0)
         yield GaugeMetricFamily("jobfac_lease_age_seconds", "Time since the oldest last heartbeat", max(0.0, silent))
-        yield GaugeMetricFamily("jobfac_notifications_waiting", "Notifications to be delivered", notifications)
+        yield GaugeMetricFamily("jobfac_notifications_waiting", "Notifications to be delivered", numbers.notifications)
+        yield GaugeMetricFamily("jobfac_holds", "Active holds: nothing new starts there", numbers.holds)
+        yield GaugeMetricFamily("jobfac_jobs_overdue", "Jobs that miss a success they `expect`", numbers.overdue)
 
 
 _QUEUED = (
@@ -171,9 +171,16 @@ _ACTIVE = (
     .where(sa.text(f"run.state IN ({sql_literals(ACTIVE)})"))
     .group_by(run.c.state)
 )
-_NOTIFICATIONS = (
-    sa.select(sa.func.count())
-    .select_from(notification)
-    .with_hint(notification, PASS, "mssql")
-    .where(sa.text(f"notification.state = '{Delivery.WAITING}'"))
+
+
+def _number(table: sa.Table, *conditions: sa.ColumnElement[bool] | sa.TextClause) -> sa.ScalarSelect[int]:
+    query = sa.select(sa.func.count()).select_from(table).with_hint(table, PASS, "mssql")
+    return query.where(*conditions).scalar_subquery()
+
+
+_NUMBERS = sa.select(
+    utcnow().label("now"),
+    _number(notification, sa.text(f"notification.state = '{Delivery.WAITING}'")).label("notifications"),
+    _number(start_hold, is_active()).label("holds"),
+    _number(expectation, sa.text("overdue_at IS NOT NULL")).label("overdue"),
 )

@@ -27,7 +27,7 @@ COMMANDS = {
     "release": ("duty.operating:release", "End a hold."),
     "holds": ("duty.operating:list_holds", "List the active holds."),
     "note": ("duty.operating:note_run", "Write a note about a run."),
-    "ack": ("duty.operating:acknowledge", "Acknowledge failures."),
+    "ack": ("duty.controlling:acknowledge", "Acknowledge failures."),
     "approve": ("duty.operating:approve", "Decide about a step that waits for a person."),
     "logs": ("monitoring.logs:logs", "Show the output of a run, byte for byte."),
     "top": ("monitoring.top:top", "Watch the fleet, the queue and the runs."),

@@ -156,21 +156,21 @@ def seconds(text: str, option: str) -> float:
 
 def instant(text: str, option: str, back: bool = False) -> datetime:
     """Parse a time as ``times.read_time`` does. ``back``: also a duration before now (2h), or a word for a day."""
-    from jobfac.cli.times import read_time
+    from jobfac.times import read_time
 
     return _time(option, lambda now: read_time(text, now, back=back))
 
 
 def period_end(text: str, option: str) -> datetime:
     """Parse the end of a period. The end of a day is meant by a day."""
-    from jobfac.cli.times import read_end
+    from jobfac.times import read_end
 
     return _time(option, lambda now: read_end(text, now))
 
 
 def utc_day(text: str, option: str) -> date:
     """Parse a day in UTC: a date, a word for a day, or a time or duration in it."""
-    from jobfac.cli.times import read_day
+    from jobfac.times import read_day
 
     return _time(option, lambda now: read_day(text, now))
 

@@ -1,15 +1,15 @@
 """The templates, and how values are written in them. Everything is escaped unless it is ``Markup``."""
 
-from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
-from functools import cache
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from functools import cache, lru_cache
 from typing import Any
 from urllib.parse import quote, urlencode
 
 import jinja2
 from jinja2 import pass_context
 from jinja2.runtime import Context
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from jobfac.states import ACTIVE, FAILED, FINAL, HELD, WAITING, RunState
 from jobfac.web import assets, commands
@@ -49,7 +49,7 @@ def environment() -> jinja2.Environment:
     found.filters |= {
         "when": when, "ago": ago, "span": span, "took": took, "clock": clock, "state": state, "count": count,
         "memory": memory, "urlpart": lambda text: quote(str(text), safe=""),
-        "word": lambda text: str(text).replace("_", " "),
+        "word": lambda text: str(text).replace("_", " "), "options": options,
     }  # fmt: skip
     found.globals |= {
         "asset": assets.address, "pages": PAGES, "with_query": with_query, "command": commands,
@@ -102,7 +102,7 @@ def when(context: Context, moment: datetime | None) -> Markup:
     local = moment.astimezone(context["visit"].zone)
     today = datetime.now(context["visit"].zone).date()
     form = "%H:%M:%S" if local.date() == today else "%Y-%m-%d %H:%M:%S"
-    return Markup('<time datetime="{}" title="{}">{}</time>').format(_stamp(moment), _utc(moment), f"{local:{form}}")
+    return Markup(f'<time datetime="{_stamp(moment)}" title="{_utc(moment)}">{local:{form}}</time>')
 
 
 @pass_context
@@ -119,7 +119,7 @@ def ago(context: Context, moment: datetime | None) -> Markup:
     left = (datetime.now(UTC) - moment).total_seconds()
     words = f"{span(left)} ago" if left >= 0 else f"in {span(-left)}"
     title = f"{moment.astimezone(context['visit'].zone):%Y-%m-%d %H:%M:%S}, {_utc(moment)}"
-    return Markup('<time datetime="{}" title="{}" data-ago>{}</time>').format(_stamp(moment), title, words)
+    return Markup(f'<time datetime="{_stamp(moment)}" title="{title}" data-ago>{words}</time>')
 
 
 def took(row: Any) -> Markup:
@@ -127,16 +127,26 @@ def took(row: Any) -> Markup:
     if row.started_at is None:
         return Markup("")
     if row.ended_at is not None:
-        return Markup("{}").format(span((row.ended_at - row.started_at) / timedelta(seconds=1)))
-    so_far = span((datetime.now(UTC) - row.started_at) / timedelta(seconds=1))
-    return Markup('<time datetime="{}" data-since>{}</time>').format(_stamp(row.started_at), so_far)
+        return Markup(span((row.ended_at - row.started_at).total_seconds()))
+    so_far = span((datetime.now(UTC) - row.started_at).total_seconds())
+    return Markup(f'<time datetime="{_stamp(row.started_at)}" data-since>{so_far}</time>')
 
 
 def state(word: object) -> Markup:
     """A state as a badge."""
-    name = str(word)
+    return _badge(str(word))
+
+
+@lru_cache(200)
+def _badge(name: str) -> Markup:
     html = '<span class="state {}"><span aria-hidden="true">{}</span> {}</span>'
     return Markup(html).format(name, GLYPHS.get(name, "●"), name.replace("_", " "))
+
+
+def options(names: Iterable[str]) -> Markup:
+    """The options of a field that suggests these names. Escaped all at once, because there are hundreds."""
+    found = str(escape("\n".join(names))).replace("\n", '"><option value="')
+    return Markup(f'<option value="{found}">') if found else Markup("")
 
 
 def with_query(query: Mapping[str, Any], **changes: Any) -> str:

@@ -16,7 +16,7 @@ from jobfac.cli.client.protocol import Text
 from jobfac.definitions import canonical
 from jobfac.operations import starting
 from jobfac.operations.caller import Caller
-from jobfac.states import ACTIVE, FINAL, JobKind
+from jobfac.states import ACTIVE, FINAL, TO_ACKNOWLEDGE, JobKind
 from jobfac.store import jobs, runs
 from jobfac.store.runs import StartRequest
 from jobfac.telemetry import traces
@@ -112,6 +112,13 @@ class Local(LocalAdministration):
 
         return many.stop(self._db, self._by, many.choose_all(self._db, self._by, wanted, limit, ACTIVE), dry_run=True)
 
+    def choose_to_acknowledge(self, wanted: "Filter", limit: int) -> "list[ManyView]":
+        from jobfac.operations.bulk import many
+
+        wanted = wanted._replace(unacknowledged=True)
+        found = many.choose_all(self._db, self._by, wanted, limit, TO_ACKNOWLEDGE)
+        return many.acknowledge(self._db, self._by, found, dry_run=True)
+
     def retry_many(self, run_ids: Sequence[int]) -> "list[ManyView]":
         from jobfac.operations.bulk import many
 
@@ -122,6 +129,11 @@ class Local(LocalAdministration):
         from jobfac.operations.bulk import many
 
         return many.stop(self._db, self._by, many.find(self._db, self._by, run_ids), now=now)
+
+    def acknowledge_many(self, run_ids: Sequence[int]) -> "list[ManyView]":
+        from jobfac.operations.bulk import many
+
+        return many.acknowledge(self._db, self._by, many.find(self._db, self._by, run_ids))
 
     def stop(self, run_id: int, now: bool) -> "Stopped":
         from jobfac.operations import stopping

@@ -97,6 +97,9 @@ class Remote(RemoteAdministration):
     def choose_to_stop(self, wanted: Filter, limit: int) -> list[ManyView]:
         return self._choose("/v1/runs:stop", wanted, limit)
 
+    def choose_to_acknowledge(self, wanted: Filter, limit: int) -> list[ManyView]:
+        return self._choose("/v1/runs:acknowledge", wanted, limit)
+
     def _choose(self, path: str, wanted: Filter, limit: int) -> list[ManyView]:
         items: list[Object] = []
         body: Object = {"filter": _filter(wanted), "dry_run": True}
@@ -114,6 +117,9 @@ class Remote(RemoteAdministration):
 
     def stop_many(self, run_ids: Sequence[int], now: bool) -> list[ManyView]:
         return self._many("/v1/runs:stop", {"runs": list(run_ids), "now": now})
+
+    def acknowledge_many(self, run_ids: Sequence[int]) -> list[ManyView]:
+        return self._many("/v1/runs:acknowledge", {"runs": list(run_ids)})
 
     def _many(self, path: str, body: Object) -> list[ManyView]:
         page = self._read(self._send("POST", path, repeatable=True, json=body))

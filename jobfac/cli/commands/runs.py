@@ -32,6 +32,9 @@ def list_runs(
         list[str] | None,
         typer.Option(metavar="NAME=VALUE", help="Only runs with this value of a parameter; may be repeated."),
     ] = None,
+    unacknowledged: Annotated[
+        bool, typer.Option("--unacknowledged", help="Only failures that nobody has acknowledged.")
+    ] = False,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="The maximum number of runs.")] = 50,
     as_json: Json = False,
 ) -> None:
@@ -39,7 +42,7 @@ def list_runs(
     values = tuple((name, str(value)) for name, value in read_pairs(parameter or [], "--parameter").items())
     wanted = s.selection(job, states, category, worker, since, until, sequence, key, text)
     with backend() as factory:
-        views = factory.runs(wanted._replace(parameters=values), limit)
+        views = factory.runs(wanted._replace(parameters=values, unacknowledged=unacknowledged), limit)
     if as_json:
         print_json(serialization.all_as_json(views))
         return

@@ -214,6 +214,10 @@ def _remarks(found: LoadView) -> Iterator[str]:
         yield f"Without statistics, so counted with a minute: {', '.join(found.unknown[:10])}."
     if found.dense:
         yield f"Due too often, so only the first due times are counted: {', '.join(found.dense[:10])}."
+    if found.unserved:
+        yield f"No live worker has their pool, labels and slots: {', '.join(found.unserved[:10])}."
+    if found.limited:
+        yield f"Their concurrency limit makes runs wait more than a minute: {', '.join(found.limited[:10])}."
 
 
 def _due_local(row: BackfillView) -> str:

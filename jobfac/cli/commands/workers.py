@@ -87,13 +87,19 @@ def undrain(worker: Workers) -> None:
 
 
 def _ids(factory: Backend, words: list[str]) -> list[int]:
-    """Return the ids of workers that are named or given by id. A name means all live workers of this name."""
+    """Return the ids of workers that are named or given by id.
+
+    A name means all live workers of this name. Without any it means the last worker of this name, which has left: the
+    refusal says so.
+    """
     if all(word.isdecimal() for word in words):
         return [int(word) for word in words]
     live = factory.workers(alive_only=True)
     ids: list[int] = []
     for word in words:
         found = [view.id for view in live if view.name == word] or ([int(word)] if word.isdecimal() else [])
+        if not found:
+            found = [view.id for view in factory.workers(alive_only=False) if view.name == word][:1]
         if not found:
             names = ", ".join(sorted({view.name for view in live})[:10])
             fail(NOT_FOUND, f"There is no live worker '{word}'; {f'live are {names}' if names else 'none is alive'}.")

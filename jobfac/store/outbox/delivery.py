@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import SKIP, utcnow
+from jobfac.database.dialects import SKIP, lists, utcnow
 from jobfac.database.dialects.rows import by_primary_key, deletion, rows_parameter, rows_table
 from jobfac.database.tables import job, notification
 from jobfac.database.types import BigId, truncate_utf16
@@ -151,7 +151,7 @@ def find(
     if below is not None:
         query = query.where(notification.c.id < below)
     if categories is not None:
-        query = query.where(notification.c.job.in_(sa.select(job.c.id).where(job.c.category.in_(categories))))
+        query = query.where(notification.c.job.in_(sa.select(job.c.id).where(lists.among(job.c.category, categories))))
     return [_view(row, describe) for row in conn.execute(query).mappings()]
 
 
@@ -167,7 +167,7 @@ def requeue(conn: sa.Connection, ids: Sequence[int] | None, by: str) -> list[int
     """Requeue dead notifications (``ids`` None: all) with their tries reset. Returns the ids of the requeued ones."""
     change = notification.update().where(notification.c.state == Delivery.DEAD)
     if ids is not None:
-        change = change.where(notification.c.id.in_(ids))
+        change = by_primary_key(change.where(lists.by_id(notification.c.id, ids)), notification)
     change = change.values(state=Delivery.WAITING, tries=0, due_at=utcnow()).returning(notification.c.id)
     found = sorted(conn.execute(change).scalars())
     for one in found:

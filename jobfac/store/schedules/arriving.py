@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import FOUND_BY_KEY, PASS, SKIP, rows, utcnow
+from jobfac.database.dialects import FOUND_BY_KEY, PASS, SKIP, lists, rows, utcnow
 from jobfac.database.tables import WATCHED, arrived_file, job, schedule
 from jobfac.database.types import BigId
 from jobfac.definitions import Schedule
@@ -97,7 +97,7 @@ _ROW = (
 
 def watched(conn: sa.Connection, pools: Collection[str]) -> list[WatchedSchedule]:
     """Return the schedules for whose files the workers of these pools watch. Paused ones are not among them."""
-    return [WatchedSchedule(*row) for row in conn.execute(_WATCHED.where(schedule.c.pool.in_(sorted(pools))))]
+    return [WatchedSchedule(*row) for row in conn.execute(_WATCHED.where(lists.among(schedule.c.pool, pools)))]
 
 
 def start_arrived(conn: sa.Connection, watch: WatchedSchedule, files: Sequence[ArrivedFile]) -> Arrived:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import PASS, SKIP, rows, utcnow
+from jobfac.database.dialects import PASS, SKIP, lists, rows, utcnow
 from jobfac.database.sequence_tables import ASKED, LOOKED_FOR
 from jobfac.database.tables import run, visit
 from jobfac.database.types import BigId, truncate_utf16
@@ -44,7 +44,7 @@ _WAITING = (
 def looked_for(conn: sa.Connection, pools: Collection[str]) -> list[WaitingVisit]:
     """Return the visits that wait for a file which the workers of these pools look for."""
     query = _WAITING.with_hint(visit, PASS, "mssql").where(
-        sa.text(LOOKED_FOR.replace("pool", "visit.pool")), visit.c.pool.in_(sorted(pools))
+        sa.text(LOOKED_FOR.replace("pool", "visit.pool")), lists.among(visit.c.pool, pools)
     )
     return [WaitingVisit(*row) for row in conn.execute(query.order_by(visit.c.id))]
 
@@ -64,7 +64,7 @@ def take_due(conn: sa.Connection, limit: int) -> list[WaitingVisit]:
         return []
     values = ({"id": row.id, "pause": round(json.loads(row.awaits)["every"] * 1000)} for row in due)
     conn.execute(_postpone(conn.dialect.name), rows.rows_parameter(values))
-    found = conn.execute(_WAITING.where(visit.c.id.in_([row.id for row in due])).order_by(visit.c.id))
+    found = conn.execute(_WAITING.where(lists.by_id(visit.c.id, [row.id for row in due])).order_by(visit.c.id))
     return [WaitingVisit(*row) for row in found]
 
 

@@ -38,11 +38,11 @@ class Bar(NamedTuple):
 
 def lane(bars: Sequence[Bar], begin: datetime, end: datetime, label: str, now: datetime | None = None) -> Markup:
     """Return bars between two times; ``now`` is marked if it lies between them."""
-    whole = (end - begin) / timedelta(seconds=1) or 1.0
+    whole = (end - begin).total_seconds() or 1.0
     drawn = []
     for bar in bars:
-        left = max(0.0, 100 * ((bar.begin - begin) / timedelta(seconds=1)) / whole)
-        right = min(100.0, 100 * ((bar.end - begin) / timedelta(seconds=1)) / whole)
+        left = max(0.0, 100 * (bar.begin - begin).total_seconds() / whole)
+        right = min(100.0, 100 * (bar.end - begin).total_seconds() / whole)
         wide = max(NARROW, right - left)
         place = f'x="{min(left, 100 - wide):.2f}%" width="{wide:.2f}%" y="7" height="{LANE - 14}"'
         rect = f'<rect class="{bar.state}" {place}><title>{escape(bar.title)}</title></rect>'

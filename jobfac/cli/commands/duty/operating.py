@@ -1,4 +1,4 @@
-"""hold, release, holds, note, ack, approve: what the people on duty do."""
+"""hold, release, holds, note, approve: what the people on duty do."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -94,19 +94,6 @@ def note_run(
         print_json(as_json(written))
     else:
         typer.echo(f"note {written.id} about run {run} is written" + (", its failure is acknowledged" if ack else ""))
-
-
-def acknowledge(
-    runs: Annotated[list[int], typer.Argument(min=1, max=MAX_ID, help="Runs that failed.")], json: Json = False
-) -> None:
-    """Acknowledge failures, so that `top` and v_failures no longer show them first."""
-    with backend() as factory:
-        found = factory.acknowledge(runs)
-    if json:
-        print_json(all_as_json(found))
-        return
-    for run in found:
-        typer.echo(f"run {run.id} of job '{run.job}' is acknowledged by {run.acknowledged_by}")
 
 
 def approve(
