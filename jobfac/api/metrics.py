@@ -5,8 +5,9 @@ The number of series is bounded: after ``MAX_JOBS`` jobs, the runs of further jo
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -35,6 +36,18 @@ OTHERS = "(others)"
 
 PICKUP_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 300, 1800)
 DURATION_BUCKETS = (0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 24 * 3600)
+
+
+class _Transition(NamedTuple):
+    """An event of a run, with the times of the run. ``job`` None: the run was purged."""
+
+    id: int
+    event: str
+    job: str | None
+    at: datetime
+    queued_at: datetime | None
+    started_at: datetime | None
+    ended_at: datetime | None
 
 
 class Metrics:
@@ -82,19 +95,19 @@ class Metrics:
         while True:
             missing = sorted(self._positions.missing)
             rows = self._db.query(_transitions, self._positions.last, missing, retry_for=0)
-            self._positions.see([row["id"] for row in rows], time.monotonic())
+            self._positions.see([row.id for row in rows], time.monotonic())
             for row in rows:
                 self._count(row)
             if len(rows) < queries.PAGE:
                 return
 
-    def _count(self, row: Mapping[Any, Any]) -> None:
-        if row["event"] == RunState.RUNNING and row["queued_at"] and row["at"] >= row["queued_at"]:
-            self._pickup.observe((row["at"] - row["queued_at"]).total_seconds())
-        if row["event"] in FINAL:
-            self._finished.labels(self._label(row["job"] or OTHERS), row["event"]).inc()
-            if row["started_at"] and row["ended_at"]:
-                self._duration.labels(row["event"]).observe((row["ended_at"] - row["started_at"]).total_seconds())
+    def _count(self, row: _Transition) -> None:
+        if row.event == RunState.RUNNING and row.queued_at and row.at >= row.queued_at:
+            self._pickup.observe((row.at - row.queued_at).total_seconds())
+        if row.event in FINAL:
+            self._finished.labels(self._label(row.job or OTHERS), row.event).inc()
+            if row.started_at and row.ended_at:
+                self._duration.labels(row.event).observe((row.ended_at - row.started_at).total_seconds())
 
     def _label(self, job: str) -> str:
         if job not in self._jobs and len(self._jobs) >= MAX_JOBS:
@@ -103,7 +116,7 @@ class Metrics:
         return job
 
 
-def _transitions(conn: sa.Connection, after: int, missing: list[int]) -> list[sa.RowMapping]:
+def _transitions(conn: sa.Connection, after: int, missing: list[int]) -> list[_Transition]:
     times = (run_event.c.at, run.c.queued_at, run.c.started_at, run.c.ended_at)
     columns = (run_event.c.id, run_event.c.event, run.c.job, *times)
     query = (
@@ -112,8 +125,8 @@ def _transitions(conn: sa.Connection, after: int, missing: list[int]) -> list[sa
         .order_by(run_event.c.id)
         .limit(queries.PAGE)
     )
-    late = conn.execute(query.where(lists.by_id(run_event.c.id, missing))).mappings().all() if missing else []
-    return [*late, *conn.execute(query.where(run_event.c.id > after)).mappings()]
+    late = conn.execute(query.where(lists.by_id(run_event.c.id, missing))).all() if missing else []
+    return [_Transition(*row) for row in (*late, *conn.execute(query.where(run_event.c.id > after)))]
 
 
 class _CurrentState(Collector):

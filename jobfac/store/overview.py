@@ -54,7 +54,7 @@ def read(conn: sa.Connection, categories: Sequence[str] | None = None) -> Overvi
     return Overview(
         counts.now,
         workers.workers(conn, alive_only=True),
-        [_waiting(row, counts.now, holding) for row in conn.execute(queries.queued, parameters)],
+        [_waiting(_Queued(*row), counts.now, holding) for row in conn.execute(queries.queued, parameters)],
         counts.blocked,
         counts.scheduled,
         counts.held,
@@ -67,7 +67,15 @@ def read(conn: sa.Connection, categories: Sequence[str] | None = None) -> Overvi
     )
 
 
-def _waiting(row: Any, now: datetime, holding: list[HoldView]) -> WaitingRuns:
+class _Queued(NamedTuple):
+    """The queued runs of a pool: their number, and since when the oldest of them has waited."""
+
+    pool: str
+    number: int
+    since: datetime
+
+
+def _waiting(row: _Queued, now: datetime, holding: list[HoldView]) -> WaitingRuns:
     hold = first_over([one for one in holding if one.job is None and one.category is None], "", None, row.pool)
     seconds = max(0.0, (now - row.since).total_seconds())
     return WaitingRuns(row.pool, row.number, seconds, None if hold is None else hold.sentence)

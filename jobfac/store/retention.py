@@ -24,6 +24,7 @@ from jobfac.definitions import Retention
 from jobfac.settings import Settings
 from jobfac.states import HELD, WorkerState
 from jobfac.store import audit, jobs, outbox, statistics
+from jobfac.store.history.totals import Presence
 from jobfac.store.holds import placing
 from jobfac.store.schedules import arriving
 
@@ -219,7 +220,7 @@ def forget_workers(conn: sa.Connection, age: float) -> bool:
     locks.take(conn, {locks.DAILY})
     rows = conn.execute(gone.with_hint(worker, SKIP, "mssql")).all()
     if rows:
-        present = [statistics.Presence(row.name, row.slots, row.started_at, row.ended_at) for row in rows]
+        present = [Presence(row.name, row.slots, row.started_at, row.ended_at) for row in rows]
         statistics.count_presence(conn, present)
         ids = [row.id for row in rows]
         engine = conn.dialect.name

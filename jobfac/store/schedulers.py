@@ -7,8 +7,8 @@ import sqlalchemy as sa
 from jobfac.database.dialects import utcnow
 from jobfac.database.tables import scheduler
 from jobfac.database.types import truncate_utf16
-from jobfac.views.schedulers import SchedulerView
 from jobfac.views.serialization import columns, from_row
+from jobfac.views.workers import SchedulerView
 
 INTERVAL = 60.0
 """Seconds between two reports of a scheduler."""

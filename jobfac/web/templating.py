@@ -1,7 +1,7 @@
 """The templates, and how values are written in them. Everything is escaped unless it is ``Markup``."""
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache, lru_cache
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -12,6 +12,7 @@ from jinja2.runtime import Context
 from markupsafe import Markup, escape
 
 from jobfac.states import ACTIVE, FAILED, FINAL, HELD, WAITING, RunState
+from jobfac.views.durations import Timed, spaced_duration
 from jobfac.web import assets, commands
 
 GLYPHS = {
@@ -65,18 +66,7 @@ def count(number: float) -> str:
 
 def span(seconds: float | None) -> str:
     """Such as 0.4 s, 12 s, 3 min 5 s, 2 h 10 min, 4 d 3 h; nothing for None."""
-    if seconds is None:
-        return ""
-    if seconds < 10:
-        return f"{max(0.0, seconds):.1f} s"
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    if days:
-        return f"{days} d {hours} h"
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+    return "" if seconds is None else spaced_duration(seconds)
 
 
 def memory(size: int | None) -> str:
@@ -117,18 +107,18 @@ def ago(context: Context, moment: datetime | None) -> Markup:
     if moment is None:
         return Markup("")
     left = (datetime.now(UTC) - moment).total_seconds()
-    words = f"{span(left)} ago" if left >= 0 else f"in {span(-left)}"
+    words = f"{spaced_duration(left)} ago" if left >= 0 else f"in {spaced_duration(-left)}"
     title = f"{moment.astimezone(context['visit'].zone):%Y-%m-%d %H:%M:%S}, {_utc(moment)}"
     return Markup(f'<time datetime="{_stamp(moment)}" title="{title}" data-ago>{words}</time>')
 
 
-def took(row: Any) -> Markup:
+def took(row: Timed) -> Markup:
     """How long a run took from its first start to its end, or has taken so far."""
     if row.started_at is None:
         return Markup("")
     if row.ended_at is not None:
-        return Markup(span((row.ended_at - row.started_at).total_seconds()))
-    so_far = span((datetime.now(UTC) - row.started_at).total_seconds())
+        return Markup(spaced_duration((row.ended_at - row.started_at) / timedelta(seconds=1)))
+    so_far = spaced_duration((datetime.now(UTC) - row.started_at) / timedelta(seconds=1))
     return Markup(f'<time datetime="{_stamp(row.started_at)}" data-since>{so_far}</time>')
 
 

@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from jobfac.store.runs import Stopped
     from jobfac.views.holds import HoldView
     from jobfac.views.jobs import VersionView
-    from jobfac.views.notes import NoteView
     from jobfac.views.overview import Overview
     from jobfac.views.results.backfill import Backfill
     from jobfac.views.results.load import LoadView
     from jobfac.views.results.many import ManyView
     from jobfac.views.results.output import OutputMatch
+    from jobfac.views.runs import NoteView
     from jobfac.views.schedules import CandidateView, ScheduleView
     from jobfac.views.workers import WorkerView
 

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from jobfac.views.holds import HoldView
     from jobfac.views.jobs import JobView, VersionView
     from jobfac.views.keys import KeyView
-    from jobfac.views.notes import NoteView
     from jobfac.views.notifications import NotificationView
     from jobfac.views.overview import Overview
     from jobfac.views.results.backfill import Backfill
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from jobfac.views.results.many import ManyView
     from jobfac.views.results.output import OutputMatch
     from jobfac.views.results.plans import AppliedView
-    from jobfac.views.runs import RunHistory, RunView
+    from jobfac.views.runs import NoteView, RunHistory, RunView
     from jobfac.views.schedules import CandidateView, ScheduleView
     from jobfac.views.workers import WorkerView
 

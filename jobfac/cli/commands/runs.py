@@ -8,10 +8,9 @@ from jobfac.cli import selection as s
 from jobfac.cli.client import backend
 from jobfac.cli.common import Json, RunId, group
 from jobfac.cli.parameters import read_pairs
-from jobfac.cli.rendering.printing import Columns, print_drawn, print_fields, print_json, print_table
+from jobfac.cli.rendering.printing import Columns, print_drawn, print_fields, print_json, print_list, print_table
 from jobfac.cli.rendering.text import cell, changed_value, duration, memory_text
 from jobfac.states import HELD
-from jobfac.views import serialization
 from jobfac.views.runs import AttemptView, RunView, history_as_json
 
 app = group("List and show runs.")
@@ -43,9 +42,6 @@ def list_runs(
     wanted = s.selection(job, states, category, worker, since, until, sequence, key, text)
     with backend() as factory:
         views = factory.runs(wanted._replace(parameters=values, unacknowledged=unacknowledged), limit)
-    if as_json:
-        print_json(serialization.all_as_json(views))
-        return
     columns: Columns[RunView] = {
         "RUN": "id",
         "JOB": "job",
@@ -57,7 +53,7 @@ def list_runs(
         "WORKER": "worker",
         "WHY": _why,
     }
-    print_table(views, columns, "no runs")
+    print_list(views, columns, "no runs", as_json)
 
 
 def _why(run: RunView) -> str:

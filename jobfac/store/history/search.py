@@ -89,7 +89,7 @@ def search(conn: sa.Connection, wanted: Filter, limit: int) -> Found:
     seen = inner.subquery("seen")
     matching = (
         sa.select(seen.c.id)
-        .where(*_conditions(conn.dialect.name, seen.c, wanted))
+        .where(*_conditions(conn.dialect.name, seen, wanted))
         .order_by(seen.c.id.desc())
         .limit(limit + 1)
     )
@@ -140,7 +140,8 @@ def _scanned(conn: sa.Connection, wanted: Filter) -> sa.Select[Any]:
     return query
 
 
-def _conditions(engine: str, seen: Any, wanted: Filter) -> list[sa.ColumnElement[bool]]:
+def _conditions(engine: str, subquery: sa.Subquery, wanted: Filter) -> list[sa.ColumnElement[bool]]:
+    seen = subquery.c
     found: list[sa.ColumnElement[bool]] = []
     if wanted.states:
         found.append(seen.state.in_([sa.literal_column(f"'{RunState(state)}'") for state in wanted.states]))

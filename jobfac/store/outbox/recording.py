@@ -2,14 +2,15 @@
 
 import functools
 import json
-from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
 from jobfac.database.dialects import rows, utcnow
 from jobfac.database.tables import outbox_event
 from jobfac.database.types import truncate_utf16
+from jobfac.views.notifications import Body
 
 _NAMES = ("job", "event", "body", "run_id", "attempt", "detail")
 
@@ -25,11 +26,11 @@ def _insert(engine: str) -> sa.Insert:
 
 
 class OutboxEvent(NamedTuple):
-    """An event of a run, or, without ``run_id``, of a job. ``body``: the JSON-serialisable content of notifications."""
+    """An event of a run, or, without ``run_id``, of a job. ``body``: what its notifications say."""
 
     job: str
     event: str
-    body: Mapping[str, Any]
+    body: Body
     run_id: int | None = None
     attempt: int = 0
     detail: str | None = None

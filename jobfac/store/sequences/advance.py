@@ -25,7 +25,7 @@ from jobfac.store.runs.event import Event
 from jobfac.store.runs.finish import POISON_ATTEMPTS
 from jobfac.store.sequences import visits
 from jobfac.store.sequences.decide import Enter, Leave, decide, is_given_up, outcome, step_of, to_start
-from jobfac.store.sequences.stepping import SequenceRun, enter, limit, start_more
+from jobfac.store.sequences.stepping import SequenceRow, SequenceRun, enter, limit, start_more
 from jobfac.store.sequences.visits import StoredVisit
 
 BEGINNINGS = 20
@@ -150,23 +150,13 @@ def advance_all(conn: sa.Connection, run_ids: Iterable[int], by: str) -> list[Fi
     return ended
 
 
-_RUN = (
-    *parameters.COLUMNS,
-    run.c.job_version,
-    run.c.state,
-    run.c.stop_by,
-    run.c.priority,
-    run.c.overrides,
-    run.c.notify,
-    run.c.notify_jobs,
-    run.c.retry_of,
-    run.c.attempt,
-)
+_RUN = sa.select(*(run.c[name] for name in SequenceRow._fields))
 
 
 def _advance(conn: sa.Connection, run_id: int, by: str) -> Finished | None:
     """Advance one locked sequence run as far as possible. Does nothing if no decision is due."""
-    row = conn.execute(sa.select(*_RUN).where(run.c.id == run_id)).first()
+    found = conn.execute(_RUN.where(run.c.id == run_id)).first()
+    row = None if found is None else SequenceRow(*found)
     if row is None or row.state not in HELD:
         return None
     if row.state == RunState.STOPPING:

@@ -11,7 +11,7 @@ for it, except on the worker that holds its free slots for it: there nothing tha
 import functools
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
@@ -42,8 +42,8 @@ class Claimed(NamedTuple):
     payload: str | None
     sequence_run_id: int | None
     queue: str
-    created_at: Any
-    started_at: Any
+    created_at: datetime
+    started_at: datetime
     notify: str | None
     already_running: str = "start"
     concurrency_key: str | None = None

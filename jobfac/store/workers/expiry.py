@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
@@ -99,7 +99,7 @@ def _silent(conn: sa.Connection) -> Sequence[int]:
     return conn.execute(_SILENT.limit(EXPIRY_BATCH)).scalars().all()
 
 
-def _take_the_dead(conn: sa.Connection, silent: Sequence[int], only: int | None) -> list[Any]:
+def _take_the_dead(conn: sa.Connection, silent: Sequence[int], only: int | None) -> list[sa.Row[int, str]]:
     """Lock the rows of workers whose lease has run out, and end these leases. Skips a worker that is in a turn."""
     if not silent:
         return []

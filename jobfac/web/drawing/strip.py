@@ -6,8 +6,8 @@ from functools import cache
 
 from markupsafe import Markup, escape
 
+from jobfac.views.durations import spaced_duration
 from jobfac.views.runs import PastRun
-from jobfac.web.templating import span
 
 RUNS = 30
 """Runs in a strip."""
@@ -32,7 +32,7 @@ def strip(runs: Sequence[PastRun]) -> Markup:
     left = (RUNS - len(shown)) * WIDTH
     for run, taken in zip(shown, durations, strict=True):
         height = HEIGHT if taken is None else LEAST + (HEIGHT - LEAST) * taken / longest
-        title = f"run {run.id}: {words(run.state)}{'' if taken is None else f', {span(taken)}'}"
+        title = f"run {run.id}: {words(run.state)}{'' if taken is None else f', {spaced_duration(taken)}'}"
         rects.append(
             f'<rect class="{run.state}" x="{left}" y="{HEIGHT - height:.1f}" width="{WIDTH - 1.5}" '
             f'height="{height:.1f}" rx="1"><title>{title}</title></rect>'

@@ -11,7 +11,7 @@ from jobfac.operations import workers as operations
 from jobfac.store import jobs, overview, schedulers
 from jobfac.views.holds import HoldView
 from jobfac.views.overview import Overview, RunLine
-from jobfac.views.schedulers import SchedulerView
+from jobfac.views.workers import SchedulerView
 from jobfac.web import commands
 from jobfac.web.page import Page, act, get
 from jobfac.web.visit import Notice, Visit

@@ -11,13 +11,13 @@ from starlette.responses import Response
 
 from jobfac.states import ACTIVE
 from jobfac.store.history import counts, spans
+from jobfac.views.durations import spaced_duration
 from jobfac.views.overview import DueSchedule
 from jobfac.views.runs import PastRun
 from jobfac.web.drawing import bars
 from jobfac.web.drawing.bars import Bar, Lane
 from jobfac.web.drawing.strip import words
 from jobfac.web.page import Page, get
-from jobfac.web.templating import span
 from jobfac.web.visit import Visit
 
 SPANS = {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(days=7)}
@@ -121,7 +121,7 @@ def _draw(
     for run in runs:
         assert run.started_at is not None
         until = now if run.state in ACTIVE or run.ended_at is None else run.ended_at
-        taken = span((until - run.started_at).total_seconds())
+        taken = spaced_duration((until - run.started_at) / timedelta(seconds=1))
         title = f"run {run.id} of {run.job}: {words(run.state)}, {taken}"
         name = (run.worker or NO_WORKER) if by == "worker" else run.job
         # Its worker may have changed since the lanes were chosen.

@@ -11,7 +11,7 @@ from jobfac.cli.client import Backend, backend
 from jobfac.cli.commands.start import SetFileOption, SetOption
 from jobfac.cli.common import MAX_ID, UNSUCCESSFUL, USAGE, Json, Yes, confirm, fail, is_terminal, refuse_denied
 from jobfac.cli.parameters import read_settings
-from jobfac.cli.rendering.printing import Columns, note, print_json, print_table
+from jobfac.cli.rendering.printing import Columns, note, print_json, print_list
 from jobfac.states import FINAL
 from jobfac.views import serialization
 from jobfac.views.results.many import ManyView, Result
@@ -197,9 +197,6 @@ def _act(
 
 
 def _print(lines: Sequence[ManyView], as_json: bool) -> None:
-    if as_json:
-        print_json(serialization.all_as_json(lines))
-        return
     columns: Columns[ManyView] = {
         "RUN": "id",
         "JOB": "job",
@@ -208,7 +205,7 @@ def _print(lines: Sequence[ManyView], as_json: bool) -> None:
         "NEW RUN": "new_run",
         "WHY": "reason",
     }
-    print_table(lines, columns, "no runs match")
+    print_list(lines, columns, "no runs match", as_json)
 
 
 def _stop_one(factory: Backend, run: int, now: bool, wait_for: float, as_json: bool) -> None:

@@ -8,10 +8,10 @@ import typer
 
 from jobfac.cli.client import backend
 from jobfac.cli.common import MAX_ID, USAGE, Json, RunId, fail, instant, seconds
-from jobfac.cli.rendering.printing import Columns, print_json, print_table
+from jobfac.cli.rendering.printing import Columns, print_json, print_list
 from jobfac.cli.rendering.text import cell, text_of
 from jobfac.views.holds import HoldView
-from jobfac.views.serialization import all_as_json, as_json
+from jobfac.views.serialization import as_json
 
 HoldId = Annotated[int, typer.Argument(min=1, max=MAX_ID, help="The hold's id, as `jobfac holds` shows it.")]
 
@@ -61,9 +61,6 @@ def list_holds(
     """List the active holds, oldest first."""
     with backend() as factory:
         found = factory.holds(ended)
-    if json:
-        print_json(all_as_json(found))
-        return
     columns: Columns[HoldView] = {
         "HOLD": "id",
         "OF": _scope,
@@ -74,7 +71,7 @@ def list_holds(
     }
     if ended:
         columns = {**columns, "RELEASED": "released_at"}
-    print_table(found, columns, "nothing is held")
+    print_list(found, columns, "nothing is held", json)
 
 
 def _scope(hold: HoldView) -> str:
