@@ -105,6 +105,8 @@ class Waiting(StrEnum):
 
     APPROVAL = "approval"
     TIME = "time"
+    FILE = "file"
+    HTTP = "http"
 
 
 class Decision(StrEnum):
@@ -112,8 +114,9 @@ class Decision(StrEnum):
 
     APPROVED = "approved"
     REJECTED = "rejected"
-    EXPIRED = "expired"  # nobody decided in time
+    EXPIRED = "expired"  # nobody decided in time, or what it waited for was not there in time
     ELAPSED = "elapsed"  # the time that it waited for has come
+    FOUND = "found"  # the file is there, or the address has answered
 
 
 class Delivery(StrEnum):

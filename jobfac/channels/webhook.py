@@ -79,6 +79,15 @@ def call(text: str, settings: Settings) -> None:
     _check(url, status)
 
 
+def ask(text: str, settings: Settings) -> None:
+    """Ask a URL by GET, once. Returns when the answer is a 2xx. Raises as ``send``."""
+    url = _url(text)
+    headers = {"Host": url.netloc.decode(), "User-Agent": f"jobfac/{version('jobfac')}"}
+    with egress.guarded(settings):
+        status = _send("GET", url, headers, b"", settings)
+    _check(url, status)
+
+
 def _check(url: httpx.URL, status: int) -> None:
     if not 200 <= status < 300:
         why = "; redirects are not followed" if 300 <= status < 400 else ""

@@ -9,6 +9,12 @@ from jobfac.states import StepResult, StepStart
 WAKES = "wake_at IS NOT NULL AND result IS NULL"
 """Visits that wait for a time: the condition of their filtered index, exactly as written there."""
 
+LOOKED_FOR = "pool IS NOT NULL AND result IS NULL"
+"""Visits whose file workers look for: the condition of their filtered index, word for word."""
+
+ASKED = "look_at IS NOT NULL AND result IS NULL"
+"""Visits whose address a scheduler asks: the condition of their filtered index, word for word."""
+
 visit = sa.Table(
     "visit",  # one row per time that a sequence came to a step; the step's jobs have its id as their visit_id
     metadata,
@@ -28,14 +34,19 @@ visit = sa.Table(
     sa.Column("children", sa.Integer),  # with for_each: how many runs it will have in all
     sa.Column("at_most", sa.Integer),  # with for_each: how many of them at a time
     sa.Column("for_each", Long),  # JSON array: the parameters of each of them
-    sa.Column("waits_for", Word),  # a person or a time; NULL: its runs
+    sa.Column("waits_for", Word),  # a person, a time, a file or an address; NULL: its runs
     sa.Column("wake_at", Instant),  # when the waiting ends without a decision; NULL: never
     sa.Column("decision", Word),
     sa.Column("decided_by", Name),
+    sa.Column("awaits", Long),  # JSON object: the file or the address that it waits for, and how often to look
+    sa.Column("pool", Name),  # the pool whose workers look for the file
+    sa.Column("look_at", Instant),  # when a scheduler asks the address next
     one_of("start", StepStart, "start"),
     one_of("result", StepResult, "result"),
     index("ix_visit_run", "run_id", "id"),
     index("ix_visit_wake", "wake_at", where=WAKES),
+    index("ix_visit_pool", "pool", where=LOOKED_FOR),
+    index("ix_visit_look", "look_at", where=ASKED),
     index("ix_visit_step", "run_id", "step", "number", unique=True),
     sqlite_autoincrement=True,
 )

@@ -9,7 +9,7 @@ from jobfac.database.metadata import SCHEMA, metadata
 from jobfac.database.operating_tables import api_key, audit, expectation, note, session_end, session_key, start_hold
 from jobfac.database.sequence_tables import visit
 from jobfac.database.statistics_tables import daily, daily_worker
-from jobfac.database.trigger_tables import upstream, upstream_end
+from jobfac.database.trigger_tables import arrived_file, upstream, upstream_end
 from jobfac.database.types import BigId, Blob, Instant, Long, Name, Word, identity, index, one_of, sql_literals
 from jobfac.database.worker_tables import scheduler, worker, worker_lease
 from jobfac.states import (
@@ -27,6 +27,7 @@ __all__ = [
     "SCHEMA",
     "UNCOUNTED",
     "api_key",
+    "arrived_file",
     "attempt",
     "audit",
     "category",
@@ -57,6 +58,9 @@ __all__ = [
 
 UNCOUNTED = "ended_at IS NOT NULL AND counted = 0"
 """Condition on runs that have ended and are not in the table ``daily`` yet, exactly as in their filtered index."""
+
+WATCHED = "pool IS NOT NULL"
+"""Schedules for whose files workers watch: the condition of their filtered index, word for word."""
 
 job = sa.Table(
     "job",
@@ -104,7 +108,9 @@ schedule = sa.Table(
     sa.Column("last_due_at", Instant),
     sa.Column("resumed_at", Instant),  # end of the last pause: earlier due times that did not run count as missed
     sa.Column("updated_at", Instant, nullable=False),
+    sa.Column("pool", Name),  # whose workers watch for its files; NULL: it has none, or is not enabled
     index("ix_schedule_job", "job", "name", unique=True),
+    index("ix_schedule_pool", "pool", where=WATCHED),
     index("ix_schedule_fire", "fire_at", where="fire_at IS NOT NULL AND paused = 0"),
 )
 

@@ -23,3 +23,13 @@ upstream_end = sa.Table(
     sa.Column("state", Word, nullable=False),
     sa.Column("ended_at", Instant, nullable=False),
 )
+
+arrived_file = sa.Table(
+    "arrived_file",  # a file that has become a run of the job; forgotten when no worker has seen it for long
+    metadata,
+    sa.Column("job", Name, primary_key=True),
+    sa.Column("file_key", sa.String(64), primary_key=True),  # SHA-256 of path, size and time of modification
+    sa.Column("run_id", BigId, nullable=False),
+    sa.Column("seen_at", Instant, nullable=False),  # when a worker saw it last, to within hours
+    sa.Index("ix_arrived_file_seen", "seen_at"),
+)

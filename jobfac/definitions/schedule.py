@@ -22,6 +22,7 @@ from jobfac.definitions.patterns import Times as Times
 from jobfac.definitions.patterns.moments import DateOrInstant, Holiday, Instant, Window
 from jobfac.definitions.patterns.moments import Zone as Zone
 from jobfac.definitions.triggers.after import After
+from jobfac.definitions.triggers.arrival import STABLE, FixedPattern, StableFor
 from jobfac.definitions.values import (
     Duration,
     Flag,
@@ -151,7 +152,7 @@ _OF_CALENDARS = ("starts", "ends", "gap", "overlap", "calendar", "blackout", "ji
 
 class Schedule(Model):
     """A rule for the due times of a job; a job may have several. It has exactly one form: ``cron``, ``every``, ``at``,
-    ``times`` with or without ``dates``, or ``after``."""
+    ``times`` with or without ``dates``, ``after``, or ``file``."""
 
     name: Id | None = Field(
         default=None,
@@ -183,6 +184,22 @@ class Schedule(Model):
         default=None,
         description="With after: ignore ends that are older; with all, those that ended this long before the last one.",
         examples=["6h"],
+    )
+    file: FixedPattern | None = Field(
+        default=None,
+        description="When a file arrives: an absolute path with *, ?, [...] and ** as in a shell. Each file starts one "
+        "run; it counts again when its size or its time of modification is another.",
+        examples=["/in/*.csv"],
+    )
+    stable: StableFor = Field(
+        default=STABLE,
+        description="With file: how long the file must not have changed, so that it is complete.",
+        examples=["30s"],
+    )
+    pool: Id | None = Field(
+        default=None,
+        description="With file: the pool whose workers watch; default: that of the job, and default for a sequence.",
+        examples=["etl"],
     )
     timezone: Zone = Field(default="UTC", description="The time zone of the rule.", examples=["Europe/Berlin"])
     starts: DateOrInstant | None = Field(
@@ -242,7 +259,7 @@ class Schedule(Model):
     @property
     def is_calendar(self) -> bool:
         """Whether the clock causes its runs."""
-        return self.after is None
+        return self.after is None and self.file is None
 
     @property
     def first_instant(self) -> datetime | None:
@@ -262,18 +279,17 @@ class Schedule(Model):
     def _consistent(self) -> Self:
         calendar_form = self.dates or self.times
         clock = {"cron": self.cron, "every": self.every, "at": self.at, "dates/times": calendar_form}
-        forms: dict[str, object] = {**clock, "after": self.after}
+        forms: dict[str, object] = {**clock, "after": self.after, "file": self.file}
         given = [name for name, value in forms.items() if value is not None]
         if not given:
-            raise ValueError("must have cron, every, at, after, or dates and times")
+            raise ValueError("must have cron, every, at, after, file, or dates and times")
         if len(given) > 1:
             raise ValueError(f"has both {given[0]} and {given[1]}; give one of them, or write two schedules")
-        if not self.is_calendar:
-            for key in _OF_CALENDARS:
-                if getattr(self, key) != type(self).model_fields[key].default:
-                    raise ValueError(f"has {key}, which only a schedule with times takes; remove it")
-        elif self.within is not None:
-            raise ValueError("has within, which only a schedule with after takes; remove it")
+        self._only_for("a schedule with times", () if self.is_calendar else _OF_CALENDARS)
+        self._only_for("a schedule with after", ("within",) if self.after is None else ())
+        self._only_for("a schedule with file", ("stable", "pool") if self.file is None else ())
+        if self.file is not None:  # what arrives in a pause starts its runs afterwards
+            self._only_for("a schedule with times or after", ("missed",))
         if self.dates is not None and self.times is None:
             raise ValueError('has dates but no times; add times, such as {at: ["06:30"]}')
         if self.times is not None and not (self.times.at or self.times.minutes or self.times.hours or self.times.every):
@@ -284,6 +300,12 @@ class Schedule(Model):
         if first is not None and last is not None and last < first:
             raise ValueError("ends before it starts")
         return self
+
+    def _only_for(self, whose: str, keys: tuple[str, ...]) -> None:
+        """Raise if the schedule has one of these keys, which belong to another form."""
+        for key in keys:
+            if getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(f"has {key}, which only {whose} takes; remove it")
 
     def _instant(self, day: Any) -> datetime:
         moment = day if isinstance(day, datetime) else datetime(day.year, day.month, day.day)

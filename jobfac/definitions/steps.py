@@ -1,15 +1,16 @@
 """The steps of a sequence: which jobs start together, under which condition, and which step follows."""
 
-from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal, Self
-from zoneinfo import ZoneInfo
 
 from pydantic import Field, PlainSerializer, PlainValidator, model_validator
 
 from jobfac.definitions.parameters.model import Given, ParameterName, read_given
-from jobfac.definitions.patterns.moments import Clock, Zone
+from jobfac.definitions.patterns.moments import Zone
 from jobfac.definitions.schedule import Dates, Times
-from jobfac.definitions.values import Flag, Id, Many, Model, PositiveDuration, Text, read_id, shown, whole
+from jobfac.definitions.values import Flag, Id, Many, Model, Text, read_id, shown, whole
+from jobfac.definitions.waiting import Approve as Approve
+from jobfac.definitions.waiting import Otherwise
+from jobfac.definitions.waiting import Wait as Wait
 
 
 class Go(Model):
@@ -84,45 +85,6 @@ class StartIf(Model):
         return self
 
 
-class Approve(Model):
-    """A step that waits for a person."""
-
-    by: Literal["operator", "admin"] = Field(default="operator", description="The role that may approve.")
-    timeout: PositiveDuration | None = Field(
-        default=None, description="How long it waits. Without it: until somebody decides.", examples=["4h"]
-    )
-    otherwise: Literal["fail", "succeed"] = Field(
-        default="fail", description="What the step does when nobody has decided in time."
-    )
-    not_by_starter: Flag = Field(default=False, description="Nobody approves a run that they started.")
-    message: Text | None = Field(default=None, description="The question to decide.", examples=["Publish the prices?"])
-
-
-class Wait(Model):
-    """A step that waits for a time, without holding a slot."""
-
-    duration: PositiveDuration | None = Field(
-        default=None, description="So long, from the moment at which the step begins.", examples=["10m"]
-    )
-    until: Clock | None = Field(default=None, description="Until this time of day, the next one.", examples=["06:00"])
-    timezone: Zone = Field(default="UTC", description="The time zone of until.", examples=["Europe/Berlin"])
-
-    @model_validator(mode="after")
-    def _one_form(self) -> Self:
-        if (self.duration is None) == (self.until is None):
-            raise ValueError("must have either duration or until")
-        return self
-
-    def end(self, now: datetime) -> datetime:
-        """Return when the wait is over that begins at ``now`` (aware)."""
-        if self.until is None:
-            return now + timedelta(seconds=self.duration or 0.0)
-        zone = ZoneInfo(self.timezone)
-        today = now.astimezone(zone).date()
-        moments = (datetime.combine(today + timedelta(days=day), self.until, zone) for day in range(3))
-        return next(moment for moment in moments if moment.astimezone(UTC) > now)
-
-
 class Step(Model):
     """One step of a sequence: jobs that start together, and where the sequence goes afterwards. Instead of jobs it may
     have ``approve`` or ``wait``."""
@@ -132,7 +94,9 @@ class Step(Model):
     approve: Approve | None = Field(
         default=None, description="Wait for a person who approves.", examples=[{"by": "operator", "timeout": "4h"}]
     )
-    wait: Wait | None = Field(default=None, description="Wait for a time.", examples=[{"duration": "10m"}])
+    wait: Wait | None = Field(
+        default=None, description="Wait for a time, a file or an address.", examples=[{"duration": "10m"}]
+    )
     for_each: dict[ParameterName, ForEach] = Field(
         default={},
         description="Start the jobs once for each value of a parameter, or for each combination of several. Values: a "
@@ -168,8 +132,15 @@ class Step(Model):
 
     @property
     def waits(self) -> bool:
-        """Whether it waits for a person or a time, and starts nothing."""
+        """Whether it waits for a person, a time, a file or an address, and starts nothing."""
         return self.approve is not None or self.wait is not None
+
+    @property
+    def otherwise(self) -> Otherwise | None:
+        """What it does if it waits in vain; None: it waits for runs or for a time."""
+        if self.approve is not None:
+            return self.approve.otherwise
+        return None if self.wait is None or self.wait.is_for_time else self.wait.otherwise
 
     def targets(self) -> dict[str, Go]:
         """Return all targets of the step, by their field."""

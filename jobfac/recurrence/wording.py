@@ -5,7 +5,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jobfac.definitions.schedule import CRON_NAMES
+from jobfac.definitions.triggers.arrival import STABLE
+from jobfac.definitions.values import write_duration
 
+STABLE_FOR = write_duration(STABLE)
 DAYS = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 MONTHS = ("", "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
@@ -15,6 +18,9 @@ def in_words(rule: Mapping[str, Any]) -> str:
     zone = rule.get("timezone", "UTC")
     if "after" in rule:
         return _after(rule)
+    if "file" in rule:
+        pool = f", in pool {rule['pool']}" if "pool" in rule else ""
+        return f"file {rule['file']}, stable for {rule.get('stable', STABLE_FOR)}{pool}"
     if "cron" in rule:
         parts = [_cron(CRON_NAMES.get(rule["cron"], rule["cron"])), zone]
     elif "every" in rule:

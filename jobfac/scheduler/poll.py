@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from jobfac.database.dialects import PASS, utcnow
-from jobfac.database.sequence_tables import WAKES
+from jobfac.database.sequence_tables import ASKED, WAKES
 from jobfac.database.tables import (
     UNCOUNTED,
     expectation,
@@ -48,6 +48,7 @@ class Poll(NamedTuple):
         ends: runs have ended after which others start.
         wake_at: when the next step of a sequence has waited long enough.
         uncounted: ended runs are not in the daily statistics yet.
+        look_at: when the next address for which a step waits is asked.
     """
 
     now: datetime
@@ -69,6 +70,7 @@ class Poll(NamedTuple):
     ends: bool
     wake_at: datetime | None
     uncounted: bool
+    look_at: datetime | None
 
     def is_past(self, moment: datetime | None) -> bool:
         return moment is not None and moment <= self.now
@@ -82,7 +84,7 @@ class Poll(NamedTuple):
         """Return the seconds until the first of the times that are in the future; infinite: there is none."""
         moments = (
             self.fire_at, self.ready_at, self.lease_until, self.deliver_at, self.hold_until, self.expected_at,
-            self.wake_at,
+            self.wake_at, self.look_at,
         )  # fmt: skip
         waits = [(moment - self.now).total_seconds() for moment in moments if moment and moment > self.now]
         return min(waits, default=float("inf"))
@@ -148,4 +150,5 @@ POLL = sa.select(
     _exists(schedules.WAITING).label("ends"),
     _least(visit.c.wake_at, WAKES).label("wake_at"),
     _any(UNCOUNTED).label("uncounted"),
+    _least(visit.c.look_at, ASKED).label("look_at"),
 )

@@ -15,6 +15,7 @@ from typing import Any
 
 from jobfac.database.engine import Database
 from jobfac.errors import JobfacError, Unreachable
+from jobfac.scheduler.asker import Asker
 from jobfac.scheduler.backoff import BACKOFF_FIRST, BACKOFF_LAST, NOTICE_INTERVAL, expiry_pause
 from jobfac.scheduler.heartbeat import Heartbeat
 from jobfac.scheduler.notifier import Notifier
@@ -95,6 +96,7 @@ class Scheduler:
         self._empty_expiries = 0  # expiries in a row that expired nothing
         self._refused: dict[tuple[str, str, str], float] = {}  # until when not to log it again, in monotonic seconds
         self._notifier = Notifier(db, settings, name)
+        self._asker = Asker(db, settings, name)
         self._heartbeat = Heartbeat(settings, name)
         self._duties = [
             Duty("insert", lambda poll: poll.is_past(poll.fire_at), self._insert),
@@ -107,6 +109,7 @@ class Scheduler:
             Duty("release", lambda poll: poll.blocked, self._release),
             Duty("begin", lambda poll: poll.queued, self._begin),
             Duty("wake", lambda poll: poll.is_past(poll.wake_at), self._wake),
+            Duty("ask", lambda poll: poll.is_past(poll.look_at), self._ask),
             Duty("sweep", lambda poll: poll.under_way or poll.pinned, self._sweep),
             Duty("deliver", lambda poll: poll.outbox or poll.is_past(poll.deliver_at), self._deliver),
             Duty("report", lambda poll: True, self._report),
@@ -264,6 +267,13 @@ class Scheduler:
     def _wake(self) -> float:
         ended = self._db.transact(sequences.wake, self.name, retry_for=2.0)
         return 0.0 if ended else BACKOFF_FIRST
+
+    def _ask(self) -> float:
+        if not (free := self._asker.free):
+            return WAKE_INTERVAL
+        due = self._db.transact(sequences.take_due, free, retry_for=2.0)
+        self._asker.ask(due)
+        return 0.0 if due else BACKOFF_FIRST
 
     def _sweep(self) -> float:
         self._db.transact(runs.end_unserved, self.name, retry_for=2.0)

@@ -57,6 +57,10 @@ class Settings:
     sequence_limit: int = field(
         default=10_000, metadata={"help": "visits of steps, and runs of jobs, of one sequence run at most", "least": 1}
     )
+    file_scan_interval: float = field(
+        default=10.0,
+        metadata={"help": "seconds between two scans for files that start jobs or that steps wait for", "least": 0.1},
+    )
     poison_attempts: int = field(
         default=3, metadata={"help": "attempts lost with their worker after which a run ends lost", "least": 1}
     )

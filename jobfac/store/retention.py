@@ -26,6 +26,7 @@ from jobfac.states import HELD, WorkerState
 from jobfac.store import audit, jobs, outbox, statistics
 from jobfac.store.history.totals import Presence
 from jobfac.store.holds import placing
+from jobfac.store.schedules import arriving
 
 PAGE = 100
 """The number of jobs that one query reads."""
@@ -104,7 +105,7 @@ def steps(db: Database, keep: Keep) -> Iterator[int]:
                 runs, more = _purge(db, job_id, its)
                 yield runs
     for forget, age in (
-        (forget_workers, keep.age), (outbox.forget, keep.age), (placing.forget, keep.age),
+        (forget_workers, keep.age), (outbox.forget, keep.age), (placing.forget, keep.age), (arriving.forget, keep.age),
         (statistics.forget, keep.statistics), (audit.forget, keep.audit),
     ):  # fmt: skip
         more = True

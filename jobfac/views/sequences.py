@@ -30,8 +30,10 @@ class StepVisitView(NamedTuple):
     ``reason``: why its start was skipped or failed, or what a person said; ``next``: the step chosen, "end" or
     "end_failed".
 
-    ``waits_for``: a person (``approval``) or a ``time``, until ``wake_at``; ``decision`` and ``decided_by`` say how
-    that ended. ``children``: with ``for_each``, how many runs it has in all; ``counts`` has them by state, and
+    ``waits_for``: a person (``approval``), a ``time``, a ``file`` or an address (``http``), until ``wake_at``;
+    ``awaits``: the file with ``stable``, or the address (``http``) with ``every``, both in seconds; ``pool``: whose
+    workers look for the file; ``decision`` and ``decided_by`` say how that ended.
+    ``children``: with ``for_each``, how many runs it has in all; ``counts`` has them by state, and
     ``runs`` the first hundred, failures first.
     """
 
@@ -47,6 +49,19 @@ class StepVisitView(NamedTuple):
     wake_at: datetime | None
     decision: Decision | None
     decided_by: str | None
+    awaits: dict[str, Any] | None
+    pool: str | None
     children: int | None
     runs: list[StepRunView]
     counts: dict[str, int] | None = None
+
+    @property
+    def wanted(self) -> str:
+        """What it waits for, in words that follow "waits for"."""
+        if self.waits_for == Waiting.FILE and self.awaits is not None:
+            where = f" in pool {self.pool}" if self.pool else ""
+            return f"the file {self.awaits['file']}{where}"
+        if self.waits_for == Waiting.HTTP and self.awaits is not None:
+            url = self.awaits["http"]
+            return f"an answer of {url if isinstance(url, str) else url['secret']}"
+        return "an approval" if self.waits_for == Waiting.APPROVAL else "its time"

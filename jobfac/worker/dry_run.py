@@ -66,12 +66,14 @@ class DryRun:
         arguments: Sequence[str] | None = None,
         payload: str | None = None,
         parameters: Mapping[str, Any] | None = None,
+        trigger: Mapping[str, Any] | None = None,
     ) -> None:
         """Prepare a dry run.
 
         Args:
             folder: for payload, report and output.
             arguments: replace the arguments of the definition.
+            trigger: what placeholders such as ``${trigger.path}`` stand for: ``path``, ``name`` and ``size`` of a file.
         """
         now = datetime.now(UTC)
         claimed = Claimed(
@@ -79,6 +81,7 @@ class DryRun:
             arguments=None if arguments is None else json.dumps(list(arguments)), payload=payload,
             sequence_run_id=None, queue="", created_at=now, started_at=now, notify=None,
             parameters=json.dumps(dict(parameters)) if parameters else None,
+            origin=json.dumps(dict(trigger)) if trigger else None,
         )  # fmt: skip
         self._execution = Execution(claimed, definition, folder.name, folder, SILENCE)
         self._observer = observer

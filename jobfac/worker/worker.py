@@ -1,8 +1,8 @@
 """The worker: claims, runs and finishes. One turn of its loop stores new outcomes and claims runs for free slots.
 
 Threads: the loop, and one in which its transactions run (``loop.database``); the heartbeat and its watchdog
-(``lease``); the poller (``poller``); the thread that ships output (``shipping``). They send messages to the loop
-through its ``Inbox``. The guardian is a separate process.
+(``lease``); the poller (``poller``); the thread that ships output (``shipping``); where files start jobs, the one that
+watches for them (``files``). They send messages to the loop through its ``Inbox``. The guardian is a separate process.
 """
 
 import time
@@ -28,6 +28,7 @@ from jobfac.telemetry.worker import WorkerTelemetry
 from jobfac.worker.executions.held import Executions
 from jobfac.worker.executions.old_files import OldFiles
 from jobfac.worker.failpoints import failpoint
+from jobfac.worker.files.watcher import FileWatcher
 from jobfac.worker.health import Health
 from jobfac.worker.identity import registration
 from jobfac.worker.lease import Lease
@@ -92,6 +93,7 @@ class Worker:
         self._queues = ServedQueues(self._database, self._who, self._log)
         self._lease = Lease(db, self._who, settings, self._guardian, self._on_beat, self._held.kill, self._pulse.age)
         self._poller = WorkPoller(db, settings, name, self._on_found, self._on_survey)
+        self._files = FileWatcher(db, settings, name, pools)
         self._shipper = Shipper(db, settings.ship_interval, name, self._held.living, self._watcher.wake)
 
     # Called from other threads and from signal handlers
@@ -105,6 +107,7 @@ class Worker:
         self._inbox.put_beat(beat)
 
     def _on_survey(self, survey: Survey) -> None:
+        self._files.noticed(survey.watches)
         self._inbox.put_survey(survey, self._held.number())
 
     def _on_found(self, found: WorkSignal) -> None:
@@ -329,18 +332,14 @@ class Worker:
         for execution in self._held.living():  # not empty only after an error in the loop
             execution.request_stop(Stop.NOW)
         self._held.kill()
-        self._poller.close()
-        self._shipper.close()
+        for thread in (self._poller, self._files, self._shipper):
+            thread.close()
         try:
             self._db.transact(self._deregister, retry_for=3.0)
         except Unreachable as error:
             self._log.warning("cannot deregister", action="deregister_failed", reason=str(error))
-        self._database.close()
-        self._lease.close()
-        self._guardian.close()
-        self._watcher.close()
-        self._spool.close()
-        self._telemetry.close()
+        for one in (self._database, self._lease, self._guardian, self._watcher, self._spool, self._telemetry):
+            one.close()
         self._phases.leave()
         self._log.info("worker stopped", action="worker_stopped")
 

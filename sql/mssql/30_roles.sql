@@ -15,6 +15,7 @@ REVOKE SELECT, INSERT, UPDATE, DELETE ON SCHEMA::jobfac FROM jobfac_worker;
 REVOKE INSERT, UPDATE, DELETE ON jobfac.alembic_version FROM jobfac_worker;
 GRANT SELECT ON jobfac.alembic_version TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.api_key TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.arrived_file TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.attempt TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.audit TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.category TO jobfac_worker;

@@ -866,7 +866,69 @@ GO
 
 BEGIN TRANSACTION;
 
--- Running upgrade 0007 -> 0010
+-- Running upgrade 0007 -> 0008
+
+CREATE TABLE jobfac.arrived_file (
+    job NVARCHAR(128) NOT NULL,
+    file_key VARCHAR(64) NOT NULL,
+    run_id BIGINT NOT NULL,
+    seen_at DATETIME2(3) NOT NULL,
+    CONSTRAINT pk_arrived_file PRIMARY KEY (job, file_key)
+);
+
+GO
+
+CREATE INDEX ix_arrived_file_seen ON jobfac.arrived_file (seen_at);
+
+GO
+
+ALTER TABLE jobfac.schedule ADD pool NVARCHAR(128) NULL;
+
+GO
+
+ALTER TABLE jobfac.visit ADD awaits NVARCHAR(max) NULL;
+
+GO
+
+ALTER TABLE jobfac.visit ADD pool NVARCHAR(128) NULL;
+
+GO
+
+ALTER TABLE jobfac.visit ADD look_at DATETIME2(3) NULL;
+
+GO
+
+CREATE INDEX ix_schedule_pool ON jobfac.schedule (pool) WHERE pool IS NOT NULL;
+
+GO
+
+CREATE INDEX ix_visit_pool ON jobfac.visit (pool) WHERE pool IS NOT NULL AND result IS NULL;
+
+GO
+
+CREATE INDEX ix_visit_look ON jobfac.visit (look_at) WHERE look_at IS NOT NULL AND result IS NULL;
+
+GO
+
+ALTER TABLE jobfac.arrived_file SET (LOCK_ESCALATION = DISABLE);
+
+GO
+
+ALTER INDEX pk_arrived_file ON jobfac.arrived_file SET (ALLOW_PAGE_LOCKS = OFF);
+
+GO
+
+UPDATE jobfac.alembic_version SET version_num='0008' WHERE jobfac.alembic_version.version_num = '0007';
+
+GO
+
+COMMIT;
+
+GO
+
+BEGIN TRANSACTION;
+
+-- Running upgrade 0008 -> 0010
 
 CREATE TABLE jobfac.scheduler (
     name NVARCHAR(200) NOT NULL,
@@ -886,7 +948,7 @@ CREATE TABLE jobfac.session_end (
 
 GO
 
-UPDATE jobfac.alembic_version SET version_num='0010' WHERE jobfac.alembic_version.version_num = '0007';
+UPDATE jobfac.alembic_version SET version_num='0010' WHERE jobfac.alembic_version.version_num = '0008';
 
 GO
 
@@ -1379,7 +1441,9 @@ SELECT
     v.waits_for,
     v.wake_at,
     v.decision,
-    v.decided_by
+    v.decided_by,
+    v.awaits,
+    v.pool
 FROM jobfac.visit AS v
 LEFT JOIN jobfac.run AS r ON r.id = v.run_id;
 GO
@@ -2799,6 +2863,7 @@ REVOKE SELECT, INSERT, UPDATE, DELETE ON SCHEMA::jobfac FROM jobfac_worker;
 REVOKE INSERT, UPDATE, DELETE ON jobfac.alembic_version FROM jobfac_worker;
 GRANT SELECT ON jobfac.alembic_version TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.api_key TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.arrived_file TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.attempt TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.audit TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.category TO jobfac_worker;

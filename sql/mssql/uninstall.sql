@@ -51,6 +51,7 @@ DROP VIEW IF EXISTS jobfac.v_queue;
 DROP VIEW IF EXISTS jobfac.v_runs;
 GO
 DROP TABLE IF EXISTS jobfac.api_key;
+DROP TABLE IF EXISTS jobfac.arrived_file;
 DROP TABLE IF EXISTS jobfac.attempt;
 DROP TABLE IF EXISTS jobfac.audit;
 DROP TABLE IF EXISTS jobfac.category;

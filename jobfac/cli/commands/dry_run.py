@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 app = typer.Typer(**PLAIN)
 
 
+TriggerPath = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Run as if this file had arrived and started the job.")
+]
+
+
 @app.command("try", context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]})
 def try_program(
     program: Annotated[
@@ -45,13 +50,14 @@ def try_program(
     ] = None,
     directory: Annotated[str | None, typer.Option(metavar="PATH", help="Working directory; default: this one.")] = None,
     file: Annotated[Path | None, typer.Option(help="Read the job from this file of definitions.")] = None,
+    trigger_path: TriggerPath = None,
     as_json: Json = False,
 ) -> None:
     """Run a program as a worker would, without a database, and show what would have been recorded.
 
     The program has the environment, payload, report file, limits and stops of a run. Its output is shown as it is
-    written, its reports on standard error. Exit code 0: the run would have succeeded. Options that both understand,
-    such as --timeout, belong to `try`; all arguments after `--` belong to the program.
+    written, its reports on standard error. Exit code 0: the run would have succeeded. Options that both know, such
+    as --timeout, belong to `try`; what follows `--` belongs to the program.
     """
     from jobfac.states import Stop
     from jobfac.worker.dry_run import DryRun
@@ -62,7 +68,7 @@ def try_program(
     options["environment"] = _variables(environment or []) or None
     changes = {name: value for name, value in options.items() if value is not None}
     job, definition, arguments = _definition(program, file, changes)
-    texts = _payload(payload, payload_file), read_settings(set_ or [], set_file)
+    texts = _payload(payload, payload_file), read_settings(set_ or [], set_file), _arrived(trigger_path)
     with tempfile.TemporaryDirectory(prefix="jobfac-try-") as name:
         folder = Path(name)
         folder.chmod(0o711)  # the program may run as another user
@@ -72,8 +78,7 @@ def try_program(
         result = dry_run.run()
     document = _document(job, result)
     print_json({**document, "reports": screen.reports}) if as_json else _print(document)
-    if document["state"] != "succeeded":
-        raise typer.Exit(UNSUCCESSFUL)
+    raise typer.Exit(0 if document["state"] == "succeeded" else UNSUCCESSFUL)
 
 
 class _Screen:
@@ -97,6 +102,16 @@ class _Screen:
 
     def remark(self, sentence: str) -> None:
         note(f"jobfac: {sentence}")
+
+
+def _arrived(path: Path | None) -> dict[str, Any]:
+    """Return what a run knows about the file that started it."""
+    if path is None:
+        return {}
+    try:
+        return {"path": str(path.absolute()), "name": path.name, "size": path.stat().st_size}
+    except OSError as error:
+        fail(USAGE, f"--trigger-path {path} cannot be read: {error.strerror}.")
 
 
 def _variables(pairs: list[str]) -> dict[str, str]:

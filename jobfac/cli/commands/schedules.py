@@ -55,11 +55,17 @@ def _state(row: ScheduleView) -> str:
         return "[yellow]off[/]"
     if "after" in row.definition:
         return "waiting"
+    if "file" in row.definition:
+        return "watching"
     return "active" if row.next_due_at else "over"
 
 
 def _rule(row: ScheduleView) -> str:
     return cell(in_words(row.definition) if row.definition else "see the definition of the job")
+
+
+_TRIGGERS = {"after", "file"}
+"""Keys of schedules that have no times."""
 
 
 @app.command()
@@ -78,6 +84,7 @@ def preview(
     start = None if begin is None else instant(begin, "--from")
     with backend() as factory:
         candidates = factory.preview(job, count, start, explain)
+        triggers = [] if as_json else [one for one in factory.schedules(job) if _TRIGGERS & one.definition.keys()]
     columns: dict[str, str | Callable[[CandidateView], str]] = {
         "DUE": "due_at",
         "SCHEDULE": "schedule",
@@ -89,6 +96,8 @@ def preview(
     if any(one.parameters for one in candidates):
         columns["PARAMETERS"] = "parameters"
     print_list(candidates, {**columns, "WHY": "reason"}, empty, as_json)
+    for one in triggers:
+        note(f"schedule {one.name} starts it without a clock: {in_words(one.definition)}")
 
 
 def _local(row: CandidateView) -> str:

@@ -44,7 +44,7 @@ def simulate(
     """Show which steps a sequence would visit. Nothing is run.
 
     With for_each, STEP.JOB[2]=failed is the run of the third value. STEP=approved, rejected or expired is the decision
-    about a step that waits for a person.
+    about a step that waits for a person; STEP=found or expired is how the waiting for a file or an address ends.
     """
     from jobfac.store.sequences.simulate import simulate
 
@@ -109,25 +109,26 @@ def _values(job: str, sequence: "Sequence", moment: datetime, given: dict[str, A
 def _outcomes(sequence: "Sequence", given: list[str]) -> "tuple[Outcomes, Decisions]":
     places = {f"{step.name}.{job}": (step.name, job) for step in sequence.steps for job in step.jobs}
     fans = {step.name for step in sequence.steps if step.for_each}
-    people = [step.name for step in sequence.steps if step.approve is not None]
+    waiting = {step.name: _DECIDED if step.approve else _AWAITED for step in sequence.steps if step.otherwise}
     found: dict[tuple[str, str], list[RunState]] = {}
     decided: dict[str, list[Decision]] = {}
     for one in given:
         place, _, words = one.partition("=")
-        if place in people:
-            decided[place] = [Decision(_word(one, word, _DECISIONS)) for word in words.split(",")]
+        if place in waiting:
+            decided[place] = [Decision(_word(one, word, waiting[place])) for word in words.split(",")]
             continue
         whole, bracket, number = place.removesuffix("]").partition("[")
         is_one = place.endswith("]") and number.isdecimal()
         if whole not in places or (bracket and not (is_one and places[whole][0] in fans)):
-            fail(USAGE, f"--outcome {one} must name a step and its job: one of {', '.join([*places, *people])}.")
+            fail(USAGE, f"--outcome {one} must name a step and its job: one of {', '.join([*places, *waiting])}.")
         step, job = places[whole]
         name = f"{job}[{int(number)}]" if bracket else job
         found[step, name] = [RunState(_word(one, word, FINAL)) for word in words.split(",")]
     return found, decided
 
 
-_DECISIONS = frozenset({Decision.APPROVED, Decision.REJECTED, Decision.EXPIRED})
+_DECIDED = frozenset({Decision.APPROVED, Decision.REJECTED, Decision.EXPIRED})
+_AWAITED = frozenset({Decision.FOUND, Decision.EXPIRED})
 
 
 def _word(option: str, word: str, known: Collection[str]) -> str:

@@ -8,7 +8,7 @@ from rich.tree import Tree
 
 from jobfac.cli.rendering.text import cell, duration, printable, styled
 from jobfac.cli.times import write_short
-from jobfac.states import FAILURES, Waiting
+from jobfac.states import FAILURES
 from jobfac.views.runs import RunView
 from jobfac.views.sequences import StepRunView, StepVisitView
 
@@ -60,7 +60,7 @@ def _waiting(visit: StepVisitView) -> str:
     if visit.decision is not None:
         return f"{visit.decision}{f' by {cell(printable(visit.decided_by))}' if visit.decided_by else ''}"
     until = "" if visit.wake_at is None else f" until {visit.wake_at.astimezone():%Y-%m-%d %H:%M:%S}"
-    return f"waits for {'an approval' if visit.waits_for == Waiting.APPROVAL else 'its time'}{until}"
+    return f"waits for {cell(printable(visit.wanted))}{until}"
 
 
 def _visit(step: str, number: int, result: str | None, following: str | None, reason: str | None) -> str:

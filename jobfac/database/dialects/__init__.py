@@ -8,7 +8,7 @@ import enum
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import sqlalchemy as sa
 
@@ -16,13 +16,14 @@ from jobfac.database.dialects.clock import utcnow
 from jobfac.database.dialects.hints import CLAIMING, DIRTY, FOUND_BY_KEY, LOCKED, LOCKED_BY_KEY, PASS, SKIP
 from jobfac.database.dialects.lease_clock import lease_now
 from jobfac.database.dialects.octets import octets
-from jobfac.database.tables import queue, run, start_hold, worker, worker_lease
+from jobfac.database.dialects.survey import HOLD_WEIGHT, SURVEY, Survey, read_survey
+from jobfac.database.tables import run, worker_lease
 from jobfac.database.types import sql_literals
-from jobfac.states import ALIVE, HELD, RunState, WorkerState
+from jobfac.states import ALIVE, HELD, RunState
 
 __all__ = [
-    "CLAIMED", "CLAIMING", "CLAIM_VALUES", "DIRTY", "FIRST_END", "FITS", "FOUND_BY_KEY", "IS_ALIVE", "LOCKED",
-    "LOCKED_BY_KEY", "PASS", "RENEW", "RENEW_PROMISED", "SKIP", "SURVEY", "Dialect", "Survey", "Waiter",
+    "CLAIMED", "CLAIMING", "CLAIM_VALUES", "DIRTY", "FIRST_END", "FITS", "FOUND_BY_KEY", "HOLD_WEIGHT", "IS_ALIVE",
+    "LOCKED", "LOCKED_BY_KEY", "PASS", "RENEW", "RENEW_PROMISED", "SKIP", "SURVEY", "Dialect", "Survey", "Waiter",
     "WorkSignal", "dialect_for", "dialect_of", "lease_now", "octets", "read_survey", "utcnow", "work_expression",
 ]  # fmt: skip
 
@@ -79,87 +80,6 @@ FIRST_END = sa.select(
     .scalar_subquery()
     .label("first_end"),
 )
-
-_mine = run.alias("mine")
-_HELD = (
-    sa.select(sa.func.count())
-    .select_from(_mine)
-    .with_hint(_mine, DIRTY, "mssql")
-    .where(sa.text(f"mine.state IN ({sql_literals(HELD)})"), _mine.c.worker_id == worker.c.id)
-    .scalar_subquery()
-)
-_active = worker.alias("active")
-_FLEET = (
-    sa.select(sa.func.count())
-    .select_from(_active)
-    .with_hint(_active, PASS, "mssql")
-    .where(sa.text(f"active.state = '{WorkerState.ACTIVE}'"))
-    .scalar_subquery()
-)
-HOLD_WEIGHT = 1_000_000
-"""Times the sum of the ids of the active holds, plus the number of queues: changes when either does."""
-
-_QUEUES = sa.select(sa.func.count()).select_from(queue).with_hint(queue, PASS, "mssql").scalar_subquery()
-_HOLDS = (
-    sa.select(sa.func.coalesce(sa.func.sum(start_hold.c.id), sa.literal_column("0")))
-    .with_hint(start_hold, PASS, "mssql")
-    .where(
-        sa.text("start_hold.freed = 0"),
-        start_hold.c.released_at.is_(None),
-        sa.or_(start_hold.c.until.is_(None), start_hold.c.until > utcnow()),
-    )
-    .scalar_subquery()
-)
-SURVEY = (
-    sa.select(
-        worker.c.state,
-        _FLEET.label("fleet"),
-        (_QUEUES + _HOLDS * sa.literal_column(f"{HOLD_WEIGHT}")).label("queues"),
-        _HELD.label("held"),
-        run.c.id,
-        run.c.attempt,
-        run.c.stop,
-    )
-    .with_hint(worker, PASS, "mssql")
-    .with_hint(run, PASS, "mssql")
-    .select_from(
-        worker.outerjoin(
-            run,
-            sa.text(f"run.state IN ({sql_literals(HELD)})")
-            & (run.c.worker_id == worker.c.id)
-            & (run.c.state == sa.literal_column(f"'{RunState.STOPPING}'")),
-        )
-    )
-    .where(worker.c.id == sa.bindparam("p_id", type_=sa.BigInteger, literal_execute=True))
-)
-"""One row for each run that the worker must stop, or one row without a run. No row: the worker does not exist, or its
-row is locked."""
-
-
-class Survey(NamedTuple):
-    """The database's information about a worker.
-
-    Attributes:
-        state: the worker's state.
-        stops: runs to stop, as (run, attempt, how).
-        queues: a number that changes with the number of queues and with the active holds, of all workers.
-        held: how many runs the worker holds. It is read without locks, so it may include uncommitted changes.
-        fleet: how many workers take new runs.
-    """
-
-    state: WorkerState
-    stops: list[tuple[int, int, str]]
-    queues: int
-    held: int
-    fleet: int = 1
-
-
-def read_survey(rows: Sequence[Any]) -> Survey | None:
-    """Convert the rows of ``SURVEY``; None: there are no rows."""
-    if not rows:
-        return None
-    stops = [(row.id, row.attempt, row.stop) for row in rows if row.id is not None]
-    return Survey(WorkerState(rows[0].state), stops, rows[0].queues, rows[0].held, rows[0].fleet)
 
 
 class WorkSignal(enum.IntFlag):

@@ -7,7 +7,8 @@ import sqlalchemy as sa
 
 from jobfac.database.dialects import DIRTY, HOLD_WEIGHT, PASS, Survey, WorkSignal, read_survey, work_expression
 from jobfac.database.dialects.answers import LONGEST_WAIT
-from jobfac.database.tables import SCHEMA
+from jobfac.database.sequence_tables import LOOKED_FOR
+from jobfac.database.tables import SCHEMA, WATCHED
 from jobfac.database.types import sql_literals
 from jobfac.states import HELD, RunState, WorkerState
 
@@ -37,6 +38,8 @@ SELECT @work AS work, w.state, (SELECT COUNT(*) FROM {SCHEMA}.queue {PASS})
     (SELECT COUNT(*) FROM {SCHEMA}.run {DIRTY} WHERE worker_id = :worker_id AND state IN ({sql_literals(HELD)}))
         AS held,
     (SELECT COUNT(*) FROM {SCHEMA}.worker {DIRTY} WHERE state = '{WorkerState.ACTIVE}') AS fleet,
+    (SELECT COALESCE(SUM(id), 0) FROM {SCHEMA}.schedule {PASS} WHERE {WATCHED})
+    + (SELECT COALESCE(SUM(id), 0) FROM {SCHEMA}.visit {PASS} WHERE {LOOKED_FOR}) AS watches,
     r.id, r.attempt, r.stop
 FROM (SELECT 1 AS one) AS o
 LEFT JOIN {SCHEMA}.worker AS w {PASS} ON w.id = :worker_id

@@ -6,7 +6,7 @@ inside its own argument and is never text of a program. ``bind`` gives a SQL tex
 
 from jobfac.definitions.parameters.checks import variable
 from jobfac.definitions.parameters.model import Declared, Parameter, fill_value
-from jobfac.definitions.parameters.paths import fill_path
+from jobfac.definitions.parameters.paths import fill_address, fill_path, fill_pattern
 from jobfac.definitions.parameters.placeholders import (
     Context,
     Placeholder,
@@ -46,7 +46,9 @@ __all__ = [
     "bind",
     "constants",
     "fill",
+    "fill_address",
     "fill_path",
+    "fill_pattern",
     "fill_value",
     "has_placeholder",
     "is_late",

@@ -1,9 +1,32 @@
 """Placeholders in paths: a value names something below the folder that the definition names, never beyond it."""
 
 import os.path
+import re
+from collections.abc import Callable
 from pathlib import PurePath
+from urllib.parse import quote
 
 from jobfac.definitions.parameters.placeholders import Context, Placeholder, UnresolvedError, fill, has_placeholder
+
+_WILDCARD = re.compile(r"([?\[])")
+
+
+def fill_pattern(pattern: str, context: Context) -> str:
+    """Return a pattern of paths with its placeholders replaced. A value is never a wildcard.
+
+    Raises:
+        UnresolvedError: as ``fill_path``.
+    """
+    return _filled(pattern, context, lambda placeholder, value: _WILDCARD.sub(r"[\1]", _checked(placeholder, value)))
+
+
+def fill_address(url: str, context: Context) -> str:
+    """Return a URL with its placeholders replaced; a value stays inside its part of the URL.
+
+    Raises:
+        UnresolvedError: a placeholder has no value.
+    """
+    return fill(url, context, lambda placeholder, value: quote(value, safe=""))
 
 
 def fill_path(path: str, context: Context) -> str:
@@ -13,9 +36,13 @@ def fill_path(path: str, context: Context) -> str:
         UnresolvedError: a value leads out of the folder that stands before the first placeholder, or has a character
             that no name of a file should have.
     """
+    return _filled(path, context, _checked)
+
+
+def _filled(path: str, context: Context, convert: Callable[[Placeholder, str], str]) -> str:
     if not has_placeholder(path):
         return fill(path, context)
-    filled = fill(path, context, _checked)
+    filled = fill(path, context, convert)
     folder = path[: path.index("${")].rpartition("/")[0]
     if folder and not PurePath(os.path.normpath(filled)).is_relative_to(os.path.normpath(folder)):
         raise UnresolvedError(f"leads to {filled!r}, out of the folder {folder!r}; give a plain name")

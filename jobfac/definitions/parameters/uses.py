@@ -62,6 +62,8 @@ def _step_texts(sequence: Sequence) -> Iterator[TextField]:
     for position, step in enumerate(sequence.steps):
         for field in ("arguments", "payloads", "parameters", "for_each"):
             yield from _texts(("steps", position, field), getattr(step, field))
+        for field, text in step.wait.texts() if step.wait is not None else ():
+            yield TextField(("steps", position, "wait", field), text)
 
 
 def _texts(path: Path, value: Any) -> Iterator[TextField]:

@@ -1,4 +1,4 @@
-"""Starts that no clock causes: after another job has ended."""
+"""Starts that no clock causes: after another job has ended, or when a file arrives."""
 
 from jobfac.definitions.triggers.after import After, Upstream
 

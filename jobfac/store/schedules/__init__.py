@@ -4,6 +4,7 @@ There is no leader. Any number of schedulers process different due schedules at 
 schedule's runs and its next due time, under a lock on the schedule's row.
 """
 
+from jobfac.store.schedules.arriving import Arrived, ArrivedFile, WatchedSchedule, start_arrived, watched
 from jobfac.store.schedules.blackouts import hold_back
 from jobfac.store.schedules.following import WAITING, insert_followers
 from jobfac.store.schedules.inserting import Inserted, Miss, Refusal, insert_due
@@ -14,10 +15,13 @@ from jobfac.store.schedules.syncing import Prepared, apply, put, remove, sync
 
 __all__ = [
     "WAITING",
+    "Arrived",
+    "ArrivedFile",
     "Inserted",
     "Miss",
     "Prepared",
     "Refusal",
+    "WatchedSchedule",
     "apply",
     "get",
     "hold_back",
@@ -33,5 +37,7 @@ __all__ = [
     "read_load",
     "remove",
     "resume",
+    "start_arrived",
     "sync",
+    "watched",
 ]

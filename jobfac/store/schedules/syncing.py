@@ -151,8 +151,9 @@ def _sync(conn: sa.Connection, job_id: str, definition: d.AnyJob | None, prepare
     for new, row in renamed.items():
         conn.execute(schedule.update().where(schedule.c.id == row.id).values(name=new))
     for new, old in pairs.items():
-        if old is not None and rows[old]["definition"] != texts[new]:
-            changes.changed.append(_changed(rows[old], wanted[new], prepared))
+        pool = pool_of(definition, wanted[new])
+        if old is not None and (rows[old]["definition"] != texts[new] or rows[old]["pool"] != pool):
+            changes.changed.append(_changed(rows[old], wanted[new], pool, prepared))
             if not wanted[new].is_calendar or not read(rows[old]["definition"]).is_calendar:
                 changes.waiting.append((rows[old]["id"], wanted[new].after if wanted[new].enabled else None))
     fresh = {name: wanted[name] for name, old in pairs.items() if old is None}
@@ -162,7 +163,8 @@ def _sync(conn: sa.Connection, job_id: str, definition: d.AnyJob | None, prepare
     for name, rule in fresh.items():
         due = prepared.first_due(rule, now)
         if rule.jitter or not rule.is_calendar:
-            changes.single.append((rule, _row(job_id, name, prepared.text(rule), due)))
+            values = _row(job_id, name, prepared.text(rule), due)
+            changes.single.append((rule, {**values, "pool": pool_of(definition, rule)}))
         else:
             keys = members({"job": job_id, "name": name, "paused": False})
             changes.new.append(f"{keys}, {prepared.values(rule, due)}")
@@ -175,6 +177,7 @@ _ROWS = (
         schedule.c.definition,
         schedule.c.next_due_at,
         schedule.c.last_due_at,
+        schedule.c.pool,
         utcnow().label("now"),
     )
     .with_hint(schedule, LOCKED_BY_KEY, "mssql")
@@ -208,7 +211,14 @@ def _row(job_id: str, name: str, text: str, due: datetime | None) -> dict[str, A
     return {**values, "next_due_at": due, "fire_at": due}
 
 
-def _changed(row: Mapping[Any, Any], rule: Schedule, prepared: Prepared) -> str:
+def pool_of(definition: d.AnyJob, rule: Schedule) -> str | None:
+    """Return the pool whose workers watch for the files of a schedule; None: nobody does."""
+    if rule.file is None or not rule.enabled:
+        return None
+    return rule.pool or (definition.pool if isinstance(definition, d.Job) else "default")
+
+
+def _changed(row: Mapping[Any, Any], rule: Schedule, pool: str | None, prepared: Prepared) -> str:
     """Return the new values of a changed schedule. A pending due time stays due if the new rule has it too."""
     pending = row["next_due_at"]
     after = row["now"] if pending is None else min(row["now"], pending - TICK)
@@ -216,7 +226,7 @@ def _changed(row: Mapping[Any, Any], rule: Schedule, prepared: Prepared) -> str:
         after = max(after, row["last_due_at"])
     due = prepared.first_due(rule, after) if after == row["now"] else _first_due(rule, after)
     if due is None or not rule.jitter:
-        return f"{members({'id': row['id']})}, {prepared.values(rule, due)}"
+        return f"{members({'id': row['id'], 'pool': pool})}, {prepared.values(rule, due)}"
     fire_at = fire_time(rule, row["id"], due)
     values = {"id": row["id"], "definition": prepared.text(rule), "next_due_at": due, "fire_at": fire_at}
     return members(values)
@@ -251,7 +261,7 @@ def _batches(rows: Sequence[T]) -> Iterator[Sequence[T]]:
     return (rows[at : at + BATCH] for at in range(0, len(rows), BATCH))
 
 
-_CHANGING = {name: schedule.c[name].type for name in ("definition", "next_due_at", "fire_at")}
+_CHANGING = {name: schedule.c[name].type for name in ("definition", "next_due_at", "fire_at", "pool")}
 
 
 @functools.cache

@@ -8,22 +8,28 @@ scheduler begins it (``begin_queued``). The transaction that finishes a run of o
 from jobfac.store.sequences.advance import advance_after, begin, begin_queued, deregister, expire, lock, lock_rules
 from jobfac.store.sequences.approvals import approve, waiting_for
 from jobfac.store.sequences.history import step_history
+from jobfac.store.sequences.looking import WaitingVisit, found, looked_for, note, take_due
 from jobfac.store.sequences.steering import retry, stop
 from jobfac.store.sequences.sweeping import sweep, wake
 
 __all__ = [
+    "WaitingVisit",
     "advance_after",
     "approve",
     "begin",
     "begin_queued",
     "deregister",
     "expire",
+    "found",
     "lock",
     "lock_rules",
+    "looked_for",
+    "note",
     "retry",
     "step_history",
     "stop",
     "sweep",
+    "take_due",
     "waiting_for",
     "wake",
 ]

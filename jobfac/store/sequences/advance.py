@@ -188,7 +188,7 @@ def _tend(conn: sa.Connection, parent: SequenceRun, place: StoredVisit | None) -
         return place
     step = step_of(parent.sequence, place.visit.step)
     if step.waits and place.visit.decision is None and place.is_ripe:
-        visits.decide(conn, place.id, Decision.EXPIRED if step.approve is not None else Decision.ELAPSED)
+        visits.decide(conn, place.id, Decision.ELAPSED if step.otherwise is None else Decision.EXPIRED)
     elif step.for_each and is_given_up(step, place.visit.ended) and place.visit.running:
         _stop_others(conn, place.id, parent.by)
     elif step.for_each and (number := to_start(step, place.visit)):

@@ -9,7 +9,8 @@ a failure. The final state of the run counts, not the state of an attempt.
 - ``at_once`` does not wait for jobs and continues as ``on_success`` says.
 
 A step with ``for_each`` decides when all of its runs have ended, as ``when_all``; without any value it is a success. A
-step with ``approve`` or ``wait`` starts nothing and decides when a person decides or its time has come.
+step with ``approve`` or ``wait`` starts nothing and decides when a person decides, its time has come, or what it waits
+for is there.
 
 A step whose ``start_if`` does not hold is skipped and continues as ``otherwise`` says. A step with an unknown reference
 in its arguments or payloads cannot start and ends in failure.
@@ -121,9 +122,9 @@ def result_of(
 
 def _of_decision(step: Step, decision: Decision) -> StepResult:
     if decision == Decision.EXPIRED:
-        is_good = step.approve is not None and step.approve.otherwise == "succeed"
+        is_good = step.otherwise == "succeed"
     else:
-        is_good = decision in (Decision.APPROVED, Decision.ELAPSED)
+        is_good = decision in (Decision.APPROVED, Decision.ELAPSED, Decision.FOUND)
     return StepResult.SUCCESS if is_good else StepResult.FAILURE
 
 

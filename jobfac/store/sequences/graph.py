@@ -50,7 +50,7 @@ def _results(step: Step) -> Iterator[StepResult]:
         yield StepResult.AT_ONCE
     else:
         yield StepResult.SUCCESS
-        if step.wait is None:
+        if step.wait is None or not step.wait.is_for_time:
             yield StepResult.FAILURE
         if step.for_each or (len(step.jobs) > 1 and step.proceed == "when_all") or "on_mixed" in step.model_fields_set:
             yield StepResult.MIXED
@@ -78,7 +78,7 @@ def _notes(step: Step) -> list[str]:
     if step.approve is not None:
         waits.append(f"(approval by {step.approve.by})")
     if step.wait is not None:
-        waits.append("(waits for a time)")
+        waits.append(f"(waits for {'a file' if step.wait.file else 'an answer' if step.wait.http else 'a time'})")
     return [*step.jobs, *waits]
 
 

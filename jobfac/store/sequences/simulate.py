@@ -18,7 +18,8 @@ Outcomes = Mapping[tuple[str, str], Sequence[RunState]]
 With ``for_each`` the job of one value is ``JOB[PLACE]``, with places from 0; without a place it is all of them."""
 
 Decisions = Mapping[str, Sequence[Decision]]
-"""How people decide about the steps that wait for them: one for each visit. Without one they approve."""
+"""How the steps that wait for a person, a file or an address go on: one for each visit. Without one a person approves,
+and the file or the answer is there."""
 
 FEW = 1000
 """The simulated number of runs of a step with ``for_each`` at most."""
@@ -79,10 +80,9 @@ def simulate(
 
 
 def _waited(step: Step, number: int, decisions: Decisions) -> Stop:
-    """A visit of a step that waits for a person or a time, which is over."""
-    if step.approve is None:
-        return Stop(number, Visit(step.name, [], 0, decision=Decision.ELAPSED), {})
-    given = decisions.get(step.name, [Decision.APPROVED])
+    """A visit of a step that waits for a person, a time, a file or an address, which is over."""
+    usual = Decision.APPROVED if step.approve is not None else Decision.FOUND if step.otherwise else Decision.ELAPSED
+    given = decisions.get(step.name, [usual])
     return Stop(number, Visit(step.name, [], 0, decision=given[min(number, len(given)) - 1]), {})
 
 

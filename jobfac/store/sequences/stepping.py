@@ -15,7 +15,8 @@ from jobfac.database.engine import SEQUENCE_LIMIT
 from jobfac.database.tables import run
 from jobfac.definitions import Sequence as Definition
 from jobfac.definitions import Step
-from jobfac.definitions.parameters import Context, UnresolvedError
+from jobfac.definitions.parameters import Context, UnresolvedError, fill_address, fill_pattern
+from jobfac.definitions.waiting import Wait
 from jobfac.states import JobKind, StepResult, StepStart, Waiting
 from jobfac.store import jobs, runs
 from jobfac.store.runs import StartRequest
@@ -24,6 +25,7 @@ from jobfac.store.runs.request import FIRST
 from jobfac.store.sequences import visits
 from jobfac.store.sequences.decide import FAN_OUT, is_open, leave, step_of
 from jobfac.store.sequences.references import Outputs, UnknownReference, fill, fill_typed
+from jobfac.store.sequences.visits import Awaited
 
 ANCESTORS = 20
 """The maximum length of a chain of retried runs that is searched for outputs."""
@@ -88,10 +90,10 @@ def enter(conn: sa.Connection, parent: SequenceRun, name: str, number: int) -> N
         left = leave(sequence, step, StepResult.SKIPPED)
         visits.enter(conn, parent.run_id, step, number, StepStart.SKIPPED, left, "its start_if did not hold")
         return
-    if step.waits:
-        _wait(conn, parent, step, number)
-        return
     try:
+        if step.waits:
+            _wait(conn, parent, step, number)
+            return
         if step.for_each:
             _fan_out(conn, parent, step, number)
             return
@@ -111,22 +113,37 @@ def enter(conn: sa.Connection, parent: SequenceRun, name: str, number: int) -> N
 
 
 def _wait(conn: sa.Connection, parent: SequenceRun, step: Step, number: int) -> None:
-    """Begin to wait for a person or a time."""
+    """Begin to wait for a person, a time, a file or an address.
+
+    Raises:
+        UnresolvedError: a placeholder in the path or the address has no value, or one that does not fit there.
+    """
     now = _now(conn)
     if step.wait is not None:
-        visits.enter(
-            conn, parent.run_id, step, number, StepStart.STARTED, waits_for=Waiting.TIME, wake_at=step.wait.end(now)
-        )
+        awaited = _awaited(step.wait, now, parent.context)
+        visits.enter(conn, parent.run_id, step, number, StepStart.STARTED, awaited=awaited)
         return
     assert step.approve is not None
     wanted = step.approve
     wake_at = None if wanted.timeout is None else now + timedelta(seconds=wanted.timeout)
-    visits.enter(conn, parent.run_id, step, number, StepStart.STARTED, waits_for=Waiting.APPROVAL, wake_at=wake_at)
+    awaited = Awaited(Waiting.APPROVAL, wake_at)
+    visits.enter(conn, parent.run_id, step, number, StepStart.STARTED, awaited=awaited)
     what = f": {wanted.message}" if wanted.message else ""
     detail = (
         f"step '{step.name}' waits for an approval by {wanted.by}{what}; `jobfac approve {parent.run_id} {step.name}`"
     )
     runs.record(conn, [Event(parent.run_id, parent.attempt, "approval_wanted", parent.by, detail, parent.notify)])
+
+
+def _awaited(wait: Wait, now: datetime, context: Context) -> Awaited:
+    end = wait.end(now)
+    if wait.file is not None:
+        wanted = {"file": fill_pattern(wait.file, context), "stable": wait.stable}
+        return Awaited(Waiting.FILE, end, wanted, wait.pool)
+    if wait.http is not None:
+        url = fill_address(wait.http, context) if isinstance(wait.http, str) else {"secret": wait.http.secret}
+        return Awaited(Waiting.HTTP, end, {"http": url, "every": wait.every})
+    return Awaited(Waiting.TIME, end)
 
 
 def _fan_out(conn: sa.Connection, parent: SequenceRun, step: Step, number: int) -> None:

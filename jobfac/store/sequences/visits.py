@@ -36,6 +36,8 @@ class VisitRow(NamedTuple):
     wake_at: datetime | None
     decision: str | None
     decided_by: str | None
+    awaits: str | None
+    pool: str | None
 
     @property
     def refusals(self) -> dict[str, str]:
@@ -44,6 +46,22 @@ class VisitRow(NamedTuple):
 
 
 _COLUMNS = tuple(visit.c[name] for name in VisitRow._fields)
+
+
+class Awaited(NamedTuple):
+    """What a visit waits for, if not for runs.
+
+    Attributes:
+        wake_at: when the waiting ends by itself; None: never.
+        awaits: of a file ``{"file": PATTERN, "stable": SECONDS}``, of an address ``{"http": URL, "every": SECONDS}``,
+            where URL may be ``{"secret": REFERENCE}``.
+        pool: the pool whose workers look for the file.
+    """
+
+    what: Waiting
+    wake_at: datetime | None
+    awaits: Mapping[str, Any] | None = None
+    pool: str | None = None
 
 
 class StoredVisit(NamedTuple):
@@ -161,22 +179,23 @@ def enter(
     left: Leave | None = None,
     reason: str | None = None,
     items: Sequence[Mapping[str, Any]] | None = None,
-    waits_for: Waiting | None = None,
-    wake_at: datetime | None = None,
+    awaited: Awaited | None = None,
 ) -> int:
     """Record that the sequence entered a step for the ``number``-th time. Returns the id of the visit.
 
     Args:
         left: the result, if the visit is already decided.
         items: with ``for_each``, the parameters of each of its runs; each job of the step has one run for each.
-        waits_for: what it waits for, if not for runs, and until when.
+        awaited: what it waits for, if not for runs.
     """
     values = {
         "children": None if items is None else len(items) * len(step.jobs),
         "at_most": None if items is None else step.at_most or FAN_OUT,
         "for_each": None if items is None else json.dumps(items, ensure_ascii=False),
-        "waits_for": waits_for,
-        "wake_at": wake_at,
+        "waits_for": awaited and awaited.what,
+        "wake_at": awaited and awaited.wake_at,
+        "awaits": awaited and awaited.awaits and json.dumps(awaited.awaits, ensure_ascii=False),
+        "pool": awaited and awaited.pool,
         "run_id": run_id,
         "step": step.name,
         "number": number,
@@ -185,6 +204,8 @@ def enter(
         "reason": None if reason is None else truncate_utf16(reason, 1000),
     }
     times: dict[str, Any] = {"entered_at": utcnow()}
+    if awaited is not None and awaited.what == Waiting.HTTP:
+        times["look_at"] = utcnow()
     if left is not None:
         values |= _left(left)
         times["decided_at"] = utcnow()
@@ -210,19 +231,18 @@ def decide(
     conn: sa.Connection, visit_id: int, decision: Decision, by: str | None = None, reason: str | None = None
 ) -> bool:
     """Record how the waiting of a visit ended. Returns False if that was decided before."""
-    values = {
-        "decision": decision,
-        "decided_by": by,
-        "reason": None if reason is None else truncate_utf16(reason, 1000),
-    }
+    values = {"decision": decision, "decided_by": by}
+    if reason is not None:
+        values["reason"] = truncate_utf16(reason, 1000)
     change = visit.update().where(visit.c.id == visit_id, visit.c.decision.is_(None), visit.c.result.is_(None))
     return bool(conn.execute(change.values(values)).rowcount)
 
 
 def abandon(conn: sa.Connection, run_id: int) -> None:
     """Let the steps of a sequence run that ends wait no more."""
-    change = visit.update().where(visit.c.run_id == run_id, visit.c.result.is_(None), visit.c.wake_at.is_not(None))
-    conn.execute(change.values(wake_at=None))
+    waits = sa.or_(*(visit.c[name].is_not(None) for name in ("wake_at", "pool", "look_at")))
+    change = visit.update().where(visit.c.run_id == run_id, visit.c.result.is_(None), waits)
+    conn.execute(change.values(wake_at=None, pool=None, look_at=None))
 
 
 def refuse(conn: sa.Connection, visit_id: int, reasons: Mapping[str, str]) -> None:

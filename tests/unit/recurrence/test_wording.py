@@ -54,7 +54,7 @@ def test_a_rule_is_in_words(rule: dict[str, Any], words: str) -> None:
 
 
 def test_a_rule_of_an_unknown_form_is_shown_as_it_is() -> None:
-    assert in_words({"file": "/in/*.csv", "stable": "30s", "payload": "x"}) == "file /in/*.csv, stable 30s"
+    assert in_words({"signal": "red", "seen": ["30s"], "payload": "x"}) == "signal red, seen 30s"
 
 
 def test_a_start_after_other_jobs_names_them() -> None:
@@ -64,3 +64,9 @@ def test_a_start_after_other_jobs_names_them() -> None:
         "after extract (failed), within 6h",
         "after a and b",
     ]
+
+
+def test_a_file_that_arrives_is_named() -> None:
+    assert in_words({"file": "/in/*.csv"}) == "file /in/*.csv, stable for 10s"
+    rule = {"file": "/in/*.csv", "stable": "30s", "pool": "etl"}
+    assert in_words(rule) == "file /in/*.csv, stable for 30s, in pool etl"

@@ -171,3 +171,25 @@ def test_errors_are_explained(file: str, words: list[str], code: int, sentence: 
     with pytest.raises(Failure, match=re.escape(sentence)) as caught:
         call(*words, "--file", file)
     assert caught.value.code == code
+
+
+def test_a_step_that_waits_finds_what_it_waits_for_or_does_not(tmp_path: Path) -> None:
+    steps = [
+        {"name": "prices", "wait": {"file": "/in/a", "timeout": "1h"}, "on_failure": {"step": "alert"}},
+        {"name": "rates", "wait": {"http": "http://a.example.org", "timeout": "1h", "otherwise": "succeed"}},
+        {"name": "load", "jobs": ["a"], "on_success": "end"},
+        {"name": "alert", "jobs": ["b"], "on_success": "end_failed"},
+    ]
+    file = tmp_path / "jobs.yaml"
+    file.write_text(json.dumps({"jobs": {**JOBS, "night": {"steps": steps}}}))
+
+    def walked(*options: str) -> list[str]:
+        shown = CliRunner().invoke(app, ["simulate", "night", "--file", str(file), "--json", *options])
+        return [f"{one['step']}:{one.get('decision')}:{one['result']}" for one in json.loads(shown.stdout)["path"]]
+
+    assert walked() == ["prices:found:success", "rates:found:success", "load:None:success"]
+    assert walked("--outcome", "rates=expired")[1:] == ["rates:expired:success", "load:None:success"]
+    assert walked("--outcome", "prices=expired") == ["prices:expired:failure", "alert:None:success"]
+    wrong = CliRunner().invoke(app, ["simulate", "night", "--file", str(file), "--outcome", "prices=approved"])
+    assert isinstance(wrong.exception, Failure)
+    assert "must give one of expired, found, not 'approved'" in str(wrong.exception)

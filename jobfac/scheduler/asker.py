@@ -1,0 +1,71 @@
+"""Asks the addresses for which steps of sequences wait, in separate threads: a slow one delays no duty.
+
+Each request follows the rule for outgoing connections that channels follow. If a scheduler dies with a request, the
+address is asked again when its interval is over.
+"""
+
+import threading
+from collections.abc import Iterable
+
+from jobfac.channels import DeliveryError, webhook
+from jobfac.database.engine import Database
+from jobfac.errors import Unreachable
+from jobfac.secret_references import SecretError, resolve
+from jobfac.settings import Settings
+from jobfac.store import sequences
+from jobfac.store.sequences import WaitingVisit
+from jobfac.telemetry.logs import logger
+
+log = logger("jobfac.asker")
+
+AT_A_TIME = 8
+"""The maximum number of requests at the same time."""
+
+
+class Asker:
+    """Asks addresses. ``_busy`` is written under ``_lock`` by the threads that ask and the one that calls ``ask``."""
+
+    def __init__(self, db: Database, settings: Settings, scheduler: str) -> None:
+        self._db = db
+        self._settings = settings
+        self._scheduler = scheduler
+        self._log = log.bind(scheduler=scheduler)
+        self._lock = threading.Lock()
+        self._busy = 0
+
+    @property
+    def free(self) -> int:
+        """How many more addresses it may ask now."""
+        with self._lock:
+            return AT_A_TIME - self._busy
+
+    def ask(self, waiting: Iterable[WaitingVisit]) -> None:
+        """Ask the addresses of these visits, at most ``free``."""
+        for one in waiting:
+            with self._lock:
+                self._busy += 1
+            # A daemon thread, so that a request that hangs does not keep the process alive.
+            threading.Thread(target=self._ask, args=(one,), name=f"visit {one.id}", daemon=True).start()
+
+    def _ask(self, waiting: WaitingVisit) -> None:
+        try:
+            if (why := self._answer(waiting)) is not None:
+                self._db.transact(sequences.note, waiting, why)
+            elif self._db.transact(sequences.found, waiting, "it has answered", self._scheduler):
+                self._log.info("address answered", action="address_answered", run=waiting.run_id, step=waiting.step)
+        except Unreachable as error:
+            self._log.warning("answer not stored, retrying", action="ask_failed", reason=str(error))
+        except Exception:  # the address is asked again after its interval
+            self._log.exception("address not asked", action="ask_failed", run=waiting.run_id, step=waiting.step)
+        finally:
+            with self._lock:
+                self._busy -= 1
+
+    def _answer(self, waiting: WaitingVisit) -> str | None:
+        """Ask the address. Returns why it does not count as an answer, or None."""
+        wanted = waiting.wanted["http"]
+        try:
+            webhook.ask(wanted if isinstance(wanted, str) else resolve(wanted["secret"]), self._settings)
+        except (DeliveryError, SecretError) as error:
+            return str(error)
+        return None

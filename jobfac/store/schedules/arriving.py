@@ -1,0 +1,200 @@
+"""Start the jobs of files that have arrived: one run for each file, however many workers see it.
+
+What makes a file one and the same is its path, its size and its time of modification. The table ``arrived_file`` has a
+row for each file of a job that has become a run. It is written in the transaction that starts the run, under a named
+lock of the job, so a crash leaves either both or neither, and of two workers the second finds the row.
+"""
+
+import functools
+import hashlib
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from jobfac.database.dialects import FOUND_BY_KEY, PASS, SKIP, lists, rows, utcnow
+from jobfac.database.tables import WATCHED, arrived_file, job, schedule
+from jobfac.database.types import BigId
+from jobfac.definitions import Schedule
+from jobfac.store import runs
+from jobfac.store.runs import StartRequest
+from jobfac.store.schedules.decision import TICK, ScheduleRow, read, request
+from jobfac.store.schedules.inserting import Refusal
+
+FILES = 500
+"""The maximum number of files in one transaction."""
+
+SEEN_AGAIN = 3600.0
+"""Seconds for which a file that was seen is not noted again."""
+
+FORGOTTEN = 500
+"""The maximum number of files that one transaction forgets."""
+
+
+class WatchedSchedule(NamedTuple):
+    """A schedule for whose files a worker watches. ``definition``: its rule, as ``decision.write`` stores it."""
+
+    id: int
+    job: str
+    name: str
+    definition: str
+
+    @property
+    def rule(self) -> Schedule | None:
+        """The rule; None: this version of jobfac cannot read it."""
+        try:
+            return read(self.definition)
+        except ValueError:
+            return None
+
+
+class ArrivedFile(NamedTuple):
+    """A complete file: its path, its size in bytes, and its time of modification in whole seconds since 1970.
+
+    Whole seconds, because a network drive does not give every machine the same fraction.
+    """
+
+    path: str
+    size: int
+    modified: int
+
+    @property
+    def key(self) -> str:
+        """What makes it one and the same file."""
+        text = f"{self.size} {self.modified} {self.path}"
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+class Arrived(NamedTuple):
+    """What became of files.
+
+    Attributes:
+        runs: ids of the new runs.
+        handled: keys of the files that need no more attention: each is one of these runs, or was one before.
+        refusals: why the others were not started. They may be tried again.
+    """
+
+    runs: list[int]
+    handled: Collection[str]
+    refusals: list[Refusal]
+
+
+_IS_WATCHED = sa.text(f"schedule.{WATCHED} AND paused = 0")
+_WATCHED = (
+    sa.select(*(schedule.c[name] for name in WatchedSchedule._fields))
+    .with_hint(schedule, PASS, "mssql")
+    .join(job, job.c.id == schedule.c.job)
+    .with_hint(job, PASS, "mssql")
+    .where(_IS_WATCHED, job.c.enabled == sa.true())
+    .order_by(schedule.c.id)
+)
+_ROW = (
+    sa.select(*(utcnow().label("now") if name == "now" else schedule.c[name] for name in ScheduleRow._fields))
+    .with_hint(schedule, SKIP, "mssql")
+    .where(_IS_WATCHED)
+)
+
+
+def watched(conn: sa.Connection, pools: Collection[str]) -> list[WatchedSchedule]:
+    """Return the schedules for whose files the workers of these pools watch. Paused ones are not among them."""
+    return [WatchedSchedule(*row) for row in conn.execute(_WATCHED.where(lists.among(schedule.c.pool, pools)))]
+
+
+def start_arrived(conn: sa.Connection, watch: WatchedSchedule, files: Sequence[ArrivedFile]) -> Arrived:
+    """Start a run for each of up to ``FILES`` files that has not become one. Safe to repeat.
+
+    Starts nothing if the schedule was changed, paused or removed since ``watch`` was read, or another transaction holds
+    its row: then the files are not handled.
+    """
+    assert len(files) <= FILES
+    # Named locks come before row locks. The job's lock makes two workers take turns.
+    runs.lock(conn, runs.rules_of_jobs(conn, {watch.job}), {f"jobfac:files:{watch.job}"})
+    found = conn.execute(_ROW.where(schedule.c.id == watch.id)).first()
+    if found is None or found.definition != watch.definition:
+        return Arrived([], set(), [])
+    keys = {file.key: file for file in files}
+    known = _known(conn, watch.job, keys)
+    fresh = [file for key, file in keys.items() if key not in known]
+    if not fresh:
+        return Arrived([], known, [])
+    requests = _requests(ScheduleRow(*found), fresh)
+    answers = runs.start_each(conn, requests)
+    started = {file.key: answer for file, answer in zip(fresh, answers, strict=True) if isinstance(answer, int)}
+    if started:
+        values = ({"job": watch.job, "file_key": key, "run_id": run_id} for key, run_id in started.items())
+        conn.execute(_insert(conn.dialect.name), rows.rows_parameter(values))
+        last = requests[-1].due_at
+        conn.execute(schedule.update().where(schedule.c.id == watch.id).values(last_due_at=last))
+    refusals = [
+        Refusal(watch.job, watch.name, start.due_at, f"{file.path}: {answer}")
+        for file, start, answer in zip(fresh, requests, answers, strict=True)
+        if isinstance(answer, Exception)
+    ]
+    return Arrived(list(started.values()), known | started.keys(), refusals)
+
+
+def _requests(row: ScheduleRow, files: Sequence[ArrivedFile]) -> list[StartRequest]:
+    """Return the start requests of files. Each has a time of its own, as an index demands."""
+    rule = read(row.definition)
+    due = row.now if row.last_due_at is None else max(row.now, row.last_due_at + TICK)
+    requests = []
+    for file in files:
+        name = file.path.replace("\\", "/").rpartition("/")[2]
+        origin: dict[str, Any] = {"due": due.astimezone(rule.zone).isoformat()}
+        requests.append(request(rule, row, due, {**origin, "path": file.path, "name": name, "size": file.size}))
+        due += TICK
+    return requests
+
+
+def _known(conn: sa.Connection, job_id: str, keys: Collection[str]) -> set[str]:
+    """Return the keys of the files that have become runs before, and note that they are still there."""
+    given = {**rows.rows_parameter({"file_key": key} for key in keys), "p_job": job_id}
+    found = conn.execute(_find(conn.dialect.name), given).all()
+    if any(row.is_old for row in found):
+        conn.execute(_see(conn.dialect.name), given)
+    return {row.file_key for row in found}
+
+
+@functools.cache
+def _find(engine: str) -> sa.Select[Any]:
+    is_old = sa.case((arrived_file.c.seen_at < utcnow(-SEEN_AGAIN * 1000), 1), else_=0).label("is_old")
+    query = sa.select(arrived_file.c.file_key, is_old).with_hint(arrived_file, FOUND_BY_KEY, "mssql")
+    return query.where(*_is_given(engine))
+
+
+@functools.cache
+def _see(engine: str) -> sa.Update:
+    change = arrived_file.update().where(*_is_given(engine))
+    return rows.by_primary_key(change.values(seen_at=utcnow()), arrived_file)
+
+
+def _is_given(engine: str) -> tuple[sa.ColumnElement[bool], ...]:
+    given = rows.rows_table(engine, file_key=arrived_file.c.file_key.type)
+    # IN and no join: SQLite would read the parameter again for each row of the table.
+    return arrived_file.c.job == sa.bindparam("p_job"), arrived_file.c.file_key.in_(sa.select(given.c.file_key))
+
+
+@functools.cache
+def _insert(engine: str) -> sa.Insert:
+    kinds = {name: arrived_file.c[name].type for name in ("job", "file_key")}
+    given = rows.rows_table(engine, **kinds, run_id=BigId)
+    values = sa.select(given.c.job, given.c.file_key, given.c.run_id, utcnow())
+    return arrived_file.insert().from_select(["job", "file_key", "run_id", "seen_at"], values)
+
+
+def forget(conn: sa.Connection, age: float) -> bool:
+    """Forget up to ``FORGOTTEN`` files that no worker has seen for ``age`` seconds.
+
+    Returns True if there may be more.
+    """
+    query = (
+        sa.select(arrived_file.c.job, arrived_file.c.file_key)
+        .with_hint(arrived_file, PASS, "mssql")
+        .where(arrived_file.c.seen_at < utcnow(-age * 1000))
+        .limit(FORGOTTEN)
+    )
+    found = conn.execute(query).mappings().all()
+    if found:
+        given = rows.rows_parameter(dict(row) for row in found)
+        conn.execute(rows.deletion(conn.dialect.name, arrived_file), given)
+    return len(found) == FORGOTTEN

@@ -1,0 +1,1 @@
+"""Watches for files that start jobs and files for which a step of a sequence waits."""

@@ -1,0 +1,75 @@
+"""What a worker watches for: the files of schedules, and those for which steps of sequences wait."""
+
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
+
+import sqlalchemy as sa
+
+from jobfac.store import schedules, sequences
+from jobfac.store.schedules import ArrivedFile, WatchedSchedule
+from jobfac.store.schedules.arriving import FILES
+from jobfac.store.sequences import WaitingVisit
+
+
+class Taken(NamedTuple):
+    """What became of files: the keys of those that need no more attention, how many are new, why others are refused."""
+
+    handled: Collection[str]
+    number: int
+    refusals: Sequence[str] = ()
+
+
+class ScheduleTarget(NamedTuple):
+    """The files of a schedule: each starts a run. ``pattern``, ``stable`` (seconds): as in its definition."""
+
+    pattern: str
+    stable: float
+    schedule: WatchedSchedule
+
+    @property
+    def name(self) -> str:
+        """What it is, in words."""
+        return f"schedule {self.schedule.name} of {self.schedule.job}"
+
+    def take(self, conn: sa.Connection, files: Sequence[ArrivedFile], by: str) -> Taken:
+        """Store that these files, at most ``FILES``, have arrived."""
+        done = schedules.start_arrived(conn, self.schedule, files)
+        return Taken(done.handled, len(done.runs), [refusal.why for refusal in done.refusals])
+
+
+class StepTarget(NamedTuple):
+    """The file for which a step waits. ``pattern``, ``stable`` (seconds): as in its definition, filled in."""
+
+    pattern: str
+    stable: float
+    visit: WaitingVisit
+
+    @property
+    def name(self) -> str:
+        """What it is, in words."""
+        return f"step {self.visit.step} of run {self.visit.run_id}"
+
+    def take(self, conn: sa.Connection, files: Sequence[ArrivedFile], by: str) -> Taken:
+        """Store that one of these files is there, so the sequence goes on."""
+        first = min(file.path for file in files)
+        is_new = sequences.found(conn, self.visit, f"{first} is there", by)
+        return Taken({file.key for file in files}, int(is_new))
+
+
+Target = ScheduleTarget | StepTarget
+
+
+def read_targets(conn: sa.Connection, pools: Collection[str]) -> list[Target]:
+    """Return what the workers of these pools watch for."""
+    found: list[Target] = []
+    for watch in schedules.watched(conn, pools):
+        rule = watch.rule
+        if rule is not None and rule.file is not None:
+            found.append(ScheduleTarget(rule.file, rule.stable, watch))
+    for visit in sequences.looked_for(conn, pools):
+        wanted = visit.wanted
+        found.append(StepTarget(wanted["file"], wanted["stable"], visit))
+    return found
+
+
+__all__ = ["FILES", "Target", "read_targets"]

@@ -1,0 +1,71 @@
+"""The thread that watches for files. It starts when there is something to watch for, anywhere in the factory."""
+
+import threading
+import time
+from collections.abc import Sequence
+
+from jobfac.database.engine import Database
+from jobfac.settings import Settings
+from jobfac.telemetry.logs import logger
+from jobfac.worker.files.events import FolderEvents, folder_events
+from jobfac.worker.files.files import RETRY, Files
+
+log = logger("jobfac.files")
+
+
+class FileWatcher:
+    """Watches for the files of the pools of one worker.
+
+    ``_number`` and ``_thread`` are written by the thread that calls ``noticed``, ``_files`` by the own thread.
+    """
+
+    def __init__(self, db: Database, settings: Settings, worker: str, pools: Sequence[str]) -> None:
+        self._files = Files(db, settings, worker, pools)
+        self._log = log.bind(worker=worker)
+        self._number = 0
+        self._changed = threading.Event()
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._events: FolderEvents | None = None
+
+    def noticed(self, number: int) -> None:
+        """Take the number of a survey that changes with what there is to watch for; 0: nothing."""
+        if number == self._number:
+            return
+        self._number = number
+        self._changed.set()
+        if self._events is None:
+            self._events = folder_events()
+            self._thread = threading.Thread(target=self._run, args=(self._events,), name="files", daemon=True)
+            self._thread.start()
+        else:
+            self._events.wake()
+
+    def close(self) -> None:
+        """Stop watching."""
+        self._ended.set()
+        if self._thread is None or self._events is None:
+            return
+        self._events.wake()
+        self._thread.join(timeout=1.0)  # a network drive may keep it longer
+        if not self._thread.is_alive():
+            self._events.close()
+
+    def _run(self, events: FolderEvents) -> None:
+        while not self._ended.is_set():
+            try:
+                self._turn(events)
+            except Exception:  # without this thread nobody would notice the files
+                self._log.exception("cannot watch for files", action="watch_failed")
+                self._ended.wait(RETRY)
+
+    def _turn(self, events: FolderEvents) -> None:
+        if self._changed.is_set():
+            self._changed.clear()
+            self._files.read_at = 0.0
+        pause = None
+        if self._number:
+            began = time.monotonic()
+            pause = self._files.turn(began, self._ended.is_set) - (time.monotonic() - began)
+            events.watch(self._files.folders)
+        self._files.happened(events.wait(pause), time.monotonic())

@@ -1,0 +1,174 @@
+"""Files that start jobs, on every engine: each is one run, however many workers see it."""
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from jobfac import definitions as d
+from jobfac.database.dialects import utcnow
+from jobfac.database.engine import Database
+from jobfac.database.tables import arrived_file, run, schedule
+from jobfac.settings import Settings
+from jobfac.store import jobs as job_store
+from jobfac.store import retention, schedules
+from jobfac.store.schedules import ArrivedFile, WatchedSchedule
+from jobfac.worker.files.files import Files
+from tests.support.database import Hand, together
+from tests.support.engines import EACH_DIALECT
+
+COMMAND = {"command": ["load", "${trigger.path}"]}
+
+
+def apply(db: Database, **jobs: Mapping[str, Any]) -> None:
+    """Store jobs with their schedules."""
+
+    def work(conn: sa.Connection) -> None:
+        stored = {one.id: d.canonical(one.definition) for one in job_store.load_all(conn)}
+        wanted = d.from_data({"jobs": {job: {**COMMAND, **body} for job, body in jobs.items()}}, known=stored).jobs
+        plan = d.plan(stored, {job: d.canonical(body) for job, body in wanted.items()}, prune=False)
+        schedules.apply(conn, plan, wanted, "me")
+
+    db.transact(work)
+
+
+def watched(db: Database, *pools: str) -> list[WatchedSchedule]:
+    return db.query(schedules.watched, pools or ("default",))
+
+
+def arrive(db: Database, *files: ArrivedFile, pool: str = "default") -> schedules.Arrived:
+    (watch,) = watched(db, pool)
+    return db.transact(schedules.start_arrived, watch, files)
+
+
+def files(number: int, **more: Any) -> list[ArrivedFile]:
+    return [ArrivedFile(**{"path": f"/in/{place}.csv", "size": 1, "modified": 1, **more}) for place in range(number)]
+
+
+def rows(db: Database) -> list[sa.RowMapping]:
+    """All runs, oldest first."""
+    with db.read() as conn:
+        return list(conn.execute(sa.select(run).order_by(run.c.id)).mappings())
+
+
+def test_each_file_is_one_run_that_knows_it(db: Database) -> None:
+    parameters = {"file": {"default": "${trigger.path}"}, "day": {"type": "date", "default": "${due.date}"}}
+    arguments = ["${trigger.name}", "${trigger.size}"]
+    rule = {"file": "/in/*.csv", "timezone": "Asia/Tokyo", "arguments": arguments}
+    apply(db, load={"parameters": parameters, "schedules": [rule]})
+    first = arrive(db, *files(2))
+    assert (len(first.runs), len(first.handled), first.refusals) == (2, 2, [])
+    again = arrive(db, *files(3))
+    assert (len(again.runs), len(again.handled)) == (1, 3)
+    assert len(arrive(db, *files(1, size=2)).runs) == 1
+    assert len(arrive(db, *files(1, modified=2)).runs) == 1
+    found = rows(db)
+    origin = json.loads(found[0]["origin"])
+    assert (origin["path"], origin["name"], origin["size"]) == ("/in/0.csv", "0.csv", 1)
+    assert json.loads(found[0]["arguments"]) == ["0.csv", "1"]
+    assert json.loads(found[0]["parameters"]) == {"file": "/in/0.csv", "day": origin["due"][:10]}
+    assert origin["due"].endswith("+09:00")
+    assert (found[0]["created_by"], len({row["due_at"] for row in found})) == ("schedule 1", 5)
+
+
+def test_workers_that_see_the_same_files_start_each_once(db: Database) -> None:
+    apply(db, load={"schedules": [{"file": "/in/*.csv"}], "already_running": "queue"})
+    together(3, lambda place: arrive(db, *files(20)))
+    arrive(db, *files(20))
+    assert len(rows(db)) == 20
+
+
+def test_who_watches_follows_the_definition(db: Database) -> None:
+    rule = {"file": "/in/*.csv"}
+    apply(db, load={"pool": "etl", "schedules": [rule]}, other={"pool": "etl", "schedules": [{**rule, "pool": "x"}]})
+    assert [[one.job for one in watched(db, pool)] for pool in ("default", "etl", "x")] == [[], ["load"], ["other"]]
+    number = Hand(db).survey().watches
+    apply(db, load={"pool": "big", "schedules": [rule]}, other={"schedules": [{"cron": "@daily"}]})
+    assert [[one.job for one in watched(db, pool)] for pool in ("etl", "big", "x")] == [[], ["load"], []]
+    assert 0 < Hand(db, "w2").survey().watches < number
+    apply(db, load={"schedules": [{**rule, "enabled": False}]})
+    assert (watched(db, "default", "big"), Hand(db, "w3").survey().watches) == ([], 0)
+
+
+def test_what_arrives_in_a_pause_starts_afterwards(db: Database) -> None:
+    apply(db, load={"schedules": [{"file": "/in/*.csv"}]})
+    (watch,) = watched(db)
+    db.transact(schedules.pause, "load", None, "me")
+    assert watched(db) == []
+    paused = db.transact(schedules.start_arrived, watch, files(1))
+    assert (paused.runs, paused.handled) == ([], set())
+    db.transact(schedules.resume, "load", None, "me")
+    assert len(arrive(db, *files(1)).runs) == 1
+    with db.begin() as conn:
+        job_store.enable(conn, "load", False, "me")
+    assert watched(db) == []
+    apply(db, load={"schedules": [{"file": "/in/*.txt"}]})
+    assert db.transact(schedules.start_arrived, watch, files(2)).handled == set()  # the definition is another
+
+
+def test_a_refused_start_is_tried_again(db: Database) -> None:
+    parameters = {"size": {"type": "integer", "maximum": 5, "default": "${trigger.size}"}}
+    apply(db, load={"parameters": parameters, "schedules": [{"file": "/in/*.csv"}]})
+    done = arrive(db, *files(1), *files(1, path="/in/big", size=9))
+    assert (len(done.runs), len(done.handled)) == (1, 1)
+    assert "/in/big: " in done.refusals[0].why
+    assert "at most 5" in done.refusals[0].why
+    apply(db, load={"schedules": [{"file": "/in/*.csv"}]})
+    assert len(arrive(db, *files(1), *files(1, path="/in/big", size=9)).runs) == 1
+
+
+def test_a_file_is_remembered_while_a_worker_sees_it_whatever_became_of_its_run(db: Database) -> None:
+    apply(db, load={"schedules": [{"file": "/in/*.csv"}]})
+    arrive(db, *files(2))
+    with db.begin() as conn:
+        conn.execute(run.delete())
+        conn.execute(arrived_file.update().values(seen_at=utcnow(-7200_000)))
+    assert arrive(db, *files(1)).runs == []
+    retention.purge_all(db, retention.Keep(age=3600.0))
+    assert len(arrive(db, *files(2)).runs) == 1
+    with db.read() as conn:
+        assert [row.paused for row in conn.execute(sa.select(schedule))] == [False]
+
+
+def _settle(watcher: Files) -> None:
+    """Let a worker scan a few times."""
+    for second in range(0, 400, 100):
+        watcher.turn(float(second))
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_ten_thousand_files_are_ten_thousand_runs(db: Database, tmp_path: Path) -> None:
+    for place in range(10_000):
+        (tmp_path / f"{place}.csv").touch()
+    apply(db, load={"schedules": [{"file": f"{tmp_path}/*.csv", "stable": "1s"}]})
+    settings = Settings(file_scan_interval=1.0)
+    workers = [Files(db, settings, name, ["default"]) for name in ("w1", "w2")]
+    together(2, lambda place: _settle(workers[place]))
+    _settle(Files(db, settings, "restarted", ["default"]))
+    paths = sa.func.json_extract(run.c.origin, "$.path")
+    counts = sa.select(sa.func.count(), sa.func.count(sa.distinct(paths)), sa.func.count(sa.distinct(run.c.due_at)))
+    with db.read() as conn:
+        assert tuple(conn.execute(counts).one()) == (10_000,) * 3
+
+
+@pytest.mark.parametrize("url", EACH_DIALECT, indirect=True)
+def test_what_is_half_written_waits(db: Database, tmp_path: Path) -> None:
+    apply(db, load={"schedules": [{"file": f"{tmp_path}/*.csv", "stable": "5m"}]})
+    watcher = Files(db, Settings(file_scan_interval=1.0), "w1", ["default"])
+    path = tmp_path / "a.csv"
+    began = time.time()
+    for minute in range(12):
+        if minute < 5:
+            path.write_text("x" * minute)
+            os.utime(path, (began + minute, began + minute))
+        watcher.turn(minute * 60.0)
+        assert len(rows(db)) == (1 if minute >= 4 + 5 else 0)
+    path.write_text("the next delivery")
+    for minute in range(12, 20):
+        watcher.turn(minute * 60.0)
+    assert [json.loads(row["origin"])["size"] for row in rows(db)] == [4, 17]

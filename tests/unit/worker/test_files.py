@@ -1,0 +1,106 @@
+"""Which files count, when they are complete, and what wakes a scan."""
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from jobfac.worker.files.arrivals import REMEMBERED, Arrivals
+from jobfac.worker.files.events import FolderEvents, NoEvents, folder_events
+from jobfac.worker.files.scanning import Seen, scan
+
+NS = 10**9
+
+
+def names(folder: Path, pattern: str) -> list[str]:
+    """The names of the files that the pattern finds, relative to the folder."""
+    return sorted(str(Path(path).relative_to(folder)) for path in scan(f"{folder}/{pattern}").files)
+
+
+def test_a_pattern_means_what_a_shell_means(tmp_path: Path) -> None:
+    for name in ("a.csv", "b.txt", ".part.csv", "sub/c.csv", "sub/deep/d.csv", ".hidden/e.csv"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    (tmp_path / "folder.csv").mkdir()
+    assert names(tmp_path, "*.csv") == ["a.csv"]
+    assert names(tmp_path, ".*.csv") == [".part.csv"]
+    assert names(tmp_path, "?.[ct][sx][vt]") == ["a.csv", "b.txt"]
+    assert names(tmp_path, "*/*.csv") == ["sub/c.csv"]
+    assert names(tmp_path, "**/*.csv") == ["a.csv", "sub/c.csv", "sub/deep/d.csv"]
+    assert names(tmp_path, "sub/**") == ["sub/c.csv", "sub/deep/d.csv"]
+    assert names(tmp_path, "b.txt") == ["b.txt"]
+
+
+def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"\xff.csv")).write_text("x")
+    assert scan(f"{tmp_path}/gone/*.csv").problems == [f"{tmp_path}/gone cannot be read: No such file or directory"]
+    (problem,) = scan(f"{tmp_path}/*.csv").problems
+    assert problem.endswith("is left out, because its name is not UTF-8; rename it")
+
+
+def test_a_file_is_complete_when_it_has_not_changed_for_so_long() -> None:
+    arrivals = Arrivals(30)
+    assert arrivals.observe({"/in/a": Seen(1, 5 * NS)}, 100) == []
+    assert arrivals.next_at() == 130
+    assert arrivals.observe({"/in/a": Seen(2, 5 * NS)}, 125) == []  # it grows
+    assert arrivals.observe({"/in/a": Seen(2, 6 * NS)}, 150) == []  # it was touched
+    assert arrivals.observe({"/in/a": Seen(2, 6 * NS)}, 179) == []
+    (file,) = arrivals.observe({"/in/a": Seen(2, 6 * NS + 1 - 1)}, 180)
+    assert (file.path, file.size, file.modified) == ("/in/a", 2, 6)
+
+
+def test_a_handled_file_is_reported_again_only_when_it_changes_or_after_long() -> None:
+    arrivals, found = Arrivals(1), {"/in/a": Seen(1, NS)}
+    arrivals.observe(found, 0)
+    files = arrivals.observe(found, 1)
+    arrivals.handle(files, {file.key for file in files}, 1)
+    assert (arrivals.observe(found, 2), arrivals.next_at()) == ([], None)
+    changed = {"/in/a": Seen(1, 2 * NS)}
+    assert (arrivals.observe(changed, 3), len(arrivals.observe(changed, 4))) == ([], 1)
+    assert len(arrivals.observe(changed, 1 + REMEMBERED)) == 1
+    assert (arrivals.observe({}, 5), arrivals.next_at()) == ([], None)
+
+
+def test_a_refused_file_waits() -> None:
+    arrivals, found = Arrivals(1), {"/in/a": Seen(1, NS)}
+    arrivals.observe(found, 0)
+    arrivals.postpone(arrivals.observe(found, 1), 600)
+    assert (arrivals.observe(found, 2), arrivals.next_at()) == ([], 600)
+    assert len(arrivals.observe(found, 600)) == 1
+
+
+def test_the_key_is_made_of_path_size_and_time() -> None:
+    def key(path: str, seen: Seen) -> str:
+        arrivals = Arrivals(1)
+        arrivals.observe({path: seen}, 0)
+        return arrivals.observe({path: seen}, 1)[0].key
+
+    same = {key("/in/a", Seen(1, NS)), key("/in/a", Seen(1, NS + 5))}  # another machine sees other fractions
+    assert len(same) == 1
+    assert len(same | {key("/in/b", Seen(1, NS)), key("/in/a", Seen(2, NS)), key("/in/a", Seen(1, 2 * NS))}) == 4
+
+
+@pytest.mark.parametrize("make", [folder_events, NoEvents])
+def test_a_wait_ends_when_it_is_woken(make: type[NoEvents]) -> None:
+    events: FolderEvents = make()
+    threading.Timer(0.05, events.wake).start()
+    assert events.wait(None) == () or not events.wait(0)
+    events.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "pipe2"), reason="inotify is Linux's")
+def test_what_happens_in_a_folder_ends_a_wait(tmp_path: Path) -> None:
+    events = folder_events()
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    events.watch([str(tmp_path / "a"), str(tmp_path / "b"), str(tmp_path / "none")])
+    assert list(events.wait(0)) == []
+    (tmp_path / "a" / "x").write_text("x")
+    assert list(events.wait(30)) == [str(tmp_path / "a")]
+    events.watch([str(tmp_path / "b")])
+    (tmp_path / "a" / "y").write_text("x")
+    (tmp_path / "b" / ".z").write_text("x")
+    (tmp_path / "b" / ".z").rename(tmp_path / "b" / "z")
+    assert list(events.wait(30)) == [str(tmp_path / "b")]
+    events.close()
