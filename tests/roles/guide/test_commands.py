@@ -16,9 +16,9 @@ from jobfac.cli import app
 from jobfac.cli.listing import Group, UsageHelp
 from jobfac.database.engine import Database
 from jobfac.guide import TOPICS, page, summary
+from tests.roles.guide.shell import shell
 from tests.roles.guide.stages import NOT_HERE, STAGES, Stage
 from tests.support.receivers import mailbox
-from tests.support.shell import shell
 from tests.support.terminal import typed
 
 RUN = {"console", "sh", "yaml", "toml", "python"}
