@@ -1,15 +1,17 @@
 """The OpenAPI document, generated from the route table and the models."""
 
+import json
 import re
+import shlex
 from collections.abc import Iterable, Iterator
 from http import HTTPStatus
 from importlib.metadata import version
 from typing import Any
+from urllib.parse import quote, urlencode
 
 from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import models_json_schema
 
-from jobfac.api import curl
 from jobfac.api.definition_schema import DEFINITION_SCHEMA, Definition, definition_schemas
 from jobfac.api.examples import EXAMPLES, PATH_EXAMPLES
 from jobfac.api.models import ProblemDocument
@@ -28,6 +30,21 @@ HEADERS = {
     "Jobfac-Next-Offset": "The `offset` that continues",
     "Jobfac-Complete": "`true`: the output has ended",
 }
+
+SERVER = "http://127.0.0.1:8420"
+
+QUERIES: dict[str, dict[str, Any]] = {
+    "get_run": {"wait": 30},
+    "list_runs": {"state": "failed", "limit": 20},
+    "get_events": {"seconds": 60},
+    "get_load": {"days": 7},
+    "preview": {"job": PATH_EXAMPLES["job"], "count": 3},
+    "search_lines": {"text": "error"},
+}
+"""Query parameters of the samples, by the name of the handler."""
+
+KEYS = {"start": "order-4711", "retry": "again-4711"}
+"""Idempotency keys of the samples, by the name of the handler."""
 
 INTRODUCTION = """\
 Start, stop and watch background jobs. Send a key with each request, `Authorization: Bearer KEY`; `POST /v1/keys` \
@@ -78,7 +95,7 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
             for status in sorted({*endpoint.responses, *([200] * bool(endpoint.media_types))})
         }
         | {str(status): {"$ref": f"#/components/responses/{status}"} for status in errors(endpoint)},
-        "x-codeSamples": curl.samples(endpoint),
+        "x-codeSamples": samples(endpoint),
     }
     if endpoint.body is not None:
         content: dict[str, Any] = {"schema": _schema(endpoint.body)}
@@ -212,3 +229,34 @@ def _schemas(table: Iterable[Endpoint]) -> dict[str, Any]:
 
 def _is_model(model: Any) -> bool:
     return isinstance(model, type) and issubclass(model, BaseModel)
+
+
+def sample(endpoint: Endpoint) -> str:
+    """A command for a shell in which KEY is a key of jobfac. Long commands have several lines."""
+    name = endpoint.handler.__name__
+    parts = ["curl -sS"]
+    if endpoint.role is not None:
+        parts.append('-H "Authorization: Bearer $KEY"')
+    if list(endpoint.media_types) == ["text/event-stream"]:
+        parts.append("-N")
+    if endpoint.method != "GET":
+        parts.append(f"-X {endpoint.method}")
+    if name in KEYS:
+        parts.append(f"-H 'Idempotency-Key: {KEYS[name]}'")
+    if endpoint.body is not None:
+        parts.append("-H 'Content-Type: application/json'")
+        parts.append(f"-d {shlex.quote(json.dumps(EXAMPLES.get(name, {})))}")
+    parts.append(shlex.quote(SERVER + _target(endpoint)))
+    short = " ".join(parts)
+    return short if len(short) <= 100 else " \\\n  ".join(parts)
+
+
+def _target(endpoint: Endpoint) -> str:
+    path = PATH_PARAMETER.sub(lambda found: quote(str(PATH_EXAMPLES[found[1]])), endpoint.path)
+    query = QUERIES.get(endpoint.handler.__name__)
+    return f"{path}?{urlencode(query)}" if query else path
+
+
+def samples(endpoint: Endpoint) -> list[dict[str, str]]:
+    """The extension ``x-codeSamples`` of an operation."""
+    return [{"lang": "Shell", "label": "curl", "source": sample(endpoint)}]

@@ -10,9 +10,6 @@ It checks that
 - every start gave one run, each run succeeded, and no run was executed twice at the same time;
 - long runs that were under way at the drain ended normally.
 
-With ``--unasked`` the schema is changed by `db script` under the old workers, as somebody may do who does not read the
-guide: their programs are stopped before the lease ends, and new workers execute the runs again.
-
 The exit code is 0 if all of that holds. FOLDER has the logs. URL must name an empty database; default: a SQLite file.
 """
 
@@ -22,7 +19,6 @@ import json
 import os
 import re
 import signal
-import sqlite3
 import subprocess
 import sys
 import threading
@@ -200,16 +196,6 @@ def protect_spool(fleet: Fleet) -> None:
         spool.chmod(0o700)
 
 
-def change_unasked(fleet: Fleet, url: str) -> None:
-    """Change the schema under the old roles, and let them run on."""
-    found = re.search(r"schema (?:is )?(?:version )?(\d+)", fleet.do(fleet.before, "db", "check"))
-    assert found is not None
-    script = fleet.do(fleet.after, "db", "script", "--dialect", "sqlite", "--from", found[1])
-    with sqlite3.connect(url.removeprefix("sqlite:///"), timeout=30) as conn:
-        conn.executescript(script)
-    print("the schema was changed by db script while old workers were alive")
-
-
 def check(fleet: Fleet, starter: Starter) -> None:
     """Wait for the end of all runs and compare."""
     time.sleep(3)
@@ -240,7 +226,6 @@ def main() -> None:
     parser.add_argument("--before", required=True, metavar="COMMIT", help="the earlier version")
     parser.add_argument("--into", type=Path, default=Path("/var/tmp/jobfac-upgrade"), help="folder of venv and logs")
     parser.add_argument("--url", help="an empty database; default: a SQLite file in the folder")
-    parser.add_argument("--unasked", action="store_true", help="change the schema under old workers (SQLite)")
     options = parser.parse_args()
     build(options.into, options.before)
     for name in ("journal", "jobfac.db", "jobfac.db-wal", "jobfac.db-shm"):
@@ -252,12 +237,7 @@ def main() -> None:
         starter = Starter(fleet)
         starter.start()
         refused(fleet)
-        if options.unasked:
-            change_unasked(fleet, url)
-            protect_spool(fleet)
-            starter.program = fleet.after
-        else:
-            upgrade(fleet, starter)
+        upgrade(fleet, starter)
         fleet.role(fleet.after, "scheduler")
         for name in ("new-1", "new-2"):
             fleet.role(fleet.after, "worker", "--name", name, "--slots", "3")

@@ -14,8 +14,8 @@ import pytest
 import jobfac
 from jobfac import errors
 from jobfac.api import TABLE, openapi
-from jobfac.api.curl import SERVER
 from jobfac.api.examples import EXAMPLES, PATH_EXAMPLES
+from jobfac.api.openapi import SERVER
 from jobfac.store import workers
 from jobfac.store.api_keys import Role
 from tests.support.api_stage import Served
