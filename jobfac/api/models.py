@@ -7,11 +7,9 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from jobfac.doctor.finding import Finding as FindingView
 from jobfac.states import Role, RunState
-from jobfac.views.expectations import OverdueView
 from jobfac.views.holds import HoldView
-from jobfac.views.jobs import ChangeView, JobView, VersionView
+from jobfac.views.jobs import ChangeView, JobView, OverdueView, VersionView
 from jobfac.views.keys import KeyView
-from jobfac.views.notes import NoteView
 from jobfac.views.notifications import NotificationView
 from jobfac.views.overview import DueSchedule, RunLine, WaitingRuns
 from jobfac.views.overview import Overview as OverviewView
@@ -21,7 +19,7 @@ from jobfac.views.results.load import HourLoad, LoadView, MoveView, PoolLoad
 from jobfac.views.results.many import ManyView
 from jobfac.views.results.output import OutputMatch
 from jobfac.views.results.plans import AppliedView, PlanView
-from jobfac.views.runs import AttemptView, EventView, RunView
+from jobfac.views.runs import AttemptView, EventView, NoteView, RunView
 from jobfac.views.schedules import CandidateView, ScheduleView
 from jobfac.views.sequences import StepRunView, StepVisitView
 from jobfac.views.serialization import fields
@@ -81,8 +79,19 @@ class FieldError(Shown):
     message: str
 
 
+class Advice(Shown):
+    """What to do, over HTTP and as a command."""
+
+    http: str
+    command: str
+
+
 class ProblemDocument(Shown):
-    """RFC 9457. ``errors``: the invalid fields (422). ``run_id``: the run that was denied (409)."""
+    """RFC 9457.
+
+    ``errors``: the invalid fields (422). ``run_id``: the run that was denied (409). ``advice``: the remedy in
+    ``detail`` as HTTP says it, and as a command of jobfac.
+    """
 
     model_config = ConfigDict(title="Problem")
 
@@ -92,6 +101,7 @@ class ProblemDocument(Shown):
     detail: str
     errors: list[FieldError] = []
     run_id: int | None = None
+    advice: Advice | None = None
 
 
 Run = model_of("Run", RunView, waits_for=WAITS_FOR)

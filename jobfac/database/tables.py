@@ -6,12 +6,12 @@ State names are literals in SQL, never parameters: neither engine uses a filtere
 import sqlalchemy as sa
 
 from jobfac.database.metadata import SCHEMA, metadata
-from jobfac.database.operating_tables import api_key, audit, expectation, note, session_key, start_hold
+from jobfac.database.operating_tables import api_key, audit, expectation, note, session_end, session_key, start_hold
 from jobfac.database.sequence_tables import visit
 from jobfac.database.statistics_tables import daily, daily_worker
 from jobfac.database.trigger_tables import upstream, upstream_end
 from jobfac.database.types import BigId, Blob, Instant, Long, Name, Word, identity, index, one_of, sql_literals
-from jobfac.database.worker_tables import worker, worker_lease
+from jobfac.database.worker_tables import scheduler, worker, worker_lease
 from jobfac.states import (
     ACTIVE,
     FAILURES,
@@ -44,6 +44,8 @@ __all__ = [
     "run_event",
     "run_output",
     "schedule",
+    "scheduler",
+    "session_end",
     "session_key",
     "start_hold",
     "upstream",
@@ -257,7 +259,8 @@ category = sa.Table(
 )
 
 outbox_event = sa.Table(
-    "news",  # the outbox: events with a subscription; the scheduler deletes a row when it has made its notifications
+    "news",  # the outbox: events with a subscription, deleted when their notifications are made. It keeps its old name,
+    # because a worker of the former version that still runs writes to it in the transaction that ends a run
     metadata,
     identity(),
     sa.Column("run_id", BigId),  # NULL: an event without a run, such as a missed due time

@@ -11,10 +11,11 @@ from jobfac.database.dialects import utcnow
 from jobfac.database.tables import daily as daily_table
 from jobfac.database.tables import daily_worker, job, run, worker, worker_lease
 from jobfac.database.types import sql_literals
-from jobfac.errors import NotFound
+from jobfac.errors import LIST_JOBS, NotFound
 from jobfac.states import FAILED, FAILURES, FINAL, HELD
 from jobfac.store import statistics
-from jobfac.store.statistics import DailyTotals, Presence, Work
+from jobfac.store.history import totals as by_day
+from jobfac.store.history.totals import DailyTotals, EndedRun, Execution, Presence, Work
 
 EARLIEST = date(1970, 1, 1)
 """The earliest first day. There are no runs before it, and a report also reads the period before its own."""
@@ -24,7 +25,7 @@ JobFilter = Callable[[str], bool]
 NUMBERS = [field.name for field in fields(DailyTotals) if field.name != "states"]
 
 TRIES = 10
-"""How often the statistics are read at most, if a scheduler adds to them meanwhile."""
+"""The maximum number of times that the statistics are read because a scheduler is adding to them."""
 
 
 @dataclass(frozen=True)
@@ -91,14 +92,14 @@ def facts(conn: sa.Connection, when: Period, job_id: str | None = None, category
     """
     categories = _categories(conn)
     if category is not None and category not in categories.values():
-        raise NotFound(f"No job is of the category '{category}'; `jobfac jobs list` shows the categories.")
+        raise NotFound(f"No job is of the category '{category}'; {{way}} shows the categories.", LIST_JOBS)
 
     def is_included(name: str) -> bool:
         return job_id in (None, name) and category in (None, categories.get(name))
 
     totals, work = _statistics(conn, when, is_included)
     if job_id is not None and job_id not in categories and not totals:
-        raise NotFound(f"There is no job '{job_id}', and none of that name ran; `jobfac jobs list` shows the jobs.")
+        raise NotFound(f"There is no job '{job_id}', and none of that name ran; {{way}} shows the jobs.", LIST_JOBS)
     return Facts(
         period=when,
         jobs={name: of_job for name, of_job in categories.items() if is_included(name)},
@@ -115,16 +116,16 @@ def _statistics(
 ) -> tuple[dict[tuple[date, str], DailyTotals], dict[tuple[date, str], Work]]:
     """Return totals by day and job, and work by day and worker, including runs that are not counted yet."""
     for _ in range(TRIES):
-        recent = conn.execute(statistics.uncounted()).all()
-        executions = conn.execute(statistics.uncounted_executions()).all()
+        recent = [EndedRun(*row) for row in conn.execute(statistics.uncounted())]
+        executions = [Execution(*row) for row in conn.execute(statistics.uncounted_executions())]
         totals, work = _counted(conn, when, is_included), _counted_work(conn, when)
         # A run that is counted between these queries would be included twice, unless the transaction is a snapshot.
         still_uncounted = {row.id for row in conn.execute(statistics.uncounted())}
         if all(row.id in still_uncounted for row in recent):
             break
-    for key, more in statistics.totals(row for row in recent if is_included(row.job)).items():
+    for key, more in by_day.totals(row for row in recent if is_included(row.job)).items():
         totals.setdefault(key, DailyTotals()).add(more)
-    for parts in (statistics.work(executions), _running(conn, when), statistics.presence(_workers(conn, when))):
+    for parts in (by_day.work(executions), _running(conn, when), by_day.presence(_workers(conn, when))):
         for key, part in parts.items():
             work.setdefault(key, Work()).add(part)
     return totals, work
@@ -138,9 +139,10 @@ def _counted(conn: sa.Connection, when: Period, is_included: JobFilter) -> dict[
     """Return the stored statistics by day and job, from the beginning of the preceding period."""
     query = sa.select(daily_table).where(daily_table.c.day >= when.before, daily_table.c.day <= when.until)
     totals = {}
+    words = [state.value for state in sorted(FINAL)]
     for row in conn.execute(query).mappings():
         if is_included(row["job"]):
-            states = {state.value: row[state.value] for state in sorted(FINAL)}
+            states = {word: row[word] for word in words}
             known = {name: row[name] for name in NUMBERS if row[name] is not None}
             totals[row["day"], row["job"]] = DailyTotals(states, **known)
     return totals
@@ -173,7 +175,7 @@ def _running(conn: sa.Connection, when: Period) -> dict[tuple[date, str], Work]:
     )
     work: dict[tuple[date, str], Work] = {}
     for row in conn.execute(query):
-        for day, milliseconds in statistics.shares(row.started_at, when.now):
+        for day, milliseconds in by_day.shares(row.started_at, when.now):
             work.setdefault((day, row.worker), Work()).busy_ms += (row.slots or 1) * milliseconds
     return work
 

@@ -11,7 +11,7 @@ from jobfac.sqljob.runner import Runner, say
 from jobfac.sqljob.scripts import ScriptError
 
 LOOK = 0.2
-"""Seconds between two attempts to cancel, and the longest time by which a batch passes its timeout unnoticed."""
+"""Seconds between two attempts to cancel, and between two checks of a batch's timeout."""
 
 
 def main() -> None:
@@ -28,7 +28,8 @@ def main() -> None:
     while not runner.done.wait(LOOK):
         if stop_wanted.is_set():
             _stop(runner)
-        runner.cancel_late()
+        if runner.cancel_late() and not runner.can_cancel:
+            _leave(1, runner.give_up_late())
     say_ended(runner)
 
 
@@ -41,7 +42,7 @@ def _stop(runner: Runner) -> None:
 
 
 def say_ended(runner: Runner) -> None:
-    """Report the result and end the process, whatever the driver's own threads still do."""
+    """Report the result and end the process, even if threads of the driver still run."""
     ended = runner.ended
     _leave(0 if ended.succeeded else 1, ended.message)
 

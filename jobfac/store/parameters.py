@@ -27,7 +27,7 @@ from jobfac.states import RunState
 
 
 class Start(NamedTuple):
-    """What a start says that has to do with parameters; see ``StartRequest``."""
+    """The parts of a start that concern parameters; see ``StartRequest``."""
 
     job: str
     parameters: Mapping[str, Any]
@@ -141,8 +141,8 @@ class Row(NamedTuple):
         return {**_read(self.parameters), **_read(self.sensitive)}
 
 
-def row_of(found: Any) -> Row:
-    """Return the columns in a row that a statement or a claim returned, which may have more."""
+def row_of(found: "sa.Row[Any] | tuple[Any, ...]") -> Row:
+    """Return these columns of a row, or of a NamedTuple with fields of the same names, which may have more."""
     return Row(*(getattr(found, name) for name in Row._fields))
 
 

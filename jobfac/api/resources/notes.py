@@ -9,7 +9,7 @@ from jobfac.operations import notes as operations
 from jobfac.operations.caller import visible_run
 from jobfac.store import notes
 from jobfac.store.api_keys import Role
-from jobfac.views.notes import NoteView
+from jobfac.views.runs import NoteView
 from jobfac.views.serialization import all_as_json, as_json
 
 
@@ -32,7 +32,7 @@ def add_note(request: ApiRequest, run: int, body: parameters.NoteBody) -> ApiRes
 def acknowledge(request: ApiRequest, run: int) -> ApiResponse:
     """Acknowledge a failure.
 
-    The first acknowledgement stays. A later success of the job acknowledges by itself.
+    The first acknowledgement stays. A later success of the job acknowledges automatically.
     """
     (acknowledged,) = operations.acknowledge(request.db, request.by, [run])
     return ApiResponse(as_json(acknowledged))

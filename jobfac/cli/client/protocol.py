@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from jobfac.views.holds import HoldView
     from jobfac.views.jobs import JobView, VersionView
     from jobfac.views.keys import KeyView
-    from jobfac.views.notes import NoteView
     from jobfac.views.notifications import NotificationView
     from jobfac.views.overview import Overview
     from jobfac.views.results.backfill import Backfill
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from jobfac.views.results.many import ManyView
     from jobfac.views.results.output import OutputMatch
     from jobfac.views.results.plans import AppliedView
-    from jobfac.views.runs import RunHistory, RunView
+    from jobfac.views.runs import NoteView, RunHistory, RunView
     from jobfac.views.schedules import CandidateView, ScheduleView
     from jobfac.views.workers import WorkerView
 
@@ -75,7 +74,7 @@ class Administration(Protocol):
         """Requeue dead notifications; None: all. Returns the ids of those that were dead."""
 
     def reports(self, names: Sequence[str], wanted: ReportRequest, spans: int | None) -> list[MadeReport]:
-        """Make reports. ``spans``: `trend` has one row for each job, over so many spans of days."""
+        """Make reports. ``spans``: `trend` has one row for each job, with this number of spans of days."""
 
     def report_page(self, wanted: ReportRequest) -> str:
         """Make all reports as an HTML page."""
@@ -115,10 +114,13 @@ class Backend(Administration, Protocol):
         """Return up to ``limit`` runs that match the filter, newest first."""
 
     def choose_to_retry(self, wanted: "Filter", limit: int) -> "list[ManyView]":
-        """Return the runs that a retry of all that match the filter would be of. Changes nothing."""
+        """Return the runs that a retry with this filter would affect. Changes nothing."""
 
     def choose_to_stop(self, wanted: "Filter", limit: int) -> "list[ManyView]":
-        """Return the runs that a stop of all that match the filter would be of. Changes nothing."""
+        """Return the runs that a stop with this filter would affect. Changes nothing."""
+
+    def choose_to_acknowledge(self, wanted: "Filter", limit: int) -> "list[ManyView]":
+        """Return the failures that match the filter and that nobody has acknowledged. Changes nothing."""
 
     def retry_many(self, run_ids: Sequence[int]) -> "list[ManyView]":
         """Retry each of these runs, at most once."""
@@ -126,11 +128,14 @@ class Backend(Administration, Protocol):
     def stop_many(self, run_ids: Sequence[int], now: bool) -> "list[ManyView]":
         """Request a stop of each of these runs."""
 
+    def acknowledge_many(self, run_ids: Sequence[int]) -> "list[ManyView]":
+        """Acknowledge each of these runs that has failed."""
+
     def stop(self, run_id: int, now: bool) -> "Stopped":
         """Request the stop of a run. ``now``: without the grace period. Returns the states before and after."""
 
     def retry(self, run_id: int, from_failed: bool, changes: Mapping[str, Any]) -> "RunView":
-        """Start a new run as a finished run was started, with changed parameters. Returns the new run."""
+        """Start a new run like a finished run, with changed parameters. Returns the new run."""
 
     def approve(self, run_id: int, step: str, approved: bool, reason: str | None) -> str:
         """Decide about a step that waits for a person. Returns the decision."""
@@ -181,7 +186,7 @@ class Backend(Administration, Protocol):
         """Return how full the coming days are."""
 
     def hold(self, scope: "Scope", reason: str, until: datetime | None) -> "HoldView":
-        """Let nothing new start there."""
+        """Hold this scope: start nothing new."""
 
     def release(self, hold_id: int) -> "HoldView":
         """End a hold."""

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from jobfac.database.types import truncate_utf16
 from jobfac.definitions import AnyJob, DefinitionError, Notify, Problem, Sequence, read_notify
 from jobfac.definitions.values import suggestion
-from jobfac.errors import Refused, no_job
+from jobfac.errors import Refused, Way, no_job
 from jobfac.states import JobKind
 from jobfac.store import jobs, outbox, parameters
 from jobfac.store.runs.pinning import EACH
@@ -22,12 +22,15 @@ PAYLOAD_LIMIT = 4 * 1024 * 1024
 RECIPIENTS = 20
 """The maximum number of recipients in a start's own ``notify``."""
 
+PRIORITIES = range(-1000, 1001)
+"""The priorities that a start by hand may give."""
+
 KEY_LIMIT = 200
 """The maximum length of a start's key, in characters."""
 
 
 def checked_row(conn: sa.Connection, request: StartRequest) -> dict[str, Any]:
-    """Return the row of a new run. Checks that the arguments and payloads of a manual start fit the job.
+    """Return the row of a new run. Checks that the priority, arguments and payloads of a manual start fit the job.
 
     Raises:
         NotFound, Refused, DefinitionError: as ``starting.start``.
@@ -38,6 +41,9 @@ def checked_row(conn: sa.Connection, request: StartRequest) -> dict[str, Any]:
         _check_first(request, stored.definition)
     if not request.manual:
         return values
+    if request.priority is not None and request.priority not in PRIORITIES:
+        bounds = f"{PRIORITIES[0]} and {PRIORITIES[-1]}"
+        raise DefinitionError([Problem(f"is {request.priority}; it must be between {bounds}", "priority")])
     by_job = {name: (request.overrides or {}).get(name) for name in ("arguments", "payloads")}
     if values["kind"] == JobKind.PROGRAM:
         if any(values is not None for values in by_job.values()):
@@ -165,7 +171,8 @@ def _allowed(stored: jobs.Stored | DefinitionError | None, request: StartRequest
         raise Refused(f"Job '{request.job}' cannot be read by this version of jobfac: {stored}")
     job = stored.definition
     if not stored.enabled:
-        raise Refused(f"Job '{request.job}' is disabled; `jobfac jobs enable {request.job}` allows it again.")
+        enable = Way(f"`jobfac jobs enable {request.job}`", f"`POST /v1/jobs/{request.job}/enable`")
+        raise Refused(f"Job '{request.job}' is disabled; {{way}} allows it again.", enable)
     if request.manual and not job.on_demand:
         raise Refused(f"Job '{request.job}' may not be started by hand: its definition says on_demand: false.")
     arguments = request.arguments if request.arguments is not None else (request.overrides or {}).get("arguments")

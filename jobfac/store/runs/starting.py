@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import FOUND_BY_KEY, utcnow
+from jobfac.database.dialects import FOUND_BY_KEY, lists, utcnow
+from jobfac.database.dialects import rows as row_lists
 from jobfac.database.tables import run
 from jobfac.definitions import DefinitionError
 from jobfac.errors import NotFound, Refused, no_run
@@ -22,6 +23,8 @@ from jobfac.store.runs.pinning import expand, others
 from jobfac.store.runs.repeats import check_repeat
 from jobfac.store.runs.request import StartRequest
 from jobfac.store.runs.stopping import make_room
+
+ALL = 2**31 - 1
 
 StartError = NotFound | Refused | DefinitionError
 """Why a job was not started."""
@@ -140,13 +143,20 @@ def start_numbered(conn: sa.Connection, request: StartRequest, first: int, count
     return Numbered([found[key] for key in keys], len(missing))
 
 
+_GIVEN = lists.names()
+_WITH_KEYS = (
+    sa.select(run.c.start_key, run.c.id)
+    .with_hint(run, FOUND_BY_KEY, "mssql")
+    .where(sa.text("start_key IS NOT NULL"), run.c.job == sa.bindparam("p_job"), run.c.start_key == _GIVEN.c.value)
+)
+
+
 def _started_with_any(conn: sa.Connection, job: str, keys: Sequence[str]) -> dict[str, int]:
     """Return the ids of the job's runs that were started with any of these keys, by key."""
     found: dict[str, int] = {}
     for at in range(0, len(keys), admission.BATCH):
-        these = run.c.start_key.in_(keys[at : at + admission.BATCH])
-        query = sa.select(run.c.start_key, run.c.id).with_hint(run, FOUND_BY_KEY, "mssql")
-        found |= {row.start_key: row.id for row in conn.execute(query.where(run.c.job == job, these))}
+        values = {"p_job": job, "names": lists.as_list(keys[at : at + admission.BATCH])}
+        found |= {row.start_key: row.id for row in conn.execute(_WITH_KEYS, values)}
     return found
 
 
@@ -270,18 +280,45 @@ def _insert_all(conn: sa.Connection, request: StartRequest, rows: Sequence[Mappi
 
 
 def _write(conn: sa.Connection, rows: Sequence[Mapping[str, Any]], state: RunState, ready_at: Any = None) -> list[int]:
-    """Insert runs that all begin in ``state``, with ``ready_at`` if given. Returns their ids in order."""
-    statement = _ENTRY[state] if ready_at is None else _entry(state, ready_at=ready_at)
-    ids = [int(found) for (found,) in conn.execute(statement, [{**row, "state": state} for row in rows])]
+    """Insert runs that all begin in ``state``, with ``ready_at`` if given. Returns their ids in order.
+
+    ``rows``: values by column, of the same columns in each.
+    """
+    if len(rows) == 1:
+        statement = _ONE[state] if ready_at is None else _one(state, ready_at=ready_at)
+        ids = [int(conn.execute(statement, {**rows[0], "state": state}).scalar_one())]
+    else:
+        given = row_lists.rows_parameter({**_plain(row), "place": place} for place, row in enumerate(rows))
+        statement = _several(conn.dialect.name, tuple(rows[0]), state, ready_at)
+        ids = sorted(int(found) for found in conn.execute(statement, given).scalars())
     pairs = zip(ids, rows, strict=True)
     record(conn, [Event(found, 0, state, row["created_by"], notify=row["notify"]) for found, row in pairs])
     return ids
 
 
-def _entry(state: RunState, **more: Any) -> sa.Executable:
-    """Return the statement that inserts runs in this state."""
-    insert = run.insert().values({"created_at": utcnow(), **admission.on_entry(state), **more})
-    return insert.returning(run.c.id, sort_by_parameter_order=True)
+def _one(state: RunState, **more: Any) -> sa.Executable:
+    """Return the statement that inserts a run in this state."""
+    return run.insert().values({"created_at": utcnow(), **admission.on_entry(state), **more}).returning(run.c.id)
 
 
-_ENTRY = {state: _entry(state) for state in (RunState.QUEUED, RunState.BLOCKED, RunState.DENIED)}
+_ONE = {state: _one(state) for state in (RunState.QUEUED, RunState.BLOCKED, RunState.DENIED)}
+
+
+def _several(engine: str, names: Sequence[str], state: RunState, ready_at: Any) -> sa.Executable:
+    """Return the statement that inserts runs, with ids in the order of the rows."""
+    table = row_lists.rows_table(engine, **{name: run.c[name].type for name in names}, place=sa.Integer())
+    values: dict[str, Any] = {name: table.c[name] for name in names}
+    values |= {"state": sa.literal_column(f"'{state}'"), "created_at": utcnow(), **admission.on_entry(state)}
+    if ready_at is not None:
+        values["ready_at"] = ready_at
+    chosen: list[Any] = [
+        sa.literal(value, run.c[name].type) if not isinstance(value, sa.ClauseElement) else value
+        for name, value in values.items()
+    ]
+    # SQL Server respects ORDER BY in an INSERT only together with a limit.
+    select = sa.select(*chosen).order_by(table.c.place).limit(ALL)
+    return run.insert().from_select(list(values), select, include_defaults=False).returning(run.c.id)
+
+
+def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: int(value) if isinstance(value, bool) else value for name, value in row.items()}

@@ -6,10 +6,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from jobfac import errors
+from jobfac.database.dialects import lists
 from jobfac.database.tables import run
 from jobfac.database.types import sql_literals
 from jobfac.definitions import Sequence as Definition
-from jobfac.errors import Refused
+from jobfac.errors import FROM_FAILED, Refused
 from jobfac.states import ACTIVE, JobKind, RunState
 from jobfac.store import jobs, runs
 from jobfac.store.runs import Stopped
@@ -36,7 +37,7 @@ def stop(conn: sa.Connection, run_id: int, *, now: bool, by: str) -> Stopped:
         raise errors.no_run(run_id)
     sequences = {run_id if row.kind == JobKind.SEQUENCE else row.sequence_run_id, row.sequence_run_id} - {None}
     inside = _inside(conn, run_id) if row.kind == JobKind.SEQUENCE else {run_id}
-    lock_rules(conn, runs.rules_to_stop(conn, run.c.id.in_(inside)), sequences)
+    lock_rules(conn, runs.rules_to_stop(conn, lists.by_id(run.c.id, inside)), sequences)
     lock(conn, sequences)
     before = runs.request_stop(conn, run_id, now=now, by=by, locked=True).before
     if row.kind == JobKind.SEQUENCE:
@@ -53,7 +54,9 @@ def _inside(conn: sa.Connection, run_id: int) -> set[int]:
     while found:
         inside |= found
         active = sa.select(run.c.id).where(
-            run.c.sequence_run_id.in_(found), sa.text(f"state IN ({sql_literals(ACTIVE)})")
+            sa.text("sequence_run_id IS NOT NULL"),
+            lists.by_id(run.c.sequence_run_id, found),
+            sa.text(f"state IN ({sql_literals(ACTIVE)})"),
         )
         found = set(conn.execute(active).scalars()) - inside
     return inside
@@ -62,7 +65,7 @@ def _inside(conn: sa.Connection, run_id: int) -> set[int]:
 def lock_to_stop(conn: sa.Connection, run_ids: Iterable[int]) -> None:
     """Take the named locks for stopping the jobs of these sequence runs and for advancing these runs."""
     inside = {one for run_id in run_ids for one in _inside(conn, run_id)}
-    lock_rules(conn, runs.rules_to_stop(conn, run.c.id.in_(inside)) if inside else (), run_ids)
+    lock_rules(conn, runs.rules_to_stop(conn, lists.by_id(run.c.id, inside)) if inside else (), run_ids)
 
 
 def stop_jobs(conn: sa.Connection, run_id: int, *, now: bool, by: str) -> None:
@@ -106,14 +109,16 @@ def retry(
     if row is None:
         raise errors.no_run(run_id)
     if row.kind != JobKind.SEQUENCE:
-        raise Refused(f"Run {run_id} is not of a sequence; retry it without --from-failed.")
+        raise Refused(f"Run {run_id} is not of a sequence; retry it without {{way}}.", FROM_FAILED)
     former = jobs.load_version(conn, row.job, row.job_version)
     assert isinstance(former, Definition)
     step = None if row.state == RunState.SUCCEEDED else failed_step(former, visits.all_of(conn, run_id))
     if step is None:
-        raise Refused(f"No step of run {run_id} failed; retry it without --from-failed to run all of it.")
+        raise Refused(f"No step of run {run_id} failed; retry it without {{way}} to run all of it.", FROM_FAILED)
     stored = jobs.load(conn, row.job)
     present = stored.definition if stored is not None else None
     if isinstance(present, Definition) and step not in {one.name for one in present.steps}:
-        raise Refused(f"The step '{step}', which failed in run {run_id}, is gone; retry it without --from-failed.")
+        raise Refused(
+            f"The step '{step}', which failed in run {run_id}, is gone; retry it without {{way}}.", FROM_FAILED
+        )
     return runs.retry(conn, run_id, by, overrides={FIRST: step}, key=key, changes=changes)

@@ -11,18 +11,20 @@ from jobfac.web.pages import (
     now,
     operating,
     reports,
-    run,
-    runs,
+    start,
     timeline,
 )
 from jobfac.web.pages.documents import docs, guide
+from jobfac.web.pages.history import many, run, runs
 
 ALL = (
     *now.PAGES,
     *runs.PAGES,
+    *many.PAGES,
     *run.PAGES,
     *jobs.PAGES,
     *job.PAGES,
+    *start.PAGES,
     *load.PAGES,
     *timeline.PAGES,
     *fleet.PAGES,
@@ -34,4 +36,4 @@ ALL = (
     *operating.PAGES,
     *login.PAGES,
 )
-"""Every page and every act of a button, in one table."""
+"""All pages and form actions."""

@@ -1,4 +1,4 @@
-"""`/runs/ID`: one run, its output as it comes, its attempts and what happened to it."""
+"""`/runs/ID`: one run, its live output, its attempts and its events."""
 
 import json
 from collections.abc import Sequence
@@ -18,9 +18,8 @@ from jobfac.states import FINAL, JobKind
 from jobfac.store import jobs, notes, outbox, parameters, runs, sequences
 from jobfac.store.history import counts, waiting
 from jobfac.views.jobs import ChangeView
-from jobfac.views.notes import NoteView
 from jobfac.views.notifications import NotificationView
-from jobfac.views.runs import AttemptView, EventView, RunView
+from jobfac.views.runs import AttemptView, EventView, NoteView, RunView
 from jobfac.views.sequences import StepVisitView
 from jobfac.web.drawing import bars, graph
 from jobfac.web.output_places import places
@@ -28,13 +27,13 @@ from jobfac.web.page import Page, get
 from jobfac.web.visit import Visit
 
 EVENTS = 300
-"""Events of a run that the page shows at most."""
+"""The maximum number of events that the page shows."""
 
 NOTIFICATIONS = 50
 
 
 class Facts(NamedTuple):
-    """What the database says of a run. ``definition``: the version that ran, None if it cannot be read."""
+    """What the page shows of a run. ``definition``: the version that ran, None if it cannot be read."""
 
     run: RunView
     attempts: list[AttemptView]
@@ -116,7 +115,7 @@ def _drawing(facts: Facts) -> Markup | None:
 
 
 def _arguments(facts: Facts) -> Sequence[str] | None:
-    """Return the whole argument list of a program; None of a sequence."""
+    """Return the complete argument list of a program; None for a sequence."""
     if not isinstance(facts.definition, d.Job):
         return None
     given = facts.definition.arguments if facts.run.arguments is None else facts.run.arguments
@@ -124,7 +123,7 @@ def _arguments(facts: Facts) -> Sequence[str] | None:
 
 
 def _payload(text: str | None) -> str | None:
-    """Return the payload; JSON is laid out."""
+    """Return the payload. JSON is indented."""
     if text is None:
         return None
     try:
