@@ -59,7 +59,7 @@ def worker(
     metrics: Metrics = None,
 ) -> None:
     """Claim and execute runs until TERM or INT. The first signal drains the worker, a second one stops at once."""
-    from jobfac.database.without_asyncio import import_sqlalchemy
+    from jobfac.cli.without_asyncio import import_sqlalchemy
     from jobfac.settings import worker_name
 
     loaded = _executing(metrics=metrics, **_limits(max_cpu_pressure, min_free_memory))

@@ -60,7 +60,7 @@ def test_an_idle_worker_has_imported_only_what_it_needs(tmp_path: Path) -> None:
 def test_sqlalchemy_finds_asyncio_when_it_uses_it() -> None:
     script = """
 import sys
-from jobfac.database.without_asyncio import import_sqlalchemy
+from jobfac.cli.without_asyncio import import_sqlalchemy
 import_sqlalchemy("sqlite://")
 from sqlalchemy.util import concurrency
 early = "asyncio" in sys.modules
