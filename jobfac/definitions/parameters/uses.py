@@ -1,11 +1,19 @@
 """Where parameters and placeholders stand in a definition, and what is wrong with them."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from jobfac.definitions.models import AnyJob, Job, Sequence
 from jobfac.definitions.parameters import Parameter, UnresolvedError, fill_value
-from jobfac.definitions.parameters.checks import IN_FIELDS, IN_STARTS, TextField, check_command, check_texts
+from jobfac.definitions.parameters.checks import (
+    IN_FIELDS,
+    IN_SCRIPTS,
+    IN_STARTS,
+    TextField,
+    check_command,
+    check_texts,
+)
 from jobfac.definitions.parameters.placeholders import SAMPLE, has_placeholder
 from jobfac.definitions.problems import Finding, Path, field_path
 from jobfac.definitions.steps import Step
@@ -28,10 +36,21 @@ def check_parameters(definition: AnyJob, declarations: Declarations) -> Iterator
     if isinstance(definition, Job):
         yield from check_command(definition.command, definition.shell)
         yield from check_texts(job_texts(definition), declared, IN_FIELDS)
+        if definition.sql is not None and definition.sql.text is not None:
+            code = TextField(("sql", "text"), _without_comments(definition.sql.text))
+            yield from check_texts([code], declared, IN_SCRIPTS)
         return
     yield from check_texts(_step_texts(definition), declared, IN_STARTS)
     for position, step in enumerate(definition.steps):
         yield from _check_step(position, step, declarations)
+
+
+_COMMENT = re.compile(r"('[^']*+'|\"[^\"]*+\")|--[^\n]*+|/\*.*?(?:\*/|\Z)", re.DOTALL)
+
+
+def _without_comments(script: str) -> str:
+    """Return a SQL script without its comments, in which nothing is bound."""
+    return _COMMENT.sub(lambda found: found[1] or " ", script)
 
 
 def job_texts(job: Job) -> Iterator[TextField]:

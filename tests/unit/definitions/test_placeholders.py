@@ -180,3 +180,12 @@ def test_sql_text_gets_bound_parameters() -> None:
     text, bound = bind("EXEC p @a = ${parameters.day}, @b = ${run.id}, @c = ${parameters.day}", context, ":{}".format)
     assert text == "EXEC p @a = :p1, @b = :p2, @c = :p1"
     assert {name: str(one) for name, one in bound.items()} == {"p1": "${parameters.day}", "p2": "${run.id}"}
+
+
+def test_comments_of_a_sql_text_may_say_anything() -> None:
+    text = "-- ${due.date} and ${parameters.b}\nEXEC p ${parameters.a}, '--', 1 /* ${run.id} */; -- ${nothing.x}"
+    body = {"sql": {"connection": {"secret": "env:DW"}, "text": text}, "parameters": {"a": {}}}
+    from_data({"jobs": {"j": body}})
+    body["sql"] = {**body["sql"], "text": "EXEC p '--', ${parameters.b}"}
+    with pytest.raises(DefinitionError, match="sql.text names the unknown parameter 'b'"):
+        from_data({"jobs": {"j": body}})
