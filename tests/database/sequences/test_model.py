@@ -40,6 +40,9 @@ KNOWN = {job: {"command": ["true"], **(FAN if job.startswith("fan") else {})} fo
 ECHO = {"pool": "elsewhere", "schedules": [{"after": {"any": [{"job": "a", "on": "finished"}, {"job": "fan"}]}}]}
 """A job that nobody claims: it starts after each end of the job ``a`` and each success of ``fan``."""
 
+STRICT = {"jobs": ["fan"], "for_each": {"n": [1, 2, 3, 4, 5]}, "stop_on_failure": True}
+"""A step that starts no more runs after its first failure."""
+
 INNER = {"steps": [{"name": "i", "jobs": ["a", "b"], "on_mixed": "end"}]}
 ENDS = [RunState.SUCCEEDED, RunState.SUCCEEDED, RunState.FAILED, RunState.TIMED_OUT, RunState.LOST, RunState.STOPPED]
 KINDS = [*["end"] * 3, *["end unsettled"] * 2, *["begin"] * 2, *["decide"] * 2, "sweep", "stop", "follow"]
@@ -64,6 +67,7 @@ def _step(name: str, number: int, closed_day: str) -> st.SearchStrategy[dict[str
         "jobs": st.sampled_from([["fan"], ["fan", "fan2"]]),
         "for_each": st.fixed_dictionaries({"n": st.lists(st.integers(1, 9), min_size=1, max_size=4)}),
     }
+    strict = {key: st.just(value) for key, value in STRICT.items()}
     common = {"name": st.just(name), "jobs": st.lists(st.sampled_from(JOBS), min_size=1, max_size=3, unique=True)}
     waits = {"proceed": st.sampled_from(["when_all", "when_any"]), "on_failure": goes, "on_mixed": goes}
     optional = {"start_if": closed, "on_success": goes}
@@ -71,6 +75,7 @@ def _step(name: str, number: int, closed_day: str) -> st.SearchStrategy[dict[str
         st.fixed_dictionaries({**common, **waits}, optional=optional),
         st.fixed_dictionaries({**common, "proceed": st.just("at_once")}, optional=optional),
         st.fixed_dictionaries(fan, optional=fans),
+        st.fixed_dictionaries({**strict, "name": st.just(name)}, optional=fans),
         st.fixed_dictionaries({**waiting, "approve": st.sampled_from([{}, {"timeout": "1h", "otherwise": "succeed"}])}),
         st.fixed_dictionaries({**waiting, "wait": st.just({"duration": "1h"})}),
     )
@@ -162,7 +167,7 @@ class Sequences(RuleBasedStateMachine):
             name = f"seq-{next(names)}"
             self._define_in_model(name, body)
             self.db.transact(jobs.put, name, self.definitions[name], "tester")
-            self.models[start(self.db, name)] = Model(name, self.definitions)
+            self.models[start(self.db, name)] = Model(name, self.definitions, self._held)
         self.begin(None)
 
     def decide(self, data: st.DataObject, crash: int | None) -> None:
@@ -252,6 +257,11 @@ class Sequences(RuleBasedStateMachine):
                 assert isinstance(nested, Model)
                 model = nested
 
+    def _held(self, stay: Stay) -> set[str]:
+        """The jobs of a visit that a worker holds."""
+        places = map(self._place, self.player.held)
+        return {key for _, found, key in places if found is stay}
+
     def stop(self, run_id: int, crash: int | None) -> None:
         model = self.models[run_id]
         if not self._try(crash, sequences.stop, run_id, now=False, by="me") or model.state is not None:
@@ -297,6 +307,18 @@ class Sequences(RuleBasedStateMachine):
         self._compare_followers()
         assert all(model.state is not None for model in self.models.values())
 
+    def give_up(self) -> None:
+        """A failure stops a run that nobody has claimed and one that a worker holds, which then succeeds."""
+        self.start([{"steps": [{**STRICT, "name": "s1", "at_most": 3}]}])
+        for state in (RunState.SUCCEEDED, RunState.FAILED):  # the first one lets another run begin
+            self.end(self.player.held[:1], [state], None, settled=True)
+        (model,) = self.models.values()
+        (stay,) = model.stays
+        assert sorted(map(str, stay.jobs.values())) == ["None", "failed", "stopped", "succeeded"]
+        self.histories_match_the_models()
+        self.teardown()
+        assert (model.state, stay.unstarted) == (RunState.FAILED, 1)
+
     def _compare_followers(self) -> None:
         """Each end that counts has started one run, or is recorded and waits."""
         with self.db.read() as conn:
@@ -324,6 +346,7 @@ def test_every_step_history_is_that_of_the_model(db: Database) -> None:
     known = {job: d.canonical(stored.definition) for job, stored in _stored(db).items()}
     echo = d.from_data({"jobs": {"echo": {"command": ["true"], **ECHO}}}, known=known).jobs["echo"]
     db.transact(schedules.put, "echo", echo, "tester")
+    OnThisDatabase().give_up()
     number = EXAMPLES or (20 if db.engine.dialect.name == "sqlite" else 2)
     checked = settings(
         max_examples=number, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
