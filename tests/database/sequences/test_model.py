@@ -23,70 +23,19 @@ from jobfac import definitions as d
 from jobfac.database.dialects import utcnow
 from jobfac.database.engine import Database
 from jobfac.database.tables import run, upstream_end, visit
-from jobfac.definitions import DefinitionError
 from jobfac.states import FINAL, Decision, RunState
 from jobfac.store import jobs, runs, schedules, sequences
 from jobfac.store.runs import Outcome
 from jobfac.store.workers import Claimed
 from jobfac.views.serialization import all_as_json
+from tests.database.sequences.bodies import ECHO, FAN, INNER, KNOWN, STRICT, bodies
 from tests.support.database import define, now, start, state
 from tests.support.sequence_model import REFUSED, Model, Stay, seen
 from tests.support.sequences import Player
 
-STEPS = ["s1", "s2", "s3", "s4"]
-JOBS = ["a", "b", "c", "a", "b", "c", "inner", "inner", REFUSED]
-FAN = {"parameters": {"n": {"type": "integer", "required": True}}}
-KNOWN = {job: {"command": ["true"], **(FAN if job.startswith("fan") else {})} for job in [*JOBS, "fan", "fan2"]}
-ECHO = {"pool": "elsewhere", "schedules": [{"after": {"any": [{"job": "a", "on": "finished"}, {"job": "fan"}]}}]}
-"""A job that nobody claims: it starts after each end of the job ``a`` and each success of ``fan``."""
-
-STRICT = {"jobs": ["fan"], "for_each": {"n": [1, 2, 3, 4, 5]}, "stop_on_failure": True}
-"""A step that starts no more runs after its first failure."""
-
-INNER = {"steps": [{"name": "i", "jobs": ["a", "b"], "on_mixed": "end"}]}
 ENDS = [RunState.SUCCEEDED, RunState.SUCCEEDED, RunState.FAILED, RunState.TIMED_OUT, RunState.LOST, RunState.STOPPED]
 KINDS = [*["end"] * 3, *["end unsettled"] * 2, *["begin"] * 2, *["decide"] * 2, "sweep", "stop", "follow"]
 """The kinds of actions with their weights. They are one rule, because hypothesis may switch rules off."""
-
-
-def bodies(closed_day: str) -> st.SearchStrategy[dict[str, Any]]:
-    """Generate sequences of up to four steps. A step may have a condition that does not hold."""
-    steps = st.integers(1, 4).flatmap(
-        lambda number: st.tuples(*(_step(name, number, closed_day) for name in STEPS[:number]))
-    )
-    return st.fixed_dictionaries({"steps": steps.map(list), "maximum_visits": st.integers(1, 3)}).filter(_is_valid)
-
-
-def _step(name: str, number: int, closed_day: str) -> st.SearchStrategy[dict[str, Any]]:
-    goes = st.sampled_from(["next", "next", "end", "end_failed", *({"step": other} for other in STEPS[:number])])
-    closed = st.builds(lambda go: {"dates": {"on": [closed_day]}, "otherwise": go}, goes)
-    waiting = {"name": st.just(name), "on_success": goes, "on_failure": goes}
-    fans = {"at_most": st.integers(1, 3), "on_success": goes, "on_failure": goes, "on_mixed": goes}
-    fan = {
-        "name": st.just(name),
-        "jobs": st.sampled_from([["fan"], ["fan", "fan2"]]),
-        "for_each": st.fixed_dictionaries({"n": st.lists(st.integers(1, 9), min_size=1, max_size=4)}),
-    }
-    strict = {key: st.just(value) for key, value in STRICT.items()}
-    common = {"name": st.just(name), "jobs": st.lists(st.sampled_from(JOBS), min_size=1, max_size=3, unique=True)}
-    waits = {"proceed": st.sampled_from(["when_all", "when_any"]), "on_failure": goes, "on_mixed": goes}
-    optional = {"start_if": closed, "on_success": goes}
-    return st.one_of(
-        st.fixed_dictionaries({**common, **waits}, optional=optional),
-        st.fixed_dictionaries({**common, "proceed": st.just("at_once")}, optional=optional),
-        st.fixed_dictionaries(fan, optional=fans),
-        st.fixed_dictionaries({**strict, "name": st.just(name)}, optional=fans),
-        st.fixed_dictionaries({**waiting, "approve": st.sampled_from([{}, {"timeout": "1h", "otherwise": "succeed"}])}),
-        st.fixed_dictionaries({**waiting, "wait": st.just({"duration": "1h"})}),
-    )
-
-
-def _is_valid(body: dict[str, Any]) -> bool:
-    try:
-        d.from_data({"jobs": {"seq": body}}, known=KNOWN)
-    except DefinitionError:
-        return False
-    return True
 
 
 class Crash(Exception):
@@ -310,8 +259,8 @@ class Sequences(RuleBasedStateMachine):
     def give_up(self) -> None:
         """A failure stops a run that nobody has claimed and one that a worker holds, which then succeeds."""
         self.start([{"steps": [{**STRICT, "name": "s1", "at_most": 3}]}])
-        for state in (RunState.SUCCEEDED, RunState.FAILED):  # the first one lets another run begin
-            self.end(self.player.held[:1], [state], None, settled=True)
+        for end in (RunState.SUCCEEDED, RunState.FAILED):  # the first one lets another run begin
+            self.end(self.player.held[:1], [end], None, settled=True)
         (model,) = self.models.values()
         (stay,) = model.stays
         assert sorted(map(str, stay.jobs.values())) == ["None", "failed", "stopped", "succeeded"]

@@ -183,9 +183,10 @@ def test_sql_text_gets_bound_parameters() -> None:
 
 
 def test_comments_of_a_sql_text_may_say_anything() -> None:
-    text = "-- ${due.date} and ${parameters.b}\nEXEC p ${parameters.a}, '--', 1 /* ${run.id} */; -- ${nothing.x}"
-    body = {"sql": {"connection": {"secret": "env:DW"}, "text": text}, "parameters": {"a": {}}}
-    from_data({"jobs": {"j": body}})
-    body["sql"] = {**body["sql"], "text": "EXEC p '--', ${parameters.b}"}
-    with pytest.raises(DefinitionError, match="sql.text names the unknown parameter 'b'"):
-        from_data({"jobs": {"j": body}})
+    def read(text: str) -> None:
+        sql = {"connection": {"secret": "env:DW"}, "text": text}
+        from_data({"jobs": {"j": {"sql": sql, "parameters": {"a": {}}}}})
+
+    read("-- ${due.date} and ${parameters.b}\nEXEC p ${parameters.a}, '--', 1 /* ${run.id} */; -- ${nothing.x}")
+    with pytest.raises(DefinitionError, match=r"sql\.text names the unknown parameter 'b'"):
+        read("EXEC p '--', ${parameters.b}")
