@@ -25,7 +25,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "note": ('jobfac note 17 "the share was full" --ack',),
     "ack": ("jobfac ack 17 18",),
     "retry": ("jobfac retry 17", "jobfac retry 17 --set limit=5", "jobfac retry --state failed --since 2h"),
-    "approve": ("jobfac approve 17 release", "jobfac approve 17 release --reject --reason 'totals differ'"),
+    "approve": (
+        "jobfac approve 17 release",
+        "jobfac approve 17 release --set percent=20",
+        "jobfac approve 17 release --reject --reason 'totals differ'",
+    ),
     "logs": ("jobfac logs 17", "jobfac logs 17 -f", "jobfac logs --search 'out of memory' --since 1d"),
     "top": ("jobfac top", "jobfac top --interval 5", "jobfac top --once"),
     "doctor": ("jobfac doctor", "jobfac doctor --json"),

@@ -32,6 +32,7 @@ visit = sa.Table(
     sa.Column("wake_at", Instant),  # when the waiting ends without a decision; NULL: never
     sa.Column("decision", Word),
     sa.Column("decided_by", Name),
+    sa.Column("parameters", Long),  # JSON: what the person gave who approved
     one_of("start", StepStart, "start"),
     one_of("result", StepResult, "result"),
     index("ix_visit_run", "run_id", "id"),

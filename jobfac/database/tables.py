@@ -9,7 +9,7 @@ from jobfac.database.metadata import SCHEMA, metadata
 from jobfac.database.operating_tables import api_key, audit, expectation, note, session_key, start_hold
 from jobfac.database.sequence_tables import visit
 from jobfac.database.statistics_tables import daily, daily_worker
-from jobfac.database.trigger_tables import upstream, upstream_end
+from jobfac.database.trigger_tables import start_url, upstream, upstream_end
 from jobfac.database.types import BigId, Blob, Instant, Long, Name, Word, identity, index, one_of, sql_literals
 from jobfac.database.worker_tables import worker, worker_lease
 from jobfac.states import (
@@ -46,6 +46,7 @@ __all__ = [
     "schedule",
     "session_key",
     "start_hold",
+    "start_url",
     "upstream",
     "upstream_end",
     "visit",

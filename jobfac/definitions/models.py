@@ -22,7 +22,7 @@ from jobfac.definitions.execution.policies import Concurrency, Retention, Retry,
 from jobfac.definitions.execution.sql import ONLY_FOR_COMMANDS, Sql
 from jobfac.definitions.execution.watching import Expect, Usual, WarnAfter
 from jobfac.definitions.notify import Notify, TextOrSecret
-from jobfac.definitions.parameters import Declared, Parameter
+from jobfac.definitions.parameters import Declared
 from jobfac.definitions.parameters.checks import RESERVED
 from jobfac.definitions.schedule import Schedule
 from jobfac.definitions.steps import Step
@@ -117,16 +117,6 @@ class Definition(Model):
     )
     schedules: tuple[Schedule, ...] = Field(default=(), description="When the job is due.")
     notify: tuple[Notify, ...] = Field(default=(), description="Which events are sent to whom.")
-
-    @field_validator("parameters")
-    @classmethod
-    def _parameters(cls, declared: dict[str, Parameter]) -> dict[str, Parameter]:
-        known: dict[str, str] = {}
-        for name in declared:
-            twin = known.setdefault(name.upper(), name)
-            if twin != name:
-                raise ValueError(f"has '{name}' and '{twin}', which differ only in case; rename one of them")
-        return declared
 
     def schedule_names(self) -> list[str]:
         """Return the names of ``schedules``, in order. The name of an unnamed schedule is its position, from 1."""

@@ -31,8 +31,8 @@ class StepVisitView(NamedTuple):
     "end_failed".
 
     ``waits_for``: a person (``approval``) or a ``time``, until ``wake_at``; ``decision`` and ``decided_by`` say how
-    that ended. ``children``: with ``for_each``, how many runs it has in all; ``counts`` has them by state, and
-    ``runs`` the first hundred, failures first.
+    that ended, and ``parameters`` what the person gave. ``children``: with ``for_each``, how many runs it has in all;
+    ``counts`` has them by state, and ``runs`` the first hundred, failures first.
     """
 
     step: str
@@ -47,6 +47,7 @@ class StepVisitView(NamedTuple):
     wake_at: datetime | None
     decision: Decision | None
     decided_by: str | None
+    parameters: dict[str, Any] | None
     children: int | None
     runs: list[StepRunView]
     counts: dict[str, int] | None = None

@@ -52,7 +52,8 @@ SELECT
     v.waits_for,
     v.wake_at,
     v.decision,
-    v.decided_by
+    v.decided_by,
+    v.parameters
 FROM visit AS v
 LEFT JOIN run AS r ON r.id = v.run_id;
 

@@ -132,8 +132,8 @@ class Backend(Administration, Protocol):
     def retry(self, run_id: int, from_failed: bool, changes: Mapping[str, Any]) -> "RunView":
         """Start a new run as a finished run was started, with changed parameters. Returns the new run."""
 
-    def approve(self, run_id: int, step: str, approved: bool, reason: str | None) -> str:
-        """Decide about a step that waits for a person. Returns the decision."""
+    def approve(self, run_id: int, step: str, approved: bool, reason: str | None, given: Mapping[str, Any]) -> str:
+        """Decide about a step that waits for a person, with values for which it asks. Returns the decision."""
 
     def output(self, run_id: int, attempt: int, positions: dict[str, int]) -> Sequence[Text]:
         """Return the next output after ``positions`` (bytes by stream), and advance them."""

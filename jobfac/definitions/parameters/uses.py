@@ -41,6 +41,7 @@ def check_parameters(definition: AnyJob, declarations: Declarations) -> Iterator
             yield from check_texts([code], declared, IN_SCRIPTS)
         return
     yield from check_texts(_step_texts(definition), declared, IN_STARTS)
+    yield from _check_inputs(definition)
     for position, step in enumerate(definition.steps):
         yield from _check_step(position, step, declarations)
 
@@ -81,6 +82,23 @@ def _step_texts(sequence: Sequence) -> Iterator[TextField]:
     for position, step in enumerate(sequence.steps):
         for field in ("arguments", "payloads", "parameters", "for_each"):
             yield from _texts(("steps", position, field), getattr(step, field))
+
+
+_STEP = re.compile(r"\$\{steps\.([^{}]*)\}")
+
+
+def _check_inputs(sequence: Sequence) -> Iterator[Finding]:
+    """Yield references to what an approver gives that no step asks for."""
+    asked = {f"{step.name}.outputs.": step for step in sequence.steps if step.approve is not None}
+    for path, text in _step_texts(sequence):
+        for reference in _STEP.findall(text):
+            for head, step in asked.items():
+                known = step.approve.parameters if step.approve is not None else {}
+                name = reference.removeprefix(head)
+                if reference.startswith(head) and name not in known and ".outputs." not in name:
+                    hint = suggestion(name, known) or f"; declare it under approve.parameters of '{step.name}'"
+                    message = f"names '{name}', for which the step '{step.name}' does not ask{hint}"
+                    yield Finding(path, f"{field_path(path)} {message}")
 
 
 def _texts(path: Path, value: Any) -> Iterator[TextField]:

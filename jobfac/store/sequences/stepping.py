@@ -21,7 +21,7 @@ from jobfac.store import jobs, runs
 from jobfac.store.runs import StartRequest
 from jobfac.store.runs.event import Event
 from jobfac.store.runs.request import FIRST
-from jobfac.store.sequences import visits
+from jobfac.store.sequences import inputs, visits
 from jobfac.store.sequences.decide import FAN_OUT, is_open, leave, step_of
 from jobfac.store.sequences.references import Outputs, UnknownReference, fill, fill_typed
 
@@ -101,10 +101,15 @@ def _wait(conn: sa.Connection, parent: SequenceRun, step: Step, number: int) -> 
     wanted = step.approve
     wake_at = None if wanted.timeout is None else now + timedelta(seconds=wanted.timeout)
     visits.enter(conn, parent.run_id, step, number, StepStart.STARTED, waits_for=Waiting.APPROVAL, wake_at=wake_at)
-    what = f": {wanted.message}" if wanted.message else ""
-    detail = (
-        f"step '{step.name}' waits for an approval by {wanted.by}{what}; `jobfac approve {parent.run_id} {step.name}`"
-    )
+    ask(conn, parent, step, wanted.message)
+
+
+def ask(conn: sa.Connection, parent: SequenceRun, step: Step, what: str | None) -> None:
+    """Record that a step waits for a person, and notify those who want to know. ``what``: what is to be decided."""
+    assert step.approve is not None
+    said = f": {what}" if what else ""
+    how = inputs.command(parent.run_id, step.name, step.approve)
+    detail = f"step '{step.name}' waits for an approval by {step.approve.by}{said}; `{how}`"
     runs.record(conn, [Event(parent.run_id, parent.attempt, "approval_wanted", parent.by, detail, parent.notify)])
 
 
@@ -200,7 +205,7 @@ def _start_request(conn: sa.Connection, parent: SequenceRun, step: Step, job: st
 
 
 def _outputs_of(conn: sa.Connection, parent: SequenceRun) -> Outputs:
-    def outputs(of_step: str, of_job: str) -> Mapping[str, Any] | None:
+    def outputs(of_step: str, of_job: str | None) -> Mapping[str, Any] | None:
         return visits.outputs(conn, _lineage(conn, parent), of_step, of_job)
 
     return outputs

@@ -24,7 +24,7 @@ from jobfac.store.history.audit_log import AuditView
 from jobfac.store.runs import StartRequest
 from jobfac.views.runs import PastRun
 from jobfac.views.schedules import CandidateView, ScheduleView
-from jobfac.web import commands
+from jobfac.web import commands, fields
 from jobfac.web.drawing import bars, graph, strip
 from jobfac.web.page import Page, act, get
 from jobfac.web.templating import with_query
@@ -127,9 +127,6 @@ def _diff(facts: Facts, chosen: job_history.VersionRow | None) -> list[tuple[str
 
 # Starting
 
-PARAMETER = "parameter."
-"""What the name of a parameter's field begins with."""
-
 
 def form(visit: Visit) -> Response:
     """Show the form that starts a job."""
@@ -153,7 +150,7 @@ def _form(visit: Visit, values: dict[str, str], problem: str) -> Response:
 def start(visit: Visit) -> Response:
     """Start a job with what the form says."""
     values = {name: visit.field(name) for name in ("arguments", "payload", "priority", "delay", "at")}
-    values |= {name: visit.field(name) for name in visit.body if name.startswith(PARAMETER)}
+    values |= fields.of_form(visit)
     job_id = visit.path("job")
     definition = visit.read(visible_job, visit.caller, job_id).definition
     try:
@@ -191,18 +188,8 @@ def _request(visit: Visit, job_id: str, values: dict[str, str], definition: d.An
         delay=_delay(values["delay"].strip()),
         at=_at(visit, values["at"].strip(), values["delay"].strip()),
         key=visit.field("key") or None,
-        parameters=_parameters(definition, values) or None,
+        parameters=fields.read(definition.parameters, values) or None,
     )
-
-
-def _parameters(definition: d.AnyJob, values: dict[str, str]) -> dict[str, Any]:
-    """Return the values that were given, by parameter. The operation checks them."""
-    given: dict[str, Any] = {}
-    for name, parameter in definition.parameters.items():
-        text = values.get(PARAMETER + name, "").strip()
-        if text:
-            given[name] = [part.strip() for part in text.split(",")] if parameter.many else text
-    return given
 
 
 def _delay(text: str) -> float | None:
@@ -226,9 +213,7 @@ def _at(visit: Visit, text: str, delay: str) -> datetime | None:
 
 def _command(job_id: str, request: StartRequest, definition: d.AnyJob) -> str:
     words: list[Any] = ["start", job_id]
-    for name, value in (request.parameters or {}).items():
-        text = ",".join(value) if isinstance(value, list) else str(value)
-        words += ["--set", f"{name}={'...' if definition.parameters[name].sensitive else text}"]
+    words += fields.words(definition.parameters, request.parameters or {})
     for argument in request.arguments or ():
         words += ["--argument", argument]
     if request.payload is not None:

@@ -211,13 +211,23 @@ def test_a_job_with_parameters_has_a_field_for_each(place: Served, operator: Bro
 
 
 def test_a_step_that_waits_for_a_person_is_decided(place: Served, operator: Browser) -> None:
-    steps = [{"name": "release", "approve": {"by": "operator"}}, {"name": "go", "jobs": "export"}]
+    asks = {"percent": {"type": "integer", "required": True}, "regions": {"many": True}}
+    approve = {"by": "operator", "message": "Publish?", "parameters": asks}
+    steps = [{"name": "release", "approve": approve}, {"name": "go", "jobs": "export"}]
     assert place.admin.put("/v1/jobs/gated", json={"steps": steps}).status_code == 201
     run_id = start(place.db, "gated")
     place.db.transact(sequences.begin_queued, "w1")
-    assert "waits for approval" in operator.get(f"/runs/{run_id}")
-    text = operator.act(f"/runs/{run_id}/steps/release/approve", f"/runs/{run_id}", decision="approve", reason="tested")
+    page = operator.get(f"/runs/{run_id}")
+    assert "waits for approval" in page
+    assert all(words in page for words in ("Publish?", 'name="parameter.percent" value="" required', "--set percent="))
+    form = {"decision": "approve", "reason": "tested", "parameter.regions": "eu, us"}
+    call = f"/runs/{run_id}/steps/release/approve"
+    answer = operator.post(call, f"/runs/{run_id}", **form, **{"parameter.percent": "x"})
+    assert (answer.status_code, "must be a whole number" in answer.text) == (422, True)
+    text = operator.act(call, f"/runs/{run_id}", **form, **{"parameter.percent": "20"})
     assert "Step release of" in text
+    assert "--reason tested --set percent=20 --set regions=eu --set regions=us" in text
+    assert "percent: 20" in text
     assert "approved by operator" in text
 
 

@@ -29,8 +29,8 @@ assert isinstance(LOADED, d.Sequence)
 SEQUENCE = LOADED
 
 
-def reported(step: str, job: str) -> dict[str, Any] | None:
-    outputs: dict[str, dict[str, Any]] = {
+def reported(step: str, job: str | None) -> dict[str, Any] | None:
+    outputs: dict[str | None, dict[str, Any]] = {
         "a": {"rows": 12, "file": "x.csv", "list": [1, "ä"], "in.side": True},
         "b.c": {"rows": "3"},
     }
