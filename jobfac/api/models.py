@@ -10,7 +10,7 @@ from jobfac.states import Role, RunState
 from jobfac.views.expectations import OverdueView
 from jobfac.views.holds import HoldView
 from jobfac.views.jobs import ChangeView, JobView, VersionView
-from jobfac.views.keys import KeyView
+from jobfac.views.keys import KeyView, StartUrlView
 from jobfac.views.notes import NoteView
 from jobfac.views.notifications import NotificationView
 from jobfac.views.overview import DueSchedule, RunLine, WaitingRuns
@@ -256,6 +256,34 @@ class NewKey(Shown):
     id: int
     role: Role
     key: str
+
+
+StartUrl = model_of("StartUrl", StartUrlView)
+StartUrls = _page("StartUrls", StartUrl)
+
+
+class NewStartUrl(Shown):
+    """``url``: a POST to it starts the job; it cannot be shown again."""
+
+    id: int
+    job: str
+    name: str
+    url: str
+
+
+class RevokedUrls(Shown):
+    """The ids of the URLs that were not revoked before."""
+
+    revoked: list[int]
+
+
+class Called(Shown):
+    """The run that a call has started. ``id`` null: none, for the ``reason``."""
+
+    id: int | None
+    job: str
+    state: RunState | None
+    reason: str | None
 
 
 Notification = model_of("Notification", NotificationView)

@@ -45,6 +45,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "jobs history": ("jobfac jobs history report",),
     "jobs diff": ("jobfac jobs diff report", "jobfac jobs diff report 3 5"),
     "jobs rollback": ("jobfac jobs rollback report 3",),
+    "jobs url": (
+        "jobfac jobs url report --name github",
+        "jobfac jobs url report --list",
+        "jobfac jobs url report --revoke --id 3",
+    ),
     "runs list": (
         "jobfac runs list",
         "jobfac runs list --job report --state failed --since 1d",

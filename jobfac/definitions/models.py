@@ -26,6 +26,7 @@ from jobfac.definitions.parameters import Declared
 from jobfac.definitions.parameters.checks import RESERVED
 from jobfac.definitions.schedule import Schedule
 from jobfac.definitions.steps import Step
+from jobfac.definitions.triggers.call import Call
 from jobfac.definitions.values import (
     Duration,
     Flag,
@@ -115,8 +116,19 @@ class Definition(Model):
         description="Values that a start may give, by name: typed, checked, and shown with the run.",
         examples=[{"day": {"type": "date", "default": "${due.date}"}}],
     )
+    call: Call | None = Field(
+        default=None,
+        description="What a start URL of the job takes from a request (`jobfac jobs url`).",
+        examples=[{"signature": {"github": {"secret": "env:GITHUB_HOOK_KEY"}}, "parameters": {"ref": "${body.ref}"}}],
+    )
     schedules: tuple[Schedule, ...] = Field(default=(), description="When the job is due.")
     notify: tuple[Notify, ...] = Field(default=(), description="Which events are sent to whom.")
+
+    @model_validator(mode="after")
+    def _may_be_called(self) -> Self:
+        if self.call is not None and not self.on_demand:
+            raise ValueError("has call and on_demand: false, which refuses every start by a URL; remove one of them")
+        return self
 
     def schedule_names(self) -> list[str]:
         """Return the names of ``schedules``, in order. The name of an unnamed schedule is its position, from 1."""

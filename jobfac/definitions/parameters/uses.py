@@ -17,6 +17,7 @@ from jobfac.definitions.parameters.checks import (
 from jobfac.definitions.parameters.placeholders import SAMPLE, has_placeholder
 from jobfac.definitions.problems import Finding, Path, field_path
 from jobfac.definitions.steps import Step
+from jobfac.definitions.triggers.call import check_call
 from jobfac.definitions.values import suggestion
 
 Declarations = Callable[[str], Mapping[str, Parameter] | None]
@@ -33,6 +34,7 @@ def check_parameters(definition: AnyJob, declarations: Declarations) -> Iterator
     for position, schedule in enumerate(definition.schedules):
         path: Path = ("schedules", position, "parameters")
         yield from _check_given(path, schedule.parameters, declared, f"{field_path(path[:2])} must give")
+    yield from check_call(definition.call, declared, takes_payload=isinstance(definition, Job))
     if isinstance(definition, Job):
         yield from check_command(definition.command, definition.shell)
         yield from check_texts(job_texts(definition), declared, IN_FIELDS)
