@@ -75,7 +75,8 @@ bench: setup     ## speed, as ratios to limits measured in the same run
 chaos: setup     ## kill, freeze and cut at random, then check: make chaos MINUTES=10
 	$(BIN)/python -m scripts.chaos --minutes $(MINUTES)
 
-fuzz: setup      ## fuzz the readers of definitions and reports, by coverage: make fuzz SECONDS=60
+fuzz: setup      ## new examples for the property tests, then fuzz the readers by coverage: make fuzz SECONDS=60
+	$(BIN)/pytest -q -n $(PROCESSES) --hypothesis-profile=default tests/unit
 	@$(PIP) install -c constraints.txt -e '.[fuzz]'
 	$(BIN)/python -m scripts.fuzz --seconds $(SECONDS)
 

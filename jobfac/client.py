@@ -14,7 +14,7 @@ repeated for ``retry_for`` seconds. A repeated start begins no second run: it ha
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from time import monotonic
 from typing import Any, Literal, NamedTuple
@@ -22,35 +22,16 @@ from urllib.parse import quote
 from uuid import uuid4
 
 import httpx
-import tenacity
 
-from jobfac.errors import JobfacError, Kind, Unreachable
+from jobfac.api_transport import MAX_WAIT, RETRY_FOR, ApiTransport, ProblemError, problem_of
+from jobfac.errors import Kind
 from jobfac.states import FINAL
 from jobfac.views.runs import RunView
 from jobfac.views.serialization import from_json
 
 __all__ = ["Client", "Piece", "ProblemError", "RunView"]
 
-LONGEST_WAIT = 30.0
-"""Seconds for which one request waits for the end of a run."""
-
 Stream = Literal["stdout", "stderr"]
-
-
-class ProblemError(JobfacError):
-    """The API refused a request. ``str()`` is its sentence.
-
-    Attributes:
-        status: the HTTP status.
-        problem: the problem document (RFC 9457), empty if the answer had none.
-    """
-
-    kind = Kind.INVALID
-
-    def __init__(self, sentence: str, status: int, problem: Mapping[str, Any]) -> None:
-        super().__init__(sentence)
-        self.status = status
-        self.problem = problem
 
 
 class Piece(NamedTuple):
@@ -74,16 +55,14 @@ class Client:
         ValueError: there is no URL or no key.
     """
 
-    def __init__(self, url: str | None = None, key: str | None = None, *, retry_for: float = 15.0) -> None:
+    def __init__(self, url: str | None = None, key: str | None = None, *, retry_for: float = RETRY_FOR) -> None:
         self.url = (url or os.environ.get("JOBFAC_API_URL", "")).rstrip("/")
         key = key or os.environ.get("JOBFAC_API_KEY", "")
         if not self.url.startswith(("http://", "https://")):
             raise ValueError(f"The URL of the API must begin with https:// or http://, not {self.url!r}.")
         if not key:
             raise ValueError("A key is needed; `jobfac keys create --role operator` makes one.")
-        headers = {"Authorization": f"Bearer {key}"}
-        self._http = httpx.Client(base_url=self.url, headers=headers, timeout=httpx.Timeout(LONGEST_WAIT + 30))
-        self._retry_for = retry_for
+        self._api = ApiTransport(self.url, key, retry_for=retry_for)
 
     def __enter__(self) -> "Client":
         return self
@@ -93,7 +72,7 @@ class Client:
 
     def close(self) -> None:
         """Close the connections."""
-        self._http.close()
+        self._api.close()
 
     def start(
         self,
@@ -130,15 +109,16 @@ class Client:
             "delay": delay,
             "at": None if at is None else at.isoformat(),
         }
-        answer = self._send(
+        response = self._api.send(
             "POST",
             f"/v1/jobs/{quote(job, safe='')}/runs",
+            repeatable=True,
             json={name: value for name, value in values.items() if value is not None},
             headers={"Idempotency-Key": idempotency_key or uuid4().hex},
         )
-        if answer.status_code == Kind.CONFLICT.status and (denied := _problem(answer).get("run_id")):
+        if response.status_code == Kind.CONFLICT.status and (denied := problem_of(response).get("run_id")):
             return self.run(denied)
-        return from_json(RunView, self._read(answer))
+        return from_json(RunView, self._api.read(response))
 
     def run(self, run_id: int) -> RunView:
         """Return a run as it is now.
@@ -147,7 +127,7 @@ class Client:
             ProblemError: there is no such run, or the key may not see it.
             Unreachable: the API stayed away.
         """
-        return from_json(RunView, self._read(self._send("GET", f"/v1/runs/{run_id}")))
+        return from_json(RunView, self._api.get(f"/v1/runs/{run_id}"))
 
     def wait(self, run_id: int, timeout: float | None = None) -> RunView:
         """Wait until a run has ended, and return it. The answer comes within a fraction of a second after the end.
@@ -161,9 +141,8 @@ class Client:
         """
         end = None if timeout is None else monotonic() + timeout
         while True:
-            left = LONGEST_WAIT if end is None else max(0.0, min(LONGEST_WAIT, end - monotonic()))
-            answer = self._send("GET", f"/v1/runs/{run_id}", params={"wait": round(left, 3)})
-            run = from_json(RunView, self._read(answer))
+            left = MAX_WAIT if end is None else max(0.0, min(MAX_WAIT, end - monotonic()))
+            run = from_json(RunView, self._api.get(f"/v1/runs/{run_id}", wait=round(left, 3)))
             if run.state in FINAL:
                 return run
             if end is not None and monotonic() >= end:
@@ -178,16 +157,17 @@ class Client:
         Raises:
             ProblemError, Unreachable: as for ``run``.
         """
+        path = f"/v1/runs/{run_id}/output"
         query: dict[str, Any] = {"stream": stream} | ({} if attempt is None else {"attempt": attempt})
         found = bytearray()
         while True:
-            answer = self._send("GET", f"/v1/runs/{run_id}/output", params=query, headers={"Accept": "text/plain"})
-            self._check(answer)
-            found += answer.content
-            following = int(answer.headers["Jobfac-Next-Offset"])
-            if not answer.content or following == query.get("offset"):
-                return found.decode(answer.charset_encoding or "utf-8", "replace")
-            query |= {"offset": following, "attempt": int(answer.headers["Jobfac-Attempt"])}
+            response = self._api.send("GET", path, repeatable=True, params=query, headers={"Accept": "text/plain"})
+            self._api.check(response)
+            found += response.content
+            following = int(response.headers["Jobfac-Next-Offset"])
+            if not response.content or following == query.get("offset"):
+                return found.decode(response.charset_encoding or "utf-8", "replace")
+            query |= {"offset": following, "attempt": int(response.headers["Jobfac-Attempt"])}
 
     def follow(self, run_id: int) -> Iterator[Piece]:
         """Yield what a run's program writes, as it comes, until the run has ended. A lost connection is resumed.
@@ -213,19 +193,20 @@ class Client:
         Raises:
             ProblemError, Unreachable: as for ``run``.
         """
-        self._check(self._send("POST", f"/v1/runs/{run_id}/stop", json={"now": now}))
+        self._api.call("POST", f"/v1/runs/{run_id}/stop", repeatable=True, json={"now": now})
         return self.run(run_id)
 
     def _events(self, run_id: int, position: str) -> Iterator[tuple[str, str, str]]:
         """Yield events of a run's output after a position: name, position, data. Ends when the connection does."""
         headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": position} if position else {})
-        answer = self._send("GET", f"/v1/runs/{run_id}/output", stream=True, headers=headers)
+        path = f"/v1/runs/{run_id}/output"
+        response = self._api.send("GET", path, repeatable=True, stream=True, headers=headers)
         try:
-            if not answer.is_success:
-                answer.read()
-            self._check(answer)
+            if not response.is_success:
+                response.read()
+            self._api.check(response)
             found: dict[str, str] = {}
-            for line in answer.iter_lines():
+            for line in response.iter_lines():
                 name, _, value = line.partition(": ")
                 if name:
                     found[name] = value
@@ -236,46 +217,4 @@ class Client:
         except httpx.TransportError:
             return  # the caller resumes at the last position
         finally:
-            answer.close()
-
-    def _send(self, method: str, path: str, *, stream: bool = False, **options: Any) -> httpx.Response:
-        """Send a request that may be repeated, until the API answers other than 503."""
-        request = self._http.build_request(method, path, **options)
-
-        def once() -> httpx.Response:
-            answer = self._http.send(request, stream=stream)
-            if answer.status_code == Kind.UNAVAILABLE.status:
-                answer.read()
-            return answer
-
-        retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(httpx.TransportError)
-            | tenacity.retry_if_result(lambda answer: answer.status_code == Kind.UNAVAILABLE.status),
-            stop=tenacity.stop_after_delay(self._retry_for),
-            wait=tenacity.wait_random_exponential(multiplier=0.1, max=2.0),
-            retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
-        )
-        try:
-            return retrying(once)
-        except httpx.TransportError as error:
-            raise Unreachable(f"The API at {self.url} cannot be reached: {error}.") from error
-
-    def _read(self, answer: httpx.Response) -> dict[str, Any]:
-        self._check(answer)
-        return dict(answer.json())
-
-    def _check(self, answer: httpx.Response) -> None:
-        if answer.is_success:
-            return
-        problem = _problem(answer)
-        sentence = str(problem.get("detail") or f"{self.url} answered {answer.status_code}; is it an API of jobfac?")
-        if answer.status_code >= 500:
-            raise Unreachable(sentence)
-        raise ProblemError(sentence, answer.status_code, problem)
-
-
-def _problem(answer: httpx.Response) -> dict[str, Any]:
-    try:
-        return dict(answer.json())
-    except ValueError:
-        return {}
+            response.close()

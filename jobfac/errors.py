@@ -117,6 +117,12 @@ def no_job(job_id: str) -> NotFound:
     return NotFound(f"There is no job '{job_id}'; `jobfac jobs list` shows what there is.")
 
 
+def gone_worker(worker_id: int, name: str, died: bool) -> NotFound:
+    """The error for a worker that has left or died."""
+    went = "has died" if died else "has left"
+    return NotFound(f"Worker {worker_id} ('{name}') {went} and claims no more runs; `jobfac worker` starts a new one.")
+
+
 def no_worker(worker_id: int) -> NotFound:
-    """The error for a worker that does not exist or is not alive."""
+    """The error for a worker that does not exist."""
     return NotFound(f"There is no live worker {worker_id}; `jobfac workers list` shows the fleet.")

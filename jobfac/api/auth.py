@@ -14,7 +14,7 @@ from jobfac.api.serving.log_throttle import LogThrottle
 from jobfac.api.sessions import Session, Sessions
 from jobfac.api.single_sign_on import SingleSignOn
 from jobfac.database.engine import Database
-from jobfac.store import api_keys
+from jobfac.store import api_keys, session_keys
 from jobfac.store.api_keys import Caller, Role
 from jobfac.telemetry.logs import logger
 
@@ -37,6 +37,9 @@ LINK_LIFETIME = 3600.0
 
 SESSION_LIFETIME = 7 * 86400.0
 """Seconds until the session of a browser expires."""
+
+LINK = "log in by link"
+"""What the audit says of a key that a login link made."""
 
 PREFIX_LENGTH = 12
 """Characters of a key's prefix."""
@@ -123,9 +126,7 @@ class Authenticator:
         session = self.sessions.read(cookie)
         if session is None:
             return None
-        if session.key_id is None:
-            return Caller(session.name, session.role, session.categories)
-        return self._db.query(api_keys.get, session.key_id, retry_for=RETRY_FOR)
+        return self._db.query(api_keys.of_session, session.key_id, session.id, retry_for=RETRY_FOR)
 
     def _failed(self, request: Request, prefix: str) -> Problem:
         now = time.monotonic()
@@ -150,16 +151,24 @@ class Authenticator:
         return token
 
     def use_link(self, token: str) -> Caller | None:
-        """Return whom the token of a link logs in. None: the link was used, has expired or is unknown."""
+        """Return whom the token of a link logs in. None: the link was used, has expired or is unknown.
+
+        The link makes a key that is shown to nobody, so that `jobfac keys revoke` ends the session of a stolen link.
+        """
         # A search by digest: its duration reveals nothing about the token.
         with self._lock:
             end, name = self._links.pop(_digest(token), (0.0, ""))
-        return Caller(name, Role.ADMIN) if end > time.monotonic() else None
+        if end <= time.monotonic():
+            return None
+        made = self._db.transact(
+            api_keys.create, name, Role.ADMIN, name, None, SESSION_LIFETIME, what=LINK, retry_for=RETRY_FOR
+        )
+        return Caller(name, Role.ADMIN, None, made.id)
 
-    def open_session(self, request: Request, response: Response, caller: Caller) -> None:
-        """Let the response log the browser in as ``caller``."""
-        end = time.time() + SESSION_LIFETIME
-        session = Session(caller.name, caller.role, caller.categories, caller.key_id, end)
+    def open_session(self, request: Request, response: Response, caller: Caller, *, is_alone: bool = False) -> None:
+        """Let the response log the browser in as ``caller``. ``is_alone``: the key was made for this session."""
+        assert caller.key_id is not None
+        session = Session(secrets.token_hex(16), caller.key_id, is_alone, time.time() + SESSION_LIFETIME)
         # Lax, not strict: a link to a page that a colleague sent must find the session.
         response.set_cookie(
             cookie_name(request),
@@ -169,6 +178,18 @@ class Authenticator:
             samesite="lax",
             secure=request.url.scheme == "https",
         )
+
+    def end_session(self, request: Request) -> None:
+        """End the session of the browser, at every API process and wherever its cookie was copied to."""
+        session = self.sessions.read(request.cookies.get(cookie_name(request), ""))
+        caller = None if session is None else self._of_session(request.cookies[cookie_name(request)])
+        if session is None or caller is None:
+            return
+        if session.is_alone:
+            self._db.transact(api_keys.revoke, session.key_id, caller.name, retry_for=RETRY_FOR)
+        else:
+            left = session.expires - time.time()
+            self._db.transact(session_keys.end, session.id, left, retry_for=RETRY_FOR)
 
 
 def credentials(authorization: str) -> tuple[str, str]:

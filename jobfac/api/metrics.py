@@ -5,9 +5,9 @@ The number of series is bounded: after ``MAX_JOBS`` jobs, the runs of further jo
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -17,12 +17,13 @@ from prometheus_client.registry import Collector
 
 from jobfac.api.live import queries
 from jobfac.api.live.positions import Positions
-from jobfac.database.dialects import PASS, utcnow
+from jobfac.database.dialects import PASS, lists, utcnow
 from jobfac.database.engine import Database
-from jobfac.database.tables import notification, queue, run, run_event
+from jobfac.database.tables import expectation, notification, queue, run, run_event, start_hold
 from jobfac.database.types import sql_literals
 from jobfac.states import ACTIVE, FINAL, Delivery, RunState, WorkerState
 from jobfac.store import workers as worker_store
+from jobfac.store.holds.conditions import is_active
 from jobfac.telemetry.exporter import count_statements
 from jobfac.views.workers import WorkerView
 
@@ -35,6 +36,18 @@ OTHERS = "(others)"
 
 PICKUP_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 300, 1800)
 DURATION_BUCKETS = (0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 24 * 3600)
+
+
+class _Transition(NamedTuple):
+    """An event of a run, with the times of the run. ``job`` None: the run was purged."""
+
+    id: int
+    event: str
+    job: str | None
+    at: datetime
+    queued_at: datetime | None
+    started_at: datetime | None
+    ended_at: datetime | None
 
 
 class Metrics:
@@ -82,19 +95,19 @@ class Metrics:
         while True:
             missing = sorted(self._positions.missing)
             rows = self._db.query(_transitions, self._positions.last, missing, retry_for=0)
-            self._positions.see([row["id"] for row in rows], time.monotonic())
+            self._positions.see([row.id for row in rows], time.monotonic())
             for row in rows:
                 self._count(row)
             if len(rows) < queries.PAGE:
                 return
 
-    def _count(self, row: Mapping[Any, Any]) -> None:
-        if row["event"] == RunState.RUNNING and row["queued_at"] and row["at"] >= row["queued_at"]:
-            self._pickup.observe((row["at"] - row["queued_at"]).total_seconds())
-        if row["event"] in FINAL:
-            self._finished.labels(self._label(row["job"] or OTHERS), row["event"]).inc()
-            if row["started_at"] and row["ended_at"]:
-                self._duration.labels(row["event"]).observe((row["ended_at"] - row["started_at"]).total_seconds())
+    def _count(self, row: _Transition) -> None:
+        if row.event == RunState.RUNNING and row.queued_at and row.at >= row.queued_at:
+            self._pickup.observe((row.at - row.queued_at).total_seconds())
+        if row.event in FINAL:
+            self._finished.labels(self._label(row.job or OTHERS), row.event).inc()
+            if row.started_at and row.ended_at:
+                self._duration.labels(row.event).observe((row.ended_at - row.started_at).total_seconds())
 
     def _label(self, job: str) -> str:
         if job not in self._jobs and len(self._jobs) >= MAX_JOBS:
@@ -103,7 +116,7 @@ class Metrics:
         return job
 
 
-def _transitions(conn: sa.Connection, after: int, missing: list[int]) -> list[sa.RowMapping]:
+def _transitions(conn: sa.Connection, after: int, missing: list[int]) -> list[_Transition]:
     times = (run_event.c.at, run.c.queued_at, run.c.started_at, run.c.ended_at)
     columns = (run_event.c.id, run_event.c.event, run.c.job, *times)
     query = (
@@ -112,10 +125,8 @@ def _transitions(conn: sa.Connection, after: int, missing: list[int]) -> list[sa
         .order_by(run_event.c.id)
         .limit(queries.PAGE)
     )
-    late = [
-        row for ids in queries.batches(missing) for row in conn.execute(query.where(run_event.c.id.in_(ids))).mappings()
-    ]
-    return [*late, *conn.execute(query.where(run_event.c.id > after)).mappings()]
+    late = conn.execute(query.where(lists.by_id(run_event.c.id, missing))).all() if missing else []
+    return [_Transition(*row) for row in (*late, *conn.execute(query.where(run_event.c.id > after)))]
 
 
 class _CurrentState(Collector):
@@ -128,16 +139,16 @@ class _CurrentState(Collector):
         return ()  # the registry calls it at registration, which must not read the database
 
     def collect(self) -> Iterator[Metric]:
-        def read(conn: sa.Connection) -> tuple[Sequence[Any], Sequence[Any], list[WorkerView], int, datetime]:
+        def read(conn: sa.Connection) -> tuple[Sequence[Any], Sequence[Any], list[WorkerView], Any]:
             return (
                 conn.execute(_QUEUED).all(),
                 conn.execute(_ACTIVE).all(),
                 worker_store.workers(conn, alive_only=True),
-                conn.execute(_NOTIFICATIONS).scalar_one(),
-                conn.execute(sa.select(utcnow())).scalar_one(),
+                conn.execute(_NUMBERS).one(),
             )
 
-        queued, active, workers, notifications, now = self._db.query(read, retry_for=0)
+        queued, active, workers, numbers = self._db.query(read, retry_for=0)
+        now = numbers.now
         depth = GaugeMetricFamily("jobfac_queue_runs", "Runs that wait for a worker", labels=["pool"])
         age = GaugeMetricFamily("jobfac_queue_age_seconds", "How long the oldest of them has waited", labels=["pool"])
         for row in queued:
@@ -155,7 +166,9 @@ class _CurrentState(Collector):
         yield GaugeMetricFamily("jobfac_slots_busy", "Slots in use", sum(w.busy for w in workers))
         silent = max(((now - worker.seen_at).total_seconds() for worker in workers), default=0.0)
         yield GaugeMetricFamily("jobfac_lease_age_seconds", "Time since the oldest last heartbeat", max(0.0, silent))
-        yield GaugeMetricFamily("jobfac_notifications_waiting", "Notifications to be delivered", notifications)
+        yield GaugeMetricFamily("jobfac_notifications_waiting", "Notifications to be delivered", numbers.notifications)
+        yield GaugeMetricFamily("jobfac_holds", "Active holds: nothing new starts there", numbers.holds)
+        yield GaugeMetricFamily("jobfac_jobs_overdue", "Jobs that miss a success they `expect`", numbers.overdue)
 
 
 _QUEUED = (
@@ -171,9 +184,16 @@ _ACTIVE = (
     .where(sa.text(f"run.state IN ({sql_literals(ACTIVE)})"))
     .group_by(run.c.state)
 )
-_NOTIFICATIONS = (
-    sa.select(sa.func.count())
-    .select_from(notification)
-    .with_hint(notification, PASS, "mssql")
-    .where(sa.text(f"notification.state = '{Delivery.WAITING}'"))
+
+
+def _number(table: sa.Table, *conditions: sa.ColumnElement[bool] | sa.TextClause) -> sa.ScalarSelect[int]:
+    query = sa.select(sa.func.count()).select_from(table).with_hint(table, PASS, "mssql")
+    return query.where(*conditions).scalar_subquery()
+
+
+_NUMBERS = sa.select(
+    utcnow().label("now"),
+    _number(notification, sa.text(f"notification.state = '{Delivery.WAITING}'")).label("notifications"),
+    _number(start_hold, is_active()).label("holds"),
+    _number(expectation, sa.text("overdue_at IS NOT NULL")).label("overdue"),
 )

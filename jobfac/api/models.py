@@ -11,7 +11,6 @@ from jobfac.views.expectations import OverdueView
 from jobfac.views.holds import HoldView
 from jobfac.views.jobs import ChangeView, JobView, VersionView
 from jobfac.views.keys import KeyView, StartUrlView
-from jobfac.views.notes import NoteView
 from jobfac.views.notifications import NotificationView
 from jobfac.views.overview import DueSchedule, RunLine, WaitingRuns
 from jobfac.views.overview import Overview as OverviewView
@@ -21,7 +20,7 @@ from jobfac.views.results.load import HourLoad, LoadView, MoveView, PoolLoad
 from jobfac.views.results.many import ManyView
 from jobfac.views.results.output import OutputMatch
 from jobfac.views.results.plans import AppliedView, PlanView
-from jobfac.views.runs import AttemptView, EventView, RunView
+from jobfac.views.runs import AttemptView, EventView, NoteView, RunView
 from jobfac.views.schedules import CandidateView, ScheduleView
 from jobfac.views.sequences import StepRunView, StepVisitView
 from jobfac.views.serialization import fields

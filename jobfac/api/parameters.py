@@ -200,6 +200,8 @@ class RunFields(BaseModel):
         [], description="Only runs with this value of a parameter, NAME=VALUE; may be repeated."
     )
 
+    unacknowledged: bool = Field(False, description="Only failures that nobody has acknowledged.")
+
     def wanted(self) -> Filter:
         """The filter in the form of the store."""
         fields = {name: getattr(self, name) for name in RunFields.model_fields if name not in ("state", "parameter")}

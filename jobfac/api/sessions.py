@@ -1,4 +1,4 @@
-"""Sessions of browsers: a signed cookie that says who the browser belongs to and until when."""
+"""Sessions of browsers: a signed cookie that names the key that opened it, and until when it is valid."""
 
 import base64
 import binascii
@@ -13,7 +13,6 @@ from typing import NamedTuple
 from sqlalchemy.exc import DBAPIError
 
 from jobfac.database.engine import Database
-from jobfac.states import Role
 from jobfac.store import session_keys
 
 RETRY_FOR = 3.0
@@ -27,17 +26,20 @@ class Session(NamedTuple):
     """What a session's cookie says.
 
     Attributes:
-        name: the person or the key, as the audit shows it.
-        key_id: the API key that opened it, which must still be valid; None: a login link opened it.
-        categories: the only categories that it may access; None: all.
+        id: random.
+        key_id: the API key that opened it, which must still be valid.
+        is_alone: the key was made for this session alone, by a login link, and ends with it.
         expires: seconds since 1970.
     """
 
-    name: str
-    role: Role
-    categories: tuple[str, ...] | None
-    key_id: int | None
+    id: str
+    key_id: int
+    is_alone: bool
     expires: float
+
+
+PURPOSE = "session 2"
+"""The number changes with the fields, so that a cookie of an earlier version asks for a login."""
 
 
 class Sessions:
@@ -50,16 +52,13 @@ class Sessions:
 
     def write(self, session: Session) -> str:
         """Return the cookie's value."""
-        return self.sign("session", json.dumps(session, ensure_ascii=False))
+        return self.sign(PURPOSE, json.dumps(session))
 
     def read(self, text: str) -> Session | None:
         """Return the session of a cookie's value, None: the value is forged, or the session is over."""
-        found = self.verify("session", text)
-        if found is None:
-            return None
-        name, role, categories, key_id, expires = json.loads(found)
-        limited = None if categories is None else tuple(categories)
-        return Session(name, Role(role), limited, key_id, expires) if expires > time.time() else None
+        found = self.verify(PURPOSE, text)
+        session = None if found is None else Session(*json.loads(found))
+        return session if session is not None and session.expires > time.time() else None
 
     def sign(self, purpose: str, text: str) -> str:
         """Return the text with a signature; a text that is signed for one purpose is valid for no other."""

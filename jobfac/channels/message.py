@@ -1,9 +1,9 @@
 """The message that every channel sends, and the error that every channel raises."""
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from jobfac.errors import JobfacError
+from jobfac.views.notifications import Body
 
 
 class DeliveryError(JobfacError):
@@ -13,11 +13,10 @@ class DeliveryError(JobfacError):
 class Message(NamedTuple):
     """One notification.
 
-    ``id`` stays the same when the same notification is sent again. ``body`` is the run as it was, as a JSON object,
-    with ``event`` and ``detail``. ``output`` is the end of the program's output.
+    ``id`` stays the same when the same notification is sent again. ``output`` is the end of the program's output.
     """
 
     id: str
     event: str
-    body: Mapping[str, Any]
+    body: Body
     output: str = ""

@@ -8,10 +8,9 @@ import sys
 
 from typer import Abort, TyperException
 
-from jobfac.cli import common
 from jobfac.cli.listing import Commands
-from jobfac.cli.rendering.printing import note
-from jobfac.errors import JobfacError
+from jobfac.cli.streams import NOT_UTF8, note, prepare_streams
+from jobfac.errors import DONE, UNSUCCESSFUL, USAGE, JobfacError
 
 COMMANDS = {
     "up": ("roles:up", "Run all roles in one process on the configured database."),
@@ -27,7 +26,7 @@ COMMANDS = {
     "release": ("duty.operating:release", "End a hold."),
     "holds": ("duty.operating:list_holds", "List the active holds."),
     "note": ("duty.operating:note_run", "Write a note about a run."),
-    "ack": ("duty.operating:acknowledge", "Acknowledge failures."),
+    "ack": ("duty.controlling:acknowledge", "Acknowledge failures."),
     "approve": ("duty.operating:approve", "Decide about a step that waits for a person."),
     "logs": ("monitoring.logs:logs", "Show the output of a run, byte for byte."),
     "top": ("monitoring.top:top", "Watch the fleet, the queue and the runs."),
@@ -58,27 +57,27 @@ app = Commands(
 
 def main() -> None:
     """The entry point: every failure becomes one sentence on standard error and an exit code."""
-    common.prepare_streams()
+    prepare_streams()
     try:
         code = app.execute(sys.argv[1:])
         sys.stdout.flush()
     except BrokenPipeError:
         # The reader has closed the pipe. Discard the rest, including what Python flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = common.DONE
+        code = DONE
     except OSError as error:
         if error.errno == errno.ENOSPC:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             note("There is no room for the output: the disk is full.")
         else:
             note(f"{error.filename or 'The system'}: {error.strerror or error}.")
-        code = common.UNSUCCESSFUL
+        code = UNSUCCESSFUL
     except KeyboardInterrupt:
         note("Interrupted.")
         code = 130
     except Exception as error:
         code = _explain(error)
-    sys.exit(code if isinstance(code, int) else common.DONE)
+    sys.exit(code if isinstance(code, int) else DONE)
 
 
 def _explain(error: Exception) -> int:
@@ -93,11 +92,11 @@ def _explain(error: Exception) -> int:
         message = message.removesuffix(", unable to parse string as an integer")
         end = "" if message.endswith((".", "?")) else "."
         note(f"{message}{end} `{command} --help` shows how it is used.")
-        return common.USAGE
+        return USAGE
     if isinstance(error, UnicodeEncodeError) and any("\udc80" <= letter <= "\udcff" for letter in "".join(sys.argv)):
-        note(f"The command line {common.NOT_UTF8}")
-        return common.USAGE
+        note(f"The command line {NOT_UTF8}")
+        return USAGE
     if isinstance(error, Abort):
         note("Aborted.")
-        return common.UNSUCCESSFUL
+        return UNSUCCESSFUL
     raise error

@@ -1,7 +1,6 @@
 """Shared by the commands: settings, the database, errors and exit codes, parsing of options."""
 
 import getpass
-import io
 import os
 import re
 import signal
@@ -9,13 +8,13 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 
 from jobfac.cli import completion
 from jobfac.cli.listing import PLAIN
+from jobfac.cli.streams import NOT_UTF8 as NOT_UTF8
 from jobfac.errors import DONE as DONE
 from jobfac.errors import NOT_FOUND as NOT_FOUND
 from jobfac.errors import REFUSED as REFUSED
@@ -35,9 +34,6 @@ T = TypeVar("T")
 
 MAX_ID = 2**63 - 1
 """The greatest id."""
-
-NOT_UTF8 = "is not text in UTF-8; pass bytes to a program as base64, or in a file."
-"""The end of the error for a payload or an argument that cannot be stored."""
 
 RunId = Annotated[int, typer.Argument(min=1, max=MAX_ID, help="The run's id.", autocompletion=completion.runs)]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
@@ -156,21 +152,21 @@ def seconds(text: str, option: str) -> float:
 
 def instant(text: str, option: str, back: bool = False) -> datetime:
     """Parse a time as ``times.read_time`` does. ``back``: also a duration before now (2h), or a word for a day."""
-    from jobfac.cli.times import read_time
+    from jobfac.times import read_time
 
     return _time(option, lambda now: read_time(text, now, back=back))
 
 
 def period_end(text: str, option: str) -> datetime:
     """Parse the end of a period. The end of a day is meant by a day."""
-    from jobfac.cli.times import read_end
+    from jobfac.times import read_end
 
     return _time(option, lambda now: read_end(text, now))
 
 
 def utc_day(text: str, option: str) -> date:
     """Parse a day in UTC: a date, a word for a day, or a time or duration in it."""
-    from jobfac.cli.times import read_day
+    from jobfac.times import read_day
 
     return _time(option, lambda now: read_day(text, now))
 
@@ -208,15 +204,6 @@ def on_signal(react: Callable[[bool], None]) -> None:
 
     signal.signal(signal.SIGTERM, handle)
     signal.signal(signal.SIGINT, handle)
-
-
-def prepare_streams() -> None:
-    """Replace closed standard streams by the null device, and escape characters that standard output cannot encode."""
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):  # in the order of their descriptors
-        if getattr(sys, name) is None:
-            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - open until the process ends
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def read_stdin() -> str:

@@ -23,7 +23,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "release": ("jobfac release 3",),
     "holds": ("jobfac holds", "jobfac holds --all"),
     "note": ('jobfac note 17 "the share was full" --ack',),
-    "ack": ("jobfac ack 17 18",),
+    "ack": ("jobfac ack 17 18", "jobfac ack --job report --since 12h --dry-run"),
     "retry": ("jobfac retry 17", "jobfac retry 17 --set limit=5", "jobfac retry --state failed --since 2h"),
     "approve": (
         "jobfac approve 17 release",

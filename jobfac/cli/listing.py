@@ -10,7 +10,6 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command, get_group, get_install_completion_arguments
 
-from jobfac.cli import examples
 from jobfac.errors import JobfacError, Kind
 
 
@@ -87,6 +86,8 @@ class Listed(TyperCommand):
         Raises:
             TypeError: the target is not a command.
         """
+        from jobfac.cli import examples
+
         module, _, attribute = self._target.partition(":")
         found = getattr(import_module(f"jobfac.cli.commands.{module}"), attribute)
         if isinstance(found, typer.Typer):

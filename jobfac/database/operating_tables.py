@@ -89,3 +89,10 @@ session_key = sa.Table(
     sa.Column("secret", sa.String(64), nullable=False),
     sa.Column("created_at", Instant, nullable=False),
 )
+
+session_end = sa.Table(
+    "session_end",  # sessions of browsers that were logged out before they expired
+    metadata,
+    sa.Column("id", sa.String(32), primary_key=True),
+    sa.Column("expires_at", Instant, nullable=False),  # from then on the row is not needed
+)

@@ -6,12 +6,12 @@ State names are literals in SQL, never parameters: neither engine uses a filtere
 import sqlalchemy as sa
 
 from jobfac.database.metadata import SCHEMA, metadata
-from jobfac.database.operating_tables import api_key, audit, expectation, note, session_key, start_hold
+from jobfac.database.operating_tables import api_key, audit, expectation, note, session_end, session_key, start_hold
 from jobfac.database.sequence_tables import visit
 from jobfac.database.statistics_tables import daily, daily_worker
 from jobfac.database.trigger_tables import start_url, upstream, upstream_end
 from jobfac.database.types import BigId, Blob, Instant, Long, Name, Word, identity, index, one_of, sql_literals
-from jobfac.database.worker_tables import worker, worker_lease
+from jobfac.database.worker_tables import scheduler, worker, worker_lease
 from jobfac.states import (
     ACTIVE,
     FAILURES,
@@ -44,6 +44,8 @@ __all__ = [
     "run_event",
     "run_output",
     "schedule",
+    "scheduler",
+    "session_end",
     "session_key",
     "start_hold",
     "start_url",

@@ -1,4 +1,4 @@
-"""The tables of the workers. ``tables`` presents them with all others."""
+"""The tables of the workers and the schedulers. ``tables`` presents them with all others."""
 
 import sqlalchemy as sa
 
@@ -36,4 +36,13 @@ worker_lease = sa.Table(
     sa.Column("cpu_pressure", sa.Float),  # percent of time in which work waited for a processor; NULL: not known
     sa.Column("free_memory", BigId),  # bytes that programs may still take on its machine; NULL: not known
     index("ix_worker_lease_until", "lease_until", where="ended = 0"),
+)
+
+scheduler = sa.Table(
+    "scheduler",  # one row per running scheduler, which it writes once a minute; nothing depends on it
+    metadata,
+    sa.Column("name", sa.Unicode(200), primary_key=True),
+    sa.Column("version", sa.String(32), nullable=False),
+    sa.Column("started_at", Instant, nullable=False),
+    sa.Column("seen_at", Instant, nullable=False),
 )

@@ -10,8 +10,7 @@ from jobfac.operations.caller import Caller, transact, visible_run
 from jobfac.states import TO_ACKNOWLEDGE
 from jobfac.store import notes
 from jobfac.store.runs import reading
-from jobfac.views.notes import NoteView
-from jobfac.views.runs import RunView
+from jobfac.views.runs import NoteView, RunView
 
 
 def add(db: Database, by: Caller, run_id: int, text: str, *, acknowledge: bool = False) -> NoteView:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import sqlalchemy as sa
 
 from jobfac.database.engine import Database
-from jobfac.errors import no_worker
+from jobfac.errors import gone_worker, no_worker
 from jobfac.operations.caller import Caller, transact
 from jobfac.states import WorkerState
 from jobfac.store import audit
@@ -18,7 +18,7 @@ def drain(db: Database, by: Caller, worker_id: int) -> None:
     May be repeated as long as the worker is alive.
 
     Raises:
-        NotFound: there is no live worker with this id.
+        NotFound: there is no worker with this id, or it has left or died.
     """
     _change(db, by, worker_id, draining.drain, WorkerState.ACTIVE, "drain")
 
@@ -30,7 +30,7 @@ def undrain(db: Database, by: Caller, worker_id: int) -> None:
     worker is alive.
 
     Raises:
-        NotFound: there is no live worker with this id.
+        NotFound: there is no worker with this id, or it has left or died, perhaps because of the drain.
     """
     _change(db, by, worker_id, draining.undrain, WorkerState.DRAINING, "undrain")
 
@@ -48,7 +48,8 @@ def _change(
     def work(conn: sa.Connection) -> None:
         before = change(conn, worker_id)
         if before is None:
-            raise no_worker(worker_id)
+            gone = draining.gone(conn, worker_id)
+            raise no_worker(worker_id) if gone is None else gone_worker(worker_id, *gone)
         if before == changes:
             audit.note(conn, by.name, action, f"worker {worker_id}")
 

@@ -1,9 +1,10 @@
-"""How full the coming hours are: due times with usual durations, against the slots of the pools. Pure."""
+"""How full the coming hours are: due times with usual durations, against the slots of the workers. Pure."""
 
 import heapq
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from heapq import nsmallest
 from typing import NamedTuple
 
 from jobfac.views.results.load import HourLoad, MoveView, PoolLoad
@@ -18,9 +19,22 @@ RARE = 4
 MOVES = 20
 """The maximum number of proposed moves."""
 
+_NEVER = datetime.min.replace(tzinfo=UTC)
+_END, _DUE = 0, 1
+
+
+class Limit(NamedTuple):
+    """At most ``most`` runs with the same key at a time."""
+
+    key: str
+    most: int
+
 
 class Firing(NamedTuple):
-    """A run to come. ``seconds``: how long it usually takes; ``slots``: how many slots it takes."""
+    """A run to come. ``seconds``: how long it usually takes; ``slots``: how many slots of a worker it takes.
+
+    ``labels``: those that its worker must have; ``limit``: with which other runs it does not run at a time.
+    """
 
     due_at: datetime
     pool: str
@@ -28,43 +42,103 @@ class Firing(NamedTuple):
     schedule: str
     seconds: float
     slots: int = 1
+    labels: frozenset[tuple[str, str]] = frozenset()
+    limit: Limit | None = None
+
+
+class Crew(NamedTuple):
+    """Live workers that are alike. ``each``: the slots of one of them."""
+
+    pools: frozenset[str]
+    labels: frozenset[tuple[str, str]]
+    each: int
+    workers: int = 1
+
+    @property
+    def slots(self) -> int:
+        """The slots of all of them."""
+        return self.each * self.workers
+
+    def serves(self, one: Firing) -> bool:
+        """Whether each of these workers may claim the run."""
+        return one.pool in self.pools and one.labels <= self.labels and one.slots <= self.each
 
 
 class Waiting(NamedTuple):
-    """A run to come, and how long it would wait for a slot."""
+    """A run to come, and how many seconds it would wait for a slot; None: no live worker may claim it.
+
+    ``limited``: how many seconds it would wait before that because of its limit.
+    """
 
     firing: Firing
-    seconds: float
+    seconds: float | None
+    limited: float = 0.0
 
 
-def waits(firings: Iterable[Firing], slots: int) -> list[Waiting]:
-    """Return how long each run of a pool would wait, if runs start in the order of their due times.
+class _Fleet:
+    """When each slot of the crews becomes free."""
 
-    A run that takes more slots than there are waits for all of them. Without slots nothing waits, since nothing starts.
+    def __init__(self, crews: Iterable[Crew]) -> None:
+        # A run takes the least special workers that are free at once, so special ones stay free for others.
+        self._crews = sorted(crews, key=lambda crew: (len(crew.pools) + len(crew.labels), crew.each))
+        self._free = [[_NEVER] * crew.slots for crew in self._crews]
+
+    def begin(self, one: Firing, at: datetime) -> datetime | None:
+        """Take slots for a run that is ready, and return when it begins; None: no worker may claim it."""
+        able = [free for crew, free in zip(self._crews, self._free, strict=True) if crew.serves(one)]
+        if not able:
+            return None
+        chosen = min(able, key=lambda free: max(at, free[0] if one.slots == 1 else nsmallest(one.slots, free)[-1]))
+        begin = max(at, *(heapq.heappop(chosen) for _ in range(one.slots)))
+        for _ in range(one.slots):
+            heapq.heappush(chosen, begin + timedelta(seconds=one.seconds))
+        return begin
+
+
+def waits(firings: Iterable[Firing], crews: Iterable[Crew]) -> list[Waiting]:
+    """Return how long each run would wait, in the order of their due times.
+
+    Runs take slots in the order in which they are ready: a run that exceeds its limit is not.
     """
-    ordered = sorted(firings)
-    if not slots:
-        return [Waiting(one, 0.0) for one in ordered]
-    free = [datetime.min.replace(tzinfo=one.due_at.tzinfo) for one in ordered[:1] for _ in range(slots)]
-    found = []
-    for one in ordered:
-        taken = [heapq.heappop(free) for _ in range(min(one.slots, slots))]
-        begin = max(one.due_at, *taken)
-        for _ in taken:
-            heapq.heappush(free, begin + timedelta(seconds=one.seconds))
-        found.append(Waiting(one, (begin - one.due_at).total_seconds()))
-    return found
+    ordered = sorted(firings, key=lambda one: one[:6])
+    fleet = _Fleet(crews)
+    found: dict[int, Waiting] = {}
+    under_way: Counter[str] = Counter()
+    blocked: defaultdict[str, deque[int]] = defaultdict(deque)
+    # At one time the ends come before the runs that are due.
+    coming = [(one.due_at, _DUE, number) for number, one in enumerate(ordered)]
+    while coming:
+        at, kind, number = heapq.heappop(coming)
+        one = ordered[number]
+        if one.limit is not None and kind == _END:
+            if not blocked[one.limit.key]:
+                under_way[one.limit.key] -= 1
+                continue
+            number = blocked[one.limit.key].popleft()
+            one = ordered[number]
+        elif one.limit is not None and under_way[one.limit.key] >= one.limit.most:
+            blocked[one.limit.key].append(number)
+            continue
+        elif one.limit is not None:
+            under_way[one.limit.key] += 1
+        begin = fleet.begin(one, at)
+        seconds = None if begin is None else (begin - at).total_seconds()
+        found[number] = Waiting(one, seconds, (at - one.due_at).total_seconds())
+        if one.limit is not None:
+            end = at if begin is None else begin + timedelta(seconds=one.seconds)
+            heapq.heappush(coming, (end, _END, number))
+    return [found[number] for number in range(len(ordered))]
 
 
-def pool_load(pool: str, firings: Sequence[Firing], slots: int, begin: datetime, hours: int) -> PoolLoad:
+def pool_load(pool: str, waiting: Iterable[Waiting], slots: int, begin: datetime, hours: int) -> PoolLoad:
     """Return the load of a pool in each of ``hours`` hours from ``begin`` on."""
     runs, busy, longest = [0] * hours, [0.0] * hours, [0.0] * hours
-    for one, waited in waits(firings, slots):
+    for one, waited, _ in waiting:
         place = (one.due_at - begin) // HOUR
         if 0 <= place < hours:
             runs[place] += 1
-            longest[place] = max(longest[place], waited)
-        for at, seconds in _shares(one, begin, hours):
+            longest[place] = max(longest[place], waited or 0.0)
+        for at, seconds in _shares(one, begin, hours) if waited is not None else ():
             busy[at] += seconds * one.slots
     percents = [round(100 * seconds / (slots * 3600), 1) if slots else None for seconds in busy]
     rows = zip(range(hours), runs, percents, longest, strict=True)
@@ -83,16 +157,32 @@ def _shares(one: Firing, begin: datetime, hours: int) -> Iterable[tuple[int, flo
         start = until
 
 
-def load(
-    firings: Sequence[Firing], slots: Mapping[str, int], begin: datetime, hours: int
-) -> tuple[list[PoolLoad], list[MoveView]]:
+class Load(NamedTuple):
+    """The load of the pools, the due times to move, and jobs by why their runs wait for something else than a slot.
+
+    ``unserved``: no live worker has their pool, labels and number of slots. ``limited``: their limit makes them wait.
+    """
+
+    pools: list[PoolLoad]
+    moves: list[MoveView]
+    unserved: list[str]
+    limited: list[str]
+
+
+def load(firings: Sequence[Firing], crews: Sequence[Crew], begin: datetime, hours: int) -> Load:
     """Return the load of each pool, and which due times to move where the slots of a pool will not suffice."""
-    by_pool: defaultdict[str, list[Firing]] = defaultdict(list)
-    for one in firings:
-        by_pool[one.pool].append(one)
-    pools = [pool_load(name, by_pool[name], slots.get(name, 0), begin, hours) for name in sorted({*by_pool, *slots})]
-    moves = [move for one in pools for move in _moves(one, by_pool[one.pool])]
-    return pools, moves[:MOVES]
+    by_pool: defaultdict[str, list[Waiting]] = defaultdict(list)
+    waiting = waits(firings, crews)
+    for one in waiting:
+        by_pool[one.firing.pool].append(one)
+    slots: Counter[str] = Counter()
+    for crew in crews:
+        slots.update(dict.fromkeys(crew.pools, crew.slots))
+    pools = [pool_load(name, by_pool[name], slots[name], begin, hours) for name in sorted({*by_pool, *slots})]
+    moves = [move for one in pools for move in _moves(one, [each.firing for each in by_pool[one.pool]])]
+    unserved = {one.firing.job for one in waiting if one.seconds is None}
+    limited = {one.firing.job for one in waiting if one.limited > TOO_LONG}
+    return Load(pools, moves[:MOVES], sorted(unserved), sorted(limited))
 
 
 def _moves(pool: PoolLoad, firings: Sequence[Firing]) -> Iterable[MoveView]:

@@ -14,7 +14,8 @@ from jobfac.database.types import sql_literals
 from jobfac.errors import NotFound
 from jobfac.states import FAILED, FAILURES, FINAL, HELD
 from jobfac.store import statistics
-from jobfac.store.statistics import DailyTotals, Presence, Work
+from jobfac.store.history import totals as by_day
+from jobfac.store.history.totals import DailyTotals, EndedRun, Execution, Presence, Work
 
 EARLIEST = date(1970, 1, 1)
 """The earliest first day. There are no runs before it, and a report also reads the period before its own."""
@@ -115,16 +116,16 @@ def _statistics(
 ) -> tuple[dict[tuple[date, str], DailyTotals], dict[tuple[date, str], Work]]:
     """Return totals by day and job, and work by day and worker, including runs that are not counted yet."""
     for _ in range(TRIES):
-        recent = conn.execute(statistics.uncounted()).all()
-        executions = conn.execute(statistics.uncounted_executions()).all()
+        recent = [EndedRun(*row) for row in conn.execute(statistics.uncounted())]
+        executions = [Execution(*row) for row in conn.execute(statistics.uncounted_executions())]
         totals, work = _counted(conn, when, is_included), _counted_work(conn, when)
         # A run that is counted between these queries would be included twice, unless the transaction is a snapshot.
         still_uncounted = {row.id for row in conn.execute(statistics.uncounted())}
         if all(row.id in still_uncounted for row in recent):
             break
-    for key, more in statistics.totals(row for row in recent if is_included(row.job)).items():
+    for key, more in by_day.totals(row for row in recent if is_included(row.job)).items():
         totals.setdefault(key, DailyTotals()).add(more)
-    for parts in (statistics.work(executions), _running(conn, when), statistics.presence(_workers(conn, when))):
+    for parts in (by_day.work(executions), _running(conn, when), by_day.presence(_workers(conn, when))):
         for key, part in parts.items():
             work.setdefault(key, Work()).add(part)
     return totals, work
@@ -173,7 +174,7 @@ def _running(conn: sa.Connection, when: Period) -> dict[tuple[date, str], Work]:
     )
     work: dict[tuple[date, str], Work] = {}
     for row in conn.execute(query):
-        for day, milliseconds in statistics.shares(row.started_at, when.now):
+        for day, milliseconds in by_day.shares(row.started_at, when.now):
             work.setdefault((day, row.worker), Work()).busy_ms += (row.slots or 1) * milliseconds
     return work
 

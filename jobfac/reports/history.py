@@ -6,7 +6,7 @@ from datetime import date
 from jobfac.reports.facts import Facts, Period
 from jobfac.reports.measures import by_job, change, ended, failed, mean, success_percent
 from jobfac.reports.rows import JobHistoryRow, Report
-from jobfac.store.statistics import DailyTotals
+from jobfac.store.history.totals import DailyTotals
 
 
 def spans(when: Period, most: int) -> list[list[date]]:

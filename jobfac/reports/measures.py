@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from datetime import date
 
 from jobfac.states import FAILED
-from jobfac.store.statistics import DailyTotals
+from jobfac.store.history.totals import DailyTotals
 
 BROKEN = [state.value for state in sorted(FAILED)]
 """States that count as failed."""

@@ -10,7 +10,7 @@ from jobfac.reports.facts import Facts
 from jobfac.reports.form import NUMBERS, duration, shown
 from jobfac.reports.history import by_span, job_history, spans
 from jobfac.reports.rows import JobHistoryRow, Kind, Report, Row, UtilisationRow
-from jobfac.store.statistics import Work
+from jobfac.store.history.totals import Work
 
 MOST_COLUMNS = 92
 """The maximum number of columns of a chart. In a longer period each column stands for several days."""

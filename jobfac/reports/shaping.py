@@ -19,7 +19,7 @@ from jobfac.reports.measures import (
     success_percent,
 )
 from jobfac.reports.rows import FailureRow, LateRow, Report, SlowestRow, SummaryRow, TrendRow, UsageRow, UtilisationRow
-from jobfac.store.statistics import LATE, DailyTotals, Work
+from jobfac.store.history.totals import LATE, DailyTotals, Work
 
 
 def summary(facts: Facts) -> Report[SummaryRow]:

@@ -121,8 +121,8 @@ class Notifier:
     def _deliver(self, taken: Taken) -> None:
         """Send a notification, record the result and release its capacity."""
         bound = self._log.bind(
-            notification=taken.id, run=taken.run_id, attempt=taken.body.get("attempt"), job=taken.body.get("job"),
-            worker=taken.body.get("worker"), about=taken.event, to=channels.shown(taken.recipient),
+            notification=taken.id, run=taken.run_id, attempt=taken.attempt, job=taken.job,
+            worker=taken.worker, about=taken.event, to=channels.shown(taken.recipient),
         )  # fmt: skip
         try:
             error = self._send(taken)
@@ -170,9 +170,9 @@ class Notifier:
 
     def _tail(self, taken: Taken) -> str:
         """Return the end of the output, for channels that show it."""
-        if not channels.takes_output(taken.recipient) or taken.run_id is None or not taken.body.get("attempt"):
+        if not channels.takes_output(taken.recipient) or taken.run_id is None or not taken.attempt:
             return ""
-        return self._db.query(tail, taken.run_id, taken.body["attempt"])
+        return self._db.query(tail, taken.run_id, taken.attempt)
 
 
 def address_some(conn: sa.Connection) -> int:

@@ -9,17 +9,18 @@ import queue
 import random
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from jobfac.database.engine import Database
-from jobfac.errors import Unreachable
+from jobfac.errors import JobfacError, Unreachable
 from jobfac.scheduler.backoff import BACKOFF_FIRST, BACKOFF_LAST, NOTICE_INTERVAL, expiry_pause
 from jobfac.scheduler.heartbeat import Heartbeat
 from jobfac.scheduler.notifier import Notifier
 from jobfac.scheduler.poll import POLL, Poll
 from jobfac.settings import Settings
-from jobfac.store import retention, runs, schedules, sequences, statistics, watching
+from jobfac.store import retention, runs, schedulers, schedules, sequences, statistics, watching
 from jobfac.store.holds import moving
 from jobfac.telemetry.logs import log_expiry, logger
 from jobfac.telemetry.metrics import Kind, Metric
@@ -107,6 +108,7 @@ class Scheduler:
             Duty("wake", lambda poll: poll.is_past(poll.wake_at), self._wake),
             Duty("sweep", lambda poll: poll.under_way or poll.pinned, self._sweep),
             Duty("deliver", lambda poll: poll.outbox or poll.is_past(poll.deliver_at), self._deliver),
+            Duty("report", lambda poll: True, self._report),
             Duty("count", lambda poll: True, self._count, time.monotonic() + random.random() * COUNT_INTERVAL / 10),
             Duty("purge", lambda poll: True, self._purge, time.monotonic() + random.random() * PURGE_INTERVAL / 10),
         ]
@@ -130,6 +132,8 @@ class Scheduler:
                 pause = self._turn()
         finally:
             self._notifier.close()
+            with suppress(JobfacError):  # its row says that it is silent, and is removed later
+                self._db.transact(schedulers.deregister, self.name, retry_for=0)
         self._log.info("scheduler stopped", action="scheduler_stopped")
 
     def _is_stopped(self, seconds: float) -> bool:
@@ -267,6 +271,11 @@ class Scheduler:
     def _deliver(self) -> float:
         self._notifier.wake()
         return WAKE_INTERVAL
+
+    def _report(self) -> float:
+        if not self._db.single(schedulers.report, self.name):
+            self._db.transact(schedulers.register, self.name, retry_for=2.0)
+        return schedulers.INTERVAL
 
     def _count(self) -> float:
         return STEP_PAUSE if self._db.transact(statistics.count, retry_for=2.0) == statistics.BATCH else COUNT_INTERVAL

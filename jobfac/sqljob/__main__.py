@@ -28,7 +28,8 @@ def main() -> None:
     while not runner.done.wait(LOOK):
         if stop_wanted.is_set():
             _stop(runner)
-        runner.cancel_late()
+        if runner.cancel_late() and not runner.can_cancel:
+            _leave(1, runner.give_up_late())
     say_ended(runner)
 
 

@@ -39,7 +39,7 @@ class Ended(NamedTuple):
 
 
 class Runner:
-    """Runs one script. ``run`` belongs to one thread; ``stop`` and ``cancel_late`` may be called by another.
+    """Runs one script. ``run`` belongs to one thread; the main thread calls the methods that stop it.
 
     Attributes:
         done: set when ``run`` has returned; ``ended`` is there then.
@@ -76,12 +76,23 @@ class Runner:
         self.stopping = True
         self._cancel()
 
-    def cancel_late(self) -> None:
-        """Cancel the batch that runs now if it has passed its deadline. Repeat it."""
+    def cancel_late(self) -> bool:
+        """Cancel the batch that runs now if it has passed its deadline; whether it has. Repeat it."""
         deadline = self.deadline
-        if deadline is not None and time.monotonic() >= deadline:
-            self.late = True
-            self._cancel()
+        if deadline is None or time.monotonic() < deadline:
+            return False
+        self.late = True
+        self._cancel()
+        return True
+
+    def give_up_late(self) -> str:
+        """How the script ends if its driver cannot cancel the batch that is late. End the process at once: that closes
+        the connection, so no further batch can run, whatever ``on_error`` says."""
+        self._fail(
+            f"batch {self._batches} ran longer than its timeout of {write_duration(self.request.timeout or 0)}; "
+            "this driver cannot cancel, so the connection was closed, and the server rolls back"
+        )
+        return self._summary().message
 
     def _cancel(self) -> None:
         if self._server is not None:

@@ -13,13 +13,13 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from jobfac.database.dialects import utcnow
-from jobfac.database.tables import api_key
+from jobfac.database.tables import api_key, session_end
 from jobfac.states import Role
 from jobfac.store import audit
 from jobfac.views.keys import KeyView
 from jobfac.views.serialization import columns, from_row
 
-__all__ = ["Caller", "Created", "Role", "check", "create", "digest", "get", "list_keys", "revoke"]
+__all__ = ["Caller", "Created", "Role", "check", "create", "digest", "list_keys", "of_session", "revoke"]
 
 
 class Caller(NamedTuple):
@@ -50,6 +50,7 @@ def create(
     by: str,
     categories: Sequence[str] | None = None,
     lifetime: float | None = None,
+    what: str = "create key",
 ) -> Created:
     """Create a key. Events and the audit show ``name``.
 
@@ -57,6 +58,7 @@ def create(
         by: the name that the audit records.
         categories: the only categories that the key may access; None: all.
         lifetime: seconds until the key expires; None: never.
+        what: the action that the audit records.
     """
     prefix = secrets.token_hex(6)
     key = f"jf_{prefix}_{secrets.token_urlsafe(32)}"
@@ -70,7 +72,7 @@ def create(
         expires_at=None if lifetime is None else utcnow(lifetime * 1000),
     )
     key_id = int(conn.execute(insert.returning(api_key.c.id)).scalar_one())
-    audit.note(conn, by, "create key", f"key {key_id}", after=f"{name}: {role}")
+    audit.note(conn, by, what, f"key {key_id}", after=f"{name}: {role}")
     return Created(key_id, key)
 
 
@@ -83,9 +85,9 @@ def check(conn: sa.Connection, key: str) -> Caller | None:
     return _caller(row)
 
 
-def get(conn: sa.Connection, key_id: int) -> Caller | None:
-    """Return the owner of the key with this id, or None if the key is revoked or expired."""
-    row = conn.execute(_VALID_ID, {"p_id": key_id}).mappings().first()
+def of_session(conn: sa.Connection, key_id: int, session: str) -> Caller | None:
+    """Return the owner of the key that opened a session; None: the key is revoked or expired, or it was logged out."""
+    row = conn.execute(_OF_SESSION, {"p_id": key_id, "p_session": session}).mappings().first()
     return None if row is None else _caller(row)
 
 
@@ -99,7 +101,10 @@ _IN_USE = sa.select(api_key.c.id, api_key.c.name, api_key.c.role, api_key.c.cate
     sa.or_(api_key.c.expires_at.is_(None), api_key.c.expires_at > utcnow()),
 )
 _VALID = _IN_USE.where(api_key.c.prefix == sa.bindparam("p_prefix"))
-_VALID_ID = _IN_USE.where(api_key.c.id == sa.bindparam("p_id"))
+_OF_SESSION = _IN_USE.where(
+    api_key.c.id == sa.bindparam("p_id"),
+    ~sa.exists().where(session_end.c.id == sa.bindparam("p_session")).select_from(session_end),
+)
 
 
 def revoke(conn: sa.Connection, key_id: int, by: str) -> bool:

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from jobfac import definitions as d
 from jobfac.database import locks
-from jobfac.database.dialects import utcnow
+from jobfac.database.dialects import lists, utcnow
 from jobfac.database.tables import category, job, job_version, queue
 from jobfac.database.types import flag, truncate_utf16
 from jobfac.states import JobKind
@@ -69,7 +69,7 @@ def load(conn: sa.Connection, job_id: str) -> Stored | None:
 def load_many(conn: sa.Connection, job_ids: Collection[str]) -> dict[str, Stored | d.DefinitionError]:
     """Return the jobs that exist, by id. The value is an error if this version of jobfac cannot read the definition."""
     found: dict[str, Stored | d.DefinitionError] = {}
-    for row in conn.execute(_CURRENT.where(job.c.id.in_(job_ids))).mappings():
+    for row in conn.execute(_CURRENT.where(lists.among(job.c.id, job_ids))).mappings():
         try:
             found[row["id"]] = _stored(row)
         except d.DefinitionError as error:

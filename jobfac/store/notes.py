@@ -17,7 +17,7 @@ from jobfac.states import TO_ACKNOWLEDGE
 from jobfac.store import audit
 from jobfac.store.runs.event import Event
 from jobfac.store.runs.events import record
-from jobfac.views.notes import NoteView
+from jobfac.views.runs import NoteView
 from jobfac.views.serialization import columns, from_row
 
 LIMIT = 4000

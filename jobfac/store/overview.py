@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import PASS, utcnow
+from jobfac.database.dialects import PASS, lists, utcnow
 from jobfac.database.tables import expectation, job, queue, run, schedule
 from jobfac.database.types import flag, sql_literals
 from jobfac.states import HELD, RunState
@@ -21,7 +21,7 @@ from jobfac.store.holds.conditions import ANY
 from jobfac.views.expectations import OverdueView
 from jobfac.views.holds import HoldView, first_over
 from jobfac.views.overview import DueSchedule, Overview, RunLine, WaitingRuns
-from jobfac.views.serialization import columns, from_row
+from jobfac.views.serialization import columns, from_row, from_rows
 
 RUNNING, ENDED, DUE, FAILED = 200, 100, 50, 50
 """The maximum number of running runs, ended runs, due schedules and unacknowledged failures in an overview."""
@@ -46,35 +46,43 @@ def read(conn: sa.Connection, categories: Sequence[str] | None = None) -> Overvi
     """Return the current overview. ``categories`` limits the runs and schedules to jobs of these categories, but not
     the workers."""
     queries = _queries(categories is not None)
-    parameters = {} if categories is None else {"p_categories": list(categories)}
+    parameters = {} if categories is None else {"p_categories": lists.as_list(categories)}
     counts = conn.execute(queries.counts, parameters).one()
     holding = holds.active(conn) if counts.held_back else []
-    failures = conn.execute(queries.failures, parameters).mappings().all() if counts.failed else []
+    failures = conn.execute(queries.failures, parameters).all() if counts.failed else []
     overdue = conn.execute(queries.overdue, parameters).mappings().all() if counts.overdue else []
     return Overview(
         counts.now,
         workers.workers(conn, alive_only=True),
-        [_waiting(row, counts.now, holding) for row in conn.execute(queries.queued, parameters)],
+        [_waiting(_Queued(*row), counts.now, holding) for row in conn.execute(queries.queued, parameters)],
         counts.blocked,
         counts.scheduled,
         counts.held,
-        [from_row(RunLine, row) for row in conn.execute(queries.running, parameters).mappings()],
-        [from_row(RunLine, row) for row in conn.execute(queries.ended, parameters).mappings()],
-        [from_row(DueSchedule, row) for row in conn.execute(queries.due, parameters).mappings()],
-        [from_row(RunLine, row) for row in failures],
+        from_rows(RunLine, conn.execute(queries.running, parameters)),
+        from_rows(RunLine, conn.execute(queries.ended, parameters)),
+        from_rows(DueSchedule, conn.execute(queries.due, parameters)),
+        from_rows(RunLine, failures),
         holding,
         [from_row(OverdueView, row) for row in overdue],
     )
 
 
-def _waiting(row: Any, now: datetime, holding: list[HoldView]) -> WaitingRuns:
+class _Queued(NamedTuple):
+    """The queued runs of a pool: their number, and since when the oldest of them has waited."""
+
+    pool: str
+    number: int
+    since: datetime
+
+
+def _waiting(row: _Queued, now: datetime, holding: list[HoldView]) -> WaitingRuns:
     hold = first_over([one for one in holding if one.job is None and one.category is None], "", None, row.pool)
     seconds = max(0.0, (now - row.since).total_seconds())
     return WaitingRuns(row.pool, row.number, seconds, None if hold is None else hold.sentence)
 
 
 _RUN = [run.c[name] for name in columns(RunLine)]
-_SEEN = job.c.category.in_(sa.bindparam("p_categories", expanding=True))
+_SEEN = job.c.category.in_(sa.select(lists.names("p_categories").c.value))
 
 
 @functools.cache

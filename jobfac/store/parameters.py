@@ -141,8 +141,8 @@ class Row(NamedTuple):
         return {**_read(self.parameters), **_read(self.sensitive)}
 
 
-def row_of(found: Any) -> Row:
-    """Return the columns in a row that a statement or a claim returned, which may have more."""
+def row_of(found: "sa.Row[Any] | tuple[Any, ...]") -> Row:
+    """Return these columns of a row, or of a NamedTuple with fields of the same names, which may have more."""
     return Row(*(getattr(found, name) for name in Row._fields))
 
 

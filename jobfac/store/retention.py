@@ -24,6 +24,8 @@ from jobfac.definitions import Retention
 from jobfac.settings import Settings
 from jobfac.states import HELD, WorkerState
 from jobfac.store import audit, jobs, outbox, statistics
+from jobfac.store.history.totals import Presence
+from jobfac.store.holds import placing
 
 PAGE = 100
 """The number of jobs that one query reads."""
@@ -102,8 +104,8 @@ def steps(db: Database, keep: Keep) -> Iterator[int]:
                 runs, more = _purge(db, job_id, its)
                 yield runs
     for forget, age in (
-        (forget_workers, keep.age), (outbox.forget, keep.age), (statistics.forget, keep.statistics),
-        (audit.forget, keep.audit),
+        (forget_workers, keep.age), (outbox.forget, keep.age), (placing.forget, keep.age),
+        (statistics.forget, keep.statistics), (audit.forget, keep.audit),
     ):  # fmt: skip
         more = True
         while more:
@@ -208,7 +210,7 @@ def forget_workers(conn: sa.Connection, age: float) -> bool:
     holds = sa.exists().where(sa.text(f"run.state IN ({sql_literals(HELD)})"), run.c.worker_id == worker.c.id)
     gone = (
         sa.select(worker.c.id, worker.c.name, worker.c.slots, worker.c.started_at, worker.c.ended_at)
-        .where(worker.c.state.in_((WorkerState.STOPPED, WorkerState.DEAD)), ~holds)
+        .where(sa.text(f"worker.state IN ({sql_literals((WorkerState.STOPPED, WorkerState.DEAD))})"), ~holds)
         .where(worker.c.ended_at < utcnow(-age * 1000))
         .limit(BATCH)
     )
@@ -217,7 +219,7 @@ def forget_workers(conn: sa.Connection, age: float) -> bool:
     locks.take(conn, {locks.DAILY})
     rows = conn.execute(gone.with_hint(worker, SKIP, "mssql")).all()
     if rows:
-        present = [statistics.Presence(row.name, row.slots, row.started_at, row.ended_at) for row in rows]
+        present = [Presence(row.name, row.slots, row.started_at, row.ended_at) for row in rows]
         statistics.count_presence(conn, present)
         ids = [row.id for row in rows]
         engine = conn.dialect.name

@@ -6,11 +6,10 @@ on which it ended. The time of its executions is divided among the days on which
 """
 
 import functools
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Iterable, Mapping
+from datetime import date, timedelta
 from statistics import median
-from typing import Any, NamedTuple
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -21,153 +20,15 @@ from jobfac.database.tables import UNCOUNTED, attempt, daily, daily_worker, run
 from jobfac.database.types import BigId
 from jobfac.states import FINAL, RunState
 from jobfac.store import notes
+from jobfac.store.history.totals import SUMS, DailyTotals, EndedRun, Execution, Presence, Work, presence, totals, work
 
 BATCH = 500
 """The maximum number of runs that one transaction counts."""
-
-LATE = 60_000
-"""A run is late if it begins more than this many milliseconds after its time."""
-
-COLUMNS = (
-    run.c.id, run.c.job, run.c.state, run.c.attempt, run.c.failures, run.c.created_at, run.c.ready_at, run.c.due_at,
-    run.c.queued_at, run.c.started_at, run.c.ended_at, run.c.cpu_seconds, run.c.peak_memory,
-)  # fmt: skip
-"""The columns of a run that ``totals`` reads."""
+COLUMNS = tuple(run.c[name] for name in EndedRun._fields)
+"""The columns of ``EndedRun``."""
 
 EXECUTION = (attempt.c.worker, attempt.c.started_at, attempt.c.ended_at, run.c.slots)
-"""The columns of an attempt and its run that ``work`` reads."""
-
-
-@dataclass
-class DailyTotals:
-    """Totals of some runs. Times are in milliseconds, from the first start to the end; None: no run has the value."""
-
-    states: dict[str, int] = field(default_factory=lambda: {state.value: 0 for state in sorted(FINAL)})
-    attempts: int = 0
-    retries: int = 0
-    ran: int = 0  # runs with at least one execution
-    run_ms: int = 0
-    shortest_ms: int | None = None
-    longest_ms: int | None = None
-    longest_run: int | None = None
-    waited: int = 0  # runs that came from the queue
-    wait_ms: int = 0
-    late: int = 0
-    latest_ms: int | None = None
-    latest_run: int | None = None
-    cpu_ms: int = 0
-    peak_memory: int | None = None  # bytes
-
-    def add(self, other: "DailyTotals") -> None:
-        """Add the totals of ``other``."""
-        for state, number in other.states.items():
-            self.states[state] += number
-        for name in SUMS:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        if other.shortest_ms is not None and (self.shortest_ms is None or other.shortest_ms < self.shortest_ms):
-            self.shortest_ms = other.shortest_ms
-        if other.longest_ms is not None and (self.longest_ms is None or other.longest_ms > self.longest_ms):
-            self.longest_ms, self.longest_run = other.longest_ms, other.longest_run
-        if other.latest_ms is not None and (self.latest_ms is None or other.latest_ms > self.latest_ms):
-            self.latest_ms, self.latest_run = other.latest_ms, other.latest_run
-        if other.peak_memory is not None:
-            self.peak_memory = max(self.peak_memory or 0, other.peak_memory)
-
-
-SUMS = ("attempts", "retries", "ran", "run_ms", "waited", "wait_ms", "late", "cpu_ms")
-
-
-def of_run(row: Any) -> DailyTotals:
-    """Return the totals of one ended run. ``row`` has ``COLUMNS``."""
-    found = DailyTotals(attempts=row.attempt, retries=row.failures)
-    found.states[row.state] = 1
-    if row.started_at is None:
-        return found
-    found.ran, found.run_ms = 1, _ms(row.ended_at - row.started_at)
-    found.shortest_ms = found.longest_ms = found.run_ms
-    found.longest_run = found.latest_run = row.id
-    if row.queued_at is not None and row.started_at >= row.queued_at:
-        found.waited, found.wait_ms = 1, _ms(row.started_at - row.queued_at)
-    found.latest_ms = _ms(row.started_at - _time_to_begin(row))
-    found.late = int(found.latest_ms > LATE)
-    found.cpu_ms, found.peak_memory = round(1000 * (row.cpu_seconds or 0)), row.peak_memory
-    return found
-
-
-def _time_to_begin(row: Any) -> datetime:
-    """Return when the run should have begun. A retry overwrites ``ready_at``, so then only a due time is known."""
-    otherwise = (row.ready_at or row.created_at) if row.attempt <= 1 else row.started_at
-    found: datetime = row.due_at or otherwise
-    return found
-
-
-def _ms(span: timedelta) -> int:
-    return max(0, span // timedelta(milliseconds=1))
-
-
-def totals(rows: Iterable[Any]) -> dict[tuple[date, str], DailyTotals]:
-    """Return the totals of ended runs, by day and job."""
-    found: dict[tuple[date, str], DailyTotals] = {}
-    for row in rows:
-        found.setdefault((row.ended_at.date(), row.job), DailyTotals()).add(of_run(row))
-    return found
-
-
-@dataclass
-class Work:
-    """The work of a worker on one day.
-
-    ``busy_ms``: milliseconds of its executions, times the slots that each took.
-    ``slot_ms``: milliseconds of its presence, times its slots.
-    """
-
-    attempts: int = 0
-    busy_ms: int = 0
-    slot_ms: int = 0
-
-    def add(self, other: "Work") -> None:
-        """Add the values of ``other``."""
-        self.attempts += other.attempts
-        self.busy_ms += other.busy_ms
-        self.slot_ms += other.slot_ms
-
-
-def work(rows: Iterable[Any]) -> dict[tuple[date, str], Work]:
-    """Return the work of ended executions, by day and worker. Each row has ``EXECUTION``."""
-    found: dict[tuple[date, str], Work] = {}
-    for row in rows:
-        for day, milliseconds in shares(row.started_at, row.ended_at):
-            found.setdefault((day, row.worker), Work()).busy_ms += (row.slots or 1) * milliseconds
-        found[row.ended_at.date(), row.worker].attempts += 1
-    return found
-
-
-class Presence(NamedTuple):
-    """The time during which a worker was present, and its number of slots."""
-
-    name: str
-    slots: int
-    started_at: datetime
-    ended_at: datetime
-
-
-def presence(rows: Iterable[Presence]) -> dict[tuple[date, str], Work]:
-    """Return the slot time of workers, by day and worker."""
-    found: dict[tuple[date, str], Work] = {}
-    for row in rows:
-        for day, milliseconds in shares(row.started_at, row.ended_at):
-            found.setdefault((day, row.name), Work()).slot_ms += row.slots * milliseconds
-    return found
-
-
-def shares(begin: datetime, end: datetime) -> Iterator[tuple[date, int]]:
-    """Yield the milliseconds of a time span for each UTC day. Always includes the day on which the span ends."""
-    begin, end = begin.astimezone(UTC), max(begin, end).astimezone(UTC)
-    while begin.date() < end.date():
-        midnight = begin.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
-        yield begin.date(), _ms(midnight - begin)
-        begin = midnight
-    yield end.date(), _ms(end - begin)
+"""The columns of ``Execution``."""
 
 
 def uncounted(limit: int | None = None) -> sa.Select[Any]:
@@ -187,11 +48,11 @@ def count(conn: sa.Connection) -> int:
     Fewer than ``BATCH``: there are no more to count.
     """
     _lock(conn)
-    rows = conn.execute(uncounted(BATCH).with_hint(run, SKIP, "mssql")).all()
+    rows = [EndedRun(*row) for row in conn.execute(uncounted(BATCH).with_hint(run, SKIP, "mssql"))]
     if rows:
         engine, ids = conn.dialect.name, rows_parameter({"id": row.id} for row in rows)
         _add_runs(conn, totals(rows))
-        _add_work(conn, work(conn.execute(_executions(engine), ids)))
+        _add_work(conn, work(Execution(*row) for row in conn.execute(_executions(engine), ids)))
         conn.execute(_mark(engine), ids)
         successes = sorted((row.id, row.job) for row in rows if row.state == RunState.SUCCEEDED)
         notes.acknowledge_recovered(conn, {job: run_id for run_id, job in successes})

@@ -24,10 +24,9 @@ CLOSE_TIMEOUT = 2.0
 """Timeout in seconds for sending the last spans when a process ends."""
 
 
-def trace_id(run_id: int, created_at: datetime | str) -> int:
-    """Return the 128-bit id of a run's trace. ``created_at`` is a datetime, or text as in the run's JSON."""
-    moment = datetime.fromisoformat(created_at) if isinstance(created_at, str) else created_at
-    text = f"jobfac run {run_id} of {round(moment.timestamp() * 1000)}"
+def trace_id(run_id: int, created_at: datetime) -> int:
+    """Return the 128-bit id of a run's trace. The same run has the same trace in every process."""
+    text = f"jobfac run {run_id} of {round(created_at.timestamp() * 1000)}"
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:16])
 
 
@@ -185,7 +184,7 @@ class _Spans:
         sending.start()
         sending.join(CLOSE_TIMEOUT)
 
-    def _root(self, name: str, run_id: int, created_at: datetime | str, since: int, **more: Any) -> Any:
+    def _root(self, name: str, run_id: int, created_at: datetime, since: int, **more: Any) -> Any:
         from opentelemetry.context import Context
 
         self._next_trace.id = trace_id(run_id, created_at)

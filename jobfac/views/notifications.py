@@ -1,9 +1,16 @@
-"""The view of a notification."""
+"""The view of a notification, and the JSON object that is sent."""
 
+from collections.abc import Mapping
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jobfac.states import Delivery
+
+Body = Mapping[str, Any]
+"""The JSON object that a receiver gets: the run as it was, or what happened to a job, with ``event`` and ``detail``.
+
+It is stored when the event happens and sent as it is, so a version of jobfac that has more columns can deliver it.
+"""
 
 
 class NotificationView(NamedTuple):

@@ -5,9 +5,18 @@ from typing import Any, NamedTuple
 
 from jobfac.states import JobKind, RunState, Stop
 from jobfac.views.jobs import ChangeView
-from jobfac.views.notes import NoteView
 from jobfac.views.sequences import StepVisitView
 from jobfac.views.serialization import as_json
+
+
+class NoteView(NamedTuple):
+    """What somebody wrote about a run."""
+
+    id: int
+    run_id: int
+    at: datetime
+    by: str
+    text: str
 
 
 class RunView(NamedTuple):

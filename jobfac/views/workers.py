@@ -29,3 +29,12 @@ class WorkerView(NamedTuple):
     message: str | None
     cpu_pressure: float | None
     free_memory: int | None
+
+
+class SchedulerView(NamedTuple):
+    """A scheduler process. ``name``: its machine and process; ``seen_at``: when it last said that it is alive."""
+
+    name: str
+    version: str
+    started_at: datetime
+    seen_at: datetime

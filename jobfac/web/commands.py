@@ -2,6 +2,9 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from jobfac.store.history.search import Filter
 
 
 def line(*words: object) -> str:
@@ -19,13 +22,45 @@ def retry(run_id: int, from_failed: bool = False) -> str:
     return line("retry", run_id, *(["--from-failed"] if from_failed else []))
 
 
-def runs_list(query: Mapping[str, str], states: Sequence[str]) -> str:
-    """List runs with the filters that the command line has too."""
-    words: list[object] = ["runs", "list"]
-    if job := query.get("job"):
-        words += ["--job", job]
-    for state in states:
-        words += ["--state", state]
-    if since := query.get("since"):
-        words += ["--since", since]
-    return line(*words)
+def runs_list(query: Mapping[str, str], wanted: Filter) -> str:
+    """List the runs of a filter. ``query``: the filter as a URL says it."""
+    words = ["runs", "list", *_selection(query, wanted)]
+    return line(*words, *(["--unacknowledged"] if wanted.unacknowledged else []))
+
+
+def many(act: str, query: Mapping[str, str], wanted: Filter) -> str:
+    """Retry, stop or acknowledge the runs of a filter."""
+    words = [_VERBS.get(act, act), *_selection(query, wanted)]
+    return line(*words, *(["--all"] if act == "stop" and not wanted.states else []))
+
+
+def each(act: str, run_ids: Sequence[int]) -> str:
+    """Retry, stop or acknowledge these runs; the commands for one run are put into a loop of the shell."""
+    verb = _VERBS.get(act, act)
+    if act == "acknowledge" or len(run_ids) == 1:
+        return line(verb, *run_ids)
+    return f"for run in {' '.join(map(str, run_ids))}; do jobfac {verb} $run; done"
+
+
+_VERBS = {"acknowledge": "ack"}
+"""The command of an act, where it has another name."""
+
+
+def _selection(query: Mapping[str, str], wanted: Filter) -> list[object]:
+    words: list[object] = []
+    for option, value in (
+        ("--job", wanted.job), *(("--state", state) for state in wanted.states), ("--category", wanted.category),
+        ("--worker", wanted.worker), ("--since", _moment(query.get("since"), wanted.since)),
+        ("--until", _moment(query.get("until"), wanted.until)), ("--sequence", wanted.sequence_run_id),
+        ("--text", wanted.text),
+    ):  # fmt: skip
+        if value is not None:
+            words += [option, value]
+    return words
+
+
+def _moment(text: str | None, moment: datetime | None) -> str | None:
+    """Return a time for a shell, whose zone may differ: with its offset, unless it is so long ago as `2h`."""
+    if text is None or moment is None:
+        return None
+    return text if text[-1].isalpha() and text[0].isdecimal() else moment.isoformat(timespec="seconds")

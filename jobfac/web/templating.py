@@ -1,17 +1,18 @@
 """The templates, and how values are written in them. Everything is escaped unless it is ``Markup``."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 from urllib.parse import quote, urlencode
 
 import jinja2
 from jinja2 import pass_context
 from jinja2.runtime import Context
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from jobfac.states import ACTIVE, FAILED, FINAL, HELD, WAITING, RunState
+from jobfac.views.durations import Timed, spaced_duration
 from jobfac.web import assets, commands
 
 GLYPHS = {
@@ -49,7 +50,7 @@ def environment() -> jinja2.Environment:
     found.filters |= {
         "when": when, "ago": ago, "span": span, "took": took, "clock": clock, "state": state, "count": count,
         "memory": memory, "urlpart": lambda text: quote(str(text), safe=""),
-        "word": lambda text: str(text).replace("_", " "),
+        "word": lambda text: str(text).replace("_", " "), "options": options,
     }  # fmt: skip
     found.globals |= {
         "asset": assets.address, "pages": PAGES, "with_query": with_query, "command": commands,
@@ -65,18 +66,7 @@ def count(number: float) -> str:
 
 def span(seconds: float | None) -> str:
     """Such as 0.4 s, 12 s, 3 min 5 s, 2 h 10 min, 4 d 3 h; nothing for None."""
-    if seconds is None:
-        return ""
-    if seconds < 10:
-        return f"{max(0.0, seconds):.1f} s"
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    if days:
-        return f"{days} d {hours} h"
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+    return "" if seconds is None else spaced_duration(seconds)
 
 
 def memory(size: int | None) -> str:
@@ -102,7 +92,7 @@ def when(context: Context, moment: datetime | None) -> Markup:
     local = moment.astimezone(context["visit"].zone)
     today = datetime.now(context["visit"].zone).date()
     form = "%H:%M:%S" if local.date() == today else "%Y-%m-%d %H:%M:%S"
-    return Markup('<time datetime="{}" title="{}">{}</time>').format(_stamp(moment), _utc(moment), f"{local:{form}}")
+    return Markup(f'<time datetime="{_stamp(moment)}" title="{_utc(moment)}">{local:{form}}</time>')
 
 
 @pass_context
@@ -117,26 +107,36 @@ def ago(context: Context, moment: datetime | None) -> Markup:
     if moment is None:
         return Markup("")
     left = (datetime.now(UTC) - moment).total_seconds()
-    words = f"{span(left)} ago" if left >= 0 else f"in {span(-left)}"
+    words = f"{spaced_duration(left)} ago" if left >= 0 else f"in {spaced_duration(-left)}"
     title = f"{moment.astimezone(context['visit'].zone):%Y-%m-%d %H:%M:%S}, {_utc(moment)}"
-    return Markup('<time datetime="{}" title="{}" data-ago>{}</time>').format(_stamp(moment), title, words)
+    return Markup(f'<time datetime="{_stamp(moment)}" title="{title}" data-ago>{words}</time>')
 
 
-def took(row: Any) -> Markup:
+def took(row: Timed) -> Markup:
     """How long a run took from its first start to its end, or has taken so far."""
     if row.started_at is None:
         return Markup("")
     if row.ended_at is not None:
-        return Markup("{}").format(span((row.ended_at - row.started_at) / timedelta(seconds=1)))
-    so_far = span((datetime.now(UTC) - row.started_at) / timedelta(seconds=1))
-    return Markup('<time datetime="{}" data-since>{}</time>').format(_stamp(row.started_at), so_far)
+        return Markup(spaced_duration((row.ended_at - row.started_at) / timedelta(seconds=1)))
+    so_far = spaced_duration((datetime.now(UTC) - row.started_at) / timedelta(seconds=1))
+    return Markup(f'<time datetime="{_stamp(row.started_at)}" data-since>{so_far}</time>')
 
 
 def state(word: object) -> Markup:
     """A state as a badge."""
-    name = str(word)
+    return _badge(str(word))
+
+
+@lru_cache(200)
+def _badge(name: str) -> Markup:
     html = '<span class="state {}"><span aria-hidden="true">{}</span> {}</span>'
     return Markup(html).format(name, GLYPHS.get(name, "●"), name.replace("_", " "))
+
+
+def options(names: Iterable[str]) -> Markup:
+    """The options of a field that suggests these names. Escaped all at once, because there are hundreds."""
+    found = str(escape("\n".join(names))).replace("\n", '"><option value="')
+    return Markup(f'<option value="{found}">') if found else Markup("")
 
 
 def with_query(query: Mapping[str, Any], **changes: Any) -> str:

@@ -30,7 +30,7 @@ class Line(NamedTuple):
     central_unevenness: float
     statements: float
     heartbeats: float
-    looks: float
+    polls: float
     rows: float
 
 
@@ -55,7 +55,7 @@ def measure(workers: int, bursts: int, seed: int) -> Line:
         central_unevenness=best.unevenness,
         statements=fleet.statements.total() / fleet.now,
         heartbeats=workers / Settings.heartbeat,
-        looks=fleet.armed_seconds / LOOK / fleet.now,
+        polls=fleet.armed_seconds / LOOK / fleet.now,
         rows=fleet.rows_read / fleet.now,
     )
 
@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     titles = ("workers", "slots", "runs", "p50 ms", "p95 ms", "perfect p50", "perfect p95", "uneven", "perfect")
-    rates = ("statements/s", "heartbeats/s", "looks/s", "fleet rows/s")
+    rates = ("statements/s", "heartbeats/s", "polls/s", "fleet rows/s")
     print(" | ".join((*titles, *rates)))
     for workers in options.workers or SIZES:
         line = measure(workers, options.bursts or BURSTS.get(workers, 30), options.seed)

@@ -2,7 +2,7 @@
 
 What is simulated is the time that statements take, and what a transaction sees: rows that another one has claimed are
 skipped at once, and the load of a worker is seen when its turn has committed. Idle workers wait inside SQL Server,
-which looks for work every ``PAUSE``.
+which polls for work every ``PAUSE``.
 """
 
 import heapq
@@ -23,7 +23,7 @@ STATEMENT = 0.001
 """Seconds that one statement takes, with its way through the network."""
 
 LOOK = float(PAUSE.rpartition(":")[2])
-"""Seconds between two looks of a wait inside the server."""
+"""Seconds between two polls of a wait inside the server."""
 
 QUEUE = "default"
 QUEUES = frozenset({QUEUE})

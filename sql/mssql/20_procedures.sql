@@ -17,7 +17,7 @@ CREATE OR ALTER PROCEDURE jobfac.start_job
     @job NVARCHAR(128),
     @arguments NVARCHAR(MAX) = NULL, -- a JSON array of texts; for a sequence an object of such arrays by job
     @payload NVARCHAR(MAX) = NULL, -- any text; for a sequence a JSON object of texts by job
-    @priority INT = NULL, -- NULL: the definition's; higher values first
+    @priority INT = NULL, -- from -1000 to 1000, higher values first; NULL: the definition's
     @delay_seconds INT = NULL,
     @key NVARCHAR(MAX) = NULL, -- at most 200 characters; the same key of the same job always gives the same run
     @by NVARCHAR(128) = NULL, -- NULL: the login
@@ -32,6 +32,8 @@ BEGIN
     -- A parameter of 200 would truncate longer keys silently, and two keys that differ after that would give one run.
     IF DATALENGTH(@key) > 400
         THROW 50007, N'@key has more than 200 characters; give a shorter one.', 1;
+    IF @priority NOT BETWEEN -1000 AND 1000
+        THROW 50007, N'@priority must be between -1000 and 1000; NULL takes that of the definition.', 1;
     DECLARE @start_key NVARCHAR(200) = @key;
     DECLARE @outer INT = @@TRANCOUNT;
     IF @outer = 0

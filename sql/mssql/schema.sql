@@ -907,6 +907,36 @@ COMMIT;
 
 GO
 
+BEGIN TRANSACTION;
+
+-- Running upgrade 0009 -> 0010
+
+CREATE TABLE jobfac.scheduler (
+    name NVARCHAR(200) NOT NULL,
+    version VARCHAR(32) NOT NULL,
+    started_at DATETIME2(3) NOT NULL,
+    seen_at DATETIME2(3) NOT NULL,
+    CONSTRAINT pk_scheduler PRIMARY KEY (name)
+);
+
+GO
+
+CREATE TABLE jobfac.session_end (
+    id VARCHAR(32) NOT NULL,
+    expires_at DATETIME2(3) NOT NULL,
+    CONSTRAINT pk_session_end PRIMARY KEY (id)
+);
+
+GO
+
+UPDATE jobfac.alembic_version SET version_num='0010' WHERE jobfac.alembic_version.version_num = '0009';
+
+GO
+
+COMMIT;
+
+GO
+
 SET NOEXEC OFF;
 GO
 
@@ -2309,7 +2339,7 @@ CREATE OR ALTER PROCEDURE jobfac.start_job
     @job NVARCHAR(128),
     @arguments NVARCHAR(MAX) = NULL, -- a JSON array of texts; for a sequence an object of such arrays by job
     @payload NVARCHAR(MAX) = NULL, -- any text; for a sequence a JSON object of texts by job
-    @priority INT = NULL, -- NULL: the definition's; higher values first
+    @priority INT = NULL, -- from -1000 to 1000, higher values first; NULL: the definition's
     @delay_seconds INT = NULL,
     @key NVARCHAR(MAX) = NULL, -- at most 200 characters; the same key of the same job always gives the same run
     @by NVARCHAR(128) = NULL, -- NULL: the login
@@ -2324,6 +2354,8 @@ BEGIN
     -- A parameter of 200 would truncate longer keys silently, and two keys that differ after that would give one run.
     IF DATALENGTH(@key) > 400
         THROW 50007, N'@key has more than 200 characters; give a shorter one.', 1;
+    IF @priority NOT BETWEEN -1000 AND 1000
+        THROW 50007, N'@priority must be between -1000 and 1000; NULL takes that of the definition.', 1;
     DECLARE @start_key NVARCHAR(200) = @key;
     DECLARE @outer INT = @@TRANCOUNT;
     IF @outer = 0
@@ -2828,6 +2860,8 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.run TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.run_event TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.run_output TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.schedule TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.scheduler TO jobfac_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.session_end TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.session_key TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.start_hold TO jobfac_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobfac.start_url TO jobfac_worker;

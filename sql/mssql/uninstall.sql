@@ -67,6 +67,8 @@ DROP TABLE IF EXISTS jobfac.run;
 DROP TABLE IF EXISTS jobfac.run_event;
 DROP TABLE IF EXISTS jobfac.run_output;
 DROP TABLE IF EXISTS jobfac.schedule;
+DROP TABLE IF EXISTS jobfac.scheduler;
+DROP TABLE IF EXISTS jobfac.session_end;
 DROP TABLE IF EXISTS jobfac.session_key;
 DROP TABLE IF EXISTS jobfac.start_hold;
 DROP TABLE IF EXISTS jobfac.start_url;

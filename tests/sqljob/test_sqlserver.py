@@ -1,6 +1,5 @@
 """Scripts through Microsoft's drivers, on the TDS test server."""
 
-import threading
 import time
 from urllib.parse import quote_plus
 
@@ -87,18 +86,25 @@ def test_isolation_and_database(mssql: Stage) -> None:
     assert absent.message.startswith("the database (mssql on 127.0.0.1) cannot be reached: ")
 
 
-def test_a_timeout_cancels_in_the_server(mssql: Stage) -> None:
-    runner = mssql.runner("BEGIN TRAN; WAITFOR DELAY '00:01:00'; COMMIT", timeout=0.4)
-    thread = threading.Thread(target=runner.run, daemon=True)
+@pytest.mark.parametrize("on_error", ["stop", "continue"])
+def test_a_timeout_ends_the_statement_in_the_server(mssql: Stage, on_error: str) -> None:
+    mssql.run(TABLE)
+    script = "BEGIN TRAN; INSERT INTO dbo.t VALUES (1, N'x'); WAITFOR DELAY '00:01:00'; COMMIT\nGO\nPRINT 'next'"
     began = time.monotonic()
-    thread.start()
-    while not runner.done.wait(0.05):
-        runner.cancel_late()
-        if not runner.can_cancel and runner.late:
-            return  # mssql-python cannot cancel; the process ends instead, as the next test shows
-    assert time.monotonic() - began < 20
-    done = mssql.done(runner)
-    assert done.message == "batch 1 ran longer than its timeout of 400ms and was cancelled and rolled back"
+    with mssql.begin(script, timeout=0.4, on_error=on_error) as process:
+        out, err = process.communicate(timeout=20)
+    assert time.monotonic() - began < 10
+    late = "batch 1 ran longer than its timeout of 400ms"
+    cancels = "mssqlpython" not in mssql.url
+    how = (
+        " and was cancelled and rolled back"
+        if cancels
+        else "; this driver cannot cancel, so the connection was closed, and the server rolls back"
+    )
+    assert (process.returncode, err) == (1, f"{late}{how}\n")
+    assert mssql.reports() == [{"result": "failed", "exit_message": f"{late}{how}"}]
+    assert out == ("next\n" if cancels and on_error == "continue" else "")
+    assert mssql.run("SELECT COUNT(*) AS n FROM dbo.t").outputs == {"n": 0}
 
 
 def test_a_stop_ends_the_statement_in_the_server(mssql: Stage) -> None:

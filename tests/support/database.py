@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from jobfac import definitions as d
-from jobfac.database.dialects import Survey, lease_now, utcnow
+from jobfac.database.dialects import Survey, lease_now, lists, utcnow
 from jobfac.database.engine import Database
 from jobfac.database.tables import run, worker_lease
 from jobfac.states import RunState
@@ -49,7 +49,7 @@ def state(db: Database, run_id: int) -> str:
 def states(db: Database, run_ids: Sequence[int]) -> list[str]:
     """Return the states of runs, in the order of ``run_ids``."""
     with db.read() as conn:
-        rows = conn.execute(sa.select(run.c.id, run.c.state).where(run.c.id.in_(run_ids)))
+        rows = conn.execute(sa.select(run.c.id, run.c.state).where(lists.by_id(run.c.id, run_ids)))
         found = {row.id: row.state for row in rows}
     return [found[run_id] for run_id in run_ids]
 

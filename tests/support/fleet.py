@@ -12,6 +12,7 @@ from typing import Any, Self
 import psutil
 import sqlalchemy as sa
 
+from jobfac.database.dialects import lists
 from jobfac.database.engine import Database
 from jobfac.database.tables import run, worker
 from jobfac.programs.tree import Table
@@ -72,7 +73,7 @@ class Fleet:
         """Wait until every run is final; returns these runs (default: all)."""
         wait_for(lambda: set(self.states()) <= FINAL, "every run final", timeout)
         query = sa.select(run).order_by(run.c.id)
-        query = query.where(run.c.id.in_(run_ids)) if run_ids else query
+        query = query.where(lists.by_id(run.c.id, run_ids)) if run_ids else query
         return list(self.db.query(lambda conn: conn.execute(query).mappings().all()))
 
     def one(self, job: str, **options: Any) -> sa.RowMapping:

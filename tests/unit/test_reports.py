@@ -4,7 +4,6 @@ import re
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from html.parser import HTMLParser
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,8 +14,7 @@ from jobfac.reports import REPORTS, Facts, Kind, Period, charts, job_history, pa
 from jobfac.reports.facts import Latest
 from jobfac.reports.form import duration, shown
 from jobfac.reports.history import spans
-from jobfac.store import statistics
-from jobfac.store.statistics import DailyTotals, Work
+from jobfac.store.history.totals import DailyTotals, EndedRun, Work, of_run, shares
 
 NOW = datetime(2027, 3, 10, 15, 0, tzinfo=UTC)
 MONTH = Period(date(2027, 3, 1), date(2027, 3, 10), NOW)
@@ -43,12 +41,12 @@ def facts(
 
 
 def test_lateness_and_waiting_time_are_those_of_the_first_start() -> None:
-    times = {"created_at": NOW, "ready_at": None, "due_at": NOW - timedelta(seconds=50), "queued_at": NOW}
-    row = SimpleNamespace(
+    row = EndedRun(
         id=5, job="a", state="succeeded", attempt=1, failures=0, started_at=NOW + timedelta(seconds=20),
-        ended_at=NOW + timedelta(seconds=25), cpu_seconds=1.5, peak_memory=7, **times,
+        ended_at=NOW + timedelta(seconds=25), cpu_seconds=1.5, peak_memory=7,
+        created_at=NOW, ready_at=None, due_at=NOW - timedelta(seconds=50), queued_at=NOW,
     )  # fmt: skip
-    found = statistics.of_run(row)
+    found = of_run(row)
     assert (found.latest_ms, found.late, found.wait_ms, found.run_ms, found.longest_run) == (
         70_000,
         1,
@@ -57,24 +55,24 @@ def test_lateness_and_waiting_time_are_those_of_the_first_start() -> None:
         5,
     )
     assert (found.cpu_ms, found.peak_memory) == (1500, 7)
-    row.attempt, row.failures, row.ready_at = 2, 1, NOW + timedelta(seconds=15)
-    found = statistics.of_run(row)
+    row = row._replace(attempt=2, failures=1, ready_at=NOW + timedelta(seconds=15))
+    found = of_run(row)
     assert (found.latest_ms, found.late, found.attempts, found.retries) == (70_000, 1, 2, 1)
-    row.due_at = None  # the retry has overwritten when it was ready
-    assert statistics.of_run(row).late == 0
-    row.started_at = None
-    found = statistics.of_run(row)
+    row = row._replace(due_at=None)  # the retry has overwritten when it was ready
+    assert of_run(row).late == 0
+    row = row._replace(started_at=None)
+    found = of_run(row)
     assert (found.ran, found.longest_ms, found.latest_ms) == (0, None, None)
 
 
 def test_a_time_span_is_divided_among_its_days() -> None:
     begin = datetime(2027, 3, 1, 23, 59, 50, tzinfo=UTC)
-    assert list(statistics.shares(begin, begin + timedelta(days=1, seconds=15))) == [
+    assert list(shares(begin, begin + timedelta(days=1, seconds=15))) == [
         (date(2027, 3, 1), 10_000),
         (date(2027, 3, 2), 86_400_000),
         (date(2027, 3, 3), 5_000),
     ]
-    assert list(statistics.shares(begin, begin - timedelta(seconds=5))) == [(date(2027, 3, 1), 0)]
+    assert list(shares(begin, begin - timedelta(seconds=5))) == [(date(2027, 3, 1), 0)]
 
 
 def test_the_summary_is_by_category_and_adds_up() -> None:

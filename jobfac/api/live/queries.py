@@ -1,11 +1,11 @@
 """Queries of the live poller: the state and output of watched runs, new events, the fleet, and progress."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import PASS
+from jobfac.database.dialects import PASS, lists
 from jobfac.database.tables import job, run, run_event, run_output
 from jobfac.database.types import sql_literals
 from jobfac.states import HELD
@@ -20,33 +20,30 @@ PAGE = 1000
 RECENT = 200
 """The number of latest events that a new poller checks for missing ids."""
 
-BATCH = 512
-"""The maximum number of ids in one statement."""
 
-
-def states(conn: sa.Connection, run_ids: Iterable[int]) -> dict[int, tuple[Any, ...]]:
+def states(conn: sa.Connection, run_ids: Collection[int]) -> dict[int, tuple[Any, ...]]:
     """Return the state and the attempt of each run, by id."""
-    found: dict[int, tuple[Any, ...]] = {}
-    for ids in batches(run_ids):
-        query = sa.select(run.c.id, run.c.state, run.c.attempt).with_hint(run, PASS, "mssql").where(run.c.id.in_(ids))
-        found.update({row[0]: tuple(row[1:]) for row in conn.execute(query)})
-    return found
+    if not run_ids:
+        return {}
+    query = sa.select(run.c.id, run.c.state, run.c.attempt).with_hint(run, PASS, "mssql")
+    return {row[0]: tuple(row[1:]) for row in conn.execute(query.where(lists.by_id(run.c.id, run_ids)))}
 
 
-def output_ends(conn: sa.Connection, run_ids: Iterable[int]) -> dict[int, tuple[Any, ...]]:
+def output_ends(conn: sa.Connection, run_ids: Collection[int]) -> dict[int, tuple[Any, ...]]:
     """Return where the last chunk of each stream begins, by run. It changes when more output is stored."""
     found: dict[int, tuple[Any, ...]] = {}
-    for ids in batches(run_ids):
-        keys = (run_output.c.run_id, run_output.c.attempt, run_output.c.stream)
-        query = (
-            sa.select(*keys, sa.func.max(run_output.c.offset))
-            .with_hint(run_output, PASS, "mssql")
-            .where(run_output.c.run_id.in_(ids))
-            .group_by(*keys)
-            .order_by(*keys)
-        )
-        for row in conn.execute(query):
-            found[row[0]] = (*found.get(row[0], ()), tuple(row[1:]))
+    if not run_ids:
+        return found
+    keys = (run_output.c.run_id, run_output.c.attempt, run_output.c.stream)
+    query = (
+        sa.select(*keys, sa.func.max(run_output.c.offset))
+        .with_hint(run_output, PASS, "mssql")
+        .where(lists.by_id(run_output.c.run_id, run_ids))
+        .group_by(*keys)
+        .order_by(*keys)
+    )
+    for row in conn.execute(query):
+        found[row[0]] = (*found.get(row[0], ()), tuple(row[1:]))
     return found
 
 
@@ -81,8 +78,8 @@ _EVENTS = (
 def events(conn: sa.Connection, after: int, missing: Sequence[int] = ()) -> list[EventRow]:
     """Return up to ``PAGE`` events after ``after``, and the events whose ids were ``missing``, in order of ids."""
     found: dict[int, EventRow] = {}
-    for ids in batches(missing):
-        found.update(_by_id(conn.execute(_EVENTS.where(run_event.c.id.in_(ids))).mappings()))
+    if missing:
+        found.update(_by_id(conn.execute(_EVENTS.where(lists.by_id(run_event.c.id, missing))).mappings()))
     found.update(_by_id(conn.execute(_EVENTS.where(run_event.c.id > after)).mappings()))
     return [found[key] for key in sorted(found)]
 
@@ -114,13 +111,3 @@ def progress(conn: sa.Connection) -> dict[int, ProgressRow]:
     )
     rows = conn.execute(query).mappings()
     return {row["run_id"]: ProgressRow(from_row(LiveProgress, row), row["category"]) for row in rows}
-
-
-def batches(ids: Iterable[int]) -> Iterator[list[int]]:
-    """Split ids into lists for IN. Each list is padded with its last id to a power of two: a list of another length is
-    another statement, for which each connection keeps a prepared statement and SQL Server keeps a plan.
-    """
-    ids = list(ids)
-    for start in range(0, len(ids), BATCH):
-        batch = ids[start : start + BATCH]
-        yield batch + batch[-1:] * ((1 << (len(batch) - 1).bit_length()) - len(batch))

@@ -1,4 +1,4 @@
-"""`/v1/runs:retry` and `/v1/runs:stop`: retry and stop many runs."""
+"""`/v1/runs:retry`, `/v1/runs:stop` and `/v1/runs:acknowledge`: many runs at once."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -9,7 +9,7 @@ from jobfac.api import models, parameters
 from jobfac.api.routing import ApiRequest, ApiResponse, Endpoint
 from jobfac.errors import Refused
 from jobfac.operations.bulk import many
-from jobfac.states import ACTIVE, FINAL, RunState
+from jobfac.states import ACTIVE, FINAL, TO_ACKNOWLEDGE, RunState
 from jobfac.store.api_keys import Role
 from jobfac.store.history.search import Filter
 from jobfac.views.results.many import ManyView
@@ -69,13 +69,26 @@ def stop_runs(request: ApiRequest, body: StopManyBody) -> ApiResponse:
     return _response(body, many.stop(request.db, request.by, chosen, now=body.now, dry_run=body.dry_run), cursor)
 
 
-def _chosen(request: ApiRequest, body: ManyBody, states: frozenset[RunState]) -> tuple[Sequence[RunView], str | None]:
+def acknowledge_runs(request: ApiRequest, body: ManyBody) -> ApiResponse:
+    """Acknowledge many failures.
+
+    A filter chooses only failures that nobody has acknowledged. May be repeated: the first acknowledgement stays.
+    """
+    chosen, cursor = _chosen(request, body, TO_ACKNOWLEDGE, unacknowledged=True)
+    return _response(body, many.acknowledge(request.db, request.by, chosen, dry_run=body.dry_run), cursor)
+
+
+def _chosen(
+    request: ApiRequest, body: ManyBody, states: frozenset[RunState], *, unacknowledged: bool = False
+) -> tuple[Sequence[RunView], str | None]:
     if body.runs is not None:
         if body.filter is not None:
             raise Refused("A filter and runs exclude each other; give one of them.")
         return many.find(request.db, request.by, body.runs), None
     below = None if body.cursor is None else int(body.cursor)
     wanted = (Filter() if body.filter is None else body.filter.wanted())._replace(below=below)
+    if unacknowledged:
+        wanted = wanted._replace(unacknowledged=True)
     found = many.choose(request.db, request.by, wanted, body.limit, states)
     return found.runs, None if found.below is None else str(found.below)
 
@@ -97,6 +110,14 @@ ENDPOINTS = (
         method="POST",
         path="/v1/runs:stop",
         handler=stop_runs,
+        role=Role.OPERATOR,
+        responses={200: models.ManyRuns},
+        errors=(409,),
+    ),
+    Endpoint(
+        method="POST",
+        path="/v1/runs:acknowledge",
+        handler=acknowledge_runs,
         role=Role.OPERATOR,
         responses={200: models.ManyRuns},
         errors=(409,),

@@ -9,7 +9,7 @@ from jobfac.operations import notes as operations
 from jobfac.operations.caller import visible_run
 from jobfac.store import notes
 from jobfac.store.api_keys import Role
-from jobfac.views.notes import NoteView
+from jobfac.views.runs import NoteView
 from jobfac.views.serialization import all_as_json, as_json
 
 

@@ -16,7 +16,7 @@ from jobfac.cli.client.protocol import Text
 from jobfac.definitions import canonical
 from jobfac.operations import starting
 from jobfac.operations.caller import Caller
-from jobfac.states import ACTIVE, FINAL, JobKind
+from jobfac.states import ACTIVE, FINAL, TO_ACKNOWLEDGE, JobKind
 from jobfac.store import jobs, runs
 from jobfac.store.runs import StartRequest
 from jobfac.telemetry import traces
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from jobfac.store.runs import Stopped
     from jobfac.views.holds import HoldView
     from jobfac.views.jobs import VersionView
-    from jobfac.views.notes import NoteView
     from jobfac.views.overview import Overview
     from jobfac.views.results.backfill import Backfill
     from jobfac.views.results.load import LoadView
     from jobfac.views.results.many import ManyView
     from jobfac.views.results.output import OutputMatch
+    from jobfac.views.runs import NoteView
     from jobfac.views.schedules import CandidateView, ScheduleView
     from jobfac.views.workers import WorkerView
 
@@ -112,6 +112,13 @@ class Local(LocalAdministration):
 
         return many.stop(self._db, self._by, many.choose_all(self._db, self._by, wanted, limit, ACTIVE), dry_run=True)
 
+    def choose_to_acknowledge(self, wanted: "Filter", limit: int) -> "list[ManyView]":
+        from jobfac.operations.bulk import many
+
+        wanted = wanted._replace(unacknowledged=True)
+        found = many.choose_all(self._db, self._by, wanted, limit, TO_ACKNOWLEDGE)
+        return many.acknowledge(self._db, self._by, found, dry_run=True)
+
     def retry_many(self, run_ids: Sequence[int]) -> "list[ManyView]":
         from jobfac.operations.bulk import many
 
@@ -122,6 +129,11 @@ class Local(LocalAdministration):
         from jobfac.operations.bulk import many
 
         return many.stop(self._db, self._by, many.find(self._db, self._by, run_ids), now=now)
+
+    def acknowledge_many(self, run_ids: Sequence[int]) -> "list[ManyView]":
+        from jobfac.operations.bulk import many
+
+        return many.acknowledge(self._db, self._by, many.find(self._db, self._by, run_ids))
 
     def stop(self, run_id: int, now: bool) -> "Stopped":
         from jobfac.operations import stopping

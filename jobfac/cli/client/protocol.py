@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from jobfac.views.holds import HoldView
     from jobfac.views.jobs import JobView, VersionView
     from jobfac.views.keys import KeyView, StartUrlView
-    from jobfac.views.notes import NoteView
     from jobfac.views.notifications import NotificationView
     from jobfac.views.overview import Overview
     from jobfac.views.results.backfill import Backfill
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from jobfac.views.results.many import ManyView
     from jobfac.views.results.output import OutputMatch
     from jobfac.views.results.plans import AppliedView
-    from jobfac.views.runs import RunHistory, RunView
+    from jobfac.views.runs import NoteView, RunHistory, RunView
     from jobfac.views.schedules import CandidateView, ScheduleView
     from jobfac.views.workers import WorkerView
 
@@ -129,11 +128,17 @@ class Backend(Administration, Protocol):
     def choose_to_stop(self, wanted: "Filter", limit: int) -> "list[ManyView]":
         """Return the runs that a stop of all that match the filter would be of. Changes nothing."""
 
+    def choose_to_acknowledge(self, wanted: "Filter", limit: int) -> "list[ManyView]":
+        """Return the failures that match the filter and that nobody has acknowledged. Changes nothing."""
+
     def retry_many(self, run_ids: Sequence[int]) -> "list[ManyView]":
         """Retry each of these runs, at most once."""
 
     def stop_many(self, run_ids: Sequence[int], now: bool) -> "list[ManyView]":
         """Request a stop of each of these runs."""
+
+    def acknowledge_many(self, run_ids: Sequence[int]) -> "list[ManyView]":
+        """Acknowledge each of these runs that has failed."""
 
     def stop(self, run_id: int, now: bool) -> "Stopped":
         """Request the stop of a run. ``now``: without the grace period. Returns the states before and after."""

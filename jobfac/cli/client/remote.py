@@ -11,10 +11,12 @@ from uuid import uuid4
 
 import httpx
 
-from jobfac.cli.client.http import HEADER_VALUE, MAX_WAIT, PAGE, Object
+from jobfac.api_transport import MAX_WAIT, Object, problem_of
+from jobfac.cli.client.http import HEADER_VALUE, PAGE
 from jobfac.cli.client.protocol import Text
 from jobfac.cli.client.remote_administration import RemoteAdministration
 from jobfac.cli.common import USAGE, Failure
+from jobfac.errors import Kind
 from jobfac.operations.bulk.backfill import BackfillRequest
 from jobfac.states import FINAL, JobKind
 from jobfac.store.history.search import Filter
@@ -22,13 +24,12 @@ from jobfac.store.holds.placing import Scope
 from jobfac.store.runs import Stopped
 from jobfac.views.holds import HoldView
 from jobfac.views.jobs import ChangeView, JobView, VersionView
-from jobfac.views.notes import NoteView
 from jobfac.views.overview import Overview
 from jobfac.views.results.backfill import Backfill
 from jobfac.views.results.load import LoadView
 from jobfac.views.results.many import ManyView
 from jobfac.views.results.output import OutputMatch
-from jobfac.views.runs import AttemptView, EventView, RunHistory, RunView
+from jobfac.views.runs import AttemptView, EventView, NoteView, RunHistory, RunView
 from jobfac.views.schedules import CandidateView, ScheduleView
 from jobfac.views.sequences import StepVisitView
 from jobfac.views.serialization import from_json
@@ -61,13 +62,13 @@ class Remote(RemoteAdministration):
 
     def _start(self, job: str, body: Object, key: str) -> list[RunView]:
         path, headers = f"/v1/jobs/{quote(job, safe='')}/runs", {"Idempotency-Key": key}
-        return self._started(self._send("POST", path, repeatable=True, json=body, headers=headers))
+        return self._started(self._api.send("POST", path, repeatable=True, json=body, headers=headers))
 
     def _started(self, response: httpx.Response) -> list[RunView]:
         """Return the run that a request started, or its denied run; of a job with ``each_worker`` all runs."""
-        if response.status_code == 409 and (denied := response.json().get("run_id")):
+        if response.status_code == Kind.CONFLICT.status and (denied := problem_of(response).get("run_id")):
             return [self.wait(denied, 0)]
-        first = self._read(response)
+        first = self._api.read(response)
         return [from_json(RunView, run) for run in first.get("runs", [first])]
 
     def run(self, run_id: int) -> RunHistory:
@@ -84,7 +85,7 @@ class Remote(RemoteAdministration):
         end = time.monotonic() + seconds
         while True:
             left = max(0.0, end - time.monotonic())
-            run = from_json(RunView, self._get(f"/v1/runs/{run_id}", wait=round(min(left, MAX_WAIT), 3)))
+            run = from_json(RunView, self._api.get(f"/v1/runs/{run_id}", wait=round(min(left, MAX_WAIT), 3)))
             if run.state in FINAL or left <= MAX_WAIT:
                 return run
 
@@ -97,12 +98,15 @@ class Remote(RemoteAdministration):
     def choose_to_stop(self, wanted: Filter, limit: int) -> list[ManyView]:
         return self._choose("/v1/runs:stop", wanted, limit)
 
+    def choose_to_acknowledge(self, wanted: Filter, limit: int) -> list[ManyView]:
+        return self._choose("/v1/runs:acknowledge", wanted, limit)
+
     def _choose(self, path: str, wanted: Filter, limit: int) -> list[ManyView]:
         items: list[Object] = []
         body: Object = {"filter": _filter(wanted), "dry_run": True}
         while len(items) < limit:
             body["limit"] = min(PAGE, limit - len(items))
-            page = self._read(self._send("POST", path, repeatable=True, json=body))
+            page = self._api.call("POST", path, repeatable=True, json=body)
             items += page["items"]
             if page["next_cursor"] is None:
                 break
@@ -115,32 +119,35 @@ class Remote(RemoteAdministration):
     def stop_many(self, run_ids: Sequence[int], now: bool) -> list[ManyView]:
         return self._many("/v1/runs:stop", {"runs": list(run_ids), "now": now})
 
+    def acknowledge_many(self, run_ids: Sequence[int]) -> list[ManyView]:
+        return self._many("/v1/runs:acknowledge", {"runs": list(run_ids)})
+
     def _many(self, path: str, body: Object) -> list[ManyView]:
-        page = self._read(self._send("POST", path, repeatable=True, json=body))
+        page = self._api.call("POST", path, repeatable=True, json=body)
         return [from_json(ManyView, item) for item in page["items"]]
 
     def stop(self, run_id: int, now: bool) -> Stopped:
-        response = self._send("POST", f"/v1/runs/{run_id}/stop", repeatable=True, json={"now": now})
-        return from_json(Stopped, self._read(response))
+        path = f"/v1/runs/{run_id}/stop"
+        return from_json(Stopped, self._api.call("POST", path, repeatable=True, json={"now": now}))
 
     def retry(self, run_id: int, from_failed: bool, changes: Mapping[str, Any]) -> RunView:
         body: Object = {"from_failed": from_failed, **({"parameters": changes} if changes else {})}
         headers = {"Idempotency-Key": uuid4().hex}
-        response = self._send("POST", f"/v1/runs/{run_id}/retry", repeatable=True, json=body, headers=headers)
+        response = self._api.send("POST", f"/v1/runs/{run_id}/retry", repeatable=True, json=body, headers=headers)
         return self._started(response)[0]
 
     def approve(self, run_id: int, step: str, approved: bool, reason: str | None, given: Mapping[str, Any]) -> str:
         path = f"/v1/runs/{run_id}/steps/{quote(step, safe='')}/approve"
         body: Object = {"approved": approved, **({} if reason is None else {"reason": reason})}
         body |= {"parameters": dict(given)} if given else {}
-        return str(self._read(self._send("POST", path, repeatable=True, json=body))["decision"])
+        return str(self._api.call("POST", path, repeatable=True, json=body)["decision"])
 
     def output(self, run_id: int, attempt: int, positions: dict[str, int]) -> Sequence[Text]:
         query: Object = {"after": f"{attempt}:{positions.get('stdout', 0)}:{positions.get('stderr', 0)}"}
         if len(positions) == 1:
             query["stream"] = next(iter(positions))
         path, headers = f"/v1/runs/{run_id}/output", {"Accept": "application/json"}
-        page = self._read(self._send("GET", path, repeatable=True, params=query, headers=headers))
+        page = self._api.call("GET", path, repeatable=True, params=query, headers=headers)
         pieces = []
         for piece in page["pieces"]:
             data = base64.b64decode(piece["data"])
@@ -153,30 +160,30 @@ class Remote(RemoteAdministration):
         return [self.job(item["id"]) if item["truncated"] else from_json(JobView, item) for item in items]
 
     def job(self, job_id: str) -> JobView:
-        return from_json(JobView, self._get(f"/v1/jobs/{quote(job_id, safe='')}"))
+        return from_json(JobView, self._api.get(f"/v1/jobs/{quote(job_id, safe='')}"))
 
     def defaults(self) -> dict[str, dict[str, Any]]:
-        defaults: dict[str, dict[str, Any]] = self._get("/v1/defaults")["defaults"]
+        defaults: dict[str, dict[str, Any]] = self._api.get("/v1/defaults")["defaults"]
         return defaults
 
     def enable(self, job_id: str, enabled: bool) -> None:
         path = f"/v1/jobs/{quote(job_id, safe='')}/{'enable' if enabled else 'disable'}"
-        self._read(self._send("POST", path, repeatable=True))
+        self._api.call("POST", path, repeatable=True)
 
     def delete(self, job_id: str) -> None:
-        self._read(self._send("DELETE", f"/v1/jobs/{quote(job_id, safe='')}", repeatable=False))
+        self._api.call("DELETE", f"/v1/jobs/{quote(job_id, safe='')}", repeatable=False)
 
     def workers(self, alive_only: bool) -> list[WorkerView]:
         return self._list(WorkerView, "/v1/workers", all="false" if alive_only else "true")
 
     def drain(self, worker_id: int) -> None:
-        self._read(self._send("POST", f"/v1/workers/{worker_id}/drain", repeatable=True))
+        self._api.call("POST", f"/v1/workers/{worker_id}/drain", repeatable=True)
 
     def undrain(self, worker_id: int) -> None:
-        self._read(self._send("POST", f"/v1/workers/{worker_id}/undrain", repeatable=True))
+        self._api.call("POST", f"/v1/workers/{worker_id}/undrain", repeatable=True)
 
     def schedules(self, job: str | None) -> list[ScheduleView]:
-        items = self._get("/v1/schedules", **({} if job is None else {"job": job}))["items"]
+        items = self._api.get("/v1/schedules", **({} if job is None else {"job": job}))["items"]
         return [from_json(ScheduleView, item | {"definition": {}} if item["truncated"] else item) for item in items]
 
     def preview(self, job: str, count: int, start: datetime | None, explain: bool) -> list[CandidateView]:
@@ -196,53 +203,51 @@ class Remote(RemoteAdministration):
         changing = [schedule for schedule in chosen if schedule.paused != paused]
         for schedule in changing:
             path = f"/v1/schedules/{schedule.id}/{'pause' if paused else 'resume'}"
-            self._read(self._send("POST", path, repeatable=True))
+            self._api.call("POST", path, repeatable=True)
         return [schedule.name for schedule in changing]
 
     def backfill(self, wanted: BackfillRequest, dry_run: bool) -> Backfill:
         fields = {"from": wanted.since.isoformat(), "to": wanted.until.isoformat(), "at_most": wanted.at_most}
         body: Object = {**fields, "schedule": wanted.name, "priority": wanted.priority, "dry_run": dry_run}
         path = f"/v1/jobs/{quote(wanted.job, safe='')}/backfill"
-        return from_json(Backfill, self._read(self._send("POST", path, repeatable=True, json=body)))
+        return from_json(Backfill, self._api.call("POST", path, repeatable=True, json=body))
 
     def search_output(self, wanted: Filter, text: str, limit: int) -> list[OutputMatch]:
         query = _filter(wanted) | {"text": text}
         return [from_json(OutputMatch, item) for item in self._pages("/v1/output", limit, query)][:limit]
 
     def load(self, days: int) -> LoadView:
-        return from_json(LoadView, self._get("/v1/schedules/load", days=days))
+        return from_json(LoadView, self._api.get("/v1/schedules/load", days=days))
 
     def hold(self, scope: Scope, reason: str, until: datetime | None) -> HoldView:
         body = {name: value for name, value in scope._asdict().items() if value is not None} | {"reason": reason}
         if until is not None:
             body["until"] = until.isoformat()
-        return from_json(HoldView, self._read(self._send("POST", "/v1/holds", repeatable=False, json=body)))
+        return from_json(HoldView, self._api.call("POST", "/v1/holds", repeatable=False, json=body))
 
     def release(self, hold_id: int) -> HoldView:
-        return from_json(HoldView, self._read(self._send("DELETE", f"/v1/holds/{hold_id}", repeatable=True)))
+        return from_json(HoldView, self._api.call("DELETE", f"/v1/holds/{hold_id}", repeatable=True))
 
     def holds(self, ended: bool) -> list[HoldView]:
         return self._list(HoldView, "/v1/holds", all="true" if ended else "false")
 
     def note(self, run_id: int, text: str, acknowledge: bool) -> NoteView:
         body = {"text": text, "acknowledge": acknowledge}
-        return from_json(
-            NoteView, self._read(self._send("POST", f"/v1/runs/{run_id}/notes", repeatable=False, json=body))
-        )
+        return from_json(NoteView, self._api.call("POST", f"/v1/runs/{run_id}/notes", repeatable=False, json=body))
 
     def acknowledge(self, run_ids: Sequence[int]) -> list[RunView]:
-        answers = (self._send("POST", f"/v1/runs/{run_id}/acknowledge", repeatable=True) for run_id in run_ids)
-        return [from_json(RunView, self._read(answer)) for answer in answers]
+        paths = [f"/v1/runs/{run_id}/acknowledge" for run_id in run_ids]
+        return [from_json(RunView, self._api.call("POST", path, repeatable=True)) for path in paths]
 
     def versions(self, job_id: str) -> list[VersionView]:
         return self._list(VersionView, f"/v1/jobs/{quote(job_id, safe='')}/versions")
 
     def rollback(self, job_id: str, version: int) -> JobView:
         call = f"/v1/jobs/{quote(job_id, safe='')}/rollback"
-        return from_json(JobView, self._read(self._send("POST", call, repeatable=True, json={"version": version})))
+        return from_json(JobView, self._api.call("POST", call, repeatable=True, json={"version": version}))
 
     def overview(self) -> Overview:
-        return from_json(Overview, self._get("/v1/overview"))
+        return from_json(Overview, self._api.get("/v1/overview"))
 
 
 def _filter(wanted: Filter) -> Object:

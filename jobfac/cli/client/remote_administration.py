@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from jobfac.cli.client.http import HttpApi, Object
+from jobfac.api_transport import Object
+from jobfac.cli.client.http import HttpApi
 from jobfac.cli.client.protocol import MadeReport, ReportRequest
 from jobfac.doctor import Finding
 from jobfac.states import Delivery
@@ -23,24 +24,24 @@ class RemoteAdministration(HttpApi):
 
     def create_key(self, name: str, role: Role, categories: Sequence[str] | None, lifetime: float | None) -> Created:
         body: Object = {"name": name, "role": str(role), "categories": categories, "lifetime": lifetime}
-        made = self._read(self._send("POST", "/v1/keys", repeatable=False, json=body))
+        made = self._api.call("POST", "/v1/keys", repeatable=False, json=body)
         return Created(made["id"], made["key"])
 
     def revoke_key(self, key_id: int) -> None:
-        self._read(self._send("DELETE", f"/v1/keys/{key_id}", repeatable=False))
+        self._api.call("DELETE", f"/v1/keys/{key_id}", repeatable=False)
 
     def start_urls(self, job: str) -> list[StartUrlView]:
         return self._list(StartUrlView, f"/v1/jobs/{quote(job, safe='')}/urls")
 
     def create_start_url(self, job: str, name: str) -> Object:
         path = f"/v1/jobs/{quote(job, safe='')}/urls"
-        return dict(self._read(self._send("POST", path, repeatable=False, json={"name": name})))
+        return dict(self._api.call("POST", path, repeatable=False, json={"name": name}))
 
     def revoke_start_url(self, job: str, url_id: int | None) -> list[int]:
         path = f"/v1/jobs/{quote(job, safe='')}/urls"
         if url_id is None:
-            return list(self._read(self._send("DELETE", path, repeatable=True))["revoked"])
-        self._read(self._send("DELETE", f"{path}/{url_id}", repeatable=False))
+            return list(self._api.call("DELETE", path, repeatable=True)["revoked"])
+        self._api.call("DELETE", f"{path}/{url_id}", repeatable=False)
         return [url_id]
 
     def notifications(self, state: Delivery | None, limit: int) -> list[NotificationView]:
@@ -50,22 +51,22 @@ class RemoteAdministration(HttpApi):
     def requeue(self, ids: Sequence[int] | None) -> list[int]:
         body = {"ids": None if ids is None else list(ids)}
         path = "/v1/notifications:requeue"
-        return list(self._read(self._send("POST", path, repeatable=True, json=body))["requeued"])
+        return list(self._api.call("POST", path, repeatable=True, json=body)["requeued"])
 
     def reports(self, names: Sequence[str], wanted: ReportRequest, spans: int | None) -> list[MadeReport]:
         from jobfac.reports.document import from_document
 
         query = _query(wanted) | ({} if spans is None else {"spans": spans})
-        return [MadeReport(*from_document(self._get(f"/v1/reports/{name}", **query))) for name in names]
+        return [MadeReport(*from_document(self._api.get(f"/v1/reports/{name}", **query))) for name in names]
 
     def report_page(self, wanted: ReportRequest) -> str:
-        response = self._send("GET", "/v1/reports.html", repeatable=True, params=_query(wanted))
-        return response.text if response.is_success else str(self._read(response))
+        response = self._api.send("GET", "/v1/reports.html", repeatable=True, params=_query(wanted))
+        return response.text if response.is_success else str(self._api.read(response))
 
     def purge(self) -> int:
         removed, more = 0, True
         while more:
-            done = self._read(self._send("POST", "/v1/purge", repeatable=True))
+            done = self._api.call("POST", "/v1/purge", repeatable=True)
             removed, more = removed + done["removed"], done["more"]
         return removed
 
@@ -78,7 +79,7 @@ class RemoteAdministration(HttpApi):
         texts = [{"name": name, "text": text} for name, text in read_texts(*files).items()]
         body: Object = {"files": texts, "prune": prune, "dry_run": dry_run}
         path = "/v1/definitions:apply"
-        return from_json(AppliedView, self._read(self._send("POST", path, repeatable=True, json=body)))
+        return from_json(AppliedView, self._api.call("POST", path, repeatable=True, json=body))
 
 
 def _query(wanted: ReportRequest) -> Object:

@@ -9,8 +9,9 @@ import typer
 from jobfac.cli import completion
 from jobfac.cli.client import backend
 from jobfac.cli.common import MAX_ID, USAGE, Failure, Json, Yes, confirm, fail, group, is_terminal
-from jobfac.cli.rendering.printing import Columns, note, print_fields, print_json, print_table, print_text
+from jobfac.cli.rendering.printing import Columns, note, print_fields, print_json, print_list, print_text
 from jobfac.cli.rendering.text import cell, changed_value
+from jobfac.errors import JobfacError
 from jobfac.views import serialization
 from jobfac.views.jobs import JobView, VersionView
 from jobfac.views.keys import StartUrlView
@@ -31,14 +32,12 @@ def apply(
     A disabled job and a paused schedule stay so; only `enabled: true` in the file enables a job. On a terminal the
     command asks before it removes or disables anything.
     """
-    from jobfac.definitions import DefinitionError
-
     try:
         with backend() as factory:
             if not dry_run and not yes and is_terminal():
                 _ask(factory.apply(files, prune, True))
             applied = factory.apply(files, prune, dry_run)
-    except (DefinitionError, Failure) as error:
+    except JobfacError as error:
         if error.exit_code != USAGE:
             raise
         raise Failure(USAGE, f"{error}\nNothing was changed.") from None
@@ -131,9 +130,6 @@ def list_jobs(as_json: Json = False) -> None:
     """List all jobs and sequences."""
     with backend() as factory:
         views = factory.jobs()
-    if as_json:
-        print_json(serialization.all_as_json(views))
-        return
     columns: Columns[JobView] = {
         "JOB": "id",
         "KIND": "kind",
@@ -143,7 +139,7 @@ def list_jobs(as_json: Json = False) -> None:
         "SCHEDULES": _schedules,
         "RUNS": _program,
     }
-    print_table(views, columns, "no jobs; `jobfac apply FILE` creates some")
+    print_list(views, columns, "no jobs; `jobfac apply FILE` creates some", as_json)
 
 
 def _enabled(job: JobView) -> str:
@@ -214,9 +210,6 @@ def history(job: Annotated[str, typer.Argument(help="The job's id.")], as_json: 
     """List the versions of a job, newest first."""
     with backend() as factory:
         found = factory.versions(job)
-    if as_json:
-        print_json(serialization.all_as_json(found))
-        return
     before = {one.version: older.definition for one, older in pairwise(found)}
     columns: Columns[VersionView] = {
         "VERSION": "version",
@@ -225,7 +218,7 @@ def history(job: Annotated[str, typer.Argument(help="The job's id.")], as_json: 
         "IN FORCE": lambda one: "[green]yes[/]" if one.current else "",
         "CHANGED": lambda one: cell(", ".join(_paths(before.get(one.version), one.definition))),
     }
-    print_table(found, columns, "no versions")
+    print_list(found, columns, "no versions", as_json)
 
 
 def _paths(before: dict[str, Any] | None, after: dict[str, Any]) -> list[str]:
@@ -322,9 +315,6 @@ def _print_revoked(job: str, ids: list[int], as_json: bool) -> None:
 
 
 def _print_urls(job: str, found: list[StartUrlView], as_json: bool) -> None:
-    if as_json:
-        print_json(serialization.all_as_json(found))
-        return
     columns: Columns[StartUrlView] = {
         "URL": "id",
         "NAME": "name",
@@ -334,7 +324,7 @@ def _print_urls(job: str, found: list[StartUrlView], as_json: bool) -> None:
         "LAST USED": "used_at",
         "REVOKED": "revoked_at",
     }
-    print_table(found, columns, f"no URLs; `jobfac jobs url {job}` makes one")
+    print_list(found, columns, f"no URLs; `jobfac jobs url {job}` makes one", as_json)
 
 
 def _body(job: JobView) -> dict[str, Any]:

@@ -7,9 +7,8 @@ import typer
 from jobfac.cli.client import backend
 from jobfac.cli.common import MAX_ID, USAGE, Json, fail, group
 from jobfac.cli.common import seconds as read_seconds
-from jobfac.cli.rendering.printing import Columns, note, print_json, print_table
+from jobfac.cli.rendering.printing import Columns, note, print_json, print_list
 from jobfac.views.keys import KeyView
-from jobfac.views.serialization import all_as_json
 
 app = group("Create, list and revoke API keys.")
 
@@ -52,9 +51,6 @@ def list_keys(as_json: Json = False) -> None:
     """List all keys, without their secrets."""
     with backend() as factory:
         views = factory.keys()
-    if as_json:
-        print_json(all_as_json(views))
-        return
     columns: Columns[KeyView] = {
         "KEY": "id",
         "NAME": "name",
@@ -65,7 +61,7 @@ def list_keys(as_json: Json = False) -> None:
         "EXPIRES": "expires_at",
         "REVOKED": "revoked_at",
     }
-    print_table(views, columns, "no keys; `jobfac keys create --role ROLE` creates one")
+    print_list(views, columns, "no keys; `jobfac keys create --role ROLE` creates one", as_json)
 
 
 @app.command()

@@ -15,10 +15,9 @@ from jobfac.cli.common import (
     group,
     settings,
 )
-from jobfac.cli.rendering.printing import Columns, note, print_json, print_table
+from jobfac.cli.rendering.printing import Columns, note, print_list
 from jobfac.cli.rendering.text import cell
 from jobfac.views.notifications import NotificationView
-from jobfac.views.serialization import all_as_json
 
 if TYPE_CHECKING:
     from jobfac.channels import Message
@@ -107,9 +106,6 @@ def list_notifications(
         fail(USAGE, f"--state must be one of {', '.join(Delivery)}, not '{state}'.")
     with backend() as factory:
         views = factory.notifications(None if state is None else Delivery(state), limit)
-    if as_json:
-        print_json(all_as_json(views))
-        return
     columns: Columns[NotificationView] = {
         "ID": "id",
         "RUN": "run_id",
@@ -121,7 +117,7 @@ def list_notifications(
         "CREATED": "created_at",
         "ERROR": "error",
     }
-    print_table(views, columns, "no notifications")
+    print_list(views, columns, "no notifications", as_json)
 
 
 def _to(row: NotificationView) -> str:

@@ -8,10 +8,9 @@ from jobfac.cli import selection as s
 from jobfac.cli.client import backend
 from jobfac.cli.common import Json, RunId, group
 from jobfac.cli.parameters import read_pairs
-from jobfac.cli.rendering.printing import Columns, print_drawn, print_fields, print_json, print_table
+from jobfac.cli.rendering.printing import Columns, print_drawn, print_fields, print_json, print_list, print_table
 from jobfac.cli.rendering.text import cell, changed_value, duration, memory_text
 from jobfac.states import HELD
-from jobfac.views import serialization
 from jobfac.views.runs import AttemptView, RunView, history_as_json
 
 app = group("List and show runs.")
@@ -32,6 +31,9 @@ def list_runs(
         list[str] | None,
         typer.Option(metavar="NAME=VALUE", help="Only runs with this value of a parameter; may be repeated."),
     ] = None,
+    unacknowledged: Annotated[
+        bool, typer.Option("--unacknowledged", help="Only failures that nobody has acknowledged.")
+    ] = False,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="The maximum number of runs.")] = 50,
     as_json: Json = False,
 ) -> None:
@@ -39,10 +41,7 @@ def list_runs(
     values = tuple((name, str(value)) for name, value in read_pairs(parameter or [], "--parameter").items())
     wanted = s.selection(job, states, category, worker, since, until, sequence, key, text)
     with backend() as factory:
-        views = factory.runs(wanted._replace(parameters=values), limit)
-    if as_json:
-        print_json(serialization.all_as_json(views))
-        return
+        views = factory.runs(wanted._replace(parameters=values, unacknowledged=unacknowledged), limit)
     columns: Columns[RunView] = {
         "RUN": "id",
         "JOB": "job",
@@ -54,7 +53,7 @@ def list_runs(
         "WORKER": "worker",
         "WHY": _why,
     }
-    print_table(views, columns, "no runs")
+    print_list(views, columns, "no runs", as_json)
 
 
 def _why(run: RunView) -> str:

@@ -8,14 +8,13 @@ import typer
 from jobfac.cli import completion
 from jobfac.cli.client import backend
 from jobfac.cli.common import Json, group, instant, period_end
-from jobfac.cli.rendering.printing import Columns, note, print_drawn, print_json, print_table
+from jobfac.cli.rendering.printing import Columns, note, print_drawn, print_json, print_list, print_table
 from jobfac.cli.rendering.text import cell
 from jobfac.cli.times import write_time
 from jobfac.recurrence.wording import in_words
 from jobfac.views.results.backfill import BackfillResult, BackfillView
 from jobfac.views.results.load import LoadView, MoveView
 from jobfac.views.schedules import CandidateView, ScheduleView
-from jobfac.views.serialization import all_as_json
 from jobfac.views.serialization import as_json as serialization_as_json
 
 app = group("List, preview, pause and resume schedules.")
@@ -34,9 +33,6 @@ def list_schedules(
     """List schedules with their next due times."""
     with backend() as factory:
         views = factory.schedules(job)
-    if as_json:
-        print_json(all_as_json(views))
-        return
     columns: Columns[ScheduleView] = {
         "JOB": "job",
         "NAME": "name",
@@ -45,7 +41,7 @@ def list_schedules(
         "NEXT": "next_due_at",
         "LAST": "last_due_at",
     }
-    print_table(views, columns, "no schedules; add some to the definition of a job")
+    print_list(views, columns, "no schedules; add some to the definition of a job", as_json)
 
 
 def _state(row: ScheduleView) -> str:
@@ -82,9 +78,6 @@ def preview(
     start = None if begin is None else instant(begin, "--from")
     with backend() as factory:
         candidates = factory.preview(job, count, start, explain)
-    if as_json:
-        print_json(all_as_json(candidates))
-        return
     columns: dict[str, str | Callable[[CandidateView], str]] = {
         "DUE": "due_at",
         "SCHEDULE": "schedule",
@@ -95,7 +88,7 @@ def preview(
     empty = f"job '{job}' is {'never due by itself' if begin is None else f'not due by itself after {begin}'}"
     if any(one.parameters for one in candidates):
         columns["PARAMETERS"] = "parameters"
-    print_table(candidates, {**columns, "WHY": "reason"}, empty)
+    print_list(candidates, {**columns, "WHY": "reason"}, empty, as_json)
 
 
 def _local(row: CandidateView) -> str:
@@ -150,11 +143,10 @@ def backfill(
             page = factory.backfill(wanted, dry_run)
             lines += page.items
             wanted = None if page.next_from is None else wanted._replace(since=page.next_from)
-    if as_json:
-        print_json(all_as_json(lines))
-        return
     columns: Columns[BackfillView] = {"DUE": _due_local, "SCHEDULE": "schedule", "RESULT": "result", "RUN": "run"}
-    print_table(lines, columns, f"job '{job}' was not due from {write_time(since)} to {write_time(until)}")
+    print_list(lines, columns, f"job '{job}' was not due from {write_time(since)} to {write_time(until)}", as_json)
+    if as_json:
+        return
     existing = sum(line.result is BackfillResult.EXISTS for line in lines)
     word = "to start" if dry_run else "started"
     note(f"{len(lines) - existing} runs {word}, {existing} due times have a run.")
@@ -201,6 +193,10 @@ def _remarks(found: LoadView) -> Iterator[str]:
         yield f"Without statistics, so counted with a minute: {', '.join(found.unknown[:10])}."
     if found.dense:
         yield f"Due too often, so only the first due times are counted: {', '.join(found.dense[:10])}."
+    if found.unserved:
+        yield f"No live worker has their pool, labels and slots: {', '.join(found.unserved[:10])}."
+    if found.limited:
+        yield f"Their concurrency limit makes runs wait more than a minute: {', '.join(found.limited[:10])}."
 
 
 def _due_local(row: BackfillView) -> str:

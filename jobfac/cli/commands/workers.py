@@ -7,9 +7,8 @@ import typer
 from jobfac.cli import completion
 from jobfac.cli.client import Backend, backend
 from jobfac.cli.common import NOT_FOUND, Json, fail, group
-from jobfac.cli.rendering.printing import Columns, print_json, print_table
+from jobfac.cli.rendering.printing import Columns, print_list
 from jobfac.cli.rendering.text import cell, memory_text
-from jobfac.views.serialization import all_as_json
 from jobfac.views.workers import WorkerView
 
 app = group("List and drain workers, or take a drain back.")
@@ -23,9 +22,6 @@ def list_workers(
     """List workers, newest first."""
     with backend() as factory:
         views = factory.workers(alive_only=not include_gone)
-    if as_json:
-        print_json(all_as_json(views))
-        return
     columns: Columns[WorkerView] = {
         "WORKER": "id",
         "NAME": "name",
@@ -39,7 +35,7 @@ def list_workers(
         "FREE MEMORY": _memory,
         "MESSAGE": "message",
     }
-    print_table(views, columns, "no workers; `jobfac worker` starts one")
+    print_list(views, columns, "no workers; `jobfac worker` starts one", as_json)
 
 
 def _busy(worker: WorkerView) -> str:
@@ -87,13 +83,19 @@ def undrain(worker: Workers) -> None:
 
 
 def _ids(factory: Backend, words: list[str]) -> list[int]:
-    """Return the ids of workers that are named or given by id. A name means all live workers of this name."""
+    """Return the ids of workers that are named or given by id.
+
+    A name means all live workers of this name. Without any it means the last worker of this name, which has left: the
+    refusal says so.
+    """
     if all(word.isdecimal() for word in words):
         return [int(word) for word in words]
     live = factory.workers(alive_only=True)
     ids: list[int] = []
     for word in words:
         found = [view.id for view in live if view.name == word] or ([int(word)] if word.isdecimal() else [])
+        if not found:
+            found = [view.id for view in factory.workers(alive_only=False) if view.name == word][:1]
         if not found:
             names = ", ".join(sorted({view.name for view in live})[:10])
             fail(NOT_FOUND, f"There is no live worker '{word}'; {f'live are {names}' if names else 'none is alive'}.")

@@ -13,6 +13,7 @@ from jobfac.cli.rendering.text import printable, text_of
 from jobfac.cli.times import write_time
 from jobfac.states import FAILED
 from jobfac.store.jobs import SEQUENCE_QUEUE
+from jobfac.views.durations import short_duration
 from jobfac.views.overview import Overview, RunLine
 
 WIDE = 120
@@ -177,7 +178,7 @@ def _failed(overview: Overview) -> str:
 def _span_of(overview: Overview) -> str:
     """Return the time that the listed ended runs span, such as "in 12m05s": failures before it are not counted."""
     moments = [run.ended_at for run in overview.ended if run.ended_at is not None]
-    return f"in {rows.span((overview.now - min(moments)).total_seconds())}" if moments else ""
+    return f"in {short_duration((overview.now - min(moments)).total_seconds())}" if moments else ""
 
 
 _TO_DO = "`jobfac ack RUN` acknowledges"

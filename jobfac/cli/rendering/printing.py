@@ -11,7 +11,9 @@ import typer
 
 from jobfac.cli.rendering.fit import GAP, fit
 from jobfac.cli.rendering.text import cell, printable, printable_lines, text_of
+from jobfac.cli.streams import note as note
 from jobfac.cli.times import write_short
+from jobfac.views.serialization import all_as_json
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -35,9 +37,9 @@ def print_json(document: Any) -> None:
     print_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
 
 
-def note(text: str) -> None:
-    """Print a line on standard error."""
-    sys.stderr.write(text + "\n")
+def print_list(rows: Sequence[Row], columns: Columns[Row], empty: str, as_json: bool) -> None:
+    """Print views as a JSON array or as a table. ``empty``: the note if there are none and no JSON is printed."""
+    print_json(all_as_json(rows)) if as_json else print_table(rows, columns, empty)
 
 
 def print_table(rows: Iterable[Row], columns: Columns[Row], empty: str) -> None:

@@ -11,25 +11,12 @@ from rich.text import Text
 from jobfac.cli.rendering.text import STYLES, printable
 from jobfac.states import FAILED
 from jobfac.store.jobs import SEQUENCE_QUEUE
+from jobfac.views.durations import short_duration
 from jobfac.views.overview import DueSchedule, RunLine, WaitingRuns
 from jobfac.views.workers import WorkerView
 
 Columns = Sequence[Mapping[str, Any]]
 """The options of ``Table.add_column`` for each column."""
-
-
-def span(seconds: float) -> str:
-    """Return seconds as a short text: 0.4s, 12s, 3m05s, 2h10m, 4d3h."""
-    if seconds < 10:
-        return f"{max(0.0, seconds):.1f}s"
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    if days:
-        return f"{days}d{hours}h"
-    if hours:
-        return f"{hours}h{minutes:02}m"
-    return f"{minutes}m{rest:02}s" if minutes else f"{rest}s"
 
 
 def _since(moment: datetime | None, now: datetime) -> float:
@@ -65,13 +52,13 @@ def worker(worker: WorkerView, now: datetime, wide: bool) -> list[RenderableType
     full = worker.busy >= worker.slots
     style = "yellow" if full else "cyan"
     bar = _bar(worker.busy, worker.slots, 16 if wide else 8, style)
-    colour, word = STYLES["active"], f"seen {span(silent)}"
+    colour, word = STYLES["active"], f"seen {short_duration(silent)}"
     if worker.state == "draining":
         colour, word = "yellow", "draining"
     elif worker.message:
         colour, word = "yellow", "claims nothing"
     if left < 0:
-        colour, word = "red", f"silent {span(silent)}"
+        colour, word = "red", f"silent {short_duration(silent)}"
     elif left < silent:
         colour = "yellow"
     return [
@@ -95,7 +82,7 @@ def queue(waiting: WaitingRuns, taken: bool) -> list[RenderableType]:
 def _state_of_queue(waiting: WaitingRuns, taken: bool) -> Text:
     if waiting.hold is not None:
         return Text("held", style="yellow")
-    return Text(f"for {span(waiting.seconds)}", style="dim") if taken else Text("no worker", style="red")
+    return Text(f"for {short_duration(waiting.seconds)}", style="dim") if taken else Text("no worker", style="red")
 
 
 def wait_style(seconds: float) -> str:
@@ -117,7 +104,7 @@ def running(run: RunLine, now: datetime, wide: bool, reporting: bool) -> list[Re
         message.append(f"attempt {run.attempt}  ", "yellow")
     message.append(_plain(run.message))
     where = "sequence" if run.kind == "sequence" else _plain(run.worker)
-    return [*row, message, Text(where, style="dim"), Text(span(_since(run.started_at, now)))]
+    return [*row, message, Text(where, style="dim"), Text(short_duration(_since(run.started_at, now)))]
 
 
 def ended(run: RunLine, now: datetime, wide: bool) -> list[RenderableType]:
@@ -127,14 +114,14 @@ def ended(run: RunLine, now: datetime, wide: bool) -> list[RenderableType]:
     reason = _plain(run.reason or run.exit_message)
     if run.state not in ("succeeded", "failed"):
         reason = f"{run.state.replace('_', ' ')}{': ' if reason else ''}{reason}"
-    took = span(_since(run.started_at, run.ended_at)) if run.started_at and run.ended_at else "-"
+    took = short_duration(_since(run.started_at, run.ended_at)) if run.started_at and run.ended_at else "-"
     return [
         Text(sign, style=colour),
         Text(str(run.id), style="dim"),
         _job(run),
         Text(reason, style=colour if run.state in FAILED else "dim"),
         *([Text(f"took {took}", style="dim")] if wide else []),
-        Text(f"{span(_since(run.ended_at, now))} ago", style="dim"),
+        Text(f"{short_duration(_since(run.ended_at, now))} ago", style="dim"),
     ]
 
 
@@ -145,14 +132,18 @@ def failure(run: RunLine, now: datetime) -> list[RenderableType]:
         Text(str(run.id), style="bold"),
         _job(run),
         Text(why, style="red"),
-        Text(f"{span(_since(run.ended_at, now))} ago", style="dim"),
+        Text(f"{short_duration(_since(run.ended_at, now))} ago", style="dim"),
     ]
 
 
 def due(schedule: DueSchedule, now: datetime) -> list[RenderableType]:
     """The row of a schedule: the time until it fires, its job and its name."""
     left = -_since(schedule.fire_at, now)
-    when = Text(f"in {span(left)}") if left >= 0 else Text(f"late {span(-left)}", style="red" if left < -60 else "")
+    when = (
+        Text(f"in {short_duration(left)}")
+        if left >= 0
+        else Text(f"late {short_duration(-left)}", style="red" if left < -60 else "")
+    )
     return [when, Text(schedule.job), Text(schedule.name, style="dim")]
 
 

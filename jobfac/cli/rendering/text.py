@@ -3,9 +3,10 @@
 import json
 from datetime import UTC, datetime
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any
 
 from jobfac.cli.times import write_time
+from jobfac.views.durations import Timed
 
 STYLES = {
     "succeeded": "green", "failed": "red", "timed_out": "red", "start_failed": "red", "lost": "red", "mixed": "yellow",
@@ -13,18 +14,6 @@ STYLES = {
     "delivered": "green",
 }  # fmt: skip
 """The colours of states."""
-
-
-class Timed(Protocol):
-    """A view with a start and an end, such as a run or an attempt."""
-
-    @property
-    def started_at(self) -> datetime | None:
-        """The time of the start; None: it has not started."""
-
-    @property
-    def ended_at(self) -> datetime | None:
-        """The time of the end; None: it has not ended."""
 
 
 def text_of(value: object) -> str:

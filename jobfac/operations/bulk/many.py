@@ -1,12 +1,12 @@
-"""Retry and stop many runs: those that a filter finds, each in a transaction of its own."""
+"""Retry, stop and acknowledge many runs: those that a filter finds, each in a transaction of its own."""
 
 from collections.abc import Collection, Mapping, Sequence
 
 from jobfac.database.engine import Database
 from jobfac.errors import NotFound, Refused
-from jobfac.operations import starting, stopping
+from jobfac.operations import notes, starting, stopping
 from jobfac.operations.caller import Caller
-from jobfac.states import ACTIVE, FAILURES, FINAL, HELD, RunState
+from jobfac.states import ACTIVE, FAILURES, FINAL, HELD, TO_ACKNOWLEDGE, RunState
 from jobfac.store.history import retries
 from jobfac.store.history.search import Filter, Found, of_ids, search
 from jobfac.views.results.many import ManyView, Result
@@ -25,7 +25,7 @@ def choose(db: Database, by: Caller, wanted: Filter, limit: int, states: frozens
     Raises:
         Refused: the filter says nothing but states, or a state that the operation cannot be of.
     """
-    if not any(wanted._replace(states=(), below=None)):
+    if not any(wanted._replace(states=(), unacknowledged=False, below=None)):
         raise Refused("Say which runs: give a job, a category, a worker, a time, a sequence, a key or a text.")
     if wrong := sorted(set(wanted.states) - states):
         raise Refused(f"This cannot be done to a run that is {wrong[0]}; it can to one that is {_either(states)}.")
@@ -125,6 +125,32 @@ def _stopped(db: Database, by: Caller, run: RunView, now: bool) -> ManyView:
     if stopped.before == stopped.after:
         word = "it had ended" if stopped.before in FINAL else "it is being stopped"
         return _line(run, Result.SKIPPED, f"{word}: {stopped.before}")
+    return _line(run, Result.DONE)
+
+
+def acknowledge(db: Database, by: Caller, chosen: Sequence[RunView], *, dry_run: bool = False) -> list[ManyView]:
+    """Acknowledge failures, newest first. Returns one line for each run.
+
+    May be repeated: a failure that was acknowledged before is skipped, and its first acknowledgement stays.
+    """
+    lines = []
+    for run in sorted(chosen, key=lambda run: -run.id):
+        if run.state not in TO_ACKNOWLEDGE:
+            lines.append(_line(run, Result.SKIPPED, f"it is {run.state}"))
+        elif run.acknowledged_at is not None:
+            lines.append(_line(run, Result.SKIPPED, f"it was acknowledged: {run.acknowledged_by}"))
+        elif dry_run:
+            lines.append(_line(run, Result.CHOSEN))
+        else:
+            lines.append(_acknowledged(db, by, run))
+    return lines
+
+
+def _acknowledged(db: Database, by: Caller, run: RunView) -> ManyView:
+    try:
+        notes.acknowledge(db, by, [run.id])
+    except (NotFound, Refused) as error:
+        return _line(run, Result.REFUSED, str(error))
     return _line(run, Result.DONE)
 
 

@@ -6,7 +6,9 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
+from jobfac.database.dialects import lists
 from jobfac.database.tables import audit
+from jobfac.database.types import contains
 from jobfac.views.serialization import columns, from_row
 
 SCAN = 5000
@@ -51,8 +53,8 @@ def find(
     seen = newest.subquery("seen")
     query = sa.select(seen).order_by(seen.c.id.desc()).limit(limit + 1)
     if text:
-        contains = seen.c.by.icontains(text, autoescape=True) | seen.c.subject.icontains(text, autoescape=True)
-        query = query.where(contains)
+        engine = conn.dialect.name
+        query = query.where(contains(engine, seen.c.by, text) | contains(engine, seen.c.subject, text))
     if action:
         query = query.where(seen.c.action == action)
     entries = [from_row(AuditView, row) for row in conn.execute(query).mappings()]
@@ -66,5 +68,5 @@ def find(
 def about(conn: sa.Connection, subjects: Sequence[str], limit: int) -> list[AuditView]:
     """Return the newest entries about exactly these subjects, newest first."""
     newest = sa.select(*_SHOWN).order_by(audit.c.id.desc()).limit(SCAN).subquery("seen")
-    query = sa.select(newest).where(newest.c.subject.in_(subjects)).order_by(newest.c.id.desc()).limit(limit)
+    query = sa.select(newest).where(lists.among(newest.c.subject, subjects)).order_by(newest.c.id.desc()).limit(limit)
     return [from_row(AuditView, row) for row in conn.execute(query).mappings()]

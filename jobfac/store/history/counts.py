@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import DIRTY, PASS, lease_now, utcnow
+from jobfac.database.dialects import DIRTY, PASS, lease_now, lists, utcnow
 from jobfac.database.tables import audit, job, notification, run, run_event, worker, worker_lease
 from jobfac.database.types import sql_literals
 from jobfac.states import ALIVE, FAILED, FAILURES, HELD, RunState
@@ -18,7 +18,7 @@ from jobfac.views.serialization import columns, from_row
 DAY = 86400.0
 """Seconds for which a failure counts in the head of the pages."""
 
-_SEEN = run.c.job.in_(sa.select(job.c.id).where(job.c.category.in_(sa.bindparam("p_categories", expanding=True))))
+_SEEN = run.c.job.in_(sa.select(job.c.id).where(job.c.category.in_(sa.select(lists.names("p_categories").c.value))))
 _FAILED = (
     sa.text(f"run.state IN ({sql_literals(FAILURES)})"),
     sa.text(f"run.state IN ({sql_literals(FAILED)})"),
@@ -36,7 +36,7 @@ def read(conn: sa.Connection, categories: Sequence[str] | None = None) -> Counts
 
 
 def _given(categories: Sequence[str] | None) -> dict[str, Any]:
-    return {} if categories is None else {"p_categories": list(categories)}
+    return {} if categories is None else {"p_categories": lists.as_list(categories)}
 
 
 @functools.cache

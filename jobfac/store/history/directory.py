@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import PASS
+from jobfac.database.dialects import PASS, lists
 from jobfac.database.tables import job, job_version, run, schedule
-from jobfac.database.types import sql_literals
+from jobfac.database.types import contains, sql_literals
 from jobfac.states import FAILED, JobKind
 from jobfac.views.serialization import columns, from_row
 
@@ -64,7 +64,7 @@ def find(conn: sa.Connection, wanted: Filter, limit: int) -> list[JobRow]:
     """Return up to ``limit`` jobs that match, ordered by id."""
     query = _JOBS.where(*_seen(wanted.categories)).order_by(job.c.id).limit(limit)
     if wanted.text:
-        query = query.where(_contains(wanted.text))
+        query = query.where(_contains(conn.dialect.name, wanted.text))
     if wanted.category is not None:
         query = query.where(job.c.category == wanted.category)
     if wanted.after is not None:
@@ -85,17 +85,17 @@ def _last_failed() -> sa.ColumnElement[bool]:
     return sa.exists().where(ended.c.id == last, failed).select_from(ended)
 
 
-def _contains(text: str) -> sa.ColumnElement[bool]:
-    return job.c.id.icontains(text, autoescape=True) | job_version.c.definition.icontains(text, autoescape=True)
+def _contains(engine: str, text: str) -> sa.ColumnElement[bool]:
+    return contains(engine, job.c.id, text) | contains(engine, job_version.c.definition, text)
 
 
 def _seen(categories: Sequence[str] | None) -> list[sa.ColumnElement[bool]]:
-    return [] if categories is None else [job.c.category.in_(categories)]
+    return [] if categories is None else [lists.among(job.c.category, categories)]
 
 
 def matching(conn: sa.Connection, text: str, categories: Sequence[str] | None = None) -> bool:
     """Whether the id of a job contains the text."""
-    query = sa.select(job.c.id).where(job.c.id.icontains(text, autoescape=True), *_seen(categories)).limit(1)
+    query = sa.select(job.c.id).where(contains(conn.dialect.name, job.c.id, text), *_seen(categories)).limit(1)
     return conn.execute(query).first() is not None
 
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from datetime import date, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -11,7 +11,8 @@ from jobfac.database.dialects import PASS, rows
 from jobfac.database.tables import UNCOUNTED, daily, job_version, run
 from jobfac.database.types import sql_literals
 from jobfac.states import FAILED, FINAL
-from jobfac.store.statistics import COLUMNS, totals
+from jobfac.store.history.totals import EndedRun, totals
+from jobfac.store.statistics import COLUMNS
 from jobfac.views.serialization import columns, from_row
 
 UNCOUNTED_RUNS = 5000
@@ -42,7 +43,7 @@ def by_day(conn: sa.Connection, job_id: str, days: Sequence[date]) -> dict[date,
     for row in conn.execute(query, _days(days)).mappings():
         found[row["day"]][0] += row["succeeded"]
         found[row["day"]][1] += sum(row[state.value] for state in FAILED)
-    for (day, _), its in totals(conn.execute(_uncounted(job_id))).items():
+    for (day, _), its in totals(EndedRun(*row) for row in conn.execute(_uncounted(job_id))).items():
         if day in found:
             found[day][0] += its.states["succeeded"]
             found[day][1] += sum(its.states[state] for state in FAILED)
@@ -53,7 +54,7 @@ def _days(days: Sequence[date]) -> dict[str, str]:
     return {"rows": json.dumps([{"day": day.isoformat()} for day in days])}
 
 
-def _uncounted(job_id: str) -> sa.Select[object]:
+def _uncounted(job_id: str) -> sa.Select[Any]:
     final = sa.text(f"run.state IN ({sql_literals(FINAL)})")
     query = sa.select(*COLUMNS).with_hint(run, PASS, "mssql").where(sa.text(UNCOUNTED), run.c.job == job_id, final)
     return query.order_by(run.c.ended_at).limit(UNCOUNTED_RUNS)

@@ -11,7 +11,7 @@ from jobfac.database.dialects import PASS
 from jobfac.database.tables import run
 from jobfac.states import RunState
 from jobfac.views.runs import PastRun, RunRow
-from jobfac.views.serialization import columns, from_row
+from jobfac.views.serialization import columns, from_rows
 
 JOBS = 16
 """The maximum number of jobs in one statement."""
@@ -29,12 +29,10 @@ def of_jobs(conn: sa.Connection, job_ids: Sequence[str], limit: int) -> dict[str
         names = list(job_ids[start : start + JOBS])
         names += names[-1:] * ((1 << (len(names) - 1).bit_length()) - len(names))  # few lengths, few statements
         given = {f"job{place}": name for place, name in enumerate(names)}
-        seen: set[int] = set()
-        for row in conn.execute(_latest(len(names), limit), given).mappings():
-            if row["id"] not in seen:
-                seen.add(row["id"])
-                found[row["job"]].append(from_row(PastRun, row))
-    return {name: sorted(runs, key=lambda one: one.id) for name, runs in found.items()}
+        rows = conn.execute(_latest(len(names), limit), given).all()
+        for one in sorted(from_rows(PastRun, {row[0]: row for row in rows}.values())):  # by id, their first column
+            found[one.job].append(one)
+    return dict(found)
 
 
 @functools.cache

@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import DIRTY, rows
+from jobfac.database.dialects import DIRTY, lists, rows
 from jobfac.database.tables import job as job_table
 from jobfac.database.tables import run
-from jobfac.database.types import BigId, sql_literals
+from jobfac.database.types import BigId, contains, sql_literals
 from jobfac.states import ACTIVE, FAILURES, RunState
+from jobfac.store.notes import UNACKNOWLEDGED
 from jobfac.store.parameters import is_value
 from jobfac.store.runs.reading import listed, with_holds, without_large
 from jobfac.views.runs import RunView
@@ -36,6 +37,7 @@ class Filter(NamedTuple):
         key: the key with which the run was started.
         text: a part of the job, the reason, a message or the key, in any case.
         parameters: names and values, as texts.
+        unacknowledged: only failures that nobody has acknowledged.
         categories: the categories that the caller may see.
         below: only runs with lower ids, to continue after a page.
     """
@@ -51,6 +53,7 @@ class Filter(NamedTuple):
     sequence_run_id: int | None = None
     categories: Sequence[str] | None = None
     parameters: Sequence[tuple[str, str]] = ()
+    unacknowledged: bool = False
     below: int | None = None
 
 
@@ -84,7 +87,12 @@ def search(conn: sa.Connection, wanted: Filter, limit: int) -> Found:
     """Return up to ``limit`` runs that match. Large values are None, and ``truncated`` names them."""
     inner = _scanned(conn, wanted)
     seen = inner.subquery("seen")
-    matching = sa.select(seen.c.id).where(*_conditions(seen.c, wanted)).order_by(seen.c.id.desc()).limit(limit + 1)
+    matching = (
+        sa.select(seen.c.id)
+        .where(*_conditions(conn.dialect.name, seen, wanted))
+        .order_by(seen.c.id.desc())
+        .limit(limit + 1)
+    )
     query = sa.select(*SHOWN).where(run.c.id.in_(matching)).order_by(run.c.id.desc())
     runs = with_holds(conn, [without_large(row) for row in conn.execute(query).mappings()])
     if len(runs) > limit:
@@ -99,7 +107,8 @@ def of_ids(conn: sa.Connection, run_ids: Sequence[int], categories: Sequence[str
     given = rows.rows_table(conn.dialect.name, id=BigId)
     query = sa.select(*SHOWN).join(given, given.c.id == run.c.id).order_by(run.c.id.desc())
     if categories is not None:
-        query = query.where(run.c.job.in_(sa.select(job_table.c.id).where(job_table.c.category.in_(categories))))
+        allowed = sa.select(job_table.c.id).where(lists.among(job_table.c.category, categories))
+        query = query.where(run.c.job.in_(allowed))
     found = conn.execute(query, rows.rows_parameter({"id": run_id} for run_id in run_ids))
     return [without_large(row) for row in found.mappings()]
 
@@ -118,6 +127,8 @@ def _scanned(conn: sa.Connection, wanted: Filter) -> sa.Select[Any]:
     for group in (ACTIVE, FAILURES):
         if wanted.states and group.issuperset(wanted.states):  # the condition of a filtered index, word for word
             query = query.where(sa.text(f"state IN ({sql_literals(group)})"))
+    if wanted.unacknowledged:
+        query = query.where(sa.text(UNACKNOWLEDGED))
     if wanted.below is not None:
         query = query.where(run.c.id < wanted.below)
     for name, value in wanted.parameters:
@@ -129,7 +140,8 @@ def _scanned(conn: sa.Connection, wanted: Filter) -> sa.Select[Any]:
     return query
 
 
-def _conditions(seen: Any, wanted: Filter) -> list[sa.ColumnElement[bool]]:
+def _conditions(engine: str, subquery: sa.Subquery, wanted: Filter) -> list[sa.ColumnElement[bool]]:
+    seen = subquery.c
     found: list[sa.ColumnElement[bool]] = []
     if wanted.states:
         found.append(seen.state.in_([sa.literal_column(f"'{RunState(state)}'") for state in wanted.states]))
@@ -142,11 +154,11 @@ def _conditions(seen: Any, wanted: Filter) -> list[sa.ColumnElement[bool]]:
     if wanted.category is not None:
         found.append(seen.job.in_(sa.select(job_table.c.id).where(job_table.c.category == wanted.category)))
     if wanted.categories is not None:
-        allowed = sa.select(job_table.c.id).where(job_table.c.category.in_(wanted.categories))
+        allowed = sa.select(job_table.c.id).where(lists.among(job_table.c.category, wanted.categories))
         found.append(seen.job.in_(allowed))
     if wanted.text:
         texts = (seen.job, seen.reason, seen.message, seen.exit_message, seen.start_key)
-        found.append(sa.or_(*(text.icontains(wanted.text, autoescape=True) for text in texts)))
+        found.append(sa.or_(*(contains(engine, column, wanted.text) for column in texts)))
     return found
 
 

@@ -2,19 +2,21 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import islice
 from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import PASS
+from jobfac.database.dialects import PASS, lists
+from jobfac.database.dialects.rows import rows_parameter, rows_table
 from jobfac.database.tables import job, run, schedule
-from jobfac.database.types import sql_literals
+from jobfac.database.types import BigId, contains, sql_literals
+from jobfac.recurrence import due_times
 from jobfac.states import HELD
+from jobfac.store.schedules import decision
 from jobfac.views.overview import DueSchedule
 from jobfac.views.runs import PastRun
-from jobfac.views.serialization import columns, from_row
-
-_COLUMNS = [run.c[name] for name in columns(PastRun)]
+from jobfac.views.serialization import columns, from_rows
 
 
 class Filter(NamedTuple):
@@ -24,24 +26,41 @@ class Filter(NamedTuple):
     categories: Sequence[str] | None = None
 
 
-def ran(conn: sa.Connection, begin: datetime, end: datetime, wanted: Filter, limit: int) -> list[PastRun]:
+class Ran(NamedTuple):
+    """A run of the span, without the times, which are read for those alone that are drawn."""
+
+    id: int
+    job: str
+    worker: str | None
+
+
+_RAN = [run.c[name] for name in columns(Ran)]
+
+
+def ran(conn: sa.Connection, begin: datetime, end: datetime, wanted: Filter, limit: int) -> list[Ran]:
     """Return the runs that ended between two times, or have not ended; at most ``limit`` that ended, the latest."""
-    done = sa.select(*_COLUMNS).with_hint(run, PASS, "mssql").where(run.c.ended_at >= begin, run.c.started_at < end)
-    held = sa.select(*_COLUMNS).with_hint(run, PASS, "mssql").where(sa.text(f"state IN ({sql_literals(HELD)})"))
-    conditions = [run.c.started_at.is_not(None), *_conditions(wanted)]
+    done = sa.select(*_RAN).with_hint(run, PASS, "mssql").where(run.c.ended_at >= begin, run.c.started_at < end)
+    held = sa.select(*_RAN).with_hint(run, PASS, "mssql").where(sa.text(f"state IN ({sql_literals(HELD)})"))
+    conditions = [run.c.started_at.is_not(None), *_conditions(conn.dialect.name, wanted)]
     latest = done.where(run.c.ended_at < end, *conditions).order_by(run.c.ended_at.desc()).limit(limit)
-    found = [from_row(PastRun, row) for row in conn.execute(latest).mappings()]
     under_way = held.where(run.c.started_at < end, *conditions).order_by(run.c.started_at).limit(limit)
-    return found + [from_row(PastRun, row) for row in conn.execute(under_way).mappings()]
+    return [*from_rows(Ran, conn.execute(latest)), *from_rows(Ran, conn.execute(under_way))]
 
 
-def _conditions(wanted: Filter) -> list[sa.ColumnElement[bool]]:
+def of_ids(conn: sa.Connection, run_ids: Sequence[int]) -> list[PastRun]:
+    """Return these runs, oldest first."""
+    given = rows_table(conn.dialect.name, id=BigId)
+    shown = (run.c[name] for name in columns(PastRun))
+    query = sa.select(*shown).with_hint(run, PASS, "mssql").join(given, given.c.id == run.c.id).order_by(run.c.id)
+    return from_rows(PastRun, conn.execute(query, rows_parameter({"id": run_id} for run_id in run_ids)))
+
+
+def _conditions(engine: str, wanted: Filter) -> list[sa.ColumnElement[bool]]:
     found: list[sa.ColumnElement[bool]] = []
     if wanted.text:
-        contains = (column.icontains(wanted.text, autoescape=True) for column in (run.c.job, run.c.worker))
-        found.append(sa.or_(*contains))
+        found.append(sa.or_(*(contains(engine, column, wanted.text) for column in (run.c.job, run.c.worker))))
     if wanted.categories is not None:
-        found.append(run.c.job.in_(sa.select(job.c.id).where(job.c.category.in_(wanted.categories))))
+        found.append(run.c.job.in_(sa.select(job.c.id).where(lists.among(job.c.category, wanted.categories))))
     return found
 
 
@@ -57,7 +76,31 @@ def due(conn: sa.Connection, begin: datetime, end: datetime, wanted: Filter, lim
         .limit(limit)
     )
     if wanted.text:
-        query = query.where(schedule.c.job.icontains(wanted.text, autoescape=True))
+        query = query.where(contains(conn.dialect.name, schedule.c.job, wanted.text))
     if wanted.categories is not None:
-        query = query.where(job.c.category.in_(wanted.categories))
-    return [from_row(DueSchedule, row) for row in conn.execute(query).mappings()]
+        query = query.where(lists.among(job.c.category, wanted.categories))
+    return from_rows(DueSchedule, conn.execute(query))
+
+
+def repeats(
+    conn: sa.Connection, job_ids: Sequence[str], after: datetime, end: datetime, limit: int
+) -> list[DueSchedule]:
+    """Return the later due times, after the next one, of the schedules of these jobs until ``end``.
+
+    At most ``limit`` of each schedule, without their jitter.
+    """
+    needed = (schedule.c.job, schedule.c.name, schedule.c.fire_at, schedule.c.next_due_at, schedule.c.definition)
+    given = rows_table(conn.dialect.name, job=schedule.c.job.type)
+    query = (
+        sa.select(*needed)
+        .join(given, given.c.job == schedule.c.job)
+        .with_hint(schedule, PASS, "mssql")
+        .where(sa.text("schedule.fire_at IS NOT NULL AND schedule.paused = 0"), schedule.c.fire_at < end)
+    )
+    found = []
+    for row in conn.execute(query, rows_parameter({"job": job_id} for job_id in job_ids)):
+        rule = decision.read(row.definition)
+        if rule.is_calendar:
+            times = islice(due_times(rule, max(after, row.next_due_at or row.fire_at), end), limit)
+            found += [DueSchedule(row.job, row.name, time) for time in times]
+    return found

@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import PASS, rows
+from jobfac.database.dialects import PASS, lists, rows
 from jobfac.database.tables import job, run
 from jobfac.database.types import BigId, sql_literals
 from jobfac.states import ACTIVE, OCCUPYING, WAITING, RunState, WorkerState
@@ -119,7 +119,11 @@ def queue(conn: sa.Connection, limit: int, categories: Sequence[str] | None = No
         RunState.BLOCKED: (run.c.job, run.c.priority.desc(), run.c.id),
         RunState.SCHEDULED: (run.c.ready_at,),
     }
-    seen = [] if categories is None else [run.c.job.in_(sa.select(job.c.id).where(job.c.category.in_(categories)))]
+    seen = (
+        []
+        if categories is None
+        else [run.c.job.in_(sa.select(job.c.id).where(lists.among(job.c.category, categories)))]
+    )
     found = []
     for state, order in orders.items():
         query = sa.select(*_ROW).with_hint(run, PASS, "mssql").where(sa.text(f"state = '{state}'"), *seen)

@@ -5,7 +5,7 @@ from collections.abc import Collection
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import PASS, rows
+from jobfac.database.dialects import PASS, lists, rows
 from jobfac.database.tables import job, run, start_hold
 from jobfac.database.types import sql_literals
 from jobfac.states import ACTIVE, RunState
@@ -79,7 +79,7 @@ def set_aside(conn: sa.Connection, by: str) -> int:
 
 
 def _categories(conn: sa.Connection, job_ids: set[str]) -> dict[str, str | None]:
-    found = conn.execute(sa.select(job.c.id, job.c.category).where(job.c.id.in_(job_ids)))
+    found = conn.execute(sa.select(job.c.id, job.c.category).where(lists.among(job.c.id, job_ids)))
     return {row.id: row.category for row in found}
 
 

@@ -1,4 +1,4 @@
-"""Place and release holds."""
+"""Place and release holds, and remove those that ended long ago."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from jobfac import definitions as d
 from jobfac.database.dialects import PASS, utcnow
+from jobfac.database.dialects.rows import deletion, rows_parameter
 from jobfac.database.tables import schedule, start_hold
 from jobfac.database.types import truncate_utf16
 from jobfac.store import audit, jobs, outbox
@@ -16,6 +17,9 @@ from jobfac.store.holds.conditions import IS_OPEN
 from jobfac.store.outbox import OutboxEvent
 from jobfac.views.holds import HoldView
 from jobfac.views.serialization import as_json
+
+BATCH = 100
+"""The maximum number of holds that one transaction removes."""
 
 
 class Scope(NamedTuple):
@@ -92,6 +96,24 @@ def first_ended(conn: sa.Connection) -> HoldView | None:
 def mark_freed(conn: sa.Connection, hold_id: int) -> None:
     """Record that everything that an ended hold held has been freed."""
     conn.execute(start_hold.update().where(start_hold.c.id == hold_id).values(freed=True))
+
+
+def forget(conn: sa.Connection, age: float) -> bool:
+    """Remove up to ``BATCH`` holds that ended more than ``age`` seconds ago and have freed everything.
+
+    Returns True if there may be more. The audit keeps who placed and who released them.
+    """
+    old = (
+        sa.select(start_hold.c.id)
+        .with_hint(start_hold, PASS, "mssql")
+        .where(sa.text("freed = 1"), start_hold.c.released_at < utcnow(-age * 1000))
+        .order_by(start_hold.c.id)
+        .limit(BATCH)
+    )
+    ids = conn.execute(old).scalars().all()
+    if ids:
+        conn.execute(deletion(conn.dialect.name, start_hold), rows_parameter({"id": one} for one in ids))
+    return len(ids) == BATCH
 
 
 def _wake_schedules(conn: sa.Connection) -> None:

@@ -5,7 +5,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
@@ -15,9 +15,9 @@ from jobfac.definitions import AnyJob, DefinitionError, Notify, Recipient, read_
 from jobfac.states import Delivery
 from jobfac.store import jobs
 from jobfac.store.outbox.subscriptions import event_name_for
+from jobfac.views.notifications import Body
 
 ALL = 2**31 - 1
-_INPUT = ("run_id", "job", "event", "dedupe", "recipient", "body")
 
 
 class StoredEvent(NamedTuple):
@@ -33,6 +33,17 @@ class StoredEvent(NamedTuple):
     created_at: datetime
 
 
+class _NewNotification(NamedTuple):
+    """The columns of a notification that its event determines. ``recipient``, ``body``: JSON."""
+
+    run_id: int | None
+    job: str
+    event: str
+    dedupe: str
+    recipient: str
+    body: str
+
+
 class _RunOfEvent(NamedTuple):
     """The columns of a run that determine who is notified of its events."""
 
@@ -44,10 +55,12 @@ class _RunOfEvent(NamedTuple):
 
 @functools.cache
 def _insert(engine: str) -> sa.Insert:
-    input_rows = rows.rows_table(engine, **{name: notification.c[name].type for name in _INPUT}, place=sa.Integer())
+    input_rows = rows.rows_table(
+        engine, **{name: notification.c[name].type for name in _NewNotification._fields}, place=sa.Integer()
+    )
     known = sa.exists().where(notification.c.dedupe == input_rows.c.dedupe).select_from(notification)
     select = sa.select(
-        *(input_rows.c[name] for name in _INPUT),
+        *(input_rows.c[name] for name in _NewNotification._fields),
         sa.literal_column(f"'{Delivery.WAITING}'"),
         sa.literal_column("0"),
         utcnow(),
@@ -55,7 +68,7 @@ def _insert(engine: str) -> sa.Insert:
     )
     # The ids must follow the order of the rows. SQL Server respects ORDER BY in an INSERT only together with a limit.
     return notification.insert().from_select(
-        [*_INPUT, "state", "tries", "due_at", "created_at"],
+        [*_NewNotification._fields, "state", "tries", "due_at", "created_at"],
         select.where(~known).order_by(input_rows.c.place).limit(ALL),
         include_defaults=False,
     )
@@ -67,7 +80,7 @@ def unaddressed(conn: sa.Connection, limit: int) -> list[StoredEvent]:
     return [StoredEvent(*row) for row in conn.execute(query)]
 
 
-def address(conn: sa.Connection, items: Sequence[StoredEvent], bodies: Mapping[int, Mapping[str, Any]]) -> list[str]:
+def address(conn: sa.Connection, items: Sequence[StoredEvent], bodies: Mapping[int, Body]) -> list[str]:
     """Turn outbox events into notifications and delete the events. Existing notifications stay unchanged.
 
     Args:
@@ -78,7 +91,7 @@ def address(conn: sa.Connection, items: Sequence[StoredEvent], bodies: Mapping[i
         One sentence for each definition that could not be read, and so caused no notification.
     """
     problems: list[str] = []
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, _NewNotification] = {}
     for item in items:
         body = json.loads(item.body) if item.body else bodies.get(item.run_id or 0, {"job": item.job})
         for entry in _entries(conn, item, problems):
@@ -87,11 +100,10 @@ def address(conn: sa.Connection, items: Sequence[StoredEvent], bodies: Mapping[i
                 continue
             text = json.dumps({**body, "event": event, "detail": item.detail}, ensure_ascii=False)
             for recipient in _each(entry.to):
-                values = {"run_id": item.run_id, "job": item.job, "event": event, "recipient": recipient}
                 dedupe = _dedupe(item, entry, recipient)
-                found.setdefault(dedupe, {**values, "dedupe": dedupe, "body": text})
+                found.setdefault(dedupe, _NewNotification(item.run_id, item.job, event, dedupe, recipient, text))
     if found:
-        numbered = [{**row, "place": place} for place, row in enumerate(found.values())]
+        numbered = [{**row._asdict(), "place": place} for place, row in enumerate(found.values())]
         conn.execute(_insert(conn.dialect.name), rows.rows_parameter(numbered))
     if items:
         ids = rows.rows_parameter({"id": item.id} for item in items)

@@ -10,14 +10,14 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import SKIP, utcnow
+from jobfac.database.dialects import SKIP, lists, utcnow
 from jobfac.database.dialects.rows import by_primary_key, deletion, rows_parameter, rows_table
 from jobfac.database.tables import job, notification
 from jobfac.database.types import BigId, truncate_utf16
 from jobfac.definitions import Recipient
 from jobfac.states import Delivery
 from jobfac.store import audit
-from jobfac.views.notifications import NotificationView
+from jobfac.views.notifications import Body, NotificationView
 from jobfac.views.serialization import columns, from_row
 
 TRIES = 10
@@ -41,9 +41,20 @@ class Taken(NamedTuple):
     tries: int
     dedupe: str
     run_id: int | None
+    job: str
     event: str
     recipient: Recipient
-    body: dict[str, Any]
+    body: Body
+
+    @property
+    def attempt(self) -> int | None:
+        """The attempt of the run at the time of the event, None for an event of a job."""
+        return self.body.get("attempt")
+
+    @property
+    def worker(self) -> str | None:
+        """The worker of the run at the time of the event, None if it had none."""
+        return self.body.get("worker")
 
 
 def pause(tries: int) -> float:
@@ -52,15 +63,7 @@ def pause(tries: int) -> float:
 
 
 _TAKE = (
-    sa.select(
-        notification.c.id,
-        (notification.c.tries + 1).label("tries"),
-        notification.c.dedupe,
-        notification.c.run_id,
-        notification.c.event,
-        notification.c.recipient,
-        notification.c.body,
-    )
+    sa.select(*(notification.c[name] for name in Taken._fields))
     .with_hint(notification, SKIP, "mssql")
     .where(sa.text(f"state = '{Delivery.WAITING}'"), notification.c.due_at <= utcnow())
     .order_by(notification.c.due_at)
@@ -80,20 +83,16 @@ def take(conn: sa.Connection, limit: int, lease: float) -> list[Taken]:
 
     The caller must report the result of each within ``lease`` seconds. After that another scheduler may take it.
     """
-    rows = conn.execute(_TAKE.limit(limit)).mappings().all()
-    if rows:
-        taken = rows_parameter({"id": row["id"], "lease": round(lease * 1000)} for row in rows)
+    found = [_taken(row) for row in conn.execute(_TAKE.limit(limit)).mappings()]
+    if found:
+        taken = rows_parameter({"id": one.id, "lease": round(lease * 1000)} for one in found)
         conn.execute(_count_try(conn.dialect.name), taken)
-    return [
-        Taken(
-            **{
-                **row,
-                "recipient": Recipient.model_validate(json.loads(row["recipient"])),
-                "body": json.loads(row["body"]),
-            }
-        )
-        for row in rows
-    ]
+    return found
+
+
+def _taken(row: sa.RowMapping) -> Taken:
+    to, body = Recipient.model_validate(json.loads(row["recipient"])), json.loads(row["body"])
+    return Taken(**{**row, "tries": row["tries"] + 1, "recipient": to, "body": body})
 
 
 def delivered(conn: sa.Connection, taken: Taken) -> bool:
@@ -151,7 +150,7 @@ def find(
     if below is not None:
         query = query.where(notification.c.id < below)
     if categories is not None:
-        query = query.where(notification.c.job.in_(sa.select(job.c.id).where(job.c.category.in_(categories))))
+        query = query.where(notification.c.job.in_(sa.select(job.c.id).where(lists.among(job.c.category, categories))))
     return [_view(row, describe) for row in conn.execute(query).mappings()]
 
 
@@ -167,7 +166,7 @@ def requeue(conn: sa.Connection, ids: Sequence[int] | None, by: str) -> list[int
     """Requeue dead notifications (``ids`` None: all) with their tries reset. Returns the ids of the requeued ones."""
     change = notification.update().where(notification.c.state == Delivery.DEAD)
     if ids is not None:
-        change = change.where(notification.c.id.in_(ids))
+        change = by_primary_key(change.where(lists.by_id(notification.c.id, ids)), notification)
     change = change.values(state=Delivery.WAITING, tries=0, due_at=utcnow()).returning(notification.c.id)
     found = sorted(conn.execute(change).scalars())
     for one in found:

@@ -1,24 +1,36 @@
 """Record an outbox event in the transaction in which it happens: one row, independent of the number of recipients."""
 
+import functools
 import json
-from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import utcnow
+from jobfac.database.dialects import rows, utcnow
 from jobfac.database.tables import outbox_event
 from jobfac.database.types import truncate_utf16
+from jobfac.views.notifications import Body
 
-_INSERT = outbox_event.insert().values(created_at=utcnow())
+_NAMES = ("job", "event", "body", "run_id", "attempt", "detail")
+
+ALL = 2**31 - 1
+
+
+@functools.cache
+def _insert(engine: str) -> sa.Insert:
+    given = rows.rows_table(engine, **{name: outbox_event.c[name].type for name in _NAMES}, place=sa.Integer())
+    # The ids must follow the order of the events. SQL Server respects ORDER BY in an INSERT only together with a limit.
+    values = sa.select(*(given.c[name] for name in _NAMES), utcnow()).order_by(given.c.place).limit(ALL)
+    return outbox_event.insert().from_select([*_NAMES, "created_at"], values, include_defaults=False)
 
 
 class OutboxEvent(NamedTuple):
-    """An event of a run, or, without ``run_id``, of a job. ``body``: the JSON-serialisable content of notifications."""
+    """An event of a run, or, without ``run_id``, of a job. ``body``: what its notifications say."""
 
     job: str
     event: str
-    body: Mapping[str, Any]
+    body: Body
     run_id: int | None = None
     attempt: int = 0
     detail: str | None = None
@@ -26,13 +38,14 @@ class OutboxEvent(NamedTuple):
 
 def record(conn: sa.Connection, items: Iterable[OutboxEvent]) -> None:
     """Store outbox events. Any scheduler addresses and delivers them later."""
-    rows = [
+    found = [
         item._asdict()
         | {
+            "place": place,
             "body": json.dumps(item.body, ensure_ascii=False),
             "detail": None if item.detail is None else truncate_utf16(item.detail, 1000),
         }
-        for item in items
+        for place, item in enumerate(items)
     ]
-    if rows:
-        conn.execute(_INSERT, rows)
+    if found:
+        conn.execute(_insert(conn.dialect.name), rows.rows_parameter(found))

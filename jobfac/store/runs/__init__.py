@@ -3,6 +3,7 @@
 Every function takes a ``Connection`` as its first argument. The code that opens the transaction decides what is atomic.
 """
 
+from jobfac.recurrence.retry import retry_delay
 from jobfac.store.runs.admission import Rule, lock, release_blocked
 from jobfac.store.runs.drafting import new_row
 from jobfac.store.runs.events import events_of, record
@@ -12,7 +13,6 @@ from jobfac.store.runs.promotion import IS_DUE, promote_due
 from jobfac.store.runs.reading import attempts, get
 from jobfac.store.runs.repeats import check_repeat
 from jobfac.store.runs.request import StartRequest
-from jobfac.store.runs.retry import retry_delay
 from jobfac.store.runs.starting import retry, rules_of_jobs, start, start_each, start_many, start_numbered, start_once
 from jobfac.store.runs.stopping import Stopped, request_stop, rules_to_stop
 from jobfac.store.runs.subscribers import snapshots

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from jobfac.database import locks
-from jobfac.database.dialects import CLAIMING, PASS, rows, utcnow
+from jobfac.database.dialects import CLAIMING, PASS, lists, rows, utcnow
 from jobfac.database.tables import run
 from jobfac.database.types import BigId, sql_literals
 from jobfac.states import ACTIVE, OCCUPYING, RunState
@@ -26,6 +26,7 @@ _ACTIVE = sa.text(f"state IN ({sql_literals(ACTIVE)})")
 UNDER_WAY = sa.or_(run.c.state != RunState.SCHEDULED, run.c.attempt > 0)
 """Condition on an active run: it is under way. A delayed start is not under way; a run between two attempts is."""
 
+_OCCUPYING = sa.text(f"state IN ({sql_literals(OCCUPYING)})")
 _BLOCKED = sa.text(f"state = '{RunState.BLOCKED}'")
 BATCH = 500
 """The maximum number of rows that one transaction changes. SQL Server escalates to a table lock at 5,000 locks."""
@@ -124,7 +125,7 @@ def lock(conn: sa.Connection, rules: Iterable[Rule], more: Collection[str] = ())
         return
     replaced = {rule.job for rule in limited if rule.already_running == "replace"}
     if replaced:  # their active runs are stopped, and these may have started with another rule
-        active = sa.select(*RULE).distinct().where(_ACTIVE, run.c.job.in_(replaced))
+        active = sa.select(*RULE).distinct().where(_ACTIVE, lists.among(run.c.job, replaced))
         limited |= {Rule(*row) for row in conn.execute(active.with_hint(run, PASS, "mssql"))}
     if limited:
         waiting = conn.execute(sa.select(*RULE).distinct().with_hint(run, PASS, "mssql").where(_waits_for(limited)))
@@ -170,13 +171,13 @@ def on_entry(state: RunState) -> dict[str, Any]:
 
 def _others_of_job(conn: sa.Connection, candidate: Candidate) -> int:
     query = sa.select(sa.func.count()).where(_ACTIVE, run.c.job == candidate.job, run.c.id != candidate.id)
-    which = UNDER_WAY if candidate.already_running == "deny" else run.c.state.in_(OCCUPYING)
+    which = UNDER_WAY if candidate.already_running == "deny" else _OCCUPYING
     return conn.execute(query.where(which)).scalar_one()
 
 
 def _others_of_key(conn: sa.Connection, candidate: Candidate) -> int:
     query = sa.select(sa.func.count()).where(
-        run.c.concurrency_key == candidate.concurrency_key, run.c.state.in_(OCCUPYING), run.c.id != candidate.id
+        run.c.concurrency_key == candidate.concurrency_key, _OCCUPYING, run.c.id != candidate.id
     )
     return conn.execute(query).scalar_one()
 
@@ -192,13 +193,18 @@ _BLOCKED_RUNS = (
 would lock all of them."""
 
 
+_waiting = run.alias("waiting")
+
+
 def _waits_for(rules: Collection[Rule]) -> sa.ColumnElement[bool]:
     """Condition on a blocked run: it may wait for one of these rules."""
-    # Each arm repeats the states. Otherwise SQLite does not search it with an index that excludes the history.
-    keys = {rule.concurrency_key for rule in rules} - {None}
-    return sa.and_(_ACTIVE, _BLOCKED, run.c.job.in_({rule.job for rule in rules})) | sa.and_(
-        _BLOCKED, run.c.concurrency_key.in_(keys)
-    )
+    # Two searches and not one with OR, so that each uses its index. The first one repeats the states. Otherwise SQLite
+    # does not search it with an index that excludes the history.
+    waiting = sa.select(_waiting.c.id).with_hint(_waiting, PASS, "mssql").where(_BLOCKED)
+    of_jobs = waiting.where(_ACTIVE, lists.among(_waiting.c.job, {rule.job for rule in rules}))
+    keys = {rule.concurrency_key for rule in rules if rule.concurrency_key is not None}
+    of_keys = waiting.where(sa.text("concurrency_key IS NOT NULL"), lists.among(_waiting.c.concurrency_key, keys))
+    return run.c.id.in_(of_jobs.union_all(of_keys) if keys else of_jobs)
 
 
 def release_blocked(conn: sa.Connection, freed: Iterable[Rule] | None, by: str) -> int:

@@ -22,12 +22,15 @@ PAYLOAD_LIMIT = 4 * 1024 * 1024
 RECIPIENTS = 20
 """The maximum number of recipients in a start's own ``notify``."""
 
+PRIORITIES = range(-1000, 1001)
+"""The priorities that a start by hand may give."""
+
 KEY_LIMIT = 200
 """The maximum length of a start's key, in characters."""
 
 
 def checked_row(conn: sa.Connection, request: StartRequest) -> dict[str, Any]:
-    """Return the row of a new run. Checks that the arguments and payloads of a manual start fit the job.
+    """Return the row of a new run. Checks that the priority, arguments and payloads of a manual start fit the job.
 
     Raises:
         NotFound, Refused, DefinitionError: as ``starting.start``.
@@ -38,6 +41,9 @@ def checked_row(conn: sa.Connection, request: StartRequest) -> dict[str, Any]:
         _check_first(request, stored.definition)
     if not request.manual:
         return values
+    if request.priority is not None and request.priority not in PRIORITIES:
+        bounds = f"{PRIORITIES[0]} and {PRIORITIES[-1]}"
+        raise DefinitionError([Problem(f"is {request.priority}; it must be between {bounds}", "priority")])
     by_job = {name: (request.overrides or {}).get(name) for name in ("arguments", "payloads")}
     if values["kind"] == JobKind.PROGRAM:
         if any(values is not None for values in by_job.values()):

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import LOCKED_BY_KEY, rows, utcnow
+from jobfac.database.dialects import LOCKED_BY_KEY, lists, rows, utcnow
 from jobfac.database.tables import attempt, run
 from jobfac.database.types import BigId, Word, sql_literals, truncate_utf16
 from jobfac.states import FINAL, HELD, RunState
@@ -93,7 +93,7 @@ _HELD_COLUMNS = tuple(run.c[name] for name in HeldRun._fields)
 _LOCK = (
     sa.select(*_HELD_COLUMNS)
     .with_hint(run, LOCKED_BY_KEY, "mssql")
-    .where(run.c.id.in_(sa.bindparam("ids", expanding=True)))
+    .where(run.c.id == lists.ids().c.value)
     .order_by(run.c.id)
 )
 
@@ -160,7 +160,7 @@ def rules_of(conn: sa.Connection, outcomes: Sequence[Outcome]) -> list[admission
     """Return the rules of the runs of these outcomes. Rules that no outcome contains are read without locks."""
     known = [outcome.rule for outcome in outcomes if outcome.rule is not None]
     unknown = [outcome.run_id for outcome in outcomes if outcome.rule is None]
-    return known + (admission.rules_of(conn, run.c.id.in_(unknown)) if unknown else [])
+    return known + (admission.rules_of(conn, lists.by_id(run.c.id, unknown)) if unknown else [])
 
 
 def finish(conn: sa.Connection, worker_id: int, outcomes: Sequence[Outcome], by: str) -> list[Finished]:
@@ -172,7 +172,7 @@ def finish(conn: sa.Connection, worker_id: int, outcomes: Sequence[Outcome], by:
         return []
     # Before any row lock. Other transactions that decide about the same rule see all of these changes or none.
     admission.lock(conn, rules_of(conn, outcomes))
-    found = {row.id: HeldRun(*row) for row in conn.execute(_LOCK, {"ids": [o.run_id for o in outcomes]})}
+    found = {row.id: HeldRun(*row) for row in conn.execute(_LOCK, {"ids": lists.as_list(o.run_id for o in outcomes)})}
     ends: list[dict[str, Any]] = []
     events: list[Event] = []
     finished: list[Finished] = []
@@ -228,8 +228,8 @@ def requeue(
             freed.append(row.rule)
     _write(conn, ends)
     if poison_attempts is not None and lost:
-        more = sa.func.coalesce(run.c.lost, 0) + 1
-        conn.execute(run.update().where(run.c.id.in_([row.id for row in lost])).values(lost=more))
+        change = run.update().where(lists.by_id(run.c.id, (row.id for row in lost)))
+        conn.execute(rows.by_primary_key(change.values(lost=sa.func.coalesce(run.c.lost, 0) + 1), run))
     record(conn, events)
     admission.release_blocked(conn, freed, by)
     return finished
@@ -258,8 +258,8 @@ def end(conn: sa.Connection, run_id: int, state: RunState, reason: str | None, b
     return row.finished(state)
 
 
-def lock_held(conn: sa.Connection, condition: sa.ColumnElement[bool], limit: int) -> list[HeldRun]:
-    """Lock and return up to ``limit`` running and stopping runs that match ``condition``."""
+def lock_held(conn: sa.Connection, condition: sa.ColumnElement[bool], limit: int | None = None) -> list[HeldRun]:
+    """Lock and return up to ``limit`` running and stopping runs that match ``condition``; None: all of them."""
     query = (
         sa.select(*_HELD_COLUMNS)
         .with_hint(run, LOCKED_BY_KEY, "mssql")
@@ -288,7 +288,7 @@ def _not_stored(conn: sa.Connection, outcomes: Sequence[Outcome], worker_id: int
     if not outcomes:
         return []
     query = sa.select(attempt.c.run_id, attempt.c.number).where(
-        attempt.c.run_id.in_([o.run_id for o in outcomes]),
+        lists.by_id(attempt.c.run_id, (o.run_id for o in outcomes)),
         attempt.c.worker_id == worker_id,
         attempt.c.state != RunState.LOST,
     )
@@ -345,6 +345,6 @@ def report_progress(
     """Store the progress of an execution. Does not change a later attempt of the run."""
     conn.execute(
         run.update()
-        .where(run.c.id == run_id, run.c.attempt == attempt_number, run.c.state.in_(HELD))
+        .where(run.c.id == run_id, run.c.attempt == attempt_number, sa.text(f"state IN ({sql_literals(HELD)})"))
         .values(progress=progress, message=message)
     )

@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import DIRTY, LOCKED_BY_KEY, PASS, lease_now
+from jobfac.database.dialects import DIRTY, LOCKED_BY_KEY, PASS, lease_now, lists
 from jobfac.database.tables import run, worker, worker_lease
 from jobfac.errors import Refused
 from jobfac.states import RunState, WorkerState
@@ -106,7 +106,7 @@ def end_unserved(conn: sa.Connection, by: str) -> list[Finished]:
     still = (
         sa.select(run.c.id)
         .with_hint(run, LOCKED_BY_KEY, "mssql")
-        .where(sa.text(f"state = '{RunState.QUEUED}'"), run.c.id.in_(found))
+        .where(sa.text(f"state = '{RunState.QUEUED}'"), lists.by_id(run.c.id, found))
         .order_by(run.c.id)
     )
     return [

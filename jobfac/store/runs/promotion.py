@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from jobfac.database import locks
-from jobfac.database.dialects import CLAIMING, PASS, utcnow
+from jobfac.database.dialects import CLAIMING, PASS, lists, utcnow
 from jobfac.database.tables import run
 from jobfac.states import RunState
 from jobfac.store.runs import admission
@@ -52,5 +52,5 @@ def _locked(conn: sa.Connection, run_ids: Collection[int]) -> set[int]:
     """Lock the scheduled runs among ``run_ids`` that no other transaction has locked. Returns their ids."""
     if not run_ids:
         return set()
-    query = sa.select(run.c.id).with_hint(run, CLAIMING, "mssql").where(run.c.id.in_(run_ids), _SCHEDULED[0])
+    query = sa.select(run.c.id).with_hint(run, CLAIMING, "mssql").where(lists.by_id(run.c.id, run_ids), _SCHEDULED[0])
     return set(conn.execute(query.order_by(run.c.id)).scalars())

@@ -40,7 +40,7 @@ def check_repeat(conn: sa.Connection, run_id: int, request: StartRequest) -> Non
         raise DefinitionError([Problem(f"{message}; give each start a key of its own", "key")])
 
 
-def _differs_in_parameters(conn: sa.Connection, request: StartRequest, row: Any) -> bool:
+def _differs_in_parameters(conn: sa.Connection, request: StartRequest, row: sa.Row[Any]) -> bool:
     """Whether the run has other values than this start would have; defaults that depend on the time do not count."""
     if not request.parameters and row.parameters is None:
         return False
@@ -53,7 +53,7 @@ def _differs_in_parameters(conn: sa.Connection, request: StartRequest, row: Any)
     return any(stored.get(name) != value for name, value in wanted.items())
 
 
-def _differs_in_time(request: StartRequest, row: Any) -> bool:
+def _differs_in_time(request: StartRequest, row: sa.Row[Any]) -> bool:
     later = request.at is not None or bool(request.delay)
     if row.ready_at is None or row.attempt > 0:  # a retry may have changed the time
         return later and row.ready_at is None

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import FOUND_BY_KEY, utcnow
+from jobfac.database.dialects import FOUND_BY_KEY, lists, utcnow
 from jobfac.database.tables import run
 from jobfac.definitions import DefinitionError
 from jobfac.errors import NotFound, Refused, no_run
@@ -16,8 +16,7 @@ from jobfac.states import ACTIVE, RunState
 from jobfac.store import jobs, parameters
 from jobfac.store.runs import admission
 from jobfac.store.runs.drafting import checked_row, new_row
-from jobfac.store.runs.event import Event
-from jobfac.store.runs.events import record
+from jobfac.store.runs.insertion import insert
 from jobfac.store.runs.pinning import expand, others
 from jobfac.store.runs.repeats import check_repeat
 from jobfac.store.runs.request import StartRequest
@@ -140,13 +139,20 @@ def start_numbered(conn: sa.Connection, request: StartRequest, first: int, count
     return Numbered([found[key] for key in keys], len(missing))
 
 
+_GIVEN = lists.names()
+_WITH_KEYS = (
+    sa.select(run.c.start_key, run.c.id)
+    .with_hint(run, FOUND_BY_KEY, "mssql")
+    .where(sa.text("start_key IS NOT NULL"), run.c.job == sa.bindparam("p_job"), run.c.start_key == _GIVEN.c.value)
+)
+
+
 def _started_with_any(conn: sa.Connection, job: str, keys: Sequence[str]) -> dict[str, int]:
     """Return the ids of the job's runs that were started with any of these keys, by key."""
     found: dict[str, int] = {}
     for at in range(0, len(keys), admission.BATCH):
-        these = run.c.start_key.in_(keys[at : at + admission.BATCH])
-        query = sa.select(run.c.start_key, run.c.id).with_hint(run, FOUND_BY_KEY, "mssql")
-        found |= {row.start_key: row.id for row in conn.execute(query.where(run.c.job == job, these))}
+        values = {"p_job": job, "names": lists.as_list(keys[at : at + admission.BATCH])}
+        found |= {row.start_key: row.id for row in conn.execute(_WITH_KEYS, values)}
     return found
 
 
@@ -181,7 +187,7 @@ def start_each(conn: sa.Connection, requests: Sequence[StartRequest]) -> list[in
         if position not in free:
             answers[position] = _insert_apart(conn, requests[position], its)[0]
     together = [(position, row) for position, its in free.items() for row in its]
-    ids = _write(conn, [row for _, row in together], RunState.QUEUED) if together else []
+    ids = insert(conn, [row for _, row in together], RunState.QUEUED) if together else []
     for (position, _), run_id in zip(together, ids, strict=True):
         answers.setdefault(position, run_id)
     return [answers[position] for position in range(len(requests))]
@@ -266,22 +272,4 @@ def _insert_all(conn: sa.Connection, request: StartRequest, rows: Sequence[Mappi
     ready_at = None
     if later:
         ready_at = utcnow((request.delay or 0) * 1000) if request.at is None else request.at
-    return _write(conn, rows, state, ready_at)
-
-
-def _write(conn: sa.Connection, rows: Sequence[Mapping[str, Any]], state: RunState, ready_at: Any = None) -> list[int]:
-    """Insert runs that all begin in ``state``, with ``ready_at`` if given. Returns their ids in order."""
-    statement = _ENTRY[state] if ready_at is None else _entry(state, ready_at=ready_at)
-    ids = [int(found) for found in conn.execute(statement, [{**row, "state": state} for row in rows]).scalars()]
-    pairs = zip(ids, rows, strict=True)
-    record(conn, [Event(found, 0, state, row["created_by"], notify=row["notify"]) for found, row in pairs])
-    return ids
-
-
-def _entry(state: RunState, **more: Any) -> sa.Executable:
-    """Return the statement that inserts runs in this state."""
-    insert = run.insert().values({"created_at": utcnow(), **admission.on_entry(state), **more})
-    return insert.returning(run.c.id, sort_by_parameter_order=True)
-
-
-_ENTRY = {state: _entry(state) for state in (RunState.QUEUED, RunState.BLOCKED, RunState.DENIED)}
+    return insert(conn, rows, state, ready_at)

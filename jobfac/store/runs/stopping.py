@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import LOCKED_BY_KEY, utcnow
+from jobfac.database.dialects import LOCKED_BY_KEY, lists, utcnow
 from jobfac.database.tables import run
 from jobfac.database.types import sql_literals, truncate_utf16
 from jobfac.errors import no_run
@@ -75,7 +75,7 @@ def rules_to_stop(conn: sa.Connection, condition: sa.ColumnElement[bool]) -> lis
 
 def is_active_of(jobs: Collection[str]) -> sa.ColumnElement[bool]:
     """Condition on a run: it belongs to one of these jobs and is under way. A delayed start is not under way."""
-    return sa.and_(sa.text(f"state IN ({sql_literals(ACTIVE)})"), run.c.job.in_(jobs), admission.UNDER_WAY)
+    return sa.and_(sa.text(f"state IN ({sql_literals(ACTIVE)})"), lists.among(run.c.job, jobs), admission.UNDER_WAY)
 
 
 def make_room(conn: sa.Connection, job: str, by: str) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import PASS
+from jobfac.database.dialects import PASS, lists
 from jobfac.database.tables import run
 from jobfac.database.types import sql_literals
 from jobfac.states import FAILURES, FINAL, RunState
@@ -18,7 +18,8 @@ from jobfac.views.serialization import as_json, from_row
 JUDGED = FAILURES - {RunState.DENIED} | {RunState.SUCCEEDED, RunState.MIXED}
 """Final states that show whether the job works. A stopped or denied run does not show that."""
 
-_SNAPSHOT = sa.select(*RUN_COLUMNS).where(run.c.id.in_(sa.bindparam("ids", expanding=True)))
+_GIVEN = lists.ids()
+_SNAPSHOT = sa.select(*RUN_COLUMNS).where(run.c.id == _GIVEN.c.value)
 
 _earlier = run.alias("earlier")
 _LAST = (
@@ -29,7 +30,7 @@ _LAST = (
     .limit(1)
     .scalar_subquery()
 )
-_LAST_STATES = sa.select(run.c.id, _LAST.label("last")).where(run.c.id.in_(sa.bindparam("ids", expanding=True)))
+_LAST_STATES = sa.select(run.c.id, _LAST.label("last")).where(run.c.id == _GIVEN.c.value)
 
 
 def outbox_event_name(event: str, attempt: int) -> str | None:
@@ -69,12 +70,14 @@ def snapshots(conn: sa.Connection, run_ids: Collection[int]) -> dict[int, RunVie
     """Return the views of these runs by id."""
     if not run_ids:
         return {}
-    return {row["id"]: from_row(RunView, row) for row in conn.execute(_SNAPSHOT, {"ids": sorted(run_ids)}).mappings()}
+    return {
+        row["id"]: from_row(RunView, row) for row in conn.execute(_SNAPSHOT, {"ids": lists.as_list(run_ids)}).mappings()
+    }
 
 
 def _recovered(conn: sa.Connection, run_ids: Collection[int]) -> set[int]:
     """Return the successful runs among ``run_ids`` that follow a failure of the same job."""
     if not run_ids:
         return set()
-    rows = conn.execute(_LAST_STATES, {"ids": sorted(run_ids)})
+    rows = conn.execute(_LAST_STATES, {"ids": lists.as_list(run_ids)})
     return {row.id for row in rows if row.last not in (None, RunState.SUCCEEDED)}

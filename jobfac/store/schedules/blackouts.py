@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import utcnow
+from jobfac.database.dialects import lists, utcnow
 from jobfac.database.tables import run, schedule
 from jobfac.recurrence import FOREVER, blackout_end
 from jobfac.store.runs import Outcome
@@ -24,7 +24,7 @@ def hold_back(conn: sa.Connection, outcomes: Sequence[Outcome]) -> list[Outcome]
     query = (
         sa.select(run.c.id, schedule.c.definition, utcnow().label("now"))
         .join(schedule, schedule.c.id == run.c.schedule_id)
-        .where(run.c.id.in_(delays), schedule.c.definition.contains('"blackout"'))
+        .where(lists.by_id(run.c.id, delays), schedule.c.definition.contains('"blackout"'))
     )
     delayed: dict[int, float | None] = {}
     for row in conn.execute(query):

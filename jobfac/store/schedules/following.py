@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import PASS, SKIP, utcnow
+from jobfac.database.dialects import PASS, SKIP, lists, utcnow
 from jobfac.database.tables import run, schedule, upstream_end
 from jobfac.definitions import Schedule
 from jobfac.store import audit, outbox, runs, upstream
@@ -95,7 +95,7 @@ def insert_followers(conn: sa.Connection, by: str) -> Inserted:
     ids = conn.execute(WAITING.distinct().order_by(upstream_end.c.schedule_id).limit(SCHEDULES)).scalars().all()
     if not ids:
         return done
-    waiting = conn.execute(_JOBS.where(schedule.c.id.in_(ids))).all()
+    waiting = conn.execute(_JOBS.where(lists.by_id(schedule.c.id, ids))).all()
     runs.lock(conn, runs.rules_of_jobs(conn, {one.job for one in waiting}))
     for one in waiting:
         # Another scheduler that holds the row is just handling it.
@@ -161,7 +161,7 @@ def _outputs(conn: sa.Connection, run_ids: Sequence[int]) -> dict[int, dict[str,
     """Return the outputs of runs. Very long ones are left out, because every follower would store them."""
     found: dict[int, dict[str, Any]] = {}
     for at in range(0, len(run_ids), ENDS):
-        query = sa.select(run.c.id, run.c.outputs).where(run.c.id.in_(run_ids[at : at + ENDS]))
+        query = sa.select(run.c.id, run.c.outputs).where(lists.by_id(run.c.id, run_ids[at : at + ENDS]))
         for row in conn.execute(query.where(run.c.outputs.is_not(None))):
             if len(row.outputs) <= OUTPUTS:
                 found[row.id] = json.loads(row.outputs)

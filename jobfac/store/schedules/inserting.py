@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import PASS, SKIP, rows, utcnow
+from jobfac.database.dialects import PASS, SKIP, lists, rows, utcnow
 from jobfac.database.tables import run, schedule
 from jobfac.database.types import BigId
 from jobfac.store import audit, outbox, runs
@@ -141,7 +141,8 @@ def _without_duplicates(conn: sa.Connection, requests: Sequence[StartRequest]) -
     if not requests:
         return []
     query = sa.select(run.c.schedule_id, run.c.due_at).where(
-        run.c.schedule_id.in_({request.schedule_id for request in requests}),
+        sa.text("schedule_id IS NOT NULL"),
+        lists.by_id(run.c.schedule_id, (one.schedule_id for one in requests if one.schedule_id is not None)),
         run.c.due_at >= min(request.due_at for request in requests if request.due_at),
     )
     known = {tuple(row) for row in conn.execute(query)}

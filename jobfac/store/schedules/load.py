@@ -1,8 +1,8 @@
-"""Read what the coming hours bring: due times of all schedules, usual durations, and the slots of the pools."""
+"""Read what the coming hours bring: due times of all schedules, usual durations, and the workers."""
 
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from datetime import datetime, timedelta
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import NamedTuple
 
@@ -12,8 +12,8 @@ from jobfac import definitions as d
 from jobfac.database.dialects import utcnow
 from jobfac.database.tables import daily, schedule
 from jobfac.recurrence import due_times
-from jobfac.recurrence.load import HOUR, Firing, load
-from jobfac.states import WorkerState
+from jobfac.recurrence.load import HOUR, Crew, Firing, Limit, load
+from jobfac.states import RunState, WorkerState
 from jobfac.store import jobs, workers
 from jobfac.store.schedules.decision import TICK
 from jobfac.views.results.load import LoadView
@@ -28,72 +28,151 @@ UNKNOWN = 60.0
 """Seconds that a job without statistics counts with."""
 
 DEEPEST = 10
-"""The maximum number of nested sequences."""
+"""The maximum number of nested sequences, and of jobs that start one after another."""
+
+_ANY = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 class Part(NamedTuple):
-    """A program that a start of a job executes: how many seconds after the start, and with what it counts."""
+    """A program that a start of a job executes, and how many seconds after the start.
+
+    ``number``: how many workers execute it. The other fields are those of a ``Firing``.
+    """
 
     after: float
     job: str
     pool: str
     seconds: float
     slots: int
+    labels: frozenset[tuple[str, str]]
+    limit: Limit | None
+    number: int = 1
 
 
 def read_load(conn: sa.Connection, days: int) -> LoadView:
     """Return how full the coming days are, from the beginning of this hour on.
 
-    Paused schedules and disabled jobs do not count. The steps of a sequence count one after another, as if each
-    succeeded.
+    Paused schedules and disabled jobs do not count. Every run is taken to succeed after its usual duration: the steps
+    of a sequence count one after another, and jobs that start after others (``after``) when these have ended.
     """
     now: datetime = conn.execute(sa.select(utcnow())).scalar_one()
     begin = now.replace(minute=0, second=0, microsecond=0)
     until = begin + timedelta(days=days)
     stored = {one.id: one for one in jobs.load_all(conn)}
-    usual = _usual(conn, now)
+    usual, crews = _usual(conn, now), _crews(conn)
     firings: list[Firing] = []
     dense: list[str] = []
     used: set[str] = set()
-    for job_id, name, rule in _rules(conn, stored):
-        parts = list(_parts(job_id, stored, usual))
+    due: dict[tuple[str, str], list[datetime]] = {}
+    rules = list(_rules(conn, stored))
+    for job_id, name, rule in rules:
+        if rule.is_calendar:
+            times = list(islice(due_times(rule, now - TICK, until - TICK), DENSE + 1))
+            due[job_id, name] = times[:DENSE]
+            if len(times) > DENSE:
+                dense.append(f"{job_id}/{name}")
+    expansion = Expansion(stored, usual, crews, _followers(rules, due))
+    for (job_id, name), times in due.items():
+        parts = expansion.parts(job_id)
         used |= {part.job for part in parts}
-        times = list(islice(due_times(rule, now - TICK, until - TICK), DENSE + 1))
-        if len(times) > DENSE:
-            dense.append(f"{job_id}/{name}")
-        for due in times[:DENSE]:
-            for part in parts:
-                at = due + timedelta(seconds=part.after)
-                firings.append(Firing(at, part.pool, job_id, name, part.seconds, part.slots))
-    pools, moves = load(firings, _slots(conn), begin, (until - begin) // HOUR)
-    return LoadView(begin, until, pools, moves, sorted(used - usual.keys()), dense)
+        for at in times:
+            for one in parts:
+                when = at + timedelta(seconds=one.after)
+                firing = Firing(when, one.pool, one.job, name, one.seconds, one.slots, one.labels, one.limit)
+                firings += [firing] * one.number
+    found = load(firings, crews, begin, (until - begin) // HOUR)
+    unknown = sorted(used - usual.keys())
+    return LoadView(begin, until, found.pools, found.moves, unknown, dense, found.unserved, found.limited)
 
 
 def _rules(conn: sa.Connection, stored: Mapping[str, jobs.Stored]) -> Iterator[tuple[str, str, d.Schedule]]:
-    """Yield the job, the name and the rule of each schedule that fires."""
+    """Yield the job, the name and the rule of each schedule that starts runs."""
     query = sa.select(schedule.c.job, schedule.c.name).where(schedule.c.paused == sa.true())
     paused = {(row.job, row.name) for row in conn.execute(query)}
     for one in stored.values():
         definition = one.definition
         for name, rule in zip(definition.schedule_names(), definition.schedules, strict=True):
-            if one.enabled and rule.enabled and rule.is_calendar and (one.id, name) not in paused:
+            if one.enabled and rule.enabled and (one.id, name) not in paused:
                 yield one.id, name, rule
 
 
-def _parts(
-    job_id: str, stored: Mapping[str, jobs.Stored], usual: Mapping[str, float], after: float = 0.0, depth: int = 0
-) -> Iterator[Part]:
-    one = stored.get(job_id)
-    if one is None or depth > DEEPEST:
-        return
-    if isinstance(one.definition, d.Sequence):
+def _followers(
+    rules: Iterable[tuple[str, str, d.Schedule]], due: Mapping[tuple[str, str], Sequence[datetime]]
+) -> dict[str, list[str]]:
+    """Return by job the jobs that start after a success of it.
+
+    A job that starts after all of several ones counts with the one that is due least often.
+    """
+    often: Counter[str] = Counter()
+    for (job_id, _), times in due.items():
+        often[job_id] += len(times)
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for job_id, _, rule in rules:
+        if rule.after is None:
+            continue
+        upstream = [one.job for one in rule.after.upstream if RunState.SUCCEEDED in one.states]
+        if rule.after.all is not None:
+            whole = len(upstream) == len(rule.after.all)
+            upstream = sorted(upstream, key=lambda job: often[job] or DENSE)[:1] if whole else []
+        for job in upstream:
+            found[job].append(job_id)
+    return found
+
+
+class Expansion:
+    """What the start of a job executes, at once and later."""
+
+    def __init__(
+        self,
+        stored: Mapping[str, jobs.Stored],
+        usual: Mapping[str, float],
+        crews: Sequence[Crew],
+        followers: Mapping[str, Sequence[str]],
+    ) -> None:
+        self._stored = stored
+        self._usual = usual
+        self._crews = crews
+        self._followers = followers
+
+    def parts(self, job_id: str, after: float = 0.0, depth: int = 0) -> list[Part]:
+        """Return the programs that a start of the job executes, those of the jobs that follow included."""
+        found, ends = self._run(job_id, after, depth)
+        for job, end in ends if depth < DEEPEST else ():
+            for follower in self._followers.get(job, ()):
+                found += self.parts(follower, end, depth + 1)
+        return found
+
+    def _run(self, job_id: str, after: float, depth: int) -> tuple[list[Part], list[tuple[str, float]]]:
+        """Return the programs of one run, and when the runs in it end: those of a sequence's steps, then its own."""
+        one = self._stored.get(job_id)
+        if one is None or depth > DEEPEST:
+            return [], []
+        if not isinstance(one.definition, d.Sequence):
+            part = self._program(one, one.definition, after)
+            return [part], [(job_id, after + part.seconds)]
+        found: list[Part] = []
+        ends: list[tuple[str, float]] = []
         for step in one.definition.steps:
-            inside = [part for job in step.jobs for part in _parts(job, stored, usual, after, depth + 1)]
-            yield from inside
-            after = max([after, *(part.after + part.seconds for part in inside)])
-    else:
-        slots = getattr(one.definition, "slots", None) or 1
-        yield Part(after, job_id, one.definition.pool, usual.get(job_id, UNKNOWN), slots)
+            begin = after
+            for job in step.jobs:
+                parts, inner = self._run(job, begin, depth + 1)
+                found += parts
+                ends += inner
+                after = max([after, *(end for _, end in inner)])
+        return found, [*ends, (job_id, after)]
+
+    def _program(self, one: jobs.Stored, job: d.Job, after: float) -> Part:
+        limit = None
+        if job.concurrency is not None:
+            limit = Limit(f"key {job.concurrency.key.lower()}", job.concurrency.limit)
+        elif job.already_running == "queue":
+            limit = Limit(f"job {one.id}", 1)
+        seconds = self._usual.get(one.id, UNKNOWN)
+        part = Part(after, one.id, job.pool, seconds, job.slots, frozenset(job.labels.items()), limit)
+        if not job.each_worker:
+            return part
+        able = Firing(_ANY, part.pool, one.id, "", seconds, part.slots, part.labels)
+        return part._replace(number=sum(crew.workers for crew in self._crews if crew.serves(able)) or 1)
 
 
 def _usual(conn: sa.Connection, now: datetime) -> dict[str, float]:
@@ -104,11 +183,11 @@ def _usual(conn: sa.Connection, now: datetime) -> dict[str, float]:
     return {row.job: float(row.run_ms) / float(row.ran) / 1000 for row in rows if row.ran}
 
 
-def _slots(conn: sa.Connection) -> dict[str, int]:
-    """Return the slots of the live workers of each pool. A worker of several pools counts for each."""
-    found: defaultdict[str, int] = defaultdict(int)
-    for worker in workers.workers(conn, alive_only=True):
-        if worker.state == WorkerState.ACTIVE:
-            for pool in worker.pools:
-                found[pool] += worker.slots
-    return dict(found)
+def _crews(conn: sa.Connection) -> list[Crew]:
+    """Return the workers that take new runs, those that are alike together."""
+    alike = Counter(
+        Crew(frozenset(one.pools), frozenset(one.labels.items()), one.slots)
+        for one in workers.workers(conn, alive_only=True)
+        if one.state == WorkerState.ACTIVE
+    )
+    return [crew._replace(workers=number) for crew, number in alike.items()]

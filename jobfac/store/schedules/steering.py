@@ -10,7 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import utcnow
+from jobfac.database.dialects import lists, utcnow
 from jobfac.database.tables import job, schedule
 from jobfac.definitions import DefinitionError, Schedule
 from jobfac.errors import NotFound, Refused, no_job
@@ -33,7 +33,7 @@ def list_schedules(
     if job_id is not None:
         query = query.where(schedule.c.job == job_id)
     if categories is not None:
-        query = query.where(job.c.category.in_(categories))
+        query = query.where(lists.among(job.c.category, categories))
     return _with_holds(conn, [from_row(ScheduleView, row) for row in conn.execute(query).mappings()])
 
 

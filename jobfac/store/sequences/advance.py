@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import LOCKED_BY_KEY, PASS, dialect_of
+from jobfac.database.dialects import LOCKED_BY_KEY, PASS, dialect_of, lists
 from jobfac.database.tables import run
 from jobfac.database.types import sql_literals
 from jobfac.definitions import DefinitionError, Step
@@ -26,7 +26,7 @@ from jobfac.store.runs.event import Event
 from jobfac.store.runs.finish import POISON_ATTEMPTS
 from jobfac.store.sequences import inputs, visits
 from jobfac.store.sequences.decide import Enter, Leave, decide, is_given_up, outcome, step_of, to_start
-from jobfac.store.sequences.stepping import SequenceRun, ask, enter, limit, start_more
+from jobfac.store.sequences.stepping import SequenceRow, SequenceRun, ask, enter, limit, start_more
 from jobfac.store.sequences.visits import StoredVisit
 
 BEGINNINGS = 20
@@ -107,7 +107,7 @@ def lock_rules(conn: sa.Connection, rules: Iterable[Rule], run_ids: Iterable[int
     names: set[str] = set()
     chain = _chain(conn, run_ids)
     columns = (run.c.job, run.c.already_running, run.c.concurrency_key, run.c.job_version)
-    for row in conn.execute(sa.select(*columns).distinct().where(run.c.id.in_(chain))).all() if chain else ():
+    for row in conn.execute(sa.select(*columns).distinct().where(lists.by_id(run.c.id, chain))).all() if chain else ():
         found.append(Rule(*row[:3]))
         with contextlib.suppress(DefinitionError):  # an unreadable sequence starts nothing
             definition = jobs.load_version(conn, row.job, row.job_version)
@@ -121,7 +121,9 @@ def _chain(conn: sa.Connection, run_ids: Iterable[int]) -> set[int]:
     found = set(run_ids)
     while found:
         chain |= found
-        parents = sa.select(run.c.sequence_run_id).where(run.c.id.in_(found), run.c.sequence_run_id.is_not(None))
+        parents = sa.select(run.c.sequence_run_id).where(
+            lists.by_id(run.c.id, found), run.c.sequence_run_id.is_not(None)
+        )
         found = set(conn.execute(parents).scalars()) - chain
     return chain
 
@@ -129,7 +131,7 @@ def _chain(conn: sa.Connection, run_ids: Iterable[int]) -> set[int]:
 def lock(conn: sa.Connection, run_ids: Iterable[int]) -> None:
     """Lock these sequence runs and those that contain them. Must be called before the rows of their jobs change."""
     if chain := _chain(conn, run_ids):
-        rows = sa.select(run.c.id).with_hint(run, LOCKED_BY_KEY, "mssql").where(run.c.id.in_(chain))
+        rows = sa.select(run.c.id).with_hint(run, LOCKED_BY_KEY, "mssql").where(lists.by_id(run.c.id, chain))
         conn.execute(rows.order_by(run.c.id)).all()
 
 
@@ -149,23 +151,13 @@ def advance_all(conn: sa.Connection, run_ids: Iterable[int], by: str) -> list[Fi
     return ended
 
 
-_RUN = (
-    *parameters.COLUMNS,
-    run.c.job_version,
-    run.c.state,
-    run.c.stop_by,
-    run.c.priority,
-    run.c.overrides,
-    run.c.notify,
-    run.c.notify_jobs,
-    run.c.retry_of,
-    run.c.attempt,
-)
+_RUN = sa.select(*(run.c[name] for name in SequenceRow._fields))
 
 
 def _advance(conn: sa.Connection, run_id: int, by: str) -> Finished | None:
     """Advance one locked sequence run as far as possible. Does nothing if no decision is due."""
-    row = conn.execute(sa.select(*_RUN).where(run.c.id == run_id)).first()
+    found = conn.execute(_RUN.where(run.c.id == run_id)).first()
+    row = None if found is None else SequenceRow(*found)
     if row is None or row.state not in HELD:
         return None
     if row.state == RunState.STOPPING:

@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 import sqlalchemy as sa
 
+from jobfac.database.dialects import lists
 from jobfac.database.tables import job, run
 from jobfac.states import FAILURES, JobKind, RunState
 from jobfac.store.sequences.visits import VisitRow, rows_of
@@ -27,7 +28,7 @@ def step_history(conn: sa.Connection, run_id: int, categories: Sequence[str] | N
     query = sa.select(run.c.visit_id, *_RUN_COLUMNS).where(run.c.sequence_run_id == run_id).order_by(run.c.id)
     seen = None if categories is None else _seen(conn, categories)
     if categories is not None:
-        query = query.where(run.c.job.in_(sa.select(job.c.id).where(job.c.category.in_(categories))))
+        query = query.where(run.c.job.in_(sa.select(job.c.id).where(lists.among(job.c.category, categories))))
     for row in conn.execute(query).mappings().all():
         child = from_row(StepRunView, row)
         if child.kind is JobKind.SEQUENCE:
@@ -39,7 +40,7 @@ def step_history(conn: sa.Connection, run_id: int, categories: Sequence[str] | N
 
 def _seen(conn: sa.Connection, categories: Sequence[str]) -> frozenset[str]:
     """Return the ids of the jobs of these categories."""
-    return frozenset(conn.execute(sa.select(job.c.id).where(job.c.category.in_(categories))).scalars())
+    return frozenset(conn.execute(sa.select(job.c.id).where(lists.among(job.c.category, categories))).scalars())
 
 
 def _visit(row: VisitRow, runs: list[StepRunView]) -> StepVisitView:

@@ -6,6 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from jobfac import errors
+from jobfac.database.dialects import lists
 from jobfac.database.tables import run
 from jobfac.database.types import sql_literals
 from jobfac.definitions import Sequence as Definition
@@ -36,7 +37,7 @@ def stop(conn: sa.Connection, run_id: int, *, now: bool, by: str) -> Stopped:
         raise errors.no_run(run_id)
     sequences = {run_id if row.kind == JobKind.SEQUENCE else row.sequence_run_id, row.sequence_run_id} - {None}
     inside = _inside(conn, run_id) if row.kind == JobKind.SEQUENCE else {run_id}
-    lock_rules(conn, runs.rules_to_stop(conn, run.c.id.in_(inside)), sequences)
+    lock_rules(conn, runs.rules_to_stop(conn, lists.by_id(run.c.id, inside)), sequences)
     lock(conn, sequences)
     before = runs.request_stop(conn, run_id, now=now, by=by, locked=True).before
     if row.kind == JobKind.SEQUENCE:
@@ -53,7 +54,9 @@ def _inside(conn: sa.Connection, run_id: int) -> set[int]:
     while found:
         inside |= found
         active = sa.select(run.c.id).where(
-            run.c.sequence_run_id.in_(found), sa.text(f"state IN ({sql_literals(ACTIVE)})")
+            sa.text("sequence_run_id IS NOT NULL"),
+            lists.by_id(run.c.sequence_run_id, found),
+            sa.text(f"state IN ({sql_literals(ACTIVE)})"),
         )
         found = set(conn.execute(active).scalars()) - inside
     return inside
@@ -62,7 +65,7 @@ def _inside(conn: sa.Connection, run_id: int) -> set[int]:
 def lock_to_stop(conn: sa.Connection, run_ids: Iterable[int]) -> None:
     """Take the named locks for stopping the jobs of these sequence runs and for advancing these runs."""
     inside = {one for run_id in run_ids for one in _inside(conn, run_id)}
-    lock_rules(conn, runs.rules_to_stop(conn, run.c.id.in_(inside)) if inside else (), run_ids)
+    lock_rules(conn, runs.rules_to_stop(conn, lists.by_id(run.c.id, inside)) if inside else (), run_ids)
 
 
 def stop_jobs(conn: sa.Connection, run_id: int, *, now: bool, by: str) -> None:

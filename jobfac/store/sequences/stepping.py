@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import product
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -38,23 +38,44 @@ def limit(conn: sa.Connection) -> int:
     return int(conn.get_execution_options().get("sequence_limit", SEQUENCE_LIMIT))
 
 
+class SequenceRow(NamedTuple):
+    """The columns of a sequence run from which it is advanced."""
+
+    id: int
+    job: str
+    parameters: str | None
+    sensitive: str | None
+    origin: str | None
+    due_at: datetime | None
+    created_at: datetime
+    job_version: int
+    state: str
+    stop_by: str | None
+    priority: int
+    overrides: str | None
+    notify: str | None
+    notify_jobs: str | None
+    retry_of: int | None
+    attempt: int
+
+
 class SequenceRun:
     """A running sequence: its definition and the values from its start. ``by`` is the name that advances it.
 
     ``context``: the values of the sequence's placeholders.
     """
 
-    def __init__(self, row: Any, sequence: Definition, by: str, context: Context) -> None:
+    def __init__(self, row: SequenceRow, sequence: Definition, by: str, context: Context) -> None:
         overrides = json.loads(row.overrides) if row.overrides else {}
-        self.run_id: int = row.id
-        self.attempt: int = row.attempt
-        self.notify: str | None = row.notify
+        self.run_id = row.id
+        self.attempt = row.attempt
+        self.notify = row.notify
         self.sequence = sequence
         self.by = by
         self.context = context
-        self.priority: int = row.priority
-        self.retry_of: int | None = row.retry_of
-        self.inherited_events: str | None = row.notify_jobs
+        self.priority = row.priority
+        self.retry_of = row.retry_of
+        self.inherited_events = row.notify_jobs
         self.first: str | None = overrides.get(FIRST)
         self.arguments: Mapping[str, list[str]] = overrides.get("arguments") or {}
         self.payloads: Mapping[str, str] = overrides.get("payloads") or {}

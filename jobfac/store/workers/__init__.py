@@ -39,6 +39,7 @@ from jobfac.database.dialects import (
     Survey,
     dialect_of,
     lease_now,
+    lists,
     read_survey,
     utcnow,
 )
@@ -104,7 +105,7 @@ def requeue_unknown(conn: sa.Connection, run_ids: Collection[int], why: str, by:
 
     The caller must have called ``hold``.
     """
-    return requeue_held(conn, run.c.id.in_(run_ids), why, by) if run_ids else []
+    return requeue_held(conn, lists.by_id(run.c.id, run_ids), why, by) if run_ids else []
 
 
 def deregister(conn: sa.Connection, worker_id: int) -> list[Finished]:
@@ -112,7 +113,7 @@ def deregister(conn: sa.Connection, worker_id: int) -> list[Finished]:
 
     Returns the runs that ended.
     """
-    change = worker.update().where(worker.c.id == worker_id, worker.c.state.in_(ALIVE))
+    change = worker.update().where(worker.c.id == worker_id, sa.text(f"state IN ({sql_literals(ALIVE)})"))
     if conn.execute(change.values(state=WorkerState.STOPPED, ended_at=utcnow())).rowcount != 1:
         return []
     mine = worker_lease.update().where(worker_lease.c.worker_id == worker_id)

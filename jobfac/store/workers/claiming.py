@@ -11,11 +11,11 @@ for it, except on the worker that holds its free slots for it: there nothing tha
 import functools
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import PASS, dialect_of, rows, utcnow
+from jobfac.database.dialects import PASS, dialect_of, lists, rows, utcnow
 from jobfac.database.tables import attempt, run
 from jobfac.database.types import BigId, sql_literals
 from jobfac.states import HELD, RunState
@@ -42,8 +42,8 @@ class Claimed(NamedTuple):
     payload: str | None
     sequence_run_id: int | None
     queue: str
-    created_at: Any
-    started_at: Any
+    created_at: datetime
+    started_at: datetime
     notify: str | None
     already_running: str = "start"
     concurrency_key: str | None = None
@@ -215,6 +215,6 @@ def unowned(conn: sa.Connection, worker_id: int, keys: Sequence[tuple[int, int]]
     """
     if not keys:
         return []
-    these = sa.and_(run.c.id.in_([run_id for run_id, _ in keys]), run.c.worker_id == worker_id)
-    owned = {(row.id, row.attempt) for row in lock_held(conn, these, len(keys))}
+    these = sa.and_(lists.by_id(run.c.id, (run_id for run_id, _ in keys)), run.c.worker_id == worker_id)
+    owned = {(row.id, row.attempt) for row in lock_held(conn, these)}
     return [key for key in keys if key not in owned]

@@ -20,6 +20,12 @@ def undrain(conn: sa.Connection, worker_id: int) -> WorkerState | None:
     return _switch(conn, worker_id, WorkerState.DRAINING, WorkerState.ACTIVE)
 
 
+def gone(conn: sa.Connection, worker_id: int) -> tuple[str, bool] | None:
+    """Return the name of a worker that is not alive, and whether it died; None: there is no such worker."""
+    row = conn.execute(sa.select(worker.c.name, worker.c.state).where(worker.c.id == worker_id)).first()
+    return None if row is None else (str(row.name), row.state == WorkerState.DEAD)
+
+
 def _switch(conn: sa.Connection, worker_id: int, before: WorkerState, after: WorkerState) -> WorkerState | None:
     change = worker.update().where(worker.c.id == worker_id, worker.c.state == before)
     if conn.execute(change.values(state=after)).rowcount:

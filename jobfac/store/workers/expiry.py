@@ -4,11 +4,11 @@
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import CLAIMING, IS_ALIVE, PASS, dialect_of, lease_now, utcnow
+from jobfac.database.dialects import CLAIMING, IS_ALIVE, PASS, dialect_of, lease_now, lists, utcnow
 from jobfac.database.tables import run, worker, worker_lease
 from jobfac.database.types import sql_literals
 from jobfac.states import ALIVE, HELD, RunState, WorkerState
@@ -50,7 +50,7 @@ def held_rules(conn: sa.Connection, only: int | None = None) -> list[tuple[Rule,
     query = (
         sa.select(run.c.job, run.c.already_running, run.c.concurrency_key, run.c.sequence_run_id)
         .distinct()
-        .where(sa.text(f"state IN ({sql_literals(HELD)})"), run.c.worker_id.in_(gone))
+        .where(sa.text(f"state IN ({sql_literals(HELD)})"), lists.by_id(run.c.worker_id, gone))
     )
     return [(Rule(*row[:3]), row.sequence_run_id) for row in conn.execute(query)]
 
@@ -82,7 +82,7 @@ def expire(conn: sa.Connection, by: str, only: int | None = None, poison_attempt
         expiry.workers.append(dead.name)
     # Runs remain here only if a worker died or deregistered while it held more than one batch.
     if only is None and (gone := conn.execute(_GONE).scalars().all()):
-        expiry.finished.extend(requeue_held(conn, run.c.worker_id.in_(gone), "its worker is gone", by))
+        expiry.finished.extend(requeue_held(conn, lists.by_id(run.c.worker_id, gone), "its worker is gone", by))
     return expiry
 
 
@@ -99,13 +99,15 @@ def _silent(conn: sa.Connection) -> Sequence[int]:
     return conn.execute(_SILENT.limit(EXPIRY_BATCH)).scalars().all()
 
 
-def _take_the_dead(conn: sa.Connection, silent: Sequence[int], only: int | None) -> list[Any]:
+def _take_the_dead(conn: sa.Connection, silent: Sequence[int], only: int | None) -> list[sa.Row[int, str]]:
     """Lock the rows of workers whose lease has run out, and end these leases. Skips a worker that is in a turn."""
     if not silent:
         return []
     query = sa.select(worker.c.id, worker.c.name).with_hint(worker, CLAIMING, "mssql")
     dead = []
-    for row in conn.execute(query.where(worker.c.id.in_(silent), sa.text(IS_ALIVE)).order_by(worker.c.id)).all():
+    for row in conn.execute(
+        query.where(lists.by_id(worker.c.id, silent), sa.text(IS_ALIVE)).order_by(worker.c.id)
+    ).all():
         end = worker_lease.update().where(worker_lease.c.worker_id == row.id)
         if only is None:  # a heartbeat may have renewed the lease since
             end = end.where(worker_lease.c.lease_until <= lease_now())

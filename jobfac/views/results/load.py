@@ -15,7 +15,7 @@ class HourLoad(NamedTuple):
 
 
 class PoolLoad(NamedTuple):
-    """A pool. ``slots``: of the live workers that serve it."""
+    """A pool. ``slots``: of the live workers that serve it; a worker of several pools counts for each."""
 
     pool: str
     slots: int
@@ -39,6 +39,8 @@ class LoadView(NamedTuple):
     Attributes:
         unknown: jobs without statistics, which count with a minute.
         dense: schedules that are due so often that only their first due times are counted.
+        unserved: jobs that no live worker may claim: none has their pool, labels and number of slots.
+        limited: jobs whose runs would wait more than a minute for others because of a limit.
     """
 
     since: datetime
@@ -47,3 +49,5 @@ class LoadView(NamedTuple):
     moves: list[MoveView]
     unknown: list[str]
     dense: list[str]
+    unserved: list[str]
+    limited: list[str]

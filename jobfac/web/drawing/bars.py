@@ -8,9 +8,9 @@ from typing import NamedTuple
 from markupsafe import Markup, escape
 
 from jobfac.reports.charts import ticks
+from jobfac.views.durations import spaced_duration
 from jobfac.views.runs import AttemptView, PastRun
 from jobfac.web.drawing.strip import seconds
-from jobfac.web.templating import span
 
 LANE = 30
 """Pixels: the height of a lane."""
@@ -38,11 +38,11 @@ class Bar(NamedTuple):
 
 def lane(bars: Sequence[Bar], begin: datetime, end: datetime, label: str, now: datetime | None = None) -> Markup:
     """Return bars between two times; ``now`` is marked if it lies between them."""
-    whole = (end - begin) / timedelta(seconds=1) or 1.0
+    whole = (end - begin).total_seconds() or 1.0
     drawn = []
     for bar in bars:
-        left = max(0.0, 100 * ((bar.begin - begin) / timedelta(seconds=1)) / whole)
-        right = min(100.0, 100 * ((bar.end - begin) / timedelta(seconds=1)) / whole)
+        left = max(0.0, 100 * (bar.begin - begin).total_seconds() / whole)
+        right = min(100.0, 100 * (bar.end - begin).total_seconds() / whole)
         wide = max(NARROW, right - left)
         place = f'x="{min(left, 100 - wide):.2f}%" width="{wide:.2f}%" y="7" height="{LANE - 14}"'
         rect = f'<rect class="{bar.state}" {place}><title>{escape(bar.title)}</title></rect>'
@@ -63,7 +63,7 @@ def attempts(found: Sequence[AttemptView], now: datetime) -> list[Lane]:
     lanes = []
     for one in found:
         state = str(one.state or "running")
-        taken = span(((one.ended_at or now) - one.started_at) / timedelta(seconds=1))
+        taken = spaced_duration(((one.ended_at or now) - one.started_at) / timedelta(seconds=1))
         title = f"Attempt {one.number} on {one.worker}: {state.replace('_', ' ')}, {taken}"
         bar = Bar(one.started_at, one.ended_at or now, state, title, f"?attempt={one.number}#output")
         lanes.append(Lane(f"Attempt {one.number}", lane([bar], begin, end, title)))
@@ -96,7 +96,7 @@ def durations(runs: Sequence[PastRun]) -> Markup | None:
     rects = [
         f'<a href="/runs/{run.id}" tabindex="-1"><rect class="{run.state}" x="{place * part + part * 0.12:.2f}%" '
         f'width="{part * 0.76:.2f}%" y="{level(value):.1f}" height="{max(1.5, top + room - level(value)):.1f}">'
-        f"<title>run {run.id}: {str(run.state).replace('_', ' ')}, {span(value)}</title></rect></a>"
+        f"<title>run {run.id}: {str(run.state).replace('_', ' ')}, {spaced_duration(value)}</title></rect></a>"
         for place, (run, value) in enumerate(taken)
     ]
     lines = [

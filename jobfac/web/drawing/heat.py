@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from markupsafe import Markup, escape
 
+from jobfac.views.durations import spaced_duration
 from jobfac.views.results.load import HourLoad
-from jobfac.web.templating import span
 
 HEIGHT = 26
 """Pixels."""
@@ -28,7 +28,7 @@ def day_of_hours(title: str, hours: Sequence[HourLoad | None]) -> Markup:
         if hour is None:
             continue
         busy = "no slots" if hour.busy_percent is None else f"{hour.busy_percent:.0f} % of the slots' time"
-        waits = f", the last waits {span(hour.wait_seconds)}" if hour.wait_seconds >= 1 else ""
+        waits = f", the last waits {spaced_duration(hour.wait_seconds)}" if hour.wait_seconds >= 1 else ""
         title = f"{place:02}:00: {hour.runs} runs, {busy}{waits}"
         rects.append(
             f'<rect class="{level(hour)}" x="{place * part + part * 0.04:.2f}%" width="{part * 0.92:.2f}%" y="2" '

@@ -2,11 +2,12 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import cache
 
 from markupsafe import Markup, escape
 
+from jobfac.views.durations import spaced_duration
 from jobfac.views.runs import PastRun
-from jobfac.web.templating import span
 
 RUNS = 30
 """Runs in a strip."""
@@ -24,27 +25,35 @@ def seconds(run: PastRun) -> float | None:
 
 def strip(runs: Sequence[PastRun]) -> Markup:
     """Return the runs, oldest first, as a strip."""
-    longest = max((seconds(run) or 0.0 for run in runs), default=0.0) or 1.0
+    shown = runs[-RUNS:]
+    durations = [seconds(run) for run in shown]
+    longest = max((taken for taken in durations if taken is not None), default=0.0) or 1.0
     rects = []
-    first = RUNS - len(runs)
-    for place, run in enumerate(runs[-RUNS:], start=max(0, first)):
-        taken = seconds(run)
+    left = (RUNS - len(shown)) * WIDTH
+    for run, taken in zip(shown, durations, strict=True):
         height = HEIGHT if taken is None else LEAST + (HEIGHT - LEAST) * taken / longest
-        title = f"run {run.id}: {str(run.state).replace('_', ' ')}{'' if taken is None else f', {span(taken)}'}"
+        title = f"run {run.id}: {words(run.state)}{'' if taken is None else f', {spaced_duration(taken)}'}"
         rects.append(
-            f'<rect class="{run.state}" x="{place * WIDTH}" y="{HEIGHT - height:.1f}" width="{WIDTH - 1.5}" '
+            f'<rect class="{run.state}" x="{left}" y="{HEIGHT - height:.1f}" width="{WIDTH - 1.5}" '
             f'height="{height:.1f}" rx="1"><title>{title}</title></rect>'
         )
+        left += WIDTH
     width = RUNS * WIDTH
     return Markup(
         f'<svg class="strip" width="{width}" height="{HEIGHT}" viewBox="0 0 {width} {HEIGHT}" role="img" '
-        f'aria-label="{escape(summary(runs))}">{"".join(rects)}</svg>'
+        f'aria-label="{escape(summary(shown))}">{"".join(rects)}</svg>'
     )
+
+
+@cache
+def words(state: str) -> str:
+    """Return a state as people write it."""
+    return str(state).replace("_", " ")
 
 
 def summary(runs: Sequence[PastRun]) -> str:
     """Return the strip in words."""
     if not runs:
         return "No runs yet"
-    counted = Counter(str(run.state).replace("_", " ") for run in runs)
+    counted = Counter(words(run.state) for run in runs)
     return f"Last {len(runs)} runs: " + ", ".join(f"{number} {word}" for word, number in counted.most_common())

@@ -11,18 +11,20 @@ from jobfac.web.pages import (
     now,
     operating,
     reports,
-    run,
-    runs,
+    start,
     timeline,
 )
 from jobfac.web.pages.documents import docs, guide
+from jobfac.web.pages.history import many, run, runs
 
 ALL = (
     *now.PAGES,
     *runs.PAGES,
+    *many.PAGES,
     *run.PAGES,
     *jobs.PAGES,
     *job.PAGES,
+    *start.PAGES,
     *load.PAGES,
     *timeline.PAGES,
     *fleet.PAGES,

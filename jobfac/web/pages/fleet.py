@@ -1,15 +1,17 @@
-"""`/fleet`: workers, what each runs, and the queue by pool."""
+"""`/fleet`: workers, what each runs, schedulers, and the queue by pool."""
 
 from collections import defaultdict
+from datetime import timedelta
 
 import sqlalchemy as sa
 from starlette.responses import Response
 
 from jobfac.operations import holds
 from jobfac.operations import workers as operations
-from jobfac.store import jobs, overview
+from jobfac.store import jobs, overview, schedulers
 from jobfac.views.holds import HoldView
 from jobfac.views.overview import Overview, RunLine
+from jobfac.views.workers import SchedulerView
 from jobfac.web import commands
 from jobfac.web.page import Page, act, get
 from jobfac.web.visit import Notice, Visit
@@ -18,12 +20,13 @@ SEQUENCES = jobs.SEQUENCE_QUEUE
 
 
 def fleet(visit: Visit) -> Response:
-    """Show the live workers."""
+    """Show the live workers and the schedulers."""
 
-    def read(conn: sa.Connection) -> tuple[Overview, list[HoldView]]:
-        return overview.read(conn, visit.caller.categories), holds.list_holds(conn, visit.by)
+    def read(conn: sa.Connection) -> tuple[Overview, list[HoldView], list[SchedulerView]]:
+        seen = overview.read(conn, visit.caller.categories)
+        return seen, holds.list_holds(conn, visit.by), schedulers.schedulers(conn)
 
-    numbers, (seen, held) = visit.together(read)
+    numbers, (seen, held, found) = visit.together(read)
     runs: defaultdict[str, list[RunLine]] = defaultdict(list)
     for run in seen.running:
         if run.worker is not None:
@@ -32,7 +35,16 @@ def fleet(visit: Visit) -> Response:
     return visit.render(
         "fleet.html", active="fleet", counts=numbers, workers=sorted(seen.workers, key=lambda one: one.name),
         holds=held, runs=runs, queued=seen.queued, served=served, sequences=SEQUENCES, now=seen.now,
+        schedulers=found, silent_since=seen.now - timedelta(seconds=schedulers.SILENT),
     )  # fmt: skip
+
+
+def undrain(visit: Visit) -> Response:
+    """Let a draining worker claim runs again."""
+    worker_id = visit.path("worker")
+    operations.undrain(visit.service.db, visit.by, worker_id)
+    text = f"Worker {worker_id} claims runs again."
+    return visit.back(Notice(text, commands.line("workers", "undrain", worker_id)), "/fleet")
 
 
 def drain(visit: Visit) -> Response:
@@ -46,4 +58,5 @@ def drain(visit: Visit) -> Response:
 PAGES: tuple[Page, ...] = (
     get("/fleet", fleet),
     act("/fleet/{worker:id}/drain", drain, everywhere=True),
+    act("/fleet/{worker:id}/undrain", undrain, everywhere=True),
 )

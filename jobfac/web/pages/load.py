@@ -44,6 +44,7 @@ def load(visit: Visit) -> Response:
         "load.html", active="timeline", counts=numbers, query=visit.query, days=days, choices=DAYS, busiest=busiest,
         pools=[(pool, _days(visit, pool)) for pool in found.pools if any(hour.runs for hour in pool.hours)],
         moves=found.moves[:MOVES], unknown=found.unknown[:NAMED], dense=found.dense[:NAMED], since=found.since,
+        unserved=found.unserved[:NAMED], limited=found.limited[:NAMED],
     )  # fmt: skip
 
 

@@ -10,7 +10,8 @@ from jobfac.web.visit import Notice, Visit, local_path
 
 USED = (
     "This link was used before or is too old. Log in with a key, or start `jobfac up` again for another link; "
-    "`jobfac keys create --role operator` makes a key."
+    "`jobfac keys create --role operator` makes a key. If somebody else used the link, `jobfac keys list` shows the "
+    "key of that session, and `jobfac keys revoke` ends it."
 )
 ENDED = "Your session has ended, or its key was revoked. Log in again."
 
@@ -28,7 +29,7 @@ def login(visit: Visit) -> Response:
     if caller is None:
         return visit.go("/") if _is_in(visit) else visit.render("login.html", 403, next=goal, problem=USED)
     answer = visit.go("/")
-    visit.service.authenticator.open_session(visit.request, answer, caller)
+    visit.service.authenticator.open_session(visit.request, answer, caller, is_alone=True)
     return answer
 
 
@@ -53,7 +54,8 @@ def enter(visit: Visit) -> Response:
 
 
 def leave(visit: Visit) -> Response:
-    """Log out."""
+    """Log out: the cookie is of no use any more, wherever a copy of it is."""
+    visit.service.authenticator.end_session(visit.request)
     answer = visit.go("/login", Notice("You are logged out."))
     answer.delete_cookie(cookie_name(visit.request))
     return answer

@@ -1,7 +1,9 @@
 """`/timeline`: what ran and what will run, by job or by worker."""
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from heapq import nsmallest
 from typing import NamedTuple
 
 import sqlalchemy as sa
@@ -9,28 +11,38 @@ from starlette.responses import Response
 
 from jobfac.states import ACTIVE
 from jobfac.store.history import counts, spans
+from jobfac.views.durations import spaced_duration
 from jobfac.views.overview import DueSchedule
 from jobfac.views.runs import PastRun
 from jobfac.web.drawing import bars
 from jobfac.web.drawing.bars import Bar, Lane
+from jobfac.web.drawing.strip import words
 from jobfac.web.page import Page, get
-from jobfac.web.templating import span
 from jobfac.web.visit import Visit
 
 SPANS = {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(days=7)}
 RUNS, LANES = 1500, 40
 """Runs and lanes that are drawn at most."""
 
+REPEATS = 200
+"""Due times of one schedule that are drawn at most."""
+
 AHEAD = 0.25
 """The share of the span that lies in the future, unless a time is chosen."""
+
+NO_WORKER = "no worker"
+"""The name of the lane of runs that no worker executes."""
 
 MARKS = 6
 """Times that are written below the lanes."""
 
 
-class Drawn(NamedTuple):
+class Shown(NamedTuple):
     """What the page shows. ``hidden``: lanes that were left out; ``cut``: older runs were left out."""
 
+    now: datetime
+    begin: datetime
+    end: datetime
     lanes: list[Lane]
     hidden: int
     cut: bool
@@ -40,21 +52,10 @@ class Drawn(NamedTuple):
 def timeline(visit: Visit) -> Response:
     """Draw runs and due times as lanes."""
     query = visit.query
-    word = query.get("span") if query.get("span") in SPANS else "hour"
-    by = "worker" if query.get("by") == "worker" else "job"
-    wanted = spans.Filter(query.get("q"), visit.caller.categories)
-    whole = SPANS[word or "hour"]
-
-    def read(conn: sa.Connection) -> tuple[datetime, datetime, list[PastRun], list[DueSchedule]]:
-        now = counts.now(conn)
-        begin = _begin(query.get("from", ""), now, whole)
-        end = begin + whole
-        ran = spans.ran(conn, begin, end, wanted, RUNS) if begin < now else []
-        due = spans.due(conn, max(now, begin), end, wanted, RUNS) if end > now and by == "job" else []
-        return now, begin, ran, due
-
-    numbers, (now, begin, ran, due) = visit.together(read)
-    end = begin + whole
+    word = query["span"] if query["span"] in SPANS else "hour"
+    by = "worker" if query["by"] == "worker" else "job"
+    whole = SPANS[word]
+    numbers, shown = visit.together(lambda conn: _read(conn, visit, by, whole))
     step = whole / MARKS
     return visit.render(
         "timeline.html",
@@ -63,14 +64,36 @@ def timeline(visit: Visit) -> Response:
         query=query,
         word=word,
         by=by,
-        begin=begin,
-        end=end,
-        now=now,
-        marks=[begin + step * number for number in range(MARKS)],
-        earlier=_text(begin - whole),
-        later=_text(begin + whole),
-        **_draw(ran, due, by, begin, end, now)._asdict(),
+        marks=[shown.begin + step * number for number in range(MARKS)],
+        earlier=_text(shown.begin - whole),
+        later=_text(shown.begin + whole),
+        **shown._asdict(),
     )
+
+
+def _read(conn: sa.Connection, visit: Visit, by: str, whole: timedelta) -> Shown:
+    """Read which lanes there are, and then everything of those that are drawn."""
+    wanted = spans.Filter(visit.query.get("q"), visit.caller.categories)
+    now = counts.now(conn)
+    begin = _begin(visit.query["from"], now, whole)
+    end = begin + whole
+    ran = spans.ran(conn, begin, end, wanted, RUNS) if begin < now else []
+    due = spans.due(conn, max(now, begin), end, wanted, RUNS) if end > now and by == "job" else []
+    ids: dict[str, list[int]] = {}
+    for run in ran:
+        ids.setdefault((run.worker or NO_WORKER) if by == "worker" else run.job, []).append(run.id)
+    soon: dict[str, list[DueSchedule]] = {}
+    for one in due:
+        soon.setdefault(one.job, []).append(one)
+    size = Counter({name: len(found) for name, found in ids.items()})
+    size.update({name: len(found) for name, found in soon.items()})
+    names = nsmallest(LANES, size, key=lambda name: (-size[name], name))
+    runs = spans.of_ids(conn, [run_id for name in names for run_id in ids.get(name, ())])
+    drawn = [one for name in names for one in soon.get(name, ())]
+    if drawn:
+        drawn += spans.repeats(conn, [name for name in names if name in soon], max(now, begin), end, REPEATS)
+    lanes = _draw(names, runs, drawn, by, begin, end, now)
+    return Shown(now, begin, end, lanes, len(size) - len(names), len(ran) >= RUNS, len(ran))
 
 
 def _begin(text: str, now: datetime, whole: timedelta) -> datetime:
@@ -86,25 +109,27 @@ def _text(moment: datetime) -> str:
 
 
 def _draw(
-    ran: Sequence[PastRun], due: Sequence[DueSchedule], by: str, begin: datetime, end: datetime, now: datetime
-) -> Drawn:
-    found: dict[str, list[Bar]] = {}
-    for run in ran:
-        name = (run.worker or "no worker") if by == "worker" else run.job
+    names: Sequence[str],
+    runs: Sequence[PastRun],
+    due: Sequence[DueSchedule],
+    by: str,
+    begin: datetime,
+    end: datetime,
+    now: datetime,
+) -> list[Lane]:
+    found: dict[str, list[Bar]] = {name: [] for name in sorted(names)}
+    for run in runs:
         assert run.started_at is not None
         until = now if run.state in ACTIVE or run.ended_at is None else run.ended_at
-        taken = span((until - run.started_at) / timedelta(seconds=1))
-        title = f"run {run.id} of {run.job}: {str(run.state).replace('_', ' ')}, {taken}"
+        taken = spaced_duration((until - run.started_at) / timedelta(seconds=1))
+        title = f"run {run.id} of {run.job}: {words(run.state)}, {taken}"
+        name = (run.worker or NO_WORKER) if by == "worker" else run.job
+        # Its worker may have changed since the lanes were chosen.
         found.setdefault(name, []).append(Bar(run.started_at, until, run.state, title, f"/runs/{run.id}"))
     for one in due:
         title = f"{one.job} is due, schedule {one.name}"
-        found.setdefault(one.job, []).append(Bar(one.fire_at, one.fire_at, "due", title, f"/jobs/{one.job}"))
-    names = sorted(found, key=lambda name: (-len(found[name]), name))[:LANES]
-    lanes = [
-        Lane(name, bars.lane(found[name], begin, end, f"{name}: {len(found[name])} entries", now))
-        for name in sorted(names)
-    ]
-    return Drawn(lanes, len(found) - len(names), len(ran) >= RUNS, len(ran))
+        found[one.job].append(Bar(one.fire_at, one.fire_at, "due", title, f"/jobs/{one.job}"))
+    return [Lane(name, bars.lane(its, begin, end, f"{name}: {len(its)} entries", now)) for name, its in found.items()]
 
 
 PAGES: tuple[Page, ...] = (get("/timeline", timeline),)

@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
+from jobfac.database.dialects import lists
 from jobfac.database.engine import Database
 from jobfac.database.tables import attempt, run, run_event, run_output, worker
 from jobfac.database.tables import audit as entries
@@ -104,7 +105,7 @@ def test_workers_that_ended_long_ago_are_removed(db: Database) -> None:
     moment = now(db)
     with db.begin() as conn:
         old = {"state": "dead", "ended_at": moment - timedelta(days=40)}
-        conn.execute(worker.update().where(worker.c.id.in_((gone.id, holding.id))).values(old))
+        conn.execute(worker.update().where(lists.by_id(worker.c.id, (gone.id, holding.id))).values(old))
     retention.purge_all(db, Keep(30 * DAY))
     with db.read() as conn:
         assert list(conn.execute(sa.select(worker.c.id).order_by(worker.c.id)).scalars()) == [holding.id, alive.id]

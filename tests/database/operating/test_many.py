@@ -6,10 +6,10 @@ import pytest
 
 from jobfac.database.engine import Database
 from jobfac.errors import Refused
-from jobfac.operations import starting
+from jobfac.operations import notes, starting
 from jobfac.operations.bulk import many
 from jobfac.operations.caller import Caller
-from jobfac.states import ACTIVE, FINAL, RunState
+from jobfac.states import ACTIVE, FINAL, TO_ACKNOWLEDGE, RunState
 from jobfac.store.history.search import Filter
 from jobfac.views.results.many import ManyView, Result
 from tests.support.database import Hand, define, get, now, start, state, states
@@ -110,3 +110,20 @@ def test_a_limited_caller_reaches_only_its_categories(db: Database) -> None:
         ManyView(ids[0], "a", RunState.STOPPED, Result.SKIPPED, None, "it had ended: stopped")
     ]
     assert states(db, ids) == ["stopped", "queued"]
+
+
+def test_failures_are_acknowledged_once_and_the_first_stays(db: Database) -> None:
+    define(db, a={}, b={})
+    ids = failed(db, "a", 3)
+    failed(db, "b", 1)
+    wanted = Filter(job="a", unacknowledged=True)
+    chosen = many.choose_all(db, ANN, wanted, 100, TO_ACKNOWLEDGE)
+    assert [line.result for line in many.acknowledge(db, ANN, chosen, dry_run=True)] == [Result.CHOSEN] * 3
+    notes.acknowledge(db, Caller("bob"), [ids[1]])
+    assert [run.id for run in many.choose_all(db, ANN, wanted, 100, TO_ACKNOWLEDGE)] == [ids[2], ids[0]]
+    assert [line.result for line in many.acknowledge(db, ANN, chosen)] == [Result.DONE] * 3
+    assert [get(db, run_id)["acknowledged_by"] for run_id in ids] == ["ann", "bob", "ann"]
+    (again,) = many.acknowledge(db, ANN, many.find(db, ANN, ids[1:2]))
+    assert (again.result, again.reason) == (Result.SKIPPED, "it was acknowledged: bob")
+    with pytest.raises(Refused, match="Say which runs"):
+        many.choose(db, ANN, Filter(unacknowledged=True), 100, TO_ACKNOWLEDGE)

@@ -12,6 +12,7 @@ from jobfac.errors import NotFound, Refused
 from jobfac.operations import jobs, start_urls
 from jobfac.operations.caller import Caller
 from jobfac.store import start_urls as store
+from jobfac.store.jobs import load
 from jobfac.store.start_urls import StartUrl
 from tests.support.database import define, get, now
 
@@ -26,13 +27,10 @@ def known(db: Database, token: str) -> StartUrl:
 
 def call(db: Database, token: str, delivery: str | None = None, **given: str) -> int:
     url = known(db, token)
-    stored = Caller(url.caller, url.categories)
-    with db.read() as conn:
-        from jobfac.store.jobs import load
-
-        job = load(conn, url.job)
+    job = db.query(load, url.job)
     assert job is not None
-    return start_urls.start(db, stored, url, job.definition.call, dict(given), None, delivery).id
+    by = Caller(url.caller, url.categories)
+    return start_urls.start(db, by, url, job.definition.call, dict(given), None, delivery).id
 
 
 def test_a_url_starts_its_job_until_it_is_revoked(db: Database) -> None:

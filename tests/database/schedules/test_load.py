@@ -63,6 +63,30 @@ def test_the_steps_of_a_sequence_count_one_after_another(db: Database) -> None:
     assert pools["etl"] in ([14], [])  # the day may end between the two
 
 
+def test_labels_limits_followers_and_each_worker_count(db: Database) -> None:
+    linux = {"labels": {"os": "linux"}}
+    put(db, "extract", schedules=[{"cron": "0 * * * *"}])
+    put(db, "load", schedules=[{"after": {"job": "extract"}}], **linux)
+    put(db, "daily", schedules=[{"cron": "0 12 * * *"}], concurrency={"limit": 1, "key": "Ledger"})
+    put(db, "cube", schedules=[{"after": {"all": [{"job": "extract"}, {"job": "daily"}]}}])
+    put(db, "books", schedules=[{"cron": "0 12 * * *"}], concurrency={"limit": 1, "key": "ledger"})
+    put(db, "clean", schedules=[{"cron": "0 3 * * *"}], each_worker=True)
+    put(db, "alarm", schedules=[{"after": {"job": "extract", "on": ["failed"]}}])
+    put(db, "wide", schedules=[{"cron": "0 4 * * *"}], slots=9)
+    for job in ("extract", "load", "cube", "daily", "books", "clean", "wide"):
+        took(db, job, 600)
+    Hand(db, slots=4, pools=["default"])
+    Hand(db, "w2", slots=4, pools=["default"])
+    found = db.query(read_load, 2)
+    (pool,) = found.pools
+    assert pool.slots == 8
+    hours = 48 - 1  # of the two days, this hour's full hour has passed
+    assert sum(hour.runs for hour in pool.hours) == 2 * hours + 2 * (2 + 1 + 2 + 1)
+    assert found.unserved == ["load", "wide"]
+    assert found.limited == ["daily"]  # "books" comes first
+    assert {hour.wait_seconds for hour in pool.hours} == {0}
+
+
 def test_a_dense_schedule_is_counted_in_part(db: Database) -> None:
     put(db, "often", schedules=[{"every": "2s"}])
     found = db.query(read_load, 1)

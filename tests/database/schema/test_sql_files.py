@@ -45,6 +45,28 @@ def test_the_generated_schema_is_current() -> None:
     )
 
 
+def test_the_schema_belongs_to_dbo_and_each_edition_gets_the_options_that_it_has() -> None:
+    """What no test server shows: on Azure the version number says nothing, so the edition decides."""
+    text = SCHEMA.read_text(encoding="utf-8")
+    assert "EXEC(N'CREATE SCHEMA jobfac AUTHORIZATION dbo')" in text
+    for table in ("run", "run_event"):
+        option = f"EXEC(N'ALTER INDEX pk_{table} ON jobfac.{table} SET (OPTIMIZE_FOR_SEQUENTIAL_KEY = ON);');"
+        conditions = [line.partition("EXEC")[0].strip() for line in text.splitlines() if line.endswith(option)]
+        assert conditions == [
+            "IF CAST(PARSENAME(CAST(SERVERPROPERTY('ProductVersion') AS NVARCHAR(128)), 4) AS INT) >= 15",
+            "IF CAST(SERVERPROPERTY('EngineEdition') AS INT) IN (5, 8)",
+        ]
+    for index in ("ix_run_claim ON jobfac.run", "pk_run ON jobfac.run"):
+        assert f"ALTER INDEX {index} SET (ALLOW_PAGE_LOCKS = OFF)" in text
+
+
+def test_no_role_is_denied_anything() -> None:
+    """A DENY would also apply to a db_owner who is a member of the role."""
+    roles = (sql_files.folder("mssql") / "30_roles.sql").read_text(encoding="utf-8")
+    assert [line for line in roles.splitlines() if line.startswith("DENY")] == []
+    assert "GRANT SELECT ON jobfac.alembic_version TO jobfac_worker;" in roles
+
+
 @pytest.mark.parametrize("since", sorted(versions())[:-1])
 def test_an_upgrade_from_each_version_is_valid(since: str) -> None:
     made = io.StringIO()

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from jobfac.database.dialects import lists
 from jobfac.database.engine import Database
 from jobfac.database.tables import run
 from jobfac.store import sequences
@@ -97,7 +98,7 @@ def test_the_sweep_advances_a_sequence_whose_run_was_ended_elsewhere(db: Databas
     ended = ["a"] if proceed == "when_any" else ["a", "b"]
     with db.begin() as conn:
         values = {"state": "succeeded", "ended_at": run.c.started_at}
-        conn.execute(run.update().where(run.c.job.in_(ended)).values(values))
+        conn.execute(run.update().where(lists.among(run.c.job, ended)).values(values))
     db.transact(sequences.sweep, "sweeper")
     assert path(db, run_id) == ["one:success>two", "two:None>None"]
     db.transact(sequences.sweep, "sweeper")

@@ -2,7 +2,7 @@
 
 import sqlalchemy as sa
 
-from jobfac.database.dialects import utcnow
+from jobfac.database.dialects import lists, utcnow
 from jobfac.database.engine import Database
 from jobfac.database.tables import attempt, run, run_event, run_output, schedule, visit, worker
 from jobfac.states import RunState
@@ -137,7 +137,9 @@ def test_purge(db: Database) -> None:
 
     def age(conn: sa.Connection) -> None:
         a_hundred_days = utcnow(-100 * 86400 * 1000)
-        conn.execute(run.update().where(run.c.id.in_([old, kept, counted, child])).values(ended_at=a_hundred_days))
+        conn.execute(
+            run.update().where(lists.by_id(run.c.id, [old, kept, counted, child])).values(ended_at=a_hundred_days)
+        )
         chunks = [{"run_id": old, "attempt": 1, "stream": "stdout", "offset": n, "data": b"x"} for n in range(5)]
         conn.execute(run_output.insert().values(at=utcnow()), chunks)
         steps = [

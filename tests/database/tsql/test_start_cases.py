@@ -38,6 +38,7 @@ class Case(NamedTuple):
     accepted: bool
     arguments: Any = None
     payload: Any = None
+    priority: int | None = None
 
 
 CASES = [
@@ -45,6 +46,8 @@ CASES = [
     Case("load", True, ["--full", "ü"], "text"),
     Case("load", True, []),
     Case("load", False, {"load": ["--full"]}),
+    *(Case("load", True, priority=priority) for priority in (-1000, 0, 1000)),
+    *(Case("load", False, priority=priority) for priority in (-1001, 1001, 2**31 - 1)),
     Case("nothing", False),
     Case("off", False),
     Case("timed", False),
@@ -96,6 +99,7 @@ def test_the_program_gives_the_expected_answer(db: Database) -> None:
             "me",
             arguments=None if "arguments" in passed else case.arguments,
             payload=None if "payloads" in passed else case.payload,
+            priority=case.priority,
             overrides=passed if by_job and passed else None,
         )
         before = runs_of(db)
@@ -117,6 +121,8 @@ def test_t_sql_gives_the_expected_answer(db: Database) -> None:
             passed["arguments"] = json.dumps(case.arguments, ensure_ascii=False)
         if case.payload is not None:
             passed["payload"] = case.payload if isinstance(case.payload, str) else json.dumps(case.payload)
+        if case.priority is not None:
+            passed["priority"] = case.priority
         before = runs_of(db)
         if case.accepted:
             execute(db, "start_job", job=case.job, **passed)

@@ -28,6 +28,7 @@ ALLOWED: dict[tuple[str, str], Role | None] = {
     ("GET", "/v1/doctor"): OPERATOR,
     ("POST", "/v1/runs:retry"): OPERATOR,
     ("POST", "/v1/runs:stop"): OPERATOR,
+    ("POST", "/v1/runs:acknowledge"): OPERATOR,
     ("POST", "/v1/runs/{run:id}/steps/{step}/approve"): OPERATOR,
     ("POST", "/v1/runs/{run:id}/stop"): OPERATOR,
     ("POST", "/v1/runs/{run:id}/retry"): OPERATOR,

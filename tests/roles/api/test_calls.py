@@ -46,11 +46,8 @@ def test_a_hook_starts_a_job(served: Served, monkeypatch: pytest.MonkeyPatch) ->
     assert outside.post(url, content=body + b" ", headers=signed(body)).status_code == 401
     ping = outside.post(url, content=body, headers={**signed(body), "X-GitHub-Event": "ping"})
     assert (ping.status_code, ping.json()["id"], "'ping'" in ping.json()["reason"]) == (200, None, True)
-    for wrong, status, words in (
-        (b"no json", 400, "must be JSON"),
-        (b"{}", 422, "branch"),
-        (b"x" * 2**21, 413, "at most"),
-    ):
+    refused = ((b"no json", 400, "must be JSON"), (b"{}", 422, "branch"), (b"x" * 2**21, 413, "at most"))
+    for wrong, status, words in refused:
         answer = outside.post(url, content=wrong, headers=signed(wrong))
         assert (answer.status_code, words in answer.json()["detail"]) == (status, True)
     assert outside.get(url).status_code == 405

@@ -1,6 +1,8 @@
 """Many runs at once over HTTP, as the command line does it at home."""
 
+from jobfac.states import RunState
 from tests.support.api_stage import Served
+from tests.support.database import Hand
 
 
 def test_runs_are_found_by_everything(served: Served) -> None:
@@ -47,3 +49,24 @@ def test_wrong_requests_say_what_is_missing(served: Served) -> None:
         assert told in answer.text
     assert served.operator.post("/v1/runs:stop", json={"filter": {"jobs": "a"}}).status_code == 422
     assert served.viewer.post("/v1/runs:stop", json={"job": "a"}).status_code == 403
+
+
+def test_failures_are_acknowledged_by_a_filter(served: Served) -> None:
+    served.define("a")
+    hand, ids = Hand(served.db), [served.start("a") for _ in range(3)]
+    for claimed in hand.claim():
+        hand.end(claimed, RunState.FAILED, reason="exit code 1")
+    url, listed = "/v1/runs:acknowledge", "/v1/runs?unacknowledged=true"
+    assert served.operator.post(url, json={"unacknowledged": True}).status_code == 409  # that says not which
+    shown = served.operator.post(url, json={"job": "a", "limit": 2, "dry_run": True}).json()
+    assert [(line["id"], line["result"]) for line in shown["items"]] == [(ids[2], "chosen"), (ids[1], "chosen")]
+    assert len(served.viewer.get(listed).json()["items"]) == 3
+    done = served.operator.post(url, json={"runs": ids[1:]}).json()["items"]
+    assert [line["result"] for line in done] == ["done", "done"]
+    assert [run["id"] for run in served.viewer.get(listed).json()["items"]] == ids[:1]
+    again = served.operator.post(url, json={"runs": ids[1:]}).json()["items"]
+    assert {line["reason"] for line in again} == {"it was acknowledged: operator"}
+    rest = served.operator.post(url, json={"text": "exit code"}).json()["items"]
+    assert [(line["id"], line["result"]) for line in rest] == [(ids[0], "done")]
+    assert served.viewer.get(listed).json()["items"] == []
+    assert served.operator.post(url, json={"filter": {"job": "a", "state": ["succeeded"]}}).status_code == 409

@@ -66,8 +66,14 @@ def test_workers_are_drained_by_name_and_undrained(sqlite_fleet: Fleet) -> None:
     fleet.factory.run("stop", "1", "--now")
     wait_for(lambda: len(fleet.journal.lines("start")) == 2, "it claims again")
     assert worker.poll() is None
+    fleet.factory.run("workers", "drain", "mill")
+    fleet.factory.run("stop", "2", "--now")
+    assert worker.wait(30) == 0
+    gone = f"Worker {row['id']} ('mill') has left and claims no more runs; `jobfac worker` starts a new one.\n"
+    for which in ("mill", str(row["id"])):
+        assert fleet.factory.run("workers", "undrain", which, code=3).stderr == gone
     told = fleet.factory.run("workers", "drain", "mills", code=3).stderr
-    assert told == "There is no live worker 'mills'; live are mill.\n"
+    assert told == "There is no live worker 'mills'; none is alive.\n"
 
 
 def test_due_times_are_caught_up_at_home_and_over_http(remote: InProcess, sqlite_factory: Factory) -> None:

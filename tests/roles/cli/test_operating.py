@@ -44,8 +44,13 @@ def test_a_failure_is_first_until_it_is_acknowledged(sqlite_factory: Factory) ->
     assert top.index("Failed") < top.index("Running")
     note = factory.json("note", str(first), "it was the network", "--ack")
     assert (note["run_id"], note["text"]) == (first, "it was the network")
+    (open_one,) = factory.json("runs", "list", "--unacknowledged")
+    assert open_one["id"] == second
+    (shown,) = factory.json("ack", "--job", "bad", "--dry-run")
+    assert (shown["id"], shown["result"]) == (second, "chosen")
     (acked,) = factory.json("ack", str(second))
     assert acked["acknowledged_by"] == note["by"]
+    assert "0 acknowledged, 0 skipped, 0 refused." in factory.run("ack", "--job", "bad", "--since", "1h").stderr
     shown = factory.show(first)
     assert [one["text"] for one in shown["notes"]] == ["it was the network"]
     assert shown["acknowledged_by"] == note["by"]

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -64,6 +65,11 @@ def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
         yield found
 
 
+def trace_of(run: dict[str, Any]) -> str:
+    """The trace of a run as JSON."""
+    return f"{traces.trace_id(run['id'], datetime.fromisoformat(run['created_at'])):032x}"
+
+
 def wait_spans(receiver: Receiver, number: int) -> dict[str, Span]:
     """Wait for ``number`` spans; returns them by service and name."""
     wait_for(lambda: len(spans(receiver)) >= number, f"{number} spans")
@@ -82,7 +88,7 @@ def test_start_claim_execution_and_program_are_in_one_trace(receiver: Receiver, 
     start, execution, claim = (
         found[name] for name in ("jobfac-api: start job", "jobfac-worker: run job", "jobfac-worker: claim")
     )
-    assert {span.trace for span in found.values()} == {f"{traces.trace_id(run['id'], run['created_at']):032x}"}
+    assert {span.trace for span in found.values()} == {trace_of(run)}
     assert (start.parent, start.links, execution.parent) == ("", [CALLER.split("-")[1]], "")
     assert claim.parent == execution.id
     assert re.fullmatch(rf"00-{execution.trace}-{execution.id}-0[13]\n", text)
@@ -100,7 +106,10 @@ def test_the_command_line_sends_its_span_before_it_exits(receiver: Receiver, col
     cold_factory.environment |= environment
     run = cold_factory.json("start", "job")
     ((name, span),) = wait_spans(receiver, 1).items()
-    assert (name, span.trace) == ("nightly: start job", f"{traces.trace_id(run['id'], run['created_at']):032x}")
+    assert (name, span.trace) == (
+        "nightly: start job",
+        trace_of(run),
+    )
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from jobfac import definitions as d
-from jobfac.database.dialects import utcnow
+from jobfac.database.dialects import lists, utcnow
 from jobfac.database.engine import Database
 from jobfac.database.tables import api_key, audit, job, job_version, notification, run, schedule, worker
 from jobfac.operations import jobs, keys, notifications, retention, schedules, starting, stopping, workers
@@ -186,9 +186,11 @@ def facts(db: Database, n: str, since: int) -> dict[str, list[Any]]:
     with db.read() as conn:
         return {
             "runs": of(run.c.job, run.c.state, run.c.already_running, where=run.c.job == n),
-            "jobs": of(job.c.id, job.c.version, where=job.c.id.in_((n, f"{n}.new"))),
+            "jobs": of(job.c.id, job.c.version, where=lists.among(job.c.id, (n, f"{n}.new"))),
             "enabled": of(job.c.enabled, where=job.c.id == n),
-            "versions": of(job_version.c.job, job_version.c.version, where=job_version.c.job.in_((n, f"{n}.new"))),
+            "versions": of(
+                job_version.c.job, job_version.c.version, where=lists.among(job_version.c.job, (n, f"{n}.new"))
+            ),
             "schedules": of(schedule.c.name, schedule.c.paused, where=schedule.c.job == n),
             "workers": of(worker.c.name, worker.c.state, where=worker.c.name == n),
             "keys": [found[0] is None for found in of(api_key.c.revoked_at, where=api_key.c.name == n)],

@@ -3,7 +3,7 @@
 import re
 from urllib.parse import urljoin
 
-from jobfac.store import sequences
+from jobfac.store import schedulers, sequences
 from jobfac.store.api_keys import Role
 from jobfac.web.pages import ALL
 from tests.roles.pages.stage import NASTY, Browser, Stage
@@ -71,80 +71,6 @@ def test_a_run_tells_its_facts(operator: Browser, stage: Stage) -> None:
     assert "There is no run 999999" in operator.client.get("/runs/999999").text
 
 
-FOUND: tuple[tuple[str, set[str]], ...] = (
-    ("state=failed&job=broken", {"failed"}),
-    ("state=waiting", {"blocked", "unserved", "scheduled"}),
-    ("state=failed&q=SCRIPT", {"failed"}),
-    ("q=half+way", {"running"}),
-    ("job=to-file", {"to_file"}),
-    ("category=ops", {"running", "blocked"}),
-    ("worker=w1&state=succeeded", {"succeeded", "to_file"}),
-    ("since=2027-01-01", set()),
-    ("until=1h", set()),
-    ("since=1h&state=running", {"running"}),
-)
-"""The runs that a search finds, by what is in its URL."""
-
-
-def test_runs_are_found(operator: Browser, stage: Stage) -> None:
-    named = {name: run for name, run in stage._asdict().items() if name not in ("worker", "sequence")}
-    for query, found in FOUND:
-        shown = {int(one) for one in re.findall(r'data-row="run-(\d+)"', operator.get(f"/runs?{query}"))}
-        assert {name for name, run in named.items() if run in shown} == found, query
-
-
-def test_a_wrong_filter_says_what_is_wrong(operator: Browser) -> None:
-    assert "is no time: write 2h" in operator.get("/runs?since=yesterday")
-    assert "There is no state &#39;broken&#39;" in operator.get("/runs?state=broken")
-    assert "jobfac runs list --job export --state failed" in operator.get("/runs?job=export&state=failed")
-
-
-def test_a_page_of_runs_leads_to_the_next(place: Served, operator: Browser) -> None:
-    for _ in range(60):
-        place.start("export")
-    first = operator.get("/runs?job=export")
-    (link,) = re.findall(r'href="(\?[^"]*below=\d+)"', first)
-    second = operator.get(f"/runs{link.replace('&amp;', '&')}")
-    rows = [set(re.findall(r'data-row="run-(\d+)"', page)) for page in (first, second)]
-    assert (len(rows[0]), len(rows[1])) == (50, 12)
-    assert not rows[0] & rows[1]
-
-
-def test_the_search_box_finds_jobs_runs_and_text(operator: Browser, stage: Stage) -> None:
-    for words, path in (
-        (str(stage.failed), f"/runs/{stage.failed}"), ("export", "/jobs/export"), ("expo", "/jobs?q=expo"),
-        ("half way", "/runs?q=half+way"), ("", "/runs"),
-    ):  # fmt: skip
-        assert operator.client.get("/search", params={"q": words}).headers["location"] == path
-
-
-def test_runs_are_retried_and_stopped(operator: Browser, stage: Stage) -> None:
-    text = operator.act(f"/runs/{stage.failed}/retry", f"/runs/{stage.failed}")
-    assert f"is the retry of run {stage.failed}: queued" in text
-    assert f"jobfac retry {stage.failed}" in text
-    text = operator.act(f"/runs/{stage.running}/stop", f"/runs/{stage.running}")
-    assert f"Run {stage.running} of slow was running and is now stopping." in text
-    text = operator.act("/runs/selected", "/runs", run=[str(stage.failed), str(stage.running)], do="retry")
-    assert "1 run was started again. 1 refused:" in text
-    text = operator.act("/runs/selected", "/runs", run=[str(stage.blocked), str(stage.unserved)], do="stop")
-    assert "2 runs were asked to stop." in text
-    assert "No run is selected." in operator.act("/runs/selected", "/runs", do="stop")
-
-
-def test_a_job_is_started_with_a_form(operator: Browser, stage: Stage) -> None:
-    form = operator.get("/jobs/export/start")
-    assert ">--full</textarea>" in form
-    answer = operator.post("/jobs/export/start", "/jobs/export/start", arguments="--full", priority="high")
-    assert (answer.status_code, "must be a whole number" in answer.text) == (422, True)
-    assert 'value="high"' in answer.text
-    answer = operator.post("/jobs/export/start", "/jobs/export/start", arguments="a", delay="soon")
-    assert "The delay must be" in answer.text
-    text = operator.act("/jobs/export/start", arguments="--part\r\n7", payload="x", priority="5", delay="10m")
-    assert "of export is scheduled" in text
-    assert "--part\n7" in text
-    assert "jobfac start export --argument --part --argument 7 --payload x --priority 5 --in 600s" in text
-
-
 def test_jobs_schedules_workers_and_notifications_are_steered(operator: Browser, stage: Stage) -> None:
     assert "is paused" in operator.act("/jobs/export/pause", "/jobs/export", schedule="nightly")
     assert "Resume" in operator.get("/jobs/export")
@@ -154,6 +80,10 @@ def test_jobs_schedules_workers_and_notifications_are_steered(operator: Browser,
     assert "may start again" in operator.act("/jobs/export/enable", "/jobs/export")
     assert "claims nothing more" in operator.act(f"/fleet/{stage.worker}/drain", "/fleet")
     assert "draining" in operator.get("/fleet")
+    assert "claims runs again" in operator.act(f"/fleet/{stage.worker}/undrain", "/fleet")
+    assert "No scheduler runs" in operator.get("/fleet")
+    operator.served.db.transact(schedulers.register, "mill-17")
+    assert "mill-17" in operator.get("/fleet")
     assert "1 notification waits for delivery again" in operator.act("/notifications/requeue", "/notifications")
     audit = operator.get("/audit")
     for word in ("pause", "resume", "disable", "enable", "drain", "requeue"):
@@ -189,25 +119,6 @@ def test_starts_are_held_and_released(operator: Browser, stage: Stage) -> None:
     assert "Hold 1 of pool etl has ended." in operator.act("/holds/1/release", "/")
     assert "on hold:" not in operator.get("/")
     assert "say which" in operator.act("/holds", "/fleet", scope="pool", name="", reason="x")
-
-
-def test_a_job_with_parameters_has_a_field_for_each(place: Served, operator: Browser) -> None:
-    parameters = {
-        "region": {"type": "choice", "choices": ["eu", "us"], "required": True, "description": "Where"},
-        "limit": {"type": "integer", "minimum": 1, "default": 10},
-        "token": {"type": "text", "sensitive": True},
-    }
-    place.define("load", command=["echo", "${parameters.region}"], parameters=parameters)
-    form = operator.get("/jobs/load/start")
-    assert '<select name="parameter.region" required>' in form
-    given = {"parameter.region": "eu", "parameter.limit": "none", "parameter.token": "s3cret"}
-    answer = operator.post("/jobs/load/start", "/jobs/load/start", **given)
-    assert (answer.status_code, "must be a whole number" in answer.text) == (422, True)
-    assert "s3cret" not in answer.text
-    text = operator.act("/jobs/load/start", "/jobs/load/start", **{**given, "parameter.limit": "5"})
-    assert "jobfac start load --set region=eu --set limit=5" in text
-    assert "token=..." in text
-    assert "<dt>limit</dt><dd><code>5</code>" in text
 
 
 def test_a_step_that_waits_for_a_person_is_decided(place: Served, operator: Browser) -> None:
@@ -268,6 +179,7 @@ def test_a_viewer_sees_no_button_and_may_do_nothing(viewer: Browser, stage: Stag
             answer = viewer.client.post(path, headers={"Origin": viewer.served.url})
             assert answer.status_code == 403, path
     assert viewer.client.get("/jobs/export/start").status_code == 403
+    assert viewer.client.get("/runs/all?do=stop&job=export").status_code == 403
 
 
 def test_a_limited_key_sees_its_categories_alone(place: Served, stage: Stage) -> None:

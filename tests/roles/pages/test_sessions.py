@@ -86,8 +86,32 @@ def test_an_expired_or_forged_session_is_none(place: Served, stage: Stage, monke
 
 def test_logging_out(place: Served, stage: Stage) -> None:
     browser = Browser(place, place.keys[Role.VIEWER])
+    (value,) = browser.client.cookies.values()
+    copy = {f"jobfac-{place.server.port}": value}
+    colleague = Browser(place, place.keys[Role.VIEWER])  # the same key, another session
+    assert place.client(None, headers=HTML, cookies=copy).get("/").status_code == 200
     assert "You are logged out" in browser.act("/logout")
     assert browser.client.get("/").status_code == 303
+    assert place.client(None, headers=HTML, cookies=copy).get("/").status_code == 303
+    assert place.client(None, cookies=copy).get("/v1/runs").status_code == 401
+    assert place.client(None, cookies=copy).post("/logout", headers={"Origin": place.url}).status_code == 303
+    assert colleague.client.get("/").status_code == 200
+
+
+def test_the_session_of_a_link_has_a_key_that_ends_it(place: Served, stage: Stage) -> None:
+    thief, owner = place.client(None, headers=HTML), place.client(None, headers=HTML)
+    link = place.server.link("anna")
+    assert thief.get(link).status_code == 303
+    assert "If somebody else used the link" in owner.get(link).text
+    key = place.db.query(api_keys.list_keys)[-1]
+    assert (key.name, key.role, key.expires_at is not None) == ("anna", "admin", True)
+    assert place.admin.delete(f"/v1/keys/{key.id}").status_code == 204
+    assert thief.get("/").status_code == 303
+    assert owner.get(place.server.link("anna")).status_code == 303
+    assert owner.post("/logout", headers={"Origin": place.url}).status_code == 303
+    assert place.db.query(api_keys.list_keys)[-1].revoked_at is not None
+    words = [one.action for one in place.db.query(audit_log.find, 4).entries]
+    assert words == ["revoke key", "log in by link", "revoke key", "log in by link"]
 
 
 def test_a_key_in_the_header_serves_a_page(place: Served, stage: Stage) -> None:

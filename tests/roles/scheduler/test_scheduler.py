@@ -1,6 +1,7 @@
 """The scheduler role: punctual, concurrent with other schedulers, after kills, and cheap when idle."""
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,10 +14,10 @@ import sqlalchemy as sa
 
 from jobfac import definitions as d
 from jobfac.database.engine import Database
-from jobfac.database.tables import job_version, run, schedule, worker_lease
+from jobfac.database.tables import job_version, run, schedule, scheduler, worker_lease
 from jobfac.scheduler.scheduler import Duty, Scheduler
 from jobfac.settings import Settings
-from jobfac.store import schedules
+from jobfac.store import schedulers, schedules
 from tests.support.database import Hand, define, get, now, start, state
 from tests.support.engines import EACH_DIALECT
 from tests.support.factory import Factory, wait_for
@@ -100,7 +101,7 @@ def test_an_idle_scheduler_does_nothing_for_each_schedule(db: Database, settings
         sa.event.listen(engine, "before_cursor_execute", lambda *call: said.append(call[2]))
     with scheduling(db, settings):
         wait_for(lambda: len([text for text in said if "min(" in text.lower()]) >= 4, "four looks")
-    about = [text for text in said if "schedule" in text]
+    about = [text for text in said if re.search(r"\bschedule\b", text)]
     assert len(about) >= 4
     assert len(set(about)) == 1
     if db.dialect.name == "sqlite":
@@ -114,6 +115,9 @@ def test_several_schedulers_insert_each_due_time_once_and_on_time(db: Database, 
     put(db, "a", schedules=[{"every": 1}])
     with scheduling(db, settings, count=3):
         wait_for(lambda: runs_of(db, run.c.job == "a") >= 3, "three runs")
+        names = [one.name for one in db.query(schedulers.schedulers)]
+    assert names == ["s0", "s1", "s2"]
+    assert db.query(schedulers.schedulers) == []  # each has said that it stops
     with db.read() as conn:
         found = conn.execute(sa.select(run.c.due_at, run.c.created_at).order_by(run.c.id)).all()
     gaps = {later.due_at - earlier.due_at for earlier, later in pairwise(found)}
@@ -217,3 +221,15 @@ def test_a_crontab_becomes_definitions_that_can_be_applied(sqlite_factory: Facto
     assert found["definition"] == {"cron": "*/10 * * * *", "timezone": "Europe/Berlin"}
     missing = sqlite_factory.run("import", "crontab", "nowhere", code=3)
     assert missing.stderr == "nowhere cannot be read: No such file or directory.\n"
+
+
+def test_a_dead_scheduler_is_forgotten_after_a_day(db: Database) -> None:
+    for name in ("dead", "silent", "new"):
+        db.transact(schedulers.register, name)
+        with db.begin() as conn:
+            past = now(db) - timedelta(hours={"dead": 25, "silent": 1, "new": 0}[name])
+            conn.execute(scheduler.update().where(scheduler.c.name == name).values(seen_at=past))
+    db.transact(schedulers.register, "silent")  # the same name, started again
+    assert [one.name for one in db.query(schedulers.schedulers)] == ["new", "silent"]
+    assert db.single(schedulers.report, "new")
+    assert not db.single(schedulers.report, "dead")

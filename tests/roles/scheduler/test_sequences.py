@@ -13,8 +13,10 @@ import pytest
 import sqlalchemy as sa
 
 from jobfac import definitions as d
+from jobfac.database.dialects import lists
 from jobfac.database.engine import Database
 from jobfac.database.tables import run
+from jobfac.database.types import sql_literals
 from jobfac.states import RunState
 from jobfac.store import runs, sequences, workers
 from jobfac.store.runs import StartRequest
@@ -102,5 +104,7 @@ def _exists(pid: int) -> bool:
 def are_over(db: Database, run_ids: Iterable[int]) -> bool:
     """Whether all these runs have ended."""
     with db.read() as conn:
-        left = sa.select(run.c.id).where(run.c.id.in_(run_ids), run.c.state.not_in(FINAL))
+        left = sa.select(run.c.id).where(
+            lists.by_id(run.c.id, run_ids), sa.text(f"state NOT IN ({sql_literals(FINAL)})")
+        )
         return conn.execute(left.limit(1)).first() is None

@@ -97,6 +97,8 @@ def test_a_time_is_rounded_to_the_columns_digits(engine: sa.Engine) -> None:
         ("CAST(0x68656C6C6F AS VARCHAR(MAX))", "hello"),
         ("(SELECT COUNT(*) FROM OPENJSON(N'[1, \"a\", null]') AS j WHERE j.[type] <> 1)", 2),
         ("(SELECT j.value FROM OPENJSON(N'{\"k\": [5]}', '$.k') AS j)", "5"),
+        ("(SELECT SUM(j.value) FROM OPENJSON(N'[5, 6, 6]') WITH (value BIGINT '$') AS j)", 17),
+        ("(SELECT MAX(j.value) FROM OPENJSON(N'[\"a\", \"b\"]') WITH (value NVARCHAR(9) '$') AS j)", "b"),
         ('(SELECT SUM(j.n) FROM OPENJSON(N\'[{"n": 5}, {}, {"n": 6}]\') WITH (n BIGINT, t NVARCHAR(9)) AS j)', 11),
         ("AVG(v)", 3),
         ("SUM(v)", 3),

@@ -101,7 +101,14 @@ def _replaced(node: exp.Expr) -> exp.Expr:
 
 
 def _recordset(node: exp.OpenJSON, name: str) -> exp.Expr:
-    """Translate OPENJSON ... WITH (...) without paths: the objects of an array as rows, missing members as NULL."""
+    """Translate OPENJSON ... WITH (...) of an array.
+
+    Without paths its elements are objects, and missing members are NULL. With one column and the path '$' they are
+    values.
+    """
+    paths = [column.args.get("path") for column in node.expressions]
+    if not node.args.get("path") and len(paths) == 1 and paths[0] is not None and paths[0].name == "$":
+        return _values(node, name)
     if node.args.get("path") or any(column.args.get("path") for column in node.expressions):
         raise SqlError(102, "OPENJSON with paths is not played here.", 15)
     columns = ", ".join(f"{column.name} {_type(column.args['kind']).sql('postgres')}" for column in node.expressions)
@@ -111,6 +118,17 @@ def _recordset(node: exp.OpenJSON, name: str) -> exp.Expr:
     assert null is not None
     null.replace(node.this)
     return found
+
+
+def _values(node: exp.OpenJSON, name: str) -> exp.Expr:
+    column = node.expressions[0]
+    kind = _type(column.args["kind"]).sql("postgres")
+    text = f"SELECT CAST(one AS {kind}) AS {column.name} FROM jsonb_array_elements_text(NULL::jsonb) AS one"
+    found: exp.Expr = sqlglot.parse_one(text, read="postgres")
+    null = found.find(exp.Null)
+    assert null is not None
+    null.replace(node.this)
+    return exp.Subquery(this=found, alias=exp.TableAlias(this=exp.to_identifier(name)))
 
 
 def _type(declared: exp.DataType) -> exp.DataType:

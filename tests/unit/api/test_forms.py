@@ -9,7 +9,6 @@ from starlette.datastructures import Headers
 from jobfac.api import TABLE, models, openapi
 from jobfac.api.auth import FailedLogins
 from jobfac.api.examples import EXAMPLES
-from jobfac.api.live import queries
 from jobfac.api.live.streams import event
 from jobfac.api.resources.output import Reader
 from jobfac.api.routing import ApiRequest, ApiResponse, Endpoint
@@ -100,10 +99,3 @@ def test_a_partial_character_waits_for_its_rest() -> None:
 
 def test_an_event_is_one_line_of_data() -> None:
     assert event("run", {"text": "a\nb"}, 7) == b'id: 7\nevent: run\ndata: {"text": "a\\nb"}\n\n'
-
-
-@pytest.mark.parametrize("number", [0, 1, 2, 3, 200, queries.BATCH, queries.BATCH + 1, 3 * queries.BATCH])
-def test_lists_of_ids_have_few_lengths(number: int) -> None:
-    batches = list(queries.batches(range(number)))
-    assert {one for batch in batches for one in batch} == set(range(number))
-    assert all(len(batch).bit_count() == 1 and len(batch) <= queries.BATCH for batch in batches)

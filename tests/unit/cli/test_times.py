@@ -3,10 +3,12 @@
 import time
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
+from zoneinfo import ZoneInfo
 
 import pytest
 
-from jobfac.cli.times import describe, read_day, read_end, read_time, write_short, write_time
+from jobfac.cli.times import describe, write_short, write_time
+from jobfac.times import read_day, read_end, read_time
 
 NOW = datetime(2027, 3, 28, 10, 30, tzinfo=UTC)  # 12:30 in Berlin, whose clocks went forward in the night before
 
@@ -38,6 +40,19 @@ def berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 )
 def test_a_time_is_local_unless_it_says_otherwise(text: str, back: bool, wanted: str) -> None:
     assert write_time(read_time(text, NOW, back=back)) == wanted
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("today", "2027-03-28 00:00:00-04:00"),
+        ("22:00", "2027-03-27 22:00:00-04:00"),
+        ("2027-01-31", "2027-01-31 00:00:00-05:00"),
+        ("2h", "2027-03-28 04:30:00-04:00"),
+    ],
+)
+def test_a_time_may_be_of_another_zone_than_the_machine(text: str, wanted: str) -> None:
+    assert str(read_time(text, NOW, back=True, zone=ZoneInfo("America/New_York"))) == wanted
 
 
 @pytest.mark.parametrize("text", ["yesterday", "2h", "soon", "", "25:00", "0001-01-01"])

@@ -1,4 +1,4 @@
-"""`stop` and `retry`: one run, or all runs that a filter finds."""
+"""`stop`, `retry` and `ack`: some runs, or all runs that a filter finds."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +11,7 @@ from jobfac.cli.client import Backend, backend
 from jobfac.cli.commands.start import SetFileOption, SetOption
 from jobfac.cli.common import MAX_ID, UNSUCCESSFUL, USAGE, Json, Yes, confirm, fail, is_terminal, refuse_denied
 from jobfac.cli.parameters import read_settings
-from jobfac.cli.rendering.printing import Columns, note, print_json, print_table
+from jobfac.cli.rendering.printing import Columns, note, print_json, print_list
 from jobfac.states import FINAL
 from jobfac.views import serialization
 from jobfac.views.results.many import ManyView, Result
@@ -116,6 +116,46 @@ def retry(
         _act(shown, "retry", dry_run, yes, as_json, factory.retry_many)
 
 
+def acknowledge(
+    runs: Annotated[
+        list[int] | None,
+        typer.Argument(
+            min=1, max=MAX_ID, metavar="[RUN]...", help="Runs that failed; or say which runs by options.",
+            autocompletion=completion.runs,
+        ),
+    ] = None,
+    job: s.Job = None,
+    states: s.States = None,
+    category: s.Category = None,
+    worker: s.WorkerName = None,
+    since: s.Since = None,
+    until: s.Until = None,
+    sequence: s.InSequence = None,
+    key: s.Key = None,
+    text: s.TextOption = None,
+    limit: Limit = 1000,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Acknowledge failures, so that `top` and v_failures no longer show them first.
+
+    Options say which, such as --job J --since 12h; they choose failures that nobody has acknowledged.
+    """
+    wanted = s.selection(job, states, category, worker, since, until, sequence, key, text)
+    with backend() as factory:
+        if not _is_many(runs[0] if runs else None, wanted, dry_run):
+            found = factory.acknowledge(runs or [])
+            if as_json:
+                print_json(serialization.all_as_json(found))
+                return
+            for run in found:
+                typer.echo(f"run {run.id} of job '{run.job}' is acknowledged by {run.acknowledged_by}")
+            return
+        shown = factory.choose_to_acknowledge(wanted, limit)
+        _act(shown, "acknowledge", dry_run, yes, as_json, factory.acknowledge_many)
+
+
 def _is_many(run: int | None, wanted: "Filter", more: bool) -> bool:
     """Whether the options choose the runs. One run and options exclude each other."""
     by_options = more or any(wanted)
@@ -150,16 +190,13 @@ def _act(
     _print(lines, as_json)
     number = {result: sum(line.result is result for line in lines) for result in Result}
     if not as_json:
-        word = {"stop": "stopped", "retry": "retried"}[verb]
+        word = {"stop": "stopped", "retry": "retried", "acknowledge": "acknowledged"}[verb]
         note(f"{number[Result.DONE]} {word}, {number[Result.SKIPPED]} skipped, {number[Result.REFUSED]} refused.")
     if number[Result.REFUSED]:
         raise typer.Exit(UNSUCCESSFUL)
 
 
 def _print(lines: Sequence[ManyView], as_json: bool) -> None:
-    if as_json:
-        print_json(serialization.all_as_json(lines))
-        return
     columns: Columns[ManyView] = {
         "RUN": "id",
         "JOB": "job",
@@ -168,7 +205,7 @@ def _print(lines: Sequence[ManyView], as_json: bool) -> None:
         "NEW RUN": "new_run",
         "WHY": "reason",
     }
-    print_table(lines, columns, "no runs match")
+    print_list(lines, columns, "no runs match", as_json)
 
 
 def _stop_one(factory: Backend, run: int, now: bool, wait_for: float, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""hold, release, holds, note, ack, approve: what the people on duty do."""
+"""hold, release, holds, note, approve: what the people on duty do."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -10,10 +10,10 @@ from jobfac.cli.client import backend
 from jobfac.cli.commands.start import SetOption
 from jobfac.cli.common import MAX_ID, USAGE, Json, RunId, fail, instant, seconds
 from jobfac.cli.parameters import read_pairs
-from jobfac.cli.rendering.printing import Columns, print_json, print_table
+from jobfac.cli.rendering.printing import Columns, print_json, print_list
 from jobfac.cli.rendering.text import cell, text_of
 from jobfac.views.holds import HoldView
-from jobfac.views.serialization import all_as_json, as_json
+from jobfac.views.serialization import as_json
 
 HoldId = Annotated[int, typer.Argument(min=1, max=MAX_ID, help="The hold's id, as `jobfac holds` shows it.")]
 
@@ -63,9 +63,6 @@ def list_holds(
     """List the active holds, oldest first."""
     with backend() as factory:
         found = factory.holds(ended)
-    if json:
-        print_json(all_as_json(found))
-        return
     columns: Columns[HoldView] = {
         "HOLD": "id",
         "OF": _scope,
@@ -76,7 +73,7 @@ def list_holds(
     }
     if ended:
         columns = {**columns, "RELEASED": "released_at"}
-    print_table(found, columns, "nothing is held")
+    print_list(found, columns, "nothing is held", json)
 
 
 def _scope(hold: HoldView) -> str:
@@ -96,19 +93,6 @@ def note_run(
         print_json(as_json(written))
     else:
         typer.echo(f"note {written.id} about run {run} is written" + (", its failure is acknowledged" if ack else ""))
-
-
-def acknowledge(
-    runs: Annotated[list[int], typer.Argument(min=1, max=MAX_ID, help="Runs that failed.")], json: Json = False
-) -> None:
-    """Acknowledge failures, so that `top` and v_failures no longer show them first."""
-    with backend() as factory:
-        found = factory.acknowledge(runs)
-    if json:
-        print_json(all_as_json(found))
-        return
-    for run in found:
-        typer.echo(f"run {run.id} of job '{run.job}' is acknowledged by {run.acknowledged_by}")
 
 
 def approve(

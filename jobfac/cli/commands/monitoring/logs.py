@@ -12,11 +12,10 @@ from jobfac.cli import selection as s
 from jobfac.cli.client import Backend, backend
 from jobfac.cli.client.protocol import Text
 from jobfac.cli.common import MAX_ID, NOT_FOUND, USAGE, Json, fail
-from jobfac.cli.rendering.printing import Columns, note, print_json, print_table
+from jobfac.cli.rendering.printing import Columns, note, print_json, print_list
 from jobfac.states import FINAL
 from jobfac.views.results.output import OutputMatch
 from jobfac.views.runs import AttemptView, RunView
-from jobfac.views.serialization import all_as_json
 
 if TYPE_CHECKING:
     from jobfac.store.history.search import Filter
@@ -61,11 +60,8 @@ def logs(
 def _search(wanted: "Filter", text: str, limit: int, as_json: bool) -> None:
     with backend() as factory:
         matches = factory.search_output(wanted, text, limit)
-    if as_json:
-        print_json(all_as_json(matches))
-        return
     columns: Columns[OutputMatch] = {"RUN": "run", "JOB": "job", "STREAM": "stream", "LINE": "number", "TEXT": "line"}
-    print_table(matches, columns, f"no run wrote '{text}'")
+    print_list(matches, columns, f"no run wrote '{text}'", as_json)
 
 
 def _show_run(run: int, follow: bool, stream: str | None, attempt: int | None, as_json: bool) -> None:

@@ -105,7 +105,7 @@ class Screen:
 
     def take(self, result: "Result | None", interval: float) -> bool:
         """Take a result of the poller; returns whether there is something new to show."""
-        from jobfac.cli.rendering.rows import span
+        from jobfac.views.durations import short_duration
         from jobfac.views.overview import Overview
 
         if isinstance(result, str):
@@ -119,7 +119,7 @@ class Screen:
         age = time.monotonic() - self._since
         late = self._trouble or ("no answer yet" if age > interval + LATE else "")
         known = self._overview is not None
-        self._late = f"{f'{span(age)} old: ' if known else ''}{late}" if late else ""
+        self._late = f"{f'{short_duration(age)} old: ' if known else ''}{late}" if late else ""
         return result is not None or bool(late)
 
     def runs(self, height: int) -> list[int]:

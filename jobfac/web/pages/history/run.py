@@ -19,9 +19,8 @@ from jobfac.states import FINAL, JobKind
 from jobfac.store import jobs, notes, outbox, parameters, runs, sequences
 from jobfac.store.history import counts, waiting
 from jobfac.views.jobs import ChangeView
-from jobfac.views.notes import NoteView
 from jobfac.views.notifications import NotificationView
-from jobfac.views.runs import AttemptView, EventView, RunView
+from jobfac.views.runs import AttemptView, EventView, NoteView, RunView
 from jobfac.views.sequences import StepVisitView
 from jobfac.web.drawing import bars, graph
 from jobfac.web.output_places import places

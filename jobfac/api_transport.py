@@ -1,0 +1,131 @@
+"""HTTP to the API of jobfac: the key, time limits, repetition and problem documents. The clients are built on it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+import tenacity
+
+from jobfac.errors import JobfacError, Kind, Unreachable
+
+Object = dict[str, Any]
+"""A JSON object."""
+
+MAX_WAIT = 30.0
+"""The maximum seconds for which one request waits for the end of a run."""
+
+RETRY_FOR = 15.0
+"""Seconds for which a request that is safe to repeat is repeated while the API or its database is unreachable."""
+
+
+class ProblemError(JobfacError):
+    """The API refused a request. ``str()`` is its sentence.
+
+    Attributes:
+        status: the HTTP status.
+        problem: the problem document (RFC 9457), empty if the response had none.
+    """
+
+    kind = Kind.INVALID
+
+    def __init__(self, sentence: str, status: int, problem: Mapping[str, Any]) -> None:
+        super().__init__(sentence)
+        self.status = status
+        self.problem = problem
+
+    @property
+    def exit_code(self) -> int:
+        return (Kind.of_status(self.status) or self.kind).exit_code
+
+
+class ApiTransport:
+    """Connections to one API with one key. Threads may share it.
+
+    Args:
+        url: where the API listens.
+        key: an API key.
+        retry_for: seconds for which a repeatable request is repeated.
+    """
+
+    def __init__(self, url: str, key: str, *, retry_for: float = RETRY_FOR) -> None:
+        self._url = url.rstrip("/")
+        headers = {"Authorization": f"Bearer {key}"}
+        self._http = httpx.Client(base_url=self._url, headers=headers, timeout=httpx.Timeout(MAX_WAIT + 30))
+        self._retry_for = retry_for
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def get(self, path: str, /, **query: Any) -> Object:
+        """Return the JSON object at a path. Raises as ``call`` does."""
+        return self.call("GET", path, repeatable=True, params=query)
+
+    def call(self, method: str, path: str, *, repeatable: bool, **options: Any) -> Object:
+        """Send a request and return the JSON object of its response, empty if it has no body.
+
+        Raises:
+            ProblemError: the API refused the request.
+            Unreachable: as for ``send``, or the API failed.
+        """
+        return self.read(self.send(method, path, repeatable=repeatable, **options))
+
+    def send(self, method: str, path: str, *, repeatable: bool, stream: bool = False, **options: Any) -> httpx.Response:
+        """Send a request and return its response, which may be a refusal.
+
+        Args:
+            repeatable: repeat the request while the API or its database is unreachable.
+            stream: leave the body unread; the caller closes the response.
+            options: those of ``httpx.Client.build_request``.
+
+        Raises:
+            Unreachable: there was no response.
+        """
+        request = self._http.build_request(method, path, **options)
+
+        def once() -> httpx.Response:
+            response = self._http.send(request, stream=stream)
+            if _is_unavailable(response):
+                response.read()
+            return response
+
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(httpx.TransportError) | tenacity.retry_if_result(_is_unavailable),
+            stop=tenacity.stop_after_delay(self._retry_for if repeatable else 0.0),
+            wait=tenacity.wait_random_exponential(multiplier=0.1, max=2.0),
+            retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
+        )
+        try:
+            return retrying(once)
+        except httpx.TransportError as error:
+            sentence = f"The API at {self._url} cannot be reached: {error}. Check JOBFAC_API_URL and the server."
+            raise Unreachable(sentence) from error
+
+    def read(self, response: httpx.Response) -> Object:
+        """Return the JSON object of a response, empty if it has no body. Raises as ``call`` does."""
+        self.check(response)
+        return dict(response.json()) if response.content else {}
+
+    def check(self, response: httpx.Response) -> None:
+        """Raise the error of a response that is not a success, as ``call`` does."""
+        if response.is_success:
+            return
+        problem, status = problem_of(response), response.status_code
+        unexplained = f"{self._url} answered {status} and may not be the API of jobfac; check JOBFAC_API_URL."
+        sentence = str(problem.get("detail") or unexplained)
+        if status >= Kind.BUG.status:
+            raise Unreachable(sentence)
+        raise ProblemError(sentence, status, problem)
+
+
+def problem_of(response: httpx.Response) -> Object:
+    """Return the problem document of a response, empty if it has none."""
+    try:
+        found = response.json()
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _is_unavailable(response: httpx.Response) -> bool:
+    return response.status_code == Kind.UNAVAILABLE.status

@@ -1,0 +1,23 @@
+"""The standard streams. `jobfac --help` imports this module, so it imports little."""
+
+import io
+import os
+import sys
+from pathlib import Path
+
+NOT_UTF8 = "is not text in UTF-8; pass bytes to a program as base64, or in a file."
+"""The end of the error for a payload or an argument that cannot be stored."""
+
+
+def prepare_streams() -> None:
+    """Replace closed standard streams by the null device, and escape characters that standard output cannot encode."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):  # in the order of their descriptors
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - open until the process ends
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def note(text: str) -> None:
+    """Print a line on standard error."""
+    sys.stderr.write(text + "\n")

@@ -1,0 +1,144 @@
+"""`/jobs/ID/start`: the form that starts a job, empty or with what an earlier run was given."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from starlette.responses import Response
+
+from jobfac import definitions as d
+from jobfac.definitions.values import read_duration
+from jobfac.errors import Invalid, JobfacError
+from jobfac.operations import starting
+from jobfac.operations.caller import visible_job, visible_run
+from jobfac.states import RunState
+from jobfac.store import jobs
+from jobfac.store.api_keys import Role
+from jobfac.store.runs import StartRequest
+from jobfac.store.runs.request import FIRST
+from jobfac.views.runs import RunView
+from jobfac.web import commands, fields
+from jobfac.web.page import Page, act, get
+from jobfac.web.templating import with_query
+from jobfac.web.visit import Notice, Visit
+
+FIELDS = ("arguments", "payload", "priority", "delay", "at", "from_step")
+"""The fields of every form, beside those of the parameters."""
+
+
+def form(visit: Visit) -> Response:
+    """Show the form that starts a job. The URL may name a run `like` which to start, and a step to begin with."""
+    values, like = {"from_step": visit.query["from_step"]}, visit.query["like"]
+    if like.isdecimal() and len(like) < 19:
+        values |= _given(visit.read(visible_run, visit.caller, int(like)))
+    return _form(visit, values, "")
+
+
+def _given(run: RunView) -> dict[str, str]:
+    """Return the fields with what a run was given. Values of sensitive parameters are not among them."""
+    values = {} if run.arguments is None else {"arguments": "\n".join(run.arguments)}
+    for name, value in (run.parameters or {}).items():
+        values[fields.PARAMETER + name] = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return {**values, "payload": run.payload or ""}
+
+
+def _form(visit: Visit, values: dict[str, str], problem: str) -> Response:
+    def read(conn: sa.Connection) -> jobs.Stored:
+        return visible_job(conn, visit.caller, visit.path("job"))
+
+    numbers, stored = visit.together(read)
+    definition = stored.definition
+    arguments = "\n".join(getattr(definition, "arguments", ()))
+    shown = {**dict.fromkeys(FIELDS, ""), "arguments": arguments, **values}
+    return visit.render(
+        "start.html", 422 if problem else 200, active="jobs", counts=numbers, job=stored, definition=definition,
+        values=shown, problem=problem, default=arguments,
+    )  # fmt: skip
+
+
+def start(visit: Visit) -> Response:
+    """Start a job with what the form says."""
+    values = {name: visit.field(name) for name in FIELDS}
+    values |= fields.of_form(visit)
+    job_id = visit.path("job")
+    definition = visit.read(visible_job, visit.caller, job_id).definition
+    try:
+        request = _request(visit, job_id, values, definition)
+        started = starting.start(visit.service.db, visit.by, request)
+    except (JobfacError, d.DefinitionError) as error:
+        return _form(visit, values, str(error))
+    words = _command(job_id, request, definition)
+    denied = next((run for run in started if run.state == RunState.DENIED), None)
+    if denied is not None:
+        return visit.go(f"/runs/{denied.id}", Notice(f"Run {denied.id} was denied: {denied.reason}.", words, bad=True))
+    if len(started) == 1:
+        return visit.go(
+            f"/runs/{started[0].id}", Notice(f"Run {started[0].id} of {job_id} is {started[0].state}.", words)
+        )
+    return visit.go(f"/runs{with_query({'job': job_id})}", Notice(f"{len(started)} runs, one for each worker.", words))
+
+
+def _request(visit: Visit, job_id: str, values: dict[str, str], definition: d.AnyJob) -> StartRequest:
+    arguments: list[str] | None = None
+    given = values["arguments"].replace("\r\n", "\n").strip("\n")
+    if given != "\n".join(getattr(definition, "arguments", ())):
+        arguments = given.split("\n") if given else []
+    priority = values["priority"].strip()
+    if priority and not priority.lstrip("-").isdecimal():
+        raise Invalid(f"The priority must be a whole number from -1000 to 1000, not '{priority}'.")
+    if priority and not -1000 <= int(priority) <= 1000:
+        raise Invalid(f"The priority must be from -1000 to 1000, not {priority}.")
+    return StartRequest(
+        job=job_id,
+        by=visit.by.name,
+        arguments=arguments,
+        payload=values["payload"].replace("\r\n", "\n") or None,
+        priority=int(priority) if priority else None,
+        delay=_delay(values["delay"].strip()),
+        at=_at(visit, values["at"].strip(), values["delay"].strip()),
+        overrides={FIRST: values["from_step"]} if values["from_step"] else None,
+        parameters=fields.read(definition.parameters, values) or None,
+    )
+
+
+def _delay(text: str) -> float | None:
+    try:
+        return float(read_duration(text)) if text else None
+    except ValueError as error:
+        raise Invalid(f"The delay {error}.") from None
+
+
+def _at(visit: Visit, text: str, delay: str) -> datetime | None:
+    if not text:
+        return None
+    if delay:
+        raise Invalid("There is a delay and a time; give one of them.")
+    try:
+        moment = datetime.fromisoformat(text)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=visit.zone)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise Invalid(f"'{text}' is no time: write 2027-01-31 22:00.") from None
+
+
+def _command(job_id: str, request: StartRequest, definition: d.AnyJob) -> str:
+    words: list[Any] = ["start", job_id]
+    words += fields.words(definition.parameters, request.parameters or {})
+    if request.overrides:
+        words += ["--from-step", request.overrides[FIRST]]
+    for argument in request.arguments or ():
+        words += ["--argument", argument]
+    if request.payload is not None:
+        words += ["--payload", request.payload if len(request.payload) <= 100 else "..."]
+    if request.priority is not None:
+        words += ["--priority", request.priority]
+    if request.delay is not None:
+        words += ["--in", f"{request.delay:g}s"]
+    if request.at is not None:
+        words += ["--at", request.at.isoformat()]
+    return commands.line(*words)
+
+
+PAGES: tuple[Page, ...] = (
+    get("/jobs/{job}/start", form, Role.OPERATOR),
+    act("/jobs/{job}/start", start),
+)

@@ -1,0 +1,101 @@
+"""The history of runs, by HTTP: how it is searched, and what is done to many runs at once."""
+
+import re
+
+from tests.roles.pages.stage import Browser, Stage
+from tests.support.api_stage import Served
+
+FOUND: tuple[tuple[str, set[str]], ...] = (
+    ("state=failed&job=broken", {"failed"}),
+    ("state=waiting", {"blocked", "unserved", "scheduled"}),
+    ("state=failed&q=SCRIPT", {"failed"}),
+    ("q=half+way", {"running"}),
+    ("job=to-file", {"to_file"}),
+    ("category=ops", {"running", "blocked"}),
+    ("worker=w1&state=succeeded", {"succeeded", "to_file"}),
+    ("since=2027-01-01", set()),
+    ("until=1h", set()),
+    ("since=yesterday&until=today&state=running", {"running"}),
+    ("state=unacknowledged&job=broken", {"failed"}),
+    ("since=1h&state=running", {"running"}),
+)
+"""The runs that a search finds, by what is in its URL."""
+
+
+def test_runs_are_found(operator: Browser, stage: Stage) -> None:
+    named = {name: run for name, run in stage._asdict().items() if name not in ("worker", "sequence")}
+    for query, found in FOUND:
+        shown = {int(one) for one in re.findall(r'data-row="run-(\d+)"', operator.get(f"/runs?{query}"))}
+        assert {name for name, run in named.items() if run in shown} == found, query
+
+
+def test_a_wrong_filter_says_what_is_wrong(operator: Browser) -> None:
+    assert "&#39;since&#39; must be a time such as 2h, yesterday" in operator.get("/runs?since=soon")
+    assert "There is no state &#39;broken&#39;" in operator.get("/runs?state=broken")
+
+
+def test_a_filter_is_shown_as_a_command(operator: Browser, stage: Stage) -> None:
+    text = operator.get("/runs?job=export&state=stopped&q=a+b&category=ops&worker=w1&since=2h&sequence=7")
+    line = "--job export --state stopped --category ops --worker w1 --since 2h --sequence 7 --text &#39;a b&#39;"
+    assert f"jobfac runs list {line}" in text
+    operator.client.cookies.set("jobfac-zone", "Asia%2FTokyo")
+    assert "--until 2027-02-01T00:00:00+09:00" in operator.get("/runs?until=2027-01-31")
+    assert "--unacknowledged" in operator.get("/runs?state=unacknowledged")
+
+
+def test_a_page_of_runs_leads_to_the_next(place: Served, operator: Browser) -> None:
+    for _ in range(60):
+        place.start("export")
+    first = operator.get("/runs?job=export")
+    (link,) = re.findall(r'href="(\?[^"]*below=\d+)"', first)
+    second = operator.get(f"/runs{link.replace('&amp;', '&')}")
+    rows = [set(re.findall(r'data-row="run-(\d+)"', page)) for page in (first, second)]
+    assert (len(rows[0]), len(rows[1])) == (50, 12)
+    assert not rows[0] & rows[1]
+
+
+def test_the_search_box_finds_jobs_runs_and_text(operator: Browser, stage: Stage) -> None:
+    for words, path in (
+        (str(stage.failed), f"/runs/{stage.failed}"), ("export", "/jobs/export"), ("expo", "/jobs?q=expo"),
+        ("half way", "/runs?q=half+way"), ("", "/runs"),
+    ):  # fmt: skip
+        assert operator.client.get("/search", params={"q": words}).headers["location"] == path
+
+
+def test_runs_are_retried_and_stopped(operator: Browser, stage: Stage) -> None:
+    text = operator.act(f"/runs/{stage.failed}/retry", f"/runs/{stage.failed}")
+    assert f"is the retry of run {stage.failed}: queued" in text
+    assert f"jobfac retry {stage.failed}" in text
+    text = operator.act(f"/runs/{stage.running}/stop", f"/runs/{stage.running}")
+    assert f"Run {stage.running} of slow was running and is now stopping." in text
+    text = operator.act("/runs/selected", "/runs", run=[str(stage.succeeded), str(stage.running)], do="retry")
+    assert f"1 run was started again. 1 skipped: run {stage.running}, it is stopping." in text
+    assert f"for run in {stage.succeeded} {stage.running}; do jobfac retry $run; done" in text
+    assert "0 runs were started again. 1 skipped" in operator.act(
+        "/runs/selected", "/runs", run=str(stage.failed), do="retry"
+    )
+    text = operator.act("/runs/selected", "/runs", run=[str(stage.blocked), str(stage.unserved)], do="stop")
+    assert "2 runs were asked to stop." in text
+    assert "No run is selected." in operator.act("/runs/selected", "/runs", do="stop")
+
+
+def test_all_runs_of_a_filter_are_shown_and_then_changed(operator: Browser, stage: Stage) -> None:
+    assert "/runs/all?" not in operator.get("/runs?state=failed")  # it says not which
+    listed = operator.get("/runs?state=failed&q=exit+code")
+    link = re.findall(r'href="(/runs/all\?[^"]*do=acknowledge)"', listed)[0].replace("&amp;", "&")
+    assert "do=retry" in listed
+    assert "do=stop" not in listed
+    shown = operator.get(link)
+    ids = re.findall(r'name="run" value="(\d+)"', shown)
+    assert (len(ids), "Acknowledge 2 runs?" in shown) == (2, True)
+    assert "jobfac ack --state failed --state lost --state start_failed --state timed_out --text" in shown
+    assert "is acknowledged" in operator.act(f"/runs/{ids[0]}/acknowledge", "/")
+    text = operator.act("/runs/selected", link, run=ids, do="acknowledge", filter="state=failed&q=exit+code")
+    assert f"1 run was acknowledged. 1 skipped: run {ids[0]}, it was acknowledged: operator." in text
+    assert "jobfac ack --state failed" in text
+    assert "No run matches." in operator.get(link)
+    shown = operator.get("/runs/all?do=stop&category=ops")
+    assert "jobfac stop --category ops --all" in shown
+    assert "Stop 2 runs?" in shown
+    assert "Say which runs" in operator.get("/runs/all?do=stop&state=running")
+    assert "none of these" in operator.client.get("/runs/all?do=delete&job=a").text

@@ -1,0 +1,63 @@
+"""The form that starts a job, by HTTP: its fields, what it refuses, and what it starts."""
+
+import re
+
+from jobfac.store import sequences
+from tests.roles.pages.stage import Browser, Stage
+from tests.support.api_stage import Served
+
+
+def test_a_job_is_started_with_a_form(operator: Browser, stage: Stage) -> None:
+    form = operator.get("/jobs/export/start")
+    assert ">--full</textarea>" in form
+    answer = operator.post("/jobs/export/start", "/jobs/export/start", arguments="--full", priority="high")
+    assert (answer.status_code, "must be a whole number" in answer.text) == (422, True)
+    assert 'value="high"' in answer.text
+    answer = operator.post("/jobs/export/start", "/jobs/export/start", arguments="a", delay="soon")
+    assert "The delay must be" in answer.text
+    text = operator.act("/jobs/export/start", arguments="--part\r\n7", payload="x", priority="5", delay="10m")
+    assert "of export is scheduled" in text
+    assert "--part\n7" in text
+    assert "jobfac start export --argument --part --argument 7 --payload x --priority 5 --in 600s" in text
+
+
+def test_a_run_is_started_again_with_changes(operator: Browser, stage: Stage) -> None:
+    assert f"/jobs/export/start?like={stage.succeeded}" in operator.get(f"/runs/{stage.succeeded}")
+    form = operator.get(f"/jobs/export/start?like={stage.succeeded}")
+    assert "{&#34;day&#34;: 1}</textarea>" in form
+    assert operator.client.get("/jobs/export/start?like=999999").status_code == 404
+
+
+def test_a_sequence_is_started_at_a_step(place: Served, operator: Browser, stage: Stage) -> None:
+    link = f"/jobs/month-end/start?like={stage.sequence}&from_step=extract"
+    assert link.replace("&", "&amp;") in operator.get(f"/runs/{stage.sequence}")
+    form = operator.get("/jobs/month-end/start?from_step=close")
+    assert '<option value="close" selected>close</option>' in form
+    text = operator.act("/jobs/month-end/start", from_step="close")
+    assert "of month-end is queued" in text
+    assert "jobfac start month-end --from-step close" in text
+    place.db.transact(sequences.begin_queued, "w1")
+    run_id = max(int(one) for one in re.findall(r"Run (\d+) of month-end", text))
+    steps = re.findall(r'data-row="step-\d+"><td class="job">(\w+)', operator.get(f"/runs/{run_id}"))
+    assert steps == ["close"]
+    answer = operator.post("/jobs/month-end/start", "/jobs/month-end/start", from_step="clse")
+    assert (answer.status_code, "did you mean" in answer.text) == (422, True)
+
+
+def test_a_job_with_parameters_has_a_field_for_each(place: Served, operator: Browser) -> None:
+    parameters = {
+        "region": {"type": "choice", "choices": ["eu", "us"], "required": True, "description": "Where"},
+        "limit": {"type": "integer", "minimum": 1, "default": 10},
+        "token": {"type": "text", "sensitive": True},
+    }
+    place.define("load", command=["echo", "${parameters.region}"], parameters=parameters)
+    form = operator.get("/jobs/load/start")
+    assert '<select name="parameter.region" required>' in form
+    given = {"parameter.region": "eu", "parameter.limit": "none", "parameter.token": "s3cret"}
+    answer = operator.post("/jobs/load/start", "/jobs/load/start", **given)
+    assert (answer.status_code, "must be a whole number" in answer.text) == (422, True)
+    assert "s3cret" not in answer.text
+    text = operator.act("/jobs/load/start", "/jobs/load/start", **{**given, "parameter.limit": "5"})
+    assert "jobfac start load --set region=eu --set limit=5" in text
+    assert "token=..." in text
+    assert "<dt>limit</dt><dd><code>5</code>" in text

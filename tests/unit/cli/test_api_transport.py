@@ -1,0 +1,50 @@
+"""The transport of the clients over HTTP, with no server."""
+
+import httpx
+import pytest
+
+from jobfac.api_transport import ApiTransport, ProblemError
+from jobfac.errors import NOT_FOUND, REFUSED, UNREACHABLE, USAGE, JobfacError, Unreachable
+
+
+def transport(monkeypatch: pytest.MonkeyPatch, *responses: httpx.Response) -> tuple[ApiTransport, list[str]]:
+    """A transport whose requests get these responses, then no more answer, and the paths that it asked for."""
+    asked, left = [], list(responses)
+
+    def send(_: httpx.Client, request: httpx.Request, **options: object) -> httpx.Response:
+        asked.append(request.url.path)
+        if left:
+            return left.pop(0)
+        raise httpx.ConnectError("refused")
+
+    monkeypatch.setattr(httpx.Client, "send", send)
+    return ApiTransport("http://api", "key", retry_for=0.15), asked
+
+
+@pytest.mark.parametrize("responses", [(), (httpx.Response(503, json={"detail": "later"}),)])
+def test_only_what_may_be_repeated_is_repeated(
+    monkeypatch: pytest.MonkeyPatch, responses: tuple[httpx.Response, ...]
+) -> None:
+    api, asked = transport(monkeypatch, *responses)
+    with pytest.raises(Unreachable):
+        api.call("DELETE", "/once", repeatable=False)
+    assert asked == ["/once"]
+    with pytest.raises(Unreachable, match="http://api cannot be reached: refused"):
+        api.get("/again")
+    assert asked.count("/again") > 1
+
+
+@pytest.mark.parametrize(
+    ("status", "exit_code"),
+    [(401, REFUSED), (404, NOT_FOUND), (409, REFUSED), (422, USAGE), (418, USAGE), (502, UNREACHABLE)],
+)
+def test_a_refusal_has_the_exit_code_of_its_status(
+    monkeypatch: pytest.MonkeyPatch, status: int, exit_code: int
+) -> None:
+    api, _ = transport(monkeypatch, httpx.Response(status, json={"detail": "No."}), httpx.Response(status, json=[]))
+    with pytest.raises(JobfacError, match=r"^No\.$") as caught:
+        api.get("/a")
+    assert caught.value.exit_code == exit_code
+    assert isinstance(caught.value, ProblemError) is (status < 500)
+    with pytest.raises(JobfacError, match=f"answered {status} and may not be the API of jobfac"):
+        api.get("/a")
