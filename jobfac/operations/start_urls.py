@@ -10,9 +10,9 @@ from jobfac.definitions.triggers.call import PER_MINUTE, Call
 from jobfac.errors import NotFound, Refused
 from jobfac.operations import starting
 from jobfac.operations.caller import Caller, transact, visible_job
-from jobfac.store import start_urls
 from jobfac.store.runs import StartRequest
-from jobfac.store.start_urls import NewUrl, StartUrl
+from jobfac.store.triggers import start_urls
+from jobfac.store.triggers.start_urls import NewUrl, StartUrl
 from jobfac.views.runs import RunView
 
 KEY_LENGTH = 200

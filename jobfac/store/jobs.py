@@ -14,7 +14,8 @@ from jobfac.database.dialects import lists, utcnow
 from jobfac.database.tables import category, job, job_version, queue
 from jobfac.database.types import flag, truncate_utf16
 from jobfac.states import JobKind
-from jobfac.store import audit, expectations, start_urls
+from jobfac.store import audit, expectations
+from jobfac.store.triggers import start_urls
 from jobfac.views.jobs import JobView, VersionView
 from jobfac.views.serialization import from_row
 

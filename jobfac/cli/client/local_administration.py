@@ -47,7 +47,7 @@ class LocalAdministration:
 
     def start_urls(self, job: str) -> "list[StartUrlView]":
         from jobfac.operations.caller import visible_job
-        from jobfac.store import start_urls
+        from jobfac.store.triggers import start_urls
 
         return self._db.query(lambda conn: start_urls.of_job(conn, visible_job(conn, self._by, job).id))
 

@@ -11,9 +11,9 @@ from jobfac.definitions import DefinitionError
 from jobfac.errors import NotFound, Refused
 from jobfac.operations import jobs, start_urls
 from jobfac.operations.caller import Caller
-from jobfac.store import start_urls as store
 from jobfac.store.jobs import load
-from jobfac.store.start_urls import StartUrl
+from jobfac.store.triggers import start_urls as store
+from jobfac.store.triggers.start_urls import StartUrl
 from tests.support.database import define, get, now
 
 ANN = Caller("ann")

@@ -19,9 +19,10 @@ from jobfac.operations import caller as operations
 from jobfac.operations import start_urls as urls
 from jobfac.secret_references import SecretError, resolve
 from jobfac.states import RunState
-from jobfac.store import jobs, start_urls
+from jobfac.store import jobs
 from jobfac.store.api_keys import Role
-from jobfac.store.start_urls import StartUrl
+from jobfac.store.triggers import start_urls
+from jobfac.store.triggers.start_urls import StartUrl
 from jobfac.telemetry.logs import logger
 from jobfac.views.serialization import all_as_json
 
