@@ -142,6 +142,17 @@ def test_a_step_that_waits_for_a_person_is_decided(place: Served, operator: Brow
     assert "approved by operator" in text
 
 
+def test_a_start_url_is_made_shown_once_and_revoked(place: Served) -> None:
+    admin = Browser(place, place.keys[Role.ADMIN])
+    text = admin.act("/jobs/export/urls", "/jobs/export", name="github")
+    (url,) = set(re.findall(r"http://[^ <]+/v1/call/ju_\w+[\w-]+", text))
+    assert "/v1/call/" not in admin.get("/jobs/export")
+    assert place.client(None).post(url).status_code == 202
+    assert "is revoked" in admin.act("/jobs/export/urls/1/revoke", "/jobs/export")
+    assert place.client(None).post(url).status_code == 404
+    assert "Start URLs" not in Browser(place, place.keys[Role.OPERATOR]).get("/jobs/export")
+
+
 def test_a_version_is_rolled_back(place: Served, stage: Stage) -> None:
     place.define("export", command=["python3", "export.py"])
     admin = Browser(place, place.keys[Role.ADMIN])
