@@ -133,8 +133,7 @@ def test_a_step_that_waits_for_a_person_is_decided(place: Served, operator: Brow
     assert all(words in page for words in ("Publish?", 'name="parameter.percent" value="" required', "--set percent="))
     form = {"decision": "approve", "reason": "tested", "parameter.regions": "eu, us"}
     call = f"/runs/{run_id}/steps/release/approve"
-    answer = operator.post(call, f"/runs/{run_id}", **form, **{"parameter.percent": "x"})
-    assert (answer.status_code, "must be a whole number" in answer.text) == (422, True)
+    assert "must be a whole number" in operator.act(call, f"/runs/{run_id}", **form, **{"parameter.percent": "x"})
     text = operator.act(call, f"/runs/{run_id}", **form, **{"parameter.percent": "20"})
     assert "Step release of" in text
     assert "--reason tested --set percent=20 --set regions=eu --set regions=us" in text
@@ -143,6 +142,7 @@ def test_a_step_that_waits_for_a_person_is_decided(place: Served, operator: Brow
 
 
 def test_a_start_url_is_made_shown_once_and_revoked(place: Served) -> None:
+    place.define("export")
     admin = Browser(place, place.keys[Role.ADMIN])
     text = admin.act("/jobs/export/urls", "/jobs/export", name="github")
     (url,) = set(re.findall(r"http://[^ <]+/v1/call/ju_\w+[\w-]+", text))
